@@ -1,0 +1,114 @@
+//! Generates the header, section by section in the order in which a reader
+//! should meet it, and names the shared library.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+#[path = "src/client/options.rs"]
+#[allow(dead_code)]
+mod options;
+
+/// The sections of the header: a title, and the files of `src/ffi` in it.
+const SECTIONS: &[(&str, &[&str])] = &[
+    ("1. Version, features, statuses", &["version.rs", "status.rs"]),
+    ("2. Errors", &["error.rs"]),
+    ("3. Configuration", &["config.rs"]),
+    ("4. Context", &["context.rs"]),
+    ("5. Download", &["buffer.rs", "report.rs"]),
+];
+
+fn main() {
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+    for input in ["build.rs", "cbindgen.toml", "src/ffi", "src/client/options.rs", "include/dbss.h"] {
+        println!("cargo::rerun-if-changed={input}");
+    }
+
+    // Written here and compared with the committed one by a test; written to
+    // the source tree only when asked, as `make header` does.
+    let header = header(&root);
+    let generated = out.join("dbss.h");
+    fs::write(&generated, &header).expect("the output directory is writable");
+    println!("cargo::rustc-env=DBSS_GENERATED_HEADER={}", generated.display());
+    println!("cargo::rerun-if-env-changed=DBSS_WRITE_HEADER");
+    if env::var_os("DBSS_WRITE_HEADER").is_some() {
+        fs::write(root.join("include/dbss.h"), &header).expect("include/ is writable");
+    }
+
+    if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libdbss.so.0");
+        // A look-up thread that a caller left behind may outlive a dlclose.
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    }
+}
+
+fn header(root: &Path) -> String {
+    let ffi = root.join("src/ffi");
+    let opening = fs::read_to_string(ffi.join("opening.h")).expect("the opening of the header");
+    let mut header = opening.replace("@VERSION@", &version_macros());
+    for (title, files) in SECTIONS {
+        let rule = "=".repeat(76);
+        write!(header, "\n/* {rule}\n * {title}\n * {rule} */\n\n").expect("a string takes text");
+        for file in *files {
+            header += &section(root, &ffi.join(file));
+        }
+    }
+    header + "\n#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n#endif /* DBSS_H */\n"
+}
+
+fn section(root: &Path, file: &Path) -> String {
+    let config = cbindgen::Config::from_root_or_default(root);
+    let bindings = cbindgen::Builder::new()
+        .with_config(config)
+        .with_src(file)
+        .generate()
+        .unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let mut text = Vec::new();
+    bindings.write(&mut text);
+    let text = String::from_utf8(text).expect("the sources are UTF-8");
+    // Doc comments begin with a space, and empty lines of them should not.
+    let text = text.replace("@OPTIONS@", &option_list());
+    text.lines().map(|line| line.trim_end().to_owned() + "\n").collect::<String>() + "\n"
+}
+
+fn option_list() -> String {
+    let mut list = String::new();
+    for option in options::OPTIONS {
+        let text = |s: &std::ffi::CStr| s.to_str().expect("options are text").to_owned();
+        let default = option.default.map_or("unset".to_owned(), text);
+        let line = format!(
+            "\"{}\" ({}, default {default}): {}",
+            text(option.key),
+            text(option.kind.name()),
+            text(option.help)
+        );
+        // Continued lines of a doc comment in a paragraph of their own.
+        let mut width = 0;
+        for word in line.split(' ') {
+            if width > 0 && width + 1 + word.len() > 76 {
+                list += "\n *    ";
+                width = 2;
+            } else if width > 0 {
+                list.push(' ');
+            }
+            list += word;
+            width += 1 + word.len();
+        }
+        list += "\n * ";
+    }
+    list.trim_end_matches("\n * ").to_owned()
+}
+
+fn version_macros() -> String {
+    let part = |name: &str| env::var(format!("CARGO_PKG_VERSION_{name}")).expect("cargo sets it");
+    let (major, minor, patch) = (part("MAJOR"), part("MINOR"), part("PATCH"));
+    format!(
+        "#define DBSS_VERSION_MAJOR {major}\n\
+         #define DBSS_VERSION_MINOR {minor}\n\
+         #define DBSS_VERSION_PATCH {patch}\n\
+         #define DBSS_VERSION \"{major}.{minor}.{patch}\"\n\
+         #define DBSS_VERSION_NUMBER \\\n    \
+         (DBSS_VERSION_MAJOR * 10000 + DBSS_VERSION_MINOR * 100 + DBSS_VERSION_PATCH)"
+    )
+}

@@ -1,0 +1,741 @@
+/*
+ * libdbss: downloads the audit reports of Huawei Cloud's Database Security
+ * Service (DBSS). Generated from src/ffi; do not edit.
+ *
+ * A complete program: it saves an audit report, or says why it could not.
+ *
+ *     #include <dbss.h>
+ *     #include <stdio.h>
+ *     #include <stdlib.h>
+ *
+ *     int main(int argc, char **argv)
+ *     {
+ *         dbss_config *config = NULL;
+ *         dbss_context *ctx = NULL;
+ *         dbss_buffer report = {0};
+ *         if (argc == 4 && dbss_config_new(&config) == DBSS_OK
+ *             && dbss_config_set_region(config, "cn-north-4") == DBSS_OK
+ *             && dbss_config_set_token(config, getenv("DBSS_TOKEN")) == DBSS_OK
+ *             && dbss_context_new(config, &ctx) == DBSS_OK
+ *             && dbss_report_download(ctx, argv[1], argv[2], argv[3], "en-us", &report) == DBSS_OK)
+ *             fwrite(report.data, 1, report.len, stdout);
+ *         else
+ *             fprintf(stderr, "no report: %s\n", dbss_error_message(dbss_last_error()));
+ *         int failed = report.data == NULL;
+ *         dbss_buffer_free(&report);
+ *         dbss_context_free(ctx);
+ *         dbss_config_free(config);
+ *         return failed;
+ *     }
+ *
+ * It is called with the ids of a project, an audit instance and a report, and
+ * is compiled with: cc program.c -ldbss
+ *
+ * Rules that hold for every function:
+ *
+ * - Errors. A function that can fail returns a dbss_status, where DBSS_OK is 0.
+ *   It then also sets this thread's last error (dbss_last_error()), which says
+ *   more; on success it clears it. No other function touches it.
+ * - Results leave through out-parameters, which come last and are set to NULL
+ *   or zero on every failure. They need not be initialised.
+ * - NULL where a value is required is DBSS_ERR_NULL_ARGUMENT, never a crash.
+ *   Every _free function takes NULL and does nothing.
+ * - Strings are NUL-terminated UTF-8; file paths are bytes. What you pass is
+ *   copied or used up before the function returns, never kept.
+ * - Handles (dbss_config, dbss_context) are opaque and belong to whoever made
+ *   them, until their _free. They may be freed while another thread is still
+ *   inside a call on them; the call holds what it needs.
+ * - Threads. Every function may be called from any thread at any time, on
+ *   shared handles too. Errors are kept for each thread.
+ * - Durations are int64_t milliseconds and sizes int64_t bytes, -1 for unknown
+ *   or none; sizes in memory and counts are size_t.
+ * - The host is left alone: no signal handler, no output, no change of the
+ *   environment or locale, no SIGPIPE, no exit. Descriptors are close-on-exec.
+ *   Variables of the environment are read by dbss_context_new() alone, and only
+ *   SSL_CERT_FILE and SSL_CERT_DIR, which name the system's certificates.
+ * - The ABI only grows: no function, value or signature ever changes.
+ */
+
+#ifndef DBSS_H
+#define DBSS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The version of this header; dbss_version() is that of the library. */
+#define DBSS_VERSION_MAJOR 0
+#define DBSS_VERSION_MINOR 1
+#define DBSS_VERSION_PATCH 0
+#define DBSS_VERSION "0.1.0"
+#define DBSS_VERSION_NUMBER \
+    (DBSS_VERSION_MAJOR * 10000 + DBSS_VERSION_MINOR * 100 + DBSS_VERSION_PATCH)
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ============================================================================
+ * 1. Version, features, statuses
+ * ============================================================================ */
+
+/**
+ * The version of the library that is loaded, such as "0.1.0"; compare with
+ * DBSS_VERSION, which is the version of the header.
+ *
+ * Returns a static string, valid for ever. Any thread, at any time.
+ */
+const char *dbss_version(void);
+
+/**
+ * The same as a number, to compare: major * 10000 + minor * 100 + patch, as
+ * in DBSS_VERSION_NUMBER. Any thread, at any time.
+ */
+uint32_t dbss_version_number(void);
+
+/**
+ * Whether the loaded library has a feature: 1, or 0 when it has not, when
+ * the name is unknown to it or when `name` is NULL. The features of this
+ * version are "download" (reports into memory), "token" (a fixed IAM token)
+ * and "https" (TLS 1.2 and 1.3).
+ *
+ * Nothing is kept of `name`. Any thread, at any time.
+ */
+int32_t dbss_has_feature(const char *name);
+
+/**
+ * How a call ended: DBSS_OK, or one of the DBSS_ERR_ values below.
+ *
+ * Values never change their meaning. New ones may appear inside a group (the
+ * ranges of one hundred), so treat a value that you do not know as its group:
+ * see dbss_status_group().
+ */
+typedef int32_t dbss_status;
+
+/**
+ * The call did what it was asked to do.
+ */
+#define DBSS_OK 0
+
+/**
+ * Group of 1xx: an argument or an option is at fault; no request was sent.
+ * dbss_error_parameter() names it.
+ */
+#define DBSS_ERR_ARGUMENT 100
+
+/**
+ * A required pointer is NULL.
+ */
+#define DBSS_ERR_NULL_ARGUMENT 101
+
+/**
+ * A string is not UTF-8.
+ */
+#define DBSS_ERR_INVALID_UTF8 102
+
+/**
+ * A project, instance or report id has a length or a character that no id has.
+ */
+#define DBSS_ERR_INVALID_ID 103
+
+/**
+ * The locale is neither en-us nor zh-cn.
+ */
+#define DBSS_ERR_INVALID_LOCALE 104
+
+/**
+ * The token is empty, too long, or holds a character that a header cannot.
+ */
+#define DBSS_ERR_INVALID_TOKEN 105
+
+/**
+ * The endpoint is not a usable URL, or the region not a region's name.
+ */
+#define DBSS_ERR_INVALID_ENDPOINT 106
+
+/**
+ * There is no option with this key.
+ */
+#define DBSS_ERR_UNKNOWN_KEY 107
+
+/**
+ * The option's value is not of its type or out of its range.
+ */
+#define DBSS_ERR_INVALID_VALUE 108
+
+/**
+ * The endpoint is plain http on another host, and "allow_plaintext" is not set.
+ */
+#define DBSS_ERR_PLAINTEXT_REFUSED 109
+
+/**
+ * Something that the call needs was never configured: an endpoint or region,
+ * or credentials.
+ */
+#define DBSS_ERR_NOT_CONFIGURED 110
+
+/**
+ * Group of 2xx: the service answered, and the answer is not a report. Also
+ * the status of a service's error that fits none of the following.
+ */
+#define DBSS_ERR_SERVICE 200
+
+/**
+ * HTTP 400: the service refused the request as malformed.
+ */
+#define DBSS_ERR_BAD_REQUEST 201
+
+/**
+ * HTTP 401: the credentials were refused (expired, of another region, wrong).
+ */
+#define DBSS_ERR_UNAUTHENTICATED 202
+
+/**
+ * HTTP 403: the credentials are good, but not for this.
+ */
+#define DBSS_ERR_FORBIDDEN 203
+
+/**
+ * HTTP 404: no such project, instance or report.
+ */
+#define DBSS_ERR_NOT_FOUND 204
+
+/**
+ * HTTP 429: too many requests; see dbss_error_retry_after_ms().
+ */
+#define DBSS_ERR_THROTTLED 205
+
+/**
+ * HTTP 5xx: the service failed.
+ */
+#define DBSS_ERR_SERVER 206
+
+/**
+ * HTTP 3xx: the service pointed elsewhere; libdbss does not follow.
+ */
+#define DBSS_ERR_REDIRECTED 207
+
+/**
+ * A success that is not a report: an empty body, a JSON document, or an HTTP
+ * status that this call does not have.
+ */
+#define DBSS_ERR_UNEXPECTED_ANSWER 208
+
+/**
+ * Group of 3xx: the network, or what came over it, failed.
+ */
+#define DBSS_ERR_NETWORK 300
+
+/**
+ * The host's name could not be looked up.
+ */
+#define DBSS_ERR_RESOLVE 301
+
+/**
+ * No address of the host accepted a connection.
+ */
+#define DBSS_ERR_CONNECT 302
+
+/**
+ * The TLS handshake or session failed.
+ */
+#define DBSS_ERR_TLS 303
+
+/**
+ * The server's certificate is not trusted, not valid now, or another host's.
+ */
+#define DBSS_ERR_CERTIFICATE 304
+
+/**
+ * "connect_timeout_ms" ran out before the connection stood.
+ */
+#define DBSS_ERR_CONNECT_TIMEOUT 305
+
+/**
+ * "stall_timeout_ms" went by without a byte in or out.
+ */
+#define DBSS_ERR_STALLED 306
+
+/**
+ * "total_timeout_ms" ran out.
+ */
+#define DBSS_ERR_TOTAL_TIMEOUT 307
+
+/**
+ * The connection broke before the answer's header was whole.
+ */
+#define DBSS_ERR_CONNECTION_LOST 308
+
+/**
+ * The body ended or broke before its end; nothing of it is handed out.
+ */
+#define DBSS_ERR_TRUNCATED 309
+
+/**
+ * What came is not a sound HTTP answer.
+ */
+#define DBSS_ERR_PROTOCOL 310
+
+/**
+ * The body is compressed, though libdbss asked for it as it is.
+ */
+#define DBSS_ERR_CONTENT_ENCODING 311
+
+/**
+ * Group of 4xx: a local file could not be read or written.
+ */
+#define DBSS_ERR_FILE 400
+
+/**
+ * Group of 5xx: this process ran out of something, such as threads.
+ */
+#define DBSS_ERR_RESOURCE 500
+
+/**
+ * The memory for the report could not be had.
+ */
+#define DBSS_ERR_OUT_OF_MEMORY 501
+
+/**
+ * The report is larger than "max_memory_bytes".
+ */
+#define DBSS_ERR_LIMIT_EXCEEDED 502
+
+/**
+ * Group of 6xx: the call was cancelled. No call of this version can be; the
+ * group stands here so that a program can already tell it from a failure.
+ */
+#define DBSS_ERR_CANCELLED 600
+
+/**
+ * Group of 7xx: libdbss has a defect. The call was abandoned, the process and
+ * other calls are unharmed.
+ */
+#define DBSS_ERR_INTERNAL 700
+
+/**
+ * The name of a status as this header spells it, such as
+ * "DBSS_ERR_NOT_FOUND"; "DBSS_ERR_UNKNOWN" for a value that this version does
+ * not know.
+ *
+ * Returns a static string, never NULL. Any thread, at any time.
+ */
+const char *dbss_status_name(dbss_status status);
+
+/**
+ * What a status means, in general; dbss_error_message() says what happened
+ * in particular.
+ *
+ * Returns a static string, never NULL. Any thread, at any time.
+ */
+const char *dbss_status_message(dbss_status status);
+
+/**
+ * The group of a status: DBSS_OK, DBSS_ERR_ARGUMENT, DBSS_ERR_SERVICE,
+ * DBSS_ERR_NETWORK, DBSS_ERR_FILE, DBSS_ERR_RESOURCE, DBSS_ERR_CANCELLED or
+ * DBSS_ERR_INTERNAL. Values that are newer than this library have their group
+ * too; a value outside of all ranges counts as DBSS_ERR_INTERNAL.
+ *
+ * Any thread, at any time.
+ */
+dbss_status dbss_status_group(dbss_status status);
+
+
+/* ============================================================================
+ * 2. Errors
+ * ============================================================================ */
+
+/**
+ * Why a call failed: a status, a sentence, and all that the service and the
+ * system said. Immutable, so any thread may read it.
+ *
+ * There are two ways to hold one: dbss_last_error() lends this thread's, and
+ * dbss_error_take() gives it to you.
+ */
+typedef struct dbss_error dbss_error;
+
+/**
+ * The error of this thread's last function that returned a dbss_status; NULL
+ * when that one succeeded or none was called yet. Only functions that return
+ * a dbss_status set or clear it: getters and _free functions do not.
+ *
+ * Lent: valid on this thread until its next function that returns a
+ * dbss_status, or dbss_error_take(). Do not free it, and do not hand it to
+ * another thread; take it for that.
+ */
+const struct dbss_error *dbss_last_error(void);
+
+/**
+ * The same error, now yours, for as long as you like and on any thread; end
+ * it with dbss_error_free(). Afterwards dbss_last_error() is NULL on this
+ * thread. Returns NULL when there is no error.
+ */
+struct dbss_error *dbss_error_take(void);
+
+/**
+ * Frees an error that dbss_error_take() gave, and all strings that its
+ * getters returned. NULL does nothing. Never blocks. Any thread.
+ */
+void dbss_error_free(struct dbss_error *error);
+
+/**
+ * The status that the failed call returned; DBSS_OK for NULL.
+ */
+dbss_status dbss_error_status(const struct dbss_error *error);
+
+/**
+ * One line for a person: what was wrong and what to do, with the service's
+ * words and request id where there are any. It holds no secret and no control
+ * characters. The wording may change between versions: programs should use
+ * the other getters.
+ *
+ * Returns a string that lives as long as the error; "" for NULL.
+ */
+const char *dbss_error_message(const struct dbss_error *error);
+
+/**
+ * The name of the parameter or option at fault, for a status of the group
+ * DBSS_ERR_ARGUMENT.
+ *
+ * Returns a string that lives as long as the error; NULL where no parameter
+ * is at fault and for NULL.
+ */
+const char *dbss_error_parameter(const struct dbss_error *error);
+
+/**
+ * The HTTP status of the answer, such as 404; 0 when no answer came, and for
+ * NULL.
+ */
+int32_t dbss_error_http_status(const struct dbss_error *error);
+
+/**
+ * The service's own error code, such as "DBSS.10021004" or "APIG.0301". A
+ * code that came as a number is given in decimal.
+ *
+ * Returns a string that lives as long as the error; NULL where the service
+ * gave none and for NULL.
+ */
+const char *dbss_error_service_code(const struct dbss_error *error);
+
+/**
+ * The service's own words, as it sent them: bytes that are not UTF-8, and
+ * U+0000, are replaced by U+FFFD, credentials of this context by "***";
+ * control characters are kept.
+ *
+ * Returns a string that lives as long as the error; NULL where the service
+ * gave none and for NULL.
+ */
+const char *dbss_error_service_message(const struct dbss_error *error);
+
+/**
+ * The service's id of this call (header X-Request-Id, or request_id in the
+ * body). Quote it to the service's support.
+ *
+ * Returns a string that lives as long as the error; NULL where the service
+ * gave none and for NULL.
+ */
+const char *dbss_error_request_id(const struct dbss_error *error);
+
+/**
+ * The encoded message that explains a refused authorization; its decoder is
+ * an API of the service.
+ *
+ * Returns a string that lives as long as the error; NULL where the service
+ * gave none and for NULL.
+ */
+const char *dbss_error_encoded_authorization_message(const struct dbss_error *error);
+
+/**
+ * How many entries the error body's "details" has; 0 for NULL.
+ */
+size_t dbss_error_detail_count(const struct dbss_error *error);
+
+/**
+ * The error code of the entry `index`, counted from 0.
+ *
+ * Returns a string that lives as long as the error; NULL past the last entry,
+ * where the entry has none, and for NULL.
+ */
+const char *dbss_error_detail_code(const struct dbss_error *error, size_t index);
+
+/**
+ * The words of the entry `index`, counted from 0.
+ *
+ * Returns a string that lives as long as the error; NULL past the last entry,
+ * where the entry has none, and for NULL.
+ */
+const char *dbss_error_detail_message(const struct dbss_error *error, size_t index);
+
+/**
+ * The value of errno with which the operating system refused; 0 where it did
+ * not and for NULL.
+ */
+int32_t dbss_error_os_code(const struct dbss_error *error);
+
+/**
+ * 1 when the cause is one that passes by itself (throttling, a failing
+ * server, a broken or stalled connection, a timeout), so that the same call
+ * may succeed later; 0 when it will fail again, and for NULL.
+ */
+int32_t dbss_error_is_retryable(const struct dbss_error *error);
+
+/**
+ * How long the service asks to wait before the next attempt (header
+ * Retry-After, in seconds or as a date), in milliseconds; -1 where it does
+ * not say, and for NULL.
+ */
+int64_t dbss_error_retry_after_ms(const struct dbss_error *error);
+
+/**
+ * How many requests were made before the call gave up: 0 when an argument was
+ * at fault, and for NULL.
+ */
+uint32_t dbss_error_attempts(const struct dbss_error *error);
+
+
+/* ============================================================================
+ * 3. Configuration
+ * ============================================================================ */
+
+/**
+ * A configuration under construction. dbss_context_new() copies it, so it can
+ * be changed or freed afterwards, and used for several contexts.
+ *
+ * Each setter checks its value at once and, when it fails, leaves the
+ * configuration as it was. Any thread may use it.
+ */
+typedef struct dbss_config dbss_config;
+
+/**
+ * Makes a configuration with every option at its default.
+ *
+ * `out_config` (required) receives it, or NULL on failure; it is yours: end
+ * it with dbss_config_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+ */
+dbss_status dbss_config_new(struct dbss_config **out_config);
+
+/**
+ * Frees a configuration and wipes the secrets in it. Contexts made from it
+ * are not touched. NULL does nothing. Never blocks. Any thread.
+ */
+void dbss_config_free(struct dbss_config *config);
+
+/**
+ * Sets the region, such as "cn-north-4": the endpoint is then
+ * https://dbss.{region}.myhuaweicloud.com, unless one is set too.
+ *
+ * `region` (required): 1 to 63 characters of a-z, 0-9 and "-"; it is copied.
+ * A region that this library has never heard of is as good as any.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
+ * DBSS_ERR_INVALID_ENDPOINT. Any thread.
+ */
+dbss_status dbss_config_set_region(struct dbss_config *config, const char *region);
+
+/**
+ * Sets the URL at which the service answers, such as
+ * "https://dbss.example.com" or "https://gateway.example.com:8443/dbss". It
+ * outranks the region's.
+ *
+ * `endpoint` (required): https, or http, with a host, and maybe a port and a
+ * path; no user, query or fragment; it is copied. Plain http to a host other
+ * than this machine also needs the option "allow_plaintext".
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
+ * DBSS_ERR_INVALID_ENDPOINT. Any thread.
+ */
+dbss_status dbss_config_set_endpoint(struct dbss_config *config, const char *endpoint);
+
+/**
+ * Sets the IAM token that is sent with each request (X-Auth-Token). Tokens
+ * live 24 hours: dbss_context_set_token() replaces it later.
+ *
+ * `token` (required): 1 to 98304 (96 KiB) visible ASCII characters, so no
+ * space and no line end; it is copied, and the copy wiped when it is no
+ * longer needed. Wipe your own.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Any thread.
+ */
+dbss_status dbss_config_set_token(struct dbss_config *config, const char *token);
+
+/**
+ * Sets any option by its key; dbss_config_key_name() and its sisters list
+ * them all, with type, default and meaning:
+ *
+ * "region" (text, default unset): as dbss_config_set_region()
+ * "endpoint" (url, default unset): as dbss_config_set_endpoint()
+ * "token" (secret, default unset): as dbss_config_set_token()
+ * "ca_file" (path, default unset): A PEM file of the certificates to trust,
+ *    in place of the system's and of the built-in ones.
+ * "connect_timeout_ms" (milliseconds, default 10000): The longest time until
+ *    a connection stands: name look-up, TCP and TLS together. 1 to 86400000,
+ *    or -1 for no limit.
+ * "stall_timeout_ms" (milliseconds, default 60000): The longest time without
+ *    a byte in or out. 1 to 86400000, or -1 for no limit.
+ * "total_timeout_ms" (milliseconds, default -1): The longest time for a whole
+ *    call. 1 to 2592000000 (30 days), or -1 for no limit.
+ * "allow_plaintext" (boolean, default false): Whether an endpoint on another
+ *    host may be plain http, which shows the token and the report to the
+ *    network.
+ * "max_memory_bytes" (bytes, default 1073741824): The largest report that
+ *    dbss_report_download() takes into memory. 1 to 9223372036854775807.
+ * "user_agent_suffix" (text, default unset): Text after "libdbss/VERSION" in
+ *    the User-Agent header, such as a program's name and version. 1 to 256
+ *    visible ASCII characters and spaces.
+ *
+ * `key` and `value` (required) are copied. A value is text in the form of its
+ * option's type: "text", "url", "secret" and "path" as they are (a path is
+ * bytes, it need not be UTF-8); "milliseconds" and "bytes" in decimal digits,
+ * "-1" for no limit where the option has none by default or says so;
+ * "boolean" as true or false.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
+ * DBSS_ERR_INVALID_VALUE, and those of the typed setter where there is one.
+ * Any thread.
+ */
+dbss_status dbss_config_set(struct dbss_config *config, const char *key, const char *value);
+
+/**
+ * How many options dbss_config_set() knows. Any thread, at any time.
+ */
+size_t dbss_config_key_count(void);
+
+/**
+ * The key of the option `index`, counted from 0.
+ *
+ * Returns a static string; NULL past the last option. Any thread, at any time.
+ */
+const char *dbss_config_key_name(size_t index);
+
+/**
+ * The type of the option `index`: "text", "url", "secret", "path",
+ * "milliseconds", "bytes" or "boolean". Newer versions may have more.
+ *
+ * Returns a static string; NULL past the last option. Any thread, at any time.
+ */
+const char *dbss_config_key_type(size_t index);
+
+/**
+ * What the option `index` does, in a sentence or two, with its range.
+ *
+ * Returns a static string; NULL past the last option. Any thread, at any time.
+ */
+const char *dbss_config_key_help(size_t index);
+
+/**
+ * The default of the option `index`, in the form that dbss_config_set() takes.
+ *
+ * Returns a static string; NULL where the option is unset by default, and past
+ * the last option. Any thread, at any time.
+ */
+const char *dbss_config_key_default(size_t index);
+
+
+/* ============================================================================
+ * 4. Context
+ * ============================================================================ */
+
+/**
+ * A service, the credentials for it and the connections to it, which stay
+ * open between calls. Make one and share it: any number of threads may use it
+ * at once.
+ *
+ * After fork() a child may go on using the contexts that it inherited: it
+ * opens connections of its own and leaves the parent's alone.
+ */
+typedef struct dbss_context dbss_context;
+
+/**
+ * Makes a context from a configuration. No request is sent, but the trusted
+ * certificates are read now: those of "ca_file" where that is set, else the
+ * system's, else (where the system has none) the ones built in.
+ *
+ * `config` (required) is copied. `out_ctx` (required) receives the
+ * context, or NULL on failure; it is yours: end it with dbss_context_free().
+ * Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_NOT_CONFIGURED without a region or
+ * endpoint; DBSS_ERR_PLAINTEXT_REFUSED; DBSS_ERR_FILE when the CA file cannot
+ * be read; DBSS_ERR_INVALID_VALUE when it holds no certificate. Reads files.
+ * Any thread.
+ */
+dbss_status dbss_context_new(const dbss_config *config, struct dbss_context **out_ctx);
+
+/**
+ * Replaces the token. Calls that start afterwards use the new one; calls that
+ * are under way finish with the old one.
+ *
+ * `token` as for dbss_config_set_token(); on failure the old one stays.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Never blocks. Any
+ * thread, also while others download.
+ */
+dbss_status dbss_context_set_token(struct dbss_context *ctx, const char *token);
+
+/**
+ * Frees a context: closes its idle connections and wipes its secrets. Calls
+ * under way are not disturbed: they hold what they need until they end. NULL
+ * does nothing. Never blocks. Any thread; only a call that starts after this
+ * one is an error of the program.
+ */
+void dbss_context_free(struct dbss_context *ctx);
+
+
+/* ============================================================================
+ * 5. Download
+ * ============================================================================ */
+
+/**
+ * Bytes that libdbss allocated, and how many. The only structure of this
+ * library whose inside is public.
+ *
+ * A function that fills one overwrites it on entry and never reads it, so it
+ * need not be initialised; on failure it is { NULL, 0 }. End it with
+ * dbss_buffer_free(), not with free().
+ */
+typedef struct dbss_buffer {
+    /**
+     * The first byte; NULL when the buffer is empty.
+     */
+    uint8_t *data;
+    /**
+     * The number of bytes.
+     */
+    size_t len;
+} dbss_buffer;
+
+/**
+ * Frees the bytes of a buffer and sets it to { NULL, 0 }, so freeing it twice
+ * is harmless. NULL and an empty buffer do nothing. Never blocks. Any thread.
+ */
+void dbss_buffer_free(struct dbss_buffer *buffer);
+
+/**
+ * Downloads an audit report (PDF or ZIP) into memory: the service's call
+ * DownloadAuditReport. Blocks until the whole report is there or the call has
+ * failed; a report that did not arrive whole is a failure.
+ *
+ * `ctx` (required) may be in use by other threads at the same time.
+ * `project` and `instance` (required): the ids of the project and of the audit
+ * instance, 32 to 64 characters. `id` (required): the report's id, 16 to 64
+ * characters. Ids are made of ASCII letters, digits, "-" and "_".
+ * `locale`: the language of the report, "en-us" or "zh-cn", in any letter
+ * case, "_" for "-" accepted; NULL leaves the choice to the service, which
+ * takes en-us.
+ * `out_buf` (required) receives the report, or { NULL, 0 } on failure; it is
+ * yours: end it with dbss_buffer_free().
+ *
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
+ * DBSS_ERR_INVALID_LOCALE and DBSS_ERR_NOT_CONFIGURED (no token), all before
+ * any traffic; every status of the groups DBSS_ERR_SERVICE and
+ * DBSS_ERR_NETWORK; DBSS_ERR_RESOURCE; DBSS_ERR_OUT_OF_MEMORY, also for a
+ * report that the system cannot hold; DBSS_ERR_LIMIT_EXCEEDED for one that is
+ * larger than the option "max_memory_bytes".
+ * Memory grows with what arrives, not with what the server announces.
+ * Any thread.
+ */
+dbss_status dbss_report_download(dbss_context *ctx,
+                                 const char *project,
+                                 const char *instance,
+                                 const char *id,
+                                 const char *locale,
+                                 dbss_buffer *out_buf);
+
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif /* DBSS_H */

@@ -1,0 +1,298 @@
+//! The configuration of a context: every option, checked when it is set.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::arguments::{Shown, utf8};
+use super::options::OPTIONS;
+use crate::auth::Token;
+use crate::error::{Error, Status};
+use crate::http::{Endpoint, Limits};
+
+const DAY_MS: u64 = 86_400_000;
+
+/// What [`super::Context::new`] is made from. See `dbss_config_set` for what
+/// each option means.
+#[derive(Clone, Debug)]
+pub struct Config {
+    region: Option<String>,
+    endpoint: Option<Endpoint>,
+    pub(super) token: Option<Token>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) limits: Limits,
+    pub(super) allow_plaintext: bool,
+    pub(super) max_memory: u64,
+    pub(super) user_agent_suffix: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        let mut config = Config {
+            region: None,
+            endpoint: None,
+            token: None,
+            ca_file: None,
+            limits: Limits::default(),
+            allow_plaintext: false,
+            max_memory: 0,
+            user_agent_suffix: None,
+        };
+        // The table's defaults are the defaults: what is documented is what is.
+        for option in OPTIONS {
+            if let (Ok(key), Some(value)) = (option.key.to_str(), option.default) {
+                config
+                    .set(key, value.to_bytes())
+                    .expect("the default of an option is a value of it");
+            }
+        }
+        config
+    }
+}
+
+impl Config {
+    /// Sets the region.
+    pub fn set_region(&mut self, region: &str) -> Result<(), Error> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let edge = region.starts_with('-') || region.ends_with('-');
+        if region.is_empty() || region.len() > 63 || edge || !region.chars().all(allowed) {
+            return Err(Error::argument(
+                Status::InvalidEndpoint,
+                "region",
+                format_args!(
+                    "must be 1 to 63 characters of a-z, 0-9 and '-', such as cn-north-4, and is \"{}\"",
+                    region.escape_debug()
+                ),
+            ));
+        }
+        self.region = Some(region.to_owned());
+        Ok(())
+    }
+
+    /// Sets the service's URL.
+    pub fn set_endpoint(&mut self, endpoint: &str) -> Result<(), Error> {
+        self.endpoint = Some(Endpoint::parse(endpoint, "endpoint")?);
+        Ok(())
+    }
+
+    /// Sets the token.
+    pub fn set_token(&mut self, token: &[u8]) -> Result<(), Error> {
+        self.token = Some(Token::new(token)?);
+        Ok(())
+    }
+
+    /// Sets any option by its key.
+    pub fn set(&mut self, key: &str, value: &[u8]) -> Result<(), Error> {
+        // The table's key has the lifetime that an error's parameter needs.
+        let known = OPTIONS.iter().filter_map(|o| o.key.to_str().ok());
+        let Some(key) = known.into_iter().find(|k| *k == key) else {
+            return Err(Error::argument(
+                Status::UnknownKey,
+                "key",
+                format_args!("there is no option \"{}\"", key.escape_debug()),
+            ));
+        };
+        match key {
+            "region" => self.set_region(utf8(value, key)?)?,
+            "endpoint" => self.set_endpoint(utf8(value, key)?)?,
+            "token" => self.set_token(value)?,
+            "ca_file" => {
+                if value.is_empty() {
+                    return Err(invalid(key, "must name a file"));
+                }
+                self.ca_file = Some(PathBuf::from(OsStr::from_bytes(value)));
+            }
+            "connect_timeout_ms" => self.limits.connect = limit(key, value, 1..=DAY_MS)?,
+            "stall_timeout_ms" => self.limits.stall = limit(key, value, 1..=DAY_MS)?,
+            "total_timeout_ms" => self.limits.total = limit(key, value, 1..=30 * DAY_MS)?,
+            "allow_plaintext" => self.allow_plaintext = boolean(key, value)?,
+            "max_memory_bytes" => self.max_memory = number(key, value, 1..=i64::MAX as u64)?,
+            "user_agent_suffix" => self.user_agent_suffix = Some(user_agent_suffix(key, value)?),
+            _ => unreachable!("a test sets every option of the table"),
+        }
+        Ok(())
+    }
+
+    /// Where the service answers.
+    pub(super) fn endpoint(&self) -> Result<Endpoint, Error> {
+        let endpoint = match (&self.endpoint, &self.region) {
+            (Some(endpoint), _) => endpoint.clone(),
+            (None, Some(region)) => Endpoint::of_region(region)?,
+            (None, None) => {
+                return Err(Error::new(
+                    Status::NotConfigured,
+                    "neither an endpoint nor a region is configured; set one of them",
+                ));
+            }
+        };
+        if !endpoint.is_https() && !endpoint.is_loopback() && !self.allow_plaintext {
+            return Err(Error::argument(
+                Status::PlaintextRefused,
+                "endpoint",
+                "is plain http on another host, which would show the token and the report to the network; \
+                 use https, or set allow_plaintext",
+            ));
+        }
+        Ok(endpoint)
+    }
+}
+
+fn invalid(key: &'static str, what: impl fmt::Display) -> Error {
+    Error::argument(Status::InvalidValue, key, what)
+}
+
+fn boolean(key: &'static str, value: &[u8]) -> Result<bool, Error> {
+    match value {
+        b"true" => Ok(true),
+        b"false" => Ok(false),
+        _ => Err(invalid(
+            key,
+            format_args!("must be true or false, and is \"{}\"", value.escape_ascii()),
+        )),
+    }
+}
+
+fn number(key: &'static str, value: &[u8], range: RangeInclusive<u64>) -> Result<u64, Error> {
+    let digits = std::str::from_utf8(value)
+        .ok()
+        // `parse` would take a sign.
+        .filter(|v| v.bytes().all(|b| b.is_ascii_digit()));
+    digits
+        .and_then(|v| v.parse().ok())
+        .filter(|n| range.contains(n))
+        .ok_or_else(|| {
+            invalid(
+                key,
+                format_args!(
+                    "must be a whole number from {} to {}, and is \"{}\"",
+                    range.start(),
+                    range.end(),
+                    value.escape_ascii()
+                ),
+            )
+        })
+}
+
+fn limit(key: &'static str, value: &[u8], range: RangeInclusive<u64>) -> Result<Option<Duration>, Error> {
+    match value {
+        b"-1" => Ok(None),
+        _ => number(key, value, range).map(|ms| Some(Duration::from_millis(ms))),
+    }
+}
+
+fn user_agent_suffix(key: &'static str, value: &[u8]) -> Result<String, Error> {
+    let value = utf8(value, key)?;
+    if let Some(c) = value.chars().find(|c| !(' '..='~').contains(c)) {
+        return Err(invalid(
+            key,
+            format_args!("must be visible ASCII characters and spaces, and has {}", Shown(c)),
+        ));
+    }
+    if value.trim().is_empty() || value.len() > 256 {
+        return Err(invalid(
+            key,
+            format_args!("must have 1 to 256 characters, and has {}", value.trim().len()),
+        ));
+    }
+    Ok(value.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Kind;
+
+    fn sample(kind: Kind, key: &str) -> &'static [u8] {
+        match (kind, key) {
+            (_, "region") => b"cn-north-4",
+            (Kind::Text, _) => b"nightly-job/2",
+            (Kind::Url, _) => b"https://dbss.example.com",
+            (Kind::Secret, _) => b"secret",
+            (Kind::Path, _) => b"/etc/\xff",
+            (Kind::Milliseconds, _) => b"86400000",
+            (Kind::Bytes, _) => b"1",
+            (Kind::Boolean, _) => b"true",
+        }
+    }
+
+    #[test]
+    fn every_option_of_the_table_can_be_set_and_changes_the_configuration() {
+        let before = format!("{:?}", Config::default());
+        for option in OPTIONS {
+            let key = option.key.to_str().expect("keys are ASCII");
+            let mut config = Config::default();
+            config.set(key, sample(option.kind, key)).expect(key);
+            assert_ne!(format!("{config:?}"), before, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_by_name_and_leaves_the_option_as_it_was() {
+        for (key, value) in [
+            ("region", &b"CN-NORTH-4"[..]),
+            ("region", b"a/b"),
+            ("region", b"-a"),
+            ("ca_file", b""),
+            ("connect_timeout_ms", b"0"),
+            ("connect_timeout_ms", b"+5"),
+            ("connect_timeout_ms", b"1e3"),
+            ("connect_timeout_ms", b"86400001"),
+            ("connect_timeout_ms", b""),
+            ("stall_timeout_ms", b"-2"),
+            ("total_timeout_ms", b"99999999999999999999"),
+            ("allow_plaintext", b"yes"),
+            ("max_memory_bytes", b"-1"),
+            ("max_memory_bytes", b"0"),
+            ("user_agent_suffix", b"a\r\nX-Evil: 1"),
+            ("user_agent_suffix", b"  "),
+            ("user_agent_suffix", "ü".as_bytes()),
+        ] {
+            let mut config = Config::default();
+            let error = config.set(key, value).expect_err(key);
+            assert_eq!(error.parameter(), Some(key));
+            assert!(error.message().starts_with(key), "{error}");
+            assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+        }
+        let error = Config::default().set("no_such", b"1").expect_err("unknown");
+        assert_eq!(error.status(), Status::UnknownKey);
+        assert!(error.message().contains("no_such"));
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine_unless_allowed() {
+        let status = |endpoint: &str, allow: &[u8]| {
+            let mut config = Config::default();
+            config.set_endpoint(endpoint).expect(endpoint);
+            config.set("allow_plaintext", allow).expect("a boolean");
+            config.endpoint().map(|_| ()).map_err(|e| e.status())
+        };
+        assert_eq!(status("http://127.0.0.1:8080", b"false"), Ok(()));
+        assert_eq!(status("http://[::1]:8080", b"false"), Ok(()));
+        assert_eq!(status("http://localhost", b"false"), Ok(()));
+        assert_eq!(status("http://dbss.example.com", b"false"), Err(Status::PlaintextRefused));
+        assert_eq!(status("http://127.0.0.1.example.com", b"false"), Err(Status::PlaintextRefused));
+        assert_eq!(status("http://dbss.example.com", b"true"), Ok(()));
+        assert_eq!(status("https://dbss.example.com", b"false"), Ok(()));
+    }
+
+    #[test]
+    fn the_endpoint_outranks_the_region() {
+        let mut config = Config::default();
+        assert_eq!(config.endpoint().expect_err("nothing").status(), Status::NotConfigured);
+        config.set_region("xx-nowhere-9").expect("an unknown region");
+        let endpoint = config.endpoint().expect("a region");
+        assert_eq!(endpoint.origin(), "https://dbss.xx-nowhere-9.myhuaweicloud.com");
+        config.set_endpoint("https://private.example:8443/dbss/").expect("a URL");
+        assert_eq!(config.endpoint().expect("a URL").origin(), "https://private.example:8443");
+    }
+
+    #[test]
+    fn debug_output_hides_the_token() {
+        let mut config = Config::default();
+        config.set_token(b"very-secret-token").expect("a token");
+        assert!(!format!("{config:?}").contains("very-secret"));
+    }
+}

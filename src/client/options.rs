@@ -1,0 +1,129 @@
+// The options of a configuration, as data. `build.rs` includes this file too:
+// the header's list of options is made from it.
+
+use std::ffi::CStr;
+
+/// The form of an option's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// UTF-8 text.
+    Text,
+    /// A URL.
+    Url,
+    /// Text that is never shown and wiped after use.
+    Secret,
+    /// A file's path, as bytes.
+    Path,
+    /// A duration.
+    Milliseconds,
+    /// A size.
+    Bytes,
+    /// `true` or `false`.
+    Boolean,
+}
+
+impl Kind {
+    /// The name that `dbss_config_key_type` gives.
+    pub const fn name(self) -> &'static CStr {
+        match self {
+            Kind::Text => c"text",
+            Kind::Url => c"url",
+            Kind::Secret => c"secret",
+            Kind::Path => c"path",
+            Kind::Milliseconds => c"milliseconds",
+            Kind::Bytes => c"bytes",
+            Kind::Boolean => c"boolean",
+        }
+    }
+}
+
+/// One option: what `dbss_config_set` takes and the `dbss_config_key_*`
+/// functions tell.
+pub struct Option {
+    /// Its key.
+    pub key: &'static CStr,
+    /// The form of its value.
+    pub kind: Kind,
+    /// Its default in that form; none where it is unset.
+    pub default: std::option::Option<&'static CStr>,
+    /// What it does, with its range.
+    pub help: &'static CStr,
+}
+
+const fn option(
+    key: &'static CStr,
+    kind: Kind,
+    default: std::option::Option<&'static CStr>,
+    help: &'static CStr,
+) -> Option {
+    Option {
+        key,
+        kind,
+        default,
+        help,
+    }
+}
+
+/// Every option, in the order in which the header lists them.
+pub static OPTIONS: &[Option] = &[
+    option(
+        c"region",
+        Kind::Text,
+        None,
+        c"as dbss_config_set_region()",
+    ),
+    option(
+        c"endpoint",
+        Kind::Url,
+        None,
+        c"as dbss_config_set_endpoint()",
+    ),
+    option(
+        c"token",
+        Kind::Secret,
+        None,
+        c"as dbss_config_set_token()",
+    ),
+    option(
+        c"ca_file",
+        Kind::Path,
+        None,
+        c"A PEM file of the certificates to trust, in place of the system's and of the built-in ones.",
+    ),
+    option(
+        c"connect_timeout_ms",
+        Kind::Milliseconds,
+        Some(c"10000"),
+        c"The longest time until a connection stands: name look-up, TCP and TLS together. 1 to 86400000, or -1 for no limit.",
+    ),
+    option(
+        c"stall_timeout_ms",
+        Kind::Milliseconds,
+        Some(c"60000"),
+        c"The longest time without a byte in or out. 1 to 86400000, or -1 for no limit.",
+    ),
+    option(
+        c"total_timeout_ms",
+        Kind::Milliseconds,
+        Some(c"-1"),
+        c"The longest time for a whole call. 1 to 2592000000 (30 days), or -1 for no limit.",
+    ),
+    option(
+        c"allow_plaintext",
+        Kind::Boolean,
+        Some(c"false"),
+        c"Whether an endpoint on another host may be plain http, which shows the token and the report to the network.",
+    ),
+    option(
+        c"max_memory_bytes",
+        Kind::Bytes,
+        Some(c"1073741824"),
+        c"The largest report that dbss_report_download() takes into memory. 1 to 9223372036854775807.",
+    ),
+    option(
+        c"user_agent_suffix",
+        Kind::Text,
+        None,
+        c"Text after \"libdbss/VERSION\" in the User-Agent header, such as a program's name and version. 1 to 256 visible ASCII characters and spaces.",
+    ),
+];

@@ -1,0 +1,237 @@
+//! DownloadAuditReport, by the service's own page:
+//! `GET /v1/{project_id}/audit/{instance_id}/reports/{id}/download?local={locale}`.
+
+use ::http::StatusCode;
+use ::http::header::{HeaderName, LOCATION};
+
+use super::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id, parse_locale};
+use super::context::Context;
+use crate::auth::Token;
+use crate::error::{Error, Status};
+use crate::http::{Answer, ERROR_BODY_LIMIT, ServiceError};
+use crate::sink::{Memory, Sink};
+
+const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+
+const READ_BUFFER: usize = 64 * 1024;
+
+/// A report, by checked ids, and the language to have it in.
+#[derive(Debug)]
+pub struct ReportRequest<'a> {
+    project: &'a str,
+    instance: &'a str,
+    id: &'a str,
+    locale: Option<&'static str>,
+}
+
+impl<'a> ReportRequest<'a> {
+    /// Checks the ids and the locale.
+    pub fn new(
+        project: &'a str,
+        instance: &'a str,
+        id: &'a str,
+        locale: Option<&str>,
+    ) -> Result<ReportRequest<'a>, Error> {
+        check_id(project, "project", PROJECT_OR_INSTANCE_ID)?;
+        check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
+        check_id(id, "id", REPORT_ID)?;
+        Ok(ReportRequest {
+            project,
+            instance,
+            id,
+            locale: locale.map(parse_locale).transpose()?,
+        })
+    }
+}
+
+impl Context {
+    /// Downloads a report into memory.
+    pub fn download_to_memory(&self, request: &ReportRequest<'_>) -> Result<Box<[u8]>, Error> {
+        let mut memory = Memory::new(self.max_memory);
+        self.download(request, &mut memory)?;
+        Ok(memory.into_bytes())
+    }
+
+    fn download(&self, request: &ReportRequest<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
+        let token = self.credential.get()?;
+        let segments = [
+            "v1",
+            request.project,
+            "audit",
+            request.instance,
+            "reports",
+            request.id,
+            "download",
+        ];
+        // The parameter is `local` on the wire, not `locale`.
+        let query = request.locale.map(|locale| ("local", locale));
+        let url = self.endpoint.url(&segments, query.as_slice())?;
+
+        let attempt = || {
+            let exchange = self.http.exchange()?;
+            let mut answer = exchange.get(url, vec![(AUTH_TOKEN, token.header())])?;
+            expect_report(&mut answer, &token)?;
+            receive(&mut answer, &token, sink)
+        };
+        attempt().map_err(|e| e.with_attempts(1))
+    }
+}
+
+/// Lets a 200 pass that may be a report; anything else is an error.
+fn expect_report(answer: &mut Answer<'_>, token: &Token) -> Result<(), Error> {
+    let status = answer.status();
+    if status == StatusCode::OK {
+        return answer.refuse_encoding();
+    }
+    if status.is_client_error() || status.is_server_error() {
+        let said = match answer.refuse_encoding() {
+            Ok(()) => ServiceError::parse(&answer.read_some(ERROR_BODY_LIMIT)),
+            Err(_) => ServiceError::parse(b""),
+        };
+        return Err(refused(answer, said, token));
+    }
+    if status.is_redirection() {
+        let origin = answer
+            .header(LOCATION)
+            .and_then(|location| location.parse::<::http::Uri>().ok())
+            .and_then(|uri| Some(format!(" to {}://{}", uri.scheme_str()?, uri.host()?)))
+            .unwrap_or_default();
+        return Err(answer.explain(Error::new(
+            Status::Redirected,
+            format!(
+                "the service redirected{origin} (HTTP {}), and redirects are not followed; is the endpoint right?",
+                status.as_u16()
+            ),
+        )));
+    }
+    Err(answer.explain(Error::new(
+        Status::UnexpectedAnswer,
+        format!("the service answered HTTP {}, which this call does not have", status.as_u16()),
+    )))
+}
+
+/// Moves a body into the sink, unless it turns out to be an error that came
+/// under status 200.
+fn receive(answer: &mut Answer<'_>, token: &Token, sink: &mut dyn Sink) -> Result<(), Error> {
+    let mut buf = vec![0; READ_BUFFER];
+    let mut filled = 0;
+    // A report begins with %PDF- or PK. What begins as a JSON object is held
+    // back until it is known to be none, or to be larger than any error.
+    let mut ended = false;
+    while !ended && filled < ERROR_BODY_LIMIT && may_be_json(&buf[..filled]) {
+        let n = answer.read(&mut buf[filled..ERROR_BODY_LIMIT])?;
+        filled += n;
+        ended = n == 0;
+    }
+    if ended {
+        refuse_document(answer, &buf[..filled], token)?;
+    }
+
+    sink.begin(answer.announced()).map_err(|e| answer.explain(e))?;
+    sink.write(&buf[..filled]).map_err(|e| answer.explain(e))?;
+    while !ended {
+        let n = answer.read(&mut buf)?;
+        sink.write(&buf[..n]).map_err(|e| answer.explain(e))?;
+        ended = n == 0;
+    }
+    Ok(())
+}
+
+/// Whether what came so far can be the beginning of a JSON object.
+fn may_be_json(head: &[u8]) -> bool {
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    matches!(head.trim_ascii_start().first(), None | Some(b'{'))
+}
+
+/// An error if a whole body of status 200 is empty or a JSON object.
+fn refuse_document(answer: &Answer<'_>, body: &[u8], token: &Token) -> Result<(), Error> {
+    let unexpected = |what: &str| Err(answer.explain(Error::new(Status::UnexpectedAnswer, what)));
+    if body.is_empty() {
+        return unexpected("the service answered with success and an empty body, which is no report");
+    }
+    let said = ServiceError::parse(body);
+    if said.is_error_object {
+        return Err(refused(answer, said, token));
+    }
+    let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    if serde_json::from_slice::<serde::de::IgnoredAny>(json).is_ok() {
+        return unexpected("the service answered with a JSON document in place of a report");
+    }
+    Ok(())
+}
+
+/// The error for what the service said.
+fn refused(answer: &Answer<'_>, said: ServiceError, token: &Token) -> Error {
+    let mut text = said.text;
+    let blot = |text: &mut Option<String>| *text = text.take().map(|t| token.blot(t));
+    text.request_id = answer.request_id().or(text.request_id);
+    blot(&mut text.code);
+    blot(&mut text.message);
+    blot(&mut text.request_id);
+    blot(&mut text.encoded_authorization_message);
+    for detail in &mut text.details {
+        blot(&mut detail.code);
+        blot(&mut detail.message);
+    }
+
+    let http_status = answer.status().as_u16();
+    let status = classify(http_status, text.code.as_deref());
+    let (what, then) = match status {
+        Status::BadRequest => ("refused the request as malformed", ""),
+        Status::Unauthenticated => ("refused the token", "; get a new one, for this region"),
+        Status::Forbidden => ("does not allow this with these credentials", "; check their permissions and the project"),
+        Status::NotFound => ("knows no such report", "; check the project, instance and report ids"),
+        Status::Throttled => ("asks for fewer requests", "; try again later"),
+        Status::ServerError => ("failed", "; try again later"),
+        _ => ("reported an error", ""),
+    };
+    let mut message = format!("the service {what} (HTTP {http_status}");
+    if let Some(code) = &text.code {
+        message += &format!(", {code}");
+    }
+    message.push(')');
+    if let Some(words) = &text.message {
+        message += &format!(": {}", words.trim().trim_end_matches('.'));
+    }
+    message += then;
+    if let Some(id) = &text.request_id {
+        message += &format!("; request id {id}");
+    }
+    Error::new(status, message)
+        .with_service(http_status, text)
+        .with_retry_after(answer.retry_after())
+}
+
+/// The status of a refusal: by its HTTP status, and for an error that came
+/// under HTTP 200 by its code, from the service's page of error codes.
+fn classify(http_status: u16, code: Option<&str>) -> Status {
+    match (http_status, code) {
+        (400, _) => Status::BadRequest,
+        (401, _) => Status::Unauthenticated,
+        (403, _) => Status::Forbidden,
+        (404, _) => Status::NotFound,
+        (429, _) => Status::Throttled,
+        (500..=599, _) => Status::ServerError,
+        (200, Some("DBSS.10000001" | "DBSS.10020101" | "DBSS.10020102" | "DBSS.10020021")) => Status::BadRequest,
+        (200, Some("DBSS.10020100" | "APIG.0301")) => Status::Unauthenticated,
+        (200, Some("DBSS.10021004")) => Status::NotFound,
+        (200, Some("APIG.0308")) => Status::Throttled,
+        (200, Some("DBSS.11000000")) => Status::ServerError,
+        _ => Status::Service,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_begins_as_an_object_is_held_back() {
+        for head in [&b""[..], b" \r\n", b"{", b" {\"a\"", b"\xef\xbb\xbf{"] {
+            assert!(may_be_json(head));
+        }
+        for head in [&b"%PDF-1.7"[..], b"PK\x03\x04", b"[", b"<html>", b"\x00{", b"x{"] {
+            assert!(!may_be_json(head));
+        }
+    }
+}

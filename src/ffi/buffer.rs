@@ -1,0 +1,54 @@
+use std::ptr;
+
+use super::guard::plain;
+
+/// Bytes that libdbss allocated, and how many. The only structure of this
+/// library whose inside is public.
+///
+/// A function that fills one overwrites it on entry and never reads it, so it
+/// need not be initialised; on failure it is { NULL, 0 }. End it with
+/// dbss_buffer_free(), not with free().
+#[repr(C)]
+pub struct dbss_buffer {
+    /// The first byte; NULL when the buffer is empty.
+    pub data: *mut u8,
+    /// The number of bytes.
+    pub len: usize,
+}
+
+impl dbss_buffer {
+    pub(super) const EMPTY: dbss_buffer = dbss_buffer {
+        data: ptr::null_mut(),
+        len: 0,
+    };
+
+    /// Gives `bytes` to the caller, until [`dbss_buffer_free`].
+    pub(super) fn give(bytes: Box<[u8]>) -> dbss_buffer {
+        if bytes.is_empty() {
+            return dbss_buffer::EMPTY;
+        }
+        let len = bytes.len();
+        dbss_buffer {
+            data: Box::into_raw(bytes).cast::<u8>(),
+            len,
+        }
+    }
+}
+
+/// Frees the bytes of a buffer and sets it to { NULL, 0 }, so freeing it twice
+/// is harmless. NULL and an empty buffer do nothing. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_buffer_free(buffer: *mut dbss_buffer) {
+    plain((), || {
+        // SAFETY: by the header's rules NULL, or a buffer that a function of
+        // this library filled and that nobody else uses now.
+        let Some(buffer) = (unsafe { buffer.as_mut() }) else {
+            return;
+        };
+        let dbss_buffer { data, len } = std::mem::replace(buffer, dbss_buffer::EMPTY);
+        if !data.is_null() {
+            // SAFETY: `give` made these two from a boxed slice of that length.
+            drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(data, len)) });
+        }
+    });
+}

@@ -1,0 +1,168 @@
+use std::ffi::c_char;
+use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::guard::{Handle, bytes, guarded, out, plain, text};
+use super::status::dbss_status;
+use crate::client::{Config, OPTIONS, Option as ConfigOption};
+use crate::error::Error;
+
+/// A configuration under construction. dbss_context_new() copies it, so it can
+/// be changed or freed afterwards, and used for several contexts.
+///
+/// Each setter checks its value at once and, when it fails, leaves the
+/// configuration as it was. Any thread may use it.
+pub struct dbss_config {
+    _opaque: [u8; 0],
+}
+
+impl Handle for dbss_config {
+    type Value = Mutex<Config>;
+}
+
+/// Lets `change` work on the configuration behind `config`.
+///
+/// # Safety
+/// As for [`Handle::borrow`].
+pub(super) unsafe fn with_config<T>(
+    config: *const dbss_config,
+    change: impl FnOnce(&mut Config) -> Result<T, Error>,
+) -> Result<T, Error> {
+    // SAFETY: the same contract.
+    let config = unsafe { dbss_config::borrow(config, "config") }?;
+    // A setter assigns last, so a panic leaves nothing half-set.
+    let mut config = config.lock().unwrap_or_else(PoisonError::into_inner);
+    change(&mut config)
+}
+
+/// Makes a configuration with every option at its default.
+///
+/// `out_config` (required) receives it, or NULL on failure; it is yours: end
+/// it with dbss_config_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_config_new(out_config: *mut *mut dbss_config) -> dbss_status {
+    guarded(|| {
+        // SAFETY: by the header's rules NULL or writable.
+        let slot = unsafe { out(out_config, ptr::null_mut(), "out_config") }?;
+        *slot = dbss_config::into_handle(Arc::new(Mutex::new(Config::default())));
+        Ok(())
+    })
+}
+
+/// Frees a configuration and wipes the secrets in it. Contexts made from it
+/// are not touched. NULL does nothing. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_config_free(config: *mut dbss_config) {
+    // SAFETY: the header's rules are the contract of `release`.
+    plain((), || unsafe { dbss_config::release(config) });
+}
+
+/// Sets the region, such as "cn-north-4": the endpoint is then
+/// https://dbss.{region}.myhuaweicloud.com, unless one is set too.
+///
+/// `region` (required): 1 to 63 characters of a-z, 0-9 and "-"; it is copied.
+/// A region that this library has never heard of is as good as any.
+/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
+/// DBSS_ERR_INVALID_ENDPOINT. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_config_set_region(config: *mut dbss_config, region: *const c_char) -> dbss_status {
+    // SAFETY: the header's rules are the contracts of these.
+    guarded(|| unsafe { with_config(config, |c| c.set_region(text(region, "region")?)) })
+}
+
+/// Sets the URL at which the service answers, such as
+/// "https://dbss.example.com" or "https://gateway.example.com:8443/dbss". It
+/// outranks the region's.
+///
+/// `endpoint` (required): https, or http, with a host, and maybe a port and a
+/// path; no user, query or fragment; it is copied. Plain http to a host other
+/// than this machine also needs the option "allow_plaintext".
+/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
+/// DBSS_ERR_INVALID_ENDPOINT. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_config_set_endpoint(config: *mut dbss_config, endpoint: *const c_char) -> dbss_status {
+    // SAFETY: the header's rules are the contracts of these.
+    guarded(|| unsafe { with_config(config, |c| c.set_endpoint(text(endpoint, "endpoint")?)) })
+}
+
+/// Sets the IAM token that is sent with each request (X-Auth-Token). Tokens
+/// live 24 hours: dbss_context_set_token() replaces it later.
+///
+/// `token` (required): 1 to 98304 (96 KiB) visible ASCII characters, so no
+/// space and no line end; it is copied, and the copy wiped when it is no
+/// longer needed. Wipe your own.
+/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_config_set_token(config: *mut dbss_config, token: *const c_char) -> dbss_status {
+    // SAFETY: the header's rules are the contracts of these.
+    guarded(|| unsafe { with_config(config, |c| c.set_token(bytes(token, "token")?)) })
+}
+
+/// Sets any option by its key; dbss_config_key_name() and its sisters list
+/// them all, with type, default and meaning:
+///
+/// @OPTIONS@
+///
+/// `key` and `value` (required) are copied. A value is text in the form of its
+/// option's type: "text", "url", "secret" and "path" as they are (a path is
+/// bytes, it need not be UTF-8); "milliseconds" and "bytes" in decimal digits,
+/// "-1" for no limit where the option has none by default or says so;
+/// "boolean" as true or false.
+/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
+/// DBSS_ERR_INVALID_VALUE, and those of the typed setter where there is one.
+/// Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_config_set(
+    config: *mut dbss_config,
+    key: *const c_char,
+    value: *const c_char,
+) -> dbss_status {
+    // SAFETY: the header's rules are the contracts of these.
+    guarded(|| unsafe {
+        with_config(config, |c| c.set(text(key, "key")?, bytes(value, "value")?))
+    })
+}
+
+/// How many options dbss_config_set() knows. Any thread, at any time.
+#[unsafe(no_mangle)]
+pub extern "C" fn dbss_config_key_count() -> usize {
+    OPTIONS.len()
+}
+
+fn describe(index: usize, field: fn(&ConfigOption) -> Option<&'static std::ffi::CStr>) -> *const c_char {
+    OPTIONS.get(index).and_then(field).map_or(ptr::null(), |t| t.as_ptr())
+}
+
+/// The key of the option `index`, counted from 0.
+///
+/// Returns a static string; NULL past the last option. Any thread, at any time.
+#[unsafe(no_mangle)]
+pub extern "C" fn dbss_config_key_name(index: usize) -> *const c_char {
+    describe(index, |o| Some(o.key))
+}
+
+/// The type of the option `index`: "text", "url", "secret", "path",
+/// "milliseconds", "bytes" or "boolean". Newer versions may have more.
+///
+/// Returns a static string; NULL past the last option. Any thread, at any time.
+#[unsafe(no_mangle)]
+pub extern "C" fn dbss_config_key_type(index: usize) -> *const c_char {
+    describe(index, |o| Some(o.kind.name()))
+}
+
+/// What the option `index` does, in a sentence or two, with its range.
+///
+/// Returns a static string; NULL past the last option. Any thread, at any time.
+#[unsafe(no_mangle)]
+pub extern "C" fn dbss_config_key_help(index: usize) -> *const c_char {
+    describe(index, |o| Some(o.help))
+}
+
+/// The default of the option `index`, in the form that dbss_config_set() takes.
+///
+/// Returns a static string; NULL where the option is unset by default, and past
+/// the last option. Any thread, at any time.
+#[unsafe(no_mangle)]
+pub extern "C" fn dbss_config_key_default(index: usize) -> *const c_char {
+    describe(index, |o| o.default)
+}

@@ -1,0 +1,72 @@
+use std::ffi::c_char;
+use std::ptr;
+use std::sync::Arc;
+
+use super::config::{dbss_config, with_config};
+use super::guard::{Handle, bytes, guarded, out, plain};
+use super::status::dbss_status;
+use crate::client::Context;
+
+/// A service, the credentials for it and the connections to it, which stay
+/// open between calls. Make one and share it: any number of threads may use it
+/// at once.
+///
+/// After fork() a child may go on using the contexts that it inherited: it
+/// opens connections of its own and leaves the parent's alone.
+pub struct dbss_context {
+    _opaque: [u8; 0],
+}
+
+impl Handle for dbss_context {
+    type Value = Context;
+}
+
+/// Makes a context from a configuration. No request is sent, but the trusted
+/// certificates are read now: those of "ca_file" where that is set, else the
+/// system's, else (where the system has none) the ones built in.
+///
+/// `config` (required) is copied. `out_ctx` (required) receives the
+/// context, or NULL on failure; it is yours: end it with dbss_context_free().
+/// Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_NOT_CONFIGURED without a region or
+/// endpoint; DBSS_ERR_PLAINTEXT_REFUSED; DBSS_ERR_FILE when the CA file cannot
+/// be read; DBSS_ERR_INVALID_VALUE when it holds no certificate. Reads files.
+/// Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_context_new(
+    config: *const dbss_config,
+    out_ctx: *mut *mut dbss_context,
+) -> dbss_status {
+    guarded(|| {
+        // SAFETY: by the header's rules NULL or writable.
+        let slot = unsafe { out(out_ctx, ptr::null_mut(), "out_ctx") }?;
+        // SAFETY: the header's rules are the contract of `with_config`.
+        let config = unsafe { with_config(config, |c| Ok(c.clone())) }?;
+        *slot = dbss_context::into_handle(Arc::new(Context::new(config)?));
+        Ok(())
+    })
+}
+
+/// Replaces the token. Calls that start afterwards use the new one; calls that
+/// are under way finish with the old one.
+///
+/// `token` as for dbss_config_set_token(); on failure the old one stays.
+/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Never blocks. Any
+/// thread, also while others download.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_context_set_token(ctx: *mut dbss_context, token: *const c_char) -> dbss_status {
+    guarded(|| {
+        // SAFETY: the header's rules are the contracts of these.
+        let (context, token) = unsafe { (dbss_context::borrow(ctx, "ctx")?, bytes(token, "token")?) };
+        context.set_token(token)
+    })
+}
+
+/// Frees a context: closes its idle connections and wipes its secrets. Calls
+/// under way are not disturbed: they hold what they need until they end. NULL
+/// does nothing. Never blocks. Any thread; only a call that starts after this
+/// one is an error of the program.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_context_free(ctx: *mut dbss_context) {
+    // SAFETY: the header's rules are the contract of `release`.
+    plain((), || unsafe { dbss_context::release(ctx) });
+}

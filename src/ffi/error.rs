@@ -1,0 +1,284 @@
+use std::cell::RefCell;
+use std::ffi::{CString, c_char};
+use std::ptr;
+
+use super::guard::plain;
+use super::status::{DBSS_OK, dbss_status};
+use crate::error::Error;
+
+/// Why a call failed: a status, a sentence, and all that the service and the
+/// system said. Immutable, so any thread may read it.
+///
+/// There are two ways to hold one: dbss_last_error() lends this thread's, and
+/// dbss_error_take() gives it to you.
+pub struct dbss_error {
+    error: Error,
+    // The getters hand out NUL-terminated strings that live as long as the
+    // error does.
+    message: CString,
+    parameter: Option<CString>,
+    service_code: Option<CString>,
+    service_message: Option<CString>,
+    request_id: Option<CString>,
+    encoded_authorization_message: Option<CString>,
+    details: Vec<(Option<CString>, Option<CString>)>,
+}
+
+thread_local! {
+    static LAST: RefCell<Option<Box<dbss_error>>> = const { RefCell::new(None) };
+}
+
+pub(super) fn clear_last_error() {
+    // A call from a thread-local destructor finds the slot gone; then there
+    // is nothing to clear and nowhere to keep an error.
+    let old = LAST.try_with(|last| last.borrow_mut().take());
+    drop(old);
+}
+
+pub(super) fn set_last_error(error: Error) {
+    let error = Box::new(dbss_error::new(error));
+    let _ = LAST.try_with(|last| last.borrow_mut().replace(error));
+}
+
+#[cfg(test)]
+pub(super) fn last_error() -> Option<Error> {
+    LAST.with(|last| last.borrow().as_ref().map(|e| e.error.clone()))
+}
+
+/// C strings end at the first NUL, so one inside a service's text becomes
+/// U+FFFD.
+fn c_string(text: &str) -> CString {
+    CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default()
+}
+
+impl dbss_error {
+    fn new(error: Error) -> dbss_error {
+        let optional = |text: Option<&str>| text.map(c_string);
+        dbss_error {
+            message: c_string(error.message()),
+            parameter: optional(error.parameter()),
+            service_code: optional(error.service_code()),
+            service_message: optional(error.service_message()),
+            request_id: optional(error.request_id()),
+            encoded_authorization_message: optional(error.encoded_authorization_message()),
+            details: error
+                .details()
+                .iter()
+                .map(|d| (optional(d.code.as_deref()), optional(d.message.as_deref())))
+                .collect(),
+            error,
+        }
+    }
+}
+
+/// Reads one field; `fallback` for a NULL error.
+///
+/// # Safety
+/// `error` is NULL or an error of this library that is not freed yet.
+unsafe fn read<T: Copy>(error: *const dbss_error, fallback: T, field: impl FnOnce(&dbss_error) -> T) -> T {
+    plain(fallback, || {
+        // SAFETY: by contract NULL or alive, and errors are immutable.
+        unsafe { error.as_ref() }.map_or(fallback, field)
+    })
+}
+
+/// Reads one string field; NULL where it is absent.
+///
+/// # Safety
+/// As for [`read`].
+unsafe fn read_text(
+    error: *const dbss_error,
+    field: impl FnOnce(&dbss_error) -> Option<&CString>,
+) -> *const c_char {
+    let pointer = |text: &CString| text.as_ptr();
+    // SAFETY: the same contract.
+    unsafe { read(error, ptr::null(), |e| field(e).map_or(ptr::null(), pointer)) }
+}
+
+/// The error of this thread's last function that returned a dbss_status; NULL
+/// when that one succeeded or none was called yet. Only functions that return
+/// a dbss_status set or clear it: getters and _free functions do not.
+///
+/// Lent: valid on this thread until its next function that returns a
+/// dbss_status, or dbss_error_take(). Do not free it, and do not hand it to
+/// another thread; take it for that.
+#[unsafe(no_mangle)]
+pub extern "C" fn dbss_last_error() -> *const dbss_error {
+    plain(ptr::null(), || {
+        LAST.try_with(|last| last.borrow().as_deref().map_or(ptr::null(), ptr::from_ref))
+            .unwrap_or(ptr::null())
+    })
+}
+
+/// The same error, now yours, for as long as you like and on any thread; end
+/// it with dbss_error_free(). Afterwards dbss_last_error() is NULL on this
+/// thread. Returns NULL when there is no error.
+#[unsafe(no_mangle)]
+pub extern "C" fn dbss_error_take() -> *mut dbss_error {
+    plain(ptr::null_mut(), || {
+        LAST.try_with(|last| last.borrow_mut().take().map_or(ptr::null_mut(), Box::into_raw))
+            .unwrap_or(ptr::null_mut())
+    })
+}
+
+/// Frees an error that dbss_error_take() gave, and all strings that its
+/// getters returned. NULL does nothing. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_free(error: *mut dbss_error) {
+    plain((), || {
+        if !error.is_null() {
+            // SAFETY: not NULL, and by the header's rules it came from
+            // `dbss_error_take` and was not freed before.
+            drop(unsafe { Box::from_raw(error) });
+        }
+    });
+}
+
+/// The status that the failed call returned; DBSS_OK for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_status(error: *const dbss_error) -> dbss_status {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(error, DBSS_OK, |e| e.error.status() as dbss_status) }
+}
+
+/// One line for a person: what was wrong and what to do, with the service's
+/// words and request id where there are any. It holds no secret and no control
+/// characters. The wording may change between versions: programs should use
+/// the other getters.
+///
+/// Returns a string that lives as long as the error; "" for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_message(error: *const dbss_error) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(error, c"".as_ptr(), |e| e.message.as_ptr()) }
+}
+
+/// The name of the parameter or option at fault, for a status of the group
+/// DBSS_ERR_ARGUMENT.
+///
+/// Returns a string that lives as long as the error; NULL where no parameter
+/// is at fault and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_parameter(error: *const dbss_error) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read_text`.
+    unsafe { read_text(error, |e| e.parameter.as_ref()) }
+}
+
+/// The HTTP status of the answer, such as 404; 0 when no answer came, and for
+/// NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_http_status(error: *const dbss_error) -> i32 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(error, 0, |e| e.error.http_status().map_or(0, i32::from)) }
+}
+
+/// The service's own error code, such as "DBSS.10021004" or "APIG.0301". A
+/// code that came as a number is given in decimal.
+///
+/// Returns a string that lives as long as the error; NULL where the service
+/// gave none and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_service_code(error: *const dbss_error) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read_text`.
+    unsafe { read_text(error, |e| e.service_code.as_ref()) }
+}
+
+/// The service's own words, as it sent them: bytes that are not UTF-8, and
+/// U+0000, are replaced by U+FFFD, credentials of this context by "***";
+/// control characters are kept.
+///
+/// Returns a string that lives as long as the error; NULL where the service
+/// gave none and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_service_message(error: *const dbss_error) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read_text`.
+    unsafe { read_text(error, |e| e.service_message.as_ref()) }
+}
+
+/// The service's id of this call (header X-Request-Id, or request_id in the
+/// body). Quote it to the service's support.
+///
+/// Returns a string that lives as long as the error; NULL where the service
+/// gave none and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_request_id(error: *const dbss_error) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read_text`.
+    unsafe { read_text(error, |e| e.request_id.as_ref()) }
+}
+
+/// The encoded message that explains a refused authorization; its decoder is
+/// an API of the service.
+///
+/// Returns a string that lives as long as the error; NULL where the service
+/// gave none and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_encoded_authorization_message(error: *const dbss_error) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read_text`.
+    unsafe { read_text(error, |e| e.encoded_authorization_message.as_ref()) }
+}
+
+/// How many entries the error body's "details" has; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_detail_count(error: *const dbss_error) -> usize {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(error, 0, |e| e.details.len()) }
+}
+
+/// The error code of the entry `index`, counted from 0.
+///
+/// Returns a string that lives as long as the error; NULL past the last entry,
+/// where the entry has none, and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_detail_code(error: *const dbss_error, index: usize) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read_text`.
+    unsafe { read_text(error, |e| e.details.get(index)?.0.as_ref()) }
+}
+
+/// The words of the entry `index`, counted from 0.
+///
+/// Returns a string that lives as long as the error; NULL past the last entry,
+/// where the entry has none, and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_detail_message(error: *const dbss_error, index: usize) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read_text`.
+    unsafe { read_text(error, |e| e.details.get(index)?.1.as_ref()) }
+}
+
+/// The value of errno with which the operating system refused; 0 where it did
+/// not and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_os_code(error: *const dbss_error) -> i32 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(error, 0, |e| e.error.os_code().unwrap_or(0)) }
+}
+
+/// 1 when the cause is one that passes by itself (throttling, a failing
+/// server, a broken or stalled connection, a timeout), so that the same call
+/// may succeed later; 0 when it will fail again, and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_is_retryable(error: *const dbss_error) -> i32 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(error, 0, |e| e.error.is_retryable().into()) }
+}
+
+/// How long the service asks to wait before the next attempt (header
+/// Retry-After, in seconds or as a date), in milliseconds; -1 where it does
+/// not say, and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_retry_after_ms(error: *const dbss_error) -> i64 {
+    let milliseconds = |e: &dbss_error| {
+        e.error
+            .retry_after()
+            .map_or(-1, |after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX))
+    };
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(error, -1, milliseconds) }
+}
+
+/// How many requests were made before the call gave up: 0 when an argument was
+/// at fault, and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_attempts(error: *const dbss_error) -> u32 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(error, 0, |e| e.error.attempts()) }
+}

@@ -1,0 +1,222 @@
+//! The panic boundary, handles, and the conversion of pointers and strings.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::ffi::{CStr, c_char};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::error::{clear_last_error, set_last_error};
+use super::status::dbss_status;
+use crate::error::{Error, Status};
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs the body of a function that returns a status: clears the thread's last
+/// error, and turns an error or a panic into a status and a last error.
+pub(super) fn guarded(body: impl FnOnce() -> Result<(), Error>) -> dbss_status {
+    clear_last_error();
+    let error = match contain(body) {
+        Ok(Ok(())) => return Status::Ok as dbss_status,
+        Ok(Err(error)) => error,
+        Err(payload) => Error::new(
+            Status::Internal,
+            format!(
+                "libdbss failed internally ({}); the call was abandoned; please report this",
+                panic_text(payload.as_ref())
+            ),
+        ),
+    };
+    let status = error.status() as dbss_status;
+    set_last_error(error);
+    status
+}
+
+/// Runs the body of a function that returns a value and touches no last error;
+/// a panic becomes `fallback`.
+pub(super) fn plain<T>(fallback: T, body: impl FnOnce() -> T) -> T {
+    contain(body).unwrap_or(fallback)
+}
+
+fn contain<T>(body: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    silence_panics();
+    let outer = INSIDE.replace(true);
+    // The values that a panic may leave half-changed are dropped with the
+    // call, or guard themselves (ureq's pool refuses to go on when poisoned).
+    let result = panic::catch_unwind(AssertUnwindSafe(body));
+    INSIDE.set(outer);
+    result
+}
+
+/// The default hook writes the panic's text to the host's stderr. A library
+/// must not: inside a call, the text goes into the error instead.
+fn silence_panics() {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.load(Ordering::Relaxed) || DONE.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let host = panic::take_hook();
+    panic::set_hook(Box::new(move |info: &PanicHookInfo| {
+        if !INSIDE.try_with(Cell::get).unwrap_or(false) {
+            host(info);
+        }
+    }));
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+}
+
+/// Ties an opaque C type to the Rust value behind it, so that a pointer can
+/// only become the value that it was made from: another cast does not compile.
+///
+/// Handles are reference counted. A call takes its own reference first, so a
+/// handle may be freed by another thread while the call runs.
+pub(super) trait Handle: Sized {
+    type Value: Send + Sync;
+
+    /// Gives the value to the caller, until [`Handle::release`].
+    fn into_handle(value: Arc<Self::Value>) -> *mut Self {
+        Arc::into_raw(value).cast::<Self>().cast_mut()
+    }
+
+    /// A reference of our own to the value behind a caller's handle.
+    ///
+    /// # Safety
+    /// `handle` is NULL, or came from [`Handle::into_handle`] of this type and
+    /// was not released before this call.
+    unsafe fn borrow(handle: *const Self, parameter: &'static str) -> Result<Arc<Self::Value>, Error> {
+        if handle.is_null() {
+            return Err(null(parameter));
+        }
+        let value = handle.cast::<Self::Value>();
+        // SAFETY: by this function's contract the pointer came from
+        // `Arc::into_raw` of the same type, and the caller's count still
+        // holds, so the value lives while we add ours.
+        unsafe {
+            Arc::increment_strong_count(value);
+            Ok(Arc::from_raw(value))
+        }
+    }
+
+    /// Ends the caller's ownership. NULL does nothing.
+    ///
+    /// # Safety
+    /// As for [`Handle::borrow`]; the handle is not used afterwards.
+    unsafe fn release(handle: *mut Self) {
+        if !handle.is_null() {
+            // SAFETY: by this function's contract this is the count that
+            // `into_handle` gave away, and nobody will use it again.
+            drop(unsafe { Arc::from_raw(handle.cast::<Self::Value>().cast_const()) });
+        }
+    }
+}
+
+pub(super) fn null(parameter: &'static str) -> Error {
+    Error::argument(Status::NullArgument, parameter, "must not be NULL")
+}
+
+/// An out-parameter: checked for NULL and set to `empty` before anything else,
+/// so that every failure leaves it so.
+///
+/// # Safety
+/// `out` is NULL or points to writable memory for a `T`, which need not be
+/// initialised.
+pub(super) unsafe fn out<'a, T>(out: *mut T, empty: T, parameter: &'static str) -> Result<&'a mut T, Error> {
+    if out.is_null() {
+        return Err(null(parameter));
+    }
+    // SAFETY: not NULL, and by contract writable; `write` does not read or
+    // drop what stood there, and afterwards it is initialised.
+    unsafe {
+        out.write(empty);
+        Ok(&mut *out)
+    }
+}
+
+/// The bytes of a required string.
+///
+/// # Safety
+/// `text` is NULL or a NUL-terminated string that stays as it is during `'a`.
+pub(super) unsafe fn bytes<'a>(text: *const c_char, parameter: &'static str) -> Result<&'a [u8], Error> {
+    if text.is_null() {
+        return Err(null(parameter));
+    }
+    // SAFETY: not NULL, and by contract NUL-terminated and stable.
+    Ok(unsafe { CStr::from_ptr(text) }.to_bytes())
+}
+
+/// A required string, which must be UTF-8.
+///
+/// # Safety
+/// As for [`bytes`].
+pub(super) unsafe fn text<'a>(text: *const c_char, parameter: &'static str) -> Result<&'a str, Error> {
+    // SAFETY: the same contract.
+    crate::client::utf8(unsafe { bytes(text, parameter) }?, parameter)
+}
+
+/// An optional string: NULL is none.
+///
+/// # Safety
+/// As for [`bytes`].
+pub(super) unsafe fn optional_text<'a>(
+    string: *const c_char,
+    parameter: &'static str,
+) -> Result<Option<&'a str>, Error> {
+    if string.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the same contract.
+    unsafe { text(string, parameter) }.map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_panic_becomes_a_status_with_the_panics_text() {
+        let status = guarded(|| panic!("deliberate {}", 7));
+        assert_eq!(status, Status::Internal as dbss_status);
+        let error = super::super::error::last_error().expect("a last error");
+        assert!(error.message().contains("deliberate 7"), "{error}");
+        assert_eq!(plain(-5, || panic!("again")), -5);
+    }
+
+    #[test]
+    fn a_contained_panic_writes_nothing_to_stderr_and_others_still_do() {
+        let run = |child: &str| {
+            Command::new(std::env::current_exe().expect("this test program"))
+                .args([child, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+                .output()
+                .expect("the test program runs again")
+        };
+        let contained = run("ffi::guard::tests::child_contained");
+        assert!(contained.status.success());
+        assert_eq!(String::from_utf8_lossy(&contained.stderr), "");
+        let outside = run("ffi::guard::tests::child_outside");
+        assert!(!outside.status.success());
+        assert!(String::from_utf8_lossy(&outside.stderr).contains("outside a call"));
+    }
+
+    #[test]
+    #[ignore = "run in a child process by the test above"]
+    fn child_contained() {
+        assert_ne!(guarded(|| panic!("inside a call")), 0);
+    }
+
+    #[test]
+    #[ignore = "run in a child process by the test above"]
+    fn child_outside() {
+        assert_eq!(guarded(|| Ok(())), 0);
+        panic!("outside a call");
+    }
+}

@@ -1,0 +1,23 @@
+//! The C ABI and nothing else: one file for each C type.
+//!
+//! Functions here translate and hold no logic: pointers and strings become
+//! Rust values, the call goes to [`crate::client`], and its error becomes a
+//! status and the thread's last error. The doc comments are the header's, so
+//! they speak to a C programmer. `include/dbss.h` is generated from these
+//! files by `build.rs`, in the order of `SECTIONS` there.
+
+// The boundary itself: raw pointers come in, exported symbols go out.
+#![allow(unsafe_code)]
+// The C names are the names.
+#![allow(non_camel_case_types)]
+// What a pointer must be stands in the header's rules, once for all functions.
+#![allow(clippy::missing_safety_doc)]
+
+pub mod buffer;
+pub mod config;
+pub mod context;
+pub mod error;
+mod guard;
+pub mod report;
+pub mod status;
+pub mod version;

@@ -1,0 +1,70 @@
+/*
+ * libdbss: downloads the audit reports of Huawei Cloud's Database Security
+ * Service (DBSS). Generated from src/ffi; do not edit.
+ *
+ * A complete program: it saves an audit report, or says why it could not.
+ *
+ *     #include <dbss.h>
+ *     #include <stdio.h>
+ *     #include <stdlib.h>
+ *
+ *     int main(int argc, char **argv)
+ *     {
+ *         dbss_config *config = NULL;
+ *         dbss_context *ctx = NULL;
+ *         dbss_buffer report = {0};
+ *         if (argc == 4 && dbss_config_new(&config) == DBSS_OK
+ *             && dbss_config_set_region(config, "cn-north-4") == DBSS_OK
+ *             && dbss_config_set_token(config, getenv("DBSS_TOKEN")) == DBSS_OK
+ *             && dbss_context_new(config, &ctx) == DBSS_OK
+ *             && dbss_report_download(ctx, argv[1], argv[2], argv[3], "en-us", &report) == DBSS_OK)
+ *             fwrite(report.data, 1, report.len, stdout);
+ *         else
+ *             fprintf(stderr, "no report: %s\n", dbss_error_message(dbss_last_error()));
+ *         int failed = report.data == NULL;
+ *         dbss_buffer_free(&report);
+ *         dbss_context_free(ctx);
+ *         dbss_config_free(config);
+ *         return failed;
+ *     }
+ *
+ * It is called with the ids of a project, an audit instance and a report, and
+ * is compiled with: cc program.c -ldbss
+ *
+ * Rules that hold for every function:
+ *
+ * - Errors. A function that can fail returns a dbss_status, where DBSS_OK is 0.
+ *   It then also sets this thread's last error (dbss_last_error()), which says
+ *   more; on success it clears it. No other function touches it.
+ * - Results leave through out-parameters, which come last and are set to NULL
+ *   or zero on every failure. They need not be initialised.
+ * - NULL where a value is required is DBSS_ERR_NULL_ARGUMENT, never a crash.
+ *   Every _free function takes NULL and does nothing.
+ * - Strings are NUL-terminated UTF-8; file paths are bytes. What you pass is
+ *   copied or used up before the function returns, never kept.
+ * - Handles (dbss_config, dbss_context) are opaque and belong to whoever made
+ *   them, until their _free. They may be freed while another thread is still
+ *   inside a call on them; the call holds what it needs.
+ * - Threads. Every function may be called from any thread at any time, on
+ *   shared handles too. Errors are kept for each thread.
+ * - Durations are int64_t milliseconds and sizes int64_t bytes, -1 for unknown
+ *   or none; sizes in memory and counts are size_t.
+ * - The host is left alone: no signal handler, no output, no change of the
+ *   environment or locale, no SIGPIPE, no exit. Descriptors are close-on-exec.
+ *   Variables of the environment are read by dbss_context_new() alone, and only
+ *   SSL_CERT_FILE and SSL_CERT_DIR, which name the system's certificates.
+ * - The ABI only grows: no function, value or signature ever changes.
+ */
+
+#ifndef DBSS_H
+#define DBSS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The version of this header; dbss_version() is that of the library. */
+@VERSION@
+
+#ifdef __cplusplus
+extern "C" {
+#endif

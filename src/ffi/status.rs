@@ -1,0 +1,216 @@
+use std::ffi::{CStr, c_char};
+
+use crate::error::Status;
+
+/// How a call ended: DBSS_OK, or one of the DBSS_ERR_ values below.
+///
+/// Values never change their meaning. New ones may appear inside a group (the
+/// ranges of one hundred), so treat a value that you do not know as its group:
+/// see dbss_status_group().
+pub type dbss_status = i32;
+
+/// The call did what it was asked to do.
+pub const DBSS_OK: dbss_status = 0;
+
+/// Group of 1xx: an argument or an option is at fault; no request was sent.
+/// dbss_error_parameter() names it.
+pub const DBSS_ERR_ARGUMENT: dbss_status = 100;
+/// A required pointer is NULL.
+pub const DBSS_ERR_NULL_ARGUMENT: dbss_status = 101;
+/// A string is not UTF-8.
+pub const DBSS_ERR_INVALID_UTF8: dbss_status = 102;
+/// A project, instance or report id has a length or a character that no id has.
+pub const DBSS_ERR_INVALID_ID: dbss_status = 103;
+/// The locale is neither en-us nor zh-cn.
+pub const DBSS_ERR_INVALID_LOCALE: dbss_status = 104;
+/// The token is empty, too long, or holds a character that a header cannot.
+pub const DBSS_ERR_INVALID_TOKEN: dbss_status = 105;
+/// The endpoint is not a usable URL, or the region not a region's name.
+pub const DBSS_ERR_INVALID_ENDPOINT: dbss_status = 106;
+/// There is no option with this key.
+pub const DBSS_ERR_UNKNOWN_KEY: dbss_status = 107;
+/// The option's value is not of its type or out of its range.
+pub const DBSS_ERR_INVALID_VALUE: dbss_status = 108;
+/// The endpoint is plain http on another host, and "allow_plaintext" is not set.
+pub const DBSS_ERR_PLAINTEXT_REFUSED: dbss_status = 109;
+/// Something that the call needs was never configured: an endpoint or region,
+/// or credentials.
+pub const DBSS_ERR_NOT_CONFIGURED: dbss_status = 110;
+
+/// Group of 2xx: the service answered, and the answer is not a report. Also
+/// the status of a service's error that fits none of the following.
+pub const DBSS_ERR_SERVICE: dbss_status = 200;
+/// HTTP 400: the service refused the request as malformed.
+pub const DBSS_ERR_BAD_REQUEST: dbss_status = 201;
+/// HTTP 401: the credentials were refused (expired, of another region, wrong).
+pub const DBSS_ERR_UNAUTHENTICATED: dbss_status = 202;
+/// HTTP 403: the credentials are good, but not for this.
+pub const DBSS_ERR_FORBIDDEN: dbss_status = 203;
+/// HTTP 404: no such project, instance or report.
+pub const DBSS_ERR_NOT_FOUND: dbss_status = 204;
+/// HTTP 429: too many requests; see dbss_error_retry_after_ms().
+pub const DBSS_ERR_THROTTLED: dbss_status = 205;
+/// HTTP 5xx: the service failed.
+pub const DBSS_ERR_SERVER: dbss_status = 206;
+/// HTTP 3xx: the service pointed elsewhere; libdbss does not follow.
+pub const DBSS_ERR_REDIRECTED: dbss_status = 207;
+/// A success that is not a report: an empty body, a JSON document, or an HTTP
+/// status that this call does not have.
+pub const DBSS_ERR_UNEXPECTED_ANSWER: dbss_status = 208;
+
+/// Group of 3xx: the network, or what came over it, failed.
+pub const DBSS_ERR_NETWORK: dbss_status = 300;
+/// The host's name could not be looked up.
+pub const DBSS_ERR_RESOLVE: dbss_status = 301;
+/// No address of the host accepted a connection.
+pub const DBSS_ERR_CONNECT: dbss_status = 302;
+/// The TLS handshake or session failed.
+pub const DBSS_ERR_TLS: dbss_status = 303;
+/// The server's certificate is not trusted, not valid now, or another host's.
+pub const DBSS_ERR_CERTIFICATE: dbss_status = 304;
+/// "connect_timeout_ms" ran out before the connection stood.
+pub const DBSS_ERR_CONNECT_TIMEOUT: dbss_status = 305;
+/// "stall_timeout_ms" went by without a byte in or out.
+pub const DBSS_ERR_STALLED: dbss_status = 306;
+/// "total_timeout_ms" ran out.
+pub const DBSS_ERR_TOTAL_TIMEOUT: dbss_status = 307;
+/// The connection broke before the answer's header was whole.
+pub const DBSS_ERR_CONNECTION_LOST: dbss_status = 308;
+/// The body ended or broke before its end; nothing of it is handed out.
+pub const DBSS_ERR_TRUNCATED: dbss_status = 309;
+/// What came is not a sound HTTP answer.
+pub const DBSS_ERR_PROTOCOL: dbss_status = 310;
+/// The body is compressed, though libdbss asked for it as it is.
+pub const DBSS_ERR_CONTENT_ENCODING: dbss_status = 311;
+
+/// Group of 4xx: a local file could not be read or written.
+pub const DBSS_ERR_FILE: dbss_status = 400;
+
+/// Group of 5xx: this process ran out of something, such as threads.
+pub const DBSS_ERR_RESOURCE: dbss_status = 500;
+/// The memory for the report could not be had.
+pub const DBSS_ERR_OUT_OF_MEMORY: dbss_status = 501;
+/// The report is larger than "max_memory_bytes".
+pub const DBSS_ERR_LIMIT_EXCEEDED: dbss_status = 502;
+
+/// Group of 6xx: the call was cancelled. No call of this version can be; the
+/// group stands here so that a program can already tell it from a failure.
+pub const DBSS_ERR_CANCELLED: dbss_status = 600;
+
+/// Group of 7xx: libdbss has a defect. The call was abandoned, the process and
+/// other calls are unharmed.
+pub const DBSS_ERR_INTERNAL: dbss_status = 700;
+
+fn describe(status: dbss_status) -> (&'static CStr, &'static CStr) {
+    let Some(status) = Status::from_value(status) else {
+        return (c"DBSS_ERR_UNKNOWN", c"a status that this version of libdbss does not know");
+    };
+    match status {
+        Status::Ok => (c"DBSS_OK", c"success"),
+        Status::Argument => (c"DBSS_ERR_ARGUMENT", c"an argument is wrong"),
+        Status::NullArgument => (c"DBSS_ERR_NULL_ARGUMENT", c"a required pointer is NULL"),
+        Status::InvalidUtf8 => (c"DBSS_ERR_INVALID_UTF8", c"a string is not UTF-8"),
+        Status::InvalidId => (c"DBSS_ERR_INVALID_ID", c"an id is malformed"),
+        Status::InvalidLocale => (c"DBSS_ERR_INVALID_LOCALE", c"the locale is not one of en-us, zh-cn"),
+        Status::InvalidToken => (c"DBSS_ERR_INVALID_TOKEN", c"the token is malformed"),
+        Status::InvalidEndpoint => (c"DBSS_ERR_INVALID_ENDPOINT", c"the endpoint or region is malformed"),
+        Status::UnknownKey => (c"DBSS_ERR_UNKNOWN_KEY", c"there is no option with this key"),
+        Status::InvalidValue => (c"DBSS_ERR_INVALID_VALUE", c"an option's value is malformed or out of range"),
+        Status::PlaintextRefused => (c"DBSS_ERR_PLAINTEXT_REFUSED", c"plain http to another host is not allowed"),
+        Status::NotConfigured => (c"DBSS_ERR_NOT_CONFIGURED", c"an endpoint or credentials are missing"),
+        Status::Service => (c"DBSS_ERR_SERVICE", c"the service reported an error"),
+        Status::BadRequest => (c"DBSS_ERR_BAD_REQUEST", c"the service refused the request as malformed"),
+        Status::Unauthenticated => (c"DBSS_ERR_UNAUTHENTICATED", c"the service refused the credentials"),
+        Status::Forbidden => (c"DBSS_ERR_FORBIDDEN", c"the credentials do not allow this"),
+        Status::NotFound => (c"DBSS_ERR_NOT_FOUND", c"there is no such project, instance or report"),
+        Status::Throttled => (c"DBSS_ERR_THROTTLED", c"the service asks for fewer requests"),
+        Status::ServerError => (c"DBSS_ERR_SERVER", c"the service failed"),
+        Status::Redirected => (c"DBSS_ERR_REDIRECTED", c"the service redirected the request"),
+        Status::UnexpectedAnswer => (c"DBSS_ERR_UNEXPECTED_ANSWER", c"the service's answer is not a report"),
+        Status::Network => (c"DBSS_ERR_NETWORK", c"the network failed"),
+        Status::Resolve => (c"DBSS_ERR_RESOLVE", c"the host's name could not be looked up"),
+        Status::Connect => (c"DBSS_ERR_CONNECT", c"no connection could be made"),
+        Status::Tls => (c"DBSS_ERR_TLS", c"the TLS session failed"),
+        Status::Certificate => (c"DBSS_ERR_CERTIFICATE", c"the server's certificate was refused"),
+        Status::ConnectTimeout => (c"DBSS_ERR_CONNECT_TIMEOUT", c"connecting took too long"),
+        Status::Stalled => (c"DBSS_ERR_STALLED", c"the transfer stood still for too long"),
+        Status::TotalTimeout => (c"DBSS_ERR_TOTAL_TIMEOUT", c"the call took too long"),
+        Status::ConnectionLost => (c"DBSS_ERR_CONNECTION_LOST", c"the connection broke before the answer"),
+        Status::Truncated => (c"DBSS_ERR_TRUNCATED", c"the body ended before its end"),
+        Status::Protocol => (c"DBSS_ERR_PROTOCOL", c"the answer is not sound HTTP"),
+        Status::ContentEncoding => (c"DBSS_ERR_CONTENT_ENCODING", c"the body is compressed, unasked"),
+        Status::File => (c"DBSS_ERR_FILE", c"a local file could not be used"),
+        Status::Resource => (c"DBSS_ERR_RESOURCE", c"the process ran out of a resource"),
+        Status::OutOfMemory => (c"DBSS_ERR_OUT_OF_MEMORY", c"out of memory"),
+        Status::LimitExceeded => (c"DBSS_ERR_LIMIT_EXCEEDED", c"the report is larger than the limit"),
+        Status::Cancelled => (c"DBSS_ERR_CANCELLED", c"the call was cancelled"),
+        Status::Internal => (c"DBSS_ERR_INTERNAL", c"libdbss failed internally"),
+    }
+}
+
+/// The name of a status as this header spells it, such as
+/// "DBSS_ERR_NOT_FOUND"; "DBSS_ERR_UNKNOWN" for a value that this version does
+/// not know.
+///
+/// Returns a static string, never NULL. Any thread, at any time.
+#[unsafe(no_mangle)]
+pub extern "C" fn dbss_status_name(status: dbss_status) -> *const c_char {
+    describe(status).0.as_ptr()
+}
+
+/// What a status means, in general; dbss_error_message() says what happened
+/// in particular.
+///
+/// Returns a static string, never NULL. Any thread, at any time.
+#[unsafe(no_mangle)]
+pub extern "C" fn dbss_status_message(status: dbss_status) -> *const c_char {
+    describe(status).1.as_ptr()
+}
+
+/// The group of a status: DBSS_OK, DBSS_ERR_ARGUMENT, DBSS_ERR_SERVICE,
+/// DBSS_ERR_NETWORK, DBSS_ERR_FILE, DBSS_ERR_RESOURCE, DBSS_ERR_CANCELLED or
+/// DBSS_ERR_INTERNAL. Values that are newer than this library have their group
+/// too; a value outside of all ranges counts as DBSS_ERR_INTERNAL.
+///
+/// Any thread, at any time.
+#[unsafe(no_mangle)]
+pub extern "C" fn dbss_status_group(status: dbss_status) -> dbss_status {
+    match status {
+        DBSS_OK => DBSS_OK,
+        100..700 => status / 100 * 100,
+        _ => DBSS_ERR_INTERNAL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_constant_of_the_header_is_the_status_of_its_name() {
+        let source = include_str!("status.rs");
+        let mut seen = 0;
+        for line in source.lines().filter(|l| l.starts_with("pub const DBSS_")) {
+            let (name, value) = line["pub const ".len()..]
+                .split_once(": dbss_status = ")
+                .expect("a constant of the status type");
+            let value: dbss_status = value.trim_end_matches(';').parse().expect("a literal");
+            assert!(Status::from_value(value).is_some(), "{name}");
+            assert_eq!(describe(value).0.to_str(), Ok(name));
+            assert_eq!(
+                Status::from_value(dbss_status_group(value)).map(|s| s as i32),
+                Some(value / 100 * 100)
+            );
+            seen += 1;
+        }
+        assert_eq!(seen, Status::ALL.len());
+    }
+
+    #[test]
+    fn unknown_values_have_a_name_and_a_group() {
+        for (value, group) in [(299, 200), (399, 300), (-1, 700), (1, 700), (i32::MAX, 700)] {
+            assert_eq!(describe(value).0, c"DBSS_ERR_UNKNOWN");
+            assert_eq!(dbss_status_group(value), group);
+        }
+    }
+}

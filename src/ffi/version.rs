@@ -1,0 +1,58 @@
+use std::ffi::{CStr, c_char};
+
+use super::guard::plain;
+
+const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+    Ok(version) => version,
+    Err(_) => panic!("the package's version has no NUL"),
+};
+
+/// What this build can do, by the names that `dbss_has_feature` takes.
+const FEATURES: &[&str] = &["download", "token", "https"];
+
+/// The version of the library that is loaded, such as "0.1.0"; compare with
+/// DBSS_VERSION, which is the version of the header.
+///
+/// Returns a static string, valid for ever. Any thread, at any time.
+#[unsafe(no_mangle)]
+pub extern "C" fn dbss_version() -> *const c_char {
+    VERSION.as_ptr()
+}
+
+/// The same as a number, to compare: major * 10000 + minor * 100 + patch, as
+/// in DBSS_VERSION_NUMBER. Any thread, at any time.
+#[unsafe(no_mangle)]
+pub extern "C" fn dbss_version_number() -> u32 {
+    const fn number(text: &str) -> u32 {
+        let bytes = text.as_bytes();
+        let mut value = 0;
+        let mut i = 0;
+        while i < bytes.len() {
+            value = value * 10 + (bytes[i] - b'0') as u32;
+            i += 1;
+        }
+        value
+    }
+    const NUMBER: u32 = number(env!("CARGO_PKG_VERSION_MAJOR")) * 10_000
+        + number(env!("CARGO_PKG_VERSION_MINOR")) * 100
+        + number(env!("CARGO_PKG_VERSION_PATCH"));
+    NUMBER
+}
+
+/// Whether the loaded library has a feature: 1, or 0 when it has not, when
+/// the name is unknown to it or when `name` is NULL. The features of this
+/// version are "download" (reports into memory), "token" (a fixed IAM token)
+/// and "https" (TLS 1.2 and 1.3).
+///
+/// Nothing is kept of `name`. Any thread, at any time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_has_feature(name: *const c_char) -> i32 {
+    plain(0, || {
+        if name.is_null() {
+            return 0;
+        }
+        // SAFETY: not NULL, and by the header's rules NUL-terminated.
+        let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+        FEATURES.iter().any(|f| f.as_bytes() == name).into()
+    })
+}

@@ -1,0 +1,267 @@
+//! An answer: its header judged, its body read to its true end.
+
+use std::io::Read;
+use std::time::{Duration, SystemTime};
+
+use ::http::header::{self, HeaderMap, HeaderName};
+use ::http::{Response, StatusCode, Version};
+use ureq::{Body, BodyReader};
+
+use super::call::Call;
+use crate::error::{Error, Status};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// An answer whose header has arrived and says soundly how its body ends.
+pub(crate) struct Answer<'a> {
+    call: &'a Call,
+    status: StatusCode,
+    headers: HeaderMap,
+    body: BodyReader<'static>,
+    /// The length that the server announced.
+    announced: Option<u64>,
+    received: u64,
+}
+
+impl<'a> Answer<'a> {
+    pub(super) fn new(call: &'a Call, response: Response<Body>, https: bool) -> Result<Answer<'a>, Error> {
+        let (parts, body) = response.into_parts();
+        let answer = Answer {
+            call,
+            status: parts.status,
+            announced: None,
+            received: 0,
+            body: body.into_reader(),
+            headers: parts.headers,
+        };
+        match framing(&answer.headers, parts.version, https) {
+            Ok(announced) => Ok(Answer { announced, ..answer }),
+            // An error answer tells more than its framing does.
+            Err(_) if answer.status.is_client_error() || answer.status.is_server_error() => Ok(answer),
+            Err(e) => Err(answer.explain(e)),
+        }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The body's length as the server announced it; it may be a lie.
+    pub(crate) fn announced(&self) -> Option<u64> {
+        self.announced
+    }
+
+    /// A header's value, where it is text.
+    pub(crate) fn header(&self, name: HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn request_id(&self) -> Option<String> {
+        self.headers
+            .get(REQUEST_ID)
+            .map(|id| String::from_utf8_lossy(id.as_bytes()).trim().to_owned())
+            .filter(|id| !id.is_empty())
+    }
+
+    /// How long the server asks to wait (RFC 9110, 10.2.3): seconds, or a date,
+    /// which is compared with the server's own clock where it shows it.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let value = self.header(header::RETRY_AFTER)?.trim();
+        if let Ok(seconds) = value.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let date = httpdate::parse_http_date(value).ok()?;
+        let now = self
+            .header(header::DATE)
+            .and_then(|date| httpdate::parse_http_date(date).ok())
+            .unwrap_or_else(SystemTime::now);
+        Some(date.duration_since(now).unwrap_or_default())
+    }
+
+    /// An error if the body is compressed or otherwise encoded. It was asked
+    /// for as it is, and unpacking it would let a small answer fill a disk.
+    pub(crate) fn refuse_encoding(&self) -> Result<(), Error> {
+        let encoded = self
+            .headers
+            .get_all(header::CONTENT_ENCODING)
+            .iter()
+            .find(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
+        match encoded {
+            None => Ok(()),
+            Some(value) => Err(self.explain(Error::new(
+                Status::ContentEncoding,
+                format!(
+                    "the body came with Content-Encoding \"{}\", which was not asked for; is a proxy in between?",
+                    String::from_utf8_lossy(value.as_bytes())
+                ),
+            ))),
+        }
+    }
+
+    /// Adds to an error what this answer's header told.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        error.with_answer(self.status.as_u16(), self.request_id())
+    }
+
+    /// Reads some of the body. 0 is its end, whole and as long as announced.
+    pub(crate) fn read(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
+        let n = self
+            .body
+            .read(buf)
+            .map_err(|e| self.explain(self.failed_in_body(ureq::Error::from(e))))?;
+        self.received += n as u64;
+        let wrong = match self.announced {
+            Some(announced) if n == 0 => self.received != announced,
+            Some(announced) => self.received > announced,
+            None => false,
+        };
+        if wrong {
+            return Err(self.explain(self.wrong_length()));
+        }
+        self.call.delivered();
+        Ok(n)
+    }
+
+    /// At most `limit` bytes of the body, however long it is and however it
+    /// breaks off; within the stall timeout, however slowly it comes.
+    pub(crate) fn read_some(&mut self, limit: usize) -> Vec<u8> {
+        self.call.bound_to_stall_timeout();
+        let mut bytes = Vec::new();
+        let mut buf = [0; 4096];
+        while bytes.len() < limit {
+            let room = buf.len().min(limit - bytes.len());
+            match self.read(&mut buf[..room]) {
+                Ok(0) | Err(_) => break,
+                Ok(n) => bytes.extend_from_slice(&buf[..n]),
+            }
+        }
+        bytes
+    }
+
+    fn wrong_length(&self) -> Error {
+        Error::new(
+            Status::Truncated,
+            format!(
+                "the body has {} bytes, and {} were announced; nothing of it is kept",
+                self.received,
+                self.announced.unwrap_or_default()
+            ),
+        )
+    }
+
+    fn failed_in_body(&self, error: ureq::Error) -> Error {
+        let received = self.received;
+        let of = self.announced.map_or(String::new(), |total| format!(" of {total}"));
+        let broken = |why: &str, cause: Option<&Error>| {
+            let error = Error::new(
+                Status::Truncated,
+                format!("the body broke off after {received}{of} bytes ({why}); nothing of it is kept"),
+            );
+            match cause.and_then(Error::os_code) {
+                Some(code) => error.with_os_code(code),
+                None => error,
+            }
+        };
+        match translate(error) {
+            Ok(ours) if ours.status() == Status::ConnectionLost => broken(ours.message(), Some(&ours)),
+            Ok(ours) => ours,
+            Err(ureq::Error::Io(_)) => broken("the connection was closed", None),
+            Err(other) => unsound(&other),
+        }
+    }
+}
+
+/// How the body ends: the length that was announced, or none where chunks or
+/// the end of a TLS session will tell. An error where nothing sound will.
+fn framing(headers: &HeaderMap, version: Version, https: bool) -> Result<Option<u64>, Error> {
+    let wrong = |what: &str| Err(Error::new(Status::Protocol, format!("the answer is not sound HTTP: {what}")));
+    let mut announced = None;
+    for value in headers.get_all(header::CONTENT_LENGTH) {
+        let digits = value.as_bytes();
+        let length = std::str::from_utf8(digits)
+            .ok()
+            .filter(|_| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+            .and_then(|text| text.parse::<u64>().ok());
+        match (length, announced) {
+            (None, _) => return wrong("Content-Length is not a number"),
+            (Some(length), Some(other)) if length != other => return wrong("two lengths are announced"),
+            (length, _) => announced = length,
+        }
+    }
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (encodings.next(), encodings.next()) {
+        (None, _) => {}
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") && version == Version::HTTP_11 => {
+            return Ok(announced);
+        }
+        _ => return wrong("its Transfer-Encoding is not plain chunks"),
+    }
+    if announced.is_none() && !https {
+        return wrong(
+            "neither a length nor chunks tell where the body ends, so nobody can tell whether it is whole",
+        );
+    }
+    Ok(announced)
+}
+
+/// The library's own error, where that is what ureq hands on.
+fn translate(error: ureq::Error) -> Result<Error, ureq::Error> {
+    match error {
+        ureq::Error::Other(inner) => inner.downcast::<Error>().map(|e| *e).map_err(ureq::Error::Other),
+        other => Err(other),
+    }
+}
+
+fn unsound(error: &ureq::Error) -> Error {
+    Error::new(Status::Protocol, format!("the answer is not sound HTTP: {error}"))
+}
+
+pub(super) fn failed_before_body(error: ureq::Error) -> Error {
+    match translate(error) {
+        Ok(ours) => ours,
+        Err(ureq::Error::Io(_)) => Error::new(
+            Status::ConnectionLost,
+            "the server closed the connection before its answer was whole",
+        ),
+        Err(other) => unsound(&other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(headers: &[(&'static str, &str)], version: Version, https: bool) -> Result<Option<u64>, String> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().expect("a header value"));
+        }
+        framing(&map, version, https).map_err(|e| {
+            assert_eq!(e.status(), Status::Protocol);
+            e.message().to_owned()
+        })
+    }
+
+    #[test]
+    fn a_body_must_say_where_it_ends() {
+        let v11 = Version::HTTP_11;
+        assert_eq!(judge(&[("content-length", "12")], v11, false), Ok(Some(12)));
+        assert_eq!(judge(&[("content-length", "12"), ("content-length", "12")], v11, false), Ok(Some(12)));
+        assert_eq!(judge(&[("transfer-encoding", "Chunked")], v11, false), Ok(None));
+        assert_eq!(judge(&[], v11, true), Ok(None));
+        for (headers, version) in [
+            (&[][..], v11),
+            (&[("content-length", "")], v11),
+            (&[("content-length", "+5")], v11),
+            (&[("content-length", "-1")], v11),
+            (&[("content-length", "5, 5")], v11),
+            (&[("content-length", "99999999999999999999")], v11),
+            (&[("content-length", "12"), ("content-length", "13")], v11),
+            (&[("transfer-encoding", "gzip, chunked")], v11),
+            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], v11),
+            (&[("transfer-encoding", "chunked")], Version::HTTP_10),
+        ] {
+            assert!(judge(headers, version, false).is_err(), "{headers:?}");
+        }
+    }
+}

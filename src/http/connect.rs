@@ -1,0 +1,318 @@
+//! Connections: sockets that obey the call that uses them, plain or under TLS,
+//! as ureq's transports.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use ureq::unversioned::resolver::{ArrayVec, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
+};
+use zeroize::Zeroize;
+
+use super::call::Call;
+use super::resolve::resolve;
+use super::tls;
+use crate::error::{Error, Status};
+use crate::sys::{self, Interest};
+
+const INPUT_BUFFER: usize = 128 * 1024;
+/// ureq writes a header line into this buffer whole, and the longest token
+/// makes a line of 96 KiB.
+const OUTPUT_BUFFER: usize = 128 * 1024;
+
+/// Says nothing. ureq resolves before it looks in its pool, so a look-up here
+/// would be made for each request; the connector makes it for each connection.
+#[derive(Debug)]
+pub(super) struct NoResolver;
+
+impl Resolver for NoResolver {
+    fn resolve(
+        &self,
+        _: &::http::Uri,
+        _: &ureq::config::Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut addresses: ResolvedSocketAddrs = ArrayVec::from_fn(|_| nowhere);
+        addresses.push(nowhere);
+        Ok(addresses)
+    }
+}
+
+/// Opens connections to one origin.
+pub(super) struct SocketConnector {
+    /// None where the origin is plain http.
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    /// A name that is exempt from the rule against plain text because it means
+    /// this machine must not lead elsewhere.
+    pub(super) loopback_only: bool,
+}
+
+impl fmt::Debug for SocketConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SocketConnector")
+    }
+}
+
+impl Connector<()> for SocketConnector {
+    type Out = Box<dyn Transport>;
+
+    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Self::Out>, ureq::Error> {
+        let call = Call::current().map_err(opaque)?;
+        call.connecting();
+        let transport = self.open(details, &call).map_err(opaque)?;
+        call.connected();
+        Ok(Some(transport))
+    }
+}
+
+impl SocketConnector {
+    fn open(&self, details: &ConnectionDetails, call: &Call) -> Result<Box<dyn Transport>, Error> {
+        let missing = || Error::new(Status::Internal, "a request without a host");
+        let authority = details.uri.authority().ok_or_else(missing)?;
+        let default_port = if details.needs_tls() { 443 } else { 80 };
+        let port = authority.port_u16().unwrap_or(default_port);
+        let host = authority.host();
+
+        let mut addresses = resolve(host, port, call)?;
+        if self.loopback_only {
+            addresses.retain(|a| a.ip().to_canonical().is_loopback());
+            if addresses.is_empty() {
+                return Err(Error::argument(
+                    Status::PlaintextRefused,
+                    "endpoint",
+                    format_args!("is plain http, and {host} is not this machine"),
+                ));
+            }
+        }
+        let socket = Socket(connect_any(host, &addresses, call)?);
+
+        if !details.needs_tls() {
+            return Ok(Box::new(Connection::new(socket)));
+        }
+        let config = self
+            .tls
+            .clone()
+            .ok_or_else(|| Error::new(Status::Internal, "an https request on a context without TLS"))?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(bare.to_owned())
+            .map_err(|_| Error::new(Status::Tls, format!("no certificate can name the host {host}")))?;
+        let session = ClientConnection::new(config, name).map_err(|e| tls::failure(&e))?;
+        let mut stream = StreamOwned::new(session, socket);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).map_err(|e| {
+                if e.kind() == io::ErrorKind::UnexpectedEof {
+                    return Error::new(
+                        Status::Tls,
+                        format!("{host}:{port} closed the connection in the TLS handshake; does it speak TLS?"),
+                    );
+                }
+                from_io(e)
+            })?;
+        }
+        Ok(Box::new(Connection::new(stream)))
+    }
+}
+
+/// Tries each address in turn, and gives each a fair part of the time left.
+fn connect_any(host: &str, addresses: &[SocketAddr], call: &Call) -> Result<TcpStream, Error> {
+    let (until, expired) = call.next_limit();
+    let mut failure = None;
+    for (tried, address) in addresses.iter().enumerate() {
+        let share = until.map(|until| {
+            let now = Instant::now();
+            now + until.saturating_duration_since(now) / (addresses.len() - tried) as u32
+        });
+        match connect(*address, share) {
+            Ok(Some(stream)) => return Ok(stream),
+            Ok(None) => {}
+            Err(e) => {
+                failure = Some(Error::os(
+                    Status::Connect,
+                    format_args!("cannot connect to {host} ({address})"),
+                    &e,
+                ));
+            }
+        }
+    }
+    // Where time ran out for one address and another refused, the refusal is
+    // the more telling.
+    Err(failure.unwrap_or_else(expired))
+}
+
+/// A connected, non-blocking socket; none when the time ran out.
+fn connect(address: SocketAddr, until: Option<Instant>) -> io::Result<Option<TcpStream>> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(e) if in_progress(&e) => {
+            if !sys::wait(socket.as_fd(), Interest::Writable, until)? {
+                return Ok(None);
+            }
+            if let Some(e) = socket.take_error()? {
+                return Err(e);
+            }
+        }
+        Err(e) => return Err(e),
+    }
+    Ok(Some(socket.into()))
+}
+
+fn in_progress(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted || error.raw_os_error() == Some(libc::EINPROGRESS)
+}
+
+/// A non-blocking socket that waits as the thread's call allows.
+#[derive(Debug)]
+struct Socket(TcpStream);
+
+impl Socket {
+    fn retrying(&self, interest: Interest, mut attempt: impl FnMut(&TcpStream) -> io::Result<usize>) -> io::Result<usize> {
+        loop {
+            match attempt(&self.0) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let call = Call::current().map_err(io::Error::other)?;
+                    call.wait(self.0.as_fd(), interest).map_err(io::Error::other)?;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // ureq takes some kinds of errors for the end of a body; this
+                // one it hands on as it is.
+                Err(e) => {
+                    return Err(io::Error::other(Error::os(
+                        Status::ConnectionLost,
+                        "the connection broke",
+                        &e,
+                    )));
+                }
+                Ok(n) => return Ok(n),
+            }
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.retrying(Interest::Readable, |mut stream| stream.read(buf))?;
+        Call::current().and_then(|call| call.received(n)).map_err(io::Error::other)?;
+        Ok(n)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.retrying(Interest::Writable, |mut stream| stream.write(buf))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a connection's bytes go through.
+trait Stream: Read + Write + fmt::Debug + Send + Sync + 'static {
+    const TLS: bool;
+
+    /// Whether nothing came that belongs to no answer, the end included.
+    fn is_quiet(&mut self) -> bool;
+}
+
+impl Stream for Socket {
+    const TLS: bool = false;
+
+    fn is_quiet(&mut self) -> bool {
+        matches!(self.0.peek(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+impl Stream for StreamOwned<ClientConnection, Socket> {
+    const TLS: bool = true;
+
+    fn is_quiet(&mut self) -> bool {
+        let left = self.conn.process_new_packets().map(|state| state.plaintext_bytes_to_read());
+        matches!(left, Ok(0)) && self.sock.is_quiet()
+    }
+}
+
+/// A stream with ureq's buffers.
+#[derive(Debug)]
+struct Connection<S> {
+    stream: S,
+    buffers: LazyBuffers,
+}
+
+impl<S: Stream> Connection<S> {
+    fn new(stream: S) -> Connection<S> {
+        Connection {
+            stream,
+            buffers: LazyBuffers::new(INPUT_BUFFER, OUTPUT_BUFFER),
+        }
+    }
+}
+
+impl<S: Stream> Transport for Connection<S> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
+        let output = &mut self.buffers.output()[..amount];
+        let sent = self.stream.write_all(output).and_then(|()| self.stream.flush());
+        // The request had the token in it, and this buffer lives on.
+        output.zeroize();
+        sent.map_err(|e| opaque(from_io(e)))
+    }
+
+    fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
+        let input = self.buffers.input_append_buf();
+        let n = self.stream.read(input).map_err(|e| opaque(from_io(e)))?;
+        self.buffers.input_appended(n);
+        Ok(n > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.is_quiet()
+    }
+
+    fn is_tls(&self) -> bool {
+        S::TLS
+    }
+}
+
+/// Our errors travel through ureq as they are.
+fn opaque(error: Error) -> ureq::Error {
+    ureq::Error::Other(Box::new(error))
+}
+
+/// The library's error in an I/O error, or what the TLS layer said.
+fn from_io(error: io::Error) -> Error {
+    let kind = error.kind();
+    let text = error.to_string();
+    match error.into_inner() {
+        Some(inner) => match inner.downcast::<Error>() {
+            Ok(ours) => *ours,
+            Err(inner) => match inner.downcast_ref::<rustls::Error>() {
+                Some(e) => tls::failure(e),
+                None if kind == io::ErrorKind::UnexpectedEof => unclean(),
+                None => Error::new(Status::Network, format!("the connection failed: {text}")),
+            },
+        },
+        None if kind == io::ErrorKind::UnexpectedEof => unclean(),
+        None => Error::new(Status::Network, format!("the connection failed: {text}")),
+    }
+}
+
+/// TLS says goodbye before it closes; where it does not, somebody may have cut
+/// the connection.
+fn unclean() -> Error {
+    Error::new(Status::ConnectionLost, "the connection was closed without TLS's goodbye")
+}

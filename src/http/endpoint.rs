@@ -1,0 +1,234 @@
+//! The URL at which a service answers.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ::http::Uri;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::error::{Error, Status};
+
+/// RFC 3986's unreserved characters stay as they are.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A checked URL: scheme, host, maybe a port and a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    https: bool,
+    host: Host,
+    port: Option<u16>,
+    /// Without the last `/`.
+    base: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Host {
+    Name(String),
+    Address(IpAddr),
+}
+
+impl Endpoint {
+    /// The endpoint of a region in the public cloud.
+    pub(crate) fn of_region(region: &str) -> Result<Endpoint, Error> {
+        Endpoint::parse(&format!("https://dbss.{region}.myhuaweicloud.com"), "region")
+    }
+
+    pub(crate) fn parse(url: &str, parameter: &'static str) -> Result<Endpoint, Error> {
+        let invalid = |what: &str| Error::argument(Status::InvalidEndpoint, parameter, what);
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or_else(|| invalid("must be a URL with its scheme, such as https://dbss.example.com"))?;
+        let https = match scheme.to_ascii_lowercase().as_str() {
+            "https" => true,
+            "http" => false,
+            _ => return Err(invalid("must be an https (or http) URL")),
+        };
+        // What stands before an '@' may be a password: it is never shown.
+        if rest.contains('@') {
+            return Err(invalid("must have no user or password"));
+        }
+        if rest.contains(['?', '#']) {
+            return Err(invalid("must have no query and no fragment"));
+        }
+        let uri: Uri = url
+            .parse()
+            .map_err(|_| invalid("is not a URL (host names and paths must be ASCII)"))?;
+        let authority = uri.authority().ok_or_else(|| invalid("has no host"))?;
+        let host = Host::parse(authority.host()).ok_or_else(|| {
+            invalid("has a host that is neither a name (letters, digits, '-', '_', '.') nor an IP address")
+        })?;
+        // `port_u16` is none for `host:` and `host:99999` too.
+        let port = match authority.as_str().rsplit_once(':') {
+            Some((before, digits)) if !before.is_empty() && !digits.contains(']') => Some(
+                digits
+                    .parse()
+                    .ok()
+                    .filter(|port| *port != 0 && digits.bytes().all(|b| b.is_ascii_digit()))
+                    .ok_or_else(|| invalid("has a port that is not a number from 1 to 65535"))?,
+            ),
+            _ => None,
+        };
+        let base = uri.path().trim_end_matches('/');
+        let sound = |s: &str| !s.is_empty() && s != "." && s != ".." && utf8_percent_encode(s, SEGMENT).eq([s]);
+        if !base.is_empty() && !base[1..].split('/').all(sound) {
+            return Err(invalid("has a path with characters other than letters, digits, '-', '.', '_' and '~'"));
+        }
+        Ok(Endpoint {
+            https,
+            host,
+            port,
+            base: base.to_owned(),
+        })
+    }
+
+    pub(crate) fn is_https(&self) -> bool {
+        self.https
+    }
+
+    /// Whether the host is this machine by its very name, so that what is sent
+    /// there does not leave it.
+    pub(crate) fn is_loopback(&self) -> bool {
+        match &self.host {
+            Host::Name(name) => name == "localhost",
+            Host::Address(address) => address.to_canonical().is_loopback(),
+        }
+    }
+
+    /// Scheme, host and port.
+    pub(crate) fn origin(&self) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        match self.port {
+            Some(port) => format!("{scheme}://{}:{port}", self.host),
+            None => format!("{scheme}://{}", self.host),
+        }
+    }
+
+    /// The URL of a resource: each segment and value is percent-encoded.
+    pub(crate) fn url(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<Uri, Error> {
+        let mut url = self.origin() + &self.base;
+        for segment in segments {
+            url.push('/');
+            url.extend(utf8_percent_encode(segment, SEGMENT));
+        }
+        for (i, (name, value)) in query.iter().enumerate() {
+            url.push(if i == 0 { '?' } else { '&' });
+            url.extend(utf8_percent_encode(name, SEGMENT));
+            url.push('=');
+            url.extend(utf8_percent_encode(value, SEGMENT));
+        }
+        url.parse()
+            .map_err(|e| Error::new(Status::Internal, format!("libdbss built a URL that is none: {e}")))
+    }
+}
+
+impl Host {
+    fn parse(host: &str) -> Option<Host> {
+        if let Some(address) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+            return address.parse::<Ipv6Addr>().ok().map(|a| Host::Address(a.into()));
+        }
+        if host.is_empty() || host.len() > 253 {
+            return None;
+        }
+        let sound = |label: &str| {
+            (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        if !host.split('.').all(sound) {
+            return None;
+        }
+        // The system would take 127.1 or 0x7f.1 for an address; here what ends
+        // in a number is a whole address or nothing.
+        let last = host.rsplit('.').next()?;
+        if last.starts_with(|c: char| c.is_ascii_digit()) && !last.contains(|c: char| c.is_ascii_alphabetic() && c != 'x') {
+            return host.parse::<Ipv4Addr>().ok().map(|a| Host::Address(a.into()));
+        }
+        Some(Host::Name(host.to_ascii_lowercase()))
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Name(name) => f.write_str(name),
+            Host::Address(IpAddr::V4(address)) => write!(f, "{address}"),
+            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Endpoint, Error> {
+        Endpoint::parse(url, "endpoint")
+    }
+
+    #[test]
+    fn urls_that_a_private_cloud_may_have() {
+        for (url, built) in [
+            ("https://dbss.example.com", "https://dbss.example.com/v1/a?local=en-us"),
+            ("HTTPS://DBSS.Example.com/", "https://dbss.example.com/v1/a?local=en-us"),
+            ("https://gw.example:8443/cloud/dbss/", "https://gw.example:8443/cloud/dbss/v1/a?local=en-us"),
+            ("http://127.0.0.1:80", "http://127.0.0.1:80/v1/a?local=en-us"),
+            ("http://[::1]:8080", "http://[::1]:8080/v1/a?local=en-us"),
+            ("https://[2001:db8::1]", "https://[2001:db8::1]/v1/a?local=en-us"),
+            ("https://my_host", "https://my_host/v1/a?local=en-us"),
+        ] {
+            let endpoint = parse(url).expect(url);
+            let uri = endpoint.url(&["v1", "a"], &[("local", "en-us")]).expect(url);
+            assert_eq!(uri.to_string(), built);
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_endpoint_is_refused_without_showing_a_password() {
+        for url in [
+            "",
+            "dbss.example.com",
+            "ftp://dbss.example.com",
+            "file:///etc/passwd",
+            "https://",
+            "https:///v1",
+            "https://user:hunter2@dbss.example.com",
+            "https://dbss.example.com?x=1",
+            "https://dbss.example.com/#f",
+            "https://dbss.example.com:0",
+            "https://dbss.example.com:",
+            "https://dbss.example.com:65536",
+            "https://dbss.example.com:+80",
+            "https://dbss..example.com",
+            "https://db ss.example.com",
+            "https://dbss.example.com/a b",
+            "https://dbss.example.com/a%2F..",
+            "https://dbss.example.com/../x",
+            "https://dbss.example.com//x",
+            "https://dbss.example.com\r\nX: y",
+            "https://dbs\u{e9}.example.com",
+            "https://127.1",
+            "https://0x7f.0.0.1",
+            "https://1.2.3.4.5",
+            "https://[::1",
+            "https://[::g]",
+        ] {
+            let error = parse(url).expect_err(url);
+            assert_eq!(error.status(), Status::InvalidEndpoint, "{url}");
+            assert!(error.message().starts_with("endpoint: "), "{error}");
+            assert!(!error.message().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_told_by_the_name_alone() {
+        for (url, loopback) in [
+            ("http://localhost:1", true),
+            ("http://LOCALHOST:1", true),
+            ("http://127.8.9.1", true),
+            ("http://[::1]", true),
+            ("http://[::ffff:127.0.0.1]", true),
+            ("http://localhost.example.com", false),
+            ("http://10.0.0.1", false),
+        ] {
+            assert_eq!(parse(url).expect(url).is_loopback(), loopback, "{url}");
+        }
+    }
+}

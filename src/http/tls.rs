@@ -1,0 +1,89 @@
+//! Which servers are trusted.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use crate::error::{Error, Status};
+
+/// Far more than any bundle of certificates has; a device or a log file named
+/// by mistake is not read to its end.
+const CA_FILE_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// The certificates to trust: those of `ca_file` where there is one, else the
+/// system's, else the ones built in.
+pub(super) fn trusted(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, Error> {
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = ca_file {
+        for certificate in read_ca_file(path)? {
+            roots.add(certificate).map_err(|e| {
+                invalid_ca_file(path, format_args!("holds a certificate that is malformed ({e})"))
+            })?;
+        }
+        return Ok(Arc::new(roots));
+    }
+    // A system's store may have single entries that do not parse; the others
+    // are as good as before.
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    Ok(Arc::new(roots))
+}
+
+fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let cannot_read = |e: io::Error| {
+        Error::os(Status::File, format_args!("ca_file: cannot read {}", path.display()), &e)
+    };
+    // Opening a named pipe would wait for its writer.
+    if !path.metadata().map_err(cannot_read)?.is_file() {
+        return Err(invalid_ca_file(path, format_args!("is not a regular file")));
+    }
+    let mut pem = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(CA_FILE_LIMIT).read_to_end(&mut pem))
+        .map_err(cannot_read)?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|e| invalid_ca_file(path, format_args!("is not sound PEM ({e})")))?;
+    if certificates.is_empty() {
+        return Err(invalid_ca_file(path, format_args!("holds no certificate in PEM form")));
+    }
+    Ok(certificates)
+}
+
+fn invalid_ca_file(path: &Path, what: std::fmt::Arguments<'_>) -> Error {
+    Error::argument(Status::InvalidValue, "ca_file", format_args!("{} {what}", path.display()))
+}
+
+/// TLS 1.2 and 1.3 with server authentication. A new one for each process: it
+/// holds the cache of sessions, which is behind a lock.
+pub(super) fn client_config(roots: &Arc<RootCertStore>) -> Result<Arc<ClientConfig>, Error> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Error::new(Status::Internal, format!("TLS cannot be set up: {e}")))?
+        .with_root_certificates(Arc::clone(roots))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// A failure of the TLS layer in the library's terms.
+pub(super) fn failure(error: &rustls::Error) -> Error {
+    match error {
+        rustls::Error::InvalidCertificate(reason) => Error::new(
+            Status::Certificate,
+            format!(
+                "the server's certificate was refused: {reason}; for a private authority, give its \
+                 certificate with ca_file"
+            ),
+        ),
+        _ => Error::new(Status::Tls, format!("the TLS session failed: {error}")),
+    }
+}

@@ -1,0 +1,33 @@
+//! libdbss downloads the audit reports of Huawei Cloud's Database Security
+//! Service (DBSS). It is a shared library with a C ABI; the header is
+//! `include/dbss.h` and is generated from the doc comments in [`ffi`].
+//!
+//! The rooms, in the direction in which a call travels:
+//!
+//! | room | what happens there |
+//! | --- | --- |
+//! | [`ffi`] | the C ABI: pointers and strings become Rust values, errors become statuses; no logic |
+//! | [`client`] | what a context can do, in safe Rust: checked arguments, configuration, the calls of the service |
+//! | `auth` | who we are: the credentials that sign a request |
+//! | `http` | how bytes move: connections, TLS, timeouts, the service's error answers |
+//! | `sink` | where the bytes of a report go |
+//! | `error` | the one error type that all rooms share |
+//! | `sys` | system calls that std does not offer |
+//!
+//! `unsafe` lives in `ffi` and `sys` alone.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+#[cfg(not(unix))]
+compile_error!("libdbss needs a POSIX system: it waits on sockets with poll(2)");
+
+mod auth;
+pub mod client;
+mod error;
+pub mod ffi;
+mod http;
+mod sink;
+mod sys;
+
+pub use error::{Detail, Error, Status};
