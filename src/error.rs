@@ -132,6 +132,24 @@ pub(crate) struct ServiceText {
     pub details: Vec<Detail>,
 }
 
+impl ServiceText {
+    pub(crate) fn map_text(&mut self, change: impl Fn(String) -> String) {
+        let details = self
+            .details
+            .iter_mut()
+            .flat_map(|d| [&mut d.code, &mut d.message]);
+        let fields = [
+            &mut self.code,
+            &mut self.message,
+            &mut self.request_id,
+            &mut self.encoded_authorization_message,
+        ];
+        for text in fields.into_iter().chain(details) {
+            *text = text.take().map(&change);
+        }
+    }
+}
+
 /// A failure: its status, a sentence for a person, and all that is known.
 #[derive(Clone)]
 pub struct Error(Box<Fields>);
@@ -202,6 +220,13 @@ impl Error {
         if self.0.service.request_id.is_none() {
             self.0.service.request_id = request_id;
         }
+        self
+    }
+
+    /// Every text in the error, changed.
+    pub(crate) fn map_text(mut self, change: impl Fn(String) -> String) -> Error {
+        self.0.message = change(std::mem::take(&mut self.0.message));
+        self.0.service.map_text(change);
         self
     }
 

@@ -37,7 +37,11 @@ impl fmt::Display for Shown {
 
 /// Every id that the service gives is made of these characters; any other, in
 /// a segment of a path, is a mistake or an attack.
-pub(super) fn check_id(id: &str, parameter: &'static str, length: RangeInclusive<usize>) -> Result<(), Error> {
+pub(super) fn check_id(
+    id: &str,
+    parameter: &'static str,
+    length: RangeInclusive<usize>,
+) -> Result<(), Error> {
     let invalid = |what: fmt::Arguments<'_>| Err(Error::argument(Status::InvalidId, parameter, what));
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if let Some((position, c)) = id.char_indices().find(|(_, c)| !allowed(*c)) {
@@ -78,7 +82,8 @@ mod tests {
 
     #[test]
     fn ids_are_checked_by_character_and_length() {
-        let check = |id: &str| check_id(id, "id", REPORT_ID).map_err(|e| (e.status(), e.message().to_owned()));
+        let check =
+            |id: &str| check_id(id, "id", REPORT_ID).map_err(|e| (e.status(), e.message().to_owned()));
         assert_eq!(check("aA0-_aA0-_aA0-_a"), Ok(()));
         assert_eq!(check(&"x".repeat(64)), Ok(()));
         for (id, says) in [
@@ -99,7 +104,12 @@ mod tests {
 
     #[test]
     fn locales_are_taken_in_the_forms_people_write() {
-        for (given, known) in [("en-us", "en-us"), ("EN_US", "en-us"), ("zh-CN", "zh-cn"), ("zh_cn", "zh-cn")] {
+        for (given, known) in [
+            ("en-us", "en-us"),
+            ("EN_US", "en-us"),
+            ("zh-CN", "zh-cn"),
+            ("zh_cn", "zh-cn"),
+        ] {
             assert_eq!(parse_locale(given).ok(), Some(known));
         }
         for wrong in ["", "fr-fr", "en", "zh-cn ", "en-us\n", "zh-hk"] {

@@ -188,7 +188,10 @@ fn user_agent_suffix(key: &'static str, value: &[u8]) -> Result<String, Error> {
     if let Some(c) = value.chars().find(|c| !(' '..='~').contains(c)) {
         return Err(invalid(
             key,
-            format_args!("must be visible ASCII characters and spaces, and has {}", Shown(c)),
+            format_args!(
+                "must be visible ASCII characters and spaces, and has {}",
+                Shown(c)
+            ),
         ));
     }
     if value.trim().is_empty() || value.len() > 256 {
@@ -272,8 +275,14 @@ mod tests {
         assert_eq!(status("http://127.0.0.1:8080", b"false"), Ok(()));
         assert_eq!(status("http://[::1]:8080", b"false"), Ok(()));
         assert_eq!(status("http://localhost", b"false"), Ok(()));
-        assert_eq!(status("http://dbss.example.com", b"false"), Err(Status::PlaintextRefused));
-        assert_eq!(status("http://127.0.0.1.example.com", b"false"), Err(Status::PlaintextRefused));
+        assert_eq!(
+            status("http://dbss.example.com", b"false"),
+            Err(Status::PlaintextRefused)
+        );
+        assert_eq!(
+            status("http://127.0.0.1.example.com", b"false"),
+            Err(Status::PlaintextRefused)
+        );
         assert_eq!(status("http://dbss.example.com", b"true"), Ok(()));
         assert_eq!(status("https://dbss.example.com", b"false"), Ok(()));
     }
@@ -281,12 +290,20 @@ mod tests {
     #[test]
     fn the_endpoint_outranks_the_region() {
         let mut config = Config::default();
-        assert_eq!(config.endpoint().expect_err("nothing").status(), Status::NotConfigured);
+        assert_eq!(
+            config.endpoint().expect_err("nothing").status(),
+            Status::NotConfigured
+        );
         config.set_region("xx-nowhere-9").expect("an unknown region");
         let endpoint = config.endpoint().expect("a region");
         assert_eq!(endpoint.origin(), "https://dbss.xx-nowhere-9.myhuaweicloud.com");
-        config.set_endpoint("https://private.example:8443/dbss/").expect("a URL");
-        assert_eq!(config.endpoint().expect("a URL").origin(), "https://private.example:8443");
+        config
+            .set_endpoint("https://private.example:8443/dbss/")
+            .expect("a URL");
+        assert_eq!(
+            config.endpoint().expect("a URL").origin(),
+            "https://private.example:8443"
+        );
     }
 
     #[test]

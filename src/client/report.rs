@@ -6,14 +6,17 @@ use ::http::header::{HeaderName, LOCATION};
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id, parse_locale};
 use super::context::Context;
-use crate::auth::Token;
-use crate::error::{Error, Status};
+use crate::error::{Error, Status, printable};
 use crate::http::{Answer, ERROR_BODY_LIMIT, ServiceError};
 use crate::sink::{Memory, Sink};
 
 const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
 const READ_BUFFER: usize = 64 * 1024;
+
+/// How much of the service's words a message quotes, so that its request id
+/// still fits behind them.
+const QUOTE_LIMIT: usize = 400;
 
 /// A report, by checked ids, and the language to have it in.
 #[derive(Debug)]
@@ -67,28 +70,25 @@ impl Context {
         let query = request.locale.map(|locale| ("local", locale));
         let url = self.endpoint.url(&segments, query.as_slice())?;
 
+        let exchange = self.http.exchange()?;
         let attempt = || {
-            let exchange = self.http.exchange()?;
             let mut answer = exchange.get(url, vec![(AUTH_TOKEN, token.header())])?;
-            expect_report(&mut answer, &token)?;
-            receive(&mut answer, &token, sink)
+            expect_report(&mut answer)?;
+            receive(&mut answer, sink)
         };
-        attempt().map_err(|e| e.with_attempts(1))
+        attempt().map_err(|e| e.with_attempts(exchange.requests()))
     }
 }
 
 /// Lets a 200 pass that may be a report; anything else is an error.
-fn expect_report(answer: &mut Answer<'_>, token: &Token) -> Result<(), Error> {
+fn expect_report(answer: &mut Answer<'_>) -> Result<(), Error> {
     let status = answer.status();
     if status == StatusCode::OK {
         return answer.refuse_encoding();
     }
     if status.is_client_error() || status.is_server_error() {
-        let said = match answer.refuse_encoding() {
-            Ok(()) => ServiceError::parse(&answer.read_some(ERROR_BODY_LIMIT)),
-            Err(_) => ServiceError::parse(b""),
-        };
-        return Err(refused(answer, said, token));
+        let said = answer.read_service_error();
+        return Err(refused(answer, said));
     }
     if status.is_redirection() {
         let origin = answer
@@ -106,13 +106,16 @@ fn expect_report(answer: &mut Answer<'_>, token: &Token) -> Result<(), Error> {
     }
     Err(answer.explain(Error::new(
         Status::UnexpectedAnswer,
-        format!("the service answered HTTP {}, which this call does not have", status.as_u16()),
+        format!(
+            "the service answered HTTP {}, which this call does not have",
+            status.as_u16()
+        ),
     )))
 }
 
 /// Moves a body into the sink, unless it turns out to be an error that came
 /// under status 200.
-fn receive(answer: &mut Answer<'_>, token: &Token, sink: &mut dyn Sink) -> Result<(), Error> {
+fn receive(answer: &mut Answer<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
     let mut buf = vec![0; READ_BUFFER];
     let mut filled = 0;
     // A report begins with %PDF- or PK. What begins as a JSON object is held
@@ -124,7 +127,7 @@ fn receive(answer: &mut Answer<'_>, token: &Token, sink: &mut dyn Sink) -> Resul
         ended = n == 0;
     }
     if ended {
-        refuse_document(answer, &buf[..filled], token)?;
+        refuse_document(answer, &buf[..filled])?;
     }
 
     sink.begin(answer.announced()).map_err(|e| answer.explain(e))?;
@@ -144,14 +147,14 @@ fn may_be_json(head: &[u8]) -> bool {
 }
 
 /// An error if a whole body of status 200 is empty or a JSON object.
-fn refuse_document(answer: &Answer<'_>, body: &[u8], token: &Token) -> Result<(), Error> {
+fn refuse_document(answer: &Answer<'_>, body: &[u8]) -> Result<(), Error> {
     let unexpected = |what: &str| Err(answer.explain(Error::new(Status::UnexpectedAnswer, what)));
     if body.is_empty() {
         return unexpected("the service answered with success and an empty body, which is no report");
     }
-    let said = ServiceError::parse(body);
+    let said = answer.service_error(body);
     if said.is_error_object {
-        return Err(refused(answer, said, token));
+        return Err(refused(answer, said));
     }
     let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     if serde_json::from_slice::<serde::de::IgnoredAny>(json).is_ok() {
@@ -161,26 +164,23 @@ fn refuse_document(answer: &Answer<'_>, body: &[u8], token: &Token) -> Result<()
 }
 
 /// The error for what the service said.
-fn refused(answer: &Answer<'_>, said: ServiceError, token: &Token) -> Error {
+fn refused(answer: &Answer<'_>, said: ServiceError) -> Error {
     let mut text = said.text;
-    let blot = |text: &mut Option<String>| *text = text.take().map(|t| token.blot(t));
     text.request_id = answer.request_id().or(text.request_id);
-    blot(&mut text.code);
-    blot(&mut text.message);
-    blot(&mut text.request_id);
-    blot(&mut text.encoded_authorization_message);
-    for detail in &mut text.details {
-        blot(&mut detail.code);
-        blot(&mut detail.message);
-    }
 
     let http_status = answer.status().as_u16();
     let status = classify(http_status, text.code.as_deref());
     let (what, then) = match status {
         Status::BadRequest => ("refused the request as malformed", ""),
         Status::Unauthenticated => ("refused the token", "; get a new one, for this region"),
-        Status::Forbidden => ("does not allow this with these credentials", "; check their permissions and the project"),
-        Status::NotFound => ("knows no such report", "; check the project, instance and report ids"),
+        Status::Forbidden => (
+            "does not allow this with these credentials",
+            "; check their permissions and the project",
+        ),
+        Status::NotFound => (
+            "knows no such report",
+            "; check the project, instance and report ids",
+        ),
         Status::Throttled => ("asks for fewer requests", "; try again later"),
         Status::ServerError => ("failed", "; try again later"),
         _ => ("reported an error", ""),
@@ -191,7 +191,8 @@ fn refused(answer: &Answer<'_>, said: ServiceError, token: &Token) -> Error {
     }
     message.push(')');
     if let Some(words) = &text.message {
-        message += &format!(": {}", words.trim().trim_end_matches('.'));
+        let words = words.trim().trim_end_matches('.');
+        message += &format!(": {}", printable(words, QUOTE_LIMIT));
     }
     message += then;
     if let Some(id) = &text.request_id {
@@ -212,7 +213,9 @@ fn classify(http_status: u16, code: Option<&str>) -> Status {
         (404, _) => Status::NotFound,
         (429, _) => Status::Throttled,
         (500..=599, _) => Status::ServerError,
-        (200, Some("DBSS.10000001" | "DBSS.10020101" | "DBSS.10020102" | "DBSS.10020021")) => Status::BadRequest,
+        (200, Some("DBSS.10000001" | "DBSS.10020101" | "DBSS.10020102" | "DBSS.10020021")) => {
+            Status::BadRequest
+        }
         (200, Some("DBSS.10020100" | "APIG.0301")) => Status::Unauthenticated,
         (200, Some("DBSS.10021004")) => Status::NotFound,
         (200, Some("APIG.0308")) => Status::Throttled,

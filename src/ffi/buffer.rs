@@ -1,3 +1,5 @@
+//! `dbss_buffer`: bytes that the library allocated.
+
 use std::ptr;
 
 use super::guard::plain;

@@ -1,3 +1,5 @@
+//! `dbss_config`: a configuration under construction.
+
 use std::ffi::c_char;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,7 +67,10 @@ pub unsafe extern "C" fn dbss_config_free(config: *mut dbss_config) {
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
 /// DBSS_ERR_INVALID_ENDPOINT. Any thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dbss_config_set_region(config: *mut dbss_config, region: *const c_char) -> dbss_status {
+pub unsafe extern "C" fn dbss_config_set_region(
+    config: *mut dbss_config,
+    region: *const c_char,
+) -> dbss_status {
     // SAFETY: the header's rules are the contracts of these.
     guarded(|| unsafe { with_config(config, |c| c.set_region(text(region, "region")?)) })
 }
@@ -80,7 +85,10 @@ pub unsafe extern "C" fn dbss_config_set_region(config: *mut dbss_config, region
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
 /// DBSS_ERR_INVALID_ENDPOINT. Any thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dbss_config_set_endpoint(config: *mut dbss_config, endpoint: *const c_char) -> dbss_status {
+pub unsafe extern "C" fn dbss_config_set_endpoint(
+    config: *mut dbss_config,
+    endpoint: *const c_char,
+) -> dbss_status {
     // SAFETY: the header's rules are the contracts of these.
     guarded(|| unsafe { with_config(config, |c| c.set_endpoint(text(endpoint, "endpoint")?)) })
 }
@@ -93,7 +101,10 @@ pub unsafe extern "C" fn dbss_config_set_endpoint(config: *mut dbss_config, endp
 /// longer needed. Wipe your own.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Any thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dbss_config_set_token(config: *mut dbss_config, token: *const c_char) -> dbss_status {
+pub unsafe extern "C" fn dbss_config_set_token(
+    config: *mut dbss_config,
+    token: *const c_char,
+) -> dbss_status {
     // SAFETY: the header's rules are the contracts of these.
     guarded(|| unsafe { with_config(config, |c| c.set_token(bytes(token, "token")?)) })
 }
@@ -118,9 +129,7 @@ pub unsafe extern "C" fn dbss_config_set(
     value: *const c_char,
 ) -> dbss_status {
     // SAFETY: the header's rules are the contracts of these.
-    guarded(|| unsafe {
-        with_config(config, |c| c.set(text(key, "key")?, bytes(value, "value")?))
-    })
+    guarded(|| unsafe { with_config(config, |c| c.set(text(key, "key")?, bytes(value, "value")?)) })
 }
 
 /// How many options dbss_config_set() knows. Any thread, at any time.
@@ -130,7 +139,10 @@ pub extern "C" fn dbss_config_key_count() -> usize {
 }
 
 fn describe(index: usize, field: fn(&ConfigOption) -> Option<&'static std::ffi::CStr>) -> *const c_char {
-    OPTIONS.get(index).and_then(field).map_or(ptr::null(), |t| t.as_ptr())
+    OPTIONS
+        .get(index)
+        .and_then(field)
+        .map_or(ptr::null(), |t| t.as_ptr())
 }
 
 /// The key of the option `index`, counted from 0.

@@ -1,3 +1,5 @@
+//! `dbss_context`: a service, its credentials and connections.
+
 use std::ffi::c_char;
 use std::ptr;
 use std::sync::Arc;

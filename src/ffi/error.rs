@@ -1,3 +1,5 @@
+//! `dbss_error`: why a call failed.
+
 use std::cell::RefCell;
 use std::ffi::{CString, c_char};
 use std::ptr;

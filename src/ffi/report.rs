@@ -1,3 +1,5 @@
+//! Downloading reports.
+
 use std::ffi::c_char;
 
 use super::buffer::dbss_buffer;

@@ -1,3 +1,5 @@
+//! `dbss_status`: how a call ended.
+
 use std::ffi::{CStr, c_char};
 
 use crate::error::Status;
@@ -103,7 +105,10 @@ pub const DBSS_ERR_INTERNAL: dbss_status = 700;
 
 fn describe(status: dbss_status) -> (&'static CStr, &'static CStr) {
     let Some(status) = Status::from_value(status) else {
-        return (c"DBSS_ERR_UNKNOWN", c"a status that this version of libdbss does not know");
+        return (
+            c"DBSS_ERR_UNKNOWN",
+            c"a status that this version of libdbss does not know",
+        );
     };
     match status {
         Status::Ok => (c"DBSS_OK", c"success"),
@@ -111,22 +116,49 @@ fn describe(status: dbss_status) -> (&'static CStr, &'static CStr) {
         Status::NullArgument => (c"DBSS_ERR_NULL_ARGUMENT", c"a required pointer is NULL"),
         Status::InvalidUtf8 => (c"DBSS_ERR_INVALID_UTF8", c"a string is not UTF-8"),
         Status::InvalidId => (c"DBSS_ERR_INVALID_ID", c"an id is malformed"),
-        Status::InvalidLocale => (c"DBSS_ERR_INVALID_LOCALE", c"the locale is not one of en-us, zh-cn"),
+        Status::InvalidLocale => (
+            c"DBSS_ERR_INVALID_LOCALE",
+            c"the locale is not one of en-us, zh-cn",
+        ),
         Status::InvalidToken => (c"DBSS_ERR_INVALID_TOKEN", c"the token is malformed"),
-        Status::InvalidEndpoint => (c"DBSS_ERR_INVALID_ENDPOINT", c"the endpoint or region is malformed"),
+        Status::InvalidEndpoint => (
+            c"DBSS_ERR_INVALID_ENDPOINT",
+            c"the endpoint or region is malformed",
+        ),
         Status::UnknownKey => (c"DBSS_ERR_UNKNOWN_KEY", c"there is no option with this key"),
-        Status::InvalidValue => (c"DBSS_ERR_INVALID_VALUE", c"an option's value is malformed or out of range"),
-        Status::PlaintextRefused => (c"DBSS_ERR_PLAINTEXT_REFUSED", c"plain http to another host is not allowed"),
-        Status::NotConfigured => (c"DBSS_ERR_NOT_CONFIGURED", c"an endpoint or credentials are missing"),
+        Status::InvalidValue => (
+            c"DBSS_ERR_INVALID_VALUE",
+            c"an option's value is malformed or out of range",
+        ),
+        Status::PlaintextRefused => (
+            c"DBSS_ERR_PLAINTEXT_REFUSED",
+            c"plain http to another host is not allowed",
+        ),
+        Status::NotConfigured => (
+            c"DBSS_ERR_NOT_CONFIGURED",
+            c"an endpoint or credentials are missing",
+        ),
         Status::Service => (c"DBSS_ERR_SERVICE", c"the service reported an error"),
-        Status::BadRequest => (c"DBSS_ERR_BAD_REQUEST", c"the service refused the request as malformed"),
-        Status::Unauthenticated => (c"DBSS_ERR_UNAUTHENTICATED", c"the service refused the credentials"),
+        Status::BadRequest => (
+            c"DBSS_ERR_BAD_REQUEST",
+            c"the service refused the request as malformed",
+        ),
+        Status::Unauthenticated => (
+            c"DBSS_ERR_UNAUTHENTICATED",
+            c"the service refused the credentials",
+        ),
         Status::Forbidden => (c"DBSS_ERR_FORBIDDEN", c"the credentials do not allow this"),
-        Status::NotFound => (c"DBSS_ERR_NOT_FOUND", c"there is no such project, instance or report"),
+        Status::NotFound => (
+            c"DBSS_ERR_NOT_FOUND",
+            c"there is no such project, instance or report",
+        ),
         Status::Throttled => (c"DBSS_ERR_THROTTLED", c"the service asks for fewer requests"),
         Status::ServerError => (c"DBSS_ERR_SERVER", c"the service failed"),
         Status::Redirected => (c"DBSS_ERR_REDIRECTED", c"the service redirected the request"),
-        Status::UnexpectedAnswer => (c"DBSS_ERR_UNEXPECTED_ANSWER", c"the service's answer is not a report"),
+        Status::UnexpectedAnswer => (
+            c"DBSS_ERR_UNEXPECTED_ANSWER",
+            c"the service's answer is not a report",
+        ),
         Status::Network => (c"DBSS_ERR_NETWORK", c"the network failed"),
         Status::Resolve => (c"DBSS_ERR_RESOLVE", c"the host's name could not be looked up"),
         Status::Connect => (c"DBSS_ERR_CONNECT", c"no connection could be made"),
@@ -135,7 +167,10 @@ fn describe(status: dbss_status) -> (&'static CStr, &'static CStr) {
         Status::ConnectTimeout => (c"DBSS_ERR_CONNECT_TIMEOUT", c"connecting took too long"),
         Status::Stalled => (c"DBSS_ERR_STALLED", c"the transfer stood still for too long"),
         Status::TotalTimeout => (c"DBSS_ERR_TOTAL_TIMEOUT", c"the call took too long"),
-        Status::ConnectionLost => (c"DBSS_ERR_CONNECTION_LOST", c"the connection broke before the answer"),
+        Status::ConnectionLost => (
+            c"DBSS_ERR_CONNECTION_LOST",
+            c"the connection broke before the answer",
+        ),
         Status::Truncated => (c"DBSS_ERR_TRUNCATED", c"the body ended before its end"),
         Status::Protocol => (c"DBSS_ERR_PROTOCOL", c"the answer is not sound HTTP"),
         Status::ContentEncoding => (c"DBSS_ERR_CONTENT_ENCODING", c"the body is compressed, unasked"),

@@ -1,3 +1,5 @@
+//! What this library is and can do.
+
 use std::ffi::{CStr, c_char};
 
 use super::guard::plain;

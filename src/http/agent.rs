@@ -14,8 +14,9 @@ use super::answer::Answer;
 use super::call::{Call, Entered, Limits};
 use super::connect::{NoResolver, SocketConnector};
 use super::endpoint::Endpoint;
+use super::secrets::Secrets;
 use super::{answer, tls};
-use crate::error::Error;
+use crate::error::{Error, Status};
 
 /// As many idle connections as threads that a program may reasonably run.
 const MAX_IDLE: usize = 64;
@@ -56,7 +57,10 @@ struct Home {
 impl Home {
     fn new(settings: &Settings) -> Result<Home, Error> {
         let connector = SocketConnector {
-            tls: settings.https.then(|| tls::client_config(&settings.roots)).transpose()?,
+            tls: settings
+                .https
+                .then(|| tls::client_config(&settings.roots))
+                .transpose()?,
             loopback_only: settings.loopback_only,
         };
         let config = Agent::config_builder()
@@ -113,7 +117,11 @@ impl Http {
             user_agent,
         };
         let home = Home::new(&settings)?;
-        Ok(Http { settings, limits, home })
+        Ok(Http {
+            settings,
+            limits,
+            home,
+        })
     }
 
     /// The agent of this process.
@@ -144,18 +152,34 @@ impl Http {
 /// One call's use of the connections, on its own thread.
 pub(crate) struct Exchange<'a> {
     agent: &'a Agent,
-    pub(super) call: Entered,
+    call: Entered,
 }
 
 impl Exchange<'_> {
+    /// How many requests this exchange has made.
+    pub(crate) fn requests(&self) -> u32 {
+        self.call.requests()
+    }
+
     /// Sends a GET request and waits for the header of its answer.
     pub(crate) fn get(&self, url: Uri, headers: Vec<(HeaderName, HeaderValue)>) -> Result<Answer<'_>, Error> {
         let https = url.scheme() == Some(&::http::uri::Scheme::HTTPS);
         let mut request = Request::new(());
         *request.uri_mut() = url;
         request.headers_mut().extend(headers);
-        let response = self.agent.run(request).map_err(answer::failed_before_body)?;
-        Answer::new(&self.call, response, https)
+        let secrets = Secrets::of(request.headers());
+        loop {
+            self.call.requesting();
+            let error = match self.agent.run(request.clone()) {
+                Ok(response) => return Answer::new(&self.call, response, https, secrets),
+                Err(e) => answer::failed_before_body(e),
+            };
+            // Each such failure takes a connection out of the pool, so this ends
+            // with a new one. A GET is safe to send again.
+            if error.status() != Status::ConnectionLost || !self.call.met_a_closed_connection() {
+                return Err(error.map_text(|text| secrets.blot(text)));
+            }
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use ::http::{Response, StatusCode, Version};
 use ureq::{Body, BodyReader};
 
 use super::call::Call;
+use super::secrets::Secrets;
+use super::service_error::{ERROR_BODY_LIMIT, ServiceError};
 use crate::error::{Error, Status};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -18,17 +20,24 @@ pub(crate) struct Answer<'a> {
     status: StatusCode,
     headers: HeaderMap,
     body: BodyReader<'static>,
+    secrets: Secrets,
     /// The length that the server announced.
     announced: Option<u64>,
     received: u64,
 }
 
 impl<'a> Answer<'a> {
-    pub(super) fn new(call: &'a Call, response: Response<Body>, https: bool) -> Result<Answer<'a>, Error> {
+    pub(super) fn new(
+        call: &'a Call,
+        response: Response<Body>,
+        https: bool,
+        secrets: Secrets,
+    ) -> Result<Answer<'a>, Error> {
         let (parts, body) = response.into_parts();
         let answer = Answer {
             call,
             status: parts.status,
+            secrets,
             announced: None,
             received: 0,
             body: body.into_reader(),
@@ -51,29 +60,30 @@ impl<'a> Answer<'a> {
         self.announced
     }
 
-    /// A header's value, where it is text.
-    pub(crate) fn header(&self, name: HeaderName) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
+    /// A header's value as text, which may be shown.
+    pub(crate) fn header(&self, name: HeaderName) -> Option<String> {
+        let value = self.headers.get(name)?;
+        Some(
+            self.secrets
+                .blot(String::from_utf8_lossy(value.as_bytes()).trim().to_owned()),
+        )
     }
 
     pub(crate) fn request_id(&self) -> Option<String> {
-        self.headers
-            .get(REQUEST_ID)
-            .map(|id| String::from_utf8_lossy(id.as_bytes()).trim().to_owned())
-            .filter(|id| !id.is_empty())
+        self.header(REQUEST_ID).filter(|id| !id.is_empty())
     }
 
     /// How long the server asks to wait (RFC 9110, 10.2.3): seconds, or a date,
     /// which is compared with the server's own clock where it shows it.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        let value = self.header(header::RETRY_AFTER)?.trim();
+        let value = self.header(header::RETRY_AFTER)?;
         if let Ok(seconds) = value.parse() {
             return Some(Duration::from_secs(seconds));
         }
-        let date = httpdate::parse_http_date(value).ok()?;
+        let date = httpdate::parse_http_date(&value).ok()?;
         let now = self
             .header(header::DATE)
-            .and_then(|date| httpdate::parse_http_date(date).ok())
+            .and_then(|date| httpdate::parse_http_date(&date).ok())
             .unwrap_or_else(SystemTime::now);
         Some(date.duration_since(now).unwrap_or_default())
     }
@@ -100,7 +110,9 @@ impl<'a> Answer<'a> {
 
     /// Adds to an error what this answer's header told.
     pub(crate) fn explain(&self, error: Error) -> Error {
-        error.with_answer(self.status.as_u16(), self.request_id())
+        error
+            .map_text(|text| self.secrets.blot(text))
+            .with_answer(self.status.as_u16(), self.request_id())
     }
 
     /// Reads some of the body. 0 is its end, whole and as long as announced.
@@ -122,9 +134,23 @@ impl<'a> Answer<'a> {
         Ok(n)
     }
 
-    /// At most `limit` bytes of the body, however long it is and however it
-    /// breaks off; within the stall timeout, however slowly it comes.
-    pub(crate) fn read_some(&mut self, limit: usize) -> Vec<u8> {
+    /// Reads an error body: at most [`ERROR_BODY_LIMIT`] of it, however long it
+    /// is and however it breaks off; within the stall timeout, however slowly
+    /// it comes.
+    pub(crate) fn read_service_error(&mut self) -> ServiceError {
+        let body = match self.refuse_encoding() {
+            Ok(()) => self.read_some(ERROR_BODY_LIMIT),
+            Err(_) => Vec::new(),
+        };
+        self.service_error(&body)
+    }
+
+    /// What a body that is read already says, if it is an error's.
+    pub(crate) fn service_error(&self, body: &[u8]) -> ServiceError {
+        ServiceError::parse(body, |text| self.secrets.blot(text))
+    }
+
+    fn read_some(&mut self, limit: usize) -> Vec<u8> {
         self.call.bound_to_stall_timeout();
         let mut bytes = Vec::new();
         let mut buf = [0; 4096];
@@ -151,7 +177,9 @@ impl<'a> Answer<'a> {
 
     fn failed_in_body(&self, error: ureq::Error) -> Error {
         let received = self.received;
-        let of = self.announced.map_or(String::new(), |total| format!(" of {total}"));
+        let of = self
+            .announced
+            .map_or(String::new(), |total| format!(" of {total}"));
         let broken = |why: &str, cause: Option<&Error>| {
             let error = Error::new(
                 Status::Truncated,
@@ -174,7 +202,12 @@ impl<'a> Answer<'a> {
 /// How the body ends: the length that was announced, or none where chunks or
 /// the end of a TLS session will tell. An error where nothing sound will.
 fn framing(headers: &HeaderMap, version: Version, https: bool) -> Result<Option<u64>, Error> {
-    let wrong = |what: &str| Err(Error::new(Status::Protocol, format!("the answer is not sound HTTP: {what}")));
+    let wrong = |what: &str| {
+        Err(Error::new(
+            Status::Protocol,
+            format!("the answer is not sound HTTP: {what}"),
+        ))
+    };
     let mut announced = None;
     for value in headers.get_all(header::CONTENT_LENGTH) {
         let digits = value.as_bytes();
@@ -191,7 +224,9 @@ fn framing(headers: &HeaderMap, version: Version, https: bool) -> Result<Option<
     let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (encodings.next(), encodings.next()) {
         (None, _) => {}
-        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") && version == Version::HTTP_11 => {
+        (Some(only), None)
+            if only.as_bytes().eq_ignore_ascii_case(b"chunked") && version == Version::HTTP_11 =>
+        {
             return Ok(announced);
         }
         _ => return wrong("its Transfer-Encoding is not plain chunks"),
@@ -246,7 +281,10 @@ mod tests {
     fn a_body_must_say_where_it_ends() {
         let v11 = Version::HTTP_11;
         assert_eq!(judge(&[("content-length", "12")], v11, false), Ok(Some(12)));
-        assert_eq!(judge(&[("content-length", "12"), ("content-length", "12")], v11, false), Ok(Some(12)));
+        assert_eq!(
+            judge(&[("content-length", "12"), ("content-length", "12")], v11, false),
+            Ok(Some(12))
+        );
         assert_eq!(judge(&[("transfer-encoding", "Chunked")], v11, false), Ok(None));
         assert_eq!(judge(&[], v11, true), Ok(None));
         for (headers, version) in [
@@ -258,7 +296,10 @@ mod tests {
             (&[("content-length", "99999999999999999999")], v11),
             (&[("content-length", "12"), ("content-length", "13")], v11),
             (&[("transfer-encoding", "gzip, chunked")], v11),
-            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], v11),
+            (
+                &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+                v11,
+            ),
             (&[("transfer-encoding", "chunked")], Version::HTTP_10),
         ] {
             assert!(judge(headers, version, false).is_err(), "{headers:?}");

@@ -36,6 +36,9 @@ pub(super) struct Call {
     /// Tightens the total limit, for what is worth less waiting than a report.
     bound: Cell<Option<Instant>>,
     overhead: Cell<u64>,
+    requests: Cell<u32>,
+    /// Whether the request under way opened its connection.
+    fresh: Cell<bool>,
 }
 
 thread_local! {
@@ -77,6 +80,8 @@ impl Call {
             connecting: Cell::new(false),
             bound: Cell::new(None),
             overhead: Cell::new(0),
+            requests: Cell::new(0),
+            fresh: Cell::new(false),
         });
         let outer = CURRENT.with(|current| current.replace(Some(Rc::clone(&call))));
         Entered { call, outer }
@@ -89,10 +94,29 @@ impl Call {
             .ok_or_else(|| Error::new(Status::Internal, "a connection was used outside of a call"))
     }
 
+    /// A request begins, on a connection from the pool or a new one.
+    pub(super) fn requesting(&self) {
+        self.requests.set(self.requests.get() + 1);
+        self.overhead.set(0);
+        self.fresh.set(false);
+    }
+
+    /// How many requests this call has made.
+    pub(super) fn requests(&self) -> u32 {
+        self.requests.get()
+    }
+
+    /// Whether the request under way went out on a kept connection and not one
+    /// byte came back: then the server had closed it before it saw the request.
+    pub(super) fn met_a_closed_connection(&self) -> bool {
+        !self.fresh.get() && self.overhead.get() == 0
+    }
+
     /// Counts the time until [`Call::connected`] against the connect timeout.
     pub(super) fn connecting(&self) {
         self.connect_until.set(after(Instant::now(), self.limits.connect));
         self.connecting.set(true);
+        self.fresh.set(true);
     }
 
     pub(super) fn connected(&self) {
@@ -156,7 +180,9 @@ impl Call {
         let expired = move || {
             let (what, key, limit) = match status {
                 Status::TotalTimeout => ("the call took longer than", "total_timeout_ms", limits.total),
-                Status::ConnectTimeout => ("no connection stood within", "connect_timeout_ms", limits.connect),
+                Status::ConnectTimeout => {
+                    ("no connection stood within", "connect_timeout_ms", limits.connect)
+                }
                 _ => ("nothing moved for longer than", "stall_timeout_ms", limits.stall),
             };
             let ms = limit.unwrap_or_default().as_millis();

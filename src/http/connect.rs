@@ -112,7 +112,9 @@ impl SocketConnector {
                 if e.kind() == io::ErrorKind::UnexpectedEof {
                     return Error::new(
                         Status::Tls,
-                        format!("{host}:{port} closed the connection in the TLS handshake; does it speak TLS?"),
+                        format!(
+                            "{host}:{port} closed the connection in the TLS handshake; does it speak TLS?"
+                        ),
                     );
                 }
                 from_io(e)
@@ -177,7 +179,11 @@ fn in_progress(error: &io::Error) -> bool {
 struct Socket(TcpStream);
 
 impl Socket {
-    fn retrying(&self, interest: Interest, mut attempt: impl FnMut(&TcpStream) -> io::Result<usize>) -> io::Result<usize> {
+    fn retrying(
+        &self,
+        interest: Interest,
+        mut attempt: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         loop {
             match attempt(&self.0) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -203,7 +209,9 @@ impl Socket {
 impl Read for Socket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.retrying(Interest::Readable, |mut stream| stream.read(buf))?;
-        Call::current().and_then(|call| call.received(n)).map_err(io::Error::other)?;
+        Call::current()
+            .and_then(|call| call.received(n))
+            .map_err(io::Error::other)?;
         Ok(n)
     }
 }
@@ -238,7 +246,10 @@ impl Stream for StreamOwned<ClientConnection, Socket> {
     const TLS: bool = true;
 
     fn is_quiet(&mut self) -> bool {
-        let left = self.conn.process_new_packets().map(|state| state.plaintext_bytes_to_read());
+        let left = self
+            .conn
+            .process_new_packets()
+            .map(|state| state.plaintext_bytes_to_read());
         matches!(left, Ok(0)) && self.sock.is_quiet()
     }
 }
@@ -314,5 +325,8 @@ fn from_io(error: io::Error) -> Error {
 /// TLS says goodbye before it closes; where it does not, somebody may have cut
 /// the connection.
 fn unclean() -> Error {
-    Error::new(Status::ConnectionLost, "the connection was closed without TLS's goodbye")
+    Error::new(
+        Status::ConnectionLost,
+        "the connection was closed without TLS's goodbye",
+    )
 }

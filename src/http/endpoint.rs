@@ -9,7 +9,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::error::{Error, Status};
 
 /// RFC 3986's unreserved characters stay as they are.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// A checked URL: scheme, host, maybe a port and a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,9 +73,12 @@ impl Endpoint {
             _ => None,
         };
         let base = uri.path().trim_end_matches('/');
-        let sound = |s: &str| !s.is_empty() && s != "." && s != ".." && utf8_percent_encode(s, SEGMENT).eq([s]);
+        let sound =
+            |s: &str| !s.is_empty() && s != "." && s != ".." && utf8_percent_encode(s, SEGMENT).eq([s]);
         if !base.is_empty() && !base[1..].split('/').all(sound) {
-            return Err(invalid("has a path with characters other than letters, digits, '-', '.', '_' and '~'"));
+            return Err(invalid(
+                "has a path with characters other than letters, digits, '-', '.', '_' and '~'",
+            ));
         }
         Ok(Endpoint {
             https,
@@ -130,7 +137,10 @@ impl Host {
             return None;
         }
         let sound = |label: &str| {
-            (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            (1..=63).contains(&label.len())
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         };
         if !host.split('.').all(sound) {
             return None;
@@ -138,7 +148,9 @@ impl Host {
         // The system would take 127.1 or 0x7f.1 for an address; here what ends
         // in a number is a whole address or nothing.
         let last = host.rsplit('.').next()?;
-        if last.starts_with(|c: char| c.is_ascii_digit()) && !last.contains(|c: char| c.is_ascii_alphabetic() && c != 'x') {
+        if last.starts_with(|c: char| c.is_ascii_digit())
+            && !last.contains(|c: char| c.is_ascii_alphabetic() && c != 'x')
+        {
             return host.parse::<Ipv4Addr>().ok().map(|a| Host::Address(a.into()));
         }
         Some(Host::Name(host.to_ascii_lowercase()))
@@ -166,9 +178,18 @@ mod tests {
     #[test]
     fn urls_that_a_private_cloud_may_have() {
         for (url, built) in [
-            ("https://dbss.example.com", "https://dbss.example.com/v1/a?local=en-us"),
-            ("HTTPS://DBSS.Example.com/", "https://dbss.example.com/v1/a?local=en-us"),
-            ("https://gw.example:8443/cloud/dbss/", "https://gw.example:8443/cloud/dbss/v1/a?local=en-us"),
+            (
+                "https://dbss.example.com",
+                "https://dbss.example.com/v1/a?local=en-us",
+            ),
+            (
+                "HTTPS://DBSS.Example.com/",
+                "https://dbss.example.com/v1/a?local=en-us",
+            ),
+            (
+                "https://gw.example:8443/cloud/dbss/",
+                "https://gw.example:8443/cloud/dbss/v1/a?local=en-us",
+            ),
             ("http://127.0.0.1:80", "http://127.0.0.1:80/v1/a?local=en-us"),
             ("http://[::1]:8080", "http://[::1]:8080/v1/a?local=en-us"),
             ("https://[2001:db8::1]", "https://[2001:db8::1]/v1/a?local=en-us"),

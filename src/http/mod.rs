@@ -10,10 +10,11 @@ mod call;
 mod connect;
 mod endpoint;
 mod resolve;
+mod secrets;
 mod service_error;
 mod tls;
 
-pub(crate) use agent::{Http};
+pub(crate) use agent::Http;
 pub(crate) use answer::Answer;
 pub(crate) use call::Limits;
 pub(crate) use endpoint::Endpoint;

@@ -25,7 +25,11 @@ pub(super) fn resolve(host: &str, port: u16, call: &Call) -> Result<Vec<SocketAd
     let (sender, receiver) = mpsc::sync_channel(1);
     let name = host.to_owned();
     let lookup = move || {
-        let _ = sender.send((name.as_str(), port).to_socket_addrs().map(|all| all.collect::<Vec<_>>()));
+        let _ = sender.send(
+            (name.as_str(), port)
+                .to_socket_addrs()
+                .map(|all| all.collect::<Vec<_>>()),
+        );
     };
     with_signals_blocked(|| {
         thread::Builder::new()

@@ -4,6 +4,7 @@
 use serde::de::{Deserializer, IgnoredAny};
 use serde::{Deserialize, de};
 use std::fmt;
+use std::marker::PhantomData;
 
 use crate::error::{Detail, ServiceText};
 
@@ -82,8 +83,8 @@ struct Shape {
     title: Text,
     request_id: Text,
     encoded_authorization_message: Text,
-    details: Lenient<Vec<Lenient<Entry>>>,
-    error: Lenient<Box<Shape>>,
+    details: Lenient<Vec<Lenient<Object<Entry>>>>,
+    error: Lenient<Box<Object<Shape>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -95,6 +96,29 @@ struct Entry {
     camel_code: Text,
     #[serde(rename = "errorMsg")]
     camel_msg: Text,
+}
+
+/// A JSON object and nothing else: serde would fill a struct from an array too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {
+        struct Visitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Visitor(PhantomData))
+    }
 }
 
 /// A value of the type that it should have, or nothing.
@@ -136,13 +160,16 @@ pub(crate) struct ServiceError {
 }
 
 impl ServiceError {
-    /// Reads the first part of a body of any kind.
-    pub(crate) fn parse(body: &[u8]) -> ServiceError {
+    /// Reads the first part of a body of any kind. `blot` takes secrets out of
+    /// a text.
+    pub(super) fn parse(body: &[u8], blot: impl Fn(String) -> String) -> ServiceError {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let text = String::from_utf8_lossy(body);
-        match serde_json::from_str::<Shape>(&text) {
-            Ok(shape) => {
-                let text = shape.into_text();
+        match serde_json::from_str::<Object<Shape>>(&text) {
+            Ok(Object(shape)) => {
+                let mut text = shape.into_text();
+                // After unescaping, or an escaped secret would pass.
+                text.map_text(blot);
                 ServiceError {
                     is_error_object: text.code.is_some() || text.message.is_some(),
                     text,
@@ -150,7 +177,8 @@ impl ServiceError {
             }
             Err(_) => ServiceError {
                 text: ServiceText {
-                    message: prose(&text),
+                    // Before shortening, or a shortened secret would pass.
+                    message: prose(&blot(text.into_owned())),
                     ..ServiceText::default()
                 },
                 is_error_object: false,
@@ -162,7 +190,7 @@ impl ServiceError {
 impl Shape {
     fn into_text(self) -> ServiceText {
         let inner = match self.error {
-            Lenient::Right(inner) => inner.into_text(),
+            Lenient::Right(inner) => inner.0.into_text(),
             Lenient::Wrong(text) => ServiceText {
                 message: text.0,
                 ..ServiceText::default()
@@ -172,7 +200,7 @@ impl Shape {
             Lenient::Right(entries) => entries
                 .into_iter()
                 .filter_map(|entry| match entry {
-                    Lenient::Right(e) => Some(Detail {
+                    Lenient::Right(Object(e)) => Some(Detail {
                         code: first([e.error_code, e.camel_code]),
                         message: first([e.error_msg, e.camel_msg]),
                     }),
@@ -211,7 +239,9 @@ fn prose(body: &str) -> Option<String> {
     } else {
         body
     };
-    let end = (0..=TEXT_LIMIT.min(said.len())).rev().find(|i| said.is_char_boundary(*i))?;
+    let end = (0..=TEXT_LIMIT.min(said.len()))
+        .rev()
+        .find(|i| said.is_char_boundary(*i))?;
     Some(said[..end].to_owned()).filter(|s| !s.is_empty())
 }
 
@@ -220,7 +250,7 @@ mod tests {
     use super::*;
 
     fn parse(body: &str) -> (Option<String>, Option<String>, bool) {
-        let error = ServiceError::parse(body.as_bytes());
+        let error = ServiceError::parse(body.as_bytes(), |text| text);
         (error.text.code, error.text.message, error.is_error_object)
     }
 
@@ -231,26 +261,56 @@ mod tests {
     #[test]
     fn every_shape_that_the_service_and_its_neighbours_send() {
         for (body, expected) in [
-            (r#"{"error_code":"DBSS.1","error_msg":"m","details":null}"#, says("DBSS.1", "m")),
-            (r#"{"error_msg":"m","error_code":"APIG.0301","request_id":"r"}"#, says("APIG.0301", "m")),
-            (r#"{"error":{"error_code":"DBSS.1","error_msg":"m"}}"#, says("DBSS.1", "m")),
-            (r#"{"error":{"code":401,"message":"m","title":"Unauthorized"}}"#, says("401", "m")),
+            (
+                r#"{"error_code":"DBSS.1","error_msg":"m","details":null}"#,
+                says("DBSS.1", "m"),
+            ),
+            (
+                r#"{"error_msg":"m","error_code":"APIG.0301","request_id":"r"}"#,
+                says("APIG.0301", "m"),
+            ),
+            (
+                r#"{"error":{"error_code":"DBSS.1","error_msg":"m"}}"#,
+                says("DBSS.1", "m"),
+            ),
+            (
+                r#"{"error":{"code":401,"message":"m","title":"Unauthorized"}}"#,
+                says("401", "m"),
+            ),
             (r#"{"errorCode":"X","errorMsg":"m"}"#, says("X", "m")),
             (r#"{"code":"X","message":"m"}"#, says("X", "m")),
-            (r#"{"error_code":10000001,"error_msg":"m"}"#, says("10000001", "m")),
+            (
+                r#"{"error_code":10000001,"error_msg":"m"}"#,
+                says("10000001", "m"),
+            ),
             (r#"{"error_code":-5,"error_msg":"m"}"#, says("-5", "m")),
-            (r#"{"error_code":null,"errorCode":"X","error_msg":["no"],"message":"m"}"#, says("X", "m")),
+            (
+                r#"{"error_code":null,"errorCode":"X","error_msg":["no"],"message":"m"}"#,
+                says("X", "m"),
+            ),
             ("\u{feff}{\"code\":\"X\",\"message\":\"m\"}", says("X", "m")),
-            (r#"{"error":"invalid_token"}"#, (None, Some("invalid_token".into()), true)),
-            (r#"{"error":{"title":"Unauthorized"}}"#, (None, Some("Unauthorized".into()), true)),
-            (r#"{"error_code":"X","details":{"a":1}}"#, (Some("X".into()), None, true)),
+            (
+                r#"{"error":"invalid_token"}"#,
+                (None, Some("invalid_token".into()), true),
+            ),
+            (
+                r#"{"error":{"title":"Unauthorized"}}"#,
+                (None, Some("Unauthorized".into()), true),
+            ),
+            (
+                r#"{"error_code":"X","details":{"a":1}}"#,
+                (Some("X".into()), None, true),
+            ),
             ("{}", (None, None, false)),
             (r#"{"result":"success"}"#, (None, None, false)),
             ("[1,2]", (None, None, false)),
             ("null", (None, Some("null".into()), false)),
             (r#"{"error_code":"X"#, (None, None, false)),
             ("", (None, None, false)),
-            ("  upstream timed out\n", (None, Some("upstream timed out".into()), false)),
+            (
+                "  upstream timed out\n",
+                (None, Some("upstream timed out".into()), false),
+            ),
             (
                 "<html><head><TITLE>502 Bad Gateway</TITLE></head></html>",
                 (None, Some("502 Bad Gateway".into()), false),
@@ -265,7 +325,7 @@ mod tests {
     fn details_and_the_authorization_message_are_kept() {
         let body = br#"{"error_code":"DBSS.1","error_msg":"m","encoded_authorization_message":"enc",
             "request_id":"r","details":[{"error_code":"A","error_msg":"a"},{"error_msg":null},7,{"errorCode":"B"}]}"#;
-        let text = ServiceError::parse(body).text;
+        let text = ServiceError::parse(body, |text| text).text;
         assert_eq!(text.encoded_authorization_message.as_deref(), Some("enc"));
         assert_eq!(text.request_id.as_deref(), Some("r"));
         let details: Vec<_> = text
@@ -278,7 +338,7 @@ mod tests {
 
     #[test]
     fn text_that_is_not_utf8_and_text_without_end_are_bounded() {
-        let error = ServiceError::parse(b"{\"error_code\":\"X\",\"error_msg\":\"\xff\xfe!\"}");
+        let error = ServiceError::parse(b"{\"error_code\":\"X\",\"error_msg\":\"\xff\xfe!\"}", |text| text);
         assert_eq!(error.text.message.as_deref(), Some("\u{fffd}\u{fffd}!"));
         let long = "é".repeat(ERROR_BODY_LIMIT);
         assert_eq!(parse(&long).1.map(|m| m.len()), Some(TEXT_LIMIT));

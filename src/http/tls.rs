@@ -40,7 +40,11 @@ pub(super) fn trusted(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, Erro
 
 fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let cannot_read = |e: io::Error| {
-        Error::os(Status::File, format_args!("ca_file: cannot read {}", path.display()), &e)
+        Error::os(
+            Status::File,
+            format_args!("ca_file: cannot read {}", path.display()),
+            &e,
+        )
     };
     // Opening a named pipe would wait for its writer.
     if !path.metadata().map_err(cannot_read)?.is_file() {
@@ -54,13 +58,20 @@ fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
         .collect::<Result<_, _>>()
         .map_err(|e| invalid_ca_file(path, format_args!("is not sound PEM ({e})")))?;
     if certificates.is_empty() {
-        return Err(invalid_ca_file(path, format_args!("holds no certificate in PEM form")));
+        return Err(invalid_ca_file(
+            path,
+            format_args!("holds no certificate in PEM form"),
+        ));
     }
     Ok(certificates)
 }
 
 fn invalid_ca_file(path: &Path, what: std::fmt::Arguments<'_>) -> Error {
-    Error::argument(Status::InvalidValue, "ca_file", format_args!("{} {what}", path.display()))
+    Error::argument(
+        Status::InvalidValue,
+        "ca_file",
+        format_args!("{} {what}", path.display()),
+    )
 }
 
 /// TLS 1.2 and 1.3 with server authentication. A new one for each process: it

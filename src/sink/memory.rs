@@ -110,7 +110,10 @@ mod tests {
         let mut sink = Memory::new(100);
         sink.begin(Some(10)).expect("within the limit");
         sink.write(&[0; 100]).expect("up to the limit");
-        assert_eq!(sink.write(&[0]).map_err(|e| e.status()), Err(Status::LimitExceeded));
+        assert_eq!(
+            sink.write(&[0]).map_err(|e| e.status()),
+            Err(Status::LimitExceeded)
+        );
         assert_eq!(
             Memory::new(100).begin(Some(101)).map_err(|e| e.status()),
             Err(Status::LimitExceeded)

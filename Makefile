@@ -1,0 +1,89 @@
+# libdbss. `make help` lists what can be made.
+
+CARGO  ?= cargo
+CC     ?= cc
+CXX    ?= c++
+PYTHON ?= python3
+PREFIX ?= /usr/local
+
+ROOT    := $(CURDIR)
+BUILD   := $(ROOT)/build
+TARGET  := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)
+VENV    := $(ROOT)/.venv
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+# The version of the ABI: SONAME libdbss.so.0 until the first stable release.
+ABI     := 0
+
+export CC CXX
+export DBSS_BUILD_DIR := $(BUILD)
+export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
+export PYTHONPATH     := $(ROOT)/bindings/python
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help all lib standin programs venv demo test test-rust test-python lint header install clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+all: lib programs ## the library and the C program, in build/
+
+lib: ## the shared and the static library, in build/lib
+	$(CARGO) build --release --locked
+	@mkdir -p $(BUILD)/lib $(BUILD)/include
+	install -m 755 -s $(TARGET)/release/libdbss.so $(BUILD)/lib/libdbss.so.$(ABI)
+	ln -sf libdbss.so.$(ABI) $(BUILD)/lib/libdbss.so
+	install -m 644 $(TARGET)/release/libdbss.a $(BUILD)/lib/libdbss.a
+	install -m 644 include/dbss.h $(BUILD)/include/dbss.h
+
+standin: ## the stand-in service, for the demonstration and the tests
+	$(CARGO) build --locked -p dbss-standin
+	@mkdir -p $(BUILD)/bin
+	install -m 755 $(TARGET)/debug/dbss-standin $(BUILD)/bin/dbss-standin
+
+programs: lib ## dbss-download, the C program
+	$(MAKE) -C bindings/c BUILD=$(BUILD)
+
+venv: $(VENV)/.installed
+
+$(VENV)/.installed: tests/python/requirements.txt
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
+	@touch $@
+
+demo: lib programs standin ## download two reports, through the C program and through Python
+	$(PYTHON) bindings/demo.py
+
+test: test-rust test-python ## all tests
+
+test-rust:
+	$(CARGO) test --workspace --locked
+
+test-python: lib programs standin venv
+	$(MAKE) -C tests/c BUILD=$(BUILD)
+	$(VENV)/bin/python -m pytest tests/python
+
+lint: venv ## formatting, lints and types of every language here
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c
+	$(VENV)/bin/ruff check bindings tests
+	$(VENV)/bin/ruff format --check bindings tests
+	cd bindings/python && $(VENV)/bin/mypy --strict dbss
+
+header: ## write include/dbss.h anew from src/ffi
+	DBSS_WRITE_HEADER=1 $(CARGO) check
+
+install: lib programs ## into DESTDIR and PREFIX (default /usr/local)
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BUILD)/lib/libdbss.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libdbss.so.$(VERSION)
+	ln -sf libdbss.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libdbss.so.$(ABI)
+	ln -sf libdbss.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libdbss.so
+	install -m 644 $(BUILD)/lib/libdbss.a $(DESTDIR)$(PREFIX)/lib/libdbss.a
+	install -m 644 include/dbss.h $(DESTDIR)$(PREFIX)/include/dbss.h
+	install -m 755 $(BUILD)/bin/dbss-download $(DESTDIR)$(PREFIX)/bin/dbss-download
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' bindings/c/dbss.pc.in \
+		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/dbss.pc
+
+clean: ## remove what was built, the virtual environment too
+	$(CARGO) clean
+	rm -rf $(BUILD) $(VENV)

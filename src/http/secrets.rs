@@ -1,0 +1,83 @@
+//! Keeps what was sent in confidence out of what is said about it.
+
+use ::http::HeaderValue;
+use ::http::header::HeaderMap;
+
+/// Below this, a text is no secret, and blotting it out would only destroy the
+/// text around it.
+const SHORTEST: usize = 8;
+
+const BLOT: &str = "***";
+
+/// The values that a request carried in headers marked as sensitive. A server
+/// may echo them, and its words end in errors and logs.
+pub(crate) struct Secrets(Vec<HeaderValue>);
+
+impl Secrets {
+    pub(super) fn of(headers: &HeaderMap) -> Secrets {
+        Secrets(headers.values().filter(|v| v.is_sensitive()).cloned().collect())
+    }
+
+    /// `text` without the secrets, also where the text was cut in the middle of
+    /// one.
+    pub(super) fn blot(&self, mut text: String) -> String {
+        for secret in self.0.iter().filter_map(|v| v.to_str().ok()) {
+            if secret.len() < SHORTEST {
+                continue;
+            }
+            if text.contains(secret) {
+                text = text.replace(secret, BLOT);
+            }
+            let longest = secret.len().min(text.len());
+            // Bytes, as the text's end may be in the middle of a character;
+            // where it matches, it is ASCII as the secret is.
+            if let Some(cut) = (SHORTEST..=longest)
+                .rev()
+                .find(|n| text.as_bytes().ends_with(&secret.as_bytes()[..*n]))
+            {
+                text.truncate(text.len() - cut);
+                text.push_str(BLOT);
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(values: &[&'static str]) -> Secrets {
+        let mut headers = HeaderMap::new();
+        headers.insert("accept", HeaderValue::from_static("not-a-secret"));
+        for value in values {
+            let mut value = HeaderValue::from_static(value);
+            value.set_sensitive(true);
+            headers.append("x-auth-token", value);
+        }
+        Secrets::of(&headers)
+    }
+
+    #[test]
+    fn each_secret_goes_wherever_it_stands_and_nothing_else_does() {
+        let secrets = secrets(&["MIIabc+/=token", "another-secret"]);
+        let blot = |text: &str| secrets.blot(text.to_owned());
+        assert_eq!(blot("bad MIIabc+/=token, MIIabc+/=token!"), "bad ***, ***!");
+        assert_eq!(blot("another-secretMIIabc+/=token"), "******");
+        assert_eq!(blot("not-a-secret é"), "not-a-secret é");
+    }
+
+    #[test]
+    fn a_text_that_was_cut_inside_a_secret_shows_no_part_of_it() {
+        let secrets = secrets(&["MIIabc+/=token"]);
+        let blot = |text: &str| secrets.blot(text.to_owned());
+        assert_eq!(blot("bad MIIabc+/=toke"), "bad ***");
+        assert_eq!(blot("bad MIIabc+/"), "bad ***");
+        assert_eq!(
+            blot("bad MIIabc"),
+            "bad MIIabc",
+            "too short to be told from chance"
+        );
+        assert_eq!(blot(""), "");
+    }
+}
