@@ -43,10 +43,13 @@ impl<'a> Answer<'a> {
             body: body.into_reader(),
             headers: parts.headers,
         };
+        // The other statuses are errors or have no body: what they tell does not
+        // depend on where it ends.
+        if !answer.status.is_success() || answer.status == StatusCode::NO_CONTENT {
+            return Ok(answer);
+        }
         match framing(&answer.headers, parts.version, https) {
             Ok(announced) => Ok(Answer { announced, ..answer }),
-            // An error answer tells more than its framing does.
-            Err(_) if answer.status.is_client_error() || answer.status.is_server_error() => Ok(answer),
             Err(e) => Err(answer.explain(e)),
         }
     }

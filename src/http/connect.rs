@@ -68,9 +68,9 @@ impl Connector<()> for SocketConnector {
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Self::Out>, ureq::Error> {
         let call = Call::current().map_err(opaque)?;
         call.connecting();
-        let transport = self.open(details, &call).map_err(opaque)?;
+        let transport = self.open(details, &call);
         call.connected();
-        Ok(Some(transport))
+        transport.map(Some).map_err(opaque)
     }
 }
 
@@ -138,7 +138,7 @@ fn connect_any(host: &str, addresses: &[SocketAddr], call: &Call) -> Result<TcpS
             Ok(None) => {}
             Err(e) => {
                 failure = Some(Error::os(
-                    Status::Connect,
+                    refusal(&e),
                     format_args!("cannot connect to {host} ({address})"),
                     &e,
                 ));
@@ -148,6 +148,14 @@ fn connect_any(host: &str, addresses: &[SocketAddr], call: &Call) -> Result<TcpS
     // Where time ran out for one address and another refused, the refusal is
     // the more telling.
     Err(failure.unwrap_or_else(expired))
+}
+
+/// Whether it is the other side or this process that cannot.
+fn refusal(error: &io::Error) -> Status {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Status::Resource,
+        _ => Status::Connect,
+    }
 }
 
 /// A connected, non-blocking socket; none when the time ran out.

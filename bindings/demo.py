@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Downloads reports through the C program and through Python, and shows them.
+
+From a stand-in of the service on this machine; or from the real service, when
+DBSS_ENDPOINT or DBSS_REGION, DBSS_TOKEN and the three ids are in the
+environment. `make demo` runs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = Path(os.environ.get("DBSS_BUILD_DIR", ROOT / "build"))
+OUT = BUILD / "demo"
+
+sys.path[:0] = [str(ROOT / "bindings/python"), str(ROOT / "tests/python")]
+os.environ.setdefault("DBSS_LIBRARY", str(BUILD / "lib/libdbss.so.0"))
+
+import dbss  # noqa: E402
+from standin import Standin  # noqa: E402
+
+SERVICE = ("DBSS_TOKEN", "DBSS_PROJECT_ID", "DBSS_INSTANCE_ID", "DBSS_REPORT_ID")
+
+
+def through_c(environment: dict[str, str], path: Path) -> bytes:
+    command = [str(BUILD / "bin/dbss-download"), "--force", "--output", str(path)]
+    subprocess.run(command, check=True, env={**os.environ, **environment})
+    return path.read_bytes()
+
+
+def through_python(environment: dict[str, str]) -> bytes:
+    given = {**os.environ, **environment}
+    with dbss.Client(
+        endpoint=given.get("DBSS_ENDPOINT"),
+        region=given.get("DBSS_REGION"),
+        token=given["DBSS_TOKEN"],
+        ca_file=given.get("DBSS_CA_FILE"),
+    ) as client:
+        return client.download_report(
+            given["DBSS_PROJECT_ID"],
+            given["DBSS_INSTANCE_ID"],
+            given["DBSS_REPORT_ID"],
+            locale=given.get("DBSS_LOCALE"),
+        )
+
+
+def fetch(name: str, environment: dict[str, str], expected: str | None) -> None:
+    path = OUT / name
+    from_c = through_c(environment, path)
+    if through_python(environment) != from_c:
+        sys.exit("the C program and Python got different bytes")
+    digest = hashlib.sha256(from_c).hexdigest()
+    if expected not in (None, digest):
+        sys.exit(f"{path}: not the report that the service has")
+    print(f"{path}\n    {len(from_c)} bytes through C and through Python alike, SHA-256 {digest}")
+
+
+def show(path: Path) -> None:
+    if path.suffix == ".pdf" and shutil.which("pdfinfo"):
+        lines = subprocess.run(["pdfinfo", path], check=True, capture_output=True, text=True).stdout
+    elif path.suffix == ".zip":
+        command = [sys.executable, "-m", "zipfile", "--list", str(path)]
+        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    else:
+        return
+    print(*(f"    {line}" for line in lines.splitlines()), sep="\n")
+
+
+def main() -> None:
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
+    print(f"libdbss {dbss.version()}")
+    real = all(os.environ.get(name) for name in SERVICE)
+    if real and (os.environ.get("DBSS_ENDPOINT") or os.environ.get("DBSS_REGION")):
+        fetch("audit-report", {}, None)
+        return
+
+    with Standin(BUILD / "bin/dbss-standin") as standin:
+        print(f"a stand-in for the service answers at {standin.https}\n")
+        for report, locale in ((standin.pdf, "en-us"), (standin.zip, "zh-cn")):
+            environment = {
+                "DBSS_ENDPOINT": standin.https,
+                "DBSS_CA_FILE": standin.ca_file,
+                "DBSS_TOKEN": standin.token,
+                "DBSS_PROJECT_ID": standin.project_id,
+                "DBSS_INSTANCE_ID": standin.instance_id,
+                "DBSS_REPORT_ID": report["id"],
+                "DBSS_LOCALE": locale,
+            }
+            name = f"audit-report-{locale}.{report['format']}"
+            fetch(name, environment, report["sha256"][locale])
+            show(OUT / name)
+
+
+if __name__ == "__main__":
+    main()

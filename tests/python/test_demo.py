@@ -1,0 +1,64 @@
+"""`make demo` leaves two reports, right to the byte."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from standin import Standin
+
+
+def demo(root: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, root / "bindings/demo.py"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_demonstration_leaves_a_pdf_and_a_zip(
+    root: Path, build_dir: Path, environment: dict[str, str], need_tool: Callable[[str], None]
+) -> None:
+    out = demo(root, environment)
+    files = sorted((build_dir / "demo").iterdir())
+    assert [f.name for f in files] == ["audit-report-en-us.pdf", "audit-report-zh-cn.zip"]
+    for file in files:
+        assert str(file) in out
+        assert hashlib.sha256(file.read_bytes()).hexdigest() in out
+    with zipfile.ZipFile(files[1]) as archive:
+        assert archive.testzip() is None
+        assert any(not name.isascii() for name in archive.namelist())
+    need_tool("pdfinfo")
+    info = subprocess.run(["pdfinfo", files[0]], capture_output=True, text=True, timeout=60)
+    assert info.returncode == 0
+    assert "Pages:" in info.stdout
+    assert info.stderr == ""
+
+
+def test_the_demonstration_uses_the_service_of_the_environment(
+    root: Path, build_dir: Path, environment: dict[str, str], standin: Standin
+) -> None:
+    service = {
+        "DBSS_ENDPOINT": standin.https,
+        "DBSS_CA_FILE": standin.ca_file,
+        "DBSS_TOKEN": standin.token,
+        "DBSS_PROJECT_ID": standin.project_id,
+        "DBSS_INSTANCE_ID": standin.instance_id,
+        "DBSS_REPORT_ID": standin.zip["id"],
+        "DBSS_LOCALE": "en-us",
+    }
+    out = demo(root, {**environment, **service})
+    assert standin.zip["sha256"]["en-us"] in out
+    [file] = (build_dir / "demo").iterdir()
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == standin.zip["sha256"]["en-us"]

@@ -1,0 +1,97 @@
+"""The built library itself: what it exports, its name, its size, how it is linked and installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+MIB = 1024 * 1024
+
+SMOKE = """
+#include <dbss.h>
+#include <stdio.h>
+int main(void)
+{
+    dbss_config *config = NULL;
+    if (dbss_config_new(&config) != DBSS_OK) return 1;
+    dbss_config_free(config);
+    puts(dbss_version());
+    return 0;
+}
+"""
+
+
+def run(*command: str | Path, **options: object) -> str:
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, timeout=300, **options
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def header_functions(root: Path) -> set[str]:
+    text = re.sub(r"/\*.*?\*/", "", (root / "include/dbss.h").read_text(), flags=re.DOTALL)
+    return set(re.findall(r"\b(dbss_\w+)\(", text))
+
+
+def test_the_library_exports_exactly_the_headers_functions(root: Path, library: Path) -> None:
+    lines = run("nm", "-D", "--defined-only", library).splitlines()
+    exported = {line.split()[-1] for line in lines}
+    assert exported == header_functions(root)
+    assert len(exported) > 30
+
+
+def test_the_shared_library_has_its_name_and_stays_loaded(library: Path) -> None:
+    dynamic = run("readelf", "--dynamic", "--wide", library)
+    assert "Library soname: [libdbss.so.0]" in dynamic
+    assert re.search(r"\(FLAGS_1\).*\bNODELETE\b", dynamic)
+    needed = set(re.findall(r"\(NEEDED\).*\[(.*?)\]", dynamic))
+    allowed = r"lib(c|m|pthread|dl|gcc_s)\.so\.\d+|ld-.*"
+    assert all(re.fullmatch(allowed, name) for name in needed), needed
+
+
+def test_the_stripped_library_is_small(library: Path) -> None:
+    assert ".symtab" not in run("readelf", "--sections", "--wide", library)
+    assert library.stat().st_size <= 2.5 * MIB
+
+
+def test_a_program_links_the_static_library(
+    root: Path, build_dir: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    source = tmp_path / "smoke.c"
+    source.write_text(SMOKE)
+    program = tmp_path / "smoke"
+    libraries = re.search(r"Libs.private: (.*)", (root / "bindings/c/dbss.pc.in").read_text())
+    assert libraries
+    cc = environment.get("CC", "cc")
+    archive = build_dir / "lib/libdbss.a"
+    flags = [f"-I{root / 'include'}", "-o", program, source, archive, *libraries[1].split()]
+    run(cc, *flags)
+    assert "libdbss" not in run("readelf", "--dynamic", program)
+    assert run(program).strip() == run_version(root)
+
+
+def run_version(root: Path) -> str:
+    version = re.search(r'^version = "(.*)"', (root / "Cargo.toml").read_text(), re.MULTILINE)
+    assert version
+    return version[1]
+
+
+def test_what_is_installed_compiles_links_and_runs(
+    root: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    prefix = tmp_path / "usr"
+    run("make", "-C", root, "install", f"PREFIX={prefix}", env=environment)
+    source = tmp_path / "smoke.c"
+    source.write_text(SMOKE)
+    pc = (prefix / "lib/pkgconfig/dbss.pc").read_text()
+    assert f"Version: {run_version(root)}\n" in pc
+    assert f"prefix={prefix}\n" in pc
+    program = tmp_path / "smoke"
+    cc = environment.get("CC", "cc")
+    run(cc, f"-I{prefix / 'include'}", source, f"-L{prefix / 'lib'}", "-ldbss", "-o", program)
+    loader = {**os.environ, "LD_LIBRARY_PATH": str(prefix / "lib")}
+    assert run(program, env=loader).strip() == run_version(root)
+    assert run(prefix / "bin/dbss-download", "--version", env=loader)

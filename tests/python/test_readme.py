@@ -1,0 +1,96 @@
+"""The programs printed in the README and in the header compile and run as printed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from standin import Standin
+
+
+@pytest.fixture
+def service(standin: Standin, environment: dict[str, str]) -> dict[str, str]:
+    return {
+        **environment,
+        "DBSS_ENDPOINT": standin.http,
+        "DBSS_TOKEN": standin.token,
+        "DBSS_PROJECT_ID": standin.project_id,
+        "DBSS_INSTANCE_ID": standin.instance_id,
+        "DBSS_REPORT_ID": standin.pdf["id"],
+    }
+
+
+def printed(root: Path, language: str) -> str:
+    block = re.findall(rf"^```{language}\n(.*?)^```", (root / "README.md").read_text(), re.M | re.S)
+    assert len(block) == 1
+    return block[0]
+
+
+def compiled(root: Path, build_dir: Path, environment: dict[str, str], source: Path) -> Path:
+    program = source.with_suffix("")
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-I{root / 'include'}"]
+    link = [f"-L{build_dir / 'lib'}", "-ldbss", "-o", program]
+    subprocess.run([environment.get("CC", "cc"), *flags, source, *link], check=True, timeout=60)
+    return program
+
+
+def test_the_c_program_of_the_readme(
+    root: Path, build_dir: Path, tmp_path: Path, service: dict[str, str], standin: Standin
+) -> None:
+    source = tmp_path / "readme.c"
+    source.write_text(printed(root, "c"))
+    program = compiled(root, build_dir, service, source)
+    done = subprocess.run([program], env=service, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert hashlib.sha256(done.stdout).hexdigest() == standin.pdf["sha256"]["en-us"]
+
+    refused = {**service, "DBSS_TOKEN": "not-the-token"}
+    done = subprocess.run([program], env=refused, capture_output=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout == b""
+    assert done.stderr.startswith(b"DBSS_ERR_UNAUTHENTICATED: ")
+
+
+def test_the_python_program_of_the_readme(
+    root: Path, service: dict[str, str], standin: Standin
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", printed(root, "python")],
+        env=service,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{standin.pdf['sizes']['zh-cn']} bytes\n"
+
+
+def test_the_program_at_the_top_of_the_header(
+    root: Path, build_dir: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    opening = (root / "include/dbss.h").read_text().split("*/")[0]
+    lines = re.findall(r"^ \*     (.*)$|^ \*$", opening, re.MULTILINE)
+    program = "\n".join(lines[: lines.index("}") + 1]).strip() + "\n"
+    assert program.startswith("#include <dbss.h>")
+    assert 15 <= len(program.splitlines()) <= 30
+    source = tmp_path / "header.c"
+    source.write_text(program)
+    binary = compiled(root, build_dir, environment, source)
+    # Its region is the real one, so here it only says why it cannot go there.
+    done = subprocess.run(
+        [binary, "not-an-id", "b", "c"],
+        env={**environment, "DBSS_TOKEN": "a-token"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("no report: project: must have 32 to 64 characters, and has 9")
