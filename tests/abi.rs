@@ -1,0 +1,169 @@
+//! The C ABI, called from Rust, against the stand-in service in this process.
+
+use std::ffi::{CStr, CString, c_char};
+use std::ptr;
+
+use dbss::ffi::buffer::*;
+use dbss::ffi::config::*;
+use dbss::ffi::context::*;
+use dbss::ffi::error::*;
+use dbss::ffi::report::*;
+use dbss::ffi::status::*;
+use dbss_standin::Standin;
+use serde_json::json;
+
+fn c(text: &str) -> CString {
+    CString::new(text).expect("no NUL")
+}
+
+fn text(pointer: *const c_char) -> Option<String> {
+    // SAFETY: getters give NULL or a string that lives as long as the error.
+    (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) }.to_str().expect("UTF-8").to_owned())
+}
+
+/// A context on the stand-in, freed at the end.
+struct Context(*mut dbss_context);
+
+impl Context {
+    fn new(endpoint: &str, token: &str, options: &[(&str, &str)]) -> Context {
+        let mut config = ptr::null_mut();
+        let mut context = ptr::null_mut();
+        // SAFETY: valid pointers and strings, freed once.
+        unsafe {
+            assert_eq!(dbss_config_new(&mut config), DBSS_OK);
+            assert_eq!(dbss_config_set_endpoint(config, c(endpoint).as_ptr()), DBSS_OK);
+            assert_eq!(dbss_config_set_token(config, c(token).as_ptr()), DBSS_OK);
+            for (key, value) in options {
+                assert_eq!(dbss_config_set(config, c(key).as_ptr(), c(value).as_ptr()), DBSS_OK);
+            }
+            assert_eq!(dbss_context_new(config, &mut context), DBSS_OK);
+            dbss_config_free(config);
+        }
+        Context(context)
+    }
+
+    fn download(&self, standin: &Standin, id: &str) -> Result<Vec<u8>, Failure> {
+        // Garbage, to see that it is overwritten.
+        let mut buffer = dbss_buffer {
+            data: ptr::dangling_mut(),
+            len: 77,
+        };
+        // SAFETY: a live context, valid strings, a writable buffer.
+        let status = unsafe {
+            dbss_report_download(
+                self.0,
+                c(standin.project_id()).as_ptr(),
+                c(standin.instance_id()).as_ptr(),
+                c(id).as_ptr(),
+                ptr::null(),
+                &mut buffer,
+            )
+        };
+        let error = dbss_last_error();
+        if status == DBSS_OK {
+            assert!(error.is_null());
+            // SAFETY: on success the buffer holds `len` bytes until it is freed.
+            let bytes = unsafe { std::slice::from_raw_parts(buffer.data, buffer.len) }.to_vec();
+            // SAFETY: filled by the library, freed once.
+            unsafe { dbss_buffer_free(&mut buffer) };
+            assert!(buffer.data.is_null() && buffer.len == 0);
+            return Ok(bytes);
+        }
+        assert!(buffer.data.is_null() && buffer.len == 0);
+        // SAFETY: this thread's last error, until its next call.
+        unsafe {
+            assert_eq!(dbss_error_status(error), status);
+            Err(Failure {
+                status,
+                attempts: dbss_error_attempts(error),
+                texts: [
+                    text(dbss_error_message(error)),
+                    text(dbss_error_service_message(error)),
+                    text(dbss_error_request_id(error)),
+                    text(dbss_error_detail_message(error, 0)),
+                ],
+            })
+        }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: made by dbss_context_new, freed once.
+        unsafe { dbss_context_free(self.0) };
+    }
+}
+
+#[derive(Debug)]
+struct Failure {
+    status: dbss_status,
+    attempts: u32,
+    texts: [Option<String>; 4],
+}
+
+#[test]
+fn a_report_arrives_plain_and_under_tls() {
+    let standin = Standin::start().expect("loopback");
+    let ca = standin.ca_file().to_str().expect("a UTF-8 path").to_owned();
+    for (endpoint, options) in [
+        (standin.http_url(), vec![]),
+        (standin.https_url(), vec![("ca_file", ca.as_str())]),
+    ] {
+        let context = Context::new(&endpoint, standin.token(), &options);
+        let pdf = context.download(&standin, &standin.pdf().id).expect("a report");
+        assert!(pdf.starts_with(b"%PDF-"));
+        assert_eq!(pdf, standin.pdf().bytes("en-us"));
+    }
+}
+
+#[test]
+fn one_connection_serves_many_calls() {
+    let standin = Standin::start().expect("loopback");
+    let context = Context::new(&standin.http_url(), standin.token(), &[]);
+    for _ in 0..5 {
+        context.download(&standin, &standin.zip().id).expect("a report");
+    }
+    assert_eq!(standin.connections().http, 1);
+}
+
+#[test]
+fn a_kept_connection_that_the_server_closed_is_no_failure() {
+    let standin = Standin::start().expect("loopback");
+    let context = Context::new(&standin.http_url(), standin.token(), &[]);
+    let id = standin.pdf().id;
+    context.download(&standin, &id).expect("a first report");
+    for fault in ["close_before_answer", "reset_before_answer"] {
+        standin.fault_json(&id, json!({"times": 1, fault: true})).expect("a fault");
+        context.download(&standin, &id).expect("a report on a new connection");
+    }
+    assert_eq!(standin.connections().http, 3);
+
+    // On a new connection the same is a failure, and is told after one attempt.
+    let fresh = Context::new(&standin.http_url(), standin.token(), &[]);
+    standin.fault_json(&id, json!({"close_before_answer": true})).expect("a fault");
+    let failure = fresh.download(&standin, &id).expect_err("closed");
+    assert_eq!((failure.status, failure.attempts), (DBSS_ERR_CONNECTION_LOST, 1));
+}
+
+#[test]
+fn a_token_that_the_service_echoes_is_in_no_text_of_the_error() {
+    let standin = Standin::start().expect("loopback");
+    let token = "MIIE/+=".repeat(300);
+    let context = Context::new(&standin.http_url(), &token, &[]);
+    let id = standin.pdf().id;
+    for fault in [
+        json!({"status": 401, "json": {"error_code": "APIG.0301", "error_msg": format!("bad {token}!"),
+            "details": [{"error_msg": token}]}, "headers": [["X-Request-Id", token]]}),
+        json!({"status": 500, "body": format!("cannot parse {token}")}),
+        json!({"status": 302, "headers": [["Location", format!("http://127.0.0.1/{token}")], ["X-Request-Id", token]]}),
+        json!({"status": 200, "headers": [["Content-Encoding", token]]}),
+    ] {
+        standin.clear_faults();
+        standin.fault_json(&id, fault).expect("a fault");
+        let failure = context.download(&standin, &id).expect_err("refused");
+        for said in failure.texts.iter().flatten() {
+            assert!(!said.contains("MIIE/+=MIIE"), "{said}");
+        }
+        assert!(failure.texts[0].is_some());
+    }
+}
