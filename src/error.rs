@@ -28,6 +28,7 @@ pub enum Status {
     InvalidValue = 108,
     PlaintextRefused = 109,
     NotConfigured = 110,
+    Busy = 111,
 
     Service = 200,
     BadRequest = 201,
@@ -53,6 +54,10 @@ pub enum Status {
     ContentEncoding = 311,
 
     File = 400,
+    FileExists = 401,
+    NotRegularFile = 402,
+    DiskFull = 403,
+    BrokenPipe = 404,
 
     Resource = 500,
     OutOfMemory = 501,
@@ -78,6 +83,7 @@ impl Status {
         Status::InvalidValue,
         Status::PlaintextRefused,
         Status::NotConfigured,
+        Status::Busy,
         Status::Service,
         Status::BadRequest,
         Status::Unauthenticated,
@@ -100,6 +106,10 @@ impl Status {
         Status::Protocol,
         Status::ContentEncoding,
         Status::File,
+        Status::FileExists,
+        Status::NotRegularFile,
+        Status::DiskFull,
+        Status::BrokenPipe,
         Status::Resource,
         Status::OutOfMemory,
         Status::LimitExceeded,

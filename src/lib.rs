@@ -11,6 +11,7 @@
 //! | `auth` | who we are: the credentials that sign a request |
 //! | `http` | how bytes move: connections, TLS, timeouts, the service's error answers |
 //! | `sink` | where the bytes of a report go |
+//! | `operation` | the control of one call: options, progress, cancel, result |
 //! | `error` | the one error type that all rooms share |
 //! | `sys` | system calls that std does not offer |
 //!
@@ -27,6 +28,7 @@ pub mod client;
 mod error;
 pub mod ffi;
 mod http;
+mod operation;
 mod sink;
 mod sys;
 

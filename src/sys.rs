@@ -5,7 +5,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// What to wait for.
@@ -15,18 +15,38 @@ pub(crate) enum Interest {
     Writable,
 }
 
-/// Waits until the descriptor is ready (or broken, which the next call on it
-/// will tell): true; or until `until` has come: false. A signal neither ends
-/// nor lengthens the wait.
-pub(crate) fn wait(fd: BorrowedFd<'_>, interest: Interest, until: Option<Instant>) -> io::Result<bool> {
-    let mut entry = libc::pollfd {
-        fd: fd.as_raw_fd(),
-        events: match interest {
-            Interest::Readable => libc::POLLIN,
-            Interest::Writable => libc::POLLOUT,
-        },
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The descriptor is ready, or broken, which the next call on it will tell.
+    Ready,
+    /// Somebody signalled the wake-up.
+    Woken,
+    /// The time has come.
+    TimedOut,
+}
+
+/// Waits for a descriptor (or none), a wake-up, and a time. A signal neither
+/// ends nor lengthens the wait.
+pub(crate) fn wait(
+    fd: Option<(BorrowedFd<'_>, Interest)>,
+    wake: Option<&Wake>,
+    until: Option<Instant>,
+) -> io::Result<Ended> {
+    // A negative descriptor is one that poll passes over.
+    let entry = |fd: Option<BorrowedFd<'_>>, events| libc::pollfd {
+        fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
+        events,
         revents: 0,
     };
+    let events = match fd {
+        Some((_, Interest::Writable)) => libc::POLLOUT,
+        _ => libc::POLLIN,
+    };
+    let mut entries = [
+        entry(fd.map(|(fd, _)| fd), events),
+        entry(wake.map(Wake::as_fd), libc::POLLIN),
+    ];
     loop {
         let timeout = match until {
             None => -1,
@@ -37,12 +57,13 @@ pub(crate) fn wait(fd: BorrowedFd<'_>, interest: Interest, until: Option<Instant
                 libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX)
             }
         };
-        // SAFETY: one valid entry, alive and ours alone during the call.
-        match unsafe { libc::poll(&mut entry, 1, timeout) } {
-            0 if until.is_some_and(|until| until <= Instant::now()) => return Ok(false),
+        // SAFETY: two valid entries, alive and ours alone during the call.
+        match unsafe { libc::poll(entries.as_mut_ptr(), 2, timeout) } {
+            0 if until.is_some_and(|until| until <= Instant::now()) => return Ok(Ended::TimedOut),
             // The timeout was cut to what poll can express.
             0 => {}
-            n if n > 0 => return Ok(true),
+            n if n > 0 && entries[1].revents != 0 => return Ok(Ended::Woken),
+            n if n > 0 => return Ok(Ended::Ready),
             _ => {
                 let error = io::Error::last_os_error();
                 if error.kind() != io::ErrorKind::Interrupted {
@@ -51,6 +72,97 @@ pub(crate) fn wait(fd: BorrowedFd<'_>, interest: Interest, until: Option<Instant
             }
         }
     }
+}
+
+/// A descriptor that ends a [`wait`] from another thread or a signal handler.
+#[derive(Debug)]
+pub(crate) struct Wake {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    event: OwnedFd,
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pair: (std::os::unix::net::UnixStream, std::os::unix::net::UnixStream),
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl Wake {
+    pub(crate) fn new() -> io::Result<Wake> {
+        // SAFETY: no pointers; the result is checked before it is owned.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a descriptor that was just made and that nobody else owns.
+        let event = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Wake { event })
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+
+    fn sending(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+impl Wake {
+    pub(crate) fn new() -> io::Result<Wake> {
+        let pair = std::os::unix::net::UnixStream::pair()?;
+        pair.0.set_nonblocking(true)?;
+        pair.1.set_nonblocking(true)?;
+        Ok(Wake { pair })
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pair.0.as_fd()
+    }
+
+    fn sending(&self) -> BorrowedFd<'_> {
+        self.pair.1.as_fd()
+    }
+}
+
+impl Wake {
+    /// Ends the present and the future waits, until [`Wake::clear`].
+    /// Async-signal-safe: one system call that does not block, errno kept.
+    pub(crate) fn signal(&self) {
+        let one = 1u64.to_ne_bytes();
+        let errno = errno();
+        // SAFETY: errno's place is this thread's; the eight bytes live during
+        // the call. A full counter or pipe wakes as well, so the result says
+        // nothing.
+        unsafe {
+            let kept = *errno;
+            libc::write(self.sending().as_raw_fd(), one.as_ptr().cast(), one.len());
+            *errno = kept;
+        }
+    }
+
+    /// Lets waits wait again.
+    pub(crate) fn clear(&self) {
+        let mut bytes = [0u8; 64];
+        // SAFETY: the bytes are ours and writable; the descriptor does not block.
+        while unsafe { libc::read(self.as_fd().as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) } == 64 {}
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "emscripten"))]
+fn errno() -> *mut libc::c_int {
+    // SAFETY: gives the address of this thread's errno; touches nothing.
+    unsafe { libc::__errno_location() }
+}
+
+#[cfg(any(target_os = "android", target_os = "netbsd", target_os = "openbsd"))]
+fn errno() -> *mut libc::c_int {
+    // SAFETY: gives the address of this thread's errno; touches nothing.
+    unsafe { libc::__errno() }
+}
+
+#[cfg(any(target_os = "macos", target_os = "ios", target_os = "freebsd"))]
+fn errno() -> *mut libc::c_int {
+    // SAFETY: gives the address of this thread's errno; touches nothing.
+    unsafe { libc::__error() }
 }
 
 /// Runs `start` with all signals blocked in this thread. A thread that it
@@ -85,13 +197,26 @@ mod tests {
     #[test]
     fn a_wait_ends_at_its_time_or_when_the_descriptor_is_ready() {
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
-        let start = Instant::now();
-        let until = start + Duration::from_millis(30);
-        assert!(!wait(ours.as_fd(), Interest::Readable, Some(until)).expect("poll works"));
+        let waiting = |interest, until| wait(Some((ours.as_fd(), interest)), None, until).expect("poll works");
+        let until = Instant::now() + Duration::from_millis(30);
+        assert_eq!(waiting(Interest::Readable, Some(until)), Ended::TimedOut);
         assert!(Instant::now() >= until);
-        assert!(wait(ours.as_fd(), Interest::Writable, None).expect("poll works"));
+        assert_eq!(waiting(Interest::Writable, None), Ended::Ready);
         drop(theirs);
-        assert!(wait(ours.as_fd(), Interest::Readable, None).expect("poll works"));
+        assert_eq!(waiting(Interest::Readable, None), Ended::Ready);
+    }
+
+    #[test]
+    fn a_wake_up_ends_waits_until_it_is_cleared() {
+        let wake = Wake::new().expect("a descriptor");
+        let soon = || Some(Instant::now() + Duration::from_millis(1));
+        assert_eq!(wait(None, Some(&wake), soon()).expect("poll works"), Ended::TimedOut);
+        wake.signal();
+        wake.signal();
+        assert_eq!(wait(None, Some(&wake), None).expect("poll works"), Ended::Woken);
+        assert_eq!(wait(None, Some(&wake), None).expect("poll works"), Ended::Woken);
+        wake.clear();
+        assert_eq!(wait(None, Some(&wake), soon()).expect("poll works"), Ended::TimedOut);
     }
 
     #[test]

@@ -2,21 +2,23 @@
 
 use std::path::Path;
 use std::process;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ::http::header::{HeaderName, HeaderValue};
-use ::http::{Request, Uri};
+use ::http::uri::Scheme;
+use ::http::{Request, Response, Uri};
 use once_cell::race::OnceBox;
 use rustls::RootCertStore;
-use ureq::Agent;
+use ureq::{Agent, Body};
 
 use super::answer::Answer;
-use super::call::{Call, Entered, Limits};
+use super::call::{Call, Limits};
 use super::connect::{NoResolver, SocketConnector};
 use super::endpoint::Endpoint;
 use super::secrets::Secrets;
-use super::{answer, tls};
+use super::{answer, redirect, tls};
 use crate::error::{Error, Status};
+use crate::operation::{Operation, Overrides};
 
 /// As many idle connections as threads that a program may reasonably run.
 const MAX_IDLE: usize = 64;
@@ -34,10 +36,13 @@ pub(crate) struct Http {
 /// read it.
 #[derive(Debug)]
 struct Settings {
-    https: bool,
-    loopback_only: bool,
-    roots: Arc<RootCertStore>,
+    /// None where no server will ever be asked for a certificate.
+    roots: Option<Arc<RootCertStore>>,
     user_agent: String,
+    allow_plaintext: bool,
+    allow_unframed: bool,
+    follow_redirects: bool,
+    proxy: Option<Proxy>,
 }
 
 /// The agent of one process, and that of its child, where `fork` made one.
@@ -51,6 +56,8 @@ struct Settings {
 struct Home {
     process: u32,
     agent: Option<Agent>,
+    /// The calls under way, to be cancelled together.
+    active: Mutex<Vec<Weak<Call>>>,
     child: OnceBox<Home>,
 }
 
@@ -79,6 +86,7 @@ impl Home {
         Ok(Home {
             process: process::id(),
             agent: Some(Agent::with_parts(config, connector, NoResolver)),
+            active: Mutex::new(Vec::new()),
             child: OnceBox::new(),
         })
     }
@@ -92,95 +100,136 @@ impl Drop for Home {
     }
 }
 
+/// What an [`Http`] is made from.
+pub(crate) struct Setup<'a> {
+    pub(crate) limits: Limits,
+    pub(crate) ca_file: Option<&'a Path>,
+    pub(crate) user_agent_suffix: Option<&'a str>,
+    pub(crate) allow_plaintext: bool,
+    pub(crate) allow_unframed: bool,
+    pub(crate) follow_redirects: bool,
+    pub(crate) proxy: Option<Proxy>,
+}
+
 impl Http {
-    pub(crate) fn new(
-        endpoint: &Endpoint,
-        limits: Limits,
-        ca_file: Option<&Path>,
-        user_agent_suffix: Option<&str>,
-    ) -> Result<Http, Error> {
+    pub(crate) fn new(endpoint: &Endpoint, setup: Setup<'_>) -> Result<Http, Error> {
+        let Setup { limits, ca_file, .. } = setup;
         // Plain http needs no trust, but a CA file that is wrong is told now.
-        let roots = if endpoint.is_https() || ca_file.is_some() {
-            tls::trusted(ca_file)?
-        } else {
-            Arc::new(RootCertStore::empty())
-        };
+        let roots = (endpoint.is_https() || ca_file.is_some() || setup.follow_redirects)
+            .then(|| tls::trusted(ca_file))
+            .transpose()?;
         let mut user_agent = concat!("libdbss/", env!("CARGO_PKG_VERSION")).to_owned();
-        if let Some(suffix) = user_agent_suffix {
+        if let Some(suffix) = setup.user_agent_suffix {
             user_agent.push(' ');
             user_agent.push_str(suffix);
         }
         let settings = Settings {
-            https: endpoint.is_https(),
-            loopback_only: !endpoint.is_https() && endpoint.is_loopback(),
             roots,
             user_agent,
+            allow_plaintext: setup.allow_plaintext,
+            allow_unframed: setup.allow_unframed,
+            follow_redirects: setup.follow_redirects,
+            proxy: setup.proxy,
         };
         let home = Home::new(&settings)?;
-        Ok(Http {
-            settings,
-            limits,
-            home,
-        })
+        Ok(Http { settings, limits, home })
     }
 
-    /// The agent of this process.
-    fn agent(&self) -> Result<&Agent, Error> {
+    /// The home of this process.
+    fn home(&self) -> Result<&Home, Error> {
         let process = process::id();
         let mut home = &self.home;
-        loop {
-            match &home.agent {
-                Some(agent) if home.process == process => return Ok(agent),
-                _ => {
-                    home = home
-                        .child
-                        .get_or_try_init(|| Home::new(&self.settings).map(Box::new))?;
-                }
-            }
+        while home.process != process {
+            home = home
+                .child
+                .get_or_try_init(|| Home::new(&self.settings).map(Box::new))?;
         }
+        Ok(home)
     }
 
-    /// Begins a call: its limits count from now until the exchange is dropped.
-    pub(crate) fn exchange(&self) -> Result<Exchange<'_>, Error> {
-        Ok(Exchange {
-            agent: self.agent()?,
-            call: Call::enter(self.limits),
-        })
+    /// Begins a call: its limits count from now. It is cancelled through its
+    /// operation, or with all the others.
+    pub(crate) fn call(&self, overrides: &Overrides, operation: &Arc<Operation>) -> Result<Arc<Call>, Error> {
+        let home = self.home()?;
+        let mut active = home.active.lock().unwrap_or_else(PoisonError::into_inner);
+        active.retain(|call| call.strong_count() > 0);
+        let limits = Limits {
+            connect: overrides.connect_timeout.unwrap_or(self.limits.connect),
+            stall: overrides.stall_timeout.unwrap_or(self.limits.stall),
+            total: overrides.total_timeout.unwrap_or(self.limits.total),
+        };
+        let call = Call::new(limits, Arc::clone(operation));
+        active.push(Arc::downgrade(&call));
+        Ok(call)
     }
-}
 
-/// One call's use of the connections, on its own thread.
-pub(crate) struct Exchange<'a> {
-    agent: &'a Agent,
-    call: Entered,
-}
-
-impl Exchange<'_> {
-    /// How many requests this exchange has made.
-    pub(crate) fn requests(&self) -> u32 {
-        self.call.requests()
+    /// Cancels all calls of this process that are under way.
+    pub(crate) fn cancel_all(&self) -> Result<(), Error> {
+        let home = self.home()?;
+        let active = home.active.lock().unwrap_or_else(PoisonError::into_inner);
+        for call in active.iter().filter_map(Weak::upgrade) {
+            call.operation().cancel();
+        }
+        Ok(())
     }
 
     /// Sends a GET request and waits for the header of its answer.
-    pub(crate) fn get(&self, url: Uri, headers: Vec<(HeaderName, HeaderValue)>) -> Result<Answer<'_>, Error> {
-        let https = url.scheme() == Some(&::http::uri::Scheme::HTTPS);
+    pub(crate) fn get(
+        &self,
+        call: &Arc<Call>,
+        url: Uri,
+        headers: Vec<(HeaderName, HeaderValue)>,
+    ) -> Result<Answer, Error> {
+        let agent = &self.home()?.agent;
+        let agent = agent.as_ref().ok_or_else(gone)?;
         let mut request = Request::new(());
         *request.uri_mut() = url;
         request.headers_mut().extend(headers);
         let secrets = Secrets::of(request.headers());
+        let mut redirects = 0;
+        let response = loop {
+            let response = self.send(agent, call, &request, &secrets)?;
+            if !self.settings.follow_redirects || !response.status().is_redirection() {
+                break response;
+            }
+            let Some(next) = redirect::target(request.uri(), response.headers()) else {
+                break response;
+            };
+            redirects += 1;
+            redirect::check(&next, request.uri(), redirects, self.settings.allow_plaintext)
+                .map_err(|e| e.map_text(|text| secrets.blot(text)))?;
+            redirect::follow(&mut request, next);
+        };
+        let https = request.uri().scheme() == Some(&Scheme::HTTPS);
+        Answer::new(call, response, https, secrets, self.settings.allow_unframed)
+    }
+
+    fn send(
+        &self,
+        agent: &Agent,
+        call: &Arc<Call>,
+        request: &Request<()>,
+        secrets: &Secrets,
+    ) -> Result<Response<Body>, Error> {
+        let _entered = call.enter();
         loop {
-            self.call.requesting();
-            let error = match self.agent.run(request.clone()) {
-                Ok(response) => return Answer::new(&self.call, response, https, secrets),
+            call.operation().check()?;
+            call.requesting();
+            let error = match agent.run(request.clone()) {
+                Ok(response) => return Ok(response),
                 Err(e) => answer::failed_before_body(e),
             };
             // Each such failure takes a connection out of the pool, so this ends
             // with a new one. A GET is safe to send again.
-            if error.status() != Status::ConnectionLost || !self.call.met_a_closed_connection() {
+            if error.status() != Status::ConnectionLost || !call.met_a_closed_connection() {
                 return Err(error.map_text(|text| secrets.blot(text)));
             }
         }
     }
+}
+
+fn gone() -> Error {
+    Error::new(Status::Internal, "the connections of this process are gone")
 }
 
 #[cfg(test)]

@@ -1,16 +1,17 @@
-//! The call that a thread is in: its deadlines, which every wait obeys.
+//! A call: its deadlines and its cancel, which every wait obeys.
 //!
 //! The core blocks, one thread for each call. So a connection, wherever it was
 //! made and whoever used it last, finds the call that uses it now on its own
 //! thread.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Status};
-use crate::sys::{self, Interest};
+use crate::operation::Operation;
+use crate::sys::{self, Ended, Interest};
 
 /// How long a call may take; none is for ever. The defaults stand in the table
 /// of options.
@@ -27,41 +28,36 @@ pub(crate) struct Limits {
 const OVERHEAD_LIMIT: u64 = 1024 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Call {
+pub(crate) struct Call {
     limits: Limits,
     total_until: Option<Instant>,
+    operation: Arc<Operation>,
+    state: Mutex<State>,
+}
+
+/// Changed by the one thread that the call is on at a time.
+#[derive(Debug, Default)]
+struct State {
+    connecting: bool,
     /// Set while a connection is being made.
-    connect_until: Cell<Option<Instant>>,
-    connecting: Cell<bool>,
+    connect_until: Option<Instant>,
     /// Tightens the total limit, for what is worth less waiting than a report.
-    bound: Cell<Option<Instant>>,
-    overhead: Cell<u64>,
-    requests: Cell<u32>,
+    bound: Option<Instant>,
+    overhead: u64,
     /// Whether the request under way opened its connection.
-    fresh: Cell<bool>,
+    fresh: bool,
 }
 
 thread_local! {
-    static CURRENT: RefCell<Option<Rc<Call>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Arc<Call>>> = const { RefCell::new(None) };
 }
 
-/// Ends the call of this thread when dropped.
-pub(super) struct Entered {
-    call: Rc<Call>,
-    outer: Option<Rc<Call>>,
-}
+/// Ends the call's stay on this thread when dropped.
+pub(super) struct Entered(Option<Arc<Call>>);
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        CURRENT.with(|current| current.replace(self.outer.take()));
-    }
-}
-
-impl std::ops::Deref for Entered {
-    type Target = Call;
-
-    fn deref(&self) -> &Call {
-        &self.call
+        CURRENT.with(|current| current.replace(self.0.take()));
     }
 }
 
@@ -71,105 +67,150 @@ fn after(from: Instant, limit: Option<Duration>) -> Option<Instant> {
 }
 
 impl Call {
-    /// Makes this the call of the thread until the value is dropped.
-    pub(super) fn enter(limits: Limits) -> Entered {
-        let call = Rc::new(Call {
+    /// The total limit counts from now.
+    pub(super) fn new(limits: Limits, operation: Arc<Operation>) -> Arc<Call> {
+        Arc::new(Call {
             limits,
             total_until: after(Instant::now(), limits.total),
-            connect_until: Cell::new(None),
-            connecting: Cell::new(false),
-            bound: Cell::new(None),
-            overhead: Cell::new(0),
-            requests: Cell::new(0),
-            fresh: Cell::new(false),
-        });
-        let outer = CURRENT.with(|current| current.replace(Some(Rc::clone(&call))));
-        Entered { call, outer }
+            operation,
+            state: Mutex::new(State::default()),
+        })
+    }
+
+    /// Makes this the call of the thread until the value is dropped.
+    pub(super) fn enter(self: &Arc<Call>) -> Entered {
+        Entered(CURRENT.with(|current| current.replace(Some(Arc::clone(self)))))
     }
 
     /// The call of this thread. Transports are used inside of calls alone.
-    pub(super) fn current() -> Result<Rc<Call>, Error> {
+    pub(super) fn current() -> Result<Arc<Call>, Error> {
         CURRENT
             .with(|current| current.borrow().clone())
             .ok_or_else(|| Error::new(Status::Internal, "a connection was used outside of a call"))
     }
 
-    /// A request begins, on a connection from the pool or a new one.
-    pub(super) fn requesting(&self) {
-        self.requests.set(self.requests.get() + 1);
-        self.overhead.set(0);
-        self.fresh.set(false);
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many requests this call has made.
-    pub(super) fn requests(&self) -> u32 {
-        self.requests.get()
+    pub(super) fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    /// A request begins, on a connection from the pool or a new one.
+    pub(super) fn requesting(&self) {
+        self.operation.count_attempt();
+        let mut state = self.state();
+        state.overhead = 0;
+        state.fresh = false;
+        state.bound = None;
     }
 
     /// Whether the request under way went out on a kept connection and not one
     /// byte came back: then the server had closed it before it saw the request.
     pub(super) fn met_a_closed_connection(&self) -> bool {
-        !self.fresh.get() && self.overhead.get() == 0
+        let state = self.state();
+        !state.fresh && state.overhead == 0
     }
 
     /// Counts the time until [`Call::connected`] against the connect timeout.
     pub(super) fn connecting(&self) {
-        self.connect_until.set(after(Instant::now(), self.limits.connect));
-        self.connecting.set(true);
-        self.fresh.set(true);
+        let mut state = self.state();
+        state.connect_until = after(Instant::now(), self.limits.connect);
+        state.connecting = true;
+        state.fresh = true;
     }
 
     pub(super) fn connected(&self) {
-        self.connecting.set(false);
-        self.connect_until.set(None);
+        let mut state = self.state();
+        state.connecting = false;
+        state.connect_until = None;
     }
 
-    /// From now on the call may take no longer than its stall timeout: for a
+    /// From now on the request may take no longer than its stall timeout: for a
     /// body that is no report, a server that drips is as good as one that is
     /// silent.
     pub(super) fn bound_to_stall_timeout(&self) {
-        self.bound.set(after(Instant::now(), self.limits.stall));
+        self.state().bound = after(Instant::now(), self.limits.stall);
     }
 
-    /// Counts bytes that came in; see [`OVERHEAD_LIMIT`].
+    /// Counts bytes that came in, see [`OVERHEAD_LIMIT`], and looks at the
+    /// clock: where bytes come without a pause, there is no wait to do it.
     pub(super) fn received(&self, bytes: usize) -> Result<(), Error> {
-        self.overhead.set(self.overhead.get() + bytes as u64);
-        if self.overhead.get() <= OVERHEAD_LIMIT {
-            return Ok(());
+        self.operation.advance()?;
+        let overhead = {
+            let mut state = self.state();
+            state.overhead += bytes as u64;
+            state.overhead
+        };
+        if overhead > OVERHEAD_LIMIT {
+            return Err(Error::new(
+                Status::Protocol,
+                "the server sent a megabyte that is no part of a body; it does not speak HTTP soundly",
+            ));
         }
-        Err(Error::new(
-            Status::Protocol,
-            "the server sent a megabyte that is no part of a body; it does not speak HTTP soundly",
-        ))
+        match self.next_limit() {
+            (Some(until), expired) if until <= Instant::now() => Err(expired()),
+            _ => Ok(()),
+        }
     }
 
     /// A part of a body came out of what was received.
     pub(super) fn delivered(&self) {
-        self.overhead.set(0);
+        self.state().overhead = 0;
     }
 
-    /// Waits for a socket as long as the call allows.
+    /// Waits for a descriptor as long as the call allows.
     pub(super) fn wait(&self, fd: BorrowedFd<'_>, interest: Interest) -> Result<(), Error> {
         let (until, expired) = self.next_limit();
-        match sys::wait(fd, interest, until) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(expired()),
-            Err(e) => Err(Error::os(Status::Network, "cannot wait for the connection", &e)),
+        if self.wait_until(Some((fd, interest)), until)? {
+            return Ok(());
+        }
+        Err(expired())
+    }
+
+    /// Waits until a time that is not the call's own: false when it has come.
+    pub(super) fn wait_until(
+        &self,
+        fd: Option<(BorrowedFd<'_>, Interest)>,
+        until: Option<Instant>,
+    ) -> Result<bool, Error> {
+        loop {
+            self.operation.advance()?;
+            let next = [until, self.operation.tick_due()].into_iter().flatten().min();
+            match sys::wait(fd, Some(self.operation.wake()), next) {
+                Ok(Ended::Ready) => return Ok(true),
+                Ok(Ended::Woken) => self.operation.check()?,
+                Ok(Ended::TimedOut) if until.is_some_and(|until| until <= Instant::now()) => return Ok(false),
+                Ok(Ended::TimedOut) => {}
+                Err(e) => return Err(Error::os(Status::Network, "cannot wait for the connection", &e)),
+            }
         }
     }
 
+    /// Waits before another attempt; an error if the call is over before that,
+    /// none otherwise.
+    pub(crate) fn pause(&self, pause: Duration) -> Result<bool, Error> {
+        let until = after(Instant::now(), Some(pause));
+        // No attempt would be left to make.
+        if self.total_until.is_some_and(|total| until.is_none_or(|until| until >= total)) {
+            return Ok(false);
+        }
+        self.wait_until(None, until).map(|_| true)
+    }
+
     /// The limit that ends the next wait first, and the error that it gives.
-    pub(super) fn next_limit(&self) -> (Option<Instant>, impl FnOnce() -> Error) {
-        let now = Instant::now();
-        let phase = if self.connecting.get() {
-            (self.connect_until.get(), Status::ConnectTimeout)
+    pub(super) fn next_limit(&self) -> (Option<Instant>, impl FnOnce() -> Error + use<>) {
+        let state = self.state();
+        let phase = if state.connecting {
+            (state.connect_until, Status::ConnectTimeout)
         } else {
-            (after(now, self.limits.stall), Status::Stalled)
+            (after(Instant::now(), self.limits.stall), Status::Stalled)
         };
         let limits = [
             (self.total_until, Status::TotalTimeout),
             phase,
-            (self.bound.get(), Status::Stalled),
+            (state.bound, Status::Stalled),
         ];
         let (until, status) = limits
             .into_iter()
@@ -180,9 +221,7 @@ impl Call {
         let expired = move || {
             let (what, key, limit) = match status {
                 Status::TotalTimeout => ("the call took longer than", "total_timeout_ms", limits.total),
-                Status::ConnectTimeout => {
-                    ("no connection stood within", "connect_timeout_ms", limits.connect)
-                }
+                Status::ConnectTimeout => ("no connection stood within", "connect_timeout_ms", limits.connect),
                 _ => ("nothing moved for longer than", "stall_timeout_ms", limits.stall),
             };
             let ms = limit.unwrap_or_default().as_millis();

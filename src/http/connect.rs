@@ -21,7 +21,7 @@ use super::call::Call;
 use super::resolve::resolve;
 use super::tls;
 use crate::error::{Error, Status};
-use crate::sys::{self, Interest};
+use crate::sys::Interest;
 
 const INPUT_BUFFER: usize = 128 * 1024;
 /// ureq writes a header line into this buffer whole, and the longest token
@@ -133,10 +133,11 @@ fn connect_any(host: &str, addresses: &[SocketAddr], call: &Call) -> Result<TcpS
             let now = Instant::now();
             now + until.saturating_duration_since(now) / (addresses.len() - tried) as u32
         });
-        match connect(*address, share) {
+        match connect(*address, share, call) {
             Ok(Some(stream)) => return Ok(stream),
             Ok(None) => {}
-            Err(e) => {
+            Err(Failed::Here(e)) => return Err(e),
+            Err(Failed::There(e)) => {
                 failure = Some(Error::os(
                     refusal(&e),
                     format_args!("cannot connect to {host} ({address})"),
@@ -158,22 +159,37 @@ fn refusal(error: &io::Error) -> Status {
     }
 }
 
+/// Why there is no connection to an address.
+enum Failed {
+    /// The call is over: another address would not help.
+    Here(Error),
+    /// The address refused.
+    There(io::Error),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Failed {
+        Failed::There(error)
+    }
+}
+
 /// A connected, non-blocking socket; none when the time ran out.
-fn connect(address: SocketAddr, until: Option<Instant>) -> io::Result<Option<TcpStream>> {
+fn connect(address: SocketAddr, until: Option<Instant>, call: &Call) -> Result<Option<TcpStream>, Failed> {
     let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&address.into()) {
         Ok(()) => {}
         Err(e) if in_progress(&e) => {
-            if !sys::wait(socket.as_fd(), Interest::Writable, until)? {
+            let connected = call.wait_until(Some((socket.as_fd(), Interest::Writable)), until);
+            if !connected.map_err(Failed::Here)? {
                 return Ok(None);
             }
             if let Some(e) = socket.take_error()? {
-                return Err(e);
+                return Err(e.into());
             }
         }
-        Err(e) => return Err(e),
+        Err(e) => return Err(e.into()),
     }
     Ok(Some(socket.into()))
 }

@@ -1,13 +1,12 @@
 //! Looking up a host's addresses, within the call's limits.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Instant;
 
 use super::call::Call;
 use crate::error::{Error, Status};
-use crate::sys::with_signals_blocked;
+use crate::sys::{Interest, Wake, with_signals_blocked};
 
 /// The system's resolver runs name service modules on this stack.
 const STACK: usize = 512 * 1024;
@@ -22,14 +21,15 @@ pub(super) fn resolve(host: &str, port: u16, call: &Call) -> Result<Vec<SocketAd
     // getaddrinfo cannot be interrupted, and may take a minute for a dead
     // server. So it runs on a thread of its own, which an impatient caller
     // leaves behind: it owns all that it touches, and ends by itself.
+    let no_thread = |e| Error::os(Status::Resource, "cannot start a thread to look up a name", &e);
+    let done = Arc::new(Wake::new().map_err(no_thread)?);
     let (sender, receiver) = mpsc::sync_channel(1);
     let name = host.to_owned();
+    let finished = Arc::clone(&done);
     let lookup = move || {
-        let _ = sender.send(
-            (name.as_str(), port)
-                .to_socket_addrs()
-                .map(|all| all.collect::<Vec<_>>()),
-        );
+        let found = (name.as_str(), port).to_socket_addrs();
+        let _ = sender.send(found.map(|all| all.collect::<Vec<_>>()));
+        finished.signal();
     };
     with_signals_blocked(|| {
         thread::Builder::new()
@@ -37,19 +37,14 @@ pub(super) fn resolve(host: &str, port: u16, call: &Call) -> Result<Vec<SocketAd
             .stack_size(STACK)
             .spawn(lookup)
     })
-    .map_err(|e| Error::os(Status::Resource, "cannot start a thread to look up a name", &e))?;
+    .map_err(no_thread)?;
 
-    let (until, expired) = call.next_limit();
-    let answer = match until {
-        None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        Some(until) => receiver.recv_timeout(until.saturating_duration_since(Instant::now())),
-    };
-    match answer {
+    call.wait(done.as_fd(), Interest::Readable)?;
+    match receiver.try_recv() {
         Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
         Ok(Ok(_)) => Err(unknown(host, "it has no address")),
         Ok(Err(e)) => Err(unknown(host, &e.to_string())),
-        Err(RecvTimeoutError::Timeout) => Err(expired()),
-        Err(RecvTimeoutError::Disconnected) => Err(unknown(host, "the resolver failed")),
+        Err(_) => Err(unknown(host, "the resolver failed")),
     }
 }
 

@@ -1,0 +1,202 @@
+//! Going through an HTTP proxy, always by a tunnel (CONNECT), so that a proxy
+//! sees no more of a request than the host and port that it goes to.
+
+use std::fmt;
+use std::io::{Read, Write};
+
+use ::http::Uri;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
+
+use super::endpoint::Endpoint;
+use crate::error::{Error, Status};
+
+/// The longest header that a proxy may answer with.
+const HEADER_LIMIT: usize = 16 * 1024;
+
+#[derive(Clone)]
+pub(crate) struct Proxy {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// `Basic` and the rest of the header's value.
+    authorization: Option<Zeroizing<String>>,
+    except: Vec<Exception>,
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy({}:{})", self.host, self.port)
+    }
+}
+
+/// One entry of `NO_PROXY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Exception {
+    All,
+    /// A host, and every host of its domain.
+    Domain(String),
+}
+
+impl Proxy {
+    /// A URL such as `http://user:password@proxy.example.com:3128`.
+    pub(crate) fn parse(url: &str, parameter: &'static str) -> Result<Proxy, Error> {
+        let invalid = |what: &str| Error::argument(Status::InvalidEndpoint, parameter, what);
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+        if !scheme.eq_ignore_ascii_case("http") {
+            return Err(invalid("must be an http URL; other kinds of proxies are not supported"));
+        }
+        let rest = rest.trim_end_matches('/');
+        let (login, place) = match rest.rsplit_once('@') {
+            Some((login, place)) => (Some(login), place),
+            None => (None, rest),
+        };
+        let endpoint = Endpoint::parse(&format!("http://{place}"), parameter)?;
+        let uri: Uri = endpoint.origin().parse().map_err(|_| invalid("is not a URL"))?;
+        let authorization = login.map(|login| {
+            let login = Zeroizing::new(percent_decode_str(login).collect::<Vec<u8>>());
+            Zeroizing::new(format!("Basic {}", STANDARD.encode(&*login)))
+        });
+        Ok(Proxy {
+            host: uri.host().unwrap_or_default().to_owned(),
+            port: uri.port_u16().unwrap_or(80),
+            authorization,
+            except: Vec::new(),
+        })
+    }
+
+    /// The proxy that the environment names for requests of this scheme, and
+    /// the hosts that it excepts, as curl reads them: `HTTP_PROXY` in upper case
+    /// is left alone, since a web server sets it from a request's header.
+    pub(crate) fn from_environment(
+        https: bool,
+        get: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Proxy>, Error> {
+        let names: &[&str] = if https {
+            &["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
+        } else {
+            &["http_proxy", "all_proxy", "ALL_PROXY"]
+        };
+        let Some(url) = names.iter().find_map(|name| get(name).filter(|v| !v.is_empty())) else {
+            return Ok(None);
+        };
+        let mut proxy = Proxy::parse(&url, "proxy_from_environment")?;
+        let list = ["no_proxy", "NO_PROXY"].iter().find_map(|name| get(name));
+        proxy.except = list
+            .unwrap_or_default()
+            .split(',')
+            .map(|entry| entry.trim().to_ascii_lowercase())
+            .filter(|entry| !entry.is_empty())
+            .map(|entry| match entry.as_str() {
+                "*" => Exception::All,
+                host => Exception::Domain(host.trim_start_matches("*.").trim_start_matches('.').to_owned()),
+            })
+            .collect();
+        Ok(Some(proxy))
+    }
+
+    /// Whether requests to this host go past the proxy.
+    pub(super) fn excepts(&self, host: &str) -> bool {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        self.except.iter().any(|exception| match exception {
+            Exception::All => true,
+            Exception::Domain(domain) => host
+                .strip_suffix(domain.as_str())
+                .is_some_and(|before| before.is_empty() || before.ends_with('.')),
+        })
+    }
+
+    /// Asks for a tunnel to a host, over a connection to the proxy.
+    pub(super) fn tunnel(&self, stream: &mut (impl Read + Write), host: &str, port: u16) -> Result<(), Error> {
+        let failed = |why: &str| {
+            Error::new(
+                Status::Connect,
+                format!("the proxy {}:{} gave no tunnel to {host}: {why}", self.host, self.port),
+            )
+        };
+        let mut request = Zeroizing::new(format!(
+            "CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n"
+        ));
+        if let Some(authorization) = &self.authorization {
+            request.push_str(&format!("Proxy-Authorization: {}\r\n", authorization.as_str()));
+        }
+        request.push_str("\r\n");
+        stream
+            .write_all(request.as_bytes())
+            .map_err(super::connect::from_io)?;
+
+        // One byte at a time: what follows the header belongs to the tunnel.
+        let mut header = Vec::new();
+        while !header.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            if header.len() >= HEADER_LIMIT {
+                return Err(failed("its answer has no end"));
+            }
+            if stream.read(&mut byte).map_err(super::connect::from_io)? == 0 {
+                return Err(failed("it closed the connection"));
+            }
+            header.push(byte[0]);
+        }
+        let line = String::from_utf8_lossy(&header);
+        let line = line.lines().next().unwrap_or_default();
+        let mut words = line.split(' ');
+        let sound = words.next().is_some_and(|version| version.starts_with("HTTP/1."));
+        match words.next() {
+            Some("200") if sound => Ok(()),
+            Some("407") if sound => Err(failed("it wants a user and a password (HTTP 407)")),
+            _ => Err(failed(&format!("it answered \"{line}\""))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_names_the_proxy_and_its_exceptions() {
+        let environment = |pairs: &'static [(&str, &str)], https| {
+            Proxy::from_environment(https, |name| {
+                pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
+            })
+            .expect("sound values")
+        };
+        assert!(environment(&[("HTTP_PROXY", "http://evil:1")], false).is_none());
+        assert!(environment(&[("https_proxy", "")], true).is_none());
+        let proxy = environment(
+            &[
+                ("HTTPS_PROXY", "http://u%40x:p@proxy.example:3128/"),
+                ("no_proxy", ".internal, example.com,10.0.0.1"),
+            ],
+            true,
+        )
+        .expect("a proxy");
+        assert_eq!((proxy.host.as_str(), proxy.port), ("proxy.example", 3128));
+        assert_eq!(
+            proxy.authorization.as_ref().map(|a| a.as_str()),
+            Some("Basic dUB4OnA=")
+        );
+        assert!(!format!("{proxy:?}").contains("Basic"));
+        for (host, past) in [
+            ("a.internal", true),
+            ("internal", true),
+            ("example.com", true),
+            ("dbss.example.com", true),
+            ("notexample.com", false),
+            ("10.0.0.1", true),
+            ("dbss.cn-north-4.myhuaweicloud.com", false),
+        ] {
+            assert_eq!(proxy.excepts(host), past, "{host}");
+        }
+        assert!(environment(&[("https_proxy", "proxy:1"), ("NO_PROXY", "*")], true).is_some_and(|p| p.excepts("x")));
+    }
+
+    #[test]
+    fn a_proxy_of_another_kind_is_refused_without_showing_its_password() {
+        for url in ["socks5://u:hunter2@p:1", "http://u:hunter2@:1", "http://u:hunter2@p:0"] {
+            let error = Proxy::parse(url, "proxy").expect_err(url);
+            assert!(!error.message().contains("hunter2"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The control of one call: its options, its progress, its cancel, its result.
+
+use std::fmt;
+use std::process;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Status};
+use crate::sys::Wake;
+
+/// How often a progress callback hears, at least.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Told how a call goes; false stops it.
+pub(crate) trait Progress: Send + Sync {
+    fn tick(&self, operation: &Operation) -> bool;
+}
+
+/// Options of one call; none leaves the context's in force.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) connect_timeout: Option<Option<Duration>>,
+    pub(crate) stall_timeout: Option<Option<Duration>>,
+    pub(crate) total_timeout: Option<Option<Duration>>,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) max_memory: Option<u64>,
+    pub(crate) file_mode: Option<u32>,
+}
+
+#[derive(Default)]
+struct Outcome {
+    error: Option<Error>,
+    path: Option<Vec<u8>>,
+    filename: Option<String>,
+    request_id: Option<String>,
+}
+
+/// See `dbss_operation`.
+pub(crate) struct Operation {
+    process: u32,
+    wake: Wake,
+    cancelled: AtomicBool,
+    busy: AtomicBool,
+    received: AtomicI64,
+    total: AtomicI64,
+    resumed: AtomicI64,
+    attempts: AtomicU32,
+    overrides: Mutex<Overrides>,
+    progress: Mutex<Option<Arc<dyn Progress>>>,
+    next_tick: Mutex<Option<Instant>>,
+    outcome: Mutex<Outcome>,
+}
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Operation")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Operation {
+    pub(crate) fn new() -> Result<Operation, Error> {
+        let wake = Wake::new().map_err(|e| Error::os(Status::Resource, "cannot make an operation", &e))?;
+        Ok(Operation {
+            process: process::id(),
+            wake,
+            cancelled: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+            received: AtomicI64::new(0),
+            total: AtomicI64::new(-1),
+            resumed: AtomicI64::new(0),
+            attempts: AtomicU32::new(0),
+            overrides: Mutex::new(Overrides::default()),
+            progress: Mutex::new(None),
+            next_tick: Mutex::new(None),
+            outcome: Mutex::new(Outcome::default()),
+        })
+    }
+
+    /// Takes the operation for one call; the results of the last one go.
+    pub(crate) fn begin(self: &Arc<Operation>) -> Result<Running, Error> {
+        self.check_process()?;
+        if self.busy.swap(true, Ordering::Acquire) {
+            return Err(busy());
+        }
+        self.received.store(0, Ordering::Relaxed);
+        self.total.store(-1, Ordering::Relaxed);
+        self.resumed.store(0, Ordering::Relaxed);
+        self.attempts.store(0, Ordering::Relaxed);
+        *lock(&self.next_tick) = None;
+        *lock(&self.outcome) = Outcome::default();
+        Ok(Running(Arc::clone(self)))
+    }
+
+    /// Changes what may only change between calls.
+    fn while_idle<T>(&self, change: impl FnOnce() -> T) -> Result<T, Error> {
+        self.check_process()?;
+        if self.busy.swap(true, Ordering::Acquire) {
+            return Err(busy());
+        }
+        let changed = change();
+        self.busy.store(false, Ordering::Release);
+        Ok(changed)
+    }
+
+    fn check_process(&self) -> Result<(), Error> {
+        if self.process == process::id() {
+            return Ok(());
+        }
+        Err(Error::argument(
+            Status::Argument,
+            "operation",
+            "belongs to the process that this one was forked from; make a new one here",
+        ))
+    }
+
+    /// Async-signal-safe: an atomic store and a wake-up that does not block.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        self.wake.signal();
+    }
+
+    /// Undoes a cancel and forgets the last call.
+    pub(crate) fn reset(&self) -> Result<(), Error> {
+        self.while_idle(|| {
+            self.wake.clear();
+            self.cancelled.store(false, Ordering::Release);
+            self.received.store(0, Ordering::Relaxed);
+            self.total.store(-1, Ordering::Relaxed);
+            self.resumed.store(0, Ordering::Relaxed);
+            self.attempts.store(0, Ordering::Relaxed);
+            *lock(&self.outcome) = Outcome::default();
+        })
+    }
+
+    pub(crate) fn change_overrides(
+        &self,
+        change: impl FnOnce(&mut Overrides) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.while_idle(|| change(&mut lock(&self.overrides)))?
+    }
+
+    pub(crate) fn overrides(&self) -> Overrides {
+        *lock(&self.overrides)
+    }
+
+    pub(crate) fn set_progress(&self, progress: Option<Arc<dyn Progress>>) -> Result<(), Error> {
+        let old = self.while_idle(|| std::mem::replace(&mut *lock(&self.progress), progress))?;
+        // The caller's destructor runs here, outside of the lock.
+        drop(old);
+        Ok(())
+    }
+
+    pub(crate) fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    /// An error if the call is to stop.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if !self.cancelled.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(Error::new(Status::Cancelled, "the call was cancelled"))
+    }
+
+    /// When the progress callback is due next; none where there is none.
+    pub(crate) fn tick_due(&self) -> Option<Instant> {
+        *lock(&self.next_tick)
+    }
+
+    /// Calls the progress callback now; an error if it says stop.
+    pub(crate) fn tick(&self) -> Result<(), Error> {
+        let progress = lock(&self.progress).clone();
+        let Some(progress) = progress else {
+            return Ok(());
+        };
+        let go_on = progress.tick(self);
+        *lock(&self.next_tick) = Instant::now().checked_add(TICK);
+        if go_on {
+            return Ok(());
+        }
+        Err(Error::new(
+            Status::Cancelled,
+            "the call was cancelled by its progress callback",
+        ))
+    }
+
+    /// Calls the progress callback if it is due, and checks for a cancel.
+    pub(crate) fn advance(&self) -> Result<(), Error> {
+        self.check()?;
+        match self.tick_due() {
+            Some(due) if due <= Instant::now() => self.tick(),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn add_received(&self, bytes: u64) {
+        self.received.fetch_add(bytes as i64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_received(&self, bytes: u64) {
+        self.received.store(saturate(bytes), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_total(&self, total: Option<u64>) {
+        self.total.store(total.map_or(-1, saturate), Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_resumed(&self, bytes: u64) {
+        self.resumed.fetch_add(saturate(bytes), Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_attempt(&self) {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_path(&self, path: Vec<u8>) {
+        lock(&self.outcome).path = Some(path);
+    }
+
+    pub(crate) fn describe(&self, filename: String, request_id: Option<String>) {
+        let mut outcome = lock(&self.outcome);
+        outcome.filename = Some(filename);
+        outcome.request_id = request_id;
+    }
+
+    pub(crate) fn fail(&self, error: &Error) {
+        lock(&self.outcome).error = Some(error.clone());
+    }
+
+    /// The body's bytes that have arrived, those of earlier attempts included
+    /// where they still count.
+    pub fn received(&self) -> i64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// The body's length; -1 while it is not known.
+    pub fn total(&self) -> i64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// The bytes that did not have to come again after a transfer broke.
+    pub fn resumed(&self) -> i64 {
+        self.resumed.load(Ordering::Relaxed)
+    }
+
+    /// The requests made so far.
+    pub fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::Relaxed)
+    }
+
+    /// Where a file was saved.
+    pub fn path(&self) -> Option<Vec<u8>> {
+        lock(&self.outcome).path.clone()
+    }
+
+    /// The report's safe name.
+    pub fn filename(&self) -> Option<String> {
+        lock(&self.outcome).filename.clone()
+    }
+
+    /// The service's id of the call.
+    pub fn request_id(&self) -> Option<String> {
+        lock(&self.outcome).request_id.clone()
+    }
+
+    /// Why the last call failed.
+    pub fn error(&self) -> Option<Error> {
+        lock(&self.outcome).error.clone()
+    }
+}
+
+fn saturate(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn busy() -> Error {
+    Error::argument(
+        Status::Busy,
+        "operation",
+        "serves another call at the moment; use one for each call",
+    )
+}
+
+/// A call's hold on its operation.
+#[derive(Debug)]
+pub(crate) struct Running(Arc<Operation>);
+
+impl Running {
+    pub(crate) fn operation(&self) -> &Arc<Operation> {
+        &self.0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Release);
+    }
+}
