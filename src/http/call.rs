@@ -131,16 +131,20 @@ impl Call {
         self.bound.set(after(Instant::now(), self.limits.stall));
     }
 
-    /// Counts bytes that came in; see [`OVERHEAD_LIMIT`].
+    /// Counts bytes that came in, see [`OVERHEAD_LIMIT`], and looks at the
+    /// clock: where bytes come without a pause, there is no wait to do it.
     pub(super) fn received(&self, bytes: usize) -> Result<(), Error> {
         self.overhead.set(self.overhead.get() + bytes as u64);
-        if self.overhead.get() <= OVERHEAD_LIMIT {
-            return Ok(());
+        if self.overhead.get() > OVERHEAD_LIMIT {
+            return Err(Error::new(
+                Status::Protocol,
+                "the server sent a megabyte that is no part of a body; it does not speak HTTP soundly",
+            ));
         }
-        Err(Error::new(
-            Status::Protocol,
-            "the server sent a megabyte that is no part of a body; it does not speak HTTP soundly",
-        ))
+        match self.next_limit() {
+            (Some(until), expired) if until <= Instant::now() => Err(expired()),
+            _ => Ok(()),
+        }
     }
 
     /// A part of a body came out of what was received.
