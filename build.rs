@@ -21,7 +21,13 @@ const SECTIONS: &[(&str, &[&str])] = &[
 fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    for input in ["build.rs", "cbindgen.toml", "src/ffi", "src/client/options.rs", "include/dbss.h"] {
+    for input in [
+        "build.rs",
+        "cbindgen.toml",
+        "src/ffi",
+        "src/client/options.rs",
+        "include/dbss.h",
+    ] {
         println!("cargo::rerun-if-changed={input}");
     }
 
@@ -69,7 +75,10 @@ fn section(root: &Path, file: &Path) -> String {
     let text = String::from_utf8(text).expect("the sources are UTF-8");
     // Doc comments begin with a space, and empty lines of them should not.
     let text = text.replace("@OPTIONS@", &option_list());
-    text.lines().map(|line| line.trim_end().to_owned() + "\n").collect::<String>() + "\n"
+    text.lines()
+        .map(|line| line.trim_end().to_owned() + "\n")
+        .collect::<String>()
+        + "\n"
 }
 
 fn option_list() -> String {

@@ -9,7 +9,7 @@ use dbss::ffi::context::*;
 use dbss::ffi::error::*;
 use dbss::ffi::report::*;
 use dbss::ffi::status::*;
-use dbss_standin::Standin;
+use dbss_standin::{Locale, Standin};
 use serde_json::json;
 
 fn c(text: &str) -> CString {
@@ -18,7 +18,12 @@ fn c(text: &str) -> CString {
 
 fn text(pointer: *const c_char) -> Option<String> {
     // SAFETY: getters give NULL or a string that lives as long as the error.
-    (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) }.to_str().expect("UTF-8").to_owned())
+    (!pointer.is_null()).then(|| {
+        unsafe { CStr::from_ptr(pointer) }
+            .to_str()
+            .expect("UTF-8")
+            .to_owned()
+    })
 }
 
 /// A context on the stand-in, freed at the end.
@@ -34,7 +39,10 @@ impl Context {
             assert_eq!(dbss_config_set_endpoint(config, c(endpoint).as_ptr()), DBSS_OK);
             assert_eq!(dbss_config_set_token(config, c(token).as_ptr()), DBSS_OK);
             for (key, value) in options {
-                assert_eq!(dbss_config_set(config, c(key).as_ptr(), c(value).as_ptr()), DBSS_OK);
+                assert_eq!(
+                    dbss_config_set(config, c(key).as_ptr(), c(value).as_ptr()),
+                    DBSS_OK
+                );
             }
             assert_eq!(dbss_context_new(config, &mut context), DBSS_OK);
             dbss_config_free(config);
@@ -112,7 +120,7 @@ fn a_report_arrives_plain_and_under_tls() {
         let context = Context::new(&endpoint, standin.token(), &options);
         let pdf = context.download(&standin, &standin.pdf().id).expect("a report");
         assert!(pdf.starts_with(b"%PDF-"));
-        assert_eq!(pdf, standin.pdf().bytes("en-us"));
+        assert_eq!(pdf, standin.pdf().bytes(Locale::EnUs));
     }
 }
 
@@ -123,7 +131,7 @@ fn one_connection_serves_many_calls() {
     for _ in 0..5 {
         context.download(&standin, &standin.zip().id).expect("a report");
     }
-    assert_eq!(standin.connections().http, 1);
+    assert_eq!(standin.connections().total, 1);
 }
 
 #[test]
@@ -133,14 +141,20 @@ fn a_kept_connection_that_the_server_closed_is_no_failure() {
     let id = standin.pdf().id;
     context.download(&standin, &id).expect("a first report");
     for fault in ["close_before_answer", "reset_before_answer"] {
-        standin.fault_json(&id, json!({"times": 1, fault: true})).expect("a fault");
-        context.download(&standin, &id).expect("a report on a new connection");
+        standin
+            .fault_json(&id, json!({"times": 1, fault: true}))
+            .expect("a fault");
+        context
+            .download(&standin, &id)
+            .expect("a report on a new connection");
     }
-    assert_eq!(standin.connections().http, 3);
+    assert_eq!(standin.connections().total, 3);
 
     // On a new connection the same is a failure, and is told after one attempt.
     let fresh = Context::new(&standin.http_url(), standin.token(), &[]);
-    standin.fault_json(&id, json!({"close_before_answer": true})).expect("a fault");
+    standin
+        .fault_json(&id, json!({"close_before_answer": true}))
+        .expect("a fault");
     let failure = fresh.download(&standin, &id).expect_err("closed");
     assert_eq!((failure.status, failure.attempts), (DBSS_ERR_CONNECTION_LOST, 1));
 }

@@ -94,21 +94,17 @@ impl<'a> Answer<'a> {
     /// An error if the body is compressed or otherwise encoded. It was asked
     /// for as it is, and unpacking it would let a small answer fill a disk.
     pub(crate) fn refuse_encoding(&self) -> Result<(), Error> {
-        let encoded = self
-            .headers
-            .get_all(header::CONTENT_ENCODING)
-            .iter()
-            .find(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
-        match encoded {
-            None => Ok(()),
-            Some(value) => Err(self.explain(Error::new(
-                Status::ContentEncoding,
-                format!(
-                    "the body came with Content-Encoding \"{}\", which was not asked for; is a proxy in between?",
-                    String::from_utf8_lossy(value.as_bytes())
-                ),
-            ))),
+        let mut encodings = self.headers.get_all(header::CONTENT_ENCODING).iter();
+        if encodings.all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            return Ok(());
         }
+        let encoding = self.header(header::CONTENT_ENCODING).unwrap_or_default();
+        Err(self.explain(Error::new(
+            Status::ContentEncoding,
+            format!(
+                "the body came with Content-Encoding \"{encoding}\", which was not asked for; is a proxy in between?"
+            ),
+        )))
     }
 
     /// Adds to an error what this answer's header told.

@@ -1,0 +1,1327 @@
+/*
+ * The rules of dbss.h that no table of cases can show, as small named checks.
+ *
+ *     abi --list           names them, with "load" after those that are too
+ *                          heavy (or too special) to run under valgrind
+ *     abi FACTS [NAME...]  runs some or all of them against the stand-in
+ */
+
+#define _GNU_SOURCE /* for MAP_ANONYMOUS, which POSIX.1-2008 lacks */
+
+#include "support.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* No wait in here is longer. */
+#define PATIENCE_MS 20000
+
+/* ---------------------------------------------------------------------------
+ * Saying that a check failed
+ * ------------------------------------------------------------------------ */
+
+static pthread_mutex_t failure_lock = PTHREAD_MUTEX_INITIALIZER;
+static char failure[1024];
+
+/* Keeps the first failure of a check; threads may call it. */
+static void failed(const char *text, ...)
+{
+    va_list arguments;
+    pthread_mutex_lock(&failure_lock);
+    if (*failure == '\0') {
+        va_start(arguments, text);
+        vsnprintf(failure, sizeof failure, text, arguments);
+        va_end(arguments);
+    }
+    pthread_mutex_unlock(&failure_lock);
+}
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) \
+            failed("line %d: %s", __LINE__, #condition); \
+    } while (0)
+
+/* Compares a status, and shows the message where it is another. */
+#define EXPECT(expected, call) expect(__LINE__, expected, call)
+
+static dbss_status expect(int line, dbss_status expected, dbss_status actual)
+{
+    const dbss_error *error = dbss_last_error();
+    if (actual != expected)
+        failed("line %d: expected %s, got %s (%s)", line, dbss_status_name(expected), dbss_status_name(actual),
+               dbss_error_message(error));
+    if (dbss_error_status(error) != actual)
+        failed("line %d: the call returned %s, and its error says %s", line, dbss_status_name(actual),
+               dbss_status_name(dbss_error_status(error)));
+    return actual;
+}
+
+/* A failure of group ARGUMENT that names the parameter. */
+#define EXPECT_PARAMETER(expected, name, call) \
+    do { \
+        EXPECT(expected, call); \
+        expect_text(__LINE__, name, dbss_error_parameter(dbss_last_error())); \
+    } while (0)
+
+static void expect_text(int line, const char *expected, const char *actual)
+{
+    if (actual == NULL || strcmp(expected, actual) != 0)
+        failed("line %d: expected \"%s\", got \"%s\"", line, expected, actual != NULL ? actual : "NULL");
+}
+
+/* ---------------------------------------------------------------------------
+ * What most checks need
+ * ------------------------------------------------------------------------ */
+
+static long long now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+/* The pause between two looks at a condition that is waited for. */
+static void pause_briefly(void)
+{
+    struct timespec pause = {0, 2000000};
+    nanosleep(&pause, NULL);
+}
+
+static dbss_config *new_config(const char *endpoint, const char *token)
+{
+    dbss_config *config;
+    if (dbss_config_new(&config) != DBSS_OK || dbss_config_set_endpoint(config, endpoint) != DBSS_OK
+        || dbss_config_set(config, "ca_file", fact("ca_file")) != DBSS_OK
+        || dbss_config_set_token(config, token) != DBSS_OK)
+        fatal("no configuration: %s", dbss_error_message(dbss_last_error()));
+    return config;
+}
+
+static void set(dbss_config *config, const char *key, const char *value)
+{
+    if (dbss_config_set(config, key, value) != DBSS_OK)
+        fatal("%s", dbss_error_message(dbss_last_error()));
+}
+
+static dbss_context *to_context(dbss_config *config)
+{
+    dbss_context *ctx;
+    if (dbss_context_new(config, &ctx) != DBSS_OK)
+        fatal("no context: %s", dbss_error_message(dbss_last_error()));
+    dbss_config_free(config);
+    return ctx;
+}
+
+static dbss_context *new_context(const char *endpoint)
+{
+    return to_context(new_config(endpoint, fact("token")));
+}
+
+static dbss_status download(dbss_context *ctx, const char *id, dbss_buffer *report)
+{
+    return dbss_report_download(ctx, fact("project"), fact("instance"), id, "en-us", report);
+}
+
+/* Downloads a report and compares its hash. */
+#define DOWNLOAD_RIGHTLY(ctx) download_rightly(__LINE__, ctx)
+
+static void download_rightly(int line, dbss_context *ctx)
+{
+    dbss_buffer report;
+    if (expect(line, DBSS_OK, download(ctx, fact("pdf"), &report)) == DBSS_OK)
+        expect_text(line, fact("pdf_en"), sha256(report.data, report.len));
+    dbss_buffer_free(&report);
+}
+
+/* Any failing download; its buffer must stay empty. */
+#define DOWNLOAD_WRONGLY(expected, ctx, id) download_wrongly(__LINE__, expected, ctx, id)
+
+static void download_wrongly(int line, dbss_status expected, dbss_context *ctx, const char *id)
+{
+    dbss_buffer report = {(uint8_t *)&report, 1};
+    expect(line, expected, download(ctx, id, &report));
+    if (report.data != NULL || report.len != 0)
+        failed("line %d: a failure left something in the buffer", line);
+}
+
+/* The stand-in misbehaves at the next requests for this report; `fault` is the
+ * inside of a JSON object. */
+static void post_fault(const char *report, const char *fault)
+{
+    char *body = format("{\"report\": \"%s\", %s}", report, fault);
+    free(control("POST", "/faults", body));
+    free(body);
+}
+
+/* The stand-in serves a report of so many bytes from now on. */
+static const char *add_report(long long size)
+{
+    const char *id = fresh_id();
+    char *body = format("{\"id\": \"%s\", \"format\": \"pdf\", \"size\": %lld}", id, size);
+    free(control("POST", "/reports", body));
+    free(body);
+    return id;
+}
+
+/* The stand-in accepts this token too from now on. */
+static void add_token(const char *token)
+{
+    char *body = format("{\"token\": \"%s\"}", token);
+    free(control("POST", "/tokens", body));
+    wipe(body, strlen(body));
+    free(body);
+}
+
+/* Waits until the stand-in has a request for this report. */
+static int wait_for_request(const char *report)
+{
+    long long until = now_ms() + PATIENCE_MS;
+    while (count_requests(report) == 0) {
+        if (now_ms() > until)
+            return 0;
+        pause_briefly();
+    }
+    return 1;
+}
+
+/* Waits for a child, as long as is reasonable; its exit code, or -signal. */
+static int wait_for_child(pid_t child)
+{
+    long long until = now_ms() + PATIENCE_MS;
+    int status;
+    while (waitpid(child, &status, WNOHANG) == 0) {
+        if (now_ms() > until) {
+            kill(child, SIGKILL);
+            waitpid(child, &status, 0);
+            break;
+        }
+        pause_briefly();
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+/* Runs `body` in a child process, which passes on what failed there. */
+static void in_child(void (*body)(void))
+{
+    int pipe_ends[2], code;
+    char text[sizeof failure];
+    ssize_t n;
+    pid_t child = -1;
+
+    if (pipe(pipe_ends) != 0 || (child = fork()) < 0)
+        fatal("no child: %s", strerror(errno));
+    if (child == 0) {
+        body();
+        n = write(pipe_ends[1], failure, strlen(failure));
+        _exit(n < 0 || *failure != '\0');
+    }
+    close(pipe_ends[1]);
+    code = wait_for_child(child);
+    n = read(pipe_ends[0], text, sizeof text - 1);
+    close(pipe_ends[0]);
+    text[n > 0 ? n : 0] = '\0';
+    if (*text != '\0')
+        failed("in the child: %s", text);
+    else if (code != 0)
+        failed("the child ended with %d", code);
+}
+
+/* ---------------------------------------------------------------------------
+ * Static facts
+ * ------------------------------------------------------------------------ */
+
+static void version(void)
+{
+    char *numbers = format("%d.%d.%d", DBSS_VERSION_MAJOR, DBSS_VERSION_MINOR, DBSS_VERSION_PATCH);
+    expect_text(__LINE__, DBSS_VERSION, dbss_version());
+    expect_text(__LINE__, numbers, dbss_version());
+    CHECK(dbss_version_number() == DBSS_VERSION_NUMBER);
+    free(numbers);
+}
+
+static void features(void)
+{
+    CHECK(dbss_has_feature("download") == 1);
+    CHECK(dbss_has_feature("token") == 1);
+    CHECK(dbss_has_feature("https") == 1);
+    CHECK(dbss_has_feature("Download") == 0);
+    CHECK(dbss_has_feature("no-such-feature") == 0);
+    CHECK(dbss_has_feature("") == 0);
+    CHECK(dbss_has_feature("\xff") == 0);
+    CHECK(dbss_has_feature(NULL) == 0);
+}
+
+static void statuses(void)
+{
+#define STATUS(name) {name, #name}
+    static const struct {
+        dbss_status value;
+        const char *name;
+    } all[] = {
+        STATUS(DBSS_OK), STATUS(DBSS_ERR_ARGUMENT), STATUS(DBSS_ERR_NULL_ARGUMENT), STATUS(DBSS_ERR_INVALID_UTF8),
+        STATUS(DBSS_ERR_INVALID_ID), STATUS(DBSS_ERR_INVALID_LOCALE), STATUS(DBSS_ERR_INVALID_TOKEN),
+        STATUS(DBSS_ERR_INVALID_ENDPOINT), STATUS(DBSS_ERR_UNKNOWN_KEY), STATUS(DBSS_ERR_INVALID_VALUE),
+        STATUS(DBSS_ERR_PLAINTEXT_REFUSED), STATUS(DBSS_ERR_NOT_CONFIGURED), STATUS(DBSS_ERR_SERVICE),
+        STATUS(DBSS_ERR_BAD_REQUEST), STATUS(DBSS_ERR_UNAUTHENTICATED), STATUS(DBSS_ERR_FORBIDDEN),
+        STATUS(DBSS_ERR_NOT_FOUND), STATUS(DBSS_ERR_THROTTLED), STATUS(DBSS_ERR_SERVER), STATUS(DBSS_ERR_REDIRECTED),
+        STATUS(DBSS_ERR_UNEXPECTED_ANSWER), STATUS(DBSS_ERR_NETWORK), STATUS(DBSS_ERR_RESOLVE),
+        STATUS(DBSS_ERR_CONNECT), STATUS(DBSS_ERR_TLS), STATUS(DBSS_ERR_CERTIFICATE),
+        STATUS(DBSS_ERR_CONNECT_TIMEOUT), STATUS(DBSS_ERR_STALLED), STATUS(DBSS_ERR_TOTAL_TIMEOUT),
+        STATUS(DBSS_ERR_CONNECTION_LOST), STATUS(DBSS_ERR_TRUNCATED), STATUS(DBSS_ERR_PROTOCOL),
+        STATUS(DBSS_ERR_CONTENT_ENCODING), STATUS(DBSS_ERR_FILE), STATUS(DBSS_ERR_RESOURCE),
+        STATUS(DBSS_ERR_OUT_OF_MEMORY), STATUS(DBSS_ERR_LIMIT_EXCEEDED), STATUS(DBSS_ERR_CANCELLED),
+        STATUS(DBSS_ERR_INTERNAL),
+    };
+#undef STATUS
+    size_t i;
+    for (i = 0; i < sizeof all / sizeof *all; i++) {
+        dbss_status group = all[i].value / 100 * 100;
+        expect_text(__LINE__, all[i].name, dbss_status_name(all[i].value));
+        CHECK(*dbss_status_message(all[i].value) != '\0');
+        CHECK(dbss_status_group(all[i].value) == group);
+    }
+    /* What a newer library may return. */
+    expect_text(__LINE__, "DBSS_ERR_UNKNOWN", dbss_status_name(299));
+    CHECK(dbss_status_message(299) != NULL);
+    CHECK(dbss_status_group(199) == DBSS_ERR_ARGUMENT);
+    CHECK(dbss_status_group(299) == DBSS_ERR_SERVICE);
+    CHECK(dbss_status_group(399) == DBSS_ERR_NETWORK);
+    CHECK(dbss_status_group(499) == DBSS_ERR_FILE);
+    CHECK(dbss_status_group(599) == DBSS_ERR_RESOURCE);
+    CHECK(dbss_status_group(699) == DBSS_ERR_CANCELLED);
+    CHECK(dbss_status_group(799) == DBSS_ERR_INTERNAL);
+    CHECK(dbss_status_group(99) == DBSS_ERR_INTERNAL);
+    CHECK(dbss_status_group(800) == DBSS_ERR_INTERNAL);
+    CHECK(dbss_status_group(-1) == DBSS_ERR_INTERNAL);
+    CHECK(dbss_status_group(INT32_MIN) == DBSS_ERR_INTERNAL);
+    CHECK(dbss_status_group(INT32_MAX) == DBSS_ERR_INTERNAL);
+}
+
+static void introspection(void)
+{
+    size_t i, count = dbss_config_key_count();
+    dbss_config *config;
+    int found = 0;
+
+    CHECK(count > 0);
+    EXPECT(DBSS_OK, dbss_config_new(&config));
+    for (i = 0; i < count; i++) {
+        const char *key = dbss_config_key_name(i);
+        const char *value = dbss_config_key_default(i);
+        CHECK(key != NULL && *key != '\0');
+        CHECK(dbss_config_key_type(i) != NULL && *dbss_config_key_type(i) != '\0');
+        CHECK(dbss_config_key_help(i) != NULL && *dbss_config_key_help(i) != '\0');
+        if (value != NULL)
+            EXPECT(DBSS_OK, dbss_config_set(config, key, value));
+        if (strcmp(key, "stall_timeout_ms") == 0) {
+            expect_text(__LINE__, "milliseconds", dbss_config_key_type(i));
+            expect_text(__LINE__, "60000", value);
+            found = 1;
+        }
+    }
+    CHECK(found);
+    for (i = count; i < count + 2; i++) {
+        CHECK(dbss_config_key_name(i) == NULL);
+        CHECK(dbss_config_key_type(i) == NULL);
+        CHECK(dbss_config_key_help(i) == NULL);
+        CHECK(dbss_config_key_default(i) == NULL);
+    }
+    CHECK(dbss_config_key_name(SIZE_MAX) == NULL);
+    dbss_config_free(config);
+}
+
+/* ---------------------------------------------------------------------------
+ * NULL
+ * ------------------------------------------------------------------------ */
+
+static void null_error(void)
+{
+    CHECK(dbss_error_status(NULL) == DBSS_OK);
+    expect_text(__LINE__, "", dbss_error_message(NULL));
+    CHECK(dbss_error_parameter(NULL) == NULL);
+    CHECK(dbss_error_http_status(NULL) == 0);
+    CHECK(dbss_error_service_code(NULL) == NULL);
+    CHECK(dbss_error_service_message(NULL) == NULL);
+    CHECK(dbss_error_request_id(NULL) == NULL);
+    CHECK(dbss_error_encoded_authorization_message(NULL) == NULL);
+    CHECK(dbss_error_detail_count(NULL) == 0);
+    CHECK(dbss_error_detail_code(NULL, 0) == NULL);
+    CHECK(dbss_error_detail_message(NULL, 0) == NULL);
+    CHECK(dbss_error_os_code(NULL) == 0);
+    CHECK(dbss_error_is_retryable(NULL) == 0);
+    CHECK(dbss_error_retry_after_ms(NULL) == -1);
+    CHECK(dbss_error_attempts(NULL) == 0);
+}
+
+static void free_nothing(void)
+{
+    dbss_buffer empty = {NULL, 0};
+    dbss_error_free(NULL);
+    dbss_config_free(NULL);
+    dbss_context_free(NULL);
+    dbss_buffer_free(NULL);
+    dbss_buffer_free(&empty);
+    CHECK(empty.data == NULL && empty.len == 0);
+}
+
+static void free_a_buffer_twice(void)
+{
+    dbss_context *ctx = new_context(fact("http"));
+    dbss_buffer report;
+    EXPECT(DBSS_OK, download(ctx, fact("pdf"), &report));
+    CHECK(report.data != NULL && report.len > 0);
+    /* The buffer outlives its context. */
+    dbss_context_free(ctx);
+    expect_text(__LINE__, fact("pdf_en"), sha256(report.data, report.len));
+    dbss_buffer_free(&report);
+    CHECK(report.data == NULL && report.len == 0);
+    dbss_buffer_free(&report);
+    CHECK(report.data == NULL && report.len == 0);
+}
+
+#define EXPECT_NULL(name, call) EXPECT_PARAMETER(DBSS_ERR_NULL_ARGUMENT, name, call)
+
+static void null_arguments(void)
+{
+    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_context *ctx = (dbss_context *)&config;
+    dbss_buffer report;
+    const char *project = fact("project"), *instance = fact("instance"), *id = fact("pdf");
+    long connections = count_connections();
+
+    EXPECT_NULL("out_config", dbss_config_new(NULL));
+    EXPECT_NULL("config", dbss_config_set_region(NULL, "cn-north-4"));
+    EXPECT_NULL("region", dbss_config_set_region(config, NULL));
+    EXPECT_NULL("config", dbss_config_set_endpoint(NULL, "https://dbss.example.com"));
+    EXPECT_NULL("endpoint", dbss_config_set_endpoint(config, NULL));
+    EXPECT_NULL("config", dbss_config_set_token(NULL, "token"));
+    EXPECT_NULL("token", dbss_config_set_token(config, NULL));
+    EXPECT_NULL("config", dbss_config_set(NULL, "ca_file", "x"));
+    EXPECT_NULL("key", dbss_config_set(config, NULL, "x"));
+    EXPECT_NULL("value", dbss_config_set(config, "ca_file", NULL));
+    EXPECT_NULL("config", dbss_context_new(NULL, &ctx));
+    CHECK(ctx == NULL);
+    EXPECT_NULL("out_ctx", dbss_context_new(config, NULL));
+    EXPECT_NULL("ctx", dbss_context_set_token(NULL, "token"));
+
+    EXPECT(DBSS_OK, dbss_context_new(config, &ctx));
+    EXPECT_NULL("token", dbss_context_set_token(ctx, NULL));
+#define FILLED() (report.data = (uint8_t *)&report, report.len = 1)
+#define EMPTY() (report.data == NULL && report.len == 0)
+    FILLED();
+    EXPECT_NULL("ctx", dbss_report_download(NULL, project, instance, id, NULL, &report));
+    CHECK(EMPTY());
+    FILLED();
+    EXPECT_NULL("project", dbss_report_download(ctx, NULL, instance, id, NULL, &report));
+    CHECK(EMPTY());
+    FILLED();
+    EXPECT_NULL("instance", dbss_report_download(ctx, project, NULL, id, NULL, &report));
+    CHECK(EMPTY());
+    FILLED();
+    EXPECT_NULL("id", dbss_report_download(ctx, project, instance, NULL, NULL, &report));
+    CHECK(EMPTY());
+    EXPECT_NULL("out_buf", dbss_report_download(ctx, project, instance, id, NULL, NULL));
+#undef FILLED
+#undef EMPTY
+    CHECK(count_connections() == connections);
+    /* And none of it did any harm. */
+    DOWNLOAD_RIGHTLY(ctx);
+    dbss_context_free(ctx);
+    dbss_config_free(config);
+}
+
+/* ---------------------------------------------------------------------------
+ * Errors
+ * ------------------------------------------------------------------------ */
+
+static void *no_error_here(void *unused)
+{
+    (void)unused;
+    CHECK(dbss_last_error() == NULL);
+    CHECK(dbss_error_take() == NULL);
+    EXPECT(DBSS_ERR_NULL_ARGUMENT, dbss_config_set_token(NULL, "x"));
+    return NULL;
+}
+
+static void *read_and_free(void *argument)
+{
+    dbss_error *error = argument;
+    CHECK(dbss_error_status(error) == DBSS_ERR_NULL_ARGUMENT);
+    expect_text(__LINE__, "out_config", dbss_error_parameter(error));
+    CHECK(strstr(dbss_error_message(error), "out_config") != NULL);
+    dbss_error_free(error);
+    return NULL;
+}
+
+static void in_thread(void *(*body)(void *), void *argument)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, body, argument) != 0 || pthread_join(thread, NULL) != 0)
+        fatal("no thread");
+}
+
+static void last_error(void)
+{
+    dbss_config *config;
+    const dbss_error *lent;
+    dbss_error *taken;
+
+    EXPECT(DBSS_ERR_NULL_ARGUMENT, dbss_config_new(NULL));
+    lent = dbss_last_error();
+    CHECK(lent != NULL);
+
+    /* Nothing but functions that return a status touch it. */
+    dbss_config_free(NULL);
+    dbss_context_free(NULL);
+    dbss_buffer_free(NULL);
+    dbss_error_free(NULL);
+    dbss_has_feature(NULL);
+    dbss_version();
+    dbss_status_name(-1);
+    dbss_error_detail_code(lent, 99);
+    dbss_config_key_name(SIZE_MAX);
+    in_thread(no_error_here, NULL);
+    CHECK(dbss_last_error() == lent);
+    CHECK(dbss_error_status(lent) == DBSS_ERR_NULL_ARGUMENT);
+    expect_text(__LINE__, "out_config", dbss_error_parameter(lent));
+
+    /* It can be taken, once, and outlives what comes then. */
+    taken = dbss_error_take();
+    CHECK(taken != NULL);
+    CHECK(dbss_last_error() == NULL);
+    CHECK(dbss_error_take() == NULL);
+    EXPECT(DBSS_OK, dbss_config_new(&config));
+    EXPECT(DBSS_ERR_UNKNOWN_KEY, dbss_config_set(config, "no_such_key", "x"));
+    in_thread(read_and_free, taken);
+
+    /* A success clears it. */
+    CHECK(dbss_last_error() != NULL);
+    EXPECT(DBSS_OK, dbss_config_set(config, "allow_plaintext", "true"));
+    CHECK(dbss_last_error() == NULL);
+    dbss_config_free(config);
+}
+
+static void failing_setter_changes_nothing(void)
+{
+    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_context *ctx;
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ENDPOINT, "endpoint", dbss_config_set_endpoint(config, "ftp://127.0.0.1"));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_TOKEN, "token", dbss_config_set_token(config, "with space"));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ENDPOINT, "region", dbss_config_set_region(config, "no/region"));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "stall_timeout_ms", dbss_config_set(config, "stall_timeout_ms", "soon"));
+    ctx = to_context(config);
+    DOWNLOAD_RIGHTLY(ctx);
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_TOKEN, "token", dbss_context_set_token(ctx, "with\nline"));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_TOKEN, "token", dbss_context_set_token(ctx, ""));
+    DOWNLOAD_RIGHTLY(ctx);
+    dbss_context_free(ctx);
+}
+
+static void no_line_ends_in_headers(void)
+{
+    dbss_config *config = new_config(fact("http"), fact("token"));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "user_agent_suffix",
+                     dbss_config_set(config, "user_agent_suffix", "a\r\nX-Header: x"));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "user_agent_suffix", dbss_config_set(config, "user_agent_suffix", "a\n"));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "user_agent_suffix", dbss_config_set(config, "user_agent_suffix", ""));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_UTF8, "user_agent_suffix", dbss_config_set(config, "user_agent_suffix", "\xff"));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_UTF8, "key", dbss_config_set(config, "\xff", "x"));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ENDPOINT, "endpoint", dbss_config_set_endpoint(config, "http://127.0.0.1\r\n"));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_UTF8, "endpoint", dbss_config_set_endpoint(config, "http://\xff"));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_UTF8, "region", dbss_config_set_region(config, "\xff"));
+    dbss_config_free(config);
+}
+
+static void nothing_configured(void)
+{
+    dbss_config *config;
+    dbss_context *ctx = (dbss_context *)&config;
+    long connections;
+
+    EXPECT(DBSS_OK, dbss_config_new(&config));
+    EXPECT(DBSS_ERR_NOT_CONFIGURED, dbss_context_new(config, &ctx));
+    CHECK(ctx == NULL);
+    EXPECT(DBSS_OK, dbss_config_set_endpoint(config, fact("http")));
+    ctx = to_context(config);
+    connections = count_connections();
+    DOWNLOAD_WRONGLY(DBSS_ERR_NOT_CONFIGURED, ctx, fact("pdf"));
+    CHECK(count_connections() == connections);
+    EXPECT(DBSS_OK, dbss_context_set_token(ctx, fact("token")));
+    DOWNLOAD_RIGHTLY(ctx);
+    dbss_context_free(ctx);
+}
+
+static void config_is_copied(void)
+{
+    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_context *first, *second;
+    EXPECT(DBSS_OK, dbss_context_new(config, &first));
+    EXPECT(DBSS_OK, dbss_config_set_token(config, "not-a-token"));
+    EXPECT(DBSS_OK, dbss_context_new(config, &second));
+    EXPECT(DBSS_OK, dbss_config_set_endpoint(config, "http://127.0.0.1:1"));
+    DOWNLOAD_RIGHTLY(first);
+    DOWNLOAD_WRONGLY(DBSS_ERR_UNAUTHENTICATED, second, fact("pdf"));
+    dbss_config_free(config);
+    DOWNLOAD_RIGHTLY(first);
+    dbss_context_free(second);
+    DOWNLOAD_RIGHTLY(first);
+    dbss_context_free(first);
+}
+
+static void strings_are_copied(void)
+{
+    char *endpoint = format("%s", fact("http")), *token = format("%s", fact("token"));
+    dbss_config *config = new_config(endpoint, token);
+    dbss_context *ctx;
+    memset(endpoint, '?', strlen(endpoint));
+    memset(token, '?', strlen(token));
+    free(endpoint);
+    free(token);
+    ctx = to_context(config);
+    DOWNLOAD_RIGHTLY(ctx);
+    token = format("%s", fact("token"));
+    EXPECT(DBSS_OK, dbss_context_set_token(ctx, token));
+    memset(token, '?', strlen(token));
+    free(token);
+    DOWNLOAD_RIGHTLY(ctx);
+    dbss_context_free(ctx);
+}
+
+static void long_tokens(void)
+{
+    static const size_t sizes[] = {64 * 1024, 96 * 1024};
+    size_t i, j;
+    for (i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        for (j = 0; j < 2; j++) {
+            char *token = malloc(sizes[i] + 2);
+            dbss_context *ctx;
+            memset(token, 'a' + (int)i, sizes[i]);
+            token[sizes[i]] = '\0';
+            add_token(token);
+            ctx = to_context(new_config(fact(j == 0 ? "http" : "https"), token));
+            DOWNLOAD_RIGHTLY(ctx);
+            DOWNLOAD_RIGHTLY(ctx);
+            if (sizes[i] == 96 * 1024) {
+                token[sizes[i]] = 'a';
+                token[sizes[i] + 1] = '\0';
+                EXPECT(DBSS_ERR_INVALID_TOKEN, dbss_context_set_token(ctx, token));
+            }
+            dbss_context_free(ctx);
+            free(token);
+        }
+    }
+}
+
+/* A server that takes whatever comes for a bad request, as plain ones do. */
+static void *answer_plainly(void *argument)
+{
+    static const char answer[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    int listener = *(int *)argument, connection = accept(listener, NULL, NULL);
+    char request[4096];
+    CHECK(connection >= 0 && recv(connection, request, sizeof request, 0) > 0);
+    CHECK(send(connection, answer, sizeof answer - 1, MSG_NOSIGNAL) == sizeof answer - 1);
+    shutdown(connection, SHUT_WR);
+    while (recv(connection, request, sizeof request, 0) > 0)
+        continue;
+    close(connection);
+    return NULL;
+}
+
+static void tls_to_a_plain_server(void)
+{
+    struct sockaddr_in address = {0};
+    socklen_t len = sizeof address;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    dbss_context *ctx;
+    pthread_t server;
+    char *url;
+
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 1) != 0
+        || getsockname(listener, (struct sockaddr *)&address, &len) != 0
+        || pthread_create(&server, NULL, answer_plainly, &listener) != 0)
+        fatal("no server: %s", strerror(errno));
+    url = format("https://127.0.0.1:%d", ntohs(address.sin_port));
+    ctx = new_context(url);
+    DOWNLOAD_WRONGLY(DBSS_ERR_TLS, ctx, fact("pdf"));
+    dbss_context_free(ctx);
+    pthread_join(server, NULL);
+    close(listener);
+    free(url);
+}
+
+static void plain_http_to_tls(void)
+{
+    char *url = format("http%s", fact("https") + strlen("https"));
+    dbss_context *ctx = new_context(url);
+    dbss_buffer report;
+    CHECK(dbss_status_group(download(ctx, fact("pdf"), &report)) == DBSS_ERR_NETWORK);
+    CHECK(report.data == NULL && report.len == 0);
+    dbss_context_free(ctx);
+    free(url);
+}
+
+/* ---------------------------------------------------------------------------
+ * Threads
+ * ------------------------------------------------------------------------ */
+
+struct delayed {
+    dbss_context *ctx;
+    const char *id;
+};
+
+static void *download_delayed(void *argument)
+{
+    struct delayed *delayed = argument;
+    dbss_buffer report;
+    if (EXPECT(DBSS_OK, download(delayed->ctx, delayed->id, &report)) == DBSS_OK)
+        CHECK(report.len == 300000 && memcmp(report.data, "%PDF-", 5) == 0);
+    dbss_buffer_free(&report);
+    return NULL;
+}
+
+static void free_during_call(void)
+{
+    static const char *const schemes[] = {"http", "https"};
+    size_t i;
+    for (i = 0; i < 2; i++) {
+        struct delayed delayed;
+        pthread_t thread;
+        delayed.ctx = new_context(fact(schemes[i]));
+        delayed.id = add_report(300000);
+        post_fault(delayed.id, "\"delay_ms\": 300");
+        if (pthread_create(&thread, NULL, download_delayed, &delayed) != 0)
+            fatal("no thread");
+        CHECK(wait_for_request(delayed.id));
+        dbss_context_free(delayed.ctx);
+        pthread_join(thread, NULL);
+    }
+}
+
+struct crowd {
+    dbss_context *ctx;
+    const dbss_buffer *expected;
+    int rounds;
+    volatile int *done;
+};
+
+static void *download_often(void *argument)
+{
+    struct crowd *crowd = argument;
+    int i;
+    for (i = 0; i < crowd->rounds; i++) {
+        dbss_buffer report;
+        if (EXPECT(DBSS_OK, download(crowd->ctx, fact("pdf"), &report)) == DBSS_OK)
+            CHECK(report.len == crowd->expected->len
+                  && memcmp(report.data, crowd->expected->data, report.len) == 0);
+        dbss_buffer_free(&report);
+    }
+    return NULL;
+}
+
+static void run_crowd(struct crowd *crowd, pthread_t *threads, int count)
+{
+    int i;
+    for (i = 0; i < count; i++)
+        if (pthread_create(&threads[i], NULL, download_often, crowd) != 0)
+            fatal("no thread");
+}
+
+static void many_threads(void)
+{
+    static const char *const schemes[] = {"http", "https"};
+    pthread_t threads[16];
+    dbss_buffer expected;
+    size_t i, j;
+    for (i = 0; i < 2; i++) {
+        struct crowd crowd = {NULL, &expected, 50, NULL};
+        crowd.ctx = new_context(fact(schemes[i]));
+        DOWNLOAD_RIGHTLY(crowd.ctx);
+        EXPECT(DBSS_OK, download(crowd.ctx, fact("pdf"), &expected));
+        run_crowd(&crowd, threads, 16);
+        for (j = 0; j < 16; j++)
+            pthread_join(threads[j], NULL);
+        dbss_buffer_free(&expected);
+        dbss_context_free(crowd.ctx);
+    }
+}
+
+static pthread_mutex_t swap_lock = PTHREAD_MUTEX_INITIALIZER;
+static int swap_until_told;
+
+static void *swap_tokens(void *argument)
+{
+    dbss_context *ctx = argument;
+    int go_on = 1;
+    while (go_on) {
+        EXPECT(DBSS_OK, dbss_context_set_token(ctx, "another-valid-token"));
+        EXPECT(DBSS_ERR_INVALID_TOKEN, dbss_context_set_token(ctx, "no token"));
+        EXPECT(DBSS_OK, dbss_context_set_token(ctx, fact("token")));
+        pthread_mutex_lock(&swap_lock);
+        go_on = swap_until_told;
+        pthread_mutex_unlock(&swap_lock);
+    }
+    return NULL;
+}
+
+static void token_swap(void)
+{
+    pthread_t threads[8], swapper;
+    dbss_buffer expected;
+    struct crowd crowd = {NULL, &expected, 50, NULL};
+    int i;
+
+    add_token("another-valid-token");
+    crowd.ctx = new_context(fact("http"));
+    EXPECT(DBSS_OK, download(crowd.ctx, fact("pdf"), &expected));
+    swap_until_told = 1;
+    run_crowd(&crowd, threads, 8);
+    if (pthread_create(&swapper, NULL, swap_tokens, crowd.ctx) != 0)
+        fatal("no thread");
+    for (i = 0; i < 8; i++)
+        pthread_join(threads[i], NULL);
+    pthread_mutex_lock(&swap_lock);
+    swap_until_told = 0;
+    pthread_mutex_unlock(&swap_lock);
+    pthread_join(swapper, NULL);
+    dbss_buffer_free(&expected);
+    dbss_context_free(crowd.ctx);
+}
+
+/* ---------------------------------------------------------------------------
+ * A good guest in its process
+ * ------------------------------------------------------------------------ */
+
+static volatile sig_atomic_t ticks;
+
+static void tick(int signal)
+{
+    (void)signal;
+    ticks++;
+}
+
+static void signal_storm(void)
+{
+    static const char *const schemes[] = {"http", "https"};
+    const char *large = add_report(8 << 20), *silent = add_report(10000);
+    struct sigaction action, before;
+    struct itimerval storm = {{0, 1000}, {0, 1000}}, calm = {{0, 0}, {0, 0}};
+    size_t i, j;
+
+    for (i = 0; i < 2; i++) {
+        dbss_config *config = new_config(fact(schemes[i]), fact("token"));
+        dbss_context *ctx;
+        dbss_buffer calmly, report;
+        dbss_status status;
+        long long start;
+
+        set(config, "stall_timeout_ms", "500");
+        ctx = to_context(config);
+        EXPECT(DBSS_OK, download(ctx, large, &calmly));
+        post_fault(silent, "\"no_answer\": true");
+
+        memset(&action, 0, sizeof action);
+        action.sa_handler = tick; /* and no SA_RESTART */
+        sigaction(SIGALRM, &action, &before);
+        ticks = 0;
+        setitimer(ITIMER_REAL, &storm, NULL);
+        for (j = 0; j < 10; j++) {
+            if (EXPECT(DBSS_OK, download(ctx, large, &report)) == DBSS_OK)
+                CHECK(report.len == calmly.len && memcmp(report.data, calmly.data, report.len) == 0);
+            dbss_buffer_free(&report);
+        }
+        start = now_ms();
+        status = download(ctx, silent, &report);
+        start = now_ms() - start;
+        setitimer(ITIMER_REAL, &calm, NULL);
+        sigaction(SIGALRM, &before, NULL);
+
+        EXPECT(DBSS_ERR_STALLED, status);
+        CHECK(start >= 490 && start < 5000);
+        CHECK(ticks > 100);
+        dbss_buffer_free(&calmly);
+        dbss_context_free(ctx);
+    }
+}
+
+static const char *enormous;
+
+static void die_of_memory(void)
+{
+    dbss_context *ctx = new_context(fact("http"));
+    struct rlimit limit;
+    long pages = 0;
+    FILE *statm = fopen("/proc/self/statm", "r");
+    int i;
+
+    DOWNLOAD_RIGHTLY(ctx);
+    if (statm == NULL || fscanf(statm, "%ld", &pages) != 1)
+        fatal("no /proc/self/statm");
+    fclose(statm);
+    limit.rlim_cur = limit.rlim_max = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + (48 << 20);
+    if (setrlimit(RLIMIT_AS, &limit) != 0)
+        fatal("no limit: %s", strerror(errno));
+    for (i = 0; i < 2; i++) {
+        DOWNLOAD_WRONGLY(DBSS_ERR_OUT_OF_MEMORY, ctx, enormous);
+        CHECK(dbss_error_is_retryable(dbss_last_error()) == 0);
+        CHECK(*dbss_error_message(dbss_last_error()) != '\0');
+        /* What it held is given back. */
+        DOWNLOAD_RIGHTLY(ctx);
+    }
+    dbss_context_free(ctx);
+}
+
+static void out_of_memory(void)
+{
+    enormous = add_report(200LL << 20);
+    in_child(die_of_memory);
+}
+
+static dbss_context *inherited;
+
+static void use_inheritance(void)
+{
+    int i;
+    for (i = 0; i < 5; i++)
+        DOWNLOAD_RIGHTLY(inherited);
+    EXPECT(DBSS_OK, dbss_context_set_token(inherited, "not-a-token"));
+    DOWNLOAD_WRONGLY(DBSS_ERR_UNAUTHENTICATED, inherited, fact("pdf"));
+    EXPECT(DBSS_OK, dbss_context_set_token(inherited, fact("token")));
+    DOWNLOAD_RIGHTLY(inherited);
+    dbss_context_free(inherited);
+}
+
+static void fork_with_context(void)
+{
+    static const char *const schemes[] = {"http", "https"};
+    size_t i;
+    for (i = 0; i < 2; i++) {
+        pid_t child;
+        int j;
+        inherited = new_context(fact(schemes[i]));
+        /* So that there is an idle connection to fight over. */
+        DOWNLOAD_RIGHTLY(inherited);
+        child = fork();
+        if (child == 0) {
+            use_inheritance();
+            _exit(*failure != '\0');
+        }
+        for (j = 0; j < 5; j++)
+            DOWNLOAD_RIGHTLY(inherited);
+        CHECK(wait_for_child(child) == 0);
+        DOWNLOAD_RIGHTLY(inherited);
+
+        in_child(use_inheritance);
+        DOWNLOAD_RIGHTLY(inherited);
+        dbss_context_free(inherited);
+    }
+}
+
+/* As fork() may come while other threads hold whatever locks there are. */
+static void fork_among_threads(void)
+{
+    pthread_t threads[4];
+    dbss_buffer expected;
+    struct crowd crowd = {NULL, &expected, 100, NULL};
+    int i;
+
+    crowd.ctx = inherited = new_context(fact("http"));
+    EXPECT(DBSS_OK, download(crowd.ctx, fact("pdf"), &expected));
+    run_crowd(&crowd, threads, 4);
+    for (i = 0; i < 10; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            /* Not the helpers of this file: their locks may be held. */
+            dbss_buffer report;
+            int wrong = download(inherited, fact("pdf"), &report) != DBSS_OK || report.len != expected.len
+                        || memcmp(report.data, expected.data, report.len) != 0;
+            dbss_buffer_free(&report);
+            dbss_context_free(inherited);
+            _exit(wrong);
+        }
+        CHECK(wait_for_child(child) == 0);
+    }
+    for (i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    dbss_buffer_free(&expected);
+    dbss_context_free(inherited);
+}
+
+static void meet_closed_connections(void)
+{
+    static const char *const schemes[] = {"http", "https"};
+    size_t i, j;
+    signal(SIGPIPE, SIG_DFL);
+    for (i = 0; i < 2; i++) {
+        char *large_token = malloc(90001);
+        dbss_context *ctx;
+        memset(large_token, 'x', 90000);
+        large_token[90000] = '\0';
+        ctx = to_context(new_config(fact(schemes[i]), large_token));
+        for (j = 0; j < 10; j++) {
+            const char *id = fresh_id();
+            post_fault(id, j % 2 == 0 ? "\"reset_before_answer\": true" : "\"close_before_answer\": true");
+            DOWNLOAD_WRONGLY(DBSS_ERR_CONNECTION_LOST, ctx, id);
+        }
+        dbss_context_free(ctx);
+        free(large_token);
+    }
+}
+
+static void sigpipe(void)
+{
+    in_child(meet_closed_connections);
+}
+
+/* Calls `look` with each descriptor that is open now; how many there are. */
+static int each_descriptor(void (*look)(int fd))
+{
+    DIR *directory = opendir("/proc/self/fd");
+    struct dirent *entry;
+    int count = 0;
+    if (directory == NULL)
+        fatal("no /proc/self/fd");
+    while ((entry = readdir(directory)) != NULL) {
+        int fd = atoi(entry->d_name);
+        if (*entry->d_name == '.' || fd == dirfd(directory))
+            continue;
+        count++;
+        if (look != NULL)
+            look(fd);
+    }
+    closedir(directory);
+    return count;
+}
+
+static int sockets;
+
+static void look_at_socket(int fd)
+{
+    struct stat facts;
+    if (fstat(fd, &facts) == 0 && S_ISSOCK(facts.st_mode)) {
+        sockets++;
+        CHECK(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    }
+}
+
+static void descriptors(void)
+{
+    static const char *const schemes[] = {"http", "https"};
+    int before = each_descriptor(NULL);
+    size_t i, j;
+    for (i = 0; i < 2; i++) {
+        dbss_context *ctx = new_context(fact(schemes[i]));
+        dbss_context *dead = new_context("http://127.0.0.1:1");
+        dbss_context *untrusted = new_context(fact("https_self_signed"));
+        int others;
+        sockets = 0;
+        each_descriptor(look_at_socket);
+        others = sockets;
+        for (j = 0; j < 20; j++) {
+            const char *id = fresh_id();
+            DOWNLOAD_RIGHTLY(ctx);
+            DOWNLOAD_WRONGLY(DBSS_ERR_NOT_FOUND, ctx, id);
+            post_fault(id, "\"reset_before_answer\": true");
+            DOWNLOAD_WRONGLY(DBSS_ERR_CONNECTION_LOST, ctx, id);
+            DOWNLOAD_WRONGLY(DBSS_ERR_CONNECT, dead, id);
+            DOWNLOAD_WRONGLY(DBSS_ERR_CERTIFICATE, untrusted, id);
+        }
+        DOWNLOAD_RIGHTLY(ctx);
+        sockets = 0;
+        each_descriptor(look_at_socket);
+        /* The idle connection of `ctx`, and nothing of the others. */
+        CHECK(sockets == others + 1);
+        dbss_context_free(untrusted);
+        dbss_context_free(dead);
+        dbss_context_free(ctx);
+        CHECK(each_descriptor(NULL) == before);
+    }
+}
+
+static void connection_is_kept(void)
+{
+    dbss_context *ctx = new_context(fact("https"));
+    long connections = count_connections();
+    int i;
+    for (i = 0; i < 5; i++)
+        DOWNLOAD_RIGHTLY(ctx);
+    DOWNLOAD_WRONGLY(DBSS_ERR_NOT_FOUND, ctx, fresh_id());
+    DOWNLOAD_RIGHTLY(ctx);
+    CHECK(count_connections() == connections + 1);
+    dbss_context_free(ctx);
+}
+
+static void say_much(void)
+{
+    dbss_context *ctx = new_context(fact("https"));
+    dbss_context *dead = new_context("http://127.0.0.1:1");
+    dbss_context *untrusted = new_context(fact("https_self_signed"));
+    dbss_config *config = new_config("http://no-such-host.invalid", "token");
+    dbss_context *unknown;
+    const char *id = fresh_id();
+
+    set(config, "allow_plaintext", "true");
+    unknown = to_context(config);
+    DOWNLOAD_RIGHTLY(ctx);
+    DOWNLOAD_WRONGLY(DBSS_ERR_NOT_FOUND, ctx, id);
+    DOWNLOAD_WRONGLY(DBSS_ERR_INVALID_ID, ctx, "x");
+    DOWNLOAD_WRONGLY(DBSS_ERR_CONNECT, dead, id);
+    DOWNLOAD_WRONGLY(DBSS_ERR_CERTIFICATE, untrusted, id);
+    DOWNLOAD_WRONGLY(DBSS_ERR_RESOLVE, unknown, id);
+    post_fault(id, "\"raw_base64\": \"Z2FyYmFnZQ0KDQo=\"");
+    DOWNLOAD_WRONGLY(DBSS_ERR_PROTOCOL, ctx, id);
+    dbss_context_free(unknown);
+    dbss_context_free(untrusted);
+    dbss_context_free(dead);
+    dbss_context_free(ctx);
+}
+
+/* Not a word on stdout or stderr, whatever happens. */
+static void silence(void)
+{
+    FILE *catcher = tmpfile();
+    char text[200] = "";
+    int out = dup(1), err = dup(2);
+
+    if (catcher == NULL || out < 0 || err < 0)
+        fatal("no descriptors");
+    fflush(stdout);
+    dup2(fileno(catcher), 1);
+    dup2(fileno(catcher), 2);
+    in_child(say_much);
+    dup2(out, 1);
+    dup2(err, 2);
+    close(out);
+    close(err);
+    rewind(catcher);
+    if (fread(text, 1, sizeof text - 1, catcher) != 0)
+        failed("the library wrote: %s", text);
+    fclose(catcher);
+}
+
+/* ---------------------------------------------------------------------------
+ * The token is wiped
+ * ------------------------------------------------------------------------ */
+
+#define SECRET 160
+/* Freed memory loses its first bytes to the allocator, and a register that was
+ * saved somewhere is no copy of the token: so it is a part from the middle, and
+ * longer than any register, that is looked for. */
+#define NEEDLE_FROM 48
+#define NEEDLE 72
+#define MASK 0x55
+
+/* The part, in a form that is not found itself. */
+static unsigned char masked[NEEDLE];
+
+static int needle_at(const unsigned char *bytes)
+{
+    size_t i;
+    for (i = 0; i < NEEDLE; i++)
+        if ((bytes[i] ^ MASK) != masked[i])
+            return 0;
+    return 1;
+}
+
+/* How often the token stands in this process's writable memory; `where` gets
+ * the first place. */
+static int find_token(char *where, size_t size)
+{
+    enum { CHUNK = 1 << 20 };
+    unsigned char *chunk = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    FILE *maps = fopen("/proc/self/maps", "r");
+    int memory = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+    char line[512];
+    int count = 0;
+    unsigned long scanned = 0;
+
+    if (chunk == MAP_FAILED || maps == NULL || memory < 0)
+        fatal("cannot read this process's memory");
+    while (fgets(line, sizeof line, maps) != NULL) {
+        unsigned long from, to, at;
+        char access[5], name[256] = "anonymous memory";
+        if (sscanf(line, "%lx-%lx %4s %*s %*s %*s %255s", &from, &to, access, name) < 3 || strcmp(access, "rw-p") != 0)
+            continue;
+        for (at = from; at + NEEDLE <= to;) {
+            size_t wanted = to - at < CHUNK ? to - at : CHUNK, i;
+            ssize_t n;
+            /* A neighbouring map may have grown together with the chunk. */
+            if (at < (unsigned long)chunk + CHUNK && at + wanted > (unsigned long)chunk) {
+                if (at < (unsigned long)chunk) {
+                    wanted = (unsigned long)chunk - at;
+                } else {
+                    at = (unsigned long)chunk + CHUNK;
+                    continue;
+                }
+            }
+            n = pread(memory, chunk, wanted, (off_t)at);
+            if (n < NEEDLE)
+                break;
+            scanned += (unsigned long)n;
+            for (i = 0; i + NEEDLE <= (size_t)n; i++) {
+                if (needle_at(chunk + i)) {
+                    if (count++ == 0)
+                        snprintf(where, size, "at %#lx in %s (%#lx-%#lx)", at + i, name, from, to);
+                }
+            }
+            at += (size_t)n == wanted && wanted == CHUNK ? wanted - NEEDLE + 1 : (size_t)n;
+        }
+    }
+    CHECK(scanned > 100000);
+    fclose(maps);
+    close(memory);
+    munmap(chunk, CHUNK);
+    return count;
+}
+
+static void use_secret(const char *endpoint)
+{
+    static char secret[SECRET + 1];
+    char where[256] = "";
+    unsigned char random[SECRET];
+    int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC), i, count;
+    dbss_config *config;
+    dbss_context *ctx;
+
+    if (fd < 0 || read(fd, random, sizeof random) != (ssize_t)sizeof random)
+        fatal("no random bytes");
+    close(fd);
+    for (i = 0; i < SECRET; i++)
+        secret[i] = (char)('A' + random[i] % 26);
+    for (i = 0; i < NEEDLE; i++)
+        masked[i] = (unsigned char)(secret[NEEDLE_FROM + i] ^ MASK);
+    /* Proof that the search finds what is there. */
+    CHECK(find_token(where, sizeof where) > 0);
+    add_token(secret);
+
+    config = new_config(endpoint, secret);
+    EXPECT(DBSS_OK, dbss_context_new(config, &ctx));
+    DOWNLOAD_RIGHTLY(ctx);
+    DOWNLOAD_WRONGLY(DBSS_ERR_NOT_FOUND, ctx, fresh_id());
+    EXPECT(DBSS_OK, dbss_context_set_token(ctx, secret));
+    EXPECT(DBSS_OK, dbss_config_set(config, "token", secret));
+    secret[SECRET - 1] = '\n';
+    EXPECT(DBSS_ERR_INVALID_TOKEN, dbss_context_set_token(ctx, secret));
+    EXPECT(DBSS_ERR_INVALID_TOKEN, dbss_config_set_token(config, secret));
+    wipe(secret, sizeof secret);
+    DOWNLOAD_RIGHTLY(ctx);
+    dbss_context_free(ctx);
+    dbss_config_free(config);
+
+    count = find_token(where, sizeof where);
+    if (count > 0)
+        failed("the token still stands in memory, in %d places, first %s", count, where);
+}
+
+static void use_secret_plainly(void)
+{
+    use_secret(fact("http"));
+}
+
+static void use_secret_over_tls(void)
+{
+    use_secret(fact("https"));
+}
+
+static void token_wiped(void)
+{
+    in_child(use_secret_plainly);
+}
+
+static void token_wiped_tls(void)
+{
+    in_child(use_secret_over_tls);
+}
+
+/* ------------------------------------------------------------------------ */
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+    int load;
+} checks[] = {
+    {"version", version, 0},
+    {"features", features, 0},
+    {"statuses", statuses, 0},
+    {"introspection", introspection, 0},
+    {"null_error", null_error, 0},
+    {"free_nothing", free_nothing, 0},
+    {"free_a_buffer_twice", free_a_buffer_twice, 0},
+    {"null_arguments", null_arguments, 0},
+    {"last_error", last_error, 0},
+    {"failing_setter_changes_nothing", failing_setter_changes_nothing, 0},
+    {"no_line_ends_in_headers", no_line_ends_in_headers, 0},
+    {"nothing_configured", nothing_configured, 0},
+    {"config_is_copied", config_is_copied, 0},
+    {"strings_are_copied", strings_are_copied, 0},
+    {"long_tokens", long_tokens, 0},
+    {"tls_to_a_plain_server", tls_to_a_plain_server, 0},
+    {"plain_http_to_tls", plain_http_to_tls, 0},
+    {"free_during_call", free_during_call, 0},
+    {"many_threads", many_threads, 1},
+    {"token_swap", token_swap, 1},
+    {"signal_storm", signal_storm, 1},
+    {"out_of_memory", out_of_memory, 1},
+    {"fork_with_context", fork_with_context, 0},
+    {"fork_among_threads", fork_among_threads, 1},
+    {"sigpipe", sigpipe, 0},
+    {"descriptors", descriptors, 1},
+    {"connection_is_kept", connection_is_kept, 0},
+    {"silence", silence, 0},
+    {"token_wiped", token_wiped, 1},
+    {"token_wiped_tls", token_wiped_tls, 1},
+};
+#define CHECKS (sizeof checks / sizeof *checks)
+
+int main(int argc, char **argv)
+{
+    int passed = 0, not_passed = 0, i;
+    size_t j;
+
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc == 2 && strcmp(argv[1], "--list") == 0) {
+        for (j = 0; j < CHECKS; j++)
+            printf("%s%s\n", checks[j].name, checks[j].load ? " load" : "");
+        return 0;
+    }
+    if (argc < 2)
+        fatal("usage: abi --list, or abi FACTS [NAME...]");
+    load_facts(argv[1]);
+    for (j = 0; j < CHECKS; j++) {
+        int chosen = argc == 2;
+        for (i = 2; i < argc; i++)
+            chosen |= strcmp(argv[i], checks[j].name) == 0;
+        if (!chosen)
+            continue;
+        *failure = '\0';
+        checks[j].run();
+        if (*failure == '\0') {
+            printf("ok %s\n", checks[j].name);
+            passed++;
+        } else {
+            printf("FAIL %s: %s\n", checks[j].name, failure);
+            not_passed++;
+        }
+    }
+    printf("%d passed, %d failed\n", passed, not_passed);
+    /* A name that is none must not pass for a check. */
+    return not_passed > 0 || passed == 0 || (argc > 2 && passed != argc - 2);
+}

@@ -1,0 +1,442 @@
+/*
+ * Goes through the cases of tests/conformance (see the README there) by the C
+ * ABI.
+ *
+ *     conformance FACTS DEFAULT_ENDPOINT FILE.cases...
+ *
+ * FACTS has the stand-in's facts, DEFAULT_ENDPOINT is that of the cases that
+ * name none. With the environment variable CASE, only that case is run.
+ */
+
+#define _POSIX_C_SOURCE 200809L
+
+#include "support.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_LINES 64
+
+/* The lines of one case. */
+struct test_case {
+    const char *file;
+    struct {
+        char *key, *value;
+    } lines[MAX_LINES];
+    size_t count;
+    const char *fresh;
+};
+
+/* The reasons why the present case fails. */
+static char *reasons;
+
+static void fail(const char *key, const char *expected, const char *actual)
+{
+    char *more = format("%s%s%s: expected %.300s, got %.300s", reasons != NULL ? reasons : "", reasons != NULL ? "; " : "", key,
+                        expected, actual);
+    free(reasons);
+    reasons = more;
+}
+
+static const char *lookup(const struct test_case *test, const char *key)
+{
+    size_t i;
+    for (i = 0; i < test->count; i++)
+        if (strcmp(test->lines[i].key, key) == 0)
+            return test->lines[i].value;
+    return NULL;
+}
+
+/* ---------------------------------------------------------------------------
+ * Values
+ * ------------------------------------------------------------------------ */
+
+struct text {
+    char *bytes;
+    size_t len, room;
+};
+
+static void append(struct text *text, const char *bytes, size_t len)
+{
+    if (text->len + len + 1 > text->room) {
+        text->room = (text->len + len + 1) * 2;
+        text->bytes = realloc(text->bytes, text->room);
+        if (text->bytes == NULL)
+            fatal("no memory");
+    }
+    memcpy(text->bytes + text->len, bytes, len);
+    text->len += len;
+    text->bytes[text->len] = '\0';
+}
+
+/* The value with each $NAME replaced, to be freed. */
+static char *expand(const struct test_case *test, const char *value)
+{
+    struct text result = {0};
+    append(&result, "", 0);
+    while (*value != '\0') {
+        size_t len = 1;
+        char name[32] = "";
+        char c;
+        unsigned long times;
+        int end = 0;
+
+        if (*value != '$') {
+            append(&result, value++, 1);
+            continue;
+        }
+        if (sscanf(value, "$REPEAT(%c,%lu)%n", &c, &times, &end) == 2 && end > 0) {
+            while (times-- > 0)
+                append(&result, &c, 1);
+            value += end;
+            continue;
+        }
+        while ((isupper((unsigned char)value[len]) || value[len] == '_') && len < sizeof name) {
+            name[len - 1] = (char)tolower((unsigned char)value[len]);
+            len++;
+        }
+        if (strcmp(name, "fresh") == 0) {
+            append(&result, test->fresh, strlen(test->fresh));
+        } else if (find_fact(name) != NULL) {
+            append(&result, fact(name), strlen(fact(name)));
+        } else {
+            fatal("%s: case %s: nothing known of %.*s", test->file, lookup(test, "case"), (int)len, value);
+        }
+        value += len;
+    }
+    return result.bytes;
+}
+
+/* Resolves the escapes of an argument, in place. */
+static void unescape(char *text)
+{
+    char *to = text;
+    while (*text != '\0') {
+        unsigned byte;
+        if (*text != '\\') {
+            *to++ = *text++;
+        } else if (sscanf(text, "\\x%2x", &byte) == 1) {
+            *to++ = (char)byte;
+            text += 4;
+        } else {
+            *to++ = text[1] == 'r' ? '\r' : text[1] == 'n' ? '\n' : text[1] == 't' ? '\t' : text[1];
+            text += 2;
+        }
+    }
+    *to = '\0';
+}
+
+/* One of the five arguments, to be freed; NULL for (null). */
+static char *argument(const struct test_case *test, const char *key, const char *otherwise)
+{
+    const char *value = lookup(test, key);
+    char *text;
+    if (value == NULL)
+        value = otherwise;
+    if (strcmp(value, "(null)") == 0)
+        return NULL;
+    text = expand(test, value);
+    unescape(text);
+    return text;
+}
+
+/* ---------------------------------------------------------------------------
+ * Comparing
+ * ------------------------------------------------------------------------ */
+
+static void compare_text(const struct test_case *test, const char *key, const char *actual)
+{
+    const char *value = lookup(test, key);
+    char *expected;
+    if (value == NULL)
+        return;
+    expected = expand(test, value);
+    if (strcmp(expected, "(any)") == 0) {
+        if (actual == NULL)
+            fail(key, "any text", "NULL");
+    } else if (strcmp(expected, "(null)") == 0) {
+        if (actual != NULL)
+            fail(key, "NULL", actual);
+    } else if (actual == NULL || strcmp(expected, actual) != 0) {
+        fail(key, expected, actual != NULL ? actual : "NULL");
+    }
+    free(expected);
+}
+
+static void compare_number(const struct test_case *test, const char *key, long long actual)
+{
+    const char *expected = lookup(test, key);
+    char text[32];
+    snprintf(text, sizeof text, "%lld", actual);
+    if (expected == NULL)
+        return;
+    if (strcmp(expected, "(any)") == 0) {
+        if (actual == 0)
+            fail(key, "anything but 0", text);
+    } else if (strcmp(expected, text) != 0) {
+        fail(key, expected, text);
+    }
+}
+
+static void compare_error(const struct test_case *test, dbss_status status, const char *token)
+{
+    const dbss_error *error = dbss_last_error();
+    const char *message = dbss_error_message(error);
+    size_t i;
+
+    if (error == NULL) {
+        fail("dbss_last_error", "an error", "NULL");
+        return;
+    }
+    if (dbss_error_status(error) != status)
+        fail("dbss_error_status", dbss_status_name(status), dbss_status_name(dbss_error_status(error)));
+    if (message[strcspn(message, "\n\r\t\033")] != '\0')
+        fail("message", "no control characters", message);
+    /* A shorter text than this is no secret, and part of many words; of a long
+     * token not even the beginning may show. */
+    if (token != NULL && strlen(token) >= 8) {
+        char *beginning = format("%.24s", token);
+        if (where_in_error(error, beginning) != NULL)
+            fail(where_in_error(error, beginning), "no token", "the token");
+        free(beginning);
+    }
+
+    compare_number(test, "http_status", dbss_error_http_status(error));
+    compare_text(test, "service_code", dbss_error_service_code(error));
+    compare_text(test, "service_message", dbss_error_service_message(error));
+    compare_text(test, "request_id", dbss_error_request_id(error));
+    compare_text(test, "encoded_authorization_message", dbss_error_encoded_authorization_message(error));
+    compare_text(test, "parameter", dbss_error_parameter(error));
+    compare_number(test, "os_code", dbss_error_os_code(error));
+    compare_number(test, "retryable", dbss_error_is_retryable(error));
+    compare_number(test, "retry_after_ms", dbss_error_retry_after_ms(error));
+    compare_number(test, "attempts", dbss_error_attempts(error));
+    compare_number(test, "detail_count", (long long)dbss_error_detail_count(error));
+    compare_text(test, "detail_code", dbss_error_detail_code(error, 0));
+    compare_text(test, "detail_message", dbss_error_detail_message(error, 0));
+    for (i = 0; i < test->count; i++) {
+        char *part = expand(test, test->lines[i].value);
+        if (strcmp(test->lines[i].key, "message_has") == 0 && strstr(message, part) == NULL)
+            fail("message_has", part, message);
+        if (strcmp(test->lines[i].key, "message_lacks") == 0 && strstr(message, part) != NULL)
+            fail("message_lacks", part, message);
+        free(part);
+    }
+}
+
+/* ---------------------------------------------------------------------------
+ * One case
+ * ------------------------------------------------------------------------ */
+
+/* Sets everything that comes before the context. */
+static dbss_status configure(const struct test_case *test, dbss_config *config, const char *default_endpoint,
+                             const char *token)
+{
+    const char *named = lookup(test, "endpoint");
+    const char *ca = lookup(test, "ca");
+    dbss_status status;
+    char *endpoint;
+    size_t i;
+
+    if (named == NULL)
+        named = default_endpoint;
+    if (strcmp(named, "dead") == 0)
+        endpoint = format("http://127.0.0.1:1");
+    else if (find_fact(named) != NULL)
+        endpoint = format("%s", fact(named));
+    else
+        endpoint = expand(test, named);
+    status = dbss_config_set_endpoint(config, endpoint);
+    free(endpoint);
+
+    if (status == DBSS_OK && (ca == NULL || strcmp(ca, "yes") == 0))
+        status = dbss_config_set(config, "ca_file", fact("ca_file"));
+    for (i = 0; status == DBSS_OK && i < test->count; i++) {
+        if (strcmp(test->lines[i].key, "option") == 0) {
+            char *key = expand(test, test->lines[i].value);
+            char *equals = strchr(key, '=');
+            if (equals == NULL)
+                fatal("%s: option without '=': %s", test->file, key);
+            *equals = '\0';
+            status = dbss_config_set(config, key, equals + 1);
+            free(key);
+        }
+    }
+    return status == DBSS_OK ? dbss_config_set_token(config, token) : status;
+}
+
+static void run(const struct test_case *test, const char *default_endpoint)
+{
+    char *token = argument(test, "token", "$TOKEN");
+    char *project = argument(test, "project", "$PROJECT");
+    char *instance = argument(test, "instance", "$INSTANCE");
+    char *id = argument(test, "id", "$PDF");
+    char *locale = argument(test, "locale", "(null)");
+    const char *expected = lookup(test, "status");
+    int count_for_id = lookup(test, "requests") != NULL;
+    long requests = count_for_id ? count_requests(id) : 0;
+    long connections = count_connections();
+    /* Garbage, which a failure must replace and no function may read. */
+    dbss_config *config = (dbss_config *)&reasons;
+    dbss_context *ctx = (dbss_context *)&reasons;
+    dbss_buffer report = {(uint8_t *)&reasons, 12345};
+    dbss_status status;
+    size_t i;
+
+    for (i = 0; i < test->count; i++) {
+        if (strcmp(test->lines[i].key, "fault") == 0) {
+            char *fault = expand(test, test->lines[i].value);
+            free(control("POST", "/faults", fault));
+            free(fault);
+        }
+    }
+
+    status = dbss_config_new(&config);
+    if (status == DBSS_OK)
+        status = configure(test, config, default_endpoint, token);
+    if (status == DBSS_OK) {
+        status = dbss_context_new(config, &ctx);
+        if (status != DBSS_OK && ctx != NULL) {
+            fail("out_ctx", "NULL", "something else");
+            ctx = NULL;
+        }
+    } else {
+        ctx = NULL;
+    }
+    if (ctx != NULL) {
+        status = dbss_report_download(ctx, project, instance, id, locale, &report);
+        if (status != DBSS_OK && (report.data != NULL || report.len != 0)) {
+            fail("out_buf", "{NULL, 0}", "something else");
+            report.data = NULL;
+        }
+        if (status == DBSS_OK && report.len == 0)
+            fail("out_buf", "a report", "nothing");
+    } else {
+        report.data = NULL;
+        report.len = 0;
+    }
+
+    if (strcmp(dbss_status_name(status), expected) != 0) {
+        char *actual = format("%s (%s)", dbss_status_name(status), dbss_error_message(dbss_last_error()));
+        fail("status", expected, actual);
+        free(actual);
+    }
+    if (status != DBSS_OK)
+        compare_error(test, status, token);
+    else if (dbss_last_error() != NULL)
+        fail("dbss_last_error", "NULL", dbss_error_message(dbss_last_error()));
+    if (lookup(test, "sha256") != NULL && report.data != NULL)
+        compare_text(test, "sha256", sha256(report.data, report.len));
+    compare_number(test, "length", (long long)report.len);
+
+    dbss_buffer_free(&report);
+    dbss_context_free(ctx);
+    dbss_config_free(config);
+
+    connections = count_connections() - connections;
+    compare_number(test, "connections", connections);
+    if (dbss_status_group(status) == DBSS_ERR_ARGUMENT && connections != 0)
+        fail("connections", "none for an argument's fault", "some");
+    if (count_for_id)
+        compare_number(test, "requests", count_requests(id) - requests);
+    free(control("DELETE", "/faults", ""));
+    free(token);
+    free(project);
+    free(instance);
+    free(id);
+    free(locale);
+}
+
+/* ---------------------------------------------------------------------------
+ * The files
+ * ------------------------------------------------------------------------ */
+
+static int known_key(const char *key)
+{
+    static const char *const keys[] = {
+        "case", "endpoint", "ca", "option", "token", "project", "instance", "id", "locale", "fault", "status",
+        "http_status", "service_code", "service_message", "request_id", "encoded_authorization_message", "parameter",
+        "os_code", "retryable", "retry_after_ms", "attempts", "detail_count", "detail_code", "detail_message",
+        "message_has", "message_lacks", "sha256", "length", "connections", "requests",
+    };
+    size_t i;
+    for (i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(keys[i], key) == 0)
+            return 1;
+    return 0;
+}
+
+/* Reads the next case; 0 at the end of the file. */
+static int read_case(FILE *file, struct test_case *test)
+{
+    char *line = NULL, *colon;
+    size_t size = 0;
+    ssize_t len;
+
+    test->count = 0;
+    while ((len = getline(&line, &size, file)) > 0) {
+        if (line[len - 1] == '\n')
+            line[--len] = '\0';
+        if (len == 0 && test->count > 0)
+            break;
+        if (len == 0 || *line == '#')
+            continue;
+        colon = strstr(line, ": ");
+        if (colon == NULL || test->count == MAX_LINES)
+            fatal("%s: not a line of a case: %s", test->file, line);
+        *colon = '\0';
+        if (!known_key(line) || (test->count == 0) != (strcmp(line, "case") == 0))
+            fatal("%s: the key is unknown or at a wrong place: %s", test->file, line);
+        test->lines[test->count].key = format("%s", line);
+        test->lines[test->count++].value = format("%s", colon + 2);
+    }
+    free(line);
+    if (test->count > 0 && lookup(test, "status") == NULL)
+        fatal("%s: case %s has no status", test->file, lookup(test, "case"));
+    return test->count > 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct test_case test;
+    const char *only = getenv("CASE");
+    int passed = 0, failed = 0, i;
+    size_t j;
+
+    if (argc < 4)
+        fatal("usage: conformance FACTS DEFAULT_ENDPOINT FILE.cases...");
+    load_facts(argv[1]);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (i = 3; i < argc; i++) {
+        FILE *file = fopen(argv[i], "r");
+        if (file == NULL)
+            fatal("cannot open %s: %s", argv[i], strerror(errno));
+        test.file = argv[i];
+        while (read_case(file, &test)) {
+            const char *name = lookup(&test, "case");
+            if (only == NULL || strcmp(only, name) == 0) {
+                test.fresh = fresh_id();
+                run(&test, argv[2]);
+                if (reasons == NULL) {
+                    printf("ok %s\n", name);
+                    passed++;
+                } else {
+                    printf("FAIL %s: %s\n", name, reasons);
+                    failed++;
+                }
+                free(reasons);
+                reasons = NULL;
+            }
+            for (j = 0; j < test.count; j++) {
+                free(test.lines[j].key);
+                free(test.lines[j].value);
+            }
+        }
+        fclose(file);
+    }
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed > 0 || passed == 0;
+}

@@ -1,0 +1,241 @@
+#define _POSIX_C_SOURCE 200809L
+
+#include "support.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+void fatal(const char *text, ...)
+{
+    va_list arguments;
+    va_start(arguments, text);
+    fflush(stdout);
+    vfprintf(stderr, text, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    exit(2);
+}
+
+char *format(const char *text, ...)
+{
+    va_list arguments;
+    int size;
+    char *result;
+
+    va_start(arguments, text);
+    size = vsnprintf(NULL, 0, text, arguments);
+    va_end(arguments);
+    if (size < 0 || (result = malloc((size_t)size + 1)) == NULL)
+        fatal("no memory");
+    va_start(arguments, text);
+    vsnprintf(result, (size_t)size + 1, text, arguments);
+    va_end(arguments);
+    return result;
+}
+
+static struct { char *name, *value; } facts[64];
+static size_t fact_count;
+
+void load_facts(const char *path)
+{
+    char *line = NULL;
+    size_t size = 0;
+    FILE *file = fopen(path, "r");
+
+    if (file == NULL)
+        fatal("cannot open %s: %s", path, strerror(errno));
+    while (getline(&line, &size, file) > 0) {
+        char *equals = strchr(line, '=');
+        line[strcspn(line, "\n")] = '\0';
+        if (equals == NULL)
+            continue;
+        *equals = '\0';
+        if (fact_count == sizeof facts / sizeof *facts)
+            fatal("%s: too many facts", path);
+        facts[fact_count].name = format("%s", line);
+        facts[fact_count++].value = format("%s", equals + 1);
+    }
+    free(line);
+    fclose(file);
+}
+
+const char *find_fact(const char *name)
+{
+    size_t i;
+    for (i = 0; i < fact_count; i++)
+        if (strcmp(facts[i].name, name) == 0)
+            return facts[i].value;
+    return NULL;
+}
+
+const char *fact(const char *name)
+{
+    const char *value = find_fact(name);
+    if (value == NULL)
+        fatal("no fact '%s' about the stand-in", name);
+    return value;
+}
+
+static int connect_to(const char *address)
+{
+    struct addrinfo hints = {0}, *found;
+    char *host = format("%s", address);
+    char *colon = strrchr(host, ':');
+    int fd;
+
+    if (colon == NULL)
+        fatal("%s is no host:port", address);
+    *colon = '\0';
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+    if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
+        fatal("%s is no numeric address", address);
+    fd = socket(found->ai_family, found->ai_socktype, found->ai_protocol);
+    if (fd < 0 || connect(fd, found->ai_addr, found->ai_addrlen) != 0)
+        fatal("cannot connect to %s: %s", address, strerror(errno));
+    freeaddrinfo(found);
+    free(host);
+    return fd;
+}
+
+char *control(const char *method, const char *path, const char *body)
+{
+    /* HTTP/1.0: the answer ends with the connection, and comes without chunks. */
+    int fd = connect_to(fact("control"));
+    char *request = format("%s %s HTTP/1.0\r\nContent-Length: %lu\r\n\r\n%s", method, path,
+                           (unsigned long)strlen(body), body);
+    size_t done = 0, len = strlen(request), room = 4096;
+    char *answer = malloc(room), *end;
+    ssize_t n;
+
+    while (done < len) {
+        n = send(fd, request + done, len - done, MSG_NOSIGNAL);
+        if (n < 0 && errno != EINTR)
+            fatal("%s %s: cannot send: %s", method, path, strerror(errno));
+        if (n > 0)
+            done += (size_t)n;
+    }
+    /* It may have held a token. */
+    wipe(request, strlen(request));
+    free(request);
+    len = 0;
+    while (answer != NULL) {
+        n = recv(fd, answer + len, room - len - 1, 0);
+        if (n == 0)
+            break;
+        if (n < 0 && errno != EINTR)
+            fatal("%s %s: cannot receive: %s", method, path, strerror(errno));
+        if (n > 0)
+            len += (size_t)n;
+        if (room - len < 2048)
+            answer = realloc(answer, room *= 2);
+    }
+    if (answer == NULL)
+        fatal("no memory");
+    close(fd);
+    answer[len] = '\0';
+    end = strstr(answer, "\r\n\r\n");
+    if (end == NULL || strncmp(answer, "HTTP/1.", 7) != 0 || answer[9] != '2')
+        fatal("%s %s: the stand-in answered: %s", method, path, answer);
+    memmove(answer, end + 4, strlen(end + 4) + 1);
+    return answer;
+}
+
+void wipe(char *secret, size_t len)
+{
+    volatile char *p = secret;
+    while (len-- > 0)
+        *p++ = '\0';
+}
+
+long count_connections(void)
+{
+    char *answer = control("GET", "/connections", "");
+    const char *total = strstr(answer, "\"total\"");
+    long count;
+
+    if (total == NULL)
+        fatal("/connections: no total in %s", answer);
+    count = strtol(total + strcspn(total, "0123456789"), NULL, 10);
+    free(answer);
+    return count;
+}
+
+long count_requests(const char *report)
+{
+    char *path = format("/requests?report=%s", report);
+    char *answer = control("GET", path, "");
+    const char *at = answer;
+    long count = 0;
+
+    while ((at = strstr(at, "\"method\"")) != NULL) {
+        at++;
+        count++;
+    }
+    free(answer);
+    free(path);
+    return count;
+}
+
+const char *fresh_id(void)
+{
+    static char *ids[4096];
+    static size_t count;
+    if (count == sizeof ids / sizeof *ids)
+        fatal("too many fresh ids");
+    ids[count] = format("fresh-%010ld-%06lu", (long)getpid(), (unsigned long)count);
+    return ids[count++];
+}
+
+const char *sha256(const void *bytes, size_t len)
+{
+    static char digest[65];
+    char path[] = "/tmp/dbss-test.XXXXXX", *command;
+    int fd = mkstemp(path);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
+    int read;
+
+    if (file == NULL || fwrite(bytes, 1, len, file) != len || fclose(file) != 0)
+        fatal("cannot write %s: %s", path, strerror(errno));
+    command = format("sha256sum %s", path);
+    file = popen(command, "r");
+    read = file != NULL && fscanf(file, "%64s", digest) == 1 && pclose(file) == 0;
+    unlink(path);
+    free(command);
+    if (!read || strlen(digest) != 64)
+        fatal("sha256sum does not work here");
+    return digest;
+}
+
+const char *where_in_error(const dbss_error *error, const char *text)
+{
+    size_t i;
+    struct {
+        const char *getter, *value;
+    } strings[] = {
+        {"message", dbss_error_message(error)},
+        {"parameter", dbss_error_parameter(error)},
+        {"service_code", dbss_error_service_code(error)},
+        {"service_message", dbss_error_service_message(error)},
+        {"request_id", dbss_error_request_id(error)},
+        {"encoded_authorization_message", dbss_error_encoded_authorization_message(error)},
+    };
+    for (i = 0; i < sizeof strings / sizeof *strings; i++)
+        if (strings[i].value != NULL && strstr(strings[i].value, text) != NULL)
+            return strings[i].getter;
+    for (i = 0; i < dbss_error_detail_count(error); i++) {
+        const char *code = dbss_error_detail_code(error, i);
+        const char *message = dbss_error_detail_message(error, i);
+        if (code != NULL && strstr(code, text) != NULL)
+            return "detail_code";
+        if (message != NULL && strstr(message, text) != NULL)
+            return "detail_message";
+    }
+    return NULL;
+}

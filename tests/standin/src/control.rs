@@ -1,0 +1,120 @@
+//! The control address: what the tests tell the stand-in and ask of it, in JSON.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::Shared;
+use crate::fault::{Fault, ListenerFault};
+use crate::http::{Answer, Request};
+use crate::net::lock;
+use crate::report::Format;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewReport {
+    id: Option<String>,
+    name: Option<String>,
+    format: Format,
+    size: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Token {
+    token: String,
+}
+
+/// Answers a request to the control address.
+pub(crate) fn respond(shared: &Shared, request: &Request) -> Answer {
+    match route(shared, request) {
+        Ok(value) => Answer::json(200, &value),
+        Err((status, message)) => Answer::json(status, &json!({"error": message})),
+    }
+}
+
+fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
+    let bad = |message: String| (400, message);
+    let report = only_parameter(request, "report").map_err(bad);
+    match (request.method.as_str(), request.path()) {
+        ("GET", "/state") => Ok(shared.state()),
+        ("GET", "/requests") => Ok(json!(shared.journal.requests(report?.as_deref()))),
+        ("DELETE", "/requests") => {
+            shared.journal.clear();
+            Ok(json!({}))
+        }
+        ("GET", "/connections") => Ok(json!(shared.journal.connections())),
+        ("POST", "/reports") => {
+            let new: NewReport = body(request).map_err(bad)?;
+            shared
+                .add_report(new.id, new.name, new.format, new.size)
+                .map(|report| report.to_json())
+                .map_err(|error| bad(error.to_string()))
+        }
+        ("POST", "/tokens") => {
+            let Token { token } = body(request).map_err(bad)?;
+            let mut tokens = lock(&shared.tokens);
+            tokens.insert(token);
+            Ok(json!({"tokens": tokens.len()}))
+        }
+        ("DELETE", "/tokens") => {
+            let Token { token } = body(request).map_err(bad)?;
+            let mut tokens = lock(&shared.tokens);
+            if !tokens.remove(&token) {
+                return Err(bad("token: not a valid one".to_owned()));
+            }
+            Ok(json!({"tokens": tokens.len()}))
+        }
+        ("POST", "/faults") => {
+            let (report, fault) = fault(request).map_err(bad)?;
+            lock(&shared.faults).add(report, fault);
+            Ok(json!({}))
+        }
+        ("DELETE", "/faults") => {
+            lock(&shared.faults).clear(report?.as_deref());
+            Ok(json!({}))
+        }
+        ("POST", "/listener_faults") => {
+            let fault: ListenerFault = body(request).map_err(bad)?;
+            shared
+                .add_listener_fault(fault)
+                .map_err(|error| bad(error.to_string()))?;
+            Ok(json!({}))
+        }
+        ("DELETE", "/listener_faults") => {
+            lock(&shared.listener_faults).clear();
+            Ok(json!({}))
+        }
+        (
+            _,
+            path @ ("/state" | "/requests" | "/connections" | "/reports" | "/tokens" | "/faults"
+            | "/listener_faults"),
+        ) => Err((405, format!("{} {path}: no such method", request.method))),
+        (_, path) => Err((404, format!("{path}: no such path"))),
+    }
+}
+
+fn only_parameter(request: &Request, name: &str) -> Result<Option<String>, String> {
+    match &request.pairs()[..] {
+        [] => Ok(None),
+        [(given, value)] if given == name => Ok(Some(value.clone())),
+        _ => Err(format!("query: only {name} is known")),
+    }
+}
+
+fn body<T: DeserializeOwned>(request: &Request) -> Result<T, String> {
+    serde_json::from_slice(&request.body).map_err(|error| format!("body: {error}"))
+}
+
+fn fault(request: &Request) -> Result<(String, Fault), String> {
+    let mut value: Value = body(request)?;
+    let report = value
+        .as_object_mut()
+        .ok_or("body: not an object")?
+        .remove("report");
+    let Some(Value::String(report)) = report else {
+        return Err("report: an id or \"*\" is needed".to_owned());
+    };
+    let fault = Fault::from_json(value).map_err(|error| error.to_string())?;
+    Ok((report, fault))
+}

@@ -1,0 +1,146 @@
+//! What the stand-in saw: requests and connections.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::net::lock;
+
+/// One of the addresses of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Listener {
+    /// Plain HTTP.
+    Http,
+    /// HTTPS with a good certificate.
+    Https,
+    /// HTTPS with a certificate that signs itself.
+    HttpsSelfSigned,
+    /// HTTPS with a certificate past its end.
+    HttpsExpired,
+    /// HTTPS with a certificate for another name.
+    HttpsWrongName,
+}
+
+impl Listener {
+    /// Every listener.
+    pub const ALL: [Listener; 5] = [
+        Listener::Http,
+        Listener::Https,
+        Listener::HttpsSelfSigned,
+        Listener::HttpsExpired,
+        Listener::HttpsWrongName,
+    ];
+
+    /// The name used in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Listener::Http => "http",
+            Listener::Https => "https",
+            Listener::HttpsSelfSigned => "https_self_signed",
+            Listener::HttpsExpired => "https_expired",
+            Listener::HttpsWrongName => "https_wrong_name",
+        }
+    }
+}
+
+/// A request as it was received, and what was decided about it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Recorded {
+    /// The number of the connection, counted over all listeners from 1.
+    pub connection: u64,
+    /// Where it arrived.
+    pub listener: Listener,
+    /// The method.
+    pub method: String,
+    /// The request target as sent.
+    pub target: String,
+    /// The path in it, still encoded.
+    pub path: String,
+    /// The query in it, still encoded and without the question mark.
+    pub query: String,
+    /// The headers in the order sent; bytes that are not UTF-8 are replaced.
+    pub headers: Vec<(String, String)>,
+    /// The length of its body.
+    pub body_length: u64,
+    /// The status of the answer; none when no status line was sent.
+    pub status: Option<u16>,
+    /// The id of the report it asked for.
+    pub report: Option<String>,
+}
+
+impl Recorded {
+    /// The first value of a header, whatever the case of its name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|header| header.0.eq_ignore_ascii_case(name))
+            .map(|header| header.1.as_str())
+    }
+}
+
+/// How many connections were accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Connections {
+    /// By listener, under the listener's name in JSON.
+    #[serde(flatten)]
+    pub accepted: BTreeMap<Listener, u64>,
+    /// On all listeners together.
+    pub total: u64,
+    /// How many of them did not get through the TLS handshake.
+    pub tls_failures: u64,
+}
+
+impl Connections {
+    /// Those accepted on one listener.
+    pub fn on(&self, listener: Listener) -> u64 {
+        self.accepted.get(&listener).copied().unwrap_or_default()
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Journal {
+    requests: Mutex<Vec<Recorded>>,
+    accepted: [AtomicU64; Listener::ALL.len()],
+    total: AtomicU64,
+    tls_failures: AtomicU64,
+}
+
+impl Journal {
+    /// Counts a connection and gives it its number.
+    pub(crate) fn accepted(&self, listener: Listener) -> u64 {
+        self.accepted[listener as usize].fetch_add(1, Ordering::AcqRel);
+        self.total.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    pub(crate) fn tls_failed(&self) {
+        self.tls_failures.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn record(&self, request: Recorded) {
+        lock(&self.requests).push(request);
+    }
+
+    pub(crate) fn requests(&self, report: Option<&str>) -> Vec<Recorded> {
+        lock(&self.requests)
+            .iter()
+            .filter(|request| report.is_none() || request.report.as_deref() == report)
+            .cloned()
+            .collect()
+    }
+
+    pub(crate) fn clear(&self) {
+        lock(&self.requests).clear();
+    }
+
+    pub(crate) fn connections(&self) -> Connections {
+        let count = |listener: Listener| self.accepted[listener as usize].load(Ordering::Acquire);
+        Connections {
+            accepted: Listener::ALL.into_iter().map(|one| (one, count(one))).collect(),
+            total: self.total.load(Ordering::Acquire),
+            tls_failures: self.tls_failures.load(Ordering::Acquire),
+        }
+    }
+}

@@ -1,0 +1,585 @@
+//! A stand-in for the Database Security Service, for tests.
+//!
+//! It speaks the service's protocol over real loopback sockets, plain and TLS: it checks tokens
+//! and signatures, serves PDF and ZIP reports of any size, misbehaves on command, and keeps a
+//! journal of what it received. Rust tests start it in-process with [`Standin::start`]; tests in
+//! other languages start the program `dbss-standin` and talk to its control address.
+//!
+//! ```
+//! use dbss_standin::{Fault, Locale, Standin};
+//!
+//! let standin = Standin::start()?;
+//! let report = standin.pdf();
+//! assert!(report.bytes(Locale::EnUs).starts_with(b"%PDF-"));
+//! let fault = Fault { cut_after: Some(100), ..Fault::default() };
+//! standin.fault(&report.id, fault.once())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod control;
+mod fault;
+mod http;
+mod journal;
+mod net;
+mod report;
+mod service;
+mod signature;
+mod tls;
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use serde_json::{Value, json};
+use socket2::SockRef;
+use tempfile::TempDir;
+
+pub use fault::{Drip, EVERY_REPORT, Fault, Fill, Framing, InvalidFault, ListenerFault, ListenerMode};
+pub use journal::{Connections, Listener, Recorded};
+pub use report::{Format, Locale, ReportInfo, TooSmall, UnknownLocale};
+
+use fault::{Act, Faults, ListenerFaults, Script};
+use http::{Broken, Delivery, Requests};
+use journal::Journal;
+use net::{Ending, Stop, Transport, lock};
+
+const RETRY_ACCEPT: Duration = Duration::from_millis(10);
+
+/// A running stand-in. Dropping it ends its connections, threads and files.
+pub struct Standin {
+    shared: Arc<Shared>,
+    listeners: Vec<(Arc<TcpListener>, SocketAddr)>,
+    threads: Vec<JoinHandle<()>>,
+    _files: TempDir,
+}
+
+pub(crate) struct Identity {
+    token: String,
+    pub(crate) access_key: String,
+    pub(crate) secret_key: String,
+    pub(crate) project_id: String,
+    pub(crate) instance_id: String,
+}
+
+pub(crate) struct Shared {
+    pub(crate) identity: Identity,
+    pub(crate) tokens: Mutex<HashSet<String>>,
+    pub(crate) faults: Mutex<Faults>,
+    pub(crate) listener_faults: Mutex<ListenerFaults>,
+    pub(crate) journal: Journal,
+    reports: Mutex<Vec<ReportInfo>>,
+    defaults: [ReportInfo; 2],
+    urls: BTreeMap<Listener, String>,
+    control_url: String,
+    ca_file: PathBuf,
+    stop: Stop,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Why a report is not added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReportRefused {
+    /// There is one of this id.
+    Duplicate,
+    /// The format cannot be made this small.
+    Size(TooSmall),
+}
+
+impl fmt::Display for ReportRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReportRefused::Duplicate => f.write_str("id: there is such a report already"),
+            ReportRefused::Size(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ReportRefused {}
+
+impl Standin {
+    /// Starts every listener on a port of its own.
+    pub fn start() -> io::Result<Self> {
+        let certificates = tls::certificates()?;
+        let files = tempfile::Builder::new().prefix("dbss-standin-").tempdir()?;
+        let ca_file = files.path().join("ca.pem");
+        std::fs::write(&ca_file, &certificates.ca_pem)?;
+
+        let configs: [Option<Arc<ServerConfig>>; Listener::ALL.len()] = [
+            None,
+            Some(certificates.good),
+            Some(certificates.self_signed),
+            Some(certificates.expired),
+            Some(certificates.wrong_name),
+        ];
+        let mut listeners = Vec::new();
+        let mut urls = BTreeMap::new();
+        for (name, config) in Listener::ALL.into_iter().zip(&configs) {
+            let (listener, address) = bind()?;
+            let (scheme, host) = match config {
+                Some(_) => ("https", "localhost"),
+                None => ("http", "127.0.0.1"),
+            };
+            urls.insert(name, format!("{scheme}://{host}:{}", address.port()));
+            listeners.push((listener, address));
+        }
+        let (control, control_address) = bind()?;
+        listeners.push((Arc::clone(&control), control_address));
+
+        let default = |name: &str, format| {
+            ReportInfo::new(random_hex(16), name, format, None).map_err(io::Error::other)
+        };
+        let defaults = [
+            default("Daily audit report", Format::Pdf)?,
+            default("Daily audit report data", Format::Zip)?,
+        ];
+        let identity = Identity::random();
+        let shared = Arc::new(Shared {
+            tokens: Mutex::new(HashSet::from([identity.token.clone()])),
+            identity,
+            faults: Mutex::default(),
+            listener_faults: Mutex::default(),
+            journal: Journal::default(),
+            reports: Mutex::new(defaults.to_vec()),
+            defaults,
+            urls,
+            control_url: format!("http://{control_address}"),
+            ca_file,
+            stop: Stop::default(),
+            workers: Mutex::default(),
+        });
+
+        let mut standin = Standin {
+            shared,
+            listeners,
+            threads: Vec::new(),
+            _files: files,
+        };
+        for (at, (name, config)) in Listener::ALL.into_iter().zip(configs).enumerate() {
+            let listener = Arc::clone(&standin.listeners[at].0);
+            standin.spawn(move |shared| {
+                accept(shared, &listener, |tcp| {
+                    let shared = Arc::clone(shared);
+                    let config = config.clone();
+                    let connection = shared.journal.accepted(name);
+                    Box::new(move || converse(&shared, name, connection, tcp, config))
+                });
+            })?;
+        }
+        standin.spawn(move |shared| {
+            accept(shared, &control, |tcp| {
+                let shared = Arc::clone(shared);
+                Box::new(move || obey(&shared, tcp))
+            });
+        })?;
+        Ok(standin)
+    }
+
+    fn spawn(&mut self, run: impl FnOnce(&Arc<Shared>) + Send + 'static) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new()
+            .name("standin-accept".to_owned())
+            .spawn(move || run(&shared))?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// The address of a listener.
+    pub fn url(&self, listener: Listener) -> &str {
+        &self.shared.urls[&listener]
+    }
+
+    /// The plain address.
+    pub fn http_url(&self) -> &str {
+        self.url(Listener::Http)
+    }
+
+    /// The TLS address with a good certificate.
+    pub fn https_url(&self) -> &str {
+        self.url(Listener::Https)
+    }
+
+    /// The TLS address whose certificate signs itself.
+    pub fn https_self_signed_url(&self) -> &str {
+        self.url(Listener::HttpsSelfSigned)
+    }
+
+    /// The TLS address whose certificate is past its end.
+    pub fn https_expired_url(&self) -> &str {
+        self.url(Listener::HttpsExpired)
+    }
+
+    /// The TLS address whose certificate is for another name.
+    pub fn https_wrong_name_url(&self) -> &str {
+        self.url(Listener::HttpsWrongName)
+    }
+
+    /// The address of the control interface.
+    pub fn control_url(&self) -> &str {
+        &self.shared.control_url
+    }
+
+    /// The certificate of the authority, in PEM; gone when the stand-in is dropped.
+    pub fn ca_file(&self) -> &Path {
+        &self.shared.ca_file
+    }
+
+    /// A valid token.
+    pub fn token(&self) -> &str {
+        &self.shared.identity.token
+    }
+
+    /// The access key.
+    pub fn access_key(&self) -> &str {
+        &self.shared.identity.access_key
+    }
+
+    /// The secret key that belongs to the access key.
+    pub fn secret_key(&self) -> &str {
+        &self.shared.identity.secret_key
+    }
+
+    /// The one project there is.
+    pub fn project_id(&self) -> &str {
+        &self.shared.identity.project_id
+    }
+
+    /// The one instance there is.
+    pub fn instance_id(&self) -> &str {
+        &self.shared.identity.instance_id
+    }
+
+    /// The PDF report that is there from the start.
+    pub fn pdf(&self) -> ReportInfo {
+        self.shared.defaults[0].clone()
+    }
+
+    /// The ZIP report that is there from the start.
+    pub fn zip(&self) -> ReportInfo {
+        self.shared.defaults[1].clone()
+    }
+
+    /// Adds a report with an id of its own; with a size it is exactly that large.
+    ///
+    /// # Panics
+    /// When the format cannot be made that small.
+    pub fn add_report(&self, format: Format, size: Option<u64>) -> ReportInfo {
+        match self.shared.add_report(None, None, format, size) {
+            Ok(report) => report,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Adds a report with a given id.
+    pub fn add_report_as(
+        &self,
+        id: &str,
+        format: Format,
+        size: Option<u64>,
+    ) -> Result<ReportInfo, ReportRefused> {
+        self.shared.add_report(Some(id.to_owned()), None, format, size)
+    }
+
+    /// Makes a token valid.
+    pub fn add_token(&self, token: &str) {
+        lock(&self.shared.tokens).insert(token.to_owned());
+    }
+
+    /// Makes a token invalid; says whether it was valid.
+    pub fn revoke_token(&self, token: &str) -> bool {
+        lock(&self.shared.tokens).remove(token)
+    }
+
+    /// Sets a fault for the requests for one report, or for [`EVERY_REPORT`].
+    ///
+    /// Faults for the same report are used in the order set, each until it is used up; those for
+    /// every report only where none waits for the report itself.
+    pub fn fault(&self, report_id: &str, fault: Fault) -> Result<(), InvalidFault> {
+        fault.check()?;
+        lock(&self.shared.faults).add(report_id.to_owned(), fault);
+        Ok(())
+    }
+
+    /// The same for a fault in JSON, as the control address takes it.
+    pub fn fault_json(&self, report_id: &str, fault: Value) -> Result<(), InvalidFault> {
+        self.fault(report_id, Fault::from_json(fault)?)
+    }
+
+    /// Removes every fault of reports.
+    pub fn clear_faults(&self) {
+        lock(&self.shared.faults).clear(None);
+    }
+
+    /// Sets a fault of a listener.
+    pub fn listener_fault(&self, fault: ListenerFault) -> Result<(), InvalidFault> {
+        self.shared.add_listener_fault(fault)
+    }
+
+    /// Removes every fault of listeners.
+    pub fn clear_listener_faults(&self) {
+        lock(&self.shared.listener_faults).clear();
+    }
+
+    /// Every request received, in order.
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.shared.journal.requests(None)
+    }
+
+    /// Every request received for one report, in order.
+    pub fn requests_for(&self, report_id: &str) -> Vec<Recorded> {
+        self.shared.journal.requests(Some(report_id))
+    }
+
+    /// Forgets the requests received so far.
+    pub fn clear_requests(&self) {
+        self.shared.journal.clear();
+    }
+
+    /// The connections accepted so far, those of the control address apart.
+    pub fn connections(&self) -> Connections {
+        self.shared.journal.connections()
+    }
+
+    /// The object that the program prints when it is ready.
+    pub fn to_json(&self) -> Value {
+        self.shared.state()
+    }
+}
+
+impl Drop for Standin {
+    fn drop(&mut self) {
+        self.shared.stop.set();
+        for (listener, address) in &self.listeners {
+            // On some systems only the one wakes a blocked accept, on others only the other.
+            let _ = SockRef::from(&**listener).shutdown(Shutdown::Both);
+            let _ = TcpStream::connect(address);
+        }
+        let workers = || std::mem::take(&mut *lock(&self.shared.workers));
+        for thread in self.threads.drain(..).chain(workers()) {
+            // A thread that panicked has said so already.
+            let _ = thread.join();
+        }
+        for thread in workers() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Identity {
+    fn random() -> Self {
+        let hex = random_hex(16);
+        let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+        Identity {
+            // Real tokens are CMS messages in base64, well over a kilobyte long.
+            token: format!("MIIT{}", random_hex(700)),
+            access_key: random_hex(10).to_uppercase(),
+            secret_key: random_hex(20),
+            project_id: random_hex(16),
+            instance_id: parts.join("-"),
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn report(&self, id: &str) -> Option<ReportInfo> {
+        let reports = lock(&self.reports);
+        reports.iter().find(|report| report.id == id).cloned()
+    }
+
+    pub(crate) fn add_report(
+        &self,
+        id: Option<String>,
+        name: Option<String>,
+        format: Format,
+        size: Option<u64>,
+    ) -> Result<ReportInfo, ReportRefused> {
+        let id = id.unwrap_or_else(|| random_hex(16));
+        let name = name.unwrap_or_else(|| format!("Report {id}"));
+        let report = ReportInfo::new(id, name, format, size).map_err(ReportRefused::Size)?;
+        let mut reports = lock(&self.reports);
+        if reports.iter().any(|known| known.id == report.id) {
+            return Err(ReportRefused::Duplicate);
+        }
+        reports.push(report.clone());
+        Ok(report)
+    }
+
+    pub(crate) fn add_listener_fault(&self, fault: ListenerFault) -> Result<(), InvalidFault> {
+        if fault.times == Some(0) {
+            return Err(InvalidFault("times must be at least 1".to_owned()));
+        }
+        lock(&self.listener_faults).add(fault);
+        Ok(())
+    }
+
+    pub(crate) fn state(&self) -> Value {
+        let reports = lock(&self.reports).clone();
+        let mut state = json!({
+            "control": self.control_url,
+            "ca_file": self.ca_file,
+            "token": self.identity.token,
+            "access_key": self.identity.access_key,
+            "secret_key": self.identity.secret_key,
+            "project_id": self.identity.project_id,
+            "instance_id": self.identity.instance_id,
+            "reports": reports.iter().map(ReportInfo::to_json).collect::<Vec<_>>(),
+        });
+        for (listener, url) in &self.urls {
+            state[listener.as_str()] = json!(url);
+        }
+        state
+    }
+}
+
+/// Random bytes in hexadecimal, two digits each.
+pub(crate) fn random_hex(bytes: usize) -> String {
+    let mut buf = vec![0; bytes];
+    if let Err(error) = getrandom::fill(&mut buf) {
+        panic!("no randomness: {error}");
+    }
+    hex::encode(buf)
+}
+
+fn bind() -> io::Result<(Arc<TcpListener>, SocketAddr)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    Ok((Arc::new(listener), address))
+}
+
+fn accept(
+    shared: &Arc<Shared>,
+    listener: &TcpListener,
+    serve: impl Fn(Arc<TcpStream>) -> Box<dyn FnOnce() + Send>,
+) {
+    loop {
+        let accepted = listener.accept();
+        if shared.stop.is_set() {
+            return;
+        }
+        let Ok((tcp, _)) = accepted else {
+            // Out of descriptors, most likely: some connection has to end first.
+            if shared.stop.pause(RETRY_ACCEPT).is_err() {
+                return;
+            }
+            continue;
+        };
+        let tcp = Arc::new(tcp);
+        let run = serve(Arc::clone(&tcp));
+        if tcp.set_nodelay(true).is_err() || !shared.stop.register(&tcp) {
+            continue;
+        }
+        drop(tcp);
+        let worker = std::thread::Builder::new()
+            .name("standin-connection".to_owned())
+            .spawn(run);
+        if let Ok(worker) = worker {
+            let mut workers = lock(&shared.workers);
+            workers.retain(|known| !known.is_finished());
+            workers.push(worker);
+        }
+    }
+}
+
+/// Serves one connection of the service to its end.
+fn converse(
+    shared: &Shared,
+    listener: Listener,
+    connection: u64,
+    tcp: Arc<TcpStream>,
+    config: Option<Arc<ServerConfig>>,
+) {
+    let fault = lock(&shared.listener_faults).take(listener);
+    match fault {
+        Some(ListenerMode::AcceptClose) => return,
+        Some(ListenerMode::HandshakeStall) => return Transport::plain(tcp).end(Ending::Stall),
+        None => {}
+    }
+    let mut conn = match config {
+        None => Transport::plain(tcp),
+        Some(config) => match Transport::tls(tcp, config) {
+            Ok(conn) => conn,
+            Err(_) => return shared.journal.tls_failed(),
+        },
+    };
+    let mut requests = Requests::default();
+    loop {
+        let request = match requests.next(&mut conn) {
+            Ok(request) => request,
+            Err(Broken::Gone) => return,
+            Err(Broken::Refused(status, message)) => return refuse(shared, conn, status, message),
+        };
+        let script = service::respond(shared, listener, connection, &request);
+        match perform(shared, &mut conn, &request, script) {
+            Ok(None) => {}
+            Ok(Some(ending)) => return conn.end(ending),
+            // The client has left, or the stand-in stops.
+            Err(_) => return,
+        }
+    }
+}
+
+fn perform(
+    shared: &Shared,
+    conn: &mut Transport,
+    request: &http::Request,
+    script: Script,
+) -> io::Result<Option<Ending>> {
+    if !script.delay.is_zero() {
+        shared.stop.pause(script.delay)?;
+    }
+    match script.act {
+        Act::Answer(answer) => {
+            let (answer, delivery) = *answer;
+            http::deliver(conn, &shared.stop, request, &answer, &delivery)
+        }
+        Act::Raw(bytes) => {
+            conn.write_all(&bytes)?;
+            conn.flush()?;
+            Ok(Some(Ending::Close))
+        }
+        Act::EndlessHeader => {
+            http::endless_header(conn)?;
+            Ok(Some(Ending::Close))
+        }
+        Act::End(ending) => Ok(Some(ending)),
+    }
+}
+
+fn refuse(shared: &Shared, mut conn: Transport, status: u16, message: &str) {
+    let answer = service::gateway_error(status, "APIG.0201", message);
+    let delivery = Delivery {
+        close: true,
+        ..Delivery::default()
+    };
+    let request = http::Request::default();
+    if http::deliver(&mut conn, &shared.stop, &request, &answer, &delivery).is_ok() {
+        conn.end(Ending::Close);
+    }
+}
+
+/// Serves one request of the control address.
+fn obey(shared: &Shared, tcp: Arc<TcpStream>) {
+    let mut conn = Transport::plain(tcp);
+    match Requests::default().next(&mut conn) {
+        Ok(request) => {
+            let answer = control::respond(shared, &request);
+            let delivery = Delivery {
+                close: true,
+                ..Delivery::default()
+            };
+            if http::deliver(&mut conn, &shared.stop, &request, &answer, &delivery).is_ok() {
+                conn.end(Ending::Close);
+            }
+        }
+        Err(Broken::Gone) => {}
+        Err(Broken::Refused(status, message)) => refuse(shared, conn, status, message),
+    }
+}

@@ -1,0 +1,256 @@
+//! The service: which path is which call, who may make it, and what it answers.
+
+use std::time::{Duration, SystemTime};
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::json;
+
+use crate::fault::{Act, Script};
+use crate::http::{Answer, Body, Delivery, Request, decode};
+use crate::journal::{Listener, Recorded};
+use crate::net::lock;
+use crate::report::{Locale, ReportInfo};
+use crate::{Shared, signature};
+
+const TOKEN: &str = "X-Auth-Token";
+const NOT_AUTHENTIC: &str = "APIG.0301";
+const NO_SUCH_API: &str = "APIG.0101";
+const BAD_REQUEST: &str = "DBSS.10000001";
+const BAD_ID: &str = "DBSS.10020021";
+const FORBIDDEN: &str = "DBSS.10020103";
+const NOT_FOUND: &str = "DBSS.10021004";
+
+/// The calls the service knows, with the ids of their paths, decoded.
+enum Call {
+    Download {
+        project: String,
+        instance: String,
+        report: String,
+    },
+}
+
+impl Call {
+    fn of(path: &str) -> Option<Call> {
+        let segments: Vec<&str> = path.split('/').collect();
+        match segments[..] {
+            [
+                "",
+                "v1",
+                project,
+                "audit",
+                instance,
+                "reports",
+                report,
+                "download",
+            ] => Some(Call::Download {
+                project: decode(project),
+                instance: decode(instance),
+                report: decode(report),
+            }),
+            _ => None,
+        }
+    }
+
+    fn project(&self) -> &str {
+        let Call::Download { project, .. } = self;
+        project
+    }
+
+    fn report(&self) -> Option<&str> {
+        let Call::Download { report, .. } = self;
+        Some(report)
+    }
+
+    fn methods(&self) -> &'static [&'static str] {
+        match self {
+            Call::Download { .. } => &["GET"],
+        }
+    }
+}
+
+/// Decides what happens to a request and writes it down.
+pub(crate) fn respond(shared: &Shared, listener: Listener, connection: u64, request: &Request) -> Script {
+    let call = Call::of(request.path());
+    let script = decide(shared, request, call.as_ref());
+    shared.journal.record(Recorded {
+        connection,
+        listener,
+        method: request.method.clone(),
+        target: request.target.clone(),
+        path: request.path().to_owned(),
+        query: request.query().to_owned(),
+        headers: request
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned()))
+            .collect(),
+        body_length: request.body.len() as u64,
+        status: match &script.act {
+            Act::Answer(answer) => Some(answer.0.status),
+            _ => None,
+        },
+        report: call.as_ref().and_then(Call::report).map(str::to_owned),
+    });
+    script
+}
+
+fn decide(shared: &Shared, request: &Request, call: Option<&Call>) -> Script {
+    if let Some(call) = call
+        && let Some(report) = call.report()
+    {
+        let authorised = || authenticate(shared, request, call.project()).is_ok();
+        let fault = lock(&shared.faults).take(report, authorised);
+        if let Some(fault) = fault {
+            return fault.script(|| content(shared, request, report));
+        }
+    }
+    let answer = match call {
+        Some(call) => ordinary(shared, request, call),
+        None => gateway_error(
+            404,
+            NO_SUCH_API,
+            "The API does not exist or has not been published",
+        ),
+    };
+    Script {
+        delay: Duration::ZERO,
+        act: Act::Answer(Box::new((answer, Delivery::default()))),
+    }
+}
+
+fn ordinary(shared: &Shared, request: &Request, call: &Call) -> Answer {
+    if !call.methods().contains(&request.method.as_str()) {
+        return gateway_error(405, NO_SUCH_API, "The method is not allowed for this API")
+            .header("Allow", call.methods().join(", "));
+    }
+    if let Err(message) = authenticate(shared, request, call.project()) {
+        return gateway_error(401, NOT_AUTHENTIC, &message);
+    }
+    match call {
+        Call::Download {
+            project,
+            instance,
+            report,
+        } => download(shared, request, project, instance, report),
+    }
+}
+
+fn download(shared: &Shared, request: &Request, project: &str, instance: &str, report: &str) -> Answer {
+    let ids = [
+        ("project_id", project, 32),
+        ("instance_id", instance, 32),
+        ("id", report, 16),
+    ];
+    for (name, id, least) in ids {
+        if !well_formed(id, least) {
+            return service_error(400, BAD_ID, &format!("Invalid request parameter {name}"));
+        }
+    }
+    let locale = match locale(request) {
+        Ok(locale) => locale,
+        Err(message) => return service_error(400, BAD_REQUEST, message),
+    };
+    if project != shared.identity.project_id {
+        return forbidden();
+    }
+    let known = (instance == shared.identity.instance_id)
+        .then(|| shared.report(report))
+        .flatten();
+    match known {
+        Some(report) => serve(&report, locale),
+        None => service_error(404, NOT_FOUND, "The resource does not exist"),
+    }
+}
+
+/// The answer of a fault that leaves the body alone: the report, whoever asks and however.
+fn content(shared: &Shared, request: &Request, report: &str) -> Answer {
+    match shared.report(report) {
+        Some(report) => serve(&report, locale(request).unwrap_or(Locale::EnUs)),
+        None => service_error(404, NOT_FOUND, "The resource does not exist"),
+    }
+}
+
+fn serve(report: &ReportInfo, locale: Locale) -> Answer {
+    let extension = report.format.extension();
+    let mut disposition = format!("attachment; filename=\"audit-report.{extension}\"");
+    if locale == Locale::ZhCn {
+        let name = utf8_percent_encode("审计报告", NON_ALPHANUMERIC);
+        disposition += &format!("; filename*=UTF-8''{name}.{extension}");
+    }
+    Answer::new(200)
+        .header("Content-Type", report.format.media_type())
+        .header("ETag", report.etag(locale))
+        .header("Content-Disposition", disposition)
+        .with_body(Body::Report {
+            report: report.clone(),
+            locale,
+            start: 0,
+            len: report.size(locale),
+        })
+}
+
+fn locale(request: &Request) -> Result<Locale, &'static str> {
+    let pairs = request.pairs();
+    let mut values = pairs.iter().filter(|pair| pair.0 == "local").map(|pair| &pair.1);
+    match (values.next(), values.next()) {
+        (None, _) => Ok(Locale::EnUs),
+        (Some(value), None) => value.parse().map_err(|_| "Invalid request parameter local"),
+        _ => Err("Duplicate request parameter local"),
+    }
+}
+
+fn well_formed(id: &str, least: usize) -> bool {
+    (least..=64).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+fn authenticate(shared: &Shared, request: &Request, project: &str) -> Result<(), String> {
+    const PREFIX: &str = "Incorrect IAM authentication information: ";
+    if let Some(token) = request.header(TOKEN) {
+        let valid = std::str::from_utf8(token).is_ok_and(|token| lock(&shared.tokens).contains(token));
+        return if valid {
+            Ok(())
+        } else {
+            Err(format!("{PREFIX}decrypt token fail"))
+        };
+    }
+    if request.header("Authorization").is_none() {
+        return Err(format!("{PREFIX}neither x-auth-token nor authorization"));
+    }
+    signature::verify(
+        request,
+        &shared.identity.access_key,
+        &shared.identity.secret_key,
+        project,
+        SystemTime::now(),
+    )
+    .map_err(|message| format!("{PREFIX}{message}"))
+}
+
+/// An error in the shape of the gateway in front of the service.
+pub(crate) fn gateway_error(status: u16, code: &str, message: &str) -> Answer {
+    let answer = Answer::new(status);
+    let body = json!({
+        "error_msg": message,
+        "error_code": code,
+        "request_id": answer.request_id,
+    });
+    answer.with_json(&body)
+}
+
+fn service_error(status: u16, code: &str, message: &str) -> Answer {
+    Answer::json(status, &json!({"error_code": code, "error_msg": message}))
+}
+
+fn forbidden() -> Answer {
+    let message = "Policy doesn't allow dbss:auditInstance:downloadReport to be performed.";
+    let body = json!({
+        "error_code": FORBIDDEN,
+        "error_msg": message,
+        "encoded_authorization_message": crate::random_hex(48),
+        "details": [{"error_code": "PDP.0403", "error_msg": "No identity-based policy allows the action."}],
+    });
+    Answer::json(403, &body)
+}
