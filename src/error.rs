@@ -52,6 +52,7 @@ pub enum Status {
     Truncated = 309,
     Protocol = 310,
     ContentEncoding = 311,
+    NotResumable = 312,
 
     File = 400,
     FileExists = 401,
@@ -105,6 +106,7 @@ impl Status {
         Status::Truncated,
         Status::Protocol,
         Status::ContentEncoding,
+        Status::NotResumable,
         Status::File,
         Status::FileExists,
         Status::NotRegularFile,
@@ -305,6 +307,11 @@ impl Error {
         self.0.attempts
     }
 
+    /// Whether another attempt within the same call makes sense.
+    pub(crate) fn is_transient(&self) -> bool {
+        self.is_retryable() && !matches!(self.0.status, Status::TotalTimeout | Status::NotResumable)
+    }
+
     /// Whether the cause is one that passes by itself, so that the same call
     /// may succeed later.
     pub fn is_retryable(&self) -> bool {
@@ -317,7 +324,8 @@ impl Error {
             | Status::Stalled
             | Status::TotalTimeout
             | Status::ConnectionLost
-            | Status::Truncated => true,
+            | Status::Truncated
+            | Status::NotResumable => true,
             Status::ServerError => matches!(self.0.http_status, Some(500 | 502 | 503 | 504)),
             _ => false,
         }

@@ -165,6 +165,96 @@ fn errno() -> *mut libc::c_int {
     unsafe { libc::__error() }
 }
 
+/// What kind of descriptor a caller passed.
+pub(crate) struct DescriptorMode {
+    pub(crate) regular: bool,
+    pub(crate) writable: bool,
+    pub(crate) nonblocking: bool,
+}
+
+pub(crate) fn descriptor(fd: BorrowedFd<'_>) -> io::Result<DescriptorMode> {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat fills in the structure when it returns 0, and only then is
+    // it read; fcntl takes no pointer here.
+    let (flags, mode) = unsafe {
+        let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
+        if flags < 0 || libc::fstat(fd.as_raw_fd(), status.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        (flags, status.assume_init().st_mode)
+    };
+    Ok(DescriptorMode {
+        regular: mode & libc::S_IFMT == libc::S_IFREG,
+        writable: flags & libc::O_ACCMODE != libc::O_RDONLY,
+        nonblocking: flags & libc::O_NONBLOCK != 0,
+    })
+}
+
+/// write(2) that never sends the host a signal: neither SIGPIPE for a reader
+/// that has gone nor SIGXFSZ for a file at its size limit, both of which end a
+/// process by default.
+pub(crate) fn write_quietly(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let _blocked = Blocked::these(&[libc::SIGPIPE, libc::SIGXFSZ]);
+    // SAFETY: the bytes live during the call.
+    let n = unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+    if n >= 0 {
+        return Ok(n as usize);
+    }
+    Err(io::Error::last_os_error())
+}
+
+/// Signals blocked in this thread, and those that arose meanwhile taken back.
+struct Blocked {
+    signals: libc::sigset_t,
+    before: libc::sigset_t,
+    /// Whether one was pending already: then it is the host's, and stays.
+    pending: bool,
+}
+
+impl Blocked {
+    fn these(numbers: &[libc::c_int]) -> Blocked {
+        let mut signals = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut pending = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: each set is initialised by the call that takes it first, and
+        // none of the calls can fail with these arguments.
+        unsafe {
+            libc::sigemptyset(signals.as_mut_ptr());
+            for number in numbers {
+                libc::sigaddset(signals.as_mut_ptr(), *number);
+            }
+            libc::sigpending(pending.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_BLOCK, signals.as_ptr(), before.as_mut_ptr());
+            Blocked {
+                signals: signals.assume_init(),
+                before: before.assume_init(),
+                pending: numbers.iter().any(|n| libc::sigismember(pending.as_ptr(), *n) == 1),
+            }
+        }
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        let none = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: sets that `these` initialised; errno is kept for whoever reads
+        // it after the write.
+        unsafe {
+            let errno = errno();
+            let kept = *errno;
+            // Both signals are sent to the thread that wrote, so they are here.
+            if !self.pending {
+                while libc::sigtimedwait(&self.signals, std::ptr::null_mut(), &none) > 0 {}
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut());
+            *errno = kept;
+        }
+    }
+}
+
 /// Runs `start` with all signals blocked in this thread. A thread that it
 /// starts inherits that, so no handler of the host ever runs there.
 pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {

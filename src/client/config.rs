@@ -5,19 +5,22 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::arguments::{Shown, utf8};
+use super::log::Log;
 use super::options::OPTIONS;
 use crate::auth::Token;
 use crate::error::{Error, Status};
-use crate::http::{Endpoint, Limits};
+use crate::http::{Endpoint, Limits, Proxy};
+use crate::operation::Overrides;
 
 const DAY_MS: u64 = 86_400_000;
 
 /// What [`super::Context::new`] is made from. See `dbss_config_set` for what
 /// each option means.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     region: Option<String>,
     endpoint: Option<Endpoint>,
@@ -25,8 +28,38 @@ pub struct Config {
     pub(super) ca_file: Option<PathBuf>,
     pub(super) limits: Limits,
     pub(super) allow_plaintext: bool,
+    pub(super) allow_unframed: bool,
+    pub(super) follow_redirects: bool,
     pub(super) max_memory: u64,
+    pub(super) max_attempts: u32,
+    pub(super) max_retry_after: Duration,
+    pub(super) file_mode: u32,
     pub(super) user_agent_suffix: Option<String>,
+    pub(super) log: Option<Arc<dyn Log>>,
+    proxy: Option<Proxy>,
+    proxy_from_environment: bool,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("region", &self.region)
+            .field("endpoint", &self.endpoint)
+            .field("token", &self.token)
+            .field("ca_file", &self.ca_file)
+            .field("limits", &self.limits)
+            .field("allow_plaintext", &self.allow_plaintext)
+            .field("allow_unframed", &self.allow_unframed)
+            .field("follow_redirects", &self.follow_redirects)
+            .field("max_memory", &self.max_memory)
+            .field("max_attempts", &self.max_attempts)
+            .field("max_retry_after", &self.max_retry_after)
+            .field("file_mode", &self.file_mode)
+            .field("user_agent_suffix", &self.user_agent_suffix)
+            .field("proxy", &self.proxy)
+            .field("proxy_from_environment", &self.proxy_from_environment)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Config {
@@ -38,8 +71,16 @@ impl Default for Config {
             ca_file: None,
             limits: Limits::default(),
             allow_plaintext: false,
+            allow_unframed: false,
+            follow_redirects: false,
             max_memory: 0,
+            max_attempts: 0,
+            max_retry_after: Duration::ZERO,
+            file_mode: 0,
             user_agent_suffix: None,
+            log: None,
+            proxy: None,
+            proxy_from_environment: false,
         };
         // The table's defaults are the defaults: what is documented is what is.
         for option in OPTIONS {
@@ -105,15 +146,40 @@ impl Config {
                 }
                 self.ca_file = Some(PathBuf::from(OsStr::from_bytes(value)));
             }
-            "connect_timeout_ms" => self.limits.connect = limit(key, value, 1..=DAY_MS)?,
-            "stall_timeout_ms" => self.limits.stall = limit(key, value, 1..=DAY_MS)?,
-            "total_timeout_ms" => self.limits.total = limit(key, value, 1..=30 * DAY_MS)?,
+            "max_retry_after_ms" => {
+                self.max_retry_after = Duration::from_millis(number(key, value, 0..=DAY_MS)?);
+            }
             "allow_plaintext" => self.allow_plaintext = boolean(key, value)?,
-            "max_memory_bytes" => self.max_memory = number(key, value, 1..=i64::MAX as u64)?,
+            "allow_unframed" => self.allow_unframed = boolean(key, value)?,
+            "follow_redirects" => self.follow_redirects = boolean(key, value)?,
+            "proxy" => self.proxy = Some(Proxy::parse(utf8(value, key)?, key)?),
+            "proxy_from_environment" => self.proxy_from_environment = boolean(key, value)?,
             "user_agent_suffix" => self.user_agent_suffix = Some(user_agent_suffix(key, value)?),
-            _ => unreachable!("a test sets every option of the table"),
+            _ => {
+                let mut own = Overrides::default();
+                set_override(&mut own, key, value)?;
+                self.limits.connect = own.connect_timeout.unwrap_or(self.limits.connect);
+                self.limits.stall = own.stall_timeout.unwrap_or(self.limits.stall);
+                self.limits.total = own.total_timeout.unwrap_or(self.limits.total);
+                self.max_attempts = own.max_attempts.unwrap_or(self.max_attempts);
+                self.max_memory = own.max_memory.unwrap_or(self.max_memory);
+                self.file_mode = own.file_mode.unwrap_or(self.file_mode);
+            }
         }
         Ok(())
+    }
+
+    /// Sets or clears the log callback.
+    pub fn set_log(&mut self, log: Option<Arc<dyn Log>>) -> Option<Arc<dyn Log>> {
+        std::mem::replace(&mut self.log, log)
+    }
+
+    /// The proxy to go through; the environment is read now.
+    pub(super) fn proxy(&self, https: bool) -> Result<Option<Proxy>, Error> {
+        if self.proxy.is_some() || !self.proxy_from_environment {
+            return Ok(self.proxy.clone());
+        }
+        Proxy::from_environment(https, |name| std::env::var(name).ok())
     }
 
     /// Where the service answers.
@@ -138,6 +204,53 @@ impl Config {
         }
         Ok(endpoint)
     }
+}
+
+/// Sets an option that a context has and each call may have for itself.
+pub(crate) fn set_override(overrides: &mut Overrides, key: &str, value: &[u8]) -> Result<(), Error> {
+    match key {
+        "connect_timeout_ms" => {
+            overrides.connect_timeout = Some(limit("connect_timeout_ms", value, 1..=DAY_MS)?);
+        }
+        "stall_timeout_ms" => {
+            overrides.stall_timeout = Some(limit("stall_timeout_ms", value, 1..=DAY_MS)?);
+        }
+        "total_timeout_ms" => {
+            overrides.total_timeout = Some(limit("total_timeout_ms", value, 1..=30 * DAY_MS)?);
+        }
+        "max_attempts" => {
+            overrides.max_attempts = Some(number("max_attempts", value, 1..=1000)? as u32);
+        }
+        "max_memory_bytes" => {
+            overrides.max_memory = Some(number("max_memory_bytes", value, 1..=i64::MAX as u64)?);
+        }
+        "file_mode" => overrides.file_mode = Some(mode("file_mode", value)?),
+        _ => {
+            return Err(Error::argument(
+                Status::UnknownKey,
+                "key",
+                format_args!("a call has no option \"{}\"", key.escape_debug()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn mode(key: &'static str, value: &[u8]) -> Result<u32, Error> {
+    std::str::from_utf8(value)
+        .ok()
+        .filter(|v| !v.is_empty() && v.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|v| u32::from_str_radix(v, 8).ok())
+        .filter(|mode| *mode <= 0o777 && mode & 0o600 == 0o600)
+        .ok_or_else(|| {
+            invalid(
+                key,
+                format_args!(
+                    "must be octal digits that let the owner read and write, such as 600 or 640, and is \"{}\"",
+                    value.escape_ascii()
+                ),
+            )
+        })
 }
 
 fn invalid(key: &'static str, what: impl fmt::Display) -> Error {
@@ -213,11 +326,14 @@ mod tests {
             (_, "region") => b"cn-north-4",
             (Kind::Text, _) => b"nightly-job/2",
             (Kind::Url, _) => b"https://dbss.example.com",
+            (_, "proxy") => b"http://u:p@proxy.example:3128",
             (Kind::Secret, _) => b"secret",
             (Kind::Path, _) => b"/etc/\xff",
             (Kind::Milliseconds, _) => b"86400000",
             (Kind::Bytes, _) => b"1",
             (Kind::Boolean, _) => b"true",
+            (Kind::Number, _) => b"7",
+            (Kind::Mode, _) => b"640",
         }
     }
 
@@ -247,6 +363,12 @@ mod tests {
             ("stall_timeout_ms", b"-2"),
             ("total_timeout_ms", b"99999999999999999999"),
             ("allow_plaintext", b"yes"),
+            ("max_attempts", b"0"),
+            ("max_retry_after_ms", b"-1"),
+            ("file_mode", b"400"),
+            ("file_mode", b"1777"),
+            ("file_mode", b"68"),
+            ("proxy", b"socks5://x:1"),
             ("max_memory_bytes", b"-1"),
             ("max_memory_bytes", b"0"),
             ("user_agent_suffix", b"a\r\nX-Evil: 1"),

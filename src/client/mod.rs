@@ -3,11 +3,18 @@
 mod arguments;
 mod config;
 mod context;
+mod download;
+mod log;
 mod options;
 mod report;
+mod transfer;
 
 pub(crate) use arguments::utf8;
 pub use config::Config;
+pub(crate) use config::set_override;
 pub use context::Context;
+pub use download::{ReportInfo, ReportStream};
+pub use log::{Level, Log};
 pub use options::{Kind, OPTIONS, Option};
 pub use report::ReportRequest;
+pub use transfer::Format;

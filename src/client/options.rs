@@ -20,6 +20,10 @@ pub enum Kind {
     Bytes,
     /// `true` or `false`.
     Boolean,
+    /// A whole number.
+    Number,
+    /// A file's permissions, in octal digits.
+    Mode,
 }
 
 impl Kind {
@@ -33,6 +37,8 @@ impl Kind {
             Kind::Milliseconds => c"milliseconds",
             Kind::Bytes => c"bytes",
             Kind::Boolean => c"boolean",
+            Kind::Number => c"number",
+            Kind::Mode => c"mode",
         }
     }
 }
@@ -109,16 +115,58 @@ pub static OPTIONS: &[Option] = &[
         c"The longest time for a whole call. 1 to 2592000000 (30 days), or -1 for no limit.",
     ),
     option(
+        c"max_attempts",
+        Kind::Number,
+        Some(c"3"),
+        c"How many attempts a call makes when the connection fails or breaks, or the service answers 429, 500, 502, 503 or 504; counted anew after an attempt that brought 1 MiB. 1 to 1000; 1 for no retries.",
+    ),
+    option(
+        c"max_retry_after_ms",
+        Kind::Milliseconds,
+        Some(c"60000"),
+        c"The longest wait that the service may ask for (Retry-After) before another attempt; where it asks for more, the call fails at once. 0 to 86400000.",
+    ),
+    option(
         c"allow_plaintext",
         Kind::Boolean,
         Some(c"false"),
         c"Whether an endpoint on another host may be plain http, which shows the token and the report to the network.",
     ),
     option(
+        c"allow_unframed",
+        Kind::Boolean,
+        Some(c"false"),
+        c"Whether a body over plain http may end by nothing but the end of the connection; then nobody can tell whether it is whole.",
+    ),
+    option(
+        c"follow_redirects",
+        Kind::Boolean,
+        Some(c"false"),
+        c"Whether up to 5 redirects are followed; credentials never go to another origin, nor a request from https to plain http.",
+    ),
+    option(
+        c"proxy",
+        Kind::Secret,
+        None,
+        c"The URL of an HTTP proxy, such as http://user:password@proxy.example.com:3128, through which all connections are tunnelled (CONNECT).",
+    ),
+    option(
+        c"proxy_from_environment",
+        Kind::Boolean,
+        Some(c"false"),
+        c"Whether the proxy is taken from https_proxy, http_proxy, all_proxy and no_proxy (upper case too, but for HTTP_PROXY) when the context is made.",
+    ),
+    option(
+        c"file_mode",
+        Kind::Mode,
+        Some(c"600"),
+        c"The permissions of a saved file in octal digits, whatever the umask is. 0 to 777, and the owner can read and write.",
+    ),
+    option(
         c"max_memory_bytes",
         Kind::Bytes,
         Some(c"1073741824"),
-        c"The largest report that dbss_report_download() takes into memory. 1 to 9223372036854775807.",
+        c"The largest report that a call takes into memory. 1 to 9223372036854775807.",
     ),
     option(
         c"user_agent_suffix",

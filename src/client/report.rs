@@ -1,89 +1,65 @@
 //! DownloadAuditReport, by the service's own page:
 //! `GET /v1/{project_id}/audit/{instance_id}/reports/{id}/download?local={locale}`.
 
-use ::http::StatusCode;
-use ::http::header::{HeaderName, LOCATION};
+use ::http::header::LOCATION;
+use ::http::{StatusCode, Uri};
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id, parse_locale};
-use super::context::Context;
 use crate::error::{Error, Status, printable};
-use crate::http::{Answer, ERROR_BODY_LIMIT, ServiceError};
-use crate::sink::{Memory, Sink};
-
-const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
-
-const READ_BUFFER: usize = 64 * 1024;
+use crate::http::{Answer, Endpoint, ServiceError};
 
 /// How much of the service's words a message quotes, so that its request id
 /// still fits behind them.
 const QUOTE_LIMIT: usize = 400;
 
 /// A report, by checked ids, and the language to have it in.
-#[derive(Debug)]
-pub struct ReportRequest<'a> {
-    project: &'a str,
-    instance: &'a str,
-    id: &'a str,
+#[derive(Clone, Debug)]
+pub struct ReportRequest {
+    project: String,
+    instance: String,
+    id: String,
     locale: Option<&'static str>,
 }
 
-impl<'a> ReportRequest<'a> {
+impl ReportRequest {
     /// Checks the ids and the locale.
-    pub fn new(
-        project: &'a str,
-        instance: &'a str,
-        id: &'a str,
-        locale: Option<&str>,
-    ) -> Result<ReportRequest<'a>, Error> {
+    pub fn new(project: &str, instance: &str, id: &str, locale: Option<&str>) -> Result<ReportRequest, Error> {
         check_id(project, "project", PROJECT_OR_INSTANCE_ID)?;
         check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
         check_id(id, "id", REPORT_ID)?;
         Ok(ReportRequest {
-            project,
-            instance,
-            id,
+            project: project.to_owned(),
+            instance: instance.to_owned(),
+            id: id.to_owned(),
             locale: locale.map(parse_locale).transpose()?,
         })
     }
-}
 
-impl Context {
-    /// Downloads a report into memory.
-    pub fn download_to_memory(&self, request: &ReportRequest<'_>) -> Result<Box<[u8]>, Error> {
-        let mut memory = Memory::new(self.max_memory);
-        self.download(request, &mut memory)?;
-        Ok(memory.into_bytes())
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
-    fn download(&self, request: &ReportRequest<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
-        let token = self.credential.get()?;
+    pub(super) fn url(&self, endpoint: &Endpoint) -> Result<Uri, Error> {
         let segments = [
             "v1",
-            request.project,
+            &self.project,
             "audit",
-            request.instance,
+            &self.instance,
             "reports",
-            request.id,
+            &self.id,
             "download",
         ];
         // The parameter is `local` on the wire, not `locale`.
-        let query = request.locale.map(|locale| ("local", locale));
-        let url = self.endpoint.url(&segments, query.as_slice())?;
-
-        let exchange = self.http.exchange()?;
-        let attempt = || {
-            let mut answer = exchange.get(url, vec![(AUTH_TOKEN, token.header())])?;
-            expect_report(&mut answer)?;
-            receive(&mut answer, sink)
-        };
-        attempt().map_err(|e| e.with_attempts(exchange.requests()))
+        let query = self.locale.map(|locale| ("local", locale));
+        endpoint.url(&segments, query.as_slice())
     }
 }
 
-/// Lets a 200 pass that may be a report; anything else is an error.
-fn expect_report(answer: &mut Answer<'_>) -> Result<(), Error> {
+/// Lets a 200 pass that may be a report, and a 206 where a part was asked for;
+/// anything else is an error.
+pub(super) fn expect_report(answer: &mut Answer, part: bool) -> Result<(), Error> {
     let status = answer.status();
-    if status == StatusCode::OK {
+    if status == StatusCode::OK || part && status == StatusCode::PARTIAL_CONTENT {
         return answer.refuse_encoding();
     }
     if status.is_client_error() || status.is_server_error() {
@@ -113,41 +89,14 @@ fn expect_report(answer: &mut Answer<'_>) -> Result<(), Error> {
     )))
 }
 
-/// Moves a body into the sink, unless it turns out to be an error that came
-/// under status 200.
-fn receive(answer: &mut Answer<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
-    let mut buf = vec![0; READ_BUFFER];
-    let mut filled = 0;
-    // A report begins with %PDF- or PK. What begins as a JSON object is held
-    // back until it is known to be none, or to be larger than any error.
-    let mut ended = false;
-    while !ended && filled < ERROR_BODY_LIMIT && may_be_json(&buf[..filled]) {
-        let n = answer.read(&mut buf[filled..ERROR_BODY_LIMIT])?;
-        filled += n;
-        ended = n == 0;
-    }
-    if ended {
-        refuse_document(answer, &buf[..filled])?;
-    }
-
-    sink.begin(answer.announced()).map_err(|e| answer.explain(e))?;
-    sink.write(&buf[..filled]).map_err(|e| answer.explain(e))?;
-    while !ended {
-        let n = answer.read(&mut buf)?;
-        sink.write(&buf[..n]).map_err(|e| answer.explain(e))?;
-        ended = n == 0;
-    }
-    Ok(())
-}
-
 /// Whether what came so far can be the beginning of a JSON object.
-fn may_be_json(head: &[u8]) -> bool {
+pub(super) fn may_be_json(head: &[u8]) -> bool {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     matches!(head.trim_ascii_start().first(), None | Some(b'{'))
 }
 
 /// An error if a whole body of status 200 is empty or a JSON object.
-fn refuse_document(answer: &Answer<'_>, body: &[u8]) -> Result<(), Error> {
+pub(super) fn refuse_document(answer: &Answer, body: &[u8]) -> Result<(), Error> {
     let unexpected = |what: &str| Err(answer.explain(Error::new(Status::UnexpectedAnswer, what)));
     if body.is_empty() {
         return unexpected("the service answered with success and an empty body, which is no report");
@@ -164,7 +113,7 @@ fn refuse_document(answer: &Answer<'_>, body: &[u8]) -> Result<(), Error> {
 }
 
 /// The error for what the service said.
-fn refused(answer: &Answer<'_>, said: ServiceError) -> Error {
+fn refused(answer: &Answer, said: ServiceError) -> Error {
     let mut text = said.text;
     text.request_id = answer.request_id().or(text.request_id);
 

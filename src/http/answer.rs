@@ -7,6 +7,8 @@ use ::http::header::{self, HeaderMap, HeaderName};
 use ::http::{Response, StatusCode, Version};
 use ureq::{Body, BodyReader};
 
+use std::sync::Arc;
+
 use super::call::Call;
 use super::secrets::Secrets;
 use super::service_error::{ERROR_BODY_LIMIT, ServiceError};
@@ -15,8 +17,8 @@ use crate::error::{Error, Status};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// An answer whose header has arrived and says soundly how its body ends.
-pub(crate) struct Answer<'a> {
-    call: &'a Call,
+pub(crate) struct Answer {
+    call: Arc<Call>,
     status: StatusCode,
     headers: HeaderMap,
     body: BodyReader<'static>,
@@ -26,16 +28,17 @@ pub(crate) struct Answer<'a> {
     received: u64,
 }
 
-impl<'a> Answer<'a> {
+impl Answer {
     pub(super) fn new(
-        call: &'a Call,
+        call: &Arc<Call>,
         response: Response<Body>,
         https: bool,
         secrets: Secrets,
-    ) -> Result<Answer<'a>, Error> {
+        allow_unframed: bool,
+    ) -> Result<Answer, Error> {
         let (parts, body) = response.into_parts();
         let answer = Answer {
-            call,
+            call: Arc::clone(call),
             status: parts.status,
             secrets,
             announced: None,
@@ -48,7 +51,7 @@ impl<'a> Answer<'a> {
         if !answer.status.is_success() || answer.status == StatusCode::NO_CONTENT {
             return Ok(answer);
         }
-        match framing(&answer.headers, parts.version, https) {
+        match framing(&answer.headers, parts.version, https || allow_unframed) {
             Ok(announced) => Ok(Answer { announced, ..answer }),
             Err(e) => Err(answer.explain(e)),
         }
@@ -116,6 +119,7 @@ impl<'a> Answer<'a> {
 
     /// Reads some of the body. 0 is its end, whole and as long as announced.
     pub(crate) fn read(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
+        let _entered = self.call.enter();
         let n = self
             .body
             .read(buf)
@@ -199,8 +203,8 @@ impl<'a> Answer<'a> {
 }
 
 /// How the body ends: the length that was announced, or none where chunks or
-/// the end of a TLS session will tell. An error where nothing sound will.
-fn framing(headers: &HeaderMap, version: Version, https: bool) -> Result<Option<u64>, Error> {
+/// the end of the connection will tell. An error where nothing sound will.
+fn framing(headers: &HeaderMap, version: Version, may_be_unframed: bool) -> Result<Option<u64>, Error> {
     let wrong = |what: &str| {
         Err(Error::new(
             Status::Protocol,
@@ -230,7 +234,7 @@ fn framing(headers: &HeaderMap, version: Version, https: bool) -> Result<Option<
         }
         _ => return wrong("its Transfer-Encoding is not plain chunks"),
     }
-    if announced.is_none() && !https {
+    if announced.is_none() && !may_be_unframed {
         return wrong(
             "neither a length nor chunks tell where the body ends, so nobody can tell whether it is whole",
         );

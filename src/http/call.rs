@@ -188,6 +188,15 @@ impl Call {
         }
     }
 
+    /// Waits for a descriptor that the body goes to. That may take as long as
+    /// its reader likes: the stall timeout is about the network.
+    pub(crate) fn wait_for_sink(&self, fd: BorrowedFd<'_>, interest: Interest) -> Result<(), Error> {
+        if self.wait_until(Some((fd, interest)), self.total_until)? {
+            return Ok(());
+        }
+        Err(self.next_limit().1())
+    }
+
     /// Waits before another attempt; an error if the call is over before that,
     /// none otherwise.
     pub(crate) fn pause(&self, pause: Duration) -> Result<bool, Error> {

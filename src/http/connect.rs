@@ -18,6 +18,7 @@ use ureq::unversioned::transport::{
 use zeroize::Zeroize;
 
 use super::call::Call;
+use super::proxy::Proxy;
 use super::resolve::resolve;
 use super::tls;
 use crate::error::{Error, Status};
@@ -47,13 +48,12 @@ impl Resolver for NoResolver {
     }
 }
 
-/// Opens connections to one origin.
+/// Opens connections, directly or through a proxy.
 pub(super) struct SocketConnector {
-    /// None where the origin is plain http.
+    /// None where no request is https.
     pub(super) tls: Option<Arc<ClientConfig>>,
-    /// A name that is exempt from the rule against plain text because it means
-    /// this machine must not lead elsewhere.
-    pub(super) loopback_only: bool,
+    pub(super) allow_plaintext: bool,
+    pub(super) proxy: Option<Proxy>,
 }
 
 impl fmt::Debug for SocketConnector {
@@ -82,8 +82,14 @@ impl SocketConnector {
         let port = authority.port_u16().unwrap_or(default_port);
         let host = authority.host();
 
-        let mut addresses = resolve(host, port, call)?;
-        if self.loopback_only {
+        // What may be plain text because it does not leave this machine must not
+        // leave it for a proxy either.
+        let exempt = !details.needs_tls() && !self.allow_plaintext;
+        let proxy = self.proxy.as_ref().filter(|proxy| !exempt && !proxy.excepts(host));
+        let (next_host, next_port) = proxy.map_or((host, port), |proxy| (proxy.host.as_str(), proxy.port));
+        let mut addresses = resolve(next_host, next_port, call)?;
+        if exempt {
+            // Its name must not lead elsewhere.
             addresses.retain(|a| a.ip().to_canonical().is_loopback());
             if addresses.is_empty() {
                 return Err(Error::argument(
@@ -93,7 +99,10 @@ impl SocketConnector {
                 ));
             }
         }
-        let socket = Socket(connect_any(host, &addresses, call)?);
+        let mut socket = Socket(connect_any(next_host, &addresses, call)?);
+        if let Some(proxy) = proxy {
+            proxy.tunnel(&mut socket, host, port)?;
+        }
 
         if !details.needs_tls() {
             return Ok(Box::new(Connection::new(socket)));
@@ -329,7 +338,7 @@ fn opaque(error: Error) -> ureq::Error {
 }
 
 /// The library's error in an I/O error, or what the TLS layer said.
-fn from_io(error: io::Error) -> Error {
+pub(super) fn from_io(error: io::Error) -> Error {
     let kind = error.kind();
     let text = error.to_string();
     match error.into_inner() {

@@ -1,7 +1,8 @@
 //! A body in memory, up to a limit, growing with what arrives.
 
-use super::Sink;
+use super::{Info, Sink};
 use crate::error::{Error, Status};
+use crate::http::Call;
 
 const FIRST_CAPACITY: usize = 64 * 1024;
 
@@ -61,15 +62,34 @@ impl Memory {
 }
 
 impl Sink for Memory {
-    fn begin(&mut self, announced: Option<u64>) -> Result<(), Error> {
-        self.announced = announced;
-        match announced {
+    fn begin(&mut self, info: &Info) -> Result<(), Error> {
+        self.announced = info.announced;
+        match self.announced {
             Some(size) if size > self.limit => Err(self.too_large(size, true)),
             _ => Ok(()),
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    fn write(&mut self, bytes: &[u8], _: &Call) -> Result<(), Error> {
+        self.take(bytes)
+    }
+
+    fn can_restart(&self) -> bool {
+        true
+    }
+
+    fn restart(&mut self) -> Result<(), Error> {
+        self.bytes.clear();
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Memory {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let needed = self.bytes.len() + bytes.len();
         if needed as u64 > self.limit {
             return Err(self.too_large(needed as u64, false));
@@ -86,11 +106,18 @@ impl Sink for Memory {
 mod tests {
     use super::*;
 
+    fn info(announced: u64) -> Info {
+        Info {
+            announced: Some(announced),
+            filename: String::new(),
+        }
+    }
+
     #[test]
     fn capacity_follows_what_arrives_not_what_was_announced() {
         let mut sink = Memory::new(u64::MAX);
-        sink.begin(Some(1 << 62)).expect("within the limit");
-        sink.write(&[1; 1000]).expect("room");
+        sink.begin(&info(1 << 62)).expect("within the limit");
+        sink.take(&[1; 1000]).expect("room");
         assert!(sink.bytes.capacity() <= FIRST_CAPACITY);
         assert_eq!(sink.into_bytes().len(), 1000);
     }
@@ -98,9 +125,9 @@ mod tests {
     #[test]
     fn a_true_announcement_leaves_nothing_to_trim() {
         let mut sink = Memory::new(1 << 30);
-        sink.begin(Some(300_000)).expect("within the limit");
+        sink.begin(&info(300_000)).expect("within the limit");
         for _ in 0..300 {
-            sink.write(&[7; 1000]).expect("room");
+            sink.take(&[7; 1000]).expect("room");
         }
         assert_eq!(sink.bytes.capacity(), 300_000);
     }
@@ -108,14 +135,14 @@ mod tests {
     #[test]
     fn more_than_announced_still_fits_and_more_than_the_limit_does_not() {
         let mut sink = Memory::new(100);
-        sink.begin(Some(10)).expect("within the limit");
-        sink.write(&[0; 100]).expect("up to the limit");
+        sink.begin(&info(10)).expect("within the limit");
+        sink.take(&[0; 100]).expect("up to the limit");
         assert_eq!(
-            sink.write(&[0]).map_err(|e| e.status()),
+            sink.take(&[0]).map_err(|e| e.status()),
             Err(Status::LimitExceeded)
         );
         assert_eq!(
-            Memory::new(100).begin(Some(101)).map_err(|e| e.status()),
+            Memory::new(100).begin(&info(101)).map_err(|e| e.status()),
             Err(Status::LimitExceeded)
         );
     }

@@ -1,17 +1,49 @@
-//! Where the bytes of a report go.
+//! Where the bytes of a body go.
 
+mod callback;
+mod descriptor;
+mod file;
 mod memory;
 
+pub(crate) use callback::Callback;
+pub(crate) use descriptor::Descriptor;
+pub(crate) use file::{FileOptions, FileSink};
 pub(crate) use memory::Memory;
 
+use std::path::PathBuf;
+
 use crate::error::Error;
+use crate::http::Call;
+
+/// What is known of a body before its first byte is handed over.
+#[derive(Clone, Debug)]
+pub(crate) struct Info {
+    /// The length that the server announced, where it did. It may be a lie.
+    pub(crate) announced: Option<u64>,
+    /// A safe name for a file of it.
+    pub(crate) filename: String,
+}
 
 /// Takes the bytes of one body in order.
 pub(crate) trait Sink {
-    /// Told once, before the first byte: the length that the server announced,
-    /// where it did. It may be a lie.
-    fn begin(&mut self, announced: Option<u64>) -> Result<(), Error>;
+    /// Told before the first byte, and again after each restart.
+    fn begin(&mut self, info: &Info) -> Result<(), Error>;
 
-    /// Takes the next bytes.
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error>;
+    /// Takes the next bytes; waits, where it must, as the call allows.
+    fn write(&mut self, bytes: &[u8], call: &Call) -> Result<(), Error>;
+
+    /// Whether [`Sink::restart`] could work, so that a body may be begun again
+    /// when it cannot be resumed.
+    fn can_restart(&self) -> bool;
+
+    /// Forgets the bytes that it took.
+    fn restart(&mut self) -> Result<(), Error>;
+
+    /// The body is whole.
+    fn finish(&mut self) -> Result<(), Error>;
+
+    /// The file that it went to, where it is one.
+    fn path(&self) -> Option<PathBuf> {
+        None
+    }
 }

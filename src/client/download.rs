@@ -1,0 +1,262 @@
+//! Downloads: a transfer pumped into a sink, or pulled by the caller.
+
+use std::ffi::OsStr;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::process;
+use std::sync::Arc;
+
+use super::context::Context;
+use super::log::Level;
+use super::report::ReportRequest;
+use super::transfer::{Format, Step, Transfer};
+use crate::error::{Error, Status};
+use crate::operation::{Operation, Running};
+use crate::sink::{Callback, Descriptor, FileOptions, FileSink, Memory, Sink};
+
+const READ_BUFFER: usize = 64 * 1024;
+
+impl Context {
+    /// Downloads a report into memory.
+    pub fn download_to_memory(
+        self: &Arc<Context>,
+        request: ReportRequest,
+        operation: Option<Arc<Operation>>,
+    ) -> Result<Box<[u8]>, Error> {
+        self.run(operation, request, |running, request| {
+            let limit = running.operation().overrides().max_memory.unwrap_or(self.max_memory);
+            let mut sink = Memory::new(limit);
+            self.pump(running, request, &mut sink)?;
+            Ok(sink.into_bytes())
+        })
+    }
+
+    /// Downloads a report to a file of this name.
+    pub fn download_to_file(
+        self: &Arc<Context>,
+        request: ReportRequest,
+        path: &[u8],
+        replace: bool,
+        operation: Option<Arc<Operation>>,
+    ) -> Result<(), Error> {
+        self.run(operation, request, |running, request| {
+            running.operation().check()?;
+            let options = self.file_options(running.operation(), replace);
+            let mut sink = FileSink::at(as_path(path, "path")?, options)?;
+            self.pump(running, request, &mut sink)
+        })
+    }
+
+    /// Downloads a report into a directory, under its own name.
+    pub fn download_to_directory(
+        self: &Arc<Context>,
+        request: ReportRequest,
+        path: &[u8],
+        replace: bool,
+        operation: Option<Arc<Operation>>,
+    ) -> Result<(), Error> {
+        self.run(operation, request, |running, request| {
+            running.operation().check()?;
+            let options = self.file_options(running.operation(), replace);
+            let mut sink = FileSink::inside(as_path(path, "directory")?, options)?;
+            self.pump(running, request, &mut sink)
+        })
+    }
+
+    /// Downloads a report to a descriptor.
+    pub fn download_to_descriptor(
+        self: &Arc<Context>,
+        request: ReportRequest,
+        fd: BorrowedFd<'_>,
+        operation: Option<Arc<Operation>>,
+    ) -> Result<(), Error> {
+        self.run(operation, request, |running, request| {
+            self.pump(running, request, &mut Descriptor::new(fd)?)
+        })
+    }
+
+    /// Downloads a report to a function, which may stop the call with false.
+    pub fn download_to_callback(
+        self: &Arc<Context>,
+        request: ReportRequest,
+        write: impl FnMut(&[u8]) -> bool,
+        operation: Option<Arc<Operation>>,
+    ) -> Result<(), Error> {
+        self.run(operation, request, |running, request| {
+            self.pump(running, request, &mut Callback(write))
+        })
+    }
+
+    /// Opens a report to be read by the caller.
+    pub fn open_report(
+        self: &Arc<Context>,
+        request: ReportRequest,
+        operation: Option<Arc<Operation>>,
+    ) -> Result<ReportStream, Error> {
+        self.run(operation, request, |running, request| {
+            Ok(ReportStream {
+                process: process::id(),
+                transfer: Some(Transfer::open(self, request, running, false)?),
+                failed: None,
+            })
+        })
+    }
+
+    fn file_options(&self, operation: &Operation, replace: bool) -> FileOptions {
+        FileOptions {
+            replace,
+            mode: operation.overrides().file_mode.unwrap_or(self.file_mode),
+        }
+    }
+
+    /// Runs one call under its operation, or one of its own, and keeps and logs
+    /// its failure.
+    fn run<T>(
+        &self,
+        operation: Option<Arc<Operation>>,
+        request: ReportRequest,
+        body: impl FnOnce(Running, ReportRequest) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let operation = match operation {
+            Some(operation) => operation,
+            None => Arc::new(Operation::new()?),
+        };
+        let running = operation.begin()?;
+        let id = request.id().to_owned();
+        body(running, request).inspect_err(|e| {
+            operation.fail(e);
+            self.log(Level::Error, || format!("report {id}: {}: {e}", e.status().name()));
+        })
+    }
+
+    fn pump(
+        self: &Arc<Context>,
+        running: Running,
+        request: ReportRequest,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        let id = request.id().to_owned();
+        let mut transfer = Transfer::open(self, request, running, sink.can_restart())?;
+        let mut buf = vec![0; READ_BUFFER];
+        sink.begin(&transfer.info())?;
+        loop {
+            match transfer.read(&mut buf)? {
+                Step::Bytes(n) => sink.write(&buf[..n], transfer.call())?,
+                Step::Again => {
+                    sink.restart()?;
+                    sink.begin(&transfer.info())?;
+                }
+                Step::End => break,
+            }
+        }
+        // The last word of the progress callback; after this the call succeeds.
+        transfer.operation().check()?;
+        transfer.operation().tick()?;
+        sink.finish()?;
+        if let Some(path) = sink.path() {
+            transfer.operation().set_path(path.into_os_string().into_vec());
+        }
+        self.log(Level::Info, || {
+            format!("report {id}: {} bytes", transfer.operation().received())
+        });
+        Ok(())
+    }
+}
+
+fn as_path<'a>(bytes: &'a [u8], parameter: &'static str) -> Result<&'a Path, Error> {
+    if bytes.is_empty() {
+        return Err(Error::argument(Status::InvalidValue, parameter, "must not be empty"));
+    }
+    Ok(Path::new(OsStr::from_bytes(bytes)))
+}
+
+/// A report being read by the caller. See `dbss_report_stream`.
+pub struct ReportStream {
+    process: u32,
+    /// None after the end and after a failure.
+    transfer: Option<Transfer>,
+    failed: Option<Error>,
+}
+
+impl ReportStream {
+    /// Reads some of the report: 0 is its end, whole and checked. A failure
+    /// stays.
+    pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
+        self.check_process()?;
+        if buf.is_empty() {
+            return Err(Error::argument(Status::Argument, "cap", "must not be 0"));
+        }
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let Some(transfer) = &mut self.transfer else {
+            return Ok(0);
+        };
+        match transfer.read(buf) {
+            Ok(Step::Bytes(n)) => Ok(n),
+            Ok(Step::End) => Ok(0),
+            // Not before a byte was handed out, and not after: the transfer was
+            // told that its reader cannot forget.
+            Ok(Step::Again) => Err(Error::new(Status::Internal, "a stream began again")),
+            Err(error) => {
+                transfer.operation().fail(&error);
+                self.failed = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn check_process(&self) -> Result<(), Error> {
+        if self.process == process::id() {
+            return Ok(());
+        }
+        Err(Error::argument(
+            Status::Argument,
+            "stream",
+            "belongs to the process that this one was forked from; open the report again here",
+        ))
+    }
+}
+
+impl Drop for ReportStream {
+    fn drop(&mut self) {
+        // In a child of `fork` the connection is the parent's.
+        if self.process != process::id() {
+            std::mem::forget(self.transfer.take());
+        }
+    }
+}
+
+/// What is known of a stream's report from its answer's header and first bytes.
+#[derive(Clone, Debug)]
+pub struct ReportInfo {
+    /// The size in bytes, where it is known.
+    pub size: Option<u64>,
+    /// What it is.
+    pub format: Format,
+    /// A safe name for a file of it.
+    pub filename: String,
+    /// The Content-Type header.
+    pub content_type: Option<String>,
+    /// The service's id of the call.
+    pub request_id: Option<String>,
+}
+
+impl ReportStream {
+    /// What is known of the report.
+    pub fn info(&self) -> Option<ReportInfo> {
+        self.transfer.as_ref().map(|transfer| ReportInfo {
+            size: transfer.total(),
+            format: transfer.format(),
+            filename: transfer.filename().to_owned(),
+            content_type: transfer.content_type().map(str::to_owned),
+            request_id: transfer.request_id().map(str::to_owned),
+        })
+    }
+
+    /// The operation that controls the stream.
+    pub(crate) fn operation(&self) -> Option<Arc<Operation>> {
+        self.transfer.as_ref().map(|transfer| Arc::clone(transfer.operation()))
+    }
+}

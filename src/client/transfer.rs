@@ -1,0 +1,421 @@
+//! One report on its way here: attempts, resumption, and the body's true end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::StatusCode;
+use ::http::header::{
+    CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE,
+};
+
+use super::context::Context;
+use super::log::Level;
+use super::report::{ReportRequest, expect_report, may_be_json, refuse_document};
+use crate::error::{Error, Status};
+use crate::http::{Answer, Call, ERROR_BODY_LIMIT, content_range, safe_filename, strong_etag};
+use crate::operation::{Operation, Running};
+use crate::sink::Info;
+
+const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+
+/// An attempt that brought this much counts as a success, as far as the number
+/// of attempts goes.
+const PROGRESS: u64 = 1024 * 1024;
+
+/// Backoff: a random time up to this, doubled with each failure in a row.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// As many bytes as tell a PDF from a ZIP.
+const MAGIC: usize = 5;
+
+/// What a report is, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Neither of these.
+    Unknown,
+    /// `%PDF-`.
+    Pdf,
+    /// `PK`.
+    Zip,
+}
+
+impl Format {
+    fn of(head: &[u8]) -> Format {
+        if head.starts_with(b"%PDF-") {
+            Format::Pdf
+        } else if head.starts_with(b"PK") {
+            Format::Zip
+        } else {
+            Format::Unknown
+        }
+    }
+
+    fn extension(self) -> &'static str {
+        match self {
+            Format::Unknown => "bin",
+            Format::Pdf => "pdf",
+            Format::Zip => "zip",
+        }
+    }
+}
+
+/// What a read brought.
+pub(super) enum Step {
+    Bytes(usize),
+    /// The body starts again from its first byte; those read so far are void.
+    Again,
+    /// The body is whole.
+    End,
+}
+
+pub(super) struct Transfer {
+    context: Arc<Context>,
+    request: ReportRequest,
+    running: Running,
+    call: Arc<Call>,
+    max_attempts: u32,
+    /// Whether the reader can forget what it was given.
+    can_restart: bool,
+    answer: Option<Answer>,
+    /// Bytes that were read to judge the body, and how many are handed out.
+    head: Vec<u8>,
+    head_taken: usize,
+    ended: bool,
+    /// Whether the reader has bytes of the body already.
+    handed_out: bool,
+    /// Bytes handed out or in `head`.
+    offset: u64,
+    total: Option<u64>,
+    /// The strong entity tag, where the server gave one.
+    validator: Option<String>,
+    /// Failures in a row, and what came since the last.
+    failures: u32,
+    progress: u64,
+    format: Format,
+    filename: String,
+    content_type: Option<String>,
+    request_id: Option<String>,
+}
+
+impl Transfer {
+    /// Begins a call and waits until the first bytes of a report are here.
+    pub(super) fn open(
+        context: &Arc<Context>,
+        request: ReportRequest,
+        running: Running,
+        can_restart: bool,
+    ) -> Result<Transfer, Error> {
+        let operation = running.operation();
+        operation.check()?;
+        let overrides = operation.overrides();
+        let call = context.http.call(&overrides, operation)?;
+        let mut transfer = Transfer {
+            max_attempts: overrides.max_attempts.unwrap_or(context.max_attempts),
+            context: Arc::clone(context),
+            request,
+            call,
+            running,
+            can_restart,
+            answer: None,
+            head: Vec::new(),
+            head_taken: 0,
+            ended: false,
+            handed_out: false,
+            offset: 0,
+            total: None,
+            validator: None,
+            failures: 0,
+            progress: 0,
+            format: Format::Unknown,
+            filename: String::new(),
+            content_type: None,
+            request_id: None,
+        };
+        transfer.operation().tick()?;
+        transfer
+            .attempt()
+            .or_else(|e| transfer.recover(e))
+            .map_err(|e| transfer.explain(e))?;
+        Ok(transfer)
+    }
+
+    pub(super) fn operation(&self) -> &Arc<Operation> {
+        self.running.operation()
+    }
+
+    pub(super) fn call(&self) -> &Call {
+        &self.call
+    }
+
+    pub(super) fn info(&self) -> Info {
+        Info {
+            announced: self.total,
+            filename: self.filename.clone(),
+        }
+    }
+
+    pub(super) fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(super) fn filename(&self) -> &str {
+        &self.filename
+    }
+
+    pub(super) fn content_type(&self) -> Option<&str> {
+        self.content_type.as_deref()
+    }
+
+    pub(super) fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
+
+    /// Reads some of the body, through as many attempts as it takes.
+    pub(super) fn read(&mut self, buf: &mut [u8]) -> Result<Step, Error> {
+        self.operation().advance()?;
+        loop {
+            if self.head_taken < self.head.len() {
+                let waiting = &self.head[self.head_taken..];
+                let n = waiting.len().min(buf.len());
+                buf[..n].copy_from_slice(&waiting[..n]);
+                self.head_taken += n;
+                self.handed_out = true;
+                return Ok(Step::Bytes(n));
+            }
+            if self.ended {
+                return Ok(Step::End);
+            }
+            match self.read_answer(buf) {
+                Ok(0) => self.ended = true,
+                Ok(n) => return Ok(Step::Bytes(n)),
+                Err(e) => {
+                    if self.recover(e).map_err(|e| self.explain(e))? {
+                        return Ok(Step::Again);
+                    }
+                }
+            }
+        }
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        error.with_attempts(self.operation().attempts())
+    }
+
+    /// Reads from the answer, counts, and judges the end: 0 is whole.
+    fn read_answer(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
+        let answer = self
+            .answer
+            .as_mut()
+            .ok_or_else(|| Error::new(Status::Internal, "a transfer without an answer"))?;
+        let n = answer.read(buf)?;
+        if n == 0 {
+            // A part may end where it said, and the whole not there.
+            if let Some(total) = self.total.filter(|total| *total != self.offset) {
+                return Err(answer.explain(Error::new(
+                    Status::Truncated,
+                    format!("the body has {} bytes, and {total} were announced", self.offset),
+                )));
+            }
+            return Ok(0);
+        }
+        self.offset += n as u64;
+        self.progress += n as u64;
+        self.running.operation().set_received(self.offset);
+        Ok(n)
+    }
+
+    /// Makes attempts after a failure, until one gets somewhere: true if the
+    /// body starts again, false if it goes on. The last failure if none does.
+    fn recover(&mut self, failure: Error) -> Result<bool, Error> {
+        let mut failure = failure;
+        loop {
+            self.answer = None;
+            if self.progress >= PROGRESS {
+                self.failures = 0;
+            }
+            self.progress = 0;
+            self.failures += 1;
+            let possible = !self.handed_out || self.validator.is_some() || self.can_restart;
+            if !failure.is_transient() || self.failures >= self.max_attempts || !possible {
+                return Err(failure);
+            }
+            let Some(pause) = self.pause(&failure) else {
+                return Err(failure);
+            };
+            self.context.log(Level::Warning, || {
+                format!(
+                    "attempt {} of report {} failed at byte {} ({}): {failure}; trying again in {} ms",
+                    self.operation().attempts(),
+                    self.request.id(),
+                    self.offset,
+                    failure.status().name(),
+                    pause.as_millis(),
+                )
+            });
+            if !self.call.pause(pause)? {
+                return Err(failure);
+            }
+            match self.attempt() {
+                Ok(again) => return Ok(again),
+                Err(e) => failure = e,
+            }
+        }
+    }
+
+    /// How long to wait before the next attempt; none where the service asks
+    /// for more than the caller wants to wait.
+    fn pause(&self, failure: &Error) -> Option<Duration> {
+        match failure.retry_after() {
+            Some(asked) if asked > self.context.max_retry_after => None,
+            Some(asked) => Some(asked),
+            None => {
+                let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(10));
+                Some(doubled.min(LONGEST_PAUSE).mul_f64(fastrand::f64()))
+            }
+        }
+    }
+
+    /// Sends a request: for the rest of the body where that can be proved to be
+    /// of the same body, else for all of it, which is told by true.
+    fn attempt(&mut self) -> Result<bool, Error> {
+        let validator = self.validator.clone().filter(|_| self.handed_out);
+        let Some(validator) = validator else {
+            return self.begin(None).map(|()| true);
+        };
+        let token = self.context.credential.get()?;
+        let mut headers = vec![(AUTH_TOKEN, token.header())];
+        let header = |value: String| {
+            HeaderValue::from_str(&value)
+                .map_err(|_| Error::new(Status::Internal, "a range that no header can carry"))
+        };
+        headers.push((RANGE, header(format!("bytes={}-", self.offset))?));
+        headers.push((IF_RANGE, header(validator.clone())?));
+        let url = self.request.url(&self.context.endpoint)?;
+        let mut answer = self.context.http.get(&self.call, url, headers)?;
+        if answer.status() == StatusCode::OK || answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            // Another version, or a server that knows no ranges.
+            if !self.can_restart {
+                return Err(answer.explain(Error::new(
+                    Status::NotResumable,
+                    "the transfer broke, and the service has another version of the report now, or resumes none",
+                )));
+            }
+            let whole = (answer.status() == StatusCode::OK).then_some(answer);
+            return self.begin(whole).map(|()| true);
+        }
+        expect_report(&mut answer, true)?;
+        if !self.continues(&answer, &validator) {
+            if self.can_restart {
+                return self.begin(None).map(|()| true);
+            }
+            return Err(answer.explain(Error::new(
+                Status::NotResumable,
+                "the service answered with another part of the report than it was asked for",
+            )));
+        }
+        let operation = self.running.operation();
+        operation.add_resumed(self.offset);
+        self.context.log(Level::Info, || {
+            format!("report {} goes on at byte {}", self.request.id(), self.offset)
+        });
+        self.answer = Some(answer);
+        Ok(false)
+    }
+
+    /// Whether a 206 is the rest of the body that broke off.
+    fn continues(&mut self, answer: &Answer, validator: &str) -> bool {
+        let Some((first, last, total)) = answer.header(CONTENT_RANGE).as_deref().and_then(content_range)
+        else {
+            return false;
+        };
+        let multipart = answer
+            .header(CONTENT_TYPE)
+            .is_some_and(|t| t.to_ascii_lowercase().starts_with("multipart/"));
+        let same_tag = answer.header(ETAG).is_none_or(|tag| tag == validator);
+        let same_total = match (self.total, total) {
+            (Some(known), Some(total)) => known == total,
+            _ => true,
+        };
+        let total = self.total.or(total);
+        let to_the_end = total.is_none_or(|total| last.checked_add(1) == Some(total));
+        let announced = last - first + 1;
+        let sound = !multipart
+            && same_tag
+            && same_total
+            && to_the_end
+            && first == self.offset
+            && answer.announced().is_none_or(|length| length == announced);
+        if sound {
+            self.total = Some(last + 1);
+            self.running.operation().set_total(self.total);
+        }
+        sound
+    }
+
+    /// Begins the body at its first byte, with the answer that is here already
+    /// or a new one, and judges what it is.
+    fn begin(&mut self, answer: Option<Answer>) -> Result<(), Error> {
+        self.head.clear();
+        self.head_taken = 0;
+        self.ended = false;
+        self.offset = 0;
+        self.running.operation().set_received(0);
+        let mut answer = match answer {
+            Some(answer) => answer,
+            None => {
+                let token = self.context.credential.get()?;
+                let url = self.request.url(&self.context.endpoint)?;
+                self.context
+                    .http
+                    .get(&self.call, url, vec![(AUTH_TOKEN, token.header())])?
+            }
+        };
+        expect_report(&mut answer, false)?;
+        self.total = answer.announced();
+        self.running.operation().set_total(self.total);
+        self.validator = answer.header(ETAG).and_then(|tag| strong_etag(&tag).map(str::to_owned));
+        self.request_id = answer.request_id();
+        self.content_type = answer.header(CONTENT_TYPE);
+        let named = answer.header(CONTENT_DISPOSITION).and_then(|d| safe_filename(&d));
+        self.answer = Some(answer);
+        self.judge()?;
+        self.filename = named.unwrap_or_else(|| format!("{}.{}", self.request.id(), self.format.extension()));
+        self.running
+            .operation()
+            .describe(self.filename.clone(), self.request_id.clone());
+        Ok(())
+    }
+
+    /// Reads as much as tells what the body is. A report begins with %PDF- or
+    /// PK. What begins as a JSON object is held back until it is known to be
+    /// none, or to be larger than any error.
+    fn judge(&mut self) -> Result<(), Error> {
+        let mut buf = vec![0; ERROR_BODY_LIMIT];
+        let mut filled = 0;
+        while !self.ended
+            && filled < ERROR_BODY_LIMIT
+            && (filled < MAGIC || may_be_json(&buf[..filled]))
+        {
+            // A little at first: what is read here is copied once more.
+            let until = if filled < MAGIC { 4096 } else { ERROR_BODY_LIMIT };
+            match self.read_answer(&mut buf[filled..until])? {
+                0 => self.ended = true,
+                n => filled += n,
+            }
+        }
+        buf.truncate(filled);
+        if self.ended {
+            if let Some(answer) = &self.answer {
+                refuse_document(answer, &buf)?;
+            }
+        }
+        self.format = Format::of(&buf);
+        self.head = buf;
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! What an answer's headers say about its body: where a part of it belongs,
+//! and what it is called.
+
+use percent_encoding::percent_decode_str;
+
+/// `Content-Range: bytes 10-99/100`: first, last, and the whole length where
+/// it is known. None where it is malformed or of another unit.
+pub(crate) fn content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
+    let number = |digits: &str| -> Option<u64> {
+        let all_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        all_digits.then(|| digits.parse().ok()).flatten()
+    };
+    let (unit, rest) = value.trim().split_once(' ')?;
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return None;
+    }
+    let (range, total) = rest.trim().split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last) = (number(first)?, number(last)?);
+    let total = match total {
+        "*" => None,
+        digits => Some(number(digits)?),
+    };
+    (first <= last && total.is_none_or(|total| last < total)).then_some((first, last, total))
+}
+
+/// A strong entity tag, which alone proves that two bodies are the same byte
+/// for byte (RFC 9110, 8.8.3).
+pub(crate) fn strong_etag(value: &str) -> Option<&str> {
+    let inner = value.strip_prefix('"')?.strip_suffix('"')?;
+    let sound = inner.bytes().all(|b| b == 0x21 || (0x23..=0x7e).contains(&b));
+    (sound && !inner.is_empty()).then_some(value)
+}
+
+/// The longest name that every common file system takes, in bytes.
+const NAME_LIMIT: usize = 255;
+
+/// The file name in a `Content-Disposition` (RFC 6266), `filename*` before
+/// `filename`, made safe: one component of a path, visible, not hidden.
+pub(crate) fn safe_filename(disposition: &str) -> Option<String> {
+    let parameters = parameters(disposition);
+    let find = |name: &str| {
+        parameters
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    };
+    find("filename*")
+        .and_then(extended)
+        .and_then(|name| make_safe(&name))
+        .or_else(|| find("filename").and_then(make_safe))
+}
+
+/// `name=token` and `name="quoted \"string\""`, separated by semicolons.
+fn parameters(header: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut rest = header.split_once(';').map_or("", |(_, rest)| rest);
+    while let Some((name, after)) = rest.split_once('=') {
+        // A parameter without a value has no place before the next one's.
+        let name = name.rsplit(';').next().unwrap_or(name).trim().to_owned();
+        let after = after.trim_start();
+        if let Some(quoted) = after.strip_prefix('"') {
+            let mut value = String::new();
+            let mut characters = quoted.char_indices();
+            let mut end = quoted.len();
+            while let Some((i, c)) = characters.next() {
+                match c {
+                    '"' => {
+                        end = i + 1;
+                        break;
+                    }
+                    '\\' => value.extend(characters.next().map(|(_, c)| c)),
+                    c => value.push(c),
+                }
+            }
+            found.push((name, value));
+            rest = quoted[end..].split_once(';').map_or("", |(_, rest)| rest);
+        } else {
+            let (value, after) = after.split_once(';').unwrap_or((after, ""));
+            found.push((name, value.trim().to_owned()));
+            rest = after;
+        }
+    }
+    found
+}
+
+/// RFC 8187: `UTF-8'language'percent-encoded`.
+fn extended(value: &str) -> Option<String> {
+    let mut parts = value.splitn(3, '\'');
+    let charset = parts.next()?;
+    let _language = parts.next()?;
+    let bytes = percent_decode_str(parts.next()?).collect::<Vec<u8>>();
+    if charset.eq_ignore_ascii_case("utf-8") {
+        String::from_utf8(bytes).ok()
+    } else if charset.eq_ignore_ascii_case("iso-8859-1") {
+        Some(bytes.iter().map(|b| char::from(*b)).collect())
+    } else {
+        None
+    }
+}
+
+/// Characters that reorder or hide text, so that a name can look like another.
+fn is_deceptive(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+fn make_safe(name: &str) -> Option<String> {
+    // Only what follows the last separator, of either kind, is a name.
+    let name = name.rsplit(['/', '\\']).next()?;
+    let clean: String = name
+        .chars()
+        .filter(|c| !c.is_control() && !is_deceptive(*c) && *c != '\u{fffd}')
+        .map(|c| if r#"<>:"|?*"#.contains(c) { '_' } else { c })
+        .collect();
+    let clean = clean.trim().trim_start_matches('.').trim_end_matches(['.', ' ']).trim_start();
+    if clean.is_empty() {
+        return None;
+    }
+    if clean.len() <= NAME_LIMIT {
+        return Some(clean.to_owned());
+    }
+    // The stem is shortened: the extension says what the file is.
+    let extension = clean.rfind('.').filter(|i| clean.len() - i <= 16).map_or("", |i| &clean[i..]);
+    let mut end = NAME_LIMIT - extension.len();
+    while !clean.is_char_boundary(end) {
+        end -= 1;
+    }
+    Some(format!("{}{extension}", &clean[..end]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges() {
+        assert_eq!(content_range("bytes 10-99/100"), Some((10, 99, Some(100))));
+        assert_eq!(content_range("Bytes 0-0/*"), Some((0, 0, None)));
+        for wrong in [
+            "",
+            "bytes",
+            "bytes */100",
+            "bytes 10-9/100",
+            "bytes 10-100/100",
+            "bytes +1-9/100",
+            "bytes 1-9",
+            "bytes 1-/9",
+            "items 1-2/3",
+            "bytes 1-99999999999999999999/*",
+        ] {
+            assert_eq!(content_range(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_strong_tags_prove_anything() {
+        assert_eq!(strong_etag("\"abc\""), Some("\"abc\""));
+        for weak in ["W/\"abc\"", "abc", "\"\"", "\"a\"b\"", "\"", "\"a\r\n\"", ""] {
+            assert_eq!(strong_etag(weak), None, "{weak}");
+        }
+    }
+
+    #[test]
+    fn file_names_are_one_safe_component() {
+        for (header, name) in [
+            ("attachment; filename=report.pdf", Some("report.pdf")),
+            ("attachment; filename=\"a \\\"b\\\".pdf\"", Some("a _b_.pdf")),
+            ("attachment; FileName = \"x;y=z.pdf\" ; foo=bar", Some("x;y=z.pdf")),
+            (
+                "attachment; filename=\"e.pdf\"; filename*=UTF-8''%E5%AE%A1%E8%AE%A1.pdf",
+                Some("审计.pdf"),
+            ),
+            ("attachment; filename*=UTF-8''%ff; filename=ok.zip", Some("ok.zip")),
+            ("attachment; filename*=iso-8859-1'en'%e9.pdf", Some("é.pdf")),
+            ("attachment; filename=\"../../etc/passwd\"", Some("passwd")),
+            ("attachment; filename=\"..\\\\..\\\\x.pdf\"", Some("x.pdf")),
+            ("attachment; filename*=UTF-8''..%2F..%2Fx.pdf", Some("x.pdf")),
+            ("attachment; filename=\"...hidden\"", Some("hidden")),
+            ("attachment; filename=\"a\u{1}b\u{202e}c.pdf\"", Some("abc.pdf")),
+            ("attachment; filename=\"report.pdf. \"", Some("report.pdf")),
+            ("attachment; filename=\"..\"", None),
+            ("attachment; filename=\"/\"", None),
+            ("attachment; filename=", None),
+            ("attachment", None),
+            ("", None),
+            ("attachment; x; filename=a.pdf", Some("a.pdf")),
+            ("attachment; filename=\"unfinished", Some("unfinished")),
+        ] {
+            assert_eq!(safe_filename(header).as_deref(), name, "{header}");
+        }
+        let long = format!("attachment; filename=\"{}.pdf\"", "é".repeat(300));
+        let name = safe_filename(&long).expect("a name");
+        assert!(name.len() <= NAME_LIMIT && name.ends_with("é.pdf"));
+    }
+}

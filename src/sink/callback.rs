@@ -1,0 +1,39 @@
+//! A body handed to the caller's function, part by part.
+
+use super::{Info, Sink};
+use crate::error::{Error, Status};
+use crate::http::Call;
+
+/// Takes bytes; false stops the call.
+pub(crate) struct Callback<F>(pub(crate) F);
+
+impl<F: FnMut(&[u8]) -> bool> Sink for Callback<F> {
+    fn begin(&mut self, _: &Info) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8], _: &Call) -> Result<(), Error> {
+        if bytes.is_empty() || (self.0)(bytes) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Status::Cancelled,
+            "the call was cancelled by its write callback",
+        ))
+    }
+
+    fn can_restart(&self) -> bool {
+        false
+    }
+
+    fn restart(&mut self) -> Result<(), Error> {
+        Err(Error::new(
+            Status::Internal,
+            "a callback cannot take back what it was given",
+        ))
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! A body written to a descriptor of the caller's: file, pipe, socket,
+//! terminal.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use super::{Info, Sink};
+use crate::error::{Error, Status};
+use crate::http::Call;
+use crate::sys::{self, Interest};
+
+/// What a pipe that is ready takes without blocking, whatever its mode.
+const PART: usize = 4096;
+
+pub(crate) struct Descriptor<'a> {
+    fd: BorrowedFd<'a>,
+    /// Regular files never block, and poll says nothing about them.
+    regular: bool,
+    nonblocking: bool,
+}
+
+impl<'a> Descriptor<'a> {
+    /// An error if it is not open for writing.
+    pub(crate) fn new(fd: BorrowedFd<'a>) -> Result<Descriptor<'a>, Error> {
+        let wrong = |what: &str, cause: &io::Error| {
+            Error::argument(Status::Argument, "fd", format_args!("{what}: {cause}"))
+                .with_os_code(cause.raw_os_error().unwrap_or(0))
+        };
+        let mode = sys::descriptor(fd).map_err(|e| wrong("is not an open descriptor", &e))?;
+        if !mode.writable {
+            return Err(wrong(
+                "is not open for writing",
+                &io::Error::from_raw_os_error(libc::EBADF),
+            ));
+        }
+        Ok(Descriptor {
+            fd,
+            regular: mode.regular,
+            nonblocking: mode.nonblocking,
+        })
+    }
+}
+
+impl Sink for Descriptor<'_> {
+    fn begin(&mut self, _: &Info) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn write(&mut self, mut bytes: &[u8], call: &Call) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            let part = if self.regular || self.nonblocking {
+                bytes
+            } else {
+                // One that blocks must not: it is asked first, and then given
+                // no more than it surely takes.
+                call.wait_for_sink(self.fd, Interest::Writable)?;
+                &bytes[..bytes.len().min(PART)]
+            };
+            match sys::write_quietly(self.fd, part) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    call.wait_for_sink(self.fd, Interest::Writable)?;
+                }
+                Err(e) => return Err(super::file::failure("cannot write to the descriptor", &e)),
+            }
+        }
+        Ok(())
+    }
+
+    fn can_restart(&self) -> bool {
+        false
+    }
+
+    fn restart(&mut self) -> Result<(), Error> {
+        Err(Error::new(
+            Status::Internal,
+            "a descriptor cannot take back what was written",
+        ))
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}

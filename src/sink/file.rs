@@ -1,0 +1,202 @@
+//! A body in a file that appears under its name only when it is whole.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{File, Permissions};
+use std::io::{self, Seek};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::{Builder, NamedTempFile};
+
+use super::{Info, Sink};
+use crate::error::{Error, Status};
+use crate::http::Call;
+use crate::sys;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileOptions {
+    pub(crate) replace: bool,
+    pub(crate) mode: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct FileSink {
+    directory: PathBuf,
+    /// None until the body's own name is known.
+    name: Option<OsString>,
+    options: FileOptions,
+    part: Option<NamedTempFile>,
+}
+
+impl FileSink {
+    /// A file of this name. All that can be refused is refused now.
+    pub(crate) fn at(path: &Path, options: FileOptions) -> Result<FileSink, Error> {
+        let name = path.file_name().ok_or_else(|| {
+            Error::argument(Status::NotRegularFile, "path", "must name a file")
+        })?;
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        // A trailing slash means a directory, and Path hides it.
+        if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(not_regular(path));
+        }
+        check_target(path, options.replace)?;
+        FileSink::begin_part(directory, Some(name.to_owned()), options)
+    }
+
+    /// A file in this directory, under the body's own name.
+    pub(crate) fn inside(directory: &Path, options: FileOptions) -> Result<FileSink, Error> {
+        FileSink::begin_part(directory, None, options)
+    }
+
+    fn begin_part(
+        directory: &Path,
+        name: Option<OsString>,
+        options: FileOptions,
+    ) -> Result<FileSink, Error> {
+        // Beside the target, so that giving it its name is one step. Its own
+        // name is hidden and says what it is, should the machine stop.
+        let part = Builder::new()
+            .prefix(".dbss-")
+            .suffix(".part")
+            .tempfile_in(directory)
+            .map_err(|e| {
+                failure(
+                    format_args!("cannot create a file in {}", directory.display()),
+                    &bare(e),
+                )
+            })?;
+        Ok(FileSink {
+            directory: directory.to_owned(),
+            name,
+            options,
+            part: Some(part),
+        })
+    }
+
+    fn part(&self) -> Result<&NamedTempFile, Error> {
+        self.part
+            .as_ref()
+            .ok_or_else(|| Error::new(Status::Internal, "a finished file was written to"))
+    }
+}
+
+impl Sink for FileSink {
+    fn begin(&mut self, info: &Info) -> Result<(), Error> {
+        if self.name.is_none() {
+            let name = OsString::from(&info.filename);
+            check_target(&self.directory.join(&name), self.options.replace)?;
+            self.name = Some(name);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, mut bytes: &[u8], _: &Call) -> Result<(), Error> {
+        let part = self.part()?;
+        while !bytes.is_empty() {
+            match sys::write_quietly(part.as_file().as_fd(), bytes) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    let place = self.directory.display();
+                    return Err(failure(format_args!("cannot write in {place}"), &e));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn can_restart(&self) -> bool {
+        true
+    }
+
+    fn restart(&mut self) -> Result<(), Error> {
+        let file = self.part()?.as_file();
+        let mut place = file;
+        file.set_len(0)
+            .and_then(|()| place.rewind())
+            .map_err(|e| failure("cannot begin the file again", &e))
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        let path = self
+            .path()
+            .ok_or_else(|| Error::new(Status::Internal, "a file without a name"))?;
+        let part = self
+            .part
+            .take()
+            .ok_or_else(|| Error::new(Status::Internal, "a file was finished twice"))?;
+        let cannot = |e: &io::Error| failure(format_args!("cannot save {}", path.display()), e);
+        part.as_file()
+            .set_permissions(Permissions::from_mode(self.options.mode))
+            .and_then(|()| part.as_file().sync_all())
+            .map_err(|e| cannot(&e))?;
+        check_target(&path, self.options.replace)?;
+        if self.options.replace {
+            part.persist(&path).map_err(|e| cannot(&e.error))?;
+        } else {
+            // One step that fails where a file has appeared since the check.
+            part.persist_noclobber(&path).map_err(|e| cannot(&e.error))?;
+        }
+        // The file has its name: what fails from here on undoes nothing. A file
+        // system that cannot sync a directory is not a reason to report a loss.
+        let _ = File::open(&self.directory).and_then(|directory| directory.sync_all());
+        Ok(())
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        self.name.as_ref().map(|name| self.directory.join(name))
+    }
+}
+
+/// An error if a file cannot get this name.
+fn check_target(path: &Path, replace: bool) -> Result<(), Error> {
+    match path.symlink_metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(failure(format_args!("cannot look at {}", path.display()), &e)),
+        Ok(found) if !found.is_file() => Err(not_regular(path)),
+        Ok(_) if !replace => Err(exists(path.display())),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn not_regular(path: &Path) -> Error {
+    Error::new(
+        Status::NotRegularFile,
+        format!(
+            "{} is not a regular file (a directory, a link or a device); nothing was written",
+            path.display()
+        ),
+    )
+}
+
+fn exists(what: impl fmt::Display) -> Error {
+    Error::new(
+        Status::FileExists,
+        format!("{what} exists already; allow replacing it, or choose another name"),
+    )
+    .with_os_code(libc::EEXIST)
+}
+
+/// The system's error without the path that `tempfile` adds to its text.
+fn bare(error: io::Error) -> io::Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>()) {
+        Some(_) => io::Error::from(error.kind()),
+        None => error,
+    }
+}
+
+pub(super) fn failure(context: impl fmt::Display, cause: &io::Error) -> Error {
+    let status = match cause.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Status::DiskFull,
+        Some(libc::EEXIST) => Status::FileExists,
+        Some(libc::EPIPE | libc::ECONNRESET) => Status::BrokenPipe,
+        _ if cause.kind() == io::ErrorKind::AlreadyExists => Status::FileExists,
+        _ => Status::File,
+    };
+    Error::os(status, context, cause)
+}
