@@ -374,6 +374,14 @@ pub(crate) enum Act {
     End(Ending),
 }
 
+/// Counts one use; true when it was the last.
+fn used_up(times: &mut Option<u64>) -> bool {
+    if let Some(times) = times {
+        *times = times.saturating_sub(1);
+    }
+    *times == Some(0)
+}
+
 /// The faults in the order they were set, by the report they wait for.
 #[derive(Default)]
 pub(crate) struct Faults {
@@ -399,12 +407,8 @@ impl Faults {
             return None;
         }
         let taken = fault.clone();
-        match &mut fault.times {
-            None => {}
-            Some(times) if *times > 1 => *times -= 1,
-            Some(_) => {
-                self.queue.remove(at);
-            }
+        if used_up(&mut fault.times) {
+            self.queue.remove(at);
         }
         Some(taken)
     }
@@ -448,18 +452,11 @@ impl ListenerFaults {
     }
 
     pub(crate) fn take(&mut self, listener: Listener) -> Option<ListenerMode> {
-        let at = self
-            .queue
-            .iter()
-            .position(|fault| fault.listener == listener && fault.times != Some(0))?;
+        let at = self.queue.iter().position(|fault| fault.listener == listener)?;
         let fault = &mut self.queue[at];
         let mode = fault.mode;
-        match &mut fault.times {
-            None => {}
-            Some(times) if *times > 1 => *times -= 1,
-            Some(_) => {
-                self.queue.remove(at);
-            }
+        if used_up(&mut fault.times) {
+            self.queue.remove(at);
         }
         Some(mode)
     }

@@ -498,7 +498,7 @@ fn converse(
 ) {
     let fault = lock(&shared.listener_faults).take(listener);
     match fault {
-        Some(ListenerMode::AcceptClose) => return,
+        Some(ListenerMode::AcceptClose) => return Transport::plain(tcp).end(Ending::Close),
         Some(ListenerMode::HandshakeStall) => return Transport::plain(tcp).end(Ending::Stall),
         None => {}
     }

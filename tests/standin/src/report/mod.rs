@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use blob::{Blob, Filler};
+use blob::{Blob, Filler};
 
 const DEFAULT_BYTES: u64 = 64 * 1024;
 

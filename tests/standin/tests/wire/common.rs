@@ -1,0 +1,143 @@
+//! A client that shows what is on the wire, nothing more.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dbss_standin::{ReportInfo, Standin};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+/// How the server's side of a connection ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// FIN; over TLS after `close_notify`.
+    Orderly,
+    /// FIN without `close_notify`.
+    Truncated,
+    /// RST.
+    Reset,
+    /// Not at all: nothing came for a while.
+    Silent,
+}
+
+/// Long enough for a loaded machine; only a test that is about to fail waits for it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a server must be quiet to be called silent.
+pub const QUIET: Duration = Duration::from_millis(100);
+
+pub fn connect(url: &str) -> TcpStream {
+    let port = url.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+pub fn connect_tls(standin: &Standin, url: &str) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(standin.ca_file()).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let client = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = StreamOwned::new(client, connect(url));
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock)?;
+    }
+    Ok(stream)
+}
+
+pub fn path(standin: &Standin, id: &str) -> String {
+    let (project, instance) = (standin.project_id(), standin.instance_id());
+    format!("/v1/{project}/audit/{instance}/reports/{id}/download")
+}
+
+pub fn request(standin: &Standin, report: &ReportInfo) -> String {
+    let path = path(standin, &report.id);
+    let token = standin.token();
+    format!("GET {path} HTTP/1.1\r\nHost: h\r\nX-Auth-Token: {token}\r\n\r\n")
+}
+
+/// Everything until the end, and what end it was.
+pub fn read_to_end(stream: &mut impl Read) -> (Vec<u8>, End) {
+    let mut all = Vec::new();
+    let mut buf = vec![0; 64 * 1024];
+    loop {
+        match stream.read(&mut buf) {
+            Ok(0) => return (all, End::Orderly),
+            Ok(n) => all.extend(&buf[..n]),
+            Err(error) => {
+                let end = match error.kind() {
+                    ErrorKind::UnexpectedEof => End::Truncated,
+                    ErrorKind::ConnectionReset => End::Reset,
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut => End::Silent,
+                    kind => panic!("{kind:?}"),
+                };
+                return (all, end);
+            }
+        }
+    }
+}
+
+/// One answer whose body is framed by its length, off a connection that stays open.
+pub fn read_answer(stream: &mut impl Read) -> (String, Vec<u8>) {
+    let mut bytes = Vec::new();
+    let mut one = [0];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut one).unwrap();
+        bytes.push(one[0]);
+    }
+    let head = String::from_utf8(bytes).unwrap();
+    let length = header(&head, "Content-Length").unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    (head, body)
+}
+
+pub fn split(answer: &[u8]) -> (String, Vec<u8>) {
+    let at = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    (
+        String::from_utf8(answer[..at].to_vec()).unwrap(),
+        answer[at..].to_vec(),
+    )
+}
+
+pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| {
+        let (given, value) = line.split_once(':')?;
+        given.eq_ignore_ascii_case(name).then_some(value.trim())
+    })
+}
+
+/// Undoes chunked framing; says whether the last chunk was there.
+pub fn unchunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
+    let mut body = Vec::new();
+    while let Some(at) = rest.windows(2).position(|two| two == b"\r\n") {
+        let size = std::str::from_utf8(&rest[..at]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        rest = &rest[at + 2..];
+        if size == 0 {
+            return (body, rest == b"\r\n");
+        }
+        let there = size.min(rest.len());
+        body.extend(&rest[..there]);
+        rest = rest.get(there + 2..).unwrap_or_default();
+    }
+    (body, false)
+}
+
+/// Sends one request on a connection of its own and reads all there is.
+pub fn exchange(url: &str, request: &str) -> (Vec<u8>, End) {
+    let mut stream = connect(url);
+    stream.write_all(request.as_bytes()).unwrap();
+    read_to_end(&mut stream)
+}

@@ -1,0 +1,150 @@
+//! The program, and the control address as any client sees it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use dbss_standin::Standin;
+use serde_json::{Value, json};
+
+use crate::common::{self, exchange, split};
+
+/// Asks as the simplest of clients does.
+fn control(url: &str, method: &str, path: &str, body: &str) -> (String, Value) {
+    let length = body.len();
+    let text = format!("{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}");
+    let (head, body) = split(&exchange(url, &text).0);
+    let status = head.split(' ').nth(1).unwrap().to_owned();
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+#[test]
+fn the_program_is_ready_in_one_line_and_ends_with_its_input() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dbss-standin"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    let ready: Value = serde_json::from_str(&line).unwrap();
+    let (status, state) = control(ready["control"].as_str().unwrap(), "GET", "/state", "");
+    assert_eq!((status.as_str(), &state), ("200", &ready));
+    assert_eq!(ready["project_id"].as_str().unwrap().len(), 32);
+    assert_eq!(ready["instance_id"].as_str().unwrap().len(), 36);
+    assert_eq!(ready["reports"][0]["format"], "pdf");
+    assert_eq!(ready["reports"][1]["format"], "zip");
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    line.clear();
+    assert_eq!(out.read_line(&mut line).unwrap(), 0);
+}
+
+#[test]
+fn bad_options_are_refused() {
+    let run = |option: &str| {
+        Command::new(env!("CARGO_BIN_EXE_dbss-standin"))
+            .arg(option)
+            .output()
+            .unwrap()
+    };
+    let bad = run("--nonsense");
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(String::from_utf8(bad.stderr).unwrap().contains("--nonsense"));
+    assert!(bad.stdout.is_empty());
+    assert!(run("--help").stdout.starts_with(b"Usage: dbss-standin"));
+}
+
+#[test]
+fn the_control_address_does_what_the_library_does() {
+    let standin = Standin::start().unwrap();
+    let ask = |method: &str, path: &str, body: Value| {
+        let (status, value) = control(standin.control_url(), method, path, &body.to_string());
+        assert_eq!(status, "200", "{value}");
+        value
+    };
+    let report = ask(
+        "POST",
+        "/reports",
+        json!({"format": "zip", "size": 100_000, "name": "n"}),
+    );
+    assert_eq!(report["sizes"], json!({"en-us": 100_000, "zh-cn": 100_000}));
+    assert_eq!(report["name"], "n");
+    assert_eq!(
+        ask("POST", "/tokens", json!({"token": "x"})),
+        json!({"tokens": 2})
+    );
+    assert_eq!(
+        ask("DELETE", "/tokens", json!({"token": "x"})),
+        json!({"tokens": 1})
+    );
+
+    let id = report["id"].as_str().unwrap();
+    ask("POST", "/faults", json!({"report": id, "status": 503}));
+    let path = common::path(&standin, id);
+    let get = format!("GET {path} HTTP/1.0\r\n\r\n");
+    assert!(exchange(standin.http_url(), &get).0.starts_with(b"HTTP/1.1 503 "));
+    ask("DELETE", &format!("/faults?report={id}"), json!({}));
+    assert!(exchange(standin.http_url(), &get).0.starts_with(b"HTTP/1.1 401 "));
+
+    let requests = ask("GET", &format!("/requests?report={id}"), json!({}));
+    assert_eq!(requests[0]["status"], 503);
+    assert_eq!(requests[1]["path"], json!(path));
+    assert_eq!(requests[1]["headers"], json!([]));
+    assert_eq!(ask("GET", "/requests?report=other", json!({})), json!([]));
+    ask("DELETE", "/requests", json!({}));
+    assert_eq!(ask("GET", "/requests", json!({})), json!([]));
+
+    ask(
+        "POST",
+        "/listener_faults",
+        json!({"listener": "http", "mode": "accept_close"}),
+    );
+    assert!(exchange(standin.http_url(), &get).0.is_empty());
+    ask("DELETE", "/listener_faults", json!({}));
+    let connections = ask("GET", "/connections", json!({}));
+    assert_eq!(
+        (&connections["http"], &connections["total"]),
+        (&json!(3), &json!(3))
+    );
+    assert_eq!(
+        (&connections["https"], &connections["tls_failures"]),
+        (&json!(0), &json!(0))
+    );
+}
+
+#[test]
+fn the_control_address_names_what_is_wrong() {
+    let standin = Standin::start().unwrap();
+    let wrong = |method: &str, path: &str, body: &str, status: &str, word: &str| {
+        let (got, value) = control(standin.control_url(), method, path, body);
+        assert_eq!(got, status);
+        let error = value["error"].as_str().unwrap();
+        assert!(error.contains(word), "{error}");
+    };
+    wrong(
+        "POST",
+        "/faults",
+        r#"{"report":"x","cut_afer":1}"#,
+        "400",
+        "cut_afer",
+    );
+    wrong("POST", "/faults", r#"{"cut_after":1}"#, "400", "report");
+    wrong("POST", "/faults", r#"{"report":"x","times":0}"#, "400", "times");
+    wrong("POST", "/faults", "not json", "400", "body");
+    wrong("POST", "/reports", r#"{"format":"doc"}"#, "400", "doc");
+    wrong("POST", "/reports", r#"{"format":"pdf","size":10}"#, "400", "size");
+    let taken = json!({"format": "pdf", "id": standin.pdf().id}).to_string();
+    wrong("POST", "/reports", &taken, "400", "id");
+    wrong("DELETE", "/tokens", r#"{"token":"x"}"#, "400", "token");
+    wrong(
+        "POST",
+        "/listener_faults",
+        r#"{"listener":"ftp","mode":"accept_close"}"#,
+        "400",
+        "ftp",
+    );
+    wrong("GET", "/requests?id=1", "", "400", "report");
+    wrong("GET", "/nothing", "", "404", "/nothing");
+    wrong("PUT", "/state", "", "405", "PUT");
+}
