@@ -13,9 +13,17 @@ mod options;
 const SECTIONS: &[(&str, &[&str])] = &[
     ("1. Version, features, statuses", &["version.rs", "status.rs"]),
     ("2. Errors", &["error.rs"]),
-    ("3. Configuration", &["config.rs"]),
+    ("3. Configuration", &["callback.rs", "config.rs"]),
     ("4. Context", &["context.rs"]),
-    ("5. Download", &["buffer.rs", "report.rs"]),
+    (
+        "5. Download: memory, file, directory, descriptor, callback",
+        &["buffer.rs", "report.rs"],
+    ),
+    ("6. Streaming, pulled by the caller", &["stream.rs"]),
+    (
+        "7. Operation: options, progress, cancel and result of one call",
+        &["operation.rs"],
+    ),
 ];
 
 fn main() {
@@ -52,7 +60,7 @@ fn main() {
 fn header(root: &Path) -> String {
     let ffi = root.join("src/ffi");
     let opening = fs::read_to_string(ffi.join("opening.h")).expect("the opening of the header");
-    let mut header = opening.replace("@VERSION@", &version_macros());
+    let mut header = String::new();
     for (title, files) in SECTIONS {
         let rule = "=".repeat(76);
         write!(header, "\n/* {rule}\n * {title}\n * {rule} */\n\n").expect("a string takes text");
@@ -60,7 +68,23 @@ fn header(root: &Path) -> String {
             header += &section(root, &ffi.join(file));
         }
     }
-    header + "\n#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n#endif /* DBSS_H */\n"
+    // A function may take a handle that a later section explains, so all are
+    // named before the first; C99 lets a name be declared once only, so each
+    // explanation stands at the bare structure.
+    let mut handles = String::new();
+    for line in header.clone().lines() {
+        let name = line
+            .strip_prefix("typedef struct ")
+            .and_then(|rest| rest.split(' ').next());
+        if let Some(name) = name.filter(|name| line == format!("typedef struct {name} {name};")) {
+            writeln!(handles, "{line}").expect("a string takes text");
+            header = header.replace(line, &format!("struct {name};"));
+        }
+    }
+    let opening = opening
+        .replace("@VERSION@", &version_macros())
+        .replace("@HANDLES@", handles.trim_end());
+    opening + &header + "\n#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n#endif /* DBSS_H */\n"
 }
 
 fn section(root: &Path, file: &Path) -> String {

@@ -74,6 +74,13 @@
 extern "C" {
 #endif
 
+/* The handles; each is explained in its section. */
+typedef struct dbss_error dbss_error;
+typedef struct dbss_config dbss_config;
+typedef struct dbss_context dbss_context;
+typedef struct dbss_report_stream dbss_report_stream;
+typedef struct dbss_operation dbss_operation;
+
 /* ============================================================================
  * 1. Version, features, statuses
  * ============================================================================ */
@@ -172,6 +179,11 @@ typedef int32_t dbss_status;
  * or credentials.
  */
 #define DBSS_ERR_NOT_CONFIGURED 110
+
+/**
+ * The operation serves another call at the moment.
+ */
+#define DBSS_ERR_BUSY 111
 
 /**
  * Group of 2xx: the service answered, and the answer is not a report. Also
@@ -281,9 +293,35 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_CONTENT_ENCODING 311
 
 /**
+ * The transfer broke and cannot go on: the report changed meanwhile, or the
+ * service resumes none, and what was handed out cannot be taken back.
+ */
+#define DBSS_ERR_NOT_RESUMABLE 312
+
+/**
  * Group of 4xx: a local file could not be read or written.
  */
 #define DBSS_ERR_FILE 400
+
+/**
+ * A file of this name exists, and may not be replaced.
+ */
+#define DBSS_ERR_FILE_EXISTS 401
+
+/**
+ * The name is that of a directory, a link, a device: no regular file.
+ */
+#define DBSS_ERR_NOT_REGULAR_FILE 402
+
+/**
+ * The disk is full, or a quota or size limit is reached.
+ */
+#define DBSS_ERR_DISK_FULL 403
+
+/**
+ * Whoever reads from the pipe or socket has gone.
+ */
+#define DBSS_ERR_BROKEN_PIPE 404
 
 /**
  * Group of 5xx: this process ran out of something, such as threads.
@@ -301,8 +339,8 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_LIMIT_EXCEEDED 502
 
 /**
- * Group of 6xx: the call was cancelled. No call of this version can be; the
- * group stands here so that a program can already tell it from a failure.
+ * Group of 6xx: the call was cancelled, by dbss_operation_cancel(), by
+ * dbss_context_cancel_all(), by freeing its stream, or by a callback.
  */
 #define DBSS_ERR_CANCELLED 600
 
@@ -351,7 +389,7 @@ dbss_status dbss_status_group(dbss_status status);
  * There are two ways to hold one: dbss_last_error() lends this thread's, and
  * dbss_error_take() gives it to you.
  */
-typedef struct dbss_error dbss_error;
+struct dbss_error;
 
 /**
  * The error of this thread's last function that returned a dbss_status; NULL
@@ -362,25 +400,25 @@ typedef struct dbss_error dbss_error;
  * dbss_status, or dbss_error_take(). Do not free it, and do not hand it to
  * another thread; take it for that.
  */
-const struct dbss_error *dbss_last_error(void);
+const dbss_error *dbss_last_error(void);
 
 /**
  * The same error, now yours, for as long as you like and on any thread; end
  * it with dbss_error_free(). Afterwards dbss_last_error() is NULL on this
  * thread. Returns NULL when there is no error.
  */
-struct dbss_error *dbss_error_take(void);
+dbss_error *dbss_error_take(void);
 
 /**
  * Frees an error that dbss_error_take() gave, and all strings that its
  * getters returned. NULL does nothing. Never blocks. Any thread.
  */
-void dbss_error_free(struct dbss_error *error);
+void dbss_error_free(dbss_error *error);
 
 /**
  * The status that the failed call returned; DBSS_OK for NULL.
  */
-dbss_status dbss_error_status(const struct dbss_error *error);
+dbss_status dbss_error_status(const dbss_error *error);
 
 /**
  * One line for a person: what was wrong and what to do, with the service's
@@ -390,7 +428,7 @@ dbss_status dbss_error_status(const struct dbss_error *error);
  *
  * Returns a string that lives as long as the error; "" for NULL.
  */
-const char *dbss_error_message(const struct dbss_error *error);
+const char *dbss_error_message(const dbss_error *error);
 
 /**
  * The name of the parameter or option at fault, for a status of the group
@@ -399,13 +437,13 @@ const char *dbss_error_message(const struct dbss_error *error);
  * Returns a string that lives as long as the error; NULL where no parameter
  * is at fault and for NULL.
  */
-const char *dbss_error_parameter(const struct dbss_error *error);
+const char *dbss_error_parameter(const dbss_error *error);
 
 /**
  * The HTTP status of the answer, such as 404; 0 when no answer came, and for
  * NULL.
  */
-int32_t dbss_error_http_status(const struct dbss_error *error);
+int32_t dbss_error_http_status(const dbss_error *error);
 
 /**
  * The service's own error code, such as "DBSS.10021004" or "APIG.0301". A
@@ -414,7 +452,7 @@ int32_t dbss_error_http_status(const struct dbss_error *error);
  * Returns a string that lives as long as the error; NULL where the service
  * gave none and for NULL.
  */
-const char *dbss_error_service_code(const struct dbss_error *error);
+const char *dbss_error_service_code(const dbss_error *error);
 
 /**
  * The service's own words, as it sent them: bytes that are not UTF-8, and
@@ -424,7 +462,7 @@ const char *dbss_error_service_code(const struct dbss_error *error);
  * Returns a string that lives as long as the error; NULL where the service
  * gave none and for NULL.
  */
-const char *dbss_error_service_message(const struct dbss_error *error);
+const char *dbss_error_service_message(const dbss_error *error);
 
 /**
  * The service's id of this call (header X-Request-Id, or request_id in the
@@ -433,7 +471,7 @@ const char *dbss_error_service_message(const struct dbss_error *error);
  * Returns a string that lives as long as the error; NULL where the service
  * gave none and for NULL.
  */
-const char *dbss_error_request_id(const struct dbss_error *error);
+const char *dbss_error_request_id(const dbss_error *error);
 
 /**
  * The encoded message that explains a refused authorization; its decoder is
@@ -442,12 +480,12 @@ const char *dbss_error_request_id(const struct dbss_error *error);
  * Returns a string that lives as long as the error; NULL where the service
  * gave none and for NULL.
  */
-const char *dbss_error_encoded_authorization_message(const struct dbss_error *error);
+const char *dbss_error_encoded_authorization_message(const dbss_error *error);
 
 /**
  * How many entries the error body's "details" has; 0 for NULL.
  */
-size_t dbss_error_detail_count(const struct dbss_error *error);
+size_t dbss_error_detail_count(const dbss_error *error);
 
 /**
  * The error code of the entry `index`, counted from 0.
@@ -455,7 +493,7 @@ size_t dbss_error_detail_count(const struct dbss_error *error);
  * Returns a string that lives as long as the error; NULL past the last entry,
  * where the entry has none, and for NULL.
  */
-const char *dbss_error_detail_code(const struct dbss_error *error, size_t index);
+const char *dbss_error_detail_code(const dbss_error *error, size_t index);
 
 /**
  * The words of the entry `index`, counted from 0.
@@ -463,38 +501,67 @@ const char *dbss_error_detail_code(const struct dbss_error *error, size_t index)
  * Returns a string that lives as long as the error; NULL past the last entry,
  * where the entry has none, and for NULL.
  */
-const char *dbss_error_detail_message(const struct dbss_error *error, size_t index);
+const char *dbss_error_detail_message(const dbss_error *error, size_t index);
 
 /**
  * The value of errno with which the operating system refused; 0 where it did
  * not and for NULL.
  */
-int32_t dbss_error_os_code(const struct dbss_error *error);
+int32_t dbss_error_os_code(const dbss_error *error);
 
 /**
  * 1 when the cause is one that passes by itself (throttling, a failing
  * server, a broken or stalled connection, a timeout), so that the same call
  * may succeed later; 0 when it will fail again, and for NULL.
  */
-int32_t dbss_error_is_retryable(const struct dbss_error *error);
+int32_t dbss_error_is_retryable(const dbss_error *error);
 
 /**
  * How long the service asks to wait before the next attempt (header
  * Retry-After, in seconds or as a date), in milliseconds; -1 where it does
  * not say, and for NULL.
  */
-int64_t dbss_error_retry_after_ms(const struct dbss_error *error);
+int64_t dbss_error_retry_after_ms(const dbss_error *error);
 
 /**
  * How many requests were made before the call gave up: 0 when an argument was
  * at fault, and for NULL.
  */
-uint32_t dbss_error_attempts(const struct dbss_error *error);
+uint32_t dbss_error_attempts(const dbss_error *error);
 
 
 /* ============================================================================
  * 3. Configuration
  * ============================================================================ */
+
+/**
+ * Called once when the library will not use `user_data` any more.
+ *
+ * Runs on whatever thread lets go last. It must not throw, longjmp or end the
+ * thread.
+ */
+typedef void (*dbss_destroy_fn)(void *user_data);
+
+/**
+ * The level of a message about a call that failed.
+ */
+#define DBSS_LOG_ERROR 1
+
+/**
+ * The level of a message about trouble that libdbss dealt with, such as a
+ * transfer that broke and goes on.
+ */
+#define DBSS_LOG_WARNING 2
+
+/**
+ * The level of a message about what a call did.
+ */
+#define DBSS_LOG_INFO 3
+
+/**
+ * The level of a message about what went over the wire.
+ */
+#define DBSS_LOG_DEBUG 4
 
 /**
  * A configuration under construction. dbss_context_new() copies it, so it can
@@ -503,7 +570,17 @@ uint32_t dbss_error_attempts(const struct dbss_error *error);
  * Each setter checks its value at once and, when it fails, leaves the
  * configuration as it was. Any thread may use it.
  */
-typedef struct dbss_config dbss_config;
+struct dbss_config;
+
+/**
+ * Takes a log message: one line of UTF-8 without its end, valid until the
+ * function returns. `level` is one of the DBSS_LOG_ values; newer versions may
+ * have more. No message holds a secret.
+ *
+ * Runs on any thread, on several at once, with no lock held. It must not
+ * throw, longjmp or end the thread.
+ */
+typedef void (*dbss_log_fn)(void *user_data, int32_t level, const char *message);
 
 /**
  * Makes a configuration with every option at its default.
@@ -511,13 +588,13 @@ typedef struct dbss_config dbss_config;
  * `out_config` (required) receives it, or NULL on failure; it is yours: end
  * it with dbss_config_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
  */
-dbss_status dbss_config_new(struct dbss_config **out_config);
+dbss_status dbss_config_new(dbss_config **out_config);
 
 /**
  * Frees a configuration and wipes the secrets in it. Contexts made from it
  * are not touched. NULL does nothing. Never blocks. Any thread.
  */
-void dbss_config_free(struct dbss_config *config);
+void dbss_config_free(dbss_config *config);
 
 /**
  * Sets the region, such as "cn-north-4": the endpoint is then
@@ -528,7 +605,7 @@ void dbss_config_free(struct dbss_config *config);
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
  * DBSS_ERR_INVALID_ENDPOINT. Any thread.
  */
-dbss_status dbss_config_set_region(struct dbss_config *config, const char *region);
+dbss_status dbss_config_set_region(dbss_config *config, const char *region);
 
 /**
  * Sets the URL at which the service answers, such as
@@ -541,7 +618,7 @@ dbss_status dbss_config_set_region(struct dbss_config *config, const char *regio
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
  * DBSS_ERR_INVALID_ENDPOINT. Any thread.
  */
-dbss_status dbss_config_set_endpoint(struct dbss_config *config, const char *endpoint);
+dbss_status dbss_config_set_endpoint(dbss_config *config, const char *endpoint);
 
 /**
  * Sets the IAM token that is sent with each request (X-Auth-Token). Tokens
@@ -552,7 +629,7 @@ dbss_status dbss_config_set_endpoint(struct dbss_config *config, const char *end
  * longer needed. Wipe your own.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Any thread.
  */
-dbss_status dbss_config_set_token(struct dbss_config *config, const char *token);
+dbss_status dbss_config_set_token(dbss_config *config, const char *token);
 
 /**
  * Sets any option by its key; dbss_config_key_name() and its sisters list
@@ -570,11 +647,33 @@ dbss_status dbss_config_set_token(struct dbss_config *config, const char *token)
  *    a byte in or out. 1 to 86400000, or -1 for no limit.
  * "total_timeout_ms" (milliseconds, default -1): The longest time for a whole
  *    call. 1 to 2592000000 (30 days), or -1 for no limit.
+ * "max_attempts" (number, default 3): How many attempts a call makes when the
+ *    connection fails or breaks, or the service answers 429, 500, 502, 503 or
+ *    504; counted anew after an attempt that brought 1 MiB. 1 to 1000; 1 for
+ *    no retries.
+ * "max_retry_after_ms" (milliseconds, default 60000): The longest wait that
+ *    the service may ask for (Retry-After) before another attempt; where it
+ *    asks for more, the call fails at once. 0 to 86400000.
  * "allow_plaintext" (boolean, default false): Whether an endpoint on another
  *    host may be plain http, which shows the token and the report to the
  *    network.
- * "max_memory_bytes" (bytes, default 1073741824): The largest report that
- *    dbss_report_download() takes into memory. 1 to 9223372036854775807.
+ * "allow_unframed" (boolean, default false): Whether a body over plain http
+ *    may end by nothing but the end of the connection; then nobody can tell
+ *    whether it is whole.
+ * "follow_redirects" (boolean, default false): Whether up to 5 redirects are
+ *    followed; credentials never go to another origin, nor a request from
+ *    https to plain http.
+ * "proxy" (secret, default unset): The URL of an HTTP proxy, such as
+ *    http://user:password@proxy.example.com:3128, through which all
+ *    connections are tunnelled (CONNECT).
+ * "proxy_from_environment" (boolean, default false): Whether the proxy is
+ *    taken from https_proxy, http_proxy, all_proxy and no_proxy (upper case
+ *    too, but for HTTP_PROXY) when the context is made.
+ * "file_mode" (mode, default 600): The permissions of a saved file in octal
+ *    digits, whatever the umask is. 0 to 777, and the owner can read and
+ *    write.
+ * "max_memory_bytes" (bytes, default 1073741824): The largest report that a
+ *    call takes into memory. 1 to 9223372036854775807.
  * "user_agent_suffix" (text, default unset): Text after "libdbss/VERSION" in
  *    the User-Agent header, such as a program's name and version. 1 to 256
  *    visible ASCII characters and spaces.
@@ -588,7 +687,22 @@ dbss_status dbss_config_set_token(struct dbss_config *config, const char *token)
  * DBSS_ERR_INVALID_VALUE, and those of the typed setter where there is one.
  * Any thread.
  */
-dbss_status dbss_config_set(struct dbss_config *config, const char *key, const char *value);
+dbss_status dbss_config_set(dbss_config *config, const char *key, const char *value);
+
+/**
+ * Sets the log callback of the contexts made from this configuration. Without
+ * one, nothing is logged anywhere.
+ *
+ * `config` (required). `log` may be NULL, for none. `user_data` is handed to
+ * it; `destroy` (may be NULL) is called with it exactly once: when the
+ * callback is replaced and the configuration and all contexts made from it are
+ * gone, or at once when this function fails.
+ * Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+ */
+dbss_status dbss_config_set_log(dbss_config *config,
+                                dbss_log_fn log,
+                                void *user_data,
+                                dbss_destroy_fn destroy);
 
 /**
  * How many options dbss_config_set() knows. Any thread, at any time.
@@ -638,7 +752,7 @@ const char *dbss_config_key_default(size_t index);
  * After fork() a child may go on using the contexts that it inherited: it
  * opens connections of its own and leaves the parent's alone.
  */
-typedef struct dbss_context dbss_context;
+struct dbss_context;
 
 /**
  * Makes a context from a configuration. No request is sent, but the trusted
@@ -652,7 +766,7 @@ typedef struct dbss_context dbss_context;
  * be read; DBSS_ERR_INVALID_VALUE when it holds no certificate. Reads files.
  * Any thread.
  */
-dbss_status dbss_context_new(const dbss_config *config, struct dbss_context **out_ctx);
+dbss_status dbss_context_new(const dbss_config *config, dbss_context **out_ctx);
 
 /**
  * Replaces the token. Calls that start afterwards use the new one; calls that
@@ -662,7 +776,17 @@ dbss_status dbss_context_new(const dbss_config *config, struct dbss_context **ou
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Never blocks. Any
  * thread, also while others download.
  */
-dbss_status dbss_context_set_token(struct dbss_context *ctx, const char *token);
+dbss_status dbss_context_set_token(dbss_context *ctx, const char *token);
+
+/**
+ * Cancels all calls on this context that are under way in this process, open
+ * streams included, as dbss_operation_cancel() does; calls that start
+ * afterwards run.
+ *
+ * NULL does nothing. It may wait for a moment, so not from a signal handler.
+ * Any thread.
+ */
+void dbss_context_cancel_all(dbss_context *ctx);
 
 /**
  * Frees a context: closes its idle connections and wipes its secrets. Calls
@@ -670,11 +794,11 @@ dbss_status dbss_context_set_token(struct dbss_context *ctx, const char *token);
  * does nothing. Never blocks. Any thread; only a call that starts after this
  * one is an error of the program.
  */
-void dbss_context_free(struct dbss_context *ctx);
+void dbss_context_free(dbss_context *ctx);
 
 
 /* ============================================================================
- * 5. Download
+ * 5. Download: memory, file, directory, descriptor, callback
  * ============================================================================ */
 
 /**
@@ -685,7 +809,7 @@ void dbss_context_free(struct dbss_context *ctx);
  * need not be initialised; on failure it is { NULL, 0 }. End it with
  * dbss_buffer_free(), not with free().
  */
-typedef struct dbss_buffer {
+typedef struct {
     /**
      * The first byte; NULL when the buffer is empty.
      */
@@ -700,7 +824,25 @@ typedef struct dbss_buffer {
  * Frees the bytes of a buffer and sets it to { NULL, 0 }, so freeing it twice
  * is harmless. NULL and an empty buffer do nothing. Never blocks. Any thread.
  */
-void dbss_buffer_free(struct dbss_buffer *buffer);
+void dbss_buffer_free(dbss_buffer *buffer);
+
+/**
+ * A flag of the file functions: a file of the name may be replaced, in one
+ * step, when the new one is whole. Without it an existing file is kept and the
+ * call fails with DBSS_ERR_FILE_EXISTS.
+ */
+#define DBSS_FILE_REPLACE 1
+
+/**
+ * Takes the next bytes of a report, in order: `len` is at least 1. Return 0 to
+ * go on; anything else ends the call with DBSS_ERR_CANCELLED.
+ *
+ * Runs on the thread of the call, with no lock held; `data` is valid until it
+ * returns. It may call getters and dbss_operation_cancel(); other calls on the
+ * same operation are refused with DBSS_ERR_BUSY. It must not throw, longjmp or
+ * end the thread.
+ */
+typedef int32_t (*dbss_write_fn)(void *user_data, const uint8_t *data, size_t len);
 
 /**
  * Downloads an audit report (PDF or ZIP) into memory: the service's call
@@ -722,7 +864,8 @@ void dbss_buffer_free(struct dbss_buffer *buffer);
  * any traffic; every status of the groups DBSS_ERR_SERVICE and
  * DBSS_ERR_NETWORK; DBSS_ERR_RESOURCE; DBSS_ERR_OUT_OF_MEMORY, also for a
  * report that the system cannot hold; DBSS_ERR_LIMIT_EXCEEDED for one that is
- * larger than the option "max_memory_bytes".
+ * larger than the option "max_memory_bytes"; DBSS_ERR_CANCELLED by
+ * dbss_context_cancel_all().
  * Memory grows with what arrives, not with what the server announces.
  * Any thread.
  */
@@ -732,6 +875,369 @@ dbss_status dbss_report_download(dbss_context *ctx,
                                  const char *id,
                                  const char *locale,
                                  dbss_buffer *out_buf);
+
+/**
+ * The same, under an operation.
+ *
+ * `operation` may be NULL. Errors: those of dbss_report_download(), among them
+ * DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any thread.
+ */
+dbss_status dbss_report_download_to_memory(dbss_context *ctx,
+                                           const char *project,
+                                           const char *instance,
+                                           const char *id,
+                                           const char *locale,
+                                           dbss_operation *operation,
+                                           dbss_buffer *out_buf);
+
+/**
+ * Downloads a report to a file. The file appears under its name only when it
+ * is whole and on the disk; until then, and after every failure, cancel or
+ * crash, what stood there stands there still.
+ *
+ * The first five parameters as for dbss_report_download(). `path` (required):
+ * bytes, as the file system has them; its directory must exist and be
+ * writable. `flags`: 0 or DBSS_FILE_REPLACE. `operation` may be NULL; its path
+ * is then this one. The permissions are those of the option "file_mode".
+ *
+ * While it arrives the report is in a hidden file ".dbss-XXXXXX.part" beside
+ * the target; only a killed process or a stopped machine can leave that.
+ * Errors: those of dbss_report_download() but the ones about memory, among
+ * them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_INVALID_VALUE (path, flags);
+ * DBSS_ERR_FILE_EXISTS, DBSS_ERR_NOT_REGULAR_FILE (also for a symbolic link),
+ * DBSS_ERR_FILE (no such directory, no permission), all before any traffic;
+ * DBSS_ERR_DISK_FULL; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any thread.
+ */
+dbss_status dbss_report_download_to_file(dbss_context *ctx,
+                                         const char *project,
+                                         const char *instance,
+                                         const char *id,
+                                         const char *locale,
+                                         const char *path,
+                                         uint32_t flags,
+                                         dbss_operation *operation);
+
+/**
+ * Downloads a report into a directory, under the report's own name made safe;
+ * dbss_operation_path() tells it afterwards. Everything else is as for
+ * dbss_report_download_to_file().
+ *
+ * `directory` (required): bytes; it must exist. `operation` may be NULL.
+ * Errors: those of dbss_report_download_to_file(), among them
+ * DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_FILE_EXISTS can only be told when the
+ * service has said the name. Any thread.
+ */
+dbss_status dbss_report_download_to_directory(dbss_context *ctx,
+                                              const char *project,
+                                              const char *instance,
+                                              const char *id,
+                                              const char *locale,
+                                              const char *directory,
+                                              uint32_t flags,
+                                              dbss_operation *operation);
+
+/**
+ * Downloads a report to a descriptor: a file, from where it stands; a pipe, a
+ * socket, a terminal. POSIX only.
+ *
+ * The first five parameters as for dbss_report_download(). `fd` must be open
+ * for writing, blocking or not; it is never closed, and its mode not changed.
+ * `operation` may be NULL. What was written before a failure cannot be taken
+ * back: only a call that returned DBSS_OK has written a report.
+ * Errors: those of dbss_report_download() but the ones about memory, among
+ * them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_ARGUMENT when `fd` is not open for
+ * writing; DBSS_ERR_BROKEN_PIPE when its reader has gone (never SIGPIPE);
+ * DBSS_ERR_DISK_FULL, DBSS_ERR_FILE, DBSS_ERR_NOT_RESUMABLE; DBSS_ERR_BUSY,
+ * DBSS_ERR_CANCELLED. Any thread.
+ */
+dbss_status dbss_report_download_to_fd(dbss_context *ctx,
+                                       const char *project,
+                                       const char *instance,
+                                       const char *id,
+                                       const char *locale,
+                                       int fd,
+                                       dbss_operation *operation);
+
+/**
+ * Downloads a report to a function of yours, part by part.
+ *
+ * The first five parameters as for dbss_report_download(). `write` (required)
+ * is called with `user_data`. `operation` may be NULL. What was handed over
+ * before a failure cannot be taken back: only a call that returned DBSS_OK has
+ * handed over a report.
+ * Errors: those of dbss_report_download() but the ones about memory, among
+ * them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_NOT_RESUMABLE; DBSS_ERR_BUSY,
+ * DBSS_ERR_CANCELLED. Any thread.
+ */
+dbss_status dbss_report_download_to_callback(dbss_context *ctx,
+                                             const char *project,
+                                             const char *instance,
+                                             const char *id,
+                                             const char *locale,
+                                             dbss_write_fn write,
+                                             void *user_data,
+                                             dbss_operation *operation);
+
+
+/* ============================================================================
+ * 6. Streaming, pulled by the caller
+ * ============================================================================ */
+
+/**
+ * The first bytes are neither of these.
+ */
+#define DBSS_FORMAT_UNKNOWN 0
+
+/**
+ * A PDF: the first bytes are "%PDF-".
+ */
+#define DBSS_FORMAT_PDF 1
+
+/**
+ * A ZIP archive: the first bytes are "PK".
+ */
+#define DBSS_FORMAT_ZIP 2
+
+/**
+ * A report that you read part by part, as from a file. One thread reads at a
+ * time; any may free it or cancel its operation meanwhile.
+ *
+ * It goes on when its context is freed. In a child of fork() the parent's
+ * streams are refused.
+ */
+struct dbss_report_stream;
+
+/**
+ * Opens a report: blocks until its first bytes are there.
+ *
+ * `ctx`, `project`, `instance`, `id` and `locale` as for
+ * dbss_report_download(). `operation` may be NULL; else it belongs to the
+ * stream until dbss_report_stream_free(). `out_stream` (required) receives the
+ * stream, or NULL on failure; it is yours: end it with
+ * dbss_report_stream_free().
+ *
+ * A transfer that breaks later is resumed where the service can; where it
+ * cannot, the read fails, since what you have cannot be taken back.
+ * Errors: those of dbss_report_download() but the ones about memory, among
+ * them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any thread.
+ */
+dbss_status dbss_report_open(dbss_context *ctx,
+                             const char *project,
+                             const char *instance,
+                             const char *id,
+                             const char *locale,
+                             dbss_operation *operation,
+                             dbss_report_stream **out_stream);
+
+/**
+ * Reads some bytes: blocks until at least one is there. `*out_len` 0 is the
+ * end, and is given only when the report was whole and its length right.
+ *
+ * `stream` (required). `buf` (required) has room for `cap` bytes, at least 1.
+ * `out_len` (required) receives the number of bytes, or 0 on failure. A failure
+ * stays: the next read gives it again.
+ * Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_ARGUMENT when `cap` is 0 or the
+ * stream is a parent process's; DBSS_ERR_BUSY while another thread reads;
+ * DBSS_ERR_CANCELLED; every status of the groups DBSS_ERR_SERVICE and
+ * DBSS_ERR_NETWORK. Any thread.
+ */
+dbss_status dbss_report_stream_read(dbss_report_stream *stream,
+                                    void *buf,
+                                    size_t cap,
+                                    size_t *out_len);
+
+/**
+ * The size of the report in bytes, as the service announced it; -1 where it
+ * did not, and for NULL. Any thread.
+ */
+int64_t dbss_report_stream_size(const dbss_report_stream *stream);
+
+/**
+ * What the report is, by its first bytes: one of DBSS_FORMAT_PDF,
+ * DBSS_FORMAT_ZIP and DBSS_FORMAT_UNKNOWN, which it is for NULL too. Any
+ * thread.
+ */
+int32_t dbss_report_stream_format(const dbss_report_stream *stream);
+
+/**
+ * The report's own name, made safe, as dbss_operation_filename() gives it.
+ *
+ * Returns a string that lives as long as the stream; NULL for NULL. Any
+ * thread.
+ */
+const char *dbss_report_stream_filename(const dbss_report_stream *stream);
+
+/**
+ * The header Content-Type.
+ *
+ * Returns a string that lives as long as the stream; NULL where the service
+ * gave none and for NULL. Any thread.
+ */
+const char *dbss_report_stream_content_type(const dbss_report_stream *stream);
+
+/**
+ * The service's id of the call (header X-Request-Id).
+ *
+ * Returns a string that lives as long as the stream; NULL where the service
+ * gave none and for NULL. Any thread.
+ */
+const char *dbss_report_stream_request_id(const dbss_report_stream *stream);
+
+/**
+ * Frees a stream, read to its end or not, and all strings that its getters
+ * returned; its operation is free for another call. A read in another thread
+ * ends with DBSS_ERR_CANCELLED, which leaves the operation cancelled. NULL does
+ * nothing. Never blocks. Any thread.
+ */
+void dbss_report_stream_free(dbss_report_stream *stream);
+
+
+/* ============================================================================
+ * 7. Operation: options, progress, cancel and result of one call
+ * ============================================================================ */
+
+/**
+ * Options, progress, cancel and result of one call: pass it to the call, and
+ * read or cancel it from any thread while the call runs.
+ *
+ * It serves one call at a time, else the second one is refused with
+ * DBSS_ERR_BUSY; a stream is a call until it is freed. It may be used again
+ * for the next call. It may be freed at any time, also during its call. In a
+ * child of fork() the parent's operations are refused.
+ */
+struct dbss_operation;
+
+/**
+ * Told how a call goes: when it starts, at least ten times a second while it
+ * runs, whether bytes arrive or not, and when all bytes are there. Read the
+ * rest from `operation` by its getters. Return 0 to go on; anything else ends
+ * the call with DBSS_ERR_CANCELLED, within 250 ms.
+ *
+ * Runs on the thread of the call, with no lock held. It may call getters and
+ * dbss_operation_cancel(); other calls on the same operation are refused with
+ * DBSS_ERR_BUSY. It must not throw, longjmp or end the thread.
+ */
+typedef int32_t (*dbss_progress_fn)(void *user_data, const dbss_operation *operation);
+
+/**
+ * Makes an operation.
+ *
+ * `out_operation` (required) receives it, or NULL on failure; it is yours: end
+ * it with dbss_operation_free(). Errors: DBSS_ERR_NULL_ARGUMENT,
+ * DBSS_ERR_RESOURCE when the process has no descriptor left. Any thread.
+ */
+dbss_status dbss_operation_new(dbss_operation **out_operation);
+
+/**
+ * Frees an operation, and all strings that its getters returned. A call under
+ * way goes on; it can no longer be cancelled by this handle. NULL does
+ * nothing. Never blocks. Any thread.
+ */
+void dbss_operation_free(dbss_operation *operation);
+
+/**
+ * Sets an option for the calls of this operation, in place of the context's:
+ * "connect_timeout_ms", "stall_timeout_ms", "total_timeout_ms",
+ * "max_attempts", "max_memory_bytes" or "file_mode", with values as for
+ * dbss_config_set().
+ *
+ * `operation`, `key` and `value` (required); the texts are copied.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
+ * DBSS_ERR_INVALID_VALUE, DBSS_ERR_BUSY. Any thread.
+ */
+dbss_status dbss_operation_set(dbss_operation *operation, const char *key, const char *value);
+
+/**
+ * Sets the progress callback, in place of the one before.
+ *
+ * `operation` (required). `progress` may be NULL, for none. `user_data` is
+ * handed to it; `destroy` (may be NULL) is called with it exactly once: when
+ * the callback is replaced, when the operation is gone, or at once when this
+ * function fails. Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_BUSY. Any thread.
+ */
+dbss_status dbss_operation_set_progress(dbss_operation *operation,
+                                        dbss_progress_fn progress,
+                                        void *user_data,
+                                        dbss_destroy_fn destroy);
+
+/**
+ * Cancels the call of this operation, and those to come until
+ * dbss_operation_reset(). The call ends with DBSS_ERR_CANCELLED within 100 ms
+ * (unless it is already over), whatever it waits for but the file system and
+ * your own code. A call that starts after this ends so without any traffic.
+ *
+ * NULL does nothing. May be called from a signal handler: it never blocks and
+ * keeps errno. Any thread.
+ */
+void dbss_operation_cancel(dbss_operation *operation);
+
+/**
+ * Undoes a cancel and forgets the last call, its strings included; options and
+ * the progress callback stay.
+ *
+ * `operation` (required). Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_BUSY while
+ * a call runs. Any thread.
+ */
+dbss_status dbss_operation_reset(dbss_operation *operation);
+
+/**
+ * How many bytes of the report have arrived, those before a resumption
+ * included; 0 for NULL. Any thread.
+ */
+int64_t dbss_operation_received(const dbss_operation *operation);
+
+/**
+ * The size of the report in bytes; -1 while or where it is not known, and for
+ * NULL. Any thread.
+ */
+int64_t dbss_operation_total(const dbss_operation *operation);
+
+/**
+ * How many bytes did not have to come again because broken transfers were
+ * resumed; 0 for NULL. Any thread.
+ */
+int64_t dbss_operation_resumed(const dbss_operation *operation);
+
+/**
+ * How many requests were made so far; 0 for NULL. Any thread.
+ */
+uint32_t dbss_operation_attempts(const dbss_operation *operation);
+
+/**
+ * Where the report was saved, once the call has succeeded.
+ *
+ * Returns bytes as the file system has them, valid until the next call of the
+ * operation, dbss_operation_reset() or dbss_operation_free(); NULL where
+ * nothing was saved and for NULL. Any thread.
+ */
+const char *dbss_operation_path(const dbss_operation *operation);
+
+/**
+ * The report's own name, made safe: one component of a path, not hidden. From
+ * the header Content-Disposition, else made of the report's id and format.
+ *
+ * Returns a string valid until the next call of the operation,
+ * dbss_operation_reset() or dbss_operation_free(); NULL until the report has
+ * begun to arrive, and for NULL. Any thread.
+ */
+const char *dbss_operation_filename(const dbss_operation *operation);
+
+/**
+ * The service's id of the call (header X-Request-Id).
+ *
+ * Returns a string valid until the next call of the operation,
+ * dbss_operation_reset() or dbss_operation_free(); NULL until the report has
+ * begun to arrive, where the service gave none, and for NULL. Any thread.
+ */
+const char *dbss_operation_request_id(const dbss_operation *operation);
+
+/**
+ * Why the last call of this operation failed, from any thread.
+ *
+ * Returns an error that is yours: end it with dbss_error_free(); NULL when the
+ * call has not failed, and for NULL. Any thread.
+ */
+dbss_error *dbss_operation_error(const dbss_operation *operation);
 
 
 #ifdef __cplusplus

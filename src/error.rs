@@ -1,6 +1,7 @@
 //! The one error type of the library, and the statuses that classify it.
 
 use std::borrow::Cow;
+use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -122,6 +123,103 @@ impl Status {
     /// The status with this value.
     pub fn from_value(value: i32) -> Option<Status> {
         Status::ALL.iter().copied().find(|s| *s as i32 == value)
+    }
+
+    /// The C name and the meaning in general.
+    const fn texts(self) -> (&'static CStr, &'static CStr) {
+        match self {
+            Status::Ok => (c"DBSS_OK", c"success"),
+            Status::Argument => (c"DBSS_ERR_ARGUMENT", c"an argument is wrong"),
+            Status::NullArgument => (c"DBSS_ERR_NULL_ARGUMENT", c"a required pointer is NULL"),
+            Status::InvalidUtf8 => (c"DBSS_ERR_INVALID_UTF8", c"a string is not UTF-8"),
+            Status::InvalidId => (c"DBSS_ERR_INVALID_ID", c"an id is malformed"),
+            Status::InvalidLocale => (
+                c"DBSS_ERR_INVALID_LOCALE",
+                c"the locale is not one of en-us, zh-cn",
+            ),
+            Status::InvalidToken => (c"DBSS_ERR_INVALID_TOKEN", c"the token is malformed"),
+            Status::InvalidEndpoint => (
+                c"DBSS_ERR_INVALID_ENDPOINT",
+                c"the endpoint or region is malformed",
+            ),
+            Status::UnknownKey => (c"DBSS_ERR_UNKNOWN_KEY", c"there is no option with this key"),
+            Status::InvalidValue => (
+                c"DBSS_ERR_INVALID_VALUE",
+                c"an option's value is malformed or out of range",
+            ),
+            Status::PlaintextRefused => (
+                c"DBSS_ERR_PLAINTEXT_REFUSED",
+                c"plain http to another host is not allowed",
+            ),
+            Status::NotConfigured => (
+                c"DBSS_ERR_NOT_CONFIGURED",
+                c"an endpoint or credentials are missing",
+            ),
+            Status::Busy => (c"DBSS_ERR_BUSY", c"the operation serves another call"),
+            Status::Service => (c"DBSS_ERR_SERVICE", c"the service reported an error"),
+            Status::BadRequest => (
+                c"DBSS_ERR_BAD_REQUEST",
+                c"the service refused the request as malformed",
+            ),
+            Status::Unauthenticated => (
+                c"DBSS_ERR_UNAUTHENTICATED",
+                c"the service refused the credentials",
+            ),
+            Status::Forbidden => (c"DBSS_ERR_FORBIDDEN", c"the credentials do not allow this"),
+            Status::NotFound => (
+                c"DBSS_ERR_NOT_FOUND",
+                c"there is no such project, instance or report",
+            ),
+            Status::Throttled => (c"DBSS_ERR_THROTTLED", c"the service asks for fewer requests"),
+            Status::ServerError => (c"DBSS_ERR_SERVER", c"the service failed"),
+            Status::Redirected => (c"DBSS_ERR_REDIRECTED", c"the service redirected the request"),
+            Status::UnexpectedAnswer => (
+                c"DBSS_ERR_UNEXPECTED_ANSWER",
+                c"the service's answer is not a report",
+            ),
+            Status::Network => (c"DBSS_ERR_NETWORK", c"the network failed"),
+            Status::Resolve => (c"DBSS_ERR_RESOLVE", c"the host's name could not be looked up"),
+            Status::Connect => (c"DBSS_ERR_CONNECT", c"no connection could be made"),
+            Status::Tls => (c"DBSS_ERR_TLS", c"the TLS session failed"),
+            Status::Certificate => (c"DBSS_ERR_CERTIFICATE", c"the server's certificate was refused"),
+            Status::ConnectTimeout => (c"DBSS_ERR_CONNECT_TIMEOUT", c"connecting took too long"),
+            Status::Stalled => (c"DBSS_ERR_STALLED", c"the transfer stood still for too long"),
+            Status::TotalTimeout => (c"DBSS_ERR_TOTAL_TIMEOUT", c"the call took too long"),
+            Status::ConnectionLost => (
+                c"DBSS_ERR_CONNECTION_LOST",
+                c"the connection broke before the answer",
+            ),
+            Status::Truncated => (c"DBSS_ERR_TRUNCATED", c"the body ended before its end"),
+            Status::Protocol => (c"DBSS_ERR_PROTOCOL", c"the answer is not sound HTTP"),
+            Status::ContentEncoding => (c"DBSS_ERR_CONTENT_ENCODING", c"the body is compressed, unasked"),
+            Status::NotResumable => (
+                c"DBSS_ERR_NOT_RESUMABLE",
+                c"the transfer broke and cannot be resumed",
+            ),
+            Status::File => (c"DBSS_ERR_FILE", c"a local file could not be used"),
+            Status::FileExists => (c"DBSS_ERR_FILE_EXISTS", c"the file exists already"),
+            Status::NotRegularFile => (c"DBSS_ERR_NOT_REGULAR_FILE", c"the target is not a regular file"),
+            Status::DiskFull => (c"DBSS_ERR_DISK_FULL", c"the disk or a limit is full"),
+            Status::BrokenPipe => (c"DBSS_ERR_BROKEN_PIPE", c"the reader of the pipe has gone"),
+            Status::Resource => (c"DBSS_ERR_RESOURCE", c"the process ran out of a resource"),
+            Status::OutOfMemory => (c"DBSS_ERR_OUT_OF_MEMORY", c"out of memory"),
+            Status::LimitExceeded => (c"DBSS_ERR_LIMIT_EXCEEDED", c"the report is larger than the limit"),
+            Status::Cancelled => (c"DBSS_ERR_CANCELLED", c"the call was cancelled"),
+            Status::Internal => (c"DBSS_ERR_INTERNAL", c"libdbss failed internally"),
+        }
+    }
+
+    pub(crate) fn c_name(self) -> &'static CStr {
+        self.texts().0
+    }
+
+    pub(crate) fn c_message(self) -> &'static CStr {
+        self.texts().1
+    }
+
+    /// The name of the header's constant.
+    pub fn name(self) -> &'static str {
+        self.texts().0.to_str().unwrap_or_default()
     }
 }
 

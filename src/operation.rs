@@ -1,7 +1,9 @@
 //! The control of one call: its options, its progress, its cancel, its result.
 
+use std::ffi::{CString, c_char};
 use std::fmt;
 use std::process;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,9 +33,11 @@ pub(crate) struct Overrides {
 #[derive(Default)]
 struct Outcome {
     error: Option<Error>,
-    path: Option<Vec<u8>>,
-    filename: Option<String>,
-    request_id: Option<String>,
+    // The getters hand out pointers that stay valid until the next call, so a
+    // value that an attempt replaces is kept behind the new one.
+    paths: Vec<CString>,
+    filenames: Vec<CString>,
+    request_ids: Vec<CString>,
 }
 
 /// See `dbss_operation`.
@@ -198,10 +202,6 @@ impl Operation {
         }
     }
 
-    pub(crate) fn add_received(&self, bytes: u64) {
-        self.received.fetch_add(bytes as i64, Ordering::Relaxed);
-    }
-
     pub(crate) fn set_received(&self, bytes: u64) {
         self.received.store(saturate(bytes), Ordering::Relaxed);
     }
@@ -219,13 +219,15 @@ impl Operation {
     }
 
     pub(crate) fn set_path(&self, path: Vec<u8>) {
-        lock(&self.outcome).path = Some(path);
+        lock(&self.outcome).paths.extend(CString::new(path));
     }
 
-    pub(crate) fn describe(&self, filename: String, request_id: Option<String>) {
+    pub(crate) fn describe(&self, filename: &str, request_id: Option<&str>) {
         let mut outcome = lock(&self.outcome);
-        outcome.filename = Some(filename);
-        outcome.request_id = request_id;
+        outcome.filenames.extend(CString::new(filename));
+        outcome
+            .request_ids
+            .extend(request_id.and_then(|id| CString::new(id).ok()));
     }
 
     pub(crate) fn fail(&self, error: &Error) {
@@ -253,25 +255,29 @@ impl Operation {
         self.attempts.load(Ordering::Relaxed)
     }
 
-    /// Where a file was saved.
-    pub fn path(&self) -> Option<Vec<u8>> {
-        lock(&self.outcome).path.clone()
+    /// Where a file was saved; valid until the next call, NULL for none.
+    pub(crate) fn path(&self) -> *const c_char {
+        last(&lock(&self.outcome).paths)
     }
 
-    /// The report's safe name.
-    pub fn filename(&self) -> Option<String> {
-        lock(&self.outcome).filename.clone()
+    /// The report's safe name; valid until the next call, NULL for none.
+    pub(crate) fn filename(&self) -> *const c_char {
+        last(&lock(&self.outcome).filenames)
     }
 
-    /// The service's id of the call.
-    pub fn request_id(&self) -> Option<String> {
-        lock(&self.outcome).request_id.clone()
+    /// The service's id of the call; valid until the next call, NULL for none.
+    pub(crate) fn request_id(&self) -> *const c_char {
+        last(&lock(&self.outcome).request_ids)
     }
 
     /// Why the last call failed.
     pub fn error(&self) -> Option<Error> {
         lock(&self.outcome).error.clone()
     }
+}
+
+fn last(values: &[CString]) -> *const c_char {
+    values.last().map_or(ptr::null(), |value| value.as_ptr())
 }
 
 fn saturate(bytes: u64) -> i64 {

@@ -228,7 +228,9 @@ impl Blocked {
             Blocked {
                 signals: signals.assume_init(),
                 before: before.assume_init(),
-                pending: numbers.iter().any(|n| libc::sigismember(pending.as_ptr(), *n) == 1),
+                pending: numbers
+                    .iter()
+                    .any(|n| libc::sigismember(pending.as_ptr(), *n) == 1),
             }
         }
     }
@@ -287,7 +289,8 @@ mod tests {
     #[test]
     fn a_wait_ends_at_its_time_or_when_the_descriptor_is_ready() {
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
-        let waiting = |interest, until| wait(Some((ours.as_fd(), interest)), None, until).expect("poll works");
+        let waiting =
+            |interest, until| wait(Some((ours.as_fd(), interest)), None, until).expect("poll works");
         let until = Instant::now() + Duration::from_millis(30);
         assert_eq!(waiting(Interest::Readable, Some(until)), Ended::TimedOut);
         assert!(Instant::now() >= until);
@@ -300,13 +303,19 @@ mod tests {
     fn a_wake_up_ends_waits_until_it_is_cleared() {
         let wake = Wake::new().expect("a descriptor");
         let soon = || Some(Instant::now() + Duration::from_millis(1));
-        assert_eq!(wait(None, Some(&wake), soon()).expect("poll works"), Ended::TimedOut);
+        assert_eq!(
+            wait(None, Some(&wake), soon()).expect("poll works"),
+            Ended::TimedOut
+        );
         wake.signal();
         wake.signal();
         assert_eq!(wait(None, Some(&wake), None).expect("poll works"), Ended::Woken);
         assert_eq!(wait(None, Some(&wake), None).expect("poll works"), Ended::Woken);
         wake.clear();
-        assert_eq!(wait(None, Some(&wake), soon()).expect("poll works"), Ended::TimedOut);
+        assert_eq!(
+            wait(None, Some(&wake), soon()).expect("poll works"),
+            Ended::TimedOut
+        );
     }
 
     #[test]

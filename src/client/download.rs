@@ -19,13 +19,17 @@ const READ_BUFFER: usize = 64 * 1024;
 
 impl Context {
     /// Downloads a report into memory.
-    pub fn download_to_memory(
+    pub(crate) fn download_to_memory(
         self: &Arc<Context>,
         request: ReportRequest,
         operation: Option<Arc<Operation>>,
     ) -> Result<Box<[u8]>, Error> {
         self.run(operation, request, |running, request| {
-            let limit = running.operation().overrides().max_memory.unwrap_or(self.max_memory);
+            let limit = running
+                .operation()
+                .overrides()
+                .max_memory
+                .unwrap_or(self.max_memory);
             let mut sink = Memory::new(limit);
             self.pump(running, request, &mut sink)?;
             Ok(sink.into_bytes())
@@ -33,7 +37,7 @@ impl Context {
     }
 
     /// Downloads a report to a file of this name.
-    pub fn download_to_file(
+    pub(crate) fn download_to_file(
         self: &Arc<Context>,
         request: ReportRequest,
         path: &[u8],
@@ -49,7 +53,7 @@ impl Context {
     }
 
     /// Downloads a report into a directory, under its own name.
-    pub fn download_to_directory(
+    pub(crate) fn download_to_directory(
         self: &Arc<Context>,
         request: ReportRequest,
         path: &[u8],
@@ -65,7 +69,7 @@ impl Context {
     }
 
     /// Downloads a report to a descriptor.
-    pub fn download_to_descriptor(
+    pub(crate) fn download_to_descriptor(
         self: &Arc<Context>,
         request: ReportRequest,
         fd: BorrowedFd<'_>,
@@ -77,7 +81,7 @@ impl Context {
     }
 
     /// Downloads a report to a function, which may stop the call with false.
-    pub fn download_to_callback(
+    pub(crate) fn download_to_callback(
         self: &Arc<Context>,
         request: ReportRequest,
         write: impl FnMut(&[u8]) -> bool,
@@ -89,15 +93,17 @@ impl Context {
     }
 
     /// Opens a report to be read by the caller.
-    pub fn open_report(
+    pub(crate) fn open_report(
         self: &Arc<Context>,
         request: ReportRequest,
         operation: Option<Arc<Operation>>,
     ) -> Result<ReportStream, Error> {
         self.run(operation, request, |running, request| {
+            let transfer = Transfer::open(self, request, running, false)?;
             Ok(ReportStream {
                 process: process::id(),
-                transfer: Some(Transfer::open(self, request, running, false)?),
+                info: transfer.report_info(),
+                transfer: Some(transfer),
                 failed: None,
             })
         })
@@ -126,7 +132,9 @@ impl Context {
         let id = request.id().to_owned();
         body(running, request).inspect_err(|e| {
             operation.fail(e);
-            self.log(Level::Error, || format!("report {id}: {}: {e}", e.status().name()));
+            self.log(Level::Error, || {
+                format!("report {id}: {}: {e}", e.status().name())
+            });
         })
     }
 
@@ -166,15 +174,20 @@ impl Context {
 
 fn as_path<'a>(bytes: &'a [u8], parameter: &'static str) -> Result<&'a Path, Error> {
     if bytes.is_empty() {
-        return Err(Error::argument(Status::InvalidValue, parameter, "must not be empty"));
+        return Err(Error::argument(
+            Status::InvalidValue,
+            parameter,
+            "must not be empty",
+        ));
     }
     Ok(Path::new(OsStr::from_bytes(bytes)))
 }
 
 /// A report being read by the caller. See `dbss_report_stream`.
-pub struct ReportStream {
+pub(crate) struct ReportStream {
     process: u32,
-    /// None after the end and after a failure.
+    info: ReportInfo,
+    /// None once the stream is dropped.
     transfer: Option<Transfer>,
     failed: Option<Error>,
 }
@@ -230,7 +243,7 @@ impl Drop for ReportStream {
 
 /// What is known of a stream's report from its answer's header and first bytes.
 #[derive(Clone, Debug)]
-pub struct ReportInfo {
+pub(crate) struct ReportInfo {
     /// The size in bytes, where it is known.
     pub size: Option<u64>,
     /// What it is.
@@ -245,18 +258,7 @@ pub struct ReportInfo {
 
 impl ReportStream {
     /// What is known of the report.
-    pub fn info(&self) -> Option<ReportInfo> {
-        self.transfer.as_ref().map(|transfer| ReportInfo {
-            size: transfer.total(),
-            format: transfer.format(),
-            filename: transfer.filename().to_owned(),
-            content_type: transfer.content_type().map(str::to_owned),
-            request_id: transfer.request_id().map(str::to_owned),
-        })
-    }
-
-    /// The operation that controls the stream.
-    pub(crate) fn operation(&self) -> Option<Arc<Operation>> {
-        self.transfer.as_ref().map(|transfer| Arc::clone(transfer.operation()))
+    pub fn info(&self) -> ReportInfo {
+        self.info.clone()
     }
 }

@@ -14,7 +14,7 @@ const QUOTE_LIMIT: usize = 400;
 
 /// A report, by checked ids, and the language to have it in.
 #[derive(Clone, Debug)]
-pub struct ReportRequest {
+pub(crate) struct ReportRequest {
     project: String,
     instance: String,
     id: String,
@@ -23,7 +23,12 @@ pub struct ReportRequest {
 
 impl ReportRequest {
     /// Checks the ids and the locale.
-    pub fn new(project: &str, instance: &str, id: &str, locale: Option<&str>) -> Result<ReportRequest, Error> {
+    pub fn new(
+        project: &str,
+        instance: &str,
+        id: &str,
+        locale: Option<&str>,
+    ) -> Result<ReportRequest, Error> {
         check_id(project, "project", PROJECT_OR_INSTANCE_ID)?;
         check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
         check_id(id, "id", REPORT_ID)?;

@@ -9,6 +9,7 @@ use ::http::header::{
 };
 
 use super::context::Context;
+use super::download::ReportInfo;
 use super::log::Level;
 use super::report::{ReportRequest, expect_report, may_be_json, refuse_document};
 use crate::error::{Error, Status};
@@ -31,7 +32,7 @@ const MAGIC: usize = 5;
 
 /// What a report is, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// Neither of these.
     Unknown,
     /// `%PDF-`.
@@ -155,24 +156,14 @@ impl Transfer {
         }
     }
 
-    pub(super) fn total(&self) -> Option<u64> {
-        self.total
-    }
-
-    pub(super) fn format(&self) -> Format {
-        self.format
-    }
-
-    pub(super) fn filename(&self) -> &str {
-        &self.filename
-    }
-
-    pub(super) fn content_type(&self) -> Option<&str> {
-        self.content_type.as_deref()
-    }
-
-    pub(super) fn request_id(&self) -> Option<&str> {
-        self.request_id.as_deref()
+    pub(super) fn report_info(&self) -> ReportInfo {
+        ReportInfo {
+            size: self.total,
+            format: self.format,
+            filename: self.filename.clone(),
+            content_type: self.content_type.clone(),
+            request_id: self.request_id.clone(),
+        }
     }
 
     /// Reads some of the body, through as many attempts as it takes.
@@ -378,7 +369,9 @@ impl Transfer {
         expect_report(&mut answer, false)?;
         self.total = answer.announced();
         self.running.operation().set_total(self.total);
-        self.validator = answer.header(ETAG).and_then(|tag| strong_etag(&tag).map(str::to_owned));
+        self.validator = answer
+            .header(ETAG)
+            .and_then(|tag| strong_etag(&tag).map(str::to_owned));
         self.request_id = answer.request_id();
         self.content_type = answer.header(CONTENT_TYPE);
         let named = answer.header(CONTENT_DISPOSITION).and_then(|d| safe_filename(&d));
@@ -387,7 +380,7 @@ impl Transfer {
         self.filename = named.unwrap_or_else(|| format!("{}.{}", self.request.id(), self.format.extension()));
         self.running
             .operation()
-            .describe(self.filename.clone(), self.request_id.clone());
+            .describe(&self.filename, self.request_id.as_deref());
         Ok(())
     }
 
@@ -397,10 +390,7 @@ impl Transfer {
     fn judge(&mut self) -> Result<(), Error> {
         let mut buf = vec![0; ERROR_BODY_LIMIT];
         let mut filled = 0;
-        while !self.ended
-            && filled < ERROR_BODY_LIMIT
-            && (filled < MAGIC || may_be_json(&buf[..filled]))
-        {
+        while !self.ended && filled < ERROR_BODY_LIMIT && (filled < MAGIC || may_be_json(&buf[..filled])) {
             // A little at first: what is read here is copied once more.
             let until = if filled < MAGIC { 4096 } else { ERROR_BODY_LIMIT };
             match self.read_answer(&mut buf[filled..until])? {
@@ -409,11 +399,10 @@ impl Transfer {
             }
         }
         buf.truncate(filled);
-        if self.ended {
-            if let Some(answer) = &self.answer {
+        if self.ended
+            && let Some(answer) = &self.answer {
                 refuse_document(answer, &buf)?;
             }
-        }
         self.format = Format::of(&buf);
         self.head = buf;
         Ok(())

@@ -63,6 +63,24 @@ pub unsafe extern "C" fn dbss_context_set_token(ctx: *mut dbss_context, token: *
     })
 }
 
+/// Cancels all calls on this context that are under way in this process, open
+/// streams included, as dbss_operation_cancel() does; calls that start
+/// afterwards run.
+///
+/// NULL does nothing. It may wait for a moment, so not from a signal handler.
+/// Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_context_cancel_all(ctx: *mut dbss_context) {
+    plain((), || {
+        // SAFETY: the header's rules are the contract of `borrow`.
+        if let Ok(context) = unsafe { dbss_context::borrow(ctx, "ctx") } {
+            // What can fail is making connections for a child process, which
+            // then has no calls.
+            let _ = context.cancel_all();
+        }
+    });
+}
+
 /// Frees a context: closes its idle connections and wipes its secrets. Calls
 /// under way are not disturbed: they hold what they need until they end. NULL
 /// does nothing. Never blocks. Any thread; only a call that starts after this

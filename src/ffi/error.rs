@@ -49,7 +49,7 @@ pub(super) fn last_error() -> Option<Error> {
 
 /// C strings end at the first NUL, so one inside a service's text becomes
 /// U+FFFD.
-fn c_string(text: &str) -> CString {
+pub(super) fn c_string(text: &str) -> CString {
     CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default()
 }
 
@@ -71,6 +71,11 @@ impl dbss_error {
             error,
         }
     }
+}
+
+/// An error given to the caller, or NULL for none.
+pub(super) fn owned_error(error: Option<Error>) -> *mut dbss_error {
+    error.map_or(ptr::null_mut(), |e| Box::into_raw(Box::new(dbss_error::new(e))))
 }
 
 /// Reads one field; `fallback` for a NULL error.

@@ -16,9 +16,13 @@ thread_local! {
 }
 
 /// Runs the body of a function that returns a status: clears the thread's last
-/// error, and turns an error or a panic into a status and a last error.
+/// error, and turns an error or a panic into a status and a last error. What is
+/// called inside a callback leaves the last error to the call around it.
 pub(super) fn guarded(body: impl FnOnce() -> Result<(), Error>) -> dbss_status {
-    clear_last_error();
+    let outermost = !INSIDE.try_with(Cell::get).unwrap_or(false);
+    if outermost {
+        clear_last_error();
+    }
     let error = match contain(body) {
         Ok(Ok(())) => return Status::Ok as dbss_status,
         Ok(Err(error)) => error,
@@ -31,7 +35,9 @@ pub(super) fn guarded(body: impl FnOnce() -> Result<(), Error>) -> dbss_status {
         ),
     };
     let status = error.status() as dbss_status;
-    set_last_error(error);
+    if outermost {
+        set_last_error(error);
+    }
     status
 }
 

@@ -14,10 +14,13 @@
 #![allow(clippy::missing_safety_doc)]
 
 pub mod buffer;
+pub mod callback;
 pub mod config;
 pub mod context;
 pub mod error;
 mod guard;
+pub mod operation;
 pub mod report;
 pub mod status;
+pub mod stream;
 pub mod version;

@@ -68,3 +68,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* The handles; each is explained in its section. */
+@HANDLES@

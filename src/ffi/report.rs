@@ -1,12 +1,55 @@
 //! Downloading reports.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::BorrowedFd;
 
 use super::buffer::dbss_buffer;
 use super::context::dbss_context;
-use super::guard::{Handle, guarded, optional_text, out, text};
+use super::guard::{Handle, bytes, guarded, null, optional_text, out, text};
+use super::operation::{dbss_operation, optional};
 use super::status::dbss_status;
 use crate::client::ReportRequest;
+use crate::error::{Error, Status};
+
+/// The strings that name a report, as they come in.
+pub(super) struct Ids {
+    pub(super) project: *const c_char,
+    pub(super) instance: *const c_char,
+    pub(super) id: *const c_char,
+    pub(super) locale: *const c_char,
+}
+
+/// The report that a caller names.
+///
+/// # Safety
+/// Each string is NULL or NUL-terminated and stays as it is during the call.
+pub(super) unsafe fn request(ids: Ids) -> Result<ReportRequest, Error> {
+    // SAFETY: the same contract.
+    unsafe {
+        ReportRequest::new(
+            text(ids.project, "project")?,
+            text(ids.instance, "instance")?,
+            text(ids.id, "id")?,
+            optional_text(ids.locale, "locale")?,
+        )
+    }
+}
+
+/// A flag of the file functions: a file of the name may be replaced, in one
+/// step, when the new one is whole. Without it an existing file is kept and the
+/// call fails with DBSS_ERR_FILE_EXISTS.
+pub const DBSS_FILE_REPLACE: u32 = 1;
+
+fn replace(flags: u32) -> Result<bool, Error> {
+    if flags & !DBSS_FILE_REPLACE != 0 {
+        return Err(Error::argument(
+            Status::InvalidValue,
+            "flags",
+            format_args!("has unknown bits: {:#x}", flags & !DBSS_FILE_REPLACE),
+        ));
+    }
+    Ok(flags & DBSS_FILE_REPLACE != 0)
+}
 
 /// Downloads an audit report (PDF or ZIP) into memory: the service's call
 /// DownloadAuditReport. Blocks until the whole report is there or the call has
@@ -27,7 +70,8 @@ use crate::client::ReportRequest;
 /// any traffic; every status of the groups DBSS_ERR_SERVICE and
 /// DBSS_ERR_NETWORK; DBSS_ERR_RESOURCE; DBSS_ERR_OUT_OF_MEMORY, also for a
 /// report that the system cannot hold; DBSS_ERR_LIMIT_EXCEEDED for one that is
-/// larger than the option "max_memory_bytes".
+/// larger than the option "max_memory_bytes"; DBSS_ERR_CANCELLED by
+/// dbss_context_cancel_all().
 /// Memory grows with what arrives, not with what the server announces.
 /// Any thread.
 #[unsafe(no_mangle)]
@@ -39,23 +83,235 @@ pub unsafe extern "C" fn dbss_report_download(
     locale: *const c_char,
     out_buf: *mut dbss_buffer,
 ) -> dbss_status {
+    let none = std::ptr::null_mut();
+    // SAFETY: the same contract, with no operation.
+    unsafe { dbss_report_download_to_memory(ctx, project, instance, id, locale, none, out_buf) }
+}
+
+/// The same, under an operation.
+///
+/// `operation` may be NULL. Errors: those of dbss_report_download(), among them
+/// DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_download_to_memory(
+    ctx: *mut dbss_context,
+    project: *const c_char,
+    instance: *const c_char,
+    id: *const c_char,
+    locale: *const c_char,
+    operation: *mut dbss_operation,
+    out_buf: *mut dbss_buffer,
+) -> dbss_status {
     guarded(|| {
         // SAFETY: by the header's rules NULL or writable.
         let slot = unsafe { out(out_buf, dbss_buffer::EMPTY, "out_buf") }?;
-        // SAFETY: by the header's rules a context of ours, and strings that
-        // stay as they are until this function returns.
-        let (context, request) = unsafe {
+        let ids = Ids {
+            project,
+            instance,
+            id,
+            locale,
+        };
+        // SAFETY: the header's rules are the contracts of these.
+        let (context, request, operation) = unsafe {
             (
                 dbss_context::borrow(ctx, "ctx")?,
-                ReportRequest::new(
-                    text(project, "project")?,
-                    text(instance, "instance")?,
-                    text(id, "id")?,
-                    optional_text(locale, "locale")?,
-                )?,
+                request(ids)?,
+                optional(operation)?,
             )
         };
-        *slot = dbss_buffer::give(context.download_to_memory(&request)?);
+        *slot = dbss_buffer::give(context.download_to_memory(request, operation)?);
         Ok(())
+    })
+}
+
+/// Downloads a report to a file. The file appears under its name only when it
+/// is whole and on the disk; until then, and after every failure, cancel or
+/// crash, what stood there stands there still.
+///
+/// The first five parameters as for dbss_report_download(). `path` (required):
+/// bytes, as the file system has them; its directory must exist and be
+/// writable. `flags`: 0 or DBSS_FILE_REPLACE. `operation` may be NULL; its path
+/// is then this one. The permissions are those of the option "file_mode".
+///
+/// While it arrives the report is in a hidden file ".dbss-XXXXXX.part" beside
+/// the target; only a killed process or a stopped machine can leave that.
+/// Errors: those of dbss_report_download() but the ones about memory, among
+/// them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_INVALID_VALUE (path, flags);
+/// DBSS_ERR_FILE_EXISTS, DBSS_ERR_NOT_REGULAR_FILE (also for a symbolic link),
+/// DBSS_ERR_FILE (no such directory, no permission), all before any traffic;
+/// DBSS_ERR_DISK_FULL; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_download_to_file(
+    ctx: *mut dbss_context,
+    project: *const c_char,
+    instance: *const c_char,
+    id: *const c_char,
+    locale: *const c_char,
+    path: *const c_char,
+    flags: u32,
+    operation: *mut dbss_operation,
+) -> dbss_status {
+    guarded(|| {
+        let ids = Ids {
+            project,
+            instance,
+            id,
+            locale,
+        };
+        // SAFETY: the header's rules are the contracts of these.
+        let (context, request, path, operation) = unsafe {
+            (
+                dbss_context::borrow(ctx, "ctx")?,
+                request(ids)?,
+                bytes(path, "path")?,
+                optional(operation)?,
+            )
+        };
+        context.download_to_file(request, path, replace(flags)?, operation)
+    })
+}
+
+/// Downloads a report into a directory, under the report's own name made safe;
+/// dbss_operation_path() tells it afterwards. Everything else is as for
+/// dbss_report_download_to_file().
+///
+/// `directory` (required): bytes; it must exist. `operation` may be NULL.
+/// Errors: those of dbss_report_download_to_file(), among them
+/// DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_FILE_EXISTS can only be told when the
+/// service has said the name. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_download_to_directory(
+    ctx: *mut dbss_context,
+    project: *const c_char,
+    instance: *const c_char,
+    id: *const c_char,
+    locale: *const c_char,
+    directory: *const c_char,
+    flags: u32,
+    operation: *mut dbss_operation,
+) -> dbss_status {
+    guarded(|| {
+        let ids = Ids {
+            project,
+            instance,
+            id,
+            locale,
+        };
+        // SAFETY: the header's rules are the contracts of these.
+        let (context, request, directory, operation) = unsafe {
+            (
+                dbss_context::borrow(ctx, "ctx")?,
+                request(ids)?,
+                bytes(directory, "directory")?,
+                optional(operation)?,
+            )
+        };
+        context.download_to_directory(request, directory, replace(flags)?, operation)
+    })
+}
+
+/// Downloads a report to a descriptor: a file, from where it stands; a pipe, a
+/// socket, a terminal. POSIX only.
+///
+/// The first five parameters as for dbss_report_download(). `fd` must be open
+/// for writing, blocking or not; it is never closed, and its mode not changed.
+/// `operation` may be NULL. What was written before a failure cannot be taken
+/// back: only a call that returned DBSS_OK has written a report.
+/// Errors: those of dbss_report_download() but the ones about memory, among
+/// them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_ARGUMENT when `fd` is not open for
+/// writing; DBSS_ERR_BROKEN_PIPE when its reader has gone (never SIGPIPE);
+/// DBSS_ERR_DISK_FULL, DBSS_ERR_FILE, DBSS_ERR_NOT_RESUMABLE; DBSS_ERR_BUSY,
+/// DBSS_ERR_CANCELLED. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_download_to_fd(
+    ctx: *mut dbss_context,
+    project: *const c_char,
+    instance: *const c_char,
+    id: *const c_char,
+    locale: *const c_char,
+    fd: c_int,
+    operation: *mut dbss_operation,
+) -> dbss_status {
+    guarded(|| {
+        let ids = Ids {
+            project,
+            instance,
+            id,
+            locale,
+        };
+        // SAFETY: the header's rules are the contracts of these.
+        let (context, request, operation) = unsafe {
+            (
+                dbss_context::borrow(ctx, "ctx")?,
+                request(ids)?,
+                optional(operation)?,
+            )
+        };
+        if fd < 0 {
+            return Err(Error::argument(
+                Status::Argument,
+                "fd",
+                "is not an open descriptor",
+            ));
+        }
+        // SAFETY: not negative; by the header's rules the caller keeps it open
+        // during the call, and one that is not open gives errors and no more.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        context.download_to_descriptor(request, fd, operation)
+    })
+}
+
+/// Takes the next bytes of a report, in order: `len` is at least 1. Return 0 to
+/// go on; anything else ends the call with DBSS_ERR_CANCELLED.
+///
+/// Runs on the thread of the call, with no lock held; `data` is valid until it
+/// returns. It may call getters and dbss_operation_cancel(); other calls on the
+/// same operation are refused with DBSS_ERR_BUSY. It must not throw, longjmp or
+/// end the thread.
+pub type dbss_write_fn =
+    Option<unsafe extern "C-unwind" fn(user_data: *mut c_void, data: *const u8, len: usize) -> i32>;
+
+/// Downloads a report to a function of yours, part by part.
+///
+/// The first five parameters as for dbss_report_download(). `write` (required)
+/// is called with `user_data`. `operation` may be NULL. What was handed over
+/// before a failure cannot be taken back: only a call that returned DBSS_OK has
+/// handed over a report.
+/// Errors: those of dbss_report_download() but the ones about memory, among
+/// them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_NOT_RESUMABLE; DBSS_ERR_BUSY,
+/// DBSS_ERR_CANCELLED. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_download_to_callback(
+    ctx: *mut dbss_context,
+    project: *const c_char,
+    instance: *const c_char,
+    id: *const c_char,
+    locale: *const c_char,
+    write: dbss_write_fn,
+    user_data: *mut c_void,
+    operation: *mut dbss_operation,
+) -> dbss_status {
+    guarded(|| {
+        let ids = Ids {
+            project,
+            instance,
+            id,
+            locale,
+        };
+        // SAFETY: the header's rules are the contracts of these.
+        let (context, request, operation) = unsafe {
+            (
+                dbss_context::borrow(ctx, "ctx")?,
+                request(ids)?,
+                optional(operation)?,
+            )
+        };
+        let write = write.ok_or_else(|| null("write"))?;
+        let take = |bytes: &[u8]| {
+            // SAFETY: the caller's function with its own data, and bytes that
+            // live until it returns.
+            unsafe { write(user_data, bytes.as_ptr(), bytes.len()) == 0 }
+        };
+        context.download_to_callback(request, take, operation)
     })
 }

@@ -38,6 +38,8 @@ pub const DBSS_ERR_PLAINTEXT_REFUSED: dbss_status = 109;
 /// Something that the call needs was never configured: an endpoint or region,
 /// or credentials.
 pub const DBSS_ERR_NOT_CONFIGURED: dbss_status = 110;
+/// The operation serves another call at the moment.
+pub const DBSS_ERR_BUSY: dbss_status = 111;
 
 /// Group of 2xx: the service answered, and the answer is not a report. Also
 /// the status of a service's error that fits none of the following.
@@ -84,9 +86,20 @@ pub const DBSS_ERR_TRUNCATED: dbss_status = 309;
 pub const DBSS_ERR_PROTOCOL: dbss_status = 310;
 /// The body is compressed, though libdbss asked for it as it is.
 pub const DBSS_ERR_CONTENT_ENCODING: dbss_status = 311;
+/// The transfer broke and cannot go on: the report changed meanwhile, or the
+/// service resumes none, and what was handed out cannot be taken back.
+pub const DBSS_ERR_NOT_RESUMABLE: dbss_status = 312;
 
 /// Group of 4xx: a local file could not be read or written.
 pub const DBSS_ERR_FILE: dbss_status = 400;
+/// A file of this name exists, and may not be replaced.
+pub const DBSS_ERR_FILE_EXISTS: dbss_status = 401;
+/// The name is that of a directory, a link, a device: no regular file.
+pub const DBSS_ERR_NOT_REGULAR_FILE: dbss_status = 402;
+/// The disk is full, or a quota or size limit is reached.
+pub const DBSS_ERR_DISK_FULL: dbss_status = 403;
+/// Whoever reads from the pipe or socket has gone.
+pub const DBSS_ERR_BROKEN_PIPE: dbss_status = 404;
 
 /// Group of 5xx: this process ran out of something, such as threads.
 pub const DBSS_ERR_RESOURCE: dbss_status = 500;
@@ -95,8 +108,8 @@ pub const DBSS_ERR_OUT_OF_MEMORY: dbss_status = 501;
 /// The report is larger than "max_memory_bytes".
 pub const DBSS_ERR_LIMIT_EXCEEDED: dbss_status = 502;
 
-/// Group of 6xx: the call was cancelled. No call of this version can be; the
-/// group stands here so that a program can already tell it from a failure.
+/// Group of 6xx: the call was cancelled, by dbss_operation_cancel(), by
+/// dbss_context_cancel_all(), by freeing its stream, or by a callback.
 pub const DBSS_ERR_CANCELLED: dbss_status = 600;
 
 /// Group of 7xx: libdbss has a defect. The call was abandoned, the process and
@@ -110,77 +123,7 @@ fn describe(status: dbss_status) -> (&'static CStr, &'static CStr) {
             c"a status that this version of libdbss does not know",
         );
     };
-    match status {
-        Status::Ok => (c"DBSS_OK", c"success"),
-        Status::Argument => (c"DBSS_ERR_ARGUMENT", c"an argument is wrong"),
-        Status::NullArgument => (c"DBSS_ERR_NULL_ARGUMENT", c"a required pointer is NULL"),
-        Status::InvalidUtf8 => (c"DBSS_ERR_INVALID_UTF8", c"a string is not UTF-8"),
-        Status::InvalidId => (c"DBSS_ERR_INVALID_ID", c"an id is malformed"),
-        Status::InvalidLocale => (
-            c"DBSS_ERR_INVALID_LOCALE",
-            c"the locale is not one of en-us, zh-cn",
-        ),
-        Status::InvalidToken => (c"DBSS_ERR_INVALID_TOKEN", c"the token is malformed"),
-        Status::InvalidEndpoint => (
-            c"DBSS_ERR_INVALID_ENDPOINT",
-            c"the endpoint or region is malformed",
-        ),
-        Status::UnknownKey => (c"DBSS_ERR_UNKNOWN_KEY", c"there is no option with this key"),
-        Status::InvalidValue => (
-            c"DBSS_ERR_INVALID_VALUE",
-            c"an option's value is malformed or out of range",
-        ),
-        Status::PlaintextRefused => (
-            c"DBSS_ERR_PLAINTEXT_REFUSED",
-            c"plain http to another host is not allowed",
-        ),
-        Status::NotConfigured => (
-            c"DBSS_ERR_NOT_CONFIGURED",
-            c"an endpoint or credentials are missing",
-        ),
-        Status::Service => (c"DBSS_ERR_SERVICE", c"the service reported an error"),
-        Status::BadRequest => (
-            c"DBSS_ERR_BAD_REQUEST",
-            c"the service refused the request as malformed",
-        ),
-        Status::Unauthenticated => (
-            c"DBSS_ERR_UNAUTHENTICATED",
-            c"the service refused the credentials",
-        ),
-        Status::Forbidden => (c"DBSS_ERR_FORBIDDEN", c"the credentials do not allow this"),
-        Status::NotFound => (
-            c"DBSS_ERR_NOT_FOUND",
-            c"there is no such project, instance or report",
-        ),
-        Status::Throttled => (c"DBSS_ERR_THROTTLED", c"the service asks for fewer requests"),
-        Status::ServerError => (c"DBSS_ERR_SERVER", c"the service failed"),
-        Status::Redirected => (c"DBSS_ERR_REDIRECTED", c"the service redirected the request"),
-        Status::UnexpectedAnswer => (
-            c"DBSS_ERR_UNEXPECTED_ANSWER",
-            c"the service's answer is not a report",
-        ),
-        Status::Network => (c"DBSS_ERR_NETWORK", c"the network failed"),
-        Status::Resolve => (c"DBSS_ERR_RESOLVE", c"the host's name could not be looked up"),
-        Status::Connect => (c"DBSS_ERR_CONNECT", c"no connection could be made"),
-        Status::Tls => (c"DBSS_ERR_TLS", c"the TLS session failed"),
-        Status::Certificate => (c"DBSS_ERR_CERTIFICATE", c"the server's certificate was refused"),
-        Status::ConnectTimeout => (c"DBSS_ERR_CONNECT_TIMEOUT", c"connecting took too long"),
-        Status::Stalled => (c"DBSS_ERR_STALLED", c"the transfer stood still for too long"),
-        Status::TotalTimeout => (c"DBSS_ERR_TOTAL_TIMEOUT", c"the call took too long"),
-        Status::ConnectionLost => (
-            c"DBSS_ERR_CONNECTION_LOST",
-            c"the connection broke before the answer",
-        ),
-        Status::Truncated => (c"DBSS_ERR_TRUNCATED", c"the body ended before its end"),
-        Status::Protocol => (c"DBSS_ERR_PROTOCOL", c"the answer is not sound HTTP"),
-        Status::ContentEncoding => (c"DBSS_ERR_CONTENT_ENCODING", c"the body is compressed, unasked"),
-        Status::File => (c"DBSS_ERR_FILE", c"a local file could not be used"),
-        Status::Resource => (c"DBSS_ERR_RESOURCE", c"the process ran out of a resource"),
-        Status::OutOfMemory => (c"DBSS_ERR_OUT_OF_MEMORY", c"out of memory"),
-        Status::LimitExceeded => (c"DBSS_ERR_LIMIT_EXCEEDED", c"the report is larger than the limit"),
-        Status::Cancelled => (c"DBSS_ERR_CANCELLED", c"the call was cancelled"),
-        Status::Internal => (c"DBSS_ERR_INTERNAL", c"libdbss failed internally"),
-    }
+    (status.c_name(), status.c_message())
 }
 
 /// The name of a status as this header spells it, such as

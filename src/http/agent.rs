@@ -15,6 +15,7 @@ use super::answer::Answer;
 use super::call::{Call, Limits};
 use super::connect::{NoResolver, SocketConnector};
 use super::endpoint::Endpoint;
+use super::proxy::Proxy;
 use super::secrets::Secrets;
 use super::{answer, redirect, tls};
 use crate::error::{Error, Status};
@@ -64,11 +65,9 @@ struct Home {
 impl Home {
     fn new(settings: &Settings) -> Result<Home, Error> {
         let connector = SocketConnector {
-            tls: settings
-                .https
-                .then(|| tls::client_config(&settings.roots))
-                .transpose()?,
-            loopback_only: settings.loopback_only,
+            tls: settings.roots.as_ref().map(tls::client_config).transpose()?,
+            allow_plaintext: settings.allow_plaintext,
+            proxy: settings.proxy.clone(),
         };
         let config = Agent::config_builder()
             // An error's body must still be read.
@@ -132,7 +131,11 @@ impl Http {
             proxy: setup.proxy,
         };
         let home = Home::new(&settings)?;
-        Ok(Http { settings, limits, home })
+        Ok(Http {
+            settings,
+            limits,
+            home,
+        })
     }
 
     /// The home of this process.

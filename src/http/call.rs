@@ -181,7 +181,9 @@ impl Call {
             match sys::wait(fd, Some(self.operation.wake()), next) {
                 Ok(Ended::Ready) => return Ok(true),
                 Ok(Ended::Woken) => self.operation.check()?,
-                Ok(Ended::TimedOut) if until.is_some_and(|until| until <= Instant::now()) => return Ok(false),
+                Ok(Ended::TimedOut) if until.is_some_and(|until| until <= Instant::now()) => {
+                    return Ok(false);
+                }
                 Ok(Ended::TimedOut) => {}
                 Err(e) => return Err(Error::os(Status::Network, "cannot wait for the connection", &e)),
             }
@@ -202,7 +204,10 @@ impl Call {
     pub(crate) fn pause(&self, pause: Duration) -> Result<bool, Error> {
         let until = after(Instant::now(), Some(pause));
         // No attempt would be left to make.
-        if self.total_until.is_some_and(|total| until.is_none_or(|until| until >= total)) {
+        if self
+            .total_until
+            .is_some_and(|total| until.is_none_or(|until| until >= total))
+        {
             return Ok(false);
         }
         self.wait_until(None, until).map(|_| true)
@@ -230,7 +235,9 @@ impl Call {
         let expired = move || {
             let (what, key, limit) = match status {
                 Status::TotalTimeout => ("the call took longer than", "total_timeout_ms", limits.total),
-                Status::ConnectTimeout => ("no connection stood within", "connect_timeout_ms", limits.connect),
+                Status::ConnectTimeout => {
+                    ("no connection stood within", "connect_timeout_ms", limits.connect)
+                }
                 _ => ("nothing moved for longer than", "stall_timeout_ms", limits.stall),
             };
             let ms = limit.unwrap_or_default().as_millis();

@@ -85,7 +85,10 @@ impl SocketConnector {
         // What may be plain text because it does not leave this machine must not
         // leave it for a proxy either.
         let exempt = !details.needs_tls() && !self.allow_plaintext;
-        let proxy = self.proxy.as_ref().filter(|proxy| !exempt && !proxy.excepts(host));
+        let proxy = self
+            .proxy
+            .as_ref()
+            .filter(|proxy| !exempt && !proxy.excepts(host));
         let (next_host, next_port) = proxy.map_or((host, port), |proxy| (proxy.host.as_str(), proxy.port));
         let mut addresses = resolve(next_host, next_port, call)?;
         if exempt {

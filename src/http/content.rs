@@ -112,7 +112,11 @@ fn make_safe(name: &str) -> Option<String> {
         .filter(|c| !c.is_control() && !is_deceptive(*c) && *c != '\u{fffd}')
         .map(|c| if r#"<>:"|?*"#.contains(c) { '_' } else { c })
         .collect();
-    let clean = clean.trim().trim_start_matches('.').trim_end_matches(['.', ' ']).trim_start();
+    let clean = clean
+        .trim()
+        .trim_start_matches('.')
+        .trim_end_matches(['.', ' '])
+        .trim_start();
     if clean.is_empty() {
         return None;
     }
@@ -120,7 +124,10 @@ fn make_safe(name: &str) -> Option<String> {
         return Some(clean.to_owned());
     }
     // The stem is shortened: the extension says what the file is.
-    let extension = clean.rfind('.').filter(|i| clean.len() - i <= 16).map_or("", |i| &clean[i..]);
+    let extension = clean
+        .rfind('.')
+        .filter(|i| clean.len() - i <= 16)
+        .map_or("", |i| &clean[i..]);
     let mut end = NAME_LIMIT - extension.len();
     while !clean.is_char_boundary(end) {
         end -= 1;
@@ -165,12 +172,18 @@ mod tests {
         for (header, name) in [
             ("attachment; filename=report.pdf", Some("report.pdf")),
             ("attachment; filename=\"a \\\"b\\\".pdf\"", Some("a _b_.pdf")),
-            ("attachment; FileName = \"x;y=z.pdf\" ; foo=bar", Some("x;y=z.pdf")),
+            (
+                "attachment; FileName = \"x;y=z.pdf\" ; foo=bar",
+                Some("x;y=z.pdf"),
+            ),
             (
                 "attachment; filename=\"e.pdf\"; filename*=UTF-8''%E5%AE%A1%E8%AE%A1.pdf",
                 Some("审计.pdf"),
             ),
-            ("attachment; filename*=UTF-8''%ff; filename=ok.zip", Some("ok.zip")),
+            (
+                "attachment; filename*=UTF-8''%ff; filename=ok.zip",
+                Some("ok.zip"),
+            ),
             ("attachment; filename*=iso-8859-1'en'%e9.pdf", Some("é.pdf")),
             ("attachment; filename=\"../../etc/passwd\"", Some("passwd")),
             ("attachment; filename=\"..\\\\..\\\\x.pdf\"", Some("x.pdf")),

@@ -45,7 +45,9 @@ impl Proxy {
         let invalid = |what: &str| Error::argument(Status::InvalidEndpoint, parameter, what);
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         if !scheme.eq_ignore_ascii_case("http") {
-            return Err(invalid("must be an http URL; other kinds of proxies are not supported"));
+            return Err(invalid(
+                "must be an http URL; other kinds of proxies are not supported",
+            ));
         }
         let rest = rest.trim_end_matches('/');
         let (login, place) = match rest.rsplit_once('@') {
@@ -108,11 +110,19 @@ impl Proxy {
     }
 
     /// Asks for a tunnel to a host, over a connection to the proxy.
-    pub(super) fn tunnel(&self, stream: &mut (impl Read + Write), host: &str, port: u16) -> Result<(), Error> {
+    pub(super) fn tunnel(
+        &self,
+        stream: &mut (impl Read + Write),
+        host: &str,
+        port: u16,
+    ) -> Result<(), Error> {
         let failed = |why: &str| {
             Error::new(
                 Status::Connect,
-                format!("the proxy {}:{} gave no tunnel to {host}: {why}", self.host, self.port),
+                format!(
+                    "the proxy {}:{} gave no tunnel to {host}: {why}",
+                    self.host, self.port
+                ),
             )
         };
         let mut request = Zeroizing::new(format!(
@@ -158,7 +168,10 @@ mod tests {
     fn the_environment_names_the_proxy_and_its_exceptions() {
         let environment = |pairs: &'static [(&str, &str)], https| {
             Proxy::from_environment(https, |name| {
-                pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
+                pairs
+                    .iter()
+                    .find(|(n, _)| *n == name)
+                    .map(|(_, v)| (*v).to_owned())
             })
             .expect("sound values")
         };
@@ -189,12 +202,19 @@ mod tests {
         ] {
             assert_eq!(proxy.excepts(host), past, "{host}");
         }
-        assert!(environment(&[("https_proxy", "proxy:1"), ("NO_PROXY", "*")], true).is_some_and(|p| p.excepts("x")));
+        assert!(
+            environment(&[("https_proxy", "proxy:1"), ("NO_PROXY", "*")], true)
+                .is_some_and(|p| p.excepts("x"))
+        );
     }
 
     #[test]
     fn a_proxy_of_another_kind_is_refused_without_showing_its_password() {
-        for url in ["socks5://u:hunter2@p:1", "http://u:hunter2@:1", "http://u:hunter2@p:0"] {
+        for url in [
+            "socks5://u:hunter2@p:1",
+            "http://u:hunter2@:1",
+            "http://u:hunter2@p:0",
+        ] {
             let error = Proxy::parse(url, "proxy").expect_err(url);
             assert!(!error.message().contains("hunter2"), "{error}");
         }

@@ -24,7 +24,12 @@ pub(super) fn target(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
 
 /// An error if the library must not go there.
 pub(super) fn check(to: &Uri, from: &Uri, count: u32, allow_plaintext: bool) -> Result<(), Error> {
-    let refused = |why: &str| Err(Error::new(Status::Redirected, format!("a redirect was refused: {why}")));
+    let refused = |why: &str| {
+        Err(Error::new(
+            Status::Redirected,
+            format!("a redirect was refused: {why}"),
+        ))
+    };
     if count > MAX_REDIRECTS {
         return refused("they do not end");
     }

@@ -33,9 +33,9 @@ pub(crate) struct FileSink {
 impl FileSink {
     /// A file of this name. All that can be refused is refused now.
     pub(crate) fn at(path: &Path, options: FileOptions) -> Result<FileSink, Error> {
-        let name = path.file_name().ok_or_else(|| {
-            Error::argument(Status::NotRegularFile, "path", "must name a file")
-        })?;
+        let name = path
+            .file_name()
+            .ok_or_else(|| Error::argument(Status::NotRegularFile, "path", "must name a file"))?;
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -53,11 +53,7 @@ impl FileSink {
         FileSink::begin_part(directory, None, options)
     }
 
-    fn begin_part(
-        directory: &Path,
-        name: Option<OsString>,
-        options: FileOptions,
-    ) -> Result<FileSink, Error> {
+    fn begin_part(directory: &Path, name: Option<OsString>, options: FileOptions) -> Result<FileSink, Error> {
         // Beside the target, so that giving it its name is one step. Its own
         // name is hidden and says what it is, should the machine stop.
         let part = Builder::new()
@@ -184,7 +180,10 @@ fn exists(what: impl fmt::Display) -> Error {
 
 /// The system's error without the path that `tempfile` adds to its text.
 fn bare(error: io::Error) -> io::Error {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>()) {
+    match error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<io::Error>())
+    {
         Some(_) => io::Error::from(error.kind()),
         None => error,
     }

@@ -1,10 +1,11 @@
 //! HTTP/1.1 by hand, because this server must be able to break every rule of it.
 
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::time::{Duration, SystemTime};
 
 use percent_encoding::percent_decode_str;
 
+use crate::journal::Sent;
 use crate::net::{Ending, Stop, Transport};
 use crate::report::{Locale, ReportInfo};
 
@@ -137,6 +138,11 @@ impl Requests {
         Ok(request)
     }
 
+    /// What was read beyond the last request.
+    pub(crate) fn rest(self) -> Vec<u8> {
+        self.buf
+    }
+
     fn fill(&mut self, conn: &mut impl Read) -> Result<(), Broken> {
         let mut piece = [0; 16 * 1024];
         match conn.read(&mut piece)? {
@@ -223,7 +229,7 @@ fn parse(head: &[u8]) -> Result<Request, Broken> {
 #[derive(Debug)]
 pub(crate) enum Body {
     Bytes(Vec<u8>),
-    /// Part of a report; `start` and `len` are within it.
+    /// Part of a report, from `start` on; past the report's end it goes on at its beginning.
     Report {
         report: ReportInfo,
         locale: Locale,
@@ -258,7 +264,12 @@ impl Body {
                 start,
                 ..
             } => {
-                report.read_at(*locale, start + offset, buf);
+                let (size, mut at, mut left) = (report.size(*locale), start + offset, buf);
+                while !left.is_empty() {
+                    let read = report.read_at(*locale, at % size, left);
+                    left = &mut left[read..];
+                    at += read as u64;
+                }
             }
             Body::Fill { byte, .. } => buf.fill(*byte),
         }
@@ -417,6 +428,7 @@ pub(crate) fn deliver(
     request: &Request,
     answer: &Answer,
     delivery: &Delivery,
+    journal: &Sent,
 ) -> io::Result<Option<Ending>> {
     let closing = !request.keeps_alive() || delivery.close || delivery.framing == Framing::Close;
     let chunked = delivery.framing == Framing::Chunked;
@@ -426,37 +438,39 @@ pub(crate) fn deliver(
     let step = delivery
         .drip
         .map_or(BUFFER as u64, |drip| drip.0.min(BUFFER as u64));
-    let mut buf = vec![0; total.min(step) as usize];
-    // Room for the head as well: a small answer leaves in one segment.
-    let mut out = BufWriter::with_capacity(BUFFER + 4096, conn);
-    out.write_all(&delivery.head(answer, closing))?;
+    // The head leaves with the first piece of the body: a small answer takes one segment.
+    let mut out = delivery.head(answer, closing);
     let mut sent = 0;
     while sent < limit {
-        let piece = &mut buf[..(total - sent).min(step) as usize];
-        answer.body.read_at(sent, piece);
-        let allowed = (limit - sent).min(piece.len() as u64) as usize;
+        let piece = (total - sent).min(step) as usize;
+        let allowed = (limit - sent).min(piece as u64) as usize;
         if chunked {
-            write!(out, "{:x}\r\n", piece.len())?;
+            out.extend(format!("{piece:x}\r\n").into_bytes());
         }
-        out.write_all(&piece[..allowed])?;
+        let start = out.len();
+        out.resize(start + allowed, 0);
+        answer.body.read_at(sent, &mut out[start..]);
+        if chunked && allowed == piece {
+            out.extend(b"\r\n");
+        }
         sent += allowed as u64;
-        if allowed < piece.len() {
+        // Before it leaves: whoever has read it finds it counted.
+        journal.add(allowed as u64);
+        if sent == limit {
             break;
         }
-        if chunked {
-            out.write_all(b"\r\n")?;
-        }
-        if let Some((_, time)) = delivery.drip
-            && sent < limit
-        {
-            out.flush()?;
+        conn.write_all(&out)?;
+        out.clear();
+        if let Some((_, time)) = delivery.drip {
+            conn.flush()?;
             stop.pause(time)?;
         }
     }
     if chunked && !silent && delivery.ending.is_none() && !delivery.no_last_chunk {
-        out.write_all(b"0\r\n\r\n")?;
+        out.extend(b"0\r\n\r\n");
     }
-    out.flush()?;
+    conn.write_all(&out)?;
+    conn.flush()?;
     Ok(match delivery.ending {
         Some((_, ending)) => Some(ending),
         None if closing || !delivery.keeps_alive() => Some(Ending::Close),

@@ -1,11 +1,12 @@
 //! What the stand-in saw: requests and connections.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use crate::http::Request;
 use crate::net::lock;
 
 /// One of the addresses of the service.
@@ -16,22 +17,31 @@ pub enum Listener {
     Http,
     /// HTTPS with a good certificate.
     Https,
+    /// Plain HTTP, the same service at another origin.
+    HttpOther,
+    /// HTTPS with a good certificate, the same service at another origin.
+    HttpsOther,
     /// HTTPS with a certificate that signs itself.
     HttpsSelfSigned,
     /// HTTPS with a certificate past its end.
     HttpsExpired,
     /// HTTPS with a certificate for another name.
     HttpsWrongName,
+    /// The proxy; what goes through its tunnels arrives at another listener.
+    Proxy,
 }
 
 impl Listener {
     /// Every listener.
-    pub const ALL: [Listener; 5] = [
+    pub const ALL: [Listener; 8] = [
         Listener::Http,
         Listener::Https,
+        Listener::HttpOther,
+        Listener::HttpsOther,
         Listener::HttpsSelfSigned,
         Listener::HttpsExpired,
         Listener::HttpsWrongName,
+        Listener::Proxy,
     ];
 
     /// The name used in JSON.
@@ -39,9 +49,12 @@ impl Listener {
         match self {
             Listener::Http => "http",
             Listener::Https => "https",
+            Listener::HttpOther => "http_other",
+            Listener::HttpsOther => "https_other",
             Listener::HttpsSelfSigned => "https_self_signed",
             Listener::HttpsExpired => "https_expired",
             Listener::HttpsWrongName => "https_wrong_name",
+            Listener::Proxy => "proxy",
         }
     }
 }
@@ -69,9 +82,39 @@ pub struct Recorded {
     pub status: Option<u16>,
     /// The id of the report it asked for.
     pub report: Option<String>,
+    /// How many bytes of the body were sent, before chunking; in place of an answer: of all there
+    /// was. It grows until the answer ends. Never fewer than the client has received, and where
+    /// the client left early, at most one buffer of 64 KiB more than the system took.
+    pub sent: u64,
 }
 
 impl Recorded {
+    pub(crate) fn new(
+        listener: Listener,
+        connection: u64,
+        request: &Request,
+        status: Option<u16>,
+        report: Option<&str>,
+    ) -> Self {
+        Recorded {
+            connection,
+            listener,
+            method: request.method.clone(),
+            target: request.target.clone(),
+            path: request.path().to_owned(),
+            query: request.query().to_owned(),
+            headers: request
+                .headers
+                .iter()
+                .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned()))
+                .collect(),
+            body_length: request.body.len() as u64,
+            status,
+            report: report.map(str::to_owned),
+            sent: 0,
+        }
+    }
+
     /// The first value of a header, whatever the case of its name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
@@ -100,9 +143,19 @@ impl Connections {
     }
 }
 
+/// Counts the bytes sent for one request.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Sent(Arc<AtomicU64>);
+
+impl Sent {
+    pub(crate) fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::AcqRel);
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Journal {
-    requests: Mutex<Vec<Recorded>>,
+    requests: Mutex<Vec<(Recorded, Sent)>>,
     accepted: [AtomicU64; Listener::ALL.len()],
     total: AtomicU64,
     tls_failures: AtomicU64,
@@ -119,15 +172,20 @@ impl Journal {
         self.tls_failures.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(crate) fn record(&self, request: Recorded) {
-        lock(&self.requests).push(request);
+    pub(crate) fn record(&self, request: Recorded) -> Sent {
+        let sent = Sent::default();
+        lock(&self.requests).push((request, sent.clone()));
+        sent
     }
 
     pub(crate) fn requests(&self, report: Option<&str>) -> Vec<Recorded> {
         lock(&self.requests)
             .iter()
-            .filter(|request| report.is_none() || request.report.as_deref() == report)
-            .cloned()
+            .filter(|(request, _)| report.is_none() || request.report.as_deref() == report)
+            .map(|(request, sent)| Recorded {
+                sent: sent.0.load(Ordering::Acquire),
+                ..request.clone()
+            })
             .collect()
     }
 

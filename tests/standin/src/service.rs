@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
-use crate::fault::{Act, Script};
+use crate::fault::{Act, Fault, Script};
 use crate::http::{Answer, Body, Delivery, Request, decode};
-use crate::journal::{Listener, Recorded};
+use crate::journal::{Listener, Recorded, Sent};
 use crate::net::lock;
+use crate::range::{self, Part};
 use crate::report::{Locale, ReportInfo};
 use crate::{Shared, signature};
 
@@ -69,29 +70,22 @@ impl Call {
 }
 
 /// Decides what happens to a request and writes it down.
-pub(crate) fn respond(shared: &Shared, listener: Listener, connection: u64, request: &Request) -> Script {
+pub(crate) fn respond(
+    shared: &Shared,
+    listener: Listener,
+    connection: u64,
+    request: &Request,
+) -> (Script, Sent) {
     let call = Call::of(request.path());
     let script = decide(shared, request, call.as_ref());
-    shared.journal.record(Recorded {
-        connection,
-        listener,
-        method: request.method.clone(),
-        target: request.target.clone(),
-        path: request.path().to_owned(),
-        query: request.query().to_owned(),
-        headers: request
-            .headers
-            .iter()
-            .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned()))
-            .collect(),
-        body_length: request.body.len() as u64,
-        status: match &script.act {
-            Act::Answer(answer) => Some(answer.0.status),
-            _ => None,
-        },
-        report: call.as_ref().and_then(Call::report).map(str::to_owned),
-    });
-    script
+    let status = match &script.act {
+        Act::Answer(answer) => Some(answer.0.status),
+        _ => None,
+    };
+    let report = call.as_ref().and_then(Call::report);
+    let recorded = Recorded::new(listener, connection, request, status, report);
+    let sent = shared.journal.record(recorded);
+    (script, sent)
 }
 
 fn decide(shared: &Shared, request: &Request, call: Option<&Call>) -> Script {
@@ -101,7 +95,7 @@ fn decide(shared: &Shared, request: &Request, call: Option<&Call>) -> Script {
         let authorised = || authenticate(shared, request, call.project()).is_ok();
         let fault = lock(&shared.faults).take(report, authorised);
         if let Some(fault) = fault {
-            return fault.script(|| content(shared, request, report));
+            return fault.script(|| content(shared, request, report, &fault));
         }
     }
     let answer = match call {
@@ -157,36 +151,73 @@ fn download(shared: &Shared, request: &Request, project: &str, instance: &str, r
         .then(|| shared.report(report))
         .flatten();
     match known {
-        Some(report) => serve(&report, locale),
+        Some(report) => serve(request, &report, locale, &Fault::default()),
         None => service_error(404, NOT_FOUND, "The resource does not exist"),
     }
 }
 
 /// The answer of a fault that leaves the body alone: the report, whoever asks and however.
-fn content(shared: &Shared, request: &Request, report: &str) -> Answer {
+fn content(shared: &Shared, request: &Request, report: &str, fault: &Fault) -> Answer {
     match shared.report(report) {
-        Some(report) => serve(&report, locale(request).unwrap_or(Locale::EnUs)),
+        Some(report) => {
+            let locale = locale(request).unwrap_or(Locale::EnUs);
+            serve(request, &report, locale, fault)
+        }
         None => service_error(404, NOT_FOUND, "The resource does not exist"),
     }
 }
 
-fn serve(report: &ReportInfo, locale: Locale) -> Answer {
+/// The report or the part of it that is asked for; the default fault is none.
+fn serve(request: &Request, report: &ReportInfo, locale: Locale, fault: &Fault) -> Answer {
+    let size = report.size(locale);
+    let tag = match report.etag(locale) {
+        _ if fault.no_etag => None,
+        strong if fault.weak_etag => Some(format!("W/{strong}")),
+        strong => Some(strong.to_owned()),
+    };
+    // A range is one of the bytes as they are sent, and those of gzip are not known beforehand.
+    let by_range = fault.ranges && !fault.gzip;
+    let part = match by_range {
+        true => range::asked(request, size, tag.as_deref()),
+        false => Part::Whole,
+    };
+    let body = |start, len| Body::Report {
+        report: report.clone(),
+        locale,
+        start,
+        len,
+    };
+    let mut answer = match part {
+        Part::Whole => Answer::new(200).with_body(body(0, size)),
+        Part::Bytes { first, last } => {
+            let truth = || format!("bytes {first}-{last}/{size}");
+            let shifted = i128::from(first) + i128::from(fault.range_shift);
+            let start = shifted.rem_euclid(i128::from(size)) as u64;
+            Answer::new(206)
+                .header("Content-Range", fault.content_range.clone().unwrap_or_else(truth))
+                .with_body(body(start, last - first + 1))
+        }
+        Part::Unsatisfiable => {
+            return Answer::new(416)
+                .header("Accept-Ranges", "bytes")
+                .header("Content-Range", format!("bytes */{size}"));
+        }
+    };
+    if by_range {
+        answer = answer.header("Accept-Ranges", "bytes");
+    }
+    if let Some(tag) = tag {
+        answer = answer.header("ETag", tag);
+    }
     let extension = report.format.extension();
     let mut disposition = format!("attachment; filename=\"audit-report.{extension}\"");
     if locale == Locale::ZhCn {
         let name = utf8_percent_encode("审计报告", NON_ALPHANUMERIC);
         disposition += &format!("; filename*=UTF-8''{name}.{extension}");
     }
-    Answer::new(200)
+    answer
         .header("Content-Type", report.format.media_type())
-        .header("ETag", report.etag(locale))
         .header("Content-Disposition", disposition)
-        .with_body(Body::Report {
-            report: report.clone(),
-            locale,
-            start: 0,
-            len: report.size(locale),
-        })
 }
 
 fn locale(request: &Request) -> Result<Locale, &'static str> {

@@ -10,10 +10,15 @@ const TABLE: usize = 256 * 1024;
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The finaliser of splitmix64.
-fn mix(value: u64) -> u64 {
+pub fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     value ^ (value >> 31)
+}
+
+/// The `number`th value of the sequence that starts with `seed`.
+pub fn random(seed: u64, number: u64) -> u64 {
+    mix(seed.wrapping_add(number.wrapping_add(1).wrapping_mul(GOLDEN)))
 }
 
 fn table() -> &'static [u8] {

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use blob::{Blob, Filler};
+use blob::{Blob, Filler, mix};
+
+pub(crate) use blob::random;
 
 const DEFAULT_BYTES: u64 = 64 * 1024;
 
@@ -124,6 +126,9 @@ pub struct ReportInfo {
     pub name: String,
     /// What kind of file it is.
     pub format: Format,
+    /// How often it has changed: 0 at first.
+    pub version: u64,
+    size: Option<u64>,
     contents: [Arc<Content>; 2],
 }
 
@@ -131,6 +136,21 @@ pub struct ReportInfo {
 struct Content {
     blob: Blob,
     etag: String,
+}
+
+/// What tells the content of one report from that of another.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    seed: u64,
+    version: u64,
+}
+
+impl Origin {
+    fn filler(self, len: u64) -> Filler {
+        // The first version is 0, which `mix` maps to 0.
+        let seed = self.seed ^ mix(self.version);
+        Filler { seed, len }
+    }
 }
 
 impl ReportInfo {
@@ -141,15 +161,32 @@ impl ReportInfo {
         format: Format,
         size: Option<u64>,
     ) -> Result<Self, TooSmall> {
-        let id = id.into();
-        let make = |locale| Content::new(&id, locale, format, size).map(Arc::new);
+        ReportInfo::of_version(id.into(), name.into(), format, size, 0)
+    }
+
+    fn of_version(
+        id: String,
+        name: String,
+        format: Format,
+        size: Option<u64>,
+        version: u64,
+    ) -> Result<Self, TooSmall> {
+        let make = |locale| Content::new(&id, locale, format, size, version).map(Arc::new);
         let contents = [make(Locale::EnUs)?, make(Locale::ZhCn)?];
         Ok(ReportInfo {
-            name: name.into(),
-            format,
-            contents,
             id,
+            name,
+            format,
+            version,
+            size,
+            contents,
         })
+    }
+
+    /// The report after one more change: other bytes, as many of them, and another `ETag`.
+    pub(crate) fn next_version(&self) -> Result<Self, TooSmall> {
+        let (id, name) = (self.id.clone(), self.name.clone());
+        ReportInfo::of_version(id, name, self.format, self.size, self.version + 1)
     }
 
     fn content(&self, locale: Locale) -> &Content {
@@ -203,6 +240,7 @@ impl ReportInfo {
             "id": self.id,
             "name": self.name,
             "format": self.format,
+            "version": self.version,
             "sizes": self.sizes(),
             "sha256": self.sha256s(),
         })
@@ -210,24 +248,31 @@ impl ReportInfo {
 }
 
 impl Content {
-    fn new(id: &str, locale: Locale, format: Format, size: Option<u64>) -> Result<Self, TooSmall> {
+    fn new(
+        id: &str,
+        locale: Locale,
+        format: Format,
+        size: Option<u64>,
+        version: u64,
+    ) -> Result<Self, TooSmall> {
         // The size is left out: the rows, and so the least size, must not depend on it.
-        let origin = Sha256::digest(format!("{id}|{locale}|{format:?}"));
+        let digest = Sha256::digest(format!("{id}|{locale}|{format:?}"));
         let mut seed = [0; 8];
-        seed.copy_from_slice(&origin[..8]);
+        seed.copy_from_slice(&digest[..8]);
         let seed = u64::from_le_bytes(seed);
+        let origin = Origin { seed, version };
         let blob = match format {
-            Format::Pdf => pdf::build(seed, locale, size)?,
-            Format::Zip => zip::build(seed, locale, size)?,
+            Format::Pdf => pdf::build(origin, locale, size)?,
+            Format::Zip => zip::build(origin, locale, size)?,
             Format::Bytes => {
                 let len = size.unwrap_or(DEFAULT_BYTES);
-                Blob::new(Vec::new(), Filler { seed, len }, Vec::new())
+                Blob::new(Vec::new(), origin.filler(len), Vec::new())
             }
         };
-        let version = Sha256::digest(format!("{}|{}", hex::encode(origin), blob.size()));
+        let tag = Sha256::digest(format!("{}|{}|{version}", hex::encode(digest), blob.size()));
         Ok(Content {
             blob,
-            etag: format!("\"{}\"", hex::encode(&version[..16])),
+            etag: format!("\"{}\"", hex::encode(&tag[..16])),
         })
     }
 }
@@ -247,11 +292,36 @@ mod tests {
     }
 
     #[test]
+    fn a_new_version_has_other_bytes_everywhere_and_as_many_of_them() {
+        for format in [Format::Pdf, Format::Zip, Format::Bytes] {
+            for size in [None, Some(100_000)] {
+                let first = ReportInfo::new("a", "any", format, size).unwrap();
+                let second = first.next_version().unwrap();
+                let third = second.next_version().unwrap();
+                assert_eq!((second.version, third.version), (1, 2));
+                for locale in Locale::ALL {
+                    let versions = [&first, &second, &third];
+                    let tags = versions.map(|version| version.etag(locale));
+                    assert!(tags[0] != tags[1] && tags[1] != tags[2] && tags[0] != tags[2]);
+                    let bytes = versions.map(|version| version.bytes(locale));
+                    assert!(bytes.iter().all(|one| one.len() == bytes[0].len()));
+                    assert!(bytes[0] != bytes[1] && bytes[1] != bytes[2] && bytes[0] != bytes[2]);
+                    if size.is_some() {
+                        // In the filler, that is: any two halves of a mixture differ.
+                        assert_ne!(bytes[0][20_000..21_000], bytes[1][20_000..21_000]);
+                        assert_ne!(bytes[0][90_000..91_000], bytes[1][90_000..91_000]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_size_below_the_least_is_refused_and_the_least_is_made() {
         for format in [Format::Pdf, Format::Zip] {
             for locale in Locale::ALL {
-                let least = Content::new("x", locale, format, Some(1)).unwrap_err().least;
-                let content = Content::new("x", locale, format, Some(least)).unwrap();
+                let least = Content::new("x", locale, format, Some(1), 0).unwrap_err().least;
+                let content = Content::new("x", locale, format, Some(least), 0).unwrap();
                 assert_eq!(content.blob.size(), least);
             }
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use pdf_writer::types::{CidFontType, FontFlags, SystemInfo, UnicodeCmap};
 use pdf_writer::{Content, Date, Finish, Name, Pdf, Rect, Ref, Str, TextStr};
 
-use super::blob::{Blob, Filler};
-use super::{Locale, TooSmall, table};
+use super::blob::Blob;
+use super::{Locale, Origin, TooSmall, table};
 
 const CATALOG: Ref = Ref::new(1);
 const PAGES: Ref = Ref::new(2);
@@ -33,10 +33,10 @@ const ROWS: u64 = 12;
 const COLUMNS: [f32; 5] = [60.0, 190.0, 290.0, 390.0, 490.0];
 
 /// Builds a report; with a size it is exactly that large.
-pub(super) fn build(seed: u64, locale: Locale, size: Option<u64>) -> Result<Blob, TooSmall> {
-    let base = document(seed, locale);
+pub(super) fn build(origin: Origin, locale: Locale, size: Option<u64>) -> Result<Blob, TooSmall> {
+    let base = document(origin, locale);
     let Some(size) = size else {
-        return Ok(Blob::new(base, Filler { seed, len: 0 }, Vec::new()));
+        return Ok(Blob::new(base, origin.filler(0), Vec::new()));
     };
     let previous = last_xref(&base);
     let prefix = |len: u64| {
@@ -62,7 +62,7 @@ pub(super) fn build(seed: u64, locale: Locale, size: Option<u64>) -> Result<Blob
     let len = size.checked_sub(least).ok_or(TooSmall { least })?;
     let head = prefix(len);
     let tail = suffix(head.len() as u64 + len);
-    Ok(Blob::new(head, Filler { seed, len }, tail))
+    Ok(Blob::new(head, origin.filler(len), tail))
 }
 
 /// Where the cross-reference table of a finished document starts.
@@ -75,14 +75,14 @@ fn last_xref(document: &[u8]) -> u64 {
         .unwrap_or_default()
 }
 
-fn document(seed: u64, locale: Locale) -> Vec<u8> {
+fn document(origin: Origin, locale: Locale) -> Vec<u8> {
     let mut writer = PageText {
         content: Content::new(),
         glyphs: BTreeMap::new(),
     };
     writer.show(60.0, 780.0, 18.0, table::title(locale));
     writer.row(740.0, &table::heads(locale).map(str::to_owned));
-    for (line, row) in table::rows(seed, locale, ROWS).enumerate() {
+    for (line, row) in table::rows(origin, locale, ROWS).enumerate() {
         writer.row(718.0 - 18.0 * line as f32, &row);
     }
     writer.rule(734.0);
@@ -200,7 +200,8 @@ mod tests {
     fn documents_have_the_exact_size_and_point_at_their_own_parts() {
         for locale in Locale::ALL {
             for size in [None, Some(20_000), Some(1_000_003)] {
-                let blob = build(9, locale, size).unwrap();
+                let origin = Origin { seed: 9, version: 0 };
+                let blob = build(origin, locale, size).unwrap();
                 let bytes = blob.bytes();
                 assert!(bytes.starts_with(b"%PDF-1.5\n"));
                 assert!(

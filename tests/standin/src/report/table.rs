@@ -1,6 +1,6 @@
 //! The audit rows that reports of every format show.
 
-use super::Locale;
+use super::{Locale, Origin};
 
 const USERS: [&str; 5] = ["app_reader", "root", "backup", "etl_loader", "j.doe"];
 const DATABASES: [&str; 4] = ["orders", "billing", "customers", "inventory"];
@@ -23,15 +23,17 @@ pub(super) fn heads(locale: Locale) -> [&'static str; 5] {
     }
 }
 
-/// As many rows as asked for, the same for the same seed.
-pub(super) fn rows(seed: u64, locale: Locale, count: u64) -> impl Iterator<Item = [String; 5]> {
+/// As many rows as asked for, the same for the same origin, and as long in every version.
+pub(super) fn rows(origin: Origin, locale: Locale, count: u64) -> impl Iterator<Item = [String; 5]> {
     (0..count).map(move |row| {
         let pick = |shift: u32, len: usize| {
-            let turned = seed.rotate_left(shift).wrapping_add(row * 7);
+            let turned = origin.seed.rotate_left(shift).wrapping_add(row * 7);
             (turned % len as u64) as usize
         };
+        // The time has the same width whatever it is, so it is what a new version changes.
+        let second = (60 * pick(3, 60) as u64 + pick(9, 60) as u64 + origin.version) % 3600;
         [
-            format!("2025-09-09 {:02}:{:02}:{:02}", row % 24, pick(3, 60), pick(9, 60)),
+            format!("2025-09-09 {:02}:{:02}:{:02}", row % 24, second / 60, second % 60),
             USERS[pick(13, USERS.len())].to_owned(),
             DATABASES[pick(21, DATABASES.len())].to_owned(),
             STATEMENTS[pick(34, STATEMENTS.len())].to_owned(),

@@ -1,7 +1,7 @@
 //! ZIP reports: a few stored entries, the last of which can be of any size.
 
-use super::blob::{Blob, Filler};
-use super::{Locale, TooSmall, table};
+use super::blob::Blob;
+use super::{Locale, Origin, TooSmall, table};
 
 const LOCAL_HEADER: u32 = 0x0403_4B50;
 const CENTRAL_HEADER: u32 = 0x0201_4B50;
@@ -80,10 +80,10 @@ impl Entry<'_> {
 }
 
 /// Builds a report; with a size it is exactly that large.
-pub(super) fn build(seed: u64, locale: Locale, size: Option<u64>) -> Result<Blob, TooSmall> {
+pub(super) fn build(origin: Origin, locale: Locale, size: Option<u64>) -> Result<Blob, TooSmall> {
     let mut prefix = Vec::new();
     let mut entries = Vec::new();
-    let files = files(seed, locale);
+    let files = files(origin, locale);
     for (name, text) in &files {
         let entry = Entry {
             name,
@@ -98,7 +98,7 @@ pub(super) fn build(seed: u64, locale: Locale, size: Option<u64>) -> Result<Blob
     }
     let Some(size) = size else {
         let tail = tail(&entries, prefix.len() as u64, false);
-        return Ok(Blob::new(prefix, Filler { seed, len: 0 }, tail));
+        return Ok(Blob::new(prefix, origin.filler(0), tail));
     };
 
     let zip64 = size >= ZIP64_FROM;
@@ -119,7 +119,7 @@ pub(super) fn build(seed: u64, locale: Locale, size: Option<u64>) -> Result<Blob
     let least = offset + own as u64;
     let len = size.checked_sub(least).ok_or(TooSmall { least })?;
 
-    let content = Filler { seed, len };
+    let content = origin.filler(len);
     let mut crc = crc32fast::Hasher::new();
     content.for_each(|piece| crc.update(piece));
     let entry = filler(crc.finalize(), len);
@@ -129,12 +129,12 @@ pub(super) fn build(seed: u64, locale: Locale, size: Option<u64>) -> Result<Blob
     Ok(Blob::new(prefix, content, tail))
 }
 
-fn files(seed: u64, locale: Locale) -> Vec<(&'static str, String)> {
-    let details = csv(locale, table::rows(seed, locale, 40));
-    let summary = csv(locale, table::rows(seed, locale, 5));
+fn files(origin: Origin, locale: Locale) -> Vec<(&'static str, String)> {
+    let details = csv(locale, table::rows(origin, locale, 40));
+    let summary = csv(locale, table::rows(origin, locale, 5));
     let mut files = vec![("summary.csv", summary), ("details.csv", details)];
     if locale == Locale::ZhCn {
-        let all = csv(locale, table::rows(seed, locale, 20));
+        let all = csv(locale, table::rows(origin, locale, 20));
         files.push(("审计报告.csv", all));
     }
     files
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn archives_read_back_and_have_the_exact_size() {
         let names = |size| -> Vec<String> {
-            let blob = build(1, Locale::ZhCn, size).unwrap();
+            let blob = build(Origin { seed: 1, version: 0 }, Locale::ZhCn, size).unwrap();
             if let Some(size) = size {
                 assert_eq!(blob.size(), size);
             }

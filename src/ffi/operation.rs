@@ -1,0 +1,256 @@
+//! `dbss_operation`: the control of one call.
+
+use std::ffi::{c_char, c_void};
+use std::ptr;
+use std::sync::Arc;
+
+use super::callback::{Callback, dbss_destroy_fn};
+use super::error::{dbss_error, owned_error};
+use super::guard::{Handle, bytes, guarded, out, plain, text};
+use super::status::dbss_status;
+use crate::client::set_override;
+use crate::error::Error;
+use crate::operation::{Operation, Progress};
+
+/// Options, progress, cancel and result of one call: pass it to the call, and
+/// read or cancel it from any thread while the call runs.
+///
+/// It serves one call at a time, else the second one is refused with
+/// DBSS_ERR_BUSY; a stream is a call until it is freed. It may be used again
+/// for the next call. It may be freed at any time, also during its call. In a
+/// child of fork() the parent's operations are refused.
+pub struct dbss_operation {
+    _opaque: [u8; 0],
+}
+
+impl Handle for dbss_operation {
+    type Value = Operation;
+}
+
+/// Told how a call goes: when it starts, at least ten times a second while it
+/// runs, whether bytes arrive or not, and when all bytes are there. Read the
+/// rest from `operation` by its getters. Return 0 to go on; anything else ends
+/// the call with DBSS_ERR_CANCELLED, within 250 ms.
+///
+/// Runs on the thread of the call, with no lock held. It may call getters and
+/// dbss_operation_cancel(); other calls on the same operation are refused with
+/// DBSS_ERR_BUSY. It must not throw, longjmp or end the thread.
+pub type dbss_progress_fn =
+    Option<unsafe extern "C-unwind" fn(user_data: *mut c_void, operation: *const dbss_operation) -> i32>;
+
+type ProgressFunction =
+    unsafe extern "C-unwind" fn(user_data: *mut c_void, operation: *const dbss_operation) -> i32;
+
+impl Progress for Callback<ProgressFunction> {
+    fn tick(&self, operation: &Operation) -> bool {
+        let handle = ptr::from_ref(operation).cast::<dbss_operation>();
+        // SAFETY: the caller's function with its own data; the handle is valid
+        // during the call, since the running call holds the operation.
+        unsafe { (self.function)(self.user_data(), handle) == 0 }
+    }
+}
+
+/// The operation of a call: none for NULL.
+///
+/// # Safety
+/// As for [`Handle::borrow`].
+pub(super) unsafe fn optional(operation: *mut dbss_operation) -> Result<Option<Arc<Operation>>, Error> {
+    if operation.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the same contract.
+    unsafe { dbss_operation::borrow(operation, "operation") }.map(Some)
+}
+
+/// Reads one field; `fallback` for NULL.
+///
+/// # Safety
+/// As for [`Handle::borrow`].
+unsafe fn read<T>(operation: *const dbss_operation, fallback: T, field: impl FnOnce(&Operation) -> T) -> T {
+    if operation.is_null() {
+        return fallback;
+    }
+    // SAFETY: the same contract; `plain` gives none only after a panic.
+    plain(None, || {
+        Some(field(
+            &*unsafe { dbss_operation::borrow(operation, "operation") }.ok()?,
+        ))
+    })
+    .unwrap_or(fallback)
+}
+
+/// Makes an operation.
+///
+/// `out_operation` (required) receives it, or NULL on failure; it is yours: end
+/// it with dbss_operation_free(). Errors: DBSS_ERR_NULL_ARGUMENT,
+/// DBSS_ERR_RESOURCE when the process has no descriptor left. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_new(out_operation: *mut *mut dbss_operation) -> dbss_status {
+    guarded(|| {
+        // SAFETY: by the header's rules NULL or writable.
+        let slot = unsafe { out(out_operation, ptr::null_mut(), "out_operation") }?;
+        *slot = dbss_operation::into_handle(Arc::new(Operation::new()?));
+        Ok(())
+    })
+}
+
+/// Frees an operation, and all strings that its getters returned. A call under
+/// way goes on; it can no longer be cancelled by this handle. NULL does
+/// nothing. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_free(operation: *mut dbss_operation) {
+    // SAFETY: the header's rules are the contract of `release`.
+    plain((), || unsafe { dbss_operation::release(operation) });
+}
+
+/// Sets an option for the calls of this operation, in place of the context's:
+/// "connect_timeout_ms", "stall_timeout_ms", "total_timeout_ms",
+/// "max_attempts", "max_memory_bytes" or "file_mode", with values as for
+/// dbss_config_set().
+///
+/// `operation`, `key` and `value` (required); the texts are copied.
+/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
+/// DBSS_ERR_INVALID_VALUE, DBSS_ERR_BUSY. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_set(
+    operation: *mut dbss_operation,
+    key: *const c_char,
+    value: *const c_char,
+) -> dbss_status {
+    guarded(|| {
+        // SAFETY: the header's rules are the contracts of these.
+        let (operation, key, value) = unsafe {
+            (
+                dbss_operation::borrow(operation, "operation")?,
+                text(key, "key")?,
+                bytes(value, "value")?,
+            )
+        };
+        operation.change_overrides(|overrides| set_override(overrides, key, value))
+    })
+}
+
+/// Sets the progress callback, in place of the one before.
+///
+/// `operation` (required). `progress` may be NULL, for none. `user_data` is
+/// handed to it; `destroy` (may be NULL) is called with it exactly once: when
+/// the callback is replaced, when the operation is gone, or at once when this
+/// function fails. Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_BUSY. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_set_progress(
+    operation: *mut dbss_operation,
+    progress: dbss_progress_fn,
+    user_data: *mut c_void,
+    destroy: dbss_destroy_fn,
+) -> dbss_status {
+    guarded(|| {
+        let callback = Callback::new(progress, user_data, destroy);
+        // SAFETY: the header's rules are the contract of `borrow`.
+        let operation = unsafe { dbss_operation::borrow(operation, "operation") }?;
+        let progress = callback.with_function().map(|c| Arc::new(c) as Arc<dyn Progress>);
+        operation.set_progress(progress)
+    })
+}
+
+/// Cancels the call of this operation, and those to come until
+/// dbss_operation_reset(). The call ends with DBSS_ERR_CANCELLED within 100 ms
+/// (unless it is already over), whatever it waits for but the file system and
+/// your own code. A call that starts after this ends so without any traffic.
+///
+/// NULL does nothing. May be called from a signal handler: it never blocks and
+/// keeps errno. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_cancel(operation: *mut dbss_operation) {
+    // No guard here: a signal handler must not allocate or lock.
+    // SAFETY: by the header's rules NULL or an operation that is not freed yet;
+    // the handle points at the value itself.
+    if let Some(operation) = unsafe { operation.cast::<Operation>().as_ref() } {
+        operation.cancel();
+    }
+}
+
+/// Undoes a cancel and forgets the last call, its strings included; options and
+/// the progress callback stay.
+///
+/// `operation` (required). Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_BUSY while
+/// a call runs. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_reset(operation: *mut dbss_operation) -> dbss_status {
+    // SAFETY: the header's rules are the contract of `borrow`.
+    guarded(|| unsafe { dbss_operation::borrow(operation, "operation") }?.reset())
+}
+
+/// How many bytes of the report have arrived, those before a resumption
+/// included; 0 for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_received(operation: *const dbss_operation) -> i64 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(operation, 0, Operation::received) }
+}
+
+/// The size of the report in bytes; -1 while or where it is not known, and for
+/// NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_total(operation: *const dbss_operation) -> i64 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(operation, -1, Operation::total) }
+}
+
+/// How many bytes did not have to come again because broken transfers were
+/// resumed; 0 for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_resumed(operation: *const dbss_operation) -> i64 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(operation, 0, Operation::resumed) }
+}
+
+/// How many requests were made so far; 0 for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_attempts(operation: *const dbss_operation) -> u32 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(operation, 0, Operation::attempts) }
+}
+
+/// Where the report was saved, once the call has succeeded.
+///
+/// Returns bytes as the file system has them, valid until the next call of the
+/// operation, dbss_operation_reset() or dbss_operation_free(); NULL where
+/// nothing was saved and for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_path(operation: *const dbss_operation) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(operation, ptr::null(), Operation::path) }
+}
+
+/// The report's own name, made safe: one component of a path, not hidden. From
+/// the header Content-Disposition, else made of the report's id and format.
+///
+/// Returns a string valid until the next call of the operation,
+/// dbss_operation_reset() or dbss_operation_free(); NULL until the report has
+/// begun to arrive, and for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_filename(operation: *const dbss_operation) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(operation, ptr::null(), Operation::filename) }
+}
+
+/// The service's id of the call (header X-Request-Id).
+///
+/// Returns a string valid until the next call of the operation,
+/// dbss_operation_reset() or dbss_operation_free(); NULL until the report has
+/// begun to arrive, where the service gave none, and for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_request_id(operation: *const dbss_operation) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(operation, ptr::null(), Operation::request_id) }
+}
+
+/// Why the last call of this operation failed, from any thread.
+///
+/// Returns an error that is yours: end it with dbss_error_free(); NULL when the
+/// call has not failed, and for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_error(operation: *const dbss_operation) -> *mut dbss_error {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(operation, ptr::null_mut(), |o| owned_error(o.error())) }
+}

@@ -1,0 +1,262 @@
+//! `dbss_report_stream`: a report read by the caller.
+
+use std::ffi::{CString, c_char, c_void};
+use std::ptr;
+use std::sync::{Arc, Mutex, TryLockError};
+
+use super::context::dbss_context;
+use super::error::c_string;
+use super::guard::{Handle, guarded, null, out, plain};
+use super::operation::{dbss_operation, optional};
+use super::report::{Ids, request};
+use super::status::dbss_status;
+use crate::client::{Format, ReportStream};
+use crate::error::{Error, Status};
+use crate::operation::Operation;
+
+/// A report that you read part by part, as from a file. One thread reads at a
+/// time; any may free it or cancel its operation meanwhile.
+///
+/// It goes on when its context is freed. In a child of fork() the parent's
+/// streams are refused.
+pub struct dbss_report_stream {
+    _opaque: [u8; 0],
+}
+
+pub(super) struct Stream {
+    stream: Mutex<ReportStream>,
+    operation: Arc<Operation>,
+    size: i64,
+    format: i32,
+    filename: CString,
+    content_type: Option<CString>,
+    request_id: Option<CString>,
+}
+
+impl Handle for dbss_report_stream {
+    type Value = Stream;
+}
+
+/// The first bytes are neither of these.
+pub const DBSS_FORMAT_UNKNOWN: i32 = 0;
+/// A PDF: the first bytes are "%PDF-".
+pub const DBSS_FORMAT_PDF: i32 = 1;
+/// A ZIP archive: the first bytes are "PK".
+pub const DBSS_FORMAT_ZIP: i32 = 2;
+
+/// Opens a report: blocks until its first bytes are there.
+///
+/// `ctx`, `project`, `instance`, `id` and `locale` as for
+/// dbss_report_download(). `operation` may be NULL; else it belongs to the
+/// stream until dbss_report_stream_free(). `out_stream` (required) receives the
+/// stream, or NULL on failure; it is yours: end it with
+/// dbss_report_stream_free().
+///
+/// A transfer that breaks later is resumed where the service can; where it
+/// cannot, the read fails, since what you have cannot be taken back.
+/// Errors: those of dbss_report_download() but the ones about memory, among
+/// them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_open(
+    ctx: *mut dbss_context,
+    project: *const c_char,
+    instance: *const c_char,
+    id: *const c_char,
+    locale: *const c_char,
+    operation: *mut dbss_operation,
+    out_stream: *mut *mut dbss_report_stream,
+) -> dbss_status {
+    guarded(|| {
+        // SAFETY: by the header's rules NULL or writable.
+        let slot = unsafe { out(out_stream, ptr::null_mut(), "out_stream") }?;
+        let ids = Ids {
+            project,
+            instance,
+            id,
+            locale,
+        };
+        // SAFETY: the header's rules are the contracts of these.
+        let (context, request, operation) = unsafe {
+            (
+                dbss_context::borrow(ctx, "ctx")?,
+                request(ids)?,
+                optional(operation)?,
+            )
+        };
+        let operation = match operation {
+            Some(operation) => operation,
+            None => Arc::new(Operation::new()?),
+        };
+        let stream = context.open_report(request, Some(Arc::clone(&operation)))?;
+        let info = stream.info();
+        *slot = dbss_report_stream::into_handle(Arc::new(Stream {
+            stream: Mutex::new(stream),
+            operation,
+            size: info
+                .size
+                .map_or(-1, |size| i64::try_from(size).unwrap_or(i64::MAX)),
+            format: match info.format {
+                Format::Unknown => DBSS_FORMAT_UNKNOWN,
+                Format::Pdf => DBSS_FORMAT_PDF,
+                Format::Zip => DBSS_FORMAT_ZIP,
+            },
+            filename: c_string(&info.filename),
+            content_type: info.content_type.as_deref().map(c_string),
+            request_id: info.request_id.as_deref().map(c_string),
+        }));
+        Ok(())
+    })
+}
+
+/// Reads some bytes: blocks until at least one is there. `*out_len` 0 is the
+/// end, and is given only when the report was whole and its length right.
+///
+/// `stream` (required). `buf` (required) has room for `cap` bytes, at least 1.
+/// `out_len` (required) receives the number of bytes, or 0 on failure. A failure
+/// stays: the next read gives it again.
+/// Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_ARGUMENT when `cap` is 0 or the
+/// stream is a parent process's; DBSS_ERR_BUSY while another thread reads;
+/// DBSS_ERR_CANCELLED; every status of the groups DBSS_ERR_SERVICE and
+/// DBSS_ERR_NETWORK. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_stream_read(
+    stream: *mut dbss_report_stream,
+    buf: *mut c_void,
+    cap: usize,
+    out_len: *mut usize,
+) -> dbss_status {
+    guarded(|| {
+        // SAFETY: by the header's rules NULL or writable.
+        let slot = unsafe { out(out_len, 0, "out_len") }?;
+        // SAFETY: the header's rules are the contract of `borrow`.
+        let stream = unsafe { dbss_report_stream::borrow(stream, "stream") }?;
+        if buf.is_null() {
+            return Err(null("buf"));
+        }
+        if cap == 0 {
+            return Err(Error::argument(Status::Argument, "cap", "must not be 0"));
+        }
+        let mut reader = match stream.stream.try_lock() {
+            Ok(reader) => reader,
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::argument(
+                    Status::Busy,
+                    "stream",
+                    "is being read by another thread",
+                ));
+            }
+            Err(TryLockError::Poisoned(_)) => {
+                return Err(Error::new(
+                    Status::Internal,
+                    "an earlier read of the stream failed internally",
+                ));
+            }
+        };
+        // A slice must have initialised bytes and at most isize::MAX of them;
+        // the caller's need not, and it may pass any room.
+        let cap = cap.min(READ_LIMIT);
+        // SAFETY: by the header's rules writable for `cap` bytes, which no one
+        // else uses during the call; the zeroes make them initialised.
+        let room = unsafe {
+            ptr::write_bytes(buf.cast::<u8>(), 0, cap);
+            std::slice::from_raw_parts_mut(buf.cast::<u8>(), cap)
+        };
+        *slot = reader.read(room)?;
+        Ok(())
+    })
+}
+
+/// The most that one read fills.
+const READ_LIMIT: usize = 256 * 1024;
+
+/// Reads one field; `fallback` for NULL.
+///
+/// # Safety
+/// As for [`Handle::borrow`].
+unsafe fn read<T>(stream: *const dbss_report_stream, fallback: T, field: impl FnOnce(&Stream) -> T) -> T {
+    if stream.is_null() {
+        return fallback;
+    }
+    // SAFETY: the same contract; `plain` gives none only after a panic.
+    plain(None, || {
+        Some(field(
+            &*unsafe { dbss_report_stream::borrow(stream, "stream") }.ok()?,
+        ))
+    })
+    .unwrap_or(fallback)
+}
+
+/// The size of the report in bytes, as the service announced it; -1 where it
+/// did not, and for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_stream_size(stream: *const dbss_report_stream) -> i64 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(stream, -1, |s| s.size) }
+}
+
+/// What the report is, by its first bytes: one of DBSS_FORMAT_PDF,
+/// DBSS_FORMAT_ZIP and DBSS_FORMAT_UNKNOWN, which it is for NULL too. Any
+/// thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_stream_format(stream: *const dbss_report_stream) -> i32 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(stream, DBSS_FORMAT_UNKNOWN, |s| s.format) }
+}
+
+/// The report's own name, made safe, as dbss_operation_filename() gives it.
+///
+/// Returns a string that lives as long as the stream; NULL for NULL. Any
+/// thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_stream_filename(stream: *const dbss_report_stream) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(stream, ptr::null(), |s| s.filename.as_ptr()) }
+}
+
+/// The header Content-Type.
+///
+/// Returns a string that lives as long as the stream; NULL where the service
+/// gave none and for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_stream_content_type(stream: *const dbss_report_stream) -> *const c_char {
+    let pointer = |text: &CString| text.as_ptr();
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe {
+        read(stream, ptr::null(), |s| {
+            s.content_type.as_ref().map_or(ptr::null(), pointer)
+        })
+    }
+}
+
+/// The service's id of the call (header X-Request-Id).
+///
+/// Returns a string that lives as long as the stream; NULL where the service
+/// gave none and for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_stream_request_id(stream: *const dbss_report_stream) -> *const c_char {
+    let pointer = |text: &CString| text.as_ptr();
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe {
+        read(stream, ptr::null(), |s| {
+            s.request_id.as_ref().map_or(ptr::null(), pointer)
+        })
+    }
+}
+
+/// Frees a stream, read to its end or not, and all strings that its getters
+/// returned; its operation is free for another call. A read in another thread
+/// ends with DBSS_ERR_CANCELLED, which leaves the operation cancelled. NULL does
+/// nothing. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_stream_free(stream: *mut dbss_report_stream) {
+    plain((), || {
+        // SAFETY: the header's rules are the contracts of these.
+        unsafe {
+            if let Ok(value) = dbss_report_stream::borrow(stream, "stream")
+                && matches!(value.stream.try_lock(), Err(TryLockError::WouldBlock)) {
+                    value.operation.cancel();
+                }
+            dbss_report_stream::release(stream);
+        }
+    });
+}

@@ -1,0 +1,136 @@
+//! Which part of a report a request asks for (RFC 9110, sections 13.1.5 and 14).
+
+use crate::http::Request;
+
+/// What is to be sent of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Whole,
+    /// From `first` to `last`, both included and both within the report.
+    Bytes {
+        first: u64,
+        last: u64,
+    },
+    Unsatisfiable,
+}
+
+/// The part asked for of a report of this size that is sent with this `ETag`.
+pub(crate) fn asked(request: &Request, size: u64, tag: Option<&str>) -> Part {
+    if request.method != "GET" {
+        return Part::Whole;
+    }
+    let mut conditions = request.all("If-Range");
+    let holds = match (conditions.next(), conditions.next()) {
+        (None, _) => true,
+        (Some(condition), None) => tag.is_some_and(|tag| strongly_equal(condition, tag)),
+        _ => false,
+    };
+    let mut ranges = request.all("Range");
+    match (ranges.next(), ranges.next()) {
+        (Some(range), None) if holds => part(range, size).unwrap_or(Part::Whole),
+        _ => Part::Whole,
+    }
+}
+
+/// Weak tags equal nothing, and neither does a date.
+fn strongly_equal(condition: &[u8], tag: &str) -> bool {
+    tag.starts_with('"') && condition == tag.as_bytes()
+}
+
+/// None where the header is malformed, in another unit, or names several ranges.
+fn part(range: &[u8], size: u64) -> Option<Part> {
+    let (unit, range) = std::str::from_utf8(range).ok()?.split_once('=')?;
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return None;
+    }
+    let (first, last) = range.trim_matches([' ', '\t']).split_once('-')?;
+    let (first, end) = match (first, last) {
+        ("", count) => (size.saturating_sub(number(count)?), u64::MAX),
+        (first, "") => (number(first)?, u64::MAX),
+        (first, last) => (number(first)?, number(last)?),
+    };
+    if end < first {
+        return None;
+    }
+    if first >= size {
+        return Some(Part::Unsatisfiable);
+    }
+    let last = end.min(size - 1);
+    Some(Part::Bytes { first, last })
+}
+
+/// A number too large to be held is as good as the largest: no report is larger.
+fn number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(headers: &[(&str, &str)]) -> Request {
+        Request {
+            method: "GET".to_owned(),
+            headers: headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+                .collect(),
+            ..Request::default()
+        }
+    }
+
+    #[test]
+    fn one_range_is_honoured_and_anything_else_ignored() {
+        let of = |range: &str, size| asked(&request(&[("range", range)]), size, None);
+        let bytes = |first, last| Part::Bytes { first, last };
+        assert_eq!(of("bytes=0-", 100), bytes(0, 99));
+        assert_eq!(of("bytes=99-", 100), bytes(99, 99));
+        assert_eq!(of("bytes=10-19", 100), bytes(10, 19));
+        assert_eq!(of("BYTES= 10-10 ", 100), bytes(10, 10));
+        assert_eq!(of("bytes=10-1000", 100), bytes(10, 99));
+        assert_eq!(of("bytes=10-99999999999999999999999", 100), bytes(10, 99));
+        assert_eq!(of("bytes=-10", 100), bytes(90, 99));
+        assert_eq!(of("bytes=-1000", 100), bytes(0, 99));
+        let beyond = ["bytes=100-", "bytes=100-200", "bytes=-0", "bytes=99999999999999999999999-"];
+        for range in beyond {
+            assert_eq!(of(range, 100), Part::Unsatisfiable, "{range}");
+        }
+        assert_eq!(of("bytes=0-", 0), Part::Unsatisfiable);
+        assert_eq!(of("bytes=-5", 0), Part::Unsatisfiable);
+        let ignored = [
+            "", "bytes", "bytes=", "bytes=-", "bytes=a-", "bytes=1-b", "bytes=+1-2", "bytes=5-4", "bytes=1--2",
+            "bytes=0-1,5-6", "bytes=0-1,", "lines=0-1", "bytes 0-1", "bytes=1 - 2",
+        ];
+        for range in ignored {
+            assert_eq!(of(range, 100), Part::Whole, "{range}");
+        }
+        let twice = request(&[("Range", "bytes=1-"), ("Range", "bytes=1-")]);
+        assert_eq!(asked(&twice, 100, None), Part::Whole);
+    }
+
+    #[test]
+    fn if_range_compares_strongly() {
+        let part = Part::Bytes { first: 1, last: 99 };
+        let of = |condition, tag| {
+            let request = request(&[("Range", "bytes=1-"), ("If-Range", condition)]);
+            asked(&request, 100, tag)
+        };
+        assert_eq!(of("\"a\"", Some("\"a\"")), part);
+        let others = ["\"b\"", "a", "W/\"a\"", "\"A\"", "", "Sun, 06 Nov 1994 08:49:37 GMT"];
+        for condition in others {
+            assert_eq!(of(condition, Some("\"a\"")), Part::Whole, "{condition}");
+        }
+        for condition in ["\"a\"", "W/\"a\""] {
+            assert_eq!(of(condition, Some("W/\"a\"")), Part::Whole, "{condition}");
+            assert_eq!(of(condition, None), Part::Whole, "{condition}");
+        }
+        let twice = [("Range", "bytes=1-"), ("If-Range", "\"a\""), ("If-Range", "\"a\"")];
+        assert_eq!(asked(&request(&twice), 100, Some("\"a\"")), Part::Whole);
+        let other = Request {
+            method: "HEAD".to_owned(),
+            ..request(&[("Range", "bytes=1-")])
+        };
+        assert_eq!(asked(&other, 100, None), Part::Whole);
+    }
+}
