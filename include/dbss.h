@@ -215,8 +215,8 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_REDIRECTED 207
 
 /**
- * A success that is not a report: an empty body, a JSON document, or an HTTP
- * status that this call does not have.
+ * A success that is not a report: an empty body, a JSON document, a web page,
+ * or an HTTP status that this call does not have.
  */
 #define DBSS_ERR_UNEXPECTED_ANSWER 208
 
@@ -362,25 +362,25 @@ typedef struct dbss_error dbss_error;
  * dbss_status, or dbss_error_take(). Do not free it, and do not hand it to
  * another thread; take it for that.
  */
-const struct dbss_error *dbss_last_error(void);
+const dbss_error *dbss_last_error(void);
 
 /**
  * The same error, now yours, for as long as you like and on any thread; end
  * it with dbss_error_free(). Afterwards dbss_last_error() is NULL on this
  * thread. Returns NULL when there is no error.
  */
-struct dbss_error *dbss_error_take(void);
+dbss_error *dbss_error_take(void);
 
 /**
  * Frees an error that dbss_error_take() gave, and all strings that its
  * getters returned. NULL does nothing. Never blocks. Any thread.
  */
-void dbss_error_free(struct dbss_error *error);
+void dbss_error_free(dbss_error *error);
 
 /**
  * The status that the failed call returned; DBSS_OK for NULL.
  */
-dbss_status dbss_error_status(const struct dbss_error *error);
+dbss_status dbss_error_status(const dbss_error *error);
 
 /**
  * One line for a person: what was wrong and what to do, with the service's
@@ -390,7 +390,7 @@ dbss_status dbss_error_status(const struct dbss_error *error);
  *
  * Returns a string that lives as long as the error; "" for NULL.
  */
-const char *dbss_error_message(const struct dbss_error *error);
+const char *dbss_error_message(const dbss_error *error);
 
 /**
  * The name of the parameter or option at fault, for a status of the group
@@ -399,13 +399,13 @@ const char *dbss_error_message(const struct dbss_error *error);
  * Returns a string that lives as long as the error; NULL where no parameter
  * is at fault and for NULL.
  */
-const char *dbss_error_parameter(const struct dbss_error *error);
+const char *dbss_error_parameter(const dbss_error *error);
 
 /**
  * The HTTP status of the answer, such as 404; 0 when no answer came, and for
  * NULL.
  */
-int32_t dbss_error_http_status(const struct dbss_error *error);
+int32_t dbss_error_http_status(const dbss_error *error);
 
 /**
  * The service's own error code, such as "DBSS.10021004" or "APIG.0301". A
@@ -414,7 +414,7 @@ int32_t dbss_error_http_status(const struct dbss_error *error);
  * Returns a string that lives as long as the error; NULL where the service
  * gave none and for NULL.
  */
-const char *dbss_error_service_code(const struct dbss_error *error);
+const char *dbss_error_service_code(const dbss_error *error);
 
 /**
  * The service's own words, as it sent them: bytes that are not UTF-8, and
@@ -424,7 +424,7 @@ const char *dbss_error_service_code(const struct dbss_error *error);
  * Returns a string that lives as long as the error; NULL where the service
  * gave none and for NULL.
  */
-const char *dbss_error_service_message(const struct dbss_error *error);
+const char *dbss_error_service_message(const dbss_error *error);
 
 /**
  * The service's id of this call (header X-Request-Id, or request_id in the
@@ -433,7 +433,7 @@ const char *dbss_error_service_message(const struct dbss_error *error);
  * Returns a string that lives as long as the error; NULL where the service
  * gave none and for NULL.
  */
-const char *dbss_error_request_id(const struct dbss_error *error);
+const char *dbss_error_request_id(const dbss_error *error);
 
 /**
  * The encoded message that explains a refused authorization; its decoder is
@@ -442,12 +442,12 @@ const char *dbss_error_request_id(const struct dbss_error *error);
  * Returns a string that lives as long as the error; NULL where the service
  * gave none and for NULL.
  */
-const char *dbss_error_encoded_authorization_message(const struct dbss_error *error);
+const char *dbss_error_encoded_authorization_message(const dbss_error *error);
 
 /**
  * How many entries the error body's "details" has; 0 for NULL.
  */
-size_t dbss_error_detail_count(const struct dbss_error *error);
+size_t dbss_error_detail_count(const dbss_error *error);
 
 /**
  * The error code of the entry `index`, counted from 0.
@@ -455,7 +455,7 @@ size_t dbss_error_detail_count(const struct dbss_error *error);
  * Returns a string that lives as long as the error; NULL past the last entry,
  * where the entry has none, and for NULL.
  */
-const char *dbss_error_detail_code(const struct dbss_error *error, size_t index);
+const char *dbss_error_detail_code(const dbss_error *error, size_t index);
 
 /**
  * The words of the entry `index`, counted from 0.
@@ -463,33 +463,33 @@ const char *dbss_error_detail_code(const struct dbss_error *error, size_t index)
  * Returns a string that lives as long as the error; NULL past the last entry,
  * where the entry has none, and for NULL.
  */
-const char *dbss_error_detail_message(const struct dbss_error *error, size_t index);
+const char *dbss_error_detail_message(const dbss_error *error, size_t index);
 
 /**
  * The value of errno with which the operating system refused; 0 where it did
  * not and for NULL.
  */
-int32_t dbss_error_os_code(const struct dbss_error *error);
+int32_t dbss_error_os_code(const dbss_error *error);
 
 /**
  * 1 when the cause is one that passes by itself (throttling, a failing
  * server, a broken or stalled connection, a timeout), so that the same call
  * may succeed later; 0 when it will fail again, and for NULL.
  */
-int32_t dbss_error_is_retryable(const struct dbss_error *error);
+int32_t dbss_error_is_retryable(const dbss_error *error);
 
 /**
  * How long the service asks to wait before the next attempt (header
  * Retry-After, in seconds or as a date), in milliseconds; -1 where it does
  * not say, and for NULL.
  */
-int64_t dbss_error_retry_after_ms(const struct dbss_error *error);
+int64_t dbss_error_retry_after_ms(const dbss_error *error);
 
 /**
  * How many requests were made before the call gave up: 0 when an argument was
  * at fault, and for NULL.
  */
-uint32_t dbss_error_attempts(const struct dbss_error *error);
+uint32_t dbss_error_attempts(const dbss_error *error);
 
 
 /* ============================================================================
@@ -511,13 +511,13 @@ typedef struct dbss_config dbss_config;
  * `out_config` (required) receives it, or NULL on failure; it is yours: end
  * it with dbss_config_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
  */
-dbss_status dbss_config_new(struct dbss_config **out_config);
+dbss_status dbss_config_new(dbss_config **out_config);
 
 /**
  * Frees a configuration and wipes the secrets in it. Contexts made from it
  * are not touched. NULL does nothing. Never blocks. Any thread.
  */
-void dbss_config_free(struct dbss_config *config);
+void dbss_config_free(dbss_config *config);
 
 /**
  * Sets the region, such as "cn-north-4": the endpoint is then
@@ -528,7 +528,7 @@ void dbss_config_free(struct dbss_config *config);
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
  * DBSS_ERR_INVALID_ENDPOINT. Any thread.
  */
-dbss_status dbss_config_set_region(struct dbss_config *config, const char *region);
+dbss_status dbss_config_set_region(dbss_config *config, const char *region);
 
 /**
  * Sets the URL at which the service answers, such as
@@ -541,7 +541,7 @@ dbss_status dbss_config_set_region(struct dbss_config *config, const char *regio
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
  * DBSS_ERR_INVALID_ENDPOINT. Any thread.
  */
-dbss_status dbss_config_set_endpoint(struct dbss_config *config, const char *endpoint);
+dbss_status dbss_config_set_endpoint(dbss_config *config, const char *endpoint);
 
 /**
  * Sets the IAM token that is sent with each request (X-Auth-Token). Tokens
@@ -552,7 +552,7 @@ dbss_status dbss_config_set_endpoint(struct dbss_config *config, const char *end
  * longer needed. Wipe your own.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Any thread.
  */
-dbss_status dbss_config_set_token(struct dbss_config *config, const char *token);
+dbss_status dbss_config_set_token(dbss_config *config, const char *token);
 
 /**
  * Sets any option by its key; dbss_config_key_name() and its sisters list
@@ -588,7 +588,7 @@ dbss_status dbss_config_set_token(struct dbss_config *config, const char *token)
  * DBSS_ERR_INVALID_VALUE, and those of the typed setter where there is one.
  * Any thread.
  */
-dbss_status dbss_config_set(struct dbss_config *config, const char *key, const char *value);
+dbss_status dbss_config_set(dbss_config *config, const char *key, const char *value);
 
 /**
  * How many options dbss_config_set() knows. Any thread, at any time.
@@ -652,7 +652,7 @@ typedef struct dbss_context dbss_context;
  * be read; DBSS_ERR_INVALID_VALUE when it holds no certificate. Reads files.
  * Any thread.
  */
-dbss_status dbss_context_new(const dbss_config *config, struct dbss_context **out_ctx);
+dbss_status dbss_context_new(const dbss_config *config, dbss_context **out_ctx);
 
 /**
  * Replaces the token. Calls that start afterwards use the new one; calls that
@@ -662,7 +662,7 @@ dbss_status dbss_context_new(const dbss_config *config, struct dbss_context **ou
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Never blocks. Any
  * thread, also while others download.
  */
-dbss_status dbss_context_set_token(struct dbss_context *ctx, const char *token);
+dbss_status dbss_context_set_token(dbss_context *ctx, const char *token);
 
 /**
  * Frees a context: closes its idle connections and wipes its secrets. Calls
@@ -670,7 +670,7 @@ dbss_status dbss_context_set_token(struct dbss_context *ctx, const char *token);
  * does nothing. Never blocks. Any thread; only a call that starts after this
  * one is an error of the program.
  */
-void dbss_context_free(struct dbss_context *ctx);
+void dbss_context_free(dbss_context *ctx);
 
 
 /* ============================================================================
@@ -685,7 +685,7 @@ void dbss_context_free(struct dbss_context *ctx);
  * need not be initialised; on failure it is { NULL, 0 }. End it with
  * dbss_buffer_free(), not with free().
  */
-typedef struct dbss_buffer {
+typedef struct {
     /**
      * The first byte; NULL when the buffer is empty.
      */
@@ -700,7 +700,7 @@ typedef struct dbss_buffer {
  * Frees the bytes of a buffer and sets it to { NULL, 0 }, so freeing it twice
  * is harmless. NULL and an empty buffer do nothing. Never blocks. Any thread.
  */
-void dbss_buffer_free(struct dbss_buffer *buffer);
+void dbss_buffer_free(dbss_buffer *buffer);
 
 /**
  * Downloads an audit report (PDF or ZIP) into memory: the service's call
