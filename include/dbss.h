@@ -227,8 +227,8 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_REDIRECTED 207
 
 /**
- * A success that is not a report: an empty body, a JSON document, or an HTTP
- * status that this call does not have.
+ * A success that is not a report: an empty body, a JSON document, a web page,
+ * or an HTTP status that this call does not have.
  */
 #define DBSS_ERR_UNEXPECTED_ANSWER 208
 

@@ -117,7 +117,7 @@ fn a_report_arrives_plain_and_under_tls() {
         (standin.http_url(), vec![]),
         (standin.https_url(), vec![("ca_file", ca.as_str())]),
     ] {
-        let context = Context::new(&endpoint, standin.token(), &options);
+        let context = Context::new(endpoint, standin.token(), &options);
         let pdf = context.download(&standin, &standin.pdf().id).expect("a report");
         assert!(pdf.starts_with(b"%PDF-"));
         assert_eq!(pdf, standin.pdf().bytes(Locale::EnUs));
@@ -127,7 +127,7 @@ fn a_report_arrives_plain_and_under_tls() {
 #[test]
 fn one_connection_serves_many_calls() {
     let standin = Standin::start().expect("loopback");
-    let context = Context::new(&standin.http_url(), standin.token(), &[]);
+    let context = Context::new(standin.http_url(), standin.token(), &[]);
     for _ in 0..5 {
         context.download(&standin, &standin.zip().id).expect("a report");
     }
@@ -137,7 +137,7 @@ fn one_connection_serves_many_calls() {
 #[test]
 fn a_kept_connection_that_the_server_closed_is_no_failure() {
     let standin = Standin::start().expect("loopback");
-    let context = Context::new(&standin.http_url(), standin.token(), &[]);
+    let context = Context::new(standin.http_url(), standin.token(), &[]);
     let id = standin.pdf().id;
     context.download(&standin, &id).expect("a first report");
     for fault in ["close_before_answer", "reset_before_answer"] {
@@ -151,7 +151,7 @@ fn a_kept_connection_that_the_server_closed_is_no_failure() {
     assert_eq!(standin.connections().total, 3);
 
     // On a new connection the same is a failure, and is told after one attempt.
-    let fresh = Context::new(&standin.http_url(), standin.token(), &[]);
+    let fresh = Context::new(standin.http_url(), standin.token(), &[]);
     standin
         .fault_json(&id, json!({"close_before_answer": true}))
         .expect("a fault");
@@ -163,7 +163,7 @@ fn a_kept_connection_that_the_server_closed_is_no_failure() {
 fn a_token_that_the_service_echoes_is_in_no_text_of_the_error() {
     let standin = Standin::start().expect("loopback");
     let token = "MIIE/+=".repeat(300);
-    let context = Context::new(&standin.http_url(), &token, &[]);
+    let context = Context::new(standin.http_url(), &token, &[]);
     let id = standin.pdf().id;
     for fault in [
         json!({"status": 401, "json": {"error_code": "APIG.0301", "error_msg": format!("bad {token}!"),

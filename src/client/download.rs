@@ -147,21 +147,22 @@ impl Context {
         let id = request.id().to_owned();
         let mut transfer = Transfer::open(self, request, running, sink.can_restart())?;
         let mut buf = vec![0; READ_BUFFER];
-        sink.begin(&transfer.info())?;
+        sink.begin(&transfer.info()).map_err(|e| transfer.explain(e))?;
         loop {
-            match transfer.read(&mut buf)? {
-                Step::Bytes(n) => sink.write(&buf[..n], transfer.call())?,
-                Step::Again => {
-                    sink.restart()?;
-                    sink.begin(&transfer.info())?;
-                }
+            let taken = match transfer.read(&mut buf)? {
+                Step::Bytes(n) => sink.write(&buf[..n], transfer.call()),
+                Step::Again => sink.restart().and_then(|()| sink.begin(&transfer.info())),
                 Step::End => break,
-            }
+            };
+            taken.map_err(|e| transfer.explain(e))?;
         }
         // The last word of the progress callback; after this the call succeeds.
-        transfer.operation().check()?;
-        transfer.operation().tick()?;
-        sink.finish()?;
+        let finished = transfer
+            .operation()
+            .check()
+            .and_then(|()| transfer.operation().tick())
+            .and_then(|()| sink.finish());
+        finished.map_err(|e| transfer.explain(e))?;
         if let Some(path) = sink.path() {
             transfer.operation().set_path(path.into_os_string().into_vec());
         }

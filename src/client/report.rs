@@ -94,24 +94,42 @@ pub(super) fn expect_report(answer: &mut Answer, part: bool) -> Result<(), Error
     )))
 }
 
-/// Whether what came so far can be the beginning of a JSON object.
-pub(super) fn may_be_json(head: &[u8]) -> bool {
-    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
-    matches!(head.trim_ascii_start().first(), None | Some(b'{'))
+/// `body` from its first character on.
+fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(body)
+        .trim_ascii_start()
 }
 
-/// An error if a whole body of status 200 is empty or a JSON object.
-pub(super) fn refuse_document(answer: &Answer, body: &[u8]) -> Result<(), Error> {
+/// Whether what came so far can be the beginning of JSON or of a page.
+pub(super) fn may_be_document(head: &[u8]) -> bool {
+    matches!(without_mark(head).first(), None | Some(b'{' | b'[' | b'<'))
+}
+
+/// An error if the first part of a body of status 200, or all of it where it
+/// has `ended`, is no report: empty, an error, another document, a page.
+pub(super) fn refuse_document(answer: &Answer, body: &[u8], ended: bool) -> Result<(), Error> {
     let unexpected = |what: &str| Err(answer.explain(Error::new(Status::UnexpectedAnswer, what)));
-    if body.is_empty() {
+    let text = without_mark(body);
+    let begins = |with: &[u8]| {
+        text.get(..with.len())
+            .is_some_and(|t| t.eq_ignore_ascii_case(with))
+    };
+    if begins(b"<!doctype html") || begins(b"<html") {
+        return unexpected("the answer is a web page in place of a report; is the endpoint right?");
+    }
+    if !ended {
+        return Ok(());
+    }
+    if text.is_empty() {
         return unexpected("the service answered with success and an empty body, which is no report");
     }
     let said = answer.service_error(body);
     if said.is_error_object {
         return Err(refused(answer, said));
     }
-    let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    if serde_json::from_slice::<serde::de::IgnoredAny>(json).is_ok() {
+    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
+    if may_be_document(text) && is_json {
         return unexpected("the service answered with a JSON document in place of a report");
     }
     Ok(())
@@ -183,12 +201,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_begins_as_an_object_is_held_back() {
-        for head in [&b""[..], b" \r\n", b"{", b" {\"a\"", b"\xef\xbb\xbf{"] {
-            assert!(may_be_json(head));
+    fn only_what_begins_as_a_document_is_held_back() {
+        for head in [
+            &b""[..],
+            b" \r\n",
+            b"{",
+            b" {\"a\"",
+            b"\xef\xbb\xbf{",
+            b"[1",
+            b"\n<html>",
+        ] {
+            assert!(may_be_document(head));
         }
-        for head in [&b"%PDF-1.7"[..], b"PK\x03\x04", b"[", b"<html>", b"\x00{", b"x{"] {
-            assert!(!may_be_json(head));
+        for head in [&b"%PDF-1.7"[..], b"PK\x03\x04", b"\x00{", b"x{", b"12"] {
+            assert!(!may_be_document(head));
         }
     }
 }

@@ -11,7 +11,7 @@ use ::http::header::{
 use super::context::Context;
 use super::download::ReportInfo;
 use super::log::Level;
-use super::report::{ReportRequest, expect_report, may_be_json, refuse_document};
+use super::report::{ReportRequest, expect_report, may_be_document, refuse_document};
 use crate::error::{Error, Status};
 use crate::http::{Answer, Call, ERROR_BODY_LIMIT, content_range, safe_filename, strong_etag};
 use crate::operation::{Operation, Running};
@@ -193,8 +193,13 @@ impl Transfer {
         }
     }
 
-    fn explain(&self, error: Error) -> Error {
-        error.with_attempts(self.operation().attempts())
+    /// Adds to an error what is known of the call.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        let error = error.with_attempts(self.operation().attempts());
+        match &self.answer {
+            Some(answer) => answer.explain(error),
+            None => error,
+        }
     }
 
     /// Reads from the answer, counts, and judges the end: 0 is whole.
@@ -385,12 +390,13 @@ impl Transfer {
     }
 
     /// Reads as much as tells what the body is. A report begins with %PDF- or
-    /// PK. What begins as a JSON object is held back until it is known to be
-    /// none, or to be larger than any error.
+    /// PK. What begins as a document is held back until it is known to be none,
+    /// or to be larger than any error.
     fn judge(&mut self) -> Result<(), Error> {
         let mut buf = vec![0; ERROR_BODY_LIMIT];
         let mut filled = 0;
-        while !self.ended && filled < ERROR_BODY_LIMIT && (filled < MAGIC || may_be_json(&buf[..filled])) {
+        while !self.ended && filled < ERROR_BODY_LIMIT && (filled < MAGIC || may_be_document(&buf[..filled]))
+        {
             // A little at first: what is read here is copied once more.
             let until = if filled < MAGIC { 4096 } else { ERROR_BODY_LIMIT };
             match self.read_answer(&mut buf[filled..until])? {
@@ -399,10 +405,9 @@ impl Transfer {
             }
         }
         buf.truncate(filled);
-        if self.ended
-            && let Some(answer) = &self.answer {
-                refuse_document(answer, &buf)?;
-            }
+        if let Some(answer) = &self.answer {
+            refuse_document(answer, &buf, self.ended)?;
+        }
         self.format = Format::of(&buf);
         self.head = buf;
         Ok(())

@@ -58,8 +58,8 @@ pub const DBSS_ERR_THROTTLED: dbss_status = 205;
 pub const DBSS_ERR_SERVER: dbss_status = 206;
 /// HTTP 3xx: the service pointed elsewhere; libdbss does not follow.
 pub const DBSS_ERR_REDIRECTED: dbss_status = 207;
-/// A success that is not a report: an empty body, a JSON document, or an HTTP
-/// status that this call does not have.
+/// A success that is not a report: an empty body, a JSON document, a web page,
+/// or an HTTP status that this call does not have.
 pub const DBSS_ERR_UNEXPECTED_ANSWER: dbss_status = 208;
 
 /// Group of 3xx: the network, or what came over it, failed.

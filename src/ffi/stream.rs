@@ -253,9 +253,10 @@ pub unsafe extern "C" fn dbss_report_stream_free(stream: *mut dbss_report_stream
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
             if let Ok(value) = dbss_report_stream::borrow(stream, "stream")
-                && matches!(value.stream.try_lock(), Err(TryLockError::WouldBlock)) {
-                    value.operation.cancel();
-                }
+                && matches!(value.stream.try_lock(), Err(TryLockError::WouldBlock))
+            {
+                value.operation.cancel();
+            }
             dbss_report_stream::release(stream);
         }
     });

@@ -1,8 +1,7 @@
 /*
  * The rules of dbss.h that no table of cases can show, as small named checks.
  *
- *     abi --list           names them, with "load" after those that are too
- *                          heavy (or too special) to run under valgrind
+ *     abi --list           names them, each with its kind
  *     abi FACTS [NAME...]  runs some or all of them against the stand-in
  */
 
@@ -14,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -629,6 +629,26 @@ static void long_tokens(void)
     }
 }
 
+/* A socket that listens on a loopback port; `url` receives where. */
+static int open_listener(const char *scheme, char **url)
+{
+    struct sockaddr_in address = {0};
+    socklen_t len = sizeof address;
+    /* Connections inherit both, and with small segments the client's buffer
+     * stays small too: a large request cannot be on its way as a whole. */
+    int listener = socket(AF_INET, SOCK_STREAM, 0), room = 2048, segment = 256;
+
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) != 0
+        || setsockopt(listener, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment) != 0
+        || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 1) != 0
+        || getsockname(listener, (struct sockaddr *)&address, &len) != 0)
+        fatal("no server: %s", strerror(errno));
+    *url = format("%s://127.0.0.1:%d", scheme, ntohs(address.sin_port));
+    return listener;
+}
+
 /* A server that takes whatever comes for a bad request, as plain ones do. */
 static void *answer_plainly(void *argument)
 {
@@ -646,21 +666,13 @@ static void *answer_plainly(void *argument)
 
 static void tls_to_a_plain_server(void)
 {
-    struct sockaddr_in address = {0};
-    socklen_t len = sizeof address;
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
-    dbss_context *ctx;
-    pthread_t server;
     char *url;
+    int listener = open_listener("https", &url);
+    dbss_context *ctx = new_context(url);
+    pthread_t server;
 
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 1) != 0
-        || getsockname(listener, (struct sockaddr *)&address, &len) != 0
-        || pthread_create(&server, NULL, answer_plainly, &listener) != 0)
-        fatal("no server: %s", strerror(errno));
-    url = format("https://127.0.0.1:%d", ntohs(address.sin_port));
-    ctx = new_context(url);
+    if (pthread_create(&server, NULL, answer_plainly, &listener) != 0)
+        fatal("no thread");
     DOWNLOAD_WRONGLY(DBSS_ERR_TLS, ctx, fact("pdf"));
     dbss_context_free(ctx);
     pthread_join(server, NULL);
@@ -915,6 +927,7 @@ static void fork_with_context(void)
     size_t i;
     for (i = 0; i < 2; i++) {
         pid_t child;
+        long connections;
         int j;
         inherited = new_context(fact(schemes[i]));
         /* So that there is an idle connection to fight over. */
@@ -927,10 +940,11 @@ static void fork_with_context(void)
         for (j = 0; j < 5; j++)
             DOWNLOAD_RIGHTLY(inherited);
         CHECK(wait_for_child(child) == 0);
-        DOWNLOAD_RIGHTLY(inherited);
-
         in_child(use_inheritance);
+        /* The children left this connection alone, its TLS session too. */
+        connections = count_connections();
         DOWNLOAD_RIGHTLY(inherited);
+        CHECK(count_connections() == connections);
         dbss_context_free(inherited);
     }
 }
@@ -965,30 +979,44 @@ static void fork_among_threads(void)
     dbss_context_free(inherited);
 }
 
-static void meet_closed_connections(void)
+/* A server that leaves while the request still comes: it ends its own side,
+ * and a socket closed with unread bytes in it is reset. The client's next
+ * write is then one to a broken pipe. */
+static void *leave_early(void *argument)
 {
-    static const char *const schemes[] = {"http", "https"};
-    size_t i, j;
+    int listener = *(int *)argument, connection = accept(listener, NULL, NULL);
+    char beginning[16];
+    CHECK(connection >= 0 && recv(connection, beginning, sizeof beginning, 0) > 0);
+    shutdown(connection, SHUT_WR);
+    close(connection);
+    return NULL;
+}
+
+static void write_to_broken_pipes(void)
+{
+    char *url, *large_token = format("%090000d", 0);
+    int listener = open_listener("http", &url), i;
+    dbss_context *ctx = to_context(new_config(url, large_token));
+
     signal(SIGPIPE, SIG_DFL);
-    for (i = 0; i < 2; i++) {
-        char *large_token = malloc(90001);
-        dbss_context *ctx;
-        memset(large_token, 'x', 90000);
-        large_token[90000] = '\0';
-        ctx = to_context(new_config(fact(schemes[i]), large_token));
-        for (j = 0; j < 10; j++) {
-            const char *id = fresh_id();
-            post_fault(id, j % 2 == 0 ? "\"reset_before_answer\": true" : "\"close_before_answer\": true");
-            DOWNLOAD_WRONGLY(DBSS_ERR_CONNECTION_LOST, ctx, id);
-        }
-        dbss_context_free(ctx);
-        free(large_token);
+    for (i = 0; i < 5; i++) {
+        pthread_t server;
+        if (pthread_create(&server, NULL, leave_early, &listener) != 0)
+            fatal("no thread");
+        DOWNLOAD_WRONGLY(DBSS_ERR_CONNECTION_LOST, ctx, fact("pdf"));
+        /* Proof that it was one. */
+        CHECK(dbss_error_os_code(dbss_last_error()) == EPIPE);
+        pthread_join(server, NULL);
     }
+    dbss_context_free(ctx);
+    close(listener);
+    free(large_token);
+    free(url);
 }
 
 static void sigpipe(void)
 {
-    in_child(meet_closed_connections);
+    in_child(write_to_broken_pipes);
 }
 
 /* Calls `look` with each descriptor that is open now; how many there are. */
@@ -1066,6 +1094,67 @@ static void connection_is_kept(void)
     DOWNLOAD_WRONGLY(DBSS_ERR_NOT_FOUND, ctx, fresh_id());
     DOWNLOAD_RIGHTLY(ctx);
     CHECK(count_connections() == connections + 1);
+    dbss_context_free(ctx);
+}
+
+/* A server may close a connection between two calls; the next call must
+ * notice, and not fail. */
+static void closed_while_idle(void)
+{
+    static const char *const schemes[] = {"http", "https"};
+    size_t i, j;
+    for (i = 0; i < 2; i++) {
+        dbss_context *ctx = new_context(fact(schemes[i]));
+        for (j = 0; j < 5; j++) {
+            long connections;
+            /* Whole, and then closed without a word about it before. */
+            post_fault(fact("pdf"), "\"cut_after\": 100000000, \"times\": 1");
+            DOWNLOAD_RIGHTLY(ctx);
+            connections = count_connections();
+            DOWNLOAD_RIGHTLY(ctx);
+            CHECK(count_connections() == connections + 1);
+        }
+        dbss_context_free(ctx);
+    }
+}
+
+/* A server that strikes before any request is read. */
+static void post_listener_fault(const char *listener, const char *mode)
+{
+    char *body = format("{\"listener\": \"%s\", \"mode\": \"%s\", \"times\": 1}", listener, mode);
+    free(control("POST", "/listener_faults", body));
+    free(body);
+}
+
+static void handshakes(void)
+{
+    dbss_config *config = new_config(fact("https"), fact("token"));
+    dbss_context *ctx;
+    dbss_buffer report;
+    dbss_status status;
+    long long start;
+
+    set(config, "connect_timeout_ms", "300");
+    ctx = to_context(config);
+    post_listener_fault("https", "handshake_stall");
+    start = now_ms();
+    DOWNLOAD_WRONGLY(DBSS_ERR_CONNECT_TIMEOUT, ctx, fact("pdf"));
+    start = now_ms() - start;
+    CHECK(start >= 290 && start < 5000);
+    CHECK(dbss_error_is_retryable(dbss_last_error()) == 1);
+    CHECK(strstr(dbss_error_message(dbss_last_error()), "connect_timeout_ms") != NULL);
+    post_listener_fault("https", "accept_close");
+    /* Whether the end or a reset comes first is the kernels' affair. */
+    status = download(ctx, fact("pdf"), &report);
+    CHECK(status == DBSS_ERR_TLS || status == DBSS_ERR_CONNECTION_LOST);
+    CHECK(report.data == NULL && report.len == 0);
+    DOWNLOAD_RIGHTLY(ctx);
+    dbss_context_free(ctx);
+
+    ctx = new_context(fact("http"));
+    post_listener_fault("http", "accept_close");
+    DOWNLOAD_WRONGLY(DBSS_ERR_CONNECTION_LOST, ctx, fact("pdf"));
+    DOWNLOAD_RIGHTLY(ctx);
     dbss_context_free(ctx);
 }
 
@@ -1253,53 +1342,65 @@ static void token_wiped_tls(void)
 
 /* ------------------------------------------------------------------------ */
 
+enum kind {
+    PLAIN,
+    /* With TLS, whose cryptography is assembly that valgrind cannot follow. */
+    TLS,
+    /* Nothing for valgrind: heavy, limits or searches memory, or forks with a
+     * context, which a child abandons and valgrind takes for a leak. */
+    LOAD
+};
+
 static const struct {
     const char *name;
     void (*run)(void);
-    int load;
+    enum kind kind;
 } checks[] = {
-    {"version", version, 0},
-    {"features", features, 0},
-    {"statuses", statuses, 0},
-    {"introspection", introspection, 0},
-    {"null_error", null_error, 0},
-    {"free_nothing", free_nothing, 0},
-    {"free_a_buffer_twice", free_a_buffer_twice, 0},
-    {"null_arguments", null_arguments, 0},
-    {"last_error", last_error, 0},
-    {"failing_setter_changes_nothing", failing_setter_changes_nothing, 0},
-    {"no_line_ends_in_headers", no_line_ends_in_headers, 0},
-    {"nothing_configured", nothing_configured, 0},
-    {"config_is_copied", config_is_copied, 0},
-    {"strings_are_copied", strings_are_copied, 0},
-    {"long_tokens", long_tokens, 0},
-    {"tls_to_a_plain_server", tls_to_a_plain_server, 0},
-    {"plain_http_to_tls", plain_http_to_tls, 0},
-    {"free_during_call", free_during_call, 0},
-    {"many_threads", many_threads, 1},
-    {"token_swap", token_swap, 1},
-    {"signal_storm", signal_storm, 1},
-    {"out_of_memory", out_of_memory, 1},
-    {"fork_with_context", fork_with_context, 0},
-    {"fork_among_threads", fork_among_threads, 1},
-    {"sigpipe", sigpipe, 0},
-    {"descriptors", descriptors, 1},
-    {"connection_is_kept", connection_is_kept, 0},
-    {"silence", silence, 0},
-    {"token_wiped", token_wiped, 1},
-    {"token_wiped_tls", token_wiped_tls, 1},
+    {"version", version, PLAIN},
+    {"features", features, PLAIN},
+    {"statuses", statuses, PLAIN},
+    {"introspection", introspection, PLAIN},
+    {"null_error", null_error, PLAIN},
+    {"free_nothing", free_nothing, PLAIN},
+    {"free_a_buffer_twice", free_a_buffer_twice, PLAIN},
+    {"null_arguments", null_arguments, PLAIN},
+    {"last_error", last_error, PLAIN},
+    {"failing_setter_changes_nothing", failing_setter_changes_nothing, PLAIN},
+    {"no_line_ends_in_headers", no_line_ends_in_headers, PLAIN},
+    {"nothing_configured", nothing_configured, PLAIN},
+    {"config_is_copied", config_is_copied, PLAIN},
+    {"strings_are_copied", strings_are_copied, PLAIN},
+    {"long_tokens", long_tokens, TLS},
+    {"tls_to_a_plain_server", tls_to_a_plain_server, TLS},
+    {"plain_http_to_tls", plain_http_to_tls, PLAIN},
+    {"free_during_call", free_during_call, TLS},
+    {"many_threads", many_threads, LOAD},
+    {"token_swap", token_swap, LOAD},
+    {"signal_storm", signal_storm, LOAD},
+    {"out_of_memory", out_of_memory, LOAD},
+    {"fork_with_context", fork_with_context, LOAD},
+    {"fork_among_threads", fork_among_threads, LOAD},
+    {"sigpipe", sigpipe, PLAIN},
+    {"descriptors", descriptors, LOAD},
+    {"connection_is_kept", connection_is_kept, TLS},
+    {"closed_while_idle", closed_while_idle, TLS},
+    {"handshakes", handshakes, TLS},
+    {"silence", silence, TLS},
+    {"token_wiped", token_wiped, LOAD},
+    {"token_wiped_tls", token_wiped_tls, LOAD},
 };
 #define CHECKS (sizeof checks / sizeof *checks)
 
 int main(int argc, char **argv)
 {
+    static const char *const kinds[] = {"plain", "tls", "load"};
     int passed = 0, not_passed = 0, i;
     size_t j;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (argc == 2 && strcmp(argv[1], "--list") == 0) {
         for (j = 0; j < CHECKS; j++)
-            printf("%s%s\n", checks[j].name, checks[j].load ? " load" : "");
+            printf("%s %s\n", checks[j].name, kinds[checks[j].kind]);
         return 0;
     }
     if (argc < 2)

@@ -26,7 +26,7 @@ char *format(const char *text, ...)
 {
     va_list arguments;
     int size;
-    char *result;
+    char *result = NULL;
 
     va_start(arguments, text);
     size = vsnprintf(NULL, 0, text, arguments);

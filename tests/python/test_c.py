@@ -1,0 +1,660 @@
+"""The C ABI: the header, the conformance cases, the rules of the ABI, and the C program."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import resource
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conftest import need_tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from standin import Standin
+
+ROOT = Path(__file__).parents[2]
+
+# At collection there may be no program yet to ask, so the table in its source tells the checks.
+ABI_CHECKS = dict(
+    re.findall(
+        r'^    \{"(\w+)", \w+, (PLAIN|TLS|LOAD)\},$',
+        (ROOT / "tests/c/abi.c").read_text(),
+        re.MULTILINE,
+    )
+)
+
+VALGRIND = [
+    "valgrind",
+    "--quiet",
+    "--error-exitcode=99",
+    "--leak-check=full",
+    "--show-leak-kinds=definite,indirect,possible",
+    "--errors-for-leak-kinds=definite,indirect",
+    "--track-fds=no",
+]
+# Cryptography is assembly, of which valgrind cannot tell what is initialised.
+VALGRIND_TLS = [*VALGRIND, "--undef-value-errors=no"]
+
+
+def run(
+    command: list[str | Path],
+    environment: dict[str, str],
+    timeout: float = 120,
+    **options: Any,
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in command],
+        check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        **options,
+    )
+
+
+def expect_success(done: subprocess.CompletedProcess[str], silent: bool = True) -> str:
+    failures = [line for line in done.stdout.splitlines() if not line.startswith("ok ")]
+    assert done.returncode == 0, "\n".join([*failures, done.stderr])
+    assert done.stderr == "" or not silent
+    return done.stdout
+
+
+@pytest.fixture
+def programs(build_dir: Path) -> Path:
+    return build_dir / "tests/c"
+
+
+@pytest.fixture
+def facts(standin: Standin, tmp_path: Path) -> Path:
+    """What C cannot read out of JSON, as lines of name=value."""
+    ready = json.loads(standin.raw_ready)
+    names = ("http", "https", "https_self_signed", "https_expired", "https_wrong_name")
+    known = {name: ready[name] for name in (*names, "ca_file", "token")}
+    known["control"] = ready["control"].removeprefix("http://").rstrip("/")
+    known["project"] = ready["project_id"]
+    known["instance"] = ready["instance_id"]
+    for name, report in (("pdf", standin.pdf), ("zip", standin.zip)):
+        known[name] = report["id"]
+        known[f"{name}_en"] = report["sha256"]["en-us"]
+        known[f"{name}_zh"] = report["sha256"]["zh-cn"]
+    path = tmp_path / "facts"
+    path.write_text("".join(f"{name}={value}\n" for name, value in known.items()))
+    return path
+
+
+# The header
+
+
+@pytest.mark.parametrize("program", ["header_c99", "header_c11", "header_cpp"])
+def test_the_header_alone_is_strict_c_and_cpp(
+    programs: Path, environment: dict[str, str], program: str
+) -> None:
+    expect_success(run([programs / program], environment))
+
+
+@pytest.mark.parametrize(
+    ("call", "compiles"),
+    [
+        ("dbss_context_free(ctx)", True),
+        ("dbss_context_free(config)", False),
+        ("dbss_config_free(ctx)", False),
+        ("dbss_report_download(ctx, id, id, id, 0, &report)", True),
+        ("dbss_report_download(config, id, id, id, 0, &report)", False),
+        ("dbss_error_free(dbss_error_take())", True),
+        ("dbss_error_free(dbss_last_error())", False),
+    ],
+)
+@pytest.mark.parametrize("language", ["c", "c++"])
+def test_a_wrong_handle_does_not_compile(
+    root: Path, environment: dict[str, str], language: str, call: str, compiles: bool
+) -> None:
+    source = f"""
+        #include <dbss.h>
+        void use(dbss_config *config, dbss_context *ctx, const char *id, dbss_buffer report);
+        void use(dbss_config *config, dbss_context *ctx, const char *id, dbss_buffer report)
+        {{ {call}; (void)config; (void)ctx; (void)id; (void)report; }}
+    """
+    compiler = {"c": environment.get("CC", "cc"), "c++": environment.get("CXX", "c++")}[language]
+    flags = ["-Wall", "-Wextra", "-Werror", f"-I{root / 'include'}", "-fsyntax-only"]
+    done = run([compiler, "-x", language, *flags, "-"], environment, input=source)
+    assert (done.returncode == 0) == compiles, done.stderr
+
+
+# The ABI
+
+
+@pytest.mark.parametrize("endpoint", ["http", "https"])
+def test_the_conformance_cases(
+    root: Path, programs: Path, environment: dict[str, str], facts: Path, endpoint: str
+) -> None:
+    cases = sorted((root / "tests/conformance").glob("*.cases"))
+    names = [
+        line
+        for file in cases
+        for line in file.read_text().splitlines()
+        if line.startswith("case: ")
+    ]
+    assert len(names) == len(set(names))
+    done = run([programs / "conformance", facts, endpoint, *cases], environment)
+    assert f"{len(names)} passed, 0 failed" in expect_success(done)
+
+
+def test_every_check_of_the_abi_is_run(programs: Path, environment: dict[str, str]) -> None:
+    listed = expect_success(run([programs / "abi", "--list"], environment)).splitlines()
+    assert listed == [f"{name} {kind.lower()}" for name, kind in ABI_CHECKS.items()]
+    assert len(listed) > 20
+
+
+@pytest.mark.parametrize("check", ABI_CHECKS)
+def test_the_abi(programs: Path, environment: dict[str, str], facts: Path, check: str) -> None:
+    done = run([programs / "abi", facts, check], environment)
+    assert f"ok {check}\n" in expect_success(done)
+
+
+def test_the_library_can_be_unloaded_during_a_look_up(
+    programs: Path, library: Path, environment: dict[str, str]
+) -> None:
+    expect_success(run([programs / "dlclose", library], environment))
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_conformance_cases_under_valgrind(
+    root: Path, programs: Path, environment: dict[str, str], facts: Path, tls: bool
+) -> None:
+    need_tool("valgrind")
+    every = sorted((root / "tests/conformance").glob("*.cases"))
+    cases = [file for file in every if (file.name == "tls.cases") == tls]
+    assert cases
+    valgrind = VALGRIND_TLS if tls else VALGRIND
+    done = run([*valgrind, programs / "conformance", facts, "http", *cases], environment, 600)
+    # What is only possibly lost is shown, and no error.
+    assert " passed, 0 failed" in expect_success(done, silent=False)
+
+
+@pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
+def test_the_abi_under_valgrind(
+    programs: Path, environment: dict[str, str], facts: Path, kind: str
+) -> None:
+    need_tool("valgrind")
+    checks = [name for name, its_kind in ABI_CHECKS.items() if its_kind == kind]
+    valgrind = VALGRIND_TLS if kind == "TLS" else VALGRIND
+    done = run([*valgrind, programs / "abi", facts, *checks], environment, 600)
+    assert f"{len(checks)} passed, 0 failed" in expect_success(done, silent=False)
+
+
+# The C program
+
+
+class Download:
+    """Runs dbss-download in an empty directory, and watches what every run must keep."""
+
+    def __init__(self, program: Path, environment: dict[str, str], standin: Standin, cwd: Path):
+        self.program = program
+        self.cwd = cwd
+        self.token = standin.token
+        self.environment = {
+            **{k: v for k, v in environment.items() if not k.startswith("DBSS_")},
+            "DBSS_ENDPOINT": standin.http,
+            "DBSS_TOKEN": standin.token,
+            "DBSS_PROJECT_ID": standin.project_id,
+            "DBSS_INSTANCE_ID": standin.instance_id,
+            "DBSS_REPORT_ID": standin.pdf["id"],
+        }
+
+    def __call__(
+        self,
+        *arguments: str | Path,
+        env: dict[str, str | None] | None = None,
+        wrap: list[str] | None = None,
+        **options: Any,
+    ) -> subprocess.CompletedProcess[bytes]:
+        done = subprocess.run(
+            [*(wrap or []), str(self.program), *map(str, arguments)],
+            check=False,
+            cwd=self.cwd,
+            env=self.env(env or {}),
+            timeout=120,
+            **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options),
+        )
+        for output in (done.stdout, done.stderr):
+            assert self.token.encode() not in (output or b"")
+        return done
+
+    def env(self, changes: dict[str, str | None]) -> dict[str, str]:
+        return {k: v for k, v in {**self.environment, **changes}.items() if v is not None}
+
+    def files(self) -> list[str]:
+        return sorted(os.listdir(self.cwd))
+
+
+@pytest.fixture
+def download(
+    build_dir: Path, environment: dict[str, str], standin: Standin, tmp_path: Path
+) -> Download:
+    # What a test that failed left behind must not fail the next one.
+    standin.clear_faults()
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+    return Download(build_dir / "bin/dbss-download", environment, standin, cwd)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def connections(standin: Standin) -> int:
+    counted = standin.connections()
+    return counted["total"] if isinstance(counted, dict) else counted
+
+
+def test_a_pdf_gets_its_id_as_its_name(download: Download, standin: Standin) -> None:
+    name = standin.pdf["id"] + ".pdf"
+    done = download()
+    size = standin.pdf["sizes"]["en-us"]
+    assert done.stderr.decode() == f"saved {name} ({size} bytes, pdf)\n"
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert download.files() == [name]
+    assert sha256(download.cwd / name) == standin.pdf["sha256"]["en-us"]
+    assert stat.S_IMODE((download.cwd / name).stat().st_mode) == 0o600
+
+
+def test_options_outrank_the_environment(download: Download, standin: Standin) -> None:
+    wrong = {
+        "DBSS_PROJECT_ID": "x",
+        "DBSS_INSTANCE_ID": "x",
+        "DBSS_LOCALE": "x",
+        "DBSS_ENDPOINT": "x",
+        "DBSS_CA_FILE": "/nowhere",
+        "DBSS_REGION": "x/",
+        "DBSS_OUTPUT": "/",
+    }
+    done = download(
+        *("--project", standin.project_id, "--instance", standin.instance_id),
+        *("--report", standin.zip["id"], "--locale", "zh-cn", "--region", "cn-north-4"),
+        *(
+            "--endpoint",
+            standin.https,
+            "--ca-file",
+            standin.ca_file,
+            "--output",
+            "a.zip",
+        ),
+        *("--set", "stall_timeout_ms=5000", "--set", "user_agent_suffix=test/1=2"),
+        env=wrong,
+    )
+    assert (done.returncode, done.stdout) == (0, b""), done.stderr
+    assert done.stderr.startswith(b"saved a.zip (")
+    assert done.stderr.endswith(b" bytes, zip)\n")
+    assert download.files() == ["a.zip"]
+    assert sha256(download.cwd / "a.zip") == standin.zip["sha256"]["zh-cn"]
+    headers = standin.requests(report=standin.zip["id"])[-1]["headers"]
+    agents = [value for name, value in headers if name.lower() == "user-agent"]
+    assert len(agents) == 1
+    assert agents[0].endswith(" test/1=2")
+
+
+def test_the_environment_alone_is_enough(download: Download, standin: Standin) -> None:
+    service = {
+        "DBSS_ENDPOINT": standin.https,
+        "DBSS_CA_FILE": standin.ca_file,
+        "DBSS_LOCALE": "zh-cn",
+        "DBSS_OUTPUT": "named-by-the-environment",
+    }
+    assert download(env=service).returncode == 0
+    assert download.files() == ["named-by-the-environment"]
+    [file] = download.cwd.iterdir()
+    assert sha256(file) == standin.pdf["sha256"]["zh-cn"]
+
+
+def test_an_unknown_format_has_no_ending(download: Download, standin: Standin) -> None:
+    standin.fault(standin.pdf["id"], body="neither of the two", times=1)
+    done = download()
+    assert done.returncode == 0
+    assert b"unknown format" in done.stderr
+    assert download.files() == [standin.pdf["id"]]
+
+
+def test_standard_output(download: Download, standin: Standin) -> None:
+    done = download("-o", "-")
+    assert done.returncode == 0
+    assert hashlib.sha256(done.stdout).hexdigest() == standin.pdf["sha256"]["en-us"]
+    assert done.stderr.startswith(b"saved - (")
+    assert download.files() == []
+    with Path("/dev/full").open("wb") as full:
+        done = download("-o", "-", stdout=full)
+    assert done.returncode == 7
+    assert b"standard output" in done.stderr
+
+
+@pytest.mark.parametrize("ending", [".pdf", ".zip", ""])
+def test_an_existing_default_name_is_refused_before_any_traffic(
+    download: Download, standin: Standin, ending: str
+) -> None:
+    target = download.cwd / (standin.pdf["id"] + ending)
+    target.write_text("mine")
+    before = connections(standin)
+    done = download()
+    assert done.returncode == 7
+    assert target.name.encode() in done.stderr
+    assert connections(standin) == before
+    assert download.files() == [target.name]
+    assert target.read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link", "dangling link"])
+def test_an_existing_target_is_refused_before_any_traffic(
+    download: Download, standin: Standin, kind: str
+) -> None:
+    target = download.cwd / "target"
+    other = download.cwd.parent / "other"
+    if kind == "file":
+        target.write_text("mine")
+    elif kind == "directory":
+        target.mkdir()
+    else:
+        target.symlink_to(other)
+        if kind == "link":
+            other.write_text("mine")
+    before = connections(standin)
+    for force in ([], ["--force"]):
+        if kind == "file" and force:
+            continue
+        done = download("-o", target, *force)
+        assert done.returncode == 7
+        assert done.stderr.startswith(b"dbss-download: ")
+    assert connections(standin) == before
+    assert download.files() == ["target"]
+    assert other.exists() == (kind == "link")
+
+
+def test_force_replaces_only_when_the_report_is_whole(download: Download, standin: Standin) -> None:
+    target = download.cwd / "target"
+    target.write_text("mine")
+    standin.fault(standin.pdf["id"], cut_after=100, times=1)
+    assert download("-o", target, "--force").returncode == 6
+    assert target.read_text() == "mine"
+    assert download.files() == ["target"]
+    assert download("-o", target, "--force").returncode == 0
+    assert sha256(target) == standin.pdf["sha256"]["en-us"]
+    assert download.files() == ["target"]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_of_two_at_once_only_one_gets_the_name(download: Download, standin: Standin) -> None:
+    report = standin.pdf["id"]
+    before = len(standin.requests(report=report))
+    # Both have looked, and found nothing, before either of them writes.
+    standin.fault(report, delay_ms=1000, times=2)
+    both = [
+        subprocess.Popen(
+            [download.program, "-o", "target"],
+            cwd=download.cwd,
+            env=download.environment,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]
+    wait_for(lambda: len(standin.requests(report=report)) == before + 2)
+    assert download.files() == []
+    errors = [process.communicate(timeout=60)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 7], errors
+    assert download.files() == ["target"]
+    assert sha256(download.cwd / "target") == standin.pdf["sha256"]["en-us"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing_and_the_command_line_has_no_secret(
+    download: Download, standin: Standin, number: signal.Signals
+) -> None:
+    report = standin.pdf["id"]
+    before = len(standin.requests(report=report))
+    standin.fault(report, no_answer=True, times=1)
+    token_file = download.cwd.parent / "token"
+    token_file.write_text(standin.token + "\n")
+    process = subprocess.Popen(
+        [download.program, "-o", "target", "--token-file", token_file],
+        cwd=download.cwd,
+        env=download.env({"DBSS_TOKEN": None}),
+    )
+    try:
+        wait_for(lambda: len(standin.requests(report=report)) == before + 1)
+        proc = Path("/proc") / str(process.pid)
+        assert b"--token-file" in (proc / "cmdline").read_bytes()
+        for file in ("cmdline", "environ"):
+            assert standin.token.encode() not in (proc / file).read_bytes()
+    finally:
+        process.send_signal(number)
+        process.wait(timeout=30)
+    assert process.returncode == -number
+    assert download.files() == []
+
+
+FAULTS: list[tuple[int, dict[str, Any]]] = [
+    (3, {"status": 401, "json": {"error_code": "APIG.0301", "error_msg": "expired"}}),
+    (3, {"status": 403, "body": ""}),
+    (4, {"status": 404, "body": ""}),
+    (4, {"json": {"error_code": "DBSS.10021004", "error_msg": "under 200"}}),
+    (5, {"status": 400, "body": ""}),
+    (5, {"status": 409, "body": ""}),
+    (5, {"status": 429, "body": ""}),
+    (5, {"status": 500, "body": ""}),
+    (
+        5,
+        {
+            "status": 302,
+            "body": "",
+            "headers": [["Location", "https://elsewhere.example"]],
+        },
+    ),
+    (5, {"body": ""}),
+    (6, {"cut_after": 100}),
+    (6, {"reset_before_answer": True}),
+    (6, {"gzip": True}),
+    (6, {"raw_base64": "Z2FyYmFnZQ0KDQo="}),
+]
+
+
+@pytest.mark.parametrize(("code", "fault"), FAULTS)
+def test_exit_codes_for_answers(
+    download: Download, standin: Standin, code: int, fault: dict[str, Any]
+) -> None:
+    standin.fault(standin.pdf["id"], **fault, times=1)
+    done = download("-o", "target")
+    assert (done.returncode, done.stdout) == (code, b""), done.stderr
+    assert done.stderr.startswith(b"dbss-download: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert download.files() == []
+
+
+USAGE: list[tuple[int, list[str], dict[str, str | None]]] = [
+    (2, ["--no-such-option"], {}),
+    (2, ["unexpected"], {}),
+    (2, ["--project"], {}),
+    (2, [], {"DBSS_PROJECT_ID": None}),
+    (2, [], {"DBSS_INSTANCE_ID": ""}),
+    (2, [], {"DBSS_REPORT_ID": None}),
+    (2, [], {"DBSS_TOKEN": None}),
+    (2, [], {"DBSS_TOKEN": "with space"}),
+    (2, [], {"DBSS_ENDPOINT": None}),
+    (2, ["--report", "../../../../etc/passwd"], {}),
+    (2, ["--locale", "fr-fr"], {}),
+    (2, ["--region", "no/region"], {}),
+    (2, ["--endpoint", "http://192.0.2.1"], {}),
+    (2, ["--set", "stall_timeout_ms"], {}),
+    (2, ["--set", "stall_timeout_ms=soon"], {}),
+    (2, ["--set", "no_such_key=1"], {}),
+    (3, [], {"DBSS_TOKEN": "not-a-token-of-anybody"}),
+    (4, ["--report", "0123456789abcdef"], {}),
+    (6, ["--endpoint", "http://127.0.0.1:1"], {}),
+    (7, ["--ca-file", "/no/such/file"], {}),
+    (7, ["--token-file", "/no/such/file"], {}),
+    (7, ["--token-file", "/"], {}),
+    (7, ["--output", "no/such/directory/report.pdf"], {}),
+    (7, ["--set", "max_memory_bytes=1000"], {}),
+]
+
+
+@pytest.mark.parametrize(("code", "arguments", "environment_changes"), USAGE)
+def test_exit_codes_for_usage(
+    download: Download,
+    code: int,
+    arguments: list[str],
+    environment_changes: dict[str, str | None],
+) -> None:
+    done = download(*arguments, env=environment_changes)
+    assert (done.returncode, done.stdout) == (code, b""), done.stderr
+    assert b"dbss-download: " in done.stderr
+    assert download.files() == []
+
+
+@pytest.mark.parametrize("option", ["--token=", "--set=token="])
+def test_a_token_on_the_command_line_is_refused(
+    download: Download, standin: Standin, option: str
+) -> None:
+    before = connections(standin)
+    done = download(option + standin.token, env={"DBSS_TOKEN": None})
+    done_too = download(option + standin.token)
+    for one in (done, done_too):
+        assert one.returncode == 2
+        assert b"--token-file" in one.stderr
+    assert connections(standin) == before
+
+
+def test_what_the_service_says_is_printed_without_control_characters(
+    download: Download, standin: Standin
+) -> None:
+    details = [
+        {"error_code": "DBSS.1", "error_msg": "first\r\n\x1b[31m\u009b\x7f"},
+        {"error_code": None, "error_msg": "second"},
+        {"error_code": "DBSS.3"},
+    ]
+    words = {
+        "error_code": "DBSS.10000001",
+        "error_msg": "wrong\n\x1b[0m",
+        "details": details,
+    }
+    headers = [["X-Request-Id", "request-0001"]]
+    standin.fault(standin.pdf["id"], status=400, json=words, headers=headers, times=1)
+    done = download()
+    assert done.returncode == 5
+    lines = done.stderr.decode().split("\n")
+    assert len(lines) == 5
+    assert lines[0].startswith("dbss-download: ")
+    assert "DBSS.10000001" in lines[0]
+    assert "request-0001" in lines[0]
+    assert [line.split()[:2] for line in lines[1:4]] == [
+        ["DBSS.1:", "first"],
+        ["-:", "second"],
+        ["DBSS.3:", "-"],
+    ]
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.stderr.decode())
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(b"", 0), (b"\n", 0), (b"\r\n", 0), (b"\n\n", 2), (b" \n", 2), (b"\0", 2)],
+)
+def test_a_token_file_may_have_one_line_end(
+    download: Download, standin: Standin, end: bytes, code: int
+) -> None:
+    token_file = download.cwd.parent / "token"
+    token_file.write_bytes(standin.token.encode() + end)
+    without = {"DBSS_TOKEN": None}
+    done = download("-o", "-", "--token-file", token_file, env=without)
+    assert done.returncode == code, done.stderr
+    with token_file.open("rb") as file:
+        done = download("-o", "-", "--token-file", "-", stdin=file, env=without)
+    assert done.returncode == code, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("length", "end", "code"),
+    [
+        (0, "", 2),
+        (98304, "", 0),
+        (98304, "\r\n", 0),
+        (98305, "", 2),
+        (98305, "\n", 2),
+        (500000, "", 2),
+    ],
+)
+def test_how_long_a_token_in_a_file_may_be(
+    download: Download, standin: Standin, length: int, end: str, code: int
+) -> None:
+    token = "t" * length
+    if code == 0:
+        standin.add_token(token)
+    token_file = download.cwd.parent / "token"
+    token_file.write_text(token + end)
+    done = download("-o", "-", "--token-file", token_file, env={"DBSS_TOKEN": "not-this-one"})
+    assert done.returncode == code, done.stderr
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(download: Download) -> None:
+    def small_files_only() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    done = download("-o", "target", preexec_fn=small_files_only)
+    assert done.returncode == 7, done.stderr
+    assert b"File too large" in done.stderr
+    assert download.files() == []
+
+
+def test_help_and_version(root: Path, download: Download, standin: Standin) -> None:
+    before = connections(standin)
+    done = download("--help", env={"DBSS_TOKEN": None})
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode()
+    options = (root / "src/client/options.rs").read_text()
+    keys = re.findall(r'^        c"(\w+)",$', options, re.MULTILINE)
+    assert len(keys) > 5
+    for key in set(keys) - {"token"}:
+        assert f"  {key} (" in text
+    assert "  token (" not in text
+    for option in (
+        "project",
+        "output",
+        "token-file",
+        "set",
+        "force",
+        "version",
+        "help",
+    ):
+        assert f"--{option}" in text
+    codes = re.findall(r"^ +(\d+)  \w", text.split("Exit codes:")[1], re.MULTILINE)
+    assert codes == ["0", "1", "2", "3", "4", "5", "6", "7", "130"]
+    assert max(map(len, text.splitlines())) <= 200
+
+    version = re.search(r'^version = "(.*)"', (root / "Cargo.toml").read_text(), re.MULTILINE)
+    assert version
+    done = download("--version", env={"DBSS_TOKEN": None})
+    line = f"dbss-download {version[1]} (libdbss {version[1]})\n"
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, line, b"")
+    assert connections(standin) == before
+
+
+def test_the_program_under_valgrind(download: Download, standin: Standin) -> None:
+    need_tool("valgrind")
+    assert download("-o", "target", wrap=VALGRIND).returncode == 0
+    standin.fault(standin.pdf["id"], cut_after=100, times=1)
+    assert download("-o", "another", wrap=VALGRIND).returncode == 6
+    assert download("-o", "target", wrap=VALGRIND).returncode == 7
+    assert download.files() == ["target"]
