@@ -21,6 +21,12 @@ struct NewReport {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct NewVersion {
+    report: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Token {
     token: String,
 }
@@ -50,6 +56,13 @@ fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
                 .add_report(new.id, new.name, new.format, new.size)
                 .map(|report| report.to_json())
                 .map_err(|error| bad(error.to_string()))
+        }
+        ("POST", "/versions") => {
+            let NewVersion { report } = body(request).map_err(bad)?;
+            shared
+                .new_version(&report)
+                .map(|report| report.to_json())
+                .ok_or_else(|| bad("report: there is no such report".to_owned()))
         }
         ("POST", "/tokens") => {
             let Token { token } = body(request).map_err(bad)?;
@@ -87,8 +100,8 @@ fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
         }
         (
             _,
-            path @ ("/state" | "/requests" | "/connections" | "/reports" | "/tokens" | "/faults"
-            | "/listener_faults"),
+            path @ ("/state" | "/requests" | "/connections" | "/reports" | "/versions" | "/tokens"
+            | "/faults" | "/listener_faults"),
         ) => Err((405, format!("{} {path}: no such method", request.method))),
         (_, path) => Err((404, format!("{path}: no such path"))),
     }

@@ -15,6 +15,7 @@ pub use crate::http::Framing;
 use crate::http::{Answer, Body, Delivery};
 use crate::journal::Listener;
 use crate::net::Ending;
+use crate::report::random;
 
 /// The report id that matches every report.
 pub const EVERY_REPORT: &str = "*";
@@ -28,9 +29,12 @@ pub const EVERY_REPORT: &str = "*";
 pub struct Fault {
     /// How many matching requests it applies to before it is gone; none: for ever.
     pub times: Option<u64>,
+    /// How many matching requests it leaves alone first, as if there were no fault at all.
+    pub skip: u64,
     /// Authentication is checked first, and a request refused there does not use the fault up.
     pub after_auth: bool,
-    /// The status. Only with 200 and none of the bodies below are the report's bytes sent.
+    /// The status. Only with 200 and none of the bodies below are the report's bytes sent: all
+    /// of them, or with 206 the part that `Range` asks for.
     pub status: u16,
     /// The reason phrase in place of the usual one.
     pub reason: Option<String>,
@@ -46,13 +50,25 @@ pub struct Fault {
     pub json: Option<Value>,
     /// A body of one byte repeated, generated as it is sent.
     pub fill: Option<Fill>,
+    /// Whether `Range` is honoured: else the report is sent whole with 200.
+    pub ranges: bool,
+    /// Send a weak `ETag`, which `If-Range` never matches.
+    pub weak_etag: bool,
+    /// Send no `ETag`, so that `If-Range` never matches.
+    pub no_etag: bool,
+    /// The value of `Content-Range` in place of the true one, in a 206.
+    pub content_range: Option<String>,
+    /// How many bytes after the first one asked for a 206 really starts; past the report's end it
+    /// goes on at its beginning.
+    pub range_shift: i64,
     /// How the end of the body is marked.
     pub framing: Framing,
     /// The value of `Content-Length` in place of the true one, whatever it is.
     pub content_length: Option<String>,
     /// The value of a second `Content-Length` line.
     pub extra_content_length: Option<String>,
-    /// Close in good order after this many bytes of the body.
+    /// Close in good order after this many bytes of the body. This and every other number of
+    /// bytes counts those of one answer, which for a 206 are those of the part.
     pub cut_after: Option<u64>,
     /// Reset after this many bytes of the body; all of them arrive first.
     pub reset_after: Option<u64>,
@@ -60,6 +76,8 @@ pub struct Fault {
     pub truncate_tls_after: Option<u64>,
     /// Fall silent after this many bytes of the body, until the client leaves.
     pub stall_after: Option<u64>,
+    /// End after a number of bytes of the body that looks random.
+    pub cut_random: Option<CutRandom>,
     /// Send the body slowly.
     pub drip: Option<Drip>,
     /// Wait this long before the status line.
@@ -76,7 +94,7 @@ pub struct Fault {
     pub endless_header: bool,
     /// Chunks, but not the last one; then close.
     pub chunked_no_end: bool,
-    /// Compress the body and say so. The compressed body is held in memory.
+    /// Compress the body and say so; `Range` is ignored. The compressed body is held in memory.
     pub gzip: bool,
 }
 
@@ -101,6 +119,62 @@ pub struct Drip {
     pub every_ms: u64,
 }
 
+/// An end after a number of bytes that depends on the seed and on how often the fault was used
+/// before, and on nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CutRandom {
+    /// Tells one sequence of numbers from another.
+    pub seed: u64,
+    /// The smallest number of bytes.
+    pub least: u64,
+    /// The largest number of bytes; a body that is no longer than the number drawn is sent whole
+    /// before the end comes.
+    pub most: u64,
+    /// How the connection ends.
+    #[serde(default)]
+    pub kind: CutKind,
+}
+
+/// How a [`CutRandom`] ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CutKind {
+    /// As with [`Fault::cut_after`].
+    Cut,
+    /// As with [`Fault::reset_after`].
+    Reset,
+    /// Now the one, now the other.
+    #[default]
+    Any,
+}
+
+impl CutRandom {
+    fn check(&self) -> Result<(), InvalidFault> {
+        if self.least > self.most {
+            return Err(InvalidFault("cut_random.least must not exceed most".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The end of the use after `used` others.
+    fn draw(&self, used: u64) -> (u64, CutKind) {
+        let drawn = random(self.seed, used);
+        let span = self.most.saturating_sub(self.least);
+        let bytes = match span.checked_add(1) {
+            Some(count) => self.least + drawn % count,
+            None => drawn,
+        };
+        // Of a number of its own, or the kind would hang on the bytes.
+        let kind = match self.kind {
+            CutKind::Any if random(drawn, used).is_multiple_of(2) => CutKind::Cut,
+            CutKind::Any => CutKind::Reset,
+            kind => kind,
+        };
+        (bytes, kind)
+    }
+}
+
 /// Why a fault is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidFault(pub(crate) String);
@@ -122,6 +196,7 @@ impl Default for Fault {
     fn default() -> Self {
         Fault {
             times: None,
+            skip: 0,
             after_auth: false,
             status: 200,
             reason: None,
@@ -130,6 +205,11 @@ impl Default for Fault {
             body_base64: None,
             json: None,
             fill: None,
+            ranges: true,
+            weak_etag: false,
+            no_etag: false,
+            content_range: None,
+            range_shift: 0,
             framing: Framing::Length,
             content_length: None,
             extra_content_length: None,
@@ -137,6 +217,7 @@ impl Default for Fault {
             reset_after: None,
             truncate_tls_after: None,
             stall_after: None,
+            cut_random: None,
             drip: None,
             delay_ms: 0,
             no_answer: false,
@@ -197,6 +278,13 @@ impl Fault {
         self
     }
 
+    /// The same fault after it has left this many matching requests alone.
+    #[must_use]
+    pub fn after(mut self, skip: u64) -> Self {
+        self.skip = skip;
+        self
+    }
+
     /// The same fault for the next matching request only.
     #[must_use]
     pub fn once(self) -> Self {
@@ -237,6 +325,7 @@ impl Fault {
             ("reset_after", self.reset_after.is_some()),
             ("truncate_tls_after", self.truncate_tls_after.is_some()),
             ("stall_after", self.stall_after.is_some()),
+            ("cut_random", self.cut_random.is_some()),
             ("no_answer", self.no_answer),
             ("close_before_answer", self.close_before_answer),
             ("reset_before_answer", self.reset_before_answer),
@@ -248,6 +337,8 @@ impl Fault {
             ("framing close", self.framing == Framing::Close),
             ("chunked_no_end", self.chunked_no_end),
         ])?;
+        self.check_ranges()?;
+        self.cut_random.map_or(Ok(()), |cut| cut.check())?;
         if self.times == Some(0) {
             return Err(InvalidFault("times must be at least 1".to_owned()));
         }
@@ -268,6 +359,62 @@ impl Fault {
             }
         }
         Ok(())
+    }
+
+    /// These fields shape the answer that carries the report's own bytes.
+    fn check_ranges(&self) -> Result<(), InvalidFault> {
+        let part = [
+            ("content_range", self.content_range.is_some()),
+            ("range_shift", self.range_shift != 0),
+        ];
+        let whole = [
+            ("weak_etag", self.weak_etag),
+            ("no_etag", self.no_etag),
+            ("ranges false", !self.ranges),
+        ];
+        let given = |fields: &[(&'static str, bool)]| fields.iter().find(|one| one.1).map(|one| one.0);
+        if self.weak_etag && self.no_etag {
+            return Err(InvalidFault("only one of weak_etag, no_etag at once".to_owned()));
+        }
+        if let Some(name) = given(&part)
+            && (self.gzip || !self.ranges)
+        {
+            let message = format!("{name}: Range is ignored because of ranges false or gzip");
+            return Err(InvalidFault(message));
+        }
+        if let Some(name) = given(&part).or_else(|| given(&whole))
+            && !self.sends_report()
+        {
+            return Err(InvalidFault(format!(
+                "{name}: the report's own bytes are not sent"
+            )));
+        }
+        Ok(())
+    }
+
+    fn sends_report(&self) -> bool {
+        self.status == 200
+            && self.body.is_none()
+            && self.body_base64.is_none()
+            && self.json.is_none()
+            && self.fill.is_none()
+            && self.raw_base64.is_none()
+            && !self.no_answer
+            && !self.close_before_answer
+            && !self.reset_before_answer
+            && !self.endless_header
+    }
+
+    /// The fault with nothing left to chance, for the use after `used` others.
+    fn settled(mut self, used: u64) -> Self {
+        if let Some(cut) = self.cut_random.take() {
+            let (bytes, kind) = cut.draw(used);
+            match kind {
+                CutKind::Reset => self.reset_after = Some(bytes),
+                _ => self.cut_after = Some(bytes),
+            }
+        }
+        self
     }
 
     /// What to do; `own` makes the answer that carries the report's own bytes.
@@ -385,28 +532,43 @@ fn used_up(times: &mut Option<u64>) -> bool {
 /// The faults in the order they were set, by the report they wait for.
 #[derive(Default)]
 pub(crate) struct Faults {
-    queue: Vec<(String, Fault)>,
+    queue: Vec<Waiting>,
+}
+
+struct Waiting {
+    report: String,
+    fault: Fault,
+    used: u64,
 }
 
 impl Faults {
     pub(crate) fn add(&mut self, report: String, fault: Fault) {
-        self.queue.push((report, fault));
+        self.queue.push(Waiting {
+            report,
+            fault,
+            used: 0,
+        });
     }
 
     pub(crate) fn clear(&mut self, report: Option<&str>) {
         self.queue
-            .retain(|(id, _)| report.is_some_and(|report| report != id));
+            .retain(|waiting| report.is_some_and(|report| report != waiting.report));
     }
 
     /// The first fault that waits for this report, or else for every report.
     pub(crate) fn take(&mut self, report: &str, authorised: impl FnOnce() -> bool) -> Option<Fault> {
-        let find = |id: &str| self.queue.iter().position(|fault| fault.0 == id);
+        let find = |id: &str| self.queue.iter().position(|waiting| waiting.report == id);
         let at = find(report).or_else(|| find(EVERY_REPORT))?;
-        let fault = &mut self.queue[at].1;
+        let Waiting { fault, used, .. } = &mut self.queue[at];
         if fault.after_auth && !authorised() {
             return None;
         }
-        let taken = fault.clone();
+        if fault.skip > 0 {
+            fault.skip -= 1;
+            return None;
+        }
+        let taken = fault.clone().settled(*used);
+        *used += 1;
         if used_up(&mut fault.times) {
             self.queue.remove(at);
         }
@@ -422,6 +584,9 @@ pub enum ListenerMode {
     HandshakeStall,
     /// Accept and close at once.
     AcceptClose,
+    /// The proxy demands [`PROXY_USER`](crate::PROXY_USER) and
+    /// [`PROXY_PASSWORD`](crate::PROXY_PASSWORD).
+    ProxyAuth,
 }
 
 /// A fault of a listener: it strikes before any request is read.
@@ -435,6 +600,19 @@ pub struct ListenerFault {
     /// For how many connections; none: for ever.
     #[serde(default)]
     pub times: Option<u64>,
+}
+
+impl ListenerFault {
+    /// Refuses what cannot be done.
+    pub fn check(&self) -> Result<(), InvalidFault> {
+        if self.times == Some(0) {
+            return Err(InvalidFault("times must be at least 1".to_owned()));
+        }
+        if self.mode == ListenerMode::ProxyAuth && self.listener != Listener::Proxy {
+            return Err(InvalidFault("proxy_auth: only for the listener proxy".to_owned()));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Default)]
@@ -491,6 +669,19 @@ mod tests {
         assert!(wrong(json!({"raw_base64": "?"})).contains("raw_base64"));
         assert!(wrong(json!({"times": 0})).contains("times"));
         assert!(wrong(json!({"framing": "none"})).contains("none"));
+        let cut = |least: u64, kind: &str| json!({"seed": 1, "least": least, "most": 5, "kind": kind});
+        assert!(wrong(json!({"cut_random": cut(6, "cut")})).contains("least"));
+        assert!(wrong(json!({"cut_random": cut(1, "bite")})).contains("bite"));
+        assert!(
+            wrong(json!({"cut_random": cut(1, "any"), "cut_after": 1})).contains("cut_after, cut_random")
+        );
+        assert!(wrong(json!({"weak_etag": true, "no_etag": true})).contains("weak_etag, no_etag"));
+        assert!(wrong(json!({"ranges": false, "range_shift": 1})).contains("range_shift"));
+        assert!(wrong(json!({"gzip": true, "content_range": "x"})).contains("content_range"));
+        assert!(wrong(json!({"status": 206, "content_range": "x"})).contains("content_range"));
+        assert!(wrong(json!({"body": "", "no_etag": true})).contains("no_etag"));
+        assert!(wrong(json!({"no_answer": true, "ranges": false})).contains("ranges"));
+        assert!(wrong(json!({"skip": -1})).contains("-1"));
     }
 
     #[test]
@@ -506,6 +697,51 @@ mod tests {
         assert_eq!(next("a"), Some(500));
         assert_eq!(next("a"), Some(502));
         assert_eq!(next("a"), None);
+    }
+
+    #[test]
+    fn what_is_skipped_is_not_counted() {
+        let mut faults = Faults::default();
+        faults.add("a".to_owned(), Fault::answer(500).after(2).next(2));
+        faults.add(EVERY_REPORT.to_owned(), Fault::answer(503));
+        let mut next = || faults.take("a", || true).map(|fault| fault.status);
+        let statuses: Vec<_> = (0..5).map(|_| next()).collect();
+        assert_eq!(statuses, [None, None, Some(500), Some(500), Some(503)]);
+    }
+
+    #[test]
+    fn random_ends_repeat_with_the_seed_and_stay_within_their_bounds() {
+        let ends = |seed: u64, kind: &str| {
+            let cut = json!({"seed": seed, "least": 10, "most": 30, "kind": kind});
+            let mut faults = Faults::default();
+            let fault = Fault::from_json(json!({"cut_random": cut, "times": 200})).unwrap();
+            faults.add("a".to_owned(), fault);
+            let ends: Vec<_> = std::iter::from_fn(|| faults.take("a", || true))
+                .map(|fault| (fault.cut_after, fault.reset_after))
+                .collect();
+            assert_eq!(ends.len(), 200);
+            assert!(ends.iter().all(|end| {
+                end.0.is_some() != end.1.is_some() && (10..=30).contains(&end.0.or(end.1).unwrap())
+            }));
+            ends
+        };
+        let any = ends(1, "any");
+        assert_eq!(any, ends(1, "any"));
+        assert_ne!(any, ends(2, "any"));
+        for bytes in 10..=30 {
+            assert!(any.iter().any(|end| end.0.or(end.1) == Some(bytes)), "{bytes}");
+        }
+        let cuts = any.iter().filter(|end| end.0.is_some()).count();
+        assert!((50..150).contains(&cuts), "{cuts}");
+        assert!(ends(1, "cut").iter().all(|end| end.0.is_some()));
+        assert!(ends(1, "reset").iter().all(|end| end.1.is_some()));
+        let widest = CutRandom {
+            seed: 1,
+            least: 0,
+            most: u64::MAX,
+            kind: CutKind::Cut,
+        };
+        assert_ne!(widest.draw(0), widest.draw(1));
     }
 
     #[test]

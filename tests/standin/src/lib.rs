@@ -24,6 +24,8 @@ mod fault;
 mod http;
 mod journal;
 mod net;
+mod proxy;
+mod range;
 mod report;
 mod service;
 mod signature;
@@ -43,14 +45,17 @@ use serde_json::{Value, json};
 use socket2::SockRef;
 use tempfile::TempDir;
 
-pub use fault::{Drip, EVERY_REPORT, Fault, Fill, Framing, InvalidFault, ListenerFault, ListenerMode};
+pub use fault::{
+    CutKind, CutRandom, Drip, EVERY_REPORT, Fault, Fill, Framing, InvalidFault, ListenerFault, ListenerMode,
+};
 pub use journal::{Connections, Listener, Recorded};
+pub use proxy::{PROXY_PASSWORD, PROXY_USER};
 pub use report::{Format, Locale, ReportInfo, TooSmall, UnknownLocale};
 
 use fault::{Act, Faults, ListenerFaults, Script};
 use http::{Broken, Delivery, Requests};
-use journal::Journal;
-use net::{Ending, Stop, Transport, lock};
+use journal::{Journal, Sent};
+use net::{Ending, NeverAccepts, Stop, Transport, lock};
 
 const RETRY_ACCEPT: Duration = Duration::from_millis(10);
 
@@ -59,6 +64,7 @@ pub struct Standin {
     shared: Arc<Shared>,
     listeners: Vec<(Arc<TcpListener>, SocketAddr)>,
     threads: Vec<JoinHandle<()>>,
+    never_accepts: Option<NeverAccepts>,
     _files: TempDir,
 }
 
@@ -77,9 +83,10 @@ pub(crate) struct Shared {
     pub(crate) listener_faults: Mutex<ListenerFaults>,
     pub(crate) journal: Journal,
     reports: Mutex<Vec<ReportInfo>>,
-    defaults: [ReportInfo; 2],
+    defaults: [String; 2],
     urls: BTreeMap<Listener, String>,
     control_url: String,
+    never_accepts_url: String,
     ca_file: PathBuf,
     stop: Stop,
     workers: Mutex<Vec<JoinHandle<()>>>,
@@ -115,10 +122,13 @@ impl Standin {
 
         let configs: [Option<Arc<ServerConfig>>; Listener::ALL.len()] = [
             None,
+            Some(Arc::clone(&certificates.good)),
+            None,
             Some(certificates.good),
             Some(certificates.self_signed),
             Some(certificates.expired),
             Some(certificates.wrong_name),
+            None,
         ];
         let mut listeners = Vec::new();
         let mut urls = BTreeMap::new();
@@ -133,6 +143,8 @@ impl Standin {
         }
         let (control, control_address) = bind()?;
         listeners.push((Arc::clone(&control), control_address));
+
+        let never_accepts = NeverAccepts::new()?;
 
         let default = |name: &str, format| {
             ReportInfo::new(random_hex(16), name, format, None).map_err(io::Error::other)
@@ -149,9 +161,10 @@ impl Standin {
             listener_faults: Mutex::default(),
             journal: Journal::default(),
             reports: Mutex::new(defaults.to_vec()),
-            defaults,
+            defaults: defaults.map(|report| report.id),
             urls,
             control_url: format!("http://{control_address}"),
+            never_accepts_url: format!("http://{}", never_accepts.address()?),
             ca_file,
             stop: Stop::default(),
             workers: Mutex::default(),
@@ -161,6 +174,7 @@ impl Standin {
             shared,
             listeners,
             threads: Vec::new(),
+            never_accepts: Some(never_accepts),
             _files: files,
         };
         for (at, (name, config)) in Listener::ALL.into_iter().zip(configs).enumerate() {
@@ -207,6 +221,16 @@ impl Standin {
         self.url(Listener::Https)
     }
 
+    /// Another plain address of the same service: another origin.
+    pub fn http_other_url(&self) -> &str {
+        self.url(Listener::HttpOther)
+    }
+
+    /// Another TLS address of the same service, with a good certificate: another origin.
+    pub fn https_other_url(&self) -> &str {
+        self.url(Listener::HttpsOther)
+    }
+
     /// The TLS address whose certificate signs itself.
     pub fn https_self_signed_url(&self) -> &str {
         self.url(Listener::HttpsSelfSigned)
@@ -220,6 +244,16 @@ impl Standin {
     /// The TLS address whose certificate is for another name.
     pub fn https_wrong_name_url(&self) -> &str {
         self.url(Listener::HttpsWrongName)
+    }
+
+    /// The proxy's address. It tunnels to this machine alone, whatever host it is told.
+    pub fn proxy_url(&self) -> &str {
+        self.url(Listener::Proxy)
+    }
+
+    /// A plain address where connecting neither succeeds nor fails.
+    pub fn never_accepts_url(&self) -> &str {
+        &self.shared.never_accepts_url
     }
 
     /// The address of the control interface.
@@ -259,12 +293,12 @@ impl Standin {
 
     /// The PDF report that is there from the start.
     pub fn pdf(&self) -> ReportInfo {
-        self.shared.defaults[0].clone()
+        self.shared.default_report(0)
     }
 
     /// The ZIP report that is there from the start.
     pub fn zip(&self) -> ReportInfo {
-        self.shared.defaults[1].clone()
+        self.shared.default_report(1)
     }
 
     /// Adds a report with an id of its own; with a size it is exactly that large.
@@ -286,6 +320,18 @@ impl Standin {
         size: Option<u64>,
     ) -> Result<ReportInfo, ReportRefused> {
         self.shared.add_report(Some(id.to_owned()), None, format, size)
+    }
+
+    /// Changes a report: from now on other bytes are sent, as many of them, under another `ETag`.
+    /// Answers under way, and the handles there are, stay with the bytes they have.
+    ///
+    /// # Panics
+    /// When there is no report of this id.
+    pub fn new_version(&self, report_id: &str) -> ReportInfo {
+        match self.shared.new_version(report_id) {
+            Some(report) => report,
+            None => panic!("there is no report {report_id}"),
+        }
     }
 
     /// Makes a token valid.
@@ -357,6 +403,8 @@ impl Standin {
 impl Drop for Standin {
     fn drop(&mut self) {
         self.shared.stop.set();
+        // Whoever still waits to get in there is refused: the proxy may be one of them.
+        self.never_accepts.take();
         for (listener, address) in &self.listeners {
             // On some systems only the one wakes a blocked accept, on others only the other.
             let _ = SockRef::from(&**listener).shutdown(Shutdown::Both);
@@ -412,10 +460,23 @@ impl Shared {
         Ok(report)
     }
 
-    pub(crate) fn add_listener_fault(&self, fault: ListenerFault) -> Result<(), InvalidFault> {
-        if fault.times == Some(0) {
-            return Err(InvalidFault("times must be at least 1".to_owned()));
+    fn default_report(&self, number: usize) -> ReportInfo {
+        match self.report(&self.defaults[number]) {
+            Some(report) => report,
+            None => unreachable!("reports are never removed"),
         }
+    }
+
+    pub(crate) fn new_version(&self, id: &str) -> Option<ReportInfo> {
+        let mut reports = lock(&self.reports);
+        let report = reports.iter_mut().find(|report| report.id == id)?;
+        // A size that was large enough once is so for every version.
+        *report = report.next_version().ok()?;
+        Some(report.clone())
+    }
+
+    pub(crate) fn add_listener_fault(&self, fault: ListenerFault) -> Result<(), InvalidFault> {
+        fault.check()?;
         lock(&self.listener_faults).add(fault);
         Ok(())
     }
@@ -424,6 +485,7 @@ impl Shared {
         let reports = lock(&self.reports).clone();
         let mut state = json!({
             "control": self.control_url,
+            "never_accepts": self.never_accepts_url,
             "ca_file": self.ca_file,
             "token": self.identity.token,
             "access_key": self.identity.access_key,
@@ -500,7 +562,11 @@ fn converse(
     match fault {
         Some(ListenerMode::AcceptClose) => return Transport::plain(tcp).end(Ending::Close),
         Some(ListenerMode::HandshakeStall) => return Transport::plain(tcp).end(Ending::Stall),
-        None => {}
+        Some(ListenerMode::ProxyAuth) | None => {}
+    }
+    if listener == Listener::Proxy {
+        let login = fault == Some(ListenerMode::ProxyAuth);
+        return proxy::serve(shared, connection, tcp, login);
     }
     let mut conn = match config {
         None => Transport::plain(tcp),
@@ -516,8 +582,8 @@ fn converse(
             Err(Broken::Gone) => return,
             Err(Broken::Refused(status, message)) => return refuse(shared, conn, status, message),
         };
-        let script = service::respond(shared, listener, connection, &request);
-        match perform(shared, &mut conn, &request, script) {
+        let (script, sent) = service::respond(shared, listener, connection, &request);
+        match perform(shared, &mut conn, &request, script, &sent) {
             Ok(None) => {}
             Ok(Some(ending)) => return conn.end(ending),
             // The client has left, or the stand-in stops.
@@ -531,6 +597,7 @@ fn perform(
     conn: &mut Transport,
     request: &http::Request,
     script: Script,
+    sent: &Sent,
 ) -> io::Result<Option<Ending>> {
     if !script.delay.is_zero() {
         shared.stop.pause(script.delay)?;
@@ -538,9 +605,10 @@ fn perform(
     match script.act {
         Act::Answer(answer) => {
             let (answer, delivery) = *answer;
-            http::deliver(conn, &shared.stop, request, &answer, &delivery)
+            http::deliver(conn, &shared.stop, request, &answer, &delivery, sent)
         }
         Act::Raw(bytes) => {
+            sent.add(bytes.len() as u64);
             conn.write_all(&bytes)?;
             conn.flush()?;
             Ok(Some(Ending::Close))
@@ -560,7 +628,16 @@ fn refuse(shared: &Shared, mut conn: Transport, status: u16, message: &str) {
         ..Delivery::default()
     };
     let request = http::Request::default();
-    if http::deliver(&mut conn, &shared.stop, &request, &answer, &delivery).is_ok() {
+    if http::deliver(
+        &mut conn,
+        &shared.stop,
+        &request,
+        &answer,
+        &delivery,
+        &Sent::default(),
+    )
+    .is_ok()
+    {
         conn.end(Ending::Close);
     }
 }
@@ -575,7 +652,16 @@ fn obey(shared: &Shared, tcp: Arc<TcpStream>) {
                 close: true,
                 ..Delivery::default()
             };
-            if http::deliver(&mut conn, &shared.stop, &request, &answer, &delivery).is_ok() {
+            if http::deliver(
+                &mut conn,
+                &shared.stop,
+                &request,
+                &answer,
+                &delivery,
+                &Sent::default(),
+            )
+            .is_ok()
+            {
                 conn.end(Ending::Close);
             }
         }

@@ -1,16 +1,17 @@
 //! Connections: plain or TLS, with every way of ending one, and how all of them stop at once.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustls::{ServerConfig, ServerConnection};
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 const LINGER: Duration = Duration::from_secs(2);
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
+const QUEUED_WITHIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(1);
 
 /// Locks, whatever became of the thread that held the lock before.
@@ -174,6 +175,51 @@ impl Write for Transport {
     }
 }
 
+/// An address where connecting neither succeeds nor fails: the queue of connections to accept is
+/// full, and the kernel drops what comes then without a word.
+pub(crate) struct NeverAccepts {
+    listener: TcpListener,
+    // They fill the queue as long as they are open.
+    _waiting: Vec<TcpStream>,
+}
+
+impl NeverAccepts {
+    pub(crate) fn new() -> io::Result<Self> {
+        // Not 0: a kernel with SYN cookies then takes every client for connected, and one without
+        // them lets not even the first in.
+        const BACKLOG: u8 = 1;
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        socket.listen(BACKLOG.into())?;
+        let listener = TcpListener::from(socket);
+        let address = listener.local_addr()?;
+        let mut waiting = Vec::new();
+        // Linux takes one more than the backlog says.
+        for number in 1..=u64::from(BACKLOG) + 1 {
+            waiting.push(TcpStream::connect_timeout(&address, QUEUED_WITHIN)?);
+            wait_until_queued(address, number);
+        }
+        Ok(NeverAccepts {
+            listener,
+            _waiting: waiting,
+        })
+    }
+
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A client counts itself connected before it is in the queue, and meanwhile one too many could
+/// come to think so.
+fn wait_until_queued(listener: SocketAddr, number: u64) {
+    let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let deadline = Instant::now() + QUEUED_WITHIN;
+    while Instant::now() < deadline && queues(listener, nobody).is_some_and(|queues| queues.1 < number) {
+        std::thread::sleep(POLL);
+    }
+}
+
 /// A reset throws away what is still on its way, so the exact number of bytes arrives only if
 /// the kernel's send queue is empty first. The queue's length has no safe interface but this file.
 fn wait_until_acknowledged(tcp: &TcpStream) {
@@ -191,14 +237,21 @@ fn wait_until_acknowledged(tcp: &TcpStream) {
 }
 
 fn unacknowledged(local: SocketAddr, peer: SocketAddr) -> Option<u64> {
+    queues(local, peer).map(|queues| queues.0)
+}
+
+/// The kernel's queues for sending and receiving; a listener's second is that of the connections
+/// to accept.
+fn queues(local: SocketAddr, peer: SocketAddr) -> Option<(u64, u64)> {
     let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
     let (local, peer) = (kernel_name(local)?, kernel_name(peer)?);
     let line = table.lines().find_map(|line| {
         let mut fields = line.split_whitespace().skip(1);
         (fields.next() == Some(&local) && fields.next() == Some(&peer)).then_some(fields)
     });
-    let queues = line?.nth(1)?;
-    u64::from_str_radix(queues.split_once(':')?.0, 16).ok()
+    let (send, receive) = line?.nth(1)?.split_once(':')?;
+    let number = |digits| u64::from_str_radix(digits, 16).ok();
+    Some((number(send)?, number(receive)?))
 }
 
 fn kernel_name(address: SocketAddr) -> Option<String> {

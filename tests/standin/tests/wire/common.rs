@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dbss_standin::{ReportInfo, Standin};
 use rustls::pki_types::pem::PemObject;
@@ -37,6 +37,14 @@ pub fn connect(url: &str) -> TcpStream {
 }
 
 pub fn connect_tls(standin: &Standin, url: &str) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    tls_over(standin, connect(url))
+}
+
+/// Shakes hands on a connection that is there.
+pub fn tls_over(
+    standin: &Standin,
+    stream: TcpStream,
+) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(standin.ca_file()).unwrap())
@@ -49,7 +57,7 @@ pub fn connect_tls(standin: &Standin, url: &str) -> io::Result<StreamOwned<Clien
         .with_no_client_auth();
     let name = ServerName::try_from("localhost").unwrap();
     let client = ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut stream = StreamOwned::new(client, connect(url));
+    let mut stream = StreamOwned::new(client, stream);
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock)?;
     }
@@ -65,6 +73,20 @@ pub fn request(standin: &Standin, report: &ReportInfo) -> String {
     let path = path(standin, &report.id);
     let token = standin.token();
     format!("GET {path} HTTP/1.1\r\nHost: h\r\nX-Auth-Token: {token}\r\n\r\n")
+}
+
+/// The same with more header lines.
+pub fn request_with(standin: &Standin, report: &ReportInfo, headers: &str) -> String {
+    request(standin, report).replace("Host: h\r\n", &format!("Host: h\r\n{headers}"))
+}
+
+/// Waits for something that is bound to happen soon.
+pub fn wait_until(mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !happened() {
+        assert!(Instant::now() < deadline, "waited in vain");
+        std::thread::yield_now();
+    }
 }
 
 /// Everything until the end, and what end it was.
@@ -88,15 +110,20 @@ pub fn read_to_end(stream: &mut impl Read) -> (Vec<u8>, End) {
     }
 }
 
-/// One answer whose body is framed by its length, off a connection that stays open.
-pub fn read_answer(stream: &mut impl Read) -> (String, Vec<u8>) {
+/// The head of an answer and not a byte more.
+pub fn read_head(stream: &mut impl Read) -> String {
     let mut bytes = Vec::new();
     let mut one = [0];
     while !bytes.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut one).unwrap();
         bytes.push(one[0]);
     }
-    let head = String::from_utf8(bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// One answer whose body is framed by its length, off a connection that stays open.
+pub fn read_answer(stream: &mut impl Read) -> (String, Vec<u8>) {
+    let head = read_head(stream);
     let length = header(&head, "Content-Length").unwrap().parse().unwrap();
     let mut body = vec![0; length];
     stream.read_exact(&mut body).unwrap();

@@ -2,5 +2,7 @@
 
 mod common;
 mod faults;
+mod origins;
 mod program;
+mod ranges;
 mod service;

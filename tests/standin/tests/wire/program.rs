@@ -32,6 +32,9 @@ fn the_program_is_ready_in_one_line_and_ends_with_its_input() {
     assert_eq!((status.as_str(), &state), ("200", &ready));
     assert_eq!(ready["project_id"].as_str().unwrap().len(), 32);
     assert_eq!(ready["instance_id"].as_str().unwrap().len(), 36);
+    for key in ["http_other", "https_other", "proxy", "never_accepts"] {
+        assert!(ready[key].as_str().unwrap().starts_with("http"), "{key}");
+    }
     assert_eq!(ready["reports"][0]["format"], "pdf");
     assert_eq!(ready["reports"][1]["format"], "zip");
     drop(child.stdin.take());
@@ -80,6 +83,12 @@ fn the_control_address_does_what_the_library_does() {
     );
 
     let id = report["id"].as_str().unwrap();
+    let changed = ask("POST", "/versions", json!({"report": id}));
+    assert_eq!(
+        (&changed["version"], &changed["sizes"]),
+        (&json!(1), &report["sizes"])
+    );
+    assert_ne!(changed["sha256"], report["sha256"]);
     ask("POST", "/faults", json!({"report": id, "status": 503}));
     let path = common::path(&standin, id);
     let get = format!("GET {path} HTTP/1.0\r\n\r\n");
@@ -88,7 +97,10 @@ fn the_control_address_does_what_the_library_does() {
     assert!(exchange(standin.http_url(), &get).0.starts_with(b"HTTP/1.1 401 "));
 
     let requests = ask("GET", &format!("/requests?report={id}"), json!({}));
-    assert_eq!(requests[0]["status"], 503);
+    assert_eq!(
+        (&requests[0]["status"], &requests[0]["sent"]),
+        (&json!(503), &json!(0))
+    );
     assert_eq!(requests[1]["path"], json!(path));
     assert_eq!(requests[1]["headers"], json!([]));
     assert_eq!(ask("GET", "/requests?report=other", json!({})), json!([]));
@@ -136,6 +148,9 @@ fn the_control_address_names_what_is_wrong() {
     wrong("POST", "/reports", r#"{"format":"pdf","size":10}"#, "400", "size");
     let taken = json!({"format": "pdf", "id": standin.pdf().id}).to_string();
     wrong("POST", "/reports", &taken, "400", "id");
+    wrong("POST", "/versions", r#"{"report":"x"}"#, "400", "report");
+    wrong("POST", "/versions", r#"{"id":"x"}"#, "400", "id");
+    wrong("GET", "/versions", "", "405", "GET");
     wrong("DELETE", "/tokens", r#"{"token":"x"}"#, "400", "token");
     wrong(
         "POST",
