@@ -51,7 +51,7 @@ $(VENV)/.installed: tests/python/requirements.txt
 	@touch $@
 
 demo: lib programs standin ## download two reports, through the C program and through Python
-	$(PYTHON) bindings/demo.py
+	PYTHONPATH=$(ROOT)/bindings/python:$(ROOT)/tests/python $(PYTHON) bindings/demo.py
 
 test: test-rust test-python ## all tests
 

@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 """Downloads reports through the C program and through Python, and shows them.
 
 From a stand-in of the service on this machine; or from the real service, when
 DBSS_ENDPOINT or DBSS_REGION, DBSS_TOKEN and the three ids are in the
-environment. `make demo` runs it.
+environment. `make demo` runs it, and tells it where the built things are.
 """
 
 from __future__ import annotations
@@ -15,15 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-BUILD = Path(os.environ.get("DBSS_BUILD_DIR", ROOT / "build"))
+import dbss
+from standin import Standin
+
+BUILD = Path(os.environ["DBSS_BUILD_DIR"])
 OUT = BUILD / "demo"
-
-sys.path[:0] = [str(ROOT / "bindings/python"), str(ROOT / "tests/python")]
-os.environ.setdefault("DBSS_LIBRARY", str(BUILD / "lib/libdbss.so.0"))
-
-import dbss  # noqa: E402
-from standin import Standin  # noqa: E402
 
 SERVICE = ("DBSS_TOKEN", "DBSS_PROJECT_ID", "DBSS_INSTANCE_ID", "DBSS_REPORT_ID")
 

@@ -1,0 +1,282 @@
+"""The C ABI of libdbss as Python sees it. Only this file knows ctypes.
+
+The functions are named as in dbss.h, without ``dbss_``. Those that return a
+dbss_status raise instead when it is not DBSS_OK.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import POINTER, c_char_p, c_int32, c_int64, c_size_t, c_uint8, c_uint32
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+from . import errors
+
+NAME = "libdbss.so.0"
+OLDEST = 100
+"""The oldest version, as a number, that has all the functions declared here."""
+
+# Handles: structures without an inside, each its own type, so that ctypes
+# refuses one in place of another.
+
+
+class _Error(ctypes.Structure):
+    pass
+
+
+class _Config(ctypes.Structure):
+    pass
+
+
+class _Context(ctypes.Structure):
+    pass
+
+
+if TYPE_CHECKING:
+    ErrorPointer = ctypes._Pointer[_Error]
+    Config = ctypes._Pointer[_Config]
+    Context = ctypes._Pointer[_Context]
+else:
+    ErrorPointer = POINTER(_Error)
+    Config = POINTER(_Config)
+    Context = POINTER(_Context)
+
+
+class Buffer(ctypes.Structure):
+    """dbss_buffer: bytes that libdbss allocated."""
+
+    _fields_ = (("data", POINTER(c_uint8)), ("len", c_size_t))
+
+
+# Loading.
+
+
+def _load() -> ctypes.CDLL:
+    """Finds the library; ImportError says where it was looked for."""
+    given = os.environ.get("DBSS_LIBRARY")
+    beside = Path(__file__).with_name(NAME)
+    if given:
+        place, description = str(Path(given).absolute()), f"DBSS_LIBRARY={given}"
+    elif beside.exists():
+        place, description = str(beside), str(beside)
+    else:
+        place = NAME
+        description = f"DBSS_LIBRARY (not set), {beside} (not there) and the system's loader"
+    try:
+        # CDLL, not PyDLL: other threads of Python run while a call lasts.
+        loaded = ctypes.CDLL(place)
+    except OSError as error:
+        raise ImportError(
+            f"cannot load {NAME}: looked for it by {description}: {error}", name=NAME, path=place
+        ) from error
+    try:
+        loaded.dbss_version_number.restype = c_uint32
+        version = loaded.dbss_version_number()
+    except AttributeError:
+        raise ImportError(f"{place} is not libdbss", name=NAME, path=place) from None
+    check_version(version, place)
+    return loaded
+
+
+def check_version(version: int, place: str) -> None:
+    """Raises ImportError unless a library of this version number can be used."""
+    if version < OLDEST or version // 10000 != OLDEST // 10000:
+        raise ImportError(
+            f"{place} is libdbss {_dotted(version)}; this package needs "
+            f"{_dotted(OLDEST)} or a newer one of the same major version",
+            name=NAME,
+            path=place,
+        )
+
+
+def _dotted(version: int) -> str:
+    return f"{version // 10000}.{version // 100 % 100}.{version % 100}"
+
+
+# Errors.
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")
+
+
+def _error(status: int) -> errors.Error:
+    """The exception for a status that a function has just returned on this thread."""
+    known = errors.STATUSES.get(status) or errors.GROUPS.get(status_group(status), errors.Error)
+    name = _text(status_name(status))
+    pointer = error_take()
+    try:
+        if error_status(pointer) != status:
+            # Python may run a signal handler between the call and this, and
+            # that may have called libdbss too. The status is true all the same.
+            message = _text(status_message(status)) or ""
+            return known(message, status=status, status_name=name)
+        retry_after_ms = error_retry_after_ms(pointer)
+        return known(
+            _text(error_message(pointer)) or "",
+            status=status,
+            status_name=name,
+            parameter=_text(error_parameter(pointer)),
+            http_status=error_http_status(pointer) or None,
+            service_code=_text(error_service_code(pointer)),
+            service_message=_text(error_service_message(pointer)),
+            request_id=_text(error_request_id(pointer)),
+            encoded_authorization_message=_text(error_encoded_authorization_message(pointer)),
+            details=tuple(
+                errors.Detail(
+                    _text(error_detail_code(pointer, index)),
+                    _text(error_detail_message(pointer, index)),
+                )
+                for index in range(error_detail_count(pointer))
+            ),
+            os_code=error_os_code(pointer) or None,
+            retryable=bool(error_is_retryable(pointer)),
+            retry_after=None if retry_after_ms < 0 else retry_after_ms / 1000,
+            attempts=error_attempts(pointer),
+        )
+    finally:
+        error_free(pointer)
+
+
+def _check(status: int, function: object, arguments: tuple[object, ...]) -> None:
+    """Raises, as ctypes calls it on the calling thread right after the function."""
+    if status != 0:
+        # Who looks at the traceback's variables need not see the token.
+        del arguments
+        raise _error(status)
+
+
+# Declarations.
+
+FUNCTIONS: dict[str, Any] = {}
+"""Every function that is declared below, by its name in dbss.h."""
+
+_library = _load()
+
+
+def _function(name: str, result: Any, *parameters: Any) -> Callable[..., Any]:
+    try:
+        function = getattr(_library, name)
+    except AttributeError:
+        raise ImportError(f"{_library._name} has no function {name}", name=NAME) from None
+    function.restype = result
+    function.argtypes = parameters
+    FUNCTIONS[name] = function
+    return function  # type: ignore[no-any-return]
+
+
+def _fallible(name: str, *parameters: Any) -> Callable[..., Any]:
+    function = _function(name, c_int32, *parameters)
+    function.errcheck = _check  # type: ignore[attr-defined]
+    return function
+
+
+version = _function("dbss_version", c_char_p)
+version_number = _function("dbss_version_number", c_uint32)
+has_feature = _function("dbss_has_feature", c_int32, c_char_p)
+status_name = _function("dbss_status_name", c_char_p, c_int32)
+status_message = _function("dbss_status_message", c_char_p, c_int32)
+status_group = _function("dbss_status_group", c_int32, c_int32)
+
+last_error = _function("dbss_last_error", ErrorPointer)
+error_take = _function("dbss_error_take", ErrorPointer)
+error_free = _function("dbss_error_free", None, ErrorPointer)
+error_status = _function("dbss_error_status", c_int32, ErrorPointer)
+error_message = _function("dbss_error_message", c_char_p, ErrorPointer)
+error_parameter = _function("dbss_error_parameter", c_char_p, ErrorPointer)
+error_http_status = _function("dbss_error_http_status", c_int32, ErrorPointer)
+error_service_code = _function("dbss_error_service_code", c_char_p, ErrorPointer)
+error_service_message = _function("dbss_error_service_message", c_char_p, ErrorPointer)
+error_request_id = _function("dbss_error_request_id", c_char_p, ErrorPointer)
+error_encoded_authorization_message = _function(
+    "dbss_error_encoded_authorization_message", c_char_p, ErrorPointer
+)
+error_detail_count = _function("dbss_error_detail_count", c_size_t, ErrorPointer)
+error_detail_code = _function("dbss_error_detail_code", c_char_p, ErrorPointer, c_size_t)
+error_detail_message = _function("dbss_error_detail_message", c_char_p, ErrorPointer, c_size_t)
+error_os_code = _function("dbss_error_os_code", c_int32, ErrorPointer)
+error_is_retryable = _function("dbss_error_is_retryable", c_int32, ErrorPointer)
+error_retry_after_ms = _function("dbss_error_retry_after_ms", c_int64, ErrorPointer)
+error_attempts = _function("dbss_error_attempts", c_uint32, ErrorPointer)
+
+config_new = _fallible("dbss_config_new", POINTER(Config))
+config_free = _function("dbss_config_free", None, Config)
+config_set_region = _fallible("dbss_config_set_region", Config, c_char_p)
+config_set_endpoint = _fallible("dbss_config_set_endpoint", Config, c_char_p)
+config_set_token = _fallible("dbss_config_set_token", Config, c_char_p)
+config_set = _fallible("dbss_config_set", Config, c_char_p, c_char_p)
+config_key_count = _function("dbss_config_key_count", c_size_t)
+config_key_name = _function("dbss_config_key_name", c_char_p, c_size_t)
+config_key_type = _function("dbss_config_key_type", c_char_p, c_size_t)
+config_key_help = _function("dbss_config_key_help", c_char_p, c_size_t)
+config_key_default = _function("dbss_config_key_default", c_char_p, c_size_t)
+
+context_new = _fallible("dbss_context_new", Config, POINTER(Context))
+context_set_token = _fallible("dbss_context_set_token", Context, c_char_p)
+context_free = _function("dbss_context_free", None, Context)
+
+buffer_free = _function("dbss_buffer_free", None, POINTER(Buffer))
+report_download = _fallible(
+    "dbss_report_download", Context, c_char_p, c_char_p, c_char_p, c_char_p, POINTER(Buffer)
+)
+
+byref = ctypes.byref
+
+
+# Strings and bytes.
+
+_REFUSED: dict[str, type[errors.ArgumentError]] = {
+    "project": errors.InvalidIdError,
+    "instance": errors.InvalidIdError,
+    "id": errors.InvalidIdError,
+    "locale": errors.InvalidLocaleError,
+    "token": errors.InvalidTokenError,
+    "endpoint": errors.InvalidEndpointError,
+    "region": errors.InvalidEndpointError,
+    "key": errors.UnknownKeyError,
+}
+
+
+def encode(parameter: str, value: str) -> bytes:
+    """A string for C, which libdbss knows as this parameter or option."""
+    if not isinstance(value, str):
+        raise TypeError(f"{parameter}: must be str, not {type(value).__name__}")
+    refused = _REFUSED.get(parameter, errors.InvalidValueError)
+    # C would take the string to end at the first NUL.
+    if "\0" in value:
+        raise refused(f"{parameter}: must not hold the character U+0000", parameter=parameter)
+    encoded = value.encode("utf-8", "replace")
+    # Compared instead of caught: UnicodeEncodeError would keep a token.
+    if encoded.decode("utf-8") != value:
+        if parameter != "token":
+            refused = errors.InvalidUtf8Error
+        raise refused(
+            f"{parameter}: holds a lone surrogate, so it cannot be UTF-8", parameter=parameter
+        )
+    return encoded
+
+
+def encode_path(parameter: str, path: str | bytes | os.PathLike[str]) -> bytes:
+    """A path for C."""
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise errors.InvalidValueError(
+            f"{parameter}: must not hold a NUL byte", parameter=parameter
+        )
+    return encoded
+
+
+def decode(value: bytes | None) -> str | None:
+    """A string from C."""
+    return _text(value)
+
+
+def copy(buffer: Buffer) -> bytes:
+    """The bytes of a buffer. string_at() would end at 2 GiB."""
+    if not buffer.data:
+        return b""
+    address = ctypes.addressof(buffer.data.contents)
+    copied: bytes = (ctypes.c_char * buffer.len).from_address(address).raw
+    return copied

@@ -1,0 +1,76 @@
+"""Fixtures for all tests in Python: what was built, and a stand-in service."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from standin import Standin
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("DBSS_BUILD_DIR") or ROOT / "build").resolve()
+LIBRARY = BUILD / "lib/libdbss.so.0"
+
+# For the tests that import the package. Without it they would take the system's.
+os.environ.setdefault("DBSS_LIBRARY", str(LIBRARY))
+
+
+def need_tool(name: str) -> str:
+    """The path of a program that a test needs; without it the test is skipped."""
+    path = shutil.which(name)
+    if path is None:
+        # A skip in CI would hide for ever that the test never runs.
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{name} is not installed")
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+@pytest.fixture(scope="session", name="need_tool")
+def need_tool_fixture() -> Callable[[str], str]:
+    """The function above, for tests that import nothing."""
+    return need_tool
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def build_dir() -> Path:
+    """Where everything was built."""
+    return BUILD
+
+
+@pytest.fixture(scope="session")
+def library() -> Path:
+    """The shared library."""
+    return LIBRARY
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """An environment for child processes that finds the library and the package."""
+    # Settings of whoever runs the tests must not reach the programs.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DBSS_")}
+    return {
+        **inherited,
+        "LD_LIBRARY_PATH": str(BUILD / "lib"),
+        "DBSS_LIBRARY": str(LIBRARY),
+        "DBSS_BUILD_DIR": str(BUILD),
+        "PYTHONPATH": str(ROOT / "bindings/python"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+@pytest.fixture(scope="session")
+def standin() -> Iterator[Standin]:
+    """A stand-in service, one for all tests."""
+    with Standin(BUILD / "bin/dbss-standin") as running:
+        yield running

@@ -1,0 +1,147 @@
+"""The stand-in service as a child process, and its control address."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+READY_TIMEOUT = 30.0
+CONTROL_TIMEOUT = 60.0
+END_TIMEOUT = 10.0
+
+
+class Standin:
+    """A running stand-in; what its ready line says are attributes."""
+
+    http: str
+    https: str
+    https_self_signed: str
+    https_expired: str
+    https_wrong_name: str
+    control: str
+    ca_file: str
+    token: str
+    access_key: str
+    secret_key: str
+    project_id: str
+    instance_id: str
+    reports: list[dict[str, Any]]
+
+    def __init__(self, program: str | os.PathLike[str]) -> None:
+        if not Path(program).is_file():
+            raise FileNotFoundError(f"{program} is not built; try: make standin")
+        self._process = subprocess.Popen(
+            [os.fspath(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        # A proxy that the environment names would not know the loopback ports.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            self.raw_ready = self._first_line()
+            for name, value in json.loads(self.raw_ready).items():
+                setattr(self, name, value)
+        except BaseException:
+            self.close()
+            raise
+
+    def _first_line(self) -> str:
+        assert self._process.stdout is not None
+        lines: queue.Queue[str] = queue.Queue()
+        # readline() has no time limit, so it waits on a thread of its own.
+        threading.Thread(
+            target=lambda stream: lines.put(stream.readline()),
+            args=(self._process.stdout,),
+            daemon=True,
+        ).start()
+        try:
+            line = lines.get(timeout=READY_TIMEOUT)
+        except queue.Empty:
+            self._process.kill()
+            raise TimeoutError("the stand-in did not get ready") from None
+        if not line:
+            raise RuntimeError("the stand-in ended before it was ready")
+        return line
+
+    @property
+    def pdf(self) -> dict[str, Any]:
+        """The first PDF report."""
+        return next(report for report in self.reports if report["format"] == "pdf")
+
+    @property
+    def zip(self) -> dict[str, Any]:
+        """The first ZIP report."""
+        return next(report for report in self.reports if report["format"] == "zip")
+
+    def requests(self, report: str | None = None) -> list[dict[str, Any]]:
+        """The requests received so far: all, or those for one report."""
+        query = "" if report is None else f"?report={quote(report, safe='')}"
+        return self._control("GET", f"/requests{query}")
+
+    def clear_requests(self) -> None:
+        """Forgets the requests received so far."""
+        self._control("DELETE", "/requests")
+
+    def connections(self) -> dict[str, int]:
+        """How many connections were accepted, by listener and in total."""
+        return self._control("GET", "/connections")
+
+    def add_report(self, **report: Any) -> dict[str, Any]:
+        """Adds a report (format, and maybe size, id, name) and describes it."""
+        return self._control("POST", "/reports", report)
+
+    def add_token(self, token: str) -> None:
+        """Makes one more token valid."""
+        self._control("POST", "/tokens", {"token": token})
+
+    def fault(self, report: str, **fault: Any) -> None:
+        """Makes requests for a report go wrong."""
+        self._control("POST", "/faults", {"report": report, **fault})
+
+    def clear_faults(self) -> None:
+        """Ends all faults."""
+        self._control("DELETE", "/faults")
+
+    def _control(self, method: str, path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self.control + path,
+            data,
+            {"Content-Type": "application/json"},
+            method=method,
+        )
+        try:
+            with self._opener.open(request, timeout=CONTROL_TIMEOUT) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise RuntimeError(f"{method} {path}: {error.read().decode()}") from error
+
+    def close(self) -> None:
+        """Ends the program."""
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            # It is the closed standard input that tells it to end.
+            stream.close()
+        try:
+            self._process.wait(END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(END_TIMEOUT)
+
+    def __enter__(self) -> Standin:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,237 @@
+"""What the package declares is what the header says, to the last type and value."""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import dbss
+import pytest
+from dbss import errors, ffi
+from pycparser import CParser, c_ast
+
+# The system's headers hold extensions that pycparser does not know.
+STUBS = {
+    "stddef.h": "typedef unsigned long size_t;\n#define NULL ((void *)0)\n",
+    "stdint.h": """
+typedef unsigned char uint8_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long int64_t;
+typedef unsigned long uint64_t;
+""",
+}
+
+VALUES = {
+    "uint8_t": ctypes.c_uint8,
+    "int32_t": ctypes.c_int32,
+    "dbss_status": ctypes.c_int32,
+    "uint32_t": ctypes.c_uint32,
+    "int64_t": ctypes.c_int64,
+    "size_t": ctypes.c_size_t,
+    "void": None,
+}
+STRUCTURES = {
+    "dbss_error": ffi._Error,
+    "dbss_config": ffi._Config,
+    "dbss_context": ffi._Context,
+    "dbss_buffer": ffi.Buffer,
+}
+
+
+@pytest.fixture(scope="module")
+def header(root: Path) -> Path:
+    return root / "include/dbss.h"
+
+
+@pytest.fixture(scope="module")
+def declarations(
+    header: Path, tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
+) -> list[Any]:
+    stubs = tmp_path_factory.mktemp("stubs")
+    for name, text in STUBS.items():
+        (stubs / name).write_text(text)
+    done = subprocess.run(
+        [environment.get("CC", "cc"), "-E", "-P", "-nostdinc", f"-I{stubs}", header],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return CParser().parse(done.stdout, str(header)).ext
+
+
+@pytest.fixture(scope="module")
+def functions(declarations: list[Any]) -> dict[str, c_ast.FuncDecl]:
+    return {one.name: one.type for one in declarations if isinstance(one.type, c_ast.FuncDecl)}
+
+
+def is_const(node: Any) -> bool:
+    return "const" in node.quals
+
+
+def in_ctypes(node: Any) -> Any:
+    """The type that ctypes must have for a C type."""
+    if isinstance(node, c_ast.PtrDecl):
+        target = node.type
+        if isinstance(target, c_ast.PtrDecl):
+            return ctypes.POINTER(in_ctypes(target))
+        if isinstance(target.type, c_ast.IdentifierType) and target.type.names == ["char"]:
+            # c_char_p is only right for strings that nobody writes to.
+            assert is_const(target)
+            return ctypes.c_char_p
+        return ctypes.POINTER(in_ctypes(target))
+    if isinstance(node.type, c_ast.Struct):
+        return STRUCTURES[node.type.name]
+    [name] = node.type.names
+    return STRUCTURES[name] if name in STRUCTURES else VALUES[name]
+
+
+def parameters(function: c_ast.FuncDecl) -> list[Any]:
+    found = [one.type for one in function.args.params]
+    if len(found) == 1 and in_ctypes(found[0]) is None:
+        return []
+    return found
+
+
+def returns_status(function: c_ast.FuncDecl) -> bool:
+    kind = function.type.type
+    return isinstance(kind, c_ast.IdentifierType) and kind.names == ["dbss_status"]
+
+
+def test_the_package_declares_exactly_the_headers_functions(
+    functions: dict[str, c_ast.FuncDecl],
+) -> None:
+    assert set(ffi.FUNCTIONS) == set(functions)
+    assert len(functions) > 30
+
+
+def test_every_function_has_the_headers_types(functions: dict[str, c_ast.FuncDecl]) -> None:
+    different = {}
+    for name, function in functions.items():
+        declared = ffi.FUNCTIONS[name]
+        have = (declared.restype, list(declared.argtypes))
+        want = (in_ctypes(function.type), [in_ctypes(one) for one in parameters(function)])
+        if have != want:
+            different[name] = (have, want)
+    assert different == {}
+
+
+def test_every_function_is_an_attribute_of_its_name() -> None:
+    for name, function in ffi.FUNCTIONS.items():
+        assert getattr(ffi, name.removeprefix("dbss_")) is function
+
+
+def test_exactly_the_functions_that_fail_are_checked(
+    functions: dict[str, c_ast.FuncDecl],
+) -> None:
+    checked = {name for name, one in ffi.FUNCTIONS.items() if one.errcheck is ffi._check}
+    failing = {
+        name
+        for name, one in functions.items()
+        # The group of a status is not the status of a call.
+        if returns_status(one) and name not in ("dbss_status_group", "dbss_error_status")
+    }
+    assert checked == failing
+
+
+def test_the_buffer_has_the_headers_fields(declarations: list[Any]) -> None:
+    with_inside = {
+        one.name: one.type.type
+        for one in declarations
+        if isinstance(one, c_ast.Typedef)
+        and isinstance(one.type, c_ast.TypeDecl)
+        and isinstance(one.type.type, c_ast.Struct)
+        and one.type.type.decls
+    }
+    assert set(with_inside) == {"dbss_buffer"}
+    structure = with_inside["dbss_buffer"]
+    fields = [(one.name, in_ctypes(one.type)) for one in structure.decls]
+    assert list(ffi.Buffer._fields_) == fields
+
+
+def test_the_buffer_has_the_compilers_layout(
+    header: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    source = tmp_path / "layout.c"
+    source.write_text(
+        "#include <dbss.h>\n#include <stdio.h>\n"
+        'int main(void) { printf("%zu %zu %zu\\n", sizeof(dbss_buffer),'
+        " offsetof(dbss_buffer, data), offsetof(dbss_buffer, len)); return 0; }\n"
+    )
+    program = tmp_path / "layout"
+    cc = environment.get("CC", "cc")
+    subprocess.run([cc, f"-I{header.parent}", source, "-o", program], check=True, timeout=60)
+    out = subprocess.run([program], check=True, capture_output=True, text=True, timeout=60).stdout
+    layout = [ctypes.sizeof(ffi.Buffer), ffi.Buffer.data.offset, ffi.Buffer.len.offset]
+    assert [int(one) for one in out.split()] == layout
+
+
+def header_statuses(header: Path) -> dict[str, int]:
+    found = re.findall(r"^#define (DBSS_ERR_\w+) (\d+)$", header.read_text(), re.MULTILINE)
+    return {name: int(value) for name, value in found}
+
+
+def test_every_status_of_the_header_has_a_class_and_no_other(header: Path) -> None:
+    statuses = header_statuses(header)
+    assert {one.status_name: status for status, one in errors.STATUSES.items()} == statuses
+    assert all(one.status == status for status, one in errors.STATUSES.items())
+    assert len(statuses) > 30
+
+
+def test_every_class_has_a_status_and_is_public() -> None:
+    classes = {
+        one
+        for _, one in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(one, errors.Error) and one is not errors.Error
+    }
+    assert classes == set(errors.STATUSES.values())
+    for one in {*classes, errors.Error}:
+        assert getattr(dbss, one.__name__) is one
+        assert one.__name__ in dbss.__all__
+
+
+@pytest.mark.parametrize("status", sorted(errors.STATUSES))
+def test_every_class_is_under_its_group_and_named_as_the_library_does(status: int) -> None:
+    one = errors.STATUSES[status]
+    assert issubclass(one, errors.GROUPS[ffi.status_group(status)])
+    assert ffi.status_name(status) == one.status_name.encode()
+    words = one.__name__.removesuffix("Error")
+    spelled = re.sub(r"(?<!^)(?=[A-Z])", "_", words).upper()
+    assert one.status_name == f"DBSS_ERR_{spelled}"
+
+
+def test_the_versions_agree(header: Path) -> None:
+    version = re.search(r'^#define DBSS_VERSION "(.*)"$', header.read_text(), re.MULTILINE)
+    assert version
+    assert dbss.__version__ == version[1] == dbss.version()
+    major, minor, patch = (int(part) for part in version[1].split("."))
+    assert ffi.version_number() == major * 10000 + minor * 100 + patch
+
+
+def test_one_handle_in_place_of_another_is_refused() -> None:
+    config = ffi.Config()
+    ffi.config_new(ffi.byref(config))
+    try:
+        with pytest.raises(ctypes.ArgumentError):
+            ffi.context_set_token(config, b"token")
+        with pytest.raises(ctypes.ArgumentError):
+            ffi.error_free(config)
+        with pytest.raises(ctypes.ArgumentError):
+            ffi.config_new(ffi.byref(ffi.Context()))
+    finally:
+        ffi.config_free(config)
+
+
+def test_only_ffi_knows_ctypes() -> None:
+    package = Path(ffi.__file__).parent
+    users = {
+        one.name
+        for one in package.glob("*.py")
+        if re.search(r"^\s*(import|from) ctypes\b", one.read_text(), re.MULTILINE)
+    }
+    assert users == {"ffi.py"}

@@ -1,0 +1,954 @@
+"""The package's Client and the functions beside it."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import hashlib
+import itertools
+import math
+import multiprocessing
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dbss
+import pytest
+from dbss import client as client_module
+from dbss import errors, ffi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from standin import Standin
+
+MIB = 1024 * 1024
+# No wait here comes near; it only bounds what would hang.
+BOUND = 60.0
+
+
+@pytest.fixture
+def client(standin: Standin) -> Iterator[dbss.Client]:
+    with dbss.Client(endpoint=standin.http, token=standin.token) as one:
+        yield one
+
+
+@pytest.fixture
+def ids(standin: Standin) -> tuple[str, str, str]:
+    return standin.project_id, standin.instance_id, standin.pdf["id"]
+
+
+@pytest.fixture(autouse=True)
+def no_faults_left(standin: Standin) -> Iterator[None]:
+    yield
+    standin.clear_faults()
+
+
+def sha256(report: bytes) -> str:
+    return hashlib.sha256(report).hexdigest()
+
+
+def python(code: str, environment: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program of its own, which finds the package."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**environment, **more},
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+    )
+
+
+def service(standin: Standin) -> dict[str, str]:
+    """What the programs below are told of the stand-in."""
+    return {
+        "ENDPOINT": standin.http,
+        "TOKEN": standin.token,
+        "PROJECT": standin.project_id,
+        "INSTANCE": standin.instance_id,
+        "REPORT": standin.pdf["id"],
+    }
+
+
+# Reports.
+
+
+@pytest.mark.parametrize("listener", ["http", "https"])
+@pytest.mark.parametrize("locale", ["en-us", "zh-cn"])
+@pytest.mark.parametrize("kind", ["pdf", "zip"])
+def test_reports_arrive_right_to_the_byte(
+    standin: Standin, kind: str, locale: str, listener: str
+) -> None:
+    report = getattr(standin, kind)
+    endpoint = getattr(standin, listener)
+    with dbss.Client(endpoint=endpoint, token=standin.token, ca_file=standin.ca_file) as client:
+        got = client.download_report(
+            standin.project_id, standin.instance_id, report["id"], locale=locale
+        )
+    assert type(got) is bytes
+    assert len(got) == report["sizes"][locale]
+    assert sha256(got) == report["sha256"][locale]
+
+
+def test_a_report_of_200_mib_arrives(standin: Standin, client: dbss.Client) -> None:
+    report = standin.add_report(format="bytes", size=200 * MIB)
+    got = client.download_report(standin.project_id, standin.instance_id, report["id"])
+    assert len(got) == 200 * MIB
+    assert sha256(got) == report["sha256"]["en-us"]
+
+
+def test_a_token_of_64_kib_works(standin: Standin, ids: tuple[str, str, str]) -> None:
+    token = "t" * 65536
+    standin.add_token(token)
+    with dbss.Client(endpoint=standin.http, token=token) as client:
+        assert sha256(client.download_report(*ids)) == standin.pdf["sha256"]["en-us"]
+
+
+def test_the_token_may_come_later(standin: Standin, ids: tuple[str, str, str]) -> None:
+    with dbss.Client(endpoint=standin.http) as client:
+        with pytest.raises(dbss.NotConfiguredError):
+            client.download_report(*ids)
+        client.set_token(standin.token)
+        assert sha256(client.download_report(*ids)) == standin.pdf["sha256"]["en-us"]
+
+
+def test_a_refused_token_leaves_the_old_one(client: dbss.Client, ids: tuple[str, str, str]) -> None:
+    with pytest.raises(dbss.InvalidTokenError):
+        client.set_token("not a token")
+    assert client.download_report(*ids)
+
+
+def test_the_suffix_is_in_the_user_agent(standin: Standin, ids: tuple[str, str, str]) -> None:
+    report = standin.add_report(format="pdf")["id"]
+    with dbss.Client(
+        endpoint=standin.http, token=standin.token, user_agent_suffix="nightly/1"
+    ) as client:
+        client.download_report(*ids[:2], report)
+    [request] = standin.requests(report)
+    [agent] = [value for name, value in request["headers"] if name.lower() == "user-agent"]
+    assert agent == f"libdbss/{dbss.version()} nightly/1"
+
+
+def test_the_ca_file_may_be_any_path(
+    standin: Standin, ids: tuple[str, str, str], tmp_path: Path
+) -> None:
+    odd = os.fsencode(tmp_path) + b"/ca-\xff.pem"
+    Path(os.fsdecode(odd)).write_bytes(Path(standin.ca_file).read_bytes())
+    for ca_file in (odd, os.fsdecode(odd), Path(os.fsdecode(odd))):
+        with dbss.Client(endpoint=standin.https, token=standin.token, ca_file=ca_file) as client:
+            assert client.download_report(*ids)
+    with dbss.Client(
+        endpoint=standin.https, token=standin.token, options={"ca_file": os.fsdecode(odd)}
+    ) as client:
+        assert client.download_report(*ids)
+
+
+# Arguments.
+
+NUL = "a" * 20 + "\0" + "a" * 20
+SURROGATE = "a" * 20 + "\udc80" + "a" * 20
+
+
+@pytest.mark.parametrize(
+    ("position", "parameter", "kind"),
+    [
+        (0, "project", dbss.InvalidIdError),
+        (1, "instance", dbss.InvalidIdError),
+        (2, "id", dbss.InvalidIdError),
+        (3, "locale", dbss.InvalidLocaleError),
+    ],
+)
+def test_what_c_could_not_be_told_is_refused_in_a_call(
+    standin: Standin,
+    client: dbss.Client,
+    ids: tuple[str, str, str],
+    position: int,
+    parameter: str,
+    kind: type[dbss.Error],
+) -> None:
+    before = standin.connections()["total"]
+    for value, expected in ((NUL, kind), (SURROGATE, dbss.InvalidUtf8Error)):
+        arguments: list[Any] = [*ids, "en-us"]
+        # A good value, so that cutting it there would be a success.
+        arguments[position] += value[20:]
+        with pytest.raises(expected) as caught:
+            client.download_report(*arguments)
+        assert caught.type is expected
+        assert caught.value.parameter == parameter
+        assert caught.value.status == expected.status
+    for value in (b"bytes", 1, [], None):
+        if value is None and parameter == "locale":
+            continue
+        arguments = [*ids, "en-us"]
+        arguments[position] = value
+        with pytest.raises(TypeError, match=parameter):
+            client.download_report(*arguments)
+    assert standin.connections()["total"] == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "parameter"),
+    [
+        ({"token": NUL}, dbss.InvalidTokenError, "token"),
+        ({"token": SURROGATE}, dbss.InvalidTokenError, "token"),
+        ({"token": ""}, dbss.InvalidTokenError, "token"),
+        ({"region": NUL}, dbss.InvalidEndpointError, "region"),
+        ({"region": SURROGATE}, dbss.InvalidUtf8Error, "region"),
+        ({"endpoint": "http://127.0.0.1\0"}, dbss.InvalidEndpointError, "endpoint"),
+        ({"endpoint": SURROGATE}, dbss.InvalidUtf8Error, "endpoint"),
+        ({"ca_file": NUL}, dbss.InvalidValueError, "ca_file"),
+        ({"ca_file": b"a\0"}, dbss.InvalidValueError, "ca_file"),
+        ({"user_agent_suffix": NUL}, dbss.InvalidValueError, "user_agent_suffix"),
+        ({"user_agent_suffix": SURROGATE}, dbss.InvalidUtf8Error, "user_agent_suffix"),
+        ({"options": {"ca_file\0": "a"}}, dbss.UnknownKeyError, "key"),
+        ({"options": {"no_such_key": "a"}}, dbss.UnknownKeyError, "key"),
+        ({"options": {"token": NUL}}, dbss.InvalidTokenError, "token"),
+        ({"options": {"stall_timeout_ms": "1\0"}}, dbss.InvalidValueError, "stall_timeout_ms"),
+        ({"connect_timeout": 0}, dbss.InvalidValueError, "connect_timeout_ms"),
+        ({"stall_timeout": -0.001}, dbss.InvalidValueError, "stall_timeout_ms"),
+        ({"stall_timeout": -1}, dbss.InvalidValueError, "stall_timeout_ms"),
+        ({"total_timeout": math.nan}, dbss.InvalidValueError, "total_timeout_ms"),
+        ({"total_timeout": math.inf}, dbss.InvalidValueError, "total_timeout_ms"),
+        ({"total_timeout": 10**400}, dbss.InvalidValueError, "total_timeout_ms"),
+        ({"total_timeout": 1e300}, dbss.InvalidValueError, "total_timeout_ms"),
+        ({"max_memory_bytes": 0}, dbss.InvalidValueError, "max_memory_bytes"),
+        ({"max_memory_bytes": -1}, dbss.InvalidValueError, "max_memory_bytes"),
+        ({"max_memory_bytes": 2**63}, dbss.InvalidValueError, "max_memory_bytes"),
+        ({"endpoint": None}, dbss.NotConfiguredError, None),
+        ({"endpoint": "http://192.0.2.1"}, dbss.PlaintextRefusedError, "endpoint"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_at_once(
+    arguments: dict[str, Any], kind: type[dbss.Error], parameter: str | None
+) -> None:
+    with pytest.raises(kind) as caught:
+        dbss.Client(**{"endpoint": "http://127.0.0.1:1", **arguments})
+    assert caught.type is kind
+    assert caught.value.parameter == parameter
+    assert caught.value.status == kind.status
+    assert isinstance(caught.value, ValueError)
+    secret = arguments.get("token")
+    if secret:
+        # Nor in the exceptions that led to it.
+        assert secret not in "".join(traceback.format_exception(caught.value))
+        assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"token": b"token"},
+        {"region": 1},
+        {"endpoint": b"http://127.0.0.1"},
+        {"ca_file": 1},
+        {"user_agent_suffix": b"a"},
+        {"options": {"stall_timeout_ms": 1}},
+        {"options": {1: "1"}},
+        {"connect_timeout": "1"},
+        {"connect_timeout": True},
+        {"max_memory_bytes": 1.5},
+        {"max_memory_bytes": True},
+        {"max_memory_bytes": "1"},
+        {"allow_plaintext": 1},
+        {"allow_plaintext": "false"},
+    ],
+)
+def test_values_of_another_type_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        dbss.Client(**{"endpoint": "http://127.0.0.1:1", **arguments})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds"),
+    [
+        (None, b"-1"),
+        (0, b"0"),
+        (1, b"1000"),
+        (1.1, b"1100"),
+        (0.0001, b"1"),
+        (5e-324, b"1"),
+        (86400, b"86400000"),
+    ],
+)
+def test_seconds_become_milliseconds(seconds: float | None, milliseconds: bytes) -> None:
+    assert client_module._milliseconds("stall_timeout_ms", seconds) == milliseconds
+
+
+def test_timeouts_are_in_seconds_and_are_timeout_errors(
+    standin: Standin, ids: tuple[str, str, str]
+) -> None:
+    standin.fault(ids[2], no_answer=True)
+    for name, kind in (
+        ("stall_timeout", dbss.StalledError),
+        ("total_timeout", dbss.TotalTimeoutError),
+    ):
+        arguments: dict[str, Any] = {"stall_timeout": None, "total_timeout": None, name: 0.2}
+        with dbss.Client(endpoint=standin.http, token=standin.token, **arguments) as client:
+            with pytest.raises(TimeoutError) as caught:
+                client.download_report(*ids)
+            assert caught.type is kind
+            assert isinstance(caught.value, dbss.NetworkError)
+            assert caught.value.retryable is True
+
+
+def test_plain_http_to_another_host_can_be_allowed() -> None:
+    # A name that nobody has, so no packet leaves.
+    with (
+        dbss.Client(
+            endpoint="http://no-such-host.invalid", token="token", allow_plaintext=True
+        ) as client,
+        pytest.raises(dbss.ResolveError),
+    ):
+        client.download_report("a" * 32, "a" * 32, "a" * 16)
+
+
+# Life and death.
+
+
+def test_a_closed_client_says_so(client: dbss.Client, ids: tuple[str, str, str]) -> None:
+    client.close()
+    client.close()
+    with pytest.raises(ValueError, match=r"^the client is closed$") as caught:
+        client.download_report(*ids)
+    assert caught.type is ValueError
+    with pytest.raises(ValueError, match=r"^the client is closed$"):
+        client.set_token("token")
+
+
+def test_the_representation_holds_no_secret(standin: Standin) -> None:
+    client = dbss.Client(endpoint=standin.http, token=standin.token)
+    assert repr(client) == f"<dbss.Client {standin.http}>"
+    client.close()
+    assert repr(client) == "<dbss.Client closed>"
+    assert repr(dbss.Client(region="cn-north-4")) == "<dbss.Client cn-north-4>"
+    assert standin.token not in repr(vars(client))
+
+
+@pytest.fixture
+def freed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts the contexts that are freed."""
+    # Those of earlier tests that were caught in a cycle.
+    gc.collect()
+    count: list[int] = []
+
+    def free(pointer: ffi.Context) -> None:
+        count.append(1)
+        ffi.context_free(pointer)
+
+    monkeypatch.setattr(client_module._Context.__del__, "__defaults__", (free,))
+    return count
+
+
+def test_the_context_is_freed_once_by_close_or_collection(freed: list[int]) -> None:
+    client = dbss.Client(endpoint="http://127.0.0.1:1")
+    client.close()
+    assert len(freed) == 1
+    client.close()
+    del client
+    gc.collect()
+    assert len(freed) == 1
+    client = dbss.Client(endpoint="http://127.0.0.1:1")
+    del client
+    gc.collect()
+    assert len(freed) == 2
+
+
+def test_an_exception_that_is_kept_does_not_keep_the_context(freed: list[int]) -> None:
+    kept = []
+    with dbss.Client(endpoint="http://127.0.0.1:1", token="token") as client:
+        try:
+            client.download_report("a" * 32, "a" * 32, "a" * 16)
+        except dbss.ConnectError as error:
+            kept.append(error)
+        assert freed == []
+    assert len(freed) == 1
+    assert kept[0].__traceback__ is not None
+
+
+def test_close_during_a_download_leaves_the_download_whole(
+    standin: Standin, client: dbss.Client, ids: tuple[str, str, str], freed: list[int]
+) -> None:
+    report = standin.add_report(format="pdf")
+    standin.fault(report["id"], delay_ms=500, times=1)
+    with ThreadPoolExecutor(1) as pool:
+        download = pool.submit(client.download_report, *ids[:2], report["id"])
+        # The stand-in has the request, and answers half a second later.
+        while not standin.requests(report["id"]):
+            assert not download.done()
+        client.close()
+        assert freed == []
+        assert sha256(download.result(BOUND)) == report["sha256"]["en-us"]
+    assert len(freed) == 1
+
+
+def test_closing_while_threads_start_downloads_is_safe(
+    standin: Standin, ids: tuple[str, str, str]
+) -> None:
+    """Each call either succeeds or finds the client closed."""
+    for _ in range(20):
+        client = dbss.Client(endpoint=standin.http, token=standin.token)
+        barrier = threading.Barrier(5)
+
+        def call(client: dbss.Client = client, barrier: threading.Barrier = barrier) -> set[str]:
+            seen = set()
+            barrier.wait(BOUND)
+            for _ in range(1000):
+                try:
+                    seen.add(sha256(client.download_report(*ids)))
+                except ValueError as error:
+                    if type(error) is not ValueError:
+                        raise
+                    return seen
+            raise AssertionError("the client was never closed")
+
+        with ThreadPoolExecutor(4) as pool:
+            calls = [pool.submit(call) for _ in range(4)]
+            barrier.wait(BOUND)
+            client.download_report(*ids)
+            client.close()
+            for one in calls:
+                assert one.result(BOUND) <= {standin.pdf["sha256"]["en-us"]}
+
+
+def test_a_client_alive_at_the_interpreters_end_is_silent(
+    standin: Standin, environment: dict[str, str]
+) -> None:
+    code = """
+import os, sys, dbss
+client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
+ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")]
+sys.stdout.write(str(len(client.download_report(*ids))))
+class Late:
+    def __init__(self): self.me, self.client = self, client
+late = Late()
+import builtins; builtins.client = client
+"""
+    done = python(code, environment, **service(standin))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == str(standin.pdf["sizes"]["en-us"])
+
+
+# Threads and processes.
+
+
+def test_16_threads_share_a_client(standin: Standin, client: dbss.Client) -> None:
+    reports = [standin.add_report(format="bytes", size=50_000 + 1000 * n) for n in range(16)]
+
+    def download(report: dict[str, Any]) -> set[str]:
+        return {
+            sha256(client.download_report(standin.project_id, standin.instance_id, report["id"]))
+            for _ in range(50)
+        }
+
+    with ThreadPoolExecutor(16) as pool:
+        for report, got in zip(reports, pool.map(download, reports, timeout=BOUND), strict=True):
+            assert got == {report["sha256"]["en-us"]}
+
+
+def test_the_token_can_change_while_others_download(
+    standin: Standin, client: dbss.Client, ids: tuple[str, str, str]
+) -> None:
+    tokens = ["token-a" * 100, "token-b" * 300]
+    for token in tokens:
+        standin.add_token(token)
+    report = standin.add_report(format="pdf")
+    finished = threading.Event()
+
+    def change() -> int:
+        for count in itertools.count():
+            if finished.is_set():
+                return count
+            client.set_token(tokens[count % 2])
+        raise AssertionError
+
+    def download(_: int) -> str:
+        return sha256(client.download_report(*ids[:2], report["id"]))
+
+    with ThreadPoolExecutor(5) as pool:
+        changer = pool.submit(change)
+        try:
+            got = set(pool.map(download, range(400), timeout=BOUND))
+        finally:
+            finished.set()
+        assert changer.result(BOUND) > 10
+    assert got == {report["sha256"]["en-us"]}
+    sent = {
+        value
+        for request in standin.requests(report["id"])
+        for name, value in request["headers"]
+        if name.lower() == "x-auth-token"
+    }
+    # Both were in use, and nothing that is made of the two.
+    assert sent - {standin.token} == set(tokens)
+
+
+def test_other_threads_run_during_a_call(standin: Standin, ids: tuple[str, str, str]) -> None:
+    report = standin.add_report(format="pdf")["id"]
+    standin.fault(report, no_answer=True, times=1)
+    outcome: queue.Queue[BaseException] = queue.Queue()
+
+    def download(client: dbss.Client) -> None:
+        try:
+            client.download_report(*ids[:2], report)
+        except dbss.Error as error:
+            outcome.put(error)
+
+    with dbss.Client(endpoint=standin.http, token=standin.token, stall_timeout=1) as client:
+        thread = threading.Thread(target=download, args=(client,))
+        thread.start()
+        # This thread runs at all only if the other gives up the lock of the
+        # interpreter while it waits.
+        while not standin.requests(report):
+            assert thread.is_alive()
+        turns = 0
+        while outcome.empty():
+            turns += 1
+        thread.join(BOUND)
+    assert isinstance(outcome.get(timeout=BOUND), dbss.StalledError)
+    # With the lock held there would be none in that second.
+    assert turns > 10_000
+
+
+def download_in_child(
+    client: dbss.Client, ids: tuple[str, str, str], times: int, results: Any
+) -> None:
+    try:
+        results.put({sha256(client.download_report(*ids)) for _ in range(times)})
+        client.close()
+    except BaseException as error:
+        results.put(repr(error))
+        raise
+
+
+def test_children_use_the_client_that_they_inherit(
+    standin: Standin, ids: tuple[str, str, str]
+) -> None:
+    fork = multiprocessing.get_context("fork")
+    results = fork.SimpleQueue()
+    expected = {standin.pdf["sha256"]["en-us"]}
+    for endpoint in (standin.http, standin.https):
+        with dbss.Client(endpoint=endpoint, token=standin.token, ca_file=standin.ca_file) as client:
+            # So that there is an open connection to inherit.
+            assert sha256(client.download_report(*ids)) in expected
+            children = [
+                fork.Process(target=download_in_child, args=(client, ids, 20, results))
+                for _ in range(3)
+            ]
+            for child in children:
+                child.start()
+            assert {sha256(client.download_report(*ids)) for _ in range(20)} == expected
+            for child in children:
+                child.join(BOUND)
+                assert child.exitcode == 0
+            for _ in children:
+                assert results.get() == expected
+            assert sha256(client.download_report(*ids)) in expected
+
+
+def test_a_fork_in_the_midst_of_other_threads_calls_leaves_the_child_usable(
+    standin: Standin, client: dbss.Client, ids: tuple[str, str, str]
+) -> None:
+    fork = multiprocessing.get_context("fork")
+    expected = {standin.pdf["sha256"]["en-us"]}
+    finished = threading.Event()
+
+    def download() -> set[str]:
+        seen = set()
+        while not finished.is_set():
+            seen.add(sha256(client.download_report(*ids)))
+        return seen
+
+    with ThreadPoolExecutor(3) as pool:
+        threads = [pool.submit(download) for _ in range(3)]
+        try:
+            for _ in range(10):
+                results = fork.SimpleQueue()
+                child = fork.Process(target=download_in_child, args=(client, ids, 2, results))
+                child.start()
+                child.join(BOUND)
+                assert child.exitcode == 0
+                assert results.get() == expected
+        finally:
+            finished.set()
+        for one in threads:
+            assert one.result(BOUND) == expected
+
+
+# Memory.
+
+# For the programs below. Not getrusage(), whose maximum is inherited from this
+# process, which may have been larger.
+PEAK = """
+def peak():
+    with open("/proc/self/status") as status:
+        [line] = [line for line in status if line.startswith("VmHWM:")]
+    return int(line.split()[1])
+"""
+
+
+def test_a_length_beyond_all_memory_is_a_clean_error(
+    standin: Standin,
+    client: dbss.Client,
+    ids: tuple[str, str, str],
+    environment: dict[str, str],
+) -> None:
+    standin.fault(ids[2], content_length=str(2**62))
+    with pytest.raises(dbss.LimitExceededError) as caught:
+        client.download_report(*ids)
+    assert caught.type is dbss.LimitExceededError
+
+    code = """
+import os, dbss
+client = dbss.Client(
+    endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"], max_memory_bytes=2**63 - 1
+)
+before = peak()
+try:
+    client.download_report(*[os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")])
+except dbss.TruncatedError:
+    print(peak() - before)
+"""
+    done = python(PEAK + code, environment, **service(standin))
+    assert (done.returncode, done.stderr) == (0, "")
+    # In KiB; the report is far smaller.
+    assert int(done.stdout) < 16 * 1024
+
+
+def test_memory_that_cannot_be_had_is_an_error_and_no_crash(
+    standin: Standin, environment: dict[str, str]
+) -> None:
+    report = standin.add_report(format="bytes", size=200 * MIB)
+    code = """
+import os, resource, dbss
+client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
+ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")]
+small = client.download_report(*ids)
+with open("/proc/self/statm") as statm:
+    size = int(statm.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 64 * 2**20, -1))
+try:
+    client.download_report(*ids[:2], os.environ["LARGE"])
+except MemoryError as error:
+    assert type(error) is dbss.OutOfMemoryError, error
+    print("out of memory")
+assert client.download_report(*ids) == small
+print("and on")
+"""
+    done = python(code, environment, LARGE=report["id"], **service(standin))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "out of memory\nand on\n"
+
+
+def test_many_calls_do_not_leak(standin: Standin, environment: dict[str, str]) -> None:
+    report = standin.add_report(format="bytes", size=2 * MIB)
+    code = """
+import os, dbss
+client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
+ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "LARGE")]
+def calls(times):
+    for _ in range(times):
+        client.download_report(*ids)
+        try:
+            client.download_report(*ids[:2], "x" * 16)
+        except dbss.NotFoundError:
+            pass
+calls(10)
+before = peak()
+calls(100)
+print(peak() - before)
+"""
+    done = python(PEAK + code, environment, LARGE=report["id"], **service(standin))
+    assert (done.returncode, done.stderr) == (0, "")
+    # In KiB; the reports were 200 MiB.
+    assert int(done.stdout) < 20 * 1024
+
+
+def test_many_errors_do_not_leak(environment: dict[str, str]) -> None:
+    code = """
+import dbss
+client = dbss.Client(endpoint="http://127.0.0.1:1", token="token")
+def calls(times):
+    for _ in range(times):
+        try:
+            client.download_report("short", "short", "short")
+        except dbss.InvalidIdError:
+            pass
+calls(1000)
+before = peak()
+calls(50_000)
+print(peak() - before)
+"""
+    done = python(PEAK + code, environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    # In KiB: less than a tenth of a KiB for each.
+    assert int(done.stdout) < 5000
+
+
+# Errors.
+
+
+def everything() -> dict[str, Any]:
+    return {
+        "parameter": "id",
+        "http_status": 429,
+        "service_code": "DBSS.1",
+        "service_message": "words",
+        "request_id": "req",
+        "encoded_authorization_message": "enc",
+        "details": (dbss.Detail("a", None), dbss.Detail(None, "b")),
+        "os_code": 5,
+        "retryable": True,
+        "retry_after": 1.5,
+        "attempts": 2,
+    }
+
+
+@pytest.mark.parametrize("kind", [*errors.STATUSES.values(), dbss.Error])
+@pytest.mark.parametrize("way", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])
+def test_errors_survive_pickling_and_copying(
+    kind: type[dbss.Error], way: Callable[[dbss.Error], dbss.Error]
+) -> None:
+    error = kind("a message", status=2**31 - 1, status_name="DBSS_ERR_NEW", **everything())
+    again = way(error)
+    assert type(again) is kind
+    assert str(again) == str(error) == "a message"
+    assert repr(again) == repr(error) == f"{kind.__name__}('a message')"
+    for name, value in {"message": "a message", "status_name": "DBSS_ERR_NEW"}.items():
+        assert getattr(again, name) == value
+    assert again.status == 2**31 - 1
+    for name, value in everything().items():
+        assert getattr(again, name) == value
+
+
+def test_an_error_has_all_that_the_service_said(
+    standin: Standin, client: dbss.Client, ids: tuple[str, str, str]
+) -> None:
+    standin.fault(
+        ids[2],
+        status=429,
+        json={
+            "error_code": "DBSS.1",
+            "error_msg": "the words",
+            "encoded_authorization_message": "encoded",
+            "details": [{"error_code": "a", "error_msg": "b"}, {"error_code": "c"}],
+        },
+        headers=[["X-Request-Id", "req-1"], ["Retry-After", "7"]],
+    )
+    with pytest.raises(dbss.ThrottledError) as caught:
+        client.download_report(*ids)
+    error = caught.value
+    assert (error.status, error.status_name) == (205, "DBSS_ERR_THROTTLED")
+    assert error.http_status == 429
+    assert error.service_code == "DBSS.1"
+    assert error.service_message == "the words"
+    assert error.request_id == "req-1"
+    assert error.encoded_authorization_message == "encoded"
+    assert error.details == (dbss.Detail("a", "b"), dbss.Detail("c", None))
+    assert error.retryable is True
+    assert error.retry_after == 7.0
+    assert error.attempts == 1
+    assert error.parameter is None
+    assert error.os_code is None
+    assert "the words" in str(error) == error.message
+    # Taken, not left behind.
+    assert not ffi.last_error()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (199, dbss.ArgumentError),
+        (299, dbss.ServiceError),
+        (399, dbss.NetworkError),
+        (499, dbss.FileError),
+        (599, dbss.ResourceError),
+        (699, dbss.CancelledError),
+        (799, dbss.InternalError),
+        (12345, dbss.InternalError),
+    ],
+)
+def test_a_status_from_the_future_is_its_group(status: int, kind: type[dbss.Error]) -> None:
+    error = ffi._error(status)
+    assert type(error) is kind
+    assert error.status == status
+    assert error.status_name == "DBSS_ERR_UNKNOWN"
+    assert error.message
+
+
+def test_errors_of_other_calls_on_the_thread_are_not_taken_for_this_ones() -> None:
+    """As when Python runs a signal handler between a call and the look at its error."""
+    config = ffi.Config()
+    ffi.config_new(ffi.byref(config))
+    try:
+        unchecked = ffi._library["dbss_config_set_token"]
+        unchecked.argtypes = (ffi.Config, ffi.c_char_p)
+        assert unchecked(config, b"") == dbss.InvalidTokenError.status
+        error = ffi._error(dbss.NotFoundError.status)
+    finally:
+        ffi.config_free(config)
+    assert type(error) is dbss.NotFoundError
+    assert error.parameter is None
+    assert "token" not in error.message
+
+
+def test_no_output_and_no_exception_shows_the_token(
+    standin: Standin, environment: dict[str, str]
+) -> None:
+    code = """
+import os, sys, traceback, dbss
+token = os.environ["TOKEN"]
+ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")]
+client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=token)
+print(client, vars(client), len(client.download_report(*ids)))
+for call in (
+    lambda: client.download_report(*ids[:2], "x" * 16),
+    lambda: client.download_report(*ids[:2], "x"),
+    lambda: client.set_token(token + " "),
+    lambda: client.set_token(token + "\\0"),
+    lambda: client.set_token(token + "\\udc80"),
+    lambda: dbss.Client(endpoint="ftp://x", token=token),
+    lambda: dbss.Client(endpoint="http://127.0.0.1:1", token=token).download_report(*ids),
+):
+    try:
+        call()
+    except dbss.Error:
+        traceback.print_exc()
+    else:
+        raise SystemExit("no error")
+client.close()
+client.download_report(*ids)
+"""
+    done = python(code, environment, **service(standin))
+    assert done.returncode == 1
+    assert done.stderr.endswith("ValueError: the client is closed\n")
+    assert done.stderr.count("Traceback") == 8
+    assert standin.token not in done.stdout + done.stderr
+
+
+# The rest of the package.
+
+
+def test_the_options_are_those_of_the_library() -> None:
+    options = {one.key: one for one in dbss.options()}
+    assert len(options) == len(dbss.options()) == ffi.config_key_count() >= 10
+    assert options["stall_timeout_ms"].type == "milliseconds"
+    assert options["stall_timeout_ms"].default == "60000"
+    assert options["endpoint"].default is None
+    assert options["token"].type == "secret"
+    assert all(one.type and one.help for one in options.values())
+
+
+def test_features_and_version() -> None:
+    assert dbss.has_feature("download") is True
+    assert dbss.has_feature("token") is True
+    assert dbss.has_feature("no-such-feature") is False
+    assert dbss.has_feature("download\0") is False
+    assert dbss.has_feature("\udc80") is False
+    with pytest.raises(TypeError):
+        dbss.has_feature(None)
+    assert dbss.version() == ffi.version().decode()
+
+
+def test_everything_that_is_public_is_documented() -> None:
+    for name in dbss.__all__:
+        one = getattr(dbss, name)
+        if callable(one):
+            assert one.__doc__, name
+    for name, one in vars(dbss.Client).items():
+        if not name.startswith("_"):
+            assert one.__doc__, name
+
+
+# Loading.
+
+VERSION_ONLY = """
+#include <stdint.h>
+uint32_t dbss_version_number(void) { return VERSION; }
+"""
+
+
+@pytest.fixture
+def make_library(tmp_path: Path, environment: dict[str, str]) -> Callable[[str], Path]:
+    def make(source: str) -> Path:
+        path = tmp_path / "other.so"
+        cc = environment.get("CC", "cc")
+        command = [cc, "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
+        subprocess.run(command, input=source, check=True, text=True, timeout=BOUND)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("int dbss_other;", "is not libdbss"),
+        (VERSION_ONLY.replace("VERSION", "99"), "is libdbss 0.0.99; this package needs 0.1.0"),
+        (VERSION_ONLY.replace("VERSION", "10000"), "is libdbss 1.0.0; this package needs 0.1.0"),
+        (VERSION_ONLY.replace("VERSION", "100"), "has no function dbss_version"),
+    ],
+)
+def test_a_library_that_cannot_be_used_is_refused(
+    make_library: Callable[[str], Path], environment: dict[str, str], source: str, words: str
+) -> None:
+    path = make_library(source)
+    done = python("import dbss", environment, DBSS_LIBRARY=str(path))
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: {path} ")
+    assert words in last
+
+
+def test_a_library_that_is_not_there_is_named(environment: dict[str, str], tmp_path: Path) -> None:
+    done = python("import dbss", environment, DBSS_LIBRARY="/no/such/libdbss.so")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: ")
+    assert "DBSS_LIBRARY=/no/such/libdbss.so" in last
+
+    done = python("import dbss", environment, DBSS_LIBRARY="", LD_LIBRARY_PATH=str(tmp_path))
+    if done.returncode == 0:
+        pytest.skip("libdbss is installed in the system")
+    last = done.stderr.splitlines()[-1]
+    beside = Path(ffi.__file__).resolve().with_name("libdbss.so.0")
+    for place in ("DBSS_LIBRARY (not set)", f"{beside} (not there)", "the system's loader"):
+        assert place in last
+
+
+def test_the_library_is_found_beside_the_package_and_by_the_loader(
+    environment: dict[str, str], tmp_path: Path, library: Path
+) -> None:
+    code = "import dbss; from dbss import ffi; print(ffi._library._name)"
+    done = python(code, environment, DBSS_LIBRARY="")
+    assert done.stdout == "libdbss.so.0\n", done.stderr
+
+    package = tmp_path / "dbss"
+    package.mkdir()
+    for file in Path(ffi.__file__).parent.glob("*.py"):
+        (package / file.name).write_bytes(file.read_bytes())
+    (package / library.name).symlink_to(library)
+    done = python(code, environment, DBSS_LIBRARY="", PYTHONPATH=str(tmp_path))
+    assert done.stdout == f"{package / library.name}\n", done.stderr
+
+
+def test_importing_the_package_needs_nothing_else(environment: dict[str, str]) -> None:
+    code = """
+import sys
+import dbss
+extra = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)
+print(sorted(extra - {"dbss", "__main__", "sitecustomize", "usercustomize"}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -1,0 +1,310 @@
+"""The cases of tests/conformance, through the functions of the ABI and through Client.
+
+A case that Python's Client cannot express (NULL for a required argument, bytes
+that are not UTF-8) runs through the functions alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dbss
+import pytest
+from dbss import errors, ffi
+
+if TYPE_CHECKING:
+    from standin import Standin
+
+DIRECTORY = Path(__file__).parents[1] / "conformance"
+
+LISTENERS = ("http", "https", "https_self_signed", "https_expired", "https_wrong_name")
+DEAD = "http://127.0.0.1:1"
+ARGUMENTS = {
+    "token": "$TOKEN",
+    "project": "$PROJECT",
+    "instance": "$INSTANCE",
+    "id": "$PDF",
+    "locale": "(null)",
+}
+REPEATABLE = ("option", "fault", "message_has", "message_lacks")
+COMPARED = (
+    "http_status",
+    "service_code",
+    "service_message",
+    "request_id",
+    "encoded_authorization_message",
+    "parameter",
+    "os_code",
+    "retryable",
+    "retry_after_ms",
+    "attempts",
+    "detail_count",
+    "detail_code",
+    "detail_message",
+)
+KEYS = {
+    *("case", "endpoint", "ca", "status", "sha256", "length", "connections", "requests"),
+    *ARGUMENTS,
+    *REPEATABLE,
+    *COMPARED,
+}
+
+
+@dataclass
+class Case:
+    place: str
+    single: dict[str, str] = field(default_factory=dict)
+    repeated: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.single["case"]
+
+    def add(self, key: str, value: str) -> None:
+        assert key in KEYS, f"{self.place}: unknown key {key}"
+        if key in REPEATABLE:
+            self.repeated.setdefault(key, []).append(value)
+        else:
+            assert key not in self.single, f"{self.place}: {key} stands twice"
+            self.single[key] = value
+
+    def is_for_client(self) -> bool:
+        """Whether Client can be given all that the case says."""
+        for key, default in ARGUMENTS.items():
+            value = self.single.get(key, default)
+            if value == "(null)" and key != "locale":
+                return False
+            try:
+                unescape(value).decode()
+            except UnicodeDecodeError:
+                return False
+        return True
+
+
+def parse(path: Path) -> list[Case]:
+    cases: list[Case] = []
+    inside = False
+    # Not splitlines(), to which some characters in values are line ends.
+    for number, line in enumerate(path.read_bytes().decode().split("\n"), 1):
+        place = f"{path.name}:{number}"
+        if not line:
+            inside = False
+        elif not line.startswith("#"):
+            key, colon, value = line.partition(": ")
+            assert colon, f"{place}: no key"
+            if not inside:
+                assert key == "case", f"{place}: a case begins with its name"
+                cases.append(Case(place))
+                inside = True
+            cases[-1].add(key, value)
+    return cases
+
+
+def unescape(value: str) -> bytes:
+    simple = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"\\": b"\\"}
+    return re.sub(
+        rb"\\(?:x([0-9a-fA-F]{2})|([rnt\\]))",
+        lambda found: bytes.fromhex(found[1].decode()) if found[1] else simple[found[2]],
+        value.encode(),
+    )
+
+
+class Values:
+    """What $NAME stands for in one run of a case."""
+
+    def __init__(self, standin: Standin) -> None:
+        self.names = {
+            "TOKEN": standin.token,
+            "PROJECT": standin.project_id,
+            "INSTANCE": standin.instance_id,
+            "PDF": standin.pdf["id"],
+            "ZIP": standin.zip["id"],
+            "PDF_EN": standin.pdf["sha256"]["en-us"],
+            "PDF_ZH": standin.pdf["sha256"]["zh-cn"],
+            "ZIP_EN": standin.zip["sha256"]["en-us"],
+            "ZIP_ZH": standin.zip["sha256"]["zh-cn"],
+            "FRESH": secrets.token_hex(16),
+        }
+
+    def fill(self, value: str) -> str:
+        value = re.sub(r"\$REPEAT\((.),(\d+)\)", lambda m: m[1] * int(m[2]), value)
+        return re.sub(r"\$([A-Z_]+)", lambda m: self.names[m[1]], value)
+
+    def argument(self, value: str) -> bytes | None:
+        return None if value == "(null)" else unescape(self.fill(value))
+
+
+@dataclass
+class Call:
+    """A case's call, with all values filled in."""
+
+    endpoint: str
+    ca_file: str | None
+    options: list[tuple[str, str]]
+    arguments: dict[str, bytes | None]
+
+    def through_functions(self) -> bytes:
+        config = ffi.Config()
+        context = ffi.Context()
+        # Not as they should be left, so that it shows whether they are.
+        buffer = ffi.Buffer((ffi.c_uint8 * 1)(), 77)
+        ffi.config_new(ffi.byref(config))
+        try:
+            ffi.config_set_endpoint(config, self.endpoint.encode())
+            if self.ca_file is not None:
+                ffi.config_set(config, b"ca_file", self.ca_file.encode())
+            for key, value in self.options:
+                ffi.config_set(config, key.encode(), value.encode())
+            ffi.config_set_token(config, self.arguments["token"])
+            try:
+                ffi.context_new(config, ffi.byref(context))
+            except dbss.Error:
+                assert not context
+                raise
+            others = [self.arguments[name] for name in ("project", "instance", "id", "locale")]
+            try:
+                ffi.report_download(context, *others, ffi.byref(buffer))
+            except dbss.Error:
+                assert (bool(buffer.data), buffer.len) == (False, 0)
+                raise
+            try:
+                return ffi.copy(buffer)
+            finally:
+                ffi.buffer_free(ffi.byref(buffer))
+                assert (bool(buffer.data), buffer.len) == (False, 0)
+        finally:
+            ffi.context_free(context)
+            ffi.config_free(config)
+
+    def through_client(self) -> bytes:
+        text = {
+            key: None if value is None else value.decode() for key, value in self.arguments.items()
+        }
+        with dbss.Client(
+            endpoint=self.endpoint,
+            ca_file=self.ca_file,
+            token=text["token"],
+            options=dict(self.options),
+        ) as client:
+            return client.download_report(
+                text["project"], text["instance"], text["id"], locale=text["locale"]
+            )
+
+
+def strings(error: dbss.Error) -> list[str]:
+    """Every string that an error holds."""
+    values = [*vars(error).values(), *(part for detail in error.details for part in detail)]
+    found = [value for value in values if isinstance(value, str)]
+    return [*found, str(error), repr(error)]
+
+
+def shown(error: dbss.Error, key: str) -> Any:
+    """An error's attribute, in the terms of the cases."""
+    if key == "retry_after_ms":
+        return -1 if error.retry_after is None else error.retry_after * 1000
+    if key == "detail_count":
+        return len(error.details)
+    if key in ("detail_code", "detail_message"):
+        return getattr(error.details[0], key.removeprefix("detail_")) if error.details else None
+    value = getattr(error, key)
+    return (value or 0) if key in ("http_status", "os_code") else value
+
+
+def agrees(have: Any, want: str) -> bool:
+    if want == "(null)":
+        return have is None
+    if want == "(any)":
+        return have is not None and have != 0
+    if isinstance(have, str) or have is None:
+        return have == want
+    # A duration went through seconds, which are a float.
+    return float(have) == float(want)
+
+
+CASES = [case for path in sorted(DIRECTORY.glob("*.cases")) for case in parse(path)]
+RUNS = [
+    pytest.param(case, way, id=f"{case.name} / {way}")
+    for case in CASES
+    for way in ("functions", "client")
+    if way == "functions" or case.is_for_client()
+]
+
+
+def test_there_are_cases_and_their_names_are_unique() -> None:
+    names = [case.name for case in CASES]
+    assert len(set(names)) == len(names)
+    assert len(names) > 100
+    statuses = {one.status_name for one in errors.STATUSES.values()} | {"DBSS_OK"}
+    assert all(case.single["status"] in statuses for case in CASES)
+
+
+@pytest.mark.parametrize(("case", "way"), RUNS)
+def test_case(case: Case, way: str, standin: Standin) -> None:
+    values = Values(standin)
+    endpoint = case.single.get("endpoint", "http")
+    if endpoint in LISTENERS:
+        endpoint = getattr(standin, endpoint)
+    call = Call(
+        DEAD if endpoint == "dead" else values.fill(endpoint),
+        standin.ca_file if case.single.get("ca", "yes") == "yes" else None,
+        [
+            (key, value)
+            for key, _, value in (
+                values.fill(one).partition("=") for one in case.repeated.get("option", [])
+            )
+        ],
+        {key: values.argument(case.single.get(key, default)) for key, default in ARGUMENTS.items()},
+    )
+    report = values.fill(case.single.get("id", ARGUMENTS["id"]))
+
+    for fault in case.repeated.get("fault", []):
+        standin.fault(**json.loads(values.fill(fault)))
+    connections = standin.connections()["total"]
+    requests = len(standin.requests(report))
+    error: dbss.Error | None = None
+    received = b""
+    try:
+        received = call.through_client() if way == "client" else call.through_functions()
+    except dbss.Error as caught:
+        error = caught
+    finally:
+        standin.clear_faults()
+    connections = standin.connections()["total"] - connections
+    requests = len(standin.requests(report)) - requests
+
+    want = case.single
+    status = "DBSS_OK" if error is None else error.status_name
+    assert status == want["status"], f"{case.place}: {error}"
+    if "connections" in want:
+        assert connections == int(want["connections"])
+    if "requests" in want:
+        assert requests == int(want["requests"])
+    if error is None:
+        if "sha256" in want:
+            assert hashlib.sha256(received).hexdigest() == values.fill(want["sha256"])
+        if "length" in want:
+            assert len(received) == int(want["length"])
+        return
+
+    assert type(error) is errors.STATUSES[error.status]
+    if isinstance(error, dbss.ArgumentError):
+        assert connections == 0
+    for key in COMPARED:
+        if key in want:
+            have = shown(error, key)
+            assert agrees(have, values.fill(want[key])), f"{key} is {have!r}, not {want[key]!r}"
+    for part in case.repeated.get("message_has", []):
+        assert values.fill(part) in error.message
+    for part in case.repeated.get("message_lacks", []):
+        assert values.fill(part) not in error.message
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f]", error.message)
+    token = (call.arguments["token"] or b"").decode("utf-8", "replace")
+    if len(token) >= 8:
+        # Its beginning, as a part of it would be a leak too.
+        assert all(token[:24] not in one for one in strings(error))
