@@ -283,16 +283,14 @@ impl Transfer {
         let Some(validator) = validator else {
             return self.begin(None).map(|()| true);
         };
-        let token = self.context.credential.get()?;
-        let mut headers = vec![(AUTH_TOKEN, token.header())];
-        let header = |value: String| {
-            HeaderValue::from_str(&value)
+        let header = |value: &str| {
+            HeaderValue::from_str(value)
                 .map_err(|_| Error::new(Status::Internal, "a range that no header can carry"))
         };
-        headers.push((RANGE, header(format!("bytes={}-", self.offset))?));
-        headers.push((IF_RANGE, header(validator.clone())?));
-        let url = self.request.url(&self.context.endpoint)?;
-        let mut answer = self.context.http.get(&self.call, url, headers)?;
+        let mut answer = self.get(vec![
+            (RANGE, header(&format!("bytes={}-", self.offset))?),
+            (IF_RANGE, header(&validator)?),
+        ])?;
         if answer.status() == StatusCode::OK || answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
             // Another version, or a server that knows no ranges.
             if !self.can_restart {
@@ -321,6 +319,24 @@ impl Transfer {
         });
         self.answer = Some(answer);
         Ok(false)
+    }
+
+    /// Sends one request and waits for the header of its answer.
+    fn get(&self, mut headers: Vec<(HeaderName, HeaderValue)>) -> Result<Answer, Error> {
+        headers.push((AUTH_TOKEN, self.context.credential.get()?.header()));
+        let url = self.request.url(&self.context.endpoint)?;
+        let line = format!("GET {url}");
+        let answer = self.context.http.get(&self.call, url, headers)?;
+        self.context.log(Level::Debug, || {
+            let id = answer.request_id();
+            format!(
+                "{line}: HTTP {}, {} bytes announced, request id {}",
+                answer.status().as_u16(),
+                answer.announced().map_or("no".to_owned(), |n| n.to_string()),
+                id.as_deref().unwrap_or("none"),
+            )
+        });
+        Ok(answer)
     }
 
     /// Whether a 206 is the rest of the body that broke off.
@@ -363,13 +379,7 @@ impl Transfer {
         self.running.operation().set_received(0);
         let mut answer = match answer {
             Some(answer) => answer,
-            None => {
-                let token = self.context.credential.get()?;
-                let url = self.request.url(&self.context.endpoint)?;
-                self.context
-                    .http
-                    .get(&self.call, url, vec![(AUTH_TOKEN, token.header())])?
-            }
+            None => self.get(Vec::new())?,
         };
         expect_report(&mut answer, false)?;
         self.total = answer.announced();

@@ -31,6 +31,13 @@
  * It is called with the ids of a project, an audit instance and a report, and
  * is compiled with: cc program.c -ldbss
  *
+ * The ways to have a report, simplest first: in memory, as above; in a file,
+ * which appears only when it is whole (dbss_report_download_to_file), or in a
+ * directory under the report's own name; through a descriptor or a callback;
+ * or pulled, part by part, as from a file (dbss_report_open). Each takes a
+ * dbss_operation, with which any thread can watch and cancel the call. Broken
+ * transfers are resumed or begun again by themselves, up to "max_attempts".
+ *
  * Rules that hold for every function:
  *
  * - Errors. A function that can fail returns a dbss_status, where DBSS_OK is 0.
@@ -42,17 +49,24 @@
  *   Every _free function takes NULL and does nothing.
  * - Strings are NUL-terminated UTF-8; file paths are bytes. What you pass is
  *   copied or used up before the function returns, never kept.
- * - Handles (dbss_config, dbss_context) are opaque and belong to whoever made
- *   them, until their _free. They may be freed while another thread is still
- *   inside a call on them; the call holds what it needs.
+ * - Handles (dbss_config, dbss_context, dbss_operation, dbss_report_stream) are
+ *   opaque and belong to whoever made them, until their _free. They may be freed
+ *   while another thread is still inside a call on them; the call holds what it
+ *   needs. _free never blocks and does no network traffic.
  * - Threads. Every function may be called from any thread at any time, on
  *   shared handles too. Errors are kept for each thread.
+ * - Callbacks come with a user_data pointer that is handed back to them, and,
+ *   where they are stored, with a destroy function (may be NULL) that is called
+ *   exactly once when the pointer is no longer needed. No lock is held while one
+ *   runs. What is called inside a callback does not touch the last error. A
+ *   callback must not throw, longjmp or end its thread.
  * - Durations are int64_t milliseconds and sizes int64_t bytes, -1 for unknown
  *   or none; sizes in memory and counts are size_t.
  * - The host is left alone: no signal handler, no output, no change of the
  *   environment or locale, no SIGPIPE, no exit. Descriptors are close-on-exec.
  *   Variables of the environment are read by dbss_context_new() alone, and only
- *   SSL_CERT_FILE and SSL_CERT_DIR, which name the system's certificates.
+ *   SSL_CERT_FILE and SSL_CERT_DIR, which name the system's certificates, and
+ *   with the option "proxy_from_environment" those that name a proxy.
  * - The ABI only grows: no function, value or signature ever changes.
  */
 

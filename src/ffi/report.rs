@@ -2,14 +2,16 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use super::buffer::dbss_buffer;
 use super::context::dbss_context;
 use super::guard::{Handle, bytes, guarded, null, optional_text, out, text};
 use super::operation::{dbss_operation, optional};
 use super::status::dbss_status;
-use crate::client::ReportRequest;
+use crate::client::{Context, ReportRequest};
 use crate::error::{Error, Status};
+use crate::operation::Operation;
 
 /// The strings that name a report, as they come in.
 pub(super) struct Ids {
@@ -19,19 +21,35 @@ pub(super) struct Ids {
     pub(super) locale: *const c_char,
 }
 
-/// The report that a caller names.
+/// What every call on a report has.
+pub(super) struct ReportCall {
+    pub(super) context: Arc<Context>,
+    pub(super) request: ReportRequest,
+    pub(super) operation: Option<Arc<Operation>>,
+}
+
+/// Takes the parameters of a call on a report.
 ///
 /// # Safety
-/// Each string is NULL or NUL-terminated and stays as it is during the call.
-pub(super) unsafe fn request(ids: Ids) -> Result<ReportRequest, Error> {
+/// The handles are as for [`Handle::borrow`]; each string is NULL or
+/// NUL-terminated and stays as it is during the call.
+pub(super) unsafe fn report_call(
+    ctx: *mut dbss_context,
+    ids: Ids,
+    operation: *mut dbss_operation,
+) -> Result<ReportCall, Error> {
     // SAFETY: the same contract.
     unsafe {
-        ReportRequest::new(
-            text(ids.project, "project")?,
-            text(ids.instance, "instance")?,
-            text(ids.id, "id")?,
-            optional_text(ids.locale, "locale")?,
-        )
+        Ok(ReportCall {
+            context: dbss_context::borrow(ctx, "ctx")?,
+            request: ReportRequest::new(
+                text(ids.project, "project")?,
+                text(ids.instance, "instance")?,
+                text(ids.id, "id")?,
+                optional_text(ids.locale, "locale")?,
+            )?,
+            operation: optional(operation)?,
+        })
     }
 }
 
@@ -111,15 +129,9 @@ pub unsafe extern "C" fn dbss_report_download_to_memory(
             id,
             locale,
         };
-        // SAFETY: the header's rules are the contracts of these.
-        let (context, request, operation) = unsafe {
-            (
-                dbss_context::borrow(ctx, "ctx")?,
-                request(ids)?,
-                optional(operation)?,
-            )
-        };
-        *slot = dbss_buffer::give(context.download_to_memory(request, operation)?);
+        // SAFETY: the header's rules are the contract of `report_call`.
+        let call = unsafe { report_call(ctx, ids, operation) }?;
+        *slot = dbss_buffer::give(call.context.download_to_memory(call.request, call.operation)?);
         Ok(())
     })
 }
@@ -159,15 +171,9 @@ pub unsafe extern "C" fn dbss_report_download_to_file(
             locale,
         };
         // SAFETY: the header's rules are the contracts of these.
-        let (context, request, path, operation) = unsafe {
-            (
-                dbss_context::borrow(ctx, "ctx")?,
-                request(ids)?,
-                bytes(path, "path")?,
-                optional(operation)?,
-            )
-        };
-        context.download_to_file(request, path, replace(flags)?, operation)
+        let (call, path) = unsafe { (report_call(ctx, ids, operation)?, bytes(path, "path")?) };
+        call.context
+            .download_to_file(call.request, path, replace(flags)?, call.operation)
     })
 }
 
@@ -198,15 +204,10 @@ pub unsafe extern "C" fn dbss_report_download_to_directory(
             locale,
         };
         // SAFETY: the header's rules are the contracts of these.
-        let (context, request, directory, operation) = unsafe {
-            (
-                dbss_context::borrow(ctx, "ctx")?,
-                request(ids)?,
-                bytes(directory, "directory")?,
-                optional(operation)?,
-            )
-        };
-        context.download_to_directory(request, directory, replace(flags)?, operation)
+        let (call, directory) =
+            unsafe { (report_call(ctx, ids, operation)?, bytes(directory, "directory")?) };
+        call.context
+            .download_to_directory(call.request, directory, replace(flags)?, call.operation)
     })
 }
 
@@ -239,14 +240,8 @@ pub unsafe extern "C" fn dbss_report_download_to_fd(
             id,
             locale,
         };
-        // SAFETY: the header's rules are the contracts of these.
-        let (context, request, operation) = unsafe {
-            (
-                dbss_context::borrow(ctx, "ctx")?,
-                request(ids)?,
-                optional(operation)?,
-            )
-        };
+        // SAFETY: the header's rules are the contract of `report_call`.
+        let call = unsafe { report_call(ctx, ids, operation) }?;
         if fd < 0 {
             return Err(Error::argument(
                 Status::Argument,
@@ -257,7 +252,8 @@ pub unsafe extern "C" fn dbss_report_download_to_fd(
         // SAFETY: not negative; by the header's rules the caller keeps it open
         // during the call, and one that is not open gives errors and no more.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        context.download_to_descriptor(request, fd, operation)
+        call.context
+            .download_to_descriptor(call.request, fd, call.operation)
     })
 }
 
@@ -298,20 +294,15 @@ pub unsafe extern "C" fn dbss_report_download_to_callback(
             id,
             locale,
         };
-        // SAFETY: the header's rules are the contracts of these.
-        let (context, request, operation) = unsafe {
-            (
-                dbss_context::borrow(ctx, "ctx")?,
-                request(ids)?,
-                optional(operation)?,
-            )
-        };
+        // SAFETY: the header's rules are the contract of `report_call`.
+        let call = unsafe { report_call(ctx, ids, operation) }?;
         let write = write.ok_or_else(|| null("write"))?;
         let take = |bytes: &[u8]| {
             // SAFETY: the caller's function with its own data, and bytes that
             // live until it returns.
             unsafe { write(user_data, bytes.as_ptr(), bytes.len()) == 0 }
         };
-        context.download_to_callback(request, take, operation)
+        call.context
+            .download_to_callback(call.request, take, call.operation)
     })
 }

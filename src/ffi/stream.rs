@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, TryLockError};
 use super::context::dbss_context;
 use super::error::c_string;
 use super::guard::{Handle, guarded, null, out, plain};
-use super::operation::{dbss_operation, optional};
-use super::report::{Ids, request};
+use super::operation::dbss_operation;
+use super::report::{Ids, report_call};
 use super::status::dbss_status;
 use crate::client::{Format, ReportStream};
 use crate::error::{Error, Status};
@@ -75,19 +75,15 @@ pub unsafe extern "C" fn dbss_report_open(
             id,
             locale,
         };
-        // SAFETY: the header's rules are the contracts of these.
-        let (context, request, operation) = unsafe {
-            (
-                dbss_context::borrow(ctx, "ctx")?,
-                request(ids)?,
-                optional(operation)?,
-            )
-        };
-        let operation = match operation {
+        // SAFETY: the header's rules are the contract of `report_call`.
+        let call = unsafe { report_call(ctx, ids, operation) }?;
+        let operation = match call.operation {
             Some(operation) => operation,
             None => Arc::new(Operation::new()?),
         };
-        let stream = context.open_report(request, Some(Arc::clone(&operation)))?;
+        let stream = call
+            .context
+            .open_report(call.request, Some(Arc::clone(&operation)))?;
         let info = stream.info();
         *slot = dbss_report_stream::into_handle(Arc::new(Stream {
             stream: Mutex::new(stream),

@@ -10,7 +10,9 @@ const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_V
 };
 
 /// What this build can do, by the names that `dbss_has_feature` takes.
-const FEATURES: &[&str] = &["download", "token", "https"];
+const FEATURES: &[&str] = &[
+    "download", "token", "https", "file", "stream", "operation", "resume", "log", "redirect", "proxy",
+];
 
 /// The version of the library that is loaded, such as "0.1.0"; compare with
 /// DBSS_VERSION, which is the version of the header.
@@ -43,8 +45,10 @@ pub extern "C" fn dbss_version_number() -> u32 {
 
 /// Whether the loaded library has a feature: 1, or 0 when it has not, when
 /// the name is unknown to it or when `name` is NULL. The features of this
-/// version are "download" (reports into memory), "token" (a fixed IAM token)
-/// and "https" (TLS 1.2 and 1.3).
+/// version are "download" (reports into memory), "token" (a fixed IAM token),
+/// "https" (TLS 1.2 and 1.3), "file" (to files, directories, descriptors and
+/// callbacks), "stream" (dbss_report_open), "operation" (progress and cancel),
+/// "resume" (retries and resumption), "log", "redirect" and "proxy".
 ///
 /// Nothing is kept of `name`. Any thread, at any time.
 #[unsafe(no_mangle)]
