@@ -83,16 +83,20 @@ pub(super) struct Transfer {
     head: Vec<u8>,
     head_taken: usize,
     ended: bool,
-    /// Whether the reader has bytes of the body already.
+    /// Whether the reader has bytes of this body already.
     handed_out: bool,
+    /// Whether the reader has bytes of a body that was given up, and must be
+    /// told before it gets others.
+    void: bool,
     /// Bytes handed out or in `head`.
     offset: u64,
     total: Option<u64>,
     /// The strong entity tag, where the server gave one.
     validator: Option<String>,
-    /// Failures in a row, and what came since the last.
+    /// Failures in a row, and the furthest byte that was reached before the
+    /// last.
     failures: u32,
-    progress: u64,
+    furthest: u64,
     format: Format,
     filename: String,
     content_type: Option<String>,
@@ -123,11 +127,12 @@ impl Transfer {
             head_taken: 0,
             ended: false,
             handed_out: false,
+            void: false,
             offset: 0,
             total: None,
             validator: None,
             failures: 0,
-            progress: 0,
+            furthest: 0,
             format: Format::Unknown,
             filename: String::new(),
             content_type: None,
@@ -185,7 +190,8 @@ impl Transfer {
                 Ok(0) => self.ended = true,
                 Ok(n) => return Ok(Step::Bytes(n)),
                 Err(e) => {
-                    if self.recover(e).map_err(|e| self.explain(e))? {
+                    self.recover(e).map_err(|e| self.explain(e))?;
+                    if std::mem::take(&mut self.void) {
                         return Ok(Step::Again);
                     }
                 }
@@ -220,21 +226,21 @@ impl Transfer {
             return Ok(0);
         }
         self.offset += n as u64;
-        self.progress += n as u64;
         self.running.operation().set_received(self.offset);
         Ok(n)
     }
 
-    /// Makes attempts after a failure, until one gets somewhere: true if the
-    /// body starts again, false if it goes on. The last failure if none does.
-    fn recover(&mut self, failure: Error) -> Result<bool, Error> {
-        let mut failure = failure;
+    /// Makes attempts after a failure, until one gets somewhere; the last
+    /// failure if none does.
+    fn recover(&mut self, mut failure: Error) -> Result<(), Error> {
         loop {
             self.answer = None;
-            if self.progress >= PROGRESS {
+            // Progress is what no attempt had reached before, or a body that
+            // starts again each time would never end.
+            if self.offset >= self.furthest.saturating_add(PROGRESS) {
                 self.failures = 0;
             }
-            self.progress = 0;
+            self.furthest = self.furthest.max(self.offset);
             self.failures += 1;
             let possible = !self.handed_out || self.validator.is_some() || self.can_restart;
             if !failure.is_transient() || self.failures >= self.max_attempts || !possible {
@@ -257,7 +263,7 @@ impl Transfer {
                 return Err(failure);
             }
             match self.attempt() {
-                Ok(again) => return Ok(again),
+                Ok(()) => return Ok(()),
                 Err(e) => failure = e,
             }
         }
@@ -277,11 +283,11 @@ impl Transfer {
     }
 
     /// Sends a request: for the rest of the body where that can be proved to be
-    /// of the same body, else for all of it, which is told by true.
-    fn attempt(&mut self) -> Result<bool, Error> {
+    /// of the same body, else for all of it.
+    fn attempt(&mut self) -> Result<(), Error> {
         let validator = self.validator.clone().filter(|_| self.handed_out);
         let Some(validator) = validator else {
-            return self.begin(None).map(|()| true);
+            return self.begin(None);
         };
         let header = |value: &str| {
             HeaderValue::from_str(value)
@@ -300,12 +306,12 @@ impl Transfer {
                 )));
             }
             let whole = (answer.status() == StatusCode::OK).then_some(answer);
-            return self.begin(whole).map(|()| true);
+            return self.begin(whole);
         }
         expect_report(&mut answer, true)?;
         if !self.continues(&answer, &validator) {
             if self.can_restart {
-                return self.begin(None).map(|()| true);
+                return self.begin(None);
             }
             return Err(answer.explain(Error::new(
                 Status::NotResumable,
@@ -318,7 +324,7 @@ impl Transfer {
             format!("report {} goes on at byte {}", self.request.id(), self.offset)
         });
         self.answer = Some(answer);
-        Ok(false)
+        Ok(())
     }
 
     /// Sends one request and waits for the header of its answer.
@@ -355,15 +361,15 @@ impl Transfer {
         };
         let total = self.total.or(total);
         let to_the_end = total.is_none_or(|total| last.checked_add(1) == Some(total));
-        let announced = last - first + 1;
+        let length = (last - first).saturating_add(1);
         let sound = !multipart
             && same_tag
             && same_total
             && to_the_end
             && first == self.offset
-            && answer.announced().is_none_or(|length| length == announced);
+            && answer.announced().is_none_or(|announced| announced == length);
         if sound {
-            self.total = Some(last + 1);
+            self.total = Some(last.saturating_add(1));
             self.running.operation().set_total(self.total);
         }
         sound
@@ -375,6 +381,7 @@ impl Transfer {
         self.head.clear();
         self.head_taken = 0;
         self.ended = false;
+        self.void |= std::mem::take(&mut self.handed_out);
         self.offset = 0;
         self.running.operation().set_received(0);
         let mut answer = match answer {

@@ -11,7 +11,16 @@ const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_V
 
 /// What this build can do, by the names that `dbss_has_feature` takes.
 const FEATURES: &[&str] = &[
-    "download", "token", "https", "file", "stream", "operation", "resume", "log", "redirect", "proxy",
+    "download",
+    "token",
+    "https",
+    "file",
+    "stream",
+    "operation",
+    "resume",
+    "log",
+    "redirect",
+    "proxy",
 ];
 
 /// The version of the library that is loaded, such as "0.1.0"; compare with
