@@ -9,7 +9,7 @@ use dbss::ffi::context::*;
 use dbss::ffi::error::*;
 use dbss::ffi::report::*;
 use dbss::ffi::status::*;
-use dbss_standin::{Locale, Standin};
+use dbss_standin::{Format, Locale, Standin};
 use serde_json::json;
 
 fn c(text: &str) -> CString {
@@ -151,7 +151,8 @@ fn a_kept_connection_that_the_server_closed_is_no_failure() {
     assert_eq!(standin.connections().total, 3);
 
     // On a new connection the same is a failure, and is told after one attempt.
-    let fresh = Context::new(standin.http_url(), standin.token(), &[]);
+    let once = [("max_attempts", "1")];
+    let fresh = Context::new(standin.http_url(), standin.token(), &once);
     standin
         .fault_json(&id, json!({"close_before_answer": true}))
         .expect("a fault");
@@ -163,7 +164,7 @@ fn a_kept_connection_that_the_server_closed_is_no_failure() {
 fn a_token_that_the_service_echoes_is_in_no_text_of_the_error() {
     let standin = Standin::start().expect("loopback");
     let token = "MIIE/+=".repeat(300);
-    let context = Context::new(standin.http_url(), &token, &[]);
+    let context = Context::new(standin.http_url(), &token, &[("max_attempts", "1")]);
     let id = standin.pdf().id;
     for fault in [
         json!({"status": 401, "json": {"error_code": "APIG.0301", "error_msg": format!("bad {token}!"),
@@ -180,4 +181,39 @@ fn a_token_that_the_service_echoes_is_in_no_text_of_the_error() {
         }
         assert!(failure.texts[0].is_some());
     }
+}
+
+#[test]
+fn a_transfer_that_breaks_goes_on_where_it_broke() {
+    let standin = Standin::start().expect("loopback");
+    let context = Context::new(standin.http_url(), standin.token(), &[]);
+    let size = 3_000_000;
+    let report = standin.add_report(Format::Bytes, Some(size));
+    standin
+        .fault_json(&report.id, json!({"cut_after": 1_200_000, "times": 1}))
+        .expect("a fault");
+    let bytes = context.download(&standin, &report.id).expect("a report");
+    assert!(bytes == report.bytes(Locale::EnUs));
+    let requests = standin.requests_for(&report.id);
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[1].header("range"), Some("bytes=1200000-"));
+    assert_eq!(requests[1].header("if-range"), Some(report.etag(Locale::EnUs)));
+    assert_eq!(requests.iter().map(|r| r.sent).sum::<u64>(), size);
+}
+
+#[test]
+fn two_versions_of_a_report_are_never_mixed() {
+    let standin = Standin::start().expect("loopback");
+    let context = Context::new(standin.http_url(), standin.token(), &[("max_attempts", "5")]);
+    let report = standin.add_report(Format::Bytes, Some(3_000_000));
+    // The second attempt meets another version, breaks off early in it, and the
+    // third must not go on from where the first version broke.
+    for fault in [
+        json!({"cut_after": 2_000_000, "times": 1}),
+        json!({"cut_after": 100, "ranges": false, "times": 1}),
+    ] {
+        standin.fault_json(&report.id, fault).expect("a fault");
+    }
+    let bytes = context.download(&standin, &report.id).expect("a report");
+    assert!(bytes == report.bytes(Locale::EnUs));
 }

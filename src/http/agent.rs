@@ -240,15 +240,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_process_has_an_agent_of_its_own() {
+    fn each_process_has_a_home_of_its_own() {
         let endpoint = Endpoint::parse("http://127.0.0.1:9", "endpoint").expect("a URL");
-        let mut http = Http::new(&endpoint, Limits::default(), None, None).expect("no files to read");
-        let own: *const Agent = http.agent().expect("the first");
-        assert_eq!(own, http.agent().expect("the same"));
+        let setup = Setup {
+            limits: Limits::default(),
+            ca_file: None,
+            user_agent_suffix: None,
+            allow_plaintext: false,
+            allow_unframed: false,
+            follow_redirects: false,
+            proxy: None,
+        };
+        let mut http = Http::new(&endpoint, setup).expect("no files to read");
+        let own: *const Home = http.home().expect("the first");
+        assert_eq!(own, http.home().expect("the same"));
         // As in a child of the process that made it.
         http.home.process ^= 1;
-        let childs: *const Agent = http.agent().expect("a new one");
+        let childs: *const Home = http.home().expect("a new one");
         assert_ne!(own, childs);
-        assert_eq!(childs, http.agent().expect("the same"));
+        assert_eq!(childs, http.home().expect("the same"));
     }
 }
