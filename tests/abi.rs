@@ -202,15 +202,15 @@ fn a_transfer_that_breaks_goes_on_where_it_broke() {
 }
 
 #[test]
-fn two_versions_of_a_report_are_never_mixed() {
+fn a_body_that_began_again_and_broke_at_once_begins_again() {
     let standin = Standin::start().expect("loopback");
     let context = Context::new(standin.http_url(), standin.token(), &[("max_attempts", "5")]);
     let report = standin.add_report(Format::Bytes, Some(3_000_000));
-    // The second attempt meets another version, breaks off early in it, and the
-    // third must not go on from where the first version broke.
+    // The second attempt gets the whole body anew, and breaks before anything of
+    // it is handed on: the third must know that what came first is void.
     for fault in [
         json!({"cut_after": 2_000_000, "times": 1}),
-        json!({"cut_after": 100, "ranges": false, "times": 1}),
+        json!({"cut_after": 3, "ranges": false, "times": 1}),
     ] {
         standin.fault_json(&report.id, fault).expect("a fault");
     }

@@ -1,13 +1,12 @@
 /*
  * The rules of dbss.h that no table of cases can show, as small named checks.
  *
- *     abi --list           names them, each with its kind
- *     abi FACTS [NAME...]  runs some or all of them against the stand-in
+ * See checks.h for how to run them.
  */
 
 #define _GNU_SOURCE /* for MAP_ANONYMOUS, which POSIX.1-2008 lacks */
 
-#include "support.h"
+#include "checks.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -29,110 +28,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* No wait in here is longer. */
-#define PATIENCE_MS 20000
-
 /* ---------------------------------------------------------------------------
- * Saying that a check failed
+ * Downloads
  * ------------------------------------------------------------------------ */
-
-static pthread_mutex_t failure_lock = PTHREAD_MUTEX_INITIALIZER;
-static char failure[1024];
-
-/* Keeps the first failure of a check; threads may call it. */
-static void failed(const char *text, ...)
-{
-    va_list arguments;
-    pthread_mutex_lock(&failure_lock);
-    if (*failure == '\0') {
-        va_start(arguments, text);
-        vsnprintf(failure, sizeof failure, text, arguments);
-        va_end(arguments);
-    }
-    pthread_mutex_unlock(&failure_lock);
-}
-
-#define CHECK(condition) \
-    do { \
-        if (!(condition)) \
-            failed("line %d: %s", __LINE__, #condition); \
-    } while (0)
-
-/* Compares a status, and shows the message where it is another. */
-#define EXPECT(expected, call) expect(__LINE__, expected, call)
-
-static dbss_status expect(int line, dbss_status expected, dbss_status actual)
-{
-    const dbss_error *error = dbss_last_error();
-    if (actual != expected)
-        failed("line %d: expected %s, got %s (%s)", line, dbss_status_name(expected), dbss_status_name(actual),
-               dbss_error_message(error));
-    if (dbss_error_status(error) != actual)
-        failed("line %d: the call returned %s, and its error says %s", line, dbss_status_name(actual),
-               dbss_status_name(dbss_error_status(error)));
-    return actual;
-}
-
-/* A failure of group ARGUMENT that names the parameter. */
-#define EXPECT_PARAMETER(expected, name, call) \
-    do { \
-        EXPECT(expected, call); \
-        expect_text(__LINE__, name, dbss_error_parameter(dbss_last_error())); \
-    } while (0)
-
-static void expect_text(int line, const char *expected, const char *actual)
-{
-    if (actual == NULL || strcmp(expected, actual) != 0)
-        failed("line %d: expected \"%s\", got \"%s\"", line, expected, actual != NULL ? actual : "NULL");
-}
-
-/* ---------------------------------------------------------------------------
- * What most checks need
- * ------------------------------------------------------------------------ */
-
-static long long now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
-
-/* The pause between two looks at a condition that is waited for. */
-static void pause_briefly(void)
-{
-    struct timespec pause = {0, 2000000};
-    nanosleep(&pause, NULL);
-}
-
-static dbss_config *new_config(const char *endpoint, const char *token)
-{
-    dbss_config *config;
-    if (dbss_config_new(&config) != DBSS_OK || dbss_config_set_endpoint(config, endpoint) != DBSS_OK
-        || dbss_config_set(config, "ca_file", fact("ca_file")) != DBSS_OK
-        || dbss_config_set_token(config, token) != DBSS_OK)
-        fatal("no configuration: %s", dbss_error_message(dbss_last_error()));
-    return config;
-}
-
-static void set(dbss_config *config, const char *key, const char *value)
-{
-    if (dbss_config_set(config, key, value) != DBSS_OK)
-        fatal("%s", dbss_error_message(dbss_last_error()));
-}
-
-static dbss_context *to_context(dbss_config *config)
-{
-    dbss_context *ctx;
-    if (dbss_context_new(config, &ctx) != DBSS_OK)
-        fatal("no context: %s", dbss_error_message(dbss_last_error()));
-    dbss_config_free(config);
-    return ctx;
-}
-
-static dbss_context *new_context(const char *endpoint)
-{
-    return to_context(new_config(endpoint, fact("token")));
-}
 
 static dbss_status download(dbss_context *ctx, const char *id, dbss_buffer *report)
 {
@@ -159,88 +57,6 @@ static void download_wrongly(int line, dbss_status expected, dbss_context *ctx, 
     expect(line, expected, download(ctx, id, &report));
     if (report.data != NULL || report.len != 0)
         failed("line %d: a failure left something in the buffer", line);
-}
-
-/* The stand-in misbehaves at the next requests for this report; `fault` is the
- * inside of a JSON object. */
-static void post_fault(const char *report, const char *fault)
-{
-    char *body = format("{\"report\": \"%s\", %s}", report, fault);
-    free(control("POST", "/faults", body));
-    free(body);
-}
-
-/* The stand-in serves a report of so many bytes from now on. */
-static const char *add_report(long long size)
-{
-    const char *id = fresh_id();
-    char *body = format("{\"id\": \"%s\", \"format\": \"pdf\", \"size\": %lld}", id, size);
-    free(control("POST", "/reports", body));
-    free(body);
-    return id;
-}
-
-/* The stand-in accepts this token too from now on. */
-static void add_token(const char *token)
-{
-    char *body = format("{\"token\": \"%s\"}", token);
-    free(control("POST", "/tokens", body));
-    wipe(body, strlen(body));
-    free(body);
-}
-
-/* Waits until the stand-in has a request for this report. */
-static int wait_for_request(const char *report)
-{
-    long long until = now_ms() + PATIENCE_MS;
-    while (count_requests(report) == 0) {
-        if (now_ms() > until)
-            return 0;
-        pause_briefly();
-    }
-    return 1;
-}
-
-/* Waits for a child, as long as is reasonable; its exit code, or -signal. */
-static int wait_for_child(pid_t child)
-{
-    long long until = now_ms() + PATIENCE_MS;
-    int status;
-    while (waitpid(child, &status, WNOHANG) == 0) {
-        if (now_ms() > until) {
-            kill(child, SIGKILL);
-            waitpid(child, &status, 0);
-            break;
-        }
-        pause_briefly();
-    }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-/* Runs `body` in a child process, which passes on what failed there. */
-static void in_child(void (*body)(void))
-{
-    int pipe_ends[2], code;
-    char text[sizeof failure];
-    ssize_t n;
-    pid_t child = -1;
-
-    if (pipe(pipe_ends) != 0 || (child = fork()) < 0)
-        fatal("no child: %s", strerror(errno));
-    if (child == 0) {
-        body();
-        n = write(pipe_ends[1], failure, strlen(failure));
-        _exit(n < 0 || *failure != '\0');
-    }
-    close(pipe_ends[1]);
-    code = wait_for_child(child);
-    n = read(pipe_ends[0], text, sizeof text - 1);
-    close(pipe_ends[0]);
-    text[n > 0 ? n : 0] = '\0';
-    if (*text != '\0')
-        failed("in the child: %s", text);
-    else if (code != 0)
-        failed("the child ended with %d", code);
 }
 
 /* ---------------------------------------------------------------------------
@@ -396,8 +212,6 @@ static void free_a_buffer_twice(void)
     CHECK(report.data == NULL && report.len == 0);
 }
 
-#define EXPECT_NULL(name, call) EXPECT_PARAMETER(DBSS_ERR_NULL_ARGUMENT, name, call)
-
 static void null_arguments(void)
 {
     dbss_config *config = new_config(fact("http"), fact("token"));
@@ -468,13 +282,6 @@ static void *read_and_free(void *argument)
     CHECK(strstr(dbss_error_message(error), "out_config") != NULL);
     dbss_error_free(error);
     return NULL;
-}
-
-static void in_thread(void *(*body)(void *), void *argument)
-{
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, body, argument) != 0 || pthread_join(thread, NULL) != 0)
-        fatal("no thread");
 }
 
 static void last_error(void)
@@ -935,7 +742,7 @@ static void fork_with_context(void)
         child = fork();
         if (child == 0) {
             use_inheritance();
-            _exit(*failure != '\0');
+            _exit(has_failed());
         }
         for (j = 0; j < 5; j++)
             DOWNLOAD_RIGHTLY(inherited);
@@ -1019,26 +826,6 @@ static void sigpipe(void)
     in_child(write_to_broken_pipes);
 }
 
-/* Calls `look` with each descriptor that is open now; how many there are. */
-static int each_descriptor(void (*look)(int fd))
-{
-    DIR *directory = opendir("/proc/self/fd");
-    struct dirent *entry;
-    int count = 0;
-    if (directory == NULL)
-        fatal("no /proc/self/fd");
-    while ((entry = readdir(directory)) != NULL) {
-        int fd = atoi(entry->d_name);
-        if (*entry->d_name == '.' || fd == dirfd(directory))
-            continue;
-        count++;
-        if (look != NULL)
-            look(fd);
-    }
-    closedir(directory);
-    return count;
-}
-
 static int sockets;
 
 static void look_at_socket(int fd)
@@ -1116,14 +903,6 @@ static void closed_while_idle(void)
         }
         dbss_context_free(ctx);
     }
-}
-
-/* A server that strikes before any request is read. */
-static void post_listener_fault(const char *listener, const char *mode)
-{
-    char *body = format("{\"listener\": \"%s\", \"mode\": \"%s\", \"times\": 1}", listener, mode);
-    free(control("POST", "/listener_faults", body));
-    free(body);
 }
 
 static void handshakes(void)
@@ -1342,20 +1121,7 @@ static void token_wiped_tls(void)
 
 /* ------------------------------------------------------------------------ */
 
-enum kind {
-    PLAIN,
-    /* With TLS, whose cryptography is assembly that valgrind cannot follow. */
-    TLS,
-    /* Nothing for valgrind: heavy, limits or searches memory, or forks with a
-     * context, which a child abandons and valgrind takes for a leak. */
-    LOAD
-};
-
-static const struct {
-    const char *name;
-    void (*run)(void);
-    enum kind kind;
-} checks[] = {
+static const struct check checks[] = {
     {"version", version, PLAIN},
     {"features", features, PLAIN},
     {"statuses", statuses, PLAIN},
@@ -1389,40 +1155,8 @@ static const struct {
     {"token_wiped", token_wiped, LOAD},
     {"token_wiped_tls", token_wiped_tls, LOAD},
 };
-#define CHECKS (sizeof checks / sizeof *checks)
 
 int main(int argc, char **argv)
 {
-    static const char *const kinds[] = {"plain", "tls", "load"};
-    int passed = 0, not_passed = 0, i;
-    size_t j;
-
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    if (argc == 2 && strcmp(argv[1], "--list") == 0) {
-        for (j = 0; j < CHECKS; j++)
-            printf("%s %s\n", checks[j].name, kinds[checks[j].kind]);
-        return 0;
-    }
-    if (argc < 2)
-        fatal("usage: abi --list, or abi FACTS [NAME...]");
-    load_facts(argv[1]);
-    for (j = 0; j < CHECKS; j++) {
-        int chosen = argc == 2;
-        for (i = 2; i < argc; i++)
-            chosen |= strcmp(argv[i], checks[j].name) == 0;
-        if (!chosen)
-            continue;
-        *failure = '\0';
-        checks[j].run();
-        if (*failure == '\0') {
-            printf("ok %s\n", checks[j].name);
-            passed++;
-        } else {
-            printf("FAIL %s: %s\n", checks[j].name, failure);
-            not_passed++;
-        }
-    }
-    printf("%d passed, %d failed\n", passed, not_passed);
-    /* A name that is none must not pass for a check. */
-    return not_passed > 0 || passed == 0 || (argc > 2 && passed != argc - 2);
+    return run_checks(argc, argv, checks, sizeof checks / sizeof *checks);
 }

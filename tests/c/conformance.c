@@ -252,6 +252,9 @@ static dbss_status configure(const struct test_case *test, dbss_config *config, 
     status = dbss_config_set_endpoint(config, endpoint);
     free(endpoint);
 
+    /* One attempt, unless the case is about several. */
+    if (status == DBSS_OK)
+        status = dbss_config_set(config, "max_attempts", "1");
     if (status == DBSS_OK && (ca == NULL || strcmp(ca, "yes") == 0))
         status = dbss_config_set(config, "ca_file", fact("ca_file"));
     for (i = 0; status == DBSS_OK && i < test->count; i++) {
