@@ -916,8 +916,10 @@ dbss_status dbss_report_download_to_memory(dbss_context *ctx,
  * writable. `flags`: 0 or DBSS_FILE_REPLACE. `operation` may be NULL; its path
  * is then this one. The permissions are those of the option "file_mode".
  *
- * While it arrives the report is in a hidden file ".dbss-XXXXXX.part" beside
- * the target; only a killed process or a stopped machine can leave that.
+ * While it arrives the report is in a file without a name in the target's
+ * directory, which goes with the process; where a file system has no such
+ * files (and for a moment before it replaces another) in a hidden file
+ * ".dbss-XXXXXX.part", which only a killed process or a stopped machine leaves.
  * Errors: those of dbss_report_download() but the ones about memory, among
  * them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_INVALID_VALUE (path, flags);
  * DBSS_ERR_FILE_EXISTS, DBSS_ERR_NOT_REGULAR_FILE (also for a symbolic link),

@@ -91,13 +91,18 @@ impl Operation {
         if self.busy.swap(true, Ordering::Acquire) {
             return Err(busy());
         }
+        self.forget();
+        Ok(Running(Arc::clone(self)))
+    }
+
+    /// What the last call left behind.
+    fn forget(&self) {
         self.received.store(0, Ordering::Relaxed);
         self.total.store(-1, Ordering::Relaxed);
         self.resumed.store(0, Ordering::Relaxed);
         self.attempts.store(0, Ordering::Relaxed);
         *lock(&self.next_tick) = None;
         *lock(&self.outcome) = Outcome::default();
-        Ok(Running(Arc::clone(self)))
     }
 
     /// Changes what may only change between calls.
@@ -133,11 +138,7 @@ impl Operation {
         self.while_idle(|| {
             self.wake.clear();
             self.cancelled.store(false, Ordering::Release);
-            self.received.store(0, Ordering::Relaxed);
-            self.total.store(-1, Ordering::Relaxed);
-            self.resumed.store(0, Ordering::Relaxed);
-            self.attempts.store(0, Ordering::Relaxed);
-            *lock(&self.outcome) = Outcome::default();
+            self.forget();
         })
     }
 

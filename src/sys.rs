@@ -3,9 +3,12 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What to wait for.
@@ -188,6 +191,51 @@ pub(crate) fn descriptor(fd: BorrowedFd<'_>) -> io::Result<DescriptorMode> {
         writable: flags & libc::O_ACCMODE != libc::O_RDONLY,
         nonblocking: flags & libc::O_NONBLOCK != 0,
     })
+}
+
+/// A file in a directory that has no name, mode 0600; none where the system or
+/// the file system has no such files, or could not give it a name later.
+pub(crate) fn unnamed_file(directory: &Path) -> Option<File> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        let file = File::options()
+            .write(true)
+            .mode(0o600)
+            .custom_flags(libc::O_TMPFILE)
+            .open(directory)
+            .ok()?;
+        Path::new(&place_of(&file)).exists().then_some(file)
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = directory;
+        None
+    }
+}
+
+fn place_of(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// Gives a file of [`unnamed_file`] its name; an error if a file has it.
+pub(crate) fn name_file(file: &File, path: &Path) -> io::Result<()> {
+    let from = CString::new(place_of(file))?;
+    let to = CString::new(path.as_os_str().as_encoded_bytes())?;
+    // SAFETY: two strings that live during the call.
+    let result = unsafe {
+        libc::linkat(
+            libc::AT_FDCWD,
+            from.as_ptr(),
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            libc::AT_SYMLINK_FOLLOW,
+        )
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
 }
 
 /// write(2) that never sends the host a signal: neither SIGPIPE for a reader

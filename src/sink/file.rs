@@ -27,7 +27,56 @@ pub(crate) struct FileSink {
     /// None until the body's own name is known.
     name: Option<OsString>,
     options: FileOptions,
-    part: Option<NamedTempFile>,
+    part: Option<Part>,
+}
+
+/// The body while it arrives.
+#[derive(Debug)]
+enum Part {
+    /// A file without a name, which is gone with the process that has it open.
+    Unnamed(File),
+    /// A hidden file, where the file system or the machine has no others.
+    Named(NamedTempFile),
+}
+
+impl Part {
+    /// In the target's own directory, so that giving it its name is one step.
+    fn new(directory: &Path) -> io::Result<Part> {
+        if let Some(file) = sys::unnamed_file(directory) {
+            return Ok(Part::Unnamed(file));
+        }
+        named().tempfile_in(directory).map(Part::Named)
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Part::Unnamed(file) => file,
+            Part::Named(file) => file.as_file(),
+        }
+    }
+
+    /// Gives the file its name, in one step.
+    fn save(self, path: &Path, directory: &Path, replace: bool) -> io::Result<()> {
+        match self {
+            Part::Named(file) if replace => file.persist(path).map(drop).map_err(|e| e.error),
+            // Fails where a file has appeared since the check.
+            Part::Named(file) => file.persist_noclobber(path).map(drop).map_err(|e| e.error),
+            Part::Unnamed(file) if !replace => sys::name_file(&file, path),
+            // A name can be given to a file only where there is none yet, so one
+            // to replace needs another name first.
+            Part::Unnamed(file) => {
+                let linked = named().make_in(directory, |name| sys::name_file(&file, name))?;
+                linked.persist(path).map(drop).map_err(|e| e.error)
+            }
+        }
+    }
+}
+
+/// How a part is called that must have a name: hidden, and saying what it is.
+fn named() -> Builder<'static, 'static> {
+    let mut builder = Builder::new();
+    builder.prefix(".dbss-").suffix(".part");
+    builder
 }
 
 impl FileSink {
@@ -54,18 +103,12 @@ impl FileSink {
     }
 
     fn begin_part(directory: &Path, name: Option<OsString>, options: FileOptions) -> Result<FileSink, Error> {
-        // Beside the target, so that giving it its name is one step. Its own
-        // name is hidden and says what it is, should the machine stop.
-        let part = Builder::new()
-            .prefix(".dbss-")
-            .suffix(".part")
-            .tempfile_in(directory)
-            .map_err(|e| {
-                failure(
-                    format_args!("cannot create a file in {}", directory.display()),
-                    &bare(e),
-                )
-            })?;
+        let part = Part::new(directory).map_err(|e| {
+            failure(
+                format_args!("cannot create a file in {}", directory.display()),
+                &bare(e),
+            )
+        })?;
         Ok(FileSink {
             directory: directory.to_owned(),
             name,
@@ -74,9 +117,10 @@ impl FileSink {
         })
     }
 
-    fn part(&self) -> Result<&NamedTempFile, Error> {
+    fn part(&self) -> Result<&File, Error> {
         self.part
             .as_ref()
+            .map(Part::file)
             .ok_or_else(|| Error::new(Status::Internal, "a finished file was written to"))
     }
 }
@@ -94,7 +138,7 @@ impl Sink for FileSink {
     fn write(&mut self, mut bytes: &[u8], _: &Call) -> Result<(), Error> {
         let part = self.part()?;
         while !bytes.is_empty() {
-            match sys::write_quietly(part.as_file().as_fd(), bytes) {
+            match sys::write_quietly(part.as_fd(), bytes) {
                 Ok(n) => bytes = &bytes[n..],
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => {
@@ -111,7 +155,7 @@ impl Sink for FileSink {
     }
 
     fn restart(&mut self) -> Result<(), Error> {
-        let file = self.part()?.as_file();
+        let file = self.part()?;
         let mut place = file;
         file.set_len(0)
             .and_then(|()| place.rewind())
@@ -127,17 +171,13 @@ impl Sink for FileSink {
             .take()
             .ok_or_else(|| Error::new(Status::Internal, "a file was finished twice"))?;
         let cannot = |e: &io::Error| failure(format_args!("cannot save {}", path.display()), e);
-        part.as_file()
+        part.file()
             .set_permissions(Permissions::from_mode(self.options.mode))
-            .and_then(|()| part.as_file().sync_all())
+            .and_then(|()| part.file().sync_all())
             .map_err(|e| cannot(&e))?;
         check_target(&path, self.options.replace)?;
-        if self.options.replace {
-            part.persist(&path).map_err(|e| cannot(&e.error))?;
-        } else {
-            // One step that fails where a file has appeared since the check.
-            part.persist_noclobber(&path).map_err(|e| cannot(&e.error))?;
-        }
+        part.save(&path, &self.directory, self.options.replace)
+            .map_err(|e| cannot(&e))?;
         // The file has its name: what fails from here on undoes nothing. A file
         // system that cannot sync a directory is not a reason to report a loss.
         let _ = File::open(&self.directory).and_then(|directory| directory.sync_all());
