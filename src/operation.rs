@@ -130,7 +130,10 @@ impl Operation {
     /// Async-signal-safe: an atomic store and a wake-up that does not block.
     pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
-        self.wake.signal();
+        // A child of `fork` shares the parent's wake-up, and must not touch it.
+        if self.process == process::id() {
+            self.wake.signal();
+        }
     }
 
     /// Undoes a cancel and forgets the last call.

@@ -13,7 +13,9 @@ use super::download::ReportInfo;
 use super::log::Level;
 use super::report::{ReportRequest, expect_report, may_be_document, refuse_document};
 use crate::error::{Error, Status};
-use crate::http::{Answer, Call, ERROR_BODY_LIMIT, content_range, safe_filename, strong_etag};
+use crate::http::{
+    Answer, Call, ERROR_BODY_LIMIT, content_range, safe_filename, strong_etag, unsatisfied_range,
+};
 use crate::operation::{Operation, Running};
 use crate::sink::Info;
 
@@ -297,6 +299,16 @@ impl Transfer {
             (RANGE, header(&format!("bytes={}-", self.offset))?),
             (IF_RANGE, header(&validator)?),
         ])?;
+        let rest = answer.header(CONTENT_RANGE);
+        if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE
+            && self.total.is_none()
+            && rest.as_deref().and_then(unsatisfied_range) == Some(self.offset)
+        {
+            // It is the same body, and nothing of it is missing but the word that
+            // it has ended.
+            self.ended = true;
+            return Ok(());
+        }
         if answer.status() == StatusCode::OK || answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
             // Another version, or a server that knows no ranges.
             if !self.can_restart {

@@ -180,7 +180,11 @@ impl Call {
             let next = [until, self.operation.tick_due()].into_iter().flatten().min();
             match sys::wait(fd, Some(self.operation.wake()), next) {
                 Ok(Ended::Ready) => return Ok(true),
-                Ok(Ended::Woken) => self.operation.check()?,
+                Ok(Ended::Woken) => {
+                    self.operation.check()?;
+                    // Not by a cancel, so it must not keep the wait awake.
+                    self.operation.wake().clear();
+                }
                 Ok(Ended::TimedOut) if until.is_some_and(|until| until <= Instant::now()) => {
                     return Ok(false);
                 }

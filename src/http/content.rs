@@ -24,6 +24,14 @@ pub(crate) fn content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
     (first <= last && total.is_none_or(|total| last < total)).then_some((first, last, total))
 }
 
+/// `Content-Range: bytes */100` of a 416: the whole length.
+pub(crate) fn unsatisfied_range(value: &str) -> Option<u64> {
+    let (unit, rest) = value.trim().split_once(' ')?;
+    let digits = rest.trim().strip_prefix("*/")?;
+    let sound = unit.eq_ignore_ascii_case("bytes") && digits.bytes().all(|b| b.is_ascii_digit());
+    sound.then(|| digits.parse().ok()).flatten()
+}
+
 /// A strong entity tag, which alone proves that two bodies are the same byte
 /// for byte (RFC 9110, 8.8.3).
 pub(crate) fn strong_etag(value: &str) -> Option<&str> {
@@ -156,6 +164,21 @@ mod tests {
             "bytes 1-99999999999999999999/*",
         ] {
             assert_eq!(content_range(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn unsatisfied_ranges() {
+        assert_eq!(unsatisfied_range("bytes */100"), Some(100));
+        for wrong in [
+            "bytes 0-1/100",
+            "bytes */",
+            "bytes */+1",
+            "items */100",
+            "*/100",
+            "",
+        ] {
+            assert_eq!(unsatisfied_range(wrong), None, "{wrong}");
         }
     }
 

@@ -20,7 +20,7 @@ mod tls;
 pub(crate) use agent::{Http, Setup};
 pub(crate) use answer::Answer;
 pub(crate) use call::{Call, Limits};
-pub(crate) use content::{content_range, safe_filename, strong_etag};
+pub(crate) use content::{content_range, safe_filename, strong_etag, unsatisfied_range};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use proxy::Proxy;
 pub(crate) use service_error::{ERROR_BODY_LIMIT, ServiceError};
