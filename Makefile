@@ -20,7 +20,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib standin programs venv demo test test-rust test-python lint header install clean
+.PHONY: help all lib standin programs venv demo test test-rust test-python tsan lint header install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -62,10 +62,14 @@ test-python: lib programs standin venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python
 
+tsan: lib programs standin venv ## the tests with many threads, under ThreadSanitizer
+	tests/tsan/build $(BUILD)
+	$(VENV)/bin/python -m pytest tests/python/test_tsan.py
+
 lint: venv ## formatting, lints and types of every language here
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c
+	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/tsan/racy.c
 	$(VENV)/bin/ruff check bindings tests
 	$(VENV)/bin/ruff format --check bindings tests
 	cd bindings/python && $(VENV)/bin/mypy --strict dbss

@@ -1,0 +1,44 @@
+"""The C tests with many threads, under ThreadSanitizer. `make tsan` builds and runs them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from test_c import facts, run
+
+__all__ = ["facts"]
+
+SUPPRESSIONS = Path(__file__).parents[1] / "tsan/suppressions"
+
+CHECKS = [
+    ("abi", "many_threads"),
+    ("abi", "token_swap"),
+    ("abi", "free_during_call"),
+]
+
+
+def sanitized(
+    build_dir: Path, environment: dict[str, str], program: str, *arguments: Path | str
+) -> subprocess.CompletedProcess[str]:
+    built = build_dir / "tsan" / program
+    if not built.exists():
+        pytest.skip("ThreadSanitizer: not built; make tsan builds and runs it")
+    options = f"exitcode=66 halt_on_error=1 suppressions={SUPPRESSIONS}"
+    return run([built, *arguments], {**environment, "TSAN_OPTIONS": options}, 600)
+
+
+def test_a_race_is_found(build_dir: Path, environment: dict[str, str]) -> None:
+    done = sanitized(build_dir, environment, "racy")
+    assert done.returncode == 66
+    assert "data race" in done.stderr
+
+
+@pytest.mark.parametrize(("program", "check"), CHECKS)
+def test_no_data_race(
+    build_dir: Path, environment: dict[str, str], facts: Path, program: str, check: str
+) -> None:
+    done = sanitized(build_dir, environment, program, facts, check)
+    assert done.returncode == 0, done.stdout + done.stderr[:20000]
+    assert f"ok {check}\n" in done.stdout

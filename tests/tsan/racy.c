@@ -1,0 +1,28 @@
+/* A race, to see that ThreadSanitizer is at work in what is built here. */
+
+#include <pthread.h>
+#include <stdio.h>
+
+static int shared;
+
+static void *count(void *unused)
+{
+    int i;
+    (void)unused;
+    for (i = 0; i < 100000; i++)
+        shared++;
+    return NULL;
+}
+
+int main(void)
+{
+    pthread_t threads[2];
+    int i;
+    for (i = 0; i < 2; i++)
+        if (pthread_create(&threads[i], NULL, count, NULL) != 0)
+            return 1;
+    for (i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    printf("%d\n", shared);
+    return 0;
+}
