@@ -119,7 +119,8 @@ uint32_t dbss_version_number(void);
  * version are "download" (reports into memory), "token" (a fixed IAM token),
  * "https" (TLS 1.2 and 1.3), "file" (to files, directories, descriptors and
  * callbacks), "stream" (dbss_report_open), "operation" (progress and cancel),
- * "resume" (retries and resumption), "log", "redirect" and "proxy".
+ * "resume" (retries and resumption), "log", "redirect", "proxy" and
+ * "access_key" (AK/SK signatures).
  *
  * Nothing is kept of `name`. Any thread, at any time.
  */
@@ -200,6 +201,12 @@ typedef int32_t dbss_status;
  * The operation serves another call at the moment.
  */
 #define DBSS_ERR_BUSY 111
+
+/**
+ * An access key, its secret or its security token is empty, too long, or holds
+ * a character that none has.
+ */
+#define DBSS_ERR_INVALID_ACCESS_KEY 112
 
 /**
  * Group of 2xx: the service answered, and the answer is not a report. Also
@@ -637,7 +644,8 @@ dbss_status dbss_config_set_region(dbss_config *config, const char *region);
 dbss_status dbss_config_set_endpoint(dbss_config *config, const char *endpoint);
 
 /**
- * Sets the IAM token that is sent with each request (X-Auth-Token). Tokens
+ * Sets the IAM token that is sent with each request (X-Auth-Token), in place
+ * of an access key. Tokens
  * live 24 hours: dbss_context_set_token() replaces it later.
  *
  * `token` (required): 1 to 98304 (96 KiB) visible ASCII characters, so no
@@ -648,12 +656,36 @@ dbss_status dbss_config_set_endpoint(dbss_config *config, const char *endpoint);
 dbss_status dbss_config_set_token(dbss_config *config, const char *token);
 
 /**
+ * Sets an access key (AK and SK), with which each request is signed
+ * (SDK-HMAC-SHA256), in place of a token. Unlike a token a permanent key does
+ * not expire.
+ *
+ * `access_key` and `secret_key` (required): 1 to 1024 visible ASCII
+ * characters. `security_token`: that of a temporary key, up to 98304
+ * characters; NULL for a permanent one. They are copied, and the copies wiped
+ * when they are no longer needed.
+ * A refused signature is never tried again: five wrong ones in a row lock a key
+ * for five minutes.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_ACCESS_KEY. Any thread.
+ */
+dbss_status dbss_config_set_access_key(dbss_config *config,
+                                       const char *access_key,
+                                       const char *secret_key,
+                                       const char *security_token);
+
+/**
  * Sets any option by its key; dbss_config_key_name() and its sisters list
  * them all, with type, default and meaning:
  *
  * "region" (text, default unset): as dbss_config_set_region()
  * "endpoint" (url, default unset): as dbss_config_set_endpoint()
  * "token" (secret, default unset): as dbss_config_set_token()
+ * "access_key" (secret, default unset): the first of
+ *    dbss_config_set_access_key()
+ * "secret_key" (secret, default unset): the second of
+ *    dbss_config_set_access_key()
+ * "security_token" (secret, default unset): the third of
+ *    dbss_config_set_access_key()
  * "ca_file" (path, default unset): A PEM file of the certificates to trust,
  *    in place of the system's and of the built-in ones.
  * "connect_timeout_ms" (milliseconds, default 10000): The longest time until
@@ -785,7 +817,7 @@ struct dbss_context;
 dbss_status dbss_context_new(const dbss_config *config, dbss_context **out_ctx);
 
 /**
- * Replaces the token. Calls that start afterwards use the new one; calls that
+ * Replaces the credentials by a token. Calls that start afterwards use the new one; calls that
  * are under way finish with the old one.
  *
  * `token` as for dbss_config_set_token(); on failure the old one stays.

@@ -30,6 +30,7 @@ pub enum Status {
     PlaintextRefused = 109,
     NotConfigured = 110,
     Busy = 111,
+    InvalidAccessKey = 112,
 
     Service = 200,
     BadRequest = 201,
@@ -86,6 +87,7 @@ impl Status {
         Status::PlaintextRefused,
         Status::NotConfigured,
         Status::Busy,
+        Status::InvalidAccessKey,
         Status::Service,
         Status::BadRequest,
         Status::Unauthenticated,
@@ -156,6 +158,7 @@ impl Status {
                 c"an endpoint or credentials are missing",
             ),
             Status::Busy => (c"DBSS_ERR_BUSY", c"the operation serves another call"),
+            Status::InvalidAccessKey => (c"DBSS_ERR_INVALID_ACCESS_KEY", c"the access key is malformed"),
             Status::Service => (c"DBSS_ERR_SERVICE", c"the service reported an error"),
             Status::BadRequest => (
                 c"DBSS_ERR_BAD_REQUEST",

@@ -31,13 +31,31 @@ struct Context(*mut dbss_context);
 
 impl Context {
     fn new(endpoint: &str, token: &str, options: &[(&str, &str)]) -> Context {
+        // SAFETY: a live configuration and a valid string.
+        let set = |config| unsafe { dbss_config_set_token(config, c(token).as_ptr()) };
+        Context::with(endpoint, set, options)
+    }
+
+    fn signing(endpoint: &str, key: &str, secret: &str, options: &[(&str, &str)]) -> Context {
+        // SAFETY: a live configuration and valid strings.
+        let set = |config| unsafe {
+            dbss_config_set_access_key(config, c(key).as_ptr(), c(secret).as_ptr(), ptr::null())
+        };
+        Context::with(endpoint, set, options)
+    }
+
+    fn with(
+        endpoint: &str,
+        credential: impl FnOnce(*mut dbss_config) -> dbss_status,
+        options: &[(&str, &str)],
+    ) -> Context {
         let mut config = ptr::null_mut();
         let mut context = ptr::null_mut();
         // SAFETY: valid pointers and strings, freed once.
         unsafe {
             assert_eq!(dbss_config_new(&mut config), DBSS_OK);
             assert_eq!(dbss_config_set_endpoint(config, c(endpoint).as_ptr()), DBSS_OK);
-            assert_eq!(dbss_config_set_token(config, c(token).as_ptr()), DBSS_OK);
+            assert_eq!(credential(config), DBSS_OK);
             for (key, value) in options {
                 assert_eq!(
                     dbss_config_set(config, c(key).as_ptr(), c(value).as_ptr()),
@@ -216,4 +234,73 @@ fn a_body_that_began_again_and_broke_at_once_begins_again() {
     }
     let bytes = context.download(&standin, &report.id).expect("a report");
     assert!(bytes == report.bytes(Locale::EnUs));
+}
+
+#[test]
+fn an_access_key_signs_each_request_and_a_wrong_one_is_tried_once() {
+    let standin = Standin::start().expect("loopback");
+    let (key, secret) = (standin.access_key(), standin.secret_key());
+    let id = standin.zip().id;
+    let context = Context::signing(standin.http_url(), key, secret, &[]);
+    assert_eq!(
+        context.download(&standin, &id).expect("a report"),
+        standin.zip().bytes(Locale::EnUs)
+    );
+    // A transfer that is resumed is signed anew.
+    let report = standin.add_report(Format::Bytes, Some(3_000_000));
+    standin
+        .fault_json(&report.id, json!({"cut_after": 1_000_000, "times": 1}))
+        .expect("a fault");
+    context.download(&standin, &report.id).expect("a report");
+    assert!(
+        standin
+            .requests_for(&report.id)
+            .iter()
+            .all(|r| r.header("authorization").is_some() && r.header("x-auth-token").is_none())
+    );
+
+    standin.clear_requests();
+    let wrong = Context::signing(standin.http_url(), key, "not-the-secret", &[]);
+    let failure = wrong.download(&standin, &id).expect_err("refused");
+    assert_eq!((failure.status, failure.attempts), (DBSS_ERR_UNAUTHENTICATED, 1));
+    assert_eq!(standin.requests_for(&id).len(), 1);
+    for said in failure.texts.iter().flatten() {
+        assert!(!said.contains("not-the-secret"), "{said}");
+    }
+}
+
+#[test]
+fn credentials_do_not_follow_a_redirect_to_another_origin() {
+    let standin = Standin::start().expect("loopback");
+    let id = standin.pdf().id;
+    let follow = [("follow_redirects", "true"), ("max_attempts", "1")];
+    let token = Context::new(standin.http_url(), standin.token(), &follow);
+    let signing = Context::signing(
+        standin.http_url(),
+        standin.access_key(),
+        standin.secret_key(),
+        &follow,
+    );
+    for context in [&token, &signing] {
+        for (origin, arrives) in [(standin.http_url(), true), (standin.http_other_url(), false)] {
+            standin.clear_requests();
+            let path = format!(
+                "/v1/{}/audit/{}/reports/{id}/download?local=zh-cn",
+                standin.project_id(),
+                standin.instance_id()
+            );
+            let fault =
+                json!({"status": 302, "headers": [["Location", format!("{origin}{path}")]], "times": 1});
+            standin.fault_json(&id, fault).expect("a fault");
+            let outcome = context.download(&standin, &id);
+            let second = &standin.requests_for(&id)[1];
+            assert_eq!(second.query, "local=zh-cn");
+            let secrets = ["x-auth-token", "authorization", "x-sdk-date"];
+            assert_eq!(secrets.iter().any(|name| second.header(name).is_some()), arrives);
+            match outcome {
+                Ok(report) => assert!(arrives && report == standin.pdf().bytes(Locale::ZhCn)),
+                Err(failure) => assert_eq!((arrives, failure.status), (false, DBSS_ERR_UNAUTHENTICATED)),
+            }
+        }
+    }
 }

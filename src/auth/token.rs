@@ -2,18 +2,13 @@
 
 use std::fmt;
 
-use ::http::HeaderValue;
-use arc_swap::ArcSwapOption;
-use bytes::Bytes;
-use std::sync::Arc;
-use zeroize::Zeroizing;
+use ::http::header::HeaderName;
+use ::http::{HeaderValue, Request};
 
+use super::{Credential, secret};
 use crate::error::{Error, Status};
 
-/// The longest token that is taken. Real ones have a few kilobytes, some tens
-/// of them with a long catalogue; a request must fit a connection's output
-/// buffer, which is larger than this.
-pub(crate) const MAX_TOKEN: usize = 96 * 1024;
+const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
 /// A token, wiped from memory with its last copy.
 #[derive(Clone)]
@@ -21,40 +16,14 @@ pub(crate) struct Token(HeaderValue);
 
 impl Token {
     pub(crate) fn new(token: &[u8]) -> Result<Token, Error> {
-        let invalid = |what: fmt::Arguments<'_>| Error::argument(Status::InvalidToken, "token", what);
-        if token.is_empty() {
-            return Err(invalid(format_args!("must not be empty")));
-        }
-        if token.len() > MAX_TOKEN {
-            return Err(invalid(format_args!(
-                "must have at most {MAX_TOKEN} bytes, and has {}",
-                token.len()
-            )));
-        }
-        // The character is part of a secret, so it is described, not shown.
-        if let Some(position) = token.iter().position(|b| !b.is_ascii_graphic()) {
-            let what = match token[position] {
-                b'\r' => "a carriage return",
-                b'\n' => "a line feed",
-                b' ' | b'\t' => "a space or tab",
-                0x00..=0x1f | 0x7f => "a control character",
-                _ => "a byte that is not ASCII",
-            };
-            return Err(invalid(format_args!(
-                "holds {what} at byte {position} of {}, which no token has; was it read with its line end?",
-                token.len()
-            )));
-        }
-        // All copies of the header share this one allocation, which wipes itself.
-        let wiped = Bytes::from_owner(Zeroizing::new(token.to_vec()));
-        let mut value = HeaderValue::from_maybe_shared(wiped)
-            .map_err(|_| invalid(format_args!("cannot stand in a header")))?;
-        value.set_sensitive(true);
-        Ok(Token(value))
+        secret::header(token, Status::InvalidToken, "token").map(Token)
     }
+}
 
-    pub(crate) fn header(&self) -> HeaderValue {
-        self.0.clone()
+impl Credential for Token {
+    fn authorize(&self, request: &mut Request<()>, _: &str) -> Result<(), Error> {
+        request.headers_mut().insert(AUTH_TOKEN, self.0.clone());
+        Ok(())
     }
 }
 
@@ -64,42 +33,9 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The token of a context, which may be replaced while calls use it.
-///
-/// Lock-free, because a child of `fork` must be able to read and replace what
-/// it inherited, whatever the parent's threads were doing.
-pub(crate) struct FixedToken(ArcSwapOption<Token>);
-
-impl FixedToken {
-    pub(crate) fn new(token: Option<Token>) -> FixedToken {
-        FixedToken(ArcSwapOption::new(token.map(Arc::new)))
-    }
-
-    pub(crate) fn replace(&self, token: &[u8]) -> Result<(), Error> {
-        self.0.store(Some(Arc::new(Token::new(token)?)));
-        Ok(())
-    }
-
-    pub(crate) fn get(&self) -> Result<Token, Error> {
-        self.0.load().as_deref().cloned().ok_or_else(|| {
-            Error::argument(
-                Status::NotConfigured,
-                "token",
-                "none is configured; set one before the call",
-            )
-        })
-    }
-}
-
-impl fmt::Debug for FixedToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = if self.0.load().is_some() { "***" } else { "none" };
-        write!(f, "FixedToken({known})")
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::secret::LONGEST;
     use super::*;
 
     #[test]
@@ -111,19 +47,19 @@ mod tests {
             (b"abc secret", "space"),
             (b"abc-secret\x01", "control character"),
             ("abc-secrét".as_bytes(), "not ASCII"),
-            (&[b'x'; MAX_TOKEN + 1], "at most 98304"),
+            (&[b'x'; LONGEST + 1], "at most 98304"),
         ] {
             let error = Token::new(token).expect_err(says);
             assert_eq!(error.status(), Status::InvalidToken);
             assert!(error.message().contains(says), "{error}");
             assert!(!error.message().contains("secr"), "{error}");
         }
-        assert!(Token::new(&[b'x'; MAX_TOKEN]).is_ok());
+        assert!(Token::new(&[b'x'; LONGEST]).is_ok());
     }
 
     #[test]
     fn debug_output_hides_a_token() {
         let token = Token::new(b"MIIabc+/=token").expect("a token");
-        assert_eq!(format!("{token:?} {:?}", token.header()), "Token(***) Sensitive");
+        assert_eq!(format!("{token:?} {:?}", token.0), "Token(***) Sensitive");
     }
 }

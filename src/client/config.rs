@@ -11,10 +11,11 @@ use std::time::Duration;
 use super::arguments::{Shown, utf8};
 use super::log::Log;
 use super::options::OPTIONS;
-use crate::auth::Token;
+use crate::auth::{AccessKey, Credential, Token};
 use crate::error::{Error, Status};
 use crate::http::{Endpoint, Limits, Proxy};
 use crate::operation::Overrides;
+use zeroize::Zeroizing;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -24,7 +25,10 @@ const DAY_MS: u64 = 86_400_000;
 pub struct Config {
     region: Option<String>,
     endpoint: Option<Endpoint>,
-    pub(super) token: Option<Token>,
+    token: Option<Token>,
+    access_key: Option<Vec<u8>>,
+    secret_key: Option<Zeroizing<Vec<u8>>>,
+    security_token: Option<Zeroizing<Vec<u8>>>,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) limits: Limits,
     pub(super) allow_plaintext: bool,
@@ -46,6 +50,9 @@ impl fmt::Debug for Config {
             .field("region", &self.region)
             .field("endpoint", &self.endpoint)
             .field("token", &self.token)
+            .field("access_key", &self.access_key.as_ref().map(|_| "***"))
+            .field("secret_key", &self.secret_key.as_ref().map(|_| "***"))
+            .field("security_token", &self.security_token.as_ref().map(|_| "***"))
             .field("ca_file", &self.ca_file)
             .field("limits", &self.limits)
             .field("allow_plaintext", &self.allow_plaintext)
@@ -68,6 +75,9 @@ impl Default for Config {
             region: None,
             endpoint: None,
             token: None,
+            access_key: None,
+            secret_key: None,
+            security_token: None,
             ca_file: None,
             limits: Limits::default(),
             allow_plaintext: false,
@@ -119,10 +129,52 @@ impl Config {
         Ok(())
     }
 
-    /// Sets the token.
+    /// Sets the token, in place of an access key.
     pub fn set_token(&mut self, token: &[u8]) -> Result<(), Error> {
         self.token = Some(Token::new(token)?);
+        self.access_key = None;
+        self.secret_key = None;
+        self.security_token = None;
         Ok(())
+    }
+
+    /// Sets the access key, in place of a token.
+    pub fn set_access_key(
+        &mut self,
+        access_key: &[u8],
+        secret_key: &[u8],
+        security_token: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        AccessKey::new(access_key, secret_key, security_token)?;
+        self.token = None;
+        self.access_key = Some(access_key.to_vec());
+        self.secret_key = Some(Zeroizing::new(secret_key.to_vec()));
+        self.security_token = security_token.map(|token| Zeroizing::new(token.to_vec()));
+        Ok(())
+    }
+
+    /// What proves to the service who calls, as far as it is configured.
+    pub(super) fn credential(&self) -> Result<Option<Arc<dyn Credential>>, Error> {
+        let missing = |key, other| {
+            Error::argument(
+                Status::NotConfigured,
+                key,
+                format_args!("is missing: {other} is configured, and one is nothing without the other"),
+            )
+        };
+        if let Some(token) = &self.token {
+            return Ok(Some(Arc::new(token.clone())));
+        }
+        match (&self.access_key, &self.secret_key) {
+            (Some(id), Some(key)) => {
+                let token = self.security_token.as_ref().map(|token| token.as_slice());
+                Ok(Some(Arc::new(AccessKey::new(id, key, token)?)))
+            }
+            (Some(_), None) => Err(missing("secret_key", "access_key")),
+            (None, Some(_)) => Err(missing("access_key", "secret_key")),
+            (None, None) if self.security_token.is_some() => Err(missing("access_key", "security_token")),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Sets any option by its key.
@@ -140,6 +192,21 @@ impl Config {
             "region" => self.set_region(utf8(value, key)?)?,
             "endpoint" => self.set_endpoint(utf8(value, key)?)?,
             "token" => self.set_token(value)?,
+            "access_key" => {
+                AccessKey::new(value, b"-", None)?;
+                self.token = None;
+                self.access_key = Some(value.to_vec());
+            }
+            "secret_key" => {
+                AccessKey::new(b"-", value, None)?;
+                self.token = None;
+                self.secret_key = Some(Zeroizing::new(value.to_vec()));
+            }
+            "security_token" => {
+                AccessKey::new(b"-", b"-", Some(value))?;
+                self.token = None;
+                self.security_token = Some(Zeroizing::new(value.to_vec()));
+            }
             "ca_file" => {
                 if value.is_empty() {
                     return Err(invalid(key, "must name a file"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::config::Config;
 use super::log::{Level, Log};
-use crate::auth::FixedToken;
+use crate::auth::{Current, Token};
 use crate::error::{Error, printable};
 use crate::http::{Endpoint, Http, Setup};
 
@@ -15,7 +15,7 @@ const LOG_LINE: usize = 2048;
 /// See `dbss_context`.
 pub struct Context {
     pub(super) endpoint: Endpoint,
-    pub(super) credential: FixedToken,
+    pub(super) credential: Current,
     pub(super) http: Http,
     pub(super) max_memory: u64,
     pub(super) max_attempts: u32,
@@ -46,7 +46,7 @@ impl Context {
         let http = Http::new(&endpoint, setup)?;
         Ok(Context {
             endpoint,
-            credential: FixedToken::new(config.token),
+            credential: Current::new(config.credential()?),
             http,
             max_memory: config.max_memory,
             max_attempts: config.max_attempts,
@@ -56,9 +56,10 @@ impl Context {
         })
     }
 
-    /// Replaces the token for the calls that start from now on.
+    /// Makes a token the credential of the calls that start from now on.
     pub fn set_token(&self, token: &[u8]) -> Result<(), Error> {
-        self.credential.replace(token)
+        self.credential.replace(Arc::new(Token::new(token)?));
+        Ok(())
     }
 
     /// Cancels all calls under way.

@@ -91,6 +91,24 @@ pub static OPTIONS: &[Option] = &[
         c"as dbss_config_set_token()",
     ),
     option(
+        c"access_key",
+        Kind::Secret,
+        None,
+        c"the first of dbss_config_set_access_key()",
+    ),
+    option(
+        c"secret_key",
+        Kind::Secret,
+        None,
+        c"the second of dbss_config_set_access_key()",
+    ),
+    option(
+        c"security_token",
+        Kind::Secret,
+        None,
+        c"the third of dbss_config_set_access_key()",
+    ),
+    option(
         c"ca_file",
         Kind::Path,
         None,

@@ -40,6 +40,10 @@ impl ReportRequest {
         })
     }
 
+    pub(super) fn project(&self) -> &str {
+        &self.project
+    }
+
     pub(super) fn id(&self) -> &str {
         &self.id
     }
@@ -144,7 +148,10 @@ fn refused(answer: &Answer, said: ServiceError) -> Error {
     let status = classify(http_status, text.code.as_deref());
     let (what, then) = match status {
         Status::BadRequest => ("refused the request as malformed", ""),
-        Status::Unauthenticated => ("refused the token", "; get a new one, for this region"),
+        Status::Unauthenticated => (
+            "refused the credentials",
+            "; they may be expired, wrong, or of another region",
+        ),
         Status::Forbidden => (
             "does not allow this with these credentials",
             "; check their permissions and the project",

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::StatusCode;
 use ::http::header::{
     CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE,
 };
+use ::http::{Request, StatusCode};
 
 use super::context::Context;
 use super::download::ReportInfo;
@@ -18,8 +18,6 @@ use crate::http::{
 };
 use crate::operation::{Operation, Running};
 use crate::sink::Info;
-
-const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
 /// An attempt that brought this much counts as a success, as far as the number
 /// of attempts goes.
@@ -295,7 +293,7 @@ impl Transfer {
             HeaderValue::from_str(value)
                 .map_err(|_| Error::new(Status::Internal, "a range that no header can carry"))
         };
-        let mut answer = self.get(vec![
+        let mut answer = self.get(&[
             (RANGE, header(&format!("bytes={}-", self.offset))?),
             (IF_RANGE, header(&validator)?),
         ])?;
@@ -340,11 +338,12 @@ impl Transfer {
     }
 
     /// Sends one request and waits for the header of its answer.
-    fn get(&self, mut headers: Vec<(HeaderName, HeaderValue)>) -> Result<Answer, Error> {
-        headers.push((AUTH_TOKEN, self.context.credential.get()?.header()));
+    fn get(&self, headers: &[(HeaderName, HeaderValue)]) -> Result<Answer, Error> {
+        let credential = self.context.credential.get()?;
+        let authorize = |request: &mut Request<()>| credential.authorize(request, self.request.project());
         let url = self.request.url(&self.context.endpoint)?;
         let line = format!("GET {url}");
-        let answer = self.context.http.get(&self.call, url, headers)?;
+        let answer = self.context.http.get(&self.call, url, headers, &authorize)?;
         self.context.log(Level::Debug, || {
             let id = answer.request_id();
             format!(
@@ -398,7 +397,7 @@ impl Transfer {
         self.running.operation().set_received(0);
         let mut answer = match answer {
             Some(answer) => answer,
-            None => self.get(Vec::new())?,
+            None => self.get(&[])?,
         };
         expect_report(&mut answer, false)?;
         self.total = answer.announced();

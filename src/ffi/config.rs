@@ -95,7 +95,8 @@ pub unsafe extern "C" fn dbss_config_set_endpoint(
     guarded(|| unsafe { with_config(config, |c| c.set_endpoint(text(endpoint, "endpoint")?)) })
 }
 
-/// Sets the IAM token that is sent with each request (X-Auth-Token). Tokens
+/// Sets the IAM token that is sent with each request (X-Auth-Token), in place
+/// of an access key. Tokens
 /// live 24 hours: dbss_context_set_token() replaces it later.
 ///
 /// `token` (required): 1 to 98304 (96 KiB) visible ASCII characters, so no
@@ -109,6 +110,44 @@ pub unsafe extern "C" fn dbss_config_set_token(
 ) -> dbss_status {
     // SAFETY: the header's rules are the contracts of these.
     guarded(|| unsafe { with_config(config, |c| c.set_token(bytes(token, "token")?)) })
+}
+
+/// Sets an access key (AK and SK), with which each request is signed
+/// (SDK-HMAC-SHA256), in place of a token. Unlike a token a permanent key does
+/// not expire.
+///
+/// `access_key` and `secret_key` (required): 1 to 1024 visible ASCII
+/// characters. `security_token`: that of a temporary key, up to 98304
+/// characters; NULL for a permanent one. They are copied, and the copies wiped
+/// when they are no longer needed.
+/// A refused signature is never tried again: five wrong ones in a row lock a key
+/// for five minutes.
+/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_ACCESS_KEY. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_config_set_access_key(
+    config: *mut dbss_config,
+    access_key: *const c_char,
+    secret_key: *const c_char,
+    security_token: *const c_char,
+) -> dbss_status {
+    guarded(|| {
+        // SAFETY: the header's rules are the contracts of these.
+        let (access_key, secret_key, security_token) = unsafe {
+            (
+                bytes(access_key, "access_key")?,
+                bytes(secret_key, "secret_key")?,
+                (!security_token.is_null())
+                    .then(|| bytes(security_token, "security_token"))
+                    .transpose()?,
+            )
+        };
+        // SAFETY: the header's rules are the contract of `with_config`.
+        unsafe {
+            with_config(config, |c| {
+                c.set_access_key(access_key, secret_key, security_token)
+            })
+        }
+    })
 }
 
 /// Sets any option by its key; dbss_config_key_name() and its sisters list

@@ -48,7 +48,7 @@ pub unsafe extern "C" fn dbss_context_new(
     })
 }
 
-/// Replaces the token. Calls that start afterwards use the new one; calls that
+/// Replaces the credentials by a token. Calls that start afterwards use the new one; calls that
 /// are under way finish with the old one.
 ///
 /// `token` as for dbss_config_set_token(); on failure the old one stays.

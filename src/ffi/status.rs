@@ -40,6 +40,9 @@ pub const DBSS_ERR_PLAINTEXT_REFUSED: dbss_status = 109;
 pub const DBSS_ERR_NOT_CONFIGURED: dbss_status = 110;
 /// The operation serves another call at the moment.
 pub const DBSS_ERR_BUSY: dbss_status = 111;
+/// An access key, its secret or its security token is empty, too long, or holds
+/// a character that none has.
+pub const DBSS_ERR_INVALID_ACCESS_KEY: dbss_status = 112;
 
 /// Group of 2xx: the service answered, and the answer is not a report. Also
 /// the status of a service's error that fits none of the following.

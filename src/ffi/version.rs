@@ -21,6 +21,7 @@ const FEATURES: &[&str] = &[
     "log",
     "redirect",
     "proxy",
+    "access_key",
 ];
 
 /// The version of the library that is loaded, such as "0.1.0"; compare with
@@ -57,7 +58,8 @@ pub extern "C" fn dbss_version_number() -> u32 {
 /// version are "download" (reports into memory), "token" (a fixed IAM token),
 /// "https" (TLS 1.2 and 1.3), "file" (to files, directories, descriptors and
 /// callbacks), "stream" (dbss_report_open), "operation" (progress and cancel),
-/// "resume" (retries and resumption), "log", "redirect" and "proxy".
+/// "resume" (retries and resumption), "log", "redirect", "proxy" and
+/// "access_key" (AK/SK signatures).
 ///
 /// Nothing is kept of `name`. Any thread, at any time.
 #[unsafe(no_mangle)]

@@ -176,18 +176,26 @@ impl Http {
         Ok(())
     }
 
-    /// Sends a GET request and waits for the header of its answer.
+    /// Sends a GET request and waits for the header of its answer. `authorize`
+    /// adds the credentials, for each request that goes to the URL's origin.
     pub(crate) fn get(
         &self,
         call: &Arc<Call>,
         url: Uri,
-        headers: Vec<(HeaderName, HeaderValue)>,
+        headers: &[(HeaderName, HeaderValue)],
+        authorize: &dyn Fn(&mut Request<()>) -> Result<(), Error>,
     ) -> Result<Answer, Error> {
         let agent = &self.home()?.agent;
         let agent = agent.as_ref().ok_or_else(gone)?;
-        let mut request = Request::new(());
-        *request.uri_mut() = url;
-        request.headers_mut().extend(headers);
+        let plain = |url: Uri| {
+            let mut request = Request::new(());
+            *request.uri_mut() = url;
+            request.headers_mut().extend(headers.iter().cloned());
+            request
+        };
+        let origin = redirect::origin(&url);
+        let mut request = plain(url);
+        authorize(&mut request)?;
         let secrets = Secrets::of(request.headers());
         let mut redirects = 0;
         let response = loop {
@@ -201,7 +209,11 @@ impl Http {
             redirects += 1;
             redirect::check(&next, request.uri(), redirects, self.settings.allow_plaintext)
                 .map_err(|e| e.map_text(|text| secrets.blot(text)))?;
-            redirect::follow(&mut request, next);
+            request = plain(next);
+            // What is sent in confidence to one origin does not go to another.
+            if redirect::origin(request.uri()) == origin {
+                authorize(&mut request)?;
+            }
         };
         let https = request.uri().scheme() == Some(&Scheme::HTTPS);
         Answer::new(call, response, https, secrets, self.settings.allow_unframed)

@@ -1,8 +1,8 @@
 //! Following a redirect, where the caller allows it.
 
+use ::http::Uri;
 use ::http::header::{HeaderMap, LOCATION};
-use ::http::uri::{PathAndQuery, Scheme};
-use ::http::{Request, Uri};
+use ::http::uri::{Authority, PathAndQuery, Scheme};
 
 use super::endpoint::Endpoint;
 use crate::error::{Error, Status};
@@ -53,18 +53,7 @@ pub(super) fn check(to: &Uri, from: &Uri, count: u32, allow_plaintext: bool) -> 
     Ok(())
 }
 
-/// Points the request there; what was sent in confidence to one origin does
-/// not go to another.
-pub(super) fn follow(request: &mut Request<()>, to: Uri) {
-    let origin = |uri: &Uri| (uri.scheme().cloned(), uri.authority().cloned());
-    if origin(request.uri()) != origin(&to) {
-        let headers = request.headers_mut();
-        let public: HeaderMap = headers
-            .iter()
-            .filter(|(_, value)| !value.is_sensitive())
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        *headers = public;
-    }
-    *request.uri_mut() = to;
+/// Scheme, host and port.
+pub(super) fn origin(uri: &Uri) -> (Option<Scheme>, Option<Authority>) {
+    (uri.scheme().cloned(), uri.authority().cloned())
 }
