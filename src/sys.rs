@@ -205,7 +205,7 @@ pub(crate) fn unnamed_file(directory: &Path) -> Option<File> {
             .custom_flags(libc::O_TMPFILE)
             .open(directory)
             .ok()?;
-        Path::new(&place_of(&file)).exists().then_some(file)
+        Path::new(&place_of(file.as_fd())).exists().then_some(file)
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     {
@@ -214,13 +214,23 @@ pub(crate) fn unnamed_file(directory: &Path) -> Option<File> {
     }
 }
 
-fn place_of(file: &File) -> String {
-    format!("/proc/self/fd/{}", file.as_raw_fd())
+fn place_of(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// The file behind a descriptor, opened for writing once more, so as not to
+/// block; the caller's descriptor keeps its mode.
+pub(crate) fn reopen_nonblocking(fd: BorrowedFd<'_>) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(place_of(fd))
 }
 
 /// Gives a file of [`unnamed_file`] its name; an error if a file has it.
 pub(crate) fn name_file(file: &File, path: &Path) -> io::Result<()> {
-    let from = CString::new(place_of(file))?;
+    let from = CString::new(place_of(file.as_fd()))?;
     let to = CString::new(path.as_os_str().as_encoded_bytes())?;
     // SAFETY: two strings that live during the call.
     let result = unsafe {

@@ -104,6 +104,7 @@ impl Context {
                 process: process::id(),
                 info: transfer.report_info(),
                 transfer: Some(transfer),
+                ended: false,
                 failed: None,
             })
         })
@@ -190,6 +191,7 @@ pub(crate) struct ReportStream {
     info: ReportInfo,
     /// None once the stream is dropped.
     transfer: Option<Transfer>,
+    ended: bool,
     failed: Option<Error>,
 }
 
@@ -209,16 +211,27 @@ impl ReportStream {
         };
         match transfer.read(buf) {
             Ok(Step::Bytes(n)) => Ok(n),
-            Ok(Step::End) => Ok(0),
+            Ok(Step::End) if self.ended => Ok(0),
+            Ok(Step::End) => {
+                self.ended = true;
+                // The last word of the progress callback.
+                let stopped = transfer.operation().tick().map_err(|e| transfer.explain(e));
+                self.keep(stopped.map(|()| 0))
+            }
             // Not before a byte was handed out, and not after: the transfer was
             // told that its reader cannot forget.
             Ok(Step::Again) => Err(Error::new(Status::Internal, "a stream began again")),
-            Err(error) => {
-                transfer.operation().fail(&error);
-                self.failed = Some(error.clone());
-                Err(error)
-            }
+            Err(error) => self.keep(Err(error)),
         }
+    }
+
+    /// Keeps a failure, for the next reads and for the operation.
+    fn keep(&mut self, outcome: Result<usize, Error>) -> Result<usize, Error> {
+        if let (Err(error), Some(transfer)) = (&outcome, &self.transfer) {
+            transfer.operation().fail(error);
+            self.failed = Some(error.clone());
+        }
+        outcome
     }
 
     fn check_process(&self) -> Result<(), Error> {

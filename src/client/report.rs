@@ -72,7 +72,7 @@ pub(super) fn expect_report(answer: &mut Answer, part: bool) -> Result<(), Error
         return answer.refuse_encoding();
     }
     if status.is_client_error() || status.is_server_error() {
-        let said = answer.read_service_error();
+        let said = answer.read_service_error()?;
         return Err(refused(answer, said));
     }
     if status.is_redirection() {

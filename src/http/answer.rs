@@ -139,13 +139,13 @@ impl Answer {
 
     /// Reads an error body: at most [`ERROR_BODY_LIMIT`] of it, however long it
     /// is and however it breaks off; within the stall timeout, however slowly
-    /// it comes.
-    pub(crate) fn read_service_error(&mut self) -> ServiceError {
+    /// it comes. An error only if the call is cancelled.
+    pub(crate) fn read_service_error(&mut self) -> Result<ServiceError, Error> {
         let body = match self.refuse_encoding() {
-            Ok(()) => self.read_some(ERROR_BODY_LIMIT),
+            Ok(()) => self.read_some(ERROR_BODY_LIMIT)?,
             Err(_) => Vec::new(),
         };
-        self.service_error(&body)
+        Ok(self.service_error(&body))
     }
 
     /// What a body that is read already says, if it is an error's.
@@ -153,18 +153,19 @@ impl Answer {
         ServiceError::parse(body, |text| self.secrets.blot(text))
     }
 
-    fn read_some(&mut self, limit: usize) -> Vec<u8> {
+    fn read_some(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
         self.call.bound_to_stall_timeout();
         let mut bytes = Vec::new();
         let mut buf = [0; 4096];
         while bytes.len() < limit {
             let room = buf.len().min(limit - bytes.len());
             match self.read(&mut buf[..room]) {
+                Err(e) if e.status() == Status::Cancelled => return Err(e),
                 Ok(0) | Err(_) => break,
                 Ok(n) => bytes.extend_from_slice(&buf[..n]),
             }
         }
-        bytes
+        Ok(bytes)
     }
 
     fn wrong_length(&self) -> Error {

@@ -1,8 +1,9 @@
 //! A body written to a descriptor of the caller's: file, pipe, socket,
 //! terminal.
 
-use std::io;
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Info, Sink};
 use crate::error::{Error, Status};
@@ -14,6 +15,10 @@ const PART: usize = 4096;
 
 pub(crate) struct Descriptor<'a> {
     fd: BorrowedFd<'a>,
+    /// The same terminal, opened once more so as not to block: a terminal that
+    /// was stopped takes part of what it was given, and keeps the caller for the
+    /// rest.
+    terminal: Option<File>,
     /// Regular files never block, and poll says nothing about them.
     regular: bool,
     nonblocking: bool,
@@ -33,10 +38,15 @@ impl<'a> Descriptor<'a> {
                 &io::Error::from_raw_os_error(libc::EBADF),
             ));
         }
+        let terminal = fd
+            .is_terminal()
+            .then(|| sys::reopen_nonblocking(fd).ok())
+            .flatten();
         Ok(Descriptor {
             fd,
             regular: mode.regular,
-            nonblocking: mode.nonblocking,
+            nonblocking: mode.nonblocking || terminal.is_some(),
+            terminal,
         })
     }
 }
@@ -47,20 +57,21 @@ impl Sink for Descriptor<'_> {
     }
 
     fn write(&mut self, mut bytes: &[u8], call: &Call) -> Result<(), Error> {
+        let fd = self.terminal.as_ref().map_or(self.fd, AsFd::as_fd);
         while !bytes.is_empty() {
             let part = if self.regular || self.nonblocking {
                 bytes
             } else {
                 // One that blocks must not: it is asked first, and then given
                 // no more than it surely takes.
-                call.wait_for_sink(self.fd, Interest::Writable)?;
+                call.wait_for_sink(fd, Interest::Writable)?;
                 &bytes[..bytes.len().min(PART)]
             };
-            match sys::write_quietly(self.fd, part) {
+            match sys::write_quietly(fd, part) {
                 Ok(n) => bytes = &bytes[n..],
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    call.wait_for_sink(self.fd, Interest::Writable)?;
+                    call.wait_for_sink(fd, Interest::Writable)?;
                 }
                 Err(e) => return Err(super::file::failure("cannot write to the descriptor", &e)),
             }
