@@ -218,15 +218,11 @@ fn exists(what: impl fmt::Display) -> Error {
     .with_os_code(libc::EEXIST)
 }
 
-/// The system's error without the path that `tempfile` adds to its text.
+/// The system's error inside of the one with a path that `tempfile` makes.
 fn bare(error: io::Error) -> io::Error {
-    match error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<io::Error>())
-    {
-        Some(_) => io::Error::from(error.kind()),
-        None => error,
-    }
+    let inner = error.get_ref().and_then(|with_path| with_path.source());
+    let code = inner.and_then(|e| e.downcast_ref::<io::Error>()?.raw_os_error());
+    code.map_or(error, io::Error::from_raw_os_error)
 }
 
 pub(super) fn failure(context: impl fmt::Display, cause: &io::Error) -> Error {
