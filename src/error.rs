@@ -277,6 +277,8 @@ struct Fields {
     os_code: Option<i32>,
     retry_after: Option<Duration>,
     attempts: u32,
+    /// A cause that does not pass by itself, whatever the status says of others.
+    lasting: bool,
 }
 
 /// The longest message that an error carries, in bytes: what the service says
@@ -294,6 +296,7 @@ impl Error {
             os_code: None,
             retry_after: None,
             attempts: 0,
+            lasting: false,
         }))
     }
 
@@ -309,6 +312,11 @@ impl Error {
         let mut error = Error::new(status, format!("{context}: {cause}"));
         error.0.os_code = cause.raw_os_error();
         error
+    }
+
+    pub(crate) fn lasting(mut self) -> Error {
+        self.0.lasting = true;
+        self
     }
 
     pub(crate) fn with_os_code(mut self, code: i32) -> Error {
@@ -416,6 +424,9 @@ impl Error {
     /// Whether the cause is one that passes by itself, so that the same call
     /// may succeed later.
     pub fn is_retryable(&self) -> bool {
+        if self.0.lasting {
+            return false;
+        }
         match self.0.status {
             Status::Throttled
             | Status::Network

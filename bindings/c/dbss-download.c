@@ -2,8 +2,8 @@
  * dbss-download: saves an audit report of Huawei Cloud's Database Security
  * Service. A command to use, and a sample of a program on libdbss.
  *
- * From top to bottom: what the user wants (options), the call (download), the
- * file (save), and main, which strings them together.
+ * From top to bottom: what the user wants (options), the configuration, what
+ * the user sees and does meanwhile (progress, log, Ctrl-C), and the call.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The exit codes, which --help and README.md explain. */
@@ -42,7 +43,7 @@ struct options {
     const char *instance;
     const char *report;
     const char *locale;     /* NULL: the service's choice */
-    const char *output;     /* NULL: the report's id and its format */
+    const char *output;     /* "-", a file, or a directory; by default "." */
     const char *region;
     const char *endpoint;
     const char *ca_file;
@@ -50,6 +51,8 @@ struct options {
     char **settings;        /* each KEY=VALUE of --set */
     size_t setting_count;
     int force;
+    int quiet;
+    int verbose;
 };
 
 /* ---------------------------------------------------------------------------
@@ -141,13 +144,14 @@ static void print_help(void)
           "\n"
           "Saves an audit report of the Database Security Service.\n"
           "\n"
-          "Each option but the last four can also stand in the environment:\n"
+          "Each option but the last six can also stand in the environment:\n"
           "      --project ID       DBSS_PROJECT_ID   the project\n"
           "      --instance ID      DBSS_INSTANCE_ID  the audit instance\n"
           "      --report ID        DBSS_REPORT_ID    the report\n"
           "      --locale LOCALE    DBSS_LOCALE       its language: en-us or zh-cn\n"
-          "  -o, --output PATH      DBSS_OUTPUT       where to save it; - is standard\n"
-          "                                           output; else REPORT_ID.pdf or .zip\n"
+          "  -o, --output PATH      DBSS_OUTPUT       a file, a directory (then under the\n"
+          "                                           report's own name), or - for standard\n"
+          "                                           output; by default this directory\n"
           "      --region REGION    DBSS_REGION       such as cn-north-4\n"
           "      --endpoint URL     DBSS_ENDPOINT     where the service answers, in\n"
           "                                           place of the region's\n"
@@ -157,6 +161,8 @@ static void print_help(void)
           stdout);
     fputs("      --set KEY=VALUE    any option of libdbss, see below; repeatable\n"
           "      --force            replace an existing file\n"
+          "  -q, --quiet            no progress bar, and nothing at all on success\n"
+          "  -v, --verbose          tell what libdbss does\n"
           "      --version          print the versions\n"
           "  -h, --help             print this\n"
           "\n"
@@ -180,7 +186,7 @@ static void print_help(void)
           "    6  the network failed\n"
           "    7  a local file, memory or another resource of this machine; also when\n"
           "       the file exists already\n"
-          "  130  cancelled\n",
+          "  130  cancelled, by Ctrl-C for example\n",
           stdout);
 }
 
@@ -209,6 +215,8 @@ static int parse_options(int argc, char **argv, struct options *options)
         {"token", required_argument, NULL, TOKEN},
         {"set", required_argument, NULL, SET},
         {"force", no_argument, NULL, FORCE},
+        {"quiet", no_argument, NULL, 'q'},
+        {"verbose", no_argument, NULL, 'v'},
         {"version", no_argument, NULL, VERSION},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -220,11 +228,13 @@ static int parse_options(int argc, char **argv, struct options *options)
     options->report = from_environment("DBSS_REPORT_ID");
     options->locale = from_environment("DBSS_LOCALE");
     options->output = from_environment("DBSS_OUTPUT");
+    if (options->output == NULL)
+        options->output = ".";
     options->region = from_environment("DBSS_REGION");
     options->endpoint = from_environment("DBSS_ENDPOINT");
     options->ca_file = from_environment("DBSS_CA_FILE");
 
-    while ((c = getopt_long(argc, argv, "o:h", known, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "o:qvh", known, NULL)) != -1) {
         switch (c) {
         case PROJECT: options->project = optarg; break;
         case INSTANCE: options->instance = optarg; break;
@@ -237,6 +247,8 @@ static int parse_options(int argc, char **argv, struct options *options)
         case TOKEN_FILE: options->token_file = optarg; break;
         case SET: options->settings[options->setting_count++] = optarg; break;
         case FORCE: options->force = 1; break;
+        case 'q': options->quiet = 1; break;
+        case 'v': options->verbose = 1; break;
         case TOKEN:
             complain("a token on the command line could be read by everybody on this machine; "
                      "use --token-file or DBSS_TOKEN");
@@ -270,7 +282,7 @@ static int parse_options(int argc, char **argv, struct options *options)
 }
 
 /* ---------------------------------------------------------------------------
- * The call
+ * The configuration
  * ------------------------------------------------------------------------ */
 
 /* Overwrites a secret. Through a volatile pointer, as a compiler may leave out
@@ -342,8 +354,8 @@ static int set_option(dbss_config *config, char *setting)
     }
     *equals = '\0';
     if (is_secret(setting)) {
-        complain("--set %s: a secret on the command line could be read by everybody on this machine; "
-                 "use --token-file or DBSS_TOKEN",
+        complain("--set %s: a secret on the command line could be read by everybody on this machine; for "
+                 "the token use --token-file or DBSS_TOKEN, for a proxy --set proxy_from_environment=true",
                  setting);
         return USAGE;
     }
@@ -369,178 +381,185 @@ static int configure(dbss_config *config, const struct options *options)
     return dbss_config_set_token(config, getenv("DBSS_TOKEN")) == DBSS_OK ? -1 : explain_last_error();
 }
 
-/* Downloads the report. Returns -1 with it in `report`, else the exit code. */
-static int download(const struct options *options, dbss_buffer *report)
-{
-    dbss_config *config;
-    dbss_context *ctx;
-    int code;
+/* ---------------------------------------------------------------------------
+ * Meanwhile
+ * ------------------------------------------------------------------------ */
 
-    if (dbss_config_new(&config) != DBSS_OK)
-        return explain_last_error();
-    code = configure(config, options);
-    if (code == -1) {
-        if (dbss_context_new(config, &ctx) != DBSS_OK
-            || dbss_report_download(ctx, options->project, options->instance, options->report,
-                                    options->locale, report)
-                   != DBSS_OK)
-            code = explain_last_error();
-        dbss_context_free(ctx);
+/* The progress bar: one line on standard error, wiped before anything else is
+ * written there. Without control sequences, so any terminal will do. */
+#define BAR_WIDTH 79
+
+static struct {
+    long long begun_ms, drawn_ms;
+    int shown;
+} bar;
+
+static long long now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+static void wipe_bar(void)
+{
+    if (bar.shown)
+        fprintf(stderr, "\r%*s\r", BAR_WIDTH, "");
+    bar.shown = 0;
+}
+
+/* Bytes as a person reads them. */
+static const char *readable(double bytes, char *text, size_t size)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    size_t unit = 0;
+    while (bytes >= 1024 && unit < 4) {
+        bytes /= 1024;
+        unit++;
     }
+    snprintf(text, size, unit == 0 ? "%.0f %s" : "%.1f %s", bytes, units[unit]);
+    return text;
+}
+
+/* libdbss calls this at least ten times a second, whether bytes arrive or not. */
+static int32_t draw_bar(void *user_data, const dbss_operation *operation)
+{
+    int64_t received = dbss_operation_received(operation);
+    int64_t total = dbss_operation_total(operation);
+    int64_t resumed = dbss_operation_resumed(operation);
+    unsigned attempts = dbss_operation_attempts(operation);
+    long long now = now_ms();
+    char line[BAR_WIDTH + 1] = "", part[4][32];
+    size_t end;
+
+    (void)user_data;
+    if (now - bar.drawn_ms < 100)
+        return 0;
+    bar.drawn_ms = now;
+    if (total > 0)
+        snprintf(line, sizeof line, "%3d%% of %s, ", (int)(100.0 * (double)received / (double)total),
+                 readable((double)total, part[0], sizeof part[0]));
+    end = strlen(line);
+    snprintf(line + end, sizeof line - end, "%s, %s/s", readable((double)received, part[1], sizeof part[1]),
+             readable((double)received * 1000 / (double)(now - bar.begun_ms), part[2], sizeof part[2]));
+    end = strlen(line);
+    if (attempts > 1)
+        snprintf(line + end, sizeof line - end, ", attempt %u, %s resumed", attempts,
+                 readable((double)resumed, part[3], sizeof part[3]));
+    fprintf(stderr, "\r%-*s", BAR_WIDTH, line);
+    bar.shown = 1;
+    return 0; /* anything else would end the call */
+}
+
+static void write_log(void *user_data, int32_t level, const char *message)
+{
+    (void)user_data;
+    /* What ends the call is told in any case. */
+    if (level == DBSS_LOG_ERROR)
+        return;
+    wipe_bar();
+    fprintf(stderr, "dbss-download: %s%s\n", level == DBSS_LOG_WARNING ? "warning: " : "", message);
+}
+
+/* What a signal cancels; it lives until the program ends. */
+static dbss_operation *running;
+
+static void cancel(int number)
+{
+    (void)number;
+    dbss_operation_cancel(running);
+}
+
+/* From now on these signals end the call, and so the program, with nothing
+ * left behind. One that is ignored (nohup) stays so. */
+static void cancel_on_signals(void)
+{
+    static const int numbers[] = {SIGHUP, SIGINT, SIGTERM};
+    struct sigaction action = {0}, before;
+    size_t i;
+    action.sa_handler = cancel;
+    for (i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            sigaction(numbers[i], &action, NULL);
+}
+
+/* ---------------------------------------------------------------------------
+ * The call
+ * ------------------------------------------------------------------------ */
+
+static int is_directory(const char *path)
+{
+    struct stat found;
+    size_t len = strlen(path);
+    return (len > 0 && path[len - 1] == '/') || (stat(path, &found) == 0 && S_ISDIR(found.st_mode));
+}
+
+/* Downloads the report to where it is wanted. */
+static dbss_status download(dbss_context *ctx, const struct options *options)
+{
+    uint32_t flags = options->force ? DBSS_FILE_REPLACE : 0;
+    if (strcmp(options->output, "-") == 0)
+        return dbss_report_download_to_fd(ctx, options->project, options->instance, options->report,
+                                          options->locale, STDOUT_FILENO, running);
+    if (is_directory(options->output))
+        return dbss_report_download_to_directory(ctx, options->project, options->instance, options->report,
+                                                 options->locale, options->output, flags, running);
+    return dbss_report_download_to_file(ctx, options->project, options->instance, options->report,
+                                        options->locale, options->output, flags, running);
+}
+
+static void tell_success(void)
+{
+    const char *path = dbss_operation_path(running);
+    unsigned attempts = dbss_operation_attempts(running);
+    if (path == NULL)
+        path = "-";
+    if (strncmp(path, "./", 2) == 0)
+        path += 2;
+    fprintf(stderr, "saved %s (%lld bytes", path, (long long)dbss_operation_received(running));
+    if (attempts > 1)
+        fprintf(stderr, ", %u attempts", attempts);
+    fputs(")\n", stderr);
+}
+
+/* All of it; returns the exit code. */
+static int run(const struct options *options)
+{
+    dbss_config *config = NULL;
+    dbss_context *ctx = NULL;
+    int code = -1;
+
+    if (dbss_config_new(&config) != DBSS_OK || dbss_operation_new(&running) != DBSS_OK
+        || (options->verbose && dbss_config_set_log(config, write_log, NULL, NULL) != DBSS_OK))
+        code = explain_last_error();
+    if (code == -1)
+        code = configure(config, options);
+    if (code == -1 && !options->quiet && isatty(STDERR_FILENO)) {
+        bar.begun_ms = bar.drawn_ms = now_ms();
+        if (dbss_operation_set_progress(running, draw_bar, NULL, NULL) != DBSS_OK)
+            code = explain_last_error();
+    }
+    if (code == -1) {
+        cancel_on_signals();
+        if (dbss_context_new(config, &ctx) == DBSS_OK && download(ctx, options) == DBSS_OK) {
+            wipe_bar();
+            if (!options->quiet)
+                tell_success();
+            code = SAVED;
+        } else {
+            wipe_bar();
+            code = explain_last_error();
+        }
+    }
+    dbss_context_free(ctx);
     dbss_config_free(config);
     return code;
 }
 
-/* The report's format by its first bytes; NULL for one that is unknown. */
-static const char *format_of(const dbss_buffer *report)
-{
-    if (report->len >= 5 && memcmp(report->data, "%PDF-", 5) == 0)
-        return "pdf";
-    if (report->len >= 4 && memcmp(report->data, "PK\003\004", 4) == 0)
-        return "zip";
-    return NULL;
-}
-
-/* ---------------------------------------------------------------------------
- * The file
- * ------------------------------------------------------------------------ */
-
-/* first + second + third, to be freed; ends the program without memory. */
-static char *join(const char *first, const char *second, const char *third)
-{
-    size_t size = strlen(first) + strlen(second) + strlen(third) + 1;
-    char *joined = malloc(size);
-    if (joined == NULL) {
-        complain("out of memory");
-        exit(LOCAL);
-    }
-    snprintf(joined, size, "%s%s%s", first, second, third);
-    return joined;
-}
-
-/* Whether a file may be saved under this name, as far as that can be told
- * beforehand. Returns -1 to go on, else the exit code. */
-static int check_target(const char *path, int force)
-{
-    struct stat present;
-    if (lstat(path, &present) != 0)
-        return -1;
-    if (!force) {
-        complain("%s exists already; --force would replace it", path);
-        return LOCAL;
-    }
-    if (!S_ISREG(present.st_mode)) {
-        complain("%s is not a regular file, and is not replaced", path);
-        return LOCAL;
-    }
-    return -1;
-}
-
-/* The same for all the names that the report may get. */
-static int check_targets(const struct options *options)
-{
-    static const char *const endings[] = {".pdf", ".zip", ""};
-    int code = -1;
-    size_t i;
-
-    if (options->output != NULL)
-        return strcmp(options->output, "-") == 0 ? -1 : check_target(options->output, options->force);
-    for (i = 0; i < sizeof endings / sizeof *endings && code == -1; i++) {
-        char *path = join(options->report, endings[i], "");
-        code = check_target(path, options->force);
-        free(path);
-    }
-    return code;
-}
-
-/* Writes all of it; 0, or -1 with errno. */
-static int write_all(int fd, const dbss_buffer *report)
-{
-    size_t done = 0;
-    while (done < report->len) {
-        ssize_t n = write(fd, report->data + done, report->len - done);
-        if (n >= 0)
-            done += (size_t)n;
-        else if (errno != EINTR)
-            return -1;
-    }
-    return 0;
-}
-
-/* Saves the report under a name that it gets only when it is whole: it is
- * written beside it first, under a name of its own. What stands under the name
- * is replaced with `force`, else kept, with no moment between the check and
- * the act. Returns -1 when it is saved, else the exit code. */
-static int save(const dbss_buffer *report, const char *path, int force)
-{
-    const char *slash = strrchr(path, '/');
-    char *directory = join(path, "", "");
-    char *temporary;
-    const char *what = "write";
-    sigset_t ending, before;
-    int fd, failed, cause = 0;
-
-    directory[slash == NULL ? 0 : slash - path + 1] = '\0';
-    temporary = join(directory, ".dbss-download.", "XXXXXX");
-
-    /* A signal that ends the program waits until no temporary file can be left
-     * behind; nothing here waits for the network. */
-    sigemptyset(&ending);
-    sigaddset(&ending, SIGHUP);
-    sigaddset(&ending, SIGINT);
-    sigaddset(&ending, SIGQUIT);
-    sigaddset(&ending, SIGTERM);
-    sigprocmask(SIG_BLOCK, &ending, &before);
-
-    fd = mkstemp(temporary); /* mode 0600 */
-    failed = fd < 0;
-    if (failed) {
-        what = "create a file beside";
-        cause = errno;
-    } else {
-        failed = write_all(fd, report) != 0 || fsync(fd) != 0;
-        cause = errno;
-        if (close(fd) != 0 && !failed) {
-            failed = 1;
-            cause = errno;
-        }
-        if (!failed) {
-            what = force ? "replace" : "create";
-            failed = (force ? rename(temporary, path) : link(temporary, path)) != 0;
-            cause = errno;
-        }
-        if (failed || !force)
-            unlink(temporary);
-    }
-
-    if (failed) {
-        complain("cannot %s %s: %s%s", what, path, strerror(cause),
-                 cause == EPERM && !force ? "; does this file system have hard links? --force needs none" : "");
-    } else if ((fd = open(*directory != '\0' ? directory : ".", O_RDONLY | O_CLOEXEC)) >= 0) {
-        /* So that the name outlives a loss of power; not all file systems can
-         * do it, and the file is whole in any case. */
-        fsync(fd);
-        close(fd);
-    }
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    free(temporary);
-    free(directory);
-    return failed ? LOCAL : -1;
-}
-
-/* ------------------------------------------------------------------------ */
-
 int main(int argc, char **argv)
 {
     struct options options = {0};
-    dbss_buffer report = {0};
-    const char *format;
-    char *path;
     int code;
-
-    /* A closed pipe and a full quota are errors to tell of, not to die of. */
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN);
 
     options.settings = calloc((size_t)argc, sizeof *options.settings);
     if (options.settings == NULL) {
@@ -549,32 +568,7 @@ int main(int argc, char **argv)
     }
     code = parse_options(argc, argv, &options);
     if (code == -1)
-        code = check_targets(&options);
-    if (code == -1)
-        code = download(&options, &report);
-    if (code == -1) {
-        format = format_of(&report);
-        if (options.output != NULL)
-            path = join(options.output, "", "");
-        else
-            path = join(options.report, format != NULL ? "." : "", format != NULL ? format : "");
-
-        if (options.output != NULL && strcmp(options.output, "-") == 0) {
-            if (write_all(STDOUT_FILENO, &report) != 0) {
-                complain("cannot write to standard output: %s", strerror(errno));
-                code = LOCAL;
-            }
-        } else {
-            code = save(&report, path, options.force);
-        }
-        if (code == -1) {
-            fprintf(stderr, "saved %s (%lu bytes, %s)\n", path, (unsigned long)report.len,
-                    format != NULL ? format : "unknown format");
-            code = SAVED;
-        }
-        free(path);
-    }
-    dbss_buffer_free(&report);
+        code = run(&options);
     free(options.settings);
     return code;
 }

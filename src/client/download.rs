@@ -75,8 +75,11 @@ impl Context {
         fd: BorrowedFd<'_>,
         operation: Option<Arc<Operation>>,
     ) -> Result<(), Error> {
+        // Before anything else is opened, which could get the number of one that
+        // is closed.
+        let mut sink = Descriptor::new(fd)?;
         self.run(operation, request, |running, request| {
-            self.pump(running, request, &mut Descriptor::new(fd)?)
+            self.pump(running, request, &mut sink)
         })
     }
 

@@ -299,7 +299,7 @@ impl Transfer {
         ])?;
         let rest = answer.header(CONTENT_RANGE);
         if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE
-            && self.total.is_none()
+            && self.total.is_none_or(|total| total == self.offset)
             && rest.as_deref().and_then(unsatisfied_range) == Some(self.offset)
         {
             // It is the same body, and nothing of it is missing but the word that

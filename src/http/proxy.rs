@@ -154,7 +154,12 @@ impl Proxy {
         let sound = words.next().is_some_and(|version| version.starts_with("HTTP/1."));
         match words.next() {
             Some("200") if sound => Ok(()),
-            Some("407") if sound => Err(failed("it wants a user and a password (HTTP 407)")),
+            Some("407") if sound => {
+                Err(failed("it wants a user and a password, or others (HTTP 407)").lasting())
+            }
+            Some(refusal) if sound && refusal.starts_with('4') => {
+                Err(failed(&format!("it refused, \"{line}\"")).lasting())
+            }
             _ => Err(failed(&format!("it answered \"{line}\""))),
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::{File, Permissions};
 use std::io::{self, Seek};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
@@ -23,6 +23,9 @@ pub(crate) struct FileOptions {
 
 #[derive(Debug)]
 pub(crate) struct FileSink {
+    /// As the caller named it.
+    given: PathBuf,
+    /// The same, wherever the process goes meanwhile.
     directory: PathBuf,
     /// None until the body's own name is known.
     name: Option<OsString>,
@@ -45,7 +48,15 @@ impl Part {
         if let Some(file) = sys::unnamed_file(directory) {
             return Ok(Part::Unnamed(file));
         }
-        named().tempfile_in(directory).map(Part::Named)
+        // Opened here, since `tempfile` would hide the system's error code.
+        let create = |path: &Path| {
+            File::options()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)
+        };
+        named().make_in(directory, create).map(Part::Named)
     }
 
     fn file(&self) -> &File {
@@ -103,14 +114,16 @@ impl FileSink {
     }
 
     fn begin_part(directory: &Path, name: Option<OsString>, options: FileOptions) -> Result<FileSink, Error> {
-        let part = Part::new(directory).map_err(|e| {
+        let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+        let part = Part::new(&absolute).map_err(|e| {
             failure(
                 format_args!("cannot create a file in {}", directory.display()),
-                &bare(e),
+                &e,
             )
         })?;
         Ok(FileSink {
-            directory: directory.to_owned(),
+            given: directory.to_owned(),
+            directory: absolute,
             name,
             options,
             part: Some(part),
@@ -163,9 +176,11 @@ impl Sink for FileSink {
     }
 
     fn finish(&mut self) -> Result<(), Error> {
-        let path = self
-            .path()
+        let name = self
+            .name
+            .as_ref()
             .ok_or_else(|| Error::new(Status::Internal, "a file without a name"))?;
+        let path = self.directory.join(name);
         let part = self
             .part
             .take()
@@ -185,7 +200,13 @@ impl Sink for FileSink {
     }
 
     fn path(&self) -> Option<PathBuf> {
-        self.name.as_ref().map(|name| self.directory.join(name))
+        let name = self.name.as_ref()?;
+        // "." is how no directory at all was written down.
+        Some(if self.given == Path::new(".") {
+            PathBuf::from(name)
+        } else {
+            self.given.join(name)
+        })
     }
 }
 
@@ -216,17 +237,6 @@ fn exists(what: impl fmt::Display) -> Error {
         format!("{what} exists already; allow replacing it, or choose another name"),
     )
     .with_os_code(libc::EEXIST)
-}
-
-/// The system's error without the path that `tempfile` adds to its text.
-fn bare(error: io::Error) -> io::Error {
-    match error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<io::Error>())
-    {
-        Some(_) => io::Error::from(error.kind()),
-        None => error,
-    }
 }
 
 pub(super) fn failure(context: impl fmt::Display, cause: &io::Error) -> Error {

@@ -27,6 +27,10 @@ class Standin:
     https_self_signed: str
     https_expired: str
     https_wrong_name: str
+    http_other: str
+    https_other: str
+    proxy: str
+    never_accepts: str
     control: str
     ca_file: str
     token: str
@@ -97,6 +101,10 @@ class Standin:
         """Adds a report (format, and maybe size, id, name) and describes it."""
         return self._control("POST", "/reports", report)
 
+    def new_version(self, report: str) -> dict[str, Any]:
+        """Changes a report, and describes it with its new hashes."""
+        return self._control("POST", "/versions", {"report": report})
+
     def add_token(self, token: str) -> None:
         """Makes one more token valid."""
         self._control("POST", "/tokens", {"token": token})
@@ -108,6 +116,14 @@ class Standin:
     def clear_faults(self) -> None:
         """Ends all faults."""
         self._control("DELETE", "/faults")
+
+    def listener_fault(self, listener: str, mode: str, **more: Any) -> None:
+        """Makes connections to a listener go wrong: handshake_stall, accept_close, proxy_auth."""
+        self._control("POST", "/listener_faults", {"listener": listener, "mode": mode, **more})
+
+    def clear_listener_faults(self) -> None:
+        """Ends all faults of listeners."""
+        self._control("DELETE", "/listener_faults")
 
     def _control(self, method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import ctypes
 import inspect
 import re
@@ -33,6 +34,7 @@ VALUES = {
     "uint32_t": ctypes.c_uint32,
     "int64_t": ctypes.c_int64,
     "size_t": ctypes.c_size_t,
+    "int": ctypes.c_int,
     "void": None,
 }
 STRUCTURES = {
@@ -40,7 +42,18 @@ STRUCTURES = {
     "dbss_config": ffi._Config,
     "dbss_context": ffi._Context,
     "dbss_buffer": ffi.Buffer,
+    "dbss_operation": ffi._Operation,
+    "dbss_report_stream": ffi._Stream,
 }
+CALLBACKS = {
+    "dbss_destroy_fn": ffi.DestroyFunction,
+    "dbss_log_fn": ffi.LogFunction,
+    "dbss_progress_fn": ffi.ProgressFunction,
+    "dbss_write_fn": ffi.WriteFunction,
+}
+VALUES |= CALLBACKS
+# Both are a pointer: a `user_data` of the package's is an object of Python.
+SAME = {ctypes.py_object: ctypes.c_void_p, ffi.Level: ctypes.c_int32}
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +93,8 @@ def in_ctypes(node: Any) -> Any:
         target = node.type
         if isinstance(target, c_ast.PtrDecl):
             return ctypes.POINTER(in_ctypes(target))
+        if isinstance(target.type, c_ast.IdentifierType) and target.type.names == ["void"]:
+            return ctypes.c_void_p
         if isinstance(target.type, c_ast.IdentifierType) and target.type.names == ["char"]:
             # c_char_p is only right for strings that nobody writes to.
             assert is_const(target)
@@ -114,11 +129,37 @@ def test_every_function_has_the_headers_types(functions: dict[str, c_ast.FuncDec
     different = {}
     for name, function in functions.items():
         declared = ffi.FUNCTIONS[name]
-        have = (declared.restype, list(declared.argtypes))
+        have = (declared.restype, [SAME.get(one, one) for one in declared.argtypes])
         want = (in_ctypes(function.type), [in_ctypes(one) for one in parameters(function)])
         if have != want:
             different[name] = (have, want)
     assert different == {}
+
+
+def test_every_callback_has_the_headers_types(declarations: list[Any]) -> None:
+    pointers = {
+        one.name: one.type.type
+        for one in declarations
+        if isinstance(one, c_ast.Typedef)
+        and isinstance(one.type, c_ast.PtrDecl)
+        and isinstance(one.type.type, c_ast.FuncDecl)
+    }
+    assert set(pointers) == set(CALLBACKS)
+    for name, function in pointers.items():
+        declared = CALLBACKS[name]
+        have = (declared._restype_, [SAME.get(one, one) for one in declared._argtypes_])
+        want = (in_ctypes(function.type), [in_ctypes(one) for one in parameters(function)])
+        assert have == want, name
+
+
+def test_every_constant_is_the_headers(header: Path) -> None:
+    found = re.findall(
+        r"^#define DBSS_((?:LOG|FILE|FORMAT)_\w+) (\d+)$", header.read_text(), re.MULTILINE
+    )
+    assert {name: getattr(ffi, name) for name, _ in found} == {
+        name: int(value) for name, value in found
+    }
+    assert len(found) == 8
 
 
 def test_every_function_is_an_attribute_of_its_name() -> None:
@@ -201,8 +242,11 @@ def test_every_class_is_under_its_group_and_named_as_the_library_does(status: in
     assert issubclass(one, errors.GROUPS[ffi.status_group(status)])
     assert ffi.status_name(status) == one.status_name.encode()
     words = one.__name__.removesuffix("Error")
+    # Two would have the name of an exception of Python's.
+    words = {"TargetExists": "FileExists", "PipeClosed": "BrokenPipe"}.get(words, words)
     spelled = re.sub(r"(?<!^)(?=[A-Z])", "_", words).upper()
     assert one.status_name == f"DBSS_ERR_{spelled}"
+    assert not hasattr(builtins, one.__name__)
 
 
 def test_the_versions_agree(header: Path) -> None:

@@ -80,8 +80,7 @@ def programs(build_dir: Path) -> Path:
 def facts(standin: Standin, tmp_path: Path) -> Path:
     """What C cannot read out of JSON, as lines of name=value."""
     ready = json.loads(standin.raw_ready)
-    names = ("http", "https", "https_self_signed", "https_expired", "https_wrong_name")
-    known = {name: ready[name] for name in (*names, "ca_file", "token")}
+    known = {name: value for name, value in ready.items() if isinstance(value, str)}
     known["control"] = ready["control"].removeprefix("http://").rstrip("/")
     known["project"] = ready["project_id"]
     known["instance"] = ready["instance_id"]
@@ -175,7 +174,8 @@ def test_the_conformance_cases_under_valgrind(
 ) -> None:
     need_tool("valgrind")
     every = sorted((root / "tests/conformance").glob("*.cases"))
-    cases = [file for file in every if (file.name == "tls.cases") == tls]
+    over_tls = {"tls.cases", "transfer.cases"}
+    cases = [file for file in every if (file.name in over_tls) == tls]
     assert cases
     valgrind = VALGRIND_TLS if tls else VALGRIND
     done = run([*valgrind, programs / "conformance", facts, "http", *cases], environment, 600)
@@ -250,6 +250,10 @@ def download(
     return Download(build_dir / "bin/dbss-download", environment, standin, cwd)
 
 
+# One attempt: what goes wrong once is not made good by the next.
+ONCE = ("--set", "max_attempts=1")
+
+
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -259,15 +263,28 @@ def connections(standin: Standin) -> int:
     return counted["total"] if isinstance(counted, dict) else counted
 
 
-def test_a_pdf_gets_its_id_as_its_name(download: Download, standin: Standin) -> None:
-    name = standin.pdf["id"] + ".pdf"
+def test_without_an_output_a_report_gets_its_own_name(download: Download, standin: Standin) -> None:
+    name = "audit-report.pdf"
     done = download()
     size = standin.pdf["sizes"]["en-us"]
-    assert done.stderr.decode() == f"saved {name} ({size} bytes, pdf)\n"
+    assert done.stderr.decode() == f"saved {name} ({size} bytes)\n"
     assert (done.returncode, done.stdout) == (0, b"")
     assert download.files() == [name]
     assert sha256(download.cwd / name) == standin.pdf["sha256"]["en-us"]
     assert stat.S_IMODE((download.cwd / name).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("output", ["sub", "sub/", "link"])
+def test_a_directory_as_output(download: Download, standin: Standin, output: str) -> None:
+    (download.cwd / "sub").mkdir()
+    (download.cwd / "link").symlink_to("sub")
+    done = download("-o", output, "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert os.listdir(download.cwd / "sub") == ["audit-report.pdf"]
+    assert sha256(download.cwd / "sub/audit-report.pdf") == standin.pdf["sha256"]["en-us"]
+    done = download("-o", "no-such-directory/")
+    assert done.returncode == 7
+    assert download.files() == ["link", "sub"]
 
 
 def test_options_outrank_the_environment(download: Download, standin: Standin) -> None:
@@ -296,7 +313,7 @@ def test_options_outrank_the_environment(download: Download, standin: Standin) -
     )
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
     assert done.stderr.startswith(b"saved a.zip (")
-    assert done.stderr.endswith(b" bytes, zip)\n")
+    assert done.stderr.endswith(b" bytes)\n")
     assert download.files() == ["a.zip"]
     assert sha256(download.cwd / "a.zip") == standin.zip["sha256"]["zh-cn"]
     headers = standin.requests(report=standin.zip["id"])[-1]["headers"]
@@ -318,12 +335,16 @@ def test_the_environment_alone_is_enough(download: Download, standin: Standin) -
     assert sha256(file) == standin.pdf["sha256"]["zh-cn"]
 
 
-def test_an_unknown_format_has_no_ending(download: Download, standin: Standin) -> None:
-    standin.fault(standin.pdf["id"], body="neither of the two", times=1)
-    done = download()
-    assert done.returncode == 0
-    assert b"unknown format" in done.stderr
-    assert download.files() == [standin.pdf["id"]]
+@pytest.mark.parametrize(
+    ("body", "ending"), [("%PDF-1.7 ...", "pdf"), ("PK\3\4 ...", "zip"), ("neither", "bin")]
+)
+def test_a_report_without_a_name_is_called_by_its_id(
+    download: Download, standin: Standin, body: str, ending: str
+) -> None:
+    nameless = {"headers": [["Content-Disposition", None]]}
+    standin.fault(standin.pdf["id"], body=body, times=1, **nameless)
+    assert download().returncode == 0
+    assert download.files() == [f"{standin.pdf['id']}.{ending}"]
 
 
 def test_standard_output(download: Download, standin: Standin) -> None:
@@ -335,25 +356,22 @@ def test_standard_output(download: Download, standin: Standin) -> None:
     with Path("/dev/full").open("wb") as full:
         done = download("-o", "-", stdout=full)
     assert done.returncode == 7
-    assert b"standard output" in done.stderr
+    assert b"No space left" in done.stderr
 
 
-@pytest.mark.parametrize("ending", [".pdf", ".zip", ""])
-def test_an_existing_default_name_is_refused_before_any_traffic(
-    download: Download, standin: Standin, ending: str
-) -> None:
-    target = download.cwd / (standin.pdf["id"] + ending)
+def test_an_existing_file_of_the_reports_name_is_kept(download: Download, standin: Standin) -> None:
+    target = download.cwd / "audit-report.pdf"
     target.write_text("mine")
-    before = connections(standin)
     done = download()
     assert done.returncode == 7
     assert target.name.encode() in done.stderr
-    assert connections(standin) == before
     assert download.files() == [target.name]
     assert target.read_text() == "mine"
+    assert download("--force").returncode == 0
+    assert sha256(target) == standin.pdf["sha256"]["en-us"]
 
 
-@pytest.mark.parametrize("kind", ["file", "directory", "link", "dangling link"])
+@pytest.mark.parametrize("kind", ["file", "fifo", "link", "dangling link"])
 def test_an_existing_target_is_refused_before_any_traffic(
     download: Download, standin: Standin, kind: str
 ) -> None:
@@ -361,8 +379,8 @@ def test_an_existing_target_is_refused_before_any_traffic(
     other = download.cwd.parent / "other"
     if kind == "file":
         target.write_text("mine")
-    elif kind == "directory":
-        target.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(target)
     else:
         target.symlink_to(other)
         if kind == "link":
@@ -383,7 +401,7 @@ def test_force_replaces_only_when_the_report_is_whole(download: Download, standi
     target = download.cwd / "target"
     target.write_text("mine")
     standin.fault(standin.pdf["id"], cut_after=100, times=1)
-    assert download("-o", target, "--force").returncode == 6
+    assert download("-o", target, "--force", *ONCE).returncode == 6
     assert target.read_text() == "mine"
     assert download.files() == ["target"]
     assert download("-o", target, "--force").returncode == 0
@@ -443,7 +461,7 @@ def test_a_signal_leaves_nothing_and_the_command_line_has_no_secret(
     finally:
         process.send_signal(number)
         process.wait(timeout=30)
-    assert process.returncode == -number
+    assert process.returncode == 130
     assert download.files() == []
 
 
@@ -477,7 +495,7 @@ def test_exit_codes_for_answers(
     download: Download, standin: Standin, code: int, fault: dict[str, Any]
 ) -> None:
     standin.fault(standin.pdf["id"], **fault, times=1)
-    done = download("-o", "target")
+    done = download("-o", "target", *ONCE)
     assert (done.returncode, done.stdout) == (code, b""), done.stderr
     assert done.stderr.startswith(b"dbss-download: ")
     assert len(done.stderr.splitlines()) == 1
@@ -508,7 +526,8 @@ USAGE: list[tuple[int, list[str], dict[str, str | None]]] = [
     (7, ["--token-file", "/no/such/file"], {}),
     (7, ["--token-file", "/"], {}),
     (7, ["--output", "no/such/directory/report.pdf"], {}),
-    (7, ["--set", "max_memory_bytes=1000"], {}),
+    (7, ["--output", "no/such/directory/"], {}),
+    (2, ["--output", ""], {}),
 ]
 
 
@@ -626,9 +645,11 @@ def test_help_and_version(root: Path, download: Download, standin: Standin) -> N
     options = (root / "src/client/options.rs").read_text()
     keys = re.findall(r'^        c"(\w+)",$', options, re.MULTILINE)
     assert len(keys) > 5
-    for key in set(keys) - {"token"}:
+    secrets = {"token", "proxy"}
+    for key in set(keys) - secrets:
         assert f"  {key} (" in text
-    assert "  token (" not in text
+    for key in secrets:
+        assert f"  {key} (" not in text
     for option in (
         "project",
         "output",
@@ -641,7 +662,7 @@ def test_help_and_version(root: Path, download: Download, standin: Standin) -> N
         assert f"--{option}" in text
     codes = re.findall(r"^ +(\d+)  \w", text.split("Exit codes:")[1], re.MULTILINE)
     assert codes == ["0", "1", "2", "3", "4", "5", "6", "7", "130"]
-    assert max(map(len, text.splitlines())) <= 200
+    assert max(map(len, text.splitlines())) <= 220
 
     version = re.search(r'^version = "(.*)"', (root / "Cargo.toml").read_text(), re.MULTILINE)
     assert version
@@ -655,6 +676,8 @@ def test_the_program_under_valgrind(download: Download, standin: Standin) -> Non
     need_tool("valgrind")
     assert download("-o", "target", wrap=VALGRIND).returncode == 0
     standin.fault(standin.pdf["id"], cut_after=100, times=1)
-    assert download("-o", "another", wrap=VALGRIND).returncode == 6
+    assert download("-o", "another", *ONCE, wrap=VALGRIND).returncode == 6
+    standin.fault(standin.pdf["id"], cut_after=100, times=1)
+    assert download("-o", "target", "--force", "--verbose", wrap=VALGRIND).returncode == 0
     assert download("-o", "target", wrap=VALGRIND).returncode == 7
     assert download.files() == ["target"]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import dbss
 import pytest
 from dbss import client as client_module
-from dbss import errors, ffi
+from dbss import errors, ffi, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -221,6 +221,11 @@ def test_what_c_could_not_be_told_is_refused_in_a_call(
         ({"max_memory_bytes": 0}, dbss.InvalidValueError, "max_memory_bytes"),
         ({"max_memory_bytes": -1}, dbss.InvalidValueError, "max_memory_bytes"),
         ({"max_memory_bytes": 2**63}, dbss.InvalidValueError, "max_memory_bytes"),
+        ({"max_attempts": 0}, dbss.InvalidValueError, "max_attempts"),
+        ({"max_attempts": 1001}, dbss.InvalidValueError, "max_attempts"),
+        ({"max_retry_after": -1}, dbss.InvalidValueError, "max_retry_after_ms"),
+        ({"proxy": "ftp://127.0.0.1"}, dbss.InvalidEndpointError, "proxy"),
+        ({"proxy": NUL}, dbss.InvalidEndpointError, "proxy"),
         ({"endpoint": None}, dbss.NotConfiguredError, None),
         ({"endpoint": "http://192.0.2.1"}, dbss.PlaintextRefusedError, "endpoint"),
     ],
@@ -258,6 +263,13 @@ def test_what_cannot_be_right_is_refused_at_once(
         {"max_memory_bytes": "1"},
         {"allow_plaintext": 1},
         {"allow_plaintext": "false"},
+        {"follow_redirects": 1},
+        {"proxy_from_environment": None},
+        {"max_attempts": 1.0},
+        {"max_attempts": True},
+        {"max_retry_after": "1"},
+        {"proxy": b"http://127.0.0.1"},
+        {"log": 1},
     ],
 )
 def test_values_of_another_type_are_refused(arguments: dict[str, Any]) -> None:
@@ -278,7 +290,7 @@ def test_values_of_another_type_are_refused(arguments: dict[str, Any]) -> None:
     ],
 )
 def test_seconds_become_milliseconds(seconds: float | None, milliseconds: bytes) -> None:
-    assert client_module._milliseconds("stall_timeout_ms", seconds) == milliseconds
+    assert settings.milliseconds("stall_timeout_ms", seconds) == milliseconds
 
 
 def test_timeouts_are_in_seconds_and_are_timeout_errors(
@@ -290,6 +302,7 @@ def test_timeouts_are_in_seconds_and_are_timeout_errors(
         ("total_timeout", dbss.TotalTimeoutError),
     ):
         arguments: dict[str, Any] = {"stall_timeout": None, "total_timeout": None, name: 0.2}
+        arguments["max_attempts"] = 1
         with dbss.Client(endpoint=standin.http, token=standin.token, **arguments) as client:
             with pytest.raises(TimeoutError) as caught:
                 client.download_report(*ids)
@@ -500,7 +513,9 @@ def test_other_threads_run_during_a_call(standin: Standin, ids: tuple[str, str, 
         except dbss.Error as error:
             outcome.put(error)
 
-    with dbss.Client(endpoint=standin.http, token=standin.token, stall_timeout=1) as client:
+    with dbss.Client(
+        endpoint=standin.http, token=standin.token, stall_timeout=1, max_attempts=1
+    ) as client:
         thread = threading.Thread(target=download, args=(client,))
         thread.start()
         # This thread runs at all only if the other gives up the lock of the
@@ -607,7 +622,8 @@ def test_a_length_beyond_all_memory_is_a_clean_error(
     code = """
 import os, dbss
 client = dbss.Client(
-    endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"], max_memory_bytes=2**63 - 1
+    endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"], max_memory_bytes=2**63 - 1,
+    max_attempts=1,
 )
 before = peak()
 try:
@@ -730,6 +746,7 @@ def test_errors_survive_pickling_and_copying(
 def test_an_error_has_all_that_the_service_said(
     standin: Standin, client: dbss.Client, ids: tuple[str, str, str]
 ) -> None:
+    operation = dbss.Operation(max_attempts=1)
     standin.fault(
         ids[2],
         status=429,
@@ -742,7 +759,7 @@ def test_an_error_has_all_that_the_service_said(
         headers=[["X-Request-Id", "req-1"], ["Retry-After", "7"]],
     )
     with pytest.raises(dbss.ThrottledError) as caught:
-        client.download_report(*ids)
+        client.download_report(*ids, operation=operation)
     error = caught.value
     assert (error.status, error.status_name) == (205, "DBSS_ERR_THROTTLED")
     assert error.http_status == 429
@@ -861,9 +878,10 @@ def test_everything_that_is_public_is_documented() -> None:
         one = getattr(dbss, name)
         if callable(one):
             assert one.__doc__, name
-    for name, one in vars(dbss.Client).items():
-        if not name.startswith("_"):
-            assert one.__doc__, name
+    for kind in (dbss.Client, dbss.Operation, dbss.ReportStream):
+        for name, one in vars(kind).items():
+            if not name.startswith("_"):
+                assert one.__doc__, name
 
 
 # Loading.

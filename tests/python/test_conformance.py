@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DIRECTORY = Path(__file__).parents[1] / "conformance"
 
 LISTENERS = ("http", "https", "https_self_signed", "https_expired", "https_wrong_name")
+URLS = ("http", "https", "http_other", "https_other", "proxy", "never_accepts")
 DEAD = "http://127.0.0.1:1"
 ARGUMENTS = {
     "token": "$TOKEN",
@@ -130,6 +131,7 @@ class Values:
             "ZIP_EN": standin.zip["sha256"]["en-us"],
             "ZIP_ZH": standin.zip["sha256"]["zh-cn"],
             "FRESH": secrets.token_hex(16),
+            **{name.upper(): getattr(standin, name) for name in URLS},
         }
 
     def fill(self, value: str) -> str:
@@ -250,15 +252,19 @@ def test_case(case: Case, way: str, standin: Standin) -> None:
     endpoint = case.single.get("endpoint", "http")
     if endpoint in LISTENERS:
         endpoint = getattr(standin, endpoint)
+    options = [
+        (key, value)
+        for key, _, value in (
+            values.fill(one).partition("=") for one in case.repeated.get("option", [])
+        )
+    ]
+    # So that a fault is seen as it is, where the case is not about retries.
+    if all(key != "max_attempts" for key, _ in options):
+        options.insert(0, ("max_attempts", "1"))
     call = Call(
         DEAD if endpoint == "dead" else values.fill(endpoint),
         standin.ca_file if case.single.get("ca", "yes") == "yes" else None,
-        [
-            (key, value)
-            for key, _, value in (
-                values.fill(one).partition("=") for one in case.repeated.get("option", [])
-            )
-        ],
+        options,
         {key: values.argument(case.single.get(key, default)) for key, default in ARGUMENTS.items()},
     )
     report = values.fill(case.single.get("id", ARGUMENTS["id"]))

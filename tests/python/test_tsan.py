@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from test_c import facts, run
 
 __all__ = ["facts"]
@@ -16,6 +17,11 @@ CHECKS = [
     ("abi", "many_threads"),
     ("abi", "token_swap"),
     ("abi", "free_during_call"),
+    ("transfers", "many_threads_with_faults"),
+    ("transfers", "many_threads_with_faults_tls"),
+    ("control", "cancel_all"),
+    ("control", "free_operation_during_call"),
+    ("control", "stream_freed_during_read"),
 ]
 
 

@@ -3,16 +3,17 @@
     import dbss
 
     with dbss.Client(region="cn-north-4", token=token) as client:
-        report = client.download_report(project_id, instance_id, report_id, locale="en-us")
+        path = client.download_report_to(project_id, instance_id, report_id, "reports/")
 
 A binding of libdbss, whose shared library it needs: that of the environment's
 DBSS_LIBRARY, else a libdbss.so.0 in this directory, else the system's.
 """
 
-from .client import DEFAULT, Client, Option, has_feature, options, version
+from .client import Client, has_feature, version
 from .errors import (
     ArgumentError,
     BadRequestError,
+    BusyError,
     CancelledError,
     CertificateError,
     ConnectError,
@@ -20,6 +21,7 @@ from .errors import (
     ConnectTimeoutError,
     ContentEncodingError,
     Detail,
+    DiskFullError,
     Error,
     FileError,
     ForbiddenError,
@@ -34,8 +36,11 @@ from .errors import (
     NetworkError,
     NotConfiguredError,
     NotFoundError,
+    NotRegularFileError,
+    NotResumableError,
     NullArgumentError,
     OutOfMemoryError,
+    PipeClosedError,
     PlaintextRefusedError,
     ProtocolError,
     RedirectedError,
@@ -44,6 +49,7 @@ from .errors import (
     ServerError,
     ServiceError,
     StalledError,
+    TargetExistsError,
     ThrottledError,
     TlsError,
     TotalTimeoutError,
@@ -52,13 +58,22 @@ from .errors import (
     UnexpectedAnswerError,
     UnknownKeyError,
 )
+from .ffi import LOG_DEBUG, LOG_ERROR, LOG_INFO, LOG_WARNING
+from .operation import Operation, Progress
+from .settings import DEFAULT, Option, options
+from .stream import ReportStream
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DEFAULT",
+    "LOG_DEBUG",
+    "LOG_ERROR",
+    "LOG_INFO",
+    "LOG_WARNING",
     "ArgumentError",
     "BadRequestError",
+    "BusyError",
     "CancelledError",
     "CertificateError",
     "Client",
@@ -67,6 +82,7 @@ __all__ = [
     "ConnectionLostError",
     "ContentEncodingError",
     "Detail",
+    "DiskFullError",
     "Error",
     "FileError",
     "ForbiddenError",
@@ -81,17 +97,24 @@ __all__ = [
     "NetworkError",
     "NotConfiguredError",
     "NotFoundError",
+    "NotRegularFileError",
+    "NotResumableError",
     "NullArgumentError",
+    "Operation",
     "Option",
     "OutOfMemoryError",
+    "PipeClosedError",
     "PlaintextRefusedError",
+    "Progress",
     "ProtocolError",
     "RedirectedError",
+    "ReportStream",
     "ResolveError",
     "ResourceError",
     "ServerError",
     "ServiceError",
     "StalledError",
+    "TargetExistsError",
     "ThrottledError",
     "TlsError",
     "TotalTimeoutError",

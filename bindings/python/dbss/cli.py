@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import re
 import signal
-import stat
 import sys
-import tempfile
-import threading
 from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
-from . import __version__, client, errors
+from . import (
+    DEFAULT,
+    LOG_ERROR,
+    LOG_WARNING,
+    Client,
+    Operation,
+    Progress,
+    __version__,
+    errors,
+    options,
+    version,
+)
 
 # The exit codes, as of dbss-download, the program in C.
 SAVED = 0
@@ -38,7 +48,7 @@ exit codes:
     6  the network failed
     7  a local file, memory or another resource of this machine; also when
        the file exists already
-  130  interrupted
+  130  cancelled, by Ctrl-C for example
 """
 
 # The longest token that libdbss takes.
@@ -95,7 +105,7 @@ def _parser() -> Parser:
         allow_abbrev=False,
     )
     main.add_argument(
-        "--version", action="version", version=f"dbss {__version__} (libdbss {client.version()})"
+        "--version", action="version", version=f"dbss {__version__} (libdbss {version()})"
     )
     main.add_argument("--token", action=RefuseToken, help=argparse.SUPPRESS)
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -129,7 +139,8 @@ def _parser() -> Parser:
         "--output",
         "-o",
         variable="DBSS_OUTPUT",
-        meaning="where to save it; - is standard output; else REPORT_ID.pdf or .zip",
+        meaning="where to save it: a file, or a directory for a file of the report's own name; "
+        "- is standard output (default: the current directory)",
         metavar="PATH",
     )
     add("--region", variable="DBSS_REGION", meaning="such as cn-north-4", metavar="REGION")
@@ -159,7 +170,7 @@ def _parser() -> Parser:
         download.add_argument(
             name,
             type=_seconds,
-            default=client.DEFAULT,
+            default=DEFAULT,
             help=f"seconds {meaning}, or none for no limit",
             metavar="SECONDS",
         )
@@ -169,10 +180,51 @@ def _parser() -> Parser:
         help="allow plain http to another host, which shows the token to the network",
     )
     download.add_argument(
-        "--max-memory-bytes", type=int, help="the largest report to take", metavar="BYTES"
+        "--max-attempts",
+        type=int,
+        help="how many attempts to make when the network or the service fails (default: 3)",
+        metavar="NUMBER",
+    )
+    download.add_argument(
+        "--follow-redirects", action="store_true", help="follow redirects of the service"
+    )
+    download.add_argument(
+        "--proxy-from-environment",
+        action="store_true",
+        help="use the proxy of https_proxy, http_proxy, all_proxy and no_proxy",
+    )
+    download.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        help="any option of libdbss, as dbss.options() lists them; repeatable",
+        metavar="KEY=VALUE",
     )
     download.add_argument("--force", action="store_true", help="replace an existing file")
+    download.add_argument(
+        "--quiet", "-q", action="store_true", help="say nothing but what went wrong"
+    )
+    download.add_argument("--verbose", "-v", action="store_true", help="say what happens")
     return main
+
+
+def _settings(given: list[str]) -> dict[str, str]:
+    """The options of --set."""
+    secret = {one.key for one in options() if one.type == "secret"}
+    found = {}
+    for setting in given:
+        key, equals, value = setting.partition("=")
+        if key in secret:
+            raise Failure(
+                f"--set {key}: a secret on the command line could be read by everybody on this "
+                "machine; for the token use --token-file or DBSS_TOKEN, for a proxy "
+                "--proxy-from-environment",
+                USAGE,
+            )
+        if not equals:
+            raise Failure(f"--set {setting}: must be KEY=VALUE", USAGE)
+        found[key] = value
+    return found
 
 
 def _read_token(path: str | None) -> str:
@@ -199,158 +251,116 @@ def _read_token(path: str | None) -> str:
     return re.sub(r"\r?\n\Z", "", raw.decode("utf-8", "surrogateescape"))
 
 
-def _check_target(path: str, force: bool) -> None:
-    """Refuses what may not be replaced, as far as that can be told beforehand."""
-    try:
-        mode = os.lstat(path).st_mode
-    except OSError:
-        return
-    if not force:
-        raise Failure(f"{path} exists already; --force would replace it", LOCAL)
-    if not stat.S_ISREG(mode):
-        raise Failure(f"{path} is not a regular file, and is not replaced", LOCAL)
+class _Screen:
+    """What the user sees meanwhile: log messages, and a progress bar on a terminal."""
 
+    def __init__(self, quiet: bool) -> None:
+        self._bar: Any = None
+        self._tqdm: Any = None
+        if not quiet and sys.stderr is not None and sys.stderr.isatty():
+            # Only where it is installed: the package's extra "progress".
+            with contextlib.suppress(ImportError):
+                self._tqdm = importlib.import_module("tqdm").tqdm
+                # Its thread would only look for bars that nobody updates.
+                self._tqdm.monitor_interval = 0
 
-def _format(report: bytes) -> str | None:
-    if report.startswith(b"%PDF-"):
-        return "pdf"
-    return "zip" if report.startswith(b"PK\x03\x04") else None
+    def progress(self, now: Progress) -> None:
+        """Draws how far the download is."""
+        if self._tqdm is None or (now.received == 0 and self._bar is None):
+            return
+        if self._bar is None:
+            self._bar = self._tqdm(
+                file=sys.stderr,
+                unit="B",
+                unit_scale=True,
+                unit_divisor=1024,
+                dynamic_ncols=True,
+                leave=False,
+            )
+        self._bar.total = now.total
+        self._bar.n = now.received
+        self._bar.refresh()
+
+    def log(self, level: int, message: str) -> None:
+        """Prints a message, above the bar."""
+        # What ends the call is told in any case.
+        if level == LOG_ERROR:
+            return
+        if self._bar is not None:
+            self._bar.clear()
+        _say(f"dbss: {'warning: ' if level == LOG_WARNING else ''}{message}")
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.close()
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Lets signals that end the program wait. Nothing here waits for the network."""
-    ending = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+def _ended_by_signals() -> Iterator[None]:
+    """Makes of signals that end the program what Python makes of Ctrl-C."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = {}
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        # One that is ignored, as by nohup, stays so.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            before[number] = signal.signal(number, end)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _save(report: bytes, path: str, force: bool) -> None:
-    """Saves the report under a name that it gets only when it is whole.
-
-    It is written beside it first, under a name of its own. What stands under
-    the name is replaced with `force`, else kept, with no moment between the
-    check and the act.
-    """
-    directory = os.path.dirname(path) or "."
-    what = "create a file beside"
-    temporary = None
-    with _uninterrupted():
-        try:
-            # Of mode 0600.
-            descriptor, temporary = tempfile.mkstemp(prefix=".dbss-download.", dir=directory)
-            what = "write"
-            with open(descriptor, "wb") as file:
-                file.write(report)
-                file.flush()
-                os.fsync(file.fileno())
-            if force:
-                what = "replace"
-                os.replace(temporary, path)
-                temporary = None
-            else:
-                what = "create"
-                os.link(temporary, path)
-        except OSError as error:
-            hint = ""
-            if isinstance(error, PermissionError) and what == "create":
-                hint = "; does this file system have hard links? --force needs none"
-            raise Failure(f"cannot {what} {path}: {error.strerror}{hint}", LOCAL) from None
-        finally:
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-        # So that the name outlives a loss of power. Not all file systems can do
-        # it, and the file is whole in any case.
-        with contextlib.suppress(OSError):
-            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-
-def _write_stdout(report: bytes) -> None:
-    if sys.stdout is None:
-        raise Failure("cannot write to standard output: it is closed", LOCAL)
-    rest = memoryview(report)
-    try:
-        # Not through sys.stdout, which writes a part and says nothing when it
-        # is not buffered (python -u).
-        while rest:
-            rest = rest[os.write(sys.stdout.fileno(), rest) :]
-    except OSError as error:
-        raise Failure(f"cannot write to standard output: {error.strerror}", LOCAL) from None
-
-
-def _interruptibly(options: argparse.Namespace, token: str) -> bytes:
-    """Downloads on another thread, as Ctrl-C would have to wait for a call on this one."""
-    results: list[bytes] = []
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            with client.Client(
-                region=options.region,
-                endpoint=options.endpoint,
-                token=token,
-                ca_file=options.ca_file,
-                connect_timeout=options.connect_timeout,
-                stall_timeout=options.stall_timeout,
-                total_timeout=options.total_timeout,
-                allow_plaintext=options.allow_plaintext,
-                max_memory_bytes=options.max_memory_bytes,
-            ) as service:
-                results.append(
-                    service.download_report(
-                        options.project, options.instance, options.report, locale=options.locale
-                    )
-                )
-        except BaseException as failure:
-            failures.append(failure)
-
-    # A daemon, so that an interrupted command ends without waiting for it.
-    thread = threading.Thread(target=run, daemon=True)
-    try:
-        thread.start()
-    except RuntimeError as error:
-        raise Failure(str(error), LOCAL) from None
-    thread.join()
-    if failures:
-        raise failures[0]
-    return results[0]
-
-
-def _download(options: argparse.Namespace) -> None:
-    if not (options.project and options.instance and options.report):
+def _download(given: argparse.Namespace) -> None:
+    if not (given.project and given.instance and given.report):
         raise Failure(
             "--project, --instance and --report (or DBSS_PROJECT_ID, DBSS_INSTANCE_ID and "
             "DBSS_REPORT_ID) are required; try --help",
             USAGE,
         )
-    to_stdout = options.output == "-"
-    if not to_stdout:
-        names = (
-            [options.output]
-            if options.output is not None
-            else [options.report + ending for ending in (".pdf", ".zip", "")]
+    to_stdout = given.output == "-"
+    if to_stdout and sys.stdout is None:
+        raise Failure("cannot write to standard output: it is closed", LOCAL)
+    with contextlib.ExitStack() as stack:
+        screen = stack.enter_context(contextlib.closing(_Screen(given.quiet)))
+        client = Client(
+            region=given.region,
+            endpoint=given.endpoint,
+            token=_read_token(given.token_file),
+            ca_file=given.ca_file,
+            connect_timeout=given.connect_timeout,
+            stall_timeout=given.stall_timeout,
+            total_timeout=given.total_timeout,
+            allow_plaintext=given.allow_plaintext,
+            max_attempts=given.max_attempts,
+            follow_redirects=given.follow_redirects,
+            proxy_from_environment=given.proxy_from_environment,
+            log=screen.log if given.verbose else None,
+            options=_settings(given.set),
         )
-        for name in names:
-            _check_target(name, options.force)
-
-    report = _interruptibly(options, _read_token(options.token_file))
-    kind = _format(report)
-    name = options.output
-    if name is None:
-        name = options.report if kind is None else f"{options.report}.{kind}"
-    if to_stdout:
-        _write_stdout(report)
-    else:
-        _save(report, name, options.force)
-    _say(f"saved {name} ({len(report)} bytes, {kind or 'unknown format'})")
+        stack.enter_context(client)
+        operation = stack.enter_context(Operation())
+        names = (given.project, given.instance, given.report)
+        more: Any = {
+            "locale": given.locale,
+            "operation": operation,
+            "progress": screen.progress,
+        }
+        name: object = "-"
+        if to_stdout:
+            client.download_report_to(*names, sys.stdout.fileno(), **more)
+        else:
+            path = given.output or "./"
+            name = client.download_report_to(*names, path, replace=given.force, **more)
+        screen.close()
+        if not given.quiet:
+            tries = f", {operation.attempts} attempts" if operation.attempts > 1 else ""
+            _say(f"saved {name} ({operation.received} bytes{tries})")
 
 
 def _printable(text: str | None) -> str:
@@ -380,7 +390,9 @@ def _exit_code(error: errors.Error) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     try:
-        _download(_parser().parse_args(arguments))
+        given = _parser().parse_args(arguments)
+        with _ended_by_signals():
+            _download(given)
         return SAVED
     except Failure as failure:
         lines, code = [str(failure)], failure.code

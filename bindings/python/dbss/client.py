@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-import enum
-import math
-import operator
+import io
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Callable, Final, Union
+from typing import Any, Callable, Protocol, Union, overload
 
-from . import errors, ffi
-
-
-class Default(enum.Enum):
-    """The type of DEFAULT."""
-
-    DEFAULT = "DEFAULT"
-
-    def __repr__(self) -> str:
-        return "dbss.DEFAULT"
-
-
-DEFAULT: Final = Default.DEFAULT
-"""The default of libdbss, whatever it is; see options()."""
+from . import errors, ffi, settings
+from .operation import (
+    Control,
+    Log,
+    LogFunction,
+    Operation,
+    ProgressFunction,
+    Result,
+    Watch,
+)
+from .settings import DEFAULT, Default, Seconds
+from .stream import Handle, ReportStream
 
 # Union[...]: evaluated by Python 3.9 too.
-Seconds = Union[float, None, Default]
+PathLike = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 
 
-@dataclass(frozen=True)
-class Option:
-    """An option that libdbss knows, for the ``options`` of a Client."""
+class Writer(Protocol):
+    """Anything that bytes can be written to."""
 
-    key: str
-    """Its name, such as "stall_timeout_ms"."""
-    type: str
-    """"text", "url", "secret", "path", "milliseconds", "bytes" or "boolean"."""
-    default: str | None
-    """Its default as text; None where it is unset by default."""
-    help: str
-    """What it does, and its range."""
+    def write(self, data: bytes, /) -> object:
+        """Takes bytes; a number that is less than their length asks for the rest again."""
 
 
 def version() -> str:
@@ -59,19 +49,6 @@ def has_feature(name: str) -> bool:
     return b"\0" not in encoded and bool(ffi.has_feature(encoded))
 
 
-def options() -> list[Option]:
-    """All options that the loaded libdbss knows."""
-    return [
-        Option(
-            ffi.decode(ffi.config_key_name(index)) or "",
-            ffi.decode(ffi.config_key_type(index)) or "",
-            ffi.decode(ffi.config_key_default(index)),
-            ffi.decode(ffi.config_key_help(index)) or "",
-        )
-        for index in range(ffi.config_key_count())
-    ]
-
-
 class _Context:
     """Owns a context of libdbss. It is freed with the last reference to this.
 
@@ -79,7 +56,8 @@ class _Context:
     call that uses it without a lock, which a fork could leave locked for ever.
     """
 
-    def __init__(self, config: ffi.Config) -> None:
+    def __init__(self, config: ffi.Config, log: Log | None) -> None:
+        self.log = log
         self.pointer = ffi.Context()
         ffi.context_new(config, ffi.byref(self.pointer))
 
@@ -98,20 +76,41 @@ def _new_config() -> Iterator[ffi.Config]:
         ffi.config_free(config)
 
 
-def _milliseconds(key: str, seconds: float | None) -> bytes:
-    if seconds is None:
-        return b"-1"
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise TypeError(f"{key}: must be a number of seconds, not {type(seconds).__name__}")
-    try:
-        milliseconds = float(seconds) * 1000
-    except OverflowError:
-        milliseconds = math.inf
-    # Refused here: -0.001 s would be -1 ms, which to libdbss is no limit.
-    if not math.isfinite(milliseconds) or milliseconds < 0:
-        raise errors.InvalidValueError(f"{key}: {seconds} s is not a duration", parameter=key)
-    # A time above zero must not become zero.
-    return b"%d" % (max(1, round(milliseconds)) if milliseconds else 0)
+def _names(
+    project_id: str, instance_id: str, report_id: str, locale: str | None
+) -> tuple[bytes | None, ...]:
+    """What names a report, for C."""
+    return (
+        ffi.encode("project", project_id),
+        ffi.encode("instance", instance_id),
+        ffi.encode("id", report_id),
+        None if locale is None else ffi.encode("locale", locale),
+    )
+
+
+def _descriptor(target: object) -> int | None:
+    """The descriptor of a file object that does nothing but write to it."""
+    if type(target) is io.FileIO:
+        return target.fileno()
+    if type(target) in (io.BufferedWriter, io.BufferedRandom):
+        # Through Any: its type is one of the two.
+        buffered: Any = target
+        if type(buffered.raw) is io.FileIO:
+            buffered.flush()
+            return buffered.fileno()  # type: ignore[no-any-return]
+    return None
+
+
+def _write_all(target: Writer, chunk: bytes) -> None:
+    if not isinstance(target, io.RawIOBase):
+        target.write(chunk)
+        return
+    # These may take a part, or nothing.
+    while chunk:
+        length = target.write(chunk)
+        if not length:
+            raise BlockingIOError("the file object takes nothing at the moment")
+        chunk = chunk[length:]
 
 
 class Client:
@@ -137,6 +136,21 @@ class Client:
         max_memory_bytes: the largest report to take into memory; None for the
             default of libdbss, 1 GiB.
         user_agent_suffix: text after "libdbss/VERSION" in User-Agent.
+        max_attempts: how many attempts a call makes when the connection fails
+            or breaks, or the service is overloaded; None for the default of
+            libdbss, 3; 1 for no retries.
+        max_retry_after: the longest wait, in seconds, that the service may ask
+            for before another attempt.
+        follow_redirects: follow redirects. Credentials never go to another
+            origin.
+        proxy: the URL of an HTTP proxy for all connections, such as
+            "http://user:password@proxy.example.com:3128".
+        proxy_from_environment: take the proxy from https_proxy, http_proxy,
+            all_proxy and no_proxy, as they are now.
+        log: called with the level, one of the LOG_ constants, and the text of
+            each message about a call, from the thread of a call, within a
+            tenth of a second. No message holds a secret. What it raises goes
+            to sys.unraisablehook.
         options: any other option of libdbss, as text; options() lists them.
 
     Raises:
@@ -157,15 +171,32 @@ class Client:
         allow_plaintext: bool = False,
         max_memory_bytes: int | None = None,
         user_agent_suffix: str | None = None,
+        max_attempts: int | None = None,
+        max_retry_after: float | Default = DEFAULT,
+        follow_redirects: bool = False,
+        proxy: str | None = None,
+        proxy_from_environment: bool = False,
+        log: LogFunction | None = None,
         options: Mapping[str, str] | None = None,
     ) -> None:
         # First, so that __repr__ and close() work on a client that failed.
         self._context: _Context | None = None
         self._service = endpoint if endpoint is not None else region
-        if not isinstance(allow_plaintext, bool):
-            raise TypeError("allow_plaintext: must be bool")
-        if isinstance(max_memory_bytes, bool):
-            raise TypeError("max_memory_bytes: must be int, not bool")
+        flags = (
+            ("allow_plaintext", allow_plaintext),
+            ("follow_redirects", follow_redirects),
+            ("proxy_from_environment", proxy_from_environment),
+        )
+        durations: tuple[tuple[str, Seconds], ...] = (
+            ("connect_timeout_ms", connect_timeout),
+            ("stall_timeout_ms", stall_timeout),
+            ("total_timeout_ms", total_timeout),
+            ("max_retry_after_ms", max_retry_after),
+        )
+        numbers = (("max_memory_bytes", max_memory_bytes), ("max_attempts", max_attempts))
+        texts = (("user_agent_suffix", user_agent_suffix), ("proxy", proxy))
+        if log is not None and not callable(log):
+            raise TypeError("log: must be callable")
         with _new_config() as config:
             for key, value in (options or {}).items():
                 encoded_key = ffi.encode("key", key)
@@ -180,28 +211,37 @@ class Client:
                 ffi.config_set_token(config, ffi.encode("token", token))
             if ca_file is not None:
                 ffi.config_set(config, b"ca_file", ffi.encode_path("ca_file", ca_file))
-            for key, seconds in (
-                ("connect_timeout_ms", connect_timeout),
-                ("stall_timeout_ms", stall_timeout),
-                ("total_timeout_ms", total_timeout),
-            ):
+            for key, seconds in durations:
                 if not isinstance(seconds, Default):
-                    ffi.config_set(config, key.encode(), _milliseconds(key, seconds))
-            if allow_plaintext:
-                ffi.config_set(config, b"allow_plaintext", b"true")
-            if max_memory_bytes is not None:
-                ffi.config_set(
-                    config, b"max_memory_bytes", b"%d" % operator.index(max_memory_bytes)
-                )
-            if user_agent_suffix is not None:
-                suffix = ffi.encode("user_agent_suffix", user_agent_suffix)
-                ffi.config_set(config, b"user_agent_suffix", suffix)
-            self._context = _Context(config)
+                    ffi.config_set(config, key.encode(), settings.milliseconds(key, seconds))
+            for key, flag in flags:
+                if settings.flag(key, flag):
+                    ffi.config_set(config, key.encode(), b"true")
+            for key, number in numbers:
+                if number is not None:
+                    ffi.config_set(config, key.encode(), settings.number(key, number))
+            for key, text in texts:
+                if text is not None:
+                    ffi.config_set(config, key.encode(), ffi.encode(key, text))
+            kept = None
+            if log is not None:
+                kept = Log(log)
+                ffi.keep_messages(config, kept.messages)
+            self._context = _Context(config, kept)
 
     def download_report(
-        self, project_id: str, instance_id: str, report_id: str, locale: str | None = None
+        self,
+        project_id: str,
+        instance_id: str,
+        report_id: str,
+        locale: str | None = None,
+        *,
+        operation: Operation | None = None,
+        progress: ProgressFunction | None = None,
     ) -> bytes:
-        """Downloads an audit report (the service's call DownloadAuditReport).
+        """Downloads an audit report into memory (the service's call DownloadAuditReport).
+
+        A transfer that breaks is resumed, or begun again.
 
         Args:
             project_id: the id of the project.
@@ -209,6 +249,11 @@ class Client:
             report_id: the id of the report.
             locale: its language, "en-us" or "zh-cn"; None leaves the choice to
                 the service, which takes en-us.
+            operation: options, progress, cancel and result of this call.
+            progress: called with a Progress when the call starts, at least ten
+                times a second while it runs, whether bytes arrive or not, and
+                when all bytes are there. When it returns False the call ends
+                with CancelledError; what it raises comes out of the call.
 
         Returns:
             The whole report, a PDF or a ZIP file. Anything less is an error.
@@ -217,24 +262,242 @@ class Client:
             Error: the call failed. Its class and attributes say why.
             ValueError: the client is closed.
 
-        Other threads run while it waits for the network. A signal, such as that
-        of Ctrl-C, is handled by Python when the call has ended.
+        Other threads run while it waits. In the main thread, what the handler
+        of a signal raises, such as KeyboardInterrupt, ends the call and comes
+        out of it, within 250 ms and whatever it waits for.
         """
-        context = self._open_context()
+        names = _names(project_id, instance_id, report_id, locale)
         buffer = ffi.Buffer()
-        try:
-            ffi.report_download(
-                context.pointer,
-                ffi.encode("project", project_id),
-                ffi.encode("instance", instance_id),
-                ffi.encode("id", report_id),
-                None if locale is None else ffi.encode("locale", locale),
-                ffi.byref(buffer),
-            )
+
+        def call(context: ffi.Context, control: ffi.Operation) -> bytes:
+            ffi.report_download_to_memory(context, *names, control, ffi.byref(buffer))
             return ffi.copy(buffer)
+
+        try:
+            return self._perform(call, operation, progress)
         finally:
             ffi.buffer_free(ffi.byref(buffer))
+
+    @overload
+    def download_report_to(
+        self,
+        project_id: str,
+        instance_id: str,
+        report_id: str,
+        path: PathLike,
+        *,
+        locale: str | None = None,
+        replace: bool = False,
+        operation: Operation | None = None,
+        progress: ProgressFunction | None = None,
+    ) -> Path: ...
+
+    @overload
+    def download_report_to(
+        self,
+        project_id: str,
+        instance_id: str,
+        report_id: str,
+        path: int | Writer,
+        *,
+        locale: str | None = None,
+        operation: Operation | None = None,
+        progress: ProgressFunction | None = None,
+    ) -> None: ...
+
+    def download_report_to(
+        self,
+        project_id: str,
+        instance_id: str,
+        report_id: str,
+        path: PathLike | int | Writer,
+        *,
+        locale: str | None = None,
+        replace: bool = False,
+        operation: Operation | None = None,
+        progress: ProgressFunction | None = None,
+    ) -> Path | None:
+        """Downloads an audit report to a file, or to what else can take bytes.
+
+        A file appears under its name only when it is whole and on the disk;
+        until then, and after every failure, what stood there stands there
+        still. While it arrives it is a hidden file ``.dbss-XXXXXX.part`` beside
+        the target. Its permissions are those of the option ``file_mode``, 0600
+        unless set.
+
+        Args:
+            path: where to save it. A directory that exists, or a path that ends
+                with a slash, gets a file of the report's own name, made safe.
+                It may also be a descriptor or a file object that is open for
+                writing bytes, or any object with a method ``write`` that takes
+                them; what it took before a failure cannot be taken back, and
+                what it raises comes out of the call. Neither is closed.
+            replace: replace an existing file, in one step, when the new one is
+                whole.
+
+        The other arguments are those of download_report().
+
+        Returns:
+            Where the report lies now; None when that is no path.
+
+        Raises:
+            TargetExistsError: a file of this name exists, and may not be replaced.
+            NotRegularFileError: the name is that of a directory, a link, a device.
+            FileError: the file cannot be written.
+            PipeClosedError: whoever reads from the pipe has gone.
+            NotResumableError: a transfer that cannot be taken back broke for good.
+            Error: the call failed otherwise.
+            ValueError: the client is closed.
+        """
+        names = _names(project_id, instance_id, report_id, locale)
+        settings.flag("replace", replace)
+        if isinstance(path, (str, bytes, os.PathLike)):
+            return self._download_to_path(names, path, replace, operation, progress)
+        if replace:
+            raise ValueError("replace: only a path can be replaced")
+        writable = isinstance(path, int) or callable(getattr(path, "write", None))
+        if not writable or isinstance(path, (bool, io.TextIOBase)):
+            raise TypeError(
+                "path: must be a path, a descriptor, or an object that bytes can be written to, "
+                f"not {type(path).__name__}"
+            )
+        if isinstance(path, int):
+            self._download_to_descriptor(names, path, operation, progress)
+            return None
+        descriptor = _descriptor(path)
+        if descriptor is not None:
+            self._download_to_descriptor(names, descriptor, operation, progress)
+            return None
+        with self._open(names, operation, progress) as stream:
+            for chunk in stream:
+                _write_all(path, chunk)
+        return None
+
+    def _download_to_path(
+        self,
+        names: tuple[bytes | None, ...],
+        path: PathLike,
+        replace: bool,
+        operation: Operation | None,
+        progress: ProgressFunction | None,
+    ) -> Path:
+        target = ffi.encode_path("path", path)
+        inside = target.endswith(b"/") or os.path.isdir(target)
+        download = ffi.report_download_to_directory if inside else ffi.report_download_to_file
+
+        def call(context: ffi.Context, control: ffi.Operation) -> bytes:
+            download(context, *names, target, ffi.FILE_REPLACE if replace else 0, control)
+            return ffi.operation_path(control) or target
+
+        return Path(os.fsdecode(self._perform(call, operation, progress)))
+
+    def _download_to_descriptor(
+        self,
+        names: tuple[bytes | None, ...],
+        descriptor: int,
+        operation: Operation | None,
+        progress: ProgressFunction | None,
+    ) -> None:
+        # C has no larger ones, and ctypes would cut it.
+        if not 0 <= descriptor < 2**31:
+            raise errors.ArgumentError("fd: is not an open descriptor", parameter="fd")
+
+        def call(context: ffi.Context, control: ffi.Operation) -> None:
+            ffi.report_download_to_fd(context, *names, descriptor, control)
+
+        self._perform(call, operation, progress)
+
+    def open_report(
+        self,
+        project_id: str,
+        instance_id: str,
+        report_id: str,
+        locale: str | None = None,
+        *,
+        operation: Operation | None = None,
+        progress: ProgressFunction | None = None,
+    ) -> ReportStream:
+        """Opens an audit report to be read part by part, as a file.
+
+        Waits until its first bytes are there. A transfer that breaks later is
+        resumed where the service can; where it cannot, the read fails. The
+        stream goes on when the client is closed. The operation belongs to it
+        until it is closed.
+
+        The arguments and exceptions are those of download_report(). What
+        ``progress`` or a signal's handler raises comes out of the read under
+        way, and ends the stream.
+        """
+        return self._open(_names(project_id, instance_id, report_id, locale), operation, progress)
+
+    def _open(
+        self,
+        names: tuple[bytes | None, ...],
+        operation: Operation | None,
+        progress: ProgressFunction | None,
+    ) -> ReportStream:
+        context = self._open_context()
+        control = Control() if operation is None else operation.control()
+        watch = Watch(control, progress, context.log)
+        handle = Handle()
+        control.begin()
+        try:
+            watch.attach()
+            watch.run(
+                ffi.report_open, context.pointer, *names, control.pointer, ffi.byref(handle.pointer)
+            )
+            return ReportStream(handle, control, watch)
+        except BaseException:
+            # First, as the operation belongs to the stream, should there be one.
+            del handle
+            watch.detach()
+            control.end()
+            raise
+        finally:
             # Else whoever keeps the exception would keep the context, too.
+            del context
+
+    def _perform(
+        self,
+        call: Callable[[ffi.Context, ffi.Operation], Result],
+        operation: Operation | None,
+        progress: ProgressFunction | None,
+    ) -> Result:
+        """Runs a call of libdbss from its beginning to its end."""
+        context = self._open_context()
+        control = Control() if operation is None else operation.control()
+        watch = Watch(control, progress, context.log)
+        # Nobody else would hear a tick.
+        needed = (
+            progress is not None
+            or operation is not None
+            or context.log is not None
+            or threading.get_ident() == threading.main_thread().ident
+        )
+        control.begin()
+        try:
+            if needed:
+                watch.attach()
+            return watch.run(call, context.pointer, control.pointer)
+        finally:
+            watch.detach()
+            control.end()
+            # Else whoever keeps the exception would keep the context, too.
+            del context
+
+    def cancel_all(self) -> None:
+        """Cancels all calls of this client that are under way, open streams included.
+
+        Each ends with CancelledError, as by its operation's cancel(). Calls that
+        start afterwards run.
+
+        Raises:
+            ValueError: the client is closed.
+        """
+        context = self._open_context()
+        try:
+            ffi.context_cancel_all(context.pointer)
+        finally:
             del context
 
     def set_token(self, token: str) -> None:

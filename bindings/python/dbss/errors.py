@@ -7,6 +7,7 @@ its group.
 
 from __future__ import annotations
 
+import builtins
 from typing import NamedTuple, Optional
 
 
@@ -108,6 +109,11 @@ class FileError(Error):
     status = 400
     status_name = "DBSS_ERR_FILE"
 
+    @property
+    def errno(self) -> int | None:
+        """The same as ``os_code``, by its name in OSError."""
+        return self.os_code
+
 
 class ResourceError(Error):
     """This process ran out of something, such as threads."""
@@ -117,7 +123,7 @@ class ResourceError(Error):
 
 
 class CancelledError(Error):
-    """The call was cancelled."""
+    """The call was cancelled: by its operation, its client, its callback or its stream's end."""
 
     status = 600
     status_name = "DBSS_ERR_CANCELLED"
@@ -203,6 +209,13 @@ class NotConfiguredError(ArgumentError):
     status_name = "DBSS_ERR_NOT_CONFIGURED"
 
 
+class BusyError(ArgumentError):
+    """The operation serves another call at the moment, or the stream another read."""
+
+    status = 111
+    status_name = "DBSS_ERR_BUSY"
+
+
 # Answers of the service.
 
 
@@ -249,7 +262,7 @@ class ServerError(ServiceError):
 
 
 class RedirectedError(ServiceError):
-    """HTTP 3xx: the service pointed elsewhere; libdbss does not follow."""
+    """HTTP 3xx: the service pointed elsewhere, and libdbss did not follow."""
 
     status = 207
     status_name = "DBSS_ERR_REDIRECTED"
@@ -322,7 +335,7 @@ class ConnectionLostError(NetworkError):
 
 
 class TruncatedError(NetworkError):
-    """The body ended or broke before its end; nothing of it is handed out."""
+    """The body ended or broke before its end."""
 
     status = 309
     status_name = "DBSS_ERR_TRUNCATED"
@@ -340,6 +353,47 @@ class ContentEncodingError(NetworkError):
 
     status = 311
     status_name = "DBSS_ERR_CONTENT_ENCODING"
+
+
+class NotResumableError(NetworkError):
+    """The transfer broke and cannot go on, and what was handed out cannot be taken back.
+
+    The report changed meanwhile, or the service resumes none.
+    """
+
+    status = 312
+    status_name = "DBSS_ERR_NOT_RESUMABLE"
+
+
+# Local files. The names say what their builtin counterparts say, and hide none.
+
+
+class TargetExistsError(FileError, builtins.FileExistsError):  # type: ignore[override]
+    """A file of this name exists, and may not be replaced."""
+
+    status = 401
+    status_name = "DBSS_ERR_FILE_EXISTS"
+
+
+class NotRegularFileError(FileError):
+    """The name is that of a directory, a link, a device: no regular file."""
+
+    status = 402
+    status_name = "DBSS_ERR_NOT_REGULAR_FILE"
+
+
+class DiskFullError(FileError):
+    """The disk is full, or a quota or size limit is reached."""
+
+    status = 403
+    status_name = "DBSS_ERR_DISK_FULL"
+
+
+class PipeClosedError(FileError, builtins.BrokenPipeError):  # type: ignore[override]
+    """Whoever reads from the pipe or socket has gone."""
+
+    status = 404
+    status_name = "DBSS_ERR_BROKEN_PIPE"
 
 
 # Resources of this process.

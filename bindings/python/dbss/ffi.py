@@ -7,8 +7,23 @@ dbss_status raise instead when it is not DBSS_OK.
 from __future__ import annotations
 
 import ctypes
+import operator
 import os
-from ctypes import POINTER, c_char_p, c_int32, c_int64, c_size_t, c_uint8, c_uint32
+from collections import OrderedDict
+from collections.abc import Iterator
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    c_char_p,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint8,
+    c_uint32,
+    c_void_p,
+    py_object,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -17,6 +32,17 @@ from . import errors
 NAME = "libdbss.so.0"
 OLDEST = 100
 """The oldest version, as a number, that has all the functions declared here."""
+
+LOG_ERROR = 1
+LOG_WARNING = 2
+LOG_INFO = 3
+LOG_DEBUG = 4
+
+FILE_REPLACE = 1
+
+FORMAT_UNKNOWN = 0
+FORMAT_PDF = 1
+FORMAT_ZIP = 2
 
 # Handles: structures without an inside, each its own type, so that ctypes
 # refuses one in place of another.
@@ -34,14 +60,26 @@ class _Context(ctypes.Structure):
     pass
 
 
+class _Operation(ctypes.Structure):
+    pass
+
+
+class _Stream(ctypes.Structure):
+    pass
+
+
 if TYPE_CHECKING:
     ErrorPointer = ctypes._Pointer[_Error]
     Config = ctypes._Pointer[_Config]
     Context = ctypes._Pointer[_Context]
+    Operation = ctypes._Pointer[_Operation]
+    Stream = ctypes._Pointer[_Stream]
 else:
     ErrorPointer = POINTER(_Error)
     Config = POINTER(_Config)
     Context = POINTER(_Context)
+    Operation = POINTER(_Operation)
+    Stream = POINTER(_Stream)
 
 
 class Buffer(ctypes.Structure):
@@ -49,6 +87,19 @@ class Buffer(ctypes.Structure):
 
     _fields_ = (("data", POINTER(c_uint8)), ("len", c_size_t))
 
+
+class Level(c_int32):
+    """A log level as its callback is given it: each one an object, for it is a key below."""
+
+    __hash__ = object.__hash__
+
+
+# The types of callbacks. `user_data` is a Python object, but for its end, where
+# it is only known by its address.
+DestroyFunction = CFUNCTYPE(None, c_void_p)
+LogFunction = CFUNCTYPE(None, py_object, Level, c_char_p)
+ProgressFunction = CFUNCTYPE(c_int32, py_object, Operation)
+WriteFunction = CFUNCTYPE(c_int32, py_object, POINTER(c_uint8), c_size_t)
 
 # Loading.
 
@@ -102,11 +153,29 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "replace")
 
 
-def _error(status: int) -> errors.Error:
-    """The exception for a status that a function has just returned on this thread."""
+def _error(status: int, operation: Operation | None = None) -> errors.Error:
+    """The exception for a status that a function has just returned on this thread.
+
+    `operation` is the one that the call ran under.
+    """
+    pointer = error_take()
+    if operation and error_status(pointer) != status:
+        # A call within a callback leaves no error on the thread.
+        error_free(pointer)
+        pointer = operation_error(operation)
+    return _from_pointer(pointer, status)
+
+
+def error_of(operation: Operation) -> errors.Error | None:
+    """Why the last call of an operation failed."""
+    pointer = operation_error(operation)
+    return _from_pointer(pointer, error_status(pointer)) if pointer else None
+
+
+def _from_pointer(pointer: ErrorPointer, status: int) -> errors.Error:
+    """An error of libdbss as an exception; frees it."""
     known = errors.STATUSES.get(status) or errors.GROUPS.get(status_group(status), errors.Error)
     name = _text(status_name(status))
-    pointer = error_take()
     try:
         if error_status(pointer) != status:
             # Python may run a signal handler between the call and this, and
@@ -143,9 +212,10 @@ def _error(status: int) -> errors.Error:
 def _check(status: int, function: object, arguments: tuple[object, ...]) -> None:
     """Raises, as ctypes calls it on the calling thread right after the function."""
     if status != 0:
+        operation: Any = next((one for one in arguments if type(one) is Operation), None)
         # Who looks at the traceback's variables need not see the token.
         del arguments
-        raise _error(status)
+        raise _error(status, operation)
 
 
 # Declarations.
@@ -207,6 +277,7 @@ config_set_region = _fallible("dbss_config_set_region", Config, c_char_p)
 config_set_endpoint = _fallible("dbss_config_set_endpoint", Config, c_char_p)
 config_set_token = _fallible("dbss_config_set_token", Config, c_char_p)
 config_set = _fallible("dbss_config_set", Config, c_char_p, c_char_p)
+config_set_log = _fallible("dbss_config_set_log", Config, LogFunction, py_object, DestroyFunction)
 config_key_count = _function("dbss_config_key_count", c_size_t)
 config_key_name = _function("dbss_config_key_name", c_char_p, c_size_t)
 config_key_type = _function("dbss_config_key_type", c_char_p, c_size_t)
@@ -215,14 +286,113 @@ config_key_default = _function("dbss_config_key_default", c_char_p, c_size_t)
 
 context_new = _fallible("dbss_context_new", Config, POINTER(Context))
 context_set_token = _fallible("dbss_context_set_token", Context, c_char_p)
+context_cancel_all = _function("dbss_context_cancel_all", None, Context)
 context_free = _function("dbss_context_free", None, Context)
 
+# The context, and the ids of project, instance and report, and the locale.
+_CALL = (Context, c_char_p, c_char_p, c_char_p, c_char_p)
+
 buffer_free = _function("dbss_buffer_free", None, POINTER(Buffer))
-report_download = _fallible(
-    "dbss_report_download", Context, c_char_p, c_char_p, c_char_p, c_char_p, POINTER(Buffer)
+report_download = _fallible("dbss_report_download", *_CALL, POINTER(Buffer))
+report_download_to_memory = _fallible(
+    "dbss_report_download_to_memory", *_CALL, Operation, POINTER(Buffer)
+)
+report_download_to_file = _fallible(
+    "dbss_report_download_to_file", *_CALL, c_char_p, c_uint32, Operation
+)
+report_download_to_directory = _fallible(
+    "dbss_report_download_to_directory", *_CALL, c_char_p, c_uint32, Operation
+)
+report_download_to_fd = _fallible("dbss_report_download_to_fd", *_CALL, c_int, Operation)
+report_download_to_callback = _fallible(
+    "dbss_report_download_to_callback", *_CALL, WriteFunction, py_object, Operation
 )
 
+report_open = _fallible("dbss_report_open", *_CALL, Operation, POINTER(Stream))
+report_stream_read = _fallible(
+    "dbss_report_stream_read", Stream, c_void_p, c_size_t, POINTER(c_size_t)
+)
+report_stream_size = _function("dbss_report_stream_size", c_int64, Stream)
+report_stream_format = _function("dbss_report_stream_format", c_int32, Stream)
+report_stream_filename = _function("dbss_report_stream_filename", c_char_p, Stream)
+report_stream_content_type = _function("dbss_report_stream_content_type", c_char_p, Stream)
+report_stream_request_id = _function("dbss_report_stream_request_id", c_char_p, Stream)
+report_stream_free = _function("dbss_report_stream_free", None, Stream)
+
+operation_new = _fallible("dbss_operation_new", POINTER(Operation))
+operation_free = _function("dbss_operation_free", None, Operation)
+operation_set = _fallible("dbss_operation_set", Operation, c_char_p, c_char_p)
+operation_set_progress = _fallible(
+    "dbss_operation_set_progress", Operation, ProgressFunction, py_object, DestroyFunction
+)
+operation_cancel = _function("dbss_operation_cancel", None, Operation)
+operation_reset = _fallible("dbss_operation_reset", Operation)
+operation_received = _function("dbss_operation_received", c_int64, Operation)
+operation_total = _function("dbss_operation_total", c_int64, Operation)
+operation_resumed = _function("dbss_operation_resumed", c_int64, Operation)
+operation_attempts = _function("dbss_operation_attempts", c_uint32, Operation)
+operation_path = _function("dbss_operation_path", c_char_p, Operation)
+operation_filename = _function("dbss_operation_filename", c_char_p, Operation)
+operation_request_id = _function("dbss_operation_request_id", c_char_p, Operation)
+operation_error = _function("dbss_operation_error", ErrorPointer, Operation)
+
 byref = ctypes.byref
+
+
+# Callbacks.
+#
+# Python runs a signal's handler in the main thread wherever that next executes
+# Python code: within a callback, at the very start of its function, where no
+# `try` of that function can catch what the handler raises. ctypes would print it
+# and forget it, and Ctrl-C with it. So what C calls here are functions that are
+# themselves in C: `next`, which resumes a generator inside of its `try`, and
+# functions that only keep something.
+
+_kept: dict[int, object] = {}
+"""What C holds a pointer to, by its address, until C lets go of it."""
+
+_TICK = ProgressFunction(next)
+_KEEP_MESSAGE = LogFunction(operator.setitem)
+_LET_GO = DestroyFunction(_kept.pop)
+# C may call them for longer than this module lives, so they are never freed.
+for _function_for_c in (_TICK, _KEEP_MESSAGE, _LET_GO):
+    ctypes.pythonapi.Py_IncRef(py_object(_function_for_c))
+
+Messages = OrderedDict[Level, bytes]
+"""Log messages that came and were not looked at yet, the oldest first."""
+
+
+def keep_messages(config: Config, messages: Messages) -> None:
+    """Puts the log messages of a configuration's contexts here."""
+    _kept[id(messages)] = messages
+    config_set_log(config, _KEEP_MESSAGE, messages, _LET_GO)
+
+
+def set_ticks(operation: Operation, ticks: Iterator[int]) -> None:
+    """Resumes an iterator when an operation has progress; all but 0 stops the call.
+
+    It must neither end nor raise.
+    """
+    _kept[id(ticks)] = ticks
+    operation_set_progress(operation, _TICK, ticks, _LET_GO)
+
+
+def clear_ticks(operation: Operation) -> None:
+    """Ends what set_ticks() began."""
+    operation_set_progress(operation, ProgressFunction(), py_object(), DestroyFunction())
+
+
+def read(stream: Stream, room: memoryview) -> int:
+    """Reads some bytes of a stream into a writable view of bytes; 0 is the end."""
+    # It keeps the memory from being freed or moved meanwhile.
+    first = c_uint8.from_buffer(room)
+    length = c_size_t()
+    try:
+        report_stream_read(stream, byref(first), len(room), byref(length))
+    finally:
+        # Else an exception would keep it, and the memory locked.
+        del first
+    return length.value
 
 
 # Strings and bytes.
@@ -235,6 +405,7 @@ _REFUSED: dict[str, type[errors.ArgumentError]] = {
     "token": errors.InvalidTokenError,
     "endpoint": errors.InvalidEndpointError,
     "region": errors.InvalidEndpointError,
+    "proxy": errors.InvalidEndpointError,
     "key": errors.UnknownKeyError,
 }
 
@@ -258,7 +429,7 @@ def encode(parameter: str, value: str) -> bytes:
     return encoded
 
 
-def encode_path(parameter: str, path: str | bytes | os.PathLike[str]) -> bytes:
+def encode_path(parameter: str, path: str | bytes | os.PathLike[Any]) -> bytes:
     """A path for C."""
     encoded = os.fsencode(path)
     if b"\0" in encoded:

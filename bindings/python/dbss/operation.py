@@ -1,0 +1,429 @@
+"""The control of one call: its options, its progress, its cancel, its result."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Callable, NamedTuple, Optional, TypeVar
+
+from . import errors, ffi, settings
+from .settings import DEFAULT, Default, Seconds
+
+Result = TypeVar("Result")
+
+# How long the interpreter's end waits for calls in daemon threads to end.
+LAST_WAIT = 5.0
+
+
+class Progress(NamedTuple):
+    """How a call goes, for a ``progress`` callable."""
+
+    received: int
+    """How many bytes of the report have arrived."""
+    # Optional[...]: these annotations are evaluated by Python 3.9 too.
+    total: Optional[int]  # noqa: UP045
+    """The size of the report; None while it is not known."""
+    resumed: int
+    """How many bytes did not have to come again, as the transfer was resumed."""
+    attempts: int
+    """How many requests were made so far."""
+
+
+ProgressFunction = Callable[[Progress], object]
+LogFunction = Callable[[int, str], object]
+
+
+class Control:
+    """Owns an operation of libdbss. It is freed with the last reference to this."""
+
+    def __init__(self) -> None:
+        self.pointer = ffi.Operation()
+        ffi.operation_new(ffi.byref(self.pointer))
+        self._process = os.getpid()
+        self._lock = threading.RLock()
+        self._running = False
+        self._filename: str | None = None
+        self._request_id: str | None = None
+
+    # A default, as the module may be gone when the interpreter ends.
+    def __del__(self, _free: Callable[[ffi.Operation], None] = ffi.operation_free) -> None:
+        _free(self.pointer)
+
+    def begin(self) -> None:
+        """Takes it for one call, until end().
+
+        libdbss refuses a second call itself, but not in the moment between the
+        setting of the ticks and the call.
+        """
+        if self._process != os.getpid():
+            # It refuses this one too, and says why.
+            ffi.operation_reset(self.pointer)
+        with self._lock:
+            if self._running:
+                raise errors.BusyError(
+                    "operation: serves another call at the moment; use one for each call",
+                    parameter="operation",
+                )
+            self._running = True
+            self._filename = self._request_id = None
+
+    def end(self) -> None:
+        """Gives it back."""
+        self._running = False
+
+    def progress(self) -> Progress:
+        """How its call goes."""
+        total = ffi.operation_total(self.pointer)
+        return Progress(
+            ffi.operation_received(self.pointer),
+            None if total < 0 else total,
+            ffi.operation_resumed(self.pointer),
+            ffi.operation_attempts(self.pointer),
+        )
+
+    def look(self) -> None:
+        """Keeps the strings of its call, on the call's thread."""
+        self._filename = ffi.decode(ffi.operation_filename(self.pointer))
+        self._request_id = ffi.decode(ffi.operation_request_id(self.pointer))
+
+    # The next call would free a string of the last one while it is copied. So
+    # strings are only read where no call can start.
+
+    def filename(self) -> str | None:
+        with self._idle() as idle:
+            if idle:
+                self._filename = ffi.decode(ffi.operation_filename(self.pointer))
+            return self._filename
+
+    def request_id(self) -> str | None:
+        with self._idle() as idle:
+            if idle:
+                self._request_id = ffi.decode(ffi.operation_request_id(self.pointer))
+            return self._request_id
+
+    def path(self) -> Path | None:
+        with self._idle() as idle:
+            path = ffi.operation_path(self.pointer) if idle else None
+        return None if path is None else Path(os.fsdecode(path))
+
+    def error(self) -> errors.Error | None:
+        return None if self._process != os.getpid() else ffi.error_of(self.pointer)
+
+    @contextlib.contextmanager
+    def _idle(self) -> Iterator[bool]:
+        # In a child of fork() there may be locks that nobody will ever release.
+        if self._process != os.getpid():
+            yield False
+            return
+        with self._lock:
+            yield not self._running
+
+
+class Operation:
+    """Options, progress, cancel and result of one call.
+
+    Pass it to a call of a Client, and read or cancel it from any thread while
+    the call runs. It serves one call at a time (a stream is a call until it is
+    closed), and any number one after the other. A child after os.fork() makes
+    its own.
+
+    Args:
+        connect_timeout: seconds until a connection must stand.
+        stall_timeout: seconds without a byte in or out.
+        total_timeout: seconds for a whole call. For each of the three, None is
+            no limit and DEFAULT what the client has.
+        max_attempts: how many attempts a call makes; None for what the client
+            has.
+        max_memory_bytes: the largest report to take into memory; None for what
+            the client has.
+        file_mode: the permissions of a saved file, such as 0o640; None for
+            what the client has.
+
+    Raises:
+        ArgumentError: an argument cannot be right.
+        ResourceError: the process has no descriptor left.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect_timeout: Seconds = DEFAULT,
+        stall_timeout: Seconds = DEFAULT,
+        total_timeout: Seconds = DEFAULT,
+        max_attempts: int | None = None,
+        max_memory_bytes: int | None = None,
+        file_mode: int | None = None,
+    ) -> None:
+        # First, so that __repr__ and close() work on one that failed.
+        self._control: Control | None = None
+        control = Control()
+        for key, seconds in (
+            ("connect_timeout_ms", connect_timeout),
+            ("stall_timeout_ms", stall_timeout),
+            ("total_timeout_ms", total_timeout),
+        ):
+            if not isinstance(seconds, Default):
+                value = settings.milliseconds(key, seconds)
+                ffi.operation_set(control.pointer, key.encode(), value)
+        for key, amount in (
+            ("max_attempts", max_attempts),
+            ("max_memory_bytes", max_memory_bytes),
+        ):
+            if amount is not None:
+                ffi.operation_set(control.pointer, key.encode(), settings.number(key, amount))
+        if file_mode is not None:
+            value = settings.mode("file_mode", file_mode)
+            ffi.operation_set(control.pointer, b"file_mode", value)
+        self._control = control
+
+    def cancel(self) -> None:
+        """Cancels the call of this operation, and those to come until reset().
+
+        The call ends with CancelledError within 100 ms, whatever it waits for
+        but the file system and your own code; a call that starts later ends so
+        without any traffic. From any thread, and from a signal's handler. It
+        does nothing when the operation is closed.
+        """
+        control = self._control
+        if control is not None:
+            ffi.operation_cancel(control.pointer)
+
+    def reset(self) -> None:
+        """Undoes a cancel and forgets the last call; the options stay.
+
+        Raises:
+            BusyError: a call is under way.
+            ValueError: the operation is closed.
+        """
+        ffi.operation_reset(self.control().pointer)
+
+    @property
+    def received(self) -> int:
+        """How many bytes of the report have arrived, those before a resumption included."""
+        return self.control().progress().received
+
+    @property
+    def total(self) -> int | None:
+        """The size of the report; None while or where it is not known."""
+        return self.control().progress().total
+
+    @property
+    def resumed(self) -> int:
+        """How many bytes did not have to come again, as broken transfers were resumed."""
+        return self.control().progress().resumed
+
+    @property
+    def attempts(self) -> int:
+        """How many requests were made so far."""
+        return self.control().progress().attempts
+
+    @property
+    def path(self) -> Path | None:
+        """Where the report was saved, once the call has succeeded."""
+        return self.control().path()
+
+    @property
+    def filename(self) -> str | None:
+        """The report's own name, made safe; None until it has begun to arrive."""
+        return self.control().filename()
+
+    @property
+    def request_id(self) -> str | None:
+        """The service's id of the call; None until the report has begun to arrive."""
+        return self.control().request_id()
+
+    @property
+    def error(self) -> errors.Error | None:
+        """Why the last call failed; None when it has not."""
+        return self.control().error()
+
+    def control(self) -> Control:
+        """For the package itself."""
+        control = self._control
+        if control is None:
+            raise ValueError("the operation is closed")
+        return control
+
+    def close(self) -> None:
+        """Ends the operation; its call goes on. Closing it again does nothing."""
+        self._control = None
+
+    def __enter__(self) -> Operation:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        control = self._control
+        if control is None:
+            return "<dbss.Operation closed>"
+        at = control.progress()
+        total = "?" if at.total is None else at.total
+        return f"<dbss.Operation {at.received} of {total} bytes>"
+
+
+class Log:
+    """Hands the log messages of a client to a function.
+
+    They wait here for a moment in which Python code may run; see ffi.
+    """
+
+    def __init__(self, function: LogFunction) -> None:
+        self.messages: ffi.Messages = OrderedDict()
+        self._function = function
+
+    def deliver(self) -> None:
+        """Hands over what has come so far."""
+        while self.messages:
+            try:
+                level, message = self.messages.popitem(last=False)
+            except KeyError:
+                # Another thread was faster.
+                return
+            try:
+                self._function(level.value, message.decode("utf-8", "replace"))
+            except Exception as error:
+                _Unraisable(error)
+
+
+class _Unraisable:
+    """Hands an exception that must not get further to sys.unraisablehook."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __del__(self) -> None:
+        error = self._error
+        del self._error
+        raise error
+
+
+class Watch:
+    """What Python does while a call of libdbss blocks.
+
+    About twenty times a second it hands over log messages, calls the progress
+    function, and lets Python run the handlers of signals. What these raise stops
+    the call and comes out of it.
+    """
+
+    def __init__(
+        self, control: Control, progress: ProgressFunction | None, log: Log | None
+    ) -> None:
+        if progress is not None and not callable(progress):
+            raise TypeError("progress: must be callable")
+        self._control = control
+        self._progress = progress
+        self._log = log
+        self._failed: BaseException | None = None
+        self._attached = False
+        self._ticks = self._run()
+        # As far as the inside of its `try`.
+        next(self._ticks)
+
+    def attach(self) -> None:
+        """Begins with the next call of the operation."""
+        ffi.set_ticks(self._control.pointer, self._ticks)
+        self._attached = True
+
+    def detach(self) -> None:
+        """Ends with the last call, unless that still runs in another thread."""
+        if self._attached:
+            try:
+                ffi.clear_ticks(self._control.pointer)
+            except errors.Error:
+                return
+        # Its frame and this would keep each other.
+        self._ticks.close()
+
+    def _run(self) -> Generator[int, None, None]:
+        """Resumed by libdbss; 0 lets the call go on."""
+        try:
+            go_on = True
+            while go_on:
+                # A signal's handler raises here at the latest.
+                yield 0
+                go_on = self._tick()
+        except GeneratorExit:
+            return
+        except BaseException as error:
+            self._failed = error
+        while True:
+            yield 1
+
+    def _tick(self) -> bool:
+        if self._log is not None:
+            self._log.deliver()
+        self._control.look()
+        if self._progress is None:
+            return True
+        return self._progress(self._control.progress()) is not False
+
+    def run(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Calls a function that blocks. What was raised in a tick comes out as it was."""
+        call = _begin_call(self._control)
+        try:
+            result = function(*arguments)
+            if self._failed is None:
+                return result
+        except errors.Error:
+            if self._failed is None:
+                raise
+        finally:
+            _calls.pop(call, None)
+            if self._log is not None:
+                self._log.deliver()
+        # Outside of the handler above, which would become a part of its story.
+        failed, self._failed = self._failed, None
+        try:
+            raise failed
+        finally:
+            # Else it would keep this frame, and this frame it.
+            del failed
+
+
+# The end of the interpreter.
+#
+# A daemon thread that wants to run Python code after that is ended by Python on
+# the spot. In the midst of a call of libdbss this would end the process. So these
+# calls are ended before.
+
+_calls: dict[object, Control] = {}
+_over = False
+
+
+def _begin_call(control: Control) -> object:
+    if _over and threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("the interpreter is ending")
+    call = object()
+    _calls[call] = control
+    return call
+
+
+def _end_calls() -> None:
+    global _over
+    _over = True
+    until = time.monotonic() + LAST_WAIT
+    for control in list(_calls.values()):
+        ffi.operation_cancel(control.pointer)
+    while _calls and time.monotonic() < until:
+        time.sleep(0.001)
+
+
+atexit.register(_end_calls)
+# The calls of other threads are the parent's.
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_calls.clear)

@@ -1,0 +1,404 @@
+#define _GNU_SOURCE /* for strcasestr */
+
+#include "calls.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---------------------------------------------------------------------------
+ * Reports whose bytes are known
+ * ------------------------------------------------------------------------ */
+
+/* Fetches the present bytes; `described` is what the stand-in says of them. */
+static void fetch(struct report *report, const char *described)
+{
+    dbss_context *ctx = new_context(fact("http"));
+    dbss_buffer buffer;
+    const char *told = strstr(described, "\"en-us\":\"");
+
+    if (told == NULL)
+        fatal("no hash in %s", described);
+    told += strlen("\"en-us\":\"");
+    if (dbss_report_download(ctx, fact("project"), fact("instance"), report->id, "en-us", &buffer) != DBSS_OK)
+        fatal("cannot fetch a report: %s", dbss_error_message(dbss_last_error()));
+    if (strncmp(told, sha256(buffer.data, buffer.len), 64) != 0)
+        fatal("the stand-in's hash is another");
+    free(report->bytes);
+    report->len = buffer.len;
+    report->bytes = malloc(buffer.len);
+    if (report->bytes == NULL)
+        fatal("no memory");
+    memcpy(report->bytes, buffer.data, buffer.len);
+    dbss_buffer_free(&buffer);
+    dbss_context_free(ctx);
+}
+
+struct report new_report(size_t len)
+{
+    struct report report = {NULL, NULL, 0};
+    char *body, *described;
+
+    report.id = fresh_id();
+    body = format("{\"id\": \"%s\", \"format\": \"pdf\", \"size\": %lu}", report.id, (unsigned long)len);
+    described = control("POST", "/reports", body);
+    fetch(&report, described);
+    free(described);
+    free(body);
+    return report;
+}
+
+void change_report(struct report *report)
+{
+    char *body = format("{\"report\": \"%s\"}", report->id);
+    char *described = control("POST", "/versions", body);
+    uint8_t *before = report->bytes;
+    report->bytes = NULL;
+    fetch(report, described);
+    CHECK(memcmp(before, report->bytes, report->len) != 0);
+    free(before);
+    free(described);
+    free(body);
+}
+
+void free_report(struct report *report)
+{
+    free(report->bytes);
+    report->bytes = NULL;
+}
+
+/* ---------------------------------------------------------------------------
+ * Calls
+ * ------------------------------------------------------------------------ */
+
+const char *const sink_names[SINKS] = {"memory", "file", "descriptor", "callback", "stream"};
+
+int can_restart(enum sink sink)
+{
+    return sink == TO_MEMORY || sink == TO_FILE;
+}
+
+dbss_operation *new_operation(void)
+{
+    dbss_operation *operation;
+    if (dbss_operation_new(&operation) != DBSS_OK)
+        fatal("no operation: %s", dbss_error_message(dbss_last_error()));
+    return operation;
+}
+
+static void keep(struct call *call, const void *data, size_t len)
+{
+    if (call->len + len > call->room) {
+        call->room = (call->len + len) * 2;
+        call->bytes = realloc(call->bytes, call->room);
+        if (call->bytes == NULL)
+            fatal("no memory");
+    }
+    memcpy(call->bytes + call->len, data, len);
+    call->len += len;
+}
+
+static int32_t take(void *user_data, const uint8_t *data, size_t len)
+{
+    struct call *call = user_data;
+    CHECK(len > 0);
+    keep(call, data, len);
+    if (call->meanwhile != NULL)
+        call->meanwhile(call);
+    return 0;
+}
+
+#define WHAT call->ctx, fact("project"), fact("instance"), call->id, "en-us"
+
+static void call_to_memory(struct call *call)
+{
+    dbss_buffer report = {(uint8_t *)call, 1};
+    call->status = dbss_report_download_to_memory(WHAT, call->operation, &report);
+    if (call->status == DBSS_OK)
+        keep(call, report.data, report.len);
+    else
+        CHECK(report.data == NULL && report.len == 0);
+    if (call->status == DBSS_OK)
+        dbss_buffer_free(&report);
+}
+
+static void call_to_file(struct call *call)
+{
+    char *directory = new_directory(), *path = format("%s/target", directory);
+    uint8_t *bytes;
+    size_t len;
+
+    call->status = dbss_report_download_to_file(WHAT, path, 0, call->operation);
+    /* The error is this thread's last until the next call. */
+    call->error = dbss_error_take();
+    bytes = read_file(path, &len);
+    CHECK((bytes != NULL) == (call->status == DBSS_OK));
+    CHECK(count_entries(directory) == (call->status == DBSS_OK));
+    if (bytes != NULL) {
+        struct stat facts;
+        CHECK(stat(path, &facts) == 0 && (facts.st_mode & 0777) == 0600);
+        keep(call, bytes, len);
+    }
+    free(bytes);
+    free(path);
+    remove_directory(directory);
+}
+
+static void call_to_fd(struct call *call)
+{
+    FILE *file = tmpfile();
+    char part[65536];
+    ssize_t n;
+
+    if (file == NULL)
+        fatal("no temporary file");
+    call->status = dbss_report_download_to_fd(WHAT, fileno(file), call->operation);
+    if (lseek(fileno(file), 0, SEEK_SET) != 0)
+        fatal("the descriptor was closed");
+    while ((n = read(fileno(file), part, sizeof part)) > 0)
+        keep(call, part, (size_t)n);
+    fclose(file);
+}
+
+static void call_stream(struct call *call)
+{
+    static const size_t rooms[] = {1, 100, 4096, 65536, 300000};
+    dbss_report_stream *stream = (dbss_report_stream *)call;
+    char *part = malloc(300000);
+    size_t len = 1, i = 0;
+
+    if (part == NULL)
+        fatal("no memory");
+    call->status = dbss_report_open(WHAT, call->operation, &stream);
+    if (call->status != DBSS_OK) {
+        CHECK(stream == NULL);
+        free(part);
+        return;
+    }
+    while (call->status == DBSS_OK && len > 0) {
+        /* Small ones now and then: a report may be long. */
+        size_t room = rooms[i++ % 5];
+        len = room + 1;
+        call->status = dbss_report_stream_read(stream, part, room, &len);
+        CHECK(len <= room && (call->status == DBSS_OK || len == 0));
+        keep(call, part, len);
+        if (call->meanwhile != NULL && len > 0)
+            call->meanwhile(call);
+    }
+    call->error = dbss_error_take();
+    /* The end stays, and so does a failure. */
+    len = 1;
+    CHECK(dbss_report_stream_read(stream, part, 1, &len) == call->status && len == 0);
+    dbss_report_stream_free(stream);
+    free(part);
+}
+
+void make_call(struct call *call)
+{
+    long long start = now_ms();
+    call->error = NULL;
+    call->bytes = NULL;
+    call->len = call->room = 0;
+    switch (call->sink) {
+    case TO_MEMORY: call_to_memory(call); break;
+    case TO_FILE: call_to_file(call); break;
+    case TO_FD: call_to_fd(call); break;
+    case TO_CALLBACK:
+        call->status = dbss_report_download_to_callback(WHAT, take, call, call->operation);
+        break;
+    default: call_stream(call); break;
+    }
+    call->ended_ms = now_ms();
+    call->took_ms = call->ended_ms - start;
+    if (call->error == NULL)
+        call->error = dbss_error_take();
+    if (dbss_error_status(call->error) != call->status)
+        failed("to %s: the call returned %s, and its error says %s", sink_names[call->sink],
+               dbss_status_name(call->status), dbss_status_name(dbss_error_status(call->error)));
+}
+
+static void *run_call(void *argument)
+{
+    make_call(argument);
+    return NULL;
+}
+
+void start_call(struct call *call)
+{
+    call->thread = start_thread(run_call, call);
+}
+
+void join_call(struct call *call)
+{
+    pthread_join(call->thread, NULL);
+}
+
+void free_call(struct call *call)
+{
+    dbss_error_free(call->error);
+    free(call->bytes);
+    call->error = NULL;
+    call->bytes = NULL;
+}
+
+int holds_beginning(const struct call *call, const struct report *report)
+{
+    return call->len <= report->len && (call->len == 0 || memcmp(call->bytes, report->bytes, call->len) == 0);
+}
+
+int holds_whole(const struct call *call, const struct report *report)
+{
+    return call->len == report->len && holds_beginning(call, report);
+}
+
+int check_call(int line, dbss_status expected, const struct call *call, const struct report *report)
+{
+    const char *sink = sink_names[call->sink];
+    if (call->status != expected)
+        failed("line %d: to %s: expected %s, got %s (%s)", line, sink, dbss_status_name(expected),
+               dbss_status_name(call->status), dbss_error_message(call->error));
+    else if (call->status == DBSS_OK && !holds_whole(call, report))
+        failed("line %d: to %s: wrong bytes (%lu of them, and %lu are right)", line, sink, (unsigned long)call->len,
+               (unsigned long)report->len);
+    else if (!holds_beginning(call, report))
+        failed("line %d: to %s: wrong bytes before the failure", line, sink);
+    else
+        return 1;
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------
+ * The stand-in's journal
+ * ------------------------------------------------------------------------ */
+
+static long long number_of(const char *entry, const char *end, const char *key)
+{
+    char *quoted = format("\"%s\":", key);
+    const char *at = strstr(entry, quoted);
+    size_t len = strlen(quoted);
+    free(quoted);
+    return at == NULL || at >= end ? -1 : strtoll(at + len, NULL, 10);
+}
+
+static void header_of(const char *entry, const char *end, const char *name, char *value, size_t room)
+{
+    char *quoted = format("[\"%s\",\"", name);
+    const char *at = strcasestr(entry, quoted);
+    size_t i = 0;
+    *value = '\0';
+    if (at != NULL && at < end) {
+        for (at += strlen(quoted); *at != '"' && i + 1 < room; at++) {
+            if (*at == '\\')
+                at++;
+            value[i++] = *at;
+        }
+        value[i] = '\0';
+    }
+    free(quoted);
+}
+
+size_t read_journal(const struct report *report, struct exchange *exchanges, size_t room)
+{
+    /* Each entry begins with its first key in alphabetical order. */
+    static const char first[] = "{\"body_length\"";
+    char *path = format("/requests?report=%s", report->id);
+    char *answer = control("GET", path, ""), *at = strstr(answer, first);
+    size_t count = 0;
+
+    at = at == NULL ? NULL : strstr(at + 1, first);
+    while (at != NULL) {
+        char *next = strstr(at + 1, first), *end = next != NULL ? next : at + strlen(at);
+        if (count < room) {
+            char token[8];
+            exchanges[count].status = (int)number_of(at, end, "status");
+            exchanges[count].sent = number_of(at, end, "sent");
+            header_of(at, end, "range", exchanges[count].range, sizeof exchanges->range);
+            header_of(at, end, "if-range", exchanges[count].if_range, sizeof exchanges->if_range);
+            header_of(at, end, "x-auth-token", token, sizeof token);
+            exchanges[count].has_token = *token != '\0';
+        }
+        count++;
+        at = next;
+    }
+    free(answer);
+    free(path);
+    return count;
+}
+
+/* ---------------------------------------------------------------------------
+ * Directories
+ * ------------------------------------------------------------------------ */
+
+char *new_directory(void)
+{
+    const char *base = getenv("TMPDIR");
+    char *path = format("%s/dbss-test.XXXXXX", base != NULL ? base : "/tmp");
+    if (mkdtemp(path) == NULL)
+        fatal("no directory: %s", strerror(errno));
+    return path;
+}
+
+int count_entries(const char *path)
+{
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+    int count = 0;
+    if (directory == NULL)
+        fatal("cannot read %s: %s", path, strerror(errno));
+    while ((entry = readdir(directory)) != NULL)
+        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+    closedir(directory);
+    return count;
+}
+
+void remove_directory(char *path)
+{
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+    while (directory != NULL && (entry = readdir(directory)) != NULL) {
+        char *file = format("%s/%s", path, entry->d_name);
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && unlink(file) != 0)
+            rmdir(file);
+        free(file);
+    }
+    if (directory != NULL)
+        closedir(directory);
+    if (rmdir(path) != 0)
+        failed("cannot remove %s: %s", path, strerror(errno));
+    free(path);
+}
+
+uint8_t *read_file(const char *path, size_t *len)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat facts;
+    uint8_t *bytes;
+    size_t done = 0;
+
+    *len = 0;
+    if (fd < 0)
+        return NULL;
+    if (fstat(fd, &facts) != 0 || (bytes = malloc((size_t)facts.st_size + 1)) == NULL)
+        fatal("cannot read %s", path);
+    while (done < (size_t)facts.st_size) {
+        ssize_t n = read(fd, bytes + done, (size_t)facts.st_size - done);
+        if (n <= 0)
+            fatal("cannot read %s", path);
+        done += (size_t)n;
+    }
+    close(fd);
+    *len = done;
+    return bytes;
+}
+
+void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    if (file == NULL || fputs(text, file) < 0 || fclose(file) != 0)
+        fatal("cannot write %s: %s", path, strerror(errno));
+}

@@ -1,0 +1,308 @@
+#define _POSIX_C_SOURCE 200809L
+
+#include "checks.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---------------------------------------------------------------------------
+ * Saying that a check failed
+ * ------------------------------------------------------------------------ */
+
+static pthread_mutex_t failure_lock = PTHREAD_MUTEX_INITIALIZER;
+static char failure[1024];
+static int blamed;
+static char reason_to_skip[256];
+
+void failed(const char *text, ...)
+{
+    va_list arguments;
+    pthread_mutex_lock(&failure_lock);
+    if (*failure == '\0') {
+        va_start(arguments, text);
+        vsnprintf(failure, sizeof failure, text, arguments);
+        va_end(arguments);
+    }
+    pthread_mutex_unlock(&failure_lock);
+}
+
+int has_failed(void)
+{
+    int result;
+    pthread_mutex_lock(&failure_lock);
+    result = *failure != '\0';
+    pthread_mutex_unlock(&failure_lock);
+    return result;
+}
+
+void blame(const char *text, ...)
+{
+    va_list arguments;
+    size_t len;
+    pthread_mutex_lock(&failure_lock);
+    len = strlen(failure);
+    if (len > 0 && !blamed) {
+        blamed = 1;
+        len += (size_t)snprintf(failure + len, sizeof failure - len, " [");
+        va_start(arguments, text);
+        if (len < sizeof failure)
+            vsnprintf(failure + len, sizeof failure - len, text, arguments);
+        va_end(arguments);
+        len = strlen(failure);
+        snprintf(failure + len, sizeof failure - len, "]");
+    }
+    pthread_mutex_unlock(&failure_lock);
+}
+
+void skip(const char *text, ...)
+{
+    va_list arguments;
+    va_start(arguments, text);
+    vsnprintf(reason_to_skip, sizeof reason_to_skip, text, arguments);
+    va_end(arguments);
+}
+
+dbss_status expect(int line, dbss_status expected, dbss_status actual)
+{
+    const dbss_error *error = dbss_last_error();
+    if (actual != expected)
+        failed("line %d: expected %s, got %s (%s)", line, dbss_status_name(expected), dbss_status_name(actual),
+               dbss_error_message(error));
+    if (dbss_error_status(error) != actual)
+        failed("line %d: the call returned %s, and its error says %s", line, dbss_status_name(actual),
+               dbss_status_name(dbss_error_status(error)));
+    return actual;
+}
+
+void expect_text(int line, const char *expected, const char *actual)
+{
+    if (actual == NULL || strcmp(expected, actual) != 0)
+        failed("line %d: expected \"%s\", got \"%s\"", line, expected, actual != NULL ? actual : "NULL");
+}
+
+/* ---------------------------------------------------------------------------
+ * Time, threads, children, descriptors
+ * ------------------------------------------------------------------------ */
+
+long long now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+void pause_briefly(void)
+{
+    struct timespec pause = {0, 2000000};
+    nanosleep(&pause, NULL);
+}
+
+pthread_t start_thread(void *(*body)(void *), void *argument)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, body, argument) != 0)
+        fatal("no thread");
+    return thread;
+}
+
+void in_thread(void *(*body)(void *), void *argument)
+{
+    pthread_join(start_thread(body, argument), NULL);
+}
+
+int wait_for_child(pid_t child)
+{
+    long long until = now_ms() + PATIENCE_MS;
+    int status;
+    while (waitpid(child, &status, WNOHANG) == 0) {
+        if (now_ms() > until) {
+            kill(child, SIGKILL);
+            waitpid(child, &status, 0);
+            break;
+        }
+        pause_briefly();
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+void in_child(void (*body)(void))
+{
+    int pipe_ends[2], code;
+    char text[sizeof failure];
+    ssize_t n;
+    pid_t child = -1;
+
+    if (pipe(pipe_ends) != 0 || (child = fork()) < 0)
+        fatal("no child: %s", strerror(errno));
+    if (child == 0) {
+        body();
+        n = write(pipe_ends[1], failure, strlen(failure));
+        _exit(n < 0 || *failure != '\0');
+    }
+    close(pipe_ends[1]);
+    code = wait_for_child(child);
+    n = read(pipe_ends[0], text, sizeof text - 1);
+    close(pipe_ends[0]);
+    text[n > 0 ? n : 0] = '\0';
+    if (*text != '\0')
+        failed("in the child: %s", text);
+    else if (code != 0)
+        failed("the child ended with %d", code);
+}
+
+int each_descriptor(void (*look)(int fd))
+{
+    DIR *directory = opendir("/proc/self/fd");
+    struct dirent *entry;
+    int count = 0;
+    if (directory == NULL)
+        fatal("no /proc/self/fd");
+    while ((entry = readdir(directory)) != NULL) {
+        int fd = atoi(entry->d_name);
+        if (*entry->d_name == '.' || fd == dirfd(directory))
+            continue;
+        count++;
+        if (look != NULL)
+            look(fd);
+    }
+    closedir(directory);
+    return count;
+}
+
+/* ---------------------------------------------------------------------------
+ * Configurations and contexts
+ * ------------------------------------------------------------------------ */
+
+dbss_config *new_config(const char *endpoint, const char *token)
+{
+    dbss_config *config;
+    if (dbss_config_new(&config) != DBSS_OK || dbss_config_set_endpoint(config, endpoint) != DBSS_OK
+        || dbss_config_set(config, "ca_file", fact("ca_file")) != DBSS_OK
+        || dbss_config_set(config, "max_attempts", "1") != DBSS_OK || dbss_config_set_token(config, token) != DBSS_OK)
+        fatal("no configuration: %s", dbss_error_message(dbss_last_error()));
+    return config;
+}
+
+void set(dbss_config *config, const char *key, const char *value)
+{
+    if (dbss_config_set(config, key, value) != DBSS_OK)
+        fatal("%s", dbss_error_message(dbss_last_error()));
+}
+
+dbss_context *to_context(dbss_config *config)
+{
+    dbss_context *ctx;
+    if (dbss_context_new(config, &ctx) != DBSS_OK)
+        fatal("no context: %s", dbss_error_message(dbss_last_error()));
+    dbss_config_free(config);
+    return ctx;
+}
+
+dbss_context *new_context(const char *endpoint)
+{
+    return to_context(new_config(endpoint, fact("token")));
+}
+
+/* ---------------------------------------------------------------------------
+ * The stand-in
+ * ------------------------------------------------------------------------ */
+
+void post_fault(const char *report, const char *fault, ...)
+{
+    va_list arguments;
+    char inside[4096], *body;
+
+    va_start(arguments, fault);
+    if (vsnprintf(inside, sizeof inside, fault, arguments) >= (int)sizeof inside)
+        fatal("the fault is too long: %s", fault);
+    va_end(arguments);
+    body = format("{\"report\": \"%s\", %s}", report, inside);
+    free(control("POST", "/faults", body));
+    free(body);
+}
+
+void post_listener_fault(const char *listener, const char *mode)
+{
+    char *body = format("{\"listener\": \"%s\", \"mode\": \"%s\", \"times\": 1}", listener, mode);
+    free(control("POST", "/listener_faults", body));
+    free(body);
+}
+
+const char *add_report(long long size)
+{
+    const char *id = fresh_id();
+    char *body = format("{\"id\": \"%s\", \"format\": \"pdf\", \"size\": %lld}", id, size);
+    free(control("POST", "/reports", body));
+    free(body);
+    return id;
+}
+
+void add_token(const char *token)
+{
+    char *body = format("{\"token\": \"%s\"}", token);
+    free(control("POST", "/tokens", body));
+    wipe(body, strlen(body));
+    free(body);
+}
+
+int wait_for_request(const char *report)
+{
+    long long until = now_ms() + PATIENCE_MS;
+    while (count_requests(report) == 0) {
+        if (now_ms() > until)
+            return 0;
+        pause_briefly();
+    }
+    return 1;
+}
+
+/* ------------------------------------------------------------------------ */
+
+int run_checks(int argc, char **argv, const struct check *checks, size_t count)
+{
+    static const char *const kinds[] = {"plain", "tls", "load"};
+    int passed = 0, not_passed = 0, skipped = 0, i;
+    size_t j;
+
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc == 2 && strcmp(argv[1], "--list") == 0) {
+        for (j = 0; j < count; j++)
+            printf("%s %s\n", checks[j].name, kinds[checks[j].kind]);
+        return 0;
+    }
+    if (argc < 2)
+        fatal("usage: %s --list, or %s FACTS [NAME...]", argv[0], argv[0]);
+    load_facts(argv[1]);
+    for (j = 0; j < count; j++) {
+        int chosen = argc == 2;
+        for (i = 2; i < argc; i++)
+            chosen |= strcmp(argv[i], checks[j].name) == 0;
+        if (!chosen)
+            continue;
+        *failure = '\0';
+        blamed = 0;
+        *reason_to_skip = '\0';
+        checks[j].run();
+        if (*failure != '\0') {
+            printf("FAIL %s: %s\n", checks[j].name, failure);
+            not_passed++;
+        } else if (*reason_to_skip != '\0') {
+            printf("skip %s: %s\n", checks[j].name, reason_to_skip);
+            skipped++;
+        } else {
+            printf("ok %s\n", checks[j].name);
+            passed++;
+        }
+    }
+    printf("%d passed, %d failed\n", passed, not_passed);
+    /* A name that is none must not pass for a check. */
+    return not_passed > 0 || passed + skipped == 0 || (argc > 2 && passed + skipped != argc - 2);
+}

@@ -1,0 +1,388 @@
+"""Transfers through the C ABI: checks in C, and the C program on a terminal.
+
+DBSS_TEST_ROUNDS (random cuts, 120), DBSS_TEST_KILLS (kills in the middle of a save, 80) and
+DBSS_TEST_LARGE (the size of the large report in MiB, 2048) make some of the checks longer.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import signal
+import stat
+import struct
+import subprocess
+import termios
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conftest import need_tool
+from test_c import (
+    ONCE,
+    VALGRIND,
+    VALGRIND_TLS,
+    Download,
+    download,
+    expect_success,
+    facts,
+    programs,
+    run,
+    sha256,
+    wait_for,
+)
+
+if TYPE_CHECKING:
+    from standin import Standin
+
+# Fixtures, which no name in this file uses.
+__all__ = ["download", "facts", "programs"]
+
+SOURCES = Path(__file__).parents[1] / "c"
+
+# As for the ABI's checks, their tables tell what there is before anything is built.
+CHECKS = [
+    (program, name, kind)
+    for program in ("transfers", "control", "files")
+    for name, kind in re.findall(
+        r'^    \{"(\w+)", \w+, (PLAIN|TLS|LOAD)\},$',
+        (SOURCES / f"{program}.c").read_text(),
+        re.MULTILINE,
+    )
+]
+
+
+@pytest.fixture
+def checking(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """An environment for the programs of checks."""
+    longer = ("DBSS_TEST_ROUNDS", "DBSS_TEST_KILLS", "DBSS_TEST_LARGE")
+    place = tmp_path / "scratch"
+    place.mkdir()
+    return {
+        **environment,
+        **{name: os.environ[name] for name in longer if name in os.environ},
+        "TMPDIR": str(place),
+    }
+
+
+@pytest.fixture(autouse=True)
+def no_faults(standin: Standin) -> None:
+    # What a test that failed left behind must not fail the next one.
+    standin.clear_faults()
+
+
+@pytest.mark.parametrize("program", ["transfers", "control", "files"])
+def test_every_check_is_run(programs: Path, environment: dict[str, str], program: str) -> None:
+    listed = expect_success(run([programs / program, "--list"], environment)).splitlines()
+    assert listed == [f"{name} {kind.lower()}" for of, name, kind in CHECKS if of == program]
+    assert len(listed) > 20
+
+
+@pytest.mark.parametrize(("program", "check", "kind"), CHECKS)
+def test_the_check(
+    programs: Path, checking: dict[str, str], facts: Path, program: str, check: str, kind: str
+) -> None:
+    done = run([programs / program, facts, check], checking, 1000)
+    skipped = re.match(rf"skip {check}: (.*)", done.stdout)
+    if skipped:
+        if os.environ.get("CI") == "true":
+            pytest.fail(skipped[1])
+        pytest.skip(skipped[1])
+    assert f"ok {check}\n" in expect_success(done)
+    assert not any(Path(checking["TMPDIR"]).iterdir())
+
+
+@pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
+@pytest.mark.parametrize("program", ["transfers", "control", "files"])
+def test_the_checks_under_valgrind(
+    programs: Path, checking: dict[str, str], facts: Path, program: str, kind: str
+) -> None:
+    need_tool("valgrind")
+    checks = [name for of, name, its_kind in CHECKS if (of, its_kind) == (program, kind)]
+    if not checks:
+        return
+    valgrind = VALGRIND_TLS if kind == "TLS" else VALGRIND
+    done = run([*valgrind, programs / program, facts, *checks], checking, 600)
+    assert f"{len(checks)} passed, 0 failed" in expect_success(done, silent=False)
+
+
+# The C program on a terminal
+
+
+class Terminal:
+    """A terminal as a program's standard error, and all that was written to it."""
+
+    def __init__(self) -> None:
+        self.master, self.slave = pty.openpty()
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.written = b""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                part = os.read(self.master, 4096)
+            except OSError:
+                return
+            if not part:
+                return
+            self.written += part
+
+    def close(self) -> str:
+        """Ends it; returns everything."""
+        os.close(self.slave)
+        self._reader.join(30)
+        os.close(self.master)
+        return self.written.decode().replace("\r\n", "\n")
+
+
+def on_terminal(
+    download: Download, *arguments: str, **options: Any
+) -> tuple[subprocess.CompletedProcess[bytes], str]:
+    terminal = Terminal()
+    try:
+        done = download(*arguments, stderr=terminal.slave, **options)
+    finally:
+        written = terminal.close()
+    assert download.token not in written
+    return done, written
+
+
+def shown(line: str) -> str:
+    """What a line of a terminal shows at last; a bar never leaves its line."""
+    cells: list[str] = []
+    at = 0
+    for character in line:
+        if character == "\r":
+            at = 0
+            continue
+        cells[at : at + 1] = character
+        at += 1
+    assert all(len(part) < 80 for part in line.split("\r")[:-1])
+    return "".join(cells).rstrip()
+
+
+def lines_of(written: str) -> list[str]:
+    # Not splitlines(), for which a carriage return ends a line.
+    return written.rstrip("\n").split("\n")
+
+
+def test_a_progress_bar_on_a_terminal(download: Download, standin: Standin) -> None:
+    report = standin.add_report(format="pdf", size=1_200_000)
+    standin.fault(report["id"], drip={"bytes": 100_000, "every_ms": 60}, times=1)
+    start = time.monotonic()
+    done, written = on_terminal(download, "--report", report["id"], "-o", "x")
+    took = time.monotonic() - start
+    assert done.returncode == 0, written
+    assert done.stdout == b""
+    frames = [frame.rstrip() for frame in written.split("\r") if "/s" in frame]
+    assert 2 <= len(frames) <= took * 10 + 1
+    for frame in frames:
+        assert re.fullmatch(r" *\d+% of 1\.1 MiB, [\d.]+ [KM]?i?B, [\d.]+ [KM]?i?B/s", frame), frame
+    percents = [int(frame.split("%")[0]) for frame in frames]
+    assert percents == sorted(percents)
+    assert 0 < percents[-1] <= 100
+    # One line, of which nothing stays.
+    assert [shown(line) for line in lines_of(written)] == ["saved x (1200000 bytes)"]
+    assert "\x1b" not in written
+    assert sha256(download.cwd / "x") == report["sha256"]["en-us"]
+
+
+def test_the_bar_tells_of_attempts(download: Download, standin: Standin) -> None:
+    report = standin.add_report(format="pdf", size=4_000_000)
+    standin.fault(report["id"], cut_after=2_000_000, times=1)
+    standin.fault(report["id"], drip={"bytes": 200_000, "every_ms": 60}, times=1)
+    done, written = on_terminal(download, "--report", report["id"], "-o", "x", "--verbose")
+    assert done.returncode == 0, written
+    assert re.search(r"\d+% of 3\.8 MiB, .*/s, attempt 2, 1\.9 MiB resumed", written)
+    # What the log says stands on lines of its own.
+    lines = [shown(line) for line in lines_of(written)]
+    assert lines[-1] == "saved x (4000000 bytes, 2 attempts)"
+    assert all(line.startswith("dbss-download: ") for line in lines[:-1])
+    assert [line for line in lines if line.startswith("dbss-download: warning: ")]
+    assert sha256(download.cwd / "x") == report["sha256"]["en-us"]
+
+
+def test_a_bar_without_a_size_has_no_percents(download: Download, standin: Standin) -> None:
+    report = standin.add_report(format="pdf", size=500_000)
+    standin.fault(report["id"], drip={"bytes": 50_000, "every_ms": 50}, framing="chunked", times=1)
+    done, written = on_terminal(download, "--report", report["id"], "-o", "x")
+    assert done.returncode == 0, written
+    assert "/s" in written
+    assert "%" not in written
+
+
+@pytest.mark.parametrize("quiet", ["--quiet", "-q"])
+def test_no_bar_where_none_is_wanted(download: Download, standin: Standin, quiet: str) -> None:
+    slow = {"drip": {"bytes": 1000, "every_ms": 60}, "times": 1}
+    standin.fault(standin.pdf["id"], **slow)
+    done, written = on_terminal(download, quiet)
+    assert (done.returncode, done.stdout, written) == (0, b"", "")
+    # A failure is told in any case.
+    done, written = on_terminal(download, quiet)
+    assert done.returncode == 7
+    assert written.startswith("dbss-download: ")
+    # Standard error is no terminal here.
+    standin.fault(standin.pdf["id"], **slow)
+    done = download("--force")
+    assert done.returncode == 0
+    assert re.fullmatch(rb"saved audit-report.pdf \(\d+ bytes\)\n", done.stderr)
+
+
+def test_a_bar_is_wiped_before_an_error(download: Download, standin: Standin) -> None:
+    slow_end = {"drip": {"bytes": 1000, "every_ms": 60}, "cut_after": 4000, "times": 1}
+    standin.fault(standin.pdf["id"], **slow_end)
+    done, written = on_terminal(download, *ONCE)
+    assert done.returncode == 6
+    assert "/s" in written
+    [line] = lines_of(written)
+    assert re.search(r"\r +\rdbss-download: ", line)
+    assert download.files() == []
+
+
+# Signals
+
+
+STALLS: list[tuple[str, dict[str, Any]]] = [
+    ("http", {"no_answer": True}),
+    ("http", {"stall_after": 2000}),
+    ("https", {"stall_after": 2000}),
+    ("http", {"status": 503, "headers": [["Retry-After", "50"]]}),
+    ("never_accepts", {}),
+]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize(("endpoint", "fault"), STALLS)
+def test_a_signal_ends_it_at_once(
+    download: Download, standin: Standin, endpoint: str, fault: dict[str, Any], times: int
+) -> None:
+    report = standin.pdf["id"]
+    before = len(standin.requests(report=report))
+    if fault:
+        standin.fault(report, **fault)
+    target = download.cwd / "target"
+    target.write_text("mine")
+    process = subprocess.Popen(
+        [download.program, "-o", "target", "--force", "--ca-file", standin.ca_file, "--verbose"],
+        cwd=download.cwd,
+        env=download.env({"DBSS_ENDPOINT": getattr(standin, endpoint)}),
+        stderr=subprocess.PIPE,
+    )
+    if fault:
+        wait_for(lambda: len(standin.requests(report=report)) == before + 1)
+    else:
+        # It has a socket by now, and waits on it.
+        wait_for(lambda: has_socket(process.pid))
+    start = time.monotonic()
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=30)[1]
+    assert time.monotonic() - start < 1
+    assert process.returncode == 130, errors
+    assert b"cancelled" in errors
+    assert download.files() == ["target"]
+    assert target.read_text() == "mine"
+    standin.clear_faults()
+
+
+def has_socket(pid: int) -> bool:
+    directory = Path("/proc") / str(pid) / "fd"
+    try:
+        return any("socket:" in os.readlink(fd) for fd in directory.iterdir())
+    except OSError:
+        return False
+
+
+def test_a_signal_that_is_ignored_stays_so(download: Download, standin: Standin) -> None:
+    report = standin.pdf["id"]
+    before = len(standin.requests(report=report))
+    standin.fault(report, delay_ms=300, times=1)
+    process = subprocess.Popen(
+        [download.program, "-o", "target"],
+        cwd=download.cwd,
+        env=download.environment,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    wait_for(lambda: len(standin.requests(report=report)) == before + 1)
+    process.send_signal(signal.SIGHUP)
+    errors = process.communicate(timeout=30)[1]
+    assert process.returncode == 0, errors
+    assert download.files() == ["target"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_while_nobody_reads_standard_output(
+    download: Download, standin: Standin, number: signal.Signals
+) -> None:
+    report = standin.add_report(format="pdf", size=2_000_000)
+    process = subprocess.Popen(
+        [download.program, "--report", report["id"], "-o", "-"],
+        cwd=download.cwd,
+        env=download.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    wait_for(lambda: waiting_in(process.stdout.fileno()) >= 60_000)
+    process.send_signal(number)
+    # Not communicate(): it would read.
+    assert process.wait(timeout=10) == 130
+    process.stdout.close()
+    assert process.stderr
+    process.stderr.close()
+    assert download.files() == []
+
+
+def waiting_in(pipe: int) -> int:
+    [count] = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, struct.pack("i", 0)))
+    return count
+
+
+def test_a_reader_that_leaves_is_an_error_and_no_signal(
+    download: Download, standin: Standin
+) -> None:
+    report = standin.add_report(format="pdf", size=2_000_000)
+    process = subprocess.Popen(
+        [download.program, "--report", report["id"], "-o", "-"],
+        cwd=download.cwd,
+        env=download.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    assert process.stderr
+    assert process.stdout.read(5) == b"%PDF-"
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=30) == 7
+    assert b"Broken pipe" in errors
+
+
+def test_the_mode_of_a_file(download: Download) -> None:
+    def no_mask() -> None:
+        os.umask(0)
+
+    assert download("-o", "a", preexec_fn=no_mask).returncode == 0
+    assert download("-o", "b", "--set", "file_mode=640", preexec_fn=no_mask).returncode == 0
+    modes = [stat.S_IMODE((download.cwd / name).stat().st_mode) for name in ("a", "b")]
+    assert modes == [0o600, 0o640]
+
+
+def test_a_cut_transfer_goes_on(download: Download, standin: Standin) -> None:
+    report = standin.add_report(format="zip", size=900_000)
+    standin.fault(report["id"], cut_after=500_000, times=1)
+    done = download("--report", report["id"], "-o", "x")
+    assert done.returncode == 0
+    assert done.stderr == b"saved x (900000 bytes, 2 attempts)\n"
+    assert sha256(download.cwd / "x") == report["sha256"]["en-us"]
+    headers = dict(standin.requests(report=report["id"])[-1]["headers"])
+    assert {name.lower(): value for name, value in headers.items()}["range"] == "bytes=500000-"
