@@ -5,8 +5,6 @@ use std::time::SystemTime;
 
 use ::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
 use ::http::{HeaderValue, Request};
-use time::OffsetDateTime;
-use time::macros::format_description;
 use zeroize::Zeroizing;
 
 use super::{Credential, secret, signature};
@@ -47,10 +45,10 @@ impl AccessKey {
 
     fn authorize_at(&self, request: &mut Request<()>, project: &str, now: SystemTime) -> Result<(), Error> {
         let internal = |what: &str| Error::new(Status::Internal, what);
-        let format = format_description!("[year][month][day]T[hour][minute][second]Z");
-        let date = OffsetDateTime::from(now)
-            .format(&format)
-            .map_err(|_| internal("the clock shows a time that cannot be written"))?;
+        // RFC 3339 without its separators.
+        let date: String = humantime::format_rfc3339_seconds(now)
+            .to_string()
+            .replace(['-', ':'], "");
         let host = request
             .uri()
             .authority()
@@ -94,5 +92,33 @@ impl Credential for AccessKey {
 impl fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AccessKey(***)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_is_signed_is_what_is_sent() {
+        let key = AccessKey::new(b"AKEXAMPLE", b"secret-example", None).expect("a key");
+        let mut request = Request::new(());
+        *request.uri_mut() =
+            "https://dbss.cn-north-4.myhuaweicloud.com/v1/p/audit/i/reports/r/download?local=zh-cn"
+                .parse()
+                .expect("a URI");
+        // 2025-09-10 08:00:00 UTC
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_757_491_200);
+        key.authorize_at(&mut request, "p", now).expect("a signature");
+        let header = |name: HeaderName| request.headers()[name].to_str().expect("text").to_owned();
+        assert_eq!(header(SDK_DATE), "20250910T080000Z");
+        // From huaweicloudsdkcore 3.1.219.
+        assert!(
+            header(AUTHORIZATION)
+                .ends_with("Signature=ce5b31f442e3d993c1c9b5f97f03d7a77192de475ac17066b438ab83ed2b2f89")
+        );
+        assert!(request.headers()[AUTHORIZATION].is_sensitive());
+        assert_eq!(format!("{key:?}"), "AccessKey(***)");
     }
 }

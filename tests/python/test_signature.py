@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import dbss
+import pytest
 from huaweicloudsdkcore.sdk_request import SdkRequest
 from huaweicloudsdkcore.signer.signer import Signer
 
@@ -43,7 +44,14 @@ def rows() -> list[dict[str, object]]:
     """Requests whose paths and queries need encoding, with and without a body and a token."""
     keys = [("AKEXAMPLE", "secret"), ("HPUA0123456789ABCDEF", "k+/=~" * 12)]
     dates = ["20250910T080000Z", "19700101T000000Z", "20991231T235959Z"]
-    paths = ["/", "/v1/p/audit/i/reports/r/download", "/a b/c~d/e%2Bf", "/审计/x", "/end/", "/a+b@c:d"]
+    paths = [
+        "/",
+        "/v1/p/audit/i/reports/r/download",
+        "/a b/c~d/e%2Bf",
+        "/审计/x",
+        "/end/",
+        "/a+b@c:d",
+    ]
     queries = ["", "local=zh-cn", "b=2&a=1&a=0", "q=a b&z=%26&y=+", "名=值", "empty=&x=~-._"]
     bodies = ["", '{"page":1,"size":10}', "审计报告"]
     tokens = [None, "token+/=" * 100]
@@ -112,3 +120,48 @@ def test_what_goes_over_the_wire_is_what_the_sdk_would_sign(standin: Standin) ->
         url = standin.http + request["target"]
         again = sdk_authorization(key, "GET", url, {name: sent[name] for name in names})
         assert again == sent["authorization"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "error", "parameter"),
+    [
+        ({"access_key": "AK"}, dbss.NotConfiguredError, "secret_key"),
+        ({"secret_key": "SK"}, dbss.NotConfiguredError, "access_key"),
+        ({"security_token": "T"}, dbss.NotConfiguredError, "access_key"),
+        ({"access_key": "", "secret_key": "SK"}, dbss.InvalidAccessKeyError, "access_key"),
+        ({"access_key": "A,K", "secret_key": "SK"}, dbss.InvalidAccessKeyError, "access_key"),
+        ({"access_key": "AK", "secret_key": "S K"}, dbss.InvalidAccessKeyError, "secret_key"),
+        ({"access_key": "AK", "secret_key": "S\0K"}, dbss.InvalidAccessKeyError, "secret_key"),
+        (
+            {"access_key": "AK", "secret_key": "SK", "security_token": "T\n"},
+            dbss.InvalidAccessKeyError,
+            "security_token",
+        ),
+    ],
+)
+def test_half_a_key_and_a_malformed_one_are_refused(
+    keys: dict[str, str], error: type[dbss.ArgumentError], parameter: str
+) -> None:
+    with pytest.raises(error) as caught:
+        dbss.Client(endpoint="http://127.0.0.1:1", **keys)
+    assert caught.value.parameter == parameter
+
+
+def test_a_token_and_a_key_exclude_each_other() -> None:
+    with pytest.raises(TypeError):
+        dbss.Client(endpoint="http://127.0.0.1:1", token="t", access_key="a", secret_key="s")
+
+
+def test_a_wrong_key_is_tried_once(standin: Standin) -> None:
+    report = standin.add_report(format="bytes", size=1000)
+    key = {"access_key": standin.access_key, "secret_key": "not-the-secret-key"}
+    with dbss.Client(endpoint=standin.http, **key) as client:
+        with pytest.raises(dbss.UnauthenticatedError) as caught:
+            client.download_report(standin.project_id, standin.instance_id, report["id"])
+        assert caught.value.service_code == "APIG.0301"
+        assert caught.value.attempts == 1
+        assert "not-the-secret-key" not in repr(vars(caught.value)) + repr(client)
+        assert len(standin.requests(report["id"])) == 1
+        # A token may take over.
+        client.set_token(standin.token)
+        client.download_report(standin.project_id, standin.instance_id, report["id"])

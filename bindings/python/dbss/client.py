@@ -114,7 +114,7 @@ def _write_all(target: Writer, chunk: bytes) -> None:
 
 
 class Client:
-    """A connection to the Database Security Service with an IAM token.
+    """A connection to the Database Security Service with a token or an access key.
 
     Make one and share it: any number of threads may use it at once, and a
     child process may go on using it after os.fork(). It keeps connections open
@@ -125,6 +125,10 @@ class Client:
         endpoint: the URL of the service, in place of the region's.
         token: the IAM token (X-Auth-Token). It may also come later, through
             set_token().
+        access_key: the access key ID (AK), with secret_key and in place of a
+            token: each request is signed.
+        secret_key: the secret access key (SK).
+        security_token: the security token of a temporary access key.
         ca_file: a PEM file of the certificates to trust, in place of the
             system's and the built-in ones.
         connect_timeout: seconds until a connection must stand.
@@ -164,6 +168,9 @@ class Client:
         region: str | None = None,
         endpoint: str | None = None,
         token: str | None = None,
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        security_token: str | None = None,
         ca_file: str | bytes | os.PathLike[str] | None = None,
         connect_timeout: Seconds = DEFAULT,
         stall_timeout: Seconds = DEFAULT,
@@ -195,6 +202,13 @@ class Client:
         )
         numbers = (("max_memory_bytes", max_memory_bytes), ("max_attempts", max_attempts))
         texts = (("user_agent_suffix", user_agent_suffix), ("proxy", proxy))
+        keys = (
+            ("access_key", access_key),
+            ("secret_key", secret_key),
+            ("security_token", security_token),
+        )
+        if token is not None and any(value is not None for _, value in keys):
+            raise TypeError("a token and an access key exclude each other")
         if log is not None and not callable(log):
             raise TypeError("log: must be callable")
         with _new_config() as config:
@@ -209,6 +223,10 @@ class Client:
                 ffi.config_set_endpoint(config, ffi.encode("endpoint", endpoint))
             if token is not None:
                 ffi.config_set_token(config, ffi.encode("token", token))
+            # One by one: what is missing of them, making the context tells.
+            for key, secret in keys:
+                if secret is not None:
+                    ffi.config_set(config, key.encode(), ffi.encode(key, secret))
             if ca_file is not None:
                 ffi.config_set(config, b"ca_file", ffi.encode_path("ca_file", ca_file))
             for key, seconds in durations:
@@ -501,7 +519,7 @@ class Client:
             del context
 
     def set_token(self, token: str) -> None:
-        """Replaces the token.
+        """Replaces the credentials by a token.
 
         Calls that start afterwards use the new one, calls under way finish
         with the old one. On failure the old one stays.

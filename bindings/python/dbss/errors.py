@@ -203,7 +203,7 @@ class PlaintextRefusedError(ArgumentError):
 
 
 class NotConfiguredError(ArgumentError):
-    """An endpoint or region, or the token, was never given."""
+    """An endpoint or region, or the credentials, were never given."""
 
     status = 110
     status_name = "DBSS_ERR_NOT_CONFIGURED"
@@ -214,6 +214,13 @@ class BusyError(ArgumentError):
 
     status = 111
     status_name = "DBSS_ERR_BUSY"
+
+
+class InvalidAccessKeyError(ArgumentError):
+    """The access key, its secret key or its security token is malformed."""
+
+    status = 112
+    status_name = "DBSS_ERR_INVALID_ACCESS_KEY"
 
 
 # Answers of the service.

@@ -276,6 +276,9 @@ config_free = _function("dbss_config_free", None, Config)
 config_set_region = _fallible("dbss_config_set_region", Config, c_char_p)
 config_set_endpoint = _fallible("dbss_config_set_endpoint", Config, c_char_p)
 config_set_token = _fallible("dbss_config_set_token", Config, c_char_p)
+config_set_access_key = _fallible(
+    "dbss_config_set_access_key", Config, c_char_p, c_char_p, c_char_p
+)
 config_set = _fallible("dbss_config_set", Config, c_char_p, c_char_p)
 config_set_log = _fallible("dbss_config_set_log", Config, LogFunction, py_object, DestroyFunction)
 config_key_count = _function("dbss_config_key_count", c_size_t)
@@ -403,6 +406,9 @@ _REFUSED: dict[str, type[errors.ArgumentError]] = {
     "id": errors.InvalidIdError,
     "locale": errors.InvalidLocaleError,
     "token": errors.InvalidTokenError,
+    "access_key": errors.InvalidAccessKeyError,
+    "secret_key": errors.InvalidAccessKeyError,
+    "security_token": errors.InvalidAccessKeyError,
     "endpoint": errors.InvalidEndpointError,
     "region": errors.InvalidEndpointError,
     "proxy": errors.InvalidEndpointError,
@@ -421,7 +427,7 @@ def encode(parameter: str, value: str) -> bytes:
     encoded = value.encode("utf-8", "replace")
     # Compared instead of caught: UnicodeEncodeError would keep a token.
     if encoded.decode("utf-8") != value:
-        if parameter != "token":
+        if refused not in (errors.InvalidTokenError, errors.InvalidAccessKeyError):
             refused = errors.InvalidUtf8Error
         raise refused(
             f"{parameter}: holds a lone surrogate, so it cannot be UTF-8", parameter=parameter
