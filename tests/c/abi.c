@@ -237,6 +237,9 @@ static void null_arguments(void)
     EXPECT_NULL("endpoint", dbss_config_set_endpoint(config, NULL));
     EXPECT_NULL("config", dbss_config_set_token(NULL, "token"));
     EXPECT_NULL("token", dbss_config_set_token(config, NULL));
+    EXPECT_NULL("config", dbss_config_set_access_key(NULL, "key", "secret", NULL));
+    EXPECT_NULL("access_key", dbss_config_set_access_key(config, NULL, "secret", NULL));
+    EXPECT_NULL("secret_key", dbss_config_set_access_key(config, "key", NULL, NULL));
     EXPECT_NULL("config", dbss_config_set(NULL, "ca_file", "x"));
     EXPECT_NULL("key", dbss_config_set(config, NULL, "x"));
     EXPECT_NULL("value", dbss_config_set(config, "ca_file", NULL));
@@ -332,6 +335,41 @@ static void last_error(void)
     CHECK(dbss_last_error() != NULL);
     EXPECT(DBSS_OK, dbss_config_set(config, "allow_plaintext", "true"));
     CHECK(dbss_last_error() == NULL);
+    dbss_config_free(config);
+}
+
+static void access_keys(void)
+{
+    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_context *ctx;
+
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ACCESS_KEY, "access_key", dbss_config_set_access_key(config, "", "s", NULL));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ACCESS_KEY, "access_key", dbss_config_set_access_key(config, "a,b", "s", NULL));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ACCESS_KEY, "secret_key", dbss_config_set_access_key(config, "a", "s\n", NULL));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ACCESS_KEY, "security_token",
+                     dbss_config_set_access_key(config, "a", "s", "\xc3\xa9"));
+
+    EXPECT(DBSS_OK, dbss_config_set_access_key(config, fact("access_key"), fact("secret_key"), NULL));
+    EXPECT(DBSS_OK, dbss_context_new(config, &ctx));
+    DOWNLOAD_RIGHTLY(ctx);
+    dbss_context_free(ctx);
+
+    /* Tried once, though several attempts are allowed: five lock a key. */
+    EXPECT(DBSS_OK, dbss_config_set(config, "max_attempts", "5"));
+    EXPECT(DBSS_OK, dbss_config_set(config, "secret_key", "not-the-secret-key"));
+    EXPECT(DBSS_OK, dbss_context_new(config, &ctx));
+    DOWNLOAD_WRONGLY(DBSS_ERR_UNAUTHENTICATED, ctx, fact("pdf"));
+    CHECK(dbss_error_attempts(dbss_last_error()) == 1);
+    CHECK(strstr(dbss_error_message(dbss_last_error()), "not-the-secret-key") == NULL);
+    EXPECT(DBSS_OK, dbss_context_set_token(ctx, fact("token")));
+    DOWNLOAD_RIGHTLY(ctx);
+    dbss_context_free(ctx);
+
+    /* Half a key is told when the context is made. */
+    EXPECT(DBSS_OK, dbss_config_set_token(config, fact("token")));
+    EXPECT(DBSS_OK, dbss_config_set(config, "access_key", fact("access_key")));
+    EXPECT_PARAMETER(DBSS_ERR_NOT_CONFIGURED, "secret_key", dbss_context_new(config, &ctx));
+    CHECK(ctx == NULL);
     dbss_config_free(config);
 }
 
@@ -1141,6 +1179,7 @@ static const struct check checks[] = {
     {"free_a_buffer_twice", free_a_buffer_twice, PLAIN},
     {"null_arguments", null_arguments, PLAIN},
     {"last_error", last_error, PLAIN},
+    {"access_keys", access_keys, PLAIN},
     {"failing_setter_changes_nothing", failing_setter_changes_nothing, PLAIN},
     {"no_line_ends_in_headers", no_line_ends_in_headers, PLAIN},
     {"nothing_configured", nothing_configured, PLAIN},

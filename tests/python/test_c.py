@@ -645,7 +645,7 @@ def test_help_and_version(root: Path, download: Download, standin: Standin) -> N
     options = (root / "src/client/options.rs").read_text()
     keys = re.findall(r'^        c"(\w+)",$', options, re.MULTILINE)
     assert len(keys) > 5
-    secrets = {"token", "proxy"}
+    secrets = {"token", "access_key", "secret_key", "security_token", "proxy"}
     for key in set(keys) - secrets:
         assert f"  {key} (" in text
     for key in secrets:
