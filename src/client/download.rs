@@ -44,12 +44,8 @@ impl Context {
         replace: bool,
         operation: Option<Arc<Operation>>,
     ) -> Result<(), Error> {
-        self.run(operation, request, |running, request| {
-            running.operation().check()?;
-            let options = self.file_options(running.operation(), replace);
-            let mut sink = FileSink::at(as_path(path, "path")?, options)?;
-            self.pump(running, request, &mut sink)
-        })
+        let path = as_path(path, "path")?;
+        self.save(request, replace, operation, |options| FileSink::at(path, options))
     }
 
     /// Downloads a report into a directory, under its own name.
@@ -60,10 +56,27 @@ impl Context {
         replace: bool,
         operation: Option<Arc<Operation>>,
     ) -> Result<(), Error> {
+        let path = as_path(path, "directory")?;
+        self.save(request, replace, operation, |options| {
+            FileSink::inside(path, options)
+        })
+    }
+
+    fn save(
+        self: &Arc<Context>,
+        request: ReportRequest,
+        replace: bool,
+        operation: Option<Arc<Operation>>,
+        sink: impl FnOnce(FileOptions) -> Result<FileSink, Error>,
+    ) -> Result<(), Error> {
         self.run(operation, request, |running, request| {
+            // A call that is cancelled already must not touch the file system.
             running.operation().check()?;
-            let options = self.file_options(running.operation(), replace);
-            let mut sink = FileSink::inside(as_path(path, "directory")?, options)?;
+            let mode = running.operation().overrides().file_mode;
+            let mut sink = sink(FileOptions {
+                replace,
+                mode: mode.unwrap_or(self.file_mode),
+            })?;
             self.pump(running, request, &mut sink)
         })
     }
@@ -111,13 +124,6 @@ impl Context {
                 failed: None,
             })
         })
-    }
-
-    fn file_options(&self, operation: &Operation, replace: bool) -> FileOptions {
-        FileOptions {
-            replace,
-            mode: operation.overrides().file_mode.unwrap_or(self.file_mode),
-        }
     }
 
     /// Runs one call under its operation, or one of its own, and keeps and logs

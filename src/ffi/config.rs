@@ -157,9 +157,9 @@ pub unsafe extern "C" fn dbss_config_set_access_key(
 ///
 /// `key` and `value` (required) are copied. A value is text in the form of its
 /// option's type: "text", "url", "secret" and "path" as they are (a path is
-/// bytes, it need not be UTF-8); "milliseconds" and "bytes" in decimal digits,
-/// "-1" for no limit where the option has none by default or says so;
-/// "boolean" as true or false.
+/// bytes, it need not be UTF-8); "milliseconds", "bytes" and "number" in decimal
+/// digits, or "-1" for no limit where the option says so; "mode" in octal
+/// digits; "boolean" as true or false.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
 /// DBSS_ERR_INVALID_VALUE, and those of the typed setter where there is one.
 /// Any thread.
@@ -251,7 +251,8 @@ pub extern "C" fn dbss_config_key_name(index: usize) -> *const c_char {
 }
 
 /// The type of the option `index`: "text", "url", "secret", "path",
-/// "milliseconds", "bytes" or "boolean". Newer versions may have more.
+/// "milliseconds", "bytes", "boolean", "number" or "mode". Newer versions may
+/// have more. A "secret" has no place on a command line or in a log.
 ///
 /// Returns a static string; NULL past the last option. Any thread, at any time.
 #[unsafe(no_mangle)]
