@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,14 @@ LIBRARY = BUILD / "lib/libdbss.so.0"
 
 # For the tests that import the package. Without it they would take the system's.
 os.environ.setdefault("DBSS_LIBRARY", str(LIBRARY))
+
+
+# Whoever starts the tests in the background ignores some of these, and what is
+# ignored stays so in every program that a test starts and sends a signal.
+for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        is_int = _number == signal.SIGINT
+        signal.signal(_number, signal.default_int_handler if is_int else signal.SIG_DFL)
 
 
 def need_tool(name: str) -> str:
