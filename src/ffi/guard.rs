@@ -112,6 +112,21 @@ pub(super) trait Handle: Sized {
         }
     }
 
+    /// Reads one field of the value; `fallback` for NULL.
+    ///
+    /// # Safety
+    /// As for [`Handle::borrow`].
+    unsafe fn read<T>(handle: *const Self, fallback: T, field: impl FnOnce(&Self::Value) -> T) -> T {
+        // SAFETY: the same contract. The name would only serve an error, which
+        // no getter sets.
+        let read = || {
+            unsafe { Self::borrow(handle, "") }
+                .ok()
+                .map(|value| field(&value))
+        };
+        plain(None, read).unwrap_or(fallback)
+    }
+
     /// Ends the caller's ownership. NULL does nothing.
     ///
     /// # Safety

@@ -62,23 +62,6 @@ pub(super) unsafe fn optional(operation: *mut dbss_operation) -> Result<Option<A
     unsafe { dbss_operation::borrow(operation, "operation") }.map(Some)
 }
 
-/// Reads one field; `fallback` for NULL.
-///
-/// # Safety
-/// As for [`Handle::borrow`].
-unsafe fn read<T>(operation: *const dbss_operation, fallback: T, field: impl FnOnce(&Operation) -> T) -> T {
-    if operation.is_null() {
-        return fallback;
-    }
-    // SAFETY: the same contract; `plain` gives none only after a panic.
-    plain(None, || {
-        Some(field(
-            &*unsafe { dbss_operation::borrow(operation, "operation") }.ok()?,
-        ))
-    })
-    .unwrap_or(fallback)
-}
-
 /// Makes an operation.
 ///
 /// `out_operation` (required) receives it, or NULL on failure; it is yours: end
@@ -184,31 +167,31 @@ pub unsafe extern "C" fn dbss_operation_reset(operation: *mut dbss_operation) ->
 /// included; 0 for NULL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_received(operation: *const dbss_operation) -> i64 {
-    // SAFETY: the header's rules are the contract of `read`.
-    unsafe { read(operation, 0, Operation::received) }
+    // SAFETY: the header's rules are the contract of `Handle::read`.
+    unsafe { dbss_operation::read(operation, 0, Operation::received) }
 }
 
 /// The size of the report in bytes; -1 while or where it is not known, and for
 /// NULL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_total(operation: *const dbss_operation) -> i64 {
-    // SAFETY: the header's rules are the contract of `read`.
-    unsafe { read(operation, -1, Operation::total) }
+    // SAFETY: the header's rules are the contract of `Handle::read`.
+    unsafe { dbss_operation::read(operation, -1, Operation::total) }
 }
 
 /// How many bytes did not have to come again because broken transfers were
 /// resumed; 0 for NULL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_resumed(operation: *const dbss_operation) -> i64 {
-    // SAFETY: the header's rules are the contract of `read`.
-    unsafe { read(operation, 0, Operation::resumed) }
+    // SAFETY: the header's rules are the contract of `Handle::read`.
+    unsafe { dbss_operation::read(operation, 0, Operation::resumed) }
 }
 
 /// How many requests were made so far; 0 for NULL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_attempts(operation: *const dbss_operation) -> u32 {
-    // SAFETY: the header's rules are the contract of `read`.
-    unsafe { read(operation, 0, Operation::attempts) }
+    // SAFETY: the header's rules are the contract of `Handle::read`.
+    unsafe { dbss_operation::read(operation, 0, Operation::attempts) }
 }
 
 /// Where the report was saved, once the call has succeeded.
@@ -218,8 +201,8 @@ pub unsafe extern "C" fn dbss_operation_attempts(operation: *const dbss_operatio
 /// nothing was saved and for NULL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_path(operation: *const dbss_operation) -> *const c_char {
-    // SAFETY: the header's rules are the contract of `read`.
-    unsafe { read(operation, ptr::null(), Operation::path) }
+    // SAFETY: the header's rules are the contract of `Handle::read`.
+    unsafe { dbss_operation::read(operation, ptr::null(), Operation::path) }
 }
 
 /// The report's own name, made safe: one component of a path, not hidden. From
@@ -230,8 +213,8 @@ pub unsafe extern "C" fn dbss_operation_path(operation: *const dbss_operation) -
 /// begun to arrive, and for NULL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_filename(operation: *const dbss_operation) -> *const c_char {
-    // SAFETY: the header's rules are the contract of `read`.
-    unsafe { read(operation, ptr::null(), Operation::filename) }
+    // SAFETY: the header's rules are the contract of `Handle::read`.
+    unsafe { dbss_operation::read(operation, ptr::null(), Operation::filename) }
 }
 
 /// The service's id of the call (header X-Request-Id).
@@ -241,8 +224,8 @@ pub unsafe extern "C" fn dbss_operation_filename(operation: *const dbss_operatio
 /// begun to arrive, where the service gave none, and for NULL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_request_id(operation: *const dbss_operation) -> *const c_char {
-    // SAFETY: the header's rules are the contract of `read`.
-    unsafe { read(operation, ptr::null(), Operation::request_id) }
+    // SAFETY: the header's rules are the contract of `Handle::read`.
+    unsafe { dbss_operation::read(operation, ptr::null(), Operation::request_id) }
 }
 
 /// Why the last call of this operation failed, from any thread.
@@ -251,6 +234,6 @@ pub unsafe extern "C" fn dbss_operation_request_id(operation: *const dbss_operat
 /// call has not failed, and for NULL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_error(operation: *const dbss_operation) -> *mut dbss_error {
-    // SAFETY: the header's rules are the contract of `read`.
-    unsafe { read(operation, ptr::null_mut(), |o| owned_error(o.error())) }
+    // SAFETY: the header's rules are the contract of `Handle::read`.
+    unsafe { dbss_operation::read(operation, ptr::null_mut(), |o| owned_error(o.error())) }
 }

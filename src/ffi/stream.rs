@@ -165,29 +165,12 @@ pub unsafe extern "C" fn dbss_report_stream_read(
 /// The most that one read fills.
 const READ_LIMIT: usize = 256 * 1024;
 
-/// Reads one field; `fallback` for NULL.
-///
-/// # Safety
-/// As for [`Handle::borrow`].
-unsafe fn read<T>(stream: *const dbss_report_stream, fallback: T, field: impl FnOnce(&Stream) -> T) -> T {
-    if stream.is_null() {
-        return fallback;
-    }
-    // SAFETY: the same contract; `plain` gives none only after a panic.
-    plain(None, || {
-        Some(field(
-            &*unsafe { dbss_report_stream::borrow(stream, "stream") }.ok()?,
-        ))
-    })
-    .unwrap_or(fallback)
-}
-
 /// The size of the report in bytes, as the service announced it; -1 where it
 /// did not, and for NULL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_size(stream: *const dbss_report_stream) -> i64 {
-    // SAFETY: the header's rules are the contract of `read`.
-    unsafe { read(stream, -1, |s| s.size) }
+    // SAFETY: the header's rules are the contract of `Handle::read`.
+    unsafe { dbss_report_stream::read(stream, -1, |s| s.size) }
 }
 
 /// What the report is, by its first bytes: one of DBSS_FORMAT_PDF,
@@ -195,8 +178,8 @@ pub unsafe extern "C" fn dbss_report_stream_size(stream: *const dbss_report_stre
 /// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_format(stream: *const dbss_report_stream) -> i32 {
-    // SAFETY: the header's rules are the contract of `read`.
-    unsafe { read(stream, DBSS_FORMAT_UNKNOWN, |s| s.format) }
+    // SAFETY: the header's rules are the contract of `Handle::read`.
+    unsafe { dbss_report_stream::read(stream, DBSS_FORMAT_UNKNOWN, |s| s.format) }
 }
 
 /// The report's own name, made safe, as dbss_operation_filename() gives it.
@@ -205,8 +188,8 @@ pub unsafe extern "C" fn dbss_report_stream_format(stream: *const dbss_report_st
 /// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_filename(stream: *const dbss_report_stream) -> *const c_char {
-    // SAFETY: the header's rules are the contract of `read`.
-    unsafe { read(stream, ptr::null(), |s| s.filename.as_ptr()) }
+    // SAFETY: the header's rules are the contract of `Handle::read`.
+    unsafe { dbss_report_stream::read(stream, ptr::null(), |s| s.filename.as_ptr()) }
 }
 
 /// The header Content-Type.
@@ -216,9 +199,9 @@ pub unsafe extern "C" fn dbss_report_stream_filename(stream: *const dbss_report_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_content_type(stream: *const dbss_report_stream) -> *const c_char {
     let pointer = |text: &CString| text.as_ptr();
-    // SAFETY: the header's rules are the contract of `read`.
+    // SAFETY: the header's rules are the contract of `Handle::read`.
     unsafe {
-        read(stream, ptr::null(), |s| {
+        dbss_report_stream::read(stream, ptr::null(), |s| {
             s.content_type.as_ref().map_or(ptr::null(), pointer)
         })
     }
@@ -231,9 +214,9 @@ pub unsafe extern "C" fn dbss_report_stream_content_type(stream: *const dbss_rep
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_request_id(stream: *const dbss_report_stream) -> *const c_char {
     let pointer = |text: &CString| text.as_ptr();
-    // SAFETY: the header's rules are the contract of `read`.
+    // SAFETY: the header's rules are the contract of `Handle::read`.
     unsafe {
-        read(stream, ptr::null(), |s| {
+        dbss_report_stream::read(stream, ptr::null(), |s| {
             s.request_id.as_ref().map_or(ptr::null(), pointer)
         })
     }
