@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::Shared;
 use crate::fault::{Fault, ListenerFault};
 use crate::http::{Answer, Request};
+use crate::iam::IamSettings;
+use crate::metadata::MetadataSettings;
 use crate::net::lock;
 use crate::report::Format;
 
@@ -29,6 +31,20 @@ struct NewVersion {
 #[serde(deny_unknown_fields)]
 struct Token {
     token: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Revoked {
+    token: Option<String>,
+    #[serde(default)]
+    issued: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewProject {
+    name: String,
 }
 
 /// Answers a request to the control address.
@@ -66,21 +82,46 @@ fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
         }
         ("POST", "/tokens") => {
             let Token { token } = body(request).map_err(bad)?;
-            let mut tokens = lock(&shared.tokens);
-            tokens.insert(token);
-            Ok(json!({"tokens": tokens.len()}))
+            Ok(json!({"tokens": shared.tokens.add(&token)}))
         }
         ("DELETE", "/tokens") => {
-            let Token { token } = body(request).map_err(bad)?;
-            let mut tokens = lock(&shared.tokens);
-            if !tokens.remove(&token) {
-                return Err(bad("token: not a valid one".to_owned()));
-            }
-            Ok(json!({"tokens": tokens.len()}))
+            let Revoked { token, issued } = body(request).map_err(bad)?;
+            let left = match (token, issued) {
+                (Some(token), false) => shared.tokens.revoke(&token).ok_or("token: not a valid one"),
+                (None, true) => Ok(shared.tokens.revoke_issued()),
+                _ => Err("body: either a token or issued true is needed"),
+            };
+            let left = left.map_err(|message| bad(message.to_owned()))?;
+            Ok(json!({"tokens": left}))
+        }
+        ("POST", "/iam") => {
+            let settings: IamSettings = body(request).map_err(bad)?;
+            *lock(&shared.iam_settings) = settings;
+            Ok(json!({}))
+        }
+        ("POST", "/projects") => {
+            let NewProject { name } = body(request).map_err(bad)?;
+            Ok(json!(shared.add_project(&name)))
+        }
+        ("DELETE", "/projects") => {
+            lock(&shared.projects).truncate(1);
+            Ok(json!({}))
+        }
+        ("POST", "/metadata") => {
+            let settings: MetadataSettings = body(request).map_err(bad)?;
+            *lock(&shared.metadata_settings) = settings;
+            Ok(json!({}))
+        }
+        ("DELETE", "/metadata/keys") => Ok(json!({"revoked": shared.keys.revoke()})),
+        ("DELETE", "/metadata/tokens") => {
+            lock(&shared.sessions).clear();
+            Ok(json!({}))
         }
         ("POST", "/faults") => {
             let (report, fault) = fault(request).map_err(bad)?;
-            lock(&shared.faults).add(report, fault);
+            shared
+                .add_fault(&report, fault)
+                .map_err(|error| bad(error.to_string()))?;
             Ok(json!({}))
         }
         ("DELETE", "/faults") => {
@@ -100,8 +141,9 @@ fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
         }
         (
             _,
-            path @ ("/state" | "/requests" | "/connections" | "/reports" | "/versions" | "/tokens"
-            | "/faults" | "/listener_faults"),
+            path @ ("/state" | "/requests" | "/connections" | "/reports" | "/versions" | "/tokens" | "/iam"
+            | "/projects" | "/metadata" | "/metadata/keys" | "/metadata/tokens" | "/faults"
+            | "/listener_faults"),
         ) => Err((405, format!("{} {path}: no such method", request.method))),
         (_, path) => Err((404, format!("{path}: no such path"))),
     }
@@ -126,7 +168,7 @@ fn fault(request: &Request) -> Result<(String, Fault), String> {
         .ok_or("body: not an object")?
         .remove("report");
     let Some(Value::String(report)) = report else {
-        return Err("report: an id or \"*\" is needed".to_owned());
+        return Err("report: an id, \"*\" or the name of a call is needed".to_owned());
     };
     let fault = Fault::from_json(value).map_err(|error| error.to_string())?;
     Ok((report, fault))

@@ -20,10 +20,20 @@ use crate::report::random;
 /// The report id that matches every report.
 pub const EVERY_REPORT: &str = "*";
 
+/// The names that take the place of a report's id in faults for calls that are not downloads.
+pub const CALLS: [&str; 5] = [
+    "@iam.tokens",
+    "@iam.projects",
+    "@iam.domains",
+    "@metadata.token",
+    "@metadata.key",
+];
+
 /// What to do instead of, or to, the answer to a request for a report.
 ///
-/// The default is no harm at all: the report's own bytes with status 200, whoever asks. The
-/// fields have the same names in the JSON of the control address, where each may be left out.
+/// The default is no harm at all: the report's own bytes with status 200, whoever asks; for a
+/// call that is not a download, the answer it gets anyway. The fields have the same names in the
+/// JSON of the control address, where each may be left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fault {
@@ -361,28 +371,33 @@ impl Fault {
         Ok(())
     }
 
+    /// Refuses also what does not suit the requests it would wait for.
+    pub(crate) fn check_for(&self, report: &str) -> Result<(), InvalidFault> {
+        self.check()?;
+        if !report.starts_with('@') {
+            return Ok(());
+        }
+        if !CALLS.contains(&report) {
+            return Err(InvalidFault(format!("report: there is no call {report}")));
+        }
+        match self.of_reports() {
+            Some(name) => Err(InvalidFault(format!("{name}: only for a report's own bytes"))),
+            None => Ok(()),
+        }
+    }
+
     /// These fields shape the answer that carries the report's own bytes.
     fn check_ranges(&self) -> Result<(), InvalidFault> {
-        let part = [
-            ("content_range", self.content_range.is_some()),
-            ("range_shift", self.range_shift != 0),
-        ];
-        let whole = [
-            ("weak_etag", self.weak_etag),
-            ("no_etag", self.no_etag),
-            ("ranges false", !self.ranges),
-        ];
-        let given = |fields: &[(&'static str, bool)]| fields.iter().find(|one| one.1).map(|one| one.0);
         if self.weak_etag && self.no_etag {
             return Err(InvalidFault("only one of weak_etag, no_etag at once".to_owned()));
         }
-        if let Some(name) = given(&part)
+        if let Some(name) = self.of_parts()
             && (self.gzip || !self.ranges)
         {
             let message = format!("{name}: Range is ignored because of ranges false or gzip");
             return Err(InvalidFault(message));
         }
-        if let Some(name) = given(&part).or_else(|| given(&whole))
+        if let Some(name) = self.of_reports()
             && !self.sends_report()
         {
             return Err(InvalidFault(format!(
@@ -390,6 +405,25 @@ impl Fault {
             )));
         }
         Ok(())
+    }
+
+    /// The first field given that shapes a part of a report.
+    fn of_parts(&self) -> Option<&'static str> {
+        if self.content_range.is_some() {
+            return Some("content_range");
+        }
+        (self.range_shift != 0).then_some("range_shift")
+    }
+
+    /// The first field given that shapes a report, or a part of it.
+    fn of_reports(&self) -> Option<&'static str> {
+        let whole = [
+            ("weak_etag", self.weak_etag),
+            ("no_etag", self.no_etag),
+            ("ranges false", !self.ranges),
+        ];
+        let of_whole = || whole.iter().find(|one| one.1).map(|one| one.0);
+        self.of_parts().or_else(of_whole)
     }
 
     fn sends_report(&self) -> bool {
@@ -417,7 +451,8 @@ impl Fault {
         self
     }
 
-    /// What to do; `own` makes the answer that carries the report's own bytes.
+    /// What to do; `own` makes the answer that carries the report's own bytes, or of another call
+    /// the ordinary one.
     pub(crate) fn script(&self, own: impl FnOnce() -> Answer) -> Script {
         let act = if self.no_answer {
             Act::End(Ending::Stall)
@@ -514,6 +549,16 @@ pub(crate) struct Script {
     pub(crate) act: Act,
 }
 
+impl From<Answer> for Script {
+    /// The answer, and nothing done to it.
+    fn from(answer: Answer) -> Self {
+        Script {
+            delay: Duration::ZERO,
+            act: Act::Answer(Box::new((answer, Delivery::default()))),
+        }
+    }
+}
+
 pub(crate) enum Act {
     Answer(Box<(Answer, Delivery)>),
     Raw(Vec<u8>),
@@ -555,10 +600,12 @@ impl Faults {
             .retain(|waiting| report.is_some_and(|report| report != waiting.report));
     }
 
-    /// The first fault that waits for this report, or else for every report.
+    /// The first fault that waits for this report, or else for every report; with the name of a
+    /// call that is no download, for that call alone.
     pub(crate) fn take(&mut self, report: &str, authorised: impl FnOnce() -> bool) -> Option<Fault> {
         let find = |id: &str| self.queue.iter().position(|waiting| waiting.report == id);
-        let at = find(report).or_else(|| find(EVERY_REPORT))?;
+        let every = || find(EVERY_REPORT).filter(|_| !CALLS.contains(&report));
+        let at = find(report).or_else(every)?;
         let Waiting { fault, used, .. } = &mut self.queue[at];
         if fault.after_auth && !authorised() {
             return None;

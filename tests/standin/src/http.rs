@@ -73,6 +73,12 @@ impl Request {
         })
     }
 
+    pub(crate) fn is_json(&self) -> bool {
+        let kind = self.header("Content-Type").unwrap_or_default();
+        let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default();
+        kind.trim_ascii().eq_ignore_ascii_case(b"application/json")
+    }
+
     fn keeps_alive(&self) -> bool {
         !self.old && !self.says("Connection", "close")
     }

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::http::Request;
 use crate::net::lock;
 
-/// One of the addresses of the service.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// One of the addresses of the services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Listener {
@@ -29,11 +31,17 @@ pub enum Listener {
     HttpsWrongName,
     /// The proxy; what goes through its tunnels arrives at another listener.
     Proxy,
+    /// IAM over plain HTTP.
+    Iam,
+    /// IAM over HTTPS with a good certificate.
+    IamHttps,
+    /// The instance metadata service.
+    Metadata,
 }
 
 impl Listener {
     /// Every listener.
-    pub const ALL: [Listener; 8] = [
+    pub const ALL: [Listener; 11] = [
         Listener::Http,
         Listener::Https,
         Listener::HttpOther,
@@ -42,6 +50,9 @@ impl Listener {
         Listener::HttpsExpired,
         Listener::HttpsWrongName,
         Listener::Proxy,
+        Listener::Iam,
+        Listener::IamHttps,
+        Listener::Metadata,
     ];
 
     /// The name used in JSON.
@@ -55,6 +66,9 @@ impl Listener {
             Listener::HttpsExpired => "https_expired",
             Listener::HttpsWrongName => "https_wrong_name",
             Listener::Proxy => "proxy",
+            Listener::Iam => "iam",
+            Listener::IamHttps => "iam_https",
+            Listener::Metadata => "metadata",
         }
     }
 }
@@ -78,9 +92,11 @@ pub struct Recorded {
     pub headers: Vec<(String, String)>,
     /// The length of its body.
     pub body_length: u64,
+    /// Its body's first 64 KiB, whole characters; none for a download, and where it is not UTF-8.
+    pub body: Option<String>,
     /// The status of the answer; none when no status line was sent.
     pub status: Option<u16>,
-    /// The id of the report it asked for.
+    /// The id of the report it asked for, or for any other call the name its faults wait for.
     pub report: Option<String>,
     /// How many bytes of the body were sent, before chunking; in place of an answer: of all there
     /// was. It grows until the answer ends. Never fewer than the client has received, and where
@@ -109,10 +125,20 @@ impl Recorded {
                 .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned()))
                 .collect(),
             body_length: request.body.len() as u64,
+            body: None,
             status,
             report: report.map(str::to_owned),
             sent: 0,
         }
+    }
+
+    /// The same with the request's body.
+    pub(crate) fn with_body(mut self, request: &Request) -> Self {
+        self.body = std::str::from_utf8(&request.body).ok().map(|text| {
+            let end = text.floor_char_boundary(BODY_LIMIT);
+            text[..end].to_owned()
+        });
+        self
     }
 
     /// The first value of a header, whatever the case of its name.

@@ -20,9 +20,12 @@
 #![warn(missing_docs)]
 
 mod control;
+mod credentials;
 mod fault;
 mod http;
+mod iam;
 mod journal;
+mod metadata;
 mod net;
 mod proxy;
 mod range;
@@ -31,7 +34,7 @@ mod service;
 mod signature;
 mod tls;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -46,12 +49,16 @@ use socket2::SockRef;
 use tempfile::TempDir;
 
 pub use fault::{
-    CutKind, CutRandom, Drip, EVERY_REPORT, Fault, Fill, Framing, InvalidFault, ListenerFault, ListenerMode,
+    CALLS, CutKind, CutRandom, Drip, EVERY_REPORT, Fault, Fill, Framing, InvalidFault, ListenerFault,
+    ListenerMode,
 };
+pub use iam::{IamSettings, Project};
 pub use journal::{Connections, Listener, Recorded};
+pub use metadata::MetadataSettings;
 pub use proxy::{PROXY_PASSWORD, PROXY_USER};
 pub use report::{Format, Locale, ReportInfo, TooSmall, UnknownLocale};
 
+use credentials::{Keys, Tokens};
 use fault::{Act, Faults, ListenerFaults, Script};
 use http::{Broken, Delivery, Requests};
 use journal::{Journal, Sent};
@@ -72,19 +79,30 @@ pub(crate) struct Identity {
     token: String,
     pub(crate) access_key: String,
     pub(crate) secret_key: String,
+    pub(crate) user: String,
+    pub(crate) user_id: String,
+    pub(crate) password: String,
+    pub(crate) domain: String,
+    pub(crate) domain_id: String,
+    pub(crate) region: String,
     pub(crate) project_id: String,
     pub(crate) instance_id: String,
 }
 
 pub(crate) struct Shared {
     pub(crate) identity: Identity,
-    pub(crate) tokens: Mutex<HashSet<String>>,
+    pub(crate) tokens: Tokens,
+    pub(crate) keys: Keys,
+    pub(crate) projects: Mutex<Vec<Project>>,
+    pub(crate) iam_settings: Mutex<IamSettings>,
+    pub(crate) sessions: Mutex<metadata::Sessions>,
+    pub(crate) metadata_settings: Mutex<MetadataSettings>,
     pub(crate) faults: Mutex<Faults>,
     pub(crate) listener_faults: Mutex<ListenerFaults>,
     pub(crate) journal: Journal,
     reports: Mutex<Vec<ReportInfo>>,
     defaults: [String; 2],
-    urls: BTreeMap<Listener, String>,
+    pub(crate) urls: BTreeMap<Listener, String>,
     control_url: String,
     never_accepts_url: String,
     ca_file: PathBuf,
@@ -124,10 +142,13 @@ impl Standin {
             None,
             Some(Arc::clone(&certificates.good)),
             None,
-            Some(certificates.good),
+            Some(Arc::clone(&certificates.good)),
             Some(certificates.self_signed),
             Some(certificates.expired),
             Some(certificates.wrong_name),
+            None,
+            None,
+            Some(certificates.good),
             None,
         ];
         let mut listeners = Vec::new();
@@ -154,8 +175,19 @@ impl Standin {
             default("Daily audit report data", Format::Zip)?,
         ];
         let identity = Identity::random();
+        let tokens = Tokens::default();
+        tokens.add(&identity.token);
+        let project = Project {
+            id: identity.project_id.clone(),
+            name: identity.region.clone(),
+        };
         let shared = Arc::new(Shared {
-            tokens: Mutex::new(HashSet::from([identity.token.clone()])),
+            tokens,
+            keys: Keys::default(),
+            projects: Mutex::new(vec![project]),
+            iam_settings: Mutex::default(),
+            sessions: Mutex::default(),
+            metadata_settings: Mutex::default(),
             identity,
             faults: Mutex::default(),
             listener_faults: Mutex::default(),
@@ -251,6 +283,21 @@ impl Standin {
         self.url(Listener::Proxy)
     }
 
+    /// The plain address of IAM.
+    pub fn iam_url(&self) -> &str {
+        self.url(Listener::Iam)
+    }
+
+    /// The TLS address of IAM, with a good certificate.
+    pub fn iam_https_url(&self) -> &str {
+        self.url(Listener::IamHttps)
+    }
+
+    /// The address of the instance metadata service.
+    pub fn metadata_url(&self) -> &str {
+        self.url(Listener::Metadata)
+    }
+
     /// A plain address where connecting neither succeeds nor fails.
     pub fn never_accepts_url(&self) -> &str {
         &self.shared.never_accepts_url
@@ -281,7 +328,27 @@ impl Standin {
         &self.shared.identity.secret_key
     }
 
-    /// The one project there is.
+    /// The name of the one user IAM knows.
+    pub fn user(&self) -> &str {
+        &self.shared.identity.user
+    }
+
+    /// The user's password; not a text that needs no escaping.
+    pub fn password(&self) -> &str {
+        &self.shared.identity.password
+    }
+
+    /// The name of the user's domain.
+    pub fn domain(&self) -> &str {
+        &self.shared.identity.domain
+    }
+
+    /// The name of the project, which is that of its region.
+    pub fn region(&self) -> &str {
+        &self.shared.identity.region
+    }
+
+    /// The one project that has instances.
     pub fn project_id(&self) -> &str {
         &self.shared.identity.project_id
     }
@@ -336,22 +403,56 @@ impl Standin {
 
     /// Makes a token valid.
     pub fn add_token(&self, token: &str) {
-        lock(&self.shared.tokens).insert(token.to_owned());
+        self.shared.tokens.add(token);
     }
 
     /// Makes a token invalid; says whether it was valid.
     pub fn revoke_token(&self, token: &str) -> bool {
-        lock(&self.shared.tokens).remove(token)
+        self.shared.tokens.revoke(token).is_some()
     }
 
-    /// Sets a fault for the requests for one report, or for [`EVERY_REPORT`].
+    /// Makes every token that IAM has issued invalid.
+    pub fn revoke_issued_tokens(&self) {
+        self.shared.tokens.revoke_issued();
+    }
+
+    /// How long the tokens last that IAM issues from now on.
+    pub fn set_iam(&self, settings: IamSettings) {
+        *lock(&self.shared.iam_settings) = settings;
+    }
+
+    /// Adds a project without instances; there may be one of this name.
+    pub fn add_project(&self, name: &str) -> Project {
+        self.shared.add_project(name)
+    }
+
+    /// Removes the projects added.
+    pub fn clear_projects(&self) {
+        lock(&self.shared.projects).truncate(1);
+    }
+
+    /// How the metadata service behaves from now on.
+    pub fn set_metadata(&self, settings: MetadataSettings) {
+        *lock(&self.shared.metadata_settings) = settings;
+    }
+
+    /// Makes every key that the metadata service has issued invalid.
+    pub fn revoke_metadata_keys(&self) {
+        self.shared.keys.revoke();
+    }
+
+    /// Makes every session token of the metadata service invalid.
+    pub fn revoke_metadata_tokens(&self) {
+        lock(&self.shared.sessions).clear();
+    }
+
+    /// Sets a fault for the requests for one report, for [`EVERY_REPORT`], or for a call that is
+    /// not a download, by its name in [`CALLS`].
     ///
     /// Faults for the same report are used in the order set, each until it is used up; those for
     /// every report only where none waits for the report itself.
     pub fn fault(&self, report_id: &str, fault: Fault) -> Result<(), InvalidFault> {
-        fault.check()?;
-        lock(&self.shared.faults).add(report_id.to_owned(), fault);
-        Ok(())
+        self.shared.add_fault(report_id, fault)
     }
 
     /// The same for a fault in JSON, as the control address takes it.
@@ -379,7 +480,7 @@ impl Standin {
         self.shared.journal.requests(None)
     }
 
-    /// Every request received for one report, in order.
+    /// Every request received for one report, or of the call of this name, in order.
     pub fn requests_for(&self, report_id: &str) -> Vec<Recorded> {
         self.shared.journal.requests(Some(report_id))
     }
@@ -430,6 +531,13 @@ impl Identity {
             token: format!("MIIT{}", random_hex(700)),
             access_key: random_hex(10).to_uppercase(),
             secret_key: random_hex(20),
+            user: format!("user-{}", random_hex(6)),
+            user_id: random_hex(16),
+            // Whatever takes it must neither trim, nor quote, nor escape it wrongly.
+            password: format!("p4 ss\"'\\n%00&=<é密> {}", random_hex(6)),
+            domain: format!("domain-{}", random_hex(6)),
+            domain_id: random_hex(16),
+            region: "cn-north-4".to_owned(),
             project_id: random_hex(16),
             instance_id: parts.join("-"),
         }
@@ -475,6 +583,21 @@ impl Shared {
         Some(report.clone())
     }
 
+    pub(crate) fn add_project(&self, name: &str) -> Project {
+        let project = Project {
+            id: random_hex(16),
+            name: name.to_owned(),
+        };
+        lock(&self.projects).push(project.clone());
+        project
+    }
+
+    pub(crate) fn add_fault(&self, report: &str, fault: Fault) -> Result<(), InvalidFault> {
+        fault.check_for(report)?;
+        lock(&self.faults).add(report.to_owned(), fault);
+        Ok(())
+    }
+
     pub(crate) fn add_listener_fault(&self, fault: ListenerFault) -> Result<(), InvalidFault> {
         fault.check()?;
         lock(&self.listener_faults).add(fault);
@@ -490,6 +613,10 @@ impl Shared {
             "token": self.identity.token,
             "access_key": self.identity.access_key,
             "secret_key": self.identity.secret_key,
+            "user": self.identity.user,
+            "password": self.identity.password,
+            "domain": self.identity.domain,
+            "region": self.identity.region,
             "project_id": self.identity.project_id,
             "instance_id": self.identity.instance_id,
             "reports": reports.iter().map(ReportInfo::to_json).collect::<Vec<_>>(),
@@ -504,10 +631,14 @@ impl Shared {
 /// Random bytes in hexadecimal, two digits each.
 pub(crate) fn random_hex(bytes: usize) -> String {
     let mut buf = vec![0; bytes];
-    if let Err(error) = getrandom::fill(&mut buf) {
+    random(&mut buf);
+    hex::encode(buf)
+}
+
+pub(crate) fn random(buf: &mut [u8]) {
+    if let Err(error) = getrandom::fill(buf) {
         panic!("no randomness: {error}");
     }
-    hex::encode(buf)
 }
 
 fn bind() -> io::Result<(Arc<TcpListener>, SocketAddr)> {
@@ -550,7 +681,7 @@ fn accept(
     }
 }
 
-/// Serves one connection of the service to its end.
+/// Serves one connection of a service to its end.
 fn converse(
     shared: &Shared,
     listener: Listener,

@@ -1,19 +1,18 @@
-//! The service: which path is which call, who may make it, and what it answers.
-
-use std::time::{Duration, SystemTime};
+//! The services: which path is which call, and of the DBSS itself who may make it, and what it
+//! answers.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
+use crate::credentials::{Caller, NotAuthentic, authenticate};
 use crate::fault::{Act, Fault, Script};
-use crate::http::{Answer, Body, Delivery, Request, decode};
+use crate::http::{Answer, Body, Request, decode};
 use crate::journal::{Listener, Recorded, Sent};
 use crate::net::lock;
 use crate::range::{self, Part};
 use crate::report::{Locale, ReportInfo};
-use crate::{Shared, signature};
+use crate::{Shared, iam, metadata};
 
-const TOKEN: &str = "X-Auth-Token";
 const NOT_AUTHENTIC: &str = "APIG.0301";
 const NO_SUCH_API: &str = "APIG.0101";
 const BAD_REQUEST: &str = "DBSS.10000001";
@@ -21,17 +20,45 @@ const BAD_ID: &str = "DBSS.10020021";
 const FORBIDDEN: &str = "DBSS.10020103";
 const NOT_FOUND: &str = "DBSS.10021004";
 
-/// The calls the service knows, with the ids of their paths, decoded.
+/// Which service is behind a listener.
+#[derive(Clone, Copy)]
+enum Service {
+    Dbss,
+    Iam,
+    Metadata,
+}
+
+impl Service {
+    fn at(listener: Listener) -> Service {
+        match listener {
+            Listener::Iam | Listener::IamHttps => Service::Iam,
+            Listener::Metadata => Service::Metadata,
+            _ => Service::Dbss,
+        }
+    }
+}
+
+/// The calls the services know, with the ids of their paths, decoded.
 enum Call {
     Download {
         project: String,
         instance: String,
         report: String,
     },
+    Iam(iam::Call),
+    Metadata(metadata::Call),
 }
 
 impl Call {
-    fn of(path: &str) -> Option<Call> {
+    fn of(service: Service, path: &str) -> Option<Call> {
+        match service {
+            Service::Dbss => Call::of_dbss(path),
+            Service::Iam => iam::Call::of(path).map(Call::Iam),
+            Service::Metadata => metadata::Call::of(path).map(Call::Metadata),
+        }
+    }
+
+    fn of_dbss(path: &str) -> Option<Call> {
         let segments: Vec<&str> = path.split('/').collect();
         match segments[..] {
             [
@@ -52,19 +79,12 @@ impl Call {
         }
     }
 
-    fn project(&self) -> &str {
-        let Call::Download { project, .. } = self;
-        project
-    }
-
-    fn report(&self) -> Option<&str> {
-        let Call::Download { report, .. } = self;
-        Some(report)
-    }
-
-    fn methods(&self) -> &'static [&'static str] {
+    /// What faults wait for and the journal shows: a report's id, or the name of the call.
+    fn subject(&self) -> &str {
         match self {
-            Call::Download { .. } => &["GET"],
+            Call::Download { report, .. } => report,
+            Call::Iam(call) => call.name(),
+            Call::Metadata(call) => call.name(),
         }
     }
 }
@@ -76,60 +96,97 @@ pub(crate) fn respond(
     connection: u64,
     request: &Request,
 ) -> (Script, Sent) {
-    let call = Call::of(request.path());
-    let script = decide(shared, request, call.as_ref());
+    let service = Service::at(listener);
+    let call = Call::of(service, request.path());
+    let script = match &call {
+        Some(call) => decide(shared, request, call),
+        None => Script::from(no_such_path(service)),
+    };
     let status = match &script.act {
         Act::Answer(answer) => Some(answer.0.status),
         _ => None,
     };
-    let report = call.as_ref().and_then(Call::report);
-    let recorded = Recorded::new(listener, connection, request, status, report);
+    let subject = call.as_ref().map(Call::subject);
+    let mut recorded = Recorded::new(listener, connection, request, status, subject);
+    if !matches!(call, None | Some(Call::Download { .. })) {
+        recorded = recorded.with_body(request);
+    }
     let sent = shared.journal.record(recorded);
     (script, sent)
 }
 
-fn decide(shared: &Shared, request: &Request, call: Option<&Call>) -> Script {
-    if let Some(call) = call
-        && let Some(report) = call.report()
-    {
-        let authorised = || authenticate(shared, request, call.project()).is_ok();
-        let fault = lock(&shared.faults).take(report, authorised);
-        if let Some(fault) = fault {
-            return fault.script(|| content(shared, request, report, &fault));
+fn decide(shared: &Shared, request: &Request, call: &Call) -> Script {
+    let authorised = || authorised(shared, request, call);
+    let fault = lock(&shared.faults).take(call.subject(), authorised);
+    match (fault, call) {
+        (Some(fault), Call::Download { report, .. }) => {
+            fault.script(|| content(shared, request, report, &fault))
         }
+        (Some(fault), _) => fault.script(|| ordinary(shared, request, call)),
+        (None, _) => Script::from(ordinary(shared, request, call)),
     }
-    let answer = match call {
-        Some(call) => ordinary(shared, request, call),
-        None => gateway_error(
+}
+
+fn authorised(shared: &Shared, request: &Request, call: &Call) -> bool {
+    match call {
+        Call::Download { project, .. } => authenticate(shared, request, Some(project)).is_ok(),
+        Call::Iam(call) => iam::authorised(shared, request, *call),
+        Call::Metadata(call) => metadata::authorised(shared, request, *call),
+    }
+}
+
+fn no_such_path(service: Service) -> Answer {
+    match service {
+        Service::Dbss => gateway_error(
             404,
             NO_SUCH_API,
             "The API does not exist or has not been published",
         ),
-    };
-    Script {
-        delay: Duration::ZERO,
-        act: Act::Answer(Box::new((answer, Delivery::default()))),
+        Service::Iam => iam::no_such_path(),
+        Service::Metadata => metadata::no_such_path(),
     }
 }
 
 fn ordinary(shared: &Shared, request: &Request, call: &Call) -> Answer {
-    if !call.methods().contains(&request.method.as_str()) {
-        return gateway_error(405, NO_SUCH_API, "The method is not allowed for this API")
-            .header("Allow", call.methods().join(", "));
-    }
-    if let Err(message) = authenticate(shared, request, call.project()) {
-        return gateway_error(401, NOT_AUTHENTIC, &message);
-    }
     match call {
         Call::Download {
             project,
             instance,
             report,
-        } => download(shared, request, project, instance, report),
+        } => match admit(shared, request, "GET", project) {
+            Ok(caller) => download(shared, request, &caller, project, instance, report),
+            Err(refusal) => *refusal,
+        },
+        Call::Iam(call) => iam::respond(shared, request, *call),
+        Call::Metadata(call) => metadata::respond(shared, request, *call),
     }
 }
 
-fn download(shared: &Shared, request: &Request, project: &str, instance: &str, report: &str) -> Answer {
+/// Who makes a call; or why they may not.
+fn admit(shared: &Shared, request: &Request, method: &str, project: &str) -> Result<Caller, Box<Answer>> {
+    const PREFIX: &str = "Incorrect IAM authentication information: ";
+    if request.method != method {
+        let answer = gateway_error(405, NO_SUCH_API, "The method is not allowed for this API");
+        return Err(Box::new(answer.header("Allow", method)));
+    }
+    authenticate(shared, request, Some(project)).map_err(|error| {
+        let message = match error {
+            NotAuthentic::Missing => "neither x-auth-token nor authorization",
+            NotAuthentic::Token => "decrypt token fail",
+            NotAuthentic::Signature(ref message) => message,
+        };
+        Box::new(gateway_error(401, NOT_AUTHENTIC, &format!("{PREFIX}{message}")))
+    })
+}
+
+fn download(
+    shared: &Shared,
+    request: &Request,
+    caller: &Caller,
+    project: &str,
+    instance: &str,
+    report: &str,
+) -> Answer {
     let ids = [
         ("project_id", project, 32),
         ("instance_id", instance, 32),
@@ -144,7 +201,8 @@ fn download(shared: &Shared, request: &Request, project: &str, instance: &str, r
         Ok(locale) => locale,
         Err(message) => return service_error(400, BAD_REQUEST, message),
     };
-    if project != shared.identity.project_id {
+    let of_another = caller.project.as_ref().is_some_and(|own| own != project);
+    if of_another || project != shared.identity.project_id {
         return forbidden();
     }
     let known = (instance == shared.identity.instance_id)
@@ -235,29 +293,6 @@ fn well_formed(id: &str, least: usize) -> bool {
         && id
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-}
-
-fn authenticate(shared: &Shared, request: &Request, project: &str) -> Result<(), String> {
-    const PREFIX: &str = "Incorrect IAM authentication information: ";
-    if let Some(token) = request.header(TOKEN) {
-        let valid = std::str::from_utf8(token).is_ok_and(|token| lock(&shared.tokens).contains(token));
-        return if valid {
-            Ok(())
-        } else {
-            Err(format!("{PREFIX}decrypt token fail"))
-        };
-    }
-    if request.header("Authorization").is_none() {
-        return Err(format!("{PREFIX}neither x-auth-token nor authorization"));
-    }
-    signature::verify(
-        request,
-        &shared.identity.access_key,
-        &shared.identity.secret_key,
-        project,
-        SystemTime::now(),
-    )
-    .map_err(|message| format!("{PREFIX}{message}"))
 }
 
 /// An error in the shape of the gateway in front of the service.

@@ -24,12 +24,20 @@ const KEPT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// Checks the `Authorization` header of a request; the error says what was wrong.
+/// What belongs to an access key id.
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    pub(crate) secret: String,
+    /// The token that must come with it; none: any or no token may.
+    pub(crate) token: Option<String>,
+}
+
+/// Checks the `Authorization` header of a request; the error says what was wrong. `key` finds the
+/// key of an id; a project that is sent must be `project`.
 pub(crate) fn verify(
     request: &Request,
-    access_key: &str,
-    secret_key: &str,
-    project: &str,
+    key: impl FnOnce(&str) -> Option<Key>,
+    project: Option<&str>,
     now: SystemTime,
 ) -> Result<(), String> {
     let header = request
@@ -53,9 +61,7 @@ pub(crate) fn verify(
     let (Some(access), Some(signed), Some(signature)) = (access, signed, signature) else {
         return Err("incomplete authorization header".to_owned());
     };
-    if access != access_key {
-        return Err("unknown access key".to_owned());
-    }
+    let key = key(access).ok_or("unknown access key")?;
     let date = check_date(request, now)?;
     let names: Vec<&str> = signed.split(';').collect();
     if names
@@ -70,21 +76,26 @@ pub(crate) fn verify(
             return Err(format!("{needed} is not signed"));
         }
     }
-    for needed in ["x-security-token", "x-project-id"] {
+    for needed in ["x-security-token", "x-project-id", "x-domain-id"] {
         if request.header(needed).is_some() && !names.contains(&needed) {
             return Err(format!("{needed} is sent but not signed"));
         }
     }
+    if let Some(token) = &key.token
+        && request.header("X-Security-Token") != Some(token.as_bytes())
+    {
+        return Err("x-security-token is not that of the access key".to_owned());
+    }
     let canonical = canonical_request(request, &names, signed)?;
     let to_sign = format!("{ALGORITHM}\n{date}\n{}", hex::encode(Sha256::digest(canonical)));
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret_key.as_bytes()).map_err(|error| error.to_string())?;
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.secret.as_bytes()).map_err(|error| error.to_string())?;
     mac.update(to_sign.as_bytes());
     let expected = hex::encode(mac.finalize().into_bytes());
     if expected != signature {
         return Err("signature does not match".to_owned());
     }
-    match request.header("X-Project-Id") {
-        Some(sent) if sent != project.as_bytes() => {
+    match (request.header("X-Project-Id"), project) {
+        (Some(sent), Some(project)) if sent != project.as_bytes() => {
             Err("x-project-id is not the project of the path".to_owned())
         }
         _ => Ok(()),
@@ -160,6 +171,16 @@ mod tests {
     const GET_SIGNATURE: &str = "5e88666062f5268c18818db56b4edb682ddde506e7bfdae11db8163561eb5648";
     const POST_SIGNATURE: &str = "c0bfd9268d0cd591d4311aa44f79e357c3481e2613ded845e148991b8eb50d7f";
 
+    fn check(request: &Request, secret: &str, project: Option<&str>, now: SystemTime) -> Result<(), String> {
+        let key = |access: &str| {
+            (access == AK).then(|| Key {
+                secret: secret.to_owned(),
+                token: None,
+            })
+        };
+        verify(request, key, project, now)
+    }
+
     fn signed_at() -> SystemTime {
         // 2025-09-10T08:00:00Z
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_757_491_200)
@@ -196,7 +217,8 @@ mod tests {
     #[test]
     fn what_the_official_sdk_signs_passes() {
         let request = request("GET", TARGET, &get(), "");
-        assert_eq!(verify(&request, AK, SK, PROJECT, signed_at()), Ok(()));
+        assert_eq!(check(&request, SK, Some(PROJECT), signed_at()), Ok(()));
+        assert_eq!(check(&request, SK, None, signed_at()), Ok(()), "any project");
     }
 
     #[test]
@@ -210,9 +232,22 @@ mod tests {
         ];
         let target = "/v1/a%20b/~x/list?b=2%20~%2F%C3%A9&a=1";
         let good = request("POST", target, &headers, r#"{"page":1}"#);
-        assert_eq!(verify(&good, AK, SK, PROJECT, signed_at()), Ok(()));
+        assert_eq!(check(&good, SK, Some(PROJECT), signed_at()), Ok(()));
+        let temporary = |token: &str| {
+            let key = Key {
+                secret: SK.to_owned(),
+                token: Some(token.to_owned()),
+            };
+            verify(&good, |_| Some(key), None, signed_at())
+        };
+        assert_eq!(temporary("tok"), Ok(()));
+        assert!(
+            temporary("other")
+                .unwrap_err()
+                .contains("not that of the access key")
+        );
         let other = request("POST", target, &headers, r#"{"page":2}"#);
-        let error = verify(&other, AK, SK, PROJECT, signed_at()).unwrap_err();
+        let error = check(&other, SK, Some(PROJECT), signed_at()).unwrap_err();
         assert_eq!(error, "signature does not match");
     }
 
@@ -220,7 +255,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         let check = |headers: &[(&str, String)], secret: &str, project: &str, now: SystemTime| {
             let request = request("GET", TARGET, headers, "");
-            verify(&request, AK, secret, project, now).unwrap_err()
+            check(&request, secret, Some(project), now).unwrap_err()
         };
         let with = |at: usize, value: &str| {
             let mut headers = get();

@@ -168,3 +168,110 @@ pub fn exchange(url: &str, request: &str) -> (Vec<u8>, End) {
     stream.write_all(request.as_bytes()).unwrap();
     read_to_end(&mut stream)
 }
+
+/// A request that tests put together, sign and spoil.
+#[derive(Debug, Clone, Default)]
+pub struct Call {
+    pub method: String,
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Call {
+    pub fn new(method: &str, target: &str) -> Self {
+        Call {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            ..Call::default()
+        }
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn json(mut self, body: &serde_json::Value) -> Self {
+        self.body = body.to_string();
+        self.header("Content-Type", "application/json;charset=utf-8")
+    }
+
+    /// Signs all there is so far, as of `ago` seconds before now.
+    pub fn signed(self, access: &str, secret: &str, ago: i64) -> Self {
+        use hmac::{Hmac, KeyInit, Mac};
+        use sha2::{Digest, Sha256};
+        let at = time::OffsetDateTime::now_utc() - time::Duration::seconds(ago);
+        let (day, hour) = (at.date().to_string().replace('-', ""), at.hour());
+        let date = format!("{day}T{hour:02}{:02}{:02}Z", at.minute(), at.second());
+        let call = self.header("Host", "h").header("X-Sdk-Date", &date);
+        let mut sorted: Vec<_> = call
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_lowercase(), value))
+            .collect();
+        sorted.sort();
+        let names: Vec<&str> = sorted.iter().map(|header| &*header.0).collect();
+        let lines: String = sorted
+            .iter()
+            .map(|(name, value)| format!("{name}:{value}\n"))
+            .collect();
+        // None of the targets here needs to be encoded or sorted.
+        let (path, query) = call.target.split_once('?').unwrap_or((&call.target, ""));
+        let (method, names, hash) = (&call.method, names.join(";"), Sha256::digest(&call.body));
+        let canonical = format!(
+            "{method}\n{path}/\n{query}\n{lines}\n{names}\n{}",
+            hex::encode(hash)
+        );
+        let digest = hex::encode(Sha256::digest(canonical));
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+        mac.update(format!("SDK-HMAC-SHA256\n{date}\n{digest}").as_bytes());
+        let signature = hex::encode(mac.finalize().into_bytes());
+        call.header(
+            "Authorization",
+            &format!("SDK-HMAC-SHA256 Access={access}, SignedHeaders={names}, Signature={signature}"),
+        )
+    }
+
+    pub fn send(&self, url: &str) -> Reply {
+        let mut text = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
+        for (name, value) in &self.headers {
+            text += &format!("{name}: {value}\r\n");
+        }
+        text += &format!("Content-Length: {}\r\nConnection: close\r\n\r\n", self.body.len());
+        let (all, end) = exchange(url, &(text + &self.body));
+        assert_eq!(end, End::Orderly);
+        let (head, body) = split(&all);
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Reply { status, head, body }
+    }
+}
+
+impl Reply {
+    pub fn json(&self) -> serde_json::Value {
+        assert_eq!(header(&self.head, "Content-Type"), Some("application/json"));
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+/// How far a time as the services write it lies ahead, in seconds.
+pub fn ahead(timestamp: &serde_json::Value) -> f64 {
+    let text = timestamp.as_str().unwrap();
+    let format = time::macros::format_description!(
+        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z"
+    );
+    let time = time::PrimitiveDateTime::parse(text, format).unwrap().assume_utc();
+    (time - time::OffsetDateTime::now_utc()).as_seconds_f64()
+}

@@ -2,7 +2,10 @@
 
 mod common;
 mod faults;
+mod iam;
+mod metadata;
 mod origins;
 mod program;
 mod ranges;
 mod service;
+mod signatures;

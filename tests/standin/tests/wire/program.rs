@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use dbss_standin::Standin;
 use serde_json::{Value, json};
 
-use crate::common::{self, exchange, split};
+use crate::common::{self, Call, ahead, exchange, header, split};
 
 /// Asks as the simplest of clients does.
 fn control(url: &str, method: &str, path: &str, body: &str) -> (String, Value) {
@@ -32,9 +32,21 @@ fn the_program_is_ready_in_one_line_and_ends_with_its_input() {
     assert_eq!((status.as_str(), &state), ("200", &ready));
     assert_eq!(ready["project_id"].as_str().unwrap().len(), 32);
     assert_eq!(ready["instance_id"].as_str().unwrap().len(), 36);
-    for key in ["http_other", "https_other", "proxy", "never_accepts"] {
+    for key in [
+        "http_other",
+        "https_other",
+        "proxy",
+        "never_accepts",
+        "iam",
+        "iam_https",
+        "metadata",
+    ] {
         assert!(ready[key].as_str().unwrap().starts_with("http"), "{key}");
     }
+    for key in ["user", "password", "domain"] {
+        assert!(ready[key].as_str().unwrap().len() > 12, "{key}");
+    }
+    assert_eq!(ready["region"], "cn-north-4");
     assert_eq!(ready["reports"][0]["format"], "pdf");
     assert_eq!(ready["reports"][1]["format"], "zip");
     drop(child.stdin.take());
@@ -126,6 +138,98 @@ fn the_control_address_does_what_the_library_does() {
 }
 
 #[test]
+fn the_control_address_rules_iam_and_the_metadata_service() {
+    let standin = Standin::start().unwrap();
+    let ask = |method: &str, path: &str, body: Value| {
+        let (status, value) = control(standin.control_url(), method, path, &body.to_string());
+        assert_eq!(status, "200", "{value}");
+        value
+    };
+    let user = json!({
+        "name": standin.user(), "password": standin.password(), "domain": {"name": standin.domain()},
+    });
+    let scope = json!({"project": {"name": standin.region()}});
+    let identity = json!({"methods": ["password"], "password": {"user": user}});
+    let login = json!({"auth": {"identity": identity, "scope": scope}});
+    let login = Call::new("POST", "/v3/auth/tokens").json(&login);
+    let token = || {
+        let reply = login.send(standin.iam_url());
+        (
+            ahead(&reply.json()["token"]["expires_at"]),
+            header(&reply.head, "X-Subject-Token").unwrap().to_owned(),
+        )
+    };
+    let status = |token: &str| {
+        let call = Call::new("GET", "/v3/projects").header("X-Auth-Token", token);
+        call.send(standin.iam_url()).status
+    };
+    ask(
+        "POST",
+        "/iam",
+        json!({"token_lifetime_ms": 60_000, "announced_lifetime_ms": 3_600_000}),
+    );
+    let (announced, first) = token();
+    assert!(announced > 3590.0);
+    ask("POST", "/iam", json!({}));
+    let (announced, second) = token();
+    assert!(announced > 86_390.0, "the default again");
+    assert_eq!((status(&first), status(&second)), (200, 200));
+    assert_eq!(
+        ask("DELETE", "/tokens", json!({"token": first})),
+        json!({"tokens": 2})
+    );
+    assert_eq!(
+        ask("DELETE", "/tokens", json!({"issued": true})),
+        json!({"tokens": 1})
+    );
+    assert_eq!((status(&first), status(&second)), (401, 401));
+    let requests = ask("GET", "/requests?report=%40iam.tokens", json!({}));
+    assert_eq!(
+        (requests[1]["listener"].as_str(), &requests[1]["body"]),
+        (Some("iam"), &json!(login.body))
+    );
+
+    let added = ask("POST", "/projects", json!({"name": "cn-north-4"}));
+    assert_ne!(added["id"], json!(standin.project_id()));
+    let count = || {
+        let call = Call::new("GET", "/v3/projects?name=cn-north-4").header("X-Auth-Token", standin.token());
+        call.send(standin.iam_url()).json()["projects"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!(count(), 2);
+    ask("DELETE", "/projects", json!({}));
+    assert_eq!(count(), 1);
+
+    let key = || Call::new("GET", "/openstack/latest/securitykey").send(standin.metadata_url());
+    ask(
+        "POST",
+        "/metadata",
+        json!({"require_token": false, "key_lifetime_ms": 60_000}),
+    );
+    assert!((50.0..60.1).contains(&ahead(&key().json()["credential"]["expires_at"])));
+    assert_eq!(ask("DELETE", "/metadata/keys", json!({})), json!({"revoked": 1}));
+    ask(
+        "POST",
+        "/metadata",
+        json!({"require_token": false, "agency": false}),
+    );
+    assert_eq!(key().status, 404);
+    ask("POST", "/metadata", json!({}));
+    assert_eq!(key().status, 401);
+    ask("DELETE", "/metadata/tokens", json!({}));
+    ask(
+        "POST",
+        "/faults",
+        json!({"report": "@metadata.key", "status": 500}),
+    );
+    assert_eq!(key().status, 500);
+    ask("DELETE", "/faults?report=@metadata.key", json!({}));
+    assert_eq!(key().status, 401);
+}
+
+#[test]
 fn the_control_address_names_what_is_wrong() {
     let standin = Standin::start().unwrap();
     let wrong = |method: &str, path: &str, body: &str, status: &str, word: &str| {
@@ -152,6 +256,19 @@ fn the_control_address_names_what_is_wrong() {
     wrong("POST", "/versions", r#"{"id":"x"}"#, "400", "id");
     wrong("GET", "/versions", "", "405", "GET");
     wrong("DELETE", "/tokens", r#"{"token":"x"}"#, "400", "token");
+    wrong("DELETE", "/tokens", r#"{"issued":false}"#, "400", "issued");
+    wrong(
+        "DELETE",
+        "/tokens",
+        r#"{"token":"x","issued":true}"#,
+        "400",
+        "either",
+    );
+    wrong("POST", "/iam", r#"{"lifetime":1}"#, "400", "lifetime");
+    wrong("POST", "/metadata", r#"{"token":true}"#, "400", "token");
+    wrong("POST", "/projects", "{}", "400", "name");
+    wrong("GET", "/metadata/keys", "", "405", "GET");
+    wrong("POST", "/faults", r#"{"report":"@iam"}"#, "400", "@iam");
     wrong(
         "POST",
         "/listener_faults",

@@ -1,0 +1,144 @@
+//! The instance metadata service: temporary access keys for whoever runs on the instance.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::Shared;
+use crate::credentials::{announced, random_token};
+use crate::http::{Answer, Request};
+use crate::net::lock;
+
+const TTL: &str = "X-Metadata-Token-Ttl-Seconds";
+const TOKEN: &str = "X-Metadata-Token";
+const MOST_SECONDS: u64 = 21_600;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The calls there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    Token,
+    Key,
+}
+
+impl Call {
+    pub(crate) fn of(path: &str) -> Option<Call> {
+        match path {
+            "/meta-data/latest/api/token" => Some(Call::Token),
+            "/openstack/latest/securitykey" => Some(Call::Key),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Call::Token => "@metadata.token",
+            Call::Key => "@metadata.key",
+        }
+    }
+
+    fn method(self) -> &'static str {
+        match self {
+            Call::Token => "PUT",
+            Call::Key => "GET",
+        }
+    }
+}
+
+/// How the service behaves. What is left out of the JSON is as it was at first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetadataSettings {
+    /// Whether keys are only for those with a session token. A wrong one is refused always.
+    pub require_token: bool,
+    /// Whether an agency is bound to the instance: without one there are no keys.
+    pub agency: bool,
+    /// How long a key issued from now on is valid, in milliseconds.
+    pub key_lifetime_ms: u64,
+    /// How far from now the time is that its `expires_at` names; none: the true one.
+    pub announced_key_lifetime_ms: Option<i64>,
+}
+
+impl Default for MetadataSettings {
+    fn default() -> Self {
+        MetadataSettings {
+            require_token: true,
+            agency: true,
+            key_lifetime_ms: DAY_MS,
+            announced_key_lifetime_ms: None,
+        }
+    }
+}
+
+/// Session tokens, and when they end.
+pub(crate) type Sessions = HashMap<String, Instant>;
+
+/// What the service answers where no fault waits.
+pub(crate) fn respond(shared: &Shared, request: &Request, call: Call) -> Answer {
+    if request.method != call.method() {
+        return text(405, "405 Method Not Allowed").header("Allow", call.method());
+    }
+    match call {
+        Call::Token => token(shared, request),
+        Call::Key => key(shared, request),
+    }
+}
+
+/// Whether whoever asks is let in.
+pub(crate) fn authorised(shared: &Shared, request: &Request, call: Call) -> bool {
+    match call {
+        Call::Token => true,
+        Call::Key => admitted(shared, request),
+    }
+}
+
+pub(crate) fn no_such_path() -> Answer {
+    text(404, "404 Not Found")
+}
+
+fn token(shared: &Shared, request: &Request) -> Answer {
+    let seconds = request
+        .header(TTL)
+        .and_then(|text| std::str::from_utf8(text).ok())
+        .and_then(|text| text.parse().ok())
+        .filter(|seconds| (1..=MOST_SECONDS).contains(seconds));
+    let Some(seconds) = seconds else {
+        return text(400, "400 Bad Request: X-Metadata-Token-Ttl-Seconds");
+    };
+    let token = random_token(42);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    lock(&shared.sessions).insert(token.clone(), end);
+    text(200, &token).header(TTL, seconds.to_string())
+}
+
+fn key(shared: &Shared, request: &Request) -> Answer {
+    if !admitted(shared, request) {
+        return text(401, "401 Unauthorized");
+    }
+    let settings = lock(&shared.metadata_settings).clone();
+    if !settings.agency {
+        return text(404, "Please configure Cloud Service Agency first");
+    }
+    let end = announced(settings.key_lifetime_ms, settings.announced_key_lifetime_ms);
+    let lifetime = Duration::from_millis(settings.key_lifetime_ms);
+    Answer::json(200, &json!({"credential": shared.keys.issue(lifetime, end)}))
+}
+
+fn admitted(shared: &Shared, request: &Request) -> bool {
+    let Some(token) = request.header(TOKEN) else {
+        return !lock(&shared.metadata_settings).require_token;
+    };
+    let sessions = lock(&shared.sessions);
+    let end = std::str::from_utf8(token)
+        .ok()
+        .and_then(|token| sessions.get(token));
+    end.is_some_and(|end| Instant::now() < *end)
+}
+
+fn text(status: u16, text: &str) -> Answer {
+    Answer::new(status)
+        .header("Content-Type", "text/plain")
+        .with_body(crate::http::Body::Bytes(text.as_bytes().to_vec()))
+}
