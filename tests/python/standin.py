@@ -31,11 +31,18 @@ class Standin:
     https_other: str
     proxy: str
     never_accepts: str
+    iam: str
+    iam_https: str
+    metadata: str
     control: str
     ca_file: str
     token: str
     access_key: str
     secret_key: str
+    user: str
+    password: str
+    domain: str
+    region: str
     project_id: str
     instance_id: str
     reports: list[dict[str, Any]]
@@ -85,7 +92,7 @@ class Standin:
         return next(report for report in self.reports if report["format"] == "zip")
 
     def requests(self, report: str | None = None) -> list[dict[str, Any]]:
-        """The requests received so far: all, or those for one report."""
+        """The requests received so far: all, or those for one report or call (as @iam.tokens)."""
         query = "" if report is None else f"?report={quote(report, safe='')}"
         return self._control("GET", f"/requests{query}")
 
@@ -109,8 +116,46 @@ class Standin:
         """Makes one more token valid."""
         self._control("POST", "/tokens", {"token": token})
 
+    def revoke_token(self, token: str) -> None:
+        """Makes a valid token invalid."""
+        self._control("DELETE", "/tokens", {"token": token})
+
+    def revoke_issued_tokens(self) -> None:
+        """Makes every token invalid that IAM has issued."""
+        self._control("DELETE", "/tokens", {"issued": True})
+
+    def set_iam(self, **settings: Any) -> None:
+        """How IAM behaves from now on (token_lifetime_ms, announced_lifetime_ms).
+
+        What is not given is as it was at first; so too below.
+        """
+        self._control("POST", "/iam", settings)
+
+    def add_project(self, name: str) -> dict[str, Any]:
+        """Adds a project without instances, and describes it; the name may be taken already."""
+        return self._control("POST", "/projects", {"name": name})
+
+    def clear_projects(self) -> None:
+        """Removes the projects added."""
+        self._control("DELETE", "/projects")
+
+    def set_metadata(self, **settings: Any) -> None:
+        """How the metadata service behaves from now on.
+
+        require_token, agency, key_lifetime_ms, announced_key_lifetime_ms
+        """
+        self._control("POST", "/metadata", settings)
+
+    def revoke_metadata_keys(self) -> int:
+        """Makes every key of the metadata service invalid; says how many were valid."""
+        return self._control("DELETE", "/metadata/keys")["revoked"]
+
+    def revoke_metadata_tokens(self) -> None:
+        """Makes every session token of the metadata service invalid."""
+        self._control("DELETE", "/metadata/tokens")
+
     def fault(self, report: str, **fault: Any) -> None:
-        """Makes requests for a report go wrong."""
+        """Makes requests for a report, or those of a call (as @iam.tokens), go wrong."""
         self._control("POST", "/faults", {"report": report, **fault})
 
     def clear_faults(self) -> None:
