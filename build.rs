@@ -13,8 +13,8 @@ mod options;
 const SECTIONS: &[(&str, &[&str])] = &[
     ("1. Version, features, statuses", &["version.rs", "status.rs"]),
     ("2. Errors", &["error.rs"]),
-    ("3. Configuration", &["callback.rs", "config.rs"]),
-    ("4. Context", &["context.rs"]),
+    ("3. Configuration", &["callback.rs", "config.rs", "token.rs"]),
+    ("4. Context", &["context.rs", "credentials.rs"]),
     (
         "5. Download: memory, file, directory, descriptor, callback",
         &["buffer.rs", "report.rs"],

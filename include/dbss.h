@@ -49,10 +49,10 @@
  *   Every _free function takes NULL and does nothing.
  * - Strings are NUL-terminated UTF-8; file paths are bytes. What you pass is
  *   copied or used up before the function returns, never kept.
- * - Handles (dbss_config, dbss_context, dbss_operation, dbss_report_stream) are
- *   opaque and belong to whoever made them, until their _free. They may be freed
- *   while another thread is still inside a call on them; the call holds what it
- *   needs. _free never blocks and does no network traffic.
+ * - Handles (dbss_config, dbss_context, dbss_operation and so on) are opaque and
+ *   belong to whoever made them, until their _free. They may be freed while
+ *   another thread is still inside a call on them; the call holds what it needs.
+ *   _free never blocks and does no network traffic.
  * - Threads. Every function may be called from any thread at any time, on
  *   shared handles too. Errors are kept for each thread.
  * - Callbacks come with a user_data pointer that is handed back to them, and,
@@ -64,9 +64,11 @@
  *   or none; sizes in memory and counts are size_t.
  * - The host is left alone: no signal handler, no output, no change of the
  *   environment or locale, no SIGPIPE, no exit. Descriptors are close-on-exec.
- *   Variables of the environment are read by dbss_context_new() alone, and only
- *   SSL_CERT_FILE and SSL_CERT_DIR, which name the system's certificates, and
- *   with the option "proxy_from_environment" those that name a proxy.
+ *   Variables of the environment are read by dbss_context_new() alone:
+ *   SSL_CERT_FILE and SSL_CERT_DIR, which name the system's certificates; for a
+ *   region HUAWEICLOUD_SDK_REGION_DBSS_{REGION}, HUAWEICLOUD_SDK_REGIONS_FILE and
+ *   HOME; and those of the options "credentials" and "proxy_from_environment",
+ *   where these are set.
  * - The ABI only grows: no function, value or signature ever changes.
  */
 
@@ -91,7 +93,9 @@ extern "C" {
 /* The handles; each is explained in its section. */
 typedef struct dbss_error dbss_error;
 typedef struct dbss_config dbss_config;
+typedef struct dbss_token_request dbss_token_request;
 typedef struct dbss_context dbss_context;
+typedef struct dbss_credentials dbss_credentials;
 typedef struct dbss_report_stream dbss_report_stream;
 typedef struct dbss_operation dbss_operation;
 
@@ -119,8 +123,10 @@ uint32_t dbss_version_number(void);
  * version are "download" (reports into memory), "token" (a fixed IAM token),
  * "https" (TLS 1.2 and 1.3), "file" (to files, directories, descriptors and
  * callbacks), "stream" (dbss_report_open), "operation" (progress and cancel),
- * "resume" (retries and resumption), "log", "redirect", "proxy" and
- * "access_key" (AK/SK signatures).
+ * "resume" (retries and resumption), "log", "redirect", "proxy", "access_key"
+ * (AK/SK signatures), "iam_user" (logins), "token_provider", "credentials" (found
+ * where the official SDKs find them), "project" (found where none is given) and
+ * "endpoints" (several, and those of regions).
  *
  * Nothing is kept of `name`. Any thread, at any time.
  */
@@ -207,6 +213,17 @@ typedef int32_t dbss_status;
  * a character that none has.
  */
 #define DBSS_ERR_INVALID_ACCESS_KEY 112
+
+/**
+ * Credentials that the environment or the profile file holds are incomplete or
+ * malformed, or the profile file is.
+ */
+#define DBSS_ERR_INVALID_CREDENTIALS 113
+
+/**
+ * The token provider failed, or gave something that is no token.
+ */
+#define DBSS_ERR_NO_TOKEN 114
 
 /**
  * Group of 2xx: the service answered, and the answer is not a report. Also
@@ -620,8 +637,13 @@ dbss_status dbss_config_new(dbss_config **out_config);
 void dbss_config_free(dbss_config *config);
 
 /**
- * Sets the region, such as "cn-north-4": the endpoint is then
- * https://dbss.{region}.myhuaweicloud.com, unless one is set too.
+ * Sets the region, such as "cn-north-4". The endpoint is then, unless one is
+ * set too, and as for the official SDKs: what the variable
+ * HUAWEICLOUD_SDK_REGION_DBSS_{REGION} (upper case, "_" for "-") says when the
+ * context is made; else what the regions file (HUAWEICLOUD_SDK_REGIONS_FILE, or
+ * ~/.huaweicloud/regions.yaml) has for the service DBSS; else
+ * https://dbss.{region}.myhuaweicloud.com. The region's name is also that of
+ * the project that is looked up where none is given.
  *
  * `region` (required): 1 to 63 characters of a-z, 0-9 and "-"; it is copied.
  * A region that this library has never heard of is as good as any.
@@ -636,8 +658,11 @@ dbss_status dbss_config_set_region(dbss_config *config, const char *region);
  * outranks the region's.
  *
  * `endpoint` (required): https, or http, with a host, and maybe a port and a
- * path; no user, query or fragment; it is copied. Plain http to a host other
- * than this machine also needs the option "allow_plaintext".
+ * path; no user, query or fragment; it is copied. It may be up to 16 URLs,
+ * separated by commas, in the order of preference: where one cannot be reached
+ * (no such host, no connection) the next is tried, and used from then on. Plain
+ * http to a host other than this machine also needs the option
+ * "allow_plaintext".
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
  * DBSS_ERR_INVALID_ENDPOINT. Any thread.
  */
@@ -645,8 +670,8 @@ dbss_status dbss_config_set_endpoint(dbss_config *config, const char *endpoint);
 
 /**
  * Sets the IAM token that is sent with each request (X-Auth-Token), in place
- * of an access key. Tokens
- * live 24 hours: dbss_context_set_token() replaces it later.
+ * of other credentials: of those that are set, the last counts. Tokens live 24
+ * hours: dbss_context_set_token() replaces it later.
  *
  * `token` (required): 1 to 98304 (96 KiB) visible ASCII characters, so no
  * space and no line end; it is copied, and the copy wiped when it is no
@@ -657,8 +682,8 @@ dbss_status dbss_config_set_token(dbss_config *config, const char *token);
 
 /**
  * Sets an access key (AK and SK), with which each request is signed
- * (SDK-HMAC-SHA256), in place of a token. Unlike a token a permanent key does
- * not expire.
+ * (SDK-HMAC-SHA256), in place of other credentials. Unlike a token a permanent
+ * key does not expire.
  *
  * `access_key` and `secret_key` (required): 1 to 1024 visible ASCII
  * characters. `security_token`: that of a temporary key, up to 98304
@@ -674,11 +699,34 @@ dbss_status dbss_config_set_access_key(dbss_config *config,
                                        const char *security_token);
 
 /**
+ * Sets the IAM user who logs in for a token, in place of other credentials.
+ * The login is made by the first call that needs it, for all threads, and its
+ * token kept; it is renewed before it expires, and once for each call that it
+ * is refused to. It is for the project of "project_id", else for that of the
+ * region. IAM is where the option "iam_endpoint" says.
+ *
+ * `user`, `password` and `domain` (required; the last is the account's name):
+ * 1 to 1024 bytes of UTF-8; they are copied, and the password wiped when it is
+ * no longer needed. A login that IAM has refused is not made again by the same
+ * context, since several wrong ones lock a user; its calls then fail with the
+ * same error.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
+ * DBSS_ERR_INVALID_VALUE. Any thread.
+ */
+dbss_status dbss_config_set_iam_user(dbss_config *config,
+                                     const char *user,
+                                     const char *password,
+                                     const char *domain);
+
+/**
  * Sets any option by its key; dbss_config_key_name() and its sisters list
  * them all, with type, default and meaning:
  *
  * "region" (text, default unset): as dbss_config_set_region()
  * "endpoint" (url, default unset): as dbss_config_set_endpoint()
+ * "project_id" (text, default unset): The id of the project for calls that
+ *    are given none, 32 to 64 characters. Without it, that of the credentials,
+ *    or the one of the region's name, looked up once.
  * "token" (secret, default unset): as dbss_config_set_token()
  * "access_key" (secret, default unset): the first of
  *    dbss_config_set_access_key()
@@ -686,6 +734,22 @@ dbss_status dbss_config_set_access_key(dbss_config *config,
  *    dbss_config_set_access_key()
  * "security_token" (secret, default unset): the third of
  *    dbss_config_set_access_key()
+ * "iam_user" (text, default unset): the first of dbss_config_set_iam_user()
+ * "iam_password" (secret, default unset): the second of
+ *    dbss_config_set_iam_user()
+ * "iam_domain" (text, default unset): the third of dbss_config_set_iam_user()
+ * "credentials" (text, default unset): Where to find credentials, in place of
+ *    setting them: environment (HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN,
+ *    _PROJECT_ID), profile (the section [basic] of ~/.huaweicloud/credentials,
+ *    or of the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata
+ *    (the temporary key of the instance's agency), or default, which is the
+ *    three in this order.
+ * "iam_endpoint" (url, default unset): Where IAM answers, for logins and for
+ *    looking up a project. Without it that of the profile, else
+ *    https://iam.{region}.myhuaweicloud.com, else
+ *    https://iam.myhuaweicloud.com.
+ * "metadata_endpoint" (url, default unset): Where the instance's metadata
+ *    service answers, if not at http://169.254.169.254.
  * "ca_file" (path, default unset): A PEM file of the certificates to trust,
  *    in place of the system's and of the built-in ones.
  * "connect_timeout_ms" (milliseconds, default 10000): The longest time until
@@ -788,6 +852,84 @@ const char *dbss_config_key_help(size_t index);
  */
 const char *dbss_config_key_default(size_t index);
 
+/**
+ * A request for a token, to be answered by dbss_token_request_set() or
+ * dbss_token_request_fail(), once, and then ended by dbss_token_request_free().
+ * All of it at once or later, from any thread.
+ */
+struct dbss_token_request;
+
+/**
+ * Asked for a token: by the first call that needs one, before the last one
+ * expires, and after the service has refused it. `request` is yours: answer
+ * it, now or later, and free it.
+ *
+ * One request is under way at a time, for all calls that wait for its answer;
+ * each of them obeys its own cancel and timeouts, and where one has waited for
+ * its "stall_timeout_ms", the next call asks anew.
+ *
+ * Runs on the thread of one of the calls, with no lock held; that call cannot
+ * be cancelled until the function returns. It may call anything but the same
+ * context's calls that need a token. It must not throw, longjmp or end the
+ * thread.
+ */
+typedef void (*dbss_token_provider_fn)(void *user_data, dbss_token_request *request);
+
+/**
+ * Sets a function of yours that gives tokens, in place of other credentials,
+ * for the contexts made from this configuration.
+ *
+ * `config` (required). `provider` may be NULL, which takes away the one that
+ * was set. `user_data` is handed to it; `destroy` (may be NULL) is called with
+ * it exactly once: when the provider is replaced and the configuration and all
+ * contexts made from it are gone, or at once when this function fails.
+ * Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+ */
+dbss_status dbss_config_set_token_provider(dbss_config *config,
+                                           dbss_token_provider_fn provider,
+                                           void *user_data,
+                                           dbss_destroy_fn destroy);
+
+/**
+ * Whether the service has refused the last token that was given: 1, and the
+ * same one would be refused again; or 0, also for NULL. Any thread.
+ */
+int32_t dbss_token_request_refused(const dbss_token_request *request);
+
+/**
+ * Answers with a token.
+ *
+ * `request` and `token` (required); the token as for dbss_config_set_token(),
+ * copied and wiped when it is no longer needed. `expires_ms`: when it expires,
+ * in milliseconds since 1970 UTC by the clock of this machine, so that the next
+ * is asked for in time; -1 when that is not known.
+ * Where the token is refused here, the calls that wait fail with
+ * DBSS_ERR_NO_TOKEN.
+ * Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_INVALID_TOKEN, also when it has
+ * expired already; DBSS_ERR_INVALID_VALUE (expires_ms); DBSS_ERR_ARGUMENT when
+ * the request has been answered already. Never blocks. Any thread.
+ */
+dbss_status dbss_token_request_set(dbss_token_request *request,
+                                   const char *token,
+                                   int64_t expires_ms);
+
+/**
+ * Answers that there is no token: the calls that wait fail with
+ * DBSS_ERR_NO_TOKEN, and the next call asks again.
+ *
+ * `request` (required). `message`: why, for the error's message, at most 512
+ * bytes of it; NULL for no reason. It is copied; let it hold no secret.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8; DBSS_ERR_ARGUMENT when
+ * the request has been answered already. Never blocks. Any thread.
+ */
+dbss_status dbss_token_request_fail(dbss_token_request *request, const char *message);
+
+/**
+ * Ends a request. Without an answer it counts as failed. NULL does nothing.
+ * Never blocks. Any thread.
+ */
+void dbss_token_request_free(dbss_token_request *request);
+
 
 /* ============================================================================
  * 4. Context
@@ -804,22 +946,27 @@ const char *dbss_config_key_default(size_t index);
 struct dbss_context;
 
 /**
- * Makes a context from a configuration. No request is sent, but the trusted
- * certificates are read now: those of "ca_file" where that is set, else the
- * system's, else (where the system has none) the ones built in.
+ * Makes a context from a configuration. No request is sent, but files and the
+ * environment are read now. The trusted certificates: those of "ca_file" where
+ * that is set, else the system's, else (where the system has none) the ones
+ * built in. For a region without an endpoint, what the environment and the
+ * regions file say of it. With the option "credentials", what it names.
  *
  * `config` (required) is copied. `out_ctx` (required) receives the
  * context, or NULL on failure; it is yours: end it with dbss_context_free().
  * Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_NOT_CONFIGURED without a region or
- * endpoint; DBSS_ERR_PLAINTEXT_REFUSED; DBSS_ERR_FILE when the CA file cannot
- * be read; DBSS_ERR_INVALID_VALUE when it holds no certificate. Reads files.
+ * endpoint, with a half of an access key or a part of an IAM user, or where
+ * "credentials" names a place that has none; DBSS_ERR_INVALID_CREDENTIALS when
+ * what is there is wrong; DBSS_ERR_INVALID_ENDPOINT when a region's is;
+ * DBSS_ERR_PLAINTEXT_REFUSED; DBSS_ERR_FILE when a file cannot be read;
+ * DBSS_ERR_INVALID_VALUE when the CA file holds no certificate. Reads files.
  * Any thread.
  */
 dbss_status dbss_context_new(const dbss_config *config, dbss_context **out_ctx);
 
 /**
- * Replaces the credentials by a token. Calls that start afterwards use the new one; calls that
- * are under way finish with the old one.
+ * Replaces the credentials by a token. Calls that start afterwards use the new
+ * one; calls that are under way finish with the old ones.
  *
  * `token` as for dbss_config_set_token(); on failure the old one stays.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Never blocks. Any
@@ -844,6 +991,86 @@ void dbss_context_cancel_all(dbss_context *ctx);
  * one is an error of the program.
  */
 void dbss_context_free(dbss_context *ctx);
+
+/**
+ * Credentials that were found, for people and logs: nothing in it is secret.
+ */
+struct dbss_credentials;
+
+/**
+ * Finds the credentials that a call would use now, as it would: by asking the
+ * token provider, logging in, or asking the metadata service, where that is
+ * configured and has not been done yet. Whether the service takes them,
+ * dbss_context_check() tells.
+ *
+ * `ctx` and `out_credentials` (required); the latter receives what was found,
+ * or NULL on failure; it is yours: end it with dbss_credentials_free().
+ * `operation` may be NULL.
+ * Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_NOT_CONFIGURED when there are none;
+ * DBSS_ERR_NO_TOKEN; every status of the groups DBSS_ERR_SERVICE (of IAM and
+ * the metadata service) and DBSS_ERR_NETWORK; DBSS_ERR_BUSY,
+ * DBSS_ERR_CANCELLED. Any thread.
+ */
+dbss_status dbss_context_find_credentials(dbss_context *ctx,
+                                          dbss_operation *operation,
+                                          dbss_credentials **out_credentials);
+
+/**
+ * Asks the service whether it takes the credentials, by asking it for an
+ * instance of the project; nothing is downloaded or changed.
+ *
+ * `ctx` (required). `project`: the project's id; NULL for the context's.
+ * `operation` may be NULL.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID;
+ * DBSS_ERR_UNAUTHENTICATED when it does not; DBSS_ERR_FORBIDDEN when it knows
+ * them and does not allow that; those of dbss_context_find_credentials(). Any
+ * thread.
+ */
+dbss_status dbss_context_check(dbss_context *ctx, const char *project, dbss_operation *operation);
+
+/**
+ * Where they are from: "token", "access_key", "token_provider", "iam_user",
+ * "environment", "profile" or "metadata". Newer versions may have more.
+ *
+ * Returns a static string; NULL for NULL. Any thread.
+ */
+const char *dbss_credentials_source(const dbss_credentials *credentials);
+
+/**
+ * The same in words, with the variable, file or address.
+ *
+ * Returns a string that is valid until dbss_credentials_free(); NULL for NULL.
+ * Any thread.
+ */
+const char *dbss_credentials_description(const dbss_credentials *credentials);
+
+/**
+ * Whose they are: the user's name, or the access key with its middle left out.
+ *
+ * Returns a string that is valid until dbss_credentials_free(); NULL where they
+ * do not tell, and for NULL. Any thread.
+ */
+const char *dbss_credentials_name(const dbss_credentials *credentials);
+
+/**
+ * The id of the project that calls use when they are given none, as far as it
+ * is known without looking it up.
+ *
+ * Returns a string that is valid until dbss_credentials_free(); NULL where it
+ * is not known, and for NULL. Any thread.
+ */
+const char *dbss_credentials_project(const dbss_credentials *credentials);
+
+/**
+ * When they expire, in milliseconds since 1970 UTC; -1 where that is not known,
+ * when they do not, and for NULL. Any thread.
+ */
+int64_t dbss_credentials_expires_ms(const dbss_credentials *credentials);
+
+/**
+ * Frees what was found. NULL does nothing. Never blocks. Any thread.
+ */
+void dbss_credentials_free(dbss_credentials *credentials);
 
 
 /* ============================================================================
@@ -899,9 +1126,12 @@ typedef int32_t (*dbss_write_fn)(void *user_data, const uint8_t *data, size_t le
  * failed; a report that did not arrive whole is a failure.
  *
  * `ctx` (required) may be in use by other threads at the same time.
- * `project` and `instance` (required): the ids of the project and of the audit
- * instance, 32 to 64 characters. `id` (required): the report's id, 16 to 64
- * characters. Ids are made of ASCII letters, digits, "-" and "_".
+ * `project`: the project's id; NULL for the context's: that of the option
+ * "project_id", else of the credentials, else of the project that has the
+ * region's name, which is looked up at IAM once. `instance` (required): the
+ * audit instance's id. Both have 32 to 64 characters. `id` (required): the
+ * report's id, 16 to 64 characters. Ids are made of ASCII letters, digits, "-"
+ * and "_".
  * `locale`: the language of the report, "en-us" or "zh-cn", in any letter
  * case, "_" for "-" accepted; NULL leaves the choice to the service, which
  * takes en-us.
@@ -909,8 +1139,9 @@ typedef int32_t (*dbss_write_fn)(void *user_data, const uint8_t *data, size_t le
  * yours: end it with dbss_buffer_free().
  *
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
- * DBSS_ERR_INVALID_LOCALE and DBSS_ERR_NOT_CONFIGURED (no token), all before
- * any traffic; every status of the groups DBSS_ERR_SERVICE and
+ * DBSS_ERR_INVALID_LOCALE and DBSS_ERR_NOT_CONFIGURED (no credentials, no
+ * project), all before any traffic to the service; those of
+ * dbss_context_find_credentials(); every status of the groups DBSS_ERR_SERVICE and
  * DBSS_ERR_NETWORK; DBSS_ERR_RESOURCE; DBSS_ERR_OUT_OF_MEMORY, also for a
  * report that the system cannot hold; DBSS_ERR_LIMIT_EXCEEDED for one that is
  * larger than the option "max_memory_bytes"; DBSS_ERR_CANCELLED by

@@ -31,6 +31,8 @@ pub enum Status {
     NotConfigured = 110,
     Busy = 111,
     InvalidAccessKey = 112,
+    InvalidCredentials = 113,
+    NoToken = 114,
 
     Service = 200,
     BadRequest = 201,
@@ -88,6 +90,8 @@ impl Status {
         Status::NotConfigured,
         Status::Busy,
         Status::InvalidAccessKey,
+        Status::InvalidCredentials,
+        Status::NoToken,
         Status::Service,
         Status::BadRequest,
         Status::Unauthenticated,
@@ -159,6 +163,11 @@ impl Status {
             ),
             Status::Busy => (c"DBSS_ERR_BUSY", c"the operation serves another call"),
             Status::InvalidAccessKey => (c"DBSS_ERR_INVALID_ACCESS_KEY", c"the access key is malformed"),
+            Status::InvalidCredentials => (
+                c"DBSS_ERR_INVALID_CREDENTIALS",
+                c"credentials that were found are incomplete or malformed",
+            ),
+            Status::NoToken => (c"DBSS_ERR_NO_TOKEN", c"the token provider gave no token"),
             Status::Service => (c"DBSS_ERR_SERVICE", c"the service reported an error"),
             Status::BadRequest => (
                 c"DBSS_ERR_BAD_REQUEST",
@@ -279,6 +288,8 @@ struct Fields {
     attempts: u32,
     /// A cause that does not pass by itself, whatever the status says of others.
     lasting: bool,
+    /// The attempts that make sense within the call have been made.
+    spent: bool,
 }
 
 /// The longest message that an error carries, in bytes: what the service says
@@ -297,6 +308,7 @@ impl Error {
             retry_after: None,
             attempts: 0,
             lasting: false,
+            spent: false,
         }))
     }
 
@@ -316,6 +328,27 @@ impl Error {
 
     pub(crate) fn lasting(mut self) -> Error {
         self.0.lasting = true;
+        self
+    }
+
+    /// Says that the call has tried often enough.
+    pub(crate) fn spent(mut self) -> Error {
+        self.0.spent = true;
+        self
+    }
+
+    /// The same about a value that was not passed but found, under this name.
+    pub(crate) fn found_in(mut self, status: Status, name: &'static str) -> Error {
+        let message = std::mem::take(&mut self.0.message);
+        let what = message
+            .split_once(": ")
+            .map_or(message.as_str(), |(_, what)| what);
+        Error::argument(status, name, what)
+    }
+
+    /// The same with another message.
+    pub(crate) fn amend(mut self, message: impl FnOnce(&str) -> String) -> Error {
+        self.0.message = printable(&message(&self.0.message), MESSAGE_LIMIT).into_owned();
         self
     }
 
@@ -418,7 +451,9 @@ impl Error {
 
     /// Whether another attempt within the same call makes sense.
     pub(crate) fn is_transient(&self) -> bool {
-        self.is_retryable() && !matches!(self.0.status, Status::TotalTimeout | Status::NotResumable)
+        self.is_retryable()
+            && !self.0.spent
+            && !matches!(self.0.status, Status::TotalTimeout | Status::NotResumable)
     }
 
     /// Whether the cause is one that passes by itself, so that the same call

@@ -13,6 +13,8 @@
 //! | `sink` | where the bytes of a report go |
 //! | `operation` | the control of one call: options, progress, cancel, result |
 //! | `error` | the one error type that all rooms share |
+//! | `log` | what a context tells its log callback |
+//! | `fork` | what each process has for itself |
 //! | `sys` | system calls that std does not offer |
 //!
 //! `unsafe` lives in `ffi` and `sys` alone.
@@ -27,7 +29,9 @@ mod auth;
 pub mod client;
 mod error;
 pub mod ffi;
+mod fork;
 mod http;
+mod log;
 mod operation;
 mod sink;
 mod sys;

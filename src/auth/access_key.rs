@@ -43,7 +43,12 @@ impl AccessKey {
         })
     }
 
-    fn authorize_at(&self, request: &mut Request<()>, project: &str, now: SystemTime) -> Result<(), Error> {
+    fn authorize_at(
+        &self,
+        request: &mut Request<&[u8]>,
+        project: Option<&str>,
+        now: SystemTime,
+    ) -> Result<(), Error> {
         let internal = |what: &str| Error::new(Status::Internal, what);
         // RFC 3339 without its separators.
         let date: String = humantime::format_rfc3339_seconds(now)
@@ -62,7 +67,9 @@ impl AccessKey {
         let mut signed = HeaderMap::new();
         signed.insert(HOST, value(host)?);
         signed.insert(SDK_DATE, value(&date)?);
-        signed.insert(PROJECT_ID, value(project)?);
+        if let Some(project) = project {
+            signed.insert(PROJECT_ID, value(project)?);
+        }
         if let Some(token) = &self.security_token {
             signed.insert(SECURITY_TOKEN, token.clone());
         }
@@ -72,7 +79,7 @@ impl AccessKey {
             request.method(),
             request.uri(),
             &signed,
-            b"",
+            request.body(),
             &date,
         );
         let mut authorization = value(&authorization)?;
@@ -84,7 +91,7 @@ impl AccessKey {
 }
 
 impl Credential for AccessKey {
-    fn authorize(&self, request: &mut Request<()>, project: &str) -> Result<(), Error> {
+    fn authorize(&self, request: &mut Request<&[u8]>, project: Option<&str>) -> Result<(), Error> {
         self.authorize_at(request, project, SystemTime::now())
     }
 }
@@ -103,14 +110,15 @@ mod tests {
     #[test]
     fn what_is_signed_is_what_is_sent() {
         let key = AccessKey::new(b"AKEXAMPLE", b"secret-example", None).expect("a key");
-        let mut request = Request::new(());
+        let mut request = Request::new(&b""[..]);
         *request.uri_mut() =
             "https://dbss.cn-north-4.myhuaweicloud.com/v1/p/audit/i/reports/r/download?local=zh-cn"
                 .parse()
                 .expect("a URI");
         // 2025-09-10 08:00:00 UTC
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_757_491_200);
-        key.authorize_at(&mut request, "p", now).expect("a signature");
+        key.authorize_at(&mut request, Some("p"), now)
+            .expect("a signature");
         let header = |name: HeaderName| request.headers()[name].to_str().expect("text").to_owned();
         assert_eq!(header(SDK_DATE), "20250910T080000Z");
         // From huaweicloudsdkcore 3.1.219.

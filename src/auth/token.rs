@@ -21,7 +21,7 @@ impl Token {
 }
 
 impl Credential for Token {
-    fn authorize(&self, request: &mut Request<()>, _: &str) -> Result<(), Error> {
+    fn authorize(&self, request: &mut Request<&[u8]>, _: Option<&str>) -> Result<(), Error> {
         request.headers_mut().insert(AUTH_TOKEN, self.0.clone());
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The configuration of a context: every option, checked when it is set.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
@@ -8,27 +8,37 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::arguments::{Shown, utf8};
-use super::log::Log;
+use super::arguments::{PROJECT_OR_INSTANCE_ID, Shown, check_id, utf8};
 use super::options::OPTIONS;
-use crate::auth::{AccessKey, Credential, Token};
+use super::regions;
+use crate::auth::{
+    AccessKey, Fixed, Grant, Login, Origin, Provided, Renewing, Scope, Source, Surroundings, Token,
+    TokenProvider, Which, find, masked,
+};
 use crate::error::{Error, Status};
 use crate::http::{Endpoint, Limits, Proxy};
+use crate::log::{Level, Log};
 use crate::operation::Overrides;
 use zeroize::Zeroizing;
 
 const DAY_MS: u64 = 86_400_000;
+
+/// More than anybody has.
+const MAX_ENDPOINTS: usize = 16;
 
 /// What [`super::Context::new`] is made from. See `dbss_config_set` for what
 /// each option means.
 #[derive(Clone)]
 pub struct Config {
     region: Option<String>,
-    endpoint: Option<Endpoint>,
-    token: Option<Token>,
-    access_key: Option<Vec<u8>>,
-    secret_key: Option<Zeroizing<Vec<u8>>>,
-    security_token: Option<Zeroizing<Vec<u8>>>,
+    endpoints: Vec<Endpoint>,
+    iam_endpoint: Option<Endpoint>,
+    metadata_endpoint: Option<Endpoint>,
+    pub(super) project_id: Option<String>,
+    credentials: Credentials,
+    /// What was replaced and may hold code of the caller's, which must not run
+    /// while others wait for the configuration.
+    discarded: Vec<Credentials>,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) limits: Limits,
     pub(super) allow_plaintext: bool,
@@ -44,15 +54,72 @@ pub struct Config {
     proxy_from_environment: bool,
 }
 
+/// What proves who calls: the kind that was set last.
+#[derive(Clone, Default)]
+enum Credentials {
+    #[default]
+    None,
+    Token(Token),
+    AccessKey(Keys),
+    User(User),
+    Provider(Arc<dyn TokenProvider>),
+    Find(Which),
+}
+
+/// An access key, as far as it is set.
+#[derive(Clone, Default)]
+struct Keys {
+    access_key: Option<Vec<u8>>,
+    secret_key: Option<Zeroizing<Vec<u8>>>,
+    security_token: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// A user of IAM, as far as it is set.
+#[derive(Clone, Default)]
+struct User {
+    name: Option<String>,
+    password: Option<Zeroizing<String>>,
+    domain: Option<String>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set = |set| if set { "***" } else { "none" };
+        match self {
+            Credentials::None => f.write_str("None"),
+            Credentials::Token(token) => write!(f, "{token:?}"),
+            Credentials::AccessKey(keys) => write!(
+                f,
+                "AccessKey({}, {}, {})",
+                set(keys.access_key.is_some()),
+                set(keys.secret_key.is_some()),
+                set(keys.security_token.is_some())
+            ),
+            Credentials::User(user) => {
+                let password = set(user.password.is_some());
+                write!(f, "User({:?}, {password}, {:?})", user.name, user.domain)
+            }
+            Credentials::Provider(_) => f.write_str("Provider"),
+            Credentials::Find(which) => write!(f, "Find({which:?})"),
+        }
+    }
+}
+
+/// Where credentials come from, and where IAM is that goes with them.
+pub(super) struct Found {
+    pub(super) source: Option<Arc<dyn Source>>,
+    pub(super) iam: Endpoint,
+}
+
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("region", &self.region)
-            .field("endpoint", &self.endpoint)
-            .field("token", &self.token)
-            .field("access_key", &self.access_key.as_ref().map(|_| "***"))
-            .field("secret_key", &self.secret_key.as_ref().map(|_| "***"))
-            .field("security_token", &self.security_token.as_ref().map(|_| "***"))
+            .field("endpoints", &self.endpoints)
+            .field("iam_endpoint", &self.iam_endpoint)
+            .field("metadata_endpoint", &self.metadata_endpoint)
+            .field("project_id", &self.project_id)
+            .field("credentials", &self.credentials)
             .field("ca_file", &self.ca_file)
             .field("limits", &self.limits)
             .field("allow_plaintext", &self.allow_plaintext)
@@ -73,11 +140,12 @@ impl Default for Config {
     fn default() -> Config {
         let mut config = Config {
             region: None,
-            endpoint: None,
-            token: None,
-            access_key: None,
-            secret_key: None,
-            security_token: None,
+            endpoints: Vec::new(),
+            iam_endpoint: None,
+            metadata_endpoint: None,
+            project_id: None,
+            credentials: Credentials::None,
+            discarded: Vec::new(),
             ca_file: None,
             limits: Limits::default(),
             allow_plaintext: false,
@@ -123,22 +191,32 @@ impl Config {
         Ok(())
     }
 
-    /// Sets the service's URL.
-    pub fn set_endpoint(&mut self, endpoint: &str) -> Result<(), Error> {
-        self.endpoint = Some(Endpoint::parse(endpoint, "endpoint")?);
+    /// Sets the service's URL, or several, separated by commas, in the order of
+    /// preference.
+    pub fn set_endpoint(&mut self, endpoints: &str) -> Result<(), Error> {
+        let parsed: Vec<Endpoint> = endpoints
+            .split(',')
+            .map(|url| Endpoint::parse(url.trim(), "endpoint"))
+            .collect::<Result<_, _>>()?;
+        if parsed.len() > MAX_ENDPOINTS {
+            return Err(Error::argument(
+                Status::InvalidEndpoint,
+                "endpoint",
+                format_args!("must be at most {MAX_ENDPOINTS} URLs, and is {}", parsed.len()),
+            ));
+        }
+        self.endpoints = parsed;
         Ok(())
     }
 
-    /// Sets the token, in place of an access key.
+    /// Sets the token, in place of other credentials.
     pub fn set_token(&mut self, token: &[u8]) -> Result<(), Error> {
-        self.token = Some(Token::new(token)?);
-        self.access_key = None;
-        self.secret_key = None;
-        self.security_token = None;
+        let token = Token::new(token)?;
+        self.choose(Credentials::Token(token));
         Ok(())
     }
 
-    /// Sets the access key, in place of a token.
+    /// Sets the access key, in place of other credentials.
     pub fn set_access_key(
         &mut self,
         access_key: &[u8],
@@ -146,35 +224,135 @@ impl Config {
         security_token: Option<&[u8]>,
     ) -> Result<(), Error> {
         AccessKey::new(access_key, secret_key, security_token)?;
-        self.token = None;
-        self.access_key = Some(access_key.to_vec());
-        self.secret_key = Some(Zeroizing::new(secret_key.to_vec()));
-        self.security_token = security_token.map(|token| Zeroizing::new(token.to_vec()));
+        self.choose(Credentials::AccessKey(Keys {
+            access_key: Some(access_key.to_vec()),
+            secret_key: Some(Zeroizing::new(secret_key.to_vec())),
+            security_token: security_token.map(|token| Zeroizing::new(token.to_vec())),
+        }));
         Ok(())
     }
 
+    /// Sets the IAM user who logs in, in place of other credentials.
+    pub fn set_iam_user(&mut self, user: &str, password: &str, domain: &str) -> Result<(), Error> {
+        for (parameter, value) in [("user", user), ("password", password), ("domain", domain)] {
+            check_login(parameter, value)?;
+        }
+        self.choose(Credentials::User(User {
+            name: Some(user.to_owned()),
+            password: Some(Zeroizing::new(password.to_owned())),
+            domain: Some(domain.to_owned()),
+        }));
+        Ok(())
+    }
+
+    /// Sets who gives tokens, in place of other credentials; none takes the one
+    /// away that was set.
+    pub(crate) fn set_token_provider(&mut self, provider: Option<Arc<dyn TokenProvider>>) {
+        match provider {
+            Some(provider) => self.choose(Credentials::Provider(provider)),
+            None if matches!(self.credentials, Credentials::Provider(_)) => self.choose(Credentials::None),
+            None => {}
+        }
+    }
+
+    fn choose(&mut self, credentials: Credentials) {
+        let old = std::mem::replace(&mut self.credentials, credentials);
+        self.discarded.push(old);
+    }
+
+    /// What was replaced, to be dropped where nobody waits.
+    pub(crate) fn take_discarded(&mut self) -> impl Sized + use<> {
+        std::mem::take(&mut self.discarded)
+    }
+
+    fn keys(&mut self) -> &mut Keys {
+        if !matches!(self.credentials, Credentials::AccessKey(_)) {
+            self.choose(Credentials::AccessKey(Keys::default()));
+        }
+        match &mut self.credentials {
+            Credentials::AccessKey(keys) => keys,
+            _ => unreachable!("it was just made so"),
+        }
+    }
+
+    fn user(&mut self) -> &mut User {
+        if !matches!(self.credentials, Credentials::User(_)) {
+            self.choose(Credentials::User(User::default()));
+        }
+        match &mut self.credentials {
+            Credentials::User(user) => user,
+            _ => unreachable!("it was just made so"),
+        }
+    }
+
+    pub(super) fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
+    /// Whether there is a user to log in.
+    pub(super) fn logs_in(&self) -> bool {
+        matches!(self.credentials, Credentials::User(_))
+    }
+
     /// What proves to the service who calls, as far as it is configured.
-    pub(super) fn credential(&self) -> Result<Option<Arc<dyn Credential>>, Error> {
-        let missing = |key, other| {
+    pub(super) fn credentials(&self, surroundings: &Surroundings<'_>) -> Result<Found, Error> {
+        let mut iam = self.iam_endpoint.clone();
+        let source: Option<Arc<dyn Source>> = match &self.credentials {
+            Credentials::None => None,
+            Credentials::Token(token) => Some(Arc::new(Fixed::new(Grant::new(token.clone()), Origin::Token))),
+            Credentials::AccessKey(keys) => Some(Arc::new(keys.source()?)),
+            Credentials::Provider(provider) => Some(Arc::new(Renewing::new(Provided(Arc::clone(provider))))),
+            Credentials::Find(which) => {
+                let found = find(*which, surroundings)?;
+                if let (None, Some(url)) = (&iam, found.iam_endpoint) {
+                    iam = Some(Endpoint::parse(&url, "iam_endpoint")?);
+                }
+                Some(found.source)
+            }
+            // It needs to know where IAM is.
+            Credentials::User(_) => None,
+        };
+        let iam = match (iam, &self.region) {
+            (Some(iam), _) => iam,
+            (None, Some(region)) => {
+                Endpoint::parse(&format!("https://iam.{region}.myhuaweicloud.com"), "region")?
+            }
+            (None, None) => Endpoint::parse("https://iam.myhuaweicloud.com", "iam_endpoint")?,
+        };
+        self.check_plaintext(&iam, "iam_endpoint")?;
+        let source = match &self.credentials {
+            Credentials::User(user) => Some(Arc::new(Renewing::new(self.login(user, &iam)?)) as _),
+            _ => source,
+        };
+        Ok(Found { source, iam })
+    }
+
+    fn login(&self, user: &User, iam: &Endpoint) -> Result<Login, Error> {
+        let missing = |key| {
             Error::argument(
                 Status::NotConfigured,
                 key,
-                format_args!("is missing: {other} is configured, and one is nothing without the other"),
+                "is missing: an IAM user logs in with iam_user, iam_password and iam_domain",
             )
         };
-        if let Some(token) = &self.token {
-            return Ok(Some(Arc::new(token.clone())));
-        }
-        match (&self.access_key, &self.secret_key) {
-            (Some(id), Some(key)) => {
-                let token = self.security_token.as_ref().map(|token| token.as_slice());
-                Ok(Some(Arc::new(AccessKey::new(id, key, token)?)))
+        let scope = match (&self.project_id, &self.region) {
+            (Some(id), _) => Scope::ProjectId(id.clone()),
+            (None, Some(region)) => Scope::Region(region.clone()),
+            (None, None) => {
+                return Err(Error::argument(
+                    Status::NotConfigured,
+                    "region",
+                    "is missing: a login is for a region or a project_id; set one of them",
+                ));
             }
-            (Some(_), None) => Err(missing("secret_key", "access_key")),
-            (None, Some(_)) => Err(missing("access_key", "secret_key")),
-            (None, None) if self.security_token.is_some() => Err(missing("access_key", "security_token")),
-            (None, None) => Ok(None),
-        }
+        };
+        Ok(Login {
+            endpoint: iam.clone(),
+            user: user.name.clone().ok_or_else(|| missing("iam_user"))?,
+            password: user.password.clone().ok_or_else(|| missing("iam_password"))?,
+            domain: user.domain.clone().ok_or_else(|| missing("iam_domain"))?,
+            scope,
+        })
     }
 
     /// Sets any option by its key.
@@ -194,19 +372,38 @@ impl Config {
             "token" => self.set_token(value)?,
             "access_key" => {
                 AccessKey::new(value, b"-", None)?;
-                self.token = None;
-                self.access_key = Some(value.to_vec());
+                self.keys().access_key = Some(value.to_vec());
             }
             "secret_key" => {
                 AccessKey::new(b"-", value, None)?;
-                self.token = None;
-                self.secret_key = Some(Zeroizing::new(value.to_vec()));
+                self.keys().secret_key = Some(Zeroizing::new(value.to_vec()));
             }
             "security_token" => {
                 AccessKey::new(b"-", b"-", Some(value))?;
-                self.token = None;
-                self.security_token = Some(Zeroizing::new(value.to_vec()));
+                self.keys().security_token = Some(Zeroizing::new(value.to_vec()));
             }
+            "iam_user" => self.user().name = Some(login_text(key, value)?),
+            "iam_password" => self.user().password = Some(Zeroizing::new(login_text(key, value)?)),
+            "iam_domain" => self.user().domain = Some(login_text(key, value)?),
+            "credentials" => {
+                let which = Which::parse(value).ok_or_else(|| {
+                    invalid(
+                        key,
+                        format_args!(
+                            "must be default, environment, profile or metadata, and is \"{}\"",
+                            value.escape_ascii()
+                        ),
+                    )
+                })?;
+                self.choose(Credentials::Find(which));
+            }
+            "project_id" => {
+                let id = utf8(value, key)?;
+                check_id(id, key, PROJECT_OR_INSTANCE_ID)?;
+                self.project_id = Some(id.to_owned());
+            }
+            "iam_endpoint" => self.iam_endpoint = Some(Endpoint::parse(utf8(value, key)?, key)?),
+            "metadata_endpoint" => self.metadata_endpoint = Some(Endpoint::parse(utf8(value, key)?, key)?),
             "ca_file" => {
                 if value.is_empty() {
                     return Err(invalid(key, "must name a file"));
@@ -249,28 +446,99 @@ impl Config {
         Proxy::from_environment(https, |name| std::env::var(name).ok())
     }
 
-    /// Where the service answers.
-    pub(super) fn endpoint(&self) -> Result<Endpoint, Error> {
-        let endpoint = match (&self.endpoint, &self.region) {
-            (Some(endpoint), _) => endpoint.clone(),
-            (None, Some(region)) => Endpoint::of_region(region)?,
-            (None, None) => {
+    /// Where the service answers, in the order of preference.
+    pub(super) fn endpoints(
+        &self,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+        log: &dyn Fn(Level, &dyn Fn() -> String),
+    ) -> Result<Vec<Endpoint>, Error> {
+        let endpoints = match (&self.endpoints[..], &self.region) {
+            ([_, ..], _) => self.endpoints.clone(),
+            ([], Some(region)) => {
+                let (endpoints, from) = regions::endpoints(region, environment)?;
+                log(Level::Info, &|| {
+                    let first = endpoints[0].origin();
+                    format!("the region {region} is at {first} ({from})")
+                });
+                endpoints
+            }
+            ([], None) => {
                 return Err(Error::new(
                     Status::NotConfigured,
                     "neither an endpoint nor a region is configured; set one of them",
                 ));
             }
         };
-        if !endpoint.is_https() && !endpoint.is_loopback() && !self.allow_plaintext {
-            return Err(Error::argument(
-                Status::PlaintextRefused,
-                "endpoint",
-                "is plain http on another host, which would show the token and the report to the network; \
-                 use https, or set allow_plaintext",
-            ));
+        for endpoint in &endpoints {
+            self.check_plaintext(endpoint, "endpoint")?;
         }
-        Ok(endpoint)
+        Ok(endpoints)
     }
+
+    /// Where the instance's metadata service answers.
+    pub(super) fn metadata_endpoint(&self) -> Result<Endpoint, Error> {
+        let Some(endpoint) = &self.metadata_endpoint else {
+            return Endpoint::parse("http://169.254.169.254", "metadata_endpoint");
+        };
+        if !endpoint.is_link_local() {
+            self.check_plaintext(endpoint, "metadata_endpoint")?;
+        }
+        Ok(endpoint.clone())
+    }
+
+    fn check_plaintext(&self, endpoint: &Endpoint, parameter: &'static str) -> Result<(), Error> {
+        if endpoint.is_https() || endpoint.is_loopback() || self.allow_plaintext {
+            return Ok(());
+        }
+        Err(Error::argument(
+            Status::PlaintextRefused,
+            parameter,
+            "is plain http on another host, which would show credentials and the report to the network; \
+             use https, or set allow_plaintext",
+        ))
+    }
+}
+
+impl Keys {
+    fn source(&self) -> Result<Fixed, Error> {
+        let missing = |key, other| {
+            Error::argument(
+                Status::NotConfigured,
+                key,
+                format_args!("is missing: {other} is configured, and one is nothing without the other"),
+            )
+        };
+        let (id, key) = match (&self.access_key, &self.secret_key) {
+            (Some(id), Some(key)) => (id, key),
+            (Some(_), None) => return Err(missing("secret_key", "access_key")),
+            (None, Some(_)) => return Err(missing("access_key", "secret_key")),
+            (None, None) => return Err(missing("access_key", "security_token")),
+        };
+        let token = self.security_token.as_ref().map(|token| token.as_slice());
+        let grant =
+            Grant::new(AccessKey::new(id, key, token)?).named(Some(masked(&String::from_utf8_lossy(id))));
+        Ok(Fixed::new(grant, Origin::AccessKey))
+    }
+}
+
+/// More than any user's or domain's name or password has, in bytes.
+const LONGEST_LOGIN: usize = 1024;
+
+/// A login goes into a document, so it may hold any character.
+fn check_login(parameter: &'static str, value: &str) -> Result<(), Error> {
+    if (1..=LONGEST_LOGIN).contains(&value.len()) {
+        return Ok(());
+    }
+    Err(invalid(
+        parameter,
+        format_args!("must have 1 to {LONGEST_LOGIN} bytes, and has {}", value.len()),
+    ))
+}
+
+fn login_text(key: &'static str, value: &[u8]) -> Result<String, Error> {
+    let text = utf8(value, key)?;
+    check_login(key, text)?;
+    Ok(text.to_owned())
 }
 
 /// Sets an option that a context has and each call may have for itself.
@@ -391,6 +659,8 @@ mod tests {
     fn sample(kind: Kind, key: &str) -> &'static [u8] {
         match (kind, key) {
             (_, "region") => b"cn-north-4",
+            (_, "credentials") => b"default",
+            (_, "project_id") => b"0123456789abcdef0123456789abcdef",
             (Kind::Text, _) => b"nightly-job/2",
             (Kind::Url, _) => b"https://dbss.example.com",
             (_, "proxy") => b"http://u:p@proxy.example:3128",
@@ -420,6 +690,12 @@ mod tests {
         for (key, value) in [
             ("region", &b"CN-NORTH-4"[..]),
             ("region", b"a/b"),
+            ("endpoint", b"https://a.example,"),
+            ("iam_endpoint", b"iam.example.com"),
+            ("credentials", b"everywhere"),
+            ("project_id", b"short"),
+            ("iam_user", b""),
+            ("iam_password", b"\xff"),
             ("region", b"-a"),
             ("ca_file", b""),
             ("connect_timeout_ms", b"0"),
@@ -459,7 +735,10 @@ mod tests {
             let mut config = Config::default();
             config.set_endpoint(endpoint).expect(endpoint);
             config.set("allow_plaintext", allow).expect("a boolean");
-            config.endpoint().map(|_| ()).map_err(|e| e.status())
+            config
+                .endpoints(&|_| None, &|_, _| ())
+                .map(|_| ())
+                .map_err(|e| e.status())
         };
         assert_eq!(status("http://127.0.0.1:8080", b"false"), Ok(()));
         assert_eq!(status("http://[::1]:8080", b"false"), Ok(()));
@@ -478,27 +757,37 @@ mod tests {
 
     #[test]
     fn the_endpoint_outranks_the_region() {
+        let origins = |config: &Config| -> Result<Vec<String>, Error> {
+            let endpoints = config.endpoints(&|_| None, &|_, _| ())?;
+            Ok(endpoints.iter().map(Endpoint::origin).collect())
+        };
         let mut config = Config::default();
-        assert_eq!(
-            config.endpoint().expect_err("nothing").status(),
-            Status::NotConfigured
-        );
+        let error = origins(&config).expect_err("nothing");
+        assert_eq!(error.status(), Status::NotConfigured);
         config.set_region("xx-nowhere-9").expect("an unknown region");
-        let endpoint = config.endpoint().expect("a region");
-        assert_eq!(endpoint.origin(), "https://dbss.xx-nowhere-9.myhuaweicloud.com");
-        config
-            .set_endpoint("https://private.example:8443/dbss/")
-            .expect("a URL");
         assert_eq!(
-            config.endpoint().expect("a URL").origin(),
-            "https://private.example:8443"
+            origins(&config).expect("a region"),
+            ["https://dbss.xx-nowhere-9.myhuaweicloud.com"]
+        );
+        config
+            .set_endpoint("https://private.example:8443/dbss/, https://second.example")
+            .expect("URLs");
+        assert_eq!(
+            origins(&config).expect("URLs"),
+            ["https://private.example:8443", "https://second.example"]
         );
     }
 
     #[test]
-    fn debug_output_hides_the_token() {
+    fn debug_output_hides_secrets() {
         let mut config = Config::default();
-        config.set_token(b"very-secret-token").expect("a token");
-        assert!(!format!("{config:?}").contains("very-secret"));
+        for set in [
+            |c: &mut Config| c.set_token(b"very-secret"),
+            |c: &mut Config| c.set_access_key(b"very-secret", b"very-secret", Some(b"very-secret")),
+            |c: &mut Config| c.set_iam_user("user", "very-secret", "domain"),
+        ] {
+            set(&mut config).expect("credentials");
+            assert!(!format!("{config:?}").contains("very-secret"));
+        }
     }
 }

@@ -1,52 +1,110 @@
 //! A service, the credentials for it, and the connections to it.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ::http::StatusCode;
+use arc_swap::ArcSwap;
+
+use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id};
 use super::config::Config;
-use super::log::{Level, Log};
-use crate::auth::{Current, Token};
-use crate::error::{Error, printable};
-use crate::http::{Endpoint, Http, Setup};
+use crate::auth::{
+    Current, Fixed, Grant, Metadata, Origin, Outcome, Shared, Source, Surroundings, Token, Wire, find_project,
+};
+use crate::error::{Error, Status, printable};
+use crate::http::{Answer, Call, Endpoint, Http, Outgoing, Retry, Setup};
+use crate::log::{Level, Log};
+use crate::operation::{Operation, Overrides, Running};
 
 const LOG_LINE: usize = 2048;
 
 /// See `dbss_context`.
 pub struct Context {
-    pub(super) endpoint: Endpoint,
-    pub(super) credential: Current,
+    /// In the order of preference.
+    endpoints: Vec<Endpoint>,
+    /// The one that was reachable last.
+    reachable: AtomicUsize,
+    iam: Endpoint,
+    region: Option<String>,
+    /// The project that was given.
+    project: Option<String>,
+    /// The project that was looked up.
+    found_project: ArcSwap<Shared<String>>,
+    credential: Current,
     pub(super) http: Http,
     pub(super) max_memory: u64,
-    pub(super) max_attempts: u32,
-    pub(super) max_retry_after: Duration,
+    max_attempts: u32,
+    max_retry_after: Duration,
     pub(super) file_mode: u32,
     log: Option<Arc<dyn Log>>,
 }
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Context({})", self.endpoint.origin())
+        write!(f, "Context({})", self.endpoints[0].origin())
     }
 }
 
+fn tell(log: Option<&Arc<dyn Log>>, level: Level, message: impl FnOnce() -> String) {
+    if let Some(log) = log {
+        log.log(level, &printable(&message(), LOG_LINE));
+    }
+}
+
+fn environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
 impl Context {
-    /// Makes a context; reads the trusted certificates, sends nothing.
+    /// Makes a context; reads the trusted certificates, and, where that is
+    /// configured, the environment and files of the official SDKs. Sends
+    /// nothing.
     pub fn new(config: Config) -> Result<Context, Error> {
-        let endpoint = config.endpoint()?;
-        let setup = Setup {
+        let log = config.log.clone();
+        let say = |level, message: &dyn Fn() -> String| tell(log.as_ref(), level, message);
+        let endpoints = config.endpoints(&environment, &say)?;
+        let setup = |proxy| Setup {
             limits: config.limits,
             ca_file: config.ca_file.as_deref(),
             user_agent_suffix: config.user_agent_suffix.as_deref(),
             allow_plaintext: config.allow_plaintext,
             allow_unframed: config.allow_unframed,
             follow_redirects: config.follow_redirects,
-            proxy: config.proxy(endpoint.is_https())?,
+            proxy,
         };
-        let http = Http::new(&endpoint, setup)?;
+        let metadata = || {
+            let endpoint = config.metadata_endpoint()?;
+            let setup = Setup {
+                ca_file: None,
+                follow_redirects: false,
+                ..setup(None)
+            };
+            Ok(Metadata::new(
+                endpoint.clone(),
+                Http::new(endpoint.is_https(), setup)?,
+            ))
+        };
+        let found = config.credentials(&Surroundings {
+            environment: &environment,
+            log: &say,
+            metadata: &metadata,
+        })?;
+        let iam = found.iam;
+        // IAM is asked for logins, and for projects by the region's name.
+        let asks_iam = config.logs_in() || config.region().is_some();
+        let https = endpoints.iter().any(Endpoint::is_https) || asks_iam && iam.is_https();
+        let http = Http::new(https, setup(config.proxy(endpoints[0].is_https())?))?;
         Ok(Context {
-            endpoint,
-            credential: Current::new(config.credential()?),
+            endpoints,
+            reachable: AtomicUsize::new(0),
+            iam,
+            region: config.region().map(str::to_owned),
+            project: config.project_id.clone(),
+            found_project: ArcSwap::from_pointee(Shared::new()),
+            credential: Current::new(found.source),
             http,
             max_memory: config.max_memory,
             max_attempts: config.max_attempts,
@@ -58,7 +116,11 @@ impl Context {
 
     /// Makes a token the credential of the calls that start from now on.
     pub fn set_token(&self, token: &[u8]) -> Result<(), Error> {
-        self.credential.replace(Arc::new(Token::new(token)?));
+        let grant = Grant::new(Token::new(token)?);
+        self.credential
+            .replace(Arc::new(Fixed::new(grant, Origin::Token)));
+        // It may be another account's.
+        self.found_project.store(Arc::new(Shared::new()));
         Ok(())
     }
 
@@ -68,8 +130,223 @@ impl Context {
     }
 
     pub(super) fn log(&self, level: Level, message: impl FnOnce() -> String) {
-        if let Some(log) = &self.log {
-            log.log(level, &printable(&message(), LOG_LINE));
+        tell(self.log.as_ref(), level, message);
+    }
+
+    /// Runs one call under its operation, or one of its own, and keeps and logs
+    /// its failure. `subject` is what the call is about.
+    pub(super) fn run<T>(
+        &self,
+        operation: Option<Arc<Operation>>,
+        subject: String,
+        body: impl FnOnce(Running) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let operation = match operation {
+            Some(operation) => operation,
+            None => Arc::new(Operation::new()?),
+        };
+        let running = operation.begin()?;
+        body(running).inspect_err(|e| {
+            operation.fail(e);
+            self.log(Level::Error, || format!("{subject}: {}: {e}", e.status().name()));
+        })
+    }
+
+    /// The attempts of one call.
+    pub(super) fn retry(&self, overrides: &Overrides) -> Retry {
+        let max_attempts = overrides.max_attempts.unwrap_or(self.max_attempts);
+        Retry::new(max_attempts, self.max_retry_after)
+    }
+
+    /// The credentials of a call that begins now, and where they are from.
+    pub(super) fn obtain(&self, call: &Arc<Call>) -> Result<(Origin, Arc<Grant>), Error> {
+        let source = self.credential.get()?;
+        let grant = self.with_wire(call, |wire| source.obtain(wire, None))?;
+        let grant = grant.ok_or_else(|| Error::new(Status::Internal, "a source without credentials"))?;
+        Ok((source.origin(), grant))
+    }
+
+    /// The project that was given to the context.
+    pub(super) fn own_project(&self) -> Option<&str> {
+        self.project.as_deref()
+    }
+
+    /// The id of a call's project: the one given with it, else the context's,
+    /// else that of the credentials, else the one of the region's name.
+    pub(super) fn project(&self, call: &Arc<Call>, given: Option<&str>) -> Result<String, Error> {
+        if let Some(project) = given.or(self.project.as_deref()) {
+            return Ok(project.to_owned());
         }
+        let source = self.credential.get()?;
+        self.with_wire(call, |wire| {
+            let project = authorized(
+                source.as_ref(),
+                wire,
+                |grant| {
+                    if let Some(project) = &grant.project {
+                        return Ok(project.clone());
+                    }
+                    self.look_up_project(wire, grant)
+                },
+                |outcome| matches!(outcome, Err(e) if e.status() == Status::Unauthenticated),
+            )?;
+            check_id(&project, "project", PROJECT_OR_INSTANCE_ID)?;
+            Ok(project)
+        })
+    }
+
+    fn look_up_project(&self, wire: &Wire<'_>, grant: &Grant) -> Result<String, Error> {
+        let Some(region) = &self.region else {
+            return Err(Error::argument(
+                Status::NotConfigured,
+                "project",
+                "none was given, and there is no region whose project could be looked up; give its id",
+            ));
+        };
+        let shared = self.found_project.load_full();
+        let found = shared.get(
+            wire.call,
+            |_| true,
+            |promise| {
+                let _aside = wire.call.aside(None);
+                (wire.log)(Level::Info, &|| {
+                    format!(
+                        "looks up the project of the region {region} at {}",
+                        self.iam.origin()
+                    )
+                });
+                promise.keep(match find_project(wire, &self.iam, region, grant) {
+                    Ok(id) => {
+                        grant.accept();
+                        Outcome::Known(Arc::new(id))
+                    }
+                    Err(e) => Outcome::of_call(e.spent()),
+                });
+            },
+        )?;
+        Ok(String::clone(&found))
+    }
+
+    fn with_wire<T>(&self, call: &Arc<Call>, body: impl FnOnce(&Wire<'_>) -> T) -> T {
+        body(&Wire {
+            http: &self.http,
+            call,
+            retry: self.retry(&call.operation().overrides()),
+            log: &|level, message| self.log(level, message),
+        })
+    }
+
+    /// Sends a request with the context's credentials and waits for the header
+    /// of its answer. Credentials that are refused and can be renewed are
+    /// renewed, once; others never go out again.
+    pub(super) fn send<'a>(
+        &self,
+        call: &Arc<Call>,
+        project: Option<&str>,
+        outgoing: impl Fn(&Endpoint) -> Result<Outgoing<'a>, Error>,
+    ) -> Result<Answer, Error> {
+        let source = self.credential.get()?;
+        self.with_wire(call, |wire| {
+            authorized(
+                source.as_ref(),
+                wire,
+                |grant| {
+                    let answer = self.reach(call, project, grant, &outgoing)?;
+                    if answer.status() != StatusCode::UNAUTHORIZED && !answer.status().is_server_error() {
+                        grant.accept();
+                    }
+                    Ok(answer)
+                },
+                |outcome| matches!(outcome, Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED),
+            )
+        })
+    }
+
+    /// Asks for a document: sends a request, as often as the call allows, and
+    /// reads the answer.
+    pub(super) fn ask<'a, T>(
+        &self,
+        call: &Arc<Call>,
+        project: &str,
+        outgoing: impl Fn(&Endpoint) -> Result<Outgoing<'a>, Error>,
+        read: impl Fn(&mut Answer) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.retry(&call.operation().overrides()).run(call, || {
+            let mut answer = self.send(call, Some(project), &outgoing)?;
+            read(&mut answer)
+        })
+    }
+
+    /// Sends a request to the first endpoint that can be reached.
+    fn reach<'a>(
+        &self,
+        call: &Arc<Call>,
+        project: Option<&str>,
+        grant: &Grant,
+        outgoing: &dyn Fn(&Endpoint) -> Result<Outgoing<'a>, Error>,
+    ) -> Result<Answer, Error> {
+        let count = self.endpoints.len();
+        let first = self.reachable.load(Ordering::Relaxed);
+        let mut tried = 0;
+        loop {
+            let index = (first + tried) % count;
+            let outgoing = outgoing(&self.endpoints[index])?;
+            let line = format!("{} {}", outgoing.method, outgoing.url);
+            let authorize = |request: &mut ::http::Request<&[u8]>| grant.authorize(request, project);
+            match self.http.send(call, &outgoing, &authorize) {
+                Ok(answer) => {
+                    self.reachable.store(index, Ordering::Relaxed);
+                    self.log(Level::Debug, || {
+                        let id = answer.request_id();
+                        format!(
+                            "{line}: HTTP {}, {} bytes announced, request id {}",
+                            answer.status().as_u16(),
+                            answer.announced().map_or("no".to_owned(), |n| n.to_string()),
+                            id.as_deref().unwrap_or("none"),
+                        )
+                    });
+                    return Ok(answer);
+                }
+                Err(e) => {
+                    tried += 1;
+                    let unreachable = matches!(
+                        e.status(),
+                        Status::Resolve | Status::Connect | Status::ConnectTimeout
+                    );
+                    if !unreachable || tried == count {
+                        return Err(e);
+                    }
+                    self.log(Level::Warning, || {
+                        let next = self.endpoints[(first + tried) % count].origin();
+                        format!("{}: {e}; tries {next}", self.endpoints[index].origin())
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Tries with a credential, and once more with another where the first was
+/// refused and there is another to be had.
+fn authorized<T>(
+    source: &dyn Source,
+    wire: &Wire<'_>,
+    attempt: impl Fn(&Grant) -> Result<T, Error>,
+    is_refused: impl Fn(&Result<T, Error>) -> bool,
+) -> Result<T, Error> {
+    let none = || Error::new(Status::Internal, "a source without credentials");
+    let grant = source.obtain(wire, None)?.ok_or_else(none)?;
+    let outcome = attempt(&grant);
+    if !is_refused(&outcome) {
+        return outcome;
+    }
+    match source.obtain(wire, Some(&grant))? {
+        Some(next) => {
+            (wire.log)(Level::Warning, &|| {
+                format!("credentials were refused and replaced: {}", source.origin())
+            });
+            attempt(&next)
+        }
+        None => outcome,
     }
 }

@@ -8,10 +8,10 @@ use std::process;
 use std::sync::Arc;
 
 use super::context::Context;
-use super::log::Level;
 use super::report::ReportRequest;
 use super::transfer::{Format, Step, Transfer};
 use crate::error::{Error, Status};
+use crate::log::Level;
 use crate::operation::{Operation, Running};
 use crate::sink::{Callback, Descriptor, FileOptions, FileSink, Memory, Sink};
 
@@ -24,7 +24,7 @@ impl Context {
         request: ReportRequest,
         operation: Option<Arc<Operation>>,
     ) -> Result<Box<[u8]>, Error> {
-        self.run(operation, request, |running, request| {
+        self.run(operation, request.subject(), |running| {
             let limit = running
                 .operation()
                 .overrides()
@@ -69,7 +69,7 @@ impl Context {
         operation: Option<Arc<Operation>>,
         sink: impl FnOnce(FileOptions) -> Result<FileSink, Error>,
     ) -> Result<(), Error> {
-        self.run(operation, request, |running, request| {
+        self.run(operation, request.subject(), |running| {
             // A call that is cancelled already must not touch the file system.
             running.operation().check()?;
             let mode = running.operation().overrides().file_mode;
@@ -91,7 +91,7 @@ impl Context {
         // Before anything else is opened, which could get the number of one that
         // is closed.
         let mut sink = Descriptor::new(fd)?;
-        self.run(operation, request, |running, request| {
+        self.run(operation, request.subject(), |running| {
             self.pump(running, request, &mut sink)
         })
     }
@@ -103,7 +103,7 @@ impl Context {
         write: impl FnMut(&[u8]) -> bool,
         operation: Option<Arc<Operation>>,
     ) -> Result<(), Error> {
-        self.run(operation, request, |running, request| {
+        self.run(operation, request.subject(), |running| {
             self.pump(running, request, &mut Callback(write))
         })
     }
@@ -114,7 +114,7 @@ impl Context {
         request: ReportRequest,
         operation: Option<Arc<Operation>>,
     ) -> Result<ReportStream, Error> {
-        self.run(operation, request, |running, request| {
+        self.run(operation, request.subject(), |running| {
             let transfer = Transfer::open(self, request, running, false)?;
             Ok(ReportStream {
                 process: process::id(),
@@ -123,28 +123,6 @@ impl Context {
                 ended: false,
                 failed: None,
             })
-        })
-    }
-
-    /// Runs one call under its operation, or one of its own, and keeps and logs
-    /// its failure.
-    fn run<T>(
-        &self,
-        operation: Option<Arc<Operation>>,
-        request: ReportRequest,
-        body: impl FnOnce(Running, ReportRequest) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let operation = match operation {
-            Some(operation) => operation,
-            None => Arc::new(Operation::new()?),
-        };
-        let running = operation.begin()?;
-        let id = request.id().to_owned();
-        body(running, request).inspect_err(|e| {
-            operation.fail(e);
-            self.log(Level::Error, || {
-                format!("report {id}: {}: {e}", e.status().name())
-            });
         })
     }
 

@@ -85,6 +85,12 @@ pub static OPTIONS: &[Option] = &[
         c"as dbss_config_set_endpoint()",
     ),
     option(
+        c"project_id",
+        Kind::Text,
+        None,
+        c"The id of the project for calls that are given none, 32 to 64 characters. Without it, that of the credentials, or the one of the region's name, looked up once.",
+    ),
+    option(
         c"token",
         Kind::Secret,
         None,
@@ -107,6 +113,42 @@ pub static OPTIONS: &[Option] = &[
         Kind::Secret,
         None,
         c"the third of dbss_config_set_access_key()",
+    ),
+    option(
+        c"iam_user",
+        Kind::Text,
+        None,
+        c"the first of dbss_config_set_iam_user()",
+    ),
+    option(
+        c"iam_password",
+        Kind::Secret,
+        None,
+        c"the second of dbss_config_set_iam_user()",
+    ),
+    option(
+        c"iam_domain",
+        Kind::Text,
+        None,
+        c"the third of dbss_config_set_iam_user()",
+    ),
+    option(
+        c"credentials",
+        Kind::Text,
+        None,
+        c"Where to find credentials, in place of setting them: environment (HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN, _PROJECT_ID), profile (the section [basic] of ~/.huaweicloud/credentials, or of the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of the instance's agency), or default, which is the three in this order.",
+    ),
+    option(
+        c"iam_endpoint",
+        Kind::Url,
+        None,
+        c"Where IAM answers, for logins and for looking up a project. Without it that of the profile, else https://iam.{region}.myhuaweicloud.com, else https://iam.myhuaweicloud.com.",
+    ),
+    option(
+        c"metadata_endpoint",
+        Kind::Url,
+        None,
+        c"Where the instance's metadata service answers, if not at http://169.254.169.254.",
     ),
     option(
         c"ca_file",

@@ -1,31 +1,27 @@
 //! One report on its way here: attempts, resumption, and the body's true end.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use ::http::StatusCode;
 use ::http::header::{
     CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE,
 };
-use ::http::{Request, StatusCode};
 
 use super::context::Context;
 use super::download::ReportInfo;
-use super::log::Level;
 use super::report::{ReportRequest, expect_report, may_be_document, refuse_document};
 use crate::error::{Error, Status};
 use crate::http::{
-    Answer, Call, ERROR_BODY_LIMIT, content_range, safe_filename, strong_etag, unsatisfied_range,
+    Answer, Call, ERROR_BODY_LIMIT, Outgoing, Retry, content_range, safe_filename, strong_etag,
+    unsatisfied_range,
 };
+use crate::log::Level;
 use crate::operation::{Operation, Running};
 use crate::sink::Info;
 
 /// An attempt that brought this much counts as a success, as far as the number
 /// of attempts goes.
 const PROGRESS: u64 = 1024 * 1024;
-
-/// Backoff: a random time up to this, doubled with each failure in a row.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// As many bytes as tell a PDF from a ZIP.
 const MAGIC: usize = 5;
@@ -75,7 +71,10 @@ pub(super) struct Transfer {
     request: ReportRequest,
     running: Running,
     call: Arc<Call>,
-    max_attempts: u32,
+    /// The project's id, once it is known.
+    project: String,
+    /// Failures in a row.
+    retry: Retry,
     /// Whether the reader can forget what it was given.
     can_restart: bool,
     answer: Option<Answer>,
@@ -93,9 +92,7 @@ pub(super) struct Transfer {
     total: Option<u64>,
     /// The strong entity tag, where the server gave one.
     validator: Option<String>,
-    /// Failures in a row, and the furthest byte that was reached before the
-    /// last.
-    failures: u32,
+    /// The furthest byte that was reached before the last failure.
     furthest: u64,
     format: Format,
     filename: String,
@@ -116,7 +113,8 @@ impl Transfer {
         let overrides = operation.overrides();
         let call = context.http.call(&overrides, operation)?;
         let mut transfer = Transfer {
-            max_attempts: overrides.max_attempts.unwrap_or(context.max_attempts),
+            project: String::new(),
+            retry: context.retry(&overrides),
             context: Arc::clone(context),
             request,
             call,
@@ -131,7 +129,6 @@ impl Transfer {
             offset: 0,
             total: None,
             validator: None,
-            failures: 0,
             furthest: 0,
             format: Format::Unknown,
             filename: String::new(),
@@ -139,11 +136,13 @@ impl Transfer {
             request_id: None,
         };
         transfer.operation().tick()?;
-        transfer
-            .attempt()
-            .or_else(|e| transfer.recover(e))
-            .map_err(|e| transfer.explain(e))?;
+        transfer.begin_call().map_err(|e| transfer.explain(e))?;
         Ok(transfer)
+    }
+
+    fn begin_call(&mut self) -> Result<(), Error> {
+        self.project = self.context.project(&self.call, self.request.project())?;
+        self.attempt().or_else(|e| self.recover(e))
     }
 
     pub(super) fn operation(&self) -> &Arc<Operation> {
@@ -238,15 +237,11 @@ impl Transfer {
             // Progress is what no attempt had reached before, or a body that
             // starts again each time would never end.
             if self.offset >= self.furthest.saturating_add(PROGRESS) {
-                self.failures = 0;
+                self.retry.reset();
             }
             self.furthest = self.furthest.max(self.offset);
-            self.failures += 1;
             let possible = !self.handed_out || self.validator.is_some() || self.can_restart;
-            if !failure.is_transient() || self.failures >= self.max_attempts || !possible {
-                return Err(failure);
-            }
-            let Some(pause) = self.pause(&failure) else {
+            let Some(pause) = self.retry.pause_after(&failure).filter(|_| possible) else {
                 return Err(failure);
             };
             self.context.log(Level::Warning, || {
@@ -265,19 +260,6 @@ impl Transfer {
             match self.attempt() {
                 Ok(()) => return Ok(()),
                 Err(e) => failure = e,
-            }
-        }
-    }
-
-    /// How long to wait before the next attempt; none where the service asks
-    /// for more than the caller wants to wait.
-    fn pause(&self, failure: &Error) -> Option<Duration> {
-        match failure.retry_after() {
-            Some(asked) if asked > self.context.max_retry_after => None,
-            Some(asked) => Some(asked),
-            None => {
-                let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(10));
-                Some(doubled.min(LONGEST_PAUSE).mul_f64(fastrand::f64()))
             }
         }
     }
@@ -339,21 +321,9 @@ impl Transfer {
 
     /// Sends one request and waits for the header of its answer.
     fn get(&self, headers: &[(HeaderName, HeaderValue)]) -> Result<Answer, Error> {
-        let credential = self.context.credential.get()?;
-        let authorize = |request: &mut Request<()>| credential.authorize(request, self.request.project());
-        let url = self.request.url(&self.context.endpoint)?;
-        let line = format!("GET {url}");
-        let answer = self.context.http.get(&self.call, url, headers, &authorize)?;
-        self.context.log(Level::Debug, || {
-            let id = answer.request_id();
-            format!(
-                "{line}: HTTP {}, {} bytes announced, request id {}",
-                answer.status().as_u16(),
-                answer.announced().map_or("no".to_owned(), |n| n.to_string()),
-                id.as_deref().unwrap_or("none"),
-            )
-        });
-        Ok(answer)
+        self.context.send(&self.call, Some(&self.project), |endpoint| {
+            Ok(Outgoing::get(self.request.url(endpoint, &self.project)?, headers))
+        })
     }
 
     /// Whether a 206 is the rest of the body that broke off.

@@ -36,7 +36,12 @@ pub(super) unsafe fn with_config<T>(
     let config = unsafe { dbss_config::borrow(config, "config") }?;
     // A setter assigns last, so a panic leaves nothing half-set.
     let mut config = config.lock().unwrap_or_else(PoisonError::into_inner);
-    change(&mut config)
+    let result = change(&mut config);
+    let discarded = config.take_discarded();
+    drop(config);
+    // The caller's destructors run here, outside of the lock.
+    drop(discarded);
+    result
 }
 
 /// Makes a configuration with every option at its default.
@@ -61,8 +66,13 @@ pub unsafe extern "C" fn dbss_config_free(config: *mut dbss_config) {
     plain((), || unsafe { dbss_config::release(config) });
 }
 
-/// Sets the region, such as "cn-north-4": the endpoint is then
-/// https://dbss.{region}.myhuaweicloud.com, unless one is set too.
+/// Sets the region, such as "cn-north-4". The endpoint is then, unless one is
+/// set too, and as for the official SDKs: what the variable
+/// HUAWEICLOUD_SDK_REGION_DBSS_{REGION} (upper case, "_" for "-") says when the
+/// context is made; else what the regions file (HUAWEICLOUD_SDK_REGIONS_FILE, or
+/// ~/.huaweicloud/regions.yaml) has for the service DBSS; else
+/// https://dbss.{region}.myhuaweicloud.com. The region's name is also that of
+/// the project that is looked up where none is given.
 ///
 /// `region` (required): 1 to 63 characters of a-z, 0-9 and "-"; it is copied.
 /// A region that this library has never heard of is as good as any.
@@ -82,8 +92,11 @@ pub unsafe extern "C" fn dbss_config_set_region(
 /// outranks the region's.
 ///
 /// `endpoint` (required): https, or http, with a host, and maybe a port and a
-/// path; no user, query or fragment; it is copied. Plain http to a host other
-/// than this machine also needs the option "allow_plaintext".
+/// path; no user, query or fragment; it is copied. It may be up to 16 URLs,
+/// separated by commas, in the order of preference: where one cannot be reached
+/// (no such host, no connection) the next is tried, and used from then on. Plain
+/// http to a host other than this machine also needs the option
+/// "allow_plaintext".
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
 /// DBSS_ERR_INVALID_ENDPOINT. Any thread.
 #[unsafe(no_mangle)]
@@ -96,8 +109,8 @@ pub unsafe extern "C" fn dbss_config_set_endpoint(
 }
 
 /// Sets the IAM token that is sent with each request (X-Auth-Token), in place
-/// of an access key. Tokens
-/// live 24 hours: dbss_context_set_token() replaces it later.
+/// of other credentials: of those that are set, the last counts. Tokens live 24
+/// hours: dbss_context_set_token() replaces it later.
 ///
 /// `token` (required): 1 to 98304 (96 KiB) visible ASCII characters, so no
 /// space and no line end; it is copied, and the copy wiped when it is no
@@ -113,8 +126,8 @@ pub unsafe extern "C" fn dbss_config_set_token(
 }
 
 /// Sets an access key (AK and SK), with which each request is signed
-/// (SDK-HMAC-SHA256), in place of a token. Unlike a token a permanent key does
-/// not expire.
+/// (SDK-HMAC-SHA256), in place of other credentials. Unlike a token a permanent
+/// key does not expire.
 ///
 /// `access_key` and `secret_key` (required): 1 to 1024 visible ASCII
 /// characters. `security_token`: that of a temporary key, up to 98304
@@ -146,6 +159,39 @@ pub unsafe extern "C" fn dbss_config_set_access_key(
             with_config(config, |c| {
                 c.set_access_key(access_key, secret_key, security_token)
             })
+        }
+    })
+}
+
+/// Sets the IAM user who logs in for a token, in place of other credentials.
+/// The login is made by the first call that needs it, for all threads, and its
+/// token kept; it is renewed before it expires, and once for each call that it
+/// is refused to. It is for the project of "project_id", else for that of the
+/// region. IAM is where the option "iam_endpoint" says.
+///
+/// `user`, `password` and `domain` (required; the last is the account's name):
+/// 1 to 1024 bytes of UTF-8; they are copied, and the password wiped when it is
+/// no longer needed. A login that IAM has refused is not made again by the same
+/// context, since several wrong ones lock a user; its calls then fail with the
+/// same error.
+/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
+/// DBSS_ERR_INVALID_VALUE. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_config_set_iam_user(
+    config: *mut dbss_config,
+    user: *const c_char,
+    password: *const c_char,
+    domain: *const c_char,
+) -> dbss_status {
+    guarded(|| {
+        // SAFETY: the header's rules are the contracts of these.
+        unsafe {
+            let (user, password, domain) = (
+                text(user, "user")?,
+                text(password, "password")?,
+                text(domain, "domain")?,
+            );
+            with_config(config, |c| c.set_iam_user(user, password, domain))
         }
     })
 }

@@ -23,15 +23,20 @@ impl Handle for dbss_context {
     type Value = Context;
 }
 
-/// Makes a context from a configuration. No request is sent, but the trusted
-/// certificates are read now: those of "ca_file" where that is set, else the
-/// system's, else (where the system has none) the ones built in.
+/// Makes a context from a configuration. No request is sent, but files and the
+/// environment are read now. The trusted certificates: those of "ca_file" where
+/// that is set, else the system's, else (where the system has none) the ones
+/// built in. For a region without an endpoint, what the environment and the
+/// regions file say of it. With the option "credentials", what it names.
 ///
 /// `config` (required) is copied. `out_ctx` (required) receives the
 /// context, or NULL on failure; it is yours: end it with dbss_context_free().
 /// Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_NOT_CONFIGURED without a region or
-/// endpoint; DBSS_ERR_PLAINTEXT_REFUSED; DBSS_ERR_FILE when the CA file cannot
-/// be read; DBSS_ERR_INVALID_VALUE when it holds no certificate. Reads files.
+/// endpoint, with a half of an access key or a part of an IAM user, or where
+/// "credentials" names a place that has none; DBSS_ERR_INVALID_CREDENTIALS when
+/// what is there is wrong; DBSS_ERR_INVALID_ENDPOINT when a region's is;
+/// DBSS_ERR_PLAINTEXT_REFUSED; DBSS_ERR_FILE when a file cannot be read;
+/// DBSS_ERR_INVALID_VALUE when the CA file holds no certificate. Reads files.
 /// Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_new(
@@ -48,8 +53,8 @@ pub unsafe extern "C" fn dbss_context_new(
     })
 }
 
-/// Replaces the credentials by a token. Calls that start afterwards use the new one; calls that
-/// are under way finish with the old one.
+/// Replaces the credentials by a token. Calls that start afterwards use the new
+/// one; calls that are under way finish with the old ones.
 ///
 /// `token` as for dbss_config_set_token(); on failure the old one stays.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Never blocks. Any

@@ -49,10 +49,10 @@
  *   Every _free function takes NULL and does nothing.
  * - Strings are NUL-terminated UTF-8; file paths are bytes. What you pass is
  *   copied or used up before the function returns, never kept.
- * - Handles (dbss_config, dbss_context, dbss_operation, dbss_report_stream) are
- *   opaque and belong to whoever made them, until their _free. They may be freed
- *   while another thread is still inside a call on them; the call holds what it
- *   needs. _free never blocks and does no network traffic.
+ * - Handles (dbss_config, dbss_context, dbss_operation and so on) are opaque and
+ *   belong to whoever made them, until their _free. They may be freed while
+ *   another thread is still inside a call on them; the call holds what it needs.
+ *   _free never blocks and does no network traffic.
  * - Threads. Every function may be called from any thread at any time, on
  *   shared handles too. Errors are kept for each thread.
  * - Callbacks come with a user_data pointer that is handed back to them, and,
@@ -64,9 +64,11 @@
  *   or none; sizes in memory and counts are size_t.
  * - The host is left alone: no signal handler, no output, no change of the
  *   environment or locale, no SIGPIPE, no exit. Descriptors are close-on-exec.
- *   Variables of the environment are read by dbss_context_new() alone, and only
- *   SSL_CERT_FILE and SSL_CERT_DIR, which name the system's certificates, and
- *   with the option "proxy_from_environment" those that name a proxy.
+ *   Variables of the environment are read by dbss_context_new() alone:
+ *   SSL_CERT_FILE and SSL_CERT_DIR, which name the system's certificates; for a
+ *   region HUAWEICLOUD_SDK_REGION_DBSS_{REGION}, HUAWEICLOUD_SDK_REGIONS_FILE and
+ *   HOME; and those of the options "credentials" and "proxy_from_environment",
+ *   where these are set.
  * - The ABI only grows: no function, value or signature ever changes.
  */
 

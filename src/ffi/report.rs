@@ -43,7 +43,7 @@ pub(super) unsafe fn report_call(
         Ok(ReportCall {
             context: dbss_context::borrow(ctx, "ctx")?,
             request: ReportRequest::new(
-                text(ids.project, "project")?,
+                optional_text(ids.project, "project")?,
                 text(ids.instance, "instance")?,
                 text(ids.id, "id")?,
                 optional_text(ids.locale, "locale")?,
@@ -74,9 +74,12 @@ fn replace(flags: u32) -> Result<bool, Error> {
 /// failed; a report that did not arrive whole is a failure.
 ///
 /// `ctx` (required) may be in use by other threads at the same time.
-/// `project` and `instance` (required): the ids of the project and of the audit
-/// instance, 32 to 64 characters. `id` (required): the report's id, 16 to 64
-/// characters. Ids are made of ASCII letters, digits, "-" and "_".
+/// `project`: the project's id; NULL for the context's: that of the option
+/// "project_id", else of the credentials, else of the project that has the
+/// region's name, which is looked up at IAM once. `instance` (required): the
+/// audit instance's id. Both have 32 to 64 characters. `id` (required): the
+/// report's id, 16 to 64 characters. Ids are made of ASCII letters, digits, "-"
+/// and "_".
 /// `locale`: the language of the report, "en-us" or "zh-cn", in any letter
 /// case, "_" for "-" accepted; NULL leaves the choice to the service, which
 /// takes en-us.
@@ -84,8 +87,9 @@ fn replace(flags: u32) -> Result<bool, Error> {
 /// yours: end it with dbss_buffer_free().
 ///
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
-/// DBSS_ERR_INVALID_LOCALE and DBSS_ERR_NOT_CONFIGURED (no token), all before
-/// any traffic; every status of the groups DBSS_ERR_SERVICE and
+/// DBSS_ERR_INVALID_LOCALE and DBSS_ERR_NOT_CONFIGURED (no credentials, no
+/// project), all before any traffic to the service; those of
+/// dbss_context_find_credentials(); every status of the groups DBSS_ERR_SERVICE and
 /// DBSS_ERR_NETWORK; DBSS_ERR_RESOURCE; DBSS_ERR_OUT_OF_MEMORY, also for a
 /// report that the system cannot hold; DBSS_ERR_LIMIT_EXCEEDED for one that is
 /// larger than the option "max_memory_bytes"; DBSS_ERR_CANCELLED by

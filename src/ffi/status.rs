@@ -43,6 +43,11 @@ pub const DBSS_ERR_BUSY: dbss_status = 111;
 /// An access key, its secret or its security token is empty, too long, or holds
 /// a character that none has.
 pub const DBSS_ERR_INVALID_ACCESS_KEY: dbss_status = 112;
+/// Credentials that the environment or the profile file holds are incomplete or
+/// malformed, or the profile file is.
+pub const DBSS_ERR_INVALID_CREDENTIALS: dbss_status = 113;
+/// The token provider failed, or gave something that is no token.
+pub const DBSS_ERR_NO_TOKEN: dbss_status = 114;
 
 /// Group of 2xx: the service answered, and the answer is not a report. Also
 /// the status of a service's error that fits none of the following.

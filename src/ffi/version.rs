@@ -22,6 +22,11 @@ const FEATURES: &[&str] = &[
     "redirect",
     "proxy",
     "access_key",
+    "iam_user",
+    "token_provider",
+    "credentials",
+    "project",
+    "endpoints",
 ];
 
 /// The version of the library that is loaded, such as "0.1.0"; compare with
@@ -58,8 +63,10 @@ pub extern "C" fn dbss_version_number() -> u32 {
 /// version are "download" (reports into memory), "token" (a fixed IAM token),
 /// "https" (TLS 1.2 and 1.3), "file" (to files, directories, descriptors and
 /// callbacks), "stream" (dbss_report_open), "operation" (progress and cancel),
-/// "resume" (retries and resumption), "log", "redirect", "proxy" and
-/// "access_key" (AK/SK signatures).
+/// "resume" (retries and resumption), "log", "redirect", "proxy", "access_key"
+/// (AK/SK signatures), "iam_user" (logins), "token_provider", "credentials" (found
+/// where the official SDKs find them), "project" (found where none is given) and
+/// "endpoints" (several, and those of regions).
 ///
 /// Nothing is kept of `name`. Any thread, at any time.
 #[unsafe(no_mangle)]

@@ -1,36 +1,34 @@
 //! The connections of a context, and one exchange over them.
 
 use std::path::Path;
-use std::process;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ::http::header::{HeaderName, HeaderValue};
 use ::http::uri::Scheme;
-use ::http::{Request, Response, Uri};
-use once_cell::race::OnceBox;
+use ::http::{Method, Request, Response, Uri};
 use rustls::RootCertStore;
 use ureq::{Agent, Body};
+use zeroize::Zeroizing;
 
 use super::answer::Answer;
 use super::call::{Call, Limits};
 use super::connect::{NoResolver, SocketConnector};
-use super::endpoint::Endpoint;
 use super::proxy::Proxy;
 use super::secrets::Secrets;
 use super::{answer, redirect, tls};
 use crate::error::{Error, Status};
+use crate::fork::PerProcess;
 use crate::operation::{Operation, Overrides};
 
 /// As many idle connections as threads that a program may reasonably run.
 const MAX_IDLE: usize = 64;
 
-/// All that is needed to talk to one origin. Any number of threads may use it.
+/// All that is needed to talk to servers. Any number of threads may use it.
 #[derive(Debug)]
 pub(crate) struct Http {
     settings: Settings,
     limits: Limits,
-    /// The agent of the process that made the context; see [`Home`].
-    home: Home,
+    homes: PerProcess<Home>,
 }
 
 /// What does not change and is behind no lock, so that a child of `fork` may
@@ -46,20 +44,12 @@ struct Settings {
     proxy: Option<Proxy>,
 }
 
-/// The agent of one process, and that of its child, where `fork` made one.
-///
-/// A child must not touch the agent that it inherited: its locks may be held
-/// by threads that do not exist there, and its connections are the parent's.
-/// So each process finds the home with its own id in this chain, or appends
-/// it; nothing here blocks. An id can return only when the process that had it
-/// is gone, and then its connections are nobody's.
+/// The connections and calls of one process.
 #[derive(Debug)]
 struct Home {
-    process: u32,
-    agent: Option<Agent>,
+    agent: Agent,
     /// The calls under way, to be cancelled together.
     active: Mutex<Vec<Weak<Call>>>,
-    child: OnceBox<Home>,
 }
 
 impl Home {
@@ -83,19 +73,9 @@ impl Home {
             .max_idle_connections_per_host(MAX_IDLE)
             .build();
         Ok(Home {
-            process: process::id(),
-            agent: Some(Agent::with_parts(config, connector, NoResolver)),
+            agent: Agent::with_parts(config, connector, NoResolver),
             active: Mutex::new(Vec::new()),
-            child: OnceBox::new(),
         })
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        if self.process != process::id() {
-            std::mem::forget(self.agent.take());
-        }
     }
 }
 
@@ -110,11 +90,48 @@ pub(crate) struct Setup<'a> {
     pub(crate) proxy: Option<Proxy>,
 }
 
+/// Adds the proof of who sends a request.
+pub(crate) type Authorize<'a> = dyn Fn(&mut Request<&[u8]>) -> Result<(), Error> + 'a;
+
+/// A request, but for the proof of who sends it.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: Uri,
+    pub(crate) headers: &'a [(HeaderName, HeaderValue)],
+    pub(crate) body: &'a [u8],
+    /// Whether it does no harm when the server gets it twice.
+    pub(crate) repeatable: bool,
+    /// What the body holds and nothing that is said may show.
+    pub(crate) secrets: &'a [Zeroizing<String>],
+}
+
+impl<'a> Outgoing<'a> {
+    pub(crate) fn get(url: Uri, headers: &'a [(HeaderName, HeaderValue)]) -> Outgoing<'a> {
+        Outgoing {
+            method: Method::GET,
+            url,
+            headers,
+            body: b"",
+            repeatable: true,
+            secrets: &[],
+        }
+    }
+
+    fn request(&self, url: Uri) -> Request<&'a [u8]> {
+        let mut request = Request::new(self.body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = url;
+        request.headers_mut().extend(self.headers.iter().cloned());
+        request
+    }
+}
+
 impl Http {
-    pub(crate) fn new(endpoint: &Endpoint, setup: Setup<'_>) -> Result<Http, Error> {
+    /// `https` tells whether any server will be asked for a certificate.
+    pub(crate) fn new(https: bool, setup: Setup<'_>) -> Result<Http, Error> {
         let Setup { limits, ca_file, .. } = setup;
         // Plain http needs no trust, but a CA file that is wrong is told now.
-        let roots = (endpoint.is_https() || ca_file.is_some() || setup.follow_redirects)
+        let roots = (https || ca_file.is_some() || setup.follow_redirects)
             .then(|| tls::trusted(ca_file))
             .transpose()?;
         let mut user_agent = concat!("libdbss/", env!("CARGO_PKG_VERSION")).to_owned();
@@ -130,24 +147,17 @@ impl Http {
             follow_redirects: setup.follow_redirects,
             proxy: setup.proxy,
         };
-        let home = Home::new(&settings)?;
+        let homes = PerProcess::new(Home::new(&settings)?);
         Ok(Http {
             settings,
             limits,
-            home,
+            homes,
         })
     }
 
     /// The home of this process.
     fn home(&self) -> Result<&Home, Error> {
-        let process = process::id();
-        let mut home = &self.home;
-        while home.process != process {
-            home = home
-                .child
-                .get_or_try_init(|| Home::new(&self.settings).map(Box::new))?;
-        }
-        Ok(home)
+        self.homes.get_or_try_init(|| Home::new(&self.settings))
     }
 
     /// Begins a call: its limits count from now. It is cancelled through its
@@ -176,31 +186,24 @@ impl Http {
         Ok(())
     }
 
-    /// Sends a GET request and waits for the header of its answer. `authorize`
-    /// adds the credentials, for each request that goes to the URL's origin.
-    pub(crate) fn get(
+    /// Sends a request and waits for the header of its answer. `authorize` adds
+    /// the credentials, for each request that goes to the URL's origin.
+    pub(crate) fn send(
         &self,
         call: &Arc<Call>,
-        url: Uri,
-        headers: &[(HeaderName, HeaderValue)],
-        authorize: &dyn Fn(&mut Request<()>) -> Result<(), Error>,
+        outgoing: &Outgoing<'_>,
+        authorize: &Authorize<'_>,
     ) -> Result<Answer, Error> {
         let agent = &self.home()?.agent;
-        let agent = agent.as_ref().ok_or_else(gone)?;
-        let plain = |url: Uri| {
-            let mut request = Request::new(());
-            *request.uri_mut() = url;
-            request.headers_mut().extend(headers.iter().cloned());
-            request
-        };
-        let origin = redirect::origin(&url);
-        let mut request = plain(url);
+        let origin = redirect::origin(&outgoing.url);
+        let mut request = outgoing.request(outgoing.url.clone());
         authorize(&mut request)?;
-        let secrets = Secrets::of(request.headers());
+        let secrets = Secrets::of(request.headers(), outgoing.secrets);
         let mut redirects = 0;
         let response = loop {
-            let response = self.send(agent, call, &request, &secrets)?;
-            if !self.settings.follow_redirects || !response.status().is_redirection() {
+            let response = self.try_send(agent, call, &request, outgoing.repeatable, &secrets)?;
+            let follow = self.settings.follow_redirects && outgoing.method == Method::GET;
+            if !follow || !response.status().is_redirection() {
                 break response;
             }
             let Some(next) = redirect::target(request.uri(), response.headers()) else {
@@ -209,7 +212,7 @@ impl Http {
             redirects += 1;
             redirect::check(&next, request.uri(), redirects, self.settings.allow_plaintext)
                 .map_err(|e| e.map_text(|text| secrets.blot(text)))?;
-            request = plain(next);
+            request = outgoing.request(next);
             // What is sent in confidence to one origin does not go to another.
             if redirect::origin(request.uri()) == origin {
                 authorize(&mut request)?;
@@ -219,57 +222,33 @@ impl Http {
         Answer::new(call, response, https, secrets, self.settings.allow_unframed)
     }
 
-    fn send(
+    fn try_send(
         &self,
         agent: &Agent,
         call: &Arc<Call>,
-        request: &Request<()>,
+        request: &Request<&[u8]>,
+        repeatable: bool,
         secrets: &Secrets,
     ) -> Result<Response<Body>, Error> {
         let _entered = call.enter();
         loop {
             call.operation().check()?;
             call.requesting();
-            let error = match agent.run(request.clone()) {
+            let sent = match *request.method() {
+                // These have no body, not even an empty one.
+                Method::GET | Method::DELETE => agent.run(request.clone().map(drop)),
+                _ => agent.run(request.clone()),
+            };
+            let error = match sent {
                 Ok(response) => return Ok(response),
                 Err(e) => answer::failed_before_body(e),
             };
             // Each such failure takes a connection out of the pool, so this ends
-            // with a new one. A GET is safe to send again.
-            if error.status() != Status::ConnectionLost || !call.met_a_closed_connection() {
+            // with a new one.
+            let again = repeatable && call.met_a_closed_connection();
+            if error.status() != Status::ConnectionLost || !again {
                 return Err(error.map_text(|text| secrets.blot(text)));
             }
         }
-    }
-}
-
-fn gone() -> Error {
-    Error::new(Status::Internal, "the connections of this process are gone")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_process_has_a_home_of_its_own() {
-        let endpoint = Endpoint::parse("http://127.0.0.1:9", "endpoint").expect("a URL");
-        let setup = Setup {
-            limits: Limits::default(),
-            ca_file: None,
-            user_agent_suffix: None,
-            allow_plaintext: false,
-            allow_unframed: false,
-            follow_redirects: false,
-            proxy: None,
-        };
-        let mut http = Http::new(&endpoint, setup).expect("no files to read");
-        let own: *const Home = http.home().expect("the first");
-        assert_eq!(own, http.home().expect("the same"));
-        // As in a child of the process that made it.
-        http.home.process ^= 1;
-        let childs: *const Home = http.home().expect("a new one");
-        assert_ne!(own, childs);
-        assert_eq!(childs, http.home().expect("the same"));
     }
 }

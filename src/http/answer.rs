@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::time::{Duration, SystemTime};
 
-use ::http::header::{self, HeaderMap, HeaderName};
+use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ::http::{Response, StatusCode, Version};
 use ureq::{Body, BodyReader};
 
@@ -75,8 +75,18 @@ impl Answer {
         )
     }
 
+    /// A header's value that must not be shown.
+    pub(crate) fn secret_header(&self, name: HeaderName) -> Option<&[u8]> {
+        self.headers.get(name).map(HeaderValue::as_bytes)
+    }
+
     pub(crate) fn request_id(&self) -> Option<String> {
         self.header(REQUEST_ID).filter(|id| !id.is_empty())
+    }
+
+    /// The time by the server's clock, where it tells.
+    pub(crate) fn date(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(&self.header(header::DATE)?).ok()
     }
 
     /// How long the server asks to wait (RFC 9110, 10.2.3): seconds, or a date,
@@ -87,10 +97,7 @@ impl Answer {
             return Some(Duration::from_secs(seconds));
         }
         let date = httpdate::parse_http_date(&value).ok()?;
-        let now = self
-            .header(header::DATE)
-            .and_then(|date| httpdate::parse_http_date(&date).ok())
-            .unwrap_or_else(SystemTime::now);
+        let now = self.date().unwrap_or_else(SystemTime::now);
         Some(date.duration_since(now).unwrap_or_default())
     }
 
@@ -135,6 +142,26 @@ impl Answer {
         }
         self.call.delivered();
         Ok(n)
+    }
+
+    /// Reads a whole body that is a document. `limit` is more than any has.
+    pub(crate) fn read_document(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
+        self.refuse_encoding()?;
+        let mut bytes = Vec::new();
+        let mut buf = [0; 16 * 1024];
+        loop {
+            let n = self.read(&mut buf)?;
+            if n == 0 {
+                return Ok(bytes);
+            }
+            if bytes.len() + n > limit {
+                return Err(self.explain(Error::new(
+                    Status::UnexpectedAnswer,
+                    format!("the answer is longer than {limit} bytes, which none should be"),
+                )));
+            }
+            bytes.extend_from_slice(&buf[..n]);
+        }
     }
 
     /// Reads an error body: at most [`ERROR_BODY_LIMIT`] of it, however long it

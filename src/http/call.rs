@@ -46,6 +46,23 @@ struct State {
     overhead: u64,
     /// Whether the request under way opened its connection.
     fresh: bool,
+    /// Whether something is done that is not the call's own work, and until
+    /// when.
+    aside: bool,
+    aside_until: Option<Instant>,
+    aside_limit: Option<Duration>,
+}
+
+/// Ends what a call does aside when dropped.
+pub(crate) struct Aside(Arc<Call>);
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.aside = false;
+        state.aside_until = None;
+        state.aside_limit = None;
+    }
 }
 
 thread_local! {
@@ -93,14 +110,28 @@ impl Call {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn operation(&self) -> &Operation {
+    pub(crate) fn operation(&self) -> &Operation {
         &self.operation
+    }
+
+    /// Until the value is dropped, what is done is not the call's own work, such
+    /// as a login: its requests are no attempts, and they take no longer than
+    /// this.
+    pub(crate) fn aside(self: &Arc<Call>, limit: Option<Duration>) -> Aside {
+        let mut state = self.state();
+        state.aside = true;
+        state.aside_until = after(Instant::now(), limit);
+        state.aside_limit = limit;
+        drop(state);
+        Aside(Arc::clone(self))
     }
 
     /// A request begins, on a connection from the pool or a new one.
     pub(super) fn requesting(&self) {
-        self.operation.count_attempt();
         let mut state = self.state();
+        if !state.aside {
+            self.operation.count_attempt();
+        }
         state.overhead = 0;
         state.fresh = false;
         state.bound = None;
@@ -169,6 +200,11 @@ impl Call {
         Err(expired())
     }
 
+    /// Waits for what another thread does, as long as the call allows.
+    pub(crate) fn wait_for_another(&self, fd: BorrowedFd<'_>) -> Result<(), Error> {
+        self.wait(fd, Interest::Readable)
+    }
+
     /// Waits until a time that is not the call's own: false when it has come.
     pub(super) fn wait_until(
         &self,
@@ -230,13 +266,23 @@ impl Call {
             phase,
             (state.bound, Status::Stalled),
         ];
-        let (until, status) = limits
+        let (mut until, status) = limits
             .into_iter()
             .filter_map(|(until, status)| until.map(|until| (until, status)))
             .min_by_key(|(until, _)| *until)
             .map_or((None, Status::Internal), |(until, status)| (Some(until), status));
+        let aside = state
+            .aside_limit
+            .filter(|_| until.is_none_or(|until| state.aside_until.is_some_and(|aside| aside < until)));
+        if aside.is_some() {
+            until = state.aside_until;
+        }
         let limits = self.limits;
         let expired = move || {
+            if let Some(limit) = aside {
+                let ms = limit.as_millis();
+                return Error::new(Status::Stalled, format!("no answer came within {ms} ms"));
+            }
             let (what, key, limit) = match status {
                 Status::TotalTimeout => ("the call took longer than", "total_timeout_ms", limits.total),
                 Status::ConnectTimeout => {

@@ -32,11 +32,6 @@ enum Host {
 }
 
 impl Endpoint {
-    /// The endpoint of a region in the public cloud.
-    pub(crate) fn of_region(region: &str) -> Result<Endpoint, Error> {
-        Endpoint::parse(&format!("https://dbss.{region}.myhuaweicloud.com"), "region")
-    }
-
     pub(crate) fn parse(url: &str, parameter: &'static str) -> Result<Endpoint, Error> {
         let invalid = |what: &str| Error::argument(Status::InvalidEndpoint, parameter, what);
         let (scheme, rest) = url
@@ -99,6 +94,11 @@ impl Endpoint {
             Host::Name(name) => name == "localhost",
             Host::Address(address) => address.to_canonical().is_loopback(),
         }
+    }
+
+    /// Whether the host is at hand on this machine's own link alone.
+    pub(crate) fn is_link_local(&self) -> bool {
+        matches!(&self.host, Host::Address(IpAddr::V4(address)) if address.is_link_local())
     }
 
     /// Scheme, host and port.

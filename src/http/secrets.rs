@@ -2,6 +2,7 @@
 
 use ::http::HeaderValue;
 use ::http::header::HeaderMap;
+use zeroize::Zeroizing;
 
 /// Below this, a text is no secret, and blotting it out would only destroy the
 /// text around it.
@@ -9,19 +10,26 @@ const SHORTEST: usize = 8;
 
 const BLOT: &str = "***";
 
-/// The values that a request carried in headers marked as sensitive. A server
-/// may echo them, and its words end in errors and logs.
-pub(crate) struct Secrets(Vec<HeaderValue>);
+/// The values that a request carried in headers marked as sensitive, and those
+/// in its body. A server may echo them, and its words end in errors and logs.
+pub(crate) struct Secrets {
+    headers: Vec<HeaderValue>,
+    others: Vec<Zeroizing<String>>,
+}
 
 impl Secrets {
-    pub(super) fn of(headers: &HeaderMap) -> Secrets {
-        Secrets(headers.values().filter(|v| v.is_sensitive()).cloned().collect())
+    pub(super) fn of(headers: &HeaderMap, others: &[Zeroizing<String>]) -> Secrets {
+        Secrets {
+            headers: headers.values().filter(|v| v.is_sensitive()).cloned().collect(),
+            others: others.to_vec(),
+        }
     }
 
     /// `text` without the secrets, also where the text was cut in the middle of
     /// one.
     pub(super) fn blot(&self, mut text: String) -> String {
-        for secret in self.0.iter().filter_map(|v| v.to_str().ok()) {
+        let headers = self.headers.iter().filter_map(|v| v.to_str().ok());
+        for secret in headers.chain(self.others.iter().map(|s| s.as_str())) {
             if secret.len() < SHORTEST {
                 continue;
             }
@@ -29,11 +37,9 @@ impl Secrets {
                 text = text.replace(secret, BLOT);
             }
             let longest = secret.len().min(text.len());
-            // Bytes, as the text's end may be in the middle of a character;
-            // where it matches, it is ASCII as the secret is.
             if let Some(cut) = (SHORTEST..=longest)
                 .rev()
-                .find(|n| text.as_bytes().ends_with(&secret.as_bytes()[..*n]))
+                .find(|n| secret.is_char_boundary(*n) && text.ends_with(&secret[..*n]))
             {
                 text.truncate(text.len() - cut);
                 text.push_str(BLOT);
@@ -55,7 +61,7 @@ mod tests {
             value.set_sensitive(true);
             headers.append("x-auth-token", value);
         }
-        Secrets::of(&headers)
+        Secrets::of(&headers, &[Zeroizing::new("pässwörd one".to_owned())])
     }
 
     #[test]
@@ -65,6 +71,7 @@ mod tests {
         assert_eq!(blot("bad MIIabc+/=token, MIIabc+/=token!"), "bad ***, ***!");
         assert_eq!(blot("another-secretMIIabc+/=token"), "******");
         assert_eq!(blot("not-a-secret é"), "not-a-secret é");
+        assert_eq!(blot("wrong: pässwörd one, pässwörd"), "wrong: ***, ***");
     }
 
     #[test]

@@ -1,0 +1,328 @@
+//! IAM, as its public API has it: a token for a user's password, and the id of
+//! a project by its name.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use ::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use ::http::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::renewing::{Grantor, Ticket};
+use super::{Grant, Origin, Token, Wire};
+use crate::error::{Error, Status};
+use crate::http::{Answer, Asked, Endpoint, Outgoing};
+
+const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
+
+/// Without its catalogue, which is asked not to come, an answer has a few
+/// kilobytes; a list of projects by name not much more.
+const ANSWER_LIMIT: usize = 1024 * 1024;
+
+const ASKED: Asked = Asked {
+    who: "IAM",
+    missing: ("knows no such resource", "; is the IAM endpoint right?"),
+};
+
+/// What a token is to be for.
+#[derive(Clone, Debug)]
+pub(crate) enum Scope {
+    ProjectId(String),
+    /// A region's own project has the region's name.
+    Region(String),
+}
+
+/// A user of IAM, who logs in with a password.
+pub(crate) struct Login {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) user: String,
+    pub(crate) password: Zeroizing<String>,
+    pub(crate) domain: String,
+    pub(crate) scope: Scope,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Login({}, ***)", self.user)
+    }
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct User<'a> {
+    name: &'a str,
+    password: &'a str,
+    domain: Named<'a>,
+}
+
+#[derive(Serialize)]
+struct Password<'a> {
+    user: User<'a>,
+}
+
+#[derive(Serialize)]
+struct Identity<'a> {
+    methods: [&'static str; 1],
+    password: Password<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Project<'a> {
+    Id(&'a str),
+    Name(&'a str),
+}
+
+#[derive(Serialize)]
+struct ProjectScope<'a> {
+    project: Project<'a>,
+}
+
+#[derive(Serialize)]
+struct Auth<'a> {
+    identity: Identity<'a>,
+    scope: ProjectScope<'a>,
+}
+
+#[derive(Serialize)]
+struct TokenRequest<'a> {
+    auth: Auth<'a>,
+}
+
+#[derive(Default, Deserialize)]
+struct TokenAnswer {
+    #[serde(default)]
+    token: TokenFacts,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TokenFacts {
+    expires_at: Option<String>,
+    project: Option<Found>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    id: String,
+    #[serde(default)]
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Projects {
+    projects: Vec<Found>,
+}
+
+impl Login {
+    fn body(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        // At once as large as it can get: a vector that grows leaves copies.
+        let longest = 6 * (self.user.len() + self.password.len() + self.domain.len());
+        let mut body = Zeroizing::new(Vec::with_capacity(longest + 1024));
+        let request = TokenRequest {
+            auth: Auth {
+                identity: Identity {
+                    methods: ["password"],
+                    password: Password {
+                        user: User {
+                            name: &self.user,
+                            password: &self.password,
+                            domain: Named { name: &self.domain },
+                        },
+                    },
+                },
+                scope: ProjectScope {
+                    project: match &self.scope {
+                        Scope::ProjectId(id) => Project::Id(id),
+                        Scope::Region(name) => Project::Name(name),
+                    },
+                },
+            },
+        };
+        serde_json::to_writer(&mut *body, &request)
+            .map_err(|e| Error::new(Status::Internal, format!("a login that is no JSON: {e}")))?;
+        Ok(body)
+    }
+
+    fn log_in(&self, wire: &Wire<'_>) -> Result<Grant, Error> {
+        let body = self.body()?;
+        let outgoing = Outgoing {
+            method: Method::POST,
+            url: self
+                .endpoint
+                .url(&["v3", "auth", "tokens"], &[("nocatalog", "true")])?,
+            headers: &[(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+            body: &body,
+            repeatable: true,
+            secrets: std::slice::from_ref(&self.password),
+        };
+        wire.retry.run(wire.call, || {
+            let mut answer = wire.http.send(wire.call, &outgoing, &|_| Ok(()))?;
+            if answer.status() != StatusCode::CREATED {
+                return Err(answer.refusal(&ASKED)?);
+            }
+            self.read(&mut answer)
+        })
+    }
+
+    fn refused(&self, error: Error) -> Error {
+        let status = error.http_status().unwrap_or_default();
+        let words = error.service_message().unwrap_or("it gave no reason").to_owned();
+        let id = error.request_id().map(|id| format!("; request id {id}"));
+        error.amend(|_| {
+            format!(
+                "IAM refused the login of the user {} (HTTP {status}): {}; check the user, the password and the \
+                 domain, and what they are to be for; this context does not send them again{}",
+                self.user,
+                words.trim_end_matches('.'),
+                id.unwrap_or_default(),
+            )
+        })
+    }
+
+    fn read(&self, answer: &mut Answer) -> Result<Grant, Error> {
+        let token = match answer.secret_header(SUBJECT_TOKEN) {
+            Some(token) => Token::new(token).map_err(|e| e.message().to_owned()),
+            None => Err("it has no X-Subject-Token".to_owned()),
+        };
+        let token = token.map_err(|e| {
+            answer.explain(Error::new(
+                Status::UnexpectedAnswer,
+                format!("IAM answered a login without a usable token: {e}; is the IAM endpoint right?"),
+            ))
+        })?;
+        let bytes = answer.read_document(ANSWER_LIMIT)?;
+        // The token alone is enough: what else is told only helps.
+        let facts = serde_json::from_slice::<TokenAnswer>(&bytes)
+            .unwrap_or_default()
+            .token;
+        let now = answer.date().unwrap_or_else(SystemTime::now);
+        Ok(Grant::new(token)
+            .named(Some(self.user.clone()))
+            .for_project(facts.project.map(|project| project.id))
+            .living(facts.expires_at.and_then(|expires| remaining(&expires, now))))
+    }
+}
+
+/// How long it is from `now` to a date of RFC 3339; nothing if that is past.
+pub(super) fn remaining(date: &str, now: SystemTime) -> Option<Duration> {
+    let date = humantime::parse_rfc3339_weak(date.trim()).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+impl Grantor for Login {
+    fn ask(&self, wire: &Wire<'_>, _: bool, ticket: Ticket) {
+        let _aside = wire.call.aside(None);
+        match self.log_in(wire) {
+            Ok(grant) => ticket.grant(grant),
+            // What IAM refuses it would refuse again, and several wrong passwords
+            // lock a user.
+            Err(e) if matches!(e.http_status(), Some(400..=404)) => {
+                ticket.refuse(self.refused(e));
+            }
+            Err(e) => ticket.fail(e.spent()),
+        }
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::User {
+            user: self.user.clone(),
+            iam: self.endpoint.origin(),
+        }
+    }
+}
+
+/// The id of the project of a name, as IAM knows it.
+pub(crate) fn find_project(
+    wire: &Wire<'_>,
+    endpoint: &Endpoint,
+    name: &str,
+    grant: &Grant,
+) -> Result<String, Error> {
+    let outgoing = Outgoing::get(endpoint.url(&["v3", "projects"], &[("name", name)])?, &[]);
+    let projects = wire.retry.run(wire.call, || {
+        let mut answer = wire
+            .http
+            .send(wire.call, &outgoing, &|request| grant.authorize(request, None))?;
+        if answer.status() != StatusCode::OK {
+            return Err(answer.refusal(&ASKED)?);
+        }
+        let bytes = answer.read_document(ANSWER_LIMIT)?;
+        serde_json::from_slice::<Projects>(&bytes).map_err(|e| {
+            answer.explain(Error::new(
+                Status::UnexpectedAnswer,
+                format!("IAM's list of projects is malformed: {e}"),
+            ))
+        })
+    })?;
+    let mut ids = projects
+        .projects
+        .into_iter()
+        .filter(|project| project.name == name)
+        .map(|project| project.id);
+    match (ids.next(), ids.next()) {
+        (Some(id), None) => Ok(id),
+        (None, _) => Err(Error::argument(
+            Status::NotConfigured,
+            "project",
+            format_args!("none was given, and IAM knows none of the name {name}; give its id"),
+        )),
+        (Some(_), Some(_)) => Err(Error::argument(
+            Status::NotConfigured,
+            "project",
+            format_args!("none was given, and IAM knows several of the name {name}; give the id of one"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn login(scope: Scope) -> Login {
+        Login {
+            endpoint: Endpoint::parse("https://iam.example.com", "iam_endpoint").expect("a URL"),
+            user: "u".into(),
+            password: Zeroizing::new("p\"\\ü".into()),
+            domain: "d".into(),
+            scope,
+        }
+    }
+
+    #[test]
+    fn the_body_of_a_login_is_what_iam_documents() {
+        for (scope, project) in [
+            (Scope::Region("cn-north-4".into()), r#"{"name":"cn-north-4"}"#),
+            (Scope::ProjectId("abc".into()), r#"{"id":"abc"}"#),
+        ] {
+            let body = login(scope).body().expect("a body");
+            let expected = format!(
+                r#"{{"auth":{{"identity":{{"methods":["password"],"password":{{"user":{{"name":"u","password":"p\"\\ü","domain":{{"name":"d"}}}}}}}},"scope":{{"project":{project}}}}}}}"#
+            );
+            assert_eq!(String::from_utf8_lossy(&body), expected);
+        }
+    }
+
+    #[test]
+    fn debug_output_hides_the_password() {
+        assert_eq!(format!("{:?}", login(Scope::Region("r".into()))), "Login(u, ***)");
+    }
+
+    #[test]
+    fn the_dates_that_iam_and_the_metadata_service_send_are_read() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_539_600); // 2026-11-24T17:00:00Z
+        for (date, seconds) in [
+            ("2026-11-24T17:01:00.000000Z", Some(60)),
+            ("2026-11-24T17:01:00Z", Some(60)),
+            ("2026-11-24T16:00:00Z", Some(0)),
+            ("tomorrow", None),
+        ] {
+            assert_eq!(remaining(date, now), seconds.map(Duration::from_secs), "{date}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Tokens that the caller's own code gives, when asked.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use super::renewing::{Grantor, Ticket};
+use super::{Grant, Origin, Token, Wire};
+use crate::error::{Error, Status, printable};
+
+/// The longest reason for a refusal that is passed on, in bytes.
+const REASON_LIMIT: usize = 512;
+
+/// Code that gives tokens.
+pub(crate) trait TokenProvider: Send + Sync {
+    /// Takes a request, and answers it now or later.
+    fn provide(&self, request: TokenRequest);
+}
+
+/// A request for a token; see `dbss_token_request`. Dropped without an answer
+/// it counts as failed.
+pub(crate) struct TokenRequest {
+    refused: bool,
+    ticket: Mutex<Option<Ticket>>,
+}
+
+impl TokenRequest {
+    /// Whether the last token was refused by the service.
+    pub(crate) fn is_after_refusal(&self) -> bool {
+        self.refused
+    }
+
+    fn take(&self) -> Result<Ticket, Error> {
+        let mut ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
+        ticket
+            .take()
+            .ok_or_else(|| Error::argument(Status::Argument, "request", "has been answered already"))
+    }
+
+    /// Answers with a token, good until a time where that is known. A token
+    /// that cannot be one is an error here, and for the calls that wait.
+    pub(crate) fn set(&self, token: &[u8], expires: Option<SystemTime>) -> Result<(), Error> {
+        let ticket = self.take()?;
+        let life = expires.map(|expires| expires.duration_since(SystemTime::now()));
+        let checked = Token::new(token).and_then(|token| match life {
+            Some(Err(_)) => Err(Error::argument(
+                Status::InvalidToken,
+                "expires_ms",
+                "lies in the past, so the token is of no use; -1 says that it is not known",
+            )),
+            Some(Ok(life)) => Ok((token, Some(life))),
+            None => Ok((token, None)),
+        });
+        match checked {
+            Ok((token, life)) => {
+                ticket.grant(Grant::new(token).living(life));
+                Ok(())
+            }
+            Err(e) => {
+                ticket.fail(no_token(e.message()));
+                Err(e)
+            }
+        }
+    }
+
+    /// Answers that there is no token, and why.
+    pub(crate) fn fail(&self, why: &str) -> Result<(), Error> {
+        let why = printable(why, REASON_LIMIT);
+        self.take()?.fail(no_token(&why));
+        Ok(())
+    }
+}
+
+fn no_token(why: &str) -> Error {
+    Error::new(
+        Status::NoToken,
+        format!("the token provider gave no token: {why}"),
+    )
+}
+
+/// A [`TokenProvider`] as a source of credentials.
+pub(crate) struct Provided(pub(crate) Arc<dyn TokenProvider>);
+
+impl fmt::Debug for Provided {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Provided")
+    }
+}
+
+impl Grantor for Provided {
+    fn ask(&self, _: &Wire<'_>, refused: bool, ticket: Ticket) {
+        self.0.provide(TokenRequest {
+            refused,
+            ticket: Mutex::new(Some(ticket)),
+        });
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::TokenProvider
+    }
+
+    fn may_give_old_ones(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,200 @@
+//! A value that many threads need and one asks for.
+
+use std::fmt;
+use std::process;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwapOption;
+
+use crate::error::{Error, Status};
+use crate::fork::PerProcess;
+use crate::http::Call;
+use crate::sys::Wake;
+
+/// The value, and the one asking for it that is under way.
+///
+/// What is known may be read by a child of `fork`; who asks, and waits, is each
+/// process's own affair.
+pub(crate) struct Shared<T>(Arc<Inner<T>>);
+
+struct Inner<T> {
+    known: ArcSwapOption<T>,
+    flights: PerProcess<Slot<T>>,
+}
+
+type Slot<T> = Mutex<Option<Arc<Flight<T>>>>;
+
+/// An asking, and those who wait for its outcome.
+struct Flight<T> {
+    done: Wake,
+    outcome: Mutex<Option<Outcome<T>>>,
+}
+
+/// How an asking ends.
+pub(crate) enum Outcome<T> {
+    Known(Arc<T>),
+    /// For all who wait.
+    Failed(Error),
+    /// For the one who asked alone: its call is over, and another has to ask.
+    GivenUp(Error),
+}
+
+impl<T> Outcome<T> {
+    /// A failure, for the asking call alone where that is because of its own
+    /// limits: they say nothing about the others.
+    pub(crate) fn of_call(error: Error) -> Outcome<T> {
+        match error.status() {
+            Status::Cancelled | Status::TotalTimeout => Outcome::GivenUp(error),
+            _ => Outcome::Failed(error),
+        }
+    }
+}
+
+impl<T> Clone for Outcome<T> {
+    fn clone(&self) -> Outcome<T> {
+        match self {
+            Outcome::Known(value) => Outcome::Known(Arc::clone(value)),
+            Outcome::Failed(error) => Outcome::Failed(error.clone()),
+            Outcome::GivenUp(error) => Outcome::GivenUp(error.clone()),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+/// No code of others runs while one is held, and it is held for moments.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T> Inner<T> {
+    fn slot(&self) -> Result<&Slot<T>, Error> {
+        self.flights.get_or_try_init(|| Ok(Mutex::new(None)))
+    }
+
+    /// Lets the next who needs the value ask again.
+    fn leave(&self, flight: &Arc<Flight<T>>) {
+        if let Ok(slot) = self.slot() {
+            let mut slot = lock(slot);
+            if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, flight)) {
+                *slot = None;
+            }
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    pub(crate) fn new() -> Shared<T> {
+        Shared(Arc::new(Inner {
+            known: ArcSwapOption::empty(),
+            flights: PerProcess::new(Mutex::new(None)),
+        }))
+    }
+
+    pub(crate) fn known(&self) -> Option<Arc<T>> {
+        self.0.known.load_full()
+    }
+
+    /// Whether somebody asks at the moment.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.0.slot().is_ok_and(|slot| lock(slot).is_some())
+    }
+
+    /// The value, where the known one is `enough`; else what asking gives. One
+    /// thread asks, by `ask` and with no lock held, and may hand the answer in
+    /// later; all wait, each as long as its call allows.
+    pub(crate) fn get(
+        &self,
+        call: &Call,
+        enough: impl Fn(&T) -> bool,
+        ask: impl FnOnce(Promise<T>),
+    ) -> Result<Arc<T>, Error> {
+        let mut ask = Some(ask);
+        loop {
+            let (flight, asks) = {
+                let mut slot = lock(self.0.slot()?);
+                // Under the lock: whoever made it known has left already.
+                if let Some(known) = self.known().filter(|known| enough(known)) {
+                    return Ok(known);
+                }
+                match &*slot {
+                    Some(flight) => (Arc::clone(flight), false),
+                    None => {
+                        let done = Wake::new()
+                            .map_err(|e| Error::os(Status::Resource, "cannot wait for credentials", &e))?;
+                        let outcome = Mutex::new(None);
+                        let flight = Arc::new(Flight { done, outcome });
+                        *slot = Some(Arc::clone(&flight));
+                        (flight, true)
+                    }
+                }
+            };
+            if let Some(ask) = ask.take_if(|_| asks) {
+                ask(Promise {
+                    process: process::id(),
+                    inner: Arc::clone(&self.0),
+                    flight: Some(Arc::clone(&flight)),
+                });
+            }
+            if let Err(e) = call.wait_for_another(flight.done.as_fd()) {
+                // An answer that takes longer than a call may wait may never
+                // come, so the next call asks again. A call that was cancelled
+                // says nothing about that.
+                if e.status() == Status::Stalled {
+                    self.0.leave(&flight);
+                }
+                return Err(e);
+            }
+            let outcome = lock(&flight.outcome).clone();
+            match outcome {
+                Some(Outcome::Known(value)) => return Ok(value),
+                Some(Outcome::Failed(error)) => return Err(error),
+                Some(Outcome::GivenUp(error)) if asks => return Err(error),
+                Some(Outcome::GivenUp(_)) | None => {}
+            }
+        }
+    }
+}
+
+/// The duty to end an asking. Dropped, it fails it.
+pub(crate) struct Promise<T> {
+    process: u32,
+    inner: Arc<Inner<T>>,
+    flight: Option<Arc<Flight<T>>>,
+}
+
+impl<T> Promise<T> {
+    pub(crate) fn keep(mut self, outcome: Outcome<T>) {
+        self.end(outcome);
+    }
+
+    fn end(&mut self, outcome: Outcome<T>) {
+        let Some(flight) = self.flight.take() else {
+            return;
+        };
+        if self.process != process::id() {
+            // Those who wait are in the process that this one was forked from.
+            std::mem::forget(flight);
+            return;
+        }
+        if let Outcome::Known(value) = &outcome {
+            self.inner.known.store(Some(Arc::clone(value)));
+        }
+        *lock(&flight.outcome) = Some(outcome);
+        self.inner.leave(&flight);
+        flight.done.signal();
+    }
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        self.end(Outcome::Failed(Error::new(
+            Status::NoToken,
+            "the request for a token was ended without an answer",
+        )));
+    }
+}

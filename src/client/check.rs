@@ -1,0 +1,108 @@
+//! Finding out who the context is, and whether the service knows it.
+
+use std::ffi::CStr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ::http::StatusCode;
+
+use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id};
+use super::context::Context;
+use crate::error::Error;
+use crate::http::{Answer, Asked, Call, Outgoing};
+use crate::operation::{Operation, Running};
+
+const ASKED: Asked = Asked {
+    who: "the service",
+    missing: ("knows no such project", "; check the region and the project"),
+};
+
+/// More than one instance with all its fields takes.
+const ANSWER_LIMIT: usize = 1024 * 1024;
+
+/// Credentials that were found; none of it is secret.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// The name of their source.
+    pub source: &'static CStr,
+    /// Their source in words.
+    pub description: String,
+    /// The user, or a masked access key.
+    pub name: Option<String>,
+    /// The project of calls that are given none.
+    pub project: Option<String>,
+    /// When they expire.
+    pub expires: Option<SystemTime>,
+}
+
+impl Context {
+    /// Finds the credentials, as a call would.
+    pub(crate) fn find_credentials(&self, operation: Option<Arc<Operation>>) -> Result<Identity, Error> {
+        self.run(operation, "credentials".into(), |running| {
+            self.alone(&running, |call| {
+                let (origin, grant) = self.obtain(call)?;
+                let project = self.own_project().map(str::to_owned);
+                Ok(Identity {
+                    source: origin.name(),
+                    description: origin.to_string(),
+                    name: grant.name.clone(),
+                    project: project.or_else(|| grant.project.clone()),
+                    expires: grant.expires,
+                })
+            })
+        })
+    }
+
+    /// Asks the service for an instance of the project: an answer means that it
+    /// takes the credentials.
+    pub(crate) fn check(
+        &self,
+        project: Option<&str>,
+        operation: Option<Arc<Operation>>,
+    ) -> Result<(), Error> {
+        if let Some(project) = project {
+            check_id(project, "project", PROJECT_OR_INSTANCE_ID)?;
+        }
+        self.run(operation, "check".into(), |running| {
+            self.alone(&running, |call| {
+                let project = self.project(call, project)?;
+                self.ask(
+                    call,
+                    &project,
+                    |endpoint| {
+                        // ListAuditInstances: GET /v1/{project_id}/audit/instances
+                        let segments = ["v1", &project, "audit", "instances"];
+                        let url = endpoint.url(&segments, &[("offset", "0"), ("limit", "1")])?;
+                        Ok(Outgoing::get(url, &[]))
+                    },
+                    accepted,
+                )
+            })
+        })
+    }
+
+    /// Runs a call that is one exchange.
+    fn alone<T>(
+        &self,
+        running: &Running,
+        body: impl FnOnce(&Arc<Call>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let operation = running.operation();
+        operation.check()?;
+        let call = self.http.call(&operation.overrides(), operation)?;
+        operation.tick()?;
+        body(&call).map_err(|e| e.with_attempts(operation.attempts()))
+    }
+}
+
+fn accepted(answer: &mut Answer) -> Result<(), Error> {
+    if answer.status() != StatusCode::OK {
+        return Err(answer.refusal(&ASKED)?);
+    }
+    let bytes = answer.read_document(ANSWER_LIMIT)?;
+    let said = answer.service_error(&bytes);
+    if said.is_error_object {
+        return Err(answer.refused(said, &ASKED));
+    }
+    Ok(())
+}

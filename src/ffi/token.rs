@@ -1,0 +1,159 @@
+//! `dbss_token_request`: a token that the caller's code is asked for.
+
+use std::ffi::{c_char, c_void};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::callback::{Callback, dbss_destroy_fn};
+use super::config::{dbss_config, with_config};
+use super::guard::{Handle, bytes, guarded, optional_text, plain};
+use super::status::dbss_status;
+use crate::auth::{TokenProvider, TokenRequest};
+use crate::error::{Error, Status};
+
+/// A request for a token, to be answered by dbss_token_request_set() or
+/// dbss_token_request_fail(), once, and then ended by dbss_token_request_free().
+/// All of it at once or later, from any thread.
+pub struct dbss_token_request {
+    _opaque: [u8; 0],
+}
+
+impl Handle for dbss_token_request {
+    type Value = TokenRequest;
+}
+
+/// Asked for a token: by the first call that needs one, before the last one
+/// expires, and after the service has refused it. `request` is yours: answer
+/// it, now or later, and free it.
+///
+/// One request is under way at a time, for all calls that wait for its answer;
+/// each of them obeys its own cancel and timeouts, and where one has waited for
+/// its "stall_timeout_ms", the next call asks anew.
+///
+/// Runs on the thread of one of the calls, with no lock held; that call cannot
+/// be cancelled until the function returns. It may call anything but the same
+/// context's calls that need a token. It must not throw, longjmp or end the
+/// thread.
+pub type dbss_token_provider_fn =
+    Option<unsafe extern "C-unwind" fn(user_data: *mut c_void, request: *mut dbss_token_request)>;
+
+type ProviderFunction = unsafe extern "C-unwind" fn(user_data: *mut c_void, request: *mut dbss_token_request);
+
+impl TokenProvider for Callback<ProviderFunction> {
+    fn provide(&self, request: TokenRequest) {
+        let request = dbss_token_request::into_handle(Arc::new(request));
+        // SAFETY: the caller's function with its own data; it takes the handle
+        // over.
+        unsafe { (self.function)(self.user_data(), request) };
+    }
+}
+
+/// Sets a function of yours that gives tokens, in place of other credentials,
+/// for the contexts made from this configuration.
+///
+/// `config` (required). `provider` may be NULL, which takes away the one that
+/// was set. `user_data` is handed to it; `destroy` (may be NULL) is called with
+/// it exactly once: when the provider is replaced and the configuration and all
+/// contexts made from it are gone, or at once when this function fails.
+/// Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_config_set_token_provider(
+    config: *mut dbss_config,
+    provider: dbss_token_provider_fn,
+    user_data: *mut c_void,
+    destroy: dbss_destroy_fn,
+) -> dbss_status {
+    guarded(|| {
+        let callback = Callback::new(provider, user_data, destroy);
+        let provider = callback
+            .with_function()
+            .map(|c| Arc::new(c) as Arc<dyn TokenProvider>);
+        // SAFETY: the header's rules are the contract of `with_config`.
+        unsafe {
+            with_config(config, |c| {
+                c.set_token_provider(provider);
+                Ok(())
+            })
+        }
+    })
+}
+
+/// Whether the service has refused the last token that was given: 1, and the
+/// same one would be refused again; or 0, also for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_token_request_refused(request: *const dbss_token_request) -> i32 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { dbss_token_request::read(request, 0, |request| request.is_after_refusal().into()) }
+}
+
+/// Answers with a token.
+///
+/// `request` and `token` (required); the token as for dbss_config_set_token(),
+/// copied and wiped when it is no longer needed. `expires_ms`: when it expires,
+/// in milliseconds since 1970 UTC by the clock of this machine, so that the next
+/// is asked for in time; -1 when that is not known.
+/// Where the token is refused here, the calls that wait fail with
+/// DBSS_ERR_NO_TOKEN.
+/// Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_INVALID_TOKEN, also when it has
+/// expired already; DBSS_ERR_INVALID_VALUE (expires_ms); DBSS_ERR_ARGUMENT when
+/// the request has been answered already. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_token_request_set(
+    request: *mut dbss_token_request,
+    token: *const c_char,
+    expires_ms: i64,
+) -> dbss_status {
+    guarded(|| {
+        // SAFETY: the header's rules are the contracts of these.
+        let (request, token) = unsafe {
+            (
+                dbss_token_request::borrow(request, "request")?,
+                bytes(token, "token")?,
+            )
+        };
+        let expires = match u64::try_from(expires_ms) {
+            Ok(ms) => Some(SystemTime::UNIX_EPOCH + Duration::from_millis(ms)),
+            Err(_) if expires_ms == -1 => None,
+            Err(_) => {
+                return Err(Error::argument(
+                    Status::InvalidValue,
+                    "expires_ms",
+                    format_args!("must be a time since 1970 or -1, and is {expires_ms}"),
+                ));
+            }
+        };
+        request.set(token, expires)
+    })
+}
+
+/// Answers that there is no token: the calls that wait fail with
+/// DBSS_ERR_NO_TOKEN, and the next call asks again.
+///
+/// `request` (required). `message`: why, for the error's message, at most 512
+/// bytes of it; NULL for no reason. It is copied; let it hold no secret.
+/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8; DBSS_ERR_ARGUMENT when
+/// the request has been answered already. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_token_request_fail(
+    request: *mut dbss_token_request,
+    message: *const c_char,
+) -> dbss_status {
+    guarded(|| {
+        // SAFETY: the header's rules are the contracts of these.
+        let (request, message) = unsafe {
+            (
+                dbss_token_request::borrow(request, "request")?,
+                optional_text(message, "message")?,
+            )
+        };
+        request.fail(message.unwrap_or("it gave no reason"))
+    })
+}
+
+/// Ends a request. Without an answer it counts as failed. NULL does nothing.
+/// Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_token_request_free(request: *mut dbss_token_request) {
+    // SAFETY: the header's rules are the contract of `release`.
+    plain((), || unsafe { dbss_token_request::release(request) });
+}

@@ -1,0 +1,72 @@
+//! How often and how fast something is tried again.
+
+use std::time::Duration;
+
+use super::call::Call;
+use crate::error::Error;
+
+/// Backoff: a random time up to this, doubled with each failure in a row.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// The attempts at one thing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retry {
+    pub(crate) max_attempts: u32,
+    pub(crate) max_retry_after: Duration,
+    failures: u32,
+}
+
+impl Retry {
+    pub(crate) fn new(max_attempts: u32, max_retry_after: Duration) -> Retry {
+        Retry {
+            max_attempts,
+            max_retry_after,
+            failures: 0,
+        }
+    }
+
+    /// Counts anew: an attempt got somewhere.
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Counts a failure. How long to wait before the next attempt; none where
+    /// there is none to make, or the server asks for more than the caller wants
+    /// to wait.
+    pub(crate) fn pause_after(&mut self, failure: &Error) -> Option<Duration> {
+        self.failures += 1;
+        if !failure.is_transient() || self.failures >= self.max_attempts {
+            return None;
+        }
+        match failure.retry_after() {
+            Some(asked) if asked > self.max_retry_after => None,
+            Some(asked) => Some(asked),
+            None => {
+                let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(10));
+                Some(doubled.min(LONGEST_PAUSE).mul_f64(fastrand::f64()))
+            }
+        }
+    }
+
+    /// Makes attempts until one succeeds, or the last has failed.
+    pub(crate) fn run<T>(
+        mut self,
+        call: &Call,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        loop {
+            let failure = match attempt() {
+                Ok(value) => return Ok(value),
+                Err(e) => e,
+            };
+            let again = match self.pause_after(&failure) {
+                Some(pause) => call.pause(pause)?,
+                None => false,
+            };
+            if !again {
+                return Err(failure);
+            }
+        }
+    }
+}
