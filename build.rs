@@ -24,6 +24,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
         "7. Operation: options, progress, cancel and result of one call",
         &["operation.rs"],
     ),
+    ("8. Instances, reports and templates", &["page.rs", "manage.rs"]),
 ];
 
 fn main() {

@@ -98,6 +98,8 @@ typedef struct dbss_context dbss_context;
 typedef struct dbss_credentials dbss_credentials;
 typedef struct dbss_report_stream dbss_report_stream;
 typedef struct dbss_operation dbss_operation;
+typedef struct dbss_cursor dbss_cursor;
+typedef struct dbss_page dbss_page;
 
 /* ============================================================================
  * 1. Version, features, statuses
@@ -125,8 +127,9 @@ uint32_t dbss_version_number(void);
  * callbacks), "stream" (dbss_report_open), "operation" (progress and cancel),
  * "resume" (retries and resumption), "log", "redirect", "proxy", "access_key"
  * (AK/SK signatures), "iam_user" (logins), "token_provider", "credentials" (found
- * where the official SDKs find them), "project" (found where none is given) and
- * "endpoints" (several, and those of regions).
+ * where the official SDKs find them), "project" (found where none is given),
+ * "endpoints" (several, and those of regions), "list" (instances, reports,
+ * templates) and "manage" (create, generate, wait, delete).
  *
  * Nothing is kept of `name`. Any thread, at any time.
  */
@@ -271,6 +274,21 @@ typedef int32_t dbss_status;
  * or an HTTP status that this call does not have.
  */
 #define DBSS_ERR_UNEXPECTED_ANSWER 208
+
+/**
+ * The service answered that it did not create or delete the report.
+ */
+#define DBSS_ERR_NOT_DONE 209
+
+/**
+ * The report was not ready within "wait_timeout_ms".
+ */
+#define DBSS_ERR_NOT_READY 210
+
+/**
+ * Several new reports may be the one that was created; the message names them.
+ */
+#define DBSS_ERR_AMBIGUOUS 211
 
 /**
  * Group of 3xx: the network, or what came over it, failed.
@@ -786,6 +804,13 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
  *    write.
  * "max_memory_bytes" (bytes, default 1073741824): The largest report that a
  *    call takes into memory. 1 to 9223372036854775807.
+ * "wait_timeout_ms" (milliseconds, default 3600000): The longest time to wait
+ *    for a report that the service makes. 1 to 2592000000 (30 days), or -1 for
+ *    no limit.
+ * "poll_interval_ms" (milliseconds, default 2000): How long to wait before a
+ *    report that is being made is looked at again; half as long again each
+ *    time, up to 30 s or this where it is more, and varied by a fifth. 1 to
+ *    86400000.
  * "user_agent_suffix" (text, default unset): Text after "libdbss/VERSION" in
  *    the User-Agent header, such as a program's name and version. 1 to 256
  *    visible ASCII characters and spaces.
@@ -1420,8 +1445,8 @@ void dbss_operation_free(dbss_operation *operation);
 /**
  * Sets an option for the calls of this operation, in place of the context's:
  * "connect_timeout_ms", "stall_timeout_ms", "total_timeout_ms",
- * "max_attempts", "max_memory_bytes" or "file_mode", with values as for
- * dbss_config_set().
+ * "max_attempts", "max_memory_bytes", "file_mode", "wait_timeout_ms" or
+ * "poll_interval_ms", with values as for dbss_config_set().
  *
  * `operation`, `key` and `value` (required); the texts are copied.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
@@ -1486,6 +1511,13 @@ int64_t dbss_operation_resumed(const dbss_operation *operation);
 uint32_t dbss_operation_attempts(const dbss_operation *operation);
 
 /**
+ * How far a report is that the service makes (dbss_report_generate(),
+ * dbss_report_wait()), in percent; -1 while that is not known, and for NULL. Any
+ * thread.
+ */
+int32_t dbss_operation_percent(const dbss_operation *operation);
+
+/**
  * Where the report was saved, once the call has succeeded.
  *
  * Returns bytes as the file system has them, valid until the next call of the
@@ -1520,6 +1552,243 @@ const char *dbss_operation_request_id(const dbss_operation *operation);
  * call has not failed, and for NULL. Any thread.
  */
 dbss_error *dbss_operation_error(const dbss_operation *operation);
+
+
+/* ============================================================================
+ * 8. Instances, reports and templates
+ * ============================================================================ */
+
+/**
+ * A list of the service that is being read, page by page. It holds what it
+ * needs of its context. For one thread at a time, else DBSS_ERR_BUSY.
+ */
+struct dbss_cursor;
+
+/**
+ * A page of a list. It does not change, and any number of threads may read it.
+ */
+struct dbss_page;
+
+/**
+ * Begins the list of the project's audit instances (ListAuditInstances). No
+ * request is sent: dbss_cursor_next() gives its pages.
+ *
+ * `ctx` (required). `project`: the project's id; NULL for the context's, as for
+ * dbss_report_download(). `page_size`: how many a request asks for, 1 to 1000;
+ * 0 for 100. `out_cursor` (required) receives the list, or NULL on failure; it
+ * is yours: end it with dbss_cursor_free().
+ *
+ * Fields of an instance that the service documents: "id", "name", "status"
+ * (ACTIVE, SHUTOFF, BUILD, DELETING, DELETED, ERROR, HAWAIT, FROZEN, UPGRADING),
+ * "region", "version", "created", "expired", "remain_days", "connect_ip".
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
+ * DBSS_ERR_INVALID_VALUE (page_size). Any thread.
+ */
+dbss_status dbss_instances_list(dbss_context *ctx,
+                                const char *project,
+                                uint32_t page_size,
+                                dbss_cursor **out_cursor);
+
+/**
+ * Begins the list of an instance's reports; otherwise as
+ * dbss_instances_list().
+ *
+ * `instance` (required): the audit instance's id. `name`: the name to look for,
+ * 1 to 256 bytes; NULL for all reports.
+ *
+ * Fields of a report that the service documents: "id", "name", "format" (pdf or
+ * zip), "percentum" (0 to 100; at 100 it can be downloaded), "type"
+ * (AUDIT_REPORT_DAY, _WEEK, _MONTH, _YEAR, _REAL_TIME), "template_type",
+ * "start_time", "end_time", "finish_time", "db_ids", "db_names", "url".
+ * Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT. Any
+ * thread.
+ */
+dbss_status dbss_reports_list(dbss_context *ctx,
+                              const char *project,
+                              const char *instance,
+                              const char *name,
+                              uint32_t page_size,
+                              dbss_cursor **out_cursor);
+
+/**
+ * Begins the list of an instance's report templates, which comes in one page;
+ * otherwise as dbss_instances_list().
+ *
+ * `instance` (required): the audit instance's id.
+ *
+ * Fields of a template that the service documents: "id", "name", "type",
+ * "group", "status", "desc", "frequency", "db_ids", "db_names".
+ * Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT. Any
+ * thread.
+ */
+dbss_status dbss_templates_list(dbss_context *ctx,
+                                const char *project,
+                                const char *instance,
+                                dbss_cursor **out_cursor);
+
+/**
+ * Gives the next page, with at least one item.
+ *
+ * `cursor` and `out_page` (required); the latter receives the page, which is
+ * yours: end it with dbss_page_free(); or NULL at the end of the list, with
+ * DBSS_OK, and on failure. After a failure the same page can be asked for again.
+ * `operation` may be NULL.
+ *
+ * A list may change while it is read. No item comes twice; where items were
+ * deleted meanwhile, the part of the list that moved is read again, so that
+ * none is left out.
+ * Errors: DBSS_ERR_NULL_ARGUMENT; every status of the groups DBSS_ERR_SERVICE
+ * and DBSS_ERR_NETWORK, DBSS_ERR_UNEXPECTED_ANSWER for a list that is malformed
+ * or larger than 16 MiB a page; those of dbss_context_find_credentials();
+ * DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any thread.
+ */
+dbss_status dbss_cursor_next(dbss_cursor *cursor, dbss_operation *operation, dbss_page **out_page);
+
+/**
+ * Ends a list. Its pages are not touched. NULL does nothing. Never blocks. Any
+ * thread.
+ */
+void dbss_cursor_free(dbss_cursor *cursor);
+
+/**
+ * How many items the page has; 0 for NULL. Any thread.
+ */
+size_t dbss_page_count(const dbss_page *page);
+
+/**
+ * How many items the whole list has, as the service said with this page; -1
+ * where it did not say, and for NULL. Any thread.
+ */
+int64_t dbss_page_total(const dbss_page *page);
+
+/**
+ * A field of the item `index`, counted from 0, by the service's name for it,
+ * such as "id": text as it is, with U+FFFD for U+0000; a number, true, false, an
+ * array or an object as its JSON.
+ *
+ * Returns a string that is valid until dbss_page_free(); NULL where the item has
+ * no such field or it is null, past the last item, and for NULL. Any thread.
+ */
+const char *dbss_page_field(const dbss_page *page, size_t index, const char *field);
+
+/**
+ * The page as a JSON document, for wrappers: {"kind": "instances", "reports" or
+ * "templates", "total": a number or null, "items": [...]}, where each item is an
+ * object as the service sent it, fields that this library does not know
+ * included.
+ *
+ * `page` and `out_json` (required); the latter receives UTF-8 without a NUL at
+ * its end, or { NULL, 0 } on failure; it is yours: end it with
+ * dbss_buffer_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+ */
+dbss_status dbss_page_json(const dbss_page *page, dbss_buffer *out_json);
+
+/**
+ * Frees a page, and the strings that dbss_page_field() returned. NULL does
+ * nothing. Never blocks. Any thread.
+ */
+void dbss_page_free(dbss_page *page);
+
+/**
+ * The room that an id takes, with the NUL at its end.
+ */
+#define DBSS_ID_SIZE 65
+
+/**
+ * Has the service create a report. The service says that it will, gives no id,
+ * and takes its time: dbss_report_generate() finds the new report and waits.
+ *
+ * `ctx` (required). `project`: NULL for the context's, as for
+ * dbss_report_download(). `instance` and `template_id` (required): ids, see
+ * dbss_templates_list(). `start_time` and `end_time` (required): the range that
+ * the report covers, as text in the form that the service takes, which is passed
+ * on as it is. `start_date`, `end_date` and `db_ids` (ids of databases, joined by
+ * commas): NULL for none.
+ * `operation` may be NULL.
+ *
+ * A request that may have reached the service is not sent again, so a lost
+ * connection ends the call though the report may have been created.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
+ * DBSS_ERR_INVALID_VALUE, all before any traffic; DBSS_ERR_NOT_DONE; every
+ * status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK; those of
+ * dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any
+ * thread.
+ */
+dbss_status dbss_report_create(dbss_context *ctx,
+                               const char *project,
+                               const char *instance,
+                               const char *template_id,
+                               const char *start_time,
+                               const char *end_time,
+                               const char *start_date,
+                               const char *end_date,
+                               const char *db_ids,
+                               dbss_operation *operation);
+
+/**
+ * Has the service create a report, finds the new one, waits until it is ready,
+ * and gives its id, with which it can be downloaded.
+ *
+ * The first nine parameters as for dbss_report_create(). `operation` may be
+ * NULL; its dbss_operation_percent() tells how far the report is, and its
+ * options "wait_timeout_ms" and "poll_interval_ms" count. `out_id` (required):
+ * room for DBSS_ID_SIZE bytes, which receives the id and a NUL, or "" on failure.
+ *
+ * The new report is the one that the list did not have before and that is of
+ * this range, and where several are, of this template. Where several remain the
+ * call fails with DBSS_ERR_AMBIGUOUS: it does not guess.
+ * Errors: those of dbss_report_create(), among them DBSS_ERR_NULL_ARGUMENT;
+ * DBSS_ERR_NOT_FOUND, also when there is no such template; DBSS_ERR_AMBIGUOUS,
+ * DBSS_ERR_NOT_READY; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. What was created stays.
+ * Any thread.
+ */
+dbss_status dbss_report_generate(dbss_context *ctx,
+                                 const char *project,
+                                 const char *instance,
+                                 const char *template_id,
+                                 const char *start_time,
+                                 const char *end_time,
+                                 const char *start_date,
+                                 const char *end_date,
+                                 const char *db_ids,
+                                 dbss_operation *operation,
+                                 char *out_id);
+
+/**
+ * Waits until a report is ready (100 percent), by looking at the list now and
+ * then.
+ *
+ * `ctx`, `instance` and `id` (required). `project`: NULL for the context's.
+ * `operation` may be NULL; its dbss_operation_percent() tells how far the report
+ * is, and its options "wait_timeout_ms" and "poll_interval_ms" count.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID;
+ * DBSS_ERR_NOT_FOUND, also when the report goes meanwhile; DBSS_ERR_NOT_READY;
+ * every other status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK; those
+ * of dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any
+ * thread.
+ */
+dbss_status dbss_report_wait(dbss_context *ctx,
+                             const char *project,
+                             const char *instance,
+                             const char *id,
+                             dbss_operation *operation);
+
+/**
+ * Deletes a report at the service, for ever.
+ *
+ * `ctx`, `instance` and `id` (required). `project`: NULL for the context's.
+ * `operation` may be NULL.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
+ * all before any traffic; DBSS_ERR_NOT_FOUND; DBSS_ERR_NOT_DONE; every other
+ * status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK; those of
+ * dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any
+ * thread.
+ */
+dbss_status dbss_report_delete(dbss_context *ctx,
+                               const char *project,
+                               const char *instance,
+                               const char *id,
+                               dbss_operation *operation);
 
 
 #ifdef __cplusplus

@@ -43,6 +43,9 @@ pub enum Status {
     ServerError = 206,
     Redirected = 207,
     UnexpectedAnswer = 208,
+    NotDone = 209,
+    NotReady = 210,
+    Ambiguous = 211,
 
     Network = 300,
     Resolve = 301,
@@ -101,6 +104,9 @@ impl Status {
         Status::ServerError,
         Status::Redirected,
         Status::UnexpectedAnswer,
+        Status::NotDone,
+        Status::NotReady,
+        Status::Ambiguous,
         Status::Network,
         Status::Resolve,
         Status::Connect,
@@ -188,6 +194,18 @@ impl Status {
             Status::UnexpectedAnswer => (
                 c"DBSS_ERR_UNEXPECTED_ANSWER",
                 c"the service's answer is not a report",
+            ),
+            Status::NotDone => (
+                c"DBSS_ERR_NOT_DONE",
+                c"the service did not do what it was asked to do",
+            ),
+            Status::NotReady => (
+                c"DBSS_ERR_NOT_READY",
+                c"the report was not ready in the time to wait",
+            ),
+            Status::Ambiguous => (
+                c"DBSS_ERR_AMBIGUOUS",
+                c"several reports may be the one that was created",
             ),
             Status::Network => (c"DBSS_ERR_NETWORK", c"the network failed"),
             Status::Resolve => (c"DBSS_ERR_RESOLVE", c"the host's name could not be looked up"),

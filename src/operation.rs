@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char};
 use std::fmt;
 use std::process;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ pub(crate) struct Overrides {
     pub(crate) max_attempts: Option<u32>,
     pub(crate) max_memory: Option<u64>,
     pub(crate) file_mode: Option<u32>,
+    pub(crate) wait_timeout: Option<Option<Duration>>,
+    pub(crate) poll_interval: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -50,6 +52,7 @@ pub(crate) struct Operation {
     total: AtomicI64,
     resumed: AtomicI64,
     attempts: AtomicU32,
+    percent: AtomicI32,
     overrides: Mutex<Overrides>,
     progress: Mutex<Option<Arc<dyn Progress>>>,
     next_tick: Mutex<Option<Instant>>,
@@ -78,6 +81,7 @@ impl Operation {
             total: AtomicI64::new(-1),
             resumed: AtomicI64::new(0),
             attempts: AtomicU32::new(0),
+            percent: AtomicI32::new(-1),
             overrides: Mutex::new(Overrides::default()),
             progress: Mutex::new(None),
             next_tick: Mutex::new(None),
@@ -101,6 +105,7 @@ impl Operation {
         self.total.store(-1, Ordering::Relaxed);
         self.resumed.store(0, Ordering::Relaxed);
         self.attempts.store(0, Ordering::Relaxed);
+        self.percent.store(-1, Ordering::Relaxed);
         *lock(&self.next_tick) = None;
         *lock(&self.outcome) = Outcome::default();
     }
@@ -218,6 +223,11 @@ impl Operation {
         self.resumed.fetch_add(saturate(bytes), Ordering::Relaxed);
     }
 
+    pub(crate) fn set_percent(&self, percent: u32) {
+        let percent = i32::try_from(percent).unwrap_or(100);
+        self.percent.store(percent, Ordering::Relaxed);
+    }
+
     pub(crate) fn count_attempt(&self) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
     }
@@ -257,6 +267,12 @@ impl Operation {
     /// The requests made so far.
     pub fn attempts(&self) -> u32 {
         self.attempts.load(Ordering::Relaxed)
+    }
+
+    /// How much of a report's making is done, in percent; -1 while it is not
+    /// known.
+    pub fn percent(&self) -> i32 {
+        self.percent.load(Ordering::Relaxed)
     }
 
     /// Where a file was saved; valid until the next call, NULL for none.

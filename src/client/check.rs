@@ -4,21 +4,17 @@ use std::ffi::CStr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ::http::StatusCode;
-
 use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id};
 use super::context::Context;
+use super::document;
 use crate::error::Error;
-use crate::http::{Answer, Asked, Call, Outgoing};
+use crate::http::{Asked, Call, Outgoing};
 use crate::operation::{Operation, Running};
 
 const ASKED: Asked = Asked {
     who: "the service",
     missing: ("knows no such project", "; check the region and the project"),
 };
-
-/// More than one instance with all its fields takes.
-const ANSWER_LIMIT: usize = 1024 * 1024;
 
 /// Credentials that were found; none of it is secret.
 #[derive(Debug)]
@@ -75,14 +71,14 @@ impl Context {
                         let url = endpoint.url(&segments, &[("offset", "0"), ("limit", "1")])?;
                         Ok(Outgoing::get(url, &[]))
                     },
-                    accepted,
+                    |answer| document::read(answer, &ASKED).map(drop),
                 )
             })
         })
     }
 
-    /// Runs a call that is one exchange.
-    fn alone<T>(
+    /// Runs a call that is no transfer.
+    pub(super) fn alone<T>(
         &self,
         running: &Running,
         body: impl FnOnce(&Arc<Call>) -> Result<T, Error>,
@@ -93,16 +89,4 @@ impl Context {
         operation.tick()?;
         body(&call).map_err(|e| e.with_attempts(operation.attempts()))
     }
-}
-
-fn accepted(answer: &mut Answer) -> Result<(), Error> {
-    if answer.status() != StatusCode::OK {
-        return Err(answer.refusal(&ASKED)?);
-    }
-    let bytes = answer.read_document(ANSWER_LIMIT)?;
-    let said = answer.service_error(&bytes);
-    if said.is_error_object {
-        return Err(answer.refused(said, &ASKED));
-    }
-    Ok(())
 }

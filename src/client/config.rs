@@ -48,6 +48,8 @@ pub struct Config {
     pub(super) max_attempts: u32,
     pub(super) max_retry_after: Duration,
     pub(super) file_mode: u32,
+    pub(super) wait_timeout: Option<Duration>,
+    pub(super) poll_interval: Duration,
     pub(super) user_agent_suffix: Option<String>,
     pub(super) log: Option<Arc<dyn Log>>,
     proxy: Option<Proxy>,
@@ -129,6 +131,8 @@ impl fmt::Debug for Config {
             .field("max_attempts", &self.max_attempts)
             .field("max_retry_after", &self.max_retry_after)
             .field("file_mode", &self.file_mode)
+            .field("wait_timeout", &self.wait_timeout)
+            .field("poll_interval", &self.poll_interval)
             .field("user_agent_suffix", &self.user_agent_suffix)
             .field("proxy", &self.proxy)
             .field("proxy_from_environment", &self.proxy_from_environment)
@@ -155,6 +159,8 @@ impl Default for Config {
             max_attempts: 0,
             max_retry_after: Duration::ZERO,
             file_mode: 0,
+            wait_timeout: None,
+            poll_interval: Duration::ZERO,
             user_agent_suffix: None,
             log: None,
             proxy: None,
@@ -428,6 +434,8 @@ impl Config {
                 self.max_attempts = own.max_attempts.unwrap_or(self.max_attempts);
                 self.max_memory = own.max_memory.unwrap_or(self.max_memory);
                 self.file_mode = own.file_mode.unwrap_or(self.file_mode);
+                self.wait_timeout = own.wait_timeout.unwrap_or(self.wait_timeout);
+                self.poll_interval = own.poll_interval.unwrap_or(self.poll_interval);
             }
         }
         Ok(())
@@ -560,6 +568,13 @@ pub(crate) fn set_override(overrides: &mut Overrides, key: &str, value: &[u8]) -
             overrides.max_memory = Some(number("max_memory_bytes", value, 1..=i64::MAX as u64)?);
         }
         "file_mode" => overrides.file_mode = Some(mode("file_mode", value)?),
+        "wait_timeout_ms" => {
+            overrides.wait_timeout = Some(limit("wait_timeout_ms", value, 1..=30 * DAY_MS)?);
+        }
+        "poll_interval_ms" => {
+            let ms = number("poll_interval_ms", value, 1..=DAY_MS)?;
+            overrides.poll_interval = Some(Duration::from_millis(ms));
+        }
         _ => {
             return Err(Error::argument(
                 Status::UnknownKey,

@@ -39,6 +39,8 @@ pub struct Context {
     max_attempts: u32,
     max_retry_after: Duration,
     pub(super) file_mode: u32,
+    pub(super) wait_timeout: Option<Duration>,
+    pub(super) poll_interval: Duration,
     log: Option<Arc<dyn Log>>,
 }
 
@@ -110,6 +112,8 @@ impl Context {
             max_attempts: config.max_attempts,
             max_retry_after: config.max_retry_after,
             file_mode: config.file_mode,
+            wait_timeout: config.wait_timeout,
+            poll_interval: config.poll_interval,
             log: config.log,
         })
     }

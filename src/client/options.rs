@@ -229,6 +229,18 @@ pub static OPTIONS: &[Option] = &[
         c"The largest report that a call takes into memory. 1 to 9223372036854775807.",
     ),
     option(
+        c"wait_timeout_ms",
+        Kind::Milliseconds,
+        Some(c"3600000"),
+        c"The longest time to wait for a report that the service makes. 1 to 2592000000 (30 days), or -1 for no limit.",
+    ),
+    option(
+        c"poll_interval_ms",
+        Kind::Milliseconds,
+        Some(c"2000"),
+        c"How long to wait before a report that is being made is looked at again; half as long again each time, up to 30 s or this where it is more, and varied by a fifth. 1 to 86400000.",
+    ),
+    option(
         c"user_agent_suffix",
         Kind::Text,
         None,

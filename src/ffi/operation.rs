@@ -88,8 +88,8 @@ pub unsafe extern "C" fn dbss_operation_free(operation: *mut dbss_operation) {
 
 /// Sets an option for the calls of this operation, in place of the context's:
 /// "connect_timeout_ms", "stall_timeout_ms", "total_timeout_ms",
-/// "max_attempts", "max_memory_bytes" or "file_mode", with values as for
-/// dbss_config_set().
+/// "max_attempts", "max_memory_bytes", "file_mode", "wait_timeout_ms" or
+/// "poll_interval_ms", with values as for dbss_config_set().
 ///
 /// `operation`, `key` and `value` (required); the texts are copied.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
@@ -192,6 +192,15 @@ pub unsafe extern "C" fn dbss_operation_resumed(operation: *const dbss_operation
 pub unsafe extern "C" fn dbss_operation_attempts(operation: *const dbss_operation) -> u32 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
     unsafe { dbss_operation::read(operation, 0, Operation::attempts) }
+}
+
+/// How far a report is that the service makes (dbss_report_generate(),
+/// dbss_report_wait()), in percent; -1 while that is not known, and for NULL. Any
+/// thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_percent(operation: *const dbss_operation) -> i32 {
+    // SAFETY: the header's rules are the contract of `Handle::read`.
+    unsafe { dbss_operation::read(operation, -1, Operation::percent) }
 }
 
 /// Where the report was saved, once the call has succeeded.

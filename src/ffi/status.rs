@@ -69,6 +69,12 @@ pub const DBSS_ERR_REDIRECTED: dbss_status = 207;
 /// A success that is not a report: an empty body, a JSON document, a web page,
 /// or an HTTP status that this call does not have.
 pub const DBSS_ERR_UNEXPECTED_ANSWER: dbss_status = 208;
+/// The service answered that it did not create or delete the report.
+pub const DBSS_ERR_NOT_DONE: dbss_status = 209;
+/// The report was not ready within "wait_timeout_ms".
+pub const DBSS_ERR_NOT_READY: dbss_status = 210;
+/// Several new reports may be the one that was created; the message names them.
+pub const DBSS_ERR_AMBIGUOUS: dbss_status = 211;
 
 /// Group of 3xx: the network, or what came over it, failed.
 pub const DBSS_ERR_NETWORK: dbss_status = 300;

@@ -27,6 +27,8 @@ const FEATURES: &[&str] = &[
     "credentials",
     "project",
     "endpoints",
+    "list",
+    "manage",
 ];
 
 /// The version of the library that is loaded, such as "0.1.0"; compare with
@@ -65,8 +67,9 @@ pub extern "C" fn dbss_version_number() -> u32 {
 /// callbacks), "stream" (dbss_report_open), "operation" (progress and cancel),
 /// "resume" (retries and resumption), "log", "redirect", "proxy", "access_key"
 /// (AK/SK signatures), "iam_user" (logins), "token_provider", "credentials" (found
-/// where the official SDKs find them), "project" (found where none is given) and
-/// "endpoints" (several, and those of regions).
+/// where the official SDKs find them), "project" (found where none is given),
+/// "endpoints" (several, and those of regions), "list" (instances, reports,
+/// templates) and "manage" (create, generate, wait, delete).
 ///
 /// Nothing is kept of `name`. Any thread, at any time.
 #[unsafe(no_mangle)]

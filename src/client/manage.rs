@@ -1,0 +1,197 @@
+//! Creating and deleting reports.
+
+use std::sync::Arc;
+
+use ::http::Method;
+use serde::{Deserialize, Serialize};
+
+use super::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id};
+use super::context::Context;
+use super::document;
+use super::pages::JSON;
+use super::report::ReportRequest;
+use crate::error::{Error, Status};
+use crate::http::{Answer, Asked, Call, Outgoing};
+use crate::operation::Operation;
+
+const ASKED: Asked = Asked {
+    who: "the service",
+    missing: (
+        "knows no such instance or report",
+        "; check the project, instance, template and report ids",
+    ),
+};
+
+/// More than any time or list of ids has, in bytes.
+const LONGEST_TEXT: usize = 4096;
+
+/// What to create: CreateAuditReport,
+/// `POST /v1/{project_id}/audit/{instance_id}/reports/create`. Times are the
+/// service's texts.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct NewReport {
+    #[serde(skip)]
+    pub(super) project: Option<String>,
+    #[serde(skip)]
+    pub(super) instance: String,
+    #[serde(rename = "template_id")]
+    pub(super) template: String,
+    pub(super) start_time: String,
+    pub(super) end_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_date: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_date: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    db_ids: Option<String>,
+}
+
+/// What the service answers: a word.
+#[derive(Deserialize)]
+struct Outcome {
+    #[serde(alias = "status")]
+    result: Option<String>,
+}
+
+impl NewReport {
+    /// Checks the ids and texts.
+    pub(crate) fn new(
+        project: Option<&str>,
+        instance: &str,
+        template: &str,
+        times: [&str; 2],
+        dates: [Option<&str>; 2],
+        db_ids: Option<&str>,
+    ) -> Result<NewReport, Error> {
+        if let Some(project) = project {
+            check_id(project, "project", PROJECT_OR_INSTANCE_ID)?;
+        }
+        check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
+        check_id(template, "template_id", 1..=64)?;
+        let text = |parameter, text: &str| {
+            if (1..=LONGEST_TEXT).contains(&text.len()) && !text.chars().any(char::is_control) {
+                return Ok(text.to_owned());
+            }
+            Err(Error::argument(
+                Status::InvalidValue,
+                parameter,
+                format_args!("must have 1 to {LONGEST_TEXT} bytes and no control characters"),
+            ))
+        };
+        let optional = |parameter, value: Option<&str>| value.map(|v| text(parameter, v)).transpose();
+        Ok(NewReport {
+            project: project.map(str::to_owned),
+            instance: instance.to_owned(),
+            template: template.to_owned(),
+            start_time: text("start_time", times[0])?,
+            end_time: text("end_time", times[1])?,
+            start_date: optional("start_date", dates[0])?,
+            end_date: optional("end_date", dates[1])?,
+            db_ids: optional("db_ids", db_ids)?,
+        })
+    }
+}
+
+impl Context {
+    /// Creates a report. The service gives no id of it.
+    pub(crate) fn create_report(
+        &self,
+        report: &NewReport,
+        operation: Option<Arc<Operation>>,
+    ) -> Result<(), Error> {
+        self.run(operation, "creation of a report".into(), |running| {
+            self.alone(&running, |call| {
+                let project = self.project(call, report.project.as_deref())?;
+                self.create_in(call, &project, report)
+            })
+        })
+    }
+
+    pub(super) fn create_in(&self, call: &Arc<Call>, project: &str, report: &NewReport) -> Result<(), Error> {
+        let body = serde_json::to_vec(report)
+            .map_err(|e| Error::new(Status::Internal, format!("a request that is no JSON: {e}")))?;
+        let segments = ["v1", project, "audit", &report.instance, "reports", "create"];
+        // Not through `ask`, which would mend more than is safe here.
+        self.retry(&call.operation().overrides()).run(call, || {
+            let sent = self.send(call, Some(project), |endpoint| {
+                Ok(Outgoing {
+                    method: Method::POST,
+                    body: &body,
+                    repeatable: false,
+                    ..Outgoing::get(endpoint.url(&segments, &[])?, &JSON)
+                })
+            });
+            sent.and_then(|mut answer| done(&mut answer, "creation"))
+                .map_err(once_only)
+        })
+    }
+
+    /// Deletes a report: DeleteAuditReport,
+    /// `DELETE /v1/{project_id}/audit/{instance_id}/reports/{id}`.
+    pub(crate) fn delete_report(
+        &self,
+        project: Option<&str>,
+        instance: &str,
+        id: &str,
+        operation: Option<Arc<Operation>>,
+    ) -> Result<(), Error> {
+        let request = ReportRequest::new(project, instance, id, None)?;
+        check_id(id, "id", REPORT_ID)?;
+        let subject = format!("deletion of {}", request.subject());
+        self.run(operation, subject, |running| {
+            self.alone(&running, |call| {
+                let project = self.project(call, project)?;
+                let segments = ["v1", &project, "audit", instance, "reports", id];
+                let before = call.operation().attempts();
+                let outgoing = |endpoint: &crate::http::Endpoint| {
+                    Ok(Outgoing {
+                        method: Method::DELETE,
+                        ..Outgoing::get(endpoint.url(&segments, &[])?, &[])
+                    })
+                };
+                let outcome = self.ask(call, &project, outgoing, |answer| done(answer, "deletion"));
+                match outcome {
+                    // An attempt whose answer got lost had deleted it.
+                    Err(e) if e.status() == Status::NotFound && call.operation().attempts() > before + 1 => {
+                        Ok(())
+                    }
+                    outcome => outcome,
+                }
+            })
+        })
+    }
+}
+
+/// A failure after which nobody knows whether the service has created the
+/// report is none to repeat: there might be two.
+fn once_only(error: Error) -> Error {
+    match error.status() {
+        Status::Resolve | Status::Connect | Status::ConnectTimeout | Status::Throttled => error,
+        _ if matches!(error.http_status(), Some(503)) => error,
+        Status::ConnectionLost | Status::Stalled | Status::Truncated => error.spent().amend(|message| {
+            format!("{message}; the report may have been created all the same: look for it in the list")
+        }),
+        _ => error.spent(),
+    }
+}
+
+fn done(answer: &mut Answer, what: &str) -> Result<(), Error> {
+    let bytes = document::read(answer, &ASKED)?;
+    if bytes.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    let outcome: Outcome =
+        serde_json::from_slice(&bytes).map_err(|e| document::malformed(answer, "answer", e))?;
+    match outcome.result {
+        Some(word) if word.eq_ignore_ascii_case("success") => Ok(()),
+        Some(word) if word.eq_ignore_ascii_case("failed") => Err(answer.explain(Error::new(
+            Status::NotDone,
+            format!("the service answered that the {what} failed, and not why"),
+        ))),
+        _ => Err(document::malformed(
+            answer,
+            "answer",
+            "it says neither success nor failed",
+        )),
+    }
+}

@@ -1,0 +1,270 @@
+//! Waiting for a report that the service makes, and having one made.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::context::Context;
+use super::manage::NewReport;
+use super::pages::{Cursor, Item, List};
+use super::report::ReportRequest;
+use crate::error::{Error, Status};
+use crate::http::Call;
+use crate::log::Level;
+use crate::operation::Operation;
+
+const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Pages for looking through a whole list.
+const PAGE_SIZE: u32 = 1000;
+
+/// So few digits of a time are no time to compare.
+const DIGITS_OF_A_DAY: usize = 8;
+
+/// The looks at something that is being made.
+struct Looks {
+    until: Option<Instant>,
+    limit: Option<Duration>,
+    interval: Duration,
+    longest: Duration,
+}
+
+impl Looks {
+    fn new(context: &Context, operation: &Operation) -> Looks {
+        let overrides = operation.overrides();
+        let limit = overrides.wait_timeout.unwrap_or(context.wait_timeout);
+        let interval = overrides.poll_interval.unwrap_or(context.poll_interval);
+        Looks {
+            until: limit.and_then(|limit| Instant::now().checked_add(limit)),
+            limit,
+            interval,
+            longest: LONGEST_INTERVAL.max(interval),
+        }
+    }
+
+    /// Waits until the next look; `what` is what did not come.
+    fn pause(&mut self, call: &Call, what: &str) -> Result<(), Error> {
+        // A fifth more or less, so that many who began together part.
+        let pause = self.interval.mul_f64(0.8 + 0.4 * fastrand::f64());
+        self.interval = self.interval.mul_f64(1.5).min(self.longest);
+        let late = Instant::now()
+            .checked_add(pause)
+            .is_none_or(|next| self.until.is_some_and(|until| next > until));
+        if late {
+            let ms = self.limit.unwrap_or_default().as_millis();
+            return Err(Error::new(
+                Status::NotReady,
+                format!("{what} within wait_timeout_ms ({ms} ms)"),
+            ));
+        }
+        if !call.pause(pause)? {
+            return Err(Error::new(
+                Status::TotalTimeout,
+                format!("{what} within total_timeout_ms"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Context {
+    /// Waits until a report is ready.
+    pub(crate) fn wait_for_report(
+        self: &Arc<Context>,
+        project: Option<&str>,
+        instance: &str,
+        id: &str,
+        operation: Option<Arc<Operation>>,
+    ) -> Result<(), Error> {
+        let request = ReportRequest::new(project, instance, id, None)?;
+        self.run(operation, request.subject(), |running| {
+            let looks = Looks::new(self, running.operation());
+            self.alone(&running, |call| {
+                let project = self.project(call, project)?;
+                self.wait_in(call, &project, instance, id, looks)
+            })
+        })
+    }
+
+    fn wait_in(
+        self: &Arc<Context>,
+        call: &Arc<Call>,
+        project: &str,
+        instance: &str,
+        id: &str,
+        mut looks: Looks,
+    ) -> Result<(), Error> {
+        // Its name, once it is known, spares the service the whole list.
+        let mut name: Option<String> = None;
+        loop {
+            let list = List::reports(instance, name.as_deref())?;
+            let found = self.search(call, project, list, |item| item.id() == id)?;
+            let Some(item) = found.into_iter().next() else {
+                return Err(Error::new(
+                    Status::NotFound,
+                    format!("the instance has no report {id}, or not any more; check the ids"),
+                ));
+            };
+            let percent = item.percentum();
+            call.operation().set_percent(percent.unwrap_or_default());
+            if percent == Some(100) {
+                return Ok(());
+            }
+            name = item
+                .text("name")
+                .filter(|name| (1..=256).contains(&name.len()))
+                .map(str::to_owned);
+            looks.pause(call, &format!("the report {id} was not ready"))?;
+        }
+    }
+
+    /// The first item of a list that is looked for, or all of them for a search
+    /// that goes on; see `List`.
+    fn search(
+        self: &Arc<Context>,
+        call: &Arc<Call>,
+        project: &str,
+        list: List,
+        is_it: impl Fn(&Item) -> bool,
+    ) -> Result<Vec<Item>, Error> {
+        let cursor = Cursor::new(Arc::clone(self), Some(project), list, PAGE_SIZE)?;
+        while let Some(page) = cursor.next_in(call)? {
+            let found: Vec<Item> = page.items.into_iter().filter(&is_it).collect();
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Every item of a list.
+    pub(super) fn all_items(
+        self: &Arc<Context>,
+        call: &Arc<Call>,
+        project: &str,
+        list: List,
+    ) -> Result<Vec<Item>, Error> {
+        let cursor = Cursor::new(Arc::clone(self), Some(project), list, PAGE_SIZE)?;
+        let mut items = Vec::new();
+        while let Some(page) = cursor.next_in(call)? {
+            items.extend(page.items);
+        }
+        Ok(items)
+    }
+
+    /// Has a report made, waits until it is ready, and gives its id.
+    pub(crate) fn generate_report(
+        self: &Arc<Context>,
+        report: &NewReport,
+        operation: Option<Arc<Operation>>,
+    ) -> Result<String, Error> {
+        self.run(operation, "generation of a report".into(), |running| {
+            let mut looks = Looks::new(self, running.operation());
+            self.alone(&running, |call| {
+                let project = self.project(call, report.project.as_deref())?;
+                let reports = || List::reports(&report.instance, None);
+                let template = self
+                    .all_items(call, &project, List::templates(&report.instance)?)?
+                    .into_iter()
+                    .find(|template| template.id() == report.template);
+                let Some(template) = template else {
+                    return Err(Error::argument(
+                        Status::NotFound,
+                        "template_id",
+                        format_args!("the instance has no template {}", report.template),
+                    ));
+                };
+                let before: HashSet<String> = self
+                    .all_items(call, &project, reports()?)?
+                    .iter()
+                    .map(|item| item.id().to_owned())
+                    .collect();
+                self.create_in(call, &project, report)?;
+                call.operation().set_percent(0);
+                // The service gives no id: the new report is the one that was not
+                // there before, and is what was asked for.
+                let id = loop {
+                    let new: Vec<Item> = self
+                        .all_items(call, &project, reports()?)?
+                        .into_iter()
+                        .filter(|item| !before.contains(item.id()))
+                        .collect();
+                    match &candidates(&new, report, &template)[..] {
+                        [] => looks.pause(call, "the report that was created did not appear in the list")?,
+                        [item] => break item.id().to_owned(),
+                        several => {
+                            let ids: Vec<&str> = several.iter().map(|item| item.id()).collect();
+                            return Err(Error::new(
+                                Status::Ambiguous,
+                                format!(
+                                    "the report was created, and which it is nobody can tell: {} appeared at once",
+                                    ids.join(", ")
+                                ),
+                            ));
+                        }
+                    }
+                };
+                self.log(Level::Info, || format!("the report that was created is {id}"));
+                self.wait_in(call, &project, &report.instance, &id, looks)?;
+                Ok(id)
+            })
+        })
+    }
+}
+
+/// Those of the new reports that can be the one that was asked for: of its time
+/// range, and where that leaves several, of its template's name and type. How a
+/// report is named after its template is nowhere documented, so a name that is
+/// another alone excludes none.
+fn candidates<'a>(new: &'a [Item], report: &NewReport, template: &Item) -> Vec<&'a Item> {
+    let same_time = |item: &Item, field, asked| item.text(field).is_none_or(|time| is_same_time(time, asked));
+    let mut candidates: Vec<&Item> = new
+        .iter()
+        .filter(|item| {
+            same_time(item, "start_time", &report.start_time) && same_time(item, "end_time", &report.end_time)
+        })
+        .collect();
+    let has_name = |item: &Item| {
+        let names = item.text("name").zip(template.text("name"));
+        names.is_some_and(|(own, templates)| own.contains(templates))
+    };
+    let has_type = |item: &Item| {
+        let of = template.text("type");
+        of.is_some() && (item.text("type") == of || item.text("template_type") == of)
+    };
+    for fits in [&has_name as &dyn Fn(&Item) -> bool, &has_type] {
+        if candidates.len() > 1 && candidates.iter().any(|item| fits(item)) {
+            candidates.retain(|item| fits(item));
+        }
+    }
+    candidates
+}
+
+/// Whether two texts are one time, however each of them is written: by their
+/// digits, as far as both have them.
+fn is_same_time(one: &str, other: &str) -> bool {
+    let digits = |text: &str| -> String { text.chars().filter(char::is_ascii_digit).collect() };
+    let (one, other) = (digits(one), digits(other));
+    if one.len().min(other.len()) < DIGITS_OF_A_DAY {
+        return true;
+    }
+    one.starts_with(&other) || other.starts_with(&one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_compared_however_they_are_written() {
+        for (one, other, same) in [
+            ("2026-11-24 00:00:00", "2026-11-24T00:00:00Z", true),
+            ("2026-11-24", "2026-11-24 00:00:00", true),
+            ("2026-11-24 00:00:00", "2026-11-25 00:00:00", false),
+            ("", "2026-11-24", true),
+            ("soon", "2026-11-24", true),
+        ] {
+            assert_eq!(is_same_time(one, other), same, "{one} {other}");
+        }
+    }
+}
