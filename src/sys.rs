@@ -3,12 +3,12 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What to wait for.
@@ -191,6 +191,51 @@ pub(crate) fn descriptor(fd: BorrowedFd<'_>) -> io::Result<DescriptorMode> {
         writable: flags & libc::O_ACCMODE != libc::O_RDONLY,
         nonblocking: flags & libc::O_NONBLOCK != 0,
     })
+}
+
+/// A file that was read whole.
+pub(crate) struct SmallFile {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) mode: u32,
+}
+
+/// Reads a file of at most so many bytes. Only regular ones: a pipe would make
+/// it wait.
+pub(crate) fn read_small_file(path: &Path, limit: u64) -> io::Result<SmallFile> {
+    use std::io::Read;
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    let mut file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if about.len() > limit {
+        return Err(io::Error::other(format!("it is larger than {limit} bytes")));
+    }
+    // Room for all of it at once: a vector that grows leaves copies.
+    let mut bytes = Vec::with_capacity(about.len() as usize + 1);
+    file.by_ref().take(limit).read_to_end(&mut bytes)?;
+    Ok(SmallFile {
+        bytes,
+        mode: about.mode(),
+    })
+}
+
+/// A file of the official SDKs: the one that a variable names, which is told, or
+/// the one of this name in the user's directory for them.
+pub(crate) fn file_of_the_user(
+    environment: &dyn Fn(&str) -> Option<OsString>,
+    variable: &str,
+    name: &str,
+) -> Option<(PathBuf, bool)> {
+    if let Some(path) = environment(variable).filter(|path| !path.is_empty()) {
+        return Some((path.into(), true));
+    }
+    let home = environment("HOME").filter(|home| !home.is_empty())?;
+    Some((Path::new(&home).join(".huaweicloud").join(name), false))
 }
 
 /// A file in a directory that has no name, mode 0600; none where the system or

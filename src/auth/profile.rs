@@ -1,21 +1,182 @@
-use crate::error::Error;
+//! The profile file of the official SDKs: an INI file with a section `[basic]`.
+
 use std::ffi::OsString;
+use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
-use zeroize::Zeroizing;
+
+use configparser::ini::Ini;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::AccessKey;
+use crate::error::{Error, Status};
+use crate::sys;
+
+/// Far more than any has.
+const LIMIT: u64 = 64 * 1024;
+
+const SECTION: &str = "basic";
+
 pub(crate) struct Profile {
-    pub access_key: Zeroizing<String>,
-    pub secret_key: Zeroizing<String>,
-    pub security_token: Option<Zeroizing<String>>,
-    pub project_id: Option<String>,
-    pub iam_endpoint: Option<String>,
+    pub(super) access_key: String,
+    pub(super) secret_key: Zeroizing<String>,
+    pub(super) security_token: Option<Zeroizing<String>>,
+    pub(super) project_id: Option<String>,
+    pub(super) iam_endpoint: Option<String>,
 }
+
+impl fmt::Debug for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Profile(***)")
+    }
+}
+
+/// A profile, and whether others on this machine can read its file.
+#[derive(Debug)]
 pub(crate) struct Loaded {
-    pub profile: Profile,
-    pub readable_by_others: bool,
+    pub(super) profile: Profile,
+    pub(super) readable_by_others: bool,
 }
-pub(crate) fn path(_: &dyn Fn(&str) -> Option<OsString>) -> Option<(PathBuf, bool)> {
-    None
+
+/// Where the profile is, and whether a variable names it; none without a home.
+pub(super) fn path(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<(PathBuf, bool)> {
+    sys::file_of_the_user(environment, "HUAWEICLOUD_SDK_CREDENTIALS_FILE", "credentials")
 }
-pub(crate) fn read(_: &Path) -> Result<Option<Loaded>, Error> {
-    Ok(None)
+
+/// Reads a profile; none where there is no such file. What is wrong with one is
+/// said by line and key, never with what stands there.
+pub(super) fn read(path: &Path) -> Result<Option<Loaded>, Error> {
+    let file = match sys::read_small_file(path, LIMIT) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => {
+            return Err(Error::os(
+                Status::File,
+                format_args!("cannot read the profile {}", path.display()),
+                &e,
+            ));
+        }
+    };
+    let bytes = Zeroizing::new(file.bytes);
+    let profile = parse(&bytes).map_err(|what| {
+        Error::argument(
+            Status::InvalidCredentials,
+            "credentials",
+            format_args!("the profile {} {what}", path.display()),
+        )
+    })?;
+    Ok(Some(Loaded {
+        profile,
+        readable_by_others: file.mode & 0o077 != 0,
+    }))
+}
+
+fn parse(bytes: &[u8]) -> Result<Profile, String> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let text = std::str::from_utf8(bytes).map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))?;
+    let mut ini = Ini::new();
+    // A key may hold what would begin a comment. Unlike the Python SDK's parser
+    // this one interpolates nothing, so a '%' is no trouble either.
+    ini.set_comment_symbols(&['#', ';']);
+    ini.set_inline_comment_symbols(Some(&[]));
+    ini.read(text.to_owned())
+        .map_err(|e| format!("is not a sound INI file: {e}"))?;
+    let mut section = ini
+        .get_mut_map()
+        .remove(SECTION)
+        .ok_or_else(|| format!("has no section [{SECTION}]"))?;
+    for other in ini.get_mut_map().values_mut().flat_map(|s| s.values_mut()) {
+        other.zeroize();
+    }
+    let stray = section.iter().any(|(_, value)| value.is_none());
+    // Empty counts as absent, as for the SDKs.
+    let mut take = |key: &str| {
+        section
+            .remove(key)
+            .flatten()
+            .map(Zeroizing::new)
+            .filter(|value| !value.is_empty())
+    };
+    let (access_key, secret_key) = (take("ak"), take("sk"));
+    let security_token = take("security_token");
+    let open = |value: Option<Zeroizing<String>>| value.map(|value| value.as_str().to_owned());
+    let (project_id, iam_endpoint) = (open(take("project_id")), open(take("iam_endpoint")));
+    for rest in section.values_mut() {
+        rest.zeroize();
+    }
+    if stray {
+        return Err(format!(
+            "has a line in the section [{SECTION}] that is no key = value"
+        ));
+    }
+    let (access_key, secret_key) = match (access_key, secret_key) {
+        (Some(ak), Some(sk)) => (ak, sk),
+        (None, None) => return Err("has neither ak nor sk in its section [basic]".into()),
+        (Some(_), None) => return Err("has an ak, and no sk; one is nothing without the other".into()),
+        (None, Some(_)) => return Err("has an sk, and no ak; one is nothing without the other".into()),
+    };
+    let token = security_token.as_ref().map(|token| token.as_bytes());
+    AccessKey::new(access_key.as_bytes(), secret_key.as_bytes(), token).map_err(|e| {
+        let what = e.message().split_once(": ").map_or("", |(_, what)| what);
+        let key = match e.parameter() {
+            Some("access_key") => "ak",
+            Some("secret_key") => "sk",
+            _ => "security_token",
+        };
+        format!("has an {key} that {what}")
+    })?;
+    Ok(Profile {
+        access_key: access_key.as_str().to_owned(),
+        secret_key,
+        security_token,
+        project_id,
+        iam_endpoint,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_as_users_write_them() {
+        for text in [
+            "[basic]\nak = AKID\nsk = a#b;c%d\n",
+            "\u{feff}# mine\r\n[basic]\r\nak=AKID\r\nsk=a#b;c%d\r\n",
+            "[other]\nak = no\n; comment\n[BASIC]\nAK: AKID\nSK : a#b;c%d",
+        ] {
+            let profile = parse(text.as_bytes()).expect(text);
+            assert_eq!(profile.access_key, "AKID");
+            assert_eq!(profile.secret_key.as_str(), "a#b;c%d");
+            assert!(profile.security_token.is_none() && profile.project_id.is_none());
+        }
+        let text = "[basic]\nak=A\nsk=S\nsecurity_token=T\nproject_id=P\niam_endpoint=https://iam.example\n";
+        let profile = parse(text.as_bytes()).expect(text);
+        assert_eq!(profile.security_token.as_deref().map(String::as_str), Some("T"));
+        assert_eq!(profile.project_id.as_deref(), Some("P"));
+        assert_eq!(profile.iam_endpoint.as_deref(), Some("https://iam.example"));
+        assert_eq!(format!("{profile:?}"), "Profile(***)");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_profile_is_told_without_its_keys() {
+        for (text, says) in [
+            (&b""[..], "no section [basic]"),
+            (b"ak = very-secret\nsk = very-secret\n", "no section [basic]"),
+            (b"[basic\nak = very-secret", "line 1"),
+            (b"[basic]\nak = very-secret\n", "no sk"),
+            (b"[basic]\nsk = very-secret\nak =\n", "no ak"),
+            (b"[basic]\n", "neither"),
+            (
+                b"[basic]\nak = very-secret\nsk = very secret\n",
+                "sk that holds a space",
+            ),
+            (b"[basic]\nak = AK\nvery-secret\nsk = S\n", "no key = value"),
+            (b"[basic]\nak = \xff\n", "not UTF-8 at byte 13"),
+        ] {
+            let what = parse(text).expect_err(says);
+            assert!(what.contains(says), "{what}");
+            assert!(!what.contains("secret"), "{what}");
+        }
+    }
 }

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 const DAY_MS: u64 = 86_400_000;
 
 /// More than anybody has.
-const MAX_ENDPOINTS: usize = 16;
+pub(super) const MAX_ENDPOINTS: usize = 16;
 
 /// What [`super::Context::new`] is made from. See `dbss_config_set` for what
 /// each option means.

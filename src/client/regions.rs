@@ -1,15 +1,356 @@
-use crate::error::Error;
-use crate::http::Endpoint;
+//! Where the service of a region answers, as the official SDKs find it: by a
+//! variable, by the regions file, by the region's name.
+
 use std::ffi::OsString;
-pub(crate) fn endpoints(
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use saphyr_parser::{Event, Parser};
+
+use super::config::MAX_ENDPOINTS;
+use crate::error::{Error, Status};
+use crate::http::Endpoint;
+use crate::sys;
+
+/// The regions that have the service in the public cloud. Any other name is as
+/// good: this list only tells a new region from a mistyped one.
+const KNOWN: &[&str] = &[
+    "af-north-1",
+    "af-south-1",
+    "ap-southeast-1",
+    "ap-southeast-2",
+    "ap-southeast-3",
+    "ap-southeast-4",
+    "ap-southeast-5",
+    "cn-east-2",
+    "cn-east-3",
+    "cn-east-4",
+    "cn-east-5",
+    "cn-north-1",
+    "cn-north-11",
+    "cn-north-12",
+    "cn-north-2",
+    "cn-north-4",
+    "cn-north-9",
+    "cn-south-1",
+    "cn-south-2",
+    "cn-south-4",
+    "cn-southwest-2",
+    "cn-southwest-3",
+    "la-north-2",
+    "la-south-2",
+    "me-east-1",
+    "my-kualalumpur-1",
+    "ru-moscow-1",
+    "ru-northwest-2",
+    "sa-brazil-1",
+    "tr-west-1",
+];
+
+const SERVICE: &str = "DBSS";
+
+/// Far more than any regions file has.
+const LIMIT: u64 = 1024 * 1024;
+
+/// A regions file is three deep.
+const DEEPEST: usize = 32;
+
+/// Who says where a region is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Says {
+    Variable(String),
+    File(PathBuf),
+    /// The name is one of the known regions'.
+    Known,
+    /// The name is new to this library.
+    Name,
+}
+
+impl fmt::Display for Says {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Says::Variable(name) => write!(f, "by the variable {name}"),
+            Says::File(path) => write!(f, "by the file {}", path.display()),
+            Says::Known => f.write_str("by its name"),
+            Says::Name => f.write_str("by its name, which is none of the regions that libdbss knows"),
+        }
+    }
+}
+
+/// The endpoints of a region, in the order of preference, at least one.
+pub(super) fn endpoints(
     region: &str,
-    _: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<(Vec<Endpoint>, String), Error> {
-    Ok((
-        vec![Endpoint::parse(
-            &format!("https://dbss.{region}.myhuaweicloud.com"),
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<(Vec<Endpoint>, Says), Error> {
+    let variable = format!(
+        "HUAWEICLOUD_SDK_REGION_{SERVICE}_{}",
+        region.replace('-', "_").to_ascii_uppercase()
+    );
+    if let Some(value) = environment(&variable).filter(|value| !value.is_empty()) {
+        let value = value.to_string_lossy();
+        let urls = value.split(',').map(str::trim).filter(|url| !url.is_empty());
+        let endpoints = parse_all(urls, &format!("the variable {variable}"))?;
+        return Ok((endpoints, Says::Variable(variable)));
+    }
+    let file = sys::file_of_the_user(environment, "HUAWEICLOUD_SDK_REGIONS_FILE", "regions.yaml");
+    if let Some((path, named)) = file
+        && let Some(urls) = read(&path, named, region)?
+    {
+        let endpoints = parse_all(
+            urls.iter().map(String::as_str),
+            &format!("the regions file {}", path.display()),
+        )?;
+        return Ok((endpoints, Says::File(path)));
+    }
+    let by_name = format!("https://dbss.{region}.myhuaweicloud.com");
+    let says = match KNOWN.contains(&region) {
+        true => Says::Known,
+        false => Says::Name,
+    };
+    Ok((vec![Endpoint::parse(&by_name, "region")?], says))
+}
+
+fn parse_all<'a>(urls: impl Iterator<Item = &'a str>, from: &str) -> Result<Vec<Endpoint>, Error> {
+    let invalid = |what: &str| {
+        Error::argument(
+            Status::InvalidEndpoint,
             "region",
-        )?],
-        String::new(),
-    ))
+            format_args!("{from} says where it is, and {what}"),
+        )
+    };
+    let endpoints = urls
+        .map(|url| {
+            Endpoint::parse(url, "a URL there").map_err(|e| invalid(&e.message().replacen(": ", " ", 1)))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    if endpoints.is_empty() || endpoints.len() > MAX_ENDPOINTS {
+        return Err(invalid(&format!(
+            "has {} URLs, and not 1 to {MAX_ENDPOINTS}",
+            endpoints.len()
+        )));
+    }
+    Ok(endpoints)
+}
+
+/// What a regions file says of a region.
+fn read(path: &Path, named: bool, region: &str) -> Result<Option<Vec<String>>, Error> {
+    let file = match sys::read_small_file(path, LIMIT) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !named => return Ok(None),
+        Err(e) => {
+            return Err(Error::os(
+                Status::File,
+                format_args!("cannot read the regions file {}", path.display()),
+                &e,
+            ));
+        }
+    };
+    let found = std::str::from_utf8(&file.bytes)
+        .map_err(|_| "is not UTF-8".to_owned())
+        .and_then(|text| load(text.trim_start_matches('\u{feff}')))
+        .and_then(|document| look_up(&document, region));
+    found.map_err(|what| {
+        Error::argument(
+            Status::InvalidEndpoint,
+            "region",
+            format_args!("the regions file {} {what}", path.display()),
+        )
+    })
+}
+
+/// YAML, as far as a regions file needs it.
+enum Node {
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<(Node, Node)>),
+}
+
+impl Node {
+    fn get(&self, key: &str) -> Option<&Node> {
+        let Node::Map(pairs) = self else {
+            return None;
+        };
+        // As in Python the last one counts.
+        pairs
+            .iter()
+            .rev()
+            .find(|(k, _)| k.text() == Some(key))
+            .map(|(_, v)| v)
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Node::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// Nodes that have begun, the outermost first. A map takes its keys and values
+/// in turn.
+enum Open {
+    List(Vec<Node>),
+    Map(Vec<(Node, Node)>, Option<Node>),
+}
+
+/// The first document of a text; an empty list where there is none.
+fn load(text: &str) -> Result<Node, String> {
+    let mut open: Vec<Open> = Vec::new();
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|e| format!("is not sound YAML: {e}"))?;
+        let line = span.start.line();
+        let node = match event {
+            Event::Scalar(value, ..) => Node::Text(value.into_owned()),
+            // Each would have to be copied, and a few of them can be billions.
+            Event::Alias(_) => return Err(format!("has an alias at line {line}, which is not supported")),
+            Event::SequenceStart(..) | Event::MappingStart(..) if open.len() == DEEPEST => {
+                return Err(format!("is nested too deeply at line {line}"));
+            }
+            Event::SequenceStart(..) => {
+                open.push(Open::List(Vec::new()));
+                continue;
+            }
+            Event::MappingStart(..) => {
+                open.push(Open::Map(Vec::new(), None));
+                continue;
+            }
+            Event::SequenceEnd | Event::MappingEnd => match open.pop() {
+                Some(Open::List(items)) => Node::List(items),
+                Some(Open::Map(pairs, _)) => Node::Map(pairs),
+                None => continue,
+            },
+            _ => continue,
+        };
+        match open.last_mut() {
+            None => return Ok(node),
+            Some(Open::List(items)) => items.push(node),
+            Some(Open::Map(pairs, key)) => match key.take() {
+                None => *key = Some(node),
+                Some(key) => pairs.push((key, node)),
+            },
+        }
+    }
+    Ok(Node::List(Vec::new()))
+}
+
+/// The URLs of a region: a list `endpoints`, then one `endpoint`.
+fn look_up(document: &Node, region: &str) -> Result<Option<Vec<String>>, String> {
+    let services = match document {
+        Node::Map(pairs) => pairs,
+        Node::List(items) if items.is_empty() => return Ok(None),
+        Node::Text(text) if text.is_empty() => return Ok(None),
+        _ => return Err("is not a map of services".into()),
+    };
+    let is_ours = |key: &Node| key.text().is_some_and(|name| name.eq_ignore_ascii_case(SERVICE));
+    for (_, regions) in services.iter().filter(|(key, _)| is_ours(key)) {
+        let Node::List(regions) = regions else {
+            return Err(format!("has no list of regions for {SERVICE}"));
+        };
+        let wanted = |entry: &&Node| entry.get("id").and_then(Node::text) == Some(region);
+        // As in Python the last one counts.
+        let Some(entry) = regions.iter().rev().find(wanted) else {
+            continue;
+        };
+        let mut urls = Vec::new();
+        let wrong = |key| format!("has {key} for {region} in a form that is not understood");
+        match entry.get("endpoints") {
+            Some(Node::List(items)) => {
+                for item in items {
+                    urls.push(item.text().ok_or_else(|| wrong("endpoints"))?.to_owned());
+                }
+            }
+            None => {}
+            Some(Node::Text(text)) if text.is_empty() => {}
+            Some(_) => return Err(wrong("endpoints")),
+        }
+        match entry.get("endpoint") {
+            Some(Node::Text(url)) if !url.is_empty() => urls.push(url.clone()),
+            None | Some(Node::Text(_)) => {}
+            Some(_) => return Err(wrong("an endpoint")),
+        }
+        if !urls.is_empty() {
+            return Ok(Some(urls));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str, region: &str) -> Result<Option<Vec<String>>, String> {
+        load(text).and_then(|document| look_up(&document, region))
+    }
+
+    const FILE: &str = "# mine\n\
+        ECS:\n  - id: cn-north-4\n    endpoint: https://no\n\
+        dbss:\n  - id: 'cn-north-4'\n    endpoint: \"https://a\"\n\
+        \x20 - {id: two, endpoints: [https://b, 'https://c'], endpoint: https://d}\n\
+        \x20 - id: empty\n    endpoint:\n";
+
+    #[test]
+    fn a_regions_file_is_read_as_the_sdks_read_it() {
+        let urls = |urls: &[&str]| Ok(Some(urls.iter().map(|u| (*u).to_owned()).collect()));
+        assert_eq!(found(FILE, "cn-north-4"), urls(&["https://a"]));
+        assert_eq!(found(FILE, "two"), urls(&["https://b", "https://c", "https://d"]));
+        for other in ["empty", "three"] {
+            assert_eq!(found(FILE, other), Ok(None));
+        }
+        for nothing in ["", "# nothing\n", "---\n", "ECS: []\n", "DBSS: []\n"] {
+            assert_eq!(found(nothing, "two"), Ok(None), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn a_regions_file_that_is_wrong_is_told() {
+        let deep = "[".repeat(100_000);
+        let aliases = "a: &a [x, x]\nb: &b [*a, *a]\nDBSS: *b\n";
+        for (text, says) in [
+            ("DBSS: [", "YAML"),
+            ("DBSS: {id: two}", "no list of regions"),
+            ("- DBSS", "not a map"),
+            ("DBSS: [{id: two, endpoints: {a: b}}]", "endpoints for two"),
+            ("DBSS: [{id: two, endpoint: [x]}]", "an endpoint for two"),
+            (aliases, "alias"),
+            (&"[".repeat(40), "nested too deeply"),
+            (&deep, "YAML"),
+        ] {
+            let what = found(text, "two").expect_err(says);
+            assert!(what.contains(says), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_variable_outranks_a_name_and_may_hold_several_urls() {
+        let environment = |name: &str| {
+            let value = match name {
+                "HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4" => "https://a.example, https://b.example",
+                "HUAWEICLOUD_SDK_REGION_DBSS_BAD" => "b.example",
+                _ => return None,
+            };
+            Some(OsString::from(value))
+        };
+        let origins = |region: &str| {
+            let (endpoints, says) = endpoints(region, &environment)?;
+            let origins: Vec<String> = endpoints.iter().map(Endpoint::origin).collect();
+            Ok::<_, Error>((origins.join(" "), says))
+        };
+        let variable = Says::Variable("HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4".into());
+        assert_eq!(
+            origins("cn-north-4").expect("two"),
+            ("https://a.example https://b.example".into(), variable)
+        );
+        for (region, says) in [("cn-south-1", Says::Known), ("xx-new-1", Says::Name)] {
+            let url = format!("https://dbss.{region}.myhuaweicloud.com");
+            assert_eq!(origins(region).expect("a name"), (url, says));
+        }
+        let error = origins("bad").expect_err("no URL");
+        assert_eq!(error.status(), Status::InvalidEndpoint);
+        assert!(
+            error.message().contains("HUAWEICLOUD_SDK_REGION_DBSS_BAD"),
+            "{error}"
+        );
+    }
 }
