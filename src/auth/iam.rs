@@ -161,13 +161,16 @@ impl Login {
             repeatable: true,
             secrets: std::slice::from_ref(&self.password),
         };
-        wire.retry.run(wire.call, || {
+        let attempt = || {
             let mut answer = wire.http.send(wire.call, &outgoing, &|_| Ok(()))?;
             if answer.status() != StatusCode::CREATED {
                 return Err(answer.refusal(&ASKED)?);
             }
             self.read(&mut answer)
-        })
+        };
+        wire.retry
+            .run(wire.call, attempt)
+            .map_err(|e| of_iam(&self.endpoint, e))
     }
 
     fn refused(&self, error: Error) -> Error {
@@ -209,10 +212,21 @@ impl Login {
     }
 }
 
-/// How long it is from `now` to a date of RFC 3339; nothing if that is past.
+/// Says of a failure that IAM is where it happened, if it does not yet.
+fn of_iam(endpoint: &Endpoint, error: Error) -> Error {
+    let own = matches!(error.status(), Status::Cancelled | Status::TotalTimeout);
+    if own || error.message().starts_with("IAM") {
+        return error;
+    }
+    error.amend(|message| format!("IAM at {}: {message}", endpoint.origin()))
+}
+
+/// How long it is from `now`, as a server told it to the second, to a date of
+/// RFC 3339; nothing if that is past.
 pub(super) fn remaining(date: &str, now: SystemTime) -> Option<Duration> {
     let date = humantime::parse_rfc3339_weak(date.trim()).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
+    let left = date.duration_since(now).unwrap_or_default();
+    Some(left.saturating_sub(Duration::from_secs(1)))
 }
 
 impl Grantor for Login {
@@ -245,7 +259,7 @@ pub(crate) fn find_project(
     grant: &Grant,
 ) -> Result<String, Error> {
     let outgoing = Outgoing::get(endpoint.url(&["v3", "projects"], &[("name", name)])?, &[]);
-    let projects = wire.retry.run(wire.call, || {
+    let attempt = || {
         let mut answer = wire
             .http
             .send(wire.call, &outgoing, &|request| grant.authorize(request, None))?;
@@ -259,7 +273,11 @@ pub(crate) fn find_project(
                 format!("IAM's list of projects is malformed: {e}"),
             ))
         })
-    })?;
+    };
+    let projects = wire
+        .retry
+        .run(wire.call, attempt)
+        .map_err(|e| of_iam(endpoint, e))?;
     let mut ids = projects
         .projects
         .into_iter()
@@ -317,8 +335,8 @@ mod tests {
     fn the_dates_that_iam_and_the_metadata_service_send_are_read() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_539_600); // 2026-11-24T17:00:00Z
         for (date, seconds) in [
-            ("2026-11-24T17:01:00.000000Z", Some(60)),
-            ("2026-11-24T17:01:00Z", Some(60)),
+            ("2026-11-24T17:01:00.000000Z", Some(59)),
+            ("2026-11-24T17:01:00Z", Some(59)),
             ("2026-11-24T16:00:00Z", Some(0)),
             ("tomorrow", None),
         ] {

@@ -76,13 +76,19 @@ impl<T> Inner<T> {
         self.flights.get_or_try_init(|| Ok(Mutex::new(None)))
     }
 
-    /// Lets the next who needs the value ask again.
-    fn leave(&self, flight: &Arc<Flight<T>>) {
-        if let Ok(slot) = self.slot() {
-            let mut slot = lock(slot);
-            if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, flight)) {
-                *slot = None;
-            }
+    /// Lets the next who needs the value ask again, who finds `value`, if there
+    /// is one. Where another has asked since, what that gave counts.
+    fn leave(&self, flight: &Arc<Flight<T>>, value: Option<Arc<T>>) {
+        let Ok(slot) = self.slot() else {
+            return;
+        };
+        let mut slot = lock(slot);
+        let current = slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, flight));
+        if value.is_some() && (current || self.known.load().is_none()) {
+            self.known.store(value);
+        }
+        if current {
+            *slot = None;
         }
     }
 }
@@ -145,7 +151,7 @@ impl<T> Shared<T> {
                 // come, so the next call asks again. A call that was cancelled
                 // says nothing about that.
                 if e.status() == Status::Stalled {
-                    self.0.leave(&flight);
+                    self.0.leave(&flight, None);
                 }
                 return Err(e);
             }
@@ -181,11 +187,12 @@ impl<T> Promise<T> {
             std::mem::forget(flight);
             return;
         }
-        if let Outcome::Known(value) = &outcome {
-            self.inner.known.store(Some(Arc::clone(value)));
-        }
+        let value = match &outcome {
+            Outcome::Known(value) => Some(Arc::clone(value)),
+            _ => None,
+        };
         *lock(&flight.outcome) = Some(outcome);
-        self.inner.leave(&flight);
+        self.inner.leave(&flight, value);
         flight.done.signal();
     }
 }

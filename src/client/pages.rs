@@ -3,7 +3,7 @@
 //! What the service says of an item is kept as it says it, fields that this
 //! library has never heard of included.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::sync::{Arc, Mutex, TryLockError};
 
@@ -175,12 +175,12 @@ impl List {
 #[derive(Debug)]
 pub(crate) struct Item {
     raw: Box<RawValue>,
-    fields: BTreeMap<String, CString>,
+    fields: HashMap<String, CString>,
 }
 
 impl Item {
     fn parse(raw: &RawValue, wrapper: Option<&str>) -> Result<Item, String> {
-        let object = |raw: &RawValue| -> Result<BTreeMap<String, Box<RawValue>>, String> {
+        let object = |raw: &RawValue| -> Result<HashMap<String, Box<RawValue>>, String> {
             serde_json::from_str(raw.get()).map_err(|_| "an item is not an object".to_owned())
         };
         let mut inner = raw.to_owned();
@@ -189,7 +189,7 @@ impl Item {
                 .remove(wrapper)
                 .ok_or_else(|| format!("an item has no \"{wrapper}\""))?;
         }
-        let mut fields = BTreeMap::new();
+        let mut fields = HashMap::new();
         for (name, value) in object(&inner)? {
             // Text as it is, null as absent, anything else as its JSON.
             let text = match value.get() {
@@ -224,8 +224,10 @@ impl Item {
 
     /// How much of a report is done, in percent.
     pub(super) fn percentum(&self) -> Option<u32> {
-        let percent = self.text("percentum")?.parse::<f64>().ok()?;
-        (percent >= 0.0).then_some(percent.min(100.0) as u32)
+        // Whole percents are enough, so what stands behind a point is left.
+        let text = self.text("percentum")?;
+        let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
+        whole.parse::<u32>().ok().map(|percent| percent.min(100))
     }
 }
 

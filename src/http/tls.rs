@@ -5,10 +5,13 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
+use rustls::crypto::ring::{cipher_suite, kx_group};
+use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms};
+use rustls::sign::SigningKey;
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use webpki::ring as webpki;
 
 use crate::error::{Error, Status};
 
@@ -74,10 +77,103 @@ fn invalid_ca_file(path: &Path, what: std::fmt::Arguments<'_>) -> Error {
     )
 }
 
+/// What ring can do, but for what only makes the library larger: signing with a
+/// client's own key, which there is none of; ChaCha20 and X25519, since every
+/// server that has them has AES-GCM and P-256, which RFC 8446 (9.1) makes
+/// mandatory; and Ed25519 in certificates, which no public authority may issue.
+fn provider() -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites: vec![
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        ],
+        kx_groups: vec![kx_group::SECP256R1, kx_group::SECP384R1],
+        signature_verification_algorithms: SIGNATURES,
+        secure_random: &Own,
+        key_provider: &Own,
+    }
+}
+
+/// The signatures that are taken, in certificates and in handshakes.
+static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
+    all: &[
+        webpki::ECDSA_P256_SHA256,
+        webpki::ECDSA_P256_SHA384,
+        webpki::ECDSA_P384_SHA256,
+        webpki::ECDSA_P384_SHA384,
+        webpki::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+        webpki::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+        webpki::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+        webpki::RSA_PKCS1_2048_8192_SHA256,
+        webpki::RSA_PKCS1_2048_8192_SHA384,
+        webpki::RSA_PKCS1_2048_8192_SHA512,
+        webpki::RSA_PKCS1_2048_8192_SHA256_ABSENT_PARAMS,
+        webpki::RSA_PKCS1_2048_8192_SHA384_ABSENT_PARAMS,
+        webpki::RSA_PKCS1_2048_8192_SHA512_ABSENT_PARAMS,
+    ],
+    // TLS 1.2 leaves the curve open.
+    mapping: &[
+        (
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+            &[webpki::ECDSA_P384_SHA384, webpki::ECDSA_P256_SHA384],
+        ),
+        (
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            &[webpki::ECDSA_P256_SHA256, webpki::ECDSA_P384_SHA256],
+        ),
+        (
+            SignatureScheme::RSA_PSS_SHA512,
+            &[webpki::RSA_PSS_2048_8192_SHA512_LEGACY_KEY],
+        ),
+        (
+            SignatureScheme::RSA_PSS_SHA384,
+            &[webpki::RSA_PSS_2048_8192_SHA384_LEGACY_KEY],
+        ),
+        (
+            SignatureScheme::RSA_PSS_SHA256,
+            &[webpki::RSA_PSS_2048_8192_SHA256_LEGACY_KEY],
+        ),
+        (
+            SignatureScheme::RSA_PKCS1_SHA512,
+            &[webpki::RSA_PKCS1_2048_8192_SHA512],
+        ),
+        (
+            SignatureScheme::RSA_PKCS1_SHA384,
+            &[webpki::RSA_PKCS1_2048_8192_SHA384],
+        ),
+        (
+            SignatureScheme::RSA_PKCS1_SHA256,
+            &[webpki::RSA_PKCS1_2048_8192_SHA256],
+        ),
+    ],
+};
+
+/// The parts of a provider that are not ring's.
+#[derive(Debug)]
+struct Own;
+
+impl SecureRandom for Own {
+    fn fill(&self, buf: &mut [u8]) -> Result<(), GetRandomFailed> {
+        getrandom::fill(buf).map_err(|_| GetRandomFailed)
+    }
+}
+
+impl KeyProvider for Own {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General(
+            "client certificates are not supported".into(),
+        ))
+    }
+}
+
 /// TLS 1.2 and 1.3 with server authentication. A new one for each process: it
 /// holds the cache of sessions, which is behind a lock.
 pub(super) fn client_config(roots: &Arc<RootCertStore>) -> Result<Arc<ClientConfig>, Error> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
         .map_err(|e| Error::new(Status::Internal, format!("TLS cannot be set up: {e}")))?
         .with_root_certificates(Arc::clone(roots))
