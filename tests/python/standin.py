@@ -46,6 +46,7 @@ class Standin:
     project_id: str
     instance_id: str
     reports: list[dict[str, Any]]
+    templates: list[dict[str, str]]
 
     def __init__(self, program: str | os.PathLike[str]) -> None:
         if not Path(program).is_file():
@@ -105,8 +106,53 @@ class Standin:
         return self._control("GET", "/connections")
 
     def add_report(self, **report: Any) -> dict[str, Any]:
-        """Adds a report (format, and maybe size, id, name) and describes it."""
+        """Adds a report (format, and maybe size, id, name) and describes it.
+
+        Its fields in lists can be given too, and instance, extra, omit, after_lists.
+        """
         return self._control("POST", "/reports", report)
+
+    def add_reports(self, count: int, format: str = "pdf", **reports: Any) -> list[str]:
+        """Adds many reports at once, and gives their ids, the oldest first."""
+        body = {"count": count, "format": format, **reports}
+        return self._control("POST", "/reports", body)["ids"]
+
+    def remove_reports(self, ids: list[str]) -> int:
+        """Removes reports; says how many there were."""
+        return self._control("DELETE", "/reports", {"ids": ids})["removed"]
+
+    def add_instance(self, name: str = "audit", **instance: Any) -> str:
+        """Adds an instance without reports (id, status, extra, omit) and gives its id."""
+        [added] = self._control("POST", "/instances", {"name": name, **instance})["ids"]
+        return added
+
+    def add_instances(self, count: int, **instances: Any) -> list[str]:
+        """Adds many instances at once, and gives their ids in the order of the list."""
+        return self._control("POST", "/instances", {"count": count, **instances})["ids"]
+
+    def remove_instances(self, ids: list[str]) -> int:
+        """Removes instances; says how many there were."""
+        return self._control("DELETE", "/instances", {"ids": ids})["removed"]
+
+    def delete_after(self, lists: int, ids: list[str]) -> None:
+        """Lets reports and instances vanish right after so many more lists were answered."""
+        self._control("POST", "/deletions", {"after_lists": lists, "ids": ids})
+
+    def set_generation(self, **settings: Any) -> None:
+        """How reports are made that clients ask for from now on.
+
+        percent_per_list, duration_ms, steps, appear_after_lists, format, size, foreign,
+        unknown_template. What is not given is as it was at first; so too below.
+        """
+        self._control("POST", "/generation", settings)
+
+    def set_shapes(self, **shapes: str) -> None:
+        """In which shapes the service answers from now on (instances)."""
+        self._control("POST", "/shapes", shapes)
+
+    def made(self) -> list[str]:
+        """The ids of the reports made because clients asked for them, in order."""
+        return self._control("GET", "/made")["ids"]
 
     def new_version(self, report: str) -> dict[str, Any]:
         """Changes a report, and describes it with its new hashes."""
@@ -127,7 +173,7 @@ class Standin:
     def set_iam(self, **settings: Any) -> None:
         """How IAM behaves from now on (token_lifetime_ms, announced_lifetime_ms).
 
-        What is not given is as it was at first; so too below.
+        What is not given is as it was at first.
         """
         self._control("POST", "/iam", settings)
 
@@ -140,7 +186,7 @@ class Standin:
         self._control("DELETE", "/projects")
 
     def set_metadata(self, **settings: Any) -> None:
-        """How the metadata service behaves from now on.
+        """How the metadata service behaves from now on, as above.
 
         require_token, agency, key_lifetime_ms, announced_key_lifetime_ms
         """

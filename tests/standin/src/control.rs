@@ -1,5 +1,7 @@
 //! The control address: what the tests tell the stand-in and ask of it, in JSON.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -10,15 +12,20 @@ use crate::http::{Answer, Request};
 use crate::iam::IamSettings;
 use crate::metadata::MetadataSettings;
 use crate::net::lock;
-use crate::report::Format;
+use crate::store::{Generation, NewInstances, NewReports, Shapes};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NewReport {
+struct Ids {
     id: Option<String>,
-    name: Option<String>,
-    format: Format,
-    size: Option<u64>,
+    ids: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Deletions {
+    after_lists: u64,
+    ids: HashSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +62,12 @@ pub(crate) fn respond(shared: &Shared, request: &Request) -> Answer {
     }
 }
 
+/// The same for a test in this process.
+pub(crate) fn act(shared: &Shared, method: &str, target: &str, body: &Value) -> Result<Value, String> {
+    let request = Request::of(method, target, body.to_string());
+    route(shared, &request).map_err(|(_, message)| message)
+}
+
 fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
     let bad = |message: String| (400, message);
     let report = only_parameter(request, "report").map_err(bad);
@@ -67,11 +80,47 @@ fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
         }
         ("GET", "/connections") => Ok(json!(shared.journal.connections())),
         ("POST", "/reports") => {
-            let new: NewReport = body(request).map_err(bad)?;
-            shared
-                .add_report(new.id, new.name, new.format, new.size)
-                .map(|report| report.to_json())
-                .map_err(|error| bad(error.to_string()))
+            let new = NewReports::from_json(body(request).map_err(bad)?).map_err(bad)?;
+            // The lock ends before the description begins, which takes the hash of all bytes.
+            let added = lock(&shared.store).add(&new);
+            let added = added.map_err(|error| bad(error.to_string()))?;
+            match (&added[..], new.count) {
+                ([report], None) => Ok(report.to_json()),
+                (reports, _) => {
+                    let ids: Vec<&str> = reports.iter().map(|report| &*report.id).collect();
+                    Ok(json!({"ids": ids}))
+                }
+            }
+        }
+        ("DELETE", "/reports") => remove(request, |id| lock(&shared.store).remove(id)).map_err(bad),
+        ("POST", "/instances") => {
+            let new: NewInstances = body(request).map_err(bad)?;
+            let ids = lock(&shared.store).add_instances(&new);
+            Ok(json!({"ids": ids.map_err(|error| bad(error.to_string()))?}))
+        }
+        ("DELETE", "/instances") => {
+            remove(request, |id| lock(&shared.store).remove_instance(id)).map_err(bad)
+        }
+        ("POST", "/deletions") => {
+            let Deletions { after_lists, ids } = body(request).map_err(bad)?;
+            lock(&shared.store).delete_after(after_lists, ids);
+            Ok(json!({}))
+        }
+        ("POST", "/generation") => {
+            let generation: Generation = body(request).map_err(bad)?;
+            let set = lock(&shared.store).set_generation(generation);
+            set.map_err(|error| bad(error.to_string()))?;
+            Ok(json!({}))
+        }
+        ("GET", "/made") => {
+            let store = lock(&shared.store);
+            let (own, foreign) = store.made();
+            Ok(json!({"ids": own, "foreign": foreign}))
+        }
+        ("POST", "/shapes") => {
+            let shapes: Shapes = body(request).map_err(bad)?;
+            lock(&shared.store).set_shapes(shapes);
+            Ok(json!({}))
         }
         ("POST", "/versions") => {
             let NewVersion { report } = body(request).map_err(bad)?;
@@ -141,12 +190,31 @@ fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
         }
         (
             _,
-            path @ ("/state" | "/requests" | "/connections" | "/reports" | "/versions" | "/tokens" | "/iam"
-            | "/projects" | "/metadata" | "/metadata/keys" | "/metadata/tokens" | "/faults"
-            | "/listener_faults"),
+            path @ ("/state" | "/requests" | "/connections" | "/reports" | "/versions" | "/instances"
+            | "/deletions" | "/generation" | "/made" | "/shapes" | "/tokens" | "/iam" | "/projects"
+            | "/metadata" | "/metadata/keys" | "/metadata/tokens" | "/faults" | "/listener_faults"),
         ) => Err((405, format!("{} {path}: no such method", request.method))),
         (_, path) => Err((404, format!("{path}: no such path"))),
     }
+}
+
+/// Removes one or several; of several, those that are there.
+fn remove(request: &Request, mut remove: impl FnMut(&str) -> bool) -> Result<Value, String> {
+    let removed = match body(request)? {
+        Ids {
+            id: Some(id),
+            ids: None,
+        } => match remove(&id) {
+            true => 1,
+            false => return Err("id: there is none of this id".to_owned()),
+        },
+        Ids {
+            id: None,
+            ids: Some(ids),
+        } => ids.iter().filter(|id| remove(id)).count(),
+        _ => return Err("body: either id or ids is needed".to_owned()),
+    };
+    Ok(json!({"removed": removed}))
 }
 
 fn only_parameter(request: &Request, name: &str) -> Result<Option<String>, String> {

@@ -21,12 +21,17 @@ use crate::report::random;
 pub const EVERY_REPORT: &str = "*";
 
 /// The names that take the place of a report's id in faults for calls that are not downloads.
-pub const CALLS: [&str; 5] = [
+pub const CALLS: [&str; 10] = [
     "@iam.tokens",
     "@iam.projects",
     "@iam.domains",
     "@metadata.token",
     "@metadata.key",
+    "@instances",
+    "@reports.list",
+    "@reports.create",
+    "@reports.delete",
+    "@templates",
 ];
 
 /// What to do instead of, or to, the answer to a request for a report.
@@ -43,6 +48,9 @@ pub struct Fault {
     pub skip: u64,
     /// Authentication is checked first, and a request refused there does not use the fault up.
     pub after_auth: bool,
+    /// Do what the request asks for, as if there were no fault, and only then answer as the fault
+    /// says. Not for downloads.
+    pub perform: bool,
     /// The status. Only with 200 and none of the bodies below are the report's bytes sent: all
     /// of them, or with 206 the part that `Range` asks for.
     pub status: u16,
@@ -208,6 +216,7 @@ impl Default for Fault {
             times: None,
             skip: 0,
             after_auth: false,
+            perform: false,
             status: 200,
             reason: None,
             headers: Vec::new(),
@@ -375,7 +384,12 @@ impl Fault {
     pub(crate) fn check_for(&self, report: &str) -> Result<(), InvalidFault> {
         self.check()?;
         if !report.starts_with('@') {
-            return Ok(());
+            let perform = "perform: a download does nothing but answer".to_owned();
+            return if self.perform {
+                Err(InvalidFault(perform))
+            } else {
+                Ok(())
+            };
         }
         if !CALLS.contains(&report) {
             return Err(InvalidFault(format!("report: there is no call {report}")));

@@ -26,6 +26,15 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    pub(crate) fn of(method: &str, target: &str, body: String) -> Self {
+        Request {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            body: body.into_bytes(),
+            ..Request::default()
+        }
+    }
+
     /// The path, still encoded; a proxy's absolute target loses its origin.
     pub(crate) fn path(&self) -> &str {
         let target = self.target.split('?').next().unwrap_or_default();

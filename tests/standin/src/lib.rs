@@ -25,6 +25,7 @@ mod fault;
 mod http;
 mod iam;
 mod journal;
+mod management;
 mod metadata;
 mod net;
 mod proxy;
@@ -32,10 +33,10 @@ mod range;
 mod report;
 mod service;
 mod signature;
+mod store;
 mod tls;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -57,12 +58,14 @@ pub use journal::{Connections, Listener, Recorded};
 pub use metadata::MetadataSettings;
 pub use proxy::{PROXY_PASSWORD, PROXY_USER};
 pub use report::{Format, Locale, ReportInfo, TooSmall, UnknownLocale};
+pub use store::{Generation, InstanceList, ReportRefused, Shapes, UnknownTemplate};
 
 use credentials::{Keys, Tokens};
 use fault::{Act, Faults, ListenerFaults, Script};
 use http::{Broken, Delivery, Requests};
 use journal::{Journal, Sent};
 use net::{Ending, NeverAccepts, Stop, Transport, lock};
+use store::{NewInstances, NewReports, Store};
 
 const RETRY_ACCEPT: Duration = Duration::from_millis(10);
 
@@ -100,7 +103,7 @@ pub(crate) struct Shared {
     pub(crate) faults: Mutex<Faults>,
     pub(crate) listener_faults: Mutex<ListenerFaults>,
     pub(crate) journal: Journal,
-    reports: Mutex<Vec<ReportInfo>>,
+    pub(crate) store: Mutex<Store>,
     defaults: [String; 2],
     pub(crate) urls: BTreeMap<Listener, String>,
     control_url: String,
@@ -109,26 +112,6 @@ pub(crate) struct Shared {
     stop: Stop,
     workers: Mutex<Vec<JoinHandle<()>>>,
 }
-
-/// Why a report is not added.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReportRefused {
-    /// There is one of this id.
-    Duplicate,
-    /// The format cannot be made this small.
-    Size(TooSmall),
-}
-
-impl fmt::Display for ReportRefused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReportRefused::Duplicate => f.write_str("id: there is such a report already"),
-            ReportRefused::Size(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ReportRefused {}
 
 impl Standin {
     /// Starts every listener on a port of its own.
@@ -188,11 +171,11 @@ impl Standin {
             iam_settings: Mutex::default(),
             sessions: Mutex::default(),
             metadata_settings: Mutex::default(),
+            store: Mutex::new(Store::new(&identity.region, &identity.instance_id, &defaults)),
             identity,
             faults: Mutex::default(),
             listener_faults: Mutex::default(),
             journal: Journal::default(),
-            reports: Mutex::new(defaults.to_vec()),
             defaults: defaults.map(|report| report.id),
             urls,
             control_url: format!("http://{control_address}"),
@@ -353,17 +336,23 @@ impl Standin {
         &self.shared.identity.project_id
     }
 
-    /// The one instance there is.
+    /// The instance that is there from the start.
     pub fn instance_id(&self) -> &str {
         &self.shared.identity.instance_id
     }
 
     /// The PDF report that is there from the start.
+    ///
+    /// # Panics
+    /// When it was deleted.
     pub fn pdf(&self) -> ReportInfo {
         self.shared.default_report(0)
     }
 
     /// The ZIP report that is there from the start.
+    ///
+    /// # Panics
+    /// When it was deleted.
     pub fn zip(&self) -> ReportInfo {
         self.shared.default_report(1)
     }
@@ -373,7 +362,11 @@ impl Standin {
     /// # Panics
     /// When the format cannot be made that small.
     pub fn add_report(&self, format: Format, size: Option<u64>) -> ReportInfo {
-        match self.shared.add_report(None, None, format, size) {
+        let new = NewReports {
+            size,
+            ..NewReports::of(format)
+        };
+        match self.shared.add_report(&new) {
             Ok(report) => report,
             Err(error) => panic!("{error}"),
         }
@@ -386,7 +379,65 @@ impl Standin {
         format: Format,
         size: Option<u64>,
     ) -> Result<ReportInfo, ReportRefused> {
-        self.shared.add_report(Some(id.to_owned()), None, format, size)
+        let new = NewReports {
+            id: Some(id.to_owned()),
+            size,
+            ..NewReports::of(format)
+        };
+        self.shared.add_report(&new)
+    }
+
+    /// Adds so many reports to an instance at once, and gives their ids, the oldest first.
+    pub fn add_reports(&self, instance_id: &str, count: u64) -> Result<Vec<String>, ReportRefused> {
+        let new = NewReports {
+            instance: Some(instance_id.to_owned()),
+            count: Some(count),
+            ..NewReports::of(Format::Pdf)
+        };
+        let added = lock(&self.shared.store).add(&new)?;
+        Ok(added.into_iter().map(|report| report.id).collect())
+    }
+
+    /// Removes a report; says whether there was one.
+    pub fn remove_report(&self, report_id: &str) -> bool {
+        lock(&self.shared.store).remove(report_id)
+    }
+
+    /// Adds an instance without reports, and gives its id.
+    pub fn add_instance(&self, name: &str) -> String {
+        let new = NewInstances {
+            name: Some(name.to_owned()),
+            ..NewInstances::default()
+        };
+        match lock(&self.shared.store).add_instances(&new) {
+            Ok(ids) => ids.concat(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Removes an instance; says whether there was one.
+    pub fn remove_instance(&self, instance_id: &str) -> bool {
+        lock(&self.shared.store).remove_instance(instance_id)
+    }
+
+    /// How reports are made that clients ask for from now on.
+    pub fn set_generation(&self, generation: Generation) -> Result<(), TooSmall> {
+        lock(&self.shared.store).set_generation(generation)
+    }
+
+    /// In which shapes the service answers from now on.
+    pub fn set_shapes(&self, shapes: Shapes) {
+        lock(&self.shared.store).set_shapes(shapes);
+    }
+
+    /// The ids of the reports made because clients asked for them, in order.
+    pub fn made(&self) -> Vec<String> {
+        lock(&self.shared.store).made().0.to_vec()
+    }
+
+    /// Does what the control address does for a request: whatever has no function of its own.
+    pub fn control(&self, method: &str, target: &str, body: &Value) -> Result<Value, String> {
+        control::act(&self.shared, method, target, body)
     }
 
     /// Changes a report: from now on other bytes are sent, as many of them, under another `ETag`.
@@ -524,8 +575,6 @@ impl Drop for Standin {
 
 impl Identity {
     fn random() -> Self {
-        let hex = random_hex(16);
-        let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
         Identity {
             // Real tokens are CMS messages in base64, well over a kilobyte long.
             token: format!("MIIT{}", random_hex(700)),
@@ -539,48 +588,33 @@ impl Identity {
             domain_id: random_hex(16),
             region: "cn-north-4".to_owned(),
             project_id: random_hex(16),
-            instance_id: parts.join("-"),
+            instance_id: store::random_uuid(),
         }
     }
 }
 
 impl Shared {
     pub(crate) fn report(&self, id: &str) -> Option<ReportInfo> {
-        let reports = lock(&self.reports);
-        reports.iter().find(|report| report.id == id).cloned()
+        lock(&self.store).report(id)
     }
 
-    pub(crate) fn add_report(
-        &self,
-        id: Option<String>,
-        name: Option<String>,
-        format: Format,
-        size: Option<u64>,
-    ) -> Result<ReportInfo, ReportRefused> {
-        let id = id.unwrap_or_else(|| random_hex(16));
-        let name = name.unwrap_or_else(|| format!("Report {id}"));
-        let report = ReportInfo::new(id, name, format, size).map_err(ReportRefused::Size)?;
-        let mut reports = lock(&self.reports);
-        if reports.iter().any(|known| known.id == report.id) {
-            return Err(ReportRefused::Duplicate);
+    pub(crate) fn add_report(&self, new: &NewReports) -> Result<ReportInfo, ReportRefused> {
+        let added = lock(&self.store).add(new)?;
+        match added.into_iter().next() {
+            Some(report) => Ok(report),
+            None => unreachable!("without a count it is one"),
         }
-        reports.push(report.clone());
-        Ok(report)
     }
 
     fn default_report(&self, number: usize) -> ReportInfo {
         match self.report(&self.defaults[number]) {
             Some(report) => report,
-            None => unreachable!("reports are never removed"),
+            None => panic!("the report was deleted"),
         }
     }
 
     pub(crate) fn new_version(&self, id: &str) -> Option<ReportInfo> {
-        let mut reports = lock(&self.reports);
-        let report = reports.iter_mut().find(|report| report.id == id)?;
-        // A size that was large enough once is so for every version.
-        *report = report.next_version().ok()?;
-        Some(report.clone())
+        lock(&self.store).new_version(id)
     }
 
     pub(crate) fn add_project(&self, name: &str) -> Project {
@@ -605,7 +639,11 @@ impl Shared {
     }
 
     pub(crate) fn state(&self) -> Value {
-        let reports = lock(&self.reports).clone();
+        let (reports, templates) = {
+            let store = lock(&self.store);
+            (store.described(), store.templates().to_vec())
+        };
+        let described = |template: &store::Template| json!({"id": template.id, "name": template.name, "type": template.kind});
         let mut state = json!({
             "control": self.control_url,
             "never_accepts": self.never_accepts_url,
@@ -620,6 +658,7 @@ impl Shared {
             "project_id": self.identity.project_id,
             "instance_id": self.identity.instance_id,
             "reports": reports.iter().map(ReportInfo::to_json).collect::<Vec<_>>(),
+            "templates": templates.iter().map(described).collect::<Vec<_>>(),
         });
         for (listener, url) in &self.urls {
             state[listener.as_str()] = json!(url);

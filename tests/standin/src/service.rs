@@ -11,12 +11,15 @@ use crate::journal::{Listener, Recorded, Sent};
 use crate::net::lock;
 use crate::range::{self, Part};
 use crate::report::{Locale, ReportInfo};
-use crate::{Shared, iam, metadata};
+use crate::store::Found;
+use crate::{Shared, iam, management, metadata};
 
 const NOT_AUTHENTIC: &str = "APIG.0301";
 const NO_SUCH_API: &str = "APIG.0101";
-const BAD_REQUEST: &str = "DBSS.10000001";
+pub(crate) const BAD_REQUEST: &str = "DBSS.10000001";
+pub(crate) const INTERNAL: &str = "DBSS.11000000";
 const BAD_ID: &str = "DBSS.10020021";
+const NOT_READY: &str = "DBSS.10020101";
 const FORBIDDEN: &str = "DBSS.10020103";
 const NOT_FOUND: &str = "DBSS.10021004";
 
@@ -45,6 +48,7 @@ enum Call {
         instance: String,
         report: String,
     },
+    Manage(management::Call),
     Iam(iam::Call),
     Metadata(metadata::Call),
 }
@@ -75,7 +79,7 @@ impl Call {
                 instance: decode(instance),
                 report: decode(report),
             }),
-            _ => None,
+            _ => management::Call::of(&segments).map(Call::Manage),
         }
     }
 
@@ -83,6 +87,7 @@ impl Call {
     fn subject(&self) -> &str {
         match self {
             Call::Download { report, .. } => report,
+            Call::Manage(call) => call.name(),
             Call::Iam(call) => call.name(),
             Call::Metadata(call) => call.name(),
         }
@@ -122,7 +127,10 @@ fn decide(shared: &Shared, request: &Request, call: &Call) -> Script {
         (Some(fault), Call::Download { report, .. }) => {
             fault.script(|| content(shared, request, report, &fault))
         }
-        (Some(fault), _) => fault.script(|| ordinary(shared, request, call)),
+        (Some(fault), _) => {
+            let performed = fault.perform.then(|| ordinary(shared, request, call));
+            fault.script(|| performed.unwrap_or_else(|| ordinary(shared, request, call)))
+        }
         (None, _) => Script::from(ordinary(shared, request, call)),
     }
 }
@@ -130,6 +138,7 @@ fn decide(shared: &Shared, request: &Request, call: &Call) -> Script {
 fn authorised(shared: &Shared, request: &Request, call: &Call) -> bool {
     match call {
         Call::Download { project, .. } => authenticate(shared, request, Some(project)).is_ok(),
+        Call::Manage(call) => authenticate(shared, request, Some(call.project())).is_ok(),
         Call::Iam(call) => iam::authorised(shared, request, *call),
         Call::Metadata(call) => metadata::authorised(shared, request, *call),
     }
@@ -157,13 +166,19 @@ fn ordinary(shared: &Shared, request: &Request, call: &Call) -> Answer {
             Ok(caller) => download(shared, request, &caller, project, instance, report),
             Err(refusal) => *refusal,
         },
+        Call::Manage(call) => management::respond(shared, request, call),
         Call::Iam(call) => iam::respond(shared, request, *call),
         Call::Metadata(call) => metadata::respond(shared, request, *call),
     }
 }
 
 /// Who makes a call; or why they may not.
-fn admit(shared: &Shared, request: &Request, method: &str, project: &str) -> Result<Caller, Box<Answer>> {
+pub(crate) fn admit(
+    shared: &Shared,
+    request: &Request,
+    method: &str,
+    project: &str,
+) -> Result<Caller, Box<Answer>> {
     const PREFIX: &str = "Incorrect IAM authentication information: ";
     if request.method != method {
         let answer = gateway_error(405, NO_SUCH_API, "The method is not allowed for this API");
@@ -192,26 +207,28 @@ fn download(
         ("instance_id", instance, 32),
         ("id", report, 16),
     ];
-    for (name, id, least) in ids {
-        if !well_formed(id, least) {
-            return service_error(400, BAD_ID, &format!("Invalid request parameter {name}"));
-        }
+    if let Err(refusal) = check_ids(&ids) {
+        return *refusal;
     }
     let locale = match locale(request) {
         Ok(locale) => locale,
         Err(message) => return service_error(400, BAD_REQUEST, message),
     };
+    if is_foreign(shared, caller, project) {
+        return forbidden("dbss:auditInstance:downloadReport");
+    }
+    let found = lock(&shared.store).download(instance, report);
+    match found {
+        Found::Ready(report) => serve(request, &report, locale, &Fault::default()),
+        Found::NotReady => service_error(400, NOT_READY, "The report has not been generated yet"),
+        Found::Unknown => not_found(),
+    }
+}
+
+/// Whether a project is none of the caller's.
+pub(crate) fn is_foreign(shared: &Shared, caller: &Caller, project: &str) -> bool {
     let of_another = caller.project.as_ref().is_some_and(|own| own != project);
-    if of_another || project != shared.identity.project_id {
-        return forbidden();
-    }
-    let known = (instance == shared.identity.instance_id)
-        .then(|| shared.report(report))
-        .flatten();
-    match known {
-        Some(report) => serve(request, &report, locale, &Fault::default()),
-        None => service_error(404, NOT_FOUND, "The resource does not exist"),
-    }
+    of_another || project != shared.identity.project_id
 }
 
 /// The answer of a fault that leaves the body alone: the report, whoever asks and however.
@@ -221,7 +238,7 @@ fn content(shared: &Shared, request: &Request, report: &str, fault: &Fault) -> A
             let locale = locale(request).unwrap_or(Locale::EnUs);
             serve(request, &report, locale, fault)
         }
-        None => service_error(404, NOT_FOUND, "The resource does not exist"),
+        None => not_found(),
     }
 }
 
@@ -288,6 +305,17 @@ fn locale(request: &Request) -> Result<Locale, &'static str> {
     }
 }
 
+/// Checks ids, each with its name and its least length.
+pub(crate) fn check_ids(ids: &[(&str, &str, usize)]) -> Result<(), Box<Answer>> {
+    match ids.iter().find(|(_, id, least)| !well_formed(id, *least)) {
+        Some((name, ..)) => {
+            let message = format!("Invalid request parameter {name}");
+            Err(Box::new(service_error(400, BAD_ID, &message)))
+        }
+        None => Ok(()),
+    }
+}
+
 fn well_formed(id: &str, least: usize) -> bool {
     (least..=64).contains(&id.len())
         && id
@@ -306,12 +334,16 @@ pub(crate) fn gateway_error(status: u16, code: &str, message: &str) -> Answer {
     answer.with_json(&body)
 }
 
-fn service_error(status: u16, code: &str, message: &str) -> Answer {
+pub(crate) fn service_error(status: u16, code: &str, message: &str) -> Answer {
     Answer::json(status, &json!({"error_code": code, "error_msg": message}))
 }
 
-fn forbidden() -> Answer {
-    let message = "Policy doesn't allow dbss:auditInstance:downloadReport to be performed.";
+pub(crate) fn not_found() -> Answer {
+    service_error(404, NOT_FOUND, "The resource does not exist")
+}
+
+pub(crate) fn forbidden(action: &str) -> Answer {
+    let message = format!("Policy doesn't allow {action} to be performed.");
     let body = json!({
         "error_code": FORBIDDEN,
         "error_msg": message,

@@ -8,7 +8,7 @@ mod zip;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -129,7 +129,8 @@ pub struct ReportInfo {
     /// How often it has changed: 0 at first.
     pub version: u64,
     size: Option<u64>,
-    contents: [Arc<Content>; 2],
+    // Made when first needed: thousands of reports are listed whose bytes nobody asks for.
+    contents: [Arc<OnceLock<Content>>; 2],
 }
 
 #[derive(Debug)]
@@ -171,16 +172,21 @@ impl ReportInfo {
         size: Option<u64>,
         version: u64,
     ) -> Result<Self, TooSmall> {
-        let make = |locale| Content::new(&id, locale, format, size, version).map(Arc::new);
-        let contents = [make(Locale::EnUs)?, make(Locale::ZhCn)?];
-        Ok(ReportInfo {
+        let report = ReportInfo {
             id,
             name,
             format,
             version,
             size,
-            contents,
-        })
+            contents: Default::default(),
+        };
+        if size.is_some() {
+            for locale in Locale::ALL {
+                let content = report.make(locale)?;
+                report.contents[locale as usize].get_or_init(|| content);
+            }
+        }
+        Ok(report)
     }
 
     /// The report after one more change: other bytes, as many of them, and another `ETag`.
@@ -189,8 +195,15 @@ impl ReportInfo {
         ReportInfo::of_version(id, name, self.format, self.size, self.version + 1)
     }
 
+    fn make(&self, locale: Locale) -> Result<Content, TooSmall> {
+        Content::new(&self.id, locale, self.format, self.size, self.version)
+    }
+
     fn content(&self, locale: Locale) -> &Content {
-        &self.contents[locale as usize]
+        self.contents[locale as usize].get_or_init(|| match self.make(locale) {
+            Ok(content) => content,
+            Err(_) => unreachable!("only a size can be too small, and those are made at once"),
+        })
     }
 
     /// The size in one language.

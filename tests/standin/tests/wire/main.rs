@@ -3,6 +3,7 @@
 mod common;
 mod faults;
 mod iam;
+mod management;
 mod metadata;
 mod origins;
 mod program;

@@ -47,6 +47,7 @@ fn the_program_is_ready_in_one_line_and_ends_with_its_input() {
         assert!(ready[key].as_str().unwrap().len() > 12, "{key}");
     }
     assert_eq!(ready["region"], "cn-north-4");
+    assert_eq!(ready["templates"][0]["type"], "COMPREHENSIVE");
     assert_eq!(ready["reports"][0]["format"], "pdf");
     assert_eq!(ready["reports"][1]["format"], "zip");
     drop(child.stdin.take());
@@ -252,6 +253,34 @@ fn the_control_address_names_what_is_wrong() {
     wrong("POST", "/reports", r#"{"format":"pdf","size":10}"#, "400", "size");
     let taken = json!({"format": "pdf", "id": standin.pdf().id}).to_string();
     wrong("POST", "/reports", &taken, "400", "id");
+    let two = json!({"format": "pdf", "id": "x", "count": 2}).to_string();
+    wrong("POST", "/reports", &two, "400", "count");
+    wrong("POST", "/reports", r#"{"format":"pdf","urls":1}"#, "400", "urls");
+    wrong(
+        "POST",
+        "/reports",
+        r#"{"format":"pdf","instance":"x"}"#,
+        "400",
+        "instance",
+    );
+    wrong("DELETE", "/reports", r#"{"id":"x"}"#, "400", "id");
+    wrong("DELETE", "/reports", "{}", "400", "ids");
+    let taken = json!({"id": standin.instance_id()}).to_string();
+    wrong("POST", "/instances", &taken, "400", "id");
+    wrong("POST", "/instances", r#"{"names":[]}"#, "400", "names");
+    wrong("DELETE", "/instances", r#"{"id":"x","ids":[]}"#, "400", "either");
+    wrong("POST", "/deletions", r#"{"ids":[]}"#, "400", "after_lists");
+    wrong("POST", "/generation", r#"{"duration":1}"#, "400", "duration");
+    wrong("POST", "/generation", r#"{"size":1}"#, "400", "size");
+    wrong("POST", "/shapes", r#"{"instances":"list"}"#, "400", "list");
+    wrong("POST", "/made", "", "405", "POST");
+    wrong(
+        "POST",
+        "/faults",
+        r#"{"report":"x","perform":true}"#,
+        "400",
+        "perform",
+    );
     wrong("POST", "/versions", r#"{"report":"x"}"#, "400", "report");
     wrong("POST", "/versions", r#"{"id":"x"}"#, "400", "id");
     wrong("GET", "/versions", "", "405", "GET");

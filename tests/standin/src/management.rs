@@ -1,0 +1,299 @@
+//! The calls that list, make and delete reports.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use crate::Shared;
+use crate::credentials::Caller;
+use crate::http::{Answer, Request, decode};
+use crate::net::lock;
+use crate::service::{
+    BAD_REQUEST, INTERNAL, admit, check_ids, forbidden, is_foreign, not_found, service_error,
+};
+use crate::store::{Order, Page, UnknownTemplate};
+
+const MOST: usize = 1000;
+const DEFAULT_LIMIT: usize = 100;
+
+/// The calls there are, with the ids of their paths, decoded.
+pub(crate) enum Call {
+    Instances {
+        project: String,
+        old: bool,
+    },
+    List {
+        project: String,
+        instance: String,
+    },
+    Templates {
+        project: String,
+        instance: String,
+    },
+    Create {
+        project: String,
+        instance: String,
+    },
+    Delete {
+        project: String,
+        instance: String,
+        report: String,
+    },
+}
+
+impl Call {
+    pub(crate) fn of(segments: &[&str]) -> Option<Call> {
+        let call = match *segments {
+            ["", "v1", project, "audit", "instances"] => Call::Instances {
+                project: decode(project),
+                old: false,
+            },
+            ["", "v1", project, "dbss", "audit", "instances"] => Call::Instances {
+                project: decode(project),
+                old: true,
+            },
+            ["", "v1", project, "audit", instance, "reports", "list"] => Call::List {
+                project: decode(project),
+                instance: decode(instance),
+            },
+            ["", "v2", project, "audit", instance, "reports", "templates"] => Call::Templates {
+                project: decode(project),
+                instance: decode(instance),
+            },
+            ["", "v1", project, "audit", instance, "reports", "create"] => Call::Create {
+                project: decode(project),
+                instance: decode(instance),
+            },
+            ["", "v1", project, "audit", instance, "reports", report] => Call::Delete {
+                project: decode(project),
+                instance: decode(instance),
+                report: decode(report),
+            },
+            _ => return None,
+        };
+        Some(call)
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Call::Instances { .. } => "@instances",
+            Call::List { .. } => "@reports.list",
+            Call::Templates { .. } => "@templates",
+            Call::Create { .. } => "@reports.create",
+            Call::Delete { .. } => "@reports.delete",
+        }
+    }
+
+    pub(crate) fn method(&self) -> &'static str {
+        match self {
+            Call::Instances { .. } | Call::Templates { .. } => "GET",
+            Call::List { .. } | Call::Create { .. } => "POST",
+            Call::Delete { .. } => "DELETE",
+        }
+    }
+
+    pub(crate) fn project(&self) -> &str {
+        match self {
+            Call::Instances { project, .. }
+            | Call::List { project, .. }
+            | Call::Templates { project, .. }
+            | Call::Create { project, .. }
+            | Call::Delete { project, .. } => project,
+        }
+    }
+
+    /// What a policy would have to allow.
+    fn action(&self) -> &'static str {
+        match self {
+            Call::Instances { .. } => "dbss:auditInstance:list",
+            Call::List { .. } => "dbss:auditInstance:listReports",
+            Call::Templates { .. } => "dbss:auditInstance:listReportTemplates",
+            Call::Create { .. } => "dbss:auditInstance:createReport",
+            Call::Delete { .. } => "dbss:auditInstance:deleteReport",
+        }
+    }
+
+    fn ids(&self) -> Vec<(&'static str, &str, usize)> {
+        let mut ids = vec![("project_id", self.project(), 32)];
+        match self {
+            Call::Instances { .. } => {}
+            Call::List { instance, .. }
+            | Call::Templates { instance, .. }
+            | Call::Create { instance, .. } => {
+                ids.push(("instance_id", instance, 32));
+            }
+            Call::Delete { instance, report, .. } => {
+                ids.push(("instance_id", instance, 32));
+                ids.push(("id", report, 16));
+            }
+        }
+        ids
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListBody {
+    name: Option<String>,
+    page: usize,
+    size: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateBody {
+    template_id: String,
+    start_time: String,
+    end_time: String,
+    // The model has no use for the dates.
+    #[serde(rename = "start_date")]
+    _start_date: Option<String>,
+    #[serde(rename = "end_date")]
+    _end_date: Option<String>,
+    db_ids: Option<String>,
+}
+
+/// What is answered where no fault waits.
+pub(crate) fn respond(shared: &Shared, request: &Request, call: &Call) -> Answer {
+    let answer = admit(shared, request, call.method(), call.project())
+        .and_then(|caller| act(shared, request, call, &caller));
+    answer.unwrap_or_else(|refusal| *refusal)
+}
+
+fn act(shared: &Shared, request: &Request, call: &Call, caller: &Caller) -> Result<Answer, Box<Answer>> {
+    check_ids(&call.ids())?;
+    let allowed = || match is_foreign(shared, caller, call.project()) {
+        true => Err(Box::new(forbidden(call.action()))),
+        false => Ok(()),
+    };
+    let known = |instance: &str| match lock(&shared.store).has_instance(instance) {
+        true => Ok(()),
+        false => Err(Box::new(not_found())),
+    };
+    match call {
+        Call::Instances { old, .. } => {
+            let offset = number(request, "offset", 0..=usize::MAX, 0)?;
+            let limit = number(request, "limit", 1..=MOST, DEFAULT_LIMIT)?;
+            allowed()?;
+            Ok(instances(shared, offset, limit, *old))
+        }
+        Call::List { instance, .. } => {
+            let body: ListBody = body(request)?;
+            if body.page == 0 {
+                return Err(malformed("page must be at least 1"));
+            }
+            if !(1..=MOST).contains(&body.size) {
+                return Err(malformed("size must be from 1 to 1000"));
+            }
+            allowed()?;
+            known(instance)?;
+            Ok(list(shared, instance, &body))
+        }
+        Call::Templates { instance, .. } => {
+            allowed()?;
+            known(instance)?;
+            let templates = lock(&shared.store).template_items();
+            Ok(Answer::json(
+                200,
+                &json!({"os_type": "LINUX", "templates": templates}),
+            ))
+        }
+        Call::Create { instance, .. } => {
+            let body: CreateBody = body(request)?;
+            allowed()?;
+            known(instance)?;
+            create(shared, instance, body)
+        }
+        Call::Delete { instance, report, .. } => {
+            allowed()?;
+            known(instance)?;
+            match lock(&shared.store).remove_from(instance, report) {
+                true => Ok(Answer::json(200, &json!({"status": "SUCCESS"}))),
+                false => Err(Box::new(not_found())),
+            }
+        }
+    }
+}
+
+fn instances(shared: &Shared, offset: usize, limit: usize, old: bool) -> Answer {
+    let mut store = lock(&shared.store);
+    let Page { items, total } = store.list_instances(offset, limit);
+    if old || !store.shapes().instances.is_new() {
+        return Answer::json(200, &json!({"servers": items, "total": total}));
+    }
+    let renamed = |item: Value| {
+        let Value::Object(mut item) = item else {
+            return item;
+        };
+        if let Some(id) = item.remove("id") {
+            item.insert("instance_id".to_owned(), id);
+        }
+        item.insert("supported_feature".to_owned(), json!(["report"]));
+        item.insert("timezone".to_owned(), json!("GMT+08:00"));
+        Value::Object(item)
+    };
+    let items: Vec<Value> = items.into_iter().map(renamed).collect();
+    Answer::json(200, &json!({"instances": items, "total": total}))
+}
+
+fn list(shared: &Shared, instance: &str, body: &ListBody) -> Answer {
+    let name = body.name.as_deref().unwrap_or_default();
+    let skip = (body.page - 1).saturating_mul(body.size);
+    let Page { items, total } = lock(&shared.store).list(instance, name, skip, body.size);
+    Answer::json(200, &json!({"reports": items, "total": total}))
+}
+
+fn create(shared: &Shared, instance: &str, body: CreateBody) -> Result<Answer, Box<Answer>> {
+    let mut store = lock(&shared.store);
+    let Some(template) = store.template(&body.template_id) else {
+        return match store.unknown_template() {
+            UnknownTemplate::Error => Err(malformed("there is no such template")),
+            UnknownTemplate::Failed => Ok(Answer::json(200, &json!({"result": "failed"}))),
+        };
+    };
+    let mut fields = Map::new();
+    fields.insert("start_time".to_owned(), json!(body.start_time));
+    fields.insert("end_time".to_owned(), json!(body.end_time));
+    fields.insert("db_ids".to_owned(), json!(body.db_ids));
+    fields.insert("db_names".to_owned(), Value::Null);
+    let order = Order {
+        instance,
+        template,
+        fields,
+    };
+    match store.make(&order) {
+        Ok(()) => Ok(Answer::json(200, &json!({"result": "success"}))),
+        Err(error) => Err(Box::new(service_error(500, INTERNAL, &error.to_string()))),
+    }
+}
+
+fn malformed(message: &str) -> Box<Answer> {
+    Box::new(service_error(
+        400,
+        BAD_REQUEST,
+        &format!("Invalid request message: {message}"),
+    ))
+}
+
+fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Box<Answer>> {
+    if !request.is_json() {
+        return Err(malformed("the Content-Type is not application/json"));
+    }
+    serde_json::from_slice(&request.body).map_err(|error| malformed(&error.to_string()))
+}
+
+fn number(
+    request: &Request,
+    name: &str,
+    range: std::ops::RangeInclusive<usize>,
+    default: usize,
+) -> Result<usize, Box<Answer>> {
+    let pairs = request.pairs();
+    let mut values = pairs.iter().filter(|pair| pair.0 == name).map(|pair| &pair.1);
+    let number = match (values.next(), values.next()) {
+        (None, _) => Some(default),
+        (Some(value), None) => value.parse().ok().filter(|number| range.contains(number)),
+        _ => None,
+    };
+    number.ok_or_else(|| malformed(&format!("{name} is not a number from {range:?}")))
+}

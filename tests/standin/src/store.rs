@@ -1,0 +1,766 @@
+//! What there is to manage: instances, templates, and reports that come, grow and go.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+use crate::random_hex;
+use crate::report::{Format, ReportInfo, TooSmall};
+
+/// What the service says of a report besides its id, name and format.
+const LISTED: [&str; 9] = [
+    "percentum",
+    "type",
+    "template_type",
+    "start_time",
+    "end_time",
+    "finish_time",
+    "db_ids",
+    "db_names",
+    "url",
+];
+
+/// Why a report or an instance is not added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReportRefused {
+    /// There is one of this id.
+    Duplicate,
+    /// The format cannot be made this small.
+    Size(TooSmall),
+    /// There is no instance of this id.
+    NoSuchInstance,
+    /// Several cannot have one id.
+    OneId,
+}
+
+impl fmt::Display for ReportRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReportRefused::Duplicate => f.write_str("id: there is one of this id already"),
+            ReportRefused::Size(error) => error.fmt(f),
+            ReportRefused::NoSuchInstance => f.write_str("instance: there is no such instance"),
+            ReportRefused::OneId => f.write_str("id: only without count"),
+        }
+    }
+}
+
+impl std::error::Error for ReportRefused {}
+
+/// How reports are made that clients ask for. What is left out of the JSON is as it was at first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Generation {
+    /// By how much `percentum` grows with each list of reports after the first that shows the new
+    /// one, on whatever page.
+    pub percent_per_list: u64,
+    /// How long it takes to grow, in milliseconds: by time, then, and not with each list.
+    pub duration_ms: Option<u64>,
+    /// In how many equal steps it grows by time.
+    pub steps: u64,
+    /// How many lists of reports do not show the new one yet.
+    pub appear_after_lists: u64,
+    /// What the new report's file is.
+    pub format: Format,
+    /// How large it is.
+    pub size: Option<u64>,
+    /// Reports that somebody else makes at the same time: as the new one but for these fields of
+    /// the list. With `"before": true` one is older than the new one, else younger.
+    pub foreign: Vec<Map<String, Value>>,
+    /// What is answered where the template is unknown.
+    pub unknown_template: UnknownTemplate,
+}
+
+/// What is answered where a template is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownTemplate {
+    /// 400.
+    Error,
+    /// 200 with the result `failed`.
+    Failed,
+}
+
+impl Default for Generation {
+    fn default() -> Self {
+        Generation {
+            percent_per_list: 50,
+            duration_ms: None,
+            steps: 10,
+            appear_after_lists: 0,
+            format: Format::Pdf,
+            size: None,
+            foreign: Vec::new(),
+            unknown_template: UnknownTemplate::Error,
+        }
+    }
+}
+
+/// In which of the shapes that are known the service answers. What is left out of the JSON is as
+/// it was at first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shapes {
+    /// That of the list of instances.
+    pub instances: InstanceList,
+}
+
+/// The sources do not agree on the list of instances.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceList {
+    /// `servers`, each with an `id`, as the service's page has it.
+    #[default]
+    Servers,
+    /// `instances`, each with an `instance_id`, as the official Python SDK has it.
+    Instances,
+}
+
+impl InstanceList {
+    pub(crate) fn is_new(self) -> bool {
+        self == InstanceList::Instances
+    }
+}
+
+/// Reports to add, as the control address takes them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewReports {
+    pub(crate) id: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) format: Format,
+    pub(crate) size: Option<u64>,
+    pub(crate) instance: Option<String>,
+    pub(crate) count: Option<u64>,
+    #[serde(default)]
+    pub(crate) after_lists: u64,
+    #[serde(default)]
+    pub(crate) extra: Map<String, Value>,
+    #[serde(default)]
+    pub(crate) omit: Vec<String>,
+}
+
+impl NewReports {
+    pub(crate) fn of(format: Format) -> Self {
+        NewReports {
+            id: None,
+            name: None,
+            format,
+            size: None,
+            instance: None,
+            count: None,
+            after_lists: 0,
+            extra: Map::new(),
+            omit: Vec::new(),
+        }
+    }
+
+    /// The fields of the list count as extra ones; null is a value.
+    pub(crate) fn from_json(value: Value) -> Result<Self, String> {
+        let Value::Object(mut body) = value else {
+            return Err("body: not an object".to_owned());
+        };
+        let listed: Vec<(String, Value)> = LISTED
+            .iter()
+            .filter_map(|name| body.remove_entry(*name))
+            .collect();
+        let mut new: NewReports =
+            serde_json::from_value(Value::Object(body)).map_err(|error| format!("body: {error}"))?;
+        new.extra.extend(listed);
+        Ok(new)
+    }
+}
+
+/// Instances to add, as the control address takes them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct NewInstances {
+    pub(crate) id: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) status: Option<String>,
+    pub(crate) count: Option<u64>,
+    pub(crate) extra: Map<String, Value>,
+    pub(crate) omit: Vec<String>,
+}
+
+/// A template that reports are made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Template {
+    pub(crate) id: String,
+    pub(crate) name: &'static str,
+    pub(crate) kind: &'static str,
+    group: &'static str,
+}
+
+impl Template {
+    fn all() -> Vec<Template> {
+        [
+            (
+                "COMPREHENSIVE",
+                "COMPREHENSIVE",
+                "Database security comprehensive report",
+            ),
+            ("COMPLIANCE", "COMPLIANCE", "Database security compliance report"),
+            ("SOX", "COMPLIANCE", "SOX report"),
+            ("PCI", "COMPLIANCE", "PCI report"),
+            ("DB_ANALYSIS", "DB_SPECIAL", "Database server analysis report"),
+            (
+                "CLIENT_IP_ANALYSIS",
+                "CLIENT_SPECIAL",
+                "Client IP address analysis report",
+            ),
+            ("SQL_DCL_COMMAND", "SQL_SPECIAL", "DCL command report"),
+            ("SQL_DDL_COMMAND", "SQL_SPECIAL", "DDL command report"),
+            ("SQL_DML_COMMAND", "SQL_SPECIAL", "DML command report"),
+        ]
+        .into_iter()
+        .map(|(kind, group, name)| Template {
+            id: random_hex(16),
+            name,
+            kind,
+            group,
+        })
+        .collect()
+    }
+
+    fn item(&self) -> Value {
+        let off = self.group == "SQL_SPECIAL";
+        json!({
+            "template": {
+                "id": self.id,
+                "name": self.name,
+                "type": self.kind,
+                "group": self.group,
+                "status": if off { "OFF" } else { "ON" },
+                "desc": format!("{} 说明", self.name),
+                "frequency": if off { Value::Null } else { json!("WEEK") },
+                "db_ids": "",
+                "db_names": null,
+                "language": {"default": "en-us"},
+            },
+            "builtin": true,
+        })
+    }
+}
+
+/// What a client asks to be made.
+pub(crate) struct Order<'a> {
+    pub(crate) instance: &'a str,
+    pub(crate) template: Template,
+    pub(crate) fields: Map<String, Value>,
+}
+
+struct Instance {
+    id: String,
+    fields: Map<String, Value>,
+}
+
+struct Entry {
+    info: ReportInfo,
+    instance: String,
+    fields: Map<String, Value>,
+    omit: Vec<String>,
+    growth: Growth,
+    finish_time: String,
+    hidden: u64,
+    /// Whether the ready line's description of it is worth its price: the hash of all its bytes.
+    described: bool,
+}
+
+enum Growth {
+    None,
+    ByList {
+        percent: u64,
+        step: u64,
+        shown: bool,
+    },
+    ByTime {
+        since: Instant,
+        duration: Duration,
+        steps: u64,
+    },
+}
+
+impl Entry {
+    fn new(info: ReportInfo, instance: &str) -> Self {
+        Entry {
+            info,
+            instance: instance.to_owned(),
+            fields: Map::new(),
+            omit: Vec::new(),
+            growth: Growth::None,
+            finish_time: "2026-01-05 00:10:00".to_owned(),
+            hidden: 0,
+            described: false,
+        }
+    }
+
+    fn percent(&self) -> u64 {
+        match self.growth {
+            Growth::None => 100,
+            Growth::ByList { percent, .. } => percent,
+            Growth::ByTime {
+                since,
+                duration,
+                steps,
+            } => {
+                let whole = duration.as_nanos().max(1);
+                let done = since.elapsed().as_nanos().min(whole);
+                (done * u128::from(steps) / whole * 100 / u128::from(steps)) as u64
+            }
+        }
+    }
+
+    /// What is given in place of the percentage holds; and what is no number is no obstacle.
+    fn is_finished(&self) -> bool {
+        match self.fields.get("percentum") {
+            Some(given) => given.as_f64().is_none_or(|percent| percent >= 100.0),
+            None => self.percent() >= 100,
+        }
+    }
+
+    fn item(&self) -> Value {
+        let percent = self.percent();
+        // Taken at once: it grows by itself.
+        let finished = percent >= 100 && self.is_finished();
+        let mut report = json!({
+            "id": self.info.id,
+            "name": self.info.name,
+            "format": self.info.format,
+            "percentum": percent,
+            "type": "AUDIT_REPORT_DAY",
+            "template_type": "COMPREHENSIVE",
+            "start_time": "2026-01-04 00:00:00",
+            "end_time": "2026-01-05 00:00:00",
+            "finish_time": if finished { json!(self.finish_time) } else { Value::Null },
+            "db_ids": "db-1,db-2",
+            "db_names": "orders,客户",
+            "url": null,
+            "retention": {"days": 180, "until": null},
+        });
+        overlay(&mut report, &self.fields, &self.omit);
+        json!({"report": report, "selected": false})
+    }
+
+    /// What is about to be shown for the first time is as it was made.
+    fn grow(&mut self) {
+        if let Growth::ByList { percent, step, shown } = &mut self.growth
+            && self.hidden == 0
+        {
+            if *shown {
+                *percent = percent.saturating_add(*step).min(100);
+            }
+            *shown = true;
+        }
+    }
+}
+
+fn overlay(item: &mut Value, fields: &Map<String, Value>, omit: &[String]) {
+    if let Value::Object(item) = item {
+        for (name, value) in fields {
+            item.insert(name.clone(), value.clone());
+        }
+        item.retain(|name, _| !omit.contains(name));
+    }
+}
+
+struct Deletion {
+    lists: u64,
+    ids: HashSet<String>,
+}
+
+/// A page of a list, and how long the list is.
+pub(crate) struct Page {
+    pub(crate) items: Vec<Value>,
+    pub(crate) total: usize,
+}
+
+/// How a report is found that somebody wants to download.
+pub(crate) enum Found {
+    Ready(ReportInfo),
+    NotReady,
+    Unknown,
+}
+
+pub(crate) struct Store {
+    region: String,
+    instances: Vec<Instance>,
+    templates: Vec<Template>,
+    generation: Generation,
+    shapes: Shapes,
+    /// By age.
+    reports: BTreeMap<u64, Entry>,
+    ages: HashMap<String, u64>,
+    next: u64,
+    made: Vec<String>,
+    foreign: Vec<String>,
+    deletions: Vec<Deletion>,
+}
+
+impl Store {
+    /// With one instance and its reports.
+    pub(crate) fn new(region: &str, instance: &str, reports: &[ReportInfo]) -> Self {
+        let mut store = Store {
+            region: region.to_owned(),
+            instances: Vec::new(),
+            templates: Template::all(),
+            generation: Generation::default(),
+            shapes: Shapes::default(),
+            reports: BTreeMap::new(),
+            ages: HashMap::new(),
+            next: 0,
+            made: Vec::new(),
+            foreign: Vec::new(),
+            deletions: Vec::new(),
+        };
+        store.insert_instance(instance.to_owned(), "audit", "ACTIVE", &NewInstances::default());
+        for info in reports {
+            store.insert(Entry {
+                described: true,
+                ..Entry::new(info.clone(), instance)
+            });
+        }
+        store
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        self.ages.insert(entry.info.id.clone(), self.next);
+        self.reports.insert(self.next, entry);
+        self.next += 1;
+    }
+
+    fn entry(&self, id: &str) -> Option<&Entry> {
+        self.reports.get(self.ages.get(id)?)
+    }
+
+    pub(crate) fn report(&self, id: &str) -> Option<ReportInfo> {
+        self.entry(id).map(|entry| entry.info.clone())
+    }
+
+    pub(crate) fn download(&self, instance: &str, id: &str) -> Found {
+        let of_instance = |entry: &&Entry| entry.instance == instance && self.has_instance(instance);
+        match self.entry(id).filter(of_instance) {
+            Some(entry) if !entry.is_finished() => Found::NotReady,
+            Some(entry) => Found::Ready(entry.info.clone()),
+            None => Found::Unknown,
+        }
+    }
+
+    /// The reports there are, but those added in bulk and those made for clients.
+    pub(crate) fn described(&self) -> Vec<ReportInfo> {
+        self.reports
+            .values()
+            .filter(|entry| entry.described)
+            .map(|entry| entry.info.clone())
+            .collect()
+    }
+
+    pub(crate) fn new_version(&mut self, id: &str) -> Option<ReportInfo> {
+        let entry = self.reports.get_mut(self.ages.get(id)?)?;
+        // A size that was large enough once is so for every version.
+        entry.info = entry.info.next_version().ok()?;
+        Some(entry.info.clone())
+    }
+
+    /// Adds reports, the oldest first.
+    pub(crate) fn add(&mut self, new: &NewReports) -> Result<Vec<ReportInfo>, ReportRefused> {
+        if new.count.is_some() && new.id.is_some() {
+            return Err(ReportRefused::OneId);
+        }
+        let instance = match &new.instance {
+            Some(instance) if !self.has_instance(instance) => return Err(ReportRefused::NoSuchInstance),
+            Some(instance) => instance.clone(),
+            None => match self.instances.first() {
+                Some(first) => first.id.clone(),
+                None => return Err(ReportRefused::NoSuchInstance),
+            },
+        };
+        let mut added = Vec::new();
+        for number in 1..=new.count.unwrap_or(1) {
+            let id = new.id.clone().unwrap_or_else(|| random_hex(16));
+            if self.ages.contains_key(&id) {
+                return Err(ReportRefused::Duplicate);
+            }
+            let name = match (&new.name, new.count) {
+                (Some(name), None) => name.clone(),
+                (Some(name), Some(_)) => format!("{name} {number}"),
+                (None, _) => format!("Report {id}"),
+            };
+            let info = ReportInfo::new(id, name, new.format, new.size).map_err(ReportRefused::Size)?;
+            self.insert(Entry {
+                fields: new.extra.clone(),
+                omit: new.omit.clone(),
+                hidden: new.after_lists,
+                described: new.count.is_none(),
+                ..Entry::new(info.clone(), &instance)
+            });
+            added.push(info);
+        }
+        Ok(added)
+    }
+
+    /// Removes a report; says whether there was one.
+    pub(crate) fn remove(&mut self, id: &str) -> bool {
+        let age = self.ages.remove(id);
+        age.is_some_and(|age| self.reports.remove(&age).is_some())
+    }
+
+    /// The same for one that has to be the instance's.
+    pub(crate) fn remove_from(&mut self, instance: &str, id: &str) -> bool {
+        let own = self.entry(id).is_some_and(|entry| entry.instance == instance);
+        own && self.remove(id)
+    }
+
+    pub(crate) fn has_instance(&self, id: &str) -> bool {
+        self.instances.iter().any(|instance| instance.id == id)
+    }
+
+    fn insert_instance(&mut self, id: String, name: &str, status: &str, new: &NewInstances) {
+        let zone = format!("{}a", self.region);
+        let mut fields = json!({
+            "charge_model": "Period",
+            "comment": null,
+            "config_num": 1,
+            "connect_ip": "192.168.0.10",
+            "connect_ipv6": null,
+            "cpu": 4,
+            "created": "2026-01-01 08:00:00",
+            "database_limit": 3,
+            "effect": null,
+            "expired": "2027-01-01 08:00:00",
+            "id": id,
+            "keep_days": "0",
+            "name": name,
+            "new_version": null,
+            "port_id": "00000000-0000-0000-0000-000000000001",
+            "ram": 16,
+            "region": self.region,
+            "remain_days": "361",
+            "resource_id": "00000000000000000000000000000002",
+            "resource_spec_code": "dbss.bypassaudit.low",
+            "scene": "",
+            "security_group_id": "00000000-0000-0000-0000-000000000003",
+            "specification": "4U16G",
+            "status": status,
+            "subnet_id": "00000000-0000-0000-0000-000000000004",
+            "task": "NO_TASK",
+            "version": "25.10.0",
+            "vpc_id": "00000000-0000-0000-0000-000000000005",
+            "zone": zone,
+            "audit_mode": {"level": 2, "hosts": [null]},
+        });
+        overlay(&mut fields, &new.extra, &new.omit);
+        let Value::Object(fields) = fields else {
+            unreachable!("it is an object");
+        };
+        self.instances.push(Instance { id, fields });
+    }
+
+    /// Adds instances; gives their ids.
+    pub(crate) fn add_instances(&mut self, new: &NewInstances) -> Result<Vec<String>, ReportRefused> {
+        if new.count.is_some() && new.id.is_some() {
+            return Err(ReportRefused::OneId);
+        }
+        let mut ids = Vec::new();
+        for number in 1..=new.count.unwrap_or(1) {
+            let id = new.id.clone().unwrap_or_else(random_uuid);
+            if self.has_instance(&id) {
+                return Err(ReportRefused::Duplicate);
+            }
+            let name = new.name.as_deref().unwrap_or("audit");
+            let name = match new.count {
+                Some(_) => format!("{name} {number}"),
+                None => name.to_owned(),
+            };
+            let status = new.status.as_deref().unwrap_or("ACTIVE");
+            self.insert_instance(id.clone(), &name, status, new);
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
+    /// Removes an instance and says whether there was one. Its reports wait for its return.
+    pub(crate) fn remove_instance(&mut self, id: &str) -> bool {
+        let before = self.instances.len();
+        self.instances.retain(|instance| instance.id != id);
+        self.instances.len() < before
+    }
+
+    pub(crate) fn set_generation(&mut self, generation: Generation) -> Result<(), TooSmall> {
+        ReportInfo::new("any", "any", generation.format, generation.size)?;
+        self.generation = generation;
+        Ok(())
+    }
+
+    pub(crate) fn shapes(&self) -> Shapes {
+        self.shapes
+    }
+
+    pub(crate) fn set_shapes(&mut self, shapes: Shapes) {
+        self.shapes = shapes;
+    }
+
+    pub(crate) fn unknown_template(&self) -> UnknownTemplate {
+        self.generation.unknown_template
+    }
+
+    pub(crate) fn templates(&self) -> &[Template] {
+        &self.templates
+    }
+
+    pub(crate) fn template(&self, id: &str) -> Option<Template> {
+        self.templates.iter().find(|template| template.id == id).cloned()
+    }
+
+    pub(crate) fn template_items(&self) -> Vec<Value> {
+        self.templates.iter().map(Template::item).collect()
+    }
+
+    /// Begins to make a report, and those that others make meanwhile.
+    pub(crate) fn make(&mut self, order: &Order) -> Result<(), TooSmall> {
+        let stamp = civil(OffsetDateTime::now_utc()).replace(['-', ' ', ':'], "");
+        let name = format!("{}_{stamp}", order.template.name);
+        let foreign = self.generation.foreign.clone();
+        let before = |fields: &&Map<String, Value>| fields.get("before") == Some(&Value::Bool(true));
+        for fields in foreign.iter().filter(before) {
+            let id = self.make_one(order, &name, Some(fields))?;
+            self.foreign.push(id);
+        }
+        let id = self.make_one(order, &name, None)?;
+        self.made.push(id);
+        for fields in foreign.iter().filter(|fields| !before(fields)) {
+            let id = self.make_one(order, &name, Some(fields))?;
+            self.foreign.push(id);
+        }
+        Ok(())
+    }
+
+    fn make_one(
+        &mut self,
+        order: &Order,
+        name: &str,
+        other: Option<&Map<String, Value>>,
+    ) -> Result<String, TooSmall> {
+        let generation = &self.generation;
+        let id = random_hex(16);
+        let name = other
+            .and_then(|fields| fields.get("name")?.as_str())
+            .unwrap_or(name);
+        let info = ReportInfo::new(&id, name, generation.format, generation.size)?;
+        let duration = Duration::from_millis(generation.duration_ms.unwrap_or_default());
+        let end = OffsetDateTime::now_utc().checked_add(duration.try_into().unwrap_or(time::Duration::ZERO));
+        let growth = match generation.duration_ms {
+            Some(_) => Growth::ByTime {
+                since: Instant::now(),
+                duration,
+                steps: generation.steps.max(1),
+            },
+            None => Growth::ByList {
+                percent: 0,
+                step: generation.percent_per_list,
+                shown: false,
+            },
+        };
+        let mut fields = order.fields.clone();
+        fields.insert("type".to_owned(), json!("AUDIT_REPORT_REAL_TIME"));
+        fields.insert("template_type".to_owned(), json!(order.template.kind));
+        fields.extend(other.cloned().unwrap_or_default());
+        fields.remove("before");
+        let hidden = generation.appear_after_lists;
+        self.insert(Entry {
+            fields,
+            growth,
+            finish_time: end.map(civil).unwrap_or_default(),
+            hidden,
+            ..Entry::new(info, order.instance)
+        });
+        Ok(id)
+    }
+
+    /// The ids of the reports made for clients, and of those that others made meanwhile.
+    pub(crate) fn made(&self) -> (&[String], &[String]) {
+        (&self.made, &self.foreign)
+    }
+
+    /// Lists reports, the youngest first, and lets time pass.
+    pub(crate) fn list(&mut self, instance: &str, name: &str, skip: usize, take: usize) -> Page {
+        for entry in self.reports.values_mut() {
+            if entry.instance == instance {
+                entry.grow();
+            }
+        }
+        let matching: Vec<&Entry> = self
+            .reports
+            .values()
+            .rev()
+            .filter(|entry| entry.instance == instance && entry.hidden == 0)
+            .filter(|entry| entry.info.name.contains(name))
+            .collect();
+        let page = matching.iter().skip(skip).take(take);
+        let page = Page {
+            items: page.map(|entry| entry.item()).collect(),
+            total: matching.len(),
+        };
+        for entry in self.reports.values_mut() {
+            if entry.instance == instance {
+                entry.hidden = entry.hidden.saturating_sub(1);
+            }
+        }
+        self.listed();
+        page
+    }
+
+    /// Lists instances, the oldest first.
+    pub(crate) fn list_instances(&mut self, skip: usize, take: usize) -> Page {
+        let page = self.instances.iter().skip(skip).take(take);
+        let page = Page {
+            items: page
+                .map(|instance| Value::Object(instance.fields.clone()))
+                .collect(),
+            total: self.instances.len(),
+        };
+        self.listed();
+        page
+    }
+
+    /// Lets reports and instances vanish after so many more lists.
+    pub(crate) fn delete_after(&mut self, lists: u64, ids: HashSet<String>) {
+        self.deletions.push(Deletion { lists, ids });
+        self.vanish();
+    }
+
+    fn listed(&mut self) {
+        for deletion in &mut self.deletions {
+            deletion.lists = deletion.lists.saturating_sub(1);
+        }
+        self.vanish();
+    }
+
+    fn vanish(&mut self) {
+        let (due, waiting) = std::mem::take(&mut self.deletions)
+            .into_iter()
+            .partition(|deletion| deletion.lists == 0);
+        self.deletions = waiting;
+        let due: Vec<Deletion> = due;
+        for id in due.iter().flat_map(|deletion| &deletion.ids) {
+            self.remove(id);
+            self.remove_instance(id);
+        }
+    }
+}
+
+/// A time as the service writes it.
+fn civil(time: OffsetDateTime) -> String {
+    let (date, hour, minute, second) = (time.date(), time.hour(), time.minute(), time.second());
+    format!("{date} {hour:02}:{minute:02}:{second:02}")
+}
+
+/// Random, in the form of an instance's id.
+pub(crate) fn random_uuid() -> String {
+    let hex = random_hex(16);
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+    parts.join("-")
+}
