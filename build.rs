@@ -25,6 +25,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
         &["operation.rs"],
     ),
     ("8. Instances, reports and templates", &["page.rs", "manage.rs"]),
+    ("9. Mirror: a local archive of reports", &["mirror.rs"]),
 ];
 
 fn main() {

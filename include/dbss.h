@@ -44,7 +44,7 @@
  *   It then also sets this thread's last error (dbss_last_error()), which says
  *   more; on success it clears it. No other function touches it.
  * - Results leave through out-parameters, which come last and are set to NULL
- *   or zero on every failure. They need not be initialised.
+ *   or zero on every failure (but for dbss_reports_mirror(), which says so). They need not be initialised.
  * - NULL where a value is required is DBSS_ERR_NULL_ARGUMENT, never a crash.
  *   Every _free function takes NULL and does nothing.
  * - Strings are NUL-terminated UTF-8; file paths are bytes. What you pass is
@@ -100,6 +100,8 @@ typedef struct dbss_report_stream dbss_report_stream;
 typedef struct dbss_operation dbss_operation;
 typedef struct dbss_cursor dbss_cursor;
 typedef struct dbss_page dbss_page;
+typedef struct dbss_mirror dbss_mirror;
+typedef struct dbss_mirror_result dbss_mirror_result;
 
 /* ============================================================================
  * 1. Version, features, statuses
@@ -129,7 +131,7 @@ uint32_t dbss_version_number(void);
  * (AK/SK signatures), "iam_user" (logins), "token_provider", "credentials" (found
  * where the official SDKs find them), "project" (found where none is given),
  * "endpoints" (several, and those of regions), "list" (instances, reports,
- * templates) and "manage" (create, generate, wait, delete).
+ * templates), "manage" (create, generate, wait, delete) and "mirror".
  *
  * Nothing is kept of `name`. Any thread, at any time.
  */
@@ -291,6 +293,11 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_AMBIGUOUS 211
 
 /**
+ * Some reports of a mirror could not be had; the others are there.
+ */
+#define DBSS_ERR_PARTIAL 212
+
+/**
  * Group of 3xx: the network, or what came over it, failed.
  */
 #define DBSS_ERR_NETWORK 300
@@ -380,6 +387,11 @@ typedef int32_t dbss_status;
  * Whoever reads from the pipe or socket has gone.
  */
 #define DBSS_ERR_BROKEN_PIPE 404
+
+/**
+ * Another mirror works on the directory at the moment.
+ */
+#define DBSS_ERR_MIRROR_LOCKED 405
 
 /**
  * Group of 5xx: this process ran out of something, such as threads.
@@ -1789,6 +1801,186 @@ dbss_status dbss_report_delete(dbss_context *ctx,
                                const char *instance,
                                const char *id,
                                dbss_operation *operation);
+
+
+/* ============================================================================
+ * 9. Mirror: a local archive of reports
+ * ============================================================================ */
+
+/**
+ * What a mirror is to have: options by key and value. Any thread may use it.
+ */
+struct dbss_mirror;
+
+/**
+ * How a mirror went. It does not change, and any number of threads may read it.
+ */
+struct dbss_mirror_result;
+
+/**
+ * Makes options for a mirror, all at their defaults.
+ *
+ * `out_mirror` (required) receives them, or NULL on failure; they are yours: end
+ * them with dbss_mirror_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+ */
+dbss_status dbss_mirror_new(dbss_mirror **out_mirror);
+
+/**
+ * Sets an option of a mirror:
+ *
+ * - "instance": the id of the one audit instance to mirror; by default all.
+ * - "since", "until": the first and the last day, such as 2026-11-24, on which
+ *   the range of a report begins. A report that tells no day is taken.
+ * - "type": the type of the reports, such as AUDIT_REPORT_DAY.
+ * - "template": their template_type.
+ * - "name": a name that the service is asked to look for.
+ * - "locale": the language to have them in, en-us or zh-cn; by default the
+ *   service's choice. Each language is a report of its own in the archive.
+ * - "parallel": how many are downloaded at once, 1 to 16, default 4.
+ * - "verify" (true, false): whether the files that are there are read and
+ *   compared with the manifest; one that differs is downloaded again and
+ *   replaced when the new one is whole.
+ *
+ * `mirror`, `key` and `value` (required); the texts are copied.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
+ * DBSS_ERR_INVALID_VALUE, DBSS_ERR_INVALID_ID, DBSS_ERR_INVALID_LOCALE. Any
+ * thread.
+ */
+dbss_status dbss_mirror_set(dbss_mirror *mirror, const char *key, const char *value);
+
+/**
+ * Frees options. Mirrors under way are not touched. NULL does nothing. Never
+ * blocks. Any thread.
+ */
+void dbss_mirror_free(dbss_mirror *mirror);
+
+/**
+ * Brings a local archive of reports up to date: downloads every report that is
+ * ready and not there yet, several at once. What is there stays: nothing is
+ * ever deleted, also not what the service has deleted.
+ *
+ * `ctx` (required). `project`: NULL for the context's. `directory` (required):
+ * bytes; it is made if it does not exist. `mirror`: what to have; NULL for all,
+ * by the defaults. `operation` may be NULL; its bytes are those of all downloads
+ * together, its percents those of the reports. `out_result` (required) receives
+ * how it went, or NULL where it did not begin; also when this function fails.
+ * It is yours: end it with dbss_mirror_result_free().
+ *
+ * The directory then holds:
+ *
+ * - {instance}/{year}/{name}_{id}.pdf (or .zip): the reports, each of which
+ *   appears only when it is whole and on the disk; with a locale, _{locale}
+ *   stands before the ending.
+ * - manifest.jsonl: a line of JSON for each, with id, name, instance, locale,
+ *   format, type, start_time, end_time, path, size, sha256, and the request id
+ *   and date of its download (null for one that was found whole). Where an id
+ *   has several lines, the last counts.
+ * - SHA256SUMS, which "sha256sum -c" takes.
+ * - .dbss-mirror.lock: one mirror at a time works on a directory, and the lock
+ *   dies with its process.
+ *
+ * A mirror that was cancelled or killed goes on where it was when it is called
+ * again. One report's failure does not stop the others, but for refused
+ * credentials and a full disk, which would fail them all.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_VALUE, DBSS_ERR_INVALID_ID;
+ * DBSS_ERR_MIRROR_LOCKED; DBSS_ERR_PARTIAL when some reports could not be had,
+ * see dbss_mirror_result_failure_count(); DBSS_ERR_FILE for the archive's own
+ * files; those of dbss_cursor_next() for the lists; DBSS_ERR_BUSY,
+ * DBSS_ERR_CANCELLED. Any thread.
+ */
+dbss_status dbss_reports_mirror(dbss_context *ctx,
+                                const char *project,
+                                const char *directory,
+                                const dbss_mirror *mirror,
+                                dbss_operation *operation,
+                                dbss_mirror_result **out_result);
+
+/**
+ * A count of a mirror: "listed" (reports that the filters let pass),
+ * "downloaded", "present" (there before), "not_ready" (still being made),
+ * "vanished" (gone between the list and the download), "failed", "repaired" (of
+ * another content than the manifest says, and replaced).
+ *
+ * Returns -1 for a name that it does not know and for NULL. Any thread.
+ */
+int64_t dbss_mirror_result_count(const dbss_mirror_result *result, const char *name);
+
+/**
+ * How many reports could not be had; 0 for NULL. Any thread.
+ */
+size_t dbss_mirror_result_failure_count(const dbss_mirror_result *result);
+
+/**
+ * The report of the failure `index`, counted from 0.
+ *
+ * Returns its id, valid until dbss_mirror_result_free(); NULL past the last one
+ * and for NULL. Any thread.
+ */
+const char *dbss_mirror_result_failure_id(const dbss_mirror_result *result, size_t index);
+
+/**
+ * The instance of the failure `index`, counted from 0.
+ *
+ * Returns its id, valid until dbss_mirror_result_free(); NULL past the last one
+ * and for NULL. Any thread.
+ */
+const char *dbss_mirror_result_failure_instance(const dbss_mirror_result *result, size_t index);
+
+/**
+ * Why the failure `index`, counted from 0, is one.
+ *
+ * Returns an error that is yours: end it with dbss_error_free(); NULL past the
+ * last one and for NULL. Any thread.
+ */
+dbss_error *dbss_mirror_result_failure_error(const dbss_mirror_result *result, size_t index);
+
+/**
+ * How many days, weeks and months have no report, of those between the first
+ * and the last report of an instance and a type (AUDIT_REPORT_DAY, _WEEK,
+ * _MONTH), or since "since" and until "until"; 0 for NULL. Any thread.
+ */
+size_t dbss_mirror_result_gap_count(const dbss_mirror_result *result);
+
+/**
+ * The first day of the gap `index`, counted from 0, such as "2026-11-24".
+ *
+ * Returns a string that is valid until dbss_mirror_result_free(); NULL past the
+ * last one and for NULL. Any thread.
+ */
+const char *dbss_mirror_result_gap_period(const dbss_mirror_result *result, size_t index);
+
+/**
+ * The type of report that the gap `index`, counted from 0, lacks.
+ *
+ * Returns a string that is valid until dbss_mirror_result_free(); NULL past the
+ * last one and for NULL. Any thread.
+ */
+const char *dbss_mirror_result_gap_type(const dbss_mirror_result *result, size_t index);
+
+/**
+ * The instance of the gap `index`, counted from 0.
+ *
+ * Returns its id, valid until dbss_mirror_result_free(); NULL past the last one
+ * and for NULL. Any thread.
+ */
+const char *dbss_mirror_result_gap_instance(const dbss_mirror_result *result, size_t index);
+
+/**
+ * The whole result as a JSON document, for wrappers: the counts by their names;
+ * "failures", each with instance, id, status, status_name, message; "gaps", each
+ * with instance, type, period.
+ *
+ * `result` and `out_json` (required); the latter receives UTF-8 without a NUL at
+ * its end, or { NULL, 0 } on failure; it is yours: end it with
+ * dbss_buffer_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+ */
+dbss_status dbss_mirror_result_json(const dbss_mirror_result *result, dbss_buffer *out_json);
+
+/**
+ * Frees a result, and the strings that its getters returned. NULL does nothing.
+ * Never blocks. Any thread.
+ */
+void dbss_mirror_result_free(dbss_mirror_result *result);
 
 
 #ifdef __cplusplus

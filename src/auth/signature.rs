@@ -3,8 +3,6 @@
 //! The rules are those of the service's SDKs: see the items of the canonical
 //! request in [`canonical`]. The key is used as it is; none is derived from it.
 
-use std::fmt::Write as _;
-
 use ::http::header::HeaderMap;
 use ::http::{Method, Uri};
 use hmac::{Hmac, KeyInit, Mac};
@@ -31,8 +29,7 @@ pub(super) fn authorization(
     body: &[u8],
     date: &str,
 ) -> String {
-    let (request, signed) = canonical(method, uri, headers, body);
-    let digest = hex::encode(Sha256::digest(request.as_bytes()));
+    let (digest, signed) = canonical(method, uri, headers, body);
     let to_sign = format!("{ALGORITHM}\n{date}\n{digest}");
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
     mac.update(to_sign.as_bytes());
@@ -40,7 +37,8 @@ pub(super) fn authorization(
     format!("{ALGORITHM} Access={key_id}, SignedHeaders={signed}, Signature={signature}")
 }
 
-/// The canonical request, and the names of the signed headers in it.
+/// The hash of the canonical request, and the names of the signed headers in it.
+/// The request itself never stands in memory: a header may be a secret.
 fn canonical(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> (String, String) {
     // Decoded whole, each segment encoded anew, and a slash at the end, whether
     // or not the path has one.
@@ -74,24 +72,23 @@ fn canonical(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> (S
         .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
         .collect();
 
+    let mut hash = Sha256::new();
+    hash.update(format!("{method}\n{path}\n{}\n", query.join("&")));
     // `HeaderName` is in lower case already.
-    let mut lines: Vec<(&str, String)> = headers
+    let mut lines: Vec<(&str, &[u8])> = headers
         .iter()
-        .map(|(name, value)| {
-            let value = String::from_utf8_lossy(value.as_bytes()).trim().to_owned();
-            (name.as_str(), value)
-        })
+        .map(|(name, value)| (name.as_str(), value.as_bytes().trim_ascii()))
         .collect();
     lines.sort();
-    let mut block = String::new();
     for (name, value) in &lines {
-        writeln!(block, "{name}:{value}").expect("a string takes text");
+        hash.update(name);
+        hash.update(b":");
+        hash.update(value);
+        hash.update(b"\n");
     }
     let names = lines.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
-
-    let body = hex::encode(Sha256::digest(body));
-    let request = format!("{method}\n{path}\n{}\n{block}\n{names}\n{body}", query.join("&"));
-    (request, names)
+    hash.update(format!("\n{names}\n{}", hex::encode(Sha256::digest(body))));
+    (hex::encode(hash.finalize()), names)
 }
 
 fn encode(bytes: &[u8]) -> String {

@@ -202,7 +202,7 @@ impl Config {
     pub fn set_endpoint(&mut self, endpoints: &str) -> Result<(), Error> {
         let parsed: Vec<Endpoint> = endpoints
             .split(',')
-            .map(|url| Endpoint::parse(url.trim(), "endpoint"))
+            .map(|url| Endpoint::parse(url.trim_matches(' '), "endpoint"))
             .collect::<Result<_, _>>()?;
         if parsed.len() > MAX_ENDPOINTS {
             return Err(Error::argument(

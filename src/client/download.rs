@@ -77,7 +77,7 @@ impl Context {
                 replace,
                 mode: mode.unwrap_or(self.file_mode),
             })?;
-            self.pump(running, request, &mut sink)
+            self.pump(running, request, &mut sink).map(drop)
         })
     }
 
@@ -92,7 +92,7 @@ impl Context {
         // is closed.
         let mut sink = Descriptor::new(fd)?;
         self.run(operation, request.subject(), |running| {
-            self.pump(running, request, &mut sink)
+            self.pump(running, request, &mut sink).map(drop)
         })
     }
 
@@ -104,7 +104,7 @@ impl Context {
         operation: Option<Arc<Operation>>,
     ) -> Result<(), Error> {
         self.run(operation, request.subject(), |running| {
-            self.pump(running, request, &mut Callback(write))
+            self.pump(running, request, &mut Callback(write)).map(drop)
         })
     }
 
@@ -126,12 +126,12 @@ impl Context {
         })
     }
 
-    fn pump(
+    pub(super) fn pump(
         self: &Arc<Context>,
         running: Running,
         request: ReportRequest,
         sink: &mut dyn Sink,
-    ) -> Result<(), Error> {
+    ) -> Result<ReportInfo, Error> {
         let id = request.id().to_owned();
         let mut transfer = Transfer::open(self, request, running, sink.can_restart())?;
         let mut buf = vec![0; READ_BUFFER];
@@ -157,11 +157,11 @@ impl Context {
         self.log(Level::Info, || {
             format!("report {id}: {} bytes", transfer.operation().received())
         });
-        Ok(())
+        Ok(transfer.report_info())
     }
 }
 
-fn as_path<'a>(bytes: &'a [u8], parameter: &'static str) -> Result<&'a Path, Error> {
+pub(super) fn as_path<'a>(bytes: &'a [u8], parameter: &'static str) -> Result<&'a Path, Error> {
     if bytes.is_empty() {
         return Err(Error::argument(
             Status::InvalidValue,
@@ -255,6 +255,8 @@ pub(crate) struct ReportInfo {
     pub content_type: Option<String>,
     /// The service's id of the call.
     pub request_id: Option<String>,
+    /// When the service answered, by its own clock, as it wrote it.
+    pub date: Option<String>,
 }
 
 impl ReportStream {

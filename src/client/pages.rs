@@ -179,7 +179,7 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    fn parse(raw: &RawValue, wrapper: Option<&str>) -> Result<Item, String> {
+    pub(super) fn parse(raw: &RawValue, wrapper: Option<&str>) -> Result<Item, String> {
         let object = |raw: &RawValue| -> Result<HashMap<String, Box<RawValue>>, String> {
             serde_json::from_str(raw.get()).map_err(|_| "an item is not an object".to_owned())
         };

@@ -89,7 +89,10 @@ pub(super) fn endpoints(
     );
     if let Some(value) = environment(&variable).filter(|value| !value.is_empty()) {
         let value = value.to_string_lossy();
-        let urls = value.split(',').map(str::trim).filter(|url| !url.is_empty());
+        let urls = value
+            .split(',')
+            .map(|url| url.trim_matches(' '))
+            .filter(|url| !url.is_empty());
         let endpoints = parse_all(urls, &format!("the variable {variable}"))?;
         return Ok((endpoints, Says::Variable(variable)));
     }

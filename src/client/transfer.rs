@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ::http::StatusCode;
 use ::http::header::{
-    CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE,
+    CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE,
 };
 
 use super::context::Context;
@@ -98,6 +98,7 @@ pub(super) struct Transfer {
     filename: String,
     content_type: Option<String>,
     request_id: Option<String>,
+    date: Option<String>,
 }
 
 impl Transfer {
@@ -134,6 +135,7 @@ impl Transfer {
             filename: String::new(),
             content_type: None,
             request_id: None,
+            date: None,
         };
         transfer.operation().tick()?;
         transfer.begin_call().map_err(|e| transfer.explain(e))?;
@@ -167,6 +169,7 @@ impl Transfer {
             filename: self.filename.clone(),
             content_type: self.content_type.clone(),
             request_id: self.request_id.clone(),
+            date: self.date.clone(),
         }
     }
 
@@ -376,6 +379,7 @@ impl Transfer {
             .header(ETAG)
             .and_then(|tag| strong_etag(&tag).map(str::to_owned));
         self.request_id = answer.request_id();
+        self.date = answer.header(DATE);
         self.content_type = answer.header(CONTENT_TYPE);
         let named = answer.header(CONTENT_DISPOSITION).and_then(|d| safe_filename(&d));
         self.answer = Some(answer);

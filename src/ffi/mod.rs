@@ -21,6 +21,7 @@ pub mod credentials;
 pub mod error;
 mod guard;
 pub mod manage;
+pub mod mirror;
 pub mod operation;
 pub mod page;
 pub mod report;

@@ -44,7 +44,7 @@
  *   It then also sets this thread's last error (dbss_last_error()), which says
  *   more; on success it clears it. No other function touches it.
  * - Results leave through out-parameters, which come last and are set to NULL
- *   or zero on every failure. They need not be initialised.
+ *   or zero on every failure (but for dbss_reports_mirror(), which says so). They need not be initialised.
  * - NULL where a value is required is DBSS_ERR_NULL_ARGUMENT, never a crash.
  *   Every _free function takes NULL and does nothing.
  * - Strings are NUL-terminated UTF-8; file paths are bytes. What you pass is

@@ -75,6 +75,8 @@ pub const DBSS_ERR_NOT_DONE: dbss_status = 209;
 pub const DBSS_ERR_NOT_READY: dbss_status = 210;
 /// Several new reports may be the one that was created; the message names them.
 pub const DBSS_ERR_AMBIGUOUS: dbss_status = 211;
+/// Some reports of a mirror could not be had; the others are there.
+pub const DBSS_ERR_PARTIAL: dbss_status = 212;
 
 /// Group of 3xx: the network, or what came over it, failed.
 pub const DBSS_ERR_NETWORK: dbss_status = 300;
@@ -114,6 +116,8 @@ pub const DBSS_ERR_NOT_REGULAR_FILE: dbss_status = 402;
 pub const DBSS_ERR_DISK_FULL: dbss_status = 403;
 /// Whoever reads from the pipe or socket has gone.
 pub const DBSS_ERR_BROKEN_PIPE: dbss_status = 404;
+/// Another mirror works on the directory at the moment.
+pub const DBSS_ERR_MIRROR_LOCKED: dbss_status = 405;
 
 /// Group of 5xx: this process ran out of something, such as threads.
 pub const DBSS_ERR_RESOURCE: dbss_status = 500;

@@ -29,6 +29,7 @@ const FEATURES: &[&str] = &[
     "endpoints",
     "list",
     "manage",
+    "mirror",
 ];
 
 /// The version of the library that is loaded, such as "0.1.0"; compare with
@@ -69,7 +70,7 @@ pub extern "C" fn dbss_version_number() -> u32 {
 /// (AK/SK signatures), "iam_user" (logins), "token_provider", "credentials" (found
 /// where the official SDKs find them), "project" (found where none is given),
 /// "endpoints" (several, and those of regions), "list" (instances, reports,
-/// templates) and "manage" (create, generate, wait, delete).
+/// templates), "manage" (create, generate, wait, delete) and "mirror".
 ///
 /// Nothing is kept of `name`. Any thread, at any time.
 #[unsafe(no_mangle)]

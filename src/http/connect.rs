@@ -295,6 +295,7 @@ impl Stream for StreamOwned<ClientConnection, Socket> {
 struct Connection<S> {
     stream: S,
     buffers: LazyBuffers,
+    has_read: bool,
 }
 
 impl<S: Stream> Connection<S> {
@@ -302,7 +303,21 @@ impl<S: Stream> Connection<S> {
         Connection {
             stream,
             buffers: LazyBuffers::new(INPUT_BUFFER, OUTPUT_BUFFER),
+            has_read: false,
         }
+    }
+}
+
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        if !self.has_read {
+            return;
+        }
+        // Tokens and keys come in answers, too. With nothing left in it the whole
+        // buffer is its free part.
+        let left = self.buffers.input().len();
+        self.buffers.input_consume(left);
+        self.buffers.input_append_buf().zeroize();
     }
 }
 
@@ -323,6 +338,7 @@ impl<S: Stream> Transport for Connection<S> {
         let input = self.buffers.input_append_buf();
         let n = self.stream.read(input).map_err(|e| opaque(from_io(e)))?;
         self.buffers.input_appended(n);
+        self.has_read = true;
         Ok(n > 0)
     }
 

@@ -55,8 +55,8 @@ pub(crate) fn safe_filename(disposition: &str) -> Option<String> {
     };
     find("filename*")
         .and_then(extended)
-        .and_then(|name| make_safe(&name))
-        .or_else(|| find("filename").and_then(make_safe))
+        .and_then(|name| safe_name(&name))
+        .or_else(|| find("filename").and_then(safe_name))
 }
 
 /// `name=token` and `name="quoted \"string\""`, separated by semicolons.
@@ -112,7 +112,8 @@ fn is_deceptive(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-fn make_safe(name: &str) -> Option<String> {
+/// The name of a file that somebody else chose, made safe.
+pub(crate) fn safe_name(name: &str) -> Option<String> {
     // Only what follows the last separator, of either kind, is a name.
     let name = name.rsplit(['/', '\\']).next()?;
     let clean: String = name

@@ -239,7 +239,7 @@ fn exists(what: impl fmt::Display) -> Error {
     .with_os_code(libc::EEXIST)
 }
 
-pub(super) fn failure(context: impl fmt::Display, cause: &io::Error) -> Error {
+pub(crate) fn failure(context: impl fmt::Display, cause: &io::Error) -> Error {
     let status = match cause.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Status::DiskFull,
         Some(libc::EEXIST) => Status::FileExists,

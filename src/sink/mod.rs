@@ -3,11 +3,13 @@
 mod callback;
 mod descriptor;
 mod file;
+mod hashing;
 mod memory;
 
 pub(crate) use callback::Callback;
 pub(crate) use descriptor::Descriptor;
-pub(crate) use file::{FileOptions, FileSink};
+pub(crate) use file::{FileOptions, FileSink, failure};
+pub(crate) use hashing::Hashing;
 pub(crate) use memory::Memory;
 
 use std::path::PathBuf;

@@ -1,0 +1,263 @@
+//! The directory of a mirror: its lock, its manifest and its checksums.
+
+use std::collections::HashMap;
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::client::pages::Item;
+use crate::error::{Error, Status};
+use crate::http::safe_name;
+
+/// A lock that dies with the process that holds it.
+const LOCK: &str = ".dbss-mirror.lock";
+
+/// A line of JSON for each report, in the order in which they came.
+const MANIFEST: &str = "manifest.jsonl";
+
+/// What `sha256sum -c` takes.
+const CHECKSUMS: &str = "SHA256SUMS";
+
+/// The longest part of a name that comes from the service, in bytes.
+const LONGEST_COMPONENT: usize = 120;
+
+/// A report of the archive: a line of the manifest.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(super) struct Record {
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) name: Option<String>,
+    pub(super) instance: String,
+    #[serde(default)]
+    pub(super) locale: Option<String>,
+    #[serde(default)]
+    pub(super) format: Option<String>,
+    #[serde(default, rename = "type")]
+    pub(super) kind: Option<String>,
+    #[serde(default)]
+    pub(super) start_time: Option<String>,
+    #[serde(default)]
+    pub(super) end_time: Option<String>,
+    pub(super) path: String,
+    pub(super) size: u64,
+    pub(super) sha256: String,
+    #[serde(default)]
+    pub(super) request_id: Option<String>,
+    #[serde(default)]
+    pub(super) date: Option<String>,
+}
+
+impl Record {
+    /// A report that is to come.
+    pub(super) fn of(instance: &str, item: &Item, locale: Option<&str>, path: String) -> Record {
+        let text = |field| item.text(field).map(str::to_owned);
+        Record {
+            id: item.id().to_owned(),
+            name: text("name"),
+            instance: instance.to_owned(),
+            locale: locale.map(str::to_owned),
+            format: text("format"),
+            kind: text("type"),
+            start_time: text("start_time"),
+            end_time: text("end_time"),
+            path,
+            ..Record::default()
+        }
+    }
+
+    fn key(&self) -> Key {
+        (self.instance.clone(), self.id.clone(), self.locale.clone())
+    }
+
+    /// Whether the path stays inside of the archive.
+    fn is_sound(&self) -> bool {
+        let path = Path::new(&self.path);
+        let inside = path.components().all(|c| matches!(c, Component::Normal(_)));
+        let hash = self.sha256.len() == 64 && self.sha256.bytes().all(|b| b.is_ascii_hexdigit());
+        inside && hash && !self.path.is_empty() && !self.path.contains(['\n', '\r'])
+    }
+}
+
+type Key = (String, String, Option<String>);
+
+/// The archive, locked for this run.
+#[derive(Debug)]
+pub(super) struct Archive {
+    directory: PathBuf,
+    /// Held as long as the archive is open.
+    _lock: File,
+    manifest: File,
+    records: HashMap<Key, Record>,
+    /// Keys in the order of the manifest.
+    order: Vec<Key>,
+}
+
+/// A part of a path that is made of the service's words.
+pub(super) fn safe_component(text: &str) -> String {
+    let name = safe_name(&text.replace(['/', '\\'], "_")).unwrap_or_else(|| "report".to_owned());
+    let mut end = name.len().min(LONGEST_COMPONENT);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name[..end].to_owned()
+}
+
+fn cannot(what: &str, path: &Path, error: &io::Error) -> Error {
+    Error::os(
+        Status::File,
+        format_args!("cannot {what} {}", path.display()),
+        error,
+    )
+}
+
+impl Archive {
+    /// Takes the lock, and reads the manifest.
+    pub(super) fn open(directory: &Path) -> Result<Archive, Error> {
+        let open = |name: &str| {
+            let path = directory.join(name);
+            File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                // A link or a pipe in the place of one of ours is none of ours.
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(&path)
+                .map_err(|e| cannot("open", &path, &e))
+        };
+        let lock = open(LOCK)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::argument(
+                    Status::MirrorLocked,
+                    "directory",
+                    format_args!(
+                        "another mirror works on {} at the moment; it can go on when that has ended",
+                        directory.display()
+                    ),
+                ));
+            }
+            Err(TryLockError::Error(e)) => return Err(cannot("lock", &directory.join(LOCK), &e)),
+        }
+        let mut archive = Archive {
+            directory: directory.to_owned(),
+            _lock: lock,
+            manifest: open(MANIFEST)?,
+            records: HashMap::new(),
+            order: Vec::new(),
+        };
+        archive.read_manifest()?;
+        Ok(archive)
+    }
+
+    fn read_manifest(&mut self) -> Result<(), Error> {
+        let path = self.directory.join(MANIFEST);
+        let mut bytes = Vec::new();
+        self.manifest
+            .read_to_end(&mut bytes)
+            .map_err(|e| cannot("read", &path, &e))?;
+        // A line without its end was being written when its process was killed;
+        // the file that it tells of is found and taken up again.
+        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
+        for (number, line) in bytes[..whole].split(|b| *b == b'\n').enumerate() {
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let record = serde_json::from_slice::<Record>(line)
+                .ok()
+                .filter(Record::is_sound)
+                .ok_or_else(|| {
+                    Error::new(
+                        Status::File,
+                        format!(
+                            "line {} of {} is not a line of a manifest; mend or remove it",
+                            number + 1,
+                            path.display()
+                        ),
+                    )
+                })?;
+            self.remember(record);
+        }
+        if whole < bytes.len() {
+            self.manifest
+                .set_len(whole as u64)
+                .map_err(|e| cannot("mend", &path, &e))?;
+        }
+        self.manifest
+            .seek(SeekFrom::End(0))
+            .map_err(|e| cannot("read", &path, &e))?;
+        Ok(())
+    }
+
+    fn remember(&mut self, record: Record) {
+        let key = record.key();
+        if self.records.insert(key.clone(), record).is_none() {
+            self.order.push(key);
+        }
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn find(&self, instance: &str, id: &str, locale: Option<&str>) -> Option<&Record> {
+        let key = (instance.to_owned(), id.to_owned(), locale.map(str::to_owned));
+        self.records.get(&key)
+    }
+
+    /// The size of a report's file; none where there is no such file.
+    pub(super) fn size(&self, record: &Record) -> Result<Option<u64>, Error> {
+        let path = self.directory.join(&record.path);
+        match path.symlink_metadata() {
+            Ok(found) if found.is_file() => Ok(Some(found.len())),
+            Ok(_) => Err(Error::new(
+                Status::NotRegularFile,
+                format!(
+                    "{} is not a regular file, where the archive has a report",
+                    path.display()
+                ),
+            )),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(cannot("look at", &path, &e)),
+        }
+    }
+
+    /// Writes a report down, once its file is whole and on the disk.
+    pub(super) fn add(&mut self, record: Record) -> Result<(), Error> {
+        let path = self.directory.join(MANIFEST);
+        let mut line = serde_json::to_vec(&record)
+            .map_err(|e| Error::new(Status::Internal, format!("a record that is no JSON: {e}")))?;
+        line.push(b'\n');
+        self.manifest
+            .write_all(&line)
+            .and_then(|()| self.manifest.sync_data())
+            .map_err(|e| crate::sink::failure(format_args!("cannot write {}", path.display()), &e))?;
+        self.remember(record);
+        Ok(())
+    }
+
+    /// Writes the checksums of all that the manifest has, in one step.
+    pub(super) fn write_checksums(&self) -> Result<(), Error> {
+        let path = self.directory.join(CHECKSUMS);
+        let mut text = String::new();
+        for record in self.order.iter().filter_map(|key| self.records.get(key)) {
+            text += &format!("{}  {}\n", record.sha256, record.path);
+        }
+        let write = || {
+            let mut file = tempfile::Builder::new()
+                .prefix(".dbss-")
+                .suffix(".part")
+                .tempfile_in(&self.directory)?;
+            file.write_all(text.as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|e| e.error)?;
+            File::open(&self.directory)?.sync_all()
+        };
+        write().map_err(|e| crate::sink::failure(format_args!("cannot write {}", path.display()), &e))
+    }
+}

@@ -1,0 +1,612 @@
+//! A local archive of audit reports: what is not there yet is downloaded, what
+//! is there stays.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `mod.rs` | a run: the plan, the threads, the outcome |
+//! | `options.rs` | what is wanted |
+//! | `archive.rs` | the directory: its lock, manifest and checksums |
+//! | `periods.rs` | the days, weeks and months that have no report |
+
+mod archive;
+mod options;
+mod periods;
+
+use std::collections::VecDeque;
+use std::fs::{DirBuilder, File};
+use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id};
+use super::context::Context;
+use super::pages::{Item, List};
+use super::report::ReportRequest;
+use crate::error::{Error, Status};
+use crate::http::Call;
+use crate::log::Level;
+use crate::operation::{Operation, Progress};
+use crate::sink::{FileOptions, FileSink, Hashing};
+use crate::sys::{Interest, Wake, with_signals_blocked};
+
+use archive::{Archive, Record, safe_component};
+pub(crate) use options::MirrorOptions;
+pub(crate) use periods::Gap;
+
+const HASH_BUFFER: usize = 256 * 1024;
+
+/// The counts of a run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Counts {
+    /// Reports that the service lists and the filters let pass.
+    pub listed: u64,
+    /// Reports that are in the archive since this run.
+    pub downloaded: u64,
+    /// Reports that were in the archive before.
+    pub present: u64,
+    /// Reports that the service still makes.
+    pub not_ready: u64,
+    /// Reports that went between the list and the download.
+    pub vanished: u64,
+    /// Reports that could not be had; each has an error.
+    pub failed: u64,
+    /// Files that were no longer what the manifest says, and were replaced.
+    pub repaired: u64,
+}
+
+/// A report that could not be had.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub instance: String,
+    pub id: String,
+    pub error: Error,
+}
+
+/// How a run went, as far as it went.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MirrorResult {
+    pub counts: Counts,
+    pub failures: Vec<Failure>,
+    pub gaps: Vec<Gap>,
+}
+
+#[derive(Serialize)]
+struct FailureJson<'a> {
+    instance: &'a str,
+    id: &'a str,
+    status: i32,
+    status_name: &'a str,
+    message: &'a str,
+}
+
+#[derive(Serialize)]
+struct ResultJson<'a> {
+    #[serde(flatten)]
+    counts: &'a Counts,
+    failures: Vec<FailureJson<'a>>,
+    gaps: &'a [Gap],
+}
+
+impl MirrorResult {
+    /// The result as a document.
+    pub(crate) fn json(&self) -> Result<Vec<u8>, Error> {
+        let failures = self.failures.iter().map(|failure| FailureJson {
+            instance: &failure.instance,
+            id: &failure.id,
+            status: failure.error.status() as i32,
+            status_name: failure.error.status().name(),
+            message: failure.error.message(),
+        });
+        serde_json::to_vec(&ResultJson {
+            counts: &self.counts,
+            failures: failures.collect(),
+            gaps: &self.gaps,
+        })
+        .map_err(|e| Error::new(Status::Internal, format!("a result that is no JSON: {e}")))
+    }
+}
+
+/// One report to be had.
+struct Job {
+    record: Record,
+    /// Whether a file may be replaced that is not what it was.
+    replace: bool,
+    /// Whether a file that is there has to be looked at, instead of a download.
+    look: Look,
+}
+
+enum Look {
+    No,
+    /// The file is whole, as it has its name, and the manifest lacks it.
+    Adopt,
+    /// The file is to be compared with the manifest.
+    Verify,
+}
+
+/// What became of a job.
+enum Done {
+    Downloaded(Record),
+    Present(Option<Record>),
+    Repaired(Record),
+    Failed(Record, Error),
+}
+
+/// What the threads of a run share.
+struct Run {
+    context: Arc<Context>,
+    project: String,
+    directory: PathBuf,
+    wake: Wake,
+    jobs: Mutex<VecDeque<Job>>,
+    stop: AtomicBool,
+    /// The bytes of each thread's download, and of those that are done.
+    received: Vec<AtomicU64>,
+    finished: AtomicU64,
+    operation: Arc<Operation>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Wakes the run's own thread when one of its threads ends, however it does.
+struct End(Arc<Run>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.wake.signal();
+    }
+}
+
+/// Adds up what the threads have received.
+struct Share {
+    run: Arc<Run>,
+    index: usize,
+}
+
+impl Progress for Share {
+    fn tick(&self, own: &Operation) -> bool {
+        let received = u64::try_from(own.received()).unwrap_or_default();
+        self.run.received[self.index].store(received, Ordering::Relaxed);
+        self.run.report();
+        !self.run.stop.load(Ordering::Relaxed)
+    }
+}
+
+impl Run {
+    fn report(&self) {
+        let under_way: u64 = self.received.iter().map(|n| n.load(Ordering::Relaxed)).sum();
+        let finished = self.finished.load(Ordering::Relaxed);
+        self.operation.set_received(finished.saturating_add(under_way));
+    }
+
+    fn path(&self, record: &Record) -> PathBuf {
+        self.directory.join(&record.path)
+    }
+
+    fn do_job(&self, job: Job, own: &Arc<Operation>, file_mode: u32) -> Done {
+        let Job {
+            record,
+            replace,
+            look,
+        } = job;
+        let outcome = match look {
+            Look::No => self
+                .download(&record, replace, own, file_mode)
+                .map(Done::Downloaded),
+            Look::Adopt => self.hash(&record, own).map(|(size, sha256)| {
+                Done::Present(Some(Record {
+                    size,
+                    sha256,
+                    ..record.clone()
+                }))
+            }),
+            Look::Verify => match self.hash(&record, own) {
+                Ok((size, sha256)) if size == record.size && sha256 == record.sha256 => {
+                    Ok(Done::Present(None))
+                }
+                Ok(_) => self.download(&record, true, own, file_mode).map(Done::Repaired),
+                Err(e) => Err(e),
+            },
+        };
+        outcome.unwrap_or_else(|error| Done::Failed(record, error))
+    }
+
+    fn download(
+        &self,
+        record: &Record,
+        replace: bool,
+        own: &Arc<Operation>,
+        mode: u32,
+    ) -> Result<Record, Error> {
+        let request = ReportRequest::new(
+            Some(&self.project),
+            &record.instance,
+            &record.id,
+            record.locale.as_deref(),
+        )?;
+        let path = self.path(record);
+        if let Some(parent) = path.parent() {
+            make_directory(parent)?;
+        }
+        let running = own.begin()?;
+        own.check()?;
+        let file = FileSink::at(&path, FileOptions { replace, mode })?;
+        let mut sink = Hashing::new(file);
+        let info = self.context.pump(running, request, &mut sink)?;
+        let size = u64::try_from(own.received()).unwrap_or_default();
+        self.finished.fetch_add(size, Ordering::Relaxed);
+        Ok(Record {
+            size,
+            sha256: sink.sha256(),
+            request_id: info.request_id,
+            date: info.date,
+            ..record.clone()
+        })
+    }
+
+    /// The size and SHA-256 of a file.
+    fn hash(&self, record: &Record, own: &Operation) -> Result<(u64, String), Error> {
+        let path = self.path(record);
+        let cannot = |e| Error::os(Status::File, format_args!("cannot read {}", path.display()), &e);
+        let mut file = File::open(&path).map_err(cannot)?;
+        let mut hash = Sha256::new();
+        let mut size = 0;
+        let mut buf = vec![0; HASH_BUFFER];
+        loop {
+            own.check()?;
+            match file.read(&mut buf).map_err(cannot)? {
+                0 => return Ok((size, hex::encode(hash.finalize()))),
+                n => {
+                    size += n as u64;
+                    hash.update(&buf[..n]);
+                }
+            }
+        }
+    }
+}
+
+/// A directory of the archive, and those above it: for the owner alone, as
+/// reports are.
+fn make_directory(path: &Path) -> Result<(), Error> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| {
+            Error::os(
+                Status::File,
+                format_args!("cannot make the directory {}", path.display()),
+                &e,
+            )
+        })
+}
+
+impl Context {
+    /// Brings an archive up to date. The result is there however it ends.
+    pub(crate) fn mirror(
+        self: &Arc<Context>,
+        project: Option<&str>,
+        directory: &[u8],
+        options: &MirrorOptions,
+        operation: Option<Arc<Operation>>,
+    ) -> (MirrorResult, Result<(), Error>) {
+        let mut result = MirrorResult::default();
+        let outcome = self.run(operation, "mirror".into(), |running| {
+            let directory = super::download::as_path(directory, "directory")?;
+            if let Some(project) = project {
+                check_id(project, "project", PROJECT_OR_INSTANCE_ID)?;
+            }
+            self.alone(&running, |call| {
+                let project = self.project(call, project)?;
+                make_directory(directory)?;
+                let directory = std::path::absolute(directory)
+                    .map_err(|e| Error::os(Status::File, "cannot tell where the directory is", &e))?;
+                let mut archive = Archive::open(&directory)?;
+                let outcome = self.fill(
+                    call,
+                    running.operation(),
+                    &project,
+                    &mut archive,
+                    options,
+                    &mut result,
+                );
+                // Also after a failure: what is there can be checked.
+                archive.write_checksums()?;
+                outcome
+            })
+        });
+        (result, outcome)
+    }
+
+    fn fill(
+        self: &Arc<Context>,
+        call: &Arc<Call>,
+        operation: &Arc<Operation>,
+        project: &str,
+        archive: &mut Archive,
+        options: &MirrorOptions,
+        result: &mut MirrorResult,
+    ) -> Result<(), Error> {
+        let mut instances = match &options.instance {
+            Some(instance) => vec![instance.clone()],
+            None => self
+                .all_items(call, project, List::Instances)?
+                .iter()
+                .map(|item| item.id().to_owned())
+                .collect(),
+        };
+        instances.dedup();
+        let mut jobs = VecDeque::new();
+        let mut listed = Vec::new();
+        for instance in instances {
+            let list = List::reports(&instance, options.name.as_deref())?;
+            for item in self.all_items(call, project, list)? {
+                if options.wants(&item) {
+                    plan(archive, options, &instance, &item, result, &mut jobs)?;
+                    listed.push((instance.clone(), item));
+                }
+            }
+        }
+        result.counts.listed = listed.len() as u64;
+        result.gaps = periods::gaps(&listed, options);
+        drop(listed);
+        let total = jobs.len();
+        self.work(call, operation, project, archive, options, jobs, result)?;
+        self.log(Level::Info, || {
+            format!("mirror: {total} of {} reports looked at", result.counts.listed)
+        });
+        if result.counts.failed > 0 {
+            return Err(Error::new(
+                Status::Partial,
+                format!(
+                    "{} of {} reports could not be had; the first of them, {}: {}",
+                    result.counts.failed,
+                    result.counts.listed,
+                    result.failures[0].id,
+                    result.failures[0].error.message()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Has the jobs done by some threads, and writes down what becomes of them.
+    #[allow(clippy::too_many_arguments)]
+    fn work(
+        self: &Arc<Context>,
+        call: &Arc<Call>,
+        operation: &Arc<Operation>,
+        project: &str,
+        archive: &mut Archive,
+        options: &MirrorOptions,
+        jobs: VecDeque<Job>,
+        result: &mut MirrorResult,
+    ) -> Result<(), Error> {
+        let total = jobs.len();
+        if total == 0 {
+            return Ok(());
+        }
+        let no_thread = |e| Error::os(Status::Resource, "cannot start a thread to download", &e);
+        let threads = options.parallel.min(total);
+        let run = Arc::new(Run {
+            context: Arc::clone(self),
+            project: project.to_owned(),
+            directory: archive.directory().to_owned(),
+            wake: Wake::new().map_err(no_thread)?,
+            jobs: Mutex::new(jobs),
+            stop: AtomicBool::new(false),
+            received: (0..threads).map(|_| AtomicU64::new(0)).collect(),
+            finished: AtomicU64::new(0),
+            operation: Arc::clone(operation),
+        });
+        let file_mode = operation.overrides().file_mode.unwrap_or(self.file_mode);
+        let (sender, receiver) = mpsc::channel();
+        let mut workers = Vec::new();
+        for index in 0..threads {
+            let own = Arc::new(Operation::new()?);
+            own.change_overrides(|overrides| {
+                *overrides = operation.overrides();
+                // The run's own limit is that of the whole.
+                overrides.total_timeout = Some(None);
+                Ok(())
+            })?;
+            let share = Share {
+                run: Arc::clone(&run),
+                index,
+            };
+            own.set_progress(Some(Arc::new(share)))?;
+            let (run, theirs) = (Arc::clone(&run), Arc::clone(&own));
+            let sender = sender.clone();
+            let body = move || {
+                let _end = End(Arc::clone(&run));
+                while !run.stop.load(Ordering::Relaxed) {
+                    let Some(job) = lock(&run.jobs).pop_front() else {
+                        break;
+                    };
+                    let done = run.do_job(job, &theirs, file_mode);
+                    run.received[index].store(0, Ordering::Relaxed);
+                    let _ = sender.send(done);
+                    run.wake.signal();
+                }
+                // Its progress holds the run, which would hold it.
+                let _ = theirs.set_progress(None);
+            };
+            let started = with_signals_blocked(|| {
+                thread::Builder::new()
+                    .name("dbss-mirror".into())
+                    .spawn(body)
+                    .map_err(no_thread)
+            });
+            match started {
+                Ok(thread) => workers.push((thread, own)),
+                // With fewer it takes longer.
+                Err(e) if workers.is_empty() => return Err(e),
+                Err(_) => break,
+            }
+        }
+        drop(sender);
+
+        let mut ended = Ok(());
+        let mut done = 0;
+        while done < total && ended.is_ok() {
+            ended = call.wait_for_sink(run.wake.as_fd(), Interest::Readable);
+            run.wake.clear();
+            loop {
+                match receiver.try_recv() {
+                    Ok(outcome) => {
+                        done += 1;
+                        run.report();
+                        operation.set_percent(u32::try_from(done * 100 / total).unwrap_or(100));
+                        let noted = note(archive, outcome, result);
+                        ended = ended.and(noted);
+                    }
+                    Err(mpsc::TryRecvError::Empty) => break,
+                    Err(mpsc::TryRecvError::Disconnected) => {
+                        if done < total {
+                            let failed = Error::new(Status::Internal, "the threads of the mirror failed");
+                            ended = ended.and(Err(failed));
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        run.stop.store(true, Ordering::Relaxed);
+        if ended.is_err() {
+            for (_, own) in &workers {
+                own.cancel();
+            }
+        }
+        for (thread, _) in workers {
+            if thread.join().is_err() {
+                ended = ended.and(Err(Error::new(Status::Internal, "a thread of the mirror failed")));
+            }
+        }
+        // What was whole before the end came is in the archive.
+        while let Ok(outcome) = receiver.try_recv() {
+            if !matches!(&outcome, Done::Failed(_, e) if e.status() == Status::Cancelled) {
+                let noted = note(archive, outcome, result);
+                ended = ended.and(noted);
+            }
+        }
+        ended
+    }
+}
+
+/// Decides what is to be done for a report.
+fn plan(
+    archive: &Archive,
+    options: &MirrorOptions,
+    instance: &str,
+    item: &Item,
+    result: &mut MirrorResult,
+    jobs: &mut VecDeque<Job>,
+) -> Result<(), Error> {
+    if item.percentum().is_some_and(|percent| percent < 100) {
+        result.counts.not_ready += 1;
+        return Ok(());
+    }
+    let job = |record, replace, look| Job {
+        record,
+        replace,
+        look,
+    };
+    if let Some(known) = archive.find(instance, item.id(), options.locale) {
+        let size = archive.size(known)?;
+        if size == Some(known.size) && !options.verify {
+            result.counts.present += 1;
+        } else if size.is_some() {
+            jobs.push_back(job(known.clone(), false, Look::Verify));
+        } else {
+            jobs.push_back(job(known.clone(), false, Look::No));
+        }
+        return Ok(());
+    }
+    let record = Record::of(
+        instance,
+        item,
+        options.locale,
+        place(instance, item, options.locale),
+    );
+    let look = match archive.size(&record)? {
+        Some(_) => Look::Adopt,
+        None => Look::No,
+    };
+    jobs.push_back(job(record, false, look));
+    Ok(())
+}
+
+/// Where a report stands in the archive: by instance and year, under a name that
+/// says what it is, made unique by its id.
+fn place(instance: &str, item: &Item, locale: Option<&str>) -> String {
+    let year = ["start_time", "finish_time", "end_time"]
+        .iter()
+        .filter_map(|field| item.text(field))
+        .find_map(|time| {
+            time.get(..4)
+                .filter(|year| year.bytes().all(|b| b.is_ascii_digit()))
+        })
+        .unwrap_or("undated");
+    let name = safe_component(item.text("name").unwrap_or("report"));
+    let locale = locale.map_or(String::new(), |locale| format!("_{locale}"));
+    let extension = match item.text("format").map(str::to_ascii_lowercase).as_deref() {
+        Some("pdf") => "pdf",
+        Some("zip") => "zip",
+        _ => "bin",
+    };
+    let id = safe_component(item.id());
+    format!("{instance}/{year}/{name}_{id}{locale}.{extension}")
+}
+
+/// Writes down what became of a job. An error ends the run.
+fn note(archive: &mut Archive, done: Done, result: &mut MirrorResult) -> Result<(), Error> {
+    let counts = &mut result.counts;
+    match done {
+        Done::Downloaded(record) => {
+            archive.add(record)?;
+            counts.downloaded += 1;
+        }
+        Done::Repaired(record) => {
+            archive.add(record)?;
+            counts.repaired += 1;
+        }
+        Done::Present(record) => {
+            if let Some(record) = record {
+                archive.add(record)?;
+            }
+            counts.present += 1;
+        }
+        Done::Failed(_, error) if error.status() == Status::NotFound => counts.vanished += 1,
+        Done::Failed(record, error) => {
+            // What is refused to one report is refused to all, and asking on would
+            // lock the key; a full disk takes none of them.
+            let for_all = matches!(
+                error.status(),
+                Status::Unauthenticated
+                    | Status::NotConfigured
+                    | Status::NoToken
+                    | Status::Cancelled
+                    | Status::DiskFull
+            );
+            if error.status() != Status::Cancelled {
+                counts.failed += 1;
+                result.failures.push(Failure {
+                    instance: record.instance,
+                    id: record.id,
+                    error: error.clone(),
+                });
+            }
+            if for_all {
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}

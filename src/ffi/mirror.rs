@@ -1,0 +1,347 @@
+//! `dbss_mirror`: a local archive of audit reports.
+
+use std::ffi::{CStr, CString, c_char};
+use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::buffer::dbss_buffer;
+use super::context::dbss_context;
+use super::error::{c_string, dbss_error, owned_error};
+use super::guard::{Handle, bytes, guarded, optional_text, out, plain, text};
+use super::operation::{dbss_operation, optional};
+use super::status::dbss_status;
+use crate::client::{MirrorOptions, MirrorResult};
+
+/// What a mirror is to have: options by key and value. Any thread may use it.
+pub struct dbss_mirror {
+    _opaque: [u8; 0],
+}
+
+impl Handle for dbss_mirror {
+    type Value = Mutex<MirrorOptions>;
+}
+
+/// How a mirror went. It does not change, and any number of threads may read it.
+pub struct dbss_mirror_result {
+    _opaque: [u8; 0],
+}
+
+#[doc(hidden)]
+pub struct Outcome {
+    result: MirrorResult,
+    /// The ids of the failures, and the instances, types and periods of the gaps.
+    failures: Vec<(CString, CString)>,
+    gaps: Vec<(CString, CString, CString)>,
+}
+
+impl Handle for dbss_mirror_result {
+    type Value = Outcome;
+}
+
+/// Makes options for a mirror, all at their defaults.
+///
+/// `out_mirror` (required) receives them, or NULL on failure; they are yours: end
+/// them with dbss_mirror_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_new(out_mirror: *mut *mut dbss_mirror) -> dbss_status {
+    guarded(|| {
+        // SAFETY: by the header's rules NULL or writable.
+        let slot = unsafe { out(out_mirror, ptr::null_mut(), "out_mirror") }?;
+        *slot = dbss_mirror::into_handle(Arc::new(Mutex::new(MirrorOptions::default())));
+        Ok(())
+    })
+}
+
+/// Sets an option of a mirror:
+///
+/// - "instance": the id of the one audit instance to mirror; by default all.
+/// - "since", "until": the first and the last day, such as 2026-11-24, on which
+///   the range of a report begins. A report that tells no day is taken.
+/// - "type": the type of the reports, such as AUDIT_REPORT_DAY.
+/// - "template": their template_type.
+/// - "name": a name that the service is asked to look for.
+/// - "locale": the language to have them in, en-us or zh-cn; by default the
+///   service's choice. Each language is a report of its own in the archive.
+/// - "parallel": how many are downloaded at once, 1 to 16, default 4.
+/// - "verify" (true, false): whether the files that are there are read and
+///   compared with the manifest; one that differs is downloaded again and
+///   replaced when the new one is whole.
+///
+/// `mirror`, `key` and `value` (required); the texts are copied.
+/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
+/// DBSS_ERR_INVALID_VALUE, DBSS_ERR_INVALID_ID, DBSS_ERR_INVALID_LOCALE. Any
+/// thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_set(
+    mirror: *mut dbss_mirror,
+    key: *const c_char,
+    value: *const c_char,
+) -> dbss_status {
+    guarded(|| {
+        // SAFETY: the header's rules are the contracts of these.
+        let (mirror, key, value) = unsafe {
+            (
+                dbss_mirror::borrow(mirror, "mirror")?,
+                text(key, "key")?,
+                bytes(value, "value")?,
+            )
+        };
+        let mut options = mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        options.set(key, value)
+    })
+}
+
+/// Frees options. Mirrors under way are not touched. NULL does nothing. Never
+/// blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_free(mirror: *mut dbss_mirror) {
+    // SAFETY: the header's rules are the contract of `release`.
+    plain((), || unsafe { dbss_mirror::release(mirror) });
+}
+
+/// Brings a local archive of reports up to date: downloads every report that is
+/// ready and not there yet, several at once. What is there stays: nothing is
+/// ever deleted, also not what the service has deleted.
+///
+/// `ctx` (required). `project`: NULL for the context's. `directory` (required):
+/// bytes; it is made if it does not exist. `mirror`: what to have; NULL for all,
+/// by the defaults. `operation` may be NULL; its bytes are those of all downloads
+/// together, its percents those of the reports. `out_result` (required) receives
+/// how it went, or NULL where it did not begin; also when this function fails.
+/// It is yours: end it with dbss_mirror_result_free().
+///
+/// The directory then holds:
+///
+/// - {instance}/{year}/{name}_{id}.pdf (or .zip): the reports, each of which
+///   appears only when it is whole and on the disk; with a locale, _{locale}
+///   stands before the ending.
+/// - manifest.jsonl: a line of JSON for each, with id, name, instance, locale,
+///   format, type, start_time, end_time, path, size, sha256, and the request id
+///   and date of its download (null for one that was found whole). Where an id
+///   has several lines, the last counts.
+/// - SHA256SUMS, which "sha256sum -c" takes.
+/// - .dbss-mirror.lock: one mirror at a time works on a directory, and the lock
+///   dies with its process.
+///
+/// A mirror that was cancelled or killed goes on where it was when it is called
+/// again. One report's failure does not stop the others, but for refused
+/// credentials and a full disk, which would fail them all.
+/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_VALUE, DBSS_ERR_INVALID_ID;
+/// DBSS_ERR_MIRROR_LOCKED; DBSS_ERR_PARTIAL when some reports could not be had,
+/// see dbss_mirror_result_failure_count(); DBSS_ERR_FILE for the archive's own
+/// files; those of dbss_cursor_next() for the lists; DBSS_ERR_BUSY,
+/// DBSS_ERR_CANCELLED. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_reports_mirror(
+    ctx: *mut dbss_context,
+    project: *const c_char,
+    directory: *const c_char,
+    mirror: *const dbss_mirror,
+    operation: *mut dbss_operation,
+    out_result: *mut *mut dbss_mirror_result,
+) -> dbss_status {
+    guarded(|| {
+        // SAFETY: by the header's rules NULL or writable.
+        let slot = unsafe { out(out_result, ptr::null_mut(), "out_result") }?;
+        // SAFETY: the header's rules are the contracts of these.
+        let (context, project, directory, operation) = unsafe {
+            (
+                dbss_context::borrow(ctx, "ctx")?,
+                optional_text(project, "project")?,
+                bytes(directory, "directory")?,
+                optional(operation)?,
+            )
+        };
+        let options = if mirror.is_null() {
+            MirrorOptions::default()
+        } else {
+            // SAFETY: the header's rules are the contract of `borrow`.
+            let mirror = unsafe { dbss_mirror::borrow(mirror, "mirror") }?;
+            let options = mirror.lock().unwrap_or_else(PoisonError::into_inner);
+            options.clone()
+        };
+        let (result, outcome) = context.mirror(project, directory, &options, operation);
+        let failures = result.failures.iter();
+        let gaps = result.gaps.iter();
+        *slot = dbss_mirror_result::into_handle(Arc::new(Outcome {
+            failures: failures
+                .map(|failure| (c_string(&failure.instance), c_string(&failure.id)))
+                .collect(),
+            gaps: gaps
+                .map(|gap| {
+                    (
+                        c_string(&gap.instance),
+                        c_string(&gap.kind),
+                        c_string(&gap.period),
+                    )
+                })
+                .collect(),
+            result,
+        }));
+        outcome
+    })
+}
+
+/// A count of a mirror: "listed" (reports that the filters let pass),
+/// "downloaded", "present" (there before), "not_ready" (still being made),
+/// "vanished" (gone between the list and the download), "failed", "repaired" (of
+/// another content than the manifest says, and replaced).
+///
+/// Returns -1 for a name that it does not know and for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_count(
+    result: *const dbss_mirror_result,
+    name: *const c_char,
+) -> i64 {
+    // SAFETY: the header's rules are the contracts of these.
+    unsafe {
+        dbss_mirror_result::read(result, -1, |outcome| {
+            if name.is_null() {
+                return -1;
+            }
+            let counts = &outcome.result.counts;
+            let count = match CStr::from_ptr(name).to_bytes() {
+                b"listed" => counts.listed,
+                b"downloaded" => counts.downloaded,
+                b"present" => counts.present,
+                b"not_ready" => counts.not_ready,
+                b"vanished" => counts.vanished,
+                b"failed" => counts.failed,
+                b"repaired" => counts.repaired,
+                _ => return -1,
+            };
+            i64::try_from(count).unwrap_or(i64::MAX)
+        })
+    }
+}
+
+/// How many reports could not be had; 0 for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_failure_count(result: *const dbss_mirror_result) -> usize {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { dbss_mirror_result::read(result, 0, |outcome| outcome.failures.len()) }
+}
+
+/// The report of the failure `index`, counted from 0.
+///
+/// Returns its id, valid until dbss_mirror_result_free(); NULL past the last one
+/// and for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_failure_id(
+    result: *const dbss_mirror_result,
+    index: usize,
+) -> *const c_char {
+    let id = |outcome: &Outcome| outcome.failures.get(index).map_or(ptr::null(), |f| f.1.as_ptr());
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { dbss_mirror_result::read(result, ptr::null(), id) }
+}
+
+/// The instance of the failure `index`, counted from 0.
+///
+/// Returns its id, valid until dbss_mirror_result_free(); NULL past the last one
+/// and for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_failure_instance(
+    result: *const dbss_mirror_result,
+    index: usize,
+) -> *const c_char {
+    let id = |outcome: &Outcome| outcome.failures.get(index).map_or(ptr::null(), |f| f.0.as_ptr());
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { dbss_mirror_result::read(result, ptr::null(), id) }
+}
+
+/// Why the failure `index`, counted from 0, is one.
+///
+/// Returns an error that is yours: end it with dbss_error_free(); NULL past the
+/// last one and for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_failure_error(
+    result: *const dbss_mirror_result,
+    index: usize,
+) -> *mut dbss_error {
+    let error = |outcome: &Outcome| outcome.result.failures.get(index).map(|f| f.error.clone());
+    // SAFETY: the header's rules are the contract of `read`.
+    let error = unsafe { dbss_mirror_result::read(result, None, error) };
+    plain(ptr::null_mut(), || owned_error(error))
+}
+
+/// How many days, weeks and months have no report, of those between the first
+/// and the last report of an instance and a type (AUDIT_REPORT_DAY, _WEEK,
+/// _MONTH), or since "since" and until "until"; 0 for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_gap_count(result: *const dbss_mirror_result) -> usize {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { dbss_mirror_result::read(result, 0, |outcome| outcome.gaps.len()) }
+}
+
+/// The first day of the gap `index`, counted from 0, such as "2026-11-24".
+///
+/// Returns a string that is valid until dbss_mirror_result_free(); NULL past the
+/// last one and for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_gap_period(
+    result: *const dbss_mirror_result,
+    index: usize,
+) -> *const c_char {
+    let period = |outcome: &Outcome| outcome.gaps.get(index).map_or(ptr::null(), |g| g.2.as_ptr());
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { dbss_mirror_result::read(result, ptr::null(), period) }
+}
+
+/// The type of report that the gap `index`, counted from 0, lacks.
+///
+/// Returns a string that is valid until dbss_mirror_result_free(); NULL past the
+/// last one and for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_gap_type(
+    result: *const dbss_mirror_result,
+    index: usize,
+) -> *const c_char {
+    let kind = |outcome: &Outcome| outcome.gaps.get(index).map_or(ptr::null(), |g| g.1.as_ptr());
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { dbss_mirror_result::read(result, ptr::null(), kind) }
+}
+
+/// The instance of the gap `index`, counted from 0.
+///
+/// Returns its id, valid until dbss_mirror_result_free(); NULL past the last one
+/// and for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_gap_instance(
+    result: *const dbss_mirror_result,
+    index: usize,
+) -> *const c_char {
+    let instance = |outcome: &Outcome| outcome.gaps.get(index).map_or(ptr::null(), |g| g.0.as_ptr());
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { dbss_mirror_result::read(result, ptr::null(), instance) }
+}
+
+/// The whole result as a JSON document, for wrappers: the counts by their names;
+/// "failures", each with instance, id, status, status_name, message; "gaps", each
+/// with instance, type, period.
+///
+/// `result` and `out_json` (required); the latter receives UTF-8 without a NUL at
+/// its end, or { NULL, 0 } on failure; it is yours: end it with
+/// dbss_buffer_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_json(
+    result: *const dbss_mirror_result,
+    out_json: *mut dbss_buffer,
+) -> dbss_status {
+    guarded(|| {
+        // SAFETY: by the header's rules NULL or writable.
+        let slot = unsafe { out(out_json, dbss_buffer::EMPTY, "out_json") }?;
+        // SAFETY: the header's rules are the contract of `borrow`.
+        let outcome = unsafe { dbss_mirror_result::borrow(result, "result") }?;
+        *slot = dbss_buffer::give(outcome.result.json()?.into_boxed_slice());
+        Ok(())
+    })
+}
+
+/// Frees a result, and the strings that its getters returned. NULL does nothing.
+/// Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_free(result: *mut dbss_mirror_result) {
+    // SAFETY: the header's rules are the contract of `release`.
+    plain((), || unsafe { dbss_mirror_result::release(result) });
+}
