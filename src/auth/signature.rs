@@ -6,17 +6,12 @@
 use ::http::header::HeaderMap;
 use ::http::{Method, Uri};
 use hmac::{Hmac, KeyInit, Mac};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use percent_encoding::{percent_decode_str, percent_encode};
 use sha2::{Digest, Sha256};
 
-const ALGORITHM: &str = "SDK-HMAC-SHA256";
+use crate::http::ENCODED;
 
-/// RFC 3986's unreserved characters stay as they are.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+const ALGORITHM: &str = "SDK-HMAC-SHA256";
 
 /// The value of `Authorization` for a request of these headers, all of which
 /// are signed. `date` is that of X-Sdk-Date, which is among them.

@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::error::{Error, Status};
 
 /// RFC 3986's unreserved characters stay as they are.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+pub(crate) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
@@ -69,7 +69,7 @@ impl Endpoint {
         };
         let base = uri.path().trim_end_matches('/');
         let sound =
-            |s: &str| !s.is_empty() && s != "." && s != ".." && utf8_percent_encode(s, SEGMENT).eq([s]);
+            |s: &str| !s.is_empty() && s != "." && s != ".." && utf8_percent_encode(s, ENCODED).eq([s]);
         if !base.is_empty() && !base[1..].split('/').all(sound) {
             return Err(invalid(
                 "has a path with characters other than letters, digits, '-', '.', '_' and '~'",
@@ -115,13 +115,13 @@ impl Endpoint {
         let mut url = self.origin() + &self.base;
         for segment in segments {
             url.push('/');
-            url.extend(utf8_percent_encode(segment, SEGMENT));
+            url.extend(utf8_percent_encode(segment, ENCODED));
         }
         for (i, (name, value)) in query.iter().enumerate() {
             url.push(if i == 0 { '?' } else { '&' });
-            url.extend(utf8_percent_encode(name, SEGMENT));
+            url.extend(utf8_percent_encode(name, ENCODED));
             url.push('=');
-            url.extend(utf8_percent_encode(value, SEGMENT));
+            url.extend(utf8_percent_encode(value, ENCODED));
         }
         url.parse()
             .map_err(|e| Error::new(Status::Internal, format!("libdbss built a URL that is none: {e}")))

@@ -23,7 +23,7 @@ pub(crate) use agent::{Http, Outgoing, Setup};
 pub(crate) use answer::Answer;
 pub(crate) use call::{Call, Limits};
 pub(crate) use content::{content_range, safe_filename, safe_name, strong_etag, unsatisfied_range};
-pub(crate) use endpoint::Endpoint;
+pub(crate) use endpoint::{ENCODED, Endpoint};
 pub(crate) use proxy::Proxy;
 pub(crate) use refusal::Asked;
 pub(crate) use retry::Retry;
