@@ -84,6 +84,12 @@ static void features(void)
     CHECK(dbss_has_feature("log") == 1);
     CHECK(dbss_has_feature("redirect") == 1);
     CHECK(dbss_has_feature("proxy") == 1);
+    CHECK(dbss_has_feature("access_key") == 1);
+    CHECK(dbss_has_feature("iam_user") == 1);
+    CHECK(dbss_has_feature("token_provider") == 1);
+    CHECK(dbss_has_feature("credentials") == 1);
+    CHECK(dbss_has_feature("project") == 1);
+    CHECK(dbss_has_feature("endpoints") == 1);
     CHECK(dbss_has_feature("Download") == 0);
     CHECK(dbss_has_feature("no-such-feature") == 0);
     CHECK(dbss_has_feature("") == 0);
@@ -102,6 +108,7 @@ static void statuses(void)
         STATUS(DBSS_ERR_INVALID_ID), STATUS(DBSS_ERR_INVALID_LOCALE), STATUS(DBSS_ERR_INVALID_TOKEN),
         STATUS(DBSS_ERR_INVALID_ENDPOINT), STATUS(DBSS_ERR_UNKNOWN_KEY), STATUS(DBSS_ERR_INVALID_VALUE),
         STATUS(DBSS_ERR_PLAINTEXT_REFUSED), STATUS(DBSS_ERR_NOT_CONFIGURED), STATUS(DBSS_ERR_BUSY),
+        STATUS(DBSS_ERR_INVALID_ACCESS_KEY), STATUS(DBSS_ERR_INVALID_CREDENTIALS), STATUS(DBSS_ERR_NO_TOKEN),
         STATUS(DBSS_ERR_SERVICE),
         STATUS(DBSS_ERR_BAD_REQUEST), STATUS(DBSS_ERR_UNAUTHENTICATED), STATUS(DBSS_ERR_FORBIDDEN),
         STATUS(DBSS_ERR_NOT_FOUND), STATUS(DBSS_ERR_THROTTLED), STATUS(DBSS_ERR_SERVER), STATUS(DBSS_ERR_REDIRECTED),
@@ -196,12 +203,24 @@ static void null_error(void)
     CHECK(dbss_error_attempts(NULL) == 0);
 }
 
+static void null_credentials(void)
+{
+    CHECK(dbss_credentials_source(NULL) == NULL);
+    CHECK(dbss_credentials_description(NULL) == NULL);
+    CHECK(dbss_credentials_name(NULL) == NULL);
+    CHECK(dbss_credentials_project(NULL) == NULL);
+    CHECK(dbss_credentials_expires_ms(NULL) == -1);
+    CHECK(dbss_token_request_refused(NULL) == 0);
+}
+
 static void free_nothing(void)
 {
     dbss_buffer empty = {NULL, 0};
     dbss_error_free(NULL);
     dbss_config_free(NULL);
     dbss_context_free(NULL);
+    dbss_token_request_free(NULL);
+    dbss_credentials_free(NULL);
     dbss_buffer_free(NULL);
     dbss_buffer_free(&empty);
     CHECK(empty.data == NULL && empty.len == 0);
@@ -222,10 +241,17 @@ static void free_a_buffer_twice(void)
     CHECK(report.data == NULL && report.len == 0);
 }
 
+static void ask_nobody(void *user_data, dbss_token_request *request)
+{
+    (void)user_data;
+    dbss_token_request_free(request);
+}
+
 static void null_arguments(void)
 {
     dbss_config *config = new_config(fact("http"), fact("token"));
     dbss_context *ctx = (dbss_context *)&config;
+    dbss_credentials *credentials = (dbss_credentials *)&config;
     dbss_buffer report;
     const char *project = fact("project"), *instance = fact("instance"), *id = fact("pdf");
     long connections = count_connections();
@@ -240,6 +266,13 @@ static void null_arguments(void)
     EXPECT_NULL("config", dbss_config_set_access_key(NULL, "key", "secret", NULL));
     EXPECT_NULL("access_key", dbss_config_set_access_key(config, NULL, "secret", NULL));
     EXPECT_NULL("secret_key", dbss_config_set_access_key(config, "key", NULL, NULL));
+    EXPECT_NULL("config", dbss_config_set_iam_user(NULL, "user", "password", "domain"));
+    EXPECT_NULL("user", dbss_config_set_iam_user(config, NULL, "password", "domain"));
+    EXPECT_NULL("password", dbss_config_set_iam_user(config, "user", NULL, "domain"));
+    EXPECT_NULL("domain", dbss_config_set_iam_user(config, "user", "password", NULL));
+    EXPECT_NULL("config", dbss_config_set_token_provider(NULL, ask_nobody, NULL, NULL));
+    EXPECT_NULL("request", dbss_token_request_set(NULL, "token", -1));
+    EXPECT_NULL("request", dbss_token_request_fail(NULL, "why"));
     EXPECT_NULL("config", dbss_config_set(NULL, "ca_file", "x"));
     EXPECT_NULL("key", dbss_config_set(config, NULL, "x"));
     EXPECT_NULL("value", dbss_config_set(config, "ca_file", NULL));
@@ -255,8 +288,10 @@ static void null_arguments(void)
     FILLED();
     EXPECT_NULL("ctx", dbss_report_download(NULL, project, instance, id, NULL, &report));
     CHECK(EMPTY());
+    /* No project is the context's; this one has none. */
     FILLED();
-    EXPECT_NULL("project", dbss_report_download(ctx, NULL, instance, id, NULL, &report));
+    EXPECT_PARAMETER(DBSS_ERR_NOT_CONFIGURED, "project",
+                     dbss_report_download(ctx, NULL, instance, id, NULL, &report));
     CHECK(EMPTY());
     FILLED();
     EXPECT_NULL("instance", dbss_report_download(ctx, project, NULL, id, NULL, &report));
@@ -267,6 +302,12 @@ static void null_arguments(void)
     EXPECT_NULL("out_buf", dbss_report_download(ctx, project, instance, id, NULL, NULL));
 #undef FILLED
 #undef EMPTY
+    EXPECT_NULL("ctx", dbss_context_find_credentials(NULL, NULL, &credentials));
+    CHECK(credentials == NULL);
+    EXPECT_NULL("out_credentials", dbss_context_find_credentials(ctx, NULL, NULL));
+    EXPECT_NULL("ctx", dbss_context_check(NULL, project, NULL));
+    EXPECT_PARAMETER(DBSS_ERR_NOT_CONFIGURED, "project", dbss_context_check(ctx, NULL, NULL));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "project", dbss_context_check(ctx, "x", NULL));
     CHECK(count_connections() == connections);
     /* And none of it did any harm. */
     DOWNLOAD_RIGHTLY(ctx);
@@ -1175,6 +1216,7 @@ static const struct check checks[] = {
     {"statuses", statuses, PLAIN},
     {"introspection", introspection, PLAIN},
     {"null_error", null_error, PLAIN},
+    {"null_credentials", null_credentials, PLAIN},
     {"free_nothing", free_nothing, PLAIN},
     {"free_a_buffer_twice", free_a_buffer_twice, PLAIN},
     {"null_arguments", null_arguments, PLAIN},
