@@ -138,6 +138,24 @@ static int is_secret(const char *key)
     return 0;
 }
 
+/* Prints a text in lines of at most 78 columns, all indented. */
+static void print_indented(const char *text)
+{
+    enum { INDENT = 6, WIDTH = 78 - INDENT };
+    while (*text != '\0') {
+        size_t len = strlen(text);
+        if (len > WIDTH) {
+            for (len = WIDTH; len > 0 && text[len] != ' '; len--)
+                continue;
+            if (len == 0)
+                len = strcspn(text, " ");
+        }
+        printf("%*s%.*s\n", INDENT, "", (int)len, text);
+        text += len;
+        text += strspn(text, " ");
+    }
+}
+
 static void print_help(void)
 {
     size_t i;
@@ -182,8 +200,9 @@ static void print_help(void)
         const char *value = dbss_config_key_default(i);
         if (is_secret(dbss_config_key_name(i)))
             continue;
-        printf("  %s (%s, default %s)\n      %s\n", dbss_config_key_name(i), dbss_config_key_type(i),
-               value != NULL ? value : "unset", dbss_config_key_help(i));
+        printf("  %s (%s, default %s)\n", dbss_config_key_name(i), dbss_config_key_type(i),
+               value != NULL ? value : "unset");
+        print_indented(dbss_config_key_help(i));
     }
     fputs("\n"
           "Exit codes:\n"
