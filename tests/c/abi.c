@@ -7,6 +7,7 @@
 #define _GNU_SOURCE /* for MAP_ANONYMOUS, which POSIX.1-2008 lacks */
 
 #include "checks.h"
+#include "memory.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -1078,95 +1079,16 @@ static void silence(void)
  * The token is wiped
  * ------------------------------------------------------------------------ */
 
-#define SECRET 160
-/* Freed memory loses its first bytes to the allocator, and a register that was
- * saved somewhere is no copy of the token: so it is a part from the middle, and
- * longer than any register, that is looked for. */
-#define NEEDLE_FROM 48
-#define NEEDLE 72
-#define MASK 0x55
-
-/* The part, in a form that is not found itself. */
-static unsigned char masked[NEEDLE];
-
-static int needle_at(const unsigned char *bytes)
-{
-    size_t i;
-    for (i = 0; i < NEEDLE; i++)
-        if ((bytes[i] ^ MASK) != masked[i])
-            return 0;
-    return 1;
-}
-
-/* How often the token stands in this process's writable memory; `where` gets
- * the first place. */
-static int find_token(char *where, size_t size)
-{
-    enum { CHUNK = 1 << 20 };
-    unsigned char *chunk = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    FILE *maps = fopen("/proc/self/maps", "r");
-    int memory = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
-    char line[512];
-    int count = 0;
-    unsigned long scanned = 0;
-
-    if (chunk == MAP_FAILED || maps == NULL || memory < 0)
-        fatal("cannot read this process's memory");
-    while (fgets(line, sizeof line, maps) != NULL) {
-        unsigned long from, to, at;
-        char access[5], name[256] = "anonymous memory";
-        if (sscanf(line, "%lx-%lx %4s %*s %*s %*s %255s", &from, &to, access, name) < 3 || strcmp(access, "rw-p") != 0)
-            continue;
-        for (at = from; at + NEEDLE <= to;) {
-            size_t wanted = to - at < CHUNK ? to - at : CHUNK, i;
-            ssize_t n;
-            /* A neighbouring map may have grown together with the chunk. */
-            if (at < (unsigned long)chunk + CHUNK && at + wanted > (unsigned long)chunk) {
-                if (at < (unsigned long)chunk) {
-                    wanted = (unsigned long)chunk - at;
-                } else {
-                    at = (unsigned long)chunk + CHUNK;
-                    continue;
-                }
-            }
-            n = pread(memory, chunk, wanted, (off_t)at);
-            if (n < NEEDLE)
-                break;
-            scanned += (unsigned long)n;
-            for (i = 0; i + NEEDLE <= (size_t)n; i++) {
-                if (needle_at(chunk + i)) {
-                    if (count++ == 0)
-                        snprintf(where, size, "at %#lx in %s (%#lx-%#lx)", at + i, name, from, to);
-                }
-            }
-            at += (size_t)n == wanted && wanted == CHUNK ? wanted - NEEDLE + 1 : (size_t)n;
-        }
-    }
-    CHECK(scanned > 100000);
-    fclose(maps);
-    close(memory);
-    munmap(chunk, CHUNK);
-    return count;
-}
-
 static void use_secret(const char *endpoint)
 {
     static char secret[SECRET + 1];
+    struct hidden hidden;
     char where[256] = "";
-    unsigned char random[SECRET];
-    int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC), i, count;
+    int count;
     dbss_config *config;
     dbss_context *ctx;
 
-    if (fd < 0 || read(fd, random, sizeof random) != (ssize_t)sizeof random)
-        fatal("no random bytes");
-    close(fd);
-    for (i = 0; i < SECRET; i++)
-        secret[i] = (char)('A' + random[i] % 26);
-    for (i = 0; i < NEEDLE; i++)
-        masked[i] = (unsigned char)(secret[NEEDLE_FROM + i] ^ MASK);
-    /* Proof that the search finds what is there. */
-    CHECK(find_token(where, sizeof where) > 0);
+    make_secret(secret, &hidden);
     add_token(secret);
 
     config = new_config(endpoint, secret);
@@ -1183,7 +1105,7 @@ static void use_secret(const char *endpoint)
     dbss_context_free(ctx);
     dbss_config_free(config);
 
-    count = find_token(where, sizeof where);
+    count = find_hidden(&hidden, where, sizeof where);
     if (count > 0)
         failed("the token still stands in memory, in %d places, first %s", count, where);
 }
