@@ -871,6 +871,8 @@ static void check_asks_for_an_instance(void)
  * Secrets are wiped
  * ------------------------------------------------------------------------ */
 
+static const char *wiped_over;
+
 static void few_left(const struct hidden *hidden, const char *what, int few)
 {
     char where[256] = "";
@@ -885,10 +887,10 @@ static void none_left(const struct hidden *hidden, const char *what)
 }
 
 /* Of what a server sent there may be what stands in the buffer into which the
- * connection received it, and no copy more. */
+ * connection received it, of TLS in one more, and no other copy. */
 static void received_alone_left(const struct hidden *hidden, const char *what)
 {
-    few_left(hidden, what, 1);
+    few_left(hidden, what, strcmp(wiped_over, "https") == 0 ? 2 : 1);
 }
 
 /* A fault that gives a secret; nothing of it stays here. */
@@ -899,8 +901,6 @@ static void post_secret_fault(const char *before, const char *secret, const char
     wipe(body, strlen(body));
     free(body);
 }
-
-static const char *wiped_over;
 
 static void wipe_password(void)
 {
