@@ -871,8 +871,6 @@ static void check_asks_for_an_instance(void)
  * Secrets are wiped
  * ------------------------------------------------------------------------ */
 
-static const char *wiped_over;
-
 static void few_left(const struct hidden *hidden, const char *what, int few)
 {
     char where[256] = "";
@@ -886,13 +884,6 @@ static void none_left(const struct hidden *hidden, const char *what)
     few_left(hidden, what, 0);
 }
 
-/* Of what a server sent there may be what stands in the buffer into which the
- * connection received it, of TLS in one more, and no other copy. */
-static void received_alone_left(const struct hidden *hidden, const char *what)
-{
-    few_left(hidden, what, strcmp(wiped_over, "https") == 0 ? 2 : 1);
-}
-
 /* A fault that gives a secret; nothing of it stays here. */
 static void post_secret_fault(const char *before, const char *secret, const char *after)
 {
@@ -901,6 +892,8 @@ static void post_secret_fault(const char *before, const char *secret, const char
     wipe(body, strlen(body));
     free(body);
 }
+
+static const char *wiped_over;
 
 static void wipe_password(void)
 {
@@ -934,7 +927,8 @@ static void wipe_issued_token(void)
     ctx = to_context(config);
     DOWNLOAD(DBSS_OK, ctx);
     dbss_context_free(ctx);
-    received_alone_left(&hidden, "token of IAM");
+    /* TLS has buffers of its own for what it decrypts, out of reach. */
+    few_left(&hidden, "token of IAM", strcmp(wiped_over, "https") == 0 ? 2 : 0);
 }
 
 static void wipe_keys(void)
@@ -989,7 +983,7 @@ static void wipe_metadata(void)
     ctx = to_context(finding_config("metadata"));
     DOWNLOAD(DBSS_ERR_UNAUTHENTICATED, ctx);
     dbss_context_free(ctx);
-    received_alone_left(&hidden, "secret key of the metadata service");
+    none_left(&hidden, "secret key of the metadata service");
 }
 
 static void give_secret(void *user_data, dbss_token_request *request)
