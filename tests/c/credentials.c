@@ -979,7 +979,7 @@ static void login_before_expiry(void)
     begun = now_ms();
     while (count_requests(LOGINS) < 3 && !has_failed() && now_ms() - begun < PATIENCE_MS)
         DOWNLOAD_NOWHERE(DBSS_OK, ctx);
-    CHECK(count_requests(LOGINS) == 3 && now_ms() - begun >= 4000);
+    CHECK(count_requests(LOGINS) == 3 && now_ms() - begun >= 3000);
     CHECK(count_answers(fact("pdf"), 401) == 0);
     dbss_context_free(ctx);
     end();

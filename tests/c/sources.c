@@ -406,7 +406,7 @@ static void metadata_before_expiry(void)
     begun = now_ms();
     while (count_requests(KEYS) < 3 && !has_failed() && now_ms() - begun < PATIENCE_MS)
         DOWNLOAD(DBSS_OK, ctx);
-    CHECK(count_requests(KEYS) == 3 && now_ms() - begun >= 4000);
+    CHECK(count_requests(KEYS) == 3 && now_ms() - begun >= 3000);
     CHECK(count_answers(fact("pdf"), 401) == 0);
     dbss_context_free(ctx);
     end();
