@@ -3,7 +3,7 @@
  * Service. A command to use, and a sample of a program on libdbss.
  *
  * From top to bottom: what the user wants (options), the configuration, what
- * the user sees and does meanwhile (progress, log, Ctrl-C), and the call.
+ * the user sees and does meanwhile (progress, log, Ctrl-C), and the calls.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -24,7 +24,7 @@
 
 /* The exit codes, which --help and README.md explain. */
 enum {
-    SAVED = 0,
+    DONE = 0,
     INTERNAL = 1,
     USAGE = 2,
     REFUSED = 3,
@@ -39,7 +39,7 @@ enum {
 #define MAX_TOKEN ((size_t)96 * 1024)
 
 struct options {
-    const char *project;
+    const char *project;    /* NULL: that of the credentials or the region */
     const char *instance;
     const char *report;
     const char *locale;     /* NULL: the service's choice */
@@ -47,9 +47,10 @@ struct options {
     const char *region;
     const char *endpoint;
     const char *ca_file;
-    const char *token_file; /* NULL: the environment's DBSS_TOKEN */
+    const char *token_file; /* NULL: DBSS_TOKEN, or what the SDKs would find */
     char **settings;        /* each KEY=VALUE of --set */
     size_t setting_count;
+    int check;
     int force;
     int quiet;
     int verbose;
@@ -69,17 +70,17 @@ static void complain(const char *format, ...)
     va_end(arguments);
 }
 
-/* Prints text that a server sent, without the control characters (of C0, and
- * of C1 as UTF-8) that could drive a terminal. */
-static void print_foreign(const char *text)
+/* Prints text of somebody else, without the control characters (of C0, and of
+ * C1 as UTF-8) that could drive a terminal. */
+static void print_foreign(FILE *stream, const char *text)
 {
     const unsigned char *c;
     for (c = (const unsigned char *)text; *c != '\0'; c++) {
         if (*c == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f) {
             c++;
-            fputc(' ', stderr);
+            fputc(' ', stream);
         } else {
-            fputc(*c < 0x20 || *c == 0x7f ? ' ' : *c, stderr);
+            fputc(*c < 0x20 || *c == 0x7f ? ' ' : *c, stream);
         }
     }
 }
@@ -96,9 +97,9 @@ static int explain_last_error(void)
         const char *code = dbss_error_detail_code(error, i);
         const char *message = dbss_error_detail_message(error, i);
         fputs("  ", stderr);
-        print_foreign(code != NULL ? code : "-");
+        print_foreign(stderr, code != NULL ? code : "-");
         fputs(": ", stderr);
-        print_foreign(message != NULL ? message : "-");
+        print_foreign(stderr, message != NULL ? message : "-");
         fputc('\n', stderr);
     }
 
@@ -137,15 +138,35 @@ static int is_secret(const char *key)
     return 0;
 }
 
+/* Prints a text in lines of at most 78 columns, all indented. */
+static void print_indented(const char *text)
+{
+    enum { INDENT = 6, WIDTH = 78 - INDENT };
+    while (*text != '\0') {
+        size_t len = strlen(text);
+        if (len > WIDTH) {
+            for (len = WIDTH; len > 0 && text[len] != ' '; len--)
+                continue;
+            if (len == 0)
+                len = strcspn(text, " ");
+        }
+        printf("%*s%.*s\n", INDENT, "", (int)len, text);
+        text += len;
+        text += strspn(text, " ");
+    }
+}
+
 static void print_help(void)
 {
     size_t i;
-    fputs("Usage: dbss-download --project ID --instance ID --report ID [OPTION]...\n"
+    fputs("Usage: dbss-download --region REGION --instance ID --report ID [OPTION]...\n"
+          "       dbss-download --region REGION --check [OPTION]...\n"
           "\n"
           "Saves an audit report of the Database Security Service.\n"
           "\n"
-          "Each option but the last six can also stand in the environment:\n"
-          "      --project ID       DBSS_PROJECT_ID   the project\n"
+          "Each option but the last seven can also stand in the environment:\n"
+          "      --project ID       DBSS_PROJECT_ID   the project; by default that of the\n"
+          "                                           credentials, or of the region's name\n"
           "      --instance ID      DBSS_INSTANCE_ID  the audit instance\n"
           "      --report ID        DBSS_REPORT_ID    the report\n"
           "      --locale LOCALE    DBSS_LOCALE       its language: en-us or zh-cn\n"
@@ -157,11 +178,18 @@ static void print_help(void)
           "                                           place of the region's\n"
           "      --ca-file PATH     DBSS_CA_FILE      the certificates to trust (PEM)\n"
           "      --token-file PATH  DBSS_TOKEN        the IAM token: a file with it (- is\n"
-          "                                           standard input), or itself\n",
+          "                                           standard input), or itself; without\n"
+          "                                           one, the credentials are those that\n"
+          "                                           the official SDKs find: HUAWEICLOUD_\n"
+          "                                           SDK_AK and _SK, ~/.huaweicloud, or\n"
+          "                                           the agency of this instance\n",
           stdout);
-    fputs("      --set KEY=VALUE    any option of libdbss, see below; repeatable\n"
+    fputs("      --check            save nothing; tell which credentials are found, and\n"
+          "                         whether the service takes them (exit code 0)\n"
+          "      --set KEY=VALUE    any option of libdbss, see below; repeatable\n"
           "      --force            replace an existing file\n"
-          "  -q, --quiet            no progress bar, and nothing at all on success\n"
+          "  -q, --quiet            no progress bar, no warnings, and nothing at all on\n"
+          "                         success\n"
           "  -v, --verbose          tell what libdbss does\n"
           "      --version          print the versions\n"
           "  -h, --help             print this\n"
@@ -172,8 +200,9 @@ static void print_help(void)
         const char *value = dbss_config_key_default(i);
         if (is_secret(dbss_config_key_name(i)))
             continue;
-        printf("  %s (%s, default %s)\n      %s\n", dbss_config_key_name(i), dbss_config_key_type(i),
-               value != NULL ? value : "unset", dbss_config_key_help(i));
+        printf("  %s (%s, default %s)\n", dbss_config_key_name(i), dbss_config_key_type(i),
+               value != NULL ? value : "unset");
+        print_indented(dbss_config_key_help(i));
     }
     fputs("\n"
           "Exit codes:\n"
@@ -200,7 +229,8 @@ static const char *from_environment(const char *name)
 /* Fills `options`. Returns -1 to go on, else the exit code. */
 static int parse_options(int argc, char **argv, struct options *options)
 {
-    enum { PROJECT = 256, INSTANCE, REPORT, LOCALE, REGION, ENDPOINT, CA_FILE, TOKEN_FILE, TOKEN, SET, FORCE, VERSION };
+    enum { PROJECT = 256, INSTANCE, REPORT, LOCALE, REGION, ENDPOINT, CA_FILE, TOKEN_FILE, TOKEN, SET, CHECK, FORCE,
+           VERSION };
     static const struct option known[] = {
         {"project", required_argument, NULL, PROJECT},
         {"instance", required_argument, NULL, INSTANCE},
@@ -214,6 +244,7 @@ static int parse_options(int argc, char **argv, struct options *options)
         /* Listed to be refused: getopt would take it for --token-file. */
         {"token", required_argument, NULL, TOKEN},
         {"set", required_argument, NULL, SET},
+        {"check", no_argument, NULL, CHECK},
         {"force", no_argument, NULL, FORCE},
         {"quiet", no_argument, NULL, 'q'},
         {"verbose", no_argument, NULL, 'v'},
@@ -246,6 +277,7 @@ static int parse_options(int argc, char **argv, struct options *options)
         case CA_FILE: options->ca_file = optarg; break;
         case TOKEN_FILE: options->token_file = optarg; break;
         case SET: options->settings[options->setting_count++] = optarg; break;
+        case CHECK: options->check = 1; break;
         case FORCE: options->force = 1; break;
         case 'q': options->quiet = 1; break;
         case 'v': options->verbose = 1; break;
@@ -255,10 +287,10 @@ static int parse_options(int argc, char **argv, struct options *options)
             return USAGE;
         case VERSION:
             printf("dbss-download %s (libdbss %s)\n", DBSS_VERSION, dbss_version());
-            return SAVED;
+            return DONE;
         case 'h':
             print_help();
-            return SAVED;
+            return DONE;
         default:
             fputs("Try 'dbss-download --help'.\n", stderr);
             return USAGE;
@@ -269,13 +301,9 @@ static int parse_options(int argc, char **argv, struct options *options)
         complain("unexpected argument '%s'; try --help", argv[optind]);
         return USAGE;
     }
-    if (options->project == NULL || options->instance == NULL || options->report == NULL) {
-        complain("--project, --instance and --report (or DBSS_PROJECT_ID, DBSS_INSTANCE_ID and "
-                 "DBSS_REPORT_ID) are required; try --help");
-        return USAGE;
-    }
-    if (options->token_file == NULL && from_environment("DBSS_TOKEN") == NULL) {
-        complain("no token: give --token-file, or set DBSS_TOKEN");
+    if (!options->check && (options->instance == NULL || options->report == NULL)) {
+        complain("--instance and --report (or DBSS_INSTANCE_ID and DBSS_REPORT_ID) are required, or --check; "
+                 "try --help");
         return USAGE;
     }
     return -1;
@@ -355,7 +383,8 @@ static int set_option(dbss_config *config, char *setting)
     *equals = '\0';
     if (is_secret(setting)) {
         complain("--set %s: a secret on the command line could be read by everybody on this machine; for "
-                 "the token use --token-file or DBSS_TOKEN, for a proxy --set proxy_from_environment=true",
+                 "the token use --token-file or DBSS_TOKEN, for an access key HUAWEICLOUD_SDK_AK and "
+                 "HUAWEICLOUD_SDK_SK or a profile file, for a proxy --set proxy_from_environment=true",
                  setting);
         return USAGE;
     }
@@ -366,19 +395,25 @@ static int set_option(dbss_config *config, char *setting)
  * code. */
 static int configure(dbss_config *config, const struct options *options)
 {
+    const char *token = from_environment("DBSS_TOKEN");
     size_t i;
+
     if ((options->region != NULL && dbss_config_set_region(config, options->region) != DBSS_OK)
         || (options->endpoint != NULL && dbss_config_set_endpoint(config, options->endpoint) != DBSS_OK)
         || (options->ca_file != NULL && dbss_config_set(config, "ca_file", options->ca_file) != DBSS_OK))
+        return explain_last_error();
+    /* Of the credentials that are set the last count: those of the environment
+     * first, so that --set outranks them. */
+    if (options->token_file == NULL
+        && (token != NULL ? dbss_config_set_token(config, token) : dbss_config_set(config, "credentials", "default"))
+            != DBSS_OK)
         return explain_last_error();
     for (i = 0; i < options->setting_count; i++) {
         int code = set_option(config, options->settings[i]);
         if (code != -1)
             return code;
     }
-    if (options->token_file != NULL)
-        return set_token_from_file(config, options->token_file);
-    return dbss_config_set_token(config, getenv("DBSS_TOKEN")) == DBSS_OK ? -1 : explain_last_error();
+    return options->token_file != NULL ? set_token_from_file(config, options->token_file) : -1;
 }
 
 /* ---------------------------------------------------------------------------
@@ -451,11 +486,13 @@ static int32_t draw_bar(void *user_data, const dbss_operation *operation)
     return 0; /* anything else would end the call */
 }
 
+/* Warnings are for everybody, such as of a file of keys that others can read;
+ * the rest is for who asks. */
 static void write_log(void *user_data, int32_t level, const char *message)
 {
-    (void)user_data;
+    const struct options *options = user_data;
     /* What ends the call is told in any case. */
-    if (level == DBSS_LOG_ERROR)
+    if (level == DBSS_LOG_ERROR || (level == DBSS_LOG_WARNING ? options->quiet && !options->verbose : !options->verbose))
         return;
     wipe_bar();
     fprintf(stderr, "dbss-download: %s%s\n", level == DBSS_LOG_WARNING ? "warning: " : "", message);
@@ -484,8 +521,61 @@ static void cancel_on_signals(void)
 }
 
 /* ---------------------------------------------------------------------------
- * The call
+ * The calls
  * ------------------------------------------------------------------------ */
+
+static void print_fact(const char *name, const char *value)
+{
+    printf("%s: ", name);
+    print_foreign(stdout, value);
+    putchar('\n');
+}
+
+/* In UTC, whatever the locale and the time zone are. */
+static void print_expiry(int64_t expires_ms)
+{
+    time_t seconds = (time_t)(expires_ms / 1000);
+    struct tm utc;
+    char text[64];
+    if (expires_ms < 0 || gmtime_r(&seconds, &utc) == NULL
+        || strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
+        print_fact("expires", "not known");
+    else
+        print_fact("expires", text);
+}
+
+/* Tells which credentials there are, and whether the service takes them. */
+static dbss_status check(dbss_context *ctx, const struct options *options)
+{
+    dbss_credentials *found;
+    dbss_status status = dbss_context_find_credentials(ctx, running, &found);
+    const char *name, *project;
+
+    if (status == DBSS_OK && !options->quiet) {
+        name = dbss_credentials_name(found);
+        project = options->project != NULL ? options->project : dbss_credentials_project(found);
+        printf("source: %s, ", dbss_credentials_source(found));
+        print_foreign(stdout, dbss_credentials_description(found));
+        putchar('\n');
+        print_fact("who", name != NULL ? name : "not known");
+        print_fact("project", project != NULL ? project : "looked up by the region's name");
+        print_expiry(dbss_credentials_expires_ms(found));
+    }
+    dbss_credentials_free(found);
+    if (status != DBSS_OK)
+        return status;
+
+    status = dbss_context_check(ctx, options->project, running);
+    if (!options->quiet) {
+        const char *accepted = "not known";
+        if (status == DBSS_OK)
+            accepted = "yes";
+        else if (status == DBSS_ERR_UNAUTHENTICATED || status == DBSS_ERR_FORBIDDEN)
+            accepted = "no";
+        print_fact("accepted", accepted);
+    }
+    return status;
+}
 
 static int is_directory(const char *path)
 {
@@ -523,29 +613,34 @@ static void tell_success(void)
 }
 
 /* All of it; returns the exit code. */
-static int run(const struct options *options)
+static int run(struct options *options)
 {
     dbss_config *config = NULL;
     dbss_context *ctx = NULL;
     int code = -1;
 
     if (dbss_config_new(&config) != DBSS_OK || dbss_operation_new(&running) != DBSS_OK
-        || (options->verbose && dbss_config_set_log(config, write_log, NULL, NULL) != DBSS_OK))
+        || dbss_config_set_log(config, write_log, options, NULL) != DBSS_OK)
         code = explain_last_error();
     if (code == -1)
         code = configure(config, options);
-    if (code == -1 && !options->quiet && isatty(STDERR_FILENO)) {
+    if (code == -1 && !options->quiet && !options->check && isatty(STDERR_FILENO)) {
         bar.begun_ms = bar.drawn_ms = now_ms();
         if (dbss_operation_set_progress(running, draw_bar, NULL, NULL) != DBSS_OK)
             code = explain_last_error();
     }
     if (code == -1) {
         cancel_on_signals();
-        if (dbss_context_new(config, &ctx) == DBSS_OK && download(ctx, options) == DBSS_OK) {
+        if (dbss_context_new(config, &ctx) == DBSS_OK
+            && (options->check ? check(ctx, options) : download(ctx, options)) == DBSS_OK) {
             wipe_bar();
-            if (!options->quiet)
+            if (!options->quiet && !options->check)
                 tell_success();
-            code = SAVED;
+            code = DONE;
+            if (fflush(stdout) != 0) {
+                complain("cannot write to standard output: %s", strerror(errno));
+                code = LOCAL;
+            }
         } else {
             wipe_bar();
             code = explain_last_error();

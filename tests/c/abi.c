@@ -7,6 +7,7 @@
 #define _GNU_SOURCE /* for MAP_ANONYMOUS, which POSIX.1-2008 lacks */
 
 #include "checks.h"
+#include "memory.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -84,6 +85,12 @@ static void features(void)
     CHECK(dbss_has_feature("log") == 1);
     CHECK(dbss_has_feature("redirect") == 1);
     CHECK(dbss_has_feature("proxy") == 1);
+    CHECK(dbss_has_feature("access_key") == 1);
+    CHECK(dbss_has_feature("iam_user") == 1);
+    CHECK(dbss_has_feature("token_provider") == 1);
+    CHECK(dbss_has_feature("credentials") == 1);
+    CHECK(dbss_has_feature("project") == 1);
+    CHECK(dbss_has_feature("endpoints") == 1);
     CHECK(dbss_has_feature("Download") == 0);
     CHECK(dbss_has_feature("no-such-feature") == 0);
     CHECK(dbss_has_feature("") == 0);
@@ -102,10 +109,12 @@ static void statuses(void)
         STATUS(DBSS_ERR_INVALID_ID), STATUS(DBSS_ERR_INVALID_LOCALE), STATUS(DBSS_ERR_INVALID_TOKEN),
         STATUS(DBSS_ERR_INVALID_ENDPOINT), STATUS(DBSS_ERR_UNKNOWN_KEY), STATUS(DBSS_ERR_INVALID_VALUE),
         STATUS(DBSS_ERR_PLAINTEXT_REFUSED), STATUS(DBSS_ERR_NOT_CONFIGURED), STATUS(DBSS_ERR_BUSY),
+        STATUS(DBSS_ERR_INVALID_ACCESS_KEY), STATUS(DBSS_ERR_INVALID_CREDENTIALS), STATUS(DBSS_ERR_NO_TOKEN),
         STATUS(DBSS_ERR_SERVICE),
         STATUS(DBSS_ERR_BAD_REQUEST), STATUS(DBSS_ERR_UNAUTHENTICATED), STATUS(DBSS_ERR_FORBIDDEN),
         STATUS(DBSS_ERR_NOT_FOUND), STATUS(DBSS_ERR_THROTTLED), STATUS(DBSS_ERR_SERVER), STATUS(DBSS_ERR_REDIRECTED),
-        STATUS(DBSS_ERR_UNEXPECTED_ANSWER), STATUS(DBSS_ERR_NETWORK), STATUS(DBSS_ERR_RESOLVE),
+        STATUS(DBSS_ERR_UNEXPECTED_ANSWER), STATUS(DBSS_ERR_NOT_DONE), STATUS(DBSS_ERR_NOT_READY),
+        STATUS(DBSS_ERR_AMBIGUOUS), STATUS(DBSS_ERR_NETWORK), STATUS(DBSS_ERR_RESOLVE),
         STATUS(DBSS_ERR_CONNECT), STATUS(DBSS_ERR_TLS), STATUS(DBSS_ERR_CERTIFICATE),
         STATUS(DBSS_ERR_CONNECT_TIMEOUT), STATUS(DBSS_ERR_STALLED), STATUS(DBSS_ERR_TOTAL_TIMEOUT),
         STATUS(DBSS_ERR_CONNECTION_LOST), STATUS(DBSS_ERR_TRUNCATED), STATUS(DBSS_ERR_PROTOCOL),
@@ -196,12 +205,26 @@ static void null_error(void)
     CHECK(dbss_error_attempts(NULL) == 0);
 }
 
+static void null_credentials(void)
+{
+    CHECK(dbss_credentials_source(NULL) == NULL);
+    CHECK(dbss_credentials_description(NULL) == NULL);
+    CHECK(dbss_credentials_name(NULL) == NULL);
+    CHECK(dbss_credentials_project(NULL) == NULL);
+    CHECK(dbss_credentials_expires_ms(NULL) == -1);
+    CHECK(dbss_token_request_refused(NULL) == 0);
+}
+
 static void free_nothing(void)
 {
     dbss_buffer empty = {NULL, 0};
     dbss_error_free(NULL);
     dbss_config_free(NULL);
     dbss_context_free(NULL);
+    dbss_token_request_free(NULL);
+    dbss_credentials_free(NULL);
+    dbss_cursor_free(NULL);
+    dbss_page_free(NULL);
     dbss_buffer_free(NULL);
     dbss_buffer_free(&empty);
     CHECK(empty.data == NULL && empty.len == 0);
@@ -222,10 +245,17 @@ static void free_a_buffer_twice(void)
     CHECK(report.data == NULL && report.len == 0);
 }
 
+static void ask_nobody(void *user_data, dbss_token_request *request)
+{
+    (void)user_data;
+    dbss_token_request_free(request);
+}
+
 static void null_arguments(void)
 {
     dbss_config *config = new_config(fact("http"), fact("token"));
     dbss_context *ctx = (dbss_context *)&config;
+    dbss_credentials *credentials = (dbss_credentials *)&config;
     dbss_buffer report;
     const char *project = fact("project"), *instance = fact("instance"), *id = fact("pdf");
     long connections = count_connections();
@@ -240,6 +270,13 @@ static void null_arguments(void)
     EXPECT_NULL("config", dbss_config_set_access_key(NULL, "key", "secret", NULL));
     EXPECT_NULL("access_key", dbss_config_set_access_key(config, NULL, "secret", NULL));
     EXPECT_NULL("secret_key", dbss_config_set_access_key(config, "key", NULL, NULL));
+    EXPECT_NULL("config", dbss_config_set_iam_user(NULL, "user", "password", "domain"));
+    EXPECT_NULL("user", dbss_config_set_iam_user(config, NULL, "password", "domain"));
+    EXPECT_NULL("password", dbss_config_set_iam_user(config, "user", NULL, "domain"));
+    EXPECT_NULL("domain", dbss_config_set_iam_user(config, "user", "password", NULL));
+    EXPECT_NULL("config", dbss_config_set_token_provider(NULL, ask_nobody, NULL, NULL));
+    EXPECT_NULL("request", dbss_token_request_set(NULL, "token", -1));
+    EXPECT_NULL("request", dbss_token_request_fail(NULL, "why"));
     EXPECT_NULL("config", dbss_config_set(NULL, "ca_file", "x"));
     EXPECT_NULL("key", dbss_config_set(config, NULL, "x"));
     EXPECT_NULL("value", dbss_config_set(config, "ca_file", NULL));
@@ -255,8 +292,10 @@ static void null_arguments(void)
     FILLED();
     EXPECT_NULL("ctx", dbss_report_download(NULL, project, instance, id, NULL, &report));
     CHECK(EMPTY());
+    /* No project is the context's; this one has none. */
     FILLED();
-    EXPECT_NULL("project", dbss_report_download(ctx, NULL, instance, id, NULL, &report));
+    EXPECT_PARAMETER(DBSS_ERR_NOT_CONFIGURED, "project",
+                     dbss_report_download(ctx, NULL, instance, id, NULL, &report));
     CHECK(EMPTY());
     FILLED();
     EXPECT_NULL("instance", dbss_report_download(ctx, project, NULL, id, NULL, &report));
@@ -267,6 +306,12 @@ static void null_arguments(void)
     EXPECT_NULL("out_buf", dbss_report_download(ctx, project, instance, id, NULL, NULL));
 #undef FILLED
 #undef EMPTY
+    EXPECT_NULL("ctx", dbss_context_find_credentials(NULL, NULL, &credentials));
+    CHECK(credentials == NULL);
+    EXPECT_NULL("out_credentials", dbss_context_find_credentials(ctx, NULL, NULL));
+    EXPECT_NULL("ctx", dbss_context_check(NULL, project, NULL));
+    EXPECT_PARAMETER(DBSS_ERR_NOT_CONFIGURED, "project", dbss_context_check(ctx, NULL, NULL));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "project", dbss_context_check(ctx, "x", NULL));
     CHECK(count_connections() == connections);
     /* And none of it did any harm. */
     DOWNLOAD_RIGHTLY(ctx);
@@ -1037,95 +1082,16 @@ static void silence(void)
  * The token is wiped
  * ------------------------------------------------------------------------ */
 
-#define SECRET 160
-/* Freed memory loses its first bytes to the allocator, and a register that was
- * saved somewhere is no copy of the token: so it is a part from the middle, and
- * longer than any register, that is looked for. */
-#define NEEDLE_FROM 48
-#define NEEDLE 72
-#define MASK 0x55
-
-/* The part, in a form that is not found itself. */
-static unsigned char masked[NEEDLE];
-
-static int needle_at(const unsigned char *bytes)
-{
-    size_t i;
-    for (i = 0; i < NEEDLE; i++)
-        if ((bytes[i] ^ MASK) != masked[i])
-            return 0;
-    return 1;
-}
-
-/* How often the token stands in this process's writable memory; `where` gets
- * the first place. */
-static int find_token(char *where, size_t size)
-{
-    enum { CHUNK = 1 << 20 };
-    unsigned char *chunk = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    FILE *maps = fopen("/proc/self/maps", "r");
-    int memory = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
-    char line[512];
-    int count = 0;
-    unsigned long scanned = 0;
-
-    if (chunk == MAP_FAILED || maps == NULL || memory < 0)
-        fatal("cannot read this process's memory");
-    while (fgets(line, sizeof line, maps) != NULL) {
-        unsigned long from, to, at;
-        char access[5], name[256] = "anonymous memory";
-        if (sscanf(line, "%lx-%lx %4s %*s %*s %*s %255s", &from, &to, access, name) < 3 || strcmp(access, "rw-p") != 0)
-            continue;
-        for (at = from; at + NEEDLE <= to;) {
-            size_t wanted = to - at < CHUNK ? to - at : CHUNK, i;
-            ssize_t n;
-            /* A neighbouring map may have grown together with the chunk. */
-            if (at < (unsigned long)chunk + CHUNK && at + wanted > (unsigned long)chunk) {
-                if (at < (unsigned long)chunk) {
-                    wanted = (unsigned long)chunk - at;
-                } else {
-                    at = (unsigned long)chunk + CHUNK;
-                    continue;
-                }
-            }
-            n = pread(memory, chunk, wanted, (off_t)at);
-            if (n < NEEDLE)
-                break;
-            scanned += (unsigned long)n;
-            for (i = 0; i + NEEDLE <= (size_t)n; i++) {
-                if (needle_at(chunk + i)) {
-                    if (count++ == 0)
-                        snprintf(where, size, "at %#lx in %s (%#lx-%#lx)", at + i, name, from, to);
-                }
-            }
-            at += (size_t)n == wanted && wanted == CHUNK ? wanted - NEEDLE + 1 : (size_t)n;
-        }
-    }
-    CHECK(scanned > 100000);
-    fclose(maps);
-    close(memory);
-    munmap(chunk, CHUNK);
-    return count;
-}
-
 static void use_secret(const char *endpoint)
 {
     static char secret[SECRET + 1];
+    struct hidden hidden;
     char where[256] = "";
-    unsigned char random[SECRET];
-    int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC), i, count;
+    int count;
     dbss_config *config;
     dbss_context *ctx;
 
-    if (fd < 0 || read(fd, random, sizeof random) != (ssize_t)sizeof random)
-        fatal("no random bytes");
-    close(fd);
-    for (i = 0; i < SECRET; i++)
-        secret[i] = (char)('A' + random[i] % 26);
-    for (i = 0; i < NEEDLE; i++)
-        masked[i] = (unsigned char)(secret[NEEDLE_FROM + i] ^ MASK);
-    /* Proof that the search finds what is there. */
-    CHECK(find_token(where, sizeof where) > 0);
+    make_secret(secret, &hidden);
     add_token(secret);
 
     config = new_config(endpoint, secret);
@@ -1142,7 +1108,7 @@ static void use_secret(const char *endpoint)
     dbss_context_free(ctx);
     dbss_config_free(config);
 
-    count = find_token(where, sizeof where);
+    count = find_hidden(&hidden, where, sizeof where);
     if (count > 0)
         failed("the token still stands in memory, in %d places, first %s", count, where);
 }
@@ -1175,6 +1141,7 @@ static const struct check checks[] = {
     {"statuses", statuses, PLAIN},
     {"introspection", introspection, PLAIN},
     {"null_error", null_error, PLAIN},
+    {"null_credentials", null_credentials, PLAIN},
     {"free_nothing", free_nothing, PLAIN},
     {"free_a_buffer_twice", free_a_buffer_twice, PLAIN},
     {"null_arguments", null_arguments, PLAIN},

@@ -305,7 +305,7 @@ static void header_of(const char *entry, const char *end, const char *name, char
 size_t read_journal(const struct report *report, struct exchange *exchanges, size_t room)
 {
     /* Each entry begins with its first key in alphabetical order. */
-    static const char first[] = "{\"body_length\"";
+    static const char first[] = "{\"body\"";
     char *path = format("/requests?report=%s", report->id);
     char *answer = control("GET", path, ""), *at = strstr(answer, first);
     size_t count = 0;

@@ -181,6 +181,16 @@ static void compare_number(const struct test_case *test, const char *key, long l
     }
 }
 
+/* Whether an option's value is a secret. */
+static int is_secret(const char *key, size_t len)
+{
+    size_t i;
+    for (i = 0; i < dbss_config_key_count(); i++)
+        if (strlen(dbss_config_key_name(i)) == len && strncmp(dbss_config_key_name(i), key, len) == 0)
+            return strcmp(dbss_config_key_type(i), "secret") == 0;
+    return 0;
+}
+
 static void compare_error(const struct test_case *test, dbss_status status, const char *token)
 {
     const dbss_error *error = dbss_last_error();
@@ -202,6 +212,13 @@ static void compare_error(const struct test_case *test, dbss_status status, cons
         if (where_in_error(error, beginning) != NULL)
             fail(where_in_error(error, beginning), "no token", "the token");
         free(beginning);
+    }
+    for (i = 0; i < test->count; i++) {
+        char *option = expand(test, test->lines[i].value), *equals = strchr(option, '=');
+        if (strcmp(test->lines[i].key, "option") == 0 && equals != NULL && is_secret(option, (size_t)(equals - option))
+            && strlen(equals + 1) >= 8 && where_in_error(error, equals + 1) != NULL)
+            fail(where_in_error(error, equals + 1), "no secret", "the value of a secret option");
+        free(option);
     }
 
     compare_number(test, "http_status", dbss_error_http_status(error));
@@ -268,7 +285,9 @@ static dbss_status configure(const struct test_case *test, dbss_config *config, 
             free(key);
         }
     }
-    return status == DBSS_OK ? dbss_config_set_token(config, token) : status;
+    if (status == DBSS_OK && lookup(test, "credentials") == NULL)
+        status = dbss_config_set_token(config, token);
+    return status;
 }
 
 static void run(const struct test_case *test, const char *default_endpoint)
@@ -361,7 +380,7 @@ static int known_key(const char *key)
 {
     static const char *const keys[] = {
         "case", "endpoint", "ca", "option", "token", "project", "instance", "id", "locale", "fault", "status",
-        "http_status", "service_code", "service_message", "request_id", "encoded_authorization_message", "parameter",
+        "credentials", "http_status", "service_code", "service_message", "request_id", "encoded_authorization_message", "parameter",
         "os_code", "retryable", "retry_after_ms", "attempts", "detail_count", "detail_code", "detail_message",
         "message_has", "message_lacks", "sha256", "length", "connections", "requests",
     };

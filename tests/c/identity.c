@@ -1,0 +1,354 @@
+#define _GNU_SOURCE /* for strcasestr */
+
+#include "identity.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static char *home_directory;
+static const char *secrets[16];
+static size_t secret_count;
+static char log_text[1 << 18];
+
+extern char **environ;
+
+/* ---------------------------------------------------------------------------
+ * The beginning and the end
+ * ------------------------------------------------------------------------ */
+
+static void clear_environment(void)
+{
+    size_t i = 0;
+    while (environ[i] != NULL) {
+        if (strncmp(environ[i], "HUAWEICLOUD_", 12) == 0) {
+            char *name = format("%.*s", (int)strcspn(environ[i], "="), environ[i]);
+            unsetenv(name);
+            free(name);
+        } else {
+            i++;
+        }
+    }
+}
+
+static void reset_standin(void)
+{
+    free(control("DELETE", "/faults", ""));
+    free(control("DELETE", "/listener_faults", ""));
+    free(control("DELETE", "/projects", ""));
+    free(control("POST", "/iam", "{}"));
+    free(control("POST", "/metadata", "{}"));
+    free(control("DELETE", "/requests", ""));
+}
+
+void begin(void)
+{
+    clear_environment();
+    home_directory = new_directory();
+    setenv("HOME", home_directory, 1);
+    secret_count = 0;
+    watch_secret(fact("token"));
+    watch_secret(fact("secret_key"));
+    watch_secret(fact("password"));
+    *log_text = '\0';
+    reset_standin();
+}
+
+void end(void)
+{
+    clear_environment();
+    reset_standin();
+    remove_directory(home_directory);
+    setenv("HOME", "/nonexistent", 1);
+}
+
+const char *home(void)
+{
+    return home_directory;
+}
+
+void watch_secret(const char *text)
+{
+    if (secret_count == sizeof secrets / sizeof *secrets)
+        fatal("too many secrets");
+    secrets[secret_count++] = text;
+}
+
+/* ---------------------------------------------------------------------------
+ * Configurations
+ * ------------------------------------------------------------------------ */
+
+static void keep_log(void *user_data, int32_t level, const char *message)
+{
+    size_t i, len;
+    (void)user_data;
+    pthread_mutex_lock(&lock);
+    len = strlen(log_text);
+    /* The others are many. */
+    if (level <= DBSS_LOG_WARNING && len + strlen(message) + 2 < sizeof log_text)
+        sprintf(log_text + len, "%s\n", message);
+    pthread_mutex_unlock(&lock);
+    for (i = 0; i < secret_count; i++)
+        if (strstr(message, secrets[i]) != NULL)
+            failed("a secret stands in the log: %s", message);
+}
+
+dbss_config *plain_config(void)
+{
+    dbss_config *config;
+    if (dbss_config_new(&config) != DBSS_OK || dbss_config_set_log(config, keep_log, NULL, NULL) != DBSS_OK)
+        fatal("no configuration: %s", dbss_error_message(dbss_last_error()));
+    set(config, "endpoint", fact("http"));
+    set(config, "ca_file", fact("ca_file"));
+    set(config, "max_attempts", "1");
+    return config;
+}
+
+dbss_config *regional_config(void)
+{
+    dbss_config *config = plain_config();
+    set(config, "region", fact("region"));
+    set(config, "iam_endpoint", fact("iam"));
+    return config;
+}
+
+dbss_config *login_config(void)
+{
+    dbss_config *config = regional_config();
+    if (dbss_config_set_iam_user(config, fact("user"), fact("password"), fact("domain")) != DBSS_OK)
+        fatal("no user: %s", dbss_error_message(dbss_last_error()));
+    return config;
+}
+
+dbss_config *finding_config(const char *where)
+{
+    dbss_config *config = plain_config();
+    set(config, "credentials", where);
+    set(config, "metadata_endpoint", fact("metadata"));
+    return config;
+}
+
+/* ---------------------------------------------------------------------------
+ * Calls
+ * ------------------------------------------------------------------------ */
+
+/* The report's bytes, once it has come as the stand-in says that it is. */
+static uint8_t *expected_bytes;
+static size_t expected_len;
+
+static void compare(int line, const dbss_buffer *report)
+{
+    pthread_mutex_lock(&lock);
+    if (expected_bytes == NULL && strcmp(sha256(report->data, report->len), fact("pdf_en")) == 0) {
+        expected_bytes = malloc(report->len);
+        if (expected_bytes == NULL)
+            fatal("no memory");
+        expected_len = report->len;
+        memcpy(expected_bytes, report->data, report->len);
+    }
+    if (expected_bytes == NULL || report->len != expected_len || memcmp(report->data, expected_bytes, expected_len) != 0)
+        failed("line %d: wrong bytes", line);
+    pthread_mutex_unlock(&lock);
+}
+
+static void search_error(int line)
+{
+    size_t i;
+    for (i = 0; i < secret_count; i++) {
+        const char *where = where_in_error(dbss_last_error(), secrets[i]);
+        if (where != NULL)
+            failed("line %d: a secret stands in the error's %s: %s", line, where, dbss_error_message(dbss_last_error()));
+    }
+}
+
+dbss_status download_for(int line, dbss_status expected, dbss_context *ctx, const char *project,
+                         dbss_operation *operation)
+{
+    dbss_buffer report = {(uint8_t *)&report, 1};
+    dbss_status status =
+        dbss_report_download_to_memory(ctx, project, fact("instance"), fact("pdf"), "en-us", operation, &report);
+    expect(line, expected, status);
+    if (status == DBSS_OK) {
+        compare(line, &report);
+        dbss_buffer_free(&report);
+    } else {
+        if (report.data != NULL || report.len != 0)
+            failed("line %d: a failure left something in the buffer", line);
+        search_error(line);
+    }
+    return status;
+}
+
+void no_context(int line, dbss_status expected, const char *parameter, dbss_config *config)
+{
+    dbss_context *ctx = (dbss_context *)&line;
+    expect(line, expected, dbss_context_new(config, &ctx));
+    if (ctx != NULL && dbss_last_error() != NULL)
+        failed("line %d: a failure left something in out_ctx", line);
+    if (parameter != NULL)
+        expect_text(line, parameter, dbss_error_parameter(dbss_last_error()));
+    search_error(line);
+    if (dbss_last_error() == NULL)
+        dbss_context_free(ctx);
+    /* So that the error stays for says(). */
+    dbss_config_free(config);
+}
+
+void says(int line, const char *words)
+{
+    const char *message = dbss_error_message(dbss_last_error());
+    search_error(line);
+    if (strstr(message, words) == NULL)
+        failed("line %d: expected \"%s\" in: %s", line, words, message);
+}
+
+int logged(const char *words)
+{
+    int result;
+    pthread_mutex_lock(&lock);
+    result = strstr(log_text, words) != NULL;
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+struct member {
+    dbss_context *ctx;
+    const char *project;
+    int rounds;
+    pthread_barrier_t *barrier;
+};
+
+static void *download_in_rounds(void *argument)
+{
+    struct member *member = argument;
+    int i;
+    for (i = 0; i < member->rounds; i++) {
+        /* Nobody is inside a call between the two. */
+        pthread_barrier_wait(member->barrier);
+        pthread_barrier_wait(member->barrier);
+        download_for(__LINE__, DBSS_OK, member->ctx, member->project, NULL);
+    }
+    return NULL;
+}
+
+void crowd(dbss_context *ctx, const char *project, int threads, int rounds, void (*between)(void))
+{
+    pthread_barrier_t barrier;
+    struct member member = {ctx, project, rounds, &barrier};
+    pthread_t *all = calloc((size_t)threads, sizeof *all);
+    int i;
+    if (all == NULL || pthread_barrier_init(&barrier, NULL, (unsigned)threads + 1) != 0)
+        fatal("no crowd");
+    for (i = 0; i < threads; i++)
+        all[i] = start_thread(download_in_rounds, &member);
+    for (i = 0; i < rounds; i++) {
+        pthread_barrier_wait(&barrier);
+        if (i > 0 && between != NULL)
+            between();
+        pthread_barrier_wait(&barrier);
+    }
+    for (i = 0; i < threads; i++)
+        pthread_join(all[i], NULL);
+    pthread_barrier_destroy(&barrier);
+    free(all);
+}
+
+/* ---------------------------------------------------------------------------
+ * The stand-in's journal
+ * ------------------------------------------------------------------------ */
+
+static char *journal(const char *call)
+{
+    char *path = format("/requests?report=%s", call), *answer = control("GET", path, "");
+    free(path);
+    return answer;
+}
+
+long count_answers(const char *call, int status)
+{
+    char *all = journal(call), *wanted = format("\"status\":%d,", status), *at = all;
+    long count = 0;
+    while ((at = strstr(at, wanted)) != NULL) {
+        at++;
+        count++;
+    }
+    free(wanted);
+    free(all);
+    return count;
+}
+
+/* The text of a JSON string, to be freed; `at` is behind its first quote. */
+static char *text_of(const char *at)
+{
+    char *text = malloc(strlen(at) + 1), *to = text;
+    if (text == NULL)
+        fatal("no memory");
+    while (*at != '"' && *at != '\0') {
+        if (*at == '\\') {
+            at++;
+            if (*at == 'u')
+                fatal("an escape that the stand-in does not write");
+            *to++ = *at == 'n' ? '\n' : *at == 'r' ? '\r' : *at == 't' ? '\t' : *at;
+            at++;
+        } else {
+            *to++ = *at++;
+        }
+    }
+    *to = '\0';
+    return text;
+}
+
+/* Each request begins with its first key in alphabetical order. */
+static char *last_of(char *all)
+{
+    char *at = all, *last = NULL;
+    while ((at = strstr(at, "{\"body\":")) != NULL)
+        last = at++;
+    return last;
+}
+
+char *last_header(const char *call, const char *name)
+{
+    char *all = journal(call), *last = last_of(all), *quoted = format("[\"%s\",\"", name), *value = NULL;
+    char *at = last == NULL ? NULL : strcasestr(last, quoted);
+    if (at != NULL)
+        value = text_of(at + strlen(quoted));
+    free(quoted);
+    free(all);
+    return value;
+}
+
+char *last_body(const char *call)
+{
+    static const char key[] = "{\"body\":\"";
+    char *all = journal(call), *last = last_of(all), *value;
+    if (last == NULL || strncmp(last, key, strlen(key)) != 0)
+        value = format("%s", "");
+    else
+        value = text_of(last + strlen(key));
+    free(all);
+    return value;
+}
+
+int signed_with(const char *call, const char *access_key)
+{
+    char *header = last_header(call, "Authorization"), *wanted = format(" Access=%s,", access_key);
+    int result = header != NULL && strstr(header, wanted) != NULL;
+    free(wanted);
+    free(header);
+    return result;
+}
+
+void post(const char *path, const char *text, ...)
+{
+    va_list arguments;
+    char body[4096];
+    va_start(arguments, text);
+    if (vsnprintf(body, sizeof body, text, arguments) >= (int)sizeof body)
+        fatal("too long: %s", text);
+    va_end(arguments);
+    free(control("POST", path, body));
+}

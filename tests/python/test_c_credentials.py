@@ -1,0 +1,281 @@
+"""Credentials through the C ABI: checks in C, and what the C program does with them."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conftest import need_tool
+from test_c import (
+    ONCE,
+    VALGRIND,
+    VALGRIND_TLS,
+    Download,
+    download,
+    environment,
+    expect_success,
+    facts,
+    programs,
+    run,
+    sha256,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from standin import Standin
+
+# Fixtures, which no name in this file uses.
+__all__ = ["download", "environment", "facts", "programs"]
+
+SOURCES = Path(__file__).parents[1] / "c"
+
+# As for the ABI's checks, their tables tell what there is before anything is built.
+CHECKS = [
+    (program, name, kind)
+    for program in ("credentials", "sources")
+    for name, kind in re.findall(
+        r'^    \{"(\w+)", \w+, (PLAIN|TLS|LOAD)\},$',
+        (SOURCES / f"{program}.c").read_text(),
+        re.MULTILINE,
+    )
+]
+
+
+@pytest.fixture
+def checking(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """An environment for the programs of checks."""
+    place = tmp_path / "scratch"
+    place.mkdir()
+    return {**environment, "TMPDIR": str(place)}
+
+
+@pytest.fixture(autouse=True)
+def as_at_first(standin: Standin) -> Iterator[None]:
+    """Nothing that a test sets stays, also when it fails."""
+
+    def reset() -> None:
+        standin.clear_faults()
+        standin.clear_projects()
+        standin.set_iam()
+        standin.set_metadata()
+
+    reset()
+    yield
+    reset()
+
+
+@pytest.mark.parametrize("program", ["credentials", "sources"])
+def test_every_check_is_run(programs: Path, environment: dict[str, str], program: str) -> None:
+    listed = expect_success(run([programs / program, "--list"], environment)).splitlines()
+    assert listed == [f"{name} {kind.lower()}" for of, name, kind in CHECKS if of == program]
+    assert len(listed) > 20
+
+
+@pytest.mark.parametrize(("program", "check", "kind"), CHECKS)
+def test_the_check(
+    programs: Path, checking: dict[str, str], facts: Path, program: str, check: str, kind: str
+) -> None:
+    done = run([programs / program, facts, check], checking, 300)
+    assert f"ok {check}\n" in expect_success(done)
+    assert not any(Path(checking["TMPDIR"]).iterdir())
+
+
+@pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
+@pytest.mark.parametrize("program", ["credentials", "sources"])
+def test_the_checks_under_valgrind(
+    programs: Path, checking: dict[str, str], facts: Path, program: str, kind: str
+) -> None:
+    need_tool("valgrind")
+    checks = [name for of, name, its_kind in CHECKS if (of, its_kind) == (program, kind)]
+    if not checks:
+        return
+    valgrind = VALGRIND_TLS if kind == "TLS" else VALGRIND
+    done = run([*valgrind, programs / program, facts, *checks], checking, 600)
+    assert f"{len(checks)} passed, 0 failed" in expect_success(done, silent=False)
+
+
+# The C program
+
+
+@pytest.fixture
+def finding(download: Download, standin: Standin) -> Download:
+    """The program as its user calls it: a region, and what the environment has.
+
+    It never looks for a real metadata service.
+    """
+    for name in ("DBSS_TOKEN", "DBSS_PROJECT_ID", "DBSS_ENDPOINT"):
+        del download.environment[name]
+    download.environment |= {
+        "DBSS_REGION": standin.region,
+        "HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4": standin.http,
+        "HUAWEICLOUD_SDK_AK": standin.access_key,
+        "HUAWEICLOUD_SDK_SK": standin.secret_key,
+    }
+    return download
+
+
+def options(standin: Standin, **more: str) -> list[str]:
+    settings = {"iam_endpoint": standin.iam, "metadata_endpoint": standin.metadata, **more}
+    return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+
+
+def masked(key: str) -> str:
+    return f"{key[:4]}***{key[-4:]}"
+
+
+def test_a_region_and_the_ids_are_enough(finding: Download, standin: Standin) -> None:
+    done = finding(*options(standin))
+    assert (done.returncode, done.stdout) == (0, b""), done.stderr
+    assert done.stderr.startswith(b"saved audit-report.pdf (")
+    assert sha256(finding.cwd / "audit-report.pdf") == standin.pdf["sha256"]["en-us"]
+
+
+def test_the_agency_of_the_instance(finding: Download, standin: Standin) -> None:
+    without = {"HUAWEICLOUD_SDK_AK": None, "HUAWEICLOUD_SDK_SK": None}
+    assert finding(*options(standin), env=without).returncode == 0
+    standin.set_metadata(agency=False)
+    done = finding(*options(standin), "-o", "x", env=without)
+    assert (done.returncode, finding.files()) == (2, ["audit-report.pdf"])
+    for words in (b"HUAWEICLOUD_SDK_AK", b".huaweicloud/credentials", b"agency"):
+        assert words in done.stderr
+
+
+def test_what_outranks_what(finding: Download, standin: Standin) -> None:
+    """A token file, then --set, then DBSS_TOKEN, then what is found."""
+    token_file = finding.cwd.parent / "token"
+    token_file.write_text(standin.token)
+    given = {"DBSS_TOKEN": "not-a-token-of-anybody"}
+    found = options(standin, credentials="environment")
+    assert finding(*options(standin), env=given).returncode == 3
+    assert finding(*found, "-o", "a", env=given).returncode == 0
+    unset = {"HUAWEICLOUD_SDK_AK": None, "HUAWEICLOUD_SDK_SK": None}
+    assert finding(*found, "-o", "b", env=unset).returncode == 2
+    file = ("--token-file", token_file)
+    assert finding(*found, *file, "-o", "b", env={**given, **unset}).returncode == 0
+    assert finding.files() == ["a", "b"]
+
+
+def test_a_warning_is_shown_unless_quiet(
+    finding: Download, standin: Standin, tmp_path: Path
+) -> None:
+    profile = tmp_path / "profile"
+    profile.write_text(f"[basic]\nak = {standin.access_key}\nsk = {standin.secret_key}\n")
+    profile.chmod(0o644)
+    named = {"HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(profile)}
+    call = options(standin, credentials="profile")
+    done = finding(*call, "-o", "a", env=named)
+    assert done.returncode == 0
+    [warning, saved] = done.stderr.decode().splitlines()
+    assert warning.startswith("dbss-download: warning: ")
+    assert str(profile) in warning
+    assert saved.startswith("saved a (")
+    done = finding(*call, "-o", "b", "--quiet", env=named)
+    assert (done.returncode, done.stderr) == (0, b"")
+    profile.chmod(0o600)
+    assert finding(*call, "-o", "c", env=named).stderr.startswith(b"saved c (")
+
+
+# --check
+
+
+def lines(output: bytes) -> dict[str, str]:
+    pairs = [line.split(": ", 1) for line in output.decode().splitlines()]
+    assert [name for name, _ in pairs] == ["source", "who", "project", "expires", "accepted"]
+    return dict(pairs)
+
+
+def test_a_check_of_an_access_key(finding: Download, standin: Standin) -> None:
+    # It needs neither of the ids, and saves nothing.
+    without = {"DBSS_INSTANCE_ID": None, "DBSS_REPORT_ID": None}
+    done = finding("--check", *options(standin), env=without)
+    assert (done.returncode, done.stderr) == (0, b"")
+    told = lines(done.stdout)
+    assert told["source"].startswith("environment, ")
+    assert "HUAWEICLOUD_SDK_AK" in told["source"]
+    assert told["who"] == masked(standin.access_key)
+    assert told["project"] == "looked up by the region's name"
+    assert told["expires"] == "not known"
+    assert told["accepted"] == "yes"
+    assert finding.files() == []
+
+    done = finding("--check", *options(standin), "--project", standin.project_id)
+    assert lines(done.stdout)["project"] == standin.project_id
+    own = {"HUAWEICLOUD_SDK_PROJECT_ID": standin.project_id}
+    assert (
+        lines(finding("--check", *options(standin), env=own).stdout)["project"]
+        == own["HUAWEICLOUD_SDK_PROJECT_ID"]
+    )
+
+
+def test_a_check_without_a_word(finding: Download, standin: Standin) -> None:
+    done = finding("--check", "--quiet", *options(standin))
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    wrong = {"HUAWEICLOUD_SDK_SK": "not-the-secret-key"}
+    done = finding("--check", "-q", *options(standin), env=wrong)
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert done.stderr
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "<+14>-14"])
+def test_a_check_tells_the_expiry_in_utc(finding: Download, standin: Standin, zone: str) -> None:
+    standin.set_metadata(announced_key_lifetime_ms=3_600_000)
+    call = options(standin, credentials="metadata")
+    done = finding("--check", *call, env={"TZ": zone, "LC_ALL": "zh_CN.UTF-8"})
+    assert done.returncode == 0
+    told = lines(done.stdout)
+    assert told["source"].startswith("metadata, ")
+    assert standin.metadata in told["source"]
+    assert re.fullmatch(r"....\*\*\*....", told["who"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", told["expires"])
+    from datetime import datetime, timedelta, timezone
+
+    expires = datetime.fromisoformat(told["expires"].replace("Z", "+00:00"))
+    ahead = expires - datetime.now(timezone.utc)
+    assert timedelta(minutes=55) < ahead < timedelta(minutes=61)
+
+
+CHECK_FAILS: list[tuple[int, str | None, dict[str, str | None]]] = [
+    (3, "no", {"HUAWEICLOUD_SDK_SK": "not-the-secret-key"}),
+    (3, "no", {"DBSS_PROJECT_ID": "no-project-0123456789-0123456789-x"}),
+    (6, "not known", {"DBSS_ENDPOINT": "http://127.0.0.1:1"}),
+    (2, None, {"HUAWEICLOUD_SDK_SK": None}),
+    (2, None, {"DBSS_REGION": None, "DBSS_ENDPOINT": None}),
+    (2, "not known", {"DBSS_PROJECT_ID": "x"}),
+]
+
+
+@pytest.mark.parametrize(("code", "accepted", "changes"), CHECK_FAILS)
+def test_a_check_that_fails(
+    finding: Download,
+    standin: Standin,
+    code: int,
+    accepted: str | None,
+    changes: dict[str, Any],
+) -> None:
+    done = finding("--check", *options(standin), *ONCE, env=changes)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(b"dbss-download: ")
+    if accepted is None:
+        assert done.stdout == b""
+    else:
+        assert lines(done.stdout)["accepted"] == accepted
+
+
+def test_a_check_that_cannot_be_told(finding: Download, standin: Standin) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = finding("--check", *options(standin), stdout=full)
+    assert done.returncode == 7
+    assert b"No space left" in done.stderr
+
+
+def test_a_check_under_valgrind(finding: Download, standin: Standin) -> None:
+    need_tool("valgrind")
+    assert finding("--check", *options(standin), wrap=VALGRIND).returncode == 0
+    call = options(standin, credentials="metadata")
+    assert finding("--check", *call, wrap=VALGRIND).returncode == 0
+    assert os.listdir(finding.cwd) == []
