@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ::http::StatusCode;
 use arc_swap::ArcSwap;
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id};
@@ -256,12 +255,12 @@ impl Context {
                 wire,
                 |grant| {
                     let answer = self.reach(call, project, grant, &outgoing)?;
-                    if answer.status() != StatusCode::UNAUTHORIZED && !answer.status().is_server_error() {
+                    if answer.accepts_credentials() {
                         grant.accept();
                     }
                     Ok(answer)
                 },
-                |outcome| matches!(outcome, Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED),
+                |outcome| matches!(outcome, Ok(answer) if answer.refuses_credentials()),
             )
         })
     }

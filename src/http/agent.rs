@@ -200,6 +200,7 @@ impl Http {
         authorize(&mut request)?;
         let secrets = Secrets::of(request.headers(), outgoing.secrets);
         let mut redirects = 0;
+        let mut at_origin = true;
         let response = loop {
             let response = self.try_send(agent, call, &request, outgoing.repeatable, &secrets)?;
             let follow = self.settings.follow_redirects && outgoing.method == Method::GET;
@@ -214,12 +215,15 @@ impl Http {
                 .map_err(|e| e.map_text(|text| secrets.blot(text)))?;
             request = outgoing.request(next);
             // What is sent in confidence to one origin does not go to another.
-            if redirect::origin(request.uri()) == origin {
+            at_origin = redirect::origin(request.uri()) == origin;
+            if at_origin {
                 authorize(&mut request)?;
             }
         };
         let https = request.uri().scheme() == Some(&Scheme::HTTPS);
-        Answer::new(call, response, https, secrets, self.settings.allow_unframed)
+        let unframed = https || self.settings.allow_unframed;
+        let answer = Answer::new(call, response, unframed, secrets)?;
+        Ok(Answer { at_origin, ..answer })
     }
 
     fn try_send(

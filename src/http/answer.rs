@@ -23,6 +23,9 @@ pub(crate) struct Answer {
     headers: HeaderMap,
     body: BodyReader<'static>,
     secrets: Secrets,
+    /// Whether it is from where the request was sent, and not from where a
+    /// redirect led, without credentials.
+    pub(super) at_origin: bool,
     /// The length that the server announced.
     announced: Option<u64>,
     received: u64,
@@ -32,15 +35,15 @@ impl Answer {
     pub(super) fn new(
         call: &Arc<Call>,
         response: Response<Body>,
-        https: bool,
+        may_be_unframed: bool,
         secrets: Secrets,
-        allow_unframed: bool,
     ) -> Result<Answer, Error> {
         let (parts, body) = response.into_parts();
         let answer = Answer {
             call: Arc::clone(call),
             status: parts.status,
             secrets,
+            at_origin: true,
             announced: None,
             received: 0,
             body: body.into_reader(),
@@ -51,7 +54,7 @@ impl Answer {
         if !answer.status.is_success() || answer.status == StatusCode::NO_CONTENT {
             return Ok(answer);
         }
-        match framing(&answer.headers, parts.version, https || allow_unframed) {
+        match framing(&answer.headers, parts.version, may_be_unframed) {
             Ok(announced) => Ok(Answer { announced, ..answer }),
             Err(e) => Err(answer.explain(e)),
         }
@@ -59,6 +62,16 @@ impl Answer {
 
     pub(crate) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// Whether it refuses the credentials that were sent.
+    pub(crate) fn refuses_credentials(&self) -> bool {
+        self.at_origin && self.status == StatusCode::UNAUTHORIZED
+    }
+
+    /// Whether it shows that the credentials that were sent are good.
+    pub(crate) fn accepts_credentials(&self) -> bool {
+        self.at_origin && self.status != StatusCode::UNAUTHORIZED && !self.status.is_server_error()
     }
 
     /// The body's length as the server announced it; it may be a lie.
