@@ -222,8 +222,7 @@ impl Http {
         };
         let https = request.uri().scheme() == Some(&Scheme::HTTPS);
         let unframed = https || self.settings.allow_unframed;
-        let answer = Answer::new(call, response, unframed, secrets)?;
-        Ok(Answer { at_origin, ..answer })
+        Ok(Answer::new(call, response, unframed, secrets)?.being_of_origin(at_origin))
     }
 
     fn try_send(

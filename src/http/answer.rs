@@ -25,7 +25,7 @@ pub(crate) struct Answer {
     secrets: Secrets,
     /// Whether it is from where the request was sent, and not from where a
     /// redirect led, without credentials.
-    pub(super) at_origin: bool,
+    at_origin: bool,
     /// The length that the server announced.
     announced: Option<u64>,
     received: u64,
@@ -62,6 +62,10 @@ impl Answer {
 
     pub(crate) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    pub(super) fn being_of_origin(self, at_origin: bool) -> Answer {
+        Answer { at_origin, ..self }
     }
 
     /// Whether it refuses the credentials that were sent.
