@@ -1647,8 +1647,9 @@ dbss_status dbss_templates_list(dbss_context *ctx,
  * `operation` may be NULL.
  *
  * A list may change while it is read. No item comes twice; where items were
- * deleted meanwhile, the part of the list that moved is read again, so that
- * none is left out.
+ * deleted meanwhile, the part of the list that moved is read again, so that none
+ * is left out; only where as many were added in the same moment can that go
+ * unnoticed.
  * Errors: DBSS_ERR_NULL_ARGUMENT; every status of the groups DBSS_ERR_SERVICE
  * and DBSS_ERR_NETWORK, DBSS_ERR_UNEXPECTED_ANSWER for a list that is malformed
  * or larger than 16 MiB a page; those of dbss_context_find_credentials();
@@ -1913,8 +1914,9 @@ size_t dbss_mirror_result_failure_count(const dbss_mirror_result *result);
 /**
  * The report of the failure `index`, counted from 0.
  *
- * Returns its id, valid until dbss_mirror_result_free(); NULL past the last one
- * and for NULL. Any thread.
+ * Returns its id, valid until dbss_mirror_result_free(), "" where it was the list
+ * of an instance's reports that failed; NULL past the last one and for NULL. Any
+ * thread.
  */
 const char *dbss_mirror_result_failure_id(const dbss_mirror_result *result, size_t index);
 

@@ -1,5 +1,6 @@
 //! Creating and deleting reports.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use ::http::Method;
@@ -11,7 +12,7 @@ use super::document;
 use super::pages::JSON;
 use super::report::ReportRequest;
 use crate::error::{Error, Status};
-use crate::http::{Answer, Asked, Call, Outgoing};
+use crate::http::{Answer, Asked, Call, Endpoint, Outgoing};
 use crate::operation::Operation;
 
 const ASKED: Asked = Asked {
@@ -142,21 +143,27 @@ impl Context {
             self.alone(&running, |call| {
                 let project = self.project(call, project)?;
                 let segments = ["v1", &project, "audit", instance, "reports", id];
-                let before = call.operation().attempts();
-                let outgoing = |endpoint: &crate::http::Endpoint| {
+                // Whether an attempt may have deleted it whose answer got lost.
+                let maybe = Cell::new(false);
+                let outgoing = |endpoint: &Endpoint| {
                     Ok(Outgoing {
                         method: Method::DELETE,
                         ..Outgoing::get(endpoint.url(&segments, &[])?, &[])
                     })
                 };
-                let outcome = self.ask(call, &project, outgoing, |answer| done(answer, "deletion"));
-                match outcome {
-                    // An attempt whose answer got lost had deleted it.
-                    Err(e) if e.status() == Status::NotFound && call.operation().attempts() > before + 1 => {
-                        Ok(())
+                self.retry(&call.operation().overrides()).run(call, || {
+                    let outcome = self
+                        .send(call, Some(&project), outgoing)
+                        .and_then(|mut answer| done(&mut answer, "deletion"));
+                    match outcome {
+                        Err(e) if e.status() == Status::NotFound && maybe.get() => Ok(()),
+                        Err(e) => {
+                            maybe.set(maybe.get() || may_be_done(&e));
+                            Err(e)
+                        }
+                        Ok(()) => Ok(()),
                     }
-                    outcome => outcome,
-                }
+                })
             })
         })
     }
@@ -168,10 +175,19 @@ fn once_only(error: Error) -> Error {
     match error.status() {
         Status::Resolve | Status::Connect | Status::ConnectTimeout | Status::Throttled => error,
         _ if matches!(error.http_status(), Some(503)) => error,
-        Status::ConnectionLost | Status::Stalled | Status::Truncated => error.spent().amend(|message| {
+        // Nor for a program that repeats what can be repeated.
+        _ if may_be_done(&error) => error.lasting().amend(|message| {
             format!("{message}; the report may have been created all the same: look for it in the list")
         }),
         _ => error.spent(),
+    }
+}
+
+/// Whether the service may have done what this failed to tell.
+fn may_be_done(error: &Error) -> bool {
+    match error.status() {
+        Status::ConnectionLost | Status::Stalled | Status::TotalTimeout | Status::Truncated => true,
+        _ => matches!(error.http_status(), Some(500 | 502 | 504)),
     }
 }
 

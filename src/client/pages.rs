@@ -30,8 +30,11 @@ const LONGEST_NAME: usize = 256;
 /// So often in a row a page is read again because items went meanwhile.
 const STEPS_BACK: u32 = 16;
 
-/// So many pages in a row without a new item are a list that does not move.
-const PAGES_WITHOUT_NEWS: u32 = 3;
+/// So many pages in a row that are the same are a list that does not move.
+const SAME_PAGES: u32 = 3;
+
+/// So many pages in a row without a new item are no list either.
+const PAGES_WITHOUT_NEWS: u32 = 10_000;
 
 pub(super) static JSON: [(HeaderName, HeaderValue); 1] =
     [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
@@ -272,6 +275,10 @@ struct Place {
     total: Option<u64>,
     seen: HashSet<String>,
     without_news: u32,
+    /// The last page, where it was, and how often it came again elsewhere.
+    last_ids: Vec<String>,
+    last_from: u64,
+    same: u32,
     steps_back: u32,
     ended: bool,
 }
@@ -330,6 +337,10 @@ impl Cursor {
             let asked_from = self.list.aligned(place.offset, self.size);
             let (total, items) = self.fetch(call, &project, asked_from)?;
             let count = items.len() as u64;
+            let ids: Vec<String> = items.iter().map(|item| item.id().to_owned()).collect();
+            let again = count > 0 && ids == place.last_ids && asked_from != place.last_from;
+            place.same = if again { place.same + 1 } else { 0 };
+            (place.last_ids, place.last_from) = (ids, asked_from);
             // Items that went meanwhile moved the others towards the front, and
             // some of them past the place: those are read once more.
             let gone = match (place.total, total) {
@@ -364,7 +375,8 @@ impl Cursor {
                 }));
             }
             place.without_news += 1;
-            if place.without_news >= PAGES_WITHOUT_NEWS && !place.ended {
+            let stuck = place.same >= SAME_PAGES || place.without_news >= PAGES_WITHOUT_NEWS;
+            if stuck && !place.ended {
                 return Err(Error::new(
                     Status::UnexpectedAnswer,
                     format!(

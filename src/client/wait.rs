@@ -47,10 +47,12 @@ impl Looks {
         // A fifth more or less, so that many who began together part.
         let pause = self.interval.mul_f64(0.8 + 0.4 * fastrand::f64());
         self.interval = self.interval.mul_f64(1.5).min(self.longest);
-        let late = Instant::now()
-            .checked_add(pause)
-            .is_none_or(|next| self.until.is_some_and(|until| next > until));
-        if late {
+        // The last look is at the very end.
+        let left = self
+            .until
+            .map(|until| until.saturating_duration_since(Instant::now()));
+        let pause = left.map_or(pause, |left| left.min(pause));
+        if pause.is_zero() {
             let ms = self.limit.unwrap_or_default().as_millis();
             return Err(Error::new(
                 Status::NotReady,
@@ -108,7 +110,8 @@ impl Context {
             let percent = item.percentum();
             call.operation().set_percent(percent.unwrap_or_default());
             if percent == Some(100) {
-                return Ok(());
+                // The last word of the progress callback.
+                return call.operation().tick();
             }
             name = item
                 .text("name")

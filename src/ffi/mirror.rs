@@ -161,23 +161,25 @@ pub unsafe extern "C" fn dbss_reports_mirror(
             options.clone()
         };
         let (result, outcome) = context.mirror(project, directory, &options, operation);
-        let failures = result.failures.iter();
-        let gaps = result.gaps.iter();
-        *slot = dbss_mirror_result::into_handle(Arc::new(Outcome {
-            failures: failures
-                .map(|failure| (c_string(&failure.instance), c_string(&failure.id)))
-                .collect(),
-            gaps: gaps
-                .map(|gap| {
-                    (
-                        c_string(&gap.instance),
-                        c_string(&gap.kind),
-                        c_string(&gap.period),
-                    )
-                })
-                .collect(),
-            result,
-        }));
+        if let Some(result) = result {
+            let failures = result.failures.iter();
+            let gaps = result.gaps.iter();
+            *slot = dbss_mirror_result::into_handle(Arc::new(Outcome {
+                failures: failures
+                    .map(|f| (c_string(&f.instance), c_string(&f.id)))
+                    .collect(),
+                gaps: gaps
+                    .map(|gap| {
+                        (
+                            c_string(&gap.instance),
+                            c_string(&gap.kind),
+                            c_string(&gap.period),
+                        )
+                    })
+                    .collect(),
+                result,
+            }));
+        }
         outcome
     })
 }
@@ -224,8 +226,9 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_count(result: *const dbss_mi
 
 /// The report of the failure `index`, counted from 0.
 ///
-/// Returns its id, valid until dbss_mirror_result_free(); NULL past the last one
-/// and for NULL. Any thread.
+/// Returns its id, valid until dbss_mirror_result_free(), "" where it was the list
+/// of an instance's reports that failed; NULL past the last one and for NULL. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_failure_id(
     result: *const dbss_mirror_result,

@@ -140,8 +140,9 @@ pub unsafe extern "C" fn dbss_templates_list(
 /// `operation` may be NULL.
 ///
 /// A list may change while it is read. No item comes twice; where items were
-/// deleted meanwhile, the part of the list that moved is read again, so that
-/// none is left out.
+/// deleted meanwhile, the part of the list that moved is read again, so that none
+/// is left out; only where as many were added in the same moment can that go
+/// unnoticed.
 /// Errors: DBSS_ERR_NULL_ARGUMENT; every status of the groups DBSS_ERR_SERVICE
 /// and DBSS_ERR_NETWORK, DBSS_ERR_UNEXPECTED_ANSWER for a list that is malformed
 /// or larger than 16 MiB a page; those of dbss_context_find_credentials();

@@ -113,6 +113,28 @@ impl FileSink {
         FileSink::begin_part(directory, None, options)
     }
 
+    /// Saves a file of these bytes at once.
+    pub(crate) fn save(path: &Path, bytes: &[u8], options: FileOptions) -> Result<(), Error> {
+        let mut sink = FileSink::at(path, options)?;
+        sink.put(bytes)?;
+        sink.finish()
+    }
+
+    fn put(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        let part = self.part()?;
+        while !bytes.is_empty() {
+            match sys::write_quietly(part.as_fd(), bytes) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    let place = self.directory.display();
+                    return Err(failure(format_args!("cannot write in {place}"), &e));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn begin_part(directory: &Path, name: Option<OsString>, options: FileOptions) -> Result<FileSink, Error> {
         let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
         let part = Part::new(&absolute).map_err(|e| {
@@ -148,19 +170,8 @@ impl Sink for FileSink {
         Ok(())
     }
 
-    fn write(&mut self, mut bytes: &[u8], _: &Call) -> Result<(), Error> {
-        let part = self.part()?;
-        while !bytes.is_empty() {
-            match sys::write_quietly(part.as_fd(), bytes) {
-                Ok(n) => bytes = &bytes[n..],
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => {
-                    let place = self.directory.display();
-                    return Err(failure(format_args!("cannot write in {place}"), &e));
-                }
-            }
-        }
-        Ok(())
+    fn write(&mut self, bytes: &[u8], _: &Call) -> Result<(), Error> {
+        self.put(bytes)
     }
 
     fn can_restart(&self) -> bool {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::client::pages::Item;
 use crate::error::{Error, Status};
 use crate::http::safe_name;
+use crate::sink::{FileOptions, FileSink};
 
 /// A lock that dies with the process that holds it.
 const LOCK: &str = ".dbss-mirror.lock";
@@ -90,6 +91,8 @@ pub(super) struct Archive {
     /// Held as long as the archive is open.
     _lock: File,
     manifest: File,
+    /// The manifest's length, up to its last whole line.
+    length: u64,
     records: HashMap<Key, Record>,
     /// Keys in the order of the manifest.
     order: Vec<Key>,
@@ -148,6 +151,7 @@ impl Archive {
             directory: directory.to_owned(),
             _lock: lock,
             manifest: open(MANIFEST)?,
+            length: 0,
             records: HashMap::new(),
             order: Vec::new(),
         };
@@ -188,9 +192,7 @@ impl Archive {
                 .set_len(whole as u64)
                 .map_err(|e| cannot("mend", &path, &e))?;
         }
-        self.manifest
-            .seek(SeekFrom::End(0))
-            .map_err(|e| cannot("read", &path, &e))?;
+        self.length = whole as u64;
         Ok(())
     }
 
@@ -233,10 +235,19 @@ impl Archive {
         let mut line = serde_json::to_vec(&record)
             .map_err(|e| Error::new(Status::Internal, format!("a record that is no JSON: {e}")))?;
         line.push(b'\n');
-        self.manifest
-            .write_all(&line)
-            .and_then(|()| self.manifest.sync_data())
-            .map_err(|e| crate::sink::failure(format_args!("cannot write {}", path.display()), &e))?;
+        // Always behind the last whole line: what a full disk left of one goes.
+        let mut manifest = &self.manifest;
+        let written = manifest
+            .set_len(self.length)
+            .and_then(|()| manifest.seek(SeekFrom::Start(self.length)))
+            .and_then(|_| manifest.write_all(&line))
+            .and_then(|()| manifest.sync_data());
+        if let Err(e) = written {
+            let _ = manifest.set_len(self.length);
+            let what = format!("cannot write {}", path.display());
+            return Err(crate::sink::failure(what, &e));
+        }
+        self.length += line.len() as u64;
         self.remember(record);
         Ok(())
     }
@@ -248,16 +259,13 @@ impl Archive {
         for record in self.order.iter().filter_map(|key| self.records.get(key)) {
             text += &format!("{}  {}\n", record.sha256, record.path);
         }
-        let write = || {
-            let mut file = tempfile::Builder::new()
-                .prefix(".dbss-")
-                .suffix(".part")
-                .tempfile_in(&self.directory)?;
-            file.write_all(text.as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|e| e.error)?;
-            File::open(&self.directory)?.sync_all()
-        };
-        write().map_err(|e| crate::sink::failure(format_args!("cannot write {}", path.display()), &e))
+        FileSink::save(
+            &path,
+            text.as_bytes(),
+            FileOptions {
+                replace: true,
+                mode: 0o600,
+            },
+        )
     }
 }

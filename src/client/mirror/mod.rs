@@ -94,6 +94,11 @@ struct ResultJson<'a> {
 }
 
 impl MirrorResult {
+    fn fail(&mut self, instance: String, id: String, error: Error) {
+        self.counts.failed += 1;
+        self.failures.push(Failure { instance, id, error });
+    }
+
     /// The result as a document.
     pub(crate) fn json(&self) -> Result<Vec<u8>, Error> {
         let failures = self.failures.iter().map(|failure| FailureJson {
@@ -115,8 +120,6 @@ impl MirrorResult {
 /// One report to be had.
 struct Job {
     record: Record,
-    /// Whether a file may be replaced that is not what it was.
-    replace: bool,
     /// Whether a file that is there has to be looked at, instead of a download.
     look: Look,
 }
@@ -191,14 +194,10 @@ impl Run {
     }
 
     fn do_job(&self, job: Job, own: &Arc<Operation>, file_mode: u32) -> Done {
-        let Job {
-            record,
-            replace,
-            look,
-        } = job;
+        let Job { record, look } = job;
         let outcome = match look {
             Look::No => self
-                .download(&record, replace, own, file_mode)
+                .download(&record, false, own, file_mode)
                 .map(Done::Downloaded),
             Look::Adopt => self.hash(&record, own).map(|(size, sha256)| {
                 Done::Present(Some(Record {
@@ -289,15 +288,16 @@ fn make_directory(path: &Path) -> Result<(), Error> {
 }
 
 impl Context {
-    /// Brings an archive up to date. The result is there however it ends.
+    /// Brings an archive up to date. The result is there however it ends, once
+    /// it has begun.
     pub(crate) fn mirror(
         self: &Arc<Context>,
         project: Option<&str>,
         directory: &[u8],
         options: &MirrorOptions,
         operation: Option<Arc<Operation>>,
-    ) -> (MirrorResult, Result<(), Error>) {
-        let mut result = MirrorResult::default();
+    ) -> (Option<MirrorResult>, Result<(), Error>) {
+        let mut result = None;
         let outcome = self.run(operation, "mirror".into(), |running| {
             let directory = super::download::as_path(directory, "directory")?;
             if let Some(project) = project {
@@ -309,17 +309,11 @@ impl Context {
                 let directory = std::path::absolute(directory)
                     .map_err(|e| Error::os(Status::File, "cannot tell where the directory is", &e))?;
                 let mut archive = Archive::open(&directory)?;
-                let outcome = self.fill(
-                    call,
-                    running.operation(),
-                    &project,
-                    &mut archive,
-                    options,
-                    &mut result,
-                );
+                let result = result.insert(MirrorResult::default());
+                let operation = running.operation();
+                let outcome = self.fill(call, operation, &project, &mut archive, options, result);
                 // Also after a failure: what is there can be checked.
-                archive.write_checksums()?;
-                outcome
+                outcome.and(archive.write_checksums())
             })
         });
         (result, outcome)
@@ -347,9 +341,19 @@ impl Context {
         let mut listed = Vec::new();
         for instance in instances {
             let list = List::reports(&instance, options.name.as_deref())?;
-            for item in self.all_items(call, project, list)? {
+            let items = match self.all_items(call, project, list) {
+                Ok(items) => items,
+                // It went since the instances were listed.
+                Err(e) if e.status() == Status::NotFound && options.instance.is_none() => continue,
+                Err(e) if ends_all(&e) || options.instance.is_some() => return Err(e),
+                Err(e) => {
+                    result.fail(instance, String::new(), e);
+                    continue;
+                }
+            };
+            for item in items {
                 if options.wants(&item) {
-                    plan(archive, options, &instance, &item, result, &mut jobs)?;
+                    plan(archive, options, &instance, &item, result, &mut jobs);
                     listed.push((instance.clone(), item));
                 }
             }
@@ -362,14 +366,16 @@ impl Context {
         self.log(Level::Info, || {
             format!("mirror: {total} of {} reports looked at", result.counts.listed)
         });
+        // The last word of the progress callback.
+        operation.set_percent(100);
+        operation.tick()?;
         if result.counts.failed > 0 {
             return Err(Error::new(
                 Status::Partial,
                 format!(
-                    "{} of {} reports could not be had; the first of them, {}: {}",
+                    "{} of {} reports could not be had; the first failure: {}",
                     result.counts.failed,
                     result.counts.listed,
-                    result.failures[0].id,
                     result.failures[0].error.message()
                 ),
             ));
@@ -393,6 +399,7 @@ impl Context {
         if total == 0 {
             return Ok(());
         }
+        operation.set_percent(0);
         let no_thread = |e| Error::os(Status::Resource, "cannot start a thread to download", &e);
         let threads = options.parallel.min(total);
         let run = Arc::new(Run {
@@ -431,6 +438,10 @@ impl Context {
                         break;
                     };
                     let done = run.do_job(job, &theirs, file_mode);
+                    // At once, and not when the run's own thread comes to it.
+                    if matches!(&done, Done::Failed(_, e) if ends_all(e)) {
+                        run.stop.store(true, Ordering::Relaxed);
+                    }
                     run.received[index].store(0, Ordering::Relaxed);
                     let _ = sender.send(done);
                     run.wake.signal();
@@ -508,39 +519,35 @@ fn plan(
     item: &Item,
     result: &mut MirrorResult,
     jobs: &mut VecDeque<Job>,
-) -> Result<(), Error> {
+) {
     if item.percentum().is_some_and(|percent| percent < 100) {
         result.counts.not_ready += 1;
-        return Ok(());
+        return;
     }
-    let job = |record, replace, look| Job {
-        record,
-        replace,
-        look,
+    let known = archive.find(instance, item.id(), options.locale);
+    let record = match known {
+        Some(known) => known.clone(),
+        None => Record::of(
+            instance,
+            item,
+            options.locale,
+            place(instance, item, options.locale),
+        ),
     };
-    if let Some(known) = archive.find(instance, item.id(), options.locale) {
-        let size = archive.size(known)?;
-        if size == Some(known.size) && !options.verify {
+    let size = match archive.size(&record) {
+        Ok(size) => size,
+        Err(e) => return result.fail(record.instance, record.id, e),
+    };
+    let look = match (known, size) {
+        (Some(known), Some(size)) if size == known.size && !options.verify => {
             result.counts.present += 1;
-        } else if size.is_some() {
-            jobs.push_back(job(known.clone(), false, Look::Verify));
-        } else {
-            jobs.push_back(job(known.clone(), false, Look::No));
+            return;
         }
-        return Ok(());
-    }
-    let record = Record::of(
-        instance,
-        item,
-        options.locale,
-        place(instance, item, options.locale),
-    );
-    let look = match archive.size(&record)? {
-        Some(_) => Look::Adopt,
-        None => Look::No,
+        (Some(_), Some(_)) => Look::Verify,
+        (None, Some(_)) => Look::Adopt,
+        (_, None) => Look::No,
     };
-    jobs.push_back(job(record, false, look));
-    Ok(())
+    jobs.push_back(Job { record, look });
 }
 
 /// Where a report stands in the archive: by instance and year, under a name that
@@ -565,6 +572,20 @@ fn place(instance: &str, item: &Item, locale: Option<&str>) -> String {
     format!("{instance}/{year}/{name}_{id}{locale}.{extension}")
 }
 
+/// Whether a failure would be that of all reports: what is refused to one is
+/// refused to all, and asking on would lock the key; a full disk takes none.
+fn ends_all(error: &Error) -> bool {
+    matches!(
+        error.status(),
+        Status::Unauthenticated
+            | Status::NotConfigured
+            | Status::NoToken
+            | Status::Cancelled
+            | Status::TotalTimeout
+            | Status::DiskFull
+    )
+}
+
 /// Writes down what became of a job. An error ends the run.
 fn note(archive: &mut Archive, done: Done, result: &mut MirrorResult) -> Result<(), Error> {
     let counts = &mut result.counts;
@@ -585,25 +606,11 @@ fn note(archive: &mut Archive, done: Done, result: &mut MirrorResult) -> Result<
         }
         Done::Failed(_, error) if error.status() == Status::NotFound => counts.vanished += 1,
         Done::Failed(record, error) => {
-            // What is refused to one report is refused to all, and asking on would
-            // lock the key; a full disk takes none of them.
-            let for_all = matches!(
-                error.status(),
-                Status::Unauthenticated
-                    | Status::NotConfigured
-                    | Status::NoToken
-                    | Status::Cancelled
-                    | Status::DiskFull
-            );
+            let ends_all = ends_all(&error);
             if error.status() != Status::Cancelled {
-                counts.failed += 1;
-                result.failures.push(Failure {
-                    instance: record.instance,
-                    id: record.id,
-                    error: error.clone(),
-                });
+                result.fail(record.instance, record.id, error.clone());
             }
-            if for_all {
+            if ends_all {
                 return Err(error);
             }
         }
