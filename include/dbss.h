@@ -1524,8 +1524,9 @@ uint32_t dbss_operation_attempts(const dbss_operation *operation);
 
 /**
  * How far a report is that the service makes (dbss_report_generate(),
- * dbss_report_wait()), in percent; -1 while that is not known, and for NULL. Any
- * thread.
+ * dbss_report_wait()), or how many of its reports a mirror has dealt with
+ * (dbss_reports_mirror()), in percent; -1 while that is not known, and for NULL.
+ * Any thread.
  */
 int32_t dbss_operation_percent(const dbss_operation *operation);
 

@@ -195,8 +195,9 @@ pub unsafe extern "C" fn dbss_operation_attempts(operation: *const dbss_operatio
 }
 
 /// How far a report is that the service makes (dbss_report_generate(),
-/// dbss_report_wait()), in percent; -1 while that is not known, and for NULL. Any
-/// thread.
+/// dbss_report_wait()), or how many of its reports a mirror has dealt with
+/// (dbss_reports_mirror()), in percent; -1 while that is not known, and for NULL.
+/// Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_percent(operation: *const dbss_operation) -> i32 {
     // SAFETY: the header's rules are the contract of `Handle::read`.

@@ -89,7 +89,7 @@ type Key = (String, String, Option<String>);
 pub(super) struct Archive {
     directory: PathBuf,
     /// Held as long as the archive is open.
-    _lock: File,
+    lock: File,
     manifest: File,
     /// The manifest's length, up to its last whole line.
     length: u64,
@@ -114,6 +114,13 @@ fn cannot(what: &str, path: &Path, error: &io::Error) -> Error {
         format_args!("cannot {what} {}", path.display()),
         error,
     )
+}
+
+impl Drop for Archive {
+    fn drop(&mut self) {
+        // Closing is not enough: a child of `fork` has the descriptor too.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Archive {
@@ -149,7 +156,7 @@ impl Archive {
         }
         let mut archive = Archive {
             directory: directory.to_owned(),
-            _lock: lock,
+            lock,
             manifest: open(MANIFEST)?,
             length: 0,
             records: HashMap::new(),

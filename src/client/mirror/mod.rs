@@ -151,6 +151,8 @@ struct Run {
     /// The bytes of each thread's download, and of those that are done.
     received: Vec<AtomicU64>,
     finished: AtomicU64,
+    /// Held while these are added up or one becomes the other.
+    counting: Mutex<()>,
     operation: Arc<Operation>,
 }
 
@@ -184,9 +186,19 @@ impl Progress for Share {
 
 impl Run {
     fn report(&self) {
+        let _counted = lock(&self.counting);
         let under_way: u64 = self.received.iter().map(|n| n.load(Ordering::Relaxed)).sum();
         let finished = self.finished.load(Ordering::Relaxed);
         self.operation.set_received(finished.saturating_add(under_way));
+    }
+
+    /// Counts what a thread has received as finished, or as nothing.
+    fn settle(&self, index: usize, done: &Done) {
+        let _counted = lock(&self.counting);
+        self.received[index].store(0, Ordering::Relaxed);
+        if let Done::Downloaded(record) | Done::Repaired(record) = done {
+            self.finished.fetch_add(record.size, Ordering::Relaxed);
+        }
     }
 
     fn path(&self, record: &Record) -> PathBuf {
@@ -240,7 +252,6 @@ impl Run {
         let mut sink = Hashing::new(file);
         let info = self.context.pump(running, request, &mut sink)?;
         let size = u64::try_from(own.received()).unwrap_or_default();
-        self.finished.fetch_add(size, Ordering::Relaxed);
         Ok(Record {
             size,
             sha256: sink.sha256(),
@@ -411,6 +422,7 @@ impl Context {
             stop: AtomicBool::new(false),
             received: (0..threads).map(|_| AtomicU64::new(0)).collect(),
             finished: AtomicU64::new(0),
+            counting: Mutex::new(()),
             operation: Arc::clone(operation),
         });
         let file_mode = operation.overrides().file_mode.unwrap_or(self.file_mode);
@@ -442,7 +454,7 @@ impl Context {
                     if matches!(&done, Done::Failed(_, e) if ends_all(e)) {
                         run.stop.store(true, Ordering::Relaxed);
                     }
-                    run.received[index].store(0, Ordering::Relaxed);
+                    run.settle(index, &done);
                     let _ = sender.send(done);
                     run.wake.signal();
                 }
