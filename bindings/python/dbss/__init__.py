@@ -2,14 +2,15 @@
 
     import dbss
 
-    with dbss.Client(region="cn-north-4", token=token) as client:
-        path = client.download_report_to(project_id, instance_id, report_id, "reports/")
+    with dbss.Client(region="cn-north-4", credentials="default") as client:
+        path = client.download_report_to(None, instance_id, report_id, "reports/")
 
 A binding of libdbss, whose shared library it needs: that of the environment's
 DBSS_LIBRARY, else a libdbss.so.0 in this directory, else the system's.
 """
 
 from .client import Client, has_feature, version
+from .credentials import Credentials, Token
 from .errors import (
     ArgumentError,
     BadRequestError,
@@ -27,6 +28,7 @@ from .errors import (
     ForbiddenError,
     InternalError,
     InvalidAccessKeyError,
+    InvalidCredentialsError,
     InvalidEndpointError,
     InvalidIdError,
     InvalidLocaleError,
@@ -37,6 +39,7 @@ from .errors import (
     NetworkError,
     NotConfiguredError,
     NotFoundError,
+    NoTokenError,
     NotRegularFileError,
     NotResumableError,
     NullArgumentError,
@@ -82,6 +85,7 @@ __all__ = [
     "ConnectTimeoutError",
     "ConnectionLostError",
     "ContentEncodingError",
+    "Credentials",
     "Detail",
     "DiskFullError",
     "Error",
@@ -89,6 +93,7 @@ __all__ = [
     "ForbiddenError",
     "InternalError",
     "InvalidAccessKeyError",
+    "InvalidCredentialsError",
     "InvalidEndpointError",
     "InvalidIdError",
     "InvalidLocaleError",
@@ -97,6 +102,7 @@ __all__ = [
     "InvalidValueError",
     "LimitExceededError",
     "NetworkError",
+    "NoTokenError",
     "NotConfiguredError",
     "NotFoundError",
     "NotRegularFileError",
@@ -119,6 +125,7 @@ __all__ = [
     "TargetExistsError",
     "ThrottledError",
     "TlsError",
+    "Token",
     "TotalTimeoutError",
     "TruncatedError",
     "UnauthenticatedError",
