@@ -12,6 +12,7 @@ DBSS_LIBRARY, else a libdbss.so.0 in this directory, else the system's.
 from .client import Client, has_feature, version
 from .credentials import Credentials, Token
 from .errors import (
+    AmbiguousError,
     ArgumentError,
     BadRequestError,
     BusyError,
@@ -38,8 +39,10 @@ from .errors import (
     LimitExceededError,
     NetworkError,
     NotConfiguredError,
+    NotDoneError,
     NotFoundError,
     NoTokenError,
+    NotReadyError,
     NotRegularFileError,
     NotResumableError,
     NullArgumentError,
@@ -75,6 +78,7 @@ __all__ = [
     "LOG_ERROR",
     "LOG_INFO",
     "LOG_WARNING",
+    "AmbiguousError",
     "ArgumentError",
     "BadRequestError",
     "BusyError",
@@ -104,7 +108,9 @@ __all__ = [
     "NetworkError",
     "NoTokenError",
     "NotConfiguredError",
+    "NotDoneError",
     "NotFoundError",
+    "NotReadyError",
     "NotRegularFileError",
     "NotResumableError",
     "NullArgumentError",

@@ -296,6 +296,27 @@ class UnexpectedAnswerError(ServiceError):
     status_name = "DBSS_ERR_UNEXPECTED_ANSWER"
 
 
+class NotDoneError(ServiceError):
+    """The service answered that it did not create or delete the report."""
+
+    status = 209
+    status_name = "DBSS_ERR_NOT_DONE"
+
+
+class NotReadyError(ServiceError):
+    """The report was not ready in time."""
+
+    status = 210
+    status_name = "DBSS_ERR_NOT_READY"
+
+
+class AmbiguousError(ServiceError):
+    """Several new reports may be the one that was created; the message names them."""
+
+    status = 211
+    status_name = "DBSS_ERR_AMBIGUOUS"
+
+
 # The network.
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from ctypes import (
     CFUNCTYPE,
     POINTER,
+    c_char,
     c_char_p,
     c_int,
     c_int32,
@@ -79,6 +80,14 @@ class _Stream(ctypes.Structure):
     pass
 
 
+class _Cursor(ctypes.Structure):
+    pass
+
+
+class _Page(ctypes.Structure):
+    pass
+
+
 if TYPE_CHECKING:
     ErrorPointer = ctypes._Pointer[_Error]
     Config = ctypes._Pointer[_Config]
@@ -87,6 +96,8 @@ if TYPE_CHECKING:
     Credentials = ctypes._Pointer[_Credentials]
     Operation = ctypes._Pointer[_Operation]
     Stream = ctypes._Pointer[_Stream]
+    Cursor = ctypes._Pointer[_Cursor]
+    Page = ctypes._Pointer[_Page]
 else:
     ErrorPointer = POINTER(_Error)
     Config = POINTER(_Config)
@@ -95,6 +106,8 @@ else:
     Credentials = POINTER(_Credentials)
     Operation = POINTER(_Operation)
     Stream = POINTER(_Stream)
+    Cursor = POINTER(_Cursor)
+    Page = POINTER(_Page)
 
 
 class Buffer(ctypes.Structure):
@@ -369,10 +382,30 @@ operation_received = _function("dbss_operation_received", c_int64, Operation)
 operation_total = _function("dbss_operation_total", c_int64, Operation)
 operation_resumed = _function("dbss_operation_resumed", c_int64, Operation)
 operation_attempts = _function("dbss_operation_attempts", c_uint32, Operation)
+operation_percent = _function("dbss_operation_percent", c_int32, Operation)
 operation_path = _function("dbss_operation_path", c_char_p, Operation)
 operation_filename = _function("dbss_operation_filename", c_char_p, Operation)
 operation_request_id = _function("dbss_operation_request_id", c_char_p, Operation)
 operation_error = _function("dbss_operation_error", ErrorPointer, Operation)
+
+instances_list = _fallible("dbss_instances_list", Context, c_char_p, c_uint32, POINTER(Cursor))
+reports_list = _fallible(
+    "dbss_reports_list", Context, c_char_p, c_char_p, c_char_p, c_uint32, POINTER(Cursor)
+)
+templates_list = _fallible("dbss_templates_list", Context, c_char_p, c_char_p, POINTER(Cursor))
+cursor_next = _fallible("dbss_cursor_next", Cursor, Operation, POINTER(Page))
+cursor_free = _function("dbss_cursor_free", None, Cursor)
+page_count = _function("dbss_page_count", c_size_t, Page)
+page_total = _function("dbss_page_total", c_int64, Page)
+page_field = _function("dbss_page_field", c_char_p, Page, c_size_t, c_char_p)
+page_json = _fallible("dbss_page_json", Page, POINTER(Buffer))
+page_free = _function("dbss_page_free", None, Page)
+# The context, and the project, the instance, the template, and the rest.
+_CREATE = (Context, *(c_char_p,) * 8, Operation)
+report_create = _fallible("dbss_report_create", *_CREATE)
+report_generate = _fallible("dbss_report_generate", *_CREATE, POINTER(c_char))
+report_wait = _fallible("dbss_report_wait", Context, c_char_p, c_char_p, c_char_p, Operation)
+report_delete = _fallible("dbss_report_delete", Context, c_char_p, c_char_p, c_char_p, Operation)
 
 byref = ctypes.byref
 
@@ -521,5 +554,5 @@ def copy(buffer: Buffer) -> bytes:
     if not buffer.data:
         return b""
     address = ctypes.addressof(buffer.data.contents)
-    copied: bytes = (ctypes.c_char * buffer.len).from_address(address).raw
+    copied: bytes = (c_char * buffer.len).from_address(address).raw
     return copied
