@@ -1283,10 +1283,12 @@ def test_no_credentials_go_to_another_origin(
         set_key(monkeypatch, standin, SECURITY_TOKEN="the-security-token")
     path = f"/v1/{standin.project_id}/audit/{standin.instance_id}/reports/{report}/download"
     standin.fault(report, status=302, headers=[["Location", standin.http_other + path]], times=1)
-    with dbss.Client(**arguments, follow_redirects=True) as client:
-        # Where there are others to be had, they go to the right place the second time.
-        with contextlib.suppress(dbss.UnauthenticatedError):
-            client.download_report(None, standin.instance_id, report)
+    with (
+        dbss.Client(**arguments, follow_redirects=True) as client,
+        # Where others can be had, these go to the right place the second time.
+        contextlib.suppress(dbss.UnauthenticatedError),
+    ):
+        client.download_report(None, standin.instance_id, report)
     elsewhere = [one for one in standin.requests(report) if one["listener"] == "http_other"]
     assert elsewhere
     for one in elsewhere:
