@@ -48,6 +48,8 @@ STRUCTURES = {
     "dbss_credentials": ffi._Credentials,
     "dbss_cursor": ffi._Cursor,
     "dbss_page": ffi._Page,
+    "dbss_mirror": ffi._Mirror,
+    "dbss_mirror_result": ffi._MirrorResult,
 }
 CALLBACKS = {
     "dbss_destroy_fn": ffi.DestroyFunction,

@@ -317,6 +317,13 @@ class AmbiguousError(ServiceError):
     status_name = "DBSS_ERR_AMBIGUOUS"
 
 
+class PartialError(ServiceError):
+    """Some reports of a mirror could not be had; the others are there."""
+
+    status = 212
+    status_name = "DBSS_ERR_PARTIAL"
+
+
 # The network.
 
 
@@ -436,6 +443,13 @@ class PipeClosedError(FileError, builtins.BrokenPipeError):  # type: ignore[over
 
     status = 404
     status_name = "DBSS_ERR_BROKEN_PIPE"
+
+
+class MirrorLockedError(FileError):
+    """Another mirror works on the directory at the moment."""
+
+    status = 405
+    status_name = "DBSS_ERR_MIRROR_LOCKED"
 
 
 # Resources of this process.

@@ -88,6 +88,14 @@ class _Page(ctypes.Structure):
     pass
 
 
+class _Mirror(ctypes.Structure):
+    pass
+
+
+class _MirrorResult(ctypes.Structure):
+    pass
+
+
 if TYPE_CHECKING:
     ErrorPointer = ctypes._Pointer[_Error]
     Config = ctypes._Pointer[_Config]
@@ -98,6 +106,8 @@ if TYPE_CHECKING:
     Stream = ctypes._Pointer[_Stream]
     Cursor = ctypes._Pointer[_Cursor]
     Page = ctypes._Pointer[_Page]
+    Mirror = ctypes._Pointer[_Mirror]
+    MirrorResult = ctypes._Pointer[_MirrorResult]
 else:
     ErrorPointer = POINTER(_Error)
     Config = POINTER(_Config)
@@ -108,6 +118,8 @@ else:
     Stream = POINTER(_Stream)
     Cursor = POINTER(_Cursor)
     Page = POINTER(_Page)
+    Mirror = POINTER(_Mirror)
+    MirrorResult = POINTER(_MirrorResult)
 
 
 class Buffer(ctypes.Structure):
@@ -406,6 +418,34 @@ report_create = _fallible("dbss_report_create", *_CREATE)
 report_generate = _fallible("dbss_report_generate", *_CREATE, POINTER(c_char))
 report_wait = _fallible("dbss_report_wait", Context, c_char_p, c_char_p, c_char_p, Operation)
 report_delete = _fallible("dbss_report_delete", Context, c_char_p, c_char_p, c_char_p, Operation)
+
+mirror_new = _fallible("dbss_mirror_new", POINTER(Mirror))
+mirror_set = _fallible("dbss_mirror_set", Mirror, c_char_p, c_char_p)
+mirror_free = _function("dbss_mirror_free", None, Mirror)
+reports_mirror = _fallible(
+    "dbss_reports_mirror", Context, c_char_p, c_char_p, Mirror, Operation, POINTER(MirrorResult)
+)
+mirror_result_count = _function("dbss_mirror_result_count", c_int64, MirrorResult, c_char_p)
+mirror_result_failure_count = _function("dbss_mirror_result_failure_count", c_size_t, MirrorResult)
+mirror_result_failure_id = _function(
+    "dbss_mirror_result_failure_id", c_char_p, MirrorResult, c_size_t
+)
+mirror_result_failure_instance = _function(
+    "dbss_mirror_result_failure_instance", c_char_p, MirrorResult, c_size_t
+)
+mirror_result_failure_error = _function(
+    "dbss_mirror_result_failure_error", ErrorPointer, MirrorResult, c_size_t
+)
+mirror_result_gap_count = _function("dbss_mirror_result_gap_count", c_size_t, MirrorResult)
+mirror_result_gap_period = _function(
+    "dbss_mirror_result_gap_period", c_char_p, MirrorResult, c_size_t
+)
+mirror_result_gap_type = _function("dbss_mirror_result_gap_type", c_char_p, MirrorResult, c_size_t)
+mirror_result_gap_instance = _function(
+    "dbss_mirror_result_gap_instance", c_char_p, MirrorResult, c_size_t
+)
+mirror_result_json = _fallible("dbss_mirror_result_json", MirrorResult, POINTER(Buffer))
+mirror_result_free = _function("dbss_mirror_result_free", None, MirrorResult)
 
 byref = ctypes.byref
 
