@@ -1,8 +1,9 @@
 """Downloads reports through the C program and through Python, and shows them.
 
 From a stand-in of the service on this machine; or from the real service, when
-DBSS_ENDPOINT or DBSS_REGION, DBSS_TOKEN and the three ids are in the
-environment. `make demo` runs it, and tells it where the built things are.
+DBSS_REGION or DBSS_ENDPOINT, DBSS_INSTANCE_ID and DBSS_REPORT_ID are in the
+environment; with the credentials of DBSS_TOKEN, or those that the official SDKs
+would find. `make demo` runs it, and tells it where the built things are.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from standin import Standin
 BUILD = Path(os.environ["DBSS_BUILD_DIR"])
 OUT = BUILD / "demo"
 
-SERVICE = ("DBSS_TOKEN", "DBSS_PROJECT_ID", "DBSS_INSTANCE_ID", "DBSS_REPORT_ID")
+SERVICE = ("DBSS_INSTANCE_ID", "DBSS_REPORT_ID")
 
 
 def through_c(environment: dict[str, str], path: Path) -> bytes:
@@ -30,15 +31,18 @@ def through_c(environment: dict[str, str], path: Path) -> bytes:
 
 
 def through_python(environment: dict[str, str]) -> bytes:
-    given = {**os.environ, **environment}
+    # Empty counts as absent, as for the C program.
+    given = {name: value for name, value in {**os.environ, **environment}.items() if value}
+    token = given.get("DBSS_TOKEN")
     with dbss.Client(
         endpoint=given.get("DBSS_ENDPOINT"),
         region=given.get("DBSS_REGION"),
-        token=given["DBSS_TOKEN"],
+        token=token,
+        credentials="default" if token is None else None,
         ca_file=given.get("DBSS_CA_FILE"),
     ) as client:
         return client.download_report(
-            given["DBSS_PROJECT_ID"],
+            given.get("DBSS_PROJECT_ID"),
             given["DBSS_INSTANCE_ID"],
             given["DBSS_REPORT_ID"],
             locale=given.get("DBSS_LOCALE"),

@@ -63,8 +63,27 @@ def library() -> Path:
     return LIBRARY
 
 
+# Credentials and regions of whoever runs the tests must not reach them, nor the
+# files in the home directory, which is another one below. Cargo's stay its own.
+for _name in [name for name in os.environ if name.startswith("HUAWEICLOUD_")]:
+    del os.environ[_name]
+for _name, _directory in (("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")):
+    os.environ.setdefault(_name, str(Path.home() / _directory))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home directory with nothing in it, for this process and its children."""
+    directory = tmp_path_factory.mktemp("home")
+    before = os.environ.get("HOME")
+    os.environ["HOME"] = str(directory)
+    yield directory
+    if before is not None:
+        os.environ["HOME"] = before
+
+
 @pytest.fixture(scope="session")
-def environment() -> dict[str, str]:
+def environment(home: Path) -> dict[str, str]:
     """An environment for child processes that finds the library and the package."""
     # Settings of whoever runs the tests must not reach the programs.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DBSS_")}

@@ -44,10 +44,17 @@ STRUCTURES = {
     "dbss_buffer": ffi.Buffer,
     "dbss_operation": ffi._Operation,
     "dbss_report_stream": ffi._Stream,
+    "dbss_token_request": ffi._TokenRequest,
+    "dbss_credentials": ffi._Credentials,
+    "dbss_cursor": ffi._Cursor,
+    "dbss_page": ffi._Page,
+    "dbss_mirror": ffi._Mirror,
+    "dbss_mirror_result": ffi._MirrorResult,
 }
 CALLBACKS = {
     "dbss_destroy_fn": ffi.DestroyFunction,
     "dbss_log_fn": ffi.LogFunction,
+    "dbss_token_provider_fn": ffi.TokenProviderFunction,
     "dbss_progress_fn": ffi.ProgressFunction,
     "dbss_write_fn": ffi.WriteFunction,
 }
@@ -97,8 +104,7 @@ def in_ctypes(node: Any) -> Any:
             return ctypes.c_void_p
         if isinstance(target.type, c_ast.IdentifierType) and target.type.names == ["char"]:
             # c_char_p is only right for strings that nobody writes to.
-            assert is_const(target)
-            return ctypes.c_char_p
+            return ctypes.c_char_p if is_const(target) else ctypes.POINTER(ctypes.c_char)
         return ctypes.POINTER(in_ctypes(target))
     if isinstance(node.type, c_ast.Struct):
         return STRUCTURES[node.type.name]

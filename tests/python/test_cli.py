@@ -1,4 +1,4 @@
-"""``python -m dbss download`` as a program of its own."""
+"""``python -m dbss`` as a program of its own: download and check."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import pty
+import re
 import resource
 import signal
 import stat
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import termios
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -247,6 +249,9 @@ def test_a_path_with_a_directory_and_odd_bytes(standin: Standin, command: Comman
         (["--set", "file_mode"], "must be KEY=VALUE"),
         (["--set", "token=secret"], "--token-file"),
         (["--set", "proxy=http://user:secret@x"], "secret on the command line"),
+        (["--set", "secret_key=secret"], "HUAWEICLOUD_SDK_SK"),
+        (["--set", "iam_password=secret"], "secret on the command line"),
+        (["--set", "credentials=elsewhere"], "credentials"),
         (["--report"], "--report"),
         # Not an abbreviation of anything.
         (["--proj", "x"], "--proj"),
@@ -257,10 +262,15 @@ def test_wrong_usage(command: Command, arguments: list[str], words: str) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["DBSS_PROJECT_ID", "DBSS_INSTANCE_ID", "DBSS_REPORT_ID", "DBSS_ENDPOINT", "DBSS_TOKEN"]
+    ("name", "word"),
+    [
+        ("DBSS_PROJECT_ID", "project: none was given"),
+        ("DBSS_INSTANCE_ID", "DBSS_INSTANCE_ID"),
+        ("DBSS_REPORT_ID", "DBSS_REPORT_ID"),
+        ("DBSS_ENDPOINT", "endpoint"),
+    ],
 )
-def test_what_is_missing_is_named(command: Command, name: str) -> None:
-    word = "endpoint" if name == "DBSS_ENDPOINT" else name
+def test_what_is_missing_is_named(command: Command, name: str, word: str) -> None:
     assert word in command.fails(2, **{name: ""})
 
 
@@ -520,7 +530,8 @@ def test_a_signal_ends_a_download_in_every_phase(
             process.wait(BOUND)
             took = time.monotonic() - sent
             assert process.stderr is not None
-            assert process.stderr.read() == b"dbss: interrupted\n"
+            # After the warning of the attempt that failed, in one phase.
+            assert process.stderr.read().splitlines()[-1] == b"dbss: interrupted"
     finally:
         standin.clear_listener_faults()
     print(f"{number.name}: {took * 1000:.1f} ms")
@@ -610,6 +621,220 @@ def test_a_terminal_shows_a_bar_where_tqdm_is_installed(
     assert (code, seen) == (0, f"saved audit-report.bin ({MIB} bytes)\r\n")
 
 
+# Credentials that are found.
+
+
+class Finding(Command):
+    """The command as its user calls it with a region, the ids, and what the environment has.
+
+    It never looks for a real metadata service.
+    """
+
+    def __init__(self, standin: Standin, environment: dict[str, str], directory: Path) -> None:
+        super().__init__(standin, environment, directory)
+        self.secrets = [standin.secret_key]
+        for name in ("DBSS_TOKEN", "DBSS_PROJECT_ID", "DBSS_ENDPOINT"):
+            del self.environment[name]
+        self.settings = {"iam_endpoint": standin.iam, "metadata_endpoint": standin.metadata}
+        self.environment |= {
+            "DBSS_REGION": standin.region,
+            "HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4": standin.http,
+        }
+        self.key = {
+            "HUAWEICLOUD_SDK_AK": standin.access_key,
+            "HUAWEICLOUD_SDK_SK": standin.secret_key,
+        }
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+        command, *others = arguments if arguments[:1] == ("check",) else ("download", *arguments)
+        settings = [f"--set={key}={value}" for key, value in self.settings.items()]
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "dbss", command, *settings, *others],
+            env={**self.environment, **variables},
+            cwd=self.directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(
+        self, *arguments: str, given: bytes = b"", **variables: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        done = super().run(*arguments, given=given, **variables)
+        for secret in self.secrets:
+            assert secret.encode() not in done.stdout + done.stderr
+        return done
+
+    def profile(self, mode: int = 0o600) -> dict[str, str]:
+        """A profile with the access key."""
+        path = self.directory.parent / "profile"
+        ak, sk = self.key.values()
+        path.write_text(f"[basic]\nak = {ak}\nsk = {sk}\n")
+        path.chmod(mode)
+        return {"HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(path)}
+
+    def checks(self, *arguments: str, code: int = 0, **variables: str) -> dict[str, str]:
+        """The lines of a check."""
+        done = self.run("check", *arguments, **variables)
+        assert done.returncode == code, done.stderr
+        assert (done.stderr == b"") == (code == 0)
+        assert self.files() == []
+        lines = [line.split(": ", 1) for line in done.stdout.decode().splitlines()]
+        assert [name for name, _ in lines] == ["source", "who", "project", "expires", "accepted"]
+        return dict(lines)
+
+
+@pytest.fixture
+def finding(standin: Standin, environment: dict[str, str], tmp_path: Path) -> Iterator[Finding]:
+    directory = tmp_path / "here"
+    directory.mkdir()
+    yield Finding(standin, environment, directory)
+    standin.clear_faults()
+    standin.set_metadata()
+
+
+def masked(key: str) -> str:
+    return f"{key[:4]}***{key[-4:]}"
+
+
+@pytest.mark.parametrize("source", ["environment", "profile", "metadata"])
+def test_a_region_and_the_ids_are_enough(standin: Standin, finding: Finding, source: str) -> None:
+    variables = {"environment": finding.key, "profile": finding.profile(), "metadata": {}}[source]
+    size = standin.pdf["sizes"]["en-us"]
+    finding.saves("audit-report.pdf", size, **variables)
+    assert sha256(finding.directory / "audit-report.pdf") == standin.pdf["sha256"]["en-us"]
+
+
+def test_no_credentials_anywhere(standin: Standin, finding: Finding) -> None:
+    standin.set_metadata(agency=False)
+    err = finding.fails(2)
+    for words in ("HUAWEICLOUD_SDK_AK", ".huaweicloud/credentials", "agency"):
+        assert words in err
+    finding.settings["metadata_endpoint"] = "http://127.0.0.1:1"
+    assert "127.0.0.1:1" in finding.fails(2)
+
+
+def test_what_outranks_what(standin: Standin, finding: Finding, tmp_path: Path) -> None:
+    """A token file, then --set, then DBSS_TOKEN, then what is found."""
+    file = tmp_path / "token"
+    file.write_text(standin.token)
+    wrong = {"DBSS_TOKEN": "not-a-token-of-anybody"}
+    found = ("--set", "credentials=environment")
+    finding.fails(3, **finding.key, **wrong)
+    assert finding.run(*found, "-o", "a", **finding.key, **wrong).returncode == 0
+    finding.fails(2, *found, **wrong)
+    assert finding.run(*found, "--token-file", str(file), "-o", "b", **wrong).returncode == 0
+    assert finding.files() == ["a", "b"]
+
+
+def test_a_warning_is_shown_unless_quiet(finding: Finding) -> None:
+    profile = finding.profile(0o644)
+    done = finding.run("-o", "a", **profile)
+    assert done.returncode == 0
+    [warning, saved] = done.stderr.decode().splitlines()
+    assert warning.startswith("dbss: warning: ")
+    assert profile["HUAWEICLOUD_SDK_CREDENTIALS_FILE"] in warning
+    assert saved.startswith("saved a (")
+    done = finding.run("-o", "b", "--quiet", **profile)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert finding.run("-o", "c", **finding.profile()).stderr.startswith(b"saved c (")
+
+
+def test_a_check_of_an_access_key(standin: Standin, finding: Finding) -> None:
+    # It needs neither of the ids.
+    key = {**finding.key, "DBSS_INSTANCE_ID": "", "DBSS_REPORT_ID": ""}
+    lines = finding.checks(**key)
+    assert lines.pop("source").startswith("environment, ")
+    assert lines == {
+        "who": masked(standin.access_key),
+        "project": "looked up by the region's name",
+        "expires": "not known",
+        "accepted": "yes",
+    }
+    project = standin.project_id
+    assert finding.checks("--project", project, **key)["project"] == project
+    assert finding.checks(HUAWEICLOUD_SDK_PROJECT_ID=project, **key)["project"] == project
+    path = finding.profile()["HUAWEICLOUD_SDK_CREDENTIALS_FILE"]
+    assert path in finding.checks(**finding.profile())["source"]
+
+
+def test_a_check_of_a_token(standin: Standin, finding: Finding) -> None:
+    lines = finding.checks(DBSS_TOKEN=standin.token)
+    assert lines["source"].startswith("token, ")
+    assert (lines["who"], lines["accepted"]) == ("not known", "yes")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "<+14>-14"])
+def test_a_check_tells_the_expiry_in_utc(standin: Standin, finding: Finding, zone: str) -> None:
+    standin.set_metadata(announced_key_lifetime_ms=3_600_000)
+    lines = finding.checks(TZ=zone)
+    assert lines["source"].startswith("metadata, ")
+    assert standin.metadata in lines["source"]
+    assert re.fullmatch(r"....\*\*\*....", lines["who"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", lines["expires"])
+    expires = datetime.fromisoformat(lines["expires"].replace("Z", "+00:00"))
+    ahead = expires - datetime.now(timezone.utc)
+    assert timedelta(minutes=55) < ahead < timedelta(minutes=61)
+
+
+@pytest.mark.parametrize(
+    ("code", "accepted", "changes"),
+    [
+        (3, "no", {"HUAWEICLOUD_SDK_SK": "not-the-secret-key"}),
+        (3, "no", {"DBSS_PROJECT_ID": "no-project-0123456789-0123456789-x"}),
+        (6, "not known", {"DBSS_ENDPOINT": "http://127.0.0.1:1"}),
+        (2, "not known", {"DBSS_PROJECT_ID": "x"}),
+    ],
+)
+def test_a_check_that_fails(
+    finding: Finding, code: int, accepted: str, changes: dict[str, str]
+) -> None:
+    variables = {**finding.key, **changes}
+    lines = finding.checks("--max-attempts", "1", code=code, **variables)
+    assert lines["accepted"] == accepted
+    done = finding.run("check", "--quiet", "--max-attempts", "1", **variables)
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert done.stderr.startswith(b"dbss: ")
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "accepted"),
+    [
+        ({"status": 403, "json": {"error_code": "DBSS.10020103", "error_msg": "no"}}, 3, "no"),
+        ({"status": 404}, 4, "not known"),
+        ({"status": 500}, 5, "not known"),
+        ({"reset_before_answer": True}, 6, "not known"),
+    ],
+)
+def test_a_check_that_the_service_does_not_answer_well(
+    standin: Standin, finding: Finding, fault: dict[str, Any], code: int, accepted: str
+) -> None:
+    standin.fault("@instances", times=1, **fault)
+    lines = finding.checks("--max-attempts", "1", code=code, **finding.key)
+    assert lines["accepted"] == accepted
+
+
+@pytest.mark.parametrize("name", ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"])
+def test_half_a_key_is_told_before_anything_else(finding: Finding, name: str) -> None:
+    assert name in finding.fails(2, "check", **{**finding.key, name: ""})
+
+
+def test_a_check_without_a_word_and_without_room_for_one(finding: Finding) -> None:
+    done = finding.run("check", "--quiet", **finding.key)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    settings = " ".join(f"--set={key}={value}" for key, value in finding.settings.items())
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "{sys.executable}" -m dbss check {settings} >/dev/full'],
+        env={**finding.environment, **finding.key},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=BOUND,
+    )
+    assert done.returncode == 7
+    assert b"No space left" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 # The rest.
 
 
@@ -636,6 +861,17 @@ def test_help_and_version(command: Command) -> None:
         assert f"DBSS_{name}" in out
     for name in ("ENDPOINT", "CA_FILE", "TOKEN"):
         assert f"DBSS_{name}" in out
+    assert cli.CREDENTIALS in out
+    done = subprocess.run(
+        [sys.executable, "-m", "dbss", "check", "--help"],
+        env=command.environment,
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+    )
+    assert done.returncode == 0
+    assert cli.CREDENTIALS in done.stdout
+    assert "--output" not in done.stdout
     done = subprocess.run(
         [sys.executable, "-m", "dbss", "--version"],
         env=command.environment,

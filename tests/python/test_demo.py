@@ -9,6 +9,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -46,8 +48,9 @@ def test_the_demonstration_leaves_a_pdf_and_a_zip(
     assert info.stderr == ""
 
 
+@pytest.mark.parametrize("credentials", ["token", "found"])
 def test_the_demonstration_uses_the_service_of_the_environment(
-    root: Path, build_dir: Path, environment: dict[str, str], standin: Standin
+    root: Path, build_dir: Path, environment: dict[str, str], standin: Standin, credentials: str
 ) -> None:
     service = {
         "DBSS_ENDPOINT": standin.https,
@@ -58,6 +61,13 @@ def test_the_demonstration_uses_the_service_of_the_environment(
         "DBSS_REPORT_ID": standin.zip["id"],
         "DBSS_LOCALE": "en-us",
     }
+    if credentials == "found":
+        del service["DBSS_TOKEN"], service["DBSS_PROJECT_ID"]
+        service |= {
+            "HUAWEICLOUD_SDK_AK": standin.access_key,
+            "HUAWEICLOUD_SDK_SK": standin.secret_key,
+            "HUAWEICLOUD_SDK_PROJECT_ID": standin.project_id,
+        }
     out = demo(root, {**environment, **service})
     assert standin.zip["sha256"]["en-us"] in out
     [file] = (build_dir / "demo").iterdir()

@@ -7,14 +7,22 @@ import json
 import os
 import random
 import subprocess
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import dbss
 import pytest
-from huaweicloudsdkcore.sdk_request import SdkRequest
-from huaweicloudsdkcore.signer.signer import Signer
+
+with warnings.catch_warnings():
+    # Those of the SDK's own code are no defects of ours.
+    warnings.simplefilter("ignore")
+    from huaweicloudsdkcore.auth.credentials import BasicCredentials
+    from huaweicloudsdkcore.region.region import Region
+    from huaweicloudsdkcore.sdk_request import SdkRequest
+    from huaweicloudsdkcore.signer.signer import Signer
+    from huaweicloudsdkdbss.v1 import DbssClient, DownloadAuditReportRequest
 
 if TYPE_CHECKING:
     from standin import Standin
@@ -165,3 +173,39 @@ def test_a_wrong_key_is_tried_once(standin: Standin) -> None:
         # A token may take over.
         client.set_token(standin.token)
         client.download_report(standin.project_id, standin.instance_id, report["id"])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_our_client_and_the_sdks_find_the_same_project(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an access key, a region and no project, and by the same request."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    BasicCredentials._CACHE.clear()
+    report = standin.add_report(format="bytes", size=1000)["id"]
+    before = len(standin.requests())
+    key = (standin.access_key, standin.secret_key)
+    with dbss.Client(
+        endpoint=standin.http,
+        region=standin.region,
+        iam_endpoint=standin.iam,
+        access_key=key[0],
+        secret_key=key[1],
+    ) as client:
+        client.download_report(None, standin.instance_id, report)
+    builder = DbssClient.new_builder().with_credentials(
+        BasicCredentials(*key).with_iam_endpoint(standin.iam)
+    )
+    theirs = builder.with_region(Region(standin.region, standin.http)).build()
+    theirs.download_audit_report(DownloadAuditReportRequest(standin.instance_id, report))
+
+    requests = standin.requests()[before:]
+    assert [one["report"] for one in requests] == ["@iam.projects", report] * 2
+    assert {one["status"] for one in requests} == {200}
+    assert requests[0]["target"] == requests[2]["target"]
+    assert requests[1]["path"] == requests[3]["path"]
+    sent = dict(requests[0]["headers"])
+    names = sent["authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
+    url = standin.iam + requests[0]["target"]
+    again = sdk_authorization(key, "GET", url, {name: sent[name] for name in names})
+    assert again == sent["authorization"]

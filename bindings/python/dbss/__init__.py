@@ -2,15 +2,17 @@
 
     import dbss
 
-    with dbss.Client(region="cn-north-4", token=token) as client:
-        path = client.download_report_to(project_id, instance_id, report_id, "reports/")
+    with dbss.Client(region="cn-north-4", credentials="default") as client:
+        path = client.download_report_to(None, instance_id, report_id, "reports/")
 
 A binding of libdbss, whose shared library it needs: that of the environment's
 DBSS_LIBRARY, else a libdbss.so.0 in this directory, else the system's.
 """
 
 from .client import Client, has_feature, version
+from .credentials import Credentials, Token
 from .errors import (
+    AmbiguousError,
     ArgumentError,
     BadRequestError,
     BusyError,
@@ -27,6 +29,7 @@ from .errors import (
     ForbiddenError,
     InternalError,
     InvalidAccessKeyError,
+    InvalidCredentialsError,
     InvalidEndpointError,
     InvalidIdError,
     InvalidLocaleError,
@@ -34,13 +37,18 @@ from .errors import (
     InvalidUtf8Error,
     InvalidValueError,
     LimitExceededError,
+    MirrorLockedError,
     NetworkError,
     NotConfiguredError,
+    NotDoneError,
     NotFoundError,
+    NoTokenError,
+    NotReadyError,
     NotRegularFileError,
     NotResumableError,
     NullArgumentError,
     OutOfMemoryError,
+    PartialError,
     PipeClosedError,
     PlaintextRefusedError,
     ProtocolError,
@@ -72,6 +80,7 @@ __all__ = [
     "LOG_ERROR",
     "LOG_INFO",
     "LOG_WARNING",
+    "AmbiguousError",
     "ArgumentError",
     "BadRequestError",
     "BusyError",
@@ -82,6 +91,7 @@ __all__ = [
     "ConnectTimeoutError",
     "ConnectionLostError",
     "ContentEncodingError",
+    "Credentials",
     "Detail",
     "DiskFullError",
     "Error",
@@ -89,6 +99,7 @@ __all__ = [
     "ForbiddenError",
     "InternalError",
     "InvalidAccessKeyError",
+    "InvalidCredentialsError",
     "InvalidEndpointError",
     "InvalidIdError",
     "InvalidLocaleError",
@@ -96,15 +107,20 @@ __all__ = [
     "InvalidUtf8Error",
     "InvalidValueError",
     "LimitExceededError",
+    "MirrorLockedError",
     "NetworkError",
+    "NoTokenError",
     "NotConfiguredError",
+    "NotDoneError",
     "NotFoundError",
+    "NotReadyError",
     "NotRegularFileError",
     "NotResumableError",
     "NullArgumentError",
     "Operation",
     "Option",
     "OutOfMemoryError",
+    "PartialError",
     "PipeClosedError",
     "PlaintextRefusedError",
     "Progress",
@@ -119,6 +135,7 @@ __all__ = [
     "TargetExistsError",
     "ThrottledError",
     "TlsError",
+    "Token",
     "TotalTimeoutError",
     "TruncatedError",
     "UnauthenticatedError",

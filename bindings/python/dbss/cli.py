@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -27,7 +28,7 @@ from . import (
 )
 
 # The exit codes, as of dbss-download, the program in C.
-SAVED = 0
+DONE = 0
 INTERNAL = 1
 USAGE = 2
 REFUSED = 3
@@ -49,6 +50,17 @@ exit codes:
     7  a local file, memory or another resource of this machine; also when
        the file exists already
   130  cancelled, by Ctrl-C for example
+"""
+
+CREDENTIALS = """\
+credentials: the token of --token-file or DBSS_TOKEN; without one, those that
+the official SDKs find, in this order:
+    the variables HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK (and
+        HUAWEICLOUD_SDK_SECURITY_TOKEN and HUAWEICLOUD_SDK_PROJECT_ID)
+    the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names, else
+        ~/.huaweicloud/credentials
+    the temporary key of this instance's agency
+--set credentials=environment, profile or metadata looks at one of them.
 """
 
 # The longest token that libdbss takes.
@@ -109,33 +121,52 @@ def _parser() -> Parser:
     )
     main.add_argument("--token", action=RefuseToken, help=argparse.SUPPRESS)
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    download = commands.add_parser(
-        "download",
-        help="save an audit report",
-        description="Saves an audit report of the Database Security Service.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
 
-    def add(*names: str, variable: str, meaning: str, metavar: str) -> None:
-        download.add_argument(
-            *names,
-            default=_from_environment(variable),
-            help=f"{meaning} (environment: {variable})",
-            metavar=metavar,
+    def command(name: str, meaning: str, description: str) -> Parser:
+        return commands.add_parser(
+            name,
+            help=meaning,
+            description=description,
+            epilog=f"{CREDENTIALS}\n{EXIT_CODES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
 
-    add("--project", variable="DBSS_PROJECT_ID", meaning="the project", metavar="ID")
-    add("--instance", variable="DBSS_INSTANCE_ID", meaning="the audit instance", metavar="ID")
-    add("--report", variable="DBSS_REPORT_ID", meaning="the report", metavar="ID")
-    add(
+    download = command(
+        "download",
+        "save an audit report",
+        "Saves an audit report of the Database Security Service.",
+    )
+    check = command(
+        "check",
+        "tell which credentials are found, and whether the service takes them",
+        "Tells which credentials are found, and whether the service takes them. Saves nothing.",
+    )
+    for parser in (download, check):
+        _add(
+            parser,
+            "--project",
+            variable="DBSS_PROJECT_ID",
+            meaning="the project (default: that of the credentials, else of the region's name)",
+            metavar="ID",
+        )
+    _add(
+        download,
+        "--instance",
+        variable="DBSS_INSTANCE_ID",
+        meaning="the audit instance",
+        metavar="ID",
+    )
+    _add(download, "--report", variable="DBSS_REPORT_ID", meaning="the report", metavar="ID")
+    _add(
+        download,
         "--locale",
         variable="DBSS_LOCALE",
         meaning="the report's language: en-us or zh-cn",
         metavar="LOCALE",
     )
-    add(
+    _add(
+        download,
         "--output",
         "-o",
         variable="DBSS_OUTPUT",
@@ -143,69 +174,88 @@ def _parser() -> Parser:
         "- is standard output (default: the current directory)",
         metavar="PATH",
     )
-    add("--region", variable="DBSS_REGION", meaning="such as cn-north-4", metavar="REGION")
-    add(
+    for parser in (download, check):
+        _add_common(parser)
+    download.add_argument("--force", action="store_true", help="replace an existing file")
+    for parser in (download, check):
+        parser.add_argument(
+            "--quiet", "-q", action="store_true", help="say nothing but what went wrong"
+        )
+        parser.add_argument("--verbose", "-v", action="store_true", help="say what happens")
+    return main
+
+
+def _add(parser: Parser, *names: str, variable: str, meaning: str, metavar: str) -> None:
+    """Adds an option that can also stand in the environment."""
+    parser.add_argument(
+        *names,
+        default=_from_environment(variable),
+        help=f"{meaning} (environment: {variable})",
+        metavar=metavar,
+    )
+
+
+def _add_common(parser: Parser) -> None:
+    """Adds what the client is made of."""
+    _add(parser, "--region", variable="DBSS_REGION", meaning="such as cn-north-4", metavar="REGION")
+    _add(
+        parser,
         "--endpoint",
         variable="DBSS_ENDPOINT",
-        meaning="where the service answers, in place of the region's",
+        meaning="where the service answers, in place of the region's; several with commas",
         metavar="URL",
     )
-    add(
+    _add(
+        parser,
         "--ca-file",
         variable="DBSS_CA_FILE",
         meaning="the certificates to trust (PEM)",
         metavar="PATH",
     )
-    download.add_argument(
+    parser.add_argument(
         "--token-file",
         help="a file with the IAM token, - is standard input (environment: DBSS_TOKEN, itself)",
         metavar="PATH",
     )
-    download.add_argument("--token", action=RefuseToken, help=argparse.SUPPRESS)
+    parser.add_argument("--token", action=RefuseToken, help=argparse.SUPPRESS)
     for name, meaning in (
         ("--connect-timeout", "until a connection must stand"),
         ("--stall-timeout", "without a byte in or out"),
         ("--total-timeout", "for everything"),
     ):
-        download.add_argument(
+        parser.add_argument(
             name,
             type=_seconds,
             default=DEFAULT,
             help=f"seconds {meaning}, or none for no limit",
             metavar="SECONDS",
         )
-    download.add_argument(
+    parser.add_argument(
         "--allow-plaintext",
         action="store_true",
         help="allow plain http to another host, which shows the token to the network",
     )
-    download.add_argument(
+    parser.add_argument(
         "--max-attempts",
         type=int,
         help="how many attempts to make when the network or the service fails (default: 3)",
         metavar="NUMBER",
     )
-    download.add_argument(
+    parser.add_argument(
         "--follow-redirects", action="store_true", help="follow redirects of the service"
     )
-    download.add_argument(
+    parser.add_argument(
         "--proxy-from-environment",
         action="store_true",
         help="use the proxy of https_proxy, http_proxy, all_proxy and no_proxy",
     )
-    download.add_argument(
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
         help="any option of libdbss, as dbss.options() lists them; repeatable",
         metavar="KEY=VALUE",
     )
-    download.add_argument("--force", action="store_true", help="replace an existing file")
-    download.add_argument(
-        "--quiet", "-q", action="store_true", help="say nothing but what went wrong"
-    )
-    download.add_argument("--verbose", "-v", action="store_true", help="say what happens")
-    return main
 
 
 def _settings(given: list[str]) -> dict[str, str]:
@@ -217,7 +267,8 @@ def _settings(given: list[str]) -> dict[str, str]:
         if key in secret:
             raise Failure(
                 f"--set {key}: a secret on the command line could be read by everybody on this "
-                "machine; for the token use --token-file or DBSS_TOKEN, for a proxy "
+                "machine; for the token use --token-file or DBSS_TOKEN, for an access key "
+                "HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK or a profile file, for a proxy "
                 "--proxy-from-environment",
                 USAGE,
             )
@@ -227,13 +278,8 @@ def _settings(given: list[str]) -> dict[str, str]:
     return found
 
 
-def _read_token(path: str | None) -> str:
-    """The token, of a file without one line end at its end, or of the environment."""
-    if path is None:
-        token = _from_environment("DBSS_TOKEN")
-        if token is None:
-            raise Failure("no token: give --token-file, or set DBSS_TOKEN", USAGE)
-        return token
+def _read_token(path: str) -> str:
+    """The token of a file, without one line end at its end."""
     limit = MAX_TOKEN + len("\r\n")
     try:
         if path == "-" and sys.stdin is None:
@@ -254,9 +300,10 @@ def _read_token(path: str | None) -> str:
 class _Screen:
     """What the user sees meanwhile: log messages, and a progress bar on a terminal."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, verbose: bool) -> None:
         self._bar: Any = None
         self._tqdm: Any = None
+        self._verbose = verbose
         if not quiet and sys.stderr is not None and sys.stderr.isatty():
             # Only where it is installed: the package's extra "progress".
             with contextlib.suppress(ImportError):
@@ -282,9 +329,9 @@ class _Screen:
         self._bar.refresh()
 
     def log(self, level: int, message: str) -> None:
-        """Prints a message, above the bar."""
+        """Prints a message, above the bar: warnings, and what happens where that is wanted."""
         # What ends the call is told in any case.
-        if level == LOG_ERROR:
+        if level == LOG_ERROR or not (self._verbose or level == LOG_WARNING):
             return
         if self._bar is not None:
             self._bar.clear()
@@ -316,34 +363,43 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _client(given: argparse.Namespace, screen: _Screen) -> Client:
+    found = {} if given.token_file is not None else {"credentials": "default"}
+    token = _from_environment("DBSS_TOKEN")
+    if found and token is not None:
+        found = {"token": token}
+    return Client(
+        region=given.region,
+        endpoint=given.endpoint,
+        token=None if given.token_file is None else _read_token(given.token_file),
+        ca_file=given.ca_file,
+        connect_timeout=given.connect_timeout,
+        stall_timeout=given.stall_timeout,
+        total_timeout=given.total_timeout,
+        allow_plaintext=given.allow_plaintext,
+        max_attempts=given.max_attempts,
+        follow_redirects=given.follow_redirects,
+        proxy_from_environment=given.proxy_from_environment,
+        log=screen.log if given.verbose or not given.quiet else None,
+        # Of the credentials that are set the last count, so those of --set outrank
+        # the environment's.
+        options={**found, **_settings(given.set)},
+    )
+
+
 def _download(given: argparse.Namespace) -> None:
-    if not (given.project and given.instance and given.report):
+    if not (given.instance and given.report):
         raise Failure(
-            "--project, --instance and --report (or DBSS_PROJECT_ID, DBSS_INSTANCE_ID and "
-            "DBSS_REPORT_ID) are required; try --help",
+            "--instance and --report (or DBSS_INSTANCE_ID and DBSS_REPORT_ID) are required; "
+            "try --help",
             USAGE,
         )
     to_stdout = given.output == "-"
     if to_stdout and sys.stdout is None:
         raise Failure("cannot write to standard output: it is closed", LOCAL)
     with contextlib.ExitStack() as stack:
-        screen = stack.enter_context(contextlib.closing(_Screen(given.quiet)))
-        client = Client(
-            region=given.region,
-            endpoint=given.endpoint,
-            token=_read_token(given.token_file),
-            ca_file=given.ca_file,
-            connect_timeout=given.connect_timeout,
-            stall_timeout=given.stall_timeout,
-            total_timeout=given.total_timeout,
-            allow_plaintext=given.allow_plaintext,
-            max_attempts=given.max_attempts,
-            follow_redirects=given.follow_redirects,
-            proxy_from_environment=given.proxy_from_environment,
-            log=screen.log if given.verbose else None,
-            options=_settings(given.set),
-        )
-        stack.enter_context(client)
+        screen = stack.enter_context(contextlib.closing(_Screen(given.quiet, given.verbose)))
+        client = stack.enter_context(_client(given, screen))
         operation = stack.enter_context(Operation())
         names = (given.project, given.instance, given.report)
         more: Any = {
@@ -363,8 +419,44 @@ def _download(given: argparse.Namespace) -> None:
             _say(f"saved {name} ({operation.received} bytes{tries})")
 
 
+def _check(given: argparse.Namespace) -> None:
+    screen = _Screen(True, given.verbose)
+    with _client(given, screen) as client:
+        found = client.find_credentials()
+        _tell(given, "source", f"{found.source}, {found.description}")
+        _tell(given, "who", found.name or "not known")
+        project = given.project or found.project_id or "looked up by the region's name"
+        _tell(given, "project", project)
+        _tell(given, "expires", _date(found.expires_at))
+        accepted = "not known"
+        try:
+            client.check(given.project)
+            accepted = "yes"
+        except (errors.UnauthenticatedError, errors.ForbiddenError):
+            accepted = "no"
+            raise
+        finally:
+            _tell(given, "accepted", accepted)
+
+
+def _tell(given: argparse.Namespace, name: str, value: str) -> None:
+    if given.quiet or sys.stdout is None:
+        return
+    try:
+        print(f"{name}: {_printable(value)}", flush=True)
+    except OSError as error:
+        raise Failure(f"cannot write to standard output: {error.strerror}", LOCAL) from None
+
+
+def _date(expires_at: datetime | None) -> str:
+    """As the program in C writes it: in UTC, without fractions."""
+    if expires_at is None:
+        return "not known"
+    return expires_at.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _printable(text: str | None) -> str:
-    """Text that the service sent, without what could drive a terminal."""
+    """Text of somebody else, without what could drive a terminal."""
     return "-" if text is None else re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
 
 
@@ -387,13 +479,16 @@ def _exit_code(error: errors.Error) -> int:
     return INTERNAL
 
 
+_COMMANDS = {"download": _download, "check": _check}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     try:
         given = _parser().parse_args(arguments)
         with _ended_by_signals():
-            _download(given)
-        return SAVED
+            _COMMANDS[given.command](given)
+        return DONE
     except Failure as failure:
         lines, code = [str(failure)], failure.code
     except errors.Error as error:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, Protocol, Union, overload
 
+from . import credentials as credentials_module
 from . import errors, ffi, settings
+from .credentials import Credentials, Provider, TokenProvider
 from .operation import (
     Control,
     Log,
@@ -56,8 +58,9 @@ class _Context:
     call that uses it without a lock, which a fork could leave locked for ever.
     """
 
-    def __init__(self, config: ffi.Config, log: Log | None) -> None:
+    def __init__(self, config: ffi.Config, log: Log | None, provider: Provider | None) -> None:
         self.log = log
+        self.provider = provider
         self.pointer = ffi.Context()
         ffi.context_new(config, ffi.byref(self.pointer))
 
@@ -76,12 +79,36 @@ def _new_config() -> Iterator[ffi.Config]:
         ffi.config_free(config)
 
 
+def _endpoints(given: str | Iterable[str]) -> bytes:
+    """One URL or several, for C."""
+    if isinstance(given, str):
+        return ffi.encode("endpoint", given)
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        raise TypeError(f"endpoint: must be str or a sequence of them, not {type(given).__name__}")
+    encoded = [ffi.encode("endpoint", one) for one in given]
+    if not encoded:
+        raise errors.InvalidEndpointError("endpoint: the sequence is empty", parameter="endpoint")
+    # Where C would see two.
+    if any(b"," in one for one in encoded):
+        raise errors.InvalidEndpointError(
+            "endpoint: a URL must not hold a comma", parameter="endpoint"
+        )
+    return b",".join(encoded)
+
+
+def _refuse_several(kinds: Mapping[str, Iterable[object]]) -> None:
+    """Raises where more than one kind of credentials is given."""
+    given = [kind for kind, values in kinds.items() if any(one is not None for one in values)]
+    if len(given) > 1:
+        raise TypeError(f"{given[0]} and {given[1]} exclude each other; give one of them")
+
+
 def _names(
-    project_id: str, instance_id: str, report_id: str, locale: str | None
+    project_id: str | None, instance_id: str, report_id: str, locale: str | None
 ) -> tuple[bytes | None, ...]:
     """What names a report, for C."""
     return (
-        ffi.encode("project", project_id),
+        None if project_id is None else ffi.encode("project", project_id),
         ffi.encode("instance", instance_id),
         ffi.encode("id", report_id),
         None if locale is None else ffi.encode("locale", locale),
@@ -114,21 +141,53 @@ def _write_all(target: Writer, chunk: bytes) -> None:
 
 
 class Client:
-    """A connection to the Database Security Service with a token or an access key.
+    """A connection to the Database Security Service, with credentials for it.
 
     Make one and share it: any number of threads may use it at once, and a
     child process may go on using it after os.fork(). It keeps connections open
     between calls; close() or a ``with`` block ends them.
 
     Args:
-        region: such as "cn-north-4"; gives the service's public endpoint.
-        endpoint: the URL of the service, in place of the region's.
+        region: such as "cn-north-4"; gives the service's public endpoint, and
+            the project where none is given.
+        endpoint: the URL of the service, in place of the region's. Or several,
+            in the order of preference: where one cannot be reached the next is
+            tried, and used from then on.
+        project_id: the id of the project for calls that are given None. Without
+            it that of the credentials, else that of the region's name, which is
+            looked up once.
         token: the IAM token (X-Auth-Token). It may also come later, through
-            set_token().
-        access_key: the access key ID (AK), with secret_key and in place of a
-            token: each request is signed.
+            set_token(). This and the next four exclude each other.
+        access_key: the access key ID (AK), with secret_key: each request is
+            signed.
         secret_key: the secret access key (SK).
         security_token: the security token of a temporary access key.
+        iam_user: the name of an IAM user, with iam_password and iam_domain. The
+            first call logs in, for all; the token is renewed in time, and once
+            when it is refused.
+        iam_password: the user's password. When IAM refuses it, it is not sent
+            again by this client, since several wrong ones lock a user.
+        iam_domain: the name of the user's account.
+        credentials: where to find credentials, as the official SDKs do:
+            "environment" (HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN,
+            _PROJECT_ID), "profile" (~/.huaweicloud/credentials, or the file
+            that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), "metadata" (the
+            temporary key of the instance's agency), or "default", which is
+            the three in this order.
+        token_provider: a function, plain or a coroutine function, that gives
+            tokens: by the first call, before one expires, and when one is
+            refused. It is called with ``refused``, whether the service has
+            refused the last one it gave, and returns the token, a str, or a
+            Token, which has also when it expires. It runs in a thread of the
+            client's own, once for all calls that wait, each of which obeys its
+            own timeouts and cancel meanwhile. What it raises becomes the
+            ``__cause__`` of their NoTokenError. It must not use this client.
+            The thread ends with the client, so close() a client whose provider
+            refers to it.
+        iam_endpoint: the URL of IAM, for logins and for looking up a project,
+            in place of the region's.
+        metadata_endpoint: the URL of the instance's metadata service, in place
+            of http://169.254.169.254.
         ca_file: a PEM file of the certificates to trust, in place of the
             system's and the built-in ones.
         connect_timeout: seconds until a connection must stand.
@@ -159,18 +218,31 @@ class Client:
 
     Raises:
         ArgumentError: an argument cannot be right.
-        FileError: the CA file cannot be read.
+        NotConfiguredError: there is neither a region nor an endpoint; a part of
+            an access key or user is missing; ``credentials`` names a place that
+            has none.
+        InvalidCredentialsError: what it names is there, and malformed.
+        FileError: the CA file, or the file of credentials, cannot be read.
+        TypeError: an argument has the wrong type, or excludes another.
     """
 
     def __init__(
         self,
         *,
         region: str | None = None,
-        endpoint: str | None = None,
+        endpoint: str | Sequence[str] | None = None,
+        project_id: str | None = None,
         token: str | None = None,
         access_key: str | None = None,
         secret_key: str | None = None,
         security_token: str | None = None,
+        iam_user: str | None = None,
+        iam_password: str | None = None,
+        iam_domain: str | None = None,
+        credentials: str | None = None,
+        token_provider: TokenProvider | None = None,
+        iam_endpoint: str | None = None,
+        metadata_endpoint: str | None = None,
         ca_file: str | bytes | os.PathLike[str] | None = None,
         connect_timeout: Seconds = DEFAULT,
         stall_timeout: Seconds = DEFAULT,
@@ -188,7 +260,7 @@ class Client:
     ) -> None:
         # First, so that __repr__ and close() work on a client that failed.
         self._context: _Context | None = None
-        self._service = endpoint if endpoint is not None else region
+        self._service = region
         flags = (
             ("allow_plaintext", allow_plaintext),
             ("follow_redirects", follow_redirects),
@@ -201,14 +273,33 @@ class Client:
             ("max_retry_after_ms", max_retry_after),
         )
         numbers = (("max_memory_bytes", max_memory_bytes), ("max_attempts", max_attempts))
-        texts = (("user_agent_suffix", user_agent_suffix), ("proxy", proxy))
-        keys = (
+        texts = (
+            ("user_agent_suffix", user_agent_suffix),
+            ("proxy", proxy),
+            ("project_id", project_id),
+            ("iam_endpoint", iam_endpoint),
+            ("metadata_endpoint", metadata_endpoint),
+            # One by one: what is missing of a key or user, making the context tells.
+            ("token", token),
             ("access_key", access_key),
             ("secret_key", secret_key),
             ("security_token", security_token),
+            ("iam_user", iam_user),
+            ("iam_password", iam_password),
+            ("iam_domain", iam_domain),
+            ("credentials", credentials),
         )
-        if token is not None and any(value is not None for _, value in keys):
-            raise TypeError("a token and an access key exclude each other")
+        _refuse_several(
+            {
+                "a token": (token,),
+                "an access key": (access_key, secret_key, security_token),
+                "an IAM user": (iam_user, iam_password, iam_domain),
+                "credentials to be found": (credentials,),
+                "a token provider": (token_provider,),
+            }
+        )
+        if token_provider is not None and not callable(token_provider):
+            raise TypeError("token_provider: must be callable")
         if log is not None and not callable(log):
             raise TypeError("log: must be callable")
         with _new_config() as config:
@@ -220,13 +311,9 @@ class Client:
             if region is not None:
                 ffi.config_set_region(config, ffi.encode("region", region))
             if endpoint is not None:
-                ffi.config_set_endpoint(config, ffi.encode("endpoint", endpoint))
-            if token is not None:
-                ffi.config_set_token(config, ffi.encode("token", token))
-            # One by one: what is missing of them, making the context tells.
-            for key, secret in keys:
-                if secret is not None:
-                    ffi.config_set(config, key.encode(), ffi.encode(key, secret))
+                endpoints = _endpoints(endpoint)
+                ffi.config_set_endpoint(config, endpoints)
+                self._service = ffi.decode(endpoints)
             if ca_file is not None:
                 ffi.config_set(config, b"ca_file", ffi.encode_path("ca_file", ca_file))
             for key, seconds in durations:
@@ -245,11 +332,17 @@ class Client:
             if log is not None:
                 kept = Log(log)
                 ffi.keep_messages(config, kept.messages)
-            self._context = _Context(config, kept)
+            provider = None
+            if token_provider is not None:
+                provider = Provider(config, token_provider)
+            self._context = _Context(config, kept, provider)
+            # For log messages of what was found.
+            if kept is not None:
+                kept.deliver()
 
     def download_report(
         self,
-        project_id: str,
+        project_id: str | None,
         instance_id: str,
         report_id: str,
         locale: str | None = None,
@@ -262,7 +355,7 @@ class Client:
         A transfer that breaks is resumed, or begun again.
 
         Args:
-            project_id: the id of the project.
+            project_id: the id of the project; None for the client's.
             instance_id: the id of the audit instance.
             report_id: the id of the report.
             locale: its language, "en-us" or "zh-cn"; None leaves the choice to
@@ -277,6 +370,8 @@ class Client:
             The whole report, a PDF or a ZIP file. Anything less is an error.
 
         Raises:
+            NotConfiguredError: there are no credentials, or no project.
+            NoTokenError: the token provider gave none.
             Error: the call failed. Its class and attributes say why.
             ValueError: the client is closed.
 
@@ -299,7 +394,7 @@ class Client:
     @overload
     def download_report_to(
         self,
-        project_id: str,
+        project_id: str | None,
         instance_id: str,
         report_id: str,
         path: PathLike,
@@ -313,7 +408,7 @@ class Client:
     @overload
     def download_report_to(
         self,
-        project_id: str,
+        project_id: str | None,
         instance_id: str,
         report_id: str,
         path: int | Writer,
@@ -325,7 +420,7 @@ class Client:
 
     def download_report_to(
         self,
-        project_id: str,
+        project_id: str | None,
         instance_id: str,
         report_id: str,
         path: PathLike | int | Writer,
@@ -427,7 +522,7 @@ class Client:
 
     def open_report(
         self,
-        project_id: str,
+        project_id: str | None,
         instance_id: str,
         report_id: str,
         locale: str | None = None,
@@ -456,7 +551,7 @@ class Client:
     ) -> ReportStream:
         context = self._open_context()
         control = Control() if operation is None else operation.control()
-        watch = Watch(control, progress, context.log)
+        watch = Watch(control, progress, context.log, context.provider)
         handle = Handle()
         control.begin()
         try:
@@ -484,7 +579,7 @@ class Client:
         """Runs a call of libdbss from its beginning to its end."""
         context = self._open_context()
         control = Control() if operation is None else operation.control()
-        watch = Watch(control, progress, context.log)
+        watch = Watch(control, progress, context.log, context.provider)
         # Nobody else would hear a tick.
         needed = (
             progress is not None
@@ -502,6 +597,53 @@ class Client:
             control.end()
             # Else whoever keeps the exception would keep the context, too.
             del context
+
+    def find_credentials(self, *, operation: Operation | None = None) -> Credentials:
+        """Finds the credentials that a call would use now, as it would.
+
+        Asks the token provider, IAM or the metadata service, where that is
+        configured and has not been done yet. Whether the service takes the
+        credentials, check() tells.
+
+        Args:
+            operation: options and cancel of this call.
+
+        Raises:
+            NotConfiguredError: there are none.
+            NoTokenError: the token provider gave none.
+            Error: the call failed otherwise.
+            ValueError: the client is closed.
+        """
+        found = ffi.Credentials()
+
+        def call(context: ffi.Context, control: ffi.Operation) -> Credentials:
+            ffi.context_find_credentials(context, control, ffi.byref(found))
+            return credentials_module.found(found)
+
+        try:
+            return self._perform(call, operation, None)
+        finally:
+            ffi.credentials_free(found)
+
+    def check(self, project_id: str | None = None, *, operation: Operation | None = None) -> None:
+        """Asks the service whether it takes the credentials; nothing is downloaded or changed.
+
+        Args:
+            project_id: the id of the project; None for the client's.
+            operation: options and cancel of this call.
+
+        Raises:
+            UnauthenticatedError: it does not.
+            ForbiddenError: it knows them, and does not allow this.
+            Error: they could not be had, or the call failed otherwise.
+            ValueError: the client is closed.
+        """
+        project = None if project_id is None else ffi.encode("project", project_id)
+
+        def call(context: ffi.Context, control: ffi.Operation) -> None:
+            ffi.context_check(context, project, control)
+
+        self._perform(call, operation, None)
 
     def cancel_all(self) -> None:
         """Cancels all calls of this client that are under way, open streams included.

@@ -23,7 +23,7 @@ class Error(Exception):
     """A call failed; the base of all exceptions of this package.
 
     ``str(error)`` is a sentence for people: what was wrong and what to do. The
-    attributes are for programs. None of them holds a token.
+    attributes are for programs. None of them holds a secret.
     """
 
     status: int = -1
@@ -223,6 +223,20 @@ class InvalidAccessKeyError(ArgumentError):
     status_name = "DBSS_ERR_INVALID_ACCESS_KEY"
 
 
+class InvalidCredentialsError(ArgumentError):
+    """Credentials of the environment or the profile file, or that file, are malformed."""
+
+    status = 113
+    status_name = "DBSS_ERR_INVALID_CREDENTIALS"
+
+
+class NoTokenError(ArgumentError):
+    """The token provider gave no token; what it raised is the ``__cause__``."""
+
+    status = 114
+    status_name = "DBSS_ERR_NO_TOKEN"
+
+
 # Answers of the service.
 
 
@@ -234,14 +248,14 @@ class BadRequestError(ServiceError):
 
 
 class UnauthenticatedError(ServiceError):
-    """HTTP 401: the token was refused (expired, of another region, wrong)."""
+    """HTTP 401: the credentials were refused (expired, of another region, wrong)."""
 
     status = 202
     status_name = "DBSS_ERR_UNAUTHENTICATED"
 
 
 class ForbiddenError(ServiceError):
-    """HTTP 403: the token is good, but not for this."""
+    """HTTP 403: the credentials are good, but not for this."""
 
     status = 203
     status_name = "DBSS_ERR_FORBIDDEN"
@@ -280,6 +294,34 @@ class UnexpectedAnswerError(ServiceError):
 
     status = 208
     status_name = "DBSS_ERR_UNEXPECTED_ANSWER"
+
+
+class NotDoneError(ServiceError):
+    """The service answered that it did not create or delete the report."""
+
+    status = 209
+    status_name = "DBSS_ERR_NOT_DONE"
+
+
+class NotReadyError(ServiceError):
+    """The report was not ready in time."""
+
+    status = 210
+    status_name = "DBSS_ERR_NOT_READY"
+
+
+class AmbiguousError(ServiceError):
+    """Several new reports may be the one that was created; the message names them."""
+
+    status = 211
+    status_name = "DBSS_ERR_AMBIGUOUS"
+
+
+class PartialError(ServiceError):
+    """Some reports of a mirror could not be had; the others are there."""
+
+    status = 212
+    status_name = "DBSS_ERR_PARTIAL"
 
 
 # The network.
@@ -401,6 +443,13 @@ class PipeClosedError(FileError, builtins.BrokenPipeError):  # type: ignore[over
 
     status = 404
     status_name = "DBSS_ERR_BROKEN_PIPE"
+
+
+class MirrorLockedError(FileError):
+    """Another mirror works on the directory at the moment."""
+
+    status = 405
+    status_name = "DBSS_ERR_MIRROR_LOCKED"
 
 
 # Resources of this process.

@@ -7,13 +7,17 @@ dbss_status raise instead when it is not DBSS_OK.
 from __future__ import annotations
 
 import ctypes
+import functools
 import operator
 import os
+import queue
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
 from ctypes import (
     CFUNCTYPE,
     POINTER,
+    c_char,
     c_char_p,
     c_int,
     c_int32,
@@ -25,7 +29,7 @@ from ctypes import (
     py_object,
 )
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Union
 
 from . import errors
 
@@ -56,7 +60,15 @@ class _Config(ctypes.Structure):
     pass
 
 
+class _TokenRequest(ctypes.Structure):
+    pass
+
+
 class _Context(ctypes.Structure):
+    pass
+
+
+class _Credentials(ctypes.Structure):
     pass
 
 
@@ -68,18 +80,46 @@ class _Stream(ctypes.Structure):
     pass
 
 
+class _Cursor(ctypes.Structure):
+    pass
+
+
+class _Page(ctypes.Structure):
+    pass
+
+
+class _Mirror(ctypes.Structure):
+    pass
+
+
+class _MirrorResult(ctypes.Structure):
+    pass
+
+
 if TYPE_CHECKING:
     ErrorPointer = ctypes._Pointer[_Error]
     Config = ctypes._Pointer[_Config]
+    TokenRequest = ctypes._Pointer[_TokenRequest]
     Context = ctypes._Pointer[_Context]
+    Credentials = ctypes._Pointer[_Credentials]
     Operation = ctypes._Pointer[_Operation]
     Stream = ctypes._Pointer[_Stream]
+    Cursor = ctypes._Pointer[_Cursor]
+    Page = ctypes._Pointer[_Page]
+    Mirror = ctypes._Pointer[_Mirror]
+    MirrorResult = ctypes._Pointer[_MirrorResult]
 else:
     ErrorPointer = POINTER(_Error)
     Config = POINTER(_Config)
+    TokenRequest = POINTER(_TokenRequest)
     Context = POINTER(_Context)
+    Credentials = POINTER(_Credentials)
     Operation = POINTER(_Operation)
     Stream = POINTER(_Stream)
+    Cursor = POINTER(_Cursor)
+    Page = POINTER(_Page)
+    Mirror = POINTER(_Mirror)
+    MirrorResult = POINTER(_MirrorResult)
 
 
 class Buffer(ctypes.Structure):
@@ -98,6 +138,7 @@ class Level(c_int32):
 # it is only known by its address.
 DestroyFunction = CFUNCTYPE(None, c_void_p)
 LogFunction = CFUNCTYPE(None, py_object, Level, c_char_p)
+TokenProviderFunction = CFUNCTYPE(None, py_object, TokenRequest)
 ProgressFunction = CFUNCTYPE(c_int32, py_object, Operation)
 WriteFunction = CFUNCTYPE(c_int32, py_object, POINTER(c_uint8), c_size_t)
 
@@ -279,6 +320,7 @@ config_set_token = _fallible("dbss_config_set_token", Config, c_char_p)
 config_set_access_key = _fallible(
     "dbss_config_set_access_key", Config, c_char_p, c_char_p, c_char_p
 )
+config_set_iam_user = _fallible("dbss_config_set_iam_user", Config, c_char_p, c_char_p, c_char_p)
 config_set = _fallible("dbss_config_set", Config, c_char_p, c_char_p)
 config_set_log = _fallible("dbss_config_set_log", Config, LogFunction, py_object, DestroyFunction)
 config_key_count = _function("dbss_config_key_count", c_size_t)
@@ -287,10 +329,28 @@ config_key_type = _function("dbss_config_key_type", c_char_p, c_size_t)
 config_key_help = _function("dbss_config_key_help", c_char_p, c_size_t)
 config_key_default = _function("dbss_config_key_default", c_char_p, c_size_t)
 
+config_set_token_provider = _fallible(
+    "dbss_config_set_token_provider", Config, TokenProviderFunction, py_object, DestroyFunction
+)
+token_request_refused = _function("dbss_token_request_refused", c_int32, TokenRequest)
+token_request_set = _fallible("dbss_token_request_set", TokenRequest, c_char_p, c_int64)
+token_request_fail = _fallible("dbss_token_request_fail", TokenRequest, c_char_p)
+token_request_free = _function("dbss_token_request_free", None, TokenRequest)
+
 context_new = _fallible("dbss_context_new", Config, POINTER(Context))
 context_set_token = _fallible("dbss_context_set_token", Context, c_char_p)
 context_cancel_all = _function("dbss_context_cancel_all", None, Context)
 context_free = _function("dbss_context_free", None, Context)
+context_find_credentials = _fallible(
+    "dbss_context_find_credentials", Context, Operation, POINTER(Credentials)
+)
+context_check = _fallible("dbss_context_check", Context, c_char_p, Operation)
+credentials_source = _function("dbss_credentials_source", c_char_p, Credentials)
+credentials_description = _function("dbss_credentials_description", c_char_p, Credentials)
+credentials_name = _function("dbss_credentials_name", c_char_p, Credentials)
+credentials_project = _function("dbss_credentials_project", c_char_p, Credentials)
+credentials_expires_ms = _function("dbss_credentials_expires_ms", c_int64, Credentials)
+credentials_free = _function("dbss_credentials_free", None, Credentials)
 
 # The context, and the ids of project, instance and report, and the locale.
 _CALL = (Context, c_char_p, c_char_p, c_char_p, c_char_p)
@@ -334,10 +394,58 @@ operation_received = _function("dbss_operation_received", c_int64, Operation)
 operation_total = _function("dbss_operation_total", c_int64, Operation)
 operation_resumed = _function("dbss_operation_resumed", c_int64, Operation)
 operation_attempts = _function("dbss_operation_attempts", c_uint32, Operation)
+operation_percent = _function("dbss_operation_percent", c_int32, Operation)
 operation_path = _function("dbss_operation_path", c_char_p, Operation)
 operation_filename = _function("dbss_operation_filename", c_char_p, Operation)
 operation_request_id = _function("dbss_operation_request_id", c_char_p, Operation)
 operation_error = _function("dbss_operation_error", ErrorPointer, Operation)
+
+instances_list = _fallible("dbss_instances_list", Context, c_char_p, c_uint32, POINTER(Cursor))
+reports_list = _fallible(
+    "dbss_reports_list", Context, c_char_p, c_char_p, c_char_p, c_uint32, POINTER(Cursor)
+)
+templates_list = _fallible("dbss_templates_list", Context, c_char_p, c_char_p, POINTER(Cursor))
+cursor_next = _fallible("dbss_cursor_next", Cursor, Operation, POINTER(Page))
+cursor_free = _function("dbss_cursor_free", None, Cursor)
+page_count = _function("dbss_page_count", c_size_t, Page)
+page_total = _function("dbss_page_total", c_int64, Page)
+page_field = _function("dbss_page_field", c_char_p, Page, c_size_t, c_char_p)
+page_json = _fallible("dbss_page_json", Page, POINTER(Buffer))
+page_free = _function("dbss_page_free", None, Page)
+# The context, and the project, the instance, the template, and the rest.
+_CREATE = (Context, *(c_char_p,) * 8, Operation)
+report_create = _fallible("dbss_report_create", *_CREATE)
+report_generate = _fallible("dbss_report_generate", *_CREATE, POINTER(c_char))
+report_wait = _fallible("dbss_report_wait", Context, c_char_p, c_char_p, c_char_p, Operation)
+report_delete = _fallible("dbss_report_delete", Context, c_char_p, c_char_p, c_char_p, Operation)
+
+mirror_new = _fallible("dbss_mirror_new", POINTER(Mirror))
+mirror_set = _fallible("dbss_mirror_set", Mirror, c_char_p, c_char_p)
+mirror_free = _function("dbss_mirror_free", None, Mirror)
+reports_mirror = _fallible(
+    "dbss_reports_mirror", Context, c_char_p, c_char_p, Mirror, Operation, POINTER(MirrorResult)
+)
+mirror_result_count = _function("dbss_mirror_result_count", c_int64, MirrorResult, c_char_p)
+mirror_result_failure_count = _function("dbss_mirror_result_failure_count", c_size_t, MirrorResult)
+mirror_result_failure_id = _function(
+    "dbss_mirror_result_failure_id", c_char_p, MirrorResult, c_size_t
+)
+mirror_result_failure_instance = _function(
+    "dbss_mirror_result_failure_instance", c_char_p, MirrorResult, c_size_t
+)
+mirror_result_failure_error = _function(
+    "dbss_mirror_result_failure_error", ErrorPointer, MirrorResult, c_size_t
+)
+mirror_result_gap_count = _function("dbss_mirror_result_gap_count", c_size_t, MirrorResult)
+mirror_result_gap_period = _function(
+    "dbss_mirror_result_gap_period", c_char_p, MirrorResult, c_size_t
+)
+mirror_result_gap_type = _function("dbss_mirror_result_gap_type", c_char_p, MirrorResult, c_size_t)
+mirror_result_gap_instance = _function(
+    "dbss_mirror_result_gap_instance", c_char_p, MirrorResult, c_size_t
+)
+mirror_result_json = _fallible("dbss_mirror_result_json", MirrorResult, POINTER(Buffer))
+mirror_result_free = _function("dbss_mirror_result_free", None, MirrorResult)
 
 byref = ctypes.byref
 
@@ -349,16 +457,18 @@ byref = ctypes.byref
 # `try` of that function can catch what the handler raises. ctypes would print it
 # and forget it, and Ctrl-C with it. So what C calls here are functions that are
 # themselves in C: `next`, which resumes a generator inside of its `try`, and
-# functions that only keep something.
+# functions that only keep something, for others to find.
 
 _kept: dict[int, object] = {}
 """What C holds a pointer to, by its address, until C lets go of it."""
 
 _TICK = ProgressFunction(next)
 _KEEP_MESSAGE = LogFunction(operator.setitem)
+# A partial is of C as well, and can be told to call something else later.
+_PUT_REQUEST = TokenProviderFunction(functools.partial.__call__)
 _LET_GO = DestroyFunction(_kept.pop)
 # C may call them for longer than this module lives, so they are never freed.
-for _function_for_c in (_TICK, _KEEP_MESSAGE, _LET_GO):
+for _function_for_c in (_TICK, _KEEP_MESSAGE, _PUT_REQUEST, _LET_GO):
     ctypes.pythonapi.Py_IncRef(py_object(_function_for_c))
 
 Messages = OrderedDict[Level, bytes]
@@ -369,6 +479,32 @@ def keep_messages(config: Config, messages: Messages) -> None:
     """Puts the log messages of a configuration's contexts here."""
     _kept[id(messages)] = messages
     config_set_log(config, _KEEP_MESSAGE, messages, _LET_GO)
+
+
+if TYPE_CHECKING:
+    Inlet = weakref.ref[functools.partial[None]]
+    Requests = queue.SimpleQueue[Union[TokenRequest, Inlet]]
+
+
+def provide_tokens(config: Config, requests: Requests) -> Inlet:
+    """Puts the token requests of a configuration's contexts here.
+
+    When there can be no more of them, what this returns is put here too, if it
+    still lives: it is a weak reference to what C holds, and `put` its callback.
+    """
+    inlet = functools.partial(requests.put)
+    _kept[id(inlet)] = inlet
+    config_set_token_provider(config, _PUT_REQUEST, inlet, _LET_GO)
+    return weakref.ref(inlet, requests.put)
+
+
+def redirect_tokens(inlet: Inlet, requests: Requests) -> Inlet:
+    """Puts the token requests elsewhere from now on."""
+    held: Any = inlet()
+    if held is None:
+        return inlet
+    held.__setstate__((requests.put, (), {}, None))
+    return weakref.ref(held, requests.put)
 
 
 def set_ticks(operation: Operation, ticks: Iterator[int]) -> None:
@@ -402,6 +538,7 @@ def read(stream: Stream, room: memoryview) -> int:
 
 _REFUSED: dict[str, type[errors.ArgumentError]] = {
     "project": errors.InvalidIdError,
+    "project_id": errors.InvalidIdError,
     "instance": errors.InvalidIdError,
     "id": errors.InvalidIdError,
     "locale": errors.InvalidLocaleError,
@@ -412,6 +549,8 @@ _REFUSED: dict[str, type[errors.ArgumentError]] = {
     "endpoint": errors.InvalidEndpointError,
     "region": errors.InvalidEndpointError,
     "proxy": errors.InvalidEndpointError,
+    "iam_endpoint": errors.InvalidEndpointError,
+    "metadata_endpoint": errors.InvalidEndpointError,
     "key": errors.UnknownKeyError,
 }
 
@@ -455,5 +594,5 @@ def copy(buffer: Buffer) -> bytes:
     if not buffer.data:
         return b""
     address = ctypes.addressof(buffer.data.contents)
-    copied: bytes = (ctypes.c_char * buffer.len).from_address(address).raw
+    copied: bytes = (c_char * buffer.len).from_address(address).raw
     return copied

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Callable, NamedTuple, Optional, TypeVar
 
 from . import errors, ffi, settings
+from .credentials import Provider
 from .settings import DEFAULT, Default, Seconds
 
 Result = TypeVar("Result")
@@ -315,19 +316,25 @@ class _Unraisable:
 class Watch:
     """What Python does while a call of libdbss blocks.
 
-    About twenty times a second it hands over log messages, calls the progress
-    function, and lets Python run the handlers of signals. What these raise stops
-    the call and comes out of it.
+    It sees to it that a token provider is there to answer. About twenty times a
+    second it hands over log messages, calls the progress function, and lets Python
+    run the handlers of signals. What these raise stops the call and comes out of
+    it.
     """
 
     def __init__(
-        self, control: Control, progress: ProgressFunction | None, log: Log | None
+        self,
+        control: Control,
+        progress: ProgressFunction | None,
+        log: Log | None,
+        provider: Provider | None = None,
     ) -> None:
         if progress is not None and not callable(progress):
             raise TypeError("progress: must be callable")
         self._control = control
         self._progress = progress
         self._log = log
+        self._provider = provider
         self._failed: BaseException | None = None
         self._attached = False
         self._ticks = self._run()
@@ -376,11 +383,15 @@ class Watch:
         """Calls a function that blocks. What was raised in a tick comes out as it was."""
         call = _begin_call(self._control)
         try:
+            if self._provider is not None:
+                self._provider.start()
             result = function(*arguments)
             if self._failed is None:
                 return result
-        except errors.Error:
+        except errors.Error as error:
             if self._failed is None:
+                if self._provider is not None:
+                    self._provider.explain(error)
                 raise
         finally:
             _calls.pop(call, None)

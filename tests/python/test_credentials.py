@@ -1,0 +1,1296 @@
+"""Credentials, as a user of the package sees them: where they are from, when they are renewed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import dataclasses
+import gc
+import hashlib
+import multiprocessing
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dbss
+import pytest
+from dbss import ffi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from standin import Standin
+
+# No wait here comes near; it only bounds what would hang.
+BOUND = 60.0
+# Nobody looks at it.
+NOBODY = "http://127.0.0.1:1"
+
+
+@pytest.fixture(autouse=True)
+def as_at_first(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[None]:
+    """Nothing that a test sets stays; and a home directory for each."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    yield
+    standin.clear_faults()
+    standin.clear_projects()
+    standin.set_iam()
+    standin.set_metadata()
+
+
+@pytest.fixture
+def report(standin: Standin) -> str:
+    """A report that no other test asks for."""
+    added: str = standin.add_report(format="bytes", size=3000)["id"]
+    return added
+
+
+@pytest.fixture
+def login(standin: Standin) -> dict[str, Any]:
+    """What a client needs to log in and to reach the stand-in."""
+    return {
+        "endpoint": standin.http,
+        "region": standin.region,
+        "iam_endpoint": standin.iam,
+        "iam_user": standin.user,
+        "iam_password": standin.password,
+        "iam_domain": standin.domain,
+    }
+
+
+@pytest.fixture
+def found(standin: Standin) -> dict[str, Any]:
+    """What a client needs beside credentials that it finds; it never looks for real metadata."""
+    return {
+        "endpoint": standin.http,
+        "region": standin.region,
+        "iam_endpoint": standin.iam,
+        "metadata_endpoint": standin.metadata,
+    }
+
+
+def sent(standin: Standin, report: str, header: str) -> list[str | None]:
+    """The header of each request for a report or a call."""
+    return [
+        {name.lower(): value for name, value in one["headers"]}.get(header)
+        for one in standin.requests(report)
+    ]
+
+
+def python(code: str, environment: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**environment, **more},
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+    )
+
+
+def said(error: BaseException) -> str:
+    """All that can be seen of an exception and of those that led to it."""
+    seen = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop()
+        if one is None:
+            continue
+        seen += [str(one), repr(one), repr(one.args), repr(vars(one))]
+        todo += [one.__cause__, one.__context__]
+    frames = traceback.TracebackException.from_exception(error, capture_locals=False)
+    return "\n".join([*seen, *frames.format()])
+
+
+# Kinds of credentials.
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"access_key": "a", "secret_key": "s"},
+        {"security_token": "t"},
+        {"iam_user": "u"},
+        {"iam_password": "p"},
+        {"credentials": "default"},
+        {"token_provider": lambda refused: "token"},
+    ],
+)
+@pytest.mark.parametrize(
+    "first", [{"token": "t"}, {"iam_domain": "d"}, {"credentials": "environment"}]
+)
+def test_kinds_of_credentials_exclude_each_other(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    if {*first, *second} <= {"iam_user", "iam_password", "iam_domain"} or set(first) == set(second):
+        return
+    with pytest.raises(TypeError, match="exclude each other"):
+        dbss.Client(endpoint=NOBODY, **first, **second)
+
+
+NUL = "a" * 20 + "\0"
+SURROGATE = "a" * 20 + "\udc80"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "parameter"),
+    [
+        ({"project_id": "short"}, dbss.InvalidIdError, "project_id"),
+        ({"project_id": NUL}, dbss.InvalidIdError, "project_id"),
+        ({"iam_user": ""}, dbss.InvalidValueError, "iam_user"),
+        ({"iam_password": NUL}, dbss.InvalidValueError, "iam_password"),
+        ({"iam_password": SURROGATE}, dbss.InvalidUtf8Error, "iam_password"),
+        ({"iam_user": "u", "region": "r"}, dbss.NotConfiguredError, "iam_password"),
+        ({"iam_endpoint": "ftp://x"}, dbss.InvalidEndpointError, "iam_endpoint"),
+        ({"metadata_endpoint": NUL}, dbss.InvalidEndpointError, "metadata_endpoint"),
+        ({"credentials": "elsewhere"}, dbss.InvalidValueError, "credentials"),
+        ({"endpoint": []}, dbss.InvalidEndpointError, "endpoint"),
+        ({"endpoint": [NOBODY, "x"]}, dbss.InvalidEndpointError, "endpoint"),
+        ({"endpoint": [f"{NOBODY},{NOBODY}"]}, dbss.InvalidEndpointError, "endpoint"),
+        ({"endpoint": [NOBODY] * 17}, dbss.InvalidEndpointError, "endpoint"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_at_once(
+    arguments: dict[str, Any], kind: type[dbss.Error], parameter: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        dbss.Client(**{"endpoint": NOBODY, **arguments})
+    assert caught.value.parameter == parameter
+    assert isinstance(caught.value, ValueError)
+    if "iam_password" in arguments:
+        assert "a" * 20 not in said(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"project_id": b"a" * 32},
+        {"iam_user": 1},
+        {"credentials": True},
+        {"token_provider": "token"},
+        {"endpoint": [b"http://127.0.0.1"]},
+        {"endpoint": 1},
+    ],
+)
+def test_values_of_another_type_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        dbss.Client(**{"endpoint": NOBODY, **arguments})
+
+
+# Token providers.
+
+
+def give(standin: Standin, given: Any, **more: Any) -> dbss.Client:
+    """A client whose provider gives what a function gives, or always the same."""
+    provider = given if callable(given) else lambda refused: given
+    return dbss.Client(
+        endpoint=standin.http, project_id=standin.project_id, token_provider=provider, **more
+    )
+
+
+async def coroutine(token: str) -> str:
+    await asyncio.sleep(0)
+    return token
+
+
+class Asynchronous:
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+    async def __call__(self, refused: bool) -> dbss.Token:
+        return dbss.Token(await coroutine(self.token))
+
+
+def later() -> datetime:
+    return datetime.now(timezone.utc) + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda token: lambda refused: token,
+        lambda token: lambda refused: dbss.Token(token),
+        lambda token: lambda refused: dbss.Token(token, later()),
+        lambda token: lambda refused: (token, later().astimezone(timezone(timedelta(hours=8)))),
+        lambda token: lambda refused: (token, None),
+        lambda token: lambda refused: (token, datetime.max.replace(tzinfo=timezone.utc)),
+        lambda token: lambda refused: coroutine(token),
+        Asynchronous,
+    ],
+)
+def test_a_provider_gives_a_token(standin: Standin, report: str, make: Callable[..., Any]) -> None:
+    with give(standin, make(standin.token)) as client:
+        for _ in range(3):
+            assert len(client.download_report(None, standin.instance_id, report)) == 3000
+        with client.open_report(None, standin.instance_id, report) as stream:
+            assert len(stream.read()) == 3000
+        assert client.find_credentials().source == "token_provider"
+    assert sent(standin, report, "x-auth-token") == [standin.token] * 4
+
+
+def test_the_expiry_that_a_provider_tells_is_found(standin: Standin) -> None:
+    expires = later()
+    with give(standin, (standin.token, expires)) as client:
+        credentials = client.find_credentials()
+    assert credentials.expires_at is not None
+    assert credentials.expires_at.tzinfo is timezone.utc
+    assert abs(credentials.expires_at - expires) < timedelta(seconds=5)
+    with give(standin, (standin.token, datetime.max.replace(tzinfo=timezone.utc))) as client:
+        found = client.find_credentials().expires_at
+        assert found is not None
+        assert found.year == 9999
+
+
+class Special(Exception):
+    pass
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def raising(error: BaseException) -> Callable[[bool], str]:
+    def inner(refused: bool) -> str:
+        raise error
+
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Special("no vault\r\n\x1b[31m"), "Special: no vault"),
+        (Special(), "Special"),
+        (Special("ü" * 3000), "Special: üüü"),
+        (Special("a\0b\udc80"), "Special: a b"),
+        (Wordless(), "Wordless"),
+        (SystemExit(3), "SystemExit: 3"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (asyncio.CancelledError(), "CancelledError"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["function", "coroutine function"])
+def test_what_a_provider_raises_is_the_cause(
+    standin: Standin, report: str, error: BaseException, words: str, kind: str
+) -> None:
+    async def asynchronous(refused: bool) -> str:
+        await asyncio.sleep(0)
+        raise error
+
+    error.__traceback__ = None
+    provider = raising(error) if kind == "function" else asynchronous
+    with give(standin, provider) as client:
+        for _ in range(2):
+            with pytest.raises(dbss.NoTokenError) as caught:
+                client.download_report(None, standin.instance_id, report)
+            assert words in caught.value.message
+            assert "\n" not in caught.value.message
+            cause = caught.value.__cause__
+            # asyncio makes an own one of a few.
+            assert cause is error or type(cause) is type(error)
+            assert caught.value.attempts == 0
+    assert standin.requests(report) == []
+    if kind == "function":
+        # The provider's own frame, and none of the package's.
+        names = [one.name for one in traceback.extract_tb(error.__traceback__)]
+        assert set(names) == {"inner"}
+
+
+SECRET = "secret-secret-secret"
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "words"),
+    [
+        (None, TypeError, "NoneType"),
+        (SECRET.encode(), TypeError, "bytes"),
+        ([SECRET], TypeError, "list"),
+        ((SECRET,), TypeError, "1 values"),
+        ((SECRET, later(), 1), TypeError, "3 values"),
+        ((SECRET, 1700000000), TypeError, "expires_at: must be datetime, not int"),
+        ((SECRET, datetime(2100, 1, 1)), ValueError, "no time zone"),
+        ((SECRET, datetime(2020, 1, 1, tzinfo=timezone.utc)), dbss.InvalidTokenError, "past"),
+        ((SECRET, datetime(1900, 1, 1, tzinfo=timezone.utc)), dbss.InvalidTokenError, "past"),
+        ("", dbss.InvalidTokenError, "token"),
+        (SECRET + " ", dbss.InvalidTokenError, "token"),
+        (SECRET + "\0", dbss.InvalidTokenError, "U+0000"),
+        (SECRET + "\udc80", dbss.InvalidTokenError, "surrogate"),
+        (SECRET * 6000, dbss.InvalidTokenError, "token"),
+    ],
+)
+def test_what_is_no_token_is_told_without_it(
+    standin: Standin, report: str, given: Any, kind: type[Exception], words: str
+) -> None:
+    messages: list[str] = []
+    with give(standin, given, log=lambda level, text: messages.append(text)) as client:
+        with pytest.raises(dbss.NoTokenError) as caught:
+            client.download_report(None, standin.instance_id, report)
+        assert words in caught.value.message
+        assert type(caught.value.__cause__) is kind
+        assert words in str(caught.value.__cause__)
+        # Nor the frames, whose variables hold it.
+        assert caught.value.__cause__.__traceback__ is None
+        assert SECRET not in said(caught.value) + repr(client) + "".join(messages)
+    assert standin.requests(report) == []
+    assert SECRET not in repr(dbss.Token(SECRET, later()))
+
+
+def test_a_provider_that_fails_is_asked_again(standin: Standin, report: str) -> None:
+    answers: list[Any] = [Special("one"), standin.token]
+
+    def provider(refused: bool) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with give(standin, provider) as client:
+        with pytest.raises(dbss.NoTokenError, match="one"):
+            client.download_report(None, standin.instance_id, report)
+        assert client.download_report(None, standin.instance_id, report)
+
+
+def test_32_threads_ask_once(standin: Standin, report: str) -> None:
+    barrier = threading.Barrier(32)
+    asked: list[tuple[bool, threading.Thread]] = []
+    waiting = threading.Event()
+
+    def provider(refused: bool) -> str:
+        asked.append((refused, threading.current_thread()))
+        # Not before all of them have come to ask.
+        assert waiting.wait(BOUND)
+        return standin.token
+
+    def download(_: int) -> int:
+        if barrier.wait(BOUND) == 0:
+            waiting.set()
+        return len(client.download_report(None, standin.instance_id, report))
+
+    with give(standin, provider) as client, ThreadPoolExecutor(32) as pool:
+        assert list(pool.map(download, range(32), timeout=BOUND)) == [3000] * 32
+    [(refused, thread)] = asked
+    assert refused is False
+    assert thread.daemon
+    assert thread is not threading.main_thread()
+
+
+def test_32_threads_hear_the_same_cause(standin: Standin, report: str) -> None:
+    error = Special("nothing for anybody")
+    barrier = threading.Barrier(32)
+
+    def download(_: int) -> BaseException | None:
+        barrier.wait(BOUND)
+        try:
+            client.download_report(None, standin.instance_id, report)
+        except dbss.NoTokenError as caught:
+            return caught.__cause__
+        return None
+
+    with give(standin, raising(error)) as client, ThreadPoolExecutor(32) as pool:
+        assert set(pool.map(download, range(32), timeout=BOUND)) == {error}
+
+
+def test_a_refused_token_is_replaced_once(standin: Standin, report: str) -> None:
+    asked: list[bool] = []
+
+    def provider(refused: bool) -> str:
+        asked.append(refused)
+        return standin.token if refused else "a-token-of-nobody"
+
+    with give(standin, provider) as client:
+        assert client.download_report(None, standin.instance_id, report)
+        assert client.download_report(None, standin.instance_id, report)
+    assert asked == [False, True]
+    assert sent(standin, report, "x-auth-token") == ["a-token-of-nobody", *[standin.token] * 2]
+
+
+def test_a_provider_whose_tokens_are_all_refused(standin: Standin, report: str) -> None:
+    asked: list[bool] = []
+
+    def provider(refused: bool) -> str:
+        asked.append(refused)
+        return "a-token-of-nobody"
+
+    with give(standin, provider) as client, pytest.raises(dbss.UnauthenticatedError) as caught:
+        client.download_report(None, standin.instance_id, report)
+    assert asked == [False, True]
+    assert "a-token-of-nobody" not in said(caught.value)
+
+
+def test_a_token_is_renewed_before_it_expires(standin: Standin, report: str) -> None:
+    asked: list[bool] = []
+
+    def provider(refused: bool) -> dbss.Token:
+        asked.append(refused)
+        # The tenth that is left of it at the second call is more than a moment.
+        return dbss.Token(standin.token, datetime.now(timezone.utc) + timedelta(milliseconds=50))
+
+    with give(standin, provider) as client:
+        until = time.monotonic() + BOUND
+        while len(asked) < 3:
+            assert client.download_report(None, standin.instance_id, report)
+            assert time.monotonic() < until
+    assert not any(asked)
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine function"])
+def test_calls_that_wait_for_a_provider_obey_their_own_limits(
+    standin: Standin, report: str, kind: str
+) -> None:
+    asked = threading.Event()
+    done = threading.Event()
+
+    def provider(refused: bool) -> str:
+        asked.set()
+        assert done.wait(BOUND)
+        return standin.token
+
+    async def asynchronous(refused: bool) -> str:
+        return await asyncio.get_running_loop().run_in_executor(None, provider, refused)
+
+    function: Any = provider if kind == "function" else asynchronous
+    with give(standin, function, max_attempts=1) as client:
+        try:
+            for option, error in (
+                ("total_timeout", dbss.TotalTimeoutError),
+                ("stall_timeout", dbss.StalledError),
+            ):
+                limits: dict[str, Any] = {option: 0.2}
+                begun = time.monotonic()
+                with pytest.raises(error):
+                    client.download_report(
+                        None, standin.instance_id, report, operation=dbss.Operation(**limits)
+                    )
+                assert time.monotonic() - begun < 5
+            operation = dbss.Operation()
+            assert asked.wait(BOUND)
+            with ThreadPoolExecutor(1) as pool:
+                call = pool.submit(
+                    client.download_report,
+                    *(None, standin.instance_id, report),
+                    operation=operation,
+                )
+                operation.cancel()
+                with pytest.raises(dbss.CancelledError):
+                    call.result(BOUND)
+        finally:
+            done.set()
+        # And after all that it answers.
+        assert client.download_report(None, standin.instance_id, report)
+
+
+def test_ctrl_c_ends_the_wait_for_a_provider_that_hangs(standin: Standin, report: str) -> None:
+    done = threading.Event()
+    interrupted: list[float] = []
+
+    def provider(refused: bool) -> str:
+        interrupted.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+        assert done.wait(BOUND)
+        return standin.token
+
+    with give(standin, provider) as client:
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                client.download_report(None, standin.instance_id, report)
+            # 250 ms where nobody else needs the machine.
+            assert time.monotonic() - interrupted[0] < 1.5
+        finally:
+            done.set()
+        interrupted.clear()
+        client.set_token(standin.token)
+        assert client.download_report(None, standin.instance_id, report)
+
+
+TRAMPOLINE = """
+#include <signal.h>
+void ask(void (*f)(void *, void *), void *user_data, void *request)
+{ raise(SIGINT); f(user_data, request); }
+"""
+
+
+def test_a_signal_right_before_a_request_is_not_lost(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    path = tmp_path / "trampoline.so"
+    command = [environment.get("CC", "cc"), "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
+    subprocess.run(command, input=TRAMPOLINE, check=True, text=True, timeout=BOUND)
+    ask = ctypes.CDLL(str(path)).ask
+    ask.argtypes = (ffi.TokenProviderFunction, ctypes.py_object, ffi.TokenRequest)
+    ask.restype = None
+    requests: ffi.Requests = queue.SimpleQueue()
+    config = ffi.Config()
+    ffi.config_new(ffi.byref(config))
+    try:
+        inlet = ffi.provide_tokens(config, requests)
+        with pytest.raises(KeyboardInterrupt):
+            ask(ffi._PUT_REQUEST, inlet(), ffi.TokenRequest())
+        assert isinstance(requests.get_nowait(), ffi.TokenRequest)
+    finally:
+        ffi.config_free(config)
+    # And its end is told in the same way.
+    assert requests.get_nowait() is inlet
+    assert inlet() is None
+
+
+def provider_threads() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name == "dbss token provider"]
+
+
+def test_the_providers_thread_ends_with_the_context(standin: Standin, report: str) -> None:
+    assert provider_threads() == []
+    client = give(standin, standin.token)
+    # None before it is needed.
+    assert provider_threads() == []
+    assert client.download_report(None, standin.instance_id, report)
+    [thread] = provider_threads()
+    stream = client.open_report(None, standin.instance_id, report)
+    client.close()
+    # A stream may need another token.
+    assert len(stream.read()) == 3000
+    assert thread.is_alive()
+    stream.close()
+    thread.join(BOUND)
+    assert not thread.is_alive()
+
+    client = give(standin, standin.token)
+    assert client.find_credentials()
+    [thread] = provider_threads()
+    reference = weakref.ref(client)
+    del client
+    gc.collect()
+    assert reference() is None
+    thread.join(BOUND)
+    assert not thread.is_alive()
+
+
+def test_a_client_that_fails_lets_its_provider_go() -> None:
+    class Function:
+        def __call__(self, refused: bool) -> str:
+            return "token"
+
+    function = Function()
+    reference = weakref.ref(function)
+    kept = len(ffi._kept)
+    with pytest.raises(dbss.FileError):
+        dbss.Client(endpoint="https://127.0.0.1:1", token_provider=function, ca_file="/no/such")
+    del function
+    gc.collect()
+    assert reference() is None
+    assert len(ffi._kept) == kept
+
+
+@pytest.mark.parametrize("state", ["idle", "asked", "failed"])
+def test_a_provider_at_the_interpreters_end_is_silent(
+    standin: Standin, report: str, environment: dict[str, str], state: str
+) -> None:
+    code = """
+import asyncio, os, sys, threading, dbss
+asked = threading.Event()
+async def provider(refused):
+    if os.environ["STATE"] == "asked":
+        asked.set()
+        await asyncio.sleep(1000)
+    if os.environ["STATE"] == "failed":
+        raise RuntimeError("failed")
+    return os.environ["TOKEN"]
+client = dbss.Client(
+    endpoint=os.environ["ENDPOINT"], project_id=os.environ["PROJECT"], token_provider=provider
+)
+def call():
+    try:
+        print(len(client.download_report(None, os.environ["INSTANCE"], os.environ["REPORT"])))
+    except dbss.Error as error:
+        print(type(error).__name__)
+if os.environ["STATE"] == "asked":
+    threading.Thread(target=call, daemon=True).start()
+    asked.wait(60)
+else:
+    call()
+"""
+    done = python(code, environment, STATE=state, **told(standin, report))
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = {"idle": ["3000\n"], "failed": ["NoTokenError\n"], "asked": ["CancelledError\n", ""]}
+    assert done.stdout in expected[state]
+
+
+def told(standin: Standin, report: str) -> dict[str, str]:
+    return {
+        "ENDPOINT": standin.http,
+        "TOKEN": standin.token,
+        "PROJECT": standin.project_id,
+        "INSTANCE": standin.instance_id,
+        "REPORT": report,
+    }
+
+
+@pytest.mark.parametrize("before", ["unused", "used", "asked"])
+def test_a_provider_answers_in_children(standin: Standin, report: str, before: str) -> None:
+    """Whatever its thread was doing in the parent."""
+    fork = multiprocessing.get_context("fork")
+    results = fork.SimpleQueue()
+    parent = os.getpid()
+    asked = threading.Event()
+    done = threading.Event()
+
+    inherited = f"{before}-" * 30
+    standin.add_token(inherited)
+
+    def provider(refused: bool) -> str:
+        if os.getpid() == parent and before == "asked":
+            asked.set()
+            assert done.wait(BOUND)
+        return standin.token if refused or os.getpid() != parent else inherited
+
+    def child() -> None:
+        try:
+            results.put([download() for _ in range(3)])
+        except BaseException as error:
+            results.put(repr(error))
+            raise
+
+    def download() -> int:
+        return len(client.download_report(None, standin.instance_id, report))
+
+    with give(standin, provider) as client, ThreadPoolExecutor(1) as pool:
+        waiting = None
+        if before == "used":
+            assert download() == 3000
+            # So that the children have to ask, too.
+            standin.revoke_token(inherited)
+        if before == "asked":
+            waiting = pool.submit(download)
+            assert asked.wait(BOUND)
+        children = [fork.Process(target=child) for _ in range(3)]
+        for one in children:
+            one.start()
+        for one in children:
+            one.join(BOUND)
+            assert one.exitcode == 0
+        assert [results.get() for _ in children] == [[3000] * 3] * 3
+        done.set()
+        if waiting is not None:
+            assert waiting.result(BOUND) == 3000
+        assert download() == 3000
+
+
+def test_many_requests_and_clients_leave_nothing(
+    standin: Standin, report: str, environment: dict[str, str]
+) -> None:
+    code = """
+import gc, os, threading, dbss
+from dbss import ffi
+def provider(refused):
+    calls.append(refused)
+    if len(calls) % 2:
+        raise RuntimeError("x" * 1000)
+    return os.environ["TOKEN"]
+calls = []
+def use():
+    with dbss.Client(endpoint=os.environ["ENDPOINT"], token_provider=provider) as client:
+        for _ in range(2):
+            try:
+                client.find_credentials()
+            except dbss.NoTokenError:
+                pass
+def left(times):
+    for _ in range(times):
+        use()
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(60)
+    with open("/proc/self/statm") as file:
+        memory = int(file.read().split()[1])
+    return len(os.listdir("/proc/self/fd")), len(ffi._kept), memory
+before = left(50)
+after = left(500)
+print(len(calls), threading.active_count(), [b - a for a, b in zip(before, after)][:2])
+print(after[2] - before[2])
+"""
+    done = python(code, environment, **told(standin, report))
+    assert (done.returncode, done.stderr) == (0, "")
+    first, pages = done.stdout.splitlines()
+    assert first == "1100 1 [0, 0]"
+    assert int(pages) < 2000
+
+
+# Logins.
+
+
+def test_a_login_and_nothing_else(standin: Standin, login: dict[str, Any], report: str) -> None:
+    standin.clear_requests()
+    with dbss.Client(**login) as client:
+        for _ in range(3):
+            assert client.download_report(None, standin.instance_id, report)
+        credentials = client.find_credentials()
+    assert [one["report"] for one in standin.requests()] == ["@iam.tokens", *[report] * 3]
+    assert credentials.source == "iam_user"
+    assert credentials.name == standin.user
+    assert standin.iam in credentials.description
+    assert credentials.project_id == standin.project_id
+    assert credentials.expires_at is not None
+    ahead = credentials.expires_at - datetime.now(timezone.utc)
+    assert timedelta(hours=23) < ahead < timedelta(hours=25)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        credentials.source = "x"  # type: ignore[misc]
+    assert standin.password not in repr(credentials) + repr(client)
+
+
+def test_a_token_revoked_amid_the_downloads_of_32_threads(
+    standin: Standin, login: dict[str, Any], report: str
+) -> None:
+    barrier = threading.Barrier(33)
+    halves = threading.Barrier(33)
+
+    def download(_: int) -> list[int]:
+        lengths = []
+        for number in range(6):
+            if number == 3:
+                halves.wait(BOUND)
+                halves.wait(BOUND)
+            lengths.append(len(client.download_report(None, standin.instance_id, report)))
+        barrier.wait(BOUND)
+        return lengths
+
+    with dbss.Client(**login) as client, ThreadPoolExecutor(32) as pool:
+        standin.clear_requests()
+        calls = [pool.submit(download, number) for number in range(32)]
+        halves.wait(BOUND)
+        standin.revoke_issued_tokens()
+        halves.wait(BOUND)
+        barrier.wait(BOUND)
+        for call in calls:
+            assert call.result(BOUND) == [3000] * 6
+    # The first one, and the one after the refusals.
+    assert len(standin.requests("@iam.tokens")) == 2
+
+
+def test_a_wrong_password_is_sent_once(
+    standin: Standin, login: dict[str, Any], report: str
+) -> None:
+    standin.clear_requests()
+    password = "wrong-wrong-wrong"
+    messages: list[str] = []
+    with dbss.Client(
+        **{**login, "iam_password": password},
+        log=lambda level, text: messages.append(text),
+    ) as client:
+        for call in (
+            lambda: client.download_report(None, standin.instance_id, report),
+            client.find_credentials,
+            client.check,
+        ):
+            with pytest.raises(dbss.UnauthenticatedError) as caught:
+                call()
+            assert "The username or password is wrong" in caught.value.message
+            assert caught.value.service_message == "The username or password is wrong."
+            assert standin.user in caught.value.message
+            assert caught.value.request_id
+            assert password not in said(caught.value) + repr(client) + "".join(messages)
+    assert len(standin.requests("@iam.tokens")) == 1
+    assert len(standin.requests()) == 1
+
+
+def test_iam_that_fails_for_a_moment_is_asked_again(
+    standin: Standin, login: dict[str, Any], report: str
+) -> None:
+    standin.fault("@iam.tokens", status=503, times=1)
+    with dbss.Client(**login) as client:
+        assert client.download_report(None, standin.instance_id, report)
+    standin.fault("@iam.tokens", status=503, times=1)
+    with dbss.Client(**login, max_attempts=1) as client:
+        with pytest.raises(dbss.ServerError, match="IAM"):
+            client.download_report(None, standin.instance_id, report)
+        # It was not the password.
+        assert client.download_report(None, standin.instance_id, report)
+
+
+def test_a_child_logs_in_for_itself_or_uses_what_it_inherits(
+    standin: Standin, login: dict[str, Any], report: str
+) -> None:
+    fork = multiprocessing.get_context("fork")
+    results = fork.SimpleQueue()
+
+    def child() -> None:
+        try:
+            results.put(len(client.download_report(None, standin.instance_id, report)))
+        except BaseException as error:
+            results.put(repr(error))
+            raise
+
+    def run() -> None:
+        process = fork.Process(target=child)
+        process.start()
+        process.join(BOUND)
+        assert process.exitcode == 0
+        assert results.get() == 3000
+
+    with dbss.Client(**login) as client:
+        standin.clear_requests()
+        run()
+        assert client.download_report(None, standin.instance_id, report)
+        assert len(standin.requests("@iam.tokens")) == 2
+        run()
+        assert len(standin.requests("@iam.tokens")) == 2
+
+
+# Credentials that are found.
+
+
+def set_key(monkeypatch: pytest.MonkeyPatch, standin: Standin, **more: str) -> None:
+    monkeypatch.setenv("HUAWEICLOUD_SDK_AK", standin.access_key)
+    monkeypatch.setenv("HUAWEICLOUD_SDK_SK", standin.secret_key)
+    for name, value in more.items():
+        monkeypatch.setenv(f"HUAWEICLOUD_SDK_{name}", value)
+
+
+def write_profile(standin: Standin, path: Path | None = None, **more: str) -> Path:
+    keys = {"ak": standin.access_key, "sk": standin.secret_key, **more}
+    lines = ["[basic]", *(f"{key} = {value}" for key, value in keys.items() if value)]
+    path = path or Path.home() / ".huaweicloud/credentials"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+    path.chmod(0o600)
+    return path
+
+
+def masked(key: str) -> str:
+    return f"{key[:4]}***{key[-4:]}"
+
+
+def test_three_lines_are_enough(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With a key in the environment; the region's endpoints are variables and files, too."""
+    set_key(monkeypatch, standin, REGION_DBSS_CN_NORTH_4=standin.http)
+    write_profile(standin, ak="AK-OF-ANOTHER-ONE", iam_endpoint=standin.iam)
+    monkeypatch.setenv("HUAWEICLOUD_SDK_PROJECT_ID", standin.project_id)
+    reports = f"{tmp_path}/"
+    with dbss.Client(region="cn-north-4", credentials="default") as client:
+        path = client.download_report_to(None, standin.instance_id, standin.pdf["id"], reports)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == standin.pdf["sha256"]["en-us"]
+
+
+def test_the_default_is_the_three_in_order(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], report: str
+) -> None:
+    seen = []
+
+    def use() -> None:
+        with dbss.Client(credentials="default", **found) as client:
+            assert client.download_report(None, standin.instance_id, report)
+            seen.append(client.find_credentials())
+
+    use()
+    profile = write_profile(standin)
+    use()
+    set_key(monkeypatch, standin)
+    use()
+    monkeypatch.setenv("HUAWEICLOUD_SDK_AK", "")
+    monkeypatch.setenv("HUAWEICLOUD_SDK_SK", "")
+    use()
+    assert [one.source for one in seen] == ["metadata", "profile", "environment", "profile"]
+    assert standin.metadata in seen[0].description
+    assert str(profile) in seen[1].description
+    assert "HUAWEICLOUD_SDK_AK" in seen[2].description
+    assert seen[0].expires_at is not None
+    assert [one.expires_at for one in seen[1:]] == [None] * 3
+    assert [one.name for one in seen[1:]] == [masked(standin.access_key)] * 3
+    assert standin.secret_key not in repr(seen)
+
+
+@pytest.mark.parametrize("source", ["environment", "profile", "metadata"])
+def test_each_source_alone(
+    standin: Standin,
+    monkeypatch: pytest.MonkeyPatch,
+    found: dict[str, Any],
+    report: str,
+    source: str,
+) -> None:
+    if source == "environment":
+        write_profile(standin, ak="")
+        set_key(monkeypatch, standin, PROJECT_ID=standin.project_id)
+    elif source == "profile":
+        monkeypatch.setenv("HUAWEICLOUD_SDK_AK", "a half")
+        write_profile(standin, project_id=standin.project_id)
+    else:
+        monkeypatch.setenv("HUAWEICLOUD_SDK_AK", "a half")
+        write_profile(standin, ak="")
+    standin.clear_requests()
+    with dbss.Client(credentials=source, **found) as client:
+        assert client.download_report(None, standin.instance_id, report)
+        credentials = client.find_credentials()
+        client.check()
+    assert credentials.source == source
+    assert credentials.project_id == (None if source == "metadata" else standin.project_id)
+    assert len(standin.requests("@metadata.key")) == (source == "metadata")
+    assert len(standin.requests("@iam.projects")) == (source == "metadata")
+
+
+def test_the_profile_may_be_elsewhere_and_tell_where_iam_is(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, report: str
+) -> None:
+    path = write_profile(standin, tmp_path / "my profile", iam_endpoint=standin.iam)
+    monkeypatch.setenv("HUAWEICLOUD_SDK_CREDENTIALS_FILE", str(path))
+    with dbss.Client(endpoint=standin.http, region=standin.region, credentials="profile") as client:
+        assert client.download_report(None, standin.instance_id, report)
+        assert str(path) in client.find_credentials().description
+
+
+def test_a_temporary_key_of_the_environment(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch, report: str
+) -> None:
+    set_key(monkeypatch, standin, SECURITY_TOKEN="the-security-token")
+    with dbss.Client(endpoint=standin.http, credentials="environment") as client:
+        assert client.download_report(standin.project_id, standin.instance_id, report)
+    assert sent(standin, report, "x-security-token") == ["the-security-token"]
+
+
+def test_a_profile_that_others_can_read_is_warned_of(standin: Standin) -> None:
+    path = write_profile(standin)
+    path.chmod(0o644)
+    messages: list[tuple[int, str]] = []
+    client = dbss.Client(
+        endpoint=standin.http,
+        credentials="profile",
+        log=lambda level, text: messages.append((level, text)),
+    )
+    # Though no call was made yet.
+    [warning] = [text for level, text in messages if level == dbss.LOG_WARNING]
+    assert str(path) in warning
+    assert standin.secret_key not in warning
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("variables", "profile", "credentials", "kind", "words"),
+    [
+        ({"AK": "x"}, None, "default", dbss.InvalidCredentialsError, "HUAWEICLOUD_SDK_SK"),
+        ({"SK": "secret"}, None, "default", dbss.InvalidCredentialsError, "HUAWEICLOUD_SDK_AK"),
+        (
+            {"AK": "x", "SK": "secret secret"},
+            None,
+            "environment",
+            dbss.InvalidCredentialsError,
+            "HUAWEICLOUD_SDK_SK",
+        ),
+        ({}, None, "environment", dbss.NotConfiguredError, "HUAWEICLOUD_SDK_AK"),
+        ({}, None, "profile", dbss.NotConfiguredError, ".huaweicloud/credentials"),
+        ({}, "[basic]\nak = x\n", "default", dbss.InvalidCredentialsError, "credentials"),
+        ({}, "[basic]\nsk = secret\n", "default", dbss.InvalidCredentialsError, "credentials"),
+        ({}, "ak = x\nsk = secret\n", "profile", dbss.InvalidCredentialsError, "credentials"),
+        ({}, "[basic]\nsecret secret\n", "profile", dbss.InvalidCredentialsError, "credentials"),
+        (
+            {"CREDENTIALS_FILE": "/no/such/profile"},
+            None,
+            "default",
+            dbss.InvalidCredentialsError,
+            "/no/such/profile",
+        ),
+    ],
+)
+def test_what_is_there_and_wrong_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+    found: dict[str, Any],
+    variables: dict[str, str],
+    profile: str | None,
+    credentials: str,
+    kind: type[dbss.Error],
+    words: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"HUAWEICLOUD_SDK_{name}", value)
+    if profile is not None:
+        path = Path.home() / ".huaweicloud/credentials"
+        path.parent.mkdir()
+        path.write_text(profile)
+    with pytest.raises(kind) as caught:
+        dbss.Client(credentials=credentials, **found)
+    assert words in caught.value.message
+    assert isinstance(caught.value, ValueError)
+    assert "secret" not in said(caught.value)
+
+
+@pytest.mark.parametrize("where", ["nobody", "never_accepts", "silent"])
+def test_metadata_that_is_not_there_is_given_up_soon(
+    standin: Standin, found: dict[str, Any], where: str
+) -> None:
+    if where == "silent":
+        standin.fault("@metadata.token", no_answer=True)
+    else:
+        found["metadata_endpoint"] = NOBODY if where == "nobody" else standin.never_accepts
+    with dbss.Client(credentials="default", **found) as client:
+        begun = time.monotonic()
+        with pytest.raises(dbss.NotConfiguredError) as caught:
+            client.find_credentials()
+        assert time.monotonic() - begun < 3
+    for words in ("HUAWEICLOUD_SDK_AK", ".huaweicloud/credentials"):
+        assert words in caught.value.message
+
+
+def test_the_key_of_an_agency_is_renewed(
+    standin: Standin, found: dict[str, Any], report: str
+) -> None:
+    standin.clear_requests()
+    with dbss.Client(credentials="metadata", **found) as client:
+        assert client.download_report(standin.project_id, standin.instance_id, report)
+        assert standin.revoke_metadata_keys() >= 1
+        assert client.download_report(standin.project_id, standin.instance_id, report)
+    assert len(standin.requests("@metadata.key")) == 2
+    statuses = [one["status"] for one in standin.requests(report)]
+    assert statuses == [200, 401, 200]
+
+
+# Projects and endpoints.
+
+
+def test_the_project_of_the_region_is_looked_up_once(standin: Standin, report: str) -> None:
+    standin.clear_requests()
+    with dbss.Client(
+        endpoint=standin.http,
+        region=standin.region,
+        iam_endpoint=standin.iam,
+        token=standin.token,
+    ) as client:
+        with ThreadPoolExecutor(8) as pool:
+            calls = [
+                pool.submit(client.download_report, None, standin.instance_id, report)
+                for _ in range(8)
+            ]
+            assert all(len(call.result(BOUND)) == 3000 for call in calls)
+        client.check()
+        assert client.find_credentials().project_id is None
+    assert len(standin.requests("@iam.projects")) == 1
+
+
+def test_which_project_counts(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], report: str
+) -> None:
+    """That of the call, then the client's, then that of the credentials."""
+    other = "other-project-0123456789-0123456789"
+    set_key(monkeypatch, standin, PROJECT_ID=other)
+    with dbss.Client(credentials="default", **found) as client:
+        with pytest.raises(dbss.ForbiddenError):
+            client.download_report(None, standin.instance_id, report)
+        with pytest.raises(dbss.ForbiddenError):
+            client.check()
+        assert client.download_report(standin.project_id, standin.instance_id, report)
+        client.check(standin.project_id)
+        assert client.find_credentials().project_id == other
+    with dbss.Client(credentials="default", project_id=standin.project_id, **found) as client:
+        assert client.download_report(None, standin.instance_id, report)
+        assert client.find_credentials().project_id == standin.project_id
+        with pytest.raises(dbss.ForbiddenError):
+            client.download_report(other, standin.instance_id, report)
+
+
+def test_a_project_that_nothing_tells(standin: Standin, report: str) -> None:
+    with (
+        dbss.Client(endpoint=standin.http, token=standin.token) as client,
+        pytest.raises(dbss.NotConfiguredError) as caught,
+    ):
+        client.download_report(None, standin.instance_id, report)
+    assert caught.value.parameter == "project"
+    standin.add_project(standin.region)
+    with (
+        dbss.Client(
+            endpoint=standin.http,
+            region=standin.region,
+            iam_endpoint=standin.iam,
+            token=standin.token,
+        ) as client,
+        pytest.raises(dbss.Error) as ambiguous,
+    ):
+        client.download_report(None, standin.instance_id, report)
+    assert "project" in ambiguous.value.message
+
+
+@pytest.mark.parametrize("kind", [list, tuple, ",".join])
+def test_the_next_endpoint_is_tried_and_kept(
+    standin: Standin, report: str, kind: Callable[..., Any]
+) -> None:
+    messages: list[str] = []
+    with dbss.Client(
+        endpoint=kind([NOBODY, standin.http, standin.http_other]),
+        token=standin.token,
+        log=lambda level, text: level == dbss.LOG_WARNING and messages.append(text),
+    ) as client:
+        for _ in range(3):
+            assert client.download_report(standin.project_id, standin.instance_id, report)
+        assert repr(client) == f"<dbss.Client {NOBODY},{standin.http},{standin.http_other}>"
+    assert {one["listener"] for one in standin.requests(report)} == {"http"}
+    # It was looked for once.
+    [warning] = messages
+    assert NOBODY in warning
+    assert standin.http in warning
+
+
+def test_the_endpoint_of_a_region_may_be_a_variable_or_in_a_file(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, report: str
+) -> None:
+    def listener() -> str:
+        standin.clear_requests()
+        with dbss.Client(region="cn-north-4", token=standin.token) as client:
+            assert client.download_report(standin.project_id, standin.instance_id, report)
+        [request] = standin.requests(report)
+        name: str = request["listener"]
+        return name
+
+    def regions(endpoint: str) -> str:
+        return f"DBSS:\n  - id: 'cn-north-4'\n    endpoint: '{endpoint}'\n"
+
+    file = Path.home() / ".huaweicloud/regions.yaml"
+    file.parent.mkdir()
+    file.write_text(regions(standin.http))
+    assert listener() == "http"
+    named = tmp_path / "regions.yaml"
+    named.write_text(regions(standin.http_other))
+    monkeypatch.setenv("HUAWEICLOUD_SDK_REGIONS_FILE", str(named))
+    assert listener() == "http_other"
+    monkeypatch.setenv("HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4", standin.http)
+    assert listener() == "http"
+
+
+# Checks, and secrets.
+
+
+def test_a_check_tells_accepted_refused_and_forbidden(
+    standin: Standin, found: dict[str, Any]
+) -> None:
+    with dbss.Client(token=standin.token, **found) as client:
+        client.check()
+        operation = dbss.Operation()
+        client.check(standin.project_id, operation=operation)
+        assert operation.attempts == 1
+        with pytest.raises(dbss.ForbiddenError) as caught:
+            client.check("other-project-0123456789-0123456789")
+        assert caught.value.service_code == "DBSS.10020103"
+        with pytest.raises(dbss.InvalidIdError):
+            client.check("short")
+        with pytest.raises(TypeError):
+            client.check(1)  # type: ignore[arg-type]
+        operation.cancel()
+        for call in (client.check, client.find_credentials):
+            with pytest.raises(dbss.CancelledError):
+                call(operation=operation)
+        client.set_token("a-token-of-nobody")
+        with pytest.raises(dbss.UnauthenticatedError):
+            client.check()
+        assert client.find_credentials().source == "token"
+    with pytest.raises(ValueError, match="the client is closed"):
+        client.check()
+    with pytest.raises(ValueError, match="the client is closed"):
+        client.find_credentials()
+
+
+def test_a_client_without_credentials_says_so(standin: Standin, found: dict[str, Any]) -> None:
+    with dbss.Client(**found) as client:
+        for call in (client.check, client.find_credentials):
+            with pytest.raises(dbss.NotConfiguredError) as caught:
+                call()
+            assert caught.value.parameter == "credentials"
+
+
+@pytest.mark.parametrize("kind", ["iam_user", "token_provider", "environment", "metadata"])
+def test_no_secret_is_seen_anywhere(
+    standin: Standin,
+    monkeypatch: pytest.MonkeyPatch,
+    found: dict[str, Any],
+    login: dict[str, Any],
+    report: str,
+    kind: str,
+) -> None:
+    messages: list[str] = []
+    arguments: dict[str, Any] = {**found, "credentials": kind}
+    if kind == "iam_user":
+        arguments = login
+    elif kind == "token_provider":
+        arguments = {**found, "token_provider": lambda refused: standin.token}
+    elif kind == "environment":
+        set_key(monkeypatch, standin, SECURITY_TOKEN="the-security-token")
+    standin.clear_requests()
+    seen = []
+    with dbss.Client(**arguments, log=lambda level, text: messages.append(text)) as client:
+        assert client.download_report(None, standin.instance_id, report)
+        # What the service has been told, it may say.
+        told = {
+            value
+            for header in ("x-auth-token", "x-security-token")
+            for value in sent(standin, report, header)
+            if value
+        }
+        own = (
+            told
+            | {
+                "iam_user": {standin.password},
+                "token_provider": {standin.token},
+                "environment": {standin.secret_key, "the-security-token"},
+                "metadata": set(),
+            }[kind]
+        )
+        assert own
+        echo = " ".join(sorted(told))
+        for fault in (
+            {"status": 400, "json": {"error_code": "A", "error_msg": echo}},
+            {"status": 403, "body": echo},
+            {"status": 302, "headers": [["Location", "/elsewhere"]]},
+            {"no_answer": True},
+        ):
+            standin.fault(report, times=1, **fault)
+            with pytest.raises(dbss.Error) as caught:
+                client.download_report(
+                    *(None, standin.instance_id, report),
+                    operation=dbss.Operation(max_attempts=1, stall_timeout=0.5),
+                )
+            seen.append(said(caught.value))
+        seen += [repr(client.find_credentials()), repr(client)]
+    everything = "\n".join([*seen, *messages])
+    for secret in own:
+        assert secret not in everything
+
+
+@pytest.mark.parametrize("kind", ["iam_user", "token_provider", "environment", "metadata"])
+def test_no_credentials_go_to_another_origin(
+    standin: Standin,
+    monkeypatch: pytest.MonkeyPatch,
+    found: dict[str, Any],
+    login: dict[str, Any],
+    report: str,
+    kind: str,
+) -> None:
+    arguments: dict[str, Any] = {**found, "credentials": kind}
+    if kind == "iam_user":
+        arguments = login
+    elif kind == "token_provider":
+        arguments = {**found, "token_provider": lambda refused: standin.token}
+    elif kind == "environment":
+        set_key(monkeypatch, standin, SECURITY_TOKEN="the-security-token")
+    path = f"/v1/{standin.project_id}/audit/{standin.instance_id}/reports/{report}/download"
+    standin.fault(report, status=302, headers=[["Location", standin.http_other + path]], times=1)
+    with (
+        dbss.Client(**arguments, follow_redirects=True) as client,
+        # Where others can be had, these go to the right place the second time.
+        contextlib.suppress(dbss.UnauthenticatedError),
+    ):
+        client.download_report(None, standin.instance_id, report)
+    elsewhere = [one for one in standin.requests(report) if one["listener"] == "http_other"]
+    assert elsewhere
+    for one in elsewhere:
+        names = {name.lower() for name, _ in one["headers"]}
+        assert not names & {"x-auth-token", "authorization", "x-security-token"}
