@@ -68,6 +68,7 @@ from .errors import (
     UnknownKeyError,
 )
 from .ffi import LOG_DEBUG, LOG_ERROR, LOG_INFO, LOG_WARNING
+from .lists import Instance, Items, Report, Template
 from .operation import Operation, Progress
 from .settings import DEFAULT, Option, options
 from .stream import ReportStream
@@ -97,6 +98,7 @@ __all__ = [
     "Error",
     "FileError",
     "ForbiddenError",
+    "Instance",
     "InternalError",
     "InvalidAccessKeyError",
     "InvalidCredentialsError",
@@ -106,6 +108,7 @@ __all__ = [
     "InvalidTokenError",
     "InvalidUtf8Error",
     "InvalidValueError",
+    "Items",
     "LimitExceededError",
     "MirrorLockedError",
     "NetworkError",
@@ -126,6 +129,7 @@ __all__ = [
     "Progress",
     "ProtocolError",
     "RedirectedError",
+    "Report",
     "ReportStream",
     "ResolveError",
     "ResourceError",
@@ -133,6 +137,7 @@ __all__ = [
     "ServiceError",
     "StalledError",
     "TargetExistsError",
+    "Template",
     "ThrottledError",
     "TlsError",
     "Token",

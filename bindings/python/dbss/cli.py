@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from . import (
@@ -113,7 +113,7 @@ def _parser() -> Parser:
     # Abbreviations would make --token mean --token-file.
     main = Parser(
         prog="python -m dbss",
-        description="Downloads audit reports of the Database Security Service.",
+        description="Audit reports of the Database Security Service.",
         allow_abbrev=False,
     )
     main.add_argument(
@@ -182,7 +182,15 @@ def _parser() -> Parser:
             "--quiet", "-q", action="store_true", help="say nothing but what went wrong"
         )
         parser.add_argument("--verbose", "-v", action="store_true", help="say what happens")
+    _more_commands().add(command)
     return main
+
+
+def _more_commands() -> ModuleType:
+    # Here, as it uses what stands in this file.
+    from . import commands
+
+    return commands
 
 
 def _add(parser: Parser, *names: str, variable: str, meaning: str, metavar: str) -> None:
@@ -487,7 +495,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = _parser().parse_args(arguments)
         with _ended_by_signals():
-            _COMMANDS[given.command](given)
+            {**_COMMANDS, **_more_commands().COMMANDS}[given.command](given)
         return DONE
     except Failure as failure:
         lines, code = [str(failure)], failure.code

@@ -14,6 +14,7 @@ from typing import Any, Callable, Protocol, Union, overload
 from . import credentials as credentials_module
 from . import errors, ffi, settings
 from .credentials import Credentials, Provider, TokenProvider
+from .lists import Management
 from .operation import (
     Control,
     Log,
@@ -140,7 +141,7 @@ def _write_all(target: Writer, chunk: bytes) -> None:
         chunk = chunk[length:]
 
 
-class Client:
+class Client(Management):
     """A connection to the Database Security Service, with credentials for it.
 
     Make one and share it: any number of threads may use it at once, and a
@@ -210,6 +211,10 @@ class Client:
             "http://user:password@proxy.example.com:3128".
         proxy_from_environment: take the proxy from https_proxy, http_proxy,
             all_proxy and no_proxy, as they are now.
+        wait_timeout: seconds to wait for a report that the service makes; None
+            is no limit and DEFAULT the default of libdbss, an hour.
+        poll_interval: seconds until such a report is looked at again; it grows
+            with each look.
         log: called with the level, one of the LOG_ constants, and the text of
             each message about a call, from the thread of a call, within a
             tenth of a second. No message holds a secret. What it raises goes
@@ -255,6 +260,8 @@ class Client:
         follow_redirects: bool = False,
         proxy: str | None = None,
         proxy_from_environment: bool = False,
+        wait_timeout: Seconds = DEFAULT,
+        poll_interval: float | Default = DEFAULT,
         log: LogFunction | None = None,
         options: Mapping[str, str] | None = None,
     ) -> None:
@@ -271,6 +278,8 @@ class Client:
             ("stall_timeout_ms", stall_timeout),
             ("total_timeout_ms", total_timeout),
             ("max_retry_after_ms", max_retry_after),
+            ("wait_timeout_ms", wait_timeout),
+            ("poll_interval_ms", poll_interval),
         )
         numbers = (("max_memory_bytes", max_memory_bytes), ("max_attempts", max_attempts))
         texts = (

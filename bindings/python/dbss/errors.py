@@ -303,7 +303,7 @@ class NotDoneError(ServiceError):
     status_name = "DBSS_ERR_NOT_DONE"
 
 
-class NotReadyError(ServiceError):
+class NotReadyError(ServiceError, TimeoutError):
     """The report was not ready in time."""
 
     status = 210

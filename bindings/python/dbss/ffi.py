@@ -48,6 +48,8 @@ FORMAT_UNKNOWN = 0
 FORMAT_PDF = 1
 FORMAT_ZIP = 2
 
+ID_SIZE = 65
+
 # Handles: structures without an inside, each its own type, so that ctypes
 # refuses one in place of another.
 
@@ -541,6 +543,7 @@ _REFUSED: dict[str, type[errors.ArgumentError]] = {
     "project_id": errors.InvalidIdError,
     "instance": errors.InvalidIdError,
     "id": errors.InvalidIdError,
+    "template_id": errors.InvalidIdError,
     "locale": errors.InvalidLocaleError,
     "token": errors.InvalidTokenError,
     "access_key": errors.InvalidAccessKeyError,
@@ -587,6 +590,11 @@ def encode_path(parameter: str, path: str | bytes | os.PathLike[Any]) -> bytes:
 def decode(value: bytes | None) -> str | None:
     """A string from C."""
     return _text(value)
+
+
+def room_for_id() -> Any:
+    """Where C writes an id; its ``value`` is what was written."""
+    return (c_char * ID_SIZE)()
 
 
 def copy(buffer: Buffer) -> bytes:

@@ -36,6 +36,8 @@ class Progress(NamedTuple):
     """How many bytes did not have to come again, as the transfer was resumed."""
     attempts: int
     """How many requests were made so far."""
+    percent: Optional[int] = None  # noqa: UP045
+    """How far a report is that the service makes; None while that is not known."""
 
 
 ProgressFunction = Callable[[Progress], object]
@@ -83,11 +85,13 @@ class Control:
     def progress(self) -> Progress:
         """How its call goes."""
         total = ffi.operation_total(self.pointer)
+        percent = ffi.operation_percent(self.pointer)
         return Progress(
             ffi.operation_received(self.pointer),
             None if total < 0 else total,
             ffi.operation_resumed(self.pointer),
             ffi.operation_attempts(self.pointer),
+            None if percent < 0 else percent,
         )
 
     def look(self) -> None:
@@ -147,6 +151,10 @@ class Operation:
             the client has.
         file_mode: the permissions of a saved file, such as 0o640; None for
             what the client has.
+        wait_timeout: seconds to wait for a report that the service makes; None
+            is no limit and DEFAULT what the client has.
+        poll_interval: seconds until such a report is looked at again; DEFAULT
+            for what the client has.
 
     Raises:
         ArgumentError: an argument cannot be right.
@@ -162,6 +170,8 @@ class Operation:
         max_attempts: int | None = None,
         max_memory_bytes: int | None = None,
         file_mode: int | None = None,
+        wait_timeout: Seconds = DEFAULT,
+        poll_interval: float | Default = DEFAULT,
     ) -> None:
         # First, so that __repr__ and close() work on one that failed.
         self._control: Control | None = None
@@ -170,6 +180,8 @@ class Operation:
             ("connect_timeout_ms", connect_timeout),
             ("stall_timeout_ms", stall_timeout),
             ("total_timeout_ms", total_timeout),
+            ("wait_timeout_ms", wait_timeout),
+            ("poll_interval_ms", poll_interval),
         ):
             if not isinstance(seconds, Default):
                 value = settings.milliseconds(key, seconds)
@@ -225,6 +237,11 @@ class Operation:
     def attempts(self) -> int:
         """How many requests were made so far."""
         return self.control().progress().attempts
+
+    @property
+    def percent(self) -> int | None:
+        """How far a report is that the service makes; None while that is not known."""
+        return self.control().progress().percent
 
     @property
     def path(self) -> Path | None:

@@ -1,0 +1,556 @@
+"""Lists of instances, reports and templates, and reports that the service makes and deletes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import operator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Callable, Generic, TypeVar
+
+from . import errors, ffi
+from .operation import Operation, ProgressFunction, Result
+
+Item = TypeVar("Item", "Instance", "Report", "Template")
+
+# What these name is a number; every other field is text.
+_NUMBERS = ("percentum", "remain_days")
+
+
+@dataclass(frozen=True)
+class Instance:
+    """An audit instance, as the service describes it; see Client.instances().
+
+    A field that is missing or null is None. One that is no text, though it should
+    be, is here as its JSON.
+    """
+
+    id: str
+    """Its id."""
+    name: str | None
+    """Its name."""
+    status: str | None
+    """Such as "ACTIVE", "SHUTOFF", "BUILD", "FROZEN" or "ERROR"; there may be new ones."""
+    region: str | None
+    """The region."""
+    version: str | None
+    """The version of its software."""
+    created: str | None
+    """When it was created, as the service writes it."""
+    expired: str | None
+    """When it expires, as the service writes it."""
+    remain_days: int | None
+    """How many days are left until then."""
+    connect_ip: str | None
+    """The address at which it is reached."""
+    raw: dict[str, Any] = field(repr=False, hash=False)
+    """All that the service sent, also what this package does not know."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """An audit report, as the service describes it; see Client.reports().
+
+    A field that is missing or null is None. One that is no text, though it should
+    be, is here as its JSON.
+    """
+
+    id: str
+    """Its id, to download it with."""
+    name: str | None
+    """Its name."""
+    format: str | None
+    """"pdf" or "zip"."""
+    percentum: int | None
+    """How far it is, from 0 to 100."""
+    type: str | None
+    """Such as "AUDIT_REPORT_DAY", "…_WEEK", "…_MONTH", "…_YEAR" or "…_REAL_TIME"."""
+    template_type: str | None
+    """The type of its template."""
+    start_time: str | None
+    """Where the range begins that it covers, as the service writes it."""
+    end_time: str | None
+    """Where that range ends."""
+    finish_time: str | None
+    """When it was ready."""
+    db_ids: str | None
+    """The ids of its databases, joined by commas."""
+    db_names: str | None
+    """Their names."""
+    url: str | None
+    """An address, where the service tells one."""
+    raw: dict[str, Any] = field(repr=False, hash=False)
+    """All that the service sent, also what this package does not know."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can be downloaded."""
+        return self.percentum is not None and self.percentum >= 100
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template that reports are made from; see Client.templates().
+
+    A field that is missing or null is None. One that is no text, though it should
+    be, is here as its JSON.
+    """
+
+    id: str
+    """Its id, for Client.generate_report()."""
+    name: str | None
+    """Its name."""
+    type: str | None
+    """Its type."""
+    group: str | None
+    """Its group."""
+    status: str | None
+    """Its status."""
+    desc: str | None
+    """What it is for."""
+    frequency: str | None
+    """How often the service makes a report from it by itself."""
+    db_ids: str | None
+    """The ids of its databases, joined by commas."""
+    db_names: str | None
+    """Their names."""
+    raw: dict[str, Any] = field(repr=False, hash=False)
+    """All that the service sent, also what this package does not know."""
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _number(value: Any) -> int | None:
+    """A whole number, in whatever way it is written; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _item(kind: Callable[..., Item], raw: dict[str, Any]) -> Item:
+    known: dict[str, Any] = {"raw": raw}
+    for one in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if one.name != "raw":
+            convert = _number if one.name in _NUMBERS else _text
+            known[one.name] = convert(raw.get(one.name))
+    if known["id"] is None:
+        # The service's page calls an instance's id "id"; its SDK expects this.
+        known["id"] = _text(raw.get("instance_id")) or ""
+    return kind(**known)
+
+
+class _Cursor:
+    """Owns a cursor of libdbss. It is freed with the last reference to this."""
+
+    def __init__(self) -> None:
+        self.pointer = ffi.Cursor()
+
+    # A default, as the module may be gone when the interpreter ends.
+    def __del__(self, _free: Callable[[ffi.Cursor], None] = ffi.cursor_free) -> None:
+        _free(self.pointer)
+
+    def next(self, _: ffi.Context, control: ffi.Operation) -> dict[str, Any] | None:
+        """The next page; None at the end."""
+        page = ffi.Page()
+        document = ffi.Buffer()
+        try:
+            ffi.cursor_next(self.pointer, control, ffi.byref(page))
+            if not page:
+                return None
+            ffi.page_json(page, ffi.byref(document))
+            found: dict[str, Any] = json.loads(ffi.copy(document))
+            return found
+        except (RecursionError, ValueError) as error:
+            if isinstance(error, errors.Error):
+                raise
+            # What is sound JSON and more than Python takes.
+            message = f"the service's list is too much for Python: {error}"
+            raise errors.UnexpectedAnswerError(message) from None
+        finally:
+            ffi.buffer_free(ffi.byref(document))
+            ffi.page_free(page)
+
+
+Fetch = Callable[[_Cursor], "dict[str, Any] | None"]
+
+
+class Items(Iterator[Item], Generic[Item]):
+    """A list of the service that is read page by page, each when it is needed.
+
+    It is iterated once, from any thread, but by one thread at a time. After an
+    exception next() asks for the same page again.
+    """
+
+    total: int | None
+    """How many items the list has, as the service said with the last page; None
+    before the first, and where it does not say."""
+
+    def __init__(self, kind: Callable[..., Item], cursor: _Cursor, fetch: Fetch) -> None:
+        """For the package itself."""
+        self.total = None
+        self._kind: Callable[..., Item] = kind
+        self._cursor: _Cursor | None = cursor
+        self._fetch = fetch
+        self._items: deque[Item] = deque()
+
+    def __next__(self) -> Item:
+        while True:
+            try:
+                return self._items.popleft()
+            except IndexError:
+                self._next_page()
+
+    def _next_page(self) -> None:
+        cursor = self._cursor
+        if cursor is None:
+            raise StopIteration
+        page = self._fetch(cursor)
+        if page is None:
+            self.close()
+            return
+        self.total = page["total"]
+        # A list that was closed meanwhile stays so.
+        if self._cursor is not None:
+            self._items.extend(_item(self._kind, raw) for raw in page["items"])
+
+    def close(self) -> None:
+        """Ends the list; nothing more comes. Closing it again does nothing."""
+        self._cursor = None
+        self._items.clear()
+
+    def __repr__(self) -> str:
+        return f"<dbss.Items of {getattr(self._kind, '__name__', '?')}>"
+
+
+def _optional(parameter: str, value: str | None) -> bytes | None:
+    return None if value is None else ffi.encode(parameter, value)
+
+
+def _size(page_size: int | None) -> int:
+    if page_size is None:
+        return 0
+    if isinstance(page_size, bool):
+        raise TypeError("page_size: must be int, not bool")
+    size = operator.index(page_size)
+    # C would take another number for it.
+    if not 0 <= size < 2**32:
+        raise errors.InvalidValueError(
+            f"page_size: must be at most 1000, or 0 for 100, and is {size}", parameter="page_size"
+        )
+    return size
+
+
+def _joined(db_ids: str | Sequence[str] | None) -> bytes | None:
+    if db_ids is None or isinstance(db_ids, str):
+        return _optional("db_ids", db_ids)
+    if isinstance(db_ids, bytes) or not isinstance(db_ids, Sequence):
+        raise TypeError(f"db_ids: must be str or a sequence of them, not {type(db_ids).__name__}")
+    return b",".join(ffi.encode("db_ids", one) for one in db_ids)
+
+
+class Management:
+    """What a Client does with lists, and with reports at the service."""
+
+    def _perform(
+        self,
+        call: Callable[[ffi.Context, ffi.Operation], Result],
+        operation: Operation | None,
+        progress: ProgressFunction | None,
+    ) -> Result:
+        """Runs a call of libdbss from its beginning to its end."""
+        raise NotImplementedError
+
+    def instances(
+        self,
+        project_id: str | None = None,
+        *,
+        page_size: int | None = None,
+        operation: Operation | None = None,
+    ) -> Items[Instance]:
+        """Lists the audit instances of a project (the service's call ListAuditInstances).
+
+        Args:
+            project_id: the id of the project; None for the client's.
+            page_size: how many the service is asked for at once, 1 to 1000; None
+                or 0 for 100.
+            operation: options and cancel of each page's request.
+
+        Returns:
+            An iterator, which asks the service for each page when it is needed.
+            The list may change meanwhile: nothing comes twice, and what others
+            delete does not make it leave out what stays.
+
+        Raises:
+            ArgumentError: an argument cannot be right.
+            ValueError: the client is closed.
+
+        The iterator raises an Error where a page cannot be had, and ValueError
+        when the client is closed.
+        """
+        project = _optional("project", project_id)
+        size = _size(page_size)
+
+        def begin(context: ffi.Context, cursor: ffi.Cursor) -> None:
+            ffi.instances_list(context, project, size, ffi.byref(cursor))
+
+        return self._list(Instance, begin, operation)
+
+    def reports(
+        self,
+        instance_id: str,
+        *,
+        name: str | None = None,
+        project_id: str | None = None,
+        page_size: int | None = None,
+        operation: Operation | None = None,
+    ) -> Items[Report]:
+        """Lists the audit reports of an instance.
+
+        Args:
+            instance_id: the id of the audit instance.
+            name: a name to look for; None for all reports.
+
+        The rest is as for instances().
+        """
+        names = _optional("project", project_id), ffi.encode("instance", instance_id)
+        wanted = _optional("name", name)
+        size = _size(page_size)
+
+        def begin(context: ffi.Context, cursor: ffi.Cursor) -> None:
+            ffi.reports_list(context, *names, wanted, size, ffi.byref(cursor))
+
+        return self._list(Report, begin, operation)
+
+    def templates(
+        self,
+        instance_id: str,
+        *,
+        project_id: str | None = None,
+        operation: Operation | None = None,
+    ) -> Items[Template]:
+        """Lists the templates of an instance, in one page.
+
+        Args:
+            instance_id: the id of the audit instance.
+
+        The rest is as for instances().
+        """
+        names = _optional("project", project_id), ffi.encode("instance", instance_id)
+
+        def begin(context: ffi.Context, cursor: ffi.Cursor) -> None:
+            ffi.templates_list(context, *names, ffi.byref(cursor))
+
+        return self._list(Template, begin, operation)
+
+    def _list(
+        self,
+        kind: Callable[..., Item],
+        begin: Callable[[ffi.Context, ffi.Cursor], None],
+        operation: Operation | None,
+    ) -> Items[Item]:
+        cursor = _Cursor()
+        self._perform(lambda context, _: begin(context, cursor.pointer), None, None)
+        if operation is not None:
+            # Now, as for every other call, though it is needed later.
+            operation.control()
+        return Items(kind, cursor, partial(self._fetch, operation))
+
+    def _fetch(self, operation: Operation | None, cursor: _Cursor) -> dict[str, Any] | None:
+        return self._perform(cursor.next, operation, None)
+
+    def create_report(
+        self,
+        instance_id: str,
+        template_id: str,
+        start_time: str,
+        end_time: str,
+        *,
+        start_date: str | None = None,
+        end_date: str | None = None,
+        db_ids: str | Sequence[str] | None = None,
+        project_id: str | None = None,
+        operation: Operation | None = None,
+    ) -> None:
+        """Has the service create a report, and does not wait for it.
+
+        The service gives no id of it; generate_report() finds it and waits. A
+        request that may have reached the service is not sent again, so a lost
+        connection ends the call though the report may have been created.
+
+        Args:
+            instance_id: the id of the audit instance.
+            template_id: the id of one of its templates().
+            start_time: where the range begins that the report covers, in the form
+                that the service takes.
+            end_time: where it ends.
+            start_date: as the service takes it; None for none.
+            end_date: as the service takes it; None for none.
+            db_ids: the ids of the databases: several of them, or one text with
+                commas; None for none.
+            project_id: the id of the project; None for the client's.
+            operation: options and cancel of this call.
+
+        Raises:
+            ArgumentError: an argument cannot be right.
+            NotDoneError: the service answered that it did not.
+            Error: the call failed otherwise.
+            ValueError: the client is closed.
+        """
+        order = self._order(
+            *(project_id, instance_id, template_id, start_time, end_time),
+            *(start_date, end_date, db_ids),
+        )
+
+        def call(context: ffi.Context, control: ffi.Operation) -> None:
+            ffi.report_create(context, *order, control)
+
+        self._perform(call, operation, None)
+
+    def generate_report(
+        self,
+        instance_id: str,
+        template_id: str,
+        start_time: str,
+        end_time: str,
+        *,
+        start_date: str | None = None,
+        end_date: str | None = None,
+        db_ids: str | Sequence[str] | None = None,
+        project_id: str | None = None,
+        operation: Operation | None = None,
+        progress: ProgressFunction | None = None,
+    ) -> str:
+        """Has the service create a report, and waits until it can be downloaded.
+
+        The arguments are those of create_report(). ``progress`` is called as by
+        download_report(), with a Progress whose ``percent`` counts. How long it
+        waits, and how often it looks, the ``wait_timeout`` and ``poll_interval``
+        of the operation or of the client say.
+
+        Returns:
+            The id of the new report.
+
+        Raises:
+            NotFoundError: there is no such instance or template, or the report
+                went meanwhile.
+            NotReadyError: the report was not ready in time.
+            AmbiguousError: several new reports may be this one; the message has
+                their ids.
+            Error: the call failed otherwise, as create_report() does. What was
+                created stays.
+            ValueError: the client is closed.
+        """
+        order = self._order(
+            *(project_id, instance_id, template_id, start_time, end_time),
+            *(start_date, end_date, db_ids),
+        )
+        room = ffi.room_for_id()
+
+        def call(context: ffi.Context, control: ffi.Operation) -> str:
+            ffi.report_generate(context, *order, control, room)
+            return ffi.decode(room.value) or ""
+
+        return self._perform(call, operation, progress)
+
+    @staticmethod
+    def _order(
+        project_id: str | None,
+        instance_id: str,
+        template_id: str,
+        start_time: str,
+        end_time: str,
+        start_date: str | None,
+        end_date: str | None,
+        db_ids: str | Sequence[str] | None,
+    ) -> tuple[bytes | None, ...]:
+        """What is to be made, for C."""
+        return (
+            _optional("project", project_id),
+            ffi.encode("instance", instance_id),
+            ffi.encode("template_id", template_id),
+            ffi.encode("start_time", start_time),
+            ffi.encode("end_time", end_time),
+            _optional("start_date", start_date),
+            _optional("end_date", end_date),
+            _joined(db_ids),
+        )
+
+    def wait_for_report(
+        self,
+        instance_id: str,
+        report_id: str,
+        *,
+        project_id: str | None = None,
+        operation: Operation | None = None,
+        progress: ProgressFunction | None = None,
+    ) -> None:
+        """Waits until a report can be downloaded, by looking at the list now and then.
+
+        Args:
+            instance_id: the id of the audit instance.
+            report_id: the id of the report.
+            project_id: the id of the project; None for the client's.
+            operation: options, progress and cancel of this call.
+            progress: as for generate_report().
+
+        Raises:
+            NotFoundError: there is no such report, or it went meanwhile.
+            NotReadyError: it was not ready within ``wait_timeout``.
+            Error: the call failed otherwise.
+            ValueError: the client is closed.
+        """
+        names = self._report(project_id, instance_id, report_id)
+
+        def call(context: ffi.Context, control: ffi.Operation) -> None:
+            ffi.report_wait(context, *names, control)
+
+        self._perform(call, operation, progress)
+
+    def delete_report(
+        self,
+        instance_id: str,
+        report_id: str,
+        *,
+        project_id: str | None = None,
+        operation: Operation | None = None,
+    ) -> None:
+        """Deletes a report at the service, for ever.
+
+        Args:
+            instance_id: the id of the audit instance.
+            report_id: the id of the report.
+            project_id: the id of the project; None for the client's.
+            operation: options and cancel of this call.
+
+        Raises:
+            NotFoundError: there is no such report.
+            NotDoneError: the service answered that it did not.
+            Error: the call failed otherwise.
+            ValueError: the client is closed.
+        """
+        names = self._report(project_id, instance_id, report_id)
+
+        def call(context: ffi.Context, control: ffi.Operation) -> None:
+            ffi.report_delete(context, *names, control)
+
+        self._perform(call, operation, None)
+
+    @staticmethod
+    def _report(
+        project_id: str | None, instance_id: str, report_id: str
+    ) -> tuple[bytes | None, ...]:
+        return (
+            _optional("project", project_id),
+            ffi.encode("instance", instance_id),
+            ffi.encode("id", report_id),
+        )

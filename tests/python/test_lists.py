@@ -1,0 +1,1459 @@
+"""Lists of instances, reports and templates, and reports that are made and deleted."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import re
+import subprocess
+import sys
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import dbss
+import pytest
+from dbss import lists
+
+from standin import Standin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+MIB = 1024 * 1024
+# No wait here comes near; it only bounds what would hang.
+BOUND = 60.0
+RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
+ID = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def service(build_dir: Path) -> Iterator[Standin]:
+    """Its own, because a list of instances shows every test's."""
+    with Standin(build_dir / "bin/dbss-standin") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def clean(service: Standin) -> Iterator[None]:
+    service.clear_requests()
+    yield
+    service.clear_faults()
+    service.set_generation()
+    service.set_shapes()
+
+
+def connect(service: Standin, **more: Any) -> dbss.Client:
+    settings = {"token": service.token, "project_id": service.project_id, "poll_interval": 0.01}
+    return dbss.Client(**{"endpoint": service.http, **settings, **more})
+
+
+@pytest.fixture
+def client(service: Standin) -> Iterator[dbss.Client]:
+    with connect(service) as one:
+        yield one
+
+
+@pytest.fixture
+def once(service: Standin) -> Iterator[dbss.Client]:
+    """One attempt: what goes wrong once is not made good by the next."""
+    with connect(service, max_attempts=1) as one:
+        yield one
+
+
+@pytest.fixture
+def instance(service: Standin) -> Iterator[str]:
+    """An instance without reports."""
+    added = service.add_instance("for a test")
+    yield added
+    service.remove_instances([added])
+
+
+@pytest.fixture
+def template(service: Standin) -> dict[str, str]:
+    return service.templates[0]
+
+
+def ids(items: Any) -> list[str]:
+    return [item.id for item in items]
+
+
+def bodies(service: Standin, call: str) -> list[Any]:
+    return [json.loads(one["body"]) for one in service.requests(call)]
+
+
+# The three lists, alike.
+
+CALLS: dict[str, tuple[str, str, str | None]] = {
+    "instances": ("@instances", "servers", None),
+    "reports": ("@reports.list", "reports", "report"),
+    "templates": ("@templates", "templates", "template"),
+}
+
+
+class List:
+    """One of the three lists."""
+
+    def __init__(self, kind: str, instance: str) -> None:
+        self.kind = kind
+        self.call, self.key, self.wrapper = CALLS[kind]
+        self.instance = instance
+
+    def of(self, client: dbss.Client, **more: Any) -> dbss.Items[Any]:
+        arguments = () if self.kind == "instances" else (self.instance,)
+        return getattr(client, self.kind)(*arguments, **more)
+
+    def item(self, **fields: Any) -> dict[str, Any]:
+        return fields if self.wrapper is None else {self.wrapper: fields}
+
+    def page(self, *items: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return {self.key: [self.item(**one) for one in items], **more}
+
+
+@pytest.fixture(params=CALLS)
+def listing(request: pytest.FixtureRequest, instance: str) -> List:
+    return List(request.param, instance)
+
+
+@pytest.fixture(params=["instances", "reports"])
+def paged(request: pytest.FixtureRequest, instance: str) -> List:
+    return List(request.param, instance)
+
+
+# Pages.
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 1000])
+@pytest.mark.parametrize("count", [0, 1, 250, 2500])
+def test_reports_are_those_that_the_official_sdk_sees(
+    service: Standin,
+    client: dbss.Client,
+    instance: str,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    size: int,
+) -> None:
+    from test_official_sdk import listed, official
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    added = service.add_reports(count, instance=instance) if count else []
+    found = client.reports(instance, page_size=size)
+    assert found.total is None
+    ours = ids(found)
+    assert ours == added[::-1]
+    assert found.total == (count or None)
+    # A page is full where it can be, and none is asked for that must be empty.
+    asked = bodies(service, "@reports.list")
+    assert asked == [{"page": n + 1, "size": size} for n in range(max(1, -(-count // size)))]
+
+    # A page each is slow with it; test_official_sdk.py does that.
+    their_size = 1000 if size == 1 else size
+    sdk = official(service, service.secret_key)
+    theirs, total = [], -1
+    for page in range(1, -(-count // their_size) + 2):
+        reports, total = listed(sdk, instance, page, their_size)
+        theirs += [report.id for report in reports]
+    assert (theirs, total) == (ours, count)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 1000])
+@pytest.mark.parametrize("count", [0, 1, 250, 2500])
+def test_instances_are_those_that_the_official_sdk_sees(
+    build_dir: Path, monkeypatch: pytest.MonkeyPatch, count: int, size: int
+) -> None:
+    from huaweicloudsdkdbss.v1 import ListAuditInstancesNewRequest, ListAuditInstancesRequest
+    from test_official_sdk import official
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Standin(build_dir / "bin/dbss-standin") as other, connect(other) as client:
+        other.remove_instances([other.instance_id])
+        added = other.add_instances(count) if count else []
+        found = client.instances(page_size=size)
+        ours = ids(found)
+        assert ours == added
+        assert found.total == (count or None)
+        asked = [one["query"] for one in other.requests("@instances")]
+        assert asked == [
+            f"offset={size * n}&limit={size}" for n in range(max(1, -(-count // size)))
+        ]
+
+        their_size = 1000 if size == 1 else size
+        sdk = official(other, other.secret_key)
+        theirs, total = [], -1
+        for offset in range(0, count + 1, their_size):
+            answer = sdk.list_audit_instances(ListAuditInstancesRequest(offset, their_size))
+            theirs += [one.id for one in answer.servers]
+            total = answer.total
+        assert (theirs, total) == (ours, count)
+
+        # The other shape, which the SDK expects at the path that is used here.
+        other.set_shapes(instances="instances")
+        assert ids(client.instances(page_size=size)) == ours
+        answer = sdk.list_audit_instances_new(ListAuditInstancesNewRequest())
+        assert [one.instance_id for one in answer.instances] == ours[:100]
+
+
+def test_templates_are_those_that_the_official_sdk_sees(
+    service: Standin, client: dbss.Client, instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huaweicloudsdkdbss.v1 import ListAuditReportTemplatesRequest
+    from test_official_sdk import official
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    found = client.templates(instance)
+    ours = list(found)
+    assert found.total == len(ours) == len(service.templates)
+    sdk = official(service, service.secret_key)
+    answer = sdk.list_audit_report_templates(ListAuditReportTemplatesRequest(instance))
+    for own, their in zip(ours, [one.template for one in answer.templates], strict=True):
+        assert own == dataclasses.replace(own, **their.to_dict())
+
+
+def test_without_a_page_size_a_request_asks_for_100(
+    service: Standin, client: dbss.Client, instance: str
+) -> None:
+    service.add_reports(101, instance=instance)
+    for size in (None, 0):
+        service.clear_requests()
+        assert len(list(client.reports(instance, page_size=size))) == 101
+        assert [one["size"] for one in bodies(service, "@reports.list")] == [100, 100]
+
+
+def test_a_page_is_fetched_when_it_is_needed(
+    service: Standin, client: dbss.Client, paged: List
+) -> None:
+    before = 2 if paged.kind == "instances" else 0
+    service.add_reports(5, instance=paged.instance)
+    more = service.add_instances(3)
+    try:
+        found = paged.of(client, page_size=2)
+        assert service.requests(paged.call) == []
+        seen = []
+        for number, item in enumerate(found):
+            seen.append(item.id)
+            assert len(service.requests(paged.call)) == number // 2 + 1
+        assert len(seen) == 5, before
+        assert next(found, None) is None
+        # The end is known from the total.
+        assert len(service.requests(paged.call)) == 3
+    finally:
+        service.remove_instances(more)
+
+
+@pytest.mark.parametrize("size", [1, 7, 10, 100])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_what_others_delete_leaves_nothing_else_out(
+    service: Standin, client: dbss.Client, paged: List, size: int, steps: int
+) -> None:
+    if paged.kind == "instances":
+        added = service.add_instances(60)
+        remove: Callable[[list[str]], int] = service.remove_instances
+        expected = ids(client.instances())
+    else:
+        expected = service.add_reports(60, instance=paged.instance)[::-1]
+        remove = service.remove_reports
+        added = expected
+    try:
+        found = paged.of(client, page_size=size)
+        seen: list[str] = []
+        gone: set[str] = set()
+        for step in range(steps):
+            seen += [next(found).id for _ in range(11)]
+            # Of those seen and of those to come.
+            some = [one for one in added if one not in gone][step : step + 40 : 5]
+            assert remove(some) == len(some)
+            gone |= set(some)
+        seen += ids(found)
+        assert len(seen) == len(set(seen))
+        # What was seen before it went is no mistake.
+        assert [one for one in expected if one not in gone] == [
+            one for one in seen if one not in gone
+        ]
+        assert set(seen) <= set(expected)
+    finally:
+        remove(added)
+
+
+@pytest.mark.parametrize("lists_before", [1, 2, 3])
+def test_what_vanishes_right_after_a_page_leaves_nothing_else_out(
+    service: Standin, client: dbss.Client, instance: str, lists_before: int
+) -> None:
+    added = service.add_reports(30, instance=instance)[::-1]
+    gone = added[:9]
+    service.delete_after(lists_before, gone)
+    seen = ids(client.reports(instance, page_size=10))
+    assert len(seen) == len(set(seen))
+    assert [one for one in seen if one not in gone] == added[9:]
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_what_others_add_brings_nothing_twice(
+    service: Standin, client: dbss.Client, paged: List, size: int
+) -> None:
+    add: Callable[[], list[str]]
+    if paged.kind == "instances":
+        service_ids = service.add_instances(20)
+        expected = ids(client.instances())
+
+        def add() -> list[str]:
+            return service.add_instances(3)
+    else:
+        service_ids = service.add_reports(20, instance=paged.instance)
+        expected = service_ids[::-1]
+
+        def add() -> list[str]:
+            return service.add_reports(3, instance=paged.instance)
+
+    new: list[str] = []
+    try:
+        found = paged.of(client, page_size=size)
+        seen = []
+        for number, item in enumerate(found):
+            seen.append(item.id)
+            if number in (0, 8, 14):
+                new += add()
+        assert len(seen) == len(set(seen))
+        assert [one for one in seen if one not in new] == expected
+    finally:
+        if paged.kind == "instances":
+            service.remove_instances(service_ids + new)
+
+
+def test_a_name_is_looked_for(service: Standin, client: dbss.Client, instance: str) -> None:
+    added = service.add_reports(3, instance=instance, name="Wöchentlicher „Bericht“")
+    service.add_reports(2, instance=instance, name="other")
+    found = client.reports(instance, name="öchentlicher „", page_size=2)
+    assert ids(found) == added[::-1]
+    assert found.total == 3
+    assert bodies(service, "@reports.list") == [
+        {"name": "öchentlicher „", "page": page, "size": 2} for page in (1, 2)
+    ]
+    assert ids(client.reports(instance, name="none of this name")) == []
+
+
+# Fields.
+
+
+def test_a_report_is_as_the_service_says(
+    service: Standin, client: dbss.Client, instance: str
+) -> None:
+    said = {
+        "name": "审计",
+        "format": "zip",
+        "percentum": 73,
+        "type": "AUDIT_REPORT_FORTNIGHT",
+        "template_type": "PCI",
+        "start_time": "2026-01-01 00:00:00",
+        "end_time": "2026-01-08 00:00:00",
+        "finish_time": None,
+        "db_ids": "7,8",
+        "db_names": "订单",
+        "url": "/somewhere",
+    }
+    extra = {"from_the_future": {"a": [1, None, 1.5]}, "large": 2**70}
+    added = service.add_report(instance=instance, extra=extra, omit=["url"], **said)
+    [report] = client.reports(instance)
+    assert {name: getattr(report, name) for name in said} == {**said, "url": None}
+    assert report.id == added["id"]
+    assert not report.ready
+    assert "url" not in report.raw
+    assert {name: report.raw[name] for name in extra} == extra
+    assert report.raw["finish_time"] is None
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        report.name = "another"  # type: ignore[misc]
+    assert hash(report) == hash(next(client.reports(instance)))
+    assert report == next(client.reports(instance))
+    assert "from_the_future" not in repr(report)
+
+
+def test_an_instance_is_as_the_service_says(service: Standin, client: dbss.Client) -> None:
+    extra = {"status": "TELEPORTING", "remain_days": 7, "connect_ip": None, "news": True}
+    added = service.add_instance("审计", extra=extra, omit=["version"])
+    try:
+        [*_, one] = client.instances()
+        assert (one.id, one.name, one.status, one.remain_days) == (
+            added,
+            "审计",
+            "TELEPORTING",
+            7,
+        )
+        assert one.connect_ip is None
+        assert one.version is None
+        assert "version" not in one.raw
+        assert one.raw["news"] is True
+    finally:
+        service.remove_instances([added])
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "number"),
+    [
+        (None, None, None),
+        ("12", "12", 12),
+        ("", "", None),
+        ("100 %", "100 %", None),
+        (12, "12", 12),
+        (12.7, "12.7", 12),
+        (True, "true", None),
+        ([1, "ö"], '[1, "ö"]', None),
+        ({"a": None}, '{"a": null}', None),
+        ("a\0b\x1b", "a\0b\x1b", None),
+        ("1e999", "1e999", None),
+        (2**200, str(2**200), 2**200),
+    ],
+)
+def test_values_of_other_types_pass_through(
+    service: Standin,
+    client: dbss.Client,
+    instance: str,
+    value: Any,
+    text: str | None,
+    number: int | None,
+) -> None:
+    service.add_report(instance=instance, percentum=value, extra={"name": value})
+    [report] = client.reports(instance)
+    assert (report.name, report.percentum) == (text, number)
+    assert report.raw["name"] == report.raw["percentum"] == value
+
+
+def test_only_a_report_of_100_percent_is_ready(
+    service: Standin, client: dbss.Client, instance: str
+) -> None:
+    for percentum in (None, 0, 99, 100, "100", 100.0):
+        service.add_report(instance=instance, percentum=percentum)
+    found = list(client.reports(instance))[::-1]
+    assert [one.ready for one in found] == [False, False, False, True, True, True]
+
+
+# Arguments.
+
+
+def test_wrong_arguments_are_refused_before_any_traffic(
+    service: Standin, client: dbss.Client
+) -> None:
+    refused: list[tuple[Callable[[], object], type[dbss.Error], str]] = [
+        (lambda: client.instances("x"), dbss.InvalidIdError, "project"),
+        (lambda: client.instances("x" * 32 + "\0"), dbss.InvalidIdError, "project"),
+        (lambda: client.reports("x"), dbss.InvalidIdError, "instance"),
+        (lambda: client.templates("../" + ID), dbss.InvalidIdError, "instance"),
+        (lambda: client.reports(ID, name=""), dbss.InvalidValueError, "name"),
+        (lambda: client.reports(ID, name="n" * 257), dbss.InvalidValueError, "name"),
+        (lambda: client.reports(ID, name="\udc80"), dbss.InvalidUtf8Error, "name"),
+        (lambda: client.instances(page_size=1001), dbss.InvalidValueError, "page_size"),
+        (lambda: client.instances(page_size=-1), dbss.InvalidValueError, "page_size"),
+        (lambda: client.instances(page_size=2**32 + 1), dbss.InvalidValueError, "page_size"),
+        (lambda: client.create_report("x", ID, *RANGE), dbss.InvalidIdError, "instance"),
+        (lambda: client.create_report(ID, "", *RANGE), dbss.InvalidIdError, "template_id"),
+        (lambda: client.create_report(ID, "a/b", *RANGE), dbss.InvalidIdError, "template_id"),
+        (lambda: client.create_report(ID, "a\0", *RANGE), dbss.InvalidIdError, "template_id"),
+        (lambda: client.create_report(ID, ID, "", "e"), dbss.InvalidValueError, "start_time"),
+        (lambda: client.create_report(ID, ID, "s", "\n"), dbss.InvalidValueError, "end_time"),
+        (
+            lambda: client.create_report(ID, ID, *RANGE, start_date="x" * 4097),
+            dbss.InvalidValueError,
+            "start_date",
+        ),
+        (
+            lambda: client.create_report(ID, ID, *RANGE, end_date="\0"),
+            dbss.InvalidValueError,
+            "end_date",
+        ),
+        (
+            lambda: client.create_report(ID, ID, *RANGE, db_ids=[]),
+            dbss.InvalidValueError,
+            "db_ids",
+        ),
+        (lambda: client.generate_report(ID, ID, "", "e"), dbss.InvalidValueError, "start_time"),
+        (lambda: client.wait_for_report(ID, "x"), dbss.InvalidIdError, "id"),
+        (lambda: client.delete_report(ID, "x" * 65), dbss.InvalidIdError, "id"),
+        (lambda: client.delete_report(ID, ID, project_id="x"), dbss.InvalidIdError, "project"),
+    ]
+    before = service.connections()["total"]
+    for call, kind, parameter in refused:
+        with pytest.raises(kind) as caught:
+            call()
+        assert caught.type is kind
+        assert caught.value.parameter == parameter
+    wrong: list[Callable[[Any], object]] = [
+        lambda value: client.instances(value),
+        lambda value: client.instances(page_size=value),
+        lambda value: client.reports(value),
+        lambda value: client.reports(ID, name=value),
+        lambda value: client.create_report(ID, value, *RANGE),
+        lambda value: client.create_report(ID, ID, value, "e"),
+        lambda value: client.create_report(ID, ID, *RANGE, db_ids=value),
+        lambda value: client.create_report(ID, ID, *RANGE, db_ids=[value]),
+        lambda value: client.delete_report(ID, value),
+    ]
+    for one in wrong:
+        for value in (b"bytes", 1.5, {1}):
+            with pytest.raises(TypeError):
+                one(value)
+    with pytest.raises(TypeError):
+        client.instances(page_size=True)
+    assert service.connections()["total"] == before
+
+
+def test_a_closed_client_or_operation_is_told(service: Standin, instance: str) -> None:
+    service.add_reports(2, instance=instance)
+    client = connect(service)
+    found = client.reports(instance, page_size=1)
+    next(found)
+    client.close()
+    for call in (
+        lambda: next(found),
+        lambda: client.instances(),
+        lambda: client.create_report(instance, ID, *RANGE),
+        lambda: client.delete_report(instance, ID),
+    ):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+    operation = dbss.Operation()
+    operation.close()
+    with connect(service) as client, pytest.raises(ValueError, match="closed"):
+        client.instances(operation=operation)
+
+
+def test_bad_durations_are_refused() -> None:
+    for settings in (
+        {"wait_timeout": 0},
+        {"wait_timeout": -1},
+        {"poll_interval": 0},
+        {"poll_interval": 90000},
+        {"wait_timeout": float("nan")},
+    ):
+        with pytest.raises(dbss.InvalidValueError) as caught:
+            dbss.Operation(**settings)
+        assert caught.value.parameter == f"{next(iter(settings))}_ms"
+        with pytest.raises(dbss.InvalidValueError):
+            dbss.Client(endpoint="http://127.0.0.1:1", **settings)
+    dbss.Operation(wait_timeout=None, poll_interval=86400).close()
+
+
+# The iterator.
+
+
+def test_a_list_that_is_left_frees_what_it_holds(
+    service: Standin, client: dbss.Client, instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.add_reports(3, instance=instance)
+    freed = []
+    real = lists.ffi.cursor_free
+
+    def free(pointer: Any) -> None:
+        freed.append(bool(pointer))
+        real(pointer)
+
+    monkeypatch.setattr(lists._Cursor.__del__, "__defaults__", (free,))
+    gc.disable()
+    try:
+        found = client.reports(instance, page_size=2)
+        next(found)
+        assert freed == []
+        found.close()
+        assert freed == [True]
+        assert list(found) == []
+        found.close()
+        # To its end; begun and forgotten; never begun.
+        found = client.reports(instance, page_size=2)
+        assert len(list(found)) == 3
+        assert freed == [True] * 2
+        found = client.reports(instance, page_size=2)
+        next(found)
+        cursor = weakref.ref(found)
+        del found
+        assert cursor() is None
+        assert freed == [True] * 3
+        client.reports(instance)
+        assert freed == [True] * 4
+        with pytest.raises(dbss.InvalidIdError):
+            client.reports("x")
+        assert freed[4:] in ([], [False])
+    finally:
+        gc.enable()
+
+
+def test_a_list_may_be_read_by_other_threads(
+    service: Standin, client: dbss.Client, instance: str
+) -> None:
+    added = service.add_reports(40, instance=instance)[::-1]
+    found = client.reports(instance, page_size=3)
+    seen = []
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        for turn in range(len(added)):
+            seen.append((one if turn % 2 else other).submit(next, found).result(BOUND).id)
+    assert seen == added
+
+    # At once: each item once, or BusyError.
+    found = client.reports(instance, page_size=3)
+    taken: list[str] = []
+
+    def take() -> None:
+        while True:
+            try:
+                taken.append(next(found).id)
+            except dbss.BusyError as busy:
+                assert busy.parameter == "cursor"
+            except StopIteration:
+                return
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(BOUND)
+    assert sorted(taken) == sorted(added)
+
+
+def test_lists_at_once_do_not_disturb_each_other(
+    service: Standin, client: dbss.Client, instance: str
+) -> None:
+    added = service.add_reports(100, instance=instance)[::-1]
+    with ThreadPoolExecutor(8) as pool:
+        results = [
+            pool.submit(lambda: ids(client.reports(instance, page_size=7))) for _ in range(16)
+        ]
+        assert all(one.result(BOUND) == added for one in results)
+
+
+def test_after_a_failure_the_list_goes_on(service: Standin, once: dbss.Client, paged: List) -> None:
+    added = service.add_reports(5, instance=paged.instance)[::-1]
+    more = service.add_instances(4)
+    try:
+        expected = added if paged.kind == "reports" else ids(once.instances())
+        found = paged.of(once, page_size=2)
+        seen = [next(found).id, next(found).id]
+        service.fault(paged.call, reset_before_answer=True, times=1)
+        with pytest.raises(dbss.ConnectionLostError) as caught:
+            next(found)
+        assert caught.value.retryable
+        assert seen + ids(found) == expected
+    finally:
+        service.remove_instances(more)
+
+
+def test_cancel(service: Standin, client: dbss.Client, paged: List) -> None:
+    service.add_reports(3, instance=paged.instance)
+    service.fault(paged.call, no_answer=True, skip=1, times=1)
+    more = service.add_instances(2)
+    try:
+        with dbss.Operation() as operation:
+            found = paged.of(client, page_size=1, operation=operation)
+            first = next(found).id
+            with ThreadPoolExecutor(1) as pool:
+                waiting = pool.submit(next, found)
+                while len(service.requests(paged.call)) < 2:
+                    pass
+                operation.cancel()
+                with pytest.raises(dbss.CancelledError):
+                    waiting.result(BOUND)
+            with pytest.raises(dbss.CancelledError):
+                next(found)
+            operation.reset()
+            rest = ids(found)
+        assert first not in rest
+        assert len(rest) >= 2
+    finally:
+        service.remove_instances(more)
+
+
+def test_an_operation_has_the_options_and_the_error(
+    service: Standin, client: dbss.Client, listing: List
+) -> None:
+    service.fault(listing.call, no_answer=True, times=1)
+    with dbss.Operation(stall_timeout=0.2, max_attempts=1) as operation:
+        found = listing.of(client, operation=operation)
+        with pytest.raises(dbss.StalledError):
+            next(found)
+        assert isinstance(operation.error, dbss.StalledError)
+        assert operation.attempts == 1
+        next(found)
+        assert operation.error is None
+        assert operation.percent is None
+
+
+# What the service answers.
+
+WRONG: dict[str, dict[str, Any]] = {
+    "empty": {"body": ""},
+    "no JSON": {"body": "not json"},
+    "half": {"body": '{"KEY": [', "headers": [["Content-Type", "application/json"]]},
+    "HTML": {"body": "<html><body>Welcome</body></html>"},
+    "an array": {"json": []},
+    "a number": {"json": 7},
+    "null": {"json": None},
+    "no list": {"json": {"total": 0}},
+    "list null": {"json": {"KEY": None, "total": 0}},
+    "list an object": {"json": {"KEY": {}, "total": 0}},
+    "list a string": {"json": {"KEY": "x", "total": 0}},
+    "item null": {"json": {"KEY": [None], "total": 1}},
+    "item a string": {"json": {"KEY": ["x"], "total": 1}},
+    "item an array": {"json": {"KEY": [[]], "total": 1}},
+    "inner null": {"json": {"KEY": ["ITEM:null"], "total": 1}},
+    "inner a number": {"json": {"KEY": ["ITEM:7"], "total": 1}},
+    "no id": {"json": {"KEY": ['ITEM:{"name": "x"}'], "total": 1}},
+    "id null": {"json": {"KEY": ['ITEM:{"id": null}'], "total": 1}},
+    "id empty": {"json": {"KEY": ['ITEM:{"id": ""}'], "total": 1}},
+    "total a string": {"json": {"KEY": [], "total": "0"}},
+    "total negative": {"json": {"KEY": [], "total": -1}},
+    "total a fraction": {"json": {"KEY": [], "total": 1.5}},
+    "total huge": {"json": {"KEY": [], "total": 2**64}},
+    "total an array": {"json": {"KEY": [], "total": []}},
+    "20 MB": {"fill": {"size": 20 * MIB, "byte": 32}},
+    "not UTF-8": {"body_base64": "eyJLRVkiOiBbIv8iXX0="},
+    "two documents": {"body": '{"KEY": [], "total": 0} {}'},
+}
+
+
+def fill_in(listing: List, fault: dict[str, Any]) -> dict[str, Any]:
+    def item(match: re.Match[str]) -> str:
+        inner = json.loads(f'"{match[1]}"')
+        return inner if listing.wrapper is None else f'{{"{listing.wrapper}": {inner}}}'
+
+    text = json.dumps(fault).replace("KEY", listing.key)
+    return json.loads(re.sub(r'"ITEM:((?:[^"\\]|\\.)*)"', item, text))
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_malformed_list_is_told(
+    service: Standin, client: dbss.Client, listing: List, what: str
+) -> None:
+    headers = [["X-Request-Id", "request-0001"]]
+    fault = fill_in(listing, WRONG[what])
+    fault["headers"] = fault.get("headers", []) + headers
+    service.fault(listing.call, **fault)
+    with pytest.raises(dbss.UnexpectedAnswerError) as caught:
+        next(listing.of(client))
+    error = caught.value
+    assert (error.http_status, error.request_id, error.attempts) == (200, "request-0001", 1)
+    assert not error.retryable
+    assert len(str(error)) < 2000
+    # It would be the same again.
+    assert len(service.requests(listing.call)) == 1
+    service.clear_faults()
+    assert listing.of(client) is not None
+
+
+def test_an_item_without_its_wrapper_is_told(
+    service: Standin, client: dbss.Client, instance: str
+) -> None:
+    for kind in ("reports", "templates"):
+        listing = List(kind, instance)
+        service.fault(listing.call, json={listing.key: [{"id": ID}], "total": 1}, times=1)
+        with pytest.raises(dbss.UnexpectedAnswerError, match=f'"{listing.wrapper}"'):
+            next(listing.of(client))
+
+
+@pytest.mark.parametrize("nested", ["deep", "long"])
+def test_what_is_too_much_for_python_is_told(
+    service: Standin, client: dbss.Client, listing: List, nested: str
+) -> None:
+    value = "[" * 200000 + "]" * 200000 if nested == "deep" else "9" * 10000
+    item = f'{{"id": "{ID}", "more": {value}}}'
+    if listing.wrapper:
+        item = f'{{"{listing.wrapper}": {item}}}'
+    service.fault(listing.call, body=f'{{"{listing.key}": [{item}], "total": 1}}', times=1)
+    with pytest.raises(dbss.UnexpectedAnswerError):
+        next(listing.of(client))
+
+
+def test_odd_lists_that_are_lists(service: Standin, client: dbss.Client, listing: List) -> None:
+    service.fault(listing.call, json=listing.page(total=0), times=1)
+    assert list(listing.of(client)) == []
+    # No total, or null; unknown fields around.
+    for total in ({}, {"total": None}):
+        page = listing.page({"id": "a"}, {"id": "b"}, os_type="Linux", more=[1], **total)
+        service.fault(listing.call, json=page, times=1)
+        found = listing.of(client)
+        assert ids(found) == ["a", "b"]
+        assert found.total == (2 if listing.kind == "templates" else None)
+    # Twice in one page.
+    service.fault(listing.call, json=listing.page({"id": "a"}, {"id": "a"}, total=2), times=1)
+    assert ids(listing.of(client)) == ["a"]
+    # An id that is a number.
+    service.fault(listing.call, json=listing.page({"id": 7}, total=1), times=1)
+    assert ids(listing.of(client)) == ["7"]
+    # Bytes that JSON may have before and after.
+    body = f"\n\t {json.dumps(listing.page({'id': 'a'}, total=1))} \r\n"
+    service.fault(listing.call, body=body, times=1)
+    assert ids(listing.of(client)) == ["a"]
+
+
+def test_a_list_that_never_ends_is_told(service: Standin, client: dbss.Client, paged: List) -> None:
+    for page in (
+        paged.page({"id": "a"}, total=1000),
+        paged.page({"id": "a"}, {"id": "b"}, {"id": "c"}, total=1000000),
+        paged.page({"id": "a"}),
+    ):
+        service.clear_requests()
+        service.fault(paged.call, json=page)
+        found = paged.of(client, page_size=1)
+        seen = []
+        with pytest.raises(dbss.UnexpectedAnswerError, match="again and again"):
+            for item in found:
+                seen.append(item.id)
+        assert len(seen) == len(set(seen)) <= 3
+        assert len(service.requests(paged.call)) < 10
+        service.clear_faults()
+
+
+def test_a_total_that_is_too_large_ends_at_an_empty_page(
+    service: Standin, client: dbss.Client, paged: List
+) -> None:
+    service.fault(paged.call, json=paged.page({"id": "a"}, {"id": "b"}, total=1000000), times=1)
+    service.fault(paged.call, json=paged.page(total=1000000), times=1)
+    assert ids(paged.of(client, page_size=2)) == ["a", "b"]
+    assert len(service.requests(paged.call)) == 2
+
+
+def test_answers_that_are_no_list(service: Standin, once: dbss.Client, listing: List) -> None:
+    documented = {"error_code": "DBSS.10000001", "error_msg": "wrong", "details": None}
+    cases: list[tuple[dict[str, Any], type[dbss.Error]]] = [
+        ({"gzip": True}, dbss.ContentEncodingError),
+        ({"cut_after": 5}, dbss.TruncatedError),
+        ({"reset_after": 5}, dbss.TruncatedError),
+        ({"reset_before_answer": True}, dbss.ConnectionLostError),
+        ({"raw_base64": "Z2FyYmFnZQ0KDQo="}, dbss.ProtocolError),
+        ({"chunked_no_end": True}, dbss.TruncatedError),
+        ({"json": documented}, dbss.ServiceError),
+        ({"json": {"error": documented}}, dbss.ServiceError),
+        ({"status": 400, "json": documented}, dbss.BadRequestError),
+        ({"status": 401, "json": documented}, dbss.UnauthenticatedError),
+        ({"status": 403, "json": documented}, dbss.ForbiddenError),
+        ({"status": 404, "json": documented}, dbss.NotFoundError),
+        ({"status": 429, "json": documented}, dbss.ThrottledError),
+        ({"status": 500, "json": documented}, dbss.ServerError),
+        ({"status": 503, "body": "<html>busy</html>"}, dbss.ServerError),
+        ({"status": 302, "headers": [["Location", "/x"]]}, dbss.RedirectedError),
+        ({"status": 206, "json": listing.page(total=0)}, dbss.UnexpectedAnswerError),
+    ]
+    for fault, kind in cases:
+        service.fault(listing.call, **fault, times=1)
+        with pytest.raises(kind) as caught:
+            next(listing.of(once))
+        if fault.get("json") == documented:
+            assert caught.value.service_code == "DBSS.10000001"
+            assert caught.value.service_message == "wrong"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 503, "body": ""},
+        {"status": 429, "headers": [["Retry-After", "0"]], "body": ""},
+        {"cut_after": 5},
+        {"reset_before_answer": True},
+        {"close_before_answer": True},
+    ],
+)
+def test_what_passes_by_itself_is_tried_again(
+    service: Standin, client: dbss.Client, listing: List, fault: dict[str, Any]
+) -> None:
+    service.fault(listing.call, **fault, times=2)
+    with dbss.Operation() as operation:
+        assert next(listing.of(client, operation=operation)).id or listing.kind == "reports"
+        assert operation.attempts == 3
+    assert len(service.requests(listing.call)) == 3
+
+
+@pytest.fixture
+def reports_too(service: Standin, instance: str) -> None:
+    service.add_report(instance=instance)
+
+
+# For every list, so that each has an item.
+pytestmark = pytest.mark.usefixtures("clean")
+
+
+def test_refused_credentials_projects_and_instances(
+    service: Standin, client: dbss.Client, listing: List
+) -> None:
+    with (
+        connect(service, token="a-token-of-nobody") as stranger,
+        pytest.raises(dbss.UnauthenticatedError) as refused,
+    ):
+        next(listing.of(stranger))
+    assert refused.value.service_code == "APIG.0301"
+    assert refused.value.attempts == 1
+    with pytest.raises(dbss.ForbiddenError) as forbidden:
+        next(listing.of(client, project_id=ID))
+    assert forbidden.value.service_code == "DBSS.10020103"
+    assert forbidden.value.details
+    assert forbidden.value.encoded_authorization_message
+    if listing.kind != "instances":
+        with pytest.raises(dbss.NotFoundError) as missing:
+            next(List(listing.kind, ID).of(client))
+        assert missing.value.service_code == "DBSS.10021004"
+        assert "instance" in missing.value.message
+
+
+def test_with_an_access_key_the_requests_are_signed(service: Standin, instance: str) -> None:
+    service.add_report(instance=instance)
+    with connect(
+        service, token=None, access_key=service.access_key, secret_key=service.secret_key
+    ) as client:
+        assert len(ids(client.instances())) == 2
+        assert len(ids(client.reports(instance, name="审 +&=/%", page_size=3))) == 0
+        assert len(ids(client.reports(instance))) == 1
+        template = next(client.templates(instance))
+        report = client.generate_report(instance, template.id, *RANGE)
+        client.delete_report(instance, report)
+    assert {one["status"] for one in service.requests()} == {200}
+    assert not any(
+        name.lower() == "x-auth-token" for one in service.requests() for name, _ in one["headers"]
+    )
+
+
+PEAK = """
+import dbss, os, sys
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"],
+                     project_id=os.environ["PROJECT"], max_attempts=1)
+instance = os.environ["INSTANCE"]
+def look(found):
+    try:
+        next(found, None)
+    except dbss.Error as error:
+        return error.status_name
+look(client.instances())
+before = peak()
+told = {look(one) for _ in range(3) for one in
+        (client.instances(), client.reports(instance), client.templates(instance))}
+print(*told, (peak() - before) // 1024)
+"""
+
+
+def test_an_endless_answer_takes_bounded_memory(
+    service: Standin, environment: dict[str, str], instance: str
+) -> None:
+    for call, _, _ in CALLS.values():
+        service.fault(call, fill={"size": 1024 * MIB, "byte": 32}, framing="chunked", skip=0)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PEAK],
+        env={
+            **environment,
+            "ENDPOINT": service.http,
+            "TOKEN": service.token,
+            "PROJECT": service.project_id,
+            "INSTANCE": instance,
+        },
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+    )
+    assert done.returncode == 0, done.stderr
+    status, grown = done.stdout.split()
+    assert status == "DBSS_ERR_UNEXPECTED_ANSWER"
+    assert int(grown) < 64
+
+
+# Create.
+
+
+def test_what_is_asked_for_reaches_the_service(
+    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+) -> None:
+    # Without a value for what is left to know.
+    assert client.create_report(instance, template["id"], *RANGE) is None
+    client.create_report(
+        instance,
+        template["id"],
+        "2026-11-23 00:00:00 ö",
+        'e"\\',
+        start_date="2026-11-23",
+        end_date="2026-11-24",
+        db_ids=["7", "8", "9"],
+    )
+    client.create_report(instance, template["id"], *RANGE, db_ids="7,8")
+    sent = service.requests("@reports.create")
+    assert [(one["method"], one["status"]) for one in sent] == [("POST", 200)] * 3
+    assert bodies(service, "@reports.create") == [
+        {"template_id": template["id"], "start_time": RANGE[0], "end_time": RANGE[1]},
+        {
+            "template_id": template["id"],
+            "start_time": "2026-11-23 00:00:00 ö",
+            "end_time": 'e"\\',
+            "start_date": "2026-11-23",
+            "end_date": "2026-11-24",
+            "db_ids": "7,8,9",
+        },
+        {
+            "template_id": template["id"],
+            "start_time": RANGE[0],
+            "end_time": RANGE[1],
+            "db_ids": "7,8",
+        },
+    ]
+    path = f"/v1/{service.project_id}/audit/{instance}/reports/create"
+    assert {one["target"] for one in sent} == {path}
+    for one in sent:
+        [kind] = [value for name, value in one["headers"] if name.lower() == "content-type"]
+        assert kind.startswith("application/json")
+    assert len(ids(client.reports(instance))) == 3
+
+
+@pytest.mark.parametrize("answer", [{"result": "failed"}, {"result": "FAILED"}])
+def test_what_the_service_does_not_create_is_told(
+    service: Standin, client: dbss.Client, instance: str, answer: dict[str, str]
+) -> None:
+    service.fault("@reports.create", json=answer, headers=[["X-Request-Id", "request-2"]])
+    with pytest.raises(dbss.NotDoneError) as caught:
+        client.create_report(instance, ID, *RANGE)
+    assert (caught.value.request_id, caught.value.attempts) == ("request-2", 1)
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"json": {}},
+        {"json": {"result": None}},
+        {"json": {"result": "perhaps"}},
+        {"json": {"result": 1}},
+        {"json": []},
+        {"body": "<html></html>"},
+        {"fill": {"size": 20 * MIB, "byte": 32}},
+    ],
+)
+def test_an_answer_to_create_that_says_nothing_is_told(
+    service: Standin, client: dbss.Client, instance: str, answer: dict[str, Any]
+) -> None:
+    service.fault("@reports.create", **answer)
+    with pytest.raises(dbss.UnexpectedAnswerError):
+        client.create_report(instance, ID, *RANGE)
+    assert len(service.requests("@reports.create")) == 1
+
+
+LOST: list[dict[str, Any]] = [
+    {"close_before_answer": True},
+    {"reset_before_answer": True},
+    {"cut_after": 3},
+    {"reset_after": 3},
+    {"no_answer": True},
+    {"raw_base64": "Z2FyYmFnZQ0KDQo="},
+    {"status": 500, "body": ""},
+    {"status": 502, "body": ""},
+    {"status": 504, "body": ""},
+]
+
+
+@pytest.mark.parametrize("fault", LOST)
+def test_what_may_have_been_created_is_not_sent_twice(
+    service: Standin,
+    client: dbss.Client,
+    instance: str,
+    template: dict[str, str],
+    fault: dict[str, Any],
+) -> None:
+    service.fault("@reports.create", perform=True, **fault)
+    with (
+        dbss.Operation(stall_timeout=0.3) as operation,
+        pytest.raises(dbss.Error) as caught,
+    ):
+        client.create_report(instance, template["id"], *RANGE, operation=operation)
+    assert isinstance(caught.value, (dbss.NetworkError, dbss.ServiceError))
+    assert not caught.value.retryable
+    if isinstance(caught.value, (dbss.ConnectionLostError, dbss.StalledError)):
+        assert "may have been created" in str(caught.value)
+    assert len(service.requests("@reports.create")) == 1
+    assert len(ids(client.reports(instance))) == 1
+
+
+@pytest.mark.parametrize("fault", [{"status": 503, "body": ""}, {"status": 429, "body": ""}])
+def test_what_was_surely_not_created_is_sent_again(
+    service: Standin,
+    client: dbss.Client,
+    instance: str,
+    template: dict[str, str],
+    fault: dict[str, Any],
+) -> None:
+    service.fault("@reports.create", **fault, times=2)
+    client.create_report(instance, template["id"], *RANGE)
+    assert len(service.requests("@reports.create")) == 3
+    assert len(ids(client.reports(instance))) == 1
+
+
+def test_a_kept_connection_that_ended_does_not_lose_a_creation(
+    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+) -> None:
+    # After this answer the stand-in ends the connection, which the client would keep.
+    service.fault("@reports.list", headers=[["Connection", "keep-alive"]], times=1)
+    assert ids(client.reports(instance)) == []
+    client.create_report(instance, template["id"], *RANGE)
+    assert len(ids(client.reports(instance))) == 1
+
+
+def test_creation_without_a_server(client: dbss.Client, service: Standin) -> None:
+    with (
+        connect(service, endpoint="http://127.0.0.1:1", max_attempts=2) as nowhere,
+        pytest.raises(dbss.ConnectError) as caught,
+    ):
+        nowhere.create_report(ID, ID, *RANGE)
+    assert caught.value.attempts == 2
+
+
+# Generate.
+
+
+def test_a_report_is_made_and_downloaded(
+    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+) -> None:
+    service.add_reports(3, instance=instance)
+    service.set_generation(percent_per_list=25, size=12345)
+    seen: list[int | None] = []
+
+    def progress(now: dbss.Progress) -> None:
+        seen.append(now.percent)
+        assert now.received == 0
+
+    with dbss.Operation(poll_interval=0.1) as operation:
+        report = client.generate_report(
+            instance, template["id"], *RANGE, operation=operation, progress=progress
+        )
+        assert operation.percent == 100
+        assert operation.error is None
+    assert report == service.made()[-1]
+    known = [percent for percent in seen if percent is not None]
+    assert known == sorted(known)
+    assert set(known) <= {0, 25, 50, 75, 100}
+    assert set(known) & {0, 25, 50, 75}
+    # Before it is known it is not 0.
+    assert seen[0] is None
+    assert len(client.download_report(None, instance, report)) == 12345
+    assert len(service.requests("@reports.create")) == 1
+    [made] = [one for one in client.reports(instance) if one.id == report]
+    assert made.ready
+    assert (made.start_time, made.end_time) == RANGE
+
+
+def test_a_report_may_appear_late_and_among_many(
+    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+) -> None:
+    service.add_reports(2500, instance=instance, start_time=RANGE[0], end_time=RANGE[1])
+    service.set_generation(appear_after_lists=7, percent_per_list=100)
+    report = client.generate_report(instance, template["id"], *RANGE)
+    assert report == service.made()[-1]
+
+
+def test_a_report_by_time(
+    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+) -> None:
+    service.set_generation(duration_ms=300, steps=10)
+    report = client.generate_report(instance, template["id"], *RANGE)
+    [made] = client.reports(instance)
+    assert made.id == report
+    assert made.ready
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "another range": {"start_time": "2026-11-22 00:00:00", "end_time": "2026-11-23 00:00:00"},
+    "another end": {"end_time": "2026-11-25 00:00:00"},
+    "another name": {"name": "quite another"},
+}
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("what", OTHERS)
+def test_reports_of_others_are_not_taken_for_it(
+    service: Standin,
+    client: dbss.Client,
+    instance: str,
+    template: dict[str, str],
+    what: str,
+    before: bool,
+) -> None:
+    service.set_generation(foreign=[{**OTHERS[what], "before": before}, OTHERS[what]])
+    report = client.generate_report(instance, template["id"], *RANGE)
+    assert report == service.made()[-1]
+    assert len(ids(client.reports(instance))) == 3
+
+
+def test_a_report_of_another_template_is_not_taken_for_it(
+    service: Standin, client: dbss.Client, instance: str
+) -> None:
+    first, second = service.templates[:2]
+    service.set_generation(foreign=[{"template_type": second["type"]}])
+    report = client.generate_report(instance, first["id"], *RANGE)
+    assert report == service.made()[-1]
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_where_several_may_be_it_nobody_guesses(
+    service: Standin,
+    client: dbss.Client,
+    instance: str,
+    template: dict[str, str],
+    before: bool,
+) -> None:
+    service.set_generation(foreign=[{"before": before}, {"before": before}])
+    with pytest.raises(dbss.AmbiguousError) as caught:
+        client.generate_report(instance, template["id"], *RANGE)
+    present = ids(client.reports(instance))
+    assert len(present) == 3
+    assert all(one in str(caught.value) for one in present)
+    assert len(service.requests("@reports.create")) == 1
+
+
+def test_a_report_that_does_not_get_ready(
+    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+) -> None:
+    service.set_generation(percent_per_list=0)
+    with dbss.Operation(wait_timeout=0.3) as operation:
+        with pytest.raises(dbss.NotReadyError) as caught:
+            client.generate_report(instance, template["id"], *RANGE, operation=operation)
+        assert isinstance(caught.value, TimeoutError)
+        assert operation.percent == 0
+    # It stays, and can be waited for.
+    report = service.made()[-1]
+    assert report in str(caught.value)
+    assert "wait_timeout" in str(caught.value)
+    with connect(service, wait_timeout=0.2) as impatient:
+        with pytest.raises(dbss.NotReadyError):
+            impatient.wait_for_report(instance, report)
+        with dbss.Operation(total_timeout=0.2, wait_timeout=None) as operation:
+            with pytest.raises(dbss.TotalTimeoutError):
+                impatient.wait_for_report(instance, report, operation=operation)
+            with pytest.raises(dbss.TotalTimeoutError):
+                client.generate_report(instance, template["id"], *RANGE, operation=operation)
+
+
+def test_a_report_that_does_not_appear(
+    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+) -> None:
+    service.set_generation(appear_after_lists=100000)
+    with (
+        dbss.Operation(wait_timeout=0.3) as operation,
+        pytest.raises(dbss.NotReadyError, match="did not appear"),
+    ):
+        client.generate_report(instance, template["id"], *RANGE, operation=operation)
+    assert len(service.requests("@reports.create")) == 1
+
+
+def test_an_unknown_template_is_told_before_anything_is_created(
+    service: Standin, client: dbss.Client, instance: str
+) -> None:
+    with pytest.raises(dbss.NotFoundError, match=ID) as caught:
+        client.generate_report(instance, ID, *RANGE)
+    assert caught.value.parameter == "template_id"
+    with pytest.raises(dbss.NotFoundError):
+        client.generate_report(ID, service.templates[0]["id"], *RANGE)
+    assert service.requests("@reports.create") == []
+    with pytest.raises(dbss.BadRequestError):
+        client.create_report(instance, ID, *RANGE)
+
+
+def test_a_report_that_vanishes_meanwhile(
+    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+) -> None:
+    service.set_generation(percent_per_list=0)
+    before = service.made()
+
+    def progress(now: dbss.Progress) -> None:
+        # After the list that has shown it.
+        if now.percent == 0 and len(service.requests("@reports.list")) > 2:
+            service.remove_reports(service.made()[len(before) :])
+
+    with dbss.Operation(wait_timeout=BOUND) as operation, pytest.raises(dbss.NotFoundError):
+        client.generate_report(
+            instance, template["id"], *RANGE, operation=operation, progress=progress
+        )
+
+
+def test_a_creation_that_fails_ends_a_generation(
+    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+) -> None:
+    service.fault("@reports.create", json={"result": "failed"}, times=1)
+    with pytest.raises(dbss.NotDoneError):
+        client.generate_report(instance, template["id"], *RANGE)
+    service.fault("@reports.create", perform=True, close_before_answer=True, times=1)
+    with pytest.raises(dbss.ConnectionLostError):
+        client.generate_report(instance, template["id"], *RANGE)
+    assert len(service.requests("@reports.create")) == 2
+
+
+def test_lists_that_fail_meanwhile_do_not_end_a_generation(
+    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+) -> None:
+    for skip in (0, 1, 2):
+        service.fault("@reports.list", status=503, body="", skip=skip, times=1)
+    assert client.generate_report(instance, template["id"], *RANGE) == service.made()[-1]
+    assert len(service.requests("@reports.create")) == 1
+
+
+@pytest.mark.parametrize("how", ["operation", "progress", "raised", "client"])
+def test_a_generation_can_be_stopped(
+    service: Standin, client: dbss.Client, instance: str, template: dict[str, str], how: str
+) -> None:
+    service.set_generation(percent_per_list=0)
+    with dbss.Operation(poll_interval=3600) as operation:
+
+        def progress(now: dbss.Progress) -> bool | None:
+            if now.percent != 0:
+                return None
+            if how == "raised":
+                raise ZeroDivisionError("mine")
+            if how == "operation":
+                operation.cancel()
+            if how == "client":
+                client.cancel_all()
+            return how != "progress"
+
+        kind = ZeroDivisionError if how == "raised" else dbss.CancelledError
+        with pytest.raises(kind):
+            client.generate_report(
+                instance, template["id"], *RANGE, operation=operation, progress=progress
+            )
+
+
+# Wait and delete.
+
+
+def test_a_report_is_waited_for(service: Standin, client: dbss.Client, instance: str) -> None:
+    ready = service.add_report(instance=instance, name="ready")["id"]
+    client.wait_for_report(instance, ready)
+    assert len(service.requests("@reports.list")) == 1
+    template = service.templates[0]
+    client.create_report(instance, template["id"], *RANGE)
+    [made] = [one for one in ids(client.reports(instance)) if one != ready]
+    seen: list[int | None] = []
+    with dbss.Operation(poll_interval=0.1) as operation:
+        client.wait_for_report(
+            *(instance, made),
+            operation=operation,
+            progress=lambda now: seen.append(now.percent),
+        )
+        assert operation.percent == 100
+    known = [percent for percent in seen if percent is not None]
+    assert known == sorted(known)
+    with pytest.raises(dbss.NotFoundError) as caught:
+        client.wait_for_report(instance, ID)
+    assert ID in str(caught.value)
+    with pytest.raises(dbss.NotFoundError):
+        client.wait_for_report(ID, ready)
+
+
+@pytest.mark.parametrize("percentum", [None, "soon", -1, 99.9, [100]])
+def test_what_is_no_100_percent_is_waited_for(
+    service: Standin, client: dbss.Client, instance: str, percentum: Any
+) -> None:
+    report = service.add_report(instance=instance, percentum=percentum)["id"]
+    with dbss.Operation(wait_timeout=0.1) as operation, pytest.raises(dbss.NotReadyError):
+        client.wait_for_report(instance, report, operation=operation)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"percentum": "100"},
+        {"percentum": 100.0},
+        {"percentum": 250},
+        {"name": "n" * 300},
+        {"name": "审计 \\ \"' %_*"},
+        {"extra": {"name": ""}},
+        {"extra": {"name": None}},
+        {"omit": ["name"]},
+    ],
+)
+def test_odd_reports_are_waited_for(
+    service: Standin, client: dbss.Client, instance: str, fields: dict[str, Any]
+) -> None:
+    service.add_reports(150, instance=instance)
+    report = service.add_report(instance=instance, **{"percentum": 50, **fields})["id"]
+    service.add_reports(1100, instance=instance)
+    if "percentum" in fields:
+        client.wait_for_report(instance, report)
+        return
+    # Looked for several times, by its name where that can be.
+    with dbss.Operation(wait_timeout=0.2) as operation, pytest.raises(dbss.NotReadyError):
+        client.wait_for_report(instance, report, operation=operation)
+
+
+def test_a_report_is_deleted(service: Standin, client: dbss.Client, instance: str) -> None:
+    report = service.add_report(instance=instance)["id"]
+    client.delete_report(instance, report)
+    [sent] = service.requests("@reports.delete")
+    assert (sent["method"], sent["body"]) == ("DELETE", "")
+    assert sent["target"] == f"/v1/{service.project_id}/audit/{instance}/reports/{report}"
+    assert ids(client.reports(instance)) == []
+    with pytest.raises(dbss.NotFoundError) as caught:
+        client.delete_report(instance, report)
+    assert caught.value.service_code == "DBSS.10021004"
+
+
+def test_what_the_service_does_not_delete_is_told(
+    service: Standin, client: dbss.Client, instance: str
+) -> None:
+    report = service.add_report(instance=instance)["id"]
+    service.fault("@reports.delete", json={"status": "FAILED"}, times=1)
+    with pytest.raises(dbss.NotDoneError):
+        client.delete_report(instance, report)
+    for answer in ({"json": {}}, {"json": {"status": "maybe"}}, {"body": "<html></html>"}):
+        service.fault("@reports.delete", **answer, times=1)
+        with pytest.raises(dbss.UnexpectedAnswerError):
+            client.delete_report(instance, report)
+    assert ids(client.reports(instance)) == [report]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"close_before_answer": True}, {"reset_before_answer": True}, {"cut_after": 3}],
+)
+def test_a_deletion_whose_answer_is_lost_is_done(
+    service: Standin, client: dbss.Client, instance: str, fault: dict[str, Any]
+) -> None:
+    report = service.add_report(instance=instance)["id"]
+    service.fault("@reports.delete", perform=True, **fault, times=1)
+    client.delete_report(instance, report)
+    assert len(service.requests("@reports.delete")) == 2
+    assert ids(client.reports(instance)) == []
+
+
+def test_a_deletion_of_nothing_is_told_though_the_service_was_busy(
+    service: Standin, client: dbss.Client, instance: str
+) -> None:
+    service.fault("@reports.delete", status=503, body="", times=1)
+    with pytest.raises(dbss.NotFoundError):
+        client.delete_report(instance, ID)
+
+
+# From nothing to the file.
+
+
+def test_five_lines_from_nothing_to_the_file(
+    root: Path, service: Standin, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The program of the package's README, with the credentials of the environment."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (root / "bindings/python/README.md").read_text(), re.M | re.S
+    )
+    [program] = [one for one in blocks if "generate_report" in one]
+    assert len(program.splitlines()) == 5
+    region = 'region="cn-north-4"'
+    assert region in program
+    found = 'endpoint=os.environ["ENDPOINT"]'
+    done = subprocess.run(
+        [
+            *(sys.executable, "-W", "error", "-c"),
+            f"import dbss, os\nos.mkdir('reports')\n{program.replace(region, found)}\nprint(id)",
+        ],
+        env={
+            **environment,
+            "ENDPOINT": service.http,
+            "HUAWEICLOUD_SDK_AK": service.access_key,
+            "HUAWEICLOUD_SDK_SK": service.secret_key,
+            "HUAWEICLOUD_SDK_PROJECT_ID": service.project_id,
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == service.made()[-1]
+    [file] = (tmp_path / "reports").iterdir()
+    assert file.read_bytes().startswith(b"%PDF-")
