@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import operator
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -187,8 +188,9 @@ Fetch = Callable[[_Cursor], "dict[str, Any] | None"]
 class Items(Iterator[Item], Generic[Item]):
     """A list of the service that is read page by page, each when it is needed.
 
-    It is iterated once, from any thread, but by one thread at a time. After an
-    exception next() asks for the same page again.
+    It is iterated once, from any thread, but by one thread at a time: while one
+    waits for a page, the others get BusyError. After another exception next()
+    asks for the same page again.
     """
 
     total: int | None
@@ -202,6 +204,7 @@ class Items(Iterator[Item], Generic[Item]):
         self._cursor: _Cursor | None = cursor
         self._fetch = fetch
         self._items: deque[Item] = deque()
+        self._turn = threading.Lock()
 
     def __next__(self) -> Item:
         while True:
@@ -211,17 +214,25 @@ class Items(Iterator[Item], Generic[Item]):
                 self._next_page()
 
     def _next_page(self) -> None:
-        cursor = self._cursor
-        if cursor is None:
-            raise StopIteration
-        page = self._fetch(cursor)
-        if page is None:
-            self.close()
-            return
-        self.total = page["total"]
-        # A list that was closed meanwhile stays so.
-        if self._cursor is not None:
-            self._items.extend(_item(self._kind, raw) for raw in page["items"])
+        if not self._turn.acquire(blocking=False):
+            raise errors.BusyError("list: is being read by another thread", parameter="cursor")
+        try:
+            if self._items:
+                # Another thread's, that came meanwhile.
+                return
+            cursor = self._cursor
+            if cursor is None:
+                raise StopIteration
+            page = self._fetch(cursor)
+            if page is None:
+                self._cursor = None
+                return
+            self.total = page["total"]
+            # A list that was closed meanwhile stays so.
+            if self._cursor is not None:
+                self._items.extend(_item(self._kind, raw) for raw in page["items"])
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         """Ends the list; nothing more comes. Closing it again does nothing."""
