@@ -91,6 +91,8 @@ static void features(void)
     CHECK(dbss_has_feature("credentials") == 1);
     CHECK(dbss_has_feature("project") == 1);
     CHECK(dbss_has_feature("endpoints") == 1);
+    CHECK(dbss_has_feature("list") == 1);
+    CHECK(dbss_has_feature("manage") == 1);
     CHECK(dbss_has_feature("Download") == 0);
     CHECK(dbss_has_feature("no-such-feature") == 0);
     CHECK(dbss_has_feature("") == 0);
@@ -1135,6 +1137,67 @@ static void token_wiped_tls(void)
 
 /* ------------------------------------------------------------------------ */
 
+static void null_arguments_of_lists(void)
+{
+    dbss_context *ctx = new_context(fact("http"));
+    const char *p = fact("project"), *i = fact("instance"), *id = fact("pdf");
+    dbss_cursor *cursor;
+    dbss_page *page = (dbss_page *)&page;
+    dbss_buffer json = {(uint8_t *)&json, 1};
+    char room[DBSS_ID_SIZE];
+    long connections = count_connections();
+
+#define NO_CURSOR(name, call) \
+    do { \
+        cursor = (dbss_cursor *)&cursor; \
+        EXPECT_NULL(name, call); \
+        CHECK(cursor == NULL); \
+    } while (0)
+    NO_CURSOR("ctx", dbss_instances_list(NULL, p, 0, &cursor));
+    EXPECT_NULL("out_cursor", dbss_instances_list(ctx, p, 0, NULL));
+    NO_CURSOR("ctx", dbss_reports_list(NULL, p, i, NULL, 0, &cursor));
+    NO_CURSOR("instance", dbss_reports_list(ctx, p, NULL, NULL, 0, &cursor));
+    EXPECT_NULL("out_cursor", dbss_reports_list(ctx, p, i, NULL, 0, NULL));
+    NO_CURSOR("ctx", dbss_templates_list(NULL, p, i, &cursor));
+    NO_CURSOR("instance", dbss_templates_list(ctx, p, NULL, &cursor));
+    EXPECT_NULL("out_cursor", dbss_templates_list(ctx, p, i, NULL));
+#undef NO_CURSOR
+    EXPECT_NULL("cursor", dbss_cursor_next(NULL, NULL, &page));
+    CHECK(page == NULL);
+    EXPECT(DBSS_OK, dbss_instances_list(ctx, p, 0, &cursor));
+    EXPECT_NULL("out_page", dbss_cursor_next(cursor, NULL, NULL));
+    dbss_cursor_free(cursor);
+    EXPECT_NULL("page", dbss_page_json(NULL, &json));
+    CHECK(json.data == NULL && json.len == 0);
+
+    EXPECT_NULL("ctx", dbss_report_create(NULL, p, i, id, "s", "e", NULL, NULL, NULL, NULL));
+    EXPECT_NULL("instance", dbss_report_create(ctx, p, NULL, id, "s", "e", NULL, NULL, NULL, NULL));
+    EXPECT_NULL("template_id", dbss_report_create(ctx, p, i, NULL, "s", "e", NULL, NULL, NULL, NULL));
+    EXPECT_NULL("start_time", dbss_report_create(ctx, p, i, id, NULL, "e", NULL, NULL, NULL, NULL));
+    EXPECT_NULL("end_time", dbss_report_create(ctx, p, i, id, "s", NULL, NULL, NULL, NULL, NULL));
+#define NO_ID(name, call) \
+    do { \
+        memset(room, 'x', sizeof room); \
+        EXPECT_NULL(name, call); \
+        CHECK(*room == '\0'); \
+    } while (0)
+    NO_ID("ctx", dbss_report_generate(NULL, p, i, id, "s", "e", NULL, NULL, NULL, NULL, room));
+    NO_ID("instance", dbss_report_generate(ctx, p, NULL, id, "s", "e", NULL, NULL, NULL, NULL, room));
+    NO_ID("template_id", dbss_report_generate(ctx, p, i, NULL, "s", "e", NULL, NULL, NULL, NULL, room));
+    NO_ID("start_time", dbss_report_generate(ctx, p, i, id, NULL, "e", NULL, NULL, NULL, NULL, room));
+    NO_ID("end_time", dbss_report_generate(ctx, p, i, id, "s", NULL, NULL, NULL, NULL, NULL, room));
+    EXPECT_NULL("out_id", dbss_report_generate(ctx, p, i, id, "s", "e", NULL, NULL, NULL, NULL, NULL));
+#undef NO_ID
+    EXPECT_NULL("ctx", dbss_report_wait(NULL, p, i, id, NULL));
+    EXPECT_NULL("instance", dbss_report_wait(ctx, p, NULL, id, NULL));
+    EXPECT_NULL("id", dbss_report_wait(ctx, p, i, NULL, NULL));
+    EXPECT_NULL("ctx", dbss_report_delete(NULL, p, i, id, NULL));
+    EXPECT_NULL("instance", dbss_report_delete(ctx, p, NULL, id, NULL));
+    EXPECT_NULL("id", dbss_report_delete(ctx, p, i, NULL, NULL));
+    CHECK(count_connections() == connections);
+    dbss_context_free(ctx);
+}
+
 static const struct check checks[] = {
     {"version", version, PLAIN},
     {"features", features, PLAIN},
@@ -1145,6 +1208,7 @@ static const struct check checks[] = {
     {"free_nothing", free_nothing, PLAIN},
     {"free_a_buffer_twice", free_a_buffer_twice, PLAIN},
     {"null_arguments", null_arguments, PLAIN},
+    {"null_arguments_of_lists", null_arguments_of_lists, PLAIN},
     {"last_error", last_error, PLAIN},
     {"access_keys", access_keys, PLAIN},
     {"failing_setter_changes_nothing", failing_setter_changes_nothing, PLAIN},

@@ -1,0 +1,786 @@
+/*
+ * Lists, and reports that the service makes and deletes. See checks.h for how to
+ * run them.
+ */
+
+#include "checks.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char range_start[] = "2026-11-23 00:00:00", range_end[] = "2026-11-24 00:00:00";
+/* An id that nothing has. */
+static const char nobody[] = "0123456789abcdef0123456789abcdef";
+
+/* ---------------------------------------------------------------------------
+ * What there is at the stand-in
+ * ------------------------------------------------------------------------ */
+
+/* The first text of this kind in a JSON document, to be freed. */
+static char *text_of(const char *json, const char *name)
+{
+    char *start = format("\"%s\"", name);
+    const char *at = strstr(json, start);
+    char *text;
+    if (at == NULL)
+        fatal("no %s in %s", name, json);
+    at += strlen(start);
+    free(start);
+    at += strcspn(at, "\"") + 1;
+    text = format("%s", at);
+    text[strcspn(text, "\"")] = '\0';
+    return text;
+}
+
+/* An instance without reports, whose id is valid until the program ends. */
+static const char *new_instance(void)
+{
+    static char *ids[256];
+    static size_t count;
+    char *answer = control("POST", "/instances", "{\"name\": \"for a check\"}");
+    if (count == sizeof ids / sizeof *ids)
+        fatal("too many instances");
+    ids[count] = text_of(answer, "ids");
+    free(answer);
+    return ids[count++];
+}
+
+/* Adds reports; `more` is the inside of a JSON object. */
+static void add_reports(const char *instance, int count, const char *more)
+{
+    char *body = format("{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": %d%s%s}", instance, count,
+                        *more == '\0' ? "" : ", ", more);
+    free(control("POST", "/reports", body));
+    free(body);
+}
+
+static void set_generation(const char *how)
+{
+    free(control("POST", "/generation", how));
+}
+
+/* What it answers to the calls of this name from now on, as often as that. */
+static void answer_with(const char *call, int times, const char *json)
+{
+    post_fault(call, "\"times\": %d, \"json\": %s", times, json);
+}
+
+/* The first template's id, to be freed. */
+static char *first_template(dbss_context *ctx, const char *instance)
+{
+    dbss_cursor *cursor;
+    dbss_page *page = NULL;
+    char *id = NULL;
+    EXPECT(DBSS_OK, dbss_templates_list(ctx, fact("project"), instance, &cursor));
+    EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
+    if (dbss_page_count(page) == 0)
+        fatal("there is no template");
+    id = format("%s", dbss_page_field(page, 0, "id"));
+    dbss_page_free(page);
+    dbss_cursor_free(cursor);
+    return id;
+}
+
+static dbss_operation *new_operation(void)
+{
+    dbss_operation *operation;
+    if (dbss_operation_new(&operation) != DBSS_OK || dbss_operation_set(operation, "poll_interval_ms", "10") != DBSS_OK)
+        fatal("no operation");
+    return operation;
+}
+
+static dbss_cursor *list_reports(dbss_context *ctx, const char *instance, uint32_t page_size)
+{
+    dbss_cursor *cursor = NULL;
+    EXPECT(DBSS_OK, dbss_reports_list(ctx, fact("project"), instance, NULL, page_size, &cursor));
+    return cursor;
+}
+
+/* How many items the rest of a list has. */
+static size_t count_rest(dbss_cursor *cursor)
+{
+    dbss_page *page;
+    size_t count = 0;
+    while (EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page)) == DBSS_OK && page != NULL) {
+        count += dbss_page_count(page);
+        CHECK(dbss_page_count(page) > 0);
+        dbss_page_free(page);
+    }
+    return count;
+}
+
+static size_t count_reports(dbss_context *ctx, const char *instance)
+{
+    dbss_cursor *cursor = list_reports(ctx, instance, 0);
+    size_t count = count_rest(cursor);
+    dbss_cursor_free(cursor);
+    return count;
+}
+
+/* ---------------------------------------------------------------------------
+ * Lists
+ * ------------------------------------------------------------------------ */
+
+static void read_pages(const char *endpoint)
+{
+    static const size_t counts[] = {2, 2, 1};
+    dbss_context *ctx = new_context(endpoint);
+    const char *instance = new_instance();
+    dbss_cursor *cursor;
+    dbss_page *pages[3], *page;
+    dbss_buffer json;
+    long requests = count_requests("@reports.list");
+    size_t i;
+
+    add_reports(instance, 5, "\"percentum\": 73, \"finish_time\": null, \"extra\": "
+                             "{\"text\": \"a\\u0000b\\u001b\\u5ba1\", \"truth\": true, \"list\": [1, \"x\"], \"empty\": \"\"}");
+    cursor = list_reports(ctx, instance, 2);
+    CHECK(count_requests("@reports.list") == requests);
+    for (i = 0; i < 3; i++) {
+        pages[i] = NULL;
+        EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &pages[i]));
+        CHECK(dbss_error_status(dbss_last_error()) == DBSS_OK);
+        CHECK(dbss_page_count(pages[i]) == counts[i]);
+        CHECK(dbss_page_total(pages[i]) == 5);
+    }
+    for (i = 0; i < 3; i++) {
+        page = (dbss_page *)&page;
+        EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
+        CHECK(page == NULL);
+    }
+    CHECK(count_requests("@reports.list") == requests + 3);
+
+    /* The pages need neither. */
+    dbss_cursor_free(cursor);
+    dbss_context_free(ctx);
+    page = pages[1];
+    for (i = 0; i < 2; i++) {
+        CHECK(strlen(dbss_page_field(page, i, "id")) >= 16);
+        expect_text(__LINE__, "73", dbss_page_field(page, i, "percentum"));
+        expect_text(__LINE__, "a\xef\xbf\xbd" "b\x1b\xe5\xae\xa1", dbss_page_field(page, i, "text"));
+        expect_text(__LINE__, "true", dbss_page_field(page, i, "truth"));
+        expect_text(__LINE__, "", dbss_page_field(page, i, "empty"));
+        CHECK(strncmp(dbss_page_field(page, i, "list"), "[1,", 3) == 0);
+        CHECK(dbss_page_field(page, i, "finish_time") == NULL);
+        CHECK(dbss_page_field(page, i, "no such field") == NULL);
+        CHECK(dbss_page_field(page, i, "\xff") == NULL);
+        CHECK(dbss_page_field(page, i, "") == NULL);
+        CHECK(dbss_page_field(page, i, NULL) == NULL);
+    }
+    CHECK(strcmp(dbss_page_field(page, 0, "id"), dbss_page_field(page, 1, "id")) != 0);
+    CHECK(dbss_page_field(page, 2, "id") == NULL);
+    CHECK(dbss_page_field(page, (size_t)-1, "id") == NULL);
+
+    EXPECT(DBSS_OK, dbss_page_json(page, &json));
+    if (json.data != NULL) {
+        static const char start[] = "{\"kind\":\"reports\",\"total\":5,\"items\":[{";
+        char *text = format("%.*s", (int)json.len, (const char *)json.data);
+        CHECK(strncmp(text, start, sizeof start - 1) == 0 && json.len > sizeof start);
+        CHECK(strcmp(text + json.len - 3, "}]}") == 0);
+        CHECK(strstr(text, dbss_page_field(page, 1, "id")) != NULL);
+        CHECK(strstr(text, "\"finish_time\":null") != NULL);
+        CHECK(strstr(text, "\\u0000") != NULL);
+        free(text);
+    }
+    dbss_buffer_free(&json);
+    for (i = 0; i < 3; i++)
+        dbss_page_free(pages[i]);
+}
+
+static void pages(void)
+{
+    read_pages(fact("http"));
+}
+
+static void pages_over_tls(void)
+{
+    read_pages(fact("https"));
+}
+
+static void no_page_at_all(void)
+{
+    dbss_page *none = NULL;
+    dbss_buffer json = {(uint8_t *)&json, 1};
+    CHECK(dbss_page_count(none) == 0);
+    CHECK(dbss_page_total(none) == -1);
+    CHECK(dbss_page_field(none, 0, "id") == NULL);
+    EXPECT_NULL("page", dbss_page_json(none, &json));
+    CHECK(json.data == NULL && json.len == 0);
+    CHECK(dbss_operation_percent(NULL) == -1);
+    dbss_page_free(none);
+    dbss_cursor_free(NULL);
+}
+
+static void instances_and_templates(void)
+{
+    dbss_context *ctx = new_context(fact("http"));
+    const char *instance = new_instance();
+    dbss_cursor *cursor;
+    dbss_page *page;
+    int found = 0;
+
+    EXPECT(DBSS_OK, dbss_instances_list(ctx, fact("project"), 1, &cursor));
+    while (dbss_cursor_next(cursor, NULL, &page) == DBSS_OK && page != NULL) {
+        CHECK(dbss_page_count(page) == 1);
+        if (strcmp(dbss_page_field(page, 0, "id"), instance) == 0) {
+            expect_text(__LINE__, "for a check", dbss_page_field(page, 0, "name"));
+            expect_text(__LINE__, "ACTIVE", dbss_page_field(page, 0, "status"));
+            found++;
+        }
+        dbss_page_free(page);
+    }
+    CHECK(found == 1);
+    dbss_cursor_free(cursor);
+
+    /* A list that its service tells no total of. */
+    EXPECT(DBSS_OK, dbss_templates_list(ctx, fact("project"), instance, &cursor));
+    EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
+    CHECK(dbss_page_count(page) > 1 && dbss_page_total(page) == (int64_t)dbss_page_count(page));
+    CHECK(dbss_page_field(page, 1, "type") != NULL);
+    dbss_page_free(page);
+    EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
+    CHECK(page == NULL);
+    dbss_cursor_free(cursor);
+
+    answer_with("@instances", 1, "{\"servers\": [{\"id\": \"a\"}]}");
+    EXPECT(DBSS_OK, dbss_instances_list(ctx, fact("project"), 0, &cursor));
+    EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
+    CHECK(dbss_page_count(page) == 1 && dbss_page_total(page) == -1);
+    dbss_page_free(page);
+    dbss_cursor_free(cursor);
+    dbss_context_free(ctx);
+}
+
+static void wrong_arguments(void)
+{
+    dbss_context *ctx = new_context(fact("http"));
+    const char *project = fact("project"), *instance = fact("instance");
+    char id[DBSS_ID_SIZE], *long_text = format("%0257d", 0), *too_long = format("%04097d", 0);
+    dbss_cursor *cursor;
+    long connections = count_connections();
+
+#define REFUSED(status, parameter, call) \
+    do { \
+        cursor = (dbss_cursor *)&cursor; \
+        EXPECT_PARAMETER(status, parameter, call); \
+        CHECK(cursor == NULL); \
+    } while (0)
+    REFUSED(DBSS_ERR_INVALID_ID, "project", dbss_instances_list(ctx, "x", 0, &cursor));
+    REFUSED(DBSS_ERR_INVALID_VALUE, "page_size", dbss_instances_list(ctx, project, 1001, &cursor));
+    REFUSED(DBSS_ERR_INVALID_VALUE, "page_size", dbss_instances_list(ctx, project, UINT32_MAX, &cursor));
+    REFUSED(DBSS_ERR_INVALID_ID, "instance", dbss_reports_list(ctx, project, "x", NULL, 0, &cursor));
+    REFUSED(DBSS_ERR_INVALID_VALUE, "name", dbss_reports_list(ctx, project, instance, "", 0, &cursor));
+    REFUSED(DBSS_ERR_INVALID_VALUE, "name", dbss_reports_list(ctx, project, instance, long_text, 0, &cursor));
+    REFUSED(DBSS_ERR_INVALID_UTF8, "name", dbss_reports_list(ctx, project, instance, "\xff", 0, &cursor));
+    REFUSED(DBSS_ERR_INVALID_VALUE, "page_size", dbss_reports_list(ctx, project, instance, NULL, 1001, &cursor));
+    REFUSED(DBSS_ERR_INVALID_ID, "instance", dbss_templates_list(ctx, project, "../x", &cursor));
+    REFUSED(DBSS_ERR_INVALID_UTF8, "project", dbss_templates_list(ctx, "\xff", instance, &cursor));
+#undef REFUSED
+#define REFUSED(status, parameter, project, instance, template, start, end, date, ids) \
+    do { \
+        EXPECT_PARAMETER(status, parameter, \
+                         dbss_report_create(ctx, project, instance, template, start, end, date, NULL, ids, NULL)); \
+        memset(id, 'x', sizeof id); \
+        EXPECT_PARAMETER(status, parameter, \
+                         dbss_report_generate(ctx, project, instance, template, start, end, date, NULL, ids, NULL, id)); \
+        CHECK(*id == '\0'); \
+    } while (0)
+    REFUSED(DBSS_ERR_INVALID_ID, "project", "x", instance, nobody, "s", "e", NULL, NULL);
+    REFUSED(DBSS_ERR_INVALID_ID, "instance", project, "x", nobody, "s", "e", NULL, NULL);
+    REFUSED(DBSS_ERR_INVALID_ID, "template_id", project, instance, "", "s", "e", NULL, NULL);
+    REFUSED(DBSS_ERR_INVALID_ID, "template_id", project, instance, "a/b", "s", "e", NULL, NULL);
+    REFUSED(DBSS_ERR_INVALID_VALUE, "start_time", project, instance, nobody, "", "e", NULL, NULL);
+    REFUSED(DBSS_ERR_INVALID_VALUE, "end_time", project, instance, nobody, "s", "e\n", NULL, NULL);
+    REFUSED(DBSS_ERR_INVALID_UTF8, "end_time", project, instance, nobody, "s", "\xff", NULL, NULL);
+    REFUSED(DBSS_ERR_INVALID_VALUE, "start_date", project, instance, nobody, "s", "e", too_long, NULL);
+    REFUSED(DBSS_ERR_INVALID_VALUE, "db_ids", project, instance, nobody, "s", "e", NULL, "");
+#undef REFUSED
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "id", dbss_report_wait(ctx, project, instance, "x", NULL));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "id", dbss_report_delete(ctx, project, instance, "../../../../x", NULL));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "instance", dbss_report_delete(ctx, project, "x", nobody, NULL));
+    CHECK(count_connections() == connections);
+    free(long_text);
+    free(too_long);
+    dbss_context_free(ctx);
+}
+
+/* What is passed is copied, and the cursor holds what it needs. */
+static void a_cursor_alone(void)
+{
+    dbss_context *ctx = new_context(fact("http"));
+    const char *instance = new_instance();
+    char *texts[3];
+    dbss_cursor *cursor;
+    size_t i;
+
+    add_reports(instance, 3, "\"name\": \"wanted\"");
+    add_reports(instance, 2, "\"name\": \"other\"");
+    texts[0] = format("%s", fact("project"));
+    texts[1] = format("%s", instance);
+    texts[2] = format("wanted");
+    EXPECT(DBSS_OK, dbss_reports_list(ctx, texts[0], texts[1], texts[2], 2, &cursor));
+    for (i = 0; i < 3; i++) {
+        memset(texts[i], 'x', strlen(texts[i]));
+        free(texts[i]);
+    }
+    dbss_context_free(ctx);
+    CHECK(count_rest(cursor) == 3);
+    dbss_cursor_free(cursor);
+}
+
+struct next {
+    dbss_cursor *cursor;
+    dbss_operation *operation;
+    dbss_status status;
+    dbss_page *page;
+};
+
+static void *get_next(void *argument)
+{
+    struct next *next = argument;
+    next->status = dbss_cursor_next(next->cursor, next->operation, &next->page);
+    return NULL;
+}
+
+static void cursor_busy(void)
+{
+    dbss_context *ctx = new_context(fact("http"));
+    const char *instance = new_instance();
+    struct next next = {NULL, NULL, DBSS_OK, NULL};
+    dbss_page *page = (dbss_page *)&page;
+    long requests = count_requests("@reports.list");
+    pthread_t thread;
+
+    add_reports(instance, 3, "");
+    next.cursor = list_reports(ctx, instance, 2);
+    next.operation = new_operation();
+    post_fault("@reports.list", "\"no_answer\": true, \"times\": 1");
+    thread = start_thread(get_next, &next);
+    WAIT_FOR(count_requests("@reports.list") > requests);
+    EXPECT_PARAMETER(DBSS_ERR_BUSY, "cursor", dbss_cursor_next(next.cursor, NULL, &page));
+    CHECK(page == NULL);
+    /* The operation serves the other one. */
+    EXPECT_PARAMETER(DBSS_ERR_BUSY, "operation", dbss_cursor_next(next.cursor, next.operation, &page));
+    CHECK(count_reports(ctx, instance) == 3);
+    dbss_operation_cancel(next.operation);
+    pthread_join(thread, NULL);
+    CHECK(next.status == DBSS_ERR_CANCELLED && next.page == NULL);
+    /* The list is at the same place. */
+    EXPECT(DBSS_ERR_CANCELLED, dbss_cursor_next(next.cursor, next.operation, &page));
+    EXPECT(DBSS_OK, dbss_operation_reset(next.operation));
+    EXPECT(DBSS_OK, dbss_cursor_next(next.cursor, next.operation, &page));
+    CHECK(dbss_page_count(page) == 2);
+    dbss_page_free(page);
+    CHECK(count_rest(next.cursor) == 1);
+    dbss_operation_free(next.operation);
+    dbss_cursor_free(next.cursor);
+    dbss_context_free(ctx);
+}
+
+static void freed_during_next(void)
+{
+    dbss_context *ctx = new_context(fact("http"));
+    const char *instance = new_instance();
+    struct next next = {NULL, NULL, DBSS_ERR_INTERNAL, NULL};
+    long requests = count_requests("@reports.list");
+    pthread_t thread;
+    long long start;
+
+    add_reports(instance, 1, "");
+    next.cursor = list_reports(ctx, instance, 0);
+    post_fault("@reports.list", "\"delay_ms\": 300, \"times\": 1, \"json\": {\"reports\": [{\"report\": {\"id\": \"a\"}}]}");
+    thread = start_thread(get_next, &next);
+    WAIT_FOR(count_requests("@reports.list") > requests);
+    start = now_ms();
+    dbss_cursor_free(next.cursor);
+    dbss_context_free(ctx);
+    CHECK(now_ms() - start < 200);
+    pthread_join(thread, NULL);
+    CHECK(next.status == DBSS_OK && dbss_page_count(next.page) == 1);
+    expect_text(__LINE__, "a", dbss_page_field(next.page, 0, "id"));
+    dbss_page_free(next.page);
+}
+
+#define READERS 8
+
+static dbss_context *shared_context;
+static dbss_page *shared_page;
+static const char *shared_instance;
+
+static void *read_much(void *argument)
+{
+    int i;
+    (void)argument;
+    for (i = 0; i < 20 && !has_failed(); i++) {
+        dbss_buffer json;
+        CHECK(count_reports(shared_context, shared_instance) == 25);
+        CHECK(dbss_page_field(shared_page, (size_t)i, "id") != NULL);
+        EXPECT(DBSS_OK, dbss_page_json(shared_page, &json));
+        CHECK(json.len > 1000);
+        dbss_buffer_free(&json);
+    }
+    return NULL;
+}
+
+static void many_readers(void)
+{
+    pthread_t threads[READERS];
+    dbss_cursor *cursor;
+    size_t i;
+
+    shared_context = new_context(fact("http"));
+    shared_instance = new_instance();
+    add_reports(shared_instance, 25, "");
+    cursor = list_reports(shared_context, shared_instance, 0);
+    EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &shared_page));
+    for (i = 0; i < READERS; i++)
+        threads[i] = start_thread(read_much, NULL);
+    for (i = 0; i < READERS; i++)
+        pthread_join(threads[i], NULL);
+    dbss_page_free(shared_page);
+    dbss_cursor_free(cursor);
+    dbss_context_free(shared_context);
+}
+
+static void malformed(void)
+{
+    static const char *const faults[] = {
+        "\"body\": \"not json\"",
+        "\"body\": \"\"",
+        "\"json\": {\"total\": 0}",
+        "\"json\": {\"reports\": null}",
+        "\"json\": {\"reports\": {}}",
+        "\"json\": {\"reports\": [null], \"total\": 1}",
+        "\"json\": {\"reports\": [{\"id\": \"a\"}], \"total\": 1}",
+        "\"json\": {\"reports\": [{\"report\": {\"name\": \"a\"}}], \"total\": 1}",
+        "\"json\": {\"reports\": [], \"total\": -1}",
+        "\"json\": {\"reports\": [], \"total\": \"0\"}",
+        "\"fill\": {\"size\": 20000000, \"byte\": 32}",
+        "\"body\": \"<html></html>\"",
+    };
+    dbss_context *ctx = new_context(fact("http"));
+    const char *instance = new_instance();
+    dbss_cursor *cursor;
+    dbss_page *page;
+    size_t i;
+
+    add_reports(instance, 3, "");
+    cursor = list_reports(ctx, instance, 2);
+    for (i = 0; i < sizeof faults / sizeof *faults; i++) {
+        page = (dbss_page *)&page;
+        post_fault("@reports.list", "%s, \"times\": 1", faults[i]);
+        EXPECT(DBSS_ERR_UNEXPECTED_ANSWER, dbss_cursor_next(cursor, NULL, &page));
+        CHECK(page == NULL);
+        CHECK(dbss_error_http_status(dbss_last_error()) == 200);
+        CHECK(dbss_error_request_id(dbss_last_error()) != NULL);
+        CHECK(dbss_error_is_retryable(dbss_last_error()) == 0);
+        blame("the fault was %s", faults[i]);
+    }
+    /* None of it moved the list. */
+    CHECK(count_rest(cursor) == 3);
+    dbss_cursor_free(cursor);
+
+    answer_with("@reports.list", 9, "{\"reports\": [{\"report\": {\"id\": \"a\"}}], \"total\": 1000}");
+    cursor = list_reports(ctx, instance, 1);
+    EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
+    dbss_page_free(page);
+    EXPECT(DBSS_ERR_UNEXPECTED_ANSWER, dbss_cursor_next(cursor, NULL, &page));
+    CHECK(page == NULL);
+    dbss_cursor_free(cursor);
+    free(control("DELETE", "/faults", ""));
+    dbss_context_free(ctx);
+}
+
+static void refused(void)
+{
+    dbss_context *ctx = new_context(fact("http")), *stranger = to_context(new_config(fact("http"), "a-token-of-nobody"));
+    const char *instance = new_instance();
+    dbss_cursor *cursor;
+    dbss_page *page;
+
+    cursor = list_reports(stranger, instance, 0);
+    EXPECT(DBSS_ERR_UNAUTHENTICATED, dbss_cursor_next(cursor, NULL, &page));
+    expect_text(__LINE__, "APIG.0301", dbss_error_service_code(dbss_last_error()));
+    dbss_cursor_free(cursor);
+    cursor = list_reports(ctx, nobody, 0);
+    EXPECT(DBSS_ERR_NOT_FOUND, dbss_cursor_next(cursor, NULL, &page));
+    dbss_cursor_free(cursor);
+    EXPECT(DBSS_OK, dbss_instances_list(ctx, nobody, 0, &cursor));
+    EXPECT(DBSS_ERR_FORBIDDEN, dbss_cursor_next(cursor, NULL, &page));
+    CHECK(dbss_error_detail_count(dbss_last_error()) > 0);
+    dbss_cursor_free(cursor);
+    /* Which project, nothing tells. */
+    EXPECT(DBSS_OK, dbss_instances_list(ctx, NULL, 0, &cursor));
+    EXPECT_PARAMETER(DBSS_ERR_NOT_CONFIGURED, "project", dbss_cursor_next(cursor, NULL, &page));
+    CHECK(page == NULL);
+    dbss_cursor_free(cursor);
+    dbss_context_free(stranger);
+    dbss_context_free(ctx);
+}
+
+/* ---------------------------------------------------------------------------
+ * Reports that the service makes and deletes
+ * ------------------------------------------------------------------------ */
+
+static void create(void)
+{
+    dbss_context *ctx = new_context(fact("http"));
+    const char *instance = new_instance(), *project = fact("project");
+    char *template = first_template(ctx, instance), *journal;
+    long requests = count_requests("@reports.create");
+
+    EXPECT(DBSS_OK, dbss_report_create(ctx, project, instance, template, range_start, range_end, "2026-11-23", "2026-11-24",
+                                       "7,8", NULL));
+    journal = control("GET", "/requests?report=@reports.create", "");
+    CHECK(strstr(journal, "\\\"start_time\\\":\\\"2026-11-23 00:00:00\\\",\\\"end_time\\\":\\\"2026-11-24 00:00:00\\\","
+                          "\\\"start_date\\\":\\\"2026-11-23\\\",\\\"end_date\\\":\\\"2026-11-24\\\","
+                          "\\\"db_ids\\\":\\\"7,8\\\"}")
+          != NULL);
+    free(journal);
+    answer_with("@reports.create", 1, "{\"result\": \"failed\"}");
+    EXPECT(DBSS_ERR_NOT_DONE,
+           dbss_report_create(ctx, project, instance, template, range_start, range_end, NULL, NULL, NULL, NULL));
+    answer_with("@reports.create", 1, "{\"result\": \"perhaps\"}");
+    EXPECT(DBSS_ERR_UNEXPECTED_ANSWER,
+           dbss_report_create(ctx, project, instance, template, range_start, range_end, NULL, NULL, NULL, NULL));
+    EXPECT(DBSS_ERR_BAD_REQUEST,
+           dbss_report_create(ctx, project, instance, nobody, range_start, range_end, NULL, NULL, NULL, NULL));
+    CHECK(count_requests("@reports.create") == requests + 4);
+    CHECK(count_reports(ctx, instance) == 1);
+    free(template);
+    dbss_context_free(ctx);
+}
+
+/* Three attempts are allowed, and one is made. */
+static void create_lost(void)
+{
+    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_context *ctx;
+    const char *instance = new_instance();
+    char *template;
+    long requests = count_requests("@reports.create");
+
+    set(config, "max_attempts", "3");
+    ctx = to_context(config);
+    template = first_template(ctx, instance);
+    post_fault("@reports.create", "\"perform\": true, \"close_before_answer\": true");
+    EXPECT(DBSS_ERR_CONNECTION_LOST,
+           dbss_report_create(ctx, fact("project"), instance, template, range_start, range_end, NULL, NULL, NULL, NULL));
+    CHECK(strstr(dbss_error_message(dbss_last_error()), "may have been created") != NULL);
+    CHECK(dbss_error_attempts(dbss_last_error()) == 1);
+    free(control("DELETE", "/faults", ""));
+    CHECK(count_requests("@reports.create") == requests + 1);
+    CHECK(count_reports(ctx, instance) == 1);
+    free(template);
+    dbss_context_free(ctx);
+}
+
+static dbss_status generate(dbss_context *ctx, const char *instance, const char *template, dbss_operation *operation,
+                            char *id)
+{
+    dbss_status status;
+    memset(id, 'x', DBSS_ID_SIZE);
+    status = dbss_report_generate(ctx, fact("project"), instance, template, range_start, range_end, NULL, NULL, NULL,
+                                  operation, id);
+    CHECK(memchr(id, '\0', DBSS_ID_SIZE) != NULL);
+    CHECK((status == DBSS_OK) == (*id != '\0'));
+    return status;
+}
+
+static int32_t last_percent, went_back;
+
+static int32_t watch_percent(void *user_data, const dbss_operation *operation)
+{
+    int32_t percent = dbss_operation_percent(operation);
+    (void)user_data;
+    went_back |= percent < last_percent;
+    last_percent = percent;
+    return 0;
+}
+
+static void generate_and_download(void)
+{
+    dbss_context *ctx = new_context(fact("http"));
+    const char *instance = new_instance();
+    char *template = first_template(ctx, instance), id[DBSS_ID_SIZE], *made;
+    dbss_operation *operation = new_operation();
+    dbss_buffer report;
+
+    add_reports(instance, 3, "");
+    set_generation("{\"percent_per_list\": 20, \"appear_after_lists\": 2}");
+    last_percent = -1;
+    went_back = 0;
+    CHECK(dbss_operation_percent(operation) == -1);
+    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, watch_percent, NULL, NULL));
+    EXPECT(DBSS_OK, generate(ctx, instance, template, operation, id));
+    CHECK(dbss_operation_percent(operation) == 100);
+    CHECK(!went_back);
+    CHECK(dbss_operation_received(operation) == 0);
+    made = control("GET", "/made", "");
+    CHECK(strstr(made, id) != NULL);
+    free(made);
+    EXPECT(DBSS_OK, dbss_report_download_to_memory(ctx, fact("project"), instance, id, NULL, operation, &report));
+    CHECK(report.len > 4 && memcmp(report.data, "%PDF", 4) == 0);
+    dbss_buffer_free(&report);
+    /* Another call knows nothing of it. */
+    CHECK(dbss_operation_percent(operation) == -1);
+    set_generation("{}");
+    EXPECT(DBSS_OK, generate(ctx, instance, template, NULL, id));
+    dbss_operation_free(operation);
+    free(template);
+    dbss_context_free(ctx);
+}
+
+static void generate_wrongly(void)
+{
+    dbss_context *ctx = new_context(fact("http"));
+    const char *instance = new_instance();
+    char *template = first_template(ctx, instance), id[DBSS_ID_SIZE];
+    dbss_operation *operation = new_operation();
+    long requests = count_requests("@reports.create");
+
+    EXPECT(DBSS_ERR_NOT_FOUND, generate(ctx, instance, nobody, operation, id));
+    expect_text(__LINE__, "template_id", dbss_error_parameter(dbss_last_error()));
+    EXPECT(DBSS_ERR_NOT_FOUND, generate(ctx, nobody, template, operation, id));
+    CHECK(count_requests("@reports.create") == requests);
+    answer_with("@reports.create", 1, "{\"result\": \"failed\"}");
+    EXPECT(DBSS_ERR_NOT_DONE, generate(ctx, instance, template, operation, id));
+    set_generation("{\"foreign\": [{}]}");
+    EXPECT(DBSS_ERR_AMBIGUOUS, generate(ctx, instance, template, operation, id));
+    set_generation("{\"foreign\": [{\"end_time\": \"2027-01-01 00:00:00\"}], \"percent_per_list\": 0}");
+    EXPECT(DBSS_OK, dbss_operation_set(operation, "wait_timeout_ms", "200"));
+    EXPECT(DBSS_ERR_NOT_READY, generate(ctx, instance, template, operation, id));
+    CHECK(strstr(dbss_error_message(dbss_last_error()), "wait_timeout_ms") != NULL);
+    CHECK(dbss_operation_percent(operation) == 0);
+    dbss_operation_cancel(operation);
+    EXPECT(DBSS_ERR_CANCELLED, generate(ctx, instance, template, operation, id));
+    CHECK(count_requests("@reports.create") == requests + 3);
+    set_generation("{}");
+    dbss_operation_free(operation);
+    free(template);
+    dbss_context_free(ctx);
+}
+
+static void wait_and_delete(void)
+{
+    dbss_context *ctx = new_context(fact("http"));
+    const char *instance = new_instance(), *project = fact("project");
+    char *template = first_template(ctx, instance), *id;
+    dbss_operation *operation = new_operation();
+    dbss_cursor *cursor;
+    dbss_page *page;
+
+    EXPECT(DBSS_OK, dbss_report_create(ctx, project, instance, template, range_start, range_end, NULL, NULL, NULL, NULL));
+    cursor = list_reports(ctx, instance, 0);
+    EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
+    id = format("%s", dbss_page_field(page, 0, "id"));
+    expect_text(__LINE__, "0", dbss_page_field(page, 0, "percentum"));
+    dbss_page_free(page);
+    dbss_cursor_free(cursor);
+
+    EXPECT(DBSS_OK, dbss_report_wait(ctx, project, instance, id, operation));
+    CHECK(dbss_operation_percent(operation) == 100);
+    EXPECT(DBSS_OK, dbss_report_wait(ctx, project, instance, id, NULL));
+    answer_with("@reports.delete", 1, "{\"status\": \"FAILED\"}");
+    EXPECT(DBSS_ERR_NOT_DONE, dbss_report_delete(ctx, project, instance, id, operation));
+    EXPECT(DBSS_OK, dbss_report_delete(ctx, project, instance, id, operation));
+    CHECK(dbss_operation_percent(operation) == -1);
+    EXPECT(DBSS_ERR_NOT_FOUND, dbss_report_delete(ctx, project, instance, id, operation));
+    EXPECT(DBSS_ERR_NOT_FOUND, dbss_report_wait(ctx, project, instance, id, operation));
+    CHECK(count_reports(ctx, instance) == 0);
+    dbss_operation_free(operation);
+    free(id);
+    free(template);
+    dbss_context_free(ctx);
+}
+
+static void delete_lost(void)
+{
+    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_context *ctx;
+    const char *instance = new_instance(), *id = fresh_id();
+    char *body = format("{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\"}", id, instance);
+    long requests = count_requests("@reports.delete");
+
+    set(config, "max_attempts", "3");
+    ctx = to_context(config);
+    free(control("POST", "/reports", body));
+    free(body);
+    post_fault("@reports.delete", "\"perform\": true, \"close_before_answer\": true, \"times\": 1");
+    EXPECT(DBSS_OK, dbss_report_delete(ctx, fact("project"), instance, id, NULL));
+    CHECK(count_requests("@reports.delete") == requests + 2);
+    dbss_context_free(ctx);
+}
+
+static void cancelled_while_waiting(void)
+{
+    dbss_context *ctx = new_context(fact("http"));
+    const char *instance = new_instance(), *id = fresh_id();
+    char *body = format("{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"percentum\": 7}", id, instance);
+    dbss_operation *operation = new_operation();
+    long long start;
+
+    free(control("POST", "/reports", body));
+    free(body);
+    /* By its callback, in the pause between two looks. */
+    EXPECT(DBSS_OK, dbss_operation_set(operation, "poll_interval_ms", "60000"));
+    EXPECT(DBSS_OK, dbss_operation_set(operation, "total_timeout_ms", "400"));
+    start = now_ms();
+    EXPECT(DBSS_ERR_TOTAL_TIMEOUT, dbss_report_wait(ctx, fact("project"), instance, id, operation));
+    CHECK(now_ms() - start < PATIENCE_MS);
+    CHECK(dbss_operation_percent(operation) == 7);
+    dbss_operation_free(operation);
+    dbss_context_free(ctx);
+}
+
+static void options(void)
+{
+    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_operation *operation = new_operation();
+    static const char *const keys[] = {"wait_timeout_ms", "poll_interval_ms"};
+    size_t i;
+    for (i = 0; i < 2; i++) {
+        static const char *const wrong[] = {"0", "-2", "", "soon", "1.5", "99999999999999"};
+        size_t j;
+        for (j = 0; j < sizeof wrong / sizeof *wrong; j++) {
+            EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, keys[i], dbss_config_set(config, keys[i], wrong[j]));
+            EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, keys[i], dbss_operation_set(operation, keys[i], wrong[j]));
+        }
+        EXPECT(DBSS_OK, dbss_config_set(config, keys[i], "1"));
+        EXPECT(DBSS_OK, dbss_operation_set(operation, keys[i], "86400000"));
+    }
+    EXPECT(DBSS_OK, dbss_config_set(config, "wait_timeout_ms", "-1"));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "poll_interval_ms", dbss_config_set(config, "poll_interval_ms", "-1"));
+    dbss_operation_free(operation);
+    dbss_config_free(config);
+}
+
+/* ------------------------------------------------------------------------ */
+
+static const struct check checks[] = {
+    {"pages", pages, PLAIN},
+    {"pages_over_tls", pages_over_tls, TLS},
+    {"no_page_at_all", no_page_at_all, PLAIN},
+    {"instances_and_templates", instances_and_templates, PLAIN},
+    {"wrong_arguments", wrong_arguments, PLAIN},
+    {"a_cursor_alone", a_cursor_alone, PLAIN},
+    {"cursor_busy", cursor_busy, PLAIN},
+    {"freed_during_next", freed_during_next, LOAD},
+    {"many_readers", many_readers, LOAD},
+    {"malformed", malformed, PLAIN},
+    {"refused", refused, PLAIN},
+    {"create", create, PLAIN},
+    {"create_lost", create_lost, PLAIN},
+    {"generate_and_download", generate_and_download, PLAIN},
+    {"generate_wrongly", generate_wrongly, PLAIN},
+    {"wait_and_delete", wait_and_delete, PLAIN},
+    {"delete_lost", delete_lost, PLAIN},
+    {"cancelled_while_waiting", cancelled_while_waiting, PLAIN},
+    {"options", options, PLAIN},
+};
+
+int main(int argc, char **argv)
+{
+    return run_checks(argc, argv, checks, sizeof checks / sizeof *checks);
+}

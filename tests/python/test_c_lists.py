@@ -1,0 +1,141 @@
+"""Lists and made reports through the C ABI: checks in C, and the sample program."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conftest import need_tool
+from standin import Standin
+from test_c import VALGRIND, VALGRIND_TLS, environment, expect_success, facts, programs, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Fixtures, which no name in this file uses.
+__all__ = ["environment", "facts", "programs"]
+
+SOURCE = Path(__file__).parents[1] / "c/lists.c"
+CHECKS = dict(
+    re.findall(r'^    \{"(\w+)", \w+, (PLAIN|TLS|LOAD)\},$', SOURCE.read_text(), re.MULTILINE)
+)
+RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
+
+
+@pytest.fixture(scope="module")
+def standin(build_dir: Path) -> Iterator[Standin]:
+    """One of its own, in place of the one for all: instances are added, and stay."""
+    with Standin(build_dir / "bin/dbss-standin") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def clean(standin: Standin) -> None:
+    # What a test that failed left behind must not fail the next one.
+    standin.clear_faults()
+    standin.set_generation()
+
+
+def test_every_check_is_run(programs: Path, environment: dict[str, str]) -> None:
+    listed = expect_success(run([programs / "lists", "--list"], environment)).splitlines()
+    assert listed == [f"{name} {kind.lower()}" for name, kind in CHECKS.items()]
+    assert len(listed) > 15
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_the_check(programs: Path, environment: dict[str, str], facts: Path, check: str) -> None:
+    done = run([programs / "lists", facts, check], environment)
+    assert f"ok {check}\n" in expect_success(done)
+
+
+@pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
+def test_the_checks_under_valgrind(
+    programs: Path, environment: dict[str, str], facts: Path, kind: str
+) -> None:
+    need_tool("valgrind")
+    checks = [name for name, its_kind in CHECKS.items() if its_kind == kind]
+    valgrind = VALGRIND_TLS if kind == "TLS" else VALGRIND
+    done = run([*valgrind, programs / "lists", facts, *checks], environment, 600)
+    assert f"{len(checks)} passed, 0 failed" in expect_success(done, silent=False)
+
+
+# The sample
+
+
+@pytest.fixture
+def service(environment: dict[str, str], standin: Standin) -> dict[str, str]:
+    return {
+        **environment,
+        "DBSS_ENDPOINT": standin.http,
+        "DBSS_TOKEN": standin.token,
+        "DBSS_PROJECT_ID": standin.project_id,
+    }
+
+
+@pytest.fixture
+def order(standin: Standin, tmp_path: Path) -> list[str]:
+    template = standin.templates[0]["id"]
+    return [standin.instance_id, template, *RANGE, str(tmp_path / "report.pdf")]
+
+
+def test_the_sample_is_short(root: Path) -> None:
+    assert len((root / "bindings/c/generate.c").read_text().splitlines()) < 60
+
+
+@pytest.mark.parametrize("wrap", [[], VALGRIND], ids=["plain", "valgrind"])
+def test_the_sample_makes_and_saves_a_report(
+    build_dir: Path,
+    standin: Standin,
+    service: dict[str, str],
+    order: list[str],
+    tmp_path: Path,
+    wrap: list[str],
+) -> None:
+    if wrap:
+        need_tool("valgrind")
+    standin.set_generation(percent_per_list=100)
+    done = run([*wrap, build_dir / "bin/dbss-generate", *order], service)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"saved {standin.made()[-1]} as {order[-1]}\n"
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF-")
+    steps = re.findall(r"^the report is at (\d+)%$", done.stderr, re.MULTILINE)
+    assert done.stderr.count("\n") == len(steps)
+    assert steps == sorted(steps, key=int)
+
+
+def test_the_sample_tells_what_went_wrong(
+    build_dir: Path, standin: Standin, service: dict[str, str], order: list[str], tmp_path: Path
+) -> None:
+    program = build_dir / "bin/dbss-generate"
+
+    def fails(*arguments: str, **variables: str) -> str:
+        done = run([program, *arguments], {**service, **variables})
+        assert (done.returncode, done.stdout) == (1, "")
+        assert not (tmp_path / "report.pdf").exists()
+        return done.stderr
+
+    assert fails().startswith("usage: dbss-generate ")
+    assert fails(*order, "more").startswith("usage: ")
+    assert "no template" in fails(order[0], "0" * 32, *order[2:])
+    assert "refused" in fails(*order, DBSS_TOKEN="a-token-of-nobody")
+    assert "HTTPS" in fails(*order, DBSS_ENDPOINT="http://192.0.2.1").upper()
+    # The report is made, and its id is told with the reason.
+    standin.set_generation(percent_per_list=100)
+    (tmp_path / "taken").write_text("")
+    message = fails(*order[:-1], str(tmp_path / "taken"))
+    assert f"dbss-generate: {standin.made()[-1]}: " in message
+
+
+def test_the_sample_compiles_as_c11_and_without_extensions(root: Path) -> None:
+    for standard in ("c99", "c11"):
+        subprocess.run(
+            [
+                *("cc", f"-std={standard}", "-pedantic-errors", "-Wall", "-Wextra", "-Werror"),
+                *("-I", root / "include", "-fsyntax-only", root / "bindings/c/generate.c"),
+            ],
+            check=True,
+        )
