@@ -69,6 +69,7 @@ from .errors import (
 )
 from .ffi import LOG_DEBUG, LOG_ERROR, LOG_INFO, LOG_WARNING
 from .lists import Instance, Items, Report, Template
+from .mirror import Gap, MirrorFailure, MirrorResult
 from .operation import Operation, Progress
 from .settings import DEFAULT, Option, options
 from .stream import ReportStream
@@ -98,6 +99,7 @@ __all__ = [
     "Error",
     "FileError",
     "ForbiddenError",
+    "Gap",
     "Instance",
     "InternalError",
     "InvalidAccessKeyError",
@@ -110,7 +112,9 @@ __all__ = [
     "InvalidValueError",
     "Items",
     "LimitExceededError",
+    "MirrorFailure",
     "MirrorLockedError",
+    "MirrorResult",
     "NetworkError",
     "NoTokenError",
     "NotConfiguredError",

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from types import FrameType, ModuleType
-from typing import Any, NoReturn
+from typing import Any, Callable, NoReturn
 
 from . import (
     DEFAULT,
@@ -22,10 +22,12 @@ from . import (
     Operation,
     Progress,
     __version__,
+    cli_mirror,
     errors,
     options,
     version,
 )
+from .mirror import MirrorResult
 
 # The exit codes, as of dbss-download, the program in C.
 DONE = 0
@@ -122,12 +124,12 @@ def _parser() -> Parser:
     main.add_argument("--token", action=RefuseToken, help=argparse.SUPPRESS)
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, meaning: str, description: str) -> Parser:
+    def command(name: str, meaning: str, description: str, exit_codes: str = EXIT_CODES) -> Parser:
         return commands.add_parser(
             name,
             help=meaning,
             description=description,
-            epilog=f"{CREDENTIALS}\n{EXIT_CODES}",
+            epilog=f"{CREDENTIALS}\n{exit_codes}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -142,7 +144,15 @@ def _parser() -> Parser:
         "tell which credentials are found, and whether the service takes them",
         "Tells which credentials are found, and whether the service takes them. Saves nothing.",
     )
-    for parser in (download, check):
+    mirror = command(
+        "mirror",
+        "bring a local archive of reports up to date",
+        "Brings a local archive of audit reports up to date: downloads every report that is "
+        "ready and not there yet, and deletes nothing.",
+        cli_mirror.EXIT_CODES,
+    )
+    cli_mirror.add_arguments(mirror)
+    for parser in (download, check, mirror):
         _add(
             parser,
             "--project",
@@ -157,14 +167,22 @@ def _parser() -> Parser:
         meaning="the audit instance",
         metavar="ID",
     )
-    _add(download, "--report", variable="DBSS_REPORT_ID", meaning="the report", metavar="ID")
     _add(
-        download,
-        "--locale",
-        variable="DBSS_LOCALE",
-        meaning="the report's language: en-us or zh-cn",
-        metavar="LOCALE",
+        mirror,
+        "--instance",
+        variable="DBSS_INSTANCE_ID",
+        meaning="the audit instance (default: all)",
+        metavar="ID",
     )
+    _add(download, "--report", variable="DBSS_REPORT_ID", meaning="the report", metavar="ID")
+    for parser in (download, mirror):
+        _add(
+            parser,
+            "--locale",
+            variable="DBSS_LOCALE",
+            meaning="the report's language: en-us or zh-cn",
+            metavar="LOCALE",
+        )
     _add(
         download,
         "--output",
@@ -174,10 +192,10 @@ def _parser() -> Parser:
         "- is standard output (default: the current directory)",
         metavar="PATH",
     )
-    for parser in (download, check):
+    for parser in (download, check, mirror):
         _add_common(parser)
     download.add_argument("--force", action="store_true", help="replace an existing file")
-    for parser in (download, check):
+    for parser in (download, check, mirror):
         parser.add_argument(
             "--quiet", "-q", action="store_true", help="say nothing but what went wrong"
         )
@@ -334,6 +352,8 @@ class _Screen:
             )
         self._bar.total = now.total
         self._bar.n = now.received
+        if now.percent is not None:
+            self._bar.set_postfix_str(f"{now.percent} % done", refresh=False)
         self._bar.refresh()
 
     def log(self, level: int, message: str) -> None:
@@ -463,6 +483,54 @@ def _date(expires_at: datetime | None) -> str:
     return expires_at.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _mirror(given: argparse.Namespace) -> int:
+    if sys.stdout is None and (given.json or given.gaps):
+        raise Failure("cannot write to standard output: it is closed", LOCAL)
+    error = None
+    with contextlib.ExitStack() as stack:
+        screen = stack.enter_context(contextlib.closing(_Screen(given.quiet, given.verbose)))
+        client = stack.enter_context(_client(given, screen))
+        try:
+            result = client.mirror(
+                given.directory,
+                project_id=given.project,
+                instance_id=given.instance,
+                since=given.since,
+                until=given.until,
+                type=given.type,
+                template=given.template,
+                name=given.name,
+                locale=given.locale,
+                parallel=given.parallel,
+                verify=given.verify,
+                progress=screen.progress,
+            )
+        except errors.Error as failed:
+            error, result = failed, failed.result or MirrorResult()
+    try:
+        if given.json:
+            print(cli_mirror.document(result, error), flush=True)
+        elif given.gaps:
+            for gap in result.gaps:
+                print(f"gap: {gap.instance_id} {_printable(gap.type)} {gap.period}", flush=True)
+    except OSError as refused:
+        raise Failure(f"cannot write to standard output: {refused.strerror}", LOCAL) from None
+    for one in result.failures:
+        _say(f"dbss: {one.instance_id} {_printable(one.report_id)}: {one.error.message}")
+    if not given.quiet and (error is None or result.listed):
+        _say(f"{given.directory}: {cli_mirror.summary(result)}")
+    if error is not None:
+        raise error
+    if given.success_file:
+        try:
+            cli_mirror.write_success(given.success_file, result)
+        except OSError as refused:
+            raise Failure(f"cannot write {given.success_file}: {refused.strerror}", LOCAL) from None
+    if given.detect_nothing_new and not (result.downloaded or result.repaired):
+        return cli_mirror.NOTHING_NEW
+    return DONE
+
+
 def _printable(text: str | None) -> str:
     """Text of somebody else, without what could drive a terminal."""
     return "-" if text is None else re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
@@ -475,6 +543,8 @@ def _exit_code(error: errors.Error) -> int:
     if isinstance(error, errors.NotFoundError):
         return NO_SUCH_REPORT
     for group, code in (
+        (errors.PartialError, cli_mirror.PARTIAL),
+        (errors.MirrorLockedError, cli_mirror.LOCKED),
         (errors.ArgumentError, USAGE),
         (errors.ServiceError, SERVICE),
         (errors.NetworkError, NETWORK),
@@ -487,7 +557,11 @@ def _exit_code(error: errors.Error) -> int:
     return INTERNAL
 
 
-_COMMANDS = {"download": _download, "check": _check}
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "download": _download,
+    "check": _check,
+    "mirror": _mirror,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -495,8 +569,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = _parser().parse_args(arguments)
         with _ended_by_signals():
-            {**_COMMANDS, **_more_commands().COMMANDS}[given.command](given)
-        return DONE
+            known = {**_COMMANDS, **_more_commands().COMMANDS}
+            return known[given.command](given) or DONE
     except Failure as failure:
         lines, code = [str(failure)], failure.code
     except errors.Error as error:

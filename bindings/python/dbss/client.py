@@ -15,6 +15,7 @@ from . import credentials as credentials_module
 from . import errors, ffi, settings
 from .credentials import Credentials, Provider, TokenProvider
 from .lists import Management
+from .mirror import Mirroring
 from .operation import (
     Control,
     Log,
@@ -141,7 +142,7 @@ def _write_all(target: Writer, chunk: bytes) -> None:
         chunk = chunk[length:]
 
 
-class Client(Management):
+class Client(Management, Mirroring):
     """A connection to the Database Security Service, with credentials for it.
 
     Make one and share it: any number of threads may use it at once, and a

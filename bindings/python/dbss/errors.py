@@ -8,7 +8,10 @@ its group.
 from __future__ import annotations
 
 import builtins
-from typing import NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
+
+if TYPE_CHECKING:
+    from .mirror import MirrorResult
 
 
 class Detail(NamedTuple):
@@ -30,6 +33,8 @@ class Error(Exception):
     """The status of libdbss, such as 204."""
     status_name: str = "DBSS_ERR_UNKNOWN"
     """Its name in the header, such as "DBSS_ERR_NOT_FOUND"."""
+    result: MirrorResult | None = None
+    """How far a mirror went that failed so; None for every other call."""
 
     def __init__(
         self,

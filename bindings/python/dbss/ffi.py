@@ -215,6 +215,12 @@ def error_of(operation: Operation) -> errors.Error | None:
     return _from_pointer(pointer, error_status(pointer)) if pointer else None
 
 
+def mirror_error(result: MirrorResult, index: int) -> errors.Error | None:
+    """Why a mirror could not have a report: that of the failure `index`."""
+    pointer = mirror_result_failure_error(result, index)
+    return _from_pointer(pointer, error_status(pointer)) if pointer else None
+
+
 def _from_pointer(pointer: ErrorPointer, status: int) -> errors.Error:
     """An error of libdbss as an exception; frees it."""
     known = errors.STATUSES.get(status) or errors.GROUPS.get(status_group(status), errors.Error)

@@ -1,0 +1,243 @@
+"""A local archive of reports, which a call brings up to date."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Callable
+
+from . import errors, ffi, settings
+from .operation import Operation, ProgressFunction, Result
+
+if TYPE_CHECKING:
+    from .client import PathLike
+
+
+@dataclass(frozen=True)
+class MirrorFailure:
+    """A report that a mirror could not have."""
+
+    instance_id: str
+    """Its instance."""
+    report_id: str
+    """Its id."""
+    error: errors.Error
+    """Why not."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A day, week or month without a report.
+
+    They are counted between the first and the last report of an instance and a
+    type (AUDIT_REPORT_DAY, _WEEK, _MONTH), or since ``since`` and until ``until``.
+    """
+
+    instance_id: str
+    """The instance."""
+    type: str
+    """The type of report that is lacking."""
+    period: date
+    """The first day of the period."""
+
+
+@dataclass(frozen=True)
+class MirrorResult:
+    """How a mirror went, as far as it went; see Client.mirror()."""
+
+    listed: int = 0
+    """Reports of the service that the filters let pass."""
+    downloaded: int = 0
+    """Reports that are in the archive since this run."""
+    present: int = 0
+    """Reports that were there before."""
+    not_ready: int = 0
+    """Reports that the service still makes."""
+    vanished: int = 0
+    """Reports that went between the list and the download."""
+    failed: int = 0
+    """Reports that could not be had; ``failures`` says which and why."""
+    repaired: int = 0
+    """Files of another content than the manifest says, which were replaced."""
+    failures: tuple[MirrorFailure, ...] = ()
+    """The reports that could not be had."""
+    gaps: tuple[Gap, ...] = ()
+    """The days, weeks and months that have no report."""
+
+
+def _day(key: str, value: date | str) -> bytes:
+    # A time would be a day only in some time zone, and the service's is not known.
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value.isoformat().encode()
+    if isinstance(value, str):
+        return ffi.encode(key, value)
+    raise TypeError(f"{key}: must be datetime.date or str, not {type(value).__name__}")
+
+
+@contextmanager
+def _new_options(given: dict[str, bytes]) -> Iterator[ffi.Mirror]:
+    options = ffi.Mirror()
+    try:
+        ffi.mirror_new(ffi.byref(options))
+        for key, value in given.items():
+            ffi.mirror_set(options, key.encode(), value)
+        yield options
+    finally:
+        ffi.mirror_free(options)
+
+
+def _result(pointer: ffi.MirrorResult) -> MirrorResult | None:
+    """A result of libdbss; None where the mirror did not begin."""
+    if not pointer:
+        return None
+    document = ffi.Buffer()
+    try:
+        ffi.mirror_result_json(pointer, ffi.byref(document))
+        found: dict[str, Any] = json.loads(ffi.copy(document))
+    finally:
+        ffi.buffer_free(ffi.byref(document))
+    failures = tuple(
+        MirrorFailure(
+            failure["instance"],
+            failure["id"],
+            # The document has less of it.
+            ffi.mirror_error(pointer, index) or errors.Error(failure["message"]),
+        )
+        for index, failure in enumerate(found["failures"])
+    )
+    gaps = tuple(
+        Gap(gap["instance"], gap["type"], date.fromisoformat(gap["period"]))
+        for gap in found["gaps"]
+    )
+    # A newer library may count more.
+    counts = {
+        field.name: found[field.name]
+        for field in dataclasses.fields(MirrorResult)
+        if field.name not in ("failures", "gaps")
+    }
+    return MirrorResult(**counts, failures=failures, gaps=gaps)
+
+
+class Mirroring:
+    """What a Client does with a local archive."""
+
+    def _perform(
+        self,
+        call: Callable[[ffi.Context, ffi.Operation], Result],
+        operation: Operation | None,
+        progress: ProgressFunction | None,
+    ) -> Result:
+        """Runs a call of libdbss from its beginning to its end."""
+        raise NotImplementedError
+
+    def mirror(
+        self,
+        directory: PathLike,
+        *,
+        project_id: str | None = None,
+        instance_id: str | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        type: str | None = None,
+        template: str | None = None,
+        name: str | None = None,
+        locale: str | None = None,
+        parallel: int | None = None,
+        verify: bool = False,
+        operation: Operation | None = None,
+        progress: ProgressFunction | None = None,
+    ) -> MirrorResult:
+        """Brings a local archive of reports up to date.
+
+        Downloads every report that is ready and not there yet, several at once.
+        What is there stays: nothing is ever deleted, also not what the service
+        has deleted. The directory then holds:
+
+        - ``{instance}/{year}/{name}_{id}.pdf`` (or ``.zip``): the reports, each of
+          which appears only when it is whole and on the disk; with a locale,
+          ``_{locale}`` stands before the ending;
+        - ``manifest.jsonl``: a line of JSON for each, with id, name, instance,
+          locale, format, type, start_time, end_time, path, size, sha256, and the
+          request_id and date of its download. Of an id's several lines the last
+          counts;
+        - ``SHA256SUMS``, which ``sha256sum -c`` takes;
+        - ``.dbss-mirror.lock``: one mirror at a time works on a directory.
+
+        One that was cancelled or killed goes on where it was when it is called
+        again. One report's failure does not stop the others, but for refused
+        credentials and a full disk, which would fail them all.
+
+        Args:
+            directory: the archive; it is made if it does not exist.
+            project_id: the id of the project; None for the client's.
+            instance_id: the one audit instance to mirror; None for all.
+            since: the first day, a date or text such as "2026-11-24", on which
+                the range of a report begins.
+            until: the last such day.
+            type: the type of the reports, such as "AUDIT_REPORT_DAY".
+            template: their template_type.
+            name: a name that the service is asked to look for.
+            locale: the language to have them in, "en-us" or "zh-cn"; None leaves
+                the choice to the service. Each language is a report of its own in
+                the archive.
+            parallel: how many are downloaded at once, 1 to 16; None for 4.
+            verify: read the files that are there, compare them with the manifest,
+                and download again what differs. Without it only their sizes count.
+            operation: options, progress and cancel of this call.
+            progress: called with a Progress as by download_report(); its
+                ``received`` are the bytes of all downloads together, its
+                ``percent`` is that of the reports.
+
+        Returns:
+            How it went.
+
+        Raises:
+            PartialError: some reports could not be had; the others are there.
+            MirrorLockedError: another mirror works on the directory.
+            FileError: the archive's own files cannot be read or written.
+            Error: the call failed otherwise; as for download_report().
+            ValueError: the client is closed.
+
+        The ``result`` of each such Error says how far the mirror went; None where
+        it did not begin.
+        """
+        target = ffi.encode_path("directory", directory)
+        project = None if project_id is None else ffi.encode("project", project_id)
+        given: dict[str, bytes] = {}
+        for key, text in (
+            ("instance", instance_id),
+            ("type", type),
+            ("template", template),
+            ("name", name),
+            ("locale", locale),
+        ):
+            if text is not None:
+                given[key] = ffi.encode(key, text)
+        for key, day in (("since", since), ("until", until)):
+            if day is not None:
+                given[key] = _day(key, day)
+        if parallel is not None:
+            given["parallel"] = settings.number("parallel", parallel)
+        if settings.flag("verify", verify):
+            given["verify"] = b"true"
+        result = ffi.MirrorResult()
+        try:
+            with _new_options(given) as options:
+
+                def call(context: ffi.Context, control: ffi.Operation) -> None:
+                    ffi.reports_mirror(
+                        context, project, target, options, control, ffi.byref(result)
+                    )
+
+                self._perform(call, operation, progress)
+            # There is always one after a success.
+            return _result(result) or MirrorResult()
+        except errors.Error as error:
+            error.result = _result(result)
+            raise
+        finally:
+            ffi.mirror_result_free(result)
