@@ -1,0 +1,1092 @@
+"""Local archives: Client.mirror() and ``python -m dbss mirror``."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import re
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dbss
+import pytest
+from dbss import cli
+
+from standin import Standin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+KIB = 1024
+MIB = 1024 * 1024
+# No wait here comes near; it only bounds what would hang.
+BOUND = 60.0
+# How often a mirror is killed; for longer searches.
+KILLS = int(os.environ.get("DBSS_TEST_KILLS") or 6)
+OWN_FILES = {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
+
+
+@pytest.fixture(scope="module")
+def service(build_dir: Path) -> Iterator[Standin]:
+    """A stand-in of this file alone, whose journal may be emptied."""
+    with Standin(build_dir / "bin/dbss-standin") as running:
+        yield running
+
+
+@dataclass
+class Archive:
+    """A directory to mirror to, and the one instance that it is of."""
+
+    standin: Standin
+    client: dbss.Client
+    directory: Path
+    instance: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.instance = self.standin.add_instance()
+
+    def add(self, **report: Any) -> str:
+        given = {"format": "pdf", "instance": self.instance, **report}
+        return self.standin.add_report(**given)["id"]
+
+    def add_many(self, count: int, **reports: Any) -> list[str]:
+        given = {"instance": self.instance, **reports}
+        return self.standin.add_reports(count, **given)
+
+    def mirror(self, **more: Any) -> dbss.MirrorResult:
+        given = {"project_id": self.standin.project_id, "instance_id": self.instance, **more}
+        return self.client.mirror(self.directory, **given)
+
+    def fails(self, kind: type[dbss.Error], **more: Any) -> Any:
+        """The exception, of exactly this class."""
+        with pytest.raises(kind) as caught:
+            self.mirror(**more)
+        assert caught.type is kind
+        return caught.value
+
+    def requested(self) -> Counter[str]:
+        """How many downloads were asked for, by report; forgets them."""
+        found = Counter(
+            one["report"]
+            for one in self.standin.requests()
+            if one["report"] and not one["report"].startswith("@")
+        )
+        self.standin.clear_requests()
+        return found
+
+    def expected(self, report: str, locale: str | None = None) -> bytes:
+        return self.client.download_report(self.standin.project_id, self.instance, report, locale)
+
+    def files(self) -> list[str]:
+        """All files but the archive's own, by their paths in it."""
+        found = (one for one in self.directory.rglob("*") if not one.is_dir() or one.is_symlink())
+        names = {str(one.relative_to(self.directory)) for one in found}
+        return sorted(names - OWN_FILES)
+
+    def lines(self) -> list[dict[str, Any]]:
+        text = (self.directory / "manifest.jsonl").read_text()
+        assert text == "" or text.endswith("\n")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def records(self) -> dict[tuple[str, str | None], dict[str, Any]]:
+        return {(one["id"], one["locale"]): one for one in self.lines()}
+
+    def path(self, report: str, locale: str | None = None) -> Path:
+        return self.directory / self.records()[report, locale]["path"]
+
+    def check(self, reports: list[str], locale: str | None = None, contents: bool = True) -> None:
+        """The archive has exactly these reports, each of them right, and says so."""
+        records = self.records()
+        assert set(records) == {(report, locale) for report in reports}
+        assert self.files() == sorted(one["path"] for one in records.values())
+        for (report, _), record in records.items():
+            data = (self.directory / record["path"]).read_bytes()
+            assert record["instance"] == self.instance
+            assert record["size"] == len(data)
+            assert record["sha256"] == sha256(data)
+            if contents:
+                assert data == self.expected(report, locale)
+        self.check_sums(len(reports))
+
+    def check_sums(self, count: int) -> None:
+        done = subprocess.run(
+            ["sha256sum", "--strict", "-c", "SHA256SUMS"],
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=BOUND,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+        if count == 0:
+            # It takes no file without lines.
+            assert (self.directory / "SHA256SUMS").read_bytes() == b""
+            return
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len(re.findall(r": OK$", done.stdout, re.MULTILINE)) == count
+
+
+@pytest.fixture
+def archive(service: Standin, tmp_path: Path) -> Iterator[Archive]:
+    with dbss.Client(endpoint=service.http, token=service.token, max_attempts=1) as client:
+        service.clear_requests()
+        yield Archive(service, client, tmp_path / "archive")
+    service.clear_faults()
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + BOUND
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.002)
+
+
+def counts(result: dbss.MirrorResult) -> dict[str, int]:
+    """Those that are not 0."""
+    names = ("listed", "downloaded", "present", "not_ready", "vanished", "failed", "repaired")
+    return {name: getattr(result, name) for name in names if getattr(result, name)}
+
+
+def tree(directory: Path) -> dict[str, bytes | None]:
+    return {
+        str(one.relative_to(directory)): one.read_bytes() if one.is_file() else None
+        for one in directory.rglob("*")
+    }
+
+
+# What a run brings.
+
+
+def test_a_run_brings_all_reports_and_the_next_one_none(archive: Archive) -> None:
+    times = {"start_time": "2026-03-04 00:00:00", "end_time": "2026-03-04 23:59:59"}
+    pdf = archive.add(name="daily", type="AUDIT_REPORT_DAY", **times)
+    zipped = archive.add(name="monthly", format="zip", type="AUDIT_REPORT_MONTH", **times)
+    many = archive.add_many(40)
+    reports = [pdf, zipped, *many]
+    seen: list[dbss.Progress] = []
+    with dbss.Operation() as operation:
+        result = archive.mirror(progress=seen.append, operation=operation)
+        whole = sum(one["size"] for one in archive.lines())
+        assert operation.received == whole
+        assert operation.percent == 100
+    assert counts(result) == {"listed": 42, "downloaded": 42}
+    assert result.failures == ()
+    assert archive.requested() == Counter(reports)
+    archive.check(reports)
+    received = [one.received for one in seen]
+    assert received == sorted(received)
+    assert received[-1] == whole
+    assert seen[-1].percent == 100
+
+    record = archive.records()[pdf, None]
+    assert {name: record[name] for name in ("id", "name", "format", "type", *times)} == {
+        **times,
+        "id": pdf,
+        "name": "daily",
+        "format": "pdf",
+        "type": "AUDIT_REPORT_DAY",
+    }
+    assert record["path"] == f"{archive.instance}/2026/daily_{pdf}.pdf"
+    assert (
+        archive.records()[zipped, None]["path"] == f"{archive.instance}/2026/monthly_{zipped}.zip"
+    )
+    archive.requested()
+    archive.directory.joinpath("SHA256SUMS").unlink()
+    before = tree(archive.directory)
+
+    result = archive.mirror()
+    assert counts(result) == {"listed": 42, "present": 42}
+    assert archive.requested() == Counter()
+    after = tree(archive.directory)
+    assert set(after) - set(before) == {"SHA256SUMS"}
+    assert before.items() <= after.items()
+
+    new = archive.add()
+    assert counts(archive.mirror()) == {"listed": 43, "downloaded": 1, "present": 42}
+    assert archive.requested() == Counter([new])
+    archive.check([*reports, new])
+
+
+def test_a_line_of_the_manifest_says_of_which_answer_a_report_is(archive: Archive) -> None:
+    report = archive.add()
+    identity = "0123456789abcdef0123456789abcdef"
+    archive.standin.fault(report, headers=[["X-Request-Id", identity]])
+    archive.mirror()
+    record = archive.records()[report, None]
+    assert record["request_id"] == identity
+    date = datetime.datetime.strptime(record["date"], "%a, %d %b %Y %H:%M:%S GMT")
+    assert abs(date - datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)) < (
+        datetime.timedelta(minutes=5)
+    )
+
+
+def test_files_are_for_their_owner_alone(archive: Archive) -> None:
+    archive.add()
+    archive.mirror()
+    for one in [archive.directory, *archive.directory.rglob("*")]:
+        if one.name != "SHA256SUMS":
+            assert one.stat().st_mode & 0o077 == 0, one
+    with dbss.Operation(file_mode=0o640) as operation:
+        report = archive.add()
+        archive.mirror(operation=operation)
+    assert archive.path(report).stat().st_mode & 0o777 == 0o640
+
+
+def test_an_empty_instance_makes_an_empty_archive(archive: Archive) -> None:
+    assert archive.mirror() == dbss.MirrorResult()
+    assert archive.files() == []
+    archive.check([])
+
+
+def test_all_instances_are_mirrored_without_a_word(build_dir: Path, tmp_path: Path) -> None:
+    with Standin(build_dir / "bin/dbss-standin") as standin:
+        others = standin.add_instances(3)
+        for other in others[:2]:
+            standin.add_reports(3, instance=other)
+        with dbss.Client(
+            endpoint=standin.http, token=standin.token, project_id=standin.project_id
+        ) as client:
+            result = client.mirror(tmp_path)
+        assert counts(result) == {"listed": 8, "downloaded": 8}
+        directories = {one.name for one in tmp_path.iterdir() if one.is_dir()}
+        assert directories == {standin.instance_id, *others[:2]}
+
+
+@pytest.mark.parametrize(
+    ("filters", "wanted"),
+    [
+        ({}, "abcdef"),
+        ({"since": "2026-02-01"}, "bcdef"),
+        ({"since": datetime.date(2026, 2, 1)}, "bcdef"),
+        ({"until": datetime.date(2026, 2, 1)}, "abef"),
+        ({"since": "2026-02-01", "until": "2026-02-28"}, "bef"),
+        ({"type": "AUDIT_REPORT_DAY"}, "ab"),
+        ({"type": "AUDIT_REPORT"}, ""),
+        ({"template": "SOX"}, "bc"),
+        ({"type": "AUDIT_REPORT_DAY", "template": "SOX"}, "b"),
+        ({"name": "week"}, "cd"),
+        ({"name": "week", "since": "2027-01-01"}, "d"),
+    ],
+)
+def test_filters(archive: Archive, filters: dict[str, Any], wanted: str) -> None:
+    day, week = "AUDIT_REPORT_DAY", "AUDIT_REPORT_WEEK"
+    reports = {
+        "a": archive.add(start_time="2026-01-31 00:00:00", type=day, name="daily"),
+        "b": archive.add(
+            start_time="2026-02-01 23:59:59", type=day, template_type="SOX", name="daily"
+        ),
+        "c": archive.add(
+            start_time="2026-03-01T00:00:00Z", type=week, template_type="SOX", name="weekly"
+        ),
+        "d": archive.add(start_time="2027-01-01 00:00:00", type=week, name="weekly"),
+        # What tells no day is of no day that was not asked for.
+        "e": archive.add(start_time=None, finish_time=None, name="undated", type=week),
+        "f": archive.add(start_time="soon", finish_time="later", omit=["type"], name="undated"),
+    }
+    result = archive.mirror(**filters)
+    found = {one["id"] for one in archive.lines()}
+    assert found == {reports[letter] for letter in wanted}
+    assert counts(result).get("downloaded", 0) == result.listed == len(wanted)
+
+
+def test_both_languages_stand_side_by_side(archive: Archive) -> None:
+    reports = [archive.add(name="报告")]
+    for locale in ("en-us", "zh-cn"):
+        assert counts(archive.mirror(locale=locale)) == {"listed": 1, "downloaded": 1}
+    assert counts(archive.mirror()) == {"listed": 1, "downloaded": 1}
+    for locale in ("en-us", "zh-cn"):
+        assert counts(archive.mirror(locale=locale)) == {"listed": 1, "present": 1}
+    [report] = reports
+    for locale, end in (("en-us", "_en-us.pdf"), ("zh-cn", "_zh-cn.pdf"), (None, ".pdf")):
+        path = archive.path(report, locale)
+        assert path.name == f"报告_{report}{end}"
+        assert path.read_bytes() == archive.expected(report, locale)
+    assert archive.path(report, "en-us").read_bytes() != archive.path(report, "zh-cn").read_bytes()
+    archive.check_sums(3)
+
+
+def test_gaps_are_told(archive: Archive) -> None:
+    for day in ("2026-02-27", "2026-03-02"):
+        archive.add(start_time=f"{day} 00:00:00", type="AUDIT_REPORT_DAY")
+    for day in ("2025-12-01", "2026-02-01"):
+        archive.add(start_time=f"{day} 00:00:00", type="AUDIT_REPORT_MONTH")
+    # It will be there.
+    archive.add(start_time="2026-02-28 00:00:00", type="AUDIT_REPORT_DAY", percentum=10)
+    result = archive.mirror()
+    assert set(result.gaps) == {
+        dbss.Gap(archive.instance, "AUDIT_REPORT_DAY", datetime.date(2026, 3, 1)),
+        dbss.Gap(archive.instance, "AUDIT_REPORT_MONTH", datetime.date(2026, 1, 1)),
+    }
+    result = archive.mirror(type="AUDIT_REPORT_DAY", since="2026-02-26", until="2026-03-03")
+    assert [str(gap.period) for gap in result.gaps] == ["2026-02-26", "2026-03-01", "2026-03-03"]
+
+
+def test_a_report_in_the_making_comes_when_it_is_ready(archive: Archive) -> None:
+    ready, later = archive.add(), archive.add(percentum=99)
+    assert counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "not_ready": 1}
+    assert archive.requested() == Counter([ready])
+    archive.standin.remove_reports([later])
+    archive.add(id=later, percentum=100)
+    assert counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "present": 1}
+    archive.check([ready, later])
+
+
+def test_what_the_service_deletes_stays_and_what_vanishes_meanwhile_is_no_failure(
+    archive: Archive,
+) -> None:
+    old = archive.add()
+    archive.mirror()
+    archive.standin.remove_reports([old])
+    kept, gone = archive.add(), archive.add()
+    archive.standin.delete_after(1, [gone])
+    assert counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "vanished": 1}
+    assert {one["id"] for one in archive.lines()} == {old, kept}
+    archive.check_sums(2)
+
+
+@pytest.mark.parametrize("parallel", [1, 16])
+def test_so_many_are_downloaded_at_once_as_asked_for(archive: Archive, parallel: int) -> None:
+    reports = archive.add_many(40)
+    archive.standin.fault("*", stall_after=100)
+    with dbss.Operation() as operation, ThreadPoolExecutor() as pool:
+        call = pool.submit(archive.mirror, parallel=parallel, operation=operation)
+        try:
+            wait_until(lambda: len(downloads(archive.standin)) >= parallel or call.done())
+        finally:
+            operation.cancel()
+        with pytest.raises(dbss.CancelledError):
+            call.result(BOUND)
+    assert len(archive.requested()) == parallel
+    assert archive.files() == []
+    archive.standin.clear_faults()
+    assert archive.mirror(parallel=parallel).downloaded == 40
+    archive.check(reports)
+
+
+def downloads(standin: Standin) -> list[str]:
+    return [one["report"] for one in standin.requests() if one["report"][0] != "@"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "parameter"),
+    [
+        ({"since": "yesterday"}, dbss.InvalidValueError, "since"),
+        ({"until": "2026-13-01"}, dbss.InvalidValueError, "until"),
+        ({"until": "2026-11-24\0"}, dbss.InvalidValueError, "until"),
+        ({"type": ""}, dbss.InvalidValueError, "type"),
+        ({"template": "a" * 257}, dbss.InvalidValueError, "template"),
+        ({"name": "\udc80"}, dbss.InvalidUtf8Error, "name"),
+        ({"locale": "de-de"}, dbss.InvalidLocaleError, "locale"),
+        ({"parallel": 0}, dbss.InvalidValueError, "parallel"),
+        ({"parallel": 17}, dbss.InvalidValueError, "parallel"),
+        ({"instance_id": "../.."}, dbss.InvalidIdError, "instance"),
+        ({"project_id": "../.."}, dbss.InvalidIdError, "project"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_at_once(
+    archive: Archive, arguments: dict[str, Any], kind: type[dbss.Error], parameter: str
+) -> None:
+    error = archive.fails(kind, **arguments)
+    assert error.parameter == parameter
+    assert not archive.directory.exists()
+    assert archive.standin.requests() == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"since": datetime.datetime(2026, 11, 24)},
+        {"until": 20261124},
+        {"type": b"a"},
+        {"parallel": True},
+        {"parallel": "4"},
+        {"verify": 1},
+        {"progress": 1},
+    ],
+)
+def test_values_of_another_type_are_refused(archive: Archive, arguments: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        archive.mirror(**arguments)
+    with pytest.raises(TypeError):
+        archive.client.mirror(None)  # type: ignore[arg-type]
+    assert not archive.directory.exists()
+
+
+# What goes wrong.
+
+
+def test_one_failure_does_not_stop_the_others(archive: Archive) -> None:
+    reports = archive.add_many(30)
+    bad = reports[11]
+    body = {"error_code": "DBSS.10000000", "error_msg": "sorry"}
+    archive.standin.fault(bad, status=500, json=body)
+    error = archive.fails(dbss.PartialError)
+    assert isinstance(error, dbss.ServiceError)
+    assert bad in error.message
+    assert "sorry" in error.message
+    assert counts(error.result) == {"listed": 30, "downloaded": 29, "failed": 1}
+    [failure] = error.result.failures
+    assert (failure.instance_id, failure.report_id) == (archive.instance, bad)
+    assert type(failure.error) is dbss.ServerError
+    assert (failure.error.http_status, failure.error.service_code) == (500, "DBSS.10000000")
+    archive.check([one for one in reports if one != bad])
+    archive.requested()
+    archive.standin.clear_faults()
+    assert counts(archive.mirror()) == {"listed": 30, "downloaded": 1, "present": 29}
+    assert archive.requested() == Counter([bad])
+    archive.check(reports)
+
+
+def test_a_cut_transfer_is_no_report(archive: Archive) -> None:
+    good, bad = archive.add(size=200 * KIB), archive.add(size=200 * KIB)
+    archive.standin.fault(bad, cut_after=100 * KIB)
+    error = archive.fails(dbss.PartialError)
+    assert type(error.result.failures[0].error) is dbss.TruncatedError
+    archive.check([good])
+
+
+def test_refused_credentials_stop_the_run_after_few_requests(archive: Archive) -> None:
+    reports = archive.add_many(200)
+    body = {"error_code": "APIG.0301", "error_msg": "Incorrect IAM authentication information"}
+    archive.standin.fault("*", skip=20, status=401, json=body)
+    error = archive.fails(dbss.UnauthenticatedError)
+    assert error.service_code == "APIG.0301"
+    assert error.result.listed == 200
+    assert 17 <= error.result.downloaded <= 20
+    # Twenty, and one for each that was under way.
+    assert 21 <= sum(archive.requested().values()) <= 24
+    archive.standin.clear_faults()
+    assert archive.mirror().present >= error.result.downloaded
+    archive.check(reports)
+
+
+def test_a_list_that_cannot_be_had_is_an_error_and_harms_nothing(archive: Archive) -> None:
+    reports = archive.add_many(3)
+    archive.mirror()
+    archive.add()
+    archive.standin.fault("@reports.list", status=503)
+    error = archive.fails(dbss.ServerError)
+    assert counts(error.result) == {}
+    archive.check(reports)
+
+
+def test_one_mirror_at_a_time(archive: Archive, environment: dict[str, str]) -> None:
+    slow, other = archive.add(), archive.add()
+    archive.standin.fault(slow, stall_after=100)
+    with dbss.Operation() as operation, ThreadPoolExecutor() as pool:
+        call = pool.submit(archive.mirror, operation=operation)
+        try:
+            wait_until(lambda: slow in downloads(archive.standin))
+            error = archive.fails(dbss.MirrorLockedError)
+            assert isinstance(error, dbss.FileError)
+            assert str(archive.directory) in error.message
+            done = run(archive, environment)
+            assert (done.returncode, done.stdout) == (12, "")
+            assert re.fullmatch(r"dbss: .*another mirror works on .*\n", done.stderr)
+            # Another directory is another archive.
+            archive.client.mirror(
+                archive.directory.with_name("other"),
+                project_id=archive.standin.project_id,
+                instance_id=archive.standin.instance_id,
+            )
+        finally:
+            operation.cancel()
+        with pytest.raises(dbss.CancelledError):
+            call.result(BOUND)
+    archive.standin.clear_faults()
+    archive.mirror()
+    archive.check([slow, other])
+
+
+def test_a_cancelled_mirror_goes_on_where_it_was(archive: Archive) -> None:
+    reports = archive.add_many(50)
+    slow = reports[0]
+    archive.standin.fault(slow, stall_after=100)
+    manifest = archive.directory / "manifest.jsonl"
+    with dbss.Operation() as operation, ThreadPoolExecutor() as pool:
+        call = pool.submit(archive.mirror, operation=operation)
+        try:
+            wait_until(lambda: manifest.exists() and manifest.read_bytes().count(b"\n") == 49)
+        finally:
+            operation.cancel()
+        with pytest.raises(dbss.CancelledError) as caught:
+            call.result(BOUND)
+        assert counts(caught.value.result) == {"listed": 50, "downloaded": 49}
+        assert operation.error is not None
+    archive.check(reports[1:], contents=False)
+    archive.standin.clear_faults()
+    archive.requested()
+    assert counts(archive.mirror()) == {"listed": 50, "downloaded": 1, "present": 49}
+    assert archive.requested() == Counter([slow])
+    archive.check(reports)
+
+
+def test_ctrl_c_and_a_progress_function_end_a_mirror(archive: Archive) -> None:
+    slow, other = archive.add(), archive.add()
+    archive.standin.fault(slow, stall_after=100)
+
+    def interrupt() -> None:
+        wait_until(lambda: slow in downloads(archive.standin))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        archive.mirror()
+    thread.join(BOUND)
+
+    class Stop(Exception):
+        pass
+
+    def stop(now: dbss.Progress) -> None:
+        if now.received:
+            raise Stop
+
+    with pytest.raises(Stop):
+        archive.mirror(progress=stop)
+    error = archive.fails(dbss.CancelledError, progress=lambda now: now.received == 0)
+    assert error.result.listed == 2
+    archive.standin.clear_faults()
+    archive.mirror()
+    archive.check([slow, other])
+
+
+def test_killed_mirrors_go_on_where_they_were(archive: Archive) -> None:
+    """Processes of this interpreter, killed at moments that nobody chose."""
+    reports = archive.add_many(500)
+    fork = multiprocessing.get_context("fork")
+    chance = random.Random(11)
+    manifest = archive.directory / "manifest.jsonl"
+
+    def size() -> int:
+        return manifest.stat().st_size if manifest.exists() else 0
+
+    killed = 0
+    for _ in range(1000):
+        # What has its name is whole, whether the manifest has it or not.
+        whole = {name for name in archive.files() if not name.endswith(".part")}
+        child = fork.Process(target=archive.mirror)
+        child.start()
+        if killed < KILLS:
+            # Somewhere within the next reports, or before the first.
+            until = size() + chance.randrange(2 * 500 // KILLS) * 350
+            wait_until(lambda n=until, c=child: size() >= n or not c.is_alive())
+            time.sleep(chance.uniform(0, 0.005))
+            child.kill()
+            killed += 1
+        child.join(BOUND)
+        assert child.exitcode in (0, -signal.SIGKILL)
+        again = {report for report in archive.requested() for name in whole if report in name}
+        assert again == set()
+        if child.exitcode == 0:
+            break
+    assert child.exitcode == 0
+    assert len(archive.lines()) == 500
+    assert len({one["id"] for one in archive.lines()}) == 500
+    # What was being written then is nobody's; it has no report's name.
+    for name in archive.files():
+        if name.endswith(".part"):
+            (archive.directory / name).unlink()
+    archive.check(reports)
+
+
+# The manifest and the files.
+
+
+def test_a_torn_last_line_is_mended(archive: Archive) -> None:
+    reports = archive.add_many(5)
+    archive.mirror()
+    archive.requested()
+    manifest = archive.directory / "manifest.jsonl"
+    whole = manifest.read_bytes()
+    last = whole.rindex(b"\n", 0, -1) + 1
+    for cut in (last + 1, len(whole) - 20, len(whole) - 1):
+        manifest.write_bytes(whole[:cut])
+        assert counts(archive.mirror()) == {"listed": 5, "present": 5}
+        assert archive.requested() == Counter()
+        archive.check(reports, contents=False)
+    assert manifest.read_bytes()[:last] == whole[:last]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"garbage",
+        b"{}",
+        b"\xff\xfe",
+        b"null",
+        b'{"id":"a","instance":"b","path":"../../x","size":1,"sha256":"' + b"0" * 64 + b'"}',
+        b'{"id":"a","instance":"b","path":"/etc/x","size":1,"sha256":"' + b"0" * 64 + b'"}',
+        b'{"id":"a","instance":"b","path":"a","size":-1,"sha256":"' + b"0" * 64 + b'"}',
+        b'{"id":"a","instance":"b","path":"a","size":1,"sha256":"0"}',
+    ],
+)
+def test_a_line_that_is_none_is_a_clear_error_and_changes_nothing(
+    archive: Archive, line: bytes
+) -> None:
+    archive.add_many(3)
+    archive.mirror()
+    manifest = archive.directory / "manifest.jsonl"
+    lines = manifest.read_bytes().splitlines()
+    lines.insert(1, line)
+    manifest.write_bytes(b"\n".join(lines) + b"\n")
+    archive.add()
+    archive.requested()
+    before = tree(archive.directory)
+    error = archive.fails(dbss.FileError)
+    assert f"line 2 of {manifest}" in error.message
+    assert tree(archive.directory) == before
+    assert archive.standin.requests() == []
+
+
+def test_what_has_no_line_is_taken_up_again(archive: Archive) -> None:
+    reports = archive.add_many(6)
+    archive.mirror()
+    archive.requested()
+    (archive.directory / "manifest.jsonl").unlink()
+    (archive.directory / "SHA256SUMS").unlink()
+    assert counts(archive.mirror()) == {"listed": 6, "present": 6}
+    assert archive.requested() == Counter()
+    assert all(one["request_id"] is one["date"] is None for one in archive.lines())
+    archive.check(reports)
+
+
+def test_a_missing_file_is_downloaded_again(archive: Archive) -> None:
+    reports = archive.add_many(4)
+    archive.mirror()
+    archive.requested()
+    archive.path(reports[2]).unlink()
+    assert counts(archive.mirror()) == {"listed": 4, "downloaded": 1, "present": 3}
+    assert archive.requested() == Counter([reports[2]])
+    archive.check(reports)
+
+
+def test_a_damaged_file_is_repaired(archive: Archive) -> None:
+    reports = archive.add_many(4)
+    archive.mirror()
+    archive.requested()
+    same, shorter = archive.path(reports[1]), archive.path(reports[2])
+    good = same.read_bytes()
+    same.write_bytes(bytes([good[0] ^ 1]) + good[1:])
+    damaged = same.read_bytes()
+    shorter.write_bytes(shorter.read_bytes()[:-1])
+    # Without a look inside only the size tells.
+    assert counts(archive.mirror()) == {"listed": 4, "present": 3, "repaired": 1}
+    assert archive.requested() == Counter([reports[2]])
+    assert same.read_bytes() == damaged
+    # What cannot be repaired stays.
+    archive.standin.fault(reports[1], status=500, times=1)
+    error = archive.fails(dbss.PartialError, verify=True)
+    assert counts(error.result) == {"listed": 4, "present": 3, "failed": 1}
+    assert same.read_bytes() == damaged
+    archive.requested()
+    assert counts(archive.mirror(verify=True)) == {"listed": 4, "present": 3, "repaired": 1}
+    assert archive.requested() == Counter([reports[1]])
+    archive.check(reports)
+    archive.requested()
+    assert counts(archive.mirror(verify=True)) == {"listed": 4, "present": 4}
+    assert archive.requested() == Counter()
+
+
+# Hostile answers, and directories that are none.
+
+NAMES = [
+    "../../../etc/passwd",
+    "/etc/passwd",
+    "..\\..\\x",
+    "..",
+    ".",
+    "",
+    " ",
+    ".hidden",
+    "-rf",
+    "a\nb\r\0\x1b[31mc\x7f",
+    "\u202egpj.exe",
+    "x" * 300,
+    "审" * 200,
+    "审计报告 2026",
+    "a  b",
+    "manifest.jsonl",
+    '*?"<>|:',
+]
+
+
+def test_hostile_names_stay_in_the_directory(archive: Archive) -> None:
+    reports = [archive.add(name=name) for name in NAMES]
+    reports.append(archive.add(name=None))
+    reports.append(archive.add(extra={"name": ["a", "../b"], "start_time": "../../x"}))
+    archive.mirror()
+    archive.check(reports)
+    assert os.listdir(archive.directory.parent) == [archive.directory.name]
+    for record in archive.lines():
+        parts = record["path"].split("/")
+        assert len(parts) == 3
+        assert parts[0] == archive.instance
+        assert re.fullmatch(r"\d{4}|undated", parts[1])
+        assert len(os.fsencode(parts[2])) <= 255
+        assert parts[2].isprintable()
+        assert record["id"] in parts[2]
+        assert parts[2][0] not in ".-"
+    names = {one["name"] for one in archive.lines()}
+    assert names >= set(NAMES)
+
+
+def test_a_hostile_report_id_is_that_reports_failure(archive: Archive) -> None:
+    good = archive.add()
+    archive.add(extra={"id": "../../../../escape"})
+    archive.add(extra={"id": "a/../../b"})
+    error = archive.fails(dbss.PartialError)
+    assert counts(error.result) == {"listed": 3, "downloaded": 1, "failed": 2}
+    assert {type(one.error) for one in error.result.failures} == {dbss.InvalidIdError}
+    assert os.listdir(archive.directory.parent) == [archive.directory.name]
+    archive.check([good])
+
+
+@pytest.mark.parametrize("instance", ["../../../escape", ".", "", "a" * 65, "/etc"])
+def test_a_hostile_instance_id_is_an_error(
+    build_dir: Path, tmp_path: Path, instance: str, archive: Archive
+) -> None:
+    item = {"id": instance, "name": "x", "status": "ACTIVE"}
+    archive.standin.fault("@instances", json={"servers": [item], "total": 1})
+    with pytest.raises(dbss.Error) as caught:
+        archive.mirror(instance_id=None)
+    assert isinstance(caught.value, (dbss.InvalidIdError, dbss.UnexpectedAnswerError))
+    assert set(os.listdir(archive.directory)) <= OWN_FILES
+    assert os.listdir(archive.directory.parent) == [archive.directory.name]
+
+
+def test_a_file_is_no_archive(archive: Archive) -> None:
+    archive.add()
+    archive.directory.write_text("mine")
+    assert archive.fails(dbss.FileError).os_code == 17
+    assert archive.directory.read_text() == "mine"
+    archive.directory.unlink()
+    archive.directory.symlink_to("nowhere")
+    archive.fails(dbss.FileError)
+    assert os.listdir(archive.directory.parent) == [archive.directory.name]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_without_permission_is_an_error(archive: Archive) -> None:
+    archive.add()
+    archive.directory.mkdir(0o500)
+    assert archive.fails(dbss.FileError).os_code == 13
+    assert os.listdir(archive.directory) == []
+
+
+@pytest.mark.parametrize("name", sorted(OWN_FILES))
+def test_a_link_in_the_place_of_an_own_file_is_not_followed(archive: Archive, name: str) -> None:
+    archive.add()
+    outside = archive.directory.parent / "outside"
+    outside.write_text("mine")
+    archive.directory.mkdir()
+    (archive.directory / name).symlink_to(outside)
+    # The sums are replaced in one step, the link with them.
+    if name == "SHA256SUMS":
+        archive.mirror()
+        assert not (archive.directory / name).is_symlink()
+    else:
+        assert archive.fails(dbss.FileError).os_code == 40
+    assert outside.read_text() == "mine"
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_link_in_the_place_of_a_report_is_that_reports_failure(
+    archive: Archive, known: bool
+) -> None:
+    reports = [archive.add(start_time="2026-01-01", name="x") for _ in range(3)]
+    outside = archive.directory.parent / "outside"
+    outside.write_text("mine")
+    path = archive.directory / archive.instance / "2026" / f"x_{reports[1]}.pdf"
+    if known:
+        archive.mirror()
+        path.unlink()
+        reports.append(archive.add())
+    else:
+        path.parent.mkdir(parents=True)
+    path.symlink_to(outside)
+    error = archive.fails(dbss.PartialError)
+    [failure] = error.result.failures
+    assert type(failure.error) is dbss.NotRegularFileError
+    assert failure.report_id == reports[1]
+    assert {one["id"] for one in archive.lines()} >= {reports[0], reports[-1]}
+    assert outside.read_text() == "mine"
+    path.unlink()
+    archive.mirror()
+    archive.check(reports)
+
+
+# Limits.
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """A limit of the size of files stands for the disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_stops_the_run(archive: Archive) -> None:
+    small = archive.add_many(3)
+    archive.mirror()
+    big = archive.add_many(60, format="bytes", size=64 * KIB)
+    archive.requested()
+    with largest_file(16 * KIB):
+        error = archive.fails(dbss.DiskFullError)
+    assert error.result.present == 3
+    assert 1 <= sum(archive.requested().values()) <= 8
+    archive.check(small, contents=False)
+    assert archive.mirror().downloaded == 60
+    archive.check([*small, *big])
+
+
+def test_a_disk_that_is_full_for_the_manifest_leaves_a_sound_one(archive: Archive) -> None:
+    reports = archive.add_many(30, format="bytes", size=200)
+    limit = 1000
+    with largest_file(limit):
+        error = archive.fails(dbss.DiskFullError)
+    assert "manifest.jsonl" in error.message
+    kept = archive.directory / "manifest.jsonl"
+    # Whole lines, but for the end of one that does not count.
+    lines = kept.read_bytes().split(b"\n")
+    assert all(json.loads(line) for line in lines[:-1])
+    whole = {name for name in archive.files() if not name.endswith(".part")}
+    archive.requested()
+    archive.mirror()
+    assert not [one for one in archive.requested() if any(one in name for name in whole)]
+    archive.check(reports)
+
+
+def test_a_disk_that_has_room_again_leaves_a_sound_manifest(archive: Archive) -> None:
+    """As when the parts of downloads that were cancelled have gone."""
+    reports = archive.add_many(60, format="bytes", size=200)
+    manifest = archive.directory / "manifest.jsonl"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def make_room() -> None:
+        wait_until(lambda: manifest.exists() and manifest.stat().st_size >= 1000)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    for _ in range(5):
+        manifest.unlink(missing_ok=True)
+        thread = threading.Thread(target=make_room)
+        thread.start()
+        # The thread may come in time.
+        with largest_file(1000), contextlib.suppress(dbss.DiskFullError):
+            archive.mirror()
+        thread.join(BOUND)
+        archive.mirror()
+        archive.check(reports, contents=False)
+
+
+def test_big_reports_need_no_memory(archive: Archive, environment: dict[str, str]) -> None:
+    for _ in range(6):
+        archive.add(format="bytes", size=48 * MIB)
+    code = """
+import os, dbss
+def peak():
+    with open("/proc/self/status") as status:
+        [line] = [line for line in status if line.startswith("VmHWM:")]
+    return int(line.split()[1])
+client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
+before = peak()
+result = client.mirror(os.environ["DIRECTORY"], project_id=os.environ["PROJECT"],
+                       instance_id=os.environ["INSTANCE"])
+print(result.downloaded, peak() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={
+            **environment,
+            "ENDPOINT": archive.standin.http,
+            "TOKEN": archive.standin.token,
+            "PROJECT": archive.standin.project_id,
+            "INSTANCE": archive.instance,
+            "DIRECTORY": str(archive.directory),
+        },
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    archive.check_sums(6)
+    print(done.stdout)
+    downloaded, grown = map(int, done.stdout.split())
+    assert downloaded == 6
+    # In KiB.
+    assert grown < 12 * KIB
+
+
+# The command.
+
+
+def run(
+    archive: Archive, environment: dict[str, str], *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "dbss", "mirror", str(archive.directory), *arguments],
+        env={
+            **environment,
+            "DBSS_ENDPOINT": archive.standin.http,
+            "DBSS_TOKEN": archive.standin.token,
+            "DBSS_PROJECT_ID": archive.standin.project_id,
+            "DBSS_INSTANCE_ID": archive.instance,
+            **variables,
+        },
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+    )
+    assert "Traceback" not in done.stderr
+    assert archive.standin.token not in done.stdout + done.stderr
+    return done
+
+
+def test_the_command_tells_what_it_did(archive: Archive, environment: dict[str, str]) -> None:
+    for day in ("2026-02-27", "2026-03-01"):
+        archive.add(start_time=f"{day} 00:00:00", type="AUDIT_REPORT_DAY")
+    done = run(archive, environment)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == (
+        f"{archive.directory}: 2 reports: 2 downloaded, 0 there before, 1 gaps\n"
+    )
+    # Nobody need be woken when there is nothing new.
+    done = run(archive, environment, "--gaps", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"gap: {archive.instance} AUDIT_REPORT_DAY 2026-02-28\n"
+    assert run(archive, environment, "--detect-nothing-new").returncode == 10
+    archive.add()
+    assert run(archive, environment, "--detect-nothing-new").returncode == 0
+    done = run(archive, environment, "--json", "--since", "2026-03-01", "--verify")
+    assert done.returncode == 0
+    found = json.loads(done.stdout)
+    assert found.pop("listed") >= 1
+    assert (found["downloaded"], found["failures"], found["error"]) == (0, [], None)
+
+
+def test_the_commands_filters_reach_the_library(
+    archive: Archive, environment: dict[str, str]
+) -> None:
+    given = {"start_time": "2026-03-01 00:00:00", "type": "T", "template_type": "SOX"}
+    wanted = archive.add(name="right", **given)
+    for other in (
+        {"start_time": "2026-02-28 00:00:00"},
+        {"start_time": "2026-03-02 00:00:00"},
+        {"type": "U"},
+        {"template_type": "PCI"},
+        {"name": "wrong"},
+    ):
+        archive.add(**{"name": "right", **given, **other})
+    arguments = (
+        *("--since", "2026-03-01", "--until", "2026-03-01", "--type", "T", "--template", "SOX"),
+        *("--name", "right", "--locale", "zh-cn", "--parallel", "1", "--instance"),
+    )
+    done = run(archive, environment, *arguments, archive.instance, DBSS_INSTANCE_ID="")
+    assert done.returncode == 0, done.stderr
+    assert set(archive.records()) == {(wanted, "zh-cn")}
+
+
+def test_the_commands_exit_codes(
+    archive: Archive, environment: dict[str, str], tmp_path: Path
+) -> None:
+    good, bad = archive.add(), archive.add()
+    success = tmp_path / "success.json"
+    more = ("--success-file", str(success), "--max-attempts", "1")
+    body = {"error_code": "DBSS.1", "error_msg": "a \x1b[31mred\x1b[0m one"}
+    archive.standin.fault(bad, status=500, json=body)
+    done = run(archive, environment, "--json", *more)
+    assert done.returncode == 11
+    found = json.loads(done.stdout)
+    assert (found["downloaded"], found["failed"]) == (1, 1)
+    [failure] = found["failures"]
+    assert (failure["instance"], failure["id"]) == (archive.instance, bad)
+    assert (failure["status"], failure["status_name"]) == (206, "DBSS_ERR_SERVER")
+    assert found["error"]["status_name"] == "DBSS_ERR_PARTIAL"
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith(f"dbss: {archive.instance} {bad}: ")
+    assert lines[1].endswith("2 reports: 1 downloaded, 0 there before, 1 failed")
+    assert lines[2].startswith("dbss: 1 of 2 reports could not be had")
+    assert "\x1b" not in done.stderr
+    assert not success.exists()
+
+    for code, arguments, variables in (
+        (2, ["--since", "soon"], {}),
+        (2, ["--parallel", "99"], {}),
+        (2, ["--no-such-option"], {}),
+        (3, [], {"DBSS_TOKEN": "wrong"}),
+        (4, ["--instance", "0" * 36], {}),
+        (6, [], {"DBSS_ENDPOINT": "http://127.0.0.1:1"}),
+    ):
+        done = run(archive, environment, *more, *arguments, **variables)
+        assert done.returncode == code, done.stderr
+        assert done.stderr.startswith("dbss: ")
+        assert not success.exists()
+    archive.standin.fault("@reports.list", status=500, times=1)
+    done = run(archive, environment, "--json", *more)
+    assert done.returncode == 5
+    assert json.loads(done.stdout)["error"]["status_name"] == "DBSS_ERR_SERVER"
+    archive.standin.clear_faults()
+
+    before = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+    assert run(archive, environment, *more).returncode == 0
+    told = json.loads(success.read_text())
+    assert datetime.datetime.fromisoformat(told.pop("time").replace("Z", "+00:00")) >= before
+    assert {name: count for name, count in told.items() if count} == {
+        "listed": 2,
+        "downloaded": 1,
+        "present": 1,
+    }
+    assert success.stat().st_mode & 0o777 == 0o644
+    archive.check([good, bad])
+    # A run that fails leaves the last success as it was.
+    old = success.read_bytes()
+    assert run(archive, environment, *more, DBSS_TOKEN="wrong").returncode == 3
+    assert success.read_bytes() == old
+    assert sorted(os.listdir(tmp_path)) == ["archive", "success.json"]
+    done = run(archive, environment, "--success-file", str(tmp_path / "no/such/file"))
+    assert done.returncode == 7
+    assert "cannot write" in done.stderr
+
+
+def test_a_file_in_place_of_the_directory_is_told(
+    archive: Archive, environment: dict[str, str]
+) -> None:
+    archive.directory.write_text("mine")
+    done = run(archive, environment)
+    assert done.returncode == 7
+    assert str(archive.directory) in done.stderr
+
+
+def test_the_service_that_systemd_runs(root: Path) -> None:
+    text = (root / "bindings/systemd/dbss-mirror.service").read_text()
+    [command] = re.findall(r"^ExecStart=(.*)$", text.replace("\\\n", " "), re.MULTILINE)
+    words = shlex.split(command)
+    start = words.index("dbss")
+    assert words[start - 1] == "-m"
+    given = cli._parser().parse_args(words[start + 1 :])
+    assert given.command == "mirror"
+    assert given.directory.startswith("%S/")
+    assert given.success_file.startswith("%S/")
