@@ -270,6 +270,20 @@ def test_all_instances_are_mirrored_without_a_word(build_dir: Path, tmp_path: Pa
         assert directories == {standin.instance_id, *others[:2]}
 
 
+def test_an_instance_that_goes_meanwhile_does_not_stop_the_others(
+    build_dir: Path, tmp_path: Path
+) -> None:
+    with Standin(build_dir / "bin/dbss-standin") as standin:
+        gone, other = standin.add_instances(2)
+        standin.add_reports(3, instance=other)
+        standin.delete_after(1, [gone])
+        with dbss.Client(
+            endpoint=standin.http, token=standin.token, project_id=standin.project_id
+        ) as client:
+            result = client.mirror(tmp_path)
+        assert counts(result) == {"listed": 5, "downloaded": 5}
+
+
 @pytest.mark.parametrize(
     ("filters", "wanted"),
     [
@@ -486,6 +500,17 @@ def test_a_list_that_cannot_be_had_is_an_error_and_harms_nothing(archive: Archiv
     error = archive.fails(dbss.ServerError)
     assert counts(error.result) == {}
     archive.check(reports)
+
+
+def test_the_sums_hide_no_other_error(archive: Archive) -> None:
+    (archive.directory / "SHA256SUMS").mkdir(parents=True)
+    report = archive.add()
+    error = archive.fails(dbss.FileError)
+    assert "SHA256SUMS" in error.message
+    assert error.os_code == 21
+    assert {one["id"] for one in archive.lines()} == {report}
+    archive.standin.fault("@reports.list", status=401, times=1)
+    archive.fails(dbss.UnauthenticatedError)
 
 
 def test_one_mirror_at_a_time(archive: Archive, environment: dict[str, str]) -> None:

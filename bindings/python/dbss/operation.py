@@ -37,7 +37,7 @@ class Progress(NamedTuple):
     attempts: int
     """How many requests were made so far."""
     percent: Optional[int] = None  # noqa: UP045
-    """How far a report is that the service makes; None while that is not known."""
+    """How far a report is that the service makes, or a mirror; None while not known."""
 
 
 ProgressFunction = Callable[[Progress], object]
@@ -240,7 +240,7 @@ class Operation:
 
     @property
     def percent(self) -> int | None:
-        """How far a report is that the service makes; None while that is not known."""
+        """How far a report is that the service makes, or a mirror; None while not known."""
         return self.control().progress().percent
 
     @property
