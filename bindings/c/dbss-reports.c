@@ -270,6 +270,22 @@ static void print_json(const dbss_buffer *json)
     putchar('\n');
 }
 
+/* Prints text of somebody else as a string of JSON. */
+static void print_json_string(const char *text)
+{
+    const unsigned char *c;
+    putchar('"');
+    for (c = (const unsigned char *)text; *c != '\0'; c++) {
+        if (*c == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f)
+            printf("\\u00%02x", *++c);
+        else if (*c < 0x20 || *c == 0x7f)
+            printf("\\u00%02x", *c);
+        else
+            printf(*c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+    }
+    putchar('"');
+}
+
 /* The columns that text takes, as print_foreign() prints it. */
 static int width(const char *text)
 {
@@ -402,8 +418,14 @@ static int run_generate(struct options *options, dbss_context *ctx)
     wipe_bar();
     if (status != DBSS_OK)
         return explain_last_error();
-    /* Only letters, digits, '-' and '_' are in an id. */
-    printf(options->json ? "{\"id\": \"%s\"}\n" : "%s\n", id);
+    if (options->json) {
+        fputs("{\"id\": ", stdout);
+        print_json_string(id);
+        puts("}");
+    } else {
+        print_foreign(stdout, id);
+        putchar('\n');
+    }
     return flush_output();
 }
 

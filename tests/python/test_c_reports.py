@@ -197,6 +197,48 @@ def test_generate(reports: Reports, standin: Standin) -> None:
     assert [body[name] for name in ("start_date", "end_date", "db_ids")] == list(dates[1::2])
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_hostile_id_drives_nothing(reports: Reports, standin: Standin, as_json: bool) -> None:
+    # The id is the service's word, whatever it is.
+    hostile = 'x"\\ \x1b[31m\n\x9b\x7f'
+    times = {"start_time": TIMES[1], "end_time": TIMES[3]}
+    item = {"id": hostile, "name": "new", "percentum": 100, **times}
+    standin.fault("@reports.list", skip=1, json={"reports": [{"report": item}], "total": 1})
+    template = ("--template", standin.templates[0]["id"])
+    form = ("--json",) if as_json else ()
+    printed = reports.succeeds("generate", *template, *TIMES, *SOON, *form)
+    assert NO_CONTROLS.fullmatch(printed)
+    if as_json:
+        assert json.loads(printed) == {"id": hostile}
+    else:
+        assert printed.count("\n") == 1
+
+
+def test_a_signal_ends_what_waits(reports: Reports, standin: Standin) -> None:
+    template = ("--template", standin.templates[0]["id"])
+    for call, command in (
+        ("@reports.list", ["reports"]),
+        ("@reports.create", ["generate", *template, *TIMES]),
+        ("@reports.delete", ["delete", "0" * 32, "--yes"]),
+    ):
+        standin.clear_requests()
+        standin.fault(call, no_answer=True, times=1)
+        with subprocess.Popen(
+            [str(reports.program), *command],
+            cwd=reports.cwd,
+            env=reports.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as running:
+            try:
+                wait_for(lambda call=call: standin.requests(report=call))
+                running.send_signal(signal.SIGTERM)
+                out, _ = running.communicate(timeout=30)
+            finally:
+                running.kill()
+        assert (running.returncode, out) == (130, b""), call
+
+
 def test_generate_that_fails(reports: Reports, standin: Standin) -> None:
     template = ("--template", standin.templates[0]["id"])
     reports.fails(4, "generate", "--template", "0" * 32, *TIMES)
