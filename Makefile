@@ -40,7 +40,7 @@ standin: ## the stand-in service, for the demonstration and the tests
 	@mkdir -p $(BUILD)/bin
 	install -m 755 $(TARGET)/debug/dbss-standin $(BUILD)/bin/dbss-standin
 
-programs: lib ## dbss-download, the C program
+programs: lib ## dbss-download and dbss-reports, the C programs
 	$(MAKE) -C bindings/c BUILD=$(BUILD)
 
 venv: $(VENV)/.installed
@@ -84,7 +84,7 @@ install: lib programs ## into DESTDIR and PREFIX (default /usr/local)
 	ln -sf libdbss.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libdbss.so
 	install -m 644 $(BUILD)/lib/libdbss.a $(DESTDIR)$(PREFIX)/lib/libdbss.a
 	install -m 644 include/dbss.h $(DESTDIR)$(PREFIX)/include/dbss.h
-	install -m 755 $(BUILD)/bin/dbss-download $(DESTDIR)$(PREFIX)/bin/dbss-download
+	install -m 755 $(BUILD)/bin/dbss-download $(BUILD)/bin/dbss-reports $(DESTDIR)$(PREFIX)/bin
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' bindings/c/dbss.pc.in \
 		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/dbss.pc
 

@@ -22,6 +22,10 @@ CHECKS = [
     ("control", "cancel_all"),
     ("control", "free_operation_during_call"),
     ("control", "stream_freed_during_read"),
+    ("mirror", "many_runs"),
+    ("mirror", "freed_during_a_run"),
+    ("mirror", "cancelled_by_its_operation"),
+    ("mirror", "result_shared_and_freed_elsewhere"),
 ]
 
 

@@ -1,0 +1,67 @@
+"""A local archive of reports through the C ABI: checks in C."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conftest import need_tool
+from test_c import VALGRIND, VALGRIND_TLS, environment, expect_success, facts, programs, run
+
+if TYPE_CHECKING:
+    from standin import Standin
+
+# Fixtures, which no name in this file uses.
+__all__ = ["environment", "facts", "programs"]
+
+# As for the ABI's checks, the table tells what there is before anything is built.
+CHECKS = dict(
+    re.findall(
+        r'^    \{"(\w+)", \w+, (PLAIN|TLS|LOAD)\},$',
+        (Path(__file__).parents[1] / "c/mirror.c").read_text(),
+        re.MULTILINE,
+    )
+)
+
+
+@pytest.fixture
+def checking(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """An environment for the program of checks."""
+    place = tmp_path / "scratch"
+    place.mkdir()
+    return {**environment, "TMPDIR": str(place)}
+
+
+@pytest.fixture(autouse=True)
+def no_faults(standin: Standin) -> None:
+    # What a test that failed left behind must not fail the next one.
+    standin.clear_faults()
+
+
+def test_every_check_is_run(programs: Path, environment: dict[str, str]) -> None:
+    listed = expect_success(run([programs / "mirror", "--list"], environment)).splitlines()
+    assert listed == [f"{name} {kind.lower()}" for name, kind in CHECKS.items()]
+    assert len(listed) > 20
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_the_check(
+    programs: Path, checking: dict[str, str], facts: Path, tmp_path: Path, check: str
+) -> None:
+    done = run([programs / "mirror", facts, check], checking, cwd=tmp_path)
+    assert f"ok {check}\n" in expect_success(done)
+    assert not any(Path(checking["TMPDIR"]).iterdir())
+
+
+@pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
+def test_the_checks_under_valgrind(
+    programs: Path, checking: dict[str, str], facts: Path, tmp_path: Path, kind: str
+) -> None:
+    need_tool("valgrind")
+    checks = [name for name, its_kind in CHECKS.items() if its_kind == kind]
+    valgrind = VALGRIND_TLS if kind == "TLS" else VALGRIND
+    done = run([*valgrind, programs / "mirror", facts, *checks], checking, 600, cwd=tmp_path)
+    assert f"{len(checks)} passed, 0 failed" in expect_success(done, silent=False)
