@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, Callable
@@ -38,8 +39,12 @@ _JSON = (
 )
 
 
-def add(command: Callable[[str, str, str], Parser]) -> None:
+def add(add_command: Callable[[str, str, str], Parser]) -> None:
     """Adds the commands, each through a function that takes its name and what it does."""
+
+    def command(name: str, meaning: str, description: str) -> Parser:
+        return add_command(name, meaning, textwrap.fill(description, 80))
+
     instances = command(
         "instances", "list the audit instances", f"Lists the audit instances of a project. {_JSON}"
     )
