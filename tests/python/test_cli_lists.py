@@ -375,7 +375,7 @@ CALLED = {
         (5, {"body": "<html></html>"}),
         (5, {"json": {"error_code": "DBSS.1", "error_msg": "a\x1b[0m\nb\x9b"}}),
         (6, {"reset_before_answer": True}),
-        (6, {"cut_after": 3}),
+        (6, {"raw_base64": "Z2FyYmFnZQ0KDQo="}),
     ],
 )
 def test_exit_codes(

@@ -1134,6 +1134,7 @@ def test_a_report_is_made_and_downloaded(
     assert report == service.made()[-1]
     known = [percent for percent in seen if percent is not None]
     assert known == sorted(known)
+    assert known[-1] == 100
     assert set(known) <= {0, 25, 50, 75, 100}
     assert set(known) & {0, 25, 50, 75}
     # Before it is known it is not 0.
@@ -1344,6 +1345,7 @@ def test_a_report_is_waited_for(service: Standin, client: dbss.Client, instance:
         assert operation.percent == 100
     known = [percent for percent in seen if percent is not None]
     assert known == sorted(known)
+    assert known[-1] == 100
     with pytest.raises(dbss.NotFoundError) as caught:
         client.wait_for_report(instance, ID)
     assert ID in str(caught.value)
