@@ -516,7 +516,8 @@ def _mirror(given: argparse.Namespace) -> int:
     except OSError as refused:
         raise Failure(f"cannot write to standard output: {refused.strerror}", LOCAL) from None
     for one in result.failures:
-        _say(f"dbss: {one.instance_id} {_printable(one.report_id)}: {one.error.message}")
+        report = "" if one.report_id is None else f" {_printable(one.report_id)}"
+        _say(f"dbss: {one.instance_id}{report}: {one.error.message}")
     if not given.quiet and (error is None or result.listed):
         _say(f"{given.directory}: {cli_mirror.summary(result)}")
     if error is not None:

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MirrorFailure:
-    """A report that a mirror could not have."""
+    """A report that a mirror could not have, or the reports of an instance."""
 
     instance_id: str
     """Its instance."""
-    report_id: str
-    """Its id."""
+    report_id: str | None
+    """Its id; None where it was the list of the instance's reports that failed."""
     error: errors.Error
     """Why not."""
 
@@ -103,7 +103,7 @@ def _result(pointer: ffi.MirrorResult) -> MirrorResult | None:
     failures = tuple(
         MirrorFailure(
             failure["instance"],
-            failure["id"],
+            failure["id"] or None,
             # The document has less of it.
             ffi.mirror_error(pointer, index) or errors.Error(failure["message"]),
         )
