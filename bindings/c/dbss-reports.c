@@ -519,8 +519,10 @@ static void explain_failures(const dbss_mirror_result *result)
 {
     size_t i;
     for (i = 0; i < dbss_mirror_result_failure_count(result); i++) {
+        const char *id = dbss_mirror_result_failure_id(result, i);
         dbss_error *error = dbss_mirror_result_failure_error(result, i);
-        explain(dbss_mirror_result_failure_id(result, i), error);
+        /* It has no id where an instance's list could not be had. */
+        explain(*id != '\0' ? id : dbss_mirror_result_failure_instance(result, i), error);
         dbss_error_free(error);
     }
 }

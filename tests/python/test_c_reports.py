@@ -251,6 +251,7 @@ def test_generate_that_fails(reports: Reports, standin: Standin) -> None:
 
 def test_delete(reports: Reports, standin: Standin) -> None:
     ids = [reports.add(standin)["id"] for _ in range(3)]
+    standin.clear_requests()
     assert "--yes" in reports.fails(2, "delete", ids[0])
     assert standin.requests(report="@reports.delete") == []
     done = reports("delete", ids[0], "--yes")
@@ -362,6 +363,16 @@ def test_a_partial_mirror(reports: Reports, standin: Standin) -> None:
     assert [failure["id"] for failure in result["failures"]] == [bad]
     standin.clear_faults()
     assert summary(reports.succeeds("mirror", "archive"))["downloaded"] == 1
+
+
+def test_an_instance_whose_list_fails(reports: Reports, standin: Standin) -> None:
+    reports.add(standin)
+    standin.fault("@reports.list", status=500, times=1)
+    done = reports("mirror", "all", *ONCE, env={"DBSS_INSTANCE_ID": None})
+    assert done.returncode == 11
+    # The oldest is asked first; the others are mirrored.
+    assert f"\ndbss-reports: {standin.instance_id}: " in done.stderr.decode()
+    assert list(reports.cwd.glob(f"all/{reports.instance}/*/*.pdf"))
 
 
 def test_the_success_file_is_replaced_in_one_step(reports: Reports, standin: Standin) -> None:
