@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import dataclasses
 import gc
@@ -1278,19 +1277,22 @@ def test_no_credentials_go_to_another_origin(
     if kind == "iam_user":
         arguments = login
     elif kind == "token_provider":
-        arguments = {**found, "token_provider": lambda refused: standin.token}
+        arguments = {**found, "token_provider": lambda refused: "x" if refused else standin.token}
     elif kind == "environment":
         set_key(monkeypatch, standin, SECURITY_TOKEN="the-security-token")
+    standin.clear_requests()
     path = f"/v1/{standin.project_id}/audit/{standin.instance_id}/reports/{report}/download"
     standin.fault(report, status=302, headers=[["Location", standin.http_other + path]], times=1)
-    with (
-        dbss.Client(**arguments, follow_redirects=True) as client,
-        # Where others can be had, these go to the right place the second time.
-        contextlib.suppress(dbss.UnauthenticatedError),
-    ):
-        client.download_report(None, standin.instance_id, report)
-    elsewhere = [one for one in standin.requests(report) if one["listener"] == "http_other"]
-    assert elsewhere
-    for one in elsewhere:
-        names = {name.lower() for name, _ in one["headers"]}
-        assert not names & {"x-auth-token", "authorization", "x-security-token"}
+    with dbss.Client(**arguments, follow_redirects=True) as client:
+        with pytest.raises(dbss.UnauthenticatedError):
+            client.download_report(None, standin.instance_id, report)
+        standin.clear_faults()
+        assert client.download_report(None, standin.instance_id, report)
+    # Nor did its refusal say anything about them.
+    requests = standin.requests(report)
+    assert [one["listener"] for one in requests] == ["http", "http_other", "http"]
+    names = [{name.lower() for name, _ in one["headers"]} for one in requests]
+    credentials = {"x-auth-token", "authorization", "x-security-token"}
+    assert [bool(one & credentials) for one in names] == [True, False, True]
+    assert len(standin.requests("@iam.tokens")) == (kind == "iam_user")
+    assert len(standin.requests("@metadata.key")) == (kind == "metadata")
