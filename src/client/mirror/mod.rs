@@ -384,7 +384,7 @@ impl Context {
             return Err(Error::new(
                 Status::Partial,
                 format!(
-                    "{} of {} reports could not be had; the first failure: {}",
+                    "{} reports, or lists of them, could not be had, with {} reports listed; the first failure: {}",
                     result.counts.failed,
                     result.counts.listed,
                     result.failures[0].error.message()
