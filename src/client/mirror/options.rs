@@ -120,13 +120,9 @@ fn text(key: &'static str, value: &[u8]) -> Result<String, Error> {
 /// A day, as eight digits.
 fn day(key: &'static str, value: &[u8]) -> Result<String, Error> {
     let text = utf8(value, key)?;
-    let shape: String = text
-        .chars()
-        .map(|c| if c.is_ascii_digit() { '0' } else { c })
-        .collect();
     let day = digits(text);
     let sound =
-        shape == "0000-00-00" && ("01".."13").contains(&&day[4..6]) && ("01".."32").contains(&&day[6..]);
+        text.len() == "2026-11-24".len() && humantime::parse_rfc3339(&format!("{text}T00:00:00Z")).is_ok();
     if !sound {
         return Err(invalid(
             key,
@@ -150,6 +146,7 @@ mod tests {
             "",
             "2026-13-01",
             "2026-11-32",
+            "2026-02-30",
             "20261124",
             "2026-11-24 00:00:00",
             "yesterday",
