@@ -5,8 +5,9 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::crypto::ring::{cipher_suite, kx_group};
-use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms};
+use rustls::crypto::{
+    CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms, ring,
+};
 use rustls::sign::SigningKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
@@ -78,20 +79,12 @@ fn invalid_ca_file(path: &Path, what: std::fmt::Arguments<'_>) -> Error {
 }
 
 /// What ring can do, but for what only makes the library larger: signing with a
-/// client's own key, which there is none of; ChaCha20 and X25519, since every
-/// server that has them has AES-GCM and P-256, which RFC 8446 (9.1) makes
-/// mandatory; and Ed25519 in certificates, which no public authority may issue.
+/// client's own key, which there is none of; and Ed25519 in certificates, which no
+/// public authority may issue.
 fn provider() -> CryptoProvider {
     CryptoProvider {
-        cipher_suites: vec![
-            cipher_suite::TLS13_AES_256_GCM_SHA384,
-            cipher_suite::TLS13_AES_128_GCM_SHA256,
-            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-            cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-            cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-        ],
-        kx_groups: vec![kx_group::SECP256R1, kx_group::SECP384R1],
+        cipher_suites: ring::DEFAULT_CIPHER_SUITES.to_vec(),
+        kx_groups: ring::DEFAULT_KX_GROUPS.to_vec(),
         signature_verification_algorithms: SIGNATURES,
         secure_random: &Own,
         key_provider: &Own,
