@@ -476,6 +476,11 @@ impl Error {
         self.0.attempts
     }
 
+    /// Whether it is the call's own end, which says nothing about what it did.
+    pub(crate) fn ends_its_call(&self) -> bool {
+        matches!(self.0.status, Status::Cancelled | Status::TotalTimeout)
+    }
+
     /// Whether another attempt within the same call makes sense.
     pub(crate) fn is_transient(&self) -> bool {
         self.is_retryable()

@@ -214,8 +214,7 @@ impl Login {
 
 /// Says of a failure that IAM is where it happened, if it does not yet.
 fn of_iam(endpoint: &Endpoint, error: Error) -> Error {
-    let own = matches!(error.status(), Status::Cancelled | Status::TotalTimeout);
-    if own || error.message().starts_with("IAM") {
+    if error.ends_its_call() || error.message().starts_with("IAM") {
         return error;
     }
     error.amend(|message| format!("IAM at {}: {message}", endpoint.origin()))

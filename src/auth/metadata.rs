@@ -73,8 +73,7 @@ impl Metadata {
 
     /// What a failure means after all that was looked at in vain.
     fn none_found(&self, error: Error) -> Error {
-        let elsewhere = matches!(error.status(), Status::Cancelled | Status::TotalTimeout);
-        if self.missing.is_empty() || elsewhere {
+        if self.missing.is_empty() || error.ends_its_call() {
             return error.spent();
         }
         let mut missing = self.missing.clone();
@@ -100,7 +99,7 @@ impl Metadata {
     }
 
     fn unreachable(&self, error: Error) -> Error {
-        if matches!(error.status(), Status::Cancelled | Status::TotalTimeout) {
+        if error.ends_its_call() {
             return error;
         }
         let place = self.endpoint.origin();

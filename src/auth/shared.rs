@@ -43,9 +43,10 @@ impl<T> Outcome<T> {
     /// A failure, for the asking call alone where that is because of its own
     /// limits: they say nothing about the others.
     pub(crate) fn of_call(error: Error) -> Outcome<T> {
-        match error.status() {
-            Status::Cancelled | Status::TotalTimeout => Outcome::GivenUp(error),
-            _ => Outcome::Failed(error),
+        if error.ends_its_call() {
+            Outcome::GivenUp(error)
+        } else {
+            Outcome::Failed(error)
         }
     }
 }

@@ -61,6 +61,18 @@ pub(super) fn check_id(
     Ok(())
 }
 
+/// Checks a project's id, where a call is given one.
+pub(super) fn check_project(project: Option<&str>) -> Result<(), Error> {
+    project.map_or(Ok(()), |project| {
+        check_id(project, "project", PROJECT_OR_INSTANCE_ID)
+    })
+}
+
+/// The digits of a text, by which times are compared however they are written.
+pub(super) fn digits(text: &str) -> String {
+    text.chars().filter(char::is_ascii_digit).collect()
+}
+
 /// The two values of the query parameter `local`, from the service's page of
 /// DownloadAuditReport.
 pub(super) fn parse_locale(locale: &str) -> Result<&'static str, Error> {

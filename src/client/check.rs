@@ -4,12 +4,12 @@ use std::ffi::CStr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id};
+use super::arguments::check_project;
 use super::context::Context;
 use super::document;
 use crate::error::Error;
-use crate::http::{Asked, Call, Outgoing};
-use crate::operation::{Operation, Running};
+use crate::http::{Asked, Outgoing};
+use crate::operation::Operation;
 
 const ASKED: Asked = Asked {
     who: "the service",
@@ -56,9 +56,7 @@ impl Context {
         project: Option<&str>,
         operation: Option<Arc<Operation>>,
     ) -> Result<(), Error> {
-        if let Some(project) = project {
-            check_id(project, "project", PROJECT_OR_INSTANCE_ID)?;
-        }
+        check_project(project)?;
         self.run(operation, "check".into(), |running| {
             self.alone(&running, |call| {
                 let project = self.project(call, project)?;
@@ -75,18 +73,5 @@ impl Context {
                 )
             })
         })
-    }
-
-    /// Runs a call that is no transfer.
-    pub(super) fn alone<T>(
-        &self,
-        running: &Running,
-        body: impl FnOnce(&Arc<Call>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let operation = running.operation();
-        operation.check()?;
-        let call = self.http.call(&operation.overrides(), operation)?;
-        operation.tick()?;
-        body(&call).map_err(|e| e.with_attempts(operation.attempts()))
     }
 }

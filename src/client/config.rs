@@ -302,33 +302,27 @@ impl Config {
 
     /// What proves to the service who calls, as far as it is configured.
     pub(super) fn credentials(&self, surroundings: &Surroundings<'_>) -> Result<Found, Error> {
-        let mut iam = self.iam_endpoint.clone();
+        let found = match &self.credentials {
+            Credentials::Find(which) => Some(find(*which, surroundings)?),
+            _ => None,
+        };
+        let beside = found.as_ref().and_then(|found| found.iam_endpoint.as_deref());
+        let iam = match (&self.iam_endpoint, beside, &self.region) {
+            (Some(iam), _, _) => iam.clone(),
+            (None, Some(url), _) => Endpoint::parse(url, "iam_endpoint")?,
+            (None, None, Some(region)) => {
+                Endpoint::parse(&format!("https://iam.{region}.myhuaweicloud.com"), "region")?
+            }
+            (None, None, None) => Endpoint::parse("https://iam.myhuaweicloud.com", "iam_endpoint")?,
+        };
+        self.check_plaintext(&iam, "iam_endpoint")?;
         let source: Option<Arc<dyn Source>> = match &self.credentials {
             Credentials::None => None,
             Credentials::Token(token) => Some(Arc::new(Fixed::new(Grant::new(token.clone()), Origin::Token))),
             Credentials::AccessKey(keys) => Some(Arc::new(keys.source()?)),
+            Credentials::User(user) => Some(Arc::new(Renewing::new(self.login(user, &iam)?))),
             Credentials::Provider(provider) => Some(Arc::new(Renewing::new(Provided(Arc::clone(provider))))),
-            Credentials::Find(which) => {
-                let found = find(*which, surroundings)?;
-                if let (None, Some(url)) = (&iam, found.iam_endpoint) {
-                    iam = Some(Endpoint::parse(&url, "iam_endpoint")?);
-                }
-                Some(found.source)
-            }
-            // It needs to know where IAM is.
-            Credentials::User(_) => None,
-        };
-        let iam = match (iam, &self.region) {
-            (Some(iam), _) => iam,
-            (None, Some(region)) => {
-                Endpoint::parse(&format!("https://iam.{region}.myhuaweicloud.com"), "region")?
-            }
-            (None, None) => Endpoint::parse("https://iam.myhuaweicloud.com", "iam_endpoint")?,
-        };
-        self.check_plaintext(&iam, "iam_endpoint")?;
-        let source = match &self.credentials {
-            Credentials::User(user) => Some(Arc::new(Renewing::new(self.login(user, &iam)?)) as _),
-            _ => source,
+            Credentials::Find(_) => found.map(|found| found.source),
         };
         Ok(Found { source, iam })
     }

@@ -56,7 +56,7 @@ fn tell(log: Option<&Arc<dyn Log>>, level: Level, message: impl FnOnce() -> Stri
 }
 
 fn environment(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
+    std::env::var_os(name)
 }
 
 impl Context {
@@ -155,6 +155,19 @@ impl Context {
         })
     }
 
+    /// Runs a call that is no transfer.
+    pub(super) fn alone<T>(
+        &self,
+        running: &Running,
+        body: impl FnOnce(&Arc<Call>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let operation = running.operation();
+        operation.check()?;
+        let call = self.http.call(&operation.overrides(), operation)?;
+        operation.tick()?;
+        body(&call).map_err(|e| e.with_attempts(operation.attempts()))
+    }
+
     /// The attempts of one call.
     pub(super) fn retry(&self, overrides: &Overrides) -> Retry {
         let max_attempts = overrides.max_attempts.unwrap_or(self.max_attempts);
@@ -164,8 +177,7 @@ impl Context {
     /// The credentials of a call that begins now, and where they are from.
     pub(super) fn obtain(&self, call: &Arc<Call>) -> Result<(Origin, Arc<Grant>), Error> {
         let source = self.credential.get()?;
-        let grant = self.with_wire(call, |wire| source.obtain(wire, None))?;
-        let grant = grant.ok_or_else(|| Error::new(Status::Internal, "a source without credentials"))?;
+        let grant = self.with_wire(call, |wire| first(source.as_ref(), wire))?;
         Ok((source.origin(), grant))
     }
 
@@ -329,6 +341,13 @@ impl Context {
     }
 }
 
+/// The credential to begin with.
+fn first(source: &dyn Source, wire: &Wire<'_>) -> Result<Arc<Grant>, Error> {
+    source
+        .obtain(wire, None)?
+        .ok_or_else(|| Error::new(Status::Internal, "a source without credentials"))
+}
+
 /// Tries with a credential, and once more with another where the first was
 /// refused and there is another to be had.
 fn authorized<T>(
@@ -337,8 +356,7 @@ fn authorized<T>(
     attempt: impl Fn(&Grant) -> Result<T, Error>,
     is_refused: impl Fn(&Result<T, Error>) -> bool,
 ) -> Result<T, Error> {
-    let none = || Error::new(Status::Internal, "a source without credentials");
-    let grant = source.obtain(wire, None)?.ok_or_else(none)?;
+    let grant = first(source, wire)?;
     let outcome = attempt(&grant);
     if !is_refused(&outcome) {
         return outcome;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ::http::Method;
 use serde::{Deserialize, Serialize};
 
-use super::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id};
+use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id, check_project};
 use super::context::Context;
 use super::document;
 use super::pages::JSON;
@@ -64,9 +64,7 @@ impl NewReport {
         dates: [Option<&str>; 2],
         db_ids: Option<&str>,
     ) -> Result<NewReport, Error> {
-        if let Some(project) = project {
-            check_id(project, "project", PROJECT_OR_INSTANCE_ID)?;
-        }
+        check_project(project)?;
         check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
         check_id(template, "template_id", 1..=64)?;
         let text = |parameter, text: &str| {
@@ -137,7 +135,6 @@ impl Context {
         operation: Option<Arc<Operation>>,
     ) -> Result<(), Error> {
         let request = ReportRequest::new(project, instance, id, None)?;
-        check_id(id, "id", REPORT_ID)?;
         let subject = format!("deletion of {}", request.subject());
         self.run(operation, subject, |running| {
             self.alone(&running, |call| {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id};
+use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id, check_project};
 use super::context::Context;
 use super::document;
 use crate::error::{Error, Status};
@@ -291,9 +291,7 @@ impl Cursor {
         list: List,
         size: u32,
     ) -> Result<Cursor, Error> {
-        if let Some(project) = project {
-            check_id(project, "project", PROJECT_OR_INSTANCE_ID)?;
-        }
+        check_project(project)?;
         if size > LARGEST_SIZE {
             return Err(Error::argument(
                 Status::InvalidValue,

@@ -3,7 +3,7 @@
 
 use ::http::{StatusCode, Uri};
 
-use super::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id, parse_locale};
+use super::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id, check_project, parse_locale};
 use crate::error::{Error, Status};
 use crate::http::{Answer, Asked, Endpoint};
 
@@ -33,9 +33,7 @@ impl ReportRequest {
         id: &str,
         locale: Option<&str>,
     ) -> Result<ReportRequest, Error> {
-        if let Some(project) = project {
-            check_id(project, "project", PROJECT_OR_INSTANCE_ID)?;
-        }
+        check_project(project)?;
         check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
         check_id(id, "id", REPORT_ID)?;
         Ok(ReportRequest {

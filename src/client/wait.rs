@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::arguments::digits;
 use super::context::Context;
 use super::manage::NewReport;
 use super::pages::{Cursor, Item, List};
@@ -246,7 +247,6 @@ fn candidates<'a>(new: &'a [Item], report: &NewReport, template: &Item) -> Vec<&
 /// Whether two texts are one time, however each of them is written: by their
 /// digits, as far as both have them.
 fn is_same_time(one: &str, other: &str) -> bool {
-    let digits = |text: &str| -> String { text.chars().filter(char::is_ascii_digit).collect() };
     let (one, other) = (digits(one), digits(other));
     if one.len().min(other.len()) < DIGITS_OF_A_DAY {
         return true;

@@ -24,7 +24,7 @@ use std::thread;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id};
+use super::arguments::check_project;
 use super::context::Context;
 use super::pages::{Item, List};
 use super::report::ReportRequest;
@@ -311,9 +311,7 @@ impl Context {
         let mut result = None;
         let outcome = self.run(operation, "mirror".into(), |running| {
             let directory = super::download::as_path(directory, "directory")?;
-            if let Some(project) = project {
-                check_id(project, "project", PROJECT_OR_INSTANCE_ID)?;
-            }
+            check_project(project)?;
             self.alone(&running, |call| {
                 let project = self.project(call, project)?;
                 make_directory(directory)?;

@@ -1,6 +1,6 @@
 //! What a mirror is to have.
 
-use crate::client::arguments::{PROJECT_OR_INSTANCE_ID, check_id, parse_locale, utf8};
+use crate::client::arguments::{PROJECT_OR_INSTANCE_ID, check_id, digits, parse_locale, utf8};
 use crate::client::pages::Item;
 use crate::error::{Error, Status};
 
@@ -37,11 +37,6 @@ impl Default for MirrorOptions {
             verify: false,
         }
     }
-}
-
-/// The digits of a text, by which times are compared however they are written.
-pub(super) fn digits(text: &str) -> String {
-    text.chars().filter(char::is_ascii_digit).collect()
 }
 
 impl MirrorOptions {

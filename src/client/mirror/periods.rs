@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::options::{MirrorOptions, digits};
+use super::options::MirrorOptions;
+use crate::client::arguments::digits;
 use crate::client::pages::Item;
 
 const DAY: u64 = 86_400;
