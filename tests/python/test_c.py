@@ -25,14 +25,17 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 
-# At collection there may be no program yet to ask, so the table in its source tells the checks.
-ABI_CHECKS = dict(
-    re.findall(
-        r'^    \{"(\w+)", \w+, (PLAIN|TLS|LOAD)\},$',
-        (ROOT / "tests/c/abi.c").read_text(),
-        re.MULTILINE,
-    )
-)
+
+def checks_of(program: str) -> dict[str, str]:
+    """The checks of a C program, and the kind of each.
+
+    At collection there may be no program yet to ask, so the table in its source tells.
+    """
+    source = (ROOT / f"tests/c/{program}.c").read_text()
+    return dict(re.findall(r'^    \{"(\w+)", \w+, (PLAIN|TLS|LOAD)\},$', source, re.MULTILINE))
+
+
+ABI_CHECKS = checks_of("abi")
 
 VALGRIND = [
     "valgrind",
@@ -83,6 +86,14 @@ def expect_success(done: subprocess.CompletedProcess[str], silent: bool = True) 
 @pytest.fixture
 def programs(build_dir: Path) -> Path:
     return build_dir / "tests/c"
+
+
+@pytest.fixture
+def checking(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """An environment for the programs of checks."""
+    place = tmp_path / "scratch"
+    place.mkdir()
+    return {**environment, "TMPDIR": str(place)}
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from test_c import (
     VALGRIND,
     VALGRIND_TLS,
     Download,
+    checking,
+    checks_of,
     download,
     environment,
     expect_success,
@@ -30,28 +32,13 @@ if TYPE_CHECKING:
     from standin import Standin
 
 # Fixtures, which no name in this file uses.
-__all__ = ["download", "environment", "facts", "programs"]
+__all__ = ["checking", "download", "environment", "facts", "programs"]
 
-SOURCES = Path(__file__).parents[1] / "c"
-
-# As for the ABI's checks, their tables tell what there is before anything is built.
 CHECKS = [
     (program, name, kind)
     for program in ("credentials", "sources")
-    for name, kind in re.findall(
-        r'^    \{"(\w+)", \w+, (PLAIN|TLS|LOAD)\},$',
-        (SOURCES / f"{program}.c").read_text(),
-        re.MULTILINE,
-    )
+    for name, kind in checks_of(program).items()
 ]
-
-
-@pytest.fixture
-def checking(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """An environment for the programs of checks."""
-    place = tmp_path / "scratch"
-    place.mkdir()
-    return {**environment, "TMPDIR": str(place)}
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,16 @@ import pytest
 
 from conftest import need_tool
 from standin import Standin
-from test_c import VALGRIND, VALGRIND_TLS, environment, expect_success, facts, programs, run
+from test_c import (
+    VALGRIND,
+    VALGRIND_TLS,
+    checks_of,
+    environment,
+    expect_success,
+    facts,
+    programs,
+    run,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,10 +28,7 @@ if TYPE_CHECKING:
 # Fixtures, which no name in this file uses.
 __all__ = ["environment", "facts", "programs"]
 
-SOURCE = Path(__file__).parents[1] / "c/lists.c"
-CHECKS = dict(
-    re.findall(r'^    \{"(\w+)", \w+, (PLAIN|TLS|LOAD)\},$', SOURCE.read_text(), re.MULTILINE)
-)
+CHECKS = checks_of("lists")
 RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
 
 

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from conftest import need_tool
-from test_c import VALGRIND, VALGRIND_TLS, environment, expect_success, facts, programs, run
+from test_c import (
+    VALGRIND,
+    VALGRIND_TLS,
+    checking,
+    checks_of,
+    environment,
+    expect_success,
+    facts,
+    programs,
+    run,
+)
 
 if TYPE_CHECKING:
     from standin import Standin
 
 # Fixtures, which no name in this file uses.
-__all__ = ["environment", "facts", "programs"]
+__all__ = ["checking", "environment", "facts", "programs"]
 
-# As for the ABI's checks, the table tells what there is before anything is built.
-CHECKS = dict(
-    re.findall(
-        r'^    \{"(\w+)", \w+, (PLAIN|TLS|LOAD)\},$',
-        (Path(__file__).parents[1] / "c/mirror.c").read_text(),
-        re.MULTILINE,
-    )
-)
-
-
-@pytest.fixture
-def checking(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """An environment for the program of checks."""
-    place = tmp_path / "scratch"
-    place.mkdir()
-    return {**environment, "TMPDIR": str(place)}
+CHECKS = checks_of("mirror")
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,7 @@ from test_c import (
     VALGRIND,
     VALGRIND_TLS,
     Download,
+    checks_of,
     download,
     environment,
     expect_success,
@@ -44,17 +45,10 @@ if TYPE_CHECKING:
 # Fixtures, which no name in this file uses.
 __all__ = ["download", "environment", "facts", "programs"]
 
-SOURCES = Path(__file__).parents[1] / "c"
-
-# As for the ABI's checks, their tables tell what there is before anything is built.
 CHECKS = [
     (program, name, kind)
     for program in ("transfers", "control", "files")
-    for name, kind in re.findall(
-        r'^    \{"(\w+)", \w+, (PLAIN|TLS|LOAD)\},$',
-        (SOURCES / f"{program}.c").read_text(),
-        re.MULTILINE,
-    )
+    for name, kind in checks_of(program).items()
 ]
 
 
