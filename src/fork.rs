@@ -1,10 +1,9 @@
 //! What each process has for itself, though `fork` copied it.
 
-use std::process;
-
 use once_cell::race::OnceBox;
 
 use crate::error::{Error, Status};
+use crate::sys;
 
 /// A value of one process, and that of its child, where `fork` made one.
 ///
@@ -25,7 +24,7 @@ impl<T> PerProcess<T> {
     /// The value of this process.
     pub(crate) fn new(value: T) -> PerProcess<T> {
         PerProcess {
-            process: process::id(),
+            process: sys::process_id(),
             value: Some(value),
             child: OnceBox::new(),
         }
@@ -33,7 +32,7 @@ impl<T> PerProcess<T> {
 
     /// The value of the process that asks, made where it has none.
     pub(crate) fn get_or_try_init(&self, make: impl Fn() -> Result<T, Error>) -> Result<&T, Error> {
-        let own = process::id();
+        let own = sys::process_id();
         let mut link = self;
         while link.process != own {
             link = link
@@ -48,7 +47,7 @@ impl<T> PerProcess<T> {
 
 impl<T> Drop for PerProcess<T> {
     fn drop(&mut self) {
-        if self.process != process::id() {
+        if self.process != sys::process_id() {
             std::mem::forget(self.value.take());
         }
     }

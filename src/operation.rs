@@ -2,14 +2,13 @@
 
 use std::ffi::{CString, c_char};
 use std::fmt;
-use std::process;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Status};
-use crate::sys::Wake;
+use crate::sys::{self, Wake};
 
 /// How often a progress callback hears, at least.
 const TICK: Duration = Duration::from_millis(50);
@@ -73,7 +72,7 @@ impl Operation {
     pub(crate) fn new() -> Result<Operation, Error> {
         let wake = Wake::new().map_err(|e| Error::os(Status::Resource, "cannot make an operation", &e))?;
         Ok(Operation {
-            process: process::id(),
+            process: sys::process_id(),
             wake,
             cancelled: AtomicBool::new(false),
             busy: AtomicBool::new(false),
@@ -122,7 +121,7 @@ impl Operation {
     }
 
     fn check_process(&self) -> Result<(), Error> {
-        if self.process == process::id() {
+        if self.process == sys::process_id() {
             return Ok(());
         }
         Err(Error::argument(
@@ -136,7 +135,7 @@ impl Operation {
     pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
         // A child of `fork` shares the parent's wake-up, and must not touch it.
-        if self.process == process::id() {
+        if self.process == sys::process_id() {
             self.wake.signal();
         }
     }

@@ -7,9 +7,75 @@ use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use once_cell::race::OnceNonZeroUsize;
+
+/// This process's id. It is asked for several times in each call, so where the
+/// system can tell a child of `fork` from its parent by a page of memory, it is
+/// a system call only once in each process. Async-signal-safe, but for the first
+/// time.
+pub(crate) fn process_id() -> u32 {
+    let Some(known) = wiped_on_fork() else {
+        return std::process::id();
+    };
+    match known.load(Ordering::Relaxed) {
+        0 => {
+            let id = std::process::id();
+            known.store(id, Ordering::Relaxed);
+            id
+        }
+        id => id,
+    }
+}
+
+/// A number that is 0 again in a child of `fork`; none where the system has no
+/// such thing.
+fn wiped_on_fork() -> Option<&'static AtomicU32> {
+    // An address; 1 is none's.
+    static PAGE: OnceNonZeroUsize = OnceNonZeroUsize::new();
+    const NONE: NonZeroUsize = NonZeroUsize::MIN;
+    let page = PAGE.get_or_init(|| new_page_wiped_on_fork().unwrap_or(NONE));
+    // SAFETY: a page that is never unmapped, is aligned and zeroed, and is used
+    // as this one number alone.
+    (page != NONE).then(|| unsafe { &*(page.get() as *const AtomicU32) })
+}
+
+#[cfg(target_os = "linux")]
+fn new_page_wiped_on_fork() -> Option<NonZeroUsize> {
+    const LENGTH: usize = 4096;
+    // SAFETY: a new mapping, of which nothing else knows; the advice is about it
+    // alone.
+    unsafe {
+        let page = libc::mmap(
+            std::ptr::null_mut(),
+            LENGTH,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        if page == libc::MAP_FAILED {
+            return None;
+        }
+        // An emulator may say yes to whatever it is advised, so it is asked for
+        // what does not exist, too.
+        if libc::madvise(page, LENGTH, -1) != 0 && libc::madvise(page, LENGTH, libc::MADV_WIPEONFORK) == 0 {
+            return NonZeroUsize::new(page as usize);
+        }
+        libc::munmap(page, LENGTH);
+    }
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn new_page_wiped_on_fork() -> Option<NonZeroUsize> {
+    None
+}
 
 /// What to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,16 +363,21 @@ pub(crate) fn name_file(file: &File, path: &Path) -> io::Result<()> {
 /// that has gone nor SIGXFSZ for a file at its size limit, both of which end a
 /// process by default.
 pub(crate) fn write_quietly(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    let _blocked = Blocked::these(&[libc::SIGPIPE, libc::SIGXFSZ]);
+    let blocked = Blocked::these(&[libc::SIGPIPE, libc::SIGXFSZ]);
     // SAFETY: the bytes live during the call.
     let n = unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+    let error = io::Error::last_os_error();
+    // What was taken whole raised nothing.
+    if n < 0 || (n as usize) < bytes.len() {
+        blocked.take_back();
+    }
     if n >= 0 {
         return Ok(n as usize);
     }
-    Err(io::Error::last_os_error())
+    Err(error)
 }
 
-/// Signals blocked in this thread, and those that arose meanwhile taken back.
+/// Signals blocked in this thread.
 struct Blocked {
     signals: libc::sigset_t,
     before: libc::sigset_t,
@@ -326,37 +397,40 @@ impl Blocked {
             for number in numbers {
                 libc::sigaddset(signals.as_mut_ptr(), *number);
             }
-            libc::sigpending(pending.as_mut_ptr());
             libc::pthread_sigmask(libc::SIG_BLOCK, signals.as_ptr(), before.as_mut_ptr());
+            let is_in = |set: &MaybeUninit<libc::sigset_t>| {
+                numbers.iter().any(|n| libc::sigismember(set.as_ptr(), *n) == 1)
+            };
+            // Only what is blocked can be pending.
+            let pending = is_in(&before) && {
+                libc::sigpending(pending.as_mut_ptr());
+                is_in(&pending)
+            };
             Blocked {
                 signals: signals.assume_init(),
                 before: before.assume_init(),
-                pending: numbers
-                    .iter()
-                    .any(|n| libc::sigismember(pending.as_ptr(), *n) == 1),
+                pending,
             }
+        }
+    }
+
+    /// Takes those back that arose meanwhile.
+    fn take_back(&self) {
+        let none = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: a set that `these` initialised. Both signals are sent to the
+        // thread that wrote, so they are here.
+        while !self.pending && unsafe { libc::sigtimedwait(&self.signals, std::ptr::null_mut(), &none) } > 0 {
         }
     }
 }
 
 impl Drop for Blocked {
     fn drop(&mut self) {
-        let none = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: sets that `these` initialised; errno is kept for whoever reads
-        // it after the write.
-        unsafe {
-            let errno = errno();
-            let kept = *errno;
-            // Both signals are sent to the thread that wrote, so they are here.
-            if !self.pending {
-                while libc::sigtimedwait(&self.signals, std::ptr::null_mut(), &none) > 0 {}
-            }
-            libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut());
-            *errno = kept;
-        }
+        // SAFETY: a set that `these` initialised.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut()) };
     }
 }
 

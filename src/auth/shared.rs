@@ -1,7 +1,6 @@
 //! A value that many threads need and one asks for.
 
 use std::fmt;
-use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -9,7 +8,7 @@ use arc_swap::ArcSwapOption;
 use crate::error::{Error, Status};
 use crate::fork::PerProcess;
 use crate::http::Call;
-use crate::sys::Wake;
+use crate::sys::{self, Wake};
 
 /// The value, and the one asking for it that is under way.
 ///
@@ -142,7 +141,7 @@ impl<T> Shared<T> {
             };
             if let Some(ask) = ask.take_if(|_| asks) {
                 ask(Promise {
-                    process: process::id(),
+                    process: sys::process_id(),
                     inner: Arc::clone(&self.0),
                     flight: Some(Arc::clone(&flight)),
                 });
@@ -183,7 +182,7 @@ impl<T> Promise<T> {
         let Some(flight) = self.flight.take() else {
             return;
         };
-        if self.process != process::id() {
+        if self.process != sys::process_id() {
             // Those who wait are in the process that this one was forked from.
             std::mem::forget(flight);
             return;

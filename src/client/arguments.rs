@@ -43,8 +43,9 @@ pub(super) fn check_id(
     length: RangeInclusive<usize>,
 ) -> Result<(), Error> {
     let invalid = |what: fmt::Arguments<'_>| Err(Error::argument(Status::InvalidId, parameter, what));
-    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if let Some((position, c)) = id.char_indices().find(|(_, c)| !allowed(*c)) {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let wrong = id.bytes().position(|b| !allowed(b));
+    if let Some((position, c)) = wrong.and_then(|at| Some((at, id[at..].chars().next()?))) {
         return invalid(format_args!(
             "{} at byte {position} is not allowed; an id has only ASCII letters, digits, '-' and '_'",
             Shown(c)

@@ -144,10 +144,21 @@ impl Context {
         subject: String,
         body: impl FnOnce(Running) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let operation = match operation {
-            Some(operation) => operation,
-            None => Arc::new(Operation::new()?),
-        };
+        if let Some(operation) = operation {
+            return self.run_under(&operation, subject, body);
+        }
+        let operation = self.http.operation()?;
+        let outcome = self.run_under(&operation, subject, body);
+        self.http.reuse(operation);
+        outcome
+    }
+
+    fn run_under<T>(
+        &self,
+        operation: &Arc<Operation>,
+        subject: String,
+        body: impl FnOnce(Running) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let running = operation.begin()?;
         body(running).inspect_err(|e| {
             operation.fail(e);
@@ -306,7 +317,6 @@ impl Context {
         loop {
             let index = (first + tried) % count;
             let outgoing = outgoing(&self.endpoints[index])?;
-            let line = format!("{} {}", outgoing.method, outgoing.url);
             let authorize = |request: &mut ::http::Request<&[u8]>| grant.authorize(request, project);
             match self.http.send(call, &outgoing, &authorize) {
                 Ok(answer) => {
@@ -314,7 +324,9 @@ impl Context {
                     self.log(Level::Debug, || {
                         let id = answer.request_id();
                         format!(
-                            "{line}: HTTP {}, {} bytes announced, request id {}",
+                            "{} {}: HTTP {}, {} bytes announced, request id {}",
+                            outgoing.method,
+                            outgoing.url,
                             answer.status().as_u16(),
                             answer.announced().map_or("no".to_owned(), |n| n.to_string()),
                             id.as_deref().unwrap_or("none"),

@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::process;
 use std::sync::Arc;
 
 use super::context::Context;
@@ -14,8 +13,11 @@ use crate::error::{Error, Status};
 use crate::log::Level;
 use crate::operation::{Operation, Running};
 use crate::sink::{Callback, Descriptor, FileOptions, FileSink, Memory, Sink};
+use crate::sys;
 
 const READ_BUFFER: usize = 64 * 1024;
+/// Where a report fits in it, which stands on the stack, nothing is allocated.
+const SMALL_BUFFER: usize = 16 * 1024;
 
 impl Context {
     /// Downloads a report into memory.
@@ -117,7 +119,7 @@ impl Context {
         self.run(operation, request.subject(), |running| {
             let transfer = Transfer::open(self, request, running, false)?;
             Ok(ReportStream {
-                process: process::id(),
+                process: sys::process_id(),
                 info: transfer.report_info(),
                 transfer: Some(transfer),
                 ended: false,
@@ -132,14 +134,24 @@ impl Context {
         request: ReportRequest,
         sink: &mut dyn Sink,
     ) -> Result<ReportInfo, Error> {
-        let id = request.id().to_owned();
         let mut transfer = Transfer::open(self, request, running, sink.can_restart())?;
-        let mut buf = vec![0; READ_BUFFER];
-        sink.begin(&transfer.info()).map_err(|e| transfer.explain(e))?;
+        let mut small = [0; SMALL_BUFFER];
+        let mut large = Vec::new();
+        let buf = if transfer
+            .info()
+            .announced
+            .is_some_and(|size| size <= SMALL_BUFFER as u64)
+        {
+            &mut small[..]
+        } else {
+            large.resize(READ_BUFFER, 0);
+            &mut large[..]
+        };
+        sink.begin(transfer.info()).map_err(|e| transfer.explain(e))?;
         loop {
-            let taken = match transfer.read(&mut buf)? {
+            let taken = match transfer.read(buf)? {
                 Step::Bytes(n) => sink.write(&buf[..n], transfer.call()),
-                Step::Again => sink.restart().and_then(|()| sink.begin(&transfer.info())),
+                Step::Again => sink.restart().and_then(|()| sink.begin(transfer.info())),
                 Step::End => break,
             };
             taken.map_err(|e| transfer.explain(e))?;
@@ -155,9 +167,13 @@ impl Context {
             transfer.operation().set_path(path.into_os_string().into_vec());
         }
         self.log(Level::Info, || {
-            format!("report {id}: {} bytes", transfer.operation().received())
+            format!(
+                "{}: {} bytes",
+                transfer.subject(),
+                transfer.operation().received()
+            )
         });
-        Ok(transfer.report_info())
+        Ok(transfer.into_report_info())
     }
 }
 
@@ -222,7 +238,7 @@ impl ReportStream {
     }
 
     fn check_process(&self) -> Result<(), Error> {
-        if self.process == process::id() {
+        if self.process == sys::process_id() {
             return Ok(());
         }
         Err(Error::argument(
@@ -236,7 +252,7 @@ impl ReportStream {
 impl Drop for ReportStream {
     fn drop(&mut self) {
         // In a child of `fork` the connection is the parent's.
-        if self.process != process::id() {
+        if self.process != sys::process_id() {
             std::mem::forget(self.transfer.take());
         }
     }

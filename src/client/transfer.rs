@@ -26,6 +26,9 @@ const PROGRESS: u64 = 1024 * 1024;
 /// As many bytes as tell a PDF from a ZIP.
 const MAGIC: usize = 5;
 
+/// A little more, since what is read to judge a body is copied once more.
+const FIRST_READ: usize = 512;
+
 /// What a report is, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -151,14 +154,19 @@ impl Transfer {
         self.running.operation()
     }
 
+    /// What a log calls it.
+    pub(super) fn subject(&self) -> String {
+        self.request.subject()
+    }
+
     pub(super) fn call(&self) -> &Call {
         &self.call
     }
 
-    pub(super) fn info(&self) -> Info {
+    pub(super) fn info(&self) -> Info<'_> {
         Info {
             announced: self.total,
-            filename: self.filename.clone(),
+            filename: &self.filename,
         }
     }
 
@@ -170,6 +178,18 @@ impl Transfer {
             content_type: self.content_type.clone(),
             request_id: self.request_id.clone(),
             date: self.date.clone(),
+        }
+    }
+
+    /// The same, of a transfer that has ended.
+    pub(super) fn into_report_info(self) -> ReportInfo {
+        ReportInfo {
+            size: self.total,
+            format: self.format,
+            filename: self.filename,
+            content_type: self.content_type,
+            request_id: self.request_id,
+            date: self.date,
         }
     }
 
@@ -395,12 +415,16 @@ impl Transfer {
     /// PK. What begins as a document is held back until it is known to be none,
     /// or to be larger than any error.
     fn judge(&mut self) -> Result<(), Error> {
-        let mut buf = vec![0; ERROR_BODY_LIMIT];
+        let mut buf = Vec::new();
         let mut filled = 0;
         while !self.ended && filled < ERROR_BODY_LIMIT && (filled < MAGIC || may_be_document(&buf[..filled]))
         {
-            // A little at first: what is read here is copied once more.
-            let until = if filled < MAGIC { 4096 } else { ERROR_BODY_LIMIT };
+            let until = if filled < MAGIC {
+                FIRST_READ
+            } else {
+                ERROR_BODY_LIMIT
+            };
+            buf.resize(until, 0);
             match self.read_answer(&mut buf[filled..until])? {
                 0 => self.ended = true,
                 n => filled += n,

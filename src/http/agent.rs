@@ -1,7 +1,8 @@
 //! The connections of a context, and one exchange over them.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ::http::header::{HeaderName, HeaderValue};
 use ::http::uri::Scheme;
@@ -20,8 +21,11 @@ use crate::error::{Error, Status};
 use crate::fork::PerProcess;
 use crate::operation::{Operation, Overrides};
 
-/// As many idle connections as threads that a program may reasonably run.
+/// As many idle connections as threads that a program may reasonably run, and as
+/// many idle operations.
 const MAX_IDLE: usize = 64;
+
+const SHARDS: usize = 16;
 
 /// All that is needed to talk to servers. Any number of threads may use it.
 #[derive(Debug)]
@@ -48,8 +52,17 @@ struct Settings {
 #[derive(Debug)]
 struct Home {
     agent: Agent,
-    /// The calls under way, to be cancelled together.
-    active: Mutex<Vec<Weak<Call>>>,
+    /// One for each few threads, so that they seldom wait for each other.
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+/// What some threads' calls are known by.
+#[derive(Debug, Default)]
+struct Shard {
+    /// Those under way, to be cancelled together.
+    active: Vec<Weak<Call>>,
+    /// Operations of those that were given none, for the next of these.
+    operations: Vec<Arc<Operation>>,
 }
 
 impl Home {
@@ -74,9 +87,34 @@ impl Home {
             .build();
         Ok(Home {
             agent: Agent::with_parts(config, connector, NoResolver),
-            active: Mutex::new(Vec::new()),
+            shards: Default::default(),
         })
     }
+
+    fn register(&self, call: &Arc<Call>) {
+        let active = &mut self.shard().active;
+        // Those that are gone are swept out only before the list would grow, so
+        // that this costs each of many threads next to nothing.
+        if active.len() == active.capacity() {
+            active.retain(|call| call.strong_count() > 0);
+            let room = active.len().max(16);
+            active.reserve(room);
+        }
+        active.push(Arc::downgrade(call));
+    }
+
+    /// The shard of this thread.
+    fn shard(&self) -> MutexGuard<'_, Shard> {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        }
+        lock(&self.shards[OWN.with(|own| *own)])
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What an [`Http`] is made from.
@@ -163,25 +201,44 @@ impl Http {
     /// Begins a call: its limits count from now. It is cancelled through its
     /// operation, or with all the others.
     pub(crate) fn call(&self, overrides: &Overrides, operation: &Arc<Operation>) -> Result<Arc<Call>, Error> {
-        let home = self.home()?;
-        let mut active = home.active.lock().unwrap_or_else(PoisonError::into_inner);
-        active.retain(|call| call.strong_count() > 0);
         let limits = Limits {
             connect: overrides.connect_timeout.unwrap_or(self.limits.connect),
             stall: overrides.stall_timeout.unwrap_or(self.limits.stall),
             total: overrides.total_timeout.unwrap_or(self.limits.total),
         };
         let call = Call::new(limits, Arc::clone(operation));
-        active.push(Arc::downgrade(&call));
+        self.home()?.register(&call);
         Ok(call)
+    }
+
+    /// An operation for a call that was given none.
+    pub(crate) fn operation(&self) -> Result<Arc<Operation>, Error> {
+        let spare = self.home()?.shard().operations.pop();
+        spare.map_or_else(|| Operation::new().map(Arc::new), Ok)
+    }
+
+    /// Keeps such an operation for another call, if nobody has to do with it any
+    /// more.
+    pub(crate) fn reuse(&self, mut operation: Arc<Operation>) {
+        if Arc::get_mut(&mut operation).is_none() || operation.check().is_err() {
+            return;
+        }
+        if let Ok(home) = self.home() {
+            let operations = &mut home.shard().operations;
+            if operations.len() < MAX_IDLE / SHARDS {
+                operations.push(operation);
+            }
+        }
     }
 
     /// Cancels all calls of this process that are under way.
     pub(crate) fn cancel_all(&self) -> Result<(), Error> {
         let home = self.home()?;
-        let active = home.active.lock().unwrap_or_else(PoisonError::into_inner);
-        for call in active.iter().filter_map(Weak::upgrade) {
-            call.operation().cancel();
+        for shard in &home.shards {
+            // The last hold on a call may be ours, and what is dropped with it is
+            // the caller's: not under the lock.
+            let calls: Vec<_> = lock(shard).active.iter().filter_map(Weak::upgrade).collect();
+            calls.iter().for_each(|call| call.operation().cancel());
         }
         Ok(())
     }
@@ -248,7 +305,7 @@ impl Http {
             };
             // Each such failure takes a connection out of the pool, so this ends
             // with a new one.
-            let again = repeatable && call.met_a_closed_connection();
+            let again = call.was_not_sent() || repeatable && call.met_a_closed_connection();
             if error.status() != Status::ConnectionLost || !again {
                 return Err(error.map_text(|text| secrets.blot(text)));
             }

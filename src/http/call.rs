@@ -46,6 +46,8 @@ struct State {
     overhead: u64,
     /// Whether the request under way opened its connection.
     fresh: bool,
+    /// Whether its connection was found closed before anything was sent.
+    unsent: bool,
     /// Whether something is done that is not the call's own work, and until
     /// when.
     aside: bool,
@@ -129,12 +131,24 @@ impl Call {
     /// A request begins, on a connection from the pool or a new one.
     pub(super) fn requesting(&self) {
         let mut state = self.state();
-        if !state.aside {
+        let again = std::mem::take(&mut state.unsent);
+        if !state.aside && !again {
             self.operation.count_attempt();
         }
         state.overhead = 0;
         state.fresh = false;
         state.bound = None;
+    }
+
+    /// The request under way did not go out: the server had closed the kept
+    /// connection that it was for.
+    pub(super) fn found_closed(&self) {
+        self.state().unsent = true;
+    }
+
+    /// Whether the request under way is to be made once more, whatever it is.
+    pub(super) fn was_not_sent(&self) -> bool {
+        self.state().unsent
     }
 
     /// Whether the request under way went out on a kept connection and not one

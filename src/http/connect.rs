@@ -12,22 +12,16 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use ureq::unversioned::resolver::{ArrayVec, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
-};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 use zeroize::Zeroize;
 
+use super::buffers::Room;
 use super::call::Call;
 use super::proxy::Proxy;
 use super::resolve::resolve;
 use super::tls;
 use crate::error::{Error, Status};
 use crate::sys::Interest;
-
-const INPUT_BUFFER: usize = 128 * 1024;
-/// ureq writes a header line into this buffer whole, and the longest token
-/// makes a line of 96 KiB.
-const OUTPUT_BUFFER: usize = 128 * 1024;
 
 /// Says nothing. ureq resolves before it looks in its pool, so a look-up here
 /// would be made for each request; the connector makes it for each connection.
@@ -215,6 +209,12 @@ fn in_progress(error: &io::Error) -> bool {
 struct Socket(TcpStream);
 
 impl Socket {
+    fn wait(&self, interest: Interest) -> io::Result<()> {
+        Call::current()
+            .and_then(|call| call.wait(self.0.as_fd(), interest))
+            .map_err(io::Error::other)
+    }
+
     fn retrying(
         &self,
         interest: Interest,
@@ -223,8 +223,7 @@ impl Socket {
         loop {
             match attempt(&self.0) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let call = Call::current().map_err(io::Error::other)?;
-                    call.wait(self.0.as_fd(), interest).map_err(io::Error::other)?;
+                    self.wait(interest)?;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 // ureq takes some kinds of errors for the end of a body; this
@@ -268,6 +267,9 @@ trait Stream: Read + Write + fmt::Debug + Send + Sync + 'static {
 
     /// Whether nothing came that belongs to no answer, the end included.
     fn is_quiet(&mut self) -> bool;
+
+    /// Waits until something comes, where nothing is here.
+    fn wait_for_answer(&self) -> io::Result<()>;
 }
 
 impl Stream for Socket {
@@ -275,6 +277,10 @@ impl Stream for Socket {
 
     fn is_quiet(&mut self) -> bool {
         matches!(self.0.peek(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn wait_for_answer(&self) -> io::Result<()> {
+        self.wait(Interest::Readable)
     }
 }
 
@@ -288,36 +294,35 @@ impl Stream for StreamOwned<ClientConnection, Socket> {
             .map(|state| state.plaintext_bytes_to_read());
         matches!(left, Ok(0)) && self.sock.is_quiet()
     }
+
+    fn wait_for_answer(&self) -> io::Result<()> {
+        // One that speaks first may have sent it with the end of the handshake.
+        if !self.conn.wants_read() {
+            return Ok(());
+        }
+        self.sock.wait_for_answer()
+    }
 }
 
-/// A stream with ureq's buffers.
+/// A stream with its buffers.
 #[derive(Debug)]
 struct Connection<S> {
     stream: S,
-    buffers: LazyBuffers,
-    has_read: bool,
+    buffers: Room,
+    /// Whether a request went out since anything came in.
+    asked: bool,
+    /// Whether it served a request that is answered.
+    kept: bool,
 }
 
 impl<S: Stream> Connection<S> {
     fn new(stream: S) -> Connection<S> {
         Connection {
             stream,
-            buffers: LazyBuffers::new(INPUT_BUFFER, OUTPUT_BUFFER),
-            has_read: false,
+            buffers: Room::new(),
+            asked: false,
+            kept: false,
         }
-    }
-}
-
-impl<S> Drop for Connection<S> {
-    fn drop(&mut self) {
-        if !self.has_read {
-            return;
-        }
-        // Tokens and keys come in answers, too. With nothing left in it the whole
-        // buffer is its free part.
-        let left = self.buffers.input().len();
-        self.buffers.input_consume(left);
-        self.buffers.input_append_buf().zeroize();
     }
 }
 
@@ -328,22 +333,38 @@ impl<S: Stream> Transport for Connection<S> {
 
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
         let output = &mut self.buffers.output()[..amount];
-        let sent = self.stream.write_all(output).and_then(|()| self.stream.flush());
+        let sent = if std::mem::take(&mut self.kept) && !self.stream.is_quiet() {
+            Call::current().map(|call| call.found_closed()).map_err(opaque)?;
+            Err(io::Error::other(Error::new(
+                Status::ConnectionLost,
+                "the server had closed the connection",
+            )))
+        } else {
+            self.stream.write_all(output).and_then(|()| self.stream.flush())
+        };
         // The request had the token in it, and this buffer lives on.
         output.zeroize();
+        self.asked = true;
         sent.map_err(|e| opaque(from_io(e)))
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
+        if std::mem::take(&mut self.asked) {
+            // No answer is there yet, so to look for it would be in vain.
+            self.stream.wait_for_answer().map_err(|e| opaque(from_io(e)))?;
+        }
         let input = self.buffers.input_append_buf();
         let n = self.stream.read(input).map_err(|e| opaque(from_io(e)))?;
         self.buffers.input_appended(n);
-        self.has_read = true;
         Ok(n > 0)
     }
 
+    /// ureq asks when it puts a connection away and when it takes it out again,
+    /// then under the lock of all its connections. The socket is looked at when
+    /// the next request is about to be sent.
     fn is_open(&mut self) -> bool {
-        self.stream.is_quiet()
+        self.kept = true;
+        true
     }
 
     fn is_tls(&self) -> bool {

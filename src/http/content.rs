@@ -119,7 +119,10 @@ pub(crate) fn safe_name(name: &str) -> Option<String> {
     let clean: String = name
         .chars()
         .filter(|c| !c.is_control() && !is_deceptive(*c) && *c != '\u{fffd}')
-        .map(|c| if r#"<>:"|?*"#.contains(c) { '_' } else { c })
+        .map(|c| match c {
+            '<' | '>' | ':' | '"' | '|' | '?' | '*' => '_',
+            c => c,
+        })
         .collect();
     let clean = clean
         .trim()

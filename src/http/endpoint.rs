@@ -21,8 +21,8 @@ pub(crate) struct Endpoint {
     https: bool,
     host: Host,
     port: Option<u16>,
-    /// Without the last `/`.
-    base: String,
+    /// The origin and the path, without the last `/`.
+    prefix: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,12 +75,14 @@ impl Endpoint {
                 "has a path with characters other than letters, digits, '-', '.', '_' and '~'",
             ));
         }
-        Ok(Endpoint {
+        let mut endpoint = Endpoint {
             https,
             host,
             port,
-            base: base.to_owned(),
-        })
+            prefix: String::new(),
+        };
+        endpoint.prefix = endpoint.origin() + base;
+        Ok(endpoint)
     }
 
     pub(crate) fn is_https(&self) -> bool {
@@ -112,7 +114,8 @@ impl Endpoint {
 
     /// The URL of a resource: each segment and value is percent-encoded.
     pub(crate) fn url(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<Uri, Error> {
-        let mut url = self.origin() + &self.base;
+        let mut url = String::with_capacity(256);
+        url += &self.prefix;
         for segment in segments {
             url.push('/');
             url.extend(utf8_percent_encode(segment, ENCODED));
@@ -123,7 +126,7 @@ impl Endpoint {
             url.push('=');
             url.extend(utf8_percent_encode(value, ENCODED));
         }
-        url.parse()
+        Uri::try_from(url)
             .map_err(|e| Error::new(Status::Internal, format!("libdbss built a URL that is none: {e}")))
     }
 }

@@ -6,6 +6,7 @@
 
 mod agent;
 mod answer;
+mod buffers;
 mod call;
 mod connect;
 mod content;

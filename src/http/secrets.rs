@@ -28,11 +28,16 @@ impl Secrets {
     /// `text` without the secrets, also where the text was cut in the middle of
     /// one.
     pub(super) fn blot(&self, mut text: String) -> String {
-        let headers = self.headers.iter().filter_map(|v| v.to_str().ok());
-        for secret in headers.chain(self.others.iter().map(|s| s.as_str())) {
-            if secret.len() < SHORTEST {
+        let headers = self.headers.iter().map(HeaderValue::as_bytes);
+        for secret in headers.chain(self.others.iter().map(|s| s.as_bytes())) {
+            // Where not even its beginning is, nothing of it is.
+            let begins = |start| text.as_bytes().windows(SHORTEST).any(|part| part == start);
+            if !secret.get(..SHORTEST).is_some_and(begins) {
                 continue;
             }
+            let Ok(secret) = std::str::from_utf8(secret) else {
+                continue;
+            };
             if text.contains(secret) {
                 text = text.replace(secret, BLOT);
             }

@@ -8,7 +8,7 @@ use crate::http::Call;
 pub(crate) struct Callback<F>(pub(crate) F);
 
 impl<F: FnMut(&[u8]) -> bool> Sink for Callback<F> {
-    fn begin(&mut self, _: &Info) -> Result<(), Error> {
+    fn begin(&mut self, _: Info<'_>) -> Result<(), Error> {
         Ok(())
     }
 

@@ -52,7 +52,7 @@ impl<'a> Descriptor<'a> {
 }
 
 impl Sink for Descriptor<'_> {
-    fn begin(&mut self, _: &Info) -> Result<(), Error> {
+    fn begin(&mut self, _: Info<'_>) -> Result<(), Error> {
         Ok(())
     }
 

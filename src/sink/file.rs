@@ -161,9 +161,9 @@ impl FileSink {
 }
 
 impl Sink for FileSink {
-    fn begin(&mut self, info: &Info) -> Result<(), Error> {
+    fn begin(&mut self, info: Info<'_>) -> Result<(), Error> {
         if self.name.is_none() {
-            let name = OsString::from(&info.filename);
+            let name = OsString::from(info.filename);
             check_target(&self.directory.join(&name), self.options.replace)?;
             self.name = Some(name);
         }

@@ -28,7 +28,7 @@ impl<S: Sink> Hashing<S> {
 }
 
 impl<S: Sink> Sink for Hashing<S> {
-    fn begin(&mut self, info: &Info) -> Result<(), Error> {
+    fn begin(&mut self, info: Info<'_>) -> Result<(), Error> {
         self.sink.begin(info)
     }
 

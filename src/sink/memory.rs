@@ -62,7 +62,7 @@ impl Memory {
 }
 
 impl Sink for Memory {
-    fn begin(&mut self, info: &Info) -> Result<(), Error> {
+    fn begin(&mut self, info: Info<'_>) -> Result<(), Error> {
         self.announced = info.announced;
         match self.announced {
             Some(size) if size > self.limit => Err(self.too_large(size, true)),
@@ -106,17 +106,17 @@ impl Memory {
 mod tests {
     use super::*;
 
-    fn info(announced: u64) -> Info {
+    fn info(announced: u64) -> Info<'static> {
         Info {
             announced: Some(announced),
-            filename: String::new(),
+            filename: "",
         }
     }
 
     #[test]
     fn capacity_follows_what_arrives_not_what_was_announced() {
         let mut sink = Memory::new(u64::MAX);
-        sink.begin(&info(1 << 62)).expect("within the limit");
+        sink.begin(info(1 << 62)).expect("within the limit");
         sink.take(&[1; 1000]).expect("room");
         assert!(sink.bytes.capacity() <= FIRST_CAPACITY);
         assert_eq!(sink.into_bytes().len(), 1000);
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_true_announcement_leaves_nothing_to_trim() {
         let mut sink = Memory::new(1 << 30);
-        sink.begin(&info(300_000)).expect("within the limit");
+        sink.begin(info(300_000)).expect("within the limit");
         for _ in 0..300 {
             sink.take(&[7; 1000]).expect("room");
         }
@@ -135,14 +135,14 @@ mod tests {
     #[test]
     fn more_than_announced_still_fits_and_more_than_the_limit_does_not() {
         let mut sink = Memory::new(100);
-        sink.begin(&info(10)).expect("within the limit");
+        sink.begin(info(10)).expect("within the limit");
         sink.take(&[0; 100]).expect("up to the limit");
         assert_eq!(
             sink.take(&[0]).map_err(|e| e.status()),
             Err(Status::LimitExceeded)
         );
         assert_eq!(
-            Memory::new(100).begin(&info(101)).map_err(|e| e.status()),
+            Memory::new(100).begin(info(101)).map_err(|e| e.status()),
             Err(Status::LimitExceeded)
         );
     }

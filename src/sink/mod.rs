@@ -18,18 +18,18 @@ use crate::error::Error;
 use crate::http::Call;
 
 /// What is known of a body before its first byte is handed over.
-#[derive(Clone, Debug)]
-pub(crate) struct Info {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Info<'a> {
     /// The length that the server announced, where it did. It may be a lie.
     pub(crate) announced: Option<u64>,
     /// A safe name for a file of it.
-    pub(crate) filename: String,
+    pub(crate) filename: &'a str,
 }
 
 /// Takes the bytes of one body in order.
 pub(crate) trait Sink {
     /// Told before the first byte, and again after each restart.
-    fn begin(&mut self, info: &Info) -> Result<(), Error>;
+    fn begin(&mut self, info: Info<'_>) -> Result<(), Error>;
 
     /// Takes the next bytes; waits, where it must, as the call allows.
     fn write(&mut self, bytes: &[u8], call: &Call) -> Result<(), Error>;
