@@ -20,7 +20,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib standin programs venv demo test test-rust test-python tsan lint header install clean
+.PHONY: help all lib standin programs venv demo test test-rust test-python tsan bench lint header install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -67,6 +67,13 @@ test-python: lib programs standin venv
 tsan: lib programs standin venv ## the tests with many threads, under ThreadSanitizer
 	tests/tsan/build $(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_tsan.py
+
+bench: lib ## libdbss beside libcurl and the official SDK; ROUNDS=7
+	tests/bench/install
+	$(MAKE) -C tests/bench BUILD=$(BUILD)
+	$(PYTHON) -m venv $(BUILD)/bench/venv
+	$(BUILD)/bench/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/requirements.txt
+	$(BUILD)/bench/venv/bin/python tests/bench/run.py $(BUILD) $(ROUNDS)
 
 lint: venv ## formatting, lints and types of every language here
 	$(CARGO) fmt --all -- --check

@@ -1,0 +1,39 @@
+/* What each peer of the benchmark can do: download a report again and again
+ * over one kept connection. bench.c measures it. */
+
+#ifndef PEER_H
+#define PEER_H
+
+#include <stddef.h>
+
+struct setup {
+    const char *host;
+    const char *port;
+    const char *endpoint; /* http://host:port or https://host:port */
+    const char *ca_file;  /* NULL for plain http */
+    const char *project;
+    const char *instance;
+    const char *token;
+};
+
+enum sink { TO_MEMORY, TO_CALLBACK, TO_FILE };
+
+/* Ends the program. */
+void fatal(const char *format, ...);
+
+/* Called by a peer at the first byte of a body that goes to a callback. */
+void first_byte(void);
+
+extern const char *const peer_name;
+
+/* What all threads share. */
+void peer_open(const struct setup *setup);
+void peer_close(void);
+
+/* What one thread has; download gives the size of the report, which goes to
+ * `path` where the sink is a file and is thrown away where it is not. */
+void *peer_thread_open(void);
+size_t peer_download(void *thread, const char *report, enum sink sink, const char *path);
+void peer_thread_close(void *thread);
+
+#endif

@@ -1,0 +1,413 @@
+"""The benchmark: libdbss beside its peers, in one run.
+
+    run.py BUILD [ROUNDS]
+
+In each round every peer does every kind of work, one right after the other, so
+that what else the machine does meets them alike. What is told of a figure is the
+median over the rounds, and of a ratio the median of the ratios within a round,
+with the least and the greatest. CPU seconds are the figures to trust.
+
+Writes BUILD/bench/bench.json, bench.md and bench.svg.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trustme
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+BULK, SMALL = 1 << 30, 16 << 10
+BULK_ID, SMALL_ID, WARM_UP_ID = "benchmark-bulk-report", "benchmark-small-report", "benchmark-warm-up"
+SMALL_COUNT, SDK_COUNT = 10_000, 200
+# What runs on one thread has one processor for itself, the last.
+OWN_PROCESSOR = {max(os.sched_getaffinity(0))}
+
+Figures = dict[str, float]
+
+
+@dataclass
+class Work:
+    """One kind of work, and the peers that can do it."""
+
+    name: str
+    # The figures are told for each so many bytes or calls, under this name.
+    unit: str
+    units: float
+    peers: dict[str, Callable[[], Figures]]
+    rounds: list[dict[str, Figures]] = field(default_factory=list)
+
+    def median(self, peer: str, figure: str) -> float:
+        return statistics.median(one[peer][figure] for one in self.rounds) / self.units
+
+    def ratio(self, figure: str, peer: str, to: str) -> tuple[float, float, float]:
+        ratios = sorted(one[peer][figure] / one[to][figure] for one in self.rounds)
+        return statistics.median(ratios), ratios[0], ratios[-1]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Server:
+    plain: int
+    tls: int
+    ca_file: Path
+
+    def at(self, tls: bool) -> list[str]:
+        return ["127.0.0.1", str(self.tls if tls else self.plain), str(self.ca_file) if tls else "-"]
+
+
+@contextmanager
+def nginx() -> Iterator[Server]:
+    """Serves the reports, plain and under TLS 1.3."""
+    with tempfile.TemporaryDirectory(prefix="dbss-bench-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        reports = place / "reports"
+        reports.mkdir()
+        for report, size in ((BULK_ID, BULK), (SMALL_ID, SMALL), (WARM_UP_ID, SMALL)):
+            with (reports / report).open("wb") as file:
+                file.write(b"%PDF-1.7\n")
+                file.truncate(size)
+        authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
+        authority.cert_pem.write_to_path(place / "ca.pem")
+        certificate = authority.issue_cert("127.0.0.1", key_type=trustme.KeyType.ECDSA)
+        certificate.private_key_and_cert_chain_pem.write_to_path(place / "server.pem")
+        server = Server(free_port(), free_port(), place / "ca.pem")
+        config = (HERE / "nginx.conf.in").read_text()
+        config = config.replace("@PLAIN@", str(server.plain)).replace("@TLS@", str(server.tls))
+        if os.geteuid() == 0:
+            config = "user root;\n" + config
+        (place / "nginx.conf").write_text(config)
+        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        if program is None:
+            sys.exit("nginx is missing")
+        running = subprocess.Popen([program, "-p", place, "-c", place / "nginx.conf"])
+        try:
+            for port in (server.plain, server.tls):
+                until = time.monotonic() + 10
+                while True:
+                    try:
+                        socket.create_connection(("127.0.0.1", port)).close()
+                        break
+                    except ConnectionRefusedError:
+                        if time.monotonic() > until or running.poll() is not None:
+                            sys.exit("nginx does not start")
+            yield server
+        finally:
+            running.terminate()
+            running.wait()
+
+
+def output(command: list[str], own_processor: bool) -> tuple[str, float]:
+    """What a program prints, and its CPU time; the benchmark ends where it fails."""
+    pin = (lambda: os.sched_setaffinity(0, OWN_PROCESSOR)) if own_processor else None
+    environment = {**os.environ, "NO_PROXY": "127.0.0.1"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, env=environment, preexec_fn=pin, text=True
+    )
+    assert process.stdout is not None
+    printed = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(command)} failed")
+    return printed, used.ru_utime + used.ru_stime
+
+
+class Bench:
+    def __init__(self, build: Path, server: Server, rounds: int) -> None:
+        self.programs = build / "bench"
+        self.server = server
+        self.rounds = rounds
+        # A file that is saved must not wait for a disk.
+        memory = Path("/dev/shm")
+        roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 * BULK
+        self.files = Path(tempfile.mkdtemp(prefix="dbss-bench-", dir=memory if roomy else None))
+        self.work: list[Work] = []
+
+    def program(self, peer: str, sink: str, tls: bool, report: str, count: int, threads: int) -> Figures:
+        path = self.files / "report"
+        path.unlink(missing_ok=True)
+        command = [str(self.programs / f"bench-{peer}"), sink, *self.server.at(tls)]
+        command += [report, str(count), str(threads), str(path)]
+        printed, _ = output(command, own_processor=threads == 1)
+        figures: Figures = json.loads(printed)
+        expected = count * (BULK if report == BULK_ID else SMALL)
+        if figures["bytes"] != expected:
+            sys.exit(f"{peer}: {figures['bytes']} bytes of {expected}")
+        return figures
+
+    def cold(self, peer: str, tls: bool) -> Figures:
+        command = [str(self.programs / f"bench-{peer}"), "callback", *self.server.at(tls)]
+        started = time.monotonic()
+        printed, cpu = output([*command, SMALL_ID, "0", "1", "-"], own_processor=True)
+        told = json.loads(printed)
+        return {"wall_s": told["first_byte_at"] - started, "cpu_s": cpu}
+
+    def python(self, script: str, count: int) -> Figures:
+        endpoint = f"http://127.0.0.1:{self.server.plain}"
+        command = [sys.executable, str(HERE / script), endpoint, SMALL_ID, str(count)]
+        figures: Figures = json.loads(output(command, own_processor=True)[0])
+        if figures["bytes"] != count * SMALL:
+            sys.exit(f"{script}: {figures['bytes']} bytes")
+        return {key: figures[key] / count for key in ("wall_s", "cpu_s")}
+
+    def importing(self, module: str) -> Figures:
+        """What an import costs, beyond what Python itself does."""
+
+        def run(code: str) -> Figures:
+            started = time.monotonic()
+            _, cpu = output([sys.executable, "-c", code], own_processor=True)
+            return {"wall_s": time.monotonic() - started, "cpu_s": cpu}
+
+        alone, more = run("pass"), run(f"import {module}")
+        return {key: max(more[key] - alone[key], 1e-6) for key in more}
+
+    def plan(self) -> None:
+        def bulk(peer: str, sink: str, tls: bool) -> Callable[[], Figures]:
+            return lambda: self.program(peer, sink, tls, BULK_ID, 1, 1)
+
+        def small(peer: str, tls: bool, threads: int) -> Callable[[], Figures]:
+            return lambda: self.program(peer, "memory", tls, SMALL_ID, SMALL_COUNT, threads)
+
+        def peers(limit: bool, of: Callable[[str], Callable[[], Figures]]) -> dict[str, Any]:
+            names = {"recv": "recv"} if limit else {}
+            names |= {"libcurl": "curl", "libdbss": "dbss"}
+            return {name: of(program) for name, program in names.items()}
+
+        for sink in ("callback", "file", "memory"):
+            for tls in (False, True):
+                self.work.append(
+                    Work(
+                        f"1 GiB to {sink}, {'TLS 1.3' if tls else 'plain'}",
+                        "s",
+                        1,
+                        peers(sink == "callback" and not tls, lambda p, s=sink, t=tls: bulk(p, s, t)),
+                    )
+                )
+        for threads in (1, 4, 16, 64):
+            for tls in (False, True):
+                many = f", {threads} threads" if threads > 1 else ""
+                self.work.append(
+                    Work(
+                        f"16 KiB reports, {'TLS 1.3' if tls else 'plain'}{many}",
+                        "µs",
+                        SMALL_COUNT / 1e6,
+                        peers(not tls, lambda p, t=tls, n=threads: small(p, t, n)),
+                    )
+                )
+        for tls in (False, True):
+            name = f"first byte of a new process, {'TLS 1.3' if tls else 'plain'}"
+            cold = peers(not tls, lambda p, t=tls: lambda: self.cold(p, t))
+            self.work.append(Work(name, "ms", 1e-3, cold))
+        scripts = {
+            "official SDK": lambda: self.python("small_sdk.py", SDK_COUNT),
+            "libdbss": lambda: self.python("small_dbss.py", 10 * SDK_COUNT),
+        }
+        self.work.append(Work("16 KiB reports in Python", "µs", 1e-6, scripts))
+        imports = {
+            "official SDK": lambda: self.importing("huaweicloudsdkdbss.v1"),
+            "libdbss": lambda: self.importing("dbss"),
+        }
+        self.work.append(Work("import in Python", "ms", 1e-3, imports))
+
+    def run(self) -> None:
+        # One round that counts for nothing: files and libraries come into memory.
+        for number in range(-1, self.rounds):
+            for work in self.work:
+                figures = {peer: measure() for peer, measure in work.peers.items()}
+                if number >= 0:
+                    work.rounds.append(figures)
+            print(f"round {number + 1} of {self.rounds}", file=sys.stderr)
+        shutil.rmtree(self.files)
+
+    def find(self, name: str) -> Work:
+        return next(work for work in self.work if work.name == name)
+
+
+def loaded_size(library: Path) -> dict[str, int]:
+    """The library and all that it loads, but for C's own library and loader."""
+    printed, _ = output(["ldd", str(library)], own_processor=False)
+    everywhere = re.compile(r"/(ld-linux|libc\.|libm\.|libpthread|libdl|librt)")
+    paths = {Path(p).resolve() for p in re.findall(r"=> (/\S+)", printed) if not everywhere.search(p)}
+    # The names of libraries say which they are; their paths, only where.
+    return {p.name: p.stat().st_size for p in {library.resolve(), *paths}}
+
+
+def sizes(build: Path) -> dict[str, dict[str, int]]:
+    printed, _ = output(["ldd", str(build / "bench/bench-curl")], own_processor=False)
+    found = re.search(r"libcurl\S* => (/\S+)", printed)
+    if found is None:
+        sys.exit("bench-curl does not load libcurl")
+    return {
+        "libdbss": loaded_size(build / "lib/libdbss.so"),
+        "libcurl": loaded_size(Path(found[1])),
+    }
+
+
+@dataclass
+class Target:
+    what: str
+    value: float
+    limit: float
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+def targets(bench: Bench) -> list[Target]:
+    def ratio(name: str, figure: str, to: str) -> float:
+        return bench.find(name).ratio(figure, "libdbss", to)[0]
+
+    def resident(name: str) -> float:
+        work = bench.find(name)
+        return work.median("libdbss", "peak_kib") - work.median("libdbss", "idle_kib")
+
+    found = [
+        Target(f"CPU of libcurl's, 1 GiB to {sink}, {how}", ratio(f"1 GiB to {sink}, {how}", "cpu_s", "libcurl"), 1.0)
+        for sink in ("callback", "file")
+        for how in ("plain", "TLS 1.3")
+    ]
+    found.append(
+        Target("wall time of recv's, 1 GiB to callback, plain", ratio("1 GiB to callback, plain", "wall_s", "recv"), 1.25)
+    )
+    found += [
+        Target(f"CPU of libcurl's, 16 KiB reports, {how}", ratio(f"16 KiB reports, {how}", "cpu_s", "libcurl"), 0.8)
+        for how in ("plain", "TLS 1.3")
+    ]
+    for name, limit in (("16 KiB reports in Python", 0.1), ("import in Python", 0.2)):
+        found.append(Target(f"CPU of the official SDK's, {name}", ratio(name, "cpu_s", "official SDK"), limit))
+    for sink in ("callback", "file"):
+        for how in ("plain", "TLS 1.3"):
+            name = f"1 GiB to {sink}, {how}"
+            found.append(Target(f"MiB resident above an idle process, {name}", resident(name) / 1024, 2.0))
+    for how in ("plain", "TLS 1.3"):
+        name = f"1 GiB to memory, {how}"
+        found.append(Target(f"resident above an idle process, of the size, {name}", resident(name) * 1024 / BULK, 1.05))
+    for how in ("plain", "TLS 1.3"):
+        one, many = (bench.find(f"16 KiB reports, {how}{n}") for n in ("", ", 16 threads"))
+        gain = one.median("libdbss", "wall_s") / many.median("libdbss", "wall_s")
+        found.append(Target(f"throughput of 16 threads, of one's, 16 KiB reports, {how}", gain, 1.8, at_least=True))
+    return found
+
+
+def table(bench: Bench, size: dict[str, dict[str, int]], goals: list[Target]) -> str:
+    rows = ["| work | peer | CPU | wall | libdbss' CPU, of the peer's | its wall time |", "| --- | --- | --: | --: | --: | --: |"]
+    for work in bench.work:
+        for peer in work.peers:
+            cells = [work.name, peer]
+            cells += [f"{work.median(peer, figure):.3g} {work.unit}" for figure in ("cpu_s", "wall_s")]
+            for figure in ("cpu_s", "wall_s"):
+                middle, least, most = work.ratio(figure, "libdbss", peer)
+                cells.append("" if peer == "libdbss" else f"**{middle:.2f}** ({least:.2f} to {most:.2f})")
+            rows.append(f"| {' | '.join(cells)} |")
+    rows += ["", "| resident memory above the idle process, MiB | libdbss | libcurl |", "| --- | --: | --: |"]
+    for work in bench.work:
+        if "peak_kib" in work.rounds[0]["libdbss"] and "libcurl" in work.peers:
+            cells = [
+                f"{(work.median(peer, 'peak_kib') - work.median(peer, 'idle_kib')) * work.units / 1024:.2f}"
+                for peer in ("libdbss", "libcurl")
+            ]
+            rows.append(f"| {work.name} | {' | '.join(cells)} |")
+    rows += ["", "| library, with all that it loads but libc | files | bytes |", "| --- | --: | --: |"]
+    rows += [f"| {name} | {len(files)} | {sum(files.values()):,} |" for name, files in size.items()]
+    rows += ["", "| target | measured | limit | |", "| --- | --: | --: | --- |"]
+    for goal in goals:
+        sign = "at least" if goal.at_least else "at most"
+        rows.append(f"| {goal.what} | {goal.value:.2f} | {sign} {goal.limit:g} | {'met' if goal.met else 'NOT MET'} |")
+    return "\n".join(rows) + "\n"
+
+
+def chart(bench: Bench, path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    # The same figures make the same file.
+    mpl.rcParams["svg.hashsalt"] = "libdbss"
+    from matplotlib import pyplot
+
+    works = [work for work in bench.work if "libdbss" in work.peers]
+    names, ratios, spreads = [], [], []
+    for work in reversed(works):
+        peer = "libcurl" if "libcurl" in work.peers else "official SDK"
+        middle, least, most = work.ratio("cpu_s", "libdbss", peer)
+        names.append(work.name if peer == "libcurl" else f"{work.name} (of the SDK's)")
+        ratios.append(middle)
+        spreads.append((middle - least, most - middle))
+    figure, axes = pyplot.subplots(figsize=(9, 0.36 * len(names) + 1.2))
+    colours = ["#2f7d4f" if ratio <= 1 else "#b4552d" for ratio in ratios]
+    axes.barh(names, ratios, xerr=list(zip(*spreads, strict=True)), color=colours, ecolor="#555555", height=0.65)
+    axes.axvline(1, color="#222222", linewidth=1)
+    axes.set_xlabel("CPU time of libdbss, of libcurl's for the same work (less is better)")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def machine() -> dict[str, str | int]:
+    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    system = re.search(r'PRETTY_NAME="(.*)"', Path("/etc/os-release").read_text())
+    curl, _ = output(["curl-config", "--version"], own_processor=False)
+    return {
+        "processor": found[1] if found else platform.processor(),
+        "processors": os.cpu_count() or 0,
+        "system": system[1] if system else platform.system(),
+        "kernel": platform.release().split("-")[0],
+        "libcurl": curl.split()[-1],
+        "python": platform.python_version(),
+    }
+
+
+def main() -> None:
+    build = Path(sys.argv[1]).resolve()
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 7
+    with nginx() as server:
+        bench = Bench(build, server, rounds)
+        bench.plan()
+        bench.run()
+    size = sizes(build)
+    goals = targets(bench)
+    place = build / "bench"
+    text = table(bench, size, goals)
+    (place / "bench.md").write_text(text)
+    chart(bench, place / "bench.svg")
+    data = {
+        "machine": machine(),
+        "rounds": rounds,
+        "work": [{"name": w.name, "rounds": w.rounds} for w in bench.work],
+        "sizes": size,
+        "targets": [{"what": g.what, "value": g.value, "limit": g.limit, "met": g.met} for g in goals],
+    }
+    (place / "bench.json").write_text(json.dumps(data, indent=1) + "\n")
+    print(text)
+    print(f"{place}/bench.json, bench.md and bench.svg hold the same.")
+
+
+if __name__ == "__main__":
+    main()
