@@ -461,3 +461,79 @@ def test_the_python_package_pulls_in_nothing_and_the_tools_are_pinned() -> None:
     required = [line for line in required if line and not line.startswith("#")]
     assert required
     assert [line for line in required if not re.fullmatch(r"[\w-]+==[\w.]+", line)] == []
+
+
+def test_chunks_and_a_length_must_agree(standin: Standin, report: tuple[str, str, str]) -> None:
+    body = b"8\r\n%PDF-1.7\r\n0\r\n\r\n"
+    with dbss.Client(endpoint=standin.http, token=standin.token, max_attempts=1) as client:
+        for length in (0, 3, 9, len(body)):
+            raw = answer(CHUNKED, b"Content-Length: %d" % length, body=body)
+            standin.fault(report[2], raw_base64=base64.b64encode(raw).decode(), times=1)
+            with pytest.raises(dbss.TruncatedError):
+                client.download_report(*report)
+
+
+def test_no_option_turns_verification_off() -> None:
+    names = [one.key for one in dbss.options()]
+    assert "ca_file" in names
+    for name in names:
+        assert not re.search("insecure|verif|skip|unsafe|self_signed|hostname", name)
+
+
+def test_unsafe_code_has_its_place() -> None:
+    library = (ROOT / "src/lib.rs").read_text()
+    assert "#![deny(unsafe_code)]" in library
+    allowing = {
+        str(path.relative_to(ROOT / "src"))
+        for path in (ROOT / "src").rglob("*.rs")
+        if re.search(r"(allow|expect|warn)\(.*unsafe_code", path.read_text())
+    }
+    assert allowing == {"ffi/mod.rs", "sys.rs"}
+
+
+# The document.
+
+SECURITY = (ROOT / "SECURITY.md").read_text()
+
+
+def promises() -> dict[str, list[str]]:
+    """Each promise by its words, and what holds it."""
+    _, rest = SECURITY.split("## What is promised\n")
+    promised, _ = rest.split("## What is not promised\n")
+    found: dict[str, list[str]] = {}
+    for item in re.split(r"^- ", promised, flags=re.MULTILINE)[1:]:
+        lines = re.split(r"\n\n|\n#", item)[0].splitlines()
+        held = [line.strip() for line in lines if re.fullmatch(r"  `.+(::.+|deny)`", line)]
+        words = " ".join(line.strip() for line in lines if line.strip() not in held)
+        found[words] = [one.strip("`") for one in held]
+    return found
+
+
+def names_of_tests(path: Path) -> set[str]:
+    """The names of the tests in a file of any of the kinds that there are."""
+    if not path.is_file():
+        return set()
+    text = path.read_text()
+    pattern = {
+        ".py": r"^def (test_\w+)\(",
+        ".rs": r"#\[test\]\n(?:\s*#\[.*\]\n)*\s*fn (\w+)\(",
+        ".c": r'^    \{"(\w+)", \w+, (?:PLAIN|TLS|LOAD)\},$',
+        ".cases": r"^case: (.+)$",
+    }[path.suffix]
+    return set(re.findall(pattern, text, re.MULTILINE))
+
+
+def test_every_promise_is_held_by_tests_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    found = promises()
+    assert len(found) > 30
+    for promise, held in found.items():
+        assert held, f"nothing holds: {promise}"
+        # All of it is words or a reference, so that a misspelt one is not taken for words.
+        assert "::" not in promise, promise
+        for one in held:
+            file, _, name = one.partition("::")
+            if one.startswith("make "):
+                assert one.removeprefix("make ") in targets, one
+            else:
+                assert name in names_of_tests(ROOT / file), f"there is no test {one}"
