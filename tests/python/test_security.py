@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import re
 import socket
 import struct
@@ -471,6 +472,62 @@ def test_chunks_and_a_length_must_agree(standin: Standin, report: tuple[str, str
             standin.fault(report[2], raw_base64=base64.b64encode(raw).decode(), times=1)
             with pytest.raises(dbss.TruncatedError):
                 client.download_report(*report)
+
+
+# A name service that was tampered with. This address is this machine too, but
+# not by its number.
+ASTRAY = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netdb.h>
+#include <string.h>
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                struct addrinfo **found)
+{
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    if (node != NULL && strcmp(node, "localhost") == 0)
+        node = "0.0.0.0";
+    return real(node, service, hints, found);
+}
+"""
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_plain_http_to_a_name_that_leads_elsewhere_is_refused(
+    environment: dict[str, str], tmp_path: Path, allowed: bool
+) -> None:
+    source = tmp_path / "astray.c"
+    source.write_text(ASTRAY)
+    preloaded = source.with_suffix(".so")
+    compiler = os.environ.get("CC", "cc").split()
+    subprocess.run(
+        [*compiler, "-shared", "-fPIC", "-o", preloaded, source, "-ldl"], check=True, timeout=BOUND
+    )
+
+    def serve(connection: socket.socket) -> None:
+        request_of(connection)
+        connection.sendall(answer(LENGTH))
+
+    with Listener(serve) as listener:
+        program = f"""
+import dbss
+with dbss.Client(endpoint="http://localhost:{listener.port}", token="a-token-of-the-test",
+                 allow_plaintext={allowed}, max_attempts=1) as client:
+    try:
+        print(client.download_report(*{IDS}).decode())
+    except dbss.PlaintextRefusedError as refused:
+        print(refused.parameter)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**environment, "LD_PRELOAD": str(preloaded)},
+            capture_output=True,
+            text=True,
+            timeout=BOUND,
+        )
+        assert (done.stdout.strip(), done.stderr) == ("%PDF-1.7" if allowed else "endpoint", "")
+        assert listener.connections == int(allowed)
 
 
 def test_no_option_turns_verification_off() -> None:
