@@ -20,7 +20,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib standin programs venv demo test test-rust test-python tsan bench lint header install clean
+.PHONY: help all lib standin programs venv demo test test-rust test-python tsan bench lint deny header install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -82,6 +82,9 @@ lint: venv ## formatting, lints and types of every language here
 	$(VENV)/bin/ruff check bindings tests
 	$(VENV)/bin/ruff format --check bindings tests
 	cd bindings/python && $(VENV)/bin/mypy --strict dbss
+
+deny: ## licences, sources and versions of all that the library is made of
+	tests/supply/check $(BUILD)
 
 header: ## write include/dbss.h anew from src/ffi
 	DBSS_WRITE_HEADER=1 $(CARGO) check

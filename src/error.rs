@@ -533,12 +533,18 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
+/// Characters that reorder or hide text, so that it can look like another.
+pub(crate) fn is_deceptive(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
 /// `text` as one line of at most `limit` bytes: it may come from a hostile
 /// server and ends in terminals and logs, so it must not start a new line or
-/// an escape sequence there.
+/// an escape sequence there, nor turn the text around it.
 pub(crate) fn printable(text: &str, limit: usize) -> Cow<'_, str> {
     // The C1 range (U+0080 to U+009F) holds escape introducers too.
-    if text.len() <= limit && !text.chars().any(char::is_control) {
+    let drives = |c: char| c.is_control() || is_deceptive(c);
+    if text.len() <= limit && !text.chars().any(drives) {
         return Cow::Borrowed(text);
     }
     let mut line = String::with_capacity(text.len().min(limit) + '…'.len_utf8());
@@ -547,7 +553,7 @@ pub(crate) fn printable(text: &str, limit: usize) -> Cow<'_, str> {
             line.push('…');
             break;
         }
-        line.push(if c.is_control() { ' ' } else { c });
+        line.push(if drives(c) { ' ' } else { c });
     }
     Cow::Owned(line)
 }
@@ -569,8 +575,8 @@ mod tests {
 
     #[test]
     fn a_message_is_one_bounded_line() {
-        let error = Error::new(Status::Service, "a\r\nb\u{1b}[31m\u{9b}c");
-        assert_eq!(error.message(), "a  b [31m c");
+        let error = Error::new(Status::Service, "a\r\nb\u{1b}[31m\u{9b}c\u{202e}d");
+        assert_eq!(error.message(), "a  b [31m c d");
         let long = Error::new(Status::Service, "ü".repeat(2000));
         assert!(long.message().len() <= MESSAGE_LIMIT + '…'.len_utf8());
         assert!(long.message().ends_with('…'));

@@ -21,6 +21,8 @@
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
+// The unit tests have the stand-in beside them, which they do not use.
+#![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 #[cfg(not(unix))]
 compile_error!("libdbss needs a POSIX system: it waits on sockets with poll(2)");
@@ -35,5 +37,8 @@ mod log;
 mod operation;
 mod sink;
 mod sys;
+
+// For its features alone, see Cargo.toml.
+use ::log as _;
 
 pub use error::{Detail, Error, Status};

@@ -3,6 +3,8 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::error::is_deceptive;
+
 /// `Content-Range: bytes 10-99/100`: first, last, and the whole length where
 /// it is known. None where it is malformed or of another unit.
 pub(crate) fn content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
@@ -105,11 +107,6 @@ fn extended(value: &str) -> Option<String> {
     } else {
         None
     }
-}
-
-/// Characters that reorder or hide text, so that a name can look like another.
-fn is_deceptive(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// The name of a file that somebody else chose, made safe.

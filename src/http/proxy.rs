@@ -4,13 +4,14 @@
 use std::fmt;
 use std::io::{Read, Write};
 
-use ::http::Uri;
+use ::http::{HeaderMap, Uri};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::endpoint::Endpoint;
+use super::secrets::Secrets;
 use crate::error::{Error, Status};
 
 /// The longest header that a proxy may answer with.
@@ -22,6 +23,8 @@ pub(crate) struct Proxy {
     pub(super) port: u16,
     /// `Basic` and the rest of the header's value.
     authorization: Option<Zeroizing<String>>,
+    /// What it holds, in the forms in which the proxy could repeat it.
+    confided: Vec<Zeroizing<String>>,
     except: Vec<Exception>,
 }
 
@@ -56,14 +59,21 @@ impl Proxy {
         };
         let endpoint = Endpoint::parse(&format!("http://{place}"), parameter)?;
         let uri: Uri = endpoint.origin().parse().map_err(|_| invalid("is not a URL"))?;
-        let authorization = login.map(|login| {
+        let mut authorization = None;
+        let mut confided = Vec::new();
+        if let Some(login) = login {
             let login = Zeroizing::new(percent_decode_str(login).collect::<Vec<u8>>());
-            Zeroizing::new(format!("Basic {}", STANDARD.encode(&*login)))
-        });
+            let encoded = Zeroizing::new(STANDARD.encode(&*login));
+            authorization = Some(Zeroizing::new(format!("Basic {}", encoded.as_str())));
+            let password = login.splitn(2, |b| *b == b':').last().unwrap_or_default();
+            let password = Zeroizing::new(String::from_utf8_lossy(password).into_owned());
+            confided.extend([encoded, password]);
+        }
         Ok(Proxy {
             host: uri.host().unwrap_or_default().to_owned(),
             port: uri.port_u16().unwrap_or(80),
             authorization,
+            confided,
             except: Vec::new(),
         })
     }
@@ -149,7 +159,8 @@ impl Proxy {
             header.push(byte[0]);
         }
         let line = String::from_utf8_lossy(&header);
-        let line = line.lines().next().unwrap_or_default();
+        let secrets = Secrets::of(&HeaderMap::new(), &self.confided);
+        let line = secrets.blot(line.lines().next().unwrap_or_default().to_owned());
         let mut words = line.split(' ');
         let sound = words.next().is_some_and(|version| version.starts_with("HTTP/1."));
         match words.next() {

@@ -1,0 +1,596 @@
+"""What SECURITY.md promises: that each promise has its tests, and those that no other file has."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dbss
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from standin import Standin
+
+ROOT = Path(__file__).parents[2]
+MIB = 1024 * 1024
+# No wait here comes near; it only bounds what would hang.
+BOUND = 60.0
+
+
+@pytest.fixture(autouse=True)
+def no_faults_left(standin: Standin) -> Iterator[None]:
+    yield
+    standin.clear_faults()
+
+
+@pytest.fixture
+def report(standin: Standin) -> tuple[str, str, str]:
+    """The ids of a report that no other test asks for."""
+    added = standin.add_report(format="bytes", size=3000)
+    return standin.project_id, standin.instance_id, added["id"]
+
+
+# An answer that would be a whole report, but for what is put in.
+def answer(*headers: bytes, start: bytes = b"HTTP/1.1 200 OK", body: bytes = b"%PDF-1.7") -> bytes:
+    return b"\r\n".join([start, *headers, b"", body])
+
+
+LENGTH = b"Content-Length: 8"
+CHUNKED = b"Transfer-Encoding: chunked"
+
+
+def chunks(first: bytes, rest: bytes = b"\r\n%PDF-1.7\r\n0\r\n\r\n") -> bytes:
+    """In chunks, whose first size and what follows it are put in."""
+    return answer(CHUNKED, body=first + rest)
+
+
+UNSOUND: dict[str, bytes] = {
+    "HTTP/0.9": b"%PDF-1.7",
+    "HTTP/2 frames": b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64",
+    "HTTP/2.0 in words": answer(LENGTH, start=b"HTTP/2.0 200 OK"),
+    "HTTP/1.2": answer(LENGTH, start=b"HTTP/1.2 200 OK"),
+    "a status of two digits": answer(LENGTH, start=b"HTTP/1.1 20 OK"),
+    "a status of four digits": answer(LENGTH, start=b"HTTP/1.1 2000 OK"),
+    "a status below all": answer(LENGTH, start=b"HTTP/1.1 099 OK"),
+    "a status with a letter": answer(LENGTH, start=b"HTTP/1.1 2O0 OK"),
+    "another protocol": answer(LENGTH, start=b"ICY 200 OK"),
+    "NUL in a header": answer(LENGTH, b"X-Request-Id: a\0b"),
+    "a carriage return in a header": answer(LENGTH, b"X-Request-Id: a\rContent-Length: 3"),
+    "an escape in a header": answer(LENGTH, b"X-Request-Id: \x1b[31m"),
+    "a folded header": answer(LENGTH, b"X-Request-Id: a", b" Content-Length: 3"),
+    "a header without a colon": answer(LENGTH, b"X-Request-Id"),
+    "a space before the colon": answer(b"Content-Length : 8", LENGTH),
+    "a header without a name": answer(LENGTH, b": x"),
+    "100000 headers": answer(LENGTH, *[b"X-%d: y" % i for i in range(100_000)]),
+    "a header of a megabyte": answer(LENGTH, b"X-Long: " + b"y" * MIB),
+    "a name of a megabyte": answer(LENGTH, b"x" * MIB + b": y"),
+    "a reason of a megabyte": answer(LENGTH, start=b"HTTP/1.1 200 " + b"x" * MIB),
+    "a length beyond 64 bits": answer(b"Content-Length: 18446744073709551616"),
+    "a length that wraps to 8": answer(b"Content-Length: 18446744073709551624"),
+    "a length in hexadecimal": answer(b"Content-Length: 0x8"),
+    "a length in other digits": answer(b"Content-Length: \xd9\xa8"),
+    "a length that is a fraction": answer(b"Content-Length: 8.0"),
+    "a list of lengths": answer(b"Content-Length: 8, 8"),
+    "an empty length": answer(b"Content-Length:"),
+    "two lengths": answer(LENGTH, b"Content-Length: 3"),
+    "two lengths, one with a sign": answer(LENGTH, b"Content-Length: +8"),
+    "chunks twice": answer(CHUNKED, CHUNKED, body=b"8\r\n%PDF-1.7\r\n0\r\n\r\n"),
+    "chunks in chunks": answer(b"Transfer-Encoding: chunked, chunked"),
+    "chunks and a length, compressed": answer(b"Transfer-Encoding: chunked, gzip", LENGTH),
+    "an encoding like chunks": answer(b"Transfer-Encoding: xchunked", LENGTH),
+    "an encoding that is none": answer(b"Transfer-Encoding: identity", LENGTH),
+    "chunks of HTTP/1.0": answer(CHUNKED, LENGTH, start=b"HTTP/1.0 200 OK"),
+    "a chunk below nothing": chunks(b"-8"),
+    "a chunk of 0x8": chunks(b"0x8"),
+    "a chunk without a size": chunks(b""),
+    "a chunk beyond 64 bits": chunks(b"10000000000000008"),
+    "a chunk that is longer than its size": chunks(b"7"),
+    "an extension of a megabyte": chunks(b"8;x=" + b"y" * MIB),
+    "trailers of a megabyte": chunks(b"8", b"\r\n%PDF-1.7\r\n0\r\nX: " + b"y" * MIB + b"\r\n\r\n"),
+    "200000 trailers": chunks(b"8", b"\r\n%PDF-1.7\r\n0\r\n" + b"X: y\r\n" * 200_000 + b"\r\n"),
+    "interim answers of a megabyte": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 50_000
+    + answer(LENGTH),
+}
+
+
+@pytest.mark.parametrize("what", UNSOUND)
+def test_an_answer_that_is_not_sound_http_is_refused(
+    standin: Standin, report: tuple[str, str, str], what: str
+) -> None:
+    raw = base64.b64encode(UNSOUND[what]).decode()
+    standin.fault(report[2], raw_base64=raw)
+    standin.fault("@instances", raw_base64=raw)
+    with dbss.Client(endpoint=standin.http, token=standin.token, max_attempts=1) as client:
+        with pytest.raises(dbss.ProtocolError) as caught:
+            client.download_report(*report)
+        assert len(str(caught.value)) < 2000
+        with pytest.raises(dbss.ProtocolError):
+            next(client.instances(report[0]))
+    # So that what is refused is what was put in, and not what it was put into.
+    standin.clear_faults()
+    for sound in (answer(LENGTH), chunks(b"8"), chunks(b"8;x=y")):
+        standin.fault(report[2], raw_base64=base64.b64encode(sound).decode(), times=1)
+        with dbss.Client(endpoint=standin.http, token=standin.token, max_attempts=1) as client:
+            assert client.download_report(*report) == b"%PDF-1.7"
+
+
+class Listener:
+    """A server that nobody could mistake for a sound one: `serve` has each connection, in turn."""
+
+    def __init__(self, serve: Callable[[socket.socket], None]) -> None:
+        self.serve = serve
+        self.closing = False
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.connections = 0
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self) -> None:
+        while True:
+            connection, _ = self.socket.accept()
+            with connection:
+                if self.closing:
+                    return
+                self.connections += 1
+                connection.settimeout(BOUND)
+                # A client that had enough leaves.
+                with contextlib.suppress(ConnectionError):
+                    self.serve(connection)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing = True
+        # Wakes it.
+        socket.create_connection(("127.0.0.1", self.port), BOUND).close()
+        self.thread.join(BOUND)
+        self.socket.close()
+
+    def client(self, scheme: str = "http", **options: Any) -> dbss.Client:
+        given = {"token": "a-token-of-the-test", "max_attempts": 1, **options}
+        return dbss.Client(endpoint=f"{scheme}://127.0.0.1:{self.port}", **given)
+
+
+def request_of(connection: socket.socket) -> bytes:
+    """A request without a body; empty where the client has left."""
+    received = b""
+    while not received.endswith(b"\r\n\r\n"):
+        part = connection.recv(65536)
+        if not part:
+            return b""
+        received += part
+    return received
+
+
+IDS = ("p" * 32, "i" * 32, "r" * 16)
+
+
+@pytest.mark.parametrize("moment", ["with the answer", "after the answer", "after a refusal"])
+def test_what_nobody_asked_for_is_no_answer(moment: str) -> None:
+    """A second answer, sent ahead, must not be taken for that to the next request."""
+    ahead = answer(b"Content-Length: 5", body=b"ahead")
+    first = threading.Event()
+    received = threading.Event()
+    sent = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        while request_of(connection):
+            begins = not first.is_set()
+            first.set()
+            refused = begins and moment == "after a refusal"
+            start = b"HTTP/1.1 404 Not Found" if refused else b"HTTP/1.1 200 OK"
+            body = b"{}      " if refused else b"%PDF-1.7"
+            own = answer(LENGTH, start=start, body=body)
+            if begins and moment != "after the answer":
+                connection.sendall(own + ahead)
+                sent.set()
+                continue
+            connection.sendall(own)
+            if begins:
+                received.wait(BOUND)
+                connection.sendall(ahead)
+                sent.set()
+
+    with Listener(serve) as listener, listener.client() as client:
+        if moment == "after a refusal":
+            with pytest.raises(dbss.NotFoundError):
+                client.download_report(*IDS)
+        else:
+            assert client.download_report(*IDS) == b"%PDF-1.7"
+        received.set()
+        assert sent.wait(BOUND)
+        assert client.download_report(*IDS) == b"%PDF-1.7"
+        # It was not used again. Closed by the client, so that the next was served at all.
+        assert listener.connections == 2
+
+
+def test_a_header_that_drips_ends_with_the_call() -> None:
+    def serve(connection: socket.socket) -> None:
+        request_of(connection)
+        for byte in answer(LENGTH, *[b"X-Slow: y"] * 1000):
+            connection.sendall(bytes([byte]))
+            time.sleep(0.02)
+
+    with Listener(serve) as listener, listener.client(total_timeout=0.5) as client:
+        began = time.monotonic()
+        with pytest.raises(dbss.TotalTimeoutError):
+            client.download_report(*IDS)
+        assert time.monotonic() - began < 5
+
+
+# Deep enough for any stack, were it read by recursion.
+DEEP = 1_000_000
+
+
+@pytest.mark.parametrize("nested", ['{"error":', '{"details":[', "[", '{"error_code":', '{"a":'])
+@pytest.mark.parametrize("status", [200, 403])
+def test_nested_json_is_no_danger(
+    standin: Standin, report: tuple[str, str, str], nested: str, status: int
+) -> None:
+    with dbss.Client(endpoint=standin.http, token=standin.token, max_attempts=1) as client:
+        standin.fault(report[2], status=status, body=nested * DEEP)
+        standin.fault("@instances", status=status, body=nested * DEEP)
+        with pytest.raises(dbss.ServiceError):
+            next(client.instances(report[0]))
+        if status == 200:
+            # It is larger than any error, and whatever it is, it is no JSON.
+            whole = (nested * DEEP).encode()
+            assert client.download_report(*report) == whole
+        else:
+            with pytest.raises(dbss.ForbiddenError):
+                client.download_report(*report)
+
+
+PLACES = [
+    "file:///etc/passwd",
+    "ftp://127.0.0.1/x",
+    "javascript:alert(1)",
+    "data:application/pdf;base64,JVBERi0xLjc=",
+    "//HOST/x",
+    "http://HOST@127.0.0.1:1/x",
+    "http://token:word@HOST/x",
+    "http://HOST:99999/x",
+    "http://HOST\\@example.com/x",
+    "http://ho st/x",
+    "http://2130706433/x",
+    "http://10.0.0.1/x",
+    "x",
+    "",
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_redirect_that_leads_astray_is_refused(
+    standin: Standin, report: tuple[str, str, str], place: str
+) -> None:
+    other = standin.http_other.removeprefix("http://")
+    location = place.replace("HOST", other)
+    standin.fault(report[2], status=302, headers=[["Location", location]], times=1)
+    before = standin.connections()["total"]
+    with (
+        dbss.Client(
+            endpoint=standin.http, token=standin.token, follow_redirects=True, max_attempts=1
+        ) as client,
+        pytest.raises(dbss.RedirectedError) as caught,
+    ):
+        client.download_report(*report)
+    assert standin.connections()["total"] - before == 1
+    assert "word" not in str(caught.value)
+
+
+# Of C0, DEL, C1 as UTF-8, and what turns the direction of text around.
+HOSTILE = "\x1b]0;owned\x07\x7f\x9b31m\u202efdp.exe\u2066"
+DRIVING = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def test_no_message_drives_a_terminal(standin: Standin, report: tuple[str, str, str]) -> None:
+    lines: list[str] = []
+
+    def client(**options: Any) -> dbss.Client:
+        given = {"endpoint": standin.http, "token": standin.token, "max_attempts": 1}
+        return dbss.Client(log=lambda _, line: lines.append(line), **{**given, **options})
+
+    said: list[str] = []
+    body = {
+        "error_code": HOSTILE,
+        "error_msg": f"a{HOSTILE}b\r\nsecond line",
+        "request_id": HOSTILE,
+        "details": [{"error_code": HOSTILE, "error_msg": HOSTILE}],
+    }
+    name = HOSTILE.replace("\x1b", "").replace("\x07", "").replace("\x7f", "")
+    faults: list[dict[str, Any]] = [
+        {"status": 403, "json": body, "headers": [["X-Request-Id", None]]},
+        {"status": 500, "body": HOSTILE},
+        {"status": 404, "headers": [["X-Request-Id", name]]},
+        {"status": 302, "headers": [["Location", f"https://{name}/"]]},
+        {"headers": [["Content-Encoding", name]]},
+        {"headers": [["Content-Range", name]], "status": 206},
+    ]
+    with client() as one:
+        for fault in faults:
+            standin.fault(report[2], times=1, **fault)
+            with pytest.raises(dbss.Error) as caught:
+                one.download_report(*report)
+            said.append(str(caught.value))
+        standin.fault("@instances", json={"servers": [{"id": HOSTILE, HOSTILE: 1}, HOSTILE]})
+        with pytest.raises(dbss.Error) as caught:
+            list(one.instances(report[0]))
+        said.append(str(caught.value))
+
+    def serve(connection: socket.socket) -> None:
+        request_of(connection)
+        connection.sendall(f"HTTP/1.1 403 {HOSTILE}\r\n\r\n".encode())
+
+    with Listener(serve) as proxy:
+        options = {"endpoint": standin.https, "ca_file": standin.ca_file}
+        with (
+            client(proxy=f"http://127.0.0.1:{proxy.port}", **options) as one,
+            pytest.raises(dbss.ConnectError) as caught,
+        ):
+            one.download_report(*report)
+        said.append(str(caught.value))
+    assert len(said) == len(faults) + 2
+    assert any("owned" in line for line in lines)
+    for text in said + lines:
+        assert not DRIVING.search(text), repr(text)
+
+
+def test_a_proxy_that_repeats_its_password_is_not_quoted(standin: Standin) -> None:
+    seen: list[bytes] = []
+    lines: list[str] = []
+    ways: list[Callable[[bytes], bytes]] = [
+        lambda value: value,
+        lambda value: value.split()[1],
+        lambda value: base64.b64decode(value.split()[1]).split(b":")[1],
+    ]
+
+    def serve(connection: socket.socket) -> None:
+        value = re.search(rb"Proxy-Authorization: (.*)\r\n", request_of(connection))
+        assert value
+        seen.append(value[1])
+        connection.sendall(b"HTTP/1.1 403 no " + ways[len(seen) - 1](value[1]) + b"\r\n\r\n")
+
+    with Listener(serve) as proxy:
+        for _ in ways:
+            with (
+                dbss.Client(
+                    endpoint=standin.https,
+                    token=standin.token,
+                    ca_file=standin.ca_file,
+                    max_attempts=1,
+                    proxy=f"http://proxy-user:correct-horse@127.0.0.1:{proxy.port}",
+                    log=lambda _, line: lines.append(line),
+                ) as client,
+                pytest.raises(dbss.ConnectError, match="403") as caught,
+            ):
+                client.download_report(*IDS)
+            lines.append(str(caught.value))
+    assert len(seen) == len(ways)
+    shown = "\n".join(lines)
+    assert "correct-horse" not in shown
+    assert base64.b64encode(b"proxy-user:correct-horse").decode() not in shown
+
+
+def server_hello(version: int) -> bytes:
+    """TLS: what a server says first that chose this version."""
+    body = struct.pack(">H32sBHB", version, bytes(range(32)), 0, 0xC02F, 0)
+    handshake = b"\x02" + len(body).to_bytes(3, "big") + body
+    return struct.pack(">BHH", 22, version, len(handshake)) + handshake
+
+
+def offered_versions(hello: bytes) -> set[int]:
+    """TLS: the versions in a client's first message (RFC 8446, 4.2.1)."""
+    found = re.search(rb"\x00\x2b\x00(.)(.)((?:\x03.)+)", hello, re.DOTALL)
+    assert found
+    assert found[1][0] == found[2][0] + 1
+    listed = found[3][: found[2][0]]
+    return {int.from_bytes(listed[i : i + 2], "big") for i in range(0, len(listed), 2)}
+
+
+@pytest.mark.parametrize("version", [0x0300, 0x0301, 0x0302])
+def test_old_versions_of_tls_are_neither_offered_nor_taken(version: int) -> None:
+    hellos: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        hellos.append(connection.recv(65536))
+        connection.sendall(server_hello(version))
+        # What it says to that.
+        connection.recv(65536)
+
+    with (
+        Listener(serve) as listener,
+        listener.client("https") as client,
+        pytest.raises(dbss.TlsError),
+    ):
+        client.download_report(*IDS)
+    assert offered_versions(hellos[0]) == {0x0303, 0x0304}
+
+
+def test_nothing_in_the_environment_makes_a_tap(
+    standin: Standin, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Neither the keys of TLS nor a trace of what is sent, whatever other libraries would do."""
+    program = f"""
+import dbss
+with dbss.Client(endpoint="{standin.https}", token="{standin.token}",
+                 ca_file="{standin.ca_file}") as client:
+    print(len(client.download_report("{standin.project_id}", "{standin.instance_id}",
+                                     "{standin.pdf["id"]}")))
+"""
+    keys = tmp_path / "keys"
+    nobody = "http://127.0.0.1:1"
+    tapped = {
+        "SSLKEYLOGFILE": str(keys),
+        "RUST_LOG": "trace",
+        "RUST_BACKTRACE": "full",
+        # Those of CGI's requests, too, of which a client could set the second.
+        "https_proxy": nobody,
+        "HTTP_PROXY": nobody,
+        "ALL_PROXY": nobody,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**environment, **tapped},
+        capture_output=True,
+        timeout=BOUND,
+    )
+    assert done.stderr == b""
+    assert done.stdout.strip().isdigit()
+    assert not keys.exists()
+
+
+def test_the_python_package_pulls_in_nothing_and_the_tools_are_pinned() -> None:
+    project = (ROOT / "bindings/python/pyproject.toml").read_text()
+    table = re.search(r"^\[project\]\n(.*?)^\[", project, re.DOTALL | re.MULTILINE)
+    assert table
+    assert "dependencies" not in table[1]
+    required = (ROOT / "tests/python/requirements.txt").read_text().splitlines()
+    required = [line for line in required if line and not line.startswith("#")]
+    assert required
+    assert [line for line in required if not re.fullmatch(r"[\w-]+==[\w.]+", line)] == []
+
+
+def test_chunks_and_a_length_must_agree(standin: Standin, report: tuple[str, str, str]) -> None:
+    body = b"8\r\n%PDF-1.7\r\n0\r\n\r\n"
+    with dbss.Client(endpoint=standin.http, token=standin.token, max_attempts=1) as client:
+        for length in (0, 3, 9, len(body)):
+            raw = answer(CHUNKED, b"Content-Length: %d" % length, body=body)
+            standin.fault(report[2], raw_base64=base64.b64encode(raw).decode(), times=1)
+            with pytest.raises(dbss.TruncatedError):
+                client.download_report(*report)
+
+
+# A name service that was tampered with. This address is this machine too, but
+# not by its number.
+ASTRAY = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netdb.h>
+#include <string.h>
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                struct addrinfo **found)
+{
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    if (node != NULL && strcmp(node, "localhost") == 0)
+        node = "0.0.0.0";
+    return real(node, service, hints, found);
+}
+"""
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_plain_http_to_a_name_that_leads_elsewhere_is_refused(
+    environment: dict[str, str], tmp_path: Path, allowed: bool
+) -> None:
+    source = tmp_path / "astray.c"
+    source.write_text(ASTRAY)
+    preloaded = source.with_suffix(".so")
+    compiler = os.environ.get("CC", "cc").split()
+    subprocess.run(
+        [*compiler, "-shared", "-fPIC", "-o", preloaded, source, "-ldl"], check=True, timeout=BOUND
+    )
+
+    def serve(connection: socket.socket) -> None:
+        request_of(connection)
+        connection.sendall(answer(LENGTH))
+
+    with Listener(serve) as listener:
+        program = f"""
+import dbss
+with dbss.Client(endpoint="http://localhost:{listener.port}", token="a-token-of-the-test",
+                 allow_plaintext={allowed}, max_attempts=1) as client:
+    try:
+        print(client.download_report(*{IDS}).decode())
+    except dbss.PlaintextRefusedError as refused:
+        print(refused.parameter)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**environment, "LD_PRELOAD": str(preloaded)},
+            capture_output=True,
+            text=True,
+            timeout=BOUND,
+        )
+        assert (done.stdout.strip(), done.stderr) == ("%PDF-1.7" if allowed else "endpoint", "")
+        assert listener.connections == int(allowed)
+
+
+def test_no_option_turns_verification_off() -> None:
+    names = [one.key for one in dbss.options()]
+    assert "ca_file" in names
+    for name in names:
+        assert not re.search("insecure|verif|skip|unsafe|self_signed|hostname", name)
+
+
+def test_unsafe_code_has_its_place() -> None:
+    library = (ROOT / "src/lib.rs").read_text()
+    assert "#![deny(unsafe_code)]" in library
+    allowing = {
+        str(path.relative_to(ROOT / "src"))
+        for path in (ROOT / "src").rglob("*.rs")
+        if re.search(r"(allow|expect|warn)\(.*unsafe_code", path.read_text())
+    }
+    assert allowing == {"ffi/mod.rs", "sys.rs"}
+
+
+# The document.
+
+SECURITY = (ROOT / "SECURITY.md").read_text()
+
+
+def promises() -> dict[str, list[str]]:
+    """Each promise by its words, and what holds it."""
+    _, rest = SECURITY.split("## What is promised\n")
+    promised, _ = rest.split("## What is not promised\n")
+    found: dict[str, list[str]] = {}
+    for item in re.split(r"^- ", promised, flags=re.MULTILINE)[1:]:
+        lines = re.split(r"\n\n|\n#", item)[0].splitlines()
+        held = [line.strip() for line in lines if re.fullmatch(r"  `.+(::.+|deny)`", line)]
+        words = " ".join(line.strip() for line in lines if line.strip() not in held)
+        found[words] = [one.strip("`") for one in held]
+    return found
+
+
+def names_of_tests(path: Path) -> set[str]:
+    """The names of the tests in a file of any of the kinds that there are."""
+    if not path.is_file():
+        return set()
+    text = path.read_text()
+    pattern = {
+        ".py": r"^def (test_\w+)\(",
+        ".rs": r"#\[test\]\n(?:\s*#\[.*\]\n)*\s*fn (\w+)\(",
+        ".c": r'^    \{"(\w+)", \w+, (?:PLAIN|TLS|LOAD)\},$',
+        ".cases": r"^case: (.+)$",
+    }[path.suffix]
+    return set(re.findall(pattern, text, re.MULTILINE))
+
+
+def test_every_promise_is_held_by_tests_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    found = promises()
+    assert len(found) > 30
+    for promise, held in found.items():
+        assert held, f"nothing holds: {promise}"
+        # All of it is words or a reference, so that a misspelt one is not taken for words.
+        assert "::" not in promise, promise
+        for one in held:
+            file, _, name = one.partition("::")
+            if one.startswith("make "):
+                assert one.removeprefix("make ") in targets, one
+            else:
+                assert name in names_of_tests(ROOT / file), f"there is no test {one}"
