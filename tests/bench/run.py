@@ -36,10 +36,17 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 BULK, SMALL = 1 << 30, 16 << 10
-BULK_ID, SMALL_ID, WARM_UP_ID = "benchmark-bulk-report", "benchmark-small-report", "benchmark-warm-up"
+BULK_ID, SMALL_ID, WARM_UP_ID = (
+    "benchmark-bulk-report",
+    "benchmark-small-report",
+    "benchmark-warm-up",
+)
 SMALL_COUNT, SDK_COUNT = 10_000, 200
 # What runs on one thread has one processor for itself, the last.
-OWN_PROCESSOR = {max(os.sched_getaffinity(0))}
+PROCESSORS = os.sched_getaffinity(0)
+OWN_PROCESSOR = {max(PROCESSORS)}
+
+COMPILED = Path(tempfile.mkdtemp(prefix="dbss-bench-"))
 
 Figures = dict[str, float]
 
@@ -76,7 +83,11 @@ class Server:
     ca_file: Path
 
     def at(self, tls: bool) -> list[str]:
-        return ["127.0.0.1", str(self.tls if tls else self.plain), str(self.ca_file) if tls else "-"]
+        return [
+            "127.0.0.1",
+            str(self.tls if tls else self.plain),
+            str(self.ca_file) if tls else "-",
+        ]
 
 
 @contextmanager
@@ -97,7 +108,9 @@ def nginx() -> Iterator[Server]:
         certificate.private_key_and_cert_chain_pem.write_to_path(place / "server.pem")
         server = Server(free_port(), free_port(), place / "ca.pem")
         config = (HERE / "nginx.conf.in").read_text()
-        config = config.replace("@PLAIN@", str(server.plain)).replace("@TLS@", str(server.tls))
+        config = config.replace("@PLAIN@", str(server.plain)).replace(
+            "@TLS@", str(server.tls)
+        )
         if os.geteuid() == 0:
             config = "user root;\n" + config
         (place / "nginx.conf").write_text(config)
@@ -121,12 +134,18 @@ def nginx() -> Iterator[Server]:
             running.wait()
 
 
+def environment() -> dict[str, str]:
+    """Python keeps what it compiled, of either package, as after an installation."""
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "NO_PROXY": "127.0.0.1", "PYTHONPYCACHEPREFIX": str(COMPILED)}
+
+
 def output(command: list[str], own_processor: bool) -> tuple[str, float]:
     """What a program prints, and its CPU time; the benchmark ends where it fails."""
-    pin = (lambda: os.sched_setaffinity(0, OWN_PROCESSOR)) if own_processor else None
-    environment = {**os.environ, "NO_PROXY": "127.0.0.1"}
+    # What is started inherits it.
+    os.sched_setaffinity(0, OWN_PROCESSOR if own_processor else PROCESSORS)
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, env=environment, preexec_fn=pin, text=True
+        command, stdout=subprocess.PIPE, env=environment(), text=True
     )
     assert process.stdout is not None
     printed = process.stdout.read()
@@ -145,10 +164,14 @@ class Bench:
         # A file that is saved must not wait for a disk.
         memory = Path("/dev/shm")
         roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 * BULK
-        self.files = Path(tempfile.mkdtemp(prefix="dbss-bench-", dir=memory if roomy else None))
+        self.files = Path(
+            tempfile.mkdtemp(prefix="dbss-bench-", dir=memory if roomy else None)
+        )
         self.work: list[Work] = []
 
-    def program(self, peer: str, sink: str, tls: bool, report: str, count: int, threads: int) -> Figures:
+    def program(
+        self, peer: str, sink: str, tls: bool, report: str, count: int, threads: int
+    ) -> Figures:
         path = self.files / "report"
         path.unlink(missing_ok=True)
         command = [str(self.programs / f"bench-{peer}"), sink, *self.server.at(tls)]
@@ -161,7 +184,11 @@ class Bench:
         return figures
 
     def cold(self, peer: str, tls: bool) -> Figures:
-        command = [str(self.programs / f"bench-{peer}"), "callback", *self.server.at(tls)]
+        command = [
+            str(self.programs / f"bench-{peer}"),
+            "callback",
+            *self.server.at(tls),
+        ]
         started = time.monotonic()
         printed, cpu = output([*command, SMALL_ID, "0", "1", "-"], own_processor=True)
         told = json.loads(printed)
@@ -191,9 +218,13 @@ class Bench:
             return lambda: self.program(peer, sink, tls, BULK_ID, 1, 1)
 
         def small(peer: str, tls: bool, threads: int) -> Callable[[], Figures]:
-            return lambda: self.program(peer, "memory", tls, SMALL_ID, SMALL_COUNT, threads)
+            return lambda: self.program(
+                peer, "memory", tls, SMALL_ID, SMALL_COUNT, threads
+            )
 
-        def peers(limit: bool, of: Callable[[str], Callable[[], Figures]]) -> dict[str, Any]:
+        def peers(
+            limit: bool, of: Callable[[str], Callable[[], Figures]]
+        ) -> dict[str, Any]:
             names = {"recv": "recv"} if limit else {}
             names |= {"libcurl": "curl", "libdbss": "dbss"}
             return {name: of(program) for name, program in names.items()}
@@ -205,7 +236,10 @@ class Bench:
                         f"1 GiB to {sink}, {'TLS 1.3' if tls else 'plain'}",
                         "s",
                         1,
-                        peers(sink == "callback" and not tls, lambda p, s=sink, t=tls: bulk(p, s, t)),
+                        peers(
+                            sink == "callback" and not tls,
+                            lambda p, s=sink, t=tls: bulk(p, s, t),
+                        ),
                     )
                 )
         for threads in (1, 4, 16, 64):
@@ -243,6 +277,7 @@ class Bench:
                     work.rounds.append(figures)
             print(f"round {number + 1} of {self.rounds}", file=sys.stderr)
         shutil.rmtree(self.files)
+        shutil.rmtree(COMPILED)
 
     def find(self, name: str) -> Work:
         return next(work for work in self.work if work.name == name)
@@ -252,7 +287,11 @@ def loaded_size(library: Path) -> dict[str, int]:
     """The library and all that it loads, but for C's own library and loader."""
     printed, _ = output(["ldd", str(library)], own_processor=False)
     everywhere = re.compile(r"/(ld-linux|libc\.|libm\.|libpthread|libdl|librt)")
-    paths = {Path(p).resolve() for p in re.findall(r"=> (/\S+)", printed) if not everywhere.search(p)}
+    paths = {
+        Path(p).resolve()
+        for p in re.findall(r"=> (/\S+)", printed)
+        if not everywhere.search(p)
+    }
     # The names of libraries say which they are; their paths, only where.
     return {p.name: p.stat().st_size for p in {library.resolve(), *paths}}
 
@@ -289,44 +328,97 @@ def targets(bench: Bench) -> list[Target]:
         return work.median("libdbss", "peak_kib") - work.median("libdbss", "idle_kib")
 
     found = [
-        Target(f"CPU of libcurl's, 1 GiB to {sink}, {how}", ratio(f"1 GiB to {sink}, {how}", "cpu_s", "libcurl"), 1.0)
+        Target(
+            f"CPU of libcurl's, 1 GiB to {sink}, {how}",
+            ratio(f"1 GiB to {sink}, {how}", "cpu_s", "libcurl"),
+            1.0,
+        )
         for sink in ("callback", "file")
         for how in ("plain", "TLS 1.3")
     ]
     found.append(
-        Target("wall time of recv's, 1 GiB to callback, plain", ratio("1 GiB to callback, plain", "wall_s", "recv"), 1.25)
+        Target(
+            "wall time of recv's, 1 GiB to callback, plain",
+            ratio("1 GiB to callback, plain", "wall_s", "recv"),
+            1.25,
+        )
     )
     found += [
-        Target(f"CPU of libcurl's, 16 KiB reports, {how}", ratio(f"16 KiB reports, {how}", "cpu_s", "libcurl"), 0.8)
+        Target(
+            f"CPU of libcurl's, 16 KiB reports, {how}",
+            ratio(f"16 KiB reports, {how}", "cpu_s", "libcurl"),
+            0.8,
+        )
         for how in ("plain", "TLS 1.3")
     ]
     for name, limit in (("16 KiB reports in Python", 0.1), ("import in Python", 0.2)):
-        found.append(Target(f"CPU of the official SDK's, {name}", ratio(name, "cpu_s", "official SDK"), limit))
+        found.append(
+            Target(
+                f"CPU of the official SDK's, {name}",
+                ratio(name, "cpu_s", "official SDK"),
+                limit,
+            )
+        )
     for sink in ("callback", "file"):
         for how in ("plain", "TLS 1.3"):
             name = f"1 GiB to {sink}, {how}"
-            found.append(Target(f"MiB resident above an idle process, {name}", resident(name) / 1024, 2.0))
+            found.append(
+                Target(
+                    f"MiB resident above an idle process, {name}",
+                    resident(name) / 1024,
+                    2.0,
+                )
+            )
     for how in ("plain", "TLS 1.3"):
         name = f"1 GiB to memory, {how}"
-        found.append(Target(f"resident above an idle process, of the size, {name}", resident(name) * 1024 / BULK, 1.05))
+        found.append(
+            Target(
+                f"resident above an idle process, of the size, {name}",
+                resident(name) * 1024 / BULK,
+                1.05,
+            )
+        )
     for how in ("plain", "TLS 1.3"):
-        one, many = (bench.find(f"16 KiB reports, {how}{n}") for n in ("", ", 16 threads"))
+        one, many = (
+            bench.find(f"16 KiB reports, {how}{n}") for n in ("", ", 16 threads")
+        )
         gain = one.median("libdbss", "wall_s") / many.median("libdbss", "wall_s")
-        found.append(Target(f"throughput of 16 threads, of one's, 16 KiB reports, {how}", gain, 1.8, at_least=True))
+        found.append(
+            Target(
+                f"throughput of 16 threads, of one's, 16 KiB reports, {how}",
+                gain,
+                1.8,
+                at_least=True,
+            )
+        )
     return found
 
 
 def table(bench: Bench, size: dict[str, dict[str, int]], goals: list[Target]) -> str:
-    rows = ["| work | peer | CPU | wall | libdbss' CPU, of the peer's | its wall time |", "| --- | --- | --: | --: | --: | --: |"]
+    rows = [
+        "| work | peer | CPU | wall | libdbss' CPU, of the peer's | its wall time |",
+        "| --- | --- | --: | --: | --: | --: |",
+    ]
     for work in bench.work:
         for peer in work.peers:
             cells = [work.name, peer]
-            cells += [f"{work.median(peer, figure):.3g} {work.unit}" for figure in ("cpu_s", "wall_s")]
+            cells += [
+                f"{work.median(peer, figure):.3g} {work.unit}"
+                for figure in ("cpu_s", "wall_s")
+            ]
             for figure in ("cpu_s", "wall_s"):
                 middle, least, most = work.ratio(figure, "libdbss", peer)
-                cells.append("" if peer == "libdbss" else f"**{middle:.2f}** ({least:.2f} to {most:.2f})")
+                cells.append(
+                    ""
+                    if peer == "libdbss"
+                    else f"**{middle:.2f}** ({least:.2f} to {most:.2f})"
+                )
             rows.append(f"| {' | '.join(cells)} |")
-    rows += ["", "| resident memory above the idle process, MiB | libdbss | libcurl |", "| --- | --: | --: |"]
+    rows += [
+        "",
+        "| resident memory above the idle process, MiB | libdbss | libcurl |",
+        "| --- | --: | --: |",
+    ]
     for work in bench.work:
         if "peak_kib" in work.rounds[0]["libdbss"] and "libcurl" in work.peers:
             cells = [
@@ -334,12 +426,21 @@ def table(bench: Bench, size: dict[str, dict[str, int]], goals: list[Target]) ->
                 for peer in ("libdbss", "libcurl")
             ]
             rows.append(f"| {work.name} | {' | '.join(cells)} |")
-    rows += ["", "| library, with all that it loads but libc | files | bytes |", "| --- | --: | --: |"]
-    rows += [f"| {name} | {len(files)} | {sum(files.values()):,} |" for name, files in size.items()]
+    rows += [
+        "",
+        "| library, with all that it loads but libc | files | bytes |",
+        "| --- | --: | --: |",
+    ]
+    rows += [
+        f"| {name} | {len(files)} | {sum(files.values()):,} |"
+        for name, files in size.items()
+    ]
     rows += ["", "| target | measured | limit | |", "| --- | --: | --: | --- |"]
     for goal in goals:
         sign = "at least" if goal.at_least else "at most"
-        rows.append(f"| {goal.what} | {goal.value:.2f} | {sign} {goal.limit:g} | {'met' if goal.met else 'NOT MET'} |")
+        rows.append(
+            f"| {goal.what} | {goal.value:.2f} | {sign} {goal.limit:g} | {'met' if goal.met else 'NOT MET'} |"
+        )
     return "\n".join(rows) + "\n"
 
 
@@ -361,9 +462,18 @@ def chart(bench: Bench, path: Path) -> None:
         spreads.append((middle - least, most - middle))
     figure, axes = pyplot.subplots(figsize=(9, 0.36 * len(names) + 1.2))
     colours = ["#2f7d4f" if ratio <= 1 else "#b4552d" for ratio in ratios]
-    axes.barh(names, ratios, xerr=list(zip(*spreads, strict=True)), color=colours, ecolor="#555555", height=0.65)
+    axes.barh(
+        names,
+        ratios,
+        xerr=list(zip(*spreads, strict=True)),
+        color=colours,
+        ecolor="#555555",
+        height=0.65,
+    )
     axes.axvline(1, color="#222222", linewidth=1)
-    axes.set_xlabel("CPU time of libdbss, of libcurl's for the same work (less is better)")
+    axes.set_xlabel(
+        "CPU time of libdbss, of libcurl's for the same work (less is better)"
+    )
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.tight_layout()
@@ -402,7 +512,10 @@ def main() -> None:
         "rounds": rounds,
         "work": [{"name": w.name, "rounds": w.rounds} for w in bench.work],
         "sizes": size,
-        "targets": [{"what": g.what, "value": g.value, "limit": g.limit, "met": g.met} for g in goals],
+        "targets": [
+            {"what": g.what, "value": g.value, "limit": g.limit, "met": g.met}
+            for g in goals
+        ],
     }
     (place / "bench.json").write_text(json.dumps(data, indent=1) + "\n")
     print(text)

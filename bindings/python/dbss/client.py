@@ -7,9 +7,8 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Protocol, Union, overload
+from typing import TYPE_CHECKING, Any, Callable, Protocol, Union, overload
 
 from . import credentials as credentials_module
 from . import errors, ffi, settings
@@ -27,6 +26,10 @@ from .operation import (
 )
 from .settings import DEFAULT, Default, Seconds
 from .stream import Handle, ReportStream
+
+if TYPE_CHECKING:
+    # A third of what an import of this package would cost; few calls need it.
+    from pathlib import Path
 
 # Union[...]: evaluated by Python 3.9 too.
 PathLike = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
@@ -511,6 +514,8 @@ class Client(Management, Mirroring):
         def call(context: ffi.Context, control: ffi.Operation) -> bytes:
             download(context, *names, target, ffi.FILE_REPLACE if replace else 0, control)
             return ffi.operation_path(control) or target
+
+        from pathlib import Path
 
         return Path(os.fsdecode(self._perform(call, operation, progress)))
 

@@ -28,7 +28,6 @@ from ctypes import (
     c_void_p,
     py_object,
 )
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Union
 
 from . import errors
@@ -150,11 +149,11 @@ WriteFunction = CFUNCTYPE(c_int32, py_object, POINTER(c_uint8), c_size_t)
 def _load() -> ctypes.CDLL:
     """Finds the library; ImportError says where it was looked for."""
     given = os.environ.get("DBSS_LIBRARY")
-    beside = Path(__file__).with_name(NAME)
+    beside = os.path.join(os.path.dirname(__file__), NAME)
     if given:
-        place, description = str(Path(given).absolute()), f"DBSS_LIBRARY={given}"
-    elif beside.exists():
-        place, description = str(beside), str(beside)
+        place, description = os.path.abspath(given), f"DBSS_LIBRARY={given}"
+    elif os.path.exists(beside):
+        place, description = beside, beside
     else:
         place = NAME
         description = f"DBSS_LIBRARY (not set), {beside} (not there) and the system's loader"

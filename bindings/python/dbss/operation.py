@@ -10,13 +10,16 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from types import TracebackType
-from typing import Callable, NamedTuple, Optional, TypeVar
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, TypeVar
 
 from . import errors, ffi, settings
 from .credentials import Provider
 from .settings import DEFAULT, Default, Seconds
+
+if TYPE_CHECKING:
+    # A third of what an import of this package would cost; few calls need it.
+    from pathlib import Path
 
 Result = TypeVar("Result")
 
@@ -117,6 +120,8 @@ class Control:
     def path(self) -> Path | None:
         with self._idle() as idle:
             path = ffi.operation_path(self.pointer) if idle else None
+        from pathlib import Path
+
         return None if path is None else Path(os.fsdecode(path))
 
     def error(self) -> errors.Error | None:
