@@ -4,8 +4,8 @@
 use serde::de::{Deserializer, IgnoredAny};
 use serde::{Deserialize, de};
 use std::fmt;
-use std::marker::PhantomData;
 
+use super::object::Object;
 use crate::error::{Detail, ServiceText};
 
 /// No sound error is larger; the rest is not read.
@@ -96,29 +96,6 @@ struct Entry {
     camel_code: Text,
     #[serde(rename = "errorMsg")]
     camel_msg: Text,
-}
-
-/// A JSON object and nothing else: serde would fill a struct from an array too.
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {
-        struct Visitor<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-
-        deserializer.deserialize_map(Visitor(PhantomData))
-    }
 }
 
 /// A value of the type that it should have, or nothing.
