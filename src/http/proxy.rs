@@ -18,8 +18,8 @@ const HEADER_LIMIT: usize = 16 * 1024;
 
 #[derive(Clone)]
 pub(crate) struct Proxy {
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(crate) host: String,
+    pub(crate) port: u16,
     /// `Basic` and the rest of the header's value.
     authorization: Option<Zeroizing<String>>,
     except: Vec<Exception>,
@@ -54,6 +54,12 @@ impl Proxy {
             Some((login, place)) => (Some(login), place),
             None => (None, rest),
         };
+        // Other parsers would take what stands before it for the host.
+        if login.is_some_and(|login| login.contains(['/', '?', '#'])) {
+            return Err(invalid(
+                "has a '/', '?' or '#' in its user or password, which must be percent-encoded there",
+            ));
+        }
         let endpoint = Endpoint::parse(&format!("http://{place}"), parameter)?;
         let uri: Uri = endpoint.origin().parse().map_err(|_| invalid("is not a URL"))?;
         let authorization = login.map(|login| {
@@ -219,6 +225,9 @@ mod tests {
             "socks5://u:hunter2@p:1",
             "http://u:hunter2@:1",
             "http://u:hunter2@p:0",
+            "http://elsewhere/hunter2@p:1",
+            "elsewhere#hunter2@p:1",
+            "http://u:hunter2?@p:1",
         ] {
             let error = Proxy::parse(url, "proxy").expect_err(url);
             assert!(!error.message().contains("hunter2"), "{error}");
