@@ -20,7 +20,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib standin programs venv demo test test-rust test-python tsan lint header install clean
+.PHONY: help all lib standin programs venv demo test test-rust test-python tsan fuzz fuzz-short lint header install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -67,6 +67,16 @@ test-python: lib programs standin venv
 tsan: lib programs standin venv ## the tests with many threads, under ThreadSanitizer
 	tests/tsan/build $(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_tsan.py
+
+# How long each target runs; FUZZ_TARGET names one, or several.
+FUZZ_SECONDS ?= 600
+FUZZ_TARGET  ?=
+
+fuzz: ## fuzz targets, FUZZ_SECONDS each; FUZZ_TARGET=name for one (tests/fuzz)
+	tests/fuzz/run $(BUILD) $(FUZZ_SECONDS) $(FUZZ_TARGET)
+
+fuzz-short: FUZZ_SECONDS = 15
+fuzz-short: fuzz ## the same for 15 seconds each
 
 lint: venv ## formatting, lints and types of every language here
 	$(CARGO) fmt --all -- --check

@@ -106,16 +106,9 @@ impl Answer {
         httpdate::parse_http_date(&self.header(header::DATE)?).ok()
     }
 
-    /// How long the server asks to wait (RFC 9110, 10.2.3): seconds, or a date,
-    /// which is compared with the server's own clock where it shows it.
+    /// How long the server asks to wait.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        let value = self.header(header::RETRY_AFTER)?;
-        if let Ok(seconds) = value.parse() {
-            return Some(Duration::from_secs(seconds));
-        }
-        let date = httpdate::parse_http_date(&value).ok()?;
-        let now = self.date().unwrap_or_else(SystemTime::now);
-        Some(date.duration_since(now).unwrap_or_default())
+        retry_after(&self.header(header::RETRY_AFTER)?, self.date())
     }
 
     /// An error if the body is compressed or otherwise encoded. It was asked
@@ -285,6 +278,17 @@ fn framing(headers: &HeaderMap, version: Version, may_be_unframed: bool) -> Resu
         );
     }
     Ok(announced)
+}
+
+/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date, which is compared with
+/// the server's own clock where it shows it.
+pub(crate) fn retry_after(value: &str, date: Option<SystemTime>) -> Option<Duration> {
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    let now = date.unwrap_or_else(SystemTime::now);
+    Some(until.duration_since(now).unwrap_or_default())
 }
 
 /// The library's own error, where that is what ureq hands on.

@@ -30,3 +30,9 @@ pub(crate) use proxy::Proxy;
 pub(crate) use refusal::Asked;
 pub(crate) use retry::Retry;
 pub(crate) use service_error::ERROR_BODY_LIMIT;
+
+#[cfg(fuzzing)]
+pub(crate) use self::{
+    answer::retry_after, redirect::check, redirect::origin, redirect::target, secrets::Secrets,
+    service_error::ServiceError,
+};

@@ -18,7 +18,7 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    pub(super) fn of(headers: &HeaderMap, others: &[Zeroizing<String>]) -> Secrets {
+    pub(crate) fn of(headers: &HeaderMap, others: &[Zeroizing<String>]) -> Secrets {
         Secrets {
             headers: headers.values().filter(|v| v.is_sensitive()).cloned().collect(),
             others: others.to_vec(),
@@ -27,7 +27,7 @@ impl Secrets {
 
     /// `text` without the secrets, also where the text was cut in the middle of
     /// one.
-    pub(super) fn blot(&self, mut text: String) -> String {
+    pub(crate) fn blot(&self, mut text: String) -> String {
         let headers = self.headers.iter().filter_map(|v| v.to_str().ok());
         for secret in headers.chain(self.others.iter().map(|s| s.as_str())) {
             if secret.len() < SHORTEST {

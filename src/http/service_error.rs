@@ -139,7 +139,7 @@ pub(crate) struct ServiceError {
 impl ServiceError {
     /// Reads the first part of a body of any kind. `blot` takes secrets out of
     /// a text.
-    pub(super) fn parse(body: &[u8], blot: impl Fn(String) -> String) -> ServiceError {
+    pub(crate) fn parse(body: &[u8], blot: impl Fn(String) -> String) -> ServiceError {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let text = String::from_utf8_lossy(body);
         match serde_json::from_str::<Object<Shape>>(&text) {
