@@ -92,6 +92,13 @@ impl Answer {
         )
     }
 
+    /// The file name that it gives the body, made safe.
+    pub(crate) fn filename(&self) -> Option<String> {
+        let disposition = self.headers.get(header::CONTENT_DISPOSITION)?;
+        self.secrets
+            .filename(String::from_utf8_lossy(disposition.as_bytes()).trim())
+    }
+
     /// A header's value that must not be shown.
     pub(crate) fn secret_header(&self, name: HeaderName) -> Option<&[u8]> {
         self.headers.get(name).map(HeaderValue::as_bytes)
