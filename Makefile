@@ -80,6 +80,7 @@ fuzz-short: fuzz ## the same for 15 seconds each
 
 lint: venv ## formatting, lints and types of every language here
 	$(CARGO) fmt --all -- --check
+	cd tests/fuzz && $(CARGO) fmt -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/tsan/racy.c
 	$(VENV)/bin/ruff check bindings tests

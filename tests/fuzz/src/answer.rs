@@ -6,7 +6,8 @@
 pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, Vec<u8>)>,
-    /// The body, if it is there whole, and how many bytes belong to the answer.
+    /// The body, if it is there whole, and how many bytes belong to the answer:
+    /// more than there are where its last line is missing.
     pub body: Option<(Vec<u8>, usize)>,
     /// What of the body came, whole or not.
     pub came: Vec<u8>,
@@ -90,11 +91,13 @@ impl Answer {
             let size = usize::from_str_radix(std::str::from_utf8(digits).ok()?.trim(), 16).ok()?;
             rest = &rest[end + 2..];
             if size == 0 {
-                // Trailers, which nobody reads, to an empty line.
+                // The body is whole (RFC 9112, 8); trailers, which nobody reads, go
+                // on to an empty line, or to the end of the connection.
                 let end = match rest.starts_with(b"\r\n") {
-                    true => 2,
-                    false => rest.windows(4).position(|w| w == b"\r\n\r\n")? + 4,
+                    true => Some(2),
+                    false => rest.windows(4).position(|w| w == b"\r\n\r\n").map(|at| at + 4),
                 };
+                let end = end.unwrap_or(rest.len() + 1);
                 return Some((self.came.clone(), whole - rest.len() + end));
             }
             self.came.extend(&rest[..size.min(rest.len())]);

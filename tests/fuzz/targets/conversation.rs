@@ -42,6 +42,7 @@ static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// with its place.
 fn abort_on_panics() {
     // The library's own hook is set by the first call and calls ours no more.
+    // SAFETY: NULL does nothing.
     unsafe { dbss_error_free(ptr::null_mut()) };
     let _ = std::panic::take_hook();
     let default = std::panic::take_hook();
@@ -52,6 +53,7 @@ fn abort_on_panics() {
 }
 
 unsafe extern "C-unwind" fn log(_: *mut c_void, _: i32, message: *const c_char) {
+    // SAFETY: the library gives a string that lives until this returns.
     let message = unsafe { CStr::from_ptr(message) }
         .to_str()
         .expect("a log is UTF-8");
@@ -60,6 +62,7 @@ unsafe extern "C-unwind" fn log(_: *mut c_void, _: i32, message: *const c_char) 
 
 /// A string of the library's.
 fn text(text: *const c_char) -> Option<String> {
+    // SAFETY: NULL is left out, and what the library gave is not freed yet.
     let text = (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })?;
     Some(text.to_str().expect("texts are UTF-8").to_owned())
 }
@@ -68,8 +71,10 @@ fn text(text: *const c_char) -> Option<String> {
 fn bytes(mut buffer: dbss_buffer) -> Vec<u8> {
     let bytes = match buffer.len {
         0 => Vec::new(),
+        // SAFETY: the buffer is one that the library filled.
         len => unsafe { slice::from_raw_parts(buffer.data, len) }.to_vec(),
     };
+    // SAFETY: the same, and nobody else has it.
     unsafe { dbss_buffer_free(&mut buffer) };
     bytes
 }
@@ -95,6 +100,7 @@ impl Call<'_> {
     }
 
     fn make(&self) -> (dbss_status, Brought) {
+        // SAFETY: the handles are not freed yet, and the strings are NUL-terminated.
         unsafe {
             if self.has("stream") {
                 self.stream()
@@ -121,7 +127,7 @@ impl Call<'_> {
         }
     }
 
-    unsafe fn memory(&self) -> (dbss_status, Brought) {
+    fn memory(&self) -> (dbss_status, Brought) {
         let mut buffer = dbss_buffer {
             data: ptr::null_mut(),
             len: 0,
@@ -133,6 +139,7 @@ impl Call<'_> {
             PROJECT.as_ptr()
         };
         let (instance, id) = (INSTANCE.as_ptr(), REPORT.as_ptr());
+        // SAFETY: the handles are not freed yet, and the strings are NUL-terminated.
         let status = unsafe {
             dbss_report_download_to_memory(
                 self.ctx,
@@ -152,9 +159,10 @@ impl Call<'_> {
         (status, Brought::Report(report))
     }
 
-    unsafe fn stream(&self) -> (dbss_status, Brought) {
+    fn stream(&self) -> (dbss_status, Brought) {
         let mut stream = ptr::null_mut();
         let mut report = Vec::new();
+        // SAFETY: the handles are not freed yet, and the strings are NUL-terminated.
         unsafe {
             let (project, instance, id) = (PROJECT.as_ptr(), INSTANCE.as_ptr(), REPORT.as_ptr());
             let mut status = dbss_report_open(
@@ -199,14 +207,16 @@ impl Call<'_> {
         }
     }
 
-    unsafe fn callback(&self) -> (dbss_status, Brought) {
+    fn callback(&self) -> (dbss_status, Brought) {
         unsafe extern "C-unwind" fn take(report: *mut c_void, data: *const u8, len: usize) -> i32 {
+            // SAFETY: the vector of the call around it, and the bytes that the library lends.
             unsafe { (*report.cast::<Vec<u8>>()).extend(slice::from_raw_parts(data, len)) };
             0
         }
         let mut report = Vec::<u8>::new();
         let (project, instance, id) = (PROJECT.as_ptr(), INSTANCE.as_ptr(), REPORT.as_ptr());
         let data = ptr::from_mut(&mut report).cast();
+        // SAFETY: the handles are not freed yet, and the strings are NUL-terminated.
         let status = unsafe {
             dbss_report_download_to_callback(
                 self.ctx,
@@ -222,13 +232,14 @@ impl Call<'_> {
         (status, Brought::Report(report))
     }
 
-    unsafe fn directory(&self) -> (dbss_status, Brought) {
+    fn directory(&self) -> (dbss_status, Brought) {
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let directory = directory.expect("a directory");
         let inner = directory.path().join("reports");
         fs::create_dir(&inner).expect("a directory");
         let path = CString::new(inner.to_str().expect("ASCII")).expect("no NUL");
         let (project, instance, id) = (PROJECT.as_ptr(), INSTANCE.as_ptr(), REPORT.as_ptr());
+        // SAFETY: the handles are not freed yet, and the strings are NUL-terminated.
         let status = unsafe {
             dbss_report_download_to_directory(
                 self.ctx,
@@ -263,23 +274,23 @@ impl Call<'_> {
         (status, Brought::Report(report))
     }
 
-    unsafe fn list(
-        &self,
-        begin: impl FnOnce(*mut *mut dbss_cursor) -> dbss_status,
-    ) -> (dbss_status, Brought) {
+    fn list(&self, begin: impl FnOnce(*mut *mut dbss_cursor) -> dbss_status) -> (dbss_status, Brought) {
         let mut cursor = ptr::null_mut();
         let mut ids = Vec::new();
         assert_eq!(begin(&mut cursor), DBSS_OK);
         let status = loop {
             let mut page = ptr::null_mut();
+            // SAFETY: the handles are not freed yet.
             let status = unsafe { dbss_cursor_next(cursor, self.operation, &mut page) };
             if page.is_null() {
                 break status;
             }
             assert_eq!(status, DBSS_OK);
+            // SAFETY: the page is not freed yet.
             let count = unsafe { dbss_page_count(page) };
             assert!(count > 0, "a page without items");
             for i in 0..count {
+                // SAFETY: the page is not freed yet.
                 let id = unsafe { dbss_page_field(page, i, c"id".as_ptr()) };
                 ids.push(text(id).expect("an item without an id"));
             }
@@ -287,20 +298,24 @@ impl Call<'_> {
                 data: ptr::null_mut(),
                 len: 0,
             };
+            // SAFETY: the page is not freed yet.
             assert_eq!(unsafe { dbss_page_json(page, &mut json) }, DBSS_OK);
             // Half of a surrogate pair passes here, as everything unread does.
             if let Ok(document) = serde_json::from_slice::<Value>(&bytes(json)) {
                 assert_eq!(document["items"].as_array().map(Vec::len), Some(count));
             }
+            // SAFETY: nobody uses the page any more.
             unsafe { dbss_page_free(page) };
         };
+        // SAFETY: nobody uses the cursor any more.
         unsafe { dbss_cursor_free(cursor) };
         (status, Brought::Ids(ids))
     }
 
-    unsafe fn create(&self) -> (dbss_status, Brought) {
+    fn create(&self) -> (dbss_status, Brought) {
         let (template, time, none) = (c"template-1".as_ptr(), c"2026-01-01".as_ptr(), ptr::null());
         let (project, instance) = (PROJECT.as_ptr(), INSTANCE.as_ptr());
+        // SAFETY: the handles are not freed yet, and the strings are NUL-terminated.
         let status = unsafe {
             dbss_report_create(
                 self.ctx,
@@ -323,6 +338,7 @@ impl Call<'_> {
 fn error_texts(status: dbss_status) -> Vec<String> {
     let error = dbss_last_error();
     assert!(!error.is_null(), "a failure without an error");
+    // SAFETY: no other call is made on this thread while the error is read.
     unsafe {
         assert_eq!(dbss_error_status(error), status);
         let message = text(dbss_error_message(error)).expect("a message");
@@ -517,6 +533,7 @@ fn context(words: &[&str], server: &Server) -> *mut dbss_context {
     let ca_file = concat!(env!("CARGO_MANIFEST_DIR"), "/ca.pem\0").as_ptr().cast();
     let mut config = ptr::null_mut();
     let mut ctx = ptr::null_mut();
+    // SAFETY: the configuration is freed last, and the strings are NUL-terminated.
     unsafe {
         assert_eq!(dbss_config_new(&mut config), DBSS_OK);
         let set = |key: &CStr, value: *const c_char| {
@@ -572,6 +589,7 @@ fuzz_target!(init: abort_on_panics(), |input: &[u8]| {
     let words: Vec<&str> = words.split_whitespace().collect();
     let ctx = context(&words, server);
     let mut operation = ptr::null_mut();
+    // SAFETY: a place for the handle.
     assert_eq!(unsafe { dbss_operation_new(&mut operation) }, DBSS_OK);
     let call = Call { words, ctx, operation };
     let (status, brought) = call.make();
@@ -579,7 +597,9 @@ fuzz_target!(init: abort_on_panics(), |input: &[u8]| {
         DBSS_OK => Vec::new(),
         failed => error_texts(failed),
     };
+    // SAFETY: the operation is not freed yet.
     let attempts = unsafe { dbss_operation_attempts(operation) };
+    // SAFETY: no call uses them any more.
     unsafe {
         dbss_operation_free(operation);
         dbss_context_free(ctx);
