@@ -144,7 +144,8 @@ impl Proxy {
 
         // One byte at a time: what follows the header belongs to the tunnel.
         let mut header = Vec::new();
-        while !header.ends_with(b"\r\n\r\n") {
+        // A line may end without its CR (RFC 9112, 2.2).
+        while !header.ends_with(b"\n\r\n") && !header.ends_with(b"\n\n") {
             let mut byte = [0];
             if header.len() >= HEADER_LIMIT {
                 return Err(failed("its answer has no end"));
@@ -217,6 +218,46 @@ mod tests {
             environment(&[("https_proxy", "proxy:1"), ("NO_PROXY", "*")], true)
                 .is_some_and(|p| p.excepts("x"))
         );
+    }
+
+    /// A proxy that answers this.
+    struct Answering(&'static [u8]);
+
+    impl Read for Answering {
+        fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+            self.0.read(buf)
+        }
+    }
+
+    impl Write for Answering {
+        fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+            Ok(buf.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_tunnel_begins_behind_the_empty_line_of_the_answer() {
+        let proxy = Proxy::parse("http://proxy.example:3128", "proxy").expect("a proxy");
+        for answer in [
+            "HTTP/1.1 200 OK\r\nVia: x\r\n\r\ntunnel",
+            "HTTP/1.1 200 OK\n\ntunnel",
+            "HTTP/1.1 200 OK\n\r\ntunnel",
+        ] {
+            let mut stream = Answering(answer.as_bytes());
+            proxy.tunnel(&mut stream, "dbss.example.com", 443).expect(answer);
+            assert_eq!(stream.0, b"tunnel");
+        }
+        for answer in ["HTTP/1.1 200 OK\r\n", "HTTP/1.1 403 no\r\n\r\n", "\r\n\r\n", ""] {
+            let mut stream = Answering(answer.as_bytes());
+            let error = proxy
+                .tunnel(&mut stream, "dbss.example.com", 443)
+                .expect_err("no tunnel");
+            assert_eq!(error.status(), Status::Connect, "{answer:?}");
+        }
     }
 
     #[test]

@@ -543,6 +543,7 @@ fn context(words: &[&str], server: &Server) -> *mut dbss_context {
         set(c"max_attempts", number(ATTEMPTS).as_ptr());
         set(c"max_retry_after_ms", c"0".as_ptr());
         set(c"max_memory_bytes", number(MEMORY).as_ptr());
+        set(c"connect_timeout_ms", c"3000".as_ptr());
         set(c"stall_timeout_ms", c"3000".as_ptr());
         if words.contains(&"unframed") {
             set(c"allow_unframed", c"true".as_ptr());
@@ -611,6 +612,8 @@ fuzz_target!(init: abort_on_panics(), |input: &[u8]| {
     for line in LOG.lock().expect("no panic here").iter() {
         assert!(!line.chars().any(char::is_control), "{line:?} is more than a line");
         assert!(found || !line.contains(TOKEN), "the token shows in the log: {line}");
+        // An attempt that another followed.
+        assert!(!line.contains("_timeout_ms"), "the library waited for more than there was: {line}");
     }
     // What a service says of a request never shows what went out with it.
     let sent = exchanges.last();
