@@ -20,7 +20,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib standin programs venv demo test test-rust test-python tsan bench lint deny header install clean
+.PHONY: help all lib standin programs venv demo test test-rust test-python tsan fuzz fuzz-short bench lint deny header install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -68,6 +68,16 @@ tsan: lib programs standin venv ## the tests with many threads, under ThreadSani
 	tests/tsan/build $(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_tsan.py
 
+# How long each target runs; FUZZ_TARGET names one, or several.
+FUZZ_SECONDS ?= 600
+FUZZ_TARGET  ?=
+
+fuzz: ## fuzz targets, FUZZ_SECONDS each; FUZZ_TARGET=name for one (tests/fuzz)
+	tests/fuzz/run $(BUILD) $(FUZZ_SECONDS) $(FUZZ_TARGET)
+
+fuzz-short: FUZZ_SECONDS = 15
+fuzz-short: fuzz ## the same for 15 seconds each
+
 bench: lib ## libdbss beside libcurl and the official SDK; ROUNDS=7
 	tests/bench/install
 	$(MAKE) -C tests/bench BUILD=$(BUILD)
@@ -77,6 +87,7 @@ bench: lib ## libdbss beside libcurl and the official SDK; ROUNDS=7
 
 lint: venv ## formatting, lints and types of every language here
 	$(CARGO) fmt --all -- --check
+	cd tests/fuzz && $(CARGO) fmt -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/tsan/racy.c
 	$(VENV)/bin/ruff check bindings tests

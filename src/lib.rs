@@ -32,6 +32,8 @@ pub mod client;
 mod error;
 pub mod ffi;
 mod fork;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 mod log;
 mod operation;

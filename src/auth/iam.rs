@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::renewing::{Grantor, Ticket};
 use super::{Grant, Origin, Token, Wire};
 use crate::error::{Error, Status};
-use crate::http::{Answer, Asked, Endpoint, Outgoing};
+use crate::http::{Answer, Asked, Endpoint, Object, Outgoing};
 
 const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
 
@@ -266,7 +266,7 @@ pub(crate) fn find_project(
             return Err(answer.refusal(&ASKED)?);
         }
         let bytes = answer.read_document(ANSWER_LIMIT)?;
-        serde_json::from_slice::<Projects>(&bytes).map_err(|e| {
+        serde_json::from_slice::<Object<Projects>>(&bytes).map_err(|e| {
             answer.explain(Error::new(
                 Status::UnexpectedAnswer,
                 format!("IAM's list of projects is malformed: {e}"),
@@ -278,6 +278,7 @@ pub(crate) fn find_project(
         .run(wire.call, attempt)
         .map_err(|e| of_iam(endpoint, e))?;
     let mut ids = projects
+        .0
         .projects
         .into_iter()
         .filter(|project| project.name == name)

@@ -12,7 +12,7 @@ use super::iam::remaining;
 use super::renewing::{Grantor, Ticket};
 use super::{AccessKey, Grant, Origin, Wire, chain, masked, secret};
 use crate::error::{Error, Status};
-use crate::http::{Answer, Endpoint, Http, Outgoing};
+use crate::http::{Answer, Endpoint, Http, Object, Outgoing};
 
 const TOKEN_TTL: HeaderName = HeaderName::from_static("x-metadata-token-ttl-seconds");
 const TOKEN: HeaderName = HeaderName::from_static("x-metadata-token");
@@ -156,11 +156,12 @@ impl Metadata {
             return Err(unexpected(&answer, "when asked for an access key"));
         }
         let mut bytes = self.read(wire, &mut answer)?;
-        let parsed = serde_json::from_slice::<KeyAnswer>(&bytes);
+        let parsed = serde_json::from_slice::<Object<KeyAnswer>>(&bytes);
         bytes.zeroize();
         // What is wrong with it may be said with a part of it.
         let key = parsed
             .map_err(|_| unexpected(&answer, "and a document that holds no access key"))?
+            .0
             .credential;
         let token = key.securitytoken.as_deref().map(str::as_bytes);
         let access_key = AccessKey::new(key.access.as_bytes(), key.secret.as_bytes(), token)

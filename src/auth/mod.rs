@@ -25,6 +25,8 @@ pub(crate) use access_key::AccessKey;
 pub(crate) use chain::{Origin, Surroundings, Which, find};
 pub(crate) use iam::{Login, Scope, find_project};
 pub(crate) use metadata::Metadata;
+#[cfg(fuzzing)]
+pub(crate) use profile::parse as parse_profile;
 pub(crate) use provider::{Provided, TokenProvider, TokenRequest};
 pub(crate) use renewing::Renewing;
 pub(crate) use shared::{Outcome, Shared};

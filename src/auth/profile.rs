@@ -18,11 +18,11 @@ const LIMIT: u64 = 64 * 1024;
 const SECTION: &str = "basic";
 
 pub(crate) struct Profile {
-    pub(super) access_key: String,
-    pub(super) secret_key: Zeroizing<String>,
-    pub(super) security_token: Option<Zeroizing<String>>,
-    pub(super) project_id: Option<String>,
-    pub(super) iam_endpoint: Option<String>,
+    pub(crate) access_key: String,
+    pub(crate) secret_key: Zeroizing<String>,
+    pub(crate) security_token: Option<Zeroizing<String>>,
+    pub(crate) project_id: Option<String>,
+    pub(crate) iam_endpoint: Option<String>,
 }
 
 impl fmt::Debug for Profile {
@@ -71,7 +71,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Loaded>, Error> {
     }))
 }
 
-fn parse(bytes: &[u8]) -> Result<Profile, String> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Profile, String> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))?;
     let mut ini = Ini::new();

@@ -12,7 +12,7 @@ use super::document;
 use super::pages::JSON;
 use super::report::ReportRequest;
 use crate::error::{Error, Status};
-use crate::http::{Answer, Asked, Call, Endpoint, Outgoing};
+use crate::http::{Answer, Asked, Call, Endpoint, Object, Outgoing};
 use crate::operation::Operation;
 
 const ASKED: Asked = Asked {
@@ -193,9 +193,9 @@ fn done(answer: &mut Answer, what: &str) -> Result<(), Error> {
     if bytes.trim_ascii().is_empty() {
         return Ok(());
     }
-    let outcome: Outcome =
-        serde_json::from_slice(&bytes).map_err(|e| document::malformed(answer, "answer", e))?;
-    match outcome.result {
+    let outcome = serde_json::from_slice::<Object<Outcome>>(&bytes)
+        .map_err(|e| document::malformed(answer, "answer", e))?;
+    match outcome.0.result {
         Some(word) if word.eq_ignore_ascii_case("success") => Ok(()),
         Some(word) if word.eq_ignore_ascii_case("failed") => Err(answer.explain(Error::new(
             Status::NotDone,

@@ -24,6 +24,10 @@ pub(crate) use download::ReportStream;
 pub(crate) use manage::NewReport;
 pub(crate) use mirror::{MirrorOptions, MirrorResult};
 pub use options::{Kind, OPTIONS, Option};
+#[cfg(fuzzing)]
+pub(crate) use pages::Item;
 pub(crate) use pages::{Cursor, List, Page};
+#[cfg(fuzzing)]
+pub(crate) use regions::parse as parse_regions;
 pub(crate) use report::ReportRequest;
 pub(crate) use transfer::Format;

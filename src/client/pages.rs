@@ -17,7 +17,7 @@ use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id, check_project};
 use super::context::Context;
 use super::document;
 use crate::error::{Error, Status};
-use crate::http::{Answer, Asked, Call, Endpoint, Outgoing};
+use crate::http::{Answer, Asked, Call, Endpoint, Object, Outgoing};
 use crate::operation::Operation;
 
 /// The service's own default and bounds of `limit` (ListAuditInstances).
@@ -163,6 +163,26 @@ impl List {
             size,
         })
         .map_err(|e| Error::new(Status::Internal, format!("a request that is no JSON: {e}")))
+    }
+
+    /// The total, where the service tells it, and the items of a page; what is
+    /// wrong with it otherwise.
+    pub(crate) fn parse(&self, body: &[u8]) -> Result<(Option<u64>, Vec<Item>), String> {
+        let Object(body) = serde_json::from_slice::<Object<Body<'_>>>(body).map_err(|e| e.to_string())?;
+        let items = body
+            .items
+            .ok_or("it has no items, not even none")?
+            .into_iter()
+            .map(|raw| Item::parse(raw, self.wrapper()))
+            .collect::<Result<Vec<_>, _>>()?;
+        if items.iter().any(|item| item.id().is_empty()) {
+            return Err("an item has no id".to_owned());
+        }
+        let total = match body.total {
+            None => None,
+            Some(total) => Some(total.as_u64().ok_or("its total is no count")?),
+        };
+        Ok((total, items))
     }
 
     /// The offset at which a page that holds this one begins.
@@ -406,29 +426,36 @@ impl Cursor {
 
     fn read(&self, answer: &mut Answer) -> Result<(Option<u64>, Vec<Item>), Error> {
         let bytes = document::read(answer, &self.list.asked())?;
-        let what = format!("list of {}", self.list.name());
-        let malformed = |why: &dyn std::fmt::Display| document::malformed(answer, &what, why);
-        let body: Body<'_> = serde_json::from_slice(&bytes).map_err(|e| malformed(&e))?;
-        let items = body
-            .items
-            .ok_or_else(|| malformed(&"it has no items, not even none"))?
-            .into_iter()
-            .map(|raw| {
-                let item = Item::parse(raw, self.list.wrapper()).map_err(|why| malformed(&why))?;
-                if item.id().is_empty() {
-                    return Err(malformed(&"an item has no id"));
-                }
-                Ok(item)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let total = match &body.total {
-            None => None,
-            Some(total) => Some(
-                total
-                    .as_u64()
-                    .ok_or_else(|| malformed(&"its total is no count"))?,
-            ),
+        self.list.parse(&bytes).map_err(|why| {
+            let what = format!("list of {}", self.list.name());
+            document::malformed(answer, &what, why)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_an_object_with_the_items_of_its_kind() {
+        let count = |body: &str| {
+            List::Instances
+                .parse(body.as_bytes())
+                .map(|(_, items)| items.len())
         };
-        Ok((total, items))
+        assert_eq!(count(r#"{"servers":[{"id":"a"},{"instance_id":"b"}]}"#), Ok(2));
+        assert_eq!(count(r#"{"servers":[],"total":0}"#), Ok(0));
+        for body in [
+            "",
+            "{}",
+            "[[]]",
+            r#"[[{"id":"a"}],1]"#,
+            r#"{"servers":[["a"]]}"#,
+            r#"{"servers":[{"name":"a"}]}"#,
+            r#"{"servers":[],"total":-1}"#,
+        ] {
+            assert!(count(body).is_err(), "{body}");
+        }
     }
 }

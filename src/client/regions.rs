@@ -149,17 +149,18 @@ fn read(path: &Path, named: bool, region: &str) -> Result<Option<Vec<String>>, E
             ));
         }
     };
-    let found = std::str::from_utf8(&file.bytes)
-        .map_err(|_| "is not UTF-8".to_owned())
-        .and_then(|text| load(text.trim_start_matches('\u{feff}')))
-        .and_then(|document| look_up(&document, region));
-    found.map_err(|what| {
+    parse(&file.bytes, region).map_err(|what| {
         Error::argument(
             Status::InvalidEndpoint,
             "region",
             format_args!("the regions file {} {what}", path.display()),
         )
     })
+}
+
+pub(crate) fn parse(bytes: &[u8], region: &str) -> Result<Option<Vec<String>>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
+    look_up(&load(text.trim_start_matches('\u{feff}'))?, region)
 }
 
 /// YAML, as far as a regions file needs it.

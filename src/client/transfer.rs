@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use ::http::StatusCode;
-use ::http::header::{
-    CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE,
-};
+use ::http::header::{CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE};
 
 use super::context::Context;
 use super::download::ReportInfo;
 use super::report::{ReportRequest, expect_report, may_be_document, refuse_document};
 use crate::error::{Error, Status};
 use crate::http::{
-    Answer, Call, ERROR_BODY_LIMIT, Outgoing, Retry, content_range, safe_filename, strong_etag,
-    unsatisfied_range,
+    Answer, Call, ERROR_BODY_LIMIT, Outgoing, Retry, content_range, strong_etag, unsatisfied_range,
 };
 use crate::log::Level;
 use crate::operation::{Operation, Running};
@@ -401,7 +398,7 @@ impl Transfer {
         self.request_id = answer.request_id();
         self.date = answer.header(DATE);
         self.content_type = answer.header(CONTENT_TYPE);
-        let named = answer.header(CONTENT_DISPOSITION).and_then(|d| safe_filename(&d));
+        let named = answer.filename();
         self.answer = Some(answer);
         self.judge()?;
         self.filename = named.unwrap_or_else(|| format!("{}.{}", self.request.id(), self.format.extension()));

@@ -94,6 +94,13 @@ impl Answer {
         Some(self.secrets.blot(text))
     }
 
+    /// The file name that it gives the body, made safe.
+    pub(crate) fn filename(&self) -> Option<String> {
+        let disposition = self.headers.get(header::CONTENT_DISPOSITION)?;
+        self.secrets
+            .filename(String::from_utf8_lossy(disposition.as_bytes()).trim())
+    }
+
     /// A header's value that must not be shown.
     pub(crate) fn secret_header(&self, name: HeaderName) -> Option<&[u8]> {
         self.headers.get(name).map(HeaderValue::as_bytes)
@@ -108,16 +115,9 @@ impl Answer {
         httpdate::parse_http_date(&self.header(header::DATE)?).ok()
     }
 
-    /// How long the server asks to wait (RFC 9110, 10.2.3): seconds, or a date,
-    /// which is compared with the server's own clock where it shows it.
+    /// How long the server asks to wait.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        let value = self.header(header::RETRY_AFTER)?;
-        if let Ok(seconds) = value.parse() {
-            return Some(Duration::from_secs(seconds));
-        }
-        let date = httpdate::parse_http_date(&value).ok()?;
-        let now = self.date().unwrap_or_else(SystemTime::now);
-        Some(date.duration_since(now).unwrap_or_default())
+        retry_after(&self.header(header::RETRY_AFTER)?, self.date())
     }
 
     /// An error if the body is compressed or otherwise encoded. It was asked
@@ -287,6 +287,17 @@ fn framing(headers: &HeaderMap, version: Version, may_be_unframed: bool) -> Resu
         );
     }
     Ok(announced)
+}
+
+/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date, which is compared with
+/// the server's own clock where it shows it.
+pub(crate) fn retry_after(value: &str, date: Option<SystemTime>) -> Option<Duration> {
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    let now = date.unwrap_or_else(SystemTime::now);
+    Some(until.duration_since(now).unwrap_or_default())
 }
 
 /// The library's own error, where that is what ureq hands on.

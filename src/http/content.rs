@@ -121,11 +121,9 @@ pub(crate) fn safe_name(name: &str) -> Option<String> {
             c => c,
         })
         .collect();
-    let clean = clean
-        .trim()
-        .trim_start_matches('.')
-        .trim_end_matches(['.', ' '])
-        .trim_start();
+    // What hides a name, and what some systems drop from its end, in any mixture.
+    let bare = |c: char| c == '.' || c.is_whitespace();
+    let clean = clean.trim_matches(bare);
     if clean.is_empty() {
         return None;
     }
@@ -141,7 +139,8 @@ pub(crate) fn safe_name(name: &str) -> Option<String> {
     while !clean.is_char_boundary(end) {
         end -= 1;
     }
-    Some(format!("{}{extension}", &clean[..end]))
+    let stem = clean[..end].trim_end_matches(bare);
+    Some(format!("{stem}{extension}"))
 }
 
 #[cfg(test)]
@@ -215,6 +214,11 @@ mod tests {
             ("attachment; filename=\"...hidden\"", Some("hidden")),
             ("attachment; filename=\"a\u{1}b\u{202e}c.pdf\"", Some("abc.pdf")),
             ("attachment; filename=\"report.pdf. \"", Some("report.pdf")),
+            ("attachment; filename=\". .bashrc\"", Some("bashrc")),
+            (
+                "attachment; filename=\"\u{3000}.\u{a0}.. a.pdf .\u{3000}.\"",
+                Some("a.pdf"),
+            ),
             ("attachment; filename=\"..\"", None),
             ("attachment; filename=\"/\"", None),
             ("attachment; filename=", None),
@@ -228,5 +232,7 @@ mod tests {
         let long = format!("attachment; filename=\"{}.pdf\"", "é".repeat(300));
         let name = safe_filename(&long).expect("a name");
         assert!(name.len() <= NAME_LIMIT && name.ends_with("é.pdf"));
+        let long = format!("attachment; filename=\"a{}b\"", " ".repeat(300));
+        assert_eq!(safe_filename(&long).as_deref(), Some("a"));
     }
 }

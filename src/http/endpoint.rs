@@ -56,16 +56,17 @@ impl Endpoint {
         let host = Host::parse(authority.host()).ok_or_else(|| {
             invalid("has a host that is neither a name (letters, digits, '-', '_', '.') nor an IP address")
         })?;
-        // `port_u16` is none for `host:` and `host:99999` too.
-        let port = match authority.as_str().rsplit_once(':') {
-            Some((before, digits)) if !before.is_empty() && !digits.contains(']') => Some(
-                digits
-                    .parse()
-                    .ok()
-                    .filter(|port| *port != 0 && digits.bytes().all(|b| b.is_ascii_digit()))
+        // `port_u16` is none for `host:`, `host:99999` and `[::1]x` too.
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => None,
+            behind => Some(
+                behind
+                    .and_then(|behind| behind.strip_prefix(':'))
+                    .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
+                    .and_then(|digits| digits.parse().ok())
+                    .filter(|port| *port != 0)
                     .ok_or_else(|| invalid("has a port that is not a number from 1 to 65535"))?,
             ),
-            _ => None,
         };
         let base = uri.path().trim_end_matches('/');
         let sound =
@@ -151,8 +152,9 @@ impl Host {
         // The system would take 127.1 or 0x7f.1 for an address; here what ends
         // in a number is a whole address or nothing.
         let last = host.rsplit('.').next()?;
-        if last.starts_with(|c: char| c.is_ascii_digit())
-            && !last.contains(|c: char| c.is_ascii_alphabetic() && c != 'x')
+        let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+        if last.bytes().all(|b| b.is_ascii_digit())
+            || hexadecimal.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
         {
             return host.parse::<Ipv4Addr>().ok().map(|a| Host::Address(a.into()));
         }
@@ -230,7 +232,12 @@ mod tests {
             "https://dbs\u{e9}.example.com",
             "https://127.1",
             "https://0x7f.0.0.1",
+            "https://0x7f000001",
+            "https://0X7F000001",
+            "https://a.0x",
             "https://1.2.3.4.5",
+            "https://[::1]x",
+            "https://[::1]=8060",
             "https://[::1",
             "https://[::g]",
         ] {

@@ -11,6 +11,7 @@ mod call;
 mod connect;
 mod content;
 mod endpoint;
+mod object;
 mod proxy;
 mod redirect;
 mod refusal;
@@ -23,9 +24,16 @@ mod tls;
 pub(crate) use agent::{Http, Outgoing, Setup};
 pub(crate) use answer::Answer;
 pub(crate) use call::{Call, Limits};
-pub(crate) use content::{content_range, safe_filename, safe_name, strong_etag, unsatisfied_range};
+pub(crate) use content::{content_range, safe_name, strong_etag, unsatisfied_range};
 pub(crate) use endpoint::{ENCODED, Endpoint};
+pub(crate) use object::Object;
 pub(crate) use proxy::Proxy;
 pub(crate) use refusal::Asked;
 pub(crate) use retry::Retry;
 pub(crate) use service_error::ERROR_BODY_LIMIT;
+
+#[cfg(fuzzing)]
+pub(crate) use self::{
+    answer::retry_after, content::safe_filename, redirect::check, redirect::origin, redirect::target,
+    secrets::Secrets, service_error::ServiceError,
+};

@@ -19,8 +19,8 @@ const HEADER_LIMIT: usize = 16 * 1024;
 
 #[derive(Clone)]
 pub(crate) struct Proxy {
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(crate) host: String,
+    pub(crate) port: u16,
     /// `Basic` and the rest of the header's value.
     authorization: Option<Zeroizing<String>>,
     /// What it holds, in the forms in which the proxy could repeat it.
@@ -57,6 +57,12 @@ impl Proxy {
             Some((login, place)) => (Some(login), place),
             None => (None, rest),
         };
+        // Other parsers would take what stands before it for the host.
+        if login.is_some_and(|login| login.contains(['/', '?', '#'])) {
+            return Err(invalid(
+                "has a '/', '?' or '#' in its user or password, which must be percent-encoded there",
+            ));
+        }
         let endpoint = Endpoint::parse(&format!("http://{place}"), parameter)?;
         let uri: Uri = endpoint.origin().parse().map_err(|_| invalid("is not a URL"))?;
         let mut authorization = None;
@@ -148,7 +154,8 @@ impl Proxy {
 
         // One byte at a time: what follows the header belongs to the tunnel.
         let mut header = Vec::new();
-        while !header.ends_with(b"\r\n\r\n") {
+        // A line may end without its CR (RFC 9112, 2.2).
+        while !header.ends_with(b"\n\r\n") && !header.ends_with(b"\n\n") {
             let mut byte = [0];
             if header.len() >= HEADER_LIMIT {
                 return Err(failed("its answer has no end"));
@@ -224,12 +231,55 @@ mod tests {
         );
     }
 
+    /// A proxy that answers this.
+    struct Answering(&'static [u8]);
+
+    impl Read for Answering {
+        fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+            self.0.read(buf)
+        }
+    }
+
+    impl Write for Answering {
+        fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+            Ok(buf.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_tunnel_begins_behind_the_empty_line_of_the_answer() {
+        let proxy = Proxy::parse("http://proxy.example:3128", "proxy").expect("a proxy");
+        for answer in [
+            "HTTP/1.1 200 OK\r\nVia: x\r\n\r\ntunnel",
+            "HTTP/1.1 200 OK\n\ntunnel",
+            "HTTP/1.1 200 OK\n\r\ntunnel",
+        ] {
+            let mut stream = Answering(answer.as_bytes());
+            proxy.tunnel(&mut stream, "dbss.example.com", 443).expect(answer);
+            assert_eq!(stream.0, b"tunnel");
+        }
+        for answer in ["HTTP/1.1 200 OK\r\n", "HTTP/1.1 403 no\r\n\r\n", "\r\n\r\n", ""] {
+            let mut stream = Answering(answer.as_bytes());
+            let error = proxy
+                .tunnel(&mut stream, "dbss.example.com", 443)
+                .expect_err("no tunnel");
+            assert_eq!(error.status(), Status::Connect, "{answer:?}");
+        }
+    }
+
     #[test]
     fn a_proxy_of_another_kind_is_refused_without_showing_its_password() {
         for url in [
             "socks5://u:hunter2@p:1",
             "http://u:hunter2@:1",
             "http://u:hunter2@p:0",
+            "http://elsewhere/hunter2@p:1",
+            "elsewhere#hunter2@p:1",
+            "http://u:hunter2?@p:1",
         ] {
             let error = Proxy::parse(url, "proxy").expect_err(url);
             assert!(!error.message().contains("hunter2"), "{error}");

@@ -10,7 +10,7 @@ use crate::error::{Error, Status};
 const MAX_REDIRECTS: u32 = 5;
 
 /// Where an answer points: a whole URL, or a path on the same host.
-pub(super) fn target(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
+pub(crate) fn target(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
     let location = headers.get(LOCATION)?.to_str().ok()?.split('#').next()?;
     if let Some(path) = location.strip_prefix('/').filter(|rest| !rest.starts_with('/')) {
         let mut parts = from.clone().into_parts();
@@ -23,7 +23,7 @@ pub(super) fn target(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
 }
 
 /// An error if the library must not go there.
-pub(super) fn check(to: &Uri, from: &Uri, count: u32, allow_plaintext: bool) -> Result<(), Error> {
+pub(crate) fn check(to: &Uri, from: &Uri, count: u32, allow_plaintext: bool) -> Result<(), Error> {
     let refused = |why: &str| {
         Err(Error::new(
             Status::Redirected,
@@ -54,6 +54,6 @@ pub(super) fn check(to: &Uri, from: &Uri, count: u32, allow_plaintext: bool) -> 
 }
 
 /// Scheme, host and port.
-pub(super) fn origin(uri: &Uri) -> (Option<Scheme>, Option<Authority>) {
+pub(crate) fn origin(uri: &Uri) -> (Option<Scheme>, Option<Authority>) {
     (uri.scheme().cloned(), uri.authority().cloned())
 }

@@ -4,6 +4,8 @@ use ::http::HeaderValue;
 use ::http::header::HeaderMap;
 use zeroize::Zeroizing;
 
+use super::content::{safe_filename, safe_name};
+
 /// Below this, a text is no secret, and blotting it out would only destroy the
 /// text around it.
 const SHORTEST: usize = 8;
@@ -18,7 +20,7 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    pub(super) fn of(headers: &HeaderMap, others: &[Zeroizing<String>]) -> Secrets {
+    pub(crate) fn of(headers: &HeaderMap, others: &[Zeroizing<String>]) -> Secrets {
         Secrets {
             headers: headers.values().filter(|v| v.is_sensitive()).cloned().collect(),
             others: others.to_vec(),
@@ -27,7 +29,7 @@ impl Secrets {
 
     /// `text` without the secrets, also where the text was cut in the middle of
     /// one.
-    pub(super) fn blot(&self, mut text: String) -> String {
+    pub(crate) fn blot(&self, mut text: String) -> String {
         let headers = self.headers.iter().map(HeaderValue::as_bytes);
         for secret in headers.chain(self.others.iter().map(|s| s.as_bytes())) {
             // Where not even its beginning is, nothing of it is.
@@ -51,6 +53,12 @@ impl Secrets {
             }
         }
         text
+    }
+
+    /// The file name in a `Content-Disposition`. A secret that is encoded there
+    /// shows in the name alone.
+    pub(super) fn filename(&self, disposition: &str) -> Option<String> {
+        safe_name(&self.blot(safe_filename(disposition)?))
     }
 }
 
@@ -91,5 +99,18 @@ mod tests {
             "too short to be told from chance"
         );
         assert_eq!(blot(""), "");
+    }
+
+    #[test]
+    fn a_file_name_shows_no_secret_however_it_is_encoded() {
+        let secrets = secrets(&["MIIabc-token"]);
+        for disposition in [
+            "attachment; filename=a-MIIabc-token.pdf",
+            "attachment; filename*=UTF-8''a-%4DIIabc%2Dtoken.pdf",
+            "attachment; filename=\"a-MIIabc\\-token.pdf\"",
+            "attachment; filename=\"a-MII\u{200b}abc-token.pdf\"",
+        ] {
+            assert_eq!(secrets.filename(disposition).as_deref(), Some("a-___.pdf"));
+        }
     }
 }

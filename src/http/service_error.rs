@@ -4,8 +4,8 @@
 use serde::de::{Deserializer, IgnoredAny};
 use serde::{Deserialize, de};
 use std::fmt;
-use std::marker::PhantomData;
 
+use super::object::Object;
 use crate::error::{Detail, ServiceText};
 
 /// No sound error is larger; the rest is not read.
@@ -98,29 +98,6 @@ struct Entry {
     camel_msg: Text,
 }
 
-/// A JSON object and nothing else: serde would fill a struct from an array too.
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {
-        struct Visitor<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-
-        deserializer.deserialize_map(Visitor(PhantomData))
-    }
-}
-
 /// A value of the type that it should have, or nothing.
 enum Lenient<T> {
     Right(T),
@@ -162,7 +139,7 @@ pub(crate) struct ServiceError {
 impl ServiceError {
     /// Reads the first part of a body of any kind. `blot` takes secrets out of
     /// a text.
-    pub(super) fn parse(body: &[u8], blot: impl Fn(String) -> String) -> ServiceError {
+    pub(crate) fn parse(body: &[u8], blot: impl Fn(String) -> String) -> ServiceError {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let text = String::from_utf8_lossy(body);
         match serde_json::from_str::<Object<Shape>>(&text) {

@@ -1,0 +1,172 @@
+//! What the fuzz targets (`tests/fuzz`) reach of the library's inside. It is
+//! there under `cfg(fuzzing)` alone, and no interface.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use ::http::header::{HeaderMap, HeaderValue, LOCATION};
+use ::http::{HeaderName, Uri};
+
+use crate::auth::parse_profile;
+use crate::client::{List, parse_regions};
+use crate::error::{Error, ServiceText, Status};
+use crate::http::{self, Endpoint, Proxy, Retry, Secrets, ServiceError};
+
+/// The file name that a `Content-Disposition` gives.
+pub fn content_disposition(value: &str) -> Option<String> {
+    http::safe_filename(value)
+}
+
+/// The file name that a report's own name gives.
+pub fn file_name(name: &str) -> Option<String> {
+    http::safe_name(name)
+}
+
+/// The first and the last byte of a part, and the length of the whole.
+pub fn content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
+    http::content_range(value)
+}
+
+/// The length of the whole of which no part was to be had.
+pub fn unsatisfied_range(value: &str) -> Option<u64> {
+    http::unsatisfied_range(value)
+}
+
+/// Whether an entity tag is a strong one.
+pub fn is_strong_etag(value: &str) -> bool {
+    http::strong_etag(value).is_some()
+}
+
+/// What was understood of an error body.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Said {
+    pub is_error_object: bool,
+    pub code: Option<String>,
+    pub message: Option<String>,
+    pub request_id: Option<String>,
+    pub encoded_authorization_message: Option<String>,
+    pub details: Vec<crate::Detail>,
+}
+
+/// Reads an error body, as the answer to a request with this token.
+pub fn error_body(body: &[u8], token: &'static str) -> Said {
+    let mut value = HeaderValue::from_static(token);
+    value.set_sensitive(true);
+    let sent = HeaderMap::from_iter([(HeaderName::from_static("x-auth-token"), value)]);
+    let secrets = Secrets::of(&sent, &[]);
+    let said = ServiceError::parse(body, |text| secrets.blot(text));
+    let ServiceText {
+        code,
+        message,
+        request_id,
+        encoded_authorization_message,
+        details,
+    } = said.text;
+    Said {
+        is_error_object: said.is_error_object,
+        code,
+        message,
+        request_id,
+        encoded_authorization_message,
+        details,
+    }
+}
+
+/// Which list a body is of.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub enum ListKind {
+    Instances,
+    Reports,
+    Templates,
+}
+
+/// An item of a list: gives a field by its name.
+pub type Item = Box<dyn Fn(&str) -> Option<String>>;
+
+/// Reads a page of a list: its total and its items.
+pub fn list_body(kind: ListKind, body: &[u8]) -> Result<(Option<u64>, Vec<Item>), String> {
+    let instance = String::new();
+    let list = match kind {
+        ListKind::Instances => List::Instances,
+        ListKind::Reports => List::Reports { instance, name: None },
+        ListKind::Templates => List::Templates { instance },
+    };
+    let (total, items) = list.parse(body)?;
+    let item = |item: crate::client::Item| -> Item {
+        Box::new(move |name| item.field(name).map(|text| text.to_string_lossy().into_owned()))
+    };
+    Ok((total, items.into_iter().map(item).collect()))
+}
+
+/// What `Retry-After` asks for, and the pause that follows a throttled attempt:
+/// none where another is not made.
+pub fn retry_after(value: &str, date: Duration, longest: Duration) -> (Option<Duration>, Option<Duration>) {
+    let asked = http::retry_after(value, UNIX_EPOCH.checked_add(date));
+    let failure = Error::new(Status::Throttled, "throttled").with_retry_after(asked);
+    (asked, Retry::new(2, longest).pause_after(&failure))
+}
+
+/// A URL that was taken for an endpoint.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Place {
+    pub is_https: bool,
+    pub is_loopback: bool,
+    pub origin: String,
+    /// The URL of a resource of these segments and of this query.
+    pub url: Uri,
+}
+
+/// Reads an endpoint.
+pub fn endpoint(url: &str, segments: &[&str], query: &[(&str, &str)]) -> Result<Place, Error> {
+    let endpoint = Endpoint::parse(url, "endpoint")?;
+    Ok(Place {
+        is_https: endpoint.is_https(),
+        is_loopback: endpoint.is_loopback(),
+        origin: endpoint.origin(),
+        url: endpoint.url(segments, query)?,
+    })
+}
+
+/// Reads a proxy's URL: its host and port.
+pub fn proxy(url: &str) -> Result<(String, u16), Error> {
+    Proxy::parse(url, "proxy").map(|proxy| (proxy.host, proxy.port))
+}
+
+/// Where a redirect leads that is followed, and whether it stays at its origin.
+pub fn redirect(from: &Uri, location: &[u8]) -> Option<(Uri, bool)> {
+    let value = HeaderValue::from_bytes(location).ok()?;
+    let to = http::target(from, &HeaderMap::from_iter([(LOCATION, value)]))?;
+    http::check(&to, from, 1, false).ok()?;
+    let stays = http::origin(&to) == http::origin(from);
+    Some((to, stays))
+}
+
+/// What a profile file holds.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Profile {
+    pub access_key: String,
+    pub secret_key: String,
+    pub security_token: Option<String>,
+    pub project_id: Option<String>,
+    pub iam_endpoint: Option<String>,
+}
+
+/// Reads a profile file.
+pub fn profile(file: &[u8]) -> Result<Profile, String> {
+    let profile = parse_profile(file)?;
+    Ok(Profile {
+        access_key: profile.access_key,
+        secret_key: profile.secret_key.to_string(),
+        security_token: profile.security_token.map(|token| token.to_string()),
+        project_id: profile.project_id,
+        iam_endpoint: profile.iam_endpoint,
+    })
+}
+
+/// Reads a regions file: the URLs of a region.
+pub fn regions(file: &[u8], region: &str) -> Result<Option<Vec<String>>, String> {
+    parse_regions(file, region)
+}
