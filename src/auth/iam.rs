@@ -189,8 +189,8 @@ impl Login {
     }
 
     fn read(&self, answer: &mut Answer) -> Result<Grant, Error> {
-        let token = match answer.secret_header(SUBJECT_TOKEN) {
-            Some(token) => Token::new(token).map_err(|e| e.message().to_owned()),
+        let token = match answer.take_secret_header(SUBJECT_TOKEN) {
+            Some(token) => Token::new(&token).map_err(|e| e.message().to_owned()),
             None => Err("it has no X-Subject-Token".to_owned()),
         };
         let token = token.map_err(|e| {

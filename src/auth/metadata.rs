@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use ::http::header::{HeaderName, HeaderValue};
 use ::http::{Method, StatusCode};
 use serde::Deserialize;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::iam::remaining;
 use super::renewing::{Grantor, Ticket};
@@ -111,7 +111,7 @@ impl Metadata {
         })
     }
 
-    fn read(&self, wire: &Wire<'_>, answer: &mut Answer) -> Result<Vec<u8>, Error> {
+    fn read(&self, wire: &Wire<'_>, answer: &mut Answer) -> Result<Zeroizing<Vec<u8>>, Error> {
         let _aside = wire.call.aside(Some(PATIENCE));
         answer
             .read_document(ANSWER_LIMIT)
@@ -134,9 +134,8 @@ impl Metadata {
         let mut answer = self.send(wire, Method::PUT, &path, Some((TOKEN_TTL, ttl)))?;
         let token = match answer.status() {
             StatusCode::OK => {
-                let mut token = self.read(wire, &mut answer)?;
+                let token = self.read(wire, &mut answer)?;
                 let header = secret::header(token.trim_ascii(), Status::UnexpectedAnswer, "token");
-                token.zeroize();
                 Some(header.map_err(|_| unexpected(&answer, "and a token that no header can carry"))?)
             }
             // Older ones give keys without.
@@ -155,9 +154,7 @@ impl Metadata {
         if answer.status() != StatusCode::OK {
             return Err(unexpected(&answer, "when asked for an access key"));
         }
-        let mut bytes = self.read(wire, &mut answer)?;
-        let parsed = serde_json::from_slice::<Object<KeyAnswer>>(&bytes);
-        bytes.zeroize();
+        let parsed = serde_json::from_slice::<Object<KeyAnswer>>(&self.read(wire, &mut answer)?);
         // What is wrong with it may be said with a part of it.
         let key = parsed
             .map_err(|_| unexpected(&answer, "and a document that holds no access key"))?

@@ -16,12 +16,12 @@ pub(super) fn read(answer: &mut Answer, asked: &Asked) -> Result<Vec<u8>, Error>
         StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED => {}
         _ => return Err(answer.refusal(asked)?),
     }
-    let bytes = answer.read_document(LIMIT)?;
+    let mut bytes = answer.read_document(LIMIT)?;
     let said = answer.service_error(&bytes);
     if said.is_error_object {
         return Err(answer.refused(said, asked));
     }
-    Ok(bytes)
+    Ok(std::mem::take(&mut *bytes))
 }
 
 /// The error for a document that is not what the service documents.

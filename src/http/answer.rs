@@ -1,11 +1,13 @@
 //! An answer: its header judged, its body read to its true end.
 
+use std::hint::black_box;
 use std::io::Read;
 use std::time::{Duration, SystemTime};
 
-use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use ::http::header::{self, HeaderMap, HeaderName};
 use ::http::{Response, StatusCode, Version};
 use ureq::{Body, BodyReader};
+use zeroize::Zeroizing;
 
 use std::sync::Arc;
 
@@ -101,9 +103,15 @@ impl Answer {
             .filename(String::from_utf8_lossy(disposition.as_bytes()).trim())
     }
 
-    /// A header's value that must not be shown.
-    pub(crate) fn secret_header(&self, name: HeaderName) -> Option<&[u8]> {
-        self.headers.get(name).map(HeaderValue::as_bytes)
+    /// Takes out a header's value that must not be shown.
+    pub(crate) fn take_secret_header(&mut self, name: HeaderName) -> Option<Zeroizing<Vec<u8>>> {
+        let value = self.headers.remove(name)?;
+        let taken = Zeroizing::new(value.as_bytes().to_vec());
+        // A HeaderValue cannot be wiped. But allocators give out first what was
+        // freed last, so what it held is gone with the next of its size.
+        drop(value);
+        drop(black_box(vec![0xff_u8; taken.len()]));
+        Some(taken)
     }
 
     pub(crate) fn request_id(&self) -> Option<String> {
@@ -164,12 +172,12 @@ impl Answer {
     }
 
     /// Reads a whole body that is a document. `limit` is more than any has.
-    pub(crate) fn read_document(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
+    pub(crate) fn read_document(&mut self, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
         self.refuse_encoding()?;
-        let mut bytes = Vec::new();
-        let mut buf = [0; 16 * 1024];
+        let mut bytes = Zeroizing::new(Vec::new());
+        let mut buf = Zeroizing::new([0; 16 * 1024]);
         loop {
-            let n = self.read(&mut buf)?;
+            let n = self.read(&mut buf[..])?;
             if n == 0 {
                 return Ok(bytes);
             }
@@ -178,6 +186,12 @@ impl Answer {
                     Status::UnexpectedAnswer,
                     format!("the answer is longer than {limit} bytes, which none should be"),
                 )));
+            }
+            if bytes.len() + n > bytes.capacity() {
+                // A vector that grows by itself leaves copies.
+                let mut larger = Zeroizing::new(Vec::with_capacity((bytes.len() + n) * 2));
+                larger.extend_from_slice(&bytes);
+                bytes = larger;
             }
             bytes.extend_from_slice(&buf[..n]);
         }
