@@ -37,7 +37,14 @@ typedef unsigned long uint64_t;
 """,
 }
 # The size of each type in a structure, by the size of a pointer.
-SIZES = {"uint8_t": 1, "int": 4, "int32_t": 4, "uint32_t": 4, "int64_t": 8, "size_t": None}
+SIZES = {
+    "uint8_t": 1,
+    "int": 4,
+    "int32_t": 4,
+    "uint32_t": 4,
+    "int64_t": 8,
+    "size_t": None,
+}
 
 
 class UnclearError(Exception):
@@ -49,8 +56,15 @@ def declarations(header: Path = HEADER) -> list[Any]:
     with tempfile.TemporaryDirectory() as stubs:
         for name, text in STUBS.items():
             Path(stubs, name).write_text(text)
-        command = [os.environ.get("CC", "cc"), "-E", "-P", "-nostdinc", f"-I{stubs}", header]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        command = [
+            os.environ.get("CC", "cc"),
+            "-E",
+            "-P",
+            "-nostdinc",
+            f"-I{stubs}",
+            header,
+        ]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     if done.returncode != 0:
         raise UnclearError(done.stderr)
     parsed: list[Any] = CParser().parse(done.stdout, str(header)).ext
@@ -135,7 +149,14 @@ class Description:
         self.version: str = json.loads(self.macros["DBSS_VERSION"])
         self.since = {
             one["name"]: one["since"]
-            for kind in ("functions", "handles", "structs", "callbacks", "constants", "statuses")
+            for kind in (
+                "functions",
+                "handles",
+                "structs",
+                "callbacks",
+                "constants",
+                "statuses",
+            )
             for one in last.get(kind, [])
         }
         self.functions: dict[str, c_ast.FuncDecl] = {}
@@ -172,9 +193,7 @@ class Description:
             "version": self.version,
             "version_number": number,
             "soname": json.loads(self.macros["DBSS_SONAME"]),
-            "aliases": [
-                {**self.head(name), "c_type": text} for name, text in self.aliases.items()
-            ],
+            "aliases": [{**self.head(name), "c_type": text} for name, text in self.aliases.items()],
             "statuses": [self.status(name) for name in statuses],
             "constants": [
                 {**self.head(name), "value": int(self.macros[name])}
@@ -236,9 +255,19 @@ class Description:
                 offset += size
                 alignment = max(alignment, size)
             size = -(-offset // alignment) * alignment
-            layout = {"pointer": pointer, "size": size, "alignment": alignment, "offsets": offsets}
+            layout = {
+                "pointer": pointer,
+                "size": size,
+                "alignment": alignment,
+                "offsets": offsets,
+            }
             layouts.append(layout)
-        return {**self.head(name), "free": self.free(name), "fields": described, "layouts": layouts}
+        return {
+            **self.head(name),
+            "free": self.free(name),
+            "fields": described,
+            "layouts": layouts,
+        }
 
     def kind(self, parameter: Any) -> dict[str, Any]:
         """What a parameter, field or result is to a wrapper."""
@@ -351,7 +380,8 @@ class Description:
             told["direction"] = "out"
         if told["direction"] == "out" and kind["kind"] in ("handle", "struct"):
             free = comment.need(
-                r"yours\b[^.;]*?end (?:it|them) with (dbss_\w+_free)\(\)", f"who frees `{name}`"
+                r"yours\b[^.;]*?end (?:it|them) with (dbss_\w+_free)\(\)",
+                f"who frees `{name}`",
             )[1]
             if free != self.free(kind["of"]):
                 raise UnclearError(f"{function} has {free}() end `{name}`")
@@ -377,7 +407,9 @@ class Description:
             return comment, marked[1] or marked[2] or marked[3].strip()
         elsewhere = re.match(
             r"(?:(?:, `\w+`)*,? and `\w+`)? as for (dbss_\w+)\(\)", segment
-        ) or comment.find(r"(?:other|first \w+) parameters as for (dbss_\w+)\(\)|therwise as (dbss_\w+)\(\)")
+        ) or comment.find(
+            r"(?:other|first \w+) parameters as for (dbss_\w+)\(\)|therwise as (dbss_\w+)\(\)"
+        )
         if elsewhere is None:
             raise UnclearError(f"{function} does not say whether `{name}` may be NULL")
         return self.mark(next(group for group in elsewhere.groups() if group), name)
@@ -393,7 +425,9 @@ class Description:
         sentence = comment.find(r"Returns .*?[.](?= |$)")
         told["meaning"] = sentence[0] if sentence else comment.summary
         if any(one.get("nullability") == "ignored" for one in parameters):
-            said = comment.need(r"(?:^|[.;:] )([^.;:]*?)[ ,](?:and )?for NULL\b", "what it is for NULL")
+            said = comment.need(
+                r"(?:^|[.;:] )([^.;:]*?)[ ,](?:and )?for NULL\b", "what it is for NULL"
+            )
             value = re.search(r'-?\b\d+\b|-\d+|""|\bNULL\b|\bDBSS_\w+', said[1])
             if value is None:
                 raise UnclearError(f"{name} does not say what it is for NULL")
