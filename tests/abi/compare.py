@@ -35,7 +35,7 @@ TABLES = (
 )
 
 # Changes that no program notices: less is asked of a caller, or more promised.
-HARMLESS = {
+HARMLESS: dict[str, set[tuple[object, object]]] = {
     "nullability": {("required", "optional")},
     "nullable": {(True, False)},
     "blocks": {(True, False)},

@@ -56,14 +56,8 @@ def declarations(header: Path = HEADER) -> list[Any]:
     with tempfile.TemporaryDirectory() as stubs:
         for name, text in STUBS.items():
             Path(stubs, name).write_text(text)
-        command = [
-            os.environ.get("CC", "cc"),
-            "-E",
-            "-P",
-            "-nostdinc",
-            f"-I{stubs}",
-            header,
-        ]
+        compiler = os.environ.get("CC", "cc")
+        command = [compiler, "-E", "-P", "-nostdinc", f"-I{stubs}", str(header)]
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     if done.returncode != 0:
         raise UnclearError(done.stderr)
@@ -378,6 +372,10 @@ class Description:
             told["size"] = room[1]
         if name.startswith("out_") or room is not None:
             told["direction"] = "out"
+        if told["direction"] == "out":
+            # Everything else that a call hands out is empty when it fails.
+            late = "also when this function fails" in self.segment(comment, name)
+            told["set_on_failure"] = late
         if told["direction"] == "out" and kind["kind"] in ("handle", "struct"):
             free = comment.need(
                 r"yours\b[^.;]*?end (?:it|them) with (dbss_\w+_free)\(\)",

@@ -1,8 +1,8 @@
-"""Reduces what abidw says of the library, on standard input, to its exported functions and their types.
+"""Reduces what abidw says of the library to its exported functions and their types.
 
-Of a type only what is public stays: its name without the Rust module that it
-is in, its size and its public fields. So the result is small, and the same for
-every machine and for every place of a type in the sources.
+It reads standard input. Of a type only what is public stays: its name without
+the Rust module that it is in, its size and its public fields. So the result is
+small, and the same for every machine and every place of a type in the sources.
 """
 
 from __future__ import annotations
