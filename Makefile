@@ -20,7 +20,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib standin programs venv demo test test-rust test-python tsan lint header abi abi-check abi-baseline install clean
+.PHONY: help all lib standin programs venv demo test test-rust test-python tsan asan lint header abi abi-check abi-baseline install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -65,13 +65,17 @@ test-python: lib programs standin venv
 	$(VENV)/bin/python -m pytest tests/python
 
 tsan: lib programs standin venv ## the tests with many threads, under ThreadSanitizer
-	tests/tsan/build $(BUILD)
+	tests/sanitizers/build thread $(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_tsan.py
+
+asan: lib programs standin venv ## the tests in C, under AddressSanitizer and its sisters
+	tests/sanitizers/build address $(BUILD)
+	$(VENV)/bin/python -m pytest tests/python/test_asan.py
 
 lint: venv ## formatting, lints and types of every language here
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/tsan/racy.c
+	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/sanitizers/*.c
 	$(VENV)/bin/ruff check bindings tests
 	$(VENV)/bin/ruff format --check bindings tests
 	cd bindings/python && $(VENV)/bin/mypy --strict dbss
