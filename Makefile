@@ -20,7 +20,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib standin programs venv demo test test-rust test-python tsan fuzz fuzz-short bench lint deny header install clean
+.PHONY: help all lib standin programs venv demo test test-rust test-python tsan asan fuzz fuzz-short bench lint deny header abi abi-check abi-baseline install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -65,8 +65,12 @@ test-python: lib programs standin venv
 	$(VENV)/bin/python -m pytest tests/python
 
 tsan: lib programs standin venv ## the tests with many threads, under ThreadSanitizer
-	tests/tsan/build $(BUILD)
+	tests/sanitizers/build thread $(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_tsan.py
+
+asan: lib programs standin venv ## the tests in C, under AddressSanitizer and its sisters
+	tests/sanitizers/build address $(BUILD)
+	$(VENV)/bin/python -m pytest tests/python/test_asan.py
 
 # How long each target runs; FUZZ_TARGET names one, or several.
 FUZZ_SECONDS ?= 600
@@ -89,7 +93,7 @@ lint: venv ## formatting, lints and types of every language here
 	$(CARGO) fmt --all -- --check
 	cd tests/fuzz && $(CARGO) fmt -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/tsan/racy.c
+	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/sanitizers/*.c
 	$(VENV)/bin/ruff check bindings tests
 	$(VENV)/bin/ruff format --check bindings tests
 	cd bindings/python && $(VENV)/bin/mypy --strict dbss
@@ -100,13 +104,23 @@ deny: ## licences, sources and versions of all that the library is made of
 header: ## write include/dbss.h anew from src/ffi
 	DBSS_WRITE_HEADER=1 $(CARGO) check
 
+abi: venv ## write include/dbss-abi.json anew from include/dbss.h
+	$(VENV)/bin/python tests/abi/describe.py
+
+abi-check: venv ## whether the ABI is what it was, but for additions
+	tests/abi/check $(TARGET)
+
+abi-baseline: venv ## record the ABI of a release
+	tests/abi/check --record $(TARGET)
+
 install: lib programs ## into DESTDIR and PREFIX (default /usr/local)
-	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/dbss
 	install -m 755 $(BUILD)/lib/libdbss.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libdbss.so.$(VERSION)
 	ln -sf libdbss.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libdbss.so.$(ABI)
 	ln -sf libdbss.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libdbss.so
 	install -m 644 $(BUILD)/lib/libdbss.a $(DESTDIR)$(PREFIX)/lib/libdbss.a
 	install -m 644 include/dbss.h $(DESTDIR)$(PREFIX)/include/dbss.h
+	install -m 644 include/dbss-abi.json include/dbss-abi.schema.json $(DESTDIR)$(PREFIX)/share/dbss
 	install -m 755 $(BUILD)/bin/dbss-download $(BUILD)/bin/dbss-reports $(DESTDIR)$(PREFIX)/bin
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' bindings/c/dbss.pc.in \
 		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/dbss.pc

@@ -9,6 +9,10 @@ use std::{env, fs};
 #[allow(dead_code)]
 mod options;
 
+/// The name of the shared library to the loader: the version of the ABI is 0
+/// until the first stable release.
+const SONAME: &str = "libdbss.so.0";
+
 /// The sections of the header: a title, and the files of `src/ffi` in it.
 const SECTIONS: &[(&str, &[&str])] = &[
     ("1. Version, features, statuses", &["version.rs", "status.rs"]),
@@ -53,7 +57,7 @@ fn main() {
     }
 
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
-        println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libdbss.so.0");
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,{SONAME}");
         // A look-up thread that a caller left behind may outlive a dlclose.
         println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     }
@@ -144,6 +148,9 @@ fn version_macros() -> String {
          #define DBSS_VERSION_PATCH {patch}\n\
          #define DBSS_VERSION \"{major}.{minor}.{patch}\"\n\
          #define DBSS_VERSION_NUMBER \\\n    \
-         (DBSS_VERSION_MAJOR * 10000 + DBSS_VERSION_MINOR * 100 + DBSS_VERSION_PATCH)"
+         (DBSS_VERSION_MAJOR * 10000 + DBSS_VERSION_MINOR * 100 + DBSS_VERSION_PATCH)\n\
+         \n\
+         /* The name of the shared library on Linux, for dlopen(). */\n\
+         #define DBSS_SONAME \"{SONAME}\""
     )
 }

@@ -44,9 +44,11 @@
  *   It then also sets this thread's last error (dbss_last_error()), which says
  *   more; on success it clears it. No other function touches it.
  * - Results leave through out-parameters, which come last and are set to NULL
- *   or zero on every failure (but for dbss_reports_mirror(), which says so). They need not be initialised.
- * - NULL where a value is required is DBSS_ERR_NULL_ARGUMENT, never a crash.
- *   Every _free function takes NULL and does nothing.
+ *   or zero on every failure (but for dbss_reports_mirror(), which says so). They
+ *   need not be initialised.
+ * - NULL where a value is required is DBSS_ERR_NULL_ARGUMENT, never a crash; of
+ *   several, dbss_error_parameter() names the first, the out-parameter before
+ *   all others. Every _free function takes NULL and does nothing.
  * - Strings are NUL-terminated UTF-8; file paths are bytes. What you pass is
  *   copied or used up before the function returns, never kept.
  * - Handles (dbss_config, dbss_context, dbss_operation and so on) are opaque and
@@ -55,6 +57,10 @@
  *   _free never blocks and does no network traffic.
  * - Threads. Every function may be called from any thread at any time, on
  *   shared handles too. Errors are kept for each thread.
+ * - Blocking. A function that "uses the network" blocks until it is done, has
+ *   failed or is cancelled; so may one that reads files or waits for a moment.
+ *   One that "never blocks" waits for nobody; only a destroy function of yours
+ *   may run in it.
  * - Callbacks come with a user_data pointer that is handed back to them, and,
  *   where they are stored, with a destroy function (may be NULL) that is called
  *   exactly once when the pointer is no longer needed. No lock is held while one
@@ -69,7 +75,8 @@
  *   region HUAWEICLOUD_SDK_REGION_DBSS_{REGION}, HUAWEICLOUD_SDK_REGIONS_FILE and
  *   HOME; and those of the options "credentials" and "proxy_from_environment",
  *   where these are set.
- * - The ABI only grows: no function, value or signature ever changes.
+ * - The ABI only grows: no function, value or signature ever changes. For
+ *   programs that make wrappers, dbss-abi.json says all of this again.
  */
 
 #ifndef DBSS_H
@@ -85,6 +92,9 @@
 #define DBSS_VERSION "0.1.0"
 #define DBSS_VERSION_NUMBER \
     (DBSS_VERSION_MAJOR * 10000 + DBSS_VERSION_MINOR * 100 + DBSS_VERSION_PATCH)
+
+/* The name of the shared library on Linux, for dlopen(). */
+#define DBSS_SONAME "libdbss.so.0"
 
 #ifdef __cplusplus
 extern "C" {
@@ -111,29 +121,29 @@ typedef struct dbss_mirror_result dbss_mirror_result;
  * The version of the library that is loaded, such as "0.1.0"; compare with
  * DBSS_VERSION, which is the version of the header.
  *
- * Returns a static string, valid for ever. Any thread, at any time.
+ * Returns a static string, never NULL. Never blocks. Any thread, at any time.
  */
 const char *dbss_version(void);
 
 /**
  * The same as a number, to compare: major * 10000 + minor * 100 + patch, as
- * in DBSS_VERSION_NUMBER. Any thread, at any time.
+ * in DBSS_VERSION_NUMBER. Never blocks. Any thread, at any time.
  */
 uint32_t dbss_version_number(void);
 
 /**
- * Whether the loaded library has a feature: 1, or 0 when it has not, when
- * the name is unknown to it or when `name` is NULL. The features of this
- * version are "download" (reports into memory), "token" (a fixed IAM token),
- * "https" (TLS 1.2 and 1.3), "file" (to files, directories, descriptors and
- * callbacks), "stream" (dbss_report_open), "operation" (progress and cancel),
- * "resume" (retries and resumption), "log", "redirect", "proxy", "access_key"
- * (AK/SK signatures), "iam_user" (logins), "token_provider", "credentials" (found
+ * Whether the loaded library has a feature: 1; 0 when it has not, when
+ * the name is unknown to it, and for NULL. The features of this version are
+ * "download" (reports into memory), "token" (a fixed IAM token), "https" (TLS
+ * 1.2 and 1.3), "file" (to files, directories, descriptors and callbacks),
+ * "stream" (dbss_report_open), "operation" (progress and cancel), "resume"
+ * (retries and resumption), "log", "redirect", "proxy", "access_key" (AK/SK
+ * signatures), "iam_user" (logins), "token_provider", "credentials" (found
  * where the official SDKs find them), "project" (found where none is given),
  * "endpoints" (several, and those of regions), "list" (instances, reports,
  * templates), "manage" (create, generate, wait, delete) and "mirror".
  *
- * Nothing is kept of `name`. Any thread, at any time.
+ * Nothing is kept of `name`. Never blocks. Any thread, at any time.
  */
 int32_t dbss_has_feature(const char *name);
 
@@ -198,7 +208,8 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_INVALID_VALUE 108
 
 /**
- * The endpoint is plain http on another host, and "allow_plaintext" is not set.
+ * The endpoint is plain http on another host, and "allow_plaintext" is not
+ * set.
  */
 #define DBSS_ERR_PLAINTEXT_REFUSED 109
 
@@ -425,7 +436,7 @@ typedef int32_t dbss_status;
  * "DBSS_ERR_NOT_FOUND"; "DBSS_ERR_UNKNOWN" for a value that this version does
  * not know.
  *
- * Returns a static string, never NULL. Any thread, at any time.
+ * Returns a static string, never NULL. Never blocks. Any thread, at any time.
  */
 const char *dbss_status_name(dbss_status status);
 
@@ -433,7 +444,7 @@ const char *dbss_status_name(dbss_status status);
  * What a status means, in general; dbss_error_message() says what happened
  * in particular.
  *
- * Returns a static string, never NULL. Any thread, at any time.
+ * Returns a static string, never NULL. Never blocks. Any thread, at any time.
  */
 const char *dbss_status_message(dbss_status status);
 
@@ -443,7 +454,7 @@ const char *dbss_status_message(dbss_status status);
  * DBSS_ERR_INTERNAL. Values that are newer than this library have their group
  * too; a value outside of all ranges counts as DBSS_ERR_INTERNAL.
  *
- * Any thread, at any time.
+ * Never blocks. Any thread, at any time.
  */
 dbss_status dbss_status_group(dbss_status status);
 
@@ -468,14 +479,14 @@ struct dbss_error;
  *
  * Lent: valid on this thread until its next function that returns a
  * dbss_status, or dbss_error_take(). Do not free it, and do not hand it to
- * another thread; take it for that.
+ * another thread; take it for that. Never blocks. Any thread.
  */
 const dbss_error *dbss_last_error(void);
 
 /**
  * The same error, now yours, for as long as you like and on any thread; end
  * it with dbss_error_free(). Afterwards dbss_last_error() is NULL on this
- * thread. Returns NULL when there is no error.
+ * thread. Returns NULL when there is no error. Never blocks. Any thread.
  */
 dbss_error *dbss_error_take(void);
 
@@ -486,7 +497,8 @@ dbss_error *dbss_error_take(void);
 void dbss_error_free(dbss_error *error);
 
 /**
- * The status that the failed call returned; DBSS_OK for NULL.
+ * The status that the failed call returned; DBSS_OK for NULL. Never blocks.
+ * Any thread.
  */
 dbss_status dbss_error_status(const dbss_error *error);
 
@@ -496,7 +508,8 @@ dbss_status dbss_error_status(const dbss_error *error);
  * characters. The wording may change between versions: programs should use
  * the other getters.
  *
- * Returns a string that lives as long as the error; "" for NULL.
+ * Returns a string that lives as long as the error; "" for NULL. Never blocks.
+ * Any thread.
  */
 const char *dbss_error_message(const dbss_error *error);
 
@@ -505,13 +518,13 @@ const char *dbss_error_message(const dbss_error *error);
  * DBSS_ERR_ARGUMENT.
  *
  * Returns a string that lives as long as the error; NULL where no parameter
- * is at fault and for NULL.
+ * is at fault and for NULL. Never blocks. Any thread.
  */
 const char *dbss_error_parameter(const dbss_error *error);
 
 /**
  * The HTTP status of the answer, such as 404; 0 when no answer came, and for
- * NULL.
+ * NULL. Never blocks. Any thread.
  */
 int32_t dbss_error_http_status(const dbss_error *error);
 
@@ -520,7 +533,7 @@ int32_t dbss_error_http_status(const dbss_error *error);
  * code that came as a number is given in decimal.
  *
  * Returns a string that lives as long as the error; NULL where the service
- * gave none and for NULL.
+ * gave none and for NULL. Never blocks. Any thread.
  */
 const char *dbss_error_service_code(const dbss_error *error);
 
@@ -530,7 +543,7 @@ const char *dbss_error_service_code(const dbss_error *error);
  * control characters are kept.
  *
  * Returns a string that lives as long as the error; NULL where the service
- * gave none and for NULL.
+ * gave none and for NULL. Never blocks. Any thread.
  */
 const char *dbss_error_service_message(const dbss_error *error);
 
@@ -539,7 +552,7 @@ const char *dbss_error_service_message(const dbss_error *error);
  * body). Quote it to the service's support.
  *
  * Returns a string that lives as long as the error; NULL where the service
- * gave none and for NULL.
+ * gave none and for NULL. Never blocks. Any thread.
  */
 const char *dbss_error_request_id(const dbss_error *error);
 
@@ -548,12 +561,13 @@ const char *dbss_error_request_id(const dbss_error *error);
  * an API of the service.
  *
  * Returns a string that lives as long as the error; NULL where the service
- * gave none and for NULL.
+ * gave none and for NULL. Never blocks. Any thread.
  */
 const char *dbss_error_encoded_authorization_message(const dbss_error *error);
 
 /**
- * How many entries the error body's "details" has; 0 for NULL.
+ * How many entries the error body's "details" has; 0 for NULL. Never blocks.
+ * Any thread.
  */
 size_t dbss_error_detail_count(const dbss_error *error);
 
@@ -561,7 +575,7 @@ size_t dbss_error_detail_count(const dbss_error *error);
  * The error code of the entry `index`, counted from 0.
  *
  * Returns a string that lives as long as the error; NULL past the last entry,
- * where the entry has none, and for NULL.
+ * where the entry has none, and for NULL. Never blocks. Any thread.
  */
 const char *dbss_error_detail_code(const dbss_error *error, size_t index);
 
@@ -569,33 +583,34 @@ const char *dbss_error_detail_code(const dbss_error *error, size_t index);
  * The words of the entry `index`, counted from 0.
  *
  * Returns a string that lives as long as the error; NULL past the last entry,
- * where the entry has none, and for NULL.
+ * where the entry has none, and for NULL. Never blocks. Any thread.
  */
 const char *dbss_error_detail_message(const dbss_error *error, size_t index);
 
 /**
  * The value of errno with which the operating system refused; 0 where it did
- * not and for NULL.
+ * not and for NULL. Never blocks. Any thread.
  */
 int32_t dbss_error_os_code(const dbss_error *error);
 
 /**
  * 1 when the cause is one that passes by itself (throttling, a failing
  * server, a broken or stalled connection, a timeout), so that the same call
- * may succeed later; 0 when it will fail again, and for NULL.
+ * may succeed later; 0 when it will fail again, and for NULL. Never blocks.
+ * Any thread.
  */
 int32_t dbss_error_is_retryable(const dbss_error *error);
 
 /**
  * How long the service asks to wait before the next attempt (header
  * Retry-After, in seconds or as a date), in milliseconds; -1 where it does
- * not say, and for NULL.
+ * not say, and for NULL. Never blocks. Any thread.
  */
 int64_t dbss_error_retry_after_ms(const dbss_error *error);
 
 /**
  * How many requests were made before the call gave up: 0 when an argument was
- * at fault, and for NULL.
+ * at fault, and for NULL. Never blocks. Any thread.
  */
 uint32_t dbss_error_attempts(const dbss_error *error);
 
@@ -643,8 +658,8 @@ typedef void (*dbss_destroy_fn)(void *user_data);
 struct dbss_config;
 
 /**
- * Takes a log message: one line of UTF-8 without its end, valid until the
- * function returns. `level` is one of the DBSS_LOG_ values; newer versions may
+ * Takes a log message: `message`, one line of UTF-8 without its end, valid
+ * until it returns. `level` is one of the DBSS_LOG_ values; newer versions may
  * have more. No message holds a secret.
  *
  * Runs on any thread, on several at once, with no lock held. It must not
@@ -656,7 +671,8 @@ typedef void (*dbss_log_fn)(void *user_data, int32_t level, const char *message)
  * Makes a configuration with every option at its default.
  *
  * `out_config` (required) receives it, or NULL on failure; it is yours: end
- * it with dbss_config_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+ * it with dbss_config_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks.
+ * Any thread.
  */
 dbss_status dbss_config_new(dbss_config **out_config);
 
@@ -670,15 +686,16 @@ void dbss_config_free(dbss_config *config);
  * Sets the region, such as "cn-north-4". The endpoint is then, unless one is
  * set too, and as for the official SDKs: what the variable
  * HUAWEICLOUD_SDK_REGION_DBSS_{REGION} (upper case, "_" for "-") says when the
- * context is made; else what the regions file (HUAWEICLOUD_SDK_REGIONS_FILE, or
- * ~/.huaweicloud/regions.yaml) has for the service DBSS; else
+ * context is made; else what the regions file (HUAWEICLOUD_SDK_REGIONS_FILE,
+ * or ~/.huaweicloud/regions.yaml) has for the service DBSS; else
  * https://dbss.{region}.myhuaweicloud.com. The region's name is also that of
  * the project that is looked up where none is given.
  *
- * `region` (required): 1 to 63 characters of a-z, 0-9 and "-"; it is copied.
- * A region that this library has never heard of is as good as any.
+ * `config` (required). `region` (required): 1 to 63 characters of a-z, 0-9 and
+ * "-"; it is copied. A region that this library has never heard of is as good
+ * as any.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
- * DBSS_ERR_INVALID_ENDPOINT. Any thread.
+ * DBSS_ERR_INVALID_ENDPOINT. Never blocks. Any thread.
  */
 dbss_status dbss_config_set_region(dbss_config *config, const char *region);
 
@@ -687,14 +704,14 @@ dbss_status dbss_config_set_region(dbss_config *config, const char *region);
  * "https://dbss.example.com" or "https://gateway.example.com:8443/dbss". It
  * outranks the region's.
  *
- * `endpoint` (required): https, or http, with a host, and maybe a port and a
- * path; no user, query or fragment; it is copied. It may be up to 16 URLs,
- * separated by commas, in the order of preference: where one cannot be reached
- * (no such host, no connection) the next is tried, and used from then on. Plain
- * http to a host other than this machine also needs the option
- * "allow_plaintext".
+ * `config` (required). `endpoint` (required): https, or http, with a host, and
+ * maybe a port and a path; no user, query or fragment; it is copied. It may be
+ * up to 16 URLs, separated by commas, in the order of preference: where one
+ * cannot be reached (no such host, no connection) the next is tried, and used
+ * from then on. Plain http to a host other than this machine also needs the
+ * option "allow_plaintext".
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
- * DBSS_ERR_INVALID_ENDPOINT. Any thread.
+ * DBSS_ERR_INVALID_ENDPOINT. Never blocks. Any thread.
  */
 dbss_status dbss_config_set_endpoint(dbss_config *config, const char *endpoint);
 
@@ -703,10 +720,11 @@ dbss_status dbss_config_set_endpoint(dbss_config *config, const char *endpoint);
  * of other credentials: of those that are set, the last counts. Tokens live 24
  * hours: dbss_context_set_token() replaces it later.
  *
- * `token` (required): 1 to 98304 (96 KiB) visible ASCII characters, so no
- * space and no line end; it is copied, and the copy wiped when it is no
- * longer needed. Wipe your own.
- * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Any thread.
+ * `config` (required). `token` (required): 1 to 98304 (96 KiB) visible ASCII
+ * characters, so no space and no line end; it is copied, and the copy wiped
+ * when it is no longer needed. Wipe your own.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Never blocks. Any
+ * thread.
  */
 dbss_status dbss_config_set_token(dbss_config *config, const char *token);
 
@@ -715,13 +733,13 @@ dbss_status dbss_config_set_token(dbss_config *config, const char *token);
  * (SDK-HMAC-SHA256), in place of other credentials. Unlike a token a permanent
  * key does not expire.
  *
- * `access_key` and `secret_key` (required): 1 to 1024 visible ASCII
- * characters. `security_token`: that of a temporary key, up to 98304
- * characters; NULL for a permanent one. They are copied, and the copies wiped
- * when they are no longer needed.
- * A refused signature is never tried again: five wrong ones in a row lock a key
- * for five minutes.
- * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_ACCESS_KEY. Any thread.
+ * `config` (required). `access_key` and `secret_key` (required): 1 to 1024
+ * visible ASCII characters. `security_token`: that of a temporary key, up to
+ * 98304 characters; NULL for a permanent one. They are copied, and the copies
+ * wiped when they are no longer needed. A refused signature is never tried
+ * again: five wrong ones in a row lock a key for five minutes.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_ACCESS_KEY. Never blocks.
+ * Any thread.
  */
 dbss_status dbss_config_set_access_key(dbss_config *config,
                                        const char *access_key,
@@ -735,13 +753,13 @@ dbss_status dbss_config_set_access_key(dbss_config *config,
  * is refused to. It is for the project of "project_id", else for that of the
  * region. IAM is where the option "iam_endpoint" says.
  *
- * `user`, `password` and `domain` (required; the last is the account's name):
- * 1 to 1024 bytes of UTF-8; they are copied, and the password wiped when it is
- * no longer needed. A login that IAM has refused is not made again by the same
- * context, since several wrong ones lock a user; its calls then fail with the
- * same error.
+ * `config` (required). `user`, `password` and `domain` (required; the last is
+ * the account's name): 1 to 1024 bytes of UTF-8; they are copied, and the
+ * password wiped when it is no longer needed. A login that IAM has refused is
+ * not made again by the same context, since several wrong ones lock a user;
+ * its calls then fail with the same error.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
- * DBSS_ERR_INVALID_VALUE. Any thread.
+ * DBSS_ERR_INVALID_VALUE. Never blocks. Any thread.
  */
 dbss_status dbss_config_set_iam_user(dbss_config *config,
                                      const char *user,
@@ -827,14 +845,14 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
  *    the User-Agent header, such as a program's name and version. 1 to 256
  *    visible ASCII characters and spaces.
  *
- * `key` and `value` (required) are copied. A value is text in the form of its
- * option's type: "text", "url", "secret" and "path" as they are (a path is
- * bytes, it need not be UTF-8); "milliseconds", "bytes" and "number" in decimal
- * digits, or "-1" for no limit where the option says so; "mode" in octal
- * digits; "boolean" as true or false.
+ * `config` and `key` (required). `value` (required, bytes). They are copied. A
+ * value is text in the form of its option's type: "text", "url", "secret" and
+ * "path" as they are (a path is bytes, it need not be UTF-8); "milliseconds",
+ * "bytes" and "number" in decimal digits, or "-1" for no limit where the
+ * option says so; "mode" in octal digits; "boolean" as true or false.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
  * DBSS_ERR_INVALID_VALUE, and those of the typed setter where there is one.
- * Any thread.
+ * Never blocks. Any thread.
  */
 dbss_status dbss_config_set(dbss_config *config, const char *key, const char *value);
 
@@ -842,11 +860,11 @@ dbss_status dbss_config_set(dbss_config *config, const char *key, const char *va
  * Sets the log callback of the contexts made from this configuration. Without
  * one, nothing is logged anywhere.
  *
- * `config` (required). `log` may be NULL, for none. `user_data` is handed to
- * it; `destroy` (may be NULL) is called with it exactly once: when the
+ * `config` (required). `log` (may be NULL, for none). `user_data` is handed
+ * to it; `destroy` (may be NULL) is called with it exactly once: when the
  * callback is replaced and the configuration and all contexts made from it are
  * gone, or at once when this function fails.
- * Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+ * Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
  */
 dbss_status dbss_config_set_log(dbss_config *config,
                                 dbss_log_fn log,
@@ -854,14 +872,16 @@ dbss_status dbss_config_set_log(dbss_config *config,
                                 dbss_destroy_fn destroy);
 
 /**
- * How many options dbss_config_set() knows. Any thread, at any time.
+ * How many options dbss_config_set() knows. Never blocks. Any thread, at any
+ * time.
  */
 size_t dbss_config_key_count(void);
 
 /**
  * The key of the option `index`, counted from 0.
  *
- * Returns a static string; NULL past the last option. Any thread, at any time.
+ * Returns a static string; NULL past the last option. Never blocks. Any
+ * thread, at any time.
  */
 const char *dbss_config_key_name(size_t index);
 
@@ -870,14 +890,16 @@ const char *dbss_config_key_name(size_t index);
  * "milliseconds", "bytes", "boolean", "number" or "mode". Newer versions may
  * have more. A "secret" has no place on a command line or in a log.
  *
- * Returns a static string; NULL past the last option. Any thread, at any time.
+ * Returns a static string; NULL past the last option. Never blocks. Any
+ * thread, at any time.
  */
 const char *dbss_config_key_type(size_t index);
 
 /**
  * What the option `index` does, in a sentence or two, with its range.
  *
- * Returns a static string; NULL past the last option. Any thread, at any time.
+ * Returns a static string; NULL past the last option. Never blocks. Any
+ * thread, at any time.
  */
 const char *dbss_config_key_help(size_t index);
 
@@ -885,21 +907,21 @@ const char *dbss_config_key_help(size_t index);
  * The default of the option `index`, in the form that dbss_config_set() takes.
  *
  * Returns a static string; NULL where the option is unset by default, and past
- * the last option. Any thread, at any time.
+ * the last option. Never blocks. Any thread, at any time.
  */
 const char *dbss_config_key_default(size_t index);
 
 /**
  * A request for a token, to be answered by dbss_token_request_set() or
- * dbss_token_request_fail(), once, and then ended by dbss_token_request_free().
- * All of it at once or later, from any thread.
+ * dbss_token_request_fail(), once, and then ended by
+ * dbss_token_request_free(). All of it at once or later, from any thread.
  */
 struct dbss_token_request;
 
 /**
  * Asked for a token: by the first call that needs one, before the last one
  * expires, and after the service has refused it. `request` is yours: answer
- * it, now or later, and free it.
+ * it, now or later, and end it with dbss_token_request_free().
  *
  * One request is under way at a time, for all calls that wait for its answer;
  * each of them obeys its own cancel and timeouts, and where one has waited for
@@ -916,11 +938,11 @@ typedef void (*dbss_token_provider_fn)(void *user_data, dbss_token_request *requ
  * Sets a function of yours that gives tokens, in place of other credentials,
  * for the contexts made from this configuration.
  *
- * `config` (required). `provider` may be NULL, which takes away the one that
- * was set. `user_data` is handed to it; `destroy` (may be NULL) is called with
- * it exactly once: when the provider is replaced and the configuration and all
- * contexts made from it are gone, or at once when this function fails.
- * Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+ * `config` (required). `provider` (may be NULL, which takes away the one that
+ * was set). `user_data` is handed to it; `destroy` (may be NULL) is called
+ * with it exactly once: when the provider is replaced and the configuration
+ * and all contexts made from it are gone, or at once when this function fails.
+ * Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
  */
 dbss_status dbss_config_set_token_provider(dbss_config *config,
                                            dbss_token_provider_fn provider,
@@ -929,7 +951,8 @@ dbss_status dbss_config_set_token_provider(dbss_config *config,
 
 /**
  * Whether the service has refused the last token that was given: 1, and the
- * same one would be refused again; or 0, also for NULL. Any thread.
+ * same one would be refused again; else 0, and 0 for NULL. Never blocks. Any
+ * thread.
  */
 int32_t dbss_token_request_refused(const dbss_token_request *request);
 
@@ -938,10 +961,9 @@ int32_t dbss_token_request_refused(const dbss_token_request *request);
  *
  * `request` and `token` (required); the token as for dbss_config_set_token(),
  * copied and wiped when it is no longer needed. `expires_ms`: when it expires,
- * in milliseconds since 1970 UTC by the clock of this machine, so that the next
- * is asked for in time; -1 when that is not known.
- * Where the token is refused here, the calls that wait fail with
- * DBSS_ERR_NO_TOKEN.
+ * in milliseconds since 1970 UTC by the clock of this machine, so that the
+ * next is asked for in time; -1 when that is not known. Where the token is
+ * refused here, the calls that wait fail with DBSS_ERR_NO_TOKEN.
  * Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_INVALID_TOKEN, also when it has
  * expired already; DBSS_ERR_INVALID_VALUE (expires_ms); DBSS_ERR_ARGUMENT when
  * the request has been answered already. Never blocks. Any thread.
@@ -956,8 +978,8 @@ dbss_status dbss_token_request_set(dbss_token_request *request,
  *
  * `request` (required). `message`: why, for the error's message, at most 512
  * bytes of it; NULL for no reason. It is copied; let it hold no secret.
- * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8; DBSS_ERR_ARGUMENT when
- * the request has been answered already. Never blocks. Any thread.
+ * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8; DBSS_ERR_ARGUMENT
+ * when the request has been answered already. Never blocks. Any thread.
  */
 dbss_status dbss_token_request_fail(dbss_token_request *request, const char *message);
 
@@ -1005,7 +1027,8 @@ dbss_status dbss_context_new(const dbss_config *config, dbss_context **out_ctx);
  * Replaces the credentials by a token. Calls that start afterwards use the new
  * one; calls that are under way finish with the old ones.
  *
- * `token` as for dbss_config_set_token(); on failure the old one stays.
+ * `ctx` (required). `token` as for dbss_config_set_token(); on failure the old
+ * one stays.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Never blocks. Any
  * thread, also while others download.
  */
@@ -1016,16 +1039,16 @@ dbss_status dbss_context_set_token(dbss_context *ctx, const char *token);
  * streams included, as dbss_operation_cancel() does; calls that start
  * afterwards run.
  *
- * NULL does nothing. It may wait for a moment, so not from a signal handler.
- * Any thread.
+ * NULL does nothing. May wait for a moment, so not from a signal handler. Any
+ * thread.
  */
 void dbss_context_cancel_all(dbss_context *ctx);
 
 /**
  * Frees a context: closes its idle connections and wipes its secrets. Calls
- * under way are not disturbed: they hold what they need until they end. NULL
- * does nothing. Never blocks. Any thread; only a call that starts after this
- * one is an error of the program.
+ * under way are not disturbed: they hold what they need until they end; only
+ * a call that starts after this one is an error of the program. NULL does
+ * nothing. Never blocks. Any thread.
  */
 void dbss_context_free(dbss_context *ctx);
 
@@ -1046,7 +1069,7 @@ struct dbss_credentials;
  * Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_NOT_CONFIGURED when there are none;
  * DBSS_ERR_NO_TOKEN; every status of the groups DBSS_ERR_SERVICE (of IAM and
  * the metadata service) and DBSS_ERR_NETWORK; DBSS_ERR_BUSY,
- * DBSS_ERR_CANCELLED. Any thread.
+ * DBSS_ERR_CANCELLED. Uses the network. Any thread.
  */
 dbss_status dbss_context_find_credentials(dbss_context *ctx,
                                           dbss_operation *operation,
@@ -1060,8 +1083,8 @@ dbss_status dbss_context_find_credentials(dbss_context *ctx,
  * `operation` may be NULL.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID;
  * DBSS_ERR_UNAUTHENTICATED when it does not; DBSS_ERR_FORBIDDEN when it knows
- * them and does not allow that; those of dbss_context_find_credentials(). Any
- * thread.
+ * them and does not allow that; those of dbss_context_find_credentials(). Uses
+ * the network. Any thread.
  */
 dbss_status dbss_context_check(dbss_context *ctx, const char *project, dbss_operation *operation);
 
@@ -1069,7 +1092,7 @@ dbss_status dbss_context_check(dbss_context *ctx, const char *project, dbss_oper
  * Where they are from: "token", "access_key", "token_provider", "iam_user",
  * "environment", "profile" or "metadata". Newer versions may have more.
  *
- * Returns a static string; NULL for NULL. Any thread.
+ * Returns a static string; NULL for NULL. Never blocks. Any thread.
  */
 const char *dbss_credentials_source(const dbss_credentials *credentials);
 
@@ -1077,15 +1100,15 @@ const char *dbss_credentials_source(const dbss_credentials *credentials);
  * The same in words, with the variable, file or address.
  *
  * Returns a string that is valid until dbss_credentials_free(); NULL for NULL.
- * Any thread.
+ * Never blocks. Any thread.
  */
 const char *dbss_credentials_description(const dbss_credentials *credentials);
 
 /**
  * Whose they are: the user's name, or the access key with its middle left out.
  *
- * Returns a string that is valid until dbss_credentials_free(); NULL where they
- * do not tell, and for NULL. Any thread.
+ * Returns a string that is valid until dbss_credentials_free(); NULL where
+ * they do not tell, and for NULL. Never blocks. Any thread.
  */
 const char *dbss_credentials_name(const dbss_credentials *credentials);
 
@@ -1094,13 +1117,13 @@ const char *dbss_credentials_name(const dbss_credentials *credentials);
  * is known without looking it up.
  *
  * Returns a string that is valid until dbss_credentials_free(); NULL where it
- * is not known, and for NULL. Any thread.
+ * is not known, and for NULL. Never blocks. Any thread.
  */
 const char *dbss_credentials_project(const dbss_credentials *credentials);
 
 /**
- * When they expire, in milliseconds since 1970 UTC; -1 where that is not known,
- * when they do not, and for NULL. Any thread.
+ * When they expire, in milliseconds since 1970 UTC; -1 where that is not
+ * known, when they do not, and for NULL. Never blocks. Any thread.
  */
 int64_t dbss_credentials_expires_ms(const dbss_credentials *credentials);
 
@@ -1147,13 +1170,13 @@ void dbss_buffer_free(dbss_buffer *buffer);
 #define DBSS_FILE_REPLACE 1
 
 /**
- * Takes the next bytes of a report, in order: `len` is at least 1. Return 0 to
- * go on; anything else ends the call with DBSS_ERR_CANCELLED.
+ * Takes the next bytes of a report, in order: `data` are `len` bytes, at least
+ * 1, valid until it returns. Return 0 to go on; anything else ends the call
+ * with DBSS_ERR_CANCELLED.
  *
- * Runs on the thread of the call, with no lock held; `data` is valid until it
- * returns. It may call getters and dbss_operation_cancel(); other calls on the
- * same operation are refused with DBSS_ERR_BUSY. It must not throw, longjmp or
- * end the thread.
+ * Runs on the thread of the call, with no lock held. It may call getters and
+ * dbss_operation_cancel(); other calls on the same operation are refused with
+ * DBSS_ERR_BUSY. It must not throw, longjmp or end the thread.
  */
 typedef int32_t (*dbss_write_fn)(void *user_data, const uint8_t *data, size_t len);
 
@@ -1178,13 +1201,12 @@ typedef int32_t (*dbss_write_fn)(void *user_data, const uint8_t *data, size_t le
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
  * DBSS_ERR_INVALID_LOCALE and DBSS_ERR_NOT_CONFIGURED (no credentials, no
  * project), all before any traffic to the service; those of
- * dbss_context_find_credentials(); every status of the groups DBSS_ERR_SERVICE and
- * DBSS_ERR_NETWORK; DBSS_ERR_RESOURCE; DBSS_ERR_OUT_OF_MEMORY, also for a
+ * dbss_context_find_credentials(); every status of the groups DBSS_ERR_SERVICE
+ * and DBSS_ERR_NETWORK; DBSS_ERR_RESOURCE; DBSS_ERR_OUT_OF_MEMORY, also for a
  * report that the system cannot hold; DBSS_ERR_LIMIT_EXCEEDED for one that is
  * larger than the option "max_memory_bytes"; DBSS_ERR_CANCELLED by
- * dbss_context_cancel_all().
- * Memory grows with what arrives, not with what the server announces.
- * Any thread.
+ * dbss_context_cancel_all(). Memory grows with what arrives, not with what the
+ * server announces. Uses the network. Any thread.
  */
 dbss_status dbss_report_download(dbss_context *ctx,
                                  const char *project,
@@ -1196,8 +1218,9 @@ dbss_status dbss_report_download(dbss_context *ctx,
 /**
  * The same, under an operation.
  *
- * `operation` may be NULL. Errors: those of dbss_report_download(), among them
- * DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any thread.
+ * `operation` may be NULL; the other parameters as for dbss_report_download().
+ * Errors: those of dbss_report_download(), among them DBSS_ERR_NULL_ARGUMENT;
+ * DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the network. Any thread.
  */
 dbss_status dbss_report_download_to_memory(dbss_context *ctx,
                                            const char *project,
@@ -1212,20 +1235,22 @@ dbss_status dbss_report_download_to_memory(dbss_context *ctx,
  * is whole and on the disk; until then, and after every failure, cancel or
  * crash, what stood there stands there still.
  *
- * The first five parameters as for dbss_report_download(). `path` (required):
- * bytes, as the file system has them; its directory must exist and be
+ * The first five parameters as for dbss_report_download(). `path` (required,
+ * bytes): as the file system has them; its directory must exist and be
  * writable. `flags`: 0 or DBSS_FILE_REPLACE. `operation` may be NULL; its path
  * is then this one. The permissions are those of the option "file_mode".
  *
  * While it arrives the report is in a file without a name in the target's
  * directory, which goes with the process; where a file system has no such
  * files (and for a moment before it replaces another) in a hidden file
- * ".dbss-XXXXXX.part", which only a killed process or a stopped machine leaves.
+ * ".dbss-XXXXXX.part", which only a killed process or a stopped machine
+ * leaves.
  * Errors: those of dbss_report_download() but the ones about memory, among
  * them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_INVALID_VALUE (path, flags);
  * DBSS_ERR_FILE_EXISTS, DBSS_ERR_NOT_REGULAR_FILE (also for a symbolic link),
  * DBSS_ERR_FILE (no such directory, no permission), all before any traffic;
- * DBSS_ERR_DISK_FULL; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any thread.
+ * DBSS_ERR_DISK_FULL; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the network. Any
+ * thread.
  */
 dbss_status dbss_report_download_to_file(dbss_context *ctx,
                                          const char *project,
@@ -1238,13 +1263,13 @@ dbss_status dbss_report_download_to_file(dbss_context *ctx,
 
 /**
  * Downloads a report into a directory, under the report's own name made safe;
- * dbss_operation_path() tells it afterwards. Everything else is as for
+ * dbss_operation_path() tells it afterwards. Otherwise as
  * dbss_report_download_to_file().
  *
- * `directory` (required): bytes; it must exist. `operation` may be NULL.
+ * `directory` (required, bytes): it must exist. `operation` may be NULL.
  * Errors: those of dbss_report_download_to_file(), among them
  * DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_FILE_EXISTS can only be told when the
- * service has said the name. Any thread.
+ * service has said the name. Uses the network. Any thread.
  */
 dbss_status dbss_report_download_to_directory(dbss_context *ctx,
                                               const char *project,
@@ -1267,7 +1292,7 @@ dbss_status dbss_report_download_to_directory(dbss_context *ctx,
  * them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_ARGUMENT when `fd` is not open for
  * writing; DBSS_ERR_BROKEN_PIPE when its reader has gone (never SIGPIPE);
  * DBSS_ERR_DISK_FULL, DBSS_ERR_FILE, DBSS_ERR_NOT_RESUMABLE; DBSS_ERR_BUSY,
- * DBSS_ERR_CANCELLED. Any thread.
+ * DBSS_ERR_CANCELLED. Uses the network. Any thread.
  */
 dbss_status dbss_report_download_to_fd(dbss_context *ctx,
                                        const char *project,
@@ -1286,7 +1311,7 @@ dbss_status dbss_report_download_to_fd(dbss_context *ctx,
  * handed over a report.
  * Errors: those of dbss_report_download() but the ones about memory, among
  * them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_NOT_RESUMABLE; DBSS_ERR_BUSY,
- * DBSS_ERR_CANCELLED. Any thread.
+ * DBSS_ERR_CANCELLED. Uses the network. Any thread.
  */
 dbss_status dbss_report_download_to_callback(dbss_context *ctx,
                                              const char *project,
@@ -1338,7 +1363,8 @@ struct dbss_report_stream;
  * A transfer that breaks later is resumed where the service can; where it
  * cannot, the read fails, since what you have cannot be taken back.
  * Errors: those of dbss_report_download() but the ones about memory, among
- * them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any thread.
+ * them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
+ * network. Any thread.
  */
 dbss_status dbss_report_open(dbss_context *ctx,
                              const char *project,
@@ -1353,12 +1379,12 @@ dbss_status dbss_report_open(dbss_context *ctx,
  * end, and is given only when the report was whole and its length right.
  *
  * `stream` (required). `buf` (required) has room for `cap` bytes, at least 1.
- * `out_len` (required) receives the number of bytes, or 0 on failure. A failure
- * stays: the next read gives it again.
+ * `out_len` (required) receives the number of bytes, or 0 on failure. A
+ * failure stays: the next read gives it again.
  * Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_ARGUMENT when `cap` is 0 or the
  * stream is a parent process's; DBSS_ERR_BUSY while another thread reads;
  * DBSS_ERR_CANCELLED; every status of the groups DBSS_ERR_SERVICE and
- * DBSS_ERR_NETWORK. Any thread.
+ * DBSS_ERR_NETWORK. Uses the network. Any thread.
  */
 dbss_status dbss_report_stream_read(dbss_report_stream *stream,
                                     void *buf,
@@ -1367,13 +1393,13 @@ dbss_status dbss_report_stream_read(dbss_report_stream *stream,
 
 /**
  * The size of the report in bytes, as the service announced it; -1 where it
- * did not, and for NULL. Any thread.
+ * did not, and for NULL. Never blocks. Any thread.
  */
 int64_t dbss_report_stream_size(const dbss_report_stream *stream);
 
 /**
- * What the report is, by its first bytes: one of DBSS_FORMAT_PDF,
- * DBSS_FORMAT_ZIP and DBSS_FORMAT_UNKNOWN, which it is for NULL too. Any
+ * What the report is, by its first bytes: DBSS_FORMAT_PDF or DBSS_FORMAT_ZIP;
+ * DBSS_FORMAT_UNKNOWN where it is neither, and for NULL. Never blocks. Any
  * thread.
  */
 int32_t dbss_report_stream_format(const dbss_report_stream *stream);
@@ -1381,8 +1407,8 @@ int32_t dbss_report_stream_format(const dbss_report_stream *stream);
 /**
  * The report's own name, made safe, as dbss_operation_filename() gives it.
  *
- * Returns a string that lives as long as the stream; NULL for NULL. Any
- * thread.
+ * Returns a string that lives as long as the stream; NULL for NULL. Never
+ * blocks. Any thread.
  */
 const char *dbss_report_stream_filename(const dbss_report_stream *stream);
 
@@ -1390,7 +1416,7 @@ const char *dbss_report_stream_filename(const dbss_report_stream *stream);
  * The header Content-Type.
  *
  * Returns a string that lives as long as the stream; NULL where the service
- * gave none and for NULL. Any thread.
+ * gave none and for NULL. Never blocks. Any thread.
  */
 const char *dbss_report_stream_content_type(const dbss_report_stream *stream);
 
@@ -1398,15 +1424,15 @@ const char *dbss_report_stream_content_type(const dbss_report_stream *stream);
  * The service's id of the call (header X-Request-Id).
  *
  * Returns a string that lives as long as the stream; NULL where the service
- * gave none and for NULL. Any thread.
+ * gave none and for NULL. Never blocks. Any thread.
  */
 const char *dbss_report_stream_request_id(const dbss_report_stream *stream);
 
 /**
  * Frees a stream, read to its end or not, and all strings that its getters
  * returned; its operation is free for another call. A read in another thread
- * ends with DBSS_ERR_CANCELLED, which leaves the operation cancelled. NULL does
- * nothing. Never blocks. Any thread.
+ * ends with DBSS_ERR_CANCELLED, which leaves the operation cancelled. NULL
+ * does nothing. Never blocks. Any thread.
  */
 void dbss_report_stream_free(dbss_report_stream *stream);
 
@@ -1429,8 +1455,8 @@ struct dbss_operation;
 /**
  * Told how a call goes: when it starts, at least ten times a second while it
  * runs, whether bytes arrive or not, and when all bytes are there. Read the
- * rest from `operation` by its getters. Return 0 to go on; anything else ends
- * the call with DBSS_ERR_CANCELLED, within 250 ms.
+ * rest from `operation`, valid until it returns, by its getters. Return 0 to go
+ * on; anything else ends the call with DBSS_ERR_CANCELLED, within 250 ms.
  *
  * Runs on the thread of the call, with no lock held. It may call getters and
  * dbss_operation_cancel(); other calls on the same operation are refused with
@@ -1443,7 +1469,8 @@ typedef int32_t (*dbss_progress_fn)(void *user_data, const dbss_operation *opera
  *
  * `out_operation` (required) receives it, or NULL on failure; it is yours: end
  * it with dbss_operation_free(). Errors: DBSS_ERR_NULL_ARGUMENT,
- * DBSS_ERR_RESOURCE when the process has no descriptor left. Any thread.
+ * DBSS_ERR_RESOURCE when the process has no descriptor left. Never blocks. Any
+ * thread.
  */
 dbss_status dbss_operation_new(dbss_operation **out_operation);
 
@@ -1462,17 +1489,18 @@ void dbss_operation_free(dbss_operation *operation);
  *
  * `operation`, `key` and `value` (required); the texts are copied.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
- * DBSS_ERR_INVALID_VALUE, DBSS_ERR_BUSY. Any thread.
+ * DBSS_ERR_INVALID_VALUE, DBSS_ERR_BUSY. Never blocks. Any thread.
  */
 dbss_status dbss_operation_set(dbss_operation *operation, const char *key, const char *value);
 
 /**
  * Sets the progress callback, in place of the one before.
  *
- * `operation` (required). `progress` may be NULL, for none. `user_data` is
+ * `operation` (required). `progress` (may be NULL, for none). `user_data` is
  * handed to it; `destroy` (may be NULL) is called with it exactly once: when
  * the callback is replaced, when the operation is gone, or at once when this
- * function fails. Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_BUSY. Any thread.
+ * function fails. Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_BUSY. Never blocks.
+ * Any thread.
  */
 dbss_status dbss_operation_set_progress(dbss_operation *operation,
                                         dbss_progress_fn progress,
@@ -1485,8 +1513,8 @@ dbss_status dbss_operation_set_progress(dbss_operation *operation,
  * (unless it is already over), whatever it waits for but the file system and
  * your own code. A call that starts after this ends so without any traffic.
  *
- * NULL does nothing. May be called from a signal handler: it never blocks and
- * keeps errno. Any thread.
+ * NULL does nothing. May be called from a signal handler: it keeps errno.
+ * Never blocks. Any thread.
  */
 void dbss_operation_cancel(dbss_operation *operation);
 
@@ -1495,38 +1523,38 @@ void dbss_operation_cancel(dbss_operation *operation);
  * the progress callback stay.
  *
  * `operation` (required). Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_BUSY while
- * a call runs. Any thread.
+ * a call runs. Never blocks. Any thread.
  */
 dbss_status dbss_operation_reset(dbss_operation *operation);
 
 /**
  * How many bytes of the report have arrived, those before a resumption
- * included; 0 for NULL. Any thread.
+ * included; 0 for NULL. Never blocks. Any thread.
  */
 int64_t dbss_operation_received(const dbss_operation *operation);
 
 /**
  * The size of the report in bytes; -1 while or where it is not known, and for
- * NULL. Any thread.
+ * NULL. Never blocks. Any thread.
  */
 int64_t dbss_operation_total(const dbss_operation *operation);
 
 /**
  * How many bytes did not have to come again because broken transfers were
- * resumed; 0 for NULL. Any thread.
+ * resumed; 0 for NULL. Never blocks. Any thread.
  */
 int64_t dbss_operation_resumed(const dbss_operation *operation);
 
 /**
- * How many requests were made so far; 0 for NULL. Any thread.
+ * How many requests were made so far; 0 for NULL. Never blocks. Any thread.
  */
 uint32_t dbss_operation_attempts(const dbss_operation *operation);
 
 /**
  * How far a report is that the service makes (dbss_report_generate(),
  * dbss_report_wait()), or how many of its reports a mirror has dealt with
- * (dbss_reports_mirror()), in percent; -1 while that is not known, and for NULL.
- * Any thread.
+ * (dbss_reports_mirror()), in percent; -1 while that is not known, and for
+ * NULL. Never blocks. Any thread.
  */
 int32_t dbss_operation_percent(const dbss_operation *operation);
 
@@ -1535,7 +1563,7 @@ int32_t dbss_operation_percent(const dbss_operation *operation);
  *
  * Returns bytes as the file system has them, valid until the next call of the
  * operation, dbss_operation_reset() or dbss_operation_free(); NULL where
- * nothing was saved and for NULL. Any thread.
+ * nothing was saved and for NULL. Never blocks. Any thread.
  */
 const char *dbss_operation_path(const dbss_operation *operation);
 
@@ -1545,7 +1573,7 @@ const char *dbss_operation_path(const dbss_operation *operation);
  *
  * Returns a string valid until the next call of the operation,
  * dbss_operation_reset() or dbss_operation_free(); NULL until the report has
- * begun to arrive, and for NULL. Any thread.
+ * begun to arrive, and for NULL. Never blocks. Any thread.
  */
 const char *dbss_operation_filename(const dbss_operation *operation);
 
@@ -1554,7 +1582,8 @@ const char *dbss_operation_filename(const dbss_operation *operation);
  *
  * Returns a string valid until the next call of the operation,
  * dbss_operation_reset() or dbss_operation_free(); NULL until the report has
- * begun to arrive, where the service gave none, and for NULL. Any thread.
+ * begun to arrive, where the service gave none, and for NULL. Never blocks.
+ * Any thread.
  */
 const char *dbss_operation_request_id(const dbss_operation *operation);
 
@@ -1562,7 +1591,7 @@ const char *dbss_operation_request_id(const dbss_operation *operation);
  * Why the last call of this operation failed, from any thread.
  *
  * Returns an error that is yours: end it with dbss_error_free(); NULL when the
- * call has not failed, and for NULL. Any thread.
+ * call has not failed, and for NULL. Never blocks. Any thread.
  */
 dbss_error *dbss_operation_error(const dbss_operation *operation);
 
@@ -1586,16 +1615,17 @@ struct dbss_page;
  * Begins the list of the project's audit instances (ListAuditInstances). No
  * request is sent: dbss_cursor_next() gives its pages.
  *
- * `ctx` (required). `project`: the project's id; NULL for the context's, as for
- * dbss_report_download(). `page_size`: how many a request asks for, 1 to 1000;
- * 0 for 100. `out_cursor` (required) receives the list, or NULL on failure; it
- * is yours: end it with dbss_cursor_free().
+ * `ctx` (required). `project`: the project's id; NULL for the context's, as
+ * for dbss_report_download(). `page_size`: how many a request asks for, 1 to
+ * 1000; 0 for 100. `out_cursor` (required) receives the list, or NULL on
+ * failure; it is yours: end it with dbss_cursor_free().
  *
  * Fields of an instance that the service documents: "id", "name", "status"
- * (ACTIVE, SHUTOFF, BUILD, DELETING, DELETED, ERROR, HAWAIT, FROZEN, UPGRADING),
- * "region", "version", "created", "expired", "remain_days", "connect_ip".
+ * (ACTIVE, SHUTOFF, BUILD, DELETING, DELETED, ERROR, HAWAIT, FROZEN,
+ * UPGRADING), "region", "version", "created", "expired", "remain_days",
+ * "connect_ip".
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
- * DBSS_ERR_INVALID_VALUE (page_size). Any thread.
+ * DBSS_ERR_INVALID_VALUE (page_size). Never blocks. Any thread.
  */
 dbss_status dbss_instances_list(dbss_context *ctx,
                                 const char *project,
@@ -1606,15 +1636,15 @@ dbss_status dbss_instances_list(dbss_context *ctx,
  * Begins the list of an instance's reports; otherwise as
  * dbss_instances_list().
  *
- * `instance` (required): the audit instance's id. `name`: the name to look for,
- * 1 to 256 bytes; NULL for all reports.
+ * `instance` (required): the audit instance's id. `name`: the name to look
+ * for, 1 to 256 bytes; NULL for all reports.
  *
- * Fields of a report that the service documents: "id", "name", "format" (pdf or
- * zip), "percentum" (0 to 100; at 100 it can be downloaded), "type"
+ * Fields of a report that the service documents: "id", "name", "format" (pdf
+ * or zip), "percentum" (0 to 100; at 100 it can be downloaded), "type"
  * (AUDIT_REPORT_DAY, _WEEK, _MONTH, _YEAR, _REAL_TIME), "template_type",
  * "start_time", "end_time", "finish_time", "db_ids", "db_names", "url".
- * Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT. Any
- * thread.
+ * Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT.
+ * Never blocks. Any thread.
  */
 dbss_status dbss_reports_list(dbss_context *ctx,
                               const char *project,
@@ -1631,8 +1661,8 @@ dbss_status dbss_reports_list(dbss_context *ctx,
  *
  * Fields of a template that the service documents: "id", "name", "type",
  * "group", "status", "desc", "frequency", "db_ids", "db_names".
- * Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT. Any
- * thread.
+ * Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT.
+ * Never blocks. Any thread.
  */
 dbss_status dbss_templates_list(dbss_context *ctx,
                                 const char *project,
@@ -1644,17 +1674,18 @@ dbss_status dbss_templates_list(dbss_context *ctx,
  *
  * `cursor` and `out_page` (required); the latter receives the page, which is
  * yours: end it with dbss_page_free(); or NULL at the end of the list, with
- * DBSS_OK, and on failure. After a failure the same page can be asked for again.
- * `operation` may be NULL.
+ * DBSS_OK, and on failure. After a failure the same page can be asked for
+ * again. `operation` may be NULL.
  *
  * A list may change while it is read. No item comes twice; where items were
- * deleted meanwhile, the part of the list that moved is read again, so that none
- * is left out; only where as many were added in the same moment can that go
- * unnoticed.
+ * deleted meanwhile, the part of the list that moved is read again, so that
+ * none is left out; only where as many were added in the same moment can that
+ * go unnoticed.
  * Errors: DBSS_ERR_NULL_ARGUMENT; every status of the groups DBSS_ERR_SERVICE
- * and DBSS_ERR_NETWORK, DBSS_ERR_UNEXPECTED_ANSWER for a list that is malformed
- * or larger than 16 MiB a page; those of dbss_context_find_credentials();
- * DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any thread.
+ * and DBSS_ERR_NETWORK, DBSS_ERR_UNEXPECTED_ANSWER for a list that is
+ * malformed or larger than 16 MiB a page; those of
+ * dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
+ * network. Any thread.
  */
 dbss_status dbss_cursor_next(dbss_cursor *cursor, dbss_operation *operation, dbss_page **out_page);
 
@@ -1665,35 +1696,37 @@ dbss_status dbss_cursor_next(dbss_cursor *cursor, dbss_operation *operation, dbs
 void dbss_cursor_free(dbss_cursor *cursor);
 
 /**
- * How many items the page has; 0 for NULL. Any thread.
+ * How many items the page has; 0 for NULL. Never blocks. Any thread.
  */
 size_t dbss_page_count(const dbss_page *page);
 
 /**
  * How many items the whole list has, as the service said with this page; -1
- * where it did not say, and for NULL. Any thread.
+ * where it did not say, and for NULL. Never blocks. Any thread.
  */
 int64_t dbss_page_total(const dbss_page *page);
 
 /**
  * A field of the item `index`, counted from 0, by the service's name for it,
- * such as "id": text as it is, with U+FFFD for U+0000; a number, true, false, an
- * array or an object as its JSON.
+ * such as "id": text as it is, with U+FFFD for U+0000; a number, true, false,
+ * an array or an object as its JSON.
  *
- * Returns a string that is valid until dbss_page_free(); NULL where the item has
- * no such field or it is null, past the last item, and for NULL. Any thread.
+ * Returns a string that is valid until dbss_page_free(); NULL where the item
+ * has no such field or it is null, past the last item, and for NULL. Never
+ * blocks. Any thread.
  */
 const char *dbss_page_field(const dbss_page *page, size_t index, const char *field);
 
 /**
- * The page as a JSON document, for wrappers: {"kind": "instances", "reports" or
- * "templates", "total": a number or null, "items": [...]}, where each item is an
- * object as the service sent it, fields that this library does not know
+ * The page as a JSON document, for wrappers: {"kind": "instances", "reports"
+ * or "templates", "total": a number or null, "items": [...]}, where each item
+ * is an object as the service sent it, fields that this library does not know
  * included.
  *
  * `page` and `out_json` (required); the latter receives UTF-8 without a NUL at
  * its end, or { NULL, 0 } on failure; it is yours: end it with
- * dbss_buffer_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+ * dbss_buffer_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any
+ * thread.
  */
 dbss_status dbss_page_json(const dbss_page *page, dbss_buffer *out_json);
 
@@ -1714,19 +1747,18 @@ void dbss_page_free(dbss_page *page);
  *
  * `ctx` (required). `project`: NULL for the context's, as for
  * dbss_report_download(). `instance` and `template_id` (required): ids, see
- * dbss_templates_list(). `start_time` and `end_time` (required): the range that
- * the report covers, as text in the form that the service takes, which is passed
- * on as it is. `start_date`, `end_date` and `db_ids` (ids of databases, joined by
- * commas): NULL for none.
- * `operation` may be NULL.
+ * dbss_templates_list(). `start_time` and `end_time` (required): the range
+ * that the report covers, as text in the form that the service takes, which is
+ * passed on as it is. `start_date`, `end_date` and `db_ids` (ids of databases,
+ * joined by commas): NULL for none. `operation` may be NULL.
  *
  * A request that may have reached the service is not sent again, so a lost
  * connection ends the call though the report may have been created.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
  * DBSS_ERR_INVALID_VALUE, all before any traffic; DBSS_ERR_NOT_DONE; every
  * status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK; those of
- * dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any
- * thread.
+ * dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
+ * network. Any thread.
  */
 dbss_status dbss_report_create(dbss_context *ctx,
                                const char *project,
@@ -1746,15 +1778,16 @@ dbss_status dbss_report_create(dbss_context *ctx,
  * The first nine parameters as for dbss_report_create(). `operation` may be
  * NULL; its dbss_operation_percent() tells how far the report is, and its
  * options "wait_timeout_ms" and "poll_interval_ms" count. `out_id` (required):
- * room for DBSS_ID_SIZE bytes, which receives the id and a NUL, or "" on failure.
+ * room for DBSS_ID_SIZE bytes, which receives the id and a NUL, or "" on
+ * failure.
  *
  * The new report is the one that the list did not have before and that is of
- * this range, and where several are, of this template. Where several remain the
- * call fails with DBSS_ERR_AMBIGUOUS: it does not guess.
+ * this range, and where several are, of this template. Where several remain
+ * the call fails with DBSS_ERR_AMBIGUOUS: it does not guess.
  * Errors: those of dbss_report_create(), among them DBSS_ERR_NULL_ARGUMENT;
  * DBSS_ERR_NOT_FOUND, also when there is no such template; DBSS_ERR_AMBIGUOUS,
- * DBSS_ERR_NOT_READY; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. What was created stays.
- * Any thread.
+ * DBSS_ERR_NOT_READY; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. What was created
+ * stays. Uses the network. Any thread.
  */
 dbss_status dbss_report_generate(dbss_context *ctx,
                                  const char *project,
@@ -1773,13 +1806,13 @@ dbss_status dbss_report_generate(dbss_context *ctx,
  * then.
  *
  * `ctx`, `instance` and `id` (required). `project`: NULL for the context's.
- * `operation` may be NULL; its dbss_operation_percent() tells how far the report
- * is, and its options "wait_timeout_ms" and "poll_interval_ms" count.
+ * `operation` may be NULL; its dbss_operation_percent() tells how far the
+ * report is, and its options "wait_timeout_ms" and "poll_interval_ms" count.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID;
  * DBSS_ERR_NOT_FOUND, also when the report goes meanwhile; DBSS_ERR_NOT_READY;
- * every other status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK; those
- * of dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any
- * thread.
+ * every other status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK;
+ * those of dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED.
+ * Uses the network. Any thread.
  */
 dbss_status dbss_report_wait(dbss_context *ctx,
                              const char *project,
@@ -1795,8 +1828,8 @@ dbss_status dbss_report_wait(dbss_context *ctx,
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
  * all before any traffic; DBSS_ERR_NOT_FOUND; DBSS_ERR_NOT_DONE; every other
  * status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK; those of
- * dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any
- * thread.
+ * dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
+ * network. Any thread.
  */
 dbss_status dbss_report_delete(dbss_context *ctx,
                                const char *project,
@@ -1815,15 +1848,17 @@ dbss_status dbss_report_delete(dbss_context *ctx,
 struct dbss_mirror;
 
 /**
- * How a mirror went. It does not change, and any number of threads may read it.
+ * How a mirror went. It does not change, and any number of threads may read
+ * it.
  */
 struct dbss_mirror_result;
 
 /**
  * Makes options for a mirror, all at their defaults.
  *
- * `out_mirror` (required) receives them, or NULL on failure; they are yours: end
- * them with dbss_mirror_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+ * `out_mirror` (required) receives them, or NULL on failure; they are yours:
+ * end them with dbss_mirror_free().
+ * Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
  */
 dbss_status dbss_mirror_new(dbss_mirror **out_mirror);
 
@@ -1845,8 +1880,8 @@ dbss_status dbss_mirror_new(dbss_mirror **out_mirror);
  *
  * `mirror`, `key` and `value` (required); the texts are copied.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
- * DBSS_ERR_INVALID_VALUE, DBSS_ERR_INVALID_ID, DBSS_ERR_INVALID_LOCALE. Any
- * thread.
+ * DBSS_ERR_INVALID_VALUE, DBSS_ERR_INVALID_ID, DBSS_ERR_INVALID_LOCALE. Never
+ * blocks. Any thread.
  */
 dbss_status dbss_mirror_set(dbss_mirror *mirror, const char *key, const char *value);
 
@@ -1861,12 +1896,12 @@ void dbss_mirror_free(dbss_mirror *mirror);
  * ready and not there yet, several at once. What is there stays: nothing is
  * ever deleted, also not what the service has deleted.
  *
- * `ctx` (required). `project`: NULL for the context's. `directory` (required):
- * bytes; it is made if it does not exist. `mirror`: what to have; NULL for all,
- * by the defaults. `operation` may be NULL; its bytes are those of all downloads
- * together, its percents those of the reports. `out_result` (required) receives
- * how it went, or NULL where it did not begin; also when this function fails.
- * It is yours: end it with dbss_mirror_result_free().
+ * `ctx` (required). `project`: NULL for the context's. `directory` (required,
+ * bytes): it is made if it does not exist. `mirror`: what to have; NULL for
+ * all, by the defaults. `operation` may be NULL; its bytes are those of all
+ * downloads together, its percents those of the reports. `out_result`
+ * (required) receives how it went, or NULL where it did not begin; also when
+ * this function fails. It is yours: end it with dbss_mirror_result_free().
  *
  * The directory then holds:
  *
@@ -1888,7 +1923,7 @@ void dbss_mirror_free(dbss_mirror *mirror);
  * DBSS_ERR_MIRROR_LOCKED; DBSS_ERR_PARTIAL when some reports could not be had,
  * see dbss_mirror_result_failure_count(); DBSS_ERR_FILE for the archive's own
  * files; those of dbss_cursor_next() for the lists; DBSS_ERR_BUSY,
- * DBSS_ERR_CANCELLED. Any thread.
+ * DBSS_ERR_CANCELLED. Uses the network. Any thread.
  */
 dbss_status dbss_reports_mirror(dbss_context *ctx,
                                 const char *project,
@@ -1900,32 +1935,33 @@ dbss_status dbss_reports_mirror(dbss_context *ctx,
 /**
  * A count of a mirror: "listed" (reports that the filters let pass),
  * "downloaded", "present" (there before), "not_ready" (still being made),
- * "vanished" (gone between the list and the download), "failed", "repaired" (of
- * another content than the manifest says, and replaced).
+ * "vanished" (gone between the list and the download), "failed", "repaired"
+ * (of another content than the manifest says, and replaced).
  *
- * Returns -1 for a name that it does not know and for NULL. Any thread.
+ * Returns -1 for a name that it does not know and for NULL. Never blocks. Any
+ * thread.
  */
 int64_t dbss_mirror_result_count(const dbss_mirror_result *result, const char *name);
 
 /**
- * How many reports could not be had; 0 for NULL. Any thread.
+ * How many reports could not be had; 0 for NULL. Never blocks. Any thread.
  */
 size_t dbss_mirror_result_failure_count(const dbss_mirror_result *result);
 
 /**
  * The report of the failure `index`, counted from 0.
  *
- * Returns its id, valid until dbss_mirror_result_free(), "" where it was the list
- * of an instance's reports that failed; NULL past the last one and for NULL. Any
- * thread.
+ * Returns its id, valid until dbss_mirror_result_free(), "" where it was the
+ * list of an instance's reports that failed; NULL past the last one and for
+ * NULL. Never blocks. Any thread.
  */
 const char *dbss_mirror_result_failure_id(const dbss_mirror_result *result, size_t index);
 
 /**
  * The instance of the failure `index`, counted from 0.
  *
- * Returns its id, valid until dbss_mirror_result_free(); NULL past the last one
- * and for NULL. Any thread.
+ * Returns its id, valid until dbss_mirror_result_free(); NULL past the last
+ * one and for NULL. Never blocks. Any thread.
  */
 const char *dbss_mirror_result_failure_instance(const dbss_mirror_result *result, size_t index);
 
@@ -1933,55 +1969,57 @@ const char *dbss_mirror_result_failure_instance(const dbss_mirror_result *result
  * Why the failure `index`, counted from 0, is one.
  *
  * Returns an error that is yours: end it with dbss_error_free(); NULL past the
- * last one and for NULL. Any thread.
+ * last one and for NULL. Never blocks. Any thread.
  */
 dbss_error *dbss_mirror_result_failure_error(const dbss_mirror_result *result, size_t index);
 
 /**
  * How many days, weeks and months have no report, of those between the first
  * and the last report of an instance and a type (AUDIT_REPORT_DAY, _WEEK,
- * _MONTH), or since "since" and until "until"; 0 for NULL. Any thread.
+ * _MONTH), or since "since" and until "until"; 0 for NULL. Never blocks. Any
+ * thread.
  */
 size_t dbss_mirror_result_gap_count(const dbss_mirror_result *result);
 
 /**
  * The first day of the gap `index`, counted from 0, such as "2026-11-24".
  *
- * Returns a string that is valid until dbss_mirror_result_free(); NULL past the
- * last one and for NULL. Any thread.
+ * Returns a string that is valid until dbss_mirror_result_free(); NULL past
+ * the last one and for NULL. Never blocks. Any thread.
  */
 const char *dbss_mirror_result_gap_period(const dbss_mirror_result *result, size_t index);
 
 /**
  * The type of report that the gap `index`, counted from 0, lacks.
  *
- * Returns a string that is valid until dbss_mirror_result_free(); NULL past the
- * last one and for NULL. Any thread.
+ * Returns a string that is valid until dbss_mirror_result_free(); NULL past
+ * the last one and for NULL. Never blocks. Any thread.
  */
 const char *dbss_mirror_result_gap_type(const dbss_mirror_result *result, size_t index);
 
 /**
  * The instance of the gap `index`, counted from 0.
  *
- * Returns its id, valid until dbss_mirror_result_free(); NULL past the last one
- * and for NULL. Any thread.
+ * Returns its id, valid until dbss_mirror_result_free(); NULL past the last
+ * one and for NULL. Never blocks. Any thread.
  */
 const char *dbss_mirror_result_gap_instance(const dbss_mirror_result *result, size_t index);
 
 /**
- * The whole result as a JSON document, for wrappers: the counts by their names;
- * "failures", each with instance, id, status, status_name, message; "gaps", each
- * with instance, type, period.
+ * The whole result as a JSON document, for wrappers: the counts by their
+ * names; "failures", each with instance, id, status, status_name, message;
+ * "gaps", each with instance, type, period.
  *
- * `result` and `out_json` (required); the latter receives UTF-8 without a NUL at
- * its end, or { NULL, 0 } on failure; it is yours: end it with
- * dbss_buffer_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+ * `result` and `out_json` (required); the latter receives UTF-8 without a NUL
+ * at its end, or { NULL, 0 } on failure; it is yours: end it with
+ * dbss_buffer_free().
+ * Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
  */
 dbss_status dbss_mirror_result_json(const dbss_mirror_result *result, dbss_buffer *out_json);
 
 /**
- * Frees a result, and the strings that its getters returned. NULL does nothing.
- * Never blocks. Any thread.
+ * Frees a result, and the strings that its getters returned. NULL does
+ * nothing. Never blocks. Any thread.
  */
 void dbss_mirror_result_free(dbss_mirror_result *result);
 

@@ -47,7 +47,8 @@ pub(super) unsafe fn with_config<T>(
 /// Makes a configuration with every option at its default.
 ///
 /// `out_config` (required) receives it, or NULL on failure; it is yours: end
-/// it with dbss_config_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+/// it with dbss_config_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks.
+/// Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_new(out_config: *mut *mut dbss_config) -> dbss_status {
     guarded(|| {
@@ -69,15 +70,16 @@ pub unsafe extern "C" fn dbss_config_free(config: *mut dbss_config) {
 /// Sets the region, such as "cn-north-4". The endpoint is then, unless one is
 /// set too, and as for the official SDKs: what the variable
 /// HUAWEICLOUD_SDK_REGION_DBSS_{REGION} (upper case, "_" for "-") says when the
-/// context is made; else what the regions file (HUAWEICLOUD_SDK_REGIONS_FILE, or
-/// ~/.huaweicloud/regions.yaml) has for the service DBSS; else
+/// context is made; else what the regions file (HUAWEICLOUD_SDK_REGIONS_FILE,
+/// or ~/.huaweicloud/regions.yaml) has for the service DBSS; else
 /// https://dbss.{region}.myhuaweicloud.com. The region's name is also that of
 /// the project that is looked up where none is given.
 ///
-/// `region` (required): 1 to 63 characters of a-z, 0-9 and "-"; it is copied.
-/// A region that this library has never heard of is as good as any.
+/// `config` (required). `region` (required): 1 to 63 characters of a-z, 0-9 and
+/// "-"; it is copied. A region that this library has never heard of is as good
+/// as any.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
-/// DBSS_ERR_INVALID_ENDPOINT. Any thread.
+/// DBSS_ERR_INVALID_ENDPOINT. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_region(
     config: *mut dbss_config,
@@ -91,14 +93,14 @@ pub unsafe extern "C" fn dbss_config_set_region(
 /// "https://dbss.example.com" or "https://gateway.example.com:8443/dbss". It
 /// outranks the region's.
 ///
-/// `endpoint` (required): https, or http, with a host, and maybe a port and a
-/// path; no user, query or fragment; it is copied. It may be up to 16 URLs,
-/// separated by commas, in the order of preference: where one cannot be reached
-/// (no such host, no connection) the next is tried, and used from then on. Plain
-/// http to a host other than this machine also needs the option
-/// "allow_plaintext".
+/// `config` (required). `endpoint` (required): https, or http, with a host, and
+/// maybe a port and a path; no user, query or fragment; it is copied. It may be
+/// up to 16 URLs, separated by commas, in the order of preference: where one
+/// cannot be reached (no such host, no connection) the next is tried, and used
+/// from then on. Plain http to a host other than this machine also needs the
+/// option "allow_plaintext".
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
-/// DBSS_ERR_INVALID_ENDPOINT. Any thread.
+/// DBSS_ERR_INVALID_ENDPOINT. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_endpoint(
     config: *mut dbss_config,
@@ -112,10 +114,11 @@ pub unsafe extern "C" fn dbss_config_set_endpoint(
 /// of other credentials: of those that are set, the last counts. Tokens live 24
 /// hours: dbss_context_set_token() replaces it later.
 ///
-/// `token` (required): 1 to 98304 (96 KiB) visible ASCII characters, so no
-/// space and no line end; it is copied, and the copy wiped when it is no
-/// longer needed. Wipe your own.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Any thread.
+/// `config` (required). `token` (required): 1 to 98304 (96 KiB) visible ASCII
+/// characters, so no space and no line end; it is copied, and the copy wiped
+/// when it is no longer needed. Wipe your own.
+/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Never blocks. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_token(
     config: *mut dbss_config,
@@ -129,13 +132,13 @@ pub unsafe extern "C" fn dbss_config_set_token(
 /// (SDK-HMAC-SHA256), in place of other credentials. Unlike a token a permanent
 /// key does not expire.
 ///
-/// `access_key` and `secret_key` (required): 1 to 1024 visible ASCII
-/// characters. `security_token`: that of a temporary key, up to 98304
-/// characters; NULL for a permanent one. They are copied, and the copies wiped
-/// when they are no longer needed.
-/// A refused signature is never tried again: five wrong ones in a row lock a key
-/// for five minutes.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_ACCESS_KEY. Any thread.
+/// `config` (required). `access_key` and `secret_key` (required): 1 to 1024
+/// visible ASCII characters. `security_token`: that of a temporary key, up to
+/// 98304 characters; NULL for a permanent one. They are copied, and the copies
+/// wiped when they are no longer needed. A refused signature is never tried
+/// again: five wrong ones in a row lock a key for five minutes.
+/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_ACCESS_KEY. Never blocks.
+/// Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_access_key(
     config: *mut dbss_config,
@@ -145,19 +148,15 @@ pub unsafe extern "C" fn dbss_config_set_access_key(
 ) -> dbss_status {
     guarded(|| {
         // SAFETY: the header's rules are the contracts of these.
-        let (access_key, secret_key, security_token) = unsafe {
-            (
-                bytes(access_key, "access_key")?,
-                bytes(secret_key, "secret_key")?,
-                (!security_token.is_null())
-                    .then(|| bytes(security_token, "security_token"))
-                    .transpose()?,
-            )
-        };
-        // SAFETY: the header's rules are the contract of `with_config`.
         unsafe {
             with_config(config, |c| {
-                c.set_access_key(access_key, secret_key, security_token)
+                c.set_access_key(
+                    bytes(access_key, "access_key")?,
+                    bytes(secret_key, "secret_key")?,
+                    (!security_token.is_null())
+                        .then(|| bytes(security_token, "security_token"))
+                        .transpose()?,
+                )
             })
         }
     })
@@ -169,13 +168,13 @@ pub unsafe extern "C" fn dbss_config_set_access_key(
 /// is refused to. It is for the project of "project_id", else for that of the
 /// region. IAM is where the option "iam_endpoint" says.
 ///
-/// `user`, `password` and `domain` (required; the last is the account's name):
-/// 1 to 1024 bytes of UTF-8; they are copied, and the password wiped when it is
-/// no longer needed. A login that IAM has refused is not made again by the same
-/// context, since several wrong ones lock a user; its calls then fail with the
-/// same error.
+/// `config` (required). `user`, `password` and `domain` (required; the last is
+/// the account's name): 1 to 1024 bytes of UTF-8; they are copied, and the
+/// password wiped when it is no longer needed. A login that IAM has refused is
+/// not made again by the same context, since several wrong ones lock a user;
+/// its calls then fail with the same error.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
-/// DBSS_ERR_INVALID_VALUE. Any thread.
+/// DBSS_ERR_INVALID_VALUE. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_iam_user(
     config: *mut dbss_config,
@@ -186,12 +185,13 @@ pub unsafe extern "C" fn dbss_config_set_iam_user(
     guarded(|| {
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
-            let (user, password, domain) = (
-                text(user, "user")?,
-                text(password, "password")?,
-                text(domain, "domain")?,
-            );
-            with_config(config, |c| c.set_iam_user(user, password, domain))
+            with_config(config, |c| {
+                c.set_iam_user(
+                    text(user, "user")?,
+                    text(password, "password")?,
+                    text(domain, "domain")?,
+                )
+            })
         }
     })
 }
@@ -201,14 +201,14 @@ pub unsafe extern "C" fn dbss_config_set_iam_user(
 ///
 /// @OPTIONS@
 ///
-/// `key` and `value` (required) are copied. A value is text in the form of its
-/// option's type: "text", "url", "secret" and "path" as they are (a path is
-/// bytes, it need not be UTF-8); "milliseconds", "bytes" and "number" in decimal
-/// digits, or "-1" for no limit where the option says so; "mode" in octal
-/// digits; "boolean" as true or false.
+/// `config` and `key` (required). `value` (required, bytes). They are copied. A
+/// value is text in the form of its option's type: "text", "url", "secret" and
+/// "path" as they are (a path is bytes, it need not be UTF-8); "milliseconds",
+/// "bytes" and "number" in decimal digits, or "-1" for no limit where the
+/// option says so; "mode" in octal digits; "boolean" as true or false.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
 /// DBSS_ERR_INVALID_VALUE, and those of the typed setter where there is one.
-/// Any thread.
+/// Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set(
     config: *mut dbss_config,
@@ -229,8 +229,8 @@ pub const DBSS_LOG_INFO: i32 = 3;
 /// The level of a message about what went over the wire.
 pub const DBSS_LOG_DEBUG: i32 = 4;
 
-/// Takes a log message: one line of UTF-8 without its end, valid until the
-/// function returns. `level` is one of the DBSS_LOG_ values; newer versions may
+/// Takes a log message: `message`, one line of UTF-8 without its end, valid
+/// until it returns. `level` is one of the DBSS_LOG_ values; newer versions may
 /// have more. No message holds a secret.
 ///
 /// Runs on any thread, on several at once, with no lock held. It must not
@@ -252,11 +252,11 @@ impl Log for Callback<LogFunction> {
 /// Sets the log callback of the contexts made from this configuration. Without
 /// one, nothing is logged anywhere.
 ///
-/// `config` (required). `log` may be NULL, for none. `user_data` is handed to
-/// it; `destroy` (may be NULL) is called with it exactly once: when the
+/// `config` (required). `log` (may be NULL, for none). `user_data` is handed
+/// to it; `destroy` (may be NULL) is called with it exactly once: when the
 /// callback is replaced and the configuration and all contexts made from it are
 /// gone, or at once when this function fails.
-/// Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+/// Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_log(
     config: *mut dbss_config,
@@ -275,7 +275,8 @@ pub unsafe extern "C" fn dbss_config_set_log(
     })
 }
 
-/// How many options dbss_config_set() knows. Any thread, at any time.
+/// How many options dbss_config_set() knows. Never blocks. Any thread, at any
+/// time.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_config_key_count() -> usize {
     OPTIONS.len()
@@ -290,7 +291,8 @@ fn describe(index: usize, field: fn(&ConfigOption) -> Option<&'static std::ffi::
 
 /// The key of the option `index`, counted from 0.
 ///
-/// Returns a static string; NULL past the last option. Any thread, at any time.
+/// Returns a static string; NULL past the last option. Never blocks. Any
+/// thread, at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_config_key_name(index: usize) -> *const c_char {
     describe(index, |o| Some(o.key))
@@ -300,7 +302,8 @@ pub extern "C" fn dbss_config_key_name(index: usize) -> *const c_char {
 /// "milliseconds", "bytes", "boolean", "number" or "mode". Newer versions may
 /// have more. A "secret" has no place on a command line or in a log.
 ///
-/// Returns a static string; NULL past the last option. Any thread, at any time.
+/// Returns a static string; NULL past the last option. Never blocks. Any
+/// thread, at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_config_key_type(index: usize) -> *const c_char {
     describe(index, |o| Some(o.kind.name()))
@@ -308,7 +311,8 @@ pub extern "C" fn dbss_config_key_type(index: usize) -> *const c_char {
 
 /// What the option `index` does, in a sentence or two, with its range.
 ///
-/// Returns a static string; NULL past the last option. Any thread, at any time.
+/// Returns a static string; NULL past the last option. Never blocks. Any
+/// thread, at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_config_key_help(index: usize) -> *const c_char {
     describe(index, |o| Some(o.help))
@@ -317,7 +321,7 @@ pub extern "C" fn dbss_config_key_help(index: usize) -> *const c_char {
 /// The default of the option `index`, in the form that dbss_config_set() takes.
 ///
 /// Returns a static string; NULL where the option is unset by default, and past
-/// the last option. Any thread, at any time.
+/// the last option. Never blocks. Any thread, at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_config_key_default(index: usize) -> *const c_char {
     describe(index, |o| o.default)

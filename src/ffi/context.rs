@@ -56,7 +56,8 @@ pub unsafe extern "C" fn dbss_context_new(
 /// Replaces the credentials by a token. Calls that start afterwards use the new
 /// one; calls that are under way finish with the old ones.
 ///
-/// `token` as for dbss_config_set_token(); on failure the old one stays.
+/// `ctx` (required). `token` as for dbss_config_set_token(); on failure the old
+/// one stays.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Never blocks. Any
 /// thread, also while others download.
 #[unsafe(no_mangle)]
@@ -72,8 +73,8 @@ pub unsafe extern "C" fn dbss_context_set_token(ctx: *mut dbss_context, token: *
 /// streams included, as dbss_operation_cancel() does; calls that start
 /// afterwards run.
 ///
-/// NULL does nothing. It may wait for a moment, so not from a signal handler.
-/// Any thread.
+/// NULL does nothing. May wait for a moment, so not from a signal handler. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_cancel_all(ctx: *mut dbss_context) {
     plain((), || {
@@ -87,9 +88,9 @@ pub unsafe extern "C" fn dbss_context_cancel_all(ctx: *mut dbss_context) {
 }
 
 /// Frees a context: closes its idle connections and wipes its secrets. Calls
-/// under way are not disturbed: they hold what they need until they end. NULL
-/// does nothing. Never blocks. Any thread; only a call that starts after this
-/// one is an error of the program.
+/// under way are not disturbed: they hold what they need until they end; only
+/// a call that starts after this one is an error of the program. NULL does
+/// nothing. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_free(ctx: *mut dbss_context) {
     // SAFETY: the header's rules are the contract of `release`.

@@ -40,7 +40,7 @@ impl Handle for dbss_credentials {
 /// Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_NOT_CONFIGURED when there are none;
 /// DBSS_ERR_NO_TOKEN; every status of the groups DBSS_ERR_SERVICE (of IAM and
 /// the metadata service) and DBSS_ERR_NETWORK; DBSS_ERR_BUSY,
-/// DBSS_ERR_CANCELLED. Any thread.
+/// DBSS_ERR_CANCELLED. Uses the network. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_find_credentials(
     ctx: *mut dbss_context,
@@ -75,8 +75,8 @@ pub unsafe extern "C" fn dbss_context_find_credentials(
 /// `operation` may be NULL.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID;
 /// DBSS_ERR_UNAUTHENTICATED when it does not; DBSS_ERR_FORBIDDEN when it knows
-/// them and does not allow that; those of dbss_context_find_credentials(). Any
-/// thread.
+/// them and does not allow that; those of dbss_context_find_credentials(). Uses
+/// the network. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_check(
     ctx: *mut dbss_context,
@@ -99,7 +99,7 @@ pub unsafe extern "C" fn dbss_context_check(
 /// Where they are from: "token", "access_key", "token_provider", "iam_user",
 /// "environment", "profile" or "metadata". Newer versions may have more.
 ///
-/// Returns a static string; NULL for NULL. Any thread.
+/// Returns a static string; NULL for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_source(credentials: *const dbss_credentials) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read`.
@@ -109,7 +109,7 @@ pub unsafe extern "C" fn dbss_credentials_source(credentials: *const dbss_creden
 /// The same in words, with the variable, file or address.
 ///
 /// Returns a string that is valid until dbss_credentials_free(); NULL for NULL.
-/// Any thread.
+/// Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_description(credentials: *const dbss_credentials) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read`.
@@ -118,8 +118,8 @@ pub unsafe extern "C" fn dbss_credentials_description(credentials: *const dbss_c
 
 /// Whose they are: the user's name, or the access key with its middle left out.
 ///
-/// Returns a string that is valid until dbss_credentials_free(); NULL where they
-/// do not tell, and for NULL. Any thread.
+/// Returns a string that is valid until dbss_credentials_free(); NULL where
+/// they do not tell, and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_name(credentials: *const dbss_credentials) -> *const c_char {
     let name = |found: &Found| found.name.as_ref().map_or(ptr::null(), |name| name.as_ptr());
@@ -131,7 +131,7 @@ pub unsafe extern "C" fn dbss_credentials_name(credentials: *const dbss_credenti
 /// is known without looking it up.
 ///
 /// Returns a string that is valid until dbss_credentials_free(); NULL where it
-/// is not known, and for NULL. Any thread.
+/// is not known, and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_project(credentials: *const dbss_credentials) -> *const c_char {
     let project = |found: &Found| found.project.as_ref().map_or(ptr::null(), |id| id.as_ptr());
@@ -139,8 +139,8 @@ pub unsafe extern "C" fn dbss_credentials_project(credentials: *const dbss_crede
     unsafe { dbss_credentials::read(credentials, ptr::null(), project) }
 }
 
-/// When they expire, in milliseconds since 1970 UTC; -1 where that is not known,
-/// when they do not, and for NULL. Any thread.
+/// When they expire, in milliseconds since 1970 UTC; -1 where that is not
+/// known, when they do not, and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_expires_ms(credentials: *const dbss_credentials) -> i64 {
     // SAFETY: the header's rules are the contract of `read`.

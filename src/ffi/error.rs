@@ -108,7 +108,7 @@ unsafe fn read_text(
 ///
 /// Lent: valid on this thread until its next function that returns a
 /// dbss_status, or dbss_error_take(). Do not free it, and do not hand it to
-/// another thread; take it for that.
+/// another thread; take it for that. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_last_error() -> *const dbss_error {
     plain(ptr::null(), || {
@@ -119,7 +119,7 @@ pub extern "C" fn dbss_last_error() -> *const dbss_error {
 
 /// The same error, now yours, for as long as you like and on any thread; end
 /// it with dbss_error_free(). Afterwards dbss_last_error() is NULL on this
-/// thread. Returns NULL when there is no error.
+/// thread. Returns NULL when there is no error. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_error_take() -> *mut dbss_error {
     plain(ptr::null_mut(), || {
@@ -141,7 +141,8 @@ pub unsafe extern "C" fn dbss_error_free(error: *mut dbss_error) {
     });
 }
 
-/// The status that the failed call returned; DBSS_OK for NULL.
+/// The status that the failed call returned; DBSS_OK for NULL. Never blocks.
+/// Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_status(error: *const dbss_error) -> dbss_status {
     // SAFETY: the header's rules are the contract of `read`.
@@ -153,7 +154,8 @@ pub unsafe extern "C" fn dbss_error_status(error: *const dbss_error) -> dbss_sta
 /// characters. The wording may change between versions: programs should use
 /// the other getters.
 ///
-/// Returns a string that lives as long as the error; "" for NULL.
+/// Returns a string that lives as long as the error; "" for NULL. Never blocks.
+/// Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_message(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read`.
@@ -164,7 +166,7 @@ pub unsafe extern "C" fn dbss_error_message(error: *const dbss_error) -> *const 
 /// DBSS_ERR_ARGUMENT.
 ///
 /// Returns a string that lives as long as the error; NULL where no parameter
-/// is at fault and for NULL.
+/// is at fault and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_parameter(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
@@ -172,7 +174,7 @@ pub unsafe extern "C" fn dbss_error_parameter(error: *const dbss_error) -> *cons
 }
 
 /// The HTTP status of the answer, such as 404; 0 when no answer came, and for
-/// NULL.
+/// NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_http_status(error: *const dbss_error) -> i32 {
     // SAFETY: the header's rules are the contract of `read`.
@@ -183,7 +185,7 @@ pub unsafe extern "C" fn dbss_error_http_status(error: *const dbss_error) -> i32
 /// code that came as a number is given in decimal.
 ///
 /// Returns a string that lives as long as the error; NULL where the service
-/// gave none and for NULL.
+/// gave none and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_service_code(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
@@ -195,7 +197,7 @@ pub unsafe extern "C" fn dbss_error_service_code(error: *const dbss_error) -> *c
 /// control characters are kept.
 ///
 /// Returns a string that lives as long as the error; NULL where the service
-/// gave none and for NULL.
+/// gave none and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_service_message(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
@@ -206,7 +208,7 @@ pub unsafe extern "C" fn dbss_error_service_message(error: *const dbss_error) ->
 /// body). Quote it to the service's support.
 ///
 /// Returns a string that lives as long as the error; NULL where the service
-/// gave none and for NULL.
+/// gave none and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_request_id(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
@@ -217,14 +219,15 @@ pub unsafe extern "C" fn dbss_error_request_id(error: *const dbss_error) -> *con
 /// an API of the service.
 ///
 /// Returns a string that lives as long as the error; NULL where the service
-/// gave none and for NULL.
+/// gave none and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_encoded_authorization_message(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
     unsafe { read_text(error, |e| e.encoded_authorization_message.as_ref()) }
 }
 
-/// How many entries the error body's "details" has; 0 for NULL.
+/// How many entries the error body's "details" has; 0 for NULL. Never blocks.
+/// Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_detail_count(error: *const dbss_error) -> usize {
     // SAFETY: the header's rules are the contract of `read`.
@@ -234,7 +237,7 @@ pub unsafe extern "C" fn dbss_error_detail_count(error: *const dbss_error) -> us
 /// The error code of the entry `index`, counted from 0.
 ///
 /// Returns a string that lives as long as the error; NULL past the last entry,
-/// where the entry has none, and for NULL.
+/// where the entry has none, and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_detail_code(error: *const dbss_error, index: usize) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
@@ -244,7 +247,7 @@ pub unsafe extern "C" fn dbss_error_detail_code(error: *const dbss_error, index:
 /// The words of the entry `index`, counted from 0.
 ///
 /// Returns a string that lives as long as the error; NULL past the last entry,
-/// where the entry has none, and for NULL.
+/// where the entry has none, and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_detail_message(error: *const dbss_error, index: usize) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
@@ -252,7 +255,7 @@ pub unsafe extern "C" fn dbss_error_detail_message(error: *const dbss_error, ind
 }
 
 /// The value of errno with which the operating system refused; 0 where it did
-/// not and for NULL.
+/// not and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_os_code(error: *const dbss_error) -> i32 {
     // SAFETY: the header's rules are the contract of `read`.
@@ -261,7 +264,8 @@ pub unsafe extern "C" fn dbss_error_os_code(error: *const dbss_error) -> i32 {
 
 /// 1 when the cause is one that passes by itself (throttling, a failing
 /// server, a broken or stalled connection, a timeout), so that the same call
-/// may succeed later; 0 when it will fail again, and for NULL.
+/// may succeed later; 0 when it will fail again, and for NULL. Never blocks.
+/// Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_is_retryable(error: *const dbss_error) -> i32 {
     // SAFETY: the header's rules are the contract of `read`.
@@ -270,7 +274,7 @@ pub unsafe extern "C" fn dbss_error_is_retryable(error: *const dbss_error) -> i3
 
 /// How long the service asks to wait before the next attempt (header
 /// Retry-After, in seconds or as a date), in milliseconds; -1 where it does
-/// not say, and for NULL.
+/// not say, and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_retry_after_ms(error: *const dbss_error) -> i64 {
     let milliseconds = |e: &dbss_error| {
@@ -283,7 +287,7 @@ pub unsafe extern "C" fn dbss_error_retry_after_ms(error: *const dbss_error) -> 
 }
 
 /// How many requests were made before the call gave up: 0 when an argument was
-/// at fault, and for NULL.
+/// at fault, and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_attempts(error: *const dbss_error) -> u32 {
     // SAFETY: the header's rules are the contract of `read`.

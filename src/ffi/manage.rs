@@ -71,19 +71,18 @@ unsafe fn creation(
 ///
 /// `ctx` (required). `project`: NULL for the context's, as for
 /// dbss_report_download(). `instance` and `template_id` (required): ids, see
-/// dbss_templates_list(). `start_time` and `end_time` (required): the range that
-/// the report covers, as text in the form that the service takes, which is passed
-/// on as it is. `start_date`, `end_date` and `db_ids` (ids of databases, joined by
-/// commas): NULL for none.
-/// `operation` may be NULL.
+/// dbss_templates_list(). `start_time` and `end_time` (required): the range
+/// that the report covers, as text in the form that the service takes, which is
+/// passed on as it is. `start_date`, `end_date` and `db_ids` (ids of databases,
+/// joined by commas): NULL for none. `operation` may be NULL.
 ///
 /// A request that may have reached the service is not sent again, so a lost
 /// connection ends the call though the report may have been created.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
 /// DBSS_ERR_INVALID_VALUE, all before any traffic; DBSS_ERR_NOT_DONE; every
 /// status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK; those of
-/// dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any
-/// thread.
+/// dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
+/// network. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_create(
     ctx: *mut dbss_context,
@@ -120,15 +119,16 @@ pub unsafe extern "C" fn dbss_report_create(
 /// The first nine parameters as for dbss_report_create(). `operation` may be
 /// NULL; its dbss_operation_percent() tells how far the report is, and its
 /// options "wait_timeout_ms" and "poll_interval_ms" count. `out_id` (required):
-/// room for DBSS_ID_SIZE bytes, which receives the id and a NUL, or "" on failure.
+/// room for DBSS_ID_SIZE bytes, which receives the id and a NUL, or "" on
+/// failure.
 ///
 /// The new report is the one that the list did not have before and that is of
-/// this range, and where several are, of this template. Where several remain the
-/// call fails with DBSS_ERR_AMBIGUOUS: it does not guess.
+/// this range, and where several are, of this template. Where several remain
+/// the call fails with DBSS_ERR_AMBIGUOUS: it does not guess.
 /// Errors: those of dbss_report_create(), among them DBSS_ERR_NULL_ARGUMENT;
 /// DBSS_ERR_NOT_FOUND, also when there is no such template; DBSS_ERR_AMBIGUOUS,
-/// DBSS_ERR_NOT_READY; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. What was created stays.
-/// Any thread.
+/// DBSS_ERR_NOT_READY; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. What was created
+/// stays. Uses the network. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_generate(
     ctx: *mut dbss_context,
@@ -182,13 +182,13 @@ pub unsafe extern "C" fn dbss_report_generate(
 /// then.
 ///
 /// `ctx`, `instance` and `id` (required). `project`: NULL for the context's.
-/// `operation` may be NULL; its dbss_operation_percent() tells how far the report
-/// is, and its options "wait_timeout_ms" and "poll_interval_ms" count.
+/// `operation` may be NULL; its dbss_operation_percent() tells how far the
+/// report is, and its options "wait_timeout_ms" and "poll_interval_ms" count.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID;
 /// DBSS_ERR_NOT_FOUND, also when the report goes meanwhile; DBSS_ERR_NOT_READY;
-/// every other status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK; those
-/// of dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any
-/// thread.
+/// every other status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK;
+/// those of dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED.
+/// Uses the network. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_wait(
     ctx: *mut dbss_context,
@@ -215,8 +215,8 @@ pub unsafe extern "C" fn dbss_report_wait(
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
 /// all before any traffic; DBSS_ERR_NOT_FOUND; DBSS_ERR_NOT_DONE; every other
 /// status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK; those of
-/// dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any
-/// thread.
+/// dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
+/// network. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_delete(
     ctx: *mut dbss_context,

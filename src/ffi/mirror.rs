@@ -21,7 +21,8 @@ impl Handle for dbss_mirror {
     type Value = Mutex<MirrorOptions>;
 }
 
-/// How a mirror went. It does not change, and any number of threads may read it.
+/// How a mirror went. It does not change, and any number of threads may read
+/// it.
 pub struct dbss_mirror_result {
     _opaque: [u8; 0],
 }
@@ -40,8 +41,9 @@ impl Handle for dbss_mirror_result {
 
 /// Makes options for a mirror, all at their defaults.
 ///
-/// `out_mirror` (required) receives them, or NULL on failure; they are yours: end
-/// them with dbss_mirror_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+/// `out_mirror` (required) receives them, or NULL on failure; they are yours:
+/// end them with dbss_mirror_free().
+/// Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_new(out_mirror: *mut *mut dbss_mirror) -> dbss_status {
     guarded(|| {
@@ -69,8 +71,8 @@ pub unsafe extern "C" fn dbss_mirror_new(out_mirror: *mut *mut dbss_mirror) -> d
 ///
 /// `mirror`, `key` and `value` (required); the texts are copied.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
-/// DBSS_ERR_INVALID_VALUE, DBSS_ERR_INVALID_ID, DBSS_ERR_INVALID_LOCALE. Any
-/// thread.
+/// DBSS_ERR_INVALID_VALUE, DBSS_ERR_INVALID_ID, DBSS_ERR_INVALID_LOCALE. Never
+/// blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_set(
     mirror: *mut dbss_mirror,
@@ -103,12 +105,12 @@ pub unsafe extern "C" fn dbss_mirror_free(mirror: *mut dbss_mirror) {
 /// ready and not there yet, several at once. What is there stays: nothing is
 /// ever deleted, also not what the service has deleted.
 ///
-/// `ctx` (required). `project`: NULL for the context's. `directory` (required):
-/// bytes; it is made if it does not exist. `mirror`: what to have; NULL for all,
-/// by the defaults. `operation` may be NULL; its bytes are those of all downloads
-/// together, its percents those of the reports. `out_result` (required) receives
-/// how it went, or NULL where it did not begin; also when this function fails.
-/// It is yours: end it with dbss_mirror_result_free().
+/// `ctx` (required). `project`: NULL for the context's. `directory` (required,
+/// bytes): it is made if it does not exist. `mirror`: what to have; NULL for
+/// all, by the defaults. `operation` may be NULL; its bytes are those of all
+/// downloads together, its percents those of the reports. `out_result`
+/// (required) receives how it went, or NULL where it did not begin; also when
+/// this function fails. It is yours: end it with dbss_mirror_result_free().
 ///
 /// The directory then holds:
 ///
@@ -130,7 +132,7 @@ pub unsafe extern "C" fn dbss_mirror_free(mirror: *mut dbss_mirror) {
 /// DBSS_ERR_MIRROR_LOCKED; DBSS_ERR_PARTIAL when some reports could not be had,
 /// see dbss_mirror_result_failure_count(); DBSS_ERR_FILE for the archive's own
 /// files; those of dbss_cursor_next() for the lists; DBSS_ERR_BUSY,
-/// DBSS_ERR_CANCELLED. Any thread.
+/// DBSS_ERR_CANCELLED. Uses the network. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_reports_mirror(
     ctx: *mut dbss_context,
@@ -186,10 +188,11 @@ pub unsafe extern "C" fn dbss_reports_mirror(
 
 /// A count of a mirror: "listed" (reports that the filters let pass),
 /// "downloaded", "present" (there before), "not_ready" (still being made),
-/// "vanished" (gone between the list and the download), "failed", "repaired" (of
-/// another content than the manifest says, and replaced).
+/// "vanished" (gone between the list and the download), "failed", "repaired"
+/// (of another content than the manifest says, and replaced).
 ///
-/// Returns -1 for a name that it does not know and for NULL. Any thread.
+/// Returns -1 for a name that it does not know and for NULL. Never blocks. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_count(
     result: *const dbss_mirror_result,
@@ -217,7 +220,7 @@ pub unsafe extern "C" fn dbss_mirror_result_count(
     }
 }
 
-/// How many reports could not be had; 0 for NULL. Any thread.
+/// How many reports could not be had; 0 for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_failure_count(result: *const dbss_mirror_result) -> usize {
     // SAFETY: the header's rules are the contract of `read`.
@@ -226,9 +229,9 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_count(result: *const dbss_mi
 
 /// The report of the failure `index`, counted from 0.
 ///
-/// Returns its id, valid until dbss_mirror_result_free(), "" where it was the list
-/// of an instance's reports that failed; NULL past the last one and for NULL. Any
-/// thread.
+/// Returns its id, valid until dbss_mirror_result_free(), "" where it was the
+/// list of an instance's reports that failed; NULL past the last one and for
+/// NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_failure_id(
     result: *const dbss_mirror_result,
@@ -241,8 +244,8 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_id(
 
 /// The instance of the failure `index`, counted from 0.
 ///
-/// Returns its id, valid until dbss_mirror_result_free(); NULL past the last one
-/// and for NULL. Any thread.
+/// Returns its id, valid until dbss_mirror_result_free(); NULL past the last
+/// one and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_failure_instance(
     result: *const dbss_mirror_result,
@@ -256,7 +259,7 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_instance(
 /// Why the failure `index`, counted from 0, is one.
 ///
 /// Returns an error that is yours: end it with dbss_error_free(); NULL past the
-/// last one and for NULL. Any thread.
+/// last one and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_failure_error(
     result: *const dbss_mirror_result,
@@ -270,7 +273,8 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_error(
 
 /// How many days, weeks and months have no report, of those between the first
 /// and the last report of an instance and a type (AUDIT_REPORT_DAY, _WEEK,
-/// _MONTH), or since "since" and until "until"; 0 for NULL. Any thread.
+/// _MONTH), or since "since" and until "until"; 0 for NULL. Never blocks. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_gap_count(result: *const dbss_mirror_result) -> usize {
     // SAFETY: the header's rules are the contract of `read`.
@@ -279,8 +283,8 @@ pub unsafe extern "C" fn dbss_mirror_result_gap_count(result: *const dbss_mirror
 
 /// The first day of the gap `index`, counted from 0, such as "2026-11-24".
 ///
-/// Returns a string that is valid until dbss_mirror_result_free(); NULL past the
-/// last one and for NULL. Any thread.
+/// Returns a string that is valid until dbss_mirror_result_free(); NULL past
+/// the last one and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_gap_period(
     result: *const dbss_mirror_result,
@@ -293,8 +297,8 @@ pub unsafe extern "C" fn dbss_mirror_result_gap_period(
 
 /// The type of report that the gap `index`, counted from 0, lacks.
 ///
-/// Returns a string that is valid until dbss_mirror_result_free(); NULL past the
-/// last one and for NULL. Any thread.
+/// Returns a string that is valid until dbss_mirror_result_free(); NULL past
+/// the last one and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_gap_type(
     result: *const dbss_mirror_result,
@@ -307,8 +311,8 @@ pub unsafe extern "C" fn dbss_mirror_result_gap_type(
 
 /// The instance of the gap `index`, counted from 0.
 ///
-/// Returns its id, valid until dbss_mirror_result_free(); NULL past the last one
-/// and for NULL. Any thread.
+/// Returns its id, valid until dbss_mirror_result_free(); NULL past the last
+/// one and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_gap_instance(
     result: *const dbss_mirror_result,
@@ -319,13 +323,14 @@ pub unsafe extern "C" fn dbss_mirror_result_gap_instance(
     unsafe { dbss_mirror_result::read(result, ptr::null(), instance) }
 }
 
-/// The whole result as a JSON document, for wrappers: the counts by their names;
-/// "failures", each with instance, id, status, status_name, message; "gaps", each
-/// with instance, type, period.
+/// The whole result as a JSON document, for wrappers: the counts by their
+/// names; "failures", each with instance, id, status, status_name, message;
+/// "gaps", each with instance, type, period.
 ///
-/// `result` and `out_json` (required); the latter receives UTF-8 without a NUL at
-/// its end, or { NULL, 0 } on failure; it is yours: end it with
-/// dbss_buffer_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+/// `result` and `out_json` (required); the latter receives UTF-8 without a NUL
+/// at its end, or { NULL, 0 } on failure; it is yours: end it with
+/// dbss_buffer_free().
+/// Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_json(
     result: *const dbss_mirror_result,
@@ -341,8 +346,8 @@ pub unsafe extern "C" fn dbss_mirror_result_json(
     })
 }
 
-/// Frees a result, and the strings that its getters returned. NULL does nothing.
-/// Never blocks. Any thread.
+/// Frees a result, and the strings that its getters returned. NULL does
+/// nothing. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_free(result: *mut dbss_mirror_result) {
     // SAFETY: the header's rules are the contract of `release`.

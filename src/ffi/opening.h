@@ -44,9 +44,11 @@
  *   It then also sets this thread's last error (dbss_last_error()), which says
  *   more; on success it clears it. No other function touches it.
  * - Results leave through out-parameters, which come last and are set to NULL
- *   or zero on every failure (but for dbss_reports_mirror(), which says so). They need not be initialised.
- * - NULL where a value is required is DBSS_ERR_NULL_ARGUMENT, never a crash.
- *   Every _free function takes NULL and does nothing.
+ *   or zero on every failure (but for dbss_reports_mirror(), which says so). They
+ *   need not be initialised.
+ * - NULL where a value is required is DBSS_ERR_NULL_ARGUMENT, never a crash; of
+ *   several, dbss_error_parameter() names the first, the out-parameter before
+ *   all others. Every _free function takes NULL and does nothing.
  * - Strings are NUL-terminated UTF-8; file paths are bytes. What you pass is
  *   copied or used up before the function returns, never kept.
  * - Handles (dbss_config, dbss_context, dbss_operation and so on) are opaque and
@@ -55,6 +57,10 @@
  *   _free never blocks and does no network traffic.
  * - Threads. Every function may be called from any thread at any time, on
  *   shared handles too. Errors are kept for each thread.
+ * - Blocking. A function that "uses the network" blocks until it is done, has
+ *   failed or is cancelled; so may one that reads files or waits for a moment.
+ *   One that "never blocks" waits for nobody; only a destroy function of yours
+ *   may run in it.
  * - Callbacks come with a user_data pointer that is handed back to them, and,
  *   where they are stored, with a destroy function (may be NULL) that is called
  *   exactly once when the pointer is no longer needed. No lock is held while one
@@ -69,7 +75,8 @@
  *   region HUAWEICLOUD_SDK_REGION_DBSS_{REGION}, HUAWEICLOUD_SDK_REGIONS_FILE and
  *   HOME; and those of the options "credentials" and "proxy_from_environment",
  *   where these are set.
- * - The ABI only grows: no function, value or signature ever changes.
+ * - The ABI only grows: no function, value or signature ever changes. For
+ *   programs that make wrappers, dbss-abi.json says all of this again.
  */
 
 #ifndef DBSS_H

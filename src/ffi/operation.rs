@@ -29,8 +29,8 @@ impl Handle for dbss_operation {
 
 /// Told how a call goes: when it starts, at least ten times a second while it
 /// runs, whether bytes arrive or not, and when all bytes are there. Read the
-/// rest from `operation` by its getters. Return 0 to go on; anything else ends
-/// the call with DBSS_ERR_CANCELLED, within 250 ms.
+/// rest from `operation`, valid until it returns, by its getters. Return 0 to go
+/// on; anything else ends the call with DBSS_ERR_CANCELLED, within 250 ms.
 ///
 /// Runs on the thread of the call, with no lock held. It may call getters and
 /// dbss_operation_cancel(); other calls on the same operation are refused with
@@ -66,7 +66,8 @@ pub(super) unsafe fn optional(operation: *mut dbss_operation) -> Result<Option<A
 ///
 /// `out_operation` (required) receives it, or NULL on failure; it is yours: end
 /// it with dbss_operation_free(). Errors: DBSS_ERR_NULL_ARGUMENT,
-/// DBSS_ERR_RESOURCE when the process has no descriptor left. Any thread.
+/// DBSS_ERR_RESOURCE when the process has no descriptor left. Never blocks. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_new(out_operation: *mut *mut dbss_operation) -> dbss_status {
     guarded(|| {
@@ -93,7 +94,7 @@ pub unsafe extern "C" fn dbss_operation_free(operation: *mut dbss_operation) {
 ///
 /// `operation`, `key` and `value` (required); the texts are copied.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
-/// DBSS_ERR_INVALID_VALUE, DBSS_ERR_BUSY. Any thread.
+/// DBSS_ERR_INVALID_VALUE, DBSS_ERR_BUSY. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_set(
     operation: *mut dbss_operation,
@@ -115,10 +116,11 @@ pub unsafe extern "C" fn dbss_operation_set(
 
 /// Sets the progress callback, in place of the one before.
 ///
-/// `operation` (required). `progress` may be NULL, for none. `user_data` is
+/// `operation` (required). `progress` (may be NULL, for none). `user_data` is
 /// handed to it; `destroy` (may be NULL) is called with it exactly once: when
 /// the callback is replaced, when the operation is gone, or at once when this
-/// function fails. Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_BUSY. Any thread.
+/// function fails. Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_BUSY. Never blocks.
+/// Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_set_progress(
     operation: *mut dbss_operation,
@@ -140,8 +142,8 @@ pub unsafe extern "C" fn dbss_operation_set_progress(
 /// (unless it is already over), whatever it waits for but the file system and
 /// your own code. A call that starts after this ends so without any traffic.
 ///
-/// NULL does nothing. May be called from a signal handler: it never blocks and
-/// keeps errno. Any thread.
+/// NULL does nothing. May be called from a signal handler: it keeps errno.
+/// Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_cancel(operation: *mut dbss_operation) {
     // No guard here: a signal handler must not allocate or lock.
@@ -156,7 +158,7 @@ pub unsafe extern "C" fn dbss_operation_cancel(operation: *mut dbss_operation) {
 /// the progress callback stay.
 ///
 /// `operation` (required). Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_BUSY while
-/// a call runs. Any thread.
+/// a call runs. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_reset(operation: *mut dbss_operation) -> dbss_status {
     // SAFETY: the header's rules are the contract of `borrow`.
@@ -164,7 +166,7 @@ pub unsafe extern "C" fn dbss_operation_reset(operation: *mut dbss_operation) ->
 }
 
 /// How many bytes of the report have arrived, those before a resumption
-/// included; 0 for NULL. Any thread.
+/// included; 0 for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_received(operation: *const dbss_operation) -> i64 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -172,7 +174,7 @@ pub unsafe extern "C" fn dbss_operation_received(operation: *const dbss_operatio
 }
 
 /// The size of the report in bytes; -1 while or where it is not known, and for
-/// NULL. Any thread.
+/// NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_total(operation: *const dbss_operation) -> i64 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -180,14 +182,14 @@ pub unsafe extern "C" fn dbss_operation_total(operation: *const dbss_operation) 
 }
 
 /// How many bytes did not have to come again because broken transfers were
-/// resumed; 0 for NULL. Any thread.
+/// resumed; 0 for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_resumed(operation: *const dbss_operation) -> i64 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
     unsafe { dbss_operation::read(operation, 0, Operation::resumed) }
 }
 
-/// How many requests were made so far; 0 for NULL. Any thread.
+/// How many requests were made so far; 0 for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_attempts(operation: *const dbss_operation) -> u32 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -196,8 +198,8 @@ pub unsafe extern "C" fn dbss_operation_attempts(operation: *const dbss_operatio
 
 /// How far a report is that the service makes (dbss_report_generate(),
 /// dbss_report_wait()), or how many of its reports a mirror has dealt with
-/// (dbss_reports_mirror()), in percent; -1 while that is not known, and for NULL.
-/// Any thread.
+/// (dbss_reports_mirror()), in percent; -1 while that is not known, and for
+/// NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_percent(operation: *const dbss_operation) -> i32 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -208,7 +210,7 @@ pub unsafe extern "C" fn dbss_operation_percent(operation: *const dbss_operation
 ///
 /// Returns bytes as the file system has them, valid until the next call of the
 /// operation, dbss_operation_reset() or dbss_operation_free(); NULL where
-/// nothing was saved and for NULL. Any thread.
+/// nothing was saved and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_path(operation: *const dbss_operation) -> *const c_char {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -220,7 +222,7 @@ pub unsafe extern "C" fn dbss_operation_path(operation: *const dbss_operation) -
 ///
 /// Returns a string valid until the next call of the operation,
 /// dbss_operation_reset() or dbss_operation_free(); NULL until the report has
-/// begun to arrive, and for NULL. Any thread.
+/// begun to arrive, and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_filename(operation: *const dbss_operation) -> *const c_char {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -231,7 +233,8 @@ pub unsafe extern "C" fn dbss_operation_filename(operation: *const dbss_operatio
 ///
 /// Returns a string valid until the next call of the operation,
 /// dbss_operation_reset() or dbss_operation_free(); NULL until the report has
-/// begun to arrive, where the service gave none, and for NULL. Any thread.
+/// begun to arrive, where the service gave none, and for NULL. Never blocks.
+/// Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_request_id(operation: *const dbss_operation) -> *const c_char {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -241,7 +244,7 @@ pub unsafe extern "C" fn dbss_operation_request_id(operation: *const dbss_operat
 /// Why the last call of this operation failed, from any thread.
 ///
 /// Returns an error that is yours: end it with dbss_error_free(); NULL when the
-/// call has not failed, and for NULL. Any thread.
+/// call has not failed, and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_error(operation: *const dbss_operation) -> *mut dbss_error {
     // SAFETY: the header's rules are the contract of `Handle::read`.

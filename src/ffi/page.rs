@@ -56,16 +56,17 @@ unsafe fn begin(
 /// Begins the list of the project's audit instances (ListAuditInstances). No
 /// request is sent: dbss_cursor_next() gives its pages.
 ///
-/// `ctx` (required). `project`: the project's id; NULL for the context's, as for
-/// dbss_report_download(). `page_size`: how many a request asks for, 1 to 1000;
-/// 0 for 100. `out_cursor` (required) receives the list, or NULL on failure; it
-/// is yours: end it with dbss_cursor_free().
+/// `ctx` (required). `project`: the project's id; NULL for the context's, as
+/// for dbss_report_download(). `page_size`: how many a request asks for, 1 to
+/// 1000; 0 for 100. `out_cursor` (required) receives the list, or NULL on
+/// failure; it is yours: end it with dbss_cursor_free().
 ///
 /// Fields of an instance that the service documents: "id", "name", "status"
-/// (ACTIVE, SHUTOFF, BUILD, DELETING, DELETED, ERROR, HAWAIT, FROZEN, UPGRADING),
-/// "region", "version", "created", "expired", "remain_days", "connect_ip".
+/// (ACTIVE, SHUTOFF, BUILD, DELETING, DELETED, ERROR, HAWAIT, FROZEN,
+/// UPGRADING), "region", "version", "created", "expired", "remain_days",
+/// "connect_ip".
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
-/// DBSS_ERR_INVALID_VALUE (page_size). Any thread.
+/// DBSS_ERR_INVALID_VALUE (page_size). Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_instances_list(
     ctx: *mut dbss_context,
@@ -80,15 +81,15 @@ pub unsafe extern "C" fn dbss_instances_list(
 /// Begins the list of an instance's reports; otherwise as
 /// dbss_instances_list().
 ///
-/// `instance` (required): the audit instance's id. `name`: the name to look for,
-/// 1 to 256 bytes; NULL for all reports.
+/// `instance` (required): the audit instance's id. `name`: the name to look
+/// for, 1 to 256 bytes; NULL for all reports.
 ///
-/// Fields of a report that the service documents: "id", "name", "format" (pdf or
-/// zip), "percentum" (0 to 100; at 100 it can be downloaded), "type"
+/// Fields of a report that the service documents: "id", "name", "format" (pdf
+/// or zip), "percentum" (0 to 100; at 100 it can be downloaded), "type"
 /// (AUDIT_REPORT_DAY, _WEEK, _MONTH, _YEAR, _REAL_TIME), "template_type",
 /// "start_time", "end_time", "finish_time", "db_ids", "db_names", "url".
-/// Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT. Any
-/// thread.
+/// Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT.
+/// Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_reports_list(
     ctx: *mut dbss_context,
@@ -114,8 +115,8 @@ pub unsafe extern "C" fn dbss_reports_list(
 ///
 /// Fields of a template that the service documents: "id", "name", "type",
 /// "group", "status", "desc", "frequency", "db_ids", "db_names".
-/// Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT. Any
-/// thread.
+/// Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT.
+/// Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_templates_list(
     ctx: *mut dbss_context,
@@ -136,17 +137,18 @@ pub unsafe extern "C" fn dbss_templates_list(
 ///
 /// `cursor` and `out_page` (required); the latter receives the page, which is
 /// yours: end it with dbss_page_free(); or NULL at the end of the list, with
-/// DBSS_OK, and on failure. After a failure the same page can be asked for again.
-/// `operation` may be NULL.
+/// DBSS_OK, and on failure. After a failure the same page can be asked for
+/// again. `operation` may be NULL.
 ///
 /// A list may change while it is read. No item comes twice; where items were
-/// deleted meanwhile, the part of the list that moved is read again, so that none
-/// is left out; only where as many were added in the same moment can that go
-/// unnoticed.
+/// deleted meanwhile, the part of the list that moved is read again, so that
+/// none is left out; only where as many were added in the same moment can that
+/// go unnoticed.
 /// Errors: DBSS_ERR_NULL_ARGUMENT; every status of the groups DBSS_ERR_SERVICE
-/// and DBSS_ERR_NETWORK, DBSS_ERR_UNEXPECTED_ANSWER for a list that is malformed
-/// or larger than 16 MiB a page; those of dbss_context_find_credentials();
-/// DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any thread.
+/// and DBSS_ERR_NETWORK, DBSS_ERR_UNEXPECTED_ANSWER for a list that is
+/// malformed or larger than 16 MiB a page; those of
+/// dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
+/// network. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_cursor_next(
     cursor: *mut dbss_cursor,
@@ -173,7 +175,7 @@ pub unsafe extern "C" fn dbss_cursor_free(cursor: *mut dbss_cursor) {
     plain((), || unsafe { dbss_cursor::release(cursor) });
 }
 
-/// How many items the page has; 0 for NULL. Any thread.
+/// How many items the page has; 0 for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_page_count(page: *const dbss_page) -> usize {
     // SAFETY: the header's rules are the contract of `read`.
@@ -181,7 +183,7 @@ pub unsafe extern "C" fn dbss_page_count(page: *const dbss_page) -> usize {
 }
 
 /// How many items the whole list has, as the service said with this page; -1
-/// where it did not say, and for NULL. Any thread.
+/// where it did not say, and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_page_total(page: *const dbss_page) -> i64 {
     let total = |page: &Page| {
@@ -193,11 +195,12 @@ pub unsafe extern "C" fn dbss_page_total(page: *const dbss_page) -> i64 {
 }
 
 /// A field of the item `index`, counted from 0, by the service's name for it,
-/// such as "id": text as it is, with U+FFFD for U+0000; a number, true, false, an
-/// array or an object as its JSON.
+/// such as "id": text as it is, with U+FFFD for U+0000; a number, true, false,
+/// an array or an object as its JSON.
 ///
-/// Returns a string that is valid until dbss_page_free(); NULL where the item has
-/// no such field or it is null, past the last item, and for NULL. Any thread.
+/// Returns a string that is valid until dbss_page_free(); NULL where the item
+/// has no such field or it is null, past the last item, and for NULL. Never
+/// blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_page_field(
     page: *const dbss_page,
@@ -219,14 +222,15 @@ pub unsafe extern "C" fn dbss_page_field(
     }
 }
 
-/// The page as a JSON document, for wrappers: {"kind": "instances", "reports" or
-/// "templates", "total": a number or null, "items": [...]}, where each item is an
-/// object as the service sent it, fields that this library does not know
+/// The page as a JSON document, for wrappers: {"kind": "instances", "reports"
+/// or "templates", "total": a number or null, "items": [...]}, where each item
+/// is an object as the service sent it, fields that this library does not know
 /// included.
 ///
 /// `page` and `out_json` (required); the latter receives UTF-8 without a NUL at
 /// its end, or { NULL, 0 } on failure; it is yours: end it with
-/// dbss_buffer_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+/// dbss_buffer_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_page_json(page: *const dbss_page, out_json: *mut dbss_buffer) -> dbss_status {
     guarded(|| {

@@ -89,13 +89,12 @@ fn replace(flags: u32) -> Result<bool, Error> {
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
 /// DBSS_ERR_INVALID_LOCALE and DBSS_ERR_NOT_CONFIGURED (no credentials, no
 /// project), all before any traffic to the service; those of
-/// dbss_context_find_credentials(); every status of the groups DBSS_ERR_SERVICE and
-/// DBSS_ERR_NETWORK; DBSS_ERR_RESOURCE; DBSS_ERR_OUT_OF_MEMORY, also for a
+/// dbss_context_find_credentials(); every status of the groups DBSS_ERR_SERVICE
+/// and DBSS_ERR_NETWORK; DBSS_ERR_RESOURCE; DBSS_ERR_OUT_OF_MEMORY, also for a
 /// report that the system cannot hold; DBSS_ERR_LIMIT_EXCEEDED for one that is
 /// larger than the option "max_memory_bytes"; DBSS_ERR_CANCELLED by
-/// dbss_context_cancel_all().
-/// Memory grows with what arrives, not with what the server announces.
-/// Any thread.
+/// dbss_context_cancel_all(). Memory grows with what arrives, not with what the
+/// server announces. Uses the network. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_download(
     ctx: *mut dbss_context,
@@ -112,8 +111,9 @@ pub unsafe extern "C" fn dbss_report_download(
 
 /// The same, under an operation.
 ///
-/// `operation` may be NULL. Errors: those of dbss_report_download(), among them
-/// DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any thread.
+/// `operation` may be NULL; the other parameters as for dbss_report_download().
+/// Errors: those of dbss_report_download(), among them DBSS_ERR_NULL_ARGUMENT;
+/// DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the network. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_download_to_memory(
     ctx: *mut dbss_context,
@@ -144,20 +144,22 @@ pub unsafe extern "C" fn dbss_report_download_to_memory(
 /// is whole and on the disk; until then, and after every failure, cancel or
 /// crash, what stood there stands there still.
 ///
-/// The first five parameters as for dbss_report_download(). `path` (required):
-/// bytes, as the file system has them; its directory must exist and be
+/// The first five parameters as for dbss_report_download(). `path` (required,
+/// bytes): as the file system has them; its directory must exist and be
 /// writable. `flags`: 0 or DBSS_FILE_REPLACE. `operation` may be NULL; its path
 /// is then this one. The permissions are those of the option "file_mode".
 ///
 /// While it arrives the report is in a file without a name in the target's
 /// directory, which goes with the process; where a file system has no such
 /// files (and for a moment before it replaces another) in a hidden file
-/// ".dbss-XXXXXX.part", which only a killed process or a stopped machine leaves.
+/// ".dbss-XXXXXX.part", which only a killed process or a stopped machine
+/// leaves.
 /// Errors: those of dbss_report_download() but the ones about memory, among
 /// them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_INVALID_VALUE (path, flags);
 /// DBSS_ERR_FILE_EXISTS, DBSS_ERR_NOT_REGULAR_FILE (also for a symbolic link),
 /// DBSS_ERR_FILE (no such directory, no permission), all before any traffic;
-/// DBSS_ERR_DISK_FULL; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any thread.
+/// DBSS_ERR_DISK_FULL; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the network. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_download_to_file(
     ctx: *mut dbss_context,
@@ -184,13 +186,13 @@ pub unsafe extern "C" fn dbss_report_download_to_file(
 }
 
 /// Downloads a report into a directory, under the report's own name made safe;
-/// dbss_operation_path() tells it afterwards. Everything else is as for
+/// dbss_operation_path() tells it afterwards. Otherwise as
 /// dbss_report_download_to_file().
 ///
-/// `directory` (required): bytes; it must exist. `operation` may be NULL.
+/// `directory` (required, bytes): it must exist. `operation` may be NULL.
 /// Errors: those of dbss_report_download_to_file(), among them
 /// DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_FILE_EXISTS can only be told when the
-/// service has said the name. Any thread.
+/// service has said the name. Uses the network. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_download_to_directory(
     ctx: *mut dbss_context,
@@ -228,7 +230,7 @@ pub unsafe extern "C" fn dbss_report_download_to_directory(
 /// them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_ARGUMENT when `fd` is not open for
 /// writing; DBSS_ERR_BROKEN_PIPE when its reader has gone (never SIGPIPE);
 /// DBSS_ERR_DISK_FULL, DBSS_ERR_FILE, DBSS_ERR_NOT_RESUMABLE; DBSS_ERR_BUSY,
-/// DBSS_ERR_CANCELLED. Any thread.
+/// DBSS_ERR_CANCELLED. Uses the network. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_download_to_fd(
     ctx: *mut dbss_context,
@@ -263,13 +265,13 @@ pub unsafe extern "C" fn dbss_report_download_to_fd(
     })
 }
 
-/// Takes the next bytes of a report, in order: `len` is at least 1. Return 0 to
-/// go on; anything else ends the call with DBSS_ERR_CANCELLED.
+/// Takes the next bytes of a report, in order: `data` are `len` bytes, at least
+/// 1, valid until it returns. Return 0 to go on; anything else ends the call
+/// with DBSS_ERR_CANCELLED.
 ///
-/// Runs on the thread of the call, with no lock held; `data` is valid until it
-/// returns. It may call getters and dbss_operation_cancel(); other calls on the
-/// same operation are refused with DBSS_ERR_BUSY. It must not throw, longjmp or
-/// end the thread.
+/// Runs on the thread of the call, with no lock held. It may call getters and
+/// dbss_operation_cancel(); other calls on the same operation are refused with
+/// DBSS_ERR_BUSY. It must not throw, longjmp or end the thread.
 pub type dbss_write_fn =
     Option<unsafe extern "C-unwind" fn(user_data: *mut c_void, data: *const u8, len: usize) -> i32>;
 
@@ -281,7 +283,7 @@ pub type dbss_write_fn =
 /// handed over a report.
 /// Errors: those of dbss_report_download() but the ones about memory, among
 /// them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_NOT_RESUMABLE; DBSS_ERR_BUSY,
-/// DBSS_ERR_CANCELLED. Any thread.
+/// DBSS_ERR_CANCELLED. Uses the network. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_download_to_callback(
     ctx: *mut dbss_context,

@@ -33,7 +33,8 @@ pub const DBSS_ERR_INVALID_ENDPOINT: dbss_status = 106;
 pub const DBSS_ERR_UNKNOWN_KEY: dbss_status = 107;
 /// The option's value is not of its type or out of its range.
 pub const DBSS_ERR_INVALID_VALUE: dbss_status = 108;
-/// The endpoint is plain http on another host, and "allow_plaintext" is not set.
+/// The endpoint is plain http on another host, and "allow_plaintext" is not
+/// set.
 pub const DBSS_ERR_PLAINTEXT_REFUSED: dbss_status = 109;
 /// Something that the call needs was never configured: an endpoint or region,
 /// or credentials.
@@ -148,7 +149,7 @@ fn describe(status: dbss_status) -> (&'static CStr, &'static CStr) {
 /// "DBSS_ERR_NOT_FOUND"; "DBSS_ERR_UNKNOWN" for a value that this version does
 /// not know.
 ///
-/// Returns a static string, never NULL. Any thread, at any time.
+/// Returns a static string, never NULL. Never blocks. Any thread, at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_status_name(status: dbss_status) -> *const c_char {
     describe(status).0.as_ptr()
@@ -157,7 +158,7 @@ pub extern "C" fn dbss_status_name(status: dbss_status) -> *const c_char {
 /// What a status means, in general; dbss_error_message() says what happened
 /// in particular.
 ///
-/// Returns a static string, never NULL. Any thread, at any time.
+/// Returns a static string, never NULL. Never blocks. Any thread, at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_status_message(status: dbss_status) -> *const c_char {
     describe(status).1.as_ptr()
@@ -168,7 +169,7 @@ pub extern "C" fn dbss_status_message(status: dbss_status) -> *const c_char {
 /// DBSS_ERR_INTERNAL. Values that are newer than this library have their group
 /// too; a value outside of all ranges counts as DBSS_ERR_INTERNAL.
 ///
-/// Any thread, at any time.
+/// Never blocks. Any thread, at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_status_group(status: dbss_status) -> dbss_status {
     match status {

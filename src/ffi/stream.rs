@@ -55,7 +55,8 @@ pub const DBSS_FORMAT_ZIP: i32 = 2;
 /// A transfer that breaks later is resumed where the service can; where it
 /// cannot, the read fails, since what you have cannot be taken back.
 /// Errors: those of dbss_report_download() but the ones about memory, among
-/// them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Any thread.
+/// them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
+/// network. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_open(
     ctx: *mut dbss_context,
@@ -108,12 +109,12 @@ pub unsafe extern "C" fn dbss_report_open(
 /// end, and is given only when the report was whole and its length right.
 ///
 /// `stream` (required). `buf` (required) has room for `cap` bytes, at least 1.
-/// `out_len` (required) receives the number of bytes, or 0 on failure. A failure
-/// stays: the next read gives it again.
+/// `out_len` (required) receives the number of bytes, or 0 on failure. A
+/// failure stays: the next read gives it again.
 /// Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_ARGUMENT when `cap` is 0 or the
 /// stream is a parent process's; DBSS_ERR_BUSY while another thread reads;
 /// DBSS_ERR_CANCELLED; every status of the groups DBSS_ERR_SERVICE and
-/// DBSS_ERR_NETWORK. Any thread.
+/// DBSS_ERR_NETWORK. Uses the network. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_read(
     stream: *mut dbss_report_stream,
@@ -166,15 +167,15 @@ pub unsafe extern "C" fn dbss_report_stream_read(
 const READ_LIMIT: usize = 256 * 1024;
 
 /// The size of the report in bytes, as the service announced it; -1 where it
-/// did not, and for NULL. Any thread.
+/// did not, and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_size(stream: *const dbss_report_stream) -> i64 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
     unsafe { dbss_report_stream::read(stream, -1, |s| s.size) }
 }
 
-/// What the report is, by its first bytes: one of DBSS_FORMAT_PDF,
-/// DBSS_FORMAT_ZIP and DBSS_FORMAT_UNKNOWN, which it is for NULL too. Any
+/// What the report is, by its first bytes: DBSS_FORMAT_PDF or DBSS_FORMAT_ZIP;
+/// DBSS_FORMAT_UNKNOWN where it is neither, and for NULL. Never blocks. Any
 /// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_format(stream: *const dbss_report_stream) -> i32 {
@@ -184,8 +185,8 @@ pub unsafe extern "C" fn dbss_report_stream_format(stream: *const dbss_report_st
 
 /// The report's own name, made safe, as dbss_operation_filename() gives it.
 ///
-/// Returns a string that lives as long as the stream; NULL for NULL. Any
-/// thread.
+/// Returns a string that lives as long as the stream; NULL for NULL. Never
+/// blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_filename(stream: *const dbss_report_stream) -> *const c_char {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -195,7 +196,7 @@ pub unsafe extern "C" fn dbss_report_stream_filename(stream: *const dbss_report_
 /// The header Content-Type.
 ///
 /// Returns a string that lives as long as the stream; NULL where the service
-/// gave none and for NULL. Any thread.
+/// gave none and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_content_type(stream: *const dbss_report_stream) -> *const c_char {
     let pointer = |text: &CString| text.as_ptr();
@@ -210,7 +211,7 @@ pub unsafe extern "C" fn dbss_report_stream_content_type(stream: *const dbss_rep
 /// The service's id of the call (header X-Request-Id).
 ///
 /// Returns a string that lives as long as the stream; NULL where the service
-/// gave none and for NULL. Any thread.
+/// gave none and for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_request_id(stream: *const dbss_report_stream) -> *const c_char {
     let pointer = |text: &CString| text.as_ptr();
@@ -224,8 +225,8 @@ pub unsafe extern "C" fn dbss_report_stream_request_id(stream: *const dbss_repor
 
 /// Frees a stream, read to its end or not, and all strings that its getters
 /// returned; its operation is free for another call. A read in another thread
-/// ends with DBSS_ERR_CANCELLED, which leaves the operation cancelled. NULL does
-/// nothing. Never blocks. Any thread.
+/// ends with DBSS_ERR_CANCELLED, which leaves the operation cancelled. NULL
+/// does nothing. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_free(stream: *mut dbss_report_stream) {
     plain((), || {

@@ -12,8 +12,8 @@ use crate::auth::{TokenProvider, TokenRequest};
 use crate::error::{Error, Status};
 
 /// A request for a token, to be answered by dbss_token_request_set() or
-/// dbss_token_request_fail(), once, and then ended by dbss_token_request_free().
-/// All of it at once or later, from any thread.
+/// dbss_token_request_fail(), once, and then ended by
+/// dbss_token_request_free(). All of it at once or later, from any thread.
 pub struct dbss_token_request {
     _opaque: [u8; 0],
 }
@@ -24,7 +24,7 @@ impl Handle for dbss_token_request {
 
 /// Asked for a token: by the first call that needs one, before the last one
 /// expires, and after the service has refused it. `request` is yours: answer
-/// it, now or later, and free it.
+/// it, now or later, and end it with dbss_token_request_free().
 ///
 /// One request is under way at a time, for all calls that wait for its answer;
 /// each of them obeys its own cancel and timeouts, and where one has waited for
@@ -51,11 +51,11 @@ impl TokenProvider for Callback<ProviderFunction> {
 /// Sets a function of yours that gives tokens, in place of other credentials,
 /// for the contexts made from this configuration.
 ///
-/// `config` (required). `provider` may be NULL, which takes away the one that
-/// was set. `user_data` is handed to it; `destroy` (may be NULL) is called with
-/// it exactly once: when the provider is replaced and the configuration and all
-/// contexts made from it are gone, or at once when this function fails.
-/// Errors: DBSS_ERR_NULL_ARGUMENT. Any thread.
+/// `config` (required). `provider` (may be NULL, which takes away the one that
+/// was set). `user_data` is handed to it; `destroy` (may be NULL) is called
+/// with it exactly once: when the provider is replaced and the configuration
+/// and all contexts made from it are gone, or at once when this function fails.
+/// Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_token_provider(
     config: *mut dbss_config,
@@ -79,7 +79,8 @@ pub unsafe extern "C" fn dbss_config_set_token_provider(
 }
 
 /// Whether the service has refused the last token that was given: 1, and the
-/// same one would be refused again; or 0, also for NULL. Any thread.
+/// same one would be refused again; else 0, and 0 for NULL. Never blocks. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_token_request_refused(request: *const dbss_token_request) -> i32 {
     // SAFETY: the header's rules are the contract of `read`.
@@ -90,10 +91,9 @@ pub unsafe extern "C" fn dbss_token_request_refused(request: *const dbss_token_r
 ///
 /// `request` and `token` (required); the token as for dbss_config_set_token(),
 /// copied and wiped when it is no longer needed. `expires_ms`: when it expires,
-/// in milliseconds since 1970 UTC by the clock of this machine, so that the next
-/// is asked for in time; -1 when that is not known.
-/// Where the token is refused here, the calls that wait fail with
-/// DBSS_ERR_NO_TOKEN.
+/// in milliseconds since 1970 UTC by the clock of this machine, so that the
+/// next is asked for in time; -1 when that is not known. Where the token is
+/// refused here, the calls that wait fail with DBSS_ERR_NO_TOKEN.
 /// Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_INVALID_TOKEN, also when it has
 /// expired already; DBSS_ERR_INVALID_VALUE (expires_ms); DBSS_ERR_ARGUMENT when
 /// the request has been answered already. Never blocks. Any thread.
@@ -131,8 +131,8 @@ pub unsafe extern "C" fn dbss_token_request_set(
 ///
 /// `request` (required). `message`: why, for the error's message, at most 512
 /// bytes of it; NULL for no reason. It is copied; let it hold no secret.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8; DBSS_ERR_ARGUMENT when
-/// the request has been answered already. Never blocks. Any thread.
+/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8; DBSS_ERR_ARGUMENT
+/// when the request has been answered already. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_token_request_fail(
     request: *mut dbss_token_request,

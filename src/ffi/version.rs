@@ -35,14 +35,14 @@ const FEATURES: &[&str] = &[
 /// The version of the library that is loaded, such as "0.1.0"; compare with
 /// DBSS_VERSION, which is the version of the header.
 ///
-/// Returns a static string, valid for ever. Any thread, at any time.
+/// Returns a static string, never NULL. Never blocks. Any thread, at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
 /// The same as a number, to compare: major * 10000 + minor * 100 + patch, as
-/// in DBSS_VERSION_NUMBER. Any thread, at any time.
+/// in DBSS_VERSION_NUMBER. Never blocks. Any thread, at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_version_number() -> u32 {
     const fn number(text: &str) -> u32 {
@@ -61,18 +61,18 @@ pub extern "C" fn dbss_version_number() -> u32 {
     NUMBER
 }
 
-/// Whether the loaded library has a feature: 1, or 0 when it has not, when
-/// the name is unknown to it or when `name` is NULL. The features of this
-/// version are "download" (reports into memory), "token" (a fixed IAM token),
-/// "https" (TLS 1.2 and 1.3), "file" (to files, directories, descriptors and
-/// callbacks), "stream" (dbss_report_open), "operation" (progress and cancel),
-/// "resume" (retries and resumption), "log", "redirect", "proxy", "access_key"
-/// (AK/SK signatures), "iam_user" (logins), "token_provider", "credentials" (found
+/// Whether the loaded library has a feature: 1; 0 when it has not, when
+/// the name is unknown to it, and for NULL. The features of this version are
+/// "download" (reports into memory), "token" (a fixed IAM token), "https" (TLS
+/// 1.2 and 1.3), "file" (to files, directories, descriptors and callbacks),
+/// "stream" (dbss_report_open), "operation" (progress and cancel), "resume"
+/// (retries and resumption), "log", "redirect", "proxy", "access_key" (AK/SK
+/// signatures), "iam_user" (logins), "token_provider", "credentials" (found
 /// where the official SDKs find them), "project" (found where none is given),
 /// "endpoints" (several, and those of regions), "list" (instances, reports,
 /// templates), "manage" (create, generate, wait, delete) and "mirror".
 ///
-/// Nothing is kept of `name`. Any thread, at any time.
+/// Nothing is kept of `name`. Never blocks. Any thread, at any time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_has_feature(name: *const c_char) -> i32 {
     plain(0, || {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import ctypes
 import inspect
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -13,19 +14,9 @@ from typing import Any
 import dbss
 import pytest
 from dbss import errors, ffi
-from pycparser import CParser, c_ast
+from pycparser import c_ast
 
-# The system's headers hold extensions that pycparser does not know.
-STUBS = {
-    "stddef.h": "typedef unsigned long size_t;\n#define NULL ((void *)0)\n",
-    "stdint.h": """
-typedef unsigned char uint8_t;
-typedef int int32_t;
-typedef unsigned int uint32_t;
-typedef long int64_t;
-typedef unsigned long uint64_t;
-""",
-}
+import describe
 
 VALUES = {
     "uint8_t": ctypes.c_uint8,
@@ -69,20 +60,8 @@ def header(root: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def declarations(
-    header: Path, tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
-) -> list[Any]:
-    stubs = tmp_path_factory.mktemp("stubs")
-    for name, text in STUBS.items():
-        (stubs / name).write_text(text)
-    done = subprocess.run(
-        [environment.get("CC", "cc"), "-E", "-P", "-nostdinc", f"-I{stubs}", header],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return CParser().parse(done.stdout, str(header)).ext
+def declarations(header: Path) -> list[Any]:
+    return describe.declarations(header)
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +92,7 @@ def in_ctypes(node: Any) -> Any:
 
 
 def parameters(function: c_ast.FuncDecl) -> list[Any]:
-    found = [one.type for one in function.args.params]
-    if len(found) == 1 and in_ctypes(found[0]) is None:
-        return []
-    return found
+    return [one.type for one in describe.named_parameters(function)]
 
 
 def returns_status(function: c_ast.FuncDecl) -> bool:
@@ -255,12 +231,18 @@ def test_every_class_is_under_its_group_and_named_as_the_library_does(status: in
     assert not hasattr(builtins, one.__name__)
 
 
-def test_the_versions_agree(header: Path) -> None:
-    version = re.search(r'^#define DBSS_VERSION "(.*)"$', header.read_text(), re.MULTILINE)
-    assert version
-    assert dbss.__version__ == version[1] == dbss.version()
-    major, minor, patch = (int(part) for part in version[1].split("."))
-    assert ffi.version_number() == major * 10000 + minor * 100 + patch
+def test_the_versions_agree(root: Path, header: Path) -> None:
+    # That of the pkg-config file is the package's in Cargo.toml by a test of the library.
+    text = header.read_text()
+    macros = dict(re.findall(r"^#define DBSS_VERSION_(\w+) (\d+)$", text, re.MULTILINE))
+    version = ".".join(macros[part] for part in ("MAJOR", "MINOR", "PATCH"))
+    [package] = re.findall(r'^version = "(.*)"$', (root / "Cargo.toml").read_text(), re.MULTILINE)
+    description = json.loads((root / "include/dbss-abi.json").read_text())
+    assert f'#define DBSS_VERSION "{version}"\n' in text
+    assert {package, description["version"], dbss.__version__, dbss.version()} == {version}
+    major, minor, patch = (int(part) for part in version.split("."))
+    number = major * 10000 + minor * 100 + patch
+    assert ffi.version_number() == description["version_number"] == number
 
 
 def test_one_handle_in_place_of_another_is_refused() -> None:

@@ -11,7 +11,7 @@ from test_c import facts, run
 
 __all__ = ["facts"]
 
-SUPPRESSIONS = Path(__file__).parents[1] / "tsan/suppressions"
+SUPPRESSIONS = Path(__file__).parents[1] / "sanitizers/thread.suppressions"
 
 CHECKS = [
     ("abi", "many_threads"),

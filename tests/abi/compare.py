@@ -1,0 +1,109 @@
+"""Whether an ABI still is what an older one was: things may be added, and nothing else.
+
+compare.py OLD NEW    compares two descriptions (dbss-abi.json)
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Words for people, and what each version has for itself.
+WORDS = {
+    "$schema",
+    "format",
+    "version",
+    "version_number",
+    "section",
+    "summary",
+    "doc",
+    "meaning",
+}
+
+# The lists to which things may be added.
+TABLES = (
+    "aliases",
+    "statuses",
+    "constants",
+    "handles",
+    "structs",
+    "callbacks",
+    "functions",
+)
+
+# Changes that no program notices: less is asked of a caller, or more promised.
+HARMLESS: dict[str, set[tuple[object, object]]] = {
+    "nullability": {("required", "optional")},
+    "nullable": {(True, False)},
+    "blocks": {(True, False)},
+    "network": {(True, False)},
+    "async_signal_safe": {(False, True)},
+    "thread": {("any", "calling")},
+    "concurrent": {(True, False)},
+}
+
+
+def by_name(items: list[Any]) -> dict[str, Any]:
+    return {one["name"]: one for one in items}
+
+
+def broken(old: Any, new: Any, place: str = "") -> Iterator[str]:
+    """Says each change that may break a program, a line for each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key, value in old.items():
+            if key in WORDS:
+                continue
+            if key not in new:
+                yield f"{place}.{key}: removed"
+            elif key not in HARMLESS or (value, new[key]) not in HARMLESS[key]:
+                yield from broken(value, new[key], f"{place}.{key}" if place else key)
+    elif isinstance(old, list) and isinstance(new, list):
+        if place in TABLES:
+            yield from broken_table(old, new, place)
+        elif len(old) != len(new):
+            yield f"{place}: {len(old)} became {len(new)}"
+        else:
+            for i, (one, other) in enumerate(zip(old, new, strict=True)):
+                name = one["name"] if isinstance(one, dict) and "name" in one else i
+                yield from broken(one, other, f"{place}[{name}]")
+    elif old != new:
+        yield f"{place}: {old!r} became {new!r}"
+
+
+def broken_table(old: list[Any], new: list[Any], place: str) -> Iterator[str]:
+    """The same for one of the tables."""
+    now = by_name(new)
+    for name, one in by_name(old).items():
+        if name not in now:
+            yield f"{name}: removed"
+        else:
+            yield from broken(one, now[name], name)
+    values = [one["value"] for one in new] if place == "statuses" else []
+    for value in sorted({one for one in values if values.count(one) > 1}):
+        yield f"{place}: two have the value {value}"
+
+
+def added(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [
+        one["name"]
+        for table in TABLES
+        for one in new[table]
+        if one["name"] not in by_name(old[table])
+    ]
+
+
+def main(old_path: str, new_path: str) -> None:
+    old, new = (json.loads(Path(path).read_text()) for path in (old_path, new_path))
+    problems = list(broken(old, new))
+    for name in added(old, new):
+        print(f"added: {name}")
+    for problem in problems:
+        print(f"BROKEN: {problem}")
+    sys.exit(bool(problems))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

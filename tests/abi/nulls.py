@@ -1,0 +1,251 @@
+"""Writes, in C, a check for every function of the ABI: all combinations of NULL and valid pointers.
+
+It prints what tests/c/nulls.c includes, from include/dbss-abi.json. A new
+function is in it by itself; where it has a parameter that nothing here or
+there knows a valid value for, this fails, or the C compiler does.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+DESCRIPTION = Path(__file__).resolve().parents[2] / "include/dbss-abi.json"
+
+# Valid values, by the parameter's name; those of one function come first.
+VALUES = {
+    "dbss_mirror_set.key": '"parallel"',
+    "dbss_mirror_set.value": '"1"',
+    "dbss_mirror_result_count.name": '"listed"',
+    "dbss_has_feature.name": '"download"',
+    "access_key": '"AKEXAMPLE"',
+    "cap": "DBSS_ID_SIZE",
+    "db_ids": '"1,2"',
+    "directory": "scratch_directory()",
+    "domain": '"domain"',
+    "end_date": '"2026-11-24"',
+    "end_time": '"2026-11-24 00:00:00"',
+    "endpoint": 'fact("http")',
+    "expires_ms": "-1",
+    "fd": "null_device()",
+    "field": '"id"',
+    "flags": "0",
+    "id": 'fact("pdf")',
+    "index": "0",
+    "instance": 'fact("instance")',
+    "key": '"max_attempts"',
+    "locale": '"en-us"',
+    "message": '"no reason"',
+    "name": '"report"',
+    "page_size": "0",
+    "password": '"password"',
+    "path": "scratch_file()",
+    "project": 'fact("project")',
+    "region": '"cn-north-4"',
+    "secret_key": '"secret"',
+    "security_token": '"temporary"',
+    "start_date": '"2026-11-23"',
+    "start_time": '"2026-11-23 00:00:00"',
+    "status": "DBSS_OK",
+    "template_id": 'fact("instance")',
+    "token": 'fact("token")',
+    "user": '"user"',
+    "value": '"2"',
+}
+
+# Handles that take long to make: one is enough for all calls that do not end it.
+SHARED = {
+    "dbss_context",
+    "dbss_credentials",
+    "dbss_mirror_result",
+    "dbss_page",
+    "dbss_report_stream",
+}
+
+
+def value(function: str, parameter: str) -> str:
+    for name in (f"{function}.{parameter}", parameter):
+        if name in VALUES:
+            return VALUES[name]
+    sys.exit(f"nulls.py: what is a valid `{parameter}` of {function}?")
+
+
+class Check:
+    """The check of one function."""
+
+    def __init__(self, function: dict[str, Any]) -> None:
+        self.function = function
+        self.name: str = function["name"]
+        self.parameters: list[dict[str, Any]] = function["parameters"]
+        self.pointers = [one for one in self.parameters if "nullability" in one]
+        self.before: list[str] = []
+        self.after: list[str] = []
+
+    def is_null(self, parameter: dict[str, Any]) -> str:
+        return f"(mask & {1 << self.pointers.index(parameter)}) != 0"
+
+    def first(self, nullability: str) -> str:
+        """The first parameter that is NULL, of those with this nullability."""
+        found = "NULL"
+        # The out-parameter is looked at before all others.
+        order = sorted(self.pointers, key=lambda one: not one["name"].startswith("out_"))
+        for one in reversed([one for one in order if one["nullability"] == nullability]):
+            found = f'{self.is_null(one)} ? "{one["name"]}" : {found}'
+        return found
+
+    def argument(self, one: dict[str, Any]) -> str:
+        """What to pass, where it is not NULL."""
+        name, kind, of = one["name"], one["kind"], one.get("of", "")
+        if one["direction"] == "out" and kind != "bytes":
+            base = one["c_type"].removesuffix("*").strip()
+            self.before.append(f"{base} {name} = {self.garbage(kind)};")
+            self.after.append(self.emptiness(one))
+            return f"&{name}"
+        if kind == "bytes":
+            self.before.append('char bytes[DBSS_ID_SIZE] = "garbage";')
+            if name.startswith("out_"):
+                expected = f"({self.is_null(one)} ? 'g' : '\\0')"
+                self.after.append(f"CHECK(status == DBSS_OK || *bytes == {expected});")
+            return "bytes"
+        if kind == "callback":
+            return f"a_{of}"
+        if kind == "user_data":
+            return "&mark"
+        if kind in ("handle", "struct"):
+            return self.handle(one)
+        return value(self.name, name)
+
+    def handle(self, one: dict[str, Any]) -> str:
+        kind = one["of"].removeprefix("dbss_")
+        name = one["name"]
+        ends = self.name == f"{one['of']}_free"
+        if one["of"] in SHARED and not ends:
+            return f"shared_{kind}({'missing != NULL' if kind == 'context' else ''})"
+        if one["of"] == "dbss_buffer":
+            self.before.append("dbss_buffer valid_buffer = make_buffer();")
+            self.after.append("dbss_buffer_free(&valid_buffer);")
+            return "&valid_buffer"
+        self.before.append(f"{one['of']} *valid_{name} = make_{kind}();")
+        condition = f"if ({self.is_null(one)}) " if ends else ""
+        self.after.append(f"{condition}{one['of']}_free(valid_{name});")
+        return f"valid_{name}"
+
+    @staticmethod
+    def garbage(kind: str) -> str:
+        return {"handle": "garbage", "struct": "{garbage, 1}", "integer": "77"}[kind]
+
+    def emptiness(self, one: dict[str, Any]) -> str:
+        """What must be in an out-parameter after a failure, and the end of what is in it."""
+        name, kind = one["name"], one["kind"]
+        empty = {
+            "handle": f"{name} == NULL",
+            "struct": f"{name}.data == NULL && {name}.len == 0",
+            "integer": f"{name} == 0",
+        }[kind]
+        untouched = {
+            "handle": f"{name} == garbage",
+            "struct": f"{name}.len == 1",
+            "integer": f"{name} == 77",
+        }[kind]
+        checked = "missing != NULL" if one["set_on_failure"] else "status != DBSS_OK"
+        free = one.get("ownership", {}).get("free")
+        end = "" if free is None else f" else {free}({'&' if kind == 'struct' else ''}{name});"
+        return f"""if ({self.is_null(one)}) {{
+            CHECK({untouched});
+        }} else if ({checked}) {{
+            CHECK({empty});
+        }}{end}"""
+
+    def call(self) -> str:
+        arguments = []
+        for one in self.parameters:
+            argument = self.argument(one)
+            if "nullability" in one:
+                argument = f"{self.is_null(one)} ? NULL : {argument}"
+            arguments.append(argument)
+        return f"{self.name}({', '.join(arguments)})"
+
+    def fallible(self, call: str) -> list[str]:
+        network = int(self.function["network"])
+        return [
+            f"dbss_status status = {call};",
+            f"verdict(status, missing, {network});",
+        ]
+
+    def other(self, call: str) -> list[str]:
+        returns = self.function["returns"]
+        if returns["kind"] == "void":
+            return [f"{call};"]
+        base = returns["c_type"]
+        lines = [f"{base}{'' if base.endswith('*') else ' '}result = {call};"]
+        if "for_null" in returns:
+            known = returns["for_null"]
+            if known is None:
+                lines.append("if (missing != NULL) CHECK(result == NULL);")
+            elif isinstance(known, str):
+                lines.append(f'if (missing != NULL) expect_text(__LINE__, "{known}", result);')
+            else:
+                lines.append(f"if (missing != NULL) CHECK(result == {known});")
+        if returns.get("nullable") is False:
+            lines.append("CHECK(result != NULL);")
+        if returns["kind"] == "string":
+            lines.append("read_whole(result);")
+        if returns.get("ownership", {}).get("kind") == "owned":
+            lines.append(f"{returns['ownership']['free']}(result);")
+        return [*lines, "(void)result;"]
+
+    def destroyed(self) -> list[str]:
+        """The destroy function of each callback has run once, if there is one."""
+        lines = []
+        for group in self.function["callbacks"]:
+            if group["destroy"] is not None:
+                [one] = [p for p in self.pointers if p["name"] == group["destroy"]]
+                lines.append(f"CHECK(times_destroyed == ({self.is_null(one)} ? 0 : 1));")
+        return lines
+
+    def text(self) -> str:
+        call = self.call()
+        fallible = self.function["fallible"]
+        called = self.fallible(call) if fallible else self.other(call)
+        nullability = "required" if fallible else "ignored"
+        loop = [
+            f"const char *missing = {self.first(nullability)};",
+            *self.before,
+            "times_destroyed = 0;",
+            *called,
+            *self.after,
+            *self.destroyed(),
+            "(void)missing;",
+            'blame("combination %#x", mask);',
+        ]
+        body = "\n        ".join(loop)
+        # The handles that other functions need may come from the service.
+        before, after = "", ""
+        if fallible:
+            before = "\n    long connections = count_connections();"
+            after = "\n    CHECK(connections == count_connections());"
+        return f"""static void check_{self.name}(void)
+{{
+    unsigned mask;{before}
+    for (mask = 0; mask < {1 << len(self.pointers)}; mask++) {{
+        {body}
+    }}{after}
+}}
+"""
+
+
+def main() -> None:
+    functions = json.loads(DESCRIPTION.read_text())["functions"]
+    print("/* Written by tests/abi/nulls.py. */\n")
+    for function in functions:
+        print(Check(function).text())
+    print("static const struct check checks[] = {")
+    for function in functions:
+        print(f'    {{"{function["name"]}", check_{function["name"]}, PLAIN}},')
+    print("};")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+/*
+ * Every function with every combination of NULL and valid pointers. The checks
+ * are written by tests/abi/nulls.py out of the description of the ABI; this file
+ * has the valid values, and says what is right. See checks.h for how to run them.
+ */
+
+#include "checks.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What out-parameters hold before a call. */
+static char garbage_bytes[1];
+static void *const garbage = garbage_bytes;
+
+/* ---------------------------------------------------------------------------
+ * Callbacks
+ * ------------------------------------------------------------------------ */
+
+/* What user_data points to. */
+static char mark;
+static int times_destroyed;
+
+static void a_dbss_destroy_fn(void *user_data)
+{
+    CHECK(user_data == NULL || user_data == &mark);
+    times_destroyed++;
+}
+
+static void a_dbss_log_fn(void *user_data, int32_t level, const char *message)
+{
+    (void)user_data;
+    (void)level;
+    (void)message;
+}
+
+static int32_t a_dbss_progress_fn(void *user_data, const dbss_operation *operation)
+{
+    (void)user_data;
+    (void)operation;
+    return 0;
+}
+
+static int32_t a_dbss_write_fn(void *user_data, const uint8_t *data, size_t len)
+{
+    (void)user_data;
+    (void)data;
+    (void)len;
+    return 0;
+}
+
+static void a_dbss_token_provider_fn(void *user_data, dbss_token_request *request)
+{
+    (void)user_data;
+    dbss_token_request_free(request);
+}
+
+/* ---------------------------------------------------------------------------
+ * Files
+ * ------------------------------------------------------------------------ */
+
+static const char *scratch_directory(void)
+{
+    const char *directory = getenv("TMPDIR");
+    return directory != NULL ? directory : "/tmp";
+}
+
+static const char *scratch_file(void)
+{
+    static char *path;
+    if (path == NULL)
+        path = format("%s/report", scratch_directory());
+    return path;
+}
+
+static int null_device(void)
+{
+    static int fd = -1;
+    if (fd < 0 && (fd = open("/dev/null", O_WRONLY)) < 0)
+        fatal("no /dev/null");
+    return fd;
+}
+
+/* ---------------------------------------------------------------------------
+ * Handles
+ * ------------------------------------------------------------------------ */
+
+/* The status of a call that must succeed to make the checks possible. */
+static void need(dbss_status status)
+{
+    if (status != DBSS_OK)
+        fatal("%s", dbss_error_message(dbss_last_error()));
+}
+
+static dbss_config *make_config(void)
+{
+    dbss_config *config;
+    need(dbss_config_new(&config));
+    need(dbss_config_set_endpoint(config, fact("http")));
+    return config;
+}
+
+/* Cancelled, so that a call with it ends at once. */
+static dbss_operation *make_operation(void)
+{
+    dbss_operation *operation;
+    need(dbss_operation_new(&operation));
+    dbss_operation_cancel(operation);
+    return operation;
+}
+
+static dbss_mirror *make_mirror(void)
+{
+    dbss_mirror *mirror;
+    need(dbss_mirror_new(&mirror));
+    need(dbss_mirror_set(mirror, "instance", fact("instance")));
+    need(dbss_mirror_set(mirror, "template", "of the checks of NULL"));
+    return mirror;
+}
+
+static dbss_error *make_error(void)
+{
+    if (dbss_config_new(NULL) == DBSS_OK)
+        fatal("NULL was taken");
+    return dbss_error_take();
+}
+
+/* At the stand-in, or where nobody listens. */
+static dbss_context *make_context_at(const char *endpoint)
+{
+    dbss_config *config = new_config(endpoint, fact("token"));
+    set(config, "project_id", fact("project"));
+    set(config, "iam_endpoint", endpoint);
+    return to_context(config);
+}
+
+static dbss_context *make_context(void)
+{
+    return make_context_at(fact("http"));
+}
+
+/* A call that lacks a parameter gets a context with which it could succeed, so
+ * that its traffic would show; any other one with which it fails at once. */
+static dbss_context *shared_context(int reachable)
+{
+    static dbss_context *contexts[2];
+    if (contexts[reachable] == NULL)
+        contexts[reachable] = make_context_at(reachable ? fact("http") : "http://127.0.0.1:1");
+    return contexts[reachable];
+}
+
+static dbss_credentials *make_credentials(void)
+{
+    dbss_credentials *credentials;
+    need(dbss_context_find_credentials(shared_context(1), NULL, &credentials));
+    return credentials;
+}
+
+static dbss_report_stream *make_report_stream(void)
+{
+    dbss_report_stream *stream;
+    need(dbss_report_open(shared_context(1), NULL, fact("instance"), fact("pdf"), NULL, NULL, &stream));
+    return stream;
+}
+
+static dbss_cursor *make_cursor(void)
+{
+    dbss_cursor *cursor;
+    need(dbss_instances_list(shared_context(0), NULL, 0, &cursor));
+    return cursor;
+}
+
+static dbss_page *make_page(void)
+{
+    dbss_cursor *cursor;
+    dbss_page *page;
+    need(dbss_instances_list(shared_context(1), NULL, 0, &cursor));
+    need(dbss_cursor_next(cursor, NULL, &page));
+    dbss_cursor_free(cursor);
+    return page;
+}
+
+/* Of a mirror of two days: one's report fails, and the other has none. */
+static dbss_mirror_result *make_mirror_result(void)
+{
+    dbss_mirror *mirror = make_mirror();
+    dbss_mirror_result *result;
+    const char *id = fresh_id();
+    char *body = format("{\"id\": \"%s\", \"format\": \"pdf\", \"size\": 6000, \"start_time\": \"2026-11-23 00:00:00\","
+                        " \"type\": \"AUDIT_REPORT_DAY\", \"template_type\": \"of the checks of NULL\"}", id);
+    free(control("POST", "/reports", body));
+    free(body);
+    post_fault(id, "\"status\": 400, \"times\": 1");
+    need(dbss_mirror_set(mirror, "until", "2026-11-24"));
+    dbss_reports_mirror(shared_context(1), NULL, scratch_directory(), mirror, NULL, &result);
+    if (dbss_mirror_result_failure_count(result) != 1 || dbss_mirror_result_gap_count(result) != 1)
+        fatal("the mirror went otherwise: %s", dbss_error_message(dbss_last_error()));
+    dbss_mirror_free(mirror);
+    return result;
+}
+
+static dbss_token_request *request_to_answer;
+
+static void keep_request(void *operation, dbss_token_request *request)
+{
+    request_to_answer = request;
+    dbss_operation_cancel(operation);
+}
+
+/* The call that asks is cancelled; what it asked can still be answered. */
+static dbss_token_request *make_token_request(void)
+{
+    dbss_config *config = make_config();
+    dbss_operation *operation;
+    dbss_credentials *credentials;
+    dbss_context *ctx;
+    need(dbss_operation_new(&operation));
+    need(dbss_config_set_token_provider(config, keep_request, operation, NULL));
+    ctx = to_context(config);
+    if (dbss_context_find_credentials(ctx, operation, &credentials) != DBSS_ERR_CANCELLED)
+        fatal("the request was not cancelled");
+    dbss_context_free(ctx);
+    dbss_operation_free(operation);
+    return request_to_answer;
+}
+
+#define SHARED(kind) \
+    static dbss_##kind *the_##kind; \
+    static dbss_##kind *shared_##kind(void) \
+    { \
+        if (the_##kind == NULL) \
+            the_##kind = make_##kind(); \
+        return the_##kind; \
+    }
+
+SHARED(credentials)
+SHARED(report_stream)
+SHARED(page)
+SHARED(mirror_result)
+
+static dbss_buffer make_buffer(void)
+{
+    dbss_buffer buffer;
+    need(dbss_page_json(shared_page(), &buffer));
+    return buffer;
+}
+
+/* ---------------------------------------------------------------------------
+ * Verdicts
+ * ------------------------------------------------------------------------ */
+
+/* `missing` is the required parameter that is NULL, the first of several. */
+static void verdict(dbss_status status, const char *missing, int network)
+{
+    if (missing != NULL)
+        EXPECT_NULL(missing, status);
+    else if (network && (status == DBSS_ERR_CONNECT || status == DBSS_ERR_CANCELLED))
+        EXPECT(status, status);
+    else
+        EXPECT(DBSS_OK, status);
+}
+
+/* A sanitizer sees where a string is none. */
+static void read_whole(const char *text)
+{
+    static volatile size_t sink;
+    if (text != NULL)
+        sink = strlen(text);
+    (void)sink;
+}
+
+#include "combinations.h"
+
+int main(int argc, char **argv)
+{
+    int result;
+    if (argc > 2 || (argc == 2 && strcmp(argv[1], "--list") != 0)) {
+        load_facts(argv[1]);
+        /* Now, so that their traffic is none of a check's. */
+        shared_context(0);
+        shared_context(1);
+        shared_credentials();
+        shared_report_stream();
+        shared_page();
+        shared_mirror_result();
+    }
+    result = run_checks(argc, argv, checks, sizeof checks / sizeof *checks);
+    dbss_credentials_free(the_credentials);
+    dbss_report_stream_free(the_report_stream);
+    dbss_page_free(the_page);
+    dbss_mirror_result_free(the_mirror_result);
+    return result;
+}
