@@ -15,7 +15,7 @@ use crate::operation::{Operation, Running};
 use crate::sink::{Callback, Descriptor, FileOptions, FileSink, Memory, Sink};
 use crate::sys;
 
-const READ_BUFFER: usize = 64 * 1024;
+const READ_BUFFER: usize = 128 * 1024;
 /// Where a report fits in it, which stands on the stack, nothing is allocated.
 const SMALL_BUFFER: usize = 16 * 1024;
 

@@ -3,7 +3,9 @@
 use ureq::unversioned::transport::Buffers;
 use zeroize::Zeroize;
 
-const INPUT: usize = 256 * 1024;
+/// Where a server sends faster than a body is kept, each read of a small part lets
+/// this side's processor do the server's work of sending the next.
+const INPUT: usize = 512 * 1024;
 /// ureq writes a header line into this buffer whole, and the longest token
 /// makes a line of 96 KiB.
 const OUTPUT: usize = 128 * 1024;
