@@ -15,9 +15,7 @@ use crate::operation::{Operation, Running};
 use crate::sink::{Callback, Descriptor, FileOptions, FileSink, Memory, Sink};
 use crate::sys;
 
-const READ_BUFFER: usize = 128 * 1024;
-/// Where a report fits in it, which stands on the stack, nothing is allocated.
-const SMALL_BUFFER: usize = 16 * 1024;
+const READ_BUFFER: u64 = 128 * 1024;
 
 impl Context {
     /// Downloads a report into memory.
@@ -135,21 +133,26 @@ impl Context {
         sink: &mut dyn Sink,
     ) -> Result<ReportInfo, Error> {
         let mut transfer = Transfer::open(self, request, running, sink.can_restart())?;
-        let mut small = [0; SMALL_BUFFER];
-        let mut large = Vec::new();
-        let buf = if transfer
-            .info()
-            .announced
-            .is_some_and(|size| size <= SMALL_BUFFER as u64)
-        {
-            &mut small[..]
-        } else {
-            large.resize(READ_BUFFER, 0);
-            &mut large[..]
-        };
         sink.begin(transfer.info()).map_err(|e| transfer.explain(e))?;
+        let mut buf = Vec::new();
         loop {
-            let taken = match transfer.read(buf)? {
+            let room = sink.room().map_err(|e| transfer.explain(e))?;
+            let placed = room.is_some();
+            let step = match room {
+                Some(room) => transfer.read(room)?,
+                None => {
+                    if buf.is_empty() {
+                        let left = transfer.left().unwrap_or(u64::MAX);
+                        buf.resize(left.clamp(1, READ_BUFFER) as usize, 0);
+                    }
+                    transfer.read(&mut buf)?
+                }
+            };
+            let taken = match step {
+                Step::Bytes(n) if placed => {
+                    sink.filled(n);
+                    Ok(())
+                }
                 Step::Bytes(n) => sink.write(&buf[..n], transfer.call()),
                 Step::Again => sink.restart().and_then(|()| sink.begin(transfer.info())),
                 Step::End => break,

@@ -160,6 +160,12 @@ impl Transfer {
         &self.call
     }
 
+    /// How many bytes are still to be read, where that is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        let waiting = (self.head.len() - self.head_taken) as u64;
+        Some(self.total?.saturating_sub(self.offset) + waiting)
+    }
+
     pub(super) fn info(&self) -> Info<'_> {
         Info {
             announced: self.total,

@@ -113,6 +113,12 @@ fn extended(value: &str) -> Option<String> {
 pub(crate) fn safe_name(name: &str) -> Option<String> {
     // Only what follows the last separator, of either kind, is a name.
     let name = name.rsplit(['/', '\\']).next()?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let outer = [name.bytes().next()?, name.bytes().next_back()?];
+    if name.len() <= NAME_LIMIT && !outer.contains(&b'.') && name.bytes().all(plain) {
+        // As nearly every name is.
+        return Some(name.to_owned());
+    }
     let clean: String = name
         .chars()
         .filter(|c| !c.is_control() && !is_deceptive(*c) && *c != '\u{fffd}')

@@ -5,10 +5,13 @@ use crate::error::{Error, Status};
 use crate::http::Call;
 
 const FIRST_CAPACITY: usize = 64 * 1024;
+const ROOM: usize = 128 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Memory {
+    /// Those that arrived, and zeros behind them for the next.
     bytes: Vec<u8>,
+    held: usize,
     limit: u64,
     announced: Option<u64>,
 }
@@ -17,12 +20,14 @@ impl Memory {
     pub(crate) fn new(limit: u64) -> Memory {
         Memory {
             bytes: Vec::new(),
+            held: 0,
             limit,
             announced: None,
         }
     }
 
-    pub(crate) fn into_bytes(self) -> Box<[u8]> {
+    pub(crate) fn into_bytes(mut self) -> Box<[u8]> {
+        self.bytes.truncate(self.held);
         self.bytes.into_boxed_slice()
     }
 
@@ -49,7 +54,8 @@ impl Memory {
             .max(needed)
             .min(enough(self.limit))
             .min(self.announced.map_or(usize::MAX, enough));
-        let held = self.bytes.len();
+        let held = self.held;
+        self.bytes.truncate(held);
         self.bytes.try_reserve_exact(target - held).map_err(|_| {
             // What is held goes first: the error itself needs memory.
             self.bytes = Vec::new();
@@ -74,12 +80,34 @@ impl Sink for Memory {
         self.take(bytes)
     }
 
+    fn room(&mut self) -> Result<Option<&mut [u8]>, Error> {
+        let held = self.held;
+        // What comes after this is more than there should be.
+        if held as u64 >= self.limit.min(self.announced.unwrap_or(u64::MAX)) {
+            return Ok(None);
+        }
+        if held == self.bytes.len() {
+            if held == self.bytes.capacity() {
+                self.grow(held + 1)?;
+            }
+            // Not all of it, or what was only announced would take up memory.
+            let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+            let end = self.bytes.capacity().min(held + ROOM).min(limit);
+            self.bytes.resize(end, 0);
+        }
+        Ok(Some(&mut self.bytes[held..]))
+    }
+
+    fn filled(&mut self, bytes: usize) {
+        self.held += bytes;
+    }
+
     fn can_restart(&self) -> bool {
         true
     }
 
     fn restart(&mut self) -> Result<(), Error> {
-        self.bytes.clear();
+        self.held = 0;
         Ok(())
     }
 
@@ -90,14 +118,16 @@ impl Sink for Memory {
 
 impl Memory {
     fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let needed = self.bytes.len() + bytes.len();
+        let needed = self.held + bytes.len();
         if needed as u64 > self.limit {
             return Err(self.too_large(needed as u64, false));
         }
         if needed > self.bytes.capacity() {
             self.grow(needed)?;
         }
+        self.bytes.truncate(self.held);
         self.bytes.extend_from_slice(bytes);
+        self.held = needed;
         Ok(())
     }
 }
@@ -130,6 +160,50 @@ mod tests {
             sink.take(&[7; 1000]).expect("room");
         }
         assert_eq!(sink.bytes.capacity(), 300_000);
+    }
+
+    fn fill(sink: &mut Memory, bytes: &[u8]) -> usize {
+        let room = sink.room().expect("memory").expect("room");
+        let n = room.len().min(bytes.len());
+        room[..n].copy_from_slice(&bytes[..n]);
+        sink.filled(n);
+        n
+    }
+
+    #[test]
+    fn what_is_put_in_its_room_stands_where_what_is_written_would() {
+        let bytes: Vec<u8> = (0..400_000).map(|i| (i % 251) as u8).collect();
+        for announced in [None, Some(bytes.len() as u64), Some(10), Some(1 << 40)] {
+            let mut sink = Memory::new(1 << 50);
+            sink.announced = announced;
+            let mut put = 0;
+            while put < bytes.len() {
+                put += match sink.room().expect("memory") {
+                    Some(_) => fill(&mut sink, &bytes[put..bytes.len().min(put + 50_000)]),
+                    None => {
+                        sink.take(&bytes[put..=put]).expect("room");
+                        1
+                    }
+                };
+                assert!(sink.bytes.capacity() <= 1_000_000);
+            }
+            assert!(*sink.into_bytes() == bytes[..]);
+        }
+    }
+
+    #[test]
+    fn there_is_no_room_for_more_than_the_limit_or_what_was_announced() {
+        let mut sink = Memory::new(100);
+        assert_eq!(fill(&mut sink, &[1; 200]), 100);
+        assert!(sink.room().expect("memory").is_none());
+        let mut sink = Memory::new(100);
+        sink.begin(info(70)).expect("within the limit");
+        assert_eq!(fill(&mut sink, &[1; 200]), 70);
+        assert!(sink.room().expect("memory").is_none());
+        sink.restart().expect("nothing to fail");
+        assert_eq!(fill(&mut sink, &[2; 70]), 70);
+        assert!(sink.room().expect("memory").is_none());
+        assert_eq!(*sink.into_bytes(), [2; 70]);
     }
 
     #[test]

@@ -34,6 +34,15 @@ pub(crate) trait Sink {
     /// Takes the next bytes; waits, where it must, as the call allows.
     fn write(&mut self, bytes: &[u8], call: &Call) -> Result<(), Error>;
 
+    /// Where the next bytes may be put, instead of being written; then
+    /// [`Sink::filled`] tells how many. None where they must be written.
+    fn room(&mut self) -> Result<Option<&mut [u8]>, Error> {
+        Ok(None)
+    }
+
+    /// So many bytes were put where the last [`Sink::room`] was.
+    fn filled(&mut self, _: usize) {}
+
     /// Whether [`Sink::restart`] could work, so that a body may be begun again
     /// when it cannot be resumed.
     fn can_restart(&self) -> bool;
