@@ -449,23 +449,22 @@ def targets(bench: Bench) -> list[Target]:
 
 def table(bench: Bench, size: dict[str, dict[str, int]], goals: list[Target]) -> str:
     rows = [
-        "| work | peer | CPU | wall | libdbss' CPU, of the peer's | its wall time |",
-        "| --- | --- | --: | --: | --: | --: |",
+        "| work | CPU of libdbss | of the peer | libdbss, of the peer's | wall time, of the peer's |",
+        "| --- | --: | --: | --: | --: |",
     ]
     for work in bench.work:
         for peer in work.peers:
-            cells = [work.name, peer]
-            cells += [
-                f"{work.median(peer, figure):.3g} {work.unit}"
-                for figure in ("cpu_s", "wall_s")
+            if peer == "libdbss":
+                continue
+            own, other = (work.median(name, "cpu_s") for name in ("libdbss", peer))
+            cells = [
+                work.name,
+                f"{own:.3g} {work.unit}",
+                f"{peer} {other:.3g} {work.unit}",
             ]
             for figure in ("cpu_s", "wall_s"):
                 middle, least, most = work.ratio(figure, "libdbss", peer)
-                cells.append(
-                    ""
-                    if peer == "libdbss"
-                    else f"**{middle:.2f}** ({least:.2f} to {most:.2f})"
-                )
+                cells.append(f"**{middle:.2f}** ({least:.2f} to {most:.2f})")
             rows.append(f"| {' | '.join(cells)} |")
     rows += [
         "",
