@@ -9,16 +9,15 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from standin import Standin
 from test_c import checking, checks_of, environment, facts, run
+from test_c_lists import clean, standin
 
 # Fixtures, which no name in this file uses.
-__all__ = ["checking", "environment", "facts"]
+__all__ = ["checking", "clean", "environment", "facts", "standin"]
 
 PROGRAMS = ("abi", "transfers", "control", "files", "credentials", "sources", "lists", "mirror")
 
@@ -56,20 +55,6 @@ def checks(program: str, *kinds: str) -> list[str]:
         for name, kind in checks_of(program).items()
         if kind in kinds and name not in IMPOSSIBLE | WAITING
     ]
-
-
-@pytest.fixture(scope="module")
-def standin(build_dir: Path) -> Iterator[Standin]:
-    """One of its own, in place of the one for all: instances are added, and stay."""
-    with Standin(build_dir / "bin/dbss-standin") as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def clean(standin: Standin) -> None:
-    # What a test that failed left behind must not fail the next one.
-    standin.clear_faults()
-    standin.set_generation()
 
 
 def sanitized(
