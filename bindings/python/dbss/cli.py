@@ -153,13 +153,7 @@ def _parser() -> Parser:
     )
     cli_mirror.add_arguments(mirror)
     for parser in (download, check, mirror):
-        _add(
-            parser,
-            "--project",
-            variable="DBSS_PROJECT_ID",
-            meaning="the project (default: that of the credentials, else of the region's name)",
-            metavar="ID",
-        )
+        _add_project(parser)
     _add(
         download,
         "--instance",
@@ -218,6 +212,16 @@ def _add(parser: Parser, *names: str, variable: str, meaning: str, metavar: str)
         default=_from_environment(variable),
         help=f"{meaning} (environment: {variable})",
         metavar=metavar,
+    )
+
+
+def _add_project(parser: Parser) -> None:
+    _add(
+        parser,
+        "--project",
+        variable="DBSS_PROJECT_ID",
+        meaning="the project (default: that of the credentials, else of the region's name)",
+        metavar="ID",
     )
 
 

@@ -22,6 +22,7 @@ from .cli import (
     Parser,
     _add,
     _add_common,
+    _add_project,
     _client,
     _say,
     _Screen,
@@ -71,13 +72,7 @@ def add(add_command: Callable[[str, str, str], Parser]) -> None:
         parser.epilog = (parser.epilog or "").replace(
             EXIT_CODES, codes.replace("there is no such report", f"there is no such {what}")
         )
-        _add(
-            parser,
-            "--project",
-            variable="DBSS_PROJECT_ID",
-            meaning="the project (default: that of the credentials, else of the region's name)",
-            metavar="ID",
-        )
+        _add_project(parser)
     for parser in (reports, templates, generate, delete):
         _add(
             parser,

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Callable, Generic, TypeVar
 
 from . import errors, ffi
-from .operation import Operation, ProgressFunction, Result
+from .operation import Operation, Performer, ProgressFunction
 
 Item = TypeVar("Item", "Instance", "Report", "Template")
 
@@ -269,17 +269,8 @@ def _joined(db_ids: str | Sequence[str] | None) -> bytes | None:
     return b",".join(ffi.encode("db_ids", one) for one in db_ids)
 
 
-class Management:
+class Management(Performer):
     """What a Client does with lists, and with reports at the service."""
-
-    def _perform(
-        self,
-        call: Callable[[ffi.Context, ffi.Operation], Result],
-        operation: Operation | None,
-        progress: ProgressFunction | None,
-    ) -> Result:
-        """Runs a call of libdbss from its beginning to its end."""
-        raise NotImplementedError
 
     def instances(
         self,

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 from . import errors, ffi, settings
-from .operation import Operation, ProgressFunction, Result
+from .operation import Operation, Performer, ProgressFunction
 
 if TYPE_CHECKING:
     from .client import PathLike
@@ -122,17 +122,8 @@ def _result(pointer: ffi.MirrorResult) -> MirrorResult | None:
     return MirrorResult(**counts, failures=failures, gaps=gaps)
 
 
-class Mirroring:
+class Mirroring(Performer):
     """What a Client does with a local archive."""
-
-    def _perform(
-        self,
-        call: Callable[[ffi.Context, ffi.Operation], Result],
-        operation: Operation | None,
-        progress: ProgressFunction | None,
-    ) -> Result:
-        """Runs a call of libdbss from its beginning to its end."""
-        raise NotImplementedError
 
     def mirror(
         self,

@@ -299,6 +299,19 @@ class Operation:
         return f"<dbss.Operation {at.received} of {total} bytes>"
 
 
+class Performer:
+    """What makes the calls of a Client, for its parts in other files."""
+
+    def _perform(
+        self,
+        call: Callable[[ffi.Context, ffi.Operation], Result],
+        operation: Operation | None,
+        progress: ProgressFunction | None,
+    ) -> Result:
+        """Runs a call of libdbss from its beginning to its end."""
+        raise NotImplementedError
+
+
 class Log:
     """Hands the log messages of a client to a function.
 
