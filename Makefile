@@ -27,10 +27,8 @@ help: ## this list
 
 all: lib programs ## the library and the C program, in build/
 
-# Not `cargo build`: it also makes a Rust library, and then does without the
-# optimisation at link time, silently, which makes these a sixth larger.
 lib: ## the shared and the static library, in build/lib
-	$(CARGO) rustc --release --lib --locked --crate-type cdylib,staticlib
+	$(CARGO) build --release --locked -p libdbss
 	@mkdir -p $(BUILD)/lib $(BUILD)/include
 	install -m 755 -s $(TARGET)/release/libdbss.so $(BUILD)/lib/libdbss.so.$(ABI)
 	ln -sf libdbss.so.$(ABI) $(BUILD)/lib/libdbss.so
@@ -102,7 +100,7 @@ deny: ## licences, sources and versions of all that the library is made of
 	tests/supply/check $(BUILD)
 
 header: ## write include/dbss.h anew from src/ffi
-	DBSS_WRITE_HEADER=1 $(CARGO) check
+	DBSS_WRITE_HEADER=1 $(CARGO) check -p libdbss
 
 abi: venv ## write include/dbss-abi.json anew from include/dbss.h
 	$(VENV)/bin/python tests/abi/describe.py

@@ -33,7 +33,12 @@ const SECTIONS: &[(&str, &[&str])] = &[
 ];
 
 fn main() {
-    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let root = package
+        .ancestors()
+        .nth(2)
+        .expect("src/ffi is two below")
+        .to_owned();
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
     for input in [
         "build.rs",
@@ -42,7 +47,7 @@ fn main() {
         "src/client/options.rs",
         "include/dbss.h",
     ] {
-        println!("cargo::rerun-if-changed={input}");
+        println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
 
     // Written here and compared with the committed one by a test; written to

@@ -248,11 +248,11 @@ impl Status {
         }
     }
 
-    pub(crate) fn c_name(self) -> &'static CStr {
+    pub fn c_name(self) -> &'static CStr {
         self.texts().0
     }
 
-    pub(crate) fn c_message(self) -> &'static CStr {
+    pub fn c_message(self) -> &'static CStr {
         self.texts().1
     }
 
@@ -324,7 +324,7 @@ struct Fields {
 const MESSAGE_LIMIT: usize = 1024;
 
 impl Error {
-    pub(crate) fn new(status: Status, message: impl AsRef<str>) -> Error {
+    pub fn new(status: Status, message: impl AsRef<str>) -> Error {
         Error(Box::new(Fields {
             status,
             message: printable(message.as_ref(), MESSAGE_LIMIT).into_owned(),
@@ -340,7 +340,7 @@ impl Error {
     }
 
     /// An argument that cannot be right; `what` continues the parameter's name.
-    pub(crate) fn argument(status: Status, parameter: &'static str, what: impl fmt::Display) -> Error {
+    pub fn argument(status: Status, parameter: &'static str, what: impl fmt::Display) -> Error {
         let mut error = Error::new(status, format!("{parameter}: {what}"));
         error.0.parameter = Some(parameter);
         error

@@ -2,22 +2,21 @@
 //! Service (DBSS). It is a shared library with a C ABI; the header is
 //! `include/dbss.h` and is generated from the doc comments in [`ffi`].
 //!
-//! The rooms, in the direction in which a call travels:
+//! The folders, in the direction in which a call travels:
 //!
-//! | room | what happens there |
+//! | folder | what happens there |
 //! | --- | --- |
-//! | [`ffi`] | the C ABI: pointers and strings become Rust values, errors become statuses; no logic |
-//! | [`client`] | what a context can do, in safe Rust: checked arguments, configuration, the calls of the service |
-//! | `auth` | who we are: the credentials that sign a request |
-//! | `http` | how bytes move: connections, TLS, timeouts, the service's error answers |
+//! | `client` | what a client can do: checked arguments, configuration, the calls of the service |
+//! | `auth` | the credentials that sign a request |
+//! | `http` | how bytes move: connections, TLS, timeouts, the service's error bodies |
 //! | `sink` | where the bytes of a report go |
 //! | `operation` | the control of one call: options, progress, cancel, result |
-//! | `error` | the one error type that all rooms share |
-//! | `log` | what a context tells its log callback |
+//! | `error` | the error type that all folders share |
+//! | `log` | what a client tells its log callback |
 //! | `fork` | what each process has for itself |
 //! | `sys` | system calls that std does not offer |
 //!
-//! `unsafe` lives in `ffi` and `sys` alone.
+//! `unsafe` is in `sys` alone, and in the package `libdbss` (`src/ffi`), the C ABI.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -25,12 +24,11 @@
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 #[cfg(not(unix))]
-compile_error!("libdbss needs a POSIX system: it waits on sockets with poll(2)");
+compile_error!("dbss needs a POSIX system: it waits on sockets with poll(2)");
 
 mod auth;
-pub mod client;
+mod client;
 mod error;
-pub mod ffi;
 mod fork;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -44,3 +42,12 @@ mod sys;
 use ::log as _;
 
 pub use error::{Detail, Error, Status};
+
+/// What the C ABI is made of. No interface: it may change with any version.
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub mod internal {
+    pub use crate::auth::{TokenProvider, TokenRequest};
+    pub use crate::client::*;
+    pub use crate::operation::{Operation, Progress};
+}

@@ -14,21 +14,21 @@ use crate::sys::{self, Wake};
 const TICK: Duration = Duration::from_millis(50);
 
 /// Told how a call goes; false stops it.
-pub(crate) trait Progress: Send + Sync {
+pub trait Progress: Send + Sync {
     fn tick(&self, operation: &Operation) -> bool;
 }
 
 /// Options of one call; none leaves the context's in force.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Overrides {
-    pub(crate) connect_timeout: Option<Option<Duration>>,
-    pub(crate) stall_timeout: Option<Option<Duration>>,
-    pub(crate) total_timeout: Option<Option<Duration>>,
-    pub(crate) max_attempts: Option<u32>,
-    pub(crate) max_memory: Option<u64>,
-    pub(crate) file_mode: Option<u32>,
-    pub(crate) wait_timeout: Option<Option<Duration>>,
-    pub(crate) poll_interval: Option<Duration>,
+pub struct Overrides {
+    pub connect_timeout: Option<Option<Duration>>,
+    pub stall_timeout: Option<Option<Duration>>,
+    pub total_timeout: Option<Option<Duration>>,
+    pub max_attempts: Option<u32>,
+    pub max_memory: Option<u64>,
+    pub file_mode: Option<u32>,
+    pub wait_timeout: Option<Option<Duration>>,
+    pub poll_interval: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -42,7 +42,7 @@ struct Outcome {
 }
 
 /// See `dbss_operation`.
-pub(crate) struct Operation {
+pub struct Operation {
     process: u32,
     wake: Wake,
     cancelled: AtomicBool,
@@ -69,7 +69,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Operation {
-    pub(crate) fn new() -> Result<Operation, Error> {
+    pub fn new() -> Result<Operation, Error> {
         let wake = Wake::new().map_err(|e| Error::os(Status::Resource, "cannot make an operation", &e))?;
         Ok(Operation {
             process: sys::process_id(),
@@ -89,7 +89,7 @@ impl Operation {
     }
 
     /// Takes the operation for one call; the results of the last one go.
-    pub(crate) fn begin(self: &Arc<Operation>) -> Result<Running, Error> {
+    pub fn begin(self: &Arc<Operation>) -> Result<Running, Error> {
         self.check_process()?;
         if self.busy.swap(true, Ordering::Acquire) {
             return Err(busy());
@@ -132,7 +132,7 @@ impl Operation {
     }
 
     /// Async-signal-safe: an atomic store and a wake-up that does not block.
-    pub(crate) fn cancel(&self) {
+    pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
         // A child of `fork` shares the parent's wake-up, and must not touch it.
         if self.process == sys::process_id() {
@@ -141,7 +141,7 @@ impl Operation {
     }
 
     /// Undoes a cancel and forgets the last call.
-    pub(crate) fn reset(&self) -> Result<(), Error> {
+    pub fn reset(&self) -> Result<(), Error> {
         self.while_idle(|| {
             self.wake.clear();
             self.cancelled.store(false, Ordering::Release);
@@ -149,30 +149,30 @@ impl Operation {
         })
     }
 
-    pub(crate) fn change_overrides(
+    pub fn change_overrides(
         &self,
         change: impl FnOnce(&mut Overrides) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.while_idle(|| change(&mut lock(&self.overrides)))?
     }
 
-    pub(crate) fn overrides(&self) -> Overrides {
+    pub fn overrides(&self) -> Overrides {
         *lock(&self.overrides)
     }
 
-    pub(crate) fn set_progress(&self, progress: Option<Arc<dyn Progress>>) -> Result<(), Error> {
+    pub fn set_progress(&self, progress: Option<Arc<dyn Progress>>) -> Result<(), Error> {
         let old = self.while_idle(|| std::mem::replace(&mut *lock(&self.progress), progress))?;
         // The caller's destructor runs here, outside of the lock.
         drop(old);
         Ok(())
     }
 
-    pub(crate) fn wake(&self) -> &Wake {
+    pub fn wake(&self) -> &Wake {
         &self.wake
     }
 
     /// An error if the call is to stop.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    pub fn check(&self) -> Result<(), Error> {
         if !self.cancelled.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -180,12 +180,12 @@ impl Operation {
     }
 
     /// When the progress callback is due next; none where there is none.
-    pub(crate) fn tick_due(&self) -> Option<Instant> {
+    pub fn tick_due(&self) -> Option<Instant> {
         *lock(&self.next_tick)
     }
 
     /// Calls the progress callback now; an error if it says stop.
-    pub(crate) fn tick(&self) -> Result<(), Error> {
+    pub fn tick(&self) -> Result<(), Error> {
         let progress = lock(&self.progress).clone();
         let Some(progress) = progress else {
             return Ok(());
@@ -202,7 +202,7 @@ impl Operation {
     }
 
     /// Calls the progress callback if it is due, and checks for a cancel.
-    pub(crate) fn advance(&self) -> Result<(), Error> {
+    pub fn advance(&self) -> Result<(), Error> {
         self.check()?;
         match self.tick_due() {
             Some(due) if due <= Instant::now() => self.tick(),
@@ -210,32 +210,32 @@ impl Operation {
         }
     }
 
-    pub(crate) fn set_received(&self, bytes: u64) {
+    pub fn set_received(&self, bytes: u64) {
         self.received.store(saturate(bytes), Ordering::Relaxed);
     }
 
-    pub(crate) fn set_total(&self, total: Option<u64>) {
+    pub fn set_total(&self, total: Option<u64>) {
         self.total.store(total.map_or(-1, saturate), Ordering::Relaxed);
     }
 
-    pub(crate) fn add_resumed(&self, bytes: u64) {
+    pub fn add_resumed(&self, bytes: u64) {
         self.resumed.fetch_add(saturate(bytes), Ordering::Relaxed);
     }
 
-    pub(crate) fn set_percent(&self, percent: u32) {
+    pub fn set_percent(&self, percent: u32) {
         let percent = i32::try_from(percent).unwrap_or(100);
         self.percent.store(percent, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_attempt(&self) {
+    pub fn count_attempt(&self) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_path(&self, path: Vec<u8>) {
+    pub fn set_path(&self, path: Vec<u8>) {
         lock(&self.outcome).paths.extend(CString::new(path));
     }
 
-    pub(crate) fn describe(&self, filename: &str, request_id: Option<&str>) {
+    pub fn describe(&self, filename: &str, request_id: Option<&str>) {
         let mut outcome = lock(&self.outcome);
         outcome.filenames.extend(CString::new(filename));
         outcome
@@ -243,7 +243,7 @@ impl Operation {
             .extend(request_id.and_then(|id| CString::new(id).ok()));
     }
 
-    pub(crate) fn fail(&self, error: &Error) {
+    pub fn fail(&self, error: &Error) {
         lock(&self.outcome).error = Some(error.clone());
     }
 
@@ -275,17 +275,17 @@ impl Operation {
     }
 
     /// Where a file was saved; valid until the next call, NULL for none.
-    pub(crate) fn path(&self) -> *const c_char {
+    pub fn path(&self) -> *const c_char {
         last(&lock(&self.outcome).paths)
     }
 
     /// The report's safe name; valid until the next call, NULL for none.
-    pub(crate) fn filename(&self) -> *const c_char {
+    pub fn filename(&self) -> *const c_char {
         last(&lock(&self.outcome).filenames)
     }
 
     /// The service's id of the call; valid until the next call, NULL for none.
-    pub(crate) fn request_id(&self) -> *const c_char {
+    pub fn request_id(&self) -> *const c_char {
         last(&lock(&self.outcome).request_ids)
     }
 
@@ -313,10 +313,10 @@ fn busy() -> Error {
 
 /// A call's hold on its operation.
 #[derive(Debug)]
-pub(crate) struct Running(Arc<Operation>);
+pub struct Running(Arc<Operation>);
 
 impl Running {
-    pub(crate) fn operation(&self) -> &Arc<Operation> {
+    pub fn operation(&self) -> &Arc<Operation> {
         &self.0
     }
 }

@@ -3,13 +3,18 @@
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
-use dbss::ffi::buffer::*;
-use dbss::ffi::config::*;
-use dbss::ffi::context::*;
-use dbss::ffi::error::*;
-use dbss::ffi::report::*;
-use dbss::ffi::status::*;
+// The package makes C libraries, and none that Rust could link.
+#[path = "../src/ffi/lib.rs"]
+#[allow(dead_code)]
+mod ffi;
+
 use dbss_standin::{Format, Locale, Standin};
+use ffi::buffer::*;
+use ffi::config::*;
+use ffi::context::*;
+use ffi::error::*;
+use ffi::report::*;
+use ffi::status::*;
 use serde_json::json;
 
 fn c(text: &str) -> CString {

@@ -12,21 +12,21 @@ use crate::error::{Error, Status, printable};
 const REASON_LIMIT: usize = 512;
 
 /// Code that gives tokens.
-pub(crate) trait TokenProvider: Send + Sync {
+pub trait TokenProvider: Send + Sync {
     /// Takes a request, and answers it now or later.
     fn provide(&self, request: TokenRequest);
 }
 
 /// A request for a token; see `dbss_token_request`. Dropped without an answer
 /// it counts as failed.
-pub(crate) struct TokenRequest {
+pub struct TokenRequest {
     refused: bool,
     ticket: Mutex<Option<Ticket>>,
 }
 
 impl TokenRequest {
     /// Whether the last token was refused by the service.
-    pub(crate) fn is_after_refusal(&self) -> bool {
+    pub fn is_after_refusal(&self) -> bool {
         self.refused
     }
 
@@ -39,7 +39,7 @@ impl TokenRequest {
 
     /// Answers with a token, good until a time where that is known. A token
     /// that cannot be one is an error here, and for the calls that wait.
-    pub(crate) fn set(&self, token: &[u8], expires: Option<SystemTime>) -> Result<(), Error> {
+    pub fn set(&self, token: &[u8], expires: Option<SystemTime>) -> Result<(), Error> {
         let ticket = self.take()?;
         let life = expires.map(|expires| expires.duration_since(SystemTime::now()));
         let checked = Token::new(token).and_then(|token| match life {
@@ -64,7 +64,7 @@ impl TokenRequest {
     }
 
     /// Answers that there is no token, and why.
-    pub(crate) fn fail(&self, why: &str) -> Result<(), Error> {
+    pub fn fail(&self, why: &str) -> Result<(), Error> {
         let why = printable(why, REASON_LIMIT);
         self.take()?.fail(no_token(&why));
         Ok(())
@@ -79,7 +79,7 @@ fn no_token(why: &str) -> Error {
 }
 
 /// A [`TokenProvider`] as a source of credentials.
-pub(crate) struct Provided(pub(crate) Arc<dyn TokenProvider>);
+pub struct Provided(pub Arc<dyn TokenProvider>);
 
 impl fmt::Debug for Provided {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

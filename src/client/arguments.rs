@@ -10,7 +10,7 @@ use crate::error::{Error, Status};
 pub(super) const PROJECT_OR_INSTANCE_ID: RangeInclusive<usize> = 32..=64;
 pub(super) const REPORT_ID: RangeInclusive<usize> = 16..=64;
 
-pub(crate) fn utf8<'a>(bytes: &'a [u8], parameter: &'static str) -> Result<&'a str, Error> {
+pub fn utf8<'a>(bytes: &'a [u8], parameter: &'static str) -> Result<&'a str, Error> {
     std::str::from_utf8(bytes).map_err(|e| {
         Error::argument(
             Status::InvalidUtf8,

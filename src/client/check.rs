@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::arguments::check_project;
-use super::context::Context;
+use super::context::Client;
 use super::document;
 use crate::error::Error;
 use crate::http::{Asked, Outgoing};
@@ -18,7 +18,7 @@ const ASKED: Asked = Asked {
 
 /// Credentials that were found; none of it is secret.
 #[derive(Debug)]
-pub(crate) struct Identity {
+pub struct Identity {
     /// The name of their source.
     pub source: &'static CStr,
     /// Their source in words.
@@ -31,9 +31,9 @@ pub(crate) struct Identity {
     pub expires: Option<SystemTime>,
 }
 
-impl Context {
+impl Client {
     /// Finds the credentials, as a call would.
-    pub(crate) fn find_credentials(&self, operation: Option<Arc<Operation>>) -> Result<Identity, Error> {
+    pub fn find_credentials(&self, operation: Option<Arc<Operation>>) -> Result<Identity, Error> {
         self.run(operation, "credentials".into(), |running| {
             self.alone(&running, |call| {
                 let (origin, grant) = self.obtain(call)?;
@@ -51,11 +51,7 @@ impl Context {
 
     /// Asks the service for an instance of the project: an answer means that it
     /// takes the credentials.
-    pub(crate) fn check(
-        &self,
-        project: Option<&str>,
-        operation: Option<Arc<Operation>>,
-    ) -> Result<(), Error> {
+    pub fn check(&self, project: Option<&str>, operation: Option<Arc<Operation>>) -> Result<(), Error> {
         check_project(project)?;
         self.run(operation, "check".into(), |running| {
             self.alone(&running, |call| {

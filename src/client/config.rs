@@ -26,7 +26,7 @@ const DAY_MS: u64 = 86_400_000;
 /// More than anybody has.
 pub(super) const MAX_ENDPOINTS: usize = 16;
 
-/// What [`super::Context::new`] is made from. See `dbss_config_set` for what
+/// What [`super::Client::new`] is made from. See `dbss_config_set` for what
 /// each option means.
 #[derive(Clone)]
 pub struct Config {
@@ -253,7 +253,7 @@ impl Config {
 
     /// Sets who gives tokens, in place of other credentials; none takes the one
     /// away that was set.
-    pub(crate) fn set_token_provider(&mut self, provider: Option<Arc<dyn TokenProvider>>) {
+    pub fn set_token_provider(&mut self, provider: Option<Arc<dyn TokenProvider>>) {
         match provider {
             Some(provider) => self.choose(Credentials::Provider(provider)),
             None if matches!(self.credentials, Credentials::Provider(_)) => self.choose(Credentials::None),
@@ -267,7 +267,7 @@ impl Config {
     }
 
     /// What was replaced, to be dropped where nobody waits.
-    pub(crate) fn take_discarded(&mut self) -> impl Sized + use<> {
+    pub fn take_discarded(&mut self) -> impl Sized + use<> {
         std::mem::take(&mut self.discarded)
     }
 
@@ -544,7 +544,7 @@ fn login_text(key: &'static str, value: &[u8]) -> Result<String, Error> {
 }
 
 /// Sets an option that a context has and each call may have for itself.
-pub(crate) fn set_override(overrides: &mut Overrides, key: &str, value: &[u8]) -> Result<(), Error> {
+pub fn set_override(overrides: &mut Overrides, key: &str, value: &[u8]) -> Result<(), Error> {
     match key {
         "connect_timeout_ms" => {
             overrides.connect_timeout = Some(limit("connect_timeout_ms", value, 1..=DAY_MS)?);

@@ -21,7 +21,7 @@ use crate::operation::{Operation, Overrides, Running};
 const LOG_LINE: usize = 2048;
 
 /// See `dbss_context`.
-pub struct Context {
+pub struct Client {
     /// In the order of preference.
     endpoints: Vec<Endpoint>,
     /// The one that was reachable last.
@@ -43,9 +43,9 @@ pub struct Context {
     log: Option<Arc<dyn Log>>,
 }
 
-impl fmt::Debug for Context {
+impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Context({})", self.endpoints[0].origin())
+        write!(f, "Client({})", self.endpoints[0].origin())
     }
 }
 
@@ -59,11 +59,11 @@ fn environment(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-impl Context {
+impl Client {
     /// Makes a context; reads the trusted certificates, and, where that is
     /// configured, the environment and files of the official SDKs. Sends
     /// nothing.
-    pub fn new(config: Config) -> Result<Context, Error> {
+    pub fn new(config: Config) -> Result<Client, Error> {
         let log = config.log.clone();
         let say = |level, message: &dyn Fn() -> String| tell(log.as_ref(), level, message);
         let endpoints = config.endpoints(&environment, &say)?;
@@ -98,7 +98,7 @@ impl Context {
         let asks_iam = config.logs_in() || config.region().is_some();
         let https = endpoints.iter().any(Endpoint::is_https) || asks_iam && iam.is_https();
         let http = Http::new(https, setup(config.proxy(endpoints[0].is_https())?))?;
-        Ok(Context {
+        Ok(Client {
             endpoints,
             reachable: AtomicUsize::new(0),
             iam,

@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::context::Context;
+use super::context::Client;
 use super::report::ReportRequest;
 use super::transfer::{Format, Step, Transfer};
 use crate::error::{Error, Status};
@@ -17,10 +17,10 @@ use crate::sys;
 
 const READ_BUFFER: u64 = 128 * 1024;
 
-impl Context {
+impl Client {
     /// Downloads a report into memory.
-    pub(crate) fn download_to_memory(
-        self: &Arc<Context>,
+    pub fn download_to_memory(
+        self: &Arc<Client>,
         request: ReportRequest,
         operation: Option<Arc<Operation>>,
     ) -> Result<Box<[u8]>, Error> {
@@ -37,8 +37,8 @@ impl Context {
     }
 
     /// Downloads a report to a file of this name.
-    pub(crate) fn download_to_file(
-        self: &Arc<Context>,
+    pub fn download_to_file(
+        self: &Arc<Client>,
         request: ReportRequest,
         path: &[u8],
         replace: bool,
@@ -49,8 +49,8 @@ impl Context {
     }
 
     /// Downloads a report into a directory, under its own name.
-    pub(crate) fn download_to_directory(
-        self: &Arc<Context>,
+    pub fn download_to_directory(
+        self: &Arc<Client>,
         request: ReportRequest,
         path: &[u8],
         replace: bool,
@@ -63,7 +63,7 @@ impl Context {
     }
 
     fn save(
-        self: &Arc<Context>,
+        self: &Arc<Client>,
         request: ReportRequest,
         replace: bool,
         operation: Option<Arc<Operation>>,
@@ -82,8 +82,8 @@ impl Context {
     }
 
     /// Downloads a report to a descriptor.
-    pub(crate) fn download_to_descriptor(
-        self: &Arc<Context>,
+    pub fn download_to_descriptor(
+        self: &Arc<Client>,
         request: ReportRequest,
         fd: BorrowedFd<'_>,
         operation: Option<Arc<Operation>>,
@@ -97,8 +97,8 @@ impl Context {
     }
 
     /// Downloads a report to a function, which may stop the call with false.
-    pub(crate) fn download_to_callback(
-        self: &Arc<Context>,
+    pub fn download_to_callback(
+        self: &Arc<Client>,
         request: ReportRequest,
         write: impl FnMut(&[u8]) -> bool,
         operation: Option<Arc<Operation>>,
@@ -109,8 +109,8 @@ impl Context {
     }
 
     /// Opens a report to be read by the caller.
-    pub(crate) fn open_report(
-        self: &Arc<Context>,
+    pub fn open_report(
+        self: &Arc<Client>,
         request: ReportRequest,
         operation: Option<Arc<Operation>>,
     ) -> Result<ReportStream, Error> {
@@ -127,7 +127,7 @@ impl Context {
     }
 
     pub(super) fn pump(
-        self: &Arc<Context>,
+        self: &Arc<Client>,
         running: Running,
         request: ReportRequest,
         sink: &mut dyn Sink,
@@ -192,7 +192,7 @@ pub(super) fn as_path<'a>(bytes: &'a [u8], parameter: &'static str) -> Result<&'
 }
 
 /// A report being read by the caller. See `dbss_report_stream`.
-pub(crate) struct ReportStream {
+pub struct ReportStream {
     process: u32,
     info: ReportInfo,
     /// None once the stream is dropped.
@@ -263,7 +263,7 @@ impl Drop for ReportStream {
 
 /// What is known of a stream's report from its answer's header and first bytes.
 #[derive(Clone, Debug)]
-pub(crate) struct ReportInfo {
+pub struct ReportInfo {
     /// The size in bytes, where it is known.
     pub size: Option<u64>,
     /// What it is.

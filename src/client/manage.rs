@@ -7,7 +7,7 @@ use ::http::Method;
 use serde::{Deserialize, Serialize};
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id, check_project};
-use super::context::Context;
+use super::context::Client;
 use super::document;
 use super::pages::JSON;
 use super::report::ReportRequest;
@@ -30,7 +30,7 @@ const LONGEST_TEXT: usize = 4096;
 /// `POST /v1/{project_id}/audit/{instance_id}/reports/create`. Times are the
 /// service's texts.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct NewReport {
+pub struct NewReport {
     #[serde(skip)]
     pub(super) project: Option<String>,
     #[serde(skip)]
@@ -56,7 +56,7 @@ struct Outcome {
 
 impl NewReport {
     /// Checks the ids and texts.
-    pub(crate) fn new(
+    pub fn new(
         project: Option<&str>,
         instance: &str,
         template: &str,
@@ -91,13 +91,9 @@ impl NewReport {
     }
 }
 
-impl Context {
+impl Client {
     /// Creates a report. The service gives no id of it.
-    pub(crate) fn create_report(
-        &self,
-        report: &NewReport,
-        operation: Option<Arc<Operation>>,
-    ) -> Result<(), Error> {
+    pub fn create_report(&self, report: &NewReport, operation: Option<Arc<Operation>>) -> Result<(), Error> {
         self.run(operation, "creation of a report".into(), |running| {
             self.alone(&running, |call| {
                 let project = self.project(call, report.project.as_deref())?;
@@ -127,7 +123,7 @@ impl Context {
 
     /// Deletes a report: DeleteAuditReport,
     /// `DELETE /v1/{project_id}/audit/{instance_id}/reports/{id}`.
-    pub(crate) fn delete_report(
+    pub fn delete_report(
         &self,
         project: Option<&str>,
         instance: &str,

@@ -16,18 +16,18 @@ mod transfer;
 mod wait;
 
 pub use crate::log::{Level, Log};
-pub(crate) use arguments::utf8;
+pub use arguments::utf8;
 pub use config::Config;
-pub(crate) use config::set_override;
-pub use context::Context;
-pub(crate) use download::ReportStream;
-pub(crate) use manage::NewReport;
-pub(crate) use mirror::{MirrorOptions, MirrorResult};
+pub use config::set_override;
+pub use context::Client;
+pub use download::ReportStream;
+pub use manage::NewReport;
+pub use mirror::{MirrorOptions, MirrorResult};
 pub use options::{Kind, OPTIONS, Option};
 #[cfg(fuzzing)]
-pub(crate) use pages::Item;
-pub(crate) use pages::{Cursor, List, Page};
+pub use pages::Item;
+pub use pages::{Cursor, List, Page};
 #[cfg(fuzzing)]
-pub(crate) use regions::parse as parse_regions;
-pub(crate) use report::ReportRequest;
-pub(crate) use transfer::Format;
+pub use regions::parse as parse_regions;
+pub use report::ReportRequest;
+pub use transfer::Format;

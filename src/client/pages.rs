@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id, check_project};
-use super::context::Context;
+use super::context::Client;
 use super::document;
 use crate::error::{Error, Status};
 use crate::http::{Answer, Asked, Call, Endpoint, Object, Outgoing};
@@ -41,7 +41,7 @@ pub(super) static JSON: [(HeaderName, HeaderValue); 1] =
 
 /// What is listed.
 #[derive(Clone, Debug)]
-pub(crate) enum List {
+pub enum List {
     /// ListAuditInstances: `GET /v1/{project_id}/audit/instances?offset=&limit=`
     Instances,
     /// `POST /v1/{project_id}/audit/{instance_id}/reports/list`
@@ -83,7 +83,7 @@ struct Body<'a> {
 
 impl List {
     /// Checks an instance's id.
-    pub(crate) fn reports(instance: &str, name: Option<&str>) -> Result<List, Error> {
+    pub fn reports(instance: &str, name: Option<&str>) -> Result<List, Error> {
         check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
         if let Some(name) = name
             && (name.is_empty() || name.len() > LONGEST_NAME)
@@ -101,7 +101,7 @@ impl List {
     }
 
     /// Checks an instance's id.
-    pub(crate) fn templates(instance: &str) -> Result<List, Error> {
+    pub fn templates(instance: &str) -> Result<List, Error> {
         check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
         Ok(List::Templates {
             instance: instance.to_owned(),
@@ -167,7 +167,7 @@ impl List {
 
     /// The total, where the service tells it, and the items of a page; what is
     /// wrong with it otherwise.
-    pub(crate) fn parse(&self, body: &[u8]) -> Result<(Option<u64>, Vec<Item>), String> {
+    pub fn parse(&self, body: &[u8]) -> Result<(Option<u64>, Vec<Item>), String> {
         let Object(body) = serde_json::from_slice::<Object<Body<'_>>>(body).map_err(|e| e.to_string())?;
         let items = body
             .items
@@ -196,7 +196,7 @@ impl List {
 
 /// One item, as the service describes it.
 #[derive(Debug)]
-pub(crate) struct Item {
+pub struct Item {
     raw: Box<RawValue>,
     fields: HashMap<String, CString>,
 }
@@ -233,7 +233,7 @@ impl Item {
     }
 
     /// A field by the service's name for it; none where it is absent or null.
-    pub(crate) fn field(&self, name: &str) -> Option<&CStr> {
+    pub fn field(&self, name: &str) -> Option<&CStr> {
         self.fields.get(name).map(CString::as_c_str)
     }
 
@@ -256,7 +256,7 @@ impl Item {
 
 /// A page of a list.
 #[derive(Debug)]
-pub(crate) struct Page {
+pub struct Page {
     list: &'static str,
     /// The items, without those that an earlier page had.
     pub items: Vec<Item>,
@@ -267,7 +267,7 @@ pub(crate) struct Page {
 impl Page {
     /// The page as a document: `{"kind", "total", "items"}`, each item as the
     /// service sent it.
-    pub(crate) fn json(&self) -> Vec<u8> {
+    pub fn json(&self) -> Vec<u8> {
         let total = self.total.map_or("null".to_owned(), |total| total.to_string());
         let items: Vec<&str> = self.items.iter().map(|item| item.raw.get()).collect();
         format!(
@@ -280,8 +280,8 @@ impl Page {
 }
 
 /// A list that is being read; see `dbss_cursor`.
-pub(crate) struct Cursor {
-    context: Arc<Context>,
+pub struct Cursor {
+    context: Arc<Client>,
     project: Option<String>,
     list: List,
     size: u32,
@@ -305,12 +305,7 @@ struct Place {
 
 impl Cursor {
     /// Begins a list; no request is sent. `size` 0 is the service's default.
-    pub(crate) fn new(
-        context: Arc<Context>,
-        project: Option<&str>,
-        list: List,
-        size: u32,
-    ) -> Result<Cursor, Error> {
+    pub fn new(context: Arc<Client>, project: Option<&str>, list: List, size: u32) -> Result<Cursor, Error> {
         check_project(project)?;
         if size > LARGEST_SIZE {
             return Err(Error::argument(
@@ -329,7 +324,7 @@ impl Cursor {
     }
 
     /// The next page that has something new; none at the end.
-    pub(crate) fn next(&self, operation: Option<Arc<Operation>>) -> Result<Option<Page>, Error> {
+    pub fn next(&self, operation: Option<Arc<Operation>>) -> Result<Option<Page>, Error> {
         let subject = format!("list of {}", self.list.name());
         self.context.run(operation, subject, |running| {
             self.context.alone(&running, |call| self.next_in(call))

@@ -17,7 +17,7 @@ const ASKED: Asked = Asked {
 
 /// A report, by checked ids, and the language to have it in.
 #[derive(Clone, Debug)]
-pub(crate) struct ReportRequest {
+pub struct ReportRequest {
     /// None for the context's own.
     project: Option<String>,
     instance: String,

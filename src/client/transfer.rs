@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ::http::StatusCode;
 use ::http::header::{CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE};
 
-use super::context::Context;
+use super::context::Client;
 use super::download::ReportInfo;
 use super::report::{ReportRequest, expect_report, may_be_document, refuse_document};
 use crate::error::{Error, Status};
@@ -28,7 +28,7 @@ const FIRST_READ: usize = 512;
 
 /// What a report is, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
+pub enum Format {
     /// Neither of these.
     Unknown,
     /// `%PDF-`.
@@ -67,7 +67,7 @@ pub(super) enum Step {
 }
 
 pub(super) struct Transfer {
-    context: Arc<Context>,
+    context: Arc<Client>,
     request: ReportRequest,
     running: Running,
     call: Arc<Call>,
@@ -104,7 +104,7 @@ pub(super) struct Transfer {
 impl Transfer {
     /// Begins a call and waits until the first bytes of a report are here.
     pub(super) fn open(
-        context: &Arc<Context>,
+        context: &Arc<Client>,
         request: ReportRequest,
         running: Running,
         can_restart: bool,

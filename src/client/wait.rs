@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::arguments::digits;
-use super::context::Context;
+use super::context::Client;
 use super::manage::NewReport;
 use super::pages::{Cursor, Item, List};
 use super::report::ReportRequest;
@@ -31,7 +31,7 @@ struct Looks {
 }
 
 impl Looks {
-    fn new(context: &Context, operation: &Operation) -> Looks {
+    fn new(context: &Client, operation: &Operation) -> Looks {
         let overrides = operation.overrides();
         let limit = overrides.wait_timeout.unwrap_or(context.wait_timeout);
         let interval = overrides.poll_interval.unwrap_or(context.poll_interval);
@@ -70,10 +70,10 @@ impl Looks {
     }
 }
 
-impl Context {
+impl Client {
     /// Waits until a report is ready.
-    pub(crate) fn wait_for_report(
-        self: &Arc<Context>,
+    pub fn wait_for_report(
+        self: &Arc<Client>,
         project: Option<&str>,
         instance: &str,
         id: &str,
@@ -90,7 +90,7 @@ impl Context {
     }
 
     fn wait_in(
-        self: &Arc<Context>,
+        self: &Arc<Client>,
         call: &Arc<Call>,
         project: &str,
         instance: &str,
@@ -125,7 +125,7 @@ impl Context {
     /// The first item of a list that is looked for, or all of them for a search
     /// that goes on; see `List`.
     fn search(
-        self: &Arc<Context>,
+        self: &Arc<Client>,
         call: &Arc<Call>,
         project: &str,
         list: List,
@@ -143,7 +143,7 @@ impl Context {
 
     /// Every item of a list.
     pub(super) fn all_items(
-        self: &Arc<Context>,
+        self: &Arc<Client>,
         call: &Arc<Call>,
         project: &str,
         list: List,
@@ -157,8 +157,8 @@ impl Context {
     }
 
     /// Has a report made, waits until it is ready, and gives its id.
-    pub(crate) fn generate_report(
-        self: &Arc<Context>,
+    pub fn generate_report(
+        self: &Arc<Client>,
         report: &NewReport,
         operation: Option<Arc<Operation>>,
     ) -> Result<String, Error> {

@@ -8,8 +8,8 @@ use super::callback::{Callback, dbss_destroy_fn};
 use super::error::c_string;
 use super::guard::{Handle, bytes, guarded, out, plain, text};
 use super::status::dbss_status;
-use crate::client::{Config, Level, Log, OPTIONS, Option as ConfigOption};
-use crate::error::Error;
+use dbss::Error;
+use dbss::internal::{Config, Level, Log, OPTIONS, Option as ConfigOption};
 
 /// A configuration under construction. dbss_context_new() copies it, so it can
 /// be changed or freed afterwards, and used for several contexts.

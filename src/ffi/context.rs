@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::config::{dbss_config, with_config};
 use super::guard::{Handle, bytes, guarded, out, plain};
 use super::status::dbss_status;
-use crate::client::Context;
+use dbss::internal::Client;
 
 /// A service, the credentials for it and the connections to it, which stay
 /// open between calls. Make one and share it: any number of threads may use it
@@ -20,7 +20,7 @@ pub struct dbss_context {
 }
 
 impl Handle for dbss_context {
-    type Value = Context;
+    type Value = Client;
 }
 
 /// Makes a context from a configuration. No request is sent, but files and the
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn dbss_context_new(
         let slot = unsafe { out(out_ctx, ptr::null_mut(), "out_ctx") }?;
         // SAFETY: the header's rules are the contract of `with_config`.
         let config = unsafe { with_config(config, |c| Ok(c.clone())) }?;
-        *slot = dbss_context::into_handle(Arc::new(Context::new(config)?));
+        *slot = dbss_context::into_handle(Arc::new(Client::new(config)?));
         Ok(())
     })
 }

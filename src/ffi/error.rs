@@ -6,7 +6,7 @@ use std::ptr;
 
 use super::guard::plain;
 use super::status::{DBSS_OK, dbss_status};
-use crate::error::Error;
+use dbss::Error;
 
 /// Why a call failed: a status, a sentence, and all that the service and the
 /// system said. Immutable, so any thread may read it.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::{clear_last_error, set_last_error};
 use super::status::dbss_status;
-use crate::error::{Error, Status};
+use dbss::{Error, Status};
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
@@ -180,7 +180,7 @@ pub(super) unsafe fn bytes<'a>(text: *const c_char, parameter: &'static str) -> 
 /// As for [`bytes`].
 pub(super) unsafe fn text<'a>(text: *const c_char, parameter: &'static str) -> Result<&'a str, Error> {
     // SAFETY: the same contract.
-    crate::client::utf8(unsafe { bytes(text, parameter) }?, parameter)
+    dbss::internal::utf8(unsafe { bytes(text, parameter) }?, parameter)
 }
 
 /// An optional string: NULL is none.
@@ -220,10 +220,10 @@ mod tests {
                 .output()
                 .expect("the test program runs again")
         };
-        let contained = run("ffi::guard::tests::child_contained");
+        let contained = run("guard::tests::child_contained");
         assert!(contained.status.success());
         assert_eq!(String::from_utf8_lossy(&contained.stderr), "");
-        let outside = run("ffi::guard::tests::child_outside");
+        let outside = run("guard::tests::child_outside");
         assert!(!outside.status.success());
         assert!(String::from_utf8_lossy(&outside.stderr).contains("outside a call"));
     }

@@ -7,16 +7,16 @@ use super::context::dbss_context;
 use super::guard::{Handle, guarded, null, optional_text, text};
 use super::operation::{dbss_operation, optional};
 use super::status::dbss_status;
-use crate::client::{Context, NewReport};
-use crate::error::{Error, Status};
-use crate::operation::Operation;
+use dbss::internal::Operation;
+use dbss::internal::{Client, NewReport};
+use dbss::{Error, Status};
 
 /// The room that an id takes, with the NUL at its end.
 pub const DBSS_ID_SIZE: usize = 65;
 
 /// What a call that creates a report has.
 struct Creation {
-    context: Arc<Context>,
+    context: Arc<Client>,
     report: NewReport,
     operation: Option<Arc<Operation>>,
 }

@@ -10,7 +10,7 @@ use super::error::{c_string, dbss_error, owned_error};
 use super::guard::{Handle, bytes, guarded, optional_text, out, plain, text};
 use super::operation::{dbss_operation, optional};
 use super::status::dbss_status;
-use crate::client::{MirrorOptions, MirrorResult};
+use dbss::internal::{MirrorOptions, MirrorResult};
 
 /// What a mirror is to have: options by key and value. Any thread may use it.
 pub struct dbss_mirror {

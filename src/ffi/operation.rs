@@ -8,9 +8,9 @@ use super::callback::{Callback, dbss_destroy_fn};
 use super::error::{dbss_error, owned_error};
 use super::guard::{Handle, bytes, guarded, out, plain, text};
 use super::status::dbss_status;
-use crate::client::set_override;
-use crate::error::Error;
-use crate::operation::{Operation, Progress};
+use dbss::Error;
+use dbss::internal::set_override;
+use dbss::internal::{Operation, Progress};
 
 /// Options, progress, cancel and result of one call: pass it to the call, and
 /// read or cancel it from any thread while the call runs.

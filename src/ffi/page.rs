@@ -9,8 +9,8 @@ use super::context::dbss_context;
 use super::guard::{Handle, guarded, optional_text, out, plain, text};
 use super::operation::{dbss_operation, optional};
 use super::status::dbss_status;
-use crate::client::{Cursor, List, Page};
-use crate::error::Error;
+use dbss::Error;
+use dbss::internal::{Cursor, List, Page};
 
 /// A list of the service that is being read, page by page. It holds what it
 /// needs of its context. For one thread at a time, else DBSS_ERR_BUSY.

@@ -9,9 +9,9 @@ use super::context::dbss_context;
 use super::guard::{Handle, bytes, guarded, null, optional_text, out, text};
 use super::operation::{dbss_operation, optional};
 use super::status::dbss_status;
-use crate::client::{Context, ReportRequest};
-use crate::error::{Error, Status};
-use crate::operation::Operation;
+use dbss::internal::Operation;
+use dbss::internal::{Client, ReportRequest};
+use dbss::{Error, Status};
 
 /// The strings that name a report, as they come in.
 pub(super) struct Ids {
@@ -23,7 +23,7 @@ pub(super) struct Ids {
 
 /// What every call on a report has.
 pub(super) struct ReportCall {
-    pub(super) context: Arc<Context>,
+    pub(super) context: Arc<Client>,
     pub(super) request: ReportRequest,
     pub(super) operation: Option<Arc<Operation>>,
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 
-use crate::error::Status;
+use dbss::Status;
 
 /// How a call ended: DBSS_OK, or one of the DBSS_ERR_ values below.
 ///

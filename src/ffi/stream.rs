@@ -10,9 +10,9 @@ use super::guard::{Handle, guarded, null, out, plain};
 use super::operation::dbss_operation;
 use super::report::{Ids, report_call};
 use super::status::dbss_status;
-use crate::client::{Format, ReportStream};
-use crate::error::{Error, Status};
-use crate::operation::Operation;
+use dbss::internal::Operation;
+use dbss::internal::{Format, ReportStream};
+use dbss::{Error, Status};
 
 /// A report that you read part by part, as from a file. One thread reads at a
 /// time; any may free it or cancel its operation meanwhile.

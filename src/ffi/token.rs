@@ -8,8 +8,8 @@ use super::callback::{Callback, dbss_destroy_fn};
 use super::config::{dbss_config, with_config};
 use super::guard::{Handle, bytes, guarded, optional_text, plain};
 use super::status::dbss_status;
-use crate::auth::{TokenProvider, TokenRequest};
-use crate::error::{Error, Status};
+use dbss::internal::{TokenProvider, TokenRequest};
+use dbss::{Error, Status};
 
 /// A request for a token, to be answered by dbss_token_request_set() or
 /// dbss_token_request_fail(), once, and then ended by

@@ -25,7 +25,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::arguments::check_project;
-use super::context::Context;
+use super::context::Client;
 use super::pages::{Item, List};
 use super::report::ReportRequest;
 use crate::error::{Error, Status};
@@ -36,14 +36,14 @@ use crate::sink::{FileOptions, FileSink, Hashing};
 use crate::sys::{Interest, Wake, with_signals_blocked};
 
 use archive::{Archive, Record, safe_component};
-pub(crate) use options::MirrorOptions;
-pub(crate) use periods::Gap;
+pub use options::MirrorOptions;
+pub use periods::Gap;
 
 const HASH_BUFFER: usize = 256 * 1024;
 
 /// The counts of a run.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Counts {
+pub struct Counts {
     /// Reports that the service lists and the filters let pass.
     pub listed: u64,
     /// Reports that are in the archive since this run.
@@ -62,7 +62,7 @@ pub(crate) struct Counts {
 
 /// A report that could not be had.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure {
+pub struct Failure {
     pub instance: String,
     pub id: String,
     pub error: Error,
@@ -70,7 +70,7 @@ pub(crate) struct Failure {
 
 /// How a run went, as far as it went.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct MirrorResult {
+pub struct MirrorResult {
     pub counts: Counts,
     pub failures: Vec<Failure>,
     pub gaps: Vec<Gap>,
@@ -100,7 +100,7 @@ impl MirrorResult {
     }
 
     /// The result as a document.
-    pub(crate) fn json(&self) -> Result<Vec<u8>, Error> {
+    pub fn json(&self) -> Result<Vec<u8>, Error> {
         let failures = self.failures.iter().map(|failure| FailureJson {
             instance: &failure.instance,
             id: &failure.id,
@@ -142,7 +142,7 @@ enum Done {
 
 /// What the threads of a run share.
 struct Run {
-    context: Arc<Context>,
+    context: Arc<Client>,
     project: String,
     directory: PathBuf,
     wake: Wake,
@@ -298,11 +298,11 @@ fn make_directory(path: &Path) -> Result<(), Error> {
         })
 }
 
-impl Context {
+impl Client {
     /// Brings an archive up to date. The result is there however it ends, once
     /// it has begun.
-    pub(crate) fn mirror(
-        self: &Arc<Context>,
+    pub fn mirror(
+        self: &Arc<Client>,
         project: Option<&str>,
         directory: &[u8],
         options: &MirrorOptions,
@@ -329,7 +329,7 @@ impl Context {
     }
 
     fn fill(
-        self: &Arc<Context>,
+        self: &Arc<Client>,
         call: &Arc<Call>,
         operation: &Arc<Operation>,
         project: &str,
@@ -395,7 +395,7 @@ impl Context {
     /// Has the jobs done by some threads, and writes down what becomes of them.
     #[allow(clippy::too_many_arguments)]
     fn work(
-        self: &Arc<Context>,
+        self: &Arc<Client>,
         call: &Arc<Call>,
         operation: &Arc<Operation>,
         project: &str,

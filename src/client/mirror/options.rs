@@ -11,7 +11,7 @@ const LONGEST_TEXT: usize = 256;
 
 /// See `dbss_mirror_set`.
 #[derive(Clone, Debug)]
-pub(crate) struct MirrorOptions {
+pub struct MirrorOptions {
     pub(super) instance: Option<String>,
     pub(super) since: Option<String>,
     pub(super) until: Option<String>,
@@ -41,7 +41,7 @@ impl Default for MirrorOptions {
 
 impl MirrorOptions {
     /// Sets an option by its key.
-    pub(crate) fn set(&mut self, key: &str, value: &[u8]) -> Result<(), Error> {
+    pub fn set(&mut self, key: &str, value: &[u8]) -> Result<(), Error> {
         match key {
             "instance" => {
                 let id = utf8(value, "instance")?;

@@ -17,7 +17,7 @@ const MOST_GAPS: usize = 10_000;
 
 /// A period without a report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Gap {
+pub struct Gap {
     pub instance: String,
     #[serde(rename = "type")]
     pub kind: String,

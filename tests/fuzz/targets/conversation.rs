@@ -11,16 +11,21 @@ use std::ptr;
 use std::slice;
 use std::sync::{Mutex, OnceLock};
 
-use dbss::ffi::buffer::{dbss_buffer, dbss_buffer_free};
-use dbss::ffi::config::*;
-use dbss::ffi::context::*;
-use dbss::ffi::error::*;
-use dbss::ffi::manage::*;
-use dbss::ffi::operation::*;
-use dbss::ffi::page::*;
-use dbss::ffi::report::*;
-use dbss::ffi::status::*;
-use dbss::ffi::stream::*;
+// The package makes C libraries, and none that Rust could link.
+#[path = "../../../src/ffi/lib.rs"]
+#[allow(dead_code, unused_imports)]
+mod ffi;
+
+use ffi::buffer::{dbss_buffer, dbss_buffer_free};
+use ffi::config::*;
+use ffi::context::*;
+use ffi::error::*;
+use ffi::manage::*;
+use ffi::operation::*;
+use ffi::page::*;
+use ffi::report::*;
+use ffi::status::*;
+use ffi::stream::*;
 use dbss_fuzz::answer::Answer;
 use dbss_fuzz::server::{Exchange, Server};
 use dbss_fuzz::{TOKEN, check_message};

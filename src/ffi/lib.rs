@@ -1,9 +1,9 @@
-//! The C ABI and nothing else: one file for each C type.
+//! The C ABI of the crate `dbss`, and nothing else: one file for each C type.
 //!
 //! Functions here translate and hold no logic: pointers and strings become
-//! Rust values, the call goes to [`crate::client`], and its error becomes a
-//! status and the thread's last error. The doc comments are the header's, so
-//! they speak to a C programmer. `include/dbss.h` is generated from these
+//! Rust values, the call goes to [`dbss`], and its error becomes a status, the
+//! thread's last error and the operation's. The doc comments are the header's,
+//! so they speak to a C programmer. `include/dbss.h` is generated from these
 //! files by `build.rs`, in the order of `SECTIONS` there.
 
 // The boundary itself: raw pointers come in, exported symbols go out.
