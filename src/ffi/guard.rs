@@ -214,16 +214,19 @@ mod tests {
 
     #[test]
     fn a_contained_panic_writes_nothing_to_stderr_and_others_still_do() {
+        // Without the name of the test program.
+        let (_, module) = module_path!().split_once("::").expect("a module of a program");
         let run = |child: &str| {
+            let child = &format!("{module}::{child}");
             Command::new(std::env::current_exe().expect("this test program"))
                 .args([child, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
                 .output()
                 .expect("the test program runs again")
         };
-        let contained = run("guard::tests::child_contained");
+        let contained = run("child_contained");
         assert!(contained.status.success());
         assert_eq!(String::from_utf8_lossy(&contained.stderr), "");
-        let outside = run("guard::tests::child_outside");
+        let outside = run("child_outside");
         assert!(!outside.status.success());
         assert!(String::from_utf8_lossy(&outside.stderr).contains("outside a call"));
     }
