@@ -17,7 +17,10 @@ const SONAME: &str = "libdbss.so.0";
 const SECTIONS: &[(&str, &[&str])] = &[
     ("1. Version, features, statuses", &["version.rs", "status.rs"]),
     ("2. Errors", &["error.rs"]),
-    ("3. Configuration", &["callback.rs", "config.rs", "token.rs"]),
+    (
+        "3. Configuration",
+        &["callback.rs", "config.rs", "log.rs", "token.rs"],
+    ),
     ("4. Context", &["context.rs", "credentials.rs"]),
     (
         "5. Download: memory, file, directory, descriptor, callback",

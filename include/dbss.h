@@ -103,6 +103,7 @@ extern "C" {
 /* The handles; each is explained in its section. */
 typedef struct dbss_error dbss_error;
 typedef struct dbss_config dbss_config;
+typedef struct dbss_log_record dbss_log_record;
 typedef struct dbss_token_request dbss_token_request;
 typedef struct dbss_context dbss_context;
 typedef struct dbss_credentials dbss_credentials;
@@ -240,6 +241,11 @@ typedef int32_t dbss_status;
  * The token provider failed, or gave something that is no token.
  */
 #define DBSS_ERR_NO_TOKEN 114
+
+/**
+ * The context or the stream was closed before the call.
+ */
+#define DBSS_ERR_CLOSED 115
 
 /**
  * Group of 2xx: the service answered, and the answer is not a report. Also
@@ -426,6 +432,12 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_CANCELLED 600
 
 /**
+ * A signal that the host handled ended the call; see the option
+ * "interruptible".
+ */
+#define DBSS_ERR_INTERRUPTED 601
+
+/**
  * Group of 7xx: libdbss has a defect. The call was abandoned, the process and
  * other calls are unharmed.
  */
@@ -588,6 +600,38 @@ const char *dbss_error_detail_code(const dbss_error *error, size_t index);
 const char *dbss_error_detail_message(const dbss_error *error, size_t index);
 
 /**
+ * How many reports may be the one that was created, for
+ * DBSS_ERR_AMBIGUOUS; 0 for NULL. Never blocks. Any thread.
+ */
+size_t dbss_error_candidate_count(const dbss_error *error);
+
+/**
+ * The id of the candidate `index`, counted from 0.
+ *
+ * Returns a string that lives as long as the error; NULL past the last
+ * candidate, and for NULL. Never blocks. Any thread.
+ */
+const char *dbss_error_candidate(const dbss_error *error, size_t index);
+
+/**
+ * Where the service redirected to (header Location, as it came, but for
+ * secrets), for DBSS_ERR_REDIRECTED.
+ *
+ * Returns a string that lives as long as the error; NULL where there is none
+ * and for NULL. Never blocks. Any thread.
+ */
+const char *dbss_error_redirect_target(const dbss_error *error);
+
+/**
+ * The file or directory at fault, such as the file that exists already
+ * (DBSS_ERR_FILE_EXISTS).
+ *
+ * Returns bytes as the file system has them, that live as long as the error;
+ * NULL where no path is at fault and for NULL. Never blocks. Any thread.
+ */
+const char *dbss_error_path(const dbss_error *error);
+
+/**
  * The value of errno with which the operating system refused; 0 where it did
  * not and for NULL. Never blocks. Any thread.
  */
@@ -622,31 +666,10 @@ uint32_t dbss_error_attempts(const dbss_error *error);
 /**
  * Called once when the library will not use `user_data` any more.
  *
- * Runs on whatever thread lets go last. It must not throw, longjmp or end the
- * thread.
+ * Runs on the thread of the host that lets go last, never on one of the
+ * library. It must not throw, longjmp or end the thread.
  */
 typedef void (*dbss_destroy_fn)(void *user_data);
-
-/**
- * The level of a message about a call that failed.
- */
-#define DBSS_LOG_ERROR 1
-
-/**
- * The level of a message about trouble that libdbss dealt with, such as a
- * transfer that broke and goes on.
- */
-#define DBSS_LOG_WARNING 2
-
-/**
- * The level of a message about what a call did.
- */
-#define DBSS_LOG_INFO 3
-
-/**
- * The level of a message about what went over the wire.
- */
-#define DBSS_LOG_DEBUG 4
 
 /**
  * A configuration under construction. dbss_context_new() copies it, so it can
@@ -656,16 +679,6 @@ typedef void (*dbss_destroy_fn)(void *user_data);
  * configuration as it was. Any thread may use it.
  */
 struct dbss_config;
-
-/**
- * Takes a log message: `message`, one line of UTF-8 without its end, valid
- * until it returns. `level` is one of the DBSS_LOG_ values; newer versions may
- * have more. No message holds a secret.
- *
- * Runs on any thread, on several at once, with no lock held. It must not
- * throw, longjmp or end the thread.
- */
-typedef void (*dbss_log_fn)(void *user_data, int32_t level, const char *message);
 
 /**
  * Makes a configuration with every option at its default.
@@ -857,21 +870,6 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
 dbss_status dbss_config_set(dbss_config *config, const char *key, const char *value);
 
 /**
- * Sets the log callback of the contexts made from this configuration. Without
- * one, nothing is logged anywhere.
- *
- * `config` (required). `log` (may be NULL, for none). `user_data` is handed
- * to it; `destroy` (may be NULL) is called with it exactly once: when the
- * callback is replaced and the configuration and all contexts made from it are
- * gone, or at once when this function fails.
- * Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
- */
-dbss_status dbss_config_set_log(dbss_config *config,
-                                dbss_log_fn log,
-                                void *user_data,
-                                dbss_destroy_fn destroy);
-
-/**
  * How many options dbss_config_set() knows. Never blocks. Any thread, at any
  * time.
  */
@@ -910,6 +908,126 @@ const char *dbss_config_key_help(size_t index);
  * the last option. Never blocks. Any thread, at any time.
  */
 const char *dbss_config_key_default(size_t index);
+
+/**
+ * The level of a record about a call that failed.
+ */
+#define DBSS_LOG_ERROR 1
+
+/**
+ * The level of a record about trouble that libdbss dealt with, such as a
+ * transfer that broke and goes on.
+ */
+#define DBSS_LOG_WARNING 2
+
+/**
+ * The level of a record about what a call did.
+ */
+#define DBSS_LOG_INFO 3
+
+/**
+ * The level of a record about what went over the wire.
+ */
+#define DBSS_LOG_DEBUG 4
+
+/**
+ * A record of the log. It is valid during the callback that it is given to, and
+ * so are the strings that its getters return; they may be called there alone.
+ * Nothing in it is secret.
+ */
+struct dbss_log_record;
+
+/**
+ * Takes a record of the log.
+ *
+ * Runs on the threads of the calls, on several at once, with no lock held; what
+ * a mirror's own threads tell is told on the thread of the call. It must not
+ * throw, longjmp or end the thread.
+ */
+typedef void (*dbss_log_fn)(void *user_data, const dbss_log_record *record);
+
+/**
+ * Sets the log callback of the contexts made from this configuration. Without
+ * one, nothing is logged anywhere.
+ *
+ * `config` (required). `log` (may be NULL, for none). `user_data` is handed
+ * to it; `destroy` (may be NULL) is called with it exactly once: when the
+ * callback is replaced and the configuration and all contexts made from it are
+ * gone, or at once when this function fails.
+ * Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
+ */
+dbss_status dbss_config_set_log(dbss_config *config,
+                                dbss_log_fn log,
+                                void *user_data,
+                                dbss_destroy_fn destroy);
+
+/**
+ * How much the record matters: one of the DBSS_LOG_ values; newer versions may
+ * have more. 0 for NULL. Never blocks. Any thread.
+ */
+int32_t dbss_log_record_level(const dbss_log_record *record);
+
+/**
+ * The record as one line for people, without its end. The wording may change
+ * between versions.
+ *
+ * Returns a string that lives as long as the record; "" for NULL. Never blocks.
+ * Any thread.
+ */
+const char *dbss_log_record_message(const dbss_log_record *record);
+
+/**
+ * What failed: the status of the call, or the cause of another attempt;
+ * DBSS_OK where the record is about no failure, and for NULL. Never blocks. Any
+ * thread.
+ */
+dbss_status dbss_log_record_status(const dbss_log_record *record);
+
+/**
+ * How many requests the call had made, the one that the record is about
+ * included; 0 where it is about none, and for NULL. Never blocks. Any thread.
+ */
+uint32_t dbss_log_record_attempt(const dbss_log_record *record);
+
+/**
+ * The service's id of the request (header X-Request-Id).
+ *
+ * Returns a string that lives as long as the record; NULL where there is none
+ * and for NULL. Never blocks. Any thread.
+ */
+const char *dbss_log_record_request_id(const dbss_log_record *record);
+
+/**
+ * The id of the report that the call is about.
+ *
+ * Returns a string that lives as long as the record; NULL where it is about none
+ * and for NULL. Never blocks. Any thread.
+ */
+const char *dbss_log_record_report_id(const dbss_log_record *record);
+
+/**
+ * The size of the body, in bytes; -1 where the record has none, and for NULL.
+ * Never blocks. Any thread.
+ */
+int64_t dbss_log_record_bytes(const dbss_log_record *record);
+
+/**
+ * How long the call has taken, in milliseconds; -1 where the record does not
+ * say, and for NULL. Never blocks. Any thread.
+ */
+int64_t dbss_log_record_duration_ms(const dbss_log_record *record);
+
+/**
+ * Where in the body a transfer broke or goes on, in bytes from its start; -1
+ * where the record is not about that, and for NULL. Never blocks. Any thread.
+ */
+int64_t dbss_log_record_offset(const dbss_log_record *record);
+
+/**
+ * How long the call waits before its next attempt, in milliseconds; -1 where
+ * the record is not about that, and for NULL. Never blocks. Any thread.
+ */
+int64_t dbss_log_record_retry_delay_ms(const dbss_log_record *record);
 
 /**
  * A request for a token, to be answered by dbss_token_request_set() or
@@ -1036,13 +1154,25 @@ dbss_status dbss_context_set_token(dbss_context *ctx, const char *token);
 
 /**
  * Cancels all calls on this context that are under way in this process, open
- * streams included, as dbss_operation_cancel() does; calls that start
- * afterwards run.
+ * streams included: they end with DBSS_ERR_CANCELLED. Calls that start
+ * afterwards run, under the same operations too.
  *
  * NULL does nothing. May wait for a moment, so not from a signal handler. Any
  * thread.
  */
 void dbss_context_cancel_all(dbss_context *ctx);
+
+/**
+ * Closes a context: ends its calls under way in this process with
+ * DBSS_ERR_CANCELLED, open streams included, and later ones with
+ * DBSS_ERR_CLOSED; closes its idle connections. It waits for nothing, and
+ * leaves the context to its dbss_context_free(), which a program may call when
+ * nothing can use it any more. Closing it again does nothing.
+ *
+ * NULL does nothing. Never blocks. Any thread, also in a callback, but not from
+ * a signal handler.
+ */
+void dbss_context_close(dbss_context *ctx);
 
 /**
  * Frees a context: closes its idle connections and wipes its secrets. Calls
@@ -1346,7 +1476,7 @@ dbss_status dbss_report_download_to_callback(dbss_context *ctx,
  * A report that you read part by part, as from a file. One thread reads at a
  * time; any may free it or cancel its operation meanwhile.
  *
- * It goes on when its context is freed. In a child of fork() the parent's
+ * It goes on when its context is freed, and ends when that is closed. In a child of fork() the parent's
  * streams are refused.
  */
 struct dbss_report_stream;
@@ -1429,10 +1559,21 @@ const char *dbss_report_stream_content_type(const dbss_report_stream *stream);
 const char *dbss_report_stream_request_id(const dbss_report_stream *stream);
 
 /**
- * Frees a stream, read to its end or not, and all strings that its getters
- * returned; its operation is free for another call. A read in another thread
- * ends with DBSS_ERR_CANCELLED, which leaves the operation cancelled. NULL
- * does nothing. Never blocks. Any thread.
+ * Closes a stream, read to its end or not: a read under way in another thread
+ * ends with DBSS_ERR_CANCELLED, later ones fail with DBSS_ERR_CLOSED. Its
+ * operation is free for another call, at once or when that read has ended. The
+ * getters go on working until dbss_report_stream_free(). Closing it again does
+ * nothing.
+ *
+ * NULL does nothing. Never blocks. Any thread, also in a callback, but not from
+ * a signal handler.
+ */
+void dbss_report_stream_close(dbss_report_stream *stream);
+
+/**
+ * Closes a stream as dbss_report_stream_close() does, and frees it and all
+ * strings that its getters returned. NULL does nothing. Never blocks. Any
+ * thread.
  */
 void dbss_report_stream_free(dbss_report_stream *stream);
 
@@ -1465,12 +1606,21 @@ struct dbss_operation;
 typedef int32_t (*dbss_progress_fn)(void *user_data, const dbss_operation *operation);
 
 /**
+ * Asked, when a signal was handled, whether it shall end the call: return 0 to
+ * go on; anything else ends the call with DBSS_ERR_INTERRUPTED.
+ *
+ * Runs on the thread of the call, with no lock held and signals blocked. It may
+ * call getters and dbss_operation_cancel(). It must not throw, longjmp or end
+ * the thread.
+ */
+typedef int32_t (*dbss_interrupt_fn)(void *user_data);
+
+/**
  * Makes an operation.
  *
  * `out_operation` (required) receives it, or NULL on failure; it is yours: end
- * it with dbss_operation_free(). Errors: DBSS_ERR_NULL_ARGUMENT,
- * DBSS_ERR_RESOURCE when the process has no descriptor left. Never blocks. Any
- * thread.
+ * it with dbss_operation_free(). It costs no descriptor until a call waits.
+ * Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
  */
 dbss_status dbss_operation_new(dbss_operation **out_operation);
 
@@ -1506,6 +1656,22 @@ dbss_status dbss_operation_set_progress(dbss_operation *operation,
                                         dbss_progress_fn progress,
                                         void *user_data,
                                         dbss_destroy_fn destroy);
+
+/**
+ * Sets the function that is asked whether a signal ends the call, in place of
+ * the one before. It counts where the option "interruptible" is true; without
+ * a function every signal that the host handles ends the call.
+ *
+ * `operation` (required). `interrupt` (may be NULL, for none). `user_data` is
+ * handed to it; `destroy` (may be NULL) is called with it exactly once: when
+ * the callback is replaced, when the operation is gone, or at once when this
+ * function fails. Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_BUSY. Never blocks.
+ * Any thread.
+ */
+dbss_status dbss_operation_set_interrupt(dbss_operation *operation,
+                                         dbss_interrupt_fn interrupt,
+                                         void *user_data,
+                                         dbss_destroy_fn destroy);
 
 /**
  * Cancels the call of this operation, and those to come until
@@ -1588,7 +1754,27 @@ const char *dbss_operation_filename(const dbss_operation *operation);
 const char *dbss_operation_request_id(const dbss_operation *operation);
 
 /**
- * Why the last call of this operation failed, from any thread.
+ * The header Content-Type of the report.
+ *
+ * Returns a string valid until the next call of the operation,
+ * dbss_operation_reset() or dbss_operation_free(); NULL until the report has
+ * begun to arrive, where the service gave none, and for NULL. Never blocks.
+ * Any thread.
+ */
+const char *dbss_operation_content_type(const dbss_operation *operation);
+
+/**
+ * What the report is, by its first bytes: DBSS_FORMAT_PDF or DBSS_FORMAT_ZIP;
+ * DBSS_FORMAT_UNKNOWN where it is neither, until it has begun to arrive, and for
+ * NULL. Never blocks. Any thread.
+ */
+int32_t dbss_operation_format(const dbss_operation *operation);
+
+/**
+ * Why the last call of this operation failed, from any thread: every failure
+ * that the call returned, wrong arguments included, but DBSS_ERR_BUSY, which is
+ * about the operation's other call. dbss_operation_set() and the other functions
+ * that prepare an operation are no calls and do not change it.
  *
  * Returns an error that is yours: end it with dbss_error_free(); NULL when the
  * call has not failed, and for NULL. Never blocks. Any thread.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ffi::CStr;
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What went wrong, as a number that never changes its meaning.
@@ -33,6 +34,7 @@ pub enum Status {
     InvalidAccessKey = 112,
     InvalidCredentials = 113,
     NoToken = 114,
+    Closed = 115,
 
     Service = 200,
     BadRequest = 201,
@@ -74,6 +76,7 @@ pub enum Status {
     LimitExceeded = 502,
 
     Cancelled = 600,
+    Interrupted = 601,
 
     Internal = 700,
 }
@@ -97,6 +100,7 @@ impl Status {
         Status::InvalidAccessKey,
         Status::InvalidCredentials,
         Status::NoToken,
+        Status::Closed,
         Status::Service,
         Status::BadRequest,
         Status::Unauthenticated,
@@ -133,6 +137,7 @@ impl Status {
         Status::OutOfMemory,
         Status::LimitExceeded,
         Status::Cancelled,
+        Status::Interrupted,
         Status::Internal,
     ];
 
@@ -243,6 +248,8 @@ impl Status {
             Status::Resource => (c"DBSS_ERR_RESOURCE", c"the process ran out of a resource"),
             Status::OutOfMemory => (c"DBSS_ERR_OUT_OF_MEMORY", c"out of memory"),
             Status::LimitExceeded => (c"DBSS_ERR_LIMIT_EXCEEDED", c"the report is larger than the limit"),
+            Status::Closed => (c"DBSS_ERR_CLOSED", c"the context or stream was closed"),
+            Status::Interrupted => (c"DBSS_ERR_INTERRUPTED", c"a signal ended the call"),
             Status::Cancelled => (c"DBSS_ERR_CANCELLED", c"the call was cancelled"),
             Status::Internal => (c"DBSS_ERR_INTERNAL", c"libdbss failed internally"),
         }
@@ -313,6 +320,9 @@ struct Fields {
     os_code: Option<i32>,
     retry_after: Option<Duration>,
     attempts: u32,
+    candidates: Vec<String>,
+    redirect_target: Option<String>,
+    path: Option<PathBuf>,
     /// A cause that does not pass by itself, whatever the status says of others.
     lasting: bool,
     /// The attempts that make sense within the call have been made.
@@ -334,6 +344,9 @@ impl Error {
             os_code: None,
             retry_after: None,
             attempts: 0,
+            candidates: Vec::new(),
+            redirect_target: None,
+            path: None,
             lasting: false,
             spent: false,
         }))
@@ -390,6 +403,21 @@ impl Error {
         self
     }
 
+    pub(crate) fn with_candidates(mut self, candidates: Vec<String>) -> Error {
+        self.0.candidates = candidates;
+        self
+    }
+
+    pub(crate) fn with_redirect_target(mut self, target: Option<String>) -> Error {
+        self.0.redirect_target = target;
+        self
+    }
+
+    pub(crate) fn with_path(mut self, path: impl Into<PathBuf>) -> Error {
+        self.0.path = Some(path.into());
+        self
+    }
+
     pub(crate) fn with_retry_after(mut self, after: Option<Duration>) -> Error {
         self.0.retry_after = after;
         self
@@ -407,6 +435,10 @@ impl Error {
     /// Every text in the error, changed.
     pub(crate) fn map_text(mut self, change: impl Fn(String) -> String) -> Error {
         self.0.message = change(std::mem::take(&mut self.0.message));
+        self.0.redirect_target = self.0.redirect_target.take().map(&change);
+        for candidate in &mut self.0.candidates {
+            *candidate = change(std::mem::take(candidate));
+        }
         self.0.service.map_text(change);
         self
     }
@@ -471,6 +503,23 @@ impl Error {
         self.0.retry_after
     }
 
+    /// The ids of the reports that may be the one that was created, for
+    /// [`Status::Ambiguous`].
+    pub fn candidates(&self) -> &[String] {
+        &self.0.candidates
+    }
+
+    /// Where the service redirected to, for [`Status::Redirected`].
+    pub fn redirect_target(&self) -> Option<&str> {
+        self.0.redirect_target.as_deref()
+    }
+
+    /// The file or directory at fault, for a status of the group
+    /// [`Status::File`].
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
     /// How many requests were made before the call gave up.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
@@ -478,7 +527,10 @@ impl Error {
 
     /// Whether it is the call's own end, which says nothing about what it did.
     pub(crate) fn ends_its_call(&self) -> bool {
-        matches!(self.0.status, Status::Cancelled | Status::TotalTimeout)
+        matches!(
+            self.0.status,
+            Status::Cancelled | Status::Closed | Status::Interrupted | Status::TotalTimeout
+        )
     }
 
     /// Whether another attempt within the same call makes sense.

@@ -32,6 +32,7 @@ mod error;
 mod fork;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod host;
 mod http;
 mod log;
 mod operation;
@@ -49,5 +50,6 @@ pub use error::{Detail, Error, Status};
 pub mod internal {
     pub use crate::auth::{TokenProvider, TokenRequest};
     pub use crate::client::*;
-    pub use crate::operation::{Operation, Progress};
+    pub use crate::log::{Level, Log, LogRecord};
+    pub use crate::operation::{Interrupt, Operation, Progress, Running};
 }

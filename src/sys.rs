@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
@@ -10,7 +11,8 @@ use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use once_cell::race::OnceNonZeroUsize;
@@ -93,13 +95,15 @@ pub(crate) enum Ended {
     Woken,
     /// The time has come.
     TimedOut,
+    /// A signal was handled, inside a [`SignalScope`].
+    Interrupted,
 }
 
-/// Waits for a descriptor (or none), a wake-up, and a time. A signal neither
-/// ends nor lengthens the wait.
+/// Waits for a descriptor (or none), a wake-up, and a time. A signal ends the
+/// wait inside a [`SignalScope`]; elsewhere it neither ends nor lengthens it.
 pub(crate) fn wait(
     fd: Option<(BorrowedFd<'_>, Interest)>,
-    wake: Option<&Wake>,
+    wake: Option<BorrowedFd<'_>>,
     until: Option<Instant>,
 ) -> io::Result<Ended> {
     // A negative descriptor is one that poll passes over.
@@ -112,22 +116,14 @@ pub(crate) fn wait(
         Some((_, Interest::Writable)) => libc::POLLOUT,
         _ => libc::POLLIN,
     };
-    let mut entries = [
-        entry(fd.map(|(fd, _)| fd), events),
-        entry(wake.map(Wake::as_fd), libc::POLLIN),
-    ];
+    let mut entries = [entry(fd.map(|(fd, _)| fd), events), entry(wake, libc::POLLIN)];
+    let scope = SignalScope::mask();
     loop {
-        let timeout = match until {
-            None => -1,
-            Some(until) => {
-                let left = until.saturating_duration_since(Instant::now());
-                // Rounded up, or the last fraction of a millisecond would spin.
-                let ms = left.saturating_add(Duration::from_micros(999)).as_millis();
-                libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX)
-            }
+        let ready = match &scope {
+            None => poll(&mut entries, until),
+            Some(mask) => poll_with_signals(&mut entries, until, mask),
         };
-        // SAFETY: two valid entries, alive and ours alone during the call.
-        match unsafe { libc::poll(entries.as_mut_ptr(), 2, timeout) } {
+        match ready {
             0 if until.is_some_and(|until| until <= Instant::now()) => return Ok(Ended::TimedOut),
             // The timeout was cut to what poll can express.
             0 => {}
@@ -138,9 +134,164 @@ pub(crate) fn wait(
                 if error.kind() != io::ErrorKind::Interrupted {
                     return Err(error);
                 }
+                if scope.is_some() {
+                    return Ok(Ended::Interrupted);
+                }
             }
         }
     }
+}
+
+fn poll(entries: &mut [libc::pollfd], until: Option<Instant>) -> libc::c_int {
+    let timeout = match until {
+        None => -1,
+        Some(until) => {
+            let left = until.saturating_duration_since(Instant::now());
+            // Rounded up, or the last fraction of a millisecond would spin.
+            let ms = left.saturating_add(Duration::from_micros(999)).as_millis();
+            libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX)
+        }
+    };
+    // SAFETY: valid entries, alive and ours alone during the call.
+    unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, timeout) }
+}
+
+/// The same with this signal mask while it waits. The kernel changes the mask
+/// and begins to wait in one step, so no signal falls between the two.
+#[cfg(not(any(target_os = "macos", target_os = "ios")))]
+fn poll_with_signals(
+    entries: &mut [libc::pollfd],
+    until: Option<Instant>,
+    mask: &libc::sigset_t,
+) -> libc::c_int {
+    const LONGEST: Duration = Duration::from_secs(1 << 20);
+    let timeout = until.map(|until| {
+        let left = until.saturating_duration_since(Instant::now()).min(LONGEST);
+        libc::timespec {
+            tv_sec: left.as_secs() as libc::time_t,
+            tv_nsec: left.subsec_nanos() as libc::c_long,
+        }
+    });
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: valid entries, ours alone during the call; the time, where there is
+    // one, and the mask live during it.
+    unsafe { libc::ppoll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, timeout, mask) }
+}
+
+/// These systems have no ppoll: the mask is changed before, and the wait is cut
+/// short, so that a signal that falls between is noticed soon.
+#[cfg(any(target_os = "macos", target_os = "ios"))]
+fn poll_with_signals(
+    entries: &mut [libc::pollfd],
+    until: Option<Instant>,
+    mask: &libc::sigset_t,
+) -> libc::c_int {
+    let soon = Instant::now() + Duration::from_millis(50);
+    let _mask = SignalMask::set(mask);
+    poll(entries, Some(until.map_or(soon, |until| until.min(soon))))
+}
+
+/// While it lives, this thread's signals are blocked but where [`wait`] waits:
+/// each that the host handles ends a wait, however it falls.
+///
+/// What faults raise is never blocked, nor are signals inside of the C library.
+pub(crate) struct SignalScope {
+    _mask: SignalMask,
+    /// That of a call within a callback of the call.
+    outer: Option<libc::sigset_t>,
+}
+
+thread_local! {
+    static SCOPE: Cell<Option<libc::sigset_t>> = const { Cell::new(None) };
+}
+
+/// Raised by a fault of the thread itself: blocked, they would end the process.
+const FAULTS: [libc::c_int; 7] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGFPE,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+    libc::SIGABRT,
+];
+
+impl SignalScope {
+    pub(crate) fn enter() -> SignalScope {
+        let mut blocked = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigfillset initialises the set, and sigdelset takes numbers of
+        // signals.
+        let blocked = unsafe {
+            libc::sigfillset(blocked.as_mut_ptr());
+            for fault in FAULTS {
+                libc::sigdelset(blocked.as_mut_ptr(), fault);
+            }
+            blocked.assume_init()
+        };
+        let outer = SCOPE.get();
+        let mask = SignalMask::set(&blocked);
+        // Inside another scope the host's mask is the one that this found.
+        SCOPE.set(Some(outer.unwrap_or(mask.0)));
+        SignalScope { _mask: mask, outer }
+    }
+
+    /// The mask to wait with; none outside of a scope.
+    fn mask() -> Option<libc::sigset_t> {
+        SCOPE.get()
+    }
+
+    /// Lets signals that wait be handled now: true where one was. Always false
+    /// outside of a scope.
+    pub(crate) fn deliver() -> bool {
+        Self::mask().is_some_and(|mask| {
+            poll_with_signals(&mut [], Some(Instant::now()), &mask) < 0
+                && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+        })
+    }
+}
+
+impl Drop for SignalScope {
+    fn drop(&mut self) {
+        SCOPE.set(self.outer);
+    }
+}
+
+/// Sets a signal mask, and the one before when it is dropped.
+struct SignalMask(libc::sigset_t);
+
+impl SignalMask {
+    fn set(mask: &libc::sigset_t) -> SignalMask {
+        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: it can fail only for a wrong first argument, so it initialises
+        // `before`.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, mask, before.as_mut_ptr());
+            SignalMask(before.assume_init())
+        }
+    }
+}
+
+impl Drop for SignalMask {
+    fn drop(&mut self) {
+        // SAFETY: a mask that pthread_sigmask itself filled in.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+    }
+}
+
+/// The same descriptor with a number above those of the standard streams: 0 is
+/// that of no wake-up, and what a host with closed streams writes to them must
+/// not end here.
+fn beyond_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 {
+        return Ok(fd);
+    }
+    // SAFETY: no pointers; the result is checked before it is owned.
+    let higher = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
+    if higher < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor that was just made and that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(higher) })
 }
 
 /// A descriptor that ends a [`wait`] from another thread or a signal handler.
@@ -162,7 +313,9 @@ impl Wake {
         }
         // SAFETY: a descriptor that was just made and that nobody else owns.
         let event = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Wake { event })
+        Ok(Wake {
+            event: beyond_standard(event)?,
+        })
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -177,7 +330,12 @@ impl Wake {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 impl Wake {
     pub(crate) fn new() -> io::Result<Wake> {
-        let pair = std::os::unix::net::UnixStream::pair()?;
+        let (one, other) = std::os::unix::net::UnixStream::pair()?;
+        let pair = (
+            beyond_standard(one.into())?.into(),
+            beyond_standard(other.into())?.into(),
+        );
+        let pair: (std::os::unix::net::UnixStream, std::os::unix::net::UnixStream) = pair;
         pair.0.set_nonblocking(true)?;
         pair.1.set_nonblocking(true)?;
         Ok(Wake { pair })
@@ -196,16 +354,7 @@ impl Wake {
     /// Ends the present and the future waits, until [`Wake::clear`].
     /// Async-signal-safe: one system call that does not block, errno kept.
     pub(crate) fn signal(&self) {
-        let one = 1u64.to_ne_bytes();
-        let errno = errno();
-        // SAFETY: errno's place is this thread's; the eight bytes live during
-        // the call. A full counter or pipe wakes as well, so the result says
-        // nothing.
-        unsafe {
-            let kept = *errno;
-            libc::write(self.sending().as_raw_fd(), one.as_ptr().cast(), one.len());
-            *errno = kept;
-        }
+        signal_descriptor(self.sending().as_raw_fd());
     }
 
     /// Lets waits wait again.
@@ -213,6 +362,62 @@ impl Wake {
         let mut bytes = [0u8; 64];
         // SAFETY: the bytes are ours and writable; the descriptor does not block.
         while unsafe { libc::read(self.as_fd().as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) } == 64 {}
+    }
+}
+
+/// Makes the other end of a wake-up readable. Not by write(2), where a thread
+/// could be cancelled (pthread_cancel).
+fn signal_descriptor(fd: libc::c_int) {
+    let one = 1u64.to_ne_bytes();
+    let errno = errno();
+    // SAFETY: errno's place is this thread's; the eight bytes live during the
+    // call. A full counter or pipe wakes as well, so the result says nothing.
+    unsafe {
+        let kept = *errno;
+        #[cfg(target_os = "linux")]
+        libc::syscall(libc::SYS_write, fd, one.as_ptr(), one.len());
+        #[cfg(not(target_os = "linux"))]
+        libc::write(fd, one.as_ptr().cast(), one.len());
+        *errno = kept;
+    }
+}
+
+/// A [`Wake`] that is made when somebody first waits, so that it costs no
+/// descriptor before. A signal that comes earlier is not kept: whoever waits
+/// looks at the reason after [`LazyWake::get`] and before the wait.
+#[derive(Debug, Default)]
+pub(crate) struct LazyWake {
+    made: OnceLock<Wake>,
+    /// Where to signal it, or 0; readable in a signal handler.
+    sending: AtomicI32,
+}
+
+impl LazyWake {
+    pub(crate) fn get(&self) -> io::Result<&Wake> {
+        let wake = match self.made.get() {
+            Some(wake) => wake,
+            None => {
+                let new = Wake::new()?;
+                self.made.get_or_init(|| new)
+            }
+        };
+        // By each who waits: whoever made it may not have come so far.
+        self.sending.store(wake.sending().as_raw_fd(), Ordering::SeqCst);
+        Ok(wake)
+    }
+
+    /// Async-signal-safe.
+    pub(crate) fn signal(&self) {
+        match self.sending.load(Ordering::SeqCst) {
+            0 => {}
+            fd => signal_descriptor(fd),
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        if let Some(wake) = self.made.get() {
+            wake.clear();
+        }
     }
 }
 
@@ -437,23 +642,13 @@ impl Drop for Blocked {
 /// Runs `start` with all signals blocked in this thread. A thread that it
 /// starts inherits that, so no handler of the host ever runs there.
 pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
-    struct Restore(libc::sigset_t);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            // SAFETY: a mask that pthread_sigmask itself filled in.
-            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
-        }
-    }
-
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigfillset initialises `all`; pthread_sigmask reads it and, as
-    // it can fail only for a wrong first argument, initialises `before`.
-    let _restore = unsafe {
+    // SAFETY: sigfillset initialises the set.
+    let all = unsafe {
         libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-        Restore(before.assume_init())
+        all.assume_init()
     };
+    let _mask = SignalMask::set(&all);
     start()
 }
 
@@ -481,16 +676,22 @@ mod tests {
         let wake = Wake::new().expect("a descriptor");
         let soon = || Some(Instant::now() + Duration::from_millis(1));
         assert_eq!(
-            wait(None, Some(&wake), soon()).expect("poll works"),
+            wait(None, Some(wake.as_fd()), soon()).expect("poll works"),
             Ended::TimedOut
         );
         wake.signal();
         wake.signal();
-        assert_eq!(wait(None, Some(&wake), None).expect("poll works"), Ended::Woken);
-        assert_eq!(wait(None, Some(&wake), None).expect("poll works"), Ended::Woken);
+        assert_eq!(
+            wait(None, Some(wake.as_fd()), None).expect("poll works"),
+            Ended::Woken
+        );
+        assert_eq!(
+            wait(None, Some(wake.as_fd()), None).expect("poll works"),
+            Ended::Woken
+        );
         wake.clear();
         assert_eq!(
-            wait(None, Some(&wake), soon()).expect("poll works"),
+            wait(None, Some(wake.as_fd()), soon()).expect("poll works"),
             Ended::TimedOut
         );
     }

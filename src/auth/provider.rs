@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use super::renewing::{Grantor, Ticket};
 use super::{Grant, Origin, Token, Wire};
 use crate::error::{Error, Status, printable};
+use crate::host::Hosted;
 
 /// The longest reason for a refusal that is passed on, in bytes.
 const REASON_LIMIT: usize = 512;
@@ -79,7 +80,13 @@ fn no_token(why: &str) -> Error {
 }
 
 /// A [`TokenProvider`] as a source of credentials.
-pub struct Provided(pub Arc<dyn TokenProvider>);
+pub struct Provided(Hosted<dyn TokenProvider>);
+
+impl Provided {
+    pub(crate) fn new(provider: Arc<dyn TokenProvider>) -> Provided {
+        Provided(Hosted::new(provider))
+    }
+}
 
 impl fmt::Debug for Provided {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,10 +96,11 @@ impl fmt::Debug for Provided {
 
 impl Grantor for Provided {
     fn ask(&self, _: &Wire<'_>, refused: bool, ticket: Ticket) {
-        self.0.provide(TokenRequest {
+        let request = TokenRequest {
             refused,
             ticket: Mutex::new(Some(ticket)),
-        });
+        };
+        self.0.run(move |provider| provider.provide(request));
     }
 
     fn origin(&self) -> Origin {

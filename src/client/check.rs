@@ -1,7 +1,6 @@
 //! Finding out who the context is, and whether the service knows it.
 
 use std::ffi::CStr;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::arguments::check_project;
@@ -9,7 +8,7 @@ use super::context::Client;
 use super::document;
 use crate::error::Error;
 use crate::http::{Asked, Outgoing};
-use crate::operation::Operation;
+use crate::operation::Running;
 
 const ASKED: Asked = Asked {
     who: "the service",
@@ -33,8 +32,8 @@ pub struct Identity {
 
 impl Client {
     /// Finds the credentials, as a call would.
-    pub fn find_credentials(&self, operation: Option<Arc<Operation>>) -> Result<Identity, Error> {
-        self.run(operation, "credentials".into(), |running| {
+    pub fn find_credentials(&self, running: Option<Running>) -> Result<Identity, Error> {
+        self.run(running, "credentials".into(), |running| {
             self.alone(&running, |call| {
                 let (origin, grant) = self.obtain(call)?;
                 let project = self.own_project().map(str::to_owned);
@@ -51,9 +50,9 @@ impl Client {
 
     /// Asks the service for an instance of the project: an answer means that it
     /// takes the credentials.
-    pub fn check(&self, project: Option<&str>, operation: Option<Arc<Operation>>) -> Result<(), Error> {
+    pub fn check(&self, project: Option<&str>, running: Option<Running>) -> Result<(), Error> {
         check_project(project)?;
-        self.run(operation, "check".into(), |running| {
+        self.run(running, "check".into(), |running| {
             self.alone(&running, |call| {
                 let project = self.project(call, project)?;
                 self.ask(

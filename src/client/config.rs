@@ -50,6 +50,7 @@ pub struct Config {
     pub(super) file_mode: u32,
     pub(super) wait_timeout: Option<Duration>,
     pub(super) poll_interval: Duration,
+    pub(super) interruptible: bool,
     pub(super) user_agent_suffix: Option<String>,
     pub(super) log: Option<Arc<dyn Log>>,
     proxy: Option<Proxy>,
@@ -161,6 +162,7 @@ impl Default for Config {
             file_mode: 0,
             wait_timeout: None,
             poll_interval: Duration::ZERO,
+            interruptible: false,
             user_agent_suffix: None,
             log: None,
             proxy: None,
@@ -321,7 +323,9 @@ impl Config {
             Credentials::Token(token) => Some(Arc::new(Fixed::new(Grant::new(token.clone()), Origin::Token))),
             Credentials::AccessKey(keys) => Some(Arc::new(keys.source()?)),
             Credentials::User(user) => Some(Arc::new(Renewing::new(self.login(user, &iam)?))),
-            Credentials::Provider(provider) => Some(Arc::new(Renewing::new(Provided(Arc::clone(provider))))),
+            Credentials::Provider(provider) => {
+                Some(Arc::new(Renewing::new(Provided::new(Arc::clone(provider)))))
+            }
             Credentials::Find(_) => found.map(|found| found.source),
         };
         Ok(Found { source, iam })

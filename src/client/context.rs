@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
@@ -14,9 +14,10 @@ use crate::auth::{
     Current, Fixed, Grant, Metadata, Origin, Outcome, Shared, Source, Surroundings, Token, Wire, find_project,
 };
 use crate::error::{Error, Status, printable};
+use crate::host;
 use crate::http::{Answer, Call, Endpoint, Http, Outgoing, Retry, Setup};
-use crate::log::{Level, Log};
-use crate::operation::{Operation, Overrides, Running};
+use crate::log::{Level, Log, LogRecord};
+use crate::operation::{Overrides, Running};
 
 const LOG_LINE: usize = 2048;
 
@@ -40,7 +41,23 @@ pub struct Client {
     pub(super) file_mode: u32,
     pub(super) wait_timeout: Option<Duration>,
     pub(super) poll_interval: Duration,
+    interruptible: bool,
     log: Option<Arc<dyn Log>>,
+}
+
+/// What a call is about, for the log.
+pub(super) struct Subject {
+    pub(super) text: String,
+    pub(super) report_id: Option<String>,
+}
+
+impl From<&str> for Subject {
+    fn from(text: &str) -> Subject {
+        Subject {
+            text: text.to_owned(),
+            report_id: None,
+        }
+    }
 }
 
 impl fmt::Debug for Client {
@@ -49,9 +66,13 @@ impl fmt::Debug for Client {
     }
 }
 
-fn tell(log: Option<&Arc<dyn Log>>, level: Level, message: impl FnOnce() -> String) {
+fn tell<R: Into<LogRecord>>(log: Option<&Arc<dyn Log>>, level: Level, record: impl FnOnce() -> R) {
     if let Some(log) = log {
-        log.log(level, &printable(&message(), LOG_LINE));
+        let mut record = record().into();
+        record.level = level;
+        record.message = printable(&record.message, LOG_LINE).into_owned();
+        let log = Arc::clone(log);
+        host::run(move || log.log(&record));
     }
 }
 
@@ -113,12 +134,14 @@ impl Client {
             file_mode: config.file_mode,
             wait_timeout: config.wait_timeout,
             poll_interval: config.poll_interval,
+            interruptible: config.interruptible,
             log: config.log,
         })
     }
 
     /// Makes a token the credential of the calls that start from now on.
     pub fn set_token(&self, token: &[u8]) -> Result<(), Error> {
+        self.check_open()?;
         let grant = Grant::new(Token::new(token)?);
         self.credential
             .replace(Arc::new(Fixed::new(grant, Origin::Token)));
@@ -132,38 +155,62 @@ impl Client {
         self.http.cancel_all()
     }
 
-    pub(super) fn log(&self, level: Level, message: impl FnOnce() -> String) {
-        tell(self.log.as_ref(), level, message);
+    /// Ends all calls under way with [`Status::Cancelled`] and later ones with
+    /// [`Status::Closed`], and closes the connections. From any thread; it does
+    /// not wait.
+    pub fn close(&self) {
+        self.http.close();
     }
 
-    /// Runs one call under its operation, or one of its own, and keeps and logs
-    /// its failure. `subject` is what the call is about.
+    /// An error if it was closed.
+    pub fn check_open(&self) -> Result<(), Error> {
+        self.http.check_open()
+    }
+
+    pub(super) fn log<R: Into<LogRecord>>(&self, level: Level, record: impl FnOnce() -> R) {
+        tell(self.log.as_ref(), level, record);
+    }
+
+    /// Runs one call under its operation, or one of its own, and logs its failure.
     pub(super) fn run<T>(
         &self,
-        operation: Option<Arc<Operation>>,
-        subject: String,
+        running: Option<Running>,
+        subject: Subject,
         body: impl FnOnce(Running) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        if let Some(operation) = operation {
-            return self.run_under(&operation, subject, body);
+        if let Some(running) = running {
+            return self.run_under(running, subject, body);
         }
         let operation = self.http.operation()?;
-        let outcome = self.run_under(&operation, subject, body);
+        let outcome = self.run_under(operation.begin()?, subject, body);
         self.http.reuse(operation);
         outcome
     }
 
     fn run_under<T>(
         &self,
-        operation: &Arc<Operation>,
-        subject: String,
+        running: Running,
+        subject: Subject,
         body: impl FnOnce(Running) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let running = operation.begin()?;
+        let _signals = self.signals(&running);
+        let started = Instant::now();
         body(running).inspect_err(|e| {
-            operation.fail(e);
-            self.log(Level::Error, || format!("{subject}: {}: {e}", e.status().name()));
+            self.log(Level::Error, || LogRecord {
+                status: e.status(),
+                attempt: e.attempts(),
+                request_id: e.request_id().map(str::to_owned),
+                report_id: subject.report_id.clone(),
+                duration: Some(started.elapsed()),
+                ..LogRecord::new(format!("{}: {}: {e}", subject.text, e.status().name()))
+            });
         })
+    }
+
+    /// Lets signals end a call on this thread, if it is interruptible.
+    pub(super) fn signals(&self, running: &Running) -> Option<impl Sized + use<>> {
+        let own = running.operation().overrides().interruptible;
+        running.signals(own.unwrap_or(self.interruptible))
     }
 
     /// Runs a call that is no transfer.
@@ -323,14 +370,21 @@ impl Client {
                     self.reachable.store(index, Ordering::Relaxed);
                     self.log(Level::Debug, || {
                         let id = answer.request_id();
-                        format!(
+                        let message = format!(
                             "{} {}: HTTP {}, {} bytes announced, request id {}",
                             outgoing.method,
                             outgoing.url,
                             answer.status().as_u16(),
                             answer.announced().map_or("no".to_owned(), |n| n.to_string()),
                             id.as_deref().unwrap_or("none"),
-                        )
+                        );
+                        LogRecord {
+                            attempt: call.operation().attempts(),
+                            request_id: id,
+                            bytes: answer.announced(),
+                            duration: Some(call.elapsed()),
+                            ..LogRecord::new(message)
+                        }
                     });
                     return Ok(answer);
                 }
@@ -345,7 +399,11 @@ impl Client {
                     }
                     self.log(Level::Warning, || {
                         let next = self.endpoints[(first + tried) % count].origin();
-                        format!("{}: {e}; tries {next}", self.endpoints[index].origin())
+                        LogRecord {
+                            status: e.status(),
+                            attempt: call.operation().attempts(),
+                            ..LogRecord::new(format!("{}: {e}; tries {next}", self.endpoints[index].origin()))
+                        }
                     });
                 }
             }

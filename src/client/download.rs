@@ -4,14 +4,16 @@ use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use super::context::Client;
 use super::report::ReportRequest;
 use super::transfer::{Format, Step, Transfer};
 use crate::error::{Error, Status};
-use crate::log::Level;
-use crate::operation::{Operation, Running};
+use crate::http::Call;
+use crate::log::{Level, LogRecord};
+use crate::operation::Running;
 use crate::sink::{Callback, Descriptor, FileOptions, FileSink, Memory, Sink};
 use crate::sys;
 
@@ -22,9 +24,9 @@ impl Client {
     pub fn download_to_memory(
         self: &Arc<Client>,
         request: ReportRequest,
-        operation: Option<Arc<Operation>>,
+        running: Option<Running>,
     ) -> Result<Box<[u8]>, Error> {
-        self.run(operation, request.subject(), |running| {
+        self.run(running, request.subject(), |running| {
             let limit = running
                 .operation()
                 .overrides()
@@ -42,10 +44,10 @@ impl Client {
         request: ReportRequest,
         path: &[u8],
         replace: bool,
-        operation: Option<Arc<Operation>>,
+        running: Option<Running>,
     ) -> Result<(), Error> {
         let path = as_path(path, "path")?;
-        self.save(request, replace, operation, |options| FileSink::at(path, options))
+        self.save(request, replace, running, |options| FileSink::at(path, options))
     }
 
     /// Downloads a report into a directory, under its own name.
@@ -54,10 +56,10 @@ impl Client {
         request: ReportRequest,
         path: &[u8],
         replace: bool,
-        operation: Option<Arc<Operation>>,
+        running: Option<Running>,
     ) -> Result<(), Error> {
         let path = as_path(path, "directory")?;
-        self.save(request, replace, operation, |options| {
+        self.save(request, replace, running, |options| {
             FileSink::inside(path, options)
         })
     }
@@ -66,10 +68,10 @@ impl Client {
         self: &Arc<Client>,
         request: ReportRequest,
         replace: bool,
-        operation: Option<Arc<Operation>>,
+        running: Option<Running>,
         sink: impl FnOnce(FileOptions) -> Result<FileSink, Error>,
     ) -> Result<(), Error> {
-        self.run(operation, request.subject(), |running| {
+        self.run(running, request.subject(), |running| {
             // A call that is cancelled already must not touch the file system.
             running.operation().check()?;
             let mode = running.operation().overrides().file_mode;
@@ -86,12 +88,12 @@ impl Client {
         self: &Arc<Client>,
         request: ReportRequest,
         fd: BorrowedFd<'_>,
-        operation: Option<Arc<Operation>>,
+        running: Option<Running>,
     ) -> Result<(), Error> {
         // Before anything else is opened, which could get the number of one that
         // is closed.
         let mut sink = Descriptor::new(fd)?;
-        self.run(operation, request.subject(), |running| {
+        self.run(running, request.subject(), |running| {
             self.pump(running, request, &mut sink).map(drop)
         })
     }
@@ -101,9 +103,9 @@ impl Client {
         self: &Arc<Client>,
         request: ReportRequest,
         write: impl FnMut(&[u8]) -> bool,
-        operation: Option<Arc<Operation>>,
+        running: Option<Running>,
     ) -> Result<(), Error> {
-        self.run(operation, request.subject(), |running| {
+        self.run(running, request.subject(), |running| {
             self.pump(running, request, &mut Callback(write)).map(drop)
         })
     }
@@ -112,16 +114,21 @@ impl Client {
     pub fn open_report(
         self: &Arc<Client>,
         request: ReportRequest,
-        operation: Option<Arc<Operation>>,
+        running: Option<Running>,
     ) -> Result<ReportStream, Error> {
-        self.run(operation, request.subject(), |running| {
+        self.run(running, request.subject(), |running| {
             let transfer = Transfer::open(self, request, running, false)?;
             Ok(ReportStream {
                 process: sys::process_id(),
+                client: Arc::clone(self),
+                call: Arc::clone(transfer.call()),
                 info: transfer.report_info(),
-                transfer: Some(transfer),
-                ended: false,
-                failed: None,
+                closed: AtomicBool::new(false),
+                reader: Mutex::new(Reader {
+                    transfer: Some(transfer),
+                    ended: false,
+                    failed: None,
+                }),
             })
         })
     }
@@ -161,7 +168,7 @@ impl Client {
         }
         // The last word of the progress callback; after this the call succeeds.
         let finished = transfer
-            .operation()
+            .call()
             .check()
             .and_then(|()| transfer.operation().tick())
             .and_then(|()| sink.finish());
@@ -170,11 +177,11 @@ impl Client {
             transfer.operation().set_path(path.into_os_string().into_vec());
         }
         self.log(Level::Info, || {
-            format!(
-                "{}: {} bytes",
-                transfer.subject(),
-                transfer.operation().received()
-            )
+            let received = transfer.operation().received();
+            LogRecord {
+                bytes: u64::try_from(received).ok(),
+                ..transfer.record(format!("report {}: {received} bytes", transfer.id()))
+            }
         });
         Ok(transfer.into_report_info())
     }
@@ -194,8 +201,17 @@ pub(super) fn as_path<'a>(bytes: &'a [u8], parameter: &'static str) -> Result<&'
 /// A report being read by the caller. See `dbss_report_stream`.
 pub struct ReportStream {
     process: u32,
+    client: Arc<Client>,
+    call: Arc<Call>,
     info: ReportInfo,
-    /// None once the stream is dropped.
+    closed: AtomicBool,
+    /// Held by the thread that reads.
+    reader: Mutex<Reader>,
+}
+
+/// What reads of a stream work on.
+pub struct Reader {
+    /// None once the stream is closed.
     transfer: Option<Transfer>,
     ended: bool,
     failed: Option<Error>,
@@ -204,8 +220,98 @@ pub struct ReportStream {
 impl ReportStream {
     /// Reads some of the report: 0 is its end, whole and checked. A failure
     /// stays.
+    pub fn read(&self, buf: &mut [u8]) -> Result<usize, Error> {
+        self.run(|reader| reader.read(buf))
+    }
+
+    /// Runs what a read does, under the stream's operation, which keeps its
+    /// failure.
+    pub fn run(&self, read: impl FnOnce(&mut Reader) -> Result<usize, Error>) -> Result<usize, Error> {
+        if self.process != sys::process_id() {
+            return Err(Error::argument(
+                Status::Argument,
+                "stream",
+                "belongs to the process that this one was forked from; open the report again here",
+            ));
+        }
+        let mut reader = match self.reader.try_lock() {
+            Ok(reader) => reader,
+            // The stream that another thread closes is free in a moment.
+            Err(TryLockError::WouldBlock) if self.closed.load(Ordering::SeqCst) => return Err(closed()),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::argument(
+                    Status::Busy,
+                    "stream",
+                    "is being read by another thread",
+                ));
+            }
+            Err(TryLockError::Poisoned(_)) => {
+                return Err(Error::new(
+                    Status::Internal,
+                    "an earlier read of the stream failed internally",
+                ));
+            }
+        };
+        let outcome = self.check_open().and_then(|()| {
+            let _signals = reader
+                .transfer
+                .as_ref()
+                .map(|transfer| self.client.signals(transfer.running()));
+            read(&mut reader)
+        });
+        self.call.operation().finish(outcome.as_ref().err());
+        drop(reader);
+        // Whoever closed it meanwhile has left the rest to this thread.
+        if self.closed.load(Ordering::SeqCst) {
+            self.let_go();
+        }
+        outcome
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(closed());
+        }
+        self.client.check_open()
+    }
+
+    /// Ends a read under way with [`Status::Cancelled`] and later ones with
+    /// [`Status::Closed`]; the stream's operation and connection are free. From
+    /// any thread; it does not wait.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        if self.process == sys::process_id() {
+            self.call.cancel();
+            self.let_go();
+        }
+    }
+
+    /// Ends the transfer, unless a thread reads, which then does it.
+    fn let_go(&self) {
+        let transfer = match self.reader.try_lock() {
+            Ok(mut reader) => reader.transfer.take(),
+            Err(_) => None,
+        };
+        drop(transfer);
+    }
+
+    /// What is known of the report.
+    pub fn info(&self) -> &ReportInfo {
+        &self.info
+    }
+}
+
+fn closed() -> Error {
+    Error::argument(
+        Status::Closed,
+        "stream",
+        "is closed; open the report again to read it",
+    )
+}
+
+impl Reader {
+    /// See [`ReportStream::read`].
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
-        self.check_process()?;
         if buf.is_empty() {
             return Err(Error::argument(Status::Argument, "cap", "must not be 0"));
         }
@@ -213,50 +319,37 @@ impl ReportStream {
             return Err(error.clone());
         }
         let Some(transfer) = &mut self.transfer else {
-            return Ok(0);
+            return Err(closed());
         };
-        match transfer.read(buf) {
-            Ok(Step::Bytes(n)) => Ok(n),
-            Ok(Step::End) if self.ended => Ok(0),
+        let outcome = match transfer.read(buf) {
+            Ok(Step::Bytes(n)) => return Ok(n),
+            Ok(Step::End) if self.ended => return Ok(0),
             Ok(Step::End) => {
                 self.ended = true;
                 // The last word of the progress callback.
-                let stopped = transfer.operation().tick().map_err(|e| transfer.explain(e));
-                self.keep(stopped.map(|()| 0))
+                transfer
+                    .operation()
+                    .tick()
+                    .map(|()| 0)
+                    .map_err(|e| transfer.explain(e))
             }
             // Not before a byte was handed out, and not after: the transfer was
             // told that its reader cannot forget.
-            Ok(Step::Again) => Err(Error::new(Status::Internal, "a stream began again")),
-            Err(error) => self.keep(Err(error)),
-        }
-    }
-
-    /// Keeps a failure, for the next reads and for the operation.
-    fn keep(&mut self, outcome: Result<usize, Error>) -> Result<usize, Error> {
-        if let (Err(error), Some(transfer)) = (&outcome, &self.transfer) {
-            transfer.operation().fail(error);
-            self.failed = Some(error.clone());
-        }
+            Ok(Step::Again) => return Err(Error::new(Status::Internal, "a stream began again")),
+            Err(error) => Err(error),
+        };
+        self.failed = outcome.as_ref().err().cloned();
         outcome
-    }
-
-    fn check_process(&self) -> Result<(), Error> {
-        if self.process == sys::process_id() {
-            return Ok(());
-        }
-        Err(Error::argument(
-            Status::Argument,
-            "stream",
-            "belongs to the process that this one was forked from; open the report again here",
-        ))
     }
 }
 
 impl Drop for ReportStream {
     fn drop(&mut self) {
         // In a child of `fork` the connection is the parent's.
-        if self.process != sys::process_id() {
-            std::mem::forget(self.transfer.take());
+        if self.process != sys::process_id()
+            && let Ok(reader) = self.reader.get_mut()
+        {
+            std::mem::forget(reader.transfer.take());
         }
     }
 }
@@ -276,11 +369,4 @@ pub struct ReportInfo {
     pub request_id: Option<String>,
     /// When the service answered, by its own clock, as it wrote it.
     pub date: Option<String>,
-}
-
-impl ReportStream {
-    /// What is known of the report.
-    pub fn info(&self) -> ReportInfo {
-        self.info.clone()
-    }
 }

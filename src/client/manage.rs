@@ -13,7 +13,7 @@ use super::pages::JSON;
 use super::report::ReportRequest;
 use crate::error::{Error, Status};
 use crate::http::{Answer, Asked, Call, Endpoint, Object, Outgoing};
-use crate::operation::Operation;
+use crate::operation::Running;
 
 const ASKED: Asked = Asked {
     who: "the service",
@@ -93,8 +93,8 @@ impl NewReport {
 
 impl Client {
     /// Creates a report. The service gives no id of it.
-    pub fn create_report(&self, report: &NewReport, operation: Option<Arc<Operation>>) -> Result<(), Error> {
-        self.run(operation, "creation of a report".into(), |running| {
+    pub fn create_report(&self, report: &NewReport, running: Option<Running>) -> Result<(), Error> {
+        self.run(running, "creation of a report".into(), |running| {
             self.alone(&running, |call| {
                 let project = self.project(call, report.project.as_deref())?;
                 self.create_in(call, &project, report)
@@ -128,11 +128,12 @@ impl Client {
         project: Option<&str>,
         instance: &str,
         id: &str,
-        operation: Option<Arc<Operation>>,
+        running: Option<Running>,
     ) -> Result<(), Error> {
         let request = ReportRequest::new(project, instance, id, None)?;
-        let subject = format!("deletion of {}", request.subject());
-        self.run(operation, subject, |running| {
+        let mut subject = request.subject();
+        subject.text = format!("deletion of {}", subject.text);
+        self.run(running, subject, |running| {
             self.alone(&running, |call| {
                 let project = self.project(call, project)?;
                 let segments = ["v1", &project, "audit", instance, "reports", id];

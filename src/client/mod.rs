@@ -15,12 +15,11 @@ mod report;
 mod transfer;
 mod wait;
 
-pub use crate::log::{Level, Log};
 pub use arguments::utf8;
 pub use config::Config;
 pub use config::set_override;
 pub use context::Client;
-pub use download::ReportStream;
+pub use download::{Reader, ReportStream};
 pub use manage::NewReport;
 pub use mirror::{MirrorOptions, MirrorResult};
 pub use options::{Kind, OPTIONS, Option};

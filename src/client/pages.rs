@@ -14,11 +14,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id, check_project};
-use super::context::Client;
+use super::context::{Client, Subject};
 use super::document;
 use crate::error::{Error, Status};
 use crate::http::{Answer, Asked, Call, Endpoint, Object, Outgoing};
-use crate::operation::Operation;
+use crate::operation::Running;
 
 /// The service's own default and bounds of `limit` (ListAuditInstances).
 const DEFAULT_SIZE: u32 = 100;
@@ -324,9 +324,12 @@ impl Cursor {
     }
 
     /// The next page that has something new; none at the end.
-    pub fn next(&self, operation: Option<Arc<Operation>>) -> Result<Option<Page>, Error> {
-        let subject = format!("list of {}", self.list.name());
-        self.context.run(operation, subject, |running| {
+    pub fn next(&self, running: Option<Running>) -> Result<Option<Page>, Error> {
+        let subject = Subject {
+            text: format!("list of {}", self.list.name()),
+            report_id: None,
+        };
+        self.context.run(running, subject, |running| {
             self.context.alone(&running, |call| self.next_in(call))
         })
     }

@@ -4,6 +4,7 @@
 use ::http::{StatusCode, Uri};
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id, check_project, parse_locale};
+use super::context::Subject;
 use crate::error::{Error, Status};
 use crate::http::{Answer, Asked, Endpoint};
 
@@ -49,8 +50,11 @@ impl ReportRequest {
     }
 
     /// What a log calls it.
-    pub(super) fn subject(&self) -> String {
-        format!("report {}", self.id)
+    pub(super) fn subject(&self) -> Subject {
+        Subject {
+            text: format!("report {}", self.id),
+            report_id: Some(self.id.clone()),
+        }
     }
 
     pub(super) fn id(&self) -> &str {

@@ -12,8 +12,8 @@ use crate::error::{Error, Status};
 use crate::http::{
     Answer, Call, ERROR_BODY_LIMIT, Outgoing, Retry, content_range, strong_etag, unsatisfied_range,
 };
-use crate::log::Level;
-use crate::operation::{Operation, Running};
+use crate::log::{Level, LogRecord};
+use crate::operation::{Description, Operation, Running};
 use crate::sink::Info;
 
 /// An attempt that brought this much counts as a success, as far as the number
@@ -28,16 +28,25 @@ const FIRST_READ: usize = 512;
 
 /// What a report is, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
 pub enum Format {
     /// Neither of these.
-    Unknown,
+    Unknown = 0,
     /// `%PDF-`.
-    Pdf,
+    Pdf = 1,
     /// `PK`.
-    Zip,
+    Zip = 2,
 }
 
 impl Format {
+    pub(crate) fn from_value(value: i32) -> Format {
+        match value {
+            1 => Format::Pdf,
+            2 => Format::Zip,
+            _ => Format::Unknown,
+        }
+    }
+
     fn of(head: &[u8]) -> Format {
         if head.starts_with(b"%PDF-") {
             Format::Pdf
@@ -151,12 +160,26 @@ impl Transfer {
         self.running.operation()
     }
 
-    /// What a log calls it.
-    pub(super) fn subject(&self) -> String {
-        self.request.subject()
+    pub(super) fn running(&self) -> &Running {
+        &self.running
     }
 
-    pub(super) fn call(&self) -> &Call {
+    /// A record of the log that is about it.
+    pub(super) fn record(&self, message: String) -> LogRecord {
+        LogRecord {
+            report_id: Some(self.request.id().to_owned()),
+            request_id: self.request_id.clone(),
+            attempt: self.operation().attempts(),
+            duration: Some(self.call.elapsed()),
+            ..LogRecord::new(message)
+        }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        self.request.id()
+    }
+
+    pub(super) fn call(&self) -> &Arc<Call> {
         &self.call
     }
 
@@ -198,7 +221,7 @@ impl Transfer {
 
     /// Reads some of the body, through as many attempts as it takes.
     pub(super) fn read(&mut self, buf: &mut [u8]) -> Result<Step, Error> {
-        self.operation().advance()?;
+        self.call.advance()?;
         loop {
             if self.head_taken < self.head.len() {
                 let waiting = &self.head[self.head_taken..];
@@ -270,15 +293,18 @@ impl Transfer {
             let Some(pause) = self.retry.pause_after(&failure).filter(|_| possible) else {
                 return Err(failure);
             };
-            self.context.log(Level::Warning, || {
-                format!(
+            self.context.log(Level::Warning, || LogRecord {
+                status: failure.status(),
+                offset: Some(self.offset),
+                retry_delay: Some(pause),
+                ..self.record(format!(
                     "attempt {} of report {} failed at byte {} ({}): {failure}; trying again in {} ms",
                     self.operation().attempts(),
                     self.request.id(),
                     self.offset,
                     failure.status().name(),
                     pause.as_millis(),
-                )
+                ))
             });
             if !self.call.pause(pause)? {
                 return Err(failure);
@@ -338,8 +364,13 @@ impl Transfer {
         }
         let operation = self.running.operation();
         operation.add_resumed(self.offset);
-        self.context.log(Level::Info, || {
-            format!("report {} goes on at byte {}", self.request.id(), self.offset)
+        self.context.log(Level::Info, || LogRecord {
+            offset: Some(self.offset),
+            ..self.record(format!(
+                "report {} goes on at byte {}",
+                self.request.id(),
+                self.offset
+            ))
         });
         self.answer = Some(answer);
         Ok(())
@@ -408,9 +439,12 @@ impl Transfer {
         self.answer = Some(answer);
         self.judge()?;
         self.filename = named.unwrap_or_else(|| format!("{}.{}", self.request.id(), self.format.extension()));
-        self.running
-            .operation()
-            .describe(&self.filename, self.request_id.as_deref());
+        self.running.operation().describe(&Description {
+            filename: &self.filename,
+            content_type: self.content_type.as_deref(),
+            request_id: self.request_id.as_deref(),
+            format: self.format,
+        });
         Ok(())
     }
 

@@ -11,8 +11,8 @@ use super::pages::{Cursor, Item, List};
 use super::report::ReportRequest;
 use crate::error::{Error, Status};
 use crate::http::Call;
-use crate::log::Level;
-use crate::operation::Operation;
+use crate::log::{Level, LogRecord};
+use crate::operation::{Operation, Running};
 
 const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -77,10 +77,10 @@ impl Client {
         project: Option<&str>,
         instance: &str,
         id: &str,
-        operation: Option<Arc<Operation>>,
+        running: Option<Running>,
     ) -> Result<(), Error> {
         let request = ReportRequest::new(project, instance, id, None)?;
-        self.run(operation, request.subject(), |running| {
+        self.run(running, request.subject(), |running| {
             let looks = Looks::new(self, running.operation());
             self.alone(&running, |call| {
                 let project = self.project(call, project)?;
@@ -160,9 +160,9 @@ impl Client {
     pub fn generate_report(
         self: &Arc<Client>,
         report: &NewReport,
-        operation: Option<Arc<Operation>>,
+        running: Option<Running>,
     ) -> Result<String, Error> {
-        self.run(operation, "generation of a report".into(), |running| {
+        self.run(running, "generation of a report".into(), |running| {
             let mut looks = Looks::new(self, running.operation());
             self.alone(&running, |call| {
                 let project = self.project(call, report.project.as_deref())?;
@@ -198,17 +198,19 @@ impl Client {
                         [item] => break item.id().to_owned(),
                         several => {
                             let ids: Vec<&str> = several.iter().map(|item| item.id()).collect();
-                            return Err(Error::new(
-                                Status::Ambiguous,
-                                format!(
-                                    "the report was created, and which it is nobody can tell: {} appeared at once",
-                                    ids.join(", ")
-                                ),
-                            ));
+                            let message = format!(
+                                "the report was created, but it cannot be told from others that appeared with it: {}",
+                                ids.join(", ")
+                            );
+                            let ids = ids.into_iter().map(str::to_owned).collect();
+                            return Err(Error::new(Status::Ambiguous, message).with_candidates(ids));
                         }
                     }
                 };
-                self.log(Level::Info, || format!("the report that was created is {id}"));
+                self.log(Level::Info, || LogRecord {
+                    report_id: Some(id.clone()),
+                    ..LogRecord::new(format!("the report that was created is {id}"))
+                });
                 self.wait_in(call, &project, &report.instance, &id, looks)?;
                 Ok(id)
             })

@@ -2,15 +2,17 @@
 
 use std::ffi::c_void;
 
+use super::guard::outside;
+
 /// Called once when the library will not use `user_data` any more.
 ///
-/// Runs on whatever thread lets go last. It must not throw, longjmp or end the
-/// thread.
+/// Runs on the thread of the host that lets go last, never on one of the
+/// library. It must not throw, longjmp or end the thread.
 pub type dbss_destroy_fn = Option<unsafe extern "C-unwind" fn(user_data: *mut c_void)>;
 
 /// A function `F` of the caller's, its data, and the end of that.
 pub(super) struct Callback<F> {
-    pub(super) function: F,
+    function: F,
     user_data: *mut c_void,
     destroy: dbss_destroy_fn,
 }
@@ -31,9 +33,12 @@ impl<F> Callback<F> {
             destroy,
         }
     }
+}
 
-    pub(super) fn user_data(&self) -> *mut c_void {
-        self.user_data
+impl<F: Copy> Callback<F> {
+    /// Lets `call` call the function with its data.
+    pub(super) fn call<T>(&self, call: impl FnOnce(F, *mut c_void) -> T) -> T {
+        outside(|| call(self.function, self.user_data))
     }
 }
 
@@ -50,7 +55,7 @@ impl<F> Drop for Callback<F> {
     fn drop(&mut self) {
         if let Some(destroy) = self.destroy.take() {
             // SAFETY: the caller's function for this data, called once.
-            unsafe { destroy(self.user_data) };
+            outside(|| unsafe { destroy(self.user_data) });
         }
     }
 }

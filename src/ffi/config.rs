@@ -1,15 +1,13 @@
 //! `dbss_config`: a configuration under construction.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_char;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::callback::{Callback, dbss_destroy_fn};
-use super::error::c_string;
 use super::guard::{Handle, bytes, guarded, out, plain, text};
 use super::status::dbss_status;
 use dbss::Error;
-use dbss::internal::{Config, Level, Log, OPTIONS, Option as ConfigOption};
+use dbss::internal::{Config, OPTIONS, Option as ConfigOption};
 
 /// A configuration under construction. dbss_context_new() copies it, so it can
 /// be changed or freed afterwards, and used for several contexts.
@@ -217,62 +215,6 @@ pub unsafe extern "C" fn dbss_config_set(
 ) -> dbss_status {
     // SAFETY: the header's rules are the contracts of these.
     guarded(|| unsafe { with_config(config, |c| c.set(text(key, "key")?, bytes(value, "value")?)) })
-}
-
-/// The level of a message about a call that failed.
-pub const DBSS_LOG_ERROR: i32 = 1;
-/// The level of a message about trouble that libdbss dealt with, such as a
-/// transfer that broke and goes on.
-pub const DBSS_LOG_WARNING: i32 = 2;
-/// The level of a message about what a call did.
-pub const DBSS_LOG_INFO: i32 = 3;
-/// The level of a message about what went over the wire.
-pub const DBSS_LOG_DEBUG: i32 = 4;
-
-/// Takes a log message: `message`, one line of UTF-8 without its end, valid
-/// until it returns. `level` is one of the DBSS_LOG_ values; newer versions may
-/// have more. No message holds a secret.
-///
-/// Runs on any thread, on several at once, with no lock held. It must not
-/// throw, longjmp or end the thread.
-pub type dbss_log_fn =
-    Option<unsafe extern "C-unwind" fn(user_data: *mut c_void, level: i32, message: *const c_char)>;
-
-type LogFunction = unsafe extern "C-unwind" fn(user_data: *mut c_void, level: i32, message: *const c_char);
-
-impl Log for Callback<LogFunction> {
-    fn log(&self, level: Level, message: &str) {
-        let message = c_string(message);
-        // SAFETY: the caller's function with its own data, and a string that
-        // lives until it returns.
-        unsafe { (self.function)(self.user_data(), level as i32, message.as_ptr()) };
-    }
-}
-
-/// Sets the log callback of the contexts made from this configuration. Without
-/// one, nothing is logged anywhere.
-///
-/// `config` (required). `log` (may be NULL, for none). `user_data` is handed
-/// to it; `destroy` (may be NULL) is called with it exactly once: when the
-/// callback is replaced and the configuration and all contexts made from it are
-/// gone, or at once when this function fails.
-/// Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn dbss_config_set_log(
-    config: *mut dbss_config,
-    log: dbss_log_fn,
-    user_data: *mut c_void,
-    destroy: dbss_destroy_fn,
-) -> dbss_status {
-    guarded(|| {
-        let callback = Callback::new(log, user_data, destroy);
-        let log = callback.with_function().map(|c| Arc::new(c) as Arc<dyn Log>);
-        // SAFETY: the header's rules are the contract of `with_config`.
-        let old = unsafe { with_config(config, |c| Ok(c.set_log(log))) }?;
-        // The caller's destructor runs here, outside of the lock.
-        drop(old);
-        Ok(())
-    })
 }
 
 /// How many options dbss_config_set() knows. Never blocks. Any thread, at any

@@ -70,8 +70,8 @@ pub unsafe extern "C" fn dbss_context_set_token(ctx: *mut dbss_context, token: *
 }
 
 /// Cancels all calls on this context that are under way in this process, open
-/// streams included, as dbss_operation_cancel() does; calls that start
-/// afterwards run.
+/// streams included: they end with DBSS_ERR_CANCELLED. Calls that start
+/// afterwards run, under the same operations too.
 ///
 /// NULL does nothing. May wait for a moment, so not from a signal handler. Any
 /// thread.
@@ -83,6 +83,24 @@ pub unsafe extern "C" fn dbss_context_cancel_all(ctx: *mut dbss_context) {
             // What can fail is making connections for a child process, which
             // then has no calls.
             let _ = context.cancel_all();
+        }
+    });
+}
+
+/// Closes a context: ends its calls under way in this process with
+/// DBSS_ERR_CANCELLED, open streams included, and later ones with
+/// DBSS_ERR_CLOSED; closes its idle connections. It waits for nothing, and
+/// leaves the context to its dbss_context_free(), which a program may call when
+/// nothing can use it any more. Closing it again does nothing.
+///
+/// NULL does nothing. Never blocks. Any thread, also in a callback, but not from
+/// a signal handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_context_close(ctx: *mut dbss_context) {
+    plain((), || {
+        // SAFETY: the header's rules are the contract of `borrow`.
+        if let Ok(client) = unsafe { dbss_context::borrow(ctx, "ctx") } {
+            client.close();
         }
     });
 }

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use super::context::dbss_context;
 use super::error::c_string;
-use super::guard::{Handle, guarded, optional_text, out, plain};
-use super::operation::{dbss_operation, optional};
+use super::guard::{Handle, guarded, optional_text, out, plain, under};
+use super::operation::dbss_operation;
 use super::status::dbss_status;
 
 /// Credentials that were found, for people and logs: nothing in it is secret.
@@ -49,10 +49,15 @@ pub unsafe extern "C" fn dbss_context_find_credentials(
 ) -> dbss_status {
     guarded(|| {
         // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_credentials, ptr::null_mut(), "out_credentials") }?;
+        let slot = unsafe { out(out_credentials, ptr::null_mut(), "out_credentials") };
         // SAFETY: the header's rules are the contracts of these.
-        let (context, operation) = unsafe { (dbss_context::borrow(ctx, "ctx")?, optional(operation)?) };
-        let found = context.find_credentials(operation)?;
+        let (slot, found) = unsafe {
+            under(operation, |running| {
+                let slot = slot?;
+                let client = dbss_context::borrow(ctx, "ctx")?;
+                Ok((slot, client.find_credentials(running)?))
+            })
+        }?;
         let since_1970 = |time: SystemTime| {
             let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
@@ -85,14 +90,12 @@ pub unsafe extern "C" fn dbss_context_check(
 ) -> dbss_status {
     guarded(|| {
         // SAFETY: the header's rules are the contracts of these.
-        let (context, project, operation) = unsafe {
-            (
-                dbss_context::borrow(ctx, "ctx")?,
-                optional_text(project, "project")?,
-                optional(operation)?,
-            )
-        };
-        context.check(project, operation)
+        unsafe {
+            under(operation, |running| {
+                let client = dbss_context::borrow(ctx, "ctx")?;
+                client.check(optional_text(project, "project")?, running)
+            })
+        }
     })
 }
 

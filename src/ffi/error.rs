@@ -24,6 +24,9 @@ pub struct dbss_error {
     request_id: Option<CString>,
     encoded_authorization_message: Option<CString>,
     details: Vec<(Option<CString>, Option<CString>)>,
+    candidates: Vec<CString>,
+    redirect_target: Option<CString>,
+    path: Option<CString>,
 }
 
 thread_local! {
@@ -38,8 +41,11 @@ pub(super) fn clear_last_error() {
 }
 
 pub(super) fn set_last_error(error: Error) {
-    let error = Box::new(dbss_error::new(error));
-    let _ = LAST.try_with(|last| last.borrow_mut().replace(error));
+    drop(swap_last_error(Some(Box::new(dbss_error::new(error)))));
+}
+
+pub(super) fn swap_last_error(error: Option<Box<dbss_error>>) -> Option<Box<dbss_error>> {
+    LAST.try_with(|last| last.replace(error)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -68,6 +74,11 @@ impl dbss_error {
                 .iter()
                 .map(|d| (optional(d.code.as_deref()), optional(d.message.as_deref())))
                 .collect(),
+            candidates: error.candidates().iter().map(|id| c_string(id)).collect(),
+            redirect_target: optional(error.redirect_target()),
+            path: error
+                .path()
+                .and_then(|path| CString::new(path.as_os_str().as_encoded_bytes()).ok()),
             error,
         }
     }
@@ -252,6 +263,46 @@ pub unsafe extern "C" fn dbss_error_detail_code(error: *const dbss_error, index:
 pub unsafe extern "C" fn dbss_error_detail_message(error: *const dbss_error, index: usize) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
     unsafe { read_text(error, |e| e.details.get(index)?.1.as_ref()) }
+}
+
+/// How many reports may be the one that was created, for
+/// DBSS_ERR_AMBIGUOUS; 0 for NULL. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_candidate_count(error: *const dbss_error) -> usize {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(error, 0, |e| e.candidates.len()) }
+}
+
+/// The id of the candidate `index`, counted from 0.
+///
+/// Returns a string that lives as long as the error; NULL past the last
+/// candidate, and for NULL. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_candidate(error: *const dbss_error, index: usize) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read_text`.
+    unsafe { read_text(error, |e| e.candidates.get(index)) }
+}
+
+/// Where the service redirected to (header Location, as it came, but for
+/// secrets), for DBSS_ERR_REDIRECTED.
+///
+/// Returns a string that lives as long as the error; NULL where there is none
+/// and for NULL. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_redirect_target(error: *const dbss_error) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read_text`.
+    unsafe { read_text(error, |e| e.redirect_target.as_ref()) }
+}
+
+/// The file or directory at fault, such as the file that exists already
+/// (DBSS_ERR_FILE_EXISTS).
+///
+/// Returns bytes as the file system has them, that live as long as the error;
+/// NULL where no path is at fault and for NULL. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_path(error: *const dbss_error) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read_text`.
+    unsafe { read_text(error, |e| e.path.as_ref()) }
 }
 
 /// The value of errno with which the operating system refused; 0 where it did

@@ -2,13 +2,15 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::error::{clear_last_error, set_last_error};
+use super::error::{clear_last_error, dbss_error, set_last_error, swap_last_error};
+use super::operation::{dbss_operation, optional};
 use super::status::dbss_status;
+use dbss::internal::{Operation, Running};
 use dbss::{Error, Status};
 
 thread_local! {
@@ -16,13 +18,9 @@ thread_local! {
 }
 
 /// Runs the body of a function that returns a status: clears the thread's last
-/// error, and turns an error or a panic into a status and a last error. What is
-/// called inside a callback leaves the last error to the call around it.
+/// error, and turns an error or a panic into a status and a last error.
 pub(super) fn guarded(body: impl FnOnce() -> Result<(), Error>) -> dbss_status {
-    let outermost = !INSIDE.try_with(Cell::get).unwrap_or(false);
-    if outermost {
-        clear_last_error();
-    }
+    clear_last_error();
     let error = match contain(body) {
         Ok(Ok(())) => return Status::Ok as dbss_status,
         Ok(Err(error)) => error,
@@ -35,10 +33,22 @@ pub(super) fn guarded(body: impl FnOnce() -> Result<(), Error>) -> dbss_status {
         ),
     };
     let status = error.status() as dbss_status;
-    if outermost {
-        set_last_error(error);
-    }
+    set_last_error(error);
     status
+}
+
+/// The same for a call under an operation, or under none (NULL): the operation
+/// keeps every failure but that it is busy.
+///
+/// # Safety
+/// `operation` is NULL or a live handle.
+pub(super) unsafe fn under<T>(
+    operation: *mut dbss_operation,
+    body: impl FnOnce(Option<Running>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    // SAFETY: the same contract.
+    let operation = unsafe { optional(operation) }?;
+    Operation::scope(operation.as_ref(), body)
 }
 
 /// Runs the body of a function that returns a value and touches no last error;
@@ -49,12 +59,60 @@ pub(super) fn plain<T>(fallback: T, body: impl FnOnce() -> T) -> T {
 
 fn contain<T>(body: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     silence_panics();
+    let _thread = KeptThread::new();
     let outer = INSIDE.replace(true);
     // The values that a panic may leave half-changed are dropped with the
     // call, or guard themselves (ureq's pool refuses to go on when poisoned).
     let result = panic::catch_unwind(AssertUnwindSafe(body));
     INSIDE.set(outer);
     result
+}
+
+/// Runs a callback of the host. What it calls here it may call as from outside:
+/// the error of the call around it is put aside.
+pub(super) fn outside<T>(callback: impl FnOnce() -> T) -> T {
+    struct Restore(bool, Option<Box<dbss_error>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            INSIDE.set(self.0);
+            drop(swap_last_error(self.1.take()));
+        }
+    }
+    let _restore = Restore(INSIDE.replace(false), swap_last_error(None));
+    callback()
+}
+
+/// While it lives, pthread_cancel() waits: a thread that ended in the midst of
+/// Rust code would end the process.
+struct KeptThread(c_int);
+
+unsafe extern "C" {
+    #[cfg(not(target_os = "android"))]
+    safe fn pthread_setcancelstate(state: c_int, old: Option<&mut c_int>) -> c_int;
+}
+
+impl KeptThread {
+    #[cfg(not(target_os = "android"))]
+    fn new() -> KeptThread {
+        const DISABLE: c_int = if cfg!(target_vendor = "apple") { 0 } else { 1 };
+        let mut before = DISABLE;
+        pthread_setcancelstate(DISABLE, Some(&mut before));
+        KeptThread(before)
+    }
+
+    /// There threads cannot be cancelled.
+    #[cfg(target_os = "android")]
+    fn new() -> KeptThread {
+        KeptThread(0)
+    }
+}
+
+impl Drop for KeptThread {
+    fn drop(&mut self) {
+        // Some systems do not take NULL.
+        #[cfg(not(target_os = "android"))]
+        pthread_setcancelstate(self.0, Some(&mut 0));
+    }
 }
 
 /// The default hook writes the panic's text to the host's stderr. A library

@@ -20,6 +20,7 @@ pub mod context;
 pub mod credentials;
 pub mod error;
 mod guard;
+pub mod log;
 pub mod manage;
 pub mod mirror;
 pub mod operation;

@@ -4,10 +4,9 @@ use std::ffi::c_char;
 use std::sync::Arc;
 
 use super::context::dbss_context;
-use super::guard::{Handle, guarded, null, optional_text, text};
-use super::operation::{dbss_operation, optional};
+use super::guard::{Handle, guarded, null, optional_text, text, under};
+use super::operation::dbss_operation;
 use super::status::dbss_status;
-use dbss::internal::Operation;
 use dbss::internal::{Client, NewReport};
 use dbss::{Error, Status};
 
@@ -16,9 +15,8 @@ pub const DBSS_ID_SIZE: usize = 65;
 
 /// What a call that creates a report has.
 struct Creation {
-    context: Arc<Client>,
+    client: Arc<Client>,
     report: NewReport,
-    operation: Option<Arc<Operation>>,
 }
 
 /// The strings that say what to create, as they come in.
@@ -38,15 +36,11 @@ struct Wanted {
 /// # Safety
 /// The handles are as for [`Handle::borrow`]; each string is NULL or
 /// NUL-terminated and stays as it is during the call.
-unsafe fn creation(
-    ctx: *mut dbss_context,
-    wanted: Wanted,
-    operation: *mut dbss_operation,
-) -> Result<Creation, Error> {
+unsafe fn creation(ctx: *mut dbss_context, wanted: Wanted) -> Result<Creation, Error> {
     // SAFETY: the same contract.
     unsafe {
         Ok(Creation {
-            context: dbss_context::borrow(ctx, "ctx")?,
+            client: dbss_context::borrow(ctx, "ctx")?,
             report: NewReport::new(
                 optional_text(wanted.project, "project")?,
                 text(wanted.instance, "instance")?,
@@ -61,7 +55,6 @@ unsafe fn creation(
                 ],
                 optional_text(wanted.db_ids, "db_ids")?,
             )?,
-            operation: optional(operation)?,
         })
     }
 }
@@ -107,9 +100,13 @@ pub unsafe extern "C" fn dbss_report_create(
             end_date,
             db_ids,
         };
-        // SAFETY: the header's rules are the contract of `creation`.
-        let call = unsafe { creation(ctx, wanted, operation) }?;
-        call.context.create_report(&call.report, call.operation)
+        // SAFETY: the header's rules are the contracts of these.
+        unsafe {
+            under(operation, |running| {
+                let call = creation(ctx, wanted)?;
+                call.client.create_report(&call.report, running)
+            })
+        }
     })
 }
 
@@ -144,11 +141,6 @@ pub unsafe extern "C" fn dbss_report_generate(
     out_id: *mut c_char,
 ) -> dbss_status {
     guarded(|| {
-        if out_id.is_null() {
-            return Err(null("out_id"));
-        }
-        // SAFETY: not NULL, and by the header's rules writable.
-        unsafe { out_id.write(0) };
         let wanted = Wanted {
             project,
             instance,
@@ -159,22 +151,30 @@ pub unsafe extern "C" fn dbss_report_generate(
             end_date,
             db_ids,
         };
-        // SAFETY: the header's rules are the contract of `creation`.
-        let call = unsafe { creation(ctx, wanted, operation) }?;
-        let id = call.context.generate_report(&call.report, call.operation)?;
-        if id.len() >= DBSS_ID_SIZE || id.contains('\0') {
-            return Err(Error::new(
-                Status::UnexpectedAnswer,
-                format!("the service gave the new report an id that is none: {id}"),
-            ));
+        if !out_id.is_null() {
+            // SAFETY: not NULL, and by the header's rules writable.
+            unsafe { out_id.write(0) };
         }
-        // SAFETY: by the header's rules there is room for DBSS_ID_SIZE bytes, and
-        // the id with its NUL has no more.
+        // SAFETY: the header's rules are the contracts of these; there is room for
+        // DBSS_ID_SIZE bytes, and the id with its NUL has no more.
         unsafe {
-            std::ptr::copy_nonoverlapping(id.as_ptr().cast(), out_id, id.len());
-            out_id.add(id.len()).write(0);
+            under(operation, |running| {
+                if out_id.is_null() {
+                    return Err(null("out_id"));
+                }
+                let call = creation(ctx, wanted)?;
+                let id = call.client.generate_report(&call.report, running)?;
+                if id.len() >= DBSS_ID_SIZE || id.contains('\0') {
+                    return Err(Error::new(
+                        Status::UnexpectedAnswer,
+                        format!("the service gave the new report an id that is none: {id}"),
+                    ));
+                }
+                std::ptr::copy_nonoverlapping(id.as_ptr().cast(), out_id, id.len());
+                out_id.add(id.len()).write(0);
+                Ok(())
+            })
         }
-        Ok(())
     })
 }
 
@@ -200,10 +200,12 @@ pub unsafe extern "C" fn dbss_report_wait(
     guarded(|| {
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
-            let context = dbss_context::borrow(ctx, "ctx")?;
-            let project = optional_text(project, "project")?;
-            let (instance, id) = (text(instance, "instance")?, text(id, "id")?);
-            context.wait_for_report(project, instance, id, optional(operation)?)
+            under(operation, |running| {
+                let client = dbss_context::borrow(ctx, "ctx")?;
+                let project = optional_text(project, "project")?;
+                let (instance, id) = (text(instance, "instance")?, text(id, "id")?);
+                client.wait_for_report(project, instance, id, running)
+            })
         }
     })
 }
@@ -228,10 +230,12 @@ pub unsafe extern "C" fn dbss_report_delete(
     guarded(|| {
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
-            let context = dbss_context::borrow(ctx, "ctx")?;
-            let project = optional_text(project, "project")?;
-            let (instance, id) = (text(instance, "instance")?, text(id, "id")?);
-            context.delete_report(project, instance, id, optional(operation)?)
+            under(operation, |running| {
+                let client = dbss_context::borrow(ctx, "ctx")?;
+                let project = optional_text(project, "project")?;
+                let (instance, id) = (text(instance, "instance")?, text(id, "id")?);
+                client.delete_report(project, instance, id, running)
+            })
         }
     })
 }

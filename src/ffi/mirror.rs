@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::buffer::dbss_buffer;
 use super::context::dbss_context;
 use super::error::{c_string, dbss_error, owned_error};
-use super::guard::{Handle, bytes, guarded, optional_text, out, plain, text};
-use super::operation::{dbss_operation, optional};
+use super::guard::{Handle, bytes, guarded, optional_text, out, plain, text, under};
+use super::operation::dbss_operation;
 use super::status::dbss_status;
 use dbss::internal::{MirrorOptions, MirrorResult};
 
@@ -33,6 +33,28 @@ pub struct Outcome {
     /// The ids of the failures, and the instances, types and periods of the gaps.
     failures: Vec<(CString, CString)>,
     gaps: Vec<(CString, CString, CString)>,
+}
+
+impl Outcome {
+    fn new(result: MirrorResult) -> Outcome {
+        let failures = result.failures.iter();
+        let gaps = result.gaps.iter();
+        Outcome {
+            failures: failures
+                .map(|f| (c_string(&f.instance), c_string(&f.id)))
+                .collect(),
+            gaps: gaps
+                .map(|gap| {
+                    (
+                        c_string(&gap.instance),
+                        c_string(&gap.kind),
+                        c_string(&gap.period),
+                    )
+                })
+                .collect(),
+            result,
+        }
+    }
 }
 
 impl Handle for dbss_mirror_result {
@@ -144,45 +166,28 @@ pub unsafe extern "C" fn dbss_reports_mirror(
 ) -> dbss_status {
     guarded(|| {
         // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_result, ptr::null_mut(), "out_result") }?;
+        let slot = unsafe { out(out_result, ptr::null_mut(), "out_result") };
         // SAFETY: the header's rules are the contracts of these.
-        let (context, project, directory, operation) = unsafe {
-            (
-                dbss_context::borrow(ctx, "ctx")?,
-                optional_text(project, "project")?,
-                bytes(directory, "directory")?,
-                optional(operation)?,
-            )
-        };
-        let options = if mirror.is_null() {
-            MirrorOptions::default()
-        } else {
-            // SAFETY: the header's rules are the contract of `borrow`.
-            let mirror = unsafe { dbss_mirror::borrow(mirror, "mirror") }?;
-            let options = mirror.lock().unwrap_or_else(PoisonError::into_inner);
-            options.clone()
-        };
-        let (result, outcome) = context.mirror(project, directory, &options, operation);
-        if let Some(result) = result {
-            let failures = result.failures.iter();
-            let gaps = result.gaps.iter();
-            *slot = dbss_mirror_result::into_handle(Arc::new(Outcome {
-                failures: failures
-                    .map(|f| (c_string(&f.instance), c_string(&f.id)))
-                    .collect(),
-                gaps: gaps
-                    .map(|gap| {
-                        (
-                            c_string(&gap.instance),
-                            c_string(&gap.kind),
-                            c_string(&gap.period),
-                        )
-                    })
-                    .collect(),
-                result,
-            }));
+        unsafe {
+            under(operation, |running| {
+                let slot = slot?;
+                let client = dbss_context::borrow(ctx, "ctx")?;
+                let project = optional_text(project, "project")?;
+                let directory = bytes(directory, "directory")?;
+                let options = if mirror.is_null() {
+                    MirrorOptions::default()
+                } else {
+                    let mirror = dbss_mirror::borrow(mirror, "mirror")?;
+                    let options = mirror.lock().unwrap_or_else(PoisonError::into_inner);
+                    options.clone()
+                };
+                let (result, outcome) = client.mirror(project, directory, &options, running);
+                if let Some(result) = result {
+                    *slot = dbss_mirror_result::into_handle(Arc::new(Outcome::new(result)));
+                }
+                outcome
+            })
         }
-        outcome
     })
 }
 

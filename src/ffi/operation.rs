@@ -8,9 +8,10 @@ use super::callback::{Callback, dbss_destroy_fn};
 use super::error::{dbss_error, owned_error};
 use super::guard::{Handle, bytes, guarded, out, plain, text};
 use super::status::dbss_status;
+use super::stream::DBSS_FORMAT_UNKNOWN;
 use dbss::Error;
 use dbss::internal::set_override;
-use dbss::internal::{Operation, Progress};
+use dbss::internal::{Interrupt, Operation, Progress};
 
 /// Options, progress, cancel and result of one call: pass it to the call, and
 /// read or cancel it from any thread while the call runs.
@@ -46,7 +47,24 @@ impl Progress for Callback<ProgressFunction> {
         let handle = ptr::from_ref(operation).cast::<dbss_operation>();
         // SAFETY: the caller's function with its own data; the handle is valid
         // during the call, since the running call holds the operation.
-        unsafe { (self.function)(self.user_data(), handle) == 0 }
+        self.call(|tick, data| unsafe { tick(data, handle) == 0 })
+    }
+}
+
+/// Asked, when a signal was handled, whether it shall end the call: return 0 to
+/// go on; anything else ends the call with DBSS_ERR_INTERRUPTED.
+///
+/// Runs on the thread of the call, with no lock held and signals blocked. It may
+/// call getters and dbss_operation_cancel(). It must not throw, longjmp or end
+/// the thread.
+pub type dbss_interrupt_fn = Option<unsafe extern "C-unwind" fn(user_data: *mut c_void) -> i32>;
+
+type InterruptFunction = unsafe extern "C-unwind" fn(user_data: *mut c_void) -> i32;
+
+impl Interrupt for Callback<InterruptFunction> {
+    fn ends_call(&self) -> bool {
+        // SAFETY: the caller's function with its own data.
+        self.call(|ask, data| unsafe { ask(data) != 0 })
     }
 }
 
@@ -65,15 +83,14 @@ pub(super) unsafe fn optional(operation: *mut dbss_operation) -> Result<Option<A
 /// Makes an operation.
 ///
 /// `out_operation` (required) receives it, or NULL on failure; it is yours: end
-/// it with dbss_operation_free(). Errors: DBSS_ERR_NULL_ARGUMENT,
-/// DBSS_ERR_RESOURCE when the process has no descriptor left. Never blocks. Any
-/// thread.
+/// it with dbss_operation_free(). It costs no descriptor until a call waits.
+/// Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_new(out_operation: *mut *mut dbss_operation) -> dbss_status {
     guarded(|| {
         // SAFETY: by the header's rules NULL or writable.
         let slot = unsafe { out(out_operation, ptr::null_mut(), "out_operation") }?;
-        *slot = dbss_operation::into_handle(Arc::new(Operation::new()?));
+        *slot = dbss_operation::into_handle(Operation::new());
         Ok(())
     })
 }
@@ -134,6 +151,33 @@ pub unsafe extern "C" fn dbss_operation_set_progress(
         let operation = unsafe { dbss_operation::borrow(operation, "operation") }?;
         let progress = callback.with_function().map(|c| Arc::new(c) as Arc<dyn Progress>);
         operation.set_progress(progress)
+    })
+}
+
+/// Sets the function that is asked whether a signal ends the call, in place of
+/// the one before. It counts where the option "interruptible" is true; without
+/// a function every signal that the host handles ends the call.
+///
+/// `operation` (required). `interrupt` (may be NULL, for none). `user_data` is
+/// handed to it; `destroy` (may be NULL) is called with it exactly once: when
+/// the callback is replaced, when the operation is gone, or at once when this
+/// function fails. Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_BUSY. Never blocks.
+/// Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_set_interrupt(
+    operation: *mut dbss_operation,
+    interrupt: dbss_interrupt_fn,
+    user_data: *mut c_void,
+    destroy: dbss_destroy_fn,
+) -> dbss_status {
+    guarded(|| {
+        let callback = Callback::new(interrupt, user_data, destroy);
+        // SAFETY: the header's rules are the contract of `borrow`.
+        let operation = unsafe { dbss_operation::borrow(operation, "operation") }?;
+        let interrupt = callback
+            .with_function()
+            .map(|c| Arc::new(c) as Arc<dyn Interrupt>);
+        operation.set_interrupt(interrupt)
     })
 }
 
@@ -241,7 +285,31 @@ pub unsafe extern "C" fn dbss_operation_request_id(operation: *const dbss_operat
     unsafe { dbss_operation::read(operation, ptr::null(), Operation::request_id) }
 }
 
-/// Why the last call of this operation failed, from any thread.
+/// The header Content-Type of the report.
+///
+/// Returns a string valid until the next call of the operation,
+/// dbss_operation_reset() or dbss_operation_free(); NULL until the report has
+/// begun to arrive, where the service gave none, and for NULL. Never blocks.
+/// Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_content_type(operation: *const dbss_operation) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `Handle::read`.
+    unsafe { dbss_operation::read(operation, ptr::null(), Operation::content_type) }
+}
+
+/// What the report is, by its first bytes: DBSS_FORMAT_PDF or DBSS_FORMAT_ZIP;
+/// DBSS_FORMAT_UNKNOWN where it is neither, until it has begun to arrive, and for
+/// NULL. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_operation_format(operation: *const dbss_operation) -> i32 {
+    // SAFETY: the header's rules are the contract of `Handle::read`.
+    unsafe { dbss_operation::read(operation, DBSS_FORMAT_UNKNOWN, |o| o.format() as i32) }
+}
+
+/// Why the last call of this operation failed, from any thread: every failure
+/// that the call returned, wrong arguments included, but DBSS_ERR_BUSY, which is
+/// about the operation's other call. dbss_operation_set() and the other functions
+/// that prepare an operation are no calls and do not change it.
 ///
 /// Returns an error that is yours: end it with dbss_error_free(); NULL when the
 /// call has not failed, and for NULL. Never blocks. Any thread.

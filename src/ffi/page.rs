@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::buffer::dbss_buffer;
 use super::context::dbss_context;
-use super::guard::{Handle, guarded, optional_text, out, plain, text};
-use super::operation::{dbss_operation, optional};
+use super::guard::{Handle, guarded, optional_text, out, plain, text, under};
+use super::operation::dbss_operation;
 use super::status::dbss_status;
 use dbss::Error;
 use dbss::internal::{Cursor, List, Page};
@@ -47,6 +47,7 @@ unsafe fn begin(
     unsafe {
         let slot = out(out_cursor, ptr::null_mut(), "out_cursor")?;
         let context = dbss_context::borrow(ctx, "ctx")?;
+        context.check_open()?;
         let project = optional_text(project, "project")?;
         *slot = dbss_cursor::into_handle(Arc::new(Cursor::new(context, project, list()?, page_size)?));
         Ok(())
@@ -157,13 +158,17 @@ pub unsafe extern "C" fn dbss_cursor_next(
 ) -> dbss_status {
     guarded(|| {
         // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_page, ptr::null_mut(), "out_page") }?;
+        let slot = unsafe { out(out_page, ptr::null_mut(), "out_page") };
         // SAFETY: the header's rules are the contracts of these.
-        let (cursor, operation) = unsafe { (dbss_cursor::borrow(cursor, "cursor")?, optional(operation)?) };
-        if let Some(page) = cursor.next(operation)? {
-            *slot = dbss_page::into_handle(Arc::new(page));
+        unsafe {
+            under(operation, |running| {
+                let slot = slot?;
+                if let Some(page) = dbss_cursor::borrow(cursor, "cursor")?.next(running)? {
+                    *slot = dbss_page::into_handle(Arc::new(page));
+                }
+                Ok(())
+            })
         }
-        Ok(())
     })
 }
 

@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use super::buffer::dbss_buffer;
 use super::context::dbss_context;
-use super::guard::{Handle, bytes, guarded, null, optional_text, out, text};
-use super::operation::{dbss_operation, optional};
+use super::guard::{Handle, bytes, guarded, null, optional_text, out, outside, text, under};
+use super::operation::dbss_operation;
 use super::status::dbss_status;
-use dbss::internal::Operation;
 use dbss::internal::{Client, ReportRequest};
 use dbss::{Error, Status};
 
@@ -23,9 +22,8 @@ pub(super) struct Ids {
 
 /// What every call on a report has.
 pub(super) struct ReportCall {
-    pub(super) context: Arc<Client>,
+    pub(super) client: Arc<Client>,
     pub(super) request: ReportRequest,
-    pub(super) operation: Option<Arc<Operation>>,
 }
 
 /// Takes the parameters of a call on a report.
@@ -33,22 +31,17 @@ pub(super) struct ReportCall {
 /// # Safety
 /// The handles are as for [`Handle::borrow`]; each string is NULL or
 /// NUL-terminated and stays as it is during the call.
-pub(super) unsafe fn report_call(
-    ctx: *mut dbss_context,
-    ids: Ids,
-    operation: *mut dbss_operation,
-) -> Result<ReportCall, Error> {
+pub(super) unsafe fn report_call(ctx: *mut dbss_context, ids: Ids) -> Result<ReportCall, Error> {
     // SAFETY: the same contract.
     unsafe {
         Ok(ReportCall {
-            context: dbss_context::borrow(ctx, "ctx")?,
+            client: dbss_context::borrow(ctx, "ctx")?,
             request: ReportRequest::new(
                 optional_text(ids.project, "project")?,
                 text(ids.instance, "instance")?,
                 text(ids.id, "id")?,
                 optional_text(ids.locale, "locale")?,
             )?,
-            operation: optional(operation)?,
         })
     }
 }
@@ -126,17 +119,22 @@ pub unsafe extern "C" fn dbss_report_download_to_memory(
 ) -> dbss_status {
     guarded(|| {
         // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_buf, dbss_buffer::EMPTY, "out_buf") }?;
+        let slot = unsafe { out(out_buf, dbss_buffer::EMPTY, "out_buf") };
         let ids = Ids {
             project,
             instance,
             id,
             locale,
         };
-        // SAFETY: the header's rules are the contract of `report_call`.
-        let call = unsafe { report_call(ctx, ids, operation) }?;
-        *slot = dbss_buffer::give(call.context.download_to_memory(call.request, call.operation)?);
-        Ok(())
+        // SAFETY: the header's rules are the contracts of these.
+        unsafe {
+            under(operation, |running| {
+                let slot = slot?;
+                let call = report_call(ctx, ids)?;
+                *slot = dbss_buffer::give(call.client.download_to_memory(call.request, running)?);
+                Ok(())
+            })
+        }
     })
 }
 
@@ -179,9 +177,13 @@ pub unsafe extern "C" fn dbss_report_download_to_file(
             locale,
         };
         // SAFETY: the header's rules are the contracts of these.
-        let (call, path) = unsafe { (report_call(ctx, ids, operation)?, bytes(path, "path")?) };
-        call.context
-            .download_to_file(call.request, path, replace(flags)?, call.operation)
+        unsafe {
+            under(operation, |running| {
+                let (call, path) = (report_call(ctx, ids)?, bytes(path, "path")?);
+                call.client
+                    .download_to_file(call.request, path, replace(flags)?, running)
+            })
+        }
     })
 }
 
@@ -212,10 +214,13 @@ pub unsafe extern "C" fn dbss_report_download_to_directory(
             locale,
         };
         // SAFETY: the header's rules are the contracts of these.
-        let (call, directory) =
-            unsafe { (report_call(ctx, ids, operation)?, bytes(directory, "directory")?) };
-        call.context
-            .download_to_directory(call.request, directory, replace(flags)?, call.operation)
+        unsafe {
+            under(operation, |running| {
+                let (call, directory) = (report_call(ctx, ids)?, bytes(directory, "directory")?);
+                call.client
+                    .download_to_directory(call.request, directory, replace(flags)?, running)
+            })
+        }
     })
 }
 
@@ -248,20 +253,23 @@ pub unsafe extern "C" fn dbss_report_download_to_fd(
             id,
             locale,
         };
-        // SAFETY: the header's rules are the contract of `report_call`.
-        let call = unsafe { report_call(ctx, ids, operation) }?;
-        if fd < 0 {
-            return Err(Error::argument(
-                Status::Argument,
-                "fd",
-                "is not an open descriptor",
-            ));
+        // SAFETY: the header's rules are the contracts of these; the caller keeps
+        // the descriptor open during the call, and one that is not open gives
+        // errors and no more.
+        unsafe {
+            under(operation, |running| {
+                let call = report_call(ctx, ids)?;
+                if fd < 0 {
+                    return Err(Error::argument(
+                        Status::Argument,
+                        "fd",
+                        "is not an open descriptor",
+                    ));
+                }
+                let fd = BorrowedFd::borrow_raw(fd);
+                call.client.download_to_descriptor(call.request, fd, running)
+            })
         }
-        // SAFETY: not negative; by the header's rules the caller keeps it open
-        // during the call, and one that is not open gives errors and no more.
-        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        call.context
-            .download_to_descriptor(call.request, fd, call.operation)
     })
 }
 
@@ -302,15 +310,15 @@ pub unsafe extern "C" fn dbss_report_download_to_callback(
             id,
             locale,
         };
-        // SAFETY: the header's rules are the contract of `report_call`.
-        let call = unsafe { report_call(ctx, ids, operation) }?;
-        let write = write.ok_or_else(|| null("write"))?;
-        let take = |bytes: &[u8]| {
-            // SAFETY: the caller's function with its own data, and bytes that
-            // live until it returns.
-            unsafe { write(user_data, bytes.as_ptr(), bytes.len()) == 0 }
-        };
-        call.context
-            .download_to_callback(call.request, take, call.operation)
+        // SAFETY: the header's rules are the contracts of these; the function is
+        // the caller's, with its own data and bytes that live until it returns.
+        unsafe {
+            under(operation, |running| {
+                let call = report_call(ctx, ids)?;
+                let write = write.ok_or_else(|| null("write"))?;
+                let take = |bytes: &[u8]| outside(|| write(user_data, bytes.as_ptr(), bytes.len()) == 0);
+                call.client.download_to_callback(call.request, take, running)
+            })
+        }
     })
 }

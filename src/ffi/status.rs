@@ -49,6 +49,8 @@ pub const DBSS_ERR_INVALID_ACCESS_KEY: dbss_status = 112;
 pub const DBSS_ERR_INVALID_CREDENTIALS: dbss_status = 113;
 /// The token provider failed, or gave something that is no token.
 pub const DBSS_ERR_NO_TOKEN: dbss_status = 114;
+/// The context or the stream was closed before the call.
+pub const DBSS_ERR_CLOSED: dbss_status = 115;
 
 /// Group of 2xx: the service answered, and the answer is not a report. Also
 /// the status of a service's error that fits none of the following.
@@ -130,6 +132,9 @@ pub const DBSS_ERR_LIMIT_EXCEEDED: dbss_status = 502;
 /// Group of 6xx: the call was cancelled, by dbss_operation_cancel(), by
 /// dbss_context_cancel_all(), by freeing its stream, or by a callback.
 pub const DBSS_ERR_CANCELLED: dbss_status = 600;
+/// A signal that the host handled ended the call; see the option
+/// "interruptible".
+pub const DBSS_ERR_INTERRUPTED: dbss_status = 601;
 
 /// Group of 7xx: libdbss has a defect. The call was abandoned, the process and
 /// other calls are unharmed.

@@ -2,35 +2,48 @@
 
 use std::ffi::{CString, c_char, c_void};
 use std::ptr;
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::Arc;
 
 use super::context::dbss_context;
 use super::error::c_string;
-use super::guard::{Handle, guarded, null, out, plain};
+use super::guard::{Handle, guarded, null, out, plain, under};
 use super::operation::dbss_operation;
 use super::report::{Ids, report_call};
 use super::status::dbss_status;
-use dbss::internal::Operation;
-use dbss::internal::{Format, ReportStream};
-use dbss::{Error, Status};
+use dbss::internal::ReportStream;
 
 /// A report that you read part by part, as from a file. One thread reads at a
 /// time; any may free it or cancel its operation meanwhile.
 ///
-/// It goes on when its context is freed. In a child of fork() the parent's
+/// It goes on when its context is freed, and ends when that is closed. In a child of fork() the parent's
 /// streams are refused.
 pub struct dbss_report_stream {
     _opaque: [u8; 0],
 }
 
 pub(super) struct Stream {
-    stream: Mutex<ReportStream>,
-    operation: Arc<Operation>,
+    stream: ReportStream,
     size: i64,
     format: i32,
     filename: CString,
     content_type: Option<CString>,
     request_id: Option<CString>,
+}
+
+impl Stream {
+    fn new(stream: ReportStream) -> Stream {
+        let info = stream.info();
+        Stream {
+            size: info
+                .size
+                .map_or(-1, |size| i64::try_from(size).unwrap_or(i64::MAX)),
+            format: info.format as i32,
+            filename: c_string(&info.filename),
+            content_type: info.content_type.as_deref().map(c_string),
+            request_id: info.request_id.as_deref().map(c_string),
+            stream,
+        }
+    }
 }
 
 impl Handle for dbss_report_stream {
@@ -69,39 +82,23 @@ pub unsafe extern "C" fn dbss_report_open(
 ) -> dbss_status {
     guarded(|| {
         // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_stream, ptr::null_mut(), "out_stream") }?;
+        let slot = unsafe { out(out_stream, ptr::null_mut(), "out_stream") };
         let ids = Ids {
             project,
             instance,
             id,
             locale,
         };
-        // SAFETY: the header's rules are the contract of `report_call`.
-        let call = unsafe { report_call(ctx, ids, operation) }?;
-        let operation = match call.operation {
-            Some(operation) => operation,
-            None => Arc::new(Operation::new()?),
-        };
-        let stream = call
-            .context
-            .open_report(call.request, Some(Arc::clone(&operation)))?;
-        let info = stream.info();
-        *slot = dbss_report_stream::into_handle(Arc::new(Stream {
-            stream: Mutex::new(stream),
-            operation,
-            size: info
-                .size
-                .map_or(-1, |size| i64::try_from(size).unwrap_or(i64::MAX)),
-            format: match info.format {
-                Format::Unknown => DBSS_FORMAT_UNKNOWN,
-                Format::Pdf => DBSS_FORMAT_PDF,
-                Format::Zip => DBSS_FORMAT_ZIP,
-            },
-            filename: c_string(&info.filename),
-            content_type: info.content_type.as_deref().map(c_string),
-            request_id: info.request_id.as_deref().map(c_string),
-        }));
-        Ok(())
+        // SAFETY: the header's rules are the contracts of these.
+        unsafe {
+            under(operation, |running| {
+                let slot = slot?;
+                let call = report_call(ctx, ids)?;
+                let stream = call.client.open_report(call.request, running)?;
+                *slot = dbss_report_stream::into_handle(Arc::new(Stream::new(stream)));
+                Ok(())
+            })
+        }
     })
 }
 
@@ -124,41 +121,30 @@ pub unsafe extern "C" fn dbss_report_stream_read(
 ) -> dbss_status {
     guarded(|| {
         // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_len, 0, "out_len") }?;
+        let slot = unsafe { out(out_len, 0, "out_len") };
         // SAFETY: the header's rules are the contract of `borrow`.
-        let stream = unsafe { dbss_report_stream::borrow(stream, "stream") }?;
-        if buf.is_null() {
-            return Err(null("buf"));
-        }
-        if cap == 0 {
-            return Err(Error::argument(Status::Argument, "cap", "must not be 0"));
-        }
-        let mut reader = match stream.stream.try_lock() {
-            Ok(reader) => reader,
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::argument(
-                    Status::Busy,
-                    "stream",
-                    "is being read by another thread",
-                ));
-            }
-            Err(TryLockError::Poisoned(_)) => {
-                return Err(Error::new(
-                    Status::Internal,
-                    "an earlier read of the stream failed internally",
-                ));
-            }
+        let stream = unsafe { dbss_report_stream::borrow(stream, "stream") };
+        let (slot, stream) = match (slot, stream) {
+            (slot, Ok(stream)) => (slot, stream),
+            (Err(e), _) | (_, Err(e)) => return Err(e),
         };
-        // A slice must have initialised bytes and at most isize::MAX of them;
-        // the caller's need not, and it may pass any room.
-        let cap = cap.min(READ_LIMIT);
-        // SAFETY: by the header's rules writable for `cap` bytes, which no one
-        // else uses during the call; the zeroes make them initialised.
-        let room = unsafe {
-            ptr::write_bytes(buf.cast::<u8>(), 0, cap);
-            std::slice::from_raw_parts_mut(buf.cast::<u8>(), cap)
-        };
-        *slot = reader.read(room)?;
+        stream.stream.run(|reader| {
+            let slot = slot?;
+            if buf.is_null() {
+                return Err(null("buf"));
+            }
+            // A slice must have initialised bytes and at most isize::MAX of them;
+            // the caller's need not, and it may pass any room.
+            let cap = cap.min(READ_LIMIT);
+            // SAFETY: by the header's rules writable for `cap` bytes, which no one
+            // else uses during the call; the zeroes make them initialised.
+            let room = unsafe {
+                ptr::write_bytes(buf.cast::<u8>(), 0, cap);
+                std::slice::from_raw_parts_mut(buf.cast::<u8>(), cap)
+            };
+            *slot = reader.read(room)?;
+            Ok(*slot)
+        })?;
         Ok(())
     })
 }
@@ -223,19 +209,34 @@ pub unsafe extern "C" fn dbss_report_stream_request_id(stream: *const dbss_repor
     }
 }
 
-/// Frees a stream, read to its end or not, and all strings that its getters
-/// returned; its operation is free for another call. A read in another thread
-/// ends with DBSS_ERR_CANCELLED, which leaves the operation cancelled. NULL
-/// does nothing. Never blocks. Any thread.
+/// Closes a stream, read to its end or not: a read under way in another thread
+/// ends with DBSS_ERR_CANCELLED, later ones fail with DBSS_ERR_CLOSED. Its
+/// operation is free for another call, at once or when that read has ended. The
+/// getters go on working until dbss_report_stream_free(). Closing it again does
+/// nothing.
+///
+/// NULL does nothing. Never blocks. Any thread, also in a callback, but not from
+/// a signal handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_stream_close(stream: *mut dbss_report_stream) {
+    plain((), || {
+        // SAFETY: the header's rules are the contract of `borrow`.
+        if let Ok(stream) = unsafe { dbss_report_stream::borrow(stream, "stream") } {
+            stream.stream.close();
+        }
+    });
+}
+
+/// Closes a stream as dbss_report_stream_close() does, and frees it and all
+/// strings that its getters returned. NULL does nothing. Never blocks. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_free(stream: *mut dbss_report_stream) {
     plain((), || {
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
-            if let Ok(value) = dbss_report_stream::borrow(stream, "stream")
-                && matches!(value.stream.try_lock(), Err(TryLockError::WouldBlock))
-            {
-                value.operation.cancel();
+            if let Ok(stream) = dbss_report_stream::borrow(stream, "stream") {
+                stream.stream.close();
             }
             dbss_report_stream::release(stream);
         }

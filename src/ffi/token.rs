@@ -44,7 +44,7 @@ impl TokenProvider for Callback<ProviderFunction> {
         let request = dbss_token_request::into_handle(Arc::new(request));
         // SAFETY: the caller's function with its own data; it takes the handle
         // over.
-        unsafe { (self.function)(self.user_data(), request) };
+        self.call(|provide, data| unsafe { provide(data, request) });
     }
 }
 

@@ -1,12 +1,13 @@
 //! The connections of a context, and one exchange over them.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ::http::header::{HeaderName, HeaderValue};
 use ::http::uri::Scheme;
 use ::http::{Method, Request, Response, Uri};
+use arc_swap::ArcSwapOption;
 use rustls::RootCertStore;
 use ureq::{Agent, Body};
 use zeroize::Zeroizing;
@@ -19,7 +20,7 @@ use super::secrets::Secrets;
 use super::{answer, redirect, tls};
 use crate::error::{Error, Status};
 use crate::fork::PerProcess;
-use crate::operation::{Operation, Overrides};
+use crate::operation::{Operation, Overrides, cancelled};
 
 /// As many idle connections as threads that a program may reasonably run, and as
 /// many idle operations.
@@ -32,6 +33,7 @@ const SHARDS: usize = 16;
 pub(crate) struct Http {
     settings: Settings,
     limits: Limits,
+    closed: AtomicBool,
     homes: PerProcess<Home>,
 }
 
@@ -51,7 +53,8 @@ struct Settings {
 /// The connections and calls of one process.
 #[derive(Debug)]
 struct Home {
-    agent: Agent,
+    /// None once it is closed; calls under way hold it until they end.
+    agent: ArcSwapOption<Agent>,
     /// One for each few threads, so that they seldom wait for each other.
     shards: [Mutex<Shard>; SHARDS],
 }
@@ -86,7 +89,7 @@ impl Home {
             .max_idle_connections_per_host(MAX_IDLE)
             .build();
         Ok(Home {
-            agent: Agent::with_parts(config, connector, NoResolver),
+            agent: ArcSwapOption::from_pointee(Agent::with_parts(config, connector, NoResolver)),
             shards: Default::default(),
         })
     }
@@ -101,6 +104,15 @@ impl Home {
             active.reserve(room);
         }
         active.push(Arc::downgrade(call));
+    }
+
+    fn cancel_all(&self) {
+        for shard in &self.shards {
+            // The last hold on a call may be ours, and what is dropped with it is
+            // the caller's: not under the lock.
+            let calls: Vec<_> = lock(shard).active.iter().filter_map(Weak::upgrade).collect();
+            calls.iter().for_each(|call| call.cancel());
+        }
     }
 
     /// The shard of this thread.
@@ -189,6 +201,7 @@ impl Http {
         Ok(Http {
             settings,
             limits,
+            closed: AtomicBool::new(false),
             homes,
         })
     }
@@ -208,13 +221,39 @@ impl Http {
         };
         let call = Call::new(limits, Arc::clone(operation));
         self.home()?.register(&call);
+        // After it is registered: whoever closes meanwhile finds it.
+        self.check_open()?;
         Ok(call)
+    }
+
+    /// An error if it was closed.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        if !self.closed.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        Err(Error::argument(
+            Status::Closed,
+            "ctx",
+            "is closed; make another context for further calls",
+        ))
+    }
+
+    /// Ends the calls under way, refuses later ones, and closes the connections
+    /// that nobody uses.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // What can fail is making connections for a child process, which then has
+        // no calls.
+        if let Ok(home) = self.home() {
+            home.cancel_all();
+            home.agent.store(None);
+        }
     }
 
     /// An operation for a call that was given none.
     pub(crate) fn operation(&self) -> Result<Arc<Operation>, Error> {
         let spare = self.home()?.shard().operations.pop();
-        spare.map_or_else(|| Operation::new().map(Arc::new), Ok)
+        Ok(spare.unwrap_or_else(Operation::new))
     }
 
     /// Keeps such an operation for another call, if nobody has to do with it any
@@ -233,13 +272,7 @@ impl Http {
 
     /// Cancels all calls of this process that are under way.
     pub(crate) fn cancel_all(&self) -> Result<(), Error> {
-        let home = self.home()?;
-        for shard in &home.shards {
-            // The last hold on a call may be ours, and what is dropped with it is
-            // the caller's: not under the lock.
-            let calls: Vec<_> = lock(shard).active.iter().filter_map(Weak::upgrade).collect();
-            calls.iter().for_each(|call| call.operation().cancel());
-        }
+        self.home()?.cancel_all();
         Ok(())
     }
 
@@ -251,7 +284,10 @@ impl Http {
         outgoing: &Outgoing<'_>,
         authorize: &Authorize<'_>,
     ) -> Result<Answer, Error> {
-        let agent = &self.home()?.agent;
+        call.check()?;
+        let Some(agent) = self.home()?.agent.load_full() else {
+            return Err(cancelled());
+        };
         let origin = redirect::origin(&outgoing.url);
         let mut request = outgoing.request(outgoing.url.clone());
         authorize(&mut request)?;
@@ -259,7 +295,7 @@ impl Http {
         let mut redirects = 0;
         let mut at_origin = true;
         let response = loop {
-            let response = self.try_send(agent, call, &request, outgoing.repeatable, &secrets)?;
+            let response = self.try_send(&agent, call, &request, outgoing.repeatable, &secrets)?;
             let follow = self.settings.follow_redirects && outgoing.method == Method::GET;
             if !follow || !response.status().is_redirection() {
                 break response;
@@ -292,7 +328,7 @@ impl Http {
     ) -> Result<Response<Body>, Error> {
         let _entered = call.enter();
         loop {
-            call.operation().check()?;
+            call.check()?;
             call.requesting();
             let sent = match *request.method() {
                 // These have no body, not even an empty one.

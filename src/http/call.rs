@@ -6,12 +6,13 @@
 
 use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Status};
-use crate::operation::Operation;
-use crate::sys::{self, Ended, Interest};
+use crate::operation::{Operation, cancelled};
+use crate::sys::{self, Ended, Interest, SignalScope};
 
 /// How long a call may take; none is for ever. The defaults stand in the table
 /// of options.
@@ -30,8 +31,11 @@ const OVERHEAD_LIMIT: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Call {
     limits: Limits,
+    started: Instant,
     total_until: Option<Instant>,
     operation: Arc<Operation>,
+    /// By its context or stream; a cancel of the operation is the operation's.
+    cancelled: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -88,10 +92,13 @@ fn after(from: Instant, limit: Option<Duration>) -> Option<Instant> {
 impl Call {
     /// The total limit counts from now.
     pub(super) fn new(limits: Limits, operation: Arc<Operation>) -> Arc<Call> {
+        let started = Instant::now();
         Arc::new(Call {
             limits,
-            total_until: after(Instant::now(), limits.total),
+            started,
+            total_until: after(started, limits.total),
             operation,
+            cancelled: AtomicBool::new(false),
             state: Mutex::new(State::default()),
         })
     }
@@ -114,6 +121,35 @@ impl Call {
 
     pub(crate) fn operation(&self) -> &Operation {
         &self.operation
+    }
+
+    /// How long it has taken so far.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Cancels this call alone: its operation serves the next one.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        self.operation.wake_up();
+    }
+
+    /// An error if the call is to stop.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.cancelled.load(Ordering::SeqCst) {
+            return Err(cancelled());
+        }
+        self.operation.check()
+    }
+
+    /// Does what is due in a call that goes on: looks for its end, lets signals be
+    /// handled, calls the progress callback.
+    pub(crate) fn advance(&self) -> Result<(), Error> {
+        self.check()?;
+        if SignalScope::deliver() {
+            self.operation.interrupted()?;
+        }
+        self.operation.tick_if_due()
     }
 
     /// Until the value is dropped, what is done is not the call's own work, such
@@ -182,7 +218,7 @@ impl Call {
     /// Counts bytes that came in, see [`OVERHEAD_LIMIT`], and looks at the
     /// clock: where bytes come without a pause, there is no wait to do it.
     pub(super) fn received(&self, bytes: usize) -> Result<(), Error> {
-        self.operation.advance()?;
+        self.advance()?;
         let overhead = {
             let mut state = self.state();
             state.overhead += bytes as u64;
@@ -225,16 +261,19 @@ impl Call {
         fd: Option<(BorrowedFd<'_>, Interest)>,
         until: Option<Instant>,
     ) -> Result<bool, Error> {
+        let wake = self.operation.wake()?;
         loop {
-            self.operation.advance()?;
+            self.check()?;
+            self.operation.tick_if_due()?;
             let next = [until, self.operation.tick_due()].into_iter().flatten().min();
-            match sys::wait(fd, Some(self.operation.wake()), next) {
+            match sys::wait(fd, Some(wake.as_fd()), next) {
                 Ok(Ended::Ready) => return Ok(true),
                 Ok(Ended::Woken) => {
-                    self.operation.check()?;
-                    // Not by a cancel, so it must not keep the wait awake.
-                    self.operation.wake().clear();
+                    // Where it was no cancel, it must not keep the wait awake.
+                    wake.clear();
+                    self.check()?;
                 }
+                Ok(Ended::Interrupted) => self.operation.interrupted()?,
                 Ok(Ended::TimedOut) if until.is_some_and(|until| until <= Instant::now()) => {
                     return Ok(false);
                 }

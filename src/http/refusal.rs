@@ -29,18 +29,20 @@ impl Answer {
             return Ok(self.refused(said, asked));
         }
         if status.is_redirection() {
-            let origin = self
-                .header(LOCATION)
+            let target = self.header(LOCATION);
+            let origin = target
+                .as_deref()
                 .and_then(|location| location.parse::<::http::Uri>().ok())
                 .and_then(|uri| Some(format!(" to {}://{}", uri.scheme_str()?, uri.host()?)))
                 .unwrap_or_default();
-            return Ok(self.explain(Error::new(
+            let redirected = Error::new(
                 Status::Redirected,
                 format!(
                     "{who} redirected{origin} (HTTP {}), and redirects are not followed; is the endpoint right?",
                     status.as_u16()
                 ),
-            )));
+            );
+            return Ok(self.explain(redirected.with_redirect_target(target)));
         }
         Ok(self.explain(Error::new(
             Status::UnexpectedAnswer,

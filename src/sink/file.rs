@@ -102,7 +102,7 @@ impl FileSink {
         };
         // A trailing slash means a directory, and Path hides it.
         if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
-            return Err(not_regular(path));
+            return Err(not_regular(path).with_path(path));
         }
         check_target(path, options.replace)?;
         FileSink::begin_part(directory, Some(name.to_owned()), options)
@@ -128,7 +128,8 @@ impl FileSink {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => {
                     let place = self.directory.display();
-                    return Err(failure(format_args!("cannot write in {place}"), &e));
+                    let failure = failure(format_args!("cannot write in {place}"), &e);
+                    return Err(failure.with_path(&self.given));
                 }
             }
         }
@@ -142,6 +143,7 @@ impl FileSink {
                 format_args!("cannot create a file in {}", directory.display()),
                 &e,
             )
+            .with_path(directory)
         })?;
         Ok(FileSink {
             given: directory.to_owned(),
@@ -164,7 +166,8 @@ impl Sink for FileSink {
     fn begin(&mut self, info: Info<'_>) -> Result<(), Error> {
         if self.name.is_none() {
             let name = OsString::from(info.filename);
-            check_target(&self.directory.join(&name), self.options.replace)?;
+            let path = self.directory.join(&name);
+            check_target(&path, self.options.replace).map_err(|e| e.with_path(self.given.join(&name)))?;
             self.name = Some(name);
         }
         Ok(())
@@ -196,12 +199,14 @@ impl Sink for FileSink {
             .part
             .take()
             .ok_or_else(|| Error::new(Status::Internal, "a file was finished twice"))?;
-        let cannot = |e: &io::Error| failure(format_args!("cannot save {}", path.display()), e);
+        let given = self.path().unwrap_or_else(|| path.clone());
+        let cannot =
+            |e: &io::Error| failure(format_args!("cannot save {}", path.display()), e).with_path(&given);
         part.file()
             .set_permissions(Permissions::from_mode(self.options.mode))
             .and_then(|()| part.file().sync_all())
             .map_err(|e| cannot(&e))?;
-        check_target(&path, self.options.replace)?;
+        check_target(&path, self.options.replace).map_err(|e| e.with_path(&given))?;
         part.save(&path, &self.directory, self.options.replace)
             .map_err(|e| cannot(&e))?;
         // The file has its name: what fails from here on undoes nothing. A file
@@ -223,13 +228,14 @@ impl Sink for FileSink {
 
 /// An error if a file cannot get this name.
 fn check_target(path: &Path, replace: bool) -> Result<(), Error> {
-    match path.symlink_metadata() {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(failure(format_args!("cannot look at {}", path.display()), &e)),
-        Ok(found) if !found.is_file() => Err(not_regular(path)),
-        Ok(_) if !replace => Err(exists(path.display())),
-        Ok(_) => Ok(()),
-    }
+    let refused = match path.symlink_metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => failure(format_args!("cannot look at {}", path.display()), &e),
+        Ok(found) if !found.is_file() => not_regular(path),
+        Ok(_) if !replace => exists(path.display()),
+        Ok(_) => return Ok(()),
+    };
+    Err(refused.with_path(path))
 }
 
 fn not_regular(path: &Path) -> Error {

@@ -29,9 +29,10 @@ use super::context::Client;
 use super::pages::{Item, List};
 use super::report::ReportRequest;
 use crate::error::{Error, Status};
+use crate::host;
 use crate::http::Call;
 use crate::log::Level;
-use crate::operation::{Operation, Progress};
+use crate::operation::{Operation, Progress, Running};
 use crate::sink::{FileOptions, FileSink, Hashing};
 use crate::sys::{Interest, Wake, with_signals_blocked};
 
@@ -142,10 +143,10 @@ enum Done {
 
 /// What the threads of a run share.
 struct Run {
-    context: Arc<Client>,
+    client: Arc<Client>,
     project: String,
     directory: PathBuf,
-    wake: Wake,
+    wake: Arc<Wake>,
     jobs: Mutex<VecDeque<Job>>,
     stop: AtomicBool,
     /// The bytes of each thread's download, and of those that are done.
@@ -160,12 +161,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Wakes the run's own thread when one of its threads ends, however it does.
-struct End(Arc<Run>);
+/// Tells the calling thread what becomes of the jobs, and wakes it when its own
+/// thread ends, however that does.
+struct Outcomes {
+    sender: Option<mpsc::Sender<Done>>,
+    wake: Arc<Wake>,
+}
 
-impl Drop for End {
+impl Outcomes {
+    fn send(&self, done: Done) {
+        if let Some(sender) = &self.sender {
+            let _ = sender.send(done);
+        }
+        self.wake.signal();
+    }
+}
+
+impl Drop for Outcomes {
     fn drop(&mut self) {
-        self.0.wake.signal();
+        // Before the signal: whoever is woken sees that it is gone.
+        self.sender = None;
+        self.wake.signal();
     }
 }
 
@@ -203,6 +219,22 @@ impl Run {
 
     fn path(&self, record: &Record) -> PathBuf {
         self.directory.join(&record.path)
+    }
+
+    /// Does jobs until there are none or the run stops.
+    fn work(&self, index: usize, own: &Arc<Operation>, file_mode: u32, outcomes: &Outcomes) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let Some(job) = lock(&self.jobs).pop_front() else {
+                break;
+            };
+            let done = self.do_job(job, own, file_mode);
+            // At once, and not when the calling thread comes to it.
+            if matches!(&done, Done::Failed(_, e) if ends_all(e)) {
+                self.stop.store(true, Ordering::Relaxed);
+            }
+            self.settle(index, &done);
+            outcomes.send(done);
+        }
     }
 
     fn do_job(&self, job: Job, own: &Arc<Operation>, file_mode: u32) -> Done {
@@ -250,7 +282,7 @@ impl Run {
         own.check()?;
         let file = FileSink::at(&path, FileOptions { replace, mode })?;
         let mut sink = Hashing::new(file);
-        let info = self.context.pump(running, request, &mut sink)?;
+        let info = self.client.pump(running, request, &mut sink)?;
         let size = u64::try_from(own.received()).unwrap_or_default();
         Ok(Record {
             size,
@@ -306,10 +338,10 @@ impl Client {
         project: Option<&str>,
         directory: &[u8],
         options: &MirrorOptions,
-        operation: Option<Arc<Operation>>,
+        running: Option<Running>,
     ) -> (Option<MirrorResult>, Result<(), Error>) {
         let mut result = None;
-        let outcome = self.run(operation, "mirror".into(), |running| {
+        let outcome = self.run(running, "mirror".into(), |running| {
             let directory = super::download::as_path(directory, "directory")?;
             check_project(project)?;
             self.alone(&running, |call| {
@@ -409,53 +441,112 @@ impl Client {
             return Ok(());
         }
         operation.set_percent(0);
+        let mut workers = Workers::start(self, operation, project, archive.directory(), options, jobs)?;
+        let mut outcome = Ok(());
+        let mut done = 0;
+        while done < total && outcome.is_ok() {
+            outcome = call.wait_for_sink(workers.run.wake.as_fd(), Interest::Readable);
+            workers.run.wake.clear();
+            workers.host_jobs.run_waiting();
+            let missing = loop {
+                match workers.outcomes.try_recv() {
+                    Ok(job) => {
+                        done += 1;
+                        workers.run.report();
+                        operation.set_percent(u32::try_from(done * 100 / total).unwrap_or(100));
+                        let recorded = note(archive, job, result);
+                        outcome = outcome.and(recorded);
+                    }
+                    Err(mpsc::TryRecvError::Empty) => break false,
+                    Err(mpsc::TryRecvError::Disconnected) => break done < total,
+                }
+            };
+            if missing {
+                outcome = outcome.and(Err(failed_thread()));
+            }
+        }
+        outcome = outcome.and(workers.stop());
+        // What was whole before the end came is in the archive.
+        while let Ok(job) = workers.outcomes.try_recv() {
+            if !matches!(&job, Done::Failed(_, e) if e.status() == Status::Cancelled) {
+                let recorded = note(archive, job, result);
+                outcome = outcome.and(recorded);
+            }
+        }
+        outcome
+    }
+}
+
+/// The threads of a run. None of them is left when this is dropped.
+struct Workers {
+    run: Arc<Run>,
+    threads: Vec<Worker>,
+    outcomes: mpsc::Receiver<Done>,
+    host_jobs: host::Jobs,
+}
+
+struct Worker {
+    thread: thread::JoinHandle<()>,
+    /// That of the downloads that it makes.
+    operation: Arc<Operation>,
+}
+
+impl Workers {
+    fn start(
+        client: &Arc<Client>,
+        operation: &Arc<Operation>,
+        project: &str,
+        directory: &Path,
+        options: &MirrorOptions,
+        jobs: VecDeque<Job>,
+    ) -> Result<Workers, Error> {
         let no_thread = |e| Error::os(Status::Resource, "cannot start a thread to download", &e);
-        let threads = options.parallel.min(total);
+        let count = options.parallel.min(jobs.len());
+        let wake = Arc::new(Wake::new().map_err(no_thread)?);
         let run = Arc::new(Run {
-            context: Arc::clone(self),
+            client: Arc::clone(client),
             project: project.to_owned(),
-            directory: archive.directory().to_owned(),
-            wake: Wake::new().map_err(no_thread)?,
+            directory: directory.to_owned(),
+            wake: Arc::clone(&wake),
             jobs: Mutex::new(jobs),
             stop: AtomicBool::new(false),
-            received: (0..threads).map(|_| AtomicU64::new(0)).collect(),
+            received: (0..count).map(|_| AtomicU64::new(0)).collect(),
             finished: AtomicU64::new(0),
             counting: Mutex::new(()),
             operation: Arc::clone(operation),
         });
-        let file_mode = operation.overrides().file_mode.unwrap_or(self.file_mode);
-        let (sender, receiver) = mpsc::channel();
-        let mut workers = Vec::new();
-        for index in 0..threads {
-            let own = Arc::new(Operation::new()?);
+        let file_mode = operation.overrides().file_mode.unwrap_or(client.file_mode);
+        let (caller, host_jobs) = host::queue(wake);
+        let (sender, outcomes) = mpsc::channel();
+        let mut workers = Workers {
+            run,
+            threads: Vec::new(),
+            outcomes,
+            host_jobs,
+        };
+        for index in 0..count {
+            let own = Operation::new();
             own.change_overrides(|overrides| {
                 *overrides = operation.overrides();
-                // The run's own limit is that of the whole.
+                // The run's own limit is that of the whole, and its thread the one
+                // that takes signals.
                 overrides.total_timeout = Some(None);
+                overrides.interruptible = Some(false);
                 Ok(())
             })?;
-            let share = Share {
-                run: Arc::clone(&run),
+            own.set_progress(Some(Arc::new(Share {
+                run: Arc::clone(&workers.run),
                 index,
+            })))?;
+            let (run, theirs) = (Arc::clone(&workers.run), Arc::clone(&own));
+            let caller = caller.clone();
+            let outcomes = Outcomes {
+                sender: Some(sender.clone()),
+                wake: Arc::clone(&workers.run.wake),
             };
-            own.set_progress(Some(Arc::new(share)))?;
-            let (run, theirs) = (Arc::clone(&run), Arc::clone(&own));
-            let sender = sender.clone();
             let body = move || {
-                let _end = End(Arc::clone(&run));
-                while !run.stop.load(Ordering::Relaxed) {
-                    let Some(job) = lock(&run.jobs).pop_front() else {
-                        break;
-                    };
-                    let done = run.do_job(job, &theirs, file_mode);
-                    // At once, and not when the run's own thread comes to it.
-                    if matches!(&done, Done::Failed(_, e) if ends_all(e)) {
-                        run.stop.store(true, Ordering::Relaxed);
-                    }
-                    run.settle(index, &done);
-                    let _ = sender.send(done);
-                    run.wake.signal();
-                }
+                let _host = caller.attach();
+                run.work(index, &theirs, file_mode, &outcomes);
                 // Its progress holds the run, which would hold it.
                 let _ = theirs.set_progress(None);
             };
@@ -466,59 +557,43 @@ impl Client {
                     .map_err(no_thread)
             });
             match started {
-                Ok(thread) => workers.push((thread, own)),
+                Ok(thread) => workers.threads.push(Worker {
+                    thread,
+                    operation: own,
+                }),
                 // With fewer it takes longer.
-                Err(e) if workers.is_empty() => return Err(e),
-                Err(_) => break,
+                Err(_) if !workers.threads.is_empty() => break,
+                Err(e) => return Err(e),
             }
         }
-        drop(sender);
-
-        let mut ended = Ok(());
-        let mut done = 0;
-        while done < total && ended.is_ok() {
-            ended = call.wait_for_sink(run.wake.as_fd(), Interest::Readable);
-            run.wake.clear();
-            loop {
-                match receiver.try_recv() {
-                    Ok(outcome) => {
-                        done += 1;
-                        run.report();
-                        operation.set_percent(u32::try_from(done * 100 / total).unwrap_or(100));
-                        let noted = note(archive, outcome, result);
-                        ended = ended.and(noted);
-                    }
-                    Err(mpsc::TryRecvError::Empty) => break,
-                    Err(mpsc::TryRecvError::Disconnected) => {
-                        if done < total {
-                            let failed = Error::new(Status::Internal, "the threads of the mirror failed");
-                            ended = ended.and(Err(failed));
-                        }
-                        break;
-                    }
-                }
-            }
-        }
-        run.stop.store(true, Ordering::Relaxed);
-        if ended.is_err() {
-            for (_, own) in &workers {
-                own.cancel();
-            }
-        }
-        for (thread, _) in workers {
-            if thread.join().is_err() {
-                ended = ended.and(Err(Error::new(Status::Internal, "a thread of the mirror failed")));
-            }
-        }
-        // What was whole before the end came is in the archive.
-        while let Ok(outcome) = receiver.try_recv() {
-            if !matches!(&outcome, Done::Failed(_, e) if e.status() == Status::Cancelled) {
-                let noted = note(archive, outcome, result);
-                ended = ended.and(noted);
-            }
-        }
-        ended
+        Ok(workers)
     }
+
+    /// Ends the threads and waits for them; what they still have for the calling
+    /// thread to do is done.
+    fn stop(&mut self) -> Result<(), Error> {
+        self.run.stop.store(true, Ordering::Relaxed);
+        for worker in &self.threads {
+            worker.operation.cancel();
+        }
+        if !self.threads.is_empty() {
+            self.host_jobs.run_to_end();
+        }
+        let panicked = self.threads.drain(..).fold(false, |panicked, worker| {
+            worker.thread.join().is_err() || panicked
+        });
+        if panicked { Err(failed_thread()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        let _ = self.stop();
+    }
+}
+
+fn failed_thread() -> Error {
+    Error::new(Status::Internal, "a thread of the mirror failed")
 }
 
 /// Decides what is to be done for a report.
@@ -591,7 +666,10 @@ fn ends_all(error: &Error) -> bool {
             | Status::NotConfigured
             | Status::NoToken
             | Status::Cancelled
+            | Status::Closed
+            | Status::Interrupted
             | Status::TotalTimeout
+            | Status::OutOfMemory
             | Status::DiskFull
     )
 }

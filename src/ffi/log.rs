@@ -1,0 +1,193 @@
+//! `dbss_log_record`: what a context tells.
+
+use std::ffi::{CString, c_char, c_void};
+use std::ptr;
+use std::sync::Arc;
+
+use super::callback::{Callback, dbss_destroy_fn};
+use super::config::{dbss_config, with_config};
+use super::error::c_string;
+use super::guard::{guarded, plain};
+use super::status::{DBSS_OK, dbss_status};
+use dbss::internal::{Log, LogRecord};
+
+/// The level of a record about a call that failed.
+pub const DBSS_LOG_ERROR: i32 = 1;
+/// The level of a record about trouble that libdbss dealt with, such as a
+/// transfer that broke and goes on.
+pub const DBSS_LOG_WARNING: i32 = 2;
+/// The level of a record about what a call did.
+pub const DBSS_LOG_INFO: i32 = 3;
+/// The level of a record about what went over the wire.
+pub const DBSS_LOG_DEBUG: i32 = 4;
+
+/// A record of the log. It is valid during the callback that it is given to, and
+/// so are the strings that its getters return; they may be called there alone.
+/// Nothing in it is secret.
+pub struct dbss_log_record {
+    record: LogRecord,
+    message: CString,
+    request_id: Option<CString>,
+    report_id: Option<CString>,
+}
+
+/// Takes a record of the log.
+///
+/// Runs on the threads of the calls, on several at once, with no lock held; what
+/// a mirror's own threads tell is told on the thread of the call. It must not
+/// throw, longjmp or end the thread.
+pub type dbss_log_fn =
+    Option<unsafe extern "C-unwind" fn(user_data: *mut c_void, record: *const dbss_log_record)>;
+
+type LogFunction = unsafe extern "C-unwind" fn(user_data: *mut c_void, record: *const dbss_log_record);
+
+impl Log for Callback<LogFunction> {
+    fn log(&self, record: &LogRecord) {
+        let record = dbss_log_record {
+            message: c_string(&record.message),
+            request_id: record.request_id.as_deref().map(c_string),
+            report_id: record.report_id.as_deref().map(c_string),
+            record: record.clone(),
+        };
+        // SAFETY: the caller's function with its own data, and a record that lives
+        // until it returns.
+        self.call(|log, data| unsafe { log(data, &record) });
+    }
+}
+
+/// Sets the log callback of the contexts made from this configuration. Without
+/// one, nothing is logged anywhere.
+///
+/// `config` (required). `log` (may be NULL, for none). `user_data` is handed
+/// to it; `destroy` (may be NULL) is called with it exactly once: when the
+/// callback is replaced and the configuration and all contexts made from it are
+/// gone, or at once when this function fails.
+/// Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_config_set_log(
+    config: *mut dbss_config,
+    log: dbss_log_fn,
+    user_data: *mut c_void,
+    destroy: dbss_destroy_fn,
+) -> dbss_status {
+    guarded(|| {
+        let callback = Callback::new(log, user_data, destroy);
+        let log = callback.with_function().map(|c| Arc::new(c) as Arc<dyn Log>);
+        // SAFETY: the header's rules are the contract of `with_config`.
+        let old = unsafe { with_config(config, |c| Ok(c.set_log(log))) }?;
+        // The caller's destructor runs here, outside of the lock.
+        drop(old);
+        Ok(())
+    })
+}
+
+/// Reads one field; `fallback` for a NULL record.
+///
+/// # Safety
+/// `record` is NULL or the record of a callback that has not returned.
+unsafe fn read<T: Copy>(
+    record: *const dbss_log_record,
+    fallback: T,
+    field: impl FnOnce(&dbss_log_record) -> T,
+) -> T {
+    plain(fallback, || {
+        // SAFETY: by contract NULL or alive, and records do not change.
+        unsafe { record.as_ref() }.map_or(fallback, field)
+    })
+}
+
+fn number(value: Option<impl TryInto<i64>>) -> i64 {
+    value.map_or(-1, |value| value.try_into().unwrap_or(i64::MAX))
+}
+
+/// How much the record matters: one of the DBSS_LOG_ values; newer versions may
+/// have more. 0 for NULL. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_log_record_level(record: *const dbss_log_record) -> i32 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(record, 0, |r| r.record.level as i32) }
+}
+
+/// The record as one line for people, without its end. The wording may change
+/// between versions.
+///
+/// Returns a string that lives as long as the record; "" for NULL. Never blocks.
+/// Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_log_record_message(record: *const dbss_log_record) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(record, c"".as_ptr(), |r| r.message.as_ptr()) }
+}
+
+/// What failed: the status of the call, or the cause of another attempt;
+/// DBSS_OK where the record is about no failure, and for NULL. Never blocks. Any
+/// thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_log_record_status(record: *const dbss_log_record) -> dbss_status {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(record, DBSS_OK, |r| r.record.status as dbss_status) }
+}
+
+/// How many requests the call had made, the one that the record is about
+/// included; 0 where it is about none, and for NULL. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_log_record_attempt(record: *const dbss_log_record) -> u32 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(record, 0, |r| r.record.attempt) }
+}
+
+/// The service's id of the request (header X-Request-Id).
+///
+/// Returns a string that lives as long as the record; NULL where there is none
+/// and for NULL. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_log_record_request_id(record: *const dbss_log_record) -> *const c_char {
+    let id = |r: &dbss_log_record| r.request_id.as_ref().map_or(ptr::null(), |id| id.as_ptr());
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(record, ptr::null(), id) }
+}
+
+/// The id of the report that the call is about.
+///
+/// Returns a string that lives as long as the record; NULL where it is about none
+/// and for NULL. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_log_record_report_id(record: *const dbss_log_record) -> *const c_char {
+    let id = |r: &dbss_log_record| r.report_id.as_ref().map_or(ptr::null(), |id| id.as_ptr());
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(record, ptr::null(), id) }
+}
+
+/// The size of the body, in bytes; -1 where the record has none, and for NULL.
+/// Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_log_record_bytes(record: *const dbss_log_record) -> i64 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(record, -1, |r| number(r.record.bytes)) }
+}
+
+/// How long the call has taken, in milliseconds; -1 where the record does not
+/// say, and for NULL. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_log_record_duration_ms(record: *const dbss_log_record) -> i64 {
+    let duration = |r: &dbss_log_record| number(r.record.duration.map(|d| d.as_millis()));
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(record, -1, duration) }
+}
+
+/// Where in the body a transfer broke or goes on, in bytes from its start; -1
+/// where the record is not about that, and for NULL. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_log_record_offset(record: *const dbss_log_record) -> i64 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(record, -1, |r| number(r.record.offset)) }
+}
+
+/// How long the call waits before its next attempt, in milliseconds; -1 where
+/// the record is not about that, and for NULL. Never blocks. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_log_record_retry_delay_ms(record: *const dbss_log_record) -> i64 {
+    let delay = |r: &dbss_log_record| number(r.record.retry_delay.map(|d| d.as_millis()));
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(record, -1, delay) }
+}
