@@ -210,14 +210,24 @@ impl Operation {
 
     /// An error if a signal that was handled shall end the call.
     pub(crate) fn interrupted(&self) -> Result<(), Error> {
-        let interrupt = lock(&self.interrupt).clone();
-        if interrupt.is_some_and(|interrupt| !interrupt.ends_call()) {
-            return Ok(());
+        match self.ask_interrupt() {
+            Some(false) => Ok(()),
+            _ => Err(interrupted()),
         }
-        Err(Error::new(
-            Status::Interrupted,
-            "a signal that was handled ended the call",
-        ))
+    }
+
+    /// The same for one that was handled before the call could notice it, as far as
+    /// the host's function knows.
+    pub(crate) fn interrupted_before(&self) -> Result<(), Error> {
+        match self.ask_interrupt() {
+            Some(true) => Err(interrupted()),
+            _ => Ok(()),
+        }
+    }
+
+    fn ask_interrupt(&self) -> Option<bool> {
+        let interrupt = lock(&self.interrupt).clone()?;
+        Some(interrupt.ends_call())
     }
 
     /// What ends its waits. Whoever waits calls [`Operation::check`] after this.
@@ -400,6 +410,10 @@ pub(crate) fn cancelled() -> Error {
     Error::new(Status::Cancelled, "the call was cancelled")
 }
 
+fn interrupted() -> Error {
+    Error::new(Status::Interrupted, "a signal that was handled ended the call")
+}
+
 fn busy() -> Error {
     Error::argument(
         Status::Busy,
@@ -423,8 +437,13 @@ impl Running {
 
     /// Lets signals end the call on this thread until the value is dropped, if it
     /// is interruptible.
-    pub(crate) fn signals(&self, interruptible: bool) -> Option<SignalScope> {
-        interruptible.then(SignalScope::enter)
+    pub(crate) fn signals(&self, interruptible: bool) -> Result<Option<SignalScope>, Error> {
+        if !interruptible {
+            return Ok(None);
+        }
+        let scope = SignalScope::enter();
+        self.operation().interrupted_before()?;
+        Ok(Some(scope))
     }
 }
 

@@ -193,9 +193,9 @@ impl Client {
         subject: Subject,
         body: impl FnOnce(Running) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let _signals = self.signals(&running);
         let started = Instant::now();
-        body(running).inspect_err(|e| {
+        let signals = self.signals(&running);
+        signals.and_then(|_signals| body(running)).inspect_err(|e| {
             self.log(Level::Error, || LogRecord {
                 status: e.status(),
                 attempt: e.attempts(),
@@ -208,7 +208,7 @@ impl Client {
     }
 
     /// Lets signals end a call on this thread, if it is interruptible.
-    pub(super) fn signals(&self, running: &Running) -> Option<impl Sized + use<>> {
+    pub(super) fn signals(&self, running: &Running) -> Result<impl Sized + use<>, Error> {
         let own = running.operation().overrides().interruptible;
         running.signals(own.unwrap_or(self.interruptible))
     }

@@ -253,10 +253,8 @@ impl ReportStream {
             }
         };
         let outcome = self.check_open().and_then(|()| {
-            let _signals = reader
-                .transfer
-                .as_ref()
-                .map(|transfer| self.client.signals(transfer.running()));
+            let running = reader.transfer.as_ref().map(Transfer::running);
+            let _signals = running.map(|running| self.client.signals(running)).transpose()?;
             read(&mut reader)
         });
         self.call.operation().finish(outcome.as_ref().err());
