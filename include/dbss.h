@@ -1606,8 +1606,9 @@ struct dbss_operation;
 typedef int32_t (*dbss_progress_fn)(void *user_data, const dbss_operation *operation);
 
 /**
- * Asked, when a signal was handled, whether it shall end the call: return 0 to
- * go on; anything else ends the call with DBSS_ERR_INTERRUPTED.
+ * Asked whether a signal that was handled shall end the call: when one was, and
+ * once when the call begins, for those that came before it could notice. Return
+ * 0 to go on; anything else ends the call with DBSS_ERR_INTERRUPTED.
  *
  * Runs on the thread of the call, with no lock held and signals blocked. It may
  * call getters and dbss_operation_cancel(). It must not throw, longjmp or end
