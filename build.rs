@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-#[path = "src/client/options.rs"]
-#[allow(dead_code)]
-mod options;
+#[path = "src/tables/mod.rs"]
+#[allow(dead_code, unused_imports)]
+mod tables;
 
 /// The name of the shared library to the loader: the version of the ABI is 0
 /// until the first stable release.
@@ -15,7 +15,10 @@ const SONAME: &str = "libdbss.so.0";
 
 /// The sections of the header: a title, and the files of `src/ffi` in it.
 const SECTIONS: &[(&str, &[&str])] = &[
-    ("1. Version, features, statuses", &["version.rs", "status.rs"]),
+    (
+        "1. Version, features, statuses",
+        &["version.rs", "status.rs", "options.rs"],
+    ),
     ("2. Errors", &["error.rs"]),
     (
         "3. Configuration",
@@ -47,7 +50,7 @@ fn main() {
         "build.rs",
         "cbindgen.toml",
         "src/ffi",
-        "src/client/options.rs",
+        "src/tables",
         "include/dbss.h",
     ] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
@@ -112,39 +115,65 @@ fn section(root: &Path, file: &Path) -> String {
     bindings.write(&mut text);
     let text = String::from_utf8(text).expect("the sources are UTF-8");
     // Doc comments begin with a space, and empty lines of them should not.
-    let text = text.replace("@OPTIONS@", &option_list());
+    let text = text.replace("@OPTIONS@", &option_list()).replace(
+        "typedef int32_t dbss_status;\n",
+        &format!("typedef int32_t dbss_status;\n{}", statuses()),
+    );
     text.lines()
         .map(|line| line.trim_end().to_owned() + "\n")
         .collect::<String>()
         + "\n"
 }
 
+fn statuses() -> String {
+    let mut list = String::new();
+    for row in tables::STATUSES {
+        let name = row.name.to_str().expect("names are text");
+        list += &format!(
+            "\n/**\n * {}\n */\n#define {name} {}\n",
+            wrapped(row.doc, ""),
+            row.value
+        );
+    }
+    list
+}
+
 fn option_list() -> String {
     let mut list = String::new();
-    for option in options::OPTIONS {
+    let set = tables::OptionSet::Config;
+    for option in set.options() {
         let text = |s: &std::ffi::CStr| s.to_str().expect("options are text").to_owned();
-        let default = option.default.map_or("unset".to_owned(), text);
+        let default = option.default(set).map_or("unset".to_owned(), text);
+        let range = option.range().map_or(String::new(), |range| format!(" {range}."));
         let line = format!(
-            "\"{}\" ({}, default {default}): {}",
-            text(option.key),
+            "\"{}\" ({}, default {default}): {}{range}",
+            option.key(),
             text(option.kind.name()),
             text(option.help)
         );
-        // Continued lines of a doc comment in a paragraph of their own.
-        let mut width = 0;
-        for word in line.split(' ') {
-            if width > 0 && width + 1 + word.len() > 76 {
-                list += "\n *    ";
-                width = 2;
-            } else if width > 0 {
-                list.push(' ');
-            }
-            list += word;
-            width += 1 + word.len();
-        }
+        list += &wrapped(&line, "   ");
         list += "\n * ";
     }
     list.trim_end_matches("\n * ").to_owned()
+}
+
+/// A paragraph of a comment, its lines after the first indented.
+fn wrapped(text: &str, indent: &str) -> String {
+    let mut wrapped = String::new();
+    let mut width = 0;
+    for word in text.split(' ') {
+        if width > 0 && width + 1 + word.len() > 76 {
+            wrapped += "\n * ";
+            wrapped += indent;
+            width = indent.len();
+        } else if width > 0 {
+            wrapped.push(' ');
+            width += 1;
+        }
+        wrapped += word;
+        width += word.len();
+    }
+    wrapped
 }
 
 fn version_macros() -> String {

@@ -15,6 +15,7 @@
 //! | `log` | what a client tells its log callback |
 //! | `fork` | what each process has for itself |
 //! | `sys` | system calls that std does not offer |
+//! | `tables` | one table for each fact: statuses, options, features, counts, fields |
 //!
 //! `unsafe` is in `sys` alone, and in the package `libdbss` (`src/ffi`), the C ABI.
 
@@ -38,6 +39,7 @@ mod log;
 mod operation;
 mod sink;
 mod sys;
+mod tables;
 
 // For its features alone, see Cargo.toml.
 use ::log as _;
@@ -52,4 +54,7 @@ pub mod internal {
     pub use crate::client::*;
     pub use crate::log::{Level, Log, LogRecord};
     pub use crate::operation::{Interrupt, Operation, Progress, Running};
+    pub mod tables {
+        pub use crate::tables::*;
+    }
 }

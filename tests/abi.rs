@@ -17,6 +17,11 @@ use ffi::report::*;
 use ffi::status::*;
 use serde_json::json;
 
+// The header has them from the table of statuses.
+const DBSS_OK: dbss_status = dbss::Status::Ok as dbss_status;
+const DBSS_ERR_CONNECTION_LOST: dbss_status = dbss::Status::ConnectionLost as dbss_status;
+const DBSS_ERR_UNAUTHENTICATED: dbss_status = dbss::Status::Unauthenticated as dbss_status;
+
 fn c(text: &str) -> CString {
     CString::new(text).expect("no NUL")
 }

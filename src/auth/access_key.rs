@@ -9,13 +9,11 @@ use zeroize::Zeroizing;
 
 use super::{Credential, secret, signature};
 use crate::error::{Error, Status};
+use crate::tables::LONGEST_KEY;
 
 const SDK_DATE: HeaderName = HeaderName::from_static("x-sdk-date");
 const PROJECT_ID: HeaderName = HeaderName::from_static("x-project-id");
 const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-security-token");
-
-/// Far more than any key has.
-const LONGEST_KEY: usize = 1024;
 
 pub(crate) struct AccessKey {
     id: String,

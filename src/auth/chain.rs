@@ -70,12 +70,12 @@ pub(crate) enum Which {
 }
 
 impl Which {
-    pub(crate) fn parse(name: &[u8]) -> Option<Which> {
+    pub(crate) fn parse(name: &str) -> Option<Which> {
         Some(match name {
-            b"default" => Which::Default,
-            b"environment" => Which::Environment,
-            b"profile" => Which::Profile,
-            b"metadata" => Which::Metadata,
+            "default" => Which::Default,
+            "environment" => Which::Environment,
+            "profile" => Which::Profile,
+            "metadata" => Which::Metadata,
             _ => return None,
         })
     }

@@ -195,7 +195,7 @@ impl Login {
         };
         let token = token.map_err(|e| {
             answer.explain(Error::new(
-                Status::UnexpectedAnswer,
+                Status::UnexpectedResponse,
                 format!("IAM answered a login without a usable token: {e}; is the IAM endpoint right?"),
             ))
         })?;
@@ -268,7 +268,7 @@ pub(crate) fn find_project(
         let bytes = answer.read_document(ANSWER_LIMIT)?;
         serde_json::from_slice::<Object<Projects>>(&bytes).map_err(|e| {
             answer.explain(Error::new(
-                Status::UnexpectedAnswer,
+                Status::UnexpectedResponse,
                 format!("IAM's list of projects is malformed: {e}"),
             ))
         })

@@ -122,7 +122,7 @@ impl Metadata {
         let unexpected = |answer: &Answer, what: &str| {
             let place = self.endpoint.origin();
             answer.explain(Error::new(
-                Status::UnexpectedAnswer,
+                Status::UnexpectedResponse,
                 format!(
                     "the metadata service at {place} answered HTTP {} {what}",
                     answer.status().as_u16()
@@ -135,7 +135,7 @@ impl Metadata {
         let token = match answer.status() {
             StatusCode::OK => {
                 let token = self.read(wire, &mut answer)?;
-                let header = secret::header(token.trim_ascii(), Status::UnexpectedAnswer, "token");
+                let header = secret::header(token.trim_ascii(), Status::UnexpectedResponse, "token");
                 Some(header.map_err(|_| unexpected(&answer, "and a token that no header can carry"))?)
             }
             // Older ones give keys without.

@@ -5,15 +5,11 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Status};
-
-/// The longest secret that is taken: a request must fit a connection's output
-/// buffer, which is larger than this. Real tokens have a few kilobytes, some
-/// tens of them with a long catalogue.
-pub(super) const LONGEST: usize = 96 * 1024;
+use crate::tables::LONGEST_TOKEN;
 
 /// A header value of a secret: never shown, and wiped with its last copy.
 pub(super) fn header(secret: &[u8], status: Status, parameter: &'static str) -> Result<HeaderValue, Error> {
-    check(secret, status, parameter, LONGEST)?;
+    check(secret, status, parameter, LONGEST_TOKEN)?;
     // All copies of the header share this one allocation, which wipes itself.
     let wiped = Bytes::from_owner(Zeroizing::new(secret.to_vec()));
     let mut value = HeaderValue::from_maybe_shared(wiped)

@@ -35,8 +35,8 @@ impl fmt::Debug for Token {
 
 #[cfg(test)]
 mod tests {
-    use super::secret::LONGEST;
     use super::*;
+    use crate::tables::LONGEST_TOKEN;
 
     #[test]
     fn a_token_that_no_header_can_carry_is_refused_without_being_shown() {
@@ -47,14 +47,14 @@ mod tests {
             (b"abc secret", "space"),
             (b"abc-secret\x01", "control character"),
             ("abc-secrét".as_bytes(), "not ASCII"),
-            (&[b'x'; LONGEST + 1], "at most 98304"),
+            (&[b'x'; LONGEST_TOKEN + 1], "at most 98304"),
         ] {
             let error = Token::new(token).expect_err(says);
             assert_eq!(error.status(), Status::InvalidToken);
             assert!(error.message().contains(says), "{error}");
             assert!(!error.message().contains("secr"), "{error}");
         }
-        assert!(Token::new(&[b'x'; LONGEST]).is_ok());
+        assert!(Token::new(&[b'x'; LONGEST_TOKEN]).is_ok());
     }
 
     #[test]

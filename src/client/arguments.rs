@@ -3,11 +3,14 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use super::value::{Value, option_value, unhandled};
 use crate::error::{Error, Status};
+use crate::tables::OptionSet;
 
-/// Lengths of ids in characters, from the service's page of
+pub(super) use crate::tables::PROJECT_OR_INSTANCE_ID;
+
+/// The length of a report's id in characters, from the service's page of
 /// DownloadAuditReport.
-pub(super) const PROJECT_OR_INSTANCE_ID: RangeInclusive<usize> = 32..=64;
 pub(super) const REPORT_ID: RangeInclusive<usize> = 16..=64;
 
 pub fn utf8<'a>(bytes: &'a [u8], parameter: &'static str) -> Result<&'a str, Error> {
@@ -74,19 +77,12 @@ pub(super) fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
 
-/// The two values of the query parameter `local`, from the service's page of
-/// DownloadAuditReport.
+/// A locale as the query parameter `local` has it.
 pub(super) fn parse_locale(locale: &str) -> Result<&'static str, Error> {
-    ["en-us", "zh-cn"]
-        .into_iter()
-        .find(|known| known.eq_ignore_ascii_case(&locale.replace('_', "-")))
-        .ok_or_else(|| {
-            Error::argument(
-                Status::InvalidLocale,
-                "locale",
-                format_args!("must be en-us or zh-cn, and is \"{}\"", locale.escape_debug()),
-            )
-        })
+    match option_value(OptionSet::Mirror, "locale", locale.as_bytes())? {
+        (_, Value::Choice(locale)) => Ok(locale),
+        (key, _) => Err(unhandled(key)),
+    }
 }
 
 #[cfg(test)]

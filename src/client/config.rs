@@ -2,15 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::arguments::{PROJECT_OR_INSTANCE_ID, Shown, check_id, utf8};
-use super::options::OPTIONS;
+use super::arguments::{Shown, utf8};
 use super::regions;
+use super::value::{Value, option_value, unhandled};
 use crate::auth::{
     AccessKey, Fixed, Grant, Login, Origin, Provided, Renewing, Scope, Source, Surroundings, Token,
     TokenProvider, Which, find, masked,
@@ -19,9 +18,8 @@ use crate::error::{Error, Status};
 use crate::http::{Endpoint, Limits, Proxy};
 use crate::log::{Level, Log};
 use crate::operation::Overrides;
+use crate::tables::{LONGEST_REGION, OptionSet};
 use zeroize::Zeroizing;
-
-const DAY_MS: u64 = 86_400_000;
 
 /// More than anybody has.
 pub(super) const MAX_ENDPOINTS: usize = 16;
@@ -42,7 +40,7 @@ pub struct Config {
     pub(super) ca_file: Option<PathBuf>,
     pub(super) limits: Limits,
     pub(super) allow_plaintext: bool,
-    pub(super) allow_unframed: bool,
+    pub(super) allow_close_delimited: bool,
     pub(super) follow_redirects: bool,
     pub(super) max_memory: u64,
     pub(super) max_attempts: u32,
@@ -126,7 +124,7 @@ impl fmt::Debug for Config {
             .field("ca_file", &self.ca_file)
             .field("limits", &self.limits)
             .field("allow_plaintext", &self.allow_plaintext)
-            .field("allow_unframed", &self.allow_unframed)
+            .field("allow_close_delimited", &self.allow_close_delimited)
             .field("follow_redirects", &self.follow_redirects)
             .field("max_memory", &self.max_memory)
             .field("max_attempts", &self.max_attempts)
@@ -134,6 +132,7 @@ impl fmt::Debug for Config {
             .field("file_mode", &self.file_mode)
             .field("wait_timeout", &self.wait_timeout)
             .field("poll_interval", &self.poll_interval)
+            .field("interruptible", &self.interruptible)
             .field("user_agent_suffix", &self.user_agent_suffix)
             .field("proxy", &self.proxy)
             .field("proxy_from_environment", &self.proxy_from_environment)
@@ -154,7 +153,7 @@ impl Default for Config {
             ca_file: None,
             limits: Limits::default(),
             allow_plaintext: false,
-            allow_unframed: false,
+            allow_close_delimited: false,
             follow_redirects: false,
             max_memory: 0,
             max_attempts: 0,
@@ -169,10 +168,10 @@ impl Default for Config {
             proxy_from_environment: false,
         };
         // The table's defaults are the defaults: what is documented is what is.
-        for option in OPTIONS {
-            if let (Ok(key), Some(value)) = (option.key.to_str(), option.default) {
+        for option in OptionSet::Config.options() {
+            if let Some(value) = option.default(OptionSet::Config) {
                 config
-                    .set(key, value.to_bytes())
+                    .set(option.key(), value.to_bytes())
                     .expect("the default of an option is a value of it");
             }
         }
@@ -185,12 +184,12 @@ impl Config {
     pub fn set_region(&mut self, region: &str) -> Result<(), Error> {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let edge = region.starts_with('-') || region.ends_with('-');
-        if region.is_empty() || region.len() > 63 || edge || !region.chars().all(allowed) {
+        if region.is_empty() || region.len() > LONGEST_REGION || edge || !region.chars().all(allowed) {
             return Err(Error::argument(
                 Status::InvalidEndpoint,
                 "region",
                 format_args!(
-                    "must be 1 to 63 characters of a-z, 0-9 and '-', such as cn-north-4, and is \"{}\"",
+                    "must be 1 to {LONGEST_REGION} characters of a-z, 0-9 and '-', such as cn-north-4, and is \"{}\"",
                     region.escape_debug()
                 ),
             ));
@@ -242,8 +241,15 @@ impl Config {
 
     /// Sets the IAM user who logs in, in place of other credentials.
     pub fn set_iam_user(&mut self, user: &str, password: &str, domain: &str) -> Result<(), Error> {
-        for (parameter, value) in [("user", user), ("password", password), ("domain", domain)] {
-            check_login(parameter, value)?;
+        for (parameter, key, value) in [
+            ("user", "iam_user", user),
+            ("password", "iam_password", password),
+            ("domain", "iam_domain", domain),
+        ] {
+            option_value(OptionSet::Config, key, value.as_bytes()).map_err(|e| {
+                let status = e.status();
+                e.found_in(status, parameter)
+            })?;
         }
         self.choose(Credentials::User(User {
             name: Some(user.to_owned()),
@@ -361,71 +367,50 @@ impl Config {
 
     /// Sets any option by its key.
     pub fn set(&mut self, key: &str, value: &[u8]) -> Result<(), Error> {
-        // The table's key has the lifetime that an error's parameter needs.
-        let known = OPTIONS.iter().filter_map(|o| o.key.to_str().ok());
-        let Some(key) = known.into_iter().find(|k| *k == key) else {
-            return Err(Error::argument(
-                Status::UnknownKey,
-                "key",
-                format_args!("there is no option \"{}\"", key.escape_debug()),
-            ));
-        };
-        match key {
-            "region" => self.set_region(utf8(value, key)?)?,
-            "endpoint" => self.set_endpoint(utf8(value, key)?)?,
-            "token" => self.set_token(value)?,
-            "access_key" => {
+        match option_value(OptionSet::Config, key, value)? {
+            ("region", Value::Text(region)) => self.set_region(region)?,
+            ("endpoint", Value::Text(urls)) => self.set_endpoint(urls)?,
+            ("token", Value::Bytes(token)) => self.set_token(token)?,
+            ("access_key", Value::Bytes(value)) => {
                 AccessKey::new(value, b"-", None)?;
                 self.keys().access_key = Some(value.to_vec());
             }
-            "secret_key" => {
+            ("secret_key", Value::Bytes(value)) => {
                 AccessKey::new(b"-", value, None)?;
                 self.keys().secret_key = Some(Zeroizing::new(value.to_vec()));
             }
-            "security_token" => {
+            ("security_token", Value::Bytes(value)) => {
                 AccessKey::new(b"-", b"-", Some(value))?;
                 self.keys().security_token = Some(Zeroizing::new(value.to_vec()));
             }
-            "iam_user" => self.user().name = Some(login_text(key, value)?),
-            "iam_password" => self.user().password = Some(Zeroizing::new(login_text(key, value)?)),
-            "iam_domain" => self.user().domain = Some(login_text(key, value)?),
-            "credentials" => {
-                let which = Which::parse(value).ok_or_else(|| {
-                    invalid(
-                        key,
-                        format_args!(
-                            "must be default, environment, profile or metadata, and is \"{}\"",
-                            value.escape_ascii()
-                        ),
-                    )
-                })?;
+            ("iam_user", Value::Text(name)) => self.user().name = Some(name.to_owned()),
+            (key @ "iam_password", Value::Bytes(password)) => {
+                let password = utf8(password, key)?;
+                self.user().password = Some(Zeroizing::new(password.to_owned()));
+            }
+            ("iam_domain", Value::Text(name)) => self.user().domain = Some(name.to_owned()),
+            (key @ "credentials", Value::Choice(name)) => {
+                let which = Which::parse(name).ok_or_else(|| unhandled(key))?;
                 self.choose(Credentials::Find(which));
             }
-            "project_id" => {
-                let id = utf8(value, key)?;
-                check_id(id, key, PROJECT_OR_INSTANCE_ID)?;
-                self.project_id = Some(id.to_owned());
+            ("project_id", Value::Text(id)) => self.project_id = Some(id.to_owned()),
+            (key @ "iam_endpoint", Value::Text(url)) => self.iam_endpoint = Some(Endpoint::parse(url, key)?),
+            (key @ "metadata_endpoint", Value::Text(url)) => {
+                self.metadata_endpoint = Some(Endpoint::parse(url, key)?);
             }
-            "iam_endpoint" => self.iam_endpoint = Some(Endpoint::parse(utf8(value, key)?, key)?),
-            "metadata_endpoint" => self.metadata_endpoint = Some(Endpoint::parse(utf8(value, key)?, key)?),
-            "ca_file" => {
-                if value.is_empty() {
-                    return Err(invalid(key, "must name a file"));
-                }
-                self.ca_file = Some(PathBuf::from(OsStr::from_bytes(value)));
+            ("ca_file", Value::Bytes(path)) => self.ca_file = Some(PathBuf::from(OsStr::from_bytes(path))),
+            ("max_retry_after_ms", Value::Time(Some(longest))) => self.max_retry_after = longest,
+            ("allow_plaintext", Value::Flag(allow)) => self.allow_plaintext = allow,
+            ("allow_close_delimited", Value::Flag(allow)) => self.allow_close_delimited = allow,
+            ("follow_redirects", Value::Flag(follow)) => self.follow_redirects = follow,
+            (key @ "proxy", Value::Bytes(url)) => self.proxy = Some(Proxy::parse(utf8(url, key)?, key)?),
+            ("proxy_from_environment", Value::Flag(read)) => self.proxy_from_environment = read,
+            (key @ "user_agent_suffix", Value::Text(suffix)) => {
+                self.user_agent_suffix = Some(user_agent_suffix(key, suffix)?);
             }
-            "max_retry_after_ms" => {
-                self.max_retry_after = Duration::from_millis(number(key, value, 0..=DAY_MS)?);
-            }
-            "allow_plaintext" => self.allow_plaintext = boolean(key, value)?,
-            "allow_unframed" => self.allow_unframed = boolean(key, value)?,
-            "follow_redirects" => self.follow_redirects = boolean(key, value)?,
-            "proxy" => self.proxy = Some(Proxy::parse(utf8(value, key)?, key)?),
-            "proxy_from_environment" => self.proxy_from_environment = boolean(key, value)?,
-            "user_agent_suffix" => self.user_agent_suffix = Some(user_agent_suffix(key, value)?),
-            _ => {
+            (key, value) => {
                 let mut own = Overrides::default();
-                set_override(&mut own, key, value)?;
+                override_with(&mut own, key, value)?;
                 self.limits.connect = own.connect_timeout.unwrap_or(self.limits.connect);
                 self.limits.stall = own.stall_timeout.unwrap_or(self.limits.stall);
                 self.limits.total = own.total_timeout.unwrap_or(self.limits.total);
@@ -434,6 +419,7 @@ impl Config {
                 self.file_mode = own.file_mode.unwrap_or(self.file_mode);
                 self.wait_timeout = own.wait_timeout.unwrap_or(self.wait_timeout);
                 self.poll_interval = own.poll_interval.unwrap_or(self.poll_interval);
+                self.interruptible = own.interruptible.unwrap_or(self.interruptible);
             }
         }
         Ok(())
@@ -527,139 +513,40 @@ impl Keys {
     }
 }
 
-/// More than any user's or domain's name or password has, in bytes.
-const LONGEST_LOGIN: usize = 1024;
-
-/// A login goes into a document, so it may hold any character.
-fn check_login(parameter: &'static str, value: &str) -> Result<(), Error> {
-    if (1..=LONGEST_LOGIN).contains(&value.len()) {
-        return Ok(());
-    }
-    Err(invalid(
-        parameter,
-        format_args!("must have 1 to {LONGEST_LOGIN} bytes, and has {}", value.len()),
-    ))
-}
-
-fn login_text(key: &'static str, value: &[u8]) -> Result<String, Error> {
-    let text = utf8(value, key)?;
-    check_login(key, text)?;
-    Ok(text.to_owned())
-}
-
 /// Sets an option that a context has and each call may have for itself.
 pub fn set_override(overrides: &mut Overrides, key: &str, value: &[u8]) -> Result<(), Error> {
-    match key {
-        "connect_timeout_ms" => {
-            overrides.connect_timeout = Some(limit("connect_timeout_ms", value, 1..=DAY_MS)?);
+    let (key, value) = option_value(OptionSet::Operation, key, value)?;
+    override_with(overrides, key, value)
+}
+
+fn override_with(overrides: &mut Overrides, key: &'static str, value: Value<'_>) -> Result<(), Error> {
+    match (key, value) {
+        ("connect_timeout_ms", Value::Time(limit)) => overrides.connect_timeout = Some(limit),
+        ("stall_timeout_ms", Value::Time(limit)) => overrides.stall_timeout = Some(limit),
+        ("total_timeout_ms", Value::Time(limit)) => overrides.total_timeout = Some(limit),
+        ("max_attempts", Value::Number(count)) => {
+            overrides.max_attempts = Some(u32::try_from(count).unwrap_or(u32::MAX));
         }
-        "stall_timeout_ms" => {
-            overrides.stall_timeout = Some(limit("stall_timeout_ms", value, 1..=DAY_MS)?);
-        }
-        "total_timeout_ms" => {
-            overrides.total_timeout = Some(limit("total_timeout_ms", value, 1..=30 * DAY_MS)?);
-        }
-        "max_attempts" => {
-            overrides.max_attempts = Some(number("max_attempts", value, 1..=1000)? as u32);
-        }
-        "max_memory_bytes" => {
-            overrides.max_memory = Some(number("max_memory_bytes", value, 1..=i64::MAX as u64)?);
-        }
-        "file_mode" => overrides.file_mode = Some(mode("file_mode", value)?),
-        "wait_timeout_ms" => {
-            overrides.wait_timeout = Some(limit("wait_timeout_ms", value, 1..=30 * DAY_MS)?);
-        }
-        "poll_interval_ms" => {
-            let ms = number("poll_interval_ms", value, 1..=DAY_MS)?;
-            overrides.poll_interval = Some(Duration::from_millis(ms));
-        }
-        _ => {
-            return Err(Error::argument(
-                Status::UnknownKey,
-                "key",
-                format_args!("a call has no option \"{}\"", key.escape_debug()),
-            ));
-        }
+        ("max_memory_bytes", Value::Number(size)) => overrides.max_memory = Some(size),
+        ("file_mode", Value::Mode(mode)) => overrides.file_mode = Some(mode),
+        ("wait_timeout_ms", Value::Time(limit)) => overrides.wait_timeout = Some(limit),
+        ("poll_interval_ms", Value::Time(Some(interval))) => overrides.poll_interval = Some(interval),
+        ("interruptible", Value::Flag(interruptible)) => overrides.interruptible = Some(interruptible),
+        (key, _) => return Err(unhandled(key)),
     }
     Ok(())
 }
 
-fn mode(key: &'static str, value: &[u8]) -> Result<u32, Error> {
-    std::str::from_utf8(value)
-        .ok()
-        .filter(|v| !v.is_empty() && v.bytes().all(|b| b.is_ascii_digit()))
-        .and_then(|v| u32::from_str_radix(v, 8).ok())
-        .filter(|mode| *mode <= 0o777 && mode & 0o600 == 0o600)
-        .ok_or_else(|| {
-            invalid(
-                key,
-                format_args!(
-                    "must be octal digits that let the owner read and write, such as 600 or 640, and is \"{}\"",
-                    value.escape_ascii()
-                ),
-            )
-        })
-}
-
-fn invalid(key: &'static str, what: impl fmt::Display) -> Error {
-    Error::argument(Status::InvalidValue, key, what)
-}
-
-fn boolean(key: &'static str, value: &[u8]) -> Result<bool, Error> {
-    match value {
-        b"true" => Ok(true),
-        b"false" => Ok(false),
-        _ => Err(invalid(
-            key,
-            format_args!("must be true or false, and is \"{}\"", value.escape_ascii()),
-        )),
-    }
-}
-
-fn number(key: &'static str, value: &[u8], range: RangeInclusive<u64>) -> Result<u64, Error> {
-    let digits = std::str::from_utf8(value)
-        .ok()
-        // `parse` would take a sign.
-        .filter(|v| v.bytes().all(|b| b.is_ascii_digit()));
-    digits
-        .and_then(|v| v.parse().ok())
-        .filter(|n| range.contains(n))
-        .ok_or_else(|| {
-            invalid(
-                key,
-                format_args!(
-                    "must be a whole number from {} to {}, and is \"{}\"",
-                    range.start(),
-                    range.end(),
-                    value.escape_ascii()
-                ),
-            )
-        })
-}
-
-fn limit(key: &'static str, value: &[u8], range: RangeInclusive<u64>) -> Result<Option<Duration>, Error> {
-    match value {
-        b"-1" => Ok(None),
-        _ => number(key, value, range).map(|ms| Some(Duration::from_millis(ms))),
-    }
-}
-
-fn user_agent_suffix(key: &'static str, value: &[u8]) -> Result<String, Error> {
-    let value = utf8(value, key)?;
+fn user_agent_suffix(key: &'static str, value: &str) -> Result<String, Error> {
+    let invalid = |what: fmt::Arguments<'_>| Error::argument(Status::InvalidValue, key, what);
     if let Some(c) = value.chars().find(|c| !(' '..='~').contains(c)) {
-        return Err(invalid(
-            key,
-            format_args!(
-                "must be visible ASCII characters and spaces, and has {}",
-                Shown(c)
-            ),
-        ));
+        return Err(invalid(format_args!(
+            "must be visible ASCII characters and spaces, and has {}",
+            Shown(c)
+        )));
     }
-    if value.trim().is_empty() || value.len() > 256 {
-        return Err(invalid(
-            key,
-            format_args!("must have 1 to 256 characters, and has {}", value.trim().len()),
-        ));
+    if value.trim().is_empty() {
+        return Err(invalid(format_args!("must not be spaces alone")));
     }
     Ok(value.trim().to_owned())
 }
@@ -667,16 +554,15 @@ fn user_agent_suffix(key: &'static str, value: &[u8]) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Kind;
+    use crate::tables::Kind;
 
     fn sample(kind: Kind, key: &str) -> &'static [u8] {
         match (kind, key) {
             (_, "region") => b"cn-north-4",
-            (_, "credentials") => b"default",
-            (_, "project_id") => b"0123456789abcdef0123456789abcdef",
-            (Kind::Text, _) => b"nightly-job/2",
-            (Kind::Url, _) => b"https://dbss.example.com",
             (_, "proxy") => b"http://u:p@proxy.example:3128",
+            (Kind::Text, _) => b"nightly-job/2",
+            (Kind::Id, _) => b"0123456789abcdef0123456789abcdef",
+            (Kind::Url, _) => b"https://dbss.example.com",
             (Kind::Secret, _) => b"secret",
             (Kind::Path, _) => b"/etc/\xff",
             (Kind::Milliseconds, _) => b"86400000",
@@ -684,14 +570,16 @@ mod tests {
             (Kind::Boolean, _) => b"true",
             (Kind::Number, _) => b"7",
             (Kind::Mode, _) => b"640",
+            (Kind::Choice, _) => b"default",
+            (Kind::Day, _) => b"2026-11-24",
         }
     }
 
     #[test]
     fn every_option_of_the_table_can_be_set_and_changes_the_configuration() {
         let before = format!("{:?}", Config::default());
-        for option in OPTIONS {
-            let key = option.key.to_str().expect("keys are ASCII");
+        for option in OptionSet::Config.options() {
+            let key = option.key();
             let mut config = Config::default();
             config.set(key, sample(option.kind, key)).expect(key);
             assert_ne!(format!("{config:?}"), before, "{key}");
@@ -703,30 +591,12 @@ mod tests {
         for (key, value) in [
             ("region", &b"CN-NORTH-4"[..]),
             ("region", b"a/b"),
+            ("region", b"-a"),
             ("endpoint", b"https://a.example,"),
             ("iam_endpoint", b"iam.example.com"),
-            ("credentials", b"everywhere"),
-            ("project_id", b"short"),
-            ("iam_user", b""),
             ("iam_password", b"\xff"),
-            ("region", b"-a"),
-            ("ca_file", b""),
             ("connect_timeout_ms", b"0"),
-            ("connect_timeout_ms", b"+5"),
-            ("connect_timeout_ms", b"1e3"),
-            ("connect_timeout_ms", b"86400001"),
-            ("connect_timeout_ms", b""),
-            ("stall_timeout_ms", b"-2"),
-            ("total_timeout_ms", b"99999999999999999999"),
-            ("allow_plaintext", b"yes"),
-            ("max_attempts", b"0"),
-            ("max_retry_after_ms", b"-1"),
-            ("file_mode", b"400"),
-            ("file_mode", b"1777"),
-            ("file_mode", b"68"),
             ("proxy", b"socks5://x:1"),
-            ("max_memory_bytes", b"-1"),
-            ("max_memory_bytes", b"0"),
             ("user_agent_suffix", b"a\r\nX-Evil: 1"),
             ("user_agent_suffix", b"  "),
             ("user_agent_suffix", "ü".as_bytes()),
@@ -737,9 +607,6 @@ mod tests {
             assert!(error.message().starts_with(key), "{error}");
             assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
         }
-        let error = Config::default().set("no_such", b"1").expect_err("unknown");
-        assert_eq!(error.status(), Status::UnknownKey);
-        assert!(error.message().contains("no_such"));
     }
 
     #[test]

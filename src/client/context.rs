@@ -93,7 +93,7 @@ impl Client {
             ca_file: config.ca_file.as_deref(),
             user_agent_suffix: config.user_agent_suffix.as_deref(),
             allow_plaintext: config.allow_plaintext,
-            allow_unframed: config.allow_unframed,
+            allow_close_delimited: config.allow_close_delimited,
             follow_redirects: config.follow_redirects,
             proxy,
         };

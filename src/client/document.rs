@@ -27,7 +27,7 @@ pub(super) fn read(answer: &mut Answer, asked: &Asked) -> Result<Vec<u8>, Error>
 /// The error for a document that is not what the service documents.
 pub(super) fn malformed(answer: &Answer, what: &str, why: impl std::fmt::Display) -> Error {
     answer.explain(Error::new(
-        Status::UnexpectedAnswer,
+        Status::UnexpectedResponse,
         format!("the service's {what} is malformed: {why}"),
     ))
 }

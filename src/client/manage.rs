@@ -1,6 +1,7 @@
 //! Creating and deleting reports.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::http::Method;
@@ -11,9 +12,11 @@ use super::context::Client;
 use super::document;
 use super::pages::JSON;
 use super::report::ReportRequest;
+use super::value::{Value, option_value, unhandled};
 use crate::error::{Error, Status};
 use crate::http::{Answer, Asked, Call, Endpoint, Object, Outgoing};
 use crate::operation::Running;
+use crate::tables::OptionSet;
 
 const ASKED: Asked = Asked {
     who: "the service",
@@ -23,28 +26,35 @@ const ASKED: Asked = Asked {
     ),
 };
 
-/// More than any time or list of ids has, in bytes.
-const LONGEST_TEXT: usize = 4096;
-
-/// What to create: CreateAuditReport,
-/// `POST /v1/{project_id}/audit/{instance_id}/reports/create`. Times are the
+/// What to create, as far as it is said: options by key and value. Times are the
 /// service's texts.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(transparent)]
+pub struct ReportSpec(BTreeMap<&'static str, String>);
+
+impl ReportSpec {
+    /// Sets an option by its key.
+    pub fn set(&mut self, key: &str, value: &[u8]) -> Result<(), Error> {
+        match option_value(OptionSet::ReportSpec, key, value)? {
+            (key, Value::Text(text)) => self.0.insert(key, text.to_owned()),
+            (key, _) => return Err(unhandled(key)),
+        };
+        Ok(())
+    }
+
+    /// An option; empty where it is not set.
+    pub(super) fn get(&self, key: &str) -> &str {
+        self.0.get(key).map_or("", String::as_str)
+    }
+}
+
+/// What to create and where: CreateAuditReport,
+/// `POST /v1/{project_id}/audit/{instance_id}/reports/create`.
+#[derive(Clone, Debug)]
 pub struct NewReport {
-    #[serde(skip)]
     pub(super) project: Option<String>,
-    #[serde(skip)]
     pub(super) instance: String,
-    #[serde(rename = "template_id")]
-    pub(super) template: String,
-    pub(super) start_time: String,
-    pub(super) end_time: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    start_date: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    end_date: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    db_ids: Option<String>,
+    pub(super) spec: ReportSpec,
 }
 
 /// What the service answers: a word.
@@ -55,38 +65,22 @@ struct Outcome {
 }
 
 impl NewReport {
-    /// Checks the ids and texts.
-    pub fn new(
-        project: Option<&str>,
-        instance: &str,
-        template: &str,
-        times: [&str; 2],
-        dates: [Option<&str>; 2],
-        db_ids: Option<&str>,
-    ) -> Result<NewReport, Error> {
+    /// Checks the ids, and that the spec is complete.
+    pub fn new(project: Option<&str>, instance: &str, spec: &ReportSpec) -> Result<NewReport, Error> {
         check_project(project)?;
         check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
-        check_id(template, "template_id", 1..=64)?;
-        let text = |parameter, text: &str| {
-            if (1..=LONGEST_TEXT).contains(&text.len()) && !text.chars().any(char::is_control) {
-                return Ok(text.to_owned());
-            }
-            Err(Error::argument(
-                Status::InvalidValue,
-                parameter,
-                format_args!("must have 1 to {LONGEST_TEXT} bytes and no control characters"),
-            ))
-        };
-        let optional = |parameter, value: Option<&str>| value.map(|v| text(parameter, v)).transpose();
+        let mut options = OptionSet::ReportSpec.options();
+        if let Some(missing) = options.find(|option| option.required && spec.get(option.key()).is_empty()) {
+            return Err(Error::argument(
+                Status::NotConfigured,
+                missing.key(),
+                "is missing in the report spec",
+            ));
+        }
         Ok(NewReport {
             project: project.map(str::to_owned),
             instance: instance.to_owned(),
-            template: template.to_owned(),
-            start_time: text("start_time", times[0])?,
-            end_time: text("end_time", times[1])?,
-            start_date: optional("start_date", dates[0])?,
-            end_date: optional("end_date", dates[1])?,
-            db_ids: optional("db_ids", db_ids)?,
+            spec: spec.clone(),
         })
     }
 }
@@ -103,7 +97,7 @@ impl Client {
     }
 
     pub(super) fn create_in(&self, call: &Arc<Call>, project: &str, report: &NewReport) -> Result<(), Error> {
-        let body = serde_json::to_vec(report)
+        let body = serde_json::to_vec(&report.spec)
             .map_err(|e| Error::new(Status::Internal, format!("a request that is no JSON: {e}")))?;
         let segments = ["v1", project, "audit", &report.instance, "reports", "create"];
         // Not through `ask`, which would mend more than is safe here.
@@ -195,7 +189,7 @@ fn done(answer: &mut Answer, what: &str) -> Result<(), Error> {
     match outcome.0.result {
         Some(word) if word.eq_ignore_ascii_case("success") => Ok(()),
         Some(word) if word.eq_ignore_ascii_case("failed") => Err(answer.explain(Error::new(
-            Status::NotDone,
+            Status::Rejected,
             format!("the service answered that the {what} failed, and not why"),
         ))),
         _ => Err(document::malformed(

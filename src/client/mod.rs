@@ -8,11 +8,11 @@ mod document;
 mod download;
 mod manage;
 mod mirror;
-mod options;
 mod pages;
 mod regions;
 mod report;
 mod transfer;
+mod value;
 mod wait;
 
 pub use arguments::utf8;
@@ -20,9 +20,8 @@ pub use config::Config;
 pub use config::set_override;
 pub use context::Client;
 pub use download::{Reader, ReportStream};
-pub use manage::NewReport;
+pub use manage::{NewReport, ReportSpec};
 pub use mirror::{MirrorOptions, MirrorResult};
-pub use options::{Kind, OPTIONS, Option};
 #[cfg(fuzzing)]
 pub use pages::Item;
 pub use pages::{Cursor, List, Page};

@@ -19,13 +19,11 @@ use super::document;
 use crate::error::{Error, Status};
 use crate::http::{Answer, Asked, Call, Endpoint, Object, Outgoing};
 use crate::operation::Running;
+use crate::tables::LONGEST_NAME;
 
 /// The service's own default and bounds of `limit` (ListAuditInstances).
 const DEFAULT_SIZE: u32 = 100;
 const LARGEST_SIZE: u32 = 1000;
-
-/// The longest name that reports are looked for by, in bytes.
-const LONGEST_NAME: usize = 256;
 
 /// So often in a row a page is read again because items went meanwhile.
 const STEPS_BACK: u32 = 16;
@@ -394,7 +392,7 @@ impl Cursor {
             let stuck = place.same >= SAME_PAGES || place.without_news >= PAGES_WITHOUT_NEWS;
             if stuck && !place.ended {
                 return Err(Error::new(
-                    Status::UnexpectedAnswer,
+                    Status::UnexpectedResponse,
                     format!(
                         "the service's list of {} gives the same items again and again",
                         self.list.name()

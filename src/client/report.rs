@@ -102,7 +102,7 @@ pub(super) fn may_be_document(head: &[u8]) -> bool {
 /// An error if the first part of a body of status 200, or all of it where it
 /// has `ended`, is no report: empty, an error, another document, a page.
 pub(super) fn refuse_document(answer: &Answer, body: &[u8], ended: bool) -> Result<(), Error> {
-    let unexpected = |what: &str| Err(answer.explain(Error::new(Status::UnexpectedAnswer, what)));
+    let unexpected = |what: &str| Err(answer.explain(Error::new(Status::UnexpectedResponse, what)));
     let text = without_mark(body);
     let begins = |with: &[u8]| {
         text.get(..with.len())

@@ -170,12 +170,12 @@ impl Client {
                 let template = self
                     .all_items(call, &project, List::templates(&report.instance)?)?
                     .into_iter()
-                    .find(|template| template.id() == report.template);
+                    .find(|template| template.id() == report.spec.get("template_id"));
                 let Some(template) = template else {
                     return Err(Error::argument(
                         Status::NotFound,
                         "template_id",
-                        format_args!("the instance has no template {}", report.template),
+                        format_args!("the instance has no template {}", report.spec.get("template_id")),
                     ));
                 };
                 let before: HashSet<String> = self
@@ -223,11 +223,16 @@ impl Client {
 /// report is named after its template is nowhere documented, so a name that is
 /// another alone excludes none.
 fn candidates<'a>(new: &'a [Item], report: &NewReport, template: &Item) -> Vec<&'a Item> {
-    let same_time = |item: &Item, field, asked| item.text(field).is_none_or(|time| is_same_time(time, asked));
+    let same_time = |item: &Item, field| {
+        let time = item.text(field);
+        time.is_none_or(|time| is_same_time(time, report.spec.get(field)))
+    };
     let mut candidates: Vec<&Item> = new
         .iter()
         .filter(|item| {
-            same_time(item, "start_time", &report.start_time) && same_time(item, "end_time", &report.end_time)
+            ["start_time", "end_time"]
+                .iter()
+                .all(|field| same_time(item, field))
         })
         .collect();
     let has_name = |item: &Item| {

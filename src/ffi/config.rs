@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::guard::{Handle, bytes, guarded, out, plain, text};
 use super::status::dbss_status;
 use dbss::Error;
-use dbss::internal::{Config, OPTIONS, Option as ConfigOption};
+use dbss::internal::Config;
 
 /// A configuration under construction. dbss_context_new() copies it, so it can
 /// be changed or freed afterwards, and used for several contexts.
@@ -194,16 +194,16 @@ pub unsafe extern "C" fn dbss_config_set_iam_user(
     })
 }
 
-/// Sets any option by its key; dbss_config_key_name() and its sisters list
-/// them all, with type, default and meaning:
+/// Sets any option by its key; dbss_option_key() lists them at run time:
 ///
 /// @OPTIONS@
 ///
 /// `config` and `key` (required). `value` (required, bytes). They are copied. A
-/// value is text in the form of its option's type: "text", "url", "secret" and
-/// "path" as they are (a path is bytes, it need not be UTF-8); "milliseconds",
-/// "bytes" and "number" in decimal digits, or "-1" for no limit where the
-/// option says so; "mode" in octal digits; "boolean" as true or false.
+/// value is text in the form of its option's type: "text", "id", "url", "secret"
+/// and "path" as they are (a path is bytes, it need not be UTF-8);
+/// "milliseconds", "bytes" and "number" in decimal digits, or "-1" for no limit
+/// where the option says so; "mode" in octal digits; "boolean" as true or false;
+/// "day" such as 2026-11-24; "choice" as one of its words.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
 /// DBSS_ERR_INVALID_VALUE, and those of the typed setter where there is one.
 /// Never blocks. Any thread.
@@ -215,56 +215,4 @@ pub unsafe extern "C" fn dbss_config_set(
 ) -> dbss_status {
     // SAFETY: the header's rules are the contracts of these.
     guarded(|| unsafe { with_config(config, |c| c.set(text(key, "key")?, bytes(value, "value")?)) })
-}
-
-/// How many options dbss_config_set() knows. Never blocks. Any thread, at any
-/// time.
-#[unsafe(no_mangle)]
-pub extern "C" fn dbss_config_key_count() -> usize {
-    OPTIONS.len()
-}
-
-fn describe(index: usize, field: fn(&ConfigOption) -> Option<&'static std::ffi::CStr>) -> *const c_char {
-    OPTIONS
-        .get(index)
-        .and_then(field)
-        .map_or(ptr::null(), |t| t.as_ptr())
-}
-
-/// The key of the option `index`, counted from 0.
-///
-/// Returns a static string; NULL past the last option. Never blocks. Any
-/// thread, at any time.
-#[unsafe(no_mangle)]
-pub extern "C" fn dbss_config_key_name(index: usize) -> *const c_char {
-    describe(index, |o| Some(o.key))
-}
-
-/// The type of the option `index`: "text", "url", "secret", "path",
-/// "milliseconds", "bytes", "boolean", "number" or "mode". Newer versions may
-/// have more. A "secret" has no place on a command line or in a log.
-///
-/// Returns a static string; NULL past the last option. Never blocks. Any
-/// thread, at any time.
-#[unsafe(no_mangle)]
-pub extern "C" fn dbss_config_key_type(index: usize) -> *const c_char {
-    describe(index, |o| Some(o.kind.name()))
-}
-
-/// What the option `index` does, in a sentence or two, with its range.
-///
-/// Returns a static string; NULL past the last option. Never blocks. Any
-/// thread, at any time.
-#[unsafe(no_mangle)]
-pub extern "C" fn dbss_config_key_help(index: usize) -> *const c_char {
-    describe(index, |o| Some(o.help))
-}
-
-/// The default of the option `index`, in the form that dbss_config_set() takes.
-///
-/// Returns a static string; NULL where the option is unset by default, and past
-/// the last option. Never blocks. Any thread, at any time.
-#[unsafe(no_mangle)]
-pub extern "C" fn dbss_config_key_default(index: usize) -> *const c_char {
-    describe(index, |o| o.default)
 }

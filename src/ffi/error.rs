@@ -5,8 +5,8 @@ use std::ffi::{CString, c_char};
 use std::ptr;
 
 use super::guard::plain;
-use super::status::{DBSS_OK, dbss_status};
-use dbss::Error;
+use super::status::dbss_status;
+use dbss::{Error, Status};
 
 /// Why a call failed: a status, a sentence, and all that the service and the
 /// system said. Immutable, so any thread may read it.
@@ -157,7 +157,11 @@ pub unsafe extern "C" fn dbss_error_free(error: *mut dbss_error) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_status(error: *const dbss_error) -> dbss_status {
     // SAFETY: the header's rules are the contract of `read`.
-    unsafe { read(error, DBSS_OK, |e| e.error.status() as dbss_status) }
+    unsafe {
+        read(error, Status::Ok as dbss_status, |e| {
+            e.error.status() as dbss_status
+        })
+    }
 }
 
 /// One line for a person: what was wrong and what to do, with the service's

@@ -24,6 +24,7 @@ pub mod log;
 pub mod manage;
 pub mod mirror;
 pub mod operation;
+pub mod options;
 pub mod page;
 pub mod report;
 pub mod status;

@@ -8,7 +8,8 @@ use super::callback::{Callback, dbss_destroy_fn};
 use super::config::{dbss_config, with_config};
 use super::error::c_string;
 use super::guard::{guarded, plain};
-use super::status::{DBSS_OK, dbss_status};
+use super::status::dbss_status;
+use dbss::Status;
 use dbss::internal::{Log, LogRecord};
 
 /// The level of a record about a call that failed.
@@ -125,7 +126,11 @@ pub unsafe extern "C" fn dbss_log_record_message(record: *const dbss_log_record)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_status(record: *const dbss_log_record) -> dbss_status {
     // SAFETY: the header's rules are the contract of `read`.
-    unsafe { read(record, DBSS_OK, |r| r.record.status as dbss_status) }
+    unsafe {
+        read(record, Status::Ok as dbss_status, |r| {
+            r.record.status as dbss_status
+        })
+    }
 }
 
 /// How many requests the call had made, the one that the record is about

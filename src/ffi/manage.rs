@@ -1,34 +1,75 @@
 //! Creating, awaiting and deleting reports.
 
 use std::ffi::c_char;
-use std::sync::Arc;
+use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::context::dbss_context;
-use super::guard::{Handle, guarded, null, optional_text, text, under};
+use super::guard::{Handle, bytes, guarded, null, optional_text, out, plain, text, under};
 use super::operation::dbss_operation;
 use super::status::dbss_status;
-use dbss::internal::{Client, NewReport};
+use dbss::internal::{Client, NewReport, ReportSpec};
 use dbss::{Error, Status};
 
 /// The room that an id takes, with the NUL at its end.
 pub const DBSS_ID_SIZE: usize = 65;
 
-/// What a call that creates a report has.
-struct Creation {
-    client: Arc<Client>,
-    report: NewReport,
+/// What a report is to be: options by key and value.
+///
+/// @threads any.
+pub struct dbss_report_spec {
+    _opaque: [u8; 0],
 }
 
-/// The strings that say what to create, as they come in.
-struct Wanted {
-    project: *const c_char,
-    instance: *const c_char,
-    template_id: *const c_char,
-    start_time: *const c_char,
-    end_time: *const c_char,
-    start_date: *const c_char,
-    end_date: *const c_char,
-    db_ids: *const c_char,
+impl Handle for dbss_report_spec {
+    type Value = Mutex<ReportSpec>;
+}
+
+/// Makes a report spec, in which nothing is set.
+///
+/// @param out_spec required. Receives it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_spec_new(out_spec: *mut *mut dbss_report_spec) -> dbss_status {
+    guarded(|| {
+        // SAFETY: by the header's rules NULL or writable.
+        let slot = unsafe { out(out_spec, ptr::null_mut(), "out_spec") }?;
+        *slot = dbss_report_spec::into_handle(Arc::new(Mutex::new(ReportSpec::default())));
+        Ok(())
+    })
+}
+
+/// Sets an option of a report spec. "template_id", "start_time" and "end_time"
+/// are required before it is used.
+///
+/// @param spec required.
+/// @param key required, option of report_spec.
+/// @param value required, bytes. It is copied.
+/// @errors UNKNOWN_KEY, INVALID_VALUE, INVALID_ID
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_spec_set(
+    spec: *mut dbss_report_spec,
+    key: *const c_char,
+    value: *const c_char,
+) -> dbss_status {
+    guarded(|| {
+        // SAFETY: the header's rules are the contracts of these.
+        let (spec, key, value) = unsafe {
+            (
+                dbss_report_spec::borrow(spec, "spec")?,
+                text(key, "key")?,
+                bytes(value, "value")?,
+            )
+        };
+        let mut spec = spec.lock().unwrap_or_else(PoisonError::into_inner);
+        spec.set(key, value)
+    })
+}
+
+/// Frees a report spec. Calls under way are not touched. NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_report_spec_free(spec: *mut dbss_report_spec) {
+    // SAFETY: the header's rules are the contract of `release`.
+    plain((), || unsafe { dbss_report_spec::release(spec) });
 }
 
 /// Takes the parameters of a creation.
@@ -36,121 +77,87 @@ struct Wanted {
 /// # Safety
 /// The handles are as for [`Handle::borrow`]; each string is NULL or
 /// NUL-terminated and stays as it is during the call.
-unsafe fn creation(ctx: *mut dbss_context, wanted: Wanted) -> Result<Creation, Error> {
+unsafe fn creation(
+    ctx: *mut dbss_context,
+    project: *const c_char,
+    instance: *const c_char,
+    spec: *const dbss_report_spec,
+) -> Result<(Arc<Client>, NewReport), Error> {
     // SAFETY: the same contract.
-    unsafe {
-        Ok(Creation {
-            client: dbss_context::borrow(ctx, "ctx")?,
-            report: NewReport::new(
-                optional_text(wanted.project, "project")?,
-                text(wanted.instance, "instance")?,
-                text(wanted.template_id, "template_id")?,
-                [
-                    text(wanted.start_time, "start_time")?,
-                    text(wanted.end_time, "end_time")?,
-                ],
-                [
-                    optional_text(wanted.start_date, "start_date")?,
-                    optional_text(wanted.end_date, "end_date")?,
-                ],
-                optional_text(wanted.db_ids, "db_ids")?,
-            )?,
-        })
-    }
+    let (client, project, instance, spec) = unsafe {
+        (
+            dbss_context::borrow(ctx, "ctx")?,
+            optional_text(project, "project")?,
+            text(instance, "instance")?,
+            dbss_report_spec::borrow(spec, "spec")?,
+        )
+    };
+    let spec = spec.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok((client, NewReport::new(project, instance, &spec)?))
 }
 
 /// Has the service create a report. The service says that it will, gives no id,
 /// and takes its time: dbss_report_generate() finds the new report and waits.
 ///
-/// `ctx` (required). `project`: NULL for the context's, as for
-/// dbss_report_download(). `instance` and `template_id` (required): ids, see
-/// dbss_templates_list(). `start_time` and `end_time` (required): the range
-/// that the report covers, as text in the form that the service takes, which is
-/// passed on as it is. `start_date`, `end_date` and `db_ids` (ids of databases,
-/// joined by commas): NULL for none. `operation` may be NULL.
-///
 /// A request that may have reached the service is not sent again, so a lost
 /// connection ends the call though the report may have been created.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
-/// DBSS_ERR_INVALID_VALUE, all before any traffic; DBSS_ERR_NOT_DONE; every
-/// status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK; those of
-/// dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
-/// network. Any thread.
+///
+/// @param ctx required.
+/// @param project as dbss_report_download
+/// @param instance required. The audit instance's id.
+/// @param spec required. What the report is to be.
+/// @errors INVALID_ID, NOT_CONFIGURED (the spec lacks a required option), all
+/// before any traffic; REJECTED; SERVICE*, NETWORK*; as
+/// dbss_context_find_credentials
+/// @blocks network
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_create(
     ctx: *mut dbss_context,
     project: *const c_char,
     instance: *const c_char,
-    template_id: *const c_char,
-    start_time: *const c_char,
-    end_time: *const c_char,
-    start_date: *const c_char,
-    end_date: *const c_char,
-    db_ids: *const c_char,
+    spec: *const dbss_report_spec,
     operation: *mut dbss_operation,
 ) -> dbss_status {
     guarded(|| {
-        let wanted = Wanted {
-            project,
-            instance,
-            template_id,
-            start_time,
-            end_time,
-            start_date,
-            end_date,
-            db_ids,
-        };
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
             under(operation, |running| {
-                let call = creation(ctx, wanted)?;
-                call.client.create_report(&call.report, running)
+                let (client, report) = creation(ctx, project, instance, spec)?;
+                client.create_report(&report, running)
             })
         }
     })
 }
 
 /// Has the service create a report, finds the new one, waits until it is ready,
-/// and gives its id, with which it can be downloaded.
-///
-/// The first nine parameters as for dbss_report_create(). `operation` may be
-/// NULL; its dbss_operation_percent() tells how far the report is, and its
-/// options "wait_timeout_ms" and "poll_interval_ms" count. `out_id` (required):
-/// room for DBSS_ID_SIZE bytes, which receives the id and a NUL, or "" on
-/// failure.
+/// and gives its id, with which it can be downloaded. dbss_operation_percent()
+/// tells how far the report is; the options "wait_timeout_ms" and
+/// "poll_interval_ms" count.
 ///
 /// The new report is the one that the list did not have before and that is of
 /// this range, and where several are, of this template. Where several remain
-/// the call fails with DBSS_ERR_AMBIGUOUS: it does not guess.
-/// Errors: those of dbss_report_create(), among them DBSS_ERR_NULL_ARGUMENT;
-/// DBSS_ERR_NOT_FOUND, also when there is no such template; DBSS_ERR_AMBIGUOUS,
-/// DBSS_ERR_NOT_READY; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. What was created
-/// stays. Uses the network. Any thread.
+/// the call fails with DBSS_ERR_AMBIGUOUS: it does not guess. What was created
+/// stays.
+///
+/// @param ctx required.
+/// @param project as dbss_report_download
+/// @param instance required. The audit instance's id.
+/// @param spec required. What the report is to be.
+/// @param out_id required, room DBSS_ID_SIZE. Receives the id and a NUL, or "" on
+/// failure.
+/// @errors as dbss_report_create; NOT_FOUND (also when there is no such
+/// template), AMBIGUOUS, NOT_READY
+/// @blocks network
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_generate(
     ctx: *mut dbss_context,
     project: *const c_char,
     instance: *const c_char,
-    template_id: *const c_char,
-    start_time: *const c_char,
-    end_time: *const c_char,
-    start_date: *const c_char,
-    end_date: *const c_char,
-    db_ids: *const c_char,
+    spec: *const dbss_report_spec,
     operation: *mut dbss_operation,
     out_id: *mut c_char,
 ) -> dbss_status {
     guarded(|| {
-        let wanted = Wanted {
-            project,
-            instance,
-            template_id,
-            start_time,
-            end_time,
-            start_date,
-            end_date,
-            db_ids,
-        };
         if !out_id.is_null() {
             // SAFETY: not NULL, and by the header's rules writable.
             unsafe { out_id.write(0) };
@@ -162,15 +169,15 @@ pub unsafe extern "C" fn dbss_report_generate(
                 if out_id.is_null() {
                     return Err(null("out_id"));
                 }
-                let call = creation(ctx, wanted)?;
-                let id = call.client.generate_report(&call.report, running)?;
+                let (client, report) = creation(ctx, project, instance, spec)?;
+                let id = client.generate_report(&report, running)?;
                 if id.len() >= DBSS_ID_SIZE || id.contains('\0') {
                     return Err(Error::new(
-                        Status::UnexpectedAnswer,
+                        Status::UnexpectedResponse,
                         format!("the service gave the new report an id that is none: {id}"),
                     ));
                 }
-                std::ptr::copy_nonoverlapping(id.as_ptr().cast(), out_id, id.len());
+                ptr::copy_nonoverlapping(id.as_ptr().cast(), out_id, id.len());
                 out_id.add(id.len()).write(0);
                 Ok(())
             })
@@ -215,7 +222,7 @@ pub unsafe extern "C" fn dbss_report_wait(
 /// `ctx`, `instance` and `id` (required). `project`: NULL for the context's.
 /// `operation` may be NULL.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
-/// all before any traffic; DBSS_ERR_NOT_FOUND; DBSS_ERR_NOT_DONE; every other
+/// all before any traffic; DBSS_ERR_NOT_FOUND; DBSS_ERR_REJECTED; every other
 /// status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK; those of
 /// dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
 /// network. Any thread.

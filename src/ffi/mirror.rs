@@ -1,6 +1,6 @@
-//! `dbss_mirror`: a local archive of audit reports.
+//! `dbss_mirror_options` and `dbss_mirror_result`: a local archive of audit reports.
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_char};
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,14 +10,15 @@ use super::error::{c_string, dbss_error, owned_error};
 use super::guard::{Handle, bytes, guarded, optional_text, out, plain, text, under};
 use super::operation::dbss_operation;
 use super::status::dbss_status;
+use dbss::internal::tables::Counts;
 use dbss::internal::{MirrorOptions, MirrorResult};
 
 /// What a mirror is to have: options by key and value. Any thread may use it.
-pub struct dbss_mirror {
+pub struct dbss_mirror_options {
     _opaque: [u8; 0],
 }
 
-impl Handle for dbss_mirror {
+impl Handle for dbss_mirror_options {
     type Value = Mutex<MirrorOptions>;
 }
 
@@ -63,64 +64,48 @@ impl Handle for dbss_mirror_result {
 
 /// Makes options for a mirror, all at their defaults.
 ///
-/// `out_mirror` (required) receives them, or NULL on failure; they are yours:
-/// end them with dbss_mirror_free().
-/// Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
+/// @param out_options required. Receives them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dbss_mirror_new(out_mirror: *mut *mut dbss_mirror) -> dbss_status {
+pub unsafe extern "C" fn dbss_mirror_options_new(out_options: *mut *mut dbss_mirror_options) -> dbss_status {
     guarded(|| {
         // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_mirror, ptr::null_mut(), "out_mirror") }?;
-        *slot = dbss_mirror::into_handle(Arc::new(Mutex::new(MirrorOptions::default())));
+        let slot = unsafe { out(out_options, ptr::null_mut(), "out_options") }?;
+        *slot = dbss_mirror_options::into_handle(Arc::new(Mutex::new(MirrorOptions::default())));
         Ok(())
     })
 }
 
-/// Sets an option of a mirror:
+/// Sets an option of a mirror.
 ///
-/// - "instance": the id of the one audit instance to mirror; by default all.
-/// - "since", "until": the first and the last day, such as 2026-11-24, on which
-///   the range of a report begins. A report that tells no day is taken.
-/// - "type": the type of the reports, such as AUDIT_REPORT_DAY.
-/// - "template": their template_type.
-/// - "name": a name that the service is asked to look for.
-/// - "locale": the language to have them in, en-us or zh-cn; by default the
-///   service's choice. Each language is a report of its own in the archive.
-/// - "parallel": how many are downloaded at once, 1 to 16, default 4.
-/// - "verify" (true, false): whether the files that are there are read and
-///   compared with the manifest; one that differs is downloaded again and
-///   replaced when the new one is whole.
-///
-/// `mirror`, `key` and `value` (required); the texts are copied.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
-/// DBSS_ERR_INVALID_VALUE, DBSS_ERR_INVALID_ID, DBSS_ERR_INVALID_LOCALE. Never
-/// blocks. Any thread.
+/// @param options required.
+/// @param key required, option of mirror.
+/// @param value required, bytes. It is copied.
+/// @errors UNKNOWN_KEY, INVALID_VALUE, INVALID_ID, INVALID_LOCALE
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dbss_mirror_set(
-    mirror: *mut dbss_mirror,
+pub unsafe extern "C" fn dbss_mirror_options_set(
+    options: *mut dbss_mirror_options,
     key: *const c_char,
     value: *const c_char,
 ) -> dbss_status {
     guarded(|| {
         // SAFETY: the header's rules are the contracts of these.
-        let (mirror, key, value) = unsafe {
+        let (options, key, value) = unsafe {
             (
-                dbss_mirror::borrow(mirror, "mirror")?,
+                dbss_mirror_options::borrow(options, "options")?,
                 text(key, "key")?,
                 bytes(value, "value")?,
             )
         };
-        let mut options = mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut options = options.lock().unwrap_or_else(PoisonError::into_inner);
         options.set(key, value)
     })
 }
 
-/// Frees options. Mirrors under way are not touched. NULL does nothing. Never
-/// blocks. Any thread.
+/// Frees options. Mirrors under way are not touched. NULL does nothing.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dbss_mirror_free(mirror: *mut dbss_mirror) {
+pub unsafe extern "C" fn dbss_mirror_options_free(options: *mut dbss_mirror_options) {
     // SAFETY: the header's rules are the contract of `release`.
-    plain((), || unsafe { dbss_mirror::release(mirror) });
+    plain((), || unsafe { dbss_mirror_options::release(options) });
 }
 
 /// Brings a local archive of reports up to date: downloads every report that is
@@ -128,7 +113,7 @@ pub unsafe extern "C" fn dbss_mirror_free(mirror: *mut dbss_mirror) {
 /// ever deleted, also not what the service has deleted.
 ///
 /// `ctx` (required). `project`: NULL for the context's. `directory` (required,
-/// bytes): it is made if it does not exist. `mirror`: what to have; NULL for
+/// bytes): it is made if it does not exist. `options`: what to have; NULL for
 /// all, by the defaults. `operation` may be NULL; its bytes are those of all
 /// downloads together, its percents those of the reports. `out_result`
 /// (required) receives how it went, or NULL where it did not begin; also when
@@ -151,7 +136,7 @@ pub unsafe extern "C" fn dbss_mirror_free(mirror: *mut dbss_mirror) {
 /// again. One report's failure does not stop the others, but for refused
 /// credentials and a full disk, which would fail them all.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_VALUE, DBSS_ERR_INVALID_ID;
-/// DBSS_ERR_MIRROR_LOCKED; DBSS_ERR_PARTIAL when some reports could not be had,
+/// DBSS_ERR_MIRROR_LOCKED; DBSS_ERR_PARTIAL when some reports failed,
 /// see dbss_mirror_result_failure_count(); DBSS_ERR_FILE for the archive's own
 /// files; those of dbss_cursor_next() for the lists; DBSS_ERR_BUSY,
 /// DBSS_ERR_CANCELLED. Uses the network. Any thread.
@@ -160,7 +145,7 @@ pub unsafe extern "C" fn dbss_reports_mirror(
     ctx: *mut dbss_context,
     project: *const c_char,
     directory: *const c_char,
-    mirror: *const dbss_mirror,
+    options: *const dbss_mirror_options,
     operation: *mut dbss_operation,
     out_result: *mut *mut dbss_mirror_result,
 ) -> dbss_status {
@@ -174,11 +159,11 @@ pub unsafe extern "C" fn dbss_reports_mirror(
                 let client = dbss_context::borrow(ctx, "ctx")?;
                 let project = optional_text(project, "project")?;
                 let directory = bytes(directory, "directory")?;
-                let options = if mirror.is_null() {
+                let options = if options.is_null() {
                     MirrorOptions::default()
                 } else {
-                    let mirror = dbss_mirror::borrow(mirror, "mirror")?;
-                    let options = mirror.lock().unwrap_or_else(PoisonError::into_inner);
+                    let options = dbss_mirror_options::borrow(options, "options")?;
+                    let options = options.lock().unwrap_or_else(PoisonError::into_inner);
                     options.clone()
                 };
                 let (result, outcome) = client.mirror(project, directory, &options, running);
@@ -191,41 +176,66 @@ pub unsafe extern "C" fn dbss_reports_mirror(
     })
 }
 
-/// A count of a mirror: "listed" (reports that the filters let pass),
-/// "downloaded", "present" (there before), "not_ready" (still being made),
-/// "vanished" (gone between the list and the download), "failed", "repaired"
-/// (of another content than the manifest says, and replaced).
+/// A count of a result.
 ///
-/// Returns -1 for a name that it does not know and for NULL. Never blocks. Any
-/// thread.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn dbss_mirror_result_count(
-    result: *const dbss_mirror_result,
-    name: *const c_char,
-) -> i64 {
-    // SAFETY: the header's rules are the contracts of these.
-    unsafe {
-        dbss_mirror_result::read(result, -1, |outcome| {
-            if name.is_null() {
-                return -1;
-            }
-            let counts = &outcome.result.counts;
-            let count = match CStr::from_ptr(name).to_bytes() {
-                b"listed" => counts.listed,
-                b"downloaded" => counts.downloaded,
-                b"present" => counts.present,
-                b"not_ready" => counts.not_ready,
-                b"vanished" => counts.vanished,
-                b"failed" => counts.failed,
-                b"repaired" => counts.repaired,
-                _ => return -1,
-            };
-            i64::try_from(count).unwrap_or(i64::MAX)
-        })
-    }
+/// # Safety
+/// As for [`Handle::borrow`].
+unsafe fn count(result: *const dbss_mirror_result, of: fn(&Counts) -> u64) -> i64 {
+    let count = |outcome: &Outcome| i64::try_from(of(&outcome.result.counts)).unwrap_or(i64::MAX);
+    // SAFETY: the same contract.
+    unsafe { dbss_mirror_result::read(result, 0, count) }
 }
 
-/// How many reports could not be had; 0 for NULL. Never blocks. Any thread.
+/// Reports that the service lists and the filters let pass.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_listed(result: *const dbss_mirror_result) -> i64 {
+    // SAFETY: the header's rules are the contract of `count`.
+    unsafe { count(result, |counts| counts.listed) }
+}
+
+/// Reports that are in the archive since this run.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_downloaded(result: *const dbss_mirror_result) -> i64 {
+    // SAFETY: the header's rules are the contract of `count`.
+    unsafe { count(result, |counts| counts.downloaded) }
+}
+
+/// Reports that were in the archive before.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_present(result: *const dbss_mirror_result) -> i64 {
+    // SAFETY: the header's rules are the contract of `count`.
+    unsafe { count(result, |counts| counts.present) }
+}
+
+/// Reports that the service is still making.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_not_ready(result: *const dbss_mirror_result) -> i64 {
+    // SAFETY: the header's rules are the contract of `count`.
+    unsafe { count(result, |counts| counts.not_ready) }
+}
+
+/// Reports that were deleted between the list and the download.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_vanished(result: *const dbss_mirror_result) -> i64 {
+    // SAFETY: the header's rules are the contract of `count`.
+    unsafe { count(result, |counts| counts.vanished) }
+}
+
+/// Reports, or lists of them, that failed; each has an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_failed(result: *const dbss_mirror_result) -> i64 {
+    // SAFETY: the header's rules are the contract of `count`.
+    unsafe { count(result, |counts| counts.failed) }
+}
+
+/// Files that differed from the manifest and were replaced.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_mirror_result_repaired(result: *const dbss_mirror_result) -> i64 {
+    // SAFETY: the header's rules are the contract of `count`.
+    unsafe { count(result, |counts| counts.repaired) }
+}
+
+/// How many reports, or lists of them, failed; 0 for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_failure_count(result: *const dbss_mirror_result) -> usize {
     // SAFETY: the header's rules are the contract of `read`.
@@ -357,4 +367,25 @@ pub unsafe extern "C" fn dbss_mirror_result_json(
 pub unsafe extern "C" fn dbss_mirror_result_free(result: *mut dbss_mirror_result) {
     // SAFETY: the header's rules are the contract of `release`.
     plain((), || unsafe { dbss_mirror_result::release(result) });
+}
+
+#[cfg(test)]
+mod tests {
+    use dbss::internal::tables::COUNTS;
+
+    #[test]
+    fn every_count_of_the_table_has_its_getter() {
+        let source = include_str!("mirror.rs");
+        for row in COUNTS {
+            let (name, help) = (row.name, row.help);
+            let getter = format!(
+                "/// {help}\n#[unsafe(no_mangle)]\npub unsafe extern \"C\" fn dbss_mirror_result_{name}("
+            );
+            assert!(source.contains(&getter), "{name}");
+            assert!(
+                source.contains(&format!("count(result, |counts| counts.{name})")),
+                "{name}"
+            );
+        }
+    }
 }

@@ -107,8 +107,8 @@ pub unsafe extern "C" fn dbss_operation_free(operation: *mut dbss_operation) {
 
 /// Sets an option for the calls of this operation, in place of the context's:
 /// "connect_timeout_ms", "stall_timeout_ms", "total_timeout_ms",
-/// "max_attempts", "max_memory_bytes", "file_mode", "wait_timeout_ms" or
-/// "poll_interval_ms", with values as for dbss_config_set().
+/// "max_attempts", "max_memory_bytes", "file_mode", "wait_timeout_ms",
+/// "poll_interval_ms" or "interruptible", with values as for dbss_config_set().
 ///
 /// `operation`, `key` and `value` (required); the texts are copied.
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,

@@ -61,11 +61,6 @@ unsafe fn begin(
 /// for dbss_report_download(). `page_size`: how many a request asks for, 1 to
 /// 1000; 0 for 100. `out_cursor` (required) receives the list, or NULL on
 /// failure; it is yours: end it with dbss_cursor_free().
-///
-/// Fields of an instance that the service documents: "id", "name", "status"
-/// (ACTIVE, SHUTOFF, BUILD, DELETING, DELETED, ERROR, HAWAIT, FROZEN,
-/// UPGRADING), "region", "version", "created", "expired", "remain_days",
-/// "connect_ip".
 /// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
 /// DBSS_ERR_INVALID_VALUE (page_size). Never blocks. Any thread.
 #[unsafe(no_mangle)]
@@ -84,11 +79,6 @@ pub unsafe extern "C" fn dbss_instances_list(
 ///
 /// `instance` (required): the audit instance's id. `name`: the name to look
 /// for, 1 to 256 bytes; NULL for all reports.
-///
-/// Fields of a report that the service documents: "id", "name", "format" (pdf
-/// or zip), "percentum" (0 to 100; at 100 it can be downloaded), "type"
-/// (AUDIT_REPORT_DAY, _WEEK, _MONTH, _YEAR, _REAL_TIME), "template_type",
-/// "start_time", "end_time", "finish_time", "db_ids", "db_names", "url".
 /// Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT.
 /// Never blocks. Any thread.
 #[unsafe(no_mangle)]
@@ -113,9 +103,6 @@ pub unsafe extern "C" fn dbss_reports_list(
 /// otherwise as dbss_instances_list().
 ///
 /// `instance` (required): the audit instance's id.
-///
-/// Fields of a template that the service documents: "id", "name", "type",
-/// "group", "status", "desc", "frequency", "db_ids", "db_names".
 /// Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT.
 /// Never blocks. Any thread.
 #[unsafe(no_mangle)]
@@ -146,7 +133,7 @@ pub unsafe extern "C" fn dbss_templates_list(
 /// none is left out; only where as many were added in the same moment can that
 /// go unnoticed.
 /// Errors: DBSS_ERR_NULL_ARGUMENT; every status of the groups DBSS_ERR_SERVICE
-/// and DBSS_ERR_NETWORK, DBSS_ERR_UNEXPECTED_ANSWER for a list that is
+/// and DBSS_ERR_NETWORK, DBSS_ERR_UNEXPECTED_RESPONSE for a list that is
 /// malformed or larger than 16 MiB a page; those of
 /// dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
 /// network. Any thread.

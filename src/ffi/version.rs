@@ -1,36 +1,15 @@
 //! What this library is and can do.
 
 use std::ffi::{CStr, c_char};
+use std::ptr;
 
 use super::guard::plain;
+use dbss::internal::tables::FEATURES;
 
 const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
     Ok(version) => version,
     Err(_) => panic!("the package's version has no NUL"),
 };
-
-/// What this build can do, by the names that `dbss_has_feature` takes.
-const FEATURES: &[&str] = &[
-    "download",
-    "token",
-    "https",
-    "file",
-    "stream",
-    "operation",
-    "resume",
-    "log",
-    "redirect",
-    "proxy",
-    "access_key",
-    "iam_user",
-    "token_provider",
-    "credentials",
-    "project",
-    "endpoints",
-    "list",
-    "manage",
-    "mirror",
-];
 
 /// The version of the library that is loaded, such as "0.1.0"; compare with
 /// DBSS_VERSION, which is the version of the header.
@@ -61,18 +40,11 @@ pub extern "C" fn dbss_version_number() -> u32 {
     NUMBER
 }
 
-/// Whether the loaded library has a feature: 1; 0 when it has not, when
-/// the name is unknown to it, and for NULL. The features of this version are
-/// "download" (reports into memory), "token" (a fixed IAM token), "https" (TLS
-/// 1.2 and 1.3), "file" (to files, directories, descriptors and callbacks),
-/// "stream" (dbss_report_open), "operation" (progress and cancel), "resume"
-/// (retries and resumption), "log", "redirect", "proxy", "access_key" (AK/SK
-/// signatures), "iam_user" (logins), "token_provider", "credentials" (found
-/// where the official SDKs find them), "project" (found where none is given),
-/// "endpoints" (several, and those of regions), "list" (instances, reports,
-/// templates), "manage" (create, generate, wait, delete) and "mirror".
+/// Whether the loaded library has a feature, by its name; dbss_feature_name()
+/// lists those of this version.
 ///
-/// Nothing is kept of `name`. Never blocks. Any thread, at any time.
+/// @param name feature.
+/// @return boolean. 0 for a name that it does not know, and for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_has_feature(name: *const c_char) -> i32 {
     plain(0, || {
@@ -80,7 +52,31 @@ pub unsafe extern "C" fn dbss_has_feature(name: *const c_char) -> i32 {
             return 0;
         }
         // SAFETY: not NULL, and by the header's rules NUL-terminated.
-        let name = unsafe { CStr::from_ptr(name) }.to_bytes();
-        FEATURES.iter().any(|f| f.as_bytes() == name).into()
+        let name = unsafe { CStr::from_ptr(name) };
+        FEATURES.iter().any(|f| f.name == name).into()
     })
+}
+
+/// How many features the loaded library has.
+#[unsafe(no_mangle)]
+pub extern "C" fn dbss_feature_count() -> usize {
+    FEATURES.len()
+}
+
+/// The name of a feature, such as "download".
+///
+/// @param index index of dbss_feature_count.
+/// @return static, nullable. NULL past the last one.
+#[unsafe(no_mangle)]
+pub extern "C" fn dbss_feature_name(index: usize) -> *const c_char {
+    FEATURES.get(index).map_or(ptr::null(), |f| f.name.as_ptr())
+}
+
+/// What a feature is, in a sentence.
+///
+/// @param index index of dbss_feature_count.
+/// @return static, nullable. NULL past the last one.
+#[unsafe(no_mangle)]
+pub extern "C" fn dbss_feature_help(index: usize) -> *const c_char {
+    FEATURES.get(index).map_or(ptr::null(), |f| f.help.as_ptr())
 }

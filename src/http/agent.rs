@@ -45,7 +45,7 @@ struct Settings {
     roots: Option<Arc<RootCertStore>>,
     user_agent: String,
     allow_plaintext: bool,
-    allow_unframed: bool,
+    allow_close_delimited: bool,
     follow_redirects: bool,
     proxy: Option<Proxy>,
 }
@@ -135,7 +135,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) ca_file: Option<&'a Path>,
     pub(crate) user_agent_suffix: Option<&'a str>,
     pub(crate) allow_plaintext: bool,
-    pub(crate) allow_unframed: bool,
+    pub(crate) allow_close_delimited: bool,
     pub(crate) follow_redirects: bool,
     pub(crate) proxy: Option<Proxy>,
 }
@@ -193,7 +193,7 @@ impl Http {
             roots,
             user_agent,
             allow_plaintext: setup.allow_plaintext,
-            allow_unframed: setup.allow_unframed,
+            allow_close_delimited: setup.allow_close_delimited,
             follow_redirects: setup.follow_redirects,
             proxy: setup.proxy,
         };
@@ -314,7 +314,7 @@ impl Http {
             }
         };
         let https = request.uri().scheme() == Some(&Scheme::HTTPS);
-        let unframed = https || self.settings.allow_unframed;
+        let unframed = https || self.settings.allow_close_delimited;
         Ok(Answer::new(call, response, unframed, secrets)?.being_of_origin(at_origin))
     }
 

@@ -183,7 +183,7 @@ impl Answer {
             }
             if bytes.len() + n > limit {
                 return Err(self.explain(Error::new(
-                    Status::UnexpectedAnswer,
+                    Status::UnexpectedResponse,
                     format!("the answer is longer than {limit} bytes, which none should be"),
                 )));
             }

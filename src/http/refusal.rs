@@ -45,7 +45,7 @@ impl Answer {
             return Ok(self.explain(redirected.with_redirect_target(target)));
         }
         Ok(self.explain(Error::new(
-            Status::UnexpectedAnswer,
+            Status::UnexpectedResponse,
             format!(
                 "{who} answered HTTP {}, which this call does not have",
                 status.as_u16()

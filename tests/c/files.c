@@ -638,7 +638,7 @@ static void failures_keep_the_old_file(void)
         {"\"stall_after\": 100000", DBSS_ERR_STALLED},
         {"\"status\": 404", DBSS_ERR_NOT_FOUND},
         {"\"status\": 503", DBSS_ERR_SERVER},
-        {"\"body\": \"\"", DBSS_ERR_UNEXPECTED_ANSWER},
+        {"\"body\": \"\"", DBSS_ERR_UNEXPECTED_RESPONSE},
         {"\"gzip\": true", DBSS_ERR_CONTENT_ENCODING},
     };
     dbss_operation *operation = new_operation();

@@ -470,7 +470,7 @@ static void malformed(void)
     for (i = 0; i < sizeof faults / sizeof *faults; i++) {
         page = (dbss_page *)&page;
         post_fault("@reports.list", "%s, \"times\": 1", faults[i]);
-        EXPECT(DBSS_ERR_UNEXPECTED_ANSWER, dbss_cursor_next(cursor, NULL, &page));
+        EXPECT(DBSS_ERR_UNEXPECTED_RESPONSE, dbss_cursor_next(cursor, NULL, &page));
         CHECK(page == NULL);
         CHECK(dbss_error_http_status(dbss_last_error()) == 200);
         CHECK(dbss_error_request_id(dbss_last_error()) != NULL);
@@ -485,7 +485,7 @@ static void malformed(void)
     cursor = list_reports(ctx, instance, 1);
     EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
     dbss_page_free(page);
-    EXPECT(DBSS_ERR_UNEXPECTED_ANSWER, dbss_cursor_next(cursor, NULL, &page));
+    EXPECT(DBSS_ERR_UNEXPECTED_RESPONSE, dbss_cursor_next(cursor, NULL, &page));
     CHECK(page == NULL);
     dbss_cursor_free(cursor);
     free(control("DELETE", "/faults", ""));
@@ -539,10 +539,10 @@ static void create(void)
           != NULL);
     free(journal);
     answer_with("@reports.create", 1, "{\"result\": \"failed\"}");
-    EXPECT(DBSS_ERR_NOT_DONE,
+    EXPECT(DBSS_ERR_REJECTED,
            dbss_report_create(ctx, project, instance, template, range_start, range_end, NULL, NULL, NULL, NULL));
     answer_with("@reports.create", 1, "{\"result\": \"perhaps\"}");
-    EXPECT(DBSS_ERR_UNEXPECTED_ANSWER,
+    EXPECT(DBSS_ERR_UNEXPECTED_RESPONSE,
            dbss_report_create(ctx, project, instance, template, range_start, range_end, NULL, NULL, NULL, NULL));
     EXPECT(DBSS_ERR_BAD_REQUEST,
            dbss_report_create(ctx, project, instance, nobody, range_start, range_end, NULL, NULL, NULL, NULL));
@@ -645,7 +645,7 @@ static void generate_wrongly(void)
     EXPECT(DBSS_ERR_NOT_FOUND, generate(ctx, nobody, template, operation, id));
     CHECK(count_requests("@reports.create") == requests);
     answer_with("@reports.create", 1, "{\"result\": \"failed\"}");
-    EXPECT(DBSS_ERR_NOT_DONE, generate(ctx, instance, template, operation, id));
+    EXPECT(DBSS_ERR_REJECTED, generate(ctx, instance, template, operation, id));
     set_generation("{\"foreign\": [{}]}");
     EXPECT(DBSS_ERR_AMBIGUOUS, generate(ctx, instance, template, operation, id));
     set_generation("{\"foreign\": [{\"end_time\": \"2027-01-01 00:00:00\"}], \"percent_per_list\": 0}");
@@ -683,7 +683,7 @@ static void wait_and_delete(void)
     CHECK(dbss_operation_percent(operation) == 100);
     EXPECT(DBSS_OK, dbss_report_wait(ctx, project, instance, id, NULL));
     answer_with("@reports.delete", 1, "{\"status\": \"FAILED\"}");
-    EXPECT(DBSS_ERR_NOT_DONE, dbss_report_delete(ctx, project, instance, id, operation));
+    EXPECT(DBSS_ERR_REJECTED, dbss_report_delete(ctx, project, instance, id, operation));
     EXPECT(DBSS_OK, dbss_report_delete(ctx, project, instance, id, operation));
     CHECK(dbss_operation_percent(operation) == -1);
     EXPECT(DBSS_ERR_NOT_FOUND, dbss_report_delete(ctx, project, instance, id, operation));

@@ -338,7 +338,7 @@ static void unasked_part(void)
         struct call call;
         post_fault(report.id, "\"status\": 206, \"times\": 1");
         call = called(sink, ctx, report.id, NULL);
-        CHECK_CALL(DBSS_ERR_UNEXPECTED_ANSWER, &call, &report);
+        CHECK_CALL(DBSS_ERR_UNEXPECTED_RESPONSE, &call, &report);
         CHECK(call.len == 0 && dbss_error_attempts(call.error) == 1);
         free_call(&call);
     }
@@ -513,10 +513,10 @@ static void lasting_trouble(void)
         {"\"status\": 404", DBSS_ERR_NOT_FOUND, 1},
         {"\"status\": 501", DBSS_ERR_SERVER, 1},
         {"\"status\": 302", DBSS_ERR_REDIRECTED, 1},
-        {"\"status\": 204", DBSS_ERR_UNEXPECTED_ANSWER, 1},
+        {"\"status\": 204", DBSS_ERR_UNEXPECTED_RESPONSE, 1},
         {"\"raw_base64\": \"Z2FyYmFnZQ0KDQo=\"", DBSS_ERR_PROTOCOL, 1},
         {"\"gzip\": true", DBSS_ERR_CONTENT_ENCODING, 1},
-        {"\"body\": \"\"", DBSS_ERR_UNEXPECTED_ANSWER, 1},
+        {"\"body\": \"\"", DBSS_ERR_UNEXPECTED_RESPONSE, 1},
     };
     size_t i;
     for (i = 0; i < sizeof troubles / sizeof *troubles; i++) {
@@ -931,7 +931,7 @@ static void wrong_sizes(void)
                 CHECK(call.status == DBSS_OK && call.len == 599999 && holds_beginning(&call, &report));
             } else {
                 CHECK(call.status != DBSS_OK && holds_beginning(&call, &report));
-                CHECK(dbss_status_group(call.status) == DBSS_ERR_NETWORK || call.status == DBSS_ERR_UNEXPECTED_ANSWER
+                CHECK(dbss_status_group(call.status) == DBSS_ERR_NETWORK || call.status == DBSS_ERR_UNEXPECTED_RESPONSE
                       || (i == 3 && sink == TO_MEMORY && call.status == DBSS_ERR_LIMIT_EXCEEDED));
             }
             blame("to %s: wrong was: %s", sink_names[sink], wrong[i]);

@@ -735,7 +735,7 @@ def test_a_malformed_list_is_told(
     fault = fill_in(listing, WRONG[what])
     fault["headers"] = fault.get("headers", []) + headers
     service.fault(listing.call, **fault)
-    with pytest.raises(dbss.UnexpectedAnswerError) as caught:
+    with pytest.raises(dbss.UnexpectedResponseError) as caught:
         next(listing.of(client))
     error = caught.value
     assert (error.http_status, error.request_id, error.attempts) == (200, "request-0001", 1)
@@ -753,7 +753,7 @@ def test_an_item_without_its_wrapper_is_told(
     for kind in ("reports", "templates"):
         listing = List(kind, instance)
         service.fault(listing.call, json={listing.key: [{"id": ID}], "total": 1}, times=1)
-        with pytest.raises(dbss.UnexpectedAnswerError, match=f'"{listing.wrapper}"'):
+        with pytest.raises(dbss.UnexpectedResponseError, match=f'"{listing.wrapper}"'):
             next(listing.of(client))
 
 
@@ -766,7 +766,7 @@ def test_what_is_too_much_for_python_is_told(
     if listing.wrapper:
         item = f'{{"{listing.wrapper}": {item}}}'
     service.fault(listing.call, body=f'{{"{listing.key}": [{item}], "total": 1}}', times=1)
-    with pytest.raises(dbss.UnexpectedAnswerError):
+    with pytest.raises(dbss.UnexpectedResponseError):
         next(listing.of(client))
 
 
@@ -802,7 +802,7 @@ def test_a_list_that_never_ends_is_told(service: Standin, client: dbss.Client, p
         service.fault(paged.call, json=page)
         found = paged.of(client, page_size=1)
         seen: list[str] = []
-        with pytest.raises(dbss.UnexpectedAnswerError, match="again and again"):
+        with pytest.raises(dbss.UnexpectedResponseError, match="again and again"):
             seen.extend(item.id for item in found)
         assert len(seen) == len(set(seen)) <= 3
         assert len(service.requests(paged.call)) < 10
@@ -837,7 +837,7 @@ def test_answers_that_are_no_list(service: Standin, once: dbss.Client, listing: 
         ({"status": 500, "json": documented}, dbss.ServerError),
         ({"status": 503, "body": "<html>busy</html>"}, dbss.ServerError),
         ({"status": 302, "headers": [["Location", "/x"]]}, dbss.RedirectedError),
-        ({"status": 206, "json": listing.page(total=0)}, dbss.UnexpectedAnswerError),
+        ({"status": 206, "json": listing.page(total=0)}, dbss.UnexpectedResponseError),
     ]
     for fault, kind in cases:
         service.fault(listing.call, **fault, times=1)
@@ -948,7 +948,7 @@ def test_an_endless_answer_takes_bounded_memory(
     )
     assert done.returncode == 0, done.stderr
     status, grown = done.stdout.split()
-    assert status == "DBSS_ERR_UNEXPECTED_ANSWER"
+    assert status == "DBSS_ERR_UNEXPECTED_RESPONSE"
     assert int(grown) < 64
 
 
@@ -1002,7 +1002,7 @@ def test_what_the_service_does_not_create_is_told(
     service: Standin, client: dbss.Client, instance: str, answer: dict[str, str]
 ) -> None:
     service.fault("@reports.create", json=answer, headers=[["X-Request-Id", "request-2"]])
-    with pytest.raises(dbss.NotDoneError) as caught:
+    with pytest.raises(dbss.RejectedError) as caught:
         client.create_report(instance, ID, *RANGE)
     assert (caught.value.request_id, caught.value.attempts) == ("request-2", 1)
     assert not caught.value.retryable
@@ -1024,7 +1024,7 @@ def test_an_answer_to_create_that_says_nothing_is_told(
     service: Standin, client: dbss.Client, instance: str, answer: dict[str, Any]
 ) -> None:
     service.fault("@reports.create", **answer)
-    with pytest.raises(dbss.UnexpectedAnswerError):
+    with pytest.raises(dbss.UnexpectedResponseError):
         client.create_report(instance, ID, *RANGE)
     assert len(service.requests("@reports.create")) == 1
 
@@ -1283,7 +1283,7 @@ def test_a_creation_that_fails_ends_a_generation(
     service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.fault("@reports.create", json={"result": "failed"}, times=1)
-    with pytest.raises(dbss.NotDoneError):
+    with pytest.raises(dbss.RejectedError):
         client.generate_report(instance, template["id"], *RANGE)
     service.fault("@reports.create", perform=True, close_before_answer=True, times=1)
     with pytest.raises(dbss.ConnectionLostError):
@@ -1406,11 +1406,11 @@ def test_what_the_service_does_not_delete_is_told(
 ) -> None:
     report = add(service, instance)
     service.fault("@reports.delete", json={"status": "FAILED"}, times=1)
-    with pytest.raises(dbss.NotDoneError):
+    with pytest.raises(dbss.RejectedError):
         client.delete_report(instance, report)
     for answer in ({"json": {}}, {"json": {"status": "maybe"}}, {"body": "<html></html>"}):
         service.fault("@reports.delete", **answer, times=1)
-        with pytest.raises(dbss.UnexpectedAnswerError):
+        with pytest.raises(dbss.UnexpectedResponseError):
             client.delete_report(instance, report)
     assert ids(client.reports(instance)) == [report]
 

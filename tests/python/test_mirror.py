@@ -812,7 +812,7 @@ def test_a_hostile_instance_id_is_an_error(
     archive.standin.fault("@instances", json={"servers": [item], "total": 1})
     with pytest.raises(dbss.Error) as caught:
         archive.mirror(instance_id=None)
-    assert isinstance(caught.value, (dbss.InvalidIdError, dbss.UnexpectedAnswerError))
+    assert isinstance(caught.value, (dbss.InvalidIdError, dbss.UnexpectedResponseError))
     assert set(os.listdir(archive.directory)) <= OWN_FILES
     assert os.listdir(archive.directory.parent) == [archive.directory.name]
 

@@ -294,18 +294,18 @@ class RedirectedError(ServiceError):
     status_name = "DBSS_ERR_REDIRECTED"
 
 
-class UnexpectedAnswerError(ServiceError):
+class UnexpectedResponseError(ServiceError):
     """A success that is not a report."""
 
     status = 208
-    status_name = "DBSS_ERR_UNEXPECTED_ANSWER"
+    status_name = "DBSS_ERR_UNEXPECTED_RESPONSE"
 
 
-class NotDoneError(ServiceError):
+class RejectedError(ServiceError):
     """The service answered that it did not create or delete the report."""
 
     status = 209
-    status_name = "DBSS_ERR_NOT_DONE"
+    status_name = "DBSS_ERR_REJECTED"
 
 
 class NotReadyError(ServiceError, TimeoutError):

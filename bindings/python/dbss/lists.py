@@ -176,7 +176,7 @@ class _Cursor:
                 raise
             # What is sound JSON and more than Python takes.
             message = f"the service's list is too much for Python: {error}"
-            raise errors.UnexpectedAnswerError(message) from None
+            raise errors.UnexpectedResponseError(message) from None
         finally:
             ffi.buffer_free(ffi.byref(document))
             ffi.page_free(page)
@@ -404,7 +404,7 @@ class Management(Performer):
 
         Raises:
             ArgumentError: an argument cannot be right.
-            NotDoneError: the service answered that it did not.
+            RejectedError: the service answered that it did not.
             Error: the call failed otherwise.
             ValueError: the client is closed.
         """
@@ -536,7 +536,7 @@ class Management(Performer):
 
         Raises:
             NotFoundError: there is no such report.
-            NotDoneError: the service answered that it did not.
+            RejectedError: the service answered that it did not.
             Error: the call failed otherwise.
             ValueError: the client is closed.
         """

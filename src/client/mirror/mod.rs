@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::arguments::check_project;
@@ -35,31 +35,13 @@ use crate::log::Level;
 use crate::operation::{Operation, Progress, Running};
 use crate::sink::{FileOptions, FileSink, Hashing};
 use crate::sys::{Interest, Wake, with_signals_blocked};
+use crate::tables::Counts;
 
 use archive::{Archive, Record, safe_component};
 pub use options::MirrorOptions;
 pub use periods::Gap;
 
 const HASH_BUFFER: usize = 256 * 1024;
-
-/// The counts of a run.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Counts {
-    /// Reports that the service lists and the filters let pass.
-    pub listed: u64,
-    /// Reports that are in the archive since this run.
-    pub downloaded: u64,
-    /// Reports that were in the archive before.
-    pub present: u64,
-    /// Reports that the service still makes.
-    pub not_ready: u64,
-    /// Reports that went between the list and the download.
-    pub vanished: u64,
-    /// Reports that could not be had; each has an error.
-    pub failed: u64,
-    /// Files that were no longer what the manifest says, and were replaced.
-    pub repaired: u64,
-}
 
 /// A report that could not be had.
 #[derive(Clone, Debug)]
@@ -88,10 +70,14 @@ struct FailureJson<'a> {
 
 #[derive(Serialize)]
 struct ResultJson<'a> {
-    #[serde(flatten)]
+    #[serde(flatten, serialize_with = "by_name")]
     counts: &'a Counts,
     failures: Vec<FailureJson<'a>>,
     gaps: &'a [Gap],
+}
+
+fn by_name<S: Serializer>(counts: &&Counts, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(counts.named())
 }
 
 impl MirrorResult {

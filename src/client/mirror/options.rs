@@ -1,15 +1,12 @@
 //! What a mirror is to have.
 
-use crate::client::arguments::{PROJECT_OR_INSTANCE_ID, check_id, digits, parse_locale, utf8};
+use crate::client::arguments::digits;
 use crate::client::pages::Item;
-use crate::error::{Error, Status};
+use crate::client::value::{Value, option_value, unhandled};
+use crate::error::Error;
+use crate::tables::OptionSet;
 
-const MOST_THREADS: usize = 16;
-
-/// The longest text of a filter, in bytes.
-const LONGEST_TEXT: usize = 256;
-
-/// See `dbss_mirror_set`.
+/// See `dbss_mirror_options_set`.
 #[derive(Clone, Debug)]
 pub struct MirrorOptions {
     pub(super) instance: Option<String>,
@@ -25,7 +22,7 @@ pub struct MirrorOptions {
 
 impl Default for MirrorOptions {
     fn default() -> MirrorOptions {
-        MirrorOptions {
+        let mut options = MirrorOptions {
             instance: None,
             since: None,
             until: None,
@@ -33,47 +30,36 @@ impl Default for MirrorOptions {
             template: None,
             name: None,
             locale: None,
-            parallel: 4,
+            parallel: 0,
             verify: false,
+        };
+        for option in OptionSet::Mirror.options() {
+            if let Some(value) = option.default(OptionSet::Mirror) {
+                options
+                    .set(option.key(), value.to_bytes())
+                    .expect("the default of an option is a value of it");
+            }
         }
+        options
     }
 }
 
 impl MirrorOptions {
     /// Sets an option by its key.
     pub fn set(&mut self, key: &str, value: &[u8]) -> Result<(), Error> {
-        match key {
-            "instance" => {
-                let id = utf8(value, "instance")?;
-                check_id(id, "instance", PROJECT_OR_INSTANCE_ID)?;
-                self.instance = Some(id.to_owned());
+        match option_value(OptionSet::Mirror, key, value)? {
+            ("instance", Value::Text(id)) => self.instance = Some(id.to_owned()),
+            ("since", Value::Day(day)) => self.since = Some(day),
+            ("until", Value::Day(day)) => self.until = Some(day),
+            ("type", Value::Text(kind)) => self.kind = Some(kind.to_owned()),
+            ("template", Value::Text(kind)) => self.template = Some(kind.to_owned()),
+            ("name", Value::Text(name)) => self.name = Some(name.to_owned()),
+            ("locale", Value::Choice(locale)) => self.locale = Some(locale),
+            ("parallel", Value::Number(count)) => {
+                self.parallel = usize::try_from(count).unwrap_or(usize::MAX);
             }
-            "since" => self.since = Some(day("since", value)?),
-            "until" => self.until = Some(day("until", value)?),
-            "type" => self.kind = Some(text("type", value)?),
-            "template" => self.template = Some(text("template", value)?),
-            "name" => self.name = Some(text("name", value)?),
-            "locale" => self.locale = Some(parse_locale(utf8(value, "locale")?)?),
-            "parallel" => {
-                let count = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok());
-                self.parallel = count.filter(|n| (1..=MOST_THREADS).contains(n)).ok_or_else(|| {
-                    invalid("parallel", &format!("must be a number from 1 to {MOST_THREADS}"))
-                })?;
-            }
-            "verify" => {
-                self.verify = match value {
-                    b"true" => true,
-                    b"false" => false,
-                    _ => return Err(invalid("verify", "must be true or false")),
-                }
-            }
-            _ => {
-                return Err(Error::argument(
-                    Status::UnknownKey,
-                    "key",
-                    format_args!("a mirror has no option \"{}\"", key.escape_debug()),
-                ));
-            }
+            ("verify", Value::Flag(verify)) => self.verify = verify,
+            (key, _) => return Err(unhandled(key)),
         }
         Ok(())
     }
@@ -97,57 +83,5 @@ impl MirrorOptions {
                 && self.until.as_deref().is_none_or(|until| day <= until)
         });
         in_range && equals("type", &self.kind) && equals("template_type", &self.template)
-    }
-}
-
-fn invalid(key: &'static str, what: &str) -> Error {
-    Error::argument(Status::InvalidValue, key, what)
-}
-
-fn text(key: &'static str, value: &[u8]) -> Result<String, Error> {
-    let text = utf8(value, key)?;
-    if !(1..=LONGEST_TEXT).contains(&text.len()) {
-        return Err(invalid(key, &format!("must have 1 to {LONGEST_TEXT} bytes")));
-    }
-    Ok(text.to_owned())
-}
-
-/// A day, as eight digits.
-fn day(key: &'static str, value: &[u8]) -> Result<String, Error> {
-    let text = utf8(value, key)?;
-    let day = digits(text);
-    let sound =
-        text.len() == "2026-11-24".len() && humantime::parse_rfc3339(&format!("{text}T00:00:00Z")).is_ok();
-    if !sound {
-        return Err(invalid(
-            key,
-            &format!(
-                "must be a day such as 2026-11-24, and is \"{}\"",
-                text.escape_debug()
-            ),
-        ));
-    }
-    Ok(day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn days_are_days() {
-        assert_eq!(day("since", b"2026-11-24").ok().as_deref(), Some("20261124"));
-        for wrong in [
-            "",
-            "2026-13-01",
-            "2026-11-32",
-            "2026-02-30",
-            "20261124",
-            "2026-11-24 00:00:00",
-            "yesterday",
-        ] {
-            let error = day("since", wrong.as_bytes()).expect_err(wrong);
-            assert_eq!(error.parameter(), Some("since"));
-        }
     }
 }

@@ -551,7 +551,7 @@ fn context(words: &[&str], server: &Server) -> *mut dbss_context {
         set(c"connect_timeout_ms", c"3000".as_ptr());
         set(c"stall_timeout_ms", c"3000".as_ptr());
         if words.contains(&"unframed") {
-            set(c"allow_unframed", c"true".as_ptr());
+            set(c"allow_close_delimited", c"true".as_ptr());
         }
         if words.contains(&"redirects") {
             set(c"follow_redirects", c"true".as_ptr());

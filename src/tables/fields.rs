@@ -1,0 +1,299 @@
+//! The fields of list items that the service documents. A page also has those
+//! that it does not document.
+
+use FieldKind::{Integer, List, Text};
+
+/// The form of a field's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldKind {
+    /// Text.
+    Text,
+    /// A whole number.
+    Integer,
+    /// A JSON array.
+    List,
+}
+
+impl FieldKind {
+    /// Its name in descriptions.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Text => "text",
+            Integer => "integer",
+            List => "list",
+        }
+    }
+}
+
+/// One field of one kind of item.
+pub struct FieldRow {
+    /// What has it: "instance", "report" or "template".
+    pub item: &'static str,
+    /// The service's name for it.
+    pub name: &'static str,
+    /// The form of its value.
+    pub kind: FieldKind,
+    /// What it says.
+    pub help: &'static str,
+    /// The values that the service documents; there may be others.
+    pub values: &'static [&'static str],
+}
+
+const fn field(
+    item: &'static str,
+    name: &'static str,
+    kind: FieldKind,
+    help: &'static str,
+    values: &'static [&'static str],
+) -> FieldRow {
+    FieldRow {
+        item,
+        name,
+        kind,
+        help,
+        values,
+    }
+}
+
+/// Every documented field, the most useful first.
+pub static FIELDS: &[FieldRow] = &[
+    field("instance", "id", Text, "The id of the instance.", &[]),
+    field("instance", "name", Text, "Its name.", &[]),
+    field(
+        "instance",
+        "status",
+        Text,
+        "Its state.",
+        &[
+            "ACTIVE",
+            "SHUTOFF",
+            "BUILD",
+            "DELETING",
+            "DELETED",
+            "ERROR",
+            "HAWAIT",
+            "FROZEN",
+            "UPGRADING",
+        ],
+    ),
+    field("instance", "region", Text, "The region that it is in.", &[]),
+    field("instance", "version", Text, "The version of its software.", &[]),
+    field("instance", "created", Text, "When it was created.", &[]),
+    field("instance", "expired", Text, "When it expires.", &[]),
+    field(
+        "instance",
+        "remain_days",
+        Text,
+        "How many days remain until it expires.",
+        &[],
+    ),
+    field(
+        "instance",
+        "connect_ip",
+        Text,
+        "The IPv4 address at which it is reached.",
+        &[],
+    ),
+    field(
+        "instance",
+        "connect_ipv6",
+        Text,
+        "The IPv6 address at which it is reached.",
+        &[],
+    ),
+    field("instance", "charge_model", Text, "How it is paid for.", &[]),
+    field("instance", "comment", Text, "The customer's remark.", &[]),
+    field(
+        "instance",
+        "keep_days",
+        Text,
+        "How many days remain until a frozen instance is deleted.",
+        &[],
+    ),
+    field(
+        "instance",
+        "new_version",
+        Text,
+        "The version that it can be upgraded to.",
+        &[],
+    ),
+    field("instance", "port_id", Text, "The id of its network port.", &[]),
+    field(
+        "instance",
+        "resource_id",
+        Text,
+        "The id of its resource at the service.",
+        &[],
+    ),
+    field(
+        "instance",
+        "resource_spec_code",
+        Text,
+        "The code of its specification.",
+        &[],
+    ),
+    field(
+        "instance",
+        "scene",
+        Text,
+        "The scenario that it is used for.",
+        &[],
+    ),
+    field(
+        "instance",
+        "security_group_id",
+        Text,
+        "The id of its security group.",
+        &[],
+    ),
+    field("instance", "specification", Text, "Its specification.", &[]),
+    field("instance", "subnet_id", Text, "The id of its subnet.", &[]),
+    field("instance", "task", Text, "The task that it is busy with.", &[]),
+    field("instance", "vpc_id", Text, "The id of its VPC.", &[]),
+    field("instance", "zone", Text, "Its availability zone.", &[]),
+    field(
+        "instance",
+        "config_num",
+        Integer,
+        "How many settings it has.",
+        &[],
+    ),
+    field("instance", "cpu", Integer, "How many virtual CPUs it has.", &[]),
+    field(
+        "instance",
+        "database_limit",
+        Integer,
+        "How many databases it may audit.",
+        &[],
+    ),
+    field("instance", "effect", Integer, "Whether it is in effect.", &[]),
+    field("instance", "ram", Integer, "Its memory in GB.", &[]),
+    field("instance", "supported_feature", List, "What it supports.", &[]),
+    field("report", "id", Text, "The id of the report.", &[]),
+    field("report", "name", Text, "Its name.", &[]),
+    field(
+        "report",
+        "format",
+        Text,
+        "The format of its file.",
+        &["pdf", "zip"],
+    ),
+    field(
+        "report",
+        "percentum",
+        Integer,
+        "How far it is, 0 to 100; at 100 it can be downloaded.",
+        &[],
+    ),
+    field(
+        "report",
+        "type",
+        Text,
+        "How often such a report is made.",
+        &[
+            "AUDIT_REPORT_DAY",
+            "AUDIT_REPORT_WEEK",
+            "AUDIT_REPORT_MONTH",
+            "AUDIT_REPORT_YEAR",
+            "AUDIT_REPORT_REAL_TIME",
+        ],
+    ),
+    field(
+        "report",
+        "template_type",
+        Text,
+        "The type of the template that it was made from.",
+        &[],
+    ),
+    field(
+        "report",
+        "start_time",
+        Text,
+        "When the range that it covers begins.",
+        &[],
+    ),
+    field(
+        "report",
+        "end_time",
+        Text,
+        "When the range that it covers ends.",
+        &[],
+    ),
+    field("report", "finish_time", Text, "When it was ready.", &[]),
+    field(
+        "report",
+        "db_ids",
+        Text,
+        "The ids of the databases that it covers, joined by commas.",
+        &[],
+    ),
+    field(
+        "report",
+        "db_names",
+        Text,
+        "The names of the databases that it covers.",
+        &[],
+    ),
+    field("report", "url", Text, "Where the service keeps it.", &[]),
+    field("template", "id", Text, "The id of the template.", &[]),
+    field("template", "name", Text, "Its name.", &[]),
+    field(
+        "template",
+        "type",
+        Text,
+        "What its reports show.",
+        &[
+            "COMPREHENSIVE",
+            "COMPLIANCE",
+            "SOX",
+            "PCI",
+            "DB_ANALYSIS",
+            "CLIENT_IP_ANALYSIS",
+            "SQL_DCL_COMMAND",
+            "SQL_DDL_COMMAND",
+            "SQL_DML_COMMAND",
+        ],
+    ),
+    field(
+        "template",
+        "group",
+        Text,
+        "The group of its type.",
+        &[
+            "COMPREHENSIVE",
+            "COMPLIANCE",
+            "DB_SPECIAL",
+            "CLIENT_SPECIAL",
+            "SQL_SPECIAL",
+        ],
+    ),
+    field(
+        "template",
+        "status",
+        Text,
+        "Whether its schedule is on.",
+        &["ON", "OFF"],
+    ),
+    field("template", "desc", Text, "Its description.", &[]),
+    field(
+        "template",
+        "frequency",
+        Text,
+        "How often its schedule makes a report.",
+        &[],
+    ),
+    field(
+        "template",
+        "db_ids",
+        Text,
+        "The ids of the databases that it covers, joined by commas.",
+        &[],
+    ),
+    field(
+        "template",
+        "db_names",
+        Text,
+        "The names of the databases that it covers.",
+        &[],
+    ),
+];

@@ -1,0 +1,215 @@
+//! How a call ended: the enum, and the table that the header's constants, their
+//! names and their messages come from.
+
+use std::ffi::CStr;
+
+/// One status.
+pub struct StatusRow {
+    /// The name of the header's constant.
+    pub name: &'static CStr,
+    /// Its value.
+    pub value: i32,
+    /// What it means in general: part of a sentence.
+    pub message: &'static CStr,
+    /// What the header says of it: a paragraph.
+    pub doc: &'static str,
+}
+
+impl StatusRow {
+    /// The value of the status that stands for its group.
+    pub const fn group(&self) -> i32 {
+        self.value / 100 * 100
+    }
+}
+
+macro_rules! statuses {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $value:literal, $name:literal, $message:literal;)+) => {
+        /// What went wrong, as a number that never changes its meaning.
+        ///
+        /// Statuses come in groups of one hundred; the group of a status tells
+        /// what kind of reaction fits even where the status itself is newer than
+        /// the program that reads it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(i32)]
+        pub enum Status {
+            $($(#[doc = $doc])+ $variant = $value,)+
+        }
+
+        /// Every status, in the order of its value.
+        pub static STATUSES: &[StatusRow] = &[$(StatusRow {
+            name: $name,
+            value: $value,
+            message: $message,
+            // The lines of a doc comment begin with a space.
+            doc: concat!($($doc),+).trim_ascii_start(),
+        }),+];
+
+        impl Status {
+            /// Every status, in the order of its value.
+            pub const ALL: &'static [Status] = &[$(Status::$variant),+];
+
+            fn row(self) -> &'static StatusRow {
+                let index = Status::ALL.iter().position(|one| *one == self);
+                &STATUSES[index.unwrap_or_default()]
+            }
+        }
+    };
+}
+
+impl Status {
+    /// The status with this value.
+    pub fn from_value(value: i32) -> Option<Status> {
+        Status::ALL.iter().copied().find(|s| *s as i32 == value)
+    }
+
+    /// The name of the header's constant.
+    pub fn name(self) -> &'static str {
+        self.c_name().to_str().unwrap_or_default()
+    }
+
+    /// The same for C.
+    #[doc(hidden)]
+    pub fn c_name(self) -> &'static CStr {
+        self.row().name
+    }
+
+    /// What it means in general, for C.
+    #[doc(hidden)]
+    pub fn c_message(self) -> &'static CStr {
+        self.row().message
+    }
+}
+
+statuses! {
+    /// The call did what it was asked to do.
+    Ok = 0, c"DBSS_OK", c"success";
+
+    /// Group of 1xx: an argument or an option is at fault; no request was sent.
+    /// dbss_error_parameter() names it.
+    Argument = 100, c"DBSS_ERR_ARGUMENT", c"an argument is wrong";
+    /// A required pointer is NULL.
+    NullArgument = 101, c"DBSS_ERR_NULL_ARGUMENT", c"a required pointer is NULL";
+    /// A string is not UTF-8.
+    InvalidUtf8 = 102, c"DBSS_ERR_INVALID_UTF8", c"a string is not UTF-8";
+    /// A project, instance or report id has a length or a character that no id has.
+    InvalidId = 103, c"DBSS_ERR_INVALID_ID", c"an id is malformed";
+    /// The locale is neither en-us nor zh-cn.
+    InvalidLocale = 104, c"DBSS_ERR_INVALID_LOCALE", c"the locale is not one of en-us, zh-cn";
+    /// The token is empty, too long, or holds a character that a header cannot.
+    InvalidToken = 105, c"DBSS_ERR_INVALID_TOKEN", c"the token is malformed";
+    /// The endpoint is not a usable URL, or the region not a region's name.
+    InvalidEndpoint = 106, c"DBSS_ERR_INVALID_ENDPOINT", c"the endpoint or region is malformed";
+    /// There is no option with this key.
+    UnknownKey = 107, c"DBSS_ERR_UNKNOWN_KEY", c"there is no option with this key";
+    /// The option's value is not of its type or out of its range.
+    InvalidValue = 108, c"DBSS_ERR_INVALID_VALUE", c"an option's value is malformed or out of range";
+    /// The endpoint is plain http on another host, and "allow_plaintext" is not
+    /// set.
+    PlaintextRefused = 109, c"DBSS_ERR_PLAINTEXT_REFUSED", c"plain http to another host is not allowed";
+    /// Something that the call needs was not set: an endpoint or region,
+    /// credentials, or a required key of a report spec.
+    NotConfigured = 110, c"DBSS_ERR_NOT_CONFIGURED", c"a setting that the call needs is missing";
+    /// The operation serves another call at the moment.
+    Busy = 111, c"DBSS_ERR_BUSY", c"the operation serves another call";
+    /// An access key, its secret or its security token is empty, too long, or holds
+    /// a character that none has.
+    InvalidAccessKey = 112, c"DBSS_ERR_INVALID_ACCESS_KEY", c"the access key is malformed";
+    /// Credentials that the environment or the profile file holds are incomplete or
+    /// malformed, or the profile file is.
+    InvalidCredentials = 113, c"DBSS_ERR_INVALID_CREDENTIALS", c"credentials that were found are incomplete or malformed";
+    /// The token provider failed, or gave something that is no token.
+    NoToken = 114, c"DBSS_ERR_NO_TOKEN", c"the token provider gave no token";
+    /// The context or the stream was closed before the call.
+    Closed = 115, c"DBSS_ERR_CLOSED", c"the context or stream was closed";
+
+    /// Group of 2xx: the service responded, but not with what was asked for. Also
+    /// the status of a service's error that fits none of the following.
+    Service = 200, c"DBSS_ERR_SERVICE", c"the service reported an error";
+    /// HTTP 400: the service refused the request as malformed.
+    BadRequest = 201, c"DBSS_ERR_BAD_REQUEST", c"the service refused the request as malformed";
+    /// HTTP 401: the credentials were refused (expired, of another region, wrong).
+    Unauthenticated = 202, c"DBSS_ERR_UNAUTHENTICATED", c"the service refused the credentials";
+    /// HTTP 403: the credentials are good, but not for this.
+    Forbidden = 203, c"DBSS_ERR_FORBIDDEN", c"the credentials do not allow this";
+    /// HTTP 404: no such project, instance or report.
+    NotFound = 204, c"DBSS_ERR_NOT_FOUND", c"there is no such project, instance or report";
+    /// HTTP 429: too many requests; see dbss_error_retry_after_ms().
+    Throttled = 205, c"DBSS_ERR_THROTTLED", c"the service asks for fewer requests";
+    /// HTTP 5xx: the service failed.
+    ServerError = 206, c"DBSS_ERR_SERVER", c"the service failed";
+    /// HTTP 3xx: the service redirected the request, and it was not followed; see
+    /// dbss_error_redirect_target().
+    Redirected = 207, c"DBSS_ERR_REDIRECTED", c"the service redirected the request";
+    /// A success that is not a report: an empty body, a JSON document, a web page,
+    /// or an HTTP status that this call does not have.
+    UnexpectedResponse = 208, c"DBSS_ERR_UNEXPECTED_RESPONSE", c"the service's response is not a report";
+    /// The service responded that it did not create or delete the report.
+    Rejected = 209, c"DBSS_ERR_REJECTED", c"the service did not do what it was asked to do";
+    /// The report was not ready within "wait_timeout_ms".
+    NotReady = 210, c"DBSS_ERR_NOT_READY", c"the report was not ready in the time to wait";
+    /// Several new reports may be the one that was created; dbss_error_candidate()
+    /// gives their ids.
+    Ambiguous = 211, c"DBSS_ERR_AMBIGUOUS", c"several reports may be the one that was created";
+    /// Some reports of a mirror failed to download; the others are there.
+    Partial = 212, c"DBSS_ERR_PARTIAL", c"some reports failed to download";
+
+    /// Group of 3xx: the network, or what came over it, failed.
+    Network = 300, c"DBSS_ERR_NETWORK", c"the network failed";
+    /// The host's name could not be looked up.
+    Resolve = 301, c"DBSS_ERR_RESOLVE", c"the host's name could not be looked up";
+    /// No address of the host accepted a connection.
+    Connect = 302, c"DBSS_ERR_CONNECT", c"no connection could be made";
+    /// The TLS handshake or session failed.
+    Tls = 303, c"DBSS_ERR_TLS", c"the TLS session failed";
+    /// The server's certificate is not trusted, not valid now, or another host's.
+    Certificate = 304, c"DBSS_ERR_CERTIFICATE", c"the server's certificate was refused";
+    /// "connect_timeout_ms" ran out before the connection stood.
+    ConnectTimeout = 305, c"DBSS_ERR_CONNECT_TIMEOUT", c"connecting took too long";
+    /// "stall_timeout_ms" went by without a byte in or out.
+    Stalled = 306, c"DBSS_ERR_STALLED", c"the transfer stood still for too long";
+    /// "total_timeout_ms" ran out.
+    TotalTimeout = 307, c"DBSS_ERR_TOTAL_TIMEOUT", c"the call took too long";
+    /// The connection broke before the response's header was complete.
+    ConnectionLost = 308, c"DBSS_ERR_CONNECTION_LOST", c"the connection broke before the response";
+    /// The body ended or broke before its end; nothing of it is handed out.
+    Truncated = 309, c"DBSS_ERR_TRUNCATED", c"the body ended before its end";
+    /// What came is not a valid HTTP response.
+    Protocol = 310, c"DBSS_ERR_PROTOCOL", c"the response is not valid HTTP";
+    /// The body is compressed, though libdbss asked for it as it is.
+    ContentEncoding = 311, c"DBSS_ERR_CONTENT_ENCODING", c"the body is compressed, though that was not asked for";
+    /// The transfer broke and cannot go on: the report changed meanwhile, or the
+    /// service resumes none, and what was handed out cannot be taken back.
+    NotResumable = 312, c"DBSS_ERR_NOT_RESUMABLE", c"the transfer broke and cannot be resumed";
+
+    /// Group of 4xx: a local file could not be read or written.
+    File = 400, c"DBSS_ERR_FILE", c"a local file could not be used";
+    /// A file of this name exists, and may not be replaced.
+    FileExists = 401, c"DBSS_ERR_FILE_EXISTS", c"the file exists already";
+    /// The name is that of a directory, a link, a device: no regular file.
+    NotRegularFile = 402, c"DBSS_ERR_NOT_REGULAR_FILE", c"the target is not a regular file";
+    /// The disk is full, or a quota or size limit is reached.
+    DiskFull = 403, c"DBSS_ERR_DISK_FULL", c"the disk or a limit is full";
+    /// Whoever reads from the pipe or socket has gone.
+    BrokenPipe = 404, c"DBSS_ERR_BROKEN_PIPE", c"the reader of the pipe has gone";
+    /// Another mirror works on the directory at the moment.
+    MirrorLocked = 405, c"DBSS_ERR_MIRROR_LOCKED", c"another mirror works on the directory";
+
+    /// Group of 5xx: this process ran out of something, such as threads.
+    Resource = 500, c"DBSS_ERR_RESOURCE", c"the process ran out of a resource";
+    /// There is not enough memory.
+    OutOfMemory = 501, c"DBSS_ERR_OUT_OF_MEMORY", c"out of memory";
+    /// The report is larger than "max_memory_bytes".
+    LimitExceeded = 502, c"DBSS_ERR_LIMIT_EXCEEDED", c"the report is larger than the limit";
+
+    /// Group of 6xx: the call was cancelled, by dbss_operation_cancel(), by
+    /// dbss_context_cancel_all(), by closing its context or stream, or by a
+    /// callback.
+    Cancelled = 600, c"DBSS_ERR_CANCELLED", c"the call was cancelled";
+    /// A signal that the host handled ended the call; see the option
+    /// "interruptible".
+    Interrupted = 601, c"DBSS_ERR_INTERRUPTED", c"a signal ended the call";
+
+    /// Group of 7xx: libdbss has a defect. The call was abandoned, the process and
+    /// other calls are unharmed.
+    Internal = 700, c"DBSS_ERR_INTERNAL", c"libdbss failed internally";
+}
