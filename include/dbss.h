@@ -111,7 +111,8 @@ typedef struct dbss_report_stream dbss_report_stream;
 typedef struct dbss_operation dbss_operation;
 typedef struct dbss_cursor dbss_cursor;
 typedef struct dbss_page dbss_page;
-typedef struct dbss_mirror dbss_mirror;
+typedef struct dbss_report_spec dbss_report_spec;
+typedef struct dbss_mirror_options dbss_mirror_options;
 typedef struct dbss_mirror_result dbss_mirror_result;
 
 /* ============================================================================
@@ -133,20 +134,34 @@ const char *dbss_version(void);
 uint32_t dbss_version_number(void);
 
 /**
- * Whether the loaded library has a feature: 1; 0 when it has not, when
- * the name is unknown to it, and for NULL. The features of this version are
- * "download" (reports into memory), "token" (a fixed IAM token), "https" (TLS
- * 1.2 and 1.3), "file" (to files, directories, descriptors and callbacks),
- * "stream" (dbss_report_open), "operation" (progress and cancel), "resume"
- * (retries and resumption), "log", "redirect", "proxy", "access_key" (AK/SK
- * signatures), "iam_user" (logins), "token_provider", "credentials" (found
- * where the official SDKs find them), "project" (found where none is given),
- * "endpoints" (several, and those of regions), "list" (instances, reports,
- * templates), "manage" (create, generate, wait, delete) and "mirror".
+ * Whether the loaded library has a feature, by its name; dbss_feature_name()
+ * lists those of this version.
  *
- * Nothing is kept of `name`. Never blocks. Any thread, at any time.
+ * @param name feature.
+ * @return boolean. 0 for a name that it does not know, and for NULL.
  */
 int32_t dbss_has_feature(const char *name);
+
+/**
+ * How many features the loaded library has.
+ */
+size_t dbss_feature_count(void);
+
+/**
+ * The name of a feature, such as "download".
+ *
+ * @param index index of dbss_feature_count.
+ * @return static, nullable. NULL past the last one.
+ */
+const char *dbss_feature_name(size_t index);
+
+/**
+ * What a feature is, in a sentence.
+ *
+ * @param index index of dbss_feature_count.
+ * @return static, nullable. NULL past the last one.
+ */
+const char *dbss_feature_help(size_t index);
 
 /**
  * How a call ended: DBSS_OK, or one of the DBSS_ERR_ values below.
@@ -215,8 +230,8 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_PLAINTEXT_REFUSED 109
 
 /**
- * Something that the call needs was never configured: an endpoint or region,
- * or credentials.
+ * Something that the call needs was not set: an endpoint or region,
+ * credentials, or a required key of a report spec.
  */
 #define DBSS_ERR_NOT_CONFIGURED 110
 
@@ -248,7 +263,7 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_CLOSED 115
 
 /**
- * Group of 2xx: the service answered, and the answer is not a report. Also
+ * Group of 2xx: the service responded, but not with what was asked for. Also
  * the status of a service's error that fits none of the following.
  */
 #define DBSS_ERR_SERVICE 200
@@ -284,7 +299,8 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_SERVER 206
 
 /**
- * HTTP 3xx: the service pointed elsewhere; libdbss does not follow.
+ * HTTP 3xx: the service redirected the request, and it was not followed; see
+ * dbss_error_redirect_target().
  */
 #define DBSS_ERR_REDIRECTED 207
 
@@ -292,12 +308,12 @@ typedef int32_t dbss_status;
  * A success that is not a report: an empty body, a JSON document, a web page,
  * or an HTTP status that this call does not have.
  */
-#define DBSS_ERR_UNEXPECTED_ANSWER 208
+#define DBSS_ERR_UNEXPECTED_RESPONSE 208
 
 /**
- * The service answered that it did not create or delete the report.
+ * The service responded that it did not create or delete the report.
  */
-#define DBSS_ERR_NOT_DONE 209
+#define DBSS_ERR_REJECTED 209
 
 /**
  * The report was not ready within "wait_timeout_ms".
@@ -305,12 +321,13 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_NOT_READY 210
 
 /**
- * Several new reports may be the one that was created; the message names them.
+ * Several new reports may be the one that was created; dbss_error_candidate()
+ * gives their ids.
  */
 #define DBSS_ERR_AMBIGUOUS 211
 
 /**
- * Some reports of a mirror could not be had; the others are there.
+ * Some reports of a mirror failed to download; the others are there.
  */
 #define DBSS_ERR_PARTIAL 212
 
@@ -355,7 +372,7 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_TOTAL_TIMEOUT 307
 
 /**
- * The connection broke before the answer's header was whole.
+ * The connection broke before the response's header was complete.
  */
 #define DBSS_ERR_CONNECTION_LOST 308
 
@@ -365,7 +382,7 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_TRUNCATED 309
 
 /**
- * What came is not a sound HTTP answer.
+ * What came is not a valid HTTP response.
  */
 #define DBSS_ERR_PROTOCOL 310
 
@@ -416,7 +433,7 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_RESOURCE 500
 
 /**
- * The memory for the report could not be had.
+ * There is not enough memory.
  */
 #define DBSS_ERR_OUT_OF_MEMORY 501
 
@@ -427,7 +444,8 @@ typedef int32_t dbss_status;
 
 /**
  * Group of 6xx: the call was cancelled, by dbss_operation_cancel(), by
- * dbss_context_cancel_all(), by freeing its stream, or by a callback.
+ * dbss_context_cancel_all(), by closing its context or stream, or by a
+ * callback.
  */
 #define DBSS_ERR_CANCELLED 600
 
@@ -448,7 +466,7 @@ typedef int32_t dbss_status;
  * "DBSS_ERR_NOT_FOUND"; "DBSS_ERR_UNKNOWN" for a value that this version does
  * not know.
  *
- * Returns a static string, never NULL. Never blocks. Any thread, at any time.
+ * @return static.
  */
 const char *dbss_status_name(dbss_status status);
 
@@ -456,7 +474,7 @@ const char *dbss_status_name(dbss_status status);
  * What a status means, in general; dbss_error_message() says what happened
  * in particular.
  *
- * Returns a static string, never NULL. Never blocks. Any thread, at any time.
+ * @return static.
  */
 const char *dbss_status_message(dbss_status status);
 
@@ -466,9 +484,131 @@ const char *dbss_status_message(dbss_status status);
  * DBSS_ERR_INTERNAL. Values that are newer than this library have their group
  * too; a value outside of all ranges counts as DBSS_ERR_INTERNAL.
  *
- * Never blocks. Any thread, at any time.
+ * @return status.
  */
 dbss_status dbss_status_group(dbss_status status);
+
+/**
+ * How many statuses the loaded library knows, DBSS_OK among them.
+ */
+size_t dbss_status_count(void);
+
+/**
+ * A status of the list of all, in the order of their values.
+ *
+ * @param index index of dbss_status_count.
+ * @return status, none -1. -1, which is no status, past the last one.
+ */
+dbss_status dbss_status_value(size_t index);
+
+/**
+ * The options of a configuration: dbss_config_set().
+ */
+#define DBSS_OPTIONS_CONFIG 1
+
+/**
+ * The options of an operation: dbss_operation_set().
+ */
+#define DBSS_OPTIONS_OPERATION 2
+
+/**
+ * The options of a report spec: dbss_report_spec_set().
+ */
+#define DBSS_OPTIONS_REPORT_SPEC 3
+
+/**
+ * The options of a mirror: dbss_mirror_options_set().
+ */
+#define DBSS_OPTIONS_MIRROR 4
+
+/**
+ * How many options a set has; 0 for a set that the loaded library does not
+ * know.
+ *
+ * @param set one of DBSS_OPTIONS_.
+ */
+size_t dbss_option_count(int32_t set);
+
+/**
+ * The key of an option.
+ *
+ * @param set one of DBSS_OPTIONS_.
+ * @param index index of dbss_option_count.
+ * @return static, nullable. NULL past the last one.
+ */
+const char *dbss_option_key(int32_t set, size_t index);
+
+/**
+ * The type of an option: "text", "id", "url", "secret", "path",
+ * "milliseconds", "bytes", "boolean", "number", "mode", "day" or "choice".
+ * Newer versions may have more. A "secret" has no place on a command line or in
+ * a log.
+ *
+ * @param set one of DBSS_OPTIONS_.
+ * @param index index of dbss_option_count.
+ * @return static, nullable. NULL past the last one.
+ */
+const char *dbss_option_type(int32_t set, size_t index);
+
+/**
+ * The default of an option, as text. An operation takes what it is not given
+ * from its context, so its options have none.
+ *
+ * @param set one of DBSS_OPTIONS_.
+ * @param index index of dbss_option_count.
+ * @return static, nullable. NULL where the option is unset by default, and past
+ * the last one.
+ */
+const char *dbss_option_default(int32_t set, size_t index);
+
+/**
+ * What an option does, in a sentence or two. Type, default and range stand in
+ * the other getters.
+ *
+ * @param set one of DBSS_OPTIONS_.
+ * @param index index of dbss_option_count.
+ * @return static, nullable. NULL past the last one.
+ */
+const char *dbss_option_help(int32_t set, size_t index);
+
+/**
+ * The values of an option of the type "choice", joined by commas, such as
+ * "en-us,zh-cn".
+ *
+ * @param set one of DBSS_OPTIONS_.
+ * @param index index of dbss_option_count.
+ * @return static, nullable. NULL for other types, and past the last one.
+ */
+const char *dbss_option_choices(int32_t set, size_t index);
+
+/**
+ * The smallest value of an option of the type "number", "milliseconds", "bytes"
+ * or "mode" (384 for the octal 600); the least length in bytes of a text.
+ *
+ * @param set one of DBSS_OPTIONS_.
+ * @param index index of dbss_option_count.
+ * @return none -1. -1 where there is none, and past the last one.
+ */
+int64_t dbss_option_minimum(int32_t set, size_t index);
+
+/**
+ * The largest value of an option, or the greatest length of a text, as for
+ * dbss_option_minimum().
+ *
+ * @param set one of DBSS_OPTIONS_.
+ * @param index index of dbss_option_count.
+ * @return none -1. -1 where there is none, and past the last one.
+ */
+int64_t dbss_option_maximum(int32_t set, size_t index);
+
+/**
+ * Whether "-1" is a value of an option too, and means that there is no limit.
+ *
+ * @param set one of DBSS_OPTIONS_.
+ * @param index index of dbss_option_count.
+ * @return boolean. 0 past the last one.
+ */
+int32_t dbss_option_allows_none(int32_t set, size_t index);
 
 
 /* ============================================================================
@@ -780,59 +920,68 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
                                      const char *domain);
 
 /**
- * Sets any option by its key; dbss_config_key_name() and its sisters list
- * them all, with type, default and meaning:
+ * Sets any option by its key; dbss_option_key() lists them at run time:
  *
- * "region" (text, default unset): as dbss_config_set_region()
- * "endpoint" (url, default unset): as dbss_config_set_endpoint()
- * "project_id" (text, default unset): The id of the project for calls that
- *    are given none, 32 to 64 characters. Without it, that of the credentials,
- *    or the one of the region's name, looked up once.
- * "token" (secret, default unset): as dbss_config_set_token()
- * "access_key" (secret, default unset): the first of
- *    dbss_config_set_access_key()
- * "secret_key" (secret, default unset): the second of
- *    dbss_config_set_access_key()
- * "security_token" (secret, default unset): the third of
- *    dbss_config_set_access_key()
- * "iam_user" (text, default unset): the first of dbss_config_set_iam_user()
- * "iam_password" (secret, default unset): the second of
- *    dbss_config_set_iam_user()
- * "iam_domain" (text, default unset): the third of dbss_config_set_iam_user()
- * "credentials" (text, default unset): Where to find credentials, in place of
- *    setting them: environment (HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN,
+ * "region" (text, default unset): The region, such as cn-north-4; the endpoint
+ *    and the project follow from it, unless they are set too. a-z, 0-9 and
+ *    "-". 1 to 63 bytes.
+ * "endpoint" (url, default unset): The URL at which the service responds, or
+ *    up to 16, separated by commas, in the order of preference; it outranks
+ *    the region's.
+ * "project_id" (id, default unset): The id of the project for calls that are
+ *    given none. Without it, that of the credentials, or the one of the
+ *    region's name, looked up once. 32 to 64 characters.
+ * "token" (secret, default unset): The IAM token that is sent with each
+ *    request, in place of other credentials. Visible ASCII characters. 1 to
+ *    98304 bytes.
+ * "access_key" (secret, default unset): The access key (AK) with which each
+ *    request is signed, in place of other credentials; it needs "secret_key".
+ *    Visible ASCII characters. 1 to 1024 bytes.
+ * "secret_key" (secret, default unset): The secret (SK) of "access_key".
+ *    Visible ASCII characters. 1 to 1024 bytes.
+ * "security_token" (secret, default unset): The security token of a temporary
+ *    "access_key". Visible ASCII characters. 1 to 98304 bytes.
+ * "iam_user" (text, default unset): The IAM user who logs in for a token, in
+ *    place of other credentials; it needs "iam_password" and "iam_domain". 1
+ *    to 1024 bytes.
+ * "iam_password" (secret, default unset): The password of "iam_user". 1 to
+ *    1024 bytes.
+ * "iam_domain" (text, default unset): The name of the account of "iam_user". 1
+ *    to 1024 bytes.
+ * "credentials" (choice, default unset): Where to find credentials, in place
+ *    of setting them: environment (HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN,
  *    _PROJECT_ID), profile (the section [basic] of ~/.huaweicloud/credentials,
  *    or of the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata
  *    (the temporary key of the instance's agency), or default, which is the
- *    three in this order.
- * "iam_endpoint" (url, default unset): Where IAM answers, for logins and for
- *    looking up a project. Without it that of the profile, else
+ *    three in this order. default, environment, profile, metadata.
+ * "iam_endpoint" (url, default unset): The URL at which IAM responds, for
+ *    logins and for looking up a project. Without it that of the profile, else
  *    https://iam.{region}.myhuaweicloud.com, else
  *    https://iam.myhuaweicloud.com.
- * "metadata_endpoint" (url, default unset): Where the instance's metadata
- *    service answers, if not at http://169.254.169.254.
- * "ca_file" (path, default unset): A PEM file of the certificates to trust,
- *    in place of the system's and of the built-in ones.
- * "connect_timeout_ms" (milliseconds, default 10000): The longest time until
- *    a connection stands: name look-up, TCP and TLS together. 1 to 86400000,
- *    or -1 for no limit.
- * "stall_timeout_ms" (milliseconds, default 60000): The longest time without
- *    a byte in or out. 1 to 86400000, or -1 for no limit.
+ * "metadata_endpoint" (url, default unset): The URL at which the instance's
+ *    metadata service responds, if not http://169.254.169.254.
+ * "ca_file" (path, default unset): A PEM file of the certificates to trust, in
+ *    place of the system's and of the built-in ones.
+ * "connect_timeout_ms" (milliseconds, default 10000): The longest time until a
+ *    connection stands: name look-up, TCP and TLS together. 1 to 86400000, or
+ *    -1 for no limit.
+ * "stall_timeout_ms" (milliseconds, default 60000): The longest time without a
+ *    byte in or out. 1 to 86400000, or -1 for no limit.
  * "total_timeout_ms" (milliseconds, default -1): The longest time for a whole
- *    call. 1 to 2592000000 (30 days), or -1 for no limit.
+ *    call. 1 to 2592000000, or -1 for no limit.
  * "max_attempts" (number, default 3): How many attempts a call makes when the
- *    connection fails or breaks, or the service answers 429, 500, 502, 503 or
- *    504; counted anew after an attempt that brought 1 MiB. 1 to 1000; 1 for
- *    no retries.
+ *    connection fails or breaks, or the service responds with 429, 500, 502,
+ *    503 or 504; counted anew after an attempt that brought 1 MiB. 1 is for no
+ *    retries. 1 to 1000.
  * "max_retry_after_ms" (milliseconds, default 60000): The longest wait that
  *    the service may ask for (Retry-After) before another attempt; where it
  *    asks for more, the call fails at once. 0 to 86400000.
  * "allow_plaintext" (boolean, default false): Whether an endpoint on another
  *    host may be plain http, which shows the token and the report to the
  *    network.
- * "allow_unframed" (boolean, default false): Whether a body over plain http
- *    may end by nothing but the end of the connection; then nobody can tell
- *    whether it is whole.
+ * "allow_close_delimited" (boolean, default false): Whether a body over plain
+ *    http may end by nothing but the end of the connection; then nobody can
+ *    tell whether it is whole.
  * "follow_redirects" (boolean, default false): Whether up to 5 redirects are
  *    followed; credentials never go to another origin, nor a request from
  *    https to plain http.
@@ -843,71 +992,34 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
  *    taken from https_proxy, http_proxy, all_proxy and no_proxy (upper case
  *    too, but for HTTP_PROXY) when the context is made.
  * "file_mode" (mode, default 600): The permissions of a saved file in octal
- *    digits, whatever the umask is. 0 to 777, and the owner can read and
- *    write.
+ *    digits, whatever the umask is; the owner can always read and write. 600
+ *    to 777.
  * "max_memory_bytes" (bytes, default 1073741824): The largest report that a
  *    call takes into memory. 1 to 9223372036854775807.
  * "wait_timeout_ms" (milliseconds, default 3600000): The longest time to wait
- *    for a report that the service makes. 1 to 2592000000 (30 days), or -1 for
- *    no limit.
+ *    for a report that the service makes. 1 to 2592000000, or -1 for no limit.
  * "poll_interval_ms" (milliseconds, default 2000): How long to wait before a
  *    report that is being made is looked at again; half as long again each
  *    time, up to 30 s or this where it is more, and varied by a fifth. 1 to
  *    86400000.
+ * "interruptible" (boolean, default false): Whether a signal that the program
+ *    handles may end a call. dbss_operation_set_interrupt() sets who decides;
+ *    without it every handled signal does.
  * "user_agent_suffix" (text, default unset): Text after "libdbss/VERSION" in
- *    the User-Agent header, such as a program's name and version. 1 to 256
- *    visible ASCII characters and spaces.
+ *    the User-Agent header, such as a program's name and version. Visible
+ *    ASCII characters and spaces. 1 to 256 bytes.
  *
  * `config` and `key` (required). `value` (required, bytes). They are copied. A
- * value is text in the form of its option's type: "text", "url", "secret" and
- * "path" as they are (a path is bytes, it need not be UTF-8); "milliseconds",
- * "bytes" and "number" in decimal digits, or "-1" for no limit where the
- * option says so; "mode" in octal digits; "boolean" as true or false.
+ * value is text in the form of its option's type: "text", "id", "url", "secret"
+ * and "path" as they are (a path is bytes, it need not be UTF-8);
+ * "milliseconds", "bytes" and "number" in decimal digits, or "-1" for no limit
+ * where the option says so; "mode" in octal digits; "boolean" as true or false;
+ * "day" such as 2026-11-24; "choice" as one of its words.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
  * DBSS_ERR_INVALID_VALUE, and those of the typed setter where there is one.
  * Never blocks. Any thread.
  */
 dbss_status dbss_config_set(dbss_config *config, const char *key, const char *value);
-
-/**
- * How many options dbss_config_set() knows. Never blocks. Any thread, at any
- * time.
- */
-size_t dbss_config_key_count(void);
-
-/**
- * The key of the option `index`, counted from 0.
- *
- * Returns a static string; NULL past the last option. Never blocks. Any
- * thread, at any time.
- */
-const char *dbss_config_key_name(size_t index);
-
-/**
- * The type of the option `index`: "text", "url", "secret", "path",
- * "milliseconds", "bytes", "boolean", "number" or "mode". Newer versions may
- * have more. A "secret" has no place on a command line or in a log.
- *
- * Returns a static string; NULL past the last option. Never blocks. Any
- * thread, at any time.
- */
-const char *dbss_config_key_type(size_t index);
-
-/**
- * What the option `index` does, in a sentence or two, with its range.
- *
- * Returns a static string; NULL past the last option. Never blocks. Any
- * thread, at any time.
- */
-const char *dbss_config_key_help(size_t index);
-
-/**
- * The default of the option `index`, in the form that dbss_config_set() takes.
- *
- * Returns a static string; NULL where the option is unset by default, and past
- * the last option. Never blocks. Any thread, at any time.
- */
-const char *dbss_config_key_default(size_t index);
 
 /**
  * The level of a record about a call that failed.
@@ -1635,8 +1747,8 @@ void dbss_operation_free(dbss_operation *operation);
 /**
  * Sets an option for the calls of this operation, in place of the context's:
  * "connect_timeout_ms", "stall_timeout_ms", "total_timeout_ms",
- * "max_attempts", "max_memory_bytes", "file_mode", "wait_timeout_ms" or
- * "poll_interval_ms", with values as for dbss_config_set().
+ * "max_attempts", "max_memory_bytes", "file_mode", "wait_timeout_ms",
+ * "poll_interval_ms" or "interruptible", with values as for dbss_config_set().
  *
  * `operation`, `key` and `value` (required); the texts are copied.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
@@ -1806,11 +1918,6 @@ struct dbss_page;
  * for dbss_report_download(). `page_size`: how many a request asks for, 1 to
  * 1000; 0 for 100. `out_cursor` (required) receives the list, or NULL on
  * failure; it is yours: end it with dbss_cursor_free().
- *
- * Fields of an instance that the service documents: "id", "name", "status"
- * (ACTIVE, SHUTOFF, BUILD, DELETING, DELETED, ERROR, HAWAIT, FROZEN,
- * UPGRADING), "region", "version", "created", "expired", "remain_days",
- * "connect_ip".
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
  * DBSS_ERR_INVALID_VALUE (page_size). Never blocks. Any thread.
  */
@@ -1825,11 +1932,6 @@ dbss_status dbss_instances_list(dbss_context *ctx,
  *
  * `instance` (required): the audit instance's id. `name`: the name to look
  * for, 1 to 256 bytes; NULL for all reports.
- *
- * Fields of a report that the service documents: "id", "name", "format" (pdf
- * or zip), "percentum" (0 to 100; at 100 it can be downloaded), "type"
- * (AUDIT_REPORT_DAY, _WEEK, _MONTH, _YEAR, _REAL_TIME), "template_type",
- * "start_time", "end_time", "finish_time", "db_ids", "db_names", "url".
  * Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT.
  * Never blocks. Any thread.
  */
@@ -1845,9 +1947,6 @@ dbss_status dbss_reports_list(dbss_context *ctx,
  * otherwise as dbss_instances_list().
  *
  * `instance` (required): the audit instance's id.
- *
- * Fields of a template that the service documents: "id", "name", "type",
- * "group", "status", "desc", "frequency", "db_ids", "db_names".
  * Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT.
  * Never blocks. Any thread.
  */
@@ -1869,7 +1968,7 @@ dbss_status dbss_templates_list(dbss_context *ctx,
  * none is left out; only where as many were added in the same moment can that
  * go unnoticed.
  * Errors: DBSS_ERR_NULL_ARGUMENT; every status of the groups DBSS_ERR_SERVICE
- * and DBSS_ERR_NETWORK, DBSS_ERR_UNEXPECTED_ANSWER for a list that is
+ * and DBSS_ERR_NETWORK, DBSS_ERR_UNEXPECTED_RESPONSE for a list that is
  * malformed or larger than 16 MiB a page; those of
  * dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
  * network. Any thread.
@@ -1929,62 +2028,82 @@ void dbss_page_free(dbss_page *page);
 #define DBSS_ID_SIZE 65
 
 /**
+ * What a report is to be: options by key and value.
+ *
+ * @threads any.
+ */
+struct dbss_report_spec;
+
+/**
+ * Makes a report spec, in which nothing is set.
+ *
+ * @param out_spec required. Receives it.
+ */
+dbss_status dbss_report_spec_new(dbss_report_spec **out_spec);
+
+/**
+ * Sets an option of a report spec. "template_id", "start_time" and "end_time"
+ * are required before it is used.
+ *
+ * @param spec required.
+ * @param key required, option of report_spec.
+ * @param value required, bytes. It is copied.
+ * @errors UNKNOWN_KEY, INVALID_VALUE, INVALID_ID
+ */
+dbss_status dbss_report_spec_set(dbss_report_spec *spec, const char *key, const char *value);
+
+/**
+ * Frees a report spec. Calls under way are not touched. NULL does nothing.
+ */
+void dbss_report_spec_free(dbss_report_spec *spec);
+
+/**
  * Has the service create a report. The service says that it will, gives no id,
  * and takes its time: dbss_report_generate() finds the new report and waits.
  *
- * `ctx` (required). `project`: NULL for the context's, as for
- * dbss_report_download(). `instance` and `template_id` (required): ids, see
- * dbss_templates_list(). `start_time` and `end_time` (required): the range
- * that the report covers, as text in the form that the service takes, which is
- * passed on as it is. `start_date`, `end_date` and `db_ids` (ids of databases,
- * joined by commas): NULL for none. `operation` may be NULL.
- *
  * A request that may have reached the service is not sent again, so a lost
  * connection ends the call though the report may have been created.
- * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
- * DBSS_ERR_INVALID_VALUE, all before any traffic; DBSS_ERR_NOT_DONE; every
- * status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK; those of
- * dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
- * network. Any thread.
+ *
+ * @param ctx required.
+ * @param project as dbss_report_download
+ * @param instance required. The audit instance's id.
+ * @param spec required. What the report is to be.
+ * @errors INVALID_ID, NOT_CONFIGURED (the spec lacks a required option), all
+ * before any traffic; REJECTED; SERVICE*, NETWORK*; as
+ * dbss_context_find_credentials
+ * @blocks network
  */
 dbss_status dbss_report_create(dbss_context *ctx,
                                const char *project,
                                const char *instance,
-                               const char *template_id,
-                               const char *start_time,
-                               const char *end_time,
-                               const char *start_date,
-                               const char *end_date,
-                               const char *db_ids,
+                               const dbss_report_spec *spec,
                                dbss_operation *operation);
 
 /**
  * Has the service create a report, finds the new one, waits until it is ready,
- * and gives its id, with which it can be downloaded.
- *
- * The first nine parameters as for dbss_report_create(). `operation` may be
- * NULL; its dbss_operation_percent() tells how far the report is, and its
- * options "wait_timeout_ms" and "poll_interval_ms" count. `out_id` (required):
- * room for DBSS_ID_SIZE bytes, which receives the id and a NUL, or "" on
- * failure.
+ * and gives its id, with which it can be downloaded. dbss_operation_percent()
+ * tells how far the report is; the options "wait_timeout_ms" and
+ * "poll_interval_ms" count.
  *
  * The new report is the one that the list did not have before and that is of
  * this range, and where several are, of this template. Where several remain
- * the call fails with DBSS_ERR_AMBIGUOUS: it does not guess.
- * Errors: those of dbss_report_create(), among them DBSS_ERR_NULL_ARGUMENT;
- * DBSS_ERR_NOT_FOUND, also when there is no such template; DBSS_ERR_AMBIGUOUS,
- * DBSS_ERR_NOT_READY; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. What was created
- * stays. Uses the network. Any thread.
+ * the call fails with DBSS_ERR_AMBIGUOUS: it does not guess. What was created
+ * stays.
+ *
+ * @param ctx required.
+ * @param project as dbss_report_download
+ * @param instance required. The audit instance's id.
+ * @param spec required. What the report is to be.
+ * @param out_id required, room DBSS_ID_SIZE. Receives the id and a NUL, or "" on
+ * failure.
+ * @errors as dbss_report_create; NOT_FOUND (also when there is no such
+ * template), AMBIGUOUS, NOT_READY
+ * @blocks network
  */
 dbss_status dbss_report_generate(dbss_context *ctx,
                                  const char *project,
                                  const char *instance,
-                                 const char *template_id,
-                                 const char *start_time,
-                                 const char *end_time,
-                                 const char *start_date,
-                                 const char *end_date,
-                                 const char *db_ids,
+                                 const dbss_report_spec *spec,
                                  dbss_operation *operation,
                                  char *out_id);
 
@@ -2013,7 +2132,7 @@ dbss_status dbss_report_wait(dbss_context *ctx,
  * `ctx`, `instance` and `id` (required). `project`: NULL for the context's.
  * `operation` may be NULL.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
- * all before any traffic; DBSS_ERR_NOT_FOUND; DBSS_ERR_NOT_DONE; every other
+ * all before any traffic; DBSS_ERR_NOT_FOUND; DBSS_ERR_REJECTED; every other
  * status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK; those of
  * dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
  * network. Any thread.
@@ -2032,7 +2151,7 @@ dbss_status dbss_report_delete(dbss_context *ctx,
 /**
  * What a mirror is to have: options by key and value. Any thread may use it.
  */
-struct dbss_mirror;
+struct dbss_mirror_options;
 
 /**
  * How a mirror went. It does not change, and any number of threads may read
@@ -2043,40 +2162,26 @@ struct dbss_mirror_result;
 /**
  * Makes options for a mirror, all at their defaults.
  *
- * `out_mirror` (required) receives them, or NULL on failure; they are yours:
- * end them with dbss_mirror_free().
- * Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
+ * @param out_options required. Receives them.
  */
-dbss_status dbss_mirror_new(dbss_mirror **out_mirror);
+dbss_status dbss_mirror_options_new(dbss_mirror_options **out_options);
 
 /**
- * Sets an option of a mirror:
+ * Sets an option of a mirror.
  *
- * - "instance": the id of the one audit instance to mirror; by default all.
- * - "since", "until": the first and the last day, such as 2026-11-24, on which
- *   the range of a report begins. A report that tells no day is taken.
- * - "type": the type of the reports, such as AUDIT_REPORT_DAY.
- * - "template": their template_type.
- * - "name": a name that the service is asked to look for.
- * - "locale": the language to have them in, en-us or zh-cn; by default the
- *   service's choice. Each language is a report of its own in the archive.
- * - "parallel": how many are downloaded at once, 1 to 16, default 4.
- * - "verify" (true, false): whether the files that are there are read and
- *   compared with the manifest; one that differs is downloaded again and
- *   replaced when the new one is whole.
- *
- * `mirror`, `key` and `value` (required); the texts are copied.
- * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
- * DBSS_ERR_INVALID_VALUE, DBSS_ERR_INVALID_ID, DBSS_ERR_INVALID_LOCALE. Never
- * blocks. Any thread.
+ * @param options required.
+ * @param key required, option of mirror.
+ * @param value required, bytes. It is copied.
+ * @errors UNKNOWN_KEY, INVALID_VALUE, INVALID_ID, INVALID_LOCALE
  */
-dbss_status dbss_mirror_set(dbss_mirror *mirror, const char *key, const char *value);
+dbss_status dbss_mirror_options_set(dbss_mirror_options *options,
+                                    const char *key,
+                                    const char *value);
 
 /**
- * Frees options. Mirrors under way are not touched. NULL does nothing. Never
- * blocks. Any thread.
+ * Frees options. Mirrors under way are not touched. NULL does nothing.
  */
-void dbss_mirror_free(dbss_mirror *mirror);
+void dbss_mirror_options_free(dbss_mirror_options *options);
 
 /**
  * Brings a local archive of reports up to date: downloads every report that is
@@ -2084,7 +2189,7 @@ void dbss_mirror_free(dbss_mirror *mirror);
  * ever deleted, also not what the service has deleted.
  *
  * `ctx` (required). `project`: NULL for the context's. `directory` (required,
- * bytes): it is made if it does not exist. `mirror`: what to have; NULL for
+ * bytes): it is made if it does not exist. `options`: what to have; NULL for
  * all, by the defaults. `operation` may be NULL; its bytes are those of all
  * downloads together, its percents those of the reports. `out_result`
  * (required) receives how it went, or NULL where it did not begin; also when
@@ -2107,7 +2212,7 @@ void dbss_mirror_free(dbss_mirror *mirror);
  * again. One report's failure does not stop the others, but for refused
  * credentials and a full disk, which would fail them all.
  * Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_VALUE, DBSS_ERR_INVALID_ID;
- * DBSS_ERR_MIRROR_LOCKED; DBSS_ERR_PARTIAL when some reports could not be had,
+ * DBSS_ERR_MIRROR_LOCKED; DBSS_ERR_PARTIAL when some reports failed,
  * see dbss_mirror_result_failure_count(); DBSS_ERR_FILE for the archive's own
  * files; those of dbss_cursor_next() for the lists; DBSS_ERR_BUSY,
  * DBSS_ERR_CANCELLED. Uses the network. Any thread.
@@ -2115,23 +2220,47 @@ void dbss_mirror_free(dbss_mirror *mirror);
 dbss_status dbss_reports_mirror(dbss_context *ctx,
                                 const char *project,
                                 const char *directory,
-                                const dbss_mirror *mirror,
+                                const dbss_mirror_options *options,
                                 dbss_operation *operation,
                                 dbss_mirror_result **out_result);
 
 /**
- * A count of a mirror: "listed" (reports that the filters let pass),
- * "downloaded", "present" (there before), "not_ready" (still being made),
- * "vanished" (gone between the list and the download), "failed", "repaired"
- * (of another content than the manifest says, and replaced).
- *
- * Returns -1 for a name that it does not know and for NULL. Never blocks. Any
- * thread.
+ * Reports that the service lists and the filters let pass.
  */
-int64_t dbss_mirror_result_count(const dbss_mirror_result *result, const char *name);
+int64_t dbss_mirror_result_listed(const dbss_mirror_result *result);
 
 /**
- * How many reports could not be had; 0 for NULL. Never blocks. Any thread.
+ * Reports that are in the archive since this run.
+ */
+int64_t dbss_mirror_result_downloaded(const dbss_mirror_result *result);
+
+/**
+ * Reports that were in the archive before.
+ */
+int64_t dbss_mirror_result_present(const dbss_mirror_result *result);
+
+/**
+ * Reports that the service is still making.
+ */
+int64_t dbss_mirror_result_not_ready(const dbss_mirror_result *result);
+
+/**
+ * Reports that were deleted between the list and the download.
+ */
+int64_t dbss_mirror_result_vanished(const dbss_mirror_result *result);
+
+/**
+ * Reports, or lists of them, that failed; each has an error.
+ */
+int64_t dbss_mirror_result_failed(const dbss_mirror_result *result);
+
+/**
+ * Files that differed from the manifest and were replaced.
+ */
+int64_t dbss_mirror_result_repaired(const dbss_mirror_result *result);
+
+/**
+ * How many reports, or lists of them, failed; 0 for NULL. Never blocks. Any thread.
  */
 size_t dbss_mirror_result_failure_count(const dbss_mirror_result *result);
 
