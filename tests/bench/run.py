@@ -449,7 +449,7 @@ def targets(bench: Bench) -> list[Target]:
 
 def table(bench: Bench, size: dict[str, dict[str, int]], goals: list[Target]) -> str:
     rows = [
-        "| work | CPU of libdbss | of the peer | libdbss, of the peer's | wall time, of the peer's |",
+        "| work | CPU of libdbss | baseline | CPU ratio | wall time ratio |",
         "| --- | --: | --: | --: | --: |",
     ]
     for work in bench.work:
