@@ -1,0 +1,443 @@
+/*
+ * Signals that end a call: the option "interruptible". See checks.h for how to
+ * run them.
+ */
+
+#define _POSIX_C_SOURCE 200809L
+
+#include "calls.h"
+#include "resolver.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A signal ends a call within 250 ms; the rest is for a busy machine. */
+#define INTERRUPTED_WITHIN_MS 500
+
+static volatile sig_atomic_t handled;
+
+static void handle(int number)
+{
+    (void)number;
+    handled++;
+}
+
+/* Without SA_RESTART and with it: both must do. */
+static void install(int number, int flags)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = handle;
+    action.sa_flags = flags;
+    if (sigaction(number, &action, NULL) != 0)
+        fatal("no handler");
+    handled = 0;
+}
+
+static void default_again(int number)
+{
+    signal(number, SIG_DFL);
+}
+
+/* ---------------------------------------------------------------------------
+ * Calls that wait, and whether they do
+ * ------------------------------------------------------------------------ */
+
+static struct report report;
+static char *instance, *not_ready, *stalling;
+static volatile int ticks, logged, over;
+
+static int32_t count_tick(void *user_data, const dbss_operation *operation)
+{
+    (void)user_data;
+    (void)operation;
+    ticks++;
+    return 0;
+}
+
+static void count_log(void *user_data, const dbss_log_record *record)
+{
+    (void)user_data;
+    if (dbss_log_record_retry_delay_ms(record) >= 0)
+        logged++;
+}
+
+struct waiting {
+    const struct phase *phase;
+    dbss_context *ctx;
+    dbss_operation *operation;
+    dbss_status status;
+    dbss_error *error;
+    sigset_t before, after;
+    long long ended_ms;
+    int lookups;
+    long connections, requests;
+};
+
+static void remove_tree(const char *path)
+{
+    char *command = format("rm -r '%s'", path);
+    if (system(command) != 0)
+        failed("cannot remove %s", path);
+    free(command);
+}
+
+static dbss_status download(struct waiting *waiting)
+{
+    dbss_buffer buffer;
+    dbss_status status = dbss_report_download_to_memory(waiting->ctx, fact("project"), fact("instance"), report.id, NULL,
+                                                        waiting->operation, &buffer);
+    dbss_buffer_free(&buffer);
+    return status;
+}
+
+static dbss_status wait_for_report(struct waiting *waiting)
+{
+    return dbss_report_wait(waiting->ctx, fact("project"), instance, not_ready, waiting->operation);
+}
+
+static dbss_status mirror(struct waiting *waiting)
+{
+    char *directory = new_directory();
+    dbss_mirror_options *options = NULL;
+    dbss_mirror_result *result = NULL;
+    dbss_status status;
+    if (dbss_mirror_options_new(&options) != DBSS_OK || dbss_mirror_options_set(options, "instance", instance) != DBSS_OK)
+        fatal("no options of a mirror");
+    status = dbss_reports_mirror(waiting->ctx, fact("project"), directory, options, waiting->operation, &result);
+    dbss_mirror_result_free(result);
+    dbss_mirror_options_free(options);
+    remove_tree(directory);
+    free(directory);
+    return status;
+}
+
+static int is_looked_up(const struct waiting *waiting)
+{
+    return lookups_begun() > waiting->lookups;
+}
+
+static int has_begun(const struct waiting *waiting)
+{
+    return dbss_operation_attempts(waiting->operation) > 0;
+}
+
+static int is_connected(const struct waiting *waiting)
+{
+    return count_connections() > waiting->connections;
+}
+
+static int is_received(const struct waiting *waiting)
+{
+    return count_requests(report.id) > waiting->requests;
+}
+
+static int has_bytes(const struct waiting *waiting)
+{
+    return dbss_operation_received(waiting->operation) > 0;
+}
+
+static int retries(const struct waiting *waiting)
+{
+    (void)waiting;
+    return logged > 0;
+}
+
+static int is_watched(const struct waiting *waiting)
+{
+    return dbss_operation_percent(waiting->operation) == 20;
+}
+
+/* In each of these a call would wait for a minute. */
+static const struct phase {
+    const char *name, *endpoint, *fault;
+    dbss_status (*call)(struct waiting *);
+    int (*is_there)(const struct waiting *);
+} phases[] = {
+    {"the look-up", "http://stalled.test:1", NULL, download, is_looked_up},
+    {"connecting", "never_accepts", NULL, download, has_begun},
+    {"the TLS handshake", "https", "handshake", download, is_connected},
+    {"the header", "http", "\"no_answer\": true", download, is_received},
+    {"the header over TLS", "https", "\"no_answer\": true", download, is_received},
+    {"the body", "http", "\"stall_after\": 100000", download, has_bytes},
+    {"a slow body", "http", "\"drip\": {\"bytes\": 1, \"every_ms\": 20}", download, has_bytes},
+    {"a fast body", "http", "\"fill\": {\"size\": 1000000000}", download, has_bytes},
+    {"backoff", "http", "\"status\": 503, \"headers\": [[\"Retry-After\", \"50\"]]", download, retries},
+    {"waiting for a report", "http", NULL, wait_for_report, is_watched},
+    {"a mirror", "http", "\"stall_after\": 100000", mirror, has_bytes},
+};
+#define PHASES (sizeof phases / sizeof *phases)
+
+static void *run_call(void *argument)
+{
+    struct waiting *waiting = argument;
+    pthread_sigmask(SIG_SETMASK, NULL, &waiting->before);
+    waiting->status = waiting->phase->call(waiting);
+    waiting->ended_ms = now_ms();
+    waiting->error = dbss_error_take();
+    pthread_sigmask(SIG_SETMASK, NULL, &waiting->after);
+    over = 1;
+    return NULL;
+}
+
+static dbss_context *context_of(const struct phase *phase)
+{
+    const char *endpoint = find_fact(phase->endpoint);
+    dbss_config *config = new_config(endpoint != NULL ? endpoint : phase->endpoint, fact("token"));
+    set(config, "max_attempts", "3");
+    set(config, "allow_plaintext", "true");
+    set(config, "connect_timeout_ms", "60000");
+    set(config, "max_memory_bytes", "2000000000");
+    EXPECT(DBSS_OK, dbss_config_set_log(config, count_log, NULL, NULL));
+    return to_context(config);
+}
+
+static pthread_t begin(struct waiting *waiting, const struct phase *phase, const char *interruptible,
+                       dbss_interrupt_fn interrupt)
+{
+    pthread_t thread;
+    memset(waiting, 0, sizeof *waiting);
+    waiting->phase = phase;
+    waiting->ctx = context_of(phase);
+    waiting->operation = new_operation();
+    EXPECT(DBSS_OK, dbss_operation_set(waiting->operation, "poll_interval_ms", "50000"));
+    EXPECT(DBSS_OK, dbss_operation_set_progress(waiting->operation, count_tick, NULL, NULL));
+    if (interruptible != NULL)
+        EXPECT(DBSS_OK, dbss_operation_set(waiting->operation, "interruptible", interruptible));
+    EXPECT(DBSS_OK, dbss_operation_set_interrupt(waiting->operation, interrupt, NULL, NULL));
+    waiting->lookups = lookups_begun();
+    waiting->connections = count_connections();
+    waiting->requests = count_requests(report.id);
+    logged = over = 0;
+    if (phase->fault != NULL && strcmp(phase->fault, "handshake") == 0)
+        post_listener_fault("https", "handshake_stall");
+    else if (phase->fault != NULL)
+        post_fault(phase->call == mirror ? stalling : report.id, "%s, \"times\": 1", phase->fault);
+    thread = start_thread(run_call, waiting);
+    WAIT_FOR(phase->is_there(waiting));
+    return thread;
+}
+
+static void end(struct waiting *waiting, pthread_t thread, dbss_status expected)
+{
+    int number, changed = 0;
+    pthread_join(thread, NULL);
+    if (waiting->status != expected)
+        failed("expected %s, got %s (%s)", dbss_status_name(expected), dbss_status_name(waiting->status),
+               dbss_error_message(waiting->error));
+    /* The thread has the mask that it had. */
+    for (number = 1; number < 32; number++)
+        changed |= sigismember(&waiting->before, number) != sigismember(&waiting->after, number);
+    CHECK(!changed);
+    blame("in %s", waiting->phase->name);
+    dbss_error_free(waiting->error);
+    dbss_operation_free(waiting->operation);
+    dbss_context_free(waiting->ctx);
+    free(control("DELETE", "/faults", ""));
+    free(control("DELETE", "/listener_faults", ""));
+}
+
+/* An instance of its own with a report that is never ready and one that stalls. */
+static void prepare(void)
+{
+    char *body;
+    report = new_report(300000);
+    instance = format("instance-%s", fresh_id());
+    not_ready = format("%s", fresh_id());
+    stalling = format("%s", fresh_id());
+    body = format("{\"id\": \"%s\", \"name\": \"signals\"}", instance);
+    free(control("POST", "/instances", body));
+    free(body);
+    body = format("{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"percentum\": 20}", not_ready, instance);
+    free(control("POST", "/reports", body));
+    free(body);
+    body = format("{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": 300000}", stalling, instance);
+    free(control("POST", "/reports", body));
+    free(body);
+    stall_lookups();
+}
+
+static void finish(void)
+{
+    release_lookups();
+    WAIT_FOR(lookups_ended() == lookups_begun());
+    free_report(&report);
+    free(instance);
+    free(not_ready);
+    free(stalling);
+}
+
+/* ---------------------------------------------------------------------------
+ * The checks
+ * ------------------------------------------------------------------------ */
+
+static volatile int asked;
+
+static int32_t end_call(void *user_data)
+{
+    (void)user_data;
+    asked++;
+    return handled > 0;
+}
+
+static int32_t go_on(void *user_data)
+{
+    (void)user_data;
+    asked++;
+    return 0;
+}
+
+static void interrupted_everywhere(dbss_interrupt_fn interrupt)
+{
+    size_t i;
+    prepare();
+    for (i = 0; i < PHASES; i++) {
+        struct waiting waiting;
+        pthread_t thread;
+        long long since;
+        install(SIGALRM, i % 2 == 0 ? SA_RESTART : 0);
+        thread = begin(&waiting, &phases[i], "true", interrupt);
+        since = now_ms();
+        pthread_kill(thread, SIGALRM);
+        end(&waiting, thread, DBSS_ERR_INTERRUPTED);
+        if (waiting.ended_ms - since > INTERRUPTED_WITHIN_MS)
+            failed("it ended %lld ms after the signal", waiting.ended_ms - since);
+        CHECK(handled == 1);
+        blame("in %s", phases[i].name);
+    }
+    default_again(SIGALRM);
+    finish();
+}
+
+static void a_signal_ends_every_phase(void)
+{
+    interrupted_everywhere(NULL);
+}
+
+static void the_function_ends_every_phase(void)
+{
+    asked = 0;
+    interrupted_everywhere(end_call);
+    CHECK(asked > 0);
+}
+
+/* A storm of signals of which the function says that none matters. */
+static void a_storm_ends_nothing(void)
+{
+    struct waiting waiting;
+    pthread_t thread;
+    int i;
+    prepare();
+    install(SIGCHLD, 0);
+    asked = 0;
+    thread = begin(&waiting, &phases[5], "true", go_on);
+    for (i = 0; i < 5000; i++) {
+        pthread_kill(thread, SIGCHLD);
+        sched_yield();
+    }
+    WAIT_FOR(asked > 1);
+    CHECK(!over);
+    dbss_operation_cancel(waiting.operation);
+    end(&waiting, thread, DBSS_ERR_CANCELLED);
+    CHECK(handled > 0);
+    default_again(SIGCHLD);
+    finish();
+}
+
+/* Without the option, and with it false, a signal changes nothing. */
+static void without_the_option_nothing_changes(void)
+{
+    static const char *const values[] = {NULL, "false"};
+    size_t i;
+    prepare();
+    install(SIGALRM, 0);
+    for (i = 0; i < 2 * PHASES; i++) {
+        struct waiting waiting;
+        pthread_t thread = begin(&waiting, &phases[i / 2], values[i % 2], end_call);
+        int before = ticks, seen;
+        asked = 0;
+        handled = 0;
+        pthread_kill(thread, SIGALRM);
+        WAIT_FOR(handled > 0);
+        seen = ticks;
+        /* It goes on: two ticks later it is still there. */
+        WAIT_FOR(over || ticks > seen + 2);
+        CHECK(!over && ticks > before && asked == 0);
+        dbss_operation_cancel(waiting.operation);
+        end(&waiting, thread, DBSS_ERR_CANCELLED);
+    }
+    default_again(SIGALRM);
+    finish();
+}
+
+/* Signals that fall anywhere in a call, its very beginning and end included:
+ * either it ends by them or it had ended. */
+static void however_it_falls(void)
+{
+    enum { CALLS = 400 };
+    dbss_context *ctx = new_context(fact("http"));
+    dbss_operation *operation = new_operation();
+    unsigned int random = 4711;
+    int i, interrupted = 0;
+    report = new_report(300000);
+    install(SIGALRM, SA_RESTART);
+    EXPECT(DBSS_OK, dbss_operation_set(operation, "interruptible", "true"));
+    EXPECT(DBSS_OK, dbss_operation_set_interrupt(operation, end_call, NULL, NULL));
+    for (i = 0; i < CALLS && !has_failed(); i++) {
+        struct sigevent event;
+        struct itimerspec when;
+        timer_t timer;
+        dbss_buffer buffer;
+        dbss_status status;
+        long long start;
+        handled = 0;
+        random = random * 1103515245u + 12345u;
+        memset(&event, 0, sizeof event);
+        memset(&when, 0, sizeof when);
+        event.sigev_notify = SIGEV_SIGNAL;
+        event.sigev_signo = SIGALRM;
+        when.it_value.tv_nsec = 1 + (long)(random >> 8) % 700000;
+        if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0 || timer_settime(timer, 0, &when, NULL) != 0)
+            fatal("no timer");
+        /* Every second one would stall for a minute. */
+        if (i % 2 == 1)
+            post_fault(report.id, "\"stall_after\": 100000, \"times\": 1");
+        start = now_ms();
+        status = dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), report.id, NULL, operation, &buffer);
+        if (status == DBSS_ERR_INTERRUPTED)
+            interrupted++;
+        else
+            EXPECT(DBSS_OK, status);
+        if (i % 2 == 1 && handled > 0)
+            CHECK(status == DBSS_ERR_INTERRUPTED);
+        if (now_ms() - start > PATIENCE_MS / 4)
+            failed("a signal was lost");
+        dbss_buffer_free(&buffer);
+        timer_delete(timer);
+        if (i % 2 == 1)
+            free(control("DELETE", "/faults", ""));
+    }
+    CHECK(interrupted >= CALLS / 2);
+    default_again(SIGALRM);
+    dbss_operation_free(operation);
+    dbss_context_free(ctx);
+    free_report(&report);
+}
+
+static const struct check checks[] = {
+    {"a_signal_ends_every_phase", a_signal_ends_every_phase, LOAD},
+    {"the_function_ends_every_phase", the_function_ends_every_phase, LOAD},
+    {"a_storm_ends_nothing", a_storm_ends_nothing, LOAD},
+    {"without_the_option_nothing_changes", without_the_option_nothing_changes, LOAD},
+    {"however_it_falls", however_it_falls, LOAD},
+};
+
+int main(int argc, char **argv)
+{
+    return run_checks(argc, argv, checks, sizeof checks / sizeof *checks);
+}
