@@ -366,14 +366,16 @@ static int32_t draw_bar(void *user_data, const dbss_operation *operation)
 
 /* Warnings are for everybody, such as of a file of keys that others can read;
  * the rest is for who asks. */
-static void write_log(void *user_data, int32_t level, const char *message)
+static void write_log(void *user_data, const dbss_log_record *record)
 {
     const struct common *common = user_data;
+    int32_t level = dbss_log_record_level(record);
     /* What ends the call is told in any case. */
     if (level == DBSS_LOG_ERROR || (level == DBSS_LOG_WARNING ? common->quiet && !common->verbose : !common->verbose))
         return;
     wipe_bar();
-    fprintf(stderr, "%s: %s%s\n", program_name, level == DBSS_LOG_WARNING ? "warning: " : "", message);
+    fprintf(stderr, "%s: %s%s\n", program_name, level == DBSS_LOG_WARNING ? "warning: " : "",
+            dbss_log_record_message(record));
 }
 
 dbss_operation *running;

@@ -24,6 +24,9 @@
  * the rest is for a busy machine. */
 #define CANCELLED_WITHIN_MS 400
 #define STOPPED_WITHIN_MS 600
+/* Closing waits for nobody, and the calls that it ends are over soon. */
+#define CLOSED_WITHIN_MS 100
+#define CLOSED_CALL_WITHIN_MS 250
 
 /* ---------------------------------------------------------------------------
  * The phases of a call
@@ -48,11 +51,10 @@ static void count_locked(int *number)
     pthread_mutex_unlock(&lock);
 }
 
-static void write_log(void *user_data, int32_t level, const char *message)
+static void write_log(void *user_data, const dbss_log_record *record)
 {
     (void)user_data;
-    (void)message;
-    if (level == DBSS_LOG_WARNING)
+    if (dbss_log_record_level(record) == DBSS_LOG_WARNING)
         count_locked(&warnings);
 }
 
@@ -248,6 +250,19 @@ static void end_waiting(struct waiting *waiting, long long since, int within_ms)
     free(control("DELETE", "/listener_faults", ""));
 }
 
+static void cancel_context(struct waiting *waiting)
+{
+    dbss_context_cancel_all(waiting->call.ctx);
+}
+
+static void close_context(struct waiting *waiting)
+{
+    long long start = now_ms();
+    dbss_context_close(waiting->call.ctx);
+    if (now_ms() - start > CLOSED_WITHIN_MS)
+        failed("the context was closed after %lld ms", now_ms() - start);
+}
+
 /* Cancels a call in each phase by `cancel`. */
 static void in_each_phase(void (*cancel)(struct waiting *), int within_ms, dbss_operation *operation)
 {
@@ -285,15 +300,17 @@ static void cancel_everywhere(void)
     dbss_operation_free(operation);
 }
 
-static void cancel_context(struct waiting *waiting)
-{
-    dbss_context_cancel_all(waiting->call.ctx);
-}
-
 static void cancel_all_everywhere(void)
 {
     dbss_operation *operation = new_operation();
     in_each_phase(cancel_context, CANCELLED_WITHIN_MS, operation);
+    dbss_operation_free(operation);
+}
+
+static void close_everywhere(void)
+{
+    dbss_operation *operation = new_operation();
+    in_each_phase(close_context, CLOSED_CALL_WITHIN_MS, operation);
     dbss_operation_free(operation);
 }
 
@@ -618,10 +635,12 @@ static void cancel_all(void)
         free_call(&calls[i]);
     }
     free(control("DELETE", "/faults", ""));
-    calls[0].operation = NULL;
-    make_call(&calls[0]);
-    CHECK_CALL(DBSS_OK, &calls[0], &reports[0]);
-    free_call(&calls[0]);
+    /* Neither the context nor the operation stays cancelled. */
+    for (i = 0; i < 2; i++) {
+        make_call(&calls[i]);
+        CHECK_CALL(DBSS_OK, &calls[i], &reports[i]);
+        free_call(&calls[i]);
+    }
     dbss_context_cancel_all(NULL);
     dbss_context_cancel_all(ctx);
     for (i = 0; i < CALLS; i++)
@@ -727,8 +746,8 @@ static void destroy_exactly_once(void)
         CHECK(destroyed[i] == 1);
 }
 
-/* In the middle of a call, everything else is refused on its operation, and
- * nothing of it touches the last error of the call around. */
+/* In the middle of a call, everything else is refused on its operation. The
+ * errors are there as outside, and not those of the call around. */
 struct meddling {
     dbss_operation *operation;
     dbss_context *ctx;
@@ -748,29 +767,31 @@ static int32_t meddle(void *user_data, const dbss_operation *operation)
     if (meddling->done++ > 0)
         return 0;
     CHECK(dbss_last_error() == NULL);
-    CHECK(dbss_operation_set(meddling->operation, "max_attempts", "2") == DBSS_ERR_BUSY);
-    CHECK(dbss_operation_reset(meddling->operation) == DBSS_ERR_BUSY);
-    CHECK(dbss_operation_set_progress(meddling->operation, NULL, &meddling->destroyed, count_destroyed) == DBSS_ERR_BUSY);
+    EXPECT(DBSS_ERR_BUSY, dbss_operation_set(meddling->operation, "max_attempts", "2"));
+    EXPECT(DBSS_ERR_BUSY, dbss_operation_reset(meddling->operation));
+    EXPECT(DBSS_ERR_BUSY,
+           dbss_operation_set_progress(meddling->operation, NULL, &meddling->destroyed, count_destroyed));
     CHECK(meddling->destroyed == 1);
-    CHECK(dbss_report_download_to_memory(meddling->ctx, fact("project"), fact("instance"), meddling->id, NULL,
-                                         meddling->operation, &report)
-          == DBSS_ERR_BUSY);
+    EXPECT(DBSS_ERR_BUSY, dbss_report_download_to_memory(meddling->ctx, fact("project"), fact("instance"), meddling->id,
+                                                         NULL, meddling->operation, &report));
     CHECK(report.data == NULL && report.len == 0);
-    CHECK(dbss_report_open(meddling->ctx, fact("project"), fact("instance"), meddling->id, NULL, meddling->operation,
-                           &stream)
-          == DBSS_ERR_BUSY);
+    EXPECT(DBSS_ERR_BUSY, dbss_report_open(meddling->ctx, fact("project"), fact("instance"), meddling->id, NULL,
+                                           meddling->operation, &stream));
     CHECK(stream == NULL);
-    CHECK(dbss_config_set(NULL, "x", "y") == DBSS_ERR_NULL_ARGUMENT);
-    CHECK(dbss_last_error() == NULL);
-    CHECK(dbss_error_take() == NULL);
+    EXPECT_NULL("config", dbss_config_set(NULL, "x", "y"));
+    error = dbss_error_take();
+    CHECK(dbss_error_status(error) == DBSS_ERR_NULL_ARGUMENT && dbss_last_error() == NULL);
+    dbss_error_free(error);
     error = dbss_operation_error(operation);
     CHECK(error == NULL);
     dbss_error_free(error);
     CHECK(count_connections() == meddling->connections);
     /* A whole other call is allowed. */
-    CHECK(dbss_report_download(meddling->ctx, fact("project"), fact("instance"), meddling->id, NULL, &report) == DBSS_OK);
+    EXPECT(DBSS_OK, dbss_report_download(meddling->ctx, fact("project"), fact("instance"), meddling->id, NULL, &report));
     CHECK(report.len > 1000);
     dbss_buffer_free(&report);
+    /* It must not become that of the call around. */
+    EXPECT_NULL("config", dbss_config_set(NULL, "x", "y"));
     return 0;
 }
 
@@ -1153,8 +1174,7 @@ static void stream_freed_during_read(void)
         CHECK(reader.status == DBSS_ERR_CANCELLED);
         CHECK(reader.ended - start < CANCELLED_WITHIN_MS);
         if (operation != NULL) {
-            /* It is free for another call, once the cancel is undone. */
-            EXPECT(DBSS_OK, dbss_operation_reset(operation));
+            /* It is free for another call, and not cancelled. */
             free(control("DELETE", "/faults", ""));
             EXPECT(DBSS_OK, OPEN(ctx, report.id, operation, &reader.stream));
             dbss_report_stream_free(reader.stream);
@@ -1274,6 +1294,7 @@ static void address_that_never_answers(void)
 static const struct check checks[] = {
     {"cancel_everywhere", cancel_everywhere, TLS},
     {"cancel_all_everywhere", cancel_all_everywhere, TLS},
+    {"close_everywhere", close_everywhere, LOAD},
     {"stop_everywhere", stop_everywhere, TLS},
     {"cancel_by_callback_everywhere", cancel_by_callback_everywhere, TLS},
     {"ticks_everywhere", ticks_everywhere, LOAD},

@@ -81,14 +81,15 @@ void watch_secret(const char *text)
  * Configurations
  * ------------------------------------------------------------------------ */
 
-static void keep_log(void *user_data, int32_t level, const char *message)
+static void keep_log(void *user_data, const dbss_log_record *record)
 {
+    const char *message = dbss_log_record_message(record);
     size_t i, len;
     (void)user_data;
     pthread_mutex_lock(&lock);
     len = strlen(log_text);
     /* The others are many. */
-    if (level <= DBSS_LOG_WARNING && len + strlen(message) + 2 < sizeof log_text)
+    if (dbss_log_record_level(record) <= DBSS_LOG_WARNING && len + strlen(message) + 2 < sizeof log_text)
         sprintf(log_text + len, "%s\n", message);
     pthread_mutex_unlock(&lock);
     for (i = 0; i < secret_count; i++)

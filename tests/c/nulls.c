@@ -29,11 +29,10 @@ static void a_dbss_destroy_fn(void *user_data)
     times_destroyed++;
 }
 
-static void a_dbss_log_fn(void *user_data, int32_t level, const char *message)
+static void a_dbss_log_fn(void *user_data, const dbss_log_record *record)
 {
     (void)user_data;
-    (void)level;
-    (void)message;
+    (void)record;
 }
 
 static int32_t a_dbss_progress_fn(void *user_data, const dbss_operation *operation)

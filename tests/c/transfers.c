@@ -24,13 +24,14 @@ static int warnings, infos;
 /* Done before the next attempt, on the thread of the call; may be NULL. */
 static void (*between_attempts)(void);
 
-static void write_log(void *user_data, int32_t level, const char *message)
+static void write_log(void *user_data, const dbss_log_record *record)
 {
+    int32_t level = dbss_log_record_level(record);
     size_t len;
     (void)user_data;
     pthread_mutex_lock(&log_lock);
     len = strlen(log_text);
-    snprintf(log_text + len, sizeof log_text - len, "%d %s\n", (int)level, message);
+    snprintf(log_text + len, sizeof log_text - len, "%d %s\n", (int)level, dbss_log_record_message(record));
     warnings += level == DBSS_LOG_WARNING;
     infos += level == DBSS_LOG_INFO;
     pthread_mutex_unlock(&log_lock);
