@@ -16,21 +16,29 @@ use std::sync::{Mutex, OnceLock};
 #[allow(dead_code, unused_imports)]
 mod ffi;
 
+use dbss_fuzz::answer::Answer;
+use dbss_fuzz::server::{Exchange, Server};
+use dbss_fuzz::{TOKEN, check_message};
 use ffi::buffer::{dbss_buffer, dbss_buffer_free};
 use ffi::config::*;
 use ffi::context::*;
 use ffi::error::*;
+use ffi::log::*;
 use ffi::manage::*;
 use ffi::operation::*;
 use ffi::page::*;
 use ffi::report::*;
 use ffi::status::*;
 use ffi::stream::*;
-use dbss_fuzz::answer::Answer;
-use dbss_fuzz::server::{Exchange, Server};
-use dbss_fuzz::{TOKEN, check_message};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
+
+// The header has them from the table of statuses.
+const DBSS_OK: dbss_status = dbss::Status::Ok as dbss_status;
+const DBSS_ERR_CONNECT_TIMEOUT: dbss_status = dbss::Status::ConnectTimeout as dbss_status;
+const DBSS_ERR_STALLED: dbss_status = dbss::Status::Stalled as dbss_status;
+const DBSS_ERR_TOTAL_TIMEOUT: dbss_status = dbss::Status::TotalTimeout as dbss_status;
+const DBSS_ERR_INTERNAL: dbss_status = dbss::Status::Internal as dbss_status;
 
 const PROJECT: &CStr = c"0123456789abcdef0123456789abcdef";
 const INSTANCE: &CStr = c"fedcba9876543210fedcba9876543210";
@@ -57,9 +65,10 @@ fn abort_on_panics() {
     }));
 }
 
-unsafe extern "C-unwind" fn log(_: *mut c_void, _: i32, message: *const c_char) {
-    // SAFETY: the library gives a string that lives until this returns.
-    let message = unsafe { CStr::from_ptr(message) }
+unsafe extern "C-unwind" fn log(_: *mut c_void, record: *const dbss_log_record) {
+    // SAFETY: the library gives a record, and it a string, that live until this
+    // returns.
+    let message = unsafe { CStr::from_ptr(dbss_log_record_message(record)) }
         .to_str()
         .expect("a log is UTF-8");
     LOG.lock().expect("no panic here").push(message.to_owned());
@@ -318,22 +327,21 @@ impl Call<'_> {
     }
 
     fn create(&self) -> (dbss_status, Brought) {
-        let (template, time, none) = (c"template-1".as_ptr(), c"2026-01-01".as_ptr(), ptr::null());
         let (project, instance) = (PROJECT.as_ptr(), INSTANCE.as_ptr());
+        let mut spec = ptr::null_mut();
         // SAFETY: the handles are not freed yet, and the strings are NUL-terminated.
         let status = unsafe {
-            dbss_report_create(
-                self.ctx,
-                project,
-                instance,
-                template,
-                time,
-                time,
-                none,
-                none,
-                none,
-                self.operation,
-            )
+            assert_eq!(dbss_report_spec_new(&mut spec), DBSS_OK);
+            for (key, value) in [
+                (c"template_id", c"template-1"),
+                (c"start_time", c"2026-01-01"),
+                (c"end_time", c"2026-01-01"),
+            ] {
+                assert_eq!(dbss_report_spec_set(spec, key.as_ptr(), value.as_ptr()), DBSS_OK);
+            }
+            let status = dbss_report_create(self.ctx, project, instance, spec, self.operation);
+            dbss_report_spec_free(spec);
+            status
         };
         (status, Brought::Nothing)
     }
