@@ -47,7 +47,7 @@ __all__ = ["download", "environment", "facts", "programs"]
 
 CHECKS = [
     (program, name, kind)
-    for program in ("transfers", "control", "signals", "files")
+    for program in ("transfers", "control", "signals", "threads", "files")
     for name, kind in checks_of(program).items()
 ]
 
@@ -71,7 +71,7 @@ def no_faults(standin: Standin) -> None:
     standin.clear_faults()
 
 
-@pytest.mark.parametrize("program", ["transfers", "control", "signals", "files"])
+@pytest.mark.parametrize("program", ["transfers", "control", "signals", "threads", "files"])
 def test_every_check_is_run(programs: Path, environment: dict[str, str], program: str) -> None:
     listed = expect_success(run([programs / program, "--list"], environment)).splitlines()
     assert listed == [f"{name} {kind.lower()}" for of, name, kind in CHECKS if of == program]
@@ -93,7 +93,7 @@ def test_the_check(
 
 
 @pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
-@pytest.mark.parametrize("program", ["transfers", "control", "signals", "files"])
+@pytest.mark.parametrize("program", ["transfers", "control", "signals", "threads", "files"])
 def test_the_checks_under_valgrind(
     programs: Path, checking: dict[str, str], facts: Path, program: str, kind: str
 ) -> None:
