@@ -151,7 +151,10 @@ impl<'a> Shape<'a> {
                 }
             };
             or(&mut said.code, &[shape.error_code, shape.camel_code, shape.code]);
-            or(&mut said.message, &[shape.error_msg, shape.camel_msg, shape.message]);
+            or(
+                &mut said.message,
+                &[shape.error_msg, shape.camel_msg, shape.message],
+            );
             or(&mut said.request_id, &[shape.request_id]);
             or(
                 &mut said.encoded_authorization_message,
@@ -289,6 +292,41 @@ mod tests {
             .map(|d| (d.code.as_deref(), d.message.as_deref()))
             .collect();
         assert_eq!(details, [(Some("A"), Some("a")), (None, None), (Some("B"), None)]);
+    }
+
+    #[test]
+    fn an_error_is_found_in_others_up_to_a_depth_and_no_depth_is_a_danger() {
+        let nested = |depth: usize, inner: &str| {
+            let tail = format!("{inner}{}", ",\"details\":[[[]]]}".repeat(depth));
+            format!("{}{tail}", "{\"error\":".repeat(depth))
+        };
+        let inner = r#"{"error_code":"X","error_msg":"m"}"#;
+        assert_eq!(parse(&nested(MAX_NESTED - 1, inner)), says("X", "m"));
+        for depth in [MAX_NESTED, 120, 2000] {
+            assert_eq!(parse(&nested(depth, inner)), (None, None, false), "{depth}");
+        }
+        // What stands around it is understood all the same.
+        let outer = format!(r#"{{"error_code":"Y","error":{}}}"#, nested(2000, inner));
+        assert_eq!(parse(&outer), (Some("Y".into()), None, true));
+        let arrays = format!(
+            r#"{{"error_code":"Y","x":{}{}}}"#,
+            "[".repeat(9000),
+            "]".repeat(9000)
+        );
+        assert_eq!(parse(&arrays), (Some("Y".into()), None, true));
+    }
+
+    #[test]
+    fn details_without_end_are_bounded() {
+        let body = format!(
+            r#"{{"code":"X","details":[{}{{}}]}}"#,
+            r#"{"code":"Y"},"#.repeat(4000)
+        );
+        let text = ServiceError::parse(body.as_bytes(), |text| text).text;
+        assert_eq!(
+            (text.code.as_deref(), text.details.len()),
+            (Some("X"), MAX_DETAILS)
+        );
     }
 
     #[test]
