@@ -13,6 +13,7 @@
 //! | `operation` | the control of one call: options, progress, cancel, result |
 //! | `error` | the error type that all folders share |
 //! | `log` | what a client tells its log callback |
+//! | `memory` | memory that may be refused |
 //! | `fork` | what each process has for itself |
 //! | `sys` | system calls that std does not offer |
 //! | `tables` | one table for each fact: statuses, options, features, counts, fields |
@@ -36,6 +37,7 @@ pub mod fuzzing;
 mod host;
 mod http;
 mod log;
+mod memory;
 mod operation;
 mod sink;
 mod sys;
@@ -53,6 +55,7 @@ pub mod internal {
     pub use crate::auth::{TokenProvider, TokenRequest};
     pub use crate::client::*;
     pub use crate::log::{Level, Log, LogRecord};
+    pub use crate::memory::on_exhaustion;
     pub use crate::operation::{Interrupt, Operation, Progress, Running};
     pub mod tables {
         pub use crate::tables::*;

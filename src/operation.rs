@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::Format;
 use crate::error::{Error, Status};
+use crate::memory;
 use crate::sys::{self, LazyWake, SignalScope, Wake};
 
 /// How often a progress callback hears, at least.
@@ -247,7 +248,7 @@ impl Operation {
     /// An error if the call is to stop.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if !self.cancelled.load(Ordering::SeqCst) {
-            return Ok(());
+            return memory::check();
         }
         Err(cancelled())
     }

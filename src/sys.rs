@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)]
 
+use std::alloc::Layout;
 use std::cell::Cell;
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -16,6 +17,19 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use once_cell::race::OnceNonZeroUsize;
+
+/// So many zeros, or none where there is no memory for them. std can give them
+/// only as `vec![0; len]`, which ends the process then, or written one by one,
+/// which makes all of them resident.
+pub(crate) fn zeros(len: usize) -> Option<Box<[u8]>> {
+    let layout = Layout::array::<u8>(len).ok().filter(|_| len > 0)?;
+    // SAFETY: the layout has a size. What comes back is NULL or a new allocation
+    // of `len` bytes, initialised and of the layout that a box of them has.
+    unsafe {
+        let bytes = std::alloc::alloc_zeroed(layout);
+        (!bytes.is_null()).then(|| Box::from_raw(std::ptr::slice_from_raw_parts_mut(bytes, len)))
+    }
+}
 
 /// This process's id. It is asked for several times in each call, so where the
 /// system can tell a child of `fork` from its parent by a page of memory, it is

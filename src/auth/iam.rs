@@ -6,13 +6,17 @@ use std::time::{Duration, SystemTime};
 
 use ::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use ::http::{Method, StatusCode};
+use serde::de::{self, Deserializer as _};
 use serde::{Deserialize, Serialize};
+use serde_json::Deserializer;
+use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::renewing::{Grantor, Ticket};
 use super::{Grant, Origin, Token, Wire};
 use crate::error::{Error, Status};
 use crate::http::{Answer, Asked, Endpoint, Object, Outgoing};
+use crate::memory;
 
 const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
 
@@ -115,8 +119,30 @@ struct Found {
 }
 
 #[derive(Deserialize)]
-struct Projects {
-    projects: Vec<Found>,
+struct Projects<'a> {
+    #[serde(borrow)]
+    projects: &'a RawValue,
+}
+
+/// Looks for the projects of a name in a list of them: two are as good as many.
+struct OfName<'a>(&'a str);
+
+impl<'de> de::Visitor<'de> for OfName<'_> {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of projects")
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<String>, A::Error> {
+        let mut ids = Vec::new();
+        while let Some(project) = seq.next_element::<Found>()? {
+            if project.name == self.0 && ids.len() < 2 {
+                ids.push(project.id);
+            }
+        }
+        Ok(ids)
+    }
 }
 
 impl Login {
@@ -200,6 +226,7 @@ impl Login {
             ))
         })?;
         let bytes = answer.read_document(ANSWER_LIMIT)?;
+        memory::probe(bytes.len())?;
         // The token alone is enough: what else is told only helps.
         let facts = serde_json::from_slice::<TokenAnswer>(&bytes)
             .unwrap_or_default()
@@ -266,23 +293,21 @@ pub(crate) fn find_project(
             return Err(answer.refusal(&ASKED)?);
         }
         let bytes = answer.read_document(ANSWER_LIMIT)?;
-        serde_json::from_slice::<Object<Projects>>(&bytes).map_err(|e| {
+        memory::probe(bytes.len())?;
+        let projects = serde_json::from_slice::<Object<Projects<'_>>>(&bytes)
+            .and_then(|found| Deserializer::from_str(found.0.projects.get()).deserialize_seq(OfName(name)));
+        projects.map_err(|e| {
             answer.explain(Error::new(
                 Status::UnexpectedResponse,
                 format!("IAM's list of projects is malformed: {e}"),
             ))
         })
     };
-    let projects = wire
+    let ids = wire
         .retry
         .run(wire.call, attempt)
         .map_err(|e| of_iam(endpoint, e))?;
-    let mut ids = projects
-        .0
-        .projects
-        .into_iter()
-        .filter(|project| project.name == name)
-        .map(|project| project.id);
+    let mut ids = ids.into_iter();
     match (ids.next(), ids.next()) {
         (Some(id), None) => Ok(id),
         (None, _) => Err(Error::argument(

@@ -3,7 +3,7 @@
 use ::http::StatusCode;
 
 use crate::error::{Error, Status};
-use crate::http::{Answer, Asked};
+use crate::http::{Answer, Asked, ERROR_BODY_LIMIT};
 
 /// A thousand items with all their fields have about a megabyte.
 const LIMIT: usize = 16 * 1024 * 1024;
@@ -17,9 +17,11 @@ pub(super) fn read(answer: &mut Answer, asked: &Asked) -> Result<Vec<u8>, Error>
         _ => return Err(answer.refusal(asked)?),
     }
     let mut bytes = answer.read_document(LIMIT)?;
-    let said = answer.service_error(&bytes);
-    if said.is_error_object {
-        return Err(answer.refused(said, asked));
+    if bytes.len() <= ERROR_BODY_LIMIT {
+        let said = answer.service_error(&bytes);
+        if said.is_error_object {
+            return Err(answer.refused(said, asked));
+        }
     }
     Ok(std::mem::take(&mut *bytes))
 }

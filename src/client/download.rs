@@ -13,6 +13,7 @@ use super::transfer::{Format, Step, Transfer};
 use crate::error::{Error, Status};
 use crate::http::Call;
 use crate::log::{Level, LogRecord};
+use crate::memory;
 use crate::operation::Running;
 use crate::sink::{Callback, Descriptor, FileOptions, FileSink, Memory, Sink};
 use crate::sys;
@@ -150,7 +151,9 @@ impl Client {
                 None => {
                     if buf.is_empty() {
                         let left = transfer.left().unwrap_or(u64::MAX);
-                        buf.resize(left.clamp(1, READ_BUFFER) as usize, 0);
+                        let size = left.clamp(1, READ_BUFFER) as usize;
+                        memory::reserve(&mut buf, size)?;
+                        buf.resize(size, 0);
                     }
                     transfer.read(&mut buf)?
                 }

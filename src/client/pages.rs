@@ -3,14 +3,17 @@
 //! What the service says of an item is kept as it says it, fields that this
 //! library has never heard of included.
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, CString};
+use std::collections::HashSet;
+use std::ffi::CStr;
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, TryLockError};
 
 use ::http::Method;
 use ::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use serde::Deserialize;
-use serde::Serialize;
+use serde::de::{self, DeserializeSeed, Deserializer};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id, check_project};
@@ -18,6 +21,7 @@ use super::context::{Client, Subject};
 use super::document;
 use crate::error::{Error, Status};
 use crate::http::{Answer, Asked, Call, Endpoint, Object, Outgoing};
+use crate::memory;
 use crate::operation::Running;
 use crate::tables::LONGEST_NAME;
 
@@ -33,6 +37,13 @@ const SAME_PAGES: u32 = 3;
 
 /// So many pages in a row without a new item are no list either.
 const PAGES_WITHOUT_NEWS: u32 = 10_000;
+
+/// More items than any list has. One that never ends comes to an end here.
+const MAX_ITEMS: usize = 1_000_000;
+
+/// More than a page of any list has: the largest that can be asked for has a
+/// thousand, and templates come all at once.
+const MAX_ITEMS_OF_A_PAGE: usize = 100_000;
 
 pub(super) static JSON: [(HeaderName, HeaderValue); 1] =
     [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
@@ -74,7 +85,7 @@ struct Body<'a> {
         alias = "reports",
         alias = "templates"
     )]
-    items: Option<Vec<&'a RawValue>>,
+    items: Option<&'a RawValue>,
     #[serde(default)]
     total: Option<serde_json::Number>,
 }
@@ -163,23 +174,51 @@ impl List {
         .map_err(|e| Error::new(Status::Internal, format!("a request that is no JSON: {e}")))
     }
 
-    /// The total, where the service tells it, and the items of a page; what is
-    /// wrong with it otherwise.
-    pub fn parse(&self, body: &[u8]) -> Result<(Option<u64>, Vec<Item>), String> {
-        let Object(body) = serde_json::from_slice::<Object<Body<'_>>>(body).map_err(|e| e.to_string())?;
-        let items = body
-            .items
-            .ok_or("it has no items, not even none")?
-            .into_iter()
-            .map(|raw| Item::parse(raw, self.wrapper()))
-            .collect::<Result<Vec<_>, _>>()?;
-        if items.iter().any(|item| item.id().is_empty()) {
-            return Err("an item has no id".to_owned());
-        }
-        let total = match body.total {
-            None => None,
-            Some(total) => Some(total.as_u64().ok_or("its total is no count")?),
+    /// The total, where the service tells it, and the items of a page; an error
+    /// that says what is wrong with it otherwise.
+    pub fn parse(&self, body: Vec<u8>) -> Result<(Option<u64>, Vec<Item>), Error> {
+        let wrong = |why: &str| Error::new(Status::UnexpectedResponse, why);
+        let body = String::from_utf8(body).map_err(|_| wrong("it is not UTF-8"))?;
+        // What the parser may need to undo escapes.
+        memory::probe(body.len())?;
+        let mut texts = Texts {
+            body: Vec::new(),
+            fields: Vec::new(),
         };
+        // An escape of six bytes may become three times U+FFFD.
+        memory::reserve(&mut texts.fields, body.len() + body.len() / 2)?;
+        let mut page = PageReader {
+            body: &body,
+            fields: &mut texts.fields,
+            places: Vec::new(),
+            wrapper: self.wrapper(),
+            failure: None,
+        };
+        let parsed = serde_json::from_str::<Object<Body<'_>>>(&body);
+        let Object(document) = parsed.map_err(|e| wrong(&e.to_string()))?;
+        let items = document
+            .items
+            .ok_or_else(|| wrong("it has no items, not even none"))?;
+        let read = serde_json::Deserializer::from_str(items.get()).deserialize_seq(&mut page);
+        if let Err(e) = read {
+            return Err(page.failure.unwrap_or_else(|| wrong(&e.to_string())));
+        }
+        let places = page.places;
+        let total = match document.total {
+            None => None,
+            Some(total) => Some(total.as_u64().ok_or_else(|| wrong("its total is no count"))?),
+        };
+        texts.body = body.into_bytes();
+        let texts = Arc::new(texts);
+        let mut items = Vec::new();
+        memory::reserve(&mut items, places.len())?;
+        items.extend(places.into_iter().map(|place| Item {
+            texts: Arc::clone(&texts),
+            place,
+        }));
+        if items.iter().any(|item| item.id().is_empty()) {
+            return Err(wrong("an item has no id"));
+        }
         Ok((total, items))
     }
 
@@ -192,47 +231,239 @@ impl List {
     }
 }
 
+/// A page's body, and the texts of its items' fields.
+struct Texts {
+    body: Vec<u8>,
+    /// Names and values in turn, each with a NUL at its end. An item costs few
+    /// bytes beside them, however many a server puts into a body.
+    fields: Vec<u8>,
+}
+
+/// The value of a field that is null: no text, as those are UTF-8.
+const NULL: &[u8] = b"\xff";
+
+/// Where an item stands in the texts of its page, of which no part has 4 GiB.
+struct Place {
+    body: Range<u32>,
+    fields: Range<u32>,
+}
+
 /// One item, as the service describes it.
-#[derive(Debug)]
 pub struct Item {
-    raw: Box<RawValue>,
-    fields: HashMap<String, CString>,
+    texts: Arc<Texts>,
+    place: Place,
+}
+
+impl fmt::Debug for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Item({})", self.id())
+    }
+}
+
+fn usize_range(range: &Range<u32>) -> Range<usize> {
+    range.start as usize..range.end as usize
+}
+
+fn u32_range(start: usize, end: usize) -> Range<u32> {
+    u32::try_from(start).unwrap_or(u32::MAX)..u32::try_from(end).unwrap_or(u32::MAX)
+}
+
+/// Reads a page's array of items.
+struct PageReader<'a> {
+    body: &'a str,
+    fields: &'a mut Vec<u8>,
+    places: Vec<Place>,
+    wrapper: Option<&'static str>,
+    /// What is the matter, where it is more than a text can say.
+    failure: Option<Error>,
+}
+
+impl<'de> de::Visitor<'de> for &mut PageReader<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of items")
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let wrong = |why: &str| <A::Error as de::Error>::custom(why);
+        while let Some(mut item) = seq.next_element::<&RawValue>()? {
+            if self.places.len() == MAX_ITEMS_OF_A_PAGE {
+                return Err(wrong("it has more items than any page"));
+            }
+            if let Some(wrapper) = self.wrapper {
+                let mut found = None;
+                let wanted = Wanted {
+                    wrapper,
+                    names: self.fields,
+                    found: &mut found,
+                };
+                if serde_json::Deserializer::from_str(item.get())
+                    .deserialize_map(wanted)
+                    .is_err()
+                {
+                    return Err(wrong("an item is not an object"));
+                }
+                item = found.ok_or_else(|| wrong(&format!("an item has no \"{wrapper}\"")))?;
+            }
+            let begin = self.fields.len();
+            if serde_json::Deserializer::from_str(item.get())
+                .deserialize_map(Fields(self.fields))
+                .is_err()
+            {
+                return Err(wrong("an item is not an object"));
+            }
+            // The item is a part of the body, so this is where it stands there.
+            let at = item.get().as_ptr().addr() - self.body.as_ptr().addr();
+            if let Err(e) = memory::reserve(&mut self.places, 1) {
+                self.failure = Some(e);
+                return Err(wrong(""));
+            }
+            self.places.push(Place {
+                body: u32_range(at, at + item.get().len()),
+                fields: u32_range(begin, self.fields.len()),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Looks for what an item is wrapped in.
+struct Wanted<'a, 'de> {
+    wrapper: &'static str,
+    /// Has room for any name.
+    names: &'a mut Vec<u8>,
+    found: &'a mut Option<&'de RawValue>,
+}
+
+impl<'de> de::Visitor<'de> for Wanted<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let begin = self.names.len();
+        while map.next_key_seed(Append(self.names))?.is_some() {
+            let value = map.next_value::<&RawValue>()?;
+            if self.names[begin..].strip_suffix(b"\0") == Some(self.wrapper.as_bytes()) {
+                *self.found = Some(value);
+            }
+            self.names.truncate(begin);
+        }
+        Ok(())
+    }
+}
+
+/// Reads an item's fields: text as it is, null as [`NULL`], anything else as its
+/// JSON.
+struct Fields<'a>(&'a mut Vec<u8>);
+
+impl<'de> de::Visitor<'de> for Fields<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_key_seed(Append(self.0))?.is_some() {
+            match map.next_value::<&RawValue>()?.get() {
+                "null" => {
+                    self.0.extend_from_slice(NULL);
+                    self.0.push(0);
+                }
+                json if json.starts_with('"') => {
+                    Append(self.0)
+                        .deserialize(&mut serde_json::Deserializer::from_str(json))
+                        .map_err(de::Error::custom)?;
+                }
+                json => {
+                    self.0.extend_from_slice(json.as_bytes());
+                    self.0.push(0);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Appends a text and a NUL, with U+FFFD for every U+0000 and for escapes that
+/// are no characters.
+struct Append<'a>(&'a mut Vec<u8>);
+
+impl<'de> DeserializeSeed<'de> for Append<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+}
+
+impl de::Visitor<'_> for Append<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_bytes<E>(self, text: &[u8]) -> Result<(), E> {
+        for chunk in text.utf8_chunks() {
+            for (i, part) in chunk.valid().split('\0').enumerate() {
+                self.0
+                    .extend_from_slice(if i > 0 { "\u{fffd}" } else { "" }.as_bytes());
+                self.0.extend_from_slice(part.as_bytes());
+            }
+            if !chunk.invalid().is_empty() {
+                self.0.extend_from_slice("\u{fffd}".as_bytes());
+            }
+        }
+        self.0.push(0);
+        Ok(())
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        self.visit_bytes(text.as_bytes())
+    }
 }
 
 impl Item {
-    pub(super) fn parse(raw: &RawValue, wrapper: Option<&str>) -> Result<Item, String> {
-        let object = |raw: &RawValue| -> Result<HashMap<String, Box<RawValue>>, String> {
-            serde_json::from_str(raw.get()).map_err(|_| "an item is not an object".to_owned())
+    /// An item that is alone.
+    #[cfg(test)]
+    pub(super) fn of(json: &str) -> Item {
+        let body = format!("{{\"items\":[{json}]}}");
+        let (_, mut items) = List::Instances.parse(body.into_bytes()).expect("an item");
+        items.remove(0)
+    }
+
+    /// The item as the service sent it.
+    fn json(&self) -> &[u8] {
+        &self.texts.body[usize_range(&self.place.body)]
+    }
+
+    fn find(&self, wanted: &str) -> Option<&CStr> {
+        let mut rest = &self.texts.fields[usize_range(&self.place.fields)];
+        let mut next = || {
+            let text = CStr::from_bytes_until_nul(rest).ok()?;
+            rest = &rest[text.count_bytes() + 1..];
+            Some(text)
         };
-        let mut inner = raw.to_owned();
-        if let Some(wrapper) = wrapper {
-            inner = object(raw)?
-                .remove(wrapper)
-                .ok_or_else(|| format!("an item has no \"{wrapper}\""))?;
+        let mut found = None;
+        while let Some((name, value)) = next().and_then(|name| Some((name, next()?))) {
+            // As in other readers of JSON the last one counts.
+            if name.to_bytes() == wanted.as_bytes() {
+                found = Some(value).filter(|value| value.to_bytes() != NULL);
+            }
         }
-        let mut fields = HashMap::new();
-        for (name, value) in object(&inner)? {
-            // Text as it is, null as absent, anything else as its JSON.
-            let text = match value.get() {
-                "null" => continue,
-                json if json.starts_with('"') => {
-                    serde_json::from_str::<String>(json).map_err(|e| format!("\"{name}\": {e}"))?
-                }
-                json => json.to_owned(),
-            };
-            let text = CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
-            fields.insert(name, text);
-        }
-        // The service's page calls an instance's id "id"; its SDK expects this.
-        if let (false, Some(id)) = (fields.contains_key("id"), fields.get("instance_id")) {
-            fields.insert("id".to_owned(), id.clone());
-        }
-        Ok(Item { raw: inner, fields })
+        found
     }
 
     /// A field by the service's name for it; none where it is absent or null.
     pub fn field(&self, name: &str) -> Option<&CStr> {
-        self.fields.get(name).map(CString::as_c_str)
+        // The service's page calls an instance's id "id"; its SDK expects the other.
+        self.find(name)
+            .or_else(|| (name == "id").then(|| self.find("instance_id")).flatten())
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
@@ -263,17 +494,26 @@ pub struct Page {
 }
 
 impl Page {
+    /// How many bytes the service sent.
+    pub(super) fn bytes(&self) -> usize {
+        self.items.first().map_or(0, |item| item.texts.body.len())
+    }
+
     /// The page as a document: `{"kind", "total", "items"}`, each item as the
     /// service sent it.
-    pub fn json(&self) -> Vec<u8> {
+    pub fn json(&self) -> Result<Vec<u8>, Error> {
         let total = self.total.map_or("null".to_owned(), |total| total.to_string());
-        let items: Vec<&str> = self.items.iter().map(|item| item.raw.get()).collect();
-        format!(
-            r#"{{"kind":"{}","total":{total},"items":[{}]}}"#,
-            self.list,
-            items.join(",")
-        )
-        .into_bytes()
+        let head = format!(r#"{{"kind":"{}","total":{total},"items":["#, self.list);
+        let items: usize = self.items.iter().map(|item| item.json().len() + 1).sum();
+        let mut json = Vec::new();
+        memory::reserve(&mut json, head.len() + items + 2)?;
+        json.extend_from_slice(head.as_bytes());
+        for (i, item) in self.items.iter().enumerate() {
+            json.extend_from_slice(if i > 0 { b"," } else { b"" });
+            json.extend_from_slice(item.json());
+        }
+        json.extend_from_slice(b"]}");
+        Ok(json)
     }
 }
 
@@ -283,18 +523,22 @@ pub struct Cursor {
     project: Option<String>,
     list: List,
     size: u32,
-    place: Mutex<Place>,
+    position: Mutex<Position>,
 }
 
 #[derive(Default)]
-struct Place {
+struct Position {
     /// How many items of the list were passed.
     offset: u64,
     total: Option<u64>,
-    seen: HashSet<String>,
+    hasher: RandomState,
+    /// Hashes of the ids that have come: a few bytes for each. With random keys,
+    /// two of a million have the same one in one list of 40 million.
+    seen: HashSet<u64>,
     without_news: u32,
-    /// The last page, where it was, and how often it came again elsewhere.
-    last_ids: Vec<String>,
+    /// A hash of the last page's ids, where it was, and how often it came again
+    /// elsewhere.
+    last_ids: u64,
     last_from: u64,
     same: u32,
     steps_back: u32,
@@ -317,7 +561,7 @@ impl Cursor {
             project: project.map(str::to_owned),
             list,
             size: if size == 0 { DEFAULT_SIZE } else { size },
-            place: Mutex::new(Place::default()),
+            position: Mutex::new(Position::default()),
         })
     }
 
@@ -337,7 +581,7 @@ impl Cursor {
         let project = self.context.project(call, self.project.as_deref())?;
         // One page at a time: a second caller waits for its turn in no lock, but
         // is told.
-        let Ok(mut place) = self.place.try_lock().or_else(|e| match e {
+        let Ok(mut place) = self.position.try_lock().or_else(|e| match e {
             TryLockError::Poisoned(e) => Ok(e.into_inner()),
             TryLockError::WouldBlock => Err(()),
         }) else {
@@ -350,8 +594,14 @@ impl Cursor {
         while !place.ended {
             let asked_from = self.list.aligned(place.offset, self.size);
             let (total, items) = self.fetch(call, &project, asked_from)?;
+            // Before anything is remembered: the page may be asked for again.
+            if place.seen.try_reserve(items.len()).is_err() {
+                return Err(memory::out_of_memory());
+            }
             let count = items.len() as u64;
-            let ids: Vec<String> = items.iter().map(|item| item.id().to_owned()).collect();
+            let mut ids = place.hasher.build_hasher();
+            items.iter().for_each(|item| item.id().hash(&mut ids));
+            let ids = ids.finish();
             let again = count > 0 && ids == place.last_ids && asked_from != place.last_from;
             place.same = if again { place.same + 1 } else { 0 };
             (place.last_ids, place.last_from) = (ids, asked_from);
@@ -374,11 +624,17 @@ impl Cursor {
             let not_full = total.is_none() && count < u64::from(self.size);
             let all_at_once = matches!(self.list, List::Templates { .. });
             place.ended = count == 0 || past_the_end || not_full || all_at_once;
-            let mut new = Vec::new();
-            for item in items {
-                if place.seen.insert(item.id().to_owned()) {
-                    new.push(item);
-                }
+            let mut new = items;
+            let Position { seen, hasher, .. } = &mut *place;
+            new.retain(|item| seen.insert(hasher.hash_one(item.id())));
+            if place.seen.len() > MAX_ITEMS {
+                return Err(Error::new(
+                    Status::UnexpectedResponse,
+                    format!(
+                        "the service's list of {} has more than {MAX_ITEMS} items, which none has",
+                        self.list.name()
+                    ),
+                ));
             }
             if !new.is_empty() {
                 place.without_news = 0;
@@ -422,9 +678,12 @@ impl Cursor {
 
     fn read(&self, answer: &mut Answer) -> Result<(Option<u64>, Vec<Item>), Error> {
         let bytes = document::read(answer, &self.list.asked())?;
-        self.list.parse(&bytes).map_err(|why| {
-            let what = format!("list of {}", self.list.name());
-            document::malformed(answer, &what, why)
+        self.list.parse(bytes).map_err(|e| match e.status() {
+            Status::UnexpectedResponse => {
+                let what = format!("list of {}", self.list.name());
+                document::malformed(answer, &what, e.message())
+            }
+            _ => e,
         })
     }
 }
@@ -437,8 +696,9 @@ mod tests {
     fn a_list_is_an_object_with_the_items_of_its_kind() {
         let count = |body: &str| {
             List::Instances
-                .parse(body.as_bytes())
+                .parse(body.as_bytes().to_vec())
                 .map(|(_, items)| items.len())
+                .map_err(|e| e.status())
         };
         assert_eq!(count(r#"{"servers":[{"id":"a"},{"instance_id":"b"}]}"#), Ok(2));
         assert_eq!(count(r#"{"servers":[],"total":0}"#), Ok(0));
@@ -451,7 +711,33 @@ mod tests {
             r#"{"servers":[{"name":"a"}]}"#,
             r#"{"servers":[],"total":-1}"#,
         ] {
-            assert!(count(body).is_err(), "{body}");
+            assert_eq!(count(body), Err(Status::UnexpectedResponse), "{body}");
+        }
+        let many = |n: usize| format!(r#"{{"items":[{}]}}"#, vec![r#"{"id":1}"#; n].join(","));
+        assert_eq!(count(&many(MAX_ITEMS_OF_A_PAGE)), Ok(MAX_ITEMS_OF_A_PAGE));
+        assert_eq!(
+            count(&many(MAX_ITEMS_OF_A_PAGE + 1)),
+            Err(Status::UnexpectedResponse)
+        );
+    }
+
+    #[test]
+    fn fields_are_the_service_s_text_whatever_they_hold() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let item = Item::of(&format!(
+            r#"{{"instance_id":"a","name":"\u00e9\u0000\ud800!","n":1.50,"gone":null,"n\u0061me2":"b","twice":1,"twice":null,"deep":{deep}}}"#
+        ));
+        for (name, text) in [
+            ("id", Some("a")),
+            ("name", Some("é\u{fffd}\u{fffd}\u{fffd}\u{fffd}!")),
+            ("n", Some("1.50")),
+            ("gone", None),
+            ("name2", Some("b")),
+            ("twice", None),
+            ("deep", Some(&deep)),
+            ("missing", None),
+        ] {
+            assert_eq!(item.text(name), text, "{name}");
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::http::{
     Answer, Call, ERROR_BODY_LIMIT, Outgoing, Retry, content_range, strong_etag, unsatisfied_range,
 };
 use crate::log::{Level, LogRecord};
+use crate::memory;
 use crate::operation::{Description, Operation, Running};
 use crate::sink::Info;
 
@@ -461,6 +462,8 @@ impl Transfer {
             } else {
                 ERROR_BODY_LIMIT
             };
+            let more = until - buf.len();
+            memory::reserve(&mut buf, more)?;
             buf.resize(until, 0);
             match self.read_answer(&mut buf[filled..until])? {
                 0 => self.ended = true,

@@ -1,6 +1,7 @@
 //! Waiting for a report that the service makes, and having one made.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,16 @@ use super::report::ReportRequest;
 use crate::error::{Error, Status};
 use crate::http::Call;
 use crate::log::{Level, LogRecord};
+use crate::memory;
 use crate::operation::{Operation, Running};
 
 const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Pages for looking through a whole list.
 const PAGE_SIZE: u32 = 1000;
+
+/// How much of a list is kept in memory, in bytes of the service's pages.
+const MAX_LIST: usize = 64 * 1024 * 1024;
 
 /// So few digits of a time are no time to compare.
 const DIGITS_OF_A_DAY: usize = 8;
@@ -141,6 +146,21 @@ impl Client {
         Ok(Vec::new())
     }
 
+    /// Calls a function with every item of a list.
+    fn each_item(
+        self: &Arc<Client>,
+        call: &Arc<Call>,
+        project: &str,
+        list: List,
+        mut each: impl FnMut(Item),
+    ) -> Result<(), Error> {
+        let cursor = Cursor::new(Arc::clone(self), Some(project), list, PAGE_SIZE)?;
+        while let Some(page) = cursor.next_in(call)? {
+            page.items.into_iter().for_each(&mut each);
+        }
+        Ok(())
+    }
+
     /// Every item of a list.
     pub(super) fn all_items(
         self: &Arc<Client>,
@@ -150,7 +170,16 @@ impl Client {
     ) -> Result<Vec<Item>, Error> {
         let cursor = Cursor::new(Arc::clone(self), Some(project), list, PAGE_SIZE)?;
         let mut items = Vec::new();
+        let mut bytes = 0;
         while let Some(page) = cursor.next_in(call)? {
+            bytes += page.bytes();
+            if bytes > MAX_LIST {
+                return Err(Error::new(
+                    Status::UnexpectedResponse,
+                    format!("the service's list has more than {MAX_LIST} bytes, which none should have"),
+                ));
+            }
+            memory::reserve(&mut items, page.items.len())?;
             items.extend(page.items);
         }
         Ok(items)
@@ -167,10 +196,13 @@ impl Client {
             self.alone(&running, |call| {
                 let project = self.project(call, report.project.as_deref())?;
                 let reports = || List::reports(&report.instance, None);
+                let templates = List::templates(&report.instance)?;
                 let template = self
-                    .all_items(call, &project, List::templates(&report.instance)?)?
+                    .search(call, &project, templates, |item| {
+                        item.id() == report.spec.get("template_id")
+                    })?
                     .into_iter()
-                    .find(|template| template.id() == report.spec.get("template_id"));
+                    .next();
                 let Some(template) = template else {
                     return Err(Error::argument(
                         Status::NotFound,
@@ -178,21 +210,24 @@ impl Client {
                         format_args!("the instance has no template {}", report.spec.get("template_id")),
                     ));
                 };
-                let before: HashSet<String> = self
-                    .all_items(call, &project, reports()?)?
-                    .iter()
-                    .map(|item| item.id().to_owned())
-                    .collect();
+                // Hashes, as in a cursor: the list may be long.
+                let hasher = RandomState::new();
+                let hash = |item: &Item| hasher.hash_one(item.id());
+                let mut before = HashSet::new();
+                self.each_item(call, &project, reports()?, |item| {
+                    before.insert(hash(&item));
+                })?;
                 self.create_in(call, &project, report)?;
                 call.operation().set_percent(0);
                 // The service gives no id: the new report is the one that was not
                 // there before, and is what was asked for.
                 let id = loop {
-                    let new: Vec<Item> = self
-                        .all_items(call, &project, reports()?)?
-                        .into_iter()
-                        .filter(|item| !before.contains(item.id()))
-                        .collect();
+                    let mut new = Vec::new();
+                    self.each_item(call, &project, reports()?, |item| {
+                        if !before.contains(&hash(&item)) {
+                            new.push(item);
+                        }
+                    })?;
                     match &candidates(&new, report, &template)[..] {
                         [] => looks.pause(call, "the report that was created did not appear in the list")?,
                         [item] => break item.id().to_owned(),

@@ -230,7 +230,7 @@ pub unsafe extern "C" fn dbss_page_json(page: *const dbss_page, out_json: *mut d
         let slot = unsafe { out(out_json, dbss_buffer::EMPTY, "out_json") }?;
         // SAFETY: the header's rules are the contract of `borrow`.
         let page = unsafe { dbss_page::borrow(page, "page") }?;
-        *slot = dbss_buffer::give(page.json().into_boxed_slice());
+        *slot = dbss_buffer::give(page.json()?.into_boxed_slice());
         Ok(())
     })
 }

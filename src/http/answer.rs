@@ -15,6 +15,10 @@ use super::call::Call;
 use super::secrets::Secrets;
 use super::service_error::{ERROR_BODY_LIMIT, ServiceError};
 use crate::error::{Error, Status};
+use crate::memory;
+
+/// How much of a document is asked for at once.
+const READ: usize = 16 * 1024;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -175,57 +179,58 @@ impl Answer {
     pub(crate) fn read_document(&mut self, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
         self.refuse_encoding()?;
         let mut bytes = Zeroizing::new(Vec::new());
-        let mut buf = Zeroizing::new([0; 16 * 1024]);
         loop {
-            let n = self.read(&mut buf[..])?;
-            if n == 0 {
+            let more = self.read_into(&mut bytes, limit.saturating_add(1));
+            if !more.map_err(|e| self.explain(e))? {
                 return Ok(bytes);
             }
-            if bytes.len() + n > limit {
+            if bytes.len() > limit {
                 return Err(self.explain(Error::new(
                     Status::UnexpectedResponse,
                     format!("the answer is longer than {limit} bytes, which none should be"),
                 )));
             }
-            if bytes.len() + n > bytes.capacity() {
-                // A vector that grows by itself leaves copies.
-                let mut larger = Zeroizing::new(Vec::with_capacity((bytes.len() + n) * 2));
-                larger.extend_from_slice(&bytes);
-                bytes = larger;
-            }
-            bytes.extend_from_slice(&buf[..n]);
         }
+    }
+
+    /// Reads some of the body behind what is there already, at most up to
+    /// `limit`; false at its end.
+    fn read_into(&mut self, bytes: &mut Zeroizing<Vec<u8>>, limit: usize) -> Result<bool, Error> {
+        let held = bytes.len();
+        let most = limit.min(held + READ);
+        if most > bytes.capacity() {
+            // A vector that grows by itself leaves copies.
+            let mut larger = Zeroizing::new(Vec::new());
+            memory::reserve(&mut larger, (2 * held).clamp(most, limit))?;
+            larger.extend_from_slice(bytes);
+            *bytes = larger;
+        }
+        bytes.resize(most, 0);
+        let read = self.read(&mut bytes[held..]);
+        bytes.truncate(held + read.as_ref().copied().unwrap_or_default());
+        Ok(read? > 0)
     }
 
     /// Reads an error body: at most [`ERROR_BODY_LIMIT`] of it, however long it
     /// is and however it breaks off; within the stall timeout, however slowly
     /// it comes. An error only if the call is cancelled.
     pub(crate) fn read_service_error(&mut self) -> Result<ServiceError, Error> {
-        let body = match self.refuse_encoding() {
-            Ok(()) => self.read_some(ERROR_BODY_LIMIT)?,
-            Err(_) => Vec::new(),
-        };
+        self.call.bound_to_stall_timeout();
+        let mut body = Zeroizing::new(Vec::new());
+        let readable = self.refuse_encoding().is_ok();
+        while readable && body.len() < ERROR_BODY_LIMIT {
+            match self.read_into(&mut body, ERROR_BODY_LIMIT) {
+                Err(e) if matches!(e.status(), Status::Cancelled | Status::OutOfMemory) => return Err(e),
+                Ok(false) | Err(_) => break,
+                Ok(true) => {}
+            }
+        }
         Ok(self.service_error(&body))
     }
 
     /// What a body that is read already says, if it is an error's.
     pub(crate) fn service_error(&self, body: &[u8]) -> ServiceError {
         ServiceError::parse(body, |text| self.secrets.blot(text))
-    }
-
-    fn read_some(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
-        self.call.bound_to_stall_timeout();
-        let mut bytes = Vec::new();
-        let mut buf = [0; 4096];
-        while bytes.len() < limit {
-            let room = buf.len().min(limit - bytes.len());
-            match self.read(&mut buf[..room]) {
-                Err(e) if e.status() == Status::Cancelled => return Err(e),
-                Ok(0) | Err(_) => break,
-                Ok(n) => bytes.extend_from_slice(&buf[..n]),
-            }
-        }
-        Ok(bytes)
     }
 
     fn wrong_length(&self) -> Error {

@@ -3,6 +3,9 @@
 use ureq::unversioned::transport::Buffers;
 use zeroize::Zeroize;
 
+use crate::error::Error;
+use crate::memory;
+
 /// Where a server sends faster than a body is kept, each read of a small part lets
 /// this side's processor do the server's work of sending the next.
 const INPUT: usize = 512 * 1024;
@@ -25,20 +28,16 @@ pub(super) struct Room {
     progress: bool,
 }
 
-fn zeros(size: usize) -> Box<[u8]> {
-    vec![0; size].into_boxed_slice()
-}
-
 impl Room {
-    pub(super) fn new() -> Room {
-        Room {
-            input: zeros(INPUT),
+    pub(super) fn new() -> Result<Room, Error> {
+        Ok(Room {
+            input: memory::zeros(INPUT)?,
             consumed: 0,
             filled: 0,
             touched: 0,
-            output: zeros(OUTPUT),
+            output: memory::zeros(OUTPUT)?,
             progress: false,
-        }
+        })
     }
 
     /// Makes place after what is not consumed yet.
@@ -109,7 +108,7 @@ mod tests {
 
     #[test]
     fn what_is_received_comes_out_in_order_however_it_is_consumed() {
-        let mut room = Room::new();
+        let mut room = Room::new().expect("memory");
         let bytes: Vec<u8> = (0..INPUT * 3).map(|i| (i % 251) as u8).collect();
         let mut out = Vec::new();
         let mut sent = 0;
@@ -128,7 +127,7 @@ mod tests {
 
     #[test]
     fn input_without_progress_is_not_used_again() {
-        let mut room = Room::new();
+        let mut room = Room::new().expect("memory");
         receive(&mut room, b"HTTP/1.1 20");
         room.input_consume(0);
         assert!(!room.can_use_input());
@@ -137,7 +136,7 @@ mod tests {
 
     #[test]
     fn there_is_place_for_a_request_body_after_a_full_input() {
-        let mut room = Room::new();
+        let mut room = Room::new().expect("memory");
         receive(&mut room, &[7; INPUT - 100]);
         assert_eq!(room.tmp_and_output().0.len(), 100);
         room.input_consume(INPUT - 100);

@@ -102,7 +102,7 @@ impl SocketConnector {
         }
 
         if !details.needs_tls() {
-            return Ok(Box::new(Connection::new(socket)));
+            return Ok(Box::new(Connection::new(socket)?));
         }
         let config = self
             .tls
@@ -126,7 +126,7 @@ impl SocketConnector {
                 from_io(e)
             })?;
         }
-        Ok(Box::new(Connection::new(stream)))
+        Ok(Box::new(Connection::new(stream)?))
     }
 }
 
@@ -316,13 +316,13 @@ struct Connection<S> {
 }
 
 impl<S: Stream> Connection<S> {
-    fn new(stream: S) -> Connection<S> {
-        Connection {
+    fn new(stream: S) -> Result<Connection<S>, Error> {
+        Ok(Connection {
             stream,
-            buffers: Room::new(),
+            buffers: Room::new()?,
             asked: false,
             kept: false,
-        }
+        })
     }
 }
 

@@ -1,9 +1,11 @@
 //! What a service says when it refuses: all the shapes in which the endpoint,
 //! its gateway and its neighbours say it.
 
-use serde::de::{Deserializer, IgnoredAny};
-use serde::{Deserialize, de};
 use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, IgnoredAny};
+use serde_json::value::RawValue;
 
 use super::object::Object;
 use crate::error::{Detail, ServiceText};
@@ -14,119 +16,89 @@ pub(crate) const ERROR_BODY_LIMIT: usize = 64 * 1024;
 /// The longest plain text that is kept as the service's words.
 const TEXT_LIMIT: usize = 1024;
 
-/// A scalar of any type as text; anything else, null and "" included, as none.
-#[derive(Default)]
-struct Text(Option<String>);
+/// How many error objects may stand one inside another; the service's have two.
+/// They are followed in a loop: how deep a server nests its JSON costs no stack.
+const MAX_NESTED: usize = 8;
 
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
-        deserializer.deserialize_any(TextVisitor)
-    }
-}
-
-struct TextVisitor;
-
-impl<'de> de::Visitor<'de> for TextVisitor {
-    type Value = Text;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Text, E> {
-        Ok(Text(Some(text.to_owned()).filter(|t| !t.is_empty())))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Text, E> {
-        Ok(Text(Some(number.to_string())))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Text, E> {
-        Ok(Text(Some(number.to_string())))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Text, E> {
-        Ok(Text(Some(number.to_string())))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Text, E> {
-        Ok(Text(None))
-    }
-
-    fn visit_unit<E>(self) -> Result<Text, E> {
-        Ok(Text(None))
-    }
-
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Text, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Text(None))
-    }
-
-    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Text, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Text(None))
-    }
-}
+/// How many entries of `details` are kept.
+const MAX_DETAILS: usize = 64;
 
 /// Every field by which some part of the service names some part of an error.
+/// The values are still JSON: serde_json passes over a value in a loop, however
+/// deep it is, and nothing is copied before it is known to be wanted.
 #[derive(Default, Deserialize)]
-#[serde(default)]
-struct Shape {
-    error_code: Text,
-    error_msg: Text,
+#[serde(default, bound(deserialize = "'de: 'a"))]
+struct Shape<'a> {
+    error_code: Json<'a>,
+    error_msg: Json<'a>,
     #[serde(rename = "errorCode")]
-    camel_code: Text,
+    camel_code: Json<'a>,
     #[serde(rename = "errorMsg")]
-    camel_msg: Text,
-    code: Text,
-    message: Text,
-    title: Text,
-    request_id: Text,
-    encoded_authorization_message: Text,
-    details: Lenient<Vec<Lenient<Object<Entry>>>>,
-    error: Lenient<Box<Object<Shape>>>,
+    camel_msg: Json<'a>,
+    code: Json<'a>,
+    message: Json<'a>,
+    title: Json<'a>,
+    request_id: Json<'a>,
+    encoded_authorization_message: Json<'a>,
+    details: Json<'a>,
+    error: Json<'a>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Entry {
-    error_code: Text,
-    error_msg: Text,
-    #[serde(rename = "errorCode")]
-    camel_code: Text,
-    #[serde(rename = "errorMsg")]
-    camel_msg: Text,
-}
+/// A value of any type, or none.
+type Json<'a> = Option<&'a RawValue>;
 
-/// A value of the type that it should have, or nothing.
-enum Lenient<T> {
-    Right(T),
-    Wrong(Text),
-}
-
-impl<T> Default for Lenient<T> {
-    fn default() -> Self {
-        Lenient::Wrong(Text(None))
+/// A scalar as text; anything else, null and "" included, as none.
+fn text(value: Json<'_>) -> Option<String> {
+    let json = value?.get();
+    match json.as_bytes().first()? {
+        b'"' => serde_json::from_str(json).ok(),
+        b'-' | b'0'..=b'9' => Some(json.to_owned()),
+        _ => None,
     }
+    .filter(|text: &String| !text.is_empty())
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Lenient<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Lenient<T>, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either<T> {
-            Right(T),
-            Wrong(Text),
+fn first(candidates: &[Json<'_>]) -> Option<String> {
+    candidates.iter().find_map(|value| text(*value))
+}
+
+fn object<'a>(value: Json<'a>) -> Option<Shape<'a>> {
+    let Object(shape) = serde_json::from_str(value?.get()).ok()?;
+    Some(shape)
+}
+
+/// The entries of an array of details that are objects.
+struct Details(Vec<Detail>);
+
+impl<'de> Deserialize<'de> for Details {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Details, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Details;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Details, A::Error> {
+                let mut details = Vec::new();
+                while details.len() < MAX_DETAILS {
+                    let Some(value) = seq.next_element::<&RawValue>()? else {
+                        return Ok(Details(details));
+                    };
+                    details.extend(object(Some(value)).map(|entry| Detail {
+                        code: first(&[entry.error_code, entry.camel_code]),
+                        message: first(&[entry.error_msg, entry.camel_msg]),
+                    }));
+                }
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Details(details))
+            }
         }
-        Ok(match Either::deserialize(deserializer)? {
-            Either::Right(value) => Lenient::Right(value),
-            Either::Wrong(text) => Lenient::Wrong(text),
-        })
-    }
-}
 
-fn first(candidates: impl IntoIterator<Item = Text>) -> Option<String> {
-    candidates.into_iter().find_map(|text| text.0)
+        deserializer.deserialize_seq(Visitor)
+    }
 }
 
 /// An error body, understood as far as possible.
@@ -142,7 +114,7 @@ impl ServiceError {
     pub(crate) fn parse(body: &[u8], blot: impl Fn(String) -> String) -> ServiceError {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let text = String::from_utf8_lossy(body);
-        match serde_json::from_str::<Object<Shape>>(&text) {
+        match serde_json::from_str::<Object<Shape<'_>>>(&text) {
             Ok(Object(shape)) => {
                 let mut text = shape.into_text();
                 // After unescaping, or an escaped secret would pass.
@@ -164,40 +136,49 @@ impl ServiceError {
     }
 }
 
-impl Shape {
+impl<'a> Shape<'a> {
+    /// What it says, and where it is silent what the error objects inside of it
+    /// say, the outermost first.
     fn into_text(self) -> ServiceText {
-        let inner = match self.error {
-            Lenient::Right(inner) => inner.0.into_text(),
-            Lenient::Wrong(text) => ServiceText {
-                message: text.0,
-                ..ServiceText::default()
-            },
-        };
-        let details = match self.details {
-            Lenient::Right(entries) => entries
-                .into_iter()
-                .filter_map(|entry| match entry {
-                    Lenient::Right(Object(e)) => Some(Detail {
-                        code: first([e.error_code, e.camel_code]),
-                        message: first([e.error_msg, e.camel_msg]),
-                    }),
-                    Lenient::Wrong(_) => None,
-                })
-                .collect(),
-            Lenient::Wrong(_) => inner.details,
-        };
-        ServiceText {
-            code: first([self.error_code, self.camel_code, self.code]).or(inner.code),
-            message: first([self.error_msg, self.camel_msg, self.message])
-                .or(inner.message)
-                .or(self.title.0),
-            request_id: self.request_id.0.or(inner.request_id),
-            encoded_authorization_message: self
-                .encoded_authorization_message
-                .0
-                .or(inner.encoded_authorization_message),
-            details,
+        let mut said = ServiceText::default();
+        let mut titles = Vec::new();
+        let mut has_details = false;
+        let mut shape = self;
+        for _ in 0..MAX_NESTED {
+            let or = |said: &mut Option<String>, candidates: &[Json<'a>]| {
+                if said.is_none() {
+                    *said = first(candidates);
+                }
+            };
+            or(&mut said.code, &[shape.error_code, shape.camel_code, shape.code]);
+            or(
+                &mut said.message,
+                &[shape.error_msg, shape.camel_msg, shape.message],
+            );
+            or(&mut said.request_id, &[shape.request_id]);
+            or(
+                &mut said.encoded_authorization_message,
+                &[shape.encoded_authorization_message],
+            );
+            titles.push(shape.title);
+            if let Some(details) = shape.details.filter(|_| !has_details)
+                && let Ok(Details(details)) = serde_json::from_str(details.get())
+            {
+                said.details = details;
+                has_details = true;
+            }
+            match object(shape.error) {
+                Some(inner) => shape = inner,
+                None => {
+                    or(&mut said.message, &[shape.error]);
+                    break;
+                }
+            }
         }
+        // A title is said only where nothing better is, the innermost first.
+        titles.reverse();
+        said.message = said.message.or_else(|| first(&titles));
+        said
     }
 }
 
@@ -311,6 +292,41 @@ mod tests {
             .map(|d| (d.code.as_deref(), d.message.as_deref()))
             .collect();
         assert_eq!(details, [(Some("A"), Some("a")), (None, None), (Some("B"), None)]);
+    }
+
+    #[test]
+    fn an_error_is_found_in_others_up_to_a_depth_and_no_depth_is_a_danger() {
+        let nested = |depth: usize, inner: &str| {
+            let tail = format!("{inner}{}", ",\"details\":[[[]]]}".repeat(depth));
+            format!("{}{tail}", "{\"error\":".repeat(depth))
+        };
+        let inner = r#"{"error_code":"X","error_msg":"m"}"#;
+        assert_eq!(parse(&nested(MAX_NESTED - 1, inner)), says("X", "m"));
+        for depth in [MAX_NESTED, 120, 2000] {
+            assert_eq!(parse(&nested(depth, inner)), (None, None, false), "{depth}");
+        }
+        // What stands around it is understood all the same.
+        let outer = format!(r#"{{"error_code":"Y","error":{}}}"#, nested(2000, inner));
+        assert_eq!(parse(&outer), (Some("Y".into()), None, true));
+        let arrays = format!(
+            r#"{{"error_code":"Y","x":{}{}}}"#,
+            "[".repeat(9000),
+            "]".repeat(9000)
+        );
+        assert_eq!(parse(&arrays), (Some("Y".into()), None, true));
+    }
+
+    #[test]
+    fn details_without_end_are_bounded() {
+        let body = format!(
+            r#"{{"code":"X","details":[{}{{}}]}}"#,
+            r#"{"code":"Y"},"#.repeat(4000)
+        );
+        let text = ServiceError::parse(body.as_bytes(), |text| text).text;
+        assert_eq!(
+            (text.code.as_deref(), text.details.len()),
+            (Some("X"), MAX_DETAILS)
+        );
     }
 
     #[test]

@@ -32,6 +32,7 @@ use crate::error::{Error, Status};
 use crate::host;
 use crate::http::Call;
 use crate::log::Level;
+use crate::memory;
 use crate::operation::{Operation, Progress, Running};
 use crate::sink::{FileOptions, FileSink, Hashing};
 use crate::sys::{Interest, Wake, with_signals_blocked};
@@ -286,7 +287,7 @@ impl Run {
         let mut file = File::open(&path).map_err(cannot)?;
         let mut hash = Sha256::new();
         let mut size = 0;
-        let mut buf = vec![0; HASH_BUFFER];
+        let mut buf = memory::zeros(HASH_BUFFER)?;
         loop {
             own.check()?;
             match file.read(&mut buf).map_err(cannot)? {

@@ -107,8 +107,7 @@ mod tests {
     fn items(kind: &str, starts: &[&str]) -> Vec<(String, Item)> {
         let item = |start: &&str| {
             let json = format!(r#"{{"id":"x","type":"{kind}","start_time":"{start}"}}"#);
-            let raw: &serde_json::value::RawValue = serde_json::from_str(&json).expect("JSON");
-            ("i".to_owned(), Item::parse(raw, None).expect("an item"))
+            ("i".to_owned(), Item::of(&json))
         };
         starts.iter().map(item).collect()
     }

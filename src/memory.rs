@@ -1,0 +1,44 @@
+//! Memory that may be refused: what a server or a caller sizes is reserved here,
+//! and an allocator may say that the process has run out of it.
+
+use std::sync::OnceLock;
+
+use crate::error::{Error, Status};
+use crate::sys;
+
+static EXHAUSTED: OnceLock<fn() -> bool> = OnceLock::new();
+
+/// Has every call ask, at each of its steps, whether memory has run out; if so,
+/// it ends with [`Status::OutOfMemory`]. For a program whose allocator keeps a
+/// reserve that such a call can still end with. The first function stays.
+pub fn on_exhaustion(exhausted: fn() -> bool) {
+    let _ = EXHAUSTED.set(exhausted);
+}
+
+/// An error if memory has run out.
+pub(crate) fn check() -> Result<(), Error> {
+    match EXHAUSTED.get() {
+        Some(exhausted) if exhausted() => Err(out_of_memory()),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn out_of_memory() -> Error {
+    Error::new(Status::OutOfMemory, "there is not enough memory for this call")
+}
+
+/// Makes room for `additional` more items.
+pub(crate) fn reserve<T>(items: &mut Vec<T>, additional: usize) -> Result<(), Error> {
+    items.try_reserve(additional).map_err(|_| out_of_memory())
+}
+
+/// An error if so many bytes cannot be had now. For code of others, which does
+/// not expect that.
+pub(crate) fn probe(bytes: usize) -> Result<(), Error> {
+    reserve(&mut Vec::<u8>::new(), bytes)
+}
+
+/// So many zeros. Of many, only those that are touched become resident.
+pub(crate) fn zeros(len: usize) -> Result<Box<[u8]>, Error> {
+    sys::zeros(len).ok_or_else(out_of_memory)
+}
