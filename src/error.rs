@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::tables::Status;
 
 /// One entry of an error body's `details`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Detail {
     /// The service's code, such as `DBSS.10000001`.
     pub code: Option<String>,
@@ -46,6 +48,14 @@ impl ServiceText {
 }
 
 /// A failure: its status, a sentence for a person, and all that is known.
+///
+/// [`Error::status`] is what a program branches on; its
+/// [group](crate#errors) tells what kind of reaction fits. Nothing in an error is
+/// secret: tokens and keys that the service repeats are redacted.
+///
+/// The [source](std::error::Error::source) is the [`io::Error`] of a
+/// [writer](crate::Client::download_to_writer) that failed; other causes stand in
+/// the message and in [`Error::os_code`].
 #[derive(Clone)]
 pub struct Error(Box<Fields>);
 
@@ -62,6 +72,7 @@ struct Fields {
     candidates: Vec<String>,
     redirect_target: Option<String>,
     path: Option<PathBuf>,
+    cause: Option<Arc<io::Error>>,
     /// A cause that does not pass by itself, whatever the status says of others.
     lasting: bool,
     /// The attempts that make sense within the call have been made.
@@ -73,6 +84,7 @@ struct Fields {
 const MESSAGE_LIMIT: usize = 1024;
 
 impl Error {
+    /// An error with nothing but a status and a message, as a test may need one.
     pub fn new(status: Status, message: impl AsRef<str>) -> Error {
         Error(Box::new(Fields {
             status,
@@ -86,12 +98,14 @@ impl Error {
             candidates: Vec::new(),
             redirect_target: None,
             path: None,
+            cause: None,
             lasting: false,
             spent: false,
         }))
     }
 
     /// An argument that cannot be right; `what` continues the parameter's name.
+    #[doc(hidden)]
     pub fn argument(status: Status, parameter: &'static str, what: impl fmt::Display) -> Error {
         let mut error = Error::new(status, format!("{parameter}: {what}"));
         error.0.parameter = Some(parameter);
@@ -157,6 +171,11 @@ impl Error {
         self
     }
 
+    pub(crate) fn with_cause(mut self, cause: io::Error) -> Error {
+        self.0.cause = Some(Arc::new(cause));
+        self
+    }
+
     pub(crate) fn with_retry_after(mut self, after: Option<Duration>) -> Error {
         self.0.retry_after = after;
         self
@@ -187,6 +206,12 @@ impl Error {
         self
     }
 
+    /// The error that an [`io::Error`] of this library holds, such as that of a
+    /// stream's read; none for any other.
+    pub fn from_io(error: &io::Error) -> Option<&Error> {
+        error.get_ref()?.downcast_ref()
+    }
+
     /// The status that classifies this failure.
     pub fn status(&self) -> Status {
         self.0.status
@@ -202,7 +227,7 @@ impl Error {
         self.0.parameter
     }
 
-    /// The HTTP status of the answer; none where no answer came.
+    /// The HTTP status of the response; none where none came.
     pub fn http_status(&self) -> Option<u16> {
         self.0.http_status
     }
@@ -253,13 +278,14 @@ impl Error {
         self.0.redirect_target.as_deref()
     }
 
-    /// The file or directory at fault, for a status of the group
-    /// [`Status::File`].
+    /// The file or directory at fault, such as the file that exists already
+    /// ([`Status::FileExists`]).
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }
 
-    /// How many requests were made before the call gave up.
+    /// How many requests were made before the call gave up; 0 where an argument was
+    /// at fault.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }
@@ -313,16 +339,47 @@ impl fmt::Debug for Error {
         f.debug_struct("Error")
             .field("status", &self.0.status)
             .field("message", &self.0.message)
+            .field("parameter", &self.0.parameter)
             .field("http_status", &self.0.http_status)
             .field("service", &self.0.service)
             .field("os_code", &self.0.os_code)
             .field("retry_after", &self.0.retry_after)
             .field("attempts", &self.0.attempts)
-            .finish()
+            .field("candidates", &self.0.candidates)
+            .field("redirect_target", &self.0.redirect_target)
+            .field("path", &self.0.path)
+            .finish_non_exhaustive()
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.cause.as_deref().map(|cause| cause as _)
+    }
+}
+
+impl From<Error> for io::Error {
+    /// An error of the nearest kind, which [holds](Error::from_io) this one.
+    fn from(error: Error) -> io::Error {
+        use io::ErrorKind;
+        let kind = match error.status() {
+            Status::NotFound => ErrorKind::NotFound,
+            Status::Unauthenticated | Status::Forbidden => ErrorKind::PermissionDenied,
+            Status::ConnectTimeout | Status::Stalled | Status::TotalTimeout => ErrorKind::TimedOut,
+            Status::ConnectionLost => ErrorKind::ConnectionAborted,
+            Status::Truncated => ErrorKind::UnexpectedEof,
+            Status::UnexpectedResponse | Status::Protocol | Status::ContentEncoding => ErrorKind::InvalidData,
+            Status::FileExists => ErrorKind::AlreadyExists,
+            Status::DiskFull => ErrorKind::StorageFull,
+            Status::BrokenPipe => ErrorKind::BrokenPipe,
+            Status::OutOfMemory => ErrorKind::OutOfMemory,
+            status if (100..200).contains(&(status as i32)) => ErrorKind::InvalidInput,
+            // Not `Interrupted`, for a cancel either: std would read again.
+            _ => ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
 
 /// Characters that reorder or hide text, so that it can look like another.
 pub(crate) fn is_deceptive(c: char) -> bool {

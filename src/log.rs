@@ -1,12 +1,13 @@
-//! What a client tells its log callback. Never a secret.
+//! What a client tells its log function. Never a secret.
 
 use std::time::Duration;
 
 use crate::error::Status;
 
-/// How much a record matters; the values are the ABI's.
+/// How much a record of the log matters; the most important is the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(i32)]
+#[non_exhaustive]
 pub enum Level {
     /// A call failed.
     Error = 1,
@@ -18,7 +19,8 @@ pub enum Level {
     Debug = 4,
 }
 
-/// Something that a client tells, with the facts in it.
+/// Something that a client tells its [log](crate::ClientBuilder::log), with the
+/// facts in it. Nothing in it is secret.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LogRecord {
@@ -68,7 +70,4 @@ impl From<String> for LogRecord {
 }
 
 /// Takes records: on the threads of calls, on several at once.
-pub trait Log: Send + Sync {
-    /// Takes one record.
-    fn log(&self, record: &LogRecord);
-}
+pub(crate) type Log = dyn Fn(&LogRecord) + Send + Sync;

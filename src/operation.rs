@@ -1,7 +1,9 @@
 //! The control of one call: its options, its progress, its cancel, its result.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, OsStr, c_char};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,37 +17,41 @@ use crate::sys::{self, LazyWake, SignalScope, Wake};
 /// How often a progress callback hears, at least.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Told how a call goes.
-pub trait Progress: Send + Sync {
-    /// False ends the call.
-    fn tick(&self, operation: &Operation) -> bool;
-}
+/// Told how a call goes; false ends the call.
+type Progress = dyn Fn(&Operation) -> bool + Send + Sync;
 
-/// Asked when a signal was handled.
-pub trait Interrupt: Send + Sync {
-    /// Whether it shall end the call.
-    fn ends_call(&self) -> bool;
-}
+/// Asked, when a signal was handled, whether it shall end the call.
+type Interrupt = dyn Fn() -> bool + Send + Sync;
 
 /// Options of one call; none leaves the context's in force.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Overrides {
-    pub connect_timeout: Option<Option<Duration>>,
-    pub stall_timeout: Option<Option<Duration>>,
-    pub total_timeout: Option<Option<Duration>>,
-    pub max_attempts: Option<u32>,
-    pub max_memory: Option<u64>,
-    pub file_mode: Option<u32>,
-    pub wait_timeout: Option<Option<Duration>>,
-    pub poll_interval: Option<Duration>,
-    pub interruptible: Option<bool>,
+pub(crate) struct Overrides {
+    pub(crate) connect_timeout: Option<Option<Duration>>,
+    pub(crate) stall_timeout: Option<Option<Duration>>,
+    pub(crate) total_timeout: Option<Option<Duration>>,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) max_memory: Option<u64>,
+    pub(crate) file_mode: Option<u32>,
+    pub(crate) wait_timeout: Option<Option<Duration>>,
+    pub(crate) poll_interval: Option<Duration>,
+    pub(crate) interruptible: Option<bool>,
+}
+
+/// A text of the last call.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub enum Text {
+    Path,
+    Filename,
+    ContentType,
+    RequestId,
 }
 
 #[derive(Default)]
 struct Outcome {
     error: Option<Error>,
-    // The getters hand out pointers that stay valid until the next call, so a
-    // value that an attempt replaces is kept behind the new one.
+    // The C ABI hands out pointers that stay valid until the next call, so a value
+    // that an attempt replaces is kept before the new one.
     paths: Vec<CString>,
     filenames: Vec<CString>,
     content_types: Vec<CString>,
@@ -60,7 +66,33 @@ pub(crate) struct Description<'a> {
     pub(crate) format: Format,
 }
 
-/// See `dbss_operation`.
+/// The control of one call: its options, progress, cancel and results.
+///
+/// Hand it to a call with [`Client::with_operation`](crate::Client::with_operation),
+/// and read or cancel it from any thread while the call runs. It serves one call
+/// at a time, else the second one is refused with [`Status::Busy`]; a
+/// [stream](crate::ReportStream) is a call until it is closed. It may be used again
+/// for the next call, which forgets the results of the last. In a child of `fork`
+/// the parent's operations are refused.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use dbss::{Client, Operation, Overwrite, Report};
+///
+/// # fn example(client: &Client, report: &Report) -> Result<(), dbss::Error> {
+/// let operation = Operation::new();
+/// operation.set_total_timeout(Some(Duration::from_secs(600)))?;
+/// operation.set_progress(|operation| {
+///     eprintln!("{} of {:?} bytes", operation.received(), operation.total());
+///     true
+/// })?;
+/// client
+///     .with_operation(&operation)
+///     .download_to_file(report, "report.pdf", Overwrite::No)?;
+/// println!("{:?}, request {:?}", operation.path(), operation.request_id());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Operation {
     process: u32,
     wake: LazyWake,
@@ -73,8 +105,8 @@ pub struct Operation {
     percent: AtomicI32,
     format: AtomicI32,
     overrides: Mutex<Overrides>,
-    progress: Mutex<Option<Arc<dyn Progress>>>,
-    interrupt: Mutex<Option<Arc<dyn Interrupt>>>,
+    progress: Mutex<Option<Arc<Progress>>>,
+    interrupt: Mutex<Option<Arc<Interrupt>>>,
     next_tick: Mutex<Option<Instant>>,
     outcome: Mutex<Outcome>,
 }
@@ -90,7 +122,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Operation {
-    /// Costs no descriptor until a call waits.
+    /// Makes an operation. It costs no descriptor until a call waits.
+    #[allow(clippy::new_ret_no_self)]
     pub fn new() -> Arc<Operation> {
         Arc::new(Operation {
             process: sys::process_id(),
@@ -112,7 +145,7 @@ impl Operation {
     }
 
     /// Takes the operation for one call; the results of the last one go.
-    pub fn begin(self: &Arc<Operation>) -> Result<Running, Error> {
+    pub(crate) fn begin(self: &Arc<Operation>) -> Result<Running, Error> {
         self.check_process()?;
         if self.busy.swap(true, Ordering::Acquire) {
             return Err(busy());
@@ -124,7 +157,7 @@ impl Operation {
     /// Runs a call under an operation, or under none, and keeps its failure for
     /// [`Operation::error`]: every one but that the operation is busy, which
     /// belongs to the other call.
-    pub fn scope<T>(
+    pub(crate) fn scope<T>(
         operation: Option<&Arc<Operation>>,
         call: impl FnOnce(Option<Running>) -> Result<T, Error>,
     ) -> Result<T, Error> {
@@ -165,8 +198,14 @@ impl Operation {
         Err(of_another_process())
     }
 
-    /// Async-signal-safe: an atomic store and a wake-up that does not block.
+    /// Cancels the call of this operation, and those to come until
+    /// [`Operation::reset`]. The call ends with [`Status::Cancelled`] within 100 ms
+    /// (unless it is already over), whatever it waits for but the file system and
+    /// your own code.
+    ///
+    /// From any thread; it does not block. It may be called from a signal handler.
     pub fn cancel(&self) {
+        // Async-signal-safe: an atomic store and a wake-up that does not block.
         self.cancelled.store(true, Ordering::SeqCst);
         // A child of `fork` shares the parent's wake-up, and must not touch it.
         if self.process == sys::process_id() {
@@ -174,7 +213,8 @@ impl Operation {
         }
     }
 
-    /// Undoes a cancel and forgets the last call.
+    /// Undoes a cancel and forgets the last call; options and functions stay.
+    /// [`Status::Busy`] while a call runs.
     pub fn reset(&self) -> Result<(), Error> {
         self.while_idle(|| {
             self.wake.clear();
@@ -183,27 +223,25 @@ impl Operation {
         })
     }
 
-    pub fn change_overrides(
+    pub(crate) fn change_overrides(
         &self,
         change: impl FnOnce(&mut Overrides) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.while_idle(|| change(&mut lock(&self.overrides)))?
     }
 
-    pub fn overrides(&self) -> Overrides {
+    pub(crate) fn overrides(&self) -> Overrides {
         *lock(&self.overrides)
     }
 
-    /// Sets who is told how a call goes.
-    pub fn set_progress(&self, progress: Option<Arc<dyn Progress>>) -> Result<(), Error> {
+    pub(crate) fn replace_progress(&self, progress: Option<Arc<Progress>>) -> Result<(), Error> {
         let old = self.while_idle(|| std::mem::replace(&mut *lock(&self.progress), progress))?;
-        // The caller's destructor runs here, outside of the lock.
+        // What the caller drops with it is dropped here, outside of the lock.
         drop(old);
         Ok(())
     }
 
-    /// Sets who is asked whether a signal ends a call that is interruptible.
-    pub fn set_interrupt(&self, interrupt: Option<Arc<dyn Interrupt>>) -> Result<(), Error> {
+    pub(crate) fn replace_interrupt(&self, interrupt: Option<Arc<Interrupt>>) -> Result<(), Error> {
         let old = self.while_idle(|| std::mem::replace(&mut *lock(&self.interrupt), interrupt))?;
         drop(old);
         Ok(())
@@ -228,7 +266,7 @@ impl Operation {
 
     fn ask_interrupt(&self) -> Option<bool> {
         let interrupt = lock(&self.interrupt).clone()?;
-        Some(interrupt.ends_call())
+        Some(interrupt())
     }
 
     /// What ends its waits. Whoever waits calls [`Operation::check`] after this.
@@ -264,7 +302,7 @@ impl Operation {
         let Some(progress) = progress else {
             return Ok(());
         };
-        let go_on = progress.tick(self);
+        let go_on = progress(self);
         *lock(&self.next_tick) = Instant::now().checked_add(TICK);
         if go_on {
             return Ok(());
@@ -329,59 +367,79 @@ impl Operation {
         drop(old);
     }
 
-    /// The body's bytes that have arrived, those of earlier attempts included
-    /// where they still count.
-    pub fn received(&self) -> i64 {
-        self.received.load(Ordering::Relaxed)
+    /// How many bytes of the report have arrived, those before a resumption
+    /// included; of a mirror, those of all its downloads.
+    pub fn received(&self) -> u64 {
+        known(self.received.load(Ordering::Relaxed)).unwrap_or_default()
     }
 
-    /// The body's length; -1 while it is not known.
-    pub fn total(&self) -> i64 {
-        self.total.load(Ordering::Relaxed)
+    /// The size of the report in bytes; none while or where it is not known.
+    pub fn total(&self) -> Option<u64> {
+        known(self.total.load(Ordering::Relaxed))
     }
 
-    /// The bytes that did not have to come again after a transfer broke.
-    pub fn resumed(&self) -> i64 {
-        self.resumed.load(Ordering::Relaxed)
+    /// How many bytes did not have to come again because broken transfers were
+    /// resumed.
+    pub fn resumed(&self) -> u64 {
+        known(self.resumed.load(Ordering::Relaxed)).unwrap_or_default()
     }
 
-    /// The requests made so far.
+    /// How many requests were made so far.
     pub fn attempts(&self) -> u32 {
         self.attempts.load(Ordering::Relaxed)
     }
 
-    /// How much of a report's making is done, in percent; -1 while it is not
-    /// known.
-    pub fn percent(&self) -> i32 {
-        self.percent.load(Ordering::Relaxed)
+    /// How far a report is that the service makes, or how many of its reports a
+    /// mirror has dealt with, in percent; none while that is not known.
+    pub fn percent(&self) -> Option<u32> {
+        u32::try_from(self.percent.load(Ordering::Relaxed)).ok()
     }
 
-    /// Where a file was saved; valid until the next call, NULL for none.
-    pub fn path(&self) -> *const c_char {
-        last(&lock(&self.outcome).paths)
+    /// Where the report was saved, once the call has succeeded.
+    pub fn path(&self) -> Option<PathBuf> {
+        let outcome = lock(&self.outcome);
+        let path = outcome.paths.last()?;
+        Some(PathBuf::from(OsStr::from_bytes(path.to_bytes())))
     }
 
-    /// The report's safe name; valid until the next call, NULL for none.
-    pub fn filename(&self) -> *const c_char {
-        last(&lock(&self.outcome).filenames)
+    /// The report's own name, made safe, once it has begun to arrive: see
+    /// [`ReportInfo::filename`](crate::ReportInfo::filename).
+    pub fn filename(&self) -> Option<String> {
+        text(&lock(&self.outcome).filenames)
     }
 
-    /// The service's id of the call; valid until the next call, NULL for none.
-    pub fn request_id(&self) -> *const c_char {
-        last(&lock(&self.outcome).request_ids)
+    /// The service's id of the request (header X-Request-Id), once the report has
+    /// begun to arrive.
+    pub fn request_id(&self) -> Option<String> {
+        text(&lock(&self.outcome).request_ids)
     }
 
-    /// The header Content-Type; valid until the next call, NULL for none.
-    pub fn content_type(&self) -> *const c_char {
-        last(&lock(&self.outcome).content_types)
+    /// The header Content-Type of the report, once it has begun to arrive.
+    pub fn content_type(&self) -> Option<String> {
+        text(&lock(&self.outcome).content_types)
     }
 
-    /// What the report is, by its first bytes.
+    /// A text of the last call; valid until the next call, NULL for none.
+    #[doc(hidden)]
+    pub fn c_text(&self, which: Text) -> *const c_char {
+        let outcome = lock(&self.outcome);
+        let values = match which {
+            Text::Path => &outcome.paths,
+            Text::Filename => &outcome.filenames,
+            Text::ContentType => &outcome.content_types,
+            Text::RequestId => &outcome.request_ids,
+        };
+        values.last().map_or(ptr::null(), |value| value.as_ptr())
+    }
+
+    /// What the report is, by its first bytes, once it has begun to arrive.
     pub fn format(&self) -> Format {
         Format::from_value(self.format.load(Ordering::Relaxed))
     }
 
-    /// Why the last call failed; none when it has not.
+    /// Why the last call failed: every failure that the call returned, but
+    /// [`Status::Busy`], which is about the operation's other call. None when it
+    /// has not failed.
     pub fn error(&self) -> Option<Error> {
         // Its lock may be held by a thread that does not exist here.
         if self.process != sys::process_id() {
@@ -391,8 +449,13 @@ impl Operation {
     }
 }
 
-fn last(values: &[CString]) -> *const c_char {
-    values.last().map_or(ptr::null(), |value| value.as_ptr())
+fn text(values: &[CString]) -> Option<String> {
+    values.last()?.to_str().ok().map(str::to_owned)
+}
+
+/// A count, where it is not -1.
+fn known(count: i64) -> Option<u64> {
+    u64::try_from(count).ok()
 }
 
 fn saturate(bytes: u64) -> i64 {

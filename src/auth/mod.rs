@@ -27,7 +27,8 @@ pub(crate) use iam::{Login, Scope, find_project};
 pub(crate) use metadata::Metadata;
 #[cfg(fuzzing)]
 pub(crate) use profile::parse as parse_profile;
-pub use provider::{Provided, TokenProvider, TokenRequest};
+pub use provider::TokenRequest;
+pub(crate) use provider::{Provided, TokenProvider};
 pub(crate) use renewing::Renewing;
 pub(crate) use shared::{Outcome, Shared};
 pub(crate) use token::Token;

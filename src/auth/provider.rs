@@ -12,21 +12,21 @@ use crate::host::Hosted;
 /// The longest reason for a refusal that is passed on, in bytes.
 const REASON_LIMIT: usize = 512;
 
-/// Code that gives tokens.
-pub trait TokenProvider: Send + Sync {
-    /// Takes a request, and answers it now or later.
-    fn provide(&self, request: TokenRequest);
-}
+/// Code that gives tokens: takes a request, and answers it now or later.
+pub(crate) type TokenProvider = dyn Fn(TokenRequest) + Send + Sync;
 
-/// A request for a token; see `dbss_token_request`. Dropped without an answer
-/// it counts as failed.
+/// A request for a token, which a
+/// [token provider](crate::ClientBuilder::token_provider) answers once with
+/// [`TokenRequest::set`] or [`TokenRequest::fail`]: at once or later, from any
+/// thread. Dropped without an answer it counts as failed.
 pub struct TokenRequest {
     refused: bool,
     ticket: Mutex<Option<Ticket>>,
 }
 
 impl TokenRequest {
-    /// Whether the last token was refused by the service.
+    /// Whether the service has refused the last token that was given; the same one
+    /// would be refused again.
     pub fn is_after_refusal(&self) -> bool {
         self.refused
     }
@@ -38,12 +38,15 @@ impl TokenRequest {
             .ok_or_else(|| Error::argument(Status::Argument, "request", "has been answered already"))
     }
 
-    /// Answers with a token, good until a time where that is known. A token
-    /// that cannot be one is an error here, and for the calls that wait.
-    pub fn set(&self, token: &[u8], expires: Option<SystemTime>) -> Result<(), Error> {
+    /// Answers with a token, and when it expires by the clock of this machine,
+    /// where that is known. A token that cannot be one, or has expired, is an error
+    /// here ([`Status::InvalidToken`]) and for the calls that wait
+    /// ([`Status::NoToken`]). It is copied, and the copy wiped when it is no longer
+    /// needed.
+    pub fn set(&self, token: impl AsRef<[u8]>, expires: Option<SystemTime>) -> Result<(), Error> {
         let ticket = self.take()?;
         let life = expires.map(|expires| expires.duration_since(SystemTime::now()));
-        let checked = Token::new(token).and_then(|token| match life {
+        let checked = Token::new(token.as_ref()).and_then(|token| match life {
             Some(Err(_)) => Err(Error::argument(
                 Status::InvalidToken,
                 "expires_ms",
@@ -64,7 +67,8 @@ impl TokenRequest {
         }
     }
 
-    /// Answers that there is no token, and why.
+    /// Answers that there is no token, and why, for the error's message; let it hold
+    /// no secret. The calls that wait fail with [`Status::NoToken`].
     pub fn fail(&self, why: &str) -> Result<(), Error> {
         let why = printable(why, REASON_LIMIT);
         self.take()?.fail(no_token(&why));
@@ -80,11 +84,17 @@ fn no_token(why: &str) -> Error {
 }
 
 /// A [`TokenProvider`] as a source of credentials.
-pub struct Provided(Hosted<dyn TokenProvider>);
+pub(crate) struct Provided(Hosted<TokenProvider>);
 
 impl Provided {
-    pub(crate) fn new(provider: Arc<dyn TokenProvider>) -> Provided {
+    pub(crate) fn new(provider: Arc<TokenProvider>) -> Provided {
         Provided(Hosted::new(provider))
+    }
+}
+
+impl fmt::Debug for TokenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenRequest")
     }
 }
 
@@ -100,7 +110,7 @@ impl Grantor for Provided {
             refused,
             ticket: Mutex::new(Some(ticket)),
         };
-        self.0.run(move |provider| provider.provide(request));
+        self.0.run(move |provider| provider(request));
     }
 
     fn origin(&self) -> Origin {

@@ -13,6 +13,7 @@ pub(super) use crate::tables::PROJECT_OR_INSTANCE_ID;
 /// DownloadAuditReport.
 pub(super) const REPORT_ID: RangeInclusive<usize> = 16..=64;
 
+/// The text that these bytes of a parameter are.
 pub fn utf8<'a>(bytes: &'a [u8], parameter: &'static str) -> Result<&'a str, Error> {
     std::str::from_utf8(bytes).map_err(|e| {
         Error::argument(

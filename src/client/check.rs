@@ -1,10 +1,9 @@
 //! Finding out who the context is, and whether the service knows it.
 
-use std::ffi::CStr;
 use std::time::SystemTime;
 
 use super::arguments::check_project;
-use super::context::Client;
+use super::context::ClientInner;
 use super::document;
 use crate::error::Error;
 use crate::http::{Asked, Outgoing};
@@ -16,29 +15,33 @@ const ASKED: Asked = Asked {
 };
 
 /// Credentials that were found; none of it is secret.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Identity {
-    /// The name of their source.
-    pub source: &'static CStr,
-    /// Their source in words.
+    /// Where they are from: token, access_key, token_provider, iam_user,
+    /// environment, profile or metadata. Newer versions may have more.
+    pub source: &'static str,
+    /// The same in words, with the variable, file or address.
     pub description: String,
-    /// The user, or a masked access key.
+    /// Whose they are: the user's name, or the access key with its middle left out;
+    /// none where they do not tell.
     pub name: Option<String>,
-    /// The project of calls that are given none.
+    /// The id of the project of calls that are given none, as far as it is known
+    /// without looking it up.
     pub project: Option<String>,
-    /// When they expire.
+    /// When they expire, where that is known and they do.
     pub expires: Option<SystemTime>,
 }
 
-impl Client {
+impl ClientInner {
     /// Finds the credentials, as a call would.
-    pub fn find_credentials(&self, running: Option<Running>) -> Result<Identity, Error> {
+    pub(super) fn find_credentials(&self, running: Option<Running>) -> Result<Identity, Error> {
         self.run(running, "credentials".into(), |running| {
             self.alone(&running, |call| {
                 let (origin, grant) = self.obtain(call)?;
                 let project = self.own_project().map(str::to_owned);
                 Ok(Identity {
-                    source: origin.name(),
+                    source: origin.name().to_str().unwrap_or_default(),
                     description: origin.to_string(),
                     name: grant.name.clone(),
                     project: project.or_else(|| grant.project.clone()),
@@ -50,7 +53,7 @@ impl Client {
 
     /// Asks the service for an instance of the project: an answer means that it
     /// takes the credentials.
-    pub fn check(&self, project: Option<&str>, running: Option<Running>) -> Result<(), Error> {
+    pub(super) fn check(&self, project: Option<&str>, running: Option<Running>) -> Result<(), Error> {
         check_project(project)?;
         self.run(running, "check".into(), |running| {
             self.alone(&running, |call| {

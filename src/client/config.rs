@@ -50,7 +50,7 @@ pub struct Config {
     pub(super) poll_interval: Duration,
     pub(super) interruptible: bool,
     pub(super) user_agent_suffix: Option<String>,
-    pub(super) log: Option<Arc<dyn Log>>,
+    pub(super) log: Option<Arc<Log>>,
     proxy: Option<Proxy>,
     proxy_from_environment: bool,
 }
@@ -63,7 +63,7 @@ enum Credentials {
     Token(Token),
     AccessKey(Keys),
     User(User),
-    Provider(Arc<dyn TokenProvider>),
+    Provider(Arc<TokenProvider>),
     Find(Which),
 }
 
@@ -261,7 +261,7 @@ impl Config {
 
     /// Sets who gives tokens, in place of other credentials; none takes the one
     /// away that was set.
-    pub fn set_token_provider(&mut self, provider: Option<Arc<dyn TokenProvider>>) {
+    pub fn set_token_provider(&mut self, provider: Option<Arc<TokenProvider>>) {
         match provider {
             Some(provider) => self.choose(Credentials::Provider(provider)),
             None if matches!(self.credentials, Credentials::Provider(_)) => self.choose(Credentials::None),
@@ -426,7 +426,7 @@ impl Config {
     }
 
     /// Sets or clears the log callback.
-    pub fn set_log(&mut self, log: Option<Arc<dyn Log>>) -> Option<Arc<dyn Log>> {
+    pub fn set_log(&mut self, log: Option<Arc<Log>>) -> Option<Arc<Log>> {
         std::mem::replace(&mut self.log, log)
     }
 
@@ -514,7 +514,7 @@ impl Keys {
 }
 
 /// Sets an option that a context has and each call may have for itself.
-pub fn set_override(overrides: &mut Overrides, key: &str, value: &[u8]) -> Result<(), Error> {
+pub(crate) fn set_override(overrides: &mut Overrides, key: &str, value: &[u8]) -> Result<(), Error> {
     let (key, value) = option_value(OptionSet::Operation, key, value)?;
     override_with(overrides, key, value)
 }

@@ -21,8 +21,8 @@ use crate::operation::{Overrides, Running};
 
 const LOG_LINE: usize = 2048;
 
-/// See `dbss_context`.
-pub struct Client {
+/// What the handles of one client share.
+pub(crate) struct ClientInner {
     /// In the order of preference.
     endpoints: Vec<Endpoint>,
     /// The one that was reachable last.
@@ -42,7 +42,7 @@ pub struct Client {
     pub(super) wait_timeout: Option<Duration>,
     pub(super) poll_interval: Duration,
     interruptible: bool,
-    log: Option<Arc<dyn Log>>,
+    log: Option<Arc<Log>>,
 }
 
 /// What a call is about, for the log.
@@ -60,19 +60,19 @@ impl From<&str> for Subject {
     }
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for ClientInner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Client({})", self.endpoints[0].origin())
     }
 }
 
-fn tell<R: Into<LogRecord>>(log: Option<&Arc<dyn Log>>, level: Level, record: impl FnOnce() -> R) {
+fn tell<R: Into<LogRecord>>(log: Option<&Arc<Log>>, level: Level, record: impl FnOnce() -> R) {
     if let Some(log) = log {
         let mut record = record().into();
         record.level = level;
         record.message = printable(&record.message, LOG_LINE).into_owned();
         let log = Arc::clone(log);
-        host::run(move || log.log(&record));
+        host::run(move || log(&record));
     }
 }
 
@@ -80,11 +80,11 @@ fn environment(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-impl Client {
-    /// Makes a context; reads the trusted certificates, and, where that is
+impl ClientInner {
+    /// Makes a client; reads the trusted certificates, and, where that is
     /// configured, the environment and files of the official SDKs. Sends
     /// nothing.
-    pub fn new(config: Config) -> Result<Client, Error> {
+    pub(super) fn new(config: Config) -> Result<ClientInner, Error> {
         let log = config.log.clone();
         let say = |level, message: &dyn Fn() -> String| tell(log.as_ref(), level, message);
         let endpoints = config.endpoints(&environment, &say)?;
@@ -119,7 +119,7 @@ impl Client {
         let asks_iam = config.logs_in() || config.region().is_some();
         let https = endpoints.iter().any(Endpoint::is_https) || asks_iam && iam.is_https();
         let http = Http::new(https, setup(config.proxy(endpoints[0].is_https())?))?;
-        Ok(Client {
+        Ok(ClientInner {
             endpoints,
             reachable: AtomicUsize::new(0),
             iam,
@@ -140,7 +140,7 @@ impl Client {
     }
 
     /// Makes a token the credential of the calls that start from now on.
-    pub fn set_token(&self, token: &[u8]) -> Result<(), Error> {
+    pub(super) fn set_token(&self, token: &[u8]) -> Result<(), Error> {
         self.check_open()?;
         let grant = Grant::new(Token::new(token)?);
         self.credential
@@ -151,19 +151,19 @@ impl Client {
     }
 
     /// Cancels all calls under way.
-    pub fn cancel_all(&self) -> Result<(), Error> {
+    pub(super) fn cancel_all(&self) -> Result<(), Error> {
         self.http.cancel_all()
     }
 
     /// Ends all calls under way with [`Status::Cancelled`] and later ones with
     /// [`Status::Closed`], and closes the connections. From any thread; it does
     /// not wait.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.http.close();
     }
 
     /// An error if it was closed.
-    pub fn check_open(&self) -> Result<(), Error> {
+    pub(super) fn check_open(&self) -> Result<(), Error> {
         self.http.check_open()
     }
 

@@ -1,13 +1,14 @@
 //! Downloads: a transfer pumped into a sink, or pulled by the caller.
 
-use std::ffi::OsStr;
+use std::fmt;
+use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 
-use super::context::Client;
+use super::context::ClientInner;
 use super::report::ReportRequest;
 use super::transfer::{Format, Step, Transfer};
 use crate::error::{Error, Status};
@@ -15,15 +16,15 @@ use crate::http::Call;
 use crate::log::{Level, LogRecord};
 use crate::memory;
 use crate::operation::Running;
-use crate::sink::{Callback, Descriptor, FileOptions, FileSink, Memory, Sink};
+use crate::sink::{Callback, Descriptor, FileOptions, FileSink, Memory, Sink, Writer};
 use crate::sys;
 
 const READ_BUFFER: u64 = 128 * 1024;
 
-impl Client {
+impl ClientInner {
     /// Downloads a report into memory.
-    pub fn download_to_memory(
-        self: &Arc<Client>,
+    pub(super) fn download_to_memory(
+        self: &Arc<ClientInner>,
         request: ReportRequest,
         running: Option<Running>,
     ) -> Result<Box<[u8]>, Error> {
@@ -40,38 +41,41 @@ impl Client {
     }
 
     /// Downloads a report to a file of this name.
-    pub fn download_to_file(
-        self: &Arc<Client>,
+    pub(super) fn download_to_file(
+        self: &Arc<ClientInner>,
         request: ReportRequest,
-        path: &[u8],
+        path: &Path,
         replace: bool,
         running: Option<Running>,
-    ) -> Result<(), Error> {
-        let path = as_path(path, "path")?;
+    ) -> Result<ReportInfo, Error> {
+        check_path(path, "path")?;
         self.save(request, replace, running, |options| FileSink::at(path, options))
+            .map(|(_, info)| info)
     }
 
     /// Downloads a report into a directory, under its own name.
-    pub fn download_to_directory(
-        self: &Arc<Client>,
+    pub(super) fn download_to_directory(
+        self: &Arc<ClientInner>,
         request: ReportRequest,
-        path: &[u8],
+        path: &Path,
         replace: bool,
         running: Option<Running>,
-    ) -> Result<(), Error> {
-        let path = as_path(path, "directory")?;
-        self.save(request, replace, running, |options| {
+    ) -> Result<PathBuf, Error> {
+        check_path(path, "directory")?;
+        let (file, _) = self.save(request, replace, running, |options| {
             FileSink::inside(path, options)
-        })
+        })?;
+        file.path()
+            .ok_or_else(|| Error::new(Status::Internal, "a file without a name"))
     }
 
     fn save(
-        self: &Arc<Client>,
+        self: &Arc<ClientInner>,
         request: ReportRequest,
         replace: bool,
         running: Option<Running>,
         sink: impl FnOnce(FileOptions) -> Result<FileSink, Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<(FileSink, ReportInfo), Error> {
         self.run(running, request.subject(), |running| {
             // A call that is cancelled already must not touch the file system.
             running.operation().check()?;
@@ -80,28 +84,41 @@ impl Client {
                 replace,
                 mode: mode.unwrap_or(self.file_mode),
             })?;
-            self.pump(running, request, &mut sink).map(drop)
+            let info = self.pump(running, request, &mut sink)?;
+            Ok((sink, info))
         })
     }
 
     /// Downloads a report to a descriptor.
-    pub fn download_to_descriptor(
-        self: &Arc<Client>,
+    pub(super) fn download_to_descriptor(
+        self: &Arc<ClientInner>,
         request: ReportRequest,
         fd: BorrowedFd<'_>,
         running: Option<Running>,
-    ) -> Result<(), Error> {
+    ) -> Result<ReportInfo, Error> {
         // Before anything else is opened, which could get the number of one that
         // is closed.
         let mut sink = Descriptor::new(fd)?;
         self.run(running, request.subject(), |running| {
-            self.pump(running, request, &mut sink).map(drop)
+            self.pump(running, request, &mut sink)
+        })
+    }
+
+    /// Downloads a report to a writer.
+    pub(super) fn download_to_writer(
+        self: &Arc<ClientInner>,
+        request: ReportRequest,
+        writer: impl Write,
+        running: Option<Running>,
+    ) -> Result<ReportInfo, Error> {
+        self.run(running, request.subject(), |running| {
+            self.pump(running, request, &mut Writer(writer))
         })
     }
 
     /// Downloads a report to a function, which may stop the call with false.
-    pub fn download_to_callback(
-        self: &Arc<Client>,
+    pub(super) fn download_to_callback(
+        self: &Arc<ClientInner>,
         request: ReportRequest,
         write: impl FnMut(&[u8]) -> bool,
         running: Option<Running>,
@@ -112,8 +129,8 @@ impl Client {
     }
 
     /// Opens a report to be read by the caller.
-    pub fn open_report(
-        self: &Arc<Client>,
+    pub(super) fn open_report(
+        self: &Arc<ClientInner>,
         request: ReportRequest,
         running: Option<Running>,
     ) -> Result<ReportStream, Error> {
@@ -135,7 +152,7 @@ impl Client {
     }
 
     pub(super) fn pump(
-        self: &Arc<Client>,
+        self: &Arc<ClientInner>,
         running: Running,
         request: ReportRequest,
         sink: &mut dyn Sink,
@@ -182,7 +199,7 @@ impl Client {
         self.log(Level::Info, || {
             let received = transfer.operation().received();
             LogRecord {
-                bytes: u64::try_from(received).ok(),
+                bytes: Some(received),
                 ..transfer.record(format!("report {}: {received} bytes", transfer.id()))
             }
         });
@@ -190,21 +207,36 @@ impl Client {
     }
 }
 
-pub(super) fn as_path<'a>(bytes: &'a [u8], parameter: &'static str) -> Result<&'a Path, Error> {
-    if bytes.is_empty() {
+pub(super) fn check_path(path: &Path, parameter: &'static str) -> Result<(), Error> {
+    if path.as_os_str().is_empty() {
         return Err(Error::argument(
             Status::InvalidValue,
             parameter,
             "must not be empty",
         ));
     }
-    Ok(Path::new(OsStr::from_bytes(bytes)))
+    Ok(())
 }
 
-/// A report being read by the caller. See `dbss_report_stream`.
+/// A report that you read part by part; [`Client::open`](super::Client::open)
+/// gives it.
+///
+/// It implements [`Read`], and so does a reference to it, so that an
+/// `Arc<ReportStream>` can be read by one thread and closed by another. One thread
+/// reads at a time; a second one gets [`Status::Busy`]. The end (0 bytes) is given
+/// only when the report was whole and its length right. A failure stays: the next
+/// read gives it again.
+///
+/// The [`std::io::Error`] of a read holds the [`Error`]: see
+/// [`Error::from_io`].
+///
+/// A transfer that breaks is resumed where the service can; where it cannot, the
+/// read fails, since what you have cannot be taken back. The stream goes on when
+/// its client is dropped, and ends when that is closed. In a child of `fork` the
+/// parent's streams are refused.
 pub struct ReportStream {
     process: u32,
-    client: Arc<Client>,
+    client: Arc<ClientInner>,
     call: Arc<Call>,
     info: ReportInfo,
     closed: AtomicBool,
@@ -221,15 +253,9 @@ pub struct Reader {
 }
 
 impl ReportStream {
-    /// Reads some of the report: 0 is its end, whole and checked. A failure
-    /// stays.
-    pub fn read(&self, buf: &mut [u8]) -> Result<usize, Error> {
-        self.run(|reader| reader.read(buf))
-    }
-
     /// Runs what a read does, under the stream's operation, which keeps its
     /// failure.
-    pub fn run(&self, read: impl FnOnce(&mut Reader) -> Result<usize, Error>) -> Result<usize, Error> {
+    pub(crate) fn run(&self, read: impl FnOnce(&mut Reader) -> Result<usize, Error>) -> Result<usize, Error> {
         if self.process != sys::process_id() {
             return Err(Error::argument(
                 Status::Argument,
@@ -277,8 +303,9 @@ impl ReportStream {
     }
 
     /// Ends a read under way with [`Status::Cancelled`] and later ones with
-    /// [`Status::Closed`]; the stream's operation and connection are free. From
-    /// any thread; it does not wait.
+    /// [`Status::Closed`]. The stream's operation is free for another call, at once
+    /// or when that read has ended. From any thread; it does not wait. Dropping the
+    /// stream closes it too.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         if self.process == sys::process_id() {
@@ -311,7 +338,8 @@ fn closed() -> Error {
 }
 
 impl Reader {
-    /// See [`ReportStream::read`].
+    /// Reads some of the report: 0 is its end, whole and checked. A failure
+    /// stays.
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
         if buf.is_empty() {
             return Err(Error::argument(Status::Argument, "cap", "must not be 0"));
@@ -344,6 +372,29 @@ impl Reader {
     }
 }
 
+impl Read for &ReportStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        Ok(self.run(|reader| reader.read(buf))?)
+    }
+}
+
+impl Read for ReportStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buf)
+    }
+}
+
+impl fmt::Debug for ReportStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReportStream")
+            .field("info", &self.info)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Drop for ReportStream {
     fn drop(&mut self) {
         // In a child of `fork` the connection is the parent's.
@@ -355,19 +406,21 @@ impl Drop for ReportStream {
     }
 }
 
-/// What is known of a stream's report from its answer's header and first bytes.
+/// What is known of a report from the header and the first bytes of its response.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ReportInfo {
-    /// The size in bytes, where it is known.
+    /// The size in bytes, as the service announced it; none where it did not.
     pub size: Option<u64>,
-    /// What it is.
+    /// What it is, by its first bytes.
     pub format: Format,
-    /// A safe name for a file of it.
+    /// A safe name for a file of it: one component of a path, not hidden. From the
+    /// header Content-Disposition, else made of the report's id and format.
     pub filename: String,
-    /// The Content-Type header.
+    /// The header Content-Type.
     pub content_type: Option<String>,
-    /// The service's id of the call.
+    /// The service's id of the request (header X-Request-Id).
     pub request_id: Option<String>,
-    /// When the service answered, by its own clock, as it wrote it.
+    /// When the service answered, by its own clock, as it wrote it (header Date).
     pub date: Option<String>,
 }

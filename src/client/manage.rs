@@ -8,7 +8,7 @@ use ::http::Method;
 use serde::{Deserialize, Serialize};
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id, check_project};
-use super::context::Client;
+use super::context::ClientInner;
 use super::document;
 use super::pages::JSON;
 use super::report::ReportRequest;
@@ -26,16 +26,16 @@ const ASKED: Asked = Asked {
     ),
 };
 
-/// What to create, as far as it is said: options by key and value. Times are the
-/// service's texts.
+/// What report the service is to create. Times are the service's texts.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
 pub struct ReportSpec(BTreeMap<&'static str, String>);
 
 impl ReportSpec {
-    /// Sets an option by its key.
-    pub fn set(&mut self, key: &str, value: &[u8]) -> Result<(), Error> {
-        match option_value(OptionSet::ReportSpec, key, value)? {
+    /// Sets any option of it by its key; template_id, start_time and end_time are
+    /// required.
+    pub fn set(&mut self, key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
+        match option_value(OptionSet::ReportSpec, key, value.as_ref())? {
             (key, Value::Text(text)) => self.0.insert(key, text.to_owned()),
             (key, _) => return Err(unhandled(key)),
         };
@@ -51,7 +51,7 @@ impl ReportSpec {
 /// What to create and where: CreateAuditReport,
 /// `POST /v1/{project_id}/audit/{instance_id}/reports/create`.
 #[derive(Clone, Debug)]
-pub struct NewReport {
+pub(crate) struct NewReport {
     pub(super) project: Option<String>,
     pub(super) instance: String,
     pub(super) spec: ReportSpec,
@@ -66,7 +66,7 @@ struct Outcome {
 
 impl NewReport {
     /// Checks the ids, and that the spec is complete.
-    pub fn new(project: Option<&str>, instance: &str, spec: &ReportSpec) -> Result<NewReport, Error> {
+    pub(super) fn new(project: Option<&str>, instance: &str, spec: &ReportSpec) -> Result<NewReport, Error> {
         check_project(project)?;
         check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
         let mut options = OptionSet::ReportSpec.options();
@@ -85,9 +85,9 @@ impl NewReport {
     }
 }
 
-impl Client {
+impl ClientInner {
     /// Creates a report. The service gives no id of it.
-    pub fn create_report(&self, report: &NewReport, running: Option<Running>) -> Result<(), Error> {
+    pub(super) fn create_report(&self, report: &NewReport, running: Option<Running>) -> Result<(), Error> {
         self.run(running, "creation of a report".into(), |running| {
             self.alone(&running, |call| {
                 let project = self.project(call, report.project.as_deref())?;
@@ -117,7 +117,7 @@ impl Client {
 
     /// Deletes a report: DeleteAuditReport,
     /// `DELETE /v1/{project_id}/audit/{instance_id}/reports/{id}`.
-    pub fn delete_report(
+    pub(super) fn delete_report(
         &self,
         project: Option<&str>,
         instance: &str,

@@ -1,5 +1,6 @@
-//! What a context can do, in safe Rust that knows nothing of C.
+//! What a client can do, in safe Rust that knows nothing of C.
 
+mod api;
 mod arguments;
 mod check;
 mod config;
@@ -15,17 +16,14 @@ mod transfer;
 mod value;
 mod wait;
 
+pub use api::{Client, ClientBuilder, Items, Locale, MirrorError, Overwrite, Report};
 pub use arguments::utf8;
+pub use check::Identity;
 pub use config::Config;
-pub use config::set_override;
-pub use context::Client;
-pub use download::{Reader, ReportStream};
-pub use manage::{NewReport, ReportSpec};
-pub use mirror::{MirrorOptions, MirrorResult};
+pub use download::{Reader, ReportInfo, ReportStream};
+pub use manage::ReportSpec;
+pub use mirror::{Failure, Gap, MirrorOptions, MirrorResult};
+pub use pages::{Cursor, Item, List, Page};
 #[cfg(fuzzing)]
-pub use pages::Item;
-pub use pages::{Cursor, List, Page};
-#[cfg(fuzzing)]
-pub use regions::parse as parse_regions;
-pub use report::ReportRequest;
+pub(crate) use regions::parse as parse_regions;
 pub use transfer::Format;

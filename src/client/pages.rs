@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id, check_project};
-use super::context::{Client, Subject};
+use super::context::{ClientInner, Subject};
 use super::document;
 use crate::error::{Error, Status};
 use crate::http::{Answer, Asked, Call, Endpoint, Object, Outgoing};
@@ -248,7 +248,7 @@ struct Place {
     fields: Range<u32>,
 }
 
-/// One item, as the service describes it.
+/// An item of a list, as the service describes it.
 pub struct Item {
     texts: Arc<Texts>,
     place: Place,
@@ -437,8 +437,7 @@ impl Item {
         items.remove(0)
     }
 
-    /// The item as the service sent it.
-    fn json(&self) -> &[u8] {
+    fn raw(&self) -> &[u8] {
         &self.texts.body[usize_range(&self.place.body)]
     }
 
@@ -459,25 +458,35 @@ impl Item {
         found
     }
 
-    /// A field by the service's name for it; none where it is absent or null.
+    /// The same as [`Item::get`] for C.
+    #[doc(hidden)]
     pub fn field(&self, name: &str) -> Option<&CStr> {
         // The service's page calls an instance's id "id"; its SDK expects the other.
         self.find(name)
             .or_else(|| (name == "id").then(|| self.find("instance_id")).flatten())
     }
 
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    /// A field by the service's name for it, such as `id`: text as it is, with U+FFFD
+    /// for U+0000; a number, true, false, an array or an object as its JSON. None
+    /// where it is absent or null.
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.field(name)?.to_str().ok()
     }
 
-    pub(super) fn id(&self) -> &str {
-        self.text("id").unwrap_or_default()
+    /// Its id.
+    pub fn id(&self) -> &str {
+        self.get("id").unwrap_or_default()
+    }
+
+    /// All of it, as the JSON object that the service sent.
+    pub fn json(&self) -> &str {
+        std::str::from_utf8(self.raw()).unwrap_or_default()
     }
 
     /// How much of a report is done, in percent.
     pub(super) fn percentum(&self) -> Option<u32> {
         // Whole percents are enough, so what stands behind a point is left.
-        let text = self.text("percentum")?;
+        let text = self.get("percentum")?;
         let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
         whole.parse::<u32>().ok().map(|percent| percent.min(100))
     }
@@ -504,13 +513,13 @@ impl Page {
     pub fn json(&self) -> Result<Vec<u8>, Error> {
         let total = self.total.map_or("null".to_owned(), |total| total.to_string());
         let head = format!(r#"{{"kind":"{}","total":{total},"items":["#, self.list);
-        let items: usize = self.items.iter().map(|item| item.json().len() + 1).sum();
+        let items: usize = self.items.iter().map(|item| item.raw().len() + 1).sum();
         let mut json = Vec::new();
         memory::reserve(&mut json, head.len() + items + 2)?;
         json.extend_from_slice(head.as_bytes());
         for (i, item) in self.items.iter().enumerate() {
             json.extend_from_slice(if i > 0 { b"," } else { b"" });
-            json.extend_from_slice(item.json());
+            json.extend_from_slice(item.raw());
         }
         json.extend_from_slice(b"]}");
         Ok(json)
@@ -519,7 +528,7 @@ impl Page {
 
 /// A list that is being read; see `dbss_cursor`.
 pub struct Cursor {
-    context: Arc<Client>,
+    context: Arc<ClientInner>,
     project: Option<String>,
     list: List,
     size: u32,
@@ -547,7 +556,12 @@ struct Position {
 
 impl Cursor {
     /// Begins a list; no request is sent. `size` 0 is the service's default.
-    pub fn new(context: Arc<Client>, project: Option<&str>, list: List, size: u32) -> Result<Cursor, Error> {
+    pub(super) fn new(
+        context: Arc<ClientInner>,
+        project: Option<&str>,
+        list: List,
+        size: u32,
+    ) -> Result<Cursor, Error> {
         check_project(project)?;
         if size > LARGEST_SIZE {
             return Err(Error::argument(

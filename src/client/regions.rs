@@ -158,7 +158,7 @@ fn read(path: &Path, named: bool, region: &str) -> Result<Option<Vec<String>>, E
     })
 }
 
-pub fn parse(bytes: &[u8], region: &str) -> Result<Option<Vec<String>>, String> {
+pub(crate) fn parse(bytes: &[u8], region: &str) -> Result<Option<Vec<String>>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
     look_up(&load(text.trim_start_matches('\u{feff}'))?, region)
 }

@@ -18,7 +18,7 @@ const ASKED: Asked = Asked {
 
 /// A report, by checked ids, and the language to have it in.
 #[derive(Clone, Debug)]
-pub struct ReportRequest {
+pub(crate) struct ReportRequest {
     /// None for the context's own.
     project: Option<String>,
     instance: String,
@@ -28,7 +28,7 @@ pub struct ReportRequest {
 
 impl ReportRequest {
     /// Checks the ids and the locale.
-    pub fn new(
+    pub(super) fn new(
         project: Option<&str>,
         instance: &str,
         id: &str,

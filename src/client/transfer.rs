@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ::http::StatusCode;
 use ::http::header::{CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE};
 
-use super::context::Client;
+use super::context::ClientInner;
 use super::download::ReportInfo;
 use super::report::{ReportRequest, expect_report, may_be_document, refuse_document};
 use crate::error::{Error, Status};
@@ -30,6 +30,7 @@ const FIRST_READ: usize = 512;
 /// What a report is, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
+#[non_exhaustive]
 pub enum Format {
     /// Neither of these.
     Unknown = 0,
@@ -77,7 +78,7 @@ pub(super) enum Step {
 }
 
 pub(super) struct Transfer {
-    context: Arc<Client>,
+    context: Arc<ClientInner>,
     request: ReportRequest,
     running: Running,
     call: Arc<Call>,
@@ -114,7 +115,7 @@ pub(super) struct Transfer {
 impl Transfer {
     /// Begins a call and waits until the first bytes of a report are here.
     pub(super) fn open(
-        context: &Arc<Client>,
+        context: &Arc<ClientInner>,
         request: ReportRequest,
         running: Running,
         can_restart: bool,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::arguments::digits;
-use super::context::Client;
+use super::context::ClientInner;
 use super::manage::NewReport;
 use super::pages::{Cursor, Item, List};
 use super::report::ReportRequest;
@@ -36,7 +36,7 @@ struct Looks {
 }
 
 impl Looks {
-    fn new(context: &Client, operation: &Operation) -> Looks {
+    fn new(context: &ClientInner, operation: &Operation) -> Looks {
         let overrides = operation.overrides();
         let limit = overrides.wait_timeout.unwrap_or(context.wait_timeout);
         let interval = overrides.poll_interval.unwrap_or(context.poll_interval);
@@ -75,10 +75,10 @@ impl Looks {
     }
 }
 
-impl Client {
+impl ClientInner {
     /// Waits until a report is ready.
-    pub fn wait_for_report(
-        self: &Arc<Client>,
+    pub(super) fn wait_for_report(
+        self: &Arc<ClientInner>,
         project: Option<&str>,
         instance: &str,
         id: &str,
@@ -95,7 +95,7 @@ impl Client {
     }
 
     fn wait_in(
-        self: &Arc<Client>,
+        self: &Arc<ClientInner>,
         call: &Arc<Call>,
         project: &str,
         instance: &str,
@@ -120,7 +120,7 @@ impl Client {
                 return call.operation().tick();
             }
             name = item
-                .text("name")
+                .get("name")
                 .filter(|name| (1..=256).contains(&name.len()))
                 .map(str::to_owned);
             looks.pause(call, &format!("the report {id} was not ready"))?;
@@ -130,7 +130,7 @@ impl Client {
     /// The first item of a list that is looked for, or all of them for a search
     /// that goes on; see `List`.
     fn search(
-        self: &Arc<Client>,
+        self: &Arc<ClientInner>,
         call: &Arc<Call>,
         project: &str,
         list: List,
@@ -148,7 +148,7 @@ impl Client {
 
     /// Calls a function with every item of a list.
     fn each_item(
-        self: &Arc<Client>,
+        self: &Arc<ClientInner>,
         call: &Arc<Call>,
         project: &str,
         list: List,
@@ -163,7 +163,7 @@ impl Client {
 
     /// Every item of a list.
     pub(super) fn all_items(
-        self: &Arc<Client>,
+        self: &Arc<ClientInner>,
         call: &Arc<Call>,
         project: &str,
         list: List,
@@ -186,8 +186,8 @@ impl Client {
     }
 
     /// Has a report made, waits until it is ready, and gives its id.
-    pub fn generate_report(
-        self: &Arc<Client>,
+    pub(super) fn generate_report(
+        self: &Arc<ClientInner>,
         report: &NewReport,
         running: Option<Running>,
     ) -> Result<String, Error> {
@@ -259,7 +259,7 @@ impl Client {
 /// another alone excludes none.
 fn candidates<'a>(new: &'a [Item], report: &NewReport, template: &Item) -> Vec<&'a Item> {
     let same_time = |item: &Item, field| {
-        let time = item.text(field);
+        let time = item.get(field);
         time.is_none_or(|time| is_same_time(time, report.spec.get(field)))
     };
     let mut candidates: Vec<&Item> = new
@@ -271,12 +271,12 @@ fn candidates<'a>(new: &'a [Item], report: &NewReport, template: &Item) -> Vec<&
         })
         .collect();
     let has_name = |item: &Item| {
-        let names = item.text("name").zip(template.text("name"));
+        let names = item.get("name").zip(template.get("name"));
         names.is_some_and(|(own, templates)| own.contains(templates))
     };
     let has_type = |item: &Item| {
-        let of = template.text("type");
-        of.is_some() && (item.text("type") == of || item.text("template_type") == of)
+        let of = template.get("type");
+        of.is_some() && (item.get("type") == of || item.get("template_type") == of)
     };
     for fits in [&has_name as &dyn Fn(&Item) -> bool, &has_type] {
         if candidates.len() > 1 && candidates.iter().any(|item| fits(item)) {

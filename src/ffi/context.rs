@@ -5,9 +5,10 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::config::{dbss_config, with_config};
-use super::guard::{Handle, bytes, guarded, out, plain};
+use super::guard::{Handle, bytes, guarded, optional_text, out, plain};
 use super::status::dbss_status;
-use dbss::internal::Client;
+use dbss::internal::{self, Running};
+use dbss::{Client, Error};
 
 /// A service, the credentials for it and the connections to it, which stay
 /// open between calls. Make one and share it: any number of threads may use it
@@ -21,6 +22,30 @@ pub struct dbss_context {
 
 impl Handle for dbss_context {
     type Value = Client;
+}
+
+/// A client for one call: with its project, NULL for the context's, and what it runs
+/// under.
+///
+/// # Safety
+/// `ctx` is as for [`Handle::borrow`]; `project` is NULL or NUL-terminated.
+pub(super) unsafe fn client_of(
+    ctx: *mut dbss_context,
+    project: *const c_char,
+    running: Option<Running>,
+) -> Result<Client, Error> {
+    // SAFETY: the same contract.
+    let (client, project) = unsafe {
+        (
+            dbss_context::borrow(ctx, "ctx")?,
+            optional_text(project, "project")?,
+        )
+    };
+    let client = internal::with_running(&client, running);
+    Ok(match project {
+        Some(project) => client.with_project(project),
+        None => client,
+    })
 }
 
 /// Makes a context from a configuration. No request is sent, but files and the
@@ -48,7 +73,7 @@ pub unsafe extern "C" fn dbss_context_new(
         let slot = unsafe { out(out_ctx, ptr::null_mut(), "out_ctx") }?;
         // SAFETY: the header's rules are the contract of `with_config`.
         let config = unsafe { with_config(config, |c| Ok(c.clone())) }?;
-        *slot = dbss_context::into_handle(Arc::new(Client::new(config)?));
+        *slot = dbss_context::into_handle(Arc::new(internal::client(config)?));
         Ok(())
     })
 }
@@ -80,9 +105,7 @@ pub unsafe extern "C" fn dbss_context_cancel_all(ctx: *mut dbss_context) {
     plain((), || {
         // SAFETY: the header's rules are the contract of `borrow`.
         if let Ok(context) = unsafe { dbss_context::borrow(ctx, "ctx") } {
-            // What can fail is making connections for a child process, which
-            // then has no calls.
-            let _ = context.cancel_all();
+            context.cancel_all();
         }
     });
 }

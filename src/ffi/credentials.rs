@@ -1,15 +1,17 @@
 //! `dbss_credentials`: credentials that were found, without what is secret.
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_char};
 use std::ptr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::context::client_of;
 use super::context::dbss_context;
 use super::error::c_string;
-use super::guard::{Handle, guarded, optional_text, out, plain, under};
+use super::guard::{Handle, guarded, out, plain, under};
 use super::operation::dbss_operation;
 use super::status::dbss_status;
+use dbss::internal;
 
 /// Credentials that were found, for people and logs: nothing in it is secret.
 pub struct dbss_credentials {
@@ -18,7 +20,7 @@ pub struct dbss_credentials {
 
 #[doc(hidden)]
 pub struct Found {
-    source: &'static CStr,
+    source: CString,
     description: CString,
     name: Option<CString>,
     project: Option<CString>,
@@ -55,7 +57,7 @@ pub unsafe extern "C" fn dbss_context_find_credentials(
             under(operation, |running| {
                 let slot = slot?;
                 let client = dbss_context::borrow(ctx, "ctx")?;
-                Ok((slot, client.find_credentials(running)?))
+                Ok((slot, internal::with_running(&client, running).find_credentials()?))
             })
         }?;
         let since_1970 = |time: SystemTime| {
@@ -63,7 +65,7 @@ pub unsafe extern "C" fn dbss_context_find_credentials(
             i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
         };
         *slot = dbss_credentials::into_handle(Arc::new(Found {
-            source: found.source,
+            source: c_string(found.source),
             description: c_string(&found.description),
             name: found.name.as_deref().map(c_string),
             project: found.project.as_deref().map(c_string),
@@ -90,12 +92,7 @@ pub unsafe extern "C" fn dbss_context_check(
 ) -> dbss_status {
     guarded(|| {
         // SAFETY: the header's rules are the contracts of these.
-        unsafe {
-            under(operation, |running| {
-                let client = dbss_context::borrow(ctx, "ctx")?;
-                client.check(optional_text(project, "project")?, running)
-            })
-        }
+        unsafe { under(operation, |running| client_of(ctx, project, running)?.check()) }
     })
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::error::{clear_last_error, dbss_error, set_last_error, swap_last_error};
 use super::operation::{dbss_operation, optional};
 use super::status::dbss_status;
-use dbss::internal::{Operation, Running};
+use dbss::internal::{self, Running};
 use dbss::{Error, Status};
 
 thread_local! {
@@ -48,7 +48,7 @@ pub(super) unsafe fn under<T>(
 ) -> Result<T, Error> {
     // SAFETY: the same contract.
     let operation = unsafe { optional(operation) }?;
-    Operation::scope(operation.as_ref(), body)
+    internal::scope(operation.as_ref(), body)
 }
 
 /// Runs the body of a function that returns a value and touches no last error;

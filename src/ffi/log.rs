@@ -9,8 +9,7 @@ use super::config::{dbss_config, with_config};
 use super::error::c_string;
 use super::guard::{guarded, plain};
 use super::status::dbss_status;
-use dbss::Status;
-use dbss::internal::{Log, LogRecord};
+use dbss::{LogRecord, Status};
 
 /// The level of a record about a call that failed.
 pub const DBSS_LOG_ERROR: i32 = 1;
@@ -42,7 +41,7 @@ pub type dbss_log_fn =
 
 type LogFunction = unsafe extern "C-unwind" fn(user_data: *mut c_void, record: *const dbss_log_record);
 
-impl Log for Callback<LogFunction> {
+impl Callback<LogFunction> {
     fn log(&self, record: &LogRecord) {
         let record = dbss_log_record {
             message: c_string(&record.message),
@@ -73,7 +72,9 @@ pub unsafe extern "C" fn dbss_config_set_log(
 ) -> dbss_status {
     guarded(|| {
         let callback = Callback::new(log, user_data, destroy);
-        let log = callback.with_function().map(|c| Arc::new(c) as Arc<dyn Log>);
+        let log = callback
+            .with_function()
+            .map(|c| Arc::new(move |record: &LogRecord| c.log(record)) as Arc<_>);
         // SAFETY: the header's rules are the contract of `with_config`.
         let old = unsafe { with_config(config, |c| Ok(c.set_log(log))) }?;
         // The caller's destructor runs here, outside of the lock.

@@ -4,12 +4,12 @@ use std::ffi::c_char;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::context::dbss_context;
-use super::guard::{Handle, bytes, guarded, null, optional_text, out, plain, text, under};
+use super::context::{client_of, dbss_context};
+use super::guard::{Handle, bytes, guarded, null, out, plain, text, under};
 use super::operation::dbss_operation;
 use super::status::dbss_status;
-use dbss::internal::{Client, NewReport, ReportSpec};
-use dbss::{Error, Status};
+use dbss::internal::Running;
+use dbss::{Client, Error, Report, ReportSpec, Status};
 
 /// The room that an id takes, with the NUL at its end.
 pub const DBSS_ID_SIZE: usize = 65;
@@ -77,23 +77,23 @@ pub unsafe extern "C" fn dbss_report_spec_free(spec: *mut dbss_report_spec) {
 /// # Safety
 /// The handles are as for [`Handle::borrow`]; each string is NULL or
 /// NUL-terminated and stays as it is during the call.
-unsafe fn creation(
+unsafe fn creation<'a>(
     ctx: *mut dbss_context,
     project: *const c_char,
     instance: *const c_char,
     spec: *const dbss_report_spec,
-) -> Result<(Arc<Client>, NewReport), Error> {
+    running: Option<Running>,
+) -> Result<(Client, &'a str, ReportSpec), Error> {
     // SAFETY: the same contract.
-    let (client, project, instance, spec) = unsafe {
+    let (client, instance, spec) = unsafe {
         (
-            dbss_context::borrow(ctx, "ctx")?,
-            optional_text(project, "project")?,
+            client_of(ctx, project, running)?,
             text(instance, "instance")?,
             dbss_report_spec::borrow(spec, "spec")?,
         )
     };
-    let spec = spec.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok((client, NewReport::new(project, instance, &spec)?))
+    let spec = spec.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Ok((client, instance, spec))
 }
 
 /// Has the service create a report. The service says that it will, gives no id,
@@ -122,8 +122,8 @@ pub unsafe extern "C" fn dbss_report_create(
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
             under(operation, |running| {
-                let (client, report) = creation(ctx, project, instance, spec)?;
-                client.create_report(&report, running)
+                let (client, instance, spec) = creation(ctx, project, instance, spec, running)?;
+                client.create(instance, &spec)
             })
         }
     })
@@ -169,8 +169,8 @@ pub unsafe extern "C" fn dbss_report_generate(
                 if out_id.is_null() {
                     return Err(null("out_id"));
                 }
-                let (client, report) = creation(ctx, project, instance, spec)?;
-                let id = client.generate_report(&report, running)?;
+                let (client, instance, spec) = creation(ctx, project, instance, spec, running)?;
+                let id = client.generate(instance, &spec)?;
                 if id.len() >= DBSS_ID_SIZE || id.contains('\0') {
                     return Err(Error::new(
                         Status::UnexpectedResponse,
@@ -208,10 +208,8 @@ pub unsafe extern "C" fn dbss_report_wait(
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
             under(operation, |running| {
-                let client = dbss_context::borrow(ctx, "ctx")?;
-                let project = optional_text(project, "project")?;
-                let (instance, id) = (text(instance, "instance")?, text(id, "id")?);
-                client.wait_for_report(project, instance, id, running)
+                let client = client_of(ctx, project, running)?;
+                client.wait(&Report::new(text(instance, "instance")?, text(id, "id")?))
             })
         }
     })
@@ -238,10 +236,8 @@ pub unsafe extern "C" fn dbss_report_delete(
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
             under(operation, |running| {
-                let client = dbss_context::borrow(ctx, "ctx")?;
-                let project = optional_text(project, "project")?;
-                let (instance, id) = (text(instance, "instance")?, text(id, "id")?);
-                client.delete_report(project, instance, id, running)
+                let client = client_of(ctx, project, running)?;
+                client.delete(&Report::new(text(instance, "instance")?, text(id, "id")?))
             })
         }
     })

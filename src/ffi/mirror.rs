@@ -1,17 +1,17 @@
 //! `dbss_mirror_options` and `dbss_mirror_result`: a local archive of audit reports.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, OsStr, c_char};
+use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::buffer::dbss_buffer;
-use super::context::dbss_context;
+use super::context::{client_of, dbss_context};
 use super::error::{c_string, dbss_error, owned_error};
-use super::guard::{Handle, bytes, guarded, optional_text, out, plain, text, under};
+use super::guard::{Handle, bytes, guarded, out, plain, text, under};
 use super::operation::dbss_operation;
 use super::status::dbss_status;
-use dbss::internal::tables::Counts;
-use dbss::internal::{MirrorOptions, MirrorResult};
+use dbss::mirror::{Counts, MirrorOptions, MirrorResult};
 
 /// What a mirror is to have: options by key and value. Any thread may use it.
 pub struct dbss_mirror_options {
@@ -156,9 +156,8 @@ pub unsafe extern "C" fn dbss_reports_mirror(
         unsafe {
             under(operation, |running| {
                 let slot = slot?;
-                let client = dbss_context::borrow(ctx, "ctx")?;
-                let project = optional_text(project, "project")?;
-                let directory = bytes(directory, "directory")?;
+                let client = client_of(ctx, project, running)?;
+                let directory = OsStr::from_bytes(bytes(directory, "directory")?);
                 let options = if options.is_null() {
                     MirrorOptions::default()
                 } else {
@@ -166,7 +165,10 @@ pub unsafe extern "C" fn dbss_reports_mirror(
                     let options = options.lock().unwrap_or_else(PoisonError::into_inner);
                     options.clone()
                 };
-                let (result, outcome) = client.mirror(project, directory, &options, running);
+                let (result, outcome) = match client.mirror(directory, &options) {
+                    Ok(result) => (Some(result), Ok(())),
+                    Err(e) => (e.result.map(|result| *result), Err(e.error)),
+                };
                 if let Some(result) = result {
                     *slot = dbss_mirror_result::into_handle(Arc::new(Outcome::new(result)));
                 }

@@ -9,9 +9,8 @@ use super::error::{dbss_error, owned_error};
 use super::guard::{Handle, bytes, guarded, out, plain, text};
 use super::status::dbss_status;
 use super::stream::DBSS_FORMAT_UNKNOWN;
-use dbss::Error;
-use dbss::internal::set_override;
-use dbss::internal::{Interrupt, Operation, Progress};
+use dbss::internal::Text;
+use dbss::{Error, Operation};
 
 /// Options, progress, cancel and result of one call: pass it to the call, and
 /// read or cancel it from any thread while the call runs.
@@ -42,7 +41,7 @@ pub type dbss_progress_fn =
 type ProgressFunction =
     unsafe extern "C-unwind" fn(user_data: *mut c_void, operation: *const dbss_operation) -> i32;
 
-impl Progress for Callback<ProgressFunction> {
+impl Callback<ProgressFunction> {
     fn tick(&self, operation: &Operation) -> bool {
         let handle = ptr::from_ref(operation).cast::<dbss_operation>();
         // SAFETY: the caller's function with its own data; the handle is valid
@@ -62,7 +61,7 @@ pub type dbss_interrupt_fn = Option<unsafe extern "C-unwind" fn(user_data: *mut 
 
 type InterruptFunction = unsafe extern "C-unwind" fn(user_data: *mut c_void) -> i32;
 
-impl Interrupt for Callback<InterruptFunction> {
+impl Callback<InterruptFunction> {
     fn ends_call(&self) -> bool {
         // SAFETY: the caller's function with its own data.
         self.call(|ask, data| unsafe { ask(data) != 0 })
@@ -128,7 +127,7 @@ pub unsafe extern "C" fn dbss_operation_set(
                 bytes(value, "value")?,
             )
         };
-        operation.change_overrides(|overrides| set_override(overrides, key, value))
+        operation.set(key, value)
     })
 }
 
@@ -150,8 +149,10 @@ pub unsafe extern "C" fn dbss_operation_set_progress(
         let callback = Callback::new(progress, user_data, destroy);
         // SAFETY: the header's rules are the contract of `borrow`.
         let operation = unsafe { dbss_operation::borrow(operation, "operation") }?;
-        let progress = callback.with_function().map(|c| Arc::new(c) as Arc<dyn Progress>);
-        operation.set_progress(progress)
+        match callback.with_function() {
+            Some(callback) => operation.set_progress(move |operation| callback.tick(operation)),
+            None => operation.clear_progress(),
+        }
     })
 }
 
@@ -175,10 +176,10 @@ pub unsafe extern "C" fn dbss_operation_set_interrupt(
         let callback = Callback::new(interrupt, user_data, destroy);
         // SAFETY: the header's rules are the contract of `borrow`.
         let operation = unsafe { dbss_operation::borrow(operation, "operation") }?;
-        let interrupt = callback
-            .with_function()
-            .map(|c| Arc::new(c) as Arc<dyn Interrupt>);
-        operation.set_interrupt(interrupt)
+        match callback.with_function() {
+            Some(callback) => operation.set_interrupt(move || callback.ends_call()),
+            None => operation.clear_interrupt(),
+        }
     })
 }
 
@@ -210,12 +211,17 @@ pub unsafe extern "C" fn dbss_operation_reset(operation: *mut dbss_operation) ->
     guarded(|| unsafe { dbss_operation::borrow(operation, "operation") }?.reset())
 }
 
+/// -1 for none.
+fn number(value: Option<u64>) -> i64 {
+    value.map_or(-1, |value| i64::try_from(value).unwrap_or(i64::MAX))
+}
+
 /// How many bytes of the report have arrived, those before a resumption
 /// included; 0 for NULL. Never blocks. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_received(operation: *const dbss_operation) -> i64 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
-    unsafe { dbss_operation::read(operation, 0, Operation::received) }
+    unsafe { dbss_operation::read(operation, 0, |o| number(Some(o.received()))) }
 }
 
 /// The size of the report in bytes; -1 while or where it is not known, and for
@@ -223,7 +229,7 @@ pub unsafe extern "C" fn dbss_operation_received(operation: *const dbss_operatio
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_total(operation: *const dbss_operation) -> i64 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
-    unsafe { dbss_operation::read(operation, -1, Operation::total) }
+    unsafe { dbss_operation::read(operation, -1, |o| number(o.total())) }
 }
 
 /// How many bytes did not have to come again because broken transfers were
@@ -231,7 +237,7 @@ pub unsafe extern "C" fn dbss_operation_total(operation: *const dbss_operation) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_resumed(operation: *const dbss_operation) -> i64 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
-    unsafe { dbss_operation::read(operation, 0, Operation::resumed) }
+    unsafe { dbss_operation::read(operation, 0, |o| number(Some(o.resumed()))) }
 }
 
 /// How many requests were made so far; 0 for NULL. Never blocks. Any thread.
@@ -248,7 +254,7 @@ pub unsafe extern "C" fn dbss_operation_attempts(operation: *const dbss_operatio
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_percent(operation: *const dbss_operation) -> i32 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
-    unsafe { dbss_operation::read(operation, -1, Operation::percent) }
+    unsafe { dbss_operation::read(operation, -1, |o| o.percent().map_or(-1, |p| p as i32)) }
 }
 
 /// Where the report was saved, once the call has succeeded.
@@ -259,7 +265,7 @@ pub unsafe extern "C" fn dbss_operation_percent(operation: *const dbss_operation
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_path(operation: *const dbss_operation) -> *const c_char {
     // SAFETY: the header's rules are the contract of `Handle::read`.
-    unsafe { dbss_operation::read(operation, ptr::null(), Operation::path) }
+    unsafe { dbss_operation::read(operation, ptr::null(), |o| o.c_text(Text::Path)) }
 }
 
 /// The report's own name, made safe: one component of a path, not hidden. From
@@ -271,7 +277,7 @@ pub unsafe extern "C" fn dbss_operation_path(operation: *const dbss_operation) -
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_filename(operation: *const dbss_operation) -> *const c_char {
     // SAFETY: the header's rules are the contract of `Handle::read`.
-    unsafe { dbss_operation::read(operation, ptr::null(), Operation::filename) }
+    unsafe { dbss_operation::read(operation, ptr::null(), |o| o.c_text(Text::Filename)) }
 }
 
 /// The service's id of the call (header X-Request-Id).
@@ -283,7 +289,7 @@ pub unsafe extern "C" fn dbss_operation_filename(operation: *const dbss_operatio
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_request_id(operation: *const dbss_operation) -> *const c_char {
     // SAFETY: the header's rules are the contract of `Handle::read`.
-    unsafe { dbss_operation::read(operation, ptr::null(), Operation::request_id) }
+    unsafe { dbss_operation::read(operation, ptr::null(), |o| o.c_text(Text::RequestId)) }
 }
 
 /// The header Content-Type of the report.
@@ -295,7 +301,7 @@ pub unsafe extern "C" fn dbss_operation_request_id(operation: *const dbss_operat
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_content_type(operation: *const dbss_operation) -> *const c_char {
     // SAFETY: the header's rules are the contract of `Handle::read`.
-    unsafe { dbss_operation::read(operation, ptr::null(), Operation::content_type) }
+    unsafe { dbss_operation::read(operation, ptr::null(), |o| o.c_text(Text::ContentType)) }
 }
 
 /// What the report is, by its first bytes: DBSS_FORMAT_PDF or DBSS_FORMAT_ZIP;

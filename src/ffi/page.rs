@@ -5,12 +5,12 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::buffer::dbss_buffer;
-use super::context::dbss_context;
+use super::context::{client_of, dbss_context};
 use super::guard::{Handle, guarded, optional_text, out, plain, text, under};
 use super::operation::dbss_operation;
 use super::status::dbss_status;
 use dbss::Error;
-use dbss::internal::{Cursor, List, Page};
+use dbss::internal::{self, Cursor, List, Page};
 
 /// A list of the service that is being read, page by page. It holds what it
 /// needs of its context. For one thread at a time, else DBSS_ERR_BUSY.
@@ -46,10 +46,9 @@ unsafe fn begin(
     // SAFETY: the same contract.
     unsafe {
         let slot = out(out_cursor, ptr::null_mut(), "out_cursor")?;
-        let context = dbss_context::borrow(ctx, "ctx")?;
-        context.check_open()?;
-        let project = optional_text(project, "project")?;
-        *slot = dbss_cursor::into_handle(Arc::new(Cursor::new(context, project, list()?, page_size)?));
+        let client = client_of(ctx, project, None)?;
+        internal::check_open(&client)?;
+        *slot = dbss_cursor::into_handle(Arc::new(internal::cursor(&client, list()?, page_size)?));
         Ok(())
     }
 }

@@ -1,16 +1,16 @@
 //! Downloading reports.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{OsStr, c_char, c_int, c_void};
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::os::unix::ffi::OsStrExt;
 
 use super::buffer::dbss_buffer;
-use super::context::dbss_context;
-use super::guard::{Handle, bytes, guarded, null, optional_text, out, outside, text, under};
+use super::context::{client_of, dbss_context};
+use super::guard::{bytes, guarded, null, optional_text, out, outside, text, under};
 use super::operation::dbss_operation;
 use super::status::dbss_status;
-use dbss::internal::{Client, ReportRequest};
-use dbss::{Error, Status};
+use dbss::internal::{self, Running};
+use dbss::{Client, Error, Overwrite, Report, Status};
 
 /// The strings that name a report, as they come in.
 pub(super) struct Ids {
@@ -22,8 +22,8 @@ pub(super) struct Ids {
 
 /// What every call on a report has.
 pub(super) struct ReportCall {
-    pub(super) client: Arc<Client>,
-    pub(super) request: ReportRequest,
+    pub(super) client: Client,
+    pub(super) report: Report,
 }
 
 /// Takes the parameters of a call on a report.
@@ -31,17 +31,21 @@ pub(super) struct ReportCall {
 /// # Safety
 /// The handles are as for [`Handle::borrow`]; each string is NULL or
 /// NUL-terminated and stays as it is during the call.
-pub(super) unsafe fn report_call(ctx: *mut dbss_context, ids: Ids) -> Result<ReportCall, Error> {
+pub(super) unsafe fn report_call(
+    ctx: *mut dbss_context,
+    ids: Ids,
+    running: Option<Running>,
+) -> Result<ReportCall, Error> {
     // SAFETY: the same contract.
     unsafe {
+        let client = client_of(ctx, ids.project, running)?;
+        let report = Report::new(text(ids.instance, "instance")?, text(ids.id, "id")?);
         Ok(ReportCall {
-            client: dbss_context::borrow(ctx, "ctx")?,
-            request: ReportRequest::new(
-                optional_text(ids.project, "project")?,
-                text(ids.instance, "instance")?,
-                text(ids.id, "id")?,
-                optional_text(ids.locale, "locale")?,
-            )?,
+            client,
+            report: match optional_text(ids.locale, "locale")? {
+                Some(locale) => report.locale(locale.parse()?),
+                None => report,
+            },
         })
     }
 }
@@ -51,7 +55,7 @@ pub(super) unsafe fn report_call(ctx: *mut dbss_context, ids: Ids) -> Result<Rep
 /// call fails with DBSS_ERR_FILE_EXISTS.
 pub const DBSS_FILE_REPLACE: u32 = 1;
 
-fn replace(flags: u32) -> Result<bool, Error> {
+fn overwrite(flags: u32) -> Result<Overwrite, Error> {
     if flags & !DBSS_FILE_REPLACE != 0 {
         return Err(Error::argument(
             Status::InvalidValue,
@@ -59,7 +63,10 @@ fn replace(flags: u32) -> Result<bool, Error> {
             format_args!("has unknown bits: {:#x}", flags & !DBSS_FILE_REPLACE),
         ));
     }
-    Ok(flags & DBSS_FILE_REPLACE != 0)
+    Ok(match flags & DBSS_FILE_REPLACE {
+        0 => Overwrite::No,
+        _ => Overwrite::Yes,
+    })
 }
 
 /// Downloads an audit report (PDF or ZIP) into memory: the service's call
@@ -130,8 +137,8 @@ pub unsafe extern "C" fn dbss_report_download_to_memory(
         unsafe {
             under(operation, |running| {
                 let slot = slot?;
-                let call = report_call(ctx, ids)?;
-                *slot = dbss_buffer::give(call.client.download_to_memory(call.request, running)?);
+                let call = report_call(ctx, ids, running)?;
+                *slot = dbss_buffer::give(call.client.download(&call.report)?.into_boxed_slice());
                 Ok(())
             })
         }
@@ -179,9 +186,11 @@ pub unsafe extern "C" fn dbss_report_download_to_file(
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
             under(operation, |running| {
-                let (call, path) = (report_call(ctx, ids)?, bytes(path, "path")?);
+                let (call, path) = (report_call(ctx, ids, running)?, bytes(path, "path")?);
+                let path = OsStr::from_bytes(path);
                 call.client
-                    .download_to_file(call.request, path, replace(flags)?, running)
+                    .download_to_file(&call.report, path, overwrite(flags)?)
+                    .map(drop)
             })
         }
     })
@@ -216,9 +225,11 @@ pub unsafe extern "C" fn dbss_report_download_to_directory(
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
             under(operation, |running| {
-                let (call, directory) = (report_call(ctx, ids)?, bytes(directory, "directory")?);
+                let (call, directory) = (report_call(ctx, ids, running)?, bytes(directory, "directory")?);
+                let directory = OsStr::from_bytes(directory);
                 call.client
-                    .download_to_directory(call.request, directory, replace(flags)?, running)
+                    .download_to_directory(&call.report, directory, overwrite(flags)?)
+                    .map(drop)
             })
         }
     })
@@ -258,7 +269,7 @@ pub unsafe extern "C" fn dbss_report_download_to_fd(
         // errors and no more.
         unsafe {
             under(operation, |running| {
-                let call = report_call(ctx, ids)?;
+                let call = report_call(ctx, ids, running)?;
                 if fd < 0 {
                     return Err(Error::argument(
                         Status::Argument,
@@ -267,7 +278,7 @@ pub unsafe extern "C" fn dbss_report_download_to_fd(
                     ));
                 }
                 let fd = BorrowedFd::borrow_raw(fd);
-                call.client.download_to_descriptor(call.request, fd, running)
+                call.client.download_to_fd(&call.report, fd).map(drop)
             })
         }
     })
@@ -314,10 +325,10 @@ pub unsafe extern "C" fn dbss_report_download_to_callback(
         // the caller's, with its own data and bytes that live until it returns.
         unsafe {
             under(operation, |running| {
-                let call = report_call(ctx, ids)?;
+                let call = report_call(ctx, ids, running)?;
                 let write = write.ok_or_else(|| null("write"))?;
                 let take = |bytes: &[u8]| outside(|| write(user_data, bytes.as_ptr(), bytes.len()) == 0);
-                call.client.download_to_callback(call.request, take, running)
+                internal::download_to_callback(&call.client, &call.report, take)
             })
         }
     })

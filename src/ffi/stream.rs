@@ -10,7 +10,8 @@ use super::guard::{Handle, guarded, null, out, plain, under};
 use super::operation::dbss_operation;
 use super::report::{Ids, report_call};
 use super::status::dbss_status;
-use dbss::internal::ReportStream;
+use dbss::ReportStream;
+use dbss::internal;
 
 /// A report that you read part by part, as from a file. One thread reads at a
 /// time; any may free it or cancel its operation meanwhile.
@@ -93,8 +94,8 @@ pub unsafe extern "C" fn dbss_report_open(
         unsafe {
             under(operation, |running| {
                 let slot = slot?;
-                let call = report_call(ctx, ids)?;
-                let stream = call.client.open_report(call.request, running)?;
+                let call = report_call(ctx, ids, running)?;
+                let stream = call.client.open(&call.report)?;
                 *slot = dbss_report_stream::into_handle(Arc::new(Stream::new(stream)));
                 Ok(())
             })
@@ -128,7 +129,7 @@ pub unsafe extern "C" fn dbss_report_stream_read(
             (slot, Ok(stream)) => (slot, stream),
             (Err(e), _) | (_, Err(e)) => return Err(e),
         };
-        stream.stream.run(|reader| {
+        internal::read(&stream.stream, |reader| {
             let slot = slot?;
             if buf.is_null() {
                 return Err(null("buf"));

@@ -8,8 +8,7 @@ use super::callback::{Callback, dbss_destroy_fn};
 use super::config::{dbss_config, with_config};
 use super::guard::{Handle, bytes, guarded, optional_text, plain};
 use super::status::dbss_status;
-use dbss::internal::{TokenProvider, TokenRequest};
-use dbss::{Error, Status};
+use dbss::{Error, Status, TokenRequest};
 
 /// A request for a token, to be answered by dbss_token_request_set() or
 /// dbss_token_request_fail(), once, and then ended by
@@ -39,7 +38,7 @@ pub type dbss_token_provider_fn =
 
 type ProviderFunction = unsafe extern "C-unwind" fn(user_data: *mut c_void, request: *mut dbss_token_request);
 
-impl TokenProvider for Callback<ProviderFunction> {
+impl Callback<ProviderFunction> {
     fn provide(&self, request: TokenRequest) {
         let request = dbss_token_request::into_handle(Arc::new(request));
         // SAFETY: the caller's function with its own data; it takes the handle
@@ -67,7 +66,7 @@ pub unsafe extern "C" fn dbss_config_set_token_provider(
         let callback = Callback::new(provider, user_data, destroy);
         let provider = callback
             .with_function()
-            .map(|c| Arc::new(c) as Arc<dyn TokenProvider>);
+            .map(|c| Arc::new(move |request| c.provide(request)) as Arc<_>);
         // SAFETY: the header's rules are the contract of `with_config`.
         unsafe {
             with_config(config, |c| {

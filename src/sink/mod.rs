@@ -5,12 +5,14 @@ mod descriptor;
 mod file;
 mod hashing;
 mod memory;
+mod writer;
 
 pub(crate) use callback::Callback;
 pub(crate) use descriptor::Descriptor;
 pub(crate) use file::{FileOptions, FileSink, failure};
 pub(crate) use hashing::Hashing;
 pub(crate) use memory::Memory;
+pub(crate) use writer::Writer;
 
 use std::path::PathBuf;
 

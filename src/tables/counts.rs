@@ -12,6 +12,7 @@ macro_rules! counts {
     ($(#[doc = $help:literal] $name:ident,)+) => {
         /// The counts of a mirror's result.
         #[derive(Clone, Debug, Default)]
+        #[non_exhaustive]
         pub struct Counts {
             $(#[doc = $help] pub $name: u64,)+
         }

@@ -31,6 +31,7 @@ macro_rules! statuses {
         /// the program that reads it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(i32)]
+        #[non_exhaustive]
         pub enum Status {
             $($(#[doc = $doc])+ $variant = $value,)+
         }
@@ -62,7 +63,7 @@ impl Status {
         Status::ALL.iter().copied().find(|s| *s as i32 == value)
     }
 
-    /// The name of the header's constant.
+    /// Its name in the C header, such as `DBSS_ERR_NOT_FOUND`.
     pub fn name(self) -> &'static str {
         self.c_name().to_str().unwrap_or_default()
     }

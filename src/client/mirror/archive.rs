@@ -54,7 +54,7 @@ pub(super) struct Record {
 impl Record {
     /// A report that is to come.
     pub(super) fn of(instance: &str, item: &Item, locale: Option<&str>, path: String) -> Record {
-        let text = |field| item.text(field).map(str::to_owned);
+        let text = |field| item.get(field).map(str::to_owned);
         Record {
             id: item.id().to_owned(),
             name: text("name"),

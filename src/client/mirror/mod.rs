@@ -25,7 +25,7 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::arguments::check_project;
-use super::context::Client;
+use super::context::ClientInner;
 use super::pages::{Item, List};
 use super::report::ReportRequest;
 use crate::error::{Error, Status};
@@ -33,7 +33,7 @@ use crate::host;
 use crate::http::Call;
 use crate::log::Level;
 use crate::memory;
-use crate::operation::{Operation, Progress, Running};
+use crate::operation::{Operation, Running};
 use crate::sink::{FileOptions, FileSink, Hashing};
 use crate::sys::{Interest, Wake, with_signals_blocked};
 use crate::tables::Counts;
@@ -44,19 +44,29 @@ pub use periods::Gap;
 
 const HASH_BUFFER: usize = 256 * 1024;
 
-/// A report that could not be had.
+/// A report that failed.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Failure {
+    /// The id of its instance.
     pub instance: String,
+    /// Its id; empty where it was the list of the instance's reports that failed.
     pub id: String,
+    /// Why.
     pub error: Error,
 }
 
-/// How a run went, as far as it went.
+/// How a mirror went, as far as it went.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct MirrorResult {
+    /// What became of the reports.
     pub counts: Counts,
+    /// The reports that failed.
     pub failures: Vec<Failure>,
+    /// The days, weeks and months without a report, of those between the first and
+    /// the last report of an instance and a type, or since
+    /// [`since`](MirrorOptions::since) and until [`until`](MirrorOptions::until).
     pub gaps: Vec<Gap>,
 }
 
@@ -87,7 +97,9 @@ impl MirrorResult {
         self.failures.push(Failure { instance, id, error });
     }
 
-    /// The result as a document.
+    /// The result as a JSON document: the counts by their names; "failures", each
+    /// with instance, id, status, status_name, message; "gaps", each with instance,
+    /// type, period.
     pub fn json(&self) -> Result<Vec<u8>, Error> {
         let failures = self.failures.iter().map(|failure| FailureJson {
             instance: &failure.instance,
@@ -130,7 +142,7 @@ enum Done {
 
 /// What the threads of a run share.
 struct Run {
-    client: Arc<Client>,
+    client: Arc<ClientInner>,
     project: String,
     directory: PathBuf,
     wake: Arc<Wake>,
@@ -178,10 +190,9 @@ struct Share {
     index: usize,
 }
 
-impl Progress for Share {
+impl Share {
     fn tick(&self, own: &Operation) -> bool {
-        let received = u64::try_from(own.received()).unwrap_or_default();
-        self.run.received[self.index].store(received, Ordering::Relaxed);
+        self.run.received[self.index].store(own.received(), Ordering::Relaxed);
         self.run.report();
         !self.run.stop.load(Ordering::Relaxed)
     }
@@ -270,7 +281,7 @@ impl Run {
         let file = FileSink::at(&path, FileOptions { replace, mode })?;
         let mut sink = Hashing::new(file);
         let info = self.client.pump(running, request, &mut sink)?;
-        let size = u64::try_from(own.received()).unwrap_or_default();
+        let size = own.received();
         Ok(Record {
             size,
             sha256: sink.sha256(),
@@ -317,19 +328,19 @@ fn make_directory(path: &Path) -> Result<(), Error> {
         })
 }
 
-impl Client {
+impl ClientInner {
     /// Brings an archive up to date. The result is there however it ends, once
     /// it has begun.
-    pub fn mirror(
-        self: &Arc<Client>,
+    pub(super) fn mirror(
+        self: &Arc<ClientInner>,
         project: Option<&str>,
-        directory: &[u8],
+        directory: &Path,
         options: &MirrorOptions,
         running: Option<Running>,
     ) -> (Option<MirrorResult>, Result<(), Error>) {
         let mut result = None;
         let outcome = self.run(running, "mirror".into(), |running| {
-            let directory = super::download::as_path(directory, "directory")?;
+            super::download::check_path(directory, "directory")?;
             check_project(project)?;
             self.alone(&running, |call| {
                 let project = self.project(call, project)?;
@@ -348,7 +359,7 @@ impl Client {
     }
 
     fn fill(
-        self: &Arc<Client>,
+        self: &Arc<ClientInner>,
         call: &Arc<Call>,
         operation: &Arc<Operation>,
         project: &str,
@@ -414,7 +425,7 @@ impl Client {
     /// Has the jobs done by some threads, and writes down what becomes of them.
     #[allow(clippy::too_many_arguments)]
     fn work(
-        self: &Arc<Client>,
+        self: &Arc<ClientInner>,
         call: &Arc<Call>,
         operation: &Arc<Operation>,
         project: &str,
@@ -480,7 +491,7 @@ struct Worker {
 
 impl Workers {
     fn start(
-        client: &Arc<Client>,
+        client: &Arc<ClientInner>,
         operation: &Arc<Operation>,
         project: &str,
         directory: &Path,
@@ -521,10 +532,11 @@ impl Workers {
                 overrides.interruptible = Some(false);
                 Ok(())
             })?;
-            own.set_progress(Some(Arc::new(Share {
+            let share = Share {
                 run: Arc::clone(&workers.run),
                 index,
-            })))?;
+            };
+            own.replace_progress(Some(Arc::new(move |own: &Operation| share.tick(own))))?;
             let (run, theirs) = (Arc::clone(&workers.run), Arc::clone(&own));
             let caller = caller.clone();
             let outcomes = Outcomes {
@@ -535,7 +547,7 @@ impl Workers {
                 let _host = caller.attach();
                 run.work(index, &theirs, file_mode, &outcomes);
                 // Its progress holds the run, which would hold it.
-                let _ = theirs.set_progress(None);
+                let _ = theirs.replace_progress(None);
             };
             let started = with_signals_blocked(|| {
                 thread::Builder::new()
@@ -627,15 +639,15 @@ fn plan(
 fn place(instance: &str, item: &Item, locale: Option<&str>) -> String {
     let year = ["start_time", "finish_time", "end_time"]
         .iter()
-        .filter_map(|field| item.text(field))
+        .filter_map(|field| item.get(field))
         .find_map(|time| {
             time.get(..4)
                 .filter(|year| year.bytes().all(|b| b.is_ascii_digit()))
         })
         .unwrap_or("undated");
-    let name = safe_component(item.text("name").unwrap_or("report"));
+    let name = safe_component(item.get("name").unwrap_or("report"));
     let locale = locale.map_or(String::new(), |locale| format!("_{locale}"));
-    let extension = match item.text("format").map(str::to_ascii_lowercase).as_deref() {
+    let extension = match item.get("format").map(str::to_ascii_lowercase).as_deref() {
         Some("pdf") => "pdf",
         Some("zip") => "zip",
         _ => "bin",

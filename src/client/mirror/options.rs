@@ -6,7 +6,21 @@ use crate::client::value::{Value, option_value, unhandled};
 use crate::error::Error;
 use crate::tables::OptionSet;
 
-/// See `dbss_mirror_options_set`.
+/// What a mirror is to have; all reports by default.
+///
+/// ```
+/// use dbss::Locale;
+/// use dbss::mirror::MirrorOptions;
+///
+/// # fn main() -> Result<(), dbss::Error> {
+/// let options = MirrorOptions::default()
+///     .since("2026-11-01")?
+///     .report_type("AUDIT_REPORT_DAY")?
+///     .locale(Locale::EnUs)?
+///     .parallel(8)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct MirrorOptions {
     pub(super) instance: Option<String>,
@@ -45,9 +59,9 @@ impl Default for MirrorOptions {
 }
 
 impl MirrorOptions {
-    /// Sets an option by its key.
-    pub fn set(&mut self, key: &str, value: &[u8]) -> Result<(), Error> {
-        match option_value(OptionSet::Mirror, key, value)? {
+    /// Sets any option by its key, with its value as text.
+    pub fn set(&mut self, key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
+        match option_value(OptionSet::Mirror, key, value.as_ref())? {
             ("instance", Value::Text(id)) => self.instance = Some(id.to_owned()),
             ("since", Value::Day(day)) => self.since = Some(day),
             ("until", Value::Day(day)) => self.until = Some(day),
@@ -70,11 +84,11 @@ impl MirrorOptions {
         let equals = |field: &str, wanted: &Option<String>| {
             wanted
                 .as_deref()
-                .is_none_or(|wanted| item.text(field) == Some(wanted))
+                .is_none_or(|wanted| item.get(field) == Some(wanted))
         };
         let time = item
-            .text("start_time")
-            .or_else(|| item.text("finish_time"))
+            .get("start_time")
+            .or_else(|| item.get("finish_time"))
             .map(digits)
             .filter(|time| time.len() >= 8);
         let in_range = time.is_none_or(|time| {

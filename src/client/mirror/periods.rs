@@ -17,11 +17,14 @@ const MOST_GAPS: usize = 10_000;
 
 /// A period without a report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Gap {
+    /// The id of the instance.
     pub instance: String,
+    /// The type of the reports, such as AUDIT_REPORT_DAY.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The first day of the period.
+    /// The first day of the period, such as 2026-11-24.
     pub period: String,
 }
 
@@ -54,7 +57,7 @@ fn month_name(number: u64) -> String {
 pub(super) fn gaps(reports: &[(String, Item)], options: &MirrorOptions) -> Vec<Gap> {
     let mut groups: HashMap<(&str, &str), Vec<String>> = HashMap::new();
     for (instance, item) in reports {
-        if let (Some(kind), Some(start)) = (item.text("type"), item.text("start_time")) {
+        if let (Some(kind), Some(start)) = (item.get("type"), item.get("start_time")) {
             groups.entry((instance, kind)).or_default().push(digits(start));
         }
     }

@@ -1,0 +1,118 @@
+//! Lists as iterators.
+
+use std::fmt;
+
+use super::Client;
+use crate::client::pages::{Cursor, Item, List, Page};
+use crate::error::Error;
+
+/// The items of a list, read page by page as they are asked for.
+///
+/// A list may change while it is read. No item comes twice; where items were deleted
+/// meanwhile, the part of the list that moved is read again, so that none is left
+/// out; only where as many were added in the same moment can that go unnoticed.
+///
+/// The first failure, a wrong argument included, is the last that the iterator gives.
+///
+/// ```no_run
+/// # fn example(client: &dbss::Client, instance: &str) -> Result<(), dbss::Error> {
+/// for report in client.reports(instance).name("weekly") {
+///     let report = report?;
+///     println!("{} {}", report.id(), report.get("start_time").unwrap_or("?"));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a list is read as it is iterated over"]
+pub struct Items {
+    client: Client,
+    /// None at the end.
+    source: Option<Source>,
+    page: std::vec::IntoIter<Item>,
+    page_size: u32,
+    total: Option<u64>,
+}
+
+enum Source {
+    /// Nothing was asked for yet.
+    List(Result<List, Error>),
+    Cursor(Cursor),
+}
+
+impl fmt::Debug for Items {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Items")
+            .field("client", &self.client)
+            .field("total", &self.total)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Items {
+    pub(super) fn new(client: &Client, list: Result<List, Error>) -> Items {
+        Items {
+            client: client.clone(),
+            source: Some(Source::List(list)),
+            page: Vec::new().into_iter(),
+            page_size: 0,
+            total: None,
+        }
+    }
+
+    /// Only the reports of a name that the service is asked to look for, 1 to 256
+    /// bytes. Other lists have no names to look for; there it changes nothing, as it
+    /// does once the iteration has begun.
+    pub fn name(mut self, name: &str) -> Items {
+        if let Some(Source::List(Ok(List::Reports { instance, .. }))) = &self.source {
+            self.source = Some(Source::List(List::reports(instance, Some(name))));
+        }
+        self
+    }
+
+    /// How many items a request asks for, 1 to 1000; 0 for 100, the default.
+    pub fn page_size(mut self, size: u32) -> Items {
+        self.page_size = size;
+        self
+    }
+
+    /// How many items the whole list has, as the service last said; none before the
+    /// first item, and where it does not say.
+    pub fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    fn next_page(&self, source: Source) -> Result<Option<(Cursor, Page)>, Error> {
+        self.client.call(|running| {
+            let cursor = match source {
+                Source::List(list) => self.client.cursor(list?, self.page_size)?,
+                Source::Cursor(cursor) => cursor,
+            };
+            let page = cursor.next(running)?;
+            Ok(page.map(|page| (cursor, page)))
+        })
+    }
+}
+
+impl Iterator for Items {
+    type Item = Result<Item, Error>;
+
+    fn next(&mut self) -> Option<Result<Item, Error>> {
+        loop {
+            if let Some(item) = self.page.next() {
+                return Some(Ok(item));
+            }
+            let source = self.source.take()?;
+            match self.next_page(source) {
+                Ok(Some((cursor, page))) => {
+                    self.source = Some(Source::Cursor(cursor));
+                    self.total = page.total;
+                    self.page = page.items.into_iter();
+                }
+                Ok(None) => return None,
+                Err(e) => return Some(Err(e)),
+            }
+        }
+    }
+}
+
+impl std::iter::FusedIterator for Items {}

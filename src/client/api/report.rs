@@ -1,0 +1,133 @@
+//! What a call is about: a report, or one to be created.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::client::arguments::parse_locale;
+use crate::client::manage::ReportSpec;
+use crate::client::report::ReportRequest;
+use crate::error::Error;
+
+/// Names a report: the audit instance that has it, its id, and the language to have
+/// it in. Ids are made of ASCII letters, digits, `-` and `_`; they are checked by the
+/// call that takes the report, before any traffic.
+///
+/// ```
+/// use dbss::{Locale, Report};
+///
+/// let report = Report::new("0123456789abcdef0123456789abcdef", "WN5vPZABfnhLbJrRsvAT")
+///     .locale(Locale::EnUs);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Report {
+    pub(super) instance: String,
+    pub(super) id: String,
+    locale: Option<Locale>,
+}
+
+impl Report {
+    /// The report with this id (16 to 64 characters), of this instance (32 to 64).
+    pub fn new(instance: impl Into<String>, id: impl Into<String>) -> Report {
+        Report {
+            instance: instance.into(),
+            id: id.into(),
+            locale: None,
+        }
+    }
+
+    /// The same in this language; without it the service chooses, which takes en-us.
+    #[must_use]
+    pub fn locale(mut self, locale: Locale) -> Report {
+        self.locale = Some(locale);
+        self
+    }
+
+    pub(super) fn request(&self, project: Option<&str>) -> Result<ReportRequest, Error> {
+        let locale = self.locale.map(Locale::as_str);
+        ReportRequest::new(project, &self.instance, &self.id, locale)
+    }
+}
+
+/// The language of a report.
+///
+/// It is read in any letter case, with `_` for `-` too:
+///
+/// ```
+/// assert_eq!("zh_CN".parse(), Ok(dbss::Locale::ZhCn));
+/// assert_eq!(dbss::Locale::ZhCn.to_string(), "zh-cn");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Locale {
+    /// English.
+    EnUs,
+    /// Chinese.
+    ZhCn,
+}
+
+impl Locale {
+    /// The service's name for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Locale::EnUs => "en-us",
+            Locale::ZhCn => "zh-cn",
+        }
+    }
+}
+
+impl fmt::Display for Locale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Locale {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Locale, Error> {
+        Ok(match parse_locale(text)? {
+            "zh-cn" => Locale::ZhCn,
+            _ => Locale::EnUs,
+        })
+    }
+}
+
+/// Whether a file that exists may be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overwrite {
+    /// It stays, and the call fails with [`FileExists`](crate::Status::FileExists).
+    No,
+    /// It is replaced, in one step, when the new one is whole.
+    Yes,
+}
+
+impl ReportSpec {
+    fn with(mut self, key: &str, value: &str) -> Result<ReportSpec, Error> {
+        self.set(key, value)?;
+        Ok(self)
+    }
+
+    /// A report of a template, about a range of time. Times are text in the form that
+    /// the service takes, which is passed on as it is.
+    pub fn new(template_id: &str, start_time: &str, end_time: &str) -> Result<ReportSpec, Error> {
+        ReportSpec::default()
+            .with("template_id", template_id)?
+            .with("start_time", start_time)?
+            .with("end_time", end_time)
+    }
+
+    /// The first day.
+    pub fn start_date(self, date: &str) -> Result<ReportSpec, Error> {
+        self.with("start_date", date)
+    }
+
+    /// The last day.
+    pub fn end_date(self, date: &str) -> Result<ReportSpec, Error> {
+        self.with("end_date", date)
+    }
+
+    /// The databases that it is about: their ids, joined by commas.
+    pub fn db_ids(self, ids: &str) -> Result<ReportSpec, Error> {
+        self.with("db_ids", ids)
+    }
+}

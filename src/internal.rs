@@ -1,0 +1,60 @@
+//! What the C ABI needs beyond the public API. No interface: it may change with any
+//! version.
+
+#![allow(missing_docs)]
+
+use std::sync::Arc;
+
+pub use crate::client::{Config, Cursor, List, Page, Reader, utf8};
+pub use crate::memory::on_exhaustion;
+pub use crate::operation::{Running, Text};
+use crate::{Client, Error, Operation, Report, ReportStream};
+
+pub mod tables {
+    pub use crate::tables::*;
+}
+
+/// Makes a client of a configuration that is used again.
+pub fn client(config: Config) -> Result<Client, Error> {
+    Client::new(config)
+}
+
+/// A handle whose calls are part of one that has begun.
+pub fn with_running(client: &Client, running: Option<Running>) -> Client {
+    client.with_running(running)
+}
+
+/// An error if the client was closed.
+pub fn check_open(client: &Client) -> Result<(), Error> {
+    client.check_open()
+}
+
+/// A list of which the caller asks for the pages.
+pub fn cursor(client: &Client, list: List, page_size: u32) -> Result<Cursor, Error> {
+    client.cursor(list, page_size)
+}
+
+/// Downloads a report to a function that stops the call with false.
+pub fn download_to_callback(
+    client: &Client,
+    report: &Report,
+    write: impl FnMut(&[u8]) -> bool,
+) -> Result<(), Error> {
+    client.download_to_callback(report, write)
+}
+
+/// Runs what a read of a stream does; the stream's operation keeps its failure.
+pub fn read(
+    stream: &ReportStream,
+    read: impl FnOnce(&mut Reader) -> Result<usize, Error>,
+) -> Result<usize, Error> {
+    stream.run(read)
+}
+
+/// Runs a call under an operation, or under none, which keeps its failure.
+pub fn scope<T>(
+    operation: Option<&Arc<Operation>>,
+    call: impl FnOnce(Option<Running>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    Operation::scope(operation, call)
+}
