@@ -751,7 +751,7 @@ mod tests {
             ("deep", Some(&deep)),
             ("missing", None),
         ] {
-            assert_eq!(item.text(name), text, "{name}");
+            assert_eq!(item.get(name), text, "{name}");
         }
     }
 }

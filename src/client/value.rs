@@ -149,7 +149,8 @@ fn day(value: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{Config, MirrorOptions, ReportSpec, set_override};
+    use crate::client::config::set_override;
+    use crate::client::{Config, MirrorOptions, ReportSpec};
     use crate::operation::Overrides;
 
     fn set(set: OptionSet, key: &str, value: &[u8]) -> Result<(), Error> {
