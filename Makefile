@@ -99,11 +99,10 @@ lint: venv ## formatting, lints and types of every language here
 deny: ## licences, sources and versions of all that the library is made of
 	tests/supply/check $(BUILD)
 
-header: ## write include/dbss.h anew from src/ffi
+header: ## write include/dbss.h, dbss.cdef.h and dbss-abi.json anew from src/ffi
 	DBSS_WRITE_HEADER=1 $(CARGO) check -p libdbss
 
-abi: venv ## write include/dbss-abi.json anew from include/dbss.h
-	$(VENV)/bin/python tests/abi/describe.py
+abi: header
 
 abi-check: venv ## whether the ABI is what it was, but for additions
 	tests/abi/check $(TARGET)
@@ -118,7 +117,7 @@ install: lib programs ## into DESTDIR and PREFIX (default /usr/local)
 	ln -sf libdbss.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libdbss.so
 	install -m 644 $(BUILD)/lib/libdbss.a $(DESTDIR)$(PREFIX)/lib/libdbss.a
 	install -m 644 include/dbss.h $(DESTDIR)$(PREFIX)/include/dbss.h
-	install -m 644 include/dbss-abi.json include/dbss-abi.schema.json $(DESTDIR)$(PREFIX)/share/dbss
+	install -m 644 include/dbss-abi.json include/dbss-abi.schema.json include/dbss.cdef.h $(DESTDIR)$(PREFIX)/share/dbss
 	install -m 755 $(BUILD)/bin/dbss-download $(BUILD)/bin/dbss-reports $(DESTDIR)$(PREFIX)/bin
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' bindings/c/dbss.pc.in \
 		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/dbss.pc

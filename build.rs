@@ -1,13 +1,21 @@
 //! Generates the header, section by section in the order in which a reader
-//! should meet it, and names the shared library.
+//! should meet it, its declarations without a preprocessor and its description,
+//! and names the shared library.
 
-use std::fmt::Write as _;
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+#[path = "src/ffi/describe/mod.rs"]
+mod describe;
 #[path = "src/tables/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod tables;
+
+use describe::source::{self, Declared, Kind};
+use describe::tags::Doc;
+use describe::{Description, Library, header};
+use serde_json::{Map, Value, json};
 
 /// The name of the shared library to the loader: the version of the ABI is 0
 /// until the first stable release.
@@ -16,7 +24,7 @@ const SONAME: &str = "libdbss.so.0";
 /// The sections of the header: a title, and the files of `src/ffi` in it.
 const SECTIONS: &[(&str, &[&str])] = &[
     (
-        "1. Version, features, statuses",
+        "1. Version, features, statuses, options",
         &["version.rs", "status.rs", "options.rs"],
     ),
     ("2. Errors", &["error.rs"]),
@@ -46,25 +54,24 @@ fn main() {
         .expect("src/ffi is two below")
         .to_owned();
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    for input in [
-        "build.rs",
-        "cbindgen.toml",
-        "src/ffi",
-        "src/tables",
-        "include/dbss.h",
-    ] {
+    for input in ["build.rs", "src/ffi", "src/tables", "include"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
 
-    // Written here and compared with the committed one by a test; written to
+    // Written here and compared with the committed ones by a test; written to
     // the source tree only when asked, as `make header` does.
-    let header = header(&root);
-    let generated = out.join("dbss.h");
-    fs::write(&generated, &header).expect("the output directory is writable");
-    println!("cargo::rustc-env=DBSS_GENERATED_HEADER={}", generated.display());
+    println!("cargo::rustc-env=DBSS_GENERATED={}", out.display());
     println!("cargo::rerun-if-env-changed=DBSS_WRITE_HEADER");
-    if env::var_os("DBSS_WRITE_HEADER").is_some() {
-        fs::write(root.join("include/dbss.h"), &header).expect("include/ is writable");
+    let write = env::var_os("DBSS_WRITE_HEADER").is_some();
+    let generated = generate(&root).unwrap_or_else(|e| {
+        println!("cargo::error=src/ffi: {e}");
+        std::process::exit(1);
+    });
+    for (name, text) in generated {
+        fs::write(out.join(name), &text).expect("the output directory is writable");
+        if write {
+            fs::write(root.join("include").join(name), &text).expect("include/ is writable");
+        }
     }
 
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
@@ -74,106 +81,105 @@ fn main() {
     }
 }
 
-fn header(root: &Path) -> String {
+/// The files of `include` by their names.
+fn generate(root: &Path) -> Result<[(&'static str, String); 3], String> {
     let ffi = root.join("src/ffi");
-    let opening = fs::read_to_string(ffi.join("opening.h")).expect("the opening of the header");
-    let mut header = String::new();
+    let mut declared = Vec::new();
     for (title, files) in SECTIONS {
-        let rule = "=".repeat(76);
-        write!(header, "\n/* {rule}\n * {title}\n * {rule} */\n\n").expect("a string takes text");
         for file in *files {
-            header += &section(root, &ffi.join(file));
+            let source = fs::read_to_string(ffi.join(file)).expect("a source of the header");
+            for one in source::read(title, &source).map_err(|e| format!("{file}: {e}"))? {
+                let is_status = one.name == "dbss_status";
+                declared.push(one);
+                if is_status {
+                    declared.extend(statuses(title));
+                }
+            }
         }
     }
-    // A function may take a handle that a later section explains, so all are
-    // named before the first; C99 lets a name be declared once only, so each
-    // explanation stands at the bare structure.
-    let mut handles = String::new();
-    for line in header.clone().lines() {
-        let name = line
-            .strip_prefix("typedef struct ")
-            .and_then(|rest| rest.split(' ').next());
-        if let Some(name) = name.filter(|name| line == format!("typedef struct {name} {name};")) {
-            writeln!(handles, "{line}").expect("a string takes text");
-            header = header.replace(line, &format!("struct {name};"));
-        }
+    let last = fs::read_to_string(root.join("include/dbss-abi.json")).unwrap_or_default();
+    let library = Library {
+        version: env::var("CARGO_PKG_VERSION").expect("cargo sets it"),
+        soname: SONAME.to_owned(),
+        tables: tables(),
+        last: serde_json::from_str(&last).unwrap_or_default(),
+    };
+    for one in &mut declared {
+        one.doc.replace(|line| {
+            let (table, name) = line.strip_prefix('{')?.strip_suffix('}')?.split_once(' ')?;
+            let table = match table {
+                "OPTIONS" => "options",
+                "FIELDS" => "items",
+                _ => return None,
+            };
+            header::list(&library.tables[table][name])
+        });
     }
-    let opening = opening
-        .replace("@VERSION@", &version_macros())
-        .replace("@HANDLES@", handles.trim_end());
-    opening + &header + "\n#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n#endif /* DBSS_H */\n"
+    let description = Description::new(&library, &declared).json()?;
+    let opening = fs::read_to_string(ffi.join("opening.h")).expect("the opening of the header");
+    let opening = opening.replace("@VERSION@", &version_macros());
+    Ok([
+        ("dbss.h", header::header(&opening, &declared)),
+        ("dbss.cdef.h", header::cdef(&library.version, &declared)),
+        ("dbss-abi.json", description),
+    ])
 }
 
-fn section(root: &Path, file: &Path) -> String {
-    let config = cbindgen::Config::from_root_or_default(root);
-    let bindings = cbindgen::Builder::new()
-        .with_config(config)
-        .with_src(file)
-        .generate()
-        .unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-    let mut text = Vec::new();
-    bindings.write(&mut text);
-    let text = String::from_utf8(text).expect("the sources are UTF-8");
-    // Doc comments begin with a space, and empty lines of them should not.
-    let text = text.replace("@OPTIONS@", &option_list()).replace(
-        "typedef int32_t dbss_status;\n",
-        &format!("typedef int32_t dbss_status;\n{}", statuses()),
-    );
-    text.lines()
-        .map(|line| line.trim_end().to_owned() + "\n")
-        .collect::<String>()
-        + "\n"
+/// The constants of the table of statuses.
+fn statuses(section: &'static str) -> impl Iterator<Item = Declared> {
+    tables::STATUSES.iter().map(move |row| Declared {
+        name: text(row.name),
+        section,
+        doc: Doc::new(&header::wrapped(row.doc, "")),
+        kind: Kind::Constant(row.value.into()),
+    })
 }
 
-fn statuses() -> String {
-    let mut list = String::new();
-    for row in tables::STATUSES {
-        let name = row.name.to_str().expect("names are text");
-        list += &format!(
-            "\n/**\n * {}\n */\n#define {name} {}\n",
-            wrapped(row.doc, ""),
-            row.value
-        );
+/// The other tables, as the description has them.
+fn tables() -> Map<String, Value> {
+    let mut options = Map::new();
+    for set in tables::OptionSet::ALL {
+        let bound = |value: i64| (value >= 0).then_some(value);
+        let rows = set.options().map(|row| {
+            json!({
+                "key": row.key(),
+                "type": text(row.kind.name()),
+                "default": row.default(*set).map(text),
+                "minimum": bound(row.minimum),
+                "maximum": bound(row.maximum),
+                "allows_none": row.allows_none,
+                "choices": row.choices.map(|_| row.choices().collect::<Vec<_>>()),
+                "required": row.required,
+                "range": row.range(),
+                "status": row.status.name(),
+                "help": text(row.help),
+            })
+        });
+        options.insert(set.name().to_owned(), rows.collect());
     }
-    list
+    let features = tables::FEATURES
+        .iter()
+        .map(|row| json!({"name": text(row.name), "help": text(row.help)}));
+    let mut items = Map::new();
+    for row in tables::FIELDS {
+        let fields = items.entry(row.item).or_insert_with(|| json!([]));
+        let field = json!({
+            "name": row.name,
+            "type": row.kind.name(),
+            "values": row.values,
+            "help": row.help,
+        });
+        fields.as_array_mut().expect("a list of fields").push(field);
+    }
+    let mut all = Map::new();
+    all.insert("options".to_owned(), options.into());
+    all.insert("features".to_owned(), features.collect());
+    all.insert("items".to_owned(), items.into());
+    all
 }
 
-fn option_list() -> String {
-    let mut list = String::new();
-    let set = tables::OptionSet::Config;
-    for option in set.options() {
-        let text = |s: &std::ffi::CStr| s.to_str().expect("options are text").to_owned();
-        let default = option.default(set).map_or("unset".to_owned(), text);
-        let range = option.range().map_or(String::new(), |range| format!(" {range}."));
-        let line = format!(
-            "\"{}\" ({}, default {default}): {}{range}",
-            option.key(),
-            text(option.kind.name()),
-            text(option.help)
-        );
-        list += &wrapped(&line, "   ");
-        list += "\n * ";
-    }
-    list.trim_end_matches("\n * ").to_owned()
-}
-
-/// A paragraph of a comment, its lines after the first indented.
-fn wrapped(text: &str, indent: &str) -> String {
-    let mut wrapped = String::new();
-    let mut width = 0;
-    for word in text.split(' ') {
-        if width > 0 && width + 1 + word.len() > 76 {
-            wrapped += "\n * ";
-            wrapped += indent;
-            width = indent.len();
-        } else if width > 0 {
-            wrapped.push(' ');
-            width += 1;
-        }
-        wrapped += word;
-        width += word.len();
-    }
-    wrapped
+fn text(text: &CStr) -> String {
+    text.to_str().expect("the tables are text").to_owned()
 }
 
 fn version_macros() -> String {

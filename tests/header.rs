@@ -1,62 +1,288 @@
-//! The committed header is the one that `build.rs` makes, and says enough.
+//! The committed files of `include` are those that `build.rs` makes, and a
+//! comment that lacks a fact is refused.
 
-const COMMITTED: &str = include_str!("../include/dbss.h");
+#[path = "../src/ffi/describe/mod.rs"]
+#[allow(dead_code)]
+mod describe;
+
+use std::fs;
+use std::path::Path;
+
+use describe::{Description, Library, header, source};
+use serde_json::{Value, json};
 
 #[test]
-fn the_committed_header_is_up_to_date() {
-    let generated = std::fs::read_to_string(env!("DBSS_GENERATED_HEADER")).expect("build.rs wrote it");
-    let line = COMMITTED
-        .lines()
-        .zip(generated.lines())
-        .position(|(a, b)| a != b)
-        .map_or("its end".to_owned(), |i| format!("line {}", i + 1));
-    assert!(
-        COMMITTED == generated,
-        "include/dbss.h is stale from {line}: run make header"
+fn committed_files_are_up_to_date() {
+    for name in ["dbss.h", "dbss.cdef.h", "dbss-abi.json"] {
+        let read = |directory: &str| fs::read_to_string(Path::new(directory).join(name)).expect(name);
+        let committed = read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../include"));
+        let generated = read(env!("DBSS_GENERATED"));
+        let line = committed
+            .lines()
+            .zip(generated.lines())
+            .position(|(a, b)| a != b)
+            .map_or("its end".to_owned(), |i| format!("line {}", i + 1));
+        assert!(
+            committed == generated,
+            "include/{name} is stale from {line}: run make header"
+        );
+    }
+}
+
+/// A library of one handle, as small as the rules allow.
+const SOURCE: &str = r#"
+    /// How a call ended.
+    pub type dbss_status = i32;
+    /// Success.
+    pub const DBSS_OK: dbss_status = 0;
+    /// A wrong argument.
+    pub const DBSS_ERR_ARGUMENT: dbss_status = 100;
+    /// NULL.
+    pub const DBSS_ERR_NULL_ARGUMENT: dbss_status = 101;
+    /// Not UTF-8.
+    pub const DBSS_ERR_INVALID_UTF8: dbss_status = 102;
+    /// No memory.
+    pub const DBSS_ERR_OUT_OF_MEMORY: dbss_status = 501;
+    /// The group of 5xx.
+    pub const DBSS_ERR_RESOURCE: dbss_status = 500;
+    /// The group of 6xx.
+    pub const DBSS_ERR_CANCELLED: dbss_status = 600;
+    /// A defect.
+    pub const DBSS_ERR_INTERNAL: dbss_status = 700;
+    /// A small cup.
+    pub const DBSS_CUP_SMALL: i32 = 1;
+    /// A large cup.
+    pub const DBSS_CUP_LARGE: i32 = 2;
+
+    /// A thing.
+    ///
+    /// @threads any.
+    pub struct dbss_thing {
+        inside: u8,
+    }
+
+    /// Asks whether to go on.
+    ///
+    /// @param thing borrowed.
+    /// @return nonzero CANCELLED.
+    /// @runs in call.
+    /// @calls any.
+    pub type dbss_ask_fn =
+        Option<unsafe extern "C-unwind" fn(user_data: *mut c_void, thing: *const dbss_thing) -> i32>;
+
+    /// Makes a thing. It is
+    /// new.
+    ///
+    /// @param name required. What it is called,
+    ///   in words.
+    /// @param out_thing required.
+    /// @errors ARGUMENT (no
+    /// such name, or none); CANCELLED*
+    /// @blocks files.
+    pub unsafe extern "C" fn dbss_thing_new(name: *const c_char, out_thing: *mut *mut dbss_thing) -> dbss_status {}
+
+    /// Asks about each cup.
+    ///
+    /// @param thing required.
+    /// @param cup one of DBSS_CUP_.
+    /// @param ask optional.
+    /// @errors as dbss_thing_new
+    pub unsafe extern "C" fn dbss_thing_ask(
+        thing: *mut dbss_thing,
+        cup: i32,
+        ask: dbss_ask_fn,
+        user_data: *mut c_void,
+        destroy: dbss_destroy_fn,
+    ) -> dbss_status {}
+
+    /// Its age.
+    ///
+    /// @return unit ms, none -1. Of this life.
+    pub unsafe extern "C" fn dbss_thing_age(thing: *const dbss_thing) -> i64 {}
+
+    /// Its name.
+    ///
+    /// @return borrowed, nullable.
+    pub unsafe extern "C" fn dbss_thing_name(thing: *const dbss_thing) -> *const c_char {}
+
+    /// Ends it.
+    pub unsafe extern "C" fn dbss_thing_free(thing: *mut dbss_thing) {}
+
+    /// Called in the end.
+    ///
+    /// @runs at release.
+    /// @calls any.
+    pub type dbss_destroy_fn = Option<unsafe extern "C-unwind" fn(user_data: *mut c_void)>;
+"#;
+
+fn described(source: &str) -> Result<Value, String> {
+    let tables = json!({"options": {}, "items": {}});
+    let library = Library {
+        version: "0.2.0".to_owned(),
+        soname: "libthing.so.0".to_owned(),
+        tables: tables.as_object().cloned().unwrap_or_default(),
+        last: json!({"functions": [{"name": "dbss_thing_new", "since": "0.1.0"}]}),
+    };
+    let declared = source::read("1. All", source)?;
+    let text = Description::new(&library, &declared).json()?;
+    Ok(serde_json::from_str(&text).expect("JSON"))
+}
+
+fn function<'a>(description: &'a Value, name: &str) -> &'a Value {
+    let functions = description["functions"].as_array().expect("functions");
+    functions.iter().find(|one| one["name"] == name).expect(name)
+}
+
+#[test]
+fn tags_become_fields() {
+    let all = described(SOURCE).expect("nothing is forgotten");
+    let new = function(&all, "dbss_thing_new");
+    assert_eq!(new["summary"], "Makes a thing.");
+    assert_eq!(new["doc"], "Makes a thing. It is\nnew.");
+    assert_eq!(new["blocks"], "files");
+    assert_eq!(new["parameters"][0]["doc"], "What it is called, in words.");
+    let free = json!({"kind": "owned", "free": "dbss_thing_free"});
+    assert_eq!(new["parameters"][1]["ownership"], free);
+    let statuses = [
+        "DBSS_ERR_ARGUMENT",
+        "DBSS_ERR_NULL_ARGUMENT",
+        "DBSS_ERR_INVALID_UTF8",
+        "DBSS_ERR_OUT_OF_MEMORY",
+        "DBSS_ERR_CANCELLED",
+        "DBSS_ERR_INTERNAL",
+    ];
+    assert_eq!(new["statuses"], json!(statuses));
+    let ask = function(&all, "dbss_thing_ask");
+    assert_eq!(ask["statuses"], json!(statuses));
+    assert_eq!(ask["blocks"], "never");
+    assert_eq!(
+        ask["parameters"][1]["constants"],
+        json!(["DBSS_CUP_SMALL", "DBSS_CUP_LARGE"])
     );
+    assert_eq!(ask["callbacks"][0]["lifetime"], "until_destroy");
+    let age = &function(&all, "dbss_thing_age")["returns"];
+    assert_eq!(
+        (&age["unit"], &age["none"], &age["for_null"]),
+        (&json!("ms"), &json!(-1), &json!(-1))
+    );
+    assert_eq!(all["callbacks"][0]["returns"]["nonzero"], "DBSS_ERR_CANCELLED");
 }
 
 #[test]
-fn everything_in_the_header_is_documented() {
-    let lines: Vec<&str> = COMMITTED.lines().collect();
-    let start = lines
-        .iter()
-        .position(|l| l.starts_with(" * 1."))
-        .expect("the first section");
-    let mut seen = 0;
-    for (i, line) in lines.iter().enumerate().skip(start) {
-        let is_item = line.starts_with("#define DBSS_")
-            || line.starts_with("typedef ")
-            || (line.contains(" dbss_") || line.contains("*dbss_"))
-                && line.contains('(')
-                && !line.starts_with(' ');
-        if is_item {
-            assert_eq!(lines[i - 1], " */", "undocumented: {line}");
-            seen += 1;
-        }
-    }
-    assert!(seen > 80, "the search for items found only {seen}");
+fn new_items_are_of_this_version_and_others_keep_theirs() {
+    let all = described(SOURCE).expect("nothing is forgotten");
+    assert_eq!(function(&all, "dbss_thing_new")["since"], "0.1.0");
+    assert_eq!(function(&all, "dbss_thing_age")["since"], "0.2.0");
 }
 
 #[test]
-fn every_function_says_what_null_does_and_who_owns_what() {
-    let comments: Vec<(&str, &str)> = COMMITTED
-        .split("/**\n")
-        .skip(1)
-        .filter_map(|part| part.split_once(" */\n"))
-        .filter(|(_, item)| item.starts_with("dbss_status dbss_") && item.contains('('))
-        .collect();
-    assert!(comments.len() > 6);
-    for (comment, item) in comments {
-        let name = item.split('(').next().unwrap_or_default();
-        if name.contains("dbss_status_group") {
-            continue;
-        }
-        if !name.contains("dbss_error_status") {
-            for word in ["Errors:", "DBSS_ERR_NULL_ARGUMENT", "thread"] {
-                let said = comment.contains(word) || word != "Errors:" && comment.contains("as for");
-                assert!(said, "{name} does not say: {word}");
-            }
-        }
+fn comments_without_a_fact_are_refused() {
+    let wrong = [
+        ("/// A thing.\n    ///\n", "", "dbss_thing: has no comment"),
+        ("/// @threads any.", "///", "dbss_thing: has no @threads"),
+        (
+            "@param name required.",
+            "@param name secret.",
+            "dbss_thing_new: @param name: is it required or optional?",
+        ),
+        (
+            "@param name required.",
+            "@param name needed.",
+            "dbss_thing_new: @param name: `needed` is none of its words",
+        ),
+        (
+            "@param name required.",
+            "@param title required.",
+            "dbss_thing_new: has no parameter `title`",
+        ),
+        (
+            "@param out_thing required.",
+            "@param name required.",
+            "dbss_thing_new: has two @param for `name`",
+        ),
+        (
+            "@param cup one of DBSS_CUP_.",
+            "@param cup one of DBSS_MUG_.",
+            "dbss_thing_ask: @param cup: no constants begin with DBSS_MUG_",
+        ),
+        (
+            "@param cup one of DBSS_CUP_.",
+            "@param cup required.",
+            "dbss_thing_ask: @param cup: no word on NULL belongs there",
+        ),
+        (
+            "@param ask optional.",
+            "",
+            "dbss_thing_ask: has no @param for `ask`",
+        ),
+        (
+            "as dbss_thing_new",
+            "as dbss_thing_free",
+            "dbss_thing_ask: refers to dbss_thing_free, which is declared after it",
+        ),
+        (
+            "such name, or none); CANCELLED*",
+            "such name); TIRED",
+            "dbss_thing_new: there is no status TIRED",
+        ),
+        (
+            "@blocks files.",
+            "@blocks sometimes.",
+            "dbss_thing_new: @blocks: `sometimes` is none of its words",
+        ),
+        (
+            "@return unit ms, none -1. Of this life.",
+            "",
+            "dbss_thing_age: has no @return",
+        ),
+        (
+            "unit ms, none -1.",
+            "unit days.",
+            "dbss_thing_age: @return: days is no unit",
+        ),
+        (
+            "@return borrowed, nullable.",
+            "@return nullable.",
+            "dbss_thing_name: @return: is it static, owned or borrowed?",
+        ),
+        (
+            "@return borrowed, nullable.",
+            "@returns borrowed.",
+            "dbss_thing_name: has a tag that is not known here: @returns",
+        ),
+        (
+            "fn dbss_thing_free",
+            "fn dbss_thing_end",
+            "dbss_thing: has no dbss_thing_free()",
+        ),
+        ("@runs in call.", "", "dbss_ask_fn: has no @runs"),
+        (
+            "@calls any.\n    pub type dbss_ask_fn",
+            "\n    pub type dbss_ask_fn",
+            "dbss_ask_fn: has no @calls",
+        ),
+        (
+            "@param thing borrowed.",
+            "",
+            "dbss_ask_fn: has no @param for `thing`",
+        ),
+        ("@return nonzero CANCELLED.", "", "dbss_ask_fn: has no @return"),
+    ];
+    for (there, instead, complaint) in wrong {
+        assert!(SOURCE.contains(there), "{there}");
+        let error = described(&SOURCE.replacen(there, instead, 1)).expect_err(complaint);
+        assert_eq!(error, complaint);
     }
+}
+
+#[test]
+fn declarations_of_the_header_are_broken_where_they_are_long() {
+    let declared = source::read("1. All", SOURCE).expect("a library");
+    let text = header::header("@HANDLES@\n", &declared);
+    let expected = "/**\n * Makes a thing. It is\n * new.\n *\n * @param name required. What it is called,\n *   in words.\n";
+    assert!(text.contains(expected), "{text}");
+    let expected = "DBSS_API DBSS_WARN_UNUSED dbss_status dbss_thing_ask(\n    dbss_thing *thing, int32_t cup, dbss_ask_fn ask, void *user_data,\n    dbss_destroy_fn destroy);\n";
+    assert!(text.contains(expected), "{text}");
+    let expected = "typedef int32_t (*dbss_ask_fn)(void *user_data, const dbss_thing *thing);\n";
+    assert!(text.contains(expected), "{text}");
 }

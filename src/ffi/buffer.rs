@@ -5,14 +5,14 @@ use std::ptr;
 use super::guard::plain;
 
 /// Bytes that libdbss allocated, and how many. The only structure of this
-/// library whose inside is public.
+/// library whose fields are public.
 ///
 /// A function that fills one overwrites it on entry and never reads it, so it
-/// need not be initialised; on failure it is { NULL, 0 }. End it with
-/// dbss_buffer_free(), not with free().
+/// need not be initialised. Free it with dbss_buffer_free(), not with free().
 #[repr(C)]
 pub struct dbss_buffer {
     /// The first byte; NULL when the buffer is empty.
+    /// @field nullable, size len.
     pub data: *mut u8,
     /// The number of bytes.
     pub len: usize,
@@ -38,7 +38,7 @@ impl dbss_buffer {
 }
 
 /// Frees the bytes of a buffer and sets it to { NULL, 0 }, so freeing it twice
-/// is harmless. NULL and an empty buffer do nothing. Never blocks. Any thread.
+/// is harmless.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_buffer_free(buffer: *mut dbss_buffer) {
     plain((), || {

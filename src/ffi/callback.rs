@@ -4,10 +4,10 @@ use std::ffi::c_void;
 
 use super::guard::outside;
 
-/// Called once when the library will not use `user_data` any more.
+/// Called once, when the library no longer needs `user_data`.
 ///
-/// Runs on the thread of the host that lets go last, never on one of the
-/// library. It must not throw, longjmp or end the thread.
+/// @runs at release.
+/// @calls any.
 pub type dbss_destroy_fn = Option<unsafe extern "C-unwind" fn(user_data: *mut c_void)>;
 
 /// A function `F` of the caller's, its data, and the end of that.

@@ -12,8 +12,10 @@ use dbss::internal::Config;
 /// A configuration under construction. dbss_context_new() copies it, so it can
 /// be changed or freed afterwards, and used for several contexts.
 ///
-/// Each setter checks its value at once and, when it fails, leaves the
-/// configuration as it was. Any thread may use it.
+/// Each setter checks its value at once; when it fails, the configuration stays
+/// as it was.
+///
+/// @threads any.
 pub struct dbss_config {
     _opaque: [u8; 0],
 }
@@ -44,9 +46,7 @@ pub(super) unsafe fn with_config<T>(
 
 /// Makes a configuration with every option at its default.
 ///
-/// `out_config` (required) receives it, or NULL on failure; it is yours: end
-/// it with dbss_config_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks.
-/// Any thread.
+/// @param out_config required.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_new(out_config: *mut *mut dbss_config) -> dbss_status {
     guarded(|| {
@@ -57,27 +57,26 @@ pub unsafe extern "C" fn dbss_config_new(out_config: *mut *mut dbss_config) -> d
     })
 }
 
-/// Frees a configuration and wipes the secrets in it. Contexts made from it
-/// are not touched. NULL does nothing. Never blocks. Any thread.
+/// Frees a configuration and wipes the secrets in it. Contexts made from it are
+/// not affected.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_free(config: *mut dbss_config) {
     // SAFETY: the header's rules are the contract of `release`.
     plain((), || unsafe { dbss_config::release(config) });
 }
 
-/// Sets the region, such as "cn-north-4". The endpoint is then, unless one is
-/// set too, and as for the official SDKs: what the variable
-/// HUAWEICLOUD_SDK_REGION_DBSS_{REGION} (upper case, "_" for "-") says when the
-/// context is made; else what the regions file (HUAWEICLOUD_SDK_REGIONS_FILE,
-/// or ~/.huaweicloud/regions.yaml) has for the service DBSS; else
-/// https://dbss.{region}.myhuaweicloud.com. The region's name is also that of
-/// the project that is looked up where none is given.
+/// Sets the region, such as "cn-north-4". Unless an endpoint is set too, the
+/// endpoint is found as the official SDKs find it: the variable
+/// HUAWEICLOUD_SDK_REGION_DBSS_{REGION} (upper case, "_" for "-"), read when
+/// the context is made; else what the regions file
+/// (HUAWEICLOUD_SDK_REGIONS_FILE, or ~/.huaweicloud/regions.yaml) has for the
+/// service DBSS; else https://dbss.{region}.myhuaweicloud.com. The region's
+/// name is also that of the project that is looked up where none is given.
 ///
-/// `config` (required). `region` (required): 1 to 63 characters of a-z, 0-9 and
-/// "-"; it is copied. A region that this library has never heard of is as good
-/// as any.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
-/// DBSS_ERR_INVALID_ENDPOINT. Never blocks. Any thread.
+/// @param config required.
+/// @param region required. 1 to 63 characters of a-z, 0-9 and "-". A region
+///   that this library has never heard of is as good as any.
+/// @errors INVALID_ENDPOINT
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_region(
     config: *mut dbss_config,
@@ -87,18 +86,17 @@ pub unsafe extern "C" fn dbss_config_set_region(
     guarded(|| unsafe { with_config(config, |c| c.set_region(text(region, "region")?)) })
 }
 
-/// Sets the URL at which the service answers, such as
-/// "https://dbss.example.com" or "https://gateway.example.com:8443/dbss". It
-/// outranks the region's.
+/// Sets the URL of the service, such as "https://dbss.example.com" or
+/// "https://gateway.example.com:8443/dbss". It takes precedence over the
+/// region's.
 ///
-/// `config` (required). `endpoint` (required): https, or http, with a host, and
-/// maybe a port and a path; no user, query or fragment; it is copied. It may be
-/// up to 16 URLs, separated by commas, in the order of preference: where one
-/// cannot be reached (no such host, no connection) the next is tried, and used
-/// from then on. Plain http to a host other than this machine also needs the
-/// option "allow_plaintext".
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
-/// DBSS_ERR_INVALID_ENDPOINT. Never blocks. Any thread.
+/// @param config required.
+/// @param endpoint required. https, or http, with a host, and maybe a port and
+///   a path; no user, query or fragment. Up to 16 URLs, separated by commas, in
+///   the order of preference: where one cannot be reached (no such host, no
+///   connection) the next one is tried, and used from then on. Plain http to a
+///   host other than this machine also needs the option "allow_plaintext".
+/// @errors INVALID_ENDPOINT
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_endpoint(
     config: *mut dbss_config,
@@ -109,14 +107,14 @@ pub unsafe extern "C" fn dbss_config_set_endpoint(
 }
 
 /// Sets the IAM token that is sent with each request (X-Auth-Token), in place
-/// of other credentials: of those that are set, the last counts. Tokens live 24
-/// hours: dbss_context_set_token() replaces it later.
+/// of other credentials: the last that were set count. Tokens live 24 hours:
+/// dbss_context_set_token() replaces it later.
 ///
-/// `config` (required). `token` (required): 1 to 98304 (96 KiB) visible ASCII
-/// characters, so no space and no line end; it is copied, and the copy wiped
-/// when it is no longer needed. Wipe your own.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Never blocks. Any
-/// thread.
+/// @param config required.
+/// @param token required, bytes, secret. 1 to 98304 (96 KiB) visible ASCII
+///   characters, so no space and no line end. The library wipes its copy when
+///   it is no longer needed; wipe your own.
+/// @errors INVALID_TOKEN
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_token(
     config: *mut dbss_config,
@@ -130,13 +128,16 @@ pub unsafe extern "C" fn dbss_config_set_token(
 /// (SDK-HMAC-SHA256), in place of other credentials. Unlike a token a permanent
 /// key does not expire.
 ///
-/// `config` (required). `access_key` and `secret_key` (required): 1 to 1024
-/// visible ASCII characters. `security_token`: that of a temporary key, up to
-/// 98304 characters; NULL for a permanent one. They are copied, and the copies
-/// wiped when they are no longer needed. A refused signature is never tried
-/// again: five wrong ones in a row lock a key for five minutes.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_ACCESS_KEY. Never blocks.
-/// Any thread.
+/// A refused signature is never tried again: five wrong ones in a row lock a
+/// key for five minutes.
+///
+/// @param config required.
+/// @param access_key required, bytes. 1 to 1024 visible ASCII characters.
+/// @param secret_key required, bytes, secret. 1 to 1024 visible ASCII
+///   characters.
+/// @param security_token optional, bytes, secret. That of a temporary key, up
+///   to 98304 characters; NULL for a permanent one.
+/// @errors INVALID_ACCESS_KEY
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_access_key(
     config: *mut dbss_config,
@@ -161,18 +162,19 @@ pub unsafe extern "C" fn dbss_config_set_access_key(
 }
 
 /// Sets the IAM user who logs in for a token, in place of other credentials.
-/// The login is made by the first call that needs it, for all threads, and its
-/// token kept; it is renewed before it expires, and once for each call that it
-/// is refused to. It is for the project of "project_id", else for that of the
-/// region. IAM is where the option "iam_endpoint" says.
+/// The first call that needs a token logs in, for all threads. The token is
+/// kept, and renewed before it expires and once for each call for which the
+/// service refuses it. It is for the project of "project_id", else for that of
+/// the region. The option "iam_endpoint" says where IAM is.
 ///
-/// `config` (required). `user`, `password` and `domain` (required; the last is
-/// the account's name): 1 to 1024 bytes of UTF-8; they are copied, and the
-/// password wiped when it is no longer needed. A login that IAM has refused is
-/// not made again by the same context, since several wrong ones lock a user;
-/// its calls then fail with the same error.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8,
-/// DBSS_ERR_INVALID_VALUE. Never blocks. Any thread.
+/// A login that IAM has refused is not tried again by the same context, since
+/// several wrong ones lock a user; its calls then fail with the same error.
+///
+/// @param config required.
+/// @param user required. 1 to 1024 bytes.
+/// @param password required, secret. 1 to 1024 bytes.
+/// @param domain required. The account's name, 1 to 1024 bytes.
+/// @errors INVALID_VALUE
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_iam_user(
     config: *mut dbss_config,
@@ -194,19 +196,20 @@ pub unsafe extern "C" fn dbss_config_set_iam_user(
     })
 }
 
-/// Sets any option by its key; dbss_option_key() lists them at run time:
+/// Sets any option by its key. The options, which dbss_option_key() and its
+/// sisters list at run time:
 ///
-/// @OPTIONS@
+/// {OPTIONS config}
 ///
-/// `config` and `key` (required). `value` (required, bytes). They are copied. A
-/// value is text in the form of its option's type: "text", "id", "url", "secret"
-/// and "path" as they are (a path is bytes, it need not be UTF-8);
+/// A value is text in the form of its option's type: "text", "id", "url",
+/// "secret" and "path" as they are (a path is bytes, it need not be UTF-8);
 /// "milliseconds", "bytes" and "number" in decimal digits, or "-1" for no limit
-/// where the option says so; "mode" in octal digits; "boolean" as true or false;
-/// "day" such as 2026-11-24; "choice" as one of its words.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
-/// DBSS_ERR_INVALID_VALUE, and those of the typed setter where there is one.
-/// Never blocks. Any thread.
+/// where the option says so; "mode" in octal digits; "boolean" as true or
+/// false; "day" such as 2026-11-24; "choice" as one of its words.
+///
+/// @param config required.
+/// @param key required, option of config.
+/// @param value required, bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set(
     config: *mut dbss_config,

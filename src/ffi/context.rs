@@ -10,12 +10,13 @@ use super::status::dbss_status;
 use dbss::internal::{self, Running};
 use dbss::{Client, Error};
 
-/// A service, the credentials for it and the connections to it, which stay
-/// open between calls. Make one and share it: any number of threads may use it
-/// at once.
+/// A service, the credentials for it and the connections to it, which stay open
+/// between calls. Make one and share it.
 ///
 /// After fork() a child may go on using the contexts that it inherited: it
 /// opens connections of its own and leaves the parent's alone.
+///
+/// @threads any.
 pub struct dbss_context {
     _opaque: [u8; 0],
 }
@@ -49,20 +50,19 @@ pub(super) unsafe fn client_of(
 }
 
 /// Makes a context from a configuration. No request is sent, but files and the
-/// environment are read now. The trusted certificates: those of "ca_file" where
-/// that is set, else the system's, else (where the system has none) the ones
-/// built in. For a region without an endpoint, what the environment and the
-/// regions file say of it. With the option "credentials", what it names.
+/// environment are read now. The trusted certificates are those of "ca_file"
+/// where that is set, else the system's, else (where the system has none) those
+/// built in. For a region without an endpoint, the environment and the regions
+/// file are read. With the option "credentials", the credentials that it names.
 ///
-/// `config` (required) is copied. `out_ctx` (required) receives the
-/// context, or NULL on failure; it is yours: end it with dbss_context_free().
-/// Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_NOT_CONFIGURED without a region or
-/// endpoint, with a half of an access key or a part of an IAM user, or where
-/// "credentials" names a place that has none; DBSS_ERR_INVALID_CREDENTIALS when
-/// what is there is wrong; DBSS_ERR_INVALID_ENDPOINT when a region's is;
-/// DBSS_ERR_PLAINTEXT_REFUSED; DBSS_ERR_FILE when a file cannot be read;
-/// DBSS_ERR_INVALID_VALUE when the CA file holds no certificate. Reads files.
-/// Any thread.
+/// @param config required.
+/// @param out_ctx required.
+/// @errors NOT_CONFIGURED (no region or endpoint, a half of an access key, a
+///   part of an IAM user, or "credentials" names a place that has none);
+///   INVALID_CREDENTIALS; INVALID_ENDPOINT (a region's); PLAINTEXT_REFUSED;
+///   FILE (a file cannot be read); INVALID_VALUE (the CA file holds no
+///   certificate)
+/// @blocks files.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_new(
     config: *const dbss_config,
@@ -79,12 +79,12 @@ pub unsafe extern "C" fn dbss_context_new(
 }
 
 /// Replaces the credentials by a token. Calls that start afterwards use the new
-/// one; calls that are under way finish with the old ones.
+/// one; calls under way finish with the old ones. When it fails, the old ones
+/// stay.
 ///
-/// `ctx` (required). `token` as for dbss_config_set_token(); on failure the old
-/// one stays.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_TOKEN. Never blocks. Any
-/// thread, also while others download.
+/// @param ctx required.
+/// @param token required, bytes, secret. As for dbss_config_set_token().
+/// @errors INVALID_TOKEN, CLOSED
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_set_token(ctx: *mut dbss_context, token: *const c_char) -> dbss_status {
     guarded(|| {
@@ -98,8 +98,7 @@ pub unsafe extern "C" fn dbss_context_set_token(ctx: *mut dbss_context, token: *
 /// streams included: they end with DBSS_ERR_CANCELLED. Calls that start
 /// afterwards run, under the same operations too.
 ///
-/// NULL does nothing. May wait for a moment, so not from a signal handler. Any
-/// thread.
+/// @blocks briefly.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_cancel_all(ctx: *mut dbss_context) {
     plain((), || {
@@ -112,12 +111,9 @@ pub unsafe extern "C" fn dbss_context_cancel_all(ctx: *mut dbss_context) {
 
 /// Closes a context: ends its calls under way in this process with
 /// DBSS_ERR_CANCELLED, open streams included, and later ones with
-/// DBSS_ERR_CLOSED; closes its idle connections. It waits for nothing, and
-/// leaves the context to its dbss_context_free(), which a program may call when
-/// nothing can use it any more. Closing it again does nothing.
-///
-/// NULL does nothing. Never blocks. Any thread, also in a callback, but not from
-/// a signal handler.
+/// DBSS_ERR_CLOSED; closes its idle connections. It waits for nothing and may
+/// be called in a callback. Closing it again does nothing. The context still
+/// has to be freed, when nothing can use it any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_close(ctx: *mut dbss_context) {
     plain((), || {
@@ -129,9 +125,7 @@ pub unsafe extern "C" fn dbss_context_close(ctx: *mut dbss_context) {
 }
 
 /// Frees a context: closes its idle connections and wipes its secrets. Calls
-/// under way are not disturbed: they hold what they need until they end; only
-/// a call that starts after this one is an error of the program. NULL does
-/// nothing. Never blocks. Any thread.
+/// under way are not disturbed: they hold what they need until they end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_free(ctx: *mut dbss_context) {
     // SAFETY: the header's rules are the contract of `release`.

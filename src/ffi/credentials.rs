@@ -14,6 +14,8 @@ use super::status::dbss_status;
 use dbss::internal;
 
 /// Credentials that were found, for people and logs: nothing in it is secret.
+///
+/// @threads any.
 pub struct dbss_credentials {
     _opaque: [u8; 0],
 }
@@ -31,18 +33,18 @@ impl Handle for dbss_credentials {
     type Value = Found;
 }
 
-/// Finds the credentials that a call would use now, as it would: by asking the
-/// token provider, logging in, or asking the metadata service, where that is
-/// configured and has not been done yet. Whether the service takes them,
-/// dbss_context_check() tells.
+/// Finds the credentials that a call would use now, in the same way: by asking
+/// the token provider, logging in, or asking the metadata service, where that
+/// is configured and has not been done yet. dbss_context_check() tells whether
+/// the service accepts them.
 ///
-/// `ctx` and `out_credentials` (required); the latter receives what was found,
-/// or NULL on failure; it is yours: end it with dbss_credentials_free().
-/// `operation` may be NULL.
-/// Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_NOT_CONFIGURED when there are none;
-/// DBSS_ERR_NO_TOKEN; every status of the groups DBSS_ERR_SERVICE (of IAM and
-/// the metadata service) and DBSS_ERR_NETWORK; DBSS_ERR_BUSY,
-/// DBSS_ERR_CANCELLED. Uses the network. Any thread.
+/// @param ctx required.
+/// @param out_credentials required.
+/// @errors NOT_CONFIGURED (there are none); NO_TOKEN; INVALID_CREDENTIALS;
+///   SERVICE, BAD_REQUEST, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, THROTTLED,
+///   SERVER, REDIRECTED, UNEXPECTED_RESPONSE (here of IAM and the metadata
+///   service); NETWORK*
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_find_credentials(
     ctx: *mut dbss_context,
@@ -75,15 +77,14 @@ pub unsafe extern "C" fn dbss_context_find_credentials(
     })
 }
 
-/// Asks the service whether it takes the credentials, by asking it for an
+/// Checks that the service accepts the credentials, by asking it for an
 /// instance of the project; nothing is downloaded or changed.
 ///
-/// `ctx` (required). `project`: the project's id; NULL for the context's.
-/// `operation` may be NULL.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID;
-/// DBSS_ERR_UNAUTHENTICATED when it does not; DBSS_ERR_FORBIDDEN when it knows
-/// them and does not allow that; those of dbss_context_find_credentials(). Uses
-/// the network. Any thread.
+/// @param ctx required.
+/// @param project optional. The project's id; NULL for the context's.
+/// @errors INVALID_ID; UNAUTHENTICATED (it does not); FORBIDDEN (it knows them,
+///   and does not allow that); as dbss_context_find_credentials
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_check(
     ctx: *mut dbss_context,
@@ -96,10 +97,10 @@ pub unsafe extern "C" fn dbss_context_check(
     })
 }
 
-/// Where they are from: "token", "access_key", "token_provider", "iam_user",
+/// Where they come from: "token", "access_key", "token_provider", "iam_user",
 /// "environment", "profile" or "metadata". Newer versions may have more.
 ///
-/// Returns a static string; NULL for NULL. Never blocks. Any thread.
+/// @return static.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_source(credentials: *const dbss_credentials) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read`.
@@ -108,18 +109,16 @@ pub unsafe extern "C" fn dbss_credentials_source(credentials: *const dbss_creden
 
 /// The same in words, with the variable, file or address.
 ///
-/// Returns a string that is valid until dbss_credentials_free(); NULL for NULL.
-/// Never blocks. Any thread.
+/// @return borrowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_description(credentials: *const dbss_credentials) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { dbss_credentials::read(credentials, ptr::null(), |found| found.description.as_ptr()) }
 }
 
-/// Whose they are: the user's name, or the access key with its middle left out.
+/// Whose they are: the user's name, or the access key without its middle.
 ///
-/// Returns a string that is valid until dbss_credentials_free(); NULL where
-/// they do not tell, and for NULL. Never blocks. Any thread.
+/// @return borrowed, nullable. NULL where that is not known.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_name(credentials: *const dbss_credentials) -> *const c_char {
     let name = |found: &Found| found.name.as_ref().map_or(ptr::null(), |name| name.as_ptr());
@@ -128,10 +127,9 @@ pub unsafe extern "C" fn dbss_credentials_name(credentials: *const dbss_credenti
 }
 
 /// The id of the project that calls use when they are given none, as far as it
-/// is known without looking it up.
+/// is known without a look-up.
 ///
-/// Returns a string that is valid until dbss_credentials_free(); NULL where it
-/// is not known, and for NULL. Never blocks. Any thread.
+/// @return borrowed, nullable. NULL where it is not known.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_project(credentials: *const dbss_credentials) -> *const c_char {
     let project = |found: &Found| found.project.as_ref().map_or(ptr::null(), |id| id.as_ptr());
@@ -139,15 +137,17 @@ pub unsafe extern "C" fn dbss_credentials_project(credentials: *const dbss_crede
     unsafe { dbss_credentials::read(credentials, ptr::null(), project) }
 }
 
-/// When they expire, in milliseconds since 1970 UTC; -1 where that is not
-/// known, when they do not, and for NULL. Never blocks. Any thread.
+/// When they expire.
+///
+/// @return unit unix-ms, none -1. -1 where that is not known, and when they do
+///   not.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_expires_ms(credentials: *const dbss_credentials) -> i64 {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { dbss_credentials::read(credentials, -1, |found| found.expires_ms) }
 }
 
-/// Frees what was found. NULL does nothing. Never blocks. Any thread.
+/// Frees what was found.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_free(credentials: *mut dbss_credentials) {
     // SAFETY: the header's rules are the contract of `release`.

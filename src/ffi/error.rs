@@ -9,10 +9,12 @@ use super::status::dbss_status;
 use dbss::{Error, Status};
 
 /// Why a call failed: a status, a sentence, and all that the service and the
-/// system said. Immutable, so any thread may read it.
+/// operating system said. It never changes.
 ///
-/// There are two ways to hold one: dbss_last_error() lends this thread's, and
-/// dbss_error_take() gives it to you.
+/// There are two ways to hold one: dbss_last_error() lends that of the thread,
+/// and dbss_error_take() gives it to you.
+///
+/// @threads any.
 pub struct dbss_error {
     error: Error,
     // The getters hand out NUL-terminated strings that live as long as the
@@ -113,13 +115,12 @@ unsafe fn read_text(
     unsafe { read(error, ptr::null(), |e| field(e).map_or(ptr::null(), pointer)) }
 }
 
-/// The error of this thread's last function that returned a dbss_status; NULL
-/// when that one succeeded or none was called yet. Only functions that return
-/// a dbss_status set or clear it: getters and _free functions do not.
+/// The error of this thread's last call of a function that can fail. Other
+/// functions, such as getters, neither set nor clear it. Do not free it or hand
+/// it to another thread; use dbss_error_take() for that.
 ///
-/// Lent: valid on this thread until its next function that returns a
-/// dbss_status, or dbss_error_take(). Do not free it, and do not hand it to
-/// another thread; take it for that. Never blocks. Any thread.
+/// @return borrowed until next error, nullable. NULL when that call succeeded,
+///   and when there was none.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_last_error() -> *const dbss_error {
     plain(ptr::null(), || {
@@ -128,9 +129,10 @@ pub extern "C" fn dbss_last_error() -> *const dbss_error {
     })
 }
 
-/// The same error, now yours, for as long as you like and on any thread; end
-/// it with dbss_error_free(). Afterwards dbss_last_error() is NULL on this
-/// thread. Returns NULL when there is no error. Never blocks. Any thread.
+/// The same error, given to you: for as long as you like, on any thread.
+/// Afterwards dbss_last_error() is NULL on this thread.
+///
+/// @return owned, nullable. NULL when there is no error.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_error_take() -> *mut dbss_error {
     plain(ptr::null_mut(), || {
@@ -139,8 +141,7 @@ pub extern "C" fn dbss_error_take() -> *mut dbss_error {
     })
 }
 
-/// Frees an error that dbss_error_take() gave, and all strings that its
-/// getters returned. NULL does nothing. Never blocks. Any thread.
+/// Frees an error, and all strings that its getters returned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_free(error: *mut dbss_error) {
     plain((), || {
@@ -152,8 +153,9 @@ pub unsafe extern "C" fn dbss_error_free(error: *mut dbss_error) {
     });
 }
 
-/// The status that the failed call returned; DBSS_OK for NULL. Never blocks.
-/// Any thread.
+/// The status that the failed call returned.
+///
+/// @return status.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_status(error: *const dbss_error) -> dbss_status {
     // SAFETY: the header's rules are the contract of `read`.
@@ -166,11 +168,10 @@ pub unsafe extern "C" fn dbss_error_status(error: *const dbss_error) -> dbss_sta
 
 /// One line for a person: what was wrong and what to do, with the service's
 /// words and request id where there are any. It holds no secret and no control
-/// characters. The wording may change between versions: programs should use
-/// the other getters.
+/// characters. The wording may change between versions: programs should use the
+/// other getters.
 ///
-/// Returns a string that lives as long as the error; "" for NULL. Never blocks.
-/// Any thread.
+/// @return borrowed, for NULL "".
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_message(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read`.
@@ -180,27 +181,26 @@ pub unsafe extern "C" fn dbss_error_message(error: *const dbss_error) -> *const 
 /// The name of the parameter or option at fault, for a status of the group
 /// DBSS_ERR_ARGUMENT.
 ///
-/// Returns a string that lives as long as the error; NULL where no parameter
-/// is at fault and for NULL. Never blocks. Any thread.
+/// @return borrowed, nullable. NULL where no parameter is at fault.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_parameter(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
     unsafe { read_text(error, |e| e.parameter.as_ref()) }
 }
 
-/// The HTTP status of the answer, such as 404; 0 when no answer came, and for
-/// NULL. Never blocks. Any thread.
+/// The HTTP status of the response, such as 404.
+///
+/// @return none 0. 0 when there was no response.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_http_status(error: *const dbss_error) -> i32 {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { read(error, 0, |e| e.error.http_status().map_or(0, i32::from)) }
 }
 
-/// The service's own error code, such as "DBSS.10021004" or "APIG.0301". A
-/// code that came as a number is given in decimal.
+/// The service's own error code, such as "DBSS.10021004" or "APIG.0301". A code
+/// that came as a number is given in decimal.
 ///
-/// Returns a string that lives as long as the error; NULL where the service
-/// gave none and for NULL. Never blocks. Any thread.
+/// @return borrowed, nullable. NULL where the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_service_code(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
@@ -211,8 +211,7 @@ pub unsafe extern "C" fn dbss_error_service_code(error: *const dbss_error) -> *c
 /// U+0000, are replaced by U+FFFD, credentials of this context by "***";
 /// control characters are kept.
 ///
-/// Returns a string that lives as long as the error; NULL where the service
-/// gave none and for NULL. Never blocks. Any thread.
+/// @return borrowed, nullable. NULL where the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_service_message(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
@@ -222,76 +221,77 @@ pub unsafe extern "C" fn dbss_error_service_message(error: *const dbss_error) ->
 /// The service's id of this call (header X-Request-Id, or request_id in the
 /// body). Quote it to the service's support.
 ///
-/// Returns a string that lives as long as the error; NULL where the service
-/// gave none and for NULL. Never blocks. Any thread.
+/// @return borrowed, nullable. NULL where the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_request_id(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
     unsafe { read_text(error, |e| e.request_id.as_ref()) }
 }
 
-/// The encoded message that explains a refused authorization; its decoder is
-/// an API of the service.
+/// The encoded message that explains a refused authorization; an API of the
+/// service decodes it.
 ///
-/// Returns a string that lives as long as the error; NULL where the service
-/// gave none and for NULL. Never blocks. Any thread.
+/// @return borrowed, nullable. NULL where the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_encoded_authorization_message(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
     unsafe { read_text(error, |e| e.encoded_authorization_message.as_ref()) }
 }
 
-/// How many entries the error body's "details" has; 0 for NULL. Never blocks.
-/// Any thread.
+/// How many entries the "details" of the error body have.
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_detail_count(error: *const dbss_error) -> usize {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { read(error, 0, |e| e.details.len()) }
 }
 
-/// The error code of the entry `index`, counted from 0.
+/// The error code of one of the "details".
 ///
-/// Returns a string that lives as long as the error; NULL past the last entry,
-/// where the entry has none, and for NULL. Never blocks. Any thread.
+/// @param index index of dbss_error_detail_count.
+/// @return borrowed, nullable. NULL where the entry has none, and past the last
+///   one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_detail_code(error: *const dbss_error, index: usize) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
     unsafe { read_text(error, |e| e.details.get(index)?.0.as_ref()) }
 }
 
-/// The words of the entry `index`, counted from 0.
+/// The message of one of the "details".
 ///
-/// Returns a string that lives as long as the error; NULL past the last entry,
-/// where the entry has none, and for NULL. Never blocks. Any thread.
+/// @param index index of dbss_error_detail_count.
+/// @return borrowed, nullable. NULL where the entry has none, and past the last
+///   one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_detail_message(error: *const dbss_error, index: usize) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
     unsafe { read_text(error, |e| e.details.get(index)?.1.as_ref()) }
 }
 
-/// How many reports may be the one that was created, for
-/// DBSS_ERR_AMBIGUOUS; 0 for NULL. Never blocks. Any thread.
+/// How many reports may be the one that was created, for DBSS_ERR_AMBIGUOUS.
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_candidate_count(error: *const dbss_error) -> usize {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { read(error, 0, |e| e.candidates.len()) }
 }
 
-/// The id of the candidate `index`, counted from 0.
+/// The id of a report that may be the one that was created.
 ///
-/// Returns a string that lives as long as the error; NULL past the last
-/// candidate, and for NULL. Never blocks. Any thread.
+/// @param index index of dbss_error_candidate_count.
+/// @return borrowed, nullable. NULL past the last one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_candidate(error: *const dbss_error, index: usize) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
     unsafe { read_text(error, |e| e.candidates.get(index)) }
 }
 
-/// Where the service redirected to (header Location, as it came, but for
-/// secrets), for DBSS_ERR_REDIRECTED.
+/// Where the service redirected to, for DBSS_ERR_REDIRECTED: the header
+/// Location as it came, without secrets.
 ///
-/// Returns a string that lives as long as the error; NULL where there is none
-/// and for NULL. Never blocks. Any thread.
+/// @return borrowed, nullable. NULL where there is none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_redirect_target(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
@@ -301,26 +301,26 @@ pub unsafe extern "C" fn dbss_error_redirect_target(error: *const dbss_error) ->
 /// The file or directory at fault, such as the file that exists already
 /// (DBSS_ERR_FILE_EXISTS).
 ///
-/// Returns bytes as the file system has them, that live as long as the error;
-/// NULL where no path is at fault and for NULL. Never blocks. Any thread.
+/// @return borrowed, nullable, bytes. NULL where no file is at fault.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_path(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
     unsafe { read_text(error, |e| e.path.as_ref()) }
 }
 
-/// The value of errno with which the operating system refused; 0 where it did
-/// not and for NULL. Never blocks. Any thread.
+/// The value of errno with which the operating system refused.
+///
+/// @return none 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_os_code(error: *const dbss_error) -> i32 {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { read(error, 0, |e| e.error.os_code().unwrap_or(0)) }
 }
 
-/// 1 when the cause is one that passes by itself (throttling, a failing
-/// server, a broken or stalled connection, a timeout), so that the same call
-/// may succeed later; 0 when it will fail again, and for NULL. Never blocks.
-/// Any thread.
+/// Whether the cause passes by itself (throttling, a failing server, a broken
+/// or stalled connection, a timeout), so that the same call may succeed later.
+///
+/// @return boolean.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_is_retryable(error: *const dbss_error) -> i32 {
     // SAFETY: the header's rules are the contract of `read`.
@@ -328,8 +328,9 @@ pub unsafe extern "C" fn dbss_error_is_retryable(error: *const dbss_error) -> i3
 }
 
 /// How long the service asks to wait before the next attempt (header
-/// Retry-After, in seconds or as a date), in milliseconds; -1 where it does
-/// not say, and for NULL. Never blocks. Any thread.
+/// Retry-After, in seconds or as a date).
+///
+/// @return unit ms, none -1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_retry_after_ms(error: *const dbss_error) -> i64 {
     let milliseconds = |e: &dbss_error| {
@@ -341,8 +342,10 @@ pub unsafe extern "C" fn dbss_error_retry_after_ms(error: *const dbss_error) -> 
     unsafe { read(error, -1, milliseconds) }
 }
 
-/// How many requests were made before the call gave up: 0 when an argument was
-/// at fault, and for NULL. Never blocks. Any thread.
+/// How many requests were made before the call gave up; 0 when an argument was
+/// at fault.
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_attempts(error: *const dbss_error) -> u32 {
     // SAFETY: the header's rules are the contract of `read`.

@@ -21,9 +21,10 @@ pub const DBSS_LOG_INFO: i32 = 3;
 /// The level of a record about what went over the wire.
 pub const DBSS_LOG_DEBUG: i32 = 4;
 
-/// A record of the log. It is valid during the callback that it is given to, and
-/// so are the strings that its getters return; they may be called there alone.
-/// Nothing in it is secret.
+/// A record of the log. It is valid during the callback that it is given to,
+/// and so are the strings that its getters return. Nothing in it is secret.
+///
+/// @threads callback.
 pub struct dbss_log_record {
     record: LogRecord,
     message: CString,
@@ -31,11 +32,12 @@ pub struct dbss_log_record {
     report_id: Option<CString>,
 }
 
-/// Takes a record of the log.
+/// Receives the records of the log. What happens on a mirror's own threads is
+/// reported on the thread of the call.
 ///
-/// Runs on the threads of the calls, on several at once, with no lock held; what
-/// a mirror's own threads tell is told on the thread of the call. It must not
-/// throw, longjmp or end the thread.
+/// @param record borrowed.
+/// @runs in call, concurrently.
+/// @calls any.
 pub type dbss_log_fn =
     Option<unsafe extern "C-unwind" fn(user_data: *mut c_void, record: *const dbss_log_record)>;
 
@@ -58,11 +60,11 @@ impl Callback<LogFunction> {
 /// Sets the log callback of the contexts made from this configuration. Without
 /// one, nothing is logged anywhere.
 ///
-/// `config` (required). `log` (may be NULL, for none). `user_data` is handed
-/// to it; `destroy` (may be NULL) is called with it exactly once: when the
-/// callback is replaced and the configuration and all contexts made from it are
-/// gone, or at once when this function fails.
-/// Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
+/// `destroy` is called when the callback is replaced and the configuration and
+/// all contexts made from it are gone, or at once when this function fails.
+///
+/// @param config required.
+/// @param log optional. NULL for none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_log(
     config: *mut dbss_config,
@@ -102,19 +104,19 @@ fn number(value: Option<impl TryInto<i64>>) -> i64 {
     value.map_or(-1, |value| value.try_into().unwrap_or(i64::MAX))
 }
 
-/// How much the record matters: one of the DBSS_LOG_ values; newer versions may
-/// have more. 0 for NULL. Never blocks. Any thread.
+/// How important the record is; newer versions may have more levels.
+///
+/// @return one of DBSS_LOG_.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_level(record: *const dbss_log_record) -> i32 {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { read(record, 0, |r| r.record.level as i32) }
 }
 
-/// The record as one line for people, without its end. The wording may change
-/// between versions.
+/// The record as one line for people, without a line end. The wording may
+/// change between versions.
 ///
-/// Returns a string that lives as long as the record; "" for NULL. Never blocks.
-/// Any thread.
+/// @return borrowed, for NULL "".
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_message(record: *const dbss_log_record) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read`.
@@ -122,8 +124,9 @@ pub unsafe extern "C" fn dbss_log_record_message(record: *const dbss_log_record)
 }
 
 /// What failed: the status of the call, or the cause of another attempt;
-/// DBSS_OK where the record is about no failure, and for NULL. Never blocks. Any
-/// thread.
+/// DBSS_OK where the record is not about a failure.
+///
+/// @return status.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_status(record: *const dbss_log_record) -> dbss_status {
     // SAFETY: the header's rules are the contract of `read`.
@@ -134,8 +137,9 @@ pub unsafe extern "C" fn dbss_log_record_status(record: *const dbss_log_record) 
     }
 }
 
-/// How many requests the call had made, the one that the record is about
-/// included; 0 where it is about none, and for NULL. Never blocks. Any thread.
+/// The number of the request within the call, counted from 1.
+///
+/// @return none 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_attempt(record: *const dbss_log_record) -> u32 {
     // SAFETY: the header's rules are the contract of `read`.
@@ -144,8 +148,7 @@ pub unsafe extern "C" fn dbss_log_record_attempt(record: *const dbss_log_record)
 
 /// The service's id of the request (header X-Request-Id).
 ///
-/// Returns a string that lives as long as the record; NULL where there is none
-/// and for NULL. Never blocks. Any thread.
+/// @return borrowed, nullable. NULL where the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_request_id(record: *const dbss_log_record) -> *const c_char {
     let id = |r: &dbss_log_record| r.request_id.as_ref().map_or(ptr::null(), |id| id.as_ptr());
@@ -155,8 +158,7 @@ pub unsafe extern "C" fn dbss_log_record_request_id(record: *const dbss_log_reco
 
 /// The id of the report that the call is about.
 ///
-/// Returns a string that lives as long as the record; NULL where it is about none
-/// and for NULL. Never blocks. Any thread.
+/// @return borrowed, nullable. NULL where it is about none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_report_id(record: *const dbss_log_record) -> *const c_char {
     let id = |r: &dbss_log_record| r.report_id.as_ref().map_or(ptr::null(), |id| id.as_ptr());
@@ -164,16 +166,18 @@ pub unsafe extern "C" fn dbss_log_record_report_id(record: *const dbss_log_recor
     unsafe { read(record, ptr::null(), id) }
 }
 
-/// The size of the body, in bytes; -1 where the record has none, and for NULL.
-/// Never blocks. Any thread.
+/// The size of the body.
+///
+/// @return unit bytes, none -1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_bytes(record: *const dbss_log_record) -> i64 {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { read(record, -1, |r| number(r.record.bytes)) }
 }
 
-/// How long the call has taken, in milliseconds; -1 where the record does not
-/// say, and for NULL. Never blocks. Any thread.
+/// How long the call has taken so far.
+///
+/// @return unit ms, none -1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_duration_ms(record: *const dbss_log_record) -> i64 {
     let duration = |r: &dbss_log_record| number(r.record.duration.map(|d| d.as_millis()));
@@ -181,16 +185,18 @@ pub unsafe extern "C" fn dbss_log_record_duration_ms(record: *const dbss_log_rec
     unsafe { read(record, -1, duration) }
 }
 
-/// Where in the body a transfer broke or goes on, in bytes from its start; -1
-/// where the record is not about that, and for NULL. Never blocks. Any thread.
+/// Where in the body a transfer broke or continues, from its start.
+///
+/// @return unit bytes, none -1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_offset(record: *const dbss_log_record) -> i64 {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { read(record, -1, |r| number(r.record.offset)) }
 }
 
-/// How long the call waits before its next attempt, in milliseconds; -1 where
-/// the record is not about that, and for NULL. Never blocks. Any thread.
+/// How long the call waits before its next attempt.
+///
+/// @return unit ms, none -1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_retry_delay_ms(record: *const dbss_log_record) -> i64 {
     let delay = |r: &dbss_log_record| number(r.record.retry_delay.map(|d| d.as_millis()));

@@ -14,7 +14,7 @@ use dbss::{Client, Error, Report, ReportSpec, Status};
 /// The room that an id takes, with the NUL at its end.
 pub const DBSS_ID_SIZE: usize = 65;
 
-/// What a report is to be: options by key and value.
+/// What a report that is to be created shall cover: options by key and value.
 ///
 /// @threads any.
 pub struct dbss_report_spec {
@@ -25,9 +25,9 @@ impl Handle for dbss_report_spec {
     type Value = Mutex<ReportSpec>;
 }
 
-/// Makes a report spec, in which nothing is set.
+/// Makes a specification without any value.
 ///
-/// @param out_spec required. Receives it.
+/// @param out_spec required.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_spec_new(out_spec: *mut *mut dbss_report_spec) -> dbss_status {
     guarded(|| {
@@ -38,13 +38,13 @@ pub unsafe extern "C" fn dbss_report_spec_new(out_spec: *mut *mut dbss_report_sp
     })
 }
 
-/// Sets an option of a report spec. "template_id", "start_time" and "end_time"
-/// are required before it is used.
+/// Sets one of the values of a specification:
+///
+/// {OPTIONS report_spec}
 ///
 /// @param spec required.
 /// @param key required, option of report_spec.
-/// @param value required, bytes. It is copied.
-/// @errors UNKNOWN_KEY, INVALID_VALUE, INVALID_ID
+/// @param value required, bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_spec_set(
     spec: *mut dbss_report_spec,
@@ -65,7 +65,7 @@ pub unsafe extern "C" fn dbss_report_spec_set(
     })
 }
 
-/// Frees a report spec. Calls under way are not touched. NULL does nothing.
+/// Frees a specification. Calls under way are not affected.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_spec_free(spec: *mut dbss_report_spec) {
     // SAFETY: the header's rules are the contract of `release`.
@@ -103,13 +103,13 @@ unsafe fn creation<'a>(
 /// connection ends the call though the report may have been created.
 ///
 /// @param ctx required.
-/// @param project as dbss_report_download
+/// @param project optional. The project's id; NULL for the context's.
 /// @param instance required. The audit instance's id.
-/// @param spec required. What the report is to be.
-/// @errors INVALID_ID, NOT_CONFIGURED (the spec lacks a required option), all
-/// before any traffic; REJECTED; SERVICE*, NETWORK*; as
-/// dbss_context_find_credentials
-/// @blocks network
+/// @param spec required. What the report shall cover; it may be used again.
+/// @errors INVALID_ID, INVALID_VALUE, NOT_CONFIGURED (a value that is needed
+///   was not set; dbss_error_parameter() names it); REJECTED; as
+///   dbss_context_find_credentials
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_create(
     ctx: *mut dbss_context,
@@ -130,24 +130,21 @@ pub unsafe extern "C" fn dbss_report_create(
 }
 
 /// Has the service create a report, finds the new one, waits until it is ready,
-/// and gives its id, with which it can be downloaded. dbss_operation_percent()
-/// tells how far the report is; the options "wait_timeout_ms" and
-/// "poll_interval_ms" count.
+/// and gives its id, with which it can be downloaded. What was created stays,
+/// also after a failure. The operation's options "wait_timeout_ms" and
+/// "poll_interval_ms" count, and dbss_operation_percent() tells how far the
+/// report is.
 ///
 /// The new report is the one that the list did not have before and that is of
 /// this range, and where several are, of this template. Where several remain
-/// the call fails with DBSS_ERR_AMBIGUOUS: it does not guess. What was created
-/// stays.
+/// the call fails with DBSS_ERR_AMBIGUOUS: it does not guess.
 ///
-/// @param ctx required.
-/// @param project as dbss_report_download
-/// @param instance required. The audit instance's id.
-/// @param spec required. What the report is to be.
-/// @param out_id required, room DBSS_ID_SIZE. Receives the id and a NUL, or "" on
-/// failure.
-/// @errors as dbss_report_create; NOT_FOUND (also when there is no such
-/// template), AMBIGUOUS, NOT_READY
-/// @blocks network
+/// @param ctx, project, instance, spec as dbss_report_create.
+/// @param out_id required, room DBSS_ID_SIZE. Receives the id and a NUL, or ""
+///   on failure.
+/// @errors NOT_FOUND (also when there is no such template); AMBIGUOUS,
+///   NOT_READY, UNEXPECTED_RESPONSE; as dbss_report_create
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_generate(
     ctx: *mut dbss_context,
@@ -186,16 +183,16 @@ pub unsafe extern "C" fn dbss_report_generate(
 }
 
 /// Waits until a report is ready (100 percent), by looking at the list now and
-/// then.
+/// then. The operation's options "wait_timeout_ms" and "poll_interval_ms"
+/// count, and dbss_operation_percent() tells how far the report is.
 ///
-/// `ctx`, `instance` and `id` (required). `project`: NULL for the context's.
-/// `operation` may be NULL; its dbss_operation_percent() tells how far the
-/// report is, and its options "wait_timeout_ms" and "poll_interval_ms" count.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID;
-/// DBSS_ERR_NOT_FOUND, also when the report goes meanwhile; DBSS_ERR_NOT_READY;
-/// every other status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK;
-/// those of dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED.
-/// Uses the network. Any thread.
+/// @param ctx required.
+/// @param project optional. The project's id; NULL for the context's.
+/// @param instance required. The audit instance's id.
+/// @param id required. The report's id.
+/// @errors INVALID_ID; NOT_FOUND (also when the report disappears meanwhile);
+///   NOT_READY; as dbss_context_find_credentials
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_wait(
     ctx: *mut dbss_context,
@@ -217,13 +214,9 @@ pub unsafe extern "C" fn dbss_report_wait(
 
 /// Deletes a report at the service, for ever.
 ///
-/// `ctx`, `instance` and `id` (required). `project`: NULL for the context's.
-/// `operation` may be NULL.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
-/// all before any traffic; DBSS_ERR_NOT_FOUND; DBSS_ERR_REJECTED; every other
-/// status of the groups DBSS_ERR_SERVICE and DBSS_ERR_NETWORK; those of
-/// dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
-/// network. Any thread.
+/// @param ctx, project, instance, id as dbss_report_wait.
+/// @errors INVALID_ID; NOT_FOUND; REJECTED; as dbss_context_find_credentials
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_delete(
     ctx: *mut dbss_context,

@@ -13,7 +13,9 @@ use super::operation::dbss_operation;
 use super::status::dbss_status;
 use dbss::mirror::{Counts, MirrorOptions, MirrorResult};
 
-/// What a mirror is to have: options by key and value. Any thread may use it.
+/// What a mirror shall hold: options by key and value.
+///
+/// @threads any.
 pub struct dbss_mirror_options {
     _opaque: [u8; 0],
 }
@@ -22,8 +24,9 @@ impl Handle for dbss_mirror_options {
     type Value = Mutex<MirrorOptions>;
 }
 
-/// How a mirror went. It does not change, and any number of threads may read
-/// it.
+/// How a mirror went. It never changes.
+///
+/// @threads any.
 pub struct dbss_mirror_result {
     _opaque: [u8; 0],
 }
@@ -64,7 +67,7 @@ impl Handle for dbss_mirror_result {
 
 /// Makes options for a mirror, all at their defaults.
 ///
-/// @param out_options required. Receives them.
+/// @param out_options required.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_options_new(out_options: *mut *mut dbss_mirror_options) -> dbss_status {
     guarded(|| {
@@ -75,12 +78,13 @@ pub unsafe extern "C" fn dbss_mirror_options_new(out_options: *mut *mut dbss_mir
     })
 }
 
-/// Sets an option of a mirror.
+/// Sets an option of a mirror:
+///
+/// {OPTIONS mirror}
 ///
 /// @param options required.
 /// @param key required, option of mirror.
-/// @param value required, bytes. It is copied.
-/// @errors UNKNOWN_KEY, INVALID_VALUE, INVALID_ID, INVALID_LOCALE
+/// @param value required, bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_options_set(
     options: *mut dbss_mirror_options,
@@ -101,7 +105,7 @@ pub unsafe extern "C" fn dbss_mirror_options_set(
     })
 }
 
-/// Frees options. Mirrors under way are not touched. NULL does nothing.
+/// Frees options. Mirrors under way are not affected.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_options_free(options: *mut dbss_mirror_options) {
     // SAFETY: the header's rules are the contract of `release`.
@@ -110,14 +114,8 @@ pub unsafe extern "C" fn dbss_mirror_options_free(options: *mut dbss_mirror_opti
 
 /// Brings a local archive of reports up to date: downloads every report that is
 /// ready and not there yet, several at once. What is there stays: nothing is
-/// ever deleted, also not what the service has deleted.
-///
-/// `ctx` (required). `project`: NULL for the context's. `directory` (required,
-/// bytes): it is made if it does not exist. `options`: what to have; NULL for
-/// all, by the defaults. `operation` may be NULL; its bytes are those of all
-/// downloads together, its percents those of the reports. `out_result`
-/// (required) receives how it went, or NULL where it did not begin; also when
-/// this function fails. It is yours: end it with dbss_mirror_result_free().
+/// ever deleted, not even what the service has deleted. The operation's bytes
+/// are those of all downloads together, its percents those of the reports.
 ///
 /// The directory then holds:
 ///
@@ -132,14 +130,20 @@ pub unsafe extern "C" fn dbss_mirror_options_free(options: *mut dbss_mirror_opti
 /// - .dbss-mirror.lock: one mirror at a time works on a directory, and the lock
 ///   dies with its process.
 ///
-/// A mirror that was cancelled or killed goes on where it was when it is called
-/// again. One report's failure does not stop the others, but for refused
-/// credentials and a full disk, which would fail them all.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_VALUE, DBSS_ERR_INVALID_ID;
-/// DBSS_ERR_MIRROR_LOCKED; DBSS_ERR_PARTIAL when some reports failed,
-/// see dbss_mirror_result_failure_count(); DBSS_ERR_FILE for the archive's own
-/// files; those of dbss_cursor_next() for the lists; DBSS_ERR_BUSY,
-/// DBSS_ERR_CANCELLED. Uses the network. Any thread.
+/// A mirror that was cancelled or killed continues when it is called again. One
+/// report's failure does not stop the others, but for refused credentials and a
+/// full disk, which would fail them all.
+///
+/// @param ctx required.
+/// @param project optional. The project's id; NULL for the context's.
+/// @param directory required, bytes. It is made if it does not exist.
+/// @param options optional. What to hold; NULL for all reports.
+/// @param out_result required, set on failure. How it went; NULL where it did
+///   not begin.
+/// @errors INVALID_VALUE, INVALID_ID; MIRROR_LOCKED; PARTIAL (some reports
+///   failed to download, see dbss_mirror_result_failure_count()); FILE*; as
+///   dbss_cursor_next
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_reports_mirror(
     ctx: *mut dbss_context,
@@ -189,6 +193,8 @@ unsafe fn count(result: *const dbss_mirror_result, of: fn(&Counts) -> u64) -> i6
 }
 
 /// Reports that the service lists and the filters let pass.
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_listed(result: *const dbss_mirror_result) -> i64 {
     // SAFETY: the header's rules are the contract of `count`.
@@ -196,6 +202,8 @@ pub unsafe extern "C" fn dbss_mirror_result_listed(result: *const dbss_mirror_re
 }
 
 /// Reports that are in the archive since this run.
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_downloaded(result: *const dbss_mirror_result) -> i64 {
     // SAFETY: the header's rules are the contract of `count`.
@@ -203,6 +211,8 @@ pub unsafe extern "C" fn dbss_mirror_result_downloaded(result: *const dbss_mirro
 }
 
 /// Reports that were in the archive before.
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_present(result: *const dbss_mirror_result) -> i64 {
     // SAFETY: the header's rules are the contract of `count`.
@@ -210,6 +220,8 @@ pub unsafe extern "C" fn dbss_mirror_result_present(result: *const dbss_mirror_r
 }
 
 /// Reports that the service is still making.
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_not_ready(result: *const dbss_mirror_result) -> i64 {
     // SAFETY: the header's rules are the contract of `count`.
@@ -217,6 +229,8 @@ pub unsafe extern "C" fn dbss_mirror_result_not_ready(result: *const dbss_mirror
 }
 
 /// Reports that were deleted between the list and the download.
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_vanished(result: *const dbss_mirror_result) -> i64 {
     // SAFETY: the header's rules are the contract of `count`.
@@ -224,6 +238,8 @@ pub unsafe extern "C" fn dbss_mirror_result_vanished(result: *const dbss_mirror_
 }
 
 /// Reports, or lists of them, that failed; each has an error.
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_failed(result: *const dbss_mirror_result) -> i64 {
     // SAFETY: the header's rules are the contract of `count`.
@@ -231,24 +247,28 @@ pub unsafe extern "C" fn dbss_mirror_result_failed(result: *const dbss_mirror_re
 }
 
 /// Files that differed from the manifest and were replaced.
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_repaired(result: *const dbss_mirror_result) -> i64 {
     // SAFETY: the header's rules are the contract of `count`.
     unsafe { count(result, |counts| counts.repaired) }
 }
 
-/// How many reports, or lists of them, failed; 0 for NULL. Never blocks. Any thread.
+/// How many reports, or lists of them, failed.
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_failure_count(result: *const dbss_mirror_result) -> usize {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { dbss_mirror_result::read(result, 0, |outcome| outcome.failures.len()) }
 }
 
-/// The report of the failure `index`, counted from 0.
+/// The id of a report that failed to download; "" where it was the list of an
+/// instance's reports that failed.
 ///
-/// Returns its id, valid until dbss_mirror_result_free(), "" where it was the
-/// list of an instance's reports that failed; NULL past the last one and for
-/// NULL. Never blocks. Any thread.
+/// @param index index of dbss_mirror_result_failure_count.
+/// @return borrowed, nullable. NULL past the last one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_failure_id(
     result: *const dbss_mirror_result,
@@ -259,10 +279,10 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_id(
     unsafe { dbss_mirror_result::read(result, ptr::null(), id) }
 }
 
-/// The instance of the failure `index`, counted from 0.
+/// The id of the instance of a report that failed to download.
 ///
-/// Returns its id, valid until dbss_mirror_result_free(); NULL past the last
-/// one and for NULL. Never blocks. Any thread.
+/// @param index index of dbss_mirror_result_failure_count.
+/// @return borrowed, nullable. NULL past the last one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_failure_instance(
     result: *const dbss_mirror_result,
@@ -273,10 +293,10 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_instance(
     unsafe { dbss_mirror_result::read(result, ptr::null(), id) }
 }
 
-/// Why the failure `index`, counted from 0, is one.
+/// Why a report failed to download.
 ///
-/// Returns an error that is yours: end it with dbss_error_free(); NULL past the
-/// last one and for NULL. Never blocks. Any thread.
+/// @param index index of dbss_mirror_result_failure_count.
+/// @return owned, nullable. NULL past the last one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_failure_error(
     result: *const dbss_mirror_result,
@@ -290,18 +310,19 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_error(
 
 /// How many days, weeks and months have no report, of those between the first
 /// and the last report of an instance and a type (AUDIT_REPORT_DAY, _WEEK,
-/// _MONTH), or since "since" and until "until"; 0 for NULL. Never blocks. Any
-/// thread.
+/// _MONTH), or since "since" and until "until".
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_gap_count(result: *const dbss_mirror_result) -> usize {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { dbss_mirror_result::read(result, 0, |outcome| outcome.gaps.len()) }
 }
 
-/// The first day of the gap `index`, counted from 0, such as "2026-11-24".
+/// The first day of a gap, such as "2026-11-24".
 ///
-/// Returns a string that is valid until dbss_mirror_result_free(); NULL past
-/// the last one and for NULL. Never blocks. Any thread.
+/// @param index index of dbss_mirror_result_gap_count.
+/// @return borrowed, nullable. NULL past the last one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_gap_period(
     result: *const dbss_mirror_result,
@@ -312,10 +333,10 @@ pub unsafe extern "C" fn dbss_mirror_result_gap_period(
     unsafe { dbss_mirror_result::read(result, ptr::null(), period) }
 }
 
-/// The type of report that the gap `index`, counted from 0, lacks.
+/// The type of report that a gap lacks.
 ///
-/// Returns a string that is valid until dbss_mirror_result_free(); NULL past
-/// the last one and for NULL. Never blocks. Any thread.
+/// @param index index of dbss_mirror_result_gap_count.
+/// @return borrowed, nullable. NULL past the last one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_gap_type(
     result: *const dbss_mirror_result,
@@ -326,10 +347,10 @@ pub unsafe extern "C" fn dbss_mirror_result_gap_type(
     unsafe { dbss_mirror_result::read(result, ptr::null(), kind) }
 }
 
-/// The instance of the gap `index`, counted from 0.
+/// The id of the instance of a gap.
 ///
-/// Returns its id, valid until dbss_mirror_result_free(); NULL past the last
-/// one and for NULL. Never blocks. Any thread.
+/// @param index index of dbss_mirror_result_gap_count.
+/// @return borrowed, nullable. NULL past the last one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_gap_instance(
     result: *const dbss_mirror_result,
@@ -344,10 +365,8 @@ pub unsafe extern "C" fn dbss_mirror_result_gap_instance(
 /// names; "failures", each with instance, id, status, status_name, message;
 /// "gaps", each with instance, type, period.
 ///
-/// `result` and `out_json` (required); the latter receives UTF-8 without a NUL
-/// at its end, or { NULL, 0 } on failure; it is yours: end it with
-/// dbss_buffer_free().
-/// Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
+/// @param result required.
+/// @param out_json required. UTF-8, without a NUL at its end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_json(
     result: *const dbss_mirror_result,
@@ -363,8 +382,7 @@ pub unsafe extern "C" fn dbss_mirror_result_json(
     })
 }
 
-/// Frees a result, and the strings that its getters returned. NULL does
-/// nothing. Never blocks. Any thread.
+/// Frees a result, and the strings that its getters returned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_free(result: *mut dbss_mirror_result) {
     // SAFETY: the header's rules are the contract of `release`.
@@ -381,7 +399,7 @@ mod tests {
         for row in COUNTS {
             let (name, help) = (row.name, row.help);
             let getter = format!(
-                "/// {help}\n#[unsafe(no_mangle)]\npub unsafe extern \"C\" fn dbss_mirror_result_{name}("
+                "/// {help}\n///\n/// @return count.\n#[unsafe(no_mangle)]\npub unsafe extern \"C\" fn dbss_mirror_result_{name}("
             );
             assert!(source.contains(&getter), "{name}");
             assert!(

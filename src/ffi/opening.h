@@ -2,7 +2,7 @@
  * libdbss: downloads the audit reports of Huawei Cloud's Database Security
  * Service (DBSS). Generated from src/ffi; do not edit.
  *
- * A complete program: it saves an audit report, or says why it could not.
+ * A complete program: it prints an audit report, or says why it could not.
  *
  *     #include <dbss.h>
  *     #include <stdio.h>
@@ -28,55 +28,87 @@
  *         return failed;
  *     }
  *
- * It is called with the ids of a project, an audit instance and a report, and
- * is compiled with: cc program.c -ldbss
+ * It takes the ids of a project, an audit instance and a report, and is compiled
+ * with: cc program.c -ldbss
  *
- * The ways to have a report, simplest first: in memory, as above; in a file,
- * which appears only when it is whole (dbss_report_download_to_file), or in a
- * directory under the report's own name; through a descriptor or a callback;
- * or pulled, part by part, as from a file (dbss_report_open). Each takes a
- * dbss_operation, with which any thread can watch and cancel the call. Broken
- * transfers are resumed or begun again by themselves, up to "max_attempts".
+ * Ways to get a report, the simplest first:
  *
- * Rules that hold for every function:
+ * - dbss_report_download: into memory, as above.
+ * - dbss_report_download_to_file: to a file, which appears only when it is whole;
+ *   dbss_report_download_to_directory: under the report's own name.
+ * - dbss_report_download_to_fd, dbss_report_download_to_callback: to a descriptor
+ *   or to a function of yours, as it arrives.
+ * - dbss_report_open: read part by part, as from a file.
  *
- * - Errors. A function that can fail returns a dbss_status, where DBSS_OK is 0.
- *   It then also sets this thread's last error (dbss_last_error()), which says
- *   more; on success it clears it. No other function touches it.
- * - Results leave through out-parameters, which come last and are set to NULL
- *   or zero on every failure (but for dbss_reports_mirror(), which says so). They
- *   need not be initialised.
- * - NULL where a value is required is DBSS_ERR_NULL_ARGUMENT, never a crash; of
- *   several, dbss_error_parameter() names the first, the out-parameter before
- *   all others. Every _free function takes NULL and does nothing.
- * - Strings are NUL-terminated UTF-8; file paths are bytes. What you pass is
- *   copied or used up before the function returns, never kept.
- * - Handles (dbss_config, dbss_context, dbss_operation and so on) are opaque and
- *   belong to whoever made them, until their _free. They may be freed while
- *   another thread is still inside a call on them; the call holds what it needs.
- *   _free never blocks and does no network traffic.
- * - Threads. Every function may be called from any thread at any time, on
- *   shared handles too. Errors are kept for each thread.
- * - Blocking. A function that "uses the network" blocks until it is done, has
- *   failed or is cancelled; so may one that reads files or waits for a moment.
- *   One that "never blocks" waits for nobody; only a destroy function of yours
- *   may run in it.
- * - Callbacks come with a user_data pointer that is handed back to them, and,
- *   where they are stored, with a destroy function (may be NULL) that is called
- *   exactly once when the pointer is no longer needed. No lock is held while one
- *   runs. What is called inside a callback does not touch the last error. A
- *   callback must not throw, longjmp or end its thread.
- * - Durations are int64_t milliseconds and sizes int64_t bytes, -1 for unknown
- *   or none; sizes in memory and counts are size_t.
- * - The host is left alone: no signal handler, no output, no change of the
- *   environment or locale, no SIGPIPE, no exit. Descriptors are close-on-exec.
- *   Variables of the environment are read by dbss_context_new() alone:
- *   SSL_CERT_FILE and SSL_CERT_DIR, which name the system's certificates; for a
- *   region HUAWEICLOUD_SDK_REGION_DBSS_{REGION}, HUAWEICLOUD_SDK_REGIONS_FILE and
- *   HOME; and those of the options "credentials" and "proxy_from_environment",
- *   where these are set.
- * - The ABI only grows: no function, value or signature ever changes. For
- *   programs that make wrappers, dbss-abi.json says all of this again.
+ * Each but the first takes a dbss_operation, with which any thread can watch and
+ * cancel the call. A transfer that breaks is resumed or started again, up to
+ * "max_attempts". dbss_report_generate() has the service make a report, and
+ * dbss_reports_mirror() keeps a directory of all of them up to date.
+ *
+ * These rules hold for every function. Comments only say what is different.
+ *
+ * - Errors. A function that can fail returns a dbss_status; DBSS_OK is 0. It also
+ *   sets this thread's last error (dbss_last_error()), which says more, or clears
+ *   it on success. Other functions leave it alone. Where threads may change
+ *   between two calls, read the error from the operation (dbss_operation_error()),
+ *   which keeps every failure of its last call but DBSS_ERR_BUSY.
+ * - Results are stored through parameters whose names begin with out_. They need
+ *   not be initialised, and are NULL or zero after a failure. A handle or buffer
+ *   that you get there is yours: free it with the _free function of its type.
+ * - NULL. Where a comment says "required", NULL is DBSS_ERR_NULL_ARGUMENT; of
+ *   several, dbss_error_parameter() names the first out-parameter, else the first
+ *   parameter. Where it says "optional", NULL stands for a default or for none, as
+ *   it does for every operation, user_data and destroy. Functions that cannot fail
+ *   take NULL: they do nothing, or return NULL, 0, or what the comment says.
+ * - Strings are NUL-terminated UTF-8; "bytes" need not be UTF-8. What you pass is
+ *   copied or used up before the function returns. A string that is "borrowed"
+ *   is valid until its handle is freed, unless the comment says otherwise; a
+ *   "static" one always; an "owned" result is yours to free.
+ * - Handles (dbss_config, dbss_context, dbss_operation and so on) are opaque. One
+ *   may be freed while another thread is inside a call on it: the call holds what
+ *   it needs. Only a call that starts after _free is an error of the program.
+ * - Closing. dbss_context_close() and dbss_report_stream_close() end what is under
+ *   way, from any thread, without freeing: running calls end with
+ *   DBSS_ERR_CANCELLED, later ones with DBSS_ERR_CLOSED. A program with garbage
+ *   collection closes when asked to and frees in a finalizer.
+ * - Threads. Every function may be called from any thread at any time, on shared
+ *   handles too. A handle for "one call at a time" refuses a second call with
+ *   DBSS_ERR_BUSY; its getters, cancel and close work meanwhile. A record of the
+ *   log belongs to its callback.
+ * - Blocking. "@blocks network" blocks until it is done, has failed or is
+ *   cancelled; "files" reads or writes files; "briefly" may wait for another
+ *   thread for a moment. Functions without @blocks wait for nothing, but a destroy
+ *   function of yours may run in them.
+ * - Statuses. @errors lists how a function may fail, without the DBSS_ERR_; a *
+ *   after a group stands for all of the group. Not listed are NULL_ARGUMENT where
+ *   something is required, INVALID_UTF8 where there are strings, BUSY where there
+ *   is an operation, RESOURCE, CANCELLED, CLOSED and INTERRUPTED with "@blocks
+ *   network", and OUT_OF_MEMORY and INTERNAL, with which any call may end.
+ * - Callbacks get the user_data pointer that was set with them. Where they are
+ *   kept, a destroy function is called with it exactly once, when it is no longer
+ *   needed, also when setting them failed. "In call" means that a callback runs on
+ *   the thread of the call that it belongs to, "at release" on the thread that lets
+ *   go last; none ever runs on a thread of the library's. No lock is held
+ *   meanwhile. Inside, functions may be called as outside, last error included,
+ *   which is restored afterwards; a call under the operation that is running is
+ *   DBSS_ERR_BUSY. A callback must not throw, longjmp or end its thread.
+ * - Signals. The library installs no handler. A signal that your program handles
+ *   does not end a call, unless the option "interruptible" is set. Only
+ *   dbss_operation_cancel() may be called from a signal handler.
+ * - pthread_cancel() of a thread inside a function waits until it returns. A stack
+ *   of 64 KiB is enough for every call.
+ * - Numbers. Durations are int64_t milliseconds and sizes int64_t bytes, -1 for
+ *   unknown or none; sizes in memory and counts are size_t. Booleans are int32_t, 0
+ *   or 1. An index counts from 0.
+ * - The process is left alone: no output, no change of the environment or locale,
+ *   no SIGPIPE, no exit. Descriptors are close-on-exec. dbss_context_new() alone
+ *   reads variables of the environment: SSL_CERT_FILE and SSL_CERT_DIR, which name
+ *   the system's certificates; for a region HUAWEICLOUD_SDK_REGION_DBSS_{REGION},
+ *   HUAWEICLOUD_SDK_REGIONS_FILE and HOME; and those of the options "credentials"
+ *   and "proxy_from_environment", where these are set.
+ * - The ABI only grows: no function, value or signature ever changes. For programs
+ *   that make wrappers, dbss-abi.json says all of this as data, and dbss.cdef.h has
+ *   the declarations without a preprocessor.
  */
 
 #ifndef DBSS_H
@@ -84,6 +116,18 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* For the compiler: what is exported, which results must be looked at, and since
+ * which version something should no longer be used. */
+#if defined(__GNUC__)
+#define DBSS_API __attribute__((visibility("default")))
+#define DBSS_WARN_UNUSED __attribute__((warn_unused_result))
+#define DBSS_DEPRECATED(since) __attribute__((deprecated("since " since)))
+#else
+#define DBSS_API
+#define DBSS_WARN_UNUSED
+#define DBSS_DEPRECATED(since)
+#endif
 
 /* The version of this header; dbss_version() is that of the library. */
 @VERSION@

@@ -15,10 +15,11 @@ use dbss::{Error, Operation};
 /// Options, progress, cancel and result of one call: pass it to the call, and
 /// read or cancel it from any thread while the call runs.
 ///
-/// It serves one call at a time, else the second one is refused with
-/// DBSS_ERR_BUSY; a stream is a call until it is freed. It may be used again
-/// for the next call. It may be freed at any time, also during its call. In a
-/// child of fork() the parent's operations are refused.
+/// It may be used again for the next call, and freed at any time, also during
+/// its call. A stream is a call until it is closed or freed. In a child of
+/// fork() the parent's operations are refused.
+///
+/// @threads one call at a time.
 pub struct dbss_operation {
     _opaque: [u8; 0],
 }
@@ -27,14 +28,15 @@ impl Handle for dbss_operation {
     type Value = Operation;
 }
 
-/// Told how a call goes: when it starts, at least ten times a second while it
-/// runs, whether bytes arrive or not, and when all bytes are there. Read the
-/// rest from `operation`, valid until it returns, by its getters. Return 0 to go
-/// on; anything else ends the call with DBSS_ERR_CANCELLED, within 250 ms.
+/// Called to report how a call goes: when it starts, at least ten times a
+/// second while it runs, whether bytes arrive or not, and when all bytes are
+/// there. The getters of the operation tell the rest.
 ///
-/// Runs on the thread of the call, with no lock held. It may call getters and
-/// dbss_operation_cancel(); other calls on the same operation are refused with
-/// DBSS_ERR_BUSY. It must not throw, longjmp or end the thread.
+/// @param operation borrowed.
+/// @return nonzero CANCELLED. 0 to go on; anything else ends the call, within
+///   250 ms.
+/// @runs in call.
+/// @calls any.
 pub type dbss_progress_fn =
     Option<unsafe extern "C-unwind" fn(user_data: *mut c_void, operation: *const dbss_operation) -> i32>;
 
@@ -50,13 +52,13 @@ impl Callback<ProgressFunction> {
     }
 }
 
-/// Asked whether a signal that was handled shall end the call: when one was, and
-/// once when the call begins, for those that came before it could notice. Return
-/// 0 to go on; anything else ends the call with DBSS_ERR_INTERRUPTED.
+/// Called to ask whether a signal that was handled shall end the call: when one
+/// was, and once when the call begins, for those that came before it could
+/// notice. Signals are blocked while it runs.
 ///
-/// Runs on the thread of the call, with no lock held and signals blocked. It may
-/// call getters and dbss_operation_cancel(). It must not throw, longjmp or end
-/// the thread.
+/// @return nonzero INTERRUPTED. 0 to go on; anything else ends the call.
+/// @runs in call.
+/// @calls getters.
 pub type dbss_interrupt_fn = Option<unsafe extern "C-unwind" fn(user_data: *mut c_void) -> i32>;
 
 type InterruptFunction = unsafe extern "C-unwind" fn(user_data: *mut c_void) -> i32;
@@ -80,11 +82,9 @@ pub(super) unsafe fn optional(operation: *mut dbss_operation) -> Result<Option<A
     unsafe { dbss_operation::borrow(operation, "operation") }.map(Some)
 }
 
-/// Makes an operation.
+/// Makes an operation. It costs no descriptor until a call waits.
 ///
-/// `out_operation` (required) receives it, or NULL on failure; it is yours: end
-/// it with dbss_operation_free(). It costs no descriptor until a call waits.
-/// Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
+/// @param out_operation required.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_new(out_operation: *mut *mut dbss_operation) -> dbss_status {
     guarded(|| {
@@ -96,22 +96,22 @@ pub unsafe extern "C" fn dbss_operation_new(out_operation: *mut *mut dbss_operat
 }
 
 /// Frees an operation, and all strings that its getters returned. A call under
-/// way goes on; it can no longer be cancelled by this handle. NULL does
-/// nothing. Never blocks. Any thread.
+/// way goes on; it can no longer be cancelled through this handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_free(operation: *mut dbss_operation) {
     // SAFETY: the header's rules are the contract of `release`.
     plain((), || unsafe { dbss_operation::release(operation) });
 }
 
-/// Sets an option for the calls of this operation, in place of the context's:
-/// "connect_timeout_ms", "stall_timeout_ms", "total_timeout_ms",
-/// "max_attempts", "max_memory_bytes", "file_mode", "wait_timeout_ms",
-/// "poll_interval_ms" or "interruptible", with values as for dbss_config_set().
+/// Sets an option for the calls of this operation, in place of the context's;
+/// values are as for dbss_config_set():
 ///
-/// `operation`, `key` and `value` (required); the texts are copied.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_UNKNOWN_KEY,
-/// DBSS_ERR_INVALID_VALUE, DBSS_ERR_BUSY. Never blocks. Any thread.
+/// {OPTIONS operation}
+///
+/// @param operation required.
+/// @param key required, option of operation.
+/// @param value required, bytes.
+/// @errors BUSY
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_set(
     operation: *mut dbss_operation,
@@ -133,11 +133,12 @@ pub unsafe extern "C" fn dbss_operation_set(
 
 /// Sets the progress callback, in place of the one before.
 ///
-/// `operation` (required). `progress` (may be NULL, for none). `user_data` is
-/// handed to it; `destroy` (may be NULL) is called with it exactly once: when
-/// the callback is replaced, when the operation is gone, or at once when this
-/// function fails. Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_BUSY. Never blocks.
-/// Any thread.
+/// `destroy` is called when the callback is replaced, when the operation is
+/// gone, or at once when this function fails.
+///
+/// @param operation required.
+/// @param progress optional. NULL for none.
+/// @errors BUSY
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_set_progress(
     operation: *mut dbss_operation,
@@ -160,11 +161,12 @@ pub unsafe extern "C" fn dbss_operation_set_progress(
 /// the one before. It counts where the option "interruptible" is true; without
 /// a function every signal that the host handles ends the call.
 ///
-/// `operation` (required). `interrupt` (may be NULL, for none). `user_data` is
-/// handed to it; `destroy` (may be NULL) is called with it exactly once: when
-/// the callback is replaced, when the operation is gone, or at once when this
-/// function fails. Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_BUSY. Never blocks.
-/// Any thread.
+/// `destroy` is called when the function is replaced, when the operation is
+/// gone, or at once when this function fails.
+///
+/// @param operation required.
+/// @param interrupt optional. NULL for none.
+/// @errors BUSY
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_set_interrupt(
     operation: *mut dbss_operation,
@@ -188,8 +190,7 @@ pub unsafe extern "C" fn dbss_operation_set_interrupt(
 /// (unless it is already over), whatever it waits for but the file system and
 /// your own code. A call that starts after this ends so without any traffic.
 ///
-/// NULL does nothing. May be called from a signal handler: it keeps errno.
-/// Never blocks. Any thread.
+/// @signal-safe
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_cancel(operation: *mut dbss_operation) {
     // No guard here: a signal handler must not allocate or lock.
@@ -201,10 +202,10 @@ pub unsafe extern "C" fn dbss_operation_cancel(operation: *mut dbss_operation) {
 }
 
 /// Undoes a cancel and forgets the last call, its strings included; options and
-/// the progress callback stay.
+/// callbacks stay.
 ///
-/// `operation` (required). Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_BUSY while
-/// a call runs. Never blocks. Any thread.
+/// @param operation required.
+/// @errors BUSY
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_reset(operation: *mut dbss_operation) -> dbss_status {
     // SAFETY: the header's rules are the contract of `borrow`.
@@ -217,15 +218,18 @@ fn number(value: Option<u64>) -> i64 {
 }
 
 /// How many bytes of the report have arrived, those before a resumption
-/// included; 0 for NULL. Never blocks. Any thread.
+/// included.
+///
+/// @return unit bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_received(operation: *const dbss_operation) -> i64 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
     unsafe { dbss_operation::read(operation, 0, |o| number(Some(o.received()))) }
 }
 
-/// The size of the report in bytes; -1 while or where it is not known, and for
-/// NULL. Never blocks. Any thread.
+/// The size of the report.
+///
+/// @return unit bytes, none -1. -1 while or where it is not known.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_total(operation: *const dbss_operation) -> i64 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -233,24 +237,29 @@ pub unsafe extern "C" fn dbss_operation_total(operation: *const dbss_operation) 
 }
 
 /// How many bytes did not have to come again because broken transfers were
-/// resumed; 0 for NULL. Never blocks. Any thread.
+/// resumed.
+///
+/// @return unit bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_resumed(operation: *const dbss_operation) -> i64 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
     unsafe { dbss_operation::read(operation, 0, |o| number(Some(o.resumed()))) }
 }
 
-/// How many requests were made so far; 0 for NULL. Never blocks. Any thread.
+/// How many requests were made so far.
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_attempts(operation: *const dbss_operation) -> u32 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
     unsafe { dbss_operation::read(operation, 0, Operation::attempts) }
 }
 
-/// How far a report is that the service makes (dbss_report_generate(),
-/// dbss_report_wait()), or how many of its reports a mirror has dealt with
-/// (dbss_reports_mirror()), in percent; -1 while that is not known, and for
-/// NULL. Never blocks. Any thread.
+/// How far the service is with a report that it makes (dbss_report_generate(),
+/// dbss_report_wait()), or with how many of its reports a mirror is done
+/// (dbss_reports_mirror()).
+///
+/// @return unit percent, none -1. -1 while that is not known.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_percent(operation: *const dbss_operation) -> i32 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -259,9 +268,8 @@ pub unsafe extern "C" fn dbss_operation_percent(operation: *const dbss_operation
 
 /// Where the report was saved, once the call has succeeded.
 ///
-/// Returns bytes as the file system has them, valid until the next call of the
-/// operation, dbss_operation_reset() or dbss_operation_free(); NULL where
-/// nothing was saved and for NULL. Never blocks. Any thread.
+/// @return borrowed until next call, nullable, bytes. NULL where nothing was
+///   saved.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_path(operation: *const dbss_operation) -> *const c_char {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -271,9 +279,8 @@ pub unsafe extern "C" fn dbss_operation_path(operation: *const dbss_operation) -
 /// The report's own name, made safe: one component of a path, not hidden. From
 /// the header Content-Disposition, else made of the report's id and format.
 ///
-/// Returns a string valid until the next call of the operation,
-/// dbss_operation_reset() or dbss_operation_free(); NULL until the report has
-/// begun to arrive, and for NULL. Never blocks. Any thread.
+/// @return borrowed until next call, nullable. NULL until the report has begun
+///   to arrive.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_filename(operation: *const dbss_operation) -> *const c_char {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -282,10 +289,8 @@ pub unsafe extern "C" fn dbss_operation_filename(operation: *const dbss_operatio
 
 /// The service's id of the call (header X-Request-Id).
 ///
-/// Returns a string valid until the next call of the operation,
-/// dbss_operation_reset() or dbss_operation_free(); NULL until the report has
-/// begun to arrive, where the service gave none, and for NULL. Never blocks.
-/// Any thread.
+/// @return borrowed until next call, nullable. NULL until the report has begun
+///   to arrive, and where the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_request_id(operation: *const dbss_operation) -> *const c_char {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -294,19 +299,18 @@ pub unsafe extern "C" fn dbss_operation_request_id(operation: *const dbss_operat
 
 /// The header Content-Type of the report.
 ///
-/// Returns a string valid until the next call of the operation,
-/// dbss_operation_reset() or dbss_operation_free(); NULL until the report has
-/// begun to arrive, where the service gave none, and for NULL. Never blocks.
-/// Any thread.
+/// @return borrowed until next call, nullable. NULL until the report has begun
+///   to arrive, and where the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_content_type(operation: *const dbss_operation) -> *const c_char {
     // SAFETY: the header's rules are the contract of `Handle::read`.
     unsafe { dbss_operation::read(operation, ptr::null(), |o| o.c_text(Text::ContentType)) }
 }
 
-/// What the report is, by its first bytes: DBSS_FORMAT_PDF or DBSS_FORMAT_ZIP;
-/// DBSS_FORMAT_UNKNOWN where it is neither, until it has begun to arrive, and for
-/// NULL. Never blocks. Any thread.
+/// What the report is, by its first bytes; DBSS_FORMAT_UNKNOWN until it has
+/// begun to arrive.
+///
+/// @return one of DBSS_FORMAT_.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_format(operation: *const dbss_operation) -> i32 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -314,12 +318,11 @@ pub unsafe extern "C" fn dbss_operation_format(operation: *const dbss_operation)
 }
 
 /// Why the last call of this operation failed, from any thread: every failure
-/// that the call returned, wrong arguments included, but DBSS_ERR_BUSY, which is
-/// about the operation's other call. dbss_operation_set() and the other functions
-/// that prepare an operation are no calls and do not change it.
+/// that the call returned, wrong arguments included, but DBSS_ERR_BUSY, which
+/// is about the operation's other call. dbss_operation_set() and the other
+/// functions that prepare an operation are no calls and do not change it.
 ///
-/// Returns an error that is yours: end it with dbss_error_free(); NULL when the
-/// call has not failed, and for NULL. Never blocks. Any thread.
+/// @return owned, nullable. NULL when the call has not failed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_error(operation: *const dbss_operation) -> *mut dbss_error {
     // SAFETY: the header's rules are the contract of `Handle::read`.

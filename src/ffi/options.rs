@@ -33,6 +33,7 @@ fn text(
 /// know.
 ///
 /// @param set one of DBSS_OPTIONS_.
+/// @return count.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_option_count(set: i32) -> usize {
     OptionSet::from_value(set).map_or(0, |set| set.options().count())

@@ -13,7 +13,9 @@ use dbss::Error;
 use dbss::internal::{self, Cursor, List, Page};
 
 /// A list of the service that is being read, page by page. It holds what it
-/// needs of its context. For one thread at a time, else DBSS_ERR_BUSY.
+/// needs of its context.
+///
+/// @threads one call at a time.
 pub struct dbss_cursor {
     _opaque: [u8; 0],
 }
@@ -22,7 +24,9 @@ impl Handle for dbss_cursor {
     type Value = Cursor;
 }
 
-/// A page of a list. It does not change, and any number of threads may read it.
+/// A page of a list. It never changes.
+///
+/// @threads any.
 pub struct dbss_page {
     _opaque: [u8; 0],
 }
@@ -56,12 +60,16 @@ unsafe fn begin(
 /// Begins the list of the project's audit instances (ListAuditInstances). No
 /// request is sent: dbss_cursor_next() gives its pages.
 ///
-/// `ctx` (required). `project`: the project's id; NULL for the context's, as
-/// for dbss_report_download(). `page_size`: how many a request asks for, 1 to
-/// 1000; 0 for 100. `out_cursor` (required) receives the list, or NULL on
-/// failure; it is yours: end it with dbss_cursor_free().
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
-/// DBSS_ERR_INVALID_VALUE (page_size). Never blocks. Any thread.
+/// Fields that the service documents:
+///
+/// {FIELDS instance}
+///
+/// @param ctx required.
+/// @param project optional. The project's id; NULL for the context's.
+/// @param page_size range 1 to 1000, none 0. How many a request asks for; 0 for
+///   100.
+/// @param out_cursor required, items instance.
+/// @errors INVALID_ID, INVALID_VALUE (page_size), CLOSED
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_instances_list(
     ctx: *mut dbss_context,
@@ -76,10 +84,16 @@ pub unsafe extern "C" fn dbss_instances_list(
 /// Begins the list of an instance's reports; otherwise as
 /// dbss_instances_list().
 ///
-/// `instance` (required): the audit instance's id. `name`: the name to look
-/// for, 1 to 256 bytes; NULL for all reports.
-/// Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT.
-/// Never blocks. Any thread.
+/// Fields that the service documents:
+///
+/// {FIELDS report}
+///
+/// @param ctx, project, page_size as dbss_instances_list.
+/// @param instance required. The audit instance's id.
+/// @param name optional. The name to look for, 1 to 256 bytes; NULL for all
+///   reports.
+/// @param out_cursor required, items report.
+/// @errors as dbss_instances_list
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_reports_list(
     ctx: *mut dbss_context,
@@ -101,9 +115,14 @@ pub unsafe extern "C" fn dbss_reports_list(
 /// Begins the list of an instance's report templates, which comes in one page;
 /// otherwise as dbss_instances_list().
 ///
-/// `instance` (required): the audit instance's id.
-/// Errors: those of dbss_instances_list(), among them DBSS_ERR_NULL_ARGUMENT.
-/// Never blocks. Any thread.
+/// Fields that the service documents:
+///
+/// {FIELDS template}
+///
+/// @param ctx, project as dbss_instances_list.
+/// @param instance required. The audit instance's id.
+/// @param out_cursor required, items template.
+/// @errors as dbss_instances_list
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_templates_list(
     ctx: *mut dbss_context,
@@ -120,22 +139,19 @@ pub unsafe extern "C" fn dbss_templates_list(
     })
 }
 
-/// Gives the next page, with at least one item.
-///
-/// `cursor` and `out_page` (required); the latter receives the page, which is
-/// yours: end it with dbss_page_free(); or NULL at the end of the list, with
-/// DBSS_OK, and on failure. After a failure the same page can be asked for
-/// again. `operation` may be NULL.
+/// Gives the next page, with at least one item. After a failure the same page
+/// can be asked for again.
 ///
 /// A list may change while it is read. No item comes twice; where items were
 /// deleted meanwhile, the part of the list that moved is read again, so that
 /// none is left out; only where as many were added in the same moment can that
 /// go unnoticed.
-/// Errors: DBSS_ERR_NULL_ARGUMENT; every status of the groups DBSS_ERR_SERVICE
-/// and DBSS_ERR_NETWORK, DBSS_ERR_UNEXPECTED_RESPONSE for a list that is
-/// malformed or larger than 16 MiB a page; those of
-/// dbss_context_find_credentials(); DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
-/// network. Any thread.
+///
+/// @param cursor required.
+/// @param out_page required. NULL with DBSS_OK at the end of the list.
+/// @errors UNEXPECTED_RESPONSE (a list that is malformed or larger than 16 MiB
+///   a page); as dbss_context_find_credentials
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_cursor_next(
     cursor: *mut dbss_cursor,
@@ -158,23 +174,25 @@ pub unsafe extern "C" fn dbss_cursor_next(
     })
 }
 
-/// Ends a list. Its pages are not touched. NULL does nothing. Never blocks. Any
-/// thread.
+/// Ends a list. Its pages are not affected.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_cursor_free(cursor: *mut dbss_cursor) {
     // SAFETY: the header's rules are the contract of `release`.
     plain((), || unsafe { dbss_cursor::release(cursor) });
 }
 
-/// How many items the page has; 0 for NULL. Never blocks. Any thread.
+/// How many items the page has.
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_page_count(page: *const dbss_page) -> usize {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { dbss_page::read(page, 0, |page| page.items.len()) }
 }
 
-/// How many items the whole list has, as the service said with this page; -1
-/// where it did not say, and for NULL. Never blocks. Any thread.
+/// How many items the whole list has, as the service said with this page.
+///
+/// @return count, none -1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_page_total(page: *const dbss_page) -> i64 {
     let total = |page: &Page| {
@@ -185,13 +203,14 @@ pub unsafe extern "C" fn dbss_page_total(page: *const dbss_page) -> i64 {
     unsafe { dbss_page::read(page, -1, total) }
 }
 
-/// A field of the item `index`, counted from 0, by the service's name for it,
-/// such as "id": text as it is, with U+FFFD for U+0000; a number, true, false,
-/// an array or an object as its JSON.
+/// A field of an item, by the service's name for it, such as "id": text as it
+/// is, with U+FFFD for U+0000; a number, true, false, an array or an object as
+/// its JSON.
 ///
-/// Returns a string that is valid until dbss_page_free(); NULL where the item
-/// has no such field or it is null, past the last item, and for NULL. Never
-/// blocks. Any thread.
+/// @param index index of dbss_page_count.
+/// @param field field.
+/// @return borrowed, nullable. NULL where the item has no such field or it is
+///   null, and past the last item.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_page_field(
     page: *const dbss_page,
@@ -218,10 +237,8 @@ pub unsafe extern "C" fn dbss_page_field(
 /// is an object as the service sent it, fields that this library does not know
 /// included.
 ///
-/// `page` and `out_json` (required); the latter receives UTF-8 without a NUL at
-/// its end, or { NULL, 0 } on failure; it is yours: end it with
-/// dbss_buffer_free(). Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any
-/// thread.
+/// @param page required.
+/// @param out_json required. UTF-8, without a NUL at its end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_page_json(page: *const dbss_page, out_json: *mut dbss_buffer) -> dbss_status {
     guarded(|| {
@@ -234,8 +251,7 @@ pub unsafe extern "C" fn dbss_page_json(page: *const dbss_page, out_json: *mut d
     })
 }
 
-/// Frees a page, and the strings that dbss_page_field() returned. NULL does
-/// nothing. Never blocks. Any thread.
+/// Frees a page, and the strings that dbss_page_field() returned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_page_free(page: *mut dbss_page) {
     // SAFETY: the header's rules are the contract of `release`.

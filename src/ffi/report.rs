@@ -50,9 +50,9 @@ pub(super) unsafe fn report_call(
     }
 }
 
-/// A flag of the file functions: a file of the name may be replaced, in one
-/// step, when the new one is whole. Without it an existing file is kept and the
-/// call fails with DBSS_ERR_FILE_EXISTS.
+/// A flag of the file functions: a file of the same name may be replaced, in
+/// one step, when the new one is whole. Without it an existing file is kept and
+/// the call fails with DBSS_ERR_FILE_EXISTS.
 pub const DBSS_FILE_REPLACE: u32 = 1;
 
 fn overwrite(flags: u32) -> Result<Overwrite, Error> {
@@ -71,30 +71,24 @@ fn overwrite(flags: u32) -> Result<Overwrite, Error> {
 
 /// Downloads an audit report (PDF or ZIP) into memory: the service's call
 /// DownloadAuditReport. Blocks until the whole report is there or the call has
-/// failed; a report that did not arrive whole is a failure.
+/// failed; a report that did not arrive whole is a failure. Memory grows with
+/// what arrives, not with what the server announces.
 ///
-/// `ctx` (required) may be in use by other threads at the same time.
-/// `project`: the project's id; NULL for the context's: that of the option
-/// "project_id", else of the credentials, else of the project that has the
-/// region's name, which is looked up at IAM once. `instance` (required): the
-/// audit instance's id. Both have 32 to 64 characters. `id` (required): the
-/// report's id, 16 to 64 characters. Ids are made of ASCII letters, digits, "-"
-/// and "_".
-/// `locale`: the language of the report, "en-us" or "zh-cn", in any letter
-/// case, "_" for "-" accepted; NULL leaves the choice to the service, which
-/// takes en-us.
-/// `out_buf` (required) receives the report, or { NULL, 0 } on failure; it is
-/// yours: end it with dbss_buffer_free().
-///
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8, DBSS_ERR_INVALID_ID,
-/// DBSS_ERR_INVALID_LOCALE and DBSS_ERR_NOT_CONFIGURED (no credentials, no
-/// project), all before any traffic to the service; those of
-/// dbss_context_find_credentials(); every status of the groups DBSS_ERR_SERVICE
-/// and DBSS_ERR_NETWORK; DBSS_ERR_RESOURCE; DBSS_ERR_OUT_OF_MEMORY, also for a
-/// report that the system cannot hold; DBSS_ERR_LIMIT_EXCEEDED for one that is
-/// larger than the option "max_memory_bytes"; DBSS_ERR_CANCELLED by
-/// dbss_context_cancel_all(). Memory grows with what arrives, not with what the
-/// server announces. Uses the network. Any thread.
+/// @param ctx required. Other threads may use it at the same time.
+/// @param project optional. The project's id, 32 to 64 characters; NULL for the
+///   context's: that of the option "project_id", else of the credentials, else
+///   of the project with the region's name, which is looked up at IAM once.
+/// @param instance required. The audit instance's id, 32 to 64 characters.
+/// @param id required. The report's id, 16 to 64 characters. Ids are made of
+///   ASCII letters, digits, "-" and "_".
+/// @param locale optional. The language of the report: "en-us" or "zh-cn", in
+///   any letter case, "_" for "-" accepted; NULL leaves the choice to the
+///   service, which takes en-us.
+/// @param out_buf required. Receives the report.
+/// @errors INVALID_ID, INVALID_LOCALE; NOT_CONFIGURED (no credentials, no
+///   project); LIMIT_EXCEEDED (larger than the option "max_memory_bytes"); as
+///   dbss_context_find_credentials
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_download(
     ctx: *mut dbss_context,
@@ -111,9 +105,9 @@ pub unsafe extern "C" fn dbss_report_download(
 
 /// The same, under an operation.
 ///
-/// `operation` may be NULL; the other parameters as for dbss_report_download().
-/// Errors: those of dbss_report_download(), among them DBSS_ERR_NULL_ARGUMENT;
-/// DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the network. Any thread.
+/// @param ctx, project, instance, id, locale, out_buf as dbss_report_download.
+/// @errors as dbss_report_download
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_download_to_memory(
     ctx: *mut dbss_context,
@@ -147,24 +141,23 @@ pub unsafe extern "C" fn dbss_report_download_to_memory(
 
 /// Downloads a report to a file. The file appears under its name only when it
 /// is whole and on the disk; until then, and after every failure, cancel or
-/// crash, what stood there stands there still.
-///
-/// The first five parameters as for dbss_report_download(). `path` (required,
-/// bytes): as the file system has them; its directory must exist and be
-/// writable. `flags`: 0 or DBSS_FILE_REPLACE. `operation` may be NULL; its path
-/// is then this one. The permissions are those of the option "file_mode".
+/// crash, what was there stays there. Its permissions are those of the option
+/// "file_mode"; the operation's path is then this one.
 ///
 /// While it arrives the report is in a file without a name in the target's
-/// directory, which goes with the process; where a file system has no such
-/// files (and for a moment before it replaces another) in a hidden file
-/// ".dbss-XXXXXX.part", which only a killed process or a stopped machine
-/// leaves.
-/// Errors: those of dbss_report_download() but the ones about memory, among
-/// them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_INVALID_VALUE (path, flags);
-/// DBSS_ERR_FILE_EXISTS, DBSS_ERR_NOT_REGULAR_FILE (also for a symbolic link),
-/// DBSS_ERR_FILE (no such directory, no permission), all before any traffic;
-/// DBSS_ERR_DISK_FULL; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the network. Any
-/// thread.
+/// directory, which goes with the process. Where a file system has no such
+/// files (and for a moment before it replaces another) it is in a hidden file
+/// ".dbss-XXXXXX.part", which only a killed process or a stopped machine leaves
+/// behind.
+///
+/// @param ctx, project, instance, id, locale as dbss_report_download.
+/// @param path required, bytes. Its directory must exist and be writable.
+/// @param flags flags DBSS_FILE_.
+/// @errors INVALID_VALUE (path, flags); FILE_EXISTS, NOT_REGULAR_FILE (also for
+///   a symbolic link), FILE (no such directory, no permission; these three
+///   before any traffic); DISK_FULL; INVALID_ID, INVALID_LOCALE; as
+///   dbss_context_find_credentials
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_download_to_file(
     ctx: *mut dbss_context,
@@ -196,14 +189,16 @@ pub unsafe extern "C" fn dbss_report_download_to_file(
     })
 }
 
-/// Downloads a report into a directory, under the report's own name made safe;
-/// dbss_operation_path() tells it afterwards. Otherwise as
+/// Downloads a report into a directory, under the report's own name made safe,
+/// which dbss_operation_path() tells afterwards. Otherwise as
 /// dbss_report_download_to_file().
 ///
-/// `directory` (required, bytes): it must exist. `operation` may be NULL.
-/// Errors: those of dbss_report_download_to_file(), among them
-/// DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_FILE_EXISTS can only be told when the
-/// service has said the name. Uses the network. Any thread.
+/// @param ctx, project, instance, id, locale, flags as
+///   dbss_report_download_to_file.
+/// @param directory required, bytes. It must exist.
+/// @errors as dbss_report_download_to_file (FILE_EXISTS only when the service
+///   has told the name)
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_download_to_directory(
     ctx: *mut dbss_context,
@@ -235,18 +230,17 @@ pub unsafe extern "C" fn dbss_report_download_to_directory(
     })
 }
 
-/// Downloads a report to a descriptor: a file, from where it stands; a pipe, a
-/// socket, a terminal. POSIX only.
+/// Downloads a report to a descriptor: a file, from its current offset; a pipe,
+/// a socket, a terminal. POSIX only. What was written before a failure cannot
+/// be taken back: only a call that returned DBSS_OK has written a report.
 ///
-/// The first five parameters as for dbss_report_download(). `fd` must be open
-/// for writing, blocking or not; it is never closed, and its mode not changed.
-/// `operation` may be NULL. What was written before a failure cannot be taken
-/// back: only a call that returned DBSS_OK has written a report.
-/// Errors: those of dbss_report_download() but the ones about memory, among
-/// them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_ARGUMENT when `fd` is not open for
-/// writing; DBSS_ERR_BROKEN_PIPE when its reader has gone (never SIGPIPE);
-/// DBSS_ERR_DISK_FULL, DBSS_ERR_FILE, DBSS_ERR_NOT_RESUMABLE; DBSS_ERR_BUSY,
-/// DBSS_ERR_CANCELLED. Uses the network. Any thread.
+/// @param ctx, project, instance, id, locale as dbss_report_download.
+/// @param fd descriptor. Open for writing, blocking or not; it is never closed,
+///   and its mode not changed.
+/// @errors ARGUMENT (not open for writing); BROKEN_PIPE (its reader has gone;
+///   never SIGPIPE); DISK_FULL, FILE; INVALID_ID, INVALID_LOCALE; as
+///   dbss_context_find_credentials
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_download_to_fd(
     ctx: *mut dbss_context,
@@ -284,25 +278,23 @@ pub unsafe extern "C" fn dbss_report_download_to_fd(
     })
 }
 
-/// Takes the next bytes of a report, in order: `data` are `len` bytes, at least
-/// 1, valid until it returns. Return 0 to go on; anything else ends the call
-/// with DBSS_ERR_CANCELLED.
+/// Receives the next bytes of a report, in order.
 ///
-/// Runs on the thread of the call, with no lock held. It may call getters and
-/// dbss_operation_cancel(); other calls on the same operation are refused with
-/// DBSS_ERR_BUSY. It must not throw, longjmp or end the thread.
+/// @param data borrowed, size len. At least 1 byte.
+/// @return nonzero CANCELLED. 0 to go on; anything else ends the call.
+/// @runs in call.
+/// @calls any.
 pub type dbss_write_fn =
     Option<unsafe extern "C-unwind" fn(user_data: *mut c_void, data: *const u8, len: usize) -> i32>;
 
-/// Downloads a report to a function of yours, part by part.
+/// Downloads a report to a function of yours, part by part. What was handed
+/// over before a failure cannot be taken back: only a call that returned
+/// DBSS_OK has handed over a report.
 ///
-/// The first five parameters as for dbss_report_download(). `write` (required)
-/// is called with `user_data`. `operation` may be NULL. What was handed over
-/// before a failure cannot be taken back: only a call that returned DBSS_OK has
-/// handed over a report.
-/// Errors: those of dbss_report_download() but the ones about memory, among
-/// them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_NOT_RESUMABLE; DBSS_ERR_BUSY,
-/// DBSS_ERR_CANCELLED. Uses the network. Any thread.
+/// @param ctx, project, instance, id, locale as dbss_report_download.
+/// @param write required.
+/// @errors INVALID_ID, INVALID_LOCALE; as dbss_context_find_credentials
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_download_to_callback(
     ctx: *mut dbss_context,

@@ -23,9 +23,8 @@ fn describe(status: dbss_status) -> (&'static CStr, &'static CStr) {
     (status.c_name(), status.c_message())
 }
 
-/// The name of a status as this header spells it, such as
-/// "DBSS_ERR_NOT_FOUND"; "DBSS_ERR_UNKNOWN" for a value that this version does
-/// not know.
+/// The name of a status as this header spells it, such as "DBSS_ERR_NOT_FOUND";
+/// "DBSS_ERR_UNKNOWN" for a value that this version does not know.
 ///
 /// @return static.
 #[unsafe(no_mangle)]
@@ -33,8 +32,8 @@ pub extern "C" fn dbss_status_name(status: dbss_status) -> *const c_char {
     describe(status).0.as_ptr()
 }
 
-/// What a status means, in general; dbss_error_message() says what happened
-/// in particular.
+/// What a status means in general; dbss_error_message() says what happened in
+/// particular.
 ///
 /// @return static.
 #[unsafe(no_mangle)]
@@ -42,10 +41,11 @@ pub extern "C" fn dbss_status_message(status: dbss_status) -> *const c_char {
     describe(status).1.as_ptr()
 }
 
-/// The group of a status: DBSS_OK, DBSS_ERR_ARGUMENT, DBSS_ERR_SERVICE,
-/// DBSS_ERR_NETWORK, DBSS_ERR_FILE, DBSS_ERR_RESOURCE, DBSS_ERR_CANCELLED or
-/// DBSS_ERR_INTERNAL. Values that are newer than this library have their group
-/// too; a value outside of all ranges counts as DBSS_ERR_INTERNAL.
+/// The status that stands for the group of a status: DBSS_OK,
+/// DBSS_ERR_ARGUMENT, DBSS_ERR_SERVICE, DBSS_ERR_NETWORK, DBSS_ERR_FILE,
+/// DBSS_ERR_RESOURCE, DBSS_ERR_CANCELLED or DBSS_ERR_INTERNAL. Values that are
+/// newer than this library have their group too; a value outside of all ranges
+/// counts as DBSS_ERR_INTERNAL.
 ///
 /// @return status.
 #[unsafe(no_mangle)]
@@ -57,16 +57,18 @@ pub extern "C" fn dbss_status_group(status: dbss_status) -> dbss_status {
     }
 }
 
-/// How many statuses the loaded library knows, DBSS_OK among them.
+/// How many statuses this version has, DBSS_OK included.
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_status_count() -> usize {
     STATUSES.len()
 }
 
-/// A status of the list of all, in the order of their values.
+/// One of the statuses.
 ///
 /// @param index index of dbss_status_count.
-/// @return status, none -1. -1, which is no status, past the last one.
+/// @return status, none -1. -1 past the last one.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_status_value(index: usize) -> dbss_status {
     STATUSES.get(index).map_or(-1, |row| row.value)

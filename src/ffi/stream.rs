@@ -13,11 +13,13 @@ use super::status::dbss_status;
 use dbss::ReportStream;
 use dbss::internal;
 
-/// A report that you read part by part, as from a file. One thread reads at a
-/// time; any may free it or cancel its operation meanwhile.
+/// A report that you read part by part, as from a file. Any thread may close it
+/// or cancel its operation while another one reads.
 ///
-/// It goes on when its context is freed, and ends when that is closed. In a child of fork() the parent's
-/// streams are refused.
+/// It goes on when its context is freed, and ends when that is closed. In a
+/// child of fork() the parent's streams are refused.
+///
+/// @threads one call at a time.
 pub struct dbss_report_stream {
     _opaque: [u8; 0],
 }
@@ -58,19 +60,16 @@ pub const DBSS_FORMAT_PDF: i32 = 1;
 /// A ZIP archive: the first bytes are "PK".
 pub const DBSS_FORMAT_ZIP: i32 = 2;
 
-/// Opens a report: blocks until its first bytes are there.
-///
-/// `ctx`, `project`, `instance`, `id` and `locale` as for
-/// dbss_report_download(). `operation` may be NULL; else it belongs to the
-/// stream until dbss_report_stream_free(). `out_stream` (required) receives the
-/// stream, or NULL on failure; it is yours: end it with
-/// dbss_report_stream_free().
+/// Opens a report: blocks until its first bytes are there. The operation
+/// belongs to the stream until that is closed or freed.
 ///
 /// A transfer that breaks later is resumed where the service can; where it
 /// cannot, the read fails, since what you have cannot be taken back.
-/// Errors: those of dbss_report_download() but the ones about memory, among
-/// them DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_BUSY, DBSS_ERR_CANCELLED. Uses the
-/// network. Any thread.
+///
+/// @param ctx, project, instance, id, locale as dbss_report_download.
+/// @param out_stream required.
+/// @errors INVALID_ID, INVALID_LOCALE; as dbss_context_find_credentials
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_open(
     ctx: *mut dbss_context,
@@ -103,16 +102,17 @@ pub unsafe extern "C" fn dbss_report_open(
     })
 }
 
-/// Reads some bytes: blocks until at least one is there. `*out_len` 0 is the
-/// end, and is given only when the report was whole and its length right.
+/// Reads some bytes: blocks until at least one is there. A failure stays: the
+/// next read fails with it again.
 ///
-/// `stream` (required). `buf` (required) has room for `cap` bytes, at least 1.
-/// `out_len` (required) receives the number of bytes, or 0 on failure. A
-/// failure stays: the next read gives it again.
-/// Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_ARGUMENT when `cap` is 0 or the
-/// stream is a parent process's; DBSS_ERR_BUSY while another thread reads;
-/// DBSS_ERR_CANCELLED; every status of the groups DBSS_ERR_SERVICE and
-/// DBSS_ERR_NETWORK. Uses the network. Any thread.
+/// @param stream required.
+/// @param buf required, room cap.
+/// @param cap unit bytes. At least 1.
+/// @param out_len required, unit bytes. How many were read; 0 with DBSS_OK is
+///   the end, and is given only when the report was whole and its length right.
+/// @errors ARGUMENT (`cap` is 0, or the stream is a parent process's); BUSY
+///   (another thread reads); as dbss_context_find_credentials
+/// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_read(
     stream: *mut dbss_report_stream,
@@ -153,17 +153,18 @@ pub unsafe extern "C" fn dbss_report_stream_read(
 /// The most that one read fills.
 const READ_LIMIT: usize = 256 * 1024;
 
-/// The size of the report in bytes, as the service announced it; -1 where it
-/// did not, and for NULL. Never blocks. Any thread.
+/// The size of the report, as the service announced it.
+///
+/// @return unit bytes, none -1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_size(stream: *const dbss_report_stream) -> i64 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
     unsafe { dbss_report_stream::read(stream, -1, |s| s.size) }
 }
 
-/// What the report is, by its first bytes: DBSS_FORMAT_PDF or DBSS_FORMAT_ZIP;
-/// DBSS_FORMAT_UNKNOWN where it is neither, and for NULL. Never blocks. Any
-/// thread.
+/// What the report is, by its first bytes.
+///
+/// @return one of DBSS_FORMAT_.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_format(stream: *const dbss_report_stream) -> i32 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -172,8 +173,7 @@ pub unsafe extern "C" fn dbss_report_stream_format(stream: *const dbss_report_st
 
 /// The report's own name, made safe, as dbss_operation_filename() gives it.
 ///
-/// Returns a string that lives as long as the stream; NULL for NULL. Never
-/// blocks. Any thread.
+/// @return borrowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_filename(stream: *const dbss_report_stream) -> *const c_char {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -182,8 +182,7 @@ pub unsafe extern "C" fn dbss_report_stream_filename(stream: *const dbss_report_
 
 /// The header Content-Type.
 ///
-/// Returns a string that lives as long as the stream; NULL where the service
-/// gave none and for NULL. Never blocks. Any thread.
+/// @return borrowed, nullable. NULL where the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_content_type(stream: *const dbss_report_stream) -> *const c_char {
     let pointer = |text: &CString| text.as_ptr();
@@ -197,8 +196,7 @@ pub unsafe extern "C" fn dbss_report_stream_content_type(stream: *const dbss_rep
 
 /// The service's id of the call (header X-Request-Id).
 ///
-/// Returns a string that lives as long as the stream; NULL where the service
-/// gave none and for NULL. Never blocks. Any thread.
+/// @return borrowed, nullable. NULL where the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_request_id(stream: *const dbss_report_stream) -> *const c_char {
     let pointer = |text: &CString| text.as_ptr();
@@ -213,11 +211,8 @@ pub unsafe extern "C" fn dbss_report_stream_request_id(stream: *const dbss_repor
 /// Closes a stream, read to its end or not: a read under way in another thread
 /// ends with DBSS_ERR_CANCELLED, later ones fail with DBSS_ERR_CLOSED. Its
 /// operation is free for another call, at once or when that read has ended. The
-/// getters go on working until dbss_report_stream_free(). Closing it again does
-/// nothing.
-///
-/// NULL does nothing. Never blocks. Any thread, also in a callback, but not from
-/// a signal handler.
+/// getters go on working until the stream is freed. It waits for nothing and
+/// may be called in a callback. Closing it again does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_close(stream: *mut dbss_report_stream) {
     plain((), || {
@@ -229,8 +224,7 @@ pub unsafe extern "C" fn dbss_report_stream_close(stream: *mut dbss_report_strea
 }
 
 /// Closes a stream as dbss_report_stream_close() does, and frees it and all
-/// strings that its getters returned. NULL does nothing. Never blocks. Any
-/// thread.
+/// strings that its getters returned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_free(stream: *mut dbss_report_stream) {
     plain((), || {

@@ -10,9 +10,11 @@ use super::guard::{Handle, bytes, guarded, optional_text, plain};
 use super::status::dbss_status;
 use dbss::{Error, Status, TokenRequest};
 
-/// A request for a token, to be answered by dbss_token_request_set() or
-/// dbss_token_request_fail(), once, and then ended by
-/// dbss_token_request_free(). All of it at once or later, from any thread.
+/// A request for a token. Give it a token with dbss_token_request_set() or
+/// refuse with dbss_token_request_fail(), once, and then free it. All of that
+/// at once or later, from any thread.
+///
+/// @threads any.
 pub struct dbss_token_request {
     _opaque: [u8; 0],
 }
@@ -21,18 +23,17 @@ impl Handle for dbss_token_request {
     type Value = TokenRequest;
 }
 
-/// Asked for a token: by the first call that needs one, before the last one
-/// expires, and after the service has refused it. `request` is yours: answer
-/// it, now or later, and end it with dbss_token_request_free().
+/// Called for a token: by the first call that needs one, before the last one
+/// expires, and after the service has refused it.
 ///
-/// One request is under way at a time, for all calls that wait for its answer;
-/// each of them obeys its own cancel and timeouts, and where one has waited for
-/// its "stall_timeout_ms", the next call asks anew.
+/// One request is under way at a time, for all calls that wait for its token.
+/// Each of them obeys its own cancel and timeouts; where one has waited for its
+/// "stall_timeout_ms", the next call asks anew. The call on whose thread the
+/// function runs cannot be cancelled until it returns.
 ///
-/// Runs on the thread of one of the calls, with no lock held; that call cannot
-/// be cancelled until the function returns. It may call anything but the same
-/// context's calls that need a token. It must not throw, longjmp or end the
-/// thread.
+/// @param request owned. Answer it now or later, then free it.
+/// @runs in call.
+/// @calls any without token.
 pub type dbss_token_provider_fn =
     Option<unsafe extern "C-unwind" fn(user_data: *mut c_void, request: *mut dbss_token_request)>;
 
@@ -47,14 +48,14 @@ impl Callback<ProviderFunction> {
     }
 }
 
-/// Sets a function of yours that gives tokens, in place of other credentials,
-/// for the contexts made from this configuration.
+/// Sets a function of yours that provides tokens, in place of other
+/// credentials, for the contexts made from this configuration.
 ///
-/// `config` (required). `provider` (may be NULL, which takes away the one that
-/// was set). `user_data` is handed to it; `destroy` (may be NULL) is called
-/// with it exactly once: when the provider is replaced and the configuration
-/// and all contexts made from it are gone, or at once when this function fails.
-/// Errors: DBSS_ERR_NULL_ARGUMENT. Never blocks. Any thread.
+/// `destroy` is called when the provider is replaced and the configuration and
+/// all contexts made from it are gone, or at once when this function fails.
+///
+/// @param config required.
+/// @param provider optional. NULL removes the one that was set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_token_provider(
     config: *mut dbss_config,
@@ -77,25 +78,26 @@ pub unsafe extern "C" fn dbss_config_set_token_provider(
     })
 }
 
-/// Whether the service has refused the last token that was given: 1, and the
-/// same one would be refused again; else 0, and 0 for NULL. Never blocks. Any
-/// thread.
+/// Whether the service has refused the last token: the same one would be
+/// refused again.
+///
+/// @return boolean.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_token_request_refused(request: *const dbss_token_request) -> i32 {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { dbss_token_request::read(request, 0, |request| request.is_after_refusal().into()) }
 }
 
-/// Answers with a token.
+/// Gives the token.
 ///
-/// `request` and `token` (required); the token as for dbss_config_set_token(),
-/// copied and wiped when it is no longer needed. `expires_ms`: when it expires,
-/// in milliseconds since 1970 UTC by the clock of this machine, so that the
-/// next is asked for in time; -1 when that is not known. Where the token is
-/// refused here, the calls that wait fail with DBSS_ERR_NO_TOKEN.
-/// Errors: DBSS_ERR_NULL_ARGUMENT; DBSS_ERR_INVALID_TOKEN, also when it has
-/// expired already; DBSS_ERR_INVALID_VALUE (expires_ms); DBSS_ERR_ARGUMENT when
-/// the request has been answered already. Never blocks. Any thread.
+/// @param request required.
+/// @param token required, bytes, secret. As for dbss_config_set_token().
+/// @param expires_ms unit unix-ms, none -1. When it expires, by the clock of
+///   this machine, so that the next one is asked for in time; -1 when that is
+///   not known.
+/// @errors INVALID_TOKEN (also when it has expired already: the calls that wait
+///   then fail with DBSS_ERR_NO_TOKEN); INVALID_VALUE (expires_ms); ARGUMENT
+///   (the request was answered before)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_token_request_set(
     request: *mut dbss_token_request,
@@ -125,13 +127,13 @@ pub unsafe extern "C" fn dbss_token_request_set(
     })
 }
 
-/// Answers that there is no token: the calls that wait fail with
+/// Says that there is no token: the calls that wait fail with
 /// DBSS_ERR_NO_TOKEN, and the next call asks again.
 ///
-/// `request` (required). `message`: why, for the error's message, at most 512
-/// bytes of it; NULL for no reason. It is copied; let it hold no secret.
-/// Errors: DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_UTF8; DBSS_ERR_ARGUMENT
-/// when the request has been answered already. Never blocks. Any thread.
+/// @param request required.
+/// @param message optional. The reason, for the error's message, of which it
+///   holds at most 512 bytes. It should hold no secret.
+/// @errors ARGUMENT (the request was answered before)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_token_request_fail(
     request: *mut dbss_token_request,
@@ -149,8 +151,7 @@ pub unsafe extern "C" fn dbss_token_request_fail(
     })
 }
 
-/// Ends a request. Without an answer it counts as failed. NULL does nothing.
-/// Never blocks. Any thread.
+/// Frees a request. One that was not answered counts as failed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_token_request_free(request: *mut dbss_token_request) {
     // SAFETY: the header's rules are the contract of `release`.

@@ -14,14 +14,16 @@ const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_V
 /// The version of the library that is loaded, such as "0.1.0"; compare with
 /// DBSS_VERSION, which is the version of the header.
 ///
-/// Returns a static string, never NULL. Never blocks. Any thread, at any time.
+/// @return static.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
-/// The same as a number, to compare: major * 10000 + minor * 100 + patch, as
-/// in DBSS_VERSION_NUMBER. Never blocks. Any thread, at any time.
+/// The same as a number, to compare: major * 10000 + minor * 100 + patch, as in
+/// DBSS_VERSION_NUMBER.
+///
+/// @return number.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_version_number() -> u32 {
     const fn number(text: &str) -> u32 {
@@ -40,11 +42,11 @@ pub extern "C" fn dbss_version_number() -> u32 {
     NUMBER
 }
 
-/// Whether the loaded library has a feature, by its name; dbss_feature_name()
-/// lists those of this version.
+/// Whether the loaded library has a feature. dbss_feature_name() lists the
+/// features of this version.
 ///
 /// @param name feature.
-/// @return boolean. 0 for a name that it does not know, and for NULL.
+/// @return boolean.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_has_feature(name: *const c_char) -> i32 {
     plain(0, || {
@@ -57,13 +59,15 @@ pub unsafe extern "C" fn dbss_has_feature(name: *const c_char) -> i32 {
     })
 }
 
-/// How many features the loaded library has.
+/// How many features this version has.
+///
+/// @return count.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_feature_count() -> usize {
     FEATURES.len()
 }
 
-/// The name of a feature, such as "download".
+/// The name of a feature, as dbss_has_feature() takes it.
 ///
 /// @param index index of dbss_feature_count.
 /// @return static, nullable. NULL past the last one.
@@ -72,7 +76,7 @@ pub extern "C" fn dbss_feature_name(index: usize) -> *const c_char {
     FEATURES.get(index).map_or(ptr::null(), |f| f.name.as_ptr())
 }
 
-/// What a feature is, in a sentence.
+/// What a feature is.
 ///
 /// @param index index of dbss_feature_count.
 /// @return static, nullable. NULL past the last one.

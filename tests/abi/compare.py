@@ -5,6 +5,7 @@ compare.py OLD NEW    compares two descriptions (dbss-abi.json)
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ WORDS = {
     "section",
     "summary",
     "doc",
-    "meaning",
+    "errors",
+    "help",
+    "range",
 }
 
 # The lists to which things may be added.
@@ -32,29 +35,52 @@ TABLES = (
     "structs",
     "callbacks",
     "functions",
+    "features",
+    "options.config",
+    "options.operation",
+    "options.report_spec",
+    "options.mirror",
+    "items.instance",
+    "items.report",
+    "items.template",
 )
+
+# What there may be more of.
+GROWING = {"constants", "values", "choices"}
 
 # Changes that no program notices: less is asked of a caller, or more promised.
 HARMLESS: dict[str, set[tuple[object, object]]] = {
     "nullability": {("required", "optional")},
     "nullable": {(True, False)},
-    "blocks": {(True, False)},
-    "network": {(True, False)},
+    "blocks": {
+        (worse, better)
+        for worse, better in itertools.combinations(("network", "files", "briefly", "never"), 2)
+    },
     "async_signal_safe": {(False, True)},
-    "thread": {("any", "calling")},
     "concurrent": {(True, False)},
+    "calls": {("getters", "any"), ("getters", "any_without_token"), ("any_without_token", "any")},
+    "threads": {("one_call_at_a_time", "any")},
 }
 
 
 def by_name(items: list[Any]) -> dict[str, Any]:
-    return {one["name"]: one for one in items}
+    """The rows of a table by their names; those of options are keys."""
+    return {one["name"] if "name" in one else one["key"]: one for one in items}
+
+
+def rows(description: Any, table: str) -> dict[str, Any]:
+    for part in table.split("."):
+        description = description[part]
+    return by_name(description)
 
 
 def broken(old: Any, new: Any, place: str = "") -> Iterator[str]:
     """Says each change that may break a program, a line for each."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key, value in old.items():
-            if key in WORDS:
+            # A program takes a status of a function that it does not expect for its
+            # group.
+            if key in WORDS or (key == "statuses" and place):
                 continue
             if key not in new:
                 yield f"{place}.{key}: removed"
@@ -63,6 +89,8 @@ def broken(old: Any, new: Any, place: str = "") -> Iterator[str]:
     elif isinstance(old, list) and isinstance(new, list):
         if place in TABLES:
             yield from broken_table(old, new, place)
+        elif place.rpartition(".")[2] in GROWING:
+            yield from (f"{place}: without {one}" for one in old if one not in new)
         elif len(old) != len(new):
             yield f"{place}: {len(old)} became {len(new)}"
         else:
@@ -87,12 +115,7 @@ def broken_table(old: list[Any], new: list[Any], place: str) -> Iterator[str]:
 
 
 def added(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    return [
-        one["name"]
-        for table in TABLES
-        for one in new[table]
-        if one["name"] not in by_name(old[table])
-    ]
+    return [name for table in TABLES for name in rows(new, table) if name not in rows(old, table)]
 
 
 def main(old_path: str, new_path: str) -> None:

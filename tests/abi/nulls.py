@@ -16,17 +16,14 @@ DESCRIPTION = Path(__file__).resolve().parents[2] / "include/dbss-abi.json"
 
 # Valid values, by the parameter's name; those of one function come first.
 VALUES = {
-    "dbss_mirror_set.key": '"parallel"',
-    "dbss_mirror_set.value": '"1"',
-    "dbss_mirror_result_count.name": '"listed"',
+    "dbss_mirror_options_set.key": '"parallel"',
+    "dbss_mirror_options_set.value": '"1"',
+    "dbss_report_spec_set.key": '"start_time"',
     "dbss_has_feature.name": '"download"',
     "access_key": '"AKEXAMPLE"',
     "cap": "DBSS_ID_SIZE",
-    "db_ids": '"1,2"',
     "directory": "scratch_directory()",
     "domain": '"domain"',
-    "end_date": '"2026-11-24"',
-    "end_time": '"2026-11-24 00:00:00"',
     "endpoint": 'fact("http")',
     "expires_ms": "-1",
     "fd": "null_device()",
@@ -44,12 +41,10 @@ VALUES = {
     "path": "scratch_file()",
     "project": 'fact("project")',
     "region": '"cn-north-4"',
+    "set": "DBSS_OPTIONS_CONFIG",
     "secret_key": '"secret"',
     "security_token": '"temporary"',
-    "start_date": '"2026-11-23"',
-    "start_time": '"2026-11-23 00:00:00"',
     "status": "DBSS_OK",
-    "template_id": 'fact("instance")',
     "token": 'fact("token")',
     "user": '"user"',
     "value": '"2"',
@@ -168,7 +163,7 @@ class Check:
         return f"{self.name}({', '.join(arguments)})"
 
     def fallible(self, call: str) -> list[str]:
-        network = int(self.function["network"])
+        network = int(self.function["blocks"] == "network")
         return [
             f"dbss_status status = {call};",
             f"verdict(status, missing, {network});",
@@ -189,7 +184,7 @@ class Check:
             else:
                 lines.append(f"if (missing != NULL) CHECK(result == {known});")
         if returns.get("nullable") is False:
-            lines.append("CHECK(result != NULL);")
+            lines.append("CHECK(missing != NULL || result != NULL);")
         if returns["kind"] == "string":
             lines.append("read_whole(result);")
         if returns.get("ownership", {}).get("kind") == "owned":

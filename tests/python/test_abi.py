@@ -12,8 +12,9 @@ from typing import Any
 
 import jsonschema
 import pytest
+from pycparser import c_ast
 
-import describe
+import declared
 from compare import added, broken, by_name
 
 Description = dict[str, Any]
@@ -29,11 +30,6 @@ def description(root: Path) -> Description:
 def baseline(root: Path) -> Description:
     found: Description = json.loads((root / "tests/abi/baseline.json").read_text())
     return found
-
-
-def test_the_committed_description_is_up_to_date(root: Path) -> None:
-    now = describe.text_of(describe.describe())
-    assert (root / "include/dbss-abi.json").read_text() == now, "stale: run make abi"
 
 
 def test_the_description_is_of_its_schema(root: Path, description: Description) -> None:
@@ -59,6 +55,52 @@ def test_the_library_exports_exactly_what_is_described(
     assert re.findall(r"soname: \[(.*)\]", dynamic) == [description["soname"]]
 
 
+def signatures(types: dict[str, Any]) -> dict[str, Any]:
+    """The functions and callbacks by their names: what they return and take."""
+    return {
+        name: [
+            declared.c_type(one.type),
+            [(arg.name, declared.c_type(arg.type)) for arg in declared.named_parameters(one)],
+        ]
+        for name, one in types.items()
+        if isinstance(one, c_ast.FuncDecl)
+    }
+
+
+def types_of(header: Path) -> dict[str, Any]:
+    """The types of all names of the library; of callbacks, that of the function."""
+    return {
+        one.name: one.type.type
+        if isinstance(one.type, c_ast.PtrDecl) and isinstance(one.type.type, c_ast.FuncDecl)
+        else one.type
+        for one in declared.declarations(header)
+        if one.name and one.name.startswith("dbss_")
+    }
+
+
+def test_the_description_has_the_headers_types(root: Path, description: Description) -> None:
+    described = {
+        one["name"]: [
+            one["returns"]["c_type"],
+            [(arg["name"], arg["c_type"]) for arg in one["parameters"]],
+        ]
+        for one in (*description["functions"], *description["callbacks"])
+    }
+    types = types_of(root / "include/dbss.h")
+    assert described == signatures(types)
+    others = ("aliases", "handles", "structs")
+    named = {one["name"] for table in others for one in description[table]}
+    assert {*described, *named} == set(types)
+
+
+def test_the_description_has_the_headers_constants(root: Path, description: Description) -> None:
+    text = (root / "include/dbss.h").read_text()
+    found = re.findall(r"^#define (DBSS_\w+) (\d+)$", text, re.MULTILINE)
+    constants = {name: int(value) for name, value in found if not name.startswith("DBSS_VERSION_")}
+    rows = (*description["statuses"], *description["constants"])
+    assert {one["name"]: one["value"] for one in rows} == constants
+
+
 def test_all_that_the_description_names_is_described(description: Description) -> None:
     functions = by_name(description["functions"])
     constants = by_name(description["constants"])
@@ -76,7 +118,15 @@ def test_all_that_the_description_names_is_described(description: Description) -
             for end in ownership.get("until", []):
                 assert end in functions or not end.startswith("dbss_")
             assert part.get("size", "DBSS_ID_SIZE") in {*names, *constants}
+            assert set(part.get("constants", [])) <= set(constants)
+            assert part.get("count", "dbss_page_count") in functions
+            assert part.get("options", "config") in description["options"]
+            assert part.get("items", "report") in description["items"]
+        assert set(one.get("statuses", [])) <= set(by_name(description["statuses"]))
     for one in (*kinds["handle"].values(), *kinds["struct"].values()):
+        if one["free"] is None:
+            assert one["threads"] == "callback"
+            continue
         [parameter] = functions[one["free"]]["parameters"]
         assert (parameter["of"], parameter["nullability"]) == (one["name"], "ignored")
 
@@ -100,6 +150,38 @@ def test_the_layout_is_the_compilers(
     pointer, size, *offsets_there = (int(one) for one in out.split())
     layout = {one["pointer"]: one for one in struct["layouts"]}[pointer]
     assert (layout["size"], layout["offsets"]) == (size, offsets_there)
+
+
+def test_a_wrapper_finds_what_it_needs(description: Description) -> None:
+    functions = by_name(description["functions"])
+    to_file = functions["dbss_report_download_to_file"]
+    parameters = by_name(to_file["parameters"])
+    assert parameters["flags"]["constants"] == ["DBSS_FILE_REPLACE"]
+    assert parameters["path"]["encoding"] == "bytes"
+    assert to_file["error"] == "operation"
+    assert {"DBSS_ERR_NULL_ARGUMENT", "DBSS_ERR_FILE_EXISTS", "DBSS_ERR_STALLED"} <= set(
+        to_file["statuses"]
+    )
+    assert functions["dbss_config_set"]["error"] == "thread"
+    assert "DBSS_ERR_INVALID_TOKEN" in functions["dbss_config_set"]["statuses"]
+    assert functions["dbss_operation_total"]["returns"]["none"] == -1
+    assert functions["dbss_error_is_retryable"]["returns"]["boolean"] is True
+    assert functions["dbss_error_retry_after_ms"]["returns"]["unit"] == "ms"
+    index = by_name(functions["dbss_error_detail_code"]["parameters"])["index"]
+    assert index["count"] == "dbss_error_detail_count"
+    cursor = by_name(functions["dbss_reports_list"]["parameters"])["out_cursor"]
+    assert "percentum" in by_name(description["items"][cursor["items"]])
+    [timeout] = [
+        one for one in description["options"]["config"] if one["key"] == "stall_timeout_ms"
+    ]
+    assert timeout["allows_none"]
+    assert (timeout["type"], timeout["minimum"]) == ("milliseconds", 1)
+    callbacks = by_name(description["callbacks"])
+    assert callbacks["dbss_write_fn"]["returns"]["nonzero"] == "DBSS_ERR_CANCELLED"
+    assert callbacks["dbss_token_provider_fn"]["calls"] == "any_without_token"
+    assert [one["name"] for one in functions.values() if one["async_signal_safe"]] == [
+        "dbss_operation_cancel"
+    ]
 
 
 # The lock
@@ -168,8 +250,8 @@ BREAKS: list[tuple[Callable[[Description], Any], str]] = [
         "dbss_page_total.returns.for_null: -1 became 0",
     ),
     (
-        setting(function("dbss_config_set"), blocks=True),
-        "dbss_config_set.blocks: False became True",
+        setting(function("dbss_config_set"), blocks="files"),
+        "dbss_config_set.blocks: 'never' became 'files'",
     ),
     (
         setting(function("dbss_operation_cancel"), async_signal_safe=False),
@@ -184,8 +266,18 @@ BREAKS: list[tuple[Callable[[Description], Any], str]] = [
         "dbss_buffer.layouts[1].size: 16 became 24",
     ),
     (
-        lambda abi: by_name(abi["callbacks"])["dbss_write_fn"].update(thread="any"),
-        "dbss_write_fn.thread: 'calling' became 'any'",
+        lambda abi: by_name(abi["callbacks"])["dbss_write_fn"].update(concurrent=True),
+        "dbss_write_fn.concurrent: False became True",
+    ),
+    (
+        lambda abi: parameter("dbss_option_key", "set")(abi)["constants"].pop(0),
+        "dbss_option_key.parameters[set].constants: without DBSS_OPTIONS_CONFIG",
+    ),
+    (lambda abi: abi["options"]["config"].pop(0), "region: removed"),
+    (lambda abi: abi["items"]["report"].pop(0), "id: removed"),
+    (
+        lambda abi: by_name(abi["options"]["config"])["max_attempts"].update(default="4"),
+        "max_attempts.default: '3' became '4'",
     ),
     (
         setting(lambda abi: abi, soname="libdbss.so.1"),
@@ -214,55 +306,7 @@ def test_additions_and_larger_promises_are_none(baseline: Description) -> None:
     changed["statuses"].append({**changed["statuses"][-1], "name": "DBSS_ERR_NEW", "value": 799})
     changed["version"] = "0.2.0"
     parameter("dbss_report_download", "instance")(changed)["nullability"] = "optional"
-    function("dbss_context_new")(changed).update(blocks=False, doc="In other words.")
+    function("dbss_context_new")(changed).update(blocks="briefly", doc="In other words.")
+    function("dbss_context_new")(changed)["statuses"].append("DBSS_ERR_NEW")
     assert list(broken(baseline, changed)) == []
     assert added(baseline, changed) == ["DBSS_ERR_NEW", "dbss_new"]
-
-
-def test_what_is_new_is_of_this_version_and_the_rest_as_it_was(
-    root: Path, tmp_path: Path, description: Description
-) -> None:
-    last = copy.deepcopy(description)
-    removing("functions", "dbss_page_total")(last)
-    setting(function("dbss_version"), since="0.0.9")(last)
-    path = tmp_path / "last.json"
-    path.write_text(json.dumps(last))
-    now = by_name(describe.describe(root / "include/dbss.h", path)["functions"])
-    assert now["dbss_page_total"]["since"] == description["version"]
-    assert now["dbss_version"]["since"] == "0.0.9"
-
-
-def without(header: str, item: str, words: str) -> str:
-    """The header without these words in the comment of an item."""
-    pattern = rf"/\*\*\n((?: \*(?!/).*\n)+) \*/\n(?=.*\b{item}\)?\()"
-    [comment] = re.finditer(pattern, header)
-    flat = " ".join(line.removeprefix(" *").strip() for line in comment[1].splitlines())
-    assert words in flat
-    return header.replace(comment[0], f"/**\n * {flat.replace(words, '')}\n */\n")
-
-
-# Each is what the comment of a new function could forget.
-FORGOTTEN = [
-    ("dbss_page_total", "Never blocks. ", "whether it blocks"),
-    ("dbss_page_total", "Any thread.", "on which threads it may be called"),
-    ("dbss_page_total", ", and for NULL", "what it is for NULL"),
-    ("dbss_page_free", "NULL does nothing. ", "that NULL does nothing"),
-    ("dbss_page_field", "Returns a string that is valid until dbss_page_free();", "who frees what"),
-    ("dbss_version", ", never NULL", "when it is NULL"),
-    ("dbss_mirror_new", "they are yours: end them with dbss_mirror_free(). ", "`out_mirror`"),
-    ("dbss_mirror_set", "`mirror`, ", "whether `mirror` may be NULL"),
-    ("dbss_report_open", " as for dbss_report_download()", "whether `ctx` may be NULL"),
-    ("dbss_log_fn", "Runs on any thread, on several at once, with no lock held. ", "which thread"),
-    ("dbss_log_fn", ", valid until it returns", "how long `message` is valid"),
-]
-
-
-@pytest.mark.parametrize(("item", "words", "complaint"), FORGOTTEN)
-def test_a_comment_without_a_fact_is_refused(
-    root: Path, tmp_path: Path, item: str, words: str, complaint: str
-) -> None:
-    header = tmp_path / "dbss.h"
-    header.write_text(without((root / "include/dbss.h").read_text(), item, words))
-    with pytest.raises(describe.UnclearError, match=re.escape(complaint)) as unclear:
-        describe.describe(header)
-    assert str(unclear.value).startswith(item)

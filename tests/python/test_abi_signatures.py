@@ -16,7 +16,7 @@ import pytest
 from dbss import errors, ffi
 from pycparser import c_ast
 
-import describe
+import declared
 
 VALUES = {
     "uint8_t": ctypes.c_uint8,
@@ -61,7 +61,7 @@ def header(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def declarations(header: Path) -> list[Any]:
-    return describe.declarations(header)
+    return declared.declarations(header)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def in_ctypes(node: Any) -> Any:
 
 
 def parameters(function: c_ast.FuncDecl) -> list[Any]:
-    return [one.type for one in describe.named_parameters(function)]
+    return [one.type for one in declared.named_parameters(function)]
 
 
 def returns_status(function: c_ast.FuncDecl) -> bool:

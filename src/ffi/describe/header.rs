@@ -1,0 +1,191 @@
+//! The declarations in C.
+
+use serde_json::Value;
+
+use super::source::{CType, Declared, Function, Kind};
+
+/// The longest line of a declaration.
+const WIDTH: usize = 80;
+
+/// The header: its opening, in which `@HANDLES@` stands for the names of all
+/// handles, then each item with its comment under the banner of its section.
+pub fn header(opening: &str, declared: &[Declared]) -> String {
+    // A function may take a handle that a later section explains.
+    let handles = declared.iter().filter(|one| matches!(one.kind, Kind::Handle));
+    let handles: Vec<String> = handles.map(plain_declaration).collect();
+    let mut text = opening.replace("@HANDLES@", &handles.join("\n"));
+    let mut section = "";
+    for one in declared {
+        if one.section != section {
+            section = one.section;
+            let rule = "=".repeat(76);
+            text += &format!("\n/* {rule}\n * {section}\n * {rule} */\n");
+        }
+        text.push('\n');
+        text += &comment("", &one.doc.lines);
+        text += &declaration(one);
+        text.push('\n');
+    }
+    text + "\n#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n#endif /* DBSS_H */\n"
+}
+
+/// The declarations alone, in C without a preprocessor: each type before what
+/// uses it, and constants as enumerations.
+pub fn cdef(version: &str, declared: &[Declared]) -> String {
+    let rank = |one: &&Declared| match one.kind {
+        Kind::Constant(_) => 0,
+        Kind::Alias(_) => 1,
+        Kind::Handle => 2,
+        Kind::Struct(_) => 3,
+        Kind::Callback(_) => 4,
+        Kind::Function(_) => 5,
+    };
+    let mut sorted: Vec<&Declared> = declared.iter().collect();
+    sorted.sort_by_key(rank);
+    let mut text = format!(
+        "/* The declarations of dbss.h of libdbss {version}, without lines for the\n * \
+         preprocessor, for cffi, LuaJIT, PHP FFI and the like. Generated; do not edit. */\n"
+    );
+    let mut last = None;
+    for one in sorted {
+        if last.replace(rank(&one)) != Some(rank(&one)) {
+            text.push('\n');
+        }
+        text += &plain_declaration(one);
+        text.push('\n');
+    }
+    text
+}
+
+fn comment(indent: &str, lines: &[String]) -> String {
+    let lines = lines
+        .iter()
+        .map(|line| format!("{indent} * {line}").trim_end().to_owned() + "\n");
+    format!("{indent}/**\n{}{indent} */\n", lines.collect::<String>())
+}
+
+/// As the header has it, after its comment.
+fn declaration(one: &Declared) -> String {
+    match &one.kind {
+        Kind::Constant(value) => format!("#define {} {value}", one.name),
+        // C99 lets a name be declared once only.
+        Kind::Handle => format!("struct {};", one.name),
+        Kind::Struct(fields) => {
+            let fields = fields.iter().map(|field| {
+                let comment = comment("    ", &field.doc.lines);
+                format!("{comment}    {};\n", with_name(&field.c_type, &field.name))
+            });
+            format!(
+                "typedef struct {0} {{\n{1}}} {0};",
+                one.name,
+                fields.collect::<String>()
+            )
+        }
+        Kind::Function(function) if function.returns.is("dbss_status", 0) => {
+            broken(&format!("DBSS_API DBSS_WARN_UNUSED {}", plain_declaration(one)))
+        }
+        Kind::Function(_) => broken(&format!("DBSS_API {}", plain_declaration(one))),
+        Kind::Alias(_) | Kind::Callback(_) => broken(&plain_declaration(one)),
+    }
+}
+
+/// On one line, and without a preprocessor.
+fn plain_declaration(one: &Declared) -> String {
+    let name = &one.name;
+    match &one.kind {
+        Kind::Constant(value) => format!("enum {{ {name} = {value} }};"),
+        Kind::Alias(c_type) => format!("typedef {};", with_name(c_type, name)),
+        Kind::Handle => format!("typedef struct {name} {name};"),
+        Kind::Struct(fields) => {
+            let fields = fields
+                .iter()
+                .map(|field| with_name(&field.c_type, &field.name) + "; ");
+            format!(
+                "typedef struct {name} {{ {}}} {name};",
+                fields.collect::<String>()
+            )
+        }
+        Kind::Callback(function) => format!("typedef {};", signature(function, &format!("(*{name})"))),
+        Kind::Function(function) => format!("{};", signature(function, name)),
+    }
+}
+
+fn with_name(c_type: &CType, name: &str) -> String {
+    let c_type = c_type.to_string();
+    let space = if c_type.ends_with('*') { "" } else { " " };
+    format!("{c_type}{space}{name}")
+}
+
+fn signature(function: &Function, name: &str) -> String {
+    let parameters = function.parameters.iter();
+    let parameters: Vec<String> = parameters.map(|one| with_name(&one.c_type, &one.name)).collect();
+    let parameters = if parameters.is_empty() {
+        "void".to_owned()
+    } else {
+        parameters.join(", ")
+    };
+    with_name(&function.returns, &format!("{name}({parameters})"))
+}
+
+/// A declaration with its parameters on lines of their own where it is long.
+fn broken(declaration: &str) -> String {
+    if declaration.len() <= WIDTH {
+        return declaration.to_owned();
+    }
+    // The last one opens the parameters; a callback has one before.
+    let open = declaration.rfind('(').expect("a function has parameters");
+    let mut text = declaration[..=open].to_owned();
+    let mut width = WIDTH;
+    for parameter in declaration[open + 1..].split_inclusive(", ") {
+        if width + parameter.trim_end().len() > WIDTH {
+            text.truncate(text.trim_end().len());
+            text += "\n    ";
+            width = 4;
+        }
+        width += parameter.len();
+        text += parameter;
+    }
+    text
+}
+
+/// The rows of a table as the lines of a list.
+pub fn list(rows: &Value) -> Option<Vec<String>> {
+    let mut lines = Vec::new();
+    for row in rows.as_array()? {
+        let text = |key: &str| row[key].as_str();
+        let name = text("key").or(text("name"))?;
+        let default = text("default").map_or(String::new(), |default| format!(", default {default}"));
+        let needed = if row["required"] == true { ", required" } else { "" };
+        let mut line = format!(
+            "- \"{name}\" ({}{default}{needed}): {}",
+            text("type")?,
+            text("help")?
+        );
+        if let Some(range) = text("range") {
+            line += &format!(" {range}.");
+        }
+        let values = row["values"].as_array().into_iter().flatten();
+        let values: Vec<&str> = values.filter_map(Value::as_str).collect();
+        if !values.is_empty() {
+            line += &format!(" {}.", values.join(", "));
+        }
+        lines.extend(wrapped(&line, "  "));
+    }
+    Some(lines)
+}
+
+/// Text as lines of a comment, those after the first indented.
+pub fn wrapped(text: &str, indent: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() && line.len() + 1 + word.len() > 76 {
+            lines.push(std::mem::replace(&mut line, indent.to_owned()));
+        } else if !line.is_empty() {
+            line.push(' ');
+        }
+        line += word;
+    }
+    lines.push(line);
+    lines
+}
