@@ -583,7 +583,7 @@ impl<'a> Description<'a> {
         for word in ["room", "size"] {
             self.size(&words, word, &function.parameters, &mut told)?;
         }
-        of(&format!("@param {}:", one.name), self.value(&words, &mut told))?;
+        of(&format!("@param {}", one.name), self.value(&words, &mut told))?;
         Ok(told)
     }
 
@@ -617,7 +617,7 @@ impl<'a> Description<'a> {
                 told.insert("encoding".to_owned(), encoding(&words).into());
             }
         }
-        of("@return:", self.value(&words, &mut told))?;
+        of("@return", self.value(&words, &mut told))?;
         Ok(told)
     }
 

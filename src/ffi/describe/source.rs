@@ -1,6 +1,6 @@
 //! What the Rust sources of the ABI declare.
 
-use syn::{Attribute, Expr, FnArg, Item, Lit, Meta, Pat, ReturnType, Signature, Type};
+use syn::{Attribute, Expr, FnArg, Item, Lit, Meta, Pat, PointerMutability, ReturnType, Signature, Type};
 
 use super::tags::Doc;
 
@@ -64,7 +64,7 @@ impl CType {
             Type::Ptr(pointer) => {
                 let mut inner = CType::new(&pointer.elem)?;
                 inner.pointers += 1;
-                inner.is_const |= pointer.const_token.is_some();
+                inner.is_const |= matches!(pointer.mutability, PointerMutability::Const(_));
                 Ok(inner)
             }
             Type::Path(path) => {
@@ -126,8 +126,10 @@ pub fn read(section: &'static str, source: &str) -> Result<Vec<Declared>, String
     Ok(found)
 }
 
+type Named<'a> = (String, &'a [Attribute], Kind);
+
 /// One item of the ABI; none for what is Rust's alone.
-fn declared(item: &Item) -> Result<Option<(String, &[Attribute], Kind)>, String> {
+fn declared(item: &Item) -> Result<Option<Named<'_>>, String> {
     let found = match item {
         Item::Const(one) => (
             one.ident.to_string(),
@@ -190,13 +192,13 @@ fn number(value: &Expr) -> Result<i64, String> {
 }
 
 /// The function in `Option<unsafe extern "C-unwind" fn(...)>`.
-fn callback(rust: &Type) -> Option<&syn::TypeBareFn> {
+fn callback(rust: &Type) -> Option<&syn::TypeFnPtr> {
     let Type::Path(path) = rust else { return None };
     let syn::PathArguments::AngleBracketed(arguments) = &path.path.segments.last()?.arguments else {
         return None;
     };
     match arguments.args.first()? {
-        syn::GenericArgument::Type(Type::BareFn(function)) => Some(function),
+        syn::GenericArgument::Type(Type::FnPtr(function)) => Some(function),
         _ => None,
     }
 }
@@ -233,9 +235,8 @@ fn function(signature: &Signature) -> Result<Function, String> {
     })
 }
 
-fn bare_function(bare: &syn::TypeBareFn) -> Result<Function, String> {
-    let taken =
-        |one: &syn::BareFnArg| parameter(one.name.as_ref().map(|(name, _)| name.to_string()), &one.ty);
+fn bare_function(bare: &syn::TypeFnPtr) -> Result<Function, String> {
+    let taken = |one: &syn::NamedArg| parameter(one.name.as_ref().map(|(name, _)| name.to_string()), &one.ty);
     Ok(Function {
         returns: returned(&bare.output)?,
         parameters: bare.inputs.iter().map(taken).collect::<Result<_, _>>()?,
