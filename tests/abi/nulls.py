@@ -70,7 +70,9 @@ def value(function: str, parameter: str) -> str:
 class Check:
     """The check of one function."""
 
-    def __init__(self, function: dict[str, Any]) -> None:
+    def __init__(self, function: dict[str, Any], unmakable: set[str]) -> None:
+        # Handles that only callbacks get.
+        self.unmakable = unmakable
         self.function = function
         self.name: str = function["name"]
         self.parameters: list[dict[str, Any]] = function["parameters"]
@@ -79,6 +81,8 @@ class Check:
         self.after: list[str] = []
 
     def is_null(self, parameter: dict[str, Any]) -> str:
+        if parameter.get("of") in self.unmakable:
+            return "1"
         return f"(mask & {1 << self.pointers.index(parameter)}) != 0"
 
     def first(self, nullability: str) -> str:
@@ -108,6 +112,8 @@ class Check:
             return f"a_{of}"
         if kind == "user_data":
             return "&mark"
+        if one.get("of") in self.unmakable:
+            return "NULL"
         if kind in ("handle", "struct"):
             return self.handle(one)
         return value(self.name, name)
@@ -116,7 +122,8 @@ class Check:
         kind = one["of"].removeprefix("dbss_")
         name = one["name"]
         ends = self.name == f"{one['of']}_free"
-        if one["of"] in SHARED and not ends:
+        closes = self.name == f"{one['of']}_close"
+        if one["of"] in SHARED and not ends and not closes:
             return f"shared_{kind}({'missing != NULL' if kind == 'context' else ''})"
         if one["of"] == "dbss_buffer":
             self.before.append("dbss_buffer valid_buffer = make_buffer();")
@@ -232,10 +239,12 @@ class Check:
 
 
 def main() -> None:
-    functions = json.loads(DESCRIPTION.read_text())["functions"]
+    description = json.loads(DESCRIPTION.read_text())
+    functions = description["functions"]
+    unmakable = {one["name"] for one in description["handles"] if one["free"] is None}
     print("/* Written by tests/abi/nulls.py. */\n")
     for function in functions:
-        print(Check(function).text())
+        print(Check(function, unmakable).text())
     print("static const struct check checks[] = {")
     for function in functions:
         print(f'    {{"{function["name"]}", check_{function["name"]}, PLAIN}},')

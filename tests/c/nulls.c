@@ -35,6 +35,12 @@ static void a_dbss_log_fn(void *user_data, const dbss_log_record *record)
     (void)record;
 }
 
+static int32_t a_dbss_interrupt_fn(void *user_data)
+{
+    (void)user_data;
+    return 0;
+}
+
 static int32_t a_dbss_progress_fn(void *user_data, const dbss_operation *operation)
 {
     (void)user_data;
@@ -110,13 +116,23 @@ static dbss_operation *make_operation(void)
     return operation;
 }
 
-static dbss_mirror *make_mirror(void)
+static dbss_mirror_options *make_mirror_options(void)
 {
-    dbss_mirror *mirror;
-    need(dbss_mirror_new(&mirror));
-    need(dbss_mirror_set(mirror, "instance", fact("instance")));
-    need(dbss_mirror_set(mirror, "template", "of the checks of NULL"));
-    return mirror;
+    dbss_mirror_options *options;
+    need(dbss_mirror_options_new(&options));
+    need(dbss_mirror_options_set(options, "instance", fact("instance")));
+    need(dbss_mirror_options_set(options, "template", "of the checks of NULL"));
+    return options;
+}
+
+static dbss_report_spec *make_report_spec(void)
+{
+    dbss_report_spec *spec;
+    need(dbss_report_spec_new(&spec));
+    need(dbss_report_spec_set(spec, "template_id", fact("instance")));
+    need(dbss_report_spec_set(spec, "start_time", "2026-11-23 00:00:00"));
+    need(dbss_report_spec_set(spec, "end_time", "2026-11-24 00:00:00"));
+    return spec;
 }
 
 static dbss_error *make_error(void)
@@ -184,7 +200,7 @@ static dbss_page *make_page(void)
 /* Of a mirror of two days: one's report fails, and the other has none. */
 static dbss_mirror_result *make_mirror_result(void)
 {
-    dbss_mirror *mirror = make_mirror();
+    dbss_mirror_options *options = make_mirror_options();
     dbss_mirror_result *result;
     const char *id = fresh_id();
     char *body = format("{\"id\": \"%s\", \"format\": \"pdf\", \"size\": 6000, \"start_time\": \"2026-11-23 00:00:00\","
@@ -192,11 +208,11 @@ static dbss_mirror_result *make_mirror_result(void)
     free(control("POST", "/reports", body));
     free(body);
     post_fault(id, "\"status\": 400, \"times\": 1");
-    need(dbss_mirror_set(mirror, "until", "2026-11-24"));
-    dbss_reports_mirror(shared_context(1), NULL, scratch_directory(), mirror, NULL, &result);
-    if (dbss_mirror_result_failure_count(result) != 1 || dbss_mirror_result_gap_count(result) != 1)
+    need(dbss_mirror_options_set(options, "until", "2026-11-24"));
+    if (dbss_reports_mirror(shared_context(1), NULL, scratch_directory(), options, NULL, &result) != DBSS_ERR_PARTIAL
+        || dbss_mirror_result_failure_count(result) != 1 || dbss_mirror_result_gap_count(result) != 1)
         fatal("the mirror went otherwise: %s", dbss_error_message(dbss_last_error()));
-    dbss_mirror_free(mirror);
+    dbss_mirror_options_free(options);
     return result;
 }
 
