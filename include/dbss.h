@@ -983,34 +983,34 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_set_iam_user(
  * Sets any option by its key. The options, which dbss_option_key() and its
  * sisters list at run time:
  *
- * - "region" (text): The region, such as cn-north-4; the endpoint and the
- *   project follow from it, unless they are set too. a-z, 0-9 and "-". 1 to 63
- *   bytes.
+ * - "region" (text: 1 to 63 bytes): The region, such as cn-north-4; the
+ *   endpoint and the project follow from it, unless they are set too. a-z, 0-9
+ *   and "-".
  * - "endpoint" (url): The URL at which the service responds, or up to 16,
  *   separated by commas, in the order of preference; it outranks the region's.
- * - "project_id" (id): The id of the project for calls that are given none.
- *   Without it, that of the credentials, or the one of the region's name,
- *   looked up once. 32 to 64 characters.
- * - "token" (secret): The IAM token that is sent with each request, in place
- *   of other credentials. Visible ASCII characters. 1 to 98304 bytes.
- * - "access_key" (secret): The access key (AK) with which each request is
- *   signed, in place of other credentials; it needs "secret_key". Visible
- *   ASCII characters. 1 to 1024 bytes.
- * - "secret_key" (secret): The secret (SK) of "access_key". Visible ASCII
- *   characters. 1 to 1024 bytes.
- * - "security_token" (secret): The security token of a temporary "access_key".
- *   Visible ASCII characters. 1 to 98304 bytes.
- * - "iam_user" (text): The IAM user who logs in for a token, in place of other
- *   credentials; it needs "iam_password" and "iam_domain". 1 to 1024 bytes.
- * - "iam_password" (secret): The password of "iam_user". 1 to 1024 bytes.
- * - "iam_domain" (text): The name of the account of "iam_user". 1 to 1024
- *   bytes.
- * - "credentials" (choice): Where to find credentials, in place of setting
- *   them: environment (HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN, _PROJECT_ID),
- *   profile (the section [basic] of ~/.huaweicloud/credentials, or of the file
- *   that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key
- *   of the instance's agency), or default, which is the three in this order.
- *   default, environment, profile, metadata.
+ * - "project_id" (id: 32 to 64 characters): The id of the project for calls
+ *   that are given none. Without it, that of the credentials, or the one of
+ *   the region's name, looked up once.
+ * - "token" (secret: 1 to 98304 bytes): The IAM token that is sent with each
+ *   request, in place of other credentials. Visible ASCII characters.
+ * - "access_key" (secret: 1 to 1024 bytes): The access key (AK) with which
+ *   each request is signed, in place of other credentials; it needs
+ *   "secret_key". Visible ASCII characters.
+ * - "secret_key" (secret: 1 to 1024 bytes): The secret (SK) of "access_key".
+ *   Visible ASCII characters.
+ * - "security_token" (secret: 1 to 98304 bytes): The security token of a
+ *   temporary "access_key". Visible ASCII characters.
+ * - "iam_user" (text: 1 to 1024 bytes): The IAM user who logs in for a token,
+ *   in place of other credentials; it needs "iam_password" and "iam_domain".
+ * - "iam_password" (secret: 1 to 1024 bytes): The password of "iam_user".
+ * - "iam_domain" (text: 1 to 1024 bytes): The name of the account of
+ *   "iam_user".
+ * - "credentials" (choice: default, environment, profile, metadata): Where to
+ *   find credentials, in place of setting them: environment
+ *   (HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN, _PROJECT_ID), profile (the
+ *   section [basic] of ~/.huaweicloud/credentials, or of the file that
+ *   HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of
+ *   the instance's agency), or default, which is the three in this order.
  * - "iam_endpoint" (url): The URL at which IAM responds, for logins and for
  *   looking up a project. Without it that of the profile, else
  *   https://iam.{region}.myhuaweicloud.com, else
@@ -1019,53 +1019,53 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_set_iam_user(
  *   service responds, if not http://169.254.169.254.
  * - "ca_file" (path): A PEM file of the certificates to trust, in place of the
  *   system's and of the built-in ones.
- * - "connect_timeout_ms" (milliseconds, default 10000): The longest time until
- *   a connection stands: name look-up, TCP and TLS together. 1 to 86400000, or
- *   -1 for no limit.
- * - "stall_timeout_ms" (milliseconds, default 60000): The longest time without
- *   a byte in or out. 1 to 86400000, or -1 for no limit.
- * - "total_timeout_ms" (milliseconds, default -1): The longest time for a
- *   whole call. 1 to 2592000000, or -1 for no limit.
- * - "max_attempts" (number, default 3): How many attempts a call makes when
- *   the connection fails or breaks, or the service responds with 429, 500,
- *   502, 503 or 504; counted anew after an attempt that brought 1 MiB. 1 is
- *   for no retries. 1 to 1000.
- * - "max_retry_after_ms" (milliseconds, default 60000): The longest wait that
- *   the service may ask for (Retry-After) before another attempt; where it
- *   asks for more, the call fails at once. 0 to 86400000.
- * - "allow_plaintext" (boolean, default false): Whether an endpoint on another
+ * - "connect_timeout_ms" (milliseconds: 1 to 86400000, or -1 for no limit;
+ *   default 10000): The longest time until a connection stands: name look-up,
+ *   TCP and TLS together.
+ * - "stall_timeout_ms" (milliseconds: 1 to 86400000, or -1 for no limit;
+ *   default 60000): The longest time without a byte in or out.
+ * - "total_timeout_ms" (milliseconds: 1 to 2592000000, or -1 for no limit;
+ *   default -1): The longest time for a whole call.
+ * - "max_attempts" (number: 1 to 1000; default 3): How many attempts a call
+ *   makes when the connection fails or breaks, or the service responds with
+ *   429, 500, 502, 503 or 504; counted anew after an attempt that brought 1
+ *   MiB. 1 is for no retries.
+ * - "max_retry_after_ms" (milliseconds: 0 to 86400000; default 60000): The
+ *   longest wait that the service may ask for (Retry-After) before another
+ *   attempt; where it asks for more, the call fails at once.
+ * - "allow_plaintext" (boolean; default false): Whether an endpoint on another
  *   host may be plain http, which shows the token and the report to the
  *   network.
- * - "allow_close_delimited" (boolean, default false): Whether a body over
+ * - "allow_close_delimited" (boolean; default false): Whether a body over
  *   plain http may end by nothing but the end of the connection; then nobody
  *   can tell whether it is whole.
- * - "follow_redirects" (boolean, default false): Whether up to 5 redirects are
+ * - "follow_redirects" (boolean; default false): Whether up to 5 redirects are
  *   followed; credentials never go to another origin, nor a request from https
  *   to plain http.
  * - "proxy" (secret): The URL of an HTTP proxy, such as
  *   http://user:password@proxy.example.com:3128, through which all connections
  *   are tunnelled (CONNECT).
- * - "proxy_from_environment" (boolean, default false): Whether the proxy is
+ * - "proxy_from_environment" (boolean; default false): Whether the proxy is
  *   taken from https_proxy, http_proxy, all_proxy and no_proxy (upper case
  *   too, but for HTTP_PROXY) when the context is made.
- * - "file_mode" (mode, default 600): The permissions of a saved file in octal
- *   digits, whatever the umask is; the owner can always read and write. 600 to
- *   777.
- * - "max_memory_bytes" (bytes, default 1073741824): The largest report that a
- *   call takes into memory. 1 to 9223372036854775807.
- * - "wait_timeout_ms" (milliseconds, default 3600000): The longest time to
- *   wait for a report that the service makes. 1 to 2592000000, or -1 for no
- *   limit.
- * - "poll_interval_ms" (milliseconds, default 2000): How long to wait before a
- *   report that is being made is looked at again; half as long again each
- *   time, up to 30 s or this where it is more, and varied by a fifth. 1 to
- *   86400000.
- * - "interruptible" (boolean, default false): Whether a signal that the
+ * - "file_mode" (mode: 600 to 777; default 600): The permissions of a saved
+ *   file in octal digits, whatever the umask is; the owner can always read and
+ *   write.
+ * - "max_memory_bytes" (bytes: 1 to 9223372036854775807; default 1073741824):
+ *   The largest report that a call takes into memory.
+ * - "wait_timeout_ms" (milliseconds: 1 to 2592000000, or -1 for no limit;
+ *   default 3600000): The longest time to wait for a report that the service
+ *   makes.
+ * - "poll_interval_ms" (milliseconds: 1 to 86400000; default 2000): How long
+ *   to wait before a report that is being made is looked at again; half as
+ *   long again each time, up to 30 s or this where it is more, and varied by a
+ *   fifth.
+ * - "interruptible" (boolean; default false): Whether a signal that the
  *   program handles may end a call. dbss_operation_set_interrupt() sets who
  *   decides; without it every handled signal does.
- * - "user_agent_suffix" (text): Text after "libdbss/VERSION" in the User-Agent
- *   header, such as a program's name and version. Visible ASCII characters and
- *   spaces. 1 to 256 bytes.
+ * - "user_agent_suffix" (text: 1 to 256 bytes): Text after "libdbss/VERSION"
+ *   in the User-Agent header, such as a program's name and version. Visible
+ *   ASCII characters and spaces.
  *
  * A value is text in the form of its option's type: "text", "id", "url",
  * "secret" and "path" as they are (a path is bytes, it need not be UTF-8);
@@ -1775,26 +1775,26 @@ DBSS_API void dbss_operation_free(dbss_operation *operation);
  * Sets an option for the calls of this operation, in place of the context's;
  * values are as for dbss_config_set():
  *
- * - "connect_timeout_ms" (milliseconds): The longest time until a connection
- *   stands: name look-up, TCP and TLS together. 1 to 86400000, or -1 for no
- *   limit.
- * - "stall_timeout_ms" (milliseconds): The longest time without a byte in or
- *   out. 1 to 86400000, or -1 for no limit.
- * - "total_timeout_ms" (milliseconds): The longest time for a whole call. 1 to
- *   2592000000, or -1 for no limit.
- * - "max_attempts" (number): How many attempts a call makes when the
- *   connection fails or breaks, or the service responds with 429, 500, 502,
- *   503 or 504; counted anew after an attempt that brought 1 MiB. 1 is for no
- *   retries. 1 to 1000.
- * - "file_mode" (mode): The permissions of a saved file in octal digits,
- *   whatever the umask is; the owner can always read and write. 600 to 777.
- * - "max_memory_bytes" (bytes): The largest report that a call takes into
- *   memory. 1 to 9223372036854775807.
- * - "wait_timeout_ms" (milliseconds): The longest time to wait for a report
- *   that the service makes. 1 to 2592000000, or -1 for no limit.
- * - "poll_interval_ms" (milliseconds): How long to wait before a report that
- *   is being made is looked at again; half as long again each time, up to 30 s
- *   or this where it is more, and varied by a fifth. 1 to 86400000.
+ * - "connect_timeout_ms" (milliseconds: 1 to 86400000, or -1 for no limit):
+ *   The longest time until a connection stands: name look-up, TCP and TLS
+ *   together.
+ * - "stall_timeout_ms" (milliseconds: 1 to 86400000, or -1 for no limit): The
+ *   longest time without a byte in or out.
+ * - "total_timeout_ms" (milliseconds: 1 to 2592000000, or -1 for no limit):
+ *   The longest time for a whole call.
+ * - "max_attempts" (number: 1 to 1000): How many attempts a call makes when
+ *   the connection fails or breaks, or the service responds with 429, 500,
+ *   502, 503 or 504; counted anew after an attempt that brought 1 MiB. 1 is
+ *   for no retries.
+ * - "file_mode" (mode: 600 to 777): The permissions of a saved file in octal
+ *   digits, whatever the umask is; the owner can always read and write.
+ * - "max_memory_bytes" (bytes: 1 to 9223372036854775807): The largest report
+ *   that a call takes into memory.
+ * - "wait_timeout_ms" (milliseconds: 1 to 2592000000, or -1 for no limit): The
+ *   longest time to wait for a report that the service makes.
+ * - "poll_interval_ms" (milliseconds: 1 to 86400000): How long to wait before
+ *   a report that is being made is looked at again; half as long again each
+ *   time, up to 30 s or this where it is more, and varied by a fifth.
  * - "interruptible" (boolean): Whether a signal that the program handles may
  *   end a call. dbss_operation_set_interrupt() sets who decides; without it
  *   every handled signal does.
@@ -1975,8 +1975,8 @@ struct dbss_page;
  *
  * - "id" (text): The id of the instance.
  * - "name" (text): Its name.
- * - "status" (text): Its state. ACTIVE, SHUTOFF, BUILD, DELETING, DELETED,
- *   ERROR, HAWAIT, FROZEN, UPGRADING.
+ * - "status" (text: ACTIVE, SHUTOFF, BUILD, DELETING, DELETED, ERROR, HAWAIT,
+ *   FROZEN, UPGRADING): Its state.
  * - "region" (text): The region that it is in.
  * - "version" (text): The version of its software.
  * - "created" (text): When it was created.
@@ -2025,12 +2025,12 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_instances_list(
  *
  * - "id" (text): The id of the report.
  * - "name" (text): Its name.
- * - "format" (text): The format of its file. pdf, zip.
+ * - "format" (text: pdf, zip): The format of its file.
  * - "percentum" (integer): How far it is, 0 to 100; at 100 it can be
  *   downloaded.
- * - "type" (text): How often such a report is made. AUDIT_REPORT_DAY,
- *   AUDIT_REPORT_WEEK, AUDIT_REPORT_MONTH, AUDIT_REPORT_YEAR,
- *   AUDIT_REPORT_REAL_TIME.
+ * - "type" (text: AUDIT_REPORT_DAY, AUDIT_REPORT_WEEK, AUDIT_REPORT_MONTH,
+ *   AUDIT_REPORT_YEAR, AUDIT_REPORT_REAL_TIME): How often such a report is
+ *   made.
  * - "template_type" (text): The type of the template that it was made from.
  * - "start_time" (text): When the range that it covers begins.
  * - "end_time" (text): When the range that it covers ends.
@@ -2059,12 +2059,12 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_reports_list(
  *
  * - "id" (text): The id of the template.
  * - "name" (text): Its name.
- * - "type" (text): What its reports show. COMPREHENSIVE, COMPLIANCE, SOX, PCI,
- *   DB_ANALYSIS, CLIENT_IP_ANALYSIS, SQL_DCL_COMMAND, SQL_DDL_COMMAND,
- *   SQL_DML_COMMAND.
- * - "group" (text): The group of its type. COMPREHENSIVE, COMPLIANCE,
- *   DB_SPECIAL, CLIENT_SPECIAL, SQL_SPECIAL.
- * - "status" (text): Whether its schedule is on. ON, OFF.
+ * - "type" (text: COMPREHENSIVE, COMPLIANCE, SOX, PCI, DB_ANALYSIS,
+ *   CLIENT_IP_ANALYSIS, SQL_DCL_COMMAND, SQL_DDL_COMMAND, SQL_DML_COMMAND):
+ *   What its reports show.
+ * - "group" (text: COMPREHENSIVE, COMPLIANCE, DB_SPECIAL, CLIENT_SPECIAL,
+ *   SQL_SPECIAL): The group of its type.
+ * - "status" (text: ON, OFF): Whether its schedule is on.
  * - "desc" (text): Its description.
  * - "frequency" (text): How often its schedule makes a report.
  * - "db_ids" (text): The ids of the databases that it covers, joined by
@@ -2170,19 +2170,19 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_spec_new(
 /**
  * Sets one of the values of a specification:
  *
- * - "template_id" (id, required): The id of the template to make the report
- *   from. 1 to 64 characters.
- * - "start_time" (text, required): When the range that the report covers
- *   begins: text in the form that the service takes, such as 2026-11-24
- *   00:00:00, which is passed on as it is. 1 to 4096 bytes.
- * - "end_time" (text, required): When the range that the report covers ends;
- *   text as for "start_time". 1 to 4096 bytes.
- * - "start_date" (text): The day on which the range begins; text as for
- *   "start_time". 1 to 4096 bytes.
- * - "end_date" (text): The day on which the range ends; text as for
- *   "start_time". 1 to 4096 bytes.
- * - "db_ids" (text): The ids of the databases that the report covers, joined
- *   by commas; by default all. 1 to 4096 bytes.
+ * - "template_id" (id: 1 to 64 characters; required): The id of the template
+ *   to make the report from.
+ * - "start_time" (text: 1 to 4096 bytes; required): When the range that the
+ *   report covers begins: text in the form that the service takes, such as
+ *   2026-11-24 00:00:00, which is passed on as it is.
+ * - "end_time" (text: 1 to 4096 bytes; required): When the range that the
+ *   report covers ends; text as for "start_time".
+ * - "start_date" (text: 1 to 4096 bytes): The day on which the range begins;
+ *   text as for "start_time".
+ * - "end_date" (text: 1 to 4096 bytes): The day on which the range ends; text
+ *   as for "start_time".
+ * - "db_ids" (text: 1 to 4096 bytes): The ids of the databases that the report
+ *   covers, joined by commas; by default all.
  *
  * @param spec required.
  * @param key required, option of report_spec.
@@ -2295,21 +2295,21 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_mirror_options_new(
 /**
  * Sets an option of a mirror:
  *
- * - "instance" (id): The id of the one audit instance to mirror; by default
- *   all. 32 to 64 characters.
+ * - "instance" (id: 32 to 64 characters): The id of the one audit instance to
+ *   mirror; by default all.
  * - "since" (day): The first day on which the range of a report may begin,
  *   such as 2026-11-24. A report that tells no day is taken.
  * - "until" (day): The last day on which the range of a report may begin.
- * - "type" (text): The type of the reports, such as AUDIT_REPORT_DAY. 1 to 256
- *   bytes.
- * - "template" (text): The template_type of the reports. 1 to 256 bytes.
- * - "name" (text): A name that the service is asked to look for. 1 to 256
- *   bytes.
- * - "locale" (choice): The language of the reports; by default the service's
- *   choice. Each language is a report of its own in the archive. en-us, zh-cn.
- * - "parallel" (number, default 4): How many reports are downloaded at once. 1
- *   to 16.
- * - "verify" (boolean, default false): Whether the files that are there are
+ * - "type" (text: 1 to 256 bytes): The type of the reports, such as
+ *   AUDIT_REPORT_DAY.
+ * - "template" (text: 1 to 256 bytes): The template_type of the reports.
+ * - "name" (text: 1 to 256 bytes): A name that the service is asked to look
+ *   for.
+ * - "locale" (choice: en-us, zh-cn): The language of the reports; by default
+ *   the service's choice. Each language is a report of its own in the archive.
+ * - "parallel" (number: 1 to 16; default 4): How many reports are downloaded
+ *   at once.
+ * - "verify" (boolean; default false): Whether the files that are there are
  *   read and compared with the manifest; one that differs is downloaded again,
  *   and replaced when the new one is whole.
  *

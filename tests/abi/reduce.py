@@ -32,7 +32,7 @@ def reduced(corpus: Element) -> Element:
         tag = one.tag
         attributes = {k: v for k, v in one.items() if k not in ("id", "type-id", "filepath")}
         # The types of a callback stand in its name.
-        attributes["name"] = re.sub(r"\bdbss::ffi::\w+::", "", one.get("name", ""))
+        attributes["name"] = re.sub(r"\bdbss::\w+::", "", one.get("name", ""))
         if tag == "pointer-type-def":
             del attributes["name"]
             attributes["type-id"] = use(one.attrib["type-id"])

@@ -154,21 +154,21 @@ pub fn list(rows: &Value) -> Option<Vec<String>> {
     for row in rows.as_array()? {
         let text = |key: &str| row[key].as_str();
         let name = text("key").or(text("name"))?;
-        let default = text("default").map_or(String::new(), |default| format!(", default {default}"));
-        let needed = if row["required"] == true { ", required" } else { "" };
-        let mut line = format!(
-            "- \"{name}\" ({}{default}{needed}): {}",
-            text("type")?,
-            text("help")?
-        );
-        if let Some(range) = text("range") {
-            line += &format!(" {range}.");
-        }
         let values = row["values"].as_array().into_iter().flatten();
         let values: Vec<&str> = values.filter_map(Value::as_str).collect();
-        if !values.is_empty() {
-            line += &format!(" {}.", values.join(", "));
+        let mut form = text("type")?.to_owned();
+        if let Some(range) = text("range") {
+            form += &format!(": {range}");
+        } else if !values.is_empty() {
+            form += &format!(": {}", values.join(", "));
         }
+        if let Some(default) = text("default") {
+            form += &format!("; default {default}");
+        }
+        if row["required"] == true {
+            form += "; required";
+        }
+        let line = format!("- \"{name}\" ({form}): {}", text("help")?);
         lines.extend(wrapped(&line, "  "));
     }
     Some(lines)
