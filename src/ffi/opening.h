@@ -53,8 +53,9 @@
  *   between two calls, read the error from the operation (dbss_operation_error()),
  *   which keeps every failure of its last call but DBSS_ERR_BUSY.
  * - Results are stored through parameters whose names begin with out_. They need
- *   not be initialised, and are NULL or zero after a failure. A handle or buffer
- *   that you get there is yours: free it with the _free function of its type.
+ *   not be initialised, and are NULL or zero after a failure, unless the comment
+ *   says "set on failure". A handle or buffer that you get there is yours: free it
+ *   with the _free function of its type.
  * - NULL. Where a comment says "required", NULL is DBSS_ERR_NULL_ARGUMENT; of
  *   several, dbss_error_parameter() names the first out-parameter, else the first
  *   parameter. Where it says "optional", NULL stands for a default or for none, as

@@ -466,7 +466,7 @@ static void provider_and_timeouts(void)
     DOWNLOAD(DBSS_OK, ctx);
     CHECK(provider.asked == 2);
     /* What comes now comes too late, and is a token of nobody. */
-    dbss_token_request_set(provider.held[0], "a-token-that-came-too-late", -1);
+    EXPECT(DBSS_OK, dbss_token_request_set(provider.held[0], "a-token-that-came-too-late", -1));
     dbss_token_request_free(provider.held[0]);
     DOWNLOAD(DBSS_OK, ctx);
     CHECK(provider.asked == 2 && count_answers(fact("pdf"), 401) == 0);

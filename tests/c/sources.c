@@ -1131,7 +1131,7 @@ static void use_provider_in_child(void)
     DOWNLOAD(DBSS_OK, shared_ctx);
     CHECK(times_asked == 1);
     /* The parent's request is nobody's here. */
-    dbss_token_request_set(held_request, "a-token-of-nobody", -1);
+    EXPECT(DBSS_OK, dbss_token_request_set(held_request, "a-token-of-nobody", -1));
     dbss_token_request_free(held_request);
     DOWNLOAD(DBSS_OK, shared_ctx);
     CHECK(times_asked == 1);
