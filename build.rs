@@ -2,6 +2,7 @@
 //! should meet it, its declarations without a preprocessor and its description,
 //! and names the shared library.
 
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -54,7 +55,7 @@ fn main() {
         .expect("src/ffi is two below")
         .to_owned();
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    for input in ["build.rs", "src/ffi", "src/tables", "include"] {
+    for input in ["build.rs", "cbindgen.toml", "src/ffi", "src/tables", "include"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
 
@@ -85,8 +86,10 @@ fn main() {
 fn generate(root: &Path) -> Result<[(&'static str, String); 3], String> {
     let ffi = root.join("src/ffi");
     let mut declared = Vec::new();
+    let mut declarations = HashMap::new();
     for (title, files) in SECTIONS {
         for file in *files {
+            declarations.extend(c_declarations(root, &ffi.join(file)));
             let source = fs::read_to_string(ffi.join(file)).expect("a source of the header");
             for one in source::read(title, &source).map_err(|e| format!("{file}: {e}"))? {
                 let is_status = one.name == "dbss_status";
@@ -119,10 +122,39 @@ fn generate(root: &Path) -> Result<[(&'static str, String); 3], String> {
     let opening = fs::read_to_string(ffi.join("opening.h")).expect("the opening of the header");
     let opening = opening.replace("@VERSION@", &version_macros());
     Ok([
-        ("dbss.h", header::header(&opening, &declared)),
+        ("dbss.h", header::header(&opening, &declared, &declarations)),
         ("dbss.cdef.h", header::cdef(&library.version, &declared)),
         ("dbss-abi.json", description),
     ])
+}
+
+/// The declarations that cbindgen makes of a source file, by their names. Each
+/// comes with its comment, which the header has from elsewhere.
+fn c_declarations(root: &Path, file: &Path) -> HashMap<String, String> {
+    let bindings = cbindgen::Builder::new()
+        .with_config(cbindgen::Config::from_root_or_default(root))
+        .with_src(file)
+        .generate()
+        .unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let mut text = Vec::new();
+    bindings.write(&mut text);
+    let text = String::from_utf8(text).expect("the sources are UTF-8");
+    text.split("\n/**\n")
+        .filter_map(|item| item.split_once(" */\n"))
+        .filter_map(|(_, item)| Some((declared_name(item)?.to_owned(), item.trim_end().to_owned())))
+        .collect()
+}
+
+/// The name that a declaration gives.
+fn declared_name(declaration: &str) -> Option<&str> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let declaration = declaration.trim_end().trim_end_matches(';');
+    let head = match (declaration.split_once("(*"), declaration.strip_prefix("typedef ")) {
+        (Some((_, callback)), _) => return callback.split(|c| !is_name(c)).next(),
+        (None, Some(of_type)) => of_type,
+        (None, None) => declaration.split_once('(')?.0,
+    };
+    head.rsplit(|c| !is_name(c)).next()
 }
 
 /// The constants of the table of statuses.

@@ -705,8 +705,7 @@ DBSS_API void dbss_error_free(dbss_error *error);
  *
  * @return status.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_error_status(
-    const dbss_error *error);
+DBSS_API DBSS_WARN_UNUSED dbss_status dbss_error_status(const dbss_error *error);
 
 /**
  * One line for a person: what was wrong and what to do, with the service's
@@ -764,8 +763,8 @@ DBSS_API const char *dbss_error_request_id(const dbss_error *error);
  *
  * @return borrowed, nullable. NULL where the service sent none.
  */
-DBSS_API const char *dbss_error_encoded_authorization_message(
-    const dbss_error *error);
+DBSS_API
+const char *dbss_error_encoded_authorization_message(const dbss_error *error);
 
 /**
  * How many entries the "details" of the error body have.
@@ -781,8 +780,9 @@ DBSS_API size_t dbss_error_detail_count(const dbss_error *error);
  * @return borrowed, nullable. NULL where the entry has none, and past the last
  *   one.
  */
-DBSS_API const char *dbss_error_detail_code(
-    const dbss_error *error, size_t index);
+DBSS_API
+const char *dbss_error_detail_code(const dbss_error *error,
+                                   size_t index);
 
 /**
  * The message of one of the "details".
@@ -791,8 +791,9 @@ DBSS_API const char *dbss_error_detail_code(
  * @return borrowed, nullable. NULL where the entry has none, and past the last
  *   one.
  */
-DBSS_API const char *dbss_error_detail_message(
-    const dbss_error *error, size_t index);
+DBSS_API
+const char *dbss_error_detail_message(const dbss_error *error,
+                                      size_t index);
 
 /**
  * How many reports may be the one that was created, for DBSS_ERR_AMBIGUOUS.
@@ -807,8 +808,9 @@ DBSS_API size_t dbss_error_candidate_count(const dbss_error *error);
  * @param index index of dbss_error_candidate_count.
  * @return borrowed, nullable. NULL past the last one.
  */
-DBSS_API const char *dbss_error_candidate(
-    const dbss_error *error, size_t index);
+DBSS_API
+const char *dbss_error_candidate(const dbss_error *error,
+                                 size_t index);
 
 /**
  * Where the service redirected to, for DBSS_ERR_REDIRECTED: the header
@@ -907,8 +909,9 @@ DBSS_API void dbss_config_free(dbss_config *config);
  *   that this library has never heard of is as good as any.
  * @errors INVALID_ENDPOINT
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_set_region(
-    dbss_config *config, const char *region);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_config_set_region(dbss_config *config,
+                                   const char *region);
 
 /**
  * Sets the URL of the service, such as "https://dbss.example.com" or
@@ -923,8 +926,9 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_set_region(
  *   host other than this machine also needs the option "allow_plaintext".
  * @errors INVALID_ENDPOINT
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_set_endpoint(
-    dbss_config *config, const char *endpoint);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_config_set_endpoint(dbss_config *config,
+                                     const char *endpoint);
 
 /**
  * Sets the IAM token that is sent with each request (X-Auth-Token), in place
@@ -937,8 +941,9 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_set_endpoint(
  *   it is no longer needed; wipe your own.
  * @errors INVALID_TOKEN
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_set_token(
-    dbss_config *config, const char *token);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_config_set_token(dbss_config *config,
+                                  const char *token);
 
 /**
  * Sets an access key (AK and SK), with which each request is signed
@@ -956,9 +961,11 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_set_token(
  *   to 98304 characters; NULL for a permanent one.
  * @errors INVALID_ACCESS_KEY
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_set_access_key(
-    dbss_config *config, const char *access_key, const char *secret_key,
-    const char *security_token);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_config_set_access_key(dbss_config *config,
+                                       const char *access_key,
+                                       const char *secret_key,
+                                       const char *security_token);
 
 /**
  * Sets the IAM user who logs in for a token, in place of other credentials.
@@ -976,9 +983,11 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_set_access_key(
  * @param domain required. The account's name, 1 to 1024 bytes.
  * @errors INVALID_VALUE
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_set_iam_user(
-    dbss_config *config, const char *user, const char *password,
-    const char *domain);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_config_set_iam_user(dbss_config *config,
+                                     const char *user,
+                                     const char *password,
+                                     const char *domain);
 
 /**
  * Sets any option by its key. The options, which dbss_option_key() and its
@@ -1078,8 +1087,10 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_set_iam_user(
  * @param key required, option of config.
  * @param value required, bytes.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_set(
-    dbss_config *config, const char *key, const char *value);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_config_set(dbss_config *config,
+                            const char *key,
+                            const char *value);
 
 /**
  * The level of a record about a call that failed.
@@ -1130,9 +1141,11 @@ typedef void (*dbss_log_fn)(void *user_data, const dbss_log_record *record);
  * @param config required.
  * @param log optional. NULL for none.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_set_log(
-    dbss_config *config, dbss_log_fn log, void *user_data,
-    dbss_destroy_fn destroy);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_config_set_log(dbss_config *config,
+                                dbss_log_fn log,
+                                void *user_data,
+                                dbss_destroy_fn destroy);
 
 /**
  * How important the record is; newer versions may have more levels.
@@ -1155,8 +1168,7 @@ DBSS_API const char *dbss_log_record_message(const dbss_log_record *record);
  *
  * @return status.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_log_record_status(
-    const dbss_log_record *record);
+DBSS_API DBSS_WARN_UNUSED dbss_status dbss_log_record_status(const dbss_log_record *record);
 
 /**
  * The number of the request within the call, counted from 1.
@@ -1229,8 +1241,8 @@ struct dbss_token_request;
  * @runs in call.
  * @calls any without token.
  */
-typedef void (*dbss_token_provider_fn)(
-    void *user_data, dbss_token_request *request);
+typedef void (*dbss_token_provider_fn)(void *user_data,
+                                       dbss_token_request *request);
 
 /**
  * Sets a function of yours that provides tokens, in place of other
@@ -1242,9 +1254,11 @@ typedef void (*dbss_token_provider_fn)(
  * @param config required.
  * @param provider optional. NULL removes the one that was set.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_set_token_provider(
-    dbss_config *config, dbss_token_provider_fn provider, void *user_data,
-    dbss_destroy_fn destroy);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_config_set_token_provider(dbss_config *config,
+                                           dbss_token_provider_fn provider,
+                                           void *user_data,
+                                           dbss_destroy_fn destroy);
 
 /**
  * Whether the service has refused the last token: the same one would be
@@ -1266,8 +1280,10 @@ DBSS_API int32_t dbss_token_request_refused(const dbss_token_request *request);
  *   then fail with DBSS_ERR_NO_TOKEN); INVALID_VALUE (expires_ms); ARGUMENT
  *   (the request was answered before)
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_token_request_set(
-    dbss_token_request *request, const char *token, int64_t expires_ms);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_token_request_set(dbss_token_request *request,
+                                   const char *token,
+                                   int64_t expires_ms);
 
 /**
  * Says that there is no token: the calls that wait fail with
@@ -1278,8 +1294,9 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_token_request_set(
  *   holds at most 512 bytes. It should hold no secret.
  * @errors ARGUMENT (the request was answered before)
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_token_request_fail(
-    dbss_token_request *request, const char *message);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_token_request_fail(dbss_token_request *request,
+                                    const char *message);
 
 /**
  * Frees a request. One that was not answered counts as failed.
@@ -1317,8 +1334,9 @@ struct dbss_context;
  *   certificate)
  * @blocks files.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_context_new(
-    const dbss_config *config, dbss_context **out_ctx);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_context_new(const dbss_config *config,
+                             dbss_context **out_ctx);
 
 /**
  * Replaces the credentials by a token. Calls that start afterwards use the new
@@ -1329,8 +1347,9 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_context_new(
  * @param token required, bytes, secret. As for dbss_config_set_token().
  * @errors INVALID_TOKEN, CLOSED
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_context_set_token(
-    dbss_context *ctx, const char *token);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_context_set_token(dbss_context *ctx,
+                                   const char *token);
 
 /**
  * Cancels all calls on this context that are under way in this process, open
@@ -1377,9 +1396,10 @@ struct dbss_credentials;
  *   service); NETWORK*
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_context_find_credentials(
-    dbss_context *ctx, dbss_operation *operation,
-    dbss_credentials **out_credentials);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_context_find_credentials(dbss_context *ctx,
+                                          dbss_operation *operation,
+                                          dbss_credentials **out_credentials);
 
 /**
  * Checks that the service accepts the credentials, by asking it for an
@@ -1391,8 +1411,10 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_context_find_credentials(
  *   and does not allow that); as dbss_context_find_credentials
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_context_check(
-    dbss_context *ctx, const char *project, dbss_operation *operation);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_context_check(dbss_context *ctx,
+                               const char *project,
+                               dbss_operation *operation);
 
 /**
  * Where they come from: "token", "access_key", "token_provider", "iam_user",
@@ -1400,16 +1422,16 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_context_check(
  *
  * @return static.
  */
-DBSS_API const char *dbss_credentials_source(
-    const dbss_credentials *credentials);
+DBSS_API
+const char *dbss_credentials_source(const dbss_credentials *credentials);
 
 /**
  * The same in words, with the variable, file or address.
  *
  * @return borrowed.
  */
-DBSS_API const char *dbss_credentials_description(
-    const dbss_credentials *credentials);
+DBSS_API
+const char *dbss_credentials_description(const dbss_credentials *credentials);
 
 /**
  * Whose they are: the user's name, or the access key without its middle.
@@ -1424,8 +1446,8 @@ DBSS_API const char *dbss_credentials_name(const dbss_credentials *credentials);
  *
  * @return borrowed, nullable. NULL where it is not known.
  */
-DBSS_API const char *dbss_credentials_project(
-    const dbss_credentials *credentials);
+DBSS_API
+const char *dbss_credentials_project(const dbss_credentials *credentials);
 
 /**
  * When they expire.
@@ -1433,8 +1455,8 @@ DBSS_API const char *dbss_credentials_project(
  * @return unit unix-ms, none -1. -1 where that is not known, and when they do
  *   not.
  */
-DBSS_API int64_t dbss_credentials_expires_ms(
-    const dbss_credentials *credentials);
+DBSS_API
+int64_t dbss_credentials_expires_ms(const dbss_credentials *credentials);
 
 /**
  * Frees what was found.
@@ -1452,7 +1474,7 @@ DBSS_API void dbss_credentials_free(dbss_credentials *credentials);
  * A function that fills one overwrites it on entry and never reads it, so it
  * need not be initialised. Free it with dbss_buffer_free(), not with free().
  */
-typedef struct dbss_buffer {
+typedef struct {
     /**
      * The first byte; NULL when the buffer is empty.
      * @field nullable, size len.
@@ -1499,9 +1521,13 @@ DBSS_API void dbss_buffer_free(dbss_buffer *buffer);
  *   dbss_context_find_credentials
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_download(
-    dbss_context *ctx, const char *project, const char *instance,
-    const char *id, const char *locale, dbss_buffer *out_buf);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_report_download(dbss_context *ctx,
+                                 const char *project,
+                                 const char *instance,
+                                 const char *id,
+                                 const char *locale,
+                                 dbss_buffer *out_buf);
 
 /**
  * The same, under an operation.
@@ -1510,10 +1536,14 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_download(
  * @errors as dbss_report_download
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_download_to_memory(
-    dbss_context *ctx, const char *project, const char *instance,
-    const char *id, const char *locale, dbss_operation *operation,
-    dbss_buffer *out_buf);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_report_download_to_memory(dbss_context *ctx,
+                                           const char *project,
+                                           const char *instance,
+                                           const char *id,
+                                           const char *locale,
+                                           dbss_operation *operation,
+                                           dbss_buffer *out_buf);
 
 /**
  * Downloads a report to a file. The file appears under its name only when it
@@ -1536,10 +1566,15 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_download_to_memory(
  *   dbss_context_find_credentials
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_download_to_file(
-    dbss_context *ctx, const char *project, const char *instance,
-    const char *id, const char *locale, const char *path, uint32_t flags,
-    dbss_operation *operation);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_report_download_to_file(dbss_context *ctx,
+                                         const char *project,
+                                         const char *instance,
+                                         const char *id,
+                                         const char *locale,
+                                         const char *path,
+                                         uint32_t flags,
+                                         dbss_operation *operation);
 
 /**
  * Downloads a report into a directory, under the report's own name made safe,
@@ -1553,10 +1588,15 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_download_to_file(
  *   has told the name)
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_download_to_directory(
-    dbss_context *ctx, const char *project, const char *instance,
-    const char *id, const char *locale, const char *directory, uint32_t flags,
-    dbss_operation *operation);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_report_download_to_directory(dbss_context *ctx,
+                                              const char *project,
+                                              const char *instance,
+                                              const char *id,
+                                              const char *locale,
+                                              const char *directory,
+                                              uint32_t flags,
+                                              dbss_operation *operation);
 
 /**
  * Downloads a report to a descriptor: a file, from its current offset; a pipe,
@@ -1571,9 +1611,14 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_download_to_directory(
  *   dbss_context_find_credentials
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_download_to_fd(
-    dbss_context *ctx, const char *project, const char *instance,
-    const char *id, const char *locale, int fd, dbss_operation *operation);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_report_download_to_fd(dbss_context *ctx,
+                                       const char *project,
+                                       const char *instance,
+                                       const char *id,
+                                       const char *locale,
+                                       int fd,
+                                       dbss_operation *operation);
 
 /**
  * Receives the next bytes of a report, in order.
@@ -1583,8 +1628,9 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_download_to_fd(
  * @runs in call.
  * @calls any.
  */
-typedef int32_t (*dbss_write_fn)(
-    void *user_data, const uint8_t *data, size_t len);
+typedef int32_t (*dbss_write_fn)(void *user_data,
+                                 const uint8_t *data,
+                                 size_t len);
 
 /**
  * Downloads a report to a function of yours, part by part. What was handed
@@ -1596,10 +1642,15 @@ typedef int32_t (*dbss_write_fn)(
  * @errors INVALID_ID, INVALID_LOCALE; as dbss_context_find_credentials
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_download_to_callback(
-    dbss_context *ctx, const char *project, const char *instance,
-    const char *id, const char *locale, dbss_write_fn write, void *user_data,
-    dbss_operation *operation);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_report_download_to_callback(dbss_context *ctx,
+                                             const char *project,
+                                             const char *instance,
+                                             const char *id,
+                                             const char *locale,
+                                             dbss_write_fn write,
+                                             void *user_data,
+                                             dbss_operation *operation);
 
 /* ============================================================================
  * 6. Streaming, pulled by the caller
@@ -1643,10 +1694,14 @@ struct dbss_report_stream;
  * @errors INVALID_ID, INVALID_LOCALE; as dbss_context_find_credentials
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_open(
-    dbss_context *ctx, const char *project, const char *instance,
-    const char *id, const char *locale, dbss_operation *operation,
-    dbss_report_stream **out_stream);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_report_open(dbss_context *ctx,
+                             const char *project,
+                             const char *instance,
+                             const char *id,
+                             const char *locale,
+                             dbss_operation *operation,
+                             dbss_report_stream **out_stream);
 
 /**
  * Reads some bytes: blocks until at least one is there. A failure stays: the
@@ -1661,8 +1716,11 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_open(
  *   (another thread reads); as dbss_context_find_credentials
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_stream_read(
-    dbss_report_stream *stream, void *buf, size_t cap, size_t *out_len);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_report_stream_read(dbss_report_stream *stream,
+                                    void *buf,
+                                    size_t cap,
+                                    size_t *out_len);
 
 /**
  * The size of the report, as the service announced it.
@@ -1683,24 +1741,24 @@ DBSS_API int32_t dbss_report_stream_format(const dbss_report_stream *stream);
  *
  * @return borrowed.
  */
-DBSS_API const char *dbss_report_stream_filename(
-    const dbss_report_stream *stream);
+DBSS_API
+const char *dbss_report_stream_filename(const dbss_report_stream *stream);
 
 /**
  * The header Content-Type.
  *
  * @return borrowed, nullable. NULL where the service sent none.
  */
-DBSS_API const char *dbss_report_stream_content_type(
-    const dbss_report_stream *stream);
+DBSS_API
+const char *dbss_report_stream_content_type(const dbss_report_stream *stream);
 
 /**
  * The service's id of the call (header X-Request-Id).
  *
  * @return borrowed, nullable. NULL where the service sent none.
  */
-DBSS_API const char *dbss_report_stream_request_id(
-    const dbss_report_stream *stream);
+DBSS_API
+const char *dbss_report_stream_request_id(const dbss_report_stream *stream);
 
 /**
  * Closes a stream, read to its end or not: a read under way in another thread
@@ -1744,8 +1802,8 @@ struct dbss_operation;
  * @runs in call.
  * @calls any.
  */
-typedef int32_t (*dbss_progress_fn)(
-    void *user_data, const dbss_operation *operation);
+typedef int32_t (*dbss_progress_fn)(void *user_data,
+                                    const dbss_operation *operation);
 
 /**
  * Called to ask whether a signal that was handled shall end the call: when one
@@ -1763,8 +1821,7 @@ typedef int32_t (*dbss_interrupt_fn)(void *user_data);
  *
  * @param out_operation required.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_operation_new(
-    dbss_operation **out_operation);
+DBSS_API DBSS_WARN_UNUSED dbss_status dbss_operation_new(dbss_operation **out_operation);
 
 /**
  * Frees an operation, and all strings that its getters returned. A call under
@@ -1805,8 +1862,10 @@ DBSS_API void dbss_operation_free(dbss_operation *operation);
  * @param value required, bytes.
  * @errors BUSY
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_operation_set(
-    dbss_operation *operation, const char *key, const char *value);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_operation_set(dbss_operation *operation,
+                               const char *key,
+                               const char *value);
 
 /**
  * Sets the progress callback, in place of the one before.
@@ -1818,9 +1877,11 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_operation_set(
  * @param progress optional. NULL for none.
  * @errors BUSY
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_operation_set_progress(
-    dbss_operation *operation, dbss_progress_fn progress, void *user_data,
-    dbss_destroy_fn destroy);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_operation_set_progress(dbss_operation *operation,
+                                        dbss_progress_fn progress,
+                                        void *user_data,
+                                        dbss_destroy_fn destroy);
 
 /**
  * Sets the function that is asked whether a signal ends the call, in place of
@@ -1834,9 +1895,11 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_operation_set_progress(
  * @param interrupt optional. NULL for none.
  * @errors BUSY
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_operation_set_interrupt(
-    dbss_operation *operation, dbss_interrupt_fn interrupt, void *user_data,
-    dbss_destroy_fn destroy);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_operation_set_interrupt(dbss_operation *operation,
+                                         dbss_interrupt_fn interrupt,
+                                         void *user_data,
+                                         dbss_destroy_fn destroy);
 
 /**
  * Cancels the call of this operation, and those to come until
@@ -1855,8 +1918,7 @@ DBSS_API void dbss_operation_cancel(dbss_operation *operation);
  * @param operation required.
  * @errors BUSY
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_operation_reset(
-    dbss_operation *operation);
+DBSS_API DBSS_WARN_UNUSED dbss_status dbss_operation_reset(dbss_operation *operation);
 
 /**
  * How many bytes of the report have arrived, those before a resumption
@@ -1928,8 +1990,8 @@ DBSS_API const char *dbss_operation_request_id(const dbss_operation *operation);
  * @return borrowed until next call, nullable. NULL until the report has begun
  *   to arrive, and where the service sent none.
  */
-DBSS_API const char *dbss_operation_content_type(
-    const dbss_operation *operation);
+DBSS_API
+const char *dbss_operation_content_type(const dbss_operation *operation);
 
 /**
  * What the report is, by its first bytes; DBSS_FORMAT_UNKNOWN until it has
@@ -2014,9 +2076,11 @@ struct dbss_page;
  * @param out_cursor required, items instance.
  * @errors INVALID_ID, INVALID_VALUE (page_size), CLOSED
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_instances_list(
-    dbss_context *ctx, const char *project, uint32_t page_size,
-    dbss_cursor **out_cursor);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_instances_list(dbss_context *ctx,
+                                const char *project,
+                                uint32_t page_size,
+                                dbss_cursor **out_cursor);
 
 /**
  * Begins the list of an instance's reports; otherwise as
@@ -2048,9 +2112,13 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_instances_list(
  * @param out_cursor required, items report.
  * @errors as dbss_instances_list
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_reports_list(
-    dbss_context *ctx, const char *project, const char *instance,
-    const char *name, uint32_t page_size, dbss_cursor **out_cursor);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_reports_list(dbss_context *ctx,
+                              const char *project,
+                              const char *instance,
+                              const char *name,
+                              uint32_t page_size,
+                              dbss_cursor **out_cursor);
 
 /**
  * Begins the list of an instance's report templates, which comes in one page;
@@ -2077,9 +2145,11 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_reports_list(
  * @param out_cursor required, items template.
  * @errors as dbss_instances_list
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_templates_list(
-    dbss_context *ctx, const char *project, const char *instance,
-    dbss_cursor **out_cursor);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_templates_list(dbss_context *ctx,
+                                const char *project,
+                                const char *instance,
+                                dbss_cursor **out_cursor);
 
 /**
  * Gives the next page, with at least one item. After a failure the same page
@@ -2096,8 +2166,10 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_templates_list(
  *   a page); as dbss_context_find_credentials
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_cursor_next(
-    dbss_cursor *cursor, dbss_operation *operation, dbss_page **out_page);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_cursor_next(dbss_cursor *cursor,
+                             dbss_operation *operation,
+                             dbss_page **out_page);
 
 /**
  * Ends a list. Its pages are not affected.
@@ -2128,8 +2200,10 @@ DBSS_API int64_t dbss_page_total(const dbss_page *page);
  * @return borrowed, nullable. NULL where the item has no such field or it is
  *   null, and past the last item.
  */
-DBSS_API const char *dbss_page_field(
-    const dbss_page *page, size_t index, const char *field);
+DBSS_API
+const char *dbss_page_field(const dbss_page *page,
+                            size_t index,
+                            const char *field);
 
 /**
  * The page as a JSON document, for wrappers: {"kind": "instances", "reports"
@@ -2140,8 +2214,9 @@ DBSS_API const char *dbss_page_field(
  * @param page required.
  * @param out_json required. UTF-8, without a NUL at its end.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_page_json(
-    const dbss_page *page, dbss_buffer *out_json);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_page_json(const dbss_page *page,
+                           dbss_buffer *out_json);
 
 /**
  * Frees a page, and the strings that dbss_page_field() returned.
@@ -2165,8 +2240,7 @@ struct dbss_report_spec;
  *
  * @param out_spec required.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_spec_new(
-    dbss_report_spec **out_spec);
+DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_spec_new(dbss_report_spec **out_spec);
 
 /**
  * Sets one of the values of a specification:
@@ -2189,8 +2263,10 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_spec_new(
  * @param key required, option of report_spec.
  * @param value required, bytes.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_spec_set(
-    dbss_report_spec *spec, const char *key, const char *value);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_report_spec_set(dbss_report_spec *spec,
+                                 const char *key,
+                                 const char *value);
 
 /**
  * Frees a specification. Calls under way are not affected.
@@ -2213,9 +2289,12 @@ DBSS_API void dbss_report_spec_free(dbss_report_spec *spec);
  *   dbss_context_find_credentials
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_create(
-    dbss_context *ctx, const char *project, const char *instance,
-    const dbss_report_spec *spec, dbss_operation *operation);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_report_create(dbss_context *ctx,
+                               const char *project,
+                               const char *instance,
+                               const dbss_report_spec *spec,
+                               dbss_operation *operation);
 
 /**
  * Has the service create a report, finds the new one, waits until it is ready,
@@ -2235,9 +2314,13 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_create(
  *   NOT_READY, UNEXPECTED_RESPONSE; as dbss_report_create
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_generate(
-    dbss_context *ctx, const char *project, const char *instance,
-    const dbss_report_spec *spec, dbss_operation *operation, char *out_id);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_report_generate(dbss_context *ctx,
+                                 const char *project,
+                                 const char *instance,
+                                 const dbss_report_spec *spec,
+                                 dbss_operation *operation,
+                                 char *out_id);
 
 /**
  * Waits until a report is ready (100 percent), by looking at the list now and
@@ -2252,9 +2335,12 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_generate(
  *   NOT_READY; as dbss_context_find_credentials
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_wait(
-    dbss_context *ctx, const char *project, const char *instance,
-    const char *id, dbss_operation *operation);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_report_wait(dbss_context *ctx,
+                             const char *project,
+                             const char *instance,
+                             const char *id,
+                             dbss_operation *operation);
 
 /**
  * Deletes a report at the service, for ever.
@@ -2263,9 +2349,12 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_wait(
  * @errors INVALID_ID; NOT_FOUND; REJECTED; as dbss_context_find_credentials
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_delete(
-    dbss_context *ctx, const char *project, const char *instance,
-    const char *id, dbss_operation *operation);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_report_delete(dbss_context *ctx,
+                               const char *project,
+                               const char *instance,
+                               const char *id,
+                               dbss_operation *operation);
 
 /* ============================================================================
  * 9. Mirror: a local archive of reports
@@ -2290,8 +2379,7 @@ struct dbss_mirror_result;
  *
  * @param out_options required.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_mirror_options_new(
-    dbss_mirror_options **out_options);
+DBSS_API DBSS_WARN_UNUSED dbss_status dbss_mirror_options_new(dbss_mirror_options **out_options);
 
 /**
  * Sets an option of a mirror:
@@ -2318,8 +2406,10 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_mirror_options_new(
  * @param key required, option of mirror.
  * @param value required, bytes.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_mirror_options_set(
-    dbss_mirror_options *options, const char *key, const char *value);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_mirror_options_set(dbss_mirror_options *options,
+                                    const char *key,
+                                    const char *value);
 
 /**
  * Frees options. Mirrors under way are not affected.
@@ -2360,10 +2450,13 @@ DBSS_API void dbss_mirror_options_free(dbss_mirror_options *options);
  *   dbss_cursor_next
  * @blocks network.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_reports_mirror(
-    dbss_context *ctx, const char *project, const char *directory,
-    const dbss_mirror_options *options, dbss_operation *operation,
-    dbss_mirror_result **out_result);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_reports_mirror(dbss_context *ctx,
+                                const char *project,
+                                const char *directory,
+                                const dbss_mirror_options *options,
+                                dbss_operation *operation,
+                                dbss_mirror_result **out_result);
 
 /**
  * Reports that the service lists and the filters let pass.
@@ -2377,8 +2470,8 @@ DBSS_API int64_t dbss_mirror_result_listed(const dbss_mirror_result *result);
  *
  * @return count.
  */
-DBSS_API int64_t dbss_mirror_result_downloaded(
-    const dbss_mirror_result *result);
+DBSS_API
+int64_t dbss_mirror_result_downloaded(const dbss_mirror_result *result);
 
 /**
  * Reports that were in the archive before.
@@ -2420,8 +2513,8 @@ DBSS_API int64_t dbss_mirror_result_repaired(const dbss_mirror_result *result);
  *
  * @return count.
  */
-DBSS_API size_t dbss_mirror_result_failure_count(
-    const dbss_mirror_result *result);
+DBSS_API
+size_t dbss_mirror_result_failure_count(const dbss_mirror_result *result);
 
 /**
  * The id of a report that failed to download; "" where it was the list of an
@@ -2430,8 +2523,9 @@ DBSS_API size_t dbss_mirror_result_failure_count(
  * @param index index of dbss_mirror_result_failure_count.
  * @return borrowed, nullable. NULL past the last one.
  */
-DBSS_API const char *dbss_mirror_result_failure_id(
-    const dbss_mirror_result *result, size_t index);
+DBSS_API
+const char *dbss_mirror_result_failure_id(const dbss_mirror_result *result,
+                                          size_t index);
 
 /**
  * The id of the instance of a report that failed to download.
@@ -2439,8 +2533,9 @@ DBSS_API const char *dbss_mirror_result_failure_id(
  * @param index index of dbss_mirror_result_failure_count.
  * @return borrowed, nullable. NULL past the last one.
  */
-DBSS_API const char *dbss_mirror_result_failure_instance(
-    const dbss_mirror_result *result, size_t index);
+DBSS_API
+const char *dbss_mirror_result_failure_instance(const dbss_mirror_result *result,
+                                                size_t index);
 
 /**
  * Why a report failed to download.
@@ -2448,8 +2543,9 @@ DBSS_API const char *dbss_mirror_result_failure_instance(
  * @param index index of dbss_mirror_result_failure_count.
  * @return owned, nullable. NULL past the last one.
  */
-DBSS_API dbss_error *dbss_mirror_result_failure_error(
-    const dbss_mirror_result *result, size_t index);
+DBSS_API
+dbss_error *dbss_mirror_result_failure_error(const dbss_mirror_result *result,
+                                             size_t index);
 
 /**
  * How many days, weeks and months have no report, of those between the first
@@ -2466,8 +2562,9 @@ DBSS_API size_t dbss_mirror_result_gap_count(const dbss_mirror_result *result);
  * @param index index of dbss_mirror_result_gap_count.
  * @return borrowed, nullable. NULL past the last one.
  */
-DBSS_API const char *dbss_mirror_result_gap_period(
-    const dbss_mirror_result *result, size_t index);
+DBSS_API
+const char *dbss_mirror_result_gap_period(const dbss_mirror_result *result,
+                                          size_t index);
 
 /**
  * The type of report that a gap lacks.
@@ -2475,8 +2572,9 @@ DBSS_API const char *dbss_mirror_result_gap_period(
  * @param index index of dbss_mirror_result_gap_count.
  * @return borrowed, nullable. NULL past the last one.
  */
-DBSS_API const char *dbss_mirror_result_gap_type(
-    const dbss_mirror_result *result, size_t index);
+DBSS_API
+const char *dbss_mirror_result_gap_type(const dbss_mirror_result *result,
+                                        size_t index);
 
 /**
  * The id of the instance of a gap.
@@ -2484,8 +2582,9 @@ DBSS_API const char *dbss_mirror_result_gap_type(
  * @param index index of dbss_mirror_result_gap_count.
  * @return borrowed, nullable. NULL past the last one.
  */
-DBSS_API const char *dbss_mirror_result_gap_instance(
-    const dbss_mirror_result *result, size_t index);
+DBSS_API
+const char *dbss_mirror_result_gap_instance(const dbss_mirror_result *result,
+                                            size_t index);
 
 /**
  * The whole result as a JSON document, for wrappers: the counts by their
@@ -2495,8 +2594,9 @@ DBSS_API const char *dbss_mirror_result_gap_instance(
  * @param result required.
  * @param out_json required. UTF-8, without a NUL at its end.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_mirror_result_json(
-    const dbss_mirror_result *result, dbss_buffer *out_json);
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_mirror_result_json(const dbss_mirror_result *result,
+                                    dbss_buffer *out_json);
 
 /**
  * Frees a result, and the strings that its getters returned.

@@ -8,7 +8,7 @@ mod describe;
 use std::fs;
 use std::path::Path;
 
-use describe::{Description, Library, header, source};
+use describe::{Description, Library, source};
 use serde_json::{Value, json};
 
 #[test]
@@ -273,16 +273,4 @@ fn comments_without_a_fact_are_refused() {
         let error = described(&SOURCE.replacen(there, instead, 1)).expect_err(complaint);
         assert_eq!(error, complaint);
     }
-}
-
-#[test]
-fn declarations_of_the_header_are_broken_where_they_are_long() {
-    let declared = source::read("1. All", SOURCE).expect("a library");
-    let text = header::header("@HANDLES@\n", &declared);
-    let expected = "/**\n * Makes a thing. It is\n * new.\n *\n * @param name required. What it is called,\n *   in words.\n";
-    assert!(text.contains(expected), "{text}");
-    let expected = "DBSS_API DBSS_WARN_UNUSED dbss_status dbss_thing_ask(\n    dbss_thing *thing, int32_t cup, dbss_ask_fn ask, void *user_data,\n    dbss_destroy_fn destroy);\n";
-    assert!(text.contains(expected), "{text}");
-    let expected = "typedef int32_t (*dbss_ask_fn)(void *user_data, const dbss_thing *thing);\n";
-    assert!(text.contains(expected), "{text}");
 }

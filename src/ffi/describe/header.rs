@@ -1,15 +1,14 @@
-//! The declarations in C.
+//! The declarations in C: those of the header are cbindgen's.
+
+use std::collections::HashMap;
 
 use serde_json::Value;
 
 use super::source::{CType, Declared, Function, Kind};
 
-/// The longest line of a declaration.
-const WIDTH: usize = 80;
-
 /// The header: its opening, in which `@HANDLES@` stands for the names of all
 /// handles, then each item with its comment under the banner of its section.
-pub fn header(opening: &str, declared: &[Declared]) -> String {
+pub fn header(opening: &str, declared: &[Declared], declarations: &HashMap<String, String>) -> String {
     // A function may take a handle that a later section explains.
     let handles = declared.iter().filter(|one| matches!(one.kind, Kind::Handle));
     let handles: Vec<String> = handles.map(plain_declaration).collect();
@@ -23,7 +22,7 @@ pub fn header(opening: &str, declared: &[Declared]) -> String {
         }
         text.push('\n');
         text += &comment("", &one.doc.lines);
-        text += &declaration(one);
+        text += &declaration(one, declarations);
         text.push('\n');
     }
     text + "\n#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n#endif /* DBSS_H */\n"
@@ -65,27 +64,20 @@ fn comment(indent: &str, lines: &[String]) -> String {
 }
 
 /// As the header has it, after its comment.
-fn declaration(one: &Declared) -> String {
+fn declaration(one: &Declared, declarations: &HashMap<String, String>) -> String {
+    let of = |name: &str| {
+        let made = declarations.get(name);
+        made.unwrap_or_else(|| panic!("cbindgen made no declaration of {name}"))
+    };
     match &one.kind {
-        Kind::Constant(value) => format!("#define {} {value}", one.name),
         // C99 lets a name be declared once only.
         Kind::Handle => format!("struct {};", one.name),
-        Kind::Struct(fields) => {
-            let fields = fields.iter().map(|field| {
-                let comment = comment("    ", &field.doc.lines);
-                format!("{comment}    {};\n", with_name(&field.c_type, &field.name))
-            });
-            format!(
-                "typedef struct {0} {{\n{1}}} {0};",
-                one.name,
-                fields.collect::<String>()
-            )
-        }
-        Kind::Function(function) if function.returns.is("dbss_status", 0) => {
-            broken(&format!("DBSS_API DBSS_WARN_UNUSED {}", plain_declaration(one)))
-        }
-        Kind::Function(_) => broken(&format!("DBSS_API {}", plain_declaration(one))),
-        Kind::Alias(_) | Kind::Callback(_) => broken(&plain_declaration(one)),
+        Kind::Function(function) if function.returns.is("dbss_status", 0) => declarations
+            .of(&one.name)
+            .replacen("DBSS_API", "DBSS_API DBSS_WARN_UNUSED", 1),
+        // The table's constants are no items that cbindgen could see.
+        Kind::Constant(value) => format!("#define {} {value}", one.name),
+        _ => of(&one.name).to_owned(),
     }
 }
 
@@ -125,27 +117,6 @@ fn signature(function: &Function, name: &str) -> String {
         parameters.join(", ")
     };
     with_name(&function.returns, &format!("{name}({parameters})"))
-}
-
-/// A declaration with its parameters on lines of their own where it is long.
-fn broken(declaration: &str) -> String {
-    if declaration.len() <= WIDTH {
-        return declaration.to_owned();
-    }
-    // The last one opens the parameters; a callback has one before.
-    let open = declaration.rfind('(').expect("a function has parameters");
-    let mut text = declaration[..=open].to_owned();
-    let mut width = WIDTH;
-    for parameter in declaration[open + 1..].split_inclusive(", ") {
-        if width + parameter.trim_end().len() > WIDTH {
-            text.truncate(text.trim_end().len());
-            text += "\n    ";
-            width = 4;
-        }
-        width += parameter.len();
-        text += parameter;
-    }
-    text
 }
 
 /// The rows of a table as the lines of a list.
