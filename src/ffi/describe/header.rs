@@ -72,9 +72,9 @@ fn declaration(one: &Declared, declarations: &HashMap<String, String>) -> String
     match &one.kind {
         // C99 lets a name be declared once only.
         Kind::Handle => format!("struct {};", one.name),
-        Kind::Function(function) if function.returns.is("dbss_status", 0) => declarations
-            .of(&one.name)
-            .replacen("DBSS_API", "DBSS_API DBSS_WARN_UNUSED", 1),
+        Kind::Function(function) if function.returns.is("dbss_status", 0) => {
+            of(&one.name).replacen("DBSS_API", "DBSS_API DBSS_WARN_UNUSED", 1)
+        }
         // The table's constants are no items that cbindgen could see.
         Kind::Constant(value) => format!("#define {} {value}", one.name),
         _ => of(&one.name).to_owned(),
