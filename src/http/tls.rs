@@ -15,14 +15,19 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use webpki::ring as webpki;
 
 use crate::error::{Error, Status};
+use crate::memory;
 
 /// Far more than any bundle of certificates has; a device or a log file named
 /// by mistake is not read to its end.
 const CA_FILE_LIMIT: u64 = 16 * 1024 * 1024;
 
+/// More than the certificates of any system take.
+const ROOTS_MEMORY: usize = 2 * 1024 * 1024;
+
 /// The certificates to trust: those of `ca_file` where there is one, else the
 /// system's, else the ones built in.
 pub(super) fn trusted(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, Error> {
+    memory::probe(ROOTS_MEMORY)?;
     let mut roots = RootCertStore::empty();
     if let Some(path) = ca_file {
         for certificate in read_ca_file(path)? {
