@@ -158,14 +158,19 @@ static dbss_status generate(void)
     dbss_cursor *cursor;
     dbss_page *page = NULL;
     char id[DBSS_ID_SIZE];
+    dbss_report_spec *spec;
     dbss_status status = dbss_templates_list(ctx, fact("project"), instance, &cursor);
     if (status == DBSS_OK && (status = dbss_cursor_next(cursor, NULL, &page)) == DBSS_OK)
         strncpy(template_id, dbss_page_field(page, 0, "id"), sizeof template_id - 1);
     dbss_page_free(page);
     dbss_cursor_free(cursor);
-    if (status == DBSS_OK)
-        status = dbss_report_generate(ctx, fact("project"), instance, template_id, "2026-11-23 00:00:00",
-                                      "2026-11-24 00:00:00", NULL, NULL, NULL, NULL, id);
+    if (status == DBSS_OK && (status = dbss_report_spec_new(&spec)) == DBSS_OK) {
+        dbss_report_spec_set(spec, "template_id", template_id);
+        dbss_report_spec_set(spec, "start_time", "2026-11-23 00:00:00");
+        dbss_report_spec_set(spec, "end_time", "2026-11-24 00:00:00");
+        status = dbss_report_generate(ctx, fact("project"), instance, spec, NULL, id);
+        dbss_report_spec_free(spec);
+    }
     if (status == DBSS_OK)
         status = dbss_report_wait(ctx, fact("project"), instance, id, NULL);
     return status == DBSS_OK ? dbss_report_delete(ctx, fact("project"), instance, id, NULL) : status;
@@ -173,15 +178,15 @@ static dbss_status generate(void)
 
 static dbss_status mirror(void)
 {
-    dbss_mirror *options;
+    dbss_mirror_options *options;
     dbss_mirror_result *result = NULL;
-    dbss_status status = dbss_mirror_new(&options);
+    dbss_status status = dbss_mirror_options_new(&options);
     if (status == DBSS_OK)
-        status = dbss_mirror_set(options, "instance", instance);
+        status = dbss_mirror_options_set(options, "instance", instance);
     if (status == DBSS_OK)
         status = dbss_reports_mirror(ctx, fact("project"), directory, options, NULL, &result);
     dbss_mirror_result_free(result);
-    dbss_mirror_free(options);
+    dbss_mirror_options_free(options);
     return status;
 }
 
