@@ -11,7 +11,7 @@ use super::error::{clear_last_error, dbss_error, set_last_error, swap_last_error
 use super::memory;
 use super::operation::{dbss_operation, optional};
 use super::status::dbss_status;
-use dbss::internal::{self, Running};
+use dbss::internal::{self, Running, prepare_thread};
 use dbss::{Error, Status};
 
 thread_local! {
@@ -27,7 +27,9 @@ pub(super) fn guarded(body: impl FnOnce() -> Result<(), Error>) -> dbss_status {
         return no_memory();
     };
     clear_last_error();
-    READY.set(true);
+    if !READY.replace(true) {
+        prepare_thread();
+    }
     let error = match contain(body) {
         Ok(Ok(())) => return Status::Ok as dbss_status,
         Ok(Err(error)) => error,

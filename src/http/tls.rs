@@ -202,6 +202,7 @@ impl ServerCertVerifier for Verifier {
             return verify();
         }
         let cannot = |error| rustls::Error::Other(OtherError(Arc::new(error)));
+        memory::probe_thread(CHAIN_STACK).map_err(cannot)?;
         thread::scope(|scope| {
             let thread = with_signals_blocked(|| {
                 thread::Builder::new()

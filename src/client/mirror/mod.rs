@@ -44,6 +44,9 @@ pub use periods::Gap;
 
 const HASH_BUFFER: usize = 256 * 1024;
 
+/// A call needs 64 KiB.
+const WORKER_STACK: usize = 256 * 1024;
+
 /// A report that failed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -549,11 +552,14 @@ impl Workers {
                 // Its progress holds the run, which would hold it.
                 let _ = theirs.replace_progress(None);
             };
-            let started = with_signals_blocked(|| {
-                thread::Builder::new()
-                    .name("dbss-mirror".into())
-                    .spawn(body)
-                    .map_err(no_thread)
+            let started = memory::probe_thread(WORKER_STACK).and_then(|()| {
+                with_signals_blocked(|| {
+                    thread::Builder::new()
+                        .name("dbss-mirror".into())
+                        .stack_size(WORKER_STACK)
+                        .spawn(body)
+                        .map_err(no_thread)
+                })
             });
             match started {
                 Ok(thread) => workers.threads.push(Worker {
