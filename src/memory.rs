@@ -1,11 +1,13 @@
 //! Memory that may be refused: what a server or a caller sizes is reserved here,
 //! and an allocator may say that the process has run out of it.
 
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
 use crate::error::{Error, Status};
+use crate::host;
 use crate::http::Call;
 use crate::sys;
 
@@ -24,6 +26,10 @@ pub fn prepare_thread() {
     static ANY: ArcSwapOption<()> = ArcSwapOption::const_empty();
     let _ = Call::current();
     let _ = ANY.load();
+    host::prepare_thread();
+    // A receiver that waits has something of its own, too.
+    let (_sender, receiver) = mpsc::sync_channel::<()>(0);
+    let _ = receiver.recv_timeout(Duration::ZERO);
 }
 
 /// An error if memory has run out.
