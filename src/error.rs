@@ -114,6 +114,10 @@ impl Error {
 
     /// A failure that the operating system reported.
     pub(crate) fn os(status: Status, context: impl fmt::Display, cause: &io::Error) -> Error {
+        let status = match cause.kind() {
+            io::ErrorKind::OutOfMemory => Status::OutOfMemory,
+            _ => status,
+        };
         let mut error = Error::new(status, format!("{context}: {cause}"));
         error.0.os_code = cause.raw_os_error();
         error

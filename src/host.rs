@@ -70,6 +70,11 @@ impl Jobs {
     }
 }
 
+/// Makes what the thread has of its own here.
+pub(crate) fn prepare_thread() {
+    CALLER.with(|_| ());
+}
+
 /// Runs something on a thread of the host: here, or, on a thread of this library,
 /// later on that of the call.
 pub(crate) fn run(job: impl FnOnce() + Send + 'static) {

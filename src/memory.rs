@@ -1,9 +1,14 @@
 //! Memory that may be refused: what a server or a caller sizes is reserved here,
 //! and an allocator may say that the process has run out of it.
 
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
 
 use crate::error::{Error, Status};
+use crate::host;
+use crate::http::Call;
 use crate::sys;
 
 static EXHAUSTED: OnceLock<fn() -> bool> = OnceLock::new();
@@ -13,6 +18,18 @@ static EXHAUSTED: OnceLock<fn() -> bool> = OnceLock::new();
 /// reserve that such a call can still end with. The first function stays.
 pub fn on_exhaustion(exhausted: fn() -> bool) {
     let _ = EXHAUSTED.set(exhausted);
+}
+
+/// Makes what a thread has of its own here, for which the C library needs memory
+/// that it cannot do without.
+pub fn prepare_thread() {
+    static ANY: ArcSwapOption<()> = ArcSwapOption::const_empty();
+    let _ = Call::current();
+    let _ = ANY.load();
+    host::prepare_thread();
+    // A receiver that waits has something of its own, too.
+    let (_sender, receiver) = mpsc::sync_channel::<()>(0);
+    let _ = receiver.recv_timeout(Duration::ZERO);
 }
 
 /// An error if memory has run out.
@@ -36,6 +53,16 @@ pub(crate) fn reserve<T>(items: &mut Vec<T>, additional: usize) -> Result<(), Er
 /// not expect that.
 pub(crate) fn probe(bytes: usize) -> Result<(), Error> {
     reserve(&mut Vec::<u8>::new(), bytes)
+}
+
+/// An error if a thread with such a stack cannot be started now. The C library
+/// ends the process where a thread that has started gets no memory of its own, for
+/// which it takes new pages.
+pub(crate) fn probe_thread(stack: usize) -> Result<(), Error> {
+    if sys::can_map(stack + 128 * 1024) {
+        return Ok(());
+    }
+    Err(out_of_memory())
 }
 
 /// So many zeros. Of many, only those that are touched become resident.

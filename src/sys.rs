@@ -31,6 +31,23 @@ pub(crate) fn zeros(len: usize) -> Option<Box<[u8]>> {
     }
 }
 
+/// Whether so many bytes of new pages can be had.
+pub(crate) fn can_map(len: usize) -> bool {
+    // SAFETY: a new mapping, of which nothing else knows, and which is gone at once.
+    unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
+        let pages = libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            flags,
+            -1,
+            0,
+        );
+        pages != libc::MAP_FAILED && libc::munmap(pages, len) == 0
+    }
+}
+
 /// This process's id. It is asked for several times in each call, so where the
 /// system can tell a child of `fork` from its parent by a page of memory, it is
 /// a system call only once in each process. Async-signal-safe, but for the first

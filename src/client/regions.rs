@@ -11,6 +11,7 @@ use saphyr_parser::{Event, Parser};
 use super::config::MAX_ENDPOINTS;
 use crate::error::{Error, Status};
 use crate::http::Endpoint;
+use crate::memory;
 use crate::sys;
 
 /// The regions that have the service in the public cloud. Any other name is as
@@ -149,6 +150,8 @@ fn read(path: &Path, named: bool, region: &str) -> Result<Option<Vec<String>>, E
             ));
         }
     };
+    // Of its lines the parser makes many small things.
+    memory::probe(file.bytes.len() * 64)?;
     parse(&file.bytes, region).map_err(|what| {
         Error::argument(
             Status::InvalidEndpoint,

@@ -146,17 +146,17 @@ impl ClientInner {
         Ok(Vec::new())
     }
 
-    /// Calls a function with every item of a list.
-    fn each_item(
+    /// Calls a function with the items of each page of a list.
+    fn each_page(
         self: &Arc<ClientInner>,
         call: &Arc<Call>,
         project: &str,
         list: List,
-        mut each: impl FnMut(Item),
+        mut each: impl FnMut(Vec<Item>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let cursor = Cursor::new(Arc::clone(self), Some(project), list, PAGE_SIZE)?;
         while let Some(page) = cursor.next_in(call)? {
-            page.items.into_iter().for_each(&mut each);
+            each(page.items)?;
         }
         Ok(())
     }
@@ -214,8 +214,12 @@ impl ClientInner {
                 let hasher = RandomState::new();
                 let hash = |item: &Item| hasher.hash_one(item.id());
                 let mut before = HashSet::new();
-                self.each_item(call, &project, reports()?, |item| {
-                    before.insert(hash(&item));
+                self.each_page(call, &project, reports()?, |items| {
+                    before
+                        .try_reserve(items.len())
+                        .map_err(|_| memory::out_of_memory())?;
+                    before.extend(items.iter().map(&hash));
+                    Ok(())
                 })?;
                 self.create_in(call, &project, report)?;
                 call.operation().set_percent(0);
@@ -223,10 +227,11 @@ impl ClientInner {
                 // there before, and is what was asked for.
                 let id = loop {
                     let mut new = Vec::new();
-                    self.each_item(call, &project, reports()?, |item| {
-                        if !before.contains(&hash(&item)) {
-                            new.push(item);
-                        }
+                    self.each_page(call, &project, reports()?, |mut items| {
+                        items.retain(|item| !before.contains(&hash(item)));
+                        memory::reserve(&mut new, items.len())?;
+                        new.append(&mut items);
+                        Ok(())
                     })?;
                     match &candidates(&new, report, &template)[..] {
                         [] => looks.pause(call, "the report that was created did not appear in the list")?,

@@ -8,19 +8,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::{clear_last_error, dbss_error, set_last_error, swap_last_error};
+use super::memory;
 use super::operation::{dbss_operation, optional};
 use super::status::dbss_status;
-use dbss::internal::{self, Running};
+use dbss::internal::{self, Running, prepare_thread};
 use dbss::{Error, Status};
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// Whether the thread's last error has its place.
+    static READY: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs the body of a function that returns a status: clears the thread's last
 /// error, and turns an error or a panic into a status and a last error.
 pub(super) fn guarded(body: impl FnOnce() -> Result<(), Error>) -> dbss_status {
+    let Some(_memory) = memory::begin_call() else {
+        return no_memory();
+    };
     clear_last_error();
+    if !READY.replace(true) {
+        prepare_thread();
+    }
     let error = match contain(body) {
         Ok(Ok(())) => return Status::Ok as dbss_status,
         Ok(Err(error)) => error,
@@ -35,6 +44,19 @@ pub(super) fn guarded(body: impl FnOnce() -> Result<(), Error>) -> dbss_status {
     let status = error.status() as dbss_status;
     set_last_error(error);
     status
+}
+
+/// The failure of a call for which there was no memory to begin with. On a thread
+/// that has never called before the error itself would need some of the system's.
+#[cold]
+fn no_memory() -> dbss_status {
+    if READY.get() {
+        set_last_error(Error::new(
+            Status::OutOfMemory,
+            "there is not enough memory for any call",
+        ));
+    }
+    Status::OutOfMemory as dbss_status
 }
 
 /// The same for a call under an operation, or under none (NULL): the operation

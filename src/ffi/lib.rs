@@ -22,6 +22,7 @@ pub mod error;
 mod guard;
 pub mod log;
 pub mod manage;
+mod memory;
 pub mod mirror;
 pub mod operation;
 pub mod options;

@@ -109,7 +109,7 @@ impl Call {
     }
 
     /// The call of this thread. Transports are used inside of calls alone.
-    pub(super) fn current() -> Result<Arc<Call>, Error> {
+    pub(crate) fn current() -> Result<Arc<Call>, Error> {
         CURRENT
             .with(|current| current.borrow().clone())
             .ok_or_else(|| Error::new(Status::Internal, "a connection was used outside of a call"))

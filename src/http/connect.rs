@@ -21,6 +21,7 @@ use super::proxy::Proxy;
 use super::resolve::resolve;
 use super::tls;
 use crate::error::{Error, Status};
+use crate::memory;
 use crate::sys::Interest;
 
 /// Says nothing. ureq resolves before it looks in its pool, so a look-up here
@@ -68,17 +69,30 @@ impl Connector<()> for SocketConnector {
     }
 }
 
+// A step is a function of its own where its values are large: the next one runs
+// on the same stack, below ureq's own frames.
 impl SocketConnector {
     fn open(&self, details: &ConnectionDetails, call: &Call) -> Result<Box<dyn Transport>, Error> {
         let missing = || Error::new(Status::Internal, "a request without a host");
         let authority = details.uri.authority().ok_or_else(missing)?;
-        let default_port = if details.needs_tls() { 443 } else { 80 };
-        let port = authority.port_u16().unwrap_or(default_port);
+        let tls = details.needs_tls();
+        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let host = authority.host();
+        let socket = self.reach(host, port, tls, call)?;
+        if !tls {
+            return Ok(Box::new(Connection::new(socket)?));
+        }
+        let mut connection = self.session(host, socket)?;
+        shake_hands(&mut connection.stream, host, port)?;
+        Ok(connection)
+    }
 
+    /// A socket that leads to a host, through the proxy or not.
+    #[inline(never)]
+    fn reach(&self, host: &str, port: u16, tls: bool, call: &Call) -> Result<Socket, Error> {
         // What may be plain text because it does not leave this machine must not
         // leave it for a proxy either.
-        let exempt = !details.needs_tls() && !self.allow_plaintext;
+        let exempt = !tls && !self.allow_plaintext;
         let proxy = self
             .proxy
             .as_ref()
@@ -100,35 +114,29 @@ impl SocketConnector {
         if let Some(proxy) = proxy {
             proxy.tunnel(&mut socket, host, port)?;
         }
+        Ok(socket)
+    }
 
-        if !details.needs_tls() {
-            return Ok(Box::new(Connection::new(socket)?));
-        }
+    /// A connection whose handshake is to come.
+    #[inline(never)]
+    fn session(&self, host: &str, socket: Socket) -> Result<Box<Connection<TlsStream>>, Error> {
         let config = self
             .tls
             .clone()
             .ok_or_else(|| Error::new(Status::Internal, "an https request on a context without TLS"))?;
+        memory::probe(TLS_MEMORY)?;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(bare.to_owned())
             .map_err(|_| Error::new(Status::Tls, format!("no certificate can name the host {host}")))?;
         let session = ClientConnection::new(config, name).map_err(|e| tls::failure(&e))?;
-        let mut stream = StreamOwned::new(session, socket);
-        while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock).map_err(|e| {
-                if e.kind() == io::ErrorKind::UnexpectedEof {
-                    return Error::new(
-                        Status::Tls,
-                        format!(
-                            "{host}:{port} closed the connection in the TLS handshake; does it speak TLS?"
-                        ),
-                    );
-                }
-                from_io(e)
-            })?;
-        }
-        Ok(Box::new(Connection::new(stream)?))
+        Ok(Box::new(Connection::new(StreamOwned::new(session, socket))?))
     }
 }
+
+/// What a TLS session takes for its records, keys and the server's certificates.
+const TLS_MEMORY: usize = 256 * 1024;
+
+type TlsStream = StreamOwned<ClientConnection, Socket>;
 
 /// Tries each address in turn, and gives each a fair part of the time left.
 fn connect_any(host: &str, addresses: &[SocketAddr], call: &Call) -> Result<TcpStream, Error> {
@@ -284,7 +292,7 @@ impl Stream for Socket {
     }
 }
 
-impl Stream for StreamOwned<ClientConnection, Socket> {
+impl Stream for TlsStream {
     const TLS: bool = true;
 
     fn is_quiet(&mut self) -> bool {
@@ -302,6 +310,22 @@ impl Stream for StreamOwned<ClientConnection, Socket> {
         }
         self.sock.wait_for_answer()
     }
+}
+
+#[inline(never)]
+fn shake_hands(stream: &mut TlsStream, host: &str, port: u16) -> Result<(), Error> {
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock).map_err(|e| {
+            if e.kind() == io::ErrorKind::UnexpectedEof {
+                return Error::new(
+                    Status::Tls,
+                    format!("{host}:{port} closed the connection in the TLS handshake; does it speak TLS?"),
+                );
+            }
+            from_io(e)
+        })?;
+    }
+    Ok(())
 }
 
 /// A stream with its buffers.

@@ -6,6 +6,7 @@ use std::thread;
 
 use super::call::Call;
 use crate::error::{Error, Status};
+use crate::memory;
 use crate::sys::{Interest, Wake, with_signals_blocked};
 
 /// The system's resolver runs name service modules on this stack.
@@ -24,6 +25,7 @@ pub(super) fn resolve(host: &str, port: u16, call: &Call) -> Result<Vec<SocketAd
     let no_thread = |e| Error::os(Status::Resource, "cannot start a thread to look up a name", &e);
     let done = Arc::new(Wake::new().map_err(no_thread)?);
     let (sender, receiver) = mpsc::sync_channel(1);
+    memory::probe_thread(STACK)?;
     let name = host.to_owned();
     let finished = Arc::clone(&done);
     let lookup = move || {

@@ -1,28 +1,38 @@
 //! Which servers are trusted.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
     CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms, ring,
 };
 use rustls::sign::SigningKey;
-use rustls::{ClientConfig, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use webpki::ring as webpki;
 
 use crate::error::{Error, Status};
+use crate::memory;
+use crate::sys::with_signals_blocked;
 
 /// Far more than any bundle of certificates has; a device or a log file named
 /// by mistake is not read to its end.
 const CA_FILE_LIMIT: u64 = 16 * 1024 * 1024;
 
+/// More than the certificates of any system take.
+const ROOTS_MEMORY: usize = 2 * 1024 * 1024;
+
 /// The certificates to trust: those of `ca_file` where there is one, else the
 /// system's, else the ones built in.
 pub(super) fn trusted(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, Error> {
+    memory::probe(ROOTS_MEMORY)?;
     let mut roots = RootCertStore::empty();
     if let Some(path) = ca_file {
         for certificate in read_ca_file(path)? {
@@ -163,19 +173,102 @@ impl KeyProvider for Own {
     }
 }
 
+/// webpki follows a chain by recursion, with 3 KiB of stack for each certificate.
+/// A public server sends one certificate beside its own, or two.
+const SHORT_CHAIN: usize = 2;
+
+/// Enough for the longest chain that webpki follows.
+const CHAIN_STACK: usize = 256 * 1024;
+
+/// rustls's own verifier, which follows a long chain on a thread of its own: the
+/// stack of the calling one may be small.
+#[derive(Debug)]
+struct Verifier(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verify = || {
+            self.0
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        };
+        if intermediates.len() <= SHORT_CHAIN {
+            return verify();
+        }
+        let cannot = |error| rustls::Error::Other(OtherError(Arc::new(error)));
+        memory::probe_thread(CHAIN_STACK).map_err(cannot)?;
+        thread::scope(|scope| {
+            let thread = with_signals_blocked(|| {
+                thread::Builder::new()
+                    .name("dbss-verify".into())
+                    .stack_size(CHAIN_STACK)
+                    .spawn_scoped(scope, verify)
+            });
+            let thread = thread.map_err(|e| {
+                cannot(Error::os(
+                    Status::Resource,
+                    "cannot start a thread to verify a chain of certificates",
+                    &e,
+                ))
+            })?;
+            let failed = |_| Err(cannot(Error::new(Status::Internal, "a verifying thread failed")));
+            thread.join().unwrap_or_else(failed)
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
 /// TLS 1.2 and 1.3 with server authentication. A new one for each process: it
 /// holds the cache of sessions, which is behind a lock.
 pub(super) fn client_config(roots: &Arc<RootCertStore>) -> Result<Arc<ClientConfig>, Error> {
-    let config = ClientConfig::builder_with_provider(Arc::new(provider()))
+    let cannot = |e: &dyn fmt::Display| Error::new(Status::Internal, format!("TLS cannot be set up: {e}"));
+    let provider = Arc::new(provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|e| cannot(&e))?;
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|e| Error::new(Status::Internal, format!("TLS cannot be set up: {e}")))?
-        .with_root_certificates(Arc::clone(roots))
+        .map_err(|e| cannot(&e))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier(verifier)))
         .with_no_client_auth();
     Ok(Arc::new(config))
 }
 
 /// A failure of the TLS layer in the library's terms.
 pub(super) fn failure(error: &rustls::Error) -> Error {
+    if let rustls::Error::Other(OtherError(inner)) = error
+        && let Some(ours) = inner.downcast_ref::<Error>()
+    {
+        return ours.clone();
+    }
     match error {
         rustls::Error::InvalidCertificate(reason) => Error::new(
             Status::Certificate,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::client::pages::Item;
 use crate::error::{Error, Status};
 use crate::http::safe_name;
+use crate::memory;
 use crate::sink::{FileOptions, FileSink};
 
 /// A lock that dies with the process that holds it.
@@ -192,7 +193,7 @@ impl Archive {
                         ),
                     )
                 })?;
-            self.remember(record);
+            self.remember(record)?;
         }
         if whole < bytes.len() {
             self.manifest
@@ -203,11 +204,17 @@ impl Archive {
         Ok(())
     }
 
-    fn remember(&mut self, record: Record) {
+    fn remember(&mut self, record: Record) -> Result<(), Error> {
+        memory::check()?;
+        memory::reserve(&mut self.order, 1)?;
+        if self.records.try_reserve(1).is_err() {
+            return Err(memory::out_of_memory());
+        }
         let key = record.key();
         if self.records.insert(key.clone(), record).is_none() {
             self.order.push(key);
         }
+        Ok(())
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -255,14 +262,16 @@ impl Archive {
             return Err(crate::sink::failure(what, &e));
         }
         self.length += line.len() as u64;
-        self.remember(record);
-        Ok(())
+        self.remember(record)
     }
 
     /// Writes the checksums of all that the manifest has, in one step.
     pub(super) fn write_checksums(&self) -> Result<(), Error> {
         let path = self.directory.join(CHECKSUMS);
         let mut text = String::new();
+        let lines = self.records.values().map(|record| record.path.len() + 67);
+        text.try_reserve(lines.sum())
+            .map_err(|_| memory::out_of_memory())?;
         for record in self.order.iter().filter_map(|key| self.records.get(key)) {
             text += &format!("{}  {}\n", record.sha256, record.path);
         }

@@ -44,6 +44,12 @@ pub use periods::Gap;
 
 const HASH_BUFFER: usize = 256 * 1024;
 
+/// More than a report takes while the days without one are looked for.
+const BYTES_PER_DAY: usize = 256;
+
+/// A call needs 64 KiB.
+const WORKER_STACK: usize = 256 * 1024;
+
 /// A report that failed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -101,6 +107,7 @@ impl MirrorResult {
     /// with instance, id, status, status_name, message; "gaps", each with instance,
     /// type, period.
     pub fn json(&self) -> Result<Vec<u8>, Error> {
+        memory::probe(self.failures.len() * 4096)?;
         let failures = self.failures.iter().map(|failure| FailureJson {
             instance: &failure.instance,
             id: &failure.id,
@@ -390,7 +397,12 @@ impl ClientInner {
                     continue;
                 }
             };
+            if jobs.try_reserve(items.len()).is_err() {
+                return Err(memory::out_of_memory());
+            }
+            memory::reserve(&mut listed, items.len())?;
             for item in items {
+                call.check()?;
                 if options.wants(&item) {
                     plan(archive, options, &instance, &item, result, &mut jobs);
                     listed.push((instance.clone(), item));
@@ -398,6 +410,7 @@ impl ClientInner {
             }
         }
         result.counts.listed = listed.len() as u64;
+        memory::probe(listed.len() * BYTES_PER_DAY)?;
         result.gaps = periods::gaps(&listed, options);
         drop(listed);
         let total = jobs.len();
@@ -543,23 +556,33 @@ impl Workers {
                 sender: Some(sender.clone()),
                 wake: Arc::clone(&workers.run.wake),
             };
+            let (ready, is_ready) = mpsc::channel();
             let body = move || {
+                memory::prepare_thread();
+                drop(ready);
                 let _host = caller.attach();
                 run.work(index, &theirs, file_mode, &outcomes);
                 // Its progress holds the run, which would hold it.
                 let _ = theirs.replace_progress(None);
             };
-            let started = with_signals_blocked(|| {
-                thread::Builder::new()
-                    .name("dbss-mirror".into())
-                    .spawn(body)
-                    .map_err(no_thread)
+            let started = memory::probe_thread(WORKER_STACK).and_then(|()| {
+                with_signals_blocked(|| {
+                    thread::Builder::new()
+                        .name("dbss-mirror".into())
+                        .stack_size(WORKER_STACK)
+                        .spawn(body)
+                        .map_err(no_thread)
+                })
             });
             match started {
-                Ok(thread) => workers.threads.push(Worker {
-                    thread,
-                    operation: own,
-                }),
+                Ok(thread) => {
+                    workers.threads.push(Worker {
+                        thread,
+                        operation: own,
+                    });
+                    // It has its memory before the next one is started.
+                    let _: Result<(), _> = is_ready.recv();
+                }
                 // With fewer it takes longer.
                 Err(_) if !workers.threads.is_empty() => break,
                 Err(e) => return Err(e),

@@ -1,0 +1,127 @@
+"""How much stack the calls of the C ABI need: checks in C."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conftest import need_tool
+from standin import Standin
+from test_c import checks_of, environment, facts, programs, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Fixtures, which no name in this file uses.
+__all__ = ["environment", "facts", "programs"]
+
+CHECKS = checks_of("stack")
+KEY = "rsa:4096"
+REPORT = b"%PDF-1.7\n" + b"x" * 100000
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(REPORT)
+
+
+@pytest.fixture(scope="module")
+def standin(build_dir: Path) -> Iterator[Standin]:
+    """One of its own, in place of the one for all: instances are added, and stay."""
+    with Standin(build_dir / "bin/dbss-standin") as running:
+        yield running
+
+
+# The longest chain that is followed on the calling thread, and the longest of all.
+@pytest.fixture(scope="module", params=[2, 6])
+def certificates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root, a chain of authorities under it, and a server's."""
+    openssl = need_tool("openssl")
+    directory = tmp_path_factory.mktemp("certificates")
+    authority = ["-addext", "basicConstraints=critical,CA:TRUE"]
+    server = [
+        *("-addext", "basicConstraints=critical,CA:FALSE"),
+        *("-addext", "subjectAltName=IP:127.0.0.1"),
+    ]
+    names = ["root", *(f"authority{i}" for i in range(request.param)), "server"]
+    for issuer, name in zip([None, *names], names, strict=False):
+        signed = ["-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key"] if issuer else []
+        subprocess.run(
+            [openssl, "req", "-x509", "-newkey", KEY, "-nodes", "-sha384", "-days", "30"]
+            + ["-subj", f"/CN={name} of a check", "-keyout", f"{name}.key", "-out", f"{name}.pem"]
+            + [*signed, *(server if name == "server" else authority)],
+            check=True,
+            capture_output=True,
+            cwd=directory,
+        )
+    chain = [(directory / f"{name}.pem").read_text() for name in names[:0:-1]]
+    (directory / "chain.pem").write_text("".join(chain))
+    return directory
+
+
+@contextlib.contextmanager
+def tls_server(certificates: Path, version: ssl.TLSVersion) -> Iterator[str]:
+    """Answers every request with a report, in this version of TLS; gives its URL."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = version
+    context.load_cert_chain(certificates / "chain.pem", certificates / "server.key")
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            # A client that does not trust the certificate goes away.
+            with connection, contextlib.suppress(OSError):
+                connection.settimeout(20)
+                with context.wrap_socket(connection, server_side=True) as session:
+                    request = b""
+                    while b"\r\n\r\n" not in request and (more := session.recv(65536)):
+                        request += more
+                    session.sendall(RESPONSE + REPORT)
+                    session.unwrap()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+@pytest.fixture
+def servers(certificates: Path, facts: Path) -> Iterator[Path]:
+    """The facts, with servers that have long RSA keys."""
+    versions = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+    with contextlib.ExitStack() as running:
+        tls12, tls13 = (running.enter_context(tls_server(certificates, v)) for v in versions)
+        more = {"tls12": tls12, "tls13": tls13, "ca_rsa": certificates / "root.pem"}
+        with facts.open("a") as file:
+            file.writelines(f"{name}={value}\n" for name, value in more.items())
+        yield facts
+
+
+@pytest.mark.parametrize("check", [check for check in CHECKS if check != "handshakes"])
+def test_no_call_needs_more_stack_than_the_header_promises(
+    programs: Path, environment: dict[str, str], facts: Path, check: str
+) -> None:
+    expect_no_more(programs, environment, facts, check)
+
+
+def test_no_certificate_needs_more_stack_than_the_header_promises(
+    programs: Path, environment: dict[str, str], servers: Path
+) -> None:
+    expect_no_more(programs, environment, servers, "handshakes")
+
+
+def expect_no_more(programs: Path, environment: dict[str, str], facts: Path, check: str) -> None:
+    done = run([programs / "stack", facts, check], environment)
+    failures = [line for line in done.stdout.splitlines() if not line.startswith("stack ")]
+    assert failures == [f"ok {check}", "1 passed, 0 failed"], done.stderr
