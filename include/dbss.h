@@ -51,7 +51,8 @@
  *   sets this thread's last error (dbss_last_error()), which says more, or clears
  *   it on success. Other functions leave it alone. Where threads may change
  *   between two calls, read the error from the operation (dbss_operation_error()),
- *   which keeps every failure of its last call but DBSS_ERR_BUSY.
+ *   which keeps every failure of its last call but DBSS_ERR_BUSY; or call a
+ *   function and dbss_error_take() together in a function of C.
  * - Results are stored through parameters whose names begin with out_. They need
  *   not be initialised, and are NULL or zero after a failure, unless the comment
  *   says "set on failure". A handle or buffer that you get there is yours: free it
@@ -67,15 +68,18 @@
  *   "static" one always; an "owned" result is yours to free.
  * - Handles (dbss_config, dbss_context, dbss_operation and so on) are opaque. One
  *   may be freed while another thread is inside a call on it: the call holds what
- *   it needs. Only a call that starts after _free is an error of the program.
+ *   it needs. Only a call that starts after _free is an error of the program,
+ *   dbss_operation_cancel() included: where both may happen, order them.
  * - Closing. dbss_context_close() and dbss_report_stream_close() end what is under
  *   way, from any thread, without freeing: running calls end with
- *   DBSS_ERR_CANCELLED, later ones with DBSS_ERR_CLOSED. A program with garbage
- *   collection closes when asked to and frees in a finalizer.
+ *   DBSS_ERR_CANCELLED within 100 ms, whatever they wait for but the file system
+ *   and code of yours; later ones with DBSS_ERR_CLOSED. Closing releases what a
+ *   call under way does not need: descriptors, and the log function and the token
+ *   provider. A program with garbage collection closes when asked to and frees in
+ *   a finalizer.
  * - Threads. Every function may be called from any thread at any time, on shared
  *   handles too. A handle for "one call at a time" refuses a second call with
- *   DBSS_ERR_BUSY; its getters, cancel and close work meanwhile. A record of the
- *   log belongs to its callback.
+ *   DBSS_ERR_BUSY; its getters, cancel and close work meanwhile.
  * - Blocking. "@blocks network" blocks until it is done, has failed or is
  *   cancelled; "files" reads or writes files; "briefly" may wait for another
  *   thread for a moment. Functions without @blocks wait for nothing, but a destroy
@@ -85,7 +89,8 @@
  *   something is required, INVALID_UTF8 where there are strings, BUSY where there
  *   is an operation, RESOURCE, CANCELLED, CLOSED and INTERRUPTED with "@blocks
  *   network", and OUT_OF_MEMORY and INTERNAL, with which any call may end.
- * - Callbacks get the user_data pointer that was set with them. Where they are
+ * - Callbacks get the user_data pointer that was set with them, which is never
+ *   followed and may be any value of its size. Where they are
  *   kept, a destroy function is called with it exactly once, when it is no longer
  *   needed, also when setting them failed. "In call" means that a callback runs on
  *   the thread of the call that it belongs to, "at release" on the thread that lets
@@ -796,6 +801,34 @@ const char *dbss_error_detail_message(const dbss_error *error,
                                       size_t index);
 
 /**
+ * dbss_operation_cancel() cancelled the call.
+ */
+#define DBSS_CANCELLED_BY_OPERATION 1
+
+/**
+ * dbss_context_cancel_all() cancelled the call.
+ */
+#define DBSS_CANCELLED_BY_CONTEXT 2
+
+/**
+ * The context or the stream was closed.
+ */
+#define DBSS_CANCELLED_BY_CLOSE 3
+
+/**
+ * A callback ended the call.
+ */
+#define DBSS_CANCELLED_BY_CALLBACK 4
+
+/**
+ * What cancelled the call, for DBSS_ERR_CANCELLED; newer versions may have
+ * more values.
+ *
+ * @return one of DBSS_CANCELLED_BY_, none 0.
+ */
+DBSS_API int32_t dbss_error_cancelled_by(const dbss_error *error);
+
+/**
  * How many reports may be the one that was created, for DBSS_ERR_AMBIGUOUS.
  *
  * @return count.
@@ -1073,6 +1106,9 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
  * - "interruptible" (boolean; default false): Whether a signal that the
  *   program handles may end a call. dbss_operation_set_interrupt() sets who
  *   decides; without it every handled signal does.
+ * - "log_level" (choice: error, warning, info, debug; default debug): Which
+ *   records the log callback receives: those of this level and the ones that
+ *   matter more.
  * - "user_agent_suffix" (text: 1 to 256 bytes): Text after "libdbss/VERSION"
  *   in the User-Agent header, such as a program's name and version. Visible
  *   ASCII characters and spaces.
@@ -1114,10 +1150,12 @@ dbss_status dbss_config_set(dbss_config *config,
 #define DBSS_LOG_DEBUG 4
 
 /**
- * A record of the log. It is valid during the callback that it is given to,
- * and so are the strings that its getters return. Nothing in it is secret.
+ * A record of the log. The one that a callback receives is valid until it
+ * returns, and so are the strings that the getters return of it;
+ * dbss_log_record_copy() makes one that lasts. It does not change, and nothing in
+ * it is secret.
  *
- * @threads callback.
+ * @threads any.
  */
 struct dbss_log_record;
 
@@ -1136,7 +1174,8 @@ typedef void (*dbss_log_fn)(void *user_data, const dbss_log_record *record);
  * one, nothing is logged anywhere.
  *
  * `destroy` is called when the callback is replaced and the configuration and
- * all contexts made from it are gone, or at once when this function fails.
+ * all contexts made from it are gone, or closed and without a call under way;
+ * or at once when this function fails.
  *
  * @param config required.
  * @param log optional. NULL for none.
@@ -1146,6 +1185,19 @@ dbss_status dbss_config_set_log(dbss_config *config,
                                 dbss_log_fn log,
                                 void *user_data,
                                 dbss_destroy_fn destroy);
+
+/**
+ * Copies a record, such as to hand it to another thread.
+ *
+ * @return owned.
+ */
+DBSS_API dbss_log_record *dbss_log_record_copy(const dbss_log_record *record);
+
+/**
+ * Frees a record that dbss_log_record_copy() made, and all strings that the
+ * getters returned of it.
+ */
+DBSS_API void dbss_log_record_free(dbss_log_record *record);
 
 /**
  * How important the record is; newer versions may have more levels.
@@ -1220,6 +1272,20 @@ DBSS_API int64_t dbss_log_record_offset(const dbss_log_record *record);
 DBSS_API int64_t dbss_log_record_retry_delay_ms(const dbss_log_record *record);
 
 /**
+ * The failure that the record is about, with all that is known of it.
+ *
+ * @return owned, nullable. NULL where the record is about no failure.
+ */
+DBSS_API dbss_error *dbss_log_record_error(const dbss_log_record *record);
+
+/**
+ * The HTTP status of the response that the record is about, such as 200.
+ *
+ * @return none 0.
+ */
+DBSS_API int32_t dbss_log_record_http_status(const dbss_log_record *record);
+
+/**
  * A request for a token. Give it a token with dbss_token_request_set() or
  * refuse with dbss_token_request_fail(), once, and then free it. All of that
  * at once or later, from any thread.
@@ -1249,7 +1315,8 @@ typedef void (*dbss_token_provider_fn)(void *user_data,
  * credentials, for the contexts made from this configuration.
  *
  * `destroy` is called when the provider is replaced and the configuration and
- * all contexts made from it are gone, or at once when this function fails.
+ * all contexts made from it are gone, or closed and without a call under way;
+ * or at once when this function fails.
  *
  * @param config required.
  * @param provider optional. NULL removes the one that was set.
@@ -1267,6 +1334,16 @@ dbss_status dbss_config_set_token_provider(dbss_config *config,
  * @return boolean.
  */
 DBSS_API int32_t dbss_token_request_refused(const dbss_token_request *request);
+
+/**
+ * Whether a call or the context may still use the token: not once the request
+ * is answered, nor when the context was closed or freed, nor after another was
+ * made. To answer all the same does no harm.
+ *
+ * @return boolean.
+ */
+DBSS_API
+int32_t dbss_token_request_is_wanted(const dbss_token_request *request);
 
 /**
  * Gives the token.
@@ -1363,11 +1440,14 @@ DBSS_API void dbss_context_cancel_all(dbss_context *ctx);
 /**
  * Closes a context: ends its calls under way in this process with
  * DBSS_ERR_CANCELLED, open streams included, and later ones with
- * DBSS_ERR_CLOSED; closes its idle connections. It waits for nothing and may
- * be called in a callback. Closing it again does nothing. The context still
- * has to be freed, when nothing can use it any more.
+ * DBSS_ERR_CLOSED; closes its idle connections; releases its log function and
+ * its token provider, whose destroy functions run now or when the last call under
+ * way has ended. It waits for nothing and may be called in a callback. Closing it
+ * again does nothing. The context still has to be freed, when nothing can use it
+ * any more. The operation of an open stream is the stream's until that is closed.
  */
-DBSS_API void dbss_context_close(dbss_context *ctx);
+DBSS_API
+void dbss_context_close(dbss_context *ctx);
 
 /**
  * Frees a context: closes its idle connections and wipes its secrets. Calls
@@ -1817,7 +1897,7 @@ typedef int32_t (*dbss_progress_fn)(void *user_data,
 typedef int32_t (*dbss_interrupt_fn)(void *user_data);
 
 /**
- * Makes an operation. It costs no descriptor until a call waits.
+ * Makes an operation. It holds a descriptor only while a call under it waits.
  *
  * @param out_operation required.
  */
@@ -1909,7 +1989,7 @@ dbss_status dbss_operation_set_interrupt(dbss_operation *operation,
  *
  * @signal-safe
  */
-DBSS_API void dbss_operation_cancel(dbss_operation *operation);
+DBSS_API void dbss_operation_cancel(const dbss_operation *operation);
 
 /**
  * Undoes a cancel and forgets the last call, its strings included; options and

@@ -47,6 +47,21 @@ impl ServiceText {
     }
 }
 
+/// What cancelled a call; the values are the ABI's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[repr(i32)]
+pub enum CancelledBy {
+    /// [`Operation::cancel`](crate::Operation::cancel).
+    Operation = 1,
+    /// [`Client::cancel_all`](crate::Client::cancel_all).
+    Client = 2,
+    /// The client or the stream was closed.
+    Close = 3,
+    /// A function of the caller's said stop.
+    Callback = 4,
+}
+
 /// A failure: its status, a sentence for a person, and all that is known.
 ///
 /// [`Error::status`] is what a program branches on; its
@@ -69,6 +84,7 @@ struct Fields {
     os_code: Option<i32>,
     retry_after: Option<Duration>,
     attempts: u32,
+    cancelled_by: Option<CancelledBy>,
     candidates: Vec<String>,
     redirect_target: Option<String>,
     path: Option<PathBuf>,
@@ -95,6 +111,7 @@ impl Error {
             os_code: None,
             retry_after: None,
             attempts: 0,
+            cancelled_by: None,
             candidates: Vec::new(),
             redirect_target: None,
             path: None,
@@ -157,6 +174,11 @@ impl Error {
     pub(crate) fn with_service(mut self, http_status: u16, service: ServiceText) -> Error {
         self.0.http_status = Some(http_status);
         self.0.service = service;
+        self
+    }
+
+    pub(crate) fn with_cancelled_by(mut self, by: CancelledBy) -> Error {
+        self.0.cancelled_by = Some(by);
         self
     }
 
@@ -269,6 +291,11 @@ impl Error {
     /// How long the service asked to wait before the next attempt.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// What cancelled the call, for [`Status::Cancelled`].
+    pub fn cancelled_by(&self) -> Option<CancelledBy> {
+        self.0.cancelled_by
     }
 
     /// The ids of the reports that may be the one that was created, for

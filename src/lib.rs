@@ -141,7 +141,7 @@ pub use client::{
     Client, ClientBuilder, Format, Identity, Item, Items, Locale, Overwrite, Report, ReportInfo, ReportSpec,
     ReportStream,
 };
-pub use error::{Detail, Error, Status};
+pub use error::{CancelledBy, Detail, Error, Status};
 pub use log::{Level, LogRecord};
 pub use operation::Operation;
 

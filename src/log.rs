@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::Status;
+use crate::error::{Error, Status};
 
 /// How much a record of the log matters; the most important is the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +19,19 @@ pub enum Level {
     Debug = 4,
 }
 
+impl Level {
+    /// The level of this name, as the option "log_level" has it.
+    pub(crate) fn parse(name: &str) -> Option<Level> {
+        Some(match name {
+            "error" => Level::Error,
+            "warning" => Level::Warning,
+            "info" => Level::Info,
+            "debug" => Level::Debug,
+            _ => return None,
+        })
+    }
+}
+
 /// Something that a client tells its [log](crate::ClientBuilder::log), with the
 /// facts in it. Nothing in it is secret.
 #[derive(Clone, Debug)]
@@ -30,6 +43,10 @@ pub struct LogRecord {
     pub message: String,
     /// What failed; [`Status::Ok`] where nothing did.
     pub status: Status,
+    /// The failure, with all that is known of it.
+    pub error: Option<Error>,
+    /// The HTTP status of the response.
+    pub http_status: Option<u16>,
     /// The number of the attempt that it is about, from 1; 0 where it is about none.
     pub attempt: u32,
     /// The service's id of the request.
@@ -52,6 +69,8 @@ impl LogRecord {
             level: Level::Debug,
             message: message.into(),
             status: Status::Ok,
+            error: None,
+            http_status: None,
             attempt: 0,
             request_id: None,
             report_id: None,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::client::Format;
-use crate::error::{Error, Status};
+use crate::error::{CancelledBy, Error, Status};
 use crate::memory;
 use crate::sys::{self, LazyWake, SignalScope, Wake};
 
@@ -96,6 +96,8 @@ pub(crate) struct Description<'a> {
 pub struct Operation {
     process: u32,
     wake: LazyWake,
+    /// Whether it is used again at once, so that its descriptor is worth keeping.
+    keeps_wake: AtomicBool,
     cancelled: AtomicBool,
     busy: AtomicBool,
     received: AtomicI64,
@@ -128,6 +130,7 @@ impl Operation {
         Arc::new(Operation {
             process: sys::process_id(),
             wake: LazyWake::default(),
+            keeps_wake: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             busy: AtomicBool::new(false),
             received: AtomicI64::new(0),
@@ -270,10 +273,15 @@ impl Operation {
     }
 
     /// What ends its waits. Whoever waits calls [`Operation::check`] after this.
-    pub(crate) fn wake(&self) -> Result<&Wake, Error> {
+    pub(crate) fn wake(&self) -> Result<Arc<Wake>, Error> {
         self.wake
             .get()
             .map_err(|e| Error::os(Status::Resource, "cannot make a descriptor to wait with", &e))
+    }
+
+    /// Whether to keep what ends its waits between calls.
+    pub(crate) fn keep_wake(&self, keep: bool) {
+        self.keeps_wake.store(keep, Ordering::Relaxed);
     }
 
     /// Ends a wait of the call, whose reason stands elsewhere.
@@ -288,7 +296,7 @@ impl Operation {
         if !self.cancelled.load(Ordering::SeqCst) {
             return memory::check();
         }
-        Err(cancelled())
+        Err(cancelled(CancelledBy::Operation))
     }
 
     /// When the progress callback is due next; none where there is none.
@@ -307,10 +315,7 @@ impl Operation {
         if go_on {
             return Ok(());
         }
-        Err(Error::new(
-            Status::Cancelled,
-            "the call was cancelled by its progress callback",
-        ))
+        Err(cancelled(CancelledBy::Callback))
     }
 
     /// Calls the progress callback if it is due.
@@ -470,8 +475,13 @@ fn of_another_process() -> Error {
     )
 }
 
-pub(crate) fn cancelled() -> Error {
-    Error::new(Status::Cancelled, "the call was cancelled")
+pub(crate) fn cancelled(by: CancelledBy) -> Error {
+    let message = match by {
+        CancelledBy::Operation | CancelledBy::Client => "the call was cancelled",
+        CancelledBy::Close => "the call was cancelled: what it used was closed",
+        CancelledBy::Callback => "the call was cancelled by its callback",
+    };
+    Error::new(Status::Cancelled, message).with_cancelled_by(by)
 }
 
 fn interrupted() -> Error {
@@ -513,6 +523,9 @@ impl Running {
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        if !self.0.keeps_wake.load(Ordering::Relaxed) {
+            self.0.wake.release();
+        }
         self.0.busy.store(false, Ordering::Release);
     }
 }

@@ -12,8 +12,8 @@ use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use once_cell::race::OnceNonZeroUsize;
@@ -413,41 +413,56 @@ fn signal_descriptor(fd: libc::c_int) {
     }
 }
 
-/// A [`Wake`] that is made when somebody first waits, so that it costs no
-/// descriptor before. A signal that comes earlier is not kept: whoever waits
-/// looks at the reason after [`LazyWake::get`] and before the wait.
+/// A [`Wake`] that is made when somebody first waits and let go when nobody does
+/// any more, so that it costs no descriptor otherwise. A signal that comes earlier
+/// is not kept: whoever waits looks at the reason after [`LazyWake::get`] and
+/// before the wait.
 #[derive(Debug, Default)]
 pub(crate) struct LazyWake {
-    made: OnceLock<Wake>,
+    made: Mutex<Option<Arc<Wake>>>,
     /// Where to signal it, or 0; readable in a signal handler.
     sending: AtomicI32,
+    /// How many are about to signal it.
+    signalling: AtomicU32,
 }
 
 impl LazyWake {
-    pub(crate) fn get(&self) -> io::Result<&Wake> {
-        let wake = match self.made.get() {
-            Some(wake) => wake,
-            None => {
-                let new = Wake::new()?;
-                self.made.get_or_init(|| new)
-            }
+    fn made(&self) -> MutexGuard<'_, Option<Arc<Wake>>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn get(&self) -> io::Result<Arc<Wake>> {
+        let mut made = self.made();
+        let wake = match &*made {
+            Some(wake) => Arc::clone(wake),
+            None => Arc::clone(made.insert(Arc::new(Wake::new()?))),
         };
-        // By each who waits: whoever made it may not have come so far.
         self.sending.store(wake.sending().as_raw_fd(), Ordering::SeqCst);
         Ok(wake)
     }
 
     /// Async-signal-safe.
     pub(crate) fn signal(&self) {
+        self.signalling.fetch_add(1, Ordering::SeqCst);
         match self.sending.load(Ordering::SeqCst) {
             0 => {}
             fd => signal_descriptor(fd),
         }
+        self.signalling.fetch_sub(1, Ordering::SeqCst);
     }
 
     pub(crate) fn clear(&self) {
-        if let Some(wake) = self.made.get() {
+        if let Some(wake) = &*self.made() {
             wake.clear();
+        }
+    }
+
+    /// Closes its descriptor, as nobody waits. Not while somebody is about to
+    /// signal it: the number could be another's by then, and it is kept.
+    pub(crate) fn release(&self) {
+        self.sending.store(0, Ordering::SeqCst);
+        if self.signalling.load(Ordering::SeqCst) == 0 {
+            self.made().take();
         }
     }
 }

@@ -172,6 +172,10 @@ impl Current {
         self.0.store(Some(Arc::new(source)));
     }
 
+    pub(crate) fn clear(&self) {
+        self.0.store(None);
+    }
+
     pub(crate) fn get(&self) -> Result<Arc<dyn Source>, Error> {
         self.0.load().as_deref().map(Arc::clone).ok_or_else(|| {
             Error::argument(

@@ -31,6 +31,14 @@ impl TokenRequest {
         self.refused
     }
 
+    /// Whether a call or a client may still use the token: not once it is answered,
+    /// nor when the client was closed or dropped, nor after another was asked for.
+    /// To answer all the same does no harm.
+    pub fn is_wanted(&self) -> bool {
+        let ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
+        ticket.as_ref().is_some_and(Ticket::is_wanted)
+    }
+
     fn take(&self) -> Result<Ticket, Error> {
         let mut ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
         ticket

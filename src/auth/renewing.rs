@@ -33,6 +33,10 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.promise.is_wanted()
+    }
+
     pub(crate) fn grant(self, grant: Grant) {
         let number = self.number;
         self.promise
@@ -76,20 +80,28 @@ impl<G: Grantor> Renewing<G> {
         if let Some(refusal) = self.refusal.load_full() {
             return Err(Error::clone(&refusal));
         }
-        self.shared.get(wire.call, enough, |promise| {
-            // Nobody else changes it while this one asks.
-            let number = self.shared.known().map_or(1, |known| known.number + 1);
-            let ticket = Ticket {
-                promise,
-                number,
-                refusal: Arc::clone(&self.refusal),
-            };
-            (wire.log)(Level::Info, &|| {
-                format!("asks for credentials: {}", self.grantor.origin())
-            });
-            let refused = refused.is_some_and(|refused| refused + 1 == number);
-            self.grantor.ask(wire, refused, ticket);
-        })
+        self.shared
+            .get(wire.call, enough, |promise| {
+                // Nobody else changes it while this one asks.
+                let number = self.shared.known().map_or(1, |known| known.number + 1);
+                let ticket = Ticket {
+                    promise,
+                    number,
+                    refusal: Arc::clone(&self.refusal),
+                };
+                (wire.log)(Level::Info, &|| {
+                    format!("asks for credentials: {}", self.grantor.origin())
+                });
+                let refused = refused.is_some_and(|refused| refused + 1 == number);
+                self.grantor.ask(wire, refused, ticket);
+            })
+            .map_err(|e| match e.status() {
+                // Another attempt of the same call would only ask once more.
+                Status::Stalled => e
+                    .amend(|message| format!("no credentials came from {}: {message}", self.grantor.origin()))
+                    .spent(),
+                _ => e,
+            })
     }
 }
 

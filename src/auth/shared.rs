@@ -1,7 +1,7 @@
 //! A value that many threads need and one asks for.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
 
@@ -142,7 +142,7 @@ impl<T> Shared<T> {
             if let Some(ask) = ask.take_if(|_| asks) {
                 ask(Promise {
                     process: sys::process_id(),
-                    inner: Arc::clone(&self.0),
+                    inner: Arc::downgrade(&self.0),
                     flight: Some(Arc::clone(&flight)),
                 });
             }
@@ -169,11 +169,27 @@ impl<T> Shared<T> {
 /// The duty to end an asking. Dropped, it fails it.
 pub(crate) struct Promise<T> {
     process: u32,
-    inner: Arc<Inner<T>>,
+    /// Gone with the client that asked.
+    inner: Weak<Inner<T>>,
     flight: Option<Arc<Flight<T>>>,
 }
 
 impl<T> Promise<T> {
+    /// Whether anybody waits for it: not once its client is closed or gone, nor
+    /// where another has asked since.
+    pub(crate) fn is_wanted(&self) -> bool {
+        let slot = self.inner.upgrade();
+        let slot = slot.as_ref().and_then(|inner| inner.slot().ok());
+        self.process == sys::process_id()
+            && slot.is_some_and(|slot| {
+                let current = lock(slot);
+                current
+                    .as_ref()
+                    .zip(self.flight.as_ref())
+                    .is_some_and(|(one, other)| Arc::ptr_eq(one, other))
+            })
+    }
+
     pub(crate) fn keep(mut self, outcome: Outcome<T>) {
         self.end(outcome);
     }
@@ -192,7 +208,9 @@ impl<T> Promise<T> {
             _ => None,
         };
         *lock(&flight.outcome) = Some(outcome);
-        self.inner.leave(&flight, value);
+        if let Some(inner) = self.inner.upgrade() {
+            inner.leave(&flight, value);
+        }
         flight.done.signal();
     }
 }

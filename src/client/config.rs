@@ -49,6 +49,7 @@ pub struct Config {
     pub(super) wait_timeout: Option<Duration>,
     pub(super) poll_interval: Duration,
     pub(super) interruptible: bool,
+    pub(super) log_level: Level,
     pub(super) user_agent_suffix: Option<String>,
     pub(super) log: Option<Arc<Log>>,
     proxy: Option<Proxy>,
@@ -133,6 +134,7 @@ impl fmt::Debug for Config {
             .field("wait_timeout", &self.wait_timeout)
             .field("poll_interval", &self.poll_interval)
             .field("interruptible", &self.interruptible)
+            .field("log_level", &self.log_level)
             .field("user_agent_suffix", &self.user_agent_suffix)
             .field("proxy", &self.proxy)
             .field("proxy_from_environment", &self.proxy_from_environment)
@@ -162,6 +164,7 @@ impl Default for Config {
             wait_timeout: None,
             poll_interval: Duration::ZERO,
             interruptible: false,
+            log_level: Level::Debug,
             user_agent_suffix: None,
             log: None,
             proxy: None,
@@ -393,6 +396,9 @@ impl Config {
                 let which = Which::parse(name).ok_or_else(|| unhandled(key))?;
                 self.choose(Credentials::Find(which));
             }
+            (key @ "log_level", Value::Choice(name)) => {
+                self.log_level = Level::parse(name).ok_or_else(|| unhandled(key))?;
+            }
             ("project_id", Value::Text(id)) => self.project_id = Some(id.to_owned()),
             (key @ "iam_endpoint", Value::Text(url)) => self.iam_endpoint = Some(Endpoint::parse(url, key)?),
             (key @ "metadata_endpoint", Value::Text(url)) => {
@@ -570,6 +576,7 @@ mod tests {
             (Kind::Boolean, _) => b"true",
             (Kind::Number, _) => b"7",
             (Kind::Mode, _) => b"640",
+            (_, "log_level") => b"error",
             (Kind::Choice, _) => b"default",
             (Kind::Day, _) => b"2026-11-24",
         }

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id};
 use super::config::Config;
 use crate::auth::{
     Current, Fixed, Grant, Metadata, Origin, Outcome, Shared, Source, Surroundings, Token, Wire, find_project,
 };
-use crate::error::{Error, Status, printable};
-use crate::host;
+use crate::error::{CancelledBy, Error, Status, printable};
+use crate::host::Hosted;
 use crate::http::{Answer, Call, Endpoint, Http, Outgoing, Retry, Setup};
 use crate::log::{Level, Log, LogRecord};
-use crate::operation::{Overrides, Running};
+use crate::operation::{Overrides, Running, cancelled};
 
 const LOG_LINE: usize = 2048;
 
@@ -42,7 +42,8 @@ pub(crate) struct ClientInner {
     pub(super) wait_timeout: Option<Duration>,
     pub(super) poll_interval: Duration,
     interruptible: bool,
-    log: Option<Arc<Log>>,
+    log: ArcSwapOption<Hosted<Log>>,
+    log_level: Level,
 }
 
 /// What a call is about, for the log.
@@ -66,13 +67,12 @@ impl fmt::Debug for ClientInner {
     }
 }
 
-fn tell<R: Into<LogRecord>>(log: Option<&Arc<Log>>, level: Level, record: impl FnOnce() -> R) {
+fn tell<R: Into<LogRecord>>(log: Option<&Arc<Hosted<Log>>>, level: Level, record: impl FnOnce() -> R) {
     if let Some(log) = log {
         let mut record = record().into();
         record.level = level;
         record.message = printable(&record.message, LOG_LINE).into_owned();
-        let log = Arc::clone(log);
-        host::run(move || log(&record));
+        log.run(move |log| log(&record));
     }
 }
 
@@ -85,8 +85,10 @@ impl ClientInner {
     /// configured, the environment and files of the official SDKs. Sends
     /// nothing.
     pub(super) fn new(config: Config) -> Result<ClientInner, Error> {
-        let log = config.log.clone();
-        let say = |level, message: &dyn Fn() -> String| tell(log.as_ref(), level, message);
+        let log = config.log.clone().map(|log| Arc::new(Hosted::new(log)));
+        let say = |level, message: &dyn Fn() -> String| {
+            tell(log.as_ref().filter(|_| level <= config.log_level), level, message);
+        };
         let endpoints = config.endpoints(&environment, &say)?;
         let setup = |proxy| Setup {
             limits: config.limits,
@@ -135,7 +137,8 @@ impl ClientInner {
             wait_timeout: config.wait_timeout,
             poll_interval: config.poll_interval,
             interruptible: config.interruptible,
-            log: config.log,
+            log: ArcSwapOption::new(log.clone()),
+            log_level: config.log_level,
         })
     }
 
@@ -160,6 +163,18 @@ impl ClientInner {
     /// not wait.
     pub(super) fn close(&self) {
         self.http.close();
+        // Code of the host goes with the calls that use it.
+        self.log.store(None);
+        self.credential.clear();
+        self.found_project.store(Arc::new(Shared::new()));
+    }
+
+    /// Where credentials come from.
+    fn source(&self) -> Result<Arc<dyn Source>, Error> {
+        self.credential.get().map_err(|e| match self.http.is_closed() {
+            true => cancelled(CancelledBy::Close),
+            false => e,
+        })
     }
 
     /// An error if it was closed.
@@ -168,7 +183,9 @@ impl ClientInner {
     }
 
     pub(super) fn log<R: Into<LogRecord>>(&self, level: Level, record: impl FnOnce() -> R) {
-        tell(self.log.as_ref(), level, record);
+        if level <= self.log_level {
+            tell(self.log.load().as_ref(), level, record);
+        }
     }
 
     /// Runs one call under its operation, or one of its own, and logs its failure.
@@ -194,10 +211,13 @@ impl ClientInner {
         body: impl FnOnce(Running) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let started = Instant::now();
+        // Also where it is closed meanwhile.
+        let log = self.log.load_full();
         let signals = self.signals(&running);
         signals.and_then(|_signals| body(running)).inspect_err(|e| {
-            self.log(Level::Error, || LogRecord {
+            tell(log.as_ref(), Level::Error, || LogRecord {
                 status: e.status(),
+                error: Some(e.clone()),
                 attempt: e.attempts(),
                 request_id: e.request_id().map(str::to_owned),
                 report_id: subject.report_id.clone(),
@@ -234,7 +254,7 @@ impl ClientInner {
 
     /// The credentials of a call that begins now, and where they are from.
     pub(super) fn obtain(&self, call: &Arc<Call>) -> Result<(Origin, Arc<Grant>), Error> {
-        let source = self.credential.get()?;
+        let source = self.source()?;
         let grant = self.with_wire(call, |wire| first(source.as_ref(), wire))?;
         Ok((source.origin(), grant))
     }
@@ -250,7 +270,7 @@ impl ClientInner {
         if let Some(project) = given.or(self.project.as_deref()) {
             return Ok(project.to_owned());
         }
-        let source = self.credential.get()?;
+        let source = self.source()?;
         self.with_wire(call, |wire| {
             let project = authorized(
                 source.as_ref(),
@@ -318,7 +338,7 @@ impl ClientInner {
         project: Option<&str>,
         outgoing: impl Fn(&Endpoint) -> Result<Outgoing<'a>, Error>,
     ) -> Result<Answer, Error> {
-        let source = self.credential.get()?;
+        let source = self.source()?;
         self.with_wire(call, |wire| {
             authorized(
                 source.as_ref(),
@@ -380,6 +400,8 @@ impl ClientInner {
                         );
                         LogRecord {
                             attempt: call.operation().attempts(),
+                            report_id: call.report_id().cloned(),
+                            http_status: Some(answer.status().as_u16()),
                             request_id: id,
                             bytes: answer.announced(),
                             duration: Some(call.elapsed()),
@@ -401,6 +423,8 @@ impl ClientInner {
                         let next = self.endpoints[(first + tried) % count].origin();
                         LogRecord {
                             status: e.status(),
+                            error: Some(e.clone()),
+                            report_id: call.report_id().cloned(),
                             attempt: call.operation().attempts(),
                             ..LogRecord::new(format!("{}: {e}; tries {next}", self.endpoints[index].origin()))
                         }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, TryLockError};
 use super::context::ClientInner;
 use super::report::ReportRequest;
 use super::transfer::{Format, Step, Transfer};
-use crate::error::{Error, Status};
+use crate::error::{CancelledBy, Error, Status};
 use crate::http::Call;
 use crate::log::{Level, LogRecord};
 use crate::memory;
@@ -286,7 +286,10 @@ impl ReportStream {
             let _signals = running.map(|running| self.client.signals(running)).transpose()?;
             read(&mut reader)
         });
-        self.call.operation().finish(outcome.as_ref().err());
+        // Of a closed stream it is none any more.
+        if reader.transfer.is_some() {
+            self.call.operation().finish(outcome.as_ref().err());
+        }
         drop(reader);
         // Whoever closed it meanwhile has left the rest to this thread.
         if self.closed.load(Ordering::SeqCst) {
@@ -299,7 +302,7 @@ impl ReportStream {
         if self.closed.load(Ordering::SeqCst) {
             return Err(closed());
         }
-        self.client.check_open()
+        self.client.check_open().map_err(|_| closed())
     }
 
     /// Ends a read under way with [`Status::Cancelled`] and later ones with
@@ -309,7 +312,7 @@ impl ReportStream {
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         if self.process == sys::process_id() {
-            self.call.cancel();
+            self.call.cancel(CancelledBy::Close);
             self.let_go();
         }
     }
@@ -333,7 +336,7 @@ fn closed() -> Error {
     Error::argument(
         Status::Closed,
         "stream",
-        "is closed; open the report again to read it",
+        "is closed, or its context is; open the report again to read it",
     )
 }
 

@@ -124,6 +124,7 @@ impl Transfer {
         operation.check()?;
         let overrides = operation.overrides();
         let call = context.http.call(&overrides, operation)?;
+        call.set_report_id(request.id());
         let mut transfer = Transfer {
             project: String::new(),
             retry: context.retry(&overrides),

@@ -111,9 +111,11 @@ pub unsafe extern "C" fn dbss_context_cancel_all(ctx: *mut dbss_context) {
 
 /// Closes a context: ends its calls under way in this process with
 /// DBSS_ERR_CANCELLED, open streams included, and later ones with
-/// DBSS_ERR_CLOSED; closes its idle connections. It waits for nothing and may
-/// be called in a callback. Closing it again does nothing. The context still
-/// has to be freed, when nothing can use it any more.
+/// DBSS_ERR_CLOSED; closes its idle connections; releases its log function and
+/// its token provider, whose destroy functions run now or when the last call under
+/// way has ended. It waits for nothing and may be called in a callback. Closing it
+/// again does nothing. The context still has to be freed, when nothing can use it
+/// any more. The operation of an open stream is the stream's until that is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_close(ctx: *mut dbss_context) {
     plain((), || {

@@ -269,6 +269,25 @@ pub unsafe extern "C" fn dbss_error_detail_message(error: *const dbss_error, ind
     unsafe { read_text(error, |e| e.details.get(index)?.1.as_ref()) }
 }
 
+/// dbss_operation_cancel() cancelled the call.
+pub const DBSS_CANCELLED_BY_OPERATION: i32 = 1;
+/// dbss_context_cancel_all() cancelled the call.
+pub const DBSS_CANCELLED_BY_CONTEXT: i32 = 2;
+/// The context or the stream was closed.
+pub const DBSS_CANCELLED_BY_CLOSE: i32 = 3;
+/// A callback ended the call.
+pub const DBSS_CANCELLED_BY_CALLBACK: i32 = 4;
+
+/// What cancelled the call, for DBSS_ERR_CANCELLED; newer versions may have
+/// more values.
+///
+/// @return one of DBSS_CANCELLED_BY_, none 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_cancelled_by(error: *const dbss_error) -> i32 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(error, 0, |e| e.error.cancelled_by().map_or(0, |by| by as i32)) }
+}
+
 /// How many reports may be the one that was created, for DBSS_ERR_AMBIGUOUS.
 ///
 /// @return count.

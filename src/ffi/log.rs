@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::callback::{Callback, dbss_destroy_fn};
 use super::config::{dbss_config, with_config};
-use super::error::c_string;
+use super::error::{c_string, dbss_error, owned_error};
 use super::guard::{guarded, plain};
 use super::status::dbss_status;
 use dbss::{LogRecord, Status};
@@ -21,10 +21,13 @@ pub const DBSS_LOG_INFO: i32 = 3;
 /// The level of a record about what went over the wire.
 pub const DBSS_LOG_DEBUG: i32 = 4;
 
-/// A record of the log. It is valid during the callback that it is given to,
-/// and so are the strings that its getters return. Nothing in it is secret.
+/// A record of the log. The one that a callback receives is valid until it
+/// returns, and so are the strings that the getters return of it;
+/// dbss_log_record_copy() makes one that lasts. It does not change, and nothing in
+/// it is secret.
 ///
-/// @threads callback.
+/// @threads any.
+#[derive(Clone)]
 pub struct dbss_log_record {
     record: LogRecord,
     message: CString,
@@ -61,7 +64,8 @@ impl Callback<LogFunction> {
 /// one, nothing is logged anywhere.
 ///
 /// `destroy` is called when the callback is replaced and the configuration and
-/// all contexts made from it are gone, or at once when this function fails.
+/// all contexts made from it are gone, or closed and without a call under way;
+/// or at once when this function fails.
 ///
 /// @param config required.
 /// @param log optional. NULL for none.
@@ -83,6 +87,31 @@ pub unsafe extern "C" fn dbss_config_set_log(
         drop(old);
         Ok(())
     })
+}
+
+/// Copies a record, such as to hand it to another thread.
+///
+/// @return owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_log_record_copy(record: *const dbss_log_record) -> *mut dbss_log_record {
+    plain(ptr::null_mut(), || {
+        // SAFETY: by the header's rules NULL or alive, and records do not change.
+        let record = unsafe { record.as_ref() }.cloned();
+        record.map_or(ptr::null_mut(), |record| Box::into_raw(Box::new(record)))
+    })
+}
+
+/// Frees a record that dbss_log_record_copy() made, and all strings that the
+/// getters returned of it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_log_record_free(record: *mut dbss_log_record) {
+    plain((), || {
+        if !record.is_null() {
+            // SAFETY: not NULL, and by the header's rules `dbss_log_record_copy` made
+            // it and nobody uses it any more.
+            drop(unsafe { Box::from_raw(record) });
+        }
+    });
 }
 
 /// Reads one field; `fallback` for a NULL record.
@@ -202,4 +231,22 @@ pub unsafe extern "C" fn dbss_log_record_retry_delay_ms(record: *const dbss_log_
     let delay = |r: &dbss_log_record| number(r.record.retry_delay.map(|d| d.as_millis()));
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { read(record, -1, delay) }
+}
+
+/// The failure that the record is about, with all that is known of it.
+///
+/// @return owned, nullable. NULL where the record is about no failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_log_record_error(record: *const dbss_log_record) -> *mut dbss_error {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(record, ptr::null_mut(), |r| owned_error(r.record.error.clone())) }
+}
+
+/// The HTTP status of the response that the record is about, such as 200.
+///
+/// @return none 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_log_record_http_status(record: *const dbss_log_record) -> i32 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(record, 0, |r| r.record.http_status.map_or(0, i32::from)) }
 }

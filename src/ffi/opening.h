@@ -51,7 +51,8 @@
  *   sets this thread's last error (dbss_last_error()), which says more, or clears
  *   it on success. Other functions leave it alone. Where threads may change
  *   between two calls, read the error from the operation (dbss_operation_error()),
- *   which keeps every failure of its last call but DBSS_ERR_BUSY.
+ *   which keeps every failure of its last call but DBSS_ERR_BUSY; or call a
+ *   function and dbss_error_take() together in a function of C.
  * - Results are stored through parameters whose names begin with out_. They need
  *   not be initialised, and are NULL or zero after a failure, unless the comment
  *   says "set on failure". A handle or buffer that you get there is yours: free it
@@ -67,15 +68,18 @@
  *   "static" one always; an "owned" result is yours to free.
  * - Handles (dbss_config, dbss_context, dbss_operation and so on) are opaque. One
  *   may be freed while another thread is inside a call on it: the call holds what
- *   it needs. Only a call that starts after _free is an error of the program.
+ *   it needs. Only a call that starts after _free is an error of the program,
+ *   dbss_operation_cancel() included: where both may happen, order them.
  * - Closing. dbss_context_close() and dbss_report_stream_close() end what is under
  *   way, from any thread, without freeing: running calls end with
- *   DBSS_ERR_CANCELLED, later ones with DBSS_ERR_CLOSED. A program with garbage
- *   collection closes when asked to and frees in a finalizer.
+ *   DBSS_ERR_CANCELLED within 100 ms, whatever they wait for but the file system
+ *   and code of yours; later ones with DBSS_ERR_CLOSED. Closing releases what a
+ *   call under way does not need: descriptors, and the log function and the token
+ *   provider. A program with garbage collection closes when asked to and frees in
+ *   a finalizer.
  * - Threads. Every function may be called from any thread at any time, on shared
  *   handles too. A handle for "one call at a time" refuses a second call with
- *   DBSS_ERR_BUSY; its getters, cancel and close work meanwhile. A record of the
- *   log belongs to its callback.
+ *   DBSS_ERR_BUSY; its getters, cancel and close work meanwhile.
  * - Blocking. "@blocks network" blocks until it is done, has failed or is
  *   cancelled; "files" reads or writes files; "briefly" may wait for another
  *   thread for a moment. Functions without @blocks wait for nothing, but a destroy
@@ -85,7 +89,8 @@
  *   something is required, INVALID_UTF8 where there are strings, BUSY where there
  *   is an operation, RESOURCE, CANCELLED, CLOSED and INTERRUPTED with "@blocks
  *   network", and OUT_OF_MEMORY and INTERNAL, with which any call may end.
- * - Callbacks get the user_data pointer that was set with them. Where they are
+ * - Callbacks get the user_data pointer that was set with them, which is never
+ *   followed and may be any value of its size. Where they are
  *   kept, a destroy function is called with it exactly once, when it is no longer
  *   needed, also when setting them failed. "In call" means that a callback runs on
  *   the thread of the call that it belongs to, "at release" on the thread that lets

@@ -82,7 +82,7 @@ pub(super) unsafe fn optional(operation: *mut dbss_operation) -> Result<Option<A
     unsafe { dbss_operation::borrow(operation, "operation") }.map(Some)
 }
 
-/// Makes an operation. It costs no descriptor until a call waits.
+/// Makes an operation. It holds a descriptor only while a call under it waits.
 ///
 /// @param out_operation required.
 #[unsafe(no_mangle)]
@@ -192,7 +192,7 @@ pub unsafe extern "C" fn dbss_operation_set_interrupt(
 ///
 /// @signal-safe
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dbss_operation_cancel(operation: *mut dbss_operation) {
+pub unsafe extern "C" fn dbss_operation_cancel(operation: *const dbss_operation) {
     // No guard here: a signal handler must not allocate or lock.
     // SAFETY: by the header's rules NULL or an operation that is not freed yet;
     // the handle points at the value itself.

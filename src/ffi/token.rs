@@ -52,7 +52,8 @@ impl Callback<ProviderFunction> {
 /// credentials, for the contexts made from this configuration.
 ///
 /// `destroy` is called when the provider is replaced and the configuration and
-/// all contexts made from it are gone, or at once when this function fails.
+/// all contexts made from it are gone, or closed and without a call under way;
+/// or at once when this function fails.
 ///
 /// @param config required.
 /// @param provider optional. NULL removes the one that was set.
@@ -86,6 +87,17 @@ pub unsafe extern "C" fn dbss_config_set_token_provider(
 pub unsafe extern "C" fn dbss_token_request_refused(request: *const dbss_token_request) -> i32 {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { dbss_token_request::read(request, 0, |request| request.is_after_refusal().into()) }
+}
+
+/// Whether a call or the context may still use the token: not once the request
+/// is answered, nor when the context was closed or freed, nor after another was
+/// made. To answer all the same does no harm.
+///
+/// @return boolean.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_token_request_is_wanted(request: *const dbss_token_request) -> i32 {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { dbss_token_request::read(request, 0, |request| request.is_wanted().into()) }
 }
 
 /// Gives the token.

@@ -18,7 +18,7 @@ use super::connect::{NoResolver, SocketConnector};
 use super::proxy::Proxy;
 use super::secrets::Secrets;
 use super::{answer, redirect, tls};
-use crate::error::{Error, Status};
+use crate::error::{CancelledBy, Error, Status};
 use crate::fork::PerProcess;
 use crate::operation::{Operation, Overrides, cancelled};
 
@@ -106,12 +106,12 @@ impl Home {
         active.push(Arc::downgrade(call));
     }
 
-    fn cancel_all(&self) {
+    fn cancel_all(&self, by: CancelledBy) {
         for shard in &self.shards {
             // The last hold on a call may be ours, and what is dropped with it is
             // the caller's: not under the lock.
             let calls: Vec<_> = lock(shard).active.iter().filter_map(Weak::upgrade).collect();
-            calls.iter().for_each(|call| call.cancel());
+            calls.iter().for_each(|call| call.cancel(by));
         }
     }
 
@@ -226,9 +226,13 @@ impl Http {
         Ok(call)
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     /// An error if it was closed.
     pub(crate) fn check_open(&self) -> Result<(), Error> {
-        if !self.closed.load(Ordering::SeqCst) {
+        if !self.is_closed() {
             return Ok(());
         }
         Err(Error::argument(
@@ -245,7 +249,7 @@ impl Http {
         // What can fail is making connections for a child process, which then has
         // no calls.
         if let Ok(home) = self.home() {
-            home.cancel_all();
+            home.cancel_all(CancelledBy::Close);
             home.agent.store(None);
         }
     }
@@ -253,13 +257,19 @@ impl Http {
     /// An operation for a call that was given none.
     pub(crate) fn operation(&self) -> Result<Arc<Operation>, Error> {
         let spare = self.home()?.shard().operations.pop();
-        Ok(spare.unwrap_or_else(Operation::new))
+        Ok(spare.unwrap_or_else(|| {
+            let operation = Operation::new();
+            operation.keep_wake(true);
+            operation
+        }))
     }
 
     /// Keeps such an operation for another call, if nobody has to do with it any
     /// more.
     pub(crate) fn reuse(&self, mut operation: Arc<Operation>) {
         if Arc::get_mut(&mut operation).is_none() || operation.check().is_err() {
+            // Such as a stream's.
+            operation.keep_wake(false);
             return;
         }
         if let Ok(home) = self.home() {
@@ -272,7 +282,7 @@ impl Http {
 
     /// Cancels all calls of this process that are under way.
     pub(crate) fn cancel_all(&self) -> Result<(), Error> {
-        self.home()?.cancel_all();
+        self.home()?.cancel_all(CancelledBy::Client);
         Ok(())
     }
 
@@ -286,7 +296,7 @@ impl Http {
     ) -> Result<Answer, Error> {
         call.check()?;
         let Some(agent) = self.home()?.agent.load_full() else {
-            return Err(cancelled());
+            return Err(cancelled(CancelledBy::Close));
         };
         let origin = redirect::origin(&outgoing.url);
         let mut request = outgoing.request(outgoing.url.clone());

@@ -237,7 +237,7 @@ impl Answer {
         Error::new(
             Status::Truncated,
             format!(
-                "the body has {} bytes, and {} were announced; nothing of it is kept",
+                "the body has {} bytes, and {} were announced",
                 self.received,
                 self.announced.unwrap_or_default()
             ),
@@ -252,7 +252,7 @@ impl Answer {
         let broken = |why: &str, cause: Option<&Error>| {
             let error = Error::new(
                 Status::Truncated,
-                format!("the body broke off after {received}{of} bytes ({why}); nothing of it is kept"),
+                format!("the body broke off after {received}{of} bytes ({why})"),
             );
             match cause.and_then(Error::os_code) {
                 Some(code) => error.with_os_code(code),

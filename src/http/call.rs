@@ -6,11 +6,11 @@
 
 use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Status};
+use crate::error::{CancelledBy, Error, Status};
 use crate::operation::{Operation, cancelled};
 use crate::sys::{self, Ended, Interest, SignalScope};
 
@@ -35,7 +35,8 @@ pub(crate) struct Call {
     total_until: Option<Instant>,
     operation: Arc<Operation>,
     /// By its context or stream; a cancel of the operation is the operation's.
-    cancelled: AtomicBool,
+    cancelled: AtomicI32,
+    report_id: OnceLock<String>,
     state: Mutex<State>,
 }
 
@@ -98,7 +99,8 @@ impl Call {
             started,
             total_until: after(started, limits.total),
             operation,
-            cancelled: AtomicBool::new(false),
+            cancelled: AtomicI32::new(0),
+            report_id: OnceLock::new(),
             state: Mutex::new(State::default()),
         })
     }
@@ -123,23 +125,35 @@ impl Call {
         &self.operation
     }
 
+    /// Says which report it is about, for the log.
+    pub(crate) fn set_report_id(&self, id: &str) {
+        let _ = self.report_id.set(id.to_owned());
+    }
+
+    pub(crate) fn report_id(&self) -> Option<&String> {
+        self.report_id.get()
+    }
+
     /// How long it has taken so far.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// Cancels this call alone: its operation serves the next one.
-    pub(crate) fn cancel(&self) {
-        self.cancelled.store(true, Ordering::SeqCst);
+    pub(crate) fn cancel(&self, by: CancelledBy) {
+        let _ = self
+            .cancelled
+            .compare_exchange(0, by as i32, Ordering::SeqCst, Ordering::SeqCst);
         self.operation.wake_up();
     }
 
     /// An error if the call is to stop.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.cancelled.load(Ordering::SeqCst) {
-            return Err(cancelled());
+        match self.cancelled.load(Ordering::SeqCst) {
+            0 => self.operation.check(),
+            by if by == CancelledBy::Close as i32 => Err(cancelled(CancelledBy::Close)),
+            _ => Err(cancelled(CancelledBy::Client)),
         }
-        self.operation.check()
     }
 
     /// Does what is due in a call that goes on: looks for its end, lets signals be

@@ -1,8 +1,9 @@
 //! A body handed to the caller's function, part by part.
 
 use super::{Info, Sink};
-use crate::error::{Error, Status};
+use crate::error::{CancelledBy, Error, Status};
 use crate::http::Call;
+use crate::operation::cancelled;
 
 /// Takes bytes; false stops the call.
 pub(crate) struct Callback<F>(pub(crate) F);
@@ -16,10 +17,7 @@ impl<F: FnMut(&[u8]) -> bool> Sink for Callback<F> {
         if bytes.is_empty() || (self.0)(bytes) {
             return Ok(());
         }
-        Err(Error::new(
-            Status::Cancelled,
-            "the call was cancelled by its write callback",
-        ))
+        Err(cancelled(CancelledBy::Callback))
     }
 
     fn can_restart(&self) -> bool {

@@ -478,6 +478,14 @@ pub static OPTIONS: &[OptionRow] = &[
     )
     .defaults_to(c"false"),
     config(
+        c"log_level",
+        Kind::Choice,
+        NO_RANGE,
+        c"Which records the log callback receives: those of this level and the ones that matter more.",
+    )
+    .one_of(c"error,warning,info,debug")
+    .defaults_to(c"debug"),
+    config(
         c"user_agent_suffix",
         Kind::Text,
         (1, 256),

@@ -53,7 +53,7 @@ impl Report {
 /// It is read in any letter case, with `_` for `-` too:
 ///
 /// ```
-/// assert_eq!("zh_CN".parse(), Ok(dbss::Locale::ZhCn));
+/// assert_eq!("zh_CN".parse().ok(), Some(dbss::Locale::ZhCn));
 /// assert_eq!(dbss::Locale::ZhCn.to_string(), "zh-cn");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
