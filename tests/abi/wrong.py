@@ -2,12 +2,14 @@
 
 It prints what tests/c/errors.c includes, from include/dbss-abi.json. A new function is in it by
 itself; a new parameter needs a valid value in nulls.py, and where it can be wrong in more ways
-than by being NULL or no UTF-8, these below.
+than by being NULL or no UTF-8, these below. What the description does not name among a function's
+statuses is no way for it to fail.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 from nulls import DESCRIPTION, value
@@ -20,10 +22,6 @@ ID: list[Wrong] = [
     ('"short"', "DBSS_ERR_INVALID_ID", None),
     ('"0123456789abcdef0123456789abcd/f"', "DBSS_ERR_INVALID_ID", None),
     ("too_long()", "DBSS_ERR_INVALID_ID", None),
-]
-TEXT: list[Wrong] = [
-    ('""', "DBSS_ERR_INVALID_VALUE", None),
-    ('"a\\nb"', "DBSS_ERR_INVALID_VALUE", None),
 ]
 WAYS: dict[str, list[Wrong]] = {
     "cap": [("0", "DBSS_ERR_ARGUMENT", None)],
@@ -68,16 +66,13 @@ WAYS: dict[str, list[Wrong]] = {
         ("taken_file()", "DBSS_ERR_FILE_EXISTS", ""),
     ],
     "project": ID,
+    "spec": [
+        ("empty_spec()", "DBSS_ERR_NOT_CONFIGURED", "template_id"),
+    ],
     "stream": [
         ("closed(stream)", "DBSS_ERR_CLOSED", None),
         ("of_closed_context(stream)", "DBSS_ERR_CLOSED", "ctx"),
     ],
-    "template_id": ID[1:],
-    "start_time": TEXT,
-    "end_time": TEXT,
-    "start_date": TEXT,
-    "end_date": TEXT,
-    "db_ids": TEXT,
 }
 
 # Valid arguments, where nulls.py has others: here the calls could succeed.
@@ -86,7 +81,6 @@ VALID = {
     "directory": "scratch_directory()",
     "dbss_report_download_to_directory.flags": "DBSS_FILE_REPLACE",
     "path": "fresh_file()",
-    "template_id": "a_template()",
 }
 
 
@@ -96,6 +90,7 @@ class Call:
     def __init__(self, function: dict[str, Any]) -> None:
         self.name: str = function["name"]
         self.parameters: list[dict[str, Any]] = function["parameters"]
+        self.statuses: list[str] = function["statuses"]
         self.before: list[str] = []
         self.after: list[str] = []
         self.ways = [
@@ -110,7 +105,11 @@ class Call:
             ways.append(("NULL", "DBSS_ERR_NULL_ARGUMENT", None))
         if one.get("encoding") == "utf-8":
             ways.append(('"\\xff"', "DBSS_ERR_INVALID_UTF8", None))
-        return ways + WAYS.get(f"{self.name}.{name}", WAYS.get(name, []))
+        ways += WAYS.get(f"{self.name}.{name}", WAYS.get(name, []))
+        for wrong, status, _ in ways:
+            if status not in self.statuses:
+                sys.exit(f"wrong.py: {self.name} with {wrong}: {status} is none of its statuses")
+        return ways
 
     def declare(self, one: dict[str, Any]) -> None:
         name, c_type = one["name"], one["c_type"]
@@ -198,15 +197,9 @@ class Call:
         return rows
 
 
-def serves_an_operation(function: dict[str, Any]) -> bool:
-    """Whether it is a call, and has an operation: its own, or its stream's."""
-    of = {one.get("of") for one in function["parameters"]}
-    return function["network"] and not of.isdisjoint({"dbss_operation", "dbss_report_stream"})
-
-
 def main() -> None:
     functions = json.loads(DESCRIPTION.read_text())["functions"]
-    calls = [Call(one) for one in functions if serves_an_operation(one)]
+    calls = [Call(one) for one in functions if one["error"] == "operation"]
     print("/* Written by tests/abi/wrong.py. */\n")
     for call in calls:
         print(call.text())

@@ -58,8 +58,9 @@ static struct {
     /* In place of the valid one, for calls outside of callbacks. */
     dbss_context *outer;
     dbss_cursor *cursor, *of_closed;
-    dbss_mirror *mirror;
-    char *directory, *template;
+    dbss_mirror_options *options;
+    dbss_report_spec *spec, *empty_spec;
+    char *directory;
     const char *unknown_id;
     int read_only;
 } the;
@@ -81,14 +82,18 @@ static void make_arguments(void)
     set(config, "endpoint", fact("http"));
     set(config, "project_id", fact("project"));
     the.without_token = to_context(config);
-    need(dbss_mirror_new(&the.mirror));
-    need(dbss_mirror_set(the.mirror, "template", "of no report"));
+    need(dbss_mirror_options_new(&the.options));
+    need(dbss_mirror_options_set(the.options, "template", "of no report"));
     the.directory = new_directory();
     the.unknown_id = fresh_id();
     the.read_only = open("/dev/null", O_RDONLY | O_CLOEXEC);
     need(dbss_templates_list(the.valid, NULL, fact("instance"), &cursor));
     need(dbss_cursor_next(cursor, NULL, &page));
-    the.template = format("%s", dbss_page_field(page, 0, "id"));
+    need(dbss_report_spec_new(&the.empty_spec));
+    need(dbss_report_spec_new(&the.spec));
+    need(dbss_report_spec_set(the.spec, "template_id", dbss_page_field(page, 0, "id")));
+    need(dbss_report_spec_set(the.spec, "start_time", "2026-11-23 00:00:00"));
+    need(dbss_report_spec_set(the.spec, "end_time", "2026-11-24 00:00:00"));
     dbss_page_free(page);
     dbss_cursor_free(cursor);
 }
@@ -102,8 +107,9 @@ static void free_arguments(void)
     dbss_context_free(the.without_token);
     dbss_cursor_free(the.cursor);
     dbss_cursor_free(the.of_closed);
-    dbss_mirror_free(the.mirror);
-    free(the.template);
+    dbss_mirror_options_free(the.options);
+    dbss_report_spec_free(the.spec);
+    dbss_report_spec_free(the.empty_spec);
     close(the.read_only);
     remove_directory(the.directory);
 }
@@ -161,14 +167,19 @@ static dbss_cursor *cursor_of_closed_context(void)
     return the.of_closed;
 }
 
-static const dbss_mirror *valid_mirror(void)
+static const dbss_mirror_options *valid_mirror_options(void)
 {
-    return the.mirror;
+    return the.options;
 }
 
-static const char *a_template(void)
+static const dbss_report_spec *valid_report_spec(void)
 {
-    return the.template;
+    return the.spec;
+}
+
+static const dbss_report_spec *empty_spec(void)
+{
+    return the.empty_spec;
 }
 
 static const char *unknown_id(void)
@@ -581,7 +592,7 @@ static void inside_token_provider(void)
             need(dbss_config_set_token_provider(config, provide, &tokens[j], NULL));
             dbss_context_free(the.outer);
             the.outer = to_context(config);
-            agree(j == 0 ? DBSS_OK : DBSS_ERR_NO_TOKEN, j == 0 ? NULL : "token", wrongs[i].call(-1, operation), operation);
+            agree(j == 0 ? DBSS_OK : DBSS_ERR_NO_TOKEN, NULL, wrongs[i].call(-1, operation), operation);
             CHECK(times == before + 1);
             blame("%s", wrongs[i].function);
         }
