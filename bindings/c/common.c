@@ -182,16 +182,14 @@ static void print_indented(const char *text)
     }
 }
 
-/* The range of a number, as ", 1 to 1000". */
+/* The range of a number. */
 static void print_range(size_t i)
 {
     const char *type = dbss_option_type(DBSS_OPTIONS_CONFIG, i);
-    if (strcmp(type, "number") != 0 && strcmp(type, "milliseconds") != 0 && strcmp(type, "bytes") != 0)
-        return;
-    printf(", %lld to %lld", (long long)dbss_option_minimum(DBSS_OPTIONS_CONFIG, i),
-           (long long)dbss_option_maximum(DBSS_OPTIONS_CONFIG, i));
-    if (dbss_option_allows_none(DBSS_OPTIONS_CONFIG, i))
-        fputs(", or -1 for no limit", stdout);
+    if (strcmp(type, "number") == 0 || strcmp(type, "milliseconds") == 0 || strcmp(type, "bytes") == 0)
+        printf("      %lld to %lld%s\n", (long long)dbss_option_minimum(DBSS_OPTIONS_CONFIG, i),
+               (long long)dbss_option_maximum(DBSS_OPTIONS_CONFIG, i),
+               dbss_option_allows_none(DBSS_OPTIONS_CONFIG, i) ? ", or -1 for no limit" : "");
 }
 
 void print_keys(void)
@@ -202,10 +200,10 @@ void print_keys(void)
         const char *value = dbss_option_default(DBSS_OPTIONS_CONFIG, i);
         if (is_secret(key))
             continue;
-        printf("  %s (%s", key, dbss_option_type(DBSS_OPTIONS_CONFIG, i));
-        print_range(i);
-        printf(", default %s)\n", value != NULL ? value : "unset");
+        printf("  %s (%s, default %s)\n", key, dbss_option_type(DBSS_OPTIONS_CONFIG, i),
+               value != NULL ? value : "unset");
         print_indented(dbss_option_help(DBSS_OPTIONS_CONFIG, i));
+        print_range(i);
     }
 }
 

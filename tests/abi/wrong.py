@@ -93,9 +93,7 @@ class Call:
         self.statuses: list[str] = function["statuses"]
         self.before: list[str] = []
         self.after: list[str] = []
-        self.ways = [
-            (one["name"], *way) for one in self.parameters for way in self.ways_of(one)
-        ]
+        self.ways = [(one["name"], *way) for one in self.parameters for way in self.ways_of(one)]
 
     def ways_of(self, one: dict[str, Any]) -> list[Wrong]:
         name = one["name"]

@@ -331,7 +331,7 @@ static void close_in_provider(void *user_data, dbss_token_request *request)
     dbss_token_request_free(request);
 }
 
-static void inside_callbacks(void)
+static void context_inside_callbacks(void)
 {
     struct report report = new_report(2000000);
     dbss_operation *operation = new_operation();
@@ -357,27 +357,37 @@ static void inside_callbacks(void)
         blame("callback %d", i);
         dbss_context_free(to_close);
     }
-    to_close = new_context(fact("http"));
-    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, NULL, NULL, NULL));
-    /* The stream, in a callback of its own read. */
-    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, close_in_progress, NULL, NULL));
-    {
-        dbss_context *ctx = to_close;
-        dbss_report_stream *stream;
-        dbss_status status = DBSS_OK;
-        to_close = NULL;
-        EXPECT(DBSS_OK, dbss_report_open(ctx, WHERE, report.id, NULL, operation, &stream));
-        stream_to_close = stream;
-        while (status == DBSS_OK)
-            status = read_stream(stream);
-        CHECK(status == DBSS_ERR_CANCELLED || status == DBSS_ERR_CLOSED);
-        EXPECT_PARAMETER(DBSS_ERR_CLOSED, "stream", read_stream(stream));
-        stream_to_close = NULL;
-        dbss_report_stream_free(stream);
-        dbss_context_free(ctx);
-    }
+    to_close = NULL;
     free(control("DELETE", "/faults", ""));
     dbss_operation_free(operation);
+    free_report(&report);
+}
+
+/* The stream, in a callback of its own read. */
+static void stream_inside_its_callback(void)
+{
+    struct report report = new_report(300000);
+    dbss_context *ctx = new_context(fact("http"));
+    dbss_operation *operation = new_operation();
+    dbss_status status = DBSS_OK;
+
+    post_fault(report.id, "\"stall_after\": 200000");
+    EXPECT(DBSS_OK, dbss_report_open(ctx, WHERE, report.id, NULL, operation, &stream_to_close));
+    EXPECT(DBSS_ERR_BUSY, dbss_operation_set_progress(operation, close_in_progress, NULL, NULL));
+    dbss_report_stream_free(stream_to_close);
+    stream_to_close = NULL;
+    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, close_in_progress, NULL, NULL));
+    EXPECT(DBSS_OK, dbss_report_open(ctx, WHERE, report.id, NULL, operation, &stream_to_close));
+    while (status == DBSS_OK)
+        status = read_stream(stream_to_close);
+    /* Bytes that were here already may have ended that read well. */
+    CHECK(status == DBSS_ERR_CANCELLED || status == DBSS_ERR_CLOSED);
+    EXPECT_PARAMETER(DBSS_ERR_CLOSED, "stream", read_stream(stream_to_close));
+    dbss_report_stream_free(stream_to_close);
+    stream_to_close = NULL;
+    free(control("DELETE", "/faults", ""));
+    dbss_operation_free(operation);
+    dbss_context_free(ctx);
     free_report(&report);
 }
 
@@ -450,11 +460,19 @@ static void count_destroyed(void *user_data)
     add_locked(user_data, 1);
 }
 
+static int32_t count_ticks(void *user_data, const dbss_operation *operation)
+{
+    (void)operation;
+    add_locked(user_data, 1);
+    return 0;
+}
+
 /* Those that wait for a token, whoever asked for it. */
 static void waiting_for_a_token(void)
 {
     dbss_config *config = new_config(fact("http"), fact("token"));
     struct waiting waiting[3];
+    int ticks[3] = {0, 0, 0};
     size_t i;
 
     held = NULL;
@@ -465,10 +483,17 @@ static void waiting_for_a_token(void)
     for (i = 0; i < 3; i++) {
         waiting[i].ctx = waiting[0].ctx;
         waiting[i].call = check_credentials;
+        waiting[i].operation = new_operation();
+        EXPECT(DBSS_OK, dbss_operation_set_progress(waiting[i].operation, count_ticks, &ticks[i], NULL));
         waiting[i].thread = start_thread(run_waiting, &waiting[i]);
     }
     WAIT_FOR(is_held());
+    /* Beyond its first tick a call waits. */
+    for (i = 0; i < 3; i++)
+        WAIT_FOR(read_locked(&ticks[i]) > 1);
     close_and_join(waiting, 3);
+    for (i = 0; i < 3; i++)
+        dbss_operation_free(waiting[i].operation);
     /* What comes too late is taken, and is a token of nobody. */
     EXPECT(DBSS_OK, dbss_token_request_set(held, "too-late", -1));
     dbss_token_request_free(held);
@@ -589,7 +614,8 @@ static const struct check checks[] = {
     {"under_many_threads_tls", under_many_threads_tls, LOAD},
     {"stream_closed_during_read", stream_closed_during_read, LOAD},
     {"operation_of_a_closed_stream", operation_of_a_closed_stream, PLAIN},
-    {"inside_callbacks", inside_callbacks, PLAIN},
+    {"context_inside_callbacks", context_inside_callbacks, PLAIN},
+    {"stream_inside_its_callback", stream_inside_its_callback, PLAIN},
     {"waiting_for_a_token", waiting_for_a_token, LOAD},
     {"waiting_for_a_report", waiting_for_a_report, LOAD},
     {"during_mirrors", during_mirrors, LOAD},
