@@ -9,6 +9,7 @@
 
 #include "calls.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -393,7 +394,7 @@ static void of_cancelled_calls(void)
 }
 
 /* What a service says is in both. */
-static void of_an_answer(void)
+static void of_a_response(void)
 {
     dbss_operation *operation = patient_operation();
     const char *id = add_report(6000);
@@ -410,6 +411,76 @@ static void of_an_answer(void)
     expect_text(__LINE__, "of-this-call", dbss_error_request_id(dbss_last_error()));
     expect_text(__LINE__, "not you", dbss_error_detail_message(dbss_last_error(), 0));
     CHECK(dbss_error_attempts(dbss_last_error()) == 1);
+    free_arguments();
+    dbss_operation_free(operation);
+}
+
+/* Where it led, but for what is secret. */
+static void of_a_redirect(void)
+{
+    dbss_operation *operation = new_operation();
+    const char *id = add_report(6000), *target;
+    dbss_buffer buffer;
+    dbss_status status;
+
+    make_arguments();
+    post_fault(id, "\"status\": 302, \"times\": 1, \"headers\": [[\"Location\", \"https://elsewhere.test/a?b=c#d\"]]");
+    status = dbss_report_download_to_memory(the.valid, NULL, fact("instance"), id, NULL, operation, &buffer);
+    agree(DBSS_ERR_REDIRECTED, NULL, status, operation);
+    expect_text(__LINE__, "https://elsewhere.test/a?b=c#d", dbss_error_redirect_target(dbss_last_error()));
+    CHECK(dbss_error_path(dbss_last_error()) == NULL && dbss_error_candidate_count(dbss_last_error()) == 0);
+
+    post_fault(id, "\"status\": 302, \"times\": 1, \"headers\": [[\"Location\", \"/login?token=%s&next=x\"]]", fact("token"));
+    status = dbss_report_download_to_memory(the.valid, NULL, fact("instance"), id, NULL, operation, &buffer);
+    agree(DBSS_ERR_REDIRECTED, NULL, status, operation);
+    target = dbss_error_redirect_target(dbss_last_error());
+    CHECK(target != NULL && strstr(target, "/login?token=") != NULL && strstr(target, fact("token")) == NULL);
+
+    post_fault(id, "\"status\": 302, \"times\": 1, \"headers\": [[\"Location\", null]]");
+    status = dbss_report_download_to_memory(the.valid, NULL, fact("instance"), id, NULL, operation, &buffer);
+    agree(DBSS_ERR_REDIRECTED, NULL, status, operation);
+    CHECK(dbss_error_redirect_target(dbss_last_error()) == NULL);
+    CHECK(dbss_error_redirect_target(NULL) == NULL && dbss_error_path(NULL) == NULL);
+    free_arguments();
+    dbss_operation_free(operation);
+}
+
+static void save_wrongly(dbss_status expected, const char *path, const char *at_fault, dbss_operation *operation)
+{
+    dbss_status status = dbss_report_download_to_file(the.valid, NULL, fact("instance"), fact("pdf"), NULL, path, 0, operation);
+    agree(expected, NULL, status, operation);
+    expect_text(__LINE__, at_fault, dbss_error_path(dbss_last_error()));
+    blame("saved to %s", path);
+}
+
+/* The file that was in the way, byte for byte. */
+static void of_files(void)
+{
+    dbss_operation *operation = new_operation();
+    char *odd, *below, *saved;
+    dbss_status status;
+
+    make_arguments();
+    odd = format("%s/\xff\xfe odd", the.directory);
+    below = format("%s/below", odd);
+    saved = format("%s/audit-report.pdf", the.directory);
+    write_file(odd, "mine");
+    write_file(saved, "mine");
+    save_wrongly(DBSS_ERR_FILE_EXISTS, odd, odd, operation);
+    save_wrongly(DBSS_ERR_NOT_REGULAR_FILE, the.directory, the.directory, operation);
+    CHECK(dbss_error_os_code(dbss_last_error()) == 0 && dbss_error_attempts(dbss_last_error()) == 0);
+    save_wrongly(DBSS_ERR_FILE, below, below, operation);
+    CHECK(dbss_error_os_code(dbss_last_error()) == ENOTDIR);
+    save_wrongly(DBSS_ERR_FILE, "/no/such/directory/report", "/no/such/directory", operation);
+    CHECK(dbss_error_os_code(dbss_last_error()) == ENOENT);
+    /* The name is the service's. */
+    status = dbss_report_download_to_directory(the.valid, NULL, fact("instance"), fact("pdf"), NULL, the.directory, 0,
+                                               operation);
+    agree(DBSS_ERR_FILE_EXISTS, NULL, status, operation);
+    expect_text(__LINE__, saved, dbss_error_path(dbss_last_error()));
+    free(odd);
+    free(below);
+    free(saved);
     free_arguments();
     dbss_operation_free(operation);
 }
@@ -665,7 +736,9 @@ static void inside_destroy(void)
 static const struct check checks[] = {
     {"of_every_call", of_every_call, PLAIN},
     {"of_cancelled_calls", of_cancelled_calls, PLAIN},
-    {"of_an_answer", of_an_answer, PLAIN},
+    {"of_a_response", of_a_response, PLAIN},
+    {"of_a_redirect", of_a_redirect, PLAIN},
+    {"of_files", of_files, PLAIN},
     {"inside_progress", inside_progress, PLAIN},
     {"inside_interrupt", inside_interrupt, PLAIN},
     {"inside_write", inside_write, PLAIN},

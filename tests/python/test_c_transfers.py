@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 # Fixtures, which no name in this file uses.
 __all__ = ["download", "environment", "facts", "programs"]
 
-PROGRAMS = ("transfers", "errors", "control", "signals", "threads", "closing", "files")
+PROGRAMS = ("transfers", "errors", "records", "control", "signals", "threads", "closing", "files")
 
 CHECKS = [
     (program, name, kind) for program in PROGRAMS for name, kind in checks_of(program).items()
