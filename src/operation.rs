@@ -49,6 +49,8 @@ pub enum Text {
 
 #[derive(Default)]
 struct Outcome {
+    /// The number of the call among those of the operation.
+    number: u64,
     error: Option<Error>,
     // The C ABI hands out pointers that stay valid until the next call, so a value
     // that an attempt replaces is kept before the new one.
@@ -180,7 +182,11 @@ impl Operation {
         self.percent.store(-1, Ordering::Relaxed);
         self.format.store(Format::Unknown as i32, Ordering::Relaxed);
         *lock(&self.next_tick) = None;
-        *lock(&self.outcome) = Outcome::default();
+        let mut outcome = lock(&self.outcome);
+        *outcome = Outcome {
+            number: outcome.number + 1,
+            ..Outcome::default()
+        };
     }
 
     /// Changes what may only change between calls.
@@ -362,14 +368,22 @@ impl Operation {
         outcome.request_ids.extend(about.request_id.and_then(c_string));
     }
 
-    pub(crate) fn fail(&self, error: &Error) {
-        self.finish(Some(error));
+    fn fail(&self, error: &Error) {
+        self.finish(self.number(), Some(error));
     }
 
-    /// Keeps how a part of a call ended.
-    pub(crate) fn finish(&self, error: Option<&Error>) {
-        let old = std::mem::replace(&mut lock(&self.outcome).error, error.cloned());
-        drop(old);
+    /// The number of its present or last call.
+    pub(crate) fn number(&self) -> u64 {
+        lock(&self.outcome).number
+    }
+
+    /// Keeps how a part of the call with this number ended, if no other call has
+    /// begun since.
+    pub(crate) fn finish(&self, number: u64, error: Option<&Error>) {
+        let mut outcome = lock(&self.outcome);
+        if outcome.number == number {
+            outcome.error = error.cloned();
+        }
     }
 
     /// How many bytes of the report have arrived, those before a resumption

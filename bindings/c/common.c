@@ -158,9 +158,9 @@ int take_common(struct common *common, int option, char *value)
 static int is_secret(const char *key)
 {
     size_t i;
-    for (i = 0; i < dbss_config_key_count(); i++)
-        if (strcmp(dbss_config_key_name(i), key) == 0)
-            return strcmp(dbss_config_key_type(i), "secret") == 0;
+    for (i = 0; i < dbss_option_count(DBSS_OPTIONS_CONFIG); i++)
+        if (strcmp(dbss_option_key(DBSS_OPTIONS_CONFIG, i), key) == 0)
+            return strcmp(dbss_option_type(DBSS_OPTIONS_CONFIG, i), "secret") == 0;
     return 0;
 }
 
@@ -182,16 +182,28 @@ static void print_indented(const char *text)
     }
 }
 
+/* The range of a number. */
+static void print_range(size_t i)
+{
+    const char *type = dbss_option_type(DBSS_OPTIONS_CONFIG, i);
+    if (strcmp(type, "number") == 0 || strcmp(type, "milliseconds") == 0 || strcmp(type, "bytes") == 0)
+        printf("      %lld to %lld%s\n", (long long)dbss_option_minimum(DBSS_OPTIONS_CONFIG, i),
+               (long long)dbss_option_maximum(DBSS_OPTIONS_CONFIG, i),
+               dbss_option_allows_none(DBSS_OPTIONS_CONFIG, i) ? ", or -1 for no limit" : "");
+}
+
 void print_keys(void)
 {
     size_t i;
-    for (i = 0; i < dbss_config_key_count(); i++) {
-        const char *value = dbss_config_key_default(i);
-        if (is_secret(dbss_config_key_name(i)))
+    for (i = 0; i < dbss_option_count(DBSS_OPTIONS_CONFIG); i++) {
+        const char *key = dbss_option_key(DBSS_OPTIONS_CONFIG, i);
+        const char *value = dbss_option_default(DBSS_OPTIONS_CONFIG, i);
+        if (is_secret(key))
             continue;
-        printf("  %s (%s, default %s)\n", dbss_config_key_name(i), dbss_config_key_type(i),
+        printf("  %s (%s, default %s)\n", key, dbss_option_type(DBSS_OPTIONS_CONFIG, i),
                value != NULL ? value : "unset");
-        print_indented(dbss_config_key_help(i));
+        print_indented(dbss_option_help(DBSS_OPTIONS_CONFIG, i));
+        print_range(i);
     }
 }
 

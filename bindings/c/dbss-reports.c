@@ -408,15 +408,32 @@ static int run_templates(struct options *options, dbss_context *ctx)
  * Single reports
  * ------------------------------------------------------------------------ */
 
+/* What is to be made, in the library's words. */
+static dbss_status set_spec(dbss_report_spec *spec, const struct options *options)
+{
+    static const struct {
+        int option;
+        const char *key;
+    } wanted[] = {{TEMPLATE, "template_id"},  {START, "start_time"},   {END, "end_time"},
+                  {START_DATE, "start_date"}, {END_DATE, "end_date"}, {DATABASES, "db_ids"}};
+    dbss_status status = DBSS_OK;
+    size_t i;
+    for (i = 0; i < sizeof wanted / sizeof *wanted && status == DBSS_OK; i++)
+        if (options->own[wanted[i].option] != NULL)
+            status = dbss_report_spec_set(spec, wanted[i].key, options->own[wanted[i].option]);
+    return status;
+}
+
 static int run_generate(struct options *options, dbss_context *ctx)
 {
+    dbss_report_spec *spec = NULL;
     char id[DBSS_ID_SIZE];
-    dbss_status status = dbss_report_generate(ctx, options->common.project, options->common.instance,
-                                              options->own[TEMPLATE], options->own[START], options->own[END],
-                                              options->own[START_DATE], options->own[END_DATE],
-                                              options->own[DATABASES], running, id);
+    int done = dbss_report_spec_new(&spec) == DBSS_OK && set_spec(spec, options) == DBSS_OK
+               && dbss_report_generate(ctx, options->common.project, options->common.instance, spec, running, id)
+                      == DBSS_OK;
+    dbss_report_spec_free(spec);
     wipe_bar();
-    if (status != DBSS_OK)
+    if (!done)
         return explain_last_error();
     if (options->json) {
         fputs("{\"id\": ", stdout);
@@ -493,11 +510,18 @@ static int replace_file(const char *path, const dbss_buffer *content)
 
 static void print_summary(const dbss_mirror_result *result)
 {
-    static const char *const names[] = {"listed",   "downloaded", "present", "not_ready",
-                                        "vanished", "repaired",   "failed"};
+    static const struct {
+        const char *name;
+        int64_t (*count)(const dbss_mirror_result *);
+    } counts[] = {
+        {"listed", dbss_mirror_result_listed},       {"downloaded", dbss_mirror_result_downloaded},
+        {"present", dbss_mirror_result_present},     {"not_ready", dbss_mirror_result_not_ready},
+        {"vanished", dbss_mirror_result_vanished},   {"repaired", dbss_mirror_result_repaired},
+        {"failed", dbss_mirror_result_failed},
+    };
     size_t i;
-    for (i = 0; i < sizeof names / sizeof *names; i++)
-        printf("%-10s  %lld\n", names[i], (long long)dbss_mirror_result_count(result, names[i]));
+    for (i = 0; i < sizeof counts / sizeof *counts; i++)
+        printf("%-10s  %lld\n", counts[i].name, (long long)counts[i].count(result));
 }
 
 static void print_gaps(const dbss_mirror_result *result)
@@ -528,16 +552,16 @@ static void explain_failures(const dbss_mirror_result *result)
 }
 
 /* Sets the options under the names that they have here. */
-static dbss_status set_mirror(dbss_mirror *mirror, const struct options *options)
+static dbss_status set_mirror(dbss_mirror_options *mirror, const struct options *options)
 {
     static const int wanted[] = {SINCE, UNTIL, TYPE, TEMPLATE, NAME, LOCALE, PARALLEL, VERIFY};
     dbss_status status = DBSS_OK;
     size_t i;
     if (options->common.instance != NULL)
-        status = dbss_mirror_set(mirror, "instance", options->common.instance);
+        status = dbss_mirror_options_set(mirror, "instance", options->common.instance);
     for (i = 0; i < sizeof wanted / sizeof *wanted && status == DBSS_OK; i++)
         if (options->own[wanted[i]] != NULL)
-            status = dbss_mirror_set(mirror, known[wanted[i]].name, options->own[wanted[i]]);
+            status = dbss_mirror_options_set(mirror, known[wanted[i]].name, options->own[wanted[i]]);
     return status;
 }
 
@@ -565,19 +589,19 @@ static int tell_result(const struct options *options, const dbss_mirror_result *
     written = flush_output();
     if (code != -1 || written != DONE)
         return code != -1 ? code : written;
-    if (options->own[DETECT_NOTHING_NEW] != NULL && dbss_mirror_result_count(result, "downloaded") == 0
-        && dbss_mirror_result_count(result, "repaired") == 0)
+    if (options->own[DETECT_NOTHING_NEW] != NULL && dbss_mirror_result_downloaded(result) == 0
+        && dbss_mirror_result_repaired(result) == 0)
         return NOTHING_NEW;
     return DONE;
 }
 
 static int run_mirror(struct options *options, dbss_context *ctx)
 {
-    dbss_mirror *mirror = NULL;
+    dbss_mirror_options *mirror = NULL;
     dbss_mirror_result *result = NULL;
     int code = -1;
 
-    if (dbss_mirror_new(&mirror) != DBSS_OK || set_mirror(mirror, options) != DBSS_OK
+    if (dbss_mirror_options_new(&mirror) != DBSS_OK || set_mirror(mirror, options) != DBSS_OK
         || dbss_reports_mirror(ctx, options->common.project, options->argument, mirror, running, &result) != DBSS_OK) {
         wipe_bar();
         code = explain_last_error();
@@ -587,7 +611,7 @@ static int run_mirror(struct options *options, dbss_context *ctx)
     if (result != NULL)
         code = tell_result(options, result, code);
     dbss_mirror_result_free(result);
-    dbss_mirror_free(mirror);
+    dbss_mirror_options_free(mirror);
     return code;
 }
 

@@ -33,6 +33,7 @@ int main(int argc, char **argv)
     dbss_config *config = NULL;
     dbss_context *ctx = NULL;
     dbss_operation *operation = NULL;
+    dbss_report_spec *spec = NULL;
     char id[DBSS_ID_SIZE] = "";
     int32_t shown = -1;
     int saved = argc == 6 && dbss_config_new(&config) == DBSS_OK && dbss_operation_new(&operation) == DBSS_OK
@@ -43,7 +44,11 @@ int main(int argc, char **argv)
                 && set(config, "token", "DBSS_TOKEN") == DBSS_OK
                 && dbss_operation_set_progress(operation, show, &shown, NULL) == DBSS_OK
                 && dbss_context_new(config, &ctx) == DBSS_OK
-                && dbss_report_generate(ctx, NULL, argv[1], argv[2], argv[3], argv[4], NULL, NULL, NULL, operation, id) == DBSS_OK
+                && dbss_report_spec_new(&spec) == DBSS_OK
+                && dbss_report_spec_set(spec, "template_id", argv[2]) == DBSS_OK
+                && dbss_report_spec_set(spec, "start_time", argv[3]) == DBSS_OK
+                && dbss_report_spec_set(spec, "end_time", argv[4]) == DBSS_OK
+                && dbss_report_generate(ctx, NULL, argv[1], spec, operation, id) == DBSS_OK
                 && dbss_report_download_to_file(ctx, NULL, argv[1], id, NULL, argv[5], 0, operation) == DBSS_OK;
     if (saved)
         printf("saved %s as %s\n", id, argv[5]);
@@ -51,6 +56,7 @@ int main(int argc, char **argv)
         fputs("usage: dbss-generate INSTANCE TEMPLATE START_TIME END_TIME FILE\n", stderr);
     else
         fprintf(stderr, "dbss-generate: %s%s%s\n", id, *id ? ": " : "", dbss_error_message(dbss_last_error()));
+    dbss_report_spec_free(spec);
     dbss_operation_free(operation);
     dbss_context_free(ctx);
     dbss_config_free(config);

@@ -140,6 +140,7 @@ impl ClientInner {
                 process: sys::process_id(),
                 client: Arc::clone(self),
                 call: Arc::clone(transfer.call()),
+                number: transfer.operation().number(),
                 info: transfer.report_info(),
                 closed: AtomicBool::new(false),
                 reader: Mutex::new(Reader {
@@ -238,6 +239,9 @@ pub struct ReportStream {
     process: u32,
     client: Arc<ClientInner>,
     call: Arc<Call>,
+    /// That of the stream among its operation's calls: once it is closed, the
+    /// operation may serve another.
+    number: u64,
     info: ReportInfo,
     closed: AtomicBool,
     /// Held by the thread that reads.
@@ -286,10 +290,7 @@ impl ReportStream {
             let _signals = running.map(|running| self.client.signals(running)).transpose()?;
             read(&mut reader)
         });
-        // Of a closed stream it is none any more.
-        if reader.transfer.is_some() {
-            self.call.operation().finish(outcome.as_ref().err());
-        }
+        self.call.operation().finish(self.number, outcome.as_ref().err());
         drop(reader);
         // Whoever closed it meanwhile has left the rest to this thread.
         if self.closed.load(Ordering::SeqCst) {

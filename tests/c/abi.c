@@ -75,6 +75,7 @@ static void version(void)
 
 static void features(void)
 {
+    size_t i;
     CHECK(dbss_has_feature("download") == 1);
     CHECK(dbss_has_feature("token") == 1);
     CHECK(dbss_has_feature("https") == 1);
@@ -93,6 +94,12 @@ static void features(void)
     CHECK(dbss_has_feature("endpoints") == 1);
     CHECK(dbss_has_feature("list") == 1);
     CHECK(dbss_has_feature("manage") == 1);
+    CHECK(dbss_feature_count() >= 18);
+    for (i = 0; i < dbss_feature_count(); i++) {
+        CHECK(dbss_has_feature(dbss_feature_name(i)) == 1);
+        CHECK(*dbss_feature_help(i) != '\0');
+    }
+    CHECK(dbss_feature_name(i) == NULL && dbss_feature_help(i) == NULL && dbss_feature_name(SIZE_MAX) == NULL);
     CHECK(dbss_has_feature("Download") == 0);
     CHECK(dbss_has_feature("no-such-feature") == 0);
     CHECK(dbss_has_feature("") == 0);
@@ -102,38 +109,22 @@ static void features(void)
 
 static void statuses(void)
 {
-#define STATUS(name) {name, #name}
-    static const struct {
-        dbss_status value;
-        const char *name;
-    } all[] = {
-        STATUS(DBSS_OK), STATUS(DBSS_ERR_ARGUMENT), STATUS(DBSS_ERR_NULL_ARGUMENT), STATUS(DBSS_ERR_INVALID_UTF8),
-        STATUS(DBSS_ERR_INVALID_ID), STATUS(DBSS_ERR_INVALID_LOCALE), STATUS(DBSS_ERR_INVALID_TOKEN),
-        STATUS(DBSS_ERR_INVALID_ENDPOINT), STATUS(DBSS_ERR_UNKNOWN_KEY), STATUS(DBSS_ERR_INVALID_VALUE),
-        STATUS(DBSS_ERR_PLAINTEXT_REFUSED), STATUS(DBSS_ERR_NOT_CONFIGURED), STATUS(DBSS_ERR_BUSY),
-        STATUS(DBSS_ERR_INVALID_ACCESS_KEY), STATUS(DBSS_ERR_INVALID_CREDENTIALS), STATUS(DBSS_ERR_NO_TOKEN),
-        STATUS(DBSS_ERR_SERVICE),
-        STATUS(DBSS_ERR_BAD_REQUEST), STATUS(DBSS_ERR_UNAUTHENTICATED), STATUS(DBSS_ERR_FORBIDDEN),
-        STATUS(DBSS_ERR_NOT_FOUND), STATUS(DBSS_ERR_THROTTLED), STATUS(DBSS_ERR_SERVER), STATUS(DBSS_ERR_REDIRECTED),
-        STATUS(DBSS_ERR_UNEXPECTED_RESPONSE), STATUS(DBSS_ERR_REJECTED), STATUS(DBSS_ERR_NOT_READY),
-        STATUS(DBSS_ERR_AMBIGUOUS), STATUS(DBSS_ERR_NETWORK), STATUS(DBSS_ERR_RESOLVE),
-        STATUS(DBSS_ERR_CONNECT), STATUS(DBSS_ERR_TLS), STATUS(DBSS_ERR_CERTIFICATE),
-        STATUS(DBSS_ERR_CONNECT_TIMEOUT), STATUS(DBSS_ERR_STALLED), STATUS(DBSS_ERR_TOTAL_TIMEOUT),
-        STATUS(DBSS_ERR_CONNECTION_LOST), STATUS(DBSS_ERR_TRUNCATED), STATUS(DBSS_ERR_PROTOCOL),
-        STATUS(DBSS_ERR_CONTENT_ENCODING), STATUS(DBSS_ERR_NOT_RESUMABLE), STATUS(DBSS_ERR_FILE),
-        STATUS(DBSS_ERR_FILE_EXISTS), STATUS(DBSS_ERR_NOT_REGULAR_FILE), STATUS(DBSS_ERR_DISK_FULL),
-        STATUS(DBSS_ERR_BROKEN_PIPE), STATUS(DBSS_ERR_RESOURCE),
-        STATUS(DBSS_ERR_OUT_OF_MEMORY), STATUS(DBSS_ERR_LIMIT_EXCEEDED), STATUS(DBSS_ERR_CANCELLED),
-        STATUS(DBSS_ERR_INTERNAL),
-    };
-#undef STATUS
-    size_t i;
-    for (i = 0; i < sizeof all / sizeof *all; i++) {
-        dbss_status group = all[i].value / 100 * 100;
-        expect_text(__LINE__, all[i].name, dbss_status_name(all[i].value));
-        CHECK(*dbss_status_message(all[i].value) != '\0');
-        CHECK(dbss_status_group(all[i].value) == group);
+    size_t i, count = dbss_status_count();
+    CHECK(count > 50 && dbss_status_value(0) == DBSS_OK);
+    for (i = 0; i < count; i++) {
+        dbss_status status = dbss_status_value(i);
+        const char *name = dbss_status_name(status);
+        CHECK(i == 0 || status > dbss_status_value(i - 1));
+        CHECK(strncmp(name, i == 0 ? "DBSS_OK" : "DBSS_ERR_", i == 0 ? 8 : 9) == 0);
+        CHECK(strcmp(name, "DBSS_ERR_UNKNOWN") != 0);
+        CHECK(*dbss_status_message(status) != '\0');
+        CHECK(dbss_status_group(status) == status / 100 * 100);
     }
+    CHECK(dbss_status_value(count) == -1 && dbss_status_value(SIZE_MAX) == -1);
+    expect_text(__LINE__, "DBSS_ERR_CLOSED", dbss_status_name(DBSS_ERR_CLOSED));
+    expect_text(__LINE__, "DBSS_ERR_REJECTED", dbss_status_name(DBSS_ERR_REJECTED));
+    expect_text(__LINE__, "DBSS_ERR_UNEXPECTED_RESPONSE", dbss_status_name(DBSS_ERR_UNEXPECTED_RESPONSE));
+    expect_text(__LINE__, "DBSS_ERR_INTERRUPTED", dbss_status_name(DBSS_ERR_INTERRUPTED));
     /* What a newer library may return. */
     expect_text(__LINE__, "DBSS_ERR_UNKNOWN", dbss_status_name(299));
     CHECK(dbss_status_message(299) != NULL);
@@ -151,37 +142,121 @@ static void statuses(void)
     CHECK(dbss_status_group(INT32_MAX) == DBSS_ERR_INTERNAL);
 }
 
-static void introspection(void)
+static dbss_status set_config(void *config, const char *key, const char *value)
 {
-    size_t i, count = dbss_config_key_count();
+    return dbss_config_set(config, key, value);
+}
+
+static dbss_status set_operation(void *operation, const char *key, const char *value)
+{
+    return dbss_operation_set(operation, key, value);
+}
+
+static dbss_status set_spec(void *spec, const char *key, const char *value)
+{
+    return dbss_report_spec_set(spec, key, value);
+}
+
+static dbss_status set_mirror(void *options, const char *key, const char *value)
+{
+    return dbss_mirror_options_set(options, key, value);
+}
+
+/* Each value that the list says is taken is taken, and what it says is out of
+ * range is not. */
+static void check_range(int32_t set, size_t i, void *of, dbss_status (*give)(void *, const char *, const char *))
+{
+    const char *key = dbss_option_key(set, i), *type = dbss_option_type(set, i);
+    int64_t minimum = dbss_option_minimum(set, i), maximum = dbss_option_maximum(set, i);
+    int is_mode = strcmp(type, "mode") == 0;
+    char text[32];
+
+    if (strcmp(type, "number") != 0 && strcmp(type, "milliseconds") != 0 && strcmp(type, "bytes") != 0 && !is_mode)
+        return;
+    CHECK(minimum >= 0 && maximum > minimum);
+    snprintf(text, sizeof text, is_mode ? "%llo" : "%lld", (long long)minimum);
+    EXPECT(DBSS_OK, give(of, key, text));
+    snprintf(text, sizeof text, is_mode ? "%llo" : "%lld", (long long)maximum);
+    EXPECT(DBSS_OK, give(of, key, text));
+    if (maximum < INT64_MAX) {
+        snprintf(text, sizeof text, is_mode ? "%llo" : "%lld", (long long)maximum + 1);
+        EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, key, give(of, key, text));
+    }
+    if (minimum > 0) {
+        snprintf(text, sizeof text, is_mode ? "%llo" : "%lld", (long long)minimum - 1);
+        EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, key, give(of, key, text));
+    }
+    EXPECT(dbss_option_allows_none(set, i) ? DBSS_OK : DBSS_ERR_INVALID_VALUE, give(of, key, "-1"));
+}
+
+static void check_choices(int32_t set, size_t i, void *of, dbss_status (*give)(void *, const char *, const char *))
+{
+    const char *key = dbss_option_key(set, i), *choices = dbss_option_choices(set, i);
+    CHECK((choices != NULL) == (strcmp(dbss_option_type(set, i), "choice") == 0));
+    while (choices != NULL && *choices != '\0') {
+        char *choice = format("%.*s", (int)strcspn(choices, ","), choices);
+        EXPECT(DBSS_OK, give(of, key, choice));
+        choices += strlen(choice);
+        choices += *choices == ',';
+        free(choice);
+    }
+}
+
+/* The lists of options say what the setters take. */
+static void check_options(int32_t set, void *of, dbss_status (*give)(void *, const char *, const char *))
+{
+    size_t i, count = dbss_option_count(set);
+    CHECK(count > 0);
+    for (i = 0; i < count; i++) {
+        const char *key = dbss_option_key(set, i), *value = dbss_option_default(set, i);
+        CHECK(key != NULL && *key != '\0');
+        CHECK(dbss_option_type(set, i) != NULL && *dbss_option_type(set, i) != '\0');
+        CHECK(dbss_option_help(set, i) != NULL && *dbss_option_help(set, i) != '\0');
+        if (value != NULL)
+            EXPECT(DBSS_OK, give(of, key, value));
+        check_range(set, i, of, give);
+        check_choices(set, i, of, give);
+        blame("the option %s", key);
+    }
+    EXPECT_PARAMETER(DBSS_ERR_UNKNOWN_KEY, "key", give(of, "no_such_key", "1"));
+    CHECK(dbss_option_key(set, count) == NULL && dbss_option_key(set, SIZE_MAX) == NULL);
+    CHECK(dbss_option_type(set, count) == NULL && dbss_option_default(set, count) == NULL);
+    CHECK(dbss_option_help(set, count) == NULL && dbss_option_choices(set, count) == NULL);
+    CHECK(dbss_option_minimum(set, count) == -1 && dbss_option_maximum(set, count) == -1);
+    CHECK(dbss_option_allows_none(set, count) == 0);
+}
+
+static void options(void)
+{
     dbss_config *config;
+    dbss_operation *operation;
+    dbss_report_spec *spec;
+    dbss_mirror_options *mirror;
+    size_t i;
     int found = 0;
 
-    CHECK(count > 0);
     EXPECT(DBSS_OK, dbss_config_new(&config));
-    for (i = 0; i < count; i++) {
-        const char *key = dbss_config_key_name(i);
-        const char *value = dbss_config_key_default(i);
-        CHECK(key != NULL && *key != '\0');
-        CHECK(dbss_config_key_type(i) != NULL && *dbss_config_key_type(i) != '\0');
-        CHECK(dbss_config_key_help(i) != NULL && *dbss_config_key_help(i) != '\0');
-        if (value != NULL)
-            EXPECT(DBSS_OK, dbss_config_set(config, key, value));
-        if (strcmp(key, "stall_timeout_ms") == 0) {
-            expect_text(__LINE__, "milliseconds", dbss_config_key_type(i));
-            expect_text(__LINE__, "60000", value);
+    EXPECT(DBSS_OK, dbss_operation_new(&operation));
+    EXPECT(DBSS_OK, dbss_report_spec_new(&spec));
+    EXPECT(DBSS_OK, dbss_mirror_options_new(&mirror));
+    check_options(DBSS_OPTIONS_CONFIG, config, set_config);
+    check_options(DBSS_OPTIONS_OPERATION, operation, set_operation);
+    check_options(DBSS_OPTIONS_REPORT_SPEC, spec, set_spec);
+    check_options(DBSS_OPTIONS_MIRROR, mirror, set_mirror);
+    for (i = 0; i < dbss_option_count(DBSS_OPTIONS_CONFIG); i++)
+        if (strcmp(dbss_option_key(DBSS_OPTIONS_CONFIG, i), "stall_timeout_ms") == 0) {
+            expect_text(__LINE__, "milliseconds", dbss_option_type(DBSS_OPTIONS_CONFIG, i));
+            expect_text(__LINE__, "60000", dbss_option_default(DBSS_OPTIONS_CONFIG, i));
+            CHECK(dbss_option_maximum(DBSS_OPTIONS_CONFIG, i) == 86400000);
             found = 1;
         }
-    }
     CHECK(found);
-    for (i = count; i < count + 2; i++) {
-        CHECK(dbss_config_key_name(i) == NULL);
-        CHECK(dbss_config_key_type(i) == NULL);
-        CHECK(dbss_config_key_help(i) == NULL);
-        CHECK(dbss_config_key_default(i) == NULL);
-    }
-    CHECK(dbss_config_key_name(SIZE_MAX) == NULL);
+    /* A set that a newer library may have. */
+    CHECK(dbss_option_count(0) == 0 && dbss_option_count(99) == 0 && dbss_option_key(-1, 0) == NULL);
     dbss_config_free(config);
+    dbss_operation_free(operation);
+    dbss_report_spec_free(spec);
+    dbss_mirror_options_free(mirror);
 }
 
 /* ---------------------------------------------------------------------------
@@ -363,7 +438,7 @@ static void last_error(void)
     dbss_version();
     dbss_status_name(-1);
     dbss_error_detail_code(lent, 99);
-    dbss_config_key_name(SIZE_MAX);
+    dbss_option_key(DBSS_OPTIONS_CONFIG, SIZE_MAX);
     in_thread(no_error_here, NULL);
     CHECK(dbss_last_error() == lent);
     CHECK(dbss_error_status(lent) == DBSS_ERR_NULL_ARGUMENT);
@@ -1145,6 +1220,7 @@ static void null_arguments_of_lists(void)
     dbss_cursor *cursor;
     dbss_page *page = (dbss_page *)&page;
     dbss_buffer json = {(uint8_t *)&json, 1};
+    dbss_report_spec *spec = (dbss_report_spec *)&spec;
     char room[DBSS_ID_SIZE];
     long connections = count_connections();
 
@@ -1171,24 +1247,27 @@ static void null_arguments_of_lists(void)
     EXPECT_NULL("page", dbss_page_json(NULL, &json));
     CHECK(json.data == NULL && json.len == 0);
 
-    EXPECT_NULL("ctx", dbss_report_create(NULL, p, i, id, "s", "e", NULL, NULL, NULL, NULL));
-    EXPECT_NULL("instance", dbss_report_create(ctx, p, NULL, id, "s", "e", NULL, NULL, NULL, NULL));
-    EXPECT_NULL("template_id", dbss_report_create(ctx, p, i, NULL, "s", "e", NULL, NULL, NULL, NULL));
-    EXPECT_NULL("start_time", dbss_report_create(ctx, p, i, id, NULL, "e", NULL, NULL, NULL, NULL));
-    EXPECT_NULL("end_time", dbss_report_create(ctx, p, i, id, "s", NULL, NULL, NULL, NULL, NULL));
+    EXPECT_NULL("out_spec", dbss_report_spec_new(NULL));
+    EXPECT(DBSS_OK, dbss_report_spec_new(&spec));
+    EXPECT_NULL("spec", dbss_report_spec_set(NULL, "db_ids", "1"));
+    EXPECT_NULL("key", dbss_report_spec_set(spec, NULL, "1"));
+    EXPECT_NULL("value", dbss_report_spec_set(spec, "db_ids", NULL));
+    EXPECT_NULL("ctx", dbss_report_create(NULL, p, i, spec, NULL));
+    EXPECT_NULL("instance", dbss_report_create(ctx, p, NULL, spec, NULL));
+    EXPECT_NULL("spec", dbss_report_create(ctx, p, i, NULL, NULL));
 #define NO_ID(name, call) \
     do { \
         memset(room, 'x', sizeof room); \
         EXPECT_NULL(name, call); \
         CHECK(*room == '\0'); \
     } while (0)
-    NO_ID("ctx", dbss_report_generate(NULL, p, i, id, "s", "e", NULL, NULL, NULL, NULL, room));
-    NO_ID("instance", dbss_report_generate(ctx, p, NULL, id, "s", "e", NULL, NULL, NULL, NULL, room));
-    NO_ID("template_id", dbss_report_generate(ctx, p, i, NULL, "s", "e", NULL, NULL, NULL, NULL, room));
-    NO_ID("start_time", dbss_report_generate(ctx, p, i, id, NULL, "e", NULL, NULL, NULL, NULL, room));
-    NO_ID("end_time", dbss_report_generate(ctx, p, i, id, "s", NULL, NULL, NULL, NULL, NULL, room));
-    EXPECT_NULL("out_id", dbss_report_generate(ctx, p, i, id, "s", "e", NULL, NULL, NULL, NULL, NULL));
+    NO_ID("ctx", dbss_report_generate(NULL, p, i, spec, NULL, room));
+    NO_ID("instance", dbss_report_generate(ctx, p, NULL, spec, NULL, room));
+    NO_ID("spec", dbss_report_generate(ctx, p, i, NULL, NULL, room));
+    EXPECT_NULL("out_id", dbss_report_generate(ctx, p, i, spec, NULL, NULL));
 #undef NO_ID
+    dbss_report_spec_free(spec);
+    dbss_report_spec_free(NULL);
     EXPECT_NULL("ctx", dbss_report_wait(NULL, p, i, id, NULL));
     EXPECT_NULL("instance", dbss_report_wait(ctx, p, NULL, id, NULL));
     EXPECT_NULL("id", dbss_report_wait(ctx, p, i, NULL, NULL));
@@ -1203,7 +1282,7 @@ static const struct check checks[] = {
     {"version", version, PLAIN},
     {"features", features, PLAIN},
     {"statuses", statuses, PLAIN},
-    {"introspection", introspection, PLAIN},
+    {"options", options, PLAIN},
     {"null_error", null_error, PLAIN},
     {"null_credentials", null_credentials, PLAIN},
     {"free_nothing", free_nothing, PLAIN},

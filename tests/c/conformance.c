@@ -185,9 +185,11 @@ static void compare_number(const struct test_case *test, const char *key, long l
 static int is_secret(const char *key, size_t len)
 {
     size_t i;
-    for (i = 0; i < dbss_config_key_count(); i++)
-        if (strlen(dbss_config_key_name(i)) == len && strncmp(dbss_config_key_name(i), key, len) == 0)
-            return strcmp(dbss_config_key_type(i), "secret") == 0;
+    for (i = 0; i < dbss_option_count(DBSS_OPTIONS_CONFIG); i++) {
+        const char *known = dbss_option_key(DBSS_OPTIONS_CONFIG, i);
+        if (strlen(known) == len && strncmp(known, key, len) == 0)
+            return strcmp(dbss_option_type(DBSS_OPTIONS_CONFIG, i), "secret") == 0;
+    }
     return 0;
 }
 

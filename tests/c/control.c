@@ -1001,6 +1001,8 @@ static void stream_getters(void)
     expect_text(__LINE__, "id-of-this-call", dbss_report_stream_request_id(stream));
     expect_text(__LINE__, "id-of-this-call", dbss_operation_request_id(operation));
     expect_text(__LINE__, "audit-report.pdf", dbss_operation_filename(operation));
+    expect_text(__LINE__, "application/pdf", dbss_operation_content_type(operation));
+    CHECK(dbss_operation_format(operation) == DBSS_FORMAT_PDF);
     CHECK(dbss_operation_path(operation) == NULL && dbss_operation_total(operation) == 300000);
     dbss_report_stream_free(stream);
 
@@ -1015,12 +1017,21 @@ static void stream_getters(void)
         CHECK(dbss_report_stream_format(stream) == formats[i].format);
         expect_text(__LINE__, name, dbss_report_stream_filename(stream));
         CHECK(dbss_report_stream_content_type(stream) == NULL && dbss_report_stream_request_id(stream) == NULL);
+        CHECK(dbss_operation_format(operation) == formats[i].format);
+        CHECK(dbss_operation_content_type(operation) == NULL && dbss_operation_request_id(operation) == NULL);
         EXPECT(DBSS_OK, dbss_report_stream_read(stream, part, sizeof part, &len));
         CHECK(len == strlen(formats[i].body) && memcmp(part, formats[i].body, len) == 0);
         blame("the body was \"%s\"", formats[i].body);
         dbss_report_stream_free(stream);
         free(name);
     }
+    /* They are the last call's, and go with it. */
+    EXPECT(DBSS_OK, OPEN(ctx, report.id, operation, &stream));
+    dbss_report_stream_free(stream);
+    CHECK(dbss_operation_format(operation) == DBSS_FORMAT_PDF);
+    EXPECT(DBSS_OK, dbss_operation_reset(operation));
+    CHECK(dbss_operation_format(operation) == DBSS_FORMAT_UNKNOWN && dbss_operation_content_type(operation) == NULL);
+    CHECK(dbss_operation_format(NULL) == DBSS_FORMAT_UNKNOWN && dbss_operation_content_type(NULL) == NULL);
     CHECK(dbss_report_stream_size(NULL) == -1 && dbss_report_stream_format(NULL) == DBSS_FORMAT_UNKNOWN);
     CHECK(dbss_report_stream_filename(NULL) == NULL && dbss_report_stream_content_type(NULL) == NULL);
     CHECK(dbss_report_stream_request_id(NULL) == NULL);

@@ -82,6 +82,26 @@ static char *first_template(dbss_context *ctx, const char *instance)
     return id;
 }
 
+/* A report of a day from this template. */
+static dbss_report_spec *new_spec(const char *template)
+{
+    dbss_report_spec *spec;
+    if (dbss_report_spec_new(&spec) != DBSS_OK || dbss_report_spec_set(spec, "template_id", template) != DBSS_OK
+        || dbss_report_spec_set(spec, "start_time", range_start) != DBSS_OK
+        || dbss_report_spec_set(spec, "end_time", range_end) != DBSS_OK)
+        fatal("no spec: %s", dbss_error_message(dbss_last_error()));
+    return spec;
+}
+
+/* Has a report of it created. */
+static dbss_status create_from(dbss_context *ctx, const char *instance, const char *template)
+{
+    dbss_report_spec *spec = new_spec(template);
+    dbss_status status = dbss_report_create(ctx, fact("project"), instance, spec, NULL);
+    dbss_report_spec_free(spec);
+    return status;
+}
+
 static dbss_operation *new_operation(void)
 {
     dbss_operation *operation;
@@ -257,6 +277,7 @@ static void wrong_arguments(void)
     dbss_context *ctx = new_context(fact("http"));
     const char *project = fact("project"), *instance = fact("instance");
     char id[DBSS_ID_SIZE], *long_text = format("%0257d", 0), *too_long = format("%04097d", 0);
+    dbss_report_spec *spec = new_spec(nobody);
     dbss_cursor *cursor;
     long connections = count_connections();
 
@@ -277,24 +298,42 @@ static void wrong_arguments(void)
     REFUSED(DBSS_ERR_INVALID_ID, "instance", dbss_templates_list(ctx, project, "../x", &cursor));
     REFUSED(DBSS_ERR_INVALID_UTF8, "project", dbss_templates_list(ctx, "\xff", instance, &cursor));
 #undef REFUSED
-#define REFUSED(status, parameter, project, instance, template, start, end, date, ids) \
+#define SET(status, key, value) \
     do { \
-        EXPECT_PARAMETER(status, parameter, \
-                         dbss_report_create(ctx, project, instance, template, start, end, date, NULL, ids, NULL)); \
+        dbss_status set_ = dbss_report_spec_set(spec, key, value); \
+        EXPECT(status, set_); \
+        if (set_ != DBSS_OK) \
+            expect_text(__LINE__, key, dbss_error_parameter(dbss_last_error())); \
+    } while (0)
+#define REFUSED(status, parameter, project, instance) \
+    do { \
+        EXPECT_PARAMETER(status, parameter, dbss_report_create(ctx, project, instance, spec, NULL)); \
         memset(id, 'x', sizeof id); \
-        EXPECT_PARAMETER(status, parameter, \
-                         dbss_report_generate(ctx, project, instance, template, start, end, date, NULL, ids, NULL, id)); \
+        EXPECT_PARAMETER(status, parameter, dbss_report_generate(ctx, project, instance, spec, NULL, id)); \
         CHECK(*id == '\0'); \
     } while (0)
-    REFUSED(DBSS_ERR_INVALID_ID, "project", "x", instance, nobody, "s", "e", NULL, NULL);
-    REFUSED(DBSS_ERR_INVALID_ID, "instance", project, "x", nobody, "s", "e", NULL, NULL);
-    REFUSED(DBSS_ERR_INVALID_ID, "template_id", project, instance, "", "s", "e", NULL, NULL);
-    REFUSED(DBSS_ERR_INVALID_ID, "template_id", project, instance, "a/b", "s", "e", NULL, NULL);
-    REFUSED(DBSS_ERR_INVALID_VALUE, "start_time", project, instance, nobody, "", "e", NULL, NULL);
-    REFUSED(DBSS_ERR_INVALID_VALUE, "end_time", project, instance, nobody, "s", "e\n", NULL, NULL);
-    REFUSED(DBSS_ERR_INVALID_UTF8, "end_time", project, instance, nobody, "s", "\xff", NULL, NULL);
-    REFUSED(DBSS_ERR_INVALID_VALUE, "start_date", project, instance, nobody, "s", "e", too_long, NULL);
-    REFUSED(DBSS_ERR_INVALID_VALUE, "db_ids", project, instance, nobody, "s", "e", NULL, "");
+    REFUSED(DBSS_ERR_INVALID_ID, "project", "x", instance);
+    REFUSED(DBSS_ERR_INVALID_ID, "instance", project, "x");
+    dbss_report_spec_free(spec);
+    EXPECT(DBSS_OK, dbss_report_spec_new(&spec));
+    /* Without what it needs it can be used for nothing, and each value is refused
+     * when it is set. */
+    REFUSED(DBSS_ERR_NOT_CONFIGURED, "template_id", project, instance);
+    SET(DBSS_ERR_INVALID_ID, "template_id", "");
+    SET(DBSS_ERR_INVALID_ID, "template_id", "a/b");
+    SET(DBSS_OK, "template_id", nobody);
+    REFUSED(DBSS_ERR_NOT_CONFIGURED, "start_time", project, instance);
+    SET(DBSS_ERR_INVALID_VALUE, "start_time", "");
+    SET(DBSS_OK, "start_time", "s");
+    REFUSED(DBSS_ERR_NOT_CONFIGURED, "end_time", project, instance);
+    SET(DBSS_ERR_INVALID_VALUE, "end_time", "e\n");
+    SET(DBSS_ERR_INVALID_UTF8, "end_time", "\xff");
+    SET(DBSS_ERR_INVALID_VALUE, "start_date", too_long);
+    SET(DBSS_ERR_INVALID_VALUE, "db_ids", "");
+    EXPECT_PARAMETER(DBSS_ERR_UNKNOWN_KEY, "key", dbss_report_spec_set(spec, "template", nobody));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_UTF8, "key", dbss_report_spec_set(spec, "\xff", "x"));
+    dbss_report_spec_free(spec);
+#undef SET
 #undef REFUSED
     EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "id", dbss_report_wait(ctx, project, instance, "x", NULL));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "id", dbss_report_delete(ctx, project, instance, "../../../../x", NULL));
@@ -525,27 +564,34 @@ static void refused(void)
 
 static void create(void)
 {
+    static const char *const fields[] = {
+        "\\\"start_time\\\":\\\"2026-11-23 00:00:00\\\"", "\\\"end_time\\\":\\\"2026-11-24 00:00:00\\\"",
+        "\\\"start_date\\\":\\\"2026-11-23\\\"", "\\\"end_date\\\":\\\"2026-11-24\\\"", "\\\"db_ids\\\":\\\"7,8\\\"",
+    };
     dbss_context *ctx = new_context(fact("http"));
     const char *instance = new_instance(), *project = fact("project");
     char *template = first_template(ctx, instance), *journal;
+    dbss_report_spec *spec = new_spec(template);
     long requests = count_requests("@reports.create");
+    size_t i;
 
-    EXPECT(DBSS_OK, dbss_report_create(ctx, project, instance, template, range_start, range_end, "2026-11-23", "2026-11-24",
-                                       "7,8", NULL));
+    EXPECT(DBSS_OK, dbss_report_spec_set(spec, "start_date", "2026-11-22"));
+    EXPECT(DBSS_OK, dbss_report_spec_set(spec, "end_date", "2026-11-24"));
+    EXPECT(DBSS_OK, dbss_report_spec_set(spec, "db_ids", "7,8"));
+    /* The last value counts. */
+    EXPECT(DBSS_OK, dbss_report_spec_set(spec, "start_date", "2026-11-23"));
+    EXPECT(DBSS_OK, dbss_report_create(ctx, project, instance, spec, NULL));
+    dbss_report_spec_free(spec);
     journal = control("GET", "/requests?report=@reports.create", "");
-    CHECK(strstr(journal, "\\\"start_time\\\":\\\"2026-11-23 00:00:00\\\",\\\"end_time\\\":\\\"2026-11-24 00:00:00\\\","
-                          "\\\"start_date\\\":\\\"2026-11-23\\\",\\\"end_date\\\":\\\"2026-11-24\\\","
-                          "\\\"db_ids\\\":\\\"7,8\\\"}")
-          != NULL);
+    for (i = 0; i < sizeof fields / sizeof *fields; i++)
+        CHECK(strstr(journal, fields[i]) != NULL);
+    CHECK(strstr(journal, "2026-11-22") == NULL);
     free(journal);
     answer_with("@reports.create", 1, "{\"result\": \"failed\"}");
-    EXPECT(DBSS_ERR_REJECTED,
-           dbss_report_create(ctx, project, instance, template, range_start, range_end, NULL, NULL, NULL, NULL));
+    EXPECT(DBSS_ERR_REJECTED, create_from(ctx, instance, template));
     answer_with("@reports.create", 1, "{\"result\": \"perhaps\"}");
-    EXPECT(DBSS_ERR_UNEXPECTED_RESPONSE,
-           dbss_report_create(ctx, project, instance, template, range_start, range_end, NULL, NULL, NULL, NULL));
-    EXPECT(DBSS_ERR_BAD_REQUEST,
-           dbss_report_create(ctx, project, instance, nobody, range_start, range_end, NULL, NULL, NULL, NULL));
+    EXPECT(DBSS_ERR_UNEXPECTED_RESPONSE, create_from(ctx, instance, template));
+    EXPECT(DBSS_ERR_BAD_REQUEST, create_from(ctx, instance, nobody));
     CHECK(count_requests("@reports.create") == requests + 4);
     CHECK(count_reports(ctx, instance) == 1);
     free(template);
@@ -565,8 +611,7 @@ static void create_lost(void)
     ctx = to_context(config);
     template = first_template(ctx, instance);
     post_fault("@reports.create", "\"perform\": true, \"close_before_answer\": true");
-    EXPECT(DBSS_ERR_CONNECTION_LOST,
-           dbss_report_create(ctx, fact("project"), instance, template, range_start, range_end, NULL, NULL, NULL, NULL));
+    EXPECT(DBSS_ERR_CONNECTION_LOST, create_from(ctx, instance, template));
     CHECK(strstr(dbss_error_message(dbss_last_error()), "may have been created") != NULL);
     CHECK(dbss_error_attempts(dbss_last_error()) == 1);
     free(control("DELETE", "/faults", ""));
@@ -579,10 +624,11 @@ static void create_lost(void)
 static dbss_status generate(dbss_context *ctx, const char *instance, const char *template, dbss_operation *operation,
                             char *id)
 {
+    dbss_report_spec *spec = new_spec(template);
     dbss_status status;
     memset(id, 'x', DBSS_ID_SIZE);
-    status = dbss_report_generate(ctx, fact("project"), instance, template, range_start, range_end, NULL, NULL, NULL,
-                                  operation, id);
+    status = dbss_report_generate(ctx, fact("project"), instance, spec, operation, id);
+    dbss_report_spec_free(spec);
     CHECK(memchr(id, '\0', DBSS_ID_SIZE) != NULL);
     CHECK((status == DBSS_OK) == (*id != '\0'));
     return status;
@@ -632,6 +678,21 @@ static void generate_and_download(void)
     dbss_context_free(ctx);
 }
 
+/* The reports that may be the new one: two, whose ids the service gave. */
+static void check_candidates(void)
+{
+    const dbss_error *error = dbss_last_error();
+    char *made = control("GET", "/made", "");
+    size_t i;
+    CHECK(dbss_error_candidate_count(error) == 2);
+    for (i = 0; i < 2; i++)
+        CHECK(dbss_error_candidate(error, i) != NULL && strstr(made, dbss_error_candidate(error, i)) != NULL);
+    CHECK(strcmp(dbss_error_candidate(error, 0), dbss_error_candidate(error, 1)) != 0);
+    CHECK(dbss_error_candidate(error, 2) == NULL && dbss_error_candidate(error, SIZE_MAX) == NULL);
+    CHECK(dbss_error_candidate_count(NULL) == 0 && dbss_error_candidate(NULL, 0) == NULL);
+    free(made);
+}
+
 static void generate_wrongly(void)
 {
     dbss_context *ctx = new_context(fact("http"));
@@ -648,6 +709,7 @@ static void generate_wrongly(void)
     EXPECT(DBSS_ERR_REJECTED, generate(ctx, instance, template, operation, id));
     set_generation("{\"foreign\": [{}]}");
     EXPECT(DBSS_ERR_AMBIGUOUS, generate(ctx, instance, template, operation, id));
+    check_candidates();
     set_generation("{\"foreign\": [{\"end_time\": \"2027-01-01 00:00:00\"}], \"percent_per_list\": 0}");
     EXPECT(DBSS_OK, dbss_operation_set(operation, "wait_timeout_ms", "200"));
     EXPECT(DBSS_ERR_NOT_READY, generate(ctx, instance, template, operation, id));
@@ -671,7 +733,7 @@ static void wait_and_delete(void)
     dbss_cursor *cursor;
     dbss_page *page;
 
-    EXPECT(DBSS_OK, dbss_report_create(ctx, project, instance, template, range_start, range_end, NULL, NULL, NULL, NULL));
+    EXPECT(DBSS_OK, create_from(ctx, instance, template));
     cursor = list_reports(ctx, instance, 0);
     EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
     id = format("%s", dbss_page_field(page, 0, "id"));

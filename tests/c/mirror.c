@@ -103,10 +103,10 @@ static void free_source(struct source *source)
     free(source->instance);
 }
 
-static dbss_mirror *new_mirror(const char *instance)
+static dbss_mirror_options *new_mirror(const char *instance)
 {
-    dbss_mirror *mirror = NULL;
-    if (dbss_mirror_new(&mirror) != DBSS_OK || dbss_mirror_set(mirror, "instance", instance) != DBSS_OK)
+    dbss_mirror_options *mirror = NULL;
+    if (dbss_mirror_options_new(&mirror) != DBSS_OK || dbss_mirror_options_set(mirror, "instance", instance) != DBSS_OK)
         fatal("no mirror: %s", dbss_error_message(dbss_last_error()));
     return mirror;
 }
@@ -117,7 +117,7 @@ struct run {
     const struct source *source;
     const char *directory; /* NULL: that of the source */
     dbss_operation *operation;
-    dbss_mirror *mirror; /* NULL: the source's instance */
+    dbss_mirror_options *mirror; /* NULL: the source's instance */
 
     dbss_status status;
     dbss_error *error;
@@ -129,7 +129,7 @@ struct run {
 static void *run_mirror(void *argument)
 {
     struct run *run = argument;
-    dbss_mirror *mirror = run->mirror != NULL ? run->mirror : new_mirror(run->source->instance);
+    dbss_mirror_options *mirror = run->mirror != NULL ? run->mirror : new_mirror(run->source->instance);
     /* It is set in every case. */
     run->result = (dbss_mirror_result *)1;
     run->status = dbss_reports_mirror(run->ctx, fact("project"),
@@ -139,7 +139,7 @@ static void *run_mirror(void *argument)
     CHECK(dbss_error_status(dbss_last_error()) == run->status);
     run->error = dbss_error_take();
     if (run->mirror == NULL)
-        dbss_mirror_free(mirror);
+        dbss_mirror_options_free(mirror);
     return NULL;
 }
 
@@ -165,11 +165,10 @@ static void check_run(int line, dbss_status expected, const struct run *run)
                dbss_error_message(run->error));
 }
 
-#define CHECK_COUNT(expected, result, name) check_count(__LINE__, expected, result, name)
+#define CHECK_COUNT(expected, result, name) check_count(__LINE__, expected, dbss_mirror_result_##name(result), #name)
 
-static void check_count(int line, long long expected, const dbss_mirror_result *result, const char *name)
+static void check_count(int line, long long expected, long long count, const char *name)
 {
-    long long count = dbss_mirror_result_count(result, name);
     if (count != expected)
         failed("line %d: expected %lld %s, got %lld", line, expected, name, count);
 }
@@ -227,7 +226,7 @@ static void complete(dbss_context *ctx, const struct source *source, const char 
     run.directory = directory;
     run_mirror(&run);
     CHECK_RUN(DBSS_OK, &run);
-    CHECK_COUNT((long long)source->count, run.result, "listed");
+    CHECK_COUNT((long long)source->count, run.result, listed);
     CHECK_ARCHIVE(source, directory != NULL ? directory : source->directory);
     end_run(&run);
 }
@@ -293,15 +292,15 @@ static void open_gate_and_join(struct run *run)
 static void null_arguments(void)
 {
     dbss_context *ctx = new_context(fact("http"));
-    dbss_mirror *mirror = new_mirror(fact("instance"));
+    dbss_mirror_options *mirror = new_mirror(fact("instance"));
     dbss_mirror_result *result = (dbss_mirror_result *)1;
     dbss_buffer json = {(uint8_t *)1, 1};
     const char *project = fact("project");
 
-    EXPECT_NULL("out_mirror", dbss_mirror_new(NULL));
-    EXPECT_NULL("mirror", dbss_mirror_set(NULL, "type", "x"));
-    EXPECT_NULL("key", dbss_mirror_set(mirror, NULL, "x"));
-    EXPECT_NULL("value", dbss_mirror_set(mirror, "type", NULL));
+    EXPECT_NULL("out_options", dbss_mirror_options_new(NULL));
+    EXPECT_NULL("options", dbss_mirror_options_set(NULL, "type", "x"));
+    EXPECT_NULL("key", dbss_mirror_options_set(mirror, NULL, "x"));
+    EXPECT_NULL("value", dbss_mirror_options_set(mirror, "type", NULL));
     EXPECT_NULL("ctx", dbss_reports_mirror(NULL, project, "nowhere", mirror, NULL, &result));
     CHECK(result == NULL);
     result = (dbss_mirror_result *)1;
@@ -312,16 +311,16 @@ static void null_arguments(void)
     CHECK(json.data == NULL && json.len == 0);
     EXPECT_NULL("out_json", dbss_mirror_result_json(NULL, NULL));
 
-    CHECK(dbss_mirror_result_count(NULL, "listed") == -1);
+    CHECK(dbss_mirror_result_listed(NULL) == 0 && dbss_mirror_result_failed(NULL) == 0);
     CHECK(dbss_mirror_result_failure_count(NULL) == 0 && dbss_mirror_result_gap_count(NULL) == 0);
     CHECK(dbss_mirror_result_failure_id(NULL, 0) == NULL && dbss_mirror_result_failure_instance(NULL, 0) == NULL);
     CHECK(dbss_mirror_result_failure_error(NULL, 0) == NULL);
     CHECK(dbss_mirror_result_gap_period(NULL, 0) == NULL && dbss_mirror_result_gap_type(NULL, 0) == NULL
           && dbss_mirror_result_gap_instance(NULL, 0) == NULL);
-    dbss_mirror_free(NULL);
+    dbss_mirror_options_free(NULL);
     dbss_mirror_result_free(NULL);
     CHECK(access("nowhere", F_OK) != 0);
-    dbss_mirror_free(mirror);
+    dbss_mirror_options_free(mirror);
     dbss_context_free(ctx);
 }
 
@@ -336,7 +335,7 @@ static void options_are_checked(void)
         {"instance", "a/b", DBSS_ERR_INVALID_ID}, {"instance", "", DBSS_ERR_INVALID_ID},
         {"since", "2026-1-1", DBSS_ERR_INVALID_VALUE}, {"since", "2026-13-01", DBSS_ERR_INVALID_VALUE},
         {"since", "2026-01-01T00:00:00Z", DBSS_ERR_INVALID_VALUE}, {"since", "", DBSS_ERR_INVALID_VALUE},
-        {"until", "yesterday", DBSS_ERR_INVALID_VALUE}, {"until", "\xff", DBSS_ERR_INVALID_UTF8},
+        {"until", "yesterday", DBSS_ERR_INVALID_VALUE}, {"until", "\xff", DBSS_ERR_INVALID_VALUE},
         {"type", "", DBSS_ERR_INVALID_VALUE}, {"type", "\xff", DBSS_ERR_INVALID_UTF8},
         {"template", "", DBSS_ERR_INVALID_VALUE}, {"name", "", DBSS_ERR_INVALID_VALUE},
         {"locale", "de-de", DBSS_ERR_INVALID_LOCALE}, {"parallel", "0", DBSS_ERR_INVALID_VALUE},
@@ -344,21 +343,21 @@ static void options_are_checked(void)
         {"parallel", "four", DBSS_ERR_INVALID_VALUE}, {"verify", "yes", DBSS_ERR_INVALID_VALUE},
         {"verify", "", DBSS_ERR_INVALID_VALUE},
     };
-    dbss_mirror *mirror = (dbss_mirror *)1;
+    dbss_mirror_options *mirror = (dbss_mirror_options *)1;
     size_t i;
 
-    EXPECT(DBSS_OK, dbss_mirror_new(&mirror));
+    EXPECT(DBSS_OK, dbss_mirror_options_new(&mirror));
     for (i = 0; i < sizeof good / sizeof *good; i++) {
-        EXPECT(DBSS_OK, dbss_mirror_set(mirror, good[i].key, good[i].value));
+        EXPECT(DBSS_OK, dbss_mirror_options_set(mirror, good[i].key, good[i].value));
         blame("%s=%s", good[i].key, good[i].value);
     }
     for (i = 0; i < sizeof bad / sizeof *bad; i++) {
-        EXPECT_PARAMETER(bad[i].status, bad[i].key, dbss_mirror_set(mirror, bad[i].key, bad[i].value));
+        EXPECT_PARAMETER(bad[i].status, bad[i].key, dbss_mirror_options_set(mirror, bad[i].key, bad[i].value));
         blame("%s=%s", bad[i].key, bad[i].value);
     }
-    EXPECT_PARAMETER(DBSS_ERR_UNKNOWN_KEY, "key", dbss_mirror_set(mirror, "delete", "true"));
+    EXPECT_PARAMETER(DBSS_ERR_UNKNOWN_KEY, "key", dbss_mirror_options_set(mirror, "delete", "true"));
     CHECK(strstr(dbss_error_message(dbss_last_error()), "delete") != NULL);
-    dbss_mirror_free(mirror);
+    dbss_mirror_options_free(mirror);
 }
 
 static void filters(void)
@@ -369,7 +368,7 @@ static void filters(void)
     };
     struct source source = new_source(0, 0);
     dbss_context *ctx = new_context(fact("http"));
-    dbss_mirror *mirror;
+    dbss_mirror_options *mirror;
     struct run run = {0};
     size_t i;
 
@@ -382,7 +381,7 @@ static void filters(void)
     for (i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *directory = new_directory();
         mirror = new_mirror(source.instance);
-        EXPECT(DBSS_OK, dbss_mirror_set(mirror, cases[i].key, cases[i].value));
+        EXPECT(DBSS_OK, dbss_mirror_options_set(mirror, cases[i].key, cases[i].value));
         run = (struct run){0};
         run.ctx = ctx;
         run.source = &source;
@@ -390,28 +389,28 @@ static void filters(void)
         run.directory = directory;
         run_mirror(&run);
         CHECK_RUN(DBSS_OK, &run);
-        CHECK_COUNT(cases[i].listed, run.result, "listed");
-        CHECK_COUNT(cases[i].listed, run.result, "downloaded");
+        CHECK_COUNT(cases[i].listed, run.result, listed);
+        CHECK_COUNT(cases[i].listed, run.result, downloaded);
         blame("%s=%s", cases[i].key, cases[i].value);
         end_run(&run);
-        dbss_mirror_free(mirror);
+        dbss_mirror_options_free(mirror);
         remove_tree(directory);
         free(directory);
     }
     mirror = new_mirror(source.instance);
-    EXPECT(DBSS_OK, dbss_mirror_set(mirror, "locale", "zh-cn"));
-    EXPECT(DBSS_OK, dbss_mirror_set(mirror, "type", "AUDIT_REPORT_WEEK"));
+    EXPECT(DBSS_OK, dbss_mirror_options_set(mirror, "locale", "zh-cn"));
+    EXPECT(DBSS_OK, dbss_mirror_options_set(mirror, "type", "AUDIT_REPORT_WEEK"));
     run = (struct run){0};
     run.ctx = ctx;
     run.source = &source;
     run.mirror = mirror;
     run_mirror(&run);
     CHECK_RUN(DBSS_OK, &run);
-    CHECK_COUNT(1, run.result, "downloaded");
+    CHECK_COUNT(1, run.result, downloaded);
     CHECK(holds(source.directory, "SHA256SUMS", "_zh-cn.pdf"));
     CHECK(holds(source.directory, "manifest.jsonl", "\"locale\":\"zh-cn\""));
     end_run(&run);
-    dbss_mirror_free(mirror);
+    dbss_mirror_options_free(mirror);
     dbss_context_free(ctx);
     free_source(&source);
 }
@@ -432,17 +431,17 @@ static void run_twice(const char *endpoint)
     run_mirror(&run);
     CHECK_RUN(DBSS_OK, &run);
     CHECK(run.error == NULL);
-    CHECK_COUNT(7, run.result, "listed");
-    CHECK_COUNT(7, run.result, "downloaded");
-    CHECK_COUNT(0, run.result, "present");
+    CHECK_COUNT(7, run.result, listed);
+    CHECK_COUNT(7, run.result, downloaded);
+    CHECK_COUNT(0, run.result, present);
     CHECK_ARCHIVE(&source, source.directory);
     CHECK(count_lines(source.directory, "manifest.jsonl") == 7);
     end_run(&run);
 
     run_mirror(&run);
     CHECK_RUN(DBSS_OK, &run);
-    CHECK_COUNT(0, run.result, "downloaded");
-    CHECK_COUNT(7, run.result, "present");
+    CHECK_COUNT(0, run.result, downloaded);
+    CHECK_COUNT(7, run.result, present);
     end_run(&run);
     for (i = 0; i < source.count; i++)
         CHECK(count_requests(source.ids[i]) == 1);
@@ -451,10 +450,10 @@ static void run_twice(const char *endpoint)
     add_to(&source, 6000, ", \"percentum\": 40");
     run_mirror(&run);
     CHECK_RUN(DBSS_OK, &run);
-    CHECK_COUNT(9, run.result, "listed");
-    CHECK_COUNT(1, run.result, "downloaded");
-    CHECK_COUNT(7, run.result, "present");
-    CHECK_COUNT(1, run.result, "not_ready");
+    CHECK_COUNT(9, run.result, listed);
+    CHECK_COUNT(1, run.result, downloaded);
+    CHECK_COUNT(7, run.result, present);
+    CHECK_COUNT(1, run.result, not_ready);
     CHECK(count_requests(source.ids[8]) == 0);
     end_run(&run);
     dbss_context_free(ctx);
@@ -478,7 +477,7 @@ static void all_by_default(void)
     dbss_context *ctx = new_context(fact("http"));
     dbss_mirror_result *result;
     EXPECT(DBSS_OK, dbss_reports_mirror(ctx, fact("project"), source.directory, NULL, NULL, &result));
-    CHECK(dbss_mirror_result_count(result, "downloaded") >= 2);
+    CHECK(dbss_mirror_result_downloaded(result) >= 2);
     CHECK_ARCHIVE(&source, source.directory);
     CHECK_ARCHIVE(&other, source.directory);
     dbss_mirror_result_free(result);
@@ -501,17 +500,17 @@ static void damage_is_repaired(void)
     run.source = &source;
     run_mirror(&run);
     CHECK_RUN(DBSS_OK, &run);
-    CHECK_COUNT(0, run.result, "repaired");
+    CHECK_COUNT(0, run.result, repaired);
     end_run(&run);
     run.mirror = new_mirror(source.instance);
-    EXPECT(DBSS_OK, dbss_mirror_set(run.mirror, "verify", "true"));
+    EXPECT(DBSS_OK, dbss_mirror_options_set(run.mirror, "verify", "true"));
     run_mirror(&run);
     CHECK_RUN(DBSS_OK, &run);
-    CHECK_COUNT(1, run.result, "repaired");
-    CHECK_COUNT(1, run.result, "present");
+    CHECK_COUNT(1, run.result, repaired);
+    CHECK_COUNT(1, run.result, present);
     CHECK_ARCHIVE(&source, source.directory);
     end_run(&run);
-    dbss_mirror_free(run.mirror);
+    dbss_mirror_options_free(run.mirror);
     dbss_context_free(ctx);
     free(command);
     free_source(&source);
@@ -527,8 +526,13 @@ static int buffer_holds(const dbss_buffer *json, const char *text)
 
 static void partial(void)
 {
-    static const char *const names[] = {"listed",   "downloaded", "present", "not_ready",
-                                        "vanished", "repaired",   "failed"};
+#define COUNT(name) {#name, dbss_mirror_result_##name}
+    static const struct {
+        const char *name;
+        int64_t (*get)(const dbss_mirror_result *);
+    } counts[] = {COUNT(listed),   COUNT(downloaded), COUNT(present), COUNT(not_ready),
+                  COUNT(vanished), COUNT(failed),     COUNT(repaired)};
+#undef COUNT
     struct source source = new_source(5, 6000);
     dbss_context *ctx = new_context(fact("http"));
     dbss_operation *operation = new_operation();
@@ -553,14 +557,10 @@ static void partial(void)
     CHECK(dbss_error_status(of_operation) == DBSS_ERR_PARTIAL);
     dbss_error_free(of_operation);
 
-    CHECK_COUNT(5, run.result, "listed");
-    CHECK_COUNT(2, run.result, "downloaded");
-    CHECK_COUNT(2, run.result, "failed");
-    CHECK_COUNT(1, run.result, "vanished");
-    CHECK_COUNT(-1, run.result, "Listed");
-    CHECK_COUNT(-1, run.result, "");
-    CHECK_COUNT(-1, run.result, "\xff");
-    CHECK_COUNT(-1, run.result, NULL);
+    CHECK_COUNT(5, run.result, listed);
+    CHECK_COUNT(2, run.result, downloaded);
+    CHECK_COUNT(2, run.result, failed);
+    CHECK_COUNT(1, run.result, vanished);
     CHECK(dbss_mirror_result_failure_count(run.result) == 2);
     for (i = 0; i < 2; i++) {
         const char *id = dbss_mirror_result_failure_id(run.result, i);
@@ -579,8 +579,8 @@ static void partial(void)
     CHECK(dbss_mirror_result_failure_error(run.result, 2) == NULL);
 
     EXPECT(DBSS_OK, dbss_mirror_result_json(run.result, &json));
-    for (i = 0; i < sizeof names / sizeof *names; i++) {
-        text = format("\"%s\":%lld", names[i], (long long)dbss_mirror_result_count(run.result, names[i]));
+    for (i = 0; i < sizeof counts / sizeof *counts; i++) {
+        text = format("\"%s\":%lld", counts[i].name, (long long)counts[i].get(run.result));
         CHECK(buffer_holds(&json, text));
         free(text);
     }
@@ -599,8 +599,8 @@ static void partial(void)
     free(control("DELETE", "/faults", ""));
     run_mirror(&run);
     CHECK_RUN(DBSS_OK, &run);
-    CHECK_COUNT(3, run.result, "downloaded");
-    CHECK_COUNT(2, run.result, "present");
+    CHECK_COUNT(3, run.result, downloaded);
+    CHECK_COUNT(2, run.result, present);
     CHECK_ARCHIVE(&source, source.directory);
     end_run(&run);
     dbss_operation_free(operation);
@@ -645,7 +645,7 @@ static void *read_result(void *unused)
     for (i = 0; i < 100; i++) {
         dbss_error *error = dbss_mirror_result_failure_error(shared_result, 0);
         dbss_buffer json;
-        CHECK(dbss_mirror_result_count(shared_result, "failed") == 1);
+        CHECK(dbss_mirror_result_failed(shared_result) == 1);
         CHECK(dbss_mirror_result_failure_id(shared_result, 0) != NULL);
         CHECK(dbss_error_status(error) == DBSS_ERR_SERVER);
         EXPECT(DBSS_OK, dbss_mirror_result_json(shared_result, &json));
@@ -692,7 +692,7 @@ static void not_begun(void)
     struct source source = new_source(1, 6000);
     dbss_context *ctx = new_context(fact("http"));
     dbss_operation *operation = new_operation();
-    dbss_mirror *mirror = new_mirror(source.instance);
+    dbss_mirror_options *mirror = new_mirror(source.instance);
     dbss_mirror_result *result = (dbss_mirror_result *)1;
     char *file = format("%s/file", source.directory);
 
@@ -716,7 +716,7 @@ static void not_begun(void)
     CHECK(result == NULL);
     CHECK(count_requests(source.ids[0]) == 0);
     CHECK(count_entries(source.directory) == 1);
-    dbss_mirror_free(mirror);
+    dbss_mirror_options_free(mirror);
     dbss_operation_free(operation);
     dbss_context_free(ctx);
     free(file);
@@ -751,7 +751,7 @@ static void locked_by_another_thread(void)
     expect_locked(__LINE__, ctx, &source);
     open_gate_and_join(&run);
     CHECK_RUN(DBSS_OK, &run);
-    CHECK_COUNT(3, run.result, "downloaded");
+    CHECK_COUNT(3, run.result, downloaded);
     end_run(&run);
     complete(ctx, &source, NULL);
     dbss_context_free(ctx);
@@ -820,10 +820,10 @@ static void cancel_by(enum end end)
     CHECK(run.ended_ms - cancelled_ms < BOUND_MS);
     /* As far as it went. */
     CHECK(run.result != NULL);
-    CHECK_COUNT(8, run.result, "listed");
-    CHECK_COUNT(1, run.result, "downloaded");
-    CHECK_COUNT(6, run.result, "present");
-    CHECK_COUNT(0, run.result, "failed");
+    CHECK_COUNT(8, run.result, listed);
+    CHECK_COUNT(1, run.result, downloaded);
+    CHECK_COUNT(6, run.result, present);
+    CHECK_COUNT(0, run.result, failed);
     end_run(&run);
     dbss_operation_free(run.operation);
     lines = count_lines(source.directory, "SHA256SUMS");
@@ -945,12 +945,12 @@ static void freed_during_a_run(void)
     run.mirror = new_mirror(source.instance);
     start_to_gate(&run);
     /* What is changed under way is for the next run. */
-    EXPECT(DBSS_OK, dbss_mirror_set(run.mirror, "instance", fact("instance")));
-    dbss_mirror_free(run.mirror);
+    EXPECT(DBSS_OK, dbss_mirror_options_set(run.mirror, "instance", fact("instance")));
+    dbss_mirror_options_free(run.mirror);
     dbss_context_free(ctx);
     open_gate_and_join(&run);
     CHECK_RUN(DBSS_OK, &run);
-    CHECK_COUNT(6, run.result, "downloaded");
+    CHECK_COUNT(6, run.result, downloaded);
     CHECK_ARCHIVE(&source, source.directory);
     end_run(&run);
     free_source(&source);
@@ -1007,7 +1007,7 @@ static void fork_during_a_run(void)
     in_child(mirror_in_child);
     open_gate_and_join(&run);
     CHECK_RUN(DBSS_OK, &run);
-    CHECK_COUNT(5, run.result, "downloaded");
+    CHECK_COUNT(5, run.result, downloaded);
     CHECK_ARCHIVE(&source, source.directory);
     end_run(&run);
     dbss_context_free(run.ctx);

@@ -1,7 +1,6 @@
 /*
- * Threads: those that callbacks run on, those that are cancelled, those that end
- * a context while others use it; and what operations cost. See checks.h for how
- * to run them.
+ * Threads: those that callbacks run on, and those that are cancelled; and what
+ * operations cost. See checks.h for how to run them.
  */
 
 #define _GNU_SOURCE
@@ -239,123 +238,11 @@ static void unused_operations_cost_no_descriptor(void)
         dbss_operation_free(operations[i]);
 }
 
-/* ---------------------------------------------------------------------------
- * Closing under many threads
- * ------------------------------------------------------------------------ */
-
-enum { THREADS = 64, ROUNDS = 6 };
-
-struct closed_together {
-    dbss_context *ctx;
-    dbss_report_stream *streams[THREADS];
-    const char *id;
-    int started, wrong;
-    volatile int closing;
-};
-
-struct user {
-    struct closed_together *shared;
-    int index;
-};
-
-static void judge(struct closed_together *shared, dbss_status status)
-{
-    if (status != DBSS_OK && status != DBSS_ERR_CANCELLED && status != DBSS_ERR_CLOSED) {
-        pthread_mutex_lock(&lock);
-        shared->wrong++;
-        pthread_mutex_unlock(&lock);
-        failed("%s: %s", dbss_status_name(status), dbss_error_message(dbss_last_error()));
-    }
-}
-
-static void *use(void *argument)
-{
-    struct user *user = argument;
-    struct closed_together *shared = user->shared;
-    char bytes[4096];
-    int more = 3;
-
-    pthread_mutex_lock(&lock);
-    shared->started++;
-    pthread_mutex_unlock(&lock);
-    /* A few calls more after the end, to see that all of these are refused. */
-    while (more > 0) {
-        dbss_status status = DBSS_OK;
-        dbss_buffer buffer;
-        dbss_cursor *cursor = NULL;
-        dbss_page *page = NULL;
-        size_t len;
-        int was_closing = shared->closing == 2;
-        switch (user->index % 3) {
-        case 0:
-            status = dbss_report_download(shared->ctx, fact("project"), fact("instance"), shared->id, NULL, &buffer);
-            dbss_buffer_free(&buffer);
-            break;
-        case 1:
-            status = dbss_report_stream_read(shared->streams[user->index], bytes, sizeof bytes, &len);
-            break;
-        default:
-            status = dbss_reports_list(shared->ctx, fact("project"), fact("instance"), NULL, 0, &cursor);
-            if (status == DBSS_OK)
-                status = dbss_cursor_next(cursor, NULL, &page);
-            dbss_page_free(page);
-            dbss_cursor_free(cursor);
-        }
-        judge(shared, status);
-        if (was_closing && status != DBSS_ERR_CLOSED)
-            failed("a call after the end gave %s", dbss_status_name(status));
-        if (shared->closing)
-            more--;
-    }
-    return NULL;
-}
-
-static void closing_under_many_threads(void)
-{
-    struct report report = new_report(2000000);
-    int round, i;
-    for (round = 0; round < ROUNDS && !has_failed(); round++) {
-        struct closed_together shared;
-        struct user users[THREADS];
-        pthread_t threads[THREADS];
-        long long start;
-        memset(&shared, 0, sizeof shared);
-        shared.ctx = new_context(fact(round % 2 == 0 ? "http" : "https"));
-        shared.id = report.id;
-        for (i = 1; i < THREADS; i += 3)
-            EXPECT(DBSS_OK, dbss_report_open(shared.ctx, fact("project"), fact("instance"), report.id, NULL, NULL,
-                                             &shared.streams[i]));
-        for (i = 0; i < THREADS; i++) {
-            users[i].shared = &shared;
-            users[i].index = i;
-            threads[i] = start_thread(use, &users[i]);
-        }
-        WAIT_FOR(shared.started == THREADS);
-        start = now_ms();
-        shared.closing = 1;
-        /* The streams by the context, or each by itself. */
-        for (i = 1; i < THREADS && round % 3 == 0; i += 3)
-            dbss_report_stream_close(shared.streams[i]);
-        dbss_context_close(shared.ctx);
-        shared.closing = 2;
-        if (now_ms() - start > 1000)
-            failed("closing took %lld ms", now_ms() - start);
-        for (i = 0; i < THREADS; i++)
-            pthread_join(threads[i], NULL);
-        for (i = 1; i < THREADS; i += 3)
-            dbss_report_stream_free(shared.streams[i]);
-        CHECK(shared.wrong == 0);
-        dbss_context_free(shared.ctx);
-    }
-    free_report(&report);
-}
-
 static const struct check checks[] = {
     {"callbacks_run_on_the_callers_thread", callbacks_run_on_the_callers_thread, LOAD},
     {"a_replaced_provider_ends_on_the_callers_thread", a_replaced_provider_ends_on_the_callers_thread, LOAD},
     {"a_cancelled_thread_ends_after_its_call", a_cancelled_thread_ends_after_its_call, LOAD},
     {"unused_operations_cost_no_descriptor", unused_operations_cost_no_descriptor, LOAD},
-    {"closing_under_many_threads", closing_under_many_threads, LOAD},
 };
 
 int main(int argc, char **argv)

@@ -676,14 +676,15 @@ def test_help_and_version(root: Path, download: Download, standin: Standin) -> N
     done = download("--help", env={"DBSS_TOKEN": None})
     assert (done.returncode, done.stderr) == (0, b"")
     text = done.stdout.decode()
-    options = (root / "src/client/options.rs").read_text()
-    keys = re.findall(r'^        c"(\w+)",$', options, re.MULTILINE)
-    assert len(keys) > 5
-    secrets = {"token", "access_key", "secret_key", "security_token", "iam_password", "proxy"}
-    for key in set(keys) - secrets:
-        assert f"  {key} (" in text
-    for key in secrets:
-        assert f"  {key} (" not in text
+    description = json.loads((root / "include/dbss-abi.json").read_text())
+    options = {one["key"]: one for one in description["options"]["config"]}
+    secrets = {key for key, one in options.items() if one["type"] == "secret"}
+    assert secrets == {
+        *("token", "access_key", "secret_key", "security_token", "iam_password", "proxy")
+    }
+    for key, option in options.items():
+        assert (f"  {key} ({option['type']}, default " in text) == (key not in secrets)
+    assert "\n      1 to 86400000, or -1 for no limit\n" in text
     for option in (
         "project",
         "output",

@@ -89,7 +89,7 @@ def order(standin: Standin, tmp_path: Path) -> list[str]:
 
 
 def test_the_sample_is_short(root: Path) -> None:
-    assert len((root / "bindings/c/generate.c").read_text().splitlines()) < 60
+    assert len((root / "bindings/c/generate.c").read_text().splitlines()) < 70
 
 
 @pytest.mark.parametrize("wrap", [[], VALGRIND], ids=["plain", "valgrind"])

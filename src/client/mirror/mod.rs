@@ -28,12 +28,12 @@ use super::arguments::check_project;
 use super::context::ClientInner;
 use super::pages::{Item, List};
 use super::report::ReportRequest;
-use crate::error::{Error, Status};
+use crate::error::{CancelledBy, Error, Status};
 use crate::host;
 use crate::http::Call;
 use crate::log::Level;
 use crate::memory;
-use crate::operation::{Operation, Running};
+use crate::operation::{Operation, Running, cancelled};
 use crate::sink::{FileOptions, FileSink, Hashing};
 use crate::sys::{Interest, Wake, with_signals_blocked};
 use crate::tables::Counts;
@@ -287,7 +287,14 @@ impl Run {
         own.check()?;
         let file = FileSink::at(&path, FileOptions { replace, mode })?;
         let mut sink = Hashing::new(file);
-        let info = self.client.pump(running, request, &mut sink)?;
+        let info = self.client.pump(running, request, &mut sink).map_err(|e| {
+            // Its calls are parts of the run, which is under way.
+            if e.status() == Status::Closed {
+                cancelled(CancelledBy::Close)
+            } else {
+                e
+            }
+        })?;
         let size = own.received();
         Ok(Record {
             size,
