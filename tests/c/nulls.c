@@ -225,6 +225,29 @@ static void keep_request(void *operation, dbss_token_request *request)
 }
 
 /* The call that asks is cancelled; what it asked can still be answered. */
+static void keep_record(void *user_data, const dbss_log_record *record)
+{
+    dbss_log_record **kept = user_data;
+    if (*kept == NULL)
+        *kept = dbss_log_record_copy(record);
+}
+
+/* Of a call that fails. */
+static dbss_log_record *make_log_record(void)
+{
+    dbss_log_record *kept = NULL;
+    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_buffer buffer;
+    dbss_context *ctx;
+    if (dbss_config_set_log(config, keep_record, &kept, NULL) != DBSS_OK)
+        fatal("no log");
+    ctx = to_context(config);
+    if (dbss_report_download(ctx, fact("project"), fact("instance"), fresh_id(), NULL, &buffer) == DBSS_OK || kept == NULL)
+        fatal("no record");
+    dbss_context_free(ctx);
+    return kept;
+}
+
 static dbss_token_request *make_token_request(void)
 {
     dbss_config *config = make_config();

@@ -165,9 +165,10 @@ static dbss_status generate(void)
     dbss_page_free(page);
     dbss_cursor_free(cursor);
     if (status == DBSS_OK && (status = dbss_report_spec_new(&spec)) == DBSS_OK) {
-        dbss_report_spec_set(spec, "template_id", template_id);
-        dbss_report_spec_set(spec, "start_time", "2026-11-23 00:00:00");
-        dbss_report_spec_set(spec, "end_time", "2026-11-24 00:00:00");
+        if (dbss_report_spec_set(spec, "template_id", template_id) != DBSS_OK
+            || dbss_report_spec_set(spec, "start_time", "2026-11-23 00:00:00") != DBSS_OK
+            || dbss_report_spec_set(spec, "end_time", "2026-11-24 00:00:00") != DBSS_OK)
+            fatal("no spec");
         status = dbss_report_generate(ctx, fact("project"), instance, spec, NULL, id);
         dbss_report_spec_free(spec);
     }
@@ -397,7 +398,8 @@ static void credentials(void)
     use("access key");
     measure("project looked up, download", DBSS_OK, nowhere);
     end();
-    dbss_config_new(&config);
+    if (dbss_config_new(&config) != DBSS_OK)
+        fatal("no configuration");
     set(config, "endpoint", fact("http"));
     set(config, "credentials", "metadata");
     set(config, "metadata_endpoint", fact("metadata"));
