@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Callable, Generic, TypeVar
 
+from . import _abi as abi
 from . import errors, ffi
 from .operation import Operation, Performer, ProgressFunction
 
@@ -150,25 +151,21 @@ def _item(kind: Callable[..., Item], raw: dict[str, Any]) -> Item:
     return kind(**known)
 
 
-class _Cursor:
-    """Owns a cursor of libdbss. It is freed with the last reference to this."""
+class _Cursor(ffi.Owned[abi.Cursor]):
+    """Owns a cursor of libdbss."""
 
     def __init__(self) -> None:
-        self.pointer = ffi.Cursor()
+        super().__init__(abi.Cursor, abi.cursor_free)
 
-    # A default, as the module may be gone when the interpreter ends.
-    def __del__(self, _free: Callable[[ffi.Cursor], None] = ffi.cursor_free) -> None:
-        _free(self.pointer)
-
-    def next(self, _: ffi.Context, control: ffi.Operation) -> dict[str, Any] | None:
+    def next(self, _: abi.Context, control: abi.Operation) -> dict[str, Any] | None:
         """The next page; None at the end."""
-        page = ffi.Page()
-        document = ffi.Buffer()
+        page = abi.Page()
+        document = abi.Buffer()
         try:
-            ffi.cursor_next(self.pointer, control, ffi.byref(page))
+            abi.cursor_next(self.pointer, control, ffi.byref(page))
             if not page:
                 return None
-            ffi.page_json(page, ffi.byref(document))
+            abi.page_json(page, ffi.byref(document))
             found: dict[str, Any] = json.loads(ffi.copy(document))
             return found
         except (RecursionError, ValueError) as error:
@@ -178,8 +175,8 @@ class _Cursor:
             message = f"the service's list is too much for Python: {error}"
             raise errors.UnexpectedResponseError(message) from None
         finally:
-            ffi.buffer_free(ffi.byref(document))
-            ffi.page_free(page)
+            abi.buffer_free(ffi.byref(document))
+            abi.page_free(page)
 
 
 Fetch = Callable[[_Cursor], "dict[str, Any] | None"]
@@ -294,16 +291,16 @@ class Management(Performer):
 
         Raises:
             ArgumentError: an argument cannot be right.
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
 
-        The iterator raises an Error where a page cannot be had, and ValueError
+        The iterator raises an Error where a page cannot be had, and ClosedError
         when the client is closed.
         """
         project = _optional("project", project_id)
         size = _size(page_size)
 
-        def begin(context: ffi.Context, cursor: ffi.Cursor) -> None:
-            ffi.instances_list(context, project, size, ffi.byref(cursor))
+        def begin(context: abi.Context, cursor: abi.Cursor) -> None:
+            abi.instances_list(context, project, size, ffi.byref(cursor))
 
         return self._list(Instance, begin, operation)
 
@@ -328,8 +325,8 @@ class Management(Performer):
         wanted = _optional("name", name)
         size = _size(page_size)
 
-        def begin(context: ffi.Context, cursor: ffi.Cursor) -> None:
-            ffi.reports_list(context, *names, wanted, size, ffi.byref(cursor))
+        def begin(context: abi.Context, cursor: abi.Cursor) -> None:
+            abi.reports_list(context, *names, wanted, size, ffi.byref(cursor))
 
         return self._list(Report, begin, operation)
 
@@ -349,15 +346,15 @@ class Management(Performer):
         """
         names = _optional("project", project_id), ffi.encode("instance", instance_id)
 
-        def begin(context: ffi.Context, cursor: ffi.Cursor) -> None:
-            ffi.templates_list(context, *names, ffi.byref(cursor))
+        def begin(context: abi.Context, cursor: abi.Cursor) -> None:
+            abi.templates_list(context, *names, ffi.byref(cursor))
 
         return self._list(Template, begin, operation)
 
     def _list(
         self,
         kind: Callable[..., Item],
-        begin: Callable[[ffi.Context, ffi.Cursor], None],
+        begin: Callable[[abi.Context, abi.Cursor], None],
         operation: Operation | None,
     ) -> Items[Item]:
         cursor = _Cursor()
@@ -406,15 +403,15 @@ class Management(Performer):
             ArgumentError: an argument cannot be right.
             RejectedError: the service answered that it did not.
             Error: the call failed otherwise.
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
         """
         order = self._order(
             *(project_id, instance_id, template_id, start_time, end_time),
             *(start_date, end_date, db_ids),
         )
 
-        def call(context: ffi.Context, control: ffi.Operation) -> None:
-            ffi.report_create(context, *order, control)
+        def call(context: abi.Context, control: abi.Operation) -> None:
+            abi.report_create(context, *order, control)
 
         self._perform(call, operation, None)
 
@@ -450,7 +447,7 @@ class Management(Performer):
                 their ids.
             Error: the call failed otherwise, as create_report() does. What was
                 created stays.
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
         """
         order = self._order(
             *(project_id, instance_id, template_id, start_time, end_time),
@@ -458,8 +455,8 @@ class Management(Performer):
         )
         room = ffi.room_for_id()
 
-        def call(context: ffi.Context, control: ffi.Operation) -> str:
-            ffi.report_generate(context, *order, control, room)
+        def call(context: abi.Context, control: abi.Operation) -> str:
+            abi.report_generate(context, *order, control, room)
             return ffi.decode(room.value) or ""
 
         return self._perform(call, operation, progress)
@@ -509,12 +506,12 @@ class Management(Performer):
             NotFoundError: there is no such report, or it went meanwhile.
             NotReadyError: it was not ready within ``wait_timeout``.
             Error: the call failed otherwise.
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
         """
         names = self._report(project_id, instance_id, report_id)
 
-        def call(context: ffi.Context, control: ffi.Operation) -> None:
-            ffi.report_wait(context, *names, control)
+        def call(context: abi.Context, control: abi.Operation) -> None:
+            abi.report_wait(context, *names, control)
 
         self._perform(call, operation, progress)
 
@@ -538,19 +535,19 @@ class Management(Performer):
             NotFoundError: there is no such report.
             RejectedError: the service answered that it did not.
             Error: the call failed otherwise.
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
         """
         names = self._report(project_id, instance_id, report_id)
 
-        def call(context: ffi.Context, control: ffi.Operation) -> None:
-            ffi.report_delete(context, *names, control)
+        def call(context: abi.Context, control: abi.Operation) -> None:
+            abi.report_delete(context, *names, control)
 
         self._perform(call, operation, None)
 
     @staticmethod
     def _report(
         project_id: str | None, instance_id: str, report_id: str
-    ) -> tuple[bytes | None, ...]:
+    ) -> tuple[bytes | None, bytes, bytes]:
         return (
             _optional("project", project_id),
             ffi.encode("instance", instance_id),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
+from . import _abi as abi
 from . import errors, ffi, settings
 from .operation import Operation, Performer, ProgressFunction
 
@@ -79,27 +80,27 @@ def _day(key: str, value: date | str) -> bytes:
 
 
 @contextmanager
-def _new_options(given: dict[str, bytes]) -> Iterator[ffi.Mirror]:
-    options = ffi.Mirror()
+def _new_options(given: dict[str, bytes]) -> Iterator[abi.Mirror]:
+    options = abi.Mirror()
     try:
-        ffi.mirror_new(ffi.byref(options))
+        abi.mirror_new(ffi.byref(options))
         for key, value in given.items():
-            ffi.mirror_set(options, key.encode(), value)
+            abi.mirror_set(options, key.encode(), value)
         yield options
     finally:
-        ffi.mirror_free(options)
+        abi.mirror_free(options)
 
 
-def _result(pointer: ffi.MirrorResult) -> MirrorResult | None:
+def _result(pointer: abi.MirrorResult) -> MirrorResult | None:
     """A result of libdbss; None where the mirror did not begin."""
     if not pointer:
         return None
-    document = ffi.Buffer()
+    document = abi.Buffer()
     try:
-        ffi.mirror_result_json(pointer, ffi.byref(document))
+        abi.mirror_result_json(pointer, ffi.byref(document))
         found: dict[str, Any] = json.loads(ffi.copy(document))
     finally:
-        ffi.buffer_free(ffi.byref(document))
+        abi.buffer_free(ffi.byref(document))
     failures = tuple(
         MirrorFailure(
             failure["instance"],
@@ -191,7 +192,7 @@ class Mirroring(Performer):
             MirrorLockedError: another mirror works on the directory.
             FileError: the archive's own files cannot be read or written.
             Error: the call failed otherwise; as for download_report().
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
 
         The ``result`` of each such Error says how far the mirror went; None where
         it did not begin.
@@ -215,12 +216,12 @@ class Mirroring(Performer):
             given["parallel"] = settings.number("parallel", parallel)
         if settings.flag("verify", verify):
             given["verify"] = b"true"
-        result = ffi.MirrorResult()
+        result = abi.MirrorResult()
         try:
             with _new_options(given) as options:
 
-                def call(context: ffi.Context, control: ffi.Operation) -> None:
-                    ffi.reports_mirror(
+                def call(context: abi.Context, control: abi.Operation) -> None:
+                    abi.reports_mirror(
                         context, project, target, options, control, ffi.byref(result)
                     )
 
@@ -231,4 +232,4 @@ class Mirroring(Performer):
             error.result = _result(result)
             raise
         finally:
-            ffi.mirror_result_free(result)
+            abi.mirror_result_free(result)

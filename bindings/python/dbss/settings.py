@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 import math
 import operator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Union
+from typing import Any, Final, Union
 
+from . import _abi as abi
 from . import errors, ffi
 
 
@@ -54,6 +56,30 @@ def options() -> list[Option]:
     ]
 
 
+def encoded(options: str, given: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
+    """Options and their values for C, of those that are given.
+
+    Their names are the keys of libdbss, but for the ``_ms`` of durations, which
+    are in seconds here. None stands for what is not given, but for a duration,
+    which then has no limit.
+    """
+    kinds = abi.OPTIONS[options]
+    for name, value in given.items():
+        key = name if name in kinds else f"{name}_ms"
+        kind = kinds[key]
+        if isinstance(value, Default) or (value is None and kind != "milliseconds"):
+            continue
+        # Not what it is anyway, which would outrank what is set otherwise.
+        if kind == "boolean" and not flag(key, value):
+            continue
+        yield key.encode(), _ENCODERS.get(kind, ffi.encode)(key, value)
+
+
+def text(options: str, key: str, value: Any) -> bytes:
+    """The value of any option, given as text."""
+    return (ffi.encode_path if abi.OPTIONS[options].get(key) == "path" else ffi.encode)(key, value)
+
+
 def milliseconds(key: str, seconds: float | None) -> bytes:
     """A duration; None is no limit."""
     if seconds is None:
@@ -92,3 +118,17 @@ def flag(key: str, value: bool) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{key}: must be bool, not {type(value).__name__}")
     return value
+
+
+def _boolean(key: str, value: bool) -> bytes:
+    return b"true" if flag(key, value) else b"false"
+
+
+_ENCODERS: dict[str, Any] = {
+    "milliseconds": milliseconds,
+    "number": number,
+    "bytes": number,
+    "mode": mode,
+    "boolean": _boolean,
+    "path": ffi.encode_path,
+}
