@@ -2,8 +2,9 @@
 
     python bindings/generate/python.py
 
-It writes bindings/python/dbss/_abi.py (constants, types, functions, options) and
-_statuses.py (an exception for each status). `make abi` runs it.
+It writes bindings/python/dbss/_abi.py (constants, types, functions, options),
+_statuses.py (an exception for each status) and _items.py (what lists have, and
+the counts of a mirror). `make abi` runs it.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ BUILTINS = {
     "DBSS_ERR_STALLED": "TimeoutError",
     "DBSS_ERR_TOTAL_TIMEOUT": "TimeoutError",
 }
+FIELD_TYPES = {"text": "str", "integer": "int", "list": "list[Any]"}
 CLASSES = {"context": "Client", "operation": "Operation", "report_stream": "ReportStream"}
 
 
@@ -95,7 +97,9 @@ def in_python(value: Item) -> str:
     kind = value["kind"]
     if kind == "user_data":
         return "object"
-    if kind in ("callback", "handle") and value["c_type"].count("*") <= 1:
+    if kind == "callback":
+        return "Any"
+    if kind == "handle" and value["c_type"].count("*") == 1:
         return in_ctypes(value)
     if kind == "string":
         return "bytes" if value.get("nullability") == "required" else "bytes | None"
@@ -106,7 +110,8 @@ def result_in_python(function: Item) -> str:
     returns = function["returns"]
     if function["fallible"]:
         return "None"
-    if returns["kind"] == "string" and not returns["nullable"] and returns["for_null"] is not None:
+    is_always = not returns.get("nullable") and returns.get("for_null", "") is not None
+    if returns["kind"] == "string" and is_always:
         return "bytes"
     return in_python(returns)
 
@@ -176,7 +181,7 @@ def functions(description: Item) -> Iterator[str]:
 
 
 def options(description: Item) -> Iterator[str]:
-    yield "OPTIONS = {"
+    yield "OPTIONS: dict[str, dict[str, str]] = {"
     for name, rows in description["options"].items():
         yield f'"{name}": {{'
         yield from (f'"{row["key"]}": "{row["type"]}",' for row in rows)
@@ -261,6 +266,50 @@ def statuses(description: Item) -> str:
     return "\n".join(lines)
 
 
+# The file _items.py
+
+
+def dataclass(name: str, about: str, fields: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    """A frozen dataclass of fields: name, type with its default, help."""
+    yield "@dataclass(frozen=True)"
+    yield f"class {name}:"
+    yield docstring(about)
+    for field, kind, help in fields:
+        yield f"    {field}: {kind}"
+        yield docstring(help)
+
+
+def item_fields(rows: list[Item]) -> Iterator[tuple[str, str, str]]:
+    for row in rows:
+        kind = FIELD_TYPES[row["type"]] + ("" if row["name"] == "id" else " | None")
+        if row["type"] == "list":
+            # A list has no hash, and an item has one.
+            kind += " = field(hash=False)"
+        values = row.get("values")
+        known = f" One of {', '.join(values)}; there may be others." if values else ""
+        yield row["name"], kind, row["help"] + known
+
+
+def items(description: Item) -> str:
+    lines = [
+        '"""The fields of list items, and the counts of a mirror.',
+        "",
+        GENERATED,
+        "from __future__ import annotations",
+        "from dataclasses import dataclass, field",
+        "from typing import Any",
+    ]
+    for name, rows in description["items"].items():
+        about = f"The fields of {name}s that the service documents."
+        lines.append(f"{name.upper()} = {{")
+        lines += [f'"{row["name"]}": "{row["type"]}",' for row in rows] + ["}"]
+        lines.append(f'"""The types of the fields of {name}s."""')
+        lines += dataclass(f"{camel(name)}Fields", about, item_fields(rows))
+    counts = [(row["name"], "int = 0", row["help"]) for row in description["counts"]]
+    lines += dataclass("Counts", "How many reports a mirror dealt with, and how.", counts)
+    return "\n".join(lines)
+
+
 # Writing
 
 
@@ -278,8 +327,9 @@ def generate(description: Item) -> dict[Path, str]:
     """The files by their paths."""
     if description["format"] != 2:
         raise SystemExit(f"{DESCRIPTION}: format {description['format']} is not known here")
-    sources = {PACKAGE / "_abi.py": abi, PACKAGE / "_statuses.py": statuses}
-    return {path: formatted(make(description), path) for path, make in sources.items()}
+    sources = {"_abi.py": abi, "_statuses.py": statuses, "_items.py": items}
+    paths = {PACKAGE / name: make for name, make in sources.items()}
+    return {path: formatted(make(description), path) for path, make in paths.items()}
 
 
 if __name__ == "__main__":

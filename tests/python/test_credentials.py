@@ -336,7 +336,7 @@ def test_what_is_no_token_is_told_without_it(
     standin: Standin, report: str, given: Any, kind: type[Exception], words: str
 ) -> None:
     messages: list[str] = []
-    with give(standin, given, log=lambda level, text: messages.append(text)) as client:
+    with give(standin, given, log=lambda record: messages.append(record.message)) as client:
         with pytest.raises(dbss.NoTokenError) as caught:
             client.download_report(None, standin.instance_id, report)
         assert words in caught.value.message
@@ -788,7 +788,7 @@ def test_a_wrong_password_is_sent_once(
     messages: list[str] = []
     with dbss.Client(
         **{**login, "iam_password": password},
-        log=lambda level, text: messages.append(text),
+        log=lambda record: messages.append(record.message),
     ) as client:
         for call in (
             lambda: client.download_report(None, standin.instance_id, report),
@@ -968,7 +968,7 @@ def test_a_profile_that_others_can_read_is_warned_of(standin: Standin) -> None:
     client = dbss.Client(
         endpoint=standin.http,
         credentials="profile",
-        log=lambda level, text: messages.append((level, text)),
+        log=lambda record: messages.append((record.level, record.message)),
     )
     # Though no call was made yet.
     [warning] = [text for level, text in messages if level == dbss.LOG_WARNING]
@@ -1128,7 +1128,7 @@ def test_the_next_endpoint_is_tried_and_kept(
     with dbss.Client(
         endpoint=kind([NOBODY, standin.http, standin.http_other]),
         token=standin.token,
-        log=lambda level, text: level == dbss.LOG_WARNING and messages.append(text),
+        log=lambda record: record.level == dbss.LOG_WARNING and messages.append(record.message),
     ) as client:
         for _ in range(3):
             assert client.download_report(standin.project_id, standin.instance_id, report)
@@ -1225,7 +1225,7 @@ def test_no_secret_is_seen_anywhere(
         set_key(monkeypatch, standin, SECURITY_TOKEN="the-security-token")
     standin.clear_requests()
     seen = []
-    with dbss.Client(**arguments, log=lambda level, text: messages.append(text)) as client:
+    with dbss.Client(**arguments, log=lambda record: messages.append(record.message)) as client:
         assert client.download_report(None, standin.instance_id, report)
         # What the service has been told, it may say.
         told = {

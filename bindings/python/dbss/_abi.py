@@ -1,4 +1,7 @@
-"""The C ABI of libdbss as ctypes sees it. Generated from include/dbss-abi.json by bindings/generate/python.py."""
+"""The C ABI of libdbss as ctypes sees it.
+
+Generated from include/dbss-abi.json by bindings/generate/python.py.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,19 @@ from ctypes import (
 )
 from typing import TYPE_CHECKING, Any, Callable
 
-from .library import Library
+from .library import STATUS, Library
 
 VERSION_NUMBER = 100
 """The version of the library that has all that is declared here."""
 SONAME = "libdbss.so.0"
+OPTIONS_CONFIG = 1
+"""The options of a configuration: dbss_config_set()."""
+OPTIONS_OPERATION = 2
+"""The options of an operation: dbss_operation_set()."""
+OPTIONS_REPORT_SPEC = 3
+"""The options of a report spec: dbss_report_spec_set()."""
+OPTIONS_MIRROR = 4
+"""The options of a mirror: dbss_mirror_options_set()."""
 LOG_ERROR = 1
 """The level of a record about a call that failed."""
 LOG_WARNING = 2
@@ -47,7 +58,7 @@ FORMAT_ZIP = 2
 ID_SIZE = 65
 """The room that an id takes, with the NUL at its end."""
 
-_library = Library(SONAME, VERSION_NUMBER)
+library = Library(SONAME, VERSION_NUMBER)
 
 
 # Handles: structures without an inside, each its own type, so that ctypes
@@ -100,7 +111,11 @@ class _Page(ctypes.Structure):
     """A page of a list."""
 
 
-class _Mirror(ctypes.Structure):
+class _ReportSpec(ctypes.Structure):
+    """What a report is to be: options by key and value."""
+
+
+class _MirrorOptions(ctypes.Structure):
     """What a mirror is to have: options by key and value."""
 
 
@@ -119,7 +134,8 @@ if TYPE_CHECKING:
     Operation = ctypes._Pointer[_Operation]
     Cursor = ctypes._Pointer[_Cursor]
     Page = ctypes._Pointer[_Page]
-    Mirror = ctypes._Pointer[_Mirror]
+    ReportSpec = ctypes._Pointer[_ReportSpec]
+    MirrorOptions = ctypes._Pointer[_MirrorOptions]
     MirrorResult = ctypes._Pointer[_MirrorResult]
 else:
     Error = POINTER(_Error)
@@ -132,7 +148,8 @@ else:
     Operation = POINTER(_Operation)
     Cursor = POINTER(_Cursor)
     Page = POINTER(_Page)
-    Mirror = POINTER(_Mirror)
+    ReportSpec = POINTER(_ReportSpec)
+    MirrorOptions = POINTER(_MirrorOptions)
     MirrorResult = POINTER(_MirrorResult)
 
 
@@ -156,15 +173,39 @@ InterruptFn = CFUNCTYPE(c_int32, py_object)
 
 # Functions. Those that never block keep Python's lock (PyDLL), so that what they
 # call back need not wait for it. Freeing much memory takes its time.
-_call, _hold = _library.call, _library.hold
-FALLIBLE: list[Any] = []
-"""The functions that return the status of a call."""
+_call, _hold = library.call, library.hold
 version: Callable[[], bytes] = _hold("dbss_version", c_char_p)
 version_number: Callable[[], int] = _hold("dbss_version_number", c_uint32)
-has_feature: Callable[[bytes | None], int] = _hold("dbss_has_feature", c_int32, c_char_p)
-status_name: Callable[[int], bytes | None] = _hold("dbss_status_name", c_char_p, c_int32)
-status_message: Callable[[int], bytes | None] = _hold("dbss_status_message", c_char_p, c_int32)
-status_group: Callable[[int], int] = _hold("dbss_status_group", c_int32, c_int32)
+has_feature: Callable[[bytes | None], int] = _call("dbss_has_feature", c_int32, c_char_p)
+feature_count: Callable[[], int] = _call("dbss_feature_count", c_size_t)
+feature_name: Callable[[int], bytes | None] = _call("dbss_feature_name", c_char_p, c_size_t)
+feature_help: Callable[[int], bytes | None] = _call("dbss_feature_help", c_char_p, c_size_t)
+status_name: Callable[[int], bytes | None] = _call("dbss_status_name", c_char_p, c_int32)
+status_message: Callable[[int], bytes | None] = _call("dbss_status_message", c_char_p, c_int32)
+status_group: Callable[[int], int] = _call("dbss_status_group", c_int32, c_int32)
+status_count: Callable[[], int] = _call("dbss_status_count", c_size_t)
+status_value: Callable[[int], int] = _call("dbss_status_value", c_int32, c_size_t)
+option_count: Callable[[int], int] = _call("dbss_option_count", c_size_t, c_int32)
+option_key: Callable[[int, int], bytes | None] = _call(
+    "dbss_option_key", c_char_p, c_int32, c_size_t
+)
+option_type: Callable[[int, int], bytes | None] = _call(
+    "dbss_option_type", c_char_p, c_int32, c_size_t
+)
+option_default: Callable[[int, int], bytes | None] = _call(
+    "dbss_option_default", c_char_p, c_int32, c_size_t
+)
+option_help: Callable[[int, int], bytes | None] = _call(
+    "dbss_option_help", c_char_p, c_int32, c_size_t
+)
+option_choices: Callable[[int, int], bytes | None] = _call(
+    "dbss_option_choices", c_char_p, c_int32, c_size_t
+)
+option_minimum: Callable[[int, int], int] = _call("dbss_option_minimum", c_int64, c_int32, c_size_t)
+option_maximum: Callable[[int, int], int] = _call("dbss_option_maximum", c_int64, c_int32, c_size_t)
+option_allows_none: Callable[[int, int], int] = _call(
+    "dbss_option_allows_none", c_int32, c_int32, c_size_t
+)
 last_error: Callable[[], Error] = _hold("dbss_last_error", Error)
 error_take: Callable[[], Error] = _hold("dbss_error_take", Error)
 error_free: Callable[[Error], None] = _hold("dbss_error_free", None, Error)
@@ -201,44 +242,29 @@ error_os_code: Callable[[Error], int] = _hold("dbss_error_os_code", c_int32, Err
 error_is_retryable: Callable[[Error], int] = _hold("dbss_error_is_retryable", c_int32, Error)
 error_retry_after_ms: Callable[[Error], int] = _hold("dbss_error_retry_after_ms", c_int64, Error)
 error_attempts: Callable[[Error], int] = _hold("dbss_error_attempts", c_uint32, Error)
-config_new: Callable[[Any], None] = _hold("dbss_config_new", c_int32, POINTER(Config))
-FALLIBLE.append(config_new)
+config_new: Callable[[Any], None] = _hold("dbss_config_new", STATUS, POINTER(Config))
 config_free: Callable[[Config], None] = _hold("dbss_config_free", None, Config)
 config_set_region: Callable[[Config, bytes], None] = _hold(
-    "dbss_config_set_region", c_int32, Config, c_char_p
+    "dbss_config_set_region", STATUS, Config, c_char_p
 )
-FALLIBLE.append(config_set_region)
 config_set_endpoint: Callable[[Config, bytes], None] = _hold(
-    "dbss_config_set_endpoint", c_int32, Config, c_char_p
+    "dbss_config_set_endpoint", STATUS, Config, c_char_p
 )
-FALLIBLE.append(config_set_endpoint)
 config_set_token: Callable[[Config, bytes], None] = _hold(
-    "dbss_config_set_token", c_int32, Config, c_char_p
+    "dbss_config_set_token", STATUS, Config, c_char_p
 )
-FALLIBLE.append(config_set_token)
 config_set_access_key: Callable[[Config, bytes, bytes, bytes | None], None] = _hold(
-    "dbss_config_set_access_key", c_int32, Config, c_char_p, c_char_p, c_char_p
+    "dbss_config_set_access_key", STATUS, Config, c_char_p, c_char_p, c_char_p
 )
-FALLIBLE.append(config_set_access_key)
 config_set_iam_user: Callable[[Config, bytes, bytes, bytes], None] = _hold(
-    "dbss_config_set_iam_user", c_int32, Config, c_char_p, c_char_p, c_char_p
+    "dbss_config_set_iam_user", STATUS, Config, c_char_p, c_char_p, c_char_p
 )
-FALLIBLE.append(config_set_iam_user)
 config_set: Callable[[Config, bytes, bytes], None] = _hold(
-    "dbss_config_set", c_int32, Config, c_char_p, c_char_p
+    "dbss_config_set", STATUS, Config, c_char_p, c_char_p
 )
-FALLIBLE.append(config_set)
-config_key_count: Callable[[], int] = _hold("dbss_config_key_count", c_size_t)
-config_key_name: Callable[[int], bytes | None] = _hold("dbss_config_key_name", c_char_p, c_size_t)
-config_key_type: Callable[[int], bytes | None] = _hold("dbss_config_key_type", c_char_p, c_size_t)
-config_key_help: Callable[[int], bytes | None] = _hold("dbss_config_key_help", c_char_p, c_size_t)
-config_key_default: Callable[[int], bytes | None] = _hold(
-    "dbss_config_key_default", c_char_p, c_size_t
+config_set_log: Callable[[Config, Any, object, Any], None] = _hold(
+    "dbss_config_set_log", STATUS, Config, LogFn, py_object, DestroyFn
 )
-config_set_log: Callable[[Config, LogFn, object, DestroyFn], None] = _hold(
-    "dbss_config_set_log", c_int32, Config, LogFn, py_object, DestroyFn
-)
-FALLIBLE.append(config_set_log)
 log_record_level: Callable[[LogRecord], int] = _hold("dbss_log_record_level", c_int32, LogRecord)
 log_record_message: Callable[[LogRecord], bytes] = _hold(
     "dbss_log_record_message", c_char_p, LogRecord
@@ -261,43 +287,36 @@ log_record_offset: Callable[[LogRecord], int] = _hold("dbss_log_record_offset", 
 log_record_retry_delay_ms: Callable[[LogRecord], int] = _hold(
     "dbss_log_record_retry_delay_ms", c_int64, LogRecord
 )
-config_set_token_provider: Callable[[Config, TokenProviderFn, object, DestroyFn], None] = _hold(
-    "dbss_config_set_token_provider", c_int32, Config, TokenProviderFn, py_object, DestroyFn
+config_set_token_provider: Callable[[Config, Any, object, Any], None] = _hold(
+    "dbss_config_set_token_provider", STATUS, Config, TokenProviderFn, py_object, DestroyFn
 )
-FALLIBLE.append(config_set_token_provider)
 token_request_refused: Callable[[TokenRequest], int] = _hold(
     "dbss_token_request_refused", c_int32, TokenRequest
 )
 token_request_set: Callable[[TokenRequest, bytes, int], None] = _hold(
-    "dbss_token_request_set", c_int32, TokenRequest, c_char_p, c_int64
+    "dbss_token_request_set", STATUS, TokenRequest, c_char_p, c_int64
 )
-FALLIBLE.append(token_request_set)
 token_request_fail: Callable[[TokenRequest, bytes | None], None] = _hold(
-    "dbss_token_request_fail", c_int32, TokenRequest, c_char_p
+    "dbss_token_request_fail", STATUS, TokenRequest, c_char_p
 )
-FALLIBLE.append(token_request_fail)
 token_request_free: Callable[[TokenRequest], None] = _hold(
     "dbss_token_request_free", None, TokenRequest
 )
 context_new: Callable[[Config, Any], None] = _call(
-    "dbss_context_new", c_int32, Config, POINTER(Context)
+    "dbss_context_new", STATUS, Config, POINTER(Context)
 )
-FALLIBLE.append(context_new)
 context_set_token: Callable[[Context, bytes | None], None] = _hold(
-    "dbss_context_set_token", c_int32, Context, c_char_p
+    "dbss_context_set_token", STATUS, Context, c_char_p
 )
-FALLIBLE.append(context_set_token)
 context_cancel_all: Callable[[Context], None] = _call("dbss_context_cancel_all", None, Context)
 context_close: Callable[[Context], None] = _hold("dbss_context_close", None, Context)
 context_free: Callable[[Context], None] = _hold("dbss_context_free", None, Context)
 context_find_credentials: Callable[[Context, Operation, Any], None] = _call(
-    "dbss_context_find_credentials", c_int32, Context, Operation, POINTER(Credentials)
+    "dbss_context_find_credentials", STATUS, Context, Operation, POINTER(Credentials)
 )
-FALLIBLE.append(context_find_credentials)
 context_check: Callable[[Context, bytes | None, Operation], None] = _call(
-    "dbss_context_check", c_int32, Context, c_char_p, Operation
+    "dbss_context_check", STATUS, Context, c_char_p, Operation
 )
-FALLIBLE.append(context_check)
 credentials_source: Callable[[Credentials], bytes | None] = _hold(
     "dbss_credentials_source", c_char_p, Credentials
 )
@@ -316,21 +335,13 @@ credentials_expires_ms: Callable[[Credentials], int] = _hold(
 credentials_free: Callable[[Credentials], None] = _hold("dbss_credentials_free", None, Credentials)
 buffer_free: Callable[[Any], None] = _call("dbss_buffer_free", None, POINTER(Buffer))
 report_download: Callable[[Context, bytes | None, bytes, bytes, bytes | None, Any], None] = _call(
-    "dbss_report_download",
-    c_int32,
-    Context,
-    c_char_p,
-    c_char_p,
-    c_char_p,
-    c_char_p,
-    POINTER(Buffer),
+    "dbss_report_download", STATUS, Context, c_char_p, c_char_p, c_char_p, c_char_p, POINTER(Buffer)
 )
-FALLIBLE.append(report_download)
 report_download_to_memory: Callable[
     [Context, bytes | None, bytes | None, bytes | None, bytes | None, Operation, Any], None
 ] = _call(
     "dbss_report_download_to_memory",
-    c_int32,
+    STATUS,
     Context,
     c_char_p,
     c_char_p,
@@ -339,12 +350,11 @@ report_download_to_memory: Callable[
     Operation,
     POINTER(Buffer),
 )
-FALLIBLE.append(report_download_to_memory)
 report_download_to_file: Callable[
     [Context, bytes | None, bytes | None, bytes | None, bytes | None, bytes, int, Operation], None
 ] = _call(
     "dbss_report_download_to_file",
-    c_int32,
+    STATUS,
     Context,
     c_char_p,
     c_char_p,
@@ -354,12 +364,11 @@ report_download_to_file: Callable[
     c_uint32,
     Operation,
 )
-FALLIBLE.append(report_download_to_file)
 report_download_to_directory: Callable[
     [Context, bytes | None, bytes | None, bytes | None, bytes | None, bytes, int, Operation], None
 ] = _call(
     "dbss_report_download_to_directory",
-    c_int32,
+    STATUS,
     Context,
     c_char_p,
     c_char_p,
@@ -369,12 +378,11 @@ report_download_to_directory: Callable[
     c_uint32,
     Operation,
 )
-FALLIBLE.append(report_download_to_directory)
 report_download_to_fd: Callable[
     [Context, bytes | None, bytes | None, bytes | None, bytes | None, int, Operation], None
 ] = _call(
     "dbss_report_download_to_fd",
-    c_int32,
+    STATUS,
     Context,
     c_char_p,
     c_char_p,
@@ -383,13 +391,11 @@ report_download_to_fd: Callable[
     c_int,
     Operation,
 )
-FALLIBLE.append(report_download_to_fd)
 report_download_to_callback: Callable[
-    [Context, bytes | None, bytes | None, bytes | None, bytes | None, WriteFn, object, Operation],
-    None,
+    [Context, bytes | None, bytes | None, bytes | None, bytes | None, Any, object, Operation], None
 ] = _call(
     "dbss_report_download_to_callback",
-    c_int32,
+    STATUS,
     Context,
     c_char_p,
     c_char_p,
@@ -399,12 +405,11 @@ report_download_to_callback: Callable[
     py_object,
     Operation,
 )
-FALLIBLE.append(report_download_to_callback)
 report_open: Callable[
     [Context, bytes | None, bytes | None, bytes | None, bytes | None, Operation, Any], None
 ] = _call(
     "dbss_report_open",
-    c_int32,
+    STATUS,
     Context,
     c_char_p,
     c_char_p,
@@ -413,11 +418,9 @@ report_open: Callable[
     Operation,
     POINTER(ReportStream),
 )
-FALLIBLE.append(report_open)
 report_stream_read: Callable[[ReportStream, Any, int, Any], None] = _call(
-    "dbss_report_stream_read", c_int32, ReportStream, c_void_p, c_size_t, POINTER(c_size_t)
+    "dbss_report_stream_read", STATUS, ReportStream, c_void_p, c_size_t, POINTER(c_size_t)
 )
-FALLIBLE.append(report_stream_read)
 report_stream_size: Callable[[ReportStream], int] = _hold(
     "dbss_report_stream_size", c_int64, ReportStream
 )
@@ -439,24 +442,19 @@ report_stream_close: Callable[[ReportStream], None] = _hold(
 report_stream_free: Callable[[ReportStream], None] = _hold(
     "dbss_report_stream_free", None, ReportStream
 )
-operation_new: Callable[[Any], None] = _hold("dbss_operation_new", c_int32, POINTER(Operation))
-FALLIBLE.append(operation_new)
+operation_new: Callable[[Any], None] = _hold("dbss_operation_new", STATUS, POINTER(Operation))
 operation_free: Callable[[Operation], None] = _hold("dbss_operation_free", None, Operation)
 operation_set: Callable[[Operation, bytes, bytes], None] = _hold(
-    "dbss_operation_set", c_int32, Operation, c_char_p, c_char_p
+    "dbss_operation_set", STATUS, Operation, c_char_p, c_char_p
 )
-FALLIBLE.append(operation_set)
-operation_set_progress: Callable[[Operation, ProgressFn, object, DestroyFn], None] = _hold(
-    "dbss_operation_set_progress", c_int32, Operation, ProgressFn, py_object, DestroyFn
+operation_set_progress: Callable[[Operation, Any, object, Any], None] = _hold(
+    "dbss_operation_set_progress", STATUS, Operation, ProgressFn, py_object, DestroyFn
 )
-FALLIBLE.append(operation_set_progress)
-operation_set_interrupt: Callable[[Operation, InterruptFn, object, DestroyFn], None] = _hold(
-    "dbss_operation_set_interrupt", c_int32, Operation, InterruptFn, py_object, DestroyFn
+operation_set_interrupt: Callable[[Operation, Any, object, Any], None] = _hold(
+    "dbss_operation_set_interrupt", STATUS, Operation, InterruptFn, py_object, DestroyFn
 )
-FALLIBLE.append(operation_set_interrupt)
 operation_cancel: Callable[[Operation], None] = _hold("dbss_operation_cancel", None, Operation)
-operation_reset: Callable[[Operation], None] = _hold("dbss_operation_reset", c_int32, Operation)
-FALLIBLE.append(operation_reset)
+operation_reset: Callable[[Operation], None] = _hold("dbss_operation_reset", STATUS, Operation)
 operation_received: Callable[[Operation], int] = _hold(
     "dbss_operation_received", c_int64, Operation
 )
@@ -481,118 +479,92 @@ operation_content_type: Callable[[Operation], bytes | None] = _hold(
 operation_format: Callable[[Operation], int] = _hold("dbss_operation_format", c_int32, Operation)
 operation_error: Callable[[Operation], Error] = _hold("dbss_operation_error", Error, Operation)
 instances_list: Callable[[Context, bytes | None, int, Any], None] = _hold(
-    "dbss_instances_list", c_int32, Context, c_char_p, c_uint32, POINTER(Cursor)
+    "dbss_instances_list", STATUS, Context, c_char_p, c_uint32, POINTER(Cursor)
 )
-FALLIBLE.append(instances_list)
 reports_list: Callable[[Context, bytes | None, bytes, bytes | None, int, Any], None] = _hold(
-    "dbss_reports_list", c_int32, Context, c_char_p, c_char_p, c_char_p, c_uint32, POINTER(Cursor)
+    "dbss_reports_list", STATUS, Context, c_char_p, c_char_p, c_char_p, c_uint32, POINTER(Cursor)
 )
-FALLIBLE.append(reports_list)
 templates_list: Callable[[Context, bytes | None, bytes, Any], None] = _hold(
-    "dbss_templates_list", c_int32, Context, c_char_p, c_char_p, POINTER(Cursor)
+    "dbss_templates_list", STATUS, Context, c_char_p, c_char_p, POINTER(Cursor)
 )
-FALLIBLE.append(templates_list)
 cursor_next: Callable[[Cursor, Operation, Any], None] = _call(
-    "dbss_cursor_next", c_int32, Cursor, Operation, POINTER(Page)
+    "dbss_cursor_next", STATUS, Cursor, Operation, POINTER(Page)
 )
-FALLIBLE.append(cursor_next)
 cursor_free: Callable[[Cursor], None] = _hold("dbss_cursor_free", None, Cursor)
 page_count: Callable[[Page], int] = _hold("dbss_page_count", c_size_t, Page)
 page_total: Callable[[Page], int] = _hold("dbss_page_total", c_int64, Page)
 page_field: Callable[[Page, int, bytes | None], bytes | None] = _hold(
     "dbss_page_field", c_char_p, Page, c_size_t, c_char_p
 )
-page_json: Callable[[Page, Any], None] = _hold("dbss_page_json", c_int32, Page, POINTER(Buffer))
-FALLIBLE.append(page_json)
+page_json: Callable[[Page, Any], None] = _hold("dbss_page_json", STATUS, Page, POINTER(Buffer))
 page_free: Callable[[Page], None] = _hold("dbss_page_free", None, Page)
-report_create: Callable[
-    [
-        Context,
-        bytes | None,
-        bytes,
-        bytes,
-        bytes,
-        bytes,
-        bytes | None,
-        bytes | None,
-        bytes | None,
-        Operation,
-    ],
-    None,
-] = _call(
-    "dbss_report_create",
-    c_int32,
-    Context,
-    c_char_p,
-    c_char_p,
-    c_char_p,
-    c_char_p,
-    c_char_p,
-    c_char_p,
-    c_char_p,
-    c_char_p,
-    Operation,
+report_spec_new: Callable[[Any], None] = _call("dbss_report_spec_new", STATUS, POINTER(ReportSpec))
+report_spec_set: Callable[[ReportSpec, bytes | None, bytes | None], None] = _call(
+    "dbss_report_spec_set", STATUS, ReportSpec, c_char_p, c_char_p
 )
-FALLIBLE.append(report_create)
+report_spec_free: Callable[[ReportSpec], None] = _call("dbss_report_spec_free", None, ReportSpec)
+report_create: Callable[[Context, bytes | None, bytes | None, ReportSpec, Operation], None] = _call(
+    "dbss_report_create", STATUS, Context, c_char_p, c_char_p, ReportSpec, Operation
+)
 report_generate: Callable[
-    [
-        Context,
-        bytes | None,
-        bytes | None,
-        bytes | None,
-        bytes | None,
-        bytes | None,
-        bytes | None,
-        bytes | None,
-        bytes | None,
-        Operation,
-        Any,
-    ],
-    None,
+    [Context, bytes | None, bytes | None, ReportSpec, Operation, Any], None
 ] = _call(
     "dbss_report_generate",
-    c_int32,
+    STATUS,
     Context,
     c_char_p,
     c_char_p,
-    c_char_p,
-    c_char_p,
-    c_char_p,
-    c_char_p,
-    c_char_p,
-    c_char_p,
+    ReportSpec,
     Operation,
     POINTER(c_char),
 )
-FALLIBLE.append(report_generate)
 report_wait: Callable[[Context, bytes | None, bytes, bytes, Operation], None] = _call(
-    "dbss_report_wait", c_int32, Context, c_char_p, c_char_p, c_char_p, Operation
+    "dbss_report_wait", STATUS, Context, c_char_p, c_char_p, c_char_p, Operation
 )
-FALLIBLE.append(report_wait)
 report_delete: Callable[[Context, bytes | None, bytes, bytes, Operation], None] = _call(
-    "dbss_report_delete", c_int32, Context, c_char_p, c_char_p, c_char_p, Operation
+    "dbss_report_delete", STATUS, Context, c_char_p, c_char_p, c_char_p, Operation
 )
-FALLIBLE.append(report_delete)
-mirror_new: Callable[[Any], None] = _hold("dbss_mirror_new", c_int32, POINTER(Mirror))
-FALLIBLE.append(mirror_new)
-mirror_set: Callable[[Mirror, bytes, bytes], None] = _hold(
-    "dbss_mirror_set", c_int32, Mirror, c_char_p, c_char_p
+mirror_options_new: Callable[[Any], None] = _call(
+    "dbss_mirror_options_new", STATUS, POINTER(MirrorOptions)
 )
-FALLIBLE.append(mirror_set)
-mirror_free: Callable[[Mirror], None] = _hold("dbss_mirror_free", None, Mirror)
-reports_mirror: Callable[[Context, bytes | None, bytes, Mirror, Operation, Any], None] = _call(
-    "dbss_reports_mirror",
-    c_int32,
-    Context,
-    c_char_p,
-    c_char_p,
-    Mirror,
-    Operation,
-    POINTER(MirrorResult),
+mirror_options_set: Callable[[MirrorOptions, bytes | None, bytes | None], None] = _call(
+    "dbss_mirror_options_set", STATUS, MirrorOptions, c_char_p, c_char_p
 )
-FALLIBLE.append(reports_mirror)
-mirror_result_count: Callable[[MirrorResult, bytes | None], int] = _hold(
-    "dbss_mirror_result_count", c_int64, MirrorResult, c_char_p
+mirror_options_free: Callable[[MirrorOptions], None] = _call(
+    "dbss_mirror_options_free", None, MirrorOptions
+)
+reports_mirror: Callable[[Context, bytes | None, bytes, MirrorOptions, Operation, Any], None] = (
+    _call(
+        "dbss_reports_mirror",
+        STATUS,
+        Context,
+        c_char_p,
+        c_char_p,
+        MirrorOptions,
+        Operation,
+        POINTER(MirrorResult),
+    )
+)
+mirror_result_listed: Callable[[MirrorResult], int] = _call(
+    "dbss_mirror_result_listed", c_int64, MirrorResult
+)
+mirror_result_downloaded: Callable[[MirrorResult], int] = _call(
+    "dbss_mirror_result_downloaded", c_int64, MirrorResult
+)
+mirror_result_present: Callable[[MirrorResult], int] = _call(
+    "dbss_mirror_result_present", c_int64, MirrorResult
+)
+mirror_result_not_ready: Callable[[MirrorResult], int] = _call(
+    "dbss_mirror_result_not_ready", c_int64, MirrorResult
+)
+mirror_result_vanished: Callable[[MirrorResult], int] = _call(
+    "dbss_mirror_result_vanished", c_int64, MirrorResult
+)
+mirror_result_failed: Callable[[MirrorResult], int] = _call(
+    "dbss_mirror_result_failed", c_int64, MirrorResult
+)
+mirror_result_repaired: Callable[[MirrorResult], int] = _call(
+    "dbss_mirror_result_repaired", c_int64, MirrorResult
 )
 mirror_result_failure_count: Callable[[MirrorResult], int] = _hold(
     "dbss_mirror_result_failure_count", c_size_t, MirrorResult
@@ -619,18 +591,17 @@ mirror_result_gap_instance: Callable[[MirrorResult, int], bytes | None] = _hold(
     "dbss_mirror_result_gap_instance", c_char_p, MirrorResult, c_size_t
 )
 mirror_result_json: Callable[[MirrorResult, Any], None] = _hold(
-    "dbss_mirror_result_json", c_int32, MirrorResult, POINTER(Buffer)
+    "dbss_mirror_result_json", STATUS, MirrorResult, POINTER(Buffer)
 )
-FALLIBLE.append(mirror_result_json)
 mirror_result_free: Callable[[MirrorResult], None] = _hold(
     "dbss_mirror_result_free", None, MirrorResult
 )
 
-OPTIONS = {
+OPTIONS: dict[str, dict[str, str]] = {
     "config": {
         "region": "text",
         "endpoint": "url",
-        "project_id": "text",
+        "project_id": "id",
         "token": "secret",
         "access_key": "secret",
         "secret_key": "secret",
@@ -638,7 +609,7 @@ OPTIONS = {
         "iam_user": "text",
         "iam_password": "secret",
         "iam_domain": "text",
-        "credentials": "text",
+        "credentials": "choice",
         "iam_endpoint": "url",
         "metadata_endpoint": "url",
         "ca_file": "path",
@@ -648,7 +619,7 @@ OPTIONS = {
         "max_attempts": "number",
         "max_retry_after_ms": "milliseconds",
         "allow_plaintext": "boolean",
-        "allow_unframed": "boolean",
+        "allow_close_delimited": "boolean",
         "follow_redirects": "boolean",
         "proxy": "secret",
         "proxy_from_environment": "boolean",
@@ -656,7 +627,38 @@ OPTIONS = {
         "max_memory_bytes": "bytes",
         "wait_timeout_ms": "milliseconds",
         "poll_interval_ms": "milliseconds",
+        "interruptible": "boolean",
         "user_agent_suffix": "text",
+    },
+    "operation": {
+        "connect_timeout_ms": "milliseconds",
+        "stall_timeout_ms": "milliseconds",
+        "total_timeout_ms": "milliseconds",
+        "max_attempts": "number",
+        "file_mode": "mode",
+        "max_memory_bytes": "bytes",
+        "wait_timeout_ms": "milliseconds",
+        "poll_interval_ms": "milliseconds",
+        "interruptible": "boolean",
+    },
+    "report_spec": {
+        "template_id": "id",
+        "start_time": "text",
+        "end_time": "text",
+        "start_date": "text",
+        "end_date": "text",
+        "db_ids": "text",
+    },
+    "mirror": {
+        "instance": "id",
+        "since": "day",
+        "until": "day",
+        "type": "text",
+        "template": "text",
+        "name": "text",
+        "locale": "choice",
+        "parallel": "number",
+        "verify": "boolean",
     },
 }
 """The types of all options, by their set and key."""

@@ -1,4 +1,7 @@
-"""An exception for each status of libdbss, under that of its group. Generated from include/dbss-abi.json by bindings/generate/python.py."""
+"""An exception for each status of libdbss, under that of its group.
+
+Generated from include/dbss-abi.json by bindings/generate/python.py.
+"""
 
 from __future__ import annotations
 
@@ -78,8 +81,8 @@ class PlaintextRefusedError(ArgumentError):
 
 
 class NotConfiguredError(ArgumentError):
-    """Something that the call needs was never configured: an endpoint or region, or
-    credentials.
+    """Something that the call needs was not set: an endpoint or region, credentials, or a
+    required key of a report spec.
     """
 
     status = 110
@@ -126,7 +129,7 @@ class ClosedError(ArgumentError):
 
 
 class ServiceError(Error):
-    """The service answered, and the answer is not a report."""
+    """The service responded, but not with what was asked for."""
 
     status = 200
     status_name = "DBSS_ERR_SERVICE"
@@ -175,26 +178,28 @@ class ServerError(ServiceError):
 
 
 class RedirectedError(ServiceError):
-    """HTTP 3xx: the service pointed elsewhere; libdbss does not follow."""
+    """HTTP 3xx: the service redirected the request, and it was not followed; see
+    ``redirect_target``.
+    """
 
     status = 207
     status_name = "DBSS_ERR_REDIRECTED"
 
 
-class UnexpectedAnswerError(ServiceError):
+class UnexpectedResponseError(ServiceError):
     """A success that is not a report: an empty body, a JSON document, a web page, or an HTTP
     status that this call does not have.
     """
 
     status = 208
-    status_name = "DBSS_ERR_UNEXPECTED_ANSWER"
+    status_name = "DBSS_ERR_UNEXPECTED_RESPONSE"
 
 
-class NotDoneError(ServiceError):
-    """The service answered that it did not create or delete the report."""
+class RejectedError(ServiceError):
+    """The service responded that it did not create or delete the report."""
 
     status = 209
-    status_name = "DBSS_ERR_NOT_DONE"
+    status_name = "DBSS_ERR_REJECTED"
 
 
 class NotReadyError(ServiceError, TimeoutError):
@@ -205,14 +210,14 @@ class NotReadyError(ServiceError, TimeoutError):
 
 
 class AmbiguousError(ServiceError):
-    """Several new reports may be the one that was created; the message names them."""
+    """Several new reports may be the one that was created; ``candidate`` gives their ids."""
 
     status = 211
     status_name = "DBSS_ERR_AMBIGUOUS"
 
 
 class PartialError(ServiceError):
-    """Some reports of a mirror could not be had; the others are there."""
+    """Some reports of a mirror failed to download; the others are there."""
 
     status = 212
     status_name = "DBSS_ERR_PARTIAL"
@@ -275,7 +280,7 @@ class TotalTimeoutError(NetworkError, TimeoutError):
 
 
 class ConnectionLostError(NetworkError):
-    """The connection broke before the answer's header was whole."""
+    """The connection broke before the response's header was complete."""
 
     status = 308
     status_name = "DBSS_ERR_CONNECTION_LOST"
@@ -289,7 +294,7 @@ class TruncatedError(NetworkError):
 
 
 class ProtocolError(NetworkError):
-    """What came is not a sound HTTP answer."""
+    """What came is not a valid HTTP response."""
 
     status = 310
     status_name = "DBSS_ERR_PROTOCOL"
@@ -361,7 +366,7 @@ class ResourceError(Error):
 
 
 class OutOfMemoryError(ResourceError, MemoryError):
-    """The memory for the report could not be had."""
+    """There is not enough memory."""
 
     status = 501
     status_name = "DBSS_ERR_OUT_OF_MEMORY"
@@ -376,7 +381,7 @@ class LimitExceededError(ResourceError):
 
 class CancelledError(Error):
     """The call was cancelled, by ``Operation.cancel()``, by ``Client.cancel_all()``, by
-    freeing its stream, or by a callback.
+    closing its context or stream, or by a callback.
     """
 
     status = 600
@@ -424,8 +429,8 @@ STATUSES: dict[int, type[Error]] = {
         ThrottledError,
         ServerError,
         RedirectedError,
-        UnexpectedAnswerError,
-        NotDoneError,
+        UnexpectedResponseError,
+        RejectedError,
         NotReadyError,
         AmbiguousError,
         PartialError,
@@ -489,7 +494,6 @@ __all__ = [
     "NetworkError",
     "NoTokenError",
     "NotConfiguredError",
-    "NotDoneError",
     "NotFoundError",
     "NotReadyError",
     "NotRegularFileError",
@@ -500,6 +504,7 @@ __all__ = [
     "PlaintextRefusedError",
     "ProtocolError",
     "RedirectedError",
+    "RejectedError",
     "ResolveError",
     "ResourceError",
     "ServerError",
@@ -510,6 +515,6 @@ __all__ = [
     "TotalTimeoutError",
     "TruncatedError",
     "UnauthenticatedError",
-    "UnexpectedAnswerError",
+    "UnexpectedResponseError",
     "UnknownKeyError",
 ]

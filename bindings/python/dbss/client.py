@@ -95,9 +95,7 @@ def _refuse_several(kinds: Mapping[str, Iterable[object]]) -> None:
         raise TypeError(f"{given[0]} and {given[1]} exclude each other; give one of them")
 
 
-def _names(
-    project_id: str | None, instance_id: str, report_id: str, locale: str | None
-) -> Names:
+def _names(project_id: str | None, instance_id: str, report_id: str, locale: str | None) -> Names:
     """What names a report, for C."""
     return (
         None if project_id is None else ffi.encode("project", project_id),
@@ -431,10 +429,10 @@ class Client(Management, Mirroring):
             Where the report lies now; None when that is no path.
 
         Raises:
-            TargetExistsError: a file of this name exists, and may not be replaced.
+            FileExistsError: a file of this name exists, and may not be replaced.
             NotRegularFileError: the name is that of a directory, a link, a device.
             FileError: the file cannot be written.
-            PipeClosedError: whoever reads from the pipe has gone.
+            BrokenPipeError: whoever reads from the pipe has gone.
             NotResumableError: a transfer that cannot be taken back broke for good.
             Error: the call failed otherwise.
             ClosedError: the client is closed.

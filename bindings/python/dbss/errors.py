@@ -13,6 +13,10 @@ from .error import Detail, Error
 
 __all__ = ["GROUPS", "STATUSES", "Detail", "Error"]
 
+# In tracebacks they are named as their users know them.
+for _class in (Error, *STATUSES.values()):
+    _class.__module__ = "dbss"
+
 GROUPS: dict[int, type[Error]] = {
     status: one for status, one in STATUSES.items() if Error in one.__bases__
 }

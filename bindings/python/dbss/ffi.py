@@ -36,11 +36,14 @@ class Owned(Generic[Handle]):
 
     def __init__(self, kind: type[Handle], free: Callable[[Handle], None]) -> None:
         self.pointer = kind()
+        self._null = kind()
         # Kept here, as the modules may be gone when the interpreter ends.
         self._free = free
 
     def __del__(self) -> None:
-        self._free(self.pointer)
+        # Where this is part of a cycle, its users are finalized before it or after.
+        pointer, self.pointer = self.pointer, self._null
+        self._free(pointer)
 
 
 @contextmanager
@@ -61,12 +64,7 @@ def made(
 
 def error_of(operation: abi.Operation) -> errors.Error | None:
     """Why the last call of an operation failed."""
-    return _exception(abi.operation_error(operation))
-
-
-def mirror_error(result: abi.MirrorResult, index: int) -> errors.Error | None:
-    """Why a mirror could not have a report: that of the failure `index`."""
-    return _exception(abi.mirror_result_failure_error(result, index))
+    return exception(abi.operation_error(operation))
 
 
 def _error(status: int, operation: abi.Operation | None = None) -> errors.Error:
@@ -76,9 +74,9 @@ def _error(status: int, operation: abi.Operation | None = None) -> errors.Error:
     signal's handler has called libdbss since, but does not know that it was busy.
     """
     if operation and status != errors.BusyError.status:
-        error = _exception(abi.operation_error(operation))
+        error = exception(abi.operation_error(operation))
     else:
-        error = _exception(abi.error_take())
+        error = exception(abi.error_take())
     if error is not None and error.status == status:
         return error
     message = decode(abi.status_message(status)) or ""
@@ -90,7 +88,7 @@ def _class(status: int) -> type[errors.Error]:
     return errors.STATUSES.get(status) or errors.GROUPS.get(group, errors.Error)
 
 
-def _exception(pointer: abi.Error) -> errors.Error | None:
+def exception(pointer: abi.Error) -> errors.Error | None:
     """An error of libdbss as an exception; frees it."""
     if not pointer:
         return None
@@ -177,7 +175,8 @@ class LogRelay(threading.local):
 
 def set_log(config: abi.Config, relay: LogRelay) -> None:
     """Hands the log records of a configuration's contexts to this."""
-    held = functools.partial(relay)
+    function: Any = relay
+    held = functools.partial(function)
     _kept[id(held)] = held
     abi.config_set_log(config, _HAND_RECORD, held, _RELEASE)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
 import operator
 import threading
@@ -13,77 +13,32 @@ from functools import partial
 from typing import Any, Callable, Generic, TypeVar
 
 from . import _abi as abi
-from . import errors, ffi
+from . import _items, errors, ffi, settings
 from .operation import Operation, Performer, ProgressFunction
 
 Item = TypeVar("Item", "Instance", "Report", "Template")
 
-# What these name is a number; every other field is text.
-_NUMBERS = ("percentum", "remain_days")
-
 
 @dataclass(frozen=True)
-class Instance:
+class Instance(_items.InstanceFields):
     """An audit instance, as the service describes it; see Client.instances().
 
     A field that is missing or null is None. One that is no text, though it should
     be, is here as its JSON.
     """
 
-    id: str
-    """Its id."""
-    name: str | None
-    """Its name."""
-    status: str | None
-    """Such as "ACTIVE", "SHUTOFF", "BUILD", "FROZEN" or "ERROR"; there may be new ones."""
-    region: str | None
-    """The region."""
-    version: str | None
-    """The version of its software."""
-    created: str | None
-    """When it was created, as the service writes it."""
-    expired: str | None
-    """When it expires, as the service writes it."""
-    remain_days: int | None
-    """How many days are left until then."""
-    connect_ip: str | None
-    """The address at which it is reached."""
     raw: dict[str, Any] = field(repr=False, hash=False)
     """All that the service sent, also what this package does not know."""
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(_items.ReportFields):
     """An audit report, as the service describes it; see Client.reports().
 
     A field that is missing or null is None. One that is no text, though it should
     be, is here as its JSON.
     """
 
-    id: str
-    """Its id, to download it with."""
-    name: str | None
-    """Its name."""
-    format: str | None
-    """"pdf" or "zip"."""
-    percentum: int | None
-    """How far it is, from 0 to 100."""
-    type: str | None
-    """Such as "AUDIT_REPORT_DAY", "…_WEEK", "…_MONTH", "…_YEAR" or "…_REAL_TIME"."""
-    template_type: str | None
-    """The type of its template."""
-    start_time: str | None
-    """Where the range begins that it covers, as the service writes it."""
-    end_time: str | None
-    """Where that range ends."""
-    finish_time: str | None
-    """When it was ready."""
-    db_ids: str | None
-    """The ids of its databases, joined by commas."""
-    db_names: str | None
-    """Their names."""
-    url: str | None
-    """An address, where the service tells one."""
     raw: dict[str, Any] = field(repr=False, hash=False)
     """All that the service sent, also what this package does not know."""
 
@@ -94,31 +49,13 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Template:
+class Template(_items.TemplateFields):
     """A template that reports are made from; see Client.templates().
 
     A field that is missing or null is None. One that is no text, though it should
     be, is here as its JSON.
     """
 
-    id: str
-    """Its id, for Client.generate_report()."""
-    name: str | None
-    """Its name."""
-    type: str | None
-    """Its type."""
-    group: str | None
-    """Its group."""
-    status: str | None
-    """Its status."""
-    desc: str | None
-    """What it is for."""
-    frequency: str | None
-    """How often the service makes a report from it by itself."""
-    db_ids: str | None
-    """The ids of its databases, joined by commas."""
-    db_names: str | None
-    """Their names."""
     raw: dict[str, Any] = field(repr=False, hash=False)
     """All that the service sent, also what this package does not know."""
 
@@ -139,16 +76,25 @@ def _number(value: Any) -> int | None:
         return None
 
 
+def _list(value: Any) -> list[Any] | None:
+    return value if isinstance(value, list) else None
+
+
+_FIELDS: dict[object, dict[str, str]] = {
+    Instance: _items.INSTANCE,
+    Report: _items.REPORT,
+    Template: _items.TEMPLATE,
+}
+_CONVERSIONS: dict[str, Callable[[Any], Any]] = {"text": _text, "integer": _number, "list": _list}
+
+
 def _item(kind: Callable[..., Item], raw: dict[str, Any]) -> Item:
-    known: dict[str, Any] = {"raw": raw}
-    for one in dataclasses.fields(kind):  # type: ignore[arg-type]
-        if one.name != "raw":
-            convert = _number if one.name in _NUMBERS else _text
-            known[one.name] = convert(raw.get(one.name))
+    fields = _FIELDS[kind]
+    known = {name: _CONVERSIONS[type](raw.get(name)) for name, type in fields.items()}
     if known["id"] is None:
         # The service's page calls an instance's id "id"; its SDK expects this.
         known["id"] = _text(raw.get("instance_id")) or ""
-    return kind(**known)
+    return kind(**known, raw=raw)
 
 
 class _Cursor(ffi.Owned[abi.Cursor]):
@@ -205,10 +151,10 @@ class Items(Iterator[Item], Generic[Item]):
 
     def __next__(self) -> Item:
         while True:
-            try:
+            # Without `except`, which would be told with an error of the next page.
+            with contextlib.suppress(IndexError):
                 return self._items.popleft()
-            except IndexError:
-                self._next_page()
+            self._next_page()
 
     def _next_page(self) -> None:
         if not self._turn.acquire(blocking=False):
@@ -258,12 +204,22 @@ def _size(page_size: int | None) -> int:
     return size
 
 
-def _joined(db_ids: str | Sequence[str] | None) -> bytes | None:
+def _joined(db_ids: str | Sequence[str] | None) -> str | None:
     if db_ids is None or isinstance(db_ids, str):
-        return _optional("db_ids", db_ids)
-    if isinstance(db_ids, bytes) or not isinstance(db_ids, Sequence):
+        return db_ids
+    is_sequence = isinstance(db_ids, Sequence) and not isinstance(db_ids, bytes)
+    if not is_sequence or not all(isinstance(one, str) for one in db_ids):
         raise TypeError(f"db_ids: must be str or a sequence of them, not {type(db_ids).__name__}")
-    return b",".join(ffi.encode("db_ids", one) for one in db_ids)
+    return ",".join(db_ids)
+
+
+@contextlib.contextmanager
+def _report_spec(**given: str | None) -> Iterator[abi.ReportSpec]:
+    """What report is to be made, for C."""
+    with ffi.made(abi.ReportSpec, abi.report_spec_new, abi.report_spec_free) as spec:
+        for key, value in settings.encoded("report_spec", given):
+            abi.report_spec_set(spec, key, value)
+        yield spec
 
 
 class Management(Performer):
@@ -321,7 +277,7 @@ class Management(Performer):
 
         The rest is as for instances().
         """
-        names = _optional("project", project_id), ffi.encode("instance", instance_id)
+        names = self._instance(project_id, instance_id)
         wanted = _optional("name", name)
         size = _size(page_size)
 
@@ -344,7 +300,7 @@ class Management(Performer):
 
         The rest is as for instances().
         """
-        names = _optional("project", project_id), ffi.encode("instance", instance_id)
+        names = self._instance(project_id, instance_id)
 
         def begin(context: abi.Context, cursor: abi.Cursor) -> None:
             abi.templates_list(context, *names, ffi.byref(cursor))
@@ -401,19 +357,24 @@ class Management(Performer):
 
         Raises:
             ArgumentError: an argument cannot be right.
-            RejectedError: the service answered that it did not.
+            RejectedError: the service responded that it did not.
             Error: the call failed otherwise.
             ClosedError: the client is closed.
         """
-        order = self._order(
-            *(project_id, instance_id, template_id, start_time, end_time),
-            *(start_date, end_date, db_ids),
-        )
+        names = self._instance(project_id, instance_id)
+        with _report_spec(
+            template_id=template_id,
+            start_time=start_time,
+            end_time=end_time,
+            start_date=start_date,
+            end_date=end_date,
+            db_ids=_joined(db_ids),
+        ) as spec:
 
-        def call(context: abi.Context, control: abi.Operation) -> None:
-            abi.report_create(context, *order, control)
+            def call(context: abi.Context, control: abi.Operation) -> None:
+                abi.report_create(context, *names, spec, control)
 
-        self._perform(call, operation, None)
+            self._perform(call, operation, None)
 
     def generate_report(
         self,
@@ -443,46 +404,28 @@ class Management(Performer):
             NotFoundError: there is no such instance or template, or the report
                 went meanwhile.
             NotReadyError: the report was not ready in time.
-            AmbiguousError: several new reports may be this one; the message has
-                their ids.
+            AmbiguousError: several new reports may be this one; ``candidates``
+                are their ids.
             Error: the call failed otherwise, as create_report() does. What was
                 created stays.
             ClosedError: the client is closed.
         """
-        order = self._order(
-            *(project_id, instance_id, template_id, start_time, end_time),
-            *(start_date, end_date, db_ids),
-        )
+        names = self._instance(project_id, instance_id)
         room = ffi.room_for_id()
+        with _report_spec(
+            template_id=template_id,
+            start_time=start_time,
+            end_time=end_time,
+            start_date=start_date,
+            end_date=end_date,
+            db_ids=_joined(db_ids),
+        ) as spec:
 
-        def call(context: abi.Context, control: abi.Operation) -> str:
-            abi.report_generate(context, *order, control, room)
-            return ffi.decode(room.value) or ""
+            def call(context: abi.Context, control: abi.Operation) -> str:
+                abi.report_generate(context, *names, spec, control, room)
+                return ffi.decode(room.value) or ""
 
-        return self._perform(call, operation, progress)
-
-    @staticmethod
-    def _order(
-        project_id: str | None,
-        instance_id: str,
-        template_id: str,
-        start_time: str,
-        end_time: str,
-        start_date: str | None,
-        end_date: str | None,
-        db_ids: str | Sequence[str] | None,
-    ) -> tuple[bytes | None, ...]:
-        """What is to be made, for C."""
-        return (
-            _optional("project", project_id),
-            ffi.encode("instance", instance_id),
-            ffi.encode("template_id", template_id),
-            ffi.encode("start_time", start_time),
-            ffi.encode("end_time", end_time),
-            _optional("start_date", start_date),
-            _optional("end_date", end_date),
-            _joined(db_ids),
-        )
+            return self._perform(call, operation, progress)
 
     def wait_for_report(
         self,
@@ -533,7 +476,7 @@ class Management(Performer):
 
         Raises:
             NotFoundError: there is no such report.
-            RejectedError: the service answered that it did not.
+            RejectedError: the service responded that it did not.
             Error: the call failed otherwise.
             ClosedError: the client is closed.
         """
@@ -545,11 +488,12 @@ class Management(Performer):
         self._perform(call, operation, None)
 
     @staticmethod
+    def _instance(project_id: str | None, instance_id: str) -> tuple[bytes | None, bytes]:
+        """What names an instance, for C."""
+        return _optional("project", project_id), ffi.encode("instance", instance_id)
+
     def _report(
-        project_id: str | None, instance_id: str, report_id: str
+        self, project_id: str | None, instance_id: str, report_id: str
     ) -> tuple[bytes | None, bytes, bytes]:
-        return (
-            _optional("project", project_id),
-            ffi.encode("instance", instance_id),
-            ffi.encode("id", report_id),
-        )
+        """What names a report, for C."""
+        return *self._instance(project_id, instance_id), ffi.encode("id", report_id)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-# How long the interpreter's end waits for calls in daemon threads to end.
+# How long the interpreter's end waits for functions that calls in daemon threads call.
 LAST_WAIT = 5.0
 
 # The strings of an operation, which its next call frees, and what reads them.
@@ -334,9 +334,16 @@ class CallMonitor:
         self._provider = provider
         self._failed: BaseException | None = None
         self._attached = False
+        self.is_calling_back = False
+        """Whether a function of the package's user runs."""
         self._ticks = self._run()
         # As far as the inside of its `try`.
         next(self._ticks)
+
+    def cancel(self) -> None:
+        """Ends the call under way, if it can be."""
+        if self._control is not None:
+            abi.operation_cancel(self._control.pointer)
 
     def attach(self) -> None:
         """Begins with the next call of the operation."""
@@ -346,7 +353,7 @@ class CallMonitor:
 
     def detach(self) -> None:
         """Ends with the last call."""
-        if self._attached and self._control is not None:
+        if self._attached and self._control is not None and self._control.pointer:
             ffi.clear_ticks(self._control.pointer)
         # Its frame and this would keep each other.
         self._ticks.close()
@@ -357,7 +364,9 @@ class CallMonitor:
             go_on = True
             while go_on:
                 # A signal's handler raises here at the latest.
+                self.is_calling_back = False
                 record = yield 0
+                self.is_calling_back = True
                 if record is None:
                     go_on = self._tick()
                 elif self._log is not None:
@@ -366,6 +375,7 @@ class CallMonitor:
             return
         except BaseException as error:
             self._failed = error
+        self.is_calling_back = False
         while True:
             yield 1
 
@@ -379,7 +389,7 @@ class CallMonitor:
 
     def run(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Calls a function that blocks. What was raised meanwhile comes out as it was."""
-        with _under_way(self._control), self._logging():
+        with _under_way(self), self._logging():
             try:
                 if self._provider is not None:
                     self._provider.start()
@@ -419,14 +429,14 @@ class CallMonitor:
 # midst of a call of libdbss this would end the process. So these calls are ended
 # before, and new ones refused.
 
-_calls: dict[object, Control | None] = {}
+_calls: dict[object, CallMonitor] = {}
 _over = False
 
 
 @contextlib.contextmanager
-def _under_way(control: Control | None) -> Iterator[None]:
+def _under_way(monitor: CallMonitor) -> Iterator[None]:
     call = object()
-    _calls[call] = control
+    _calls[call] = monitor
     try:
         # After it is known: either this or _end_calls() sees the other.
         if _over and threading.current_thread() is not threading.main_thread():
@@ -440,10 +450,12 @@ def _end_calls() -> None:
     global _over
     _over = True
     until = time.monotonic() + LAST_WAIT
-    while _calls and time.monotonic() < until:
-        for control in list(_calls.values()):
-            if control is not None:
-                abi.operation_cancel(control.pointer)
+    while left := list(_calls.values()):
+        # A function that never returns would keep the interpreter for ever.
+        if time.monotonic() > until and all(monitor.is_calling_back for monitor in left):
+            return
+        for monitor in left:
+            monitor.cancel()
         time.sleep(0.001)
 
 
