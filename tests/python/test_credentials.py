@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
+from dbss import _abi as abi
 from dbss import ffi
 
 if TYPE_CHECKING:
@@ -530,18 +531,18 @@ def test_a_signal_right_before_a_request_is_not_lost(
     command = [environment.get("CC", "cc"), "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
     subprocess.run(command, input=TRAMPOLINE, check=True, text=True, timeout=BOUND)
     ask = ctypes.CDLL(str(path)).ask
-    ask.argtypes = (ffi.TokenProviderFunction, ctypes.py_object, ffi.TokenRequest)
+    ask.argtypes = (abi.TokenProviderFn, ctypes.py_object, abi.TokenRequest)
     ask.restype = None
     requests: ffi.Requests = queue.SimpleQueue()
-    config = ffi.Config()
-    ffi.config_new(ffi.byref(config))
+    config = abi.Config()
+    abi.config_new(ffi.byref(config))
     try:
         inlet = ffi.provide_tokens(config, requests)
         with pytest.raises(KeyboardInterrupt):
-            ask(ffi._PUT_REQUEST, inlet(), ffi.TokenRequest())
-        assert isinstance(requests.get_nowait(), ffi.TokenRequest)
+            ask(ffi._PUT_REQUEST, inlet(), abi.TokenRequest())
+        assert isinstance(requests.get_nowait(), abi.TokenRequest)
     finally:
-        ffi.config_free(config)
+        abi.config_free(config)
     # And its end is told in the same way.
     assert requests.get_nowait() is inlet
     assert inlet() is None
@@ -559,7 +560,8 @@ def test_the_providers_thread_ends_with_the_context(standin: Standin, report: st
     assert client.download_report(None, standin.instance_id, report)
     [thread] = provider_threads()
     stream = client.open_report(None, standin.instance_id, report)
-    client.close()
+    del client
+    gc.collect()
     # A stream may need another token.
     assert len(stream.read()) == 3000
     assert thread.is_alive()
@@ -574,6 +576,12 @@ def test_the_providers_thread_ends_with_the_context(standin: Standin, report: st
     del client
     gc.collect()
     assert reference() is None
+    thread.join(BOUND)
+    assert not thread.is_alive()
+
+    with give(standin, standin.token) as client:
+        assert client.find_credentials()
+        [thread] = provider_threads()
     thread.join(BOUND)
     assert not thread.is_alive()
 
