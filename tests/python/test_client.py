@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import gc
 import hashlib
 import itertools
@@ -14,6 +15,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
-from dbss import client as client_module
+from dbss import _abi as abi
 from dbss import errors, ffi, settings
 
 if TYPE_CHECKING:
@@ -326,13 +328,21 @@ def test_plain_http_to_another_host_can_be_allowed() -> None:
 
 
 def test_a_closed_client_says_so(client: dbss.Client, ids: tuple[str, str, str]) -> None:
+    items = client.reports(ids[1])
     client.close()
     client.close()
-    with pytest.raises(ValueError, match=r"^the client is closed$") as caught:
-        client.download_report(*ids)
-    assert caught.type is ValueError
-    with pytest.raises(ValueError, match=r"^the client is closed$"):
-        client.set_token("token")
+    for call in (
+        lambda: client.download_report(*ids),
+        lambda: client.open_report(*ids),
+        lambda: client.set_token("token"),
+        client.check,
+        client.instances,
+        lambda: next(items),
+    ):
+        with pytest.raises(dbss.ClosedError, match=r"^the client is closed$") as caught:
+            call()
+        assert isinstance(caught.value, ValueError)
+    client.cancel_all()
 
 
 def test_the_representation_holds_no_secret(standin: Standin) -> None:
@@ -351,11 +361,12 @@ def freed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     gc.collect()
     count: list[int] = []
 
-    def free(pointer: ffi.Context) -> None:
+    def free(pointer: abi.Context) -> None:
         count.append(1)
-        ffi.context_free(pointer)
+        context_free(pointer)
 
-    monkeypatch.setattr(client_module._Context.__del__, "__defaults__", (free,))
+    context_free = abi.context_free
+    monkeypatch.setattr(abi, "context_free", free)
     return count
 
 
@@ -385,26 +396,36 @@ def test_an_exception_that_is_kept_does_not_keep_the_context(freed: list[int]) -
     assert kept[0].__traceback__ is not None
 
 
-def test_close_during_a_download_leaves_the_download_whole(
-    standin: Standin, client: dbss.Client, ids: tuple[str, str, str], freed: list[int]
+def test_close_ends_the_calls_and_the_streams_of_other_threads(
+    standin: Standin, freed: list[int], client: dbss.Client, ids: tuple[str, str, str]
 ) -> None:
-    report = standin.add_report(format="pdf")
-    standin.fault(report["id"], delay_ms=500, times=1)
+    report = standin.add_report(format="pdf")["id"]
+    standin.fault(report, no_answer=True)
+    stream = client.open_report(*ids)
+    operation = dbss.Operation()
     with ThreadPoolExecutor(1) as pool:
-        download = pool.submit(client.download_report, *ids[:2], report["id"])
-        # The stand-in has the request, and answers half a second later.
-        while not standin.requests(report["id"]):
+        download = pool.submit(client.download_report, *ids[:2], report, operation=operation)
+        while not standin.requests(report):
             assert not download.done()
+        begun = time.monotonic()
         client.close()
-        assert freed == []
-        assert sha256(download.result(BOUND)) == report["sha256"]["en-us"]
+        with pytest.raises(dbss.CancelledError) as caught:
+            download.result(BOUND)
+        assert caught.type is dbss.CancelledError
+        assert time.monotonic() - begun < 1
+    assert isinstance(operation.error, dbss.CancelledError)
     assert len(freed) == 1
+    with pytest.raises((dbss.CancelledError, dbss.ClosedError)):
+        stream.read()
+    # The operation is free, and was not cancelled itself.
+    with dbss.Client(endpoint=standin.http, token=standin.token) as another:
+        assert another.download_report(*ids, operation=operation)
 
 
 def test_closing_while_threads_start_downloads_is_safe(
     standin: Standin, ids: tuple[str, str, str]
 ) -> None:
-    """Each call either succeeds or finds the client closed."""
+    """Each call succeeds, is cancelled, or finds the client closed."""
     for _ in range(20):
         client = dbss.Client(endpoint=standin.http, token=standin.token)
         barrier = threading.Barrier(5)
@@ -415,9 +436,9 @@ def test_closing_while_threads_start_downloads_is_safe(
             for _ in range(1000):
                 try:
                     seen.add(sha256(client.download_report(*ids)))
-                except ValueError as error:
-                    if type(error) is not ValueError:
-                        raise
+                except dbss.CancelledError:
+                    pass
+                except dbss.ClosedError:
                     return seen
             raise AssertionError("the client was never closed")
 
@@ -719,6 +740,9 @@ def everything() -> dict[str, Any]:
         "request_id": "req",
         "encoded_authorization_message": "enc",
         "details": (dbss.Detail("a", None), dbss.Detail(None, "b")),
+        "candidates": ("a", "b"),
+        "redirect_target": "https://example.com/",
+        "path": Path("/a/b"),
         "os_code": 5,
         "retryable": True,
         "retry_after": 1.5,
@@ -775,7 +799,7 @@ def test_an_error_has_all_that_the_service_said(
     assert error.os_code is None
     assert "the words" in str(error) == error.message
     # Taken, not left behind.
-    assert not ffi.last_error()
+    assert not abi.last_error()
 
 
 @pytest.mark.parametrize(
@@ -799,20 +823,53 @@ def test_a_status_from_the_future_is_its_group(status: int, kind: type[dbss.Erro
     assert error.message
 
 
-def test_errors_of_other_calls_on_the_thread_are_not_taken_for_this_ones() -> None:
+def test_errors_of_other_calls_on_the_thread_are_not_taken_for_this_ones(
+    standin: Standin, client: dbss.Client, ids: tuple[str, str, str]
+) -> None:
     """As when Python runs a signal handler between a call and the look at its error."""
-    config = ffi.Config()
-    ffi.config_new(ffi.byref(config))
-    try:
-        unchecked = ffi._library["dbss_config_set_token"]
-        unchecked.argtypes = (ffi.Config, ffi.c_char_p)
+    with ffi.made(abi.Config, abi.config_new, abi.config_free) as config:
+        unchecked = ctypes.CDLL(abi.library.place).dbss_config_set_token
+        unchecked.argtypes = (abi.Config, ctypes.c_char_p)
         assert unchecked(config, b"") == dbss.InvalidTokenError.status
         error = ffi._error(dbss.NotFoundError.status)
-    finally:
-        ffi.config_free(config)
-    assert type(error) is dbss.NotFoundError
-    assert error.parameter is None
-    assert "token" not in error.message
+        assert type(error) is dbss.NotFoundError
+        assert error.parameter is None
+        assert "token" not in error.message
+
+        # An operation keeps the error of its call.
+        operation = dbss.Operation()
+        with pytest.raises(dbss.NotFoundError):
+            client.download_report(*ids[:2], "x" * 16, operation=operation)
+        assert unchecked(config, b"") == dbss.InvalidTokenError.status
+        error = ffi._error(dbss.NotFoundError.status, operation.control().pointer)
+    assert (type(error), error.http_status) == (dbss.NotFoundError, 404)
+
+
+def test_an_operation_tells_of_every_failure(
+    standin: Standin, client: dbss.Client, ids: tuple[str, str, str], tmp_path: Path
+) -> None:
+    operation = dbss.Operation()
+    reading, writing = os.pipe()
+    for call in (
+        lambda: client.download_report(*ids[:2], "x" * 16, operation=operation),
+        lambda: client.download_report(*ids[:2], "short", operation=operation),
+        lambda: client.download_report_to(*ids, reading, operation=operation),
+        lambda: client.download_report_to(*ids, tmp_path / "no/where", operation=operation),
+        lambda: client.wait_for_report(ids[1], "x" * 16, operation=operation),
+        lambda: client.delete_report(ids[1], "-", operation=operation),
+        lambda: next(client.reports("x" * 32, operation=operation)),
+        lambda: client.mirror(tmp_path / "no/where", operation=operation),
+    ):
+        with pytest.raises(dbss.Error) as caught:
+            call()
+        assert operation.error is not None
+        assert type(operation.error) is caught.type
+        assert str(operation.error) == str(caught.value)
+        assert operation.error.parameter == caught.value.parameter
+    os.close(reading)
+    os.close(writing)
+    assert client.download_report(*ids, operation=operation)
+    assert operation.error is None
 
 
 def test_no_output_and_no_exception_shows_the_token(
@@ -844,7 +901,7 @@ client.download_report(*ids)
 """
     done = python(code, environment, **service(standin))
     assert done.returncode == 1
-    assert done.stderr.endswith("ValueError: the client is closed\n")
+    assert done.stderr.endswith("dbss.ClosedError: the client is closed\n")
     assert done.stderr.count("Traceback") == 8
     assert standin.token not in done.stdout + done.stderr
 
@@ -854,7 +911,7 @@ client.download_report(*ids)
 
 def test_the_options_are_those_of_the_library() -> None:
     options = {one.key: one for one in dbss.options()}
-    assert len(options) == len(dbss.options()) == ffi.config_key_count() >= 10
+    assert len(options) == len(dbss.options()) == abi.option_count(abi.OPTIONS_CONFIG) >= 10
     assert options["stall_timeout_ms"].type == "milliseconds"
     assert options["stall_timeout_ms"].default == "60000"
     assert options["endpoint"].default is None
@@ -870,7 +927,7 @@ def test_features_and_version() -> None:
     assert dbss.has_feature("\udc80") is False
     with pytest.raises(TypeError):
         dbss.has_feature(None)
-    assert dbss.version() == ffi.version().decode()
+    assert dbss.version() == abi.version().decode()
 
 
 def test_everything_that_is_public_is_documented() -> None:
@@ -942,7 +999,7 @@ def test_a_library_that_is_not_there_is_named(environment: dict[str, str], tmp_p
 def test_the_library_is_found_beside_the_package_and_by_the_loader(
     environment: dict[str, str], tmp_path: Path, library: Path
 ) -> None:
-    code = "import dbss; from dbss import ffi; print(ffi._library._name)"
+    code = "import dbss; from dbss import _abi as abi; print(abi.library.place)"
     done = python(code, environment, DBSS_LIBRARY="")
     assert done.stdout == "libdbss.so.0\n", done.stderr
 

@@ -6,6 +6,7 @@ that are not UTF-8) runs through the functions alone.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import re
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
+from dbss import _abi as abi
 from dbss import errors, ffi
 
 if TYPE_CHECKING:
@@ -156,38 +158,38 @@ class Call:
     options_tell: bool
 
     def through_functions(self) -> bytes:
-        config = ffi.Config()
-        context = ffi.Context()
+        config = abi.Config()
+        context = abi.Context()
         # Not as they should be left, so that it shows whether they are.
-        buffer = ffi.Buffer((ffi.c_uint8 * 1)(), 77)
-        ffi.config_new(ffi.byref(config))
+        buffer = abi.Buffer((ctypes.c_uint8 * 1)(), 77)
+        abi.config_new(ffi.byref(config))
         try:
-            ffi.config_set_endpoint(config, self.endpoint.encode())
+            abi.config_set_endpoint(config, self.endpoint.encode())
             if self.ca_file is not None:
-                ffi.config_set(config, b"ca_file", self.ca_file.encode())
+                abi.config_set(config, b"ca_file", self.ca_file.encode())
             for key, value in self.options:
-                ffi.config_set(config, key.encode(), value.encode())
+                abi.config_set(config, key.encode(), value.encode())
             if not self.options_tell:
-                ffi.config_set_token(config, self.arguments["token"])
+                abi.config_set_token(config, self.arguments["token"])
             try:
-                ffi.context_new(config, ffi.byref(context))
+                abi.context_new(config, ffi.byref(context))
             except dbss.Error:
                 assert not context
                 raise
             others = [self.arguments[name] for name in ("project", "instance", "id", "locale")]
             try:
-                ffi.report_download(context, *others, ffi.byref(buffer))
+                abi.report_download(context, *others, ffi.byref(buffer))
             except dbss.Error:
                 assert (bool(buffer.data), buffer.len) == (False, 0)
                 raise
             try:
                 return ffi.copy(buffer)
             finally:
-                ffi.buffer_free(ffi.byref(buffer))
+                abi.buffer_free(ffi.byref(buffer))
                 assert (bool(buffer.data), buffer.len) == (False, 0)
         finally:
-            ffi.context_free(context)
-            ffi.config_free(config)
+            abi.context_free(context)
+            abi.config_free(config)
 
     def through_client(self) -> bytes:
         text = {

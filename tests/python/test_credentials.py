@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
+from dbss import _abi as abi
 from dbss import ffi
 
 if TYPE_CHECKING:
@@ -336,7 +337,7 @@ def test_what_is_no_token_is_told_without_it(
     standin: Standin, report: str, given: Any, kind: type[Exception], words: str
 ) -> None:
     messages: list[str] = []
-    with give(standin, given, log=lambda level, text: messages.append(text)) as client:
+    with give(standin, given, log=lambda record: messages.append(record.message)) as client:
         with pytest.raises(dbss.NoTokenError) as caught:
             client.download_report(None, standin.instance_id, report)
         assert words in caught.value.message
@@ -530,18 +531,18 @@ def test_a_signal_right_before_a_request_is_not_lost(
     command = [environment.get("CC", "cc"), "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
     subprocess.run(command, input=TRAMPOLINE, check=True, text=True, timeout=BOUND)
     ask = ctypes.CDLL(str(path)).ask
-    ask.argtypes = (ffi.TokenProviderFunction, ctypes.py_object, ffi.TokenRequest)
+    ask.argtypes = (abi.TokenProviderFn, ctypes.py_object, abi.TokenRequest)
     ask.restype = None
     requests: ffi.Requests = queue.SimpleQueue()
-    config = ffi.Config()
-    ffi.config_new(ffi.byref(config))
+    config = abi.Config()
+    abi.config_new(ffi.byref(config))
     try:
         inlet = ffi.provide_tokens(config, requests)
         with pytest.raises(KeyboardInterrupt):
-            ask(ffi._PUT_REQUEST, inlet(), ffi.TokenRequest())
-        assert isinstance(requests.get_nowait(), ffi.TokenRequest)
+            ask(ffi._PUT_REQUEST, inlet(), abi.TokenRequest())
+        assert isinstance(requests.get_nowait(), abi.TokenRequest)
     finally:
-        ffi.config_free(config)
+        abi.config_free(config)
     # And its end is told in the same way.
     assert requests.get_nowait() is inlet
     assert inlet() is None
@@ -559,7 +560,8 @@ def test_the_providers_thread_ends_with_the_context(standin: Standin, report: st
     assert client.download_report(None, standin.instance_id, report)
     [thread] = provider_threads()
     stream = client.open_report(None, standin.instance_id, report)
-    client.close()
+    del client
+    gc.collect()
     # A stream may need another token.
     assert len(stream.read()) == 3000
     assert thread.is_alive()
@@ -574,6 +576,12 @@ def test_the_providers_thread_ends_with_the_context(standin: Standin, report: st
     del client
     gc.collect()
     assert reference() is None
+    thread.join(BOUND)
+    assert not thread.is_alive()
+
+    with give(standin, standin.token) as client:
+        assert client.find_credentials()
+        [thread] = provider_threads()
     thread.join(BOUND)
     assert not thread.is_alive()
 
@@ -788,7 +796,7 @@ def test_a_wrong_password_is_sent_once(
     messages: list[str] = []
     with dbss.Client(
         **{**login, "iam_password": password},
-        log=lambda level, text: messages.append(text),
+        log=lambda record: messages.append(record.message),
     ) as client:
         for call in (
             lambda: client.download_report(None, standin.instance_id, report),
@@ -968,7 +976,7 @@ def test_a_profile_that_others_can_read_is_warned_of(standin: Standin) -> None:
     client = dbss.Client(
         endpoint=standin.http,
         credentials="profile",
-        log=lambda level, text: messages.append((level, text)),
+        log=lambda record: messages.append((record.level, record.message)),
     )
     # Though no call was made yet.
     [warning] = [text for level, text in messages if level == dbss.LOG_WARNING]
@@ -1128,7 +1136,7 @@ def test_the_next_endpoint_is_tried_and_kept(
     with dbss.Client(
         endpoint=kind([NOBODY, standin.http, standin.http_other]),
         token=standin.token,
-        log=lambda level, text: level == dbss.LOG_WARNING and messages.append(text),
+        log=lambda record: record.level == dbss.LOG_WARNING and messages.append(record.message),
     ) as client:
         for _ in range(3):
             assert client.download_report(standin.project_id, standin.instance_id, report)
@@ -1225,7 +1233,7 @@ def test_no_secret_is_seen_anywhere(
         set_key(monkeypatch, standin, SECURITY_TOKEN="the-security-token")
     standin.clear_requests()
     seen = []
-    with dbss.Client(**arguments, log=lambda level, text: messages.append(text)) as client:
+    with dbss.Client(**arguments, log=lambda record: messages.append(record.message)) as client:
         assert client.download_report(None, standin.instance_id, report)
         # What the service has been told, it may say.
         told = {

@@ -387,7 +387,7 @@ def test_an_instance_is_as_the_service_says(service: Standin, client: dbss.Clien
             added,
             "审计",
             "TELEPORTING",
-            7,
+            "7",
         )
         assert one.connect_ip is None
         assert one.version is None
@@ -550,13 +550,13 @@ def test_a_list_that_is_left_frees_what_it_holds(
 ) -> None:
     service.add_reports(3, instance=instance)
     freed = []
-    real = lists.ffi.cursor_free
+    real = lists.abi.cursor_free
 
     def free(pointer: Any) -> None:
         freed.append(bool(pointer))
         real(pointer)
 
-    monkeypatch.setattr(lists._Cursor.__del__, "__defaults__", (free,))
+    monkeypatch.setattr(lists.abi, "cursor_free", free)
     gc.disable()
     try:
         found = client.reports(instance, page_size=2)

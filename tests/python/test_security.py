@@ -302,7 +302,7 @@ def test_no_message_drives_a_terminal(standin: Standin, report: tuple[str, str, 
 
     def client(**options: Any) -> dbss.Client:
         given = {"endpoint": standin.http, "token": standin.token, "max_attempts": 1}
-        return dbss.Client(log=lambda _, line: lines.append(line), **{**given, **options})
+        return dbss.Client(log=lambda record: lines.append(record.message), **{**given, **options})
 
     said: list[str] = []
     body = {
@@ -373,7 +373,7 @@ def test_a_proxy_that_repeats_its_password_is_not_quoted(standin: Standin) -> No
                     ca_file=standin.ca_file,
                     max_attempts=1,
                     proxy=f"http://proxy-user:correct-horse@127.0.0.1:{proxy.port}",
-                    log=lambda _, line: lines.append(line),
+                    log=lambda record: lines.append(record.message),
                 ) as client,
                 pytest.raises(dbss.ConnectError, match="403") as caught,
             ):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import gzip
 import hashlib
 import io
 import itertools
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -31,7 +34,9 @@ from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
+from dbss import _abi as abi
 from dbss import ffi
+from dbss import log as log_module
 from dbss import operation as operation_module
 
 if TYPE_CHECKING:
@@ -558,8 +563,8 @@ def test_cancel_all_ends_every_call_and_no_later_one(
     for report in reports:
         assert sha256(client.download_report(*report.ids)) == report.sha256
     client.close()
-    with pytest.raises(ValueError, match=r"^the client is closed$"):
-        client.cancel_all()
+    # There is nothing left to cancel.
+    client.cancel_all()
 
 
 @every_way
@@ -718,8 +723,8 @@ TRAMPOLINE = """
 #include <stdint.h>
 int32_t tick(int32_t (*f)(void *, const void *), void *user_data)
 { raise(SIGINT); return f(user_data, 0); }
-void message(void (*f)(void *, int32_t, const char *), void *user_data)
-{ raise(SIGINT); f(user_data, 3, "the message"); }
+void message(void (*f)(void *, const void *), void *user_data)
+{ raise(SIGINT); f(user_data, 0); }
 """
 
 
@@ -730,27 +735,29 @@ def trampoline(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, 
     command = [environment.get("CC", "cc"), "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
     subprocess.run(command, input=TRAMPOLINE, check=True, text=True, timeout=BOUND)
     library = CDLL(str(path))
-    library.tick.argtypes = (ffi.ProgressFunction, py_object)
+    library.tick.argtypes = (abi.ProgressFn, py_object)
     library.tick.restype = c_int32
-    library.message.argtypes = (ffi.LogFunction, py_object)
+    library.message.argtypes = (abi.LogFn, py_object)
     library.message.restype = None
     return library
 
 
 def test_a_signal_right_before_a_tick_is_not_lost(trampoline: CDLL) -> None:
-    watch = operation_module.Watch(operation_module.Control(), None, None)
-    assert trampoline.tick(ffi._TICK, watch._ticks) == 1
-    assert type(watch._failed) is KeyboardInterrupt
+    monitor = operation_module.CallMonitor(operation_module.Control())
+    assert trampoline.tick(ffi._TICK, monitor._ticks) == 1
+    assert type(monitor._failed) is KeyboardInterrupt
     # It stops for good, even if somebody went on.
-    assert [next(watch._ticks), next(watch._ticks)] == [1, 1]
+    assert [next(monitor._ticks), next(monitor._ticks)] == [1, 1]
 
 
-def test_a_signal_right_before_a_log_message_is_not_lost(trampoline: CDLL) -> None:
-    log = operation_module.Log(lambda *_: None)
+def test_a_signal_right_before_a_log_record_is_not_lost(trampoline: CDLL) -> None:
+    log = log_module.Log(lambda _: None)
+    monitor = operation_module.CallMonitor(operation_module.Control(), log=log)
+    held = functools.partial(log.relay)
     with pytest.raises(KeyboardInterrupt):
-        trampoline.message(ffi._KEEP_MESSAGE, log.messages)
-    [(level, message)] = log.messages.items()
-    assert (level.value, message) == (3, b"the message")
+        monitor.run(trampoline.message, ffi._HAND_RECORD, held)
+    # The call would have been stopped.
+    assert next(monitor._ticks) == 1
 
 
 @every_way
@@ -1152,19 +1159,27 @@ def test_the_end_is_only_told_of_a_whole_report_and_an_error_stays(
         assert isinstance(operation.error, dbss.TruncatedError)
 
 
-def test_a_stream_outlives_its_client(standin: Standin, make: Callable[..., Report]) -> None:
+def test_a_stream_outlives_its_client_but_not_its_end(
+    standin: Standin, make: Callable[..., Report]
+) -> None:
     report = make(3 * MIB, cut_after=MIB, times=1)
     messages: list[str] = []
-    with dbss.Client(
+    client = dbss.Client(
         endpoint=standin.http,
         token=standin.token,
-        log=lambda level, message: messages.append(message),
-    ) as client:
-        stream = client.open_report(*report.ids)
+        log=lambda record: messages.append(record.message),
+    )
+    stream = client.open_report(*report.ids)
     del client
+    gc.collect()
     with stream:
         assert sha256(stream.read()) == report.sha256
     assert any("again" in message for message in messages)
+
+    with dbss.Client(endpoint=standin.http, token=standin.token) as client:
+        stream = client.open_report(*report.ids)
+    with stream, pytest.raises((dbss.CancelledError, dbss.ClosedError)):
+        stream.read()
 
 
 def test_closing_a_stream_from_another_thread_ends_its_read(
@@ -1186,8 +1201,11 @@ def test_closing_a_stream_from_another_thread_ends_its_read(
         took = time.monotonic() - begun
     show("close", took)
     assert took < SOON
-    with pytest.raises(ValueError, match="closed"):
-        stream.read()
+    for use in (stream.read, stream.read1, stream.readable, lambda: stream.readinto(bytearray(9))):
+        with pytest.raises(dbss.ClosedError, match="closed"):
+            use()
+    # The operation is free, and was not cancelled itself.
+    assert client.download_report(*make().ids, operation=operation)
 
 
 def test_closing_while_others_read_is_safe(
@@ -1252,7 +1270,7 @@ def test_an_existing_file_is_kept_or_replaced_in_one_step(
     path = tmp_path / "report"
     path.write_text("old")
     os.link(path, tmp_path / "other")
-    with pytest.raises(dbss.TargetExistsError) as caught:
+    with pytest.raises(dbss.FileExistsError) as caught:
         client.download_report_to(*report.ids, path)
     assert isinstance(caught.value, FileExistsError)
     assert caught.value.errno == caught.value.os_code == 17
@@ -1275,7 +1293,7 @@ def test_a_file_that_appears_meanwhile_is_kept(
         if now.attempts and not path.exists():
             path.write_text("faster")
 
-    with pytest.raises(dbss.TargetExistsError):
+    with pytest.raises(dbss.FileExistsError):
         client.download_report_to(*report.ids, path, progress=progress)
     assert path.read_text() == "faster"
     assert list(tmp_path.iterdir()) == [path]
@@ -1364,7 +1382,7 @@ def test_a_hostile_name_stays_in_its_directory(
     assert not any(one in path.name for one in "/\\\0\n")
     assert name in (None, path.name)
     # The name is only known now, and kept then.
-    with pytest.raises(dbss.TargetExistsError):
+    with pytest.raises(dbss.FileExistsError):
         client.download_report_to(*report.ids, directory)
 
 
@@ -1559,7 +1577,7 @@ def test_a_pipe_without_a_reader_is_an_error(
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        with pytest.raises(dbss.PipeClosedError) as caught:
+        with pytest.raises(dbss.BrokenPipeError) as caught:
             client.download_report_to(*report.ids, writing)
     finally:
         os.close(writing)
@@ -1616,39 +1634,80 @@ def test_ctrl_c_and_cancel_end_the_wait_for_a_pipes_reader(
 def test_the_log_tells_what_happened_and_no_secret(
     standin: Standin, make: Callable[..., Report], tmp_path: Path
 ) -> None:
-    report = make(300 * KIB, cut_after=100_000, times=1)
-    lines: list[tuple[int, str]] = []
-    with dbss.Client(
-        endpoint=standin.http,
-        token=standin.token,
-        log=lambda level, message: lines.append((level, message)),
-    ) as client:
+    report = make(300 * KIB, cut_after=100_000, times=1, headers=[["X-Request-Id", "req-5"]])
+    records: list[dbss.LogRecord] = []
+    threads: set[int] = set()
+
+    def log(record: dbss.LogRecord) -> None:
+        records.append(record)
+        threads.add(threading.get_ident())
+
+    with dbss.Client(endpoint=standin.http, token=standin.token, log=log) as client:
         client.download_report_to(*report.ids, tmp_path)
+        saved = records[-1]
         with pytest.raises(dbss.NotFoundError):
             client.download_report(*report.ids[:2], "x" * 16)
         client.set_token("another-token")
         with pytest.raises(dbss.UnauthenticatedError):
             client.download_report(*report.ids)
-    assert {level for level, _ in lines} >= {dbss.LOG_ERROR, dbss.LOG_WARNING, dbss.LOG_INFO}
-    assert {level for level, _ in lines} <= {1, 2, 3, 4}
-    [warning] = [message for level, message in lines if level == dbss.LOG_WARNING]
-    assert "100000" in warning
-    assert report.id in warning
-    assert sum(level == dbss.LOG_ERROR for level, _ in lines) == 2
-    for _, message in lines:
-        assert type(message) is str
-        assert "\n" not in message
-        assert standin.token[:24] not in message
-        assert "another-token" not in message
+    assert threads == {threading.get_ident()}
+    levels = {one.level for one in records}
+    assert {dbss.LOG_ERROR, dbss.LOG_WARNING, dbss.LOG_INFO} <= levels <= {1, 2, 3, 4}
+    [warning] = [one for one in records if one.level == dbss.LOG_WARNING]
+    assert report.id in warning.message
+    assert warning.report_id == report.id
+    assert warning.offset == 100_000
+    assert warning.attempt == 1
+    assert warning.retry_delay is not None
+    assert 0 <= warning.retry_delay < 10
+    assert warning.status == dbss.TruncatedError.status
+    assert (saved.level, saved.status, saved.report_id) == (dbss.LOG_INFO, None, report.id)
+    assert saved.bytes == report.size
+    assert saved.duration is not None
+    assert 0 < saved.duration < BOUND
+    failures = [one for one in records if one.level == dbss.LOG_ERROR]
+    statuses = [dbss.NotFoundError.status, dbss.UnauthenticatedError.status]
+    assert [one.status for one in failures] == statuses
+    for one in records:
+        assert type(one.message) is str
+        assert "\n" not in one.message
+        assert standin.token[:24] not in repr(one)
+        assert "another-token" not in repr(one)
 
 
-def test_log_messages_come_during_the_call(standin: Standin, make: Callable[..., Report]) -> None:
+def test_a_logger_takes_the_log(
+    standin: Standin, make: Callable[..., Report], caplog: pytest.LogCaptureFixture
+) -> None:
+    report = make(300 * KIB, cut_after=100_000, times=1)
+    logger = logging.getLogger("reports")
+    caplog.set_level(logging.INFO, "reports")
+    for given in (logger, logging.LoggerAdapter(logger, {})):
+        with dbss.Client(endpoint=standin.http, token=standin.token, log=given) as client:
+            client.download_report(*report.ids)
+            with pytest.raises(dbss.NotFoundError):
+                client.download_report(*report.ids[:2], "x" * 16)
+    assert {one.name for one in caplog.records} == {"reports"}
+    assert {one.levelno for one in caplog.records} == {
+        logging.ERROR,
+        logging.WARNING,
+        logging.INFO,
+    }
+    [warning] = [one for one in caplog.records if one.levelno == logging.WARNING]
+    assert "100000" in warning.getMessage()
+    assert vars(warning)["dbss_offset"] == 100_000
+    assert vars(warning)["dbss_report_id"] == report.id
+    for refused in ("a name", logging.ERROR):
+        with pytest.raises(TypeError, match=r"logging\.Logger"):
+            dbss.Client(endpoint=standin.http, log=refused)
+
+
+def test_log_records_come_during_the_call(standin: Standin, make: Callable[..., Report]) -> None:
     report = make(300 * KIB, status=503, headers=[["Retry-After", "50"]])
     operation = dbss.Operation()
     came: list[str] = []
 
-    def log(level: int, message: str) -> None:
-        came.append(message)
+    def log(record: dbss.LogRecord) -> None:
+        came.append(record.message)
         operation.cancel()
 
     with (
@@ -1660,6 +1719,31 @@ def test_log_messages_come_during_the_call(standin: Standin, make: Callable[...,
     assert "503" in came[0]
 
 
+def test_a_log_function_may_call_and_gets_its_own_records(
+    standin: Standin, make: Callable[..., Report]
+) -> None:
+    report, other = make(300 * KIB, cut_after=100_000, times=1), make(1000)
+    seen: list[str | None] = []
+    errors: list[dbss.Error] = []
+
+    def log(record: dbss.LogRecord) -> None:
+        seen.append(record.report_id)
+        if record.level == dbss.LOG_WARNING:
+            assert sha256(client.download_report(*other.ids)) == other.sha256
+            try:
+                client.download_report(*report.ids[:2], "x" * 16)
+            except dbss.NotFoundError as error:
+                errors.append(error)
+
+    with dbss.Client(endpoint=standin.http, token=standin.token, log=log) as client:
+        assert sha256(client.download_report(*report.ids)) == report.sha256
+    [error] = errors
+    assert error.service_code == "DBSS.10021004"
+    assert seen.index(other.id) > seen.index(report.id)
+    assert seen[-1] == report.id
+    assert "x" * 16 in seen
+
+
 def test_what_a_log_function_raises_breaks_nothing(
     standin: Standin, make: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1668,13 +1752,29 @@ def test_what_a_log_function_raises_breaks_nothing(
     hooked: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda one: hooked.append(one.exc_value))
 
-    def log(level: int, message: str) -> None:
+    def log(record: dbss.LogRecord) -> None:
         raise exception
 
     with dbss.Client(endpoint=standin.http, token=standin.token, log=log) as client:
         assert sha256(client.download_report(*report.ids)) == report.sha256
     assert hooked
     assert set(hooked) == {exception}
+
+
+def test_ctrl_c_in_a_log_function_ends_the_call(
+    standin: Standin, make: Callable[..., Report]
+) -> None:
+    report = make(300 * KIB, cut_after=100_000, times=1)
+
+    def log(record: dbss.LogRecord) -> None:
+        if record.level == dbss.LOG_WARNING:
+            signal.raise_signal(signal.SIGINT)
+
+    with (
+        dbss.Client(endpoint=standin.http, token=standin.token, log=log) as client,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        client.download_report(*report.ids)
 
 
 def test_many_threads_log_in_peace(standin: Standin, make: Callable[..., Report]) -> None:
@@ -1684,7 +1784,7 @@ def test_many_threads_log_in_peace(standin: Standin, make: Callable[..., Report]
         dbss.Client(
             endpoint=standin.http,
             token=standin.token,
-            log=lambda level, message: lines.append(message),
+            log=lambda record: lines.append(record.message),
         ) as client,
         ThreadPoolExecutor(8) as pool,
     ):
@@ -1894,7 +1994,7 @@ def test_many_calls_leave_nothing(make: Callable[..., Report], environment: dict
     code = """
 import os, dbss
 client = dbss.Client(
-    endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"], log=lambda level, text: None
+    endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"], log=lambda record: None
 )
 ids = os.environ["IDS"].split(",")
 def used():
@@ -1926,6 +2026,34 @@ print(after[0] - before[0], after[1] - before[1])
     assert descriptors == 0
 
 
+def test_what_is_part_of_a_cycle_is_freed_once_and_used_no_more(
+    make: Callable[..., Report], environment: dict[str, str]
+) -> None:
+    """Python finalizes the parts in any order."""
+    report = make()
+    code = """
+import gc, os, dbss
+ids = os.environ["IDS"].split(",")
+class Knot: pass
+for turn in range(20):
+    client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
+    operation = dbss.Operation()
+    stream = client.open_report(*ids, operation=operation, progress=lambda now: None)
+    stream.read(10)
+    reports = client.reports(ids[1], project_id=ids[0])
+    next(reports)
+    knot = Knot()
+    knot.held = [knot, stream, stream._handle, client, client._context, operation, reports]
+    stream.held = [stream, stream._monitor, stream._control, stream._handle]
+    del client, operation, stream, reports, knot
+    gc.collect()
+print("end")
+"""
+    # What was freed is overwritten.
+    done = python(code, environment, MALLOC_PERTURB_="85", **told(report))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
+
+
 # The end of the interpreter.
 
 
@@ -1936,7 +2064,7 @@ def test_everything_open_at_the_interpreters_end_is_silent(
     code = """
 import builtins, os, dbss
 client = dbss.Client(
-    endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"], log=lambda level, text: None
+    endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"], log=lambda record: None
 )
 ids = os.environ["IDS"].split(",")
 operation = dbss.Operation()
@@ -1959,7 +2087,7 @@ def test_a_daemon_thread_in_a_call_does_not_end_the_process(
     code = """
 import builtins, os, threading, time, dbss
 client = dbss.Client(
-    endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"], log=lambda level, text: None
+    endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"], log=lambda record: None
 )
 ids = os.environ["IDS"].split(",")
 begun = threading.Barrier(5)
@@ -1988,6 +2116,71 @@ class Slow:
     # The interpreter's end takes long enough for several ticks.
     def __del__(self, sleep=time.sleep): sleep(0.5)
 builtins.slow = Slow()
+print("end")
+"""
+    done = python(code, environment, **told(report))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
+
+
+def test_the_interpreter_ends_no_thread_within_a_callback(
+    make: Callable[..., Report], environment: dict[str, str]
+) -> None:
+    """Daemon threads go on with all kinds of calls while the main thread returns."""
+    report = make(200_000)
+    code = """
+import os, sys, tempfile, threading, dbss
+sys.setswitchinterval(1e-6)
+settings = {"endpoint": os.environ["ENDPOINT"], "token": os.environ["TOKEN"]}
+client = dbss.Client(**settings, log=lambda record: None)
+ids = os.environ["IDS"].split(",")
+directory = tempfile.mkdtemp()
+inside = threading.Semaphore(0)
+def tick(now):
+    if now.received: inside.release()
+def to_file():
+    path = os.path.join(directory, str(threading.get_ident()))
+    client.download_report_to(*ids, path, replace=True, progress=tick)
+def stream():
+    with client.open_report(*ids, progress=tick) as one:
+        for _ in one: pass
+def list_and_make():
+    with dbss.Client(**settings, log=lambda record: None) as another:
+        next(another.reports(ids[1], project_id=ids[0]))
+    inside.release()
+def work(call):
+    while True:
+        try:
+            call()
+        except dbss.CancelledError:
+            pass
+        except RuntimeError:
+            return
+for call in (to_file, stream, list_and_make) * 2:
+    threading.Thread(target=work, args=(call,), daemon=True).start()
+for _ in range(6): inside.acquire()
+"""
+    for _ in range(int(os.environ.get("DBSS_TEST_RUNS", "20"))):
+        done = python(code, environment, **told(report))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_function_that_never_returns_does_not_keep_the_interpreter(
+    make: Callable[..., Report], environment: dict[str, str]
+) -> None:
+    report = make()
+    code = """
+import os, threading, dbss, dbss.operation
+dbss.operation.LAST_WAIT = 0.2
+client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
+ids = os.environ["IDS"].split(",")
+waiting, never = threading.Event(), threading.Event()
+def tick(now):
+    waiting.set()
+    never.wait()
+threading.Thread(
+    target=client.download_report, args=ids, kwargs={"progress": tick}, daemon=True
+).start()
+waiting.wait(30)
 print("end")
 """
     done = python(code, environment, **told(report))
@@ -2048,12 +2241,12 @@ def test_a_callback_of_the_abi_takes_every_part(
         parts.append(bytes(data[:length]))
         return 0
 
-    function = ffi.WriteFunction(write)
+    function = abi.WriteFn(write)
     with dbss.Client(endpoint=standin.http, token=standin.token) as client:
         assert client._context is not None
         names = [one.encode() for one in report.ids]
         operation = dbss.Operation()
-        ffi.report_download_to_callback(
+        abi.report_download_to_callback(
             client._context.pointer, *names, None, function, parts, operation.control().pointer
         )
     assert sha256(b"".join(parts)) == report.sha256

@@ -19,6 +19,7 @@ from . import (
     LOG_ERROR,
     LOG_WARNING,
     Client,
+    LogRecord,
     Operation,
     Progress,
     __version__,
@@ -360,14 +361,15 @@ class _Screen:
             self._bar.set_postfix_str(f"{now.percent} % done", refresh=False)
         self._bar.refresh()
 
-    def log(self, level: int, message: str) -> None:
-        """Prints a message, above the bar: warnings, and what happens where that is wanted."""
+    def log(self, record: LogRecord) -> None:
+        """Prints a record, above the bar: warnings, and what happens where that is wanted."""
         # What ends the call is told in any case.
-        if level == LOG_ERROR or not (self._verbose or level == LOG_WARNING):
+        is_warning = record.level == LOG_WARNING
+        if record.level == LOG_ERROR or not (self._verbose or is_warning):
             return
         if self._bar is not None:
             self._bar.clear()
-        _say(f"dbss: {'warning: ' if level == LOG_WARNING else ''}{message}")
+        _say(f"dbss: {'warning: ' if is_warning else ''}{record.message}")
 
     def close(self) -> None:
         """Takes the bar away."""

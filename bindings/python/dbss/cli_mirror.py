@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from . import errors
+from ._items import Counts
 from .mirror import MirrorResult
 
 # Beside those of the other commands.
@@ -71,11 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def counts(result: MirrorResult) -> dict[str, int]:
     """The counts by their names."""
-    return {
-        field.name: getattr(result, field.name)
-        for field in dataclasses.fields(result)
-        if field.name not in ("failures", "gaps")
-    }
+    return {field.name: getattr(result, field.name) for field in dataclasses.fields(Counts)}
 
 
 def _error(error: errors.Error) -> dict[str, Any]:

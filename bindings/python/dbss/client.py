@@ -5,25 +5,18 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Protocol, Union, overload
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, Union, overload
 
+from . import _abi as abi
 from . import credentials as credentials_module
 from . import errors, ffi, settings
 from .credentials import Credentials, Provider, TokenProvider
 from .lists import Management
+from .log import Log, LogFunction
 from .mirror import Mirroring
-from .operation import (
-    Control,
-    Log,
-    LogFunction,
-    Operation,
-    ProgressFunction,
-    Result,
-    Watch,
-)
+from .operation import CallMonitor, Control, Operation, ProgressFunction, Result
 from .settings import DEFAULT, Default, Seconds
 from .stream import Handle, ReportStream
 
@@ -35,6 +28,10 @@ if TYPE_CHECKING:
 PathLike = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 
 
+# The project, the instance, the report and the locale, for C.
+Names = tuple[Optional[bytes], bytes, bytes, Optional[bytes]]
+
+
 class Writer(Protocol):
     """Anything that bytes can be written to."""
 
@@ -44,7 +41,7 @@ class Writer(Protocol):
 
 def version() -> str:
     """The version of libdbss that is loaded, such as "0.1.0"."""
-    return ffi.decode(ffi.version()) or ""
+    return ffi.decode(abi.version()) or ""
 
 
 def has_feature(name: str) -> bool:
@@ -53,35 +50,25 @@ def has_feature(name: str) -> bool:
         raise TypeError(f"name: must be str, not {type(name).__name__}")
     # No feature has a name that C could not be given whole.
     encoded = name.encode("utf-8", "replace")
-    return b"\0" not in encoded and bool(ffi.has_feature(encoded))
+    return b"\0" not in encoded and bool(abi.has_feature(encoded))
 
 
-class _Context:
-    """Owns a context of libdbss. It is freed with the last reference to this.
+class _Context(ffi.Owned[abi.Context]):
+    """Owns a context of libdbss, and what its calls need.
 
     Each call holds a reference while it lasts. So the context outlives every
     call that uses it without a lock, which a fork could leave locked for ever.
     """
 
-    def __init__(self, config: ffi.Config, log: Log | None, provider: Provider | None) -> None:
+    def __init__(self, config: abi.Config, log: Log | None, provider: Provider | None) -> None:
+        super().__init__(abi.Context, abi.context_free)
         self.log = log
         self.provider = provider
-        self.pointer = ffi.Context()
-        ffi.context_new(config, ffi.byref(self.pointer))
-
-    # A default, as the module may be gone when the interpreter ends.
-    def __del__(self, _free: Callable[[ffi.Context], None] = ffi.context_free) -> None:
-        _free(self.pointer)
-
-
-@contextmanager
-def _new_config() -> Iterator[ffi.Config]:
-    config = ffi.Config()
-    try:
-        ffi.config_new(ffi.byref(config))
-        yield config
-    finally:
-        ffi.config_free(config)
+        monitor = CallMonitor(None, log=log)
+        try:
+            monitor.run(abi.context_new, config, ffi.byref(self.pointer))
+        finally:
+            monitor.detach()
 
 
 def _endpoints(given: str | Iterable[str]) -> bytes:
@@ -108,9 +95,7 @@ def _refuse_several(kinds: Mapping[str, Iterable[object]]) -> None:
         raise TypeError(f"{given[0]} and {given[1]} exclude each other; give one of them")
 
 
-def _names(
-    project_id: str | None, instance_id: str, report_id: str, locale: str | None
-) -> tuple[bytes | None, ...]:
+def _names(project_id: str | None, instance_id: str, report_id: str, locale: str | None) -> Names:
     """What names a report, for C."""
     return (
         None if project_id is None else ffi.encode("project", project_id),
@@ -219,10 +204,11 @@ class Client(Management, Mirroring):
             is no limit and DEFAULT the default of libdbss, an hour.
         poll_interval: seconds until such a report is looked at again; it grows
             with each look.
-        log: called with the level, one of the LOG_ constants, and the text of
-            each message about a call, from the thread of a call, within a
-            tenth of a second. No message holds a secret. What it raises goes
-            to sys.unraisablehook.
+        log: a function that is called with a LogRecord for each thing that
+            happens in a call, on the thread of the call; or a logging.Logger,
+            whose records have the same facts as attributes (dbss_status,
+            dbss_attempt and so on). No record holds a secret. What it raises
+            goes to sys.unraisablehook.
         options: any other option of libdbss, as text; options() lists them.
 
     Raises:
@@ -272,36 +258,35 @@ class Client(Management, Mirroring):
         # First, so that __repr__ and close() work on a client that failed.
         self._context: _Context | None = None
         self._service = region
-        flags = (
-            ("allow_plaintext", allow_plaintext),
-            ("follow_redirects", follow_redirects),
-            ("proxy_from_environment", proxy_from_environment),
-        )
-        durations: tuple[tuple[str, Seconds], ...] = (
-            ("connect_timeout_ms", connect_timeout),
-            ("stall_timeout_ms", stall_timeout),
-            ("total_timeout_ms", total_timeout),
-            ("max_retry_after_ms", max_retry_after),
-            ("wait_timeout_ms", wait_timeout),
-            ("poll_interval_ms", poll_interval),
-        )
-        numbers = (("max_memory_bytes", max_memory_bytes), ("max_attempts", max_attempts))
-        texts = (
-            ("user_agent_suffix", user_agent_suffix),
-            ("proxy", proxy),
-            ("project_id", project_id),
-            ("iam_endpoint", iam_endpoint),
-            ("metadata_endpoint", metadata_endpoint),
+        given: dict[str, Any] = {
+            "region": region,
+            "ca_file": ca_file,
+            "connect_timeout": connect_timeout,
+            "stall_timeout": stall_timeout,
+            "total_timeout": total_timeout,
+            "max_retry_after": max_retry_after,
+            "wait_timeout": wait_timeout,
+            "poll_interval": poll_interval,
+            "allow_plaintext": allow_plaintext,
+            "follow_redirects": follow_redirects,
+            "proxy_from_environment": proxy_from_environment,
+            "max_memory_bytes": max_memory_bytes,
+            "max_attempts": max_attempts,
+            "user_agent_suffix": user_agent_suffix,
+            "proxy": proxy,
+            "project_id": project_id,
+            "iam_endpoint": iam_endpoint,
+            "metadata_endpoint": metadata_endpoint,
             # One by one: what is missing of a key or user, making the context tells.
-            ("token", token),
-            ("access_key", access_key),
-            ("secret_key", secret_key),
-            ("security_token", security_token),
-            ("iam_user", iam_user),
-            ("iam_password", iam_password),
-            ("iam_domain", iam_domain),
-            ("credentials", credentials),
-        )
+            "token": token,
+            "access_key": access_key,
+            "secret_key": secret_key,
+            "security_token": security_token,
+            "iam_user": iam_user,
+            "iam_password": iam_password,
+            "iam_domain": iam_domain,
+            "credentials": credentials,
+        }
         _refuse_several(
             {
                 "a token": (token,),
@@ -313,45 +298,22 @@ class Client(Management, Mirroring):
         )
         if token_provider is not None and not callable(token_provider):
             raise TypeError("token_provider: must be callable")
-        if log is not None and not callable(log):
-            raise TypeError("log: must be callable")
-        with _new_config() as config:
-            for key, value in (options or {}).items():
-                encoded_key = ffi.encode("key", key)
-                is_path = key == "ca_file"
-                encoded = ffi.encode_path(key, value) if is_path else ffi.encode(key, value)
-                ffi.config_set(config, encoded_key, encoded)
-            if region is not None:
-                ffi.config_set_region(config, ffi.encode("region", region))
+        kept = None if log is None else Log(log)
+        with ffi.made(abi.Config, abi.config_new, abi.config_free) as config:
+            for key, text in (options or {}).items():
+                abi.config_set(config, ffi.encode("key", key), settings.text("config", key, text))
             if endpoint is not None:
                 endpoints = _endpoints(endpoint)
-                ffi.config_set_endpoint(config, endpoints)
+                abi.config_set_endpoint(config, endpoints)
                 self._service = ffi.decode(endpoints)
-            if ca_file is not None:
-                ffi.config_set(config, b"ca_file", ffi.encode_path("ca_file", ca_file))
-            for key, seconds in durations:
-                if not isinstance(seconds, Default):
-                    ffi.config_set(config, key.encode(), settings.milliseconds(key, seconds))
-            for key, flag in flags:
-                if settings.flag(key, flag):
-                    ffi.config_set(config, key.encode(), b"true")
-            for key, number in numbers:
-                if number is not None:
-                    ffi.config_set(config, key.encode(), settings.number(key, number))
-            for key, text in texts:
-                if text is not None:
-                    ffi.config_set(config, key.encode(), ffi.encode(key, text))
-            kept = None
-            if log is not None:
-                kept = Log(log)
-                ffi.keep_messages(config, kept.messages)
+            for encoded_key, value in settings.encoded("config", given):
+                abi.config_set(config, encoded_key, value)
+            if kept is not None:
+                ffi.set_log(config, kept.relay)
             provider = None
             if token_provider is not None:
                 provider = Provider(config, token_provider)
             self._context = _Context(config, kept, provider)
-            # For log messages of what was found.
-            if kept is not None:
-                kept.deliver()
 
     def download_report(
         self,
@@ -386,23 +348,23 @@ class Client(Management, Mirroring):
             NotConfiguredError: there are no credentials, or no project.
             NoTokenError: the token provider gave none.
             Error: the call failed. Its class and attributes say why.
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
 
         Other threads run while it waits. In the main thread, what the handler
         of a signal raises, such as KeyboardInterrupt, ends the call and comes
         out of it, within 250 ms and whatever it waits for.
         """
         names = _names(project_id, instance_id, report_id, locale)
-        buffer = ffi.Buffer()
+        buffer = abi.Buffer()
 
-        def call(context: ffi.Context, control: ffi.Operation) -> bytes:
-            ffi.report_download_to_memory(context, *names, control, ffi.byref(buffer))
+        def call(context: abi.Context, control: abi.Operation) -> bytes:
+            abi.report_download_to_memory(context, *names, control, ffi.byref(buffer))
             return ffi.copy(buffer)
 
         try:
             return self._perform(call, operation, progress)
         finally:
-            ffi.buffer_free(ffi.byref(buffer))
+            abi.buffer_free(ffi.byref(buffer))
 
     @overload
     def download_report_to(
@@ -467,13 +429,13 @@ class Client(Management, Mirroring):
             Where the report lies now; None when that is no path.
 
         Raises:
-            TargetExistsError: a file of this name exists, and may not be replaced.
+            FileExistsError: a file of this name exists, and may not be replaced.
             NotRegularFileError: the name is that of a directory, a link, a device.
             FileError: the file cannot be written.
-            PipeClosedError: whoever reads from the pipe has gone.
+            BrokenPipeError: whoever reads from the pipe has gone.
             NotResumableError: a transfer that cannot be taken back broke for good.
             Error: the call failed otherwise.
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
         """
         names = _names(project_id, instance_id, report_id, locale)
         settings.flag("replace", replace)
@@ -501,7 +463,7 @@ class Client(Management, Mirroring):
 
     def _download_to_path(
         self,
-        names: tuple[bytes | None, ...],
+        names: Names,
         path: PathLike,
         replace: bool,
         operation: Operation | None,
@@ -509,19 +471,17 @@ class Client(Management, Mirroring):
     ) -> Path:
         target = ffi.encode_path("path", path)
         inside = target.endswith(b"/") or os.path.isdir(target)
-        download = ffi.report_download_to_directory if inside else ffi.report_download_to_file
+        download = abi.report_download_to_directory if inside else abi.report_download_to_file
 
-        def call(context: ffi.Context, control: ffi.Operation) -> bytes:
-            download(context, *names, target, ffi.FILE_REPLACE if replace else 0, control)
-            return ffi.operation_path(control) or target
+        def call(context: abi.Context, control: abi.Operation) -> Path:
+            download(context, *names, target, abi.FILE_REPLACE if replace else 0, control)
+            return ffi.decode_path(abi.operation_path(control) or target)
 
-        from pathlib import Path
-
-        return Path(os.fsdecode(self._perform(call, operation, progress)))
+        return self._perform(call, operation, progress)
 
     def _download_to_descriptor(
         self,
-        names: tuple[bytes | None, ...],
+        names: Names,
         descriptor: int,
         operation: Operation | None,
         progress: ProgressFunction | None,
@@ -530,8 +490,8 @@ class Client(Management, Mirroring):
         if not 0 <= descriptor < 2**31:
             raise errors.ArgumentError("fd: is not an open descriptor", parameter="fd")
 
-        def call(context: ffi.Context, control: ffi.Operation) -> None:
-            ffi.report_download_to_fd(context, *names, descriptor, control)
+        def call(context: abi.Context, control: abi.Operation) -> None:
+            abi.report_download_to_fd(context, *names, descriptor, control)
 
         self._perform(call, operation, progress)
 
@@ -549,8 +509,8 @@ class Client(Management, Mirroring):
 
         Waits until its first bytes are there. A transfer that breaks later is
         resumed where the service can; where it cannot, the read fails. The
-        stream goes on when the client is closed. The operation belongs to it
-        until it is closed.
+        stream ends when it or the client is closed. Until then the operation
+        belongs to it.
 
         The arguments and exceptions are those of download_report(). What
         ``progress`` or a signal's handler raises comes out of the read under
@@ -560,25 +520,25 @@ class Client(Management, Mirroring):
 
     def _open(
         self,
-        names: tuple[bytes | None, ...],
+        names: Names,
         operation: Operation | None,
         progress: ProgressFunction | None,
     ) -> ReportStream:
         context = self._open_context()
         control = Control() if operation is None else operation.control()
-        watch = Watch(control, progress, context.log, context.provider)
-        handle = Handle()
+        monitor = CallMonitor(control, progress, context.log, context.provider)
+        handle = Handle(abi.ReportStream, abi.report_stream_free)
         control.begin()
         try:
-            watch.attach()
-            watch.run(
-                ffi.report_open, context.pointer, *names, control.pointer, ffi.byref(handle.pointer)
+            monitor.attach()
+            monitor.run(
+                abi.report_open, context.pointer, *names, control.pointer, ffi.byref(handle.pointer)
             )
-            return ReportStream(handle, control, watch)
+            return ReportStream(handle, control, monitor)
         except BaseException:
             # First, as the operation belongs to the stream, should there be one.
             del handle
-            watch.detach()
+            monitor.detach()
             control.end()
             raise
         finally:
@@ -587,14 +547,14 @@ class Client(Management, Mirroring):
 
     def _perform(
         self,
-        call: Callable[[ffi.Context, ffi.Operation], Result],
+        call: Callable[[abi.Context, abi.Operation], Result],
         operation: Operation | None,
         progress: ProgressFunction | None,
     ) -> Result:
         """Runs a call of libdbss from its beginning to its end."""
         context = self._open_context()
         control = Control() if operation is None else operation.control()
-        watch = Watch(control, progress, context.log, context.provider)
+        monitor = CallMonitor(control, progress, context.log, context.provider)
         # Nobody else would hear a tick.
         needed = (
             progress is not None
@@ -605,10 +565,10 @@ class Client(Management, Mirroring):
         control.begin()
         try:
             if needed:
-                watch.attach()
-            return watch.run(call, context.pointer, control.pointer)
+                monitor.attach()
+            return monitor.run(call, context.pointer, control.pointer)
         finally:
-            watch.detach()
+            monitor.detach()
             control.end()
             # Else whoever keeps the exception would keep the context, too.
             del context
@@ -627,18 +587,18 @@ class Client(Management, Mirroring):
             NotConfiguredError: there are none.
             NoTokenError: the token provider gave none.
             Error: the call failed otherwise.
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
         """
-        found = ffi.Credentials()
+        found = abi.Credentials()
 
-        def call(context: ffi.Context, control: ffi.Operation) -> Credentials:
-            ffi.context_find_credentials(context, control, ffi.byref(found))
+        def call(context: abi.Context, control: abi.Operation) -> Credentials:
+            abi.context_find_credentials(context, control, ffi.byref(found))
             return credentials_module.found(found)
 
         try:
             return self._perform(call, operation, None)
         finally:
-            ffi.credentials_free(found)
+            abi.credentials_free(found)
 
     def check(self, project_id: str | None = None, *, operation: Operation | None = None) -> None:
         """Asks the service whether it takes the credentials; nothing is downloaded or changed.
@@ -651,12 +611,12 @@ class Client(Management, Mirroring):
             UnauthenticatedError: it does not.
             ForbiddenError: it knows them, and does not allow this.
             Error: they could not be had, or the call failed otherwise.
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
         """
         project = None if project_id is None else ffi.encode("project", project_id)
 
-        def call(context: ffi.Context, control: ffi.Operation) -> None:
-            ffi.context_check(context, project, control)
+        def call(context: abi.Context, control: abi.Operation) -> None:
+            abi.context_check(context, project, control)
 
         self._perform(call, operation, None)
 
@@ -664,16 +624,11 @@ class Client(Management, Mirroring):
         """Cancels all calls of this client that are under way, open streams included.
 
         Each ends with CancelledError, as by its operation's cancel(). Calls that
-        start afterwards run.
-
-        Raises:
-            ValueError: the client is closed.
+        start afterwards run. It does nothing when the client is closed.
         """
-        context = self._open_context()
-        try:
-            ffi.context_cancel_all(context.pointer)
-        finally:
-            del context
+        context = self._context
+        if context is not None:
+            abi.context_cancel_all(context.pointer)
 
     def set_token(self, token: str) -> None:
         """Replaces the credentials by a token.
@@ -683,26 +638,27 @@ class Client(Management, Mirroring):
 
         Raises:
             InvalidTokenError: no header could hold it.
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
         """
         context = self._open_context()
         try:
-            ffi.context_set_token(context.pointer, ffi.encode("token", token))
+            abi.context_set_token(context.pointer, ffi.encode("token", token))
         finally:
             del context
 
     def _open_context(self) -> _Context:
         context = self._context
         if context is None:
-            raise ValueError("the client is closed")
+            raise errors.ClosedError("the client is closed")
         return context
 
     def close(self) -> None:
-        """Ends the client; calls under way in other threads finish undisturbed.
-
-        Closing it again does nothing.
+        """Ends the client. Calls under way in other threads end with CancelledError, open
+        streams too, and later ones with ClosedError. Closing it again does nothing.
         """
-        self._context = None
+        context, self._context = self._context, None
+        if context is not None:
+            abi.context_close(context.pointer)
 
     def __enter__(self) -> Client:
         return self

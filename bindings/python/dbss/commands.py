@@ -133,12 +133,20 @@ def _print(lines: Iterable[str]) -> None:
     """Writes to standard output."""
     if sys.stdout is None:
         raise Failure("cannot write to standard output: it is closed", LOCAL)
-    encoding = sys.stdout.encoding or "utf-8"
+    for line in lines:
+        _print_line(line)
+    _print_line(None)
+
+
+def _print_line(line: str | None) -> None:
+    """Writes a line; without one, what has not been written yet."""
     try:
-        for line in lines:
+        if line is None:
+            sys.stdout.flush()
+        else:
+            encoding = sys.stdout.encoding or "utf-8"
             # What its encoding lacks is no reason to fail.
             print(line.encode(encoding, "replace").decode(encoding))
-        sys.stdout.flush()
     except OSError as error:
         # Else Python would try once more when it ends, and complain in its own way.
         with contextlib.suppress(OSError):

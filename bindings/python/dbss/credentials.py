@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, NamedTuple, Optional, Union
 
+from . import _abi as abi
 from . import errors, ffi
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -57,14 +58,14 @@ TokenProvider = Callable[[bool], Union[Given, Awaitable[Given]]]
 """Gives a token; called with whether the service has refused the last one."""
 
 
-def found(pointer: ffi.Credentials) -> Credentials:
+def found(pointer: abi.Credentials) -> Credentials:
     """What libdbss found."""
-    expires_ms = ffi.credentials_expires_ms(pointer)
+    expires_ms = abi.credentials_expires_ms(pointer)
     return Credentials(
-        source=ffi.decode(ffi.credentials_source(pointer)) or "",
-        description=ffi.decode(ffi.credentials_description(pointer)) or "",
-        name=ffi.decode(ffi.credentials_name(pointer)),
-        project_id=ffi.decode(ffi.credentials_project(pointer)),
+        source=ffi.decode(abi.credentials_source(pointer)) or "",
+        description=ffi.decode(abi.credentials_description(pointer)) or "",
+        name=ffi.decode(abi.credentials_name(pointer)),
+        project_id=ffi.decode(abi.credentials_project(pointer)),
         expires_at=None if expires_ms < 0 else _date(expires_ms),
     )
 
@@ -84,7 +85,7 @@ class Provider:
     starts it; it ends with the context, and does not keep the interpreter.
     """
 
-    def __init__(self, config: ffi.Config, function: TokenProvider) -> None:
+    def __init__(self, config: abi.Config, function: TokenProvider) -> None:
         self._function = function
         self._begin()
         self._inlet = ffi.provide_tokens(config, self._requests)
@@ -157,19 +158,19 @@ def _answer_all(
     """Runs until the inlet's end, which is told in place of a request."""
     while True:
         request = requests.get()
-        if not isinstance(request, ffi.TokenRequest):
+        if not isinstance(request, abi.TokenRequest):
             # For another thread, where Ctrl-C made the start of this one look failed.
             requests.put(request)
             return
         try:
             _answer(request, function, failure)
         finally:
-            ffi.token_request_free(request)
+            abi.token_request_free(request)
 
 
-def _answer(request: ffi.TokenRequest, function: TokenProvider, failure: _Failure) -> None:
+def _answer(request: abi.TokenRequest, function: TokenProvider, failure: _Failure) -> None:
     try:
-        given: Any = function(bool(ffi.token_request_refused(request)))
+        given: Any = function(bool(abi.token_request_refused(request)))
         if inspect.isawaitable(given):
             given = _run(given)
     except BaseException as error:
@@ -184,7 +185,7 @@ def _answer(request: ffi.TokenRequest, function: TokenProvider, failure: _Failur
         with failure.lock:
             failure.reason, failure.error = "", None
             try:
-                ffi.token_request_set(request, token, expires_ms)
+                abi.token_request_set(request, token, expires_ms)
             except errors.Error as error:
                 # libdbss has told all who wait.
                 failure.reason = error.message
@@ -196,10 +197,10 @@ def _answer(request: ffi.TokenRequest, function: TokenProvider, failure: _Failur
         _fail(request, failure, error.with_traceback(None), str(error))
 
 
-def _fail(request: ffi.TokenRequest, failure: _Failure, error: BaseException, reason: str) -> None:
+def _fail(request: abi.TokenRequest, failure: _Failure, error: BaseException, reason: str) -> None:
     with failure.lock:
         failure.reason, failure.error = reason, error
-        ffi.token_request_fail(request, reason.encode("utf-8", "replace"))
+        abi.token_request_fail(request, reason.encode("utf-8", "replace"))
 
 
 def _run(awaitable: Awaitable[Given]) -> Given:

@@ -1,7 +1,7 @@
-"""The C ABI of libdbss as Python sees it. Only this file knows ctypes.
+"""Between C and Python: errors, callbacks, strings. _abi declares the functions.
 
-The functions are named as in dbss.h, without ``dbss_``. Those that return a
-dbss_status raise instead when it is not DBSS_OK.
+The functions of _abi are named as in dbss.h, without ``dbss_``. Those that return
+the status of a call raise instead when it is not DBSS_OK.
 """
 
 from __future__ import annotations
@@ -11,451 +11,131 @@ import functools
 import operator
 import os
 import queue
+import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Iterator
-from ctypes import (
-    CFUNCTYPE,
-    POINTER,
-    c_char,
-    c_char_p,
-    c_int,
-    c_int32,
-    c_int64,
-    c_size_t,
-    c_uint8,
-    c_uint32,
-    c_void_p,
-    py_object,
-)
-from typing import TYPE_CHECKING, Any, Callable, Union
+from contextlib import contextmanager
+from ctypes import c_char, c_size_t, c_uint8, py_object
+from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar, Union
 
+from . import _abi as abi
 from . import errors
 
-NAME = "libdbss.so.0"
-OLDEST = 100
-"""The oldest version, as a number, that has all the functions declared here."""
-
-LOG_ERROR = 1
-LOG_WARNING = 2
-LOG_INFO = 3
-LOG_DEBUG = 4
-
-FILE_REPLACE = 1
-
-FORMAT_UNKNOWN = 0
-FORMAT_PDF = 1
-FORMAT_ZIP = 2
-
-ID_SIZE = 65
-
-# Handles: structures without an inside, each its own type, so that ctypes
-# refuses one in place of another.
-
-
-class _Error(ctypes.Structure):
-    pass
-
-
-class _Config(ctypes.Structure):
-    pass
-
-
-class _TokenRequest(ctypes.Structure):
-    pass
-
-
-class _Context(ctypes.Structure):
-    pass
-
-
-class _Credentials(ctypes.Structure):
-    pass
-
-
-class _Operation(ctypes.Structure):
-    pass
-
-
-class _Stream(ctypes.Structure):
-    pass
-
-
-class _Cursor(ctypes.Structure):
-    pass
-
-
-class _Page(ctypes.Structure):
-    pass
-
-
-class _Mirror(ctypes.Structure):
-    pass
-
-
-class _MirrorResult(ctypes.Structure):
-    pass
-
-
 if TYPE_CHECKING:
-    ErrorPointer = ctypes._Pointer[_Error]
-    Config = ctypes._Pointer[_Config]
-    TokenRequest = ctypes._Pointer[_TokenRequest]
-    Context = ctypes._Pointer[_Context]
-    Credentials = ctypes._Pointer[_Credentials]
-    Operation = ctypes._Pointer[_Operation]
-    Stream = ctypes._Pointer[_Stream]
-    Cursor = ctypes._Pointer[_Cursor]
-    Page = ctypes._Pointer[_Page]
-    Mirror = ctypes._Pointer[_Mirror]
-    MirrorResult = ctypes._Pointer[_MirrorResult]
-else:
-    ErrorPointer = POINTER(_Error)
-    Config = POINTER(_Config)
-    TokenRequest = POINTER(_TokenRequest)
-    Context = POINTER(_Context)
-    Credentials = POINTER(_Credentials)
-    Operation = POINTER(_Operation)
-    Stream = POINTER(_Stream)
-    Cursor = POINTER(_Cursor)
-    Page = POINTER(_Page)
-    Mirror = POINTER(_Mirror)
-    MirrorResult = POINTER(_MirrorResult)
+    from pathlib import Path
+
+Handle = TypeVar("Handle", bound="ctypes._Pointer[Any]")
+
+byref = ctypes.byref
+
+# Handles.
 
 
-class Buffer(ctypes.Structure):
-    """dbss_buffer: bytes that libdbss allocated."""
+class Owned(Generic[Handle]):
+    """Owns a handle of libdbss. It is freed with the last reference to this."""
 
-    _fields_ = (("data", POINTER(c_uint8)), ("len", c_size_t))
+    def __init__(self, kind: type[Handle], free: Callable[[Handle], None]) -> None:
+        self.pointer = kind()
+        self._null = kind()
+        # Kept here, as the modules may be gone when the interpreter ends.
+        self._free = free
 
-
-class Level(c_int32):
-    """A log level as its callback is given it: each one an object, for it is a key below."""
-
-    __hash__ = object.__hash__
-
-
-# The types of callbacks. `user_data` is a Python object, but for its end, where
-# it is only known by its address.
-DestroyFunction = CFUNCTYPE(None, c_void_p)
-LogFunction = CFUNCTYPE(None, py_object, Level, c_char_p)
-TokenProviderFunction = CFUNCTYPE(None, py_object, TokenRequest)
-ProgressFunction = CFUNCTYPE(c_int32, py_object, Operation)
-WriteFunction = CFUNCTYPE(c_int32, py_object, POINTER(c_uint8), c_size_t)
-
-# Loading.
+    def __del__(self) -> None:
+        # Where this is part of a cycle, its users are finalized before it or after.
+        pointer, self.pointer = self.pointer, self._null
+        self._free(pointer)
 
 
-def _load() -> ctypes.CDLL:
-    """Finds the library; ImportError says where it was looked for."""
-    given = os.environ.get("DBSS_LIBRARY")
-    beside = os.path.join(os.path.dirname(__file__), NAME)
-    if given:
-        place, description = os.path.abspath(given), f"DBSS_LIBRARY={given}"
-    elif os.path.exists(beside):
-        place, description = beside, beside
-    else:
-        place = NAME
-        description = f"DBSS_LIBRARY (not set), {beside} (not there) and the system's loader"
+@contextmanager
+def made(
+    kind: type[Handle], new: Callable[[Any], None], free: Callable[[Handle], None]
+) -> Iterator[Handle]:
+    """A handle that lives as long as the block."""
+    pointer = kind()
     try:
-        # CDLL, not PyDLL: other threads of Python run while a call lasts.
-        loaded = ctypes.CDLL(place)
-    except OSError as error:
-        raise ImportError(
-            f"cannot load {NAME}: looked for it by {description}: {error}", name=NAME, path=place
-        ) from error
-    try:
-        loaded.dbss_version_number.restype = c_uint32
-        version = loaded.dbss_version_number()
-    except AttributeError:
-        raise ImportError(f"{place} is not libdbss", name=NAME, path=place) from None
-    check_version(version, place)
-    return loaded
-
-
-def check_version(version: int, place: str) -> None:
-    """Raises ImportError unless a library of this version number can be used."""
-    if version < OLDEST or version // 10000 != OLDEST // 10000:
-        raise ImportError(
-            f"{place} is libdbss {_dotted(version)}; this package needs "
-            f"{_dotted(OLDEST)} or a newer one of the same major version",
-            name=NAME,
-            path=place,
-        )
-
-
-def _dotted(version: int) -> str:
-    return f"{version // 10000}.{version // 100 % 100}.{version % 100}"
+        new(byref(pointer))
+        yield pointer
+    finally:
+        free(pointer)
 
 
 # Errors.
 
 
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", "replace")
+def error_of(operation: abi.Operation) -> errors.Error | None:
+    """Why the last call of an operation failed."""
+    return exception(abi.operation_error(operation))
 
 
-def _error(status: int, operation: Operation | None = None) -> errors.Error:
+def _error(status: int, operation: abi.Operation | None = None) -> errors.Error:
     """The exception for a status that a function has just returned on this thread.
 
-    `operation` is the one that the call ran under.
+    `operation` is the one that the call ran under. It keeps the error where a
+    signal's handler has called libdbss since, but does not know that it was busy.
     """
-    pointer = error_take()
-    if operation and error_status(pointer) != status:
-        # A call within a callback leaves no error on the thread.
-        error_free(pointer)
-        pointer = operation_error(operation)
-    return _from_pointer(pointer, status)
+    if operation and status != errors.BusyError.status:
+        error = exception(abi.operation_error(operation))
+    else:
+        error = exception(abi.error_take())
+    if error is not None and error.status == status:
+        return error
+    message = decode(abi.status_message(status)) or ""
+    return _class(status)(message, status=status, status_name=decode(abi.status_name(status)))
 
 
-def error_of(operation: Operation) -> errors.Error | None:
-    """Why the last call of an operation failed."""
-    pointer = operation_error(operation)
-    return _from_pointer(pointer, error_status(pointer)) if pointer else None
+def _class(status: int) -> type[errors.Error]:
+    group = abi.status_group(status)
+    return errors.STATUSES.get(status) or errors.GROUPS.get(group, errors.Error)
 
 
-def mirror_error(result: MirrorResult, index: int) -> errors.Error | None:
-    """Why a mirror could not have a report: that of the failure `index`."""
-    pointer = mirror_result_failure_error(result, index)
-    return _from_pointer(pointer, error_status(pointer)) if pointer else None
-
-
-def _from_pointer(pointer: ErrorPointer, status: int) -> errors.Error:
+def exception(pointer: abi.Error) -> errors.Error | None:
     """An error of libdbss as an exception; frees it."""
-    known = errors.STATUSES.get(status) or errors.GROUPS.get(status_group(status), errors.Error)
-    name = _text(status_name(status))
+    if not pointer:
+        return None
     try:
-        if error_status(pointer) != status:
-            # Python may run a signal handler between the call and this, and
-            # that may have called libdbss too. The status is true all the same.
-            message = _text(status_message(status)) or ""
-            return known(message, status=status, status_name=name)
-        retry_after_ms = error_retry_after_ms(pointer)
-        return known(
-            _text(error_message(pointer)) or "",
+        status = abi.error_status(pointer)
+        path = abi.error_path(pointer)
+        return _class(status)(
+            decode(abi.error_message(pointer)) or "",
             status=status,
-            status_name=name,
-            parameter=_text(error_parameter(pointer)),
-            http_status=error_http_status(pointer) or None,
-            service_code=_text(error_service_code(pointer)),
-            service_message=_text(error_service_message(pointer)),
-            request_id=_text(error_request_id(pointer)),
-            encoded_authorization_message=_text(error_encoded_authorization_message(pointer)),
+            status_name=decode(abi.status_name(status)),
+            parameter=decode(abi.error_parameter(pointer)),
+            http_status=abi.error_http_status(pointer) or None,
+            service_code=decode(abi.error_service_code(pointer)),
+            service_message=decode(abi.error_service_message(pointer)),
+            request_id=decode(abi.error_request_id(pointer)),
+            encoded_authorization_message=decode(abi.error_encoded_authorization_message(pointer)),
             details=tuple(
                 errors.Detail(
-                    _text(error_detail_code(pointer, index)),
-                    _text(error_detail_message(pointer, index)),
+                    decode(abi.error_detail_code(pointer, index)),
+                    decode(abi.error_detail_message(pointer, index)),
                 )
-                for index in range(error_detail_count(pointer))
+                for index in range(abi.error_detail_count(pointer))
             ),
-            os_code=error_os_code(pointer) or None,
-            retryable=bool(error_is_retryable(pointer)),
-            retry_after=None if retry_after_ms < 0 else retry_after_ms / 1000,
-            attempts=error_attempts(pointer),
+            candidates=tuple(
+                decode(abi.error_candidate(pointer, index)) or ""
+                for index in range(abi.error_candidate_count(pointer))
+            ),
+            redirect_target=decode(abi.error_redirect_target(pointer)),
+            path=None if path is None else decode_path(path),
+            os_code=abi.error_os_code(pointer) or None,
+            retryable=bool(abi.error_is_retryable(pointer)),
+            retry_after=seconds(abi.error_retry_after_ms(pointer)),
+            attempts=abi.error_attempts(pointer),
         )
     finally:
-        error_free(pointer)
+        abi.error_free(pointer)
 
 
-def _check(status: int, function: object, arguments: tuple[object, ...]) -> None:
-    """Raises, as ctypes calls it on the calling thread right after the function."""
-    if status != 0:
-        operation: Any = next((one for one in arguments if type(one) is Operation), None)
-        # Who looks at the traceback's variables need not see the token.
-        del arguments
-        raise _error(status, operation)
+def _fail(status: int, arguments: tuple[object, ...]) -> None:
+    # An operation that is prepared, and not called under, comes first.
+    operation: Any = next((one for one in arguments[1:] if type(one) is abi.Operation), None)
+    # Who looks at the traceback's variables need not see the token.
+    del arguments
+    raise _error(status, operation)
 
 
-# Declarations.
-
-FUNCTIONS: dict[str, Any] = {}
-"""Every function that is declared below, by its name in dbss.h."""
-
-_library = _load()
-
-
-def _function(name: str, result: Any, *parameters: Any) -> Callable[..., Any]:
-    try:
-        function = getattr(_library, name)
-    except AttributeError:
-        raise ImportError(f"{_library._name} has no function {name}", name=NAME) from None
-    function.restype = result
-    function.argtypes = parameters
-    FUNCTIONS[name] = function
-    return function  # type: ignore[no-any-return]
-
-
-def _fallible(name: str, *parameters: Any) -> Callable[..., Any]:
-    function = _function(name, c_int32, *parameters)
-    function.errcheck = _check  # type: ignore[attr-defined]
-    return function
-
-
-version = _function("dbss_version", c_char_p)
-version_number = _function("dbss_version_number", c_uint32)
-has_feature = _function("dbss_has_feature", c_int32, c_char_p)
-status_name = _function("dbss_status_name", c_char_p, c_int32)
-status_message = _function("dbss_status_message", c_char_p, c_int32)
-status_group = _function("dbss_status_group", c_int32, c_int32)
-
-last_error = _function("dbss_last_error", ErrorPointer)
-error_take = _function("dbss_error_take", ErrorPointer)
-error_free = _function("dbss_error_free", None, ErrorPointer)
-error_status = _function("dbss_error_status", c_int32, ErrorPointer)
-error_message = _function("dbss_error_message", c_char_p, ErrorPointer)
-error_parameter = _function("dbss_error_parameter", c_char_p, ErrorPointer)
-error_http_status = _function("dbss_error_http_status", c_int32, ErrorPointer)
-error_service_code = _function("dbss_error_service_code", c_char_p, ErrorPointer)
-error_service_message = _function("dbss_error_service_message", c_char_p, ErrorPointer)
-error_request_id = _function("dbss_error_request_id", c_char_p, ErrorPointer)
-error_encoded_authorization_message = _function(
-    "dbss_error_encoded_authorization_message", c_char_p, ErrorPointer
-)
-error_detail_count = _function("dbss_error_detail_count", c_size_t, ErrorPointer)
-error_detail_code = _function("dbss_error_detail_code", c_char_p, ErrorPointer, c_size_t)
-error_detail_message = _function("dbss_error_detail_message", c_char_p, ErrorPointer, c_size_t)
-error_os_code = _function("dbss_error_os_code", c_int32, ErrorPointer)
-error_is_retryable = _function("dbss_error_is_retryable", c_int32, ErrorPointer)
-error_retry_after_ms = _function("dbss_error_retry_after_ms", c_int64, ErrorPointer)
-error_attempts = _function("dbss_error_attempts", c_uint32, ErrorPointer)
-
-config_new = _fallible("dbss_config_new", POINTER(Config))
-config_free = _function("dbss_config_free", None, Config)
-config_set_region = _fallible("dbss_config_set_region", Config, c_char_p)
-config_set_endpoint = _fallible("dbss_config_set_endpoint", Config, c_char_p)
-config_set_token = _fallible("dbss_config_set_token", Config, c_char_p)
-config_set_access_key = _fallible(
-    "dbss_config_set_access_key", Config, c_char_p, c_char_p, c_char_p
-)
-config_set_iam_user = _fallible("dbss_config_set_iam_user", Config, c_char_p, c_char_p, c_char_p)
-config_set = _fallible("dbss_config_set", Config, c_char_p, c_char_p)
-config_set_log = _fallible("dbss_config_set_log", Config, LogFunction, py_object, DestroyFunction)
-config_key_count = _function("dbss_config_key_count", c_size_t)
-config_key_name = _function("dbss_config_key_name", c_char_p, c_size_t)
-config_key_type = _function("dbss_config_key_type", c_char_p, c_size_t)
-config_key_help = _function("dbss_config_key_help", c_char_p, c_size_t)
-config_key_default = _function("dbss_config_key_default", c_char_p, c_size_t)
-
-config_set_token_provider = _fallible(
-    "dbss_config_set_token_provider", Config, TokenProviderFunction, py_object, DestroyFunction
-)
-token_request_refused = _function("dbss_token_request_refused", c_int32, TokenRequest)
-token_request_set = _fallible("dbss_token_request_set", TokenRequest, c_char_p, c_int64)
-token_request_fail = _fallible("dbss_token_request_fail", TokenRequest, c_char_p)
-token_request_free = _function("dbss_token_request_free", None, TokenRequest)
-
-context_new = _fallible("dbss_context_new", Config, POINTER(Context))
-context_set_token = _fallible("dbss_context_set_token", Context, c_char_p)
-context_cancel_all = _function("dbss_context_cancel_all", None, Context)
-context_free = _function("dbss_context_free", None, Context)
-context_find_credentials = _fallible(
-    "dbss_context_find_credentials", Context, Operation, POINTER(Credentials)
-)
-context_check = _fallible("dbss_context_check", Context, c_char_p, Operation)
-credentials_source = _function("dbss_credentials_source", c_char_p, Credentials)
-credentials_description = _function("dbss_credentials_description", c_char_p, Credentials)
-credentials_name = _function("dbss_credentials_name", c_char_p, Credentials)
-credentials_project = _function("dbss_credentials_project", c_char_p, Credentials)
-credentials_expires_ms = _function("dbss_credentials_expires_ms", c_int64, Credentials)
-credentials_free = _function("dbss_credentials_free", None, Credentials)
-
-# The context, and the ids of project, instance and report, and the locale.
-_CALL = (Context, c_char_p, c_char_p, c_char_p, c_char_p)
-
-buffer_free = _function("dbss_buffer_free", None, POINTER(Buffer))
-report_download = _fallible("dbss_report_download", *_CALL, POINTER(Buffer))
-report_download_to_memory = _fallible(
-    "dbss_report_download_to_memory", *_CALL, Operation, POINTER(Buffer)
-)
-report_download_to_file = _fallible(
-    "dbss_report_download_to_file", *_CALL, c_char_p, c_uint32, Operation
-)
-report_download_to_directory = _fallible(
-    "dbss_report_download_to_directory", *_CALL, c_char_p, c_uint32, Operation
-)
-report_download_to_fd = _fallible("dbss_report_download_to_fd", *_CALL, c_int, Operation)
-report_download_to_callback = _fallible(
-    "dbss_report_download_to_callback", *_CALL, WriteFunction, py_object, Operation
-)
-
-report_open = _fallible("dbss_report_open", *_CALL, Operation, POINTER(Stream))
-report_stream_read = _fallible(
-    "dbss_report_stream_read", Stream, c_void_p, c_size_t, POINTER(c_size_t)
-)
-report_stream_size = _function("dbss_report_stream_size", c_int64, Stream)
-report_stream_format = _function("dbss_report_stream_format", c_int32, Stream)
-report_stream_filename = _function("dbss_report_stream_filename", c_char_p, Stream)
-report_stream_content_type = _function("dbss_report_stream_content_type", c_char_p, Stream)
-report_stream_request_id = _function("dbss_report_stream_request_id", c_char_p, Stream)
-report_stream_free = _function("dbss_report_stream_free", None, Stream)
-
-operation_new = _fallible("dbss_operation_new", POINTER(Operation))
-operation_free = _function("dbss_operation_free", None, Operation)
-operation_set = _fallible("dbss_operation_set", Operation, c_char_p, c_char_p)
-operation_set_progress = _fallible(
-    "dbss_operation_set_progress", Operation, ProgressFunction, py_object, DestroyFunction
-)
-operation_cancel = _function("dbss_operation_cancel", None, Operation)
-operation_reset = _fallible("dbss_operation_reset", Operation)
-operation_received = _function("dbss_operation_received", c_int64, Operation)
-operation_total = _function("dbss_operation_total", c_int64, Operation)
-operation_resumed = _function("dbss_operation_resumed", c_int64, Operation)
-operation_attempts = _function("dbss_operation_attempts", c_uint32, Operation)
-operation_percent = _function("dbss_operation_percent", c_int32, Operation)
-operation_path = _function("dbss_operation_path", c_char_p, Operation)
-operation_filename = _function("dbss_operation_filename", c_char_p, Operation)
-operation_request_id = _function("dbss_operation_request_id", c_char_p, Operation)
-operation_error = _function("dbss_operation_error", ErrorPointer, Operation)
-
-instances_list = _fallible("dbss_instances_list", Context, c_char_p, c_uint32, POINTER(Cursor))
-reports_list = _fallible(
-    "dbss_reports_list", Context, c_char_p, c_char_p, c_char_p, c_uint32, POINTER(Cursor)
-)
-templates_list = _fallible("dbss_templates_list", Context, c_char_p, c_char_p, POINTER(Cursor))
-cursor_next = _fallible("dbss_cursor_next", Cursor, Operation, POINTER(Page))
-cursor_free = _function("dbss_cursor_free", None, Cursor)
-page_count = _function("dbss_page_count", c_size_t, Page)
-page_total = _function("dbss_page_total", c_int64, Page)
-page_field = _function("dbss_page_field", c_char_p, Page, c_size_t, c_char_p)
-page_json = _fallible("dbss_page_json", Page, POINTER(Buffer))
-page_free = _function("dbss_page_free", None, Page)
-# The context, and the project, the instance, the template, and the rest.
-_CREATE = (Context, *(c_char_p,) * 8, Operation)
-report_create = _fallible("dbss_report_create", *_CREATE)
-report_generate = _fallible("dbss_report_generate", *_CREATE, POINTER(c_char))
-report_wait = _fallible("dbss_report_wait", Context, c_char_p, c_char_p, c_char_p, Operation)
-report_delete = _fallible("dbss_report_delete", Context, c_char_p, c_char_p, c_char_p, Operation)
-
-mirror_new = _fallible("dbss_mirror_new", POINTER(Mirror))
-mirror_set = _fallible("dbss_mirror_set", Mirror, c_char_p, c_char_p)
-mirror_free = _function("dbss_mirror_free", None, Mirror)
-reports_mirror = _fallible(
-    "dbss_reports_mirror", Context, c_char_p, c_char_p, Mirror, Operation, POINTER(MirrorResult)
-)
-mirror_result_count = _function("dbss_mirror_result_count", c_int64, MirrorResult, c_char_p)
-mirror_result_failure_count = _function("dbss_mirror_result_failure_count", c_size_t, MirrorResult)
-mirror_result_failure_id = _function(
-    "dbss_mirror_result_failure_id", c_char_p, MirrorResult, c_size_t
-)
-mirror_result_failure_instance = _function(
-    "dbss_mirror_result_failure_instance", c_char_p, MirrorResult, c_size_t
-)
-mirror_result_failure_error = _function(
-    "dbss_mirror_result_failure_error", ErrorPointer, MirrorResult, c_size_t
-)
-mirror_result_gap_count = _function("dbss_mirror_result_gap_count", c_size_t, MirrorResult)
-mirror_result_gap_period = _function(
-    "dbss_mirror_result_gap_period", c_char_p, MirrorResult, c_size_t
-)
-mirror_result_gap_type = _function("dbss_mirror_result_gap_type", c_char_p, MirrorResult, c_size_t)
-mirror_result_gap_instance = _function(
-    "dbss_mirror_result_gap_instance", c_char_p, MirrorResult, c_size_t
-)
-mirror_result_json = _fallible("dbss_mirror_result_json", MirrorResult, POINTER(Buffer))
-mirror_result_free = _function("dbss_mirror_result_free", None, MirrorResult)
-
-byref = ctypes.byref
-
+abi.library.fail = _fail
 
 # Callbacks.
 #
@@ -463,37 +143,50 @@ byref = ctypes.byref
 # Python code: within a callback, at the very start of its function, where no
 # `try` of that function can catch what the handler raises. ctypes would print it
 # and forget it, and Ctrl-C with it. So what C calls here are functions that are
-# themselves in C: `next`, which resumes a generator inside of its `try`, and
-# functions that only keep something, for others to find.
+# themselves in C: `next` and `send`, which resume a generator inside of its
+# `try`, and functions that only keep something, for others to find.
+#
+# Python ends daemon threads when the interpreter ends, as soon as they want its
+# lock. In the midst of a callback this would end the process. So functions that
+# let go of something keep the lock (see _abi), and what they let go of runs no
+# code; the other calls are ended before (see operation).
 
 _kept: dict[int, object] = {}
 """What C holds a pointer to, by its address, until C lets go of it."""
 
-_TICK = ProgressFunction(next)
-_KEEP_MESSAGE = LogFunction(operator.setitem)
+_TICK = abi.ProgressFn(next)
 # A partial is of C as well, and can be told to call something else later.
-_PUT_REQUEST = TokenProviderFunction(functools.partial.__call__)
-_LET_GO = DestroyFunction(_kept.pop)
+_HAND_RECORD = abi.LogFn(functools.partial.__call__)
+_PUT_REQUEST = abi.TokenProviderFn(functools.partial.__call__)
+_RELEASE = abi.DestroyFn(_kept.pop)
 # C may call them for longer than this module lives, so they are never freed.
-for _function_for_c in (_TICK, _KEEP_MESSAGE, _PUT_REQUEST, _LET_GO):
+for _function_for_c in (_TICK, _HAND_RECORD, _PUT_REQUEST, _RELEASE):
     ctypes.pythonapi.Py_IncRef(py_object(_function_for_c))
 
-Messages = OrderedDict[Level, bytes]
-"""Log messages that came and were not looked at yet, the oldest first."""
+
+class LogRelay(threading.local):
+    """Hands the log records of a client's calls to ``send``, which each thread has its own of."""
+
+    send: Callable[[Any], object] = id
+    """Takes a record; must be of C. `id` does nothing with it."""
+
+    __call__ = property(operator.attrgetter("send"))
 
 
-def keep_messages(config: Config, messages: Messages) -> None:
-    """Puts the log messages of a configuration's contexts here."""
-    _kept[id(messages)] = messages
-    config_set_log(config, _KEEP_MESSAGE, messages, _LET_GO)
+def set_log(config: abi.Config, relay: LogRelay) -> None:
+    """Hands the log records of a configuration's contexts to this."""
+    function: Any = relay
+    held = functools.partial(function)
+    _kept[id(held)] = held
+    abi.config_set_log(config, _HAND_RECORD, held, _RELEASE)
 
 
 if TYPE_CHECKING:
     Inlet = weakref.ref[functools.partial[None]]
-    Requests = queue.SimpleQueue[Union[TokenRequest, Inlet]]
+    Requests = queue.SimpleQueue[Union[abi.TokenRequest, Inlet]]
 
 
-def provide_tokens(config: Config, requests: Requests) -> Inlet:
+def provide_tokens(config: abi.Config, requests: Requests) -> Inlet:
     """Puts the token requests of a configuration's contexts here.
 
     When there can be no more of them, what this returns is put here too, if it
@@ -501,7 +194,7 @@ def provide_tokens(config: Config, requests: Requests) -> Inlet:
     """
     inlet = functools.partial(requests.put)
     _kept[id(inlet)] = inlet
-    config_set_token_provider(config, _PUT_REQUEST, inlet, _LET_GO)
+    abi.config_set_token_provider(config, _PUT_REQUEST, inlet, _RELEASE)
     return weakref.ref(inlet, requests.put)
 
 
@@ -514,34 +207,34 @@ def redirect_tokens(inlet: Inlet, requests: Requests) -> Inlet:
     return weakref.ref(held, requests.put)
 
 
-def set_ticks(operation: Operation, ticks: Iterator[int]) -> None:
+def set_ticks(operation: abi.Operation, ticks: Iterator[int]) -> None:
     """Resumes an iterator when an operation has progress; all but 0 stops the call.
 
-    It must neither end nor raise.
+    It must neither end nor raise, and live for longer than C holds it.
     """
     _kept[id(ticks)] = ticks
-    operation_set_progress(operation, _TICK, ticks, _LET_GO)
+    abi.operation_set_progress(operation, _TICK, ticks, _RELEASE)
 
 
-def clear_ticks(operation: Operation) -> None:
+def clear_ticks(operation: abi.Operation) -> None:
     """Ends what set_ticks() began."""
-    operation_set_progress(operation, ProgressFunction(), py_object(), DestroyFunction())
+    abi.operation_set_progress(operation, abi.ProgressFn(), py_object(), abi.DestroyFn())
 
 
-def read(stream: Stream, room: memoryview) -> int:
+def read(stream: abi.ReportStream, room: memoryview) -> int:
     """Reads some bytes of a stream into a writable view of bytes; 0 is the end."""
     # It keeps the memory from being freed or moved meanwhile.
     first = c_uint8.from_buffer(room)
     length = c_size_t()
     try:
-        report_stream_read(stream, byref(first), len(room), byref(length))
+        abi.report_stream_read(stream, byref(first), len(room), byref(length))
     finally:
         # Else an exception would keep it, and the memory locked.
         del first
     return length.value
 
 
-# Strings and bytes.
+# Strings, bytes, numbers.
 
 _REFUSED: dict[str, type[errors.ArgumentError]] = {
     "project": errors.InvalidIdError,
@@ -594,15 +287,33 @@ def encode_path(parameter: str, path: str | bytes | os.PathLike[Any]) -> bytes:
 
 def decode(value: bytes | None) -> str | None:
     """A string from C."""
-    return _text(value)
+    return None if value is None else value.decode("utf-8", "replace")
+
+
+def decode_path(value: bytes) -> Path:
+    """A path from C."""
+    # A third of what an import of this package would cost; few calls need it.
+    from pathlib import Path
+
+    return Path(os.fsdecode(value))
+
+
+def known(value: int) -> int | None:
+    """A number from C, where -1 stands for none."""
+    return None if value < 0 else value
+
+
+def seconds(milliseconds: int) -> float | None:
+    """A duration from C, where -1 stands for none."""
+    return None if milliseconds < 0 else milliseconds / 1000
 
 
 def room_for_id() -> Any:
     """Where C writes an id; its ``value`` is what was written."""
-    return (c_char * ID_SIZE)()
+    return (c_char * abi.ID_SIZE)()
 
 
-def copy(buffer: Buffer) -> bytes:
+def copy(buffer: abi.Buffer) -> bytes:
     """The bytes of a buffer. string_at() would end at 2 GiB."""
     if not buffer.data:
         return b""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
 import operator
 import threading
@@ -12,77 +12,33 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Callable, Generic, TypeVar
 
-from . import errors, ffi
+from . import _abi as abi
+from . import _items, errors, ffi, settings
 from .operation import Operation, Performer, ProgressFunction
 
 Item = TypeVar("Item", "Instance", "Report", "Template")
 
-# What these name is a number; every other field is text.
-_NUMBERS = ("percentum", "remain_days")
-
 
 @dataclass(frozen=True)
-class Instance:
+class Instance(_items.InstanceFields):
     """An audit instance, as the service describes it; see Client.instances().
 
     A field that is missing or null is None. One that is no text, though it should
     be, is here as its JSON.
     """
 
-    id: str
-    """Its id."""
-    name: str | None
-    """Its name."""
-    status: str | None
-    """Such as "ACTIVE", "SHUTOFF", "BUILD", "FROZEN" or "ERROR"; there may be new ones."""
-    region: str | None
-    """The region."""
-    version: str | None
-    """The version of its software."""
-    created: str | None
-    """When it was created, as the service writes it."""
-    expired: str | None
-    """When it expires, as the service writes it."""
-    remain_days: int | None
-    """How many days are left until then."""
-    connect_ip: str | None
-    """The address at which it is reached."""
     raw: dict[str, Any] = field(repr=False, hash=False)
     """All that the service sent, also what this package does not know."""
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(_items.ReportFields):
     """An audit report, as the service describes it; see Client.reports().
 
     A field that is missing or null is None. One that is no text, though it should
     be, is here as its JSON.
     """
 
-    id: str
-    """Its id, to download it with."""
-    name: str | None
-    """Its name."""
-    format: str | None
-    """"pdf" or "zip"."""
-    percentum: int | None
-    """How far it is, from 0 to 100."""
-    type: str | None
-    """Such as "AUDIT_REPORT_DAY", "…_WEEK", "…_MONTH", "…_YEAR" or "…_REAL_TIME"."""
-    template_type: str | None
-    """The type of its template."""
-    start_time: str | None
-    """Where the range begins that it covers, as the service writes it."""
-    end_time: str | None
-    """Where that range ends."""
-    finish_time: str | None
-    """When it was ready."""
-    db_ids: str | None
-    """The ids of its databases, joined by commas."""
-    db_names: str | None
-    """Their names."""
-    url: str | None
-    """An address, where the service tells one."""
     raw: dict[str, Any] = field(repr=False, hash=False)
     """All that the service sent, also what this package does not know."""
 
@@ -93,31 +49,13 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Template:
+class Template(_items.TemplateFields):
     """A template that reports are made from; see Client.templates().
 
     A field that is missing or null is None. One that is no text, though it should
     be, is here as its JSON.
     """
 
-    id: str
-    """Its id, for Client.generate_report()."""
-    name: str | None
-    """Its name."""
-    type: str | None
-    """Its type."""
-    group: str | None
-    """Its group."""
-    status: str | None
-    """Its status."""
-    desc: str | None
-    """What it is for."""
-    frequency: str | None
-    """How often the service makes a report from it by itself."""
-    db_ids: str | None
-    """The ids of its databases, joined by commas."""
-    db_names: str | None
-    """Their names."""
     raw: dict[str, Any] = field(repr=False, hash=False)
     """All that the service sent, also what this package does not know."""
 
@@ -138,37 +76,42 @@ def _number(value: Any) -> int | None:
         return None
 
 
+def _list(value: Any) -> list[Any] | None:
+    return value if isinstance(value, list) else None
+
+
+_FIELDS: dict[object, dict[str, str]] = {
+    Instance: _items.INSTANCE,
+    Report: _items.REPORT,
+    Template: _items.TEMPLATE,
+}
+_CONVERSIONS: dict[str, Callable[[Any], Any]] = {"text": _text, "integer": _number, "list": _list}
+
+
 def _item(kind: Callable[..., Item], raw: dict[str, Any]) -> Item:
-    known: dict[str, Any] = {"raw": raw}
-    for one in dataclasses.fields(kind):  # type: ignore[arg-type]
-        if one.name != "raw":
-            convert = _number if one.name in _NUMBERS else _text
-            known[one.name] = convert(raw.get(one.name))
+    fields = _FIELDS[kind]
+    known = {name: _CONVERSIONS[type](raw.get(name)) for name, type in fields.items()}
     if known["id"] is None:
         # The service's page calls an instance's id "id"; its SDK expects this.
         known["id"] = _text(raw.get("instance_id")) or ""
-    return kind(**known)
+    return kind(**known, raw=raw)
 
 
-class _Cursor:
-    """Owns a cursor of libdbss. It is freed with the last reference to this."""
+class _Cursor(ffi.Owned[abi.Cursor]):
+    """Owns a cursor of libdbss."""
 
     def __init__(self) -> None:
-        self.pointer = ffi.Cursor()
+        super().__init__(abi.Cursor, abi.cursor_free)
 
-    # A default, as the module may be gone when the interpreter ends.
-    def __del__(self, _free: Callable[[ffi.Cursor], None] = ffi.cursor_free) -> None:
-        _free(self.pointer)
-
-    def next(self, _: ffi.Context, control: ffi.Operation) -> dict[str, Any] | None:
+    def next(self, _: abi.Context, control: abi.Operation) -> dict[str, Any] | None:
         """The next page; None at the end."""
-        page = ffi.Page()
-        document = ffi.Buffer()
+        page = abi.Page()
+        document = abi.Buffer()
         try:
-            ffi.cursor_next(self.pointer, control, ffi.byref(page))
+            abi.cursor_next(self.pointer, control, ffi.byref(page))
             if not page:
                 return None
-            ffi.page_json(page, ffi.byref(document))
+            abi.page_json(page, ffi.byref(document))
             found: dict[str, Any] = json.loads(ffi.copy(document))
             return found
         except (RecursionError, ValueError) as error:
@@ -178,8 +121,8 @@ class _Cursor:
             message = f"the service's list is too much for Python: {error}"
             raise errors.UnexpectedResponseError(message) from None
         finally:
-            ffi.buffer_free(ffi.byref(document))
-            ffi.page_free(page)
+            abi.buffer_free(ffi.byref(document))
+            abi.page_free(page)
 
 
 Fetch = Callable[[_Cursor], "dict[str, Any] | None"]
@@ -208,10 +151,10 @@ class Items(Iterator[Item], Generic[Item]):
 
     def __next__(self) -> Item:
         while True:
-            try:
+            # Without `except`, which would be told with an error of the next page.
+            with contextlib.suppress(IndexError):
                 return self._items.popleft()
-            except IndexError:
-                self._next_page()
+            self._next_page()
 
     def _next_page(self) -> None:
         if not self._turn.acquire(blocking=False):
@@ -261,12 +204,22 @@ def _size(page_size: int | None) -> int:
     return size
 
 
-def _joined(db_ids: str | Sequence[str] | None) -> bytes | None:
+def _joined(db_ids: str | Sequence[str] | None) -> str | None:
     if db_ids is None or isinstance(db_ids, str):
-        return _optional("db_ids", db_ids)
-    if isinstance(db_ids, bytes) or not isinstance(db_ids, Sequence):
+        return db_ids
+    is_sequence = isinstance(db_ids, Sequence) and not isinstance(db_ids, bytes)
+    if not is_sequence or not all(isinstance(one, str) for one in db_ids):
         raise TypeError(f"db_ids: must be str or a sequence of them, not {type(db_ids).__name__}")
-    return b",".join(ffi.encode("db_ids", one) for one in db_ids)
+    return ",".join(db_ids)
+
+
+@contextlib.contextmanager
+def _report_spec(**given: str | None) -> Iterator[abi.ReportSpec]:
+    """What report is to be made, for C."""
+    with ffi.made(abi.ReportSpec, abi.report_spec_new, abi.report_spec_free) as spec:
+        for key, value in settings.encoded("report_spec", given):
+            abi.report_spec_set(spec, key, value)
+        yield spec
 
 
 class Management(Performer):
@@ -294,16 +247,16 @@ class Management(Performer):
 
         Raises:
             ArgumentError: an argument cannot be right.
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
 
-        The iterator raises an Error where a page cannot be had, and ValueError
+        The iterator raises an Error where a page cannot be had, and ClosedError
         when the client is closed.
         """
         project = _optional("project", project_id)
         size = _size(page_size)
 
-        def begin(context: ffi.Context, cursor: ffi.Cursor) -> None:
-            ffi.instances_list(context, project, size, ffi.byref(cursor))
+        def begin(context: abi.Context, cursor: abi.Cursor) -> None:
+            abi.instances_list(context, project, size, ffi.byref(cursor))
 
         return self._list(Instance, begin, operation)
 
@@ -324,12 +277,12 @@ class Management(Performer):
 
         The rest is as for instances().
         """
-        names = _optional("project", project_id), ffi.encode("instance", instance_id)
+        names = self._instance(project_id, instance_id)
         wanted = _optional("name", name)
         size = _size(page_size)
 
-        def begin(context: ffi.Context, cursor: ffi.Cursor) -> None:
-            ffi.reports_list(context, *names, wanted, size, ffi.byref(cursor))
+        def begin(context: abi.Context, cursor: abi.Cursor) -> None:
+            abi.reports_list(context, *names, wanted, size, ffi.byref(cursor))
 
         return self._list(Report, begin, operation)
 
@@ -347,17 +300,17 @@ class Management(Performer):
 
         The rest is as for instances().
         """
-        names = _optional("project", project_id), ffi.encode("instance", instance_id)
+        names = self._instance(project_id, instance_id)
 
-        def begin(context: ffi.Context, cursor: ffi.Cursor) -> None:
-            ffi.templates_list(context, *names, ffi.byref(cursor))
+        def begin(context: abi.Context, cursor: abi.Cursor) -> None:
+            abi.templates_list(context, *names, ffi.byref(cursor))
 
         return self._list(Template, begin, operation)
 
     def _list(
         self,
         kind: Callable[..., Item],
-        begin: Callable[[ffi.Context, ffi.Cursor], None],
+        begin: Callable[[abi.Context, abi.Cursor], None],
         operation: Operation | None,
     ) -> Items[Item]:
         cursor = _Cursor()
@@ -404,19 +357,24 @@ class Management(Performer):
 
         Raises:
             ArgumentError: an argument cannot be right.
-            RejectedError: the service answered that it did not.
+            RejectedError: the service responded that it did not.
             Error: the call failed otherwise.
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
         """
-        order = self._order(
-            *(project_id, instance_id, template_id, start_time, end_time),
-            *(start_date, end_date, db_ids),
-        )
+        names = self._instance(project_id, instance_id)
+        with _report_spec(
+            template_id=template_id,
+            start_time=start_time,
+            end_time=end_time,
+            start_date=start_date,
+            end_date=end_date,
+            db_ids=_joined(db_ids),
+        ) as spec:
 
-        def call(context: ffi.Context, control: ffi.Operation) -> None:
-            ffi.report_create(context, *order, control)
+            def call(context: abi.Context, control: abi.Operation) -> None:
+                abi.report_create(context, *names, spec, control)
 
-        self._perform(call, operation, None)
+            self._perform(call, operation, None)
 
     def generate_report(
         self,
@@ -446,46 +404,28 @@ class Management(Performer):
             NotFoundError: there is no such instance or template, or the report
                 went meanwhile.
             NotReadyError: the report was not ready in time.
-            AmbiguousError: several new reports may be this one; the message has
-                their ids.
+            AmbiguousError: several new reports may be this one; ``candidates``
+                are their ids.
             Error: the call failed otherwise, as create_report() does. What was
                 created stays.
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
         """
-        order = self._order(
-            *(project_id, instance_id, template_id, start_time, end_time),
-            *(start_date, end_date, db_ids),
-        )
+        names = self._instance(project_id, instance_id)
         room = ffi.room_for_id()
+        with _report_spec(
+            template_id=template_id,
+            start_time=start_time,
+            end_time=end_time,
+            start_date=start_date,
+            end_date=end_date,
+            db_ids=_joined(db_ids),
+        ) as spec:
 
-        def call(context: ffi.Context, control: ffi.Operation) -> str:
-            ffi.report_generate(context, *order, control, room)
-            return ffi.decode(room.value) or ""
+            def call(context: abi.Context, control: abi.Operation) -> str:
+                abi.report_generate(context, *names, spec, control, room)
+                return ffi.decode(room.value) or ""
 
-        return self._perform(call, operation, progress)
-
-    @staticmethod
-    def _order(
-        project_id: str | None,
-        instance_id: str,
-        template_id: str,
-        start_time: str,
-        end_time: str,
-        start_date: str | None,
-        end_date: str | None,
-        db_ids: str | Sequence[str] | None,
-    ) -> tuple[bytes | None, ...]:
-        """What is to be made, for C."""
-        return (
-            _optional("project", project_id),
-            ffi.encode("instance", instance_id),
-            ffi.encode("template_id", template_id),
-            ffi.encode("start_time", start_time),
-            ffi.encode("end_time", end_time),
-            _optional("start_date", start_date),
-            _optional("end_date", end_date),
-            _joined(db_ids),
-        )
+            return self._perform(call, operation, progress)
 
     def wait_for_report(
         self,
@@ -509,12 +449,12 @@ class Management(Performer):
             NotFoundError: there is no such report, or it went meanwhile.
             NotReadyError: it was not ready within ``wait_timeout``.
             Error: the call failed otherwise.
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
         """
         names = self._report(project_id, instance_id, report_id)
 
-        def call(context: ffi.Context, control: ffi.Operation) -> None:
-            ffi.report_wait(context, *names, control)
+        def call(context: abi.Context, control: abi.Operation) -> None:
+            abi.report_wait(context, *names, control)
 
         self._perform(call, operation, progress)
 
@@ -536,23 +476,24 @@ class Management(Performer):
 
         Raises:
             NotFoundError: there is no such report.
-            RejectedError: the service answered that it did not.
+            RejectedError: the service responded that it did not.
             Error: the call failed otherwise.
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
         """
         names = self._report(project_id, instance_id, report_id)
 
-        def call(context: ffi.Context, control: ffi.Operation) -> None:
-            ffi.report_delete(context, *names, control)
+        def call(context: abi.Context, control: abi.Operation) -> None:
+            abi.report_delete(context, *names, control)
 
         self._perform(call, operation, None)
 
     @staticmethod
+    def _instance(project_id: str | None, instance_id: str) -> tuple[bytes | None, bytes]:
+        """What names an instance, for C."""
+        return _optional("project", project_id), ffi.encode("instance", instance_id)
+
     def _report(
-        project_id: str | None, instance_id: str, report_id: str
-    ) -> tuple[bytes | None, ...]:
-        return (
-            _optional("project", project_id),
-            ffi.encode("instance", instance_id),
-            ffi.encode("id", report_id),
-        )
+        self, project_id: str | None, instance_id: str, report_id: str
+    ) -> tuple[bytes | None, bytes, bytes]:
+        """What names a report, for C."""
+        return *self._instance(project_id, instance_id), ffi.encode("id", report_id)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import date
+from typing import TYPE_CHECKING
 
+from . import _abi as abi
 from . import errors, ffi, settings
+from ._items import Counts
 from .operation import Operation, Performer, ProgressFunction
 
 if TYPE_CHECKING:
@@ -46,79 +45,39 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class MirrorResult:
+class MirrorResult(Counts):
     """How a mirror went, as far as it went; see Client.mirror()."""
 
-    listed: int = 0
-    """Reports of the service that the filters let pass."""
-    downloaded: int = 0
-    """Reports that are in the archive since this run."""
-    present: int = 0
-    """Reports that were there before."""
-    not_ready: int = 0
-    """Reports that the service still makes."""
-    vanished: int = 0
-    """Reports that went between the list and the download."""
-    failed: int = 0
-    """Reports that could not be had; ``failures`` says which and why."""
-    repaired: int = 0
-    """Files of another content than the manifest says, which were replaced."""
     failures: tuple[MirrorFailure, ...] = ()
     """The reports that could not be had."""
     gaps: tuple[Gap, ...] = ()
     """The days, weeks and months that have no report."""
 
 
-def _day(key: str, value: date | str) -> bytes:
-    # A time would be a day only in some time zone, and the service's is not known.
-    if isinstance(value, date) and not isinstance(value, datetime):
-        return value.isoformat().encode()
-    if isinstance(value, str):
-        return ffi.encode(key, value)
-    raise TypeError(f"{key}: must be datetime.date or str, not {type(value).__name__}")
-
-
-@contextmanager
-def _new_options(given: dict[str, bytes]) -> Iterator[ffi.Mirror]:
-    options = ffi.Mirror()
-    try:
-        ffi.mirror_new(ffi.byref(options))
-        for key, value in given.items():
-            ffi.mirror_set(options, key.encode(), value)
-        yield options
-    finally:
-        ffi.mirror_free(options)
-
-
-def _result(pointer: ffi.MirrorResult) -> MirrorResult | None:
+def _result(pointer: abi.MirrorResult) -> MirrorResult | None:
     """A result of libdbss; None where the mirror did not begin."""
     if not pointer:
         return None
-    document = ffi.Buffer()
-    try:
-        ffi.mirror_result_json(pointer, ffi.byref(document))
-        found: dict[str, Any] = json.loads(ffi.copy(document))
-    finally:
-        ffi.buffer_free(ffi.byref(document))
+    counts = {
+        one.name: getattr(abi, f"mirror_result_{one.name}")(pointer)
+        for one in dataclasses.fields(Counts)
+    }
     failures = tuple(
         MirrorFailure(
-            failure["instance"],
-            failure["id"] or None,
-            # The document has less of it.
-            ffi.mirror_error(pointer, index) or errors.Error(failure["message"]),
+            ffi.decode(abi.mirror_result_failure_instance(pointer, index)) or "",
+            ffi.decode(abi.mirror_result_failure_id(pointer, index)) or None,
+            ffi.exception(abi.mirror_result_failure_error(pointer, index)) or errors.Error(),
         )
-        for index, failure in enumerate(found["failures"])
+        for index in range(abi.mirror_result_failure_count(pointer))
     )
     gaps = tuple(
-        Gap(gap["instance"], gap["type"], date.fromisoformat(gap["period"]))
-        for gap in found["gaps"]
+        Gap(
+            ffi.decode(abi.mirror_result_gap_instance(pointer, index)) or "",
+            ffi.decode(abi.mirror_result_gap_type(pointer, index)) or "",
+            date.fromisoformat(ffi.decode(abi.mirror_result_gap_period(pointer, index)) or ""),
+        )
+        for index in range(abi.mirror_result_gap_count(pointer))
     )
-    # A newer library may count more.
-    counts = {
-        field.name: found[field.name]
-        for field in dataclasses.fields(MirrorResult)
-        if field.name not in ("failures", "gaps")
-    }
     return MirrorResult(**counts, failures=failures, gaps=gaps)
 
 
@@ -191,36 +150,34 @@ class Mirroring(Performer):
             MirrorLockedError: another mirror works on the directory.
             FileError: the archive's own files cannot be read or written.
             Error: the call failed otherwise; as for download_report().
-            ValueError: the client is closed.
+            ClosedError: the client is closed.
 
         The ``result`` of each such Error says how far the mirror went; None where
         it did not begin.
         """
         target = ffi.encode_path("directory", directory)
         project = None if project_id is None else ffi.encode("project", project_id)
-        given: dict[str, bytes] = {}
-        for key, text in (
-            ("instance", instance_id),
-            ("type", type),
-            ("template", template),
-            ("name", name),
-            ("locale", locale),
-        ):
-            if text is not None:
-                given[key] = ffi.encode(key, text)
-        for key, day in (("since", since), ("until", until)):
-            if day is not None:
-                given[key] = _day(key, day)
-        if parallel is not None:
-            given["parallel"] = settings.number("parallel", parallel)
-        if settings.flag("verify", verify):
-            given["verify"] = b"true"
-        result = ffi.MirrorResult()
+        given = {
+            "instance": instance_id,
+            "since": since,
+            "until": until,
+            "type": type,
+            "template": template,
+            "name": name,
+            "locale": locale,
+            "parallel": parallel,
+            "verify": verify,
+        }
+        result = abi.MirrorResult()
         try:
-            with _new_options(given) as options:
+            with ffi.made(
+                abi.MirrorOptions, abi.mirror_options_new, abi.mirror_options_free
+            ) as options:
+                for key, value in settings.encoded("mirror", given):
+                    abi.mirror_options_set(options, key, value)
 
-                def call(context: ffi.Context, control: ffi.Operation) -> None:
-                    ffi.reports_mirror(
+                def call(context: abi.Context, control: abi.Operation) -> None:
+                    abi.reports_mirror(
                         context, project, target, options, control, ffi.byref(result)
                     )
 
@@ -231,4 +188,4 @@ class Mirroring(Performer):
             error.result = _result(result)
             raise
         finally:
-            ffi.mirror_result_free(result)
+            abi.mirror_result_free(result)

@@ -8,13 +8,14 @@ import os
 import sys
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, TypeVar
 
+from . import _abi as abi
 from . import errors, ffi, settings
 from .credentials import Provider
+from .log import Log
 from .settings import DEFAULT, Default, Seconds
 
 if TYPE_CHECKING:
@@ -23,8 +24,17 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-# How long the interpreter's end waits for calls in daemon threads to end.
+# How long the interpreter's end waits for functions that calls in daemon threads call.
 LAST_WAIT = 5.0
+
+# The strings of an operation, which its next call frees, and what reads them.
+_STRINGS = {
+    "filename": abi.operation_filename,
+    "content_type": abi.operation_content_type,
+    "request_id": abi.operation_request_id,
+}
+
+FORMATS = {abi.FORMAT_PDF: "pdf", abi.FORMAT_ZIP: "zip"}
 
 
 class Progress(NamedTuple):
@@ -44,24 +54,18 @@ class Progress(NamedTuple):
 
 
 ProgressFunction = Callable[[Progress], object]
-LogFunction = Callable[[int, str], object]
 
 
-class Control:
-    """Owns an operation of libdbss. It is freed with the last reference to this."""
+class Control(ffi.Owned[abi.Operation]):
+    """Owns an operation of libdbss."""
 
     def __init__(self) -> None:
-        self.pointer = ffi.Operation()
-        ffi.operation_new(ffi.byref(self.pointer))
+        super().__init__(abi.Operation, abi.operation_free)
+        abi.operation_new(ffi.byref(self.pointer))
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._running = False
-        self._filename: str | None = None
-        self._request_id: str | None = None
-
-    # A default, as the module may be gone when the interpreter ends.
-    def __del__(self, _free: Callable[[ffi.Operation], None] = ffi.operation_free) -> None:
-        _free(self.pointer)
+        self._texts: dict[str, str | None] = {}
 
     def begin(self) -> None:
         """Takes it for one call, until end().
@@ -71,7 +75,7 @@ class Control:
         """
         if self._process != os.getpid():
             # It refuses this one too, and says why.
-            ffi.operation_reset(self.pointer)
+            abi.operation_reset(self.pointer)
         with self._lock:
             if self._running:
                 raise errors.BusyError(
@@ -79,7 +83,7 @@ class Control:
                     parameter="operation",
                 )
             self._running = True
-            self._filename = self._request_id = None
+            self._texts = {}
 
     def end(self) -> None:
         """Gives it back."""
@@ -87,44 +91,36 @@ class Control:
 
     def progress(self) -> Progress:
         """How its call goes."""
-        total = ffi.operation_total(self.pointer)
-        percent = ffi.operation_percent(self.pointer)
         return Progress(
-            ffi.operation_received(self.pointer),
-            None if total < 0 else total,
-            ffi.operation_resumed(self.pointer),
-            ffi.operation_attempts(self.pointer),
-            None if percent < 0 else percent,
+            abi.operation_received(self.pointer),
+            ffi.known(abi.operation_total(self.pointer)),
+            abi.operation_resumed(self.pointer),
+            abi.operation_attempts(self.pointer),
+            ffi.known(abi.operation_percent(self.pointer)),
         )
 
-    def look(self) -> None:
+    def snapshot(self) -> None:
         """Keeps the strings of its call, on the call's thread."""
-        self._filename = ffi.decode(ffi.operation_filename(self.pointer))
-        self._request_id = ffi.decode(ffi.operation_request_id(self.pointer))
+        self._texts = {name: ffi.decode(get(self.pointer)) for name, get in _STRINGS.items()}
 
     # The next call would free a string of the last one while it is copied. So
     # strings are only read where no call can start.
 
-    def filename(self) -> str | None:
+    def text(self, name: str) -> str | None:
+        """A string of its call."""
         with self._idle() as idle:
             if idle:
-                self._filename = ffi.decode(ffi.operation_filename(self.pointer))
-            return self._filename
-
-    def request_id(self) -> str | None:
-        with self._idle() as idle:
-            if idle:
-                self._request_id = ffi.decode(ffi.operation_request_id(self.pointer))
-            return self._request_id
+                self.snapshot()
+            return self._texts.get(name)
 
     def path(self) -> Path | None:
+        """Where the report was saved."""
         with self._idle() as idle:
-            path = ffi.operation_path(self.pointer) if idle else None
-        from pathlib import Path
-
-        return None if path is None else Path(os.fsdecode(path))
+            path = abi.operation_path(self.pointer) if idle else None
+            return None if path is None else ffi.decode_path(path)
 
     def error(self) -> errors.Error | None:
+        """Why its call failed."""
         return None if self._process != os.getpid() else ffi.error_of(self.pointer)
 
     @contextlib.contextmanager
@@ -163,7 +159,6 @@ class Operation:
 
     Raises:
         ArgumentError: an argument cannot be right.
-        ResourceError: the process has no descriptor left.
     """
 
     def __init__(
@@ -181,25 +176,18 @@ class Operation:
         # First, so that __repr__ and close() work on one that failed.
         self._control: Control | None = None
         control = Control()
-        for key, seconds in (
-            ("connect_timeout_ms", connect_timeout),
-            ("stall_timeout_ms", stall_timeout),
-            ("total_timeout_ms", total_timeout),
-            ("wait_timeout_ms", wait_timeout),
-            ("poll_interval_ms", poll_interval),
-        ):
-            if not isinstance(seconds, Default):
-                value = settings.milliseconds(key, seconds)
-                ffi.operation_set(control.pointer, key.encode(), value)
-        for key, amount in (
-            ("max_attempts", max_attempts),
-            ("max_memory_bytes", max_memory_bytes),
-        ):
-            if amount is not None:
-                ffi.operation_set(control.pointer, key.encode(), settings.number(key, amount))
-        if file_mode is not None:
-            value = settings.mode("file_mode", file_mode)
-            ffi.operation_set(control.pointer, b"file_mode", value)
+        given: dict[str, Any] = {
+            "connect_timeout": connect_timeout,
+            "stall_timeout": stall_timeout,
+            "total_timeout": total_timeout,
+            "max_attempts": max_attempts,
+            "max_memory_bytes": max_memory_bytes,
+            "file_mode": file_mode,
+            "wait_timeout": wait_timeout,
+            "poll_interval": poll_interval,
+        }
+        for key, value in settings.encoded("operation", given):
+            abi.operation_set(control.pointer, key, value)
         self._control = control
 
     def cancel(self) -> None:
@@ -212,7 +200,7 @@ class Operation:
         """
         control = self._control
         if control is not None:
-            ffi.operation_cancel(control.pointer)
+            abi.operation_cancel(control.pointer)
 
     def reset(self) -> None:
         """Undoes a cancel and forgets the last call; the options stay.
@@ -221,7 +209,7 @@ class Operation:
             BusyError: a call is under way.
             ValueError: the operation is closed.
         """
-        ffi.operation_reset(self.control().pointer)
+        abi.operation_reset(self.control().pointer)
 
     @property
     def received(self) -> int:
@@ -256,16 +244,26 @@ class Operation:
     @property
     def filename(self) -> str | None:
         """The report's own name, made safe; None until it has begun to arrive."""
-        return self.control().filename()
+        return self.control().text("filename")
+
+    @property
+    def content_type(self) -> str | None:
+        """The header Content-Type of the report; None until it has begun to arrive."""
+        return self.control().text("content_type")
+
+    @property
+    def format(self) -> str | None:
+        """By its first bytes, "pdf" or "zip"; None when it is neither, and until they are there."""
+        return FORMATS.get(abi.operation_format(self.control().pointer))
 
     @property
     def request_id(self) -> str | None:
         """The service's id of the call; None until the report has begun to arrive."""
-        return self.control().request_id()
+        return self.control().text("request_id")
 
     @property
     def error(self) -> errors.Error | None:
-        """Why the last call failed; None when it has not."""
+        """Why the last call failed, whatever the cause; None when it has not."""
         return self.control().error()
 
     def control(self) -> Control:
@@ -304,7 +302,7 @@ class Performer:
 
     def _perform(
         self,
-        call: Callable[[ffi.Context, ffi.Operation], Result],
+        call: Callable[[abi.Context, abi.Operation], Result],
         operation: Operation | None,
         progress: ProgressFunction | None,
     ) -> Result:
@@ -312,56 +310,20 @@ class Performer:
         raise NotImplementedError
 
 
-class Log:
-    """Hands the log messages of a client to a function.
-
-    They wait here for a moment in which Python code may run; see ffi.
-    """
-
-    def __init__(self, function: LogFunction) -> None:
-        self.messages: ffi.Messages = OrderedDict()
-        self._function = function
-
-    def deliver(self) -> None:
-        """Hands over what has come so far."""
-        while self.messages:
-            try:
-                level, message = self.messages.popitem(last=False)
-            except KeyError:
-                # Another thread was faster.
-                return
-            try:
-                self._function(level.value, message.decode("utf-8", "replace"))
-            except Exception as error:
-                _Unraisable(error)
-
-
-class _Unraisable:
-    """Hands an exception that must not get further to sys.unraisablehook."""
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def __del__(self) -> None:
-        error = self._error
-        del self._error
-        raise error
-
-
-class Watch:
+class CallMonitor:
     """What Python does while a call of libdbss blocks.
 
-    It sees to it that a token provider is there to answer. About twenty times a
-    second it hands over log messages, calls the progress function, and lets Python
-    run the handlers of signals. What these raise stops the call and comes out of
-    it.
+    It sees to it that a token provider is there to answer, and hands over log
+    records. About twenty times a second it calls the progress function, and lets
+    Python run the handlers of signals. What these raise stops the call and comes
+    out of it.
     """
 
     def __init__(
         self,
-        control: Control,
-        progress: ProgressFunction | None,
-        log: Log | None,
+        control: Control | None,
+        progress: ProgressFunction | None = None,
+        log: Log | None = None,
         provider: Provider | None = None,
     ) -> None:
         if progress is not None and not callable(progress):
@@ -372,66 +334,73 @@ class Watch:
         self._provider = provider
         self._failed: BaseException | None = None
         self._attached = False
+        self.is_calling_back = False
+        """Whether a function of the package's user runs."""
         self._ticks = self._run()
         # As far as the inside of its `try`.
         next(self._ticks)
 
+    def cancel(self) -> None:
+        """Ends the call under way, if it can be."""
+        if self._control is not None:
+            abi.operation_cancel(self._control.pointer)
+
     def attach(self) -> None:
         """Begins with the next call of the operation."""
-        ffi.set_ticks(self._control.pointer, self._ticks)
-        self._attached = True
+        if self._control is not None:
+            ffi.set_ticks(self._control.pointer, self._ticks)
+            self._attached = True
 
     def detach(self) -> None:
-        """Ends with the last call, unless that still runs in another thread."""
-        if self._attached:
-            try:
-                ffi.clear_ticks(self._control.pointer)
-            except errors.Error:
-                return
+        """Ends with the last call."""
+        if self._attached and self._control is not None and self._control.pointer:
+            ffi.clear_ticks(self._control.pointer)
         # Its frame and this would keep each other.
         self._ticks.close()
 
-    def _run(self) -> Generator[int, None, None]:
-        """Resumed by libdbss; 0 lets the call go on."""
+    def _run(self) -> Generator[int, abi.LogRecord | None, None]:
+        """Resumed by libdbss, with a log record or for a tick; 0 lets the call go on."""
         try:
             go_on = True
             while go_on:
                 # A signal's handler raises here at the latest.
-                yield 0
-                go_on = self._tick()
+                self.is_calling_back = False
+                record = yield 0
+                self.is_calling_back = True
+                if record is None:
+                    go_on = self._tick()
+                elif self._log is not None:
+                    self._log.deliver(record)
         except GeneratorExit:
             return
         except BaseException as error:
             self._failed = error
+        self.is_calling_back = False
         while True:
             yield 1
 
     def _tick(self) -> bool:
-        if self._log is not None:
-            self._log.deliver()
-        self._control.look()
+        if self._control is None:
+            return True
+        self._control.snapshot()
         if self._progress is None:
             return True
         return self._progress(self._control.progress()) is not False
 
     def run(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Calls a function that blocks. What was raised in a tick comes out as it was."""
-        call = _begin_call(self._control)
-        try:
-            if self._provider is not None:
-                self._provider.start()
-            result = function(*arguments)
-            if self._failed is None:
-                return result
-        except errors.Error as error:
-            if self._failed is None:
+        """Calls a function that blocks. What was raised meanwhile comes out as it was."""
+        with _under_way(self), self._logging():
+            try:
                 if self._provider is not None:
-                    self._provider.explain(error)
-                raise
-        finally:
-            _calls.pop(call, None)
-            if self._log is not None:
-                self._log.deliver()
+                    self._provider.start()
+                result = function(*arguments)
+                if self._failed is None:
+                    return result
+            except errors.Error as error:
+                if self._failed is None:
+                    if self._provider is not None:
+                        self._provider.explain(error)
+                    raise
         # Outside of the handler above, which would become a part of its story.
         failed, self._failed = self._failed, None
         try:
@@ -440,32 +409,53 @@ class Watch:
             # Else it would keep this frame, and this frame it.
             del failed
 
+    @contextlib.contextmanager
+    def _logging(self) -> Iterator[None]:
+        """Takes the log records of this thread, which a call within a callback may interrupt."""
+        if self._log is None:
+            yield
+            return
+        relay = self._log.relay
+        before, relay.send = relay.send, self._ticks.send
+        try:
+            yield
+        finally:
+            relay.send = before
+
 
 # The end of the interpreter.
 #
-# A daemon thread that wants to run Python code after that is ended by Python on
-# the spot. In the midst of a call of libdbss this would end the process. So these
-# calls are ended before.
+# Python ends a daemon thread that wants to run Python code after that. In the
+# midst of a call of libdbss this would end the process. So these calls are ended
+# before, and new ones refused.
 
-_calls: dict[object, Control] = {}
+_calls: dict[object, CallMonitor] = {}
 _over = False
 
 
-def _begin_call(control: Control) -> object:
-    if _over and threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("the interpreter is ending")
+@contextlib.contextmanager
+def _under_way(monitor: CallMonitor) -> Iterator[None]:
     call = object()
-    _calls[call] = control
-    return call
+    _calls[call] = monitor
+    try:
+        # After it is known: either this or _end_calls() sees the other.
+        if _over and threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("the interpreter is ending")
+        yield
+    finally:
+        _calls.pop(call, None)
 
 
 def _end_calls() -> None:
     global _over
     _over = True
     until = time.monotonic() + LAST_WAIT
-    for control in list(_calls.values()):
-        ffi.operation_cancel(control.pointer)
-    while _calls and time.monotonic() < until:
+    while left := list(_calls.values()):
+        # A function that never returns would keep the interpreter for ever.
+        if time.monotonic() > until and all(monitor.is_calling_back for monitor in left):
+            return
+        for monitor in left:
+            monitor.cancel()
         time.sleep(0.001)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import threading
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING
 
+from . import _abi as abi
 from . import errors, ffi
-from .operation import Control, Watch
+from .operation import FORMATS, CallMonitor, Control
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -15,18 +16,7 @@ if TYPE_CHECKING:
 # How much is read at once where the caller does not say.
 CHUNK = 256 * 1024
 
-_FORMATS = {ffi.FORMAT_PDF: "pdf", ffi.FORMAT_ZIP: "zip"}
-
-
-class Handle:
-    """Owns a stream of libdbss. It is freed with the last reference to this."""
-
-    def __init__(self) -> None:
-        self.pointer = ffi.Stream()
-
-    # A default, as the module may be gone when the interpreter ends.
-    def __del__(self, _free: Callable[[ffi.Stream], None] = ffi.report_stream_free) -> None:
-        _free(self.pointer)
+Handle = ffi.Owned[abi.ReportStream]
 
 
 class ReportStream(io.BufferedIOBase):
@@ -36,7 +26,7 @@ class ReportStream(io.BufferedIOBase):
     when the report was whole and its length right; everything else is an
     exception, which stays: the next read raises it again. One thread reads at a
     time. close(), from any thread, also ends a read under way, which then raises
-    CancelledError. It cannot seek.
+    CancelledError; later ones raise ClosedError. It cannot seek.
     """
 
     size: int | None
@@ -53,17 +43,17 @@ class ReportStream(io.BufferedIOBase):
     # For close() on one that never came to be.
     _handle: Handle | None = None
 
-    def __init__(self, handle: Handle, control: Control, watch: Watch) -> None:
+    def __init__(self, handle: Handle, control: Control, monitor: CallMonitor) -> None:
         """For the package itself."""
-        size = ffi.report_stream_size(handle.pointer)
-        self.size = None if size < 0 else size
-        self.format = _FORMATS.get(ffi.report_stream_format(handle.pointer))
-        self.filename = ffi.decode(ffi.report_stream_filename(handle.pointer)) or ""
-        self.content_type = ffi.decode(ffi.report_stream_content_type(handle.pointer))
-        self.request_id = ffi.decode(ffi.report_stream_request_id(handle.pointer))
-        control.look()
+        pointer = handle.pointer
+        self.size = ffi.known(abi.report_stream_size(pointer))
+        self.format = FORMATS.get(abi.report_stream_format(pointer))
+        self.filename = ffi.decode(abi.report_stream_filename(pointer)) or ""
+        self.content_type = ffi.decode(abi.report_stream_content_type(pointer))
+        self.request_id = ffi.decode(abi.report_stream_request_id(pointer))
+        control.snapshot()
         self._control = control
-        self._watch = watch
+        self._monitor = monitor
         self._turn = threading.Lock()
         self._handle = handle
 
@@ -115,19 +105,24 @@ class ReportStream(io.BufferedIOBase):
             return self._read(room)
 
     def _read(self, room: memoryview) -> int:
+        self._check_open()
         if not self._turn.acquire(blocking=False):
+            # Whoever closes it takes the last turn.
+            self._check_open()
             raise errors.BusyError("stream: is being read by another thread", parameter="stream")
         handle = None
         try:
             # After the turn is taken: now close() knows of this read.
             handle = self._handle
             if handle is None:
-                raise ValueError("the stream is closed")
-            return self._watch.run(ffi.read, handle.pointer, room)
+                raise _closed()
+            return self._monitor.run(ffi.read, handle.pointer, room)
         finally:
             # Else whoever keeps the exception would keep the stream, too.
             del handle
             self._turn.release()
+            if self._handle is None:
+                self._end()
 
     def __next__(self) -> bytes:
         chunk = self.read1()
@@ -137,20 +132,27 @@ class ReportStream(io.BufferedIOBase):
 
     def _check_open(self) -> None:
         if self._handle is None:
-            raise ValueError("the stream is closed")
+            raise _closed()
 
     def close(self) -> None:
         """Ends the stream, read to its end or not. Closing it again does nothing."""
         handle, self._handle = self._handle, None
         if handle is not None:
-            if self._turn.locked():
-                # The read ends, and frees the stream.
-                ffi.operation_cancel(self._control.pointer)
+            abi.report_stream_close(handle.pointer)
             del handle
-            self._watch.detach()
-            self._control.end()
+            self._end()
         super().close()
+
+    def _end(self) -> None:
+        """Lets go of the operation, but for a read under way, which does it when it ends."""
+        if self._turn.acquire(blocking=False):
+            self._monitor.detach()
+            self._control.end()
 
     def __repr__(self) -> str:
         state = "closed" if self._handle is None else self.filename
         return f"<dbss.ReportStream {state}>"
+
+
+def _closed() -> errors.ClosedError:
+    return errors.ClosedError("the stream is closed", parameter="stream")

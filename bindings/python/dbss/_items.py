@@ -1,0 +1,223 @@
+"""The fields of list items, and the counts of a mirror.
+
+Generated from include/dbss-abi.json by bindings/generate/python.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+INSTANCE = {
+    "id": "text",
+    "name": "text",
+    "status": "text",
+    "region": "text",
+    "version": "text",
+    "created": "text",
+    "expired": "text",
+    "remain_days": "text",
+    "connect_ip": "text",
+    "connect_ipv6": "text",
+    "charge_model": "text",
+    "comment": "text",
+    "keep_days": "text",
+    "new_version": "text",
+    "port_id": "text",
+    "resource_id": "text",
+    "resource_spec_code": "text",
+    "scene": "text",
+    "security_group_id": "text",
+    "specification": "text",
+    "subnet_id": "text",
+    "task": "text",
+    "vpc_id": "text",
+    "zone": "text",
+    "config_num": "integer",
+    "cpu": "integer",
+    "database_limit": "integer",
+    "effect": "integer",
+    "ram": "integer",
+    "supported_feature": "list",
+}
+"""The types of the fields of instances."""
+
+
+@dataclass(frozen=True)
+class InstanceFields:
+    """The fields of instances that the service documents."""
+
+    id: str
+    """The id of the instance."""
+    name: str | None
+    """Its name."""
+    status: str | None
+    """Its state. One of ACTIVE, SHUTOFF, BUILD, DELETING, DELETED, ERROR, HAWAIT, FROZEN,
+    UPGRADING; there may be others.
+    """
+    region: str | None
+    """The region that it is in."""
+    version: str | None
+    """The version of its software."""
+    created: str | None
+    """When it was created."""
+    expired: str | None
+    """When it expires."""
+    remain_days: str | None
+    """How many days remain until it expires."""
+    connect_ip: str | None
+    """The IPv4 address at which it is reached."""
+    connect_ipv6: str | None
+    """The IPv6 address at which it is reached."""
+    charge_model: str | None
+    """How it is paid for."""
+    comment: str | None
+    """The customer's remark."""
+    keep_days: str | None
+    """How many days remain until a frozen instance is deleted."""
+    new_version: str | None
+    """The version that it can be upgraded to."""
+    port_id: str | None
+    """The id of its network port."""
+    resource_id: str | None
+    """The id of its resource at the service."""
+    resource_spec_code: str | None
+    """The code of its specification."""
+    scene: str | None
+    """The scenario that it is used for."""
+    security_group_id: str | None
+    """The id of its security group."""
+    specification: str | None
+    """Its specification."""
+    subnet_id: str | None
+    """The id of its subnet."""
+    task: str | None
+    """The task that it is busy with."""
+    vpc_id: str | None
+    """The id of its VPC."""
+    zone: str | None
+    """Its availability zone."""
+    config_num: int | None
+    """How many settings it has."""
+    cpu: int | None
+    """How many virtual CPUs it has."""
+    database_limit: int | None
+    """How many databases it may audit."""
+    effect: int | None
+    """Whether it is in effect."""
+    ram: int | None
+    """Its memory in GB."""
+    supported_feature: list[Any] | None = field(hash=False)
+    """What it supports."""
+
+
+REPORT = {
+    "id": "text",
+    "name": "text",
+    "format": "text",
+    "percentum": "integer",
+    "type": "text",
+    "template_type": "text",
+    "start_time": "text",
+    "end_time": "text",
+    "finish_time": "text",
+    "db_ids": "text",
+    "db_names": "text",
+    "url": "text",
+}
+"""The types of the fields of reports."""
+
+
+@dataclass(frozen=True)
+class ReportFields:
+    """The fields of reports that the service documents."""
+
+    id: str
+    """The id of the report."""
+    name: str | None
+    """Its name."""
+    format: str | None
+    """The format of its file. One of pdf, zip; there may be others."""
+    percentum: int | None
+    """How far it is, 0 to 100; at 100 it can be downloaded."""
+    type: str | None
+    """How often such a report is made. One of AUDIT_REPORT_DAY, AUDIT_REPORT_WEEK,
+    AUDIT_REPORT_MONTH, AUDIT_REPORT_YEAR, AUDIT_REPORT_REAL_TIME; there may be others.
+    """
+    template_type: str | None
+    """The type of the template that it was made from."""
+    start_time: str | None
+    """When the range that it covers begins."""
+    end_time: str | None
+    """When the range that it covers ends."""
+    finish_time: str | None
+    """When it was ready."""
+    db_ids: str | None
+    """The ids of the databases that it covers, joined by commas."""
+    db_names: str | None
+    """The names of the databases that it covers."""
+    url: str | None
+    """Where the service keeps it."""
+
+
+TEMPLATE = {
+    "id": "text",
+    "name": "text",
+    "type": "text",
+    "group": "text",
+    "status": "text",
+    "desc": "text",
+    "frequency": "text",
+    "db_ids": "text",
+    "db_names": "text",
+}
+"""The types of the fields of templates."""
+
+
+@dataclass(frozen=True)
+class TemplateFields:
+    """The fields of templates that the service documents."""
+
+    id: str
+    """The id of the template."""
+    name: str | None
+    """Its name."""
+    type: str | None
+    """What its reports show. One of COMPREHENSIVE, COMPLIANCE, SOX, PCI, DB_ANALYSIS,
+    CLIENT_IP_ANALYSIS, SQL_DCL_COMMAND, SQL_DDL_COMMAND, SQL_DML_COMMAND; there may be
+    others.
+    """
+    group: str | None
+    """The group of its type. One of COMPREHENSIVE, COMPLIANCE, DB_SPECIAL, CLIENT_SPECIAL,
+    SQL_SPECIAL; there may be others.
+    """
+    status: str | None
+    """Whether its schedule is on. One of ON, OFF; there may be others."""
+    desc: str | None
+    """Its description."""
+    frequency: str | None
+    """How often its schedule makes a report."""
+    db_ids: str | None
+    """The ids of the databases that it covers, joined by commas."""
+    db_names: str | None
+    """The names of the databases that it covers."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many reports a mirror dealt with, and how."""
+
+    listed: int = 0
+    """Reports that the service lists and the filters let pass."""
+    downloaded: int = 0
+    """Reports that are in the archive since this run."""
+    present: int = 0
+    """Reports that were in the archive before."""
+    not_ready: int = 0
+    """Reports that the service is still making."""
+    vanished: int = 0
+    """Reports that were deleted between the list and the download."""
+    failed: int = 0
+    """Reports, or lists of them, that failed; each has an error."""
+    repaired: int = 0
+    """Files that differed from the manifest and were replaced."""

@@ -1,0 +1,16 @@
+"""The command ``dbss``. It is no part of the package, whose import fails without the library."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Runs the command and returns its exit code."""
+    try:
+        from dbss import cli
+    except ImportError as error:
+        print(f"dbss: {error}", file=sys.stderr)
+        # As for any other file of this machine that cannot be used.
+        return 7
+    return cli.main()
