@@ -102,7 +102,8 @@ deny: ## licences, sources and versions of all that the library is made of
 header: ## write include/dbss.h, dbss.cdef.h and dbss-abi.json anew from src/ffi
 	DBSS_WRITE_HEADER=1 $(CARGO) check -p libdbss
 
-abi: header
+abi: header venv ## the same, and the layers of other languages that are made from it
+	$(VENV)/bin/python bindings/generate/python.py
 
 abi-check: venv ## whether the ABI is what it was, but for additions
 	tests/abi/check $(TARGET)
