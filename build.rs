@@ -192,6 +192,9 @@ fn tables() -> Map<String, Value> {
     let features = tables::FEATURES
         .iter()
         .map(|row| json!({"name": text(row.name), "help": text(row.help)}));
+    let counts = tables::COUNTS
+        .iter()
+        .map(|row| json!({"name": row.name, "help": row.help}));
     let mut items = Map::new();
     for row in tables::FIELDS {
         let fields = items.entry(row.item).or_insert_with(|| json!([]));
@@ -206,6 +209,7 @@ fn tables() -> Map<String, Value> {
     let mut all = Map::new();
     all.insert("options".to_owned(), options.into());
     all.insert("features".to_owned(), features.collect());
+    all.insert("counts".to_owned(), counts.collect());
     all.insert("items".to_owned(), items.into());
     all
 }

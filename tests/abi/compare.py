@@ -36,6 +36,7 @@ TABLES = (
     "callbacks",
     "functions",
     "features",
+    "counts",
     "options.config",
     "options.operation",
     "options.report_spec",
