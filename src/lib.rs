@@ -153,3 +153,8 @@ pub mod mirror {
 
 #[doc(hidden)]
 pub mod internal;
+
+// The README's example is compiled with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

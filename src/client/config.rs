@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 /// More than anybody has.
 pub(super) const MAX_ENDPOINTS: usize = 16;
 
-/// What [`super::Client::new`] is made from. See `dbss_config_set` for what
+/// What a client is made from. See `dbss_config_set` for what
 /// each option means.
 #[derive(Clone)]
 pub struct Config {

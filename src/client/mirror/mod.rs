@@ -608,10 +608,13 @@ impl Workers {
         if !self.threads.is_empty() {
             self.host_jobs.run_to_end();
         }
-        let panicked = self.threads.drain(..).fold(false, |panicked, worker| {
-            worker.thread.join().is_err() || panicked
-        });
-        if panicked { Err(failed_thread()) } else { Ok(()) }
+        let mut outcome = Ok(());
+        for worker in self.threads.drain(..) {
+            if worker.thread.join().is_err() {
+                outcome = Err(failed_thread());
+            }
+        }
+        outcome
     }
 }
 
