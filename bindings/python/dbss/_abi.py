@@ -46,8 +46,8 @@ LOG_INFO = 3
 LOG_DEBUG = 4
 """The level of a record about what went over the wire."""
 FILE_REPLACE = 1
-"""A flag of the file functions: a file of the name may be replaced, in one step, when the new
-one is whole.
+"""A flag of the file functions: a file of the same name may be replaced, in one step, when the
+new one is whole.
 """
 FORMAT_UNKNOWN = 0
 """The first bytes are neither of these."""
@@ -64,13 +64,13 @@ library = Library(SONAME, VERSION_NUMBER)
 # Handles: structures without an inside, each its own type, so that ctypes
 # refuses one in place of another.
 class _Error(ctypes.Structure):
-    """Why a call failed: a status, a sentence, and all that the service and the system said."""
+    """Why a call failed: a status, a sentence, and all that the service and the operating
+    system said.
+    """
 
 
 class _Config(ctypes.Structure):
-    """A configuration under construction. dbss_context_new() copies it, so it can be changed
-    or freed afterwards, and used for several contexts.
-    """
+    """A configuration under construction."""
 
 
 class _LogRecord(ctypes.Structure):
@@ -78,9 +78,7 @@ class _LogRecord(ctypes.Structure):
 
 
 class _TokenRequest(ctypes.Structure):
-    """A request for a token, to be answered by dbss_token_request_set() or
-    dbss_token_request_fail(), once, and then ended by dbss_token_request_free().
-    """
+    """A request for a token."""
 
 
 class _Context(ctypes.Structure):
@@ -112,11 +110,11 @@ class _Page(ctypes.Structure):
 
 
 class _ReportSpec(ctypes.Structure):
-    """What a report is to be: options by key and value."""
+    """What a report that is to be created shall cover: options by key and value."""
 
 
 class _MirrorOptions(ctypes.Structure):
-    """What a mirror is to have: options by key and value."""
+    """What a mirror shall hold: options by key and value."""
 
 
 class _MirrorResult(ctypes.Structure):
@@ -176,34 +174,34 @@ InterruptFn = CFUNCTYPE(c_int32, py_object)
 _call, _hold = library.call, library.hold
 version: Callable[[], bytes] = _hold("dbss_version", c_char_p)
 version_number: Callable[[], int] = _hold("dbss_version_number", c_uint32)
-has_feature: Callable[[bytes | None], int] = _call("dbss_has_feature", c_int32, c_char_p)
-feature_count: Callable[[], int] = _call("dbss_feature_count", c_size_t)
-feature_name: Callable[[int], bytes | None] = _call("dbss_feature_name", c_char_p, c_size_t)
-feature_help: Callable[[int], bytes | None] = _call("dbss_feature_help", c_char_p, c_size_t)
-status_name: Callable[[int], bytes | None] = _call("dbss_status_name", c_char_p, c_int32)
-status_message: Callable[[int], bytes | None] = _call("dbss_status_message", c_char_p, c_int32)
-status_group: Callable[[int], int] = _call("dbss_status_group", c_int32, c_int32)
-status_count: Callable[[], int] = _call("dbss_status_count", c_size_t)
-status_value: Callable[[int], int] = _call("dbss_status_value", c_int32, c_size_t)
-option_count: Callable[[int], int] = _call("dbss_option_count", c_size_t, c_int32)
-option_key: Callable[[int, int], bytes | None] = _call(
+has_feature: Callable[[bytes | None], int] = _hold("dbss_has_feature", c_int32, c_char_p)
+feature_count: Callable[[], int] = _hold("dbss_feature_count", c_size_t)
+feature_name: Callable[[int], bytes | None] = _hold("dbss_feature_name", c_char_p, c_size_t)
+feature_help: Callable[[int], bytes | None] = _hold("dbss_feature_help", c_char_p, c_size_t)
+status_name: Callable[[int], bytes] = _hold("dbss_status_name", c_char_p, c_int32)
+status_message: Callable[[int], bytes] = _hold("dbss_status_message", c_char_p, c_int32)
+status_group: Callable[[int], int] = _hold("dbss_status_group", c_int32, c_int32)
+status_count: Callable[[], int] = _hold("dbss_status_count", c_size_t)
+status_value: Callable[[int], int] = _hold("dbss_status_value", c_int32, c_size_t)
+option_count: Callable[[int], int] = _hold("dbss_option_count", c_size_t, c_int32)
+option_key: Callable[[int, int], bytes | None] = _hold(
     "dbss_option_key", c_char_p, c_int32, c_size_t
 )
-option_type: Callable[[int, int], bytes | None] = _call(
+option_type: Callable[[int, int], bytes | None] = _hold(
     "dbss_option_type", c_char_p, c_int32, c_size_t
 )
-option_default: Callable[[int, int], bytes | None] = _call(
+option_default: Callable[[int, int], bytes | None] = _hold(
     "dbss_option_default", c_char_p, c_int32, c_size_t
 )
-option_help: Callable[[int, int], bytes | None] = _call(
+option_help: Callable[[int, int], bytes | None] = _hold(
     "dbss_option_help", c_char_p, c_int32, c_size_t
 )
-option_choices: Callable[[int, int], bytes | None] = _call(
+option_choices: Callable[[int, int], bytes | None] = _hold(
     "dbss_option_choices", c_char_p, c_int32, c_size_t
 )
-option_minimum: Callable[[int, int], int] = _call("dbss_option_minimum", c_int64, c_int32, c_size_t)
-option_maximum: Callable[[int, int], int] = _call("dbss_option_maximum", c_int64, c_int32, c_size_t)
-option_allows_none: Callable[[int, int], int] = _call(
+option_minimum: Callable[[int, int], int] = _hold("dbss_option_minimum", c_int64, c_int32, c_size_t)
+option_maximum: Callable[[int, int], int] = _hold("dbss_option_maximum", c_int64, c_int32, c_size_t)
+option_allows_none: Callable[[int, int], int] = _hold(
     "dbss_option_allows_none", c_int32, c_int32, c_size_t
 )
 last_error: Callable[[], Error] = _hold("dbss_last_error", Error)
@@ -305,7 +303,7 @@ token_request_free: Callable[[TokenRequest], None] = _hold(
 context_new: Callable[[Config, Any], None] = _call(
     "dbss_context_new", STATUS, Config, POINTER(Context)
 )
-context_set_token: Callable[[Context, bytes | None], None] = _hold(
+context_set_token: Callable[[Context, bytes], None] = _hold(
     "dbss_context_set_token", STATUS, Context, c_char_p
 )
 context_cancel_all: Callable[[Context], None] = _call("dbss_context_cancel_all", None, Context)
@@ -338,7 +336,7 @@ report_download: Callable[[Context, bytes | None, bytes, bytes, bytes | None, An
     "dbss_report_download", STATUS, Context, c_char_p, c_char_p, c_char_p, c_char_p, POINTER(Buffer)
 )
 report_download_to_memory: Callable[
-    [Context, bytes | None, bytes | None, bytes | None, bytes | None, Operation, Any], None
+    [Context, bytes | None, bytes, bytes, bytes | None, Operation, Any], None
 ] = _call(
     "dbss_report_download_to_memory",
     STATUS,
@@ -351,7 +349,7 @@ report_download_to_memory: Callable[
     POINTER(Buffer),
 )
 report_download_to_file: Callable[
-    [Context, bytes | None, bytes | None, bytes | None, bytes | None, bytes, int, Operation], None
+    [Context, bytes | None, bytes, bytes, bytes | None, bytes, int, Operation], None
 ] = _call(
     "dbss_report_download_to_file",
     STATUS,
@@ -365,7 +363,7 @@ report_download_to_file: Callable[
     Operation,
 )
 report_download_to_directory: Callable[
-    [Context, bytes | None, bytes | None, bytes | None, bytes | None, bytes, int, Operation], None
+    [Context, bytes | None, bytes, bytes, bytes | None, bytes, int, Operation], None
 ] = _call(
     "dbss_report_download_to_directory",
     STATUS,
@@ -379,7 +377,7 @@ report_download_to_directory: Callable[
     Operation,
 )
 report_download_to_fd: Callable[
-    [Context, bytes | None, bytes | None, bytes | None, bytes | None, int, Operation], None
+    [Context, bytes | None, bytes, bytes, bytes | None, int, Operation], None
 ] = _call(
     "dbss_report_download_to_fd",
     STATUS,
@@ -392,7 +390,7 @@ report_download_to_fd: Callable[
     Operation,
 )
 report_download_to_callback: Callable[
-    [Context, bytes | None, bytes | None, bytes | None, bytes | None, Any, object, Operation], None
+    [Context, bytes | None, bytes, bytes, bytes | None, Any, object, Operation], None
 ] = _call(
     "dbss_report_download_to_callback",
     STATUS,
@@ -405,18 +403,18 @@ report_download_to_callback: Callable[
     py_object,
     Operation,
 )
-report_open: Callable[
-    [Context, bytes | None, bytes | None, bytes | None, bytes | None, Operation, Any], None
-] = _call(
-    "dbss_report_open",
-    STATUS,
-    Context,
-    c_char_p,
-    c_char_p,
-    c_char_p,
-    c_char_p,
-    Operation,
-    POINTER(ReportStream),
+report_open: Callable[[Context, bytes | None, bytes, bytes, bytes | None, Operation, Any], None] = (
+    _call(
+        "dbss_report_open",
+        STATUS,
+        Context,
+        c_char_p,
+        c_char_p,
+        c_char_p,
+        c_char_p,
+        Operation,
+        POINTER(ReportStream),
+    )
 )
 report_stream_read: Callable[[ReportStream, Any, int, Any], None] = _call(
     "dbss_report_stream_read", STATUS, ReportStream, c_void_p, c_size_t, POINTER(c_size_t)
@@ -498,17 +496,15 @@ page_field: Callable[[Page, int, bytes | None], bytes | None] = _hold(
 )
 page_json: Callable[[Page, Any], None] = _hold("dbss_page_json", STATUS, Page, POINTER(Buffer))
 page_free: Callable[[Page], None] = _hold("dbss_page_free", None, Page)
-report_spec_new: Callable[[Any], None] = _call("dbss_report_spec_new", STATUS, POINTER(ReportSpec))
-report_spec_set: Callable[[ReportSpec, bytes | None, bytes | None], None] = _call(
+report_spec_new: Callable[[Any], None] = _hold("dbss_report_spec_new", STATUS, POINTER(ReportSpec))
+report_spec_set: Callable[[ReportSpec, bytes, bytes], None] = _hold(
     "dbss_report_spec_set", STATUS, ReportSpec, c_char_p, c_char_p
 )
-report_spec_free: Callable[[ReportSpec], None] = _call("dbss_report_spec_free", None, ReportSpec)
-report_create: Callable[[Context, bytes | None, bytes | None, ReportSpec, Operation], None] = _call(
+report_spec_free: Callable[[ReportSpec], None] = _hold("dbss_report_spec_free", None, ReportSpec)
+report_create: Callable[[Context, bytes | None, bytes, ReportSpec, Operation], None] = _call(
     "dbss_report_create", STATUS, Context, c_char_p, c_char_p, ReportSpec, Operation
 )
-report_generate: Callable[
-    [Context, bytes | None, bytes | None, ReportSpec, Operation, Any], None
-] = _call(
+report_generate: Callable[[Context, bytes | None, bytes, ReportSpec, Operation, Any], None] = _call(
     "dbss_report_generate",
     STATUS,
     Context,
@@ -524,13 +520,13 @@ report_wait: Callable[[Context, bytes | None, bytes, bytes, Operation], None] = 
 report_delete: Callable[[Context, bytes | None, bytes, bytes, Operation], None] = _call(
     "dbss_report_delete", STATUS, Context, c_char_p, c_char_p, c_char_p, Operation
 )
-mirror_options_new: Callable[[Any], None] = _call(
+mirror_options_new: Callable[[Any], None] = _hold(
     "dbss_mirror_options_new", STATUS, POINTER(MirrorOptions)
 )
-mirror_options_set: Callable[[MirrorOptions, bytes | None, bytes | None], None] = _call(
+mirror_options_set: Callable[[MirrorOptions, bytes, bytes], None] = _hold(
     "dbss_mirror_options_set", STATUS, MirrorOptions, c_char_p, c_char_p
 )
-mirror_options_free: Callable[[MirrorOptions], None] = _call(
+mirror_options_free: Callable[[MirrorOptions], None] = _hold(
     "dbss_mirror_options_free", None, MirrorOptions
 )
 reports_mirror: Callable[[Context, bytes | None, bytes, MirrorOptions, Operation, Any], None] = (
@@ -545,25 +541,25 @@ reports_mirror: Callable[[Context, bytes | None, bytes, MirrorOptions, Operation
         POINTER(MirrorResult),
     )
 )
-mirror_result_listed: Callable[[MirrorResult], int] = _call(
+mirror_result_listed: Callable[[MirrorResult], int] = _hold(
     "dbss_mirror_result_listed", c_int64, MirrorResult
 )
-mirror_result_downloaded: Callable[[MirrorResult], int] = _call(
+mirror_result_downloaded: Callable[[MirrorResult], int] = _hold(
     "dbss_mirror_result_downloaded", c_int64, MirrorResult
 )
-mirror_result_present: Callable[[MirrorResult], int] = _call(
+mirror_result_present: Callable[[MirrorResult], int] = _hold(
     "dbss_mirror_result_present", c_int64, MirrorResult
 )
-mirror_result_not_ready: Callable[[MirrorResult], int] = _call(
+mirror_result_not_ready: Callable[[MirrorResult], int] = _hold(
     "dbss_mirror_result_not_ready", c_int64, MirrorResult
 )
-mirror_result_vanished: Callable[[MirrorResult], int] = _call(
+mirror_result_vanished: Callable[[MirrorResult], int] = _hold(
     "dbss_mirror_result_vanished", c_int64, MirrorResult
 )
-mirror_result_failed: Callable[[MirrorResult], int] = _call(
+mirror_result_failed: Callable[[MirrorResult], int] = _hold(
     "dbss_mirror_result_failed", c_int64, MirrorResult
 )
-mirror_result_repaired: Callable[[MirrorResult], int] = _call(
+mirror_result_repaired: Callable[[MirrorResult], int] = _hold(
     "dbss_mirror_result_repaired", c_int64, MirrorResult
 )
 mirror_result_failure_count: Callable[[MirrorResult], int] = _hold(
@@ -597,68 +593,68 @@ mirror_result_free: Callable[[MirrorResult], None] = _hold(
     "dbss_mirror_result_free", None, MirrorResult
 )
 
-OPTIONS: dict[str, dict[str, str]] = {
+OPTIONS: dict[str, dict[str, tuple[str, int]]] = {
     "config": {
-        "region": "text",
-        "endpoint": "url",
-        "project_id": "id",
-        "token": "secret",
-        "access_key": "secret",
-        "secret_key": "secret",
-        "security_token": "secret",
-        "iam_user": "text",
-        "iam_password": "secret",
-        "iam_domain": "text",
-        "credentials": "choice",
-        "iam_endpoint": "url",
-        "metadata_endpoint": "url",
-        "ca_file": "path",
-        "connect_timeout_ms": "milliseconds",
-        "stall_timeout_ms": "milliseconds",
-        "total_timeout_ms": "milliseconds",
-        "max_attempts": "number",
-        "max_retry_after_ms": "milliseconds",
-        "allow_plaintext": "boolean",
-        "allow_close_delimited": "boolean",
-        "follow_redirects": "boolean",
-        "proxy": "secret",
-        "proxy_from_environment": "boolean",
-        "file_mode": "mode",
-        "max_memory_bytes": "bytes",
-        "wait_timeout_ms": "milliseconds",
-        "poll_interval_ms": "milliseconds",
-        "interruptible": "boolean",
-        "user_agent_suffix": "text",
+        "region": ("text", 106),
+        "endpoint": ("url", 106),
+        "project_id": ("id", 103),
+        "token": ("secret", 105),
+        "access_key": ("secret", 112),
+        "secret_key": ("secret", 112),
+        "security_token": ("secret", 112),
+        "iam_user": ("text", 108),
+        "iam_password": ("secret", 108),
+        "iam_domain": ("text", 108),
+        "credentials": ("choice", 108),
+        "iam_endpoint": ("url", 106),
+        "metadata_endpoint": ("url", 106),
+        "ca_file": ("path", 108),
+        "connect_timeout_ms": ("milliseconds", 108),
+        "stall_timeout_ms": ("milliseconds", 108),
+        "total_timeout_ms": ("milliseconds", 108),
+        "max_attempts": ("number", 108),
+        "max_retry_after_ms": ("milliseconds", 108),
+        "allow_plaintext": ("boolean", 108),
+        "allow_close_delimited": ("boolean", 108),
+        "follow_redirects": ("boolean", 108),
+        "proxy": ("secret", 106),
+        "proxy_from_environment": ("boolean", 108),
+        "file_mode": ("mode", 108),
+        "max_memory_bytes": ("bytes", 108),
+        "wait_timeout_ms": ("milliseconds", 108),
+        "poll_interval_ms": ("milliseconds", 108),
+        "interruptible": ("boolean", 108),
+        "user_agent_suffix": ("text", 108),
     },
     "operation": {
-        "connect_timeout_ms": "milliseconds",
-        "stall_timeout_ms": "milliseconds",
-        "total_timeout_ms": "milliseconds",
-        "max_attempts": "number",
-        "file_mode": "mode",
-        "max_memory_bytes": "bytes",
-        "wait_timeout_ms": "milliseconds",
-        "poll_interval_ms": "milliseconds",
-        "interruptible": "boolean",
+        "connect_timeout_ms": ("milliseconds", 108),
+        "stall_timeout_ms": ("milliseconds", 108),
+        "total_timeout_ms": ("milliseconds", 108),
+        "max_attempts": ("number", 108),
+        "file_mode": ("mode", 108),
+        "max_memory_bytes": ("bytes", 108),
+        "wait_timeout_ms": ("milliseconds", 108),
+        "poll_interval_ms": ("milliseconds", 108),
+        "interruptible": ("boolean", 108),
     },
     "report_spec": {
-        "template_id": "id",
-        "start_time": "text",
-        "end_time": "text",
-        "start_date": "text",
-        "end_date": "text",
-        "db_ids": "text",
+        "template_id": ("id", 103),
+        "start_time": ("text", 108),
+        "end_time": ("text", 108),
+        "start_date": ("text", 108),
+        "end_date": ("text", 108),
+        "db_ids": ("text", 108),
     },
     "mirror": {
-        "instance": "id",
-        "since": "day",
-        "until": "day",
-        "type": "text",
-        "template": "text",
-        "name": "text",
-        "locale": "choice",
-        "parallel": "number",
-        "verify": "boolean",
+        "instance": ("id", 103),
+        "since": ("day", 108),
+        "until": ("day", 108),
+        "type": ("text", 108),
+        "template": ("text", 108),
+        "name": ("text", 108),
+        "locale": ("choice", 104),
+        "parallel": ("number", 108),
+        "verify": ("boolean", 108),
     },
 }
-"""The types of all options, by their set and key."""
+"""The types of all options, and the status of a wrong value, by their set and key."""
