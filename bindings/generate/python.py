@@ -181,13 +181,15 @@ def functions(description: Item) -> Iterator[str]:
 
 
 def options(description: Item) -> Iterator[str]:
-    yield "OPTIONS: dict[str, dict[str, str]] = {"
+    values = {one["name"]: one["value"] for one in description["statuses"]}
+    yield "OPTIONS: dict[str, dict[str, tuple[str, int]]] = {"
     for name, rows in description["options"].items():
         yield f'"{name}": {{'
-        yield from (f'"{row["key"]}": "{row["type"]}",' for row in rows)
+        for row in rows:
+            yield f'"{row["key"]}": ("{row["type"]}", {values[row["status"]]}),'
         yield "},"
     yield "}"
-    yield '"""The types of all options, by their set and key."""'
+    yield '"""The types of all options, and the status of a wrong value, by their set and key."""'
 
 
 def abi(description: Item) -> str:
@@ -305,7 +307,12 @@ def items(description: Item) -> str:
         lines += [f'"{row["name"]}": "{row["type"]}",' for row in rows] + ["}"]
         lines.append(f'"""The types of the fields of {name}s."""')
         lines += dataclass(f"{camel(name)}Fields", about, item_fields(rows))
-    counts = [(row["name"], "int = 0", row["help"]) for row in description["counts"]]
+    prefix = "dbss_mirror_result_"
+    counts = [
+        (one["name"].removeprefix(prefix), "int = 0", one["summary"])
+        for one in description["functions"]
+        if one["name"].startswith(prefix) and one["returns"]["c_type"] == "int64_t"
+    ]
     lines += dataclass("Counts", "How many reports a mirror dealt with, and how.", counts)
     return "\n".join(lines)
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import builtins
 import ctypes
+import importlib.util
 import inspect
 import json
 import re
 import subprocess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import dbss
 import pytest
+from dbss import _abi as abi
 from dbss import errors, ffi
 from pycparser import c_ast
 
@@ -28,30 +31,33 @@ VALUES = {
     "int": ctypes.c_int,
     "void": None,
 }
-STRUCTURES = {
-    "dbss_error": ffi._Error,
-    "dbss_config": ffi._Config,
-    "dbss_context": ffi._Context,
-    "dbss_buffer": ffi.Buffer,
-    "dbss_operation": ffi._Operation,
-    "dbss_report_stream": ffi._Stream,
-    "dbss_token_request": ffi._TokenRequest,
-    "dbss_credentials": ffi._Credentials,
-    "dbss_cursor": ffi._Cursor,
-    "dbss_page": ffi._Page,
-    "dbss_mirror": ffi._Mirror,
-    "dbss_mirror_result": ffi._MirrorResult,
-}
-CALLBACKS = {
-    "dbss_destroy_fn": ffi.DestroyFunction,
-    "dbss_log_fn": ffi.LogFunction,
-    "dbss_token_provider_fn": ffi.TokenProviderFunction,
-    "dbss_progress_fn": ffi.ProgressFunction,
-    "dbss_write_fn": ffi.WriteFunction,
-}
-VALUES |= CALLBACKS
 # Both are a pointer: a `user_data` of the package's is an object of Python.
-SAME = {ctypes.py_object: ctypes.c_void_p, ffi.Level: ctypes.c_int32}
+SAME = {ctypes.py_object: ctypes.c_void_p}
+
+
+def named(name: str) -> Any:
+    """What the package has for a type of the header."""
+    if name in VALUES:
+        return VALUES[name]
+    camel = "".join(word.capitalize() for word in name.removeprefix("dbss_").split("_"))
+    # The type with a handle's own name is that of a pointer to it.
+    return getattr(abi, f"_{camel}", None) or getattr(abi, camel)
+
+
+def load_generator(root: Path) -> ModuleType:
+    path = root / "bindings/generate/python.py"
+    spec = importlib.util.spec_from_file_location("generate_python", path)
+    assert spec is not None
+    assert spec.loader is not None
+    generator = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generator)
+    return generator
+
+
+def test_the_committed_files_are_up_to_date(root: Path) -> None:
+    description = json.loads((root / "include/dbss-abi.json").read_text())
+    for path, text in load_generator(root).generate(description).items():
+        assert path.read_text() == text, f"{path.name} is stale: run make abi"
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +92,9 @@ def in_ctypes(node: Any) -> Any:
             return ctypes.c_char_p if is_const(target) else ctypes.POINTER(ctypes.c_char)
         return ctypes.POINTER(in_ctypes(target))
     if isinstance(node.type, c_ast.Struct):
-        return STRUCTURES[node.type.name]
+        return named(node.type.name)
     [name] = node.type.names
-    return STRUCTURES[name] if name in STRUCTURES else VALUES[name]
+    return named(name)
 
 
 def parameters(function: c_ast.FuncDecl) -> list[Any]:
@@ -103,15 +109,15 @@ def returns_status(function: c_ast.FuncDecl) -> bool:
 def test_the_package_declares_exactly_the_headers_functions(
     functions: dict[str, c_ast.FuncDecl],
 ) -> None:
-    assert set(ffi.FUNCTIONS) == set(functions)
-    assert len(functions) > 30
+    assert set(abi.library.functions) == set(functions)
+    assert len(functions) > 100
 
 
 def test_every_function_has_the_headers_types(functions: dict[str, c_ast.FuncDecl]) -> None:
     different = {}
     for name, function in functions.items():
-        declared = ffi.FUNCTIONS[name]
-        have = (declared.restype, [SAME.get(one, one) for one in declared.argtypes])
+        one = abi.library.functions[name]
+        have = (one.restype, [SAME.get(kind, kind) for kind in one.argtypes])
         want = (in_ctypes(function.type), [in_ctypes(one) for one in parameters(function)])
         if have != want:
             different[name] = (have, want)
@@ -126,38 +132,42 @@ def test_every_callback_has_the_headers_types(declarations: list[Any]) -> None:
         and isinstance(one.type, c_ast.PtrDecl)
         and isinstance(one.type.type, c_ast.FuncDecl)
     }
-    assert set(pointers) == set(CALLBACKS)
+    assert len(pointers) >= 6
     for name, function in pointers.items():
-        declared = CALLBACKS[name]
-        have = (declared._restype_, [SAME.get(one, one) for one in declared._argtypes_])
+        callback = named(name)
+        have = (callback._restype_, [SAME.get(one, one) for one in callback._argtypes_])
         want = (in_ctypes(function.type), [in_ctypes(one) for one in parameters(function)])
         assert have == want, name
 
 
 def test_every_constant_is_the_headers(header: Path) -> None:
     found = re.findall(
-        r"^#define DBSS_((?:LOG|FILE|FORMAT)_\w+) (\d+)$", header.read_text(), re.MULTILINE
+        r"^#define DBSS_((?:LOG|FILE|FORMAT|OPTIONS|ID)_\w+) (\d+)$",
+        header.read_text(),
+        re.MULTILINE,
     )
-    assert {name: getattr(ffi, name) for name, _ in found} == {
+    assert {name: getattr(abi, name) for name, _ in found} == {
         name: int(value) for name, value in found
     }
-    assert len(found) == 8
+    assert len(found) == 13
 
 
 def test_every_function_is_an_attribute_of_its_name() -> None:
-    for name, function in ffi.FUNCTIONS.items():
-        assert getattr(ffi, name.removeprefix("dbss_")) is function
+    for name, function in abi.library.functions.items():
+        assert getattr(abi, name.removeprefix("dbss_")) is function
 
 
 def test_exactly_the_functions_that_fail_are_checked(
     functions: dict[str, c_ast.FuncDecl],
 ) -> None:
-    checked = {name for name, one in ffi.FUNCTIONS.items() if one.errcheck is ffi._check}
+    checked = {
+        name for name, one in abi.library.functions.items() if one.errcheck == abi.library._check
+    }
     failing = {
         name
         for name, one in functions.items()
-        # The group of a status is not the status of a call.
-        if returns_status(one) and name not in ("dbss_status_group", "dbss_error_status")
+        # These return a status, and not that of a call.
+        if returns_status(one) and not re.search(r"_(status|group|value)$", name)
     }
     assert checked == failing
 
@@ -174,7 +184,7 @@ def test_the_buffer_has_the_headers_fields(declarations: list[Any]) -> None:
     assert set(with_inside) == {"dbss_buffer"}
     structure = with_inside["dbss_buffer"]
     fields = [(one.name, in_ctypes(one.type)) for one in structure.decls]
-    assert list(ffi.Buffer._fields_) == fields
+    assert list(abi.Buffer._fields_) == fields
 
 
 def test_the_buffer_has_the_compilers_layout(
@@ -190,7 +200,7 @@ def test_the_buffer_has_the_compilers_layout(
     cc = environment.get("CC", "cc")
     subprocess.run([cc, f"-I{header.parent}", source, "-o", program], check=True, timeout=60)
     out = subprocess.run([program], check=True, capture_output=True, text=True, timeout=60).stdout
-    layout = [ctypes.sizeof(ffi.Buffer), ffi.Buffer.data.offset, ffi.Buffer.len.offset]
+    layout = [ctypes.sizeof(abi.Buffer), abi.Buffer.data.offset, abi.Buffer.len.offset]
     assert [int(one) for one in out.split()] == layout
 
 
@@ -221,14 +231,15 @@ def test_every_class_has_a_status_and_is_public() -> None:
 @pytest.mark.parametrize("status", sorted(errors.STATUSES))
 def test_every_class_is_under_its_group_and_named_as_the_library_does(status: int) -> None:
     one = errors.STATUSES[status]
-    assert issubclass(one, errors.GROUPS[ffi.status_group(status)])
-    assert ffi.status_name(status) == one.status_name.encode()
+    assert issubclass(one, errors.GROUPS[abi.status_group(status)])
+    assert abi.status_name(status) == one.status_name.encode()
     words = one.__name__.removesuffix("Error")
-    # Two would have the name of an exception of Python's.
-    words = {"TargetExists": "FileExists", "PipeClosed": "BrokenPipe"}.get(words, words)
     spelled = re.sub(r"(?<!^)(?=[A-Z])", "_", words).upper()
     assert one.status_name == f"DBSS_ERR_{spelled}"
-    assert not hasattr(builtins, one.__name__)
+    assert one.__module__ == "dbss"
+    # One that has the name of an exception of Python's is that, too.
+    builtin = getattr(builtins, one.__name__, Exception)
+    assert issubclass(one, builtin)
 
 
 def test_the_versions_agree(root: Path, header: Path) -> None:
@@ -242,28 +253,38 @@ def test_the_versions_agree(root: Path, header: Path) -> None:
     assert {package, description["version"], dbss.__version__, dbss.version()} == {version}
     major, minor, patch = (int(part) for part in version.split("."))
     number = major * 10000 + minor * 100 + patch
-    assert ffi.version_number() == description["version_number"] == number
+    assert abi.version_number() == description["version_number"] == number
 
 
 def test_one_handle_in_place_of_another_is_refused() -> None:
-    config = ffi.Config()
-    ffi.config_new(ffi.byref(config))
-    try:
+    with ffi.made(abi.Config, abi.config_new, abi.config_free) as config:
         with pytest.raises(ctypes.ArgumentError):
-            ffi.context_set_token(config, b"token")
+            abi.context_set_token(config, b"token")
         with pytest.raises(ctypes.ArgumentError):
-            ffi.error_free(config)
+            abi.error_free(config)
         with pytest.raises(ctypes.ArgumentError):
-            ffi.config_new(ffi.byref(ffi.Context()))
-    finally:
-        ffi.config_free(config)
+            abi.config_new(ffi.byref(abi.Context()))
 
 
-def test_only_ffi_knows_ctypes() -> None:
+def test_only_functions_that_block_let_other_threads_run(root: Path) -> None:
+    """What lets go of a callback must not wait for the interpreter's lock."""
+    description = json.loads((root / "include/dbss-abi.json").read_text())
+    waiting = {one["name"] for one in description["functions"] if one["blocks"] != "never"}
+    # However many bytes there are.
+    waiting.add("dbss_buffer_free")
+    held = {
+        name
+        for name, one in abi.library.functions.items()
+        if one._flags_ & ctypes._FUNCFLAG_PYTHONAPI
+    }
+    assert held == set(abi.library.functions) - waiting
+
+
+def test_only_these_know_ctypes() -> None:
     package = Path(ffi.__file__).parent
     users = {
         one.name
         for one in package.glob("*.py")
         if re.search(r"^\s*(import|from) ctypes\b", one.read_text(), re.MULTILINE)
     }
-    assert users == {"ffi.py"}
+    assert users == {"_abi.py", "ffi.py", "library.py"}

@@ -854,6 +854,22 @@ def test_a_new_status_has_the_exit_code_of_its_group() -> None:
     assert cli._exit_code(errors.Error("message", status=999)) == 1
 
 
+def test_the_command_without_the_library_says_so_in_a_line(environment: dict[str, str]) -> None:
+    code = "import sys, dbss_command; sys.exit(dbss_command.main())"
+    for library, status in (("/no/such/libdbss.so", 7), (environment["DBSS_LIBRARY"], 0)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "--help"],
+            env={**environment, "DBSS_LIBRARY": library},
+            capture_output=True,
+            text=True,
+            timeout=BOUND,
+        )
+        assert done.returncode == status, done.stderr
+        lines = done.stderr.splitlines()
+        assert len(lines) == (1 if status else 0)
+        assert all(line.startswith("dbss: cannot load") and library in line for line in lines)
+
+
 def test_help_and_version(command: Command) -> None:
     done = command.run("--help")
     assert done.returncode == 0

@@ -216,6 +216,17 @@ def test_lines_of_json_come_as_the_pages_do(
     assert process.returncode == 130
 
 
+def test_a_list_that_stalls_is_no_fault_of_standard_output(
+    service: Standin, command: Command, instance: str
+) -> None:
+    """StalledError is a TimeoutError, and that is an OSError, as a closed pipe is."""
+    service.fault("@reports.list", no_answer=True)
+    for more in ((), ("--json",)):
+        words = command.fails(6, "reports", *more, "--stall-timeout", "0.1", "--max-attempts", "1")
+        assert "standard output" not in words
+        assert "stall_timeout_ms" in words
+
+
 def test_whoever_reads_may_leave(service: Standin, command: Command, instance: str) -> None:
     service.add_reports(1000, instance=instance)
     for more in ((), ("--json",)):

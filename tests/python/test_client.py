@@ -917,11 +917,20 @@ def test_the_options_are_those_of_the_library() -> None:
     assert options["endpoint"].default is None
     assert options["token"].type == "secret"
     assert all(one.type and one.help for one in options.values())
+    choices = {"default", "environment", "profile", "metadata"}
+    assert set(options["credentials"].choices) == choices
+    assert options["endpoint"].choices == ()
+    attempts = options["max_attempts"]
+    assert (attempts.minimum, attempts.maximum, attempts.allows_none) == (1, 1000, False)
+    assert options["total_timeout_ms"].allows_none is True
+    assert options["interruptible"].default == "false"
 
 
 def test_features_and_version() -> None:
     assert dbss.has_feature("download") is True
     assert dbss.has_feature("token") is True
+    assert all(dbss.has_feature(name) and help for name, help in dbss.features().items())
+    assert "mirror" in dbss.features()
     assert dbss.has_feature("no-such-feature") is False
     assert dbss.has_feature("download\0") is False
     assert dbss.has_feature("\udc80") is False

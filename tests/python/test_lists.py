@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -543,6 +544,20 @@ def test_bad_durations_are_refused() -> None:
 
 
 # The iterator.
+
+
+def test_an_error_of_a_list_is_one_clean_exception(
+    service: Standin, client: dbss.Client, instance: str
+) -> None:
+    service.add_reports(3, instance=instance)
+    service.fault("@reports.list", status=403, json={"error_code": "DBSS.9"})
+    found = client.reports(instance)
+    for use in (lambda: next(found), lambda: list(found)):
+        with pytest.raises(dbss.ForbiddenError) as caught:
+            use()
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+        told = "".join(traceback.format_exception(caught.value))
+        assert told.count("Traceback") == 1
 
 
 def test_a_list_that_is_left_frees_what_it_holds(
@@ -1210,7 +1225,7 @@ def test_where_several_may_be_it_nobody_guesses(
         client.generate_report(instance, template["id"], *RANGE)
     present = ids(client.reports(instance))
     assert len(present) == 3
-    assert all(one in str(caught.value) for one in present)
+    assert sorted(caught.value.candidates) == sorted(present)
     assert len(service.requests("@reports.create")) == 1
 
 

@@ -995,16 +995,19 @@ def test_the_strings_of_an_operation_may_be_read_at_any_time(
 
 
 def test_an_operation_tells_its_result(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path
+    standin: Standin, client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make(1000, headers=[["X-Request-Id", "req-7"]])
     with dbss.Operation() as operation:
         assert repr(operation) == "<dbss.Operation 0 of ? bytes>"
         assert (operation.path, operation.filename, operation.request_id) == (None, None, None)
+        assert (operation.content_type, operation.format) == (None, None)
         path = client.download_report_to(*report.ids, tmp_path, operation=operation)
         assert operation.path == path == tmp_path / "audit-report.bin"
         assert operation.filename == path.name
         assert operation.request_id == "req-7"
+        assert operation.content_type == "application/octet-stream"
+        assert operation.format is None
         assert (operation.received, operation.total, operation.resumed) == (1000, 1000, 0)
         assert (operation.attempts, operation.error) == (1, None)
         assert repr(operation) == "<dbss.Operation 1000 of 1000 bytes>"
@@ -1015,13 +1018,18 @@ def test_an_operation_tells_its_result(
         assert operation.error.service_code == "DBSS.10021004"
         operation.reset()
         assert operation.error is None
+        for kind, described in (("pdf", standin.pdf), ("zip", standin.zip)):
+            client.download_report(*report.ids[:2], described["id"], operation=operation)
+            assert operation.format == kind
+            assert operation.content_type is not None
+            assert kind in operation.content_type
     assert repr(operation) == "<dbss.Operation closed>"
     operation.cancel()
     operation.close()
     for use in (lambda: operation.received, lambda: operation.path, operation.reset):
-        with pytest.raises(ValueError, match=r"^the operation is closed$"):
+        with pytest.raises(dbss.ClosedError, match=r"^the operation is closed$"):
             use()
-    with pytest.raises(ValueError, match=r"^the operation is closed$"):
+    with pytest.raises(dbss.ClosedError, match=r"^the operation is closed$"):
         client.download_report(*report.ids, operation=operation)
 
 
@@ -1273,7 +1281,11 @@ def test_an_existing_file_is_kept_or_replaced_in_one_step(
     with pytest.raises(dbss.FileExistsError) as caught:
         client.download_report_to(*report.ids, path)
     assert isinstance(caught.value, FileExistsError)
+    assert isinstance(caught.value, OSError)
     assert caught.value.errno == caught.value.os_code == 17
+    assert caught.value.path == path
+    assert caught.value.filename == str(path)
+    assert str(caught.value) == caught.value.message
     assert report.requests() == []
     assert path.read_text() == "old"
     assert client.download_report_to(*report.ids, path, replace=True) == path
@@ -1806,9 +1818,10 @@ def test_redirects_are_followed_when_allowed_and_drop_the_token(
     report.fault(times=1)
     with (
         dbss.Client(endpoint=standin.http, token=standin.token) as client,
-        pytest.raises(dbss.RedirectedError),
+        pytest.raises(dbss.RedirectedError) as caught,
     ):
         client.download_report(*report.ids)
+    assert caught.value.redirect_target == location
     standin.clear_faults()
     report.fault(status=302, headers=[["Location", location]], times=1)
     report.fault(times=1)

@@ -12,7 +12,7 @@ DBSS_LIBRARY, else a libdbss.so.0 in this directory, else the system's.
 from . import _statuses
 from ._abi import LOG_DEBUG, LOG_ERROR, LOG_INFO, LOG_WARNING
 from ._statuses import *  # noqa: F403
-from .client import Client, has_feature, version
+from .client import Client, features, has_feature, version
 from .credentials import Credentials, Token
 from .error import Detail, Error
 from .lists import Instance, Items, Report, Template
@@ -48,6 +48,7 @@ __all__ = [
     "Template",
     "Token",
     "__version__",
+    "features",
     "has_feature",
     "options",
     "version",

@@ -53,6 +53,14 @@ def has_feature(name: str) -> bool:
     return b"\0" not in encoded and bool(abi.has_feature(encoded))
 
 
+def features() -> dict[str, str]:
+    """The features of the loaded libdbss, and what each of them is."""
+    return {
+        ffi.decode(abi.feature_name(index)) or "": ffi.decode(abi.feature_help(index)) or ""
+        for index in range(abi.feature_count())
+    }
+
+
 class _Context(ffi.Owned[abi.Context]):
     """Owns a context of libdbss, and what its calls need.
 

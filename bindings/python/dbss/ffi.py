@@ -236,23 +236,16 @@ def read(stream: abi.ReportStream, room: memoryview) -> int:
 
 # Strings, bytes, numbers.
 
-_REFUSED: dict[str, type[errors.ArgumentError]] = {
+# The exception for a value that C cannot be given, by parameter or option.
+_REFUSED: dict[str, type[errors.Error]] = {
     "project": errors.InvalidIdError,
-    "project_id": errors.InvalidIdError,
-    "instance": errors.InvalidIdError,
     "id": errors.InvalidIdError,
-    "template_id": errors.InvalidIdError,
-    "locale": errors.InvalidLocaleError,
-    "token": errors.InvalidTokenError,
-    "access_key": errors.InvalidAccessKeyError,
-    "secret_key": errors.InvalidAccessKeyError,
-    "security_token": errors.InvalidAccessKeyError,
-    "endpoint": errors.InvalidEndpointError,
-    "region": errors.InvalidEndpointError,
-    "proxy": errors.InvalidEndpointError,
-    "iam_endpoint": errors.InvalidEndpointError,
-    "metadata_endpoint": errors.InvalidEndpointError,
     "key": errors.UnknownKeyError,
+    **{
+        key: errors.STATUSES[status]
+        for options in abi.OPTIONS.values()
+        for key, (_, status) in options.items()
+    },
 }
 
 

@@ -207,7 +207,7 @@ class Operation:
 
         Raises:
             BusyError: a call is under way.
-            ValueError: the operation is closed.
+            ClosedError: the operation is closed.
         """
         abi.operation_reset(self.control().pointer)
 
@@ -270,7 +270,7 @@ class Operation:
         """For the package itself."""
         control = self._control
         if control is None:
-            raise ValueError("the operation is closed")
+            raise errors.ClosedError("the operation is closed")
         return control
 
     def close(self) -> None:

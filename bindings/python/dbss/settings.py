@@ -85,7 +85,7 @@ def encoded(options: str, given: Mapping[str, Any]) -> Iterator[tuple[bytes, byt
     kinds = abi.OPTIONS[options]
     for name, value in given.items():
         key = name if name in kinds else f"{name}_ms"
-        kind = kinds[key]
+        kind, _ = kinds[key]
         if isinstance(value, Default) or (
             value is None and kind not in ("milliseconds", "boolean")
         ):
@@ -98,7 +98,8 @@ def encoded(options: str, given: Mapping[str, Any]) -> Iterator[tuple[bytes, byt
 
 def text(options: str, key: str, value: Any) -> bytes:
     """The value of any option, given as text."""
-    return (ffi.encode_path if abi.OPTIONS[options].get(key) == "path" else ffi.encode)(key, value)
+    kind, _ = abi.OPTIONS[options].get(key, ("text", 0))
+    return (ffi.encode_path if kind == "path" else ffi.encode)(key, value)
 
 
 def milliseconds(key: str, seconds: float | None) -> bytes:
