@@ -105,6 +105,24 @@ void pause_briefly(void)
     nanosleep(&pause, NULL);
 }
 
+pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+int read_locked(const int *number)
+{
+    int value;
+    pthread_mutex_lock(&lock);
+    value = *number;
+    pthread_mutex_unlock(&lock);
+    return value;
+}
+
+void add_locked(int *number, int more)
+{
+    pthread_mutex_lock(&lock);
+    *number += more;
+    pthread_mutex_unlock(&lock);
+}
+
 pthread_t start_thread(void *(*body)(void *), void *argument)
 {
     pthread_t thread;

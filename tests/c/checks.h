@@ -80,6 +80,12 @@ void pause_briefly(void);
         } \
     } while (0)
 
+/* Guards what several threads of a check use. */
+extern pthread_mutex_t lock;
+
+int read_locked(const int *number);
+void add_locked(int *number, int more);
+
 pthread_t start_thread(void *(*body)(void *), void *argument);
 
 /* Runs it in another thread, to its end. */

@@ -19,23 +19,6 @@
 
 #define WHERE fact("project"), fact("instance")
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-static int read_locked(const int *number)
-{
-    int value;
-    pthread_mutex_lock(&lock);
-    value = *number;
-    pthread_mutex_unlock(&lock);
-    return value;
-}
-
-static void add_locked(int *number, int more)
-{
-    pthread_mutex_lock(&lock);
-    *number += more;
-    pthread_mutex_unlock(&lock);
-}
 
 static void close_context(dbss_context *ctx)
 {

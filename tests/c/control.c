@@ -32,30 +32,13 @@
  * The phases of a call
  * ------------------------------------------------------------------------ */
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int warnings;
-
-static int read_locked(const int *number)
-{
-    int value;
-    pthread_mutex_lock(&lock);
-    value = *number;
-    pthread_mutex_unlock(&lock);
-    return value;
-}
-
-static void count_locked(int *number)
-{
-    pthread_mutex_lock(&lock);
-    ++*number;
-    pthread_mutex_unlock(&lock);
-}
 
 static void write_log(void *user_data, const dbss_log_record *record)
 {
     (void)user_data;
     if (dbss_log_record_level(record) == DBSS_LOG_WARNING)
-        count_locked(&warnings);
+        add_locked(&warnings, 1);
 }
 
 /* What a call waits for. In each phase it would wait for a minute. */
@@ -148,7 +131,7 @@ static void *call_to_open_sink(void *argument)
                                               call->operation);
     call->ended_ms = now_ms();
     call->error = dbss_error_take();
-    count_locked(&waiting->over);
+    add_locked(&waiting->over, 1);
     return NULL;
 }
 
@@ -658,7 +641,7 @@ static void cancel_all(void)
 static int32_t go_on(void *user_data, const dbss_operation *operation)
 {
     int **both = user_data;
-    count_locked(both[0]);
+    add_locked(both[0], 1);
     CHECK(dbss_operation_received(operation) >= 0);
     return 0;
 }
@@ -666,12 +649,12 @@ static int32_t go_on(void *user_data, const dbss_operation *operation)
 static void destroy_both(void *user_data)
 {
     int **both = user_data;
-    count_locked(both[1]);
+    add_locked(both[1], 1);
 }
 
 static void count_destroyed(void *user_data)
 {
-    count_locked(user_data);
+    add_locked(user_data, 1);
 }
 
 /* The operation, its callback and the context are all freed in the middle. */

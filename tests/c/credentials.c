@@ -35,23 +35,6 @@ struct provider {
     int held_count;
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-static int read_locked(const int *number)
-{
-    int value;
-    pthread_mutex_lock(&lock);
-    value = *number;
-    pthread_mutex_unlock(&lock);
-    return value;
-}
-
-static void count_locked(int *number)
-{
-    pthread_mutex_lock(&lock);
-    ++*number;
-    pthread_mutex_unlock(&lock);
-}
 
 static void provide(void *user_data, dbss_token_request *request)
 {
@@ -79,7 +62,7 @@ static void provide(void *user_data, dbss_token_request *request)
 static void destroy(void *user_data)
 {
     struct provider *provider = user_data;
-    count_locked(&provider->destroyed);
+    add_locked(&provider->destroyed, 1);
 }
 
 static struct provider new_provider(enum answer answer, const char *token)
@@ -144,10 +127,10 @@ struct one {
 static void *download_one(void *argument)
 {
     struct one *one = argument;
-    count_locked(&one->begun);
+    add_locked(&one->begun, 1);
     download_for(__LINE__, one->expected, one->ctx, fact("project"), one->operation);
     one->ended_ms = now_ms();
-    count_locked(&one->over);
+    add_locked(&one->over, 1);
     return NULL;
 }
 
@@ -713,7 +696,7 @@ static void *download_until_told(void *argument)
     struct busy *busy = argument;
     while (!read_locked(&busy_ends)) {
         DOWNLOAD_NOWHERE(DBSS_OK, busy_context);
-        count_locked(&busy->done);
+        add_locked(&busy->done, 1);
     }
     return NULL;
 }
@@ -749,7 +732,7 @@ static void login_during_downloads(void)
         if (count_requests(LOGINS) != i + 1)
             failed("%ld logins after %d revocations", count_requests(LOGINS), i);
     }
-    count_locked(&busy_ends);
+    add_locked(&busy_ends, 1);
     for (i = 0; i < MANY; i++)
         pthread_join(all[i].thread, NULL);
     dbss_context_free(busy_context);

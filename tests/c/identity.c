@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char *home_directory;
 static const char *secrets[16];
 static size_t secret_count;

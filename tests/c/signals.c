@@ -3,7 +3,7 @@
  * run them.
  */
 
-#define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700 /* for setitimer() */
 
 #include "calls.h"
 #include "resolver.h"
@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -50,13 +51,14 @@ static void default_again(int number)
 
 static struct report report;
 static char *instance, *not_ready, *stalling;
-static volatile int ticks, logged, over;
+static int ticks, logged, over, requested;
+static dbss_token_request *request_for_token;
 
 static int32_t count_tick(void *user_data, const dbss_operation *operation)
 {
     (void)user_data;
     (void)operation;
-    ticks++;
+    add_locked(&ticks, 1);
     return 0;
 }
 
@@ -64,7 +66,15 @@ static void count_log(void *user_data, const dbss_log_record *record)
 {
     (void)user_data;
     if (dbss_log_record_retry_delay_ms(record) >= 0)
-        logged++;
+        add_locked(&logged, 1);
+}
+
+/* Never answers. */
+static void keep_request(void *user_data, dbss_token_request *request)
+{
+    (void)user_data;
+    request_for_token = request;
+    add_locked(&requested, 1);
 }
 
 struct waiting {
@@ -93,6 +103,33 @@ static dbss_status download(struct waiting *waiting)
     dbss_status status = dbss_report_download_to_memory(waiting->ctx, fact("project"), fact("instance"), report.id, NULL,
                                                         waiting->operation, &buffer);
     dbss_buffer_free(&buffer);
+    return status;
+}
+
+static dbss_status read_stream(struct waiting *waiting)
+{
+    static char part[65536];
+    dbss_report_stream *stream;
+    size_t len = 1;
+    dbss_status status = dbss_report_open(waiting->ctx, fact("project"), fact("instance"), report.id, NULL,
+                                          waiting->operation, &stream);
+    while (status == DBSS_OK && len > 0)
+        status = dbss_report_stream_read(stream, part, sizeof part, &len);
+    dbss_report_stream_free(stream);
+    return status;
+}
+
+/* To a pipe that nobody reads. */
+static dbss_status write_to_pipe(struct waiting *waiting)
+{
+    int ends[2];
+    dbss_status status;
+    if (pipe(ends) != 0)
+        fatal("no pipe");
+    status = dbss_report_download_to_fd(waiting->ctx, fact("project"), fact("instance"), report.id, NULL, ends[1],
+                                        waiting->operation);
+    close(ends[0]);
+    close(ends[1]);
     return status;
 }
 
@@ -145,7 +182,13 @@ static int has_bytes(const struct waiting *waiting)
 static int retries(const struct waiting *waiting)
 {
     (void)waiting;
-    return logged > 0;
+    return read_locked(&logged) > 0;
+}
+
+static int is_asked(const struct waiting *waiting)
+{
+    (void)waiting;
+    return read_locked(&requested) > 0;
 }
 
 static int is_watched(const struct waiting *waiting)
@@ -167,6 +210,9 @@ static const struct phase {
     {"the body", "http", "\"stall_after\": 100000", download, has_bytes},
     {"a slow body", "http", "\"drip\": {\"bytes\": 1, \"every_ms\": 20}", download, has_bytes},
     {"a fast body", "http", "\"fill\": {\"size\": 1000000000}", download, has_bytes},
+    {"a stream", "http", "\"stall_after\": 100000", read_stream, has_bytes},
+    {"a pipe", "http", NULL, write_to_pipe, has_bytes},
+    {"a token", "http", NULL, download, is_asked},
     {"backoff", "http", "\"status\": 503, \"headers\": [[\"Retry-After\", \"50\"]]", download, retries},
     {"waiting for a report", "http", NULL, wait_for_report, is_watched},
     {"a mirror", "http", "\"stall_after\": 100000", mirror, has_bytes},
@@ -181,7 +227,7 @@ static void *run_call(void *argument)
     waiting->ended_ms = now_ms();
     waiting->error = dbss_error_take();
     pthread_sigmask(SIG_SETMASK, NULL, &waiting->after);
-    over = 1;
+    add_locked(&over, 1);
     return NULL;
 }
 
@@ -194,13 +240,14 @@ static dbss_context *context_of(const struct phase *phase)
     set(config, "connect_timeout_ms", "60000");
     set(config, "max_memory_bytes", "2000000000");
     EXPECT(DBSS_OK, dbss_config_set_log(config, count_log, NULL, NULL));
+    if (phase->is_there == is_asked)
+        EXPECT(DBSS_OK, dbss_config_set_token_provider(config, keep_request, NULL, NULL));
     return to_context(config);
 }
 
-static pthread_t begin(struct waiting *waiting, const struct phase *phase, const char *interruptible,
-                       dbss_interrupt_fn interrupt)
+static void prepare_call(struct waiting *waiting, const struct phase *phase, const char *interruptible,
+                         dbss_interrupt_fn interrupt)
 {
-    pthread_t thread;
     memset(waiting, 0, sizeof *waiting);
     waiting->phase = phase;
     waiting->ctx = context_of(phase);
@@ -213,20 +260,28 @@ static pthread_t begin(struct waiting *waiting, const struct phase *phase, const
     waiting->lookups = lookups_begun();
     waiting->connections = count_connections();
     waiting->requests = count_requests(report.id);
-    logged = over = 0;
+    logged = over = requested = 0;
+    request_for_token = NULL;
     if (phase->fault != NULL && strcmp(phase->fault, "handshake") == 0)
         post_listener_fault("https", "handshake_stall");
     else if (phase->fault != NULL)
         post_fault(phase->call == mirror ? stalling : report.id, "%s, \"times\": 1", phase->fault);
+}
+
+/* Begins a call on another thread, and waits until it waits. */
+static pthread_t begin(struct waiting *waiting, const struct phase *phase, const char *interruptible,
+                       dbss_interrupt_fn interrupt)
+{
+    pthread_t thread;
+    prepare_call(waiting, phase, interruptible, interrupt);
     thread = start_thread(run_call, waiting);
     WAIT_FOR(phase->is_there(waiting));
     return thread;
 }
 
-static void end(struct waiting *waiting, pthread_t thread, dbss_status expected)
+static void judge(struct waiting *waiting, dbss_status expected)
 {
     int number, changed = 0;
-    pthread_join(thread, NULL);
     if (waiting->status != expected)
         failed("expected %s, got %s (%s)", dbss_status_name(expected), dbss_status_name(waiting->status),
                dbss_error_message(waiting->error));
@@ -235,11 +290,18 @@ static void end(struct waiting *waiting, pthread_t thread, dbss_status expected)
         changed |= sigismember(&waiting->before, number) != sigismember(&waiting->after, number);
     CHECK(!changed);
     blame("in %s", waiting->phase->name);
+    dbss_token_request_free(request_for_token);
     dbss_error_free(waiting->error);
     dbss_operation_free(waiting->operation);
     dbss_context_free(waiting->ctx);
     free(control("DELETE", "/faults", ""));
     free(control("DELETE", "/listener_faults", ""));
+}
+
+static void end(struct waiting *waiting, pthread_t thread, dbss_status expected)
+{
+    pthread_join(thread, NULL);
+    judge(waiting, expected);
 }
 
 /* An instance of its own with a report that is never ready and one that stalls. */
@@ -276,19 +338,19 @@ static void finish(void)
  * The checks
  * ------------------------------------------------------------------------ */
 
-static volatile int asked;
+static int asked;
 
 static int32_t end_call(void *user_data)
 {
     (void)user_data;
-    asked++;
+    add_locked(&asked, 1);
     return handled > 0;
 }
 
 static int32_t go_on(void *user_data)
 {
     (void)user_data;
-    asked++;
+    add_locked(&asked, 1);
     return 0;
 }
 
@@ -326,6 +388,40 @@ static void the_function_ends_every_phase(void)
     CHECK(asked > 0);
 }
 
+static void set_timer(int ms)
+{
+    struct itimerval timer;
+    timer.it_value.tv_sec = timer.it_interval.tv_sec = 0;
+    timer.it_value.tv_usec = timer.it_interval.tv_usec = ms * 1000;
+    if (setitimer(ITIMER_REAL, &timer, NULL) != 0)
+        fatal("no timer");
+}
+
+/* A signal to the process finds the thread of the call, also where the library
+ * has threads of its own. */
+static void a_timer_ends_every_phase(void)
+{
+    enum { PERIOD_MS = 60 };
+    size_t i;
+    prepare();
+    for (i = 0; i < PHASES; i++) {
+        struct waiting waiting;
+        long long since;
+        install(SIGALRM, SA_RESTART);
+        prepare_call(&waiting, &phases[i], "true", NULL);
+        since = now_ms();
+        set_timer(PERIOD_MS);
+        run_call(&waiting);
+        set_timer(0);
+        /* The first may come before the call can notice it. */
+        if (waiting.ended_ms - since > 2 * PERIOD_MS + INTERRUPTED_WITHIN_MS)
+            failed("it ended after %lld ms", waiting.ended_ms - since);
+        judge(&waiting, DBSS_ERR_INTERRUPTED);
+    }
+    default_again(SIGALRM);
+    finish();
+}
+
 /* A storm of signals of which the function says that none matters. */
 static void a_storm_ends_nothing(void)
 {
@@ -340,8 +436,8 @@ static void a_storm_ends_nothing(void)
         pthread_kill(thread, SIGCHLD);
         sched_yield();
     }
-    WAIT_FOR(asked > 1);
-    CHECK(!over);
+    WAIT_FOR(read_locked(&asked) > 1);
+    CHECK(!read_locked(&over));
     dbss_operation_cancel(waiting.operation);
     end(&waiting, thread, DBSS_ERR_CANCELLED);
     CHECK(handled > 0);
@@ -359,15 +455,15 @@ static void without_the_option_nothing_changes(void)
     for (i = 0; i < 2 * PHASES; i++) {
         struct waiting waiting;
         pthread_t thread = begin(&waiting, &phases[i / 2], values[i % 2], end_call);
-        int before = ticks, seen;
+        int before = read_locked(&ticks), seen;
         asked = 0;
         handled = 0;
         pthread_kill(thread, SIGALRM);
         WAIT_FOR(handled > 0);
-        seen = ticks;
+        seen = read_locked(&ticks);
         /* It goes on: two ticks later it is still there. */
-        WAIT_FOR(over || ticks > seen + 2);
-        CHECK(!over && ticks > before && asked == 0);
+        WAIT_FOR(read_locked(&over) || read_locked(&ticks) > seen + 2);
+        CHECK(!read_locked(&over) && read_locked(&ticks) > before && asked == 0);
         dbss_operation_cancel(waiting.operation);
         end(&waiting, thread, DBSS_ERR_CANCELLED);
     }
@@ -432,6 +528,7 @@ static void however_it_falls(void)
 static const struct check checks[] = {
     {"a_signal_ends_every_phase", a_signal_ends_every_phase, LOAD},
     {"the_function_ends_every_phase", the_function_ends_every_phase, LOAD},
+    {"a_timer_ends_every_phase", a_timer_ends_every_phase, LOAD},
     {"a_storm_ends_nothing", a_storm_ends_nothing, LOAD},
     {"without_the_option_nothing_changes", without_the_option_nothing_changes, LOAD},
     {"however_it_falls", however_it_falls, LOAD},

@@ -20,7 +20,6 @@ enum callback { PROGRESS, LOG, PROVIDER, DESTROY_LOG, DESTROY_PROVIDER, DESTROY_
 
 static pthread_t caller;
 static int calls[CALLBACKS], elsewhere[CALLBACKS];
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void note(enum callback which)
 {
@@ -88,9 +87,11 @@ static char *add_instance_with(int reports)
     char *body = format("{\"id\": \"%s\", \"name\": \"threads\"}", id);
     free(control("POST", "/instances", body));
     free(body);
-    body = format("{\"instance\": \"%s\", \"format\": \"pdf\", \"size\": 200000, \"count\": %d}", id, reports);
-    free(control("POST", "/reports", body));
-    free(body);
+    if (reports > 0) {
+        body = format("{\"instance\": \"%s\", \"format\": \"pdf\", \"size\": 200000, \"count\": %d}", id, reports);
+        free(control("POST", "/reports", body));
+        free(body);
+    }
     return id;
 }
 
@@ -163,52 +164,146 @@ static void a_replaced_provider_ends_on_the_callers_thread(void)
  * Cancelled threads
  * ------------------------------------------------------------------------ */
 
+enum kind_of_call { MEMORY, TARGET, PIPE, STREAM, MIRROR, KINDS };
+
 struct cancelled {
+    enum kind_of_call kind;
     dbss_context *ctx;
     dbss_operation *operation;
-    const char *id;
+    const char *instance, *id;
+    char *directory, *path;
+    int pipe_ends[2];
+    dbss_mirror_options *options;
     dbss_status status;
     int returned;
 };
 
+static dbss_status call_of_kind(struct cancelled *cancelled)
+{
+    const char *project = fact("project");
+    dbss_mirror_result *result;
+    dbss_report_stream *stream;
+    dbss_buffer buffer;
+    dbss_status status;
+    char part[4096];
+    size_t len = 1;
+
+    switch (cancelled->kind) {
+    case MEMORY:
+        status = dbss_report_download_to_memory(cancelled->ctx, project, cancelled->instance, cancelled->id, NULL,
+                                                cancelled->operation, &buffer);
+        dbss_buffer_free(&buffer);
+        return status;
+    case TARGET:
+        return dbss_report_download_to_file(cancelled->ctx, project, cancelled->instance, cancelled->id, NULL,
+                                            cancelled->path, 0, cancelled->operation);
+    case PIPE:
+        return dbss_report_download_to_fd(cancelled->ctx, project, cancelled->instance, cancelled->id, NULL,
+                                          cancelled->pipe_ends[1], cancelled->operation);
+    case STREAM:
+        status = dbss_report_open(cancelled->ctx, project, cancelled->instance, cancelled->id, NULL,
+                                  cancelled->operation, &stream);
+        while (status == DBSS_OK && len > 0)
+            status = dbss_report_stream_read(stream, part, sizeof part, &len);
+        dbss_report_stream_free(stream);
+        return status;
+    default:
+        status = dbss_reports_mirror(cancelled->ctx, project, cancelled->directory, cancelled->options,
+                                     cancelled->operation, &result);
+        dbss_mirror_result_free(result);
+        return status;
+    }
+}
+
 static void *call_and_return(void *argument)
 {
     struct cancelled *cancelled = argument;
-    dbss_buffer buffer;
-    cancelled->status = dbss_report_download_to_memory(cancelled->ctx, fact("project"), fact("instance"), cancelled->id, NULL,
-                                                       cancelled->operation, &buffer);
-    dbss_buffer_free(&buffer);
+    cancelled->status = call_of_kind(cancelled);
     cancelled->returned = 1;
     pthread_testcancel();
     cancelled->returned = 2;
     return NULL;
 }
 
+/* In a callback too the thread waits with its end. */
+static int32_t test_cancel(void *user_data, const dbss_operation *operation)
+{
+    (void)operation;
+    pthread_testcancel();
+    add_locked(user_data, 1);
+    return 0;
+}
+
 /* The thread ends after the call, not inside of it, and the process lives. */
 static void a_cancelled_thread_ends_after_its_call(void)
 {
-    dbss_context *ctx = new_context(fact("http"));
-    struct report report = new_report(300000);
+    char *instance = add_instance_with(0), *directory = new_directory();
+    const char *id = fresh_id();
+    char *body = format("{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": 300000}", id, instance);
+    char *path = format("%s/target", directory), *command = format("rm -r '%s'", directory);
+    dbss_mirror_options *options;
     int i;
-    for (i = 0; i < 20; i++) {
-        struct cancelled cancelled = {ctx, new_operation(), report.id, DBSS_OK, 0};
+
+    free(control("POST", "/reports", body));
+    free(body);
+    EXPECT(DBSS_OK, dbss_mirror_options_new(&options));
+    EXPECT(DBSS_OK, dbss_mirror_options_set(options, "instance", instance));
+    for (i = 0; i < 4 * KINDS && !has_failed(); i++) {
+        struct cancelled cancelled = {i % KINDS, new_context(fact(i % 2 == 0 ? "http" : "https")), new_operation(),
+                                      instance, id, directory, path, {-1, -1}, options, DBSS_OK, 0};
         void *ended = NULL;
         pthread_t thread;
-        post_fault(report.id, "\"stall_after\": 100000, \"times\": 1");
+        int ticks = 0, before;
+        EXPECT(DBSS_OK, dbss_operation_set_progress(cancelled.operation, test_cancel, &ticks, NULL));
+        if (pipe(cancelled.pipe_ends) != 0)
+            fatal("no pipe");
+        post_fault(id, "\"stall_after\": 200000, \"times\": 1");
         thread = start_thread(call_and_return, &cancelled);
-        if (i % 2 == 0)
+        /* At its very beginning, or in the midst. */
+        if (i >= 2 * KINDS)
             WAIT_FOR(dbss_operation_received(cancelled.operation) > 0);
         pthread_cancel(thread);
         WAIT_FOR(dbss_operation_received(cancelled.operation) > 0);
+        before = read_locked(&ticks);
+        WAIT_FOR(read_locked(&ticks) > before + 1);
         dbss_operation_cancel(cancelled.operation);
         pthread_join(thread, &ended);
         CHECK(ended == PTHREAD_CANCELED);
         CHECK(cancelled.returned == 1 && cancelled.status == DBSS_ERR_CANCELLED);
+        blame("kind %d", i % KINDS);
+        close(cancelled.pipe_ends[0]);
+        close(cancelled.pipe_ends[1]);
         dbss_operation_free(cancelled.operation);
+        dbss_context_free(cancelled.ctx);
         free(control("DELETE", "/faults", ""));
     }
-    dbss_context_free(ctx);
-    free_report(&report);
+    dbss_mirror_options_free(options);
+    if (system(command) != 0)
+        failed("cannot remove the archive");
+    free(command);
+    free(path);
+    free(directory);
+    free(instance);
+}
+
+static void *keep_state(void *unused)
+{
+    int state = -1;
+    (void)unused;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    EXPECT_NULL("config", dbss_config_set(NULL, "x", "y"));
+    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
+    CHECK(state == PTHREAD_CANCEL_DISABLE);
+    EXPECT_NULL("config", dbss_config_set(NULL, "x", "y"));
+    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
+    CHECK(state == PTHREAD_CANCEL_ENABLE);
+    return NULL;
+}
+
+/* Whether a thread can be cancelled is the same after a call as before. */
+static void the_cancel_state_is_kept(void)
+{
+    in_thread(keep_state, NULL);
 }
 
 /* ---------------------------------------------------------------------------
@@ -242,6 +337,7 @@ static const struct check checks[] = {
     {"callbacks_run_on_the_callers_thread", callbacks_run_on_the_callers_thread, LOAD},
     {"a_replaced_provider_ends_on_the_callers_thread", a_replaced_provider_ends_on_the_callers_thread, LOAD},
     {"a_cancelled_thread_ends_after_its_call", a_cancelled_thread_ends_after_its_call, LOAD},
+    {"the_cancel_state_is_kept", the_cancel_state_is_kept, PLAIN},
     {"unused_operations_cost_no_descriptor", unused_operations_cost_no_descriptor, LOAD},
 };
 
