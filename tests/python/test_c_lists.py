@@ -109,7 +109,9 @@ def test_the_sample_makes_and_saves_a_report(
     assert done.stdout == f"saved {standin.made()[-1]} as {order[-1]}\n"
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF-")
     steps = re.findall(r"^the report is at (\d+)%$", done.stderr, re.MULTILINE)
-    assert done.stderr.count("\n") == len(steps)
+    # valgrind tells of what the standard library keeps for each thread.
+    told = [line for line in done.stderr.splitlines() if not line.startswith("==")]
+    assert len(told) == len(steps)
     assert steps == sorted(steps, key=int)
 
 

@@ -50,9 +50,25 @@ def certificates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     for issuer, name in zip([None, *names], names, strict=False):
         signed = ["-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key"] if issuer else []
         subprocess.run(
-            [openssl, "req", "-x509", "-newkey", KEY, "-nodes", "-sha384", "-days", "30"]
-            + ["-subj", f"/CN={name} of a check", "-keyout", f"{name}.key", "-out", f"{name}.pem"]
-            + [*signed, *(server if name == "server" else authority)],
+            [
+                openssl,
+                "req",
+                "-x509",
+                "-newkey",
+                KEY,
+                "-nodes",
+                "-sha384",
+                "-days",
+                "30",
+                "-subj",
+                f"/CN={name} of a check",
+                "-keyout",
+                f"{name}.key",
+                "-out",
+                f"{name}.pem",
+                *signed,
+                *(server if name == "server" else authority),
+            ],
             check=True,
             capture_output=True,
             cwd=directory,
