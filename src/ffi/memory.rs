@@ -143,7 +143,7 @@ struct Class {
 /// Sizes and how many there are of each. A connection's buffers are larger and
 /// reserved in a way that can fail; a TLS record has 18 KiB.
 const SIZES: [(usize, usize); 6] = [
-    (64, 1024),
+    (128, 512),
     (256, 512),
     (1024, 128),
     (4096, 32),
@@ -151,8 +151,8 @@ const SIZES: [(usize, usize); 6] = [
     (68 * 1024, 2),
 ];
 
-/// What every block is aligned to.
-const ALIGNMENT: usize = 64;
+/// What every block is aligned to; queues between threads want as much.
+const ALIGNMENT: usize = 128;
 
 const CLASSES: [Class; SIZES.len()] = {
     let mut classes = [const {
@@ -198,7 +198,7 @@ struct Reserve {
     taken: [AtomicU64; WORDS],
 }
 
-#[repr(align(64))]
+#[repr(align(128))]
 struct Room(UnsafeCell<[u8; ROOM]>);
 
 // SAFETY: of the room only addresses are made here; a block belongs to the one
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn what_is_larger_or_oddly_aligned_is_refused() {
-        for (size, align) in [(68 * 1024 + 1, 1), (8, 128)] {
+        for (size, align) in [(68 * 1024 + 1, 1), (8, 256)] {
             let layout = Layout::from_size_align(size, align).expect("a layout");
             assert!(RESERVE.take(layout).is_null());
         }

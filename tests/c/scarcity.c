@@ -10,6 +10,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -95,11 +98,37 @@ static dbss_status to_callback(void)
     return dbss_report_download_to_callback(ctx, fact("project"), fact("instance"), report, NULL, take, NULL, NULL);
 }
 
+static int starving;
+
+/* A host that takes all the memory there is, in the midst of a call. */
+static int32_t take_everything(void *user_data, const dbss_operation *operation)
+{
+    size_t size;
+    (void)user_data;
+    (void)operation;
+    for (size = starving ? 1 << 20 : 0; size >= 8; size /= 2) {
+        void *volatile *block;
+        /* Linked, so that no compiler leaves it out. */
+        static void *all;
+        while ((block = malloc(size)) != NULL) {
+            *block = all;
+            all = (void *)block;
+        }
+    }
+    return 0;
+}
+
+static dbss_status new_operation_here(dbss_operation **operation)
+{
+    dbss_status status = dbss_operation_new(operation);
+    return status == DBSS_OK ? dbss_operation_set_progress(*operation, take_everything, NULL, NULL) : status;
+}
+
 static dbss_status under_operation(void)
 {
     dbss_operation *operation = NULL;
     dbss_buffer buffer = {NULL, 0};
-    dbss_status status = dbss_operation_new(&operation);
+    dbss_status status = new_operation_here(&operation);
     if (status == DBSS_OK)
         status = dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), report, NULL, operation, &buffer);
     dbss_buffer_free(&buffer);
@@ -112,17 +141,21 @@ static dbss_status list(void)
     dbss_cursor *cursor = NULL;
     dbss_page *page = NULL;
     dbss_buffer json = {NULL, 0};
-    dbss_status status = dbss_reports_list(ctx, fact("project"), instance, NULL, 0, &cursor);
+    dbss_operation *operation = NULL;
+    dbss_status status = new_operation_here(&operation);
+    if (status == DBSS_OK)
+        status = dbss_reports_list(ctx, fact("project"), instance, NULL, 0, &cursor);
     do {
         dbss_page_free(page);
         page = NULL;
         if (status == DBSS_OK)
-            status = dbss_cursor_next(cursor, NULL, &page);
+            status = dbss_cursor_next(cursor, operation, &page);
         if (page != NULL)
             status = dbss_page_json(page, &json);
         dbss_buffer_free(&json);
     } while (page != NULL);
     dbss_cursor_free(cursor);
+    dbss_operation_free(operation);
     return status;
 }
 
@@ -130,7 +163,10 @@ static dbss_status generate(void)
 {
     char id[DBSS_ID_SIZE];
     dbss_report_spec *spec = NULL;
-    dbss_status status = dbss_report_spec_new(&spec);
+    dbss_operation *operation = NULL;
+    dbss_status status = new_operation_here(&operation);
+    if (status == DBSS_OK)
+        status = dbss_report_spec_new(&spec);
     if (status == DBSS_OK)
         status = dbss_report_spec_set(spec, "template_id", template_id);
     if (status == DBSS_OK)
@@ -138,8 +174,9 @@ static dbss_status generate(void)
     if (status == DBSS_OK)
         status = dbss_report_spec_set(spec, "end_time", "2026-11-24 00:00:00");
     if (status == DBSS_OK)
-        status = dbss_report_generate(ctx, fact("project"), instance, spec, NULL, id);
+        status = dbss_report_generate(ctx, fact("project"), instance, spec, operation, id);
     dbss_report_spec_free(spec);
+    dbss_operation_free(operation);
     return status;
 }
 
@@ -148,18 +185,22 @@ static dbss_status mirror(void)
     dbss_mirror_options *options = NULL;
     dbss_mirror_result *result = NULL;
     dbss_buffer json = {NULL, 0};
+    dbss_operation *operation = NULL;
     char place[256];
-    dbss_status status = dbss_mirror_options_new(&options);
+    dbss_status status = new_operation_here(&operation);
+    if (status == DBSS_OK)
+        status = dbss_mirror_options_new(&options);
     snprintf(place, sizeof place, "%s/%ld", directory, (long)getpid());
     if (status == DBSS_OK)
         status = dbss_mirror_options_set(options, "instance", instance);
     if (status == DBSS_OK)
-        status = dbss_reports_mirror(ctx, fact("project"), place, options, NULL, &result);
+        status = dbss_reports_mirror(ctx, fact("project"), place, options, operation, &result);
     if (result != NULL && dbss_mirror_result_json(result, &json) != DBSS_OK && status == DBSS_OK)
         status = DBSS_ERR_OUT_OF_MEMORY;
     dbss_buffer_free(&json);
     dbss_mirror_result_free(result);
     dbss_mirror_options_free(options);
+    dbss_operation_free(operation);
     return status;
 }
 
@@ -206,7 +247,7 @@ enum { HERE, AGAIN, ON_A_THREAD };
 /* What the child exits with: whether the call succeeded or had no memory. */
 enum { SUCCESS = 0, NO_MEMORY = 1, ELSE = 2 };
 
-static int outcome_of_child(long more, int how)
+static int outcome_of_child(long more, int how, int starves)
 {
     pid_t child;
     fflush(stdout);
@@ -225,6 +266,7 @@ static int outcome_of_child(long more, int how)
         limit.rlim_cur = (rlim_t)(used + more);
         if (setrlimit(RLIMIT_AS, &limit) != 0)
             _exit(ELSE);
+        starving = starves;
         if (how == ON_A_THREAD) {
             pthread_t thread;
             /* As the stack is a part of what may be had. */
@@ -252,13 +294,13 @@ static void expect_no_death(const char *what, int how, dbss_status (*made)(void)
     int outcome;
     call = made;
     for (i = 0; i < sizeof spare / sizeof *spare; i++) {
-        outcome = outcome_of_child(spare[i], how);
+        outcome = outcome_of_child(spare[i], how, 0);
         if (outcome != SUCCESS && outcome != NO_MEMORY)
             failed("%s, %s, way %d, with %ld KiB to spare: %s %d", what, scheme, how, spare[i] / KIB,
                    outcome < 0 ? "ended by signal" : "exit", abs(outcome));
     }
     /* Or the check would prove nothing. */
-    outcome = outcome_of_child(PLENTY, how);
+    outcome = outcome_of_child(PLENTY, how, 0);
     if (outcome != SUCCESS)
         failed("%s, %s, way %d, with plenty: exit %d", what, scheme, how, outcome);
 }
@@ -324,6 +366,27 @@ static void tls(void)
     every_call("https");
 }
 
+/* The memory goes while a call is under way. */
+static void starved(void)
+{
+    static const char *const schemes[] = {"http", "https"};
+    static dbss_status (*const calls[])(void) = {under_operation, list, generate, mirror};
+    size_t i, j;
+    for (i = 0; i < 2; i++) {
+        begin(schemes[i]);
+        for (j = 0; j < sizeof calls / sizeof *calls; j++) {
+            int how;
+            call = calls[j];
+            for (how = HERE; how <= ON_A_THREAD; how++) {
+                int outcome = outcome_of_child(PLENTY, how, 1);
+                if (outcome != NO_MEMORY)
+                    failed("call %d, %s, way %d: %d", (int)j, scheme, how, outcome);
+            }
+        }
+        dbss_context_free(ctx);
+    }
+}
+
 static void certificates(void)
 {
     begin("http");
@@ -331,10 +394,112 @@ static void certificates(void)
     dbss_context_free(ctx);
 }
 
+/* A number of KiB in /proc/self/status. */
+static long kib(const char *name)
+{
+    char line[256];
+    long value = -1;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, name, strlen(name)) == 0)
+            value = strtol(line + strlen(name) + 1, NULL, 10);
+    if (file == NULL || value < 0)
+        fatal("no %s in /proc/self/status", name);
+    fclose(file);
+    return value;
+}
+
+/* How much memory a child needs at most for a call, beyond what it has. */
+static long needed_kib(dbss_status expected)
+{
+    int ends[2];
+    long needed = -1;
+    pid_t child = -1;
+    if (pipe(ends) != 0 || (child = fork()) < 0)
+        fatal("no child");
+    if (child == 0) {
+        FILE *file = fopen("/proc/self/clear_refs", "w");
+        dbss_status status;
+        if (file == NULL || fputs("5", file) < 0 || fclose(file) != 0)
+            fatal("no /proc/self/clear_refs");
+#ifdef __GLIBC__
+        /* What this program has freed is none of the call's. */
+        malloc_trim(0);
+#endif
+        needed = kib("VmRSS");
+        status = call();
+        if (status != expected)
+            fprintf(stderr, "status %d: %s\n", (int)status, dbss_error_message(dbss_last_error()));
+        needed = status == expected ? kib("VmHWM") - needed : -1;
+        _exit(write(ends[1], &needed, sizeof needed) != sizeof needed);
+    }
+    close(ends[1]);
+    if (read(ends[0], &needed, sizeof needed) != sizeof needed)
+        needed = -1;
+    close(ends[0]);
+    wait_for_child(child);
+    return needed;
+}
+
+/* A body of about this size, which repeats a text between two others, for a
+ * request for `place`. */
+static void serve(const char *place, int status, size_t size, const char *open, const char *part, const char *close)
+{
+    size_t len = strlen(part), served = len, i;
+    char *body = malloc(2 * size + 1024), *at = body;
+    if (body == NULL)
+        fatal("no memory");
+    at += sprintf(at, "{\"report\": \"%s\", \"times\": 1, \"status\": %d, \"body\": \"%s", place, status, open);
+    for (i = 0; i < len; i++)
+        served -= part[i] == '\\';
+    for (; size > served; size -= served, at += len)
+        memcpy(at, part, len);
+    sprintf(at, "%s\"}", close);
+    free(control("POST", "/faults", body));
+    free(body);
+}
+
+/* A body costs no more than four times its size, whatever it holds. */
+static void amounts(void)
+{
+#define Q "\\\""
+    static const char list_open[] = "{" Q "items" Q ":[{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q "}}", list_close[] = "]}";
+    static const struct {
+        const char *what;
+        const char *open, *part, *close;
+        dbss_status expected;
+    } bodies[] = {
+        {"tiny items", list_open, ",{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q "}}", list_close, DBSS_ERR_UNEXPECTED_RESPONSE},
+        {"numbers", "{" Q "items" Q ":[1", ",1", "]}", DBSS_ERR_UNEXPECTED_RESPONSE},
+        {"a deep item", "{" Q "items" Q ":[{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q "," Q "x" Q ":", "[", "", DBSS_ERR_UNEXPECTED_RESPONSE},
+        {"an item of many fields", "{" Q "items" Q ":[{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q, "," Q "a" Q ":" Q Q, "}}]," Q "total" Q ":1}", DBSS_OK},
+        {"an error in errors", "", "{" Q "error" Q ":", "", DBSS_ERR_UNEXPECTED_RESPONSE},
+        {"details", "{" Q "details" Q ":[0", ",0", "]}", DBSS_ERR_UNEXPECTED_RESPONSE},
+    };
+#undef Q
+    /* What the stand-in takes, with the escapes. */
+    enum { SIZE = 10 * 1024 * 1024 };
+    size_t i;
+    long needed;
+    begin("http");
+    call = list;
+    for (i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+        serve("@reports.list", 200, SIZE, bodies[i].open, bodies[i].part, bodies[i].close);
+        needed = needed_kib(bodies[i].expected);
+        printf("amount %-24s %6ld KiB\n", bodies[i].what, needed);
+        /* And a megabyte for the connection. */
+        if (needed < 0 || needed > 4 * SIZE / KIB + 1024)
+            failed("%s: %ld KiB", bodies[i].what, needed);
+    }
+    dbss_context_free(ctx);
+}
+
 static const struct check checks[] = {
     {"plain", plain, LOAD},
     {"tls", tls, LOAD},
+    {"starved", starved, LOAD},
     {"certificates", certificates, LOAD},
+    {"amounts", amounts, LOAD},
 };
 
 int main(int argc, char **argv)

@@ -1,0 +1,39 @@
+"""Little memory through the C ABI: checks in C."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from standin import Standin
+from test_c import checking, checks_of, environment, expect_success, facts, programs, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Fixtures, which no name in this file uses.
+__all__ = ["checking", "environment", "facts", "programs"]
+
+CHECKS = checks_of("scarcity")
+
+
+@pytest.fixture(scope="module")
+def standin(build_dir: Path) -> Iterator[Standin]:
+    """One of its own, in place of the one for all: instances are added, and stay."""
+    with Standin(build_dir / "bin/dbss-standin") as running:
+        yield running
+
+
+def test_every_check_is_run(programs: Path, environment: dict[str, str]) -> None:
+    listed = expect_success(run([programs / "scarcity", "--list"], environment)).splitlines()
+    assert listed == [f"{name} {kind.lower()}" for name, kind in CHECKS.items()]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_no_call_ends_the_process_where_memory_is_scarce(
+    programs: Path, checking: dict[str, str], facts: Path, check: str
+) -> None:
+    done = run([programs / "scarcity", facts, check], checking, 300)
+    assert f"ok {check}\n" in expect_success(done)
