@@ -80,6 +80,16 @@ impl LogRecord {
             retry_delay: None,
         }
     }
+
+    /// The same about a failure.
+    pub(crate) fn about(self, failure: &Error) -> LogRecord {
+        LogRecord {
+            status: failure.status(),
+            http_status: failure.http_status(),
+            error: Some(failure.clone()),
+            ..self
+        }
+    }
 }
 
 impl From<String> for LogRecord {

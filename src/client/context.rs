@@ -216,13 +216,11 @@ impl ClientInner {
         let signals = self.signals(&running);
         signals.and_then(|_signals| body(running)).inspect_err(|e| {
             tell(log.as_ref(), Level::Error, || LogRecord {
-                status: e.status(),
-                error: Some(e.clone()),
                 attempt: e.attempts(),
                 request_id: e.request_id().map(str::to_owned),
                 report_id: subject.report_id.clone(),
                 duration: Some(started.elapsed()),
-                ..LogRecord::new(format!("{}: {}: {e}", subject.text, e.status().name()))
+                ..LogRecord::new(format!("{}: {}: {e}", subject.text, e.status().name())).about(e)
             });
         })
     }
@@ -422,11 +420,10 @@ impl ClientInner {
                     self.log(Level::Warning, || {
                         let next = self.endpoints[(first + tried) % count].origin();
                         LogRecord {
-                            status: e.status(),
-                            error: Some(e.clone()),
                             report_id: call.report_id().cloned(),
                             attempt: call.operation().attempts(),
                             ..LogRecord::new(format!("{}: {e}; tries {next}", self.endpoints[index].origin()))
+                                .about(&e)
                         }
                     });
                 }

@@ -174,6 +174,7 @@ impl Transfer {
             request_id: self.request_id.clone(),
             attempt: self.operation().attempts(),
             duration: Some(self.call.elapsed()),
+            http_status: self.answer.as_ref().map(|answer| answer.status().as_u16()),
             ..LogRecord::new(message)
         }
     }
@@ -297,17 +298,18 @@ impl Transfer {
                 return Err(failure);
             };
             self.context.log(Level::Warning, || LogRecord {
-                status: failure.status(),
                 offset: Some(self.offset),
                 retry_delay: Some(pause),
-                ..self.record(format!(
-                    "attempt {} of report {} failed at byte {} ({}): {failure}; trying again in {} ms",
-                    self.operation().attempts(),
-                    self.request.id(),
-                    self.offset,
-                    failure.status().name(),
-                    pause.as_millis(),
-                ))
+                ..self
+                    .record(format!(
+                        "attempt {} of report {} failed at byte {} ({}): {failure}; trying again in {} ms",
+                        self.operation().attempts(),
+                        self.request.id(),
+                        self.offset,
+                        failure.status().name(),
+                        pause.as_millis(),
+                    ))
+                    .about(&failure)
             });
             if !self.call.pause(pause)? {
                 return Err(failure);

@@ -251,6 +251,10 @@ impl Http {
         if let Ok(home) = self.home() {
             home.cancel_all(CancelledBy::Close);
             home.agent.store(None);
+            for shard in &home.shards {
+                let spare = std::mem::take(&mut lock(shard).operations);
+                drop(spare);
+            }
         }
     }
 
@@ -274,7 +278,8 @@ impl Http {
         }
         if let Ok(home) = self.home() {
             let operations = &mut home.shard().operations;
-            if operations.len() < MAX_IDLE / SHARDS {
+            // Looked at under the lock: whoever closes takes what is there after it.
+            if operations.len() < MAX_IDLE / SHARDS && !self.is_closed() {
                 operations.push(operation);
             }
         }

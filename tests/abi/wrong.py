@@ -71,7 +71,7 @@ WAYS: dict[str, list[Wrong]] = {
     ],
     "stream": [
         ("closed(stream)", "DBSS_ERR_CLOSED", None),
-        ("of_closed_context(stream)", "DBSS_ERR_CLOSED", "stream"),
+        ("of_closed_context(stream)", "DBSS_ERR_CLOSED", None),
     ],
 }
 

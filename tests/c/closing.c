@@ -563,6 +563,108 @@ static void during_mirrors(void)
     free(instance);
 }
 
+static void take_record(void *user_data, const dbss_log_record *record)
+{
+    (void)user_data;
+    (void)record;
+}
+
+static void give_token(void *user_data, dbss_token_request *request)
+{
+    (void)user_data;
+    EXPECT(DBSS_OK, dbss_token_request_set(request, fact("token"), -1));
+    dbss_token_request_free(request);
+}
+
+/* The log function and the token provider go with the last call, or at once. */
+static void callbacks_are_released(void)
+{
+    int i;
+    for (i = 0; i < 2; i++) {
+        const char *id = add_report(300000);
+        dbss_config *config = new_config(fact("http"), fact("token"));
+        dbss_operation *operation = new_operation();
+        struct call call = {TO_MEMORY, NULL, id, operation, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
+        int log = 0, provider = 0;
+
+        EXPECT(DBSS_OK, dbss_config_set_log(config, take_record, &log, count_destroyed));
+        EXPECT(DBSS_OK, dbss_config_set_token_provider(config, give_token, &provider, count_destroyed));
+        call.ctx = to_context(config);
+        if (i == 1) {
+            post_fault(id, "\"stall_after\": 100000, \"times\": 1");
+            start_call(&call);
+            WAIT_FOR(dbss_operation_received(operation) == 100000);
+        }
+        dbss_context_close(call.ctx);
+        if (i == 1) {
+            join_call(&call);
+            CHECK(call.status == DBSS_ERR_CANCELLED);
+            free_call(&call);
+        }
+        CHECK(read_locked(&log) == 1 && read_locked(&provider) == 1);
+        EXPECT_PARAMETER(DBSS_ERR_CLOSED, "ctx", dbss_context_check(call.ctx, fact("project"), NULL));
+        dbss_context_close(call.ctx);
+        dbss_context_free(call.ctx);
+        CHECK(read_locked(&log) == 1 && read_locked(&provider) == 1);
+        dbss_operation_free(operation);
+    }
+}
+
+/* So do the connections that nobody uses. */
+static void connections_are_released(void)
+{
+    static const char *const endpoints[] = {"http", "https"};
+    int i;
+    for (i = 0; i < 2; i++) {
+        dbss_context *ctx = new_context(fact(endpoints[i]));
+        int before = each_descriptor(NULL);
+        EXPECT(DBSS_OK, dbss_context_check(ctx, fact("project"), NULL));
+        CHECK(each_descriptor(NULL) > before);
+        dbss_context_close(ctx);
+        CHECK(each_descriptor(NULL) == before);
+        dbss_context_free(ctx);
+    }
+}
+
+/* Who was asked for a token can see that nobody wants it any more. */
+static void a_token_that_nobody_wants(void)
+{
+    int i;
+    CHECK(dbss_token_request_is_wanted(NULL) == 0);
+    for (i = 0; i < 3; i++) {
+        dbss_config *config = new_config(fact("http"), fact("token"));
+        struct waiting waiting;
+
+        held = NULL;
+        memset(&waiting, 0, sizeof waiting);
+        EXPECT(DBSS_OK, dbss_config_set_token_provider(config, hold, NULL, NULL));
+        waiting.ctx = to_context(config);
+        waiting.call = check_credentials;
+        waiting.thread = start_thread(run_waiting, &waiting);
+        WAIT_FOR(is_held());
+        CHECK(dbss_token_request_is_wanted(held) == 1);
+        if (i == 0) {
+            EXPECT(DBSS_OK, dbss_token_request_set(held, fact("token"), -1));
+            CHECK(dbss_token_request_is_wanted(held) == 0);
+            pthread_join(waiting.thread, NULL);
+            CHECK(waiting.status == DBSS_OK);
+            dbss_context_free(waiting.ctx);
+        } else if (i == 1) {
+            close_and_join(&waiting, 1);
+            CHECK(dbss_token_request_is_wanted(held) == 0);
+        } else {
+            /* The context goes with the last call. */
+            dbss_context_cancel_all(waiting.ctx);
+            pthread_join(waiting.thread, NULL);
+            CHECK(waiting.status == DBSS_ERR_CANCELLED && dbss_token_request_is_wanted(held) == 1);
+            dbss_context_free(waiting.ctx);
+            CHECK(dbss_token_request_is_wanted(held) == 0);
+        }
+        blame("case %d", i);
+        dbss_token_request_free(held);
+    }
+}
+
 /* A child closes what it inherited; the parent's call goes on. */
 static void in_a_child(void)
 {
@@ -602,6 +704,9 @@ static const struct check checks[] = {
     {"waiting_for_a_token", waiting_for_a_token, LOAD},
     {"waiting_for_a_report", waiting_for_a_report, LOAD},
     {"during_mirrors", during_mirrors, LOAD},
+    {"callbacks_are_released", callbacks_are_released, PLAIN},
+    {"connections_are_released", connections_are_released, TLS},
+    {"a_token_that_nobody_wants", a_token_that_nobody_wants, LOAD},
     {"in_a_child", in_a_child, LOAD},
 };
 

@@ -308,6 +308,7 @@ static const char *difference(const dbss_error *one, const dbss_error *other)
     NUMBER(detail_count);
     TEXTS(detail_count, detail_code);
     TEXTS(detail_count, detail_message);
+    NUMBER(cancelled_by);
     NUMBER(candidate_count);
     TEXTS(candidate_count, candidate);
     TEXT(redirect_target);
@@ -385,10 +386,92 @@ static void of_cancelled_calls(void)
             continue;
         dbss_operation_cancel(operation);
         agree(DBSS_ERR_CANCELLED, NULL, wrongs[i].call(-1, operation), operation);
+        CHECK(dbss_error_cancelled_by(dbss_last_error()) == DBSS_CANCELLED_BY_OPERATION);
         EXPECT(DBSS_OK, dbss_operation_reset(operation));
         CHECK(dbss_operation_error(operation) == NULL);
         blame("%s", wrongs[i].function);
     }
+    free_arguments();
+    dbss_operation_free(operation);
+}
+
+/* What ends a call from outside of it, once it has begun. */
+static void (*end_from_outside)(dbss_operation *operation);
+
+static int32_t end_in_progress(void *user_data, const dbss_operation *operation)
+{
+    if (dbss_operation_received(operation) == 0)
+        return 0;
+    if (end_from_outside == NULL)
+        return 1;
+    end_from_outside(user_data);
+    return 0;
+}
+
+static int32_t end_in_write(void *user_data, const uint8_t *data, size_t len)
+{
+    (void)user_data;
+    (void)data;
+    (void)len;
+    return 1;
+}
+
+static void end_operation(dbss_operation *operation)
+{
+    dbss_operation_cancel(operation);
+}
+
+static void end_context(dbss_operation *operation)
+{
+    (void)operation;
+    dbss_context_cancel_all(the.outer);
+}
+
+static void close_context(dbss_operation *operation)
+{
+    (void)operation;
+    dbss_context_close(the.outer);
+}
+
+static void of_who_cancelled(void)
+{
+    static const struct {
+        void (*end)(dbss_operation *operation);
+        int32_t by;
+    } ways[] = {
+        {end_operation, DBSS_CANCELLED_BY_OPERATION},
+        {end_context, DBSS_CANCELLED_BY_CONTEXT},
+        {close_context, DBSS_CANCELLED_BY_CLOSE},
+        {NULL, DBSS_CANCELLED_BY_CALLBACK},
+    };
+    const char *id = add_report(300000);
+    dbss_operation *operation = new_operation();
+    dbss_buffer buffer;
+    dbss_status status;
+    size_t i;
+
+    make_arguments();
+    need(dbss_operation_set_progress(operation, end_in_progress, operation, NULL));
+    for (i = 0; i < sizeof ways / sizeof *ways; i++) {
+        the.outer = context_of(fact("http"), fact("token"));
+        end_from_outside = ways[i].end;
+        post_fault(id, "\"stall_after\": 100000, \"times\": 1");
+        status = dbss_report_download_to_memory(the.outer, NULL, fact("instance"), id, NULL, operation, &buffer);
+        agree(DBSS_ERR_CANCELLED, NULL, status, operation);
+        CHECK(dbss_error_cancelled_by(dbss_last_error()) == ways[i].by);
+        blame("way %lu", (unsigned long)i);
+        EXPECT(DBSS_OK, dbss_operation_reset(operation));
+        dbss_context_free(the.outer);
+        the.outer = NULL;
+    }
+    need(dbss_operation_set_progress(operation, NULL, NULL, NULL));
+    status = dbss_report_download_to_callback(the.valid, NULL, fact("instance"), id, NULL, end_in_write, NULL, operation);
+    agree(DBSS_ERR_CANCELLED, NULL, status, operation);
+    CHECK(dbss_error_cancelled_by(dbss_last_error()) == DBSS_CANCELLED_BY_CALLBACK);
+    /* Another failure is no cancel. */
+    status = dbss_report_download_to_memory(the.valid, NULL, fact("instance"), unknown_id(), NULL, operation, &buffer);
+    agree(DBSS_ERR_NOT_FOUND, NULL, status, operation);
+    CHECK(dbss_error_cancelled_by(dbss_last_error()) == 0 && dbss_error_cancelled_by(NULL) == 0);
     free_arguments();
     dbss_operation_free(operation);
 }
@@ -736,6 +819,7 @@ static void inside_destroy(void)
 static const struct check checks[] = {
     {"of_every_call", of_every_call, PLAIN},
     {"of_cancelled_calls", of_cancelled_calls, PLAIN},
+    {"of_who_cancelled", of_who_cancelled, PLAIN},
     {"of_a_response", of_a_response, PLAIN},
     {"of_a_redirect", of_a_redirect, PLAIN},
     {"of_files", of_files, PLAIN},

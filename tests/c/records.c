@@ -18,6 +18,9 @@ struct record {
     dbss_status status;
     uint32_t attempt;
     int64_t bytes, duration_ms, offset, retry_delay_ms;
+    int32_t http_status;
+    /* Of the record's error; DBSS_OK where it has none. */
+    dbss_status error;
 };
 
 static struct record records[64];
@@ -30,10 +33,13 @@ static void copy(char *to, size_t room, const char *text)
     snprintf(to, room, "%s", text != NULL ? text : "");
 }
 
-static void keep(void *user_data, const dbss_log_record *record)
+static void read_record(struct record *kept, const dbss_log_record *record)
 {
-    struct record *kept = &records[count++ % (sizeof records / sizeof *records)];
-    CHECK(user_data == records);
+    dbss_error *error = dbss_log_record_error(record);
+    kept->error = dbss_error_status(error);
+    CHECK(error == NULL || strstr(dbss_log_record_message(record), dbss_error_message(error)) != NULL);
+    dbss_error_free(error);
+    kept->http_status = dbss_log_record_http_status(record);
     kept->level = dbss_log_record_level(record);
     copy(kept->message, sizeof kept->message, dbss_log_record_message(record));
     copy(kept->request_id, sizeof kept->request_id, dbss_log_record_request_id(record));
@@ -44,6 +50,19 @@ static void keep(void *user_data, const dbss_log_record *record)
     kept->duration_ms = dbss_log_record_duration_ms(record);
     kept->offset = dbss_log_record_offset(record);
     kept->retry_delay_ms = dbss_log_record_retry_delay_ms(record);
+}
+
+/* The last record, copied. */
+static dbss_log_record *copied;
+
+static void keep(void *user_data, const dbss_log_record *record)
+{
+    struct record *kept = &records[count++ % (sizeof records / sizeof *records)];
+    CHECK(user_data == records);
+    read_record(kept, record);
+    CHECK(kept->error == kept->status);
+    dbss_log_record_free(copied);
+    copied = dbss_log_record_copy(record);
     if (kept->retry_delay_ms >= 0)
         dbss_operation_cancel(impatient);
 }
@@ -109,6 +128,7 @@ static void of_a_transfer_that_breaks(void)
     check_call_of(record, report.id, 1, "the-first", began);
     CHECK(record->status == DBSS_ERR_TRUNCATED && record->offset == 200000 && record->bytes == -1);
     CHECK(record->retry_delay_ms >= 0 && record->retry_delay_ms < 10000);
+    CHECK(record->http_status == 0 || record->http_status == 200);
     for (i = 0; i < count; i++) {
         record = &records[i];
         CHECK(record->level == DBSS_LOG_WARNING || record->status == DBSS_OK);
@@ -127,6 +147,7 @@ static void of_a_transfer_that_breaks(void)
             /* A response: its size is what is left. */
             expect_text(__LINE__, debugs == 0 ? "the-first" : "the-second", record->request_id);
             CHECK(record->attempt == debugs + 1 && record->bytes == (debugs == 0 ? 300000 : 100000));
+            CHECK(record->http_status == (debugs == 0 ? 200 : 206));
             debugs++;
         }
         blame("in \"%s\"", record->message);
@@ -175,6 +196,7 @@ static void of_a_retry_that_is_asked_for(void)
     record = ONLY(DBSS_LOG_WARNING);
     expect_text(__LINE__, id, record->report_id);
     CHECK(record->status == DBSS_ERR_SERVER && record->attempt == 1 && record->offset == 0);
+    CHECK(record->http_status == 503);
     CHECK(record->retry_delay_ms == 50000 && record->duration_ms <= now_ms() - began + 1);
     record = ONLY(DBSS_LOG_ERROR);
     CHECK(record->status == DBSS_ERR_CANCELLED && record->retry_delay_ms == -1);
@@ -197,7 +219,7 @@ static void of_failures(void)
     record = ONLY(DBSS_LOG_ERROR);
     check_call_of(record, id, 1, "not-there", began);
     CHECK(record->status == DBSS_ERR_NOT_FOUND && record->bytes == -1 && record->offset == -1);
-    CHECK(record->retry_delay_ms == -1);
+    CHECK(record->retry_delay_ms == -1 && record->http_status == 404);
 
     /* Without a response there is no request id. */
     config = new_config("http://127.0.0.1:1", fact("token"));
@@ -207,7 +229,7 @@ static void of_failures(void)
     EXPECT(DBSS_ERR_CONNECT, dbss_report_download(nowhere, fact("project"), fact("instance"), id, NULL, &buffer));
     record = ONLY(DBSS_LOG_ERROR);
     check_call_of(record, id, 1, "", began);
-    CHECK(record->status == DBSS_ERR_CONNECT);
+    CHECK(record->status == DBSS_ERR_CONNECT && record->http_status == 0);
     /* Nor a report where it is about none. */
     count = 0;
     EXPECT(DBSS_ERR_CONNECT, dbss_context_check(nowhere, fact("project"), NULL));
@@ -259,7 +281,85 @@ static void of_a_mirror(void)
     dbss_context_free(ctx);
 }
 
+static void *read_copy(void *kept)
+{
+    read_record(kept, copied);
+    return NULL;
+}
+
+/* A copy says the same, beyond its callback and its context, on any thread. */
+static void copies_last(void)
+{
+    dbss_context *ctx = logging_context("1");
+    const char *id = add_report(6000);
+    struct record kept, *last;
+    dbss_buffer buffer;
+
+    post_fault(id, "\"status\": 403, \"times\": 1, \"headers\": [[\"X-Request-Id\", \"forbidden\"]]");
+    EXPECT(DBSS_ERR_FORBIDDEN, dbss_report_download(ctx, fact("project"), fact("instance"), id, NULL, &buffer));
+    dbss_context_free(ctx);
+    last = &records[count - 1];
+    memset(&kept, 0, sizeof kept);
+    in_thread(read_copy, &kept);
+    CHECK(kept.level == DBSS_LOG_ERROR && kept.level == last->level && kept.status == last->status);
+    CHECK(kept.status == DBSS_ERR_FORBIDDEN && kept.error == kept.status && kept.http_status == 403);
+    expect_text(__LINE__, last->message, kept.message);
+    expect_text(__LINE__, "forbidden", kept.request_id);
+    expect_text(__LINE__, id, kept.report_id);
+    CHECK(kept.attempt == last->attempt && kept.bytes == last->bytes && kept.duration_ms == last->duration_ms);
+    CHECK(kept.offset == last->offset && kept.retry_delay_ms == last->retry_delay_ms);
+    CHECK(dbss_log_record_copy(NULL) == NULL);
+    dbss_log_record_free(NULL);
+}
+
+/* What matters less than it says is not told. */
+static void levels(void)
+{
+    static const struct {
+        const char *level;
+        size_t counts[DBSS_LOG_DEBUG + 1];
+    } ways[] = {
+        {"error", {0, 1, 0, 0, 0}},
+        {"warning", {0, 1, 1, 0, 0}},
+        {"info", {0, 1, 1, 2, 0}},
+        {"debug", {0, 1, 1, 2, 3}},
+        {NULL, {0, 1, 1, 2, 3}},
+    };
+    struct report report = new_report(300000);
+    dbss_config *config;
+    dbss_buffer buffer;
+    size_t i, j;
+
+    for (i = 0; i < sizeof ways / sizeof *ways; i++) {
+        size_t counts[DBSS_LOG_DEBUG + 1] = {0, 0, 0, 0, 0};
+        dbss_context *ctx;
+        config = new_config(fact("http"), fact("token"));
+        set(config, "max_attempts", "2");
+        EXPECT(DBSS_OK, dbss_config_set_log(config, keep, records, NULL));
+        if (ways[i].level != NULL)
+            set(config, "log_level", ways[i].level);
+        ctx = to_context(config);
+        count = 0;
+        /* A warning, a transfer that goes on, one that ends, and a failure. */
+        post_fault(report.id, "\"cut_after\": 200000, \"times\": 1");
+        EXPECT(DBSS_OK, dbss_report_download(ctx, fact("project"), fact("instance"), report.id, NULL, &buffer));
+        dbss_buffer_free(&buffer);
+        EXPECT(DBSS_ERR_NOT_FOUND, dbss_report_download(ctx, fact("project"), fact("instance"), fresh_id(), NULL, &buffer));
+        for (j = 0; j < count; j++)
+            counts[records[j].level]++;
+        CHECK(memcmp(counts, ways[i].counts, sizeof counts) == 0);
+        blame("the level %s", ways[i].level);
+        dbss_context_free(ctx);
+    }
+    EXPECT(DBSS_OK, dbss_config_new(&config));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "log_level", dbss_config_set(config, "log_level", "trace"));
+    dbss_config_free(config);
+    free_report(&report);
+}
+
 static const struct check checks[] = {
+    {"copies_last", copies_last, PLAIN},
+    {"levels", levels, PLAIN},
     {"of_a_transfer_that_breaks", of_a_transfer_that_breaks, PLAIN},
     {"of_a_success", of_a_success, PLAIN},
     {"of_a_retry_that_is_asked_for", of_a_retry_that_is_asked_for, PLAIN},
@@ -269,5 +369,7 @@ static const struct check checks[] = {
 
 int main(int argc, char **argv)
 {
-    return run_checks(argc, argv, checks, sizeof checks / sizeof *checks);
+    int result = run_checks(argc, argv, checks, sizeof checks / sizeof *checks);
+    dbss_log_record_free(copied);
+    return result;
 }

@@ -333,12 +333,33 @@ static void unused_operations_cost_no_descriptor(void)
         dbss_operation_free(operations[i]);
 }
 
+/* Nor do those that have been used. */
+static void used_operations_cost_no_descriptor(void)
+{
+    enum { OPERATIONS = 20 };
+    dbss_context *ctx = new_context(fact("http"));
+    dbss_operation *operations[OPERATIONS];
+    int before, i;
+    /* With the one connection that is kept. */
+    EXPECT(DBSS_OK, dbss_context_check(ctx, fact("project"), NULL));
+    before = each_descriptor(no_look);
+    for (i = 0; i < OPERATIONS; i++) {
+        operations[i] = new_operation();
+        EXPECT(DBSS_OK, dbss_context_check(ctx, fact("project"), operations[i]));
+    }
+    CHECK(each_descriptor(no_look) == before);
+    for (i = 0; i < OPERATIONS; i++)
+        dbss_operation_free(operations[i]);
+    dbss_context_free(ctx);
+}
+
 static const struct check checks[] = {
     {"callbacks_run_on_the_callers_thread", callbacks_run_on_the_callers_thread, LOAD},
     {"a_replaced_provider_ends_on_the_callers_thread", a_replaced_provider_ends_on_the_callers_thread, LOAD},
     {"a_cancelled_thread_ends_after_its_call", a_cancelled_thread_ends_after_its_call, LOAD},
     {"the_cancel_state_is_kept", the_cancel_state_is_kept, PLAIN},
     {"unused_operations_cost_no_descriptor", unused_operations_cost_no_descriptor, LOAD},
+    {"used_operations_cost_no_descriptor", used_operations_cost_no_descriptor, PLAIN},
 };
 
 int main(int argc, char **argv)
