@@ -690,7 +690,7 @@ struct dbss_error;
  * @return borrowed until next error, nullable. NULL when that call succeeded,
  *   and when there was none.
  */
-DBSS_API const struct dbss_error *dbss_last_error(void);
+DBSS_API const dbss_error *dbss_last_error(void);
 
 /**
  * The same error, given to you: for as long as you like, on any thread.
@@ -698,19 +698,19 @@ DBSS_API const struct dbss_error *dbss_last_error(void);
  *
  * @return owned, nullable. NULL when there is no error.
  */
-DBSS_API struct dbss_error *dbss_error_take(void);
+DBSS_API dbss_error *dbss_error_take(void);
 
 /**
  * Frees an error, and all strings that its getters returned.
  */
-DBSS_API void dbss_error_free(struct dbss_error *error);
+DBSS_API void dbss_error_free(dbss_error *error);
 
 /**
  * The status that the failed call returned.
  *
  * @return status.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_error_status(const struct dbss_error *error);
+DBSS_API DBSS_WARN_UNUSED dbss_status dbss_error_status(const dbss_error *error);
 
 /**
  * One line for a person: what was wrong and what to do, with the service's
@@ -720,7 +720,7 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_error_status(const struct dbss_error 
  *
  * @return borrowed, for NULL "".
  */
-DBSS_API const char *dbss_error_message(const struct dbss_error *error);
+DBSS_API const char *dbss_error_message(const dbss_error *error);
 
 /**
  * The name of the parameter or option at fault, for a status of the group
@@ -728,14 +728,14 @@ DBSS_API const char *dbss_error_message(const struct dbss_error *error);
  *
  * @return borrowed, nullable. NULL where no parameter is at fault.
  */
-DBSS_API const char *dbss_error_parameter(const struct dbss_error *error);
+DBSS_API const char *dbss_error_parameter(const dbss_error *error);
 
 /**
  * The HTTP status of the response, such as 404.
  *
  * @return none 0. 0 when there was no response.
  */
-DBSS_API int32_t dbss_error_http_status(const struct dbss_error *error);
+DBSS_API int32_t dbss_error_http_status(const dbss_error *error);
 
 /**
  * The service's own error code, such as "DBSS.10021004" or "APIG.0301". A code
@@ -743,7 +743,7 @@ DBSS_API int32_t dbss_error_http_status(const struct dbss_error *error);
  *
  * @return borrowed, nullable. NULL where the service sent none.
  */
-DBSS_API const char *dbss_error_service_code(const struct dbss_error *error);
+DBSS_API const char *dbss_error_service_code(const dbss_error *error);
 
 /**
  * The service's own words, as it sent them: bytes that are not UTF-8, and
@@ -752,7 +752,7 @@ DBSS_API const char *dbss_error_service_code(const struct dbss_error *error);
  *
  * @return borrowed, nullable. NULL where the service sent none.
  */
-DBSS_API const char *dbss_error_service_message(const struct dbss_error *error);
+DBSS_API const char *dbss_error_service_message(const dbss_error *error);
 
 /**
  * The service's id of this call (header X-Request-Id, or request_id in the
@@ -760,7 +760,7 @@ DBSS_API const char *dbss_error_service_message(const struct dbss_error *error);
  *
  * @return borrowed, nullable. NULL where the service sent none.
  */
-DBSS_API const char *dbss_error_request_id(const struct dbss_error *error);
+DBSS_API const char *dbss_error_request_id(const dbss_error *error);
 
 /**
  * The encoded message that explains a refused authorization; an API of the
@@ -769,14 +769,14 @@ DBSS_API const char *dbss_error_request_id(const struct dbss_error *error);
  * @return borrowed, nullable. NULL where the service sent none.
  */
 DBSS_API
-const char *dbss_error_encoded_authorization_message(const struct dbss_error *error);
+const char *dbss_error_encoded_authorization_message(const dbss_error *error);
 
 /**
  * How many entries the "details" of the error body have.
  *
  * @return count.
  */
-DBSS_API size_t dbss_error_detail_count(const struct dbss_error *error);
+DBSS_API size_t dbss_error_detail_count(const dbss_error *error);
 
 /**
  * The error code of one of the "details".
@@ -786,7 +786,7 @@ DBSS_API size_t dbss_error_detail_count(const struct dbss_error *error);
  *   one.
  */
 DBSS_API
-const char *dbss_error_detail_code(const struct dbss_error *error,
+const char *dbss_error_detail_code(const dbss_error *error,
                                    size_t index);
 
 /**
@@ -797,7 +797,7 @@ const char *dbss_error_detail_code(const struct dbss_error *error,
  *   one.
  */
 DBSS_API
-const char *dbss_error_detail_message(const struct dbss_error *error,
+const char *dbss_error_detail_message(const dbss_error *error,
                                       size_t index);
 
 /**
@@ -826,14 +826,14 @@ const char *dbss_error_detail_message(const struct dbss_error *error,
  *
  * @return one of DBSS_CANCELLED_BY_, none 0.
  */
-DBSS_API int32_t dbss_error_cancelled_by(const struct dbss_error *error);
+DBSS_API int32_t dbss_error_cancelled_by(const dbss_error *error);
 
 /**
  * How many reports may be the one that was created, for DBSS_ERR_AMBIGUOUS.
  *
  * @return count.
  */
-DBSS_API size_t dbss_error_candidate_count(const struct dbss_error *error);
+DBSS_API size_t dbss_error_candidate_count(const dbss_error *error);
 
 /**
  * The id of a report that may be the one that was created.
@@ -842,7 +842,7 @@ DBSS_API size_t dbss_error_candidate_count(const struct dbss_error *error);
  * @return borrowed, nullable. NULL past the last one.
  */
 DBSS_API
-const char *dbss_error_candidate(const struct dbss_error *error,
+const char *dbss_error_candidate(const dbss_error *error,
                                  size_t index);
 
 /**
@@ -851,7 +851,7 @@ const char *dbss_error_candidate(const struct dbss_error *error,
  *
  * @return borrowed, nullable. NULL where there is none.
  */
-DBSS_API const char *dbss_error_redirect_target(const struct dbss_error *error);
+DBSS_API const char *dbss_error_redirect_target(const dbss_error *error);
 
 /**
  * The file or directory at fault, such as the file that exists already
@@ -859,14 +859,14 @@ DBSS_API const char *dbss_error_redirect_target(const struct dbss_error *error);
  *
  * @return borrowed, nullable, bytes. NULL where no file is at fault.
  */
-DBSS_API const char *dbss_error_path(const struct dbss_error *error);
+DBSS_API const char *dbss_error_path(const dbss_error *error);
 
 /**
  * The value of errno with which the operating system refused.
  *
  * @return none 0.
  */
-DBSS_API int32_t dbss_error_os_code(const struct dbss_error *error);
+DBSS_API int32_t dbss_error_os_code(const dbss_error *error);
 
 /**
  * Whether the cause passes by itself (throttling, a failing server, a broken
@@ -874,7 +874,7 @@ DBSS_API int32_t dbss_error_os_code(const struct dbss_error *error);
  *
  * @return boolean.
  */
-DBSS_API int32_t dbss_error_is_retryable(const struct dbss_error *error);
+DBSS_API int32_t dbss_error_is_retryable(const dbss_error *error);
 
 /**
  * How long the service asks to wait before the next attempt (header
@@ -882,7 +882,7 @@ DBSS_API int32_t dbss_error_is_retryable(const struct dbss_error *error);
  *
  * @return unit ms, none -1.
  */
-DBSS_API int64_t dbss_error_retry_after_ms(const struct dbss_error *error);
+DBSS_API int64_t dbss_error_retry_after_ms(const dbss_error *error);
 
 /**
  * How many requests were made before the call gave up; 0 when an argument was
@@ -890,7 +890,7 @@ DBSS_API int64_t dbss_error_retry_after_ms(const struct dbss_error *error);
  *
  * @return count.
  */
-DBSS_API uint32_t dbss_error_attempts(const struct dbss_error *error);
+DBSS_API uint32_t dbss_error_attempts(const dbss_error *error);
 
 /* ============================================================================
  * 3. Configuration
@@ -920,13 +920,13 @@ struct dbss_config;
  *
  * @param out_config required.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_new(struct dbss_config **out_config);
+DBSS_API DBSS_WARN_UNUSED dbss_status dbss_config_new(dbss_config **out_config);
 
 /**
  * Frees a configuration and wipes the secrets in it. Contexts made from it are
  * not affected.
  */
-DBSS_API void dbss_config_free(struct dbss_config *config);
+DBSS_API void dbss_config_free(dbss_config *config);
 
 /**
  * Sets the region, such as "cn-north-4". Unless an endpoint is set too, the
@@ -943,7 +943,7 @@ DBSS_API void dbss_config_free(struct dbss_config *config);
  * @errors INVALID_ENDPOINT
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_config_set_region(struct dbss_config *config,
+dbss_status dbss_config_set_region(dbss_config *config,
                                    const char *region);
 
 /**
@@ -960,7 +960,7 @@ dbss_status dbss_config_set_region(struct dbss_config *config,
  * @errors INVALID_ENDPOINT
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_config_set_endpoint(struct dbss_config *config,
+dbss_status dbss_config_set_endpoint(dbss_config *config,
                                      const char *endpoint);
 
 /**
@@ -975,7 +975,7 @@ dbss_status dbss_config_set_endpoint(struct dbss_config *config,
  * @errors INVALID_TOKEN
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_config_set_token(struct dbss_config *config,
+dbss_status dbss_config_set_token(dbss_config *config,
                                   const char *token);
 
 /**
@@ -995,7 +995,7 @@ dbss_status dbss_config_set_token(struct dbss_config *config,
  * @errors INVALID_ACCESS_KEY
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_config_set_access_key(struct dbss_config *config,
+dbss_status dbss_config_set_access_key(dbss_config *config,
                                        const char *access_key,
                                        const char *secret_key,
                                        const char *security_token);
@@ -1017,7 +1017,7 @@ dbss_status dbss_config_set_access_key(struct dbss_config *config,
  * @errors INVALID_VALUE
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_config_set_iam_user(struct dbss_config *config,
+dbss_status dbss_config_set_iam_user(dbss_config *config,
                                      const char *user,
                                      const char *password,
                                      const char *domain);
@@ -1124,7 +1124,7 @@ dbss_status dbss_config_set_iam_user(struct dbss_config *config,
  * @param value required, bytes.
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_config_set(struct dbss_config *config,
+dbss_status dbss_config_set(dbss_config *config,
                             const char *key,
                             const char *value);
 
@@ -1167,8 +1167,7 @@ struct dbss_log_record;
  * @runs in call, concurrently.
  * @calls any.
  */
-typedef void (*dbss_log_fn)(void *user_data,
-                            const struct dbss_log_record *record);
+typedef void (*dbss_log_fn)(void *user_data, const dbss_log_record *record);
 
 /**
  * Sets the log callback of the contexts made from this configuration. Without
@@ -1192,21 +1191,20 @@ dbss_status dbss_config_set_log(dbss_config *config,
  *
  * @return owned.
  */
-DBSS_API
-struct dbss_log_record *dbss_log_record_copy(const struct dbss_log_record *record);
+DBSS_API dbss_log_record *dbss_log_record_copy(const dbss_log_record *record);
 
 /**
  * Frees a record that dbss_log_record_copy() made, and all strings that the
  * getters returned of it.
  */
-DBSS_API void dbss_log_record_free(struct dbss_log_record *record);
+DBSS_API void dbss_log_record_free(dbss_log_record *record);
 
 /**
  * How important the record is; newer versions may have more levels.
  *
  * @return one of DBSS_LOG_.
  */
-DBSS_API int32_t dbss_log_record_level(const struct dbss_log_record *record);
+DBSS_API int32_t dbss_log_record_level(const dbss_log_record *record);
 
 /**
  * The record as one line for people, without a line end. The wording may
@@ -1214,8 +1212,7 @@ DBSS_API int32_t dbss_log_record_level(const struct dbss_log_record *record);
  *
  * @return borrowed, for NULL "".
  */
-DBSS_API
-const char *dbss_log_record_message(const struct dbss_log_record *record);
+DBSS_API const char *dbss_log_record_message(const dbss_log_record *record);
 
 /**
  * What failed: the status of the call, or the cause of another attempt;
@@ -1223,77 +1220,70 @@ const char *dbss_log_record_message(const struct dbss_log_record *record);
  *
  * @return status.
  */
-DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_log_record_status(const struct dbss_log_record *record);
+DBSS_API DBSS_WARN_UNUSED dbss_status dbss_log_record_status(const dbss_log_record *record);
 
 /**
  * The number of the request within the call, counted from 1.
  *
  * @return none 0.
  */
-DBSS_API uint32_t dbss_log_record_attempt(const struct dbss_log_record *record);
+DBSS_API uint32_t dbss_log_record_attempt(const dbss_log_record *record);
 
 /**
  * The service's id of the request (header X-Request-Id).
  *
  * @return borrowed, nullable. NULL where the service sent none.
  */
-DBSS_API
-const char *dbss_log_record_request_id(const struct dbss_log_record *record);
+DBSS_API const char *dbss_log_record_request_id(const dbss_log_record *record);
 
 /**
  * The id of the report that the call is about.
  *
  * @return borrowed, nullable. NULL where it is about none.
  */
-DBSS_API
-const char *dbss_log_record_report_id(const struct dbss_log_record *record);
+DBSS_API const char *dbss_log_record_report_id(const dbss_log_record *record);
 
 /**
  * The size of the body.
  *
  * @return unit bytes, none -1.
  */
-DBSS_API int64_t dbss_log_record_bytes(const struct dbss_log_record *record);
+DBSS_API int64_t dbss_log_record_bytes(const dbss_log_record *record);
 
 /**
  * How long the call has taken so far.
  *
  * @return unit ms, none -1.
  */
-DBSS_API
-int64_t dbss_log_record_duration_ms(const struct dbss_log_record *record);
+DBSS_API int64_t dbss_log_record_duration_ms(const dbss_log_record *record);
 
 /**
  * Where in the body a transfer broke or continues, from its start.
  *
  * @return unit bytes, none -1.
  */
-DBSS_API int64_t dbss_log_record_offset(const struct dbss_log_record *record);
+DBSS_API int64_t dbss_log_record_offset(const dbss_log_record *record);
 
 /**
  * How long the call waits before its next attempt.
  *
  * @return unit ms, none -1.
  */
-DBSS_API
-int64_t dbss_log_record_retry_delay_ms(const struct dbss_log_record *record);
+DBSS_API int64_t dbss_log_record_retry_delay_ms(const dbss_log_record *record);
 
 /**
  * The failure that the record is about, with all that is known of it.
  *
  * @return owned, nullable. NULL where the record is about no failure.
  */
-DBSS_API
-dbss_error *dbss_log_record_error(const struct dbss_log_record *record);
+DBSS_API dbss_error *dbss_log_record_error(const dbss_log_record *record);
 
 /**
  * The HTTP status of the response that the record is about, such as 200.
  *
  * @return none 0.
  */
-DBSS_API
-int32_t dbss_log_record_http_status(const struct dbss_log_record *record);
+DBSS_API int32_t dbss_log_record_http_status(const dbss_log_record *record);
 
 /**
  * A request for a token. Give it a token with dbss_token_request_set() or
@@ -1318,7 +1308,7 @@ struct dbss_token_request;
  * @calls any without token.
  */
 typedef void (*dbss_token_provider_fn)(void *user_data,
-                                       struct dbss_token_request *request);
+                                       dbss_token_request *request);
 
 /**
  * Sets a function of yours that provides tokens, in place of other
@@ -1343,8 +1333,7 @@ dbss_status dbss_config_set_token_provider(dbss_config *config,
  *
  * @return boolean.
  */
-DBSS_API
-int32_t dbss_token_request_refused(const struct dbss_token_request *request);
+DBSS_API int32_t dbss_token_request_refused(const dbss_token_request *request);
 
 /**
  * Whether a call or the context may still use the token: not once the request
@@ -1354,7 +1343,7 @@ int32_t dbss_token_request_refused(const struct dbss_token_request *request);
  * @return boolean.
  */
 DBSS_API
-int32_t dbss_token_request_is_wanted(const struct dbss_token_request *request);
+int32_t dbss_token_request_is_wanted(const dbss_token_request *request);
 
 /**
  * Gives the token.
@@ -1369,7 +1358,7 @@ int32_t dbss_token_request_is_wanted(const struct dbss_token_request *request);
  *   (the request was answered before)
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_token_request_set(struct dbss_token_request *request,
+dbss_status dbss_token_request_set(dbss_token_request *request,
                                    const char *token,
                                    int64_t expires_ms);
 
@@ -1383,13 +1372,13 @@ dbss_status dbss_token_request_set(struct dbss_token_request *request,
  * @errors ARGUMENT (the request was answered before)
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_token_request_fail(struct dbss_token_request *request,
+dbss_status dbss_token_request_fail(dbss_token_request *request,
                                     const char *message);
 
 /**
  * Frees a request. One that was not answered counts as failed.
  */
-DBSS_API void dbss_token_request_free(struct dbss_token_request *request);
+DBSS_API void dbss_token_request_free(dbss_token_request *request);
 
 /* ============================================================================
  * 4. Context
@@ -1424,7 +1413,7 @@ struct dbss_context;
  */
 DBSS_API DBSS_WARN_UNUSED
 dbss_status dbss_context_new(const dbss_config *config,
-                             struct dbss_context **out_ctx);
+                             dbss_context **out_ctx);
 
 /**
  * Replaces the credentials by a token. Calls that start afterwards use the new
@@ -1436,7 +1425,7 @@ dbss_status dbss_context_new(const dbss_config *config,
  * @errors INVALID_TOKEN, CLOSED
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_context_set_token(struct dbss_context *ctx,
+dbss_status dbss_context_set_token(dbss_context *ctx,
                                    const char *token);
 
 /**
@@ -1446,7 +1435,7 @@ dbss_status dbss_context_set_token(struct dbss_context *ctx,
  *
  * @blocks briefly.
  */
-DBSS_API void dbss_context_cancel_all(struct dbss_context *ctx);
+DBSS_API void dbss_context_cancel_all(dbss_context *ctx);
 
 /**
  * Closes a context: ends its calls under way in this process with
@@ -1458,13 +1447,13 @@ DBSS_API void dbss_context_cancel_all(struct dbss_context *ctx);
  * any more. The operation of an open stream is the stream's until that is closed.
  */
 DBSS_API
-void dbss_context_close(struct dbss_context *ctx);
+void dbss_context_close(dbss_context *ctx);
 
 /**
  * Frees a context: closes its idle connections and wipes its secrets. Calls
  * under way are not disturbed: they hold what they need until they end.
  */
-DBSS_API void dbss_context_free(struct dbss_context *ctx);
+DBSS_API void dbss_context_free(dbss_context *ctx);
 
 /**
  * Credentials that were found, for people and logs: nothing in it is secret.
@@ -1490,7 +1479,7 @@ struct dbss_credentials;
 DBSS_API DBSS_WARN_UNUSED
 dbss_status dbss_context_find_credentials(dbss_context *ctx,
                                           dbss_operation *operation,
-                                          struct dbss_credentials **out_credentials);
+                                          dbss_credentials **out_credentials);
 
 /**
  * Checks that the service accepts the credentials, by asking it for an
@@ -1514,7 +1503,7 @@ dbss_status dbss_context_check(dbss_context *ctx,
  * @return static.
  */
 DBSS_API
-const char *dbss_credentials_source(const struct dbss_credentials *credentials);
+const char *dbss_credentials_source(const dbss_credentials *credentials);
 
 /**
  * The same in words, with the variable, file or address.
@@ -1522,15 +1511,14 @@ const char *dbss_credentials_source(const struct dbss_credentials *credentials);
  * @return borrowed.
  */
 DBSS_API
-const char *dbss_credentials_description(const struct dbss_credentials *credentials);
+const char *dbss_credentials_description(const dbss_credentials *credentials);
 
 /**
  * Whose they are: the user's name, or the access key without its middle.
  *
  * @return borrowed, nullable. NULL where that is not known.
  */
-DBSS_API
-const char *dbss_credentials_name(const struct dbss_credentials *credentials);
+DBSS_API const char *dbss_credentials_name(const dbss_credentials *credentials);
 
 /**
  * The id of the project that calls use when they are given none, as far as it
@@ -1539,7 +1527,7 @@ const char *dbss_credentials_name(const struct dbss_credentials *credentials);
  * @return borrowed, nullable. NULL where it is not known.
  */
 DBSS_API
-const char *dbss_credentials_project(const struct dbss_credentials *credentials);
+const char *dbss_credentials_project(const dbss_credentials *credentials);
 
 /**
  * When they expire.
@@ -1548,12 +1536,12 @@ const char *dbss_credentials_project(const struct dbss_credentials *credentials)
  *   not.
  */
 DBSS_API
-int64_t dbss_credentials_expires_ms(const struct dbss_credentials *credentials);
+int64_t dbss_credentials_expires_ms(const dbss_credentials *credentials);
 
 /**
  * Frees what was found.
  */
-DBSS_API void dbss_credentials_free(struct dbss_credentials *credentials);
+DBSS_API void dbss_credentials_free(dbss_credentials *credentials);
 
 /* ============================================================================
  * 5. Download: memory, file, directory, descriptor, callback
@@ -1582,7 +1570,7 @@ typedef struct dbss_buffer {
  * Frees the bytes of a buffer and sets it to { NULL, 0 }, so freeing it twice
  * is harmless.
  */
-DBSS_API void dbss_buffer_free(struct dbss_buffer *buffer);
+DBSS_API void dbss_buffer_free(dbss_buffer *buffer);
 
 /**
  * A flag of the file functions: a file of the same name may be replaced, in
@@ -1793,7 +1781,7 @@ dbss_status dbss_report_open(dbss_context *ctx,
                              const char *id,
                              const char *locale,
                              dbss_operation *operation,
-                             struct dbss_report_stream **out_stream);
+                             dbss_report_stream **out_stream);
 
 /**
  * Reads some bytes: blocks until at least one is there. A failure stays: the
@@ -1809,7 +1797,7 @@ dbss_status dbss_report_open(dbss_context *ctx,
  * @blocks network.
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_report_stream_read(struct dbss_report_stream *stream,
+dbss_status dbss_report_stream_read(dbss_report_stream *stream,
                                     void *buf,
                                     size_t cap,
                                     size_t *out_len);
@@ -1819,16 +1807,14 @@ dbss_status dbss_report_stream_read(struct dbss_report_stream *stream,
  *
  * @return unit bytes, none -1.
  */
-DBSS_API
-int64_t dbss_report_stream_size(const struct dbss_report_stream *stream);
+DBSS_API int64_t dbss_report_stream_size(const dbss_report_stream *stream);
 
 /**
  * What the report is, by its first bytes.
  *
  * @return one of DBSS_FORMAT_.
  */
-DBSS_API
-int32_t dbss_report_stream_format(const struct dbss_report_stream *stream);
+DBSS_API int32_t dbss_report_stream_format(const dbss_report_stream *stream);
 
 /**
  * The report's own name, made safe, as dbss_operation_filename() gives it.
@@ -1836,7 +1822,7 @@ int32_t dbss_report_stream_format(const struct dbss_report_stream *stream);
  * @return borrowed.
  */
 DBSS_API
-const char *dbss_report_stream_filename(const struct dbss_report_stream *stream);
+const char *dbss_report_stream_filename(const dbss_report_stream *stream);
 
 /**
  * The header Content-Type.
@@ -1844,7 +1830,7 @@ const char *dbss_report_stream_filename(const struct dbss_report_stream *stream)
  * @return borrowed, nullable. NULL where the service sent none.
  */
 DBSS_API
-const char *dbss_report_stream_content_type(const struct dbss_report_stream *stream);
+const char *dbss_report_stream_content_type(const dbss_report_stream *stream);
 
 /**
  * The service's id of the call (header X-Request-Id).
@@ -1852,7 +1838,7 @@ const char *dbss_report_stream_content_type(const struct dbss_report_stream *str
  * @return borrowed, nullable. NULL where the service sent none.
  */
 DBSS_API
-const char *dbss_report_stream_request_id(const struct dbss_report_stream *stream);
+const char *dbss_report_stream_request_id(const dbss_report_stream *stream);
 
 /**
  * Closes a stream, read to its end or not: a read under way in another thread
@@ -1861,13 +1847,13 @@ const char *dbss_report_stream_request_id(const struct dbss_report_stream *strea
  * getters go on working until the stream is freed. It waits for nothing and
  * may be called in a callback. Closing it again does nothing.
  */
-DBSS_API void dbss_report_stream_close(struct dbss_report_stream *stream);
+DBSS_API void dbss_report_stream_close(dbss_report_stream *stream);
 
 /**
  * Closes a stream as dbss_report_stream_close() does, and frees it and all
  * strings that its getters returned.
  */
-DBSS_API void dbss_report_stream_free(struct dbss_report_stream *stream);
+DBSS_API void dbss_report_stream_free(dbss_report_stream *stream);
 
 /* ============================================================================
  * 7. Operation: options, progress, cancel and result of one call
@@ -1897,7 +1883,7 @@ struct dbss_operation;
  * @calls any.
  */
 typedef int32_t (*dbss_progress_fn)(void *user_data,
-                                    const struct dbss_operation *operation);
+                                    const dbss_operation *operation);
 
 /**
  * Called to ask whether a signal that was handled shall end the call: when one
@@ -1915,13 +1901,13 @@ typedef int32_t (*dbss_interrupt_fn)(void *user_data);
  *
  * @param out_operation required.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_operation_new(struct dbss_operation **out_operation);
+DBSS_API DBSS_WARN_UNUSED dbss_status dbss_operation_new(dbss_operation **out_operation);
 
 /**
  * Frees an operation, and all strings that its getters returned. A call under
  * way goes on; it can no longer be cancelled through this handle.
  */
-DBSS_API void dbss_operation_free(struct dbss_operation *operation);
+DBSS_API void dbss_operation_free(dbss_operation *operation);
 
 /**
  * Sets an option for the calls of this operation, in place of the context's;
@@ -1957,7 +1943,7 @@ DBSS_API void dbss_operation_free(struct dbss_operation *operation);
  * @errors BUSY
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_operation_set(struct dbss_operation *operation,
+dbss_status dbss_operation_set(dbss_operation *operation,
                                const char *key,
                                const char *value);
 
@@ -1972,7 +1958,7 @@ dbss_status dbss_operation_set(struct dbss_operation *operation,
  * @errors BUSY
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_operation_set_progress(struct dbss_operation *operation,
+dbss_status dbss_operation_set_progress(dbss_operation *operation,
                                         dbss_progress_fn progress,
                                         void *user_data,
                                         dbss_destroy_fn destroy);
@@ -1990,7 +1976,7 @@ dbss_status dbss_operation_set_progress(struct dbss_operation *operation,
  * @errors BUSY
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_operation_set_interrupt(struct dbss_operation *operation,
+dbss_status dbss_operation_set_interrupt(dbss_operation *operation,
                                          dbss_interrupt_fn interrupt,
                                          void *user_data,
                                          dbss_destroy_fn destroy);
@@ -2003,7 +1989,7 @@ dbss_status dbss_operation_set_interrupt(struct dbss_operation *operation,
  *
  * @signal-safe
  */
-DBSS_API void dbss_operation_cancel(const struct dbss_operation *operation);
+DBSS_API void dbss_operation_cancel(const dbss_operation *operation);
 
 /**
  * Undoes a cancel and forgets the last call, its strings included; options and
@@ -2012,7 +1998,7 @@ DBSS_API void dbss_operation_cancel(const struct dbss_operation *operation);
  * @param operation required.
  * @errors BUSY
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_operation_reset(struct dbss_operation *operation);
+DBSS_API DBSS_WARN_UNUSED dbss_status dbss_operation_reset(dbss_operation *operation);
 
 /**
  * How many bytes of the report have arrived, those before a resumption
@@ -2020,15 +2006,14 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_operation_reset(struct dbss_operation
  *
  * @return unit bytes.
  */
-DBSS_API
-int64_t dbss_operation_received(const struct dbss_operation *operation);
+DBSS_API int64_t dbss_operation_received(const dbss_operation *operation);
 
 /**
  * The size of the report.
  *
  * @return unit bytes, none -1. -1 while or where it is not known.
  */
-DBSS_API int64_t dbss_operation_total(const struct dbss_operation *operation);
+DBSS_API int64_t dbss_operation_total(const dbss_operation *operation);
 
 /**
  * How many bytes did not have to come again because broken transfers were
@@ -2036,15 +2021,14 @@ DBSS_API int64_t dbss_operation_total(const struct dbss_operation *operation);
  *
  * @return unit bytes.
  */
-DBSS_API int64_t dbss_operation_resumed(const struct dbss_operation *operation);
+DBSS_API int64_t dbss_operation_resumed(const dbss_operation *operation);
 
 /**
  * How many requests were made so far.
  *
  * @return count.
  */
-DBSS_API
-uint32_t dbss_operation_attempts(const struct dbss_operation *operation);
+DBSS_API uint32_t dbss_operation_attempts(const dbss_operation *operation);
 
 /**
  * How far the service is with a report that it makes (dbss_report_generate(),
@@ -2053,7 +2037,7 @@ uint32_t dbss_operation_attempts(const struct dbss_operation *operation);
  *
  * @return unit percent, none -1. -1 while that is not known.
  */
-DBSS_API int32_t dbss_operation_percent(const struct dbss_operation *operation);
+DBSS_API int32_t dbss_operation_percent(const dbss_operation *operation);
 
 /**
  * Where the report was saved, once the call has succeeded.
@@ -2061,8 +2045,7 @@ DBSS_API int32_t dbss_operation_percent(const struct dbss_operation *operation);
  * @return borrowed until next call, nullable, bytes. NULL where nothing was
  *   saved.
  */
-DBSS_API
-const char *dbss_operation_path(const struct dbss_operation *operation);
+DBSS_API const char *dbss_operation_path(const dbss_operation *operation);
 
 /**
  * The report's own name, made safe: one component of a path, not hidden. From
@@ -2071,8 +2054,7 @@ const char *dbss_operation_path(const struct dbss_operation *operation);
  * @return borrowed until next call, nullable. NULL until the report has begun
  *   to arrive.
  */
-DBSS_API
-const char *dbss_operation_filename(const struct dbss_operation *operation);
+DBSS_API const char *dbss_operation_filename(const dbss_operation *operation);
 
 /**
  * The service's id of the call (header X-Request-Id).
@@ -2080,8 +2062,7 @@ const char *dbss_operation_filename(const struct dbss_operation *operation);
  * @return borrowed until next call, nullable. NULL until the report has begun
  *   to arrive, and where the service sent none.
  */
-DBSS_API
-const char *dbss_operation_request_id(const struct dbss_operation *operation);
+DBSS_API const char *dbss_operation_request_id(const dbss_operation *operation);
 
 /**
  * The header Content-Type of the report.
@@ -2090,7 +2071,7 @@ const char *dbss_operation_request_id(const struct dbss_operation *operation);
  *   to arrive, and where the service sent none.
  */
 DBSS_API
-const char *dbss_operation_content_type(const struct dbss_operation *operation);
+const char *dbss_operation_content_type(const dbss_operation *operation);
 
 /**
  * What the report is, by its first bytes; DBSS_FORMAT_UNKNOWN until it has
@@ -2098,7 +2079,7 @@ const char *dbss_operation_content_type(const struct dbss_operation *operation);
  *
  * @return one of DBSS_FORMAT_.
  */
-DBSS_API int32_t dbss_operation_format(const struct dbss_operation *operation);
+DBSS_API int32_t dbss_operation_format(const dbss_operation *operation);
 
 /**
  * Why the last call of this operation failed, from any thread: every failure
@@ -2108,8 +2089,7 @@ DBSS_API int32_t dbss_operation_format(const struct dbss_operation *operation);
  *
  * @return owned, nullable. NULL when the call has not failed.
  */
-DBSS_API
-dbss_error *dbss_operation_error(const struct dbss_operation *operation);
+DBSS_API dbss_error *dbss_operation_error(const dbss_operation *operation);
 
 /* ============================================================================
  * 8. Instances, reports and templates
@@ -2180,7 +2160,7 @@ DBSS_API DBSS_WARN_UNUSED
 dbss_status dbss_instances_list(dbss_context *ctx,
                                 const char *project,
                                 uint32_t page_size,
-                                struct dbss_cursor **out_cursor);
+                                dbss_cursor **out_cursor);
 
 /**
  * Begins the list of an instance's reports; otherwise as
@@ -2218,7 +2198,7 @@ dbss_status dbss_reports_list(dbss_context *ctx,
                               const char *instance,
                               const char *name,
                               uint32_t page_size,
-                              struct dbss_cursor **out_cursor);
+                              dbss_cursor **out_cursor);
 
 /**
  * Begins the list of an instance's report templates, which comes in one page;
@@ -2249,7 +2229,7 @@ DBSS_API DBSS_WARN_UNUSED
 dbss_status dbss_templates_list(dbss_context *ctx,
                                 const char *project,
                                 const char *instance,
-                                struct dbss_cursor **out_cursor);
+                                dbss_cursor **out_cursor);
 
 /**
  * Gives the next page, with at least one item. After a failure the same page
@@ -2267,28 +2247,28 @@ dbss_status dbss_templates_list(dbss_context *ctx,
  * @blocks network.
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_cursor_next(struct dbss_cursor *cursor,
+dbss_status dbss_cursor_next(dbss_cursor *cursor,
                              dbss_operation *operation,
-                             struct dbss_page **out_page);
+                             dbss_page **out_page);
 
 /**
  * Ends a list. Its pages are not affected.
  */
-DBSS_API void dbss_cursor_free(struct dbss_cursor *cursor);
+DBSS_API void dbss_cursor_free(dbss_cursor *cursor);
 
 /**
  * How many items the page has.
  *
  * @return count.
  */
-DBSS_API size_t dbss_page_count(const struct dbss_page *page);
+DBSS_API size_t dbss_page_count(const dbss_page *page);
 
 /**
  * How many items the whole list has, as the service said with this page.
  *
  * @return count, none -1.
  */
-DBSS_API int64_t dbss_page_total(const struct dbss_page *page);
+DBSS_API int64_t dbss_page_total(const dbss_page *page);
 
 /**
  * A field of an item, by the service's name for it, such as "id": text as it
@@ -2301,7 +2281,7 @@ DBSS_API int64_t dbss_page_total(const struct dbss_page *page);
  *   null, and past the last item.
  */
 DBSS_API
-const char *dbss_page_field(const struct dbss_page *page,
+const char *dbss_page_field(const dbss_page *page,
                             size_t index,
                             const char *field);
 
@@ -2315,13 +2295,13 @@ const char *dbss_page_field(const struct dbss_page *page,
  * @param out_json required. UTF-8, without a NUL at its end.
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_page_json(const struct dbss_page *page,
+dbss_status dbss_page_json(const dbss_page *page,
                            dbss_buffer *out_json);
 
 /**
  * Frees a page, and the strings that dbss_page_field() returned.
  */
-DBSS_API void dbss_page_free(struct dbss_page *page);
+DBSS_API void dbss_page_free(dbss_page *page);
 
 /**
  * The room that an id takes, with the NUL at its end.
@@ -2340,7 +2320,7 @@ struct dbss_report_spec;
  *
  * @param out_spec required.
  */
-DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_spec_new(struct dbss_report_spec **out_spec);
+DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_spec_new(dbss_report_spec **out_spec);
 
 /**
  * Sets one of the values of a specification:
@@ -2364,14 +2344,14 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_spec_new(struct dbss_report_sp
  * @param value required, bytes.
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_report_spec_set(struct dbss_report_spec *spec,
+dbss_status dbss_report_spec_set(dbss_report_spec *spec,
                                  const char *key,
                                  const char *value);
 
 /**
  * Frees a specification. Calls under way are not affected.
  */
-DBSS_API void dbss_report_spec_free(struct dbss_report_spec *spec);
+DBSS_API void dbss_report_spec_free(dbss_report_spec *spec);
 
 /**
  * Has the service create a report. The service says that it will, gives no id,
@@ -2393,7 +2373,7 @@ DBSS_API DBSS_WARN_UNUSED
 dbss_status dbss_report_create(dbss_context *ctx,
                                const char *project,
                                const char *instance,
-                               const struct dbss_report_spec *spec,
+                               const dbss_report_spec *spec,
                                dbss_operation *operation);
 
 /**
@@ -2418,7 +2398,7 @@ DBSS_API DBSS_WARN_UNUSED
 dbss_status dbss_report_generate(dbss_context *ctx,
                                  const char *project,
                                  const char *instance,
-                                 const struct dbss_report_spec *spec,
+                                 const dbss_report_spec *spec,
                                  dbss_operation *operation,
                                  char *out_id);
 
@@ -2479,8 +2459,7 @@ struct dbss_mirror_result;
  *
  * @param out_options required.
  */
-DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_mirror_options_new(struct dbss_mirror_options **out_options);
+DBSS_API DBSS_WARN_UNUSED dbss_status dbss_mirror_options_new(dbss_mirror_options **out_options);
 
 /**
  * Sets an option of a mirror:
@@ -2508,14 +2487,14 @@ dbss_status dbss_mirror_options_new(struct dbss_mirror_options **out_options);
  * @param value required, bytes.
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_mirror_options_set(struct dbss_mirror_options *options,
+dbss_status dbss_mirror_options_set(dbss_mirror_options *options,
                                     const char *key,
                                     const char *value);
 
 /**
  * Frees options. Mirrors under way are not affected.
  */
-DBSS_API void dbss_mirror_options_free(struct dbss_mirror_options *options);
+DBSS_API void dbss_mirror_options_free(dbss_mirror_options *options);
 
 /**
  * Brings a local archive of reports up to date: downloads every report that is
@@ -2555,17 +2534,16 @@ DBSS_API DBSS_WARN_UNUSED
 dbss_status dbss_reports_mirror(dbss_context *ctx,
                                 const char *project,
                                 const char *directory,
-                                const struct dbss_mirror_options *options,
+                                const dbss_mirror_options *options,
                                 dbss_operation *operation,
-                                struct dbss_mirror_result **out_result);
+                                dbss_mirror_result **out_result);
 
 /**
  * Reports that the service lists and the filters let pass.
  *
  * @return count.
  */
-DBSS_API
-int64_t dbss_mirror_result_listed(const struct dbss_mirror_result *result);
+DBSS_API int64_t dbss_mirror_result_listed(const dbss_mirror_result *result);
 
 /**
  * Reports that are in the archive since this run.
@@ -2573,47 +2551,42 @@ int64_t dbss_mirror_result_listed(const struct dbss_mirror_result *result);
  * @return count.
  */
 DBSS_API
-int64_t dbss_mirror_result_downloaded(const struct dbss_mirror_result *result);
+int64_t dbss_mirror_result_downloaded(const dbss_mirror_result *result);
 
 /**
  * Reports that were in the archive before.
  *
  * @return count.
  */
-DBSS_API
-int64_t dbss_mirror_result_present(const struct dbss_mirror_result *result);
+DBSS_API int64_t dbss_mirror_result_present(const dbss_mirror_result *result);
 
 /**
  * Reports that the service is still making.
  *
  * @return count.
  */
-DBSS_API
-int64_t dbss_mirror_result_not_ready(const struct dbss_mirror_result *result);
+DBSS_API int64_t dbss_mirror_result_not_ready(const dbss_mirror_result *result);
 
 /**
  * Reports that were deleted between the list and the download.
  *
  * @return count.
  */
-DBSS_API
-int64_t dbss_mirror_result_vanished(const struct dbss_mirror_result *result);
+DBSS_API int64_t dbss_mirror_result_vanished(const dbss_mirror_result *result);
 
 /**
  * Reports, or lists of them, that failed; each has an error.
  *
  * @return count.
  */
-DBSS_API
-int64_t dbss_mirror_result_failed(const struct dbss_mirror_result *result);
+DBSS_API int64_t dbss_mirror_result_failed(const dbss_mirror_result *result);
 
 /**
  * Files that differed from the manifest and were replaced.
  *
  * @return count.
  */
-DBSS_API
-int64_t dbss_mirror_result_repaired(const struct dbss_mirror_result *result);
+DBSS_API int64_t dbss_mirror_result_repaired(const dbss_mirror_result *result);
 
 /**
  * How many reports, or lists of them, failed.
@@ -2621,7 +2594,7 @@ int64_t dbss_mirror_result_repaired(const struct dbss_mirror_result *result);
  * @return count.
  */
 DBSS_API
-size_t dbss_mirror_result_failure_count(const struct dbss_mirror_result *result);
+size_t dbss_mirror_result_failure_count(const dbss_mirror_result *result);
 
 /**
  * The id of a report that failed to download; "" where it was the list of an
@@ -2631,7 +2604,7 @@ size_t dbss_mirror_result_failure_count(const struct dbss_mirror_result *result)
  * @return borrowed, nullable. NULL past the last one.
  */
 DBSS_API
-const char *dbss_mirror_result_failure_id(const struct dbss_mirror_result *result,
+const char *dbss_mirror_result_failure_id(const dbss_mirror_result *result,
                                           size_t index);
 
 /**
@@ -2641,7 +2614,7 @@ const char *dbss_mirror_result_failure_id(const struct dbss_mirror_result *resul
  * @return borrowed, nullable. NULL past the last one.
  */
 DBSS_API
-const char *dbss_mirror_result_failure_instance(const struct dbss_mirror_result *result,
+const char *dbss_mirror_result_failure_instance(const dbss_mirror_result *result,
                                                 size_t index);
 
 /**
@@ -2651,7 +2624,7 @@ const char *dbss_mirror_result_failure_instance(const struct dbss_mirror_result 
  * @return owned, nullable. NULL past the last one.
  */
 DBSS_API
-dbss_error *dbss_mirror_result_failure_error(const struct dbss_mirror_result *result,
+dbss_error *dbss_mirror_result_failure_error(const dbss_mirror_result *result,
                                              size_t index);
 
 /**
@@ -2661,8 +2634,7 @@ dbss_error *dbss_mirror_result_failure_error(const struct dbss_mirror_result *re
  *
  * @return count.
  */
-DBSS_API
-size_t dbss_mirror_result_gap_count(const struct dbss_mirror_result *result);
+DBSS_API size_t dbss_mirror_result_gap_count(const dbss_mirror_result *result);
 
 /**
  * The first day of a gap, such as "2026-11-24".
@@ -2671,7 +2643,7 @@ size_t dbss_mirror_result_gap_count(const struct dbss_mirror_result *result);
  * @return borrowed, nullable. NULL past the last one.
  */
 DBSS_API
-const char *dbss_mirror_result_gap_period(const struct dbss_mirror_result *result,
+const char *dbss_mirror_result_gap_period(const dbss_mirror_result *result,
                                           size_t index);
 
 /**
@@ -2681,7 +2653,7 @@ const char *dbss_mirror_result_gap_period(const struct dbss_mirror_result *resul
  * @return borrowed, nullable. NULL past the last one.
  */
 DBSS_API
-const char *dbss_mirror_result_gap_type(const struct dbss_mirror_result *result,
+const char *dbss_mirror_result_gap_type(const dbss_mirror_result *result,
                                         size_t index);
 
 /**
@@ -2691,7 +2663,7 @@ const char *dbss_mirror_result_gap_type(const struct dbss_mirror_result *result,
  * @return borrowed, nullable. NULL past the last one.
  */
 DBSS_API
-const char *dbss_mirror_result_gap_instance(const struct dbss_mirror_result *result,
+const char *dbss_mirror_result_gap_instance(const dbss_mirror_result *result,
                                             size_t index);
 
 /**
@@ -2703,13 +2675,13 @@ const char *dbss_mirror_result_gap_instance(const struct dbss_mirror_result *res
  * @param out_json required. UTF-8, without a NUL at its end.
  */
 DBSS_API DBSS_WARN_UNUSED
-dbss_status dbss_mirror_result_json(const struct dbss_mirror_result *result,
+dbss_status dbss_mirror_result_json(const dbss_mirror_result *result,
                                     dbss_buffer *out_json);
 
 /**
  * Frees a result, and the strings that its getters returned.
  */
-DBSS_API void dbss_mirror_result_free(struct dbss_mirror_result *result);
+DBSS_API void dbss_mirror_result_free(dbss_mirror_result *result);
 
 #ifdef __cplusplus
 } /* extern "C" */

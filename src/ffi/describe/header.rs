@@ -77,6 +77,10 @@ fn declaration(one: &Declared, declarations: &HashMap<String, String>) -> String
         }
         // The table's constants are no items that cbindgen could see.
         Kind::Constant(value) => format!("#define {} {value}", one.name),
+        // With a name that C without the typedef can use too.
+        Kind::Struct(_) => {
+            of(&one.name).replacen("typedef struct {", &format!("typedef struct {} {{", one.name), 1)
+        }
         _ => of(&one.name).to_owned(),
     }
 }
