@@ -78,29 +78,34 @@
  *   provider. A program with garbage collection closes when asked to and frees in
  *   a finalizer.
  * - Threads. Every function may be called from any thread at any time, on shared
- *   handles too. A handle for "one call at a time" refuses a second call with
- *   DBSS_ERR_BUSY; its getters, cancel and close work meanwhile.
+ *   handles too, but not from a destructor of a thread's own data. A handle for
+ *   "one call at a time" refuses a second call with DBSS_ERR_BUSY; its getters,
+ *   cancel and close work meanwhile.
  * - Blocking. "@blocks network" blocks until it is done, has failed or is
  *   cancelled; "files" reads or writes files; "briefly" may wait for another
  *   thread for a moment. Functions without @blocks wait for nothing, but a destroy
  *   function of yours may run in them.
  * - Statuses. @errors lists how a function may fail, without the DBSS_ERR_; a *
  *   after a group stands for all of the group. Not listed are NULL_ARGUMENT where
- *   something is required, INVALID_UTF8 where there are strings, BUSY where there
- *   is an operation, RESOURCE, CANCELLED, CLOSED and INTERRUPTED with "@blocks
- *   network", and OUT_OF_MEMORY and INTERNAL, with which any call may end.
+ *   something is required; INVALID_UTF8 where there are strings; BUSY where there
+ *   is an operation, and ARGUMENT where it belongs to the process that this one was
+ *   forked from; RESOURCE, CANCELLED, CLOSED, INTERRUPTED and PLAINTEXT_REFUSED (a
+ *   name that should be this machine's leads elsewhere) with "@blocks network"; and
+ *   OUT_OF_MEMORY and INTERNAL, with which any call may end.
  * - Callbacks get the user_data pointer that was set with them, which is never
- *   followed and may be any value of its size. Where they are
- *   kept, a destroy function is called with it exactly once, when it is no longer
- *   needed, also when setting them failed. "In call" means that a callback runs on
- *   the thread of the call that it belongs to, "at release" on the thread that lets
- *   go last; none ever runs on a thread of the library's. No lock is held
+ *   followed and may be any value of its size. Where they are kept, a destroy
+ *   function is called with it exactly once, when it is no longer needed, also
+ *   when setting them failed. "In call" means that a callback runs on the thread
+ *   of the call that it belongs to, "at release" on the thread that lets go
+ *   last; none ever runs on a thread of the library's. No lock is held
  *   meanwhile. Inside, functions may be called as outside, last error included,
  *   which is restored afterwards; a call under the operation that is running is
  *   DBSS_ERR_BUSY. A callback must not throw, longjmp or end its thread.
  * - Signals. The library installs no handler. A signal that your program handles
- *   does not end a call, unless the option "interruptible" is set. Only
- *   dbss_operation_cancel() may be called from a signal handler.
+ *   does not end a call, unless the option "interruptible" is set. Then signals are
+ *   blocked in the call's thread but where it waits, and in your callbacks, which
+ *   run with the mask that you had. Only dbss_operation_cancel() may be called from
+ *   a signal handler.
  * - pthread_cancel() of a thread inside a function waits until it returns. A stack
  *   of 64 KiB is enough for every call.
  * - Numbers. Durations are int64_t milliseconds and sizes int64_t bytes, -1 for
@@ -232,8 +237,8 @@ typedef int32_t dbss_status;
 #define DBSS_OK 0
 
 /**
- * Group of 1xx: an argument or an option is at fault; no request was sent.
- * dbss_error_parameter() names it.
+ * Group of 1xx: an argument or an option is at fault. dbss_error_parameter()
+ * names it.
  */
 #define DBSS_ERR_ARGUMENT 100
 
@@ -723,12 +728,13 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_error_status(const dbss_error *error)
 DBSS_API const char *dbss_error_message(const dbss_error *error);
 
 /**
- * The name of the parameter or option at fault, for a status of the group
- * DBSS_ERR_ARGUMENT.
+ * The name of the parameter or option at fault: always for a status of the group
+ * DBSS_ERR_ARGUMENT that is about one, seldom for others.
  *
  * @return borrowed, nullable. NULL where no parameter is at fault.
  */
-DBSS_API const char *dbss_error_parameter(const dbss_error *error);
+DBSS_API
+const char *dbss_error_parameter(const dbss_error *error);
 
 /**
  * The HTTP status of the response, such as 404.
@@ -885,12 +891,13 @@ DBSS_API int32_t dbss_error_is_retryable(const dbss_error *error);
 DBSS_API int64_t dbss_error_retry_after_ms(const dbss_error *error);
 
 /**
- * How many requests were made before the call gave up; 0 when an argument was
- * at fault.
+ * How many requests were made before the call gave up, those for credentials and
+ * projects not counted.
  *
  * @return count.
  */
-DBSS_API uint32_t dbss_error_attempts(const dbss_error *error);
+DBSS_API
+uint32_t dbss_error_attempts(const dbss_error *error);
 
 /* ============================================================================
  * 3. Configuration
@@ -1337,8 +1344,8 @@ DBSS_API int32_t dbss_token_request_refused(const dbss_token_request *request);
 
 /**
  * Whether a call or the context may still use the token: not once the request
- * is answered, nor when the context was closed or freed, nor after another was
- * made. To answer all the same does no harm.
+ * is answered, nor when the context was closed or freed and the call that asks has
+ * ended, nor after another request was made. To answer all the same does no harm.
  *
  * @return boolean.
  */
@@ -1784,8 +1791,8 @@ dbss_status dbss_report_open(dbss_context *ctx,
                              dbss_report_stream **out_stream);
 
 /**
- * Reads some bytes: blocks until at least one is there. A failure stays: the
- * next read fails with it again.
+ * Reads some bytes: blocks until at least one is there. A failure of the
+ * transfer stays: the next read fails with it again.
  *
  * @param stream required.
  * @param buf required, room cap.
@@ -1897,7 +1904,8 @@ typedef int32_t (*dbss_progress_fn)(void *user_data,
 typedef int32_t (*dbss_interrupt_fn)(void *user_data);
 
 /**
- * Makes an operation. It holds a descriptor only while a call under it waits.
+ * Makes an operation. It holds a descriptor only while a call under it is under
+ * way and has waited.
  *
  * @param out_operation required.
  */
@@ -2242,7 +2250,8 @@ dbss_status dbss_templates_list(dbss_context *ctx,
  *
  * @param cursor required.
  * @param out_page required. NULL with DBSS_OK at the end of the list.
- * @errors UNEXPECTED_RESPONSE (a list that is malformed or larger than 16 MiB
+ * @errors INVALID_ID (the project that the credentials name);
+ *   UNEXPECTED_RESPONSE (a list that is malformed or larger than 16 MiB
  *   a page); as dbss_context_find_credentials
  * @blocks network.
  */

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::sync::{Arc, mpsc};
 
-use crate::sys::Wake;
+use crate::sys::{SignalScope, Wake};
 
 /// Something that the calling thread is to do for a worker.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -59,14 +59,21 @@ impl Drop for Attached {
 }
 
 impl Jobs {
+    fn run_all(&self, jobs: impl Iterator<Item = Job>) {
+        jobs.for_each(|job| {
+            let _host = SignalScope::suspend();
+            job();
+        });
+    }
+
     /// Does what waits.
     pub(crate) fn run_waiting(&self) {
-        self.0.try_iter().for_each(|job| job());
+        self.run_all(self.0.try_iter());
     }
 
     /// Does what comes until all workers have ended.
     pub(crate) fn run_to_end(&self) {
-        self.0.iter().for_each(|job| job());
+        self.run_all(self.0.iter());
     }
 }
 
@@ -81,7 +88,10 @@ pub(crate) fn run(job: impl FnOnce() + Send + 'static) {
     // A thread that is ending is one of the host: ours have ended their calls.
     match CALLER.try_with(|caller| caller.borrow().clone()) {
         Ok(Some(caller)) => caller.run(Box::new(job)),
-        _ => job(),
+        _ => {
+            let _host = SignalScope::suspend();
+            job();
+        }
     }
 }
 

@@ -169,7 +169,18 @@ impl Operation {
         let Some(operation) = operation else {
             return call(None);
         };
+        /// Keeps that a call ended by a panic, for which there is no error yet.
+        struct Panicked<'a>(&'a Operation);
+        impl Drop for Panicked<'_> {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0
+                        .fail(&Error::new(Status::Internal, "the call failed internally"));
+                }
+            }
+        }
         let running = operation.begin()?;
+        let _panicked = Panicked(operation);
         call(Some(running.clone())).inspect_err(|e| operation.fail(e))
     }
 
@@ -316,7 +327,10 @@ impl Operation {
         let Some(progress) = progress else {
             return Ok(());
         };
-        let go_on = progress(self);
+        let go_on = {
+            let _host = SignalScope::suspend();
+            progress(self)
+        };
         *lock(&self.next_tick) = Instant::now().checked_add(TICK);
         if go_on {
             return Ok(());
@@ -351,6 +365,12 @@ impl Operation {
 
     pub(crate) fn count_attempt(&self) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Adds what another operation, of a part of this one's call, has counted.
+    pub(crate) fn add_counts(&self, part: &Operation) {
+        self.attempts.fetch_add(part.attempts(), Ordering::Relaxed);
+        self.add_resumed(part.resumed());
     }
 
     pub(crate) fn set_path(&self, path: Vec<u8>) {

@@ -234,6 +234,22 @@ pub(crate) struct SignalScope {
 
 thread_local! {
     static SCOPE: Cell<Option<libc::sigset_t>> = const { Cell::new(None) };
+    static SUSPENDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// See [`SignalScope::suspend`].
+pub(crate) struct Suspended {
+    mask: libc::sigset_t,
+    /// Blocks signals again when it is dropped.
+    blocked: Option<SignalMask>,
+}
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        self.blocked = None;
+        SCOPE.set(Some(self.mask));
+        SUSPENDED.set(true);
+    }
 }
 
 /// Raised by a fault of the thread itself: blocked, they would end the process.
@@ -264,6 +280,21 @@ impl SignalScope {
         // Inside another scope the host's mask is the one that this found.
         SCOPE.set(Some(outer.unwrap_or(mask.0)));
         SignalScope { _mask: mask, outer }
+    }
+
+    /// Leaves the scope until the value is dropped, for code of the host: it runs
+    /// with the host's own mask, and its calls are none of this scope.
+    pub(crate) fn suspend() -> Option<Suspended> {
+        let mask = SCOPE.take()?;
+        Some(Suspended {
+            mask,
+            blocked: Some(SignalMask::set(&mask)),
+        })
+    }
+
+    /// Whether it was left since this was last asked.
+    pub(crate) fn was_suspended() -> bool {
+        SUSPENDED.take()
     }
 
     /// The mask to wait with; none outside of a scope.

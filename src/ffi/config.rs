@@ -49,9 +49,10 @@ pub(super) unsafe fn with_config<T>(
 /// @param out_config required.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_new(out_config: *mut *mut dbss_config) -> dbss_status {
+    // SAFETY: by the header's rules NULL or writable.
+    let slot = unsafe { out(out_config, ptr::null_mut(), "out_config") };
     guarded(|| {
-        // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_config, ptr::null_mut(), "out_config") }?;
+        let slot = slot?;
         *slot = dbss_config::into_handle(Arc::new(Mutex::new(Config::default())));
         Ok(())
     })

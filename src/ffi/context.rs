@@ -68,9 +68,10 @@ pub unsafe extern "C" fn dbss_context_new(
     config: *const dbss_config,
     out_ctx: *mut *mut dbss_context,
 ) -> dbss_status {
+    // SAFETY: by the header's rules NULL or writable.
+    let slot = unsafe { out(out_ctx, ptr::null_mut(), "out_ctx") };
     guarded(|| {
-        // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_ctx, ptr::null_mut(), "out_ctx") }?;
+        let slot = slot?;
         // SAFETY: the header's rules are the contract of `with_config`.
         let config = unsafe { with_config(config, |c| Ok(c.clone())) }?;
         *slot = dbss_context::into_handle(Arc::new(internal::client(config)?));

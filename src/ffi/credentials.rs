@@ -51,9 +51,9 @@ pub unsafe extern "C" fn dbss_context_find_credentials(
     operation: *mut dbss_operation,
     out_credentials: *mut *mut dbss_credentials,
 ) -> dbss_status {
+    // SAFETY: by the header's rules NULL or writable.
+    let slot = unsafe { out(out_credentials, ptr::null_mut(), "out_credentials") };
     guarded(|| {
-        // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_credentials, ptr::null_mut(), "out_credentials") };
         // SAFETY: the header's rules are the contracts of these.
         let (slot, found) = unsafe {
             under(operation, |running| {

@@ -178,8 +178,8 @@ pub unsafe extern "C" fn dbss_error_message(error: *const dbss_error) -> *const 
     unsafe { read(error, c"".as_ptr(), |e| e.message.as_ptr()) }
 }
 
-/// The name of the parameter or option at fault, for a status of the group
-/// DBSS_ERR_ARGUMENT.
+/// The name of the parameter or option at fault: always for a status of the group
+/// DBSS_ERR_ARGUMENT that is about one, seldom for others.
 ///
 /// @return borrowed, nullable. NULL where no parameter is at fault.
 #[unsafe(no_mangle)]
@@ -361,8 +361,8 @@ pub unsafe extern "C" fn dbss_error_retry_after_ms(error: *const dbss_error) -> 
     unsafe { read(error, -1, milliseconds) }
 }
 
-/// How many requests were made before the call gave up; 0 when an argument was
-/// at fault.
+/// How many requests were made before the call gave up, those for credentials and
+/// projects not counted.
 ///
 /// @return count.
 #[unsafe(no_mangle)]

@@ -21,11 +21,18 @@ thread_local! {
 }
 
 /// Runs the body of a function that returns a status: clears the thread's last
-/// error, and turns an error or a panic into a status and a last error.
+/// error, and turns an error or a panic into a status and a last error. What must
+/// be done in any case, such as clearing out-parameters, is done before.
 pub(super) fn guarded(body: impl FnOnce() -> Result<(), Error>) -> dbss_status {
-    let Some(_memory) = memory::begin_call() else {
-        return no_memory();
-    };
+    let memory = memory::begin_call();
+    if !memory.is_enough() {
+        if !READY.get() {
+            // Not even an error could be kept: the C library ends a process that
+            // has no memory for a thread's first.
+            return Status::OutOfMemory as dbss_status;
+        }
+        memory.mark();
+    }
     clear_last_error();
     if !READY.replace(true) {
         prepare_thread();
@@ -44,19 +51,6 @@ pub(super) fn guarded(body: impl FnOnce() -> Result<(), Error>) -> dbss_status {
     let status = error.status() as dbss_status;
     set_last_error(error);
     status
-}
-
-/// The failure of a call for which there was no memory to begin with. On a thread
-/// that has never called before the error itself would need some of the system's.
-#[cold]
-fn no_memory() -> dbss_status {
-    if READY.get() {
-        set_last_error(Error::new(
-            Status::OutOfMemory,
-            "there is not enough memory for any call",
-        ));
-    }
-    Status::OutOfMemory as dbss_status
 }
 
 /// The same for a call under an operation, or under none (NULL): the operation
@@ -99,6 +93,10 @@ pub(super) fn outside<T>(callback: impl FnOnce() -> T) -> T {
             INSIDE.set(self.0);
             drop(swap_last_error(self.1.take()));
         }
+    }
+    if !READY.get() {
+        // The thread has no error to put aside.
+        return callback();
     }
     let _restore = Restore(INSIDE.replace(false), swap_last_error(None));
     callback()

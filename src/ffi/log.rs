@@ -76,8 +76,8 @@ pub unsafe extern "C" fn dbss_config_set_log(
     user_data: *mut c_void,
     destroy: dbss_destroy_fn,
 ) -> dbss_status {
+    let callback = Callback::new(log, user_data, destroy);
     guarded(|| {
-        let callback = Callback::new(log, user_data, destroy);
         let log = callback
             .with_function()
             .map(|c| Arc::new(move |record: &LogRecord| c.log(record)) as Arc<_>);

@@ -30,9 +30,10 @@ impl Handle for dbss_report_spec {
 /// @param out_spec required.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_spec_new(out_spec: *mut *mut dbss_report_spec) -> dbss_status {
+    // SAFETY: by the header's rules NULL or writable.
+    let slot = unsafe { out(out_spec, ptr::null_mut(), "out_spec") };
     guarded(|| {
-        // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_spec, ptr::null_mut(), "out_spec") }?;
+        let slot = slot?;
         *slot = dbss_report_spec::into_handle(Arc::new(Mutex::new(ReportSpec::default())));
         Ok(())
     })
@@ -154,11 +155,11 @@ pub unsafe extern "C" fn dbss_report_generate(
     operation: *mut dbss_operation,
     out_id: *mut c_char,
 ) -> dbss_status {
+    if !out_id.is_null() {
+        // SAFETY: not NULL, and by the header's rules writable.
+        unsafe { out_id.write(0) };
+    }
     guarded(|| {
-        if !out_id.is_null() {
-            // SAFETY: not NULL, and by the header's rules writable.
-            unsafe { out_id.write(0) };
-        }
         // SAFETY: the header's rules are the contracts of these; there is room for
         // DBSS_ID_SIZE bytes, and the id with its NUL has no more.
         unsafe {

@@ -9,6 +9,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
+use std::hint::black_box;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,6 +37,19 @@ thread_local! {
 /// when it is dropped.
 pub(super) struct CallMemory {
     outer: bool,
+    enough: bool,
+}
+
+impl CallMemory {
+    /// Whether the system has memory for a call to begin with.
+    pub(super) fn is_enough(&self) -> bool {
+        self.enough
+    }
+
+    /// Has the call end at its next step, as if it had used the reserve.
+    pub(super) fn mark(&self) {
+        MARKED.set(true);
+    }
 }
 
 impl Drop for CallMemory {
@@ -44,23 +58,27 @@ impl Drop for CallMemory {
     }
 }
 
-/// Begins a call, without a mark; none where there is too little memory for any.
-pub(super) fn begin_call() -> Option<CallMemory> {
-    if IS_LIBRARY {
-        on_exhaustion(|| MARKED.get());
-        let layout = Layout::new::<[u8; LEAST]>();
-        // SAFETY: the layout has a size; the allocation is given back as it came.
-        unsafe {
-            let probe = System.alloc(layout);
-            if probe.is_null() {
-                return None;
-            }
-            System.dealloc(probe, layout);
-        }
-    }
-    Some(CallMemory {
+/// Begins a call, without a mark.
+pub(super) fn begin_call() -> CallMemory {
+    CallMemory {
+        enough: !IS_LIBRARY || has_least(),
         outer: MARKED.replace(false),
-    })
+    }
+}
+
+fn has_least() -> bool {
+    on_exhaustion(|| MARKED.get());
+    let layout = Layout::new::<[u8; LEAST]>();
+    // SAFETY: the layout has a size; the allocation is given back as it came.
+    unsafe {
+        // Not to be optimised away: nothing else uses it.
+        let probe = black_box(System.alloc(layout));
+        if probe.is_null() {
+            return false;
+        }
+        System.dealloc(probe, layout);
+    }
+    true
 }
 
 /// What the system refused; NULL where that was the last word.

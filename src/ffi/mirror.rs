@@ -70,9 +70,10 @@ impl Handle for dbss_mirror_result {
 /// @param out_options required.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_options_new(out_options: *mut *mut dbss_mirror_options) -> dbss_status {
+    // SAFETY: by the header's rules NULL or writable.
+    let slot = unsafe { out(out_options, ptr::null_mut(), "out_options") };
     guarded(|| {
-        // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_options, ptr::null_mut(), "out_options") }?;
+        let slot = slot?;
         *slot = dbss_mirror_options::into_handle(Arc::new(Mutex::new(MirrorOptions::default())));
         Ok(())
     })
@@ -153,9 +154,9 @@ pub unsafe extern "C" fn dbss_reports_mirror(
     operation: *mut dbss_operation,
     out_result: *mut *mut dbss_mirror_result,
 ) -> dbss_status {
+    // SAFETY: by the header's rules NULL or writable.
+    let slot = unsafe { out(out_result, ptr::null_mut(), "out_result") };
     guarded(|| {
-        // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_result, ptr::null_mut(), "out_result") };
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
             under(operation, |running| {
@@ -372,9 +373,10 @@ pub unsafe extern "C" fn dbss_mirror_result_json(
     result: *const dbss_mirror_result,
     out_json: *mut dbss_buffer,
 ) -> dbss_status {
+    // SAFETY: by the header's rules NULL or writable.
+    let slot = unsafe { out(out_json, dbss_buffer::EMPTY, "out_json") };
     guarded(|| {
-        // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_json, dbss_buffer::EMPTY, "out_json") }?;
+        let slot = slot?;
         // SAFETY: the header's rules are the contract of `borrow`.
         let outcome = unsafe { dbss_mirror_result::borrow(result, "result") }?;
         *slot = dbss_buffer::give(outcome.result.json()?.into_boxed_slice());

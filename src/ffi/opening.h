@@ -78,29 +78,34 @@
  *   provider. A program with garbage collection closes when asked to and frees in
  *   a finalizer.
  * - Threads. Every function may be called from any thread at any time, on shared
- *   handles too. A handle for "one call at a time" refuses a second call with
- *   DBSS_ERR_BUSY; its getters, cancel and close work meanwhile.
+ *   handles too, but not from a destructor of a thread's own data. A handle for
+ *   "one call at a time" refuses a second call with DBSS_ERR_BUSY; its getters,
+ *   cancel and close work meanwhile.
  * - Blocking. "@blocks network" blocks until it is done, has failed or is
  *   cancelled; "files" reads or writes files; "briefly" may wait for another
  *   thread for a moment. Functions without @blocks wait for nothing, but a destroy
  *   function of yours may run in them.
  * - Statuses. @errors lists how a function may fail, without the DBSS_ERR_; a *
  *   after a group stands for all of the group. Not listed are NULL_ARGUMENT where
- *   something is required, INVALID_UTF8 where there are strings, BUSY where there
- *   is an operation, RESOURCE, CANCELLED, CLOSED and INTERRUPTED with "@blocks
- *   network", and OUT_OF_MEMORY and INTERNAL, with which any call may end.
+ *   something is required; INVALID_UTF8 where there are strings; BUSY where there
+ *   is an operation, and ARGUMENT where it belongs to the process that this one was
+ *   forked from; RESOURCE, CANCELLED, CLOSED, INTERRUPTED and PLAINTEXT_REFUSED (a
+ *   name that should be this machine's leads elsewhere) with "@blocks network"; and
+ *   OUT_OF_MEMORY and INTERNAL, with which any call may end.
  * - Callbacks get the user_data pointer that was set with them, which is never
- *   followed and may be any value of its size. Where they are
- *   kept, a destroy function is called with it exactly once, when it is no longer
- *   needed, also when setting them failed. "In call" means that a callback runs on
- *   the thread of the call that it belongs to, "at release" on the thread that lets
- *   go last; none ever runs on a thread of the library's. No lock is held
+ *   followed and may be any value of its size. Where they are kept, a destroy
+ *   function is called with it exactly once, when it is no longer needed, also
+ *   when setting them failed. "In call" means that a callback runs on the thread
+ *   of the call that it belongs to, "at release" on the thread that lets go
+ *   last; none ever runs on a thread of the library's. No lock is held
  *   meanwhile. Inside, functions may be called as outside, last error included,
  *   which is restored afterwards; a call under the operation that is running is
  *   DBSS_ERR_BUSY. A callback must not throw, longjmp or end its thread.
  * - Signals. The library installs no handler. A signal that your program handles
- *   does not end a call, unless the option "interruptible" is set. Only
- *   dbss_operation_cancel() may be called from a signal handler.
+ *   does not end a call, unless the option "interruptible" is set. Then signals are
+ *   blocked in the call's thread, but not where it waits, nor in your callbacks,
+ *   which run with the mask that you had. Only dbss_operation_cancel() may be called from
+ *   a signal handler.
  * - pthread_cancel() of a thread inside a function waits until it returns. A stack
  *   of 64 KiB is enough for every call.
  * - Numbers. Durations are int64_t milliseconds and sizes int64_t bytes, -1 for

@@ -82,14 +82,16 @@ pub(super) unsafe fn optional(operation: *mut dbss_operation) -> Result<Option<A
     unsafe { dbss_operation::borrow(operation, "operation") }.map(Some)
 }
 
-/// Makes an operation. It holds a descriptor only while a call under it waits.
+/// Makes an operation. It holds a descriptor only while a call under it is under
+/// way and has waited.
 ///
 /// @param out_operation required.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_new(out_operation: *mut *mut dbss_operation) -> dbss_status {
+    // SAFETY: by the header's rules NULL or writable.
+    let slot = unsafe { out(out_operation, ptr::null_mut(), "out_operation") };
     guarded(|| {
-        // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_operation, ptr::null_mut(), "out_operation") }?;
+        let slot = slot?;
         *slot = dbss_operation::into_handle(Operation::new());
         Ok(())
     })
@@ -146,8 +148,8 @@ pub unsafe extern "C" fn dbss_operation_set_progress(
     user_data: *mut c_void,
     destroy: dbss_destroy_fn,
 ) -> dbss_status {
+    let callback = Callback::new(progress, user_data, destroy);
     guarded(|| {
-        let callback = Callback::new(progress, user_data, destroy);
         // SAFETY: the header's rules are the contract of `borrow`.
         let operation = unsafe { dbss_operation::borrow(operation, "operation") }?;
         match callback.with_function() {
@@ -174,8 +176,8 @@ pub unsafe extern "C" fn dbss_operation_set_interrupt(
     user_data: *mut c_void,
     destroy: dbss_destroy_fn,
 ) -> dbss_status {
+    let callback = Callback::new(interrupt, user_data, destroy);
     guarded(|| {
-        let callback = Callback::new(interrupt, user_data, destroy);
         // SAFETY: the header's rules are the contract of `borrow`.
         let operation = unsafe { dbss_operation::borrow(operation, "operation") }?;
         match callback.with_function() {

@@ -46,15 +46,17 @@ unsafe fn begin(
     list: impl FnOnce() -> Result<List, Error>,
     page_size: u32,
     out_cursor: *mut *mut dbss_cursor,
-) -> Result<(), Error> {
+) -> dbss_status {
     // SAFETY: the same contract.
-    unsafe {
-        let slot = out(out_cursor, ptr::null_mut(), "out_cursor")?;
-        let client = client_of(ctx, project, None)?;
+    let slot = unsafe { out(out_cursor, ptr::null_mut(), "out_cursor") };
+    guarded(|| {
+        let slot = slot?;
+        // SAFETY: the same contract.
+        let client = unsafe { client_of(ctx, project, None) }?;
         internal::check_open(&client)?;
         *slot = dbss_cursor::into_handle(Arc::new(internal::cursor(&client, list()?, page_size)?));
         Ok(())
-    }
+    })
 }
 
 /// Begins the list of the project's audit instances (ListAuditInstances). No
@@ -78,7 +80,7 @@ pub unsafe extern "C" fn dbss_instances_list(
     out_cursor: *mut *mut dbss_cursor,
 ) -> dbss_status {
     // SAFETY: the header's rules are the contract of `begin`.
-    guarded(|| unsafe { begin(ctx, project, || Ok(List::Instances), page_size, out_cursor) })
+    unsafe { begin(ctx, project, || Ok(List::Instances), page_size, out_cursor) }
 }
 
 /// Begins the list of an instance's reports; otherwise as
@@ -103,13 +105,11 @@ pub unsafe extern "C" fn dbss_reports_list(
     page_size: u32,
     out_cursor: *mut *mut dbss_cursor,
 ) -> dbss_status {
-    guarded(|| {
-        // SAFETY: the header's rules are the contracts of these.
-        unsafe {
-            let list = || List::reports(text(instance, "instance")?, optional_text(name, "name")?);
-            begin(ctx, project, list, page_size, out_cursor)
-        }
-    })
+    // SAFETY: the header's rules are the contracts of these.
+    unsafe {
+        let list = || List::reports(text(instance, "instance")?, optional_text(name, "name")?);
+        begin(ctx, project, list, page_size, out_cursor)
+    }
 }
 
 /// Begins the list of an instance's report templates, which comes in one page;
@@ -130,13 +130,11 @@ pub unsafe extern "C" fn dbss_templates_list(
     instance: *const c_char,
     out_cursor: *mut *mut dbss_cursor,
 ) -> dbss_status {
-    guarded(|| {
-        // SAFETY: the header's rules are the contracts of these.
-        unsafe {
-            let list = || List::templates(text(instance, "instance")?);
-            begin(ctx, project, list, 0, out_cursor)
-        }
-    })
+    // SAFETY: the header's rules are the contracts of these.
+    unsafe {
+        let list = || List::templates(text(instance, "instance")?);
+        begin(ctx, project, list, 0, out_cursor)
+    }
 }
 
 /// Gives the next page, with at least one item. After a failure the same page
@@ -149,7 +147,8 @@ pub unsafe extern "C" fn dbss_templates_list(
 ///
 /// @param cursor required.
 /// @param out_page required. NULL with DBSS_OK at the end of the list.
-/// @errors UNEXPECTED_RESPONSE (a list that is malformed or larger than 16 MiB
+/// @errors INVALID_ID (the project that the credentials name);
+///   UNEXPECTED_RESPONSE (a list that is malformed or larger than 16 MiB
 ///   a page); as dbss_context_find_credentials
 /// @blocks network.
 #[unsafe(no_mangle)]
@@ -158,9 +157,9 @@ pub unsafe extern "C" fn dbss_cursor_next(
     operation: *mut dbss_operation,
     out_page: *mut *mut dbss_page,
 ) -> dbss_status {
+    // SAFETY: by the header's rules NULL or writable.
+    let slot = unsafe { out(out_page, ptr::null_mut(), "out_page") };
     guarded(|| {
-        // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_page, ptr::null_mut(), "out_page") };
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
             under(operation, |running| {
@@ -241,9 +240,10 @@ pub unsafe extern "C" fn dbss_page_field(
 /// @param out_json required. UTF-8, without a NUL at its end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_page_json(page: *const dbss_page, out_json: *mut dbss_buffer) -> dbss_status {
+    // SAFETY: by the header's rules NULL or writable.
+    let slot = unsafe { out(out_json, dbss_buffer::EMPTY, "out_json") };
     guarded(|| {
-        // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_json, dbss_buffer::EMPTY, "out_json") }?;
+        let slot = slot?;
         // SAFETY: the header's rules are the contract of `borrow`.
         let page = unsafe { dbss_page::borrow(page, "page") }?;
         *slot = dbss_buffer::give(page.json()?.into_boxed_slice());

@@ -118,9 +118,9 @@ pub unsafe extern "C" fn dbss_report_download_to_memory(
     operation: *mut dbss_operation,
     out_buf: *mut dbss_buffer,
 ) -> dbss_status {
+    // SAFETY: by the header's rules NULL or writable.
+    let slot = unsafe { out(out_buf, dbss_buffer::EMPTY, "out_buf") };
     guarded(|| {
-        // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_buf, dbss_buffer::EMPTY, "out_buf") };
         let ids = Ids {
             project,
             instance,

@@ -80,9 +80,9 @@ pub unsafe extern "C" fn dbss_report_open(
     operation: *mut dbss_operation,
     out_stream: *mut *mut dbss_report_stream,
 ) -> dbss_status {
+    // SAFETY: by the header's rules NULL or writable.
+    let slot = unsafe { out(out_stream, ptr::null_mut(), "out_stream") };
     guarded(|| {
-        // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_stream, ptr::null_mut(), "out_stream") };
         let ids = Ids {
             project,
             instance,
@@ -102,8 +102,8 @@ pub unsafe extern "C" fn dbss_report_open(
     })
 }
 
-/// Reads some bytes: blocks until at least one is there. A failure stays: the
-/// next read fails with it again.
+/// Reads some bytes: blocks until at least one is there. A failure of the
+/// transfer stays: the next read fails with it again.
 ///
 /// @param stream required.
 /// @param buf required, room cap.
@@ -120,9 +120,9 @@ pub unsafe extern "C" fn dbss_report_stream_read(
     cap: usize,
     out_len: *mut usize,
 ) -> dbss_status {
+    // SAFETY: by the header's rules NULL or writable.
+    let slot = unsafe { out(out_len, 0, "out_len") };
     guarded(|| {
-        // SAFETY: by the header's rules NULL or writable.
-        let slot = unsafe { out(out_len, 0, "out_len") };
         // SAFETY: the header's rules are the contract of `borrow`.
         let stream = unsafe { dbss_report_stream::borrow(stream, "stream") };
         let (slot, stream) = match (slot, stream) {

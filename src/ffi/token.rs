@@ -64,8 +64,8 @@ pub unsafe extern "C" fn dbss_config_set_token_provider(
     user_data: *mut c_void,
     destroy: dbss_destroy_fn,
 ) -> dbss_status {
+    let callback = Callback::new(provider, user_data, destroy);
     guarded(|| {
-        let callback = Callback::new(provider, user_data, destroy);
         let provider = callback
             .with_function()
             .map(|c| Arc::new(move |request| c.provide(request)) as Arc<_>);
@@ -90,8 +90,8 @@ pub unsafe extern "C" fn dbss_token_request_refused(request: *const dbss_token_r
 }
 
 /// Whether a call or the context may still use the token: not once the request
-/// is answered, nor when the context was closed or freed, nor after another was
-/// made. To answer all the same does no harm.
+/// is answered, nor when the context was closed or freed and the call that asks has
+/// ended, nor after another request was made. To answer all the same does no harm.
 ///
 /// @return boolean.
 #[unsafe(no_mangle)]

@@ -163,7 +163,16 @@ impl Call {
         if SignalScope::deliver() {
             self.operation.interrupted()?;
         }
-        self.operation.tick_if_due()
+        self.operation.tick_if_due()?;
+        self.interrupted_in_callback()
+    }
+
+    /// An error if a signal that was handled in a callback shall end the call.
+    fn interrupted_in_callback(&self) -> Result<(), Error> {
+        if SignalScope::was_suspended() {
+            self.operation.interrupted_before()?;
+        }
+        Ok(())
     }
 
     /// Until the value is dropped, what is done is not the call's own work, such
@@ -279,6 +288,7 @@ impl Call {
         loop {
             self.check()?;
             self.operation.tick_if_due()?;
+            self.interrupted_in_callback()?;
             let next = [until, self.operation.tick_due()].into_iter().flatten().min();
             match sys::wait(fd, Some(wake.as_fd()), next) {
                 Ok(Ended::Ready) => return Ok(true),
@@ -287,7 +297,13 @@ impl Call {
                     wake.clear();
                     self.check()?;
                 }
-                Ok(Ended::Interrupted) => self.operation.interrupted()?,
+                Ok(Ended::Interrupted) => {
+                    self.operation.interrupted()?;
+                    // Where signals come faster than this asks, no wait ever times out.
+                    if until.is_some_and(|until| until <= Instant::now()) {
+                        return Ok(false);
+                    }
+                }
                 Ok(Ended::TimedOut) if until.is_some_and(|until| until <= Instant::now()) => {
                     return Ok(false);
                 }

@@ -4,6 +4,7 @@ use super::{Info, Sink};
 use crate::error::{CancelledBy, Error, Status};
 use crate::http::Call;
 use crate::operation::cancelled;
+use crate::sys::SignalScope;
 
 /// Takes bytes; false stops the call.
 pub(crate) struct Callback<F>(pub(crate) F);
@@ -14,7 +15,11 @@ impl<F: FnMut(&[u8]) -> bool> Sink for Callback<F> {
     }
 
     fn write(&mut self, bytes: &[u8], _: &Call) -> Result<(), Error> {
-        if bytes.is_empty() || (self.0)(bytes) {
+        let go_on = bytes.is_empty() || {
+            let _host = SignalScope::suspend();
+            (self.0)(bytes)
+        };
+        if go_on {
             return Ok(());
         }
         Err(cancelled(CancelledBy::Callback))

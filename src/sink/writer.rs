@@ -5,6 +5,7 @@ use std::io::Write;
 use super::{Info, Sink};
 use crate::error::{Error, Status};
 use crate::http::Call;
+use crate::sys::SignalScope;
 
 pub(crate) struct Writer<W>(pub(crate) W);
 
@@ -14,6 +15,7 @@ impl<W: Write> Sink for Writer<W> {
     }
 
     fn write(&mut self, bytes: &[u8], _: &Call) -> Result<(), Error> {
+        let _host = SignalScope::suspend();
         self.0
             .write_all(bytes)
             .map_err(|e| super::failure("cannot write to the writer", &e).with_cause(e))

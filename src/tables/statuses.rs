@@ -85,7 +85,7 @@ statuses! {
     /// The call did what it was asked to do.
     Ok = 0, c"DBSS_OK", c"success";
 
-    /// Group of 1xx: an argument or an option is at fault; no request was sent.
+    /// Group of 1xx: an argument or an option is at fault.
     /// dbss_error_parameter() names it.
     Argument = 100, c"DBSS_ERR_ARGUMENT", c"an argument is wrong";
     /// A required pointer is NULL.

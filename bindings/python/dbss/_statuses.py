@@ -11,7 +11,7 @@ from .error import Error, SystemFailure
 
 
 class ArgumentError(Error, ValueError):
-    """An argument or an option is at fault; no request was sent."""
+    """An argument or an option is at fault."""
 
     status = 100
     status_name = "DBSS_ERR_ARGUMENT"

@@ -110,11 +110,7 @@ pub(super) fn safe_component(text: &str) -> String {
 }
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> Error {
-    Error::os(
-        Status::File,
-        format_args!("cannot {what} {}", path.display()),
-        error,
-    )
+    crate::sink::failure(format_args!("cannot {what} {}", path.display()), error).with_path(path)
 }
 
 impl Drop for Archive {

@@ -238,6 +238,7 @@ impl Run {
                 self.stop.store(true, Ordering::Relaxed);
             }
             self.settle(index, &done);
+            self.operation.add_counts(own);
             outcomes.send(done);
         }
     }

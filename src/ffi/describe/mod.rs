@@ -648,10 +648,23 @@ impl<'a> Description<'a> {
             .free(&lender.c_type.base)?
             .unwrap_or_else(|| "return".to_owned());
         let until = match said {
+            // The one that a callback is given ends with that.
+            "borrowed" if self.is_lent(&lender.c_type.base) && free != "return" => json!(["return", free]),
             "borrowed" => json!([free]),
             _ => json!(["next_call_on_handle", "dbss_operation_reset", free]),
         };
         Ok(json!({ "kind": "borrowed", "from": lender.name, "until": until }))
+    }
+
+    /// Whether callbacks are given handles of this type for as long as they run.
+    fn is_lent(&self, handle: &str) -> bool {
+        self.declared.iter().any(|one| match &one.kind {
+            Kind::Callback(function) => function
+                .parameters
+                .iter()
+                .any(|parameter| parameter.c_type.is_const && parameter.c_type.is(handle, 1)),
+            _ => false,
+        })
     }
 
     /// The constant of a status without its DBSS_ERR_.
@@ -685,10 +698,16 @@ impl<'a> Description<'a> {
             }
         }
         if has_operation(function) {
-            names.push("BUSY");
+            names.extend(["ARGUMENT", "BUSY"]);
         }
         if self.blocks(item)? == "network" {
-            names.extend(["CANCELLED", "CLOSED", "INTERRUPTED", "RESOURCE"]);
+            names.extend([
+                "CANCELLED",
+                "CLOSED",
+                "INTERRUPTED",
+                "PLAINTEXT_REFUSED",
+                "RESOURCE",
+            ]);
         }
         let errors = without_brackets(item.doc.tag("errors")?.unwrap_or_default());
         for entry in errors
