@@ -301,15 +301,15 @@ mod tests {
             assert_eq!(block.addr() % ALIGNMENT, 0);
             blocks.push(block);
         }
-        let larger: usize = SIZES[1..].iter().map(|(_, count)| count).sum();
-        assert_eq!(blocks.len(), larger);
+        let all: usize = SIZES.iter().map(|(_, count)| count).sum();
+        assert_eq!(blocks.len(), all);
         let mut sorted = blocks.clone();
         sorted.sort_unstable();
         sorted.dedup();
         assert_eq!(sorted.len(), blocks.len());
         assert!(blocks.iter().all(|block| RESERVE.give_back(*block)));
         assert!(!RESERVE.take(layout).is_null());
-        assert!(!RESERVE.give_back(ptr::from_ref(&larger).cast_mut().cast()));
+        assert!(!RESERVE.give_back(ptr::from_ref(&all).cast_mut().cast()));
         assert!(MARKED.replace(false));
     }
 
