@@ -103,8 +103,8 @@
  *   DBSS_ERR_BUSY. A callback must not throw, longjmp or end its thread.
  * - Signals. The library installs no handler. A signal that your program handles
  *   does not end a call, unless the option "interruptible" is set. Then signals are
- *   blocked in the call's thread but where it waits, and in your callbacks, which
- *   run with the mask that you had. Only dbss_operation_cancel() may be called from
+ *   blocked in the call's thread, but not where it waits, nor in your callbacks,
+ *   which run with the mask that you had. Only dbss_operation_cancel() may be called from
  *   a signal handler.
  * - pthread_cancel() of a thread inside a function waits until it returns. A stack
  *   of 64 KiB is enough for every call.
