@@ -1,13 +1,12 @@
 //! The profile file of the official SDKs: an INI file with a section `[basic]`.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::hint::black_box;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use configparser::ini::Ini;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::AccessKey;
 use crate::error::{Error, Status};
@@ -72,47 +71,55 @@ pub(super) fn read(path: &Path) -> Result<Option<Loaded>, Error> {
     }))
 }
 
+/// The values of the section by their keys, in small letters, and whether it has
+/// lines that are none. Where they stand in the text: copies would have to be wiped.
+fn section(text: &str) -> Result<(HashMap<String, &str>, bool), String> {
+    let mut values = HashMap::new();
+    let (mut inside, mut found, mut stray) = (false, false, false);
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        // What would begin a comment elsewhere in a line may be a part of a key.
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(name) = line.strip_prefix('[') {
+            let (name, _) = name.split_once(']').ok_or_else(|| {
+                format!(
+                    "is not a sound INI file: no bracket ends the section's name in line {}",
+                    number + 1
+                )
+            })?;
+            inside = name.trim().eq_ignore_ascii_case(SECTION);
+            found |= inside;
+        } else if inside {
+            match line.split_once(['=', ':']) {
+                Some((key, value)) => {
+                    values.insert(key.trim().to_ascii_lowercase(), value.trim());
+                }
+                None => stray = true,
+            }
+        }
+    }
+    if !found {
+        return Err(format!("has no section [{SECTION}]"));
+    }
+    Ok((values, stray))
+}
+
 pub(crate) fn parse(bytes: &[u8]) -> Result<Profile, String> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))?;
-    let mut ini = Ini::new();
-    // A key may hold what would begin a comment. Unlike the Python SDK's parser
-    // this one interpolates nothing, so a '%' is no trouble either.
-    ini.set_comment_symbols(&['#', ';']);
-    ini.set_inline_comment_symbols(Some(&[]));
-    let read = ini.read(text.to_owned());
-    // It takes its text by value and frees it as it is. Allocators give out first
-    // what was freed last, so what it held is gone with the next of its size.
-    drop(black_box(vec![0xff_u8; text.len()]));
-    read.map_err(|e| format!("is not a sound INI file: {e}"))?;
-    let mut section = ini
-        .get_mut_map()
-        .remove(SECTION)
-        .ok_or_else(|| format!("has no section [{SECTION}]"))?;
-    for other in ini.get_mut_map().values_mut().flat_map(|s| s.values_mut()) {
-        other.zeroize();
-    }
-    let stray = section.iter().any(|(_, value)| value.is_none());
-    // Empty counts as absent, as for the SDKs.
-    let mut take = |key: &str| {
-        section
-            .remove(key)
-            .flatten()
-            .map(Zeroizing::new)
-            .filter(|value| !value.is_empty())
-    };
-    let (access_key, secret_key) = (take("ak"), take("sk"));
-    let security_token = take("security_token");
-    let open = |value: Option<Zeroizing<String>>| value.map(|value| value.as_str().to_owned());
-    let (project_id, iam_endpoint) = (open(take("project_id")), open(take("iam_endpoint")));
-    for rest in section.values_mut() {
-        rest.zeroize();
-    }
+    let (values, stray) = section(text)?;
     if stray {
         return Err(format!(
             "has a line in the section [{SECTION}] that is no key = value"
         ));
     }
+    // Empty counts as absent, as for the SDKs.
+    let open = |key: &str| values.get(key).copied().filter(|value| !value.is_empty());
+    let secret = |key: &str| open(key).map(|value| Zeroizing::new(value.to_owned()));
+    let (access_key, secret_key) = (open("ak"), secret("sk"));
+    let security_token = secret("security_token");
     let (access_key, secret_key) = match (access_key, secret_key) {
         (Some(ak), Some(sk)) => (ak, sk),
         (None, None) => return Err("has neither ak nor sk in its section [basic]".into()),
@@ -130,11 +137,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Profile, String> {
         format!("has an {key} that {what}")
     })?;
     Ok(Profile {
-        access_key: access_key.as_str().to_owned(),
+        access_key: access_key.to_owned(),
         secret_key,
         security_token,
-        project_id,
-        iam_endpoint,
+        project_id: open("project_id").map(str::to_owned),
+        iam_endpoint: open("iam_endpoint").map(str::to_owned),
     })
 }
 

@@ -24,9 +24,7 @@
  * the rest is for a busy machine. */
 #define CANCELLED_WITHIN_MS 400
 #define STOPPED_WITHIN_MS 600
-/* Closing waits for nobody, and the calls that it ends are over soon. */
 #define CLOSED_WITHIN_MS 100
-#define CLOSED_CALL_WITHIN_MS 250
 
 /* ---------------------------------------------------------------------------
  * The phases of a call
@@ -293,7 +291,7 @@ static void cancel_all_everywhere(void)
 static void close_everywhere(void)
 {
     dbss_operation *operation = new_operation();
-    in_each_phase(close_context, CLOSED_CALL_WITHIN_MS, operation);
+    in_each_phase(close_context, CANCELLED_WITHIN_MS, operation);
     dbss_operation_free(operation);
 }
 

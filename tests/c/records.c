@@ -172,6 +172,7 @@ static void of_a_success(void)
     record = ONLY(DBSS_LOG_INFO);
     check_call_of(record, report.id, 1, "of-a-success", began);
     CHECK(record->status == DBSS_OK && record->bytes == 6000 && record->offset == -1 && record->retry_delay_ms == -1);
+    CHECK(record->http_status == 200);
     record = ONLY(DBSS_LOG_DEBUG);
     expect_text(__LINE__, "of-a-success", record->request_id);
     CHECK(record->bytes == 6000 && record->attempt == 1);

@@ -19,7 +19,10 @@ from test_c_lists import clean, standin
 # Fixtures, which no name in this file uses.
 __all__ = ["checking", "clean", "environment", "facts", "standin"]
 
-PROGRAMS = ("abi", "transfers", "control", "files", "credentials", "sources", "lists", "mirror")
+PROGRAMS = (
+    *("abi", "errors", "records", "transfers", "control", "signals", "threads", "closing"),
+    *("files", "credentials", "sources", "lists", "mirror"),
+)
 
 # What a sanitizer's own memory and slowness make impossible.
 IMPOSSIBLE = {
