@@ -307,12 +307,7 @@ def items(description: Item) -> str:
         lines += [f'"{row["name"]}": "{row["type"]}",' for row in rows] + ["}"]
         lines.append(f'"""The types of the fields of {name}s."""')
         lines += dataclass(f"{camel(name)}Fields", about, item_fields(rows))
-    prefix = "dbss_mirror_result_"
-    counts = [
-        (one["name"].removeprefix(prefix), "int = 0", one["summary"])
-        for one in description["functions"]
-        if one["name"].startswith(prefix) and one["returns"]["c_type"] == "int64_t"
-    ]
+    counts = [(row["name"], "int = 0", row["help"]) for row in description["counts"]]
     lines += dataclass("Counts", "How many reports a mirror dealt with, and how.", counts)
     return "\n".join(lines)
 

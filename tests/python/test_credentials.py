@@ -586,6 +586,33 @@ def test_the_providers_thread_ends_with_the_context(standin: Standin, report: st
     assert not thread.is_alive()
 
 
+def test_a_provider_is_not_asked_for_a_client_that_is_closed(
+    standin: Standin, report: str
+) -> None:
+    asked: list[bool] = []
+    first, end = threading.Event(), threading.Event()
+
+    def provider(refused: bool) -> str:
+        asked.append(refused)
+        first.set()
+        end.wait(BOUND)
+        return standin.token
+
+    client = give(standin, provider, stall_timeout=0.1, max_attempts=1)
+    with pytest.raises(dbss.StalledError):
+        client.check()
+    assert first.wait(BOUND)
+    # A second request waits behind the first.
+    with pytest.raises(dbss.StalledError):
+        client.check()
+    [thread] = provider_threads()
+    client.close()
+    end.set()
+    thread.join(BOUND)
+    assert not thread.is_alive()
+    assert asked == [False]
+
+
 def test_a_client_that_fails_lets_its_provider_go() -> None:
     class Function:
         def __call__(self, refused: bool) -> str:

@@ -163,7 +163,9 @@ def _answer_all(
             requests.put(request)
             return
         try:
-            _answer(request, function, failure)
+            # The calls that waited for it may have ended, and the client with them.
+            if abi.token_request_is_wanted(request):
+                _answer(request, function, failure)
         finally:
             abi.token_request_free(request)
 
