@@ -525,6 +525,115 @@ static void however_it_falls(void)
     free_report(&report);
 }
 
+/* A function that takes longer than it takes until the next signal. */
+static int32_t go_on_slowly(void *user_data)
+{
+    long long until = now_ms() + 3;
+    (void)user_data;
+    while (now_ms() < until)
+        ;
+    return 0;
+}
+
+static timer_t start_storm(long every_ns)
+{
+    struct sigevent event;
+    struct itimerspec when;
+    timer_t timer;
+    memset(&event, 0, sizeof event);
+    memset(&when, 0, sizeof when);
+    event.sigev_notify = SIGEV_SIGNAL;
+    event.sigev_signo = SIGALRM;
+    when.it_value.tv_nsec = when.it_interval.tv_nsec = every_ns;
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0 || timer_settime(timer, 0, &when, NULL) != 0)
+        fatal("no timer");
+    return timer;
+}
+
+/* However fast signals come, and however slow who is asked is. */
+static void a_storm_holds_up_no_timeout(void)
+{
+    dbss_context *ctx = new_context(fact("http"));
+    dbss_operation *operation = new_operation();
+    dbss_buffer buffer;
+    timer_t timer;
+    long long start;
+    report = new_report(300000);
+    install(SIGALRM, SA_RESTART);
+    EXPECT(DBSS_OK, dbss_operation_set(operation, "interruptible", "true"));
+    EXPECT(DBSS_OK, dbss_operation_set(operation, "total_timeout_ms", "300"));
+    EXPECT(DBSS_OK, dbss_operation_set_interrupt(operation, go_on_slowly, NULL, NULL));
+    post_fault(report.id, "\"no_answer\": true, \"times\": 1");
+    timer = start_storm(1000000);
+    start = now_ms();
+    EXPECT(DBSS_ERR_TOTAL_TIMEOUT, dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), report.id, NULL,
+                                                                  operation, &buffer));
+    timer_delete(timer);
+    CHECK(now_ms() - start < PATIENCE_MS / 4);
+    CHECK(handled > 10);
+    default_again(SIGALRM);
+    free(control("DELETE", "/faults", ""));
+    dbss_operation_free(operation);
+    dbss_context_free(ctx);
+    free_report(&report);
+}
+
+struct nested {
+    dbss_context *ctx;
+    const char *id;
+    int blocked;
+    dbss_status status;
+};
+
+static int32_t call_inside(void *user_data, const dbss_operation *operation)
+{
+    struct nested *nested = user_data;
+    sigset_t mask;
+    dbss_buffer buffer;
+    (void)operation;
+    if (nested->status != -1)
+        return 0;
+    pthread_sigmask(SIG_SETMASK, NULL, &mask);
+    nested->blocked = sigismember(&mask, SIGALRM) || sigismember(&mask, SIGINT);
+    nested->status = dbss_report_download(nested->ctx, fact("project"), fact("instance"), nested->id, NULL, &buffer);
+    dbss_buffer_free(&buffer);
+    return 0;
+}
+
+/* A callback runs with the host's mask, and what it calls is interruptible only
+ * where that was asked for. */
+static void callbacks_are_left_alone(void)
+{
+    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_context *ctx = new_context(fact("http"));
+    dbss_operation *operation = new_operation();
+    struct report inner = new_report(300000);
+    struct nested nested = {NULL, inner.id, 0, -1};
+    dbss_buffer buffer;
+    timer_t timer;
+    report = new_report(300000);
+    set(config, "stall_timeout_ms", "300");
+    nested.ctx = to_context(config);
+    install(SIGALRM, 0);
+    EXPECT(DBSS_OK, dbss_operation_set(operation, "interruptible", "true"));
+    EXPECT(DBSS_OK, dbss_operation_set_interrupt(operation, go_on, NULL, NULL));
+    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, call_inside, &nested, NULL));
+    post_fault(inner.id, "\"stall_after\": 100000, \"times\": 1");
+    timer = start_storm(5000000);
+    EXPECT(DBSS_OK, dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), report.id, NULL, operation, &buffer));
+    timer_delete(timer);
+    dbss_buffer_free(&buffer);
+    CHECK(!nested.blocked && handled > 0);
+    CHECK(nested.status == DBSS_ERR_STALLED);
+    default_again(SIGALRM);
+    free(control("DELETE", "/faults", ""));
+    dbss_operation_free(operation);
+    dbss_context_free(nested.ctx);
+    dbss_context_free(ctx);
+    free_report(&inner);
+    free_report(&report);
+}
+
 static const struct check checks[] = {
     {"a_signal_ends_every_phase", a_signal_ends_every_phase, LOAD},
     {"the_function_ends_every_phase", the_function_ends_every_phase, LOAD},
@@ -532,6 +641,8 @@ static const struct check checks[] = {
     {"a_storm_ends_nothing", a_storm_ends_nothing, LOAD},
     {"without_the_option_nothing_changes", without_the_option_nothing_changes, LOAD},
     {"however_it_falls", however_it_falls, LOAD},
+    {"a_storm_holds_up_no_timeout", a_storm_holds_up_no_timeout, LOAD},
+    {"callbacks_are_left_alone", callbacks_are_left_alone, LOAD},
 };
 
 int main(int argc, char **argv)
