@@ -1,7 +1,7 @@
 """Reduces what abidw says of the library to its exported functions and their types.
 
 It reads standard input. Of a type only what is public stays: its name without
-the Rust module that it is in, its size and its public fields. So the result is
+the Rust module that it is in, its public fields and, where it has some, its size. So the result is
 small, and the same for every machine and every place of a type in the sources.
 """
 
@@ -45,6 +45,9 @@ def reduced(corpus: Element) -> Element:
         elif tag not in ("class-decl", "type-decl"):
             sys.exit(f"a type of the ABI is a {tag}")
         fields = [field for field in one.findall("data-member") if field.get("access") == "public"]
+        if tag == "class-decl" and not fields:
+            # Nobody outside sees how large an opaque structure is.
+            attributes["size-in-bits"] = "0"
         types = [use(field[0].attrib["type-id"]) for field in fields]
         names[identifier] = attributes["id"] = f"type-id-{len(names) + 1}"
         written = SubElement(unit, tag, attributes)
