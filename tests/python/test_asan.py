@@ -95,7 +95,7 @@ def expect_no_fault(done: subprocess.CompletedProcess[str], passed: int) -> None
     assert f"{passed} passed, 0 failed" in done.stdout
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", [one for one in PROGRAMS if checks(one, "PLAIN", "TLS")])
 def test_no_fault(
     build_dir: Path, checking: dict[str, str], facts: Path, tmp_path: Path, program: str
 ) -> None:
