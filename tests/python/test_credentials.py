@@ -586,9 +586,7 @@ def test_the_providers_thread_ends_with_the_context(standin: Standin, report: st
     assert not thread.is_alive()
 
 
-def test_a_provider_is_not_asked_for_a_client_that_is_closed(
-    standin: Standin, report: str
-) -> None:
+def test_a_provider_is_not_asked_for_a_client_that_is_closed(standin: Standin, report: str) -> None:
     asked: list[bool] = []
     first, end = threading.Event(), threading.Event()
 
