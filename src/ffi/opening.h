@@ -33,7 +33,8 @@
  *
  * Ways to get a report, the simplest first:
  *
- * - dbss_report_download: into memory, as above.
+ * - dbss_report_download: into memory, as above; dbss_report_download_to_memory:
+ *   the same with an operation.
  * - dbss_report_download_to_file: to a file, which appears only when it is whole;
  *   dbss_report_download_to_directory: under the report's own name.
  * - dbss_report_download_to_fd, dbss_report_download_to_callback: to a descriptor
@@ -87,11 +88,17 @@
  *   function of yours may run in them.
  * - Statuses. @errors lists how a function may fail, without the DBSS_ERR_; a *
  *   after a group stands for all of the group. Not listed are NULL_ARGUMENT where
- *   something is required; INVALID_UTF8 where there are strings; BUSY where there
+ *   something is required; INVALID_UTF8 where there are strings; UNKNOWN_KEY and the
+ *   statuses of wrong values where there is the key of an option; BUSY where there
  *   is an operation, and ARGUMENT where it belongs to the process that this one was
  *   forked from; RESOURCE, CANCELLED, CLOSED, INTERRUPTED and PLAINTEXT_REFUSED (a
  *   name that should be this machine's leads elsewhere) with "@blocks network"; and
  *   OUT_OF_MEMORY and INTERNAL, with which any call may end.
+ * - Tags. In @param and @return the words before the first full stop are data, also
+ *   in dbss-abi.json. "none -1": this value stands for none. "for NULL X": what NULL
+ *   gives. "room N", "size N": so many bytes. "index of F": below what F() returns.
+ *   "one of P", "flags P": constants that begin with P. "option of", "items",
+ *   "field": a name of such a list.
  * - Callbacks get the user_data pointer that was set with them, which is never
  *   followed and may be any value of its size. Where they are kept, a destroy
  *   function is called with it exactly once, when it is no longer needed, also
@@ -117,7 +124,8 @@
  *   the system's certificates; for a region HUAWEICLOUD_SDK_REGION_DBSS_{REGION},
  *   HUAWEICLOUD_SDK_REGIONS_FILE and HOME; and those of the options "credentials"
  *   and "proxy_from_environment", where these are set.
- * - The ABI only grows: no function, value or signature ever changes. For programs
+ * - From the first release on the ABI only grows: no function, value or signature
+ *   changes. For programs
  *   that make wrappers, dbss-abi.json says all of this as data, and dbss.cdef.h has
  *   the declarations without a preprocessor.
  */

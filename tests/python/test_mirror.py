@@ -1075,7 +1075,7 @@ def test_the_commands_exit_codes(
     assert len(lines) == 3
     assert lines[0].startswith(f"dbss: {archive.instance} {bad}: ")
     assert lines[1].endswith("2 reports: 1 downloaded, 0 there before, 1 failed")
-    assert re.match(r"dbss: 1 .*could not be had", lines[2])
+    assert re.match(r"dbss: 1 of \d+ .*failed to download", lines[2])
     assert "\x1b" not in done.stderr
     assert not success.exists()
 

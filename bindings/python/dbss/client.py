@@ -155,7 +155,8 @@ class Client(Management, Mirroring):
             it that of the credentials, else that of the region's name, which is
             looked up once.
         token: the IAM token (X-Auth-Token). It may also come later, through
-            set_token(). This and the next four exclude each other.
+            set_token(). Of a token, an access key, an IAM user, credentials and
+            token_provider a client has one.
         access_key: the access key ID (AK), with secret_key: each request is
             signed.
         secret_key: the secret access key (SK).
@@ -417,9 +418,9 @@ class Client(Management, Mirroring):
 
         A file appears under its name only when it is whole and on the disk;
         until then, and after every failure, what stood there stands there
-        still. While it arrives it is a hidden file ``.dbss-XXXXXX.part`` beside
-        the target. Its permissions are those of the option ``file_mode``, 0600
-        unless set.
+        still. While it arrives it is a file without a name beside the target, or,
+        where the file system has none, a hidden ``.dbss-XXXXXX.part``. Its
+        permissions are those of the option ``file_mode``, 0600 unless set.
 
         Args:
             path: where to save it. A directory that exists, or a path that ends

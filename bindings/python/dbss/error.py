@@ -49,6 +49,7 @@ class Error(Exception):
         candidates: tuple[str, ...] = (),
         redirect_target: str | None = None,
         path: Path | None = None,
+        cancelled_by: str | None = None,
         os_code: int | None = None,
         retryable: bool = False,
         retry_after: float | None = None,
@@ -80,6 +81,8 @@ class Error(Exception):
         """Where the service redirected to (RedirectedError)."""
         self.path = path
         """The file or directory at fault, such as the file that exists already."""
+        self.cancelled_by = cancelled_by
+        """What cancelled the call: "operation", "client", "close" or "callback"."""
         self.os_code = os_code
         """The errno with which the operating system refused."""
         self.retryable = retryable

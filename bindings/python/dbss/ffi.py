@@ -88,6 +88,14 @@ def _class(status: int) -> type[errors.Error]:
     return errors.STATUSES.get(status) or errors.GROUPS.get(group, errors.Error)
 
 
+_CANCELLED_BY = {
+    abi.CANCELLED_BY_OPERATION: "operation",
+    abi.CANCELLED_BY_CONTEXT: "client",
+    abi.CANCELLED_BY_CLOSE: "close",
+    abi.CANCELLED_BY_CALLBACK: "callback",
+}
+
+
 def exception(pointer: abi.Error) -> errors.Error | None:
     """An error of libdbss as an exception; frees it."""
     if not pointer:
@@ -118,6 +126,7 @@ def exception(pointer: abi.Error) -> errors.Error | None:
             ),
             redirect_target=decode(abi.error_redirect_target(pointer)),
             path=None if path is None else decode_path(path),
+            cancelled_by=_CANCELLED_BY.get(abi.error_cancelled_by(pointer)),
             os_code=abi.error_os_code(pointer) or None,
             retryable=bool(abi.error_is_retryable(pointer)),
             retry_after=seconds(abi.error_retry_after_ms(pointer)),

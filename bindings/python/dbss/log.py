@@ -22,6 +22,8 @@ class LogRecord:
     """One line for people; the wording may change between versions."""
     status: int | None
     """The status of the failure that it is about; None where it is about none."""
+    http_status: int | None
+    """The HTTP status of the response that it is about."""
     attempt: int | None
     """How many requests the call had made, this one included; None where it is about none."""
     request_id: str | None
@@ -66,6 +68,7 @@ def _read(pointer: abi.LogRecord) -> LogRecord:
         level=abi.log_record_level(pointer),
         message=ffi.decode(abi.log_record_message(pointer)) or "",
         status=abi.log_record_status(pointer) or None,
+        http_status=abi.log_record_http_status(pointer) or None,
         attempt=abi.log_record_attempt(pointer) or None,
         request_id=ffi.decode(abi.log_record_request_id(pointer)),
         report_id=ffi.decode(abi.log_record_report_id(pointer)),

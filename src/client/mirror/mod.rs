@@ -433,7 +433,8 @@ impl ClientInner {
             return Err(Error::new(
                 Status::Partial,
                 format!(
-                    "{} reports, or lists of them, could not be had, with {} reports listed; the first failure: {}",
+                    "{} of {} reports, or lists of reports, failed to download; the result has all failures, of \
+                     which the first is: {}",
                     result.counts.failed,
                     result.counts.listed,
                     result.failures[0].error.message()
