@@ -412,6 +412,7 @@ def test_close_ends_the_calls_and_the_streams_of_other_threads(
         with pytest.raises(dbss.CancelledError) as caught:
             download.result(BOUND)
         assert caught.type is dbss.CancelledError
+        assert caught.value.cancelled_by == "close"
         assert time.monotonic() - begun < 1
     assert isinstance(operation.error, dbss.CancelledError)
     assert len(freed) == 1
@@ -743,6 +744,7 @@ def everything() -> dict[str, Any]:
         "candidates": ("a", "b"),
         "redirect_target": "https://example.com/",
         "path": Path("/a/b"),
+        "cancelled_by": "close",
         "os_code": 5,
         "retryable": True,
         "retry_after": 1.5,

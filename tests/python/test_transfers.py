@@ -522,6 +522,7 @@ def test_a_cancel_ends_a_call_in_every_phase(
         show("cancel", took)
         assert took < SOON
         assert caught.type is dbss.CancelledError
+        assert caught.value.cancelled_by == "operation"
         assert isinstance(operation.error, dbss.CancelledError)
         assert list(tmp_path.iterdir()) == []
 
@@ -1680,6 +1681,7 @@ def test_the_log_tells_what_happened_and_no_secret(
     failures = [one for one in records if one.level == dbss.LOG_ERROR]
     statuses = [dbss.NotFoundError.status, dbss.UnauthenticatedError.status]
     assert [one.status for one in failures] == statuses
+    assert [one.http_status for one in failures] == [404, 401]
     for one in records:
         assert type(one.message) is str
         assert "\n" not in one.message
