@@ -552,7 +552,7 @@ static void partial(void)
     CHECK_RUN(DBSS_ERR_PARTIAL, &run);
     CHECK(run.result != NULL);
     CHECK(dbss_status_group(run.status) == DBSS_ERR_SERVICE);
-    CHECK(strstr(dbss_error_message(run.error), "2 reports") != NULL);
+    CHECK(strstr(dbss_error_message(run.error), "2 of ") != NULL);
     of_operation = dbss_operation_error(operation);
     CHECK(dbss_error_status(of_operation) == DBSS_ERR_PARTIAL);
     dbss_error_free(of_operation);
