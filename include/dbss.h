@@ -1204,7 +1204,7 @@ dbss_status dbss_config_set_log(dbss_config *config,
 /**
  * Copies a record, such as to hand it to another thread.
  *
- * @return owned.
+ * @return owned, nullable. NULL for NULL, and where there is no memory for it.
  */
 DBSS_API dbss_log_record *dbss_log_record_copy(const dbss_log_record *record);
 
@@ -2103,9 +2103,11 @@ DBSS_API int32_t dbss_operation_format(const dbss_operation *operation);
  * is about the operation's other call. dbss_operation_set() and the other
  * functions that prepare an operation are no calls and do not change it.
  *
- * @return owned, nullable. NULL when the call has not failed.
+ * @return owned, nullable. NULL when the call has not failed, and where there is no
+ *   memory for the error.
  */
-DBSS_API dbss_error *dbss_operation_error(const dbss_operation *operation);
+DBSS_API
+dbss_error *dbss_operation_error(const dbss_operation *operation);
 
 /* ============================================================================
  * 8. Instances, reports and templates
@@ -2638,7 +2640,8 @@ const char *dbss_mirror_result_failure_instance(const dbss_mirror_result *result
  * Why a report failed to download.
  *
  * @param index index of dbss_mirror_result_failure_count.
- * @return owned, nullable. NULL past the last one.
+ * @return owned, nullable. NULL past the last one, and where there is no memory
+ *   for it.
  */
 DBSS_API
 dbss_error *dbss_mirror_result_failure_error(const dbss_mirror_result *result,

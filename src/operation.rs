@@ -110,6 +110,8 @@ pub struct Operation {
     format: AtomicI32,
     overrides: Mutex<Overrides>,
     progress: Mutex<Option<Arc<Progress>>>,
+    /// Whether there is one: every step asks, and a lock would cost more.
+    has_progress: AtomicBool,
     interrupt: Mutex<Option<Arc<Interrupt>>>,
     next_tick: Mutex<Option<Instant>>,
     outcome: Mutex<Outcome>,
@@ -143,6 +145,7 @@ impl Operation {
             format: AtomicI32::new(Format::Unknown as i32),
             overrides: Mutex::new(Overrides::default()),
             progress: Mutex::new(None),
+            has_progress: AtomicBool::new(false),
             interrupt: Mutex::new(None),
             next_tick: Mutex::new(None),
             outcome: Mutex::new(Outcome::default()),
@@ -255,7 +258,10 @@ impl Operation {
     }
 
     pub(crate) fn replace_progress(&self, progress: Option<Arc<Progress>>) -> Result<(), Error> {
-        let old = self.while_idle(|| std::mem::replace(&mut *lock(&self.progress), progress))?;
+        let old = self.while_idle(|| {
+            self.has_progress.store(progress.is_some(), Ordering::Release);
+            std::mem::replace(&mut *lock(&self.progress), progress)
+        })?;
         // What the caller drops with it is dropped here, outside of the lock.
         drop(old);
         Ok(())
@@ -318,11 +324,17 @@ impl Operation {
 
     /// When the progress callback is due next; none where there is none.
     pub(crate) fn tick_due(&self) -> Option<Instant> {
+        if !self.has_progress.load(Ordering::Acquire) {
+            return None;
+        }
         *lock(&self.next_tick)
     }
 
     /// Calls the progress callback now; an error if it says stop.
     pub(crate) fn tick(&self) -> Result<(), Error> {
+        if !self.has_progress.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let progress = lock(&self.progress).clone();
         let Some(progress) = progress else {
             return Ok(());

@@ -271,9 +271,11 @@ def statuses(description: Item) -> str:
 # The file _items.py
 
 
-def dataclass(name: str, about: str, fields: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+def dataclass(
+    name: str, about: str, fields: Iterable[tuple[str, str, str]], options: str = ""
+) -> Iterator[str]:
     """A frozen dataclass of fields: name, type with its default, help."""
-    yield "@dataclass(frozen=True)"
+    yield f"@dataclass(frozen=True{options})"
     yield f"class {name}:"
     yield docstring(about)
     for field, kind, help in fields:
@@ -290,6 +292,8 @@ def item_fields(rows: list[Item]) -> Iterator[tuple[str, str, str]]:
         values = row.get("values")
         known = f" One of {', '.join(values)}; there may be others." if values else ""
         yield row["name"], kind, row["help"] + known
+    about = "All that the service sent, also what this package does not know."
+    yield "raw", "dict[str, Any] = field(repr=False, hash=False)", about
 
 
 def items(description: Item) -> str:
@@ -308,7 +312,9 @@ def items(description: Item) -> str:
         lines.append(f'"""The types of the fields of {name}s."""')
         lines += dataclass(f"{camel(name)}Fields", about, item_fields(rows))
     counts = [(row["name"], "int = 0", row["help"]) for row in description["counts"]]
-    lines += dataclass("Counts", "How many reports a mirror dealt with, and how.", counts)
+    # What else a dataclass has, MirrorResult makes of these fields and its own.
+    without = ", init=False, repr=False, eq=False"
+    lines += dataclass("Counts", "How many reports a mirror dealt with, and how.", counts, without)
     return "\n".join(lines)
 
 

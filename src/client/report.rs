@@ -3,7 +3,7 @@
 
 use ::http::{StatusCode, Uri};
 
-use super::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id, check_project, parse_locale};
+use super::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id, check_project};
 use super::context::Subject;
 use crate::error::{Error, Status};
 use crate::http::{Answer, Asked, Endpoint};
@@ -27,12 +27,12 @@ pub(crate) struct ReportRequest {
 }
 
 impl ReportRequest {
-    /// Checks the ids and the locale.
+    /// Checks the ids.
     pub(super) fn new(
         project: Option<&str>,
         instance: &str,
         id: &str,
-        locale: Option<&str>,
+        locale: Option<&'static str>,
     ) -> Result<ReportRequest, Error> {
         check_project(project)?;
         check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
@@ -41,7 +41,7 @@ impl ReportRequest {
             project: project.map(str::to_owned),
             instance: instance.to_owned(),
             id: id.to_owned(),
-            locale: locale.map(parse_locale).transpose()?,
+            locale,
         })
     }
 

@@ -53,7 +53,7 @@ pub(super) fn unhandled(key: &'static str) -> Error {
 
 fn check<'a>(row: &'static OptionRow, value: &'a [u8]) -> Result<Value<'a>, Error> {
     let key = row.key();
-    let range = row.range().unwrap_or_default();
+    let range = || row.range().unwrap_or_default();
     let must = |what: fmt::Arguments<'_>| {
         let given = value.escape_ascii();
         Error::argument(
@@ -66,7 +66,7 @@ fn check<'a>(row: &'static OptionRow, value: &'a [u8]) -> Result<Value<'a>, Erro
         let in_range = |n: &u64| i64::try_from(*n).is_ok_and(|n| (row.minimum..=row.maximum).contains(&n));
         parse_digits(value, 10)
             .filter(in_range)
-            .ok_or_else(|| must(format_args!("a whole number from {range}")))
+            .ok_or_else(|| must(format_args!("a whole number from {}", range())))
     };
     match row.kind {
         Kind::Text | Kind::Url => {
@@ -103,7 +103,7 @@ fn check<'a>(row: &'static OptionRow, value: &'a [u8]) -> Result<Value<'a>, Erro
             .and_then(|mode| u32::try_from(mode).ok())
             .filter(|mode| (row.minimum..=row.maximum).contains(&i64::from(*mode)))
             .map(Value::Mode)
-            .ok_or_else(|| must(format_args!("octal digits from {range}, such as 640"))),
+            .ok_or_else(|| must(format_args!("octal digits from {}, such as 640", range()))),
         Kind::Day => day(value)
             .map(Value::Day)
             .ok_or_else(|| must(format_args!("a day such as 2026-11-24"))),
@@ -115,7 +115,7 @@ fn check<'a>(row: &'static OptionRow, value: &'a [u8]) -> Result<Value<'a>, Erro
             };
             let word = row.choices().find(same);
             word.map(Value::Choice)
-                .ok_or_else(|| must(format_args!("one of {range}")))
+                .ok_or_else(|| must(format_args!("one of {}", range())))
         }
     }
 }

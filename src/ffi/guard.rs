@@ -4,6 +4,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +12,7 @@ use super::error::{clear_last_error, dbss_error, set_last_error, swap_last_error
 use super::memory;
 use super::operation::{dbss_operation, optional};
 use super::status::dbss_status;
-use dbss::internal::{self, Running, prepare_thread};
+use dbss::internal::{self, Running};
 use dbss::{Error, Status};
 
 thread_local! {
@@ -35,7 +36,7 @@ pub(super) fn guarded(body: impl FnOnce() -> Result<(), Error>) -> dbss_status {
     }
     clear_last_error();
     if !READY.replace(true) {
-        prepare_thread();
+        memory::prepare_thread();
     }
     let error = match contain(body) {
         Ok(Ok(())) => return Status::Ok as dbss_status,
@@ -71,6 +72,16 @@ pub(super) unsafe fn under<T>(
 /// a panic becomes `fallback`.
 pub(super) fn plain<T>(fallback: T, body: impl FnOnce() -> T) -> T {
     contain(body).unwrap_or(fallback)
+}
+
+/// Runs the body of a getter that returns a copy: NULL where there is no memory
+/// for it, or a panic.
+pub(super) fn copied<T>(body: impl FnOnce() -> *mut T) -> *mut T {
+    if memory::has_least() {
+        plain(ptr::null_mut(), body)
+    } else {
+        ptr::null_mut()
+    }
 }
 
 fn contain<T>(body: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {

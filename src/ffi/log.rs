@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::callback::{Callback, dbss_destroy_fn};
 use super::config::{dbss_config, with_config};
 use super::error::{c_string, dbss_error, owned_error};
-use super::guard::{guarded, plain};
+use super::guard::{copied, guarded, plain};
 use super::status::dbss_status;
 use dbss::{LogRecord, Status};
 
@@ -91,10 +91,10 @@ pub unsafe extern "C" fn dbss_config_set_log(
 
 /// Copies a record, such as to hand it to another thread.
 ///
-/// @return owned.
+/// @return owned, nullable. NULL for NULL, and where there is no memory for it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_copy(record: *const dbss_log_record) -> *mut dbss_log_record {
-    plain(ptr::null_mut(), || {
+    copied(|| {
         // SAFETY: by the header's rules NULL or alive, and records do not change.
         let record = unsafe { record.as_ref() }.cloned();
         record.map_or(ptr::null_mut(), |record| Box::into_raw(Box::new(record)))

@@ -11,9 +11,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
 use std::hint::black_box;
 use std::ptr;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dbss::internal::on_exhaustion;
+use dbss::internal::{self, on_exhaustion};
 
 /// Tests and fuzz targets include these files as a part of themselves; their
 /// allocator is the system's alone.
@@ -32,6 +33,14 @@ thread_local! {
     /// Whether the thread has got memory from the reserve in this call.
     static MARKED: Cell<bool> = const { Cell::new(false) };
 }
+
+/// What a thread that was prepared has a value for.
+static PREPARED: LazyLock<Option<libc::pthread_key_t>> = LazyLock::new(|| {
+    let mut key = 0;
+    // SAFETY: `key` may be written.
+    let made = unsafe { libc::pthread_key_create(&raw mut key, None) };
+    (made == 0).then_some(key)
+});
 
 /// A call; the mark of the one around it, which a callback interrupts, comes back
 /// when it is dropped.
@@ -58,16 +67,33 @@ impl Drop for CallMemory {
     }
 }
 
-/// Begins a call, without a mark.
+/// Makes what a thread has of its own in the library.
+pub(super) fn prepare_thread() {
+    on_exhaustion(|| MARKED.get());
+    internal::prepare_thread();
+    if let Some(key) = *PREPARED {
+        // SAFETY: the key exists. Where it fails, the next call asks again.
+        unsafe { libc::pthread_setspecific(key, ptr::dangling()) };
+    }
+}
+
+/// Whether the thread was prepared. A variable of a thread would not do: reading
+/// one may be what takes memory first.
+fn is_prepared() -> bool {
+    // SAFETY: the key exists.
+    PREPARED.is_some_and(|key| !unsafe { libc::pthread_getspecific(key) }.is_null())
+}
+
+/// Begins a call, without a mark. A thread that was prepared has all that it needs
+/// beside the reserve.
 pub(super) fn begin_call() -> CallMemory {
     CallMemory {
-        enough: !IS_LIBRARY || has_least(),
+        enough: !IS_LIBRARY || is_prepared() || has_least(),
         outer: MARKED.replace(false),
     }
 }
 
-fn has_least() -> bool {
-    on_exhaustion(|| MARKED.get());
+pub(super) fn has_least() -> bool {
     let layout = Layout::new::<[u8; LEAST]>();
     // SAFETY: the layout has a size; the allocation is given back as it came.
     unsafe {
@@ -94,6 +120,7 @@ fn from_reserve(layout: Layout) -> *mut u8 {
 // SAFETY: every allocation is the system's or the reserve's, and goes back to
 // where its address tells that it came from.
 unsafe impl GlobalAlloc for Allocator {
+    #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the same contract.
         let block = unsafe { System.alloc(layout) };
@@ -118,6 +145,7 @@ unsafe impl GlobalAlloc for Allocator {
         block
     }
 
+    #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if !RESERVE.give_back(block) {
             // SAFETY: by contract it came from here, and not from the reserve.

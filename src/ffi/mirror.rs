@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::buffer::dbss_buffer;
 use super::context::{client_of, dbss_context};
 use super::error::{c_string, dbss_error, owned_error};
-use super::guard::{Handle, bytes, guarded, out, plain, text, under};
+use super::guard::{Handle, bytes, copied, guarded, out, plain, text, under};
 use super::operation::dbss_operation;
 use super::status::dbss_status;
 use dbss::mirror::{Counts, MirrorOptions, MirrorResult};
@@ -297,7 +297,8 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_instance(
 /// Why a report failed to download.
 ///
 /// @param index index of dbss_mirror_result_failure_count.
-/// @return owned, nullable. NULL past the last one.
+/// @return owned, nullable. NULL past the last one, and where there is no memory
+///   for it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_failure_error(
     result: *const dbss_mirror_result,
@@ -305,8 +306,7 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_error(
 ) -> *mut dbss_error {
     let error = |outcome: &Outcome| outcome.result.failures.get(index).map(|f| f.error.clone());
     // SAFETY: the header's rules are the contract of `read`.
-    let error = unsafe { dbss_mirror_result::read(result, None, error) };
-    plain(ptr::null_mut(), || owned_error(error))
+    copied(|| owned_error(unsafe { dbss_mirror_result::read(result, None, error) }))
 }
 
 /// How many days, weeks and months have no report, of those between the first

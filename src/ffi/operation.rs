@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::callback::{Callback, dbss_destroy_fn};
 use super::error::{dbss_error, owned_error};
-use super::guard::{Handle, bytes, guarded, out, plain, text};
+use super::guard::{Handle, bytes, copied, guarded, out, plain, text};
 use super::status::dbss_status;
 use super::stream::DBSS_FORMAT_UNKNOWN;
 use dbss::internal::Text;
@@ -324,9 +324,10 @@ pub unsafe extern "C" fn dbss_operation_format(operation: *const dbss_operation)
 /// is about the operation's other call. dbss_operation_set() and the other
 /// functions that prepare an operation are no calls and do not change it.
 ///
-/// @return owned, nullable. NULL when the call has not failed.
+/// @return owned, nullable. NULL when the call has not failed, and where there is no
+///   memory for the error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_error(operation: *const dbss_operation) -> *mut dbss_error {
     // SAFETY: the header's rules are the contract of `Handle::read`.
-    unsafe { dbss_operation::read(operation, ptr::null_mut(), |o| owned_error(o.error())) }
+    copied(|| owned_error(unsafe { dbss_operation::read(operation, None, |o| o.error()) }))
 }

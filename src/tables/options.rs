@@ -99,7 +99,7 @@ impl OptionSet {
 
     /// The option with this key.
     pub fn find(self, key: &str) -> Option<&'static OptionRow> {
-        self.options().find(|row| row.key() == key)
+        self.options().find(|row| row.key.to_bytes() == key.as_bytes())
     }
 }
 

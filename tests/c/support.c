@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -187,9 +188,13 @@ const char *fresh_id(void)
 {
     static char *ids[4096];
     static size_t count;
+    unsigned long long random[2];
     if (count == sizeof ids / sizeof *ids)
         fatal("too many fresh ids");
-    ids[count] = format("fresh-%010ld-%06lu", (long)getpid(), (unsigned long)count);
+    /* Programs share a stand-in, and a process id comes again. */
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+        fatal("no random bytes: %s", strerror(errno));
+    ids[count] = format("%016llx%016llx", random[0], random[1]);
     return ids[count++];
 }
 

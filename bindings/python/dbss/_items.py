@@ -109,6 +109,8 @@ class InstanceFields:
     """Its memory in GB."""
     supported_feature: list[Any] | None = field(hash=False)
     """What it supports."""
+    raw: dict[str, Any] = field(repr=False, hash=False)
+    """All that the service sent, also what this package does not know."""
 
 
 REPORT = {
@@ -158,6 +160,8 @@ class ReportFields:
     """The names of the databases that it covers."""
     url: str | None
     """Where the service keeps it."""
+    raw: dict[str, Any] = field(repr=False, hash=False)
+    """All that the service sent, also what this package does not know."""
 
 
 TEMPLATE = {
@@ -201,9 +205,11 @@ class TemplateFields:
     """The ids of the databases that it covers, joined by commas."""
     db_names: str | None
     """The names of the databases that it covers."""
+    raw: dict[str, Any] = field(repr=False, hash=False)
+    """All that the service sent, also what this package does not know."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class Counts:
     """How many reports a mirror dealt with, and how."""
 

@@ -8,7 +8,6 @@ import operator
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Callable, Generic, TypeVar
 
@@ -19,7 +18,6 @@ from .operation import Operation, Performer, ProgressFunction
 Item = TypeVar("Item", "Instance", "Report", "Template")
 
 
-@dataclass(frozen=True)
 class Instance(_items.InstanceFields):
     """An audit instance, as the service describes it; see Client.instances().
 
@@ -27,11 +25,7 @@ class Instance(_items.InstanceFields):
     be, is here as its JSON.
     """
 
-    raw: dict[str, Any] = field(repr=False, hash=False)
-    """All that the service sent, also what this package does not know."""
 
-
-@dataclass(frozen=True)
 class Report(_items.ReportFields):
     """An audit report, as the service describes it; see Client.reports().
 
@@ -39,25 +33,18 @@ class Report(_items.ReportFields):
     be, is here as its JSON.
     """
 
-    raw: dict[str, Any] = field(repr=False, hash=False)
-    """All that the service sent, also what this package does not know."""
-
     @property
     def ready(self) -> bool:
         """Whether it can be downloaded."""
         return self.percentum is not None and self.percentum >= 100
 
 
-@dataclass(frozen=True)
 class Template(_items.TemplateFields):
     """A template that reports are made from; see Client.templates().
 
     A field that is missing or null is None. One that is no text, though it should
     be, is here as its JSON.
     """
-
-    raw: dict[str, Any] = field(repr=False, hash=False)
-    """All that the service sent, also what this package does not know."""
 
 
 def _text(value: Any) -> str | None:

@@ -24,7 +24,7 @@ use std::thread;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::arguments::check_project;
+use super::arguments::{check_project, parse_locale};
 use super::context::ClientInner;
 use super::pages::{Item, List};
 use super::report::ReportRequest;
@@ -278,7 +278,7 @@ impl Run {
             Some(&self.project),
             &record.instance,
             &record.id,
-            record.locale.as_deref(),
+            record.locale.as_deref().map(parse_locale).transpose()?,
         )?;
         let path = self.path(record);
         if let Some(parent) = path.parent() {
