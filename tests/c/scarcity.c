@@ -26,7 +26,7 @@ static const long spare[] = {0, 4 * KIB, 16 * KIB, 64 * KIB, 128 * KIB, 256 * KI
 
 static const char *scheme, *report, *instance;
 static char *template_id, *directory;
-static dbss_context *ctx;
+static dbss_context *ctx, *at_address;
 
 /* ---------------------------------------------------------------------------
  * The calls
@@ -180,6 +180,9 @@ static dbss_status generate(void)
     return status;
 }
 
+/* At an address: where each worker looks up a name on a thread of its own, one
+ * may start while the others take the last memory. The C library ends the process
+ * then. */
 static dbss_status mirror(void)
 {
     dbss_mirror_options *options = NULL;
@@ -194,7 +197,7 @@ static dbss_status mirror(void)
     if (status == DBSS_OK)
         status = dbss_mirror_options_set(options, "instance", instance);
     if (status == DBSS_OK)
-        status = dbss_reports_mirror(ctx, fact("project"), place, options, operation, &result);
+        status = dbss_reports_mirror(at_address, fact("project"), place, options, operation, &result);
     if (result != NULL && dbss_mirror_result_json(result, &json) != DBSS_OK && status == DBSS_OK)
         status = DBSS_ERR_OUT_OF_MEMORY;
     dbss_buffer_free(&json);
@@ -279,7 +282,8 @@ static int outcome_of_child(long more, int how, int starves)
         }
         if (status == DBSS_OK)
             _exit(SUCCESS);
-        if (status == DBSS_ERR_OUT_OF_MEMORY || status == DBSS_ERR_RESOURCE)
+        /* A mirror goes on without the reports for which there is no thread. */
+        if (status == DBSS_ERR_OUT_OF_MEMORY || status == DBSS_ERR_RESOURCE || status == DBSS_ERR_PARTIAL)
             _exit(NO_MEMORY);
         fprintf(stderr, "status %d: %s\n", (int)status, dbss_error_message(dbss_last_error()));
         _exit(ELSE);
@@ -324,11 +328,25 @@ static void begin(const char *where)
     directory = new_directory();
     if (new_one() != DBSS_OK)
         fatal("no context");
+    body = format("%s://127.0.0.1%s", scheme, strrchr(fact(scheme), ':'));
+    at_address = new_context(body);
+    free(body);
     EXPECT(DBSS_OK, dbss_templates_list(ctx, fact("project"), instance, &cursor));
     EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
     template_id = format("%s", dbss_page_field(page, 0, "id"));
     dbss_page_free(page);
     dbss_cursor_free(cursor);
+}
+
+static void end(void)
+{
+    char *command = format("rm -rf '%s'", directory);
+    dbss_context_free(ctx);
+    dbss_context_free(at_address);
+    CHECK(system(command) == 0);
+    free(command);
+    free(directory);
+    free(template_id);
 }
 
 static void every_call(const char *where)
@@ -353,7 +371,7 @@ static void every_call(const char *where)
     for (i = 0; i < sizeof calls / sizeof *calls; i++)
         for (how = HERE; how <= ON_A_THREAD && !has_failed(); how++)
             expect_no_death(calls[i].what, how, calls[i].call);
-    dbss_context_free(ctx);
+    end();
 }
 
 static void plain(void)
@@ -383,7 +401,7 @@ static void starved(void)
                     failed("call %d, %s, way %d: %d", (int)j, scheme, how, outcome);
             }
         }
-        dbss_context_free(ctx);
+        end();
     }
 }
 
@@ -391,7 +409,73 @@ static void certificates(void)
 {
     begin("http");
     expect_no_death("certificates of the system", HERE, new_of_region);
-    dbss_context_free(ctx);
+    end();
+}
+
+static dbss_log_record *kept;
+
+static void keep_record(void *user_data, const dbss_log_record *record)
+{
+    (void)user_data;
+    if (kept == NULL)
+        kept = dbss_log_record_copy(record);
+}
+
+/* What a child ends with that asks for copies until there is none: 0 if it got
+ * some while there was memory, NULL afterwards, and one again when others were
+ * freed. */
+static int outcome_of_copies(int starves)
+{
+    enum { MOST = 100000 };
+    static dbss_error *errors[MOST];
+    static dbss_log_record *records[MOST];
+    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_operation *operation = NULL;
+    dbss_buffer buffer;
+    struct rlimit limit;
+    int number = 0, got, failures = 0;
+
+    if (dbss_config_set_log(config, keep_record, NULL, NULL) != DBSS_OK || dbss_operation_new(&operation) != DBSS_OK)
+        return 2;
+    ctx = to_context(config);
+    if (dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), "0123456789abcdef", NULL, operation, &buffer) !=
+            DBSS_ERR_NOT_FOUND ||
+        kept == NULL || getrlimit(RLIMIT_AS, &limit) != 0)
+        return 3;
+    limit.rlim_cur = (rlim_t)(in_use() + 256 * KIB);
+    if (setrlimit(RLIMIT_AS, &limit) != 0)
+        return 4;
+    starving = starves;
+    take_everything(NULL, NULL);
+    /* A few times more than until the first NULL. */
+    while (number < MOST && failures < 1000) {
+        errors[number] = dbss_operation_error(operation);
+        records[number] = dbss_log_record_copy(kept);
+        failures += errors[number] == NULL || records[number] == NULL;
+        number++;
+    }
+    got = number - failures;
+    if (failures < 1000 || (starves ? got > 0 : got < 10))
+        return 5;
+    while (number-- > 0) {
+        dbss_error_free(errors[number]);
+        dbss_log_record_free(records[number]);
+    }
+    return starves || (dbss_operation_error(operation) != NULL && dbss_log_record_copy(kept) != NULL) ? 0 : 6;
+}
+
+/* Getters that give copies give NULL where there is no memory. */
+static void copies(void)
+{
+    int starves;
+    for (starves = 0; starves < 2; starves++) {
+        pid_t child;
+        fflush(stdout);
+        child = fork();
+        if (child == 0)
+            _exit(outcome_of_copies(starves));
+        CHECK(wait_for_child(child) == 0);
+    }
 }
 
 /* A number of KiB in /proc/self/status. */
@@ -491,7 +575,7 @@ static void amounts(void)
         if (needed < 0 || needed > 4 * SIZE / KIB + 1024)
             failed("%s: %ld KiB", bodies[i].what, needed);
     }
-    dbss_context_free(ctx);
+    end();
 }
 
 static const struct check checks[] = {
@@ -499,6 +583,7 @@ static const struct check checks[] = {
     {"tls", tls, LOAD},
     {"starved", starved, LOAD},
     {"certificates", certificates, LOAD},
+    {"copies", copies, LOAD},
     {"amounts", amounts, LOAD},
 };
 

@@ -18,7 +18,7 @@ use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
 use serde::{Serialize, Serializer};
@@ -544,6 +544,10 @@ impl Workers {
             outcomes,
             host_jobs,
         };
+        memory::prepare_to_wait();
+        // None takes memory for a job before all of them have that of a thread.
+        let gate = Arc::clone(&workers.run);
+        let _closed = lock(&gate.jobs);
         for index in 0..count {
             let own = Operation::new();
             own.change_overrides(|overrides| {
@@ -565,10 +569,11 @@ impl Workers {
                 sender: Some(sender.clone()),
                 wake: Arc::clone(&workers.run.wake),
             };
-            let (ready, is_ready) = mpsc::channel();
+            let ready = Arc::new(Barrier::new(2));
+            let is_ready = Arc::clone(&ready);
             let body = move || {
-                memory::prepare_thread();
-                drop(ready);
+                memory::prepare_to_wait();
+                is_ready.wait();
                 let _host = caller.attach();
                 run.work(index, &theirs, file_mode, &outcomes);
                 // Its progress holds the run, which would hold it.
@@ -590,7 +595,7 @@ impl Workers {
                         operation: own,
                     });
                     // It has its memory before the next one is started.
-                    let _: Result<(), _> = is_ready.recv();
+                    ready.wait();
                 }
                 // With fewer it takes longer.
                 Err(_) if !workers.threads.is_empty() => break,
