@@ -115,6 +115,10 @@
  *   a signal handler.
  * - pthread_cancel() of a thread inside a function waits until it returns. A stack
  *   of 64 KiB is enough for every call.
+ * - Memory. A call that gets none ends with DBSS_ERR_OUT_OF_MEMORY: a reserve of
+ *   744 KiB serves what it needs to end with. Two requests have none to serve them,
+ *   and the process ends without them, so a call looks before: 48 bytes for a thread
+ *   that the library starts, and 32 for each thread's first call.
  * - Numbers. Durations are int64_t milliseconds and sizes int64_t bytes, -1 for
  *   unknown or none; sizes in memory and counts are size_t. Booleans are int32_t, 0
  *   or 1. An index counts from 0.
