@@ -38,7 +38,7 @@ use crate::sink::{FileOptions, FileSink, Hashing};
 use crate::sys::{Interest, Wake, with_signals_blocked};
 use crate::tables::Counts;
 
-use archive::{Archive, Record, safe_component};
+use archive::{Archive, Record, Sharing};
 pub use options::MirrorOptions;
 pub use periods::Gap;
 
@@ -129,6 +129,9 @@ struct Job {
     record: Record,
     /// Whether a file that is there has to be looked at, instead of a download.
     look: Look,
+    /// A path of its own, where its file is that of other reports too: what is
+    /// downloaded goes there.
+    elsewhere: Option<String>,
 }
 
 enum Look {
@@ -244,8 +247,23 @@ impl Run {
     }
 
     fn do_job(&self, job: Job, own: &Arc<Operation>, file_mode: u32) -> Done {
-        let Job { record, look } = job;
+        let Job {
+            record,
+            look,
+            elsewhere,
+        } = job;
+        let repair = || match &elsewhere {
+            None => self.download(&record, true, own, file_mode),
+            Some(path) => {
+                let moved = Record {
+                    path: path.clone(),
+                    ..record.clone()
+                };
+                self.download(&moved, true, own, file_mode)
+            }
+        };
         let outcome = match look {
+            Look::No if elsewhere.is_some() => repair().map(Done::Repaired),
             Look::No => self
                 .download(&record, false, own, file_mode)
                 .map(Done::Downloaded),
@@ -260,7 +278,7 @@ impl Run {
                 Ok((size, sha256)) if size == record.size && sha256 == record.sha256 => {
                     Ok(Done::Present(None))
                 }
-                Ok(_) => self.download(&record, true, own, file_mode).map(Done::Repaired),
+                Ok(_) => repair().map(Done::Repaired),
                 Err(e) => Err(e),
             },
         };
@@ -394,8 +412,9 @@ impl ClientInner {
         let mut jobs = VecDeque::new();
         let mut listed = Vec::new();
         for instance in instances {
-            let list = List::reports(&instance, options.name.as_deref())?;
-            let items = match self.all_items(call, project, list) {
+            let items = List::reports(&instance, options.name.as_deref())
+                .and_then(|list| self.all_items(call, project, list));
+            let items = match items {
                 Ok(items) => items,
                 // It went since the instances were listed.
                 Err(e) if e.status() == Status::NotFound && options.instance.is_none() => continue,
@@ -405,17 +424,22 @@ impl ClientInner {
                     continue;
                 }
             };
-            if jobs.try_reserve(items.len()).is_err() {
-                return Err(memory::out_of_memory());
-            }
             memory::reserve(&mut listed, items.len())?;
             for item in items {
                 call.check()?;
+                archive.claim(&Record::of(&instance, &item, options.locale))?;
                 if options.wants(&item) {
-                    plan(archive, options, &instance, &item, result, &mut jobs);
                     listed.push((instance.clone(), item));
                 }
             }
+        }
+        // When all paths are known that reports would have.
+        if jobs.try_reserve(listed.len()).is_err() {
+            return Err(memory::out_of_memory());
+        }
+        for (instance, item) in &listed {
+            call.check()?;
+            plan(archive, options, instance, item, result, &mut jobs)?;
         }
         result.counts.listed = listed.len() as u64;
         memory::probe(listed.len() * BYTES_PER_DAY)?;
@@ -632,63 +656,64 @@ fn failed_thread() -> Error {
 
 /// Decides what is to be done for a report.
 fn plan(
-    archive: &Archive,
+    archive: &mut Archive,
     options: &MirrorOptions,
     instance: &str,
     item: &Item,
     result: &mut MirrorResult,
     jobs: &mut VecDeque<Job>,
-) {
+) -> Result<(), Error> {
     if item.percentum().is_some_and(|percent| percent < 100) {
         result.counts.not_ready += 1;
-        return;
+        return Ok(());
     }
-    let known = archive.find(instance, item.id(), options.locale);
-    let record = match known {
-        Some(known) => known.clone(),
-        None => Record::of(
-            instance,
-            item,
-            options.locale,
-            place(instance, item, options.locale),
-        ),
-    };
-    let size = match archive.size(&record) {
-        Ok(size) => size,
-        Err(e) => return result.fail(record.instance, record.id, e),
-    };
-    let look = match (known, size) {
-        (Some(known), Some(size)) if size == known.size && !options.verify => {
-            result.counts.present += 1;
-            return;
-        }
-        (Some(_), Some(_)) => Look::Verify,
-        (None, Some(_)) => Look::Adopt,
-        (_, None) => Look::No,
-    };
-    jobs.push_back(Job { record, look });
+    let known = archive.find(instance, item.id(), options.locale).cloned();
+    let is_known = known.is_some();
+    let mut record = known.unwrap_or_else(|| Record::of(instance, item, options.locale));
+    match decide(archive, options, &mut record, is_known) {
+        Ok(Some((look, elsewhere))) => jobs.push_back(Job {
+            record,
+            look,
+            elsewhere,
+        }),
+        Ok(None) => result.counts.present += 1,
+        Err(e) if e.status() == Status::OutOfMemory => return Err(e),
+        Err(e) => result.fail(record.instance, record.id, e),
+    }
+    Ok(())
 }
 
-/// Where a report stands in the archive: by instance and year, under a name that
-/// says what it is, made unique by its id.
-fn place(instance: &str, item: &Item, locale: Option<&str>) -> String {
-    let year = ["start_time", "finish_time", "end_time"]
-        .iter()
-        .filter_map(|field| item.get(field))
-        .find_map(|time| {
-            time.get(..4)
-                .filter(|year| year.bytes().all(|b| b.is_ascii_digit()))
-        })
-        .unwrap_or("undated");
-    let name = safe_component(item.get("name").unwrap_or("report"));
-    let locale = locale.map_or(String::new(), |locale| format!("_{locale}"));
-    let extension = match item.get("format").map(str::to_ascii_lowercase).as_deref() {
-        Some("pdf") => "pdf",
-        Some("zip") => "zip",
-        _ => "bin",
+/// How a report's file is got, and where it goes if not to its path; none where
+/// it is there.
+fn decide(
+    archive: &mut Archive,
+    options: &MirrorOptions,
+    record: &mut Record,
+    is_known: bool,
+) -> Result<Option<(Look, Option<String>)>, Error> {
+    let mut size = archive.size(record)?;
+    if !is_known {
+        // What is there may be the file of a report that the service left out of
+        // a list by name.
+        let doubtful = size.is_some() && options.name.is_some() && archive::is_ambiguous(record);
+        if doubtful || !archive.owns(record) {
+            record.path = archive.unique_path(record)?;
+            size = archive.size(record)?;
+        }
+        return Ok(Some((size.map_or(Look::No, |_| Look::Adopt), None)));
+    }
+    let sharing = archive.sharing(record);
+    let look = match size {
+        Some(_) if sharing == Sharing::Others => Look::No,
+        None => Look::No,
+        Some(size) if size == record.size && !options.verify => return Ok(None),
+        Some(_) => Look::Verify,
     };
-    let id = safe_component(item.id());
-    format!("{instance}/{year}/{name}_{id}{locale}.{extension}")
+    let elsewhere = match sharing {
+        Sharing::None => None,
+        Sharing::First | Sharing::Others => Some(archive.unique_path(record)?),
+    };
+    Ok(Some((look, elsewhere)))
 }
 
 /// Whether a failure would be that of all reports: what is refused to one is
