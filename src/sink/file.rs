@@ -50,11 +50,9 @@ impl Part {
         }
         // Opened here, since `tempfile` would hide the system's error code.
         let create = |path: &Path| {
-            File::options()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)
+            let mut options = File::options();
+            options.write(true).create_new(true).mode(0o600);
+            sys::open(path, &options)
         };
         named().make_in(directory, create).map(Part::Named)
     }
@@ -211,7 +209,7 @@ impl Sink for FileSink {
             .map_err(|e| cannot(&e))?;
         // The file has its name: what fails from here on undoes nothing. A file
         // system that cannot sync a directory is not a reason to report a loss.
-        let _ = File::open(&self.directory).and_then(|directory| directory.sync_all());
+        let _ = sys::open_to_read(&self.directory).and_then(|directory| directory.sync_all());
         Ok(())
     }
 

@@ -931,9 +931,7 @@ def test_an_instance_with_a_wrong_id_is_a_failure_of_its_own(
     instance: str, archive: Archive
 ) -> None:
     reports = archive.add_many(2)
-    items = [
-        {"id": one, "name": "x", "status": "ACTIVE"} for one in (instance, archive.instance)
-    ]
+    items = [{"id": one, "name": "x", "status": "ACTIVE"} for one in (instance, archive.instance)]
     archive.standin.fault("@instances", json={"servers": items, "total": 2}, times=1)
     error = archive.fails(dbss.PartialError, instance_id=None)
     assert counts(error.result) == {"listed": 2, "downloaded": 2, "failed": 1}

@@ -16,6 +16,7 @@ use crate::error::{Error, Status};
 use crate::http::safe_name;
 use crate::memory;
 use crate::sink::{FileOptions, FileSink};
+use crate::sys;
 
 /// A lock that dies with the process that holds it.
 const LOCK: &str = ".dbss-mirror.lock";
@@ -199,16 +200,16 @@ impl Archive {
     pub(super) fn open(directory: &Path) -> Result<Archive, Error> {
         let open = |name: &str| {
             let path = directory.join(name);
-            File::options()
+            let mut options = File::options();
+            options
                 .read(true)
                 .write(true)
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
                 // A link or a pipe in the place of one of ours is none of ours.
-                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-                .open(&path)
-                .map_err(|e| cannot("open", &path, &e))
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+            sys::open(&path, &options).map_err(|e| cannot("open", &path, &e))
         };
         let lock = open(LOCK)?;
         match lock.try_lock() {

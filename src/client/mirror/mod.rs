@@ -13,7 +13,7 @@ mod options;
 mod periods;
 
 use std::collections::VecDeque;
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ use crate::log::Level;
 use crate::memory;
 use crate::operation::{Operation, Running, cancelled};
 use crate::sink::{FileOptions, FileSink, Hashing};
-use crate::sys::{Interest, Wake, with_signals_blocked};
+use crate::sys::{Interest, Wake, open_to_read, with_signals_blocked};
 use crate::tables::Counts;
 
 use archive::{Archive, Record, Sharing};
@@ -328,7 +328,7 @@ impl Run {
     fn hash(&self, record: &Record, own: &Operation) -> Result<(u64, String), Error> {
         let path = self.path(record);
         let cannot = |e| Error::os(Status::File, format_args!("cannot read {}", path.display()), &e);
-        let mut file = File::open(&path).map_err(cannot)?;
+        let mut file = open_to_read(&path).map_err(cannot)?;
         let mut hash = Sha256::new();
         let mut size = 0;
         let mut buf = memory::zeros(HASH_BUFFER)?;
