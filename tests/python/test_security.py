@@ -551,7 +551,7 @@ def test_unsafe_code_has_its_place() -> None:
 def test_descriptors_are_made_in_one_place() -> None:
     """In sys.rs, which keeps them away from the standard streams."""
     makes = re.compile(
-        r"File::(open|create)|\.open\(|fs::(read|write|copy|File::)|read_dir|Socket::new|"
+        r"File::(open|create)|(^\s*|[Oo]ptions(\(\))?)\.open\(|fs::(read|write|copy|File::)|read_dir|Socket::new|"
         r"(Tcp|Unix)(Stream|Listener|Datagram)::(connect|bind|pair)|\.try_clone\(|io::pipe|Command::new"
     )
     # Opened by sys::open; tests may do as they like.
