@@ -1089,6 +1089,51 @@ def test_a_disk_that_has_room_again_leaves_a_sound_manifest(archive: Archive) ->
         archive.check(reports, contents=False)
 
 
+def with_descriptors(archive: Archive, count: int) -> None:
+    """A mirror of a process that has so many descriptors left; exits with what it saw."""
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    while os.dup(0) < highest:
+        pass
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0) + 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + count, hard))
+    ended = "done"
+    try:
+        archive.mirror(parallel=16)
+    except dbss.PartialError as error:
+        ended = "partial"
+        for failure in error.result.failures:
+            assert type(failure.error) is dbss.ResourceError, failure
+    except dbss.ResourceError:
+        ended = "refused"
+    before = len(archive.files())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    threads = [
+        Path(f"/proc/self/task/{one}/comm").read_text() for one in os.listdir("/proc/self/task")
+    ]
+    assert not any(one.startswith("dbss") for one in threads)
+    assert len(archive.lines()) == before
+    os._exit(["done", "partial", "refused"].index(ended))
+
+
+def test_a_mirror_with_few_descriptors_uses_fewer_threads(archive: Archive) -> None:
+    archive.add_many(40)
+    fork = multiprocessing.get_context("fork")
+    ended = {}
+    for count in (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 24, 32):
+        child = fork.Process(target=with_descriptors, args=(archive, count))
+        child.start()
+        child.join(BOUND)
+        ended[count] = child.exitcode
+        assert len(archive.lines()) in (0, 40)
+        if archive.directory.exists():
+            archive.directory.rename(archive.directory.with_name(f"with {count}"))
+    assert {count: code for count, code in ended.items() if count > 6} == {
+        count: 0 for count in ended if count > 6
+    }
+    assert {code for count, code in ended.items() if count <= 4} == {2}
+
+
 def test_big_reports_need_no_memory(archive: Archive, environment: dict[str, str]) -> None:
     for _ in range(6):
         archive.add(format="bytes", size=48 * MIB)

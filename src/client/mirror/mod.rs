@@ -150,13 +150,19 @@ enum Done {
     Failed(Record, Error),
 }
 
+/// What is left to do, and how many threads do it.
+struct Queue {
+    jobs: VecDeque<Job>,
+    threads: usize,
+}
+
 /// What the threads of a run share.
 struct Run {
     client: Arc<ClientInner>,
     project: String,
     directory: PathBuf,
     wake: Arc<Wake>,
-    jobs: Mutex<VecDeque<Job>>,
+    queue: Mutex<Queue>,
     stop: AtomicBool,
     /// The bytes of each thread's download, and of those that are done.
     received: Vec<AtomicU64>,
@@ -229,13 +235,42 @@ impl Run {
         self.directory.join(&record.path)
     }
 
-    /// Does jobs until there are none or the run stops.
+    /// The next job; none where the thread is to end.
+    fn next(&self) -> Option<Job> {
+        let mut queue = lock(&self.queue);
+        let next = queue
+            .jobs
+            .pop_front()
+            .filter(|_| !self.stop.load(Ordering::Relaxed));
+        if next.is_none() {
+            queue.threads -= 1;
+        }
+        next
+    }
+
+    /// Does jobs until there are none or the run stops, or until there is too little
+    /// for so many threads: then it leaves its job to the others.
     fn work(&self, index: usize, own: &Arc<Operation>, file_mode: u32, outcomes: &Outcomes) {
-        while !self.stop.load(Ordering::Relaxed) {
-            let Some(job) = lock(&self.jobs).pop_front() else {
-                break;
+        while let Some(job) = self.next() {
+            let mut released = false;
+            let done = loop {
+                let threads = lock(&self.queue).threads;
+                let done = self.do_job(&job, own, file_mode);
+                let lacks = matches!(&done, Done::Failed(_, e) if e.status() == Status::Resource);
+                if !lacks || self.stop.load(Ordering::Relaxed) || threads == 1 && released {
+                    break done;
+                }
+                // What others hold may be all that is missing.
+                let mut queue = lock(&self.queue);
+                if queue.threads > 1 {
+                    queue.jobs.push_front(job);
+                    queue.threads -= 1;
+                    return;
+                }
+                drop(queue);
+                released = true;
+                self.client.release_idle();
             };
-            let done = self.do_job(job, own, file_mode);
             // At once, and not when the calling thread comes to it.
             if matches!(&done, Done::Failed(_, e) if ends_all(e)) {
                 self.stop.store(true, Ordering::Relaxed);
@@ -246,14 +281,14 @@ impl Run {
         }
     }
 
-    fn do_job(&self, job: Job, own: &Arc<Operation>, file_mode: u32) -> Done {
+    fn do_job(&self, job: &Job, own: &Arc<Operation>, file_mode: u32) -> Done {
         let Job {
             record,
             look,
             elsewhere,
         } = job;
         let repair = || match &elsewhere {
-            None => self.download(&record, true, own, file_mode),
+            None => self.download(record, true, own, file_mode),
             Some(path) => {
                 let moved = Record {
                     path: path.clone(),
@@ -264,17 +299,15 @@ impl Run {
         };
         let outcome = match look {
             Look::No if elsewhere.is_some() => repair().map(Done::Repaired),
-            Look::No => self
-                .download(&record, false, own, file_mode)
-                .map(Done::Downloaded),
-            Look::Adopt => self.hash(&record, own).map(|(size, sha256)| {
+            Look::No => self.download(record, false, own, file_mode).map(Done::Downloaded),
+            Look::Adopt => self.hash(record, own).map(|(size, sha256)| {
                 Done::Present(Some(Record {
                     size,
                     sha256,
                     ..record.clone()
                 }))
             }),
-            Look::Verify => match self.hash(&record, own) {
+            Look::Verify => match self.hash(record, own) {
                 Ok((size, sha256)) if size == record.size && sha256 == record.sha256 => {
                     Ok(Done::Present(None))
                 }
@@ -282,7 +315,7 @@ impl Run {
                 Err(e) => Err(e),
             },
         };
-        outcome.unwrap_or_else(|error| Done::Failed(record, error))
+        outcome.unwrap_or_else(|error| Done::Failed(record.clone(), error))
     }
 
     fn download(
@@ -327,7 +360,7 @@ impl Run {
     /// The size and SHA-256 of a file.
     fn hash(&self, record: &Record, own: &Operation) -> Result<(u64, String), Error> {
         let path = self.path(record);
-        let cannot = |e| Error::os(Status::File, format_args!("cannot read {}", path.display()), &e);
+        let cannot = |e| crate::sink::failure(format_args!("cannot read {}", path.display()), &e);
         let mut file = open_to_read(&path).map_err(cannot)?;
         let mut hash = Sha256::new();
         let mut size = 0;
@@ -552,7 +585,7 @@ impl Workers {
             project: project.to_owned(),
             directory: directory.to_owned(),
             wake: Arc::clone(&wake),
-            jobs: Mutex::new(jobs),
+            queue: Mutex::new(Queue { jobs, threads: 0 }),
             stop: AtomicBool::new(false),
             received: (0..count).map(|_| AtomicU64::new(0)).collect(),
             finished: AtomicU64::new(0),
@@ -592,6 +625,7 @@ impl Workers {
             let (ready, is_ready) = mpsc::channel();
             let body = move || {
                 memory::prepare_thread();
+                lock(&run.queue).threads += 1;
                 drop(ready);
                 let _host = caller.attach();
                 run.work(index, &theirs, file_mode, &outcomes);
