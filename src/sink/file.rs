@@ -118,20 +118,11 @@ impl FileSink {
         sink.finish()
     }
 
-    fn put(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
-        let part = self.part()?;
-        while !bytes.is_empty() {
-            match sys::write_quietly(part.as_fd(), bytes) {
-                Ok(n) => bytes = &bytes[n..],
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => {
-                    let place = self.directory.display();
-                    let failure = failure(format_args!("cannot write in {place}"), &e);
-                    return Err(failure.with_path(&self.given));
-                }
-            }
-        }
-        Ok(())
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        sys::write_all_quietly(self.part()?.as_fd(), bytes).map_err(|e| {
+            let place = self.directory.display();
+            failure(format_args!("cannot write in {place}"), &e).with_path(&self.given)
+        })
     }
 
     fn begin_part(directory: &Path, name: Option<OsString>, options: FileOptions) -> Result<FileSink, Error> {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -1087,6 +1088,30 @@ def test_a_disk_that_has_room_again_leaves_a_sound_manifest(archive: Archive) ->
         thread.join(BOUND)
         archive.mirror()
         archive.check(reports, contents=False)
+
+
+def with_small_files(archive: Archive, limit: int) -> None:
+    """A mirror of a process that may write no larger files; exits with 0 if all is told."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    error = archive.fails(dbss.DiskFullError)
+    assert error.os_code == errno.EFBIG
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert 0 < len(archive.lines())
+    os._exit(0)
+
+
+def test_a_limit_for_files_is_an_error_for_the_archives_own_too(archive: Archive) -> None:
+    reports = archive.add_many(40, size=6000)
+    child = multiprocessing.get_context("fork").Process(
+        target=with_small_files, args=(archive, 7000)
+    )
+    child.start()
+    child.join(BOUND)
+    assert child.exitcode == 0
+    assert 0 < len(archive.lines()) < 40
+    archive.mirror()
+    archive.check(reports)
 
 
 def with_descriptors(archive: Archive, count: int) -> None:

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -412,7 +413,7 @@ impl Archive {
         let written = manifest
             .set_len(self.length)
             .and_then(|()| manifest.seek(SeekFrom::Start(self.length)))
-            .and_then(|_| manifest.write_all(&line))
+            .and_then(|_| sys::write_all_quietly(manifest.as_fd(), &line))
             .and_then(|()| manifest.sync_data());
         if let Err(e) = written {
             let _ = manifest.set_len(self.length);
