@@ -123,7 +123,9 @@
  *   unknown or none; sizes in memory and counts are size_t. Booleans are int32_t, 0
  *   or 1. An index counts from 0.
  * - The process is left alone: no output, no change of the environment or locale,
- *   no SIGPIPE, no exit. Descriptors are close-on-exec. dbss_context_new() alone
+ *   no SIGPIPE, no exit. Descriptors are close-on-exec, and never 0, 1 or 2, but for
+ *   files that the system's resolver reads, or that hold the system's certificates,
+ *   while they are read. dbss_context_new() alone
  *   reads variables of the environment: SSL_CERT_FILE and SSL_CERT_DIR, which name
  *   the system's certificates; for a region HUAWEICLOUD_SDK_REGION_DBSS_{REGION},
  *   HUAWEICLOUD_SDK_REGIONS_FILE and HOME; and those of the options "credentials"
@@ -2529,7 +2531,8 @@ DBSS_API void dbss_mirror_options_free(dbss_mirror_options *options);
  *
  * - {instance}/{year}/{name}_{id}.pdf (or .zip): the reports, each of which
  *   appears only when it is whole and on the disk; with a locale, _{locale}
- *   stands before the ending.
+ *   stands before the ending. Where another report's file would have the same
+ *   name, upper and lower case taken as one, 16 digits made of the id do too.
  * - manifest.jsonl: a line of JSON for each, with id, name, instance, locale,
  *   format, type, start_time, end_time, path, size, sha256, and the request id
  *   and date of its download (null for one that was found whole). Where an id

@@ -158,6 +158,11 @@ impl ClientInner {
         self.http.cancel_all()
     }
 
+    /// Closes the connections that nobody uses.
+    pub(super) fn release_idle(&self) {
+        self.http.release_idle();
+    }
+
     /// Ends all calls under way with [`Status::Cancelled`] and later ones with
     /// [`Status::Closed`], and closes the connections. From any thread; it does
     /// not wait.

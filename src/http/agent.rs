@@ -258,6 +258,20 @@ impl Http {
         }
     }
 
+    /// Closes the connections that nobody uses, and what else takes descriptors.
+    pub(crate) fn release_idle(&self) {
+        let Ok(home) = self.home() else { return };
+        let agent = home.agent.load();
+        if let Some(new) = agent.as_ref().and_then(|_| Home::new(&self.settings).ok()) {
+            // Unless it was closed meanwhile.
+            home.agent.compare_and_swap(&agent, new.agent.load_full());
+        }
+        for shard in &home.shards {
+            let spare = std::mem::take(&mut lock(shard).operations);
+            drop(spare);
+        }
+    }
+
     /// An operation for a call that was given none.
     pub(crate) fn operation(&self) -> Result<Arc<Operation>, Error> {
         let spare = self.home()?.shard().operations.pop();

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, Type};
 use ureq::unversioned::resolver::{ArrayVec, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 use zeroize::Zeroize;
@@ -22,7 +22,7 @@ use super::resolve::resolve;
 use super::tls;
 use crate::error::{Error, Status};
 use crate::memory;
-use crate::sys::Interest;
+use crate::sys::{self, Interest};
 
 /// Says nothing. ureq resolves before it looks in its pool, so a look-up here
 /// would be made for each request; the connector makes it for each connection.
@@ -189,7 +189,7 @@ impl From<io::Error> for Failed {
 
 /// A connected, non-blocking socket; none when the time ran out.
 fn connect(address: SocketAddr, until: Option<Instant>, call: &Call) -> Result<Option<TcpStream>, Failed> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = sys::socket(Domain::for_address(address), Type::STREAM, Protocol::TCP)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&address.into()) {

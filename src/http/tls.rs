@@ -1,7 +1,6 @@
 //! Which servers are trusted.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use webpki::ring as webpki;
 
 use crate::error::{Error, Status};
 use crate::memory;
-use crate::sys::with_signals_blocked;
+use crate::sys::{open_to_read, with_signals_blocked};
 
 /// Far more than any bundle of certificates has; a device or a log file named
 /// by mistake is not read to its end.
@@ -65,7 +64,7 @@ fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
         return Err(invalid_ca_file(path, format_args!("is not a regular file")));
     }
     let mut pem = Vec::new();
-    File::open(path)
+    open_to_read(path)
         .and_then(|file| file.take(CA_FILE_LIMIT).read_to_end(&mut pem))
         .map_err(cannot_read)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)

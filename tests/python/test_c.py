@@ -525,6 +525,20 @@ def test_exit_codes_for_answers(
     assert download.files() == []
 
 
+def test_what_is_printed_with_closed_standard_streams_lands_in_no_report(
+    download: Download, standin: Standin
+) -> None:
+    shell = ["/bin/sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-']
+    standin.fault(standin.pdf["id"], reset_after=1000, times=1)
+    done = download("-o", "x.pdf", "--verbose", wrap=shell)
+    assert done.returncode == 0
+    assert sha256(download.cwd / "x.pdf") == standin.pdf["sha256"]["en-us"]
+    # What cannot be printed is still a failure.
+    done = download("-o", "-", wrap=["/bin/sh", "-c", 'exec "$0" "$@" >&-'])
+    assert done.returncode in (2, 7)
+    assert done.stderr.startswith(b"dbss-download: ")
+
+
 USAGE: list[tuple[int, list[str], dict[str, str | None]]] = [
     (2, ["--no-such-option"], {}),
     (2, ["unexpected"], {}),
