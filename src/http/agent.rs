@@ -1,5 +1,6 @@
 //! The connections of a context, and one exchange over them.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -45,6 +46,7 @@ struct Settings {
     roots: Option<Arc<RootCertStore>>,
     user_agent: String,
     allow_plaintext: bool,
+    plaintext_address: Option<IpAddr>,
     allow_close_delimited: bool,
     follow_redirects: bool,
     proxy: Option<Proxy>,
@@ -73,6 +75,7 @@ impl Home {
         let connector = SocketConnector {
             tls: settings.roots.as_ref().map(tls::client_config).transpose()?,
             allow_plaintext: settings.allow_plaintext,
+            plaintext_address: settings.plaintext_address,
             proxy: settings.proxy.clone(),
         };
         let config = Agent::config_builder()
@@ -135,6 +138,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) ca_file: Option<&'a Path>,
     pub(crate) user_agent_suffix: Option<&'a str>,
     pub(crate) allow_plaintext: bool,
+    /// An address that plain http may go to all the same.
+    pub(crate) plaintext_address: Option<IpAddr>,
     pub(crate) allow_close_delimited: bool,
     pub(crate) follow_redirects: bool,
     pub(crate) proxy: Option<Proxy>,
@@ -193,6 +198,7 @@ impl Http {
             roots,
             user_agent,
             allow_plaintext: setup.allow_plaintext,
+            plaintext_address: setup.plaintext_address,
             allow_close_delimited: setup.allow_close_delimited,
             follow_redirects: setup.follow_redirects,
             proxy: setup.proxy,

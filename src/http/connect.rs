@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,6 +48,8 @@ pub(super) struct SocketConnector {
     /// None where no request is https.
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) allow_plaintext: bool,
+    /// The one address beside this machine's own that plain http may go to.
+    pub(super) plaintext_address: Option<IpAddr>,
     pub(super) proxy: Option<Proxy>,
 }
 
@@ -101,7 +103,9 @@ impl SocketConnector {
         let mut addresses = resolve(next_host, next_port, call)?;
         if exempt {
             // Its name must not lead elsewhere.
-            addresses.retain(|a| a.ip().to_canonical().is_loopback());
+            addresses.retain(|a| {
+                a.ip().to_canonical().is_loopback() || Some(a.ip()) == self.plaintext_address
+            });
             if addresses.is_empty() {
                 return Err(Error::argument(
                     Status::PlaintextRefused,
