@@ -100,6 +100,12 @@ impl Answer {
         Some(self.secrets.blot(text))
     }
 
+    /// Whether a header stands there more than once, so that which one counts
+    /// would be a guess.
+    pub(crate) fn is_repeated(&self, name: HeaderName) -> bool {
+        self.headers.get_all(name).iter().nth(1).is_some()
+    }
+
     /// The file name that it gives the body, made safe.
     pub(crate) fn filename(&self) -> Option<String> {
         let disposition = self.headers.get(header::CONTENT_DISPOSITION)?;

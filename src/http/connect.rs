@@ -103,9 +103,8 @@ impl SocketConnector {
         let mut addresses = resolve(next_host, next_port, call)?;
         if exempt {
             // Its name must not lead elsewhere.
-            addresses.retain(|a| {
-                a.ip().to_canonical().is_loopback() || Some(a.ip()) == self.plaintext_address
-            });
+            addresses
+                .retain(|a| a.ip().to_canonical().is_loopback() || Some(a.ip()) == self.plaintext_address);
             if addresses.is_empty() {
                 return Err(Error::argument(
                     Status::PlaintextRefused,
