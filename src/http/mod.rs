@@ -11,6 +11,7 @@ mod call;
 mod connect;
 mod content;
 mod endpoint;
+mod inspect;
 mod object;
 mod proxy;
 mod redirect;
