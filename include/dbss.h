@@ -1769,7 +1769,8 @@ dbss_status dbss_report_download_to_callback(dbss_context *ctx,
 struct dbss_report_stream;
 
 /**
- * The first bytes are neither of these.
+ * The first bytes are neither of these. They are no text either: a body that is
+ * text is no report, but DBSS_ERR_UNEXPECTED_RESPONSE or the error that it holds.
  */
 #define DBSS_FORMAT_UNKNOWN 0
 
@@ -1779,7 +1780,7 @@ struct dbss_report_stream;
 #define DBSS_FORMAT_PDF 1
 
 /**
- * A ZIP archive: the first bytes are "PK".
+ * A ZIP archive: the first bytes are "PK" and the number of a ZIP record.
  */
 #define DBSS_FORMAT_ZIP 2
 

@@ -359,12 +359,12 @@ def test_the_environment_alone_is_enough(download: Download, standin: Standin) -
 
 
 @pytest.mark.parametrize(
-    ("body", "ending"), [("%PDF-1.7 ...", "pdf"), ("PK\3\4 ...", "zip"), ("neither", "bin")]
+    ("body", "ending"), [("%PDF-1.7 ...", "pdf"), ("PK\3\4 ...", "zip"), ("\0\1\2", "bin")]
 )
 def test_a_report_without_a_name_is_called_by_its_id(
     download: Download, standin: Standin, body: str, ending: str
 ) -> None:
-    nameless = {"headers": [["Content-Disposition", None]]}
+    nameless = {"headers": [["Content-Disposition", None], ["Content-Type", None]]}
     standin.fault(standin.pdf["id"], body=body, times=1, **nameless)
     assert download().returncode == 0
     assert download.files() == [f"{standin.pdf['id']}.{ending}"]

@@ -872,6 +872,47 @@ def test_a_damaged_file_is_repaired(archive: Archive) -> None:
     assert archive.requested() == Counter()
 
 
+PAGE = b"<!-- a login page --><html>"
+
+
+@pytest.mark.parametrize("body", [PAGE, b"Access denied", b"", b"\0\1\2\3"])
+def test_what_was_filed_and_is_no_report_is_found_by_verify_and_repaired(
+    archive: Archive, body: bytes
+) -> None:
+    reports = archive.add_many(3)
+    archive.mirror()
+    # As an older library filed it, under a hash that is right.
+    archive.path(reports[1]).write_bytes(body)
+    records = archive.records()
+    records[reports[1], None] |= {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    lines = "".join(json.dumps(record) + "\n" for record in records.values())
+    (archive.directory / "manifest.jsonl").write_text(lines)
+    assert counts(archive.mirror()) == {"listed": 3, "present": 3}
+    assert counts(archive.mirror(verify=True)) == {"listed": 3, "present": 2, "repaired": 1}
+    archive.check(reports)
+    # Without its line in the manifest it is not taken up either.
+    path = archive.path(reports[1])
+    path.write_bytes(body)
+    del records[reports[1], None]
+    lines = "".join(json.dumps(record) + "\n" for record in records.values())
+    (archive.directory / "manifest.jsonl").write_text(lines)
+    assert counts(archive.mirror()) == {"listed": 3, "present": 2, "repaired": 1}
+    archive.check(reports)
+
+
+@pytest.mark.parametrize("body", [PAGE, b"Access denied", b"\0\1\2\3"])
+def test_what_is_no_report_is_not_filed(archive: Archive, body: bytes) -> None:
+    reports = archive.add_many(3)
+    archive.standin.fault(reports[1], body=body.decode(), times=1)
+    error = archive.fails(dbss.PartialError)
+    assert counts(error.result) == {"listed": 3, "downloaded": 2, "failed": 1}
+    [failure] = error.result.failures
+    assert isinstance(failure.error, dbss.UnexpectedResponseError)
+    archive.check([reports[0], reports[2]])
+    assert counts(archive.mirror()) == {"listed": 3, "downloaded": 1, "present": 2}
+    archive.check(reports)
+
+
 # Hostile answers, and directories that are none.
 
 NAMES = [

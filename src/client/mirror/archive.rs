@@ -75,6 +75,15 @@ impl Record {
         }
     }
 
+    /// Whether the service said that it is a PDF or a ZIP archive.
+    pub(super) fn has_known_format(&self) -> bool {
+        self.format.as_deref().is_some_and(|format| {
+            ["pdf", "zip"]
+                .iter()
+                .any(|known| format.eq_ignore_ascii_case(known))
+        })
+    }
+
     fn key(&self) -> Key {
         (self.instance.clone(), self.id.clone(), self.locale.clone())
     }

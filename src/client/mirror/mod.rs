@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 
 use super::arguments::{check_project, parse_locale};
 use super::context::ClientInner;
+use super::format::Document;
 use super::pages::{Item, List};
 use super::report::ReportRequest;
 use crate::error::{CancelledBy, Error, Status};
@@ -200,6 +201,14 @@ impl Drop for Outcomes {
     }
 }
 
+/// A file in the place of a report.
+struct Inspected {
+    size: u64,
+    sha256: String,
+    /// Whether it can be one: an older libdbss took web pages and texts too.
+    is_report: bool,
+}
+
 /// Adds up what the threads have received.
 struct Share {
     run: Arc<Run>,
@@ -300,15 +309,17 @@ impl Run {
         let outcome = match look {
             Look::No if elsewhere.is_some() => repair().map(Done::Repaired),
             Look::No => self.download(record, false, own, file_mode).map(Done::Downloaded),
-            Look::Adopt => self.hash(record, own).map(|(size, sha256)| {
-                Done::Present(Some(Record {
-                    size,
-                    sha256,
-                    ..record.clone()
-                }))
-            }),
-            Look::Verify => match self.hash(record, own) {
-                Ok((size, sha256)) if size == record.size && sha256 == record.sha256 => {
+            Look::Adopt | Look::Verify => match self.inspect(record, own) {
+                Ok(found) if found.is_report && matches!(look, Look::Adopt) => {
+                    Ok(Done::Present(Some(Record {
+                        size: found.size,
+                        sha256: found.sha256,
+                        ..record.clone()
+                    })))
+                }
+                Ok(found)
+                    if found.is_report && found.size == record.size && found.sha256 == record.sha256 =>
+                {
                     Ok(Done::Present(None))
                 }
                 Ok(_) => repair().map(Done::Repaired),
@@ -330,7 +341,8 @@ impl Run {
             &record.instance,
             &record.id,
             record.locale.as_deref().map(parse_locale).transpose()?,
-        )?;
+        )?
+        .of_known_format(record.has_known_format());
         let path = self.path(record);
         if let Some(parent) = path.parent() {
             make_directory(parent)?;
@@ -357,19 +369,29 @@ impl Run {
         })
     }
 
-    /// The size and SHA-256 of a file.
-    fn hash(&self, record: &Record, own: &Operation) -> Result<(u64, String), Error> {
+    /// What is in the place of a report.
+    fn inspect(&self, record: &Record, own: &Operation) -> Result<Inspected, Error> {
         let path = self.path(record);
         let cannot = |e| crate::sink::failure(format_args!("cannot read {}", path.display()), &e);
         let mut file = open_to_read(&path).map_err(cannot)?;
         let mut hash = Sha256::new();
         let mut size = 0;
+        let mut is_report = true;
         let mut buf = memory::zeros(HASH_BUFFER)?;
         loop {
             own.check()?;
             match file.read(&mut buf).map_err(cannot)? {
-                0 => return Ok((size, hex::encode(hash.finalize()))),
+                0 => {
+                    return Ok(Inspected {
+                        size,
+                        sha256: hex::encode(hash.finalize()),
+                        is_report: is_report && size > 0,
+                    });
+                }
                 n => {
+                    if size == 0 {
+                        is_report = Document::of(&buf[..n], None, record.has_known_format()).is_none();
+                    }
                     size += n as u64;
                     hash.update(&buf[..n]);
                 }
