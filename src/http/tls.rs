@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::SystemTime;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,11 +13,15 @@ use rustls::crypto::{
     CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms, ring,
 };
 use rustls::sign::SigningKey;
-use rustls::{ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+use rustls::time_provider::TimeProvider;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use webpki::ring as webpki;
 
+use super::clock;
 use crate::error::{Error, Status};
 use crate::memory;
 use crate::sys::{open_to_read, with_signals_blocked};
@@ -244,6 +249,17 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+/// This machine's clock. rustls's own panics before 1970.
+#[derive(Debug)]
+struct Clock;
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.ok().map(UnixTime::since_unix_epoch)
+    }
+}
+
 /// TLS 1.2 and 1.3 with server authentication. A new one for each process: it
 /// holds the cache of sessions, which is behind a lock.
 pub(super) fn client_config(roots: &Arc<RootCertStore>) -> Result<Arc<ClientConfig>, Error> {
@@ -252,7 +268,7 @@ pub(super) fn client_config(roots: &Arc<RootCertStore>) -> Result<Arc<ClientConf
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&provider))
         .build()
         .map_err(|e| cannot(&e))?;
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_details(provider, Arc::new(Clock))
         .with_safe_default_protocol_versions()
         .map_err(|e| cannot(&e))?
         .dangerous()
@@ -268,7 +284,35 @@ pub(super) fn failure(error: &rustls::Error) -> Error {
     {
         return ours.clone();
     }
+    let with_clock = |what: String| {
+        Error::new(
+            Status::Certificate,
+            format!("the server's certificate {what}; if this machine's clock is wrong, set it"),
+        )
+    };
     match error {
+        rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
+            let (now, end) = (time.as_secs(), not_after.as_secs());
+            with_clock(format!(
+                "has expired: it was valid until {}, and here it is {}, {} later",
+                clock::date(end),
+                clock::date(now),
+                clock::span(now.saturating_sub(end))
+            ))
+        }
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => {
+            let (now, begin) = (time.as_secs(), not_before.as_secs());
+            with_clock(format!(
+                "is not valid yet: it is valid from {}, and here it is {}, {} earlier",
+                clock::date(begin),
+                clock::date(now),
+                clock::span(begin.saturating_sub(now))
+            ))
+        }
+        rustls::Error::FailedToGetCurrentTime => Error::new(
+            Status::Certificate,
+            "no certificate can be checked, since this machine's clock is before 1970; set it",
+        ),
         rustls::Error::InvalidCertificate(reason) => Error::new(
             Status::Certificate,
             format!(

@@ -2023,6 +2023,48 @@ def test_the_proxy_of_the_environment_is_used_when_asked(
         client.download_report(*report.ids)
 
 
+@pytest.mark.parametrize(
+    ("exceptions", "past"),
+    [
+        ({"no_proxy": "127.0.0.0/8"}, True),
+        ({"no_proxy": "10.0.0.0/8 127.0.0.1"}, True),
+        ({"no_proxy": "elsewhere.example , 127.0.0.1"}, True),
+        ({"no_proxy": "", "NO_PROXY": "127.0.0.1"}, True),
+        ({"no_proxy": "elsewhere.example", "NO_PROXY": "127.0.0.1"}, False),
+        ({"no_proxy": "0.1"}, False),
+        ({"no_proxy": "128.0.0.0/8"}, False),
+        ({"no_proxy": "*"}, True),
+        ({}, False),
+    ],
+)
+def test_exceptions_from_the_proxy_are_as_for_curl(
+    standin: Standin,
+    make: Callable[..., Report],
+    monkeypatch: pytest.MonkeyPatch,
+    exceptions: dict[str, str],
+    past: bool,
+) -> None:
+    report = make(1000)
+    # Nobody listens there.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in exceptions.items():
+        monkeypatch.setenv(name, value)
+    with dbss.Client(
+        endpoint=standin.http,
+        token=standin.token,
+        max_attempts=1,
+        allow_plaintext=True,
+        proxy_from_environment=True,
+    ) as client:
+        if past:
+            assert client.download_report(*report.ids)
+        else:
+            with pytest.raises(dbss.ConnectError):
+                client.download_report(*report.ids)
+
+
 # Processes.
 
 
