@@ -116,11 +116,17 @@
  *   a signal handler.
  * - pthread_cancel() of a thread inside a function waits until it returns. A stack
  *   of 64 KiB is enough for every call.
+ * - Memory. A call that gets none ends with DBSS_ERR_OUT_OF_MEMORY: a reserve of
+ *   744 KiB serves what it needs to end with. Two requests have none to serve them,
+ *   and the process ends without them, so a call looks before: 48 bytes for a thread
+ *   that the library starts, and 32 for each thread's first call.
  * - Numbers. Durations are int64_t milliseconds and sizes int64_t bytes, -1 for
  *   unknown or none; sizes in memory and counts are size_t. Booleans are int32_t, 0
  *   or 1. An index counts from 0.
  * - The process is left alone: no output, no change of the environment or locale,
- *   no SIGPIPE, no exit. Descriptors are close-on-exec. dbss_context_new() alone
+ *   no SIGPIPE, no exit. Descriptors are close-on-exec, and never 0, 1 or 2, but for
+ *   files that the system's resolver reads, or that hold the system's certificates,
+ *   while they are read. dbss_context_new() alone
  *   reads variables of the environment: SSL_CERT_FILE and SSL_CERT_DIR, which name
  *   the system's certificates; for a region HUAWEICLOUD_SDK_REGION_DBSS_{REGION},
  *   HUAWEICLOUD_SDK_REGIONS_FILE and HOME; and those of the options "credentials"
@@ -1764,7 +1770,8 @@ dbss_status dbss_report_download_to_callback(dbss_context *ctx,
 struct dbss_report_stream;
 
 /**
- * The first bytes are neither of these.
+ * The first bytes are neither of these. They are no text either: a body that is
+ * text is no report, but DBSS_ERR_UNEXPECTED_RESPONSE or the error that it holds.
  */
 #define DBSS_FORMAT_UNKNOWN 0
 
@@ -1774,7 +1781,7 @@ struct dbss_report_stream;
 #define DBSS_FORMAT_PDF 1
 
 /**
- * A ZIP archive: the first bytes are "PK".
+ * A ZIP archive: the first bytes are "PK" and the number of a ZIP record.
  */
 #define DBSS_FORMAT_ZIP 2
 
@@ -2526,7 +2533,8 @@ DBSS_API void dbss_mirror_options_free(dbss_mirror_options *options);
  *
  * - {instance}/{year}/{name}_{id}.pdf (or .zip): the reports, each of which
  *   appears only when it is whole and on the disk; with a locale, _{locale}
- *   stands before the ending.
+ *   stands before the ending. Where another report's file would have the same
+ *   name, upper and lower case taken as one, 16 digits made of the id do too.
  * - manifest.jsonl: a line of JSON for each, with id, name, instance, locale,
  *   format, type, start_time, end_time, path, size, sha256, and the request id
  *   and date of its download (null for one that was found whole). Where an id

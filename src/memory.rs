@@ -1,7 +1,9 @@
 //! Memory that may be refused: what a server or a caller sizes is reserved here,
 //! and an allocator may say that the process has run out of it.
 
+use std::hint::black_box;
 use std::sync::{OnceLock, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -27,7 +29,12 @@ pub fn prepare_thread() {
     let _ = Call::current();
     let _ = ANY.load();
     host::prepare_thread();
-    // A receiver that waits has something of its own, too.
+    let _ = thread::current();
+}
+
+/// The same for a thread that waits at a queue.
+pub(crate) fn prepare_to_wait() {
+    prepare_thread();
     let (_sender, receiver) = mpsc::sync_channel::<()>(0);
     let _ = receiver.recv_timeout(Duration::ZERO);
 }
@@ -52,7 +59,11 @@ pub(crate) fn reserve<T>(items: &mut Vec<T>, additional: usize) -> Result<(), Er
 /// An error if so many bytes cannot be had now. For code of others, which does
 /// not expect that.
 pub(crate) fn probe(bytes: usize) -> Result<(), Error> {
-    reserve(&mut Vec::<u8>::new(), bytes)
+    let mut room = Vec::<u8>::new();
+    reserve(&mut room, bytes)?;
+    // Not to be optimised away: nothing else uses it.
+    black_box(&room);
+    Ok(())
 }
 
 /// An error if a thread with such a stack cannot be started now. The C library

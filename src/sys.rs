@@ -6,7 +6,7 @@
 use std::alloc::Layout;
 use std::cell::Cell;
 use std::ffi::{CString, OsString};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use once_cell::race::OnceNonZeroUsize;
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// So many zeros, or none where there is no memory for them. std can give them
 /// only as `vec![0; len]`, which ends the process then, or written one by one,
@@ -360,20 +361,36 @@ impl Drop for SignalMask {
     }
 }
 
-/// The same descriptor with a number above those of the standard streams: 0 is
-/// that of no wake-up, and what a host with closed streams writes to them must
-/// not end here.
-fn beyond_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
-    if fd.as_raw_fd() > 2 {
-        return Ok(fd);
+/// The same descriptor with a number above those of the standard streams: what a
+/// host that closed them writes to them must not end in a file of ours. Every
+/// descriptor that the library makes comes through here; 0 is also that of no
+/// wake-up.
+pub(crate) fn beyond_standard<T: AsRawFd + From<OwnedFd>>(made: T) -> io::Result<T> {
+    if made.as_raw_fd() > 2 {
+        return Ok(made);
     }
     // SAFETY: no pointers; the result is checked before it is owned.
-    let higher = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
+    let higher = unsafe { libc::fcntl(made.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
     if higher < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: a descriptor that was just made and that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(higher) })
+    Ok(unsafe { OwnedFd::from_raw_fd(higher) }.into())
+}
+
+/// Opens a file; see [`beyond_standard`].
+pub(crate) fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    options.open(path).and_then(beyond_standard)
+}
+
+/// Opens a file to read it.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    open(path, File::options().read(true))
+}
+
+/// A new socket.
+pub(crate) fn socket(domain: Domain, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    Socket::new(domain, kind, Some(protocol)).and_then(beyond_standard)
 }
 
 /// A descriptor that ends a [`wait`] from another thread or a signal handler.
@@ -413,11 +430,7 @@ impl Wake {
 impl Wake {
     pub(crate) fn new() -> io::Result<Wake> {
         let (one, other) = std::os::unix::net::UnixStream::pair()?;
-        let pair = (
-            beyond_standard(one.into())?.into(),
-            beyond_standard(other.into())?.into(),
-        );
-        let pair: (std::os::unix::net::UnixStream, std::os::unix::net::UnixStream) = pair;
+        let pair = (beyond_standard(one)?, beyond_standard(other)?);
         pair.0.set_nonblocking(true)?;
         pair.1.set_nonblocking(true)?;
         Ok(Wake { pair })
@@ -574,10 +587,9 @@ pub(crate) struct SmallFile {
 pub(crate) fn read_small_file(path: &Path, limit: u64) -> io::Result<SmallFile> {
     use std::io::Read;
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-    let mut file = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)?;
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    let mut file = open(path, &options)?;
     let about = file.metadata()?;
     if !about.is_file() {
         return Err(io::Error::other("it is not a regular file"));
@@ -614,12 +626,9 @@ pub(crate) fn unnamed_file(directory: &Path) -> Option<File> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        let file = File::options()
-            .write(true)
-            .mode(0o600)
-            .custom_flags(libc::O_TMPFILE)
-            .open(directory)
-            .ok()?;
+        let mut options = File::options();
+        options.write(true).mode(0o600).custom_flags(libc::O_TMPFILE);
+        let file = open(directory, &options).ok()?;
         Path::new(&place_of(file.as_fd())).exists().then_some(file)
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -637,10 +646,11 @@ fn place_of(fd: BorrowedFd<'_>) -> String {
 /// block; the caller's descriptor keeps its mode.
 pub(crate) fn reopen_nonblocking(fd: BorrowedFd<'_>) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    File::options()
+    let mut options = File::options();
+    options
         .write(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(place_of(fd))
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    open(Path::new(&place_of(fd)), &options)
 }
 
 /// Gives a file of [`unnamed_file`] its name; an error if a file has it.
@@ -737,6 +747,19 @@ fn quietly(len: usize, write: impl FnOnce() -> isize) -> io::Result<usize> {
         return Ok(n as usize);
     }
     Err(error)
+}
+
+/// The same for all of the bytes, to a descriptor that blocks.
+pub(crate) fn write_all_quietly(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match write_quietly(fd, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = &bytes[n..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// Signals blocked in this thread.

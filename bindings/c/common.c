@@ -108,8 +108,21 @@ const char *from_environment(const char *name)
     return value != NULL && *value != '\0' ? value : NULL;
 }
 
+/* Opens /dev/null where a standard stream is closed, so that no other file gets
+ * its number. The wrong way round: what is written or read fails, as before. */
+static int hold_standard_streams(void)
+{
+    int fd;
+    for (fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            return -1;
+    return 0;
+}
+
 int begin_common(struct common *common, int argc)
 {
+    if (hold_standard_streams() != 0)
+        return LOCAL;
     common->project = from_environment("DBSS_PROJECT_ID");
     common->instance = from_environment("DBSS_INSTANCE_ID");
     common->region = from_environment("DBSS_REGION");

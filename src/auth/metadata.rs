@@ -118,6 +118,17 @@ impl Metadata {
             .map_err(|e| self.unreachable(e))
     }
 
+    /// Whether it refuses a key because the instance has no agency: with 404, or
+    /// with 401 and a text about it.
+    fn has_no_agency(&self, wire: &Wire<'_>, answer: &mut Answer) -> Result<bool, Error> {
+        if answer.status() != StatusCode::UNAUTHORIZED {
+            return Ok(answer.status() == StatusCode::NOT_FOUND);
+        }
+        let _aside = wire.call.aside(Some(PATIENCE));
+        let said = answer.read_service_error()?.text.message.unwrap_or_default();
+        Ok(said.to_ascii_lowercase().contains("agency"))
+    }
+
     fn fetch(&self, wire: &Wire<'_>) -> Result<Grant, Error> {
         let unexpected = |answer: &Answer, what: &str| {
             let place = self.endpoint.origin();
@@ -139,12 +150,12 @@ impl Metadata {
                 Some(header.map_err(|_| unexpected(&answer, "and a token that no header can carry"))?)
             }
             // Older ones give keys without.
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => None,
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::SERVICE_UNAVAILABLE => None,
             _ => return Err(unexpected(&answer, "when asked for a token")),
         };
         let path = ["openstack", "latest", "securitykey"];
         let mut answer = self.send(wire, Method::GET, &path, token.map(|token| (TOKEN, token)))?;
-        if answer.status() == StatusCode::NOT_FOUND {
+        if self.has_no_agency(wire, &mut answer)? {
             return Err(Error::argument(
                 Status::NotConfigured,
                 "credentials",

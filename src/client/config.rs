@@ -478,7 +478,7 @@ impl Config {
         let Some(endpoint) = &self.metadata_endpoint else {
             return Endpoint::parse("http://169.254.169.254", "metadata_endpoint");
         };
-        if !endpoint.is_link_local() {
+        if endpoint.metadata_address().is_none() {
             self.check_plaintext(endpoint, "metadata_endpoint")?;
         }
         Ok(endpoint.clone())

@@ -95,6 +95,7 @@ impl ClientInner {
             ca_file: config.ca_file.as_deref(),
             user_agent_suffix: config.user_agent_suffix.as_deref(),
             allow_plaintext: config.allow_plaintext,
+            plaintext_address: None,
             allow_close_delimited: config.allow_close_delimited,
             follow_redirects: config.follow_redirects,
             proxy,
@@ -104,6 +105,7 @@ impl ClientInner {
             let setup = Setup {
                 ca_file: None,
                 follow_redirects: false,
+                plaintext_address: endpoint.metadata_address(),
                 ..setup(None)
             };
             Ok(Metadata::new(
@@ -156,6 +158,11 @@ impl ClientInner {
     /// Cancels all calls under way.
     pub(super) fn cancel_all(&self) -> Result<(), Error> {
         self.http.cancel_all()
+    }
+
+    /// Closes the connections that nobody uses.
+    pub(super) fn release_idle(&self) {
+        self.http.release_idle();
     }
 
     /// Ends all calls under way with [`Status::Cancelled`] and later ones with

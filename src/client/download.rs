@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 
 use super::context::ClientInner;
+use super::format::Format;
 use super::report::ReportRequest;
-use super::transfer::{Format, Step, Transfer};
+use super::transfer::{Step, Transfer};
 use crate::error::{CancelledBy, Error, Status};
 use crate::http::Call;
 use crate::log::{Level, LogRecord};

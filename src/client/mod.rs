@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod document;
 mod download;
+mod format;
 mod manage;
 mod mirror;
 mod pages;
@@ -21,9 +22,9 @@ pub use arguments::utf8;
 pub use check::Identity;
 pub use config::Config;
 pub use download::{Reader, ReportInfo, ReportStream};
+pub use format::Format;
 pub use manage::ReportSpec;
 pub use mirror::{Failure, Gap, MirrorOptions, MirrorResult};
 pub use pages::{Cursor, Item, List, Page};
 #[cfg(fuzzing)]
 pub(crate) use regions::parse as parse_regions;
-pub use transfer::Format;

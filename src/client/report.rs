@@ -5,8 +5,8 @@ use ::http::{StatusCode, Uri};
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id, check_project};
 use super::context::Subject;
-use crate::error::{Error, Status};
-use crate::http::{Answer, Asked, Endpoint};
+use crate::error::Error;
+use crate::http::{Answer, Asked, Endpoint, ServiceError};
 
 const ASKED: Asked = Asked {
     who: "the service",
@@ -24,6 +24,7 @@ pub(crate) struct ReportRequest {
     instance: String,
     id: String,
     locale: Option<&'static str>,
+    only_known_formats: bool,
 }
 
 impl ReportRequest {
@@ -42,7 +43,20 @@ impl ReportRequest {
             instance: instance.to_owned(),
             id: id.to_owned(),
             locale,
+            only_known_formats: false,
         })
+    }
+
+    /// The same, where the report is known to be a PDF or a ZIP archive.
+    pub(super) fn of_known_format(self, only_known_formats: bool) -> ReportRequest {
+        ReportRequest {
+            only_known_formats,
+            ..self
+        }
+    }
+
+    pub(super) fn only_known_formats(&self) -> bool {
+        self.only_known_formats
     }
 
     pub(super) fn project(&self) -> Option<&str> {
@@ -87,66 +101,7 @@ pub(super) fn expect_report(answer: &mut Answer, part: bool) -> Result<(), Error
     Err(answer.refusal(&ASKED)?)
 }
 
-/// `body` from its first character on.
-fn without_mark(body: &[u8]) -> &[u8] {
-    body.strip_prefix(b"\xef\xbb\xbf")
-        .unwrap_or(body)
-        .trim_ascii_start()
-}
-
-/// Whether what came so far can be the beginning of JSON or of a page.
-pub(super) fn may_be_document(head: &[u8]) -> bool {
-    matches!(without_mark(head).first(), None | Some(b'{' | b'[' | b'<'))
-}
-
-/// An error if the first part of a body of status 200, or all of it where it
-/// has `ended`, is no report: empty, an error, another document, a page.
-pub(super) fn refuse_document(answer: &Answer, body: &[u8], ended: bool) -> Result<(), Error> {
-    let unexpected = |what: &str| Err(answer.explain(Error::new(Status::UnexpectedResponse, what)));
-    let text = without_mark(body);
-    let begins = |with: &[u8]| {
-        text.get(..with.len())
-            .is_some_and(|t| t.eq_ignore_ascii_case(with))
-    };
-    if begins(b"<!doctype html") || begins(b"<html") {
-        return unexpected("the answer is a web page in place of a report; is the endpoint right?");
-    }
-    if !ended {
-        return Ok(());
-    }
-    if text.is_empty() {
-        return unexpected("the service answered with success and an empty body, which is no report");
-    }
-    let said = answer.service_error(body);
-    if said.is_error_object {
-        return Err(answer.refused(said, &ASKED));
-    }
-    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
-    if may_be_document(text) && is_json {
-        return unexpected("the service answered with a JSON document in place of a report");
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_begins_as_a_document_is_held_back() {
-        for head in [
-            &b""[..],
-            b" \r\n",
-            b"{",
-            b" {\"a\"",
-            b"\xef\xbb\xbf{",
-            b"[1",
-            b"\n<html>",
-        ] {
-            assert!(may_be_document(head));
-        }
-        for head in [&b"%PDF-1.7"[..], b"PK\x03\x04", b"\x00{", b"x{", b"12"] {
-            assert!(!may_be_document(head));
-        }
-    }
+/// The error for an error object under status 200.
+pub(super) fn refused(answer: &Answer, said: ServiceError) -> Error {
+    answer.refused(said, &ASKED)
 }

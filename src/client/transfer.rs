@@ -7,7 +7,8 @@ use ::http::header::{CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, Header
 
 use super::context::ClientInner;
 use super::download::ReportInfo;
-use super::report::{ReportRequest, expect_report, may_be_document, refuse_document};
+use super::format::{Document, Format, MAGIC, SNIFFED};
+use super::report::{ReportRequest, expect_report, refused};
 use crate::error::{Error, Status};
 use crate::http::{
     Answer, Call, ERROR_BODY_LIMIT, Outgoing, Retry, content_range, strong_etag, unsatisfied_range,
@@ -20,53 +21,6 @@ use crate::sink::Info;
 /// An attempt that brought this much counts as a success, as far as the number
 /// of attempts goes.
 const PROGRESS: u64 = 1024 * 1024;
-
-/// As many bytes as tell a PDF from a ZIP.
-const MAGIC: usize = 5;
-
-/// A little more, since what is read to judge a body is copied once more.
-const FIRST_READ: usize = 512;
-
-/// What a report is, by its first bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
-#[non_exhaustive]
-pub enum Format {
-    /// Neither of these.
-    Unknown = 0,
-    /// `%PDF-`.
-    Pdf = 1,
-    /// `PK`.
-    Zip = 2,
-}
-
-impl Format {
-    pub(crate) fn from_value(value: i32) -> Format {
-        match value {
-            1 => Format::Pdf,
-            2 => Format::Zip,
-            _ => Format::Unknown,
-        }
-    }
-
-    fn of(head: &[u8]) -> Format {
-        if head.starts_with(b"%PDF-") {
-            Format::Pdf
-        } else if head.starts_with(b"PK") {
-            Format::Zip
-        } else {
-            Format::Unknown
-        }
-    }
-
-    fn extension(self) -> &'static str {
-        match self {
-            Format::Unknown => "bin",
-            Format::Pdf => "pdf",
-            Format::Zip => "zip",
-        }
-    }
-}
 
 /// What a read brought.
 pub(super) enum Step {
@@ -101,6 +55,8 @@ pub(super) struct Transfer {
     /// Bytes handed out or in `head`.
     offset: u64,
     total: Option<u64>,
+    /// Where the part ends that is being read; none for a whole body.
+    part_end: Option<u64>,
     /// The strong entity tag, where the server gave one.
     validator: Option<String>,
     /// The furthest byte that was reached before the last failure.
@@ -141,6 +97,7 @@ impl Transfer {
             void: false,
             offset: 0,
             total: None,
+            part_end: None,
             validator: None,
             furthest: 0,
             format: Format::Unknown,
@@ -238,15 +195,21 @@ impl Transfer {
             if self.ended {
                 return Ok(Step::End);
             }
-            match self.read_answer(buf) {
-                Ok(0) => self.ended = true,
-                Ok(n) => return Ok(Step::Bytes(n)),
-                Err(e) => {
-                    self.recover(e).map_err(|e| self.explain(e))?;
-                    if std::mem::take(&mut self.void) {
-                        return Ok(Step::Again);
-                    }
+            let outcome = match self.read_answer(buf) {
+                // A part has ended, and nobody has said how long the whole is.
+                Ok(0) if self.total.is_none() && self.part_end.is_some() => self.attempt(),
+                Ok(0) => {
+                    self.ended = true;
+                    Ok(())
                 }
+                Ok(n) => return Ok(Step::Bytes(n)),
+                Err(e) => Err(e),
+            };
+            outcome
+                .or_else(|e| self.recover(e))
+                .map_err(|e| self.explain(e))?;
+            if std::mem::take(&mut self.void) {
+                return Ok(Step::Again);
             }
         }
     }
@@ -269,15 +232,26 @@ impl Transfer {
         let n = answer.read(buf)?;
         if n == 0 {
             // A part may end where it said, and the whole not there.
-            if let Some(total) = self.total.filter(|total| *total != self.offset) {
+            let expected = self.total.or(self.part_end);
+            if let Some(expected) = expected.filter(|expected| *expected != self.offset) {
                 return Err(answer.explain(Error::new(
                     Status::Truncated,
-                    format!("the body has {} bytes, and {total} were announced", self.offset),
+                    format!(
+                        "the body has {} bytes, and {expected} were announced",
+                        self.offset
+                    ),
                 )));
             }
             return Ok(0);
         }
-        self.offset += n as u64;
+        let offset = self.offset + n as u64;
+        if self.part_end.is_some_and(|end| offset > end) {
+            return Err(answer.explain(Error::new(
+                Status::Protocol,
+                "the answer is not sound HTTP: a part is longer than its Content-Range says",
+            )));
+        }
+        self.offset = offset;
         self.running.operation().set_received(self.offset);
         Ok(n)
     }
@@ -338,6 +312,7 @@ impl Transfer {
         ])?;
         let rest = answer.header(CONTENT_RANGE);
         if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE
+            && is_of_version(&answer, &validator)
             && self.total.is_none_or(|total| total == self.offset)
             && rest.as_deref().and_then(unsatisfied_range) == Some(self.offset)
         {
@@ -397,7 +372,6 @@ impl Transfer {
         let multipart = answer
             .header(CONTENT_TYPE)
             .is_some_and(|t| t.to_ascii_lowercase().starts_with("multipart/"));
-        let same_tag = answer.header(ETAG).is_none_or(|tag| tag == validator);
         let same_total = match (self.total, total) {
             (Some(known), Some(total)) => known == total,
             _ => true,
@@ -406,13 +380,14 @@ impl Transfer {
         let to_the_end = total.is_none_or(|total| last.checked_add(1) == Some(total));
         let length = (last - first).saturating_add(1);
         let sound = !multipart
-            && same_tag
+            && is_of_version(answer, validator)
             && same_total
             && to_the_end
             && first == self.offset
             && answer.announced().is_none_or(|announced| announced == length);
         if sound {
-            self.total = Some(last.saturating_add(1));
+            self.part_end = Some(last.saturating_add(1));
+            self.total = total;
             self.running.operation().set_total(self.total);
         }
         sound
@@ -433,9 +408,11 @@ impl Transfer {
         };
         expect_report(&mut answer, false)?;
         self.total = answer.announced();
+        self.part_end = None;
         self.running.operation().set_total(self.total);
         self.validator = answer
             .header(ETAG)
+            .filter(|_| !answer.is_repeated(ETAG))
             .and_then(|tag| strong_etag(&tag).map(str::to_owned));
         self.request_id = answer.request_id();
         self.date = answer.header(DATE);
@@ -453,33 +430,62 @@ impl Transfer {
         Ok(())
     }
 
-    /// Reads as much as tells what the body is. A report begins with %PDF- or
-    /// PK. What begins as a document is held back until it is known to be none,
-    /// or to be larger than any error.
+    /// Reads as much as tells what the body is: see [`Format`]. What is text is
+    /// read on, for what it says.
     fn judge(&mut self) -> Result<(), Error> {
-        let mut buf = Vec::new();
-        let mut filled = 0;
-        while !self.ended && filled < ERROR_BODY_LIMIT && (filled < MAGIC || may_be_document(&buf[..filled]))
-        {
-            let until = if filled < MAGIC {
-                FIRST_READ
-            } else {
-                ERROR_BODY_LIMIT
-            };
-            let more = until - buf.len();
-            memory::reserve(&mut buf, more)?;
-            buf.resize(until, 0);
-            match self.read_answer(&mut buf[filled..until])? {
+        let mut head = Vec::new();
+        self.read_head(&mut head, MAGIC, SNIFFED)?;
+        if Format::of(&head) == Format::Unknown {
+            self.read_head(&mut head, SNIFFED, SNIFFED)?;
+            let only_known = self.request.only_known_formats();
+            if let Some(document) = Document::of(&head, self.content_type.as_deref(), only_known) {
+                self.call.bound_to_stall_timeout();
+                self.read_head(&mut head, ERROR_BODY_LIMIT, ERROR_BODY_LIMIT)?;
+                return Err(self.no_report(document, &head));
+            }
+        }
+        self.format = Format::of(&head);
+        self.head = head;
+        Ok(())
+    }
+
+    /// Reads the body's first bytes: at least as many as `least`, where there are
+    /// so many, and at most as many as `most`.
+    fn read_head(&mut self, head: &mut Vec<u8>, least: usize, most: usize) -> Result<(), Error> {
+        let mut filled = head.len();
+        while !self.ended && filled < least {
+            // A larger piece of memory only once the smaller one is full.
+            let until = most.min((2 * filled).max(SNIFFED));
+            memory::reserve(head, until.saturating_sub(head.len()))?;
+            head.resize(until, 0);
+            match self.read_answer(&mut head[filled..])? {
                 0 => self.ended = true,
                 n => filled += n,
             }
+            head.truncate(filled);
         }
-        buf.truncate(filled);
-        if let Some(answer) = &self.answer {
-            refuse_document(answer, &buf, self.ended)?;
-        }
-        self.format = Format::of(&buf);
-        self.head = buf;
         Ok(())
     }
+
+    /// The error for a body of status 200 that is no report.
+    fn no_report(&self, document: Document, body: &[u8]) -> Error {
+        let Some(answer) = &self.answer else {
+            return Error::new(Status::Internal, "a body without an answer");
+        };
+        if document == Document::Json {
+            let said = answer.service_error(body);
+            if said.is_error_object {
+                return refused(answer, said);
+            }
+        }
+        answer.explain(Error::new(Status::UnexpectedResponse, document.explanation()))
+    }
+}
+
+/// Whether a 206 or 416 says nothing against its being of the same version of a
+/// body, and says where it belongs just once.
+fn is_of_version(answer: &Answer, validator: &str) -> bool {
+    !answer.is_repeated(ETAG)
+        && !answer.is_repeated(CONTENT_RANGE)
+        && answer.header(ETAG).is_none_or(|tag| tag == validator)
 }

@@ -11,7 +11,6 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
 use std::hint::black_box;
 use std::ptr;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dbss::internal::{self, on_exhaustion};
@@ -33,14 +32,6 @@ thread_local! {
     /// Whether the thread has got memory from the reserve in this call.
     static MARKED: Cell<bool> = const { Cell::new(false) };
 }
-
-/// What a thread that was prepared has a value for.
-static PREPARED: LazyLock<Option<libc::pthread_key_t>> = LazyLock::new(|| {
-    let mut key = 0;
-    // SAFETY: `key` may be written.
-    let made = unsafe { libc::pthread_key_create(&raw mut key, None) };
-    (made == 0).then_some(key)
-});
 
 /// A call; the mark of the one around it, which a callback interrupts, comes back
 /// when it is dropped.
@@ -71,24 +62,12 @@ impl Drop for CallMemory {
 pub(super) fn prepare_thread() {
     on_exhaustion(|| MARKED.get());
     internal::prepare_thread();
-    if let Some(key) = *PREPARED {
-        // SAFETY: the key exists. Where it fails, the next call asks again.
-        unsafe { libc::pthread_setspecific(key, ptr::dangling()) };
-    }
 }
 
-/// Whether the thread was prepared. A variable of a thread would not do: reading
-/// one may be what takes memory first.
-fn is_prepared() -> bool {
-    // SAFETY: the key exists.
-    PREPARED.is_some_and(|key| !unsafe { libc::pthread_getspecific(key) }.is_null())
-}
-
-/// Begins a call, without a mark. A thread that was prepared has all that it needs
-/// beside the reserve.
+/// Begins a call, without a mark.
 pub(super) fn begin_call() -> CallMemory {
     CallMemory {
-        enough: !IS_LIBRARY || is_prepared() || has_least(),
+        enough: !IS_LIBRARY || has_least(),
         outer: MARKED.replace(false),
     }
 }

@@ -116,11 +116,17 @@
  *   a signal handler.
  * - pthread_cancel() of a thread inside a function waits until it returns. A stack
  *   of 64 KiB is enough for every call.
+ * - Memory. A call that gets none ends with DBSS_ERR_OUT_OF_MEMORY: a reserve of
+ *   744 KiB serves what it needs to end with. Two requests have none to serve them,
+ *   and the process ends without them, so a call looks before: 48 bytes for a thread
+ *   that the library starts, and 32 for each thread's first call.
  * - Numbers. Durations are int64_t milliseconds and sizes int64_t bytes, -1 for
  *   unknown or none; sizes in memory and counts are size_t. Booleans are int32_t, 0
  *   or 1. An index counts from 0.
  * - The process is left alone: no output, no change of the environment or locale,
- *   no SIGPIPE, no exit. Descriptors are close-on-exec. dbss_context_new() alone
+ *   no SIGPIPE, no exit. Descriptors are close-on-exec, and never 0, 1 or 2, but for
+ *   files that the system's resolver reads, or that hold the system's certificates,
+ *   while they are read. dbss_context_new() alone
  *   reads variables of the environment: SSL_CERT_FILE and SSL_CERT_DIR, which name
  *   the system's certificates; for a region HUAWEICLOUD_SDK_REGION_DBSS_{REGION},
  *   HUAWEICLOUD_SDK_REGIONS_FILE and HOME; and those of the options "credentials"

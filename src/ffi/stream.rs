@@ -53,11 +53,12 @@ impl Handle for dbss_report_stream {
     type Value = Stream;
 }
 
-/// The first bytes are neither of these.
+/// The first bytes are neither of these. They are no text either: a body that is
+/// text is no report, but DBSS_ERR_UNEXPECTED_RESPONSE or the error that it holds.
 pub const DBSS_FORMAT_UNKNOWN: i32 = 0;
 /// A PDF: the first bytes are "%PDF-".
 pub const DBSS_FORMAT_PDF: i32 = 1;
-/// A ZIP archive: the first bytes are "PK".
+/// A ZIP archive: the first bytes are "PK" and the number of a ZIP record.
 pub const DBSS_FORMAT_ZIP: i32 = 2;
 
 /// Opens a report: blocks until its first bytes are there. The operation

@@ -1,10 +1,11 @@
 //! The connections of a context, and one exchange over them.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use ::http::header::{HeaderName, HeaderValue};
+use ::http::header::{HeaderName, HeaderValue, LOCATION};
 use ::http::uri::Scheme;
 use ::http::{Method, Request, Response, Uri};
 use arc_swap::ArcSwapOption;
@@ -15,6 +16,7 @@ use zeroize::Zeroizing;
 use super::answer::Answer;
 use super::call::{Call, Limits};
 use super::connect::{NoResolver, SocketConnector};
+use super::inspect::HEADER_LIMIT;
 use super::proxy::Proxy;
 use super::secrets::Secrets;
 use super::{answer, redirect, tls};
@@ -45,6 +47,7 @@ struct Settings {
     roots: Option<Arc<RootCertStore>>,
     user_agent: String,
     allow_plaintext: bool,
+    plaintext_address: Option<IpAddr>,
     allow_close_delimited: bool,
     follow_redirects: bool,
     proxy: Option<Proxy>,
@@ -73,6 +76,7 @@ impl Home {
         let connector = SocketConnector {
             tls: settings.roots.as_ref().map(tls::client_config).transpose()?,
             allow_plaintext: settings.allow_plaintext,
+            plaintext_address: settings.plaintext_address,
             proxy: settings.proxy.clone(),
         };
         let config = Agent::config_builder()
@@ -85,6 +89,7 @@ impl Home {
             .user_agent(&settings.user_agent)
             .accept("*/*")
             .accept_encoding("identity")
+            .max_response_header_size(HEADER_LIMIT)
             .max_idle_connections(MAX_IDLE)
             .max_idle_connections_per_host(MAX_IDLE)
             .build();
@@ -135,6 +140,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) ca_file: Option<&'a Path>,
     pub(crate) user_agent_suffix: Option<&'a str>,
     pub(crate) allow_plaintext: bool,
+    /// An address that plain http may go to all the same.
+    pub(crate) plaintext_address: Option<IpAddr>,
     pub(crate) allow_close_delimited: bool,
     pub(crate) follow_redirects: bool,
     pub(crate) proxy: Option<Proxy>,
@@ -193,6 +200,7 @@ impl Http {
             roots,
             user_agent,
             allow_plaintext: setup.allow_plaintext,
+            plaintext_address: setup.plaintext_address,
             allow_close_delimited: setup.allow_close_delimited,
             follow_redirects: setup.follow_redirects,
             proxy: setup.proxy,
@@ -258,6 +266,20 @@ impl Http {
         }
     }
 
+    /// Closes the connections that nobody uses, and what else takes descriptors.
+    pub(crate) fn release_idle(&self) {
+        let Ok(home) = self.home() else { return };
+        let agent = home.agent.load();
+        if let Some(new) = agent.as_ref().and_then(|_| Home::new(&self.settings).ok()) {
+            // Unless it was closed meanwhile.
+            home.agent.compare_and_swap(&agent, new.agent.load_full());
+        }
+        for shard in &home.shards {
+            let spare = std::mem::take(&mut lock(shard).operations);
+            drop(spare);
+        }
+    }
+
     /// An operation for a call that was given none.
     pub(crate) fn operation(&self) -> Result<Arc<Operation>, Error> {
         let spare = self.home()?.shard().operations.pop();
@@ -309,14 +331,22 @@ impl Http {
         let secrets = Secrets::of(request.headers(), outgoing.secrets);
         let mut redirects = 0;
         let mut at_origin = true;
-        let response = loop {
+        let (response, not_followed) = loop {
             let response = self.try_send(&agent, call, &request, outgoing.repeatable, &secrets)?;
-            let follow = self.settings.follow_redirects && outgoing.method == Method::GET;
-            if !follow || !response.status().is_redirection() {
-                break response;
+            if !response.status().is_redirection() {
+                break (response, "");
+            }
+            if !self.settings.follow_redirects {
+                break (response, "redirects are not followed without follow_redirects");
+            }
+            if outgoing.method != Method::GET {
+                break (response, "redirects of this kind of request are not followed");
+            }
+            if response.headers().get(LOCATION).is_none_or(HeaderValue::is_empty) {
+                break (response, "it did not say where to (no Location)");
             }
             let Some(next) = redirect::target(request.uri(), response.headers()) else {
-                break response;
+                break (response, "its Location is no http or https URL");
             };
             redirects += 1;
             redirect::check(&next, request.uri(), redirects, self.settings.allow_plaintext)
@@ -330,7 +360,9 @@ impl Http {
         };
         let https = request.uri().scheme() == Some(&Scheme::HTTPS);
         let unframed = https || self.settings.allow_close_delimited;
-        Ok(Answer::new(call, response, unframed, secrets)?.being_of_origin(at_origin))
+        Ok(Answer::new(call, response, unframed, secrets)?
+            .being_of_origin(at_origin)
+            .not_followed_because(not_followed))
     }
 
     fn try_send(

@@ -32,6 +32,8 @@ pub(crate) struct Answer {
     /// Whether it is from where the request was sent, and not from where a
     /// redirect led, without credentials.
     at_origin: bool,
+    /// Why it was not followed, where it is a redirect.
+    not_followed: &'static str,
     /// The length that the server announced.
     announced: Option<u64>,
     received: u64,
@@ -50,6 +52,7 @@ impl Answer {
             status: parts.status,
             secrets,
             at_origin: true,
+            not_followed: "",
             announced: None,
             received: 0,
             body: body.into_reader(),
@@ -72,6 +75,14 @@ impl Answer {
 
     pub(super) fn being_of_origin(self, at_origin: bool) -> Answer {
         Answer { at_origin, ..self }
+    }
+
+    pub(super) fn not_followed_because(self, not_followed: &'static str) -> Answer {
+        Answer { not_followed, ..self }
+    }
+
+    pub(super) fn why_not_followed(&self) -> &'static str {
+        self.not_followed
     }
 
     /// Whether it refuses the credentials that were sent.
@@ -98,6 +109,12 @@ impl Answer {
             Err(_) => String::from_utf8_lossy(value).trim().to_owned(),
         };
         Some(self.secrets.blot(text))
+    }
+
+    /// Whether a header stands there more than once, so that which one counts
+    /// would be a guess.
+    pub(crate) fn is_repeated(&self, name: HeaderName) -> bool {
+        self.headers.get_all(name).iter().nth(1).is_some()
     }
 
     /// The file name that it gives the body, made safe.
@@ -135,8 +152,13 @@ impl Answer {
     /// An error if the body is compressed or otherwise encoded. It was asked
     /// for as it is, and unpacking it would let a small answer fill a disk.
     pub(crate) fn refuse_encoding(&self) -> Result<(), Error> {
-        let mut encodings = self.headers.get_all(header::CONTENT_ENCODING).iter();
-        if encodings.all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let mut encodings = self
+            .headers
+            .get_all(header::CONTENT_ENCODING)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|b| *b == b','));
+        let is_none = |name: &[u8]| name.is_empty() || name.eq_ignore_ascii_case(b"identity");
+        if encodings.all(|name| is_none(name.trim_ascii())) {
             return Ok(());
         }
         let encoding = self.header(header::CONTENT_ENCODING).unwrap_or_default();

@@ -53,6 +53,19 @@ impl Room {
     }
 }
 
+impl Room {
+    /// The last `len` bytes of the input.
+    pub(super) fn input_end(&mut self, len: usize) -> &mut [u8] {
+        let start = self.filled.saturating_sub(len).max(self.consumed);
+        &mut self.input[start..self.filled]
+    }
+
+    /// Removes so many bytes from the input's end.
+    pub(super) fn shorten_input(&mut self, len: usize) {
+        self.filled = self.filled.saturating_sub(len).max(self.consumed);
+    }
+}
+
 impl Buffers for Room {
     fn output(&mut self) -> &mut [u8] {
         &mut self.output

@@ -234,7 +234,7 @@ impl Call {
     /// From now on the request may take no longer than its stall timeout: for a
     /// body that is no report, a server that drips is as good as one that is
     /// silent.
-    pub(super) fn bound_to_stall_timeout(&self) {
+    pub(crate) fn bound_to_stall_timeout(&self) {
         self.state().bound = after(Instant::now(), self.limits.stall);
     }
 

@@ -3,26 +3,27 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, Type};
 use ureq::unversioned::resolver::{ArrayVec, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 use zeroize::Zeroize;
 
 use super::buffers::Room;
 use super::call::Call;
+use super::inspect::{self, Inspector};
 use super::proxy::Proxy;
 use super::resolve::resolve;
 use super::tls;
 use crate::error::{Error, Status};
 use crate::memory;
-use crate::sys::Interest;
+use crate::sys::{self, Interest};
 
 /// Says nothing. ureq resolves before it looks in its pool, so a look-up here
 /// would be made for each request; the connector makes it for each connection.
@@ -48,6 +49,8 @@ pub(super) struct SocketConnector {
     /// None where no request is https.
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) allow_plaintext: bool,
+    /// The one address beside this machine's own that plain http may go to.
+    pub(super) plaintext_address: Option<IpAddr>,
     pub(super) proxy: Option<Proxy>,
 }
 
@@ -101,7 +104,8 @@ impl SocketConnector {
         let mut addresses = resolve(next_host, next_port, call)?;
         if exempt {
             // Its name must not lead elsewhere.
-            addresses.retain(|a| a.ip().to_canonical().is_loopback());
+            addresses
+                .retain(|a| a.ip().to_canonical().is_loopback() || Some(a.ip()) == self.plaintext_address);
             if addresses.is_empty() {
                 return Err(Error::argument(
                     Status::PlaintextRefused,
@@ -189,7 +193,7 @@ impl From<io::Error> for Failed {
 
 /// A connected, non-blocking socket; none when the time ran out.
 fn connect(address: SocketAddr, until: Option<Instant>, call: &Call) -> Result<Option<TcpStream>, Failed> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = sys::socket(Domain::for_address(address), Type::STREAM, Protocol::TCP)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&address.into()) {
@@ -333,6 +337,7 @@ fn shake_hands(stream: &mut TlsStream, host: &str, port: u16) -> Result<(), Erro
 struct Connection<S> {
     stream: S,
     buffers: Room,
+    inspector: Inspector,
     /// Whether a request went out since anything came in.
     asked: bool,
     /// Whether it served a request that is answered.
@@ -344,6 +349,7 @@ impl<S: Stream> Connection<S> {
         Ok(Connection {
             stream,
             buffers: Room::new()?,
+            inspector: Inspector::default(),
             asked: false,
             kept: false,
         })
@@ -369,6 +375,7 @@ impl<S: Stream> Transport for Connection<S> {
         // The request had the token in it, and this buffer lives on.
         output.zeroize();
         self.asked = true;
+        self.inspector.expect_response();
         sent.map_err(|e| opaque(from_io(e)))
     }
 
@@ -378,9 +385,19 @@ impl<S: Stream> Transport for Connection<S> {
             self.stream.wait_for_answer().map_err(|e| opaque(from_io(e)))?;
         }
         let input = self.buffers.input_append_buf();
+        if input.is_empty() {
+            return Err(opaque(inspect::malformed("a line of it is too long")));
+        }
         let n = self.stream.read(input).map_err(|e| opaque(from_io(e)))?;
         self.buffers.input_appended(n);
-        Ok(n > 0)
+        if n == 0 {
+            return self.inspector.check_end().map(|()| false).map_err(opaque);
+        }
+        let bytes = self.buffers.input_end(self.inspector.pending() + n);
+        let came = bytes.len();
+        let kept = self.inspector.inspect(bytes).map_err(opaque)?;
+        self.buffers.shorten_input(came - kept);
+        Ok(true)
     }
 
     /// ureq asks when it puts a connection away and when it takes it out again,

@@ -15,6 +15,9 @@ pub(crate) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+/// Where every instance in the cloud reaches its metadata service.
+const METADATA_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
+
 /// A checked URL: scheme, host, maybe a port and a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
@@ -99,9 +102,12 @@ impl Endpoint {
         }
     }
 
-    /// Whether the host is at hand on this machine's own link alone.
-    pub(crate) fn is_link_local(&self) -> bool {
-        matches!(&self.host, Host::Address(IpAddr::V4(address)) if address.is_link_local())
+    /// The address of the instance metadata service, where that is the host.
+    pub(crate) fn metadata_address(&self) -> Option<IpAddr> {
+        match &self.host {
+            Host::Address(address) if *address == METADATA_ADDRESS => Some(*address),
+            _ => None,
+        }
     }
 
     /// Scheme, host and port.

@@ -11,6 +11,7 @@ mod call;
 mod connect;
 mod content;
 mod endpoint;
+mod inspect;
 mod object;
 mod proxy;
 mod redirect;
@@ -30,10 +31,10 @@ pub(crate) use object::Object;
 pub(crate) use proxy::Proxy;
 pub(crate) use refusal::Asked;
 pub(crate) use retry::Retry;
-pub(crate) use service_error::ERROR_BODY_LIMIT;
+pub(crate) use service_error::{ERROR_BODY_LIMIT, ServiceError};
 
 #[cfg(fuzzing)]
 pub(crate) use self::{
     answer::retry_after, content::safe_filename, redirect::check, redirect::origin, redirect::target,
-    secrets::Secrets, service_error::ServiceError,
+    secrets::Secrets,
 };

@@ -2,24 +2,101 @@
 
 use ::http::Uri;
 use ::http::header::{HeaderMap, LOCATION};
-use ::http::uri::{Authority, PathAndQuery, Scheme};
+use ::http::uri::{Authority, Scheme};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use super::endpoint::Endpoint;
 use crate::error::{Error, Status};
 
 const MAX_REDIRECTS: u32 = 5;
 
-/// Where an answer points: a whole URL, or a path on the same host.
+/// What no URL has as it is, such as a raw UTF-8 name, is percent-encoded.
+const RAW: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// Where an answer points (RFC 3986, 5.2); none where that is nowhere.
 pub(crate) fn target(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
-    let location = headers.get(LOCATION)?.to_str().ok()?.split('#').next()?;
-    if let Some(path) = location.strip_prefix('/').filter(|rest| !rest.starts_with('/')) {
-        let mut parts = from.clone().into_parts();
-        parts.path_and_query = Some(format!("/{path}").parse::<PathAndQuery>().ok()?);
-        return Uri::from_parts(parts).ok();
+    let location = headers.get(LOCATION)?.as_bytes().trim_ascii();
+    if location.is_empty() {
+        return None;
     }
-    let uri: Uri = location.parse().ok()?;
-    uri.authority()?;
-    uri.scheme().is_some().then_some(uri)
+    let location = location.split(|b| *b == b'#').next()?;
+    let location = percent_encode(location, RAW).to_string();
+    let (scheme, rest) = match location.split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => (Some(scheme), rest),
+        _ => (None, location.as_str()),
+    };
+    let (authority, rest) = match rest.strip_prefix("//") {
+        Some(rest) => {
+            let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            (Some(authority), rest)
+        }
+        None => (None, rest),
+    };
+    if scheme.is_some() && authority.is_none() {
+        return None;
+    }
+    let (path, query) = rest
+        .split_once('?')
+        .map_or((rest, None), |(path, query)| (path, Some(query)));
+    let (mut path, query) = match path {
+        "" if authority.is_some() => ("/".to_owned(), query),
+        "" => (from.path().to_owned(), query.or(from.query())),
+        path if path.starts_with('/') => (without_dots(path), query),
+        path => {
+            let directory = from
+                .path()
+                .rsplit_once('/')
+                .map_or("", |(directory, _)| directory);
+            (without_dots(&format!("{directory}/{path}")), query)
+        }
+    };
+    if let Some(query) = query {
+        path.push('?');
+        path.push_str(query);
+    }
+    Uri::builder()
+        .scheme(scheme.or(from.scheme_str())?)
+        .authority(authority.or(from.authority().map(Authority::as_str))?)
+        .path_and_query(path)
+        .build()
+        .ok()
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+}
+
+/// A path that begins with `/`, its segments `.` and `..` resolved.
+fn without_dots(path: &str) -> String {
+    let mut segments = Vec::new();
+    let mut rest = path.split('/').skip(1).peekable();
+    while let Some(segment) = rest.next() {
+        match segment {
+            "." => {}
+            ".." => drop(segments.pop()),
+            segment => {
+                segments.push(segment);
+                continue;
+            }
+        }
+        if rest.peek().is_none() {
+            segments.push("");
+        }
+    }
+    format!("/{}", segments.join("/"))
 }
 
 /// An error if the library must not go there.
@@ -56,4 +133,47 @@ pub(crate) fn check(to: &Uri, from: &Uri, count: u32, allow_plaintext: bool) -> 
 /// Scheme, host and port.
 pub(crate) fn origin(uri: &Uri) -> (Option<Scheme>, Option<Authority>) {
     (uri.scheme().cloned(), uri.authority().cloned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::http::HeaderValue;
+
+    fn leads(location: &[u8]) -> Option<String> {
+        let from = "https://dbss.example.com/v1/p/download?local=en-us";
+        let mut headers = HeaderMap::new();
+        headers.insert(LOCATION, HeaderValue::from_bytes(location).expect("a value"));
+        Some(target(&from.parse().expect("a URL"), &headers)?.to_string())
+    }
+
+    #[test]
+    fn a_location_is_resolved_as_rfc_3986_says() {
+        for (location, to) in [
+            ("x.pdf", "https://dbss.example.com/v1/p/x.pdf"),
+            ("./x.pdf?a=b", "https://dbss.example.com/v1/p/x.pdf?a=b"),
+            ("../x", "https://dbss.example.com/v1/x"),
+            ("../../../../x", "https://dbss.example.com/x"),
+            ("..", "https://dbss.example.com/v1/"),
+            ("/a/./b/../c", "https://dbss.example.com/a/c"),
+            ("?x", "https://dbss.example.com/v1/p/download?x"),
+            ("?", "https://dbss.example.com/v1/p/download?"),
+            ("#f", "https://dbss.example.com/v1/p/download?local=en-us"),
+            ("./a:b", "https://dbss.example.com/v1/p/a:b"),
+            ("//host.example/x", "https://host.example/x"),
+            ("//host.example:8443", "https://host.example:8443/"),
+            ("//host.example?x", "https://host.example/?x"),
+            ("http://host.example/a b", "http://host.example/a%20b"),
+            ("审计.pdf", "https://dbss.example.com/v1/p/%E5%AE%A1%E8%AE%A1.pdf"),
+            ("/%E5?a=\u{e9}", "https://dbss.example.com/%E5?a=%C3%A9"),
+            ("", ""),
+            ("a:b", ""),
+            ("https:x", ""),
+            ("///x", ""),
+            ("https://", ""),
+            ("//a b/x", ""),
+        ] {
+            assert_eq!(leads(location.as_bytes()).unwrap_or_default(), to, "{location}");
+        }
+    }
 }

@@ -38,8 +38,9 @@ impl Answer {
             let redirected = Error::new(
                 Status::Redirected,
                 format!(
-                    "{who} redirected{origin} (HTTP {}), and redirects are not followed; is the endpoint right?",
-                    status.as_u16()
+                    "{who} redirected{origin} (HTTP {}), and {}; is the endpoint right?",
+                    status.as_u16(),
+                    self.why_not_followed()
                 ),
             );
             return Ok(self.explain(redirected.with_redirect_target(target)));

@@ -50,11 +50,9 @@ impl Part {
         }
         // Opened here, since `tempfile` would hide the system's error code.
         let create = |path: &Path| {
-            File::options()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)
+            let mut options = File::options();
+            options.write(true).create_new(true).mode(0o600);
+            sys::open(path, &options)
         };
         named().make_in(directory, create).map(Part::Named)
     }
@@ -120,20 +118,11 @@ impl FileSink {
         sink.finish()
     }
 
-    fn put(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
-        let part = self.part()?;
-        while !bytes.is_empty() {
-            match sys::write_quietly(part.as_fd(), bytes) {
-                Ok(n) => bytes = &bytes[n..],
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => {
-                    let place = self.directory.display();
-                    let failure = failure(format_args!("cannot write in {place}"), &e);
-                    return Err(failure.with_path(&self.given));
-                }
-            }
-        }
-        Ok(())
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        sys::write_all_quietly(self.part()?.as_fd(), bytes).map_err(|e| {
+            let place = self.directory.display();
+            failure(format_args!("cannot write in {place}"), &e).with_path(&self.given)
+        })
     }
 
     fn begin_part(directory: &Path, name: Option<OsString>, options: FileOptions) -> Result<FileSink, Error> {
@@ -211,7 +200,7 @@ impl Sink for FileSink {
             .map_err(|e| cannot(&e))?;
         // The file has its name: what fails from here on undoes nothing. A file
         // system that cannot sync a directory is not a reason to report a loss.
-        let _ = File::open(&self.directory).and_then(|directory| directory.sync_all());
+        let _ = sys::open_to_read(&self.directory).and_then(|directory| directory.sync_all());
         Ok(())
     }
 

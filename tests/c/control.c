@@ -958,14 +958,14 @@ static void operation_options(void)
 static void stream_getters(void)
 {
     static const struct {
-        const char *body;
+        const char *body, *json;
         int32_t format;
         const char *ending;
-    } formats[] = {{"%PDF-1.7 and so on", DBSS_FORMAT_PDF, ".pdf"},
-                   {"PK and so on", DBSS_FORMAT_ZIP, ".zip"},
-                   {"neither", DBSS_FORMAT_UNKNOWN, ".bin"},
-                   {"P", DBSS_FORMAT_UNKNOWN, ".bin"},
-                   {"%PDF", DBSS_FORMAT_UNKNOWN, ".bin"}};
+    } formats[] = {{"%PDF-1.7 and so on", "%PDF-1.7 and so on", DBSS_FORMAT_PDF, ".pdf"},
+                   {"PK\3\4 and so on", "PK\\u0003\\u0004 and so on", DBSS_FORMAT_ZIP, ".zip"},
+                   {"\1 neither", "\\u0001 neither", DBSS_FORMAT_UNKNOWN, ".bin"},
+                   {"\1", "\\u0001", DBSS_FORMAT_UNKNOWN, ".bin"},
+                   {"PK\1", "PK\\u0001", DBSS_FORMAT_UNKNOWN, ".bin"}};
     struct report report = new_report(300000);
     dbss_context *ctx = new_context(fact("http"));
     dbss_operation *operation = new_operation();
@@ -992,7 +992,7 @@ static void stream_getters(void)
         post_fault(report.id,
                    "\"body\": \"%s\", \"framing\": \"chunked\", \"times\": 1, \"headers\": [[\"Content-Disposition\", null], "
                    "[\"Content-Type\", null], [\"X-Request-Id\", null]]",
-                   formats[i].body);
+                   formats[i].json);
         EXPECT(DBSS_OK, OPEN(ctx, report.id, operation, &stream));
         CHECK(dbss_report_stream_size(stream) == -1);
         CHECK(dbss_report_stream_format(stream) == formats[i].format);

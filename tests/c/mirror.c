@@ -6,6 +6,7 @@
 #include "calls.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -1076,6 +1077,91 @@ static void many_runs(void)
         free_source(&sources[i]);
 }
 
+/* ---------------------------------------------------------------------------
+ * Descriptors
+ * ------------------------------------------------------------------------ */
+
+static struct source streams_source;
+static struct report streams_report;
+static int stream_looks;
+
+/* A host that closed its standard streams and prints all the same. */
+static void print_to_closed_streams(void)
+{
+    static const char text[] = "what a host prints\n";
+    int fd;
+    stream_looks++;
+    for (fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) != -1 || write(fd, text, sizeof text - 1) != -1)
+            failed("descriptor %d is open", fd);
+}
+
+static int32_t print_progress(void *userdata, const dbss_operation *operation)
+{
+    (void)userdata;
+    (void)operation;
+    print_to_closed_streams();
+    return 0;
+}
+
+static void print_log(void *userdata, const dbss_log_record *record)
+{
+    (void)userdata;
+    (void)record;
+    print_to_closed_streams();
+}
+
+static void work_with_closed_streams(void)
+{
+    struct run run = {0};
+    dbss_config *config = new_config(fact("https"), fact("token"));
+    dbss_context *ctx;
+    char *path = format("%s/one.pdf", streams_source.directory);
+
+    fflush(NULL);
+    close(0);
+    close(1);
+    close(2);
+    set(config, "ca_file", fact("ca_file"));
+    set(config, "max_attempts", "3");
+    EXPECT(DBSS_OK, dbss_config_set_log(config, print_log, NULL, NULL));
+    ctx = to_context(config);
+    run.operation = new_operation();
+    EXPECT(DBSS_OK, dbss_operation_set_progress(run.operation, print_progress, NULL, NULL));
+    EXPECT(DBSS_OK, dbss_report_download_to_file(ctx, fact("project"), fact("instance"), streams_report.id, NULL, path,
+                                                 0, run.operation));
+    run.ctx = ctx;
+    run.source = &streams_source;
+    run_mirror(&run);
+    CHECK_RUN(DBSS_OK, &run);
+    CHECK_COUNT(5, run.result, downloaded);
+    print_to_closed_streams();
+    CHECK(stream_looks > 10);
+}
+
+static void closed_standard_streams(void)
+{
+    char *path;
+    size_t len;
+    uint8_t *bytes;
+
+    streams_source = new_source(5, 300000);
+    streams_report = new_report(400000);
+    path = format("%s/one.pdf", streams_source.directory);
+    /* One reset on the way, so that there is a warning. */
+    post_fault(streams_report.id, "\"cut_after\": 1000, \"times\": 1");
+    in_child(work_with_closed_streams);
+    bytes = read_file(path, &len);
+    CHECK(bytes != NULL && len == streams_report.len && memcmp(bytes, streams_report.bytes, len) == 0);
+    CHECK_ARCHIVE(&streams_source, streams_source.directory);
+    CHECK(count_lines(streams_source.directory, "manifest.jsonl") == 5);
+    CHECK(count_lines(streams_source.directory, ".dbss-mirror.lock") == 0);
+    free(bytes);
+    free(path);
+    free_report(&streams_report);
+    free_source(&streams_source);
+}
+
 /* ------------------------------------------------------------------------ */
 
 static const struct check checks[] = {
@@ -1101,6 +1187,7 @@ static const struct check checks[] = {
     {"fork_during_a_run", fork_during_a_run, LOAD},
     {"fork_keeps_no_lock", fork_keeps_no_lock, LOAD},
     {"many_runs", many_runs, LOAD},
+    {"closed_standard_streams", closed_standard_streams, LOAD},
 };
 
 int main(int argc, char **argv)

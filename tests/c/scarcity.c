@@ -7,6 +7,7 @@
 #define _GNU_SOURCE /* for RLIMIT_AS, which POSIX.1-2008 names and hides */
 
 #include "calls.h"
+#include "failing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <malloc.h>
 #endif
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,8 +27,10 @@ static const long spare[] = {0, 4 * KIB, 16 * KIB, 64 * KIB, 128 * KIB, 256 * KI
 #define PLENTY (64 * 1024 * KIB)
 
 static const char *scheme, *report, *instance;
-static char *template_id, *directory;
-static dbss_context *ctx;
+/* Which request for memory fails; 0: none. */
+static long failing;
+static char *endpoint, *template_id, *directory;
+static dbss_context *ctx, *at_address;
 
 /* ---------------------------------------------------------------------------
  * The calls
@@ -37,7 +41,7 @@ static dbss_status new_one(void)
     dbss_config *config = NULL;
     dbss_status status = dbss_config_new(&config);
     if (status == DBSS_OK)
-        status = dbss_config_set_endpoint(config, fact(scheme));
+        status = dbss_config_set_endpoint(config, endpoint);
     if (status == DBSS_OK)
         status = dbss_config_set(config, "ca_file", fact("ca_file"));
     if (status == DBSS_OK)
@@ -75,8 +79,13 @@ static dbss_status to_memory(void)
 
 static dbss_status all_anew(void)
 {
+    dbss_context *other = ctx;
     dbss_status status = new_one();
-    return status == DBSS_OK ? to_memory() : status;
+    if (status == DBSS_OK)
+        status = to_memory();
+    dbss_context_free(ctx);
+    ctx = other;
+    return status;
 }
 
 static dbss_status to_directory(void)
@@ -180,6 +189,9 @@ static dbss_status generate(void)
     return status;
 }
 
+/* At an address: where each worker looks up a name on a thread of its own, one
+ * may start while the others take the last memory. The C library ends the process
+ * then. */
 static dbss_status mirror(void)
 {
     dbss_mirror_options *options = NULL;
@@ -190,11 +202,11 @@ static dbss_status mirror(void)
     dbss_status status = new_operation_here(&operation);
     if (status == DBSS_OK)
         status = dbss_mirror_options_new(&options);
-    snprintf(place, sizeof place, "%s/%ld", directory, (long)getpid());
+    snprintf(place, sizeof place, "%s/%ld-%ld", directory, (long)getpid(), failing);
     if (status == DBSS_OK)
         status = dbss_mirror_options_set(options, "instance", instance);
     if (status == DBSS_OK)
-        status = dbss_reports_mirror(ctx, fact("project"), place, options, operation, &result);
+        status = dbss_reports_mirror(at_address, fact("project"), place, options, operation, &result);
     if (result != NULL && dbss_mirror_result_json(result, &json) != DBSS_OK && status == DBSS_OK)
         status = DBSS_ERR_OUT_OF_MEMORY;
     dbss_buffer_free(&json);
@@ -279,7 +291,8 @@ static int outcome_of_child(long more, int how, int starves)
         }
         if (status == DBSS_OK)
             _exit(SUCCESS);
-        if (status == DBSS_ERR_OUT_OF_MEMORY || status == DBSS_ERR_RESOURCE)
+        /* A mirror goes on without the reports for which there is no thread. */
+        if (status == DBSS_ERR_OUT_OF_MEMORY || status == DBSS_ERR_RESOURCE || status == DBSS_ERR_PARTIAL)
             _exit(NO_MEMORY);
         fprintf(stderr, "status %d: %s\n", (int)status, dbss_error_message(dbss_last_error()));
         _exit(ELSE);
@@ -305,30 +318,57 @@ static void expect_no_death(const char *what, int how, dbss_status (*made)(void)
         failed("%s, %s, way %d, with plenty: exit %d", what, scheme, how, outcome);
 }
 
-static void begin(const char *where)
+/* The scheme at an address, for which no thread looks up a name. */
+static char *address_of(const char *where)
+{
+    return format("%s://127.0.0.1%s", where, strrchr(fact(where), ':'));
+}
+
+static void begin_at(const char *where, char *at, int reports)
 {
     dbss_cursor *cursor;
     dbss_page *page = NULL;
     char *body;
     scheme = where;
+    endpoint = at;
     report = add_report(3000000);
     body = format("instance-%s", fresh_id());
     instance = body;
     body = format("{\"id\": \"%s\", \"name\": \"for a check\"}", instance);
     free(control("POST", "/instances", body));
     free(body);
-    body = format("{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": 300, \"size\": 20000}", instance);
+    body = format("{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": %d, \"size\": 20000}", instance, reports);
     free(control("POST", "/reports", body));
     free(body);
     free(control("POST", "/generation", "{\"percent_per_list\": 100}"));
     directory = new_directory();
     if (new_one() != DBSS_OK)
         fatal("no context");
+    body = address_of(scheme);
+    at_address = new_context(body);
+    free(body);
     EXPECT(DBSS_OK, dbss_templates_list(ctx, fact("project"), instance, &cursor));
     EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
     template_id = format("%s", dbss_page_field(page, 0, "id"));
     dbss_page_free(page);
     dbss_cursor_free(cursor);
+}
+
+static void begin(const char *where)
+{
+    begin_at(where, format("%s", fact(where)), 300);
+}
+
+static void end(void)
+{
+    char *command = format("rm -rf '%s'", directory);
+    dbss_context_free(ctx);
+    dbss_context_free(at_address);
+    CHECK(system(command) == 0);
+    free(command);
+    free(directory);
+    free(template_id);
+    free(endpoint);
 }
 
 static void every_call(const char *where)
@@ -353,7 +393,7 @@ static void every_call(const char *where)
     for (i = 0; i < sizeof calls / sizeof *calls; i++)
         for (how = HERE; how <= ON_A_THREAD && !has_failed(); how++)
             expect_no_death(calls[i].what, how, calls[i].call);
-    dbss_context_free(ctx);
+    end();
 }
 
 static void plain(void)
@@ -383,7 +423,7 @@ static void starved(void)
                     failed("call %d, %s, way %d: %d", (int)j, scheme, how, outcome);
             }
         }
-        dbss_context_free(ctx);
+        end();
     }
 }
 
@@ -391,7 +431,172 @@ static void certificates(void)
 {
     begin("http");
     expect_no_death("certificates of the system", HERE, new_of_region);
-    dbss_context_free(ctx);
+    end();
+}
+
+/* ---------------------------------------------------------------------------
+ * Each request for memory that fails
+ * ------------------------------------------------------------------------ */
+
+/* Whether each one fails in turn, and not every so many. */
+#define ALL_OF_THEM "DBSS_TEST_EACH_ALLOCATION"
+
+/* Makes the call again and again, each time with another request that fails, until
+ * there are no more requests; what the child ends with. */
+static int fail_in_turn(dbss_status (*made)(void), long step, volatile long *at)
+{
+    /* What is made once, and kept. */
+    enum { WARM = 3, KEPT = 200, KEPT_DESCRIPTORS = 4 };
+    long blocks, descriptors, i;
+    for (i = 0; i < WARM; i++)
+        if (made() != DBSS_OK)
+            return 2;
+    blocks = count_blocks();
+    descriptors = each_descriptor(NULL);
+    for (failing = 1;; failing += failing < 20 ? 1 : step) {
+        dbss_status status;
+        int has_failed;
+        *at = failing;
+        fail_request(failing);
+        status = made();
+        has_failed = has_failed_request();
+        fail_request(0);
+        if (!has_failed)
+            break;
+        if (status != DBSS_OK && status != DBSS_ERR_OUT_OF_MEMORY && status != DBSS_ERR_RESOURCE && status != DBSS_ERR_PARTIAL) {
+            fprintf(stderr, "status %d: %s\n", (int)status, dbss_error_message(dbss_last_error()));
+            return 3;
+        }
+        if (status != DBSS_OK && made() != DBSS_OK) {
+            fprintf(stderr, "afterwards: %s\n", dbss_error_message(dbss_last_error()));
+            return 4;
+        }
+    }
+    blocks = count_blocks() - blocks;
+    descriptors = each_descriptor(NULL) - descriptors;
+    if (failing < 20 || blocks > KEPT || descriptors > KEPT_DESCRIPTORS) {
+        fprintf(stderr, "%ld requests, %ld more blocks, %ld more descriptors\n", failing, blocks, descriptors);
+        return 5;
+    }
+    return 0;
+}
+
+static void each_request(void)
+{
+    static const struct {
+        const char *what;
+        long step;
+        dbss_status (*call)(void);
+    } calls[] = {
+        {"context and download", 1, all_anew},
+        {"download to memory", 1, to_memory},
+        {"download to a directory", 3, to_directory},
+        {"download to a function", 3, to_callback},
+        {"download under an operation", 3, under_operation},
+        {"list", 17, list},
+        {"generate", 97, generate},
+        {"mirror", 397, mirror},
+        {"missing", 1, missing},
+    };
+    static const char *const schemes[] = {"http", "https"};
+    volatile long *at = mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int all = getenv(ALL_OF_THEM) != NULL;
+    size_t i, j;
+    if (!can_fail_requests()) {
+        skip("malloc() cannot be replaced here");
+        return;
+    }
+    if (at == MAP_FAILED)
+        fatal("no memory");
+    for (i = 0; i < 2; i++) {
+        begin_at(schemes[i], address_of(schemes[i]), 5);
+        for (j = 0; j < sizeof calls / sizeof *calls; j++) {
+            int status;
+            pid_t child;
+            fflush(stdout);
+            child = fork();
+            if (child == 0)
+                _exit(fail_in_turn(calls[j].call, all ? 1 : calls[j].step, at));
+            while (waitpid(child, &status, 0) < 0)
+                ;
+            if (status != 0)
+                failed("%s, %s, request %ld: %s %d", calls[j].what, schemes[i], *at, WIFSIGNALED(status) ? "signal" : "exit",
+                       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+            else if (all)
+                printf("%s, %s: %ld requests\n", calls[j].what, schemes[i], *at);
+        }
+        end();
+    }
+}
+
+/* ---------------------------------------------------------------------------
+ * Copies
+ * ------------------------------------------------------------------------ */
+
+static dbss_log_record *kept;
+
+static void keep_record(void *user_data, const dbss_log_record *record)
+{
+    (void)user_data;
+    if (kept == NULL)
+        kept = dbss_log_record_copy(record);
+}
+
+/* What a child ends with that asks for copies until there is none: 0 if it got
+ * some while there was memory, NULL afterwards, and one again when others were
+ * freed. */
+static int outcome_of_copies(int starves)
+{
+    enum { MOST = 100000 };
+    static dbss_error *errors[MOST];
+    static dbss_log_record *records[MOST];
+    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_operation *operation = NULL;
+    dbss_buffer buffer;
+    struct rlimit limit;
+    int number = 0, got, failures = 0;
+
+    if (dbss_config_set_log(config, keep_record, NULL, NULL) != DBSS_OK || dbss_operation_new(&operation) != DBSS_OK)
+        return 2;
+    ctx = to_context(config);
+    if (dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), "0123456789abcdef", NULL, operation, &buffer) !=
+            DBSS_ERR_NOT_FOUND ||
+        kept == NULL || getrlimit(RLIMIT_AS, &limit) != 0)
+        return 3;
+    limit.rlim_cur = (rlim_t)(in_use() + 256 * KIB);
+    if (setrlimit(RLIMIT_AS, &limit) != 0)
+        return 4;
+    starving = starves;
+    take_everything(NULL, NULL);
+    /* A few times more than until the first NULL. */
+    while (number < MOST && failures < 1000) {
+        errors[number] = dbss_operation_error(operation);
+        records[number] = dbss_log_record_copy(kept);
+        failures += errors[number] == NULL || records[number] == NULL;
+        number++;
+    }
+    got = number - failures;
+    if (failures < 1000 || (starves ? got > 0 : got < 10))
+        return 5;
+    while (number-- > 0) {
+        dbss_error_free(errors[number]);
+        dbss_log_record_free(records[number]);
+    }
+    return starves || (dbss_operation_error(operation) != NULL && dbss_log_record_copy(kept) != NULL) ? 0 : 6;
+}
+
+/* Getters that give copies give NULL where there is no memory. */
+static void copies(void)
+{
+    int starves;
+    for (starves = 0; starves < 2; starves++) {
+        pid_t child;
+        fflush(stdout);
+        child = fork();
+        if (child == 0)
+            _exit(outcome_of_copies(starves));
+        CHECK(wait_for_child(child) == 0);
+    }
 }
 
 /* A number of KiB in /proc/self/status. */
@@ -491,7 +696,7 @@ static void amounts(void)
         if (needed < 0 || needed > 4 * SIZE / KIB + 1024)
             failed("%s: %ld KiB", bodies[i].what, needed);
     }
-    dbss_context_free(ctx);
+    end();
 }
 
 static const struct check checks[] = {
@@ -499,6 +704,8 @@ static const struct check checks[] = {
     {"tls", tls, LOAD},
     {"starved", starved, LOAD},
     {"certificates", certificates, LOAD},
+    {"copies", copies, LOAD},
+    {"each_request", each_request, LOAD},
     {"amounts", amounts, LOAD},
 };
 

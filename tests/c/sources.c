@@ -415,9 +415,9 @@ static void metadata_before_expiry(void)
 /* Older ones know no tokens. */
 static void metadata_without_tokens(void)
 {
-    static const int statuses[] = {404, 405};
+    static const int statuses[] = {404, 405, 503};
     size_t i;
-    for (i = 0; i < 2; i++) {
+    for (i = 0; i < 3; i++) {
         dbss_context *ctx;
         char *header;
         begin();
@@ -444,6 +444,13 @@ static void metadata_without_an_agency(void)
     /* It may get one later. */
     post("/metadata", "{}");
     DOWNLOAD(DBSS_OK, ctx);
+    dbss_context_free(ctx);
+
+    /* Some refuse the key, with a text about it. */
+    ctx = to_context(finding_config("metadata"));
+    post_fault(KEYS, "\"status\": 401, \"body\": \"Please configure Cloud Service Agency first\"");
+    DOWNLOAD(DBSS_ERR_NOT_CONFIGURED, ctx);
+    SAYS("agency");
     dbss_context_free(ctx);
 
     /* After everything else was looked at, all of it is told. */

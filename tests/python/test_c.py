@@ -359,12 +359,12 @@ def test_the_environment_alone_is_enough(download: Download, standin: Standin) -
 
 
 @pytest.mark.parametrize(
-    ("body", "ending"), [("%PDF-1.7 ...", "pdf"), ("PK\3\4 ...", "zip"), ("neither", "bin")]
+    ("body", "ending"), [("%PDF-1.7 ...", "pdf"), ("PK\3\4 ...", "zip"), ("\0\1\2", "bin")]
 )
 def test_a_report_without_a_name_is_called_by_its_id(
     download: Download, standin: Standin, body: str, ending: str
 ) -> None:
-    nameless = {"headers": [["Content-Disposition", None]]}
+    nameless = {"headers": [["Content-Disposition", None], ["Content-Type", None]]}
     standin.fault(standin.pdf["id"], body=body, times=1, **nameless)
     assert download().returncode == 0
     assert download.files() == [f"{standin.pdf['id']}.{ending}"]
@@ -523,6 +523,20 @@ def test_exit_codes_for_answers(
     assert done.stderr.startswith(b"dbss-download: ")
     assert len(done.stderr.splitlines()) == 1
     assert download.files() == []
+
+
+def test_what_is_printed_with_closed_standard_streams_lands_in_no_report(
+    download: Download, standin: Standin
+) -> None:
+    shell = ["/bin/sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-']
+    standin.fault(standin.pdf["id"], reset_after=1000, times=1)
+    done = download("-o", "x.pdf", "--verbose", wrap=shell)
+    assert done.returncode == 0
+    assert sha256(download.cwd / "x.pdf") == standin.pdf["sha256"]["en-us"]
+    # What cannot be printed is still a failure.
+    done = download("-o", "-", wrap=["/bin/sh", "-c", 'exec "$0" "$@" >&-'])
+    assert done.returncode in (2, 7)
+    assert done.stderr.startswith(b"dbss-download: ")
 
 
 USAGE: list[tuple[int, list[str], dict[str, str | None]]] = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -11,6 +12,7 @@ import os
 import random
 import re
 import resource
+import secrets
 import shlex
 import signal
 import subprocess
@@ -712,6 +714,127 @@ def test_what_has_no_line_is_taken_up_again(archive: Archive) -> None:
     archive.check(reports)
 
 
+# Two reports, each by its name and its id, whose files would have the same name, or
+# one that some file systems do not tell from the other's.
+# In the ids, ONE and TWO stand for what no other test has.
+SAME_NAMES = [
+    (("x", "ONE_TWO"), ("x_ONE", "TWO")),
+    (("x", "Case-ONE"), ("x", "cASE-ONE")),
+    (("Straße", "Case-ONE"), ("STRASSE", "case-ONE")),
+]
+
+
+@pytest.fixture(params=SAME_NAMES, ids=["underscore", "case", "case of names"])
+def two(request: pytest.FixtureRequest) -> list[dict[str, str]]:
+    one, other = secrets.token_hex(8), secrets.token_hex(8)
+
+    def fresh(text: str) -> str:
+        return text.replace("ONE", one).replace("TWO", other)
+
+    return [{"name": fresh(name), "id": fresh(report)} for name, report in request.param]
+
+
+def own_files(archive: Archive, reports: list[str], locale: str | None = None) -> None:
+    """Every report has a file that no other has, on any file system."""
+    archive.check(reports, locale)
+    assert len({name.lower() for name in archive.files()}) == len(reports)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_reports_whose_files_would_have_one_name_have_their_own(
+    archive: Archive, two: list[dict[str, str]], order: int
+) -> None:
+    reports = [archive.add(**one) for one in two[::order]]
+    assert counts(archive.mirror()) == {"listed": 2, "downloaded": 2}
+    own_files(archive, reports)
+    assert counts(archive.mirror(verify=True)) == {"listed": 2, "present": 2}
+    # Also where nothing but the files is left.
+    (archive.directory / "manifest.jsonl").unlink()
+    archive.mirror()
+    own_files(archive, reports)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_file_of_another_report_is_never_taken(
+    archive: Archive, two: list[dict[str, str]], order: int
+) -> None:
+    reports = [archive.add(**two[::order][0])]
+    archive.mirror()
+    before = archive.path(reports[0]).read_bytes()
+    reports.append(archive.add(**two[::order][1]))
+    assert counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "present": 1}
+    assert archive.path(reports[0]).read_bytes() == before
+    own_files(archive, reports)
+
+
+def test_a_file_without_a_line_is_not_taken_for_another_report(
+    archive: Archive, two: list[dict[str, str]]
+) -> None:
+    """One was killed before its line, and the other is all that is asked for."""
+    archive.add(**two[0])
+    archive.mirror()
+    (archive.directory / "manifest.jsonl").unlink()
+    archive.add(**two[1])
+    archive.mirror(name=two[1]["name"])
+    for (report, _), record in archive.records().items():
+        data = (archive.directory / record["path"]).read_bytes()
+        assert data == archive.expected(report)
+
+
+@pytest.mark.parametrize("downloaded", [0, 1, None])
+def test_a_file_that_several_lines_have_is_repaired(
+    archive: Archive, two: list[dict[str, str]], downloaded: int | None
+) -> None:
+    """As earlier versions left it: one report's line tells of another's file."""
+    reports = [archive.add(**two[0])]
+    archive.mirror()
+    manifest = archive.directory / "manifest.jsonl"
+    reports.append(archive.add(**two[1]))
+    line = archive.lines()[0]
+    path = archive.path(reports[0])
+    # Where case does not count, both names are those of one file.
+    shared = path.parent / f"{two[1]['name']}_{two[1]['id']}.pdf"
+    if path != shared:
+        os.link(path, shared)
+    other = {"id": two[1]["id"], "name": two[1]["name"]}
+    other["path"] = str(shared.relative_to(archive.directory))
+    found = [line, {**line, **other}]
+    for index, one in enumerate(found):
+        if index != downloaded:
+            one["date"] = one["request_id"] = None
+    # The one that was downloaded is the one that is in the file.
+    if downloaded == 1:
+        path.write_bytes(archive.expected(reports[1]))
+        data = path.read_bytes()
+        found = [{**one, "size": len(data), "sha256": sha256(data)} for one in found]
+    manifest.write_text("".join(json.dumps(one) + "\n" for one in found))
+    result = archive.mirror(verify=True)
+    repaired = 2 if downloaded is None else 1
+    assert counts(result) == {"listed": 2, "repaired": repaired} | (
+        {"present": 1} if repaired == 1 else {}
+    )
+    records = archive.records()
+    assert len({record["path"].lower() for record in records.values()}) == 2
+    for (report, _), record in records.items():
+        data = (archive.directory / record["path"]).read_bytes()
+        assert data == archive.expected(report)
+        assert record["sha256"] == sha256(data)
+    assert counts(archive.mirror(verify=True)) == {"listed": 2, "present": 2}
+    archive.check_sums(2)
+
+
+def test_an_id_that_ends_with_a_language_is_not_that_language(archive: Archive) -> None:
+    plain = archive.add(name="x")
+    other = archive.add(name="x", id=f"{plain}_en-us")
+    archive.mirror(name="x")
+    archive.mirror(locale="en-us")
+    for (report, locale), record in archive.records().items():
+        data = (archive.directory / record["path"]).read_bytes()
+        assert data == archive.expected(report, locale)
+    assert len(archive.lines()) == 4 == len(archive.files())
+    assert {plain, other} == {report for report, _ in archive.records()}
+
+
 def test_a_missing_file_is_downloaded_again(archive: Archive) -> None:
     reports = archive.add_many(4)
     archive.mirror()
@@ -747,6 +870,47 @@ def test_a_damaged_file_is_repaired(archive: Archive) -> None:
     archive.requested()
     assert counts(archive.mirror(verify=True)) == {"listed": 4, "present": 4}
     assert archive.requested() == Counter()
+
+
+PAGE = b"<!-- a login page --><html>"
+
+
+@pytest.mark.parametrize("body", [PAGE, b"Access denied", b"", b"\0\1\2\3"])
+def test_what_was_filed_and_is_no_report_is_found_by_verify_and_repaired(
+    archive: Archive, body: bytes
+) -> None:
+    reports = archive.add_many(3)
+    archive.mirror()
+    # As an older library filed it, under a hash that is right.
+    archive.path(reports[1]).write_bytes(body)
+    records = archive.records()
+    records[reports[1], None] |= {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    lines = "".join(json.dumps(record) + "\n" for record in records.values())
+    (archive.directory / "manifest.jsonl").write_text(lines)
+    assert counts(archive.mirror()) == {"listed": 3, "present": 3}
+    assert counts(archive.mirror(verify=True)) == {"listed": 3, "present": 2, "repaired": 1}
+    archive.check(reports)
+    # Without its line in the manifest it is not taken up either.
+    path = archive.path(reports[1])
+    path.write_bytes(body)
+    del records[reports[1], None]
+    lines = "".join(json.dumps(record) + "\n" for record in records.values())
+    (archive.directory / "manifest.jsonl").write_text(lines)
+    assert counts(archive.mirror()) == {"listed": 3, "present": 2, "repaired": 1}
+    archive.check(reports)
+
+
+@pytest.mark.parametrize("body", [PAGE, b"Access denied", b"\0\1\2\3"])
+def test_what_is_no_report_is_not_filed(archive: Archive, body: bytes) -> None:
+    reports = archive.add_many(3)
+    archive.standin.fault(reports[1], body=body.decode(), times=1)
+    error = archive.fails(dbss.PartialError)
+    assert counts(error.result) == {"listed": 3, "downloaded": 2, "failed": 1}
+    [failure] = error.result.failures
+    assert isinstance(failure.error, dbss.UnexpectedResponseError)
+    archive.check([reports[0], reports[2]])
+    assert counts(archive.mirror()) == {"listed": 3, "downloaded": 1, "present": 2}
+    archive.check(reports)
 
 
 # Hostile answers, and directories that are none.
@@ -804,17 +968,36 @@ def test_a_hostile_report_id_is_that_reports_failure(archive: Archive) -> None:
     archive.check([good])
 
 
-@pytest.mark.parametrize("instance", ["../../../escape", ".", "", "a" * 65, "/etc"])
-def test_a_hostile_instance_id_is_an_error(
-    build_dir: Path, tmp_path: Path, instance: str, archive: Archive
+@pytest.mark.parametrize("instance", ["../../../escape", ".", "short", "a" * 65, "/etc"])
+def test_an_instance_with_a_wrong_id_is_a_failure_of_its_own(
+    instance: str, archive: Archive
 ) -> None:
-    item = {"id": instance, "name": "x", "status": "ACTIVE"}
-    archive.standin.fault("@instances", json={"servers": [item], "total": 1})
-    with pytest.raises(dbss.Error) as caught:
-        archive.mirror(instance_id=None)
-    assert isinstance(caught.value, (dbss.InvalidIdError, dbss.UnexpectedResponseError))
-    assert set(os.listdir(archive.directory)) <= OWN_FILES
+    reports = archive.add_many(2)
+    items = [{"id": one, "name": "x", "status": "ACTIVE"} for one in (instance, archive.instance)]
+    archive.standin.fault("@instances", json={"servers": items, "total": 2}, times=1)
+    error = archive.fails(dbss.PartialError, instance_id=None)
+    assert counts(error.result) == {"listed": 2, "downloaded": 2, "failed": 1}
+    [failure] = error.result.failures
+    assert (failure.instance_id, failure.report_id) == (instance, None)
+    assert type(failure.error) is dbss.InvalidIdError
     assert os.listdir(archive.directory.parent) == [archive.directory.name]
+    archive.check(reports)
+
+
+def test_an_instance_without_an_id_is_an_error(archive: Archive) -> None:
+    item = {"id": "", "name": "x", "status": "ACTIVE"}
+    archive.standin.fault("@instances", json={"servers": [item], "total": 1}, times=1)
+    archive.fails(dbss.UnexpectedResponseError, instance_id=None)
+    assert set(os.listdir(archive.directory)) <= OWN_FILES
+
+
+def test_a_name_that_is_no_text_keeps_no_report_away(archive: Archive) -> None:
+    """Escapes that are no characters, and bytes that are no UTF-8 cannot be."""
+    good = archive.add()
+    body = b'{"reports":[{"report":{"id":"%b","name":"a\\ud800b","format":"pdf"}}],"total":1}'
+    archive.standin.fault("@reports.list", body=(body % good.encode()).decode(), times=1)
+    assert counts(archive.mirror()) == {"listed": 1, "downloaded": 1}
+    archive.check([good])
 
 
 def test_a_file_is_no_archive(archive: Archive) -> None:
@@ -946,6 +1129,75 @@ def test_a_disk_that_has_room_again_leaves_a_sound_manifest(archive: Archive) ->
         thread.join(BOUND)
         archive.mirror()
         archive.check(reports, contents=False)
+
+
+def with_small_files(archive: Archive, limit: int) -> None:
+    """A mirror of a process that may write no larger files; exits with 0 if all is told."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    error = archive.fails(dbss.DiskFullError)
+    assert error.os_code == errno.EFBIG
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert 0 < len(archive.lines())
+    os._exit(0)
+
+
+def test_a_limit_for_files_is_an_error_for_the_archives_own_too(archive: Archive) -> None:
+    reports = archive.add_many(40, size=6000)
+    child = multiprocessing.get_context("fork").Process(
+        target=with_small_files, args=(archive, 7000)
+    )
+    child.start()
+    child.join(BOUND)
+    assert child.exitcode == 0
+    assert 0 < len(archive.lines()) < 40
+    archive.mirror()
+    archive.check(reports)
+
+
+def with_descriptors(archive: Archive, count: int) -> None:
+    """A mirror of a process that has so many descriptors left; exits with what it saw."""
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    while os.dup(0) < highest:
+        pass
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0) + 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + count, hard))
+    ended = "done"
+    try:
+        archive.mirror(parallel=16)
+    except dbss.PartialError as error:
+        ended = "partial"
+        for failure in error.result.failures:
+            assert type(failure.error) is dbss.ResourceError, failure
+    except dbss.ResourceError:
+        ended = "refused"
+    before = len(archive.files())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    threads = [
+        Path(f"/proc/self/task/{one}/comm").read_text() for one in os.listdir("/proc/self/task")
+    ]
+    assert not any(one.startswith("dbss") for one in threads)
+    assert len(archive.lines()) == before
+    os._exit(["done", "partial", "refused"].index(ended))
+
+
+def test_a_mirror_with_few_descriptors_uses_fewer_threads(archive: Archive) -> None:
+    archive.add_many(40)
+    fork = multiprocessing.get_context("fork")
+    ended = {}
+    for count in (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 24, 32):
+        child = fork.Process(target=with_descriptors, args=(archive, count))
+        child.start()
+        child.join(BOUND)
+        ended[count] = child.exitcode
+        assert len(archive.lines()) in (0, 40)
+        if archive.directory.exists():
+            archive.directory.rename(archive.directory.with_name(f"with {count}"))
+    assert {count: code for count, code in ended.items() if count > 6} == {
+        count: 0 for count in ended if count > 6
+    }
+    assert {code for count, code in ended.items() if count <= 4} == {2}
 
 
 def test_big_reports_need_no_memory(archive: Archive, environment: dict[str, str]) -> None:

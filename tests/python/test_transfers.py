@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import gc
@@ -25,6 +26,7 @@ import tempfile
 import threading
 import time
 import traceback
+import urllib.request
 import weakref
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -304,6 +306,22 @@ def test_what_is_not_whole_is_an_error_and_leaves_nothing(
         way(client, report, tmp_path)
 
 
+@every_way
+def test_text_in_place_of_a_report_is_refused_and_leaves_nothing(
+    make: Callable[..., Report], standin: Standin, tmp_path: Path, way: Callable[..., bytes]
+) -> None:
+    report = make(300, body="<!-- confidential --><html>", times=1)
+    with (
+        dbss.Client(endpoint=standin.http, token=standin.token) as client,
+        pytest.raises(dbss.UnexpectedResponseError) as caught,
+    ):
+        way(client, report, tmp_path)
+    assert "web page" in caught.value.message
+    assert "confidential" not in caught.value.message
+    left = [one for one in tmp_path.rglob("*") if one.is_file() and one.stat().st_size]
+    assert left == []
+
+
 def change_in_the_midst(report: Report) -> Callable[[dbss.Progress], None]:
     """A progress function that changes the report as soon as some of it has come."""
 
@@ -357,6 +375,134 @@ def test_another_part_than_asked_for_is_never_taken(
     else:
         with pytest.raises(dbss.NotResumableError):
             way(client, report, tmp_path)
+
+
+CUT = 100_000
+OTHER = '"of-another-version"'
+
+
+def version(report: Report) -> tuple[str, bytes]:
+    """A report's entity tag and its bytes."""
+    project, instance, _ = report.ids
+    url = f"{report.standin.http}/v1/{project}/audit/{instance}/reports/{report.id}/download"
+    request = urllib.request.Request(url, headers={"X-Auth-Token": report.standin.token})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=BOUND) as response:
+        return response.headers["ETag"], response.read()
+
+
+def raw(status: str, headers: list[tuple[str, str]], body: bytes) -> str:
+    """A response with just these headers, for a fault."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    length = f"Content-Length: {len(body)}\r\n"
+    return base64.b64encode(f"HTTP/1.1 {status}\r\n{lines}{length}\r\n".encode() + body).decode()
+
+
+@every_way
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        ("206 Partial Content", [("ETag", "$TAG"), ("ETag", OTHER), ("Content-Range", "$REST")]),
+        ("206 Partial Content", [("ETag", OTHER), ("ETag", "$TAG"), ("Content-Range", "$REST")]),
+        ("206 Partial Content", [("Content-Range", "$REST"), ("Content-Range", "bytes 0-9/10")]),
+        ("206 Partial Content", [("Content-Range", "bytes 0-9/10"), ("Content-Range", "$REST")]),
+        ("206 Partial Content", [("ETag", OTHER), ("Content-Range", "$REST")]),
+        ("416 Range Not Satisfiable", [("ETag", OTHER), ("Content-Range", f"bytes */{CUT}")]),
+        (
+            "416 Range Not Satisfiable",
+            [("ETag", "$TAG"), ("Content-Range", f"bytes */{CUT}"), ("Content-Range", "bytes */9")],
+        ),
+    ],
+)
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_part_that_may_be_of_another_version_is_never_taken(
+    client: dbss.Client,
+    make: Callable[..., Report],
+    tmp_path: Path,
+    way: Callable[..., bytes],
+    status: str,
+    headers: list[tuple[str, str]],
+    framing: str,
+) -> None:
+    report = make()
+    tag, data = version(report)
+    values = {"$TAG": tag, "$REST": f"bytes {CUT}-{len(data) - 1}/{len(data)}"}
+    given = [(name, values.get(value, value)) for name, value in headers]
+    report.fault(cut_after=CUT, framing=framing, times=1)
+    # As if it were the same: the library can tell by the headers alone.
+    body = data[CUT:] if status.startswith("206") else b""
+    report.fault(raw_base64=raw(status, given, body), times=1)
+    if way in FORGETFUL:
+        operation = dbss.Operation()
+        assert sha256(way(client, report, tmp_path, operation=operation)) == report.sha256
+        assert operation.resumed == 0
+    else:
+        with pytest.raises(dbss.NotResumableError):
+            way(client, report, tmp_path)
+
+
+@every_way
+def test_a_version_with_two_tags_is_not_resumed(
+    client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+) -> None:
+    report = make()
+    tag, data = version(report)
+    both = [("ETag", tag), ("ETag", OTHER)]
+    cut = base64.b64decode(raw("200 OK", both, data))[: CUT - len(data)]
+    report.fault(raw_base64=base64.b64encode(cut).decode(), times=1)
+    if way in FORGETFUL:
+        assert sha256(way(client, report, tmp_path)) == report.sha256
+    else:
+        with pytest.raises(dbss.TruncatedError):
+            way(client, report, tmp_path)
+    assert not any(report.headers("range"))
+
+
+@every_way
+@pytest.mark.parametrize("max_attempts", [2, 3])
+def test_a_part_of_a_report_of_unknown_length_is_not_its_end(
+    client: dbss.Client,
+    make: Callable[..., Report],
+    tmp_path: Path,
+    way: Callable[..., bytes],
+    max_attempts: int,
+) -> None:
+    report = make()
+    tag, data = version(report)
+    report.fault(cut_after=CUT, framing="chunked", times=1)
+    for first in (CUT, CUT + 1000):
+        headers = [("ETag", tag), ("Content-Range", f"bytes {first}-{first + 999}/*")]
+        part = raw("206 Partial Content", headers, data[first : first + 1000])
+        report.fault(raw_base64=part, times=1)
+    operation = dbss.Operation(max_attempts=max_attempts)
+    assert sha256(way(client, report, tmp_path, operation=operation)) == report.sha256
+    ranges = [None, *(f"bytes={CUT + more}-" for more in (0, 1000, 2000))]
+    assert report.headers("range")[1:] == ranges
+
+
+@every_way
+def test_the_end_of_a_report_of_unknown_length_is_asked_for(
+    client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+) -> None:
+    report = make()
+    tag, data = version(report)
+    report.fault(cut_after=CUT, framing="chunked", times=1)
+    headers = [("ETag", tag), ("Content-Range", f"bytes {CUT}-{len(data) - 1}/*")]
+    report.fault(raw_base64=raw("206 Partial Content", headers, data[CUT:]), times=1)
+    assert sha256(way(client, report, tmp_path)) == report.sha256
+    assert report.headers("range")[-1] == f"bytes={len(data)}-"
+    assert report.requests()[-1]["status"] == 416
+
+
+@every_way
+def test_a_part_that_is_longer_than_it_says_is_refused(
+    client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+) -> None:
+    report = make(cut_after=CUT, framing="chunked", times=1)
+    headers = [["Content-Range", f"bytes {CUT}-{CUT + 9}/*"]]
+    report.fault(status=206, framing="chunked", headers=headers, body="x" * 1000, times=1)
+    with pytest.raises(dbss.ProtocolError):
+        way(client, report, tmp_path)
 
 
 @every_way

@@ -62,7 +62,7 @@ FORMAT_UNKNOWN = 0
 FORMAT_PDF = 1
 """A PDF: the first bytes are "%PDF-"."""
 FORMAT_ZIP = 2
-"""A ZIP archive: the first bytes are "PK"."""
+"""A ZIP archive: the first bytes are "PK" and the number of a ZIP record."""
 ID_SIZE = 65
 """The room that an id takes, with the NUL at its end."""
 

@@ -571,8 +571,21 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
 }
 
 
+def _hold_standard_streams() -> None:
+    """Opens the null device where one is closed, so that no other file gets its number.
+
+    The wrong way round: what is written or read there fails, as before.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY if fd == 0 else os.O_RDONLY)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    _hold_standard_streams()
     try:
         given = _parser().parse_args(arguments)
         with _ended_by_signals():

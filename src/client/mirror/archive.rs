@@ -2,17 +2,22 @@
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use crate::client::arguments::{REPORT_ID, check_id};
 use crate::client::pages::Item;
 use crate::error::{Error, Status};
 use crate::http::safe_name;
 use crate::memory;
 use crate::sink::{FileOptions, FileSink};
+use crate::sys;
 
 /// A lock that dies with the process that holds it.
 const LOCK: &str = ".dbss-mirror.lock";
@@ -54,7 +59,7 @@ pub(super) struct Record {
 
 impl Record {
     /// A report that is to come.
-    pub(super) fn of(instance: &str, item: &Item, locale: Option<&str>, path: String) -> Record {
+    pub(super) fn of(instance: &str, item: &Item, locale: Option<&str>) -> Record {
         let text = |field| item.get(field).map(str::to_owned);
         Record {
             id: item.id().to_owned(),
@@ -65,13 +70,27 @@ impl Record {
             kind: text("type"),
             start_time: text("start_time"),
             end_time: text("end_time"),
-            path,
+            path: place(instance, item, locale),
             ..Record::default()
         }
     }
 
+    /// Whether the service said that it is a PDF or a ZIP archive.
+    pub(super) fn has_known_format(&self) -> bool {
+        self.format.as_deref().is_some_and(|format| {
+            ["pdf", "zip"]
+                .iter()
+                .any(|known| format.eq_ignore_ascii_case(known))
+        })
+    }
+
     fn key(&self) -> Key {
         (self.instance.clone(), self.id.clone(), self.locale.clone())
+    }
+
+    /// Whether its file was downloaded for it, and not found.
+    pub(super) fn was_downloaded(&self) -> bool {
+        self.request_id.is_some() || self.date.is_some()
     }
 
     /// Whether the path stays inside of the archive.
@@ -97,10 +116,32 @@ pub(super) struct Archive {
     records: HashMap<Key, Record>,
     /// Keys in the order of the manifest.
     order: Vec<Key>,
+    /// Whose each path is, by hashes: those of the manifest and those that the
+    /// reports of the service's lists would have.
+    owners: HashMap<u64, u64>,
+    hasher: RandomState,
+}
+
+/// Whether a report's file is that of others too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    None,
+    /// It is, and this one is the first of which it is known that its file was
+    /// downloaded to that path.
+    First,
+    Others,
+}
+
+/// The owner of a path that several reports have.
+const SEVERAL: u64 = 0;
+
+/// A path as a file system sees it that does not tell upper from lower case.
+fn folded(path: &str) -> String {
+    path.to_lowercase().to_uppercase()
 }
 
 /// A part of a path that is made of the service's words.
-pub(super) fn safe_component(text: &str) -> String {
+fn safe_component(text: &str) -> String {
     let name = safe_name(&text.replace(['/', '\\'], "_")).unwrap_or_else(|| "report".to_owned());
     let mut end = name.len().min(LONGEST_COMPONENT);
     while !name.is_char_boundary(end) {
@@ -109,8 +150,52 @@ pub(super) fn safe_component(text: &str) -> String {
     name[..end].to_owned()
 }
 
+/// Where a report stands in the archive: by instance and year, under a name that
+/// says what it is, made unique by its id.
+fn place(instance: &str, item: &Item, locale: Option<&str>) -> String {
+    let year = ["start_time", "finish_time", "end_time"]
+        .iter()
+        .filter_map(|field| item.get(field))
+        .find_map(|time| {
+            time.get(..4)
+                .filter(|year| year.bytes().all(|b| b.is_ascii_digit()))
+        })
+        .unwrap_or("undated");
+    let name = safe_component(item.get("name").unwrap_or("report"));
+    let locale = locale.map_or(String::new(), |locale| format!("_{locale}"));
+    let extension = match item.get("format").map(str::to_ascii_lowercase).as_deref() {
+        Some("pdf") => "pdf",
+        Some("zip") => "zip",
+        _ => "bin",
+    };
+    let id = safe_component(item.id());
+    format!("{instance}/{year}/{name}_{id}{locale}.{extension}")
+}
+
+/// Whether a path can be that of a report with another id: an underscore divides
+/// the parts of a name, and ids have it too.
+pub(super) fn is_ambiguous(record: &Record) -> bool {
+    let stem = record.path.rsplit_once('.').map_or("", |(stem, _)| stem);
+    let name = stem.rsplit_once('/').map_or(stem, |(_, name)| name);
+    let without_locale = ["_en-us", "_zh-cn"]
+        .iter()
+        .find_map(|locale| name.strip_suffix(locale));
+    let is_another = |id: &str| id != record.id && check_id(id, "id", REPORT_ID).is_ok();
+    [Some(name), without_locale]
+        .into_iter()
+        .flatten()
+        .any(|name| name.match_indices('_').any(|(at, _)| is_another(&name[at + 1..])))
+}
+
 fn cannot(what: &str, path: &Path, error: &io::Error) -> Error {
     crate::sink::failure(format_args!("cannot {what} {}", path.display()), error).with_path(path)
+}
+
+fn claim(owners: &mut HashMap<u64, u64>, path: u64, key: u64) {
+    let owner = owners.entry(path).or_insert(key);
+    if *owner != key {
+        *owner = SEVERAL;
+    }
 }
 
 impl Drop for Archive {
@@ -125,16 +210,16 @@ impl Archive {
     pub(super) fn open(directory: &Path) -> Result<Archive, Error> {
         let open = |name: &str| {
             let path = directory.join(name);
-            File::options()
+            let mut options = File::options();
+            options
                 .read(true)
                 .write(true)
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
                 // A link or a pipe in the place of one of ours is none of ours.
-                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-                .open(&path)
-                .map_err(|e| cannot("open", &path, &e))
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+            sys::open(&path, &options).map_err(|e| cannot("open", &path, &e))
         };
         let lock = open(LOCK)?;
         match lock.try_lock() {
@@ -158,8 +243,22 @@ impl Archive {
             length: 0,
             records: HashMap::new(),
             order: Vec::new(),
+            owners: HashMap::new(),
+            hasher: RandomState::new(),
         };
         archive.read_manifest()?;
+        let mut owners = HashMap::new();
+        if owners.try_reserve(archive.records.len()).is_err() {
+            return Err(memory::out_of_memory());
+        }
+        for (key, record) in &archive.records {
+            claim(
+                &mut owners,
+                archive.path_hash(&record.path),
+                archive.key_hash(key),
+            );
+        }
+        archive.owners = owners;
         Ok(archive)
     }
 
@@ -213,6 +312,79 @@ impl Archive {
         Ok(())
     }
 
+    fn path_hash(&self, path: &str) -> u64 {
+        self.hasher.hash_one(folded(path))
+    }
+
+    fn key_hash(&self, key: &Key) -> u64 {
+        self.hasher.hash_one(key).max(SEVERAL + 1)
+    }
+
+    /// Notes the path that a report would have, whether it is wanted or not. A
+    /// path that two reports would have becomes that of neither.
+    pub(super) fn claim(&mut self, record: &Record) -> Result<(), Error> {
+        let (path, key) = (self.path_hash(&record.path), self.key_hash(&record.key()));
+        if self.owners.try_reserve(1).is_err() {
+            return Err(memory::out_of_memory());
+        }
+        claim(&mut self.owners, path, key);
+        Ok(())
+    }
+
+    /// Whether no other report has this path, or would have it.
+    pub(super) fn owns(&self, record: &Record) -> bool {
+        let owner = self.owners.get(&self.path_hash(&record.path));
+        owner.is_none_or(|owner| *owner == self.key_hash(&record.key()))
+    }
+
+    /// Whether the manifest has other reports with the same file.
+    pub(super) fn sharing(&self, record: &Record) -> Sharing {
+        if self.owns(record) {
+            return Sharing::None;
+        }
+        let path = folded(&record.path);
+        let file = |record: &Record| {
+            let found = self.directory.join(&record.path).symlink_metadata().ok()?;
+            Some((found.dev(), found.ino()))
+        };
+        let own = file(record);
+        let key = record.key();
+        let mut is_shared = false;
+        let mut first = None;
+        for other in self.order.iter().filter_map(|key| self.records.get(key)) {
+            let same_file = || other.path == record.path || own.is_some() && file(other) == own;
+            if folded(&other.path) != path || !same_file() {
+                continue;
+            }
+            is_shared |= other.key() != key;
+            if first.is_none() && other.was_downloaded() {
+                first = Some(other.key());
+            }
+        }
+        match first {
+            _ if !is_shared => Sharing::None,
+            Some(first) if first == key => Sharing::First,
+            _ => Sharing::Others,
+        }
+    }
+
+    /// A path that no other report has, or would have: its own with a part that
+    /// is made of all of its id.
+    pub(super) fn unique_path(&mut self, record: &Record) -> Result<String, Error> {
+        let (stem, extension) = record.path.rsplit_once('.').unwrap_or((&record.path, "bin"));
+        let mut own = record.clone();
+        let mut text = format!("{:?}", record.key());
+        loop {
+            let hash = hex::encode(Sha256::digest(&text));
+            own.path = format!("{stem}-{}.{extension}", &hash[..16]);
+            if self.owns(&own) {
+                self.claim(&own)?;
+                return Ok(own.path);
+            }
+            text = hash;
+        }
+    }
+
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -250,7 +422,7 @@ impl Archive {
         let written = manifest
             .set_len(self.length)
             .and_then(|()| manifest.seek(SeekFrom::Start(self.length)))
-            .and_then(|_| manifest.write_all(&line))
+            .and_then(|_| sys::write_all_quietly(manifest.as_fd(), &line))
             .and_then(|()| manifest.sync_data());
         if let Err(e) = written {
             let _ = manifest.set_len(self.length);

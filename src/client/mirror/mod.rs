@@ -13,12 +13,12 @@ mod options;
 mod periods;
 
 use std::collections::VecDeque;
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
 use serde::{Serialize, Serializer};
@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 
 use super::arguments::{check_project, parse_locale};
 use super::context::ClientInner;
+use super::format::Document;
 use super::pages::{Item, List};
 use super::report::ReportRequest;
 use crate::error::{CancelledBy, Error, Status};
@@ -35,10 +36,10 @@ use crate::log::Level;
 use crate::memory;
 use crate::operation::{Operation, Running, cancelled};
 use crate::sink::{FileOptions, FileSink, Hashing};
-use crate::sys::{Interest, Wake, with_signals_blocked};
+use crate::sys::{Interest, Wake, open_to_read, with_signals_blocked};
 use crate::tables::Counts;
 
-use archive::{Archive, Record, safe_component};
+use archive::{Archive, Record, Sharing};
 pub use options::MirrorOptions;
 pub use periods::Gap;
 
@@ -129,6 +130,9 @@ struct Job {
     record: Record,
     /// Whether a file that is there has to be looked at, instead of a download.
     look: Look,
+    /// A path of its own, where its file is that of other reports too: what is
+    /// downloaded goes there.
+    elsewhere: Option<String>,
 }
 
 enum Look {
@@ -147,13 +151,19 @@ enum Done {
     Failed(Record, Error),
 }
 
+/// What is left to do, and how many threads do it.
+struct Queue {
+    jobs: VecDeque<Job>,
+    threads: usize,
+}
+
 /// What the threads of a run share.
 struct Run {
     client: Arc<ClientInner>,
     project: String,
     directory: PathBuf,
     wake: Arc<Wake>,
-    jobs: Mutex<VecDeque<Job>>,
+    queue: Mutex<Queue>,
     stop: AtomicBool,
     /// The bytes of each thread's download, and of those that are done.
     received: Vec<AtomicU64>,
@@ -191,6 +201,14 @@ impl Drop for Outcomes {
     }
 }
 
+/// A file in the place of a report.
+struct Inspected {
+    size: u64,
+    sha256: String,
+    /// Whether it can be one: an older libdbss took web pages and texts too.
+    is_report: bool,
+}
+
 /// Adds up what the threads have received.
 struct Share {
     run: Arc<Run>,
@@ -226,13 +244,42 @@ impl Run {
         self.directory.join(&record.path)
     }
 
-    /// Does jobs until there are none or the run stops.
+    /// The next job; none where the thread is to end.
+    fn next(&self) -> Option<Job> {
+        let mut queue = lock(&self.queue);
+        let next = queue
+            .jobs
+            .pop_front()
+            .filter(|_| !self.stop.load(Ordering::Relaxed));
+        if next.is_none() {
+            queue.threads -= 1;
+        }
+        next
+    }
+
+    /// Does jobs until there are none or the run stops, or until there is too little
+    /// for so many threads: then it leaves its job to the others.
     fn work(&self, index: usize, own: &Arc<Operation>, file_mode: u32, outcomes: &Outcomes) {
-        while !self.stop.load(Ordering::Relaxed) {
-            let Some(job) = lock(&self.jobs).pop_front() else {
-                break;
+        while let Some(job) = self.next() {
+            let mut released = false;
+            let done = loop {
+                let threads = lock(&self.queue).threads;
+                let done = self.do_job(&job, own, file_mode);
+                let lacks = matches!(&done, Done::Failed(_, e) if e.status() == Status::Resource);
+                if !lacks || self.stop.load(Ordering::Relaxed) || threads == 1 && released {
+                    break done;
+                }
+                // What others hold may be all that is missing.
+                let mut queue = lock(&self.queue);
+                if queue.threads > 1 {
+                    queue.jobs.push_front(job);
+                    queue.threads -= 1;
+                    return;
+                }
+                drop(queue);
+                released = true;
+                self.client.release_idle();
             };
-            let done = self.do_job(job, own, file_mode);
             // At once, and not when the calling thread comes to it.
             if matches!(&done, Done::Failed(_, e) if ends_all(e)) {
                 self.stop.store(true, Ordering::Relaxed);
@@ -243,28 +290,43 @@ impl Run {
         }
     }
 
-    fn do_job(&self, job: Job, own: &Arc<Operation>, file_mode: u32) -> Done {
-        let Job { record, look } = job;
-        let outcome = match look {
-            Look::No => self
-                .download(&record, false, own, file_mode)
-                .map(Done::Downloaded),
-            Look::Adopt => self.hash(&record, own).map(|(size, sha256)| {
-                Done::Present(Some(Record {
-                    size,
-                    sha256,
+    fn do_job(&self, job: &Job, own: &Arc<Operation>, file_mode: u32) -> Done {
+        let Job {
+            record,
+            look,
+            elsewhere,
+        } = job;
+        let repair = || match &elsewhere {
+            None => self.download(record, true, own, file_mode),
+            Some(path) => {
+                let moved = Record {
+                    path: path.clone(),
                     ..record.clone()
-                }))
-            }),
-            Look::Verify => match self.hash(&record, own) {
-                Ok((size, sha256)) if size == record.size && sha256 == record.sha256 => {
+                };
+                self.download(&moved, true, own, file_mode)
+            }
+        };
+        let outcome = match look {
+            Look::No if elsewhere.is_some() => repair().map(Done::Repaired),
+            Look::No => self.download(record, false, own, file_mode).map(Done::Downloaded),
+            Look::Adopt | Look::Verify => match self.inspect(record, own) {
+                Ok(found) if found.is_report && matches!(look, Look::Adopt) => {
+                    Ok(Done::Present(Some(Record {
+                        size: found.size,
+                        sha256: found.sha256,
+                        ..record.clone()
+                    })))
+                }
+                Ok(found)
+                    if found.is_report && found.size == record.size && found.sha256 == record.sha256 =>
+                {
                     Ok(Done::Present(None))
                 }
-                Ok(_) => self.download(&record, true, own, file_mode).map(Done::Repaired),
+                Ok(_) => repair().map(Done::Repaired),
                 Err(e) => Err(e),
             },
         };
-        outcome.unwrap_or_else(|error| Done::Failed(record, error))
+        outcome.unwrap_or_else(|error| Done::Failed(record.clone(), error))
     }
 
     fn download(
@@ -279,7 +341,8 @@ impl Run {
             &record.instance,
             &record.id,
             record.locale.as_deref().map(parse_locale).transpose()?,
-        )?;
+        )?
+        .of_known_format(record.has_known_format());
         let path = self.path(record);
         if let Some(parent) = path.parent() {
             make_directory(parent)?;
@@ -306,19 +369,29 @@ impl Run {
         })
     }
 
-    /// The size and SHA-256 of a file.
-    fn hash(&self, record: &Record, own: &Operation) -> Result<(u64, String), Error> {
+    /// What is in the place of a report.
+    fn inspect(&self, record: &Record, own: &Operation) -> Result<Inspected, Error> {
         let path = self.path(record);
-        let cannot = |e| Error::os(Status::File, format_args!("cannot read {}", path.display()), &e);
-        let mut file = File::open(&path).map_err(cannot)?;
+        let cannot = |e| crate::sink::failure(format_args!("cannot read {}", path.display()), &e);
+        let mut file = open_to_read(&path).map_err(cannot)?;
         let mut hash = Sha256::new();
         let mut size = 0;
+        let mut is_report = true;
         let mut buf = memory::zeros(HASH_BUFFER)?;
         loop {
             own.check()?;
             match file.read(&mut buf).map_err(cannot)? {
-                0 => return Ok((size, hex::encode(hash.finalize()))),
+                0 => {
+                    return Ok(Inspected {
+                        size,
+                        sha256: hex::encode(hash.finalize()),
+                        is_report: is_report && size > 0,
+                    });
+                }
                 n => {
+                    if size == 0 {
+                        is_report = Document::of(&buf[..n], None, record.has_known_format()).is_none();
+                    }
                     size += n as u64;
                     hash.update(&buf[..n]);
                 }
@@ -394,8 +467,9 @@ impl ClientInner {
         let mut jobs = VecDeque::new();
         let mut listed = Vec::new();
         for instance in instances {
-            let list = List::reports(&instance, options.name.as_deref())?;
-            let items = match self.all_items(call, project, list) {
+            let items = List::reports(&instance, options.name.as_deref())
+                .and_then(|list| self.all_items(call, project, list));
+            let items = match items {
                 Ok(items) => items,
                 // It went since the instances were listed.
                 Err(e) if e.status() == Status::NotFound && options.instance.is_none() => continue,
@@ -405,17 +479,22 @@ impl ClientInner {
                     continue;
                 }
             };
-            if jobs.try_reserve(items.len()).is_err() {
-                return Err(memory::out_of_memory());
-            }
             memory::reserve(&mut listed, items.len())?;
             for item in items {
                 call.check()?;
+                archive.claim(&Record::of(&instance, &item, options.locale))?;
                 if options.wants(&item) {
-                    plan(archive, options, &instance, &item, result, &mut jobs);
                     listed.push((instance.clone(), item));
                 }
             }
+        }
+        // When all paths are known that reports would have.
+        if jobs.try_reserve(listed.len()).is_err() {
+            return Err(memory::out_of_memory());
+        }
+        for (instance, item) in &listed {
+            call.check()?;
+            plan(archive, options, instance, item, result, &mut jobs)?;
         }
         result.counts.listed = listed.len() as u64;
         memory::probe(listed.len() * BYTES_PER_DAY)?;
@@ -528,7 +607,7 @@ impl Workers {
             project: project.to_owned(),
             directory: directory.to_owned(),
             wake: Arc::clone(&wake),
-            jobs: Mutex::new(jobs),
+            queue: Mutex::new(Queue { jobs, threads: 0 }),
             stop: AtomicBool::new(false),
             received: (0..count).map(|_| AtomicU64::new(0)).collect(),
             finished: AtomicU64::new(0),
@@ -544,6 +623,10 @@ impl Workers {
             outcomes,
             host_jobs,
         };
+        memory::prepare_to_wait();
+        // None takes memory for a job before all of them have that of a thread.
+        let gate = Arc::clone(&workers.run);
+        let mut queue = lock(&gate.queue);
         for index in 0..count {
             let own = Operation::new();
             own.change_overrides(|overrides| {
@@ -565,10 +648,11 @@ impl Workers {
                 sender: Some(sender.clone()),
                 wake: Arc::clone(&workers.run.wake),
             };
-            let (ready, is_ready) = mpsc::channel();
+            let ready = Arc::new(Barrier::new(2));
+            let is_ready = Arc::clone(&ready);
             let body = move || {
-                memory::prepare_thread();
-                drop(ready);
+                memory::prepare_to_wait();
+                is_ready.wait();
                 let _host = caller.attach();
                 run.work(index, &theirs, file_mode, &outcomes);
                 // Its progress holds the run, which would hold it.
@@ -589,8 +673,9 @@ impl Workers {
                         thread,
                         operation: own,
                     });
+                    queue.threads += 1;
                     // It has its memory before the next one is started.
-                    let _: Result<(), _> = is_ready.recv();
+                    ready.wait();
                 }
                 // With fewer it takes longer.
                 Err(_) if !workers.threads.is_empty() => break,
@@ -632,63 +717,64 @@ fn failed_thread() -> Error {
 
 /// Decides what is to be done for a report.
 fn plan(
-    archive: &Archive,
+    archive: &mut Archive,
     options: &MirrorOptions,
     instance: &str,
     item: &Item,
     result: &mut MirrorResult,
     jobs: &mut VecDeque<Job>,
-) {
+) -> Result<(), Error> {
     if item.percentum().is_some_and(|percent| percent < 100) {
         result.counts.not_ready += 1;
-        return;
+        return Ok(());
     }
-    let known = archive.find(instance, item.id(), options.locale);
-    let record = match known {
-        Some(known) => known.clone(),
-        None => Record::of(
-            instance,
-            item,
-            options.locale,
-            place(instance, item, options.locale),
-        ),
-    };
-    let size = match archive.size(&record) {
-        Ok(size) => size,
-        Err(e) => return result.fail(record.instance, record.id, e),
-    };
-    let look = match (known, size) {
-        (Some(known), Some(size)) if size == known.size && !options.verify => {
-            result.counts.present += 1;
-            return;
-        }
-        (Some(_), Some(_)) => Look::Verify,
-        (None, Some(_)) => Look::Adopt,
-        (_, None) => Look::No,
-    };
-    jobs.push_back(Job { record, look });
+    let known = archive.find(instance, item.id(), options.locale).cloned();
+    let is_known = known.is_some();
+    let mut record = known.unwrap_or_else(|| Record::of(instance, item, options.locale));
+    match decide(archive, options, &mut record, is_known) {
+        Ok(Some((look, elsewhere))) => jobs.push_back(Job {
+            record,
+            look,
+            elsewhere,
+        }),
+        Ok(None) => result.counts.present += 1,
+        Err(e) if e.status() == Status::OutOfMemory => return Err(e),
+        Err(e) => result.fail(record.instance, record.id, e),
+    }
+    Ok(())
 }
 
-/// Where a report stands in the archive: by instance and year, under a name that
-/// says what it is, made unique by its id.
-fn place(instance: &str, item: &Item, locale: Option<&str>) -> String {
-    let year = ["start_time", "finish_time", "end_time"]
-        .iter()
-        .filter_map(|field| item.get(field))
-        .find_map(|time| {
-            time.get(..4)
-                .filter(|year| year.bytes().all(|b| b.is_ascii_digit()))
-        })
-        .unwrap_or("undated");
-    let name = safe_component(item.get("name").unwrap_or("report"));
-    let locale = locale.map_or(String::new(), |locale| format!("_{locale}"));
-    let extension = match item.get("format").map(str::to_ascii_lowercase).as_deref() {
-        Some("pdf") => "pdf",
-        Some("zip") => "zip",
-        _ => "bin",
+/// How a report's file is got, and where it goes if not to its path; none where
+/// it is there.
+fn decide(
+    archive: &mut Archive,
+    options: &MirrorOptions,
+    record: &mut Record,
+    is_known: bool,
+) -> Result<Option<(Look, Option<String>)>, Error> {
+    let mut size = archive.size(record)?;
+    if !is_known {
+        // What is there may be the file of a report that the service left out of
+        // a list by name.
+        let doubtful = size.is_some() && options.name.is_some() && archive::is_ambiguous(record);
+        if doubtful || !archive.owns(record) {
+            record.path = archive.unique_path(record)?;
+            size = archive.size(record)?;
+        }
+        return Ok(Some((size.map_or(Look::No, |_| Look::Adopt), None)));
+    }
+    let sharing = archive.sharing(record);
+    let look = match size {
+        Some(_) if sharing == Sharing::Others => Look::No,
+        None => Look::No,
+        Some(size) if size == record.size && !options.verify => return Ok(None),
+        Some(_) => Look::Verify,
     };
-    let id = safe_component(item.id());
-    format!("{instance}/{year}/{name}_{id}{locale}.{extension}")
+    let elsewhere = match sharing {
+        Sharing::None => None,
+        Sharing::First | Sharing::Others => Some(archive.unique_path(record)?),
+    };
+    Ok(Some((look, elsewhere)))
 }
 
 /// Whether a failure would be that of all reports: what is refused to one is

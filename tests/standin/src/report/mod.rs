@@ -27,7 +27,7 @@ pub enum Format {
     Pdf,
     /// A ZIP archive.
     Zip,
-    /// Pseudo-random bytes in no format, of any size down to 0.
+    /// A zero and pseudo-random bytes, in no format and no text, of any size down to 0.
     Bytes,
 }
 
@@ -279,7 +279,9 @@ impl Content {
             Format::Zip => zip::build(origin, locale, size)?,
             Format::Bytes => {
                 let len = size.unwrap_or(DEFAULT_BYTES);
-                Blob::new(Vec::new(), origin.filler(len), Vec::new())
+                // A first byte that no text has.
+                let first = vec![0; len.min(1) as usize];
+                Blob::new(first, origin.filler(len.saturating_sub(1)), Vec::new())
             }
         };
         let tag = Sha256::digest(format!("{}|{}|{version}", hex::encode(digest), blob.size()));

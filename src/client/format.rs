@@ -1,0 +1,201 @@
+//! What a body is, by its first bytes and its type.
+
+/// As many bytes as tell a PDF from a ZIP.
+pub(super) const MAGIC: usize = 5;
+
+/// As many bytes as tell text from other bytes.
+pub(super) const SNIFFED: usize = 512;
+
+/// What a report is, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+#[non_exhaustive]
+pub enum Format {
+    /// Neither of these, and no text either.
+    Unknown = 0,
+    /// `%PDF-`.
+    Pdf = 1,
+    /// `PK`, and the number of a ZIP archive's first part.
+    Zip = 2,
+}
+
+impl Format {
+    pub(crate) fn from_value(value: i32) -> Format {
+        match value {
+            1 => Format::Pdf,
+            2 => Format::Zip,
+            _ => Format::Unknown,
+        }
+    }
+
+    pub(super) fn of(head: &[u8]) -> Format {
+        // Readers of PDF take one behind a line end too.
+        if without_mark(head).starts_with(b"%PDF-") {
+            Format::Pdf
+        } else if matches!(
+            head,
+            [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] | [b'P', b'K', 7, 8, ..]
+        ) {
+            Format::Zip
+        } else {
+            Format::Unknown
+        }
+    }
+
+    pub(super) fn extension(self) -> &'static str {
+        match self {
+            Format::Unknown => "bin",
+            Format::Pdf => "pdf",
+            Format::Zip => "zip",
+        }
+    }
+}
+
+/// A body that is no report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Document {
+    Empty,
+    Page,
+    Xml,
+    Json,
+    Text,
+    /// Neither text nor what was wanted.
+    Other,
+}
+
+impl Document {
+    /// What a body is that is no report, by its first [`SNIFFED`] bytes and its
+    /// type; none where it can be a report. `only_known` takes PDF and ZIP alone.
+    pub(super) fn of(head: &[u8], content_type: Option<&str>, only_known: bool) -> Option<Document> {
+        if Format::of(head) != Format::Unknown {
+            return None;
+        }
+        let head = &head[..head.len().min(SNIFFED)];
+        if without_mark(head).is_empty() {
+            return Some(Document::Empty);
+        }
+        let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
+        let typed = ["text/", "json", "xml", "html", "javascript"]
+            .iter()
+            .any(|part| content_type.contains(part))
+            // The parts of a ZIP archive that office programs write.
+            && !content_type.contains("officedocument");
+        if !typed && !is_text(head) {
+            return only_known.then_some(Document::Other);
+        }
+        // UTF-16 becomes ASCII, as far as it is that.
+        let text: String = without_mark(head)
+            .iter()
+            .filter(|b| **b != 0)
+            .map(|b| char::from(b.to_ascii_lowercase()))
+            .collect();
+        let text = text.trim_start_matches(|c: char| c.is_ascii_whitespace() || !c.is_ascii());
+        let has_page = ["<!doctype html", "<html", "<head", "<body", "<title"]
+            .iter()
+            .any(|tag| text.contains(tag));
+        Some(match text.chars().next() {
+            Some('<') if has_page => Document::Page,
+            _ if content_type.contains("html") => Document::Page,
+            Some('<') => Document::Xml,
+            Some('{' | '[') => Document::Json,
+            _ => Document::Text,
+        })
+    }
+
+    /// What is wrong with a response that is this.
+    pub(super) fn explanation(self) -> &'static str {
+        match self {
+            Document::Empty => "the service answered with success and an empty body, which is no report",
+            Document::Page => "the answer is a web page in place of a report; is the endpoint right?",
+            Document::Xml => {
+                "the service answered with an XML document in place of a report; is the endpoint right?"
+            }
+            Document::Json => "the service answered with a JSON document in place of a report",
+            Document::Text => "the service answered with text in place of a report; is the endpoint right?",
+            Document::Other => "the service answered with bytes that are neither a PDF nor a ZIP archive",
+        }
+    }
+}
+
+/// `body` from its first character on.
+pub(super) fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(body)
+        .trim_ascii_start()
+}
+
+/// Whether bytes are text in whatever encoding: without the control characters
+/// that no text has (as in the WHATWG's MIME sniffing), or in UTF-16.
+fn is_text(head: &[u8]) -> bool {
+    let binary = |b: &u8| matches!(b, 0..=8 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f);
+    let wide = |a: usize| {
+        head.len() >= 4
+            && head.iter().skip(1 - a).step_by(2).take(4).all(|b| *b == 0)
+            && head
+                .iter()
+                .skip(a)
+                .step_by(2)
+                .take(4)
+                .all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace())
+    };
+    head.starts_with(b"\xff\xfe")
+        || head.starts_with(b"\xfe\xff")
+        || wide(0)
+        || wide(1)
+        || !head.iter().any(binary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_bytes_decide_what_a_report_is() {
+        for (head, format) in [
+            (&b"%PDF-1.7"[..], Format::Pdf),
+            (b"\r\n%PDF-1.7", Format::Pdf),
+            (b"PK\x03\x04", Format::Zip),
+            (b"PK\x05\x06", Format::Zip),
+            (b"\x00\x01", Format::Unknown),
+        ] {
+            assert_eq!(Format::of(head), format);
+            for content_type in [None, Some("application/octet-stream")] {
+                assert_eq!(Document::of(head, content_type, false), None);
+            }
+            let typed = Document::of(head, Some("application/json"), false);
+            assert_eq!(typed.is_some(), format == Format::Unknown, "{head:?}");
+            let known = Document::of(head, None, true);
+            assert_eq!(known.is_some(), format == Format::Unknown, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn text_of_any_kind_is_no_report() {
+        for (head, document) in [
+            (&b""[..], Document::Empty),
+            (b"\xef\xbb\xbf \r\n\t", Document::Empty),
+            (b"{", Document::Json),
+            (b"\xef\xbb\xbf\n [1", Document::Json),
+            (
+                b"<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied",
+                Document::Xml,
+            ),
+            (b"<Error>", Document::Xml),
+            (b"<?xml version=\"1.0\"?><!DOCTYPE html>", Document::Page),
+            (b"<!-- x -->\n<HTML>", Document::Page),
+            (b"<head>", Document::Page),
+            (b"<\0h\0t\0m\0l\0>\0", Document::Page),
+            (b"\0{\0\"\0e\0r", Document::Json),
+            (b"\xff\xfe{\0\"\0", Document::Json),
+            (b"Access denied", Document::Text),
+            (b"PKIX path building failed", Document::Text),
+            (b"%PDF", Document::Text),
+            (b"P", Document::Text),
+            // "Access denied" in Chinese, in GBK.
+            (b"\xb7\xc3\xce\xca\xb1\xbb\xbe\xdc\xbe\xf8", Document::Text),
+            ("\u{8bbf}\u{95ee}".as_bytes(), Document::Text),
+        ] {
+            assert_eq!(Document::of(head, None, false), Some(document), "{head:?}");
+        }
+    }
+}

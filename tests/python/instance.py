@@ -1,0 +1,104 @@
+"""Runs in a network namespace of its own, as on an instance: its metadata service is at
+169.254.169.254, and nothing else is there. Prints what calls give as JSON."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import socket
+import sys
+import threading
+from typing import Any
+
+import dbss
+from standin import Standin
+
+ADDRESS = "169.254.169.254"
+
+
+def join(source: socket.socket, target: socket.socket) -> None:
+    """Copies all that comes from one socket to another."""
+    while data := source.recv(65536):
+        target.sendall(data)
+    target.shutdown(socket.SHUT_WR)
+
+
+def forward(listener: socket.socket, url: str) -> None:
+    """Hands connections on to where a URL leads."""
+    host, port = url.removeprefix("http://").split(":")
+    while True:
+        here, _ = listener.accept()
+        there = socket.create_connection((host, int(port)))
+        for pair in ((here, there), (there, here)):
+            threading.Thread(target=join, args=pair, daemon=True).start()
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """Refuses everything, and counts it."""
+
+    requests: list[str] = []
+
+    def do_CONNECT(self) -> None:  # noqa: N802
+        self.requests.append(self.path)
+        self.send_error(403)
+
+    do_GET = do_PUT = do_CONNECT  # noqa: N815
+
+
+def attempt(standin: Standin, report: str, **options: Any) -> dict[str, str]:
+    """What a download gives."""
+    try:
+        with dbss.Client(max_attempts=1, **options) as client:
+            data = client.download_report(standin.project_id, standin.instance_id, report)
+            return {"source": client.find_credentials().source, "bytes": str(len(data))}
+    except dbss.Error as error:
+        return {"error": type(error).__name__, "message": error.message}
+
+
+def main() -> None:
+    listener = socket.create_server((ADDRESS, 80))
+    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    proxy_url = f"http://127.0.0.1:{proxy.server_address[1]}"
+    os.environ["all_proxy"] = proxy_url
+    with Standin(os.environ["DBSS_BUILD_DIR"] + "/bin/dbss-standin") as standin:
+        threading.Thread(target=forward, args=(listener, standin.metadata), daemon=True).start()
+        report = standin.add_report(format="pdf")["id"]
+        here = {"endpoint": standin.http}
+        there = f"http://{ADDRESS}"
+        given = {"token": standin.token}
+        gives: dict[str, Any] = {
+            "metadata": attempt(standin, report, credentials="metadata", **here),
+            "default": attempt(standin, report, credentials="default", **here),
+            "given": attempt(
+                standin, report, credentials="metadata", metadata_endpoint=there, **here
+            ),
+            "proxy_of_environment": attempt(
+                standin, report, credentials="metadata", proxy_from_environment=True, **here
+            ),
+            "proxy": attempt(standin, report, credentials="metadata", proxy=proxy_url, **here),
+            "endpoint": attempt(standin, report, endpoint=there, **given),
+            "iam": attempt(standin, report, iam_endpoint=there, **given, **here),
+            "other_address": attempt(
+                standin,
+                report,
+                credentials="metadata",
+                metadata_endpoint="http://169.254.169.253",
+                **here,
+            ),
+            "mapped": attempt(
+                standin,
+                report,
+                credentials="metadata",
+                metadata_endpoint=f"http://[::ffff:{ADDRESS}]",
+                **here,
+            ),
+        }
+        standin.fault(report, status=302, headers=[["Location", f"{there}/x"]], body="")
+        gives["redirect"] = attempt(standin, report, follow_redirects=True, **given, **here)
+        gives["proxied"] = Proxy.requests
+        json.dump(gives, sys.stdout)
+
+
+main()

@@ -1,0 +1,51 @@
+"""Instance credentials at the address where every instance finds them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import need_tool
+
+HERE = Path(__file__).parent
+SETUP = 'ip link set lo up && ip addr add 169.254.169.254/32 dev lo && exec "$@"'
+
+
+@pytest.fixture(scope="module")
+def gives(environment: dict[str, str]) -> dict[str, Any]:
+    """What calls on such a machine give, by name."""
+    need_tool("ip")
+    namespace = [need_tool("unshare"), "--map-root-user", "--net"]
+    if subprocess.run([*namespace, "true"], capture_output=True).returncode != 0:
+        pytest.skip("this machine lets nobody make a network namespace")
+    path = f"{environment['PYTHONPATH']}:{HERE}"
+    run = subprocess.run(
+        [*namespace, "sh", "-c", SETUP, "sh", sys.executable, str(HERE / "instance.py")],
+        env={**environment, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    result: dict[str, Any] = json.loads(run.stdout)
+    return result
+
+
+@pytest.mark.parametrize("how", ["metadata", "default", "given", "proxy_of_environment", "proxy"])
+def test_instance_credentials_come_from_the_real_address(gives: dict[str, Any], how: str) -> None:
+    assert gives[how].get("source") == "metadata", gives[how]
+    assert gives["proxied"] == []
+
+
+@pytest.mark.parametrize("what", ["endpoint", "iam", "other_address", "mapped"])
+def test_nothing_else_goes_to_that_address(gives: dict[str, Any], what: str) -> None:
+    assert gives[what].get("error") == "PlaintextRefusedError", gives[what]
+
+
+def test_no_redirect_leads_to_that_address(gives: dict[str, Any]) -> None:
+    assert gives["redirect"].get("error") == "RedirectedError", gives["redirect"]
+    assert "plain http on another host" in gives["redirect"]["message"]
