@@ -1077,8 +1077,8 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
  *   HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of
  *   the instance's agency), or default, which is the three in this order.
  * - "iam_endpoint" (url): The URL at which IAM responds, for logins and for
- *   looking up a project. Without it that of the profile, else
- *   https://iam.{region}.myhuaweicloud.com, else
+ *   looking up a project. Without it that of the profile, else that of the
+ *   variable HUAWEICLOUD_SDK_IAM_ENDPOINT, else the region's own, else
  *   https://iam.myhuaweicloud.com.
  * - "metadata_endpoint" (url): The URL at which the instance's metadata
  *   service responds, if not http://169.254.169.254.

@@ -48,8 +48,9 @@ impl AccessKey {
         now: SystemTime,
     ) -> Result<(), Error> {
         let internal = |what: &str| Error::new(Status::Internal, what);
-        // RFC 3339 without its separators.
-        let date: String = humantime::format_rfc3339_seconds(now)
+        // RFC 3339 without its separators, which has no time before 1970: the
+        // service will say that the clock is wrong.
+        let date: String = humantime::format_rfc3339_seconds(now.max(SystemTime::UNIX_EPOCH))
             .to_string()
             .replace(['-', ':'], "");
         let host = request

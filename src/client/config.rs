@@ -21,6 +21,9 @@ use crate::operation::Overrides;
 use crate::tables::{LONGEST_REGION, OptionSet};
 use zeroize::Zeroizing;
 
+/// The variable by which the official SDKs are told where IAM is.
+const IAM_ENDPOINT: &str = "HUAWEICLOUD_SDK_IAM_ENDPOINT";
+
 /// More than anybody has.
 pub(super) const MAX_ENDPOINTS: usize = 16;
 
@@ -307,8 +310,13 @@ impl Config {
     }
 
     /// Whether there is a user to log in.
-    pub(super) fn logs_in(&self) -> bool {
+    fn logs_in(&self) -> bool {
         matches!(self.credentials, Credentials::User(_))
+    }
+
+    /// Whether IAM may be asked: for logins, and for projects by the region's name.
+    pub(super) fn asks_iam(&self) -> bool {
+        self.logs_in() || self.region.is_some()
     }
 
     /// What proves to the service who calls, as far as it is configured.
@@ -318,15 +326,21 @@ impl Config {
             _ => None,
         };
         let beside = found.as_ref().and_then(|found| found.iam_endpoint.as_deref());
-        let iam = match (&self.iam_endpoint, beside, &self.region) {
-            (Some(iam), _, _) => iam.clone(),
-            (None, Some(url), _) => Endpoint::parse(url, "iam_endpoint")?,
-            (None, None, Some(region)) => {
-                Endpoint::parse(&format!("https://iam.{region}.myhuaweicloud.com"), "region")?
-            }
-            (None, None, None) => Endpoint::parse("https://iam.myhuaweicloud.com", "iam_endpoint")?,
+        let variable =
+            (surroundings.environment)(IAM_ENDPOINT).filter(|value| !value.is_empty() && self.asks_iam());
+        let (iam, parameter) = match (&self.iam_endpoint, beside, variable) {
+            (Some(iam), _, _) => (iam.clone(), "iam_endpoint"),
+            (None, Some(url), _) => (
+                Endpoint::parse(&regions::with_scheme(url), "iam_endpoint")?,
+                "iam_endpoint",
+            ),
+            (None, None, Some(url)) => (
+                Endpoint::parse(&regions::with_scheme(url.to_string_lossy().trim()), IAM_ENDPOINT)?,
+                IAM_ENDPOINT,
+            ),
+            (None, None, None) => (regions::iam(self.region.as_deref())?, "region"),
         };
-        self.check_plaintext(&iam, "iam_endpoint")?;
+        self.check_plaintext(&iam, parameter)?;
         let source: Option<Arc<dyn Source>> = match &self.credentials {
             Credentials::None => None,
             Credentials::Token(token) => Some(Arc::new(Fixed::new(Grant::new(token.clone()), Origin::Token))),

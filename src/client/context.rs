@@ -119,9 +119,7 @@ impl ClientInner {
             metadata: &metadata,
         })?;
         let iam = found.iam;
-        // IAM is asked for logins, and for projects by the region's name.
-        let asks_iam = config.logs_in() || config.region().is_some();
-        let https = endpoints.iter().any(Endpoint::is_https) || asks_iam && iam.is_https();
+        let https = endpoints.iter().any(Endpoint::is_https) || config.asks_iam() && iam.is_https();
         let http = Http::new(https, setup(config.proxy(endpoints[0].is_https())?))?;
         Ok(ClientInner {
             endpoints,

@@ -1,6 +1,7 @@
 //! Where the service of a region answers, as the official SDKs find it: by a
 //! variable, by the regions file, by the region's name.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -39,6 +40,7 @@ const KNOWN: &[&str] = &[
     "cn-south-4",
     "cn-southwest-2",
     "cn-southwest-3",
+    "eu-west-101",
     "la-north-2",
     "la-south-2",
     "me-east-1",
@@ -48,6 +50,40 @@ const KNOWN: &[&str] = &[
     "sa-brazil-1",
     "tr-west-1",
 ];
+
+/// The regions that have an IAM of their own, as the official SDKs list them.
+const WITH_IAM: &[&str] = &[
+    "ae-ad-1",
+    "af-south-1",
+    "ap-southeast-1",
+    "ap-southeast-2",
+    "ap-southeast-3",
+    "ap-southeast-4",
+    "cn-east-2",
+    "cn-east-3",
+    "cn-east-4",
+    "cn-east-5",
+    "cn-north-1",
+    "cn-north-12",
+    "cn-north-2",
+    "cn-north-4",
+    "cn-north-9",
+    "cn-south-1",
+    "cn-south-2",
+    "cn-southwest-2",
+    "eu-west-0",
+    "la-north-2",
+    "la-south-2",
+    "me-east-1",
+    "my-kualalumpur-1",
+    "na-mexico-1",
+    "ru-moscow-1",
+    "sa-brazil-1",
+    "tr-west-1",
+];
+
+/// The European cloud, which has a domain of its own.
+const EUROPEAN: &str = "eu-west-1";
 
 const SERVICE: &str = "DBSS";
 
@@ -107,12 +143,39 @@ pub(super) fn endpoints(
         )?;
         return Ok((endpoints, Says::File(path)));
     }
-    let by_name = format!("https://dbss.{region}.myhuaweicloud.com");
+    let by_name = format!("https://dbss.{region}.{}", domain(region));
     let says = match KNOWN.contains(&region) {
         true => Says::Known,
         false => Says::Name,
     };
     Ok((vec![Endpoint::parse(&by_name, "region")?], says))
+}
+
+/// The domain that a region's services are in.
+fn domain(region: &str) -> &'static str {
+    match region.starts_with(EUROPEAN) {
+        true => "myhuaweicloud.eu",
+        false => "myhuaweicloud.com",
+    }
+}
+
+/// Where IAM is by the region's name.
+pub(super) fn iam(region: Option<&str>) -> Result<Endpoint, Error> {
+    let url = match region {
+        Some(region) if WITH_IAM.contains(&region) || region.starts_with(EUROPEAN) => {
+            format!("https://iam.{region}.{}", domain(region))
+        }
+        _ => "https://iam.myhuaweicloud.com".to_owned(),
+    };
+    Endpoint::parse(&url, "region")
+}
+
+/// A URL of the environment or of a file of the SDKs, which may lack its scheme.
+pub(super) fn with_scheme(url: &str) -> Cow<'_, str> {
+    match url.contains("://") {
+        true => Cow::Borrowed(url),
+        false => Cow::Owned(format!("https://{url}")),
+    }
 }
 
 fn parse_all<'a>(urls: impl Iterator<Item = &'a str>, from: &str) -> Result<Vec<Endpoint>, Error> {
@@ -125,7 +188,8 @@ fn parse_all<'a>(urls: impl Iterator<Item = &'a str>, from: &str) -> Result<Vec<
     };
     let endpoints = urls
         .map(|url| {
-            Endpoint::parse(url, "a URL there").map_err(|e| invalid(&e.message().replacen(": ", " ", 1)))
+            Endpoint::parse(&with_scheme(url), "a URL there")
+                .map_err(|e| invalid(&e.message().replacen(": ", " ", 1)))
         })
         .collect::<Result<Vec<_>, _>>()?;
     if endpoints.is_empty() || endpoints.len() > MAX_ENDPOINTS {
@@ -331,11 +395,26 @@ mod tests {
     }
 
     #[test]
+    fn iam_is_the_regions_own_where_it_has_one() {
+        for (region, host) in [
+            (Some("cn-north-4"), "iam.cn-north-4.myhuaweicloud.com"),
+            (Some("eu-west-0"), "iam.eu-west-0.myhuaweicloud.com"),
+            (Some("eu-west-101"), "iam.eu-west-101.myhuaweicloud.eu"),
+            (Some("cn-north-11"), "iam.myhuaweicloud.com"),
+            (Some("xx-new-1"), "iam.myhuaweicloud.com"),
+            (None, "iam.myhuaweicloud.com"),
+        ] {
+            let iam = iam(region).expect("a name");
+            assert_eq!(iam.origin(), format!("https://{host}"));
+        }
+    }
+
+    #[test]
     fn a_variable_outranks_a_name_and_may_hold_several_urls() {
         let environment = |name: &str| {
             let value = match name {
-                "HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4" => "https://a.example, https://b.example",
-                "HUAWEICLOUD_SDK_REGION_DBSS_BAD" => "b.example",
+                "HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4" => "https://a.example, b.example",
+                "HUAWEICLOUD_SDK_REGION_DBSS_BAD" => "ftp://b.example",
                 _ => return None,
             };
             Some(OsString::from(value))
@@ -352,6 +431,10 @@ mod tests {
         );
         for (region, says) in [("cn-south-1", Says::Known), ("xx-new-1", Says::Name)] {
             let url = format!("https://dbss.{region}.myhuaweicloud.com");
+            assert_eq!(origins(region).expect("a name"), (url, says));
+        }
+        for (region, says) in [("eu-west-101", Says::Known), ("eu-west-102", Says::Name)] {
+            let url = format!("https://dbss.{region}.myhuaweicloud.eu");
             assert_eq!(origins(region).expect("a name"), (url, says));
         }
         let error = origins("bad").expect_err("no URL");

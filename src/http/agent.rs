@@ -30,6 +30,9 @@ const MAX_IDLE: usize = 64;
 
 const SHARDS: usize = 16;
 
+/// The header that a signature's time stands in.
+const DATED: HeaderName = HeaderName::from_static("x-sdk-date");
+
 /// All that is needed to talk to servers. Any number of threads may use it.
 #[derive(Debug)]
 pub(crate) struct Http {
@@ -362,6 +365,7 @@ impl Http {
         let unframed = https || self.settings.allow_close_delimited;
         Ok(Answer::new(call, response, unframed, secrets)?
             .being_of_origin(at_origin)
+            .to_a_dated_request(request.headers().contains_key(DATED))
             .not_followed_because(not_followed))
     }
 

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use std::sync::Arc;
 
 use super::call::Call;
+use super::clock;
 use super::secrets::Secrets;
 use super::service_error::{ERROR_BODY_LIMIT, ServiceError};
 use crate::error::{Error, Status};
@@ -32,6 +33,8 @@ pub(crate) struct Answer {
     /// Whether it is from where the request was sent, and not from where a
     /// redirect led, without credentials.
     at_origin: bool,
+    /// Whether the request had a date that its signature holds for.
+    dated: bool,
     /// Why it was not followed, where it is a redirect.
     not_followed: &'static str,
     /// The length that the server announced.
@@ -52,6 +55,7 @@ impl Answer {
             status: parts.status,
             secrets,
             at_origin: true,
+            dated: false,
             not_followed: "",
             announced: None,
             received: 0,
@@ -75,6 +79,17 @@ impl Answer {
 
     pub(super) fn being_of_origin(self, at_origin: bool) -> Answer {
         Answer { at_origin, ..self }
+    }
+
+    pub(super) fn to_a_dated_request(self, dated: bool) -> Answer {
+        Answer { dated, ..self }
+    }
+
+    /// What is wrong with this machine's clock, where the request was signed and
+    /// the server tells its own time.
+    pub(super) fn clock_difference(&self) -> Option<String> {
+        let server = self.date().filter(|_| self.dated)?;
+        clock::difference(SystemTime::now(), server)
     }
 
     pub(super) fn not_followed_because(self, not_followed: &'static str) -> Answer {

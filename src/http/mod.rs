@@ -8,6 +8,7 @@ mod agent;
 mod answer;
 mod buffers;
 mod call;
+mod clock;
 mod connect;
 mod content;
 mod endpoint;

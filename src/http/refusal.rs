@@ -85,7 +85,15 @@ impl Answer {
             let words = words.trim().trim_end_matches('.');
             message += &format!(": {}", printable(words, QUOTE_LIMIT));
         }
-        message += then;
+        let clock = self
+            .clock_difference()
+            .filter(|_| matches!(status, Status::Unauthenticated | Status::Forbidden));
+        match &clock {
+            Some(difference) => {
+                message += &format!("; {difference}, and signatures are good for 15 minutes: set it")
+            }
+            None => message += then,
+        }
         if let Some(id) = &text.request_id {
             message += &format!("; request id {id}");
         }

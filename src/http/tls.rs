@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::SystemTime;
 use std::{env, fmt, iter, thread};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,6 +13,7 @@ use rustls::crypto::{
 };
 use rustls::server::ParsedCertificate;
 use rustls::sign::SigningKey;
+use rustls::time_provider::TimeProvider;
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
     SignatureScheme,
@@ -21,6 +22,7 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use webpki::ring as webpki;
 
+use super::clock;
 use crate::error::{Error, Status};
 use crate::memory;
 use crate::sys::{read_small_file, with_signals_blocked};
@@ -356,6 +358,17 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+/// This machine's clock. rustls's own panics before 1970.
+#[derive(Debug)]
+struct Clock;
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.ok().map(UnixTime::since_unix_epoch)
+    }
+}
+
 /// TLS 1.2 and 1.3 with server authentication. A new one for each process: it
 /// holds the cache of sessions, which is behind a lock.
 pub(super) fn client_config(roots: &Arc<RootCertStore>) -> Result<Arc<ClientConfig>, Error> {
@@ -364,7 +377,7 @@ pub(super) fn client_config(roots: &Arc<RootCertStore>) -> Result<Arc<ClientConf
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&provider))
         .build()
         .map_err(|e| cannot(&e))?;
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_details(provider, Arc::new(Clock))
         .with_safe_default_protocol_versions()
         .map_err(|e| cannot(&e))?
         .dangerous()
@@ -383,7 +396,35 @@ pub(super) fn failure(error: &rustls::Error) -> Error {
     {
         return ours.clone();
     }
+    let with_clock = |what: String| {
+        Error::new(
+            Status::Certificate,
+            format!("the server's certificate {what}; if this machine's clock is wrong, set it"),
+        )
+    };
     match error {
+        rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
+            let (now, end) = (time.as_secs(), not_after.as_secs());
+            with_clock(format!(
+                "has expired: it was valid until {}, and here it is {}, {} later",
+                clock::date(end),
+                clock::date(now),
+                clock::span(now.saturating_sub(end))
+            ))
+        }
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => {
+            let (now, begin) = (time.as_secs(), not_before.as_secs());
+            with_clock(format!(
+                "is not valid yet: it is valid from {}, and here it is {}, {} earlier",
+                clock::date(begin),
+                clock::date(now),
+                clock::span(begin.saturating_sub(now))
+            ))
+        }
+        rustls::Error::FailedToGetCurrentTime => Error::new(
+            Status::Certificate,
+            "no certificate can be checked, since this machine's clock is before 1970; set it",
+        ),
         rustls::Error::InvalidCertificate(reason) => Error::new(
             Status::Certificate,
             format!("the server's certificate was refused: {}", refusal(reason)),
@@ -395,8 +436,6 @@ pub(super) fn failure(error: &rustls::Error) -> Error {
 /// Why a certificate was refused, and the way out, with the code of rustls or webpki.
 fn refusal(reason: &CertificateError) -> String {
     use CertificateError as E;
-    let days = |time: &UnixTime| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(time.as_secs()));
-    let clock = "if this machine's clock is right, the server needs a new one";
     let (what, code) = match reason {
         E::UnknownIssuer => (
             "it is issued by an authority that is not trusted here; for a private authority, give its \
@@ -410,22 +449,6 @@ fn refusal(reason: &CertificateError) -> String {
                 names(reason)
             ),
             "NotValidForName",
-        ),
-        E::ExpiredContext { time, not_after } => (
-            format!(
-                "it ended on {}, and it is {} here; {clock}",
-                days(not_after),
-                days(time)
-            ),
-            "Expired",
-        ),
-        E::NotValidYetContext { time, not_before } => (
-            format!(
-                "it begins on {}, and it is {} here; {clock}",
-                days(not_before),
-                days(time)
-            ),
-            "NotValidYet",
         ),
         E::UnsupportedSignatureAlgorithmContext { .. }
         | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => (

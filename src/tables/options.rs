@@ -354,7 +354,7 @@ pub static OPTIONS: &[OptionRow] = &[
         c"iam_endpoint",
         Kind::Url,
         NOT_EMPTY,
-        c"The URL at which IAM responds, for logins and for looking up a project. Without it that of the profile, else https://iam.{region}.myhuaweicloud.com, else https://iam.myhuaweicloud.com.",
+        c"The URL at which IAM responds, for logins and for looking up a project. Without it that of the profile, else that of the variable HUAWEICLOUD_SDK_IAM_ENDPOINT, else the region's own, else https://iam.myhuaweicloud.com.",
     ),
     config(
         c"metadata_endpoint",

@@ -1092,6 +1092,52 @@ def test_the_key_of_an_agency_is_renewed(
 # Projects and endpoints.
 
 
+@pytest.mark.parametrize("where", ["option", "profile", "variable"])
+def test_iam_is_where_it_is_said_to_be(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch, report: str, where: str
+) -> None:
+    monkeypatch.setenv(
+        "HUAWEICLOUD_SDK_IAM_ENDPOINT", standin.iam if where == "variable" else NOBODY
+    )
+    given: dict[str, Any] = {"credentials": "profile"}
+    write_profile(standin, **({"iam_endpoint": standin.iam} if where == "profile" else {}))
+    if where == "option":
+        given["iam_endpoint"] = standin.iam
+    standin.clear_requests()
+    with dbss.Client(endpoint=standin.http, region=standin.region, **given) as client:
+        assert client.download_report(None, standin.instance_id, report)
+    assert len(standin.requests("@iam.projects")) == 1
+
+
+def test_a_login_goes_to_the_iam_of_the_environment(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch, login: dict[str, Any], report: str
+) -> None:
+    del login["iam_endpoint"]
+    monkeypatch.setenv("HUAWEICLOUD_SDK_IAM_ENDPOINT", standin.iam)
+    with dbss.Client(**login) as client:
+        assert client.download_report(standin.project_id, standin.instance_id, report)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("http://iam.example.com", dbss.PlaintextRefusedError),
+        ("ftp://iam.example.com", dbss.InvalidEndpointError),
+        ("https://user:password@iam.example.com", dbss.InvalidEndpointError),
+    ],
+)
+def test_an_iam_of_the_environment_that_is_none_is_told(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch, value: str, kind: type[dbss.Error]
+) -> None:
+    monkeypatch.setenv("HUAWEICLOUD_SDK_IAM_ENDPOINT", value)
+    with pytest.raises(kind) as caught:
+        dbss.Client(endpoint=standin.http, region=standin.region, token=standin.token)
+    assert caught.value.parameter == "HUAWEICLOUD_SDK_IAM_ENDPOINT"
+    # Where IAM is not asked it does not matter.
+    dbss.Client(endpoint=standin.http, token=standin.token).close()
+    assert "password" not in caught.value.message.replace("no user or password", "")
+
+
 def test_the_project_of_the_region_is_looked_up_once(standin: Standin, report: str) -> None:
     standin.clear_requests()
     with dbss.Client(

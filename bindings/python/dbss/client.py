@@ -184,7 +184,8 @@ class Client(Management, Mirroring):
             The thread ends with the client, so close() a client whose provider
             refers to it.
         iam_endpoint: the URL of IAM, for logins and for looking up a project,
-            in place of the region's.
+            in place of the profile's, of the one that the variable
+            HUAWEICLOUD_SDK_IAM_ENDPOINT names, and of the region's.
         metadata_endpoint: the URL of the instance's metadata service, in place
             of http://169.254.169.254.
         ca_file: a PEM file of the certificates to trust, in place of the

@@ -1,0 +1,126 @@
+"""Calls on a machine whose clock is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import need_tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from standin import Standin
+
+HOUR = 3600
+CODE = """
+import json, sys, dbss
+ids, options = json.loads(sys.stdin.read())
+try:
+    with dbss.Client(max_attempts=1, **options) as client:
+        print(json.dumps(["ok", len(client.download_report(*ids))]))
+except dbss.Error as error:
+    print(json.dumps([type(error).__name__, error.message]))
+"""
+
+
+@pytest.fixture(scope="module")
+def clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that makes the clock of a process wrong."""
+    library = tmp_path_factory.mktemp("clock") / "clock.so"
+    source = Path(__file__).with_name("clock.c")
+    command = [need_tool("cc"), "-shared", "-fPIC", "-o", str(library), str(source)]
+    subprocess.run(command, check=True)
+    return library
+
+
+@pytest.fixture
+def download(
+    clock: Path, standin: Standin, environment: dict[str, str]
+) -> Callable[..., tuple[str, Any]]:
+    """Downloads in a process whose clock is so many seconds off, and gives what came of it."""
+
+    def run(offset: int, **options: Any) -> tuple[str, Any]:
+        ids = (standin.project_id, standin.instance_id, standin.pdf["id"])
+        done = subprocess.run(
+            [sys.executable, "-c", CODE],
+            env={**environment, "LD_PRELOAD": str(clock), "CLOCK_OFFSET": str(offset)},
+            input=json.dumps([ids, options]),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        kind, told = json.loads(done.stdout)
+        return kind, told
+
+    return run
+
+
+def before_1970() -> int:
+    return -int(time.time()) - 1000
+
+
+@pytest.mark.parametrize(
+    ("offset", "words"),
+    [(HOUR + 30, "1h ahead of"), (-HOUR - 30, "1h behind"), (90_030, "1day 1h ahead of")],
+)
+def test_a_signature_by_a_wrong_clock_is_told_with_the_difference(
+    download: Callable[..., tuple[str, Any]], standin: Standin, offset: int, words: str
+) -> None:
+    keys = {"access_key": standin.access_key, "secret_key": standin.secret_key}
+    kind, message = download(offset, endpoint=standin.http, **keys)
+    assert kind == "UnauthenticatedError"
+    assert f"this machine's clock is {words} the server's" in message
+    assert "wrong, or of another region" not in message
+    # A difference that the service allows is no cause.
+    assert download(60, endpoint=standin.http, **keys)[0] == "ok"
+    kind, message = download(0, endpoint=standin.http, **{**keys, "secret_key": "another"})
+    assert kind == "UnauthenticatedError"
+    assert "clock" not in message
+
+
+def test_a_token_does_not_depend_on_the_clock(
+    download: Callable[..., tuple[str, Any]], standin: Standin
+) -> None:
+    for offset in (HOUR, before_1970()):
+        given = {"endpoint": standin.http, "token": standin.token}
+        assert download(offset, **given)[0] == "ok"
+        kind, message = download(offset, **{**given, "token": "another-token"})
+        assert kind == "UnauthenticatedError"
+        assert "clock" not in message
+
+
+def test_a_certificate_and_a_wrong_clock_are_told_with_the_times(
+    download: Callable[..., tuple[str, Any]], standin: Standin
+) -> None:
+    given = {"endpoint": standin.https, "ca_file": standin.ca_file, "token": standin.token}
+    assert download(0, **given)[0] == "ok"
+    kind, message = download(50 * 365 * 24 * HOUR, **given)
+    assert kind == "CertificateError"
+    for words in ("has expired: it was valid until 20", " later", "clock"):
+        assert words in message
+    assert "ca_file" not in message
+    kind, message = download(-10 * 365 * 24 * HOUR, **given)
+    assert kind == "CertificateError"
+    for words in ("is not valid yet: it is valid from 20", " earlier", "clock"):
+        assert words in message
+    assert "ca_file" not in message
+
+
+def test_a_clock_before_1970_is_told(
+    download: Callable[..., tuple[str, Any]], standin: Standin
+) -> None:
+    given = {"endpoint": standin.https, "ca_file": standin.ca_file, "token": standin.token}
+    kind, message = download(before_1970(), **given)
+    assert kind == "CertificateError"
+    assert "clock is before 1970" in message
+    keys = {"access_key": standin.access_key, "secret_key": standin.secret_key}
+    kind, message = download(before_1970(), endpoint=standin.http, **keys)
+    assert kind == "UnauthenticatedError"
+    assert "behind the server's" in message
