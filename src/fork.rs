@@ -9,12 +9,11 @@ use crate::sys;
 ///
 /// A child must not touch what it inherited: its locks may be held by threads
 /// that do not exist there, and its connections are the parent's. So each
-/// process finds the value with its own id in this chain, or appends it;
-/// nothing here blocks. An id can return only when the process that had it is
-/// gone, and then its value is nobody's.
+/// process finds the value with its own number in this chain, or appends it;
+/// nothing here blocks.
 #[derive(Debug)]
 pub(crate) struct PerProcess<T> {
-    process: u32,
+    process: usize,
     /// None once it is dropped.
     value: Option<T>,
     child: OnceBox<PerProcess<T>>,
@@ -24,7 +23,7 @@ impl<T> PerProcess<T> {
     /// The value of this process.
     pub(crate) fn new(value: T) -> PerProcess<T> {
         PerProcess {
-            process: sys::process_id(),
+            process: sys::process(),
             value: Some(value),
             child: OnceBox::new(),
         }
@@ -32,7 +31,7 @@ impl<T> PerProcess<T> {
 
     /// The value of the process that asks, made where it has none.
     pub(crate) fn get_or_try_init(&self, make: impl Fn() -> Result<T, Error>) -> Result<&T, Error> {
-        let own = sys::process_id();
+        let own = sys::process();
         let mut link = self;
         while link.process != own {
             link = link
@@ -47,7 +46,7 @@ impl<T> PerProcess<T> {
 
 impl<T> Drop for PerProcess<T> {
     fn drop(&mut self) {
-        if self.process != sys::process_id() {
+        if self.process != sys::process() {
             std::mem::forget(self.value.take());
         }
     }

@@ -96,7 +96,7 @@ pub(crate) struct Description<'a> {
 /// # }
 /// ```
 pub struct Operation {
-    process: u32,
+    process: usize,
     wake: LazyWake,
     /// Whether it is used again at once, so that its descriptor is worth keeping.
     keeps_wake: AtomicBool,
@@ -132,7 +132,7 @@ impl Operation {
     #[allow(clippy::new_ret_no_self)]
     pub fn new() -> Arc<Operation> {
         Arc::new(Operation {
-            process: sys::process_id(),
+            process: sys::process(),
             wake: LazyWake::default(),
             keeps_wake: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
@@ -215,7 +215,7 @@ impl Operation {
     }
 
     fn check_process(&self) -> Result<(), Error> {
-        if self.process == sys::process_id() {
+        if self.process == sys::process() {
             return Ok(());
         }
         Err(of_another_process())
@@ -231,7 +231,7 @@ impl Operation {
         // Async-signal-safe: an atomic store and a wake-up that does not block.
         self.cancelled.store(true, Ordering::SeqCst);
         // A child of `fork` shares the parent's wake-up, and must not touch it.
-        if self.process == sys::process_id() {
+        if self.process == sys::process() {
             self.wake.signal();
         }
     }
@@ -309,7 +309,7 @@ impl Operation {
 
     /// Ends a wait of the call, whose reason stands elsewhere.
     pub(crate) fn wake_up(&self) {
-        if self.process == sys::process_id() {
+        if self.process == sys::process() {
             self.wake.signal();
         }
     }
@@ -493,7 +493,7 @@ impl Operation {
     /// has not failed.
     pub fn error(&self) -> Option<Error> {
         // Its lock may be held by a thread that does not exist here.
-        if self.process != sys::process_id() {
+        if self.process != sys::process() {
             return Some(of_another_process());
         }
         lock(&self.outcome).error.clone()

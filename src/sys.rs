@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,34 +49,42 @@ pub(crate) fn can_map(len: usize) -> bool {
     }
 }
 
-/// This process's id. It is asked for several times in each call, so where the
-/// system can tell a child of `fork` from its parent by a page of memory, it is
-/// a system call only once in each process. Async-signal-safe, but for the first
-/// time.
-pub(crate) fn process_id() -> u32 {
-    let Some(known) = wiped_on_fork() else {
-        return std::process::id();
+/// Tells this process from those that it was forked from: each has another
+/// number here. Its id cannot: in PID namespaces a child may have its parent's. It
+/// is asked for several times in each call, so it is a system call only the first
+/// time in each process. Async-signal-safe, but for that.
+pub(crate) fn process() -> usize {
+    /// As inherited, no less than what any process before this one got.
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+    let Some(known) = zeroed_by_fork() else {
+        return std::process::id() as usize;
     };
-    match known.load(Ordering::Relaxed) {
+    match known.load(Ordering::SeqCst) {
         0 => {
-            let id = std::process::id();
-            known.store(id, Ordering::Relaxed);
-            id
+            let next = LAST.fetch_add(1, Ordering::SeqCst) + 1;
+            match known.compare_exchange(0, next, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => next,
+                Err(another_threads) => another_threads,
+            }
         }
-        id => id,
+        number => number,
     }
 }
 
-/// A number that is 0 again in a child of `fork`; none where the system has no
-/// such thing.
-fn wiped_on_fork() -> Option<&'static AtomicU32> {
+/// A number that is 0 again in a child of `fork`; none where the system refuses
+/// to see to it.
+fn zeroed_by_fork() -> Option<&'static AtomicUsize> {
     // An address; 1 is none's.
-    static PAGE: OnceNonZeroUsize = OnceNonZeroUsize::new();
+    static NUMBER: OnceNonZeroUsize = OnceNonZeroUsize::new();
     const NONE: NonZeroUsize = NonZeroUsize::MIN;
-    let page = PAGE.get_or_init(|| new_page_wiped_on_fork().unwrap_or(NONE));
+    let number = NUMBER.get_or_init(|| {
+        new_page_wiped_on_fork()
+            .or_else(new_number_zeroed_by_handler)
+            .unwrap_or(NONE)
+    });
     // SAFETY: a page that is never unmapped, is aligned and zeroed, and is used
-    // as this one number alone.
-    (page != NONE).then(|| unsafe { &*(page.get() as *const AtomicU32) })
+    // as this one number alone; or a static.
+    (number != NONE).then(|| unsafe { &*(number.get() as *const AtomicUsize) })
 }
 
 #[cfg(target_os = "linux")]
@@ -109,6 +117,18 @@ fn new_page_wiped_on_fork() -> Option<NonZeroUsize> {
 #[cfg(not(target_os = "linux"))]
 fn new_page_wiped_on_fork() -> Option<NonZeroUsize> {
     None
+}
+
+/// For systems that cannot wipe a page.
+fn new_number_zeroed_by_handler() -> Option<NonZeroUsize> {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    unsafe extern "C" fn zero() {
+        NUMBER.store(0, Ordering::SeqCst);
+    }
+    // SAFETY: the function is async-signal-safe, and the system forgets it with
+    // this library.
+    let refused = unsafe { libc::pthread_atfork(None, None, Some(zero)) } != 0;
+    NonZeroUsize::new(NUMBER.as_ptr() as usize).filter(|_| !refused)
 }
 
 /// What to wait for.
@@ -532,6 +552,7 @@ fn errno() -> *mut libc::c_int {
 /// What kind of descriptor a caller passed.
 pub(crate) struct DescriptorMode {
     pub(crate) regular: bool,
+    pub(crate) socket: bool,
     pub(crate) writable: bool,
     pub(crate) nonblocking: bool,
 }
@@ -549,6 +570,7 @@ pub(crate) fn descriptor(fd: BorrowedFd<'_>) -> io::Result<DescriptorMode> {
     };
     Ok(DescriptorMode {
         regular: mode & libc::S_IFMT == libc::S_IFREG,
+        socket: mode & libc::S_IFMT == libc::S_IFSOCK,
         writable: flags & libc::O_ACCMODE != libc::O_RDONLY,
         nonblocking: flags & libc::O_NONBLOCK != 0,
     })
@@ -655,12 +677,70 @@ pub(crate) fn name_file(file: &File, path: &Path) -> io::Result<()> {
 /// that has gone nor SIGXFSZ for a file at its size limit, both of which end a
 /// process by default.
 pub(crate) fn write_quietly(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    let blocked = Blocked::these(&[libc::SIGPIPE, libc::SIGXFSZ]);
     // SAFETY: the bytes live during the call.
-    let n = unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+    quietly(bytes.len(), || unsafe {
+        libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len())
+    })
+}
+
+/// The same for a socket, which takes at once what it can, whatever its mode.
+pub(crate) fn send_quietly(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the bytes live during the call.
+    quietly(bytes.len(), || unsafe {
+        libc::send(
+            socket.as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            libc::MSG_DONTWAIT,
+        )
+    })
+}
+
+/// The same for what else can take at once what it can; ErrorKind::Unsupported
+/// where it, or the system, has no such thing.
+pub(crate) fn write_quietly_at_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    #[cfg(target_os = "linux")]
+    {
+        let part = libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        };
+        // The position of the descriptor itself, in two halves.
+        let here: libc::c_long = -1;
+        // SAFETY: the part and the bytes live during the call, which only reads
+        // them.
+        let written = quietly(bytes.len(), || unsafe {
+            libc::syscall(
+                libc::SYS_pwritev2,
+                fd.as_raw_fd(),
+                &raw const part,
+                1usize,
+                here,
+                here,
+                libc::RWF_NOWAIT,
+            ) as isize
+        });
+        match written {
+            Err(e)
+                if matches!(
+                    e.raw_os_error(),
+                    Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::EPERM)
+                ) => {}
+            written => return written,
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (fd, bytes);
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Calls what writes so many bytes, without the signals that it may raise.
+fn quietly(len: usize, write: impl FnOnce() -> isize) -> io::Result<usize> {
+    let blocked = Blocked::these(&[libc::SIGPIPE, libc::SIGXFSZ]);
+    let n = write();
     let error = io::Error::last_os_error();
     // What was taken whole raised nothing.
-    if n < 0 || (n as usize) < bytes.len() {
+    if n < 0 || (n as usize) < len {
         blocked.take_back();
     }
     if n >= 0 {

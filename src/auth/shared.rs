@@ -141,7 +141,7 @@ impl<T> Shared<T> {
             };
             if let Some(ask) = ask.take_if(|_| asks) {
                 ask(Promise {
-                    process: sys::process_id(),
+                    process: sys::process(),
                     inner: Arc::downgrade(&self.0),
                     flight: Some(Arc::clone(&flight)),
                 });
@@ -168,7 +168,7 @@ impl<T> Shared<T> {
 
 /// The duty to end an asking. Dropped, it fails it.
 pub(crate) struct Promise<T> {
-    process: u32,
+    process: usize,
     /// Gone with the client that asked.
     inner: Weak<Inner<T>>,
     flight: Option<Arc<Flight<T>>>,
@@ -180,7 +180,7 @@ impl<T> Promise<T> {
     pub(crate) fn is_wanted(&self) -> bool {
         let slot = self.inner.upgrade();
         let slot = slot.as_ref().and_then(|inner| inner.slot().ok());
-        self.process == sys::process_id()
+        self.process == sys::process()
             && slot.is_some_and(|slot| {
                 let current = lock(slot);
                 current
@@ -198,7 +198,7 @@ impl<T> Promise<T> {
         let Some(flight) = self.flight.take() else {
             return;
         };
-        if self.process != sys::process_id() {
+        if self.process != sys::process() {
             // Those who wait are in the process that this one was forked from.
             std::mem::forget(flight);
             return;

@@ -138,7 +138,7 @@ impl ClientInner {
         self.run(running, request.subject(), |running| {
             let transfer = Transfer::open(self, request, running, false)?;
             Ok(ReportStream {
-                process: sys::process_id(),
+                process: sys::process(),
                 client: Arc::clone(self),
                 call: Arc::clone(transfer.call()),
                 number: transfer.operation().number(),
@@ -237,7 +237,7 @@ pub(super) fn check_path(path: &Path, parameter: &'static str) -> Result<(), Err
 /// its client is dropped, and ends when that is closed. In a child of `fork` the
 /// parent's streams are refused.
 pub struct ReportStream {
-    process: u32,
+    process: usize,
     client: Arc<ClientInner>,
     call: Arc<Call>,
     /// That of the stream among its operation's calls: once it is closed, the
@@ -261,7 +261,7 @@ impl ReportStream {
     /// Runs what a read does, under the stream's operation, which keeps its
     /// failure.
     pub(crate) fn run(&self, read: impl FnOnce(&mut Reader) -> Result<usize, Error>) -> Result<usize, Error> {
-        if self.process != sys::process_id() {
+        if self.process != sys::process() {
             return Err(Error::argument(
                 Status::Argument,
                 "stream",
@@ -313,7 +313,7 @@ impl ReportStream {
     /// stream closes it too.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        if self.process == sys::process_id() {
+        if self.process == sys::process() {
             self.call.cancel(CancelledBy::Close);
             self.let_go();
         }
@@ -403,7 +403,7 @@ impl fmt::Debug for ReportStream {
 impl Drop for ReportStream {
     fn drop(&mut self) {
         // In a child of `fork` the connection is the parent's.
-        if self.process != sys::process_id()
+        if self.process != sys::process()
             && let Ok(reader) = self.reader.get_mut()
         {
             std::mem::forget(reader.transfer.take());

@@ -269,7 +269,8 @@ enum Open {
 fn load(text: &str) -> Result<Node, String> {
     let mut open: Vec<Open> = Vec::new();
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|e| format!("is not sound YAML: {e}"))?;
+        // Its own words may quote the file.
+        let (event, span) = event.map_err(|e| format!("is not sound YAML at line {}", e.marker().line()))?;
         let line = span.start.line();
         let node = match event {
             Event::Scalar(value, ..) => Node::Text(value.into_owned()),

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::ptr;
 use std::sync::Arc;
@@ -96,7 +96,8 @@ fn contain<T>(body: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
 }
 
 /// Runs a callback of the host. What it calls here it may call as from outside:
-/// the error of the call around it is put aside.
+/// the error of the call around it is put aside. It owns nothing that needs to be
+/// dropped (see [`kept_thread`]).
 pub(super) fn outside<T>(callback: impl FnOnce() -> T) -> T {
     struct Restore(bool, Option<Box<dbss_error>>);
     impl Drop for Restore {
@@ -107,9 +108,45 @@ pub(super) fn outside<T>(callback: impl FnOnce() -> T) -> T {
     }
     if !READY.get() {
         // The thread has no error to put aside.
-        return callback();
+        return kept_thread(callback);
     }
     let _restore = Restore(INSIDE.replace(false), swap_last_error(None));
+    kept_thread(callback)
+}
+
+/// Runs a function of the host that may end its thread, as Python does with those
+/// that want to run its code after its end. That would unwind Rust code, which ends
+/// the process: such a thread stays here for ever instead.
+///
+/// The system runs the handler as soon as it has unwound this frame, so neither this
+/// nor what it calls may have anything to drop: that would be unwound before.
+#[cfg(target_os = "linux")]
+#[inline(never)]
+fn kept_thread<T>(callback: impl FnOnce() -> T) -> T {
+    /// Room for what the C library keeps there.
+    type Handler = [*mut c_void; 4];
+    unsafe extern "C" {
+        fn _pthread_cleanup_push(place: *mut Handler, handler: extern "C" fn(*mut c_void), data: *mut c_void);
+        fn _pthread_cleanup_pop(place: *mut Handler, run: c_int);
+    }
+    extern "C" fn stay(_: *mut c_void) {
+        loop {
+            // SAFETY: it only waits.
+            unsafe { libc::pause() };
+        }
+    }
+    let mut place: Handler = [ptr::null_mut(); 4];
+    // SAFETY: the place does not move, and the handler is taken out before it goes.
+    unsafe { _pthread_cleanup_push(&raw mut place, stay, ptr::null_mut()) };
+    let result = callback();
+    // SAFETY: the last handler that was put in and is still there.
+    unsafe { _pthread_cleanup_pop(&raw mut place, 0) };
+    result
+}
+
+/// Other systems unwind nothing, or have no such handlers.
+#[cfg(not(target_os = "linux"))]
+fn kept_thread<T>(callback: impl FnOnce() -> T) -> T {
     callback()
 }
 

@@ -107,7 +107,8 @@
  *   last; none ever runs on a thread of the library's. No lock is held
  *   meanwhile. Inside, functions may be called as outside, last error included,
  *   which is restored afterwards; a call under the operation that is running is
- *   DBSS_ERR_BUSY. A callback must not throw, longjmp or end its thread.
+ *   DBSS_ERR_BUSY. A callback must not throw, longjmp or end its thread: the process
+ *   would end, or, on Linux, a thread that pthread_exit() ends would stay for ever.
  * - Signals. The library installs no handler. A signal that your program handles
  *   does not end a call, unless the option "interruptible" is set. Then signals are
  *   blocked in the call's thread, but not where it waits, nor in your callbacks,

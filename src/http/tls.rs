@@ -1,34 +1,41 @@
 //! Which servers are trusted.
 
-use std::fmt;
-use std::io::{self, Read};
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::SystemTime;
+use std::{env, fmt, iter, thread};
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{
     CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms, ring,
 };
+use rustls::server::ParsedCertificate;
 use rustls::sign::SigningKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
+    SignatureScheme,
 };
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use webpki::ring as webpki;
 
 use super::clock;
 use crate::error::{Error, Status};
 use crate::memory;
-use crate::sys::{open_to_read, with_signals_blocked};
+use crate::sys::{read_small_file, with_signals_blocked};
 
 /// Far more than any bundle of certificates has; a device or a log file named
 /// by mistake is not read to its end.
 const CA_FILE_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// So many entries of the directories that SSL_CERT_DIR names are looked at.
+const CA_DIRECTORY_LIMIT: usize = 10_000;
+
+const FILE_VARIABLE: &str = "SSL_CERT_FILE";
+const DIRECTORY_VARIABLE: &str = "SSL_CERT_DIR";
 
 /// More than the certificates of any system take.
 const ROOTS_MEMORY: usize = 2 * 1024 * 1024;
@@ -48,33 +55,55 @@ pub(super) fn trusted(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, Erro
     }
     // A system's store may have single entries that do not parse; the others
     // are as good as before.
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
+    let named = [FILE_VARIABLE, DIRECTORY_VARIABLE].map(|variable| env::var_os(variable).unwrap_or_default());
+    let found = match &named {
+        [file, directories] if file.is_empty() && directories.is_empty() => {
+            rustls_native_certs::load_native_certs().certs
+        }
+        [file, directories] => read_named(file, directories),
+    };
+    roots.add_parsable_certificates(found);
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     Ok(Arc::new(roots))
 }
 
+/// The certificates that the variables of OpenSSL name. Whoever sets them may err,
+/// so only so much is read, and of regular files alone: a device has no end, and a
+/// named pipe waits for its writer.
+fn read_named(file: &OsStr, directories: &OsStr) -> Vec<CertificateDer<'static>> {
+    let paths = env::split_paths(directories)
+        .filter(|path| !path.as_os_str().is_empty())
+        .filter_map(|directory| directory.read_dir().ok())
+        .flat_map(|entries| entries.flatten().map(|entry| entry.path()))
+        .take(CA_DIRECTORY_LIMIT);
+    let mut left = CA_FILE_LIMIT;
+    let mut found = Vec::new();
+    for path in iter::once(file.into()).chain(paths) {
+        if let Ok(pem) = read_small_file(&path, left) {
+            left -= pem.bytes.len() as u64;
+            found.extend(CertificateDer::pem_slice_iter(&pem.bytes).flatten());
+        }
+    }
+    // Directories have links to each.
+    found.sort_unstable_by(|one, other| one.as_ref().cmp(other));
+    found.dedup();
+    found
+}
+
 fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let cannot_read = |e: io::Error| {
-        Error::os(
+    let pem = read_small_file(path, CA_FILE_LIMIT).map_err(|e| match e.raw_os_error() {
+        Some(_) => Error::os(
             Status::File,
             format_args!("ca_file: cannot read {}", path.display()),
             &e,
-        )
-    };
-    // Opening a named pipe would wait for its writer.
-    if !path.metadata().map_err(cannot_read)?.is_file() {
-        return Err(invalid_ca_file(path, format_args!("is not a regular file")));
-    }
-    let mut pem = Vec::new();
-    open_to_read(path)
-        .and_then(|file| file.take(CA_FILE_LIMIT).read_to_end(&mut pem))
-        .map_err(cannot_read)?;
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        ),
+        None => invalid_ca_file(path, format_args!("cannot be taken: {e}")),
+    })?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem.bytes)
         .collect::<Result<_, _>>()
-        .map_err(|e| invalid_ca_file(path, format_args!("is not sound PEM ({e})")))?;
+        .map_err(|e| invalid_ca_file(path, format_args!("is not sound PEM: {}", fault(&e))))?;
     if certificates.is_empty() {
         return Err(invalid_ca_file(
             path,
@@ -82,6 +111,19 @@ fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
         ));
     }
     Ok(certificates)
+}
+
+/// What is wrong with PEM, in words that hold nothing of it: there may be keys in
+/// it. The parser's own quote its lines.
+fn fault(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a BEGIN line has no END line of its kind after it",
+        pem::Error::IllegalSectionStart { .. } => {
+            "a BEGIN line does not end with five hyphens; are the line ends lost?"
+        }
+        pem::Error::Base64Decode(_) => "between a BEGIN and an END line stands what is not Base64",
+        _ => "it cannot be read",
+    }
 }
 
 fn invalid_ca_file(path: &Path, what: std::fmt::Arguments<'_>) -> Error {
@@ -187,7 +229,69 @@ const CHAIN_STACK: usize = 256 * 1024;
 /// rustls's own verifier, which follows a long chain on a thread of its own: the
 /// stack of the calling one may be small.
 #[derive(Debug)]
-struct Verifier(Arc<WebPkiServerVerifier>);
+struct Verifier {
+    verifier: Arc<WebPkiServerVerifier>,
+    roots: Arc<RootCertStore>,
+}
+
+/// Whether a server was refused only because its certificate says that it may
+/// issue others, as those that sign themselves often do.
+fn is_of_authority(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = error else {
+        return false;
+    };
+    matches!(inner.downcast_ref(), Some(::webpki::Error::CaUsedAsEndEntity))
+}
+
+impl Verifier {
+    /// Takes such a certificate where it is itself among the trusted ones, and
+    /// nothing else is against it.
+    fn verify_itself(
+        &self,
+        certificate: &CertificateDer<'_>,
+        name: &ServerName<'_>,
+        now: UnixTime,
+        refused: rustls::Error,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let anchor = ::webpki::anchor_from_trusted_cert(certificate);
+        if !anchor.is_ok_and(|anchor| self.roots.roots.contains(&anchor)) {
+            return Err(refused);
+        }
+        let copy = as_of_server(certificate).ok_or(refused)?;
+        // Of the copy only the signature is wrong, which is looked at last, after
+        // its algorithm; and then only the name is left.
+        match self
+            .verifier
+            .verify_server_cert(&copy.into(), &[], name, &[], now)
+        {
+            Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature)) => {
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+}
+
+/// A certificate of an authority with cA FALSE in its basic constraints.
+fn as_of_server(certificate: &[u8]) -> Option<Vec<u8>> {
+    const BASIC_CONSTRAINTS: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x13];
+    const CRITICAL: [u8; 3] = [0x01, 0x01, 0xff];
+    let at = certificate
+        .windows(BASIC_CONSTRAINTS.len())
+        .position(|bytes| bytes == BASIC_CONSTRAINTS)?;
+    let mut value = at + BASIC_CONSTRAINTS.len();
+    if certificate[value..].starts_with(&CRITICAL) {
+        value += CRITICAL.len();
+    }
+    // OCTET STRING, SEQUENCE, BOOLEAN
+    let [0x04, _, 0x30, _, 0x01, 0x01, 0xff, ..] = certificate[value..] else {
+        return None;
+    };
+    let mut copy = certificate.to_vec();
+    copy[value + 6] = 0;
+    Some(copy)
+}
 
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
@@ -199,8 +303,13 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let verify = || {
-            self.0
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            let verified =
+                self.verifier
+                    .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+            match verified {
+                Err(e) if is_of_authority(&e) => self.verify_itself(end_entity, server_name, now, e),
+                verified => verified,
+            }
         };
         if intermediates.len() <= SHORT_CHAIN {
             return verify();
@@ -232,7 +341,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, dss)
+        self.verifier.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -241,11 +350,11 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, dss)
+        self.verifier.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.verifier.supported_verify_schemes()
     }
 }
 
@@ -272,7 +381,10 @@ pub(super) fn client_config(roots: &Arc<RootCertStore>) -> Result<Arc<ClientConf
         .with_safe_default_protocol_versions()
         .map_err(|e| cannot(&e))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier(verifier)))
+        .with_custom_certificate_verifier(Arc::new(Verifier {
+            verifier,
+            roots: Arc::clone(roots),
+        }))
         .with_no_client_auth();
     Ok(Arc::new(config))
 }
@@ -315,11 +427,131 @@ pub(super) fn failure(error: &rustls::Error) -> Error {
         ),
         rustls::Error::InvalidCertificate(reason) => Error::new(
             Status::Certificate,
-            format!(
-                "the server's certificate was refused: {reason}; for a private authority, give its \
-                 certificate with ca_file"
-            ),
+            format!("the server's certificate was refused: {}", refusal(reason)),
         ),
-        _ => Error::new(Status::Tls, format!("the TLS session failed: {error}")),
+        _ => Error::new(Status::Tls, format!("the TLS session failed: {}", ended(error))),
     }
+}
+
+/// Why a certificate was refused, and the way out, with the code of rustls or webpki.
+fn refusal(reason: &CertificateError) -> String {
+    use CertificateError as E;
+    let (what, code) = match reason {
+        E::UnknownIssuer => (
+            "it is issued by an authority that is not trusted here; for a private authority, give its \
+             certificate with ca_file"
+                .into(),
+            "UnknownIssuer",
+        ),
+        E::NotValidForName | E::NotValidForNameContext { .. } => (
+            format!(
+                "{}; ask the server by a name of its certificate, or have it issued for this one",
+                names(reason)
+            ),
+            "NotValidForName",
+        ),
+        E::UnsupportedSignatureAlgorithmContext { .. }
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => (
+            "it, or that of an authority above it, is signed in a way that is not accepted, such as with \
+             SHA-1 or the curve P-521; have it issued with SHA-256 or SHA-384 and an RSA key of 2048 to 8192 \
+             bits or one of P-256 or P-384"
+                .into(),
+            "UnsupportedSignatureAlgorithm",
+        ),
+        E::BadSignature => (
+            "its signature, or one above it, is wrong; is an old certificate of the same authority in \
+             ca_file?"
+                .into(),
+            "BadSignature",
+        ),
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => (
+            "it is not for servers; have it issued with the purpose serverAuth".into(),
+            "InvalidPurpose",
+        ),
+        E::BadEncoding => (
+            "it is malformed; the server needs a new one".into(),
+            "BadEncoding",
+        ),
+        E::UnhandledCriticalExtension => (
+            "it demands something that is not supported here; the server needs one without".into(),
+            "UnhandledCriticalExtension",
+        ),
+        other => {
+            let inner = match other {
+                E::Other(OtherError(inner)) => inner.downcast_ref::<::webpki::Error>(),
+                _ => None,
+            };
+            return match inner {
+                Some(::webpki::Error::CaUsedAsEndEntity) => {
+                    "it is that of an authority, and not of a server; have one issued for the server, or, where it \
+                     signs itself, give it with ca_file (CaUsedAsEndEntity)"
+                        .into()
+                }
+                Some(inner) => format!("it does not hold what it must; the server needs another one ({inner:?})"),
+                None => format!("it does not hold what it must; the server needs another one ({other:?})"),
+            };
+        }
+    };
+    format!("{what} ({code})")
+}
+
+/// As much of a name as is told.
+const LONGEST_NAME: usize = 100;
+
+/// Which host a certificate is not for, and for which it is.
+fn names(reason: &CertificateError) -> String {
+    let CertificateError::NotValidForNameContext { expected, presented } = reason else {
+        return "it is for another host".into();
+    };
+    if presented.is_empty() {
+        return format!(
+            "it names no host in its subject alternative names, where {} should be",
+            expected.to_str()
+        );
+    }
+    // As webpki writes them: DnsName("a.example"), IpAddress(10.0.0.1).
+    let names: Vec<String> = presented
+        .iter()
+        .take(3)
+        .map(|name| name.split_once('(').map_or(name.as_str(), |(_, name)| name))
+        .map(|name| name.trim_end_matches(')').trim_matches('"'))
+        .map(|name| name.chars().take(LONGEST_NAME).collect())
+        .collect();
+    let more = if presented.len() > names.len() {
+        " and others"
+    } else {
+        ""
+    };
+    format!(
+        "it is for {}{more}, and not for {}",
+        names.join(", "),
+        expected.to_str()
+    )
+}
+
+/// Why a session failed, with the code of rustls.
+fn ended(error: &rustls::Error) -> String {
+    let what = match error {
+        rustls::Error::InvalidMessage(_)
+        | rustls::Error::DecryptError
+        | rustls::Error::PeerSentOversizedRecord => {
+            "what came is not TLS, or was changed on the way; is this the server's port for https?"
+        }
+        rustls::Error::PeerIncompatible(_)
+        | rustls::Error::AlertReceived(
+            AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion,
+        ) => {
+            "the server offers nothing that is supported here; it needs TLS 1.2 or 1.3 with AES-GCM or \
+             ChaCha20-Poly1305, and a certificate with an RSA key or one of P-256 or P-384, and not P-521"
+        }
+        rustls::Error::AlertReceived(_) => "the server ended it",
+        rustls::Error::NoCertificatesPresented => "the server sent no certificate",
+        rustls::Error::PeerMisbehaved(_)
+        | rustls::Error::InappropriateMessage { .. }
+        | rustls::Error::InappropriateHandshakeMessage { .. } => {
+            "the server does not keep to the rules of TLS"
+        }
+        _ => "it is not possible here",
+    };
+    format!("{what} ({error})")
 }

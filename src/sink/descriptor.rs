@@ -19,9 +19,20 @@ pub(crate) struct Descriptor<'a> {
     /// was stopped takes part of what it was given, and keeps the caller for the
     /// rest.
     terminal: Option<File>,
-    /// Regular files never block, and poll says nothing about them.
-    regular: bool,
-    nonblocking: bool,
+    way: Way,
+}
+
+/// How to write so as to be kept from going on no longer than the call allows.
+#[derive(Clone, Copy)]
+enum Way {
+    /// A regular file, of which poll says nothing, or a descriptor that does not block.
+    Plain,
+    Socket,
+    /// Something else that blocks, which may be told not to. To ask it first is not
+    /// enough: another process may fill a pipe meanwhile.
+    AtOnce,
+    /// One that cannot: it is asked first, and then given no more than it surely takes.
+    Asked,
 }
 
 impl<'a> Descriptor<'a> {
@@ -42,12 +53,14 @@ impl<'a> Descriptor<'a> {
             .is_terminal()
             .then(|| sys::reopen_nonblocking(fd).ok())
             .flatten();
-        Ok(Descriptor {
-            fd,
-            regular: mode.regular,
-            nonblocking: mode.nonblocking || terminal.is_some(),
-            terminal,
-        })
+        let way = if mode.regular || mode.nonblocking || terminal.is_some() {
+            Way::Plain
+        } else if mode.socket {
+            Way::Socket
+        } else {
+            Way::AtOnce
+        };
+        Ok(Descriptor { fd, terminal, way })
     }
 }
 
@@ -59,19 +72,25 @@ impl Sink for Descriptor<'_> {
     fn write(&mut self, mut bytes: &[u8], call: &Call) -> Result<(), Error> {
         let fd = self.terminal.as_ref().map_or(self.fd, AsFd::as_fd);
         while !bytes.is_empty() {
-            let part = if self.regular || self.nonblocking {
-                bytes
-            } else {
-                // One that blocks must not: it is asked first, and then given
-                // no more than it surely takes.
-                call.wait_for_sink(fd, Interest::Writable)?;
-                &bytes[..bytes.len().min(PART)]
+            let part = &bytes[..bytes.len().min(PART)];
+            let written = match self.way {
+                Way::Plain => sys::write_quietly(fd, bytes),
+                // One of messages may take no longer ones.
+                Way::Socket => sys::send_quietly(fd, part),
+                Way::AtOnce => sys::write_quietly_at_once(fd, bytes),
+                Way::Asked => {
+                    call.wait_for_sink(fd, Interest::Writable)?;
+                    sys::write_quietly(fd, part)
+                }
             };
-            match sys::write_quietly(fd, part) {
+            match written {
                 Ok(n) => bytes = &bytes[n..],
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     call.wait_for_sink(fd, Interest::Writable)?;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Unsupported && matches!(self.way, Way::AtOnce) => {
+                    self.way = Way::Asked;
                 }
                 Err(e) => return Err(super::file::failure("cannot write to the descriptor", &e)),
             }

@@ -305,6 +305,52 @@ static void the_cancel_state_is_kept(void)
     in_thread(keep_state, NULL);
 }
 
+static void add_one(void *count)
+{
+    add_locked(count, 1);
+}
+
+static int32_t end_thread(void *count, const dbss_operation *operation)
+{
+    (void)operation;
+    /* For an embedded interpreter, which does this at its end. */
+    pthread_cleanup_push(add_one, count);
+    pthread_exit(NULL);
+    pthread_cleanup_pop(0);
+    return 0;
+}
+
+static void *call_for_ever(void *argument)
+{
+    struct cancelled *cancelled = argument;
+    call_of_kind(cancelled);
+    failed("the call has returned");
+    return NULL;
+}
+
+/* A callback must not end its thread; the process outlives it all the same. */
+static void a_thread_that_ends_in_a_callback_stays(void)
+{
+    /* Used by the threads for as long as the process lives. */
+    static struct cancelled cancelled[2];
+    static int ends;
+    dbss_context *ctx = new_context(fact("http"));
+    struct cancelled another = {MEMORY, ctx, NULL, fact("instance"), fact("pdf"), NULL, NULL, {-1, -1}, NULL,
+                                DBSS_OK, 0};
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        const struct cancelled one = {i == 0 ? MEMORY : STREAM, ctx, new_operation(), fact("instance"), fact("pdf"),
+                                      NULL, NULL, {-1, -1}, NULL, DBSS_OK, 0};
+        cancelled[i] = one;
+        EXPECT(DBSS_OK, dbss_operation_set_progress(cancelled[i].operation, end_thread, &ends, NULL));
+        pthread_detach(start_thread(call_for_ever, &cancelled[i]));
+        WAIT_FOR(read_locked(&ends) == i + 1);
+        EXPECT(DBSS_OK, call_of_kind(&another));
+    }
+    dbss_context_free(ctx);
+}
+
 /* ---------------------------------------------------------------------------
  * What operations cost
  * ------------------------------------------------------------------------ */
@@ -356,6 +402,7 @@ static const struct check checks[] = {
     {"callbacks_run_on_the_callers_thread", callbacks_run_on_the_callers_thread, LOAD},
     {"a_replaced_provider_ends_on_the_callers_thread", a_replaced_provider_ends_on_the_callers_thread, LOAD},
     {"a_cancelled_thread_ends_after_its_call", a_cancelled_thread_ends_after_its_call, LOAD},
+    {"a_thread_that_ends_in_a_callback_stays", a_thread_that_ends_in_a_callback_stays, LOAD},
     {"the_cancel_state_is_kept", the_cancel_state_is_kept, PLAIN},
     {"unused_operations_cost_no_descriptor", unused_operations_cost_no_descriptor, LOAD},
     {"used_operations_cost_no_descriptor", used_operations_cost_no_descriptor, PLAIN},

@@ -18,6 +18,7 @@ import random
 import resource
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -1744,6 +1745,61 @@ def test_a_pipe_without_a_reader_is_an_error(
     assert caught.value.errno == 32
 
 
+@pytest.mark.parametrize("kind", ["TCP", "TCP with little room", "Unix", "pipe", "shared pipe", "FIFO"])
+def test_a_descriptor_that_blocks_and_is_full_keeps_no_call(
+    client: dbss.Client, make: Callable[..., Report], tmp_path: Path, kind: str
+) -> None:
+    report = make(8 * MIB)
+    with contextlib.ExitStack() as opened:
+        if kind.startswith("TCP"):
+            listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+            ours = opened.enter_context(socket.create_connection(listener.getsockname()))
+            if "little" in kind:
+                ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
+            opened.enter_context(listener.accept()[0])
+            writing = ours.fileno()
+        elif kind == "Unix":
+            ours, theirs = map(opened.enter_context, socket.socketpair())
+            writing = ours.fileno()
+        elif kind == "FIFO":
+            os.mkfifo(tmp_path / "pipe")
+            writing = os.open(tmp_path / "pipe", os.O_RDWR)
+            opened.callback(os.close, writing)
+        else:
+            reading, writing = os.pipe()
+            opened.callback(os.close, reading)
+            opened.callback(os.close, writing)
+        if kind == "shared pipe":
+            filling = subprocess.Popen(
+                [sys.executable, "-c", "import os\nwhile True: os.write(1, b'x' * 4096)"],
+                stdout=writing,
+            )
+            opened.callback(filling.wait)
+            opened.callback(filling.kill)
+        assert os.get_blocking(writing)
+        begun = time.monotonic()
+        with pytest.raises(dbss.TotalTimeoutError):
+            operation = dbss.Operation(total_timeout=0.3)
+            client.download_report_to(*report.ids, writing, operation=operation)
+        took = time.monotonic() - begun
+        operation = dbss.Operation()
+
+        def cancel(now: dbss.Progress) -> None:
+            if now.received and not ended:
+                ended.append(time.monotonic())
+                operation.cancel()
+
+        ended: list[float] = []
+        with pytest.raises(dbss.CancelledError):
+            client.download_report_to(
+                *report.ids, writing, operation=operation, progress=cancel
+            )
+        late = time.monotonic() - ended[0]
+    print(f"total timeout {took * 1000:.0f} ms, cancel {late * 1000:.0f} ms")
+    assert took < 0.3 + SOON
+    assert late < SOON
+
+
 @pytest.mark.parametrize("blocking", [True, False])
 def test_ctrl_c_and_cancel_end_the_wait_for_a_pipes_reader(
     client: dbss.Client, make: Callable[..., Report], blocking: bool
@@ -2133,6 +2189,68 @@ def test_a_child_downloads_while_its_parent_does(
         stream.close()
 
 
+@pytest.mark.parametrize("listener", ["http", "https"])
+def test_processes_with_the_same_id_are_told_apart(
+    standin: Standin,
+    make: Callable[..., Report],
+    environment: dict[str, str],
+    tmp_path: Path,
+    listener: str,
+) -> None:
+    """The first process of a PID namespace makes the first one of another: both are number 1."""
+    code = """
+import ctypes, hashlib, json, os, sys, dbss
+settings, theirs, ours = json.loads(sys.argv[1])
+NEW_PID_NAMESPACE, libc = 0x20000000, ctypes.CDLL(None, use_errno=True)
+def fork():
+    if libc.unshare(NEW_PID_NAMESPACE) != 0:
+        print("unshare:", os.strerror(ctypes.get_errno()), flush=True)
+        os._exit(0)
+    return os.fork()
+def ended(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def refused(call):
+    try:
+        call()
+    except dbss.ArgumentError as error:
+        return "forked" in str(error)
+    return False
+if outer := fork():
+    sys.exit(ended(outer))
+client, operation = dbss.Client(**settings), dbss.Operation()
+get = lambda ids: hashlib.sha256(client.download_report(*ids)).hexdigest()
+stream = client.open_report(*ours[0])
+right = get(ours[0]) == ours[1]
+child = fork()
+ids, expected = ours if child else theirs
+assert os.getpid() == 1
+if not child:
+    right &= refused(lambda: stream.read(1)) and refused(operation.reset)
+    right &= operation.error is None
+    right &= refused(lambda: client.download_report(*ids, operation=operation))
+right &= {get(ids) for _ in range(200)} == {expected}
+right = (not child or ended(child) == 0) and right
+os._exit(not right)
+"""
+    theirs, ours = make(40_000), make(40_000)
+    settings = {
+        "endpoint": getattr(standin, listener),
+        "token": standin.token,
+        "ca_file": str(standin.ca_file),
+    }
+    told = json.dumps([settings, *([one.ids, one.sha256] for one in (theirs, ours))])
+    done = subprocess.run(
+        [sys.executable, "-c", code, told],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+    )
+    if done.stdout.startswith("unshare:") and not (os.environ.get("CI") and os.geteuid() == 0):
+        pytest.skip(f"no PID namespaces here: {done.stdout}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_stream_of_the_parent_that_nobody_reads_is_refused_in_a_child(
     client: dbss.Client, make: Callable[..., Report]
 ) -> None:
@@ -2388,6 +2506,43 @@ print("end")
 """
     done = python(code, environment, **told(report))
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
+
+
+def test_a_function_that_outlives_the_interpreter_does_not_end_the_process(
+    make: Callable[..., Report], environment: dict[str, str]
+) -> None:
+    """Python ends its thread on the spot when it wants to go on."""
+    report = make()
+    code = """
+import builtins, os, threading, time, dbss, dbss.operation
+dbss.operation.LAST_WAIT = 0.05
+settings = {"endpoint": os.environ["ENDPOINT"], "token": os.environ["TOKEN"]}
+ids = os.environ["IDS"].split(",")
+inside = threading.Barrier(4)
+def wait(*arguments, sleep=time.sleep):
+    inside.wait(30)
+    while True:
+        sleep(0.01)
+class Writer:
+    write = wait
+plain, logging = dbss.Client(**settings), dbss.Client(**settings, log=wait)
+for client, call, keywords in (
+    (plain, "download_report", {"progress": wait}),
+    (plain, "download_report_to", {"path": Writer()}),
+    (logging, "download_report", {}),
+):
+    call = getattr(client, call)
+    threading.Thread(target=call, args=ids, kwargs=keywords, daemon=True).start()
+inside.wait(30)
+class Slow:
+    # The interpreter's end takes long enough for them to want to go on.
+    def __del__(self, sleep=time.sleep): sleep(0.3)
+builtins.slow = Slow()
+print("end")
+"""
+    for _ in range(5):
+        done = python(code, environment, **told(report))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
 def test_a_child_that_ends_as_a_program_does_not_wait_for_its_parents_calls(

@@ -156,9 +156,9 @@ abi.library.fail = _fail
 # `try`, and functions that only keep something, for others to find.
 #
 # Python ends daemon threads when the interpreter ends, as soon as they want its
-# lock. In the midst of a callback this would end the process. So functions that
-# let go of something keep the lock (see _abi), and what they let go of runs no
-# code; the other calls are ended before (see operation).
+# lock. In the midst of a callback libdbss keeps the thread for ever instead. So
+# functions that let go of something keep the lock (see _abi), and what they let go
+# of runs no code; the other calls are ended before (see operation).
 
 _kept: dict[int, object] = {}
 """What C holds a pointer to, by its address, until C lets go of it."""

@@ -34,6 +34,10 @@ _STRINGS = {
     "request_id": abi.operation_request_id,
 }
 
+# How many forks led to this process. Process ids would not do: in PID namespaces
+# a child may have its parent's.
+_forks = 0
+
 FORMATS = {abi.FORMAT_PDF: "pdf", abi.FORMAT_ZIP: "zip"}
 
 
@@ -62,7 +66,7 @@ class Control(ffi.Owned[abi.Operation]):
     def __init__(self) -> None:
         super().__init__(abi.Operation, abi.operation_free)
         abi.operation_new(ffi.byref(self.pointer))
-        self._process = os.getpid()
+        self._forks = _forks
         self._lock = threading.RLock()
         self._running = False
         self._texts: dict[str, str | None] = {}
@@ -73,7 +77,7 @@ class Control(ffi.Owned[abi.Operation]):
         libdbss refuses a second call itself, but not in the moment between the
         setting of the ticks and the call.
         """
-        if self._process != os.getpid():
+        if self._forks != _forks:
             # It refuses this one too, and says why.
             abi.operation_reset(self.pointer)
         with self._lock:
@@ -121,12 +125,12 @@ class Control(ffi.Owned[abi.Operation]):
 
     def error(self) -> errors.Error | None:
         """Why its call failed."""
-        return None if self._process != os.getpid() else ffi.error_of(self.pointer)
+        return None if self._forks != _forks else ffi.error_of(self.pointer)
 
     @contextlib.contextmanager
     def _idle(self) -> Iterator[bool]:
         # In a child of fork() there may be locks that nobody will ever release.
-        if self._process != os.getpid():
+        if self._forks != _forks:
             yield False
             return
         with self._lock:
@@ -426,8 +430,8 @@ class CallMonitor:
 # The end of the interpreter.
 #
 # Python ends a daemon thread that wants to run Python code after that. In the
-# midst of a call of libdbss this would end the process. So these calls are ended
-# before, and new ones refused.
+# midst of a call libdbss keeps the thread for ever instead, and whatever the call
+# holds. So these calls are ended before, and new ones refused.
 
 _calls: dict[object, CallMonitor] = {}
 _over = False
@@ -460,6 +464,14 @@ def _end_calls() -> None:
 
 
 atexit.register(_end_calls)
-# The calls of other threads are the parent's.
+
+
+def _forget_parent() -> None:
+    """In a child of fork(): the calls of other threads are the parent's."""
+    global _forks
+    _forks += 1
+    _calls.clear()
+
+
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_calls.clear)
+    os.register_at_fork(after_in_child=_forget_parent)
