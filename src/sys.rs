@@ -745,8 +745,7 @@ mod tests {
     #[test]
     fn a_wait_ends_at_its_time_or_when_the_descriptor_is_ready() {
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
-        let waiting =
-            |interest, until| wait(&[(ours.as_fd(), interest)], None, until).expect("poll works");
+        let waiting = |interest, until| wait(&[(ours.as_fd(), interest)], None, until).expect("poll works");
         let until = Instant::now() + Duration::from_millis(30);
         assert_eq!(waiting(Interest::Readable, Some(until)), Ended::TimedOut);
         assert!(Instant::now() >= until);
