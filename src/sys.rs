@@ -141,7 +141,7 @@ pub(crate) enum Interest {
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// The descriptor is ready, or broken, which the next call on it will tell.
+    /// A descriptor is ready, or broken, which the next call on it will tell.
     Ready,
     /// Somebody signalled the wake-up.
     Woken,
@@ -151,35 +151,42 @@ pub(crate) enum Ended {
     Interrupted,
 }
 
-/// Waits for a descriptor (or none), a wake-up, and a time. A signal ends the
+/// How many descriptors one wait can be for.
+pub(crate) const MAX_WAITED: usize = 8;
+
+/// Waits for any of some descriptors, a wake-up, and a time. A signal ends the
 /// wait inside a [`SignalScope`]; elsewhere it neither ends nor lengthens it.
 pub(crate) fn wait(
-    fd: Option<(BorrowedFd<'_>, Interest)>,
+    fds: &[(BorrowedFd<'_>, Interest)],
     wake: Option<BorrowedFd<'_>>,
     until: Option<Instant>,
 ) -> io::Result<Ended> {
     // A negative descriptor is one that poll passes over.
-    let entry = |fd: Option<BorrowedFd<'_>>, events| libc::pollfd {
+    let entry = |fd: Option<BorrowedFd<'_>>, interest| libc::pollfd {
         fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
-        events,
+        events: match interest {
+            Interest::Writable => libc::POLLOUT,
+            Interest::Readable => libc::POLLIN,
+        },
         revents: 0,
     };
-    let events = match fd {
-        Some((_, Interest::Writable)) => libc::POLLOUT,
-        _ => libc::POLLIN,
-    };
-    let mut entries = [entry(fd.map(|(fd, _)| fd), events), entry(wake, libc::POLLIN)];
+    let mut entries = [entry(wake, Interest::Readable); MAX_WAITED + 1];
+    let count = fds.len().min(MAX_WAITED);
+    for (place, (fd, interest)) in entries[1..].iter_mut().zip(fds) {
+        *place = entry(Some(*fd), *interest);
+    }
+    let entries = &mut entries[..=count];
     let scope = SignalScope::mask();
     loop {
         let ready = match &scope {
-            None => poll(&mut entries, until),
-            Some(mask) => poll_with_signals(&mut entries, until, mask),
+            None => poll(entries, until),
+            Some(mask) => poll_with_signals(entries, until, mask),
         };
         match ready {
             0 if until.is_some_and(|until| until <= Instant::now()) => return Ok(Ended::TimedOut),
             // The timeout was cut to what poll can express.
             0 => {}
-            n if n > 0 && entries[1].revents != 0 => return Ok(Ended::Woken),
+            n if n > 0 && entries[0].revents != 0 => return Ok(Ended::Woken),
             n if n > 0 => return Ok(Ended::Ready),
             _ => {
                 let error = io::Error::last_os_error();
@@ -841,8 +848,7 @@ mod tests {
     #[test]
     fn a_wait_ends_at_its_time_or_when_the_descriptor_is_ready() {
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
-        let waiting =
-            |interest, until| wait(Some((ours.as_fd(), interest)), None, until).expect("poll works");
+        let waiting = |interest, until| wait(&[(ours.as_fd(), interest)], None, until).expect("poll works");
         let until = Instant::now() + Duration::from_millis(30);
         assert_eq!(waiting(Interest::Readable, Some(until)), Ended::TimedOut);
         assert!(Instant::now() >= until);
@@ -856,22 +862,22 @@ mod tests {
         let wake = Wake::new().expect("a descriptor");
         let soon = || Some(Instant::now() + Duration::from_millis(1));
         assert_eq!(
-            wait(None, Some(wake.as_fd()), soon()).expect("poll works"),
+            wait(&[], Some(wake.as_fd()), soon()).expect("poll works"),
             Ended::TimedOut
         );
         wake.signal();
         wake.signal();
         assert_eq!(
-            wait(None, Some(wake.as_fd()), None).expect("poll works"),
+            wait(&[], Some(wake.as_fd()), None).expect("poll works"),
             Ended::Woken
         );
         assert_eq!(
-            wait(None, Some(wake.as_fd()), None).expect("poll works"),
+            wait(&[], Some(wake.as_fd()), None).expect("poll works"),
             Ended::Woken
         );
         wake.clear();
         assert_eq!(
-            wait(None, Some(wake.as_fd()), soon()).expect("poll works"),
+            wait(&[], Some(wake.as_fd()), soon()).expect("poll works"),
             Ended::TimedOut
         );
     }
