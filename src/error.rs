@@ -412,9 +412,29 @@ impl From<Error> for io::Error {
     }
 }
 
-/// Characters that reorder or hide text, so that it can look like another.
+/// Characters that reorder or hide text, or break its line, so that it can look
+/// like another: what Unicode calls formats, line ends, and ignorable by default.
 pub(crate) fn is_deceptive(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// `text` as one line of at most `limit` bytes: it may come from a hostile
@@ -456,6 +476,8 @@ mod tests {
     fn a_message_is_one_bounded_line() {
         let error = Error::new(Status::Service, "a\r\nb\u{1b}[31m\u{9b}c\u{202e}d");
         assert_eq!(error.message(), "a  b [31m c d");
+        let hidden = Error::new(Status::Service, "a\u{61c}b\u{2028}c\u{2029}d\u{ad}e\u{e0041}f");
+        assert_eq!(hidden.message(), "a b c d e f");
         let long = Error::new(Status::Service, "ü".repeat(2000));
         assert!(long.message().len() <= MESSAGE_LIMIT + '…'.len_utf8());
         assert!(long.message().ends_with('…'));

@@ -11,7 +11,7 @@ use arc_swap::ArcSwapOption;
 use crate::error::{Error, Status};
 use crate::host;
 use crate::http::Call;
-use crate::sys;
+use crate::sys::{self, Pages};
 
 static EXHAUSTED: OnceLock<fn() -> bool> = OnceLock::new();
 
@@ -76,7 +76,7 @@ pub(crate) fn probe_thread(stack: usize) -> Result<(), Error> {
     Err(out_of_memory())
 }
 
-/// So many zeros. Of many, only those that are touched become resident.
-pub(crate) fn zeros(len: usize) -> Result<Box<[u8]>, Error> {
-    sys::zeros(len).ok_or_else(out_of_memory)
+/// So many zeros, of which only those that are touched become resident.
+pub(crate) fn pages(len: usize) -> Result<Pages, Error> {
+    Pages::new(len).ok_or_else(out_of_memory)
 }

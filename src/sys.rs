@@ -3,15 +3,16 @@
 
 #![allow(unsafe_code)]
 
-use std::alloc::Layout;
 use std::cell::Cell;
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,34 +20,66 @@ use std::time::{Duration, Instant};
 use once_cell::race::OnceNonZeroUsize;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// So many zeros, or none where there is no memory for them. std can give them
-/// only as `vec![0; len]`, which ends the process then, or written one by one,
-/// which makes all of them resident.
-pub(crate) fn zeros(len: usize) -> Option<Box<[u8]>> {
-    let layout = Layout::array::<u8>(len).ok().filter(|_| len > 0)?;
-    // SAFETY: the layout has a size. What comes back is NULL or a new allocation
-    // of `len` bytes, initialised and of the layout that a box of them has.
-    unsafe {
-        let bytes = std::alloc::alloc_zeroed(layout);
-        (!bytes.is_null()).then(|| Box::from_raw(std::ptr::slice_from_raw_parts_mut(bytes, len)))
+/// Bytes of a mapping of their own, zero at first, of which only those that are
+/// touched become resident. The system has them back when it is dropped, which
+/// allocators do not promise: they may keep them, or fill them with zeros.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: it owns its bytes, as a box does.
+unsafe impl Send for Pages {}
+// SAFETY: as above.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    /// None where there is no memory for so many.
+    pub(crate) fn new(len: usize) -> Option<Pages> {
+        // SAFETY: a new mapping, of which nothing else knows.
+        let start = unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags,
+                -1,
+                0,
+            )
+        };
+        let start = NonNull::new(start.cast()).filter(|_| start != libc::MAP_FAILED)?;
+        Some(Pages { start, len })
+    }
+}
+
+impl Deref for Pages {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the mapping is ours, has so many bytes, and begins as zeros.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Pages {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and nobody else has it.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `new` made, which nobody uses any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }
 
 /// Whether so many bytes of new pages can be had.
 pub(crate) fn can_map(len: usize) -> bool {
-    // SAFETY: a new mapping, of which nothing else knows, and which is gone at once.
-    unsafe {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
-        let pages = libc::mmap(
-            std::ptr::null_mut(),
-            len,
-            libc::PROT_READ | libc::PROT_WRITE,
-            flags,
-            -1,
-            0,
-        );
-        pages != libc::MAP_FAILED && libc::munmap(pages, len) == 0
-    }
+    Pages::new(len).is_some()
 }
 
 /// Tells this process from those that it was forked from: each has another

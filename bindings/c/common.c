@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -337,7 +338,7 @@ static int configure(dbss_config *config, const struct common *common)
 
 static struct {
     long long begun_ms, drawn_ms;
-    int shown;
+    int shown; /* how many columns it has */
     describe_fn *describe;
 } bar;
 
@@ -351,7 +352,7 @@ static long long now_ms(void)
 void wipe_bar(void)
 {
     if (bar.shown)
-        fprintf(stderr, "\r%*s\r", BAR_WIDTH, "");
+        fprintf(stderr, "\r%*s\r", bar.shown, "");
     bar.shown = 0;
 }
 
@@ -373,19 +374,38 @@ const char *readable_rate(double bytes, char *text, size_t size)
     return readable(bytes * 1000 / (double)(took_ms > 0 ? took_ms : 1), text, size);
 }
 
+void describe_rest(double received, double total, char *text, size_t size)
+{
+    double seconds = (double)(now_ms() - bar.begun_ms) / 1000 * (total - received) / received;
+    if (seconds < 6000)
+        snprintf(text, size, "%d:%02d left, ", (int)seconds / 60, (int)seconds % 60);
+    else
+        snprintf(text, size, "%.0f h left, ", seconds / 3600);
+}
+
+/* How many columns the bar may have: a line that is full would begin the next. */
+static int bar_width(void)
+{
+    struct winsize window;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) != 0 || window.ws_col < 2 || window.ws_col > BAR_WIDTH)
+        return BAR_WIDTH;
+    return window.ws_col - 1;
+}
+
 /* libdbss calls this at least ten times a second, whether bytes arrive or not. */
 static int32_t draw_bar(void *user_data, const dbss_operation *operation)
 {
     long long now = now_ms();
     char line[BAR_WIDTH + 1] = "";
+    int width = bar_width();
 
     (void)user_data;
     if (now - bar.drawn_ms < 100)
         return 0;
     bar.drawn_ms = now;
     bar.describe(operation, line, sizeof line);
-    fprintf(stderr, "\r%-*s", BAR_WIDTH, line);
-    bar.shown = 1;
+    fprintf(stderr, "\r%-*.*s", width, width, line);
+    bar.shown = width;
     return 0; /* anything else would end the call */
 }
 

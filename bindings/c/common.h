@@ -122,4 +122,7 @@ const char *readable(double bytes, char *text, size_t size);
 /* The same for each second since the bar began. */
 const char *readable_rate(double bytes, char *text, size_t size);
 
+/* How long the rest of a download will take, if it goes on as since the bar began. */
+void describe_rest(double received, double total, char *text, size_t size);
+
 #endif

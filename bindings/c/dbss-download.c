@@ -148,12 +148,14 @@ static void describe(const dbss_operation *operation, char *line, size_t size)
     int64_t received = dbss_operation_received(operation);
     int64_t total = dbss_operation_total(operation);
     unsigned attempts = dbss_operation_attempts(operation);
-    char part[4][32];
+    char part[4][32], rest[32] = "";
     size_t end;
 
+    if (received > 0 && total > received)
+        describe_rest((double)received, (double)total, rest, sizeof rest);
     if (total > 0)
-        snprintf(line, size, "%3d%% of %s, ", (int)(100.0 * (double)received / (double)total),
-                 readable((double)total, part[0], sizeof part[0]));
+        snprintf(line, size, "%3d%% of %s, %s", (int)(100.0 * (double)received / (double)total),
+                 readable((double)total, part[0], sizeof part[0]), rest);
     end = strlen(line);
     snprintf(line + end, size - end, "%s, %s/s", readable((double)received, part[1], sizeof part[1]),
              readable_rate((double)received, part[2], sizeof part[2]));

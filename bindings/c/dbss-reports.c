@@ -191,14 +191,40 @@ static const struct command *find_command(const char *name)
     return NULL;
 }
 
+/* Ids may begin with a hyphen. They are long, and options without a value are not. */
+static int is_id(const char *word)
+{
+    size_t i;
+    if (word[0] != '-' || strlen(word) < 16 || strchr(word, '=') != NULL)
+        return 0;
+    for (i = 0; known[i].name != NULL; i++)
+        if (strncmp(word, "--", 2) == 0 && strcmp(word + 2, known[i].name) == 0)
+            return 0;
+    return 1;
+}
+
+/* The next option, or 1 for a word that is none; -1 at the end. */
+static int next_option(int argc, char **argv)
+{
+    if (optind < argc && is_id(argv[optind])) {
+        optarg = argv[optind++];
+        return 1;
+    }
+    return getopt_long(argc, argv, "-qvh", known, NULL);
+}
+
 /* Fills `options` and `command`. Returns -1 to go on, else the exit code. */
 static int parse_options(int argc, char **argv, struct options *options, const struct command **command)
 {
-    int c, i;
+    const char *words[3] = {NULL, NULL, NULL};
+    int c, i, count = 0;
 
-    while ((c = getopt_long(argc, argv, "qvh", known, NULL)) != -1) {
+    while ((c = next_option(argc, argv)) != -1) {
         int code = -1;
-        if (c == 'h') {
+        if (c == 1) {
+            if (count < 3)
+                words[count++] = optarg;
+        } else if (c == 'h') {
             print_help();
             code = DONE;
         } else if (c == 'j') {
@@ -212,18 +238,21 @@ static int parse_options(int argc, char **argv, struct options *options, const s
             return code;
     }
 
-    if (optind == argc || (*command = find_command(argv[optind])) == NULL) {
-        if (optind == argc)
+    while (optind < argc && count < 3)
+        words[count++] = argv[optind++];
+
+    if (count == 0 || (*command = find_command(words[0])) == NULL) {
+        if (count == 0)
             complain("a command is required; try --help");
         else
-            complain("there is no command '%s'; try --help", argv[optind]);
+            complain("there is no command '%s'; try --help", words[0]);
         return USAGE;
     }
-    optind++;
-    if ((*command)->argument != NULL && optind < argc)
-        options->argument = argv[optind++];
-    if (optind < argc) {
-        complain("unexpected argument '%s'; try --help", argv[optind]);
+    i = 1;
+    if ((*command)->argument != NULL)
+        options->argument = words[i++];
+    if (i < count) {
+        complain("unexpected argument '%s'; try --help", words[i]);
         return USAGE;
     }
     if ((*command)->argument != NULL && options->argument == NULL) {

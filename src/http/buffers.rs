@@ -5,6 +5,7 @@ use zeroize::Zeroize;
 
 use crate::error::Error;
 use crate::memory;
+use crate::sys::Pages;
 
 /// Where a server sends faster than a body is kept, each read of a small part lets
 /// this side's processor do the server's work of sending the next.
@@ -19,23 +20,23 @@ const BODY: usize = 10 * 1024;
 /// themselves with zeros. Received secrets are wiped when it is dropped.
 #[derive(Debug)]
 pub(super) struct Room {
-    input: Box<[u8]>,
+    input: Pages,
     consumed: usize,
     filled: usize,
     /// The end of what was ever filled.
     touched: usize,
-    output: Box<[u8]>,
+    output: Pages,
     progress: bool,
 }
 
 impl Room {
     pub(super) fn new() -> Result<Room, Error> {
         Ok(Room {
-            input: memory::zeros(INPUT)?,
+            input: memory::pages(INPUT)?,
             consumed: 0,
             filled: 0,
             touched: 0,
-            output: memory::zeros(OUTPUT)?,
+            output: memory::pages(OUTPUT)?,
             progress: false,
         })
     }

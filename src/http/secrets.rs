@@ -1,14 +1,22 @@
 //! Keeps what was sent in confidence out of what is said about it.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use ::http::HeaderValue;
 use ::http::header::HeaderMap;
+use memchr::memmem;
 use zeroize::Zeroizing;
 
 use super::content::{safe_filename, safe_name};
+use crate::error::is_deceptive;
 
 /// Below this, a text is no secret, and blotting it out would only destroy the
 /// text around it.
 const SHORTEST: usize = 8;
+
+/// So much of a secret is a secret itself.
+const LONG_PART: usize = 24;
 
 const BLOT: &str = "***";
 
@@ -27,35 +35,34 @@ impl Secrets {
         }
     }
 
-    /// `text` without the secrets, also where the text was cut in the middle of
-    /// one.
-    pub(crate) fn blot(&self, mut text: String) -> String {
+    /// `text` without the secrets: also where they are percent-encoded, escaped as
+    /// in JSON, or folded; long parts of them; and the beginning of one at its end,
+    /// where it was cut.
+    pub(crate) fn blot(&self, text: String) -> String {
         let headers = self.headers.iter().map(HeaderValue::as_bytes);
+        let plain = Plain::of(text.as_bytes());
+        let mut found: Vec<Range<usize>> = Vec::new();
         for secret in headers.chain(self.others.iter().map(|s| s.as_bytes())) {
-            // Where not even its beginning is, nothing of it is.
-            let begins = |start: &[u8]| {
-                let mut parts = text.as_bytes().windows(SHORTEST);
-                parts.any(|part| part[0] == start[0] && part == start)
-            };
-            if !secret.get(..SHORTEST).is_some_and(begins) {
-                continue;
-            }
-            let Ok(secret) = std::str::from_utf8(secret) else {
-                continue;
-            };
-            if text.contains(secret) {
-                text = text.replace(secret, BLOT);
-            }
-            let longest = secret.len().min(text.len());
-            if let Some(cut) = (SHORTEST..=longest)
-                .rev()
-                .find(|n| secret.is_char_boundary(*n) && text.ends_with(&secret[..*n]))
-            {
-                text.truncate(text.len() - cut);
-                text.push_str(BLOT);
+            let secret = Plain::of(secret);
+            if secret.bytes.len() >= SHORTEST {
+                find_parts(&plain.bytes, &secret.bytes, &mut found);
             }
         }
-        text
+        if found.is_empty() {
+            return text;
+        }
+        found.sort_unstable_by_key(|part| part.start);
+        let mut clean = String::with_capacity(text.len());
+        let mut at = 0;
+        for part in found {
+            let (start, end) = (plain.place(part.start).start, plain.place(part.end - 1).end);
+            if start >= at {
+                clean += text.get(at..start).unwrap_or_default();
+                clean += BLOT;
+            }
+            at = at.max(end);
+        }
+        clean + text.get(at..).unwrap_or_default()
     }
 
     /// The file name in a `Content-Disposition`. A secret that is encoded there
@@ -63,6 +70,90 @@ impl Secrets {
     pub(super) fn filename(&self, disposition: &str) -> Option<String> {
         safe_name(&self.blot(safe_filename(disposition)?))
     }
+}
+
+/// A text without what may be put into it on the way: escapes and blanks.
+struct Plain<'a> {
+    bytes: Cow<'a, [u8]>,
+    /// Where each byte stands in the text; none where it is the text itself.
+    places: Option<Vec<Range<usize>>>,
+}
+
+impl Plain<'_> {
+    fn of(text: &[u8]) -> Plain<'_> {
+        if text
+            .iter()
+            .all(|b| b.is_ascii_graphic() && !matches!(b, b'%' | b'\\'))
+        {
+            let (bytes, places) = (Cow::Borrowed(text), None);
+            return Plain { bytes, places };
+        }
+        let (mut bytes, mut places) = (Vec::with_capacity(text.len()), Vec::with_capacity(text.len()));
+        let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+        let mut at = 0;
+        for chunk in text.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                let (start, len) = (at, c.len_utf8());
+                at += len;
+                // A part of what was just decoded.
+                if places.last().is_some_and(|last: &Range<usize>| last.end > start) {
+                    continue;
+                }
+                let rest = &text[start..];
+                let decoded = match rest {
+                    [b'%', one, two, ..] => hex(&[*one, *two]).map(|byte| (byte, 3)),
+                    [b'\\', b'u', b'0', b'0', one, two, ..] => hex(&[*one, *two]).map(|byte| (byte, 6)),
+                    _ => None,
+                };
+                if let Some((byte, len)) = decoded {
+                    bytes.push(byte);
+                    places.push(start..start + len);
+                } else if c != '\\' && !c.is_whitespace() && !c.is_control() && !is_deceptive(c) {
+                    bytes.extend_from_slice(&rest[..len]);
+                    places.extend(std::iter::repeat_n(start..start + len, len));
+                }
+            }
+            let invalid = chunk.invalid();
+            bytes.extend_from_slice(invalid);
+            places.extend((at..at + invalid.len()).map(|i| i..i + 1));
+            at += invalid.len();
+        }
+        Plain {
+            bytes: Cow::Owned(bytes),
+            places: Some(places),
+        }
+    }
+
+    fn place(&self, index: usize) -> Range<usize> {
+        self.places
+            .as_ref()
+            .map_or(index..index + 1, |places| places[index].clone())
+    }
+}
+
+/// Adds where a text holds the secret, or enough of it.
+fn find_parts(text: &[u8], secret: &[u8], found: &mut Vec<Range<usize>>) {
+    let least = secret.len().min(LONG_PART);
+    // Every part that is so long has a whole block of this length in it.
+    let block = least.div_ceil(2);
+    let mut from = 0;
+    while let Some(wanted) = text.get(from..from + block) {
+        let part = memmem::find_iter(secret, wanted).find_map(|at| {
+            let back = same(text[..from].iter().rev(), secret[..at].iter().rev());
+            let on = same(text[from..].iter(), secret[at..].iter());
+            (back + on >= least).then_some(from - back..from + on)
+        });
+        from = part.as_ref().map_or(from + block, |part| part.end);
+        found.extend(part);
+    }
+    let longest = secret.len().min(text.len());
+    let cut = (SHORTEST..=longest).rev().find(|n| text.ends_with(&secret[..*n]));
+    found.extend(cut.map(|n| text.len() - n..text.len()));
+}
+
+/// How many are the same at the beginning.
+fn same<'a>(one: impl Iterator<Item = &'a u8>, other: impl Iterator<Item = &'a u8>) -> usize {
+    one.zip(other).take_while(|(one, other)| one == other).count()
 }
 
 #[cfg(test)]
@@ -102,6 +193,36 @@ mod tests {
             "too short to be told from chance"
         );
         assert_eq!(blot(""), "");
+    }
+
+    #[test]
+    fn a_secret_goes_however_it_is_written_and_so_does_a_long_part_of_it() {
+        let secrets = secrets(&["MIIabc+/=token", "0123456789abcdefghijklmnopqrstuvwxyz"]);
+        let blot = |text: &str| secrets.blot(text.to_owned());
+        for text in [
+            "bad MIIabc%2B%2f%3Dtoken!",
+            "bad MIIabc+\\/=token!",
+            "bad \\u004dIIabc\\u002b/=token!",
+            "bad MIIabc+/\r\n =to\tken!",
+            "bad MII\u{200b}abc+/=\u{ad}token!",
+            "bad 3456789abcdefghijklmnopqrs!",
+            "bad 0123456789abcdefghijklmn!",
+            "bad cdefghijklmnopqrstuvwxyz!",
+            "bad 0123456789ab cdefghijklmno%70qrstuvwxyz!",
+        ] {
+            assert_eq!(blot(text), "bad ***!", "{text}");
+        }
+        for text in [
+            "bad 100% é\\ \u{2028}",
+            "bad MIIabc+/= token?",
+            "bad 0123456789abcdefghijklm!",
+            "%",
+            "\\u00",
+            "é",
+        ] {
+            let kept = if text.contains("token") { "bad ***?" } else { text };
+            assert_eq!(blot(text), kept);
+        }
     }
 
     #[test]

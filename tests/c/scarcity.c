@@ -679,6 +679,7 @@ static void amounts(void)
         {"a deep item", "{" Q "items" Q ":[{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q "," Q "x" Q ":", "[", "", DBSS_ERR_UNEXPECTED_RESPONSE},
         {"an item of many fields", "{" Q "items" Q ":[{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q, "," Q "a" Q ":" Q Q, "}}]," Q "total" Q ":1}", DBSS_OK},
         {"an error in errors", "", "{" Q "error" Q ":", "", DBSS_ERR_UNEXPECTED_RESPONSE},
+        {"arrays in errors", "", "{" Q "details" Q ":[[],{}]," Q "x" Q ":[0,0]," Q "error" Q ":", "", DBSS_ERR_UNEXPECTED_RESPONSE},
         {"details", "{" Q "details" Q ":[0", ",0", "]}", DBSS_ERR_UNEXPECTED_RESPONSE},
     };
 #undef Q

@@ -249,6 +249,18 @@ def test_generate_that_fails(reports: Reports, standin: Standin) -> None:
     assert "wait_timeout_ms" in reports.fails(5, "generate", *template, *TIMES, *wait)
 
 
+@pytest.mark.parametrize("head", ["-ytjeZgBBt8O6JSx", "-hytjeZgBBt8O6JS", "--ytjeZgBBt8O6JS", "-qqqqqqqqqqqqqqq"])
+@pytest.mark.parametrize("order", [["ID", "--yes", "-q"], ["-q", "--yes", "ID"], ["-q", "--yes", "--", "ID"]])
+def test_delete_with_an_id_that_begins_with_a_hyphen(
+    reports: Reports, standin: Standin, head: str, order: list[str]
+) -> None:
+    report = head + os.urandom(8).hex()
+    standin.add_report(id=report, format="pdf", instance=reports.instance)
+    arguments = [report if word == "ID" else word for word in order]
+    reports.succeeds("delete", *arguments)
+    reports.fails(4, "delete", *arguments)
+
+
 def test_delete(reports: Reports, standin: Standin) -> None:
     ids = [reports.add(standin)["id"] for _ in range(3)]
     standin.clear_requests()

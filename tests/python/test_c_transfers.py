@@ -112,9 +112,9 @@ def test_the_checks_under_valgrind(
 class Terminal:
     """A terminal as a program's standard error, and all that was written to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: int = 80) -> None:
         self.master, self.slave = pty.openpty()
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.written = b""
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -138,9 +138,9 @@ class Terminal:
 
 
 def on_terminal(
-    download: Download, *arguments: str, **options: Any
+    download: Download, *arguments: str, columns: int = 80, **options: Any
 ) -> tuple[subprocess.CompletedProcess[bytes], str]:
-    terminal = Terminal()
+    terminal = Terminal(columns)
     try:
         done = download(*arguments, stderr=terminal.slave, **options)
     finally:
@@ -168,6 +168,21 @@ def lines_of(written: str) -> list[str]:
     return written.rstrip("\n").split("\n")
 
 
+@pytest.mark.parametrize("columns", [10, 40, 200])
+def test_a_progress_bar_fits_its_terminal(
+    download: Download, standin: Standin, columns: int
+) -> None:
+    report = standin.add_report(format="pdf", size=1_200_000)
+    standin.fault(report["id"], drip={"bytes": 100_000, "every_ms": 60}, times=1)
+    done, written = on_terminal(download, "--report", report["id"], "-o", "x", columns=columns)
+    assert done.returncode == 0, written
+    frames = [frame for frame in written.split("\r") if "%" in frame]
+    assert frames
+    assert {len(frame) for frame in frames} == {min(columns, 80) - 1}
+    if columns > 10:
+        assert any(re.search(r"% of 1\.1 MiB, \d:\d\d left, ", frame) for frame in frames)
+
+
 def test_a_progress_bar_on_a_terminal(download: Download, standin: Standin) -> None:
     report = standin.add_report(format="pdf", size=1_200_000)
     standin.fault(report["id"], drip={"bytes": 100_000, "every_ms": 60}, times=1)
@@ -179,7 +194,7 @@ def test_a_progress_bar_on_a_terminal(download: Download, standin: Standin) -> N
     frames = [frame.rstrip() for frame in written.split("\r") if "/s" in frame]
     assert 2 <= len(frames) <= took * 10 + 1
     for frame in frames:
-        assert re.fullmatch(r" *\d+% of 1\.1 MiB, [\d.]+ [KM]?i?B, [\d.]+ [KM]?i?B/s", frame), frame
+        assert re.fullmatch(r" *\d+% of 1\.1 MiB, (\d+:\d\d left, )?[\d.]+ [KM]?i?B, [\d.]+ [KM]?i?B/s", frame), frame
     percents = [int(frame.split("%")[0]) for frame in frames]
     assert percents == sorted(percents)
     assert 0 < percents[-1] <= 100

@@ -854,11 +854,25 @@ def test_a_new_status_has_the_exit_code_of_its_group() -> None:
     assert cli._exit_code(errors.Error("message", status=999)) == 1
 
 
-def test_the_command_without_the_library_says_so_in_a_line(environment: dict[str, str]) -> None:
-    code = "import sys, dbss_command; sys.exit(dbss_command.main())"
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(["-c", "import sys, dbss_command; sys.exit(dbss_command.main())"], id="command"),
+        pytest.param(
+            ["-m", "dbss"],
+            id="module",
+            marks=pytest.mark.skipif(
+                sys.version_info < (3, 10), reason="Python 3.9 does not tell how it was started"
+            ),
+        ),
+    ],
+)
+def test_the_command_without_the_library_says_so_in_a_line(
+    environment: dict[str, str], way: list[str]
+) -> None:
     for library, status in (("/no/such/libdbss.so", 7), (environment["DBSS_LIBRARY"], 0)):
         done = subprocess.run(
-            [sys.executable, "-c", code, "--help"],
+            [sys.executable, *way, "--help"],
             env={**environment, "DBSS_LIBRARY": library},
             capture_output=True,
             text=True,
@@ -868,6 +882,33 @@ def test_the_command_without_the_library_says_so_in_a_line(environment: dict[str
         lines = done.stderr.splitlines()
         assert len(lines) == (1 if status else 0)
         assert all(line.startswith("dbss: cannot load") and library in line for line in lines)
+
+
+def test_a_package_that_imports_this_without_the_library_may_go_on(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/__init__.py").write_text("try: import dbss\nexcept ImportError: print(1)\n")
+    (tmp_path / "other/__main__.py").write_text("print(2)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "other"],
+        env={**environment, "DBSS_LIBRARY": "/no/such/libdbss.so"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n2\n", "")
+
+
+@pytest.mark.parametrize("head", ["-ytjeZgBBt8O6JSx", "-hytjeZgBBt8O6JS", "--ytjeZgBBt8O6JS", "-o" + "y" * 14])
+def test_ids_may_begin_with_a_hyphen(standin: Standin, command: Command, head: str) -> None:
+    report = head + os.urandom(8).hex()
+    standin.add_report(id=report, format="pdf", size=6000)
+    command.saves("x.pdf", 6000, "--report", report, "-o", "x.pdf")
+    command.saves("-y.pdf", 6000, "-o", "-y.pdf", f"--report={report}")
+    command.saves("z.pdf", 6000, "-oz.pdf", "--report", report)
+    assert "--report" in command.fails(2, "--report")
 
 
 def test_help_and_version(command: Command) -> None:

@@ -327,6 +327,17 @@ def test_a_report_is_deleted(service: Standin, command: Command, instance: str) 
     command.fails(5, "delete", "--report", report, "--yes")
 
 
+@pytest.mark.parametrize("head", ["-ytjeZgBBt8O6JSx", "-hytjeZgBBt8O6JS"])
+def test_a_report_is_deleted_whose_id_begins_with_a_hyphen(
+    service: Standin, command: Command, instance: str, head: str
+) -> None:
+    report = head + os.urandom(8).hex()
+    service.add_report(id=report, format="pdf", instance=instance)
+    done = command.run("delete", "--report", report, "--yes")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", f"deleted {report}\n")
+    command.fails(4, "delete", "--yes", "--report", report)
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [("y\n", 0), ("YES\n", 0), ("n\n", 130), ("\n", 130), ("\x04", 130), ("yea\n", 130)],

@@ -1897,11 +1897,14 @@ def test_a_logger_takes_the_log(
     report = make(300 * KIB, cut_after=100_000, times=1)
     logger = logging.getLogger("reports")
     caplog.set_level(logging.INFO, "reports")
-    for given in (logger, logging.LoggerAdapter(logger, {})):
+    adapter = logging.LoggerAdapter(logger, {})
+    for given in (logger, adapter, logger.log, adapter.log):
+        before = len(caplog.records)
         with dbss.Client(endpoint=standin.http, token=standin.token, log=given) as client:
             client.download_report(*report.ids)
             with pytest.raises(dbss.NotFoundError):
                 client.download_report(*report.ids[:2], "x" * 16)
+        assert len(caplog.records) > before
     assert {one.name for one in caplog.records} == {"reports"}
     assert {one.levelno for one in caplog.records} == {
         logging.ERROR,
@@ -2273,6 +2276,45 @@ def test_a_stream_of_the_parent_that_nobody_reads_is_refused_in_a_child(
         assert parameter == "stream"
         assert "fork" in message
         assert sha256(head + stream.read()) == report.sha256
+
+
+@pytest.mark.parametrize("listener", ["http", "https"])
+def test_many_threads_at_once_leave_little_memory(
+    standin: Standin, make: Callable[..., Report], environment: dict[str, str], listener: str
+) -> None:
+    report = make(10_000)
+    code = """
+import os, threading, dbss
+def resident():
+    with open("/proc/self/status") as status:
+        [line] = [line for line in status if line.startswith("VmRSS:")]
+    return int(line.split()[1])
+client = dbss.Client(
+    endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"], ca_file=os.environ["CA_FILE"]
+)
+ids = os.environ["IDS"].split(",")
+def download(together):
+    together.wait()
+    right.append(len(client.download_report(*ids)) == 10_000)
+    together.wait()
+def run(count):
+    together = threading.Barrier(count)
+    threads = [threading.Thread(target=download, args=(together,)) for _ in range(count)]
+    for one in threads: one.start()
+    for one in threads: one.join()
+right = []
+run(1)
+before = resident()
+for _ in range(3):
+    run(512)
+assert all(right) and len(right) == 1 + 3 * 512
+print(resident() - before)
+"""
+    more = {"ENDPOINT": getattr(standin, listener), "CA_FILE": str(standin.ca_file)}
+    done = python(code, environment, **{**told(report), **more})
+    assert (done.returncode, done.stderr) == (0, "")
+    print(f"{done.stdout.strip()} KiB more")
+    assert int(done.stdout) < 40 * 1024
 
 
 def test_a_report_of_a_gibibyte_needs_no_memory(

@@ -9,6 +9,20 @@ A binding of libdbss, whose shared library it needs: that of the environment's
 DBSS_LIBRARY, else a libdbss.so.0 in this directory, else the system's.
 """
 
+import sys as _sys
+
+try:
+    from . import _abi
+except ImportError as error:
+    # What `python -m dbss` imports first. Python 3.9 does not tell how it was started.
+    _words = getattr(_sys, "orig_argv", [])
+    if _sys.argv[:1] != ["-m"] or ("-m", "dbss") not in zip(_words, _words[1:]):
+        raise
+    if _sys.stderr is not None:
+        print(f"dbss: {error}", file=_sys.stderr)
+    # As for any other file of this machine that cannot be used.
+    _sys.exit(7)
+
 from . import _statuses
 from ._abi import LOG_DEBUG, LOG_ERROR, LOG_INFO, LOG_WARNING
 from ._statuses import *  # noqa: F403

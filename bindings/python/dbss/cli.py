@@ -79,7 +79,30 @@ class Failure(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """Complains in the way of the rest of the command."""
+    """Complains in the way of the rest of the command, and takes any value of an option."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
+        """Joins options and values: those that begin with a hyphen would be taken for options."""
+        takes_one = {
+            name
+            for action in self._actions
+            if action.nargs is None
+            for name in action.option_strings
+        }
+        joined: list[str] = []
+        words = iter(sys.argv[1:] if args is None else args)
+        for word in words:
+            joined.append(word)
+            if word == "--":
+                joined += words
+            elif word in takes_one and (value := next(words, None)) is not None:
+                if value.startswith("-") and value != "-":
+                    joined[-1] += f"={value}" if word.startswith("--") else value
+                else:
+                    joined.append(value)
+        return super().parse_known_args(joined, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise Failure(f"{message}; try --help", USAGE)

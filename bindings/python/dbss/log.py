@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Union
+from typing import TYPE_CHECKING, Any, Callable, Union
 
 from . import _abi as abi
 from . import ffi
@@ -50,7 +50,11 @@ class Log:
     def __init__(self, given: LogFunction) -> None:
         self.relay = ffi.LogRelay()
         # Else logging was not imported here, and what is given is none of its loggers.
-        is_logger = callable(getattr(given, "isEnabledFor", None))
+        owner: Any = getattr(given, "__self__", None)
+        if _is_logger(owner) and given == owner.log:
+            # Which wants a level and a message.
+            given = owner
+        is_logger = _is_logger(given)
         if not is_logger and not callable(given):
             raise TypeError("log: must be callable or a logging.Logger")
         self._take: Callable[[LogRecord], object] = _to_logger(given) if is_logger else given  # type: ignore[arg-type, assignment]
@@ -61,6 +65,10 @@ class Log:
             self._take(_read(pointer))
         except Exception as error:
             _Unraisable(error)
+
+
+def _is_logger(given: object) -> bool:
+    return callable(getattr(given, "isEnabledFor", None))
 
 
 def _read(pointer: abi.LogRecord) -> LogRecord:

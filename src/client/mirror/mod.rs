@@ -377,7 +377,7 @@ impl Run {
         let mut hash = Sha256::new();
         let mut size = 0;
         let mut is_report = true;
-        let mut buf = memory::zeros(HASH_BUFFER)?;
+        let mut buf = memory::pages(HASH_BUFFER)?;
         loop {
             own.check()?;
             match file.read(&mut buf).map_err(cannot)? {
