@@ -2497,6 +2497,10 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_mirror_options_new(dbss_mirror_option
  *   for.
  * - "locale" (choice: en-us, zh-cn): The language of the reports; by default
  *   the service's choice. Each language is a report of its own in the archive.
+ * - "utc_offset" (text: 1 to 6 bytes; default +00:00): The offset from UTC of
+ *   the days that reports are of, such as +08:00, for "since" and "until", the
+ *   periods without a report and the directories of years. Times that name no
+ *   offset are taken for UTC.
  * - "parallel" (number: 1 to 16; default 4): How many reports are downloaded
  *   at once.
  * - "verify" (boolean; default false): Whether the files that are there are

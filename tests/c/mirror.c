@@ -330,7 +330,7 @@ static void options_are_checked(void)
     static const struct { const char *key, *value; } good[] = {
         {"instance", "9de847ba-9816-c8fc-2ed9-81d4dc9c4be2"}, {"since", "2026-01-31"}, {"until", "2024-02-29"}, {"type", "AUDIT_REPORT_DAY"},
         {"template", "SOX"}, {"name", "\xe6\x8a\xa5"}, {"locale", "zh-cn"}, {"parallel", "1"}, {"parallel", "16"},
-        {"verify", "true"}, {"verify", "false"},
+        {"verify", "true"}, {"verify", "false"}, {"utc_offset", "+08:00"}, {"utc_offset", "-0330"}, {"utc_offset", "+8"},
     };
     static const struct { const char *key, *value; dbss_status status; } bad[] = {
         {"instance", "a/b", DBSS_ERR_INVALID_ID}, {"instance", "", DBSS_ERR_INVALID_ID},
@@ -342,7 +342,8 @@ static void options_are_checked(void)
         {"locale", "de-de", DBSS_ERR_INVALID_LOCALE}, {"parallel", "0", DBSS_ERR_INVALID_VALUE},
         {"parallel", "17", DBSS_ERR_INVALID_VALUE}, {"parallel", "-1", DBSS_ERR_INVALID_VALUE},
         {"parallel", "four", DBSS_ERR_INVALID_VALUE}, {"verify", "yes", DBSS_ERR_INVALID_VALUE},
-        {"verify", "", DBSS_ERR_INVALID_VALUE},
+        {"verify", "", DBSS_ERR_INVALID_VALUE}, {"utc_offset", "8", DBSS_ERR_INVALID_VALUE},
+        {"utc_offset", "+15:00", DBSS_ERR_INVALID_VALUE}, {"utc_offset", "CST", DBSS_ERR_INVALID_VALUE},
     };
     dbss_mirror_options *mirror = (dbss_mirror_options *)1;
     size_t i;

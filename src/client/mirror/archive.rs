@@ -11,8 +11,10 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::options::MirrorOptions;
 use crate::client::arguments::{REPORT_ID, check_id};
 use crate::client::pages::Item;
+use crate::client::time::date;
 use crate::error::{Error, Status};
 use crate::http::safe_name;
 use crate::memory;
@@ -30,6 +32,9 @@ const CHECKSUMS: &str = "SHA256SUMS";
 
 /// The longest part of a name that comes from the service, in bytes.
 const LONGEST_COMPONENT: usize = 120;
+
+/// More reports than any archive has.
+const MAX_PATHS: usize = 4_000_000;
 
 /// A report of the archive: a line of the manifest.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -59,7 +64,8 @@ pub(super) struct Record {
 
 impl Record {
     /// A report that is to come.
-    pub(super) fn of(instance: &str, item: &Item, locale: Option<&str>) -> Record {
+    pub(super) fn of(instance: &str, item: &Item, options: &MirrorOptions) -> Record {
+        let locale = options.locale;
         let text = |field| item.get(field).map(str::to_owned);
         Record {
             id: item.id().to_owned(),
@@ -70,9 +76,15 @@ impl Record {
             kind: text("type"),
             start_time: text("start_time"),
             end_time: text("end_time"),
-            path: place(instance, item, locale),
+            path: place(instance, item, options),
             ..Record::default()
         }
+    }
+
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let name = self.name.as_ref().map_or(0, String::len);
+        size_of::<Record>() + 2 * self.id.len() + name + self.instance.len() + self.path.len() + 256
     }
 
     fn key(&self) -> Key {
@@ -143,15 +155,14 @@ fn safe_component(text: &str) -> String {
 
 /// Where a report stands in the archive: by instance and year, under a name that
 /// says what it is, made unique by its id.
-fn place(instance: &str, item: &Item, locale: Option<&str>) -> String {
-    let year = ["start_time", "finish_time", "end_time"]
-        .iter()
-        .filter_map(|field| item.get(field))
-        .find_map(|time| {
-            time.get(..4)
-                .filter(|year| year.bytes().all(|b| b.is_ascii_digit()))
-        })
-        .unwrap_or("undated");
+fn place(instance: &str, item: &Item, options: &MirrorOptions) -> String {
+    let locale = options.locale;
+    let times = ["start_time", "finish_time", "end_time"].map(|field| item.get(field));
+    let year = times.iter().flatten().find_map(|time| {
+        let (year, _, _) = date(options.day(time)?);
+        Some(format!("{year:04}"))
+    });
+    let year = year.as_deref().unwrap_or("undated");
     let name = safe_component(item.get("name").unwrap_or("report"));
     let locale = locale.map_or(String::new(), |locale| format!("_{locale}"));
     let extension = match item.get("format").map(str::to_ascii_lowercase).as_deref() {
@@ -315,6 +326,9 @@ impl Archive {
     /// path that two reports would have becomes that of neither.
     pub(super) fn claim(&mut self, record: &Record) -> Result<(), Error> {
         let (path, key) = (self.path_hash(&record.path), self.key_hash(&record.key()));
+        if self.owners.len() >= MAX_PATHS {
+            return Err(super::too_many("reports"));
+        }
         if self.owners.try_reserve(1).is_err() {
             return Err(memory::out_of_memory());
         }
@@ -380,9 +394,16 @@ impl Archive {
         &self.directory
     }
 
-    pub(super) fn find(&self, instance: &str, id: &str, locale: Option<&str>) -> Option<&Record> {
-        let key = (instance.to_owned(), id.to_owned(), locale.map(str::to_owned));
-        self.records.get(&key)
+    /// What the manifest has of a report.
+    pub(super) fn find(&self, record: &Record) -> Option<&Record> {
+        self.records.get(&record.key())
+    }
+
+    /// Whether a report of the manifest has a file of its own, of the right size.
+    pub(super) fn has_own_file(&self, record: &Record) -> bool {
+        self.find(record).is_some_and(|known| {
+            self.owns(known) && matches!(self.size(known), Ok(Some(size)) if size == known.size)
+        })
     }
 
     /// The size of a report's file; none where there is no such file.
