@@ -7,7 +7,7 @@ use std::alloc::Layout;
 use std::cell::Cell;
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek};
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -563,7 +563,6 @@ pub(crate) struct SmallFile {
 /// Reads a file of at most so many bytes. Only regular ones: a pipe would make
 /// it wait.
 pub(crate) fn read_small_file(path: &Path, limit: u64) -> io::Result<SmallFile> {
-    use std::io::Read;
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
     let mut options = File::options();
     options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
@@ -605,7 +604,11 @@ pub(crate) fn unnamed_file(directory: &Path) -> Option<File> {
     {
         use std::os::unix::fs::OpenOptionsExt;
         let mut options = File::options();
-        options.write(true).mode(0o600).custom_flags(libc::O_TMPFILE);
+        options
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(libc::O_TMPFILE);
         let file = open(directory, &options).ok()?;
         Path::new(&place_of(file.as_fd())).exists().then_some(file)
     }
@@ -680,6 +683,37 @@ pub(crate) fn write_all_quietly(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Res
         }
     }
     Ok(())
+}
+
+/// Has what was written to a file on the disk, where its file system can do that.
+pub(crate) fn sync_data(file: &File) -> io::Result<()> {
+    file.sync_data().or_else(|e| match is_unsupported(&e) {
+        true => Ok(()),
+        false => Err(e),
+    })
+}
+
+/// Whether a file system never does what was asked for, rather than that something
+/// is wrong now.
+pub(crate) fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EPERM | libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP | libc::EMLINK)
+    )
+}
+
+/// Copies all that a file has to another, which is empty.
+pub(crate) fn copy(mut from: &File, to: &File) -> io::Result<()> {
+    let mut buf = zeros(64 * 1024).ok_or(io::ErrorKind::OutOfMemory)?;
+    from.rewind()?;
+    loop {
+        match from.read(&mut buf) {
+            Ok(0) => return Ok(()),
+            Ok(n) => write_all_quietly(to.as_fd(), &buf[..n])?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// Signals blocked in this thread.

@@ -194,6 +194,17 @@ impl ClientInner {
             .and_then(|()| transfer.operation().tick())
             .and_then(|()| sink.finish());
         finished.map_err(|e| transfer.explain(e))?;
+        if let [first, ..] = sink.given_up() {
+            let message = || {
+                let others = sink.given_up().iter().skip(1).map(|what| format!("; {what}"));
+                let others: String = others.collect();
+                format!(
+                    "report {}: the file is saved, but the file system cannot do all that it should: {first}{others}",
+                    transfer.id()
+                )
+            };
+            self.log(Level::Warning, || transfer.record(message()));
+        }
         if let Some(path) = sink.path() {
             transfer.operation().set_path(path.into_os_string().into_vec());
         }

@@ -33,6 +33,11 @@ const CHECKSUMS: &str = "SHA256SUMS";
 /// The longest part of a name that comes from the service, in bytes.
 const LONGEST_COMPONENT: usize = 120;
 
+/// The same where names must be short: with an id, a language and what makes it
+/// unique, the name of a file has less than 143 bytes then, which is what eCryptfs
+/// takes.
+const SHORT_COMPONENT: usize = 40;
+
 /// More reports than any archive has.
 const MAX_PATHS: usize = 4_000_000;
 
@@ -172,6 +177,22 @@ fn place(instance: &str, item: &Item, options: &MirrorOptions) -> String {
     };
     let id = safe_component(item.id());
     format!("{instance}/{year}/{name}_{id}{locale}.{extension}")
+}
+
+impl Record {
+    /// Shortens the part of its file's name that says what it is, for file systems
+    /// that take only short names.
+    pub(super) fn shorten(&mut self) {
+        let (directory, file) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
+        let Some(at) = file.rfind(&format!("_{}", safe_component(&self.id))) else {
+            return;
+        };
+        let mut end = at.min(SHORT_COMPONENT);
+        while !file.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.path = format!("{directory}/{}{}", &file[..end], &file[at..]);
+    }
 }
 
 /// Whether a path can be that of a report with another id: an underscore divides
@@ -435,7 +456,7 @@ impl Archive {
             .set_len(self.length)
             .and_then(|()| manifest.seek(SeekFrom::Start(self.length)))
             .and_then(|_| sys::write_all_quietly(manifest.as_fd(), &line))
-            .and_then(|()| manifest.sync_data());
+            .and_then(|()| sys::sync_data(manifest));
         if let Err(e) = written {
             let _ = manifest.set_len(self.length);
             let what = format!("cannot write {}", path.display());

@@ -799,7 +799,14 @@ fn decide(
     record: &mut Record,
     is_known: bool,
 ) -> Result<Option<(Look, Option<String>)>, Error> {
-    let mut size = archive.size(record)?;
+    let mut size = match archive.size(record) {
+        Err(e) if !is_known && e.os_code() == Some(libc::ENAMETOOLONG) => {
+            record.shorten();
+            archive.claim(record)?;
+            archive.size(record)?
+        }
+        size => size?,
+    };
     if !is_known {
         // What is there may be the file of a report that the service left out of
         // a list by name.
