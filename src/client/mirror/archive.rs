@@ -1,7 +1,7 @@
 //! The directory of a mirror: its lock, its manifest and its checksums.
 
 use std::collections::HashMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
@@ -19,7 +19,7 @@ use crate::error::{Error, Status};
 use crate::http::safe_name;
 use crate::memory;
 use crate::sink::{FileOptions, FileSink};
-use crate::sys;
+use crate::sys::{self, FileLock};
 
 /// A lock that dies with the process that holds it.
 const LOCK: &str = ".dbss-mirror.lock";
@@ -117,7 +117,7 @@ type Key = (String, String, Option<String>);
 pub(super) struct Archive {
     directory: PathBuf,
     /// Held as long as the archive is open.
-    lock: File,
+    _lock: FileLock,
     manifest: File,
     /// The manifest's length, up to its last whole line.
     length: u64,
@@ -221,13 +221,6 @@ fn claim(owners: &mut HashMap<u64, u64>, path: u64, key: u64) {
     }
 }
 
-impl Drop for Archive {
-    fn drop(&mut self) {
-        // Closing is not enough: a child of `fork` has the descriptor too.
-        let _ = self.lock.unlock();
-    }
-}
-
 impl Archive {
     /// Takes the lock, and reads the manifest.
     pub(super) fn open(directory: &Path) -> Result<Archive, Error> {
@@ -244,24 +237,21 @@ impl Archive {
                 .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
             sys::open(&path, &options).map_err(|e| cannot("open", &path, &e))
         };
-        let lock = open(LOCK)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::argument(
+        let lock = FileLock::try_new(open(LOCK)?)
+            .map_err(|e| cannot("lock", &directory.join(LOCK), &e))?
+            .ok_or_else(|| {
+                Error::argument(
                     Status::MirrorLocked,
                     "directory",
                     format_args!(
                         "another mirror works on {} at the moment; it can go on when that has ended",
                         directory.display()
                     ),
-                ));
-            }
-            Err(TryLockError::Error(e)) => return Err(cannot("lock", &directory.join(LOCK), &e)),
-        }
+                )
+            })?;
         let mut archive = Archive {
             directory: directory.to_owned(),
-            lock,
+            _lock: lock,
             manifest: open(MANIFEST)?,
             length: 0,
             records: HashMap::new(),
