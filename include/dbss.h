@@ -2067,12 +2067,14 @@ DBSS_API const char *dbss_operation_path(const dbss_operation *operation);
 
 /**
  * The report's own name, made safe: one component of a path, not hidden. From
- * the header Content-Disposition, else made of the report's id and format.
+ * the header Content-Disposition, else made of the report's id and format, as it is
+ * where the header's name is in another encoding than UTF-8.
  *
  * @return borrowed until next call, nullable. NULL until the report has begun
  *   to arrive.
  */
-DBSS_API const char *dbss_operation_filename(const dbss_operation *operation);
+DBSS_API
+const char *dbss_operation_filename(const dbss_operation *operation);
 
 /**
  * The service's id of the call (header X-Request-Id).

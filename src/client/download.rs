@@ -430,7 +430,8 @@ pub struct ReportInfo {
     /// What it is, by its first bytes.
     pub format: Format,
     /// A safe name for a file of it: one component of a path, not hidden. From the
-    /// header Content-Disposition, else made of the report's id and format.
+    /// header Content-Disposition, else made of the report's id and format, as it is
+    /// where the header's name is in another encoding than UTF-8.
     pub filename: String,
     /// The header Content-Type.
     pub content_type: Option<String>,

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import struct
+import subprocess
 import sys
 import traceback
 from pathlib import Path
@@ -222,6 +223,59 @@ def test_a_file_system_that_cannot_rename_is_refused_before_any_request(
     in_child(no_unnamed_files() + no_renames(), body)
     assert names(tmp_path) == []
     assert service.requests(report) == []
+
+
+# File systems that can be mounted here.
+
+
+def run(*command: str | Path) -> str:
+    """What is wrong with a command, in its own words; nothing where it worked."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        return str(error)
+    return done.stderr or f"exit code {done.returncode}" if done.returncode else ""
+
+
+@pytest.fixture(params=["tmpfs", "overlay", "vfat"])
+def mounted(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    kind = request.param
+    target = tmp_path / "mounted"
+    for name in ("mounted", "lower", "upper", "work"):
+        (tmp_path / name).mkdir()
+    source, options, wrong = "none", [], ""
+    if kind == "overlay":
+        layers = ",".join(f"{name}dir={tmp_path / name}" for name in ("lower", "upper", "work"))
+        options = ["-o", layers]
+    elif kind == "vfat":
+        with open(tmp_path / "image", "wb") as image:
+            image.truncate(32 << 20)
+        source, options = str(tmp_path / "image"), ["-o", "loop,umask=077"]
+        wrong = run("mkfs.vfat", source)
+    wrong = wrong or run("mount", "-t", kind, *options, source, target)
+    if wrong:
+        pytest.skip(f"{kind} cannot be mounted here: {wrong.strip()}")
+    yield target
+    assert run("umount", target) == ""
+
+
+def test_files_and_archives_on_a_mounted_file_system(service: Standin, mounted: Path) -> None:
+    instance, report = service.add_instance(), service.pdf["id"]
+    end = os.urandom(8).hex()
+    for one in (f"Same-{end}", f"sAME-{end}"):
+        service.add_report(format="pdf", instance=instance, name="x", id=one)
+    with open_client(service) as client:
+        names = (None, service.instance_id, report)
+        expected = client.download_report(*names)
+        client.download_report_to(*names, mounted / "new.pdf")
+        with pytest.raises(FileExistsError):
+            client.download_report_to(*names, mounted / "new.pdf")
+        client.download_report_to(*names, mounted / "new.pdf", replace=True)
+        assert (mounted / "new.pdf").read_bytes() == expected
+        archive = mounted / "archive"
+        assert client.mirror(archive, instance_id=instance).downloaded == 2
+        assert client.mirror(archive, instance_id=instance, verify=True).present == 2
+        assert len(list(archive.rglob("*.pdf"))) == 2
 
 
 # Names that are too long. A path that is nearly as long as paths may be stands for a
