@@ -1546,6 +1546,36 @@ def test_a_hostile_name_stays_in_its_directory(
         client.download_report_to(*report.ids, directory)
 
 
+@pytest.mark.parametrize("encoding", ["gbk", "big5", "gb18030", "shift-jis"])
+@pytest.mark.parametrize(
+    "names", [("\u5be9\u8a08.pdf", "\u65e5\u5831.pdf"), ("\u7968.pdf", "\u7968\u7968.pdf")]
+)
+@pytest.mark.parametrize("quote", ['"', ""])
+def test_names_in_other_encodings_never_collide(
+    standin: Standin,
+    client: dbss.Client,
+    make: Callable[..., Report],
+    tmp_path: Path,
+    encoding: str,
+    names: tuple[str, str],
+    quote: str,
+) -> None:
+    """Little is left of them in UTF-8, and that may be the same."""
+    saved = []
+    for name in names:
+        report = make(1000)
+        body = b"%PDF-1.7\n" + name.encode() + b"\n%%EOF\n"
+        disposition = b"attachment; filename=" + f"{quote}{name}{quote}".encode(encoding)
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Disposition: %b\r\n\r\n"
+        answer = head % (len(body), disposition) + body
+        standin.fault(report.id, raw_base64=base64.b64encode(answer).decode(), times=1)
+        path = client.download_report_to(*report.ids, tmp_path, replace=True)
+        assert path.read_bytes() == body
+        assert path.name == f"{report.id}.pdf"
+        saved.append(path)
+    assert sorted(tmp_path.iterdir()) == sorted(saved)
+
+
 def test_a_full_disk_keeps_the_old_file(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
