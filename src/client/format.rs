@@ -77,9 +77,7 @@ impl Document {
         let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
         let typed = ["text/", "json", "xml", "html", "javascript"]
             .iter()
-            .any(|part| content_type.contains(part))
-            // The parts of a ZIP archive that office programs write.
-            && !content_type.contains("officedocument");
+            .any(|part| content_type.contains(part));
         if !typed && !is_text(head) {
             return only_known.then_some(Document::Other);
         }
@@ -125,7 +123,7 @@ pub(super) fn without_mark(body: &[u8]) -> &[u8] {
 }
 
 /// Whether bytes are text in whatever encoding: without the control characters
-/// that no text has (as in the WHATWG's MIME sniffing), or in UTF-16.
+/// that no text has (as in the WHATWG's MIME sniffing), or in UTF-16 or UTF-32.
 fn is_text(head: &[u8]) -> bool {
     let binary = |b: &u8| matches!(b, 0..=8 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f);
     let wide = |a: usize| {
@@ -138,8 +136,9 @@ fn is_text(head: &[u8]) -> bool {
                 .take(4)
                 .all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace())
     };
-    head.starts_with(b"\xff\xfe")
-        || head.starts_with(b"\xfe\xff")
+    [&b"\xff\xfe"[..], b"\xfe\xff", b"\0\0\xfe\xff"]
+        .iter()
+        .any(|mark| head.starts_with(mark))
         || wide(0)
         || wide(1)
         || !head.iter().any(binary)
@@ -187,6 +186,10 @@ mod tests {
             (b"<\0h\0t\0m\0l\0>\0", Document::Page),
             (b"\0{\0\"\0e\0r", Document::Json),
             (b"\xff\xfe{\0\"\0", Document::Json),
+            (
+                b"\0\0\xfe\xff\0\0\0<\0\0\0h\0\0\0t\0\0\0m\0\0\0l\0\0\0>",
+                Document::Page,
+            ),
             (b"Access denied", Document::Text),
             (b"PKIX path building failed", Document::Text),
             (b"%PDF", Document::Text),

@@ -12,11 +12,9 @@ use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::endpoint::Endpoint;
+use super::inspect::HEADER_LIMIT;
 use super::secrets::Secrets;
 use crate::error::{Error, Status};
-
-/// The longest header that a proxy may answer with.
-const HEADER_LIMIT: usize = 16 * 1024;
 
 #[derive(Clone)]
 pub(crate) struct Proxy {

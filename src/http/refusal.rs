@@ -88,11 +88,11 @@ impl Answer {
         let clock = self
             .clock_difference()
             .filter(|_| matches!(status, Status::Unauthenticated | Status::Forbidden));
-        match &clock {
-            Some(difference) => {
-                message += &format!("; {difference}, and signatures are good for 15 minutes: set it")
-            }
-            None => message += then,
+        if clock.is_none() || status == Status::Forbidden {
+            message += then;
+        }
+        if let Some(difference) = clock {
+            message += &format!("; {difference}, and signatures are good for 15 minutes: set it");
         }
         if let Some(id) = &text.request_id {
             message += &format!("; request id {id}");

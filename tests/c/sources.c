@@ -731,7 +731,7 @@ static dbss_config *region_config(void)
 static void region_variable(void)
 {
     static const char *const name = "HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4";
-    static const char *const wrong[] = {"dbss.example.com", "ftp://127.0.0.1", "http://127.0.0.1/?x", ",", "http://a b"};
+    static const char *const wrong[] = {"ftp://dbss.example.com", "ftp://127.0.0.1", "http://127.0.0.1/?x", ",", "http://a b"};
     dbss_config *config;
     dbss_context *ctx;
     char *both;
@@ -772,7 +772,7 @@ static void region_variable(void)
 static void regions_file(void)
 {
     static const char *const wrong[] = {"DBSS: [", "- DBSS\n", "DBSS:\n  - id: cn-north-4\n    endpoint: [x]\n",
-                                        "DBSS:\n  - id: cn-north-4\n    endpoint: dbss.example.com\n", "DBSS: \xff\n"};
+                                        "DBSS:\n  - id: cn-north-4\n    endpoint: ftp://dbss.example.com\n", "DBSS: \xff\n"};
     char *directory, *path, *text;
     dbss_context *ctx;
     size_t i;
