@@ -465,7 +465,7 @@ def test_a_reader_that_goes_away(standin: Standin, command: Command, unbuffered:
     assert b"Broken pipe" in err
 
 
-def test_closed_standard_streams(command: Command) -> None:
+def test_closed_standard_streams(command: Command, standin: Standin) -> None:
     def shell(line: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             ["/bin/sh", "-c", f'exec "{sys.executable}" -m dbss download {line}'],
@@ -484,6 +484,12 @@ def test_closed_standard_streams(command: Command) -> None:
     done = shell("-o - --token-file - <&-")
     assert done.returncode == 7
     assert command.files() == []
+    # What is printed lands in no report.
+    standin.fault(command.report, reset_after=1000, times=1)
+    done = shell("-o x.pdf --verbose <&- >&- 2>&-")
+    assert done.returncode == 0
+    saved = hashlib.sha256((command.directory / "x.pdf").read_bytes()).hexdigest()
+    assert saved == standin.pdf["sha256"]["en-us"]
 
 
 # 130: interrupted.

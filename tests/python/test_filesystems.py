@@ -215,10 +215,9 @@ def test_a_file_system_that_cannot_rename_is_refused_before_any_request(
     report = service.add_report(format="pdf")["id"]
 
     def body() -> None:
-        with open_client(service) as client:
-            with contextlib.suppress(dbss.FileError):
-                client.download_report_to(None, service.instance_id, report, tmp_path / "new.pdf")
-                raise AssertionError("it was saved")
+        with open_client(service) as client, contextlib.suppress(dbss.FileError):
+            client.download_report_to(None, service.instance_id, report, tmp_path / "new.pdf")
+            raise AssertionError("it was saved")
 
     in_child(no_unnamed_files() + no_renames(), body)
     assert names(tmp_path) == []
@@ -283,7 +282,7 @@ def test_files_and_archives_on_a_mounted_file_system(service: Standin, mounted: 
 
 
 @pytest.fixture
-def deep(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+def deep(tmp_path: Path) -> tuple[Path, int]:
     """A directory in which names may have so many bytes, by the length of its path."""
     longest = os.pathconf(tmp_path, "PC_PATH_MAX") - 1
     path = tmp_path
@@ -291,7 +290,7 @@ def deep(tmp_path: Path) -> Iterator[tuple[Path, int]]:
         path /= "d" * 100
     path /= "e" * max(1, longest - 160 - len(str(path)) - 2)
     path.mkdir(parents=True)
-    yield path, longest - len(str(path)) - 1
+    return path, longest - len(str(path)) - 1
 
 
 def test_a_name_that_is_too_long_is_shortened(service: Standin, deep: tuple[Path, int]) -> None:
