@@ -20,7 +20,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib standin programs venv demo test test-rust test-python tsan asan fuzz fuzz-short bench lint deny header abi abi-check abi-baseline install clean
+.PHONY: help all lib standin programs venv demo test test-rust test-python tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -79,6 +79,10 @@ fuzz: ## fuzz targets, FUZZ_SECONDS each; FUZZ_TARGET=name for one (tests/fuzz)
 
 fuzz-short: FUZZ_SECONDS = 15
 fuzz-short: fuzz ## the same for 15 seconds each
+
+soak: lib programs standin venv ## a million calls, a hundred thousand contexts and failures of each kind; each allocation fails once
+	$(MAKE) -C tests/c BUILD=$(BUILD)
+	DBSS_TEST_SOAK=1000 DBSS_TEST_EACH_ALLOCATION=1 $(VENV)/bin/python -m pytest -s tests/python/test_soak.py tests/python/test_c_scarcity.py -k "many_calls or each_request"
 
 bench: lib ## libdbss beside libcurl and the official SDK; ROUNDS=7
 	tests/bench/install

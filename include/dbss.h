@@ -2073,12 +2073,14 @@ DBSS_API const char *dbss_operation_path(const dbss_operation *operation);
 
 /**
  * The report's own name, made safe: one component of a path, not hidden. From
- * the header Content-Disposition, else made of the report's id and format.
+ * the header Content-Disposition, else made of the report's id and format, as it is
+ * where the header's name is in another encoding than UTF-8.
  *
  * @return borrowed until next call, nullable. NULL until the report has begun
  *   to arrive.
  */
-DBSS_API const char *dbss_operation_filename(const dbss_operation *operation);
+DBSS_API
+const char *dbss_operation_filename(const dbss_operation *operation);
 
 /**
  * The service's id of the call (header X-Request-Id).
@@ -2503,6 +2505,10 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_mirror_options_new(dbss_mirror_option
  *   for.
  * - "locale" (choice: en-us, zh-cn): The language of the reports; by default
  *   the service's choice. Each language is a report of its own in the archive.
+ * - "utc_offset" (text: 1 to 6 bytes; default +00:00): The offset from UTC of
+ *   the days that reports are of, such as +08:00, for "since" and "until", the
+ *   periods without a report and the directories of years. Times that name no
+ *   offset are taken for UTC.
  * - "parallel" (number: 1 to 16; default 4): How many reports are downloaded
  *   at once.
  * - "verify" (boolean; default false): Whether the files that are there are

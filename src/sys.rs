@@ -5,8 +5,8 @@
 
 use std::cell::Cell;
 use std::ffi::{CString, OsString};
-use std::fs::{File, OpenOptions};
-use std::io;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek};
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
@@ -174,7 +174,7 @@ pub(crate) enum Interest {
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// The descriptor is ready, or broken, which the next call on it will tell.
+    /// A descriptor is ready, or broken, which the next call on it will tell.
     Ready,
     /// Somebody signalled the wake-up.
     Woken,
@@ -184,35 +184,42 @@ pub(crate) enum Ended {
     Interrupted,
 }
 
-/// Waits for a descriptor (or none), a wake-up, and a time. A signal ends the
+/// How many descriptors one wait can be for.
+pub(crate) const MAX_WAITED: usize = 8;
+
+/// Waits for any of some descriptors, a wake-up, and a time. A signal ends the
 /// wait inside a [`SignalScope`]; elsewhere it neither ends nor lengthens it.
 pub(crate) fn wait(
-    fd: Option<(BorrowedFd<'_>, Interest)>,
+    fds: &[(BorrowedFd<'_>, Interest)],
     wake: Option<BorrowedFd<'_>>,
     until: Option<Instant>,
 ) -> io::Result<Ended> {
     // A negative descriptor is one that poll passes over.
-    let entry = |fd: Option<BorrowedFd<'_>>, events| libc::pollfd {
+    let entry = |fd: Option<BorrowedFd<'_>>, interest| libc::pollfd {
         fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
-        events,
+        events: match interest {
+            Interest::Writable => libc::POLLOUT,
+            Interest::Readable => libc::POLLIN,
+        },
         revents: 0,
     };
-    let events = match fd {
-        Some((_, Interest::Writable)) => libc::POLLOUT,
-        _ => libc::POLLIN,
-    };
-    let mut entries = [entry(fd.map(|(fd, _)| fd), events), entry(wake, libc::POLLIN)];
+    let mut entries = [entry(wake, Interest::Readable); MAX_WAITED + 1];
+    let count = fds.len().min(MAX_WAITED);
+    for (place, (fd, interest)) in entries[1..].iter_mut().zip(fds) {
+        *place = entry(Some(*fd), *interest);
+    }
+    let entries = &mut entries[..=count];
     let scope = SignalScope::mask();
     loop {
         let ready = match &scope {
-            None => poll(&mut entries, until),
-            Some(mask) => poll_with_signals(&mut entries, until, mask),
+            None => poll(entries, until),
+            Some(mask) => poll_with_signals(entries, until, mask),
         };
         match ready {
             0 if until.is_some_and(|until| until <= Instant::now()) => return Ok(Ended::TimedOut),
             // The timeout was cut to what poll can express.
             0 => {}
-            n if n > 0 && entries[1].revents != 0 => return Ok(Ended::Woken),
+            n if n > 0 && entries[0].revents != 0 => return Ok(Ended::Woken),
             n if n > 0 => return Ok(Ended::Ready),
             _ => {
                 let error = io::Error::last_os_error();
@@ -618,7 +625,6 @@ pub(crate) struct SmallFile {
 /// Reads a file of at most so many bytes. Only regular ones: a pipe would make
 /// it wait.
 pub(crate) fn read_small_file(path: &Path, limit: u64) -> io::Result<SmallFile> {
-    use std::io::Read;
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
     let mut options = File::options();
     options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
@@ -660,7 +666,11 @@ pub(crate) fn unnamed_file(directory: &Path) -> Option<File> {
     {
         use std::os::unix::fs::OpenOptionsExt;
         let mut options = File::options();
-        options.write(true).mode(0o600).custom_flags(libc::O_TMPFILE);
+        options
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(libc::O_TMPFILE);
         let file = open(directory, &options).ok()?;
         Path::new(&place_of(file.as_fd())).exists().then_some(file)
     }
@@ -795,6 +805,121 @@ pub(crate) fn write_all_quietly(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Res
     Ok(())
 }
 
+/// A lock of a file by flock(2), which dies with this process even where children
+/// of `fork` live on.
+///
+/// A lock of flock(2) belongs to the open file, which a child shares. Those of fcntl(2)
+/// would not do: one of a process is lost as soon as anything in it opens and closes
+/// the file, such as a backup of the archive, and does not keep its threads apart; one
+/// of an open file is inherited as well. So each child lets go of the file when it
+/// begins. One that was made without `fork`, by a bare clone(2), does not.
+#[derive(Debug)]
+pub(crate) struct FileLock {
+    file: File,
+    process: usize,
+    slot: Option<&'static AtomicI32>,
+}
+
+/// The descriptors of locked files, or 0; more locks than these at a time are
+/// inherited. A child reads them before it does anything else.
+static LOCKED: [AtomicI32; 64] = [const { AtomicI32::new(0) }; 64];
+
+/// Puts another file in the place of each that is locked, so that its number stays
+/// taken: it is closed with what holds it.
+extern "C" fn let_go_of_locks() {
+    for locked in &LOCKED {
+        let fd = locked.swap(0, Ordering::Relaxed);
+        if fd == 0 {
+            continue;
+        }
+        // SAFETY: async-signal-safe calls on a constant text and on a descriptor that
+        // a lock owns.
+        unsafe {
+            let other = libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+            if other < 0 {
+                libc::close(fd);
+            } else {
+                libc::dup2(other, fd);
+                libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+                libc::close(other);
+            }
+        }
+    }
+}
+
+impl FileLock {
+    /// Does not wait; none where somebody else has it.
+    pub(crate) fn try_new(file: File) -> io::Result<Option<FileLock>> {
+        static PREPARED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        // SAFETY: a function that lives as long as this library, of which the C
+        // library forgets it when it is unloaded.
+        let prepared =
+            *PREPARED.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(let_go_of_locks)) == 0 });
+        let fd = file.as_raw_fd();
+        let is_free = |slot: &&AtomicI32| {
+            slot.compare_exchange(0, fd, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
+        };
+        // Before it is locked: a child may be made at any moment.
+        let slot = LOCKED.iter().filter(|_| prepared).find(is_free);
+        let lock = FileLock {
+            file,
+            process: process(),
+            slot,
+        };
+        match lock.file.try_lock() {
+            Ok(()) => Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(e),
+        }
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // In a child it was let go of.
+        if self.process != process() {
+            return;
+        }
+        // Closing is not enough: a child may have the descriptor all the same.
+        let _ = self.file.unlock();
+        if let Some(slot) = self.slot {
+            slot.store(0, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Has what was written to a file on the disk, where its file system can do that.
+pub(crate) fn sync_data(file: &File) -> io::Result<()> {
+    file.sync_data().or_else(|e| match is_unsupported(&e) {
+        true => Ok(()),
+        false => Err(e),
+    })
+}
+
+/// Whether a file system never does what was asked for, rather than that something
+/// is wrong now.
+pub(crate) fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EPERM | libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP | libc::EMLINK)
+    )
+}
+
+/// Copies all that a file has to another, which is empty.
+pub(crate) fn copy(mut from: &File, to: &File) -> io::Result<()> {
+    let mut buf = Pages::new(64 * 1024).ok_or(io::ErrorKind::OutOfMemory)?;
+    from.rewind()?;
+    loop {
+        match from.read(&mut buf) {
+            Ok(0) => return Ok(()),
+            Ok(n) => write_all_quietly(to.as_fd(), &buf[..n])?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
 /// Signals blocked in this thread.
 struct Blocked {
     signals: libc::sigset_t,
@@ -874,8 +999,7 @@ mod tests {
     #[test]
     fn a_wait_ends_at_its_time_or_when_the_descriptor_is_ready() {
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
-        let waiting =
-            |interest, until| wait(Some((ours.as_fd(), interest)), None, until).expect("poll works");
+        let waiting = |interest, until| wait(&[(ours.as_fd(), interest)], None, until).expect("poll works");
         let until = Instant::now() + Duration::from_millis(30);
         assert_eq!(waiting(Interest::Readable, Some(until)), Ended::TimedOut);
         assert!(Instant::now() >= until);
@@ -889,22 +1013,22 @@ mod tests {
         let wake = Wake::new().expect("a descriptor");
         let soon = || Some(Instant::now() + Duration::from_millis(1));
         assert_eq!(
-            wait(None, Some(wake.as_fd()), soon()).expect("poll works"),
+            wait(&[], Some(wake.as_fd()), soon()).expect("poll works"),
             Ended::TimedOut
         );
         wake.signal();
         wake.signal();
         assert_eq!(
-            wait(None, Some(wake.as_fd()), None).expect("poll works"),
+            wait(&[], Some(wake.as_fd()), None).expect("poll works"),
             Ended::Woken
         );
         assert_eq!(
-            wait(None, Some(wake.as_fd()), None).expect("poll works"),
+            wait(&[], Some(wake.as_fd()), None).expect("poll works"),
             Ended::Woken
         );
         wake.clear();
         assert_eq!(
-            wait(None, Some(wake.as_fd()), soon()).expect("poll works"),
+            wait(&[], Some(wake.as_fd()), soon()).expect("poll works"),
             Ended::TimedOut
         );
     }

@@ -31,6 +31,7 @@ enum {
     YES,
     SINCE,
     UNTIL,
+    UTC_OFFSET,
     TYPE,
     LOCALE,
     PARALLEL,
@@ -74,8 +75,8 @@ static const struct command commands[] = {
      BIT(TEMPLATE) | BIT(START) | BIT(END)},
     {"delete", run_delete, "REPORT", 1, BIT(YES), BIT(YES)},
     {"mirror", run_mirror, "DIRECTORY", 0,
-     BIT(NAME) | BIT(TEMPLATE) | BIT(SINCE) | BIT(UNTIL) | BIT(TYPE) | BIT(LOCALE) | BIT(PARALLEL) | BIT(VERIFY)
-         | BIT(GAPS) | BIT(SUCCESS_FILE) | BIT(DETECT_NOTHING_NEW),
+     BIT(NAME) | BIT(TEMPLATE) | BIT(SINCE) | BIT(UNTIL) | BIT(UTC_OFFSET) | BIT(TYPE) | BIT(LOCALE)
+         | BIT(PARALLEL) | BIT(VERIFY) | BIT(GAPS) | BIT(SUCCESS_FILE) | BIT(DETECT_NOTHING_NEW),
      0},
 };
 
@@ -105,6 +106,7 @@ static void print_help(void)
           "  mirror DIRECTORY  download all that is new into a local archive\n"
           "      --since DAY       only what begins on this day or later, as 2026-11-24\n"
           "      --until DAY       only what begins on this day or earlier\n"
+          "      --utc-offset OFFSET  of these days, such as +08:00; by default UTC\n"
           "      --type TYPE       only this type, such as AUDIT_REPORT_DAY\n"
           "      --template TYPE   only this template_type\n"
           "      --name TEXT       only those with this in their name\n"
@@ -170,6 +172,7 @@ static const struct option known[] = {
     {"yes", no_argument, NULL, FIRST_OWN_OPTION + YES},
     {"since", required_argument, NULL, FIRST_OWN_OPTION + SINCE},
     {"until", required_argument, NULL, FIRST_OWN_OPTION + UNTIL},
+    {"utc-offset", required_argument, NULL, FIRST_OWN_OPTION + UTC_OFFSET},
     {"type", required_argument, NULL, FIRST_OWN_OPTION + TYPE},
     {"locale", required_argument, NULL, FIRST_OWN_OPTION + LOCALE},
     {"parallel", required_argument, NULL, FIRST_OWN_OPTION + PARALLEL},
@@ -583,14 +586,15 @@ static void explain_failures(const dbss_mirror_result *result)
 /* Sets the options under the names that they have here. */
 static dbss_status set_mirror(dbss_mirror_options *mirror, const struct options *options)
 {
-    static const int wanted[] = {SINCE, UNTIL, TYPE, TEMPLATE, NAME, LOCALE, PARALLEL, VERIFY};
+    static const int wanted[] = {SINCE, UNTIL, UTC_OFFSET, TYPE, TEMPLATE, NAME, LOCALE, PARALLEL, VERIFY};
     dbss_status status = DBSS_OK;
     size_t i;
     if (options->common.instance != NULL)
         status = dbss_mirror_options_set(mirror, "instance", options->common.instance);
     for (i = 0; i < sizeof wanted / sizeof *wanted && status == DBSS_OK; i++)
         if (options->own[wanted[i]] != NULL)
-            status = dbss_mirror_options_set(mirror, known[wanted[i]].name, options->own[wanted[i]]);
+            status = dbss_mirror_options_set(mirror, wanted[i] == UTC_OFFSET ? "utc_offset" : known[wanted[i]].name,
+                                             options->own[wanted[i]]);
     return status;
 }
 

@@ -195,6 +195,17 @@ impl ClientInner {
             .and_then(|()| transfer.operation().tick())
             .and_then(|()| sink.finish());
         finished.map_err(|e| transfer.explain(e))?;
+        if let [first, ..] = sink.given_up() {
+            let message = || {
+                let others = sink.given_up().iter().skip(1).map(|what| format!("; {what}"));
+                let others: String = others.collect();
+                format!(
+                    "report {}: the file is saved, but the file system cannot do all that it should: {first}{others}",
+                    transfer.id()
+                )
+            };
+            self.log(Level::Warning, || transfer.record(message()));
+        }
         if let Some(path) = sink.path() {
             transfer.operation().set_path(path.into_os_string().into_vec());
         }
@@ -420,7 +431,8 @@ pub struct ReportInfo {
     /// What it is, by its first bytes.
     pub format: Format,
     /// A safe name for a file of it: one component of a path, not hidden. From the
-    /// header Content-Disposition, else made of the report's id and format.
+    /// header Content-Disposition, else made of the report's id and format, as it is
+    /// where the header's name is in another encoding than UTF-8.
     pub filename: String,
     /// The header Content-Type.
     pub content_type: Option<String>,

@@ -13,6 +13,7 @@ mod mirror;
 mod pages;
 mod regions;
 mod report;
+mod time;
 mod transfer;
 mod value;
 mod wait;

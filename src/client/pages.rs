@@ -162,13 +162,13 @@ impl List {
         }
     }
 
-    fn body(&self, offset: u64, size: u32) -> Result<Vec<u8>, Error> {
+    fn body(&self, offset: u64, width: u64, size: u32) -> Result<Vec<u8>, Error> {
         let List::Reports { name, .. } = self else {
             return Ok(Vec::new());
         };
         serde_json::to_vec(&ReportsBody {
             name: name.as_deref(),
-            page: offset / u64::from(size) + 1,
+            page: offset / width + 1,
             size,
         })
         .map_err(|e| Error::new(Status::Internal, format!("a request that is no JSON: {e}")))
@@ -223,9 +223,9 @@ impl List {
     }
 
     /// The offset at which a page that holds this one begins.
-    fn aligned(&self, offset: u64, size: u32) -> u64 {
+    fn aligned(&self, offset: u64, width: u64) -> u64 {
         match self {
-            List::Reports { .. } => offset - offset % u64::from(size),
+            List::Reports { .. } => offset - offset % width,
             _ => offset,
         }
     }
@@ -483,6 +483,11 @@ impl Item {
         std::str::from_utf8(self.raw()).unwrap_or_default()
     }
 
+    /// How many bytes its page has, which it keeps.
+    pub(super) fn page_bytes(&self) -> usize {
+        self.texts.body.len() + self.texts.fields.capacity()
+    }
+
     /// How much of a report is done, in percent.
     pub(super) fn percentum(&self) -> Option<u32> {
         // Whole percents are enough, so what stands behind a point is left.
@@ -503,11 +508,6 @@ pub struct Page {
 }
 
 impl Page {
-    /// How many bytes the service sent.
-    pub(super) fn bytes(&self) -> usize {
-        self.items.first().map_or(0, |item| item.texts.body.len())
-    }
-
     /// The page as a document: `{"kind", "total", "items"}`, each item as the
     /// service sent it.
     pub fn json(&self) -> Result<Vec<u8>, Error> {
@@ -539,6 +539,9 @@ pub struct Cursor {
 struct Position {
     /// How many items of the list were passed.
     offset: u64,
+    /// How many a page has that is asked for by its number, where that is less than
+    /// was asked for.
+    width: Option<u64>,
     total: Option<u64>,
     hasher: RandomState,
     /// Hashes of the ids that have come: a few bytes for each. With random keys,
@@ -606,8 +609,10 @@ impl Cursor {
             ));
         };
         while !place.ended {
-            let asked_from = self.list.aligned(place.offset, self.size);
-            let (total, items) = self.fetch(call, &project, asked_from)?;
+            let by_number = matches!(self.list, List::Reports { .. });
+            let width = place.width.unwrap_or(self.size.into());
+            let asked_from = self.list.aligned(place.offset, width);
+            let (total, items) = self.fetch(call, &project, asked_from, width)?;
             // Before anything is remembered: the page may be asked for again.
             if place.seen.try_reserve(items.len()).is_err() {
                 return Err(memory::out_of_memory());
@@ -632,10 +637,21 @@ impl Cursor {
                 continue;
             }
             place.steps_back = 0;
-            place.offset = place.offset.max(asked_from + count);
+            let is_short = count > 0 && count < width && total.is_none_or(|total| asked_from + count < total);
+            let passed = match is_short && by_number {
+                // The service gives fewer than it was asked for, and counts pages of
+                // that size.
+                true if asked_from == 0 => {
+                    place.width = Some(count);
+                    count
+                }
+                true => width,
+                false => count,
+            };
+            place.offset = place.offset.max(asked_from + passed);
             let past_the_end = total.is_some_and(|total| place.offset >= total);
             // A list that tells no total ends with a page that is not full.
-            let not_full = total.is_none() && count < u64::from(self.size);
+            let not_full = total.is_none() && count < u64::from(self.size.min(DEFAULT_SIZE));
             let all_at_once = matches!(self.list, List::Templates { .. });
             place.ended = count == 0 || past_the_end || not_full || all_at_once;
             let mut new = items;
@@ -673,8 +689,14 @@ impl Cursor {
         Ok(None)
     }
 
-    fn fetch(&self, call: &Arc<Call>, project: &str, offset: u64) -> Result<(Option<u64>, Vec<Item>), Error> {
-        let body = self.list.body(offset, self.size)?;
+    fn fetch(
+        &self,
+        call: &Arc<Call>,
+        project: &str,
+        offset: u64,
+        width: u64,
+    ) -> Result<(Option<u64>, Vec<Item>), Error> {
+        let body = self.list.body(offset, width, self.size)?;
         let outgoing = |endpoint: &Endpoint| {
             let url = self.list.url(endpoint, project, offset, self.size)?;
             Ok(match self.list {

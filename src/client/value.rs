@@ -168,6 +168,7 @@ mod tests {
         let texts = |text: &str| vec![text.as_bytes().to_vec()];
         let mut samples = match row.kind {
             _ if row.key() == "proxy" => texts("http://u:p@proxy.example:3128"),
+            _ if row.key() == "utc_offset" => texts("-03:30"),
             Kind::Text | Kind::Secret => texts("text"),
             Kind::Id => texts("0123456789abcdef0123456789abcdef"),
             Kind::Url => texts("https://dbss.example.com"),

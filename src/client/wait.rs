@@ -18,11 +18,8 @@ use crate::operation::{Operation, Running};
 
 const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Pages for looking through a whole list.
-const PAGE_SIZE: u32 = 1000;
-
 /// How much of a list is kept in memory, in bytes of the service's pages.
-const MAX_LIST: usize = 64 * 1024 * 1024;
+const MAX_LIST: usize = 32 * 1024 * 1024;
 
 /// So few digits of a time are no time to compare.
 const DIGITS_OF_A_DAY: usize = 8;
@@ -136,7 +133,7 @@ impl ClientInner {
         list: List,
         is_it: impl Fn(&Item) -> bool,
     ) -> Result<Vec<Item>, Error> {
-        let cursor = Cursor::new(Arc::clone(self), Some(project), list, PAGE_SIZE)?;
+        let cursor = Cursor::new(Arc::clone(self), Some(project), list, 0)?;
         while let Some(page) = cursor.next_in(call)? {
             let found: Vec<Item> = page.items.into_iter().filter(&is_it).collect();
             if !found.is_empty() {
@@ -147,42 +144,18 @@ impl ClientInner {
     }
 
     /// Calls a function with the items of each page of a list.
-    fn each_page(
+    pub(super) fn each_page(
         self: &Arc<ClientInner>,
         call: &Arc<Call>,
         project: &str,
         list: List,
         mut each: impl FnMut(Vec<Item>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let cursor = Cursor::new(Arc::clone(self), Some(project), list, PAGE_SIZE)?;
+        let cursor = Cursor::new(Arc::clone(self), Some(project), list, 0)?;
         while let Some(page) = cursor.next_in(call)? {
             each(page.items)?;
         }
         Ok(())
-    }
-
-    /// Every item of a list.
-    pub(super) fn all_items(
-        self: &Arc<ClientInner>,
-        call: &Arc<Call>,
-        project: &str,
-        list: List,
-    ) -> Result<Vec<Item>, Error> {
-        let cursor = Cursor::new(Arc::clone(self), Some(project), list, PAGE_SIZE)?;
-        let mut items = Vec::new();
-        let mut bytes = 0;
-        while let Some(page) = cursor.next_in(call)? {
-            bytes += page.bytes();
-            if bytes > MAX_LIST {
-                return Err(Error::new(
-                    Status::UnexpectedResponse,
-                    format!("the service's list has more than {MAX_LIST} bytes, which none should have"),
-                ));
-            }
-            memory::reserve(&mut items, page.items.len())?;
-            items.extend(page.items);
-        }
-        Ok(items)
     }
 
     /// Has a report made, waits until it is ready, and gives its id.
@@ -227,8 +200,19 @@ impl ClientInner {
                 // there before, and is what was asked for.
                 let id = loop {
                     let mut new = Vec::new();
+                    let mut kept = 0;
                     self.each_page(call, &project, reports()?, |mut items| {
+                        let bytes = items.first().map_or(0, Item::page_bytes);
                         items.retain(|item| !before.contains(&hash(item)));
+                        if !items.is_empty() {
+                            kept += bytes;
+                        }
+                        if kept > MAX_LIST {
+                            return Err(Error::new(
+                                Status::UnexpectedResponse,
+                                "the report was created, but the service's list has far more new ones than it should",
+                            ));
+                        }
                         memory::reserve(&mut new, items.len())?;
                         new.append(&mut items);
                         Ok(())

@@ -279,7 +279,8 @@ pub unsafe extern "C" fn dbss_operation_path(operation: *const dbss_operation) -
 }
 
 /// The report's own name, made safe: one component of a path, not hidden. From
-/// the header Content-Disposition, else made of the report's id and format.
+/// the header Content-Disposition, else made of the report's id and format, as it is
+/// where the header's name is in another encoding than UTF-8.
 ///
 /// @return borrowed until next call, nullable. NULL until the report has begun
 ///   to arrive.

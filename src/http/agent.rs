@@ -365,7 +365,7 @@ impl Http {
         let unframed = https || self.settings.allow_close_delimited;
         Ok(Answer::new(call, response, unframed, secrets)?
             .being_of_origin(at_origin)
-            .to_a_dated_request(request.headers().contains_key(DATED))
+            .with_date(request.headers().contains_key(DATED))
             .not_followed_because(not_followed))
     }
 

@@ -81,7 +81,7 @@ impl Answer {
         Answer { at_origin, ..self }
     }
 
-    pub(super) fn to_a_dated_request(self, dated: bool) -> Answer {
+    pub(super) fn with_date(self, dated: bool) -> Answer {
         Answer { dated, ..self }
     }
 

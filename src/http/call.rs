@@ -267,7 +267,7 @@ impl Call {
     /// Waits for a descriptor as long as the call allows.
     pub(super) fn wait(&self, fd: BorrowedFd<'_>, interest: Interest) -> Result<(), Error> {
         let (until, expired) = self.next_limit();
-        if self.wait_until(Some((fd, interest)), until)? {
+        if self.wait_until(&[(fd, interest)], until)? {
             return Ok(());
         }
         Err(expired())
@@ -278,10 +278,11 @@ impl Call {
         self.wait(fd, Interest::Readable)
     }
 
-    /// Waits until a time that is not the call's own: false when it has come.
+    /// Waits for any of some descriptors until a time that is not the call's own:
+    /// false when it has come.
     pub(super) fn wait_until(
         &self,
-        fd: Option<(BorrowedFd<'_>, Interest)>,
+        fds: &[(BorrowedFd<'_>, Interest)],
         until: Option<Instant>,
     ) -> Result<bool, Error> {
         let wake = self.operation.wake()?;
@@ -290,7 +291,7 @@ impl Call {
             self.operation.tick_if_due()?;
             self.interrupted_in_callback()?;
             let next = [until, self.operation.tick_due()].into_iter().flatten().min();
-            match sys::wait(fd, Some(wake.as_fd()), next) {
+            match sys::wait(fds, Some(wake.as_fd()), next) {
                 Ok(Ended::Ready) => return Ok(true),
                 Ok(Ended::Woken) => {
                     // Where it was no cancel, it must not keep the wait awake.
@@ -316,7 +317,7 @@ impl Call {
     /// Waits for a descriptor that the body goes to. That may take as long as
     /// its reader likes: the stall timeout is about the network.
     pub(crate) fn wait_for_sink(&self, fd: BorrowedFd<'_>, interest: Interest) -> Result<(), Error> {
-        if self.wait_until(Some((fd, interest)), self.total_until)? {
+        if self.wait_until(&[(fd, interest)], self.total_until)? {
             return Ok(());
         }
         Err(self.next_limit().1())
@@ -333,7 +334,7 @@ impl Call {
         {
             return Ok(false);
         }
-        self.wait_until(None, until).map(|_| true)
+        self.wait_until(&[], until).map(|_| true)
     }
 
     /// The limit that ends the next wait first, and the error that it gives.

@@ -6,11 +6,11 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use ureq::unversioned::resolver::{ArrayVec, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 use zeroize::Zeroize;
@@ -23,7 +23,7 @@ use super::resolve::resolve;
 use super::tls;
 use crate::error::{Error, Status};
 use crate::memory;
-use crate::sys::{self, Interest};
+use crate::sys::{self, Interest, MAX_WAITED};
 
 /// Says nothing. ureq resolves before it looks in its pool, so a look-up here
 /// would be made for each request; the connector makes it for each connection.
@@ -142,31 +142,89 @@ const TLS_MEMORY: usize = 256 * 1024;
 
 type TlsStream = StreamOwned<ClientConnection, Socket>;
 
-/// Tries each address in turn, and gives each a fair part of the time left.
+/// After this time without an answer the next address is tried beside the others
+/// (RFC 8305).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// Connects to the first address that answers. One that does not is given a start
+/// over the next, at most a fair part of the time that is left.
 fn connect_any(host: &str, addresses: &[SocketAddr], call: &Call) -> Result<TcpStream, Error> {
     let (until, expired) = call.next_limit();
     let mut failure = None;
-    for (tried, address) in addresses.iter().enumerate() {
-        let share = until.map(|until| {
-            let now = Instant::now();
-            now + until.saturating_duration_since(now) / (addresses.len() - tried) as u32
-        });
-        match connect(*address, share, call) {
-            Ok(Some(stream)) => return Ok(stream),
-            Ok(None) => {}
-            Err(Failed::Here(e)) => return Err(e),
-            Err(Failed::There(e)) => {
-                failure = Some(Error::os(
-                    refusal(&e),
-                    format_args!("cannot connect to {host} ({address})"),
-                    &e,
-                ));
+    let mut failed = |address: SocketAddr, e: &io::Error| {
+        let what = format_args!("cannot connect to {host} ({address})");
+        failure = Some(Error::os(refusal(e), what, e));
+    };
+    let mut addresses = alternating(addresses).into_iter();
+    let mut pending: Vec<(RawSocket, SocketAddr)> = Vec::new();
+    let mut next_at = None;
+    loop {
+        let now = Instant::now();
+        if next_at.is_none_or(|at| at <= now)
+            && let Some(address) = addresses.next()
+        {
+            match begin_connect(address) {
+                Ok((socket, true)) => return Ok(socket.into()),
+                Ok((socket, false)) => {
+                    if pending.len() == MAX_WAITED {
+                        pending.remove(0);
+                    }
+                    pending.push((socket, address));
+                    let fair =
+                        |until: Instant| until.saturating_duration_since(now) / (addresses.len() as u32 + 1);
+                    next_at = Some(now + until.map_or(NEXT_ADDRESS, fair).min(NEXT_ADDRESS));
+                }
+                Err(e) => failed(address, &e),
+            }
+            continue;
+        }
+        if pending.is_empty() {
+            break;
+        }
+        let waited: Vec<_> = pending
+            .iter()
+            .map(|(socket, _)| (socket.as_fd(), Interest::Writable))
+            .collect();
+        let next = next_at.filter(|_| addresses.len() > 0);
+        let wait_until = [until, next].into_iter().flatten().min();
+        if !call.wait_until(&waited, wait_until)? {
+            if until.is_some_and(|until| until <= Instant::now()) {
+                break;
+            }
+            continue;
+        }
+        let mut index = 0;
+        while let Some((socket, address)) = pending.get(index) {
+            match outcome(socket, pending.len() == 1) {
+                Ok(true) => return Ok(pending.swap_remove(index).0.into()),
+                Ok(false) => index += 1,
+                Err(e) => {
+                    failed(*address, &e);
+                    pending.remove(index);
+                    // The next one need not wait.
+                    next_at = None;
+                }
             }
         }
     }
     // Where time ran out for one address and another refused, the refusal is
     // the more telling.
     Err(failure.unwrap_or_else(expired))
+}
+
+/// The addresses in their order, but the two families in turn.
+fn alternating(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let of_first = |a: &&SocketAddr| a.is_ipv4() == addresses[0].is_ipv4();
+    let (mut first, mut other) = (
+        addresses.iter().filter(of_first),
+        addresses.iter().filter(|a| !of_first(a)),
+    );
+    let mut ordered = Vec::with_capacity(addresses.len());
+    while ordered.len() < addresses.len() {
+        ordered.extend(first.next());
+        ordered.extend(other.next());
+    }
+    ordered
 }
 
 /// Whether it is the other side or this process that cannot.
@@ -177,39 +235,25 @@ fn refusal(error: &io::Error) -> Status {
     }
 }
 
-/// Why there is no connection to an address.
-enum Failed {
-    /// The call is over: another address would not help.
-    Here(Error),
-    /// The address refused.
-    There(io::Error),
-}
-
-impl From<io::Error> for Failed {
-    fn from(error: io::Error) -> Failed {
-        Failed::There(error)
-    }
-}
-
-/// A connected, non-blocking socket; none when the time ran out.
-fn connect(address: SocketAddr, until: Option<Instant>, call: &Call) -> Result<Option<TcpStream>, Failed> {
+/// A non-blocking socket, and whether it is connected already.
+fn begin_connect(address: SocketAddr) -> io::Result<(RawSocket, bool)> {
     let socket = sys::socket(Domain::for_address(address), Type::STREAM, Protocol::TCP)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&address.into()) {
-        Ok(()) => {}
-        Err(e) if in_progress(&e) => {
-            let connected = call.wait_until(Some((socket.as_fd(), Interest::Writable)), until);
-            if !connected.map_err(Failed::Here)? {
-                return Ok(None);
-            }
-            if let Some(e) = socket.take_error()? {
-                return Err(e.into());
-            }
-        }
-        Err(e) => return Err(e.into()),
+        Ok(()) => Ok((socket, true)),
+        Err(e) if in_progress(&e) => Ok((socket, false)),
+        Err(e) => Err(e),
     }
-    Ok(Some(socket.into()))
+}
+
+/// Whether a socket is connected, after a wait for it, `alone` or with others.
+fn outcome(socket: &RawSocket, alone: bool) -> io::Result<bool> {
+    if let Some(e) = socket.take_error()? {
+        return Err(e);
+    }
+    // Of several, others may still be on the way.
+    Ok(alone || socket.peer_addr().is_ok())
 }
 
 fn in_progress(error: &io::Error) -> bool {
@@ -443,4 +487,20 @@ fn unclean() -> Error {
         Status::ConnectionLost,
         "the connection was closed without TLS's goodbye",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns_and_keep_their_order() {
+        let parse = |list: &str| -> Vec<SocketAddr> {
+            list.split(' ').map(|a| a.parse().expect("an address")).collect()
+        };
+        let ordered = alternating(&parse("[::1]:1 [::2]:1 [::3]:1 1.0.0.1:1 1.0.0.2:1"));
+        assert_eq!(ordered, parse("[::1]:1 1.0.0.1:1 [::2]:1 1.0.0.2:1 [::3]:1"));
+        let one = parse("1.0.0.1:1");
+        assert_eq!(alternating(&one), one);
+    }
 }

@@ -58,7 +58,20 @@ pub(crate) fn safe_filename(disposition: &str) -> Option<String> {
     find("filename*")
         .and_then(extended)
         .and_then(|name| safe_name(&name))
-        .or_else(|| find("filename").and_then(safe_name))
+        .or_else(|| {
+            find("filename")
+                .filter(|name| !is_other_encoding(name))
+                .and_then(safe_name)
+        })
+}
+
+/// Whether a name looks like one in GBK or Big5, of which little is left when it
+/// is read as UTF-8, so that two names can become one. Their characters have two
+/// bytes; where these are UTF-8 by accident, so have those of that, unlike Chinese
+/// characters.
+fn is_other_encoding(name: &str) -> bool {
+    let two_bytes = |c: char| c.len_utf8() == 2;
+    name.contains('\u{fffd}') || name.contains(two_bytes) && !name.contains(|c: char| c.len_utf8() > 2)
 }
 
 /// `name=token` and `name="quoted \"string\""`, separated by semicolons.
@@ -133,20 +146,25 @@ pub(crate) fn safe_name(name: &str) -> Option<String> {
     if clean.is_empty() {
         return None;
     }
-    if clean.len() <= NAME_LIMIT {
-        return Some(clean.to_owned());
+    Some(shortened(clean, NAME_LIMIT))
+}
+
+/// The name of a file with at most so many bytes: its stem is shortened, as the
+/// extension says what the file is.
+pub(crate) fn shortened(name: &str, limit: usize) -> String {
+    if name.len() <= limit {
+        return name.to_owned();
     }
-    // The stem is shortened: the extension says what the file is.
-    let extension = clean
+    let extension = name
         .rfind('.')
-        .filter(|i| clean.len() - i <= 16)
-        .map_or("", |i| &clean[i..]);
-    let mut end = NAME_LIMIT - extension.len();
-    while !clean.is_char_boundary(end) {
+        .filter(|i| name.len() - i <= 16)
+        .map_or("", |i| &name[i..]);
+    let mut end = limit - extension.len();
+    while !name.is_char_boundary(end) {
         end -= 1;
     }
-    let stem = clean[..end].trim_end_matches(bare);
-    Some(format!("{stem}{extension}"))
+    let stem = name[..end].trim_end_matches(|c: char| c == '.' || c.is_whitespace());
+    format!("{stem}{extension}")
 }
 
 #[cfg(test)]
@@ -225,6 +243,13 @@ mod tests {
                 "attachment; filename=\"\u{3000}.\u{a0}.. a.pdf .\u{3000}.\"",
                 Some("a.pdf"),
             ),
+            ("attachment; filename=\"\u{fffd}\u{fffd}.pdf\"", None),
+            ("attachment; filename=\"Ʊ.pdf\"", None),
+            (
+                "attachment; filename=\"\u{fffd}.pdf\"; filename*=UTF-8''%C6%B1.pdf",
+                Some("Ʊ.pdf"),
+            ),
+            ("attachment; filename=\"审é.pdf\"", Some("审é.pdf")),
             ("attachment; filename=\"..\"", None),
             ("attachment; filename=\"/\"", None),
             ("attachment; filename=", None),
@@ -235,9 +260,10 @@ mod tests {
         ] {
             assert_eq!(safe_filename(header).as_deref(), name, "{header}");
         }
-        let long = format!("attachment; filename=\"{}.pdf\"", "é".repeat(300));
+        let long = format!("attachment; filename=\"{}.pdf\"", "审".repeat(300));
         let name = safe_filename(&long).expect("a name");
-        assert!(name.len() <= NAME_LIMIT && name.ends_with("é.pdf"));
+        assert!(name.len() <= NAME_LIMIT && name.ends_with("审.pdf"));
+        assert!(shortened(&name, 143).ends_with("审.pdf") && shortened(&name, 143).len() <= 143);
         let long = format!("attachment; filename=\"a{}b\"", " ".repeat(300));
         assert_eq!(safe_filename(&long).as_deref(), Some("a"));
     }

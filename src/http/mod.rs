@@ -26,7 +26,7 @@ mod tls;
 pub(crate) use agent::{Http, Outgoing, Setup};
 pub(crate) use answer::Answer;
 pub(crate) use call::{Call, Limits};
-pub(crate) use content::{content_range, safe_name, strong_etag, unsatisfied_range};
+pub(crate) use content::{content_range, safe_name, shortened, strong_etag, unsatisfied_range};
 pub(crate) use endpoint::{ENCODED, Endpoint};
 pub(crate) use object::Object;
 pub(crate) use proxy::Proxy;

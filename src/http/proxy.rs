@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{Read, Write};
+use std::net::IpAddr;
 
 use ::http::{HeaderMap, Uri};
 use base64::Engine;
@@ -40,6 +41,49 @@ enum Exception {
     All,
     /// A host, and every host of its domain.
     Domain(String),
+    /// The addresses that have so many bits in common with this one.
+    Network(IpAddr, u32),
+}
+
+impl Exception {
+    fn parse(entry: &str) -> Option<Exception> {
+        let (address, bits) = match entry.split_once('/') {
+            Some((address, bits)) => (address, bits.parse().unwrap_or(0)),
+            None => (entry, 0),
+        };
+        if let Ok(address) = without_brackets(address).parse::<IpAddr>() {
+            let all = if address.is_ipv4() { 32 } else { 128 };
+            // As for curl, 0 bits are all of them.
+            let bits = if bits == 0 { all } else { bits };
+            return (bits <= all).then_some(Exception::Network(address, bits));
+        }
+        let domain = entry.strip_prefix('.').unwrap_or(entry).trim_end_matches('.');
+        (!domain.is_empty()).then(|| Exception::Domain(domain.to_ascii_lowercase()))
+    }
+
+    fn covers(&self, host: &str) -> bool {
+        let address = without_brackets(host).parse::<IpAddr>().ok();
+        match (self, address) {
+            (Exception::All, _) => true,
+            (Exception::Domain(domain), None) => host
+                .to_ascii_lowercase()
+                .strip_suffix(domain.as_str())
+                .is_some_and(|before| before.is_empty() || before.ends_with('.')),
+            (Exception::Network(IpAddr::V4(network), bits), Some(IpAddr::V4(address))) => {
+                (network.to_bits() ^ address.to_bits()).leading_zeros() >= *bits
+            }
+            (Exception::Network(IpAddr::V6(network), bits), Some(IpAddr::V6(address))) => {
+                (network.to_bits() ^ address.to_bits()).leading_zeros() >= *bits
+            }
+            _ => false,
+        }
+    }
+}
+
+fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host)
 }
 
 impl Proxy {
@@ -100,29 +144,23 @@ impl Proxy {
             return Ok(None);
         };
         let mut proxy = Proxy::parse(&url, "proxy_from_environment")?;
-        let list = ["no_proxy", "NO_PROXY"].iter().find_map(|name| get(name));
-        proxy.except = list
-            .unwrap_or_default()
-            .split(',')
-            .map(|entry| entry.trim().to_ascii_lowercase())
-            .filter(|entry| !entry.is_empty())
-            .map(|entry| match entry.as_str() {
-                "*" => Exception::All,
-                host => Exception::Domain(host.trim_start_matches("*.").trim_start_matches('.').to_owned()),
-            })
-            .collect();
+        let list = ["no_proxy", "NO_PROXY"]
+            .iter()
+            .find_map(|name| get(name).filter(|list| !list.is_empty()))
+            .unwrap_or_default();
+        proxy.except = match list.as_str() {
+            "*" => vec![Exception::All],
+            list => list
+                .split([',', ' ', '\t'])
+                .filter_map(Exception::parse)
+                .collect(),
+        };
         Ok(Some(proxy))
     }
 
     /// Whether requests to this host go past the proxy.
     pub(super) fn excepts(&self, host: &str) -> bool {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        self.except.iter().any(|exception| match exception {
-            Exception::All => true,
-            Exception::Domain(domain) => host
-                .strip_suffix(domain.as_str())
-                .is_some_and(|before| before.is_empty() || before.ends_with('.')),
-        })
+        self.except.iter().any(|exception| exception.covers(host))
     }
 
     /// Asks for a tunnel to a host, over a connection to the proxy.
@@ -229,6 +267,68 @@ mod tests {
             environment(&[("https_proxy", "proxy:1"), ("NO_PROXY", "*")], true)
                 .is_some_and(|p| p.excepts("x"))
         );
+    }
+
+    /// As curl takes them; it has no brackets there.
+    #[test]
+    fn exceptions_are_as_curl_has_them() {
+        for (list, host, past) in [
+            ("10.0.0.0/8", "10.1.2.3", true),
+            ("10.0.0.0/8", "11.1.2.3", false),
+            ("10.0.0.0/8", "a.10.0.0.0", false),
+            ("192.168.4.0/22", "192.168.7.255", true),
+            ("192.168.4.0/22", "192.168.8.0", false),
+            ("10.1.2.3/32", "10.1.2.3", true),
+            ("10.0.0.0/33", "10.1.2.3", false),
+            ("10.0.0.0/0", "10.1.2.3", false),
+            ("0.1", "127.0.0.1", false),
+            (".0.0.1", "127.0.0.1", false),
+            ("127.0.0.1", "127.0.0.1", true),
+            ("127.0.0.1", "a.127.0.0.1", false),
+            ("::1", "[::1]", true),
+            ("[::1]", "[::1]", true),
+            ("0:0::1", "[::1]", true),
+            ("2001:db8::/32", "[2001:db8:1::1]", true),
+            ("2001:db8::/32", "[2001:db9::1]", false),
+            ("1", "[::1]", false),
+            ("localhost.", "localhost", true),
+            ("a.example b.example\tc.example", "b.example", true),
+            ("a.example , c.example", "x.c.example", true),
+            ("EXAMPLE.com", "www.example.COM", true),
+            ("..example.com", "example.com", false),
+            ("a,*", "b", false),
+            ("*", "b", true),
+            ("*", "127.0.0.1", true),
+            ("*.example.com", "www.example.com", false),
+            (".", "b", false),
+            ("", "b", false),
+        ] {
+            let get = |name: &str| {
+                let value = match name {
+                    "https_proxy" => "http://proxy.example:1",
+                    "no_proxy" => list,
+                    _ => return None,
+                };
+                Some(value.to_owned())
+            };
+            let proxy = Proxy::from_environment(true, get)
+                .expect("sound")
+                .expect("a proxy");
+            assert_eq!(proxy.excepts(host), past, "{list:?} {host}");
+        }
+        let get = |name: &str| {
+            let value = match name {
+                "https_proxy" => "http://proxy.example:1",
+                "no_proxy" => "",
+                "NO_PROXY" => "b.example",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        let proxy = Proxy::from_environment(true, get)
+            .expect("sound")
+            .expect("a proxy");
+        assert!(proxy.excepts("b.example"));
     }
 
     /// A proxy that answers this.

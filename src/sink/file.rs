@@ -1,4 +1,20 @@
 //! A body in a file that appears under its name only when it is whole.
+//!
+//! What is asked of the file system of a directory, and what happens where it
+//! does not have that, or refuses it always:
+//!
+//! | asked for | where it is missing |
+//! | --- | --- |
+//! | files without a name (O_TMPFILE) | a hidden file, `.dbss-*.part`, which a process that is killed leaves |
+//! | rename within the directory | an error before any request |
+//! | hard links (of a file without a name) | the bytes are copied to a hidden file, which is renamed |
+//! | rename that replaces nothing (RENAME_NOREPLACE), or hard links in its place | the name is looked at once more, then the file is renamed; a warning |
+//! | modes of files (fchmod) | the file has the mode that the file system gives it; a warning |
+//! | fsync | the file is saved without it; a warning |
+//! | fsync of a directory | saved without it |
+//! | names of 255 bytes | a name of the service's choice is shortened; one of the caller's is an error |
+//!
+//! A mirror also asks for flock(2), and cannot work without it.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -12,8 +28,11 @@ use tempfile::{Builder, NamedTempFile};
 
 use super::{Info, Sink};
 use crate::error::{Error, Status};
-use crate::http::Call;
-use crate::sys;
+use crate::http::{Call, shortened};
+use crate::sys::{self, is_unsupported};
+
+/// What every file system takes, in bytes; eCryptfs takes no more.
+const SHORT_NAME: usize = 143;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FileOptions {
@@ -31,7 +50,13 @@ pub(crate) struct FileSink {
     name: Option<OsString>,
     options: FileOptions,
     part: Option<Part>,
+    /// What the file system could not do.
+    given_up: Vec<&'static str>,
 }
+
+const NO_MODE: &str = "it has not the mode that was asked for";
+const NO_SYNC: &str = "it may not be on the disk yet";
+const NO_EXCLUSION: &str = "another writer of that name at the same moment would have gone unnoticed";
 
 /// The body while it arrives.
 #[derive(Debug)]
@@ -48,13 +73,21 @@ impl Part {
         if let Some(file) = sys::unnamed_file(directory) {
             return Ok(Part::Unnamed(file));
         }
+        Part::with_name(directory).map(Part::Named)
+    }
+
+    fn with_name(directory: &Path) -> io::Result<NamedTempFile> {
         // Opened here, since `tempfile` would hide the system's error code.
         let create = |path: &Path| {
             let mut options = File::options();
             options.write(true).create_new(true).mode(0o600);
             sys::open(path, &options)
         };
-        named().make_in(directory, create).map(Part::Named)
+        let (file, first) = named().make_in(directory, create)?.into_parts();
+        // It will have to be renamed when it is whole, so whether it can be is
+        // seen before there is any traffic.
+        let path = named().make_in(directory, |path| std::fs::rename(&first, path))?;
+        Ok(NamedTempFile::from_parts(file, path.into_temp_path()))
     }
 
     fn file(&self) -> &File {
@@ -64,20 +97,72 @@ impl Part {
         }
     }
 
+    /// Sets its mode and has it written to the disk, as far as the file system can.
+    fn settle(&self, mode: u32, given_up: &mut Vec<&'static str>) -> io::Result<()> {
+        let mut give_up = |done: io::Result<()>, what| match done {
+            Err(e) if is_unsupported(&e) => {
+                given_up.push(what);
+                Ok(())
+            }
+            done => done,
+        };
+        give_up(self.file().set_permissions(Permissions::from_mode(mode)), NO_MODE)?;
+        give_up(self.file().sync_all(), NO_SYNC)
+    }
+
     /// Gives the file its name, in one step.
-    fn save(self, path: &Path, directory: &Path, replace: bool) -> io::Result<()> {
-        match self {
-            Part::Named(file) if replace => file.persist(path).map(drop).map_err(|e| e.error),
-            // Fails where a file has appeared since the check.
-            Part::Named(file) => file.persist_noclobber(path).map(drop).map_err(|e| e.error),
-            Part::Unnamed(file) if !replace => sys::name_file(&file, path),
+    fn save(
+        self,
+        path: &Path,
+        directory: &Path,
+        options: FileOptions,
+        given_up: &mut Vec<&'static str>,
+    ) -> io::Result<()> {
+        let file = match self {
+            Part::Named(file) => return rename(file, path, options.replace, given_up),
+            Part::Unnamed(file) => file,
+        };
+        let linked = if options.replace {
             // A name can be given to a file only where there is none yet, so one
             // to replace needs another name first.
-            Part::Unnamed(file) => {
-                let linked = named().make_in(directory, |name| sys::name_file(&file, name))?;
-                linked.persist(path).map(drop).map_err(|e| e.error)
+            named()
+                .make_in(directory, |name| sys::name_file(&file, name))
+                .and_then(|linked| linked.persist(path).map_err(|e| e.error))
+        } else {
+            sys::name_file(&file, path)
+        };
+        match linked {
+            Err(e) if is_unsupported(&e) => {
+                let copy = Part::Named(Part::with_name(directory)?);
+                sys::copy(&file, copy.file())?;
+                // What it could not do was noted before.
+                copy.settle(options.mode, &mut Vec::new())?;
+                copy.save(path, directory, options, given_up)
             }
+            linked => linked,
         }
+    }
+}
+
+fn rename(
+    file: NamedTempFile,
+    path: &Path,
+    replace: bool,
+    given_up: &mut Vec<&'static str>,
+) -> io::Result<()> {
+    if replace {
+        return file.persist(path).map(drop).map_err(|e| e.error);
+    }
+    // Fails where a file has appeared since the check.
+    match file.persist_noclobber(path) {
+        Err(e) if is_unsupported(&e.error) => {
+            if path.symlink_metadata().is_ok() {
+                return Err(io::Error::from_raw_os_error(libc::EEXIST));
+            }
+            given_up.push(NO_EXCLUSION);
+            e.file.persist(path).map(drop).map_err(|e| e.error)
+        }
+        saved => saved.map(drop).map_err(|e| e.error),
     }
 }
 
@@ -140,6 +225,7 @@ impl FileSink {
             name,
             options,
             part: Some(part),
+            given_up: Vec::new(),
         })
     }
 
@@ -154,9 +240,17 @@ impl FileSink {
 impl Sink for FileSink {
     fn begin(&mut self, info: Info<'_>) -> Result<(), Error> {
         if self.name.is_none() {
-            let name = OsString::from(info.filename);
-            let path = self.directory.join(&name);
-            check_target(&path, self.options.replace).map_err(|e| e.with_path(self.given.join(&name)))?;
+            let check = |name: &OsString| {
+                check_target(&self.directory.join(name), self.options.replace)
+                    .map_err(|e| e.with_path(self.given.join(name)))
+            };
+            let mut name = OsString::from(info.filename);
+            let mut checked = check(&name);
+            if matches!(&checked, Err(e) if e.os_code() == Some(libc::ENAMETOOLONG)) {
+                name = shortened(info.filename, SHORT_NAME).into();
+                checked = check(&name);
+            }
+            checked?;
             self.name = Some(name);
         }
         Ok(())
@@ -191,12 +285,10 @@ impl Sink for FileSink {
         let given = self.path().unwrap_or_else(|| path.clone());
         let cannot =
             |e: &io::Error| failure(format_args!("cannot save {}", path.display()), e).with_path(&given);
-        part.file()
-            .set_permissions(Permissions::from_mode(self.options.mode))
-            .and_then(|()| part.file().sync_all())
-            .map_err(|e| cannot(&e))?;
+        let given_up = &mut self.given_up;
+        part.settle(self.options.mode, given_up).map_err(|e| cannot(&e))?;
         check_target(&path, self.options.replace).map_err(|e| e.with_path(&given))?;
-        part.save(&path, &self.directory, self.options.replace)
+        part.save(&path, &self.directory, self.options, given_up)
             .map_err(|e| cannot(&e))?;
         // The file has its name: what fails from here on undoes nothing. A file
         // system that cannot sync a directory is not a reason to report a loss.
@@ -212,6 +304,10 @@ impl Sink for FileSink {
         } else {
             self.given.join(name)
         })
+    }
+
+    fn given_up(&self) -> &[&'static str] {
+        &self.given_up
     }
 }
 

@@ -53,4 +53,8 @@ impl<S: Sink> Sink for Hashing<S> {
     fn path(&self) -> Option<PathBuf> {
         self.sink.path()
     }
+
+    fn given_up(&self) -> &[&'static str] {
+        self.sink.given_up()
+    }
 }

@@ -59,4 +59,9 @@ pub(crate) trait Sink {
     fn path(&self) -> Option<PathBuf> {
         None
     }
+
+    /// What the system could not do for the file, though it is saved.
+    fn given_up(&self) -> &[&'static str] {
+        &[]
+    }
 }

@@ -575,6 +575,13 @@ pub static OPTIONS: &[OptionRow] = &[
     .one_of(c"en-us,zh-cn")
     .wrong_is(Status::InvalidLocale),
     mirror(
+        c"utc_offset",
+        Kind::Text,
+        (1, 6),
+        c"The offset from UTC of the days that reports are of, such as +08:00, for \"since\" and \"until\", the periods without a report and the directories of years. Times that name no offset are taken for UTC.",
+    )
+    .defaults_to(c"+00:00"),
+    mirror(
         c"parallel",
         Kind::Number,
         (1, 16),

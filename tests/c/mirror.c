@@ -330,7 +330,7 @@ static void options_are_checked(void)
     static const struct { const char *key, *value; } good[] = {
         {"instance", "9de847ba-9816-c8fc-2ed9-81d4dc9c4be2"}, {"since", "2026-01-31"}, {"until", "2024-02-29"}, {"type", "AUDIT_REPORT_DAY"},
         {"template", "SOX"}, {"name", "\xe6\x8a\xa5"}, {"locale", "zh-cn"}, {"parallel", "1"}, {"parallel", "16"},
-        {"verify", "true"}, {"verify", "false"},
+        {"verify", "true"}, {"verify", "false"}, {"utc_offset", "+08:00"}, {"utc_offset", "-0330"}, {"utc_offset", "+8"},
     };
     static const struct { const char *key, *value; dbss_status status; } bad[] = {
         {"instance", "a/b", DBSS_ERR_INVALID_ID}, {"instance", "", DBSS_ERR_INVALID_ID},
@@ -342,7 +342,8 @@ static void options_are_checked(void)
         {"locale", "de-de", DBSS_ERR_INVALID_LOCALE}, {"parallel", "0", DBSS_ERR_INVALID_VALUE},
         {"parallel", "17", DBSS_ERR_INVALID_VALUE}, {"parallel", "-1", DBSS_ERR_INVALID_VALUE},
         {"parallel", "four", DBSS_ERR_INVALID_VALUE}, {"verify", "yes", DBSS_ERR_INVALID_VALUE},
-        {"verify", "", DBSS_ERR_INVALID_VALUE},
+        {"verify", "", DBSS_ERR_INVALID_VALUE}, {"utc_offset", "8", DBSS_ERR_INVALID_VALUE},
+        {"utc_offset", "+15:00", DBSS_ERR_INVALID_VALUE}, {"utc_offset", "CST", DBSS_ERR_INVALID_VALUE},
     };
     dbss_mirror_options *mirror = (dbss_mirror_options *)1;
     size_t i;
@@ -1042,6 +1043,51 @@ static void fork_keeps_no_lock(void)
     free_source(&source);
 }
 
+/* The lock dies with its process, though a child that it made lives on. */
+static void lock_dies_with_its_process(void)
+{
+    struct source source = new_source(2, 6000);
+    struct run run = {0};
+    int ends[2];
+    pid_t child, grandchild = 0;
+
+    run.ctx = new_context(fact("http"));
+    run.source = &source;
+    if (pipe(ends) != 0)
+        fatal("no pipe");
+    fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        struct run own = {0};
+        own.ctx = new_context(fact("http"));
+        own.source = &source;
+        start_to_gate(&own);
+        grandchild = fork();
+        if (grandchild == 0)
+            for (;;)
+                pause();
+        if (write(ends[1], &grandchild, sizeof grandchild) != (ssize_t)sizeof grandchild)
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    if (read(ends[0], &grandchild, sizeof grandchild) != (ssize_t)sizeof grandchild)
+        fatal("no grandchild");
+    run_mirror(&run);
+    CHECK_RUN(DBSS_ERR_MIRROR_LOCKED, &run);
+    end_run(&run);
+    kill(child, SIGKILL);
+    wait_for_child(child);
+    CHECK(kill(grandchild, 0) == 0);
+    free(control("DELETE", "/faults", ""));
+    complete(run.ctx, &source, NULL);
+    CHECK(kill(grandchild, SIGKILL) == 0);
+    close(ends[0]);
+    close(ends[1]);
+    dbss_context_free(run.ctx);
+    free_source(&source);
+}
+
 /* Several runs at once on one context, of which one is cancelled. */
 static void many_runs(void)
 {
@@ -1186,6 +1232,7 @@ static const struct check checks[] = {
     {"a_busy_operation_is_refused", a_busy_operation_is_refused, PLAIN},
     {"fork_during_a_run", fork_during_a_run, LOAD},
     {"fork_keeps_no_lock", fork_keeps_no_lock, LOAD},
+    {"lock_dies_with_its_process", lock_dies_with_its_process, LOAD},
     {"many_runs", many_runs, LOAD},
     {"closed_standard_streams", closed_standard_streams, LOAD},
 };

@@ -86,7 +86,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def environment(home: Path) -> dict[str, str]:
     """An environment for child processes that finds the library and the package."""
     # Settings of whoever runs the tests must not reach the programs.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DBSS_")}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("DBSS_") or name.startswith("DBSS_TEST_")
+    }
     return {
         **inherited,
         "LD_LIBRARY_PATH": str(BUILD / "lib"),

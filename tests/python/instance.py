@@ -9,9 +9,10 @@ import os
 import socket
 import sys
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import dbss
+
 from standin import Standin
 
 ADDRESS = "169.254.169.254"
@@ -37,13 +38,13 @@ def forward(listener: socket.socket, url: str) -> None:
 class Proxy(http.server.BaseHTTPRequestHandler):
     """Refuses everything, and counts it."""
 
-    requests: list[str] = []
+    requests: ClassVar[list[str]] = []
 
-    def do_CONNECT(self) -> None:  # noqa: N802
+    def do_CONNECT(self) -> None:
         self.requests.append(self.path)
         self.send_error(403)
 
-    do_GET = do_PUT = do_CONNECT  # noqa: N815
+    do_GET = do_PUT = do_CONNECT
 
 
 def attempt(standin: Standin, report: str, **options: Any) -> dict[str, str]:
@@ -61,7 +62,7 @@ def main() -> None:
     proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
     proxy_url = f"http://127.0.0.1:{proxy.server_address[1]}"
-    os.environ["all_proxy"] = proxy_url
+    os.environ["ALL_PROXY"] = proxy_url
     with Standin(os.environ["DBSS_BUILD_DIR"] + "/bin/dbss-standin") as standin:
         threading.Thread(target=forward, args=(listener, standin.metadata), daemon=True).start()
         report = standin.add_report(format="pdf")["id"]

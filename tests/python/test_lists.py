@@ -824,6 +824,24 @@ def test_a_list_that_never_ends_is_told(service: Standin, client: dbss.Client, p
         service.clear_faults()
 
 
+@pytest.mark.parametrize("total", [True, False])
+@pytest.mark.parametrize("size", [1000, 100])
+def test_a_service_that_gives_fewer_than_asked_for_is_asked_by_page_number(
+    service: Standin, client: dbss.Client, paged: List, size: int, total: bool
+) -> None:
+    """It never gives more than 100, whatever is asked for."""
+    pages = [[f"{page}-{item}" for item in range(100 if page < 3 else 7)] for page in (1, 2, 3)]
+    everything = [one for page in pages for one in page]
+    shown = {"total": len(everything)} if total else {}
+    for page in pages:
+        items = [{"id": one} for one in page]
+        service.fault(paged.call, json=paged.page(*items, **shown), times=1)
+    assert ids(paged.of(client, page_size=size)) == everything
+    if paged.kind == "reports":
+        asked = [(one["page"], one["size"]) for one in bodies(service, paged.call)]
+        assert asked == [(1, size), (2, size), (3, size)]
+
+
 def test_a_total_that_is_too_large_ends_at_an_empty_page(
     service: Standin, client: dbss.Client, paged: List
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import need_tool
 
 HERE = Path(__file__).parent

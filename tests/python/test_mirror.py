@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -374,6 +375,49 @@ def test_gaps_are_told(archive: Archive) -> None:
     }
     result = archive.mirror(type="AUDIT_REPORT_DAY", since="2026-02-26", until="2026-03-03")
     assert [str(gap.period) for gap in result.gaps] == ["2026-02-26", "2026-03-01", "2026-03-03"]
+
+
+BEIJING_JANUARY = [
+    "2025-12-31 16:00:00",
+    "2025-12-31T16:00:00.000Z",
+    "2026-01-01T00:00:00+08:00",
+    1767196800000,
+    "1767196800",
+]
+
+
+@pytest.mark.parametrize("time", BEIJING_JANUARY)
+def test_a_month_that_begins_in_beijing_is_that_month(archive: Archive, time: str | int) -> None:
+    months = {"type": "AUDIT_REPORT_MONTH", "name": "monthly"}
+    january = archive.add(start_time=time, **months)
+    march = archive.add(start_time="2026-02-28 16:00:00", **months)
+    days = {"since": "2026-01-01", "until": "2026-03-31"}
+    result = archive.mirror(utc_offset="+08:00", **days)
+    assert counts(result) == {"listed": 2, "downloaded": 2}
+    assert [str(gap.period) for gap in result.gaps] == ["2026-02-01"]
+    assert {one["path"].split("/")[1] for one in archive.lines()} == {"2026"}
+    archive.check([january, march])
+    # Without it days are those of UTC.
+    assert archive.mirror(**days).listed == 1
+    result = archive.mirror(until="2025-12-31")
+    assert result.listed == 1
+    assert archive.mirror(since="2026-02-28", until="2026-02-28").listed == 1
+
+
+@pytest.mark.parametrize("offset", ["", "8", "+25:00", "Asia/Shanghai", "+08:00:00"])
+def test_an_offset_that_is_none_is_refused(archive: Archive, offset: str) -> None:
+    assert archive.fails(dbss.InvalidValueError, utc_offset=offset).parameter == "utc_offset"
+    assert not archive.directory.exists()
+
+
+@pytest.mark.parametrize("time", ["soon", "", "31/12/2025", "99999999999999999999", [2026]])
+def test_a_time_that_cannot_be_read_excludes_nothing(archive: Archive, time: Any) -> None:
+    report = archive.add(start_time=time, omit=["finish_time", "end_time"])
+    assert counts(archive.mirror(since="2026-03-01", until="2026-03-02")) == {
+        "listed": 1,
+        "downloaded": 1,
+    }
+    assert archive.path(report).parent.name == "undated"
 
 
 def test_a_report_in_the_making_comes_when_it_is_ready(archive: Archive) -> None:
@@ -1153,6 +1197,109 @@ def test_a_limit_for_files_is_an_error_for_the_archives_own_too(archive: Archive
     assert 0 < len(archive.lines()) < 40
     archive.mirror()
     archive.check(reports)
+
+
+class Endless(BaseHTTPRequestHandler):
+    """Lists of reports that never end: each page has a thousand new ones."""
+
+    protocol_version = "HTTP/1.1"
+    reports = 0
+    lists = 0
+    # The first list of reports has none.
+    begins_empty = False
+    name = ""
+    instances = ("0" * 32,)
+
+    def answer(self, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self) -> None:
+        if "templates" in self.path:
+            template = {"id": "t" * 16, "name": "daily"}
+            self.answer({"templates": [{"template": template}], "total": 1})
+        else:
+            self.answer({"servers": [{"id": one} for one in self.instances], "total": 1})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        kind = type(self)
+        if self.path.endswith("/create"):
+            self.answer({"result": "success"})
+            return
+        kind.lists += 1
+        if kind.begins_empty and kind.lists == 1:
+            self.answer({"reports": [], "total": 0})
+            return
+        items = [
+            {"report": {"id": f"{kind.reports + one:020}", "name": kind.name, "format": "pdf"}}
+            for one in range(1000)
+        ]
+        kind.reports += 1000
+        self.answer({"reports": items, "total": 10**9})
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def endless(tmp_path: Path, call: str, **settings: Any) -> None:
+    """Makes a call that reads an endless list, and exits with 0 where memory was flat."""
+    service = type("Service", (Endless,), settings)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with HTTPServer(("127.0.0.1", 0), service) as server:
+            os.write(writing, str(server.server_port).encode())
+            server.serve_forever()
+    try:
+        port = os.read(reading, 10).decode()
+        with dbss.Client(
+            endpoint=f"http://127.0.0.1:{port}", token="t" * 32, project_id="p" * 32
+        ) as client:
+            if call == "mirror":
+                client.mirror(tmp_path / "archive")
+            else:
+                client.generate_report(
+                    "0" * 32, "t" * 16, "2026-11-23 00:00:00", "2026-11-24 00:00:00"
+                )
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def measured(tmp_path: Path, call: str, **settings: Any) -> None:
+    limit = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 220 * KIB
+    with pytest.raises(dbss.Error) as caught:
+        endless(tmp_path, call, **settings)
+    error = caught.value
+    if isinstance(error, dbss.PartialError):
+        assert error.result.listed == 0
+        error = error.result.failures[0].error
+    assert isinstance(error, dbss.UnexpectedResponseError)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < limit
+    os._exit(0)
+
+
+@pytest.mark.parametrize(
+    ("call", "settings"),
+    [
+        ("mirror", {"name": "x" * 2000}),
+        ("mirror", {"name": "x" * 2000, "instances": ("0" * 32, "1" * 32, "2" * 32)}),
+        ("generate", {"name": "x" * 2000, "begins_empty": True}),
+        ("generate", {"name": "x"}),
+    ],
+)
+def test_a_list_that_never_ends_takes_bounded_memory(
+    tmp_path: Path, call: str, settings: dict[str, Any]
+) -> None:
+    fork = multiprocessing.get_context("fork")
+    child = fork.Process(target=measured, args=(tmp_path, call), kwargs=settings)
+    child.start()
+    child.join(2 * BOUND)
+    assert child.exitcode == 0
 
 
 def with_descriptors(archive: Archive, count: int) -> None:

@@ -1546,6 +1546,36 @@ def test_a_hostile_name_stays_in_its_directory(
         client.download_report_to(*report.ids, directory)
 
 
+@pytest.mark.parametrize("encoding", ["gbk", "big5", "gb18030", "shift-jis"])
+@pytest.mark.parametrize(
+    "names", [("\u5be9\u8a08.pdf", "\u65e5\u5831.pdf"), ("\u7968.pdf", "\u7968\u7968.pdf")]
+)
+@pytest.mark.parametrize("quote", ['"', ""])
+def test_names_in_other_encodings_never_collide(
+    standin: Standin,
+    client: dbss.Client,
+    make: Callable[..., Report],
+    tmp_path: Path,
+    encoding: str,
+    names: tuple[str, str],
+    quote: str,
+) -> None:
+    """Little is left of them in UTF-8, and that may be the same."""
+    saved = []
+    for name in names:
+        report = make(1000)
+        body = b"%PDF-1.7\n" + name.encode() + b"\n%%EOF\n"
+        disposition = b"attachment; filename=" + f"{quote}{name}{quote}".encode(encoding)
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Disposition: %b\r\n\r\n"
+        answer = head % (len(body), disposition) + body
+        standin.fault(report.id, raw_base64=base64.b64encode(answer).decode(), times=1)
+        path = client.download_report_to(*report.ids, tmp_path, replace=True)
+        assert path.read_bytes() == body
+        assert path.name == f"{report.id}.pdf"
+        saved.append(path)
+    assert sorted(tmp_path.iterdir()) == sorted(saved)
+
+
 def test_a_full_disk_keeps_the_old_file(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
@@ -2080,6 +2110,48 @@ def test_the_proxy_of_the_environment_is_used_when_asked(
         pytest.raises(dbss.ConnectError),
     ):
         client.download_report(*report.ids)
+
+
+@pytest.mark.parametrize(
+    ("exceptions", "past"),
+    [
+        ({"no_proxy": "127.0.0.0/8"}, True),
+        ({"no_proxy": "10.0.0.0/8 127.0.0.1"}, True),
+        ({"no_proxy": "elsewhere.example , 127.0.0.1"}, True),
+        ({"no_proxy": "", "NO_PROXY": "127.0.0.1"}, True),
+        ({"no_proxy": "elsewhere.example", "NO_PROXY": "127.0.0.1"}, False),
+        ({"no_proxy": "0.1"}, False),
+        ({"no_proxy": "128.0.0.0/8"}, False),
+        ({"no_proxy": "*"}, True),
+        ({}, False),
+    ],
+)
+def test_exceptions_from_the_proxy_are_as_for_curl(
+    standin: Standin,
+    make: Callable[..., Report],
+    monkeypatch: pytest.MonkeyPatch,
+    exceptions: dict[str, str],
+    past: bool,
+) -> None:
+    report = make(1000)
+    # Nobody listens there.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in exceptions.items():
+        monkeypatch.setenv(name, value)
+    with dbss.Client(
+        endpoint=standin.http,
+        token=standin.token,
+        max_attempts=1,
+        allow_plaintext=True,
+        proxy_from_environment=True,
+    ) as client:
+        if past:
+            assert client.download_report(*report.ids)
+        else:
+            with pytest.raises(dbss.ConnectError):
+                client.download_report(*report.ids)
 
 
 # Processes.

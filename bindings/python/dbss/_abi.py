@@ -674,6 +674,7 @@ OPTIONS: dict[str, dict[str, tuple[str, int]]] = {
         "template": ("text", 108),
         "name": ("text", 108),
         "locale": ("choice", 104),
+        "utc_offset": ("text", 108),
         "parallel": ("number", 108),
         "verify": ("boolean", 108),
     },

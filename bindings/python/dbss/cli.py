@@ -526,6 +526,7 @@ def _mirror(given: argparse.Namespace) -> int:
                 instance_id=given.instance,
                 since=given.since,
                 until=given.until,
+                utc_offset=given.utc_offset,
                 type=given.type,
                 template=given.template,
                 name=given.name,

@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, meaning, metavar in (
         ("--since", "the first day, as 2026-11-24, on which the range of a report begins", "DAY"),
         ("--until", "the last such day", "DAY"),
+        ("--utc-offset", "of these days, such as +08:00 (default: UTC)", "OFFSET"),
         ("--type", "only reports of this type, such as AUDIT_REPORT_DAY", "TYPE"),
         ("--template", "only reports of this template_type", "TYPE"),
         ("--name", "a name that the service is asked to look for", "NAME"),

@@ -92,6 +92,7 @@ class Mirroring(Performer):
         instance_id: str | None = None,
         since: date | str | None = None,
         until: date | str | None = None,
+        utc_offset: str | None = None,
         type: str | None = None,
         template: str | None = None,
         name: str | None = None,
@@ -130,6 +131,10 @@ class Mirroring(Performer):
             since: the first day, a date or text such as "2026-11-24", on which
                 the range of a report begins.
             until: the last such day.
+            utc_offset: the offset from UTC of the days that reports are of, such as
+                "+08:00", for ``since`` and ``until``, the gaps and the directories
+                of years; None for UTC. The service's times name no offset, and are
+                UTC as far as anybody knows.
             type: the type of the reports, such as "AUDIT_REPORT_DAY".
             template: their template_type.
             name: a name that the service is asked to look for.
@@ -163,6 +168,7 @@ class Mirroring(Performer):
             "instance": instance_id,
             "since": since,
             "until": until,
+            "utc_offset": utc_offset,
             "type": type,
             "template": template,
             "name": name,

@@ -49,6 +49,12 @@ impl MirrorOptions {
         self.with("locale", locale.as_str())
     }
 
+    /// The offset from UTC of the days that reports are of, such as `+08:00`; UTC by
+    /// default.
+    pub fn utc_offset(self, offset: &str) -> Result<MirrorOptions, Error> {
+        self.with("utc_offset", offset)
+    }
+
     /// How many are downloaded at once, 1 to 16, default 4.
     pub fn parallel(self, downloads: usize) -> Result<MirrorOptions, Error> {
         self.with("parallel", &downloads.to_string())

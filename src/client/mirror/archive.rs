@@ -1,7 +1,7 @@
 //! The directory of a mirror: its lock, its manifest and its checksums.
 
 use std::collections::HashMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
@@ -11,13 +11,15 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::options::MirrorOptions;
 use crate::client::arguments::{REPORT_ID, check_id};
 use crate::client::pages::Item;
+use crate::client::time::date;
 use crate::error::{Error, Status};
 use crate::http::safe_name;
 use crate::memory;
 use crate::sink::{FileOptions, FileSink};
-use crate::sys;
+use crate::sys::{self, FileLock};
 
 /// A lock that dies with the process that holds it.
 const LOCK: &str = ".dbss-mirror.lock";
@@ -30,6 +32,14 @@ const CHECKSUMS: &str = "SHA256SUMS";
 
 /// The longest part of a name that comes from the service, in bytes.
 const LONGEST_COMPONENT: usize = 120;
+
+/// The same where names must be short: with an id, a language and what makes it
+/// unique, the name of a file has less than 143 bytes then, which is what eCryptfs
+/// takes.
+const SHORT_COMPONENT: usize = 40;
+
+/// More reports than any archive has.
+const MAX_PATHS: usize = 4_000_000;
 
 /// A report of the archive: a line of the manifest.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -59,7 +69,8 @@ pub(super) struct Record {
 
 impl Record {
     /// A report that is to come.
-    pub(super) fn of(instance: &str, item: &Item, locale: Option<&str>) -> Record {
+    pub(super) fn of(instance: &str, item: &Item, options: &MirrorOptions) -> Record {
+        let locale = options.locale;
         let text = |field| item.get(field).map(str::to_owned);
         Record {
             id: item.id().to_owned(),
@@ -70,7 +81,7 @@ impl Record {
             kind: text("type"),
             start_time: text("start_time"),
             end_time: text("end_time"),
-            path: place(instance, item, locale),
+            path: place(instance, item, options),
             ..Record::default()
         }
     }
@@ -82,6 +93,12 @@ impl Record {
                 .iter()
                 .any(|known| format.eq_ignore_ascii_case(known))
         })
+    }
+
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let name = self.name.as_ref().map_or(0, String::len);
+        size_of::<Record>() + 2 * self.id.len() + name + self.instance.len() + self.path.len() + 256
     }
 
     fn key(&self) -> Key {
@@ -109,7 +126,7 @@ type Key = (String, String, Option<String>);
 pub(super) struct Archive {
     directory: PathBuf,
     /// Held as long as the archive is open.
-    lock: File,
+    _lock: FileLock,
     manifest: File,
     /// The manifest's length, up to its last whole line.
     length: u64,
@@ -152,15 +169,14 @@ fn safe_component(text: &str) -> String {
 
 /// Where a report stands in the archive: by instance and year, under a name that
 /// says what it is, made unique by its id.
-fn place(instance: &str, item: &Item, locale: Option<&str>) -> String {
-    let year = ["start_time", "finish_time", "end_time"]
-        .iter()
-        .filter_map(|field| item.get(field))
-        .find_map(|time| {
-            time.get(..4)
-                .filter(|year| year.bytes().all(|b| b.is_ascii_digit()))
-        })
-        .unwrap_or("undated");
+fn place(instance: &str, item: &Item, options: &MirrorOptions) -> String {
+    let locale = options.locale;
+    let times = ["start_time", "finish_time", "end_time"].map(|field| item.get(field));
+    let year = times.iter().flatten().find_map(|time| {
+        let (year, _, _) = date(options.day(time)?);
+        Some(format!("{year:04}"))
+    });
+    let year = year.as_deref().unwrap_or("undated");
     let name = safe_component(item.get("name").unwrap_or("report"));
     let locale = locale.map_or(String::new(), |locale| format!("_{locale}"));
     let extension = match item.get("format").map(str::to_ascii_lowercase).as_deref() {
@@ -170,6 +186,22 @@ fn place(instance: &str, item: &Item, locale: Option<&str>) -> String {
     };
     let id = safe_component(item.id());
     format!("{instance}/{year}/{name}_{id}{locale}.{extension}")
+}
+
+impl Record {
+    /// Shortens the part of its file's name that says what it is, for file systems
+    /// that take only short names.
+    pub(super) fn shorten(&mut self) {
+        let (directory, file) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
+        let Some(at) = file.rfind(&format!("_{}", safe_component(&self.id))) else {
+            return;
+        };
+        let mut end = at.min(SHORT_COMPONENT);
+        while !file.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.path = format!("{directory}/{}{}", &file[..end], &file[at..]);
+    }
 }
 
 /// Whether a path can be that of a report with another id: an underscore divides
@@ -198,13 +230,6 @@ fn claim(owners: &mut HashMap<u64, u64>, path: u64, key: u64) {
     }
 }
 
-impl Drop for Archive {
-    fn drop(&mut self) {
-        // Closing is not enough: a child of `fork` has the descriptor too.
-        let _ = self.lock.unlock();
-    }
-}
-
 impl Archive {
     /// Takes the lock, and reads the manifest.
     pub(super) fn open(directory: &Path) -> Result<Archive, Error> {
@@ -221,24 +246,21 @@ impl Archive {
                 .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
             sys::open(&path, &options).map_err(|e| cannot("open", &path, &e))
         };
-        let lock = open(LOCK)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::argument(
+        let lock = FileLock::try_new(open(LOCK)?)
+            .map_err(|e| cannot("lock", &directory.join(LOCK), &e))?
+            .ok_or_else(|| {
+                Error::argument(
                     Status::MirrorLocked,
                     "directory",
                     format_args!(
                         "another mirror works on {} at the moment; it can go on when that has ended",
                         directory.display()
                     ),
-                ));
-            }
-            Err(TryLockError::Error(e)) => return Err(cannot("lock", &directory.join(LOCK), &e)),
-        }
+                )
+            })?;
         let mut archive = Archive {
             directory: directory.to_owned(),
-            lock,
+            _lock: lock,
             manifest: open(MANIFEST)?,
             length: 0,
             records: HashMap::new(),
@@ -324,6 +346,9 @@ impl Archive {
     /// path that two reports would have becomes that of neither.
     pub(super) fn claim(&mut self, record: &Record) -> Result<(), Error> {
         let (path, key) = (self.path_hash(&record.path), self.key_hash(&record.key()));
+        if self.owners.len() >= MAX_PATHS {
+            return Err(super::too_many("reports"));
+        }
         if self.owners.try_reserve(1).is_err() {
             return Err(memory::out_of_memory());
         }
@@ -389,9 +414,16 @@ impl Archive {
         &self.directory
     }
 
-    pub(super) fn find(&self, instance: &str, id: &str, locale: Option<&str>) -> Option<&Record> {
-        let key = (instance.to_owned(), id.to_owned(), locale.map(str::to_owned));
-        self.records.get(&key)
+    /// What the manifest has of a report.
+    pub(super) fn find(&self, record: &Record) -> Option<&Record> {
+        self.records.get(&record.key())
+    }
+
+    /// Whether a report of the manifest has a file of its own, of the right size.
+    pub(super) fn has_own_file(&self, record: &Record) -> bool {
+        self.find(record).is_some_and(|known| {
+            self.owns(known) && matches!(self.size(known), Ok(Some(size)) if size == known.size)
+        })
     }
 
     /// The size of a report's file; none where there is no such file.
@@ -423,7 +455,7 @@ impl Archive {
             .set_len(self.length)
             .and_then(|()| manifest.seek(SeekFrom::Start(self.length)))
             .and_then(|_| sys::write_all_quietly(manifest.as_fd(), &line))
-            .and_then(|()| manifest.sync_data());
+            .and_then(|()| sys::sync_data(manifest));
         if let Err(e) = written {
             let _ = manifest.set_len(self.length);
             let what = format!("cannot write {}", path.display());

@@ -48,6 +48,13 @@ const HASH_BUFFER: usize = 256 * 1024;
 /// More than a report takes while the days without one are looked for.
 const BYTES_PER_DAY: usize = 256;
 
+/// More than an id takes beside its text.
+const BYTES_PER_ID: usize = 64;
+
+/// So many bytes of ids, or of reports that are to be downloaded or looked at, are
+/// kept in memory.
+const MAX_PENDING: usize = 128 * 1024 * 1024;
+
 /// A call needs 64 KiB.
 const WORKER_STACK: usize = 256 * 1024;
 
@@ -446,6 +453,25 @@ impl ClientInner {
         (result, outcome)
     }
 
+    /// The ids of all instances.
+    fn instances(self: &Arc<ClientInner>, call: &Arc<Call>, project: &str) -> Result<Vec<String>, Error> {
+        let mut ids = Vec::new();
+        let mut bytes = 0;
+        self.each_page(call, project, List::Instances, |items| {
+            memory::reserve(&mut ids, items.len())?;
+            bytes += items
+                .iter()
+                .map(|item| item.id().len() + BYTES_PER_ID)
+                .sum::<usize>();
+            if bytes > MAX_PENDING {
+                return Err(too_many("instances"));
+            }
+            ids.extend(items.iter().map(|item| item.id().to_owned()));
+            Ok(())
+        })?;
+        Ok(ids)
+    }
+
     fn fill(
         self: &Arc<ClientInner>,
         call: &Arc<Call>,
@@ -455,51 +481,46 @@ impl ClientInner {
         options: &MirrorOptions,
         result: &mut MirrorResult,
     ) -> Result<(), Error> {
-        let mut instances = match &options.instance {
+        let instances = match &options.instance {
             Some(instance) => vec![instance.clone()],
-            None => self
-                .all_items(call, project, List::Instances)?
-                .iter()
-                .map(|item| item.id().to_owned())
-                .collect(),
+            None => self.instances(call, project)?,
         };
-        instances.dedup();
-        let mut jobs = VecDeque::new();
-        let mut listed = Vec::new();
-        for instance in instances {
-            let items = List::reports(&instance, options.name.as_deref())
-                .and_then(|list| self.all_items(call, project, list));
-            let items = match items {
-                Ok(items) => items,
+        let mut listed = Listed::default();
+        for (index, instance) in instances.iter().enumerate() {
+            let before = (listed.pending.len(), listed.bytes, listed.starts.len());
+            let counts = result.counts.clone();
+            let read = List::reports(instance, options.name.as_deref()).and_then(|list| {
+                self.each_page(call, project, list, |items| {
+                    items.iter().try_for_each(|item| {
+                        call.check()?;
+                        listed.add(archive, options, (index, instance), item, &mut result.counts)
+                    })
+                })
+            });
+            let Err(e) = read else { continue };
+            // What a list says that is not whole does not count.
+            listed.pending.truncate(before.0);
+            listed.bytes = before.1;
+            listed.starts.truncate(before.2);
+            result.counts = counts;
+            match e.status() {
                 // It went since the instances were listed.
-                Err(e) if e.status() == Status::NotFound && options.instance.is_none() => continue,
-                Err(e) if ends_all(&e) || options.instance.is_some() => return Err(e),
-                Err(e) => {
-                    result.fail(instance, String::new(), e);
-                    continue;
-                }
-            };
-            memory::reserve(&mut listed, items.len())?;
-            for item in items {
-                call.check()?;
-                archive.claim(&Record::of(&instance, &item, options.locale))?;
-                if options.wants(&item) {
-                    listed.push((instance.clone(), item));
-                }
+                Status::NotFound if options.instance.is_none() => {}
+                _ if ends_all(&e) || options.instance.is_some() => return Err(e),
+                _ => result.fail(instance.clone(), String::new(), e),
             }
         }
-        // When all paths are known that reports would have.
-        if jobs.try_reserve(listed.len()).is_err() {
+        let mut jobs = VecDeque::new();
+        if jobs.try_reserve(listed.pending.len()).is_err() {
             return Err(memory::out_of_memory());
         }
-        for (instance, item) in &listed {
+        // When all paths are known that reports would have.
+        for record in listed.pending {
             call.check()?;
-            plan(archive, options, instance, item, result, &mut jobs)?;
+            plan(archive, options, record, result, &mut jobs)?;
         }
-        result.counts.listed = listed.len() as u64;
-        memory::probe(listed.len() * BYTES_PER_DAY)?;
-        result.gaps = periods::gaps(&listed, options);
-        drop(listed);
+        memory::probe(listed.starts.len() * BYTES_PER_DAY)?;
+        result.gaps = periods::gaps(listed.starts, &instances, options);
         let total = jobs.len();
         self.work(call, operation, project, archive, options, jobs, result)?;
         self.log(Level::Info, || {
@@ -715,22 +736,75 @@ fn failed_thread() -> Error {
     Error::new(Status::Internal, "a thread of the mirror failed")
 }
 
+/// What the service's lists say, as far as a run needs it: how long they are must
+/// not be seen in the memory that it takes.
+#[derive(Default)]
+struct Listed {
+    /// The reports that may have to be downloaded or looked at.
+    pending: Vec<Record>,
+    /// What they take.
+    bytes: usize,
+    starts: Vec<periods::Start>,
+}
+
+fn too_many(what: &str) -> Error {
+    Error::new(
+        Status::UnexpectedResponse,
+        format!(
+            "the service's lists have more {what} than one run takes; where that is right, ask for less with instance, \
+             since or until"
+        ),
+    )
+}
+
+impl Listed {
+    fn add(
+        &mut self,
+        archive: &mut Archive,
+        options: &MirrorOptions,
+        (index, instance): (usize, &str),
+        item: &Item,
+        counts: &mut Counts,
+    ) -> Result<(), Error> {
+        let record = Record::of(instance, item, options);
+        archive.claim(&record)?;
+        if !options.wants(item) {
+            return Ok(());
+        }
+        counts.listed += 1;
+        if let Some(start) = periods::Start::of(index, item, options) {
+            memory::reserve(&mut self.starts, 1)?;
+            self.starts.push(start);
+        }
+        if item.percentum().is_some_and(|percent| percent < 100) {
+            counts.not_ready += 1;
+            return Ok(());
+        }
+        if !options.verify && archive.has_own_file(&record) {
+            counts.present += 1;
+            return Ok(());
+        }
+        self.bytes += record.bytes();
+        if self.bytes > MAX_PENDING {
+            return Err(too_many("reports"));
+        }
+        memory::reserve(&mut self.pending, 1)?;
+        self.pending.push(record);
+        Ok(())
+    }
+}
+
 /// Decides what is to be done for a report.
 fn plan(
     archive: &mut Archive,
     options: &MirrorOptions,
-    instance: &str,
-    item: &Item,
+    record: Record,
     result: &mut MirrorResult,
     jobs: &mut VecDeque<Job>,
 ) -> Result<(), Error> {
-    if item.percentum().is_some_and(|percent| percent < 100) {
-        result.counts.not_ready += 1;
-        return Ok(());
-    }
-    let known = archive.find(instance, item.id(), options.locale).cloned();
+    let known = archive.find(&record).cloned();
     let is_known = known.is_some();
-    let mut record = known.unwrap_or_else(|| Record::of(instance, item, options.locale));
+    let mut record = known.unwrap_or(record);
     match decide(archive, options, &mut record, is_known) {
         Ok(Some((look, elsewhere))) => jobs.push_back(Job {
             record,
@@ -752,7 +826,14 @@ fn decide(
     record: &mut Record,
     is_known: bool,
 ) -> Result<Option<(Look, Option<String>)>, Error> {
-    let mut size = archive.size(record)?;
+    let mut size = match archive.size(record) {
+        Err(e) if !is_known && e.os_code() == Some(libc::ENAMETOOLONG) => {
+            record.shorten();
+            archive.claim(record)?;
+            archive.size(record)?
+        }
+        size => size?,
+    };
     if !is_known {
         // What is there may be the file of a report that the service left out of
         // a list by name.

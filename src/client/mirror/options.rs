@@ -1,9 +1,9 @@
 //! What a mirror is to have.
 
-use crate::client::arguments::digits;
 use crate::client::pages::Item;
+use crate::client::time;
 use crate::client::value::{Value, option_value, unhandled};
-use crate::error::Error;
+use crate::error::{Error, Status};
 use crate::tables::OptionSet;
 
 /// What a mirror is to have; all reports by default.
@@ -24,14 +24,16 @@ use crate::tables::OptionSet;
 #[derive(Clone, Debug)]
 pub struct MirrorOptions {
     pub(super) instance: Option<String>,
-    pub(super) since: Option<String>,
-    pub(super) until: Option<String>,
+    pub(super) since: Option<i64>,
+    pub(super) until: Option<i64>,
     kind: Option<String>,
     template: Option<String>,
     pub(super) name: Option<String>,
     pub(super) locale: Option<&'static str>,
     pub(super) parallel: usize,
     pub(super) verify: bool,
+    /// Of the days that reports are of, in minutes.
+    utc_offset: i64,
 }
 
 impl Default for MirrorOptions {
@@ -46,6 +48,7 @@ impl Default for MirrorOptions {
             locale: None,
             parallel: 0,
             verify: false,
+            utc_offset: 0,
         };
         for option in OptionSet::Mirror.options() {
             if let Some(value) = option.default(OptionSet::Mirror) {
@@ -63,8 +66,17 @@ impl MirrorOptions {
     pub fn set(&mut self, key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
         match option_value(OptionSet::Mirror, key, value.as_ref())? {
             ("instance", Value::Text(id)) => self.instance = Some(id.to_owned()),
-            ("since", Value::Day(day)) => self.since = Some(day),
-            ("until", Value::Day(day)) => self.until = Some(day),
+            ("since", Value::Day(day)) => self.since = time::day(&day, 0),
+            ("until", Value::Day(day)) => self.until = time::day(&day, 0),
+            (key @ "utc_offset", Value::Text(text)) => {
+                self.utc_offset = time::offset_of(text).ok_or_else(|| {
+                    let what = format_args!(
+                        "must be an offset from UTC such as +08:00, and is \"{}\"",
+                        text.escape_debug()
+                    );
+                    Error::argument(Status::InvalidValue, key, what)
+                })?;
+            }
             ("type", Value::Text(kind)) => self.kind = Some(kind.to_owned()),
             ("template", Value::Text(kind)) => self.template = Some(kind.to_owned()),
             ("name", Value::Text(name)) => self.name = Some(name.to_owned()),
@@ -78,6 +90,12 @@ impl MirrorOptions {
         Ok(())
     }
 
+    /// The day of a time of the service's, counted since 1970; none where it cannot
+    /// be read.
+    pub(super) fn day(&self, time: &str) -> Option<i64> {
+        time::day(time, self.utc_offset)
+    }
+
     /// Whether a report is wanted. What a report does not tell excludes it from
     /// no filter but those that ask for it by name.
     pub(super) fn wants(&self, item: &Item) -> bool {
@@ -86,15 +104,12 @@ impl MirrorOptions {
                 .as_deref()
                 .is_none_or(|wanted| item.get(field) == Some(wanted))
         };
-        let time = item
+        let day = item
             .get("start_time")
             .or_else(|| item.get("finish_time"))
-            .map(digits)
-            .filter(|time| time.len() >= 8);
-        let in_range = time.is_none_or(|time| {
-            let day = &time[..8];
-            self.since.as_deref().is_none_or(|since| day >= since)
-                && self.until.as_deref().is_none_or(|until| day <= until)
+            .and_then(|time| self.day(time));
+        let in_range = day.is_none_or(|day| {
+            self.since.is_none_or(|since| day >= since) && self.until.is_none_or(|until| day <= until)
         });
         in_range && equals("type", &self.kind) && equals("template_type", &self.template)
     }

@@ -1,16 +1,11 @@
 //! The days, weeks and months between a type's first and last report that have
 //! none.
 
-use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
-
 use serde::Serialize;
 
 use super::options::MirrorOptions;
-use crate::client::arguments::digits;
 use crate::client::pages::Item;
-
-const DAY: u64 = 86_400;
+use crate::client::time::date;
 
 /// More gaps than anybody reads; a report that is dated wrong makes many.
 const MOST_GAPS: usize = 10_000;
@@ -28,76 +23,108 @@ pub struct Gap {
     pub period: String,
 }
 
-/// The day of a time of eight digits or more, counted since 1970.
-fn day_number(digits: &str) -> Option<u64> {
-    let (year, month, day) = (digits.get(..4)?, digits.get(4..6)?, digits.get(6..8)?);
-    let time = humantime::parse_rfc3339(&format!("{year}-{month}-{day}T00:00:00Z")).ok()?;
-    Some(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs() / DAY)
+/// How often reports of a type are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Day,
+    Month,
+    Week,
 }
 
-fn day_name(number: u64) -> String {
-    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(number * DAY);
-    let mut name = humantime::format_rfc3339_seconds(time).to_string();
-    name.truncate(10);
-    name
+impl Step {
+    fn of(kind: &str) -> Option<Step> {
+        [Step::Day, Step::Month, Step::Week]
+            .into_iter()
+            .find(|step| step.kind() == kind)
+    }
+
+    fn kind(self) -> &'static str {
+        match self {
+            Step::Day => "AUDIT_REPORT_DAY",
+            Step::Month => "AUDIT_REPORT_MONTH",
+            Step::Week => "AUDIT_REPORT_WEEK",
+        }
+    }
+
+    /// The number of the period that a day is in, or begins.
+    fn number(self, day: i64) -> i64 {
+        match self {
+            Step::Day | Step::Week => day,
+            Step::Month => {
+                let (year, month, _) = date(day);
+                year * 12 + month - 1
+            }
+        }
+    }
+
+    /// The first day of a period.
+    fn name(self, number: i64) -> String {
+        let (year, month, day) = match self {
+            Step::Day | Step::Week => date(number),
+            Step::Month => (number.div_euclid(12), number.rem_euclid(12) + 1, 1),
+        };
+        format!("{year:04}-{month:02}-{day:02}")
+    }
 }
 
-/// A month as a number, and back.
-fn month_number(digits: &str) -> Option<u64> {
-    let (year, month): (u64, u64) = (digits.get(..4)?.parse().ok()?, digits.get(4..6)?.parse().ok()?);
-    (1..=12).contains(&month).then_some(year * 12 + month - 1)
+/// When a report of such a type begins: its instance's index, and the number of
+/// the period.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start {
+    instance: usize,
+    step: Step,
+    number: i64,
 }
 
-fn month_name(number: u64) -> String {
-    format!("{:04}-{:02}-01", number / 12, number % 12 + 1)
+impl Start {
+    /// None for reports that are not made regularly, or tell no day.
+    pub(super) fn of(instance: usize, item: &Item, options: &MirrorOptions) -> Option<Start> {
+        let step = Step::of(item.get("type")?)?;
+        let day = options.day(item.get("start_time")?)?;
+        Some(Start {
+            instance,
+            step,
+            number: step.number(day),
+        })
+    }
 }
 
 /// The gaps of all instances and types. Where a range of days was asked for, it
 /// counts from its first day to its last, where both are given.
-pub(super) fn gaps(reports: &[(String, Item)], options: &MirrorOptions) -> Vec<Gap> {
-    let mut groups: HashMap<(&str, &str), Vec<String>> = HashMap::new();
-    for (instance, item) in reports {
-        if let (Some(kind), Some(start)) = (item.get("type"), item.get("start_time")) {
-            groups.entry((instance, kind)).or_default().push(digits(start));
-        }
-    }
-    let mut groups: Vec<_> = groups.into_iter().collect();
-    groups.sort();
+pub(super) fn gaps(mut starts: Vec<Start>, instances: &[String], options: &MirrorOptions) -> Vec<Gap> {
+    let name = |start: &Start| instances.get(start.instance).map_or("", String::as_str);
+    starts.sort_unstable_by(|a, b| (name(a), a.step, a.number).cmp(&(name(b), b.step, b.number)));
     let mut gaps = Vec::new();
-    for ((instance, kind), starts) in groups {
-        type Number = fn(&str) -> Option<u64>;
-        let (number, name, step): (Number, fn(u64) -> String, u64) = match kind {
-            "AUDIT_REPORT_DAY" => (day_number, day_name, 1),
-            "AUDIT_REPORT_WEEK" => (day_number, day_name, 7),
-            "AUDIT_REPORT_MONTH" => (month_number, month_name, 1),
-            _ => continue,
-        };
-        let mut there: Vec<u64> = starts.iter().filter_map(|start| number(start)).collect();
-        there.sort_unstable();
-        let (Some(first), Some(last)) = (there.first().copied(), there.last().copied()) else {
+    for there in starts.chunk_by(|a, b| (a.instance, a.step) == (b.instance, b.step)) {
+        let (Some(first), Some(last)) = (there.first(), there.last()) else {
             continue;
         };
-        let bound = |bound: &Option<String>| bound.as_deref().and_then(number);
-        let (first, last) = match step {
+        let step = first.step;
+        let bound = |bound: Option<i64>| bound.map(|day| step.number(day));
+        let (from, to) = match step {
             // Which day a week begins with only the reports tell.
-            7 => (first, last),
+            Step::Week => (first.number, last.number),
             _ => (
-                bound(&options.since).unwrap_or(first),
-                bound(&options.until).unwrap_or(last),
+                bound(options.since).unwrap_or(first.number),
+                bound(options.until).unwrap_or(last.number),
             ),
         };
-        let mut expected = first;
-        while expected <= last && gaps.len() < MOST_GAPS {
+        let width = if step == Step::Week { 7 } else { 1 };
+        let mut expected = from;
+        while expected <= to && gaps.len() < MOST_GAPS {
             // A report covers the period in which it begins.
-            let next = there.partition_point(|start| *start < expected);
-            if there.get(next).is_none_or(|start| *start >= expected + step) {
+            let next = there.partition_point(|start| start.number < expected);
+            if there
+                .get(next)
+                .is_none_or(|start| start.number >= expected + width)
+            {
                 gaps.push(Gap {
-                    instance: instance.to_owned(),
-                    kind: kind.to_owned(),
-                    period: name(expected),
+                    instance: name(first).to_owned(),
+                    kind: step.kind().to_owned(),
+                    period: step.name(expected),
                 });
             }
-            expected += step;
+            expected += width;
         }
     }
     gaps
@@ -107,16 +134,13 @@ pub(super) fn gaps(reports: &[(String, Item)], options: &MirrorOptions) -> Vec<G
 mod tests {
     use super::*;
 
-    fn items(kind: &str, starts: &[&str]) -> Vec<(String, Item)> {
-        let item = |start: &&str| {
-            let json = format!(r#"{{"id":"x","type":"{kind}","start_time":"{start}"}}"#);
-            ("i".to_owned(), Item::of(&json))
-        };
-        starts.iter().map(item).collect()
-    }
-
     fn periods(kind: &str, starts: &[&str], options: &MirrorOptions) -> Vec<String> {
-        let found = gaps(&items(kind, starts), options);
+        let start = |start: &&str| {
+            let json = format!(r#"{{"id":"x","type":"{kind}","start_time":"{start}"}}"#);
+            Start::of(0, &Item::of(&json), options)
+        };
+        let starts = starts.iter().filter_map(start).collect();
+        let found = gaps(starts, &["i".to_owned()], options);
         assert!(found.iter().all(|gap| gap.kind == kind && gap.instance == "i"));
         found.into_iter().map(|gap| gap.period).collect()
     }

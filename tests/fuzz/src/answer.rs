@@ -19,7 +19,8 @@ impl Answer {
     pub fn read(bytes: &[u8]) -> Option<Answer> {
         let mut rest = bytes;
         loop {
-            let mut headers = [httparse::EMPTY_HEADER; 128];
+            // More than fit into the longest header that is taken.
+            let mut headers = vec![httparse::EMPTY_HEADER; 80_000];
             let mut head = httparse::Response::new(&mut headers);
             let httparse::Status::Complete(length) = head.parse(rest).ok()? else {
                 return None;
@@ -87,7 +88,7 @@ impl Answer {
         loop {
             let end = rest.windows(2).position(|w| w == b"\r\n")?;
             let digits = rest[..end].split(|b| *b == b';').next()?;
-            // Space around it, and a sign, ureq takes too.
+            // Space behind it is taken too.
             let size = usize::from_str_radix(std::str::from_utf8(digits).ok()?.trim(), 16).ok()?;
             rest = &rest[end + 2..];
             if size == 0 {
