@@ -39,8 +39,7 @@ static const unsigned long unprintable[][2] = {
     {0x1bca0, 0x1bca3}, {0x1d173, 0x1d17a}, {0xe0000, 0xe0fff},
 };
 
-/* How many bytes at `text` are a character that must not be printed; 0: it may be. */
-static size_t unprintable_bytes(const unsigned char *text)
+size_t unprintable_bytes(const unsigned char *text, unsigned long *character)
 {
     size_t size = text[0] < 0xc0 ? 1 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : 4, i;
     unsigned long c = size == 1 ? text[0] : text[0] & (0x7fu >> size);
@@ -52,6 +51,7 @@ static size_t unprintable_bytes(const unsigned char *text)
     /* Bytes of a character that was printed. */
     if (size == 1 && c >= 0x80)
         return 0;
+    *character = c;
     for (i = 0; i < sizeof unprintable / sizeof *unprintable; i++)
         if (c >= unprintable[i][0] && c <= unprintable[i][1])
             return size;
@@ -61,8 +61,9 @@ static size_t unprintable_bytes(const unsigned char *text)
 void print_foreign(FILE *stream, const char *text)
 {
     const unsigned char *c = (const unsigned char *)text;
+    unsigned long character;
     while (*c != '\0') {
-        size_t size = unprintable_bytes(c);
+        size_t size = unprintable_bytes(c, &character);
         fputc(size > 0 ? ' ' : *c, stream);
         c += size > 0 ? size : 1;
     }
