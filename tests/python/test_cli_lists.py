@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 BOUND = 60.0
 RANGE = ("--start-time", "2026-11-23 00:00:00", "--end-time", "2026-11-24 00:00:00")
 ID = "0123456789abcdef0123456789abcdef"
-CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u2028-\u202e\u2066-\u2069\U000e0000-\U000e0fff]")
+CONTROL = re.compile(
+    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u2028-\u202e\u2066-\u2069\U000e0000-\U000e0fff]"
+)
 
 
 @pytest.fixture(scope="module")

@@ -1291,12 +1291,19 @@ def test_a_client_without_credentials_says_so(standin: Standin, found: dict[str,
     "disguise",
     [
         pytest.param(lambda token: "".join(f"%{ord(c):02X}" for c in token), id="percent-encoded"),
-        pytest.param(lambda token: token[:9] + "".join(f"%{ord(c):02x}" for c in token[9:]), id="half"),
+        pytest.param(
+            lambda token: token[:9] + "".join(f"%{ord(c):02x}" for c in token[9:]), id="half"
+        ),
         pytest.param(lambda token: token.replace("/", "\\/"), id="escaped"),
-        pytest.param(lambda token: "\r\n ".join(token[i : i + 20] for i in range(0, len(token), 20)), id="folded"),
+        pytest.param(
+            lambda token: "\r\n ".join(token[i : i + 20] for i in range(0, len(token), 20)),
+            id="folded",
+        ),
         pytest.param(lambda token: "\u200b".join(token), id="hidden characters"),
         pytest.param(lambda token: token[100:200], id="cut on both sides"),
-        pytest.param(lambda token: f"{token[:30]} and {token[40:70]} and {token[-30:]}", id="pieces"),
+        pytest.param(
+            lambda token: f"{token[:30]} and {token[40:70]} and {token[-30:]}", id="pieces"
+        ),
     ],
 )
 @pytest.mark.parametrize("form", ["json", "body"])
@@ -1305,11 +1312,17 @@ def test_a_token_that_a_server_repeats_is_seen_in_no_disguise(
 ) -> None:
     token = standin.token.replace("MII", "MII/+=")
     secret = disguise(token)
-    told = {"error_code": "E", "error_msg": f"no {secret} here"} if form == "json" else f"no {secret} here"
+    told = (
+        {"error_code": "E", "error_msg": f"no {secret} here"}
+        if form == "json"
+        else f"no {secret} here"
+    )
     standin.fault(report, status=400, times=1, **{form: told})
-    with dbss.Client(endpoint=standin.http, token=token) as client:
-        with pytest.raises(dbss.BadRequestError) as caught:
-            client.download_report(standin.project_id, standin.instance_id, report)
+    with (
+        dbss.Client(endpoint=standin.http, token=token) as client,
+        pytest.raises(dbss.BadRequestError) as caught,
+    ):
+        client.download_report(standin.project_id, standin.instance_id, report)
     message = str(caught.value) + str(caught.value.service_message)
     assert "no ***" in message
     plain = re.sub(r"[^0-9A-Za-z/+=]", "", urllib.parse.unquote(message))
