@@ -29,16 +29,43 @@ void complain(const char *format, ...)
     va_end(arguments);
 }
 
+/* Control characters, and those that reorder or hide text or break its line, as
+ * libdbss leaves them out of messages. */
+static const unsigned long unprintable[][2] = {
+    {0x0, 0x1f}, {0x7f, 0x9f}, {0xad, 0xad}, {0x34f, 0x34f},
+    {0x61c, 0x61c}, {0x115f, 0x1160}, {0x17b4, 0x17b5}, {0x180b, 0x180f},
+    {0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f}, {0x3164, 0x3164},
+    {0xfe00, 0xfe0f}, {0xfeff, 0xfeff}, {0xffa0, 0xffa0}, {0xfff0, 0xfffb},
+    {0x1bca0, 0x1bca3}, {0x1d173, 0x1d17a}, {0xe0000, 0xe0fff},
+};
+
+size_t unprintable_bytes(const unsigned char *text, unsigned long *character)
+{
+    size_t size = text[0] < 0xc0 ? 1 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : 4, i;
+    unsigned long c = size == 1 ? text[0] : text[0] & (0x7fu >> size);
+    for (i = 1; i < size; i++) {
+        if ((text[i] & 0xc0) != 0x80)
+            return 0;
+        c = c << 6 | (text[i] & 0x3f);
+    }
+    /* Bytes of a character that was printed. */
+    if (size == 1 && c >= 0x80)
+        return 0;
+    *character = c;
+    for (i = 0; i < sizeof unprintable / sizeof *unprintable; i++)
+        if (c >= unprintable[i][0] && c <= unprintable[i][1])
+            return size;
+    return 0;
+}
+
 void print_foreign(FILE *stream, const char *text)
 {
-    const unsigned char *c;
-    for (c = (const unsigned char *)text; *c != '\0'; c++) {
-        if (*c == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f) {
-            c++;
-            fputc(' ', stream);
-        } else {
-            fputc(*c < 0x20 || *c == 0x7f ? ' ' : *c, stream);
-        }
+    const unsigned char *c = (const unsigned char *)text;
+    unsigned long character;
+    while (*c != '\0') {
+        size_t size = unprintable_bytes(c, &character);
+        fputc(size > 0 ? ' ' : *c, stream);
+        c += size > 0 ? size : 1;
     }
 }
 

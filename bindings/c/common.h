@@ -34,6 +34,10 @@ extern const char program_name[];
 
 void complain(const char *format, ...);
 
+/* How many bytes at `text` are a character that must not be printed, and which; 0:
+ * it may be. */
+size_t unprintable_bytes(const unsigned char *text, unsigned long *character);
+
 /* Prints text of somebody else, without the control characters (of C0, and of
  * C1 as UTF-8) that could drive a terminal. */
 void print_foreign(FILE *stream, const char *text);

@@ -285,19 +285,30 @@ static int parse_options(int argc, char **argv, struct options *options, const s
  * Lists
  * ------------------------------------------------------------------------ */
 
+/* Prints a character that must not be printed as JSON escapes it; how many bytes it
+ * has, or 0 where it is none. */
+static size_t print_escaped(const unsigned char *text)
+{
+    unsigned long c;
+    size_t size = unprintable_bytes(text, &c);
+    if (size > 0 && c > 0xffff)
+        printf("\\u%04lx\\u%04lx", 0xd800 + ((c - 0x10000) >> 10), 0xdc00 + ((c - 0x10000) & 0x3ff));
+    else if (size > 0)
+        printf("\\u%04lx", c);
+    return size;
+}
+
 /* Prints a JSON document as one line, whoever wrote it: the controls of C0 can
  * only be space between its parts, and others stand in strings, where they are
  * escaped. */
 static void print_json(const dbss_buffer *json)
 {
     const unsigned char *c = json->data, *end = c + json->len;
-    for (; c < end; c++) {
-        if (*c == 0xc2 && c + 1 < end && c[1] >= 0x80 && c[1] <= 0x9f)
-            printf("\\u00%02x", *++c);
-        else if (*c == 0x7f)
-            fputs("\\u007f", stdout);
-        else
+    while (c < end) {
+        size_t size = *c < 0x20 ? 0 : print_escaped(c);
+        if (size == 0)
             putchar(*c < 0x20 ? ' ' : *c);
+        c += size > 0 ? size : 1;
     }
     putchar('\n');
 }
@@ -305,15 +316,13 @@ static void print_json(const dbss_buffer *json)
 /* Prints text of somebody else as a string of JSON. */
 static void print_json_string(const char *text)
 {
-    const unsigned char *c;
+    const unsigned char *c = (const unsigned char *)text;
     putchar('"');
-    for (c = (const unsigned char *)text; *c != '\0'; c++) {
-        if (*c == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f)
-            printf("\\u00%02x", *++c);
-        else if (*c < 0x20 || *c == 0x7f)
-            printf("\\u00%02x", *c);
-        else
+    while (*c != '\0') {
+        size_t size = print_escaped(c);
+        if (size == 0)
             printf(*c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+        c += size > 0 ? size : 1;
     }
     putchar('"');
 }

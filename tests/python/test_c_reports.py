@@ -29,8 +29,13 @@ TIMES = ("--start", "2026-01-01 00:00:00", "--end", "2026-01-02 00:00:00")
 SOON = ("--set", "poll_interval_ms=20")
 
 # What drives a terminal: of C0, DEL, and of C1 as UTF-8.
-HOSTILE = "\x1b]0;owned\x07 \x7f \x9b31m\r\nsecond line\t审计"
-NO_CONTROLS = re.compile(r"[^\x00-\x09\x0b-\x1f\x7f-\x9f]*")
+HOSTILE = (
+    "\x1b]0;owned\x07 \x7f \x9b31m\r\nsecond line\t审计 "
+    "\u202e \u061c \u2028 \xad \U000e0041 \ufeff é😀"
+)
+NO_CONTROLS = re.compile(
+    r"[^\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u2028-\u202e\ufeff\U000e0000-\U000e0fff]*"
+)
 
 
 class Reports(Download):
@@ -249,8 +254,12 @@ def test_generate_that_fails(reports: Reports, standin: Standin) -> None:
     assert "wait_timeout_ms" in reports.fails(5, "generate", *template, *TIMES, *wait)
 
 
-@pytest.mark.parametrize("head", ["-ytjeZgBBt8O6JSx", "-hytjeZgBBt8O6JS", "--ytjeZgBBt8O6JS", "-qqqqqqqqqqqqqqq"])
-@pytest.mark.parametrize("order", [["ID", "--yes", "-q"], ["-q", "--yes", "ID"], ["-q", "--yes", "--", "ID"]])
+@pytest.mark.parametrize(
+    "head", ["-ytjeZgBBt8O6JSx", "-hytjeZgBBt8O6JS", "--ytjeZgBBt8O6JS", "-qqqqqqqqqqqqqqq"]
+)
+@pytest.mark.parametrize(
+    "order", [["ID", "--yes", "-q"], ["-q", "--yes", "ID"], ["-q", "--yes", "--", "ID"]]
+)
 def test_delete_with_an_id_that_begins_with_a_hyphen(
     reports: Reports, standin: Standin, head: str, order: list[str]
 ) -> None:

@@ -194,7 +194,9 @@ def test_a_progress_bar_on_a_terminal(download: Download, standin: Standin) -> N
     frames = [frame.rstrip() for frame in written.split("\r") if "/s" in frame]
     assert 2 <= len(frames) <= took * 10 + 1
     for frame in frames:
-        assert re.fullmatch(r" *\d+% of 1\.1 MiB, (\d+:\d\d left, )?[\d.]+ [KM]?i?B, [\d.]+ [KM]?i?B/s", frame), frame
+        assert re.fullmatch(
+            r" *\d+% of 1\.1 MiB, (\d+:\d\d left, )?[\d.]+ [KM]?i?B, [\d.]+ [KM]?i?B/s", frame
+        ), frame
     percents = [int(frame.split("%")[0]) for frame in frames]
     assert percents == sorted(percents)
     assert 0 < percents[-1] <= 100

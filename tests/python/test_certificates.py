@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import dbss
 import pytest
+
 from conftest import need_tool
 
 if TYPE_CHECKING:
@@ -91,8 +92,12 @@ def download(endpoint: str, ca_file: Path | str) -> bytes:
     "settings",
     [
         pytest.param((*P256, *CA, *HERE), id="of an authority"),
-        pytest.param((*P256, "-addext", "basicConstraints=CA:TRUE,pathlen:0", *HERE), id="not critical"),
-        pytest.param((*P256, *CA, *HERE, "-addext", "extendedKeyUsage=serverAuth"), id="for servers"),
+        pytest.param(
+            (*P256, "-addext", "basicConstraints=CA:TRUE,pathlen:0", *HERE), id="not critical"
+        ),
+        pytest.param(
+            (*P256, *CA, *HERE, "-addext", "extendedKeyUsage=serverAuth"), id="for servers"
+        ),
         pytest.param((*P256, *NO_CA, *HERE), id="of no authority"),
         pytest.param(("-newkey", "rsa:2048", "-sha256", *CA, *HERE), id="RSA"),
     ],
@@ -119,7 +124,9 @@ def test_a_certificate_that_is_itself_in_the_ca_file_is_accepted(
         pytest.param((*P521, *CA, *HERE), "P-521", id="P-521"),
         pytest.param((*P521, *NO_CA, *HERE), "P-521", id="P-521 of no authority"),
         pytest.param(
-            (*P256, *CA, *HERE, "-addext", "extendedKeyUsage=clientAuth"), "purpose", id="for clients"
+            (*P256, *CA, *HERE, "-addext", "extendedKeyUsage=clientAuth"),
+            "purpose",
+            id="for clients",
         ),
     ],
 )
@@ -133,7 +140,8 @@ def test_one_that_is_in_the_ca_file_and_not_sound_is_refused_in_a_sentence(
     assert says in message
     assert "give it" not in message
     assert len(message) < 400
-    assert "ObjectIdentifier" not in message and "[" not in message
+    assert "ObjectIdentifier" not in message
+    assert "[" not in message
 
 
 def test_one_of_an_authority_that_is_not_in_the_ca_file_is_refused(
@@ -149,8 +157,14 @@ def test_one_of_an_authority_that_is_not_in_the_ca_file_is_refused(
 @pytest.mark.parametrize(
     ("listener", "says"),
     [
-        ("https_self_signed", r"for a private authority, give its certificate with ca_file \(UnknownIssuer\)"),
-        ("https_expired", r"has expired: it was valid until .*, and here it is .* clock is wrong, set it"),
+        (
+            "https_self_signed",
+            r"for a private authority, give its certificate with ca_file \(UnknownIssuer\)",
+        ),
+        (
+            "https_expired",
+            r"has expired: it was valid until .*, and here it is .* clock is wrong, set it",
+        ),
         ("https_wrong_name", r"it is for [^ ]*, and not for localhost; .* \(NotValidForName\)"),
     ],
 )
@@ -210,7 +224,7 @@ def test_no_message_holds_what_stands_in_a_regions_file(
     path = tmp_path / "regions.yaml"
     path.write_text(text)
     monkeypatch.setenv("HUAWEICLOUD_SDK_REGIONS_FILE", str(path))
-    with pytest.raises(dbss.InvalidEndpointError, match="YAML at line|is not a map") as caught:
+    with pytest.raises(dbss.InvalidEndpointError, match=r"YAML at line|is not a map") as caught:
         dbss.Client(region="cn-north-4", token="token")
     assert SECRET[:4] not in str(caught.value)
     assert "\u4e01" not in str(caught.value)
@@ -252,9 +266,17 @@ def test_the_variables_of_openssl_may_name_anything(
         (directory / name).symlink_to(tmp_path / name)
     (directory / "zero").symlink_to("/dev/zero")
     shutil.copy(standin.ca_file, directory / "good.pem")
-    value = ":".join(part if part.startswith("/") else str(tmp_path / part) for part in kind.split(":"))
+    value = ":".join(
+        part if part.startswith("/") else str(tmp_path / part) for part in kind.split(":")
+    )
     report = standin.add_report(format="pdf", size=6000)
-    arguments = [standin.https, standin.token, standin.project_id, standin.instance_id, report["id"]]
+    arguments = [
+        standin.https,
+        standin.token,
+        standin.project_id,
+        standin.instance_id,
+        report["id"],
+    ]
     done = subprocess.run(
         [sys.executable, "-c", CODE, *arguments],
         env={**environment, variable: value},

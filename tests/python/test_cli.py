@@ -863,7 +863,9 @@ def test_a_new_status_has_the_exit_code_of_its_group() -> None:
 @pytest.mark.parametrize(
     "way",
     [
-        pytest.param(["-c", "import sys, dbss_command; sys.exit(dbss_command.main())"], id="command"),
+        pytest.param(
+            ["-c", "import sys, dbss_command; sys.exit(dbss_command.main())"], id="command"
+        ),
         pytest.param(
             ["-m", "dbss"],
             id="module",
@@ -907,7 +909,9 @@ def test_a_package_that_imports_this_without_the_library_may_go_on(
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n2\n", "")
 
 
-@pytest.mark.parametrize("head", ["-ytjeZgBBt8O6JSx", "-hytjeZgBBt8O6JS", "--ytjeZgBBt8O6JS", "-o" + "y" * 14])
+@pytest.mark.parametrize(
+    "head", ["-ytjeZgBBt8O6JSx", "-hytjeZgBBt8O6JS", "--ytjeZgBBt8O6JS", "-o" + "y" * 14]
+)
 def test_ids_may_begin_with_a_hyphen(standin: Standin, command: Command, head: str) -> None:
     report = head + os.urandom(8).hex()
     standin.add_report(id=report, format="pdf", size=6000)

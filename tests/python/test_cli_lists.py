@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 BOUND = 60.0
 RANGE = ("--start-time", "2026-11-23 00:00:00", "--end-time", "2026-11-24 00:00:00")
 ID = "0123456789abcdef0123456789abcdef"
-CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+CONTROL = re.compile(
+    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u2028-\u202e\u2066-\u2069\U000e0000-\U000e0fff]"
+)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +178,7 @@ def test_an_empty_list(command: Command) -> None:
 def test_nothing_that_drives_a_terminal_gets_through(
     service: Standin, command: Command, instance: str, encoding: str
 ) -> None:
-    name = "a\x1b[31m\r\n\x07\x9b\x7f\u202eb\u2028c\ud800\t审"
+    name = "a\x1b[31m\r\n\x07\x9b\x7f\u202eb\u2028c\u061c\xad\U000e0041\ud800\t审"
     service.fault(
         "@reports.list",
         body=json.dumps(

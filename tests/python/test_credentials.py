@@ -10,12 +10,14 @@ import hashlib
 import multiprocessing
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
+import urllib.parse
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -1283,6 +1285,48 @@ def test_a_client_without_credentials_says_so(standin: Standin, found: dict[str,
             with pytest.raises(dbss.NotConfiguredError) as caught:
                 call()
             assert caught.value.parameter == "credentials"
+
+
+@pytest.mark.parametrize(
+    "disguise",
+    [
+        pytest.param(lambda token: "".join(f"%{ord(c):02X}" for c in token), id="percent-encoded"),
+        pytest.param(
+            lambda token: token[:9] + "".join(f"%{ord(c):02x}" for c in token[9:]), id="half"
+        ),
+        pytest.param(lambda token: token.replace("/", "\\/"), id="escaped"),
+        pytest.param(
+            lambda token: "\r\n ".join(token[i : i + 20] for i in range(0, len(token), 20)),
+            id="folded",
+        ),
+        pytest.param(lambda token: "\u200b".join(token), id="hidden characters"),
+        pytest.param(lambda token: token[100:200], id="cut on both sides"),
+        pytest.param(
+            lambda token: f"{token[:30]} and {token[40:70]} and {token[-30:]}", id="pieces"
+        ),
+    ],
+)
+@pytest.mark.parametrize("form", ["json", "body"])
+def test_a_token_that_a_server_repeats_is_seen_in_no_disguise(
+    standin: Standin, report: str, disguise: Callable[[str], str], form: str
+) -> None:
+    token = standin.token.replace("MII", "MII/+=")
+    secret = disguise(token)
+    told = (
+        {"error_code": "E", "error_msg": f"no {secret} here"}
+        if form == "json"
+        else f"no {secret} here"
+    )
+    standin.fault(report, status=400, times=1, **{form: told})
+    with (
+        dbss.Client(endpoint=standin.http, token=token) as client,
+        pytest.raises(dbss.BadRequestError) as caught,
+    ):
+        client.download_report(standin.project_id, standin.instance_id, report)
+    message = str(caught.value) + str(caught.value.service_message)
+    assert "no ***" in message
+    plain = re.sub(r"[^0-9A-Za-z/+=]", "", urllib.parse.unquote(message))
+    assert not any(token[i : i + 24] in plain for i in range(len(token) - 24))
 
 
 @pytest.mark.parametrize("kind", ["iam_user", "token_provider", "environment", "metadata"])

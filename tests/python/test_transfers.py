@@ -1775,7 +1775,9 @@ def test_a_pipe_without_a_reader_is_an_error(
     assert caught.value.errno == 32
 
 
-@pytest.mark.parametrize("kind", ["TCP", "TCP with little room", "Unix", "pipe", "shared pipe", "FIFO"])
+@pytest.mark.parametrize(
+    "kind", ["TCP", "TCP with little room", "Unix", "pipe", "shared pipe", "FIFO"]
+)
 def test_a_descriptor_that_blocks_and_is_full_keeps_no_call(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path, kind: str
 ) -> None:
@@ -1789,7 +1791,7 @@ def test_a_descriptor_that_blocks_and_is_full_keeps_no_call(
             opened.enter_context(listener.accept()[0])
             writing = ours.fileno()
         elif kind == "Unix":
-            ours, theirs = map(opened.enter_context, socket.socketpair())
+            ours, _ = map(opened.enter_context, socket.socketpair())
             writing = ours.fileno()
         elif kind == "FIFO":
             os.mkfifo(tmp_path / "pipe")
@@ -1808,8 +1810,8 @@ def test_a_descriptor_that_blocks_and_is_full_keeps_no_call(
             opened.callback(filling.kill)
         assert os.get_blocking(writing)
         begun = time.monotonic()
+        operation = dbss.Operation(total_timeout=0.3)
         with pytest.raises(dbss.TotalTimeoutError):
-            operation = dbss.Operation(total_timeout=0.3)
             client.download_report_to(*report.ids, writing, operation=operation)
         took = time.monotonic() - begun
         operation = dbss.Operation()
@@ -1821,9 +1823,7 @@ def test_a_descriptor_that_blocks_and_is_full_keeps_no_call(
 
         ended: list[float] = []
         with pytest.raises(dbss.CancelledError):
-            client.download_report_to(
-                *report.ids, writing, operation=operation, progress=cancel
-            )
+            client.download_report_to(*report.ids, writing, operation=operation, progress=cancel)
         late = time.monotonic() - ended[0]
     print(f"total timeout {took * 1000:.0f} ms, cancel {late * 1000:.0f} ms")
     assert took < 0.3 + SOON

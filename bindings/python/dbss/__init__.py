@@ -12,7 +12,7 @@ DBSS_LIBRARY, else a libdbss.so.0 in this directory, else the system's.
 import sys as _sys
 
 try:
-    from . import _abi
+    from ._abi import LOG_DEBUG, LOG_ERROR, LOG_INFO, LOG_WARNING
 except ImportError as error:
     # What `python -m dbss` imports first. Python 3.9 does not tell how it was started.
     _words = getattr(_sys, "orig_argv", [])
@@ -24,7 +24,6 @@ except ImportError as error:
     _sys.exit(7)
 
 from . import _statuses
-from ._abi import LOG_DEBUG, LOG_ERROR, LOG_INFO, LOG_WARNING
 from ._statuses import *  # noqa: F403
 from .client import Client, features, has_feature, version
 from .credentials import Credentials, Token

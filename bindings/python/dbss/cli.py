@@ -562,9 +562,20 @@ def _mirror(given: argparse.Namespace) -> int:
     return DONE
 
 
+# Control characters, and those that reorder or hide text or break its line, as
+# libdbss leaves them out of messages.
+_UNPRINTABLE = re.compile(
+    "["
+    r"\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f-\u1160\u17b4-\u17b5\u180b-\u180f"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    r"\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "]"
+)
+
+
 def _printable(text: str | None) -> str:
-    """Text of somebody else, without what could drive a terminal."""
-    return "-" if text is None else re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
+    """Text of somebody else, without what could drive a terminal or deceive its reader."""
+    return "-" if text is None else _UNPRINTABLE.sub(" ", text)
 
 
 def _exit_code(error: errors.Error) -> int:
