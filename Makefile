@@ -3,18 +3,27 @@
 CARGO  ?= cargo
 CC     ?= cc
 CXX    ?= c++
+NM     ?= nm
+OBJCOPY ?= objcopy
+STRIP  ?= strip
 PYTHON ?= python3
 PREFIX ?= /usr/local
 
 ROOT    := $(CURDIR)
 BUILD   := $(ROOT)/build
 TARGET  := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)
+# Where cargo puts what it makes, for another target (CARGO_BUILD_TARGET) too.
+MADE    := $(TARGET)$(addprefix /,$(CARGO_BUILD_TARGET))
 VENV    := $(ROOT)/.venv
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # The version of the ABI: SONAME libdbss.so.0 until the first stable release.
 ABI     := 0
 
 export CC CXX
+# The linker of another target is its compiler.
+ifdef CARGO_BUILD_TARGET
+export CARGO_TARGET_$(shell echo '$(CARGO_BUILD_TARGET)' | tr a-z- A-Z_)_LINKER ?= $(CC)
+endif
 export DBSS_BUILD_DIR := $(BUILD)
 export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
@@ -30,15 +39,24 @@ all: lib programs ## the library and the C program, in build/
 lib: ## the shared and the static library, in build/lib
 	$(CARGO) build --release --locked -p libdbss
 	@mkdir -p $(BUILD)/lib $(BUILD)/include
-	install -m 755 -s $(TARGET)/release/libdbss.so $(BUILD)/lib/libdbss.so.$(ABI)
+	install -m 755 -s --strip-program=$(STRIP) $(MADE)/release/libdbss.so $(BUILD)/lib/libdbss.so.$(ABI)
 	ln -sf libdbss.so.$(ABI) $(BUILD)/lib/libdbss.so
-	install -m 644 $(TARGET)/release/libdbss.a $(BUILD)/lib/libdbss.a
+# One object that shows the functions of the header alone, so that a program can
+# have the static libraries of other Rust code beside it.
+	$(NM) -D --defined-only $(MADE)/release/libdbss.so | sed 's/.* //' > $(BUILD)/lib/exported
+	sed 's/^/-Wl,-u,/' $(BUILD)/lib/exported > $(BUILD)/lib/wanted
+	$(CC) -r -nostdlib -Wl,--gc-sections,--force-group-allocation @$(BUILD)/lib/wanted \
+		-o $(BUILD)/lib/dbss.o $(MADE)/release/libdbss.a
+	$(OBJCOPY) --keep-global-symbols=$(BUILD)/lib/exported --strip-unneeded $(BUILD)/lib/dbss.o
+	rm -f $(BUILD)/lib/libdbss.a
+	$(AR) rcs $(BUILD)/lib/libdbss.a $(BUILD)/lib/dbss.o
+	rm $(BUILD)/lib/exported $(BUILD)/lib/wanted $(BUILD)/lib/dbss.o
 	install -m 644 include/dbss.h $(BUILD)/include/dbss.h
 
 standin: ## the stand-in service, for the demonstration and the tests
 	$(CARGO) build --locked -p dbss-standin
 	@mkdir -p $(BUILD)/bin
-	install -m 755 $(TARGET)/debug/dbss-standin $(BUILD)/bin/dbss-standin
+	install -m 755 $(MADE)/debug/dbss-standin $(BUILD)/bin/dbss-standin
 
 programs: lib ## dbss-download and dbss-reports, the C programs
 	$(MAKE) -C bindings/c BUILD=$(BUILD)
@@ -115,7 +133,8 @@ abi-check: venv ## whether the ABI is what it was, but for additions
 abi-baseline: venv ## record the ABI of a release
 	tests/abi/check --record $(TARGET)
 
-install: lib programs ## into DESTDIR and PREFIX (default /usr/local)
+install: ## what make all has built, into DESTDIR and PREFIX (default /usr/local)
+	@test -x $(BUILD)/bin/dbss-reports || { echo "nothing is built yet: run make all first, as yourself" >&2; exit 1; }
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/dbss
 	install -m 755 $(BUILD)/lib/libdbss.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libdbss.so.$(VERSION)
 	ln -sf libdbss.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libdbss.so.$(ABI)

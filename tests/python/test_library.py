@@ -95,3 +95,68 @@ def test_what_is_installed_compiles_links_and_runs(
     loader = {**os.environ, "LD_LIBRARY_PATH": str(prefix / "lib")}
     assert run(program, env=loader).strip() == run_version(root)
     assert run(prefix / "bin/dbss-download", "--version", env=loader)
+
+
+OTHER = """
+#[unsafe(no_mangle)]
+pub extern "C" fn other(n: i32) -> i32 {
+    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::catch_unwind(|| assert!(n == 0)).map_or(1, |()| 2)
+}
+"""
+BOTH = """
+#include <dbss.h>
+#include <stdio.h>
+int other(int);
+int main(void) { printf("%d %d %s", other(0), other(1), dbss_version()); return 0; }
+"""
+
+
+def test_the_archive_stands_beside_another_one_of_rust(
+    root: Path, build_dir: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (tmp_path / "other.rs").write_text(OTHER)
+    (tmp_path / "both.c").write_text(BOTH)
+    other, program, archive = tmp_path / "libother.a", tmp_path / "both", build_dir / "lib/libdbss.a"
+    rustc = ["rustc", "--edition=2024", "--crate-type=staticlib", "-Cpanic=unwind"]
+    run(*rustc, tmp_path / "other.rs", "-o", other, env=environment)
+    cc = environment.get("CC", "cc")
+    include = f"-I{root / 'include'}"
+    for libraries in ((archive, other), (other, archive)):
+        last = ["-lpthread", "-ldl", "-lm"]
+        run(cc, include, tmp_path / "both.c", *libraries, *last, "-o", program, env=environment)
+        assert run(program, env=environment) == f"2 1 {run_version(root)}"
+
+
+def test_the_archive_shows_the_functions_of_the_header_alone(root: Path, build_dir: Path) -> None:
+    defined = run("nm", "-g", "--defined-only", build_dir / "lib/libdbss.a").splitlines()
+    assert {line.split()[-1] for line in defined if " " in line} == header_functions(root)
+
+
+def test_installing_builds_nothing(
+    root: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Who installs is root, and often has no Rust."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("cargo", "cc"):
+        (tools / name).write_text("#!/bin/sh\necho built >&2\nexit 1\n")
+        (tools / name).chmod(0o755)
+    path = {**environment, "PATH": f"{tools}:{os.environ['PATH']}"}
+    run("make", "-C", root, "install", f"DESTDIR={tmp_path / 'root'}", env=path)
+    assert (tmp_path / "root/usr/local/lib/libdbss.so").exists()
+    empty = ["make", "-C", root, "install", f"DESTDIR={tmp_path}", f"BUILD={tmp_path / 'nothing'}"]
+    refused = subprocess.run(empty, env=path, capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert "run make all first" in refused.stderr
+
+
+def test_for_another_target_never_this_ones_library_is_taken(
+    root: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    foreign = {**environment, "CARGO_BUILD_TARGET": "riscv64gc-unknown-linux-musl"}
+    build = ["make", "-C", root, "lib", f"BUILD={tmp_path / 'build'}", "CARGO=true"]
+    refused = subprocess.run(build, env=foreign, capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert "target/riscv64gc-unknown-linux-musl/release/libdbss.so" in refused.stderr
+    assert not list(tmp_path.glob("build/lib/*"))
