@@ -418,6 +418,13 @@ pub(crate) fn beyond_standard<T: AsRawFd + From<OwnedFd>>(made: T) -> io::Result
     Ok(unsafe { OwnedFd::from_raw_fd(higher) }.into())
 }
 
+/// What is in a directory, as far as it can be read. Its descriptor is the number
+/// that it gets, but nothing can be written to it.
+pub(crate) fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let found = directory.read_dir().into_iter().flatten();
+    found.flatten().map(|entry| entry.path())
+}
+
 /// Opens a file; see [`beyond_standard`].
 pub(crate) fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
     options.open(path).and_then(beyond_standard)

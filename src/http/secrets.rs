@@ -16,7 +16,7 @@ use crate::error::is_deceptive;
 const SHORTEST: usize = 8;
 
 /// So much of a secret is a secret itself.
-const LONG_PART: usize = 24;
+const LONG_PART: usize = 32;
 
 const BLOT: &str = "***";
 
@@ -40,12 +40,21 @@ impl Secrets {
     /// where it was cut.
     pub(crate) fn blot(&self, text: String) -> String {
         let headers = self.headers.iter().map(HeaderValue::as_bytes);
-        let plain = Plain::of(text.as_bytes());
+        let secrets = headers.chain(self.others.iter().map(|s| s.as_bytes()));
+        let secrets = secrets.filter(|secret| secret.len() >= SHORTEST);
+        // Most texts are too short to hold any but in part, and cost little.
+        let is_short = |secret: &[u8]| text.len() < secret.len().min(LONG_PART);
+        let plain = if secrets.clone().all(is_short) {
+            Plain::as_it_is(text.as_bytes())
+        } else {
+            Plain::of(text.as_bytes())
+        };
         let mut found: Vec<Range<usize>> = Vec::new();
-        for secret in headers.chain(self.others.iter().map(|s| s.as_bytes())) {
-            let secret = Plain::of(secret);
-            if secret.bytes.len() >= SHORTEST {
-                find_parts(&plain.bytes, &secret.bytes, &mut found);
+        for secret in secrets {
+            if is_short(secret) {
+                find_cut(&plain.bytes, secret, &mut found);
+            } else {
+                find_parts(&plain.bytes, &Plain::of(secret).bytes, &mut found);
             }
         }
         if found.is_empty() {
@@ -80,6 +89,13 @@ struct Plain<'a> {
 }
 
 impl Plain<'_> {
+    fn as_it_is(text: &[u8]) -> Plain<'_> {
+        Plain {
+            bytes: Cow::Borrowed(text),
+            places: None,
+        }
+    }
+
     fn of(text: &[u8]) -> Plain<'_> {
         if text
             .iter()
@@ -133,7 +149,7 @@ impl Plain<'_> {
 
 /// Adds where a text holds the secret, or enough of it.
 fn find_parts(text: &[u8], secret: &[u8], found: &mut Vec<Range<usize>>) {
-    let least = secret.len().min(LONG_PART);
+    let least = secret.len().clamp(SHORTEST, LONG_PART);
     // Every part that is so long has a whole block of this length in it.
     let block = least.div_ceil(2);
     let mut from = 0;
@@ -146,6 +162,11 @@ fn find_parts(text: &[u8], secret: &[u8], found: &mut Vec<Range<usize>>) {
         from = part.as_ref().map_or(from + block, |part| part.end);
         found.extend(part);
     }
+    find_cut(text, secret, found);
+}
+
+/// Adds where a text ends with the beginning of the secret.
+fn find_cut(text: &[u8], secret: &[u8], found: &mut Vec<Range<usize>>) {
     let longest = secret.len().min(text.len());
     let cut = (SHORTEST..=longest).rev().find(|n| text.ends_with(&secret[..*n]));
     found.extend(cut.map(|n| text.len() - n..text.len()));
@@ -205,9 +226,9 @@ mod tests {
             "bad \\u004dIIabc\\u002b/=token!",
             "bad MIIabc+/\r\n =to\tken!",
             "bad MII\u{200b}abc+/=\u{ad}token!",
-            "bad 3456789abcdefghijklmnopqrs!",
-            "bad 0123456789abcdefghijklmn!",
-            "bad cdefghijklmnopqrstuvwxyz!",
+            "bad 23456789abcdefghijklmnopqrstuvwxy!",
+            "bad 0123456789abcdefghijklmnopqrstuv!",
+            "bad 456789abcdefghijklmnopqrstuvwxyz!",
             "bad 0123456789ab cdefghijklmno%70qrstuvwxyz!",
         ] {
             assert_eq!(blot(text), "bad ***!", "{text}");

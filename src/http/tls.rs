@@ -25,7 +25,7 @@ use webpki::ring as webpki;
 use super::clock;
 use crate::error::{Error, Status};
 use crate::memory;
-use crate::sys::{read_small_file, with_signals_blocked};
+use crate::sys::{entries, read_small_file, with_signals_blocked};
 
 /// Far more than any bundle of certificates has; a device or a log file named
 /// by mistake is not read to its end.
@@ -75,8 +75,7 @@ pub(super) fn trusted(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, Erro
 fn read_named(file: &OsStr, directories: &OsStr) -> Vec<CertificateDer<'static>> {
     let paths = env::split_paths(directories)
         .filter(|path| !path.as_os_str().is_empty())
-        .filter_map(|directory| directory.read_dir().ok())
-        .flat_map(|entries| entries.flatten().map(|entry| entry.path()))
+        .flat_map(|directory| entries(&directory))
         .take(CA_DIRECTORY_LIMIT);
     let mut left = CA_FILE_LIMIT;
     let mut found = Vec::new();
