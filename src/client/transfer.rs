@@ -310,7 +310,7 @@ impl Transfer {
             (RANGE, header(&format!("bytes={}-", self.offset))?),
             (IF_RANGE, header(&validator)?),
         ])?;
-        let rest = answer.header(CONTENT_RANGE);
+        let rest = answer.raw_header(CONTENT_RANGE);
         if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE
             && is_of_version(&answer, &validator)
             && self.total.is_none_or(|total| total == self.offset)
@@ -365,7 +365,10 @@ impl Transfer {
 
     /// Whether a 206 is the rest of the body that broke off.
     fn continues(&mut self, answer: &Answer, validator: &str) -> bool {
-        let Some((first, last, total)) = answer.header(CONTENT_RANGE).as_deref().and_then(content_range)
+        let Some((first, last, total)) = answer
+            .raw_header(CONTENT_RANGE)
+            .as_deref()
+            .and_then(content_range)
         else {
             return false;
         };
@@ -411,7 +414,7 @@ impl Transfer {
         self.part_end = None;
         self.running.operation().set_total(self.total);
         self.validator = answer
-            .header(ETAG)
+            .raw_header(ETAG)
             .filter(|_| !answer.is_repeated(ETAG))
             .and_then(|tag| strong_etag(&tag).map(str::to_owned));
         self.request_id = answer.request_id();
@@ -487,5 +490,5 @@ impl Transfer {
 fn is_of_version(answer: &Answer, validator: &str) -> bool {
     !answer.is_repeated(ETAG)
         && !answer.is_repeated(CONTENT_RANGE)
-        && answer.header(ETAG).is_none_or(|tag| tag == validator)
+        && answer.raw_header(ETAG).is_none_or(|tag| tag == validator)
 }

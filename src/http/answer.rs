@@ -117,13 +117,17 @@ impl Answer {
 
     /// A header's value as text, which may be shown.
     pub(crate) fn header(&self, name: HeaderName) -> Option<String> {
+        Some(self.secrets.blot(self.raw_header(name)?))
+    }
+
+    /// The same, not to be shown: a secret that the server repeats is still there.
+    pub(crate) fn raw_header(&self, name: HeaderName) -> Option<String> {
         let value = self.headers.get(name)?.as_bytes();
         // Nearly always it is valid, and that is found out faster than mended.
-        let text = match std::str::from_utf8(value) {
+        Some(match std::str::from_utf8(value) {
             Ok(text) => text.trim().to_owned(),
             Err(_) => String::from_utf8_lossy(value).trim().to_owned(),
-        };
-        Some(self.secrets.blot(text))
+        })
     }
 
     /// Whether a header stands there more than once, so that which one counts

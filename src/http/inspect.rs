@@ -2,6 +2,8 @@
 //! responses with header fields and more than 128 fields, and takes chunks that
 //! are malformed.
 
+use memchr::memchr;
+
 use crate::error::{Error, Status};
 
 /// As many as curl takes, in bytes.
@@ -26,6 +28,8 @@ const READ: [&str; 13] = [
     "x-request-id",
     "x-subject-token",
 ];
+
+const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";
 
 /// The digits of a chunk's size that 64 bits have.
 const SIZE_DIGITS: u32 = 16;
@@ -97,7 +101,7 @@ impl Inspector {
         // up to where bytes remain.
         let (mut start, mut from, mut kept) = (0, fresh, 0);
         while matches!(self.place, Place::StatusLine | Place::Fields) {
-            let Some(end) = bytes[from..].iter().position(|b| *b == b'\n') else {
+            let Some(end) = memchr(b'\n', &bytes[from..]) else {
                 bytes.copy_within(start.., kept);
                 self.pending = bytes.len() - start;
                 self.header_bytes(0, self.pending)?;
@@ -153,13 +157,19 @@ impl Inspector {
             self.header = Header::default();
             return true;
         }
+        // Of nearly every line no more need be known.
+        let encodes = matches!(text, [b't' | b'T', ..]);
+        if !header.interim && !encodes && header.fields < FIELDS {
+            header.fields += 1;
+            return true;
+        }
         let Some((name, value)) = field(text) else {
             return true;
         };
         if header.interim {
             return false;
         }
-        if name.eq_ignore_ascii_case(b"transfer-encoding") {
+        if name.eq_ignore_ascii_case(TRANSFER_ENCODING) {
             header.encodings += 1;
             header.chunked = value.trim_ascii().eq_ignore_ascii_case(b"chunked");
         }

@@ -41,14 +41,14 @@ impl Secrets {
     pub(crate) fn blot(&self, text: String) -> String {
         let headers = self.headers.iter().map(HeaderValue::as_bytes);
         let secrets = headers.chain(self.others.iter().map(|s| s.as_bytes()));
-        let secrets = secrets.filter(|secret| secret.len() >= SHORTEST);
-        // Most texts are too short to hold any but in part, and cost little.
+        let secrets: Vec<&[u8]> = secrets
+            .filter(|secret| secret.len() >= SHORTEST && may_hold(text.as_bytes(), secret))
+            .collect();
+        if secrets.is_empty() {
+            return text;
+        }
         let is_short = |secret: &[u8]| text.len() < secret.len().min(LONG_PART);
-        let plain = if secrets.clone().all(is_short) {
-            Plain::as_it_is(text.as_bytes())
-        } else {
-            Plain::of(text.as_bytes())
-        };
+        let plain = Plain::of(text.as_bytes());
         let mut found: Vec<Range<usize>> = Vec::new();
         for secret in secrets {
             if is_short(secret) {
@@ -89,13 +89,6 @@ struct Plain<'a> {
 }
 
 impl Plain<'_> {
-    fn as_it_is(text: &[u8]) -> Plain<'_> {
-        Plain {
-            bytes: Cow::Borrowed(text),
-            places: None,
-        }
-    }
-
     fn of(text: &[u8]) -> Plain<'_> {
         if text
             .iter()
@@ -145,6 +138,33 @@ impl Plain<'_> {
             .as_ref()
             .map_or(index..index + 1, |places| places[index].clone())
     }
+}
+
+/// Whether a text can hold enough of a secret to be looked at closely, which nearly
+/// none does: a part has all its pairs of neighbours from the secret.
+fn may_hold(text: &[u8], secret: &[u8]) -> bool {
+    let is_simple = |b: &u8| b.is_ascii() && !matches!(b, b'%' | b'\\');
+    if !text.iter().chain(secret).all(is_simple) {
+        return true;
+    }
+    let pair = |one: u8, other: u8| usize::from(one).wrapping_mul(37) ^ usize::from(other) << 2;
+    let mut known = [false; 1024];
+    let mut last = 0;
+    for byte in secret.iter().filter(|b| b.is_ascii_graphic()) {
+        known[pair(last, *byte) % known.len()] = true;
+        last = *byte;
+    }
+    let mut run = 0;
+    last = 0;
+    text.iter().filter(|b| b.is_ascii_graphic()).any(|byte| {
+        run = if known[pair(last, *byte) % known.len()] {
+            run + 1
+        } else {
+            0
+        };
+        last = *byte;
+        run + 1 >= SHORTEST
+    })
 }
 
 /// Adds where a text holds the secret, or enough of it.
