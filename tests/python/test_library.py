@@ -117,7 +117,11 @@ def test_the_archive_stands_beside_another_one_of_rust(
 ) -> None:
     (tmp_path / "other.rs").write_text(OTHER)
     (tmp_path / "both.c").write_text(BOTH)
-    other, program, archive = tmp_path / "libother.a", tmp_path / "both", build_dir / "lib/libdbss.a"
+    archive, other, program = (
+        build_dir / "lib/libdbss.a",
+        tmp_path / "libother.a",
+        tmp_path / "both",
+    )
     rustc = ["rustc", "--edition=2024", "--crate-type=staticlib", "-Cpanic=unwind"]
     run(*rustc, tmp_path / "other.rs", "-o", other, env=environment)
     cc = environment.get("CC", "cc")
@@ -133,9 +137,7 @@ def test_the_archive_shows_the_functions_of_the_header_alone(root: Path, build_d
     assert {line.split()[-1] for line in defined if " " in line} == header_functions(root)
 
 
-def test_installing_builds_nothing(
-    root: Path, tmp_path: Path, environment: dict[str, str]
-) -> None:
+def test_installing_builds_nothing(root: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     """Who installs is root, and often has no Rust."""
     tools = tmp_path / "bin"
     tools.mkdir()
