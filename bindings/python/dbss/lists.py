@@ -137,30 +137,38 @@ class Items(Iterator[Item], Generic[Item]):
         self._turn = threading.Lock()
 
     def __next__(self) -> Item:
-        while True:
-            # Without `except`, which would be told with an error of the next page.
-            with contextlib.suppress(IndexError):
-                return self._items.popleft()
-            self._next_page()
+        while (item := self.pop()) is None:
+            if not self.load():
+                raise StopIteration
+        return item
 
-    def _next_page(self) -> None:
+    def pop(self) -> Item | None:
+        """For the package itself: the next item, where it is here already."""
+        # Without `except`, which would be told with an error of the next page.
+        with contextlib.suppress(IndexError):
+            return self._items.popleft()
+        return None
+
+    def load(self) -> bool:
+        """For the package itself: asks for the next page; False at the end."""
         if not self._turn.acquire(blocking=False):
             raise errors.BusyError("list: is being read by another thread", parameter="cursor")
         try:
             if self._items:
                 # Another thread's, that came meanwhile.
-                return
+                return True
             cursor = self._cursor
             if cursor is None:
-                raise StopIteration
+                return False
             page = self._fetch(cursor)
             if page is None:
                 self._cursor = None
-                return
+                return False
             self.total = page["total"]
             # A list that was closed meanwhile stays so.
             if self._cursor is not None:
                 self._items.extend(_item(self._kind, raw) for raw in page["items"])
+            return True
         finally:
             self._turn.release()
 

@@ -1,0 +1,508 @@
+"""The client for asyncio, dbss.aio."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import io
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import dbss
+import pytest
+from dbss import aio
+
+from standin import Standin
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+KIB = 1024
+MIB = 1024 * 1024
+# No wait here comes near; it only bounds what would hang.
+BOUND = 60.0
+# Far less than the 60 seconds of silence that end a call by default.
+SOON = 5.0
+RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
+
+
+@pytest.fixture(scope="module")
+def service(build_dir: Path) -> Iterator[Standin]:
+    """Its own, because lists show every test's reports."""
+    with Standin(build_dir / "bin/dbss-standin") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def clean(service: Standin) -> Iterator[None]:
+    service.clear_requests()
+    yield
+    service.clear_faults()
+    service.set_generation()
+    for thread in threading.enumerate():
+        if thread.name == "dbss async call":
+            thread.join(BOUND)
+            assert not thread.is_alive()
+
+
+def connect(service: Standin, **more: Any) -> aio.AsyncClient:
+    settings = {"token": service.token, "project_id": service.project_id, "poll_interval": 0.01}
+    return aio.AsyncClient(**{"endpoint": service.http, **settings, **more})
+
+
+def run(service: Standin, body: Callable[[aio.AsyncClient], Awaitable[Any]], **more: Any) -> Any:
+    """Runs a coroutine function with a client."""
+
+    async def main() -> Any:
+        async with connect(service, **more) as client:
+            return await body(client)
+
+    return asyncio.run(main())
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Waits for another thread or process."""
+    end = time.monotonic() + BOUND
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.005)
+
+
+def sha256(report: bytes) -> str:
+    return hashlib.sha256(report).hexdigest()
+
+
+def program(code: str, service: Standin, environment: dict[str, str]) -> str:
+    """What a program of its own prints."""
+    told = {
+        "ENDPOINT": service.http,
+        "TOKEN": service.token,
+        "PROJECT": service.project_id,
+        "INSTANCE": service.instance_id,
+        "REPORT": service.pdf["id"],
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**environment, **told},
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+# What it has.
+
+
+def test_it_has_every_method_of_the_client_with_its_parameters() -> None:
+    def public(kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("_")}
+
+    assert public(dbss.Client) - {"close"} == public(aio.AsyncClient) - {"aclose"}
+    for name in public(dbss.Client) - {"close"}:
+        theirs = inspect.signature(getattr(dbss.Client, name))
+        ours = inspect.signature(getattr(aio.AsyncClient, name))
+        assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
+        assert getattr(aio.AsyncClient, name).__doc__
+
+
+def test_the_package_imports_it_only_on_demand(
+    service: Standin, environment: dict[str, str]
+) -> None:
+    code = "import sys, dbss; print({'asyncio', 'dbss.aio'} & set(sys.modules))"
+    assert program(code, service, environment) == "set()\n"
+
+
+def test_reports_arrive_in_every_way(service: Standin, tmp_path: Path) -> None:
+    names = (service.project_id, service.instance_id, service.pdf["id"])
+
+    async def body(client: aio.AsyncClient) -> None:
+        assert await client.check() is None
+        assert (await client.find_credentials()).source == "token"
+        expected = service.pdf["sha256"]["zh-cn"]
+        assert sha256(await client.download_report(*names, "zh-cn")) == expected
+        path = await client.download_report_to(*names, f"{tmp_path}/", locale="zh-cn")
+        assert sha256(path.read_bytes()) == expected
+        into = io.BytesIO()
+        assert await client.download_report_to(*names, into, locale="zh-cn") is None
+        assert sha256(into.getvalue()) == expected
+        async with await client.open_report(*names, "zh-cn") as stream:
+            assert stream.size == service.pdf["sizes"]["zh-cn"]
+            assert (stream.format, stream.filename) == ("pdf", path.name)
+            read = await stream.read(10)
+            assert len(read) == 10
+            read += await stream.read1()
+            async for chunk in stream:
+                read += chunk
+            assert sha256(read) == expected
+        with pytest.raises(dbss.ClosedError):
+            await stream.read()
+
+    run(service, body)
+
+
+def test_lists_come_page_by_page(service: Standin) -> None:
+    instance = service.add_instance("for lists")
+    ids = service.add_reports(25, instance=instance)
+
+    async def body(client: aio.AsyncClient) -> None:
+        items = client.reports(instance, page_size=10)
+        assert items.total is None
+        found = [(await items.__anext__()).id]
+        assert items.total == 25
+        assert len(service.requests("@reports.list")) == 1
+        found += [report.id async for report in items]
+        assert sorted(found) == sorted(ids)
+        assert instance in [one.id async for one in client.instances()]
+        assert [one.id async for one in client.templates(instance)]
+        items = client.reports(instance)
+        await items.aclose()
+        assert [one async for one in items] == []
+
+    run(service, body)
+
+
+def test_reports_are_made_mirrored_and_deleted(service: Standin, tmp_path: Path) -> None:
+    instance = service.add_instance("for reports")
+    service.set_generation(percent_per_list=50)
+
+    async def body(client: aio.AsyncClient) -> None:
+        template = await client.templates(instance).__anext__()
+        seen: list[dbss.Progress] = []
+        id = await client.generate_report(instance, template.id, *RANGE, progress=seen.append)
+        assert seen[-1].percent == 100
+        await client.wait_for_report(instance, id)
+        await client.create_report(instance, template.id, *RANGE)
+        result = await client.mirror(tmp_path, instance_id=instance)
+        assert result.downloaded >= 1
+        await client.delete_report(instance, id)
+        with pytest.raises(dbss.NotFoundError):
+            await client.delete_report(instance, id)
+
+    run(service, body)
+
+
+def test_errors_are_of_the_same_classes(service: Standin, tmp_path: Path) -> None:
+    names = (service.project_id, service.instance_id, service.pdf["id"])
+
+    async def body(client: aio.AsyncClient) -> None:
+        with pytest.raises(dbss.NotFoundError) as caught:
+            await client.download_report(*names[:2], "no-such-report-at-all")
+        assert caught.value.http_status == 404
+        with pytest.raises(dbss.InvalidIdError):
+            await client.open_report(*names[:2], "\0")
+        with pytest.raises(dbss.InvalidValueError):
+            client.reports(names[1], page_size=-1)
+        with pytest.raises(TypeError, match="nonsense"):
+            await client.check(nonsense=1)
+        path = tmp_path / "report.pdf"
+        path.write_bytes(b"")
+        with pytest.raises(FileExistsError):
+            await client.download_report_to(*names, path)
+        with pytest.raises(ZeroDivisionError):
+            await client.download_report(*names, progress=lambda _: 1 // 0)
+        # Not asyncio's: nobody has cancelled the task.
+        with pytest.raises(dbss.CancelledError):
+            await client.download_report(*names, progress=lambda _: False)
+        client.set_token("not-the-token")
+        with pytest.raises(dbss.UnauthenticatedError):
+            await client.check()
+        with pytest.raises(dbss.UnauthenticatedError):
+            await client.instances().__anext__()
+
+    run(service, body)
+    for wrong in (True, 1.0, "1"):
+        with pytest.raises(TypeError, match="max_threads"):
+            connect(service, max_threads=wrong)
+    with pytest.raises(dbss.InvalidValueError, match="max_threads"):
+        connect(service, max_threads=0)
+    with pytest.raises(dbss.InvalidEndpointError):
+        aio.AsyncClient(endpoint="")
+
+
+def test_many_calls_at_once(service: Standin) -> None:
+    reports = [service.add_report(format="bytes", size=20_000 + n) for n in range(300)]
+
+    async def body(client: aio.AsyncClient) -> None:
+        got = await asyncio.gather(
+            *(client.download_report(None, service.instance_id, one["id"]) for one in reports)
+        )
+        assert [sha256(one) for one in got] == [one["sha256"]["en-us"] for one in reports]
+        names = [thread.name for thread in threading.enumerate()]
+        assert names.count("dbss async call") == 8
+
+    run(service, body, max_threads=8)
+
+
+# Cancelled tasks.
+
+
+def test_a_timeout_ends_a_silent_download(service: Standin, tmp_path: Path) -> None:
+    report = service.add_report(format="pdf")["id"]
+    service.fault(report, no_answer=True)
+
+    async def main() -> None:
+        async with connect(service) as client:
+            call = client.download_report(None, service.instance_id, report)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(call, 0.2)
+
+    begun = time.monotonic()
+    asyncio.run(main())
+    assert time.monotonic() - begun < SOON
+    assert len(service.requests(report)) == 1
+
+
+CALLS: dict[str, tuple[str, Callable[[aio.AsyncClient, str, str, Path], Awaitable[Any]]]] = {
+    "download_report": ("", lambda c, i, r, _: c.download_report(None, i, r)),
+    "download_report_to": ("", lambda c, i, r, d: c.download_report_to(None, i, r, f"{d}/")),
+    "a writer": ("", lambda c, i, r, _: c.download_report_to(None, i, r, io.BytesIO())),
+    "open_report": ("", lambda c, i, r, _: c.open_report(None, i, r)),
+    "mirror": ("", lambda c, i, _, d: c.mirror(d / "archive", instance_id=i)),
+    "check": ("@instances", lambda c, *_: c.check()),
+    "instances": ("@instances", lambda c, *_: c.instances().__anext__()),
+    "reports": ("@reports.list", lambda c, i, *_: c.reports(i).__anext__()),
+    "templates": ("@templates", lambda c, i, *_: c.templates(i).__anext__()),
+    "create_report": ("@reports.create", lambda c, i, *_: c.create_report(i, "a" * 32, *RANGE)),
+    "generate_report": ("@templates", lambda c, i, *_: c.generate_report(i, "a" * 32, *RANGE)),
+    "wait_for_report": ("@reports.list", lambda c, i, r, _: c.wait_for_report(i, r)),
+    "delete_report": ("@reports.delete", lambda c, i, r, _: c.delete_report(i, r)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_cancelled_task_cancels_its_call(service: Standin, name: str, tmp_path: Path) -> None:
+    instance = service.add_instance("for a cancel")
+    report = service.add_report(format="pdf", size=5 * MIB, instance=instance)["id"]
+    place, call = CALLS[name]
+    # Where bytes go, some have arrived.
+    is_file = name in ("download_report_to", "mirror", "a writer")
+    fault: dict[str, Any] = {"stall_after": MIB} if is_file else {"no_answer": True}
+    service.fault(place or report, **fault)
+
+    async def body(client: aio.AsyncClient) -> None:
+        task = asyncio.ensure_future(call(client, instance, report, tmp_path))
+        await until(lambda: service.requests(place or report))
+        if is_file:
+            await until(lambda: service.requests(report)[0]["sent"] >= MIB)
+        begun = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - begun < SOON
+        # It has ended, not only been left alone.
+        assert client._pool._futures == set()
+
+    run(service, body)
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left <= {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
+
+
+def test_a_cancelled_read_ends_the_stream(service: Standin) -> None:
+    report = service.add_report(format="pdf", size=5 * MIB)["id"]
+    service.fault(report, stall_after=MIB)
+
+    async def body(client: aio.AsyncClient) -> None:
+        async with await client.open_report(None, service.instance_id, report) as stream:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(stream.read(), 0.2)
+            with pytest.raises(dbss.CancelledError):
+                await stream.read()
+
+    begun = time.monotonic()
+    run(service, body)
+    assert time.monotonic() - begun < SOON
+
+
+def test_a_stream_that_opens_as_its_task_is_cancelled_is_closed(
+    service: Standin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = threading.Event()
+    go_on = threading.Event()
+    streams = []
+    open_report = dbss.Client.open_report
+
+    def open_slowly(*args: Any, **more: Any) -> dbss.ReportStream:
+        streams.append(open_report(*args, **more))
+        opened.set()
+        assert go_on.wait(BOUND)
+        return streams[0]
+
+    monkeypatch.setattr(dbss.Client, "open_report", open_slowly)
+
+    async def body(client: aio.AsyncClient) -> None:
+        call = client.open_report(None, service.instance_id, service.pdf["id"])
+        task = asyncio.ensure_future(call)
+        await until(opened.is_set)
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert streams[0].closed
+
+    run(service, body)
+
+
+def test_a_list_goes_on_after_a_cancel(service: Standin) -> None:
+    instance = service.add_instance("for a list")
+    ids = service.add_reports(15, instance=instance)
+
+    async def body(client: aio.AsyncClient) -> None:
+        items = client.reports(instance, page_size=10)
+        found = [(await items.__anext__()).id for _ in range(10)]
+        service.fault("@reports.list", no_answer=True)
+        waiting = asyncio.ensure_future(items.__anext__())
+        await until(lambda: len(service.requests("@reports.list")) == 2)
+        with pytest.raises(dbss.BusyError):
+            await items.__anext__()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        service.clear_faults()
+        found += [report.id async for report in items]
+        assert sorted(found) == sorted(ids)
+
+    run(service, body)
+
+
+def test_a_call_that_waits_for_a_thread_is_cancelled_alone(service: Standin) -> None:
+    report = service.add_report(format="pdf")["id"]
+    service.fault(report, delay_ms=500)
+
+    async def body(client: aio.AsyncClient) -> None:
+        call = client.download_report(None, service.instance_id, report)
+        first = asyncio.ensure_future(call)
+        await until(lambda: service.requests(report))
+        with dbss.Operation() as operation:
+            second = asyncio.ensure_future(client.check(operation=operation))
+            await asyncio.sleep(0)
+            second.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await second
+            assert not first.done()
+            assert await first
+            # It never ran, so its operation is free for the next.
+            await client.check(operation=operation)
+
+    run(service, body, max_threads=1)
+
+
+def test_an_operation_can_be_given(service: Standin) -> None:
+    report = service.add_report(format="pdf", size=5 * MIB)["id"]
+    service.fault(report, stall_after=MIB)
+
+    async def body(client: aio.AsyncClient) -> None:
+        with dbss.Operation() as operation:
+            names = (None, service.instance_id, report)
+            task = asyncio.ensure_future(client.download_report(*names, operation=operation))
+            await until(lambda: operation.received >= MIB)
+            operation.cancel()
+            with pytest.raises(dbss.CancelledError):
+                await task
+            operation.reset()
+            call = client.download_report(*names, operation=operation)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(call, 0.2)
+            assert isinstance(operation.error, dbss.CancelledError)
+            with pytest.raises(dbss.CancelledError):
+                await client.check(operation=operation)
+            operation.reset()
+            await client.check(operation=operation)
+
+    run(service, body)
+
+
+# Life and death.
+
+
+def test_close_ends_calls_and_threads(service: Standin) -> None:
+    report = service.add_report(format="pdf")["id"]
+    service.fault(report, no_answer=True)
+
+    async def main() -> None:
+        client = connect(service, max_threads=2)
+        names = (None, service.instance_id, report)
+        tasks = [asyncio.ensure_future(client.download_report(*names)) for _ in range(3)]
+        await until(lambda: len(service.requests(report)) == 2)
+        begun = time.monotonic()
+        await client.aclose()
+        assert time.monotonic() - begun < SOON
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(end) for end in ends] == [dbss.CancelledError] * 2 + [dbss.ClosedError]
+        await client.aclose()
+        with pytest.raises(dbss.ClosedError):
+            await client.check()
+        with pytest.raises(dbss.ClosedError):
+            client.instances()
+
+    asyncio.run(main())
+
+
+def test_a_client_without_references_ends_its_threads(service: Standin) -> None:
+    async def main() -> None:
+        await connect(service).check()
+
+    # The fixture waits for the threads.
+    asyncio.run(main())
+
+
+def test_a_client_serves_one_loop_after_the_other(service: Standin) -> None:
+    client = connect(service)
+    with ThreadPoolExecutor(2) as pool:
+        for one in [pool.submit(lambda: asyncio.run(client.check())) for _ in range(4)]:
+            one.result(BOUND)
+    asyncio.run(client.aclose())
+
+
+def test_the_interpreter_ends_while_calls_are_under_way(
+    service: Standin, environment: dict[str, str]
+) -> None:
+    """The loop is left as it is, without the cancel of asyncio.run()."""
+    service.fault(service.pdf["id"], no_answer=True)
+    code = """
+import asyncio, os, warnings
+import dbss.aio
+client = dbss.aio.AsyncClient(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
+ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")]
+operation = dbss.Operation()
+async def main():
+    task = asyncio.ensure_future(client.download_report(*ids, operation=operation))
+    while operation.attempts == 0:
+        await asyncio.sleep(0.01)
+    return task
+loop = asyncio.new_event_loop()
+# What asyncio says of a loop and a task that are left so is not of interest.
+loop.set_exception_handler(lambda *_: None)
+warnings.simplefilter("ignore")
+task = loop.run_until_complete(main())
+print("left")
+"""
+    begun = time.monotonic()
+    assert program(code, service, environment) == "left\n"
+    assert time.monotonic() - begun < 2 * SOON
+
+
+def test_a_child_of_fork_goes_on_using_it(service: Standin, environment: dict[str, str]) -> None:
+    code = """
+import asyncio, os
+import dbss.aio
+client = dbss.aio.AsyncClient(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
+ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")]
+first = asyncio.run(client.download_report(*ids))
+import warnings; warnings.simplefilter("ignore")
+child = os.fork()
+assert asyncio.run(client.download_report(*ids)) == first
+if child == 0:
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+asyncio.run(client.aclose())
+"""
+    assert program(code, service, environment) == "7\n"
