@@ -27,10 +27,8 @@ def service(standin: Standin, environment: dict[str, str]) -> dict[str, str]:
     }
 
 
-def printed(root: Path, language: str) -> str:
-    block = re.findall(rf"^```{language}\n(.*?)^```", (root / "README.md").read_text(), re.M | re.S)
-    assert len(block) == 1
-    return block[0]
+def printed(root: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (root / "README.md").read_text(), re.M | re.S)
 
 
 def compiled(root: Path, build_dir: Path, environment: dict[str, str], source: Path) -> Path:
@@ -45,7 +43,8 @@ def test_the_c_program_of_the_readme(
     root: Path, build_dir: Path, tmp_path: Path, service: dict[str, str], standin: Standin
 ) -> None:
     source = tmp_path / "readme.c"
-    source.write_text(printed(root, "c"))
+    [text] = printed(root, "c")
+    source.write_text(text)
     program = compiled(root, build_dir, service, source)
     done = subprocess.run([program], env=service, capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -58,18 +57,22 @@ def test_the_c_program_of_the_readme(
     assert done.stderr.startswith(b"DBSS_ERR_UNAUTHENTICATED: ")
 
 
-def test_the_python_program_of_the_readme(
+def test_the_python_programs_of_the_readme(
     root: Path, service: dict[str, str], standin: Standin
 ) -> None:
+    plain, with_asyncio = printed(root, "python")
+    assert output(plain, service) == f"{standin.pdf['sizes']['zh-cn']} bytes\n"
+    *listed, last = output(with_asyncio, service).splitlines()
+    assert standin.pdf["id"] in [line.split()[0] for line in listed]
+    assert last == f"{standin.pdf['sizes']['en-us']} bytes"
+
+
+def output(program: str, service: dict[str, str]) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", printed(root, "python")],
-        env=service,
-        capture_output=True,
-        text=True,
-        timeout=60,
+        [sys.executable, "-c", program], env=service, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{standin.pdf['sizes']['zh-cn']} bytes\n"
+    return done.stdout
 
 
 def test_the_program_at_the_top_of_the_header(

@@ -3,7 +3,8 @@
     import dbss.aio
 
     async with dbss.aio.AsyncClient(region="cn-north-4", credentials="default") as client:
-        report = await asyncio.wait_for(client.download_report(None, instance, report_id), 60)
+        call = client.download_report(None, instance_id, report_id)
+        report = await asyncio.wait_for(call, timeout=60)
 
 It has the calls of dbss.Client. A task that is cancelled, by a timeout as well, cancels
 its call, and goes on when that has ended: within 250 ms, whatever it waits for but the
