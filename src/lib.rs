@@ -58,7 +58,7 @@
 //!
 //! | group | what is at fault |
 //! | --- | --- |
-//! | 1xx [`Argument`](Status::Argument) | an argument or an option; no request was sent |
+//! | 1xx [`Argument`](Status::Argument) | an argument or an option; no request was sent for it, but where a token was refused and the provider has no other |
 //! | 2xx [`Service`](Status::Service) | the service answered, and with no report |
 //! | 3xx [`Network`](Status::Network) | the network, or what came over it |
 //! | 4xx [`File`](Status::File) | a local file, or a writer of yours |

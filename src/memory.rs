@@ -3,7 +3,6 @@
 
 use std::hint::black_box;
 use std::sync::{OnceLock, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -29,7 +28,6 @@ pub fn prepare_thread() {
     let _ = Call::current();
     let _ = ANY.load();
     host::prepare_thread();
-    let _ = thread::current();
 }
 
 /// The same for a thread that waits at a queue.

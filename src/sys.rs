@@ -762,12 +762,12 @@ pub(crate) fn write_quietly_at_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Res
         let written = quietly(bytes.len(), || unsafe {
             libc::syscall(
                 libc::SYS_pwritev2,
-                fd.as_raw_fd(),
+                libc::c_long::from(fd.as_raw_fd()),
                 &raw const part,
                 1usize,
                 here,
                 here,
-                libc::RWF_NOWAIT,
+                libc::c_long::from(libc::RWF_NOWAIT),
             ) as isize
         });
         match written {

@@ -54,7 +54,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Loaded>, Error> {
                 Status::File,
                 format_args!("cannot read the profile {}", path.display()),
                 &e,
-            ));
+            )
+            .with_path(path));
         }
     };
     let bytes = Zeroizing::new(file.bytes);
@@ -64,6 +65,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Loaded>, Error> {
             "credentials",
             format_args!("the profile {} {what}", path.display()),
         )
+        .with_path(path)
     })?;
     Ok(Some(Loaded {
         profile,

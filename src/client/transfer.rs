@@ -342,8 +342,10 @@ impl Transfer {
                 "the service answered with another part of the report than it was asked for",
             )));
         }
-        let operation = self.running.operation();
-        operation.add_resumed(self.offset);
+        self.running.operation().add_resumed(self.offset);
+        self.request_id = answer.request_id();
+        self.answer = Some(answer);
+        self.describe();
         self.context.log(Level::Info, || LogRecord {
             offset: Some(self.offset),
             ..self.record(format!(
@@ -352,7 +354,6 @@ impl Transfer {
                 self.offset
             ))
         });
-        self.answer = Some(answer);
         Ok(())
     }
 
@@ -424,13 +425,17 @@ impl Transfer {
         self.answer = Some(answer);
         self.judge()?;
         self.filename = named.unwrap_or_else(|| format!("{}.{}", self.request.id(), self.format.extension()));
+        self.describe();
+        Ok(())
+    }
+
+    fn describe(&self) {
         self.running.operation().describe(&Description {
             filename: &self.filename,
             content_type: self.content_type.as_deref(),
             request_id: self.request_id.as_deref(),
             format: self.format,
         });
-        Ok(())
     }
 
     /// Reads as much as tells what the body is: see [`Format`]. What is text is

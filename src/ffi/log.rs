@@ -11,7 +11,8 @@ use super::guard::{copied, guarded, plain};
 use super::status::dbss_status;
 use dbss::{LogRecord, Status};
 
-/// The level of a record about a call that failed.
+/// The level of a record about a call that failed. Of wrong arguments that end a call
+/// before it begins there is none.
 pub const DBSS_LOG_ERROR: i32 = 1;
 /// The level of a record about trouble that libdbss dealt with, such as a
 /// transfer that broke and goes on.

@@ -98,7 +98,9 @@
  *   in dbss-abi.json. "none -1": this value stands for none. "for NULL X": what NULL
  *   gives. "room N", "size N": so many bytes. "index of F": below what F() returns.
  *   "one of P", "flags P": constants that begin with P. "option of", "items",
- *   "field": a name of such a list.
+ *   "field": a name of such a list. "@calls": which functions a callback may call:
+ *   "any", "any without token" (none that may ask a token provider), "getters" of what
+ *   it was given.
  * - Callbacks get the user_data pointer that was set with them, which is never
  *   followed and may be any value of its size. Where they are kept, a destroy
  *   function is called with it exactly once, when it is no longer needed, also

@@ -97,7 +97,8 @@ fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
             Status::File,
             format_args!("ca_file: cannot read {}", path.display()),
             &e,
-        ),
+        )
+        .with_path(path),
         None => invalid_ca_file(path, format_args!("cannot be taken: {e}")),
     })?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem.bytes)
@@ -131,6 +132,7 @@ fn invalid_ca_file(path: &Path, what: std::fmt::Arguments<'_>) -> Error {
         "ca_file",
         format_args!("{} {what}", path.display()),
     )
+    .with_path(path)
 }
 
 /// What ring can do, but for what only makes the library larger: signing with a
