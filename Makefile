@@ -29,7 +29,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib standin programs venv demo test test-rust test-python tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install clean
+.PHONY: help all lib standin programs venv demo test test-rust test-python valgrind tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -79,6 +79,10 @@ test-rust:
 test-python: lib programs standin venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python
+
+valgrind: lib programs standin venv ## the tests in C, and the programs, under valgrind
+	$(MAKE) -C tests/c BUILD=$(BUILD)
+	$(VENV)/bin/python -m pytest tests/python -m valgrind
 
 tsan: lib programs standin venv ## the tests with many threads, under ThreadSanitizer
 	tests/sanitizers/build thread $(BUILD)

@@ -22,6 +22,10 @@ use crate::sink::Info;
 /// of attempts goes.
 const PROGRESS: u64 = 1024 * 1024;
 
+/// So many parts may follow each other without such progress where nobody says how
+/// long the whole is.
+const SHORT_PARTS: u32 = 8;
+
 /// What a read brought.
 pub(super) enum Step {
     Bytes(usize),
@@ -57,6 +61,9 @@ pub(super) struct Transfer {
     total: Option<u64>,
     /// Where the part ends that is being read; none for a whole body.
     part_end: Option<u64>,
+    /// Parts since progress was made, and where that was.
+    parts: u32,
+    parts_from: u64,
     /// The strong entity tag, where the server gave one.
     validator: Option<String>,
     /// The furthest byte that was reached before the last failure.
@@ -98,6 +105,8 @@ impl Transfer {
             offset: 0,
             total: None,
             part_end: None,
+            parts: 0,
+            parts_from: 0,
             validator: None,
             furthest: 0,
             format: Format::Unknown,
@@ -197,7 +206,7 @@ impl Transfer {
             }
             let outcome = match self.read_answer(buf) {
                 // A part has ended, and nobody has said how long the whole is.
-                Ok(0) if self.total.is_none() && self.part_end.is_some() => self.attempt(),
+                Ok(0) if self.total.is_none() && self.part_end.is_some() => self.next_part(),
                 Ok(0) => {
                     self.ended = true;
                     Ok(())
@@ -212,6 +221,20 @@ impl Transfer {
                 return Ok(Step::Again);
             }
         }
+    }
+
+    fn next_part(&mut self) -> Result<(), Error> {
+        if self.offset >= self.parts_from.saturating_add(PROGRESS) {
+            (self.parts, self.parts_from) = (0, self.offset);
+        }
+        self.parts += 1;
+        if self.parts > SHORT_PARTS {
+            return Err(Error::new(
+                Status::Truncated,
+                "the report came in many small parts without its length, and did not end",
+            ));
+        }
+        self.attempt()
     }
 
     /// Adds to an error what is known of the call.

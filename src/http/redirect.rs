@@ -32,7 +32,8 @@ pub(crate) fn target(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
     let location = location.split(|b| *b == b'#').next()?;
     let location = percent_encode(location, RAW).to_string();
     let (scheme, rest) = match location.split_once(':') {
-        Some((scheme, rest)) if is_scheme(scheme) => (Some(scheme), rest),
+        // Other code compares it as it is written here.
+        Some((scheme, rest)) if is_scheme(scheme) => (Some(scheme.to_ascii_lowercase()), rest),
         _ => (None, location.as_str()),
     };
     let (authority, rest) = match rest.strip_prefix("//") {
@@ -65,7 +66,7 @@ pub(crate) fn target(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
         path.push_str(query);
     }
     Uri::builder()
-        .scheme(scheme.or(from.scheme_str())?)
+        .scheme(scheme.as_deref().or(from.scheme_str())?)
         .authority(authority.or(from.authority().map(Authority::as_str))?)
         .path_and_query(path)
         .build()
@@ -166,6 +167,8 @@ mod tests {
             ("http://host.example/a b", "http://host.example/a%20b"),
             ("审计.pdf", "https://dbss.example.com/v1/p/%E5%AE%A1%E8%AE%A1.pdf"),
             ("/%E5?a=\u{e9}", "https://dbss.example.com/%E5?a=%C3%A9"),
+            ("HTTPS://Host.example/x", "https://Host.example/x"),
+            ("HttP://host.example:81/x", "http://host.example:81/x"),
             ("", ""),
             ("a:b", ""),
             ("https:x", ""),

@@ -131,8 +131,11 @@ impl Part {
         } else {
             sys::name_file(&file, path)
         };
+        // What keeps links away may let a file be renamed.
+        let has_no_links =
+            |e: &io::Error| is_unsupported(e) || matches!(e.raw_os_error(), Some(libc::EACCES | libc::EXDEV));
         match linked {
-            Err(e) if is_unsupported(&e) => {
+            Err(e) if has_no_links(&e) => {
                 let copy = Part::Named(Part::with_name(directory)?);
                 sys::copy(&file, copy.file())?;
                 // What it could not do was noted before.

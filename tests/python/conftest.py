@@ -39,6 +39,12 @@ def need_tool(name: str) -> str:
     return path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "valgrind" in item.name:
+            item.add_marker("valgrind")
+
+
 @pytest.fixture(scope="session", name="need_tool")
 def need_tool_fixture() -> Callable[[str], str]:
     """The function above, for tests that import nothing."""

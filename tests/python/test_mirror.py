@@ -1536,3 +1536,9 @@ def test_the_service_that_systemd_runs(root: Path) -> None:
     assert given.command == "mirror"
     assert given.directory.startswith("%S/")
     assert given.success_file.startswith("%S/")
+
+
+def test_a_range_that_ends_before_it_begins_is_refused(archive: Archive) -> None:
+    with pytest.raises(dbss.InvalidValueError) as caught:
+        archive.mirror(since="2026-12-01", until="2026-11-01")
+    assert caught.value.parameter == "until"

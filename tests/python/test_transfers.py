@@ -495,6 +495,38 @@ def test_the_end_of_a_report_of_unknown_length_is_asked_for(
 
 
 @every_way
+def test_a_report_in_endless_small_parts_ends(
+    client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+) -> None:
+    report = make()
+    tag, data = version(report)
+    report.fault(cut_after=CUT, framing="chunked", times=1)
+    for first in range(CUT, CUT + 50):
+        headers = [("ETag", tag), ("Content-Range", f"bytes {first}-{first}/*")]
+        part = raw("206 Partial Content", headers, data[first : first + 1])
+        report.fault(raw_base64=part, times=1)
+    with pytest.raises(dbss.TruncatedError):
+        way(client, report, tmp_path)
+    assert len(report.requests()) < 20
+
+
+@pytest.mark.parametrize("scheme", ["HTTPS", "Https"])
+def test_a_redirect_keeps_its_scheme_however_it_is_written(
+    standin: Standin, make: Callable[..., Report], scheme: str
+) -> None:
+    """In capitals it was taken for plain http."""
+    to = standin.https.replace("https", scheme, 1)
+    target = make()
+    report = make()
+    path = f"/v1/{standin.project_id}/audit/{standin.instance_id}/reports/{target.id}/download"
+    report.fault(status=302, headers=[["Location", to + path]], times=1)
+    options = {"ca_file": standin.ca_file, "follow_redirects": True}
+    with dbss.Client(endpoint=standin.https, token=standin.token, **options) as client:
+        data = client.download_report(standin.project_id, standin.instance_id, report.id)
+    assert hashlib.sha256(data).hexdigest() == target.sha256
+
+
+@every_way
 def test_a_part_that_is_longer_than_it_says_is_refused(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
 ) -> None:

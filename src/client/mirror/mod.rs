@@ -437,6 +437,16 @@ impl ClientInner {
         let outcome = self.run(running, "mirror".into(), |running| {
             super::download::check_path(directory, "directory")?;
             check_project(project)?;
+            if options
+                .since
+                .is_some_and(|since| options.until.is_some_and(|until| until < since))
+            {
+                return Err(Error::argument(
+                    Status::InvalidValue,
+                    "until",
+                    "is a day before that of since",
+                ));
+            }
             self.alone(&running, |call| {
                 let project = self.project(call, project)?;
                 make_directory(directory)?;
@@ -524,7 +534,11 @@ impl ClientInner {
         let total = jobs.len();
         self.work(call, operation, project, archive, options, jobs, result)?;
         self.log(Level::Info, || {
-            format!("mirror: {total} of {} reports looked at", result.counts.listed)
+            let counts = &result.counts;
+            format!(
+                "mirror: {} reports listed, {total} of them to download or to look at",
+                counts.listed
+            )
         });
         // The last word of the progress callback.
         operation.set_percent(100);
