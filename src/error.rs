@@ -19,6 +19,17 @@ pub struct Detail {
     pub message: Option<String>,
 }
 
+impl Detail {
+    /// The bytes of its texts.
+    pub(crate) fn len(&self) -> usize {
+        [&self.code, &self.message]
+            .into_iter()
+            .flatten()
+            .map(String::len)
+            .sum()
+    }
+}
+
 /// What the service said about a failure, as far as it said anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ServiceText {
@@ -95,6 +106,10 @@ struct Fields {
     spent: bool,
 }
 
+/// What an error that is kept with many others holds of each text, and of the
+/// service's details together.
+const KEPT_LIMIT: usize = 1024;
+
 /// The longest message that an error carries, in bytes: what the service says
 /// is quoted in it, and the service may say a lot.
 const MESSAGE_LIMIT: usize = 1024;
@@ -164,6 +179,25 @@ impl Error {
     pub(crate) fn amend(mut self, message: impl FnOnce(&str) -> String) -> Error {
         self.0.message = printable(&message(&self.0.message), MESSAGE_LIMIT).into_owned();
         self
+    }
+
+    /// The same for keeping with many others, as a server sizes its texts.
+    pub(crate) fn to_keep(mut self) -> Error {
+        let mut held = 0;
+        self.0.service.details.retain(|detail| {
+            held += detail.len();
+            held <= KEPT_LIMIT
+        });
+        self.0.service.details.shrink_to_fit();
+        self.map_text(|mut text| {
+            let len = shorten(&text, KEPT_LIMIT).len();
+            // Texts of this library may end behind that, with a mark.
+            if text.len() > KEPT_LIMIT + '…'.len_utf8() {
+                text.truncate(len);
+            }
+            text.shrink_to_fit();
+            text
+        })
     }
 
     pub(crate) fn with_os_code(mut self, code: i32) -> Error {
@@ -457,6 +491,15 @@ pub(crate) fn printable(text: &str, limit: usize) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
+/// A text's beginning of at most so many bytes.
+pub(crate) fn shorten(text: &str, limit: usize) -> &str {
+    let mut end = limit.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -470,6 +513,38 @@ mod tests {
         assert_eq!(values, sorted);
         assert_eq!(Status::from_value(204), Some(Status::NotFound));
         assert_eq!(Status::from_value(199), None);
+    }
+
+    #[test]
+    fn an_error_that_is_kept_holds_little_of_what_a_server_said() {
+        let long = || Some("é".repeat(20_000));
+        let detail = |len| Detail {
+            code: None,
+            message: Some("x".repeat(len)),
+        };
+        let service = ServiceText {
+            code: long(),
+            message: long(),
+            request_id: long(),
+            encoded_authorization_message: long(),
+            details: vec![detail(1000), detail(1000), detail(1)],
+        };
+        let error = Error::new(Status::Service, "é".repeat(20_000))
+            .with_service(400, service)
+            .with_redirect_target(long());
+        let message = error.message().to_owned();
+        let kept = error.to_keep();
+        assert_eq!(kept.message(), message);
+        assert_eq!(kept.details(), [detail(1000)]);
+        for text in [
+            kept.service_code(),
+            kept.service_message(),
+            kept.request_id(),
+            kept.encoded_authorization_message(),
+            kept.redirect_target(),
+        ] {
+            assert_eq!(text.map(str::len), Some(KEPT_LIMIT));
+        }
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub fn error_body(body: &[u8], token: &'static str) -> Said {
     value.set_sensitive(true);
     let sent = HeaderMap::from_iter([(HeaderName::from_static("x-auth-token"), value)]);
     let secrets = Secrets::of(&sent, &[]);
-    let said = ServiceError::parse(body, |text| secrets.blot(text));
+    let said = ServiceError::parse(body, |text| secrets.blot(text)).unwrap_or_default();
     let ServiceText {
         code,
         message,

@@ -13,6 +13,7 @@ use super::renewing::{Grantor, Ticket};
 use super::{AccessKey, Grant, Origin, Wire, chain, masked, secret};
 use crate::error::{Error, Status};
 use crate::http::{Answer, Endpoint, Http, Object, Outgoing};
+use crate::memory;
 
 const TOKEN_TTL: HeaderName = HeaderName::from_static("x-metadata-token-ttl-seconds");
 const TOKEN: HeaderName = HeaderName::from_static("x-metadata-token");
@@ -113,9 +114,12 @@ impl Metadata {
 
     fn read(&self, wire: &Wire<'_>, answer: &mut Answer) -> Result<Zeroizing<Vec<u8>>, Error> {
         let _aside = wire.call.aside(Some(PATIENCE));
-        answer
+        let bytes = answer
             .read_document(ANSWER_LIMIT)
-            .map_err(|e| self.unreachable(e))
+            .map_err(|e| self.unreachable(e))?;
+        // An error of the parser may quote a value of the wrong type.
+        memory::probe(8 * bytes.len())?;
+        Ok(bytes)
     }
 
     /// Whether it refuses a key because the instance has no agency: with 404, or

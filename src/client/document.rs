@@ -18,7 +18,7 @@ pub(super) fn read(answer: &mut Answer, asked: &Asked) -> Result<Vec<u8>, Error>
     }
     let mut bytes = answer.read_document(LIMIT)?;
     if bytes.len() <= ERROR_BODY_LIMIT {
-        let said = answer.service_error(&bytes);
+        let said = answer.service_error(&bytes)?;
         if said.is_error_object {
             return Err(answer.refused(said, asked));
         }

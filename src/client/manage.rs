@@ -15,6 +15,7 @@ use super::report::ReportRequest;
 use super::value::{Value, option_value, unhandled};
 use crate::error::{Error, Status};
 use crate::http::{Answer, Asked, Call, Endpoint, Object, Outgoing};
+use crate::memory;
 use crate::operation::Running;
 use crate::tables::OptionSet;
 
@@ -184,6 +185,8 @@ fn done(answer: &mut Answer, what: &str) -> Result<(), Error> {
     if bytes.trim_ascii().is_empty() {
         return Ok(());
     }
+    // An error of the parser may quote a value of the wrong type.
+    memory::probe(8 * bytes.len())?;
     let outcome = serde_json::from_slice::<Object<Outcome>>(&bytes)
         .map_err(|e| document::malformed(answer, "answer", e))?;
     match outcome.0.result {

@@ -86,8 +86,8 @@ struct Body<'a> {
         alias = "templates"
     )]
     items: Option<&'a RawValue>,
-    #[serde(default)]
-    total: Option<serde_json::Number>,
+    #[serde(borrow, default)]
+    total: Option<&'a RawValue>,
 }
 
 impl List {
@@ -180,7 +180,7 @@ impl List {
         let wrong = |why: &str| Error::new(Status::UnexpectedResponse, why);
         let body = String::from_utf8(body).map_err(|_| wrong("it is not UTF-8"))?;
         // What the parser may need to undo escapes.
-        memory::probe(body.len())?;
+        memory::probe(3 * body.len())?;
         let mut texts = Texts {
             body: Vec::new(),
             fields: Vec::new(),
@@ -194,11 +194,18 @@ impl List {
             wrapper: self.wrapper(),
             failure: None,
         };
+        // An error of the parser would quote a value of another type, however long.
+        if !body.trim_start().starts_with('{') {
+            return Err(wrong("it is not an object"));
+        }
         let parsed = serde_json::from_str::<Object<Body<'_>>>(&body);
         let Object(document) = parsed.map_err(|e| wrong(&e.to_string()))?;
         let items = document
             .items
             .ok_or_else(|| wrong("it has no items, not even none"))?;
+        if !items.get().starts_with('[') {
+            return Err(wrong("its items are not an array"));
+        }
         let read = serde_json::Deserializer::from_str(items.get()).deserialize_seq(&mut page);
         if let Err(e) = read {
             return Err(page.failure.unwrap_or_else(|| wrong(&e.to_string())));
@@ -206,7 +213,7 @@ impl List {
         let places = page.places;
         let total = match document.total {
             None => None,
-            Some(total) => Some(total.as_u64().ok_or_else(|| wrong("its total is no count"))?),
+            Some(total) => Some(count(total).ok_or_else(|| wrong("its total is no count"))?),
         };
         texts.body = body.into_bytes();
         let texts = Arc::new(texts);
@@ -268,6 +275,17 @@ fn u32_range(start: usize, end: usize) -> Range<u32> {
     u32::try_from(start).unwrap_or(u32::MAX)..u32::try_from(end).unwrap_or(u32::MAX)
 }
 
+fn is_object(value: &RawValue) -> bool {
+    value.get().starts_with('{')
+}
+
+/// A number that is a count.
+fn count(value: &RawValue) -> Option<u64> {
+    let digits = value.get();
+    let is_count = digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_count)
+}
+
 /// Reads a page's array of items.
 struct PageReader<'a> {
     body: &'a str,
@@ -298,18 +316,20 @@ impl<'de> de::Visitor<'de> for &mut PageReader<'_> {
                     names: self.fields,
                     found: &mut found,
                 };
-                if serde_json::Deserializer::from_str(item.get())
-                    .deserialize_map(wanted)
-                    .is_err()
+                if !is_object(item)
+                    || serde_json::Deserializer::from_str(item.get())
+                        .deserialize_map(wanted)
+                        .is_err()
                 {
                     return Err(wrong("an item is not an object"));
                 }
                 item = found.ok_or_else(|| wrong(&format!("an item has no \"{wrapper}\"")))?;
             }
             let begin = self.fields.len();
-            if serde_json::Deserializer::from_str(item.get())
-                .deserialize_map(Fields(self.fields))
-                .is_err()
+            if !is_object(item)
+                || serde_json::Deserializer::from_str(item.get())
+                    .deserialize_map(Fields(self.fields))
+                    .is_err()
             {
                 return Err(wrong("an item is not an object"));
             }

@@ -11,7 +11,8 @@ use super::format::{Document, Format, MAGIC, SNIFFED};
 use super::report::{ReportRequest, expect_report, refused};
 use crate::error::{Error, Status};
 use crate::http::{
-    Answer, Call, ERROR_BODY_LIMIT, Outgoing, Retry, content_range, strong_etag, unsatisfied_range,
+    Answer, Call, ERROR_BODY_LIMIT, Outgoing, Retry, VALUE_LIMIT, content_range, strong_etag,
+    unsatisfied_range,
 };
 use crate::log::{Level, LogRecord};
 use crate::memory;
@@ -440,6 +441,8 @@ impl Transfer {
         self.validator = answer
             .raw_header(ETAG)
             .filter(|_| !answer.is_repeated(ETAG))
+            // One that was cut would prove nothing.
+            .filter(|tag| tag.len() < VALUE_LIMIT)
             .and_then(|tag| strong_etag(&tag).map(str::to_owned));
         self.request_id = answer.request_id();
         self.date = answer.header(DATE);
@@ -504,7 +507,10 @@ impl Transfer {
             return Error::new(Status::Internal, "a body without an answer");
         };
         if document == Document::Json {
-            let said = answer.service_error(body);
+            let said = match answer.service_error(body) {
+                Ok(said) => said,
+                Err(e) => return e,
+            };
             if said.is_error_object {
                 return refused(answer, said);
             }

@@ -295,7 +295,8 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_instance(
     unsafe { dbss_mirror_result::read(result, ptr::null(), id) }
 }
 
-/// Why a report failed to download.
+/// Why a report failed to download. Of each text of the service it has at most
+/// 1 KiB, and as much of its details together.
 ///
 /// @param index index of dbss_mirror_result_failure_count.
 /// @return owned, nullable. NULL past the last one, and where there is no memory

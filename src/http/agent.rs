@@ -348,6 +348,13 @@ impl Http {
             if response.headers().get(LOCATION).is_none_or(HeaderValue::is_empty) {
                 break (response, "it did not say where to (no Location)");
             }
+            if response
+                .headers()
+                .get(LOCATION)
+                .is_some_and(|to| to.len() > redirect::LOCATION_LIMIT)
+            {
+                break (response, "its Location is longer than 16 KiB");
+            }
             let Some(next) = redirect::target(request.uri(), response.headers()) else {
                 break (response, "its Location is no http or https URL");
             };

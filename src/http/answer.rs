@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::io::Read;
 use std::time::{Duration, SystemTime};
 
-use ::http::header::{self, HeaderMap, HeaderName};
+use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ::http::{Response, StatusCode, Version};
 use ureq::{Body, BodyReader};
 use zeroize::Zeroizing;
@@ -20,6 +20,9 @@ use crate::memory;
 
 /// How much of a document is asked for at once.
 const READ: usize = 16 * 1024;
+
+/// How much of a header's value is looked at. Only tokens are longer.
+pub(crate) const VALUE_LIMIT: usize = 4096;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -122,7 +125,7 @@ impl Answer {
 
     /// The same, not to be shown: a secret that the server repeats is still there.
     pub(crate) fn raw_header(&self, name: HeaderName) -> Option<String> {
-        let value = self.headers.get(name)?.as_bytes();
+        let value = beginning(self.headers.get(name)?);
         // Nearly always it is valid, and that is found out faster than mended.
         Some(match std::str::from_utf8(value) {
             Ok(text) => text.trim().to_owned(),
@@ -140,18 +143,28 @@ impl Answer {
     pub(crate) fn filename(&self) -> Option<String> {
         let disposition = self.headers.get(header::CONTENT_DISPOSITION)?;
         self.secrets
-            .filename(String::from_utf8_lossy(disposition.as_bytes()).trim())
+            .filename(String::from_utf8_lossy(beginning(disposition)).trim())
     }
 
     /// Takes out a header's value that must not be shown.
-    pub(crate) fn take_secret_header(&mut self, name: HeaderName) -> Option<Zeroizing<Vec<u8>>> {
-        let value = self.headers.remove(name)?;
-        let taken = Zeroizing::new(value.as_bytes().to_vec());
+    pub(crate) fn take_secret_header(
+        &mut self,
+        name: HeaderName,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        let Some(value) = self.headers.remove(name) else {
+            return Ok(None);
+        };
+        let mut taken = Zeroizing::new(Vec::new());
+        memory::reserve(&mut taken, value.len())?;
+        taken.extend_from_slice(value.as_bytes());
         // A HeaderValue cannot be wiped. But allocators give out first what was
         // freed last, so what it held is gone with the next of its size.
         drop(value);
-        drop(black_box(vec![0xff_u8; taken.len()]));
-        Some(taken)
+        let mut other = Vec::new();
+        memory::reserve(&mut other, taken.len())?;
+        other.resize(taken.len(), 0xff_u8);
+        drop(black_box(other));
+        Ok(Some(taken))
     }
 
     pub(crate) fn request_id(&self) -> Option<String> {
@@ -254,7 +267,7 @@ impl Answer {
 
     /// Reads an error body: at most [`ERROR_BODY_LIMIT`] of it, however long it
     /// is and however it breaks off; within the stall timeout, however slowly
-    /// it comes. An error only if the call is cancelled.
+    /// it comes. An error only if the call is cancelled or has no memory.
     pub(crate) fn read_service_error(&mut self) -> Result<ServiceError, Error> {
         self.call.bound_to_stall_timeout();
         let mut body = Zeroizing::new(Vec::new());
@@ -266,11 +279,12 @@ impl Answer {
                 Ok(true) => {}
             }
         }
-        Ok(self.service_error(&body))
+        self.service_error(&body)
     }
 
-    /// What a body that is read already says, if it is an error's.
-    pub(crate) fn service_error(&self, body: &[u8]) -> ServiceError {
+    /// What a body that is read already says, if it is an error's. An error only
+    /// where there is no memory for it.
+    pub(crate) fn service_error(&self, body: &[u8]) -> Result<ServiceError, Error> {
         ServiceError::parse(body, |text| self.secrets.blot(text))
     }
 
@@ -307,6 +321,12 @@ impl Answer {
             Err(other) => unsound(&other),
         }
     }
+}
+
+/// What is looked at of a header's value.
+fn beginning(value: &HeaderValue) -> &[u8] {
+    let value = value.as_bytes().trim_ascii();
+    &value[..value.len().min(VALUE_LIMIT)]
 }
 
 /// How the body ends: the length that was announced, or none where chunks or

@@ -74,11 +74,16 @@ fn is_other_encoding(name: &str) -> bool {
     name.contains('\u{fffd}') || name.contains(two_bytes) && !name.contains(|c: char| c.len_utf8() > 2)
 }
 
+/// More than any header has.
+const MAX_PARAMETERS: usize = 32;
+
 /// `name=token` and `name="quoted \"string\""`, separated by semicolons.
 fn parameters(header: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut rest = header.split_once(';').map_or("", |(_, rest)| rest);
-    while let Some((name, after)) = rest.split_once('=') {
+    while found.len() < MAX_PARAMETERS
+        && let Some((name, after)) = rest.split_once('=')
+    {
         // A parameter without a value has no place before the next one's.
         let name = name.rsplit(';').next().unwrap_or(name).trim().to_owned();
         let after = after.trim_start();

@@ -5,12 +5,26 @@
 use memchr::memchr;
 
 use crate::error::{Error, Status};
+use crate::memory;
 
 /// As many as curl takes, in bytes.
 pub(super) const HEADER_LIMIT: usize = 300 * 1024;
 
 /// So many fields are left to ureq; of those behind them, those that matter.
 const FIELDS: usize = 64;
+
+/// No ordinary header has more bytes. Of a longer one only the fields that matter
+/// remain, and what ureq copies of it must be there.
+const ORDINARY: usize = 8 * 1024;
+
+/// The most that the fields that matter may have in a longer header, but for a token:
+/// nobody sends more.
+const MATTERING: usize = 64 * 1024;
+
+const TOKEN: &str = "x-subject-token";
+
+/// ureq parses what is there of a header more than once, and copies it each time.
+const COPIES: usize = 3;
 
 /// The fields that ureq or this library reads.
 const READ: [&str; 13] = [
@@ -26,7 +40,7 @@ const READ: [&str; 13] = [
     "retry-after",
     "transfer-encoding",
     "x-request-id",
-    "x-subject-token",
+    TOKEN,
 ];
 
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";
@@ -76,6 +90,8 @@ struct Header {
     http11: bool,
     bytes: usize,
     fields: usize,
+    /// The bytes of those that matter, behind [`ORDINARY`] ones.
+    mattering: usize,
     encodings: usize,
     chunked: bool,
     /// What is left of a chunk.
@@ -100,16 +116,19 @@ impl Inspector {
         // Where the line begins that is looked at, where its end is looked for, and
         // up to where bytes remain.
         let (mut start, mut from, mut kept) = (0, fresh, 0);
+        let mut longest = 0;
         while matches!(self.place, Place::StatusLine | Place::Fields) {
             let Some(end) = memchr(b'\n', &bytes[from..]) else {
                 bytes.copy_within(start.., kept);
                 self.pending = bytes.len() - start;
                 self.header_bytes(0, self.pending)?;
+                probe(longest.max(self.header.bytes + self.pending))?;
                 return Ok(kept + self.pending);
             };
             let end = from + end + 1;
             self.header_bytes(end - start, 0)?;
-            if self.keeps(&bytes[start..end]) {
+            longest = longest.max(self.header.bytes);
+            if self.keeps(&bytes[start..end])? {
                 if kept < start {
                     bytes.copy_within(start..end, kept);
                 }
@@ -117,6 +136,7 @@ impl Inspector {
             }
             (start, from) = (end, end);
         }
+        probe(longest)?;
         self.check_body(&bytes[start..])?;
         if kept < start {
             bytes.copy_within(start.., kept);
@@ -133,7 +153,7 @@ impl Inspector {
     }
 
     /// Takes note of a line of a header; false where it is to be removed.
-    fn keeps(&mut self, line: &[u8]) -> bool {
+    fn keeps(&mut self, line: &[u8]) -> Result<bool, Error> {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         let header = &mut self.header;
@@ -146,7 +166,7 @@ impl Inspector {
                 header.http11 = text.starts_with(b"HTTP/1.1 ");
                 self.place = Place::Fields;
             }
-            return true;
+            return Ok(true);
         }
         if text.is_empty() {
             self.place = match () {
@@ -155,26 +175,35 @@ impl Inspector {
                 () => Place::Unchecked,
             };
             self.header = Header::default();
-            return true;
+            return Ok(true);
         }
         // Of nearly every line no more need be known.
         let encodes = matches!(text, [b't' | b'T', ..]);
-        if !header.interim && !encodes && header.fields < FIELDS {
+        if !header.interim && !encodes && header.fields < FIELDS && header.bytes <= ORDINARY {
             header.fields += 1;
-            return true;
+            return Ok(true);
         }
         let Some((name, value)) = field(text) else {
-            return true;
+            return Ok(true);
         };
         if header.interim {
-            return false;
+            return Ok(false);
         }
         if name.eq_ignore_ascii_case(TRANSFER_ENCODING) {
             header.encodings += 1;
             header.chunked = value.trim_ascii().eq_ignore_ascii_case(b"chunked");
         }
         header.fields += 1;
-        header.fields <= FIELDS || READ.iter().any(|read| name.eq_ignore_ascii_case(read.as_bytes()))
+        let read = READ
+            .iter()
+            .find(|read| name.eq_ignore_ascii_case(read.as_bytes()));
+        if header.bytes > ORDINARY && read.is_some_and(|read| *read != TOKEN) {
+            header.mattering += line.len();
+            if header.mattering > MATTERING {
+                return Err(malformed("the fields of its header are longer than 64 KiB"));
+            }
+        }
+        Ok(header.fields <= FIELDS && header.bytes <= ORDINARY || read.is_some())
     }
 
     /// Chunks as RFC 9112 has them, in chapter 7.1.
@@ -229,6 +258,14 @@ impl Inspector {
             )),
         }
     }
+}
+
+/// An error where there is no memory for the copies of a header of so many bytes.
+fn probe(bytes: usize) -> Result<(), Error> {
+    if bytes <= ORDINARY {
+        return Ok(());
+    }
+    memory::probe(COPIES * bytes)
 }
 
 pub(super) fn malformed(what: &str) -> Error {
@@ -303,6 +340,20 @@ mod tests {
         let text = String::from_utf8(left).expect("ASCII");
         assert_eq!(text.lines().count(), 1 + FIELDS + 3 + 2);
         assert!(text.ends_with("content-length: 2\r\nETag: \"x\"\r\nX bad: y\r\n\r\nab"));
+    }
+
+    #[test]
+    fn of_a_long_header_the_fields_that_matter_remain() {
+        let long = format!("X-Long: {}\r\n", "y".repeat(3000));
+        let etag = format!("ETag: \"{}\"\r\n", "y".repeat(9000));
+        let bytes = format!("HTTP/1.1 200 OK\r\n{long}{long}{long}{long}{etag}\r\nab");
+        let left = inspected(bytes.as_bytes(), 1000).expect("sound");
+        let expected = format!("HTTP/1.1 200 OK\r\n{long}{long}{etag}\r\nab");
+        assert!(left == expected.as_bytes());
+        for (name, sound) in [("ETag", false), ("X-Subject-Token", true), ("X-Other", true)] {
+            let bytes = format!("HTTP/1.1 200 OK\r\n{name}: {}\r\n\r\nab", "y".repeat(70_000));
+            assert_eq!(inspected(bytes.as_bytes(), 1000).is_ok(), sound, "{name}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod service_error;
 mod tls;
 
 pub(crate) use agent::{Http, Outgoing, Setup};
-pub(crate) use answer::Answer;
+pub(crate) use answer::{Answer, VALUE_LIMIT};
 pub(crate) use call::{Call, Limits};
 pub(crate) use content::{content_range, safe_name, shortened, strong_etag, unsatisfied_range};
 pub(crate) use endpoint::{ENCODED, Endpoint};

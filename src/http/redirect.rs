@@ -10,6 +10,9 @@ use crate::error::{Error, Status};
 
 const MAX_REDIRECTS: u32 = 5;
 
+/// Longer than any URL, in bytes.
+pub(super) const LOCATION_LIMIT: usize = 16 * 1024;
+
 /// What no URL has as it is, such as a raw UTF-8 name, is percent-encoded.
 const RAW: &AsciiSet = &CONTROLS
     .add(b' ')

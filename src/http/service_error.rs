@@ -8,7 +8,8 @@ use serde::de::{self, Deserializer, IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::object::Object;
-use crate::error::{Detail, ServiceText};
+use crate::error::{Detail, Error, ServiceText, shorten};
+use crate::memory;
 
 /// No sound error is larger; the rest is not read.
 pub(crate) const ERROR_BODY_LIMIT: usize = 64 * 1024;
@@ -16,9 +17,21 @@ pub(crate) const ERROR_BODY_LIMIT: usize = 64 * 1024;
 /// The longest plain text that is kept as the service's words.
 const TEXT_LIMIT: usize = 1024;
 
+/// The longest text of a JSON error that is kept.
+const FIELD_LIMIT: usize = 16 * 1024;
+
+/// How much of all `details` together is kept.
+const DETAILS_LIMIT: usize = 8 * 1024;
+
 /// How many error objects may stand one inside another; the service's have two.
 /// They are followed in a loop: how deep a server nests its JSON costs no stack.
 const MAX_NESTED: usize = 8;
+
+/// A larger body is read only where there is memory for the copies of it.
+const ORDINARY: usize = 4096;
+
+/// Texts are copied, and escapes in them undone.
+const COPIES: usize = 8;
 
 /// How many entries of `details` are kept.
 const MAX_DETAILS: usize = 64;
@@ -51,11 +64,34 @@ type Json<'a> = Option<&'a RawValue>;
 fn text(value: Json<'_>) -> Option<String> {
     let json = value?.get();
     match json.as_bytes().first()? {
-        b'"' => serde_json::from_str(json).ok(),
-        b'-' | b'0'..=b'9' => Some(json.to_owned()),
+        b'"' => serde_json::from_str(json).ok().map(|Beginning(text)| text),
+        b'-' | b'0'..=b'9' => Some(json[..json.len().min(FIELD_LIMIT)].to_owned()),
         _ => None,
     }
     .filter(|text: &String| !text.is_empty())
+}
+
+/// A text's first [`FIELD_LIMIT`] bytes.
+struct Beginning(String);
+
+impl<'de> Deserialize<'de> for Beginning {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Beginning, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Beginning;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Beginning, E> {
+                Ok(Beginning(shorten(text, FIELD_LIMIT).to_owned()))
+            }
+        }
+
+        deserializer.deserialize_str(Visitor)
+    }
 }
 
 fn first(candidates: &[Json<'_>]) -> Option<String> {
@@ -63,7 +99,9 @@ fn first(candidates: &[Json<'_>]) -> Option<String> {
 }
 
 fn object<'a>(value: Json<'a>) -> Option<Shape<'a>> {
-    let Object(shape) = serde_json::from_str(value?.get()).ok()?;
+    // An error of the parser would quote another value.
+    let json = value?.get();
+    let Object(shape) = serde_json::from_str(json.strip_prefix('{').map(|_| json)?).ok()?;
     Some(shape)
 }
 
@@ -83,14 +121,23 @@ impl<'de> Deserialize<'de> for Details {
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Details, A::Error> {
                 let mut details = Vec::new();
+                let mut kept = 0;
                 while details.len() < MAX_DETAILS {
                     let Some(value) = seq.next_element::<&RawValue>()? else {
                         return Ok(Details(details));
                     };
-                    details.extend(object(Some(value)).map(|entry| Detail {
+                    let Some(entry) = object(Some(value)) else {
+                        continue;
+                    };
+                    let detail = Detail {
                         code: first(&[entry.error_code, entry.camel_code]),
                         message: first(&[entry.error_msg, entry.camel_msg]),
-                    }));
+                    };
+                    kept += detail.len();
+                    if kept > DETAILS_LIMIT {
+                        break;
+                    }
+                    details.push(detail);
                 }
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
                 Ok(Details(details))
@@ -102,6 +149,7 @@ impl<'de> Deserialize<'de> for Details {
 }
 
 /// An error body, understood as far as possible.
+#[derive(Default)]
 pub(crate) struct ServiceError {
     pub(crate) text: ServiceText,
     /// Whether the body is one of the service's JSON error objects.
@@ -110,12 +158,38 @@ pub(crate) struct ServiceError {
 
 impl ServiceError {
     /// Reads the first part of a body of any kind. `blot` takes secrets out of
-    /// a text.
-    pub(crate) fn parse(body: &[u8], blot: impl Fn(String) -> String) -> ServiceError {
+    /// a text. An error where there is no memory for it.
+    pub(crate) fn parse(body: &[u8], blot: impl Fn(String) -> String) -> Result<ServiceError, Error> {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        let text = String::from_utf8_lossy(body);
-        match serde_json::from_str::<Object<Shape<'_>>>(&text) {
-            Ok(Object(shape)) => {
+        if body.len() > ORDINARY {
+            memory::probe(COPIES * body.len().min(ERROR_BODY_LIMIT))?;
+        }
+        let mut mended = String::new();
+        let text = match std::str::from_utf8(body) {
+            Ok(text) => text,
+            Err(_) => {
+                // Each byte may become U+FFFD, which has three.
+                mended
+                    .try_reserve(3 * body.len())
+                    .map_err(|_| memory::out_of_memory())?;
+                for chunk in body.utf8_chunks() {
+                    mended.push_str(chunk.valid());
+                    mended.push_str(if chunk.invalid().is_empty() {
+                        ""
+                    } else {
+                        "\u{fffd}"
+                    });
+                }
+                &mended
+            }
+        };
+        let parsed = if text.trim_start().starts_with('{') {
+            serde_json::from_str::<Object<Shape<'_>>>(text).ok()
+        } else {
+            None
+        };
+        Ok(match parsed {
+            Some(Object(shape)) => {
                 let mut text = shape.into_text();
                 // After unescaping, or an escaped secret would pass.
                 text.map_text(blot);
@@ -124,15 +198,19 @@ impl ServiceError {
                     text,
                 }
             }
-            Err(_) => ServiceError {
+            None => ServiceError {
                 text: ServiceText {
-                    // Before shortening, or a shortened secret would pass.
-                    message: prose(&blot(text.into_owned())),
+                    // Before the last shortening, or a shortened secret would pass.
+                    message: prose(text).map(|said| {
+                        let mut said = blot(shorten(said, 4 * TEXT_LIMIT).to_owned());
+                        said.truncate(shorten(&said, TEXT_LIMIT).len());
+                        said
+                    }),
                     ..ServiceText::default()
                 },
                 is_error_object: false,
             },
-        }
+        })
     }
 }
 
@@ -161,7 +239,8 @@ impl<'a> Shape<'a> {
                 &[shape.encoded_authorization_message],
             );
             titles.push(shape.title);
-            if let Some(details) = shape.details.filter(|_| !has_details)
+            let is_array = |json: &&RawValue| json.get().starts_with('[');
+            if let Some(details) = shape.details.filter(|_| !has_details).filter(is_array)
                 && let Ok(Details(details)) = serde_json::from_str(details.get())
             {
                 said.details = details;
@@ -183,13 +262,12 @@ impl<'a> Shape<'a> {
 }
 
 /// What a body that is not JSON says: a page's title, or the text itself.
-fn prose(body: &str) -> Option<String> {
+fn prose(body: &str) -> Option<&str> {
     let body = body.trim();
     let said = if body.starts_with('<') {
-        let lower = body.to_ascii_lowercase();
-        let start = lower.find("<title")?;
-        let start = start + lower[start..].find('>')? + 1;
-        let end = start + lower[start..].find("</title")?;
+        let start = find(body, "<title")?;
+        let start = start + body[start..].find('>')? + 1;
+        let end = start + find(&body[start..], "</title")?;
         body[start..end].trim()
     } else if body.starts_with(['{', '[']) {
         // JSON that broke off or is none.
@@ -197,10 +275,13 @@ fn prose(body: &str) -> Option<String> {
     } else {
         body
     };
-    let end = (0..=TEXT_LIMIT.min(said.len()))
-        .rev()
-        .find(|i| said.is_char_boundary(*i))?;
-    Some(said[..end].to_owned()).filter(|s| !s.is_empty())
+    Some(said).filter(|said| !said.is_empty())
+}
+
+/// Where a text has a tag, in small or capital letters.
+fn find(text: &str, tag: &str) -> Option<usize> {
+    let mut windows = text.as_bytes().windows(tag.len());
+    windows.position(|part| part.eq_ignore_ascii_case(tag.as_bytes()))
 }
 
 #[cfg(test)]
@@ -208,7 +289,7 @@ mod tests {
     use super::*;
 
     fn parse(body: &str) -> (Option<String>, Option<String>, bool) {
-        let error = ServiceError::parse(body.as_bytes(), |text| text);
+        let error = ServiceError::parse(body.as_bytes(), |text| text).expect("memory");
         (error.text.code, error.text.message, error.is_error_object)
     }
 
@@ -283,7 +364,7 @@ mod tests {
     fn details_and_the_authorization_message_are_kept() {
         let body = br#"{"error_code":"DBSS.1","error_msg":"m","encoded_authorization_message":"enc",
             "request_id":"r","details":[{"error_code":"A","error_msg":"a"},{"error_msg":null},7,{"errorCode":"B"}]}"#;
-        let text = ServiceError::parse(body, |text| text).text;
+        let text = ServiceError::parse(body, |text| text).expect("memory").text;
         assert_eq!(text.encoded_authorization_message.as_deref(), Some("enc"));
         assert_eq!(text.request_id.as_deref(), Some("r"));
         let details: Vec<_> = text
@@ -322,7 +403,9 @@ mod tests {
             r#"{{"code":"X","details":[{}{{}}]}}"#,
             r#"{"code":"Y"},"#.repeat(4000)
         );
-        let text = ServiceError::parse(body.as_bytes(), |text| text).text;
+        let text = ServiceError::parse(body.as_bytes(), |text| text)
+            .expect("memory")
+            .text;
         assert_eq!(
             (text.code.as_deref(), text.details.len()),
             (Some("X"), MAX_DETAILS)
@@ -330,8 +413,19 @@ mod tests {
     }
 
     #[test]
+    fn long_details_are_bounded_together() {
+        let long = format!(r#"{{"error_msg":"{}"}}"#, "x".repeat(1000));
+        let body = format!(r#"{{"details":[{}]}}"#, [long.as_str(); 60].join(","));
+        let text = ServiceError::parse(body.as_bytes(), |text| text)
+            .expect("memory")
+            .text;
+        assert_eq!(text.details.len(), DETAILS_LIMIT / 1000);
+    }
+
+    #[test]
     fn text_that_is_not_utf8_and_text_without_end_are_bounded() {
-        let error = ServiceError::parse(b"{\"error_code\":\"X\",\"error_msg\":\"\xff\xfe!\"}", |text| text);
+        let error = ServiceError::parse(b"{\"error_code\":\"X\",\"error_msg\":\"\xff\xfe!\"}", |text| text)
+            .expect("memory");
         assert_eq!(error.text.message.as_deref(), Some("\u{fffd}\u{fffd}!"));
         let long = "é".repeat(ERROR_BODY_LIMIT);
         assert_eq!(parse(&long).1.map(|m| m.len()), Some(TEXT_LIMIT));

@@ -6,6 +6,8 @@
 
 /* Requests until the one that fails; 0 and below: none will. */
 static long left;
+/* Whether all fail after that. */
+static int stays;
 static long blocks;
 
 int has_failed_request(void)
@@ -40,7 +42,14 @@ int can_fail_requests(void)
 
 void fail_request(long number)
 {
+    __atomic_store_n(&stays, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&left, number, __ATOMIC_SEQ_CST);
+}
+
+void fail_requests_from(long number)
+{
+    fail_request(number);
+    __atomic_store_n(&stays, 1, __ATOMIC_SEQ_CST);
 }
 
 static int must_fail(size_t size, size_t spared)
@@ -51,7 +60,7 @@ static int must_fail(size_t size, size_t spared)
         if (__atomic_compare_exchange_n(&left, &now, next, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
             return next < 0;
     }
-    return 0;
+    return now < 0 && __atomic_load_n(&stays, __ATOMIC_SEQ_CST);
 }
 
 static void *counted(void *block)
@@ -115,6 +124,11 @@ int can_fail_requests(void)
 }
 
 void fail_request(long number)
+{
+    left = number;
+}
+
+void fail_requests_from(long number)
 {
     left = number;
 }

@@ -15,6 +15,9 @@ int can_fail_requests(void);
 
 void fail_request(long number);
 
+/* The same for it and all after it. */
+void fail_requests_from(long number);
+
 /* Whether it has failed. */
 int has_failed_request(void);
 

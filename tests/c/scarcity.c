@@ -700,6 +700,133 @@ static void amounts(void)
     end();
 }
 
+/* A download of a report whose answer is a hostile server's. */
+static const char *hostile_report;
+
+static dbss_status hostile_download(void)
+{
+    dbss_buffer buffer = {NULL, 0};
+    dbss_operation *operation = NULL;
+    dbss_status status = new_operation_here(&operation);
+    if (status == DBSS_OK)
+        status = dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), hostile_report, NULL, operation, &buffer);
+    dbss_buffer_free(&buffer);
+    dbss_operation_free(operation);
+    return status == DBSS_ERR_OUT_OF_MEMORY || status == DBSS_ERR_RESOURCE ? status : DBSS_OK;
+}
+
+/* An answer of so many parts, each a format for its number and `size` letters. */
+static char *repeated(const char *part, int count, size_t size)
+{
+    char *letters = malloc(size + 1), *all, *at;
+    int i;
+    all = at = malloc((size_t)count * (strlen(part) + size + 16) + 1);
+    if (letters == NULL || all == NULL)
+        fatal("no memory");
+    memset(letters, 'a', size);
+    letters[size] = 0;
+    *at = 0;
+    for (i = 0; i < count; i++)
+        at += sprintf(at, part, i, letters);
+    free(letters);
+    return all;
+}
+
+/* What a child ends with that makes the call again and again, each time with no
+ * memory from one request on. */
+static int outcome_of_end_of_memory(volatile long *at)
+{
+    pid_t child;
+    fflush(stdout);
+    child = fork();
+    if (child < 0)
+        fatal("no child");
+    if (child == 0) {
+        int has_failed = 1;
+        if (call() != DBSS_OK)
+            _exit(ELSE);
+        for (*at = 1; has_failed; ++*at) {
+            fail_requests_from(*at);
+            call();
+            has_failed = has_failed_request();
+            fail_request(0);
+        }
+        _exit(SUCCESS);
+    }
+    return wait_for_child(child);
+}
+
+/* Whatever a server makes long in an answer, little memory ends no process. */
+static void hostile(void)
+{
+#define Q "\\\""
+    static const long rooms[] = {0, 64 * KIB, 256 * KIB, 512 * KIB, 1024 * KIB};
+    static const struct {
+        const char *what;
+        int status;
+        const char *header;
+        int headers;
+        size_t header_size;
+        const char *open, *part, *close;
+        int parts;
+        size_t part_size;
+    } answers[] = {
+        {"many fields", 200, "[\"X-%d\", \"%s\"],", 60, 4000, "%PDF-1.7", "", "", 0, 0},
+        {"many ETags", 200, "[\"ETag\", \"%d%s\"],", 60, 4000, "%PDF-1.7", "", "", 0, 0},
+        {"X-Request-Id of 60 KB", 400, "[\"X-Request-Id\", \"%.0d%s\"],", 1, 60000, "{}", "", "", 0, 0},
+        {"ETag", 200, "[\"ETag\", \"%.0d\\\"%s\\\"\"],", 1, 100000, "%PDF-1.7", "", "", 0, 0},
+        {"Content-Disposition", 200, "[\"Content-Disposition\", \"attachment%.0d; filename=%s\"],", 1, 100000, "%PDF-1.7", "", "", 0, 0},
+        {"Content-Encoding", 200, "[\"Content-Encoding\", \"%.0d%s\"],", 1, 100000, "%PDF-1.7", "", "", 0, 0},
+        {"X-Request-Id", 400, "[\"X-Request-Id\", \"%.0d%s\"],", 1, 100000, "{}", "", "", 0, 0},
+        {"Location", 302, "[\"Location\", \"/%.0d%s\"],", 1, 60000, "", "", "", 0, 0},
+        {"details", 400, "", 0, 0, "{" Q "error_code" Q ":" Q "X" Q "," Q "details" Q ":[{}",
+         ",{" Q "error_code" Q ":" Q "%d" Q "," Q "error_msg" Q ":" Q "%s" Q "}", "]}", 64, 800},
+        {"error_msg", 400, "", 0, 0, "{" Q "error_msg" Q ":" Q, "%.0d%s%%", Q "}", 1, 60000},
+        {"text with a blank", 400, "", 0, 0, "", "%.0d%s %%", "", 1, 60000},
+    };
+#undef Q
+    volatile long *at = mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    size_t i, j;
+    if (at == MAP_FAILED)
+        fatal("no memory");
+    /* Where no name is looked up, on a thread of its own. */
+    begin_at("http", address_of("http"), 1);
+    call = hostile_download;
+    for (i = 0; i < sizeof answers / sizeof *answers; i++) {
+        char *headers, *parts, *fault;
+        int outcome;
+        hostile_report = add_report(10000);
+        headers = answers[i].headers > 0 ? repeated(answers[i].header, answers[i].headers, answers[i].header_size) : format("%s", "");
+        if (*headers != 0)
+            headers[strlen(headers) - 1] = 0;
+        parts = answers[i].parts > 0 ? repeated(answers[i].part, answers[i].parts, answers[i].part_size) : format("%s", "");
+        fault = format("{\"report\": \"%s\", \"times\": 1000, \"status\": %d, \"headers\": [%s], \"body\": \"%s%s%s\"}", hostile_report,
+                       answers[i].status, headers, answers[i].open, parts, answers[i].close);
+        free(control("POST", "/faults", fault));
+        for (j = 0; j < sizeof rooms / sizeof *rooms; j++) {
+            /* The connection has its memory already, or not. */
+            int how;
+            for (how = HERE; how <= ON_A_THREAD; how++) {
+                outcome = outcome_of_child(rooms[j], how, 0);
+                if (outcome != SUCCESS && outcome != NO_MEMORY)
+                    failed("%s, way %d, %ld KiB to spare: %d", answers[i].what, how, rooms[j] / KIB, outcome);
+            }
+        }
+        if (can_fail_requests()) {
+            outcome = outcome_of_end_of_memory(at);
+            if (outcome != SUCCESS)
+                failed("%s, no memory from request %ld on: %d", answers[i].what, *at, outcome);
+        }
+        outcome = outcome_of_child(PLENTY, AGAIN, 0);
+        if (outcome != SUCCESS)
+            failed("%s, with plenty: %d", answers[i].what, outcome);
+        free(headers);
+        free(parts);
+        free(fault);
+    }
+    end();
+}
+
 static const struct check checks[] = {
     {"plain", plain, LOAD},
     {"tls", tls, LOAD},
@@ -708,6 +835,7 @@ static const struct check checks[] = {
     {"copies", copies, LOAD},
     {"each_request", each_request, LOAD},
     {"amounts", amounts, LOAD},
+    {"hostile", hostile, LOAD},
 };
 
 int main(int argc, char **argv)

@@ -66,7 +66,8 @@ pub struct Failure {
     pub instance: String,
     /// Its id; empty where it was the list of the instance's reports that failed.
     pub id: String,
-    /// Why.
+    /// Why. Of each text that the service sent it has at most a kibibyte, and of its
+    /// details together as much.
     pub error: Error,
 }
 
@@ -108,6 +109,7 @@ fn by_name<S: Serializer>(counts: &&Counts, serializer: S) -> Result<S::Ok, S::E
 impl MirrorResult {
     fn fail(&mut self, instance: String, id: String, error: Error) {
         self.counts.failed += 1;
+        let error = error.to_keep();
         self.failures.push(Failure { instance, id, error });
     }
 
