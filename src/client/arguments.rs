@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::value::{Value, option_value, unhandled};
 use crate::error::{Error, Status};
-use crate::tables::OptionSet;
+use crate::tables::{OptionRow, OptionSet};
 
 pub(super) use crate::tables::PROJECT_OR_INSTANCE_ID;
 
@@ -84,6 +84,12 @@ pub(super) fn parse_locale(locale: &str) -> Result<&'static str, Error> {
         (_, Value::Choice(locale)) => Ok(locale),
         (key, _) => Err(unhandled(key)),
     }
+}
+
+/// All of them.
+pub(super) fn locales() -> impl Iterator<Item = &'static str> {
+    let row = OptionSet::Mirror.find("locale");
+    row.into_iter().flat_map(OptionRow::choices)
 }
 
 #[cfg(test)]

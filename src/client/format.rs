@@ -6,6 +6,12 @@ pub(super) const MAGIC: usize = 5;
 /// As many bytes as tell text from other bytes.
 pub(super) const SNIFFED: usize = 512;
 
+/// More white space than stands before any report.
+pub(super) const MOST_BLANK: usize = 16 * 1024;
+
+/// A body of fewer bytes that is neither a PDF nor a ZIP archive is no report.
+const LEAST: usize = 16;
+
 /// What a report is, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
@@ -59,38 +65,50 @@ pub(super) enum Document {
     Xml,
     Json,
     Text,
+    /// With gzip or zlib.
+    Compressed,
     /// Neither text nor what was wanted.
     Other,
 }
 
 impl Document {
-    /// What a body is that is no report, by its first [`SNIFFED`] bytes and its
-    /// type; none where it can be a report. `only_known` takes PDF and ZIP alone.
+    /// What a body is that is no report, by its first [`SNIFFED`] bytes, from its
+    /// first character on where those are blank or nearly so, and its type; none where it can be
+    /// a report. `only_known` takes PDF and ZIP alone.
     pub(super) fn of(head: &[u8], content_type: Option<&str>, only_known: bool) -> Option<Document> {
         if Format::of(head) != Format::Unknown {
             return None;
         }
+        let body = without_mark(head);
+        if body.is_empty() {
+            return Some(if head.len() < MOST_BLANK {
+                Document::Empty
+            } else {
+                Document::Text
+            });
+        }
+        let blank = head.len() - body.len();
+        let head = if blank + LEAST <= SNIFFED { head } else { body };
         let head = &head[..head.len().min(SNIFFED)];
-        if without_mark(head).is_empty() {
-            return Some(Document::Empty);
+        if matches!(head, [0x1f, 0x8b, ..] | [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..]) && !is_text(head) {
+            return Some(Document::Compressed);
         }
         let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
         let typed = ["text/", "json", "xml", "html", "javascript"]
             .iter()
             .any(|part| content_type.contains(part));
-        if !typed && !is_text(head) {
-            return only_known.then_some(Document::Other);
-        }
-        // UTF-16 becomes ASCII, as far as it is that.
+        // UTF-16 and UTF-32 become ASCII, as far as they are that.
         let text: String = without_mark(head)
             .iter()
-            .filter(|b| **b != 0)
+            .filter(|b| !b.is_ascii_control() || b.is_ascii_whitespace())
             .map(|b| char::from(b.to_ascii_lowercase()))
             .collect();
+        if !typed && !is_text(head) && !has_markup(&text) {
+            let is_short = head.len() < LEAST;
+            return (only_known || is_short).then_some(Document::Other);
+        }
         let text = text.trim_start_matches(|c: char| c.is_ascii_whitespace() || !c.is_ascii());
-        let has_page = ["<!doctype html", "<html", "<head", "<body", "<title"]
-            .iter()
-            .any(|tag| text.contains(tag));
+        let has_page = PAGE_TAGS.iter().any(|tag| text.contains(tag));
         Some(match text.chars().next() {
             Some('<') if has_page => Document::Page,
             _ if content_type.contains("html") => Document::Page,
@@ -110,6 +128,9 @@ impl Document {
             }
             Document::Json => "the service answered with a JSON document in place of a report",
             Document::Text => "the service answered with text in place of a report; is the endpoint right?",
+            Document::Compressed => {
+                "the service answered with compressed bytes, which are neither a PDF nor a ZIP archive"
+            }
             Document::Other => "the service answered with bytes that are neither a PDF nor a ZIP archive",
         }
     }
@@ -122,26 +143,65 @@ pub(super) fn without_mark(body: &[u8]) -> &[u8] {
         .trim_ascii_start()
 }
 
-/// Whether bytes are text in whatever encoding: without the control characters
-/// that no text has (as in the WHATWG's MIME sniffing), or in UTF-16 or UTF-32.
-fn is_text(head: &[u8]) -> bool {
-    let binary = |b: &u8| matches!(b, 0..=8 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f);
-    let wide = |a: usize| {
-        head.len() >= 4
-            && head.iter().skip(1 - a).step_by(2).take(4).all(|b| *b == 0)
-            && head
-                .iter()
-                .skip(a)
-                .step_by(2)
-                .take(4)
-                .all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace())
+/// Tags of web pages, in lower case.
+const PAGE_TAGS: [&str; 5] = ["<!doctype html", "<html", "<head", "<body", "<title"];
+
+/// Whether text, in lower case, has a tag of a page or of XML, or an object of JSON:
+/// `{"name":`. Fewer characters than that stand in other bytes by chance.
+fn has_markup(text: &str) -> bool {
+    let begins_object = |at: usize| {
+        let rest = text[at + 1..].trim_ascii_start().strip_prefix('"');
+        rest.and_then(|rest| rest.split_once('"'))
+            .is_some_and(|(name, rest)| {
+                !name.is_empty()
+                    && name.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+                    && rest.trim_ascii_start().starts_with(':')
+            })
     };
-    [&b"\xff\xfe"[..], b"\xfe\xff", b"\0\0\xfe\xff"]
+    PAGE_TAGS
         .iter()
-        .any(|mark| head.starts_with(mark))
-        || wide(0)
-        || wide(1)
-        || !head.iter().any(binary)
+        .chain(&["<?xml", "<error"])
+        .any(|tag| text.contains(tag))
+        || text.match_indices('{').any(|(at, _)| begins_object(at))
+}
+
+/// Whether bytes are text in whatever encoding: without the control characters
+/// that no text has (as in the WHATWG's MIME sniffing), in UTF-8 with few of them,
+/// or in UTF-16 or UTF-32.
+fn is_text(head: &[u8]) -> bool {
+    let is_binary = |b: &&u8| matches!(**b, 0..=8 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f);
+    let binary = head.iter().filter(is_binary).count();
+    let has_mark = [&b"\xff\xfe"[..], b"\xfe\xff", b"\0\0\xfe\xff"]
+        .iter()
+        .any(|mark| head.starts_with(mark));
+    has_mark || binary == 0 || binary * LEAST <= head.len() && is_utf8(head) || is_wide(head)
+}
+
+/// Whether bytes are UTF-8, but for a character that the end of them cuts.
+fn is_utf8(head: &[u8]) -> bool {
+    str::from_utf8(head).map_or_else(|e| e.error_len().is_none(), |_| true)
+}
+
+/// Whether bytes are text in UTF-16 or UTF-32 without a mark: ASCII in the beginning,
+/// or in English and Chinese, which are the service's languages.
+fn is_wide(head: &[u8]) -> bool {
+    const ASCII: usize = 4;
+    const CHINESE: usize = 64;
+    let is_ascii = |c: u32| matches!(c, 9 | 10 | 12 | 13 | 0x20..=0x7e);
+    let is_chinese = |c: u32| {
+        is_ascii(c)
+            || matches!(c, 0xb7 | 0x2010..=0x2027 | 0x3000..=0x303f | 0x4e00..=0x9fff | 0xff00..=0xffef)
+    };
+    [2, 4].into_iter().any(|width| {
+        let little = |unit: &[u8]| unit.iter().rev().fold(0, |c, b| c << 8 | u32::from(*b));
+        let big = |unit: &[u8]| unit.iter().fold(0, |c, b| c << 8 | u32::from(*b));
+        let units = || head.chunks_exact(width);
+        let are = |c: &dyn Fn(&[u8]) -> u32| {
+            units().take(ASCII).all(|unit| is_ascii(c(unit)))
+                || units().take(CHINESE).all(|unit| is_chinese(c(unit)))
+        };
+        head.len() >= 2 * width && (are(&little) || are(&big))
+    })
 }
 
 #[cfg(test)]
@@ -155,7 +215,10 @@ mod tests {
             (b"\r\n%PDF-1.7", Format::Pdf),
             (b"PK\x03\x04", Format::Zip),
             (b"PK\x05\x06", Format::Zip),
-            (b"\x00\x01", Format::Unknown),
+            (
+                b"\0\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1{\"\xff\x01\x02\x03\x9f\xc0\xfe",
+                Format::Unknown,
+            ),
         ] {
             assert_eq!(Format::of(head), format);
             for content_type in [None, Some("application/octet-stream")] {

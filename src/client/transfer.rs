@@ -7,7 +7,7 @@ use ::http::header::{CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, Header
 
 use super::context::ClientInner;
 use super::download::ReportInfo;
-use super::format::{Document, Format, MAGIC, SNIFFED};
+use super::format::{Document, Format, MAGIC, MOST_BLANK, SNIFFED, without_mark};
 use super::report::{ReportRequest, expect_report, refused};
 use crate::error::{Error, Status};
 use crate::http::{
@@ -471,6 +471,15 @@ impl Transfer {
         self.read_head(&mut head, MAGIC, SNIFFED)?;
         if Format::of(&head) == Format::Unknown {
             self.read_head(&mut head, SNIFFED, SNIFFED)?;
+            // What stands behind white space decides.
+            while !self.ended && head.len() < MOST_BLANK && without_mark(&head).is_empty() {
+                let more = head.len() + SNIFFED;
+                self.read_head(&mut head, more, more)?;
+            }
+            let blank = head.len() - without_mark(&head).len();
+            if (1..MOST_BLANK).contains(&blank) {
+                self.read_head(&mut head, blank + SNIFFED, blank + SNIFFED)?;
+            }
             let only_known = self.request.only_known_formats();
             if let Some(document) = Document::of(&head, self.content_type.as_deref(), only_known) {
                 self.call.bound_to_stall_timeout();

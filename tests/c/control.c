@@ -965,9 +965,10 @@ static void stream_getters(void)
         const char *ending;
     } formats[] = {{"%PDF-1.7 and so on", "%PDF-1.7 and so on", DBSS_FORMAT_PDF, ".pdf"},
                    {"PK\3\4 and so on", "PK\\u0003\\u0004 and so on", DBSS_FORMAT_ZIP, ".zip"},
-                   {"\1 neither", "\\u0001 neither", DBSS_FORMAT_UNKNOWN, ".bin"},
-                   {"\1", "\\u0001", DBSS_FORMAT_UNKNOWN, ".bin"},
-                   {"PK\1", "PK\\u0001", DBSS_FORMAT_UNKNOWN, ".bin"}};
+                   {"\1\2\3 neither this nor that", "\\u0001\\u0002\\u0003 neither this nor that", DBSS_FORMAT_UNKNOWN,
+                    ".bin"},
+                   {"PK\1\2\3 and so on, and so on", "PK\\u0001\\u0002\\u0003 and so on, and so on", DBSS_FORMAT_UNKNOWN,
+                    ".bin"}};
     struct report report = new_report(300000);
     dbss_context *ctx = new_context(fact("http"));
     dbss_operation *operation = new_operation();

@@ -359,7 +359,7 @@ def test_the_environment_alone_is_enough(download: Download, standin: Standin) -
 
 
 @pytest.mark.parametrize(
-    ("body", "ending"), [("%PDF-1.7 ...", "pdf"), ("PK\3\4 ...", "zip"), ("\0\1\2", "bin")]
+    ("body", "ending"), [("%PDF-1.7 ...", "pdf"), ("PK\3\4 ...", "zip"), ("\0\1\2" * 6, "bin")]
 )
 def test_a_report_without_a_name_is_called_by_its_id(
     download: Download, standin: Standin, body: str, ending: str

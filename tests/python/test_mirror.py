@@ -746,6 +746,95 @@ def test_a_line_that_is_none_is_a_clear_error_and_changes_nothing(
     assert archive.standin.requests() == []
 
 
+def logged(archive: Archive) -> list[str]:
+    """Mirrors with a client that has a log, and returns the warnings."""
+    found: list[str] = []
+
+    def log(record: dbss.LogRecord) -> None:
+        if record.level == dbss.LOG_WARNING:
+            found.append(record.message)
+
+    standin = archive.standin
+    with dbss.Client(endpoint=standin.http, token=standin.token, log=log) as client:
+        client.mirror(
+            archive.directory, project_id=standin.project_id, instance_id=archive.instance
+        )
+    return found
+
+
+def test_a_torn_last_line_is_warned_of(archive: Archive) -> None:
+    archive.add_many(2)
+    assert logged(archive) == []
+    manifest = archive.directory / "manifest.jsonl"
+    whole = manifest.read_bytes()
+    last = whole.rindex(b"\n", 0, -1) + 1
+    for cut in (last + 1, last + 5, len(whole) - 20):
+        manifest.write_bytes(whole[:cut])
+        [warning] = logged(archive)
+        assert f"last line of {manifest}, number 2, " in warning
+        assert f"({cut - last} bytes)" in warning
+
+
+def test_a_last_line_without_its_end_is_kept(archive: Archive) -> None:
+    archive.add_many(3)
+    archive.mirror()
+    manifest = archive.directory / "manifest.jsonl"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(whole[:-1])
+    assert logged(archive) == []
+    assert manifest.read_bytes() == whole
+    reports = [*(one["id"] for one in archive.lines()), archive.add()]
+    manifest.write_bytes(whole[:-1])
+    archive.mirror()
+    assert manifest.read_bytes().startswith(whole)
+    archive.check(reports)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    "end",
+    [
+        b'{"my":"only copy"}',
+        b'{"id":"only copy"}',
+        b'{"id":"a","instance":"b","path":"../x","size":1,"sha256":"' + b"0" * 64 + b'"}',
+        b'{"id": "with a blank',
+        b'{"id":"cut" and changed',
+        b"notes",
+        b'"',
+        b"\0\0\0\0",
+    ],
+)
+def test_a_last_line_that_is_of_others_is_an_error_and_stays(
+    archive: Archive, end: bytes, known: bool
+) -> None:
+    archive.directory.mkdir(exist_ok=True)
+    archive.add_many(2)
+    if known:
+        archive.mirror()
+    manifest = archive.directory / "manifest.jsonl"
+    before = (manifest.read_bytes() if known else b"") + end
+    manifest.write_bytes(before)
+    archive.requested()
+    error = archive.fails(dbss.FileError)
+    assert f"line {3 if known else 1} of {manifest}" in error.message
+    assert "mend it, remove it or move the file away" in error.message
+    assert manifest.read_bytes() == before
+    assert archive.standin.requests() == []
+
+
+@pytest.mark.parametrize("start", [b"", b'{"id":"', b" "])
+def test_a_line_without_bounds_is_an_error(archive: Archive, start: bytes) -> None:
+    archive.directory.mkdir(exist_ok=True)
+    manifest = archive.directory / "manifest.jsonl"
+    manifest.write_bytes(start)
+    os.truncate(manifest, 3 << 30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    error = archive.fails(dbss.FileError)
+    assert f"line 1 of {manifest} is longer than 1 MiB" in error.message
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * KIB
+    assert manifest.stat().st_size == 3 << 30
+
+
 def test_what_has_no_line_is_taken_up_again(archive: Archive) -> None:
     reports = archive.add_many(6)
     archive.mirror()
@@ -823,6 +912,57 @@ def test_a_file_without_a_line_is_not_taken_for_another_report(
     for (report, _), record in archive.records().items():
         data = (archive.directory / record["path"]).read_bytes()
         assert data == archive.expected(report)
+
+
+def right(archive: Archive, locale: str | None = None) -> None:
+    """Each line's file is that report's."""
+    for (report, said), record in archive.records().items():
+        if said == locale:
+            data = (archive.directory / record["path"]).read_bytes()
+            assert data == archive.expected(report, locale)
+
+
+def test_a_file_of_a_deleted_report_is_not_taken_for_another(archive: Archive) -> None:
+    one, other = secrets.token_hex(8), secrets.token_hex(8)
+    archive.add(name="x", id=f"{one}_{other}")
+    archive.mirror()
+    [left] = archive.files()
+    before = (archive.directory / left).read_bytes()
+    (archive.directory / "manifest.jsonl").unlink()
+    archive.standin.remove_reports([f"{one}_{other}"])
+    archive.add(name=f"x_{one}", id=other)
+    assert counts(archive.mirror()) == {"listed": 1, "downloaded": 1}
+    right(archive)
+    assert (archive.directory / left).read_bytes() == before
+    assert counts(archive.mirror(verify=True)) == {"listed": 1, "present": 1}
+
+
+@pytest.mark.parametrize("locale", ["en-us", "zh-cn"])
+def test_a_file_in_a_language_is_not_taken_for_another_report(
+    archive: Archive, locale: str
+) -> None:
+    plain = archive.add(name="x")
+    archive.mirror(locale=locale)
+    (archive.directory / "manifest.jsonl").unlink()
+    archive.add(name="x", id=f"{plain}_{locale}")
+    archive.mirror()
+    right(archive)
+
+
+def test_a_file_that_a_line_has_is_not_taken_up(archive: Archive) -> None:
+    """As where a file system takes two names for one."""
+    first = archive.add(name="\u00e9")
+    archive.mirror()
+    path = archive.path(first)
+    data = path.read_bytes()
+    second = archive.add(name="e\u0301")
+    third = archive.add(name="e\u0301e\u0301")
+    for name, report in (("e\u0301", second), ("e\u0301e\u0301", third)):
+        os.link(path, path.parent / f"{name}_{report}.pdf")
+    assert counts(archive.mirror()) == {"listed": 3, "downloaded": 2, "present": 1}
+    right(archive)
+    assert path.read_bytes() == data
+    assert len({(archive.directory / one["path"]).stat().st_ino for one in archive.lines()}) == 3
 
 
 @pytest.mark.parametrize("downloaded", [0, 1, None])

@@ -322,6 +322,30 @@ def test_text_in_place_of_a_report_is_refused_and_leaves_nothing(
     assert left == []
 
 
+@pytest.mark.parametrize("blank", [5, 511, 512, 600, 1024, 5000])
+def test_a_report_behind_white_space_is_one(
+    standin: Standin, make: Callable[..., Report], blank: int
+) -> None:
+    body = "\n" * blank + "%PDF-1.7 and so on"
+    report = make(300, body=body, times=1)
+    with dbss.Client(endpoint=standin.http, token=standin.token) as client:
+        got = client.download_report(standin.project_id, standin.instance_id, report.facts["id"])
+    assert got == body.encode()
+
+
+@pytest.mark.parametrize(("blank", "said"), [(600, "empty body"), (20_000, "text")])
+def test_white_space_alone_is_no_report(
+    standin: Standin, make: Callable[..., Report], blank: int, said: str
+) -> None:
+    report = make(300, body=" " * blank, times=1)
+    with (
+        dbss.Client(endpoint=standin.http, token=standin.token) as client,
+        pytest.raises(dbss.UnexpectedResponseError) as caught,
+    ):
+        client.download_report(standin.project_id, standin.instance_id, report.facts["id"])
+    assert said in caught.value.message
+
+
 def change_in_the_midst(report: Report) -> Callable[[dbss.Progress], None]:
     """A progress function that changes the report as soon as some of it has come."""
 

@@ -1,18 +1,19 @@
 //! The directory of a mirror: its lock, its manifest and its checksums.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::options::MirrorOptions;
-use crate::client::arguments::{REPORT_ID, check_id};
+use crate::client::arguments::{REPORT_ID, check_id, locales};
 use crate::client::pages::Item;
 use crate::client::time::date;
 use crate::error::{Error, Status};
@@ -37,6 +38,12 @@ const LONGEST_COMPONENT: usize = 120;
 /// unique, the name of a file has less than 143 bytes then, which is what eCryptfs
 /// takes.
 const SHORT_COMPONENT: usize = 40;
+
+/// No line of a manifest is longer, in bytes.
+const LONGEST_LINE: u64 = 1024 * 1024;
+
+/// How each line of a manifest begins, as [`Record`] is serialized.
+const LINE_START: &[u8] = br#"{"id":""#;
 
 /// More reports than any archive has.
 const MAX_PATHS: usize = 4_000_000;
@@ -137,6 +144,11 @@ pub(super) struct Archive {
     /// reports of the service's lists would have.
     owners: HashMap<u64, u64>,
     hasher: RandomState,
+    /// The devices and inodes of the files that records have or that are taken up;
+    /// none as long as none is.
+    files: Option<HashSet<(u64, u64)>>,
+    /// What was cut from the manifest's end.
+    pub(super) mended: Option<String>,
 }
 
 /// Whether a report's file is that of others too.
@@ -209,14 +221,19 @@ impl Record {
 pub(super) fn is_ambiguous(record: &Record) -> bool {
     let stem = record.path.rsplit_once('.').map_or("", |(stem, _)| stem);
     let name = stem.rsplit_once('/').map_or(stem, |(_, name)| name);
-    let without_locale = ["_en-us", "_zh-cn"]
-        .iter()
-        .find_map(|locale| name.strip_suffix(locale));
+    let without_locale =
+        locales().find_map(|locale| name.strip_suffix(locale).and_then(|name| name.strip_suffix('_')));
     let is_another = |id: &str| id != record.id && check_id(id, "id", REPORT_ID).is_ok();
     [Some(name), without_locale]
         .into_iter()
         .flatten()
         .any(|name| name.match_indices('_').any(|(at, _)| is_another(&name[at + 1..])))
+}
+
+/// Whether a line without its end is the beginning of one that was being written.
+fn is_cut_line(line: &[u8]) -> bool {
+    let begins = line.starts_with(LINE_START) || LINE_START.starts_with(line);
+    begins && serde_json::from_slice::<IgnoredAny>(line).is_err_and(|e| e.is_eof())
 }
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> Error {
@@ -267,6 +284,8 @@ impl Archive {
             order: Vec::new(),
             owners: HashMap::new(),
             hasher: RandomState::new(),
+            files: None,
+            mended: None,
         };
         archive.read_manifest()?;
         let mut owners = HashMap::new();
@@ -286,38 +305,66 @@ impl Archive {
 
     fn read_manifest(&mut self) -> Result<(), Error> {
         let path = self.directory.join(MANIFEST);
-        let mut bytes = Vec::new();
-        self.manifest
-            .read_to_end(&mut bytes)
-            .map_err(|e| cannot("read", &path, &e))?;
-        // A line without its end was being written when its process was killed;
-        // the file that it tells of is found and taken up again.
-        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
-        for (number, line) in bytes[..whole].split(|b| *b == b'\n').enumerate() {
+        let manifest = self.manifest.try_clone();
+        let mut reader = BufReader::new(manifest.map_err(|e| cannot("read", &path, &e))?);
+        let mut line = Vec::new();
+        for number in 1_u64.. {
+            let wrong = |what: &str| {
+                let what = format!("line {number} of {} {what}", path.display());
+                Error::new(Status::File, what).with_path(&path)
+            };
+            line.clear();
+            memory::reserve(&mut line, 1024)?;
+            let length = (&mut reader)
+                .take(LONGEST_LINE + 1)
+                .read_until(b'\n', &mut line)
+                .map_err(|e| cannot("read", &path, &e))? as u64;
+            if length > LONGEST_LINE {
+                return Err(wrong(
+                    "is longer than 1 MiB, and so is not a line of a manifest; mend it, remove it or move the file away",
+                ));
+            }
+            let is_whole = line.ends_with(b"\n");
             if line.trim_ascii().is_empty() {
+                self.length += length;
+                if !is_whole {
+                    break;
+                }
                 continue;
             }
-            let record = serde_json::from_slice::<Record>(line)
-                .ok()
-                .filter(Record::is_sound)
-                .ok_or_else(|| {
-                    Error::new(
-                        Status::File,
-                        format!(
-                            "line {} of {} is not a line of a manifest; mend or remove it",
-                            number + 1,
-                            path.display()
-                        ),
-                    )
-                })?;
-            self.remember(record)?;
+            match serde_json::from_slice::<Record>(&line) {
+                Ok(record) if record.is_sound() => self.remember(record)?,
+                _ if !is_whole && is_cut_line(&line) => {
+                    // It was being written when its process was killed; the file that
+                    // it tells of is found and taken up again.
+                    self.manifest
+                        .set_len(self.length)
+                        .map_err(|e| cannot("mend", &path, &e))?;
+                    self.mended = Some(format!(
+                        "removed the last line of {}, number {number}, which was written in part only ({length} bytes)",
+                        path.display()
+                    ));
+                    break;
+                }
+                _ if is_whole => return Err(wrong("is not a line of a manifest; mend or remove it")),
+                _ => {
+                    return Err(wrong(
+                        "has no end and is not the beginning of a line of a manifest; mend it, remove it or move the file away",
+                    ));
+                }
+            }
+            self.length += length;
+            if !is_whole {
+                // Whoever wrote the line left its end out.
+                let mut manifest = &self.manifest;
+                manifest
+                    .seek(SeekFrom::Start(self.length))
+                    .and_then(|_| sys::write_all_quietly(manifest.as_fd(), b"\n"))
+                    .map_err(|e| cannot("mend", &path, &e))?;
+                self.length += 1;
+                break;
+            }
         }
-        if whole < bytes.len() {
-            self.manifest
-                .set_len(whole as u64)
-                .map_err(|e| cannot("mend", &path, &e))?;
-        }
-        self.length = whole as u64;
         Ok(())
     }
 
@@ -368,16 +415,12 @@ impl Archive {
             return Sharing::None;
         }
         let path = folded(&record.path);
-        let file = |record: &Record| {
-            let found = self.directory.join(&record.path).symlink_metadata().ok()?;
-            Some((found.dev(), found.ino()))
-        };
-        let own = file(record);
+        let own = self.file(record);
         let key = record.key();
         let mut is_shared = false;
         let mut first = None;
         for other in self.order.iter().filter_map(|key| self.records.get(key)) {
-            let same_file = || other.path == record.path || own.is_some() && file(other) == own;
+            let same_file = || other.path == record.path || own.is_some() && self.file(other) == own;
             if folded(&other.path) != path || !same_file() {
                 continue;
             }
@@ -417,6 +460,34 @@ impl Archive {
     /// What the manifest has of a report.
     pub(super) fn find(&self, record: &Record) -> Option<&Record> {
         self.records.get(&record.key())
+    }
+
+    /// Whether the file in the place of a report is that of no record, and of no
+    /// report that took it up: some file systems take several names for one. Takes
+    /// it up then.
+    pub(super) fn take_up(&mut self, record: &Record) -> Result<bool, Error> {
+        if self.files.is_none() {
+            let mut files = HashSet::new();
+            if files.try_reserve(self.records.len() + 1).is_err() {
+                return Err(memory::out_of_memory());
+            }
+            files.extend(self.records.values().filter_map(|record| self.file(record)));
+            self.files = Some(files);
+        }
+        let file = self.file(record);
+        let Some((files, file)) = self.files.as_mut().zip(file) else {
+            return Ok(false);
+        };
+        if files.try_reserve(1).is_err() {
+            return Err(memory::out_of_memory());
+        }
+        Ok(files.insert(file))
+    }
+
+    /// The device and the inode of a record's file.
+    fn file(&self, record: &Record) -> Option<(u64, u64)> {
+        let found = self.directory.join(&record.path).symlink_metadata().ok()?;
+        Some((found.dev(), found.ino()))
     }
 
     /// Whether a report of the manifest has a file of its own, of the right size.

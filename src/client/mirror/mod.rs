@@ -455,6 +455,9 @@ impl ClientInner {
                 let directory = std::path::absolute(directory)
                     .map_err(|e| Error::os(Status::File, "cannot tell where the directory is", &e))?;
                 let mut archive = Archive::open(&directory)?;
+                if let Some(mended) = archive.mended.take() {
+                    self.log(Level::Warning, || mended);
+                }
                 let result = result.insert(MirrorResult::default());
                 let operation = running.operation();
                 let outcome = self.fill(call, operation, &project, &mut archive, options, result);
@@ -851,12 +854,21 @@ fn decide(
         size => size?,
     };
     if !is_known {
-        // What is there may be the file of a report that the service left out of
-        // a list by name.
-        let doubtful = size.is_some() && options.name.is_some() && archive::is_ambiguous(record);
+        // What is there may be the file of a report that the service's list lacks, as
+        // it was left out or deleted.
+        let doubtful = size.is_some() && (archive::is_ambiguous(record) || !archive.take_up(record)?);
         if doubtful || !archive.owns(record) {
             record.path = archive.unique_path(record)?;
             size = archive.size(record)?;
+            if size.is_some() && !archive.take_up(record)? {
+                return Err(Error::new(
+                    Status::File,
+                    format!(
+                        "{} is the file of another report too; remove one of its names",
+                        record.path
+                    ),
+                ));
+            }
         }
         return Ok(Some((size.map_or(Look::No, |_| Look::Adopt), None)));
     }
