@@ -28,11 +28,7 @@ pub fn prepare_thread() {
     let _ = Call::current();
     let _ = ANY.load();
     host::prepare_thread();
-}
-
-/// The same for a thread that waits at a queue.
-pub(crate) fn prepare_to_wait() {
-    prepare_thread();
+    // A receiver that waits has something of its own, too.
     let (_sender, receiver) = mpsc::sync_channel::<()>(0);
     let _ = receiver.recv_timeout(Duration::ZERO);
 }

@@ -663,7 +663,7 @@ impl Workers {
             outcomes,
             host_jobs,
         };
-        memory::prepare_to_wait();
+        memory::prepare_thread();
         // None takes memory for a job before all of them have that of a thread.
         let gate = Arc::clone(&workers.run);
         let mut queue = lock(&gate.queue);
@@ -691,7 +691,7 @@ impl Workers {
             let ready = Arc::new(Barrier::new(2));
             let is_ready = Arc::clone(&ready);
             let body = move || {
-                memory::prepare_to_wait();
+                memory::prepare_thread();
                 is_ready.wait();
                 let _host = caller.attach();
                 run.work(index, &theirs, file_mode, &outcomes);
