@@ -98,7 +98,9 @@
  *   in dbss-abi.json. "none -1": this value stands for none. "for NULL X": what NULL
  *   gives. "room N", "size N": so many bytes. "index of F": below what F() returns.
  *   "one of P", "flags P": constants that begin with P. "option of", "items",
- *   "field": a name of such a list.
+ *   "field": a name of such a list. "@calls": which functions a callback may call:
+ *   "any", "any without token" (none that may ask a token provider), "getters" of what
+ *   it was given.
  * - Callbacks get the user_data pointer that was set with them, which is never
  *   followed and may be any value of its size. Where they are kept, a destroy
  *   function is called with it exactly once, when it is no longer needed, also
@@ -1151,7 +1153,8 @@ dbss_status dbss_config_set(dbss_config *config,
                             const char *value);
 
 /**
- * The level of a record about a call that failed.
+ * The level of a record about a call that failed. Of wrong arguments that end a call
+ * before it begins there is none.
  */
 #define DBSS_LOG_ERROR 1
 
@@ -2301,8 +2304,8 @@ DBSS_API int64_t dbss_page_total(const dbss_page *page);
 
 /**
  * A field of an item, by the service's name for it, such as "id": text as it
- * is, with U+FFFD for U+0000; a number, true, false, an array or an object as
- * its JSON.
+ * is, with U+FFFD for U+0000 and "***" for a credential that the request had; a
+ * number, true, false, an array or an object as its JSON.
  *
  * @param index index of dbss_page_count.
  * @param field field.

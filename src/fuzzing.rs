@@ -92,7 +92,9 @@ pub fn list_body(kind: ListKind, body: &[u8]) -> Result<(Option<u64>, Vec<Item>)
         ListKind::Reports => List::Reports { instance, name: None },
         ListKind::Templates => List::Templates { instance },
     };
-    let (total, items) = list.parse(body.to_vec()).map_err(|e| e.message().to_owned())?;
+    let (total, items) = list
+        .parse(body.to_vec(), &|_| None)
+        .map_err(|e| e.message().to_owned())?;
     let item = |item: crate::client::Item| -> Item {
         Box::new(move |name| {
             let text = item.field(&name.replace('\0', "\u{fffd}"))?;

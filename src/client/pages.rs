@@ -175,8 +175,9 @@ impl List {
     }
 
     /// The total, where the service tells it, and the items of a page; an error
-    /// that says what is wrong with it otherwise.
-    pub fn parse(&self, body: Vec<u8>) -> Result<(Option<u64>, Vec<Item>), Error> {
+    /// that says what is wrong with it otherwise. `blot` gives a text without the
+    /// secrets in it, where there are some: items end in file names and messages.
+    pub fn parse(&self, body: Vec<u8>, blot: Blot<'_>) -> Result<(Option<u64>, Vec<Item>), Error> {
         let wrong = |why: &str| Error::new(Status::UnexpectedResponse, why);
         let body = String::from_utf8(body).map_err(|_| wrong("it is not UTF-8"))?;
         // What the parser may need to undo escapes.
@@ -192,6 +193,7 @@ impl List {
             fields: &mut texts.fields,
             places: Vec::new(),
             wrapper: self.wrapper(),
+            blot,
             failure: None,
         };
         // An error of the parser would quote a value of another type, however long.
@@ -237,6 +239,9 @@ impl List {
         }
     }
 }
+
+/// A text without the secrets in it; none where it has none.
+pub type Blot<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A page's body, and the texts of its items' fields.
 struct Texts {
@@ -292,6 +297,7 @@ struct PageReader<'a> {
     fields: &'a mut Vec<u8>,
     places: Vec<Place>,
     wrapper: Option<&'static str>,
+    blot: Blot<'a>,
     /// What is the matter, where it is more than a text can say.
     failure: Option<Error>,
 }
@@ -328,7 +334,10 @@ impl<'de> de::Visitor<'de> for &mut PageReader<'_> {
             let begin = self.fields.len();
             if !is_object(item)
                 || serde_json::Deserializer::from_str(item.get())
-                    .deserialize_map(Fields(self.fields))
+                    .deserialize_map(Fields {
+                        texts: self.fields,
+                        blot: self.blot,
+                    })
                     .is_err()
             {
                 return Err(wrong("an item is not an object"));
@@ -377,8 +386,11 @@ impl<'de> de::Visitor<'de> for Wanted<'_, 'de> {
 }
 
 /// Reads an item's fields: text as it is, null as [`NULL`], anything else as its
-/// JSON.
-struct Fields<'a>(&'a mut Vec<u8>);
+/// JSON, and all without secrets.
+struct Fields<'a> {
+    texts: &'a mut Vec<u8>,
+    blot: Blot<'a>,
+}
 
 impl<'de> de::Visitor<'de> for Fields<'_> {
     type Value = ();
@@ -388,21 +400,28 @@ impl<'de> de::Visitor<'de> for Fields<'_> {
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key_seed(Append(self.0))?.is_some() {
+        while map.next_key_seed(Append(self.texts))?.is_some() {
+            let begin = self.texts.len();
             match map.next_value::<&RawValue>()?.get() {
                 "null" => {
-                    self.0.extend_from_slice(NULL);
-                    self.0.push(0);
+                    self.texts.extend_from_slice(NULL);
+                    self.texts.push(0);
                 }
                 json if json.starts_with('"') => {
-                    Append(self.0)
+                    Append(self.texts)
                         .deserialize(&mut serde_json::Deserializer::from_str(json))
                         .map_err(de::Error::custom)?;
                 }
                 json => {
-                    self.0.extend_from_slice(json.as_bytes());
-                    self.0.push(0);
+                    self.texts.extend_from_slice(json.as_bytes());
+                    self.texts.push(0);
                 }
+            }
+            let text = std::str::from_utf8(&self.texts[begin..self.texts.len() - 1]);
+            if let Some(clean) = text.ok().and_then(self.blot) {
+                self.texts.truncate(begin);
+                self.texts.extend_from_slice(clean.as_bytes());
+                self.texts.push(0);
             }
         }
         Ok(())
@@ -453,7 +472,9 @@ impl Item {
     #[cfg(test)]
     pub(super) fn of(json: &str) -> Item {
         let body = format!("{{\"items\":[{json}]}}");
-        let (_, mut items) = List::Instances.parse(body.into_bytes()).expect("an item");
+        let (_, mut items) = List::Instances
+            .parse(body.into_bytes(), &|_| None)
+            .expect("an item");
         items.remove(0)
     }
 
@@ -487,8 +508,8 @@ impl Item {
     }
 
     /// A field by the service's name for it, such as `id`: text as it is, with U+FFFD
-    /// for U+0000; a number, true, false, an array or an object as its JSON. None
-    /// where it is absent or null.
+    /// for U+0000 and `***` for a secret that the request had; a number, true, false,
+    /// an array or an object as its JSON. None where it is absent or null.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.field(name)?.to_str().ok()
     }
@@ -734,13 +755,15 @@ impl Cursor {
 
     fn read(&self, answer: &mut Answer) -> Result<(Option<u64>, Vec<Item>), Error> {
         let bytes = document::read(answer, &self.list.asked())?;
-        self.list.parse(bytes).map_err(|e| match e.status() {
-            Status::UnexpectedResponse => {
-                let what = format!("list of {}", self.list.name());
-                document::malformed(answer, &what, e.message())
-            }
-            _ => e,
-        })
+        self.list
+            .parse(bytes, &|text| answer.blot(text))
+            .map_err(|e| match e.status() {
+                Status::UnexpectedResponse => {
+                    let what = format!("list of {}", self.list.name());
+                    document::malformed(answer, &what, e.message())
+                }
+                _ => e,
+            })
     }
 }
 
@@ -752,7 +775,7 @@ mod tests {
     fn a_list_is_an_object_with_the_items_of_its_kind() {
         let count = |body: &str| {
             List::Instances
-                .parse(body.as_bytes().to_vec())
+                .parse(body.as_bytes().to_vec(), &|_| None)
                 .map(|(_, items)| items.len())
                 .map_err(|e| e.status())
         };

@@ -203,8 +203,8 @@ pub unsafe extern "C" fn dbss_page_total(page: *const dbss_page) -> i64 {
 }
 
 /// A field of an item, by the service's name for it, such as "id": text as it
-/// is, with U+FFFD for U+0000; a number, true, false, an array or an object as
-/// its JSON.
+/// is, with U+FFFD for U+0000 and "***" for a credential that the request had; a
+/// number, true, false, an array or an object as its JSON.
 ///
 /// @param index index of dbss_page_count.
 /// @param field field.

@@ -139,6 +139,12 @@ impl Answer {
         self.headers.get_all(name).iter().nth(1).is_some()
     }
 
+    /// A text of its body without the secrets that were sent; none where it has none.
+    pub(crate) fn blot(&self, text: &str) -> Option<String> {
+        let is_suspicious = self.secrets.may_be_in(text);
+        is_suspicious.then(|| self.secrets.blot(text.to_owned()))
+    }
+
     /// The file name that it gives the body, made safe.
     pub(crate) fn filename(&self) -> Option<String> {
         let disposition = self.headers.get(header::CONTENT_DISPOSITION)?;

@@ -7,6 +7,7 @@ import ctypes
 import dataclasses
 import gc
 import hashlib
+import json
 import multiprocessing
 import os
 import queue
@@ -1327,6 +1328,55 @@ def test_a_token_that_a_server_repeats_is_seen_in_no_disguise(
     assert "no ***" in message
     plain = re.sub(r"[^0-9A-Za-z/+=]", "", urllib.parse.unquote(message))
     assert not any(token[i : i + 32] in plain for i in range(len(token) - 32))
+
+
+@pytest.mark.parametrize(
+    "disguise",
+    [
+        pytest.param(lambda secret: secret, id="as it is"),
+        pytest.param(lambda secret: urllib.parse.quote(secret, safe=""), id="percent-encoded"),
+        pytest.param(lambda secret: json.dumps(secret)[1:-1], id="as JSON"),
+        pytest.param(
+            lambda secret: "".join(f"\\u{ord(c):04x}" for c in secret), id="as JSON, all of it"
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "password",
+    [
+        "11111112",
+        "aaaaaaaB",
+        "abababac",
+        "correct horse battery",
+        "pass\\word12",
+        "Ab%20%21c!",
+        "S3cret%41word",
+        "a b c d e f",
+        "geh\xe9im-wort",
+        "tab\tsecret99",
+        'quote"sec"ret',
+        "a\\u0041bcdefgh",
+    ],
+)
+def test_a_password_that_a_server_repeats_is_seen_in_no_disguise(
+    standin: Standin, login: dict[str, Any], password: str, disguise: Callable[[str], str]
+) -> None:
+    for form in ("json", "body"):
+        told = f"no xy{disguise(password)} here"
+        fault = {"json": {"error_code": "E", "error_msg": told}, "body": told}[form]
+        standin.fault("@iam.tokens", status=400, times=1, **{form: fault})
+        messages: list[str] = []
+        with (
+            dbss.Client(
+                **{**login, "iam_password": password},
+                log=lambda record, messages=messages: messages.append(record.message),
+            ) as client,
+            pytest.raises(dbss.BadRequestError) as caught,
+        ):
+            client.check()
+        assert caught.value.service_message == "no xy*** here"
+        seen = said(caught.value) + "".join(messages)
+        assert not any(one in seen for one in (password, disguise(password)))
 
 
 @pytest.mark.parametrize("kind", ["iam_user", "token_provider", "environment", "metadata"])

@@ -1152,6 +1152,35 @@ def test_a_hostile_report_id_is_that_reports_failure(archive: Archive) -> None:
     archive.check([good])
 
 
+def test_a_token_that_a_list_repeats_is_in_no_file_name_and_no_message(archive: Archive) -> None:
+    token = archive.standin.token
+    part = token[100:160]
+    # Where a name is cut, none of it may be left either.
+    for name in (f"a-{part}-b", f"a-%{ord(part[0]):02x}{part[1:]}-b", "x" * 200 + part):
+        archive.add(name=name)
+    archive.add(extra={"id": part})
+    archive.add(extra={"id": f"{part}!", "format": part, "type": part, "start_time": part})
+    seen: list[str] = []
+    with dbss.Client(
+        endpoint=archive.standin.http,
+        token=token,
+        project_id=archive.standin.project_id,
+        log=lambda record: seen.append(repr(record)),
+    ) as archive.client:
+        error = archive.fails(dbss.PartialError)
+        assert counts(error.result) == {"listed": 5, "downloaded": 3, "failed": 2}
+        seen.append(str(error) + repr(error.result))
+        items = [{"id": one, "name": "x", "status": "ACTIVE"} for one in (part, archive.instance)]
+        archive.standin.fault("@instances", json={"servers": items, "total": 2}, times=1)
+        error = archive.fails(dbss.PartialError, instance_id=None)
+        seen.append(str(error) + repr(error.result))
+    for directory, directories, files in os.walk(archive.directory):
+        seen += directories + files
+        seen += [(Path(directory) / name).read_text("latin-1") for name in files]
+    assert any("a-___-b" in text for text in seen)
+    assert not any(part[i : i + 32] in text for text in seen for i in range(len(part) - 32))
+
+
 @pytest.mark.parametrize("instance", ["../../../escape", ".", "short", "a" * 65, "/etc"])
 def test_an_instance_with_a_wrong_id_is_a_failure_of_its_own(
     instance: str, archive: Archive
