@@ -2655,7 +2655,8 @@ const char *dbss_mirror_result_failure_instance(const dbss_mirror_result *result
                                                 size_t index);
 
 /**
- * Why a report failed to download.
+ * Why a report failed to download. Of each text of the service it has at most
+ * 1 KiB, and as much of its details together.
  *
  * @param index index of dbss_mirror_result_failure_count.
  * @return owned, nullable. NULL past the last one, and where there is no memory
