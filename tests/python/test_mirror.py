@@ -1426,7 +1426,7 @@ def endless(tmp_path: Path, call: str, **settings: Any) -> None:
     try:
         port = os.read(reading, 10).decode()
         with dbss.Client(
-            endpoint=f"http://127.0.0.1:{port}", token="t" * 32, project_id="p" * 32
+            endpoint=f"http://127.0.0.1:{port}", token="k" * 32, project_id="p" * 32
         ) as client:
             if call == "mirror":
                 client.mirror(tmp_path / "archive")
