@@ -30,7 +30,8 @@ const BLOT: &str = "***";
 pub(crate) struct Secrets {
     headers: Vec<HeaderValue>,
     others: Vec<Zeroizing<String>>,
-    filter: OnceLock<Filter>,
+    /// Not in place: a call's stack is small.
+    filter: OnceLock<Box<Filter>>,
 }
 
 impl Secrets {
@@ -55,7 +56,7 @@ impl Secrets {
         text.len() >= SHORTEST
             && self
                 .filter
-                .get_or_init(|| Filter::of(self.each()))
+                .get_or_init(|| Box::new(Filter::of(self.each())))
                 .lets_pass(text.as_bytes())
     }
 
