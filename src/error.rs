@@ -182,7 +182,7 @@ impl Error {
     }
 
     /// The same for keeping with many others, as a server sizes its texts.
-    pub(crate) fn to_keep(mut self) -> Error {
+    pub(crate) fn reduced(mut self) -> Error {
         let mut held = 0;
         self.0.service.details.retain(|detail| {
             held += detail.len();
@@ -533,7 +533,7 @@ mod tests {
             .with_service(400, service)
             .with_redirect_target(long());
         let message = error.message().to_owned();
-        let kept = error.to_keep();
+        let kept = error.reduced();
         assert_eq!(kept.message(), message);
         assert_eq!(kept.details(), [detail(1000)]);
         for text in [

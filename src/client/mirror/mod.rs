@@ -109,7 +109,7 @@ fn by_name<S: Serializer>(counts: &&Counts, serializer: S) -> Result<S::Ok, S::E
 impl MirrorResult {
     fn fail(&mut self, instance: String, id: String, error: Error) {
         self.counts.failed += 1;
-        let error = error.to_keep();
+        let error = error.reduced();
         self.failures.push(Failure { instance, id, error });
     }
 
