@@ -418,6 +418,11 @@ pub(crate) fn beyond_standard<T: AsRawFd + From<OwnedFd>>(made: T) -> io::Result
     Ok(unsafe { OwnedFd::from_raw_fd(higher) }.into())
 }
 
+/// The same file once more.
+pub(crate) fn duplicate(file: &File) -> io::Result<File> {
+    file.try_clone().and_then(beyond_standard)
+}
+
 /// What is in a directory, as far as it can be read. Its descriptor is the number
 /// that it gets, but nothing can be written to it.
 pub(crate) fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {

@@ -11,6 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::content::{safe_filename, safe_name};
 use crate::error::is_deceptive;
+use crate::memory;
 
 /// Below this, a text is no secret, and blotting it out would only destroy the
 /// text around it.
@@ -21,7 +22,10 @@ const LONG_PART: usize = 32;
 
 /// A longer text in which a secret may be is not shown at all: to look for it
 /// takes many times the text's memory.
-const LONGEST_TEXT: usize = 4 * 1024;
+const LONGEST_TEXT: usize = 16 * 1024;
+
+/// So much memory the search takes for each byte, at most.
+const ROOM: usize = 64;
 
 const BLOT: &str = "***";
 
@@ -67,7 +71,8 @@ impl Secrets {
         if !self.may_be_in(&text) {
             return text;
         }
-        if text.len() > LONGEST_TEXT {
+        let is_small = text.len() < SHORTEST * LONG_PART;
+        if text.len() > LONGEST_TEXT || !is_small && memory::probe(text.len() * ROOM).is_err() {
             return BLOT.to_owned();
         }
         let mut found: Vec<Range<usize>> = Vec::new();

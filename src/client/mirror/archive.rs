@@ -305,7 +305,7 @@ impl Archive {
 
     fn read_manifest(&mut self) -> Result<(), Error> {
         let path = self.directory.join(MANIFEST);
-        let manifest = self.manifest.try_clone();
+        let manifest = sys::duplicate(&self.manifest);
         let mut reader = BufReader::new(manifest.map_err(|e| cannot("read", &path, &e))?);
         let mut line = Vec::new();
         for number in 1_u64.. {
