@@ -61,6 +61,12 @@ pub(crate) fn probe(bytes: usize) -> Result<(), Error> {
     check()
 }
 
+/// The same for all that a parser may need beside a document of so many bytes: to
+/// undo escapes, and for an error that quotes a value of the wrong type.
+pub(crate) fn probe_document(bytes: usize) -> Result<(), Error> {
+    probe(8 * bytes)
+}
+
 /// An error if a thread with such a stack cannot be started now. The C library
 /// ends the process where a thread that has started gets no memory of its own, for
 /// which it takes new pages.

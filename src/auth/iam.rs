@@ -24,10 +24,6 @@ const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
 /// kilobytes; a list of projects by name not much more.
 const ANSWER_LIMIT: usize = 1024 * 1024;
 
-/// What the parser may need beside an answer: to undo escapes, and for an error that
-/// quotes a value of the wrong type.
-const DOCUMENT_COPIES: usize = 8;
-
 const ASKED: Asked = Asked {
     who: "IAM",
     missing: ("knows no such resource", "; is the IAM endpoint right?"),
@@ -230,7 +226,7 @@ impl Login {
             ))
         })?;
         let bytes = answer.read_document(ANSWER_LIMIT)?;
-        memory::probe(DOCUMENT_COPIES * bytes.len())?;
+        memory::probe_document(bytes.len())?;
         // The token alone is enough: what else is told only helps.
         let facts = serde_json::from_slice::<TokenAnswer>(&bytes)
             .unwrap_or_default()
@@ -297,7 +293,7 @@ pub(crate) fn find_project(
             return Err(answer.refusal(&ASKED)?);
         }
         let bytes = answer.read_document(ANSWER_LIMIT)?;
-        memory::probe(DOCUMENT_COPIES * bytes.len())?;
+        memory::probe_document(bytes.len())?;
         let projects = serde_json::from_slice::<Object<Projects<'_>>>(&bytes)
             .and_then(|found| Deserializer::from_str(found.0.projects.get()).deserialize_seq(OfName(name)));
         projects.map_err(|e| {

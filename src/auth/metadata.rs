@@ -117,8 +117,7 @@ impl Metadata {
         let bytes = answer
             .read_document(ANSWER_LIMIT)
             .map_err(|e| self.unreachable(e))?;
-        // An error of the parser may quote a value of the wrong type.
-        memory::probe(8 * bytes.len())?;
+        memory::probe_document(bytes.len())?;
         Ok(bytes)
     }
 

@@ -185,8 +185,7 @@ fn done(answer: &mut Answer, what: &str) -> Result<(), Error> {
     if bytes.trim_ascii().is_empty() {
         return Ok(());
     }
-    // An error of the parser may quote a value of the wrong type.
-    memory::probe(8 * bytes.len())?;
+    memory::probe_document(bytes.len())?;
     let outcome = serde_json::from_slice::<Object<Outcome>>(&bytes)
         .map_err(|e| document::malformed(answer, "answer", e))?;
     match outcome.0.result {

@@ -3,7 +3,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::error::is_deceptive;
+use crate::error::{is_deceptive, shorten};
 
 /// `Content-Range: bytes 10-99/100`: first, last, and the whole length where
 /// it is known. None where it is malformed or of another unit.
@@ -164,11 +164,8 @@ pub(crate) fn shortened(name: &str, limit: usize) -> String {
         .rfind('.')
         .filter(|i| name.len() - i <= 16)
         .map_or("", |i| &name[i..]);
-    let mut end = limit - extension.len();
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    let stem = name[..end].trim_end_matches(|c: char| c == '.' || c.is_whitespace());
+    let stem =
+        shorten(name, limit - extension.len()).trim_end_matches(|c: char| c == '.' || c.is_whitespace());
     format!("{stem}{extension}")
 }
 

@@ -30,9 +30,6 @@ const MAX_NESTED: usize = 8;
 /// A larger body is read only where there is memory for the copies of it.
 const ORDINARY: usize = 4096;
 
-/// Texts are copied, and escapes in them undone.
-const COPIES: usize = 8;
-
 /// How many entries of `details` are kept.
 const MAX_DETAILS: usize = 64;
 
@@ -162,7 +159,7 @@ impl ServiceError {
     pub(crate) fn parse(body: &[u8], blot: impl Fn(String) -> String) -> Result<ServiceError, Error> {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         if body.len() > ORDINARY {
-            memory::probe(COPIES * body.len().min(ERROR_BODY_LIMIT))?;
+            memory::probe_document(body.len().min(ERROR_BODY_LIMIT))?;
         }
         let mut mended = String::new();
         let text = match std::str::from_utf8(body) {

@@ -16,7 +16,7 @@ use super::options::MirrorOptions;
 use crate::client::arguments::{REPORT_ID, check_id, locales};
 use crate::client::pages::Item;
 use crate::client::time::date;
-use crate::error::{Error, Status};
+use crate::error::{Error, Status, shorten};
 use crate::http::safe_name;
 use crate::memory;
 use crate::sink::{FileOptions, FileSink};
@@ -172,11 +172,7 @@ fn folded(path: &str) -> String {
 /// A part of a path that is made of the service's words.
 fn safe_component(text: &str) -> String {
     let name = safe_name(&text.replace(['/', '\\'], "_")).unwrap_or_else(|| "report".to_owned());
-    let mut end = name.len().min(LONGEST_COMPONENT);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    name[..end].to_owned()
+    shorten(&name, LONGEST_COMPONENT).to_owned()
 }
 
 /// Where a report stands in the archive: by instance and year, under a name that
@@ -208,11 +204,8 @@ impl Record {
         let Some(at) = file.rfind(&format!("_{}", safe_component(&self.id))) else {
             return;
         };
-        let mut end = at.min(SHORT_COMPONENT);
-        while !file.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.path = format!("{directory}/{}{}", &file[..end], &file[at..]);
+        let beginning = shorten(file, at.min(SHORT_COMPONENT));
+        self.path = format!("{directory}/{beginning}{}", &file[at..]);
     }
 }
 
