@@ -9,7 +9,7 @@ use ::http::{HeaderName, Uri};
 use crate::auth::parse_profile;
 use crate::client::{List, parse_regions};
 use crate::error::{Error, ServiceText, Status};
-use crate::http::{self, Endpoint, Proxy, Retry, Secrets, ServiceError};
+use crate::http::{self, Endpoint, LastToken, Proxy, Retry, Secrets, ServiceError};
 
 /// The file name that a `Content-Disposition` gives.
 pub fn content_disposition(value: &str) -> Option<String> {
@@ -53,7 +53,7 @@ pub fn error_body(body: &[u8], token: &'static str) -> Said {
     let mut value = HeaderValue::from_static(token);
     value.set_sensitive(true);
     let sent = HeaderMap::from_iter([(HeaderName::from_static("x-auth-token"), value)]);
-    let secrets = Secrets::of(&sent, &[]);
+    let secrets = Secrets::of(&sent, &[], &LastToken::default());
     let said = ServiceError::parse(body, |text| secrets.blot(text)).unwrap_or_default();
     let ServiceText {
         code,

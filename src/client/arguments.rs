@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use once_cell::race::OnceBox;
+
 use super::value::{Value, option_value, unhandled};
 use crate::error::{Error, Status};
 use crate::tables::{OptionRow, OptionSet};
@@ -80,6 +82,12 @@ pub(super) fn digits(text: &str) -> String {
 
 /// A locale as the query parameter `local` has it.
 pub(super) fn parse_locale(locale: &str) -> Result<&'static str, Error> {
+    // As nearly every call has it.
+    static KNOWN: OnceBox<Vec<&str>> = OnceBox::new();
+    let known = KNOWN.get_or_init(|| Box::new(locales().collect()));
+    if let Some(known) = known.iter().find(|known| **known == locale) {
+        return Ok(known);
+    }
     match option_value(OptionSet::Mirror, "locale", locale.as_bytes())? {
         (_, Value::Choice(locale)) => Ok(locale),
         (key, _) => Err(unhandled(key)),

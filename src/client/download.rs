@@ -15,7 +15,6 @@ use super::transfer::{Step, Transfer};
 use crate::error::{CancelledBy, Error, Status};
 use crate::http::Call;
 use crate::log::{Level, LogRecord};
-use crate::memory;
 use crate::operation::Running;
 use crate::sink::{Callback, Descriptor, FileOptions, FileSink, Memory, Sink, Writer};
 use crate::sys;
@@ -171,8 +170,7 @@ impl ClientInner {
                     if buf.is_empty() {
                         let left = transfer.left().unwrap_or(u64::MAX);
                         let size = left.clamp(1, READ_BUFFER) as usize;
-                        memory::reserve(&mut buf, size)?;
-                        buf.resize(size, 0);
+                        buf = self.http.buffer(size)?;
                     }
                     transfer.read(&mut buf)?
                 }
@@ -188,6 +186,7 @@ impl ClientInner {
             };
             taken.map_err(|e| transfer.explain(e))?;
         }
+        self.http.reuse_buffer(buf);
         // The last word of the progress callback; after this the call succeeds.
         let finished = transfer
             .call()

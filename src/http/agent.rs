@@ -18,15 +18,19 @@ use super::call::{Call, Limits};
 use super::connect::{NoResolver, SocketConnector};
 use super::inspect::HEADER_LIMIT;
 use super::proxy::Proxy;
-use super::secrets::Secrets;
+use super::secrets::{LastToken, Secrets};
 use super::{answer, redirect, tls};
 use crate::error::{CancelledBy, Error, Status};
 use crate::fork::PerProcess;
+use crate::memory;
 use crate::operation::{Operation, Overrides, cancelled};
 
 /// As many idle connections as threads that a program may reasonably run, and as
 /// many idle operations.
 const MAX_IDLE: usize = 64;
+
+/// A larger buffer is not kept.
+const SMALL_BUFFER: usize = 32 * 1024;
 
 const SHARDS: usize = 16;
 
@@ -63,6 +67,7 @@ struct Home {
     agent: ArcSwapOption<Agent>,
     /// One for each few threads, so that they seldom wait for each other.
     shards: [Mutex<Shard>; SHARDS],
+    last_token: LastToken,
 }
 
 /// What some threads' calls are known by.
@@ -72,6 +77,17 @@ struct Shard {
     active: Vec<Weak<Call>>,
     /// Operations of those that were given none, for the next of these.
     operations: Vec<Arc<Operation>>,
+    /// A small buffer of a call that is over, for the next.
+    buffer: Vec<u8>,
+}
+
+impl Shard {
+    /// Drops what is only kept for the next calls. Operations are the caller's to
+    /// drop: not under the lock.
+    fn take_spare(&mut self) -> Vec<Arc<Operation>> {
+        self.buffer = Vec::new();
+        std::mem::take(&mut self.operations)
+    }
 }
 
 impl Home {
@@ -99,6 +115,7 @@ impl Home {
         Ok(Home {
             agent: ArcSwapOption::from_pointee(Agent::with_parts(config, connector, NoResolver)),
             shards: Default::default(),
+            last_token: LastToken::default(),
         })
     }
 
@@ -120,6 +137,13 @@ impl Home {
             // the caller's: not under the lock.
             let calls: Vec<_> = lock(shard).active.iter().filter_map(Weak::upgrade).collect();
             calls.iter().for_each(|call| call.cancel(by));
+        }
+    }
+
+    fn drop_spare(&self) {
+        for shard in &self.shards {
+            let spare = lock(shard).take_spare();
+            drop(spare);
         }
     }
 
@@ -262,10 +286,8 @@ impl Http {
         if let Ok(home) = self.home() {
             home.cancel_all(CancelledBy::Close);
             home.agent.store(None);
-            for shard in &home.shards {
-                let spare = std::mem::take(&mut lock(shard).operations);
-                drop(spare);
-            }
+            home.last_token.forget();
+            home.drop_spare();
         }
     }
 
@@ -277,10 +299,7 @@ impl Http {
             // Unless it was closed meanwhile.
             home.agent.compare_and_swap(&agent, new.agent.load_full());
         }
-        for shard in &home.shards {
-            let spare = std::mem::take(&mut lock(shard).operations);
-            drop(spare);
-        }
+        home.drop_spare();
     }
 
     /// An operation for a call that was given none.
@@ -310,6 +329,28 @@ impl Http {
         }
     }
 
+    /// A buffer of so many bytes, not necessarily zeros.
+    pub(crate) fn buffer(&self, size: usize) -> Result<Vec<u8>, Error> {
+        let mut buffer = std::mem::take(&mut self.home()?.shard().buffer);
+        let more = size.saturating_sub(buffer.len());
+        memory::reserve(&mut buffer, more)?;
+        buffer.resize(size, 0);
+        Ok(buffer)
+    }
+
+    /// Keeps a small one for another call: for a small report it costs more than
+    /// anything else.
+    pub(crate) fn reuse_buffer(&self, buffer: Vec<u8>) {
+        if (1..=SMALL_BUFFER).contains(&buffer.capacity())
+            && let Ok(home) = self.home()
+        {
+            let shard = &mut home.shard();
+            if !self.is_closed() {
+                shard.buffer = buffer;
+            }
+        }
+    }
+
     /// Cancels all calls of this process that are under way.
     pub(crate) fn cancel_all(&self) -> Result<(), Error> {
         self.home()?.cancel_all(CancelledBy::Client);
@@ -325,13 +366,14 @@ impl Http {
         authorize: &Authorize<'_>,
     ) -> Result<Answer, Error> {
         call.check()?;
-        let Some(agent) = self.home()?.agent.load_full() else {
+        let home = self.home()?;
+        let Some(agent) = home.agent.load_full() else {
             return Err(cancelled(CancelledBy::Close));
         };
         let origin = redirect::origin(&outgoing.url);
         let mut request = outgoing.request(outgoing.url.clone());
         authorize(&mut request)?;
-        let secrets = Secrets::of(request.headers(), outgoing.secrets);
+        let secrets = Secrets::of(request.headers(), outgoing.secrets, &home.last_token);
         let mut redirects = 0;
         let mut at_origin = true;
         let (response, not_followed) = loop {

@@ -79,7 +79,7 @@ const MAX_PARAMETERS: usize = 32;
 
 /// `name=token` and `name="quoted \"string\""`, separated by semicolons.
 fn parameters(header: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(2);
     let mut rest = header.split_once(';').map_or("", |(_, rest)| rest);
     while found.len() < MAX_PARAMETERS
         && let Some((name, after)) = rest.split_once('=')

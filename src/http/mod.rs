@@ -37,5 +37,5 @@ pub(crate) use service_error::{ERROR_BODY_LIMIT, ServiceError};
 #[cfg(fuzzing)]
 pub(crate) use self::{
     answer::retry_after, content::safe_filename, redirect::check, redirect::origin, redirect::target,
-    secrets::Secrets,
+    secrets::LastToken, secrets::Secrets,
 };

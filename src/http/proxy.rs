@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::endpoint::Endpoint;
 use super::inspect::HEADER_LIMIT;
-use super::secrets::Secrets;
+use super::secrets::{LastToken, Secrets};
 use crate::error::{Error, Status};
 
 #[derive(Clone)]
@@ -202,7 +202,7 @@ impl Proxy {
             header.push(byte[0]);
         }
         let line = String::from_utf8_lossy(&header);
-        let secrets = Secrets::of(&HeaderMap::new(), &self.confided);
+        let secrets = Secrets::of(&HeaderMap::new(), &self.confided, &LastToken::default());
         let line = secrets.blot(line.lines().next().unwrap_or_default().to_owned());
         let mut words = line.split(' ');
         let sound = words.next().is_some_and(|version| version.starts_with("HTTP/1."));

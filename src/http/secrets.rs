@@ -1,11 +1,13 @@
 //! Keeps what was sent in confidence out of what is said about it.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use ::http::HeaderValue;
-use ::http::header::HeaderMap;
+use ::http::header::{AUTHORIZATION, HeaderMap};
+use arc_swap::ArcSwapOption;
 use memchr::memmem;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -34,34 +36,96 @@ const BLOT: &str = "***";
 pub(crate) struct Secrets {
     headers: Vec<HeaderValue>,
     others: Vec<Zeroizing<String>>,
-    /// Not in place: a call's stack is small.
+    token: Option<Arc<Token>>,
+    /// Of all but the token. Not in place: a call's stack is small.
     filter: OnceLock<Box<Filter>>,
 }
 
+/// A token that was sent, with its filter.
+struct Token {
+    value: HeaderValue,
+    filter: Filter,
+}
+
+/// The token that was sent last, which nearly always is the next one too.
+#[derive(Default)]
+pub(crate) struct LastToken(ArcSwapOption<Token>);
+
+impl fmt::Debug for LastToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LastToken(***)")
+    }
+}
+
+impl LastToken {
+    pub(crate) fn forget(&self) {
+        self.0.store(None);
+    }
+
+    fn with_filter(&self, value: &HeaderValue) -> Arc<Token> {
+        // Copies of one header share their bytes, and this keeps them where they
+        // are.
+        let last = self.0.load();
+        if let Some(token) = &*last
+            && std::ptr::eq(token.value.as_bytes(), value.as_bytes())
+        {
+            return Arc::clone(token);
+        }
+        let token = Arc::new(Token {
+            value: value.clone(),
+            filter: Filter::of(&[value.as_bytes()]),
+        });
+        self.0.store(Some(Arc::clone(&token)));
+        token
+    }
+}
+
 impl Secrets {
-    pub(crate) fn of(headers: &HeaderMap, others: &[Zeroizing<String>]) -> Secrets {
+    pub(crate) fn of(headers: &HeaderMap, others: &[Zeroizing<String>], last: &LastToken) -> Secrets {
+        let mut token = None;
+        let mut secret = Vec::new();
+        for (name, value) in headers.iter().filter(|(_, value)| value.is_sensitive()) {
+            // A signature is never the same twice.
+            if name == AUTHORIZATION || token.is_some() || value.len() < SHORTEST {
+                secret.push(value.clone());
+            } else {
+                token = Some(last.with_filter(value));
+            }
+        }
         Secrets {
-            headers: headers.values().filter(|v| v.is_sensitive()).cloned().collect(),
+            headers: secret,
             others: others.to_vec(),
+            token,
             filter: OnceLock::new(),
         }
     }
 
     fn each(&self) -> impl Iterator<Item = &[u8]> {
+        let token = self.token.iter().map(|token| token.value.as_bytes());
+        token.chain(self.each_other())
+    }
+
+    fn each_other(&self) -> impl Iterator<Item = &[u8]> {
         let headers = self.headers.iter().map(HeaderValue::as_bytes);
         headers
             .chain(self.others.iter().map(|s| s.as_bytes()))
             .filter(|secret| secret.len() >= SHORTEST)
     }
 
-    /// Whether a text must be looked at closely, which nearly none must. Allocates
-    /// nothing, but for the first text and secrets of an unusual kind.
+    /// Whether a text must be looked at closely, which nearly none must.
     pub(crate) fn may_be_in(&self, text: &str) -> bool {
-        text.len() >= SHORTEST
-            && self
-                .filter
-                .get_or_init(|| Box::new(Filter::of(self.each())))
-                .lets_pass(text.as_bytes())
+        if text.len() < SHORTEST {
+            return false;
+        }
+        let text = text.as_bytes();
+        self.token
+            .as_ref()
+            .is_some_and(|token| token.filter.lets_pass(text))
+            || self.each_other().next().is_some()
+                && self
+                    .filter
+                    .get_or_init(|| Box::new(Filter::of(&self.each_other().collect::<Vec<_>>())))
+                    .lets_pass(text)
     }
 
     /// `text` without the secrets: also where they are percent-encoded, escaped as
@@ -269,26 +333,40 @@ impl Drop for Plain<'_> {
 
 /// A quick test of texts.
 struct Filter {
-    /// A bit for each three neighbours in a secret: a part has all of its from it.
-    neighbours: [u64; 64],
+    /// A bit for each four neighbours in a secret: a part has all of its from it.
+    neighbours: Vec<u64>,
     /// Whether there is a secret of which too little is plain ASCII.
     lets_all_pass: bool,
 }
 
+/// So many neighbours a run of [`SHORTEST`] has.
+const LONGEST_RUN: usize = SHORTEST - 3;
+
 impl Filter {
-    fn of<'a>(secrets: impl Iterator<Item = &'a [u8]>) -> Filter {
+    fn of(secrets: &[&[u8]]) -> Filter {
+        // One bit of 32 is set. A secret of more than 8 KiB has more, and then more
+        // texts are looked at closely.
+        let len = secrets.iter().map(|secret| secret.len()).sum::<usize>();
+        let words = (len / 2).clamp(64, 4096).next_power_of_two();
         let mut filter = Filter {
-            neighbours: [0; 64],
+            neighbours: Vec::new(),
             lets_all_pass: false,
         };
+        if memory::reserve(&mut filter.neighbours, words).is_err() {
+            filter.lets_all_pass = true;
+            return filter;
+        }
+        filter.neighbours.resize(words, 0);
         for secret in secrets {
             for undo in ways(secret) {
                 let (mut last, mut len) = (0, 0);
-                for byte in visible(secret, *undo) {
-                    let (word, bit) = Filter::place(&mut last, byte);
+                any_visible(secret, *undo, |byte| {
+                    last = last << 8 | u32::from(byte);
+                    let (word, bit) = filter.place(last);
                     filter.neighbours[word] |= bit;
                     len += 1;
-                }
+                    false
+                });
                 let is_ascii = units(secret, *undo).all(|unit| unit.bytes.is_ascii());
                 filter.lets_all_pass |= !is_ascii || len < SHORTEST && !undo;
             }
@@ -296,35 +374,56 @@ impl Filter {
         filter
     }
 
-    /// The place of a byte with the two before it.
-    fn place(last: &mut u32, byte: u8) -> (usize, u64) {
-        *last = (*last << 8 | u32::from(byte)) & 0xff_ffff;
-        let hash = last.wrapping_mul(0x9e37_79b1) >> 20;
-        (hash as usize / 64, 1 << (hash % 64))
+    /// The place of four neighbours.
+    fn place(&self, neighbours: u32) -> (usize, u64) {
+        let hash = neighbours.wrapping_mul(0x9e37_79b1) >> 14;
+        // A power of two.
+        let word = (hash as usize / 64) & (self.neighbours.len() - 1);
+        (word, 1 << (hash % 64))
+    }
+
+    fn has(&self, neighbours: u32) -> bool {
+        let (word, bit) = self.place(neighbours);
+        self.neighbours[word] & bit != 0
     }
 
     fn lets_pass(&self, text: &[u8]) -> bool {
-        let has_run = |undo: bool| {
-            let (mut run, mut last) = (0, 0);
-            visible(text, undo).any(|byte| {
-                let (word, bit) = Filter::place(&mut last, byte);
-                run = if self.neighbours[word] & bit == 0 {
-                    0
-                } else {
-                    run + 1
-                };
-                run + 2 >= SHORTEST
-            })
-        };
+        let has_run = |undo| self.may_have_run(text, undo) && self.has_run(text, undo);
         self.lets_all_pass || ways(text).iter().any(|undo| has_run(*undo))
+    }
+
+    /// Looks at so few places that one of them is in each run.
+    fn may_have_run(&self, text: &[u8], undo: bool) -> bool {
+        let (mut wait, mut last) = (LONGEST_RUN, 0);
+        any_visible(text, undo, |byte| {
+            last = last << 8 | u32::from(byte);
+            wait -= 1;
+            wait == 0 && {
+                wait = LONGEST_RUN;
+                self.has(last)
+            }
+        })
+    }
+
+    fn has_run(&self, text: &[u8], undo: bool) -> bool {
+        let (mut run, mut last) = (0, 0);
+        any_visible(text, undo, |byte| {
+            last = last << 8 | u32::from(byte);
+            run = if self.has(last) { run + 1 } else { 0 };
+            run == LONGEST_RUN
+        })
     }
 }
 
-/// What [`Plain::stripped`] leaves of a text's ASCII.
-fn visible(text: &[u8], undo: bool) -> impl Iterator<Item = u8> {
-    units(text, undo)
-        .flat_map(|unit| unit.bytes.into_iter().take(unit.len))
-        .filter(|b| is_visible(*b))
+/// Whether any is wanted of the bytes that [`Plain::stripped`] leaves of a text's
+/// ASCII.
+fn any_visible(text: &[u8], undo: bool, mut is_wanted: impl FnMut(u8) -> bool) -> bool {
+    let mut take = |byte: &u8| is_visible(*byte) && is_wanted(*byte);
+    if undo {
+        units(text, true).any(|unit| unit.bytes[..unit.len].iter().any(&mut take))
+    } else {
+        text.iter().any(take)
+    }
 }
 
 fn is_visible(byte: u8) -> bool {
@@ -395,7 +494,11 @@ mod tests {
             value.set_sensitive(true);
             headers.append("x-auth-token", value);
         }
-        Secrets::of(&headers, &[Zeroizing::new("pässwörd one".to_owned())])
+        Secrets::of(
+            &headers,
+            &[Zeroizing::new("pässwörd one".to_owned())],
+            &LastToken::default(),
+        )
     }
 
     #[test]
@@ -462,7 +565,11 @@ mod tests {
             }
         }
         let token = "abcabcabd".repeat(20);
-        let secrets = Secrets::of(&HeaderMap::new(), &[Zeroizing::new(token.clone())]);
+        let secrets = Secrets::of(
+            &HeaderMap::new(),
+            &[Zeroizing::new(token.clone())],
+            &LastToken::default(),
+        );
         for start in 0..9 {
             let text = format!("x{}", &token[start..start + 40]);
             assert_eq!(secrets.blot(text), "x***", "{start}");
@@ -511,7 +618,11 @@ mod tests {
             "密码密码密码",
             "\u{1f600}\u{1f600}\u{1f600}",
         ] {
-            let secrets = Secrets::of(&HeaderMap::new(), &[Zeroizing::new(secret.to_owned())]);
+            let secrets = Secrets::of(
+                &HeaderMap::new(),
+                &[Zeroizing::new(secret.to_owned())],
+                &LastToken::default(),
+            );
             for (form, is_folded) in [
                 (secret.to_owned(), false),
                 (percent(secret), false),
@@ -539,7 +650,7 @@ mod tests {
     #[test]
     fn what_is_no_escape_stays() {
         let others = ["0123456789", "pass\\word12"].map(|secret| Zeroizing::new(secret.to_owned()));
-        let secrets = Secrets::of(&HeaderMap::new(), &others);
+        let secrets = Secrets::of(&HeaderMap::new(), &others, &LastToken::default());
         for text in [
             "%+1%",
             "\\u+123",
@@ -562,7 +673,11 @@ mod tests {
     #[test]
     fn a_long_part_may_begin_and_end_inside_a_character() {
         let secret = "é密é密é密é密é密é密é密é密é密é密é密";
-        let secrets = Secrets::of(&HeaderMap::new(), &[Zeroizing::new(secret.to_owned())]);
+        let secrets = Secrets::of(
+            &HeaderMap::new(),
+            &[Zeroizing::new(secret.to_owned())],
+            &LastToken::default(),
+        );
         // The last byte of the first character is one of the secret.
         let text = format!("x\u{3a9}{}\u{5bc7}y", &secret[2..37]);
         let seen = secrets.blot(text);

@@ -16,6 +16,9 @@ struct setup {
     const char *token;
 };
 
+/* The length of the token. */
+enum { TOKEN = 4096 };
+
 enum sink { TO_MEMORY, TO_CALLBACK, TO_FILE };
 
 /* Ends the program. */

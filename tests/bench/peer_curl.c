@@ -92,7 +92,7 @@ static size_t take(char *data, size_t one, size_t len, void *user_data)
 void *peer_thread_open(void)
 {
     struct thread *thread = calloc(1, sizeof *thread);
-    char token[256];
+    char token[TOKEN + 32];
     CURL *easy = thread->easy = curl_easy_init();
     snprintf(token, sizeof token, "X-Auth-Token: %s", with.token);
     thread->headers = curl_slist_append(NULL, token);

@@ -61,7 +61,7 @@ void peer_thread_close(void *argument)
 size_t peer_download(void *argument, const char *report, enum sink sink, const char *path)
 {
     struct thread *thread = argument;
-    char request[1024];
+    char request[TOKEN + 1024];
     size_t have = 0;
     char *body;
     (void)path;
