@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use once_cell::race::OnceBox;
+
 pub use crate::tables::Status;
 
 /// One entry of an error body's `details`.
@@ -83,7 +85,7 @@ pub enum CancelledBy {
 /// [writer](crate::Client::download_to_writer) that failed; other causes stand in
 /// the message and in [`Error::os_code`].
 #[derive(Clone)]
-pub struct Error(Box<Fields>);
+pub struct Error(Arc<Fields>);
 
 #[derive(Clone)]
 struct Fields {
@@ -117,7 +119,7 @@ const MESSAGE_LIMIT: usize = 1024;
 impl Error {
     /// An error with nothing but a status and a message, as a test may need one.
     pub fn new(status: Status, message: impl AsRef<str>) -> Error {
-        Error(Box::new(Fields {
+        Error(Arc::new(Fields {
             status,
             message: printable(message.as_ref(), MESSAGE_LIMIT).into_owned(),
             parameter: None,
@@ -136,12 +138,32 @@ impl Error {
         }))
     }
 
+    /// That there is no memory: one for all, made in time, as it can be made no
+    /// more when it is needed, and whoever keeps many keeps nothing else.
+    pub(crate) fn out_of_memory() -> Error {
+        static SHARED: OnceBox<Error> = OnceBox::new();
+        let made = || Error::new(Status::OutOfMemory, "there is not enough memory for this call");
+        SHARED.get_or_init(|| Box::new(made())).clone()
+    }
+
+    /// Whether it is [`Error::out_of_memory`].
+    #[doc(hidden)]
+    pub fn is_shared(&self) -> bool {
+        self.0.status == Status::OutOfMemory && Arc::ptr_eq(&self.0, &Error::out_of_memory().0)
+    }
+
+    /// The same with more known of it; the shared one stays as it is.
+    fn changed(mut self, change: impl FnOnce(&mut Fields)) -> Error {
+        if !self.is_shared() {
+            change(Arc::make_mut(&mut self.0));
+        }
+        self
+    }
+
     /// An argument that cannot be right; `what` continues the parameter's name.
     #[doc(hidden)]
     pub fn argument(status: Status, parameter: &'static str, what: impl fmt::Display) -> Error {
-        let mut error = Error::new(status, format!("{parameter}: {what}"));
-        error.0.parameter = Some(parameter);
-        error
+        Error::new(status, format!("{parameter}: {what}")).changed(|e| e.parameter = Some(parameter))
     }
 
     /// A failure that the operating system reported.
@@ -150,46 +172,41 @@ impl Error {
             io::ErrorKind::OutOfMemory => Status::OutOfMemory,
             _ => status,
         };
-        let mut error = Error::new(status, format!("{context}: {cause}"));
-        error.0.os_code = cause.raw_os_error();
-        error
+        Error::new(status, format!("{context}: {cause}")).changed(|e| e.os_code = cause.raw_os_error())
     }
 
-    pub(crate) fn lasting(mut self) -> Error {
-        self.0.lasting = true;
-        self
+    pub(crate) fn lasting(self) -> Error {
+        self.changed(|e| e.lasting = true)
     }
 
     /// Says that the call has tried often enough.
-    pub(crate) fn spent(mut self) -> Error {
-        self.0.spent = true;
-        self
+    pub(crate) fn spent(self) -> Error {
+        self.changed(|e| e.spent = true)
     }
 
     /// The same about a value that was not passed but found, under this name.
-    pub(crate) fn found_in(mut self, status: Status, name: &'static str) -> Error {
-        let message = std::mem::take(&mut self.0.message);
-        let what = message
-            .split_once(": ")
-            .map_or(message.as_str(), |(_, what)| what);
+    pub(crate) fn found_in(self, status: Status, name: &'static str) -> Error {
+        let message = self.message();
+        let what = message.split_once(": ").map_or(message, |(_, what)| what);
         Error::argument(status, name, what)
     }
 
     /// The same with another message.
-    pub(crate) fn amend(mut self, message: impl FnOnce(&str) -> String) -> Error {
-        self.0.message = printable(&message(&self.0.message), MESSAGE_LIMIT).into_owned();
-        self
+    pub(crate) fn amend(self, message: impl FnOnce(&str) -> String) -> Error {
+        self.changed(|e| e.message = printable(&message(&e.message), MESSAGE_LIMIT).into_owned())
     }
 
     /// The same for keeping with many others, as a server sizes its texts.
-    pub(crate) fn reduced(mut self) -> Error {
+    pub(crate) fn reduced(self) -> Error {
         let mut held = 0;
-        self.0.service.details.retain(|detail| {
-            held += detail.len();
-            held <= KEPT_LIMIT
+        let few_details = self.changed(|e| {
+            e.service.details.retain(|detail| {
+                held += detail.len();
+                held <= KEPT_LIMIT
+            });
+            e.service.details.shrink_to_fit();
         });
-        self.0.service.details.shrink_to_fit();
-        self.map_text(|mut text| {
+        few_details.map_text(|mut text| {
             let len = shorten(&text, KEPT_LIMIT).len();
             // Texts of this library may end behind that, with a mark.
             if text.len() > KEPT_LIMIT + '…'.len_utf8() {
@@ -200,70 +217,65 @@ impl Error {
         })
     }
 
-    pub(crate) fn with_os_code(mut self, code: i32) -> Error {
-        self.0.os_code = Some(code);
-        self
+    pub(crate) fn with_os_code(self, code: i32) -> Error {
+        self.changed(|e| e.os_code = Some(code))
     }
 
-    pub(crate) fn with_service(mut self, http_status: u16, service: ServiceText) -> Error {
-        self.0.http_status = Some(http_status);
-        self.0.service = service;
-        self
+    pub(crate) fn with_service(self, http_status: u16, service: ServiceText) -> Error {
+        self.changed(|e| {
+            e.http_status = Some(http_status);
+            e.service = service;
+        })
     }
 
-    pub(crate) fn with_cancelled_by(mut self, by: CancelledBy) -> Error {
-        self.0.cancelled_by = Some(by);
-        self
+    pub(crate) fn with_cancelled_by(self, by: CancelledBy) -> Error {
+        self.changed(|e| e.cancelled_by = Some(by))
     }
 
-    pub(crate) fn with_candidates(mut self, candidates: Vec<String>) -> Error {
-        self.0.candidates = candidates;
-        self
+    pub(crate) fn with_candidates(self, candidates: Vec<String>) -> Error {
+        self.changed(|e| e.candidates = candidates)
     }
 
-    pub(crate) fn with_redirect_target(mut self, target: Option<String>) -> Error {
-        self.0.redirect_target = target;
-        self
+    pub(crate) fn with_redirect_target(self, target: Option<String>) -> Error {
+        self.changed(|e| e.redirect_target = target)
     }
 
-    pub(crate) fn with_path(mut self, path: impl Into<PathBuf>) -> Error {
-        self.0.path = Some(path.into());
-        self
+    pub(crate) fn with_path(self, path: impl Into<PathBuf>) -> Error {
+        self.changed(|e| e.path = Some(path.into()))
     }
 
-    pub(crate) fn with_cause(mut self, cause: io::Error) -> Error {
-        self.0.cause = Some(Arc::new(cause));
-        self
+    pub(crate) fn with_cause(self, cause: io::Error) -> Error {
+        self.changed(|e| e.cause = Some(Arc::new(cause)))
     }
 
-    pub(crate) fn with_retry_after(mut self, after: Option<Duration>) -> Error {
-        self.0.retry_after = after;
-        self
+    pub(crate) fn with_retry_after(self, after: Option<Duration>) -> Error {
+        self.changed(|e| e.retry_after = after)
     }
 
     /// What was known of the answer when its body failed.
-    pub(crate) fn with_answer(mut self, http_status: u16, request_id: Option<String>) -> Error {
-        self.0.http_status.get_or_insert(http_status);
-        if self.0.service.request_id.is_none() {
-            self.0.service.request_id = request_id;
-        }
-        self
+    pub(crate) fn with_answer(self, http_status: u16, request_id: Option<String>) -> Error {
+        self.changed(|e| {
+            e.http_status.get_or_insert(http_status);
+            if e.service.request_id.is_none() {
+                e.service.request_id = request_id;
+            }
+        })
     }
 
     /// Every text in the error, changed.
-    pub(crate) fn map_text(mut self, change: impl Fn(String) -> String) -> Error {
-        self.0.message = change(std::mem::take(&mut self.0.message));
-        self.0.redirect_target = self.0.redirect_target.take().map(&change);
-        for candidate in &mut self.0.candidates {
-            *candidate = change(std::mem::take(candidate));
-        }
-        self.0.service.map_text(change);
-        self
+    pub(crate) fn map_text(self, change: impl Fn(String) -> String) -> Error {
+        self.changed(|e| {
+            e.message = change(std::mem::take(&mut e.message));
+            e.redirect_target = e.redirect_target.take().map(&change);
+            for candidate in &mut e.candidates {
+                *candidate = change(std::mem::take(candidate));
+            }
+            e.service.map_text(change);
+        })
     }
 
-    pub(crate) fn with_attempts(mut self, attempts: u32) -> Error {
-        self.0.attempts = attempts;
-        self
+    pub(crate) fn with_attempts(self, attempts: u32) -> Error {
+        self.changed(|e| e.attempts = attempts)
     }
 
     /// The error that an [`io::Error`] of this library holds, such as that of a

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 pub use crate::client::{Config, Cursor, List, Page, Reader, utf8};
-pub use crate::memory::{on_exhaustion, prepare_thread};
+pub use crate::memory::{on_exhaustion, out_of_memory, prepare_thread};
 pub use crate::operation::{Running, Text};
 use crate::{Client, Error, Operation, Report, ReportStream};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
-use crate::error::{Error, Status};
+use crate::error::Error;
 use crate::host;
 use crate::http::Call;
 use crate::sys::{self, Pages};
@@ -15,7 +15,7 @@ use crate::sys::{self, Pages};
 static EXHAUSTED: OnceLock<fn() -> bool> = OnceLock::new();
 
 /// Has every call ask, at each of its steps, whether memory has run out; if so,
-/// it ends with [`Status::OutOfMemory`]. For a program whose allocator keeps a
+/// it ends with [`Status::OutOfMemory`](crate::Status::OutOfMemory). For a program whose allocator keeps a
 /// reserve that such a call can still end with. The first function stays.
 pub fn on_exhaustion(exhausted: fn() -> bool) {
     let _ = EXHAUSTED.set(exhausted);
@@ -41,8 +41,9 @@ pub(crate) fn check() -> Result<(), Error> {
     }
 }
 
-pub(crate) fn out_of_memory() -> Error {
-    Error::new(Status::OutOfMemory, "there is not enough memory for this call")
+/// The error of that.
+pub fn out_of_memory() -> Error {
+    Error::out_of_memory()
 }
 
 /// Makes room for `additional` more items.

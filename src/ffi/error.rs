@@ -3,6 +3,9 @@
 use std::cell::RefCell;
 use std::ffi::{CString, c_char};
 use std::ptr;
+use std::sync::Arc;
+
+use once_cell::race::OnceBox;
 
 use super::guard::plain;
 use super::status::dbss_status;
@@ -32,7 +35,7 @@ pub struct dbss_error {
 }
 
 thread_local! {
-    static LAST: RefCell<Option<Box<dbss_error>>> = const { RefCell::new(None) };
+    static LAST: RefCell<Option<Arc<dbss_error>>> = const { RefCell::new(None) };
 }
 
 pub(super) fn clear_last_error() {
@@ -43,10 +46,10 @@ pub(super) fn clear_last_error() {
 }
 
 pub(super) fn set_last_error(error: Error) {
-    drop(swap_last_error(Some(Box::new(dbss_error::new(error)))));
+    drop(swap_last_error(Some(dbss_error::of(error))));
 }
 
-pub(super) fn swap_last_error(error: Option<Box<dbss_error>>) -> Option<Box<dbss_error>> {
+pub(super) fn swap_last_error(error: Option<Arc<dbss_error>>) -> Option<Arc<dbss_error>> {
     LAST.try_with(|last| last.replace(error)).unwrap_or_default()
 }
 
@@ -62,6 +65,15 @@ pub(super) fn c_string(text: &str) -> CString {
 }
 
 impl dbss_error {
+    /// That there is no memory is one for all, and made before.
+    pub(super) fn of(error: Error) -> Arc<dbss_error> {
+        static SHARED: OnceBox<Arc<dbss_error>> = OnceBox::new();
+        if !error.is_shared() {
+            return Arc::new(dbss_error::new(error));
+        }
+        Arc::clone(SHARED.get_or_init(|| Box::new(Arc::new(dbss_error::new(error)))))
+    }
+
     fn new(error: Error) -> dbss_error {
         let optional = |text: Option<&str>| text.map(c_string);
         dbss_error {
@@ -86,9 +98,13 @@ impl dbss_error {
     }
 }
 
+fn into_raw(error: Arc<dbss_error>) -> *mut dbss_error {
+    Arc::into_raw(error).cast_mut()
+}
+
 /// An error given to the caller, or NULL for none.
 pub(super) fn owned_error(error: Option<Error>) -> *mut dbss_error {
-    error.map_or(ptr::null_mut(), |e| Box::into_raw(Box::new(dbss_error::new(e))))
+    error.map_or(ptr::null_mut(), |e| into_raw(dbss_error::of(e)))
 }
 
 /// Reads one field; `fallback` for a NULL error.
@@ -136,7 +152,7 @@ pub extern "C" fn dbss_last_error() -> *const dbss_error {
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_error_take() -> *mut dbss_error {
     plain(ptr::null_mut(), || {
-        LAST.try_with(|last| last.borrow_mut().take().map_or(ptr::null_mut(), Box::into_raw))
+        LAST.try_with(|last| last.borrow_mut().take().map_or(ptr::null_mut(), into_raw))
             .unwrap_or(ptr::null_mut())
     })
 }
@@ -148,7 +164,7 @@ pub unsafe extern "C" fn dbss_error_free(error: *mut dbss_error) {
         if !error.is_null() {
             // SAFETY: not NULL, and by the header's rules it came from
             // `dbss_error_take` and was not freed before.
-            drop(unsafe { Box::from_raw(error) });
+            drop(unsafe { Arc::from_raw(error.cast_const()) });
         }
     });
 }

@@ -99,7 +99,7 @@ fn contain<T>(body: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
 /// the error of the call around it is put aside. It owns nothing that needs to be
 /// dropped (see [`kept_thread`]).
 pub(super) fn outside<T>(callback: impl FnOnce() -> T) -> T {
-    struct Restore(bool, Option<Box<dbss_error>>);
+    struct Restore(bool, Option<Arc<dbss_error>>);
     impl Drop for Restore {
         fn drop(&mut self) {
             INSIDE.set(self.0);

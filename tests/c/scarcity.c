@@ -133,14 +133,21 @@ static dbss_status new_operation_here(dbss_operation **operation)
     return status == DBSS_OK ? dbss_operation_set_progress(*operation, take_everything, NULL, NULL) : status;
 }
 
+static dbss_status download_under(dbss_operation *operation)
+{
+    dbss_buffer buffer = {NULL, 0};
+    dbss_status status =
+        dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), report, NULL, operation, &buffer);
+    dbss_buffer_free(&buffer);
+    return status;
+}
+
 static dbss_status under_operation(void)
 {
     dbss_operation *operation = NULL;
-    dbss_buffer buffer = {NULL, 0};
     dbss_status status = new_operation_here(&operation);
     if (status == DBSS_OK)
-        status = dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), report, NULL, operation, &buffer);
-    dbss_buffer_free(&buffer);
+        status = download_under(operation);
     dbss_operation_free(operation);
     return status;
 }
@@ -599,6 +606,54 @@ static void copies(void)
     }
 }
 
+/* What a child ends with that keeps the errors of many calls without memory. */
+static int outcome_of_kept_errors(void)
+{
+    enum { MANY = 3000 };
+    static dbss_operation *operations[MANY];
+    static dbss_error *errors[MANY];
+    int i;
+
+    for (i = 0; i < MANY; i++)
+        if (dbss_operation_new(&operations[i]) != DBSS_OK)
+            return 2;
+    if (download_under(operations[0]) != DBSS_OK)
+        return 3;
+    fail_requests_from(1);
+    for (i = 0; i < MANY; i++) {
+        if (download_under(operations[i]) != DBSS_ERR_OUT_OF_MEMORY)
+            return 4;
+        errors[i] = dbss_error_take();
+        if (errors[i] == NULL || dbss_error_status(errors[i]) != DBSS_ERR_OUT_OF_MEMORY || *dbss_error_message(errors[i]) == 0)
+            return 5;
+    }
+    fail_requests_from(0);
+    if (download_under(operations[0]) != DBSS_OK)
+        return 6;
+    for (i = 0; i < MANY; i++) {
+        dbss_error_free(errors[i]);
+        dbss_operation_free(operations[i]);
+    }
+    return 0;
+}
+
+/* Whoever keeps each error keeps nothing else from the calls that follow. */
+static void kept_errors(void)
+{
+    pid_t child;
+    if (!can_fail_requests()) {
+        skip("malloc() cannot be replaced here");
+        return;
+    }
+    begin("http");
+    fflush(stdout);
+    child = fork();
+    if (child == 0)
+        _exit(outcome_of_kept_errors());
+    CHECK(wait_for_child(child) == 0);
+    end();
+}
+
 /* A number of KiB in /proc/self/status. */
 static long kib(const char *name)
 {
@@ -833,6 +888,7 @@ static const struct check checks[] = {
     {"starved", starved, LOAD},
     {"certificates", certificates, LOAD},
     {"copies", copies, LOAD},
+    {"kept_errors", kept_errors, LOAD},
     {"each_request", each_request, LOAD},
     {"amounts", amounts, LOAD},
     {"hostile", hostile, LOAD},
