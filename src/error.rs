@@ -459,7 +459,7 @@ impl From<Error> for io::Error {
 }
 
 /// Characters that reorder or hide text, or break its line, so that it can look
-/// like another: what Unicode calls formats, line ends, and ignorable by default.
+/// like another: what Unicode calls formats, line ends, blank, and ignorable by default.
 pub(crate) fn is_deceptive(c: char) -> bool {
     matches!(
         c,
@@ -472,11 +472,13 @@ pub(crate) fn is_deceptive(c: char) -> bool {
             | '\u{200b}'..='\u{200f}'
             | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}'
+            | '\u{2800}'
             | '\u{3164}'
             | '\u{fe00}'..='\u{fe0f}'
             | '\u{feff}'
             | '\u{ffa0}'
             | '\u{fff0}'..='\u{fffb}'
+            | '\u{13430}'..='\u{1343f}'
             | '\u{1bca0}'..='\u{1bca3}'
             | '\u{1d173}'..='\u{1d17a}'
             | '\u{e0000}'..='\u{e0fff}'
