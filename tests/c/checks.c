@@ -99,6 +99,21 @@ long long now_ms(void)
     return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
+long process_number(const char *name)
+{
+    char line[256];
+    size_t len = strlen(name);
+    long value = -1;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, name, len) == 0 && line[len] == ':')
+            value = strtol(line + len + 1, NULL, 10);
+    if (file == NULL || value < 0)
+        fatal("no %s in /proc/self/status", name);
+    fclose(file);
+    return value;
+}
+
 void pause_briefly(void)
 {
     struct timespec pause = {0, 2000000};

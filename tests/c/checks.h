@@ -64,6 +64,9 @@ void expect_text(int line, const char *expected, const char *actual);
 
 long long now_ms(void);
 
+/* A number in /proc/self/status, such as "VmRSS" (in KiB) or "Threads". */
+long process_number(const char *name);
+
 /* The pause between two looks at a condition that is waited for. */
 void pause_briefly(void);
 

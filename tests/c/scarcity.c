@@ -654,21 +654,6 @@ static void kept_errors(void)
     end();
 }
 
-/* A number of KiB in /proc/self/status. */
-static long kib(const char *name)
-{
-    char line[256];
-    long value = -1;
-    FILE *file = fopen("/proc/self/status", "r");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, name, strlen(name)) == 0)
-            value = strtol(line + strlen(name) + 1, NULL, 10);
-    if (file == NULL || value < 0)
-        fatal("no %s in /proc/self/status", name);
-    fclose(file);
-    return value;
-}
-
 /* How much memory a child needs at most for a call, beyond what it has. */
 static long needed_kib(dbss_status expected)
 {
@@ -686,11 +671,11 @@ static long needed_kib(dbss_status expected)
         /* What this program has freed is none of the call's. */
         malloc_trim(0);
 #endif
-        needed = kib("VmRSS");
+        needed = process_number("VmRSS");
         status = call();
         if (status != expected)
             fprintf(stderr, "status %d: %s\n", (int)status, dbss_error_message(dbss_last_error()));
-        needed = status == expected ? kib("VmHWM") - needed : -1;
+        needed = status == expected ? process_number("VmHWM") - needed : -1;
         _exit(write(ends[1], &needed, sizeof needed) != sizeof needed);
     }
     close(ends[1]);

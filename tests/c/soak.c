@@ -32,25 +32,11 @@ struct usage {
     int descriptors;
 };
 
-static long number_of(const char *name)
-{
-    char line[256];
-    long value = -1;
-    FILE *file = fopen("/proc/self/status", "r");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, name, strlen(name)) == 0)
-            value = strtol(line + strlen(name), NULL, 10);
-    if (file == NULL || value < 0)
-        fatal("no %s in /proc/self/status", name);
-    fclose(file);
-    return value;
-}
-
 static struct usage usage_now(void)
 {
     struct usage usage;
-    usage.kib = number_of("VmRSS:");
-    usage.threads = number_of("Threads:");
+    usage.kib = process_number("VmRSS");
+    usage.threads = process_number("Threads");
     usage.descriptors = each_descriptor(NULL);
     return usage;
 }
