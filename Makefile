@@ -29,7 +29,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib standin programs venv demo test test-rust test-python valgrind tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install clean
+.PHONY: help all lib mock programs venv demo test test-rust test-python valgrind tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -53,10 +53,10 @@ lib: ## the shared and the static library, in build/lib
 	rm $(BUILD)/lib/exported $(BUILD)/lib/wanted $(BUILD)/lib/dbss.o
 	install -m 644 include/dbss.h $(BUILD)/include/dbss.h
 
-standin: ## the stand-in service, for the demonstration and the tests
-	$(CARGO) build --locked -p dbss-standin
+mock: ## the mock service, for the demonstration and the tests
+	$(CARGO) build --locked -p dbss-mock
 	@mkdir -p $(BUILD)/bin
-	install -m 755 $(MADE)/debug/dbss-standin $(BUILD)/bin/dbss-standin
+	install -m 755 $(MADE)/debug/dbss-mock $(BUILD)/bin/dbss-mock
 
 programs: lib ## dbss-download and dbss-reports, the C programs
 	$(MAKE) -C bindings/c BUILD=$(BUILD)
@@ -68,7 +68,7 @@ $(VENV)/.installed: tests/python/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
 	@touch $@
 
-demo: lib programs standin ## download two reports, through the C program and through Python
+demo: lib programs mock ## download two reports, through the C program and through Python
 	PYTHONPATH=$(ROOT)/bindings/python:$(ROOT)/tests/python $(PYTHON) bindings/demo.py
 
 test: test-rust test-python ## all tests
@@ -76,19 +76,19 @@ test: test-rust test-python ## all tests
 test-rust:
 	$(CARGO) test --workspace --locked
 
-test-python: lib programs standin venv
+test-python: lib programs mock venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python
 
-valgrind: lib programs standin venv ## the tests in C, and the programs, under valgrind
+valgrind: lib programs mock venv ## the tests in C, and the programs, under valgrind
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python -m valgrind
 
-tsan: lib programs standin venv ## the tests with many threads, under ThreadSanitizer
+tsan: lib programs mock venv ## the tests with many threads, under ThreadSanitizer
 	tests/sanitizers/build thread $(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_tsan.py
 
-asan: lib programs standin venv ## the tests in C, under AddressSanitizer and its sisters
+asan: lib programs mock venv ## the tests in C, under AddressSanitizer and its sisters
 	tests/sanitizers/build address $(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_asan.py
 
@@ -102,7 +102,7 @@ fuzz: ## fuzz targets, FUZZ_SECONDS each; FUZZ_TARGET=name for one (tests/fuzz)
 fuzz-short: FUZZ_SECONDS = 15
 fuzz-short: fuzz ## the same for 15 seconds each
 
-soak: lib programs standin venv ## a million calls, a hundred thousand contexts and failures of each kind; each allocation fails once
+soak: lib programs mock venv ## a million calls, a hundred thousand contexts and failures of each kind; each allocation fails once
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	DBSS_TEST_SOAK=1000 DBSS_TEST_EACH_ALLOCATION=1 $(VENV)/bin/python -m pytest -s tests/python/test_soak.py tests/python/test_c_scarcity.py -k "many_calls or each_request"
 

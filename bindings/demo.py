@@ -1,6 +1,6 @@
 """Downloads reports through the C program and through Python, and shows them.
 
-From a stand-in of the service on this machine; or from the real service, when
+From a mock service of the service on this machine; or from the real service, when
 DBSS_REGION or DBSS_ENDPOINT, DBSS_INSTANCE_ID and DBSS_REPORT_ID are in the
 environment; with the credentials of DBSS_TOKEN, or those that the official SDKs
 would find. `make demo` runs it, and tells it where the built things are.
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import dbss
-from standin import Standin
+from mock_service import MockService
 
 BUILD = Path(os.environ["DBSS_BUILD_DIR"])
 OUT = BUILD / "demo"
@@ -80,15 +80,15 @@ def main() -> None:
         fetch("audit-report", {}, None)
         return
 
-    with Standin(BUILD / "bin/dbss-standin") as standin:
-        print(f"a stand-in for the service answers at {standin.https}\n")
-        for report, locale in ((standin.pdf, "en-us"), (standin.zip, "zh-cn")):
+    with MockService(BUILD / "bin/dbss-mock") as mock:
+        print(f"a mock service for the service answers at {mock.https}\n")
+        for report, locale in ((mock.pdf, "en-us"), (mock.zip, "zh-cn")):
             environment = {
-                "DBSS_ENDPOINT": standin.https,
-                "DBSS_CA_FILE": standin.ca_file,
-                "DBSS_TOKEN": standin.token,
-                "DBSS_PROJECT_ID": standin.project_id,
-                "DBSS_INSTANCE_ID": standin.instance_id,
+                "DBSS_ENDPOINT": mock.https,
+                "DBSS_CA_FILE": mock.ca_file,
+                "DBSS_TOKEN": mock.token,
+                "DBSS_PROJECT_ID": mock.project_id,
+                "DBSS_INSTANCE_ID": mock.instance_id,
                 "DBSS_REPORT_ID": report["id"],
                 "DBSS_LOCALE": locale,
             }

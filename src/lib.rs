@@ -4,7 +4,7 @@
 //! use dbss::{Client, Locale, Overwrite, Report};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let service = dbss_standin::Standin::start()?;
+//! # let service = dbss_mock::MockService::start()?;
 //! # let directory = tempfile::tempdir()?;
 //! # let (endpoint, token, project) = (service.http_url(), service.token(), service.project_id());
 //! # let (instance, id) = (service.instance_id(), &service.pdf().id);
@@ -112,7 +112,7 @@
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
-// The unit tests have the stand-in beside them, which they do not use.
+// The unit tests have the mock service beside them, which they do not use.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 #[cfg(not(unix))]

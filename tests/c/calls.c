@@ -15,7 +15,7 @@
  * Reports whose bytes are known
  * ------------------------------------------------------------------------ */
 
-/* Fetches the present bytes; `described` is what the stand-in says of them. */
+/* Fetches the present bytes; `described` is what the mock service says of them. */
 static void fetch(struct report *report, const char *described)
 {
     dbss_context *ctx = new_context(fact("http"));
@@ -28,7 +28,7 @@ static void fetch(struct report *report, const char *described)
     if (dbss_report_download(ctx, fact("project"), fact("instance"), report->id, "en-us", &buffer) != DBSS_OK)
         fatal("cannot fetch a report: %s", dbss_error_message(dbss_last_error()));
     if (strncmp(told, sha256(buffer.data, buffer.len), 64) != 0)
-        fatal("the stand-in's hash is another");
+        fatal("the mock service's hash is another");
     free(report->bytes);
     report->len = buffer.len;
     report->bytes = malloc(buffer.len);
@@ -276,7 +276,7 @@ int check_call(int line, dbss_status expected, const struct call *call, const st
 }
 
 /* ---------------------------------------------------------------------------
- * The stand-in's journal
+ * The mock service's request log
  * ------------------------------------------------------------------------ */
 
 static long long number_of(const char *entry, const char *end, const char *key)
@@ -305,7 +305,7 @@ static void header_of(const char *entry, const char *end, const char *name, char
     free(quoted);
 }
 
-size_t read_journal(const struct report *report, struct exchange *exchanges, size_t room)
+size_t read_request_log(const struct report *report, struct exchange *exchanges, size_t room)
 {
     /* Each entry begins with its first key in alphabetical order. */
     static const char first[] = "{\"body\"";

@@ -1,5 +1,5 @@
 /* Calls to every kind of sink alike, on this thread or another, and what the
- * stand-in saw of them. */
+ * mock service saw of them. */
 
 #ifndef CALLS_H
 #define CALLS_H
@@ -16,8 +16,8 @@ struct report {
     size_t len;
 };
 
-/* A report of so many bytes at the stand-in, with its bytes: fetched once,
- * without any fault, and compared with the hash that the stand-in told. */
+/* A report of so many bytes at the mock service, with its bytes: fetched once,
+ * without any fault, and compared with the hash that the mock service told. */
 struct report new_report(size_t len);
 
 /* Another version of it: as many bytes, and others. */
@@ -79,7 +79,7 @@ int holds_beginning(const struct call *call, const struct report *report);
 dbss_operation *new_operation(void);
 
 /* ---------------------------------------------------------------------------
- * The stand-in's journal
+ * The mock service's request log
  * ------------------------------------------------------------------------ */
 
 struct exchange {
@@ -91,7 +91,7 @@ struct exchange {
 
 /* The requests for this report in order, without the one of new_report();
  * returns how many there were. */
-size_t read_journal(const struct report *report, struct exchange *exchanges, size_t room);
+size_t read_request_log(const struct report *report, struct exchange *exchanges, size_t room);
 
 /* ---------------------------------------------------------------------------
  * Directories

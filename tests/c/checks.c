@@ -245,7 +245,7 @@ dbss_context *new_context(const char *endpoint)
 }
 
 /* ---------------------------------------------------------------------------
- * The stand-in
+ * The mock service
  * ------------------------------------------------------------------------ */
 
 void post_fault(const char *report, const char *fault, ...)

@@ -1,9 +1,9 @@
 /*
  * What the programs of named checks share: saying that a check failed, the
- * stand-in's misbehaviour and journal, children, and the program itself.
+ * mock service's misbehaviour and request_log, children, and the program itself.
  *
  *     PROGRAM --list           names the checks, each with its kind
- *     PROGRAM FACTS [NAME...]  runs some or all of them against the stand-in
+ *     PROGRAM FACTS [NAME...]  runs some or all of them against the mock service
  *
  * It prints a line for each: "ok NAME", "FAIL NAME: why", or "skip NAME: why"
  * where this machine cannot do what the check needs.
@@ -119,23 +119,23 @@ dbss_context *to_context(dbss_config *config);
 dbss_context *new_context(const char *endpoint);
 
 /* ---------------------------------------------------------------------------
- * The stand-in
+ * The mock service
  * ------------------------------------------------------------------------ */
 
-/* The stand-in misbehaves at the next requests for this report; `fault` is the
+/* The mock service misbehaves at the next requests for this report; `fault` is the
  * inside of a JSON object. */
 void post_fault(const char *report, const char *fault, ...);
 
 /* A listener that misbehaves once before any request is read. */
 void post_listener_fault(const char *listener, const char *mode);
 
-/* The stand-in serves a report of so many bytes from now on. */
+/* The mock service serves a report of so many bytes from now on. */
 const char *add_report(long long size);
 
-/* The stand-in accepts this token too from now on. */
+/* The mock service accepts this token too from now on. */
 void add_token(const char *token);
 
-/* Waits until the stand-in has a request for this report. */
+/* Waits until the mock service has a request for this report. */
 int wait_for_request(const char *report);
 
 /* ------------------------------------------------------------------------ */

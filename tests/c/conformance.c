@@ -4,7 +4,7 @@
  *
  *     conformance FACTS DEFAULT_ENDPOINT FILE.cases...
  *
- * FACTS has the stand-in's facts, DEFAULT_ENDPOINT is that of the cases that
+ * FACTS has the mock service's facts, DEFAULT_ENDPOINT is that of the cases that
  * name none. With the environment variable CASE, only that case is run.
  */
 

@@ -156,14 +156,14 @@ static int is_there(const struct waiting *waiting, size_t requests_before)
         return dbss_operation_received(operation) >= (strstr(phase->name, "slow") != NULL ? 5 : 200000);
     if (strcmp(phase->name, "chunks") == 0)
         return dbss_operation_received(operation) == 200000;
-    return read_journal(&waited_for, NULL, 0) > requests_before;
+    return read_request_log(&waited_for, NULL, 0) > requests_before;
 }
 
 /* Begins the call and waits until it waits. */
 static void begin_waiting(struct waiting *waiting, const struct phase *phase, dbss_context *ctx, dbss_operation *operation,
                           enum sink sink)
 {
-    size_t before = read_journal(&waited_for, NULL, 0);
+    size_t before = read_request_log(&waited_for, NULL, 0);
 
     memset(waiting, 0, sizeof *waiting);
     waiting->phase = phase;
@@ -1222,7 +1222,7 @@ static void several_addresses(void)
 {
     static const char *const lists[] = {
         "127.0.0.1",
-        /* The stand-in listens at none of the first. */
+        /* The mock service listens at none of the first. */
         "127.0.0.2 127.0.0.3 127.0.0.1",
         "::1 127.0.0.1",
     };

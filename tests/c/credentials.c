@@ -89,7 +89,7 @@ static void answer_held(struct provider *provider, int which, const char *token)
     dbss_token_request_free(provider->held[which]);
 }
 
-/* A token that the stand-in takes, and that no message may hold; it is the same
+/* A token that the mock service takes, and that no message may hold; it is the same
  * for each number, so that nothing has to be freed. */
 static const char *valid_token(int number)
 {
@@ -600,7 +600,7 @@ static void provider_is_found(void)
  * Logins
  * ------------------------------------------------------------------------ */
 
-/* The text as JSON has it: the stand-in's password needs it. */
+/* The text as JSON has it: the mock service's password needs it. */
 static char *in_json(const char *text)
 {
     char *json = malloc(strlen(text) * 2 + 1), *to = json;

@@ -33,7 +33,7 @@ static void clear_environment(void)
     }
 }
 
-static void reset_standin(void)
+static void reset_mock(void)
 {
     free(control("DELETE", "/faults", ""));
     free(control("DELETE", "/listener_faults", ""));
@@ -53,13 +53,13 @@ void begin(void)
     watch_secret(fact("secret_key"));
     watch_secret(fact("password"));
     *log_text = '\0';
-    reset_standin();
+    reset_mock();
 }
 
 void end(void)
 {
     clear_environment();
-    reset_standin();
+    reset_mock();
     remove_directory(home_directory);
     setenv("HOME", "/nonexistent", 1);
 }
@@ -135,7 +135,7 @@ dbss_config *finding_config(const char *where)
  * Calls
  * ------------------------------------------------------------------------ */
 
-/* The report's bytes, once it has come as the stand-in says that it is. */
+/* The report's bytes, once it has come as the mock service says that it is. */
 static uint8_t *expected_bytes;
 static size_t expected_len;
 
@@ -257,10 +257,10 @@ void crowd(dbss_context *ctx, const char *project, int threads, int rounds, void
 }
 
 /* ---------------------------------------------------------------------------
- * The stand-in's journal
+ * The mock service's request log
  * ------------------------------------------------------------------------ */
 
-static char *journal(const char *call)
+static char *request_log(const char *call)
 {
     char *path = format("/requests?report=%s", call), *answer = control("GET", path, "");
     free(path);
@@ -269,7 +269,7 @@ static char *journal(const char *call)
 
 long count_answers(const char *call, int status)
 {
-    char *all = journal(call), *wanted = format("\"status\":%d,", status), *at = all;
+    char *all = request_log(call), *wanted = format("\"status\":%d,", status), *at = all;
     long count = 0;
     while ((at = strstr(at, wanted)) != NULL) {
         at++;
@@ -290,7 +290,7 @@ static char *text_of(const char *at)
         if (*at == '\\') {
             at++;
             if (*at == 'u')
-                fatal("an escape that the stand-in does not write");
+                fatal("an escape that the mock service does not write");
             *to++ = *at == 'n' ? '\n' : *at == 'r' ? '\r' : *at == 't' ? '\t' : *at;
             at++;
         } else {
@@ -312,7 +312,7 @@ static char *last_of(char *all)
 
 char *last_header(const char *call, const char *name)
 {
-    char *all = journal(call), *last = last_of(all), *quoted = format("[\"%s\",\"", name), *value = NULL;
+    char *all = request_log(call), *last = last_of(all), *quoted = format("[\"%s\",\"", name), *value = NULL;
     char *at = last == NULL ? NULL : strcasestr(last, quoted);
     if (at != NULL)
         value = text_of(at + strlen(quoted));
@@ -324,7 +324,7 @@ char *last_header(const char *call, const char *name)
 char *last_body(const char *call)
 {
     static const char key[] = "{\"body\":\"";
-    char *all = journal(call), *last = last_of(all), *value;
+    char *all = request_log(call), *last = last_of(all), *value;
     if (last == NULL || strncmp(last, key, strlen(key)) != 0)
         value = format("%s", "");
     else

@@ -1,6 +1,6 @@
-/* What the programs about credentials share: a stand-in and an environment as
+/* What the programs about credentials share: a mock service and an environment as
  * at first, configurations of every kind, calls whose errors and log hold no
- * secret, and the stand-in's journal. */
+ * secret, and the mock service's request_log. */
 
 #ifndef IDENTITY_H
 #define IDENTITY_H
@@ -13,8 +13,8 @@
 /* The same for the project that the context finds. */
 #define DOWNLOAD_NOWHERE(expected, ctx) download_for(__LINE__, expected, ctx, NULL, NULL)
 
-/* Every check begins so: nothing is configured at the stand-in or in the
- * environment, HOME is an empty directory, journal and log are empty. */
+/* Every check begins so: nothing is configured at the mock service or in the
+ * environment, HOME is an empty directory, request log and log are empty. */
 void begin(void);
 
 /* And ends so. */
@@ -33,13 +33,13 @@ void watch_secret(const char *text);
 /* An endpoint, a log, one attempt for each call, no credentials. */
 dbss_config *plain_config(void);
 
-/* With the region of the stand-in's project, and its IAM. */
+/* With the region of the mock service's project, and its IAM. */
 dbss_config *regional_config(void);
 
 /* With the user that IAM knows. */
 dbss_config *login_config(void);
 
-/* With the option "credentials", and the stand-in's metadata service. */
+/* With the option "credentials", and the mock service's metadata service. */
 dbss_config *finding_config(const char *where);
 
 /* ---------------------------------------------------------------------------
@@ -71,7 +71,7 @@ int logged(const char *words);
 void crowd(dbss_context *ctx, const char *project, int threads, int rounds, void (*between)(void));
 
 /* ---------------------------------------------------------------------------
- * The stand-in's journal
+ * The mock service's request log
  * ------------------------------------------------------------------------ */
 
 #define LOGINS "@iam.tokens"

@@ -14,7 +14,7 @@ static const char range_start[] = "2026-11-23 00:00:00", range_end[] = "2026-11-
 static const char nobody[] = "0123456789abcdef0123456789abcdef";
 
 /* ---------------------------------------------------------------------------
- * What there is at the stand-in
+ * What there is at the mock service
  * ------------------------------------------------------------------------ */
 
 /* The first text of this kind in a JSON document, to be freed. */
@@ -570,7 +570,7 @@ static void create(void)
     };
     dbss_context *ctx = new_context(fact("http"));
     const char *instance = new_instance(), *project = fact("project");
-    char *template = first_template(ctx, instance), *journal;
+    char *template = first_template(ctx, instance), *received;
     dbss_report_spec *spec = new_spec(template);
     long requests = count_requests("@reports.create");
     size_t i;
@@ -582,11 +582,11 @@ static void create(void)
     EXPECT(DBSS_OK, dbss_report_spec_set(spec, "start_date", "2026-11-23"));
     EXPECT(DBSS_OK, dbss_report_create(ctx, project, instance, spec, NULL));
     dbss_report_spec_free(spec);
-    journal = control("GET", "/requests?report=@reports.create", "");
+    received = control("GET", "/requests?report=@reports.create", "");
     for (i = 0; i < sizeof fields / sizeof *fields; i++)
-        CHECK(strstr(journal, fields[i]) != NULL);
-    CHECK(strstr(journal, "2026-11-22") == NULL);
-    free(journal);
+        CHECK(strstr(received, fields[i]) != NULL);
+    CHECK(strstr(received, "2026-11-22") == NULL);
+    free(received);
     answer_with("@reports.create", 1, "{\"result\": \"failed\"}");
     EXPECT(DBSS_ERR_REJECTED, create_from(ctx, instance, template));
     answer_with("@reports.create", 1, "{\"result\": \"perhaps\"}");

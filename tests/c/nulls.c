@@ -142,7 +142,7 @@ static dbss_error *make_error(void)
     return dbss_error_take();
 }
 
-/* At the stand-in, or where nobody listens. */
+/* At the mock service, or where nobody listens. */
 static dbss_context *make_context_at(const char *endpoint)
 {
     dbss_config *config = new_config(endpoint, fact("token"));

@@ -723,7 +723,7 @@ static void amounts(void)
         {"details", "{" Q "details" Q ":[0", ",0", "]}", DBSS_ERR_UNEXPECTED_RESPONSE},
     };
 #undef Q
-    /* What the stand-in takes, with the escapes. */
+    /* What the mock service takes, with the escapes. */
     enum { SIZE = 10 * 1024 * 1024 };
     size_t i;
     long needed;

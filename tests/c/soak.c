@@ -54,7 +54,7 @@ static void stays_flat(const char *what, void (*call)(long number), long count)
         if (number == count / 10)
             before = usage_now();
         call(number);
-        /* Or the stand-in's journal would grow. */
+        /* Or the mock service's request log would grow. */
         if (number % 10000 == 0)
             free(control("DELETE", "/requests", ""));
     }
@@ -108,7 +108,7 @@ static void contexts(void)
 struct failure {
     const char *what;
     dbss_status status;
-    /* What the stand-in does to the report; NULL: nothing. */
+    /* What the mock service does to the report; NULL: nothing. */
     const char *fault;
     dbss_status (*call)(const char *id);
 };

@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Access keys that nobody has: the journal tells which one was used. */
+/* Access keys that nobody has: the request log tells which one was used. */
 #define OF_ENVIRONMENT "ENVIRONMENT0123456789"
 #define OF_PROFILE "PROFILE01234567890123"
 #define SECRET_KEY "a-secret-key-of-nobody-0123456789"

@@ -79,7 +79,7 @@ const char *fact(const char *name)
 {
     const char *value = find_fact(name);
     if (value == NULL)
-        fatal("no fact '%s' about the stand-in", name);
+        fatal("no fact '%s' about the mock service", name);
     return value;
 }
 
@@ -143,7 +143,7 @@ char *control(const char *method, const char *path, const char *body)
     answer[len] = '\0';
     end = strstr(answer, "\r\n\r\n");
     if (end == NULL || strncmp(answer, "HTTP/1.", 7) != 0 || answer[9] != '2')
-        fatal("%s %s: the stand-in answered: %s", method, path, answer);
+        fatal("%s %s: the mock service answered: %s", method, path, answer);
     memmove(answer, end + 4, strlen(end + 4) + 1);
     return answer;
 }
@@ -191,7 +191,7 @@ const char *fresh_id(void)
     unsigned long long random[2];
     if (count == sizeof ids / sizeof *ids)
         fatal("too many fresh ids");
-    /* Programs share a stand-in, and a process id comes again. */
+    /* Programs share a mock service, and a process id comes again. */
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
         fatal("no random bytes: %s", strerror(errno));
     ids[count] = format("%016llx%016llx", random[0], random[1]);

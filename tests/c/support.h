@@ -1,4 +1,4 @@
-/* What the C tests share: the stand-in's facts and control address, hashes,
+/* What the C tests share: the mock service's facts and control address, hashes,
  * and the walk over an error's strings. */
 
 #ifndef SUPPORT_H
@@ -14,7 +14,7 @@ void fatal(const char *format, ...);
 /* A formatted string, to be freed. */
 char *format(const char *format, ...);
 
-/* Reads the facts about the stand-in: lines of name=value. */
+/* Reads the facts about the mock service: lines of name=value. */
 void load_facts(const char *path);
 
 /* A fact; ends the program where it is missing. */
@@ -26,7 +26,7 @@ const char *find_fact(const char *name);
 /* One request to the control address. Returns the body, to be freed. */
 char *control(const char *method, const char *path, const char *body);
 
-/* How many connections the stand-in accepted so far. */
+/* How many connections the mock service accepted so far. */
 long count_connections(void);
 
 /* How many requests it received for this report so far. */

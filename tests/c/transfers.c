@@ -101,7 +101,7 @@ static void resume_over(const char *scheme)
             post_fault(report.id, cuts[i].fault);
             call = called(sink, ctx, report.id, operation);
             if (CHECK_CALL(DBSS_OK, &call, &report)) {
-                CHECK(read_journal(&report, seen, 4) == 2);
+                CHECK(read_request_log(&report, seen, 4) == 2);
                 CHECK(*seen[0].range == '\0' && *seen[0].if_range == '\0');
                 CHECK(seen[1].status == 206);
                 CHECK(sscanf(seen[1].range, "bytes=%lld-", &from) == 1);
@@ -152,7 +152,7 @@ static void resume_often(void)
         post_fault(report.id, "\"cut_after\": 700000, \"times\": 3");
         call = called(sink, ctx, report.id, operation);
         CHECK_CALL(DBSS_OK, &call, &report);
-        count = read_journal(&report, seen, 8);
+        count = read_request_log(&report, seen, 8);
         CHECK(count == 4 && dbss_operation_attempts(operation) == 4);
         for (i = 0; i < count && i < 8; i++) {
             char *range = i == 0 ? format("%s", "") : format("bytes=%lld-", sent);
@@ -190,13 +190,13 @@ static void no_validator(void)
             CHECK(dbss_operation_resumed(operation) == 0);
             if (can_restart(sink)) {
                 CHECK_CALL(DBSS_OK, &call, &report);
-                CHECK(read_journal(&report, seen, 4) == 2);
+                CHECK(read_request_log(&report, seen, 4) == 2);
                 CHECK((*seen[1].range != '\0') == (i == 2));
             } else {
                 /* With a tag, resumption was tried. */
                 CHECK_CALL(i == 2 ? DBSS_ERR_NOT_RESUMABLE : DBSS_ERR_TRUNCATED, &call, &report);
                 CHECK(call.len == 400000);
-                CHECK(read_journal(&report, seen, 4) == (i == 2 ? 2 : 1));
+                CHECK(read_request_log(&report, seen, 4) == (i == 2 ? 2 : 1));
                 CHECK(dbss_error_is_retryable(call.error) == 1);
             }
             free_call(&call);
@@ -480,13 +480,13 @@ static void passing_trouble(void)
             dbss_operation *operation = new_operation();
             dbss_context *ctx = retrying_context(fact("http"), "3");
             struct call call;
-            size_t before = read_journal(&report, seen, 0);
+            size_t before = read_request_log(&report, seen, 0);
 
             post_fault(report.id, "%s, \"times\": %d", troubles[i], sink == TO_MEMORY ? 2 : 1);
             call = called(sink, ctx, report.id, operation);
             CHECK_CALL(DBSS_OK, &call, &report);
             CHECK(dbss_operation_attempts(operation) == (sink == TO_MEMORY ? 3 : 2));
-            CHECK(read_journal(&report, seen, 0) - before == dbss_operation_attempts(operation));
+            CHECK(read_request_log(&report, seen, 0) - before == dbss_operation_attempts(operation));
             CHECK(warnings == (int)dbss_operation_attempts(operation) - 1);
             blame("the trouble was: %s", troubles[i]);
             free_call(&call);
@@ -532,7 +532,7 @@ static void lasting_trouble(void)
         CHECK_CALL(troubles[i].status, &call, &report);
         CHECK(dbss_error_attempts(call.error) == troubles[i].attempts);
         CHECK(dbss_operation_attempts(operation) == troubles[i].attempts);
-        CHECK(read_journal(&report, NULL, 0) == troubles[i].attempts);
+        CHECK(read_request_log(&report, NULL, 0) == troubles[i].attempts);
         CHECK(warnings == (int)troubles[i].attempts - 1);
         error = dbss_operation_error(operation);
         CHECK(dbss_error_status(error) == troubles[i].status);
@@ -810,7 +810,7 @@ static void resume_through_redirects(void)
     post_fault(report.id, "\"times\": 1");
     call = called(TO_STREAM, ctx, entrance, operation);
     CHECK_CALL(DBSS_OK, &call, &report);
-    CHECK(read_journal(&report, seen, 4) == 2);
+    CHECK(read_request_log(&report, seen, 4) == 2);
     CHECK(!seen[0].has_token && !seen[1].has_token);
     expect_text(__LINE__, "bytes=400000-", seen[1].range);
     CHECK(count_requests(entrance) == 2);
@@ -899,7 +899,7 @@ static void many_threads_with_faults_tls(void)
     many_over("https");
 }
 
-/* The size that the stand-in's first answer announces, and a later one, may be
+/* The size that the mock service's first answer announces, and a later one, may be
  * lies in every direction. */
 static void wrong_sizes(void)
 {

@@ -1,4 +1,4 @@
-"""Fixtures for all tests in Python: what was built, and a stand-in service."""
+"""Fixtures for all tests in Python: what was built, and a mock service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from standin import Standin
+from mock_service import MockService
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("DBSS_BUILD_DIR") or ROOT / "build").resolve()
@@ -108,7 +108,7 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def standin() -> Iterator[Standin]:
-    """A stand-in service, one for all tests."""
-    with Standin(BUILD / "bin/dbss-standin") as running:
+def mock() -> Iterator[MockService]:
+    """A mock service, one for all tests."""
+    with MockService(BUILD / "bin/dbss-mock") as running:
         yield running

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import dbss
 
-from standin import Standin
+from mock_service import MockService
 
 ADDRESS = "169.254.169.254"
 
@@ -47,11 +47,11 @@ class Proxy(http.server.BaseHTTPRequestHandler):
     do_GET = do_PUT = do_CONNECT
 
 
-def attempt(standin: Standin, report: str, **options: Any) -> dict[str, str]:
+def attempt(mock: MockService, report: str, **options: Any) -> dict[str, str]:
     """What a download gives."""
     try:
         with dbss.Client(max_attempts=1, **options) as client:
-            data = client.download_report(standin.project_id, standin.instance_id, report)
+            data = client.download_report(mock.project_id, mock.instance_id, report)
             return {"source": client.find_credentials().source, "bytes": str(len(data))}
     except dbss.Error as error:
         return {"error": type(error).__name__, "message": error.message}
@@ -63,41 +63,39 @@ def main() -> None:
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
     proxy_url = f"http://127.0.0.1:{proxy.server_address[1]}"
     os.environ["ALL_PROXY"] = proxy_url
-    with Standin(os.environ["DBSS_BUILD_DIR"] + "/bin/dbss-standin") as standin:
-        threading.Thread(target=forward, args=(listener, standin.metadata), daemon=True).start()
-        report = standin.add_report(format="pdf")["id"]
-        here = {"endpoint": standin.http}
+    with MockService(os.environ["DBSS_BUILD_DIR"] + "/bin/dbss-mock") as mock:
+        threading.Thread(target=forward, args=(listener, mock.metadata), daemon=True).start()
+        report = mock.add_report(format="pdf")["id"]
+        here = {"endpoint": mock.http}
         there = f"http://{ADDRESS}"
-        given = {"token": standin.token}
+        given = {"token": mock.token}
         gives: dict[str, Any] = {
-            "metadata": attempt(standin, report, credentials="metadata", **here),
-            "default": attempt(standin, report, credentials="default", **here),
-            "given": attempt(
-                standin, report, credentials="metadata", metadata_endpoint=there, **here
-            ),
+            "metadata": attempt(mock, report, credentials="metadata", **here),
+            "default": attempt(mock, report, credentials="default", **here),
+            "given": attempt(mock, report, credentials="metadata", metadata_endpoint=there, **here),
             "proxy_of_environment": attempt(
-                standin, report, credentials="metadata", proxy_from_environment=True, **here
+                mock, report, credentials="metadata", proxy_from_environment=True, **here
             ),
-            "proxy": attempt(standin, report, credentials="metadata", proxy=proxy_url, **here),
-            "endpoint": attempt(standin, report, endpoint=there, **given),
-            "iam": attempt(standin, report, iam_endpoint=there, **given, **here),
+            "proxy": attempt(mock, report, credentials="metadata", proxy=proxy_url, **here),
+            "endpoint": attempt(mock, report, endpoint=there, **given),
+            "iam": attempt(mock, report, iam_endpoint=there, **given, **here),
             "other_address": attempt(
-                standin,
+                mock,
                 report,
                 credentials="metadata",
                 metadata_endpoint="http://169.254.169.253",
                 **here,
             ),
             "mapped": attempt(
-                standin,
+                mock,
                 report,
                 credentials="metadata",
                 metadata_endpoint=f"http://[::ffff:{ADDRESS}]",
                 **here,
             ),
         }
-        standin.fault(report, status=302, headers=[["Location", f"{there}/x"]], body="")
-        gives["redirect"] = attempt(standin, report, follow_redirects=True, **given, **here)
+        mock.fault(report, status=302, headers=[["Location", f"{there}/x"]], body="")
+        gives["redirect"] = attempt(mock, report, follow_redirects=True, **given, **here)
         gives["proxied"] = Proxy.requests
         json.dump(gives, sys.stdout)
 

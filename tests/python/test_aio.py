@@ -17,7 +17,7 @@ import dbss
 import pytest
 from dbss import aio
 
-from standin import Standin
+from mock_service import MockService
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -33,14 +33,14 @@ RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
 
 
 @pytest.fixture(scope="module")
-def service(build_dir: Path) -> Iterator[Standin]:
+def service(build_dir: Path) -> Iterator[MockService]:
     """Its own, because lists show every test's reports."""
-    with Standin(build_dir / "bin/dbss-standin") as running:
+    with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def clean(service: Standin) -> Iterator[None]:
+def clean(service: MockService) -> Iterator[None]:
     service.clear_requests()
     yield
     service.clear_faults()
@@ -51,12 +51,14 @@ def clean(service: Standin) -> Iterator[None]:
             assert not thread.is_alive()
 
 
-def connect(service: Standin, **more: Any) -> aio.AsyncClient:
+def connect(service: MockService, **more: Any) -> aio.AsyncClient:
     settings = {"token": service.token, "project_id": service.project_id, "poll_interval": 0.01}
     return aio.AsyncClient(**{"endpoint": service.http, **settings, **more})
 
 
-def run(service: Standin, body: Callable[[aio.AsyncClient], Awaitable[Any]], **more: Any) -> Any:
+def run(
+    service: MockService, body: Callable[[aio.AsyncClient], Awaitable[Any]], **more: Any
+) -> Any:
     """Runs a coroutine function with a client."""
 
     async def main() -> Any:
@@ -78,7 +80,7 @@ def sha256(report: bytes) -> str:
     return hashlib.sha256(report).hexdigest()
 
 
-def program(code: str, service: Standin, environment: dict[str, str]) -> str:
+def program(code: str, service: MockService, environment: dict[str, str]) -> str:
     """What a program of its own prints."""
     told = {
         "ENDPOINT": service.http,
@@ -114,13 +116,13 @@ def test_it_has_every_method_of_the_client_with_its_parameters() -> None:
 
 
 def test_the_package_imports_it_only_on_demand(
-    service: Standin, environment: dict[str, str]
+    service: MockService, environment: dict[str, str]
 ) -> None:
     code = "import sys, dbss; print({'asyncio', 'dbss.aio'} & set(sys.modules))"
     assert program(code, service, environment) == "set()\n"
 
 
-def test_reports_arrive_in_every_way(service: Standin, tmp_path: Path) -> None:
+def test_reports_arrive_in_every_way(service: MockService, tmp_path: Path) -> None:
     names = (service.project_id, service.instance_id, service.pdf["id"])
 
     async def body(client: aio.AsyncClient) -> None:
@@ -148,7 +150,7 @@ def test_reports_arrive_in_every_way(service: Standin, tmp_path: Path) -> None:
     run(service, body)
 
 
-def test_lists_come_page_by_page(service: Standin) -> None:
+def test_lists_come_page_by_page(service: MockService) -> None:
     instance = service.add_instance("for lists")
     ids = service.add_reports(25, instance=instance)
 
@@ -169,7 +171,7 @@ def test_lists_come_page_by_page(service: Standin) -> None:
     run(service, body)
 
 
-def test_reports_are_made_mirrored_and_deleted(service: Standin, tmp_path: Path) -> None:
+def test_reports_are_made_mirrored_and_deleted(service: MockService, tmp_path: Path) -> None:
     instance = service.add_instance("for reports")
     service.set_generation(percent_per_list=50)
 
@@ -189,7 +191,7 @@ def test_reports_are_made_mirrored_and_deleted(service: Standin, tmp_path: Path)
     run(service, body)
 
 
-def test_errors_are_of_the_same_classes(service: Standin, tmp_path: Path) -> None:
+def test_errors_are_of_the_same_classes(service: MockService, tmp_path: Path) -> None:
     names = (service.project_id, service.instance_id, service.pdf["id"])
 
     async def body(client: aio.AsyncClient) -> None:
@@ -227,7 +229,7 @@ def test_errors_are_of_the_same_classes(service: Standin, tmp_path: Path) -> Non
         aio.AsyncClient(endpoint="")
 
 
-def test_many_calls_at_once(service: Standin) -> None:
+def test_many_calls_at_once(service: MockService) -> None:
     reports = [service.add_report(format="bytes", size=20_000 + n) for n in range(300)]
 
     async def body(client: aio.AsyncClient) -> None:
@@ -244,7 +246,7 @@ def test_many_calls_at_once(service: Standin) -> None:
 # Cancelled tasks.
 
 
-def test_a_timeout_ends_a_silent_download(service: Standin, tmp_path: Path) -> None:
+def test_a_timeout_ends_a_silent_download(service: MockService, tmp_path: Path) -> None:
     report = service.add_report(format="pdf")["id"]
     service.fault(report, no_answer=True)
 
@@ -278,7 +280,7 @@ CALLS: dict[str, tuple[str, Callable[[aio.AsyncClient, str, str, Path], Awaitabl
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_cancelled_task_cancels_its_call(service: Standin, name: str, tmp_path: Path) -> None:
+def test_a_cancelled_task_cancels_its_call(service: MockService, name: str, tmp_path: Path) -> None:
     instance = service.add_instance("for a cancel")
     report = service.add_report(format="pdf", size=5 * MIB, instance=instance)["id"]
     place, call = CALLS[name]
@@ -305,7 +307,7 @@ def test_a_cancelled_task_cancels_its_call(service: Standin, name: str, tmp_path
     assert left <= {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
 
 
-def test_a_cancelled_read_ends_the_stream(service: Standin) -> None:
+def test_a_cancelled_read_ends_the_stream(service: MockService) -> None:
     report = service.add_report(format="pdf", size=5 * MIB)["id"]
     service.fault(report, stall_after=MIB)
 
@@ -322,7 +324,7 @@ def test_a_cancelled_read_ends_the_stream(service: Standin) -> None:
 
 
 def test_a_stream_that_opens_as_its_task_is_cancelled_is_closed(
-    service: Standin, monkeypatch: pytest.MonkeyPatch
+    service: MockService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = threading.Event()
     go_on = threading.Event()
@@ -351,7 +353,7 @@ def test_a_stream_that_opens_as_its_task_is_cancelled_is_closed(
     run(service, body)
 
 
-def test_a_list_goes_on_after_a_cancel(service: Standin) -> None:
+def test_a_list_goes_on_after_a_cancel(service: MockService) -> None:
     instance = service.add_instance("for a list")
     ids = service.add_reports(15, instance=instance)
 
@@ -373,7 +375,7 @@ def test_a_list_goes_on_after_a_cancel(service: Standin) -> None:
     run(service, body)
 
 
-def test_a_call_that_waits_for_a_thread_is_cancelled_alone(service: Standin) -> None:
+def test_a_call_that_waits_for_a_thread_is_cancelled_alone(service: MockService) -> None:
     report = service.add_report(format="pdf")["id"]
     service.fault(report, delay_ms=500)
 
@@ -395,7 +397,7 @@ def test_a_call_that_waits_for_a_thread_is_cancelled_alone(service: Standin) -> 
     run(service, body, max_threads=1)
 
 
-def test_an_operation_can_be_given(service: Standin) -> None:
+def test_an_operation_can_be_given(service: MockService) -> None:
     report = service.add_report(format="pdf", size=5 * MIB)["id"]
     service.fault(report, stall_after=MIB)
 
@@ -423,7 +425,7 @@ def test_an_operation_can_be_given(service: Standin) -> None:
 # Life and death.
 
 
-def test_close_ends_calls_and_threads(service: Standin) -> None:
+def test_close_ends_calls_and_threads(service: MockService) -> None:
     report = service.add_report(format="pdf")["id"]
     service.fault(report, no_answer=True)
 
@@ -446,7 +448,7 @@ def test_close_ends_calls_and_threads(service: Standin) -> None:
     asyncio.run(main())
 
 
-def test_a_client_without_references_ends_its_threads(service: Standin) -> None:
+def test_a_client_without_references_ends_its_threads(service: MockService) -> None:
     async def main() -> None:
         await connect(service).check()
 
@@ -454,7 +456,7 @@ def test_a_client_without_references_ends_its_threads(service: Standin) -> None:
     asyncio.run(main())
 
 
-def test_a_client_serves_one_loop_after_the_other(service: Standin) -> None:
+def test_a_client_serves_one_loop_after_the_other(service: MockService) -> None:
     client = connect(service)
     with ThreadPoolExecutor(2) as pool:
         for one in [pool.submit(lambda: asyncio.run(client.check())) for _ in range(4)]:
@@ -463,7 +465,7 @@ def test_a_client_serves_one_loop_after_the_other(service: Standin) -> None:
 
 
 def test_the_interpreter_ends_while_calls_are_under_way(
-    service: Standin, environment: dict[str, str]
+    service: MockService, environment: dict[str, str]
 ) -> None:
     """The loop is left as it is, without the cancel of asyncio.run()."""
     service.fault(service.pdf["id"], no_answer=True)
@@ -490,7 +492,9 @@ print("left")
     assert time.monotonic() - begun < 2 * SOON
 
 
-def test_a_child_of_fork_goes_on_using_it(service: Standin, environment: dict[str, str]) -> None:
+def test_a_child_of_fork_goes_on_using_it(
+    service: MockService, environment: dict[str, str]
+) -> None:
     code = """
 import asyncio, os
 import dbss.aio

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from test_c import checking, checks_of, environment, facts, run
-from test_c_lists import clean, standin
+from test_c_lists import clean, mock
 
 # Fixtures, which no name in this file uses.
-__all__ = ["checking", "clean", "environment", "facts", "standin"]
+__all__ = ["checking", "clean", "environment", "facts", "mock"]
 
 PROGRAMS = (
     *("abi", "errors", "records", "transfers", "control", "signals", "threads", "closing"),

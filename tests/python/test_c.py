@@ -21,7 +21,7 @@ from conftest import need_tool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from standin import Standin
+    from mock_service import MockService
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,14 +97,14 @@ def checking(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def facts(standin: Standin, tmp_path: Path) -> Path:
+def facts(mock: MockService, tmp_path: Path) -> Path:
     """What C cannot read out of JSON, as lines of name=value."""
-    ready = json.loads(standin.raw_ready)
+    ready = json.loads(mock.raw_ready)
     known = {name: value for name, value in ready.items() if isinstance(value, str)}
     known["control"] = ready["control"].removeprefix("http://").rstrip("/")
     known["project"] = ready["project_id"]
     known["instance"] = ready["instance_id"]
-    for name, report in (("pdf", standin.pdf), ("zip", standin.zip)):
+    for name, report in (("pdf", mock.pdf), ("zip", mock.zip)):
         known[name] = report["id"]
         known[f"{name}_en"] = report["sha256"]["en-us"]
         known[f"{name}_zh"] = report["sha256"]["zh-cn"]
@@ -220,19 +220,19 @@ def test_the_abi_under_valgrind(
 class Download:
     """Runs dbss-download in an empty directory, and watches what every run must keep."""
 
-    def __init__(self, program: Path, environment: dict[str, str], standin: Standin, cwd: Path):
+    def __init__(self, program: Path, environment: dict[str, str], mock: MockService, cwd: Path):
         self.program = program
         self.cwd = cwd
-        self.token = standin.token
+        self.token = mock.token
         # What no run may print.
-        self.secrets = {standin.token, standin.secret_key, standin.password}
+        self.secrets = {mock.token, mock.secret_key, mock.password}
         self.environment = {
             **{k: v for k, v in environment.items() if not k.startswith("DBSS_")},
-            "DBSS_ENDPOINT": standin.http,
-            "DBSS_TOKEN": standin.token,
-            "DBSS_PROJECT_ID": standin.project_id,
-            "DBSS_INSTANCE_ID": standin.instance_id,
-            "DBSS_REPORT_ID": standin.pdf["id"],
+            "DBSS_ENDPOINT": mock.http,
+            "DBSS_TOKEN": mock.token,
+            "DBSS_PROJECT_ID": mock.project_id,
+            "DBSS_INSTANCE_ID": mock.instance_id,
+            "DBSS_REPORT_ID": mock.pdf["id"],
         }
 
     def __call__(
@@ -264,13 +264,13 @@ class Download:
 
 @pytest.fixture
 def download(
-    build_dir: Path, environment: dict[str, str], standin: Standin, tmp_path: Path
+    build_dir: Path, environment: dict[str, str], mock: MockService, tmp_path: Path
 ) -> Download:
     # What a test that failed left behind must not fail the next one.
-    standin.clear_faults()
+    mock.clear_faults()
     cwd = tmp_path / "cwd"
     cwd.mkdir()
-    return Download(build_dir / "bin/dbss-download", environment, standin, cwd)
+    return Download(build_dir / "bin/dbss-download", environment, mock, cwd)
 
 
 # One attempt: what goes wrong once is not made good by the next.
@@ -281,36 +281,38 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def connections(standin: Standin) -> int:
-    counted = standin.connections()
+def connections(mock: MockService) -> int:
+    counted = mock.connections()
     return counted["total"] if isinstance(counted, dict) else counted
 
 
-def test_without_an_output_a_report_gets_its_own_name(download: Download, standin: Standin) -> None:
+def test_without_an_output_a_report_gets_its_own_name(
+    download: Download, mock: MockService
+) -> None:
     name = "audit-report.pdf"
     done = download()
-    size = standin.pdf["sizes"]["en-us"]
+    size = mock.pdf["sizes"]["en-us"]
     assert done.stderr.decode() == f"saved {name} ({size} bytes)\n"
     assert (done.returncode, done.stdout) == (0, b"")
     assert download.files() == [name]
-    assert sha256(download.cwd / name) == standin.pdf["sha256"]["en-us"]
+    assert sha256(download.cwd / name) == mock.pdf["sha256"]["en-us"]
     assert stat.S_IMODE((download.cwd / name).stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("output", ["sub", "sub/", "link"])
-def test_a_directory_as_output(download: Download, standin: Standin, output: str) -> None:
+def test_a_directory_as_output(download: Download, mock: MockService, output: str) -> None:
     (download.cwd / "sub").mkdir()
     (download.cwd / "link").symlink_to("sub")
     done = download("-o", output, "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert os.listdir(download.cwd / "sub") == ["audit-report.pdf"]
-    assert sha256(download.cwd / "sub/audit-report.pdf") == standin.pdf["sha256"]["en-us"]
+    assert sha256(download.cwd / "sub/audit-report.pdf") == mock.pdf["sha256"]["en-us"]
     done = download("-o", "no-such-directory/")
     assert done.returncode == 7
     assert download.files() == ["link", "sub"]
 
 
-def test_options_outrank_the_environment(download: Download, standin: Standin) -> None:
+def test_options_outrank_the_environment(download: Download, mock: MockService) -> None:
     wrong = {
         "DBSS_PROJECT_ID": "x",
         "DBSS_INSTANCE_ID": "x",
@@ -321,13 +323,13 @@ def test_options_outrank_the_environment(download: Download, standin: Standin) -
         "DBSS_OUTPUT": "/",
     }
     done = download(
-        *("--project", standin.project_id, "--instance", standin.instance_id),
-        *("--report", standin.zip["id"], "--locale", "zh-cn", "--region", "cn-north-4"),
+        *("--project", mock.project_id, "--instance", mock.instance_id),
+        *("--report", mock.zip["id"], "--locale", "zh-cn", "--region", "cn-north-4"),
         *(
             "--endpoint",
-            standin.https,
+            mock.https,
             "--ca-file",
-            standin.ca_file,
+            mock.ca_file,
             "--output",
             "a.zip",
         ),
@@ -338,42 +340,42 @@ def test_options_outrank_the_environment(download: Download, standin: Standin) -
     assert done.stderr.startswith(b"saved a.zip (")
     assert done.stderr.endswith(b" bytes)\n")
     assert download.files() == ["a.zip"]
-    assert sha256(download.cwd / "a.zip") == standin.zip["sha256"]["zh-cn"]
-    headers = standin.requests(report=standin.zip["id"])[-1]["headers"]
+    assert sha256(download.cwd / "a.zip") == mock.zip["sha256"]["zh-cn"]
+    headers = mock.requests(report=mock.zip["id"])[-1]["headers"]
     agents = [value for name, value in headers if name.lower() == "user-agent"]
     assert len(agents) == 1
     assert agents[0].endswith(" test/1=2")
 
 
-def test_the_environment_alone_is_enough(download: Download, standin: Standin) -> None:
+def test_the_environment_alone_is_enough(download: Download, mock: MockService) -> None:
     service = {
-        "DBSS_ENDPOINT": standin.https,
-        "DBSS_CA_FILE": standin.ca_file,
+        "DBSS_ENDPOINT": mock.https,
+        "DBSS_CA_FILE": mock.ca_file,
         "DBSS_LOCALE": "zh-cn",
         "DBSS_OUTPUT": "named-by-the-environment",
     }
     assert download(env=service).returncode == 0
     assert download.files() == ["named-by-the-environment"]
     [file] = download.cwd.iterdir()
-    assert sha256(file) == standin.pdf["sha256"]["zh-cn"]
+    assert sha256(file) == mock.pdf["sha256"]["zh-cn"]
 
 
 @pytest.mark.parametrize(
     ("body", "ending"), [("%PDF-1.7 ...", "pdf"), ("PK\3\4 ...", "zip"), ("\0\1\2" * 6, "bin")]
 )
 def test_a_report_without_a_name_is_called_by_its_id(
-    download: Download, standin: Standin, body: str, ending: str
+    download: Download, mock: MockService, body: str, ending: str
 ) -> None:
     nameless = {"headers": [["Content-Disposition", None], ["Content-Type", None]]}
-    standin.fault(standin.pdf["id"], body=body, times=1, **nameless)
+    mock.fault(mock.pdf["id"], body=body, times=1, **nameless)
     assert download().returncode == 0
-    assert download.files() == [f"{standin.pdf['id']}.{ending}"]
+    assert download.files() == [f"{mock.pdf['id']}.{ending}"]
 
 
-def test_standard_output(download: Download, standin: Standin) -> None:
+def test_standard_output(download: Download, mock: MockService) -> None:
     done = download("-o", "-")
     assert done.returncode == 0
-    assert hashlib.sha256(done.stdout).hexdigest() == standin.pdf["sha256"]["en-us"]
+    assert hashlib.sha256(done.stdout).hexdigest() == mock.pdf["sha256"]["en-us"]
     assert done.stderr.startswith(b"saved - (")
     assert download.files() == []
     with Path("/dev/full").open("wb") as full:
@@ -382,7 +384,9 @@ def test_standard_output(download: Download, standin: Standin) -> None:
     assert b"No space left" in done.stderr
 
 
-def test_an_existing_file_of_the_reports_name_is_kept(download: Download, standin: Standin) -> None:
+def test_an_existing_file_of_the_reports_name_is_kept(
+    download: Download, mock: MockService
+) -> None:
     target = download.cwd / "audit-report.pdf"
     target.write_text("mine")
     done = download()
@@ -391,12 +395,12 @@ def test_an_existing_file_of_the_reports_name_is_kept(download: Download, standi
     assert download.files() == [target.name]
     assert target.read_text() == "mine"
     assert download("--force").returncode == 0
-    assert sha256(target) == standin.pdf["sha256"]["en-us"]
+    assert sha256(target) == mock.pdf["sha256"]["en-us"]
 
 
 @pytest.mark.parametrize("kind", ["file", "fifo", "link", "dangling link"])
 def test_an_existing_target_is_refused_before_any_traffic(
-    download: Download, standin: Standin, kind: str
+    download: Download, mock: MockService, kind: str
 ) -> None:
     target = download.cwd / "target"
     other = download.cwd.parent / "other"
@@ -408,27 +412,29 @@ def test_an_existing_target_is_refused_before_any_traffic(
         target.symlink_to(other)
         if kind == "link":
             other.write_text("mine")
-    before = connections(standin)
+    before = connections(mock)
     for force in ([], ["--force"]):
         if kind == "file" and force:
             continue
         done = download("-o", target, *force)
         assert done.returncode == 7
         assert done.stderr.startswith(b"dbss-download: ")
-    assert connections(standin) == before
+    assert connections(mock) == before
     assert download.files() == ["target"]
     assert other.exists() == (kind == "link")
 
 
-def test_force_replaces_only_when_the_report_is_whole(download: Download, standin: Standin) -> None:
+def test_force_replaces_only_when_the_report_is_whole(
+    download: Download, mock: MockService
+) -> None:
     target = download.cwd / "target"
     target.write_text("mine")
-    standin.fault(standin.pdf["id"], cut_after=100, times=1)
+    mock.fault(mock.pdf["id"], cut_after=100, times=1)
     assert download("-o", target, "--force", *ONCE).returncode == 6
     assert target.read_text() == "mine"
     assert download.files() == ["target"]
     assert download("-o", target, "--force").returncode == 0
-    assert sha256(target) == standin.pdf["sha256"]["en-us"]
+    assert sha256(target) == mock.pdf["sha256"]["en-us"]
     assert download.files() == ["target"]
 
 
@@ -439,11 +445,11 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_of_two_at_once_only_one_gets_the_name(download: Download, standin: Standin) -> None:
-    report = standin.pdf["id"]
-    before = len(standin.requests(report=report))
+def test_of_two_at_once_only_one_gets_the_name(download: Download, mock: MockService) -> None:
+    report = mock.pdf["id"]
+    before = len(mock.requests(report=report))
     # Both have looked, and found nothing, before either of them writes.
-    standin.fault(report, delay_ms=1000, times=2)
+    mock.fault(report, delay_ms=1000, times=2)
     both = [
         subprocess.Popen(
             [download.program, "-o", "target"],
@@ -453,34 +459,34 @@ def test_of_two_at_once_only_one_gets_the_name(download: Download, standin: Stan
         )
         for _ in range(2)
     ]
-    wait_for(lambda: len(standin.requests(report=report)) == before + 2)
+    wait_for(lambda: len(mock.requests(report=report)) == before + 2)
     assert download.files() == []
     errors = [process.communicate(timeout=60)[1] for process in both]
     assert sorted(process.returncode for process in both) == [0, 7], errors
     assert download.files() == ["target"]
-    assert sha256(download.cwd / "target") == standin.pdf["sha256"]["en-us"]
+    assert sha256(download.cwd / "target") == mock.pdf["sha256"]["en-us"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_nothing_and_the_command_line_has_no_secret(
-    download: Download, standin: Standin, number: signal.Signals
+    download: Download, mock: MockService, number: signal.Signals
 ) -> None:
-    report = standin.pdf["id"]
-    before = len(standin.requests(report=report))
-    standin.fault(report, no_answer=True, times=1)
+    report = mock.pdf["id"]
+    before = len(mock.requests(report=report))
+    mock.fault(report, no_answer=True, times=1)
     token_file = download.cwd.parent / "token"
-    token_file.write_text(standin.token + "\n")
+    token_file.write_text(mock.token + "\n")
     process = subprocess.Popen(
         [download.program, "-o", "target", "--token-file", token_file],
         cwd=download.cwd,
         env=download.env({"DBSS_TOKEN": None}),
     )
     try:
-        wait_for(lambda: len(standin.requests(report=report)) == before + 1)
+        wait_for(lambda: len(mock.requests(report=report)) == before + 1)
         proc = Path("/proc") / str(process.pid)
         assert b"--token-file" in (proc / "cmdline").read_bytes()
         for file in ("cmdline", "environ"):
-            assert standin.token.encode() not in (proc / file).read_bytes()
+            assert mock.token.encode() not in (proc / file).read_bytes()
     finally:
         process.send_signal(number)
         process.wait(timeout=30)
@@ -515,9 +521,9 @@ FAULTS: list[tuple[int, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("code", "fault"), FAULTS)
 def test_exit_codes_for_answers(
-    download: Download, standin: Standin, code: int, fault: dict[str, Any]
+    download: Download, mock: MockService, code: int, fault: dict[str, Any]
 ) -> None:
-    standin.fault(standin.pdf["id"], **fault, times=1)
+    mock.fault(mock.pdf["id"], **fault, times=1)
     done = download("-o", "target", *ONCE)
     assert (done.returncode, done.stdout) == (code, b""), done.stderr
     assert done.stderr.startswith(b"dbss-download: ")
@@ -526,13 +532,13 @@ def test_exit_codes_for_answers(
 
 
 def test_what_is_printed_with_closed_standard_streams_lands_in_no_report(
-    download: Download, standin: Standin
+    download: Download, mock: MockService
 ) -> None:
     shell = ["/bin/sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-']
-    standin.fault(standin.pdf["id"], reset_after=1000, times=1)
+    mock.fault(mock.pdf["id"], reset_after=1000, times=1)
     done = download("-o", "x.pdf", "--verbose", wrap=shell)
     assert done.returncode == 0
-    assert sha256(download.cwd / "x.pdf") == standin.pdf["sha256"]["en-us"]
+    assert sha256(download.cwd / "x.pdf") == mock.pdf["sha256"]["en-us"]
     # What cannot be printed is still a failure.
     done = download("-o", "-", wrap=["/bin/sh", "-c", 'exec "$0" "$@" >&-'])
     assert done.returncode in (2, 7)
@@ -586,15 +592,15 @@ def test_exit_codes_for_usage(
 
 @pytest.mark.parametrize("option", ["--token=", "--set=token="])
 def test_a_token_on_the_command_line_is_refused(
-    download: Download, standin: Standin, option: str
+    download: Download, mock: MockService, option: str
 ) -> None:
-    before = connections(standin)
-    done = download(option + standin.token, env={"DBSS_TOKEN": None})
-    done_too = download(option + standin.token)
+    before = connections(mock)
+    done = download(option + mock.token, env={"DBSS_TOKEN": None})
+    done_too = download(option + mock.token)
     for one in (done, done_too):
         assert one.returncode == 2
         assert b"--token-file" in one.stderr
-    assert connections(standin) == before
+    assert connections(mock) == before
 
 
 @pytest.mark.parametrize("key", ["secret_key", "security_token", "iam_password", "proxy"])
@@ -606,7 +612,7 @@ def test_no_secret_is_taken_from_the_command_line(download: Download, key: str) 
 
 
 def test_what_the_service_says_is_printed_without_control_characters(
-    download: Download, standin: Standin
+    download: Download, mock: MockService
 ) -> None:
     details = [
         {"error_code": "DBSS.1", "error_msg": "first\r\n\x1b[31m\u009b\x7f"},
@@ -619,7 +625,7 @@ def test_what_the_service_says_is_printed_without_control_characters(
         "details": details,
     }
     headers = [["X-Request-Id", "request-0001"]]
-    standin.fault(standin.pdf["id"], status=400, json=words, headers=headers, times=1)
+    mock.fault(mock.pdf["id"], status=400, json=words, headers=headers, times=1)
     done = download()
     assert done.returncode == 5
     lines = done.stderr.decode().split("\n")
@@ -640,10 +646,10 @@ def test_what_the_service_says_is_printed_without_control_characters(
     [(b"", 0), (b"\n", 0), (b"\r\n", 0), (b"\n\n", 2), (b" \n", 2), (b"\0", 2)],
 )
 def test_a_token_file_may_have_one_line_end(
-    download: Download, standin: Standin, end: bytes, code: int
+    download: Download, mock: MockService, end: bytes, code: int
 ) -> None:
     token_file = download.cwd.parent / "token"
-    token_file.write_bytes(standin.token.encode() + end)
+    token_file.write_bytes(mock.token.encode() + end)
     without = {"DBSS_TOKEN": None}
     done = download("-o", "-", "--token-file", token_file, env=without)
     assert done.returncode == code, done.stderr
@@ -664,11 +670,11 @@ def test_a_token_file_may_have_one_line_end(
     ],
 )
 def test_how_long_a_token_in_a_file_may_be(
-    download: Download, standin: Standin, length: int, end: str, code: int
+    download: Download, mock: MockService, length: int, end: str, code: int
 ) -> None:
     token = "t" * length
     if code == 0:
-        standin.add_token(token)
+        mock.add_token(token)
     token_file = download.cwd.parent / "token"
     token_file.write_text(token + end)
     done = download("-o", "-", "--token-file", token_file, env={"DBSS_TOKEN": "not-this-one"})
@@ -685,8 +691,8 @@ def test_a_file_that_cannot_be_written_leaves_nothing(download: Download) -> Non
     assert download.files() == []
 
 
-def test_help_and_version(root: Path, download: Download, standin: Standin) -> None:
-    before = connections(standin)
+def test_help_and_version(root: Path, download: Download, mock: MockService) -> None:
+    before = connections(mock)
     done = download("--help", env={"DBSS_TOKEN": None})
     assert (done.returncode, done.stderr) == (0, b"")
     text = done.stdout.decode()
@@ -719,15 +725,15 @@ def test_help_and_version(root: Path, download: Download, standin: Standin) -> N
     done = download("--version", env={"DBSS_TOKEN": None})
     line = f"dbss-download {version[1]} (libdbss {version[1]})\n"
     assert (done.returncode, done.stdout.decode(), done.stderr) == (0, line, b"")
-    assert connections(standin) == before
+    assert connections(mock) == before
 
 
-def test_the_program_under_valgrind(download: Download, standin: Standin) -> None:
+def test_the_program_under_valgrind(download: Download, mock: MockService) -> None:
     need_tool("valgrind")
     assert download("-o", "target", wrap=VALGRIND).returncode == 0
-    standin.fault(standin.pdf["id"], cut_after=100, times=1)
+    mock.fault(mock.pdf["id"], cut_after=100, times=1)
     assert download("-o", "another", *ONCE, wrap=VALGRIND).returncode == 6
-    standin.fault(standin.pdf["id"], cut_after=100, times=1)
+    mock.fault(mock.pdf["id"], cut_after=100, times=1)
     assert download("-o", "target", "--force", "--verbose", wrap=VALGRIND).returncode == 0
     assert download("-o", "target", wrap=VALGRIND).returncode == 7
     assert download.files() == ["target"]

@@ -29,7 +29,7 @@ from test_c import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from standin import Standin
+    from mock_service import MockService
 
 # Fixtures, which no name in this file uses.
 __all__ = ["checking", "download", "environment", "facts", "programs"]
@@ -42,14 +42,14 @@ CHECKS = [
 
 
 @pytest.fixture(autouse=True)
-def as_at_first(standin: Standin) -> Iterator[None]:
+def as_at_first(mock: MockService) -> Iterator[None]:
     """Nothing that a test sets stays, also when it fails."""
 
     def reset() -> None:
-        standin.clear_faults()
-        standin.clear_projects()
-        standin.set_iam()
-        standin.set_metadata()
+        mock.clear_faults()
+        mock.clear_projects()
+        mock.set_iam()
+        mock.set_metadata()
 
     reset()
     yield
@@ -90,7 +90,7 @@ def test_the_checks_under_valgrind(
 
 
 @pytest.fixture
-def finding(download: Download, standin: Standin) -> Download:
+def finding(download: Download, mock: MockService) -> Download:
     """The program as its user calls it: a region, and what the environment has.
 
     It never looks for a real metadata service.
@@ -98,16 +98,16 @@ def finding(download: Download, standin: Standin) -> Download:
     for name in ("DBSS_TOKEN", "DBSS_PROJECT_ID", "DBSS_ENDPOINT"):
         del download.environment[name]
     download.environment |= {
-        "DBSS_REGION": standin.region,
-        "HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4": standin.http,
-        "HUAWEICLOUD_SDK_AK": standin.access_key,
-        "HUAWEICLOUD_SDK_SK": standin.secret_key,
+        "DBSS_REGION": mock.region,
+        "HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4": mock.http,
+        "HUAWEICLOUD_SDK_AK": mock.access_key,
+        "HUAWEICLOUD_SDK_SK": mock.secret_key,
     }
     return download
 
 
-def options(standin: Standin, **more: str) -> list[str]:
-    settings = {"iam_endpoint": standin.iam, "metadata_endpoint": standin.metadata, **more}
+def options(mock: MockService, **more: str) -> list[str]:
+    settings = {"iam_endpoint": mock.iam, "metadata_endpoint": mock.metadata, **more}
     return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
 
 
@@ -115,30 +115,30 @@ def masked(key: str) -> str:
     return f"{key[:4]}***{key[-4:]}"
 
 
-def test_a_region_and_the_ids_are_enough(finding: Download, standin: Standin) -> None:
-    done = finding(*options(standin))
+def test_a_region_and_the_ids_are_enough(finding: Download, mock: MockService) -> None:
+    done = finding(*options(mock))
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
     assert done.stderr.startswith(b"saved audit-report.pdf (")
-    assert sha256(finding.cwd / "audit-report.pdf") == standin.pdf["sha256"]["en-us"]
+    assert sha256(finding.cwd / "audit-report.pdf") == mock.pdf["sha256"]["en-us"]
 
 
-def test_the_agency_of_the_instance(finding: Download, standin: Standin) -> None:
+def test_the_agency_of_the_instance(finding: Download, mock: MockService) -> None:
     without = {"HUAWEICLOUD_SDK_AK": None, "HUAWEICLOUD_SDK_SK": None}
-    assert finding(*options(standin), env=without).returncode == 0
-    standin.set_metadata(agency=False)
-    done = finding(*options(standin), "-o", "x", env=without)
+    assert finding(*options(mock), env=without).returncode == 0
+    mock.set_metadata(agency=False)
+    done = finding(*options(mock), "-o", "x", env=without)
     assert (done.returncode, finding.files()) == (2, ["audit-report.pdf"])
     for words in (b"HUAWEICLOUD_SDK_AK", b".huaweicloud/credentials", b"agency"):
         assert words in done.stderr
 
 
-def test_what_outranks_what(finding: Download, standin: Standin) -> None:
+def test_what_outranks_what(finding: Download, mock: MockService) -> None:
     """A token file, then --set, then DBSS_TOKEN, then what is found."""
     token_file = finding.cwd.parent / "token"
-    token_file.write_text(standin.token)
+    token_file.write_text(mock.token)
     given = {"DBSS_TOKEN": "not-a-token-of-anybody"}
-    found = options(standin, credentials="environment")
-    assert finding(*options(standin), env=given).returncode == 3
+    found = options(mock, credentials="environment")
+    assert finding(*options(mock), env=given).returncode == 3
     assert finding(*found, "-o", "a", env=given).returncode == 0
     unset = {"HUAWEICLOUD_SDK_AK": None, "HUAWEICLOUD_SDK_SK": None}
     assert finding(*found, "-o", "b", env=unset).returncode == 2
@@ -148,13 +148,13 @@ def test_what_outranks_what(finding: Download, standin: Standin) -> None:
 
 
 def test_a_warning_is_shown_unless_quiet(
-    finding: Download, standin: Standin, tmp_path: Path
+    finding: Download, mock: MockService, tmp_path: Path
 ) -> None:
     profile = tmp_path / "profile"
-    profile.write_text(f"[basic]\nak = {standin.access_key}\nsk = {standin.secret_key}\n")
+    profile.write_text(f"[basic]\nak = {mock.access_key}\nsk = {mock.secret_key}\n")
     profile.chmod(0o644)
     named = {"HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(profile)}
-    call = options(standin, credentials="profile")
+    call = options(mock, credentials="profile")
     done = finding(*call, "-o", "a", env=named)
     assert done.returncode == 0
     [warning, saved] = done.stderr.decode().splitlines()
@@ -176,47 +176,47 @@ def lines(output: bytes) -> dict[str, str]:
     return dict(pairs)
 
 
-def test_a_check_of_an_access_key(finding: Download, standin: Standin) -> None:
+def test_a_check_of_an_access_key(finding: Download, mock: MockService) -> None:
     # It needs neither of the ids, and saves nothing.
     without = {"DBSS_INSTANCE_ID": None, "DBSS_REPORT_ID": None}
-    done = finding("--check", *options(standin), env=without)
+    done = finding("--check", *options(mock), env=without)
     assert (done.returncode, done.stderr) == (0, b"")
     told = lines(done.stdout)
     assert told["source"].startswith("environment, ")
     assert "HUAWEICLOUD_SDK_AK" in told["source"]
-    assert told["who"] == masked(standin.access_key)
+    assert told["who"] == masked(mock.access_key)
     assert told["project"] == "looked up by the region's name"
     assert told["expires"] == "not known"
     assert told["accepted"] == "yes"
     assert finding.files() == []
 
-    done = finding("--check", *options(standin), "--project", standin.project_id)
-    assert lines(done.stdout)["project"] == standin.project_id
-    own = {"HUAWEICLOUD_SDK_PROJECT_ID": standin.project_id}
+    done = finding("--check", *options(mock), "--project", mock.project_id)
+    assert lines(done.stdout)["project"] == mock.project_id
+    own = {"HUAWEICLOUD_SDK_PROJECT_ID": mock.project_id}
     assert (
-        lines(finding("--check", *options(standin), env=own).stdout)["project"]
+        lines(finding("--check", *options(mock), env=own).stdout)["project"]
         == own["HUAWEICLOUD_SDK_PROJECT_ID"]
     )
 
 
-def test_a_check_without_a_word(finding: Download, standin: Standin) -> None:
-    done = finding("--check", "--quiet", *options(standin))
+def test_a_check_without_a_word(finding: Download, mock: MockService) -> None:
+    done = finding("--check", "--quiet", *options(mock))
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     wrong = {"HUAWEICLOUD_SDK_SK": "not-the-secret-key"}
-    done = finding("--check", "-q", *options(standin), env=wrong)
+    done = finding("--check", "-q", *options(mock), env=wrong)
     assert (done.returncode, done.stdout) == (3, b"")
     assert done.stderr
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "<+14>-14"])
-def test_a_check_tells_the_expiry_in_utc(finding: Download, standin: Standin, zone: str) -> None:
-    standin.set_metadata(announced_key_lifetime_ms=3_600_000)
-    call = options(standin, credentials="metadata")
+def test_a_check_tells_the_expiry_in_utc(finding: Download, mock: MockService, zone: str) -> None:
+    mock.set_metadata(announced_key_lifetime_ms=3_600_000)
+    call = options(mock, credentials="metadata")
     done = finding("--check", *call, env={"TZ": zone, "LC_ALL": "zh_CN.UTF-8"})
     assert done.returncode == 0
     told = lines(done.stdout)
     assert told["source"].startswith("metadata, ")
-    assert standin.metadata in told["source"]
+    assert mock.metadata in told["source"]
     assert re.fullmatch(r"....\*\*\*....", told["who"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", told["expires"])
     from datetime import datetime, timedelta, timezone
@@ -239,12 +239,12 @@ CHECK_FAILS: list[tuple[int, str | None, dict[str, str | None]]] = [
 @pytest.mark.parametrize(("code", "accepted", "changes"), CHECK_FAILS)
 def test_a_check_that_fails(
     finding: Download,
-    standin: Standin,
+    mock: MockService,
     code: int,
     accepted: str | None,
     changes: dict[str, Any],
 ) -> None:
-    done = finding("--check", *options(standin), *ONCE, env=changes)
+    done = finding("--check", *options(mock), *ONCE, env=changes)
     assert done.returncode == code, done.stderr
     assert done.stderr.startswith(b"dbss-download: ")
     if accepted is None:
@@ -253,16 +253,16 @@ def test_a_check_that_fails(
         assert lines(done.stdout)["accepted"] == accepted
 
 
-def test_a_check_that_cannot_be_told(finding: Download, standin: Standin) -> None:
+def test_a_check_that_cannot_be_told(finding: Download, mock: MockService) -> None:
     with Path("/dev/full").open("wb") as full:
-        done = finding("--check", *options(standin), stdout=full)
+        done = finding("--check", *options(mock), stdout=full)
     assert done.returncode == 7
     assert b"No space left" in done.stderr
 
 
-def test_a_check_under_valgrind(finding: Download, standin: Standin) -> None:
+def test_a_check_under_valgrind(finding: Download, mock: MockService) -> None:
     need_tool("valgrind")
-    assert finding("--check", *options(standin), wrap=VALGRIND).returncode == 0
-    call = options(standin, credentials="metadata")
+    assert finding("--check", *options(mock), wrap=VALGRIND).returncode == 0
+    call = options(mock, credentials="metadata")
     assert finding("--check", *call, wrap=VALGRIND).returncode == 0
     assert os.listdir(finding.cwd) == []

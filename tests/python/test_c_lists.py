@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import need_tool
-from standin import Standin
+from mock_service import MockService
 from test_c import (
     VALGRIND,
     VALGRIND_TLS,
@@ -33,17 +33,17 @@ RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
 
 
 @pytest.fixture(scope="module")
-def standin(build_dir: Path) -> Iterator[Standin]:
+def mock(build_dir: Path) -> Iterator[MockService]:
     """One of its own, in place of the one for all: instances are added, and stay."""
-    with Standin(build_dir / "bin/dbss-standin") as running:
+    with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def clean(standin: Standin) -> None:
+def clean(mock: MockService) -> None:
     # What a test that failed left behind must not fail the next one.
-    standin.clear_faults()
-    standin.set_generation()
+    mock.clear_faults()
+    mock.set_generation()
 
 
 def test_every_check_is_run(programs: Path, environment: dict[str, str]) -> None:
@@ -73,19 +73,19 @@ def test_the_checks_under_valgrind(
 
 
 @pytest.fixture
-def service(environment: dict[str, str], standin: Standin) -> dict[str, str]:
+def service(environment: dict[str, str], mock: MockService) -> dict[str, str]:
     return {
         **environment,
-        "DBSS_ENDPOINT": standin.http,
-        "DBSS_TOKEN": standin.token,
-        "DBSS_PROJECT_ID": standin.project_id,
+        "DBSS_ENDPOINT": mock.http,
+        "DBSS_TOKEN": mock.token,
+        "DBSS_PROJECT_ID": mock.project_id,
     }
 
 
 @pytest.fixture
-def order(standin: Standin, tmp_path: Path) -> list[str]:
-    template = standin.templates[0]["id"]
-    return [standin.instance_id, template, *RANGE, str(tmp_path / "report.pdf")]
+def order(mock: MockService, tmp_path: Path) -> list[str]:
+    template = mock.templates[0]["id"]
+    return [mock.instance_id, template, *RANGE, str(tmp_path / "report.pdf")]
 
 
 def test_the_sample_is_short(root: Path) -> None:
@@ -95,7 +95,7 @@ def test_the_sample_is_short(root: Path) -> None:
 @pytest.mark.parametrize("wrap", [[], VALGRIND], ids=["plain", "valgrind"])
 def test_the_sample_makes_and_saves_a_report(
     build_dir: Path,
-    standin: Standin,
+    mock: MockService,
     service: dict[str, str],
     order: list[str],
     tmp_path: Path,
@@ -103,10 +103,10 @@ def test_the_sample_makes_and_saves_a_report(
 ) -> None:
     if wrap:
         need_tool("valgrind")
-    standin.set_generation(percent_per_list=100)
+    mock.set_generation(percent_per_list=100)
     done = run([*wrap, build_dir / "bin/dbss-generate", *order], service)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"saved {standin.made()[-1]} as {order[-1]}\n"
+    assert done.stdout == f"saved {mock.made()[-1]} as {order[-1]}\n"
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF-")
     steps = re.findall(r"^the report is at (\d+)%$", done.stderr, re.MULTILINE)
     # valgrind tells of what the standard library keeps for each thread.
@@ -116,7 +116,7 @@ def test_the_sample_makes_and_saves_a_report(
 
 
 def test_the_sample_tells_what_went_wrong(
-    build_dir: Path, standin: Standin, service: dict[str, str], order: list[str], tmp_path: Path
+    build_dir: Path, mock: MockService, service: dict[str, str], order: list[str], tmp_path: Path
 ) -> None:
     program = build_dir / "bin/dbss-generate"
 
@@ -132,10 +132,10 @@ def test_the_sample_tells_what_went_wrong(
     assert "refused" in fails(*order, DBSS_TOKEN="a-token-of-nobody")
     assert "HTTPS" in fails(*order, DBSS_ENDPOINT="http://192.0.2.1").upper()
     # The report is made, and its id is told with the reason.
-    standin.set_generation(percent_per_list=100)
+    mock.set_generation(percent_per_list=100)
     (tmp_path / "taken").write_text("")
     message = fails(*order[:-1], str(tmp_path / "taken"))
-    assert f"dbss-generate: {standin.made()[-1]}: " in message
+    assert f"dbss-generate: {mock.made()[-1]}: " in message
 
 
 def test_the_sample_compiles_as_c11_and_without_extensions(root: Path) -> None:

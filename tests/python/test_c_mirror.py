@@ -21,7 +21,7 @@ from test_c import (
 )
 
 if TYPE_CHECKING:
-    from standin import Standin
+    from mock_service import MockService
 
 # Fixtures, which no name in this file uses.
 __all__ = ["checking", "environment", "facts", "programs"]
@@ -30,9 +30,9 @@ CHECKS = checks_of("mirror")
 
 
 @pytest.fixture(autouse=True)
-def no_faults(standin: Standin) -> None:
+def no_faults(mock: MockService) -> None:
     # What a test that failed left behind must not fail the next one.
-    standin.clear_faults()
+    mock.clear_faults()
 
 
 def test_every_check_is_run(programs: Path, environment: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ from test_c_transfers import Terminal, shown
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from standin import Standin
+    from mock_service import MockService
 
 # Fixtures, which no name in this file uses.
 __all__ = ["environment"]
@@ -41,9 +41,9 @@ NO_CONTROLS = re.compile(
 class Reports(Download):
     """Runs dbss-reports as Download runs its program, with an instance of its own."""
 
-    def __init__(self, program: Path, environment: dict[str, str], standin: Standin, cwd: Path):
-        super().__init__(program, environment, standin, cwd)
-        self.instance = standin.add_instance("mine")
+    def __init__(self, program: Path, environment: dict[str, str], mock: MockService, cwd: Path):
+        super().__init__(program, environment, mock, cwd)
+        self.instance = mock.add_instance("mine")
         self.environment["DBSS_INSTANCE_ID"] = self.instance
         del self.environment["DBSS_REPORT_ID"]
 
@@ -61,8 +61,8 @@ class Reports(Download):
         assert err.startswith(("dbss-reports: ", "Try '", f"{self.program}: "))
         return err
 
-    def add(self, standin: Standin, **report: Any) -> dict[str, Any]:
-        return standin.add_report(**{"format": "pdf", "instance": self.instance, **report})
+    def add(self, mock: MockService, **report: Any) -> dict[str, Any]:
+        return mock.add_report(**{"format": "pdf", "instance": self.instance, **report})
 
     def archive(self) -> list[str]:
         return sorted(path.name for path in self.cwd.glob(f"archive/{self.instance}/*/*"))
@@ -70,17 +70,17 @@ class Reports(Download):
 
 @pytest.fixture
 def reports(
-    build_dir: Path, environment: dict[str, str], standin: Standin, tmp_path: Path
+    build_dir: Path, environment: dict[str, str], mock: MockService, tmp_path: Path
 ) -> Iterator[Reports]:
     cwd = tmp_path / "cwd"
     cwd.mkdir()
-    standin.clear_faults()
-    standin.set_generation()
-    running = Reports(build_dir / "bin/dbss-reports", environment, standin, cwd)
+    mock.clear_faults()
+    mock.set_generation()
+    running = Reports(build_dir / "bin/dbss-reports", environment, mock, cwd)
     yield running
-    standin.clear_faults()
-    standin.set_generation()
-    standin.remove_instances([running.instance])
+    mock.clear_faults()
+    mock.set_generation()
+    mock.remove_instances([running.instance])
 
 
 def columns(table: str) -> list[list[str]]:
@@ -99,11 +99,11 @@ def columns(table: str) -> list[list[str]]:
 # Lists
 
 
-def test_instances(reports: Reports, standin: Standin) -> None:
+def test_instances(reports: Reports, mock: MockService) -> None:
     heading, *rows = columns(reports.succeeds("instances"))
     assert heading == ["id", "status", "region", "version", "remain_days", "name"]
     assert [reports.instance, "ACTIVE", "cn-north-4", "25.10.0", "361", "mine"] in rows
-    assert standin.instance_id in [row[0] for row in rows]
+    assert mock.instance_id in [row[0] for row in rows]
     # Without an instance of its own to name.
     assert reports.succeeds("instances", env={"DBSS_INSTANCE_ID": None}) != ""
     [page] = reports.succeeds("instances", "--json").splitlines()
@@ -114,12 +114,12 @@ def test_instances(reports: Reports, standin: Standin) -> None:
     assert listed["items"][0]["port_id"]
 
 
-def test_reports(reports: Reports, standin: Standin) -> None:
+def test_reports(reports: Reports, mock: MockService) -> None:
     assert reports.succeeds("reports") == ""
     assert reports.succeeds("reports", "--json") == ""
     times = {"start_time": "2026-03-01 00:00:00", "end_time": "2026-03-02 00:00:00"}
-    first = reports.add(standin, name="审计", type="AUDIT_REPORT_WEEK", **times)
-    second = reports.add(standin, format="zip", name="another", percentum=7, omit=["start_time"])
+    first = reports.add(mock, name="审计", type="AUDIT_REPORT_WEEK", **times)
+    second = reports.add(mock, format="zip", name="another", percentum=7, omit=["start_time"])
     heading, *rows = columns(reports.succeeds("reports"))
     assert heading == ["id", "format", "percentum", "type", "start_time", "end_time", "name"]
     assert [row[0] for row in rows] == [second["id"], first["id"]]
@@ -129,12 +129,12 @@ def test_reports(reports: Reports, standin: Standin) -> None:
     quiet = reports.succeeds("reports", "--quiet", "--name", "审")
     assert quiet.startswith(first["id"])
     assert quiet.count("\n") == 1
-    instance = ("--instance", standin.instance_id)
+    instance = ("--instance", mock.instance_id)
     assert first["id"] not in reports.succeeds("reports", *instance)
 
 
-def test_lists_of_many_pages(reports: Reports, standin: Standin) -> None:
-    ids = standin.add_reports(230, instance=reports.instance, name="many")
+def test_lists_of_many_pages(reports: Reports, mock: MockService) -> None:
+    ids = mock.add_reports(230, instance=reports.instance, name="many")
     table = columns(reports.succeeds("reports"))
     assert [row[0] for row in table[1:]] == ids[::-1]
     pages = [json.loads(page) for page in reports.succeeds("reports", "--json").splitlines()]
@@ -142,18 +142,18 @@ def test_lists_of_many_pages(reports: Reports, standin: Standin) -> None:
     assert [item["id"] for page in pages for item in page["items"]] == ids[::-1]
 
 
-def test_templates(reports: Reports, standin: Standin) -> None:
+def test_templates(reports: Reports, mock: MockService) -> None:
     heading, *rows = columns(reports.succeeds("templates"))
     assert heading == ["id", "type", "status", "name"]
     assert {(row[0], row[1], row[3]) for row in rows} == {
-        (one["id"], one["type"], one["name"]) for one in standin.templates
+        (one["id"], one["type"], one["name"]) for one in mock.templates
     }
     assert json.loads(reports.succeeds("templates", "--json"))["kind"] == "templates"
 
 
-def test_nothing_in_a_list_drives_the_terminal(reports: Reports, standin: Standin) -> None:
+def test_nothing_in_a_list_drives_the_terminal(reports: Reports, mock: MockService) -> None:
     hostile = {"type": HOSTILE, "start_time": HOSTILE, "extra": {HOSTILE: HOSTILE}}
-    report = reports.add(standin, name=HOSTILE, **hostile)
+    report = reports.add(mock, name=HOSTILE, **hostile)
     [_, row] = (table := reports.succeeds("reports")).splitlines()
     assert NO_CONTROLS.fullmatch(table)
     assert row.startswith(report["id"])
@@ -164,18 +164,18 @@ def test_nothing_in_a_list_drives_the_terminal(reports: Reports, standin: Standi
     # And laid out over lines, as no service does that means well.
     body = json.dumps({"reports": [{"report": item}], "total": 1}, indent=4, ensure_ascii=False)
     content = {"body": body, "headers": [["Content-Type", "application/json"]]}
-    standin.fault("@reports.list", times=1, **content)
+    mock.fault("@reports.list", times=1, **content)
     printed = reports.succeeds("reports", "--json")
     assert NO_CONTROLS.fullmatch(printed)
     assert json.loads(printed)["items"] == [item]
 
 
-def test_a_list_that_breaks_off(reports: Reports, standin: Standin) -> None:
-    standin.add_reports(150, instance=reports.instance)
-    standin.fault("@reports.list", skip=1, times=1, status=500)
+def test_a_list_that_breaks_off(reports: Reports, mock: MockService) -> None:
+    mock.add_reports(150, instance=reports.instance)
+    mock.fault("@reports.list", skip=1, times=1, status=500)
     # A table is printed as a whole, pages as they come.
     assert "HTTP 500" in reports.fails(5, "reports", *ONCE)
-    standin.fault("@reports.list", skip=1, times=1, status=500)
+    mock.fault("@reports.list", skip=1, times=1, status=500)
     done = reports("reports", "--json", *ONCE)
     assert done.returncode == 5
     assert len(json.loads(done.stdout)["items"]) == 100
@@ -184,32 +184,32 @@ def test_a_list_that_breaks_off(reports: Reports, standin: Standin) -> None:
 # Single reports
 
 
-def test_generate(reports: Reports, standin: Standin) -> None:
-    template = ("--template", standin.templates[2]["id"])
+def test_generate(reports: Reports, mock: MockService) -> None:
+    template = ("--template", mock.templates[2]["id"])
     printed = reports.succeeds("generate", *template, *TIMES, *SOON)
-    [made] = standin.made()[-1:]
+    [made] = mock.made()[-1:]
     assert printed == f"{made}\n"
-    [sent] = standin.requests(report="@reports.create")[-1:]
+    [sent] = mock.requests(report="@reports.create")[-1:]
     assert json.loads(sent["body"]) == {
-        "template_id": standin.templates[2]["id"],
+        "template_id": mock.templates[2]["id"],
         "start_time": TIMES[1],
         "end_time": TIMES[3],
     }
     dates = ("--start-date", "2026-01-01", "--end-date", "2026-01-02", "--databases", "a,b")
     printed = reports.succeeds("generate", *template, *TIMES, *dates, *SOON, "--json")
-    assert json.loads(printed) == {"id": standin.made()[-1]}
-    body = json.loads(standin.requests(report="@reports.create")[-1]["body"])
+    assert json.loads(printed) == {"id": mock.made()[-1]}
+    body = json.loads(mock.requests(report="@reports.create")[-1]["body"])
     assert [body[name] for name in ("start_date", "end_date", "db_ids")] == list(dates[1::2])
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_hostile_id_drives_nothing(reports: Reports, standin: Standin, as_json: bool) -> None:
+def test_a_hostile_id_drives_nothing(reports: Reports, mock: MockService, as_json: bool) -> None:
     # The id is the service's word, whatever it is.
     hostile = 'x"\\ \x1b[31m\n\x9b\x7f'
     times = {"start_time": TIMES[1], "end_time": TIMES[3]}
     item = {"id": hostile, "name": "new", "percentum": 100, **times}
-    standin.fault("@reports.list", skip=1, json={"reports": [{"report": item}], "total": 1})
-    template = ("--template", standin.templates[0]["id"])
+    mock.fault("@reports.list", skip=1, json={"reports": [{"report": item}], "total": 1})
+    template = ("--template", mock.templates[0]["id"])
     form = ("--json",) if as_json else ()
     printed = reports.succeeds("generate", *template, *TIMES, *SOON, *form)
     assert NO_CONTROLS.fullmatch(printed)
@@ -219,15 +219,15 @@ def test_a_hostile_id_drives_nothing(reports: Reports, standin: Standin, as_json
         assert printed.count("\n") == 1
 
 
-def test_a_signal_ends_what_waits(reports: Reports, standin: Standin) -> None:
-    template = ("--template", standin.templates[0]["id"])
+def test_a_signal_ends_what_waits(reports: Reports, mock: MockService) -> None:
+    template = ("--template", mock.templates[0]["id"])
     for call, command in (
         ("@reports.list", ["reports"]),
         ("@reports.create", ["generate", *template, *TIMES]),
         ("@reports.delete", ["delete", "0" * 32, "--yes"]),
     ):
-        standin.clear_requests()
-        standin.fault(call, no_answer=True, times=1)
+        mock.clear_requests()
+        mock.fault(call, no_answer=True, times=1)
         with subprocess.Popen(
             [str(reports.program), *command],
             cwd=reports.cwd,
@@ -236,7 +236,7 @@ def test_a_signal_ends_what_waits(reports: Reports, standin: Standin) -> None:
             stderr=subprocess.PIPE,
         ) as running:
             try:
-                wait_for(lambda call=call: standin.requests(report=call))
+                wait_for(lambda call=call: mock.requests(report=call))
                 running.send_signal(signal.SIGTERM)
                 out, _ = running.communicate(timeout=30)
             finally:
@@ -244,12 +244,12 @@ def test_a_signal_ends_what_waits(reports: Reports, standin: Standin) -> None:
         assert (running.returncode, out) == (130, b""), call
 
 
-def test_generate_that_fails(reports: Reports, standin: Standin) -> None:
-    template = ("--template", standin.templates[0]["id"])
+def test_generate_that_fails(reports: Reports, mock: MockService) -> None:
+    template = ("--template", mock.templates[0]["id"])
     reports.fails(4, "generate", "--template", "0" * 32, *TIMES)
-    standin.fault("@reports.create", json={"result": "failed"}, times=1)
+    mock.fault("@reports.create", json={"result": "failed"}, times=1)
     reports.fails(5, "generate", *template, *TIMES)
-    standin.set_generation(percent_per_list=0)
+    mock.set_generation(percent_per_list=0)
     wait = (*SOON, "--set", "wait_timeout_ms=200")
     assert "wait_timeout_ms" in reports.fails(5, "generate", *template, *TIMES, *wait)
 
@@ -261,20 +261,20 @@ def test_generate_that_fails(reports: Reports, standin: Standin) -> None:
     "order", [["ID", "--yes", "-q"], ["-q", "--yes", "ID"], ["-q", "--yes", "--", "ID"]]
 )
 def test_delete_with_an_id_that_begins_with_a_hyphen(
-    reports: Reports, standin: Standin, head: str, order: list[str]
+    reports: Reports, mock: MockService, head: str, order: list[str]
 ) -> None:
     report = head + os.urandom(8).hex()
-    standin.add_report(id=report, format="pdf", instance=reports.instance)
+    mock.add_report(id=report, format="pdf", instance=reports.instance)
     arguments = [report if word == "ID" else word for word in order]
     reports.succeeds("delete", *arguments)
     reports.fails(4, "delete", *arguments)
 
 
-def test_delete(reports: Reports, standin: Standin) -> None:
-    ids = [reports.add(standin)["id"] for _ in range(3)]
-    standin.clear_requests()
+def test_delete(reports: Reports, mock: MockService) -> None:
+    ids = [reports.add(mock)["id"] for _ in range(3)]
+    mock.clear_requests()
     assert "--yes" in reports.fails(2, "delete", ids[0])
-    assert standin.requests(report="@reports.delete") == []
+    assert mock.requests(report="@reports.delete") == []
     done = reports("delete", ids[0], "--yes")
     assert (done.returncode, done.stdout) == (0, b"")
     assert done.stderr.decode() == f"deleted {ids[0]}\n"
@@ -291,9 +291,9 @@ def summary(printed: str) -> dict[str, int]:
     return {name: int(count) for name, count in (line.split() for line in printed.splitlines())}
 
 
-def test_mirror(reports: Reports, standin: Standin) -> None:
+def test_mirror(reports: Reports, mock: MockService) -> None:
     names = ["one", HOSTILE, "../../three"]
-    made = [reports.add(standin, name=name) for name in names]
+    made = [reports.add(mock, name=name) for name in names]
     first = reports.succeeds("mirror", "archive", "--success-file", "done")
     assert summary(first) == {
         **dict.fromkeys(["present", "not_ready", "vanished", "repaired", "failed"], 0),
@@ -309,16 +309,16 @@ def test_mirror(reports: Reports, standin: Standin) -> None:
     )
     assert all(NO_CONTROLS.fullmatch(name) for name in reports.archive())
 
-    before = {report["id"]: len(standin.requests(report=report["id"])) for report in made}
+    before = {report["id"]: len(mock.requests(report=report["id"])) for report in made}
     again = json.loads(reports.succeeds("mirror", "archive", "--json"))
     assert (again["downloaded"], again["present"]) == (0, 3)
     assert (again["failures"], again["gaps"]) == ([], [])
-    assert before == {report: len(standin.requests(report=report)) for report in before}
+    assert before == {report: len(mock.requests(report=report)) for report in before}
     assert reports.succeeds("mirror", "archive", "--quiet") == ""
 
 
-def test_nothing_new_is_told_on_request(reports: Reports, standin: Standin) -> None:
-    reports.add(standin)
+def test_nothing_new_is_told_on_request(reports: Reports, mock: MockService) -> None:
+    reports.add(mock)
     detect = ("mirror", "archive", "--detect-nothing-new", "--quiet")
     assert reports(*detect).returncode == 0
     assert reports("mirror", "archive", "--quiet").returncode == 0
@@ -333,11 +333,11 @@ def test_nothing_new_is_told_on_request(reports: Reports, standin: Standin) -> N
     assert reports(*detect, "--verify").returncode == 10
 
 
-def test_a_mirror_with_filters(reports: Reports, standin: Standin) -> None:
+def test_a_mirror_with_filters(reports: Reports, mock: MockService) -> None:
     for day in range(1, 6):
         start = f"2026-03-{day:02} 00:00:00"
-        reports.add(standin, name=f"day {day}", start_time=start, type="AUDIT_REPORT_DAY")
-    reports.add(standin, name="special", type="AUDIT_REPORT_WEEK", template_type="SOX")
+        reports.add(mock, name=f"day {day}", start_time=start, type="AUDIT_REPORT_DAY")
+    reports.add(mock, name="special", type="AUDIT_REPORT_WEEK", template_type="SOX")
     for arguments, listed in (
         (("--since", "2026-03-02", "--until", "2026-03-03", "--type", "AUDIT_REPORT_DAY"), 2),
         (("--type", "AUDIT_REPORT_WEEK"), 1),
@@ -351,13 +351,13 @@ def test_a_mirror_with_filters(reports: Reports, standin: Standin) -> None:
     assert sum("zh-cn" in name for name in reports.archive()) == 1
     # Without an instance it is all of them.
     everything = summary(reports.succeeds("mirror", "all", env={"DBSS_INSTANCE_ID": None}))
-    assert everything["listed"] >= 6 + len(standin.reports[:2])
+    assert everything["listed"] >= 6 + len(mock.reports[:2])
 
 
-def test_gaps(reports: Reports, standin: Standin) -> None:
+def test_gaps(reports: Reports, mock: MockService) -> None:
     for day in ("01", "04"):
         start = f"2026-03-{day} 00:00:00"
-        reports.add(standin, start_time=start, type="AUDIT_REPORT_DAY")
+        reports.add(mock, start_time=start, type="AUDIT_REPORT_DAY")
     printed = reports.succeeds("mirror", "archive", "--gaps", "--quiet")
     assert printed.splitlines() == [
         f"gap  2026-03-{day}  AUDIT_REPORT_DAY  {reports.instance}" for day in ("02", "03")
@@ -367,10 +367,10 @@ def test_gaps(reports: Reports, standin: Standin) -> None:
     assert [gap["period"] for gap in listed] == ["2026-03-02", "2026-03-03"]
 
 
-def test_a_partial_mirror(reports: Reports, standin: Standin) -> None:
-    good, bad = (reports.add(standin)["id"] for _ in range(2))
+def test_a_partial_mirror(reports: Reports, mock: MockService) -> None:
+    good, bad = (reports.add(mock)["id"] for _ in range(2))
     message = "no \x1b[31m luck"
-    standin.fault(bad, status=500, json={"error_code": "X.1", "error_msg": message})
+    mock.fault(bad, status=500, json={"error_code": "X.1", "error_msg": message})
     done = reports("mirror", "archive", "--success-file", "done", *ONCE)
     assert done.returncode == 11
     assert summary(done.stdout.decode())["failed"] == 1
@@ -382,22 +382,22 @@ def test_a_partial_mirror(reports: Reports, standin: Standin) -> None:
     assert reports.files() == ["archive"]
     result = json.loads(reports("mirror", "archive", "--json", *ONCE).stdout)
     assert [failure["id"] for failure in result["failures"]] == [bad]
-    standin.clear_faults()
+    mock.clear_faults()
     assert summary(reports.succeeds("mirror", "archive"))["downloaded"] == 1
 
 
-def test_an_instance_whose_list_fails(reports: Reports, standin: Standin) -> None:
-    reports.add(standin)
-    standin.fault("@reports.list", status=500, times=1)
+def test_an_instance_whose_list_fails(reports: Reports, mock: MockService) -> None:
+    reports.add(mock)
+    mock.fault("@reports.list", status=500, times=1)
     done = reports("mirror", "all", *ONCE, env={"DBSS_INSTANCE_ID": None})
     assert done.returncode == 11
     # The oldest is asked first; the others are mirrored.
-    assert f"\ndbss-reports: {standin.instance_id}: " in done.stderr.decode()
+    assert f"\ndbss-reports: {mock.instance_id}: " in done.stderr.decode()
     assert list(reports.cwd.glob(f"all/{reports.instance}/*/*.pdf"))
 
 
-def test_the_success_file_is_replaced_in_one_step(reports: Reports, standin: Standin) -> None:
-    reports.add(standin)
+def test_the_success_file_is_replaced_in_one_step(reports: Reports, mock: MockService) -> None:
+    reports.add(mock)
     mirror = ("mirror", "archive", "--quiet", "--success-file")
     umask = os.umask(0o022)
     try:
@@ -425,15 +425,15 @@ def test_the_success_file_is_replaced_in_one_step(reports: Reports, standin: Sta
     assert reports.files() == ["archive", "directory", "done", "other"]
 
 
-def test_one_mirror_at_a_time(reports: Reports, standin: Standin) -> None:
-    report = reports.add(standin)["id"]
-    standin.fault(report, no_answer=True, times=1)
+def test_one_mirror_at_a_time(reports: Reports, mock: MockService) -> None:
+    report = reports.add(mock)["id"]
+    mock.fault(report, no_answer=True, times=1)
     arguments = [str(reports.program), "mirror", "archive", "--success-file", "done"]
     with subprocess.Popen(
         arguments, cwd=reports.cwd, env=reports.environment, stdout=subprocess.PIPE
     ) as first:
         try:
-            wait_for(lambda: standin.requests(report=report))
+            wait_for(lambda: mock.requests(report=report))
             assert "archive" in reports.fails(12, "mirror", "archive", "--success-file", "done")
             first.send_signal(signal.SIGINT)
             out, _ = first.communicate(timeout=30)
@@ -446,10 +446,10 @@ def test_one_mirror_at_a_time(reports: Reports, standin: Standin) -> None:
     assert summary(reports.succeeds("mirror", "archive"))["downloaded"] == 1
 
 
-def test_progress_on_a_terminal(reports: Reports, standin: Standin) -> None:
+def test_progress_on_a_terminal(reports: Reports, mock: MockService) -> None:
     for _ in range(2):
-        report = reports.add(standin, size=600_000)
-        standin.fault(report["id"], drip={"bytes": 50_000, "every_ms": 60}, times=1)
+        report = reports.add(mock, size=600_000)
+        mock.fault(report["id"], drip={"bytes": 50_000, "every_ms": 60}, times=1)
     terminal = Terminal()
     try:
         done = reports("mirror", "archive", stderr=terminal.slave)
@@ -487,10 +487,10 @@ def test_progress_on_a_terminal(reports: Reports, standin: Standin) -> None:
         (["instances", "--set", "colour"], "must be KEY=VALUE"),
     ],
 )
-def test_wrong_usage(reports: Reports, standin: Standin, arguments: list[str], why: str) -> None:
-    before = len(standin.requests())
+def test_wrong_usage(reports: Reports, mock: MockService, arguments: list[str], why: str) -> None:
+    before = len(mock.requests())
     assert why in reports.fails(2, *arguments)
-    assert len(standin.requests()) == before
+    assert len(mock.requests()) == before
     assert reports.files() == []
 
 
@@ -500,24 +500,24 @@ def test_commands_that_need_an_instance_say_so(reports: Reports) -> None:
         assert "--instance" in reports.fails(2, *command, env={"DBSS_INSTANCE_ID": None})
 
 
-def test_no_secret_has_a_place_on_the_command_line(reports: Reports, standin: Standin) -> None:
+def test_no_secret_has_a_place_on_the_command_line(reports: Reports, mock: MockService) -> None:
     secrets = ("token", "secret_key", "security_token", "iam_password", "proxy")
     for secret in (
-        ["--token", standin.token],
-        [f"--token={standin.token}"],
-        *(["--set", f"{key}={standin.token}"] for key in secrets),
+        ["--token", mock.token],
+        [f"--token={mock.token}"],
+        *(["--set", f"{key}={mock.token}"] for key in secrets),
     ):
         assert "everybody on this machine" in reports.fails(2, "instances", *secret)
     assert not any(f"  {key} (" in reports.succeeds("--help") for key in secrets)
 
 
-def test_credentials(reports: Reports, standin: Standin) -> None:
-    (reports.cwd / "token").write_text(f"{standin.token}\n")
+def test_credentials(reports: Reports, mock: MockService) -> None:
+    (reports.cwd / "token").write_text(f"{mock.token}\n")
     no_token = {"DBSS_TOKEN": "wrong"}
     reports.succeeds("instances", "--token-file", "token", env=no_token)
     reports.fails(3, "instances", env=no_token)
     read_end, write_end = os.pipe()
-    os.write(write_end, standin.token.encode())
+    os.write(write_end, mock.token.encode())
     os.close(write_end)
     try:
         reports.succeeds("instances", "--token-file", "-", env=no_token, stdin=read_end)
@@ -525,8 +525,8 @@ def test_credentials(reports: Reports, standin: Standin) -> None:
         os.close(read_end)
     keys = {
         "DBSS_TOKEN": None,
-        "HUAWEICLOUD_SDK_AK": standin.access_key,
-        "HUAWEICLOUD_SDK_SK": standin.secret_key,
+        "HUAWEICLOUD_SDK_AK": mock.access_key,
+        "HUAWEICLOUD_SDK_SK": mock.secret_key,
     }
     reports.succeeds("instances", env=keys)
     # The instance's agency is never asked here for what it has.
@@ -535,9 +535,9 @@ def test_credentials(reports: Reports, standin: Standin) -> None:
     assert done.returncode == 2
 
 
-def test_where_and_how(reports: Reports, standin: Standin) -> None:
-    project = ("--project", standin.project_id, "--instance", reports.instance)
-    where = ("--region", "cn-north-4", "--endpoint", standin.https, "--ca-file", standin.ca_file)
+def test_where_and_how(reports: Reports, mock: MockService) -> None:
+    project = ("--project", mock.project_id, "--instance", reports.instance)
+    where = ("--region", "cn-north-4", "--endpoint", mock.https, "--ca-file", mock.ca_file)
     wrong = dict.fromkeys(("DBSS_PROJECT_ID", "DBSS_INSTANCE_ID", "DBSS_ENDPOINT"), "x")
     reports.succeeds("reports", *project, *where, env=wrong)
     reports.fails(6, "instances", "--endpoint", "http://127.0.0.1:1", *ONCE)
@@ -571,11 +571,11 @@ def test_the_readme_has_the_exit_codes(reports: Reports, root: Path) -> None:
         assert f"| {code} | " in readme
 
 
-def test_under_valgrind(reports: Reports, standin: Standin) -> None:
+def test_under_valgrind(reports: Reports, mock: MockService) -> None:
     need_tool("valgrind")
-    report = reports.add(standin, name=HOSTILE)["id"]
-    template = ("--template", standin.templates[0]["id"])
-    standin.fault(report, skip=1, times=1, status=500)
+    report = reports.add(mock, name=HOSTILE)["id"]
+    template = ("--template", mock.templates[0]["id"])
+    mock.fault(report, skip=1, times=1, status=500)
     for code, *command in (
         (0, "instances"),
         (0, "reports", "--json"),

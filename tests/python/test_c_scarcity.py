@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from standin import Standin
+from mock_service import MockService
 from test_c import checking, checks_of, environment, expect_success, facts, programs, run
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ CHECKS = checks_of("scarcity")
 
 
 @pytest.fixture(scope="module")
-def standin(build_dir: Path) -> Iterator[Standin]:
+def mock(build_dir: Path) -> Iterator[MockService]:
     """One of its own, in place of the one for all: instances are added, and stay."""
-    with Standin(build_dir / "bin/dbss-standin") as running:
+    with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 

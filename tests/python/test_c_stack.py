@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import need_tool
-from standin import Standin
+from mock_service import MockService
 from test_c import checks_of, environment, facts, programs, run
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def standin(build_dir: Path) -> Iterator[Standin]:
+def mock(build_dir: Path) -> Iterator[MockService]:
     """One of its own, in place of the one for all: instances are added, and stay."""
-    with Standin(build_dir / "bin/dbss-standin") as running:
+    with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 

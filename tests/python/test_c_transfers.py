@@ -40,7 +40,7 @@ from test_c import (
 )
 
 if TYPE_CHECKING:
-    from standin import Standin
+    from mock_service import MockService
 
 # Fixtures, which no name in this file uses.
 __all__ = ["download", "environment", "facts", "programs"]
@@ -66,9 +66,9 @@ def checking(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def no_faults(standin: Standin) -> None:
+def no_faults(mock: MockService) -> None:
     # What a test that failed left behind must not fail the next one.
-    standin.clear_faults()
+    mock.clear_faults()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -170,10 +170,10 @@ def lines_of(written: str) -> list[str]:
 
 @pytest.mark.parametrize("columns", [10, 40, 200])
 def test_a_progress_bar_fits_its_terminal(
-    download: Download, standin: Standin, columns: int
+    download: Download, mock: MockService, columns: int
 ) -> None:
-    report = standin.add_report(format="pdf", size=1_200_000)
-    standin.fault(report["id"], drip={"bytes": 100_000, "every_ms": 60}, times=1)
+    report = mock.add_report(format="pdf", size=1_200_000)
+    mock.fault(report["id"], drip={"bytes": 100_000, "every_ms": 60}, times=1)
     done, written = on_terminal(download, "--report", report["id"], "-o", "x", columns=columns)
     assert done.returncode == 0, written
     frames = [frame for frame in written.split("\r") if "%" in frame]
@@ -183,9 +183,9 @@ def test_a_progress_bar_fits_its_terminal(
         assert any(re.search(r"% of 1\.1 MiB, \d:\d\d left, ", frame) for frame in frames)
 
 
-def test_a_progress_bar_on_a_terminal(download: Download, standin: Standin) -> None:
-    report = standin.add_report(format="pdf", size=1_200_000)
-    standin.fault(report["id"], drip={"bytes": 100_000, "every_ms": 60}, times=1)
+def test_a_progress_bar_on_a_terminal(download: Download, mock: MockService) -> None:
+    report = mock.add_report(format="pdf", size=1_200_000)
+    mock.fault(report["id"], drip={"bytes": 100_000, "every_ms": 60}, times=1)
     start = time.monotonic()
     done, written = on_terminal(download, "--report", report["id"], "-o", "x")
     took = time.monotonic() - start
@@ -206,10 +206,10 @@ def test_a_progress_bar_on_a_terminal(download: Download, standin: Standin) -> N
     assert sha256(download.cwd / "x") == report["sha256"]["en-us"]
 
 
-def test_the_bar_tells_of_attempts(download: Download, standin: Standin) -> None:
-    report = standin.add_report(format="pdf", size=4_000_000)
-    standin.fault(report["id"], cut_after=2_000_000, times=1)
-    standin.fault(report["id"], drip={"bytes": 200_000, "every_ms": 60}, times=1)
+def test_the_bar_tells_of_attempts(download: Download, mock: MockService) -> None:
+    report = mock.add_report(format="pdf", size=4_000_000)
+    mock.fault(report["id"], cut_after=2_000_000, times=1)
+    mock.fault(report["id"], drip={"bytes": 200_000, "every_ms": 60}, times=1)
     done, written = on_terminal(download, "--report", report["id"], "-o", "x", "--verbose")
     assert done.returncode == 0, written
     assert re.search(r"\d+% of 3\.8 MiB, .*/s, attempt 2, 1\.9 MiB resumed", written)
@@ -221,9 +221,9 @@ def test_the_bar_tells_of_attempts(download: Download, standin: Standin) -> None
     assert sha256(download.cwd / "x") == report["sha256"]["en-us"]
 
 
-def test_a_bar_without_a_size_has_no_percents(download: Download, standin: Standin) -> None:
-    report = standin.add_report(format="pdf", size=500_000)
-    standin.fault(report["id"], drip={"bytes": 50_000, "every_ms": 50}, framing="chunked", times=1)
+def test_a_bar_without_a_size_has_no_percents(download: Download, mock: MockService) -> None:
+    report = mock.add_report(format="pdf", size=500_000)
+    mock.fault(report["id"], drip={"bytes": 50_000, "every_ms": 50}, framing="chunked", times=1)
     done, written = on_terminal(download, "--report", report["id"], "-o", "x")
     assert done.returncode == 0, written
     assert "/s" in written
@@ -231,9 +231,9 @@ def test_a_bar_without_a_size_has_no_percents(download: Download, standin: Stand
 
 
 @pytest.mark.parametrize("quiet", ["--quiet", "-q"])
-def test_no_bar_where_none_is_wanted(download: Download, standin: Standin, quiet: str) -> None:
+def test_no_bar_where_none_is_wanted(download: Download, mock: MockService, quiet: str) -> None:
     slow = {"drip": {"bytes": 1000, "every_ms": 60}, "times": 1}
-    standin.fault(standin.pdf["id"], **slow)
+    mock.fault(mock.pdf["id"], **slow)
     done, written = on_terminal(download, quiet)
     assert (done.returncode, done.stdout, written) == (0, b"", "")
     # A failure is told in any case.
@@ -241,15 +241,15 @@ def test_no_bar_where_none_is_wanted(download: Download, standin: Standin, quiet
     assert done.returncode == 7
     assert written.startswith("dbss-download: ")
     # Standard error is no terminal here.
-    standin.fault(standin.pdf["id"], **slow)
+    mock.fault(mock.pdf["id"], **slow)
     done = download("--force")
     assert done.returncode == 0
     assert re.fullmatch(rb"saved audit-report.pdf \(\d+ bytes\)\n", done.stderr)
 
 
-def test_a_bar_is_wiped_before_an_error(download: Download, standin: Standin) -> None:
+def test_a_bar_is_wiped_before_an_error(download: Download, mock: MockService) -> None:
     slow_end = {"drip": {"bytes": 1000, "every_ms": 60}, "cut_after": 4000, "times": 1}
-    standin.fault(standin.pdf["id"], **slow_end)
+    mock.fault(mock.pdf["id"], **slow_end)
     done, written = on_terminal(download, *ONCE)
     assert done.returncode == 6
     assert "/s" in written
@@ -273,22 +273,22 @@ STALLS: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize(("endpoint", "fault"), STALLS)
 def test_a_signal_ends_it_at_once(
-    download: Download, standin: Standin, endpoint: str, fault: dict[str, Any], times: int
+    download: Download, mock: MockService, endpoint: str, fault: dict[str, Any], times: int
 ) -> None:
-    report = standin.pdf["id"]
-    before = len(standin.requests(report=report))
+    report = mock.pdf["id"]
+    before = len(mock.requests(report=report))
     if fault:
-        standin.fault(report, **fault)
+        mock.fault(report, **fault)
     target = download.cwd / "target"
     target.write_text("mine")
     process = subprocess.Popen(
-        [download.program, "-o", "target", "--force", "--ca-file", standin.ca_file, "--verbose"],
+        [download.program, "-o", "target", "--force", "--ca-file", mock.ca_file, "--verbose"],
         cwd=download.cwd,
-        env=download.env({"DBSS_ENDPOINT": getattr(standin, endpoint)}),
+        env=download.env({"DBSS_ENDPOINT": getattr(mock, endpoint)}),
         stderr=subprocess.PIPE,
     )
     if fault:
-        wait_for(lambda: len(standin.requests(report=report)) == before + 1)
+        wait_for(lambda: len(mock.requests(report=report)) == before + 1)
     else:
         # It has a socket by now, and waits on it.
         wait_for(lambda: has_socket(process.pid))
@@ -301,7 +301,7 @@ def test_a_signal_ends_it_at_once(
     assert b"cancelled" in errors
     assert download.files() == ["target"]
     assert target.read_text() == "mine"
-    standin.clear_faults()
+    mock.clear_faults()
 
 
 def has_socket(pid: int) -> bool:
@@ -312,10 +312,10 @@ def has_socket(pid: int) -> bool:
         return False
 
 
-def test_a_signal_that_is_ignored_stays_so(download: Download, standin: Standin) -> None:
-    report = standin.pdf["id"]
-    before = len(standin.requests(report=report))
-    standin.fault(report, delay_ms=300, times=1)
+def test_a_signal_that_is_ignored_stays_so(download: Download, mock: MockService) -> None:
+    report = mock.pdf["id"]
+    before = len(mock.requests(report=report))
+    mock.fault(report, delay_ms=300, times=1)
     process = subprocess.Popen(
         [download.program, "-o", "target"],
         cwd=download.cwd,
@@ -323,7 +323,7 @@ def test_a_signal_that_is_ignored_stays_so(download: Download, standin: Standin)
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
     )
-    wait_for(lambda: len(standin.requests(report=report)) == before + 1)
+    wait_for(lambda: len(mock.requests(report=report)) == before + 1)
     process.send_signal(signal.SIGHUP)
     errors = process.communicate(timeout=30)[1]
     assert process.returncode == 0, errors
@@ -332,9 +332,9 @@ def test_a_signal_that_is_ignored_stays_so(download: Download, standin: Standin)
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_signal_while_nobody_reads_standard_output(
-    download: Download, standin: Standin, number: signal.Signals
+    download: Download, mock: MockService, number: signal.Signals
 ) -> None:
-    report = standin.add_report(format="pdf", size=2_000_000)
+    report = mock.add_report(format="pdf", size=2_000_000)
     process = subprocess.Popen(
         [download.program, "--report", report["id"], "-o", "-"],
         cwd=download.cwd,
@@ -359,9 +359,9 @@ def waiting_in(pipe: int) -> int:
 
 
 def test_a_reader_that_leaves_is_an_error_and_no_signal(
-    download: Download, standin: Standin
+    download: Download, mock: MockService
 ) -> None:
-    report = standin.add_report(format="pdf", size=2_000_000)
+    report = mock.add_report(format="pdf", size=2_000_000)
     process = subprocess.Popen(
         [download.program, "--report", report["id"], "-o", "-"],
         cwd=download.cwd,
@@ -389,14 +389,14 @@ def test_the_mode_of_a_file(download: Download) -> None:
     assert modes == [0o600, 0o640]
 
 
-def test_a_cut_transfer_goes_on(download: Download, standin: Standin) -> None:
-    report = standin.add_report(format="zip", size=900_000)
-    standin.fault(report["id"], cut_after=500_000, times=1)
+def test_a_cut_transfer_goes_on(download: Download, mock: MockService) -> None:
+    report = mock.add_report(format="zip", size=900_000)
+    mock.fault(report["id"], cut_after=500_000, times=1)
     done = download("--report", report["id"], "-o", "x")
     assert done.returncode == 0
     [warning, saved] = done.stderr.splitlines()
     assert warning.startswith(b"dbss-download: warning: ")
     assert saved == b"saved x (900000 bytes, 2 attempts)"
     assert sha256(download.cwd / "x") == report["sha256"]["en-us"]
-    headers = dict(standin.requests(report=report["id"])[-1]["headers"])
+    headers = dict(mock.requests(report=report["id"])[-1]["headers"])
     assert {name.lower(): value for name, value in headers.items()}["range"] == "bytes=500000-"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from standin import Standin
+    from mock_service import MockService
 
 REPORT = b"%PDF-1.7\n" + bytes(1000) + b"\n%%EOF\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(REPORT)
@@ -145,13 +145,13 @@ def test_one_that_is_in_the_ca_file_and_not_sound_is_refused_in_a_sentence(
 
 
 def test_one_of_an_authority_that_is_not_in_the_ca_file_is_refused(
-    certificate: Callable[..., Path], standin: Standin
+    certificate: Callable[..., Path], mock: MockService
 ) -> None:
     with (
         tls_server(certificate(*P256, *CA, *HERE)) as url,
         pytest.raises(dbss.CertificateError, match=r"give it with ca_file \(CaUsedAsEndEntity\)"),
     ):
-        download(url, standin.ca_file)
+        download(url, mock.ca_file)
 
 
 @pytest.mark.parametrize(
@@ -169,13 +169,13 @@ def test_one_of_an_authority_that_is_not_in_the_ca_file_is_refused(
     ],
 )
 def test_why_a_certificate_is_refused_is_said_in_a_sentence(
-    standin: Standin, listener: str, says: str
+    mock: MockService, listener: str, says: str
 ) -> None:
     with pytest.raises(dbss.CertificateError, match=says):
-        download(getattr(standin, listener), standin.ca_file)
+        download(getattr(mock, listener), mock.ca_file)
 
 
-def test_what_is_no_tls_is_said_in_a_sentence(standin: Standin) -> None:
+def test_what_is_no_tls_is_said_in_a_sentence(mock: MockService) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -188,7 +188,7 @@ def test_what_is_no_tls_is_said_in_a_sentence(standin: Standin) -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(dbss.TlsError, match="is this the server's port for https"):
-            download(f"https://127.0.0.1:{listener.getsockname()[1]}", standin.ca_file)
+            download(f"https://127.0.0.1:{listener.getsockname()[1]}", mock.ca_file)
         thread.join()
 
 
@@ -254,7 +254,7 @@ with dbss.Client(endpoint=sys.argv[1], token=sys.argv[2]) as client:
     ],
 )
 def test_the_variables_of_openssl_may_name_anything(
-    standin: Standin, environment: dict[str, str], tmp_path: Path, variable: str, kind: str
+    mock: MockService, environment: dict[str, str], tmp_path: Path, variable: str, kind: str
 ) -> None:
     """Files and pipes are in one directory, which the good certificate is in too."""
     os.mkfifo(tmp_path / "pipe")
@@ -265,16 +265,16 @@ def test_the_variables_of_openssl_may_name_anything(
     for name in ("pipe", "huge"):
         (directory / name).symlink_to(tmp_path / name)
     (directory / "zero").symlink_to("/dev/zero")
-    shutil.copy(standin.ca_file, directory / "good.pem")
+    shutil.copy(mock.ca_file, directory / "good.pem")
     value = ":".join(
         part if part.startswith("/") else str(tmp_path / part) for part in kind.split(":")
     )
-    report = standin.add_report(format="pdf", size=6000)
+    report = mock.add_report(format="pdf", size=6000)
     arguments = [
-        standin.https,
-        standin.token,
-        standin.project_id,
-        standin.instance_id,
+        mock.https,
+        mock.token,
+        mock.project_id,
+        mock.instance_id,
         report["id"],
     ]
     done = subprocess.run(

@@ -27,7 +27,7 @@ from dbss import cli, cli_mirror, errors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from standin import Standin
+    from mock_service import MockService
 
 BOUND = 60.0
 MIB = 1024 * 1024
@@ -36,16 +36,16 @@ MIB = 1024 * 1024
 class Command:
     """Runs the command in a directory of its own, where it has nothing to do but succeed."""
 
-    def __init__(self, standin: Standin, environment: dict[str, str], directory: Path) -> None:
+    def __init__(self, mock: MockService, environment: dict[str, str], directory: Path) -> None:
         self.directory = directory
-        self.report: str = standin.pdf["id"]
-        self.token = standin.token
+        self.report: str = mock.pdf["id"]
+        self.token = mock.token
         self.environment = {
             **environment,
-            "DBSS_PROJECT_ID": standin.project_id,
-            "DBSS_INSTANCE_ID": standin.instance_id,
+            "DBSS_PROJECT_ID": mock.project_id,
+            "DBSS_INSTANCE_ID": mock.instance_id,
             "DBSS_REPORT_ID": self.report,
-            "DBSS_ENDPOINT": standin.http,
+            "DBSS_ENDPOINT": mock.http,
             "DBSS_TOKEN": self.token,
         }
 
@@ -93,11 +93,11 @@ class Command:
 
 
 @pytest.fixture
-def command(standin: Standin, environment: dict[str, str], tmp_path: Path) -> Iterator[Command]:
+def command(mock: MockService, environment: dict[str, str], tmp_path: Path) -> Iterator[Command]:
     directory = tmp_path / "here"
     directory.mkdir()
-    yield Command(standin, environment, directory)
-    standin.clear_faults()
+    yield Command(mock, environment, directory)
+    mock.clear_faults()
 
 
 def sha256(path: Path) -> str:
@@ -108,8 +108,10 @@ def sha256(path: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", ["pdf", "zip"])
-def test_it_saves_under_the_reports_own_name(standin: Standin, command: Command, kind: str) -> None:
-    report = getattr(standin, kind)
+def test_it_saves_under_the_reports_own_name(
+    mock: MockService, command: Command, kind: str
+) -> None:
+    report = getattr(mock, kind)
     name = f"审计报告.{kind}"
     size = report["sizes"]["zh-cn"]
     command.saves(name, size, "--report", report["id"], "--locale", "zh-cn")
@@ -120,27 +122,27 @@ def test_it_saves_under_the_reports_own_name(standin: Standin, command: Command,
 
 @pytest.mark.parametrize("output", ["sub", "sub/", "link"])
 def test_a_directory_gets_the_reports_own_name(
-    standin: Standin, command: Command, output: str
+    mock: MockService, command: Command, output: str
 ) -> None:
     (command.directory / "sub").mkdir()
     (command.directory / "link").symlink_to("sub")
     name = f"{output.rstrip('/')}/audit-report.pdf"
-    command.saves(name, standin.pdf["sizes"]["en-us"], "-o", output)
-    assert sha256(command.directory / name) == standin.pdf["sha256"]["en-us"]
+    command.saves(name, mock.pdf["sizes"]["en-us"], "-o", output)
+    assert sha256(command.directory / name) == mock.pdf["sha256"]["en-us"]
     assert "exists already" in command.fails(7, "-o", output)
 
 
 def test_options_outrank_the_environment(
-    standin: Standin, command: Command, tmp_path: Path
+    mock: MockService, command: Command, tmp_path: Path
 ) -> None:
-    (tmp_path / "token").write_text(standin.token)
+    (tmp_path / "token").write_text(mock.token)
     command.saves(
         "report.bin",
-        standin.zip["sizes"]["zh-cn"],
-        *("--project", standin.project_id, "--instance", standin.instance_id),
-        *("--report", standin.zip["id"], "--locale", "zh-cn", "-o", "report.bin"),
-        *("--region", "cn-north-4", "--endpoint", standin.https),
-        *("--ca-file", standin.ca_file, "--token-file", str(tmp_path / "token")),
+        mock.zip["sizes"]["zh-cn"],
+        *("--project", mock.project_id, "--instance", mock.instance_id),
+        *("--report", mock.zip["id"], "--locale", "zh-cn", "-o", "report.bin"),
+        *("--region", "cn-north-4", "--endpoint", mock.https),
+        *("--ca-file", mock.ca_file, "--token-file", str(tmp_path / "token")),
         *("--connect-timeout", "20", "--stall-timeout", "20.5", "--total-timeout", "none"),
         *("--allow-plaintext", "--max-attempts", "2", "--follow-redirects"),
         *("--proxy-from-environment", "--set", "file_mode=640", "--set", "max_retry_after_ms=1"),
@@ -154,49 +156,49 @@ def test_options_outrank_the_environment(
         DBSS_CA_FILE="/no/such/file",
         DBSS_TOKEN="x",
     )
-    assert sha256(command.directory / "report.bin") == standin.zip["sha256"]["zh-cn"]
+    assert sha256(command.directory / "report.bin") == mock.zip["sha256"]["zh-cn"]
     assert stat.S_IMODE((command.directory / "report.bin").stat().st_mode) == 0o640
 
 
-def test_the_environment_is_enough(standin: Standin, command: Command) -> None:
+def test_the_environment_is_enough(mock: MockService, command: Command) -> None:
     command.saves(
         "sub-report",
-        standin.pdf["sizes"]["zh-cn"],
-        DBSS_ENDPOINT=standin.https,
-        DBSS_CA_FILE=standin.ca_file,
+        mock.pdf["sizes"]["zh-cn"],
+        DBSS_ENDPOINT=mock.https,
+        DBSS_CA_FILE=mock.ca_file,
         DBSS_LOCALE="zh-cn",
         DBSS_OUTPUT="sub-report",
         DBSS_REGION="cn-north-4",
     )
-    assert sha256(command.directory / "sub-report") == standin.pdf["sha256"]["zh-cn"]
+    assert sha256(command.directory / "sub-report") == mock.pdf["sha256"]["zh-cn"]
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
 def test_a_token_file_may_end_with_a_line_end(
-    standin: Standin, command: Command, tmp_path: Path, end: bytes
+    mock: MockService, command: Command, tmp_path: Path, end: bytes
 ) -> None:
-    token = standin.token.encode() + end
+    token = mock.token.encode() + end
     (tmp_path / "token").write_bytes(token)
-    size = standin.pdf["sizes"]["en-us"]
+    size = mock.pdf["sizes"]["en-us"]
     file = str(tmp_path / "token")
     command.saves("a", size, "-o", "a", "--token-file", file, DBSS_TOKEN="wrong")
     command.saves("b", size, "-o", "b", "--token-file", "-", given=token, DBSS_TOKEN="")
     assert command.files() == ["a", "b"]
 
 
-def test_the_longest_token_fits_into_a_file(standin: Standin, command: Command) -> None:
+def test_the_longest_token_fits_into_a_file(mock: MockService, command: Command) -> None:
     token = "t" * cli.MAX_TOKEN
-    standin.add_token(token)
-    size = standin.pdf["sizes"]["en-us"]
+    mock.add_token(token)
+    size = mock.pdf["sizes"]["en-us"]
     given = token.encode() + b"\r\n"
     command.saves("a", size, "-o", "a", "--token-file", "-", given=given)
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_standard_output_gets_the_report_and_nothing_else(
-    standin: Standin, command: Command, unbuffered: str
+    mock: MockService, command: Command, unbuffered: str
 ) -> None:
-    report = standin.add_report(format="pdf", size=8 * MIB)
+    report = mock.add_report(format="pdf", size=8 * MIB)
     done = command.run("--report", report["id"], "--output", "-", PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 0
     assert hashlib.sha256(done.stdout).hexdigest() == report["sha256"]["en-us"]
@@ -205,24 +207,24 @@ def test_standard_output_gets_the_report_and_nothing_else(
     assert command.files() == []
 
 
-def test_force_replaces_a_file(standin: Standin, command: Command) -> None:
+def test_force_replaces_a_file(mock: MockService, command: Command) -> None:
     target = command.directory / "report"
     target.write_text("old")
     other = command.directory / "link"
     os.link(target, other)
-    command.saves("report", standin.pdf["sizes"]["en-us"], "-o", "report", "--force")
-    assert sha256(target) == standin.pdf["sha256"]["en-us"]
+    command.saves("report", mock.pdf["sizes"]["en-us"], "-o", "report", "--force")
+    assert sha256(target) == mock.pdf["sha256"]["en-us"]
     # Replaced, not written over.
     assert other.read_text() == "old"
     assert command.files() == ["link", "report"]
 
 
-def test_a_path_with_a_directory_and_odd_bytes(standin: Standin, command: Command) -> None:
+def test_a_path_with_a_directory_and_odd_bytes(mock: MockService, command: Command) -> None:
     (command.directory / "sub").mkdir()
     path = os.fsdecode(b"sub/\xff report")
     done = command.run("-o", path)
     assert done.returncode == 0
-    assert sha256(command.directory / path) == standin.pdf["sha256"]["en-us"]
+    assert sha256(command.directory / path) == mock.pdf["sha256"]["en-us"]
     assert [one.name for one in (command.directory / "sub").iterdir()] == [Path(path).name]
 
 
@@ -321,11 +323,11 @@ def test_a_token_file_without_end_is_not_read_to_its_end(command: Command) -> No
 # 3, 4, 5: the service.
 
 
-def test_refused_credentials(standin: Standin, command: Command) -> None:
+def test_refused_credentials(mock: MockService, command: Command) -> None:
     err = command.fails(3, DBSS_TOKEN="not-the-token")
     assert "APIG.0301" in err
-    assert standin.requests(command.report)[-1]["status"] == 401
-    standin.fault(command.report, status=403, times=1)
+    assert mock.requests(command.report)[-1]["status"] == 401
+    mock.fault(command.report, status=403, times=1)
     command.fails(3)
 
 
@@ -349,16 +351,16 @@ ONCE = ("--max-attempts", "1")
         {"status": 200, "body": ""},
     ],
 )
-def test_the_service_failed(standin: Standin, command: Command, fault: dict[str, Any]) -> None:
-    standin.fault(command.report, times=1, **fault)
+def test_the_service_failed(mock: MockService, command: Command, fault: dict[str, Any]) -> None:
+    mock.fault(command.report, times=1, **fault)
     command.fails(5, *ONCE)
 
 
 def test_the_details_are_shown_without_control_characters(
-    standin: Standin, command: Command
+    mock: MockService, command: Command
 ) -> None:
     details = [{"error_code": "C\x1b[31m\u009b", "error_msg": "one\ntwo"}, {}]
-    standin.fault(command.report, status=400, json={"error_code": "A", "details": details}, times=1)
+    mock.fault(command.report, status=400, json={"error_code": "A", "details": details}, times=1)
     lines = command.fails(5).split("\n")
     assert lines[1:] == ["  C [31m : one two", "  -: -", ""]
 
@@ -367,11 +369,11 @@ def test_the_details_are_shown_without_control_characters(
 
 
 @pytest.mark.parametrize("fault", [{"cut_after": 100}, {"reset_before_answer": True}])
-def test_the_network_failed(standin: Standin, command: Command, fault: dict[str, Any]) -> None:
-    standin.fault(command.report, times=1, **fault)
+def test_the_network_failed(mock: MockService, command: Command, fault: dict[str, Any]) -> None:
+    mock.fault(command.report, times=1, **fault)
     command.fails(6, *ONCE)
     # And once is not enough to fail where it is tried again.
-    standin.fault(command.report, times=1, **fault)
+    mock.fault(command.report, times=1, **fault)
     done = command.run("--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
@@ -380,12 +382,12 @@ def test_nobody_listens(command: Command) -> None:
     command.fails(6, "--endpoint", "http://127.0.0.1:1")
 
 
-def test_a_certificate_that_is_not_trusted(standin: Standin, command: Command) -> None:
-    assert "ca_file" in command.fails(6, "--endpoint", standin.https)
+def test_a_certificate_that_is_not_trusted(mock: MockService, command: Command) -> None:
+    assert "ca_file" in command.fails(6, "--endpoint", mock.https)
 
 
-def test_a_timeout(standin: Standin, command: Command) -> None:
-    standin.fault(command.report, no_answer=True, times=1)
+def test_a_timeout(mock: MockService, command: Command) -> None:
+    mock.fault(command.report, no_answer=True, times=1)
     command.fails(6, "--stall-timeout", "0.2", *ONCE)
 
 
@@ -394,7 +396,7 @@ def test_a_timeout(standin: Standin, command: Command) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "fifo", "symlink"])
 def test_an_existing_target_is_refused_before_any_download(
-    standin: Standin, command: Command, kind: str
+    mock: MockService, command: Command, kind: str
 ) -> None:
     target = command.directory / "report"
     if kind == "file":
@@ -403,23 +405,23 @@ def test_an_existing_target_is_refused_before_any_download(
         os.mkfifo(target)
     else:
         target.symlink_to("nowhere")
-    before = standin.connections()["total"]
+    before = mock.connections()["total"]
     words = "exists already" if kind == "file" else "not a regular file"
     assert words in command.fails(7, "-o", "report")
     if kind != "file":
         assert "not a regular file" in command.fails(7, "-o", "report", "--force")
     else:
         assert target.read_text() == "old"
-    assert standin.connections()["total"] == before
+    assert mock.connections()["total"] == before
 
 
 def test_a_target_that_appears_during_the_download_is_kept(
-    standin: Standin, command: Command
+    mock: MockService, command: Command
 ) -> None:
-    report = standin.add_report(format="pdf")["id"]
-    standin.fault(report, delay_ms=500, times=1)
+    report = mock.add_report(format="pdf")["id"]
+    mock.fault(report, delay_ms=500, times=1)
     with command.start("--report", report, "-o", "report") as process:
-        while not standin.requests(report):
+        while not mock.requests(report):
             assert process.poll() is None
         (command.directory / "report").write_text("faster")
         _, err = process.communicate(timeout=BOUND)
@@ -452,8 +454,8 @@ def test_files_that_cannot_be_read(command: Command) -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_reader_that_goes_away(standin: Standin, command: Command, unbuffered: str) -> None:
-    report = standin.add_report(format="bytes", size=8 * MIB)["id"]
+def test_a_reader_that_goes_away(mock: MockService, command: Command, unbuffered: str) -> None:
+    report = mock.add_report(format="bytes", size=8 * MIB)["id"]
     with command.start("--report", report, "-o", "-", PYTHONUNBUFFERED=unbuffered) as process:
         assert process.stdout is not None
         process.stdout.read(1)
@@ -465,7 +467,7 @@ def test_a_reader_that_goes_away(standin: Standin, command: Command, unbuffered:
     assert b"Broken pipe" in err
 
 
-def test_closed_standard_streams(command: Command, standin: Standin) -> None:
+def test_closed_standard_streams(command: Command, mock: MockService) -> None:
     def shell(line: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             ["/bin/sh", "-c", f'exec "{sys.executable}" -m dbss download {line}'],
@@ -485,11 +487,11 @@ def test_closed_standard_streams(command: Command, standin: Standin) -> None:
     assert done.returncode == 7
     assert command.files() == []
     # What is printed lands in no report.
-    standin.fault(command.report, reset_after=1000, times=1)
+    mock.fault(command.report, reset_after=1000, times=1)
     done = shell("-o x.pdf --verbose <&- >&- 2>&-")
     assert done.returncode == 0
     saved = hashlib.sha256((command.directory / "x.pdf").read_bytes()).hexdigest()
-    assert saved == standin.pdf["sha256"]["en-us"]
+    assert saved == mock.pdf["sha256"]["en-us"]
 
 
 # 130: interrupted.
@@ -498,31 +500,31 @@ def test_closed_standard_streams(command: Command, standin: Standin) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("phase", ["connect", "handshake", "header", "body", "retry", "pipe"])
 def test_a_signal_ends_a_download_in_every_phase(
-    standin: Standin, command: Command, phase: str, number: signal.Signals
+    mock: MockService, command: Command, phase: str, number: signal.Signals
 ) -> None:
-    report = standin.add_report(format="bytes", size=MIB)["id"]
-    arguments = ["--report", report, "--ca-file", standin.ca_file]
-    before = standin.connections()
+    report = mock.add_report(format="bytes", size=MIB)["id"]
+    arguments = ["--report", report, "--ca-file", mock.ca_file]
+    before = mock.connections()
 
     def reached() -> bool:
         if phase == "connect":
             return True
         if phase == "handshake":
-            return standin.connections()["https_other"] > before["https_other"]
+            return mock.connections()["https_other"] > before["https_other"]
         least = 0 if phase in ("header", "retry") else 50_000
-        return any(one["sent"] >= least for one in standin.requests(report))
+        return any(one["sent"] >= least for one in mock.requests(report))
 
     if phase == "connect":
-        arguments += ["--endpoint", standin.never_accepts]
+        arguments += ["--endpoint", mock.never_accepts]
     elif phase == "handshake":
-        arguments += ["--endpoint", standin.https_other]
-        standin.listener_fault("https_other", "handshake_stall")
+        arguments += ["--endpoint", mock.https_other]
+        mock.listener_fault("https_other", "handshake_stall")
     elif phase == "header":
-        standin.fault(report, no_answer=True)
+        mock.fault(report, no_answer=True)
     elif phase == "body":
-        standin.fault(report, stall_after=100_000)
+        mock.fault(report, stall_after=100_000)
     elif phase == "retry":
-        standin.fault(report, status=503, headers=[["Retry-After", "50"]])
+        mock.fault(report, status=503, headers=[["Retry-After", "50"]])
     else:
         arguments += ["-o", "-"]
     try:
@@ -539,7 +541,7 @@ def test_a_signal_ends_a_download_in_every_phase(
             # After the warning of the attempt that failed, in one phase.
             assert process.stderr.read().splitlines()[-1] == b"dbss: interrupted"
     finally:
-        standin.clear_listener_faults()
+        mock.clear_listener_faults()
     print(f"{number.name}: {took * 1000:.1f} ms")
     assert process.returncode == 130
     assert took < 1.5
@@ -554,16 +556,16 @@ def waits(process: int) -> bool:
     return number in ("7", "73", "271")
 
 
-def test_a_signal_that_is_ignored_stays_so(standin: Standin, command: Command) -> None:
-    report = standin.add_report(format="pdf")
-    standin.fault(report["id"], delay_ms=500)
+def test_a_signal_that_is_ignored_stays_so(mock: MockService, command: Command) -> None:
+    report = mock.add_report(format="pdf")
+    mock.fault(report["id"], delay_ms=500)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         process = command.start("--report", report["id"])
     finally:
         signal.signal(signal.SIGHUP, before)
     with process:
-        while not standin.requests(report["id"]):
+        while not mock.requests(report["id"]):
             assert process.poll() is None
         process.send_signal(signal.SIGHUP)
         process.communicate(timeout=BOUND)
@@ -573,13 +575,13 @@ def test_a_signal_that_is_ignored_stays_so(standin: Standin, command: Command) -
 # What is seen meanwhile.
 
 
-def test_verbose_tells_what_happens(standin: Standin, command: Command) -> None:
-    standin.fault(command.report, times=1, cut_after=100)
+def test_verbose_tells_what_happens(mock: MockService, command: Command) -> None:
+    mock.fault(command.report, times=1, cut_after=100)
     done = command.run("--verbose")
     assert done.returncode == 0
     lines = done.stderr.decode().splitlines()
     assert any(line.startswith("dbss: warning: ") and command.report in line for line in lines)
-    size = standin.pdf["sizes"]["en-us"]
+    size = mock.pdf["sizes"]["en-us"]
     assert lines[-1] == f"saved audit-report.pdf ({size} bytes, 2 attempts)"
     # An error is told once.
     done = command.run("--verbose", "--report", "x" * 16)
@@ -609,11 +611,11 @@ def on_terminal(command: Command, *arguments: str, **variables: str) -> tuple[in
 
 
 def test_a_terminal_shows_a_bar_where_tqdm_is_installed(
-    standin: Standin, command: Command, tmp_path: Path
+    mock: MockService, command: Command, tmp_path: Path
 ) -> None:
     pytest.importorskip("tqdm")
-    report = standin.add_report(format="bytes", size=MIB)["id"]
-    standin.fault(report, drip={"bytes": 100_000, "every_ms": 50})
+    report = mock.add_report(format="bytes", size=MIB)["id"]
+    mock.fault(report, drip={"bytes": 100_000, "every_ms": 50})
     code, seen = on_terminal(command, "--report", report)
     assert code == 0
     assert "/1.00M" in seen
@@ -636,19 +638,19 @@ class Finding(Command):
     It never looks for a real metadata service.
     """
 
-    def __init__(self, standin: Standin, environment: dict[str, str], directory: Path) -> None:
-        super().__init__(standin, environment, directory)
-        self.secrets = [standin.secret_key]
+    def __init__(self, mock: MockService, environment: dict[str, str], directory: Path) -> None:
+        super().__init__(mock, environment, directory)
+        self.secrets = [mock.secret_key]
         for name in ("DBSS_TOKEN", "DBSS_PROJECT_ID", "DBSS_ENDPOINT"):
             del self.environment[name]
-        self.settings = {"iam_endpoint": standin.iam, "metadata_endpoint": standin.metadata}
+        self.settings = {"iam_endpoint": mock.iam, "metadata_endpoint": mock.metadata}
         self.environment |= {
-            "DBSS_REGION": standin.region,
-            "HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4": standin.http,
+            "DBSS_REGION": mock.region,
+            "HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4": mock.http,
         }
         self.key = {
-            "HUAWEICLOUD_SDK_AK": standin.access_key,
-            "HUAWEICLOUD_SDK_SK": standin.secret_key,
+            "HUAWEICLOUD_SDK_AK": mock.access_key,
+            "HUAWEICLOUD_SDK_SK": mock.secret_key,
         }
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
@@ -691,12 +693,12 @@ class Finding(Command):
 
 
 @pytest.fixture
-def finding(standin: Standin, environment: dict[str, str], tmp_path: Path) -> Iterator[Finding]:
+def finding(mock: MockService, environment: dict[str, str], tmp_path: Path) -> Iterator[Finding]:
     directory = tmp_path / "here"
     directory.mkdir()
-    yield Finding(standin, environment, directory)
-    standin.clear_faults()
-    standin.set_metadata()
+    yield Finding(mock, environment, directory)
+    mock.clear_faults()
+    mock.set_metadata()
 
 
 def masked(key: str) -> str:
@@ -704,15 +706,15 @@ def masked(key: str) -> str:
 
 
 @pytest.mark.parametrize("source", ["environment", "profile", "metadata"])
-def test_a_region_and_the_ids_are_enough(standin: Standin, finding: Finding, source: str) -> None:
+def test_a_region_and_the_ids_are_enough(mock: MockService, finding: Finding, source: str) -> None:
     variables = {"environment": finding.key, "profile": finding.profile(), "metadata": {}}[source]
-    size = standin.pdf["sizes"]["en-us"]
+    size = mock.pdf["sizes"]["en-us"]
     finding.saves("audit-report.pdf", size, **variables)
-    assert sha256(finding.directory / "audit-report.pdf") == standin.pdf["sha256"]["en-us"]
+    assert sha256(finding.directory / "audit-report.pdf") == mock.pdf["sha256"]["en-us"]
 
 
-def test_no_credentials_anywhere(standin: Standin, finding: Finding) -> None:
-    standin.set_metadata(agency=False)
+def test_no_credentials_anywhere(mock: MockService, finding: Finding) -> None:
+    mock.set_metadata(agency=False)
     err = finding.fails(2)
     for words in ("HUAWEICLOUD_SDK_AK", ".huaweicloud/credentials", "agency"):
         assert words in err
@@ -720,10 +722,10 @@ def test_no_credentials_anywhere(standin: Standin, finding: Finding) -> None:
     assert "127.0.0.1:1" in finding.fails(2)
 
 
-def test_what_outranks_what(standin: Standin, finding: Finding, tmp_path: Path) -> None:
+def test_what_outranks_what(mock: MockService, finding: Finding, tmp_path: Path) -> None:
     """A token file, then --set, then DBSS_TOKEN, then what is found."""
     file = tmp_path / "token"
-    file.write_text(standin.token)
+    file.write_text(mock.token)
     wrong = {"DBSS_TOKEN": "not-a-token-of-anybody"}
     found = ("--set", "credentials=environment")
     finding.fails(3, **finding.key, **wrong)
@@ -746,36 +748,36 @@ def test_a_warning_is_shown_unless_quiet(finding: Finding) -> None:
     assert finding.run("-o", "c", **finding.profile()).stderr.startswith(b"saved c (")
 
 
-def test_a_check_of_an_access_key(standin: Standin, finding: Finding) -> None:
+def test_a_check_of_an_access_key(mock: MockService, finding: Finding) -> None:
     # It needs neither of the ids.
     key = {**finding.key, "DBSS_INSTANCE_ID": "", "DBSS_REPORT_ID": ""}
     lines = finding.checks(**key)
     assert lines.pop("source").startswith("environment, ")
     assert lines == {
-        "who": masked(standin.access_key),
+        "who": masked(mock.access_key),
         "project": "looked up by the region's name",
         "expires": "not known",
         "accepted": "yes",
     }
-    project = standin.project_id
+    project = mock.project_id
     assert finding.checks("--project", project, **key)["project"] == project
     assert finding.checks(HUAWEICLOUD_SDK_PROJECT_ID=project, **key)["project"] == project
     path = finding.profile()["HUAWEICLOUD_SDK_CREDENTIALS_FILE"]
     assert path in finding.checks(**finding.profile())["source"]
 
 
-def test_a_check_of_a_token(standin: Standin, finding: Finding) -> None:
-    lines = finding.checks(DBSS_TOKEN=standin.token)
+def test_a_check_of_a_token(mock: MockService, finding: Finding) -> None:
+    lines = finding.checks(DBSS_TOKEN=mock.token)
     assert lines["source"].startswith("token, ")
     assert (lines["who"], lines["accepted"]) == ("not known", "yes")
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "<+14>-14"])
-def test_a_check_tells_the_expiry_in_utc(standin: Standin, finding: Finding, zone: str) -> None:
-    standin.set_metadata(announced_key_lifetime_ms=3_600_000)
+def test_a_check_tells_the_expiry_in_utc(mock: MockService, finding: Finding, zone: str) -> None:
+    mock.set_metadata(announced_key_lifetime_ms=3_600_000)
     lines = finding.checks(TZ=zone)
     assert lines["source"].startswith("metadata, ")
-    assert standin.metadata in lines["source"]
+    assert mock.metadata in lines["source"]
     assert re.fullmatch(r"....\*\*\*....", lines["who"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", lines["expires"])
     expires = datetime.fromisoformat(lines["expires"].replace("Z", "+00:00"))
@@ -813,9 +815,9 @@ def test_a_check_that_fails(
     ],
 )
 def test_a_check_that_the_service_does_not_answer_well(
-    standin: Standin, finding: Finding, fault: dict[str, Any], code: int, accepted: str
+    mock: MockService, finding: Finding, fault: dict[str, Any], code: int, accepted: str
 ) -> None:
-    standin.fault("@instances", times=1, **fault)
+    mock.fault("@instances", times=1, **fault)
     lines = finding.checks("--max-attempts", "1", code=code, **finding.key)
     assert lines["accepted"] == accepted
 
@@ -912,9 +914,9 @@ def test_a_package_that_imports_this_without_the_library_may_go_on(
 @pytest.mark.parametrize(
     "head", ["-ytjeZgBBt8O6JSx", "-hytjeZgBBt8O6JS", "--ytjeZgBBt8O6JS", "-o" + "y" * 14]
 )
-def test_ids_may_begin_with_a_hyphen(standin: Standin, command: Command, head: str) -> None:
+def test_ids_may_begin_with_a_hyphen(mock: MockService, command: Command, head: str) -> None:
     report = head + os.urandom(8).hex()
-    standin.add_report(id=report, format="pdf", size=6000)
+    mock.add_report(id=report, format="pdf", size=6000)
     command.saves("x.pdf", 6000, "--report", report, "-o", "x.pdf")
     command.saves("-y.pdf", 6000, "-o", "-y.pdf", f"--report={report}")
     command.saves("z.pdf", 6000, "-oz.pdf", "--report", report)

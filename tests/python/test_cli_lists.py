@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from dbss import cli, commands
 
-from standin import Standin
+from mock_service import MockService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,16 +29,16 @@ CONTROL = re.compile(
 
 
 @pytest.fixture(scope="module")
-def service(build_dir: Path) -> Iterator[Standin]:
+def service(build_dir: Path) -> Iterator[MockService]:
     """Its own, because a list of instances shows every test's."""
-    with Standin(build_dir / "bin/dbss-standin") as running:
+    with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
 class Command:
     """Runs the command in an empty directory, with all it needs in the environment."""
 
-    def __init__(self, service: Standin, environment: dict[str, str], directory: Path) -> None:
+    def __init__(self, service: MockService, environment: dict[str, str], directory: Path) -> None:
         self.service = service
         self.directory = directory
         self.environment = {
@@ -80,7 +80,7 @@ class Command:
 
 
 @pytest.fixture
-def instance(service: Standin) -> Iterator[str]:
+def instance(service: MockService) -> Iterator[str]:
     added = service.add_instance("for a test")
     yield added
     service.remove_instances([added])
@@ -88,7 +88,7 @@ def instance(service: Standin) -> Iterator[str]:
 
 @pytest.fixture
 def command(
-    service: Standin, environment: dict[str, str], instance: str, tmp_path: Path
+    service: MockService, environment: dict[str, str], instance: str, tmp_path: Path
 ) -> Iterator[Command]:
     service.clear_requests()
     one = Command(service, environment, tmp_path)
@@ -122,7 +122,7 @@ def rows(table: str, names: tuple[str, ...]) -> list[list[str]]:
 # Lists.
 
 
-def test_instances(service: Standin, command: Command, instance: str) -> None:
+def test_instances(service: MockService, command: Command, instance: str) -> None:
     odd = service.add_instance("审计", status="TELEPORTING", omit=["version"])
     try:
         table = command.prints("instances")
@@ -142,7 +142,7 @@ def test_instances(service: Standin, command: Command, instance: str) -> None:
         service.remove_instances([odd])
 
 
-def test_reports(service: Standin, command: Command, instance: str) -> None:
+def test_reports(service: MockService, command: Command, instance: str) -> None:
     added = service.add_reports(250, instance=instance)[::-1]
     odd = service.add_report(format="zip", instance=instance, percentum=7, name="订单", type=None)
     table = command.prints("reports")
@@ -160,7 +160,7 @@ def test_reports(service: Standin, command: Command, instance: str) -> None:
     assert all(line.isascii() for line in lines)
 
 
-def test_templates(service: Standin, command: Command) -> None:
+def test_templates(service: MockService, command: Command) -> None:
     found = rows(command.prints("templates"), commands.TEMPLATES)
     assert [(row[0], row[1]) for row in found] == [
         (one["id"], one["type"]) for one in service.templates
@@ -176,7 +176,7 @@ def test_an_empty_list(command: Command) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 def test_nothing_that_drives_a_terminal_gets_through(
-    service: Standin, command: Command, instance: str, encoding: str
+    service: MockService, command: Command, instance: str, encoding: str
 ) -> None:
     name = "a\x1b[31m\r\n\x07\x9b\x7f\u202eb\u2028c\u061c\xad\U000e0041\ud800\t审"
     service.fault(
@@ -201,7 +201,7 @@ def test_nothing_that_drives_a_terminal_gets_through(
 
 
 def test_lines_of_json_come_as_the_pages_do(
-    service: Standin, command: Command, instance: str
+    service: MockService, command: Command, instance: str
 ) -> None:
     service.add_reports(150, instance=instance)
     service.fault("@reports.list", no_answer=True, skip=1)
@@ -219,7 +219,7 @@ def test_lines_of_json_come_as_the_pages_do(
 
 
 def test_a_list_that_stalls_is_no_fault_of_standard_output(
-    service: Standin, command: Command, instance: str
+    service: MockService, command: Command, instance: str
 ) -> None:
     """StalledError is a TimeoutError, and that is an OSError, as a closed pipe is."""
     service.fault("@reports.list", no_answer=True)
@@ -229,7 +229,7 @@ def test_a_list_that_stalls_is_no_fault_of_standard_output(
         assert "stall_timeout_ms" in words
 
 
-def test_whoever_reads_may_leave(service: Standin, command: Command, instance: str) -> None:
+def test_whoever_reads_may_leave(service: MockService, command: Command, instance: str) -> None:
     service.add_reports(1000, instance=instance)
     for more in ((), ("--json",)):
         with subprocess.Popen(
@@ -248,7 +248,7 @@ def test_whoever_reads_may_leave(service: Standin, command: Command, instance: s
 # Generate.
 
 
-def test_a_report_is_made(service: Standin, command: Command) -> None:
+def test_a_report_is_made(service: MockService, command: Command) -> None:
     template = service.templates[0]["id"]
     done = command.prints("generate", "--template", template, *RANGE, "--poll-interval", "0.01")
     assert done == f"{service.made()[-1]}\n"
@@ -268,7 +268,7 @@ def test_a_report_is_made(service: Standin, command: Command) -> None:
     assert list(command.directory.iterdir()) == []
 
 
-def test_a_report_is_made_and_downloaded(service: Standin, command: Command) -> None:
+def test_a_report_is_made_and_downloaded(service: MockService, command: Command) -> None:
     service.set_generation(size=6000)
     making = ("generate", "--template", service.templates[0]["id"], *RANGE)
     making += ("--poll-interval", "0.01")
@@ -295,7 +295,7 @@ def test_a_report_is_made_and_downloaded(service: Standin, command: Command) -> 
     assert [one.name for one in command.directory.iterdir()] == ["report.pdf"]
 
 
-def test_a_report_that_is_not_made(service: Standin, command: Command) -> None:
+def test_a_report_that_is_not_made(service: MockService, command: Command) -> None:
     template = service.templates[0]["id"]
     making = ("generate", "--template", template, *RANGE, "--poll-interval", "0.01")
     assert ID in command.fails(4, *making[:2], ID, *RANGE)
@@ -313,7 +313,7 @@ def test_a_report_that_is_not_made(service: Standin, command: Command) -> None:
 # Delete.
 
 
-def test_a_report_is_deleted(service: Standin, command: Command, instance: str) -> None:
+def test_a_report_is_deleted(service: MockService, command: Command, instance: str) -> None:
     report, other = service.add_reports(2, instance=instance)
     assert "--yes" in command.fails(2, "delete", "--report", report)
     # An answer that is no terminal's is none.
@@ -331,7 +331,7 @@ def test_a_report_is_deleted(service: Standin, command: Command, instance: str) 
 
 @pytest.mark.parametrize("head", ["-ytjeZgBBt8O6JSx", "-hytjeZgBBt8O6JS"])
 def test_a_report_is_deleted_whose_id_begins_with_a_hyphen(
-    service: Standin, command: Command, instance: str, head: str
+    service: MockService, command: Command, instance: str, head: str
 ) -> None:
     report = head + os.urandom(8).hex()
     service.add_report(id=report, format="pdf", instance=instance)
@@ -345,7 +345,7 @@ def test_a_report_is_deleted_whose_id_begins_with_a_hyphen(
     [("y\n", 0), ("YES\n", 0), ("n\n", 130), ("\n", 130), ("\x04", 130), ("yea\n", 130)],
 )
 def test_a_terminal_is_asked(
-    service: Standin, command: Command, instance: str, answer: str, code: int
+    service: MockService, command: Command, instance: str, answer: str, code: int
 ) -> None:
     [report] = service.add_reports(1, instance=instance)
     master, slave = pty.openpty()
@@ -403,14 +403,14 @@ CALLED = {
     ],
 )
 def test_exit_codes(
-    service: Standin, command: Command, name: str, code: int, fault: dict[str, Any]
+    service: MockService, command: Command, name: str, code: int, fault: dict[str, Any]
 ) -> None:
     service.fault(CALLED[name], **fault)
     command.fails(code, *EVERY[name], "--max-attempts", "1")
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_usage(command: Command, service: Standin, name: str) -> None:
+def test_usage(command: Command, service: MockService, name: str) -> None:
     before = service.connections()["total"]
     wrong = EVERY[name]
     command.fails(2, *wrong, "--no-such-option")
@@ -443,7 +443,7 @@ def test_help(command: Command, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_verbose_tells_what_happens(service: Standin, command: Command, name: str) -> None:
+def test_verbose_tells_what_happens(service: MockService, command: Command, name: str) -> None:
     service.fault(CALLED[name], status=503, body="", times=1)
     done = command.run(name, "--verbose")
     assert done.returncode == 0

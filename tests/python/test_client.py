@@ -29,7 +29,7 @@ from dbss import errors, ffi, settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from standin import Standin
+    from mock_service import MockService
 
 MIB = 1024 * 1024
 # No wait here comes near; it only bounds what would hang.
@@ -37,20 +37,20 @@ BOUND = 60.0
 
 
 @pytest.fixture
-def client(standin: Standin) -> Iterator[dbss.Client]:
-    with dbss.Client(endpoint=standin.http, token=standin.token) as one:
+def client(mock: MockService) -> Iterator[dbss.Client]:
+    with dbss.Client(endpoint=mock.http, token=mock.token) as one:
         yield one
 
 
 @pytest.fixture
-def ids(standin: Standin) -> tuple[str, str, str]:
-    return standin.project_id, standin.instance_id, standin.pdf["id"]
+def ids(mock: MockService) -> tuple[str, str, str]:
+    return mock.project_id, mock.instance_id, mock.pdf["id"]
 
 
 @pytest.fixture(autouse=True)
-def no_faults_left(standin: Standin) -> Iterator[None]:
+def no_faults_left(mock: MockService) -> Iterator[None]:
     yield
-    standin.clear_faults()
+    mock.clear_faults()
 
 
 def sha256(report: bytes) -> str:
@@ -68,14 +68,14 @@ def python(code: str, environment: dict[str, str], **more: str) -> subprocess.Co
     )
 
 
-def service(standin: Standin) -> dict[str, str]:
-    """What the programs below are told of the stand-in."""
+def service(mock: MockService) -> dict[str, str]:
+    """What the programs below are told of the mock service."""
     return {
-        "ENDPOINT": standin.http,
-        "TOKEN": standin.token,
-        "PROJECT": standin.project_id,
-        "INSTANCE": standin.instance_id,
-        "REPORT": standin.pdf["id"],
+        "ENDPOINT": mock.http,
+        "TOKEN": mock.token,
+        "PROJECT": mock.project_id,
+        "INSTANCE": mock.instance_id,
+        "REPORT": mock.pdf["id"],
     }
 
 
@@ -86,39 +86,37 @@ def service(standin: Standin) -> dict[str, str]:
 @pytest.mark.parametrize("locale", ["en-us", "zh-cn"])
 @pytest.mark.parametrize("kind", ["pdf", "zip"])
 def test_reports_arrive_right_to_the_byte(
-    standin: Standin, kind: str, locale: str, listener: str
+    mock: MockService, kind: str, locale: str, listener: str
 ) -> None:
-    report = getattr(standin, kind)
-    endpoint = getattr(standin, listener)
-    with dbss.Client(endpoint=endpoint, token=standin.token, ca_file=standin.ca_file) as client:
-        got = client.download_report(
-            standin.project_id, standin.instance_id, report["id"], locale=locale
-        )
+    report = getattr(mock, kind)
+    endpoint = getattr(mock, listener)
+    with dbss.Client(endpoint=endpoint, token=mock.token, ca_file=mock.ca_file) as client:
+        got = client.download_report(mock.project_id, mock.instance_id, report["id"], locale=locale)
     assert type(got) is bytes
     assert len(got) == report["sizes"][locale]
     assert sha256(got) == report["sha256"][locale]
 
 
-def test_a_report_of_200_mib_arrives(standin: Standin, client: dbss.Client) -> None:
-    report = standin.add_report(format="bytes", size=200 * MIB)
-    got = client.download_report(standin.project_id, standin.instance_id, report["id"])
+def test_a_report_of_200_mib_arrives(mock: MockService, client: dbss.Client) -> None:
+    report = mock.add_report(format="bytes", size=200 * MIB)
+    got = client.download_report(mock.project_id, mock.instance_id, report["id"])
     assert len(got) == 200 * MIB
     assert sha256(got) == report["sha256"]["en-us"]
 
 
-def test_a_token_of_64_kib_works(standin: Standin, ids: tuple[str, str, str]) -> None:
+def test_a_token_of_64_kib_works(mock: MockService, ids: tuple[str, str, str]) -> None:
     token = "t" * 65536
-    standin.add_token(token)
-    with dbss.Client(endpoint=standin.http, token=token) as client:
-        assert sha256(client.download_report(*ids)) == standin.pdf["sha256"]["en-us"]
+    mock.add_token(token)
+    with dbss.Client(endpoint=mock.http, token=token) as client:
+        assert sha256(client.download_report(*ids)) == mock.pdf["sha256"]["en-us"]
 
 
-def test_the_token_may_come_later(standin: Standin, ids: tuple[str, str, str]) -> None:
-    with dbss.Client(endpoint=standin.http) as client:
+def test_the_token_may_come_later(mock: MockService, ids: tuple[str, str, str]) -> None:
+    with dbss.Client(endpoint=mock.http) as client:
         with pytest.raises(dbss.NotConfiguredError):
             client.download_report(*ids)
-        client.set_token(standin.token)
-        assert sha256(client.download_report(*ids)) == standin.pdf["sha256"]["en-us"]
+        client.set_token(mock.token)
+        assert sha256(client.download_report(*ids)) == mock.pdf["sha256"]["en-us"]
 
 
 def test_a_refused_token_leaves_the_old_one(client: dbss.Client, ids: tuple[str, str, str]) -> None:
@@ -127,27 +125,25 @@ def test_a_refused_token_leaves_the_old_one(client: dbss.Client, ids: tuple[str,
     assert client.download_report(*ids)
 
 
-def test_the_suffix_is_in_the_user_agent(standin: Standin, ids: tuple[str, str, str]) -> None:
-    report = standin.add_report(format="pdf")["id"]
-    with dbss.Client(
-        endpoint=standin.http, token=standin.token, user_agent_suffix="nightly/1"
-    ) as client:
+def test_the_suffix_is_in_the_user_agent(mock: MockService, ids: tuple[str, str, str]) -> None:
+    report = mock.add_report(format="pdf")["id"]
+    with dbss.Client(endpoint=mock.http, token=mock.token, user_agent_suffix="nightly/1") as client:
         client.download_report(*ids[:2], report)
-    [request] = standin.requests(report)
+    [request] = mock.requests(report)
     [agent] = [value for name, value in request["headers"] if name.lower() == "user-agent"]
     assert agent == f"libdbss/{dbss.version()} nightly/1"
 
 
 def test_the_ca_file_may_be_any_path(
-    standin: Standin, ids: tuple[str, str, str], tmp_path: Path
+    mock: MockService, ids: tuple[str, str, str], tmp_path: Path
 ) -> None:
     odd = os.fsencode(tmp_path) + b"/ca-\xff.pem"
-    Path(os.fsdecode(odd)).write_bytes(Path(standin.ca_file).read_bytes())
+    Path(os.fsdecode(odd)).write_bytes(Path(mock.ca_file).read_bytes())
     for ca_file in (odd, os.fsdecode(odd), Path(os.fsdecode(odd))):
-        with dbss.Client(endpoint=standin.https, token=standin.token, ca_file=ca_file) as client:
+        with dbss.Client(endpoint=mock.https, token=mock.token, ca_file=ca_file) as client:
             assert client.download_report(*ids)
     with dbss.Client(
-        endpoint=standin.https, token=standin.token, options={"ca_file": os.fsdecode(odd)}
+        endpoint=mock.https, token=mock.token, options={"ca_file": os.fsdecode(odd)}
     ) as client:
         assert client.download_report(*ids)
 
@@ -168,14 +164,14 @@ SURROGATE = "a" * 20 + "\udc80" + "a" * 20
     ],
 )
 def test_what_c_could_not_be_told_is_refused_in_a_call(
-    standin: Standin,
+    mock: MockService,
     client: dbss.Client,
     ids: tuple[str, str, str],
     position: int,
     parameter: str,
     kind: type[dbss.Error],
 ) -> None:
-    before = standin.connections()["total"]
+    before = mock.connections()["total"]
     for value, expected in ((NUL, kind), (SURROGATE, dbss.InvalidUtf8Error)):
         arguments: list[Any] = [*ids, "en-us"]
         # A good value, so that cutting it there would be a success.
@@ -192,7 +188,7 @@ def test_what_c_could_not_be_told_is_refused_in_a_call(
         arguments[position] = value
         with pytest.raises(TypeError, match=parameter):
             client.download_report(*arguments)
-    assert standin.connections()["total"] == before
+    assert mock.connections()["total"] == before
 
 
 @pytest.mark.parametrize(
@@ -296,16 +292,16 @@ def test_seconds_become_milliseconds(seconds: float | None, milliseconds: bytes)
 
 
 def test_timeouts_are_in_seconds_and_are_timeout_errors(
-    standin: Standin, ids: tuple[str, str, str]
+    mock: MockService, ids: tuple[str, str, str]
 ) -> None:
-    standin.fault(ids[2], no_answer=True)
+    mock.fault(ids[2], no_answer=True)
     for name, kind in (
         ("stall_timeout", dbss.StalledError),
         ("total_timeout", dbss.TotalTimeoutError),
     ):
         arguments: dict[str, Any] = {"stall_timeout": None, "total_timeout": None, name: 0.2}
         arguments["max_attempts"] = 1
-        with dbss.Client(endpoint=standin.http, token=standin.token, **arguments) as client:
+        with dbss.Client(endpoint=mock.http, token=mock.token, **arguments) as client:
             with pytest.raises(TimeoutError) as caught:
                 client.download_report(*ids)
             assert caught.type is kind
@@ -345,13 +341,13 @@ def test_a_closed_client_says_so(client: dbss.Client, ids: tuple[str, str, str])
     client.cancel_all()
 
 
-def test_the_representation_holds_no_secret(standin: Standin) -> None:
-    client = dbss.Client(endpoint=standin.http, token=standin.token)
-    assert repr(client) == f"<dbss.Client {standin.http}>"
+def test_the_representation_holds_no_secret(mock: MockService) -> None:
+    client = dbss.Client(endpoint=mock.http, token=mock.token)
+    assert repr(client) == f"<dbss.Client {mock.http}>"
     client.close()
     assert repr(client) == "<dbss.Client closed>"
     assert repr(dbss.Client(region="cn-north-4")) == "<dbss.Client cn-north-4>"
-    assert standin.token not in repr(vars(client))
+    assert mock.token not in repr(vars(client))
 
 
 @pytest.fixture
@@ -397,15 +393,15 @@ def test_an_exception_that_is_kept_does_not_keep_the_context(freed: list[int]) -
 
 
 def test_close_ends_the_calls_and_the_streams_of_other_threads(
-    standin: Standin, freed: list[int], client: dbss.Client, ids: tuple[str, str, str]
+    mock: MockService, freed: list[int], client: dbss.Client, ids: tuple[str, str, str]
 ) -> None:
-    report = standin.add_report(format="pdf")["id"]
-    standin.fault(report, no_answer=True)
+    report = mock.add_report(format="pdf")["id"]
+    mock.fault(report, no_answer=True)
     stream = client.open_report(*ids)
     operation = dbss.Operation()
     with ThreadPoolExecutor(1) as pool:
         download = pool.submit(client.download_report, *ids[:2], report, operation=operation)
-        while not standin.requests(report):
+        while not mock.requests(report):
             assert not download.done()
         begun = time.monotonic()
         client.close()
@@ -419,16 +415,16 @@ def test_close_ends_the_calls_and_the_streams_of_other_threads(
     with pytest.raises((dbss.CancelledError, dbss.ClosedError)):
         stream.read()
     # The operation is free, and was not cancelled itself.
-    with dbss.Client(endpoint=standin.http, token=standin.token) as another:
+    with dbss.Client(endpoint=mock.http, token=mock.token) as another:
         assert another.download_report(*ids, operation=operation)
 
 
 def test_closing_while_threads_start_downloads_is_safe(
-    standin: Standin, ids: tuple[str, str, str]
+    mock: MockService, ids: tuple[str, str, str]
 ) -> None:
     """Each call succeeds, is cancelled, or finds the client closed."""
     for _ in range(20):
-        client = dbss.Client(endpoint=standin.http, token=standin.token)
+        client = dbss.Client(endpoint=mock.http, token=mock.token)
         barrier = threading.Barrier(5)
 
         def call(client: dbss.Client = client, barrier: threading.Barrier = barrier) -> set[str]:
@@ -449,11 +445,11 @@ def test_closing_while_threads_start_downloads_is_safe(
             client.download_report(*ids)
             client.close()
             for one in calls:
-                assert one.result(BOUND) <= {standin.pdf["sha256"]["en-us"]}
+                assert one.result(BOUND) <= {mock.pdf["sha256"]["en-us"]}
 
 
 def test_a_client_alive_at_the_interpreters_end_is_silent(
-    standin: Standin, environment: dict[str, str]
+    mock: MockService, environment: dict[str, str]
 ) -> None:
     code = """
 import os, sys, dbss
@@ -465,20 +461,20 @@ class Late:
 late = Late()
 import builtins; builtins.client = client
 """
-    done = python(code, environment, **service(standin))
+    done = python(code, environment, **service(mock))
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == str(standin.pdf["sizes"]["en-us"])
+    assert done.stdout == str(mock.pdf["sizes"]["en-us"])
 
 
 # Threads and processes.
 
 
-def test_16_threads_share_a_client(standin: Standin, client: dbss.Client) -> None:
-    reports = [standin.add_report(format="bytes", size=50_000 + 1000 * n) for n in range(16)]
+def test_16_threads_share_a_client(mock: MockService, client: dbss.Client) -> None:
+    reports = [mock.add_report(format="bytes", size=50_000 + 1000 * n) for n in range(16)]
 
     def download(report: dict[str, Any]) -> set[str]:
         return {
-            sha256(client.download_report(standin.project_id, standin.instance_id, report["id"]))
+            sha256(client.download_report(mock.project_id, mock.instance_id, report["id"]))
             for _ in range(50)
         }
 
@@ -488,12 +484,12 @@ def test_16_threads_share_a_client(standin: Standin, client: dbss.Client) -> Non
 
 
 def test_the_token_can_change_while_others_download(
-    standin: Standin, client: dbss.Client, ids: tuple[str, str, str]
+    mock: MockService, client: dbss.Client, ids: tuple[str, str, str]
 ) -> None:
     tokens = ["token-a" * 100, "token-b" * 300]
     for token in tokens:
-        standin.add_token(token)
-    report = standin.add_report(format="pdf")
+        mock.add_token(token)
+    report = mock.add_report(format="pdf")
     finished = threading.Event()
 
     def change() -> int:
@@ -516,17 +512,17 @@ def test_the_token_can_change_while_others_download(
     assert got == {report["sha256"]["en-us"]}
     sent = {
         value
-        for request in standin.requests(report["id"])
+        for request in mock.requests(report["id"])
         for name, value in request["headers"]
         if name.lower() == "x-auth-token"
     }
     # Both were in use, and nothing that is made of the two.
-    assert sent - {standin.token} == set(tokens)
+    assert sent - {mock.token} == set(tokens)
 
 
-def test_other_threads_run_during_a_call(standin: Standin, ids: tuple[str, str, str]) -> None:
-    report = standin.add_report(format="pdf")["id"]
-    standin.fault(report, no_answer=True, times=1)
+def test_other_threads_run_during_a_call(mock: MockService, ids: tuple[str, str, str]) -> None:
+    report = mock.add_report(format="pdf")["id"]
+    mock.fault(report, no_answer=True, times=1)
     outcome: queue.Queue[BaseException] = queue.Queue()
 
     def download(client: dbss.Client) -> None:
@@ -536,13 +532,13 @@ def test_other_threads_run_during_a_call(standin: Standin, ids: tuple[str, str, 
             outcome.put(error)
 
     with dbss.Client(
-        endpoint=standin.http, token=standin.token, stall_timeout=1, max_attempts=1
+        endpoint=mock.http, token=mock.token, stall_timeout=1, max_attempts=1
     ) as client:
         thread = threading.Thread(target=download, args=(client,))
         thread.start()
         # This thread runs at all only if the other gives up the lock of the
         # interpreter while it waits.
-        while not standin.requests(report):
+        while not mock.requests(report):
             assert thread.is_alive()
         turns = 0
         while outcome.empty():
@@ -565,13 +561,13 @@ def download_in_child(
 
 
 def test_children_use_the_client_that_they_inherit(
-    standin: Standin, ids: tuple[str, str, str]
+    mock: MockService, ids: tuple[str, str, str]
 ) -> None:
     fork = multiprocessing.get_context("fork")
     results = fork.SimpleQueue()
-    expected = {standin.pdf["sha256"]["en-us"]}
-    for endpoint in (standin.http, standin.https):
-        with dbss.Client(endpoint=endpoint, token=standin.token, ca_file=standin.ca_file) as client:
+    expected = {mock.pdf["sha256"]["en-us"]}
+    for endpoint in (mock.http, mock.https):
+        with dbss.Client(endpoint=endpoint, token=mock.token, ca_file=mock.ca_file) as client:
             # So that there is an open connection to inherit.
             assert sha256(client.download_report(*ids)) in expected
             children = [
@@ -590,10 +586,10 @@ def test_children_use_the_client_that_they_inherit(
 
 
 def test_a_fork_in_the_midst_of_other_threads_calls_leaves_the_child_usable(
-    standin: Standin, client: dbss.Client, ids: tuple[str, str, str]
+    mock: MockService, client: dbss.Client, ids: tuple[str, str, str]
 ) -> None:
     fork = multiprocessing.get_context("fork")
-    expected = {standin.pdf["sha256"]["en-us"]}
+    expected = {mock.pdf["sha256"]["en-us"]}
     finished = threading.Event()
 
     def download() -> set[str]:
@@ -631,12 +627,12 @@ def peak():
 
 
 def test_a_length_beyond_all_memory_is_a_clean_error(
-    standin: Standin,
+    mock: MockService,
     client: dbss.Client,
     ids: tuple[str, str, str],
     environment: dict[str, str],
 ) -> None:
-    standin.fault(ids[2], content_length=str(2**62))
+    mock.fault(ids[2], content_length=str(2**62))
     with pytest.raises(dbss.LimitExceededError) as caught:
         client.download_report(*ids)
     assert caught.type is dbss.LimitExceededError
@@ -653,16 +649,16 @@ try:
 except dbss.TruncatedError:
     print(peak() - before)
 """
-    done = python(PEAK + code, environment, **service(standin))
+    done = python(PEAK + code, environment, **service(mock))
     assert (done.returncode, done.stderr) == (0, "")
     # In KiB; the report is far smaller.
     assert int(done.stdout) < 16 * 1024
 
 
 def test_memory_that_cannot_be_had_is_an_error_and_no_crash(
-    standin: Standin, environment: dict[str, str]
+    mock: MockService, environment: dict[str, str]
 ) -> None:
-    report = standin.add_report(format="bytes", size=200 * MIB)
+    report = mock.add_report(format="bytes", size=200 * MIB)
     code = """
 import os, resource, dbss
 client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
@@ -679,13 +675,13 @@ except MemoryError as error:
 assert client.download_report(*ids) == small
 print("and on")
 """
-    done = python(code, environment, LARGE=report["id"], **service(standin))
+    done = python(code, environment, LARGE=report["id"], **service(mock))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "out of memory\nand on\n"
 
 
-def test_many_calls_do_not_leak(standin: Standin, environment: dict[str, str]) -> None:
-    report = standin.add_report(format="bytes", size=2 * MIB)
+def test_many_calls_do_not_leak(mock: MockService, environment: dict[str, str]) -> None:
+    report = mock.add_report(format="bytes", size=2 * MIB)
     code = """
 import os, dbss
 client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
@@ -702,7 +698,7 @@ before = peak()
 calls(100)
 print(peak() - before)
 """
-    done = python(PEAK + code, environment, LARGE=report["id"], **service(standin))
+    done = python(PEAK + code, environment, LARGE=report["id"], **service(mock))
     assert (done.returncode, done.stderr) == (0, "")
     # In KiB; the reports were 200 MiB.
     assert int(done.stdout) < 20 * 1024
@@ -770,10 +766,10 @@ def test_errors_survive_pickling_and_copying(
 
 
 def test_an_error_has_all_that_the_service_said(
-    standin: Standin, client: dbss.Client, ids: tuple[str, str, str]
+    mock: MockService, client: dbss.Client, ids: tuple[str, str, str]
 ) -> None:
     operation = dbss.Operation(max_attempts=1)
-    standin.fault(
+    mock.fault(
         ids[2],
         status=429,
         json={
@@ -826,7 +822,7 @@ def test_a_status_from_the_future_is_its_group(status: int, kind: type[dbss.Erro
 
 
 def test_errors_of_other_calls_on_the_thread_are_not_taken_for_this_ones(
-    standin: Standin, client: dbss.Client, ids: tuple[str, str, str]
+    mock: MockService, client: dbss.Client, ids: tuple[str, str, str]
 ) -> None:
     """As when Python runs a signal handler between a call and the look at its error."""
     with ffi.made(abi.Config, abi.config_new, abi.config_free) as config:
@@ -848,7 +844,7 @@ def test_errors_of_other_calls_on_the_thread_are_not_taken_for_this_ones(
 
 
 def test_an_operation_tells_of_every_failure(
-    standin: Standin, client: dbss.Client, ids: tuple[str, str, str], tmp_path: Path
+    mock: MockService, client: dbss.Client, ids: tuple[str, str, str], tmp_path: Path
 ) -> None:
     operation = dbss.Operation()
     reading, writing = os.pipe()
@@ -875,7 +871,7 @@ def test_an_operation_tells_of_every_failure(
 
 
 def test_no_output_and_no_exception_shows_the_token(
-    standin: Standin, environment: dict[str, str]
+    mock: MockService, environment: dict[str, str]
 ) -> None:
     code = """
 import os, sys, traceback, dbss
@@ -901,11 +897,11 @@ for call in (
 client.close()
 client.download_report(*ids)
 """
-    done = python(code, environment, **service(standin))
+    done = python(code, environment, **service(mock))
     assert done.returncode == 1
     assert done.stderr.endswith("dbss.ClosedError: the client is closed\n")
     assert done.stderr.count("Traceback") == 8
-    assert standin.token not in done.stdout + done.stderr
+    assert mock.token not in done.stdout + done.stderr
 
 
 # The rest of the package.

@@ -16,7 +16,7 @@ from conftest import need_tool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from standin import Standin
+    from mock_service import MockService
 
 HOUR = 3600
 CODE = """
@@ -42,12 +42,12 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def download(
-    clock: Path, standin: Standin, environment: dict[str, str]
+    clock: Path, mock: MockService, environment: dict[str, str]
 ) -> Callable[..., tuple[str, Any]]:
     """Downloads in a process whose clock is so many seconds off, and gives what came of it."""
 
     def run(offset: int, **options: Any) -> tuple[str, Any]:
-        ids = (standin.project_id, standin.instance_id, standin.pdf["id"])
+        ids = (mock.project_id, mock.instance_id, mock.pdf["id"])
         done = subprocess.run(
             [sys.executable, "-c", CODE],
             env={**environment, "LD_PRELOAD": str(clock), "CLOCK_OFFSET": str(offset)},
@@ -72,25 +72,25 @@ def before_1970() -> int:
     [(HOUR + 30, "1h ahead of"), (-HOUR - 30, "1h behind"), (90_030, "1day 1h ahead of")],
 )
 def test_a_signature_by_a_wrong_clock_is_told_with_the_difference(
-    download: Callable[..., tuple[str, Any]], standin: Standin, offset: int, words: str
+    download: Callable[..., tuple[str, Any]], mock: MockService, offset: int, words: str
 ) -> None:
-    keys = {"access_key": standin.access_key, "secret_key": standin.secret_key}
-    kind, message = download(offset, endpoint=standin.http, **keys)
+    keys = {"access_key": mock.access_key, "secret_key": mock.secret_key}
+    kind, message = download(offset, endpoint=mock.http, **keys)
     assert kind == "UnauthenticatedError"
     assert f"this machine's clock is {words} the server's" in message
     assert "wrong, or of another region" not in message
     # A difference that the service allows is no cause.
-    assert download(60, endpoint=standin.http, **keys)[0] == "ok"
-    kind, message = download(0, endpoint=standin.http, **{**keys, "secret_key": "another"})
+    assert download(60, endpoint=mock.http, **keys)[0] == "ok"
+    kind, message = download(0, endpoint=mock.http, **{**keys, "secret_key": "another"})
     assert kind == "UnauthenticatedError"
     assert "clock" not in message
 
 
 def test_a_token_does_not_depend_on_the_clock(
-    download: Callable[..., tuple[str, Any]], standin: Standin
+    download: Callable[..., tuple[str, Any]], mock: MockService
 ) -> None:
     for offset in (HOUR, before_1970()):
-        given = {"endpoint": standin.http, "token": standin.token}
+        given = {"endpoint": mock.http, "token": mock.token}
         assert download(offset, **given)[0] == "ok"
         kind, message = download(offset, **{**given, "token": "another-token"})
         assert kind == "UnauthenticatedError"
@@ -98,9 +98,9 @@ def test_a_token_does_not_depend_on_the_clock(
 
 
 def test_a_certificate_and_a_wrong_clock_are_told_with_the_times(
-    download: Callable[..., tuple[str, Any]], standin: Standin
+    download: Callable[..., tuple[str, Any]], mock: MockService
 ) -> None:
-    given = {"endpoint": standin.https, "ca_file": standin.ca_file, "token": standin.token}
+    given = {"endpoint": mock.https, "ca_file": mock.ca_file, "token": mock.token}
     assert download(0, **given)[0] == "ok"
     kind, message = download(50 * 365 * 24 * HOUR, **given)
     assert kind == "CertificateError"
@@ -115,13 +115,13 @@ def test_a_certificate_and_a_wrong_clock_are_told_with_the_times(
 
 
 def test_a_clock_before_1970_is_told(
-    download: Callable[..., tuple[str, Any]], standin: Standin
+    download: Callable[..., tuple[str, Any]], mock: MockService
 ) -> None:
-    given = {"endpoint": standin.https, "ca_file": standin.ca_file, "token": standin.token}
+    given = {"endpoint": mock.https, "ca_file": mock.ca_file, "token": mock.token}
     kind, message = download(before_1970(), **given)
     assert kind == "CertificateError"
     assert "clock is before 1970" in message
-    keys = {"access_key": standin.access_key, "secret_key": standin.secret_key}
-    kind, message = download(before_1970(), endpoint=standin.http, **keys)
+    keys = {"access_key": mock.access_key, "secret_key": mock.secret_key}
+    kind, message = download(before_1970(), endpoint=mock.http, **keys)
     assert kind == "UnauthenticatedError"
     assert "behind the server's" in message

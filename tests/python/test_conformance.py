@@ -21,7 +21,7 @@ from dbss import _abi as abi
 from dbss import errors, ffi
 
 if TYPE_CHECKING:
-    from standin import Standin
+    from mock_service import MockService
 
 DIRECTORY = Path(__file__).parents[1] / "conformance"
 
@@ -123,19 +123,19 @@ def unescape(value: str) -> bytes:
 class Values:
     """What $NAME stands for in one run of a case."""
 
-    def __init__(self, standin: Standin) -> None:
+    def __init__(self, mock: MockService) -> None:
         self.names = {
-            "TOKEN": standin.token,
-            "PROJECT": standin.project_id,
-            "INSTANCE": standin.instance_id,
-            "PDF": standin.pdf["id"],
-            "ZIP": standin.zip["id"],
-            "PDF_EN": standin.pdf["sha256"]["en-us"],
-            "PDF_ZH": standin.pdf["sha256"]["zh-cn"],
-            "ZIP_EN": standin.zip["sha256"]["en-us"],
-            "ZIP_ZH": standin.zip["sha256"]["zh-cn"],
+            "TOKEN": mock.token,
+            "PROJECT": mock.project_id,
+            "INSTANCE": mock.instance_id,
+            "PDF": mock.pdf["id"],
+            "ZIP": mock.zip["id"],
+            "PDF_EN": mock.pdf["sha256"]["en-us"],
+            "PDF_ZH": mock.pdf["sha256"]["zh-cn"],
+            "ZIP_EN": mock.zip["sha256"]["en-us"],
+            "ZIP_ZH": mock.zip["sha256"]["zh-cn"],
             "FRESH": secrets.token_hex(16),
-            **{name.upper(): getattr(standin, name) for name in (*URLS, *NAMES)},
+            **{name.upper(): getattr(mock, name) for name in (*URLS, *NAMES)},
         }
 
     def fill(self, value: str) -> str:
@@ -254,11 +254,11 @@ def test_there_are_cases_and_their_names_are_unique() -> None:
 
 
 @pytest.mark.parametrize(("case", "way"), RUNS)
-def test_case(case: Case, way: str, standin: Standin) -> None:
-    values = Values(standin)
+def test_case(case: Case, way: str, mock: MockService) -> None:
+    values = Values(mock)
     endpoint = case.single.get("endpoint", "http")
     if endpoint in LISTENERS:
-        endpoint = getattr(standin, endpoint)
+        endpoint = getattr(mock, endpoint)
     options = [
         (key, value)
         for key, _, value in (
@@ -270,7 +270,7 @@ def test_case(case: Case, way: str, standin: Standin) -> None:
         options.insert(0, ("max_attempts", "1"))
     call = Call(
         DEAD if endpoint == "dead" else values.fill(endpoint),
-        standin.ca_file if case.single.get("ca", "yes") == "yes" else None,
+        mock.ca_file if case.single.get("ca", "yes") == "yes" else None,
         options,
         {key: values.argument(case.single.get(key, default)) for key, default in ARGUMENTS.items()},
         case.single.get("credentials") == "options",
@@ -278,9 +278,9 @@ def test_case(case: Case, way: str, standin: Standin) -> None:
     report = values.fill(case.single.get("id", ARGUMENTS["id"]))
 
     for fault in case.repeated.get("fault", []):
-        standin.fault(**json.loads(values.fill(fault)))
-    connections = standin.connections()["total"]
-    requests = len(standin.requests(report))
+        mock.fault(**json.loads(values.fill(fault)))
+    connections = mock.connections()["total"]
+    requests = len(mock.requests(report))
     error: dbss.Error | None = None
     received = b""
     try:
@@ -288,9 +288,9 @@ def test_case(case: Case, way: str, standin: Standin) -> None:
     except dbss.Error as caught:
         error = caught
     finally:
-        standin.clear_faults()
-    connections = standin.connections()["total"] - connections
-    requests = len(standin.requests(report)) - requests
+        mock.clear_faults()
+    connections = mock.connections()["total"] - connections
+    requests = len(mock.requests(report)) - requests
 
     want = case.single
     status = "DBSS_OK" if error is None else error.status_name

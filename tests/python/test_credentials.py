@@ -33,7 +33,7 @@ from dbss import ffi
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from standin import Standin
+    from mock_service import MockService
 
 # No wait here comes near; it only bounds what would hang.
 BOUND = 60.0
@@ -43,55 +43,55 @@ NOBODY = "http://127.0.0.1:1"
 
 @pytest.fixture(autouse=True)
 def as_at_first(
-    standin: Standin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[None]:
     """Nothing that a test sets stays; and a home directory for each."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     yield
-    standin.clear_faults()
-    standin.clear_projects()
-    standin.set_iam()
-    standin.set_metadata()
+    mock.clear_faults()
+    mock.clear_projects()
+    mock.set_iam()
+    mock.set_metadata()
 
 
 @pytest.fixture
-def report(standin: Standin) -> str:
+def report(mock: MockService) -> str:
     """A report that no other test asks for."""
-    added: str = standin.add_report(format="bytes", size=3000)["id"]
+    added: str = mock.add_report(format="bytes", size=3000)["id"]
     return added
 
 
 @pytest.fixture
-def login(standin: Standin) -> dict[str, Any]:
-    """What a client needs to log in and to reach the stand-in."""
+def login(mock: MockService) -> dict[str, Any]:
+    """What a client needs to log in and to reach the mock service."""
     return {
-        "endpoint": standin.http,
-        "region": standin.region,
-        "iam_endpoint": standin.iam,
-        "iam_user": standin.user,
-        "iam_password": standin.password,
-        "iam_domain": standin.domain,
+        "endpoint": mock.http,
+        "region": mock.region,
+        "iam_endpoint": mock.iam,
+        "iam_user": mock.user,
+        "iam_password": mock.password,
+        "iam_domain": mock.domain,
     }
 
 
 @pytest.fixture
-def found(standin: Standin) -> dict[str, Any]:
+def found(mock: MockService) -> dict[str, Any]:
     """What a client needs beside credentials that it finds; it never looks for real metadata."""
     return {
-        "endpoint": standin.http,
-        "region": standin.region,
-        "iam_endpoint": standin.iam,
-        "metadata_endpoint": standin.metadata,
+        "endpoint": mock.http,
+        "region": mock.region,
+        "iam_endpoint": mock.iam,
+        "metadata_endpoint": mock.metadata,
     }
 
 
-def sent(standin: Standin, report: str, header: str) -> list[str | None]:
+def sent(mock: MockService, report: str, header: str) -> list[str | None]:
     """The header of each request for a report or a call."""
     return [
         {name.lower(): value for name, value in one["headers"]}.get(header)
-        for one in standin.requests(report)
+        for one in mock.requests(report)
     ]
 
 
@@ -197,11 +197,11 @@ def test_values_of_another_type_are_refused(arguments: dict[str, Any]) -> None:
 # Token providers.
 
 
-def give(standin: Standin, given: Any, **more: Any) -> dbss.Client:
+def give(mock: MockService, given: Any, **more: Any) -> dbss.Client:
     """A client whose provider gives what a function gives, or always the same."""
     provider = given if callable(given) else lambda refused: given
     return dbss.Client(
-        endpoint=standin.http, project_id=standin.project_id, token_provider=provider, **more
+        endpoint=mock.http, project_id=mock.project_id, token_provider=provider, **more
     )
 
 
@@ -235,24 +235,24 @@ def later() -> datetime:
         Asynchronous,
     ],
 )
-def test_a_provider_gives_a_token(standin: Standin, report: str, make: Callable[..., Any]) -> None:
-    with give(standin, make(standin.token)) as client:
+def test_a_provider_gives_a_token(mock: MockService, report: str, make: Callable[..., Any]) -> None:
+    with give(mock, make(mock.token)) as client:
         for _ in range(3):
-            assert len(client.download_report(None, standin.instance_id, report)) == 3000
-        with client.open_report(None, standin.instance_id, report) as stream:
+            assert len(client.download_report(None, mock.instance_id, report)) == 3000
+        with client.open_report(None, mock.instance_id, report) as stream:
             assert len(stream.read()) == 3000
         assert client.find_credentials().source == "token_provider"
-    assert sent(standin, report, "x-auth-token") == [standin.token] * 4
+    assert sent(mock, report, "x-auth-token") == [mock.token] * 4
 
 
-def test_the_expiry_that_a_provider_tells_is_found(standin: Standin) -> None:
+def test_the_expiry_that_a_provider_tells_is_found(mock: MockService) -> None:
     expires = later()
-    with give(standin, (standin.token, expires)) as client:
+    with give(mock, (mock.token, expires)) as client:
         credentials = client.find_credentials()
     assert credentials.expires_at is not None
     assert credentials.expires_at.tzinfo is timezone.utc
     assert abs(credentials.expires_at - expires) < timedelta(seconds=5)
-    with give(standin, (standin.token, datetime.max.replace(tzinfo=timezone.utc))) as client:
+    with give(mock, (mock.token, datetime.max.replace(tzinfo=timezone.utc))) as client:
         found = client.find_credentials().expires_at
         assert found is not None
         assert found.year == 9999
@@ -289,7 +289,7 @@ def raising(error: BaseException) -> Callable[[bool], str]:
 )
 @pytest.mark.parametrize("kind", ["function", "coroutine function"])
 def test_what_a_provider_raises_is_the_cause(
-    standin: Standin, report: str, error: BaseException, words: str, kind: str
+    mock: MockService, report: str, error: BaseException, words: str, kind: str
 ) -> None:
     async def asynchronous(refused: bool) -> str:
         await asyncio.sleep(0)
@@ -297,17 +297,17 @@ def test_what_a_provider_raises_is_the_cause(
 
     error.__traceback__ = None
     provider = raising(error) if kind == "function" else asynchronous
-    with give(standin, provider) as client:
+    with give(mock, provider) as client:
         for _ in range(2):
             with pytest.raises(dbss.NoTokenError) as caught:
-                client.download_report(None, standin.instance_id, report)
+                client.download_report(None, mock.instance_id, report)
             assert words in caught.value.message
             assert "\n" not in caught.value.message
             cause = caught.value.__cause__
             # asyncio makes an own one of a few.
             assert cause is error or type(cause) is type(error)
             assert caught.value.attempts == 0
-    assert standin.requests(report) == []
+    assert mock.requests(report) == []
     if kind == "function":
         # The provider's own frame, and none of the package's.
         names = [one.name for one in traceback.extract_tb(error.__traceback__)]
@@ -337,24 +337,24 @@ SECRET = "secret-secret-secret"
     ],
 )
 def test_what_is_no_token_is_told_without_it(
-    standin: Standin, report: str, given: Any, kind: type[Exception], words: str
+    mock: MockService, report: str, given: Any, kind: type[Exception], words: str
 ) -> None:
     messages: list[str] = []
-    with give(standin, given, log=lambda record: messages.append(record.message)) as client:
+    with give(mock, given, log=lambda record: messages.append(record.message)) as client:
         with pytest.raises(dbss.NoTokenError) as caught:
-            client.download_report(None, standin.instance_id, report)
+            client.download_report(None, mock.instance_id, report)
         assert words in caught.value.message
         assert type(caught.value.__cause__) is kind
         assert words in str(caught.value.__cause__)
         # Nor the frames, whose variables hold it.
         assert caught.value.__cause__.__traceback__ is None
         assert SECRET not in said(caught.value) + repr(client) + "".join(messages)
-    assert standin.requests(report) == []
+    assert mock.requests(report) == []
     assert SECRET not in repr(dbss.Token(SECRET, later()))
 
 
-def test_a_provider_that_fails_is_asked_again(standin: Standin, report: str) -> None:
-    answers: list[Any] = [Special("one"), standin.token]
+def test_a_provider_that_fails_is_asked_again(mock: MockService, report: str) -> None:
+    answers: list[Any] = [Special("one"), mock.token]
 
     def provider(refused: bool) -> Any:
         answer = answers.pop(0)
@@ -362,13 +362,13 @@ def test_a_provider_that_fails_is_asked_again(standin: Standin, report: str) -> 
             raise answer
         return answer
 
-    with give(standin, provider) as client:
+    with give(mock, provider) as client:
         with pytest.raises(dbss.NoTokenError, match="one"):
-            client.download_report(None, standin.instance_id, report)
-        assert client.download_report(None, standin.instance_id, report)
+            client.download_report(None, mock.instance_id, report)
+        assert client.download_report(None, mock.instance_id, report)
 
 
-def test_32_threads_ask_once(standin: Standin, report: str) -> None:
+def test_32_threads_ask_once(mock: MockService, report: str) -> None:
     barrier = threading.Barrier(32)
     asked: list[tuple[bool, threading.Thread]] = []
     waiting = threading.Event()
@@ -377,14 +377,14 @@ def test_32_threads_ask_once(standin: Standin, report: str) -> None:
         asked.append((refused, threading.current_thread()))
         # Not before all of them have come to ask.
         assert waiting.wait(BOUND)
-        return standin.token
+        return mock.token
 
     def download(_: int) -> int:
         if barrier.wait(BOUND) == 0:
             waiting.set()
-        return len(client.download_report(None, standin.instance_id, report))
+        return len(client.download_report(None, mock.instance_id, report))
 
-    with give(standin, provider) as client, ThreadPoolExecutor(32) as pool:
+    with give(mock, provider) as client, ThreadPoolExecutor(32) as pool:
         assert list(pool.map(download, range(32), timeout=BOUND)) == [3000] * 32
     [(refused, thread)] = asked
     assert refused is False
@@ -392,68 +392,68 @@ def test_32_threads_ask_once(standin: Standin, report: str) -> None:
     assert thread is not threading.main_thread()
 
 
-def test_32_threads_hear_the_same_cause(standin: Standin, report: str) -> None:
+def test_32_threads_hear_the_same_cause(mock: MockService, report: str) -> None:
     error = Special("nothing for anybody")
     barrier = threading.Barrier(32)
 
     def download(_: int) -> BaseException | None:
         barrier.wait(BOUND)
         try:
-            client.download_report(None, standin.instance_id, report)
+            client.download_report(None, mock.instance_id, report)
         except dbss.NoTokenError as caught:
             return caught.__cause__
         return None
 
-    with give(standin, raising(error)) as client, ThreadPoolExecutor(32) as pool:
+    with give(mock, raising(error)) as client, ThreadPoolExecutor(32) as pool:
         assert set(pool.map(download, range(32), timeout=BOUND)) == {error}
 
 
-def test_a_refused_token_is_replaced_once(standin: Standin, report: str) -> None:
+def test_a_refused_token_is_replaced_once(mock: MockService, report: str) -> None:
     asked: list[bool] = []
 
     def provider(refused: bool) -> str:
         asked.append(refused)
-        return standin.token if refused else "a-token-of-nobody"
+        return mock.token if refused else "a-token-of-nobody"
 
-    with give(standin, provider) as client:
-        assert client.download_report(None, standin.instance_id, report)
-        assert client.download_report(None, standin.instance_id, report)
+    with give(mock, provider) as client:
+        assert client.download_report(None, mock.instance_id, report)
+        assert client.download_report(None, mock.instance_id, report)
     assert asked == [False, True]
-    assert sent(standin, report, "x-auth-token") == ["a-token-of-nobody", *[standin.token] * 2]
+    assert sent(mock, report, "x-auth-token") == ["a-token-of-nobody", *[mock.token] * 2]
 
 
-def test_a_provider_whose_tokens_are_all_refused(standin: Standin, report: str) -> None:
+def test_a_provider_whose_tokens_are_all_refused(mock: MockService, report: str) -> None:
     asked: list[bool] = []
 
     def provider(refused: bool) -> str:
         asked.append(refused)
         return "a-token-of-nobody"
 
-    with give(standin, provider) as client, pytest.raises(dbss.UnauthenticatedError) as caught:
-        client.download_report(None, standin.instance_id, report)
+    with give(mock, provider) as client, pytest.raises(dbss.UnauthenticatedError) as caught:
+        client.download_report(None, mock.instance_id, report)
     assert asked == [False, True]
     assert "a-token-of-nobody" not in said(caught.value)
 
 
-def test_a_token_is_renewed_before_it_expires(standin: Standin, report: str) -> None:
+def test_a_token_is_renewed_before_it_expires(mock: MockService, report: str) -> None:
     asked: list[bool] = []
 
     def provider(refused: bool) -> dbss.Token:
         asked.append(refused)
         # The tenth that is left of it at the second call is more than a moment.
-        return dbss.Token(standin.token, datetime.now(timezone.utc) + timedelta(milliseconds=50))
+        return dbss.Token(mock.token, datetime.now(timezone.utc) + timedelta(milliseconds=50))
 
-    with give(standin, provider) as client:
+    with give(mock, provider) as client:
         until = time.monotonic() + BOUND
         while len(asked) < 3:
-            assert client.download_report(None, standin.instance_id, report)
+            assert client.download_report(None, mock.instance_id, report)
             assert time.monotonic() < until
     assert not any(asked)
 
 
 @pytest.mark.parametrize("kind", ["function", "coroutine function"])
 def test_calls_that_wait_for_a_provider_obey_their_own_limits(
-    standin: Standin, report: str, kind: str
+    mock: MockService, report: str, kind: str
 ) -> None:
     asked = threading.Event()
     done = threading.Event()
@@ -461,13 +461,13 @@ def test_calls_that_wait_for_a_provider_obey_their_own_limits(
     def provider(refused: bool) -> str:
         asked.set()
         assert done.wait(BOUND)
-        return standin.token
+        return mock.token
 
     async def asynchronous(refused: bool) -> str:
         return await asyncio.get_running_loop().run_in_executor(None, provider, refused)
 
     function: Any = provider if kind == "function" else asynchronous
-    with give(standin, function, max_attempts=1) as client:
+    with give(mock, function, max_attempts=1) as client:
         try:
             for option, error in (
                 ("total_timeout", dbss.TotalTimeoutError),
@@ -477,7 +477,7 @@ def test_calls_that_wait_for_a_provider_obey_their_own_limits(
                 begun = time.monotonic()
                 with pytest.raises(error):
                     client.download_report(
-                        None, standin.instance_id, report, operation=dbss.Operation(**limits)
+                        None, mock.instance_id, report, operation=dbss.Operation(**limits)
                     )
                 assert time.monotonic() - begun < 5
             operation = dbss.Operation()
@@ -485,7 +485,7 @@ def test_calls_that_wait_for_a_provider_obey_their_own_limits(
             with ThreadPoolExecutor(1) as pool:
                 call = pool.submit(
                     client.download_report,
-                    *(None, standin.instance_id, report),
+                    *(None, mock.instance_id, report),
                     operation=operation,
                 )
                 operation.cancel()
@@ -494,10 +494,10 @@ def test_calls_that_wait_for_a_provider_obey_their_own_limits(
         finally:
             done.set()
         # And after all that it answers.
-        assert client.download_report(None, standin.instance_id, report)
+        assert client.download_report(None, mock.instance_id, report)
 
 
-def test_ctrl_c_ends_the_wait_for_a_provider_that_hangs(standin: Standin, report: str) -> None:
+def test_ctrl_c_ends_the_wait_for_a_provider_that_hangs(mock: MockService, report: str) -> None:
     done = threading.Event()
     interrupted: list[float] = []
 
@@ -505,19 +505,19 @@ def test_ctrl_c_ends_the_wait_for_a_provider_that_hangs(standin: Standin, report
         interrupted.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
         assert done.wait(BOUND)
-        return standin.token
+        return mock.token
 
-    with give(standin, provider) as client:
+    with give(mock, provider) as client:
         try:
             with pytest.raises(KeyboardInterrupt):
-                client.download_report(None, standin.instance_id, report)
+                client.download_report(None, mock.instance_id, report)
             # 250 ms where nobody else needs the machine.
             assert time.monotonic() - interrupted[0] < 1.5
         finally:
             done.set()
         interrupted.clear()
-        client.set_token(standin.token)
-        assert client.download_report(None, standin.instance_id, report)
+        client.set_token(mock.token)
+        assert client.download_report(None, mock.instance_id, report)
 
 
 TRAMPOLINE = """
@@ -555,14 +555,14 @@ def provider_threads() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if one.name == "dbss token provider"]
 
 
-def test_the_providers_thread_ends_with_the_context(standin: Standin, report: str) -> None:
+def test_the_providers_thread_ends_with_the_context(mock: MockService, report: str) -> None:
     assert provider_threads() == []
-    client = give(standin, standin.token)
+    client = give(mock, mock.token)
     # None before it is needed.
     assert provider_threads() == []
-    assert client.download_report(None, standin.instance_id, report)
+    assert client.download_report(None, mock.instance_id, report)
     [thread] = provider_threads()
-    stream = client.open_report(None, standin.instance_id, report)
+    stream = client.open_report(None, mock.instance_id, report)
     del client
     gc.collect()
     # A stream may need another token.
@@ -572,7 +572,7 @@ def test_the_providers_thread_ends_with_the_context(standin: Standin, report: st
     thread.join(BOUND)
     assert not thread.is_alive()
 
-    client = give(standin, standin.token)
+    client = give(mock, mock.token)
     assert client.find_credentials()
     [thread] = provider_threads()
     reference = weakref.ref(client)
@@ -582,14 +582,16 @@ def test_the_providers_thread_ends_with_the_context(standin: Standin, report: st
     thread.join(BOUND)
     assert not thread.is_alive()
 
-    with give(standin, standin.token) as client:
+    with give(mock, mock.token) as client:
         assert client.find_credentials()
         [thread] = provider_threads()
     thread.join(BOUND)
     assert not thread.is_alive()
 
 
-def test_a_provider_is_not_asked_for_a_client_that_is_closed(standin: Standin, report: str) -> None:
+def test_a_provider_is_not_asked_for_a_client_that_is_closed(
+    mock: MockService, report: str
+) -> None:
     asked: list[bool] = []
     first, end = threading.Event(), threading.Event()
 
@@ -597,9 +599,9 @@ def test_a_provider_is_not_asked_for_a_client_that_is_closed(standin: Standin, r
         asked.append(refused)
         first.set()
         end.wait(BOUND)
-        return standin.token
+        return mock.token
 
-    client = give(standin, provider, stall_timeout=0.1, max_attempts=1)
+    client = give(mock, provider, stall_timeout=0.1, max_attempts=1)
     with pytest.raises(dbss.StalledError):
         client.check()
     assert first.wait(BOUND)
@@ -632,7 +634,7 @@ def test_a_client_that_fails_lets_its_provider_go() -> None:
 
 @pytest.mark.parametrize("state", ["idle", "asked", "failed"])
 def test_a_provider_at_the_interpreters_end_is_silent(
-    standin: Standin, report: str, environment: dict[str, str], state: str
+    mock: MockService, report: str, environment: dict[str, str], state: str
 ) -> None:
     code = """
 import asyncio, os, sys, threading, dbss
@@ -658,24 +660,24 @@ if os.environ["STATE"] == "asked":
 else:
     call()
 """
-    done = python(code, environment, STATE=state, **told(standin, report))
+    done = python(code, environment, STATE=state, **told(mock, report))
     assert (done.returncode, done.stderr) == (0, "")
     expected = {"idle": ["3000\n"], "failed": ["NoTokenError\n"], "asked": ["CancelledError\n", ""]}
     assert done.stdout in expected[state]
 
 
-def told(standin: Standin, report: str) -> dict[str, str]:
+def told(mock: MockService, report: str) -> dict[str, str]:
     return {
-        "ENDPOINT": standin.http,
-        "TOKEN": standin.token,
-        "PROJECT": standin.project_id,
-        "INSTANCE": standin.instance_id,
+        "ENDPOINT": mock.http,
+        "TOKEN": mock.token,
+        "PROJECT": mock.project_id,
+        "INSTANCE": mock.instance_id,
         "REPORT": report,
     }
 
 
 @pytest.mark.parametrize("before", ["unused", "used", "asked"])
-def test_a_provider_answers_in_children(standin: Standin, report: str, before: str) -> None:
+def test_a_provider_answers_in_children(mock: MockService, report: str, before: str) -> None:
     """Whatever its thread was doing in the parent."""
     fork = multiprocessing.get_context("fork")
     results = fork.SimpleQueue()
@@ -684,13 +686,13 @@ def test_a_provider_answers_in_children(standin: Standin, report: str, before: s
     done = threading.Event()
 
     inherited = f"{before}-" * 30
-    standin.add_token(inherited)
+    mock.add_token(inherited)
 
     def provider(refused: bool) -> str:
         if os.getpid() == parent and before == "asked":
             asked.set()
             assert done.wait(BOUND)
-        return standin.token if refused or os.getpid() != parent else inherited
+        return mock.token if refused or os.getpid() != parent else inherited
 
     def child() -> None:
         try:
@@ -700,14 +702,14 @@ def test_a_provider_answers_in_children(standin: Standin, report: str, before: s
             raise
 
     def download() -> int:
-        return len(client.download_report(None, standin.instance_id, report))
+        return len(client.download_report(None, mock.instance_id, report))
 
-    with give(standin, provider) as client, ThreadPoolExecutor(1) as pool:
+    with give(mock, provider) as client, ThreadPoolExecutor(1) as pool:
         waiting = None
         if before == "used":
             assert download() == 3000
             # So that the children have to ask, too.
-            standin.revoke_token(inherited)
+            mock.revoke_token(inherited)
         if before == "asked":
             waiting = pool.submit(download)
             assert asked.wait(BOUND)
@@ -725,7 +727,7 @@ def test_a_provider_answers_in_children(standin: Standin, report: str, before: s
 
 
 def test_many_requests_and_clients_leave_nothing(
-    standin: Standin, report: str, environment: dict[str, str]
+    mock: MockService, report: str, environment: dict[str, str]
 ) -> None:
     code = """
 import gc, os, threading, dbss
@@ -758,7 +760,7 @@ after = left(500)
 print(len(calls), threading.active_count(), [b - a for a, b in zip(before, after)][:2])
 print(after[2] - before[2])
 """
-    done = python(code, environment, **told(standin, report))
+    done = python(code, environment, **told(mock, report))
     assert (done.returncode, done.stderr) == (0, "")
     first, pages = done.stdout.splitlines()
     assert first == "1100 1 [0, 0]"
@@ -768,27 +770,27 @@ print(after[2] - before[2])
 # Logins.
 
 
-def test_a_login_and_nothing_else(standin: Standin, login: dict[str, Any], report: str) -> None:
-    standin.clear_requests()
+def test_a_login_and_nothing_else(mock: MockService, login: dict[str, Any], report: str) -> None:
+    mock.clear_requests()
     with dbss.Client(**login) as client:
         for _ in range(3):
-            assert client.download_report(None, standin.instance_id, report)
+            assert client.download_report(None, mock.instance_id, report)
         credentials = client.find_credentials()
-    assert [one["report"] for one in standin.requests()] == ["@iam.tokens", *[report] * 3]
+    assert [one["report"] for one in mock.requests()] == ["@iam.tokens", *[report] * 3]
     assert credentials.source == "iam_user"
-    assert credentials.name == standin.user
-    assert standin.iam in credentials.description
-    assert credentials.project_id == standin.project_id
+    assert credentials.name == mock.user
+    assert mock.iam in credentials.description
+    assert credentials.project_id == mock.project_id
     assert credentials.expires_at is not None
     ahead = credentials.expires_at - datetime.now(timezone.utc)
     assert timedelta(hours=23) < ahead < timedelta(hours=25)
     with pytest.raises(dataclasses.FrozenInstanceError):
         credentials.source = "x"  # type: ignore[misc]
-    assert standin.password not in repr(credentials) + repr(client)
+    assert mock.password not in repr(credentials) + repr(client)
 
 
 def test_a_token_revoked_amid_the_downloads_of_32_threads(
-    standin: Standin, login: dict[str, Any], report: str
+    mock: MockService, login: dict[str, Any], report: str
 ) -> None:
     barrier = threading.Barrier(33)
     halves = threading.Barrier(33)
@@ -799,27 +801,27 @@ def test_a_token_revoked_amid_the_downloads_of_32_threads(
             if number == 3:
                 halves.wait(BOUND)
                 halves.wait(BOUND)
-            lengths.append(len(client.download_report(None, standin.instance_id, report)))
+            lengths.append(len(client.download_report(None, mock.instance_id, report)))
         barrier.wait(BOUND)
         return lengths
 
     with dbss.Client(**login) as client, ThreadPoolExecutor(32) as pool:
-        standin.clear_requests()
+        mock.clear_requests()
         calls = [pool.submit(download, number) for number in range(32)]
         halves.wait(BOUND)
-        standin.revoke_issued_tokens()
+        mock.revoke_issued_tokens()
         halves.wait(BOUND)
         barrier.wait(BOUND)
         for call in calls:
             assert call.result(BOUND) == [3000] * 6
     # The first one, and the one after the refusals.
-    assert len(standin.requests("@iam.tokens")) == 2
+    assert len(mock.requests("@iam.tokens")) == 2
 
 
 def test_a_wrong_password_is_sent_once(
-    standin: Standin, login: dict[str, Any], report: str
+    mock: MockService, login: dict[str, Any], report: str
 ) -> None:
-    standin.clear_requests()
+    mock.clear_requests()
     password = "wrong-wrong-wrong"
     messages: list[str] = []
     with dbss.Client(
@@ -827,7 +829,7 @@ def test_a_wrong_password_is_sent_once(
         log=lambda record: messages.append(record.message),
     ) as client:
         for call in (
-            lambda: client.download_report(None, standin.instance_id, report),
+            lambda: client.download_report(None, mock.instance_id, report),
             client.find_credentials,
             client.check,
         ):
@@ -835,36 +837,36 @@ def test_a_wrong_password_is_sent_once(
                 call()
             assert "The username or password is wrong" in caught.value.message
             assert caught.value.service_message == "The username or password is wrong."
-            assert standin.user in caught.value.message
+            assert mock.user in caught.value.message
             assert caught.value.request_id
             assert password not in said(caught.value) + repr(client) + "".join(messages)
-    assert len(standin.requests("@iam.tokens")) == 1
-    assert len(standin.requests()) == 1
+    assert len(mock.requests("@iam.tokens")) == 1
+    assert len(mock.requests()) == 1
 
 
 def test_iam_that_fails_for_a_moment_is_asked_again(
-    standin: Standin, login: dict[str, Any], report: str
+    mock: MockService, login: dict[str, Any], report: str
 ) -> None:
-    standin.fault("@iam.tokens", status=503, times=1)
+    mock.fault("@iam.tokens", status=503, times=1)
     with dbss.Client(**login) as client:
-        assert client.download_report(None, standin.instance_id, report)
-    standin.fault("@iam.tokens", status=503, times=1)
+        assert client.download_report(None, mock.instance_id, report)
+    mock.fault("@iam.tokens", status=503, times=1)
     with dbss.Client(**login, max_attempts=1) as client:
         with pytest.raises(dbss.ServerError, match="IAM"):
-            client.download_report(None, standin.instance_id, report)
+            client.download_report(None, mock.instance_id, report)
         # It was not the password.
-        assert client.download_report(None, standin.instance_id, report)
+        assert client.download_report(None, mock.instance_id, report)
 
 
 def test_a_child_logs_in_for_itself_or_uses_what_it_inherits(
-    standin: Standin, login: dict[str, Any], report: str
+    mock: MockService, login: dict[str, Any], report: str
 ) -> None:
     fork = multiprocessing.get_context("fork")
     results = fork.SimpleQueue()
 
     def child() -> None:
         try:
-            results.put(len(client.download_report(None, standin.instance_id, report)))
+            results.put(len(client.download_report(None, mock.instance_id, report)))
         except BaseException as error:
             results.put(repr(error))
             raise
@@ -877,26 +879,26 @@ def test_a_child_logs_in_for_itself_or_uses_what_it_inherits(
         assert results.get() == 3000
 
     with dbss.Client(**login) as client:
-        standin.clear_requests()
+        mock.clear_requests()
         run()
-        assert client.download_report(None, standin.instance_id, report)
-        assert len(standin.requests("@iam.tokens")) == 2
+        assert client.download_report(None, mock.instance_id, report)
+        assert len(mock.requests("@iam.tokens")) == 2
         run()
-        assert len(standin.requests("@iam.tokens")) == 2
+        assert len(mock.requests("@iam.tokens")) == 2
 
 
 # Credentials that are found.
 
 
-def set_key(monkeypatch: pytest.MonkeyPatch, standin: Standin, **more: str) -> None:
-    monkeypatch.setenv("HUAWEICLOUD_SDK_AK", standin.access_key)
-    monkeypatch.setenv("HUAWEICLOUD_SDK_SK", standin.secret_key)
+def set_key(monkeypatch: pytest.MonkeyPatch, mock: MockService, **more: str) -> None:
+    monkeypatch.setenv("HUAWEICLOUD_SDK_AK", mock.access_key)
+    monkeypatch.setenv("HUAWEICLOUD_SDK_SK", mock.secret_key)
     for name, value in more.items():
         monkeypatch.setenv(f"HUAWEICLOUD_SDK_{name}", value)
 
 
-def write_profile(standin: Standin, path: Path | None = None, **more: str) -> Path:
-    keys = {"ak": standin.access_key, "sk": standin.secret_key, **more}
+def write_profile(mock: MockService, path: Path | None = None, **more: str) -> Path:
+    keys = {"ak": mock.access_key, "sk": mock.secret_key, **more}
     lines = ["[basic]", *(f"{key} = {value}" for key, value in keys.items() if value)]
     path = path or Path.home() / ".huaweicloud/credentials"
     path.parent.mkdir(exist_ok=True)
@@ -910,106 +912,106 @@ def masked(key: str) -> str:
 
 
 def test_three_lines_are_enough(
-    standin: Standin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """With a key in the environment; the region's endpoints are variables and files, too."""
-    set_key(monkeypatch, standin, REGION_DBSS_CN_NORTH_4=standin.http)
-    write_profile(standin, ak="AK-OF-ANOTHER-ONE", iam_endpoint=standin.iam)
-    monkeypatch.setenv("HUAWEICLOUD_SDK_PROJECT_ID", standin.project_id)
+    set_key(monkeypatch, mock, REGION_DBSS_CN_NORTH_4=mock.http)
+    write_profile(mock, ak="AK-OF-ANOTHER-ONE", iam_endpoint=mock.iam)
+    monkeypatch.setenv("HUAWEICLOUD_SDK_PROJECT_ID", mock.project_id)
     reports = f"{tmp_path}/"
     with dbss.Client(region="cn-north-4", credentials="default") as client:
-        path = client.download_report_to(None, standin.instance_id, standin.pdf["id"], reports)
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == standin.pdf["sha256"]["en-us"]
+        path = client.download_report_to(None, mock.instance_id, mock.pdf["id"], reports)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == mock.pdf["sha256"]["en-us"]
 
 
 def test_the_default_is_the_three_in_order(
-    standin: Standin, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], report: str
+    mock: MockService, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], report: str
 ) -> None:
     seen = []
 
     def use() -> None:
         with dbss.Client(credentials="default", **found) as client:
-            assert client.download_report(None, standin.instance_id, report)
+            assert client.download_report(None, mock.instance_id, report)
             seen.append(client.find_credentials())
 
     use()
-    profile = write_profile(standin)
+    profile = write_profile(mock)
     use()
-    set_key(monkeypatch, standin)
+    set_key(monkeypatch, mock)
     use()
     monkeypatch.setenv("HUAWEICLOUD_SDK_AK", "")
     monkeypatch.setenv("HUAWEICLOUD_SDK_SK", "")
     use()
     assert [one.source for one in seen] == ["metadata", "profile", "environment", "profile"]
-    assert standin.metadata in seen[0].description
+    assert mock.metadata in seen[0].description
     assert str(profile) in seen[1].description
     assert "HUAWEICLOUD_SDK_AK" in seen[2].description
     assert seen[0].expires_at is not None
     assert [one.expires_at for one in seen[1:]] == [None] * 3
-    assert [one.name for one in seen[1:]] == [masked(standin.access_key)] * 3
-    assert standin.secret_key not in repr(seen)
+    assert [one.name for one in seen[1:]] == [masked(mock.access_key)] * 3
+    assert mock.secret_key not in repr(seen)
 
 
 @pytest.mark.parametrize("source", ["environment", "profile", "metadata"])
 def test_each_source_alone(
-    standin: Standin,
+    mock: MockService,
     monkeypatch: pytest.MonkeyPatch,
     found: dict[str, Any],
     report: str,
     source: str,
 ) -> None:
     if source == "environment":
-        write_profile(standin, ak="")
-        set_key(monkeypatch, standin, PROJECT_ID=standin.project_id)
+        write_profile(mock, ak="")
+        set_key(monkeypatch, mock, PROJECT_ID=mock.project_id)
     elif source == "profile":
         monkeypatch.setenv("HUAWEICLOUD_SDK_AK", "a half")
-        write_profile(standin, project_id=standin.project_id)
+        write_profile(mock, project_id=mock.project_id)
     else:
         monkeypatch.setenv("HUAWEICLOUD_SDK_AK", "a half")
-        write_profile(standin, ak="")
-    standin.clear_requests()
+        write_profile(mock, ak="")
+    mock.clear_requests()
     with dbss.Client(credentials=source, **found) as client:
-        assert client.download_report(None, standin.instance_id, report)
+        assert client.download_report(None, mock.instance_id, report)
         credentials = client.find_credentials()
         client.check()
     assert credentials.source == source
-    assert credentials.project_id == (None if source == "metadata" else standin.project_id)
-    assert len(standin.requests("@metadata.key")) == (source == "metadata")
-    assert len(standin.requests("@iam.projects")) == (source == "metadata")
+    assert credentials.project_id == (None if source == "metadata" else mock.project_id)
+    assert len(mock.requests("@metadata.key")) == (source == "metadata")
+    assert len(mock.requests("@iam.projects")) == (source == "metadata")
 
 
 def test_the_profile_may_be_elsewhere_and_tell_where_iam_is(
-    standin: Standin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, report: str
+    mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, report: str
 ) -> None:
-    path = write_profile(standin, tmp_path / "my profile", iam_endpoint=standin.iam)
+    path = write_profile(mock, tmp_path / "my profile", iam_endpoint=mock.iam)
     monkeypatch.setenv("HUAWEICLOUD_SDK_CREDENTIALS_FILE", str(path))
-    with dbss.Client(endpoint=standin.http, region=standin.region, credentials="profile") as client:
-        assert client.download_report(None, standin.instance_id, report)
+    with dbss.Client(endpoint=mock.http, region=mock.region, credentials="profile") as client:
+        assert client.download_report(None, mock.instance_id, report)
         assert str(path) in client.find_credentials().description
 
 
 def test_a_temporary_key_of_the_environment(
-    standin: Standin, monkeypatch: pytest.MonkeyPatch, report: str
+    mock: MockService, monkeypatch: pytest.MonkeyPatch, report: str
 ) -> None:
-    set_key(monkeypatch, standin, SECURITY_TOKEN="the-security-token")
-    with dbss.Client(endpoint=standin.http, credentials="environment") as client:
-        assert client.download_report(standin.project_id, standin.instance_id, report)
-    assert sent(standin, report, "x-security-token") == ["the-security-token"]
+    set_key(monkeypatch, mock, SECURITY_TOKEN="the-security-token")
+    with dbss.Client(endpoint=mock.http, credentials="environment") as client:
+        assert client.download_report(mock.project_id, mock.instance_id, report)
+    assert sent(mock, report, "x-security-token") == ["the-security-token"]
 
 
-def test_a_profile_that_others_can_read_is_warned_of(standin: Standin) -> None:
-    path = write_profile(standin)
+def test_a_profile_that_others_can_read_is_warned_of(mock: MockService) -> None:
+    path = write_profile(mock)
     path.chmod(0o644)
     messages: list[tuple[int, str]] = []
     client = dbss.Client(
-        endpoint=standin.http,
+        endpoint=mock.http,
         credentials="profile",
         log=lambda record: messages.append((record.level, record.message)),
     )
     # Though no call was made yet.
     [warning] = [text for level, text in messages if level == dbss.LOG_WARNING]
     assert str(path) in warning
-    assert standin.secret_key not in warning
+    assert mock.secret_key not in warning
     client.close()
 
 
@@ -1064,12 +1066,12 @@ def test_what_is_there_and_wrong_is_told_at_once(
 
 @pytest.mark.parametrize("where", ["nobody", "never_accepts", "silent"])
 def test_metadata_that_is_not_there_is_given_up_soon(
-    standin: Standin, found: dict[str, Any], where: str
+    mock: MockService, found: dict[str, Any], where: str
 ) -> None:
     if where == "silent":
-        standin.fault("@metadata.token", no_answer=True)
+        mock.fault("@metadata.token", no_answer=True)
     else:
-        found["metadata_endpoint"] = NOBODY if where == "nobody" else standin.never_accepts
+        found["metadata_endpoint"] = NOBODY if where == "nobody" else mock.never_accepts
     with dbss.Client(credentials="default", **found) as client:
         begun = time.monotonic()
         with pytest.raises(dbss.NotConfiguredError) as caught:
@@ -1080,15 +1082,15 @@ def test_metadata_that_is_not_there_is_given_up_soon(
 
 
 def test_the_key_of_an_agency_is_renewed(
-    standin: Standin, found: dict[str, Any], report: str
+    mock: MockService, found: dict[str, Any], report: str
 ) -> None:
-    standin.clear_requests()
+    mock.clear_requests()
     with dbss.Client(credentials="metadata", **found) as client:
-        assert client.download_report(standin.project_id, standin.instance_id, report)
-        assert standin.revoke_metadata_keys() >= 1
-        assert client.download_report(standin.project_id, standin.instance_id, report)
-    assert len(standin.requests("@metadata.key")) == 2
-    statuses = [one["status"] for one in standin.requests(report)]
+        assert client.download_report(mock.project_id, mock.instance_id, report)
+        assert mock.revoke_metadata_keys() >= 1
+        assert client.download_report(mock.project_id, mock.instance_id, report)
+    assert len(mock.requests("@metadata.key")) == 2
+    statuses = [one["status"] for one in mock.requests(report)]
     assert statuses == [200, 401, 200]
 
 
@@ -1097,28 +1099,26 @@ def test_the_key_of_an_agency_is_renewed(
 
 @pytest.mark.parametrize("where", ["option", "profile", "variable"])
 def test_iam_is_where_it_is_said_to_be(
-    standin: Standin, monkeypatch: pytest.MonkeyPatch, report: str, where: str
+    mock: MockService, monkeypatch: pytest.MonkeyPatch, report: str, where: str
 ) -> None:
-    monkeypatch.setenv(
-        "HUAWEICLOUD_SDK_IAM_ENDPOINT", standin.iam if where == "variable" else NOBODY
-    )
+    monkeypatch.setenv("HUAWEICLOUD_SDK_IAM_ENDPOINT", mock.iam if where == "variable" else NOBODY)
     given: dict[str, Any] = {"credentials": "profile"}
-    write_profile(standin, **({"iam_endpoint": standin.iam} if where == "profile" else {}))
+    write_profile(mock, **({"iam_endpoint": mock.iam} if where == "profile" else {}))
     if where == "option":
-        given["iam_endpoint"] = standin.iam
-    standin.clear_requests()
-    with dbss.Client(endpoint=standin.http, region=standin.region, **given) as client:
-        assert client.download_report(None, standin.instance_id, report)
-    assert len(standin.requests("@iam.projects")) == 1
+        given["iam_endpoint"] = mock.iam
+    mock.clear_requests()
+    with dbss.Client(endpoint=mock.http, region=mock.region, **given) as client:
+        assert client.download_report(None, mock.instance_id, report)
+    assert len(mock.requests("@iam.projects")) == 1
 
 
 def test_a_login_goes_to_the_iam_of_the_environment(
-    standin: Standin, monkeypatch: pytest.MonkeyPatch, login: dict[str, Any], report: str
+    mock: MockService, monkeypatch: pytest.MonkeyPatch, login: dict[str, Any], report: str
 ) -> None:
     del login["iam_endpoint"]
-    monkeypatch.setenv("HUAWEICLOUD_SDK_IAM_ENDPOINT", standin.iam)
+    monkeypatch.setenv("HUAWEICLOUD_SDK_IAM_ENDPOINT", mock.iam)
     with dbss.Client(**login) as client:
-        assert client.download_report(standin.project_id, standin.instance_id, report)
+        assert client.download_report(mock.project_id, mock.instance_id, report)
 
 
 @pytest.mark.parametrize(
@@ -1130,106 +1130,106 @@ def test_a_login_goes_to_the_iam_of_the_environment(
     ],
 )
 def test_an_iam_of_the_environment_that_is_none_is_told(
-    standin: Standin, monkeypatch: pytest.MonkeyPatch, value: str, kind: type[dbss.Error]
+    mock: MockService, monkeypatch: pytest.MonkeyPatch, value: str, kind: type[dbss.Error]
 ) -> None:
     monkeypatch.setenv("HUAWEICLOUD_SDK_IAM_ENDPOINT", value)
     with pytest.raises(kind) as caught:
-        dbss.Client(endpoint=standin.http, region=standin.region, token=standin.token)
+        dbss.Client(endpoint=mock.http, region=mock.region, token=mock.token)
     assert caught.value.parameter == "HUAWEICLOUD_SDK_IAM_ENDPOINT"
     # Where IAM is not asked it does not matter.
-    dbss.Client(endpoint=standin.http, token=standin.token).close()
+    dbss.Client(endpoint=mock.http, token=mock.token).close()
     assert "password" not in caught.value.message.replace("no user or password", "")
 
 
-def test_the_project_of_the_region_is_looked_up_once(standin: Standin, report: str) -> None:
-    standin.clear_requests()
+def test_the_project_of_the_region_is_looked_up_once(mock: MockService, report: str) -> None:
+    mock.clear_requests()
     with dbss.Client(
-        endpoint=standin.http,
-        region=standin.region,
-        iam_endpoint=standin.iam,
-        token=standin.token,
+        endpoint=mock.http,
+        region=mock.region,
+        iam_endpoint=mock.iam,
+        token=mock.token,
     ) as client:
         with ThreadPoolExecutor(8) as pool:
             calls = [
-                pool.submit(client.download_report, None, standin.instance_id, report)
+                pool.submit(client.download_report, None, mock.instance_id, report)
                 for _ in range(8)
             ]
             assert all(len(call.result(BOUND)) == 3000 for call in calls)
         client.check()
         assert client.find_credentials().project_id is None
-    assert len(standin.requests("@iam.projects")) == 1
+    assert len(mock.requests("@iam.projects")) == 1
 
 
 def test_which_project_counts(
-    standin: Standin, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], report: str
+    mock: MockService, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], report: str
 ) -> None:
     """That of the call, then the client's, then that of the credentials."""
     other = "other-project-0123456789-0123456789"
-    set_key(monkeypatch, standin, PROJECT_ID=other)
+    set_key(monkeypatch, mock, PROJECT_ID=other)
     with dbss.Client(credentials="default", **found) as client:
         with pytest.raises(dbss.ForbiddenError):
-            client.download_report(None, standin.instance_id, report)
+            client.download_report(None, mock.instance_id, report)
         with pytest.raises(dbss.ForbiddenError):
             client.check()
-        assert client.download_report(standin.project_id, standin.instance_id, report)
-        client.check(standin.project_id)
+        assert client.download_report(mock.project_id, mock.instance_id, report)
+        client.check(mock.project_id)
         assert client.find_credentials().project_id == other
-    with dbss.Client(credentials="default", project_id=standin.project_id, **found) as client:
-        assert client.download_report(None, standin.instance_id, report)
-        assert client.find_credentials().project_id == standin.project_id
+    with dbss.Client(credentials="default", project_id=mock.project_id, **found) as client:
+        assert client.download_report(None, mock.instance_id, report)
+        assert client.find_credentials().project_id == mock.project_id
         with pytest.raises(dbss.ForbiddenError):
-            client.download_report(other, standin.instance_id, report)
+            client.download_report(other, mock.instance_id, report)
 
 
-def test_a_project_that_nothing_tells(standin: Standin, report: str) -> None:
+def test_a_project_that_nothing_tells(mock: MockService, report: str) -> None:
     with (
-        dbss.Client(endpoint=standin.http, token=standin.token) as client,
+        dbss.Client(endpoint=mock.http, token=mock.token) as client,
         pytest.raises(dbss.NotConfiguredError) as caught,
     ):
-        client.download_report(None, standin.instance_id, report)
+        client.download_report(None, mock.instance_id, report)
     assert caught.value.parameter == "project"
-    standin.add_project(standin.region)
+    mock.add_project(mock.region)
     with (
         dbss.Client(
-            endpoint=standin.http,
-            region=standin.region,
-            iam_endpoint=standin.iam,
-            token=standin.token,
+            endpoint=mock.http,
+            region=mock.region,
+            iam_endpoint=mock.iam,
+            token=mock.token,
         ) as client,
         pytest.raises(dbss.Error) as ambiguous,
     ):
-        client.download_report(None, standin.instance_id, report)
+        client.download_report(None, mock.instance_id, report)
     assert "project" in ambiguous.value.message
 
 
 @pytest.mark.parametrize("kind", [list, tuple, ",".join])
 def test_the_next_endpoint_is_tried_and_kept(
-    standin: Standin, report: str, kind: Callable[..., Any]
+    mock: MockService, report: str, kind: Callable[..., Any]
 ) -> None:
     messages: list[str] = []
     with dbss.Client(
-        endpoint=kind([NOBODY, standin.http, standin.http_other]),
-        token=standin.token,
+        endpoint=kind([NOBODY, mock.http, mock.http_other]),
+        token=mock.token,
         log=lambda record: record.level == dbss.LOG_WARNING and messages.append(record.message),
     ) as client:
         for _ in range(3):
-            assert client.download_report(standin.project_id, standin.instance_id, report)
-        assert repr(client) == f"<dbss.Client {NOBODY},{standin.http},{standin.http_other}>"
-    assert {one["listener"] for one in standin.requests(report)} == {"http"}
+            assert client.download_report(mock.project_id, mock.instance_id, report)
+        assert repr(client) == f"<dbss.Client {NOBODY},{mock.http},{mock.http_other}>"
+    assert {one["listener"] for one in mock.requests(report)} == {"http"}
     # It was looked for once.
     [warning] = messages
     assert NOBODY in warning
-    assert standin.http in warning
+    assert mock.http in warning
 
 
 def test_the_endpoint_of_a_region_may_be_a_variable_or_in_a_file(
-    standin: Standin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, report: str
+    mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, report: str
 ) -> None:
     def listener() -> str:
-        standin.clear_requests()
-        with dbss.Client(region="cn-north-4", token=standin.token) as client:
-            assert client.download_report(standin.project_id, standin.instance_id, report)
-        [request] = standin.requests(report)
+        mock.clear_requests()
+        with dbss.Client(region="cn-north-4", token=mock.token) as client:
+            assert client.download_report(mock.project_id, mock.instance_id, report)
+        [request] = mock.requests(report)
         name: str = request["listener"]
         return name
 
@@ -1238,13 +1238,13 @@ def test_the_endpoint_of_a_region_may_be_a_variable_or_in_a_file(
 
     file = Path.home() / ".huaweicloud/regions.yaml"
     file.parent.mkdir()
-    file.write_text(regions(standin.http))
+    file.write_text(regions(mock.http))
     assert listener() == "http"
     named = tmp_path / "regions.yaml"
-    named.write_text(regions(standin.http_other))
+    named.write_text(regions(mock.http_other))
     monkeypatch.setenv("HUAWEICLOUD_SDK_REGIONS_FILE", str(named))
     assert listener() == "http_other"
-    monkeypatch.setenv("HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4", standin.http)
+    monkeypatch.setenv("HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4", mock.http)
     assert listener() == "http"
 
 
@@ -1252,12 +1252,12 @@ def test_the_endpoint_of_a_region_may_be_a_variable_or_in_a_file(
 
 
 def test_a_check_tells_accepted_refused_and_forbidden(
-    standin: Standin, found: dict[str, Any]
+    mock: MockService, found: dict[str, Any]
 ) -> None:
-    with dbss.Client(token=standin.token, **found) as client:
+    with dbss.Client(token=mock.token, **found) as client:
         client.check()
         operation = dbss.Operation()
-        client.check(standin.project_id, operation=operation)
+        client.check(mock.project_id, operation=operation)
         assert operation.attempts == 1
         with pytest.raises(dbss.ForbiddenError) as caught:
             client.check("other-project-0123456789-0123456789")
@@ -1280,7 +1280,7 @@ def test_a_check_tells_accepted_refused_and_forbidden(
         client.find_credentials()
 
 
-def test_a_client_without_credentials_says_so(standin: Standin, found: dict[str, Any]) -> None:
+def test_a_client_without_credentials_says_so(mock: MockService, found: dict[str, Any]) -> None:
     with dbss.Client(**found) as client:
         for call in (client.check, client.find_credentials):
             with pytest.raises(dbss.NotConfiguredError) as caught:
@@ -1309,21 +1309,21 @@ def test_a_client_without_credentials_says_so(standin: Standin, found: dict[str,
 )
 @pytest.mark.parametrize("form", ["json", "body"])
 def test_a_token_that_a_server_repeats_is_seen_in_no_disguise(
-    standin: Standin, report: str, disguise: Callable[[str], str], form: str
+    mock: MockService, report: str, disguise: Callable[[str], str], form: str
 ) -> None:
-    token = standin.token.replace("MII", "MII/+=")
+    token = mock.token.replace("MII", "MII/+=")
     secret = disguise(token)
     told = (
         {"error_code": "E", "error_msg": f"no {secret} here"}
         if form == "json"
         else f"no {secret} here"
     )
-    standin.fault(report, status=400, times=1, **{form: told})
+    mock.fault(report, status=400, times=1, **{form: told})
     with (
-        dbss.Client(endpoint=standin.http, token=token) as client,
+        dbss.Client(endpoint=mock.http, token=token) as client,
         pytest.raises(dbss.BadRequestError) as caught,
     ):
-        client.download_report(standin.project_id, standin.instance_id, report)
+        client.download_report(mock.project_id, mock.instance_id, report)
     message = str(caught.value) + str(caught.value.service_message)
     assert "no ***" in message
     plain = re.sub(r"[^0-9A-Za-z/+=]", "", urllib.parse.unquote(message))
@@ -1359,12 +1359,12 @@ def test_a_token_that_a_server_repeats_is_seen_in_no_disguise(
     ],
 )
 def test_a_password_that_a_server_repeats_is_seen_in_no_disguise(
-    standin: Standin, login: dict[str, Any], password: str, disguise: Callable[[str], str]
+    mock: MockService, login: dict[str, Any], password: str, disguise: Callable[[str], str]
 ) -> None:
     for form in ("json", "body"):
         told = f"no xy{disguise(password)} here"
         fault = {"json": {"error_code": "E", "error_msg": told}, "body": told}[form]
-        standin.fault("@iam.tokens", status=400, times=1, **{form: fault})
+        mock.fault("@iam.tokens", status=400, times=1, **{form: fault})
         messages: list[str] = []
         with (
             dbss.Client(
@@ -1381,7 +1381,7 @@ def test_a_password_that_a_server_repeats_is_seen_in_no_disguise(
 
 @pytest.mark.parametrize("kind", ["iam_user", "token_provider", "environment", "metadata"])
 def test_no_secret_is_seen_anywhere(
-    standin: Standin,
+    mock: MockService,
     monkeypatch: pytest.MonkeyPatch,
     found: dict[str, Any],
     login: dict[str, Any],
@@ -1393,26 +1393,26 @@ def test_no_secret_is_seen_anywhere(
     if kind == "iam_user":
         arguments = login
     elif kind == "token_provider":
-        arguments = {**found, "token_provider": lambda refused: standin.token}
+        arguments = {**found, "token_provider": lambda refused: mock.token}
     elif kind == "environment":
-        set_key(monkeypatch, standin, SECURITY_TOKEN="the-security-token")
-    standin.clear_requests()
+        set_key(monkeypatch, mock, SECURITY_TOKEN="the-security-token")
+    mock.clear_requests()
     seen = []
     with dbss.Client(**arguments, log=lambda record: messages.append(record.message)) as client:
-        assert client.download_report(None, standin.instance_id, report)
+        assert client.download_report(None, mock.instance_id, report)
         # What the service has been told, it may say.
         told = {
             value
             for header in ("x-auth-token", "x-security-token")
-            for value in sent(standin, report, header)
+            for value in sent(mock, report, header)
             if value
         }
         own = (
             told
             | {
-                "iam_user": {standin.password},
-                "token_provider": {standin.token},
-                "environment": {standin.secret_key, "the-security-token"},
+                "iam_user": {mock.password},
+                "token_provider": {mock.token},
+                "environment": {mock.secret_key, "the-security-token"},
                 "metadata": set(),
             }[kind]
         )
@@ -1424,10 +1424,10 @@ def test_no_secret_is_seen_anywhere(
             {"status": 302, "headers": [["Location", "/elsewhere"]]},
             {"no_answer": True},
         ):
-            standin.fault(report, times=1, **fault)
+            mock.fault(report, times=1, **fault)
             with pytest.raises(dbss.Error) as caught:
                 client.download_report(
-                    *(None, standin.instance_id, report),
+                    *(None, mock.instance_id, report),
                     operation=dbss.Operation(max_attempts=1, stall_timeout=0.5),
                 )
             seen.append(said(caught.value))
@@ -1439,7 +1439,7 @@ def test_no_secret_is_seen_anywhere(
 
 @pytest.mark.parametrize("kind", ["iam_user", "token_provider", "environment", "metadata"])
 def test_no_credentials_go_to_another_origin(
-    standin: Standin,
+    mock: MockService,
     monkeypatch: pytest.MonkeyPatch,
     found: dict[str, Any],
     login: dict[str, Any],
@@ -1450,22 +1450,22 @@ def test_no_credentials_go_to_another_origin(
     if kind == "iam_user":
         arguments = login
     elif kind == "token_provider":
-        arguments = {**found, "token_provider": lambda refused: "x" if refused else standin.token}
+        arguments = {**found, "token_provider": lambda refused: "x" if refused else mock.token}
     elif kind == "environment":
-        set_key(monkeypatch, standin, SECURITY_TOKEN="the-security-token")
-    standin.clear_requests()
-    path = f"/v1/{standin.project_id}/audit/{standin.instance_id}/reports/{report}/download"
-    standin.fault(report, status=302, headers=[["Location", standin.http_other + path]], times=1)
+        set_key(monkeypatch, mock, SECURITY_TOKEN="the-security-token")
+    mock.clear_requests()
+    path = f"/v1/{mock.project_id}/audit/{mock.instance_id}/reports/{report}/download"
+    mock.fault(report, status=302, headers=[["Location", mock.http_other + path]], times=1)
     with dbss.Client(**arguments, follow_redirects=True) as client:
         with pytest.raises(dbss.UnauthenticatedError):
-            client.download_report(None, standin.instance_id, report)
-        standin.clear_faults()
-        assert client.download_report(None, standin.instance_id, report)
+            client.download_report(None, mock.instance_id, report)
+        mock.clear_faults()
+        assert client.download_report(None, mock.instance_id, report)
     # Nor did its refusal say anything about them.
-    requests = standin.requests(report)
+    requests = mock.requests(report)
     assert [one["listener"] for one in requests] == ["http", "http_other", "http"]
     names = [{name.lower() for name, _ in one["headers"]} for one in requests]
     credentials = {"x-auth-token", "authorization", "x-security-token"}
     assert [bool(one & credentials) for one in names] == [True, False, True]
-    assert len(standin.requests("@iam.tokens")) == (kind == "iam_user")
-    assert len(standin.requests("@metadata.key")) == (kind == "metadata")
+    assert len(mock.requests("@iam.tokens")) == (kind == "iam_user")
+    assert len(mock.requests("@metadata.key")) == (kind == "metadata")

@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from standin import Standin
+    from mock_service import MockService
 
 
 def demo(root: Path, environment: dict[str, str]) -> str:
@@ -50,25 +50,25 @@ def test_the_demonstration_leaves_a_pdf_and_a_zip(
 
 @pytest.mark.parametrize("credentials", ["token", "found"])
 def test_the_demonstration_uses_the_service_of_the_environment(
-    root: Path, build_dir: Path, environment: dict[str, str], standin: Standin, credentials: str
+    root: Path, build_dir: Path, environment: dict[str, str], mock: MockService, credentials: str
 ) -> None:
     service = {
-        "DBSS_ENDPOINT": standin.https,
-        "DBSS_CA_FILE": standin.ca_file,
-        "DBSS_TOKEN": standin.token,
-        "DBSS_PROJECT_ID": standin.project_id,
-        "DBSS_INSTANCE_ID": standin.instance_id,
-        "DBSS_REPORT_ID": standin.zip["id"],
+        "DBSS_ENDPOINT": mock.https,
+        "DBSS_CA_FILE": mock.ca_file,
+        "DBSS_TOKEN": mock.token,
+        "DBSS_PROJECT_ID": mock.project_id,
+        "DBSS_INSTANCE_ID": mock.instance_id,
+        "DBSS_REPORT_ID": mock.zip["id"],
         "DBSS_LOCALE": "en-us",
     }
     if credentials == "found":
         del service["DBSS_TOKEN"], service["DBSS_PROJECT_ID"]
         service |= {
-            "HUAWEICLOUD_SDK_AK": standin.access_key,
-            "HUAWEICLOUD_SDK_SK": standin.secret_key,
-            "HUAWEICLOUD_SDK_PROJECT_ID": standin.project_id,
+            "HUAWEICLOUD_SDK_AK": mock.access_key,
+            "HUAWEICLOUD_SDK_SK": mock.secret_key,
+            "HUAWEICLOUD_SDK_PROJECT_ID": mock.project_id,
         }
     out = demo(root, {**environment, **service})
-    assert standin.zip["sha256"]["en-us"] in out
+    assert mock.zip["sha256"]["en-us"] in out
     [file] = (build_dir / "demo").iterdir()
-    assert hashlib.sha256(file.read_bytes()).hexdigest() == standin.zip["sha256"]["en-us"]
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == mock.zip["sha256"]["en-us"]

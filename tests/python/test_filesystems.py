@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import dbss
 import pytest
 
-from standin import Standin
+from mock_service import MockService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -140,12 +140,12 @@ LACKING: dict[str, tuple[list[Rule], list[str]]] = {
 
 
 @pytest.fixture(scope="module")
-def service(build_dir: Path) -> Iterator[Standin]:
-    with Standin(build_dir / "bin/dbss-standin") as running:
+def service(build_dir: Path) -> Iterator[MockService]:
+    with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
-def open_client(service: Standin, **options: Any) -> dbss.Client:
+def open_client(service: MockService, **options: Any) -> dbss.Client:
     return dbss.Client(
         endpoint=service.http,
         token=service.token,
@@ -160,7 +160,7 @@ def names(directory: Path) -> list[str]:
 
 @pytest.mark.parametrize("lacking", LACKING)
 def test_a_report_is_saved_whole_whatever_the_file_system_lacks(
-    service: Standin, tmp_path: Path, lacking: str
+    service: MockService, tmp_path: Path, lacking: str
 ) -> None:
     rules, warned = LACKING[lacking]
     told: list[str] = []
@@ -191,7 +191,7 @@ def test_a_report_is_saved_whole_whatever_the_file_system_lacks(
 
 @pytest.mark.parametrize("lacking", LACKING)
 def test_an_archive_is_complete_whatever_the_file_system_lacks(
-    service: Standin, tmp_path: Path, lacking: str
+    service: MockService, tmp_path: Path, lacking: str
 ) -> None:
     rules, _ = LACKING[lacking]
     instance = service.add_instance()
@@ -210,7 +210,7 @@ def test_an_archive_is_complete_whatever_the_file_system_lacks(
 
 
 def test_a_file_system_that_cannot_rename_is_refused_before_any_request(
-    service: Standin, tmp_path: Path
+    service: MockService, tmp_path: Path
 ) -> None:
     report = service.add_report(format="pdf")["id"]
 
@@ -258,7 +258,7 @@ def mounted(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     assert run("umount", target) == ""
 
 
-def test_files_and_archives_on_a_mounted_file_system(service: Standin, mounted: Path) -> None:
+def test_files_and_archives_on_a_mounted_file_system(service: MockService, mounted: Path) -> None:
     instance, report = service.add_instance(), service.pdf["id"]
     end = os.urandom(8).hex()
     for one in (f"Same-{end}", f"sAME-{end}"):
@@ -293,7 +293,7 @@ def deep(tmp_path: Path) -> tuple[Path, int]:
     return path, longest - len(str(path)) - 1
 
 
-def test_a_name_that_is_too_long_is_shortened(service: Standin, deep: tuple[Path, int]) -> None:
+def test_a_name_that_is_too_long_is_shortened(service: MockService, deep: tuple[Path, int]) -> None:
     directory, longest = deep
     name = "n" * 200 + ".pdf"
     assert 143 < longest < len(name)
@@ -311,7 +311,7 @@ def test_a_name_that_is_too_long_is_shortened(service: Standin, deep: tuple[Path
 
 
 def test_a_report_of_an_archive_gets_a_short_name_where_it_must(
-    service: Standin, tmp_path: Path
+    service: MockService, tmp_path: Path
 ) -> None:
     instance = service.add_instance()
     longest = os.pathconf(tmp_path, "PC_PATH_MAX") - 1

@@ -20,7 +20,7 @@ import dbss
 import pytest
 from dbss import lists
 
-from standin import Standin
+from mock_service import MockService
 from test_official_sdk import (
     ListAuditInstancesNewRequest,
     ListAuditInstancesRequest,
@@ -40,14 +40,14 @@ ID = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
-def service(build_dir: Path) -> Iterator[Standin]:
+def service(build_dir: Path) -> Iterator[MockService]:
     """Its own, because a list of instances shows every test's."""
-    with Standin(build_dir / "bin/dbss-standin") as running:
+    with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def clean(service: Standin) -> Iterator[None]:
+def clean(service: MockService) -> Iterator[None]:
     service.clear_requests()
     yield
     service.clear_faults()
@@ -55,26 +55,26 @@ def clean(service: Standin) -> Iterator[None]:
     service.set_shapes()
 
 
-def connect(service: Standin, **more: Any) -> dbss.Client:
+def connect(service: MockService, **more: Any) -> dbss.Client:
     settings = {"token": service.token, "project_id": service.project_id, "poll_interval": 0.01}
     return dbss.Client(**{"endpoint": service.http, **settings, **more})
 
 
 @pytest.fixture
-def client(service: Standin) -> Iterator[dbss.Client]:
+def client(service: MockService) -> Iterator[dbss.Client]:
     with connect(service) as one:
         yield one
 
 
 @pytest.fixture
-def once(service: Standin) -> Iterator[dbss.Client]:
+def once(service: MockService) -> Iterator[dbss.Client]:
     """One attempt: what goes wrong once is not made good by the next."""
     with connect(service, max_attempts=1) as one:
         yield one
 
 
 @pytest.fixture
-def instance(service: Standin) -> Iterator[str]:
+def instance(service: MockService) -> Iterator[str]:
     """An instance without reports."""
     added = service.add_instance("for a test")
     yield added
@@ -82,7 +82,7 @@ def instance(service: Standin) -> Iterator[str]:
 
 
 @pytest.fixture
-def template(service: Standin) -> dict[str, str]:
+def template(service: MockService) -> dict[str, str]:
     return service.templates[0]
 
 
@@ -90,12 +90,12 @@ def ids(items: Any) -> list[str]:
     return [item.id for item in items]
 
 
-def add(service: Standin, instance: str, **report: Any) -> str:
+def add(service: MockService, instance: str, **report: Any) -> str:
     """Adds a report, and gives its id."""
     return service.add_report(**{"format": "pdf", "instance": instance, **report})["id"]
 
 
-def bodies(service: Standin, call: str) -> list[Any]:
+def bodies(service: MockService, call: str) -> list[Any]:
     return [json.loads(one["body"]) for one in service.requests(call)]
 
 
@@ -128,7 +128,7 @@ class List:
 
 
 @pytest.fixture(params=CALLS)
-def listing(request: pytest.FixtureRequest, service: Standin, instance: str) -> List:
+def listing(request: pytest.FixtureRequest, service: MockService, instance: str) -> List:
     """Each of them, with an item at least."""
     add(service, instance)
     return List(request.param, instance)
@@ -145,7 +145,7 @@ def paged(request: pytest.FixtureRequest, instance: str) -> List:
 @pytest.mark.parametrize("size", [1, 7, 100, 1000])
 @pytest.mark.parametrize("count", [0, 1, 250, 2500])
 def test_reports_are_those_that_the_official_sdk_sees(
-    service: Standin,
+    service: MockService,
     client: dbss.Client,
     instance: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -181,7 +181,7 @@ def test_instances_are_those_that_the_official_sdk_sees(
     build_dir: Path, monkeypatch: pytest.MonkeyPatch, count: int, size: int
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with Standin(build_dir / "bin/dbss-standin") as other, connect(other) as client:
+    with MockService(build_dir / "bin/dbss-mock") as other, connect(other) as client:
         other.remove_instances([other.instance_id])
         added = other.add_instances(count) if count else []
         found = client.instances(page_size=size)
@@ -210,7 +210,7 @@ def test_instances_are_those_that_the_official_sdk_sees(
 
 
 def test_templates_are_those_that_the_official_sdk_sees(
-    service: Standin, client: dbss.Client, instance: str, monkeypatch: pytest.MonkeyPatch
+    service: MockService, client: dbss.Client, instance: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     found = client.templates(instance)
@@ -223,7 +223,7 @@ def test_templates_are_those_that_the_official_sdk_sees(
 
 
 def test_without_a_page_size_a_request_asks_for_100(
-    service: Standin, client: dbss.Client, instance: str
+    service: MockService, client: dbss.Client, instance: str
 ) -> None:
     service.add_reports(101, instance=instance)
     for size in (None, 0):
@@ -233,7 +233,7 @@ def test_without_a_page_size_a_request_asks_for_100(
 
 
 def test_a_page_is_fetched_when_it_is_needed(
-    service: Standin, client: dbss.Client, paged: List
+    service: MockService, client: dbss.Client, paged: List
 ) -> None:
     before = 2 if paged.kind == "instances" else 0
     service.add_reports(5, instance=paged.instance)
@@ -256,7 +256,7 @@ def test_a_page_is_fetched_when_it_is_needed(
 @pytest.mark.parametrize("size", [1, 7, 10, 100])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_what_others_delete_leaves_nothing_else_out(
-    service: Standin, client: dbss.Client, paged: List, size: int, steps: int
+    service: MockService, client: dbss.Client, paged: List, size: int, steps: int
 ) -> None:
     if paged.kind == "instances":
         added = service.add_instances(60)
@@ -289,7 +289,7 @@ def test_what_others_delete_leaves_nothing_else_out(
 
 @pytest.mark.parametrize("lists_before", [1, 2, 3])
 def test_what_vanishes_right_after_a_page_leaves_nothing_else_out(
-    service: Standin, client: dbss.Client, instance: str, lists_before: int
+    service: MockService, client: dbss.Client, instance: str, lists_before: int
 ) -> None:
     added = service.add_reports(30, instance=instance)[::-1]
     gone = added[:9]
@@ -301,7 +301,7 @@ def test_what_vanishes_right_after_a_page_leaves_nothing_else_out(
 
 @pytest.mark.parametrize("size", [1, 7, 100])
 def test_what_others_add_brings_nothing_twice(
-    service: Standin, client: dbss.Client, paged: List, size: int
+    service: MockService, client: dbss.Client, paged: List, size: int
 ) -> None:
     add: Callable[[], list[str]]
     if paged.kind == "instances":
@@ -332,7 +332,7 @@ def test_what_others_add_brings_nothing_twice(
             service.remove_instances(service_ids + new)
 
 
-def test_a_name_is_looked_for(service: Standin, client: dbss.Client, instance: str) -> None:
+def test_a_name_is_looked_for(service: MockService, client: dbss.Client, instance: str) -> None:
     added = service.add_reports(3, instance=instance, name="Wöchentlicher „Bericht“")
     service.add_reports(2, instance=instance, name="other")
     found = client.reports(instance, name="öchentlicher „", page_size=2)
@@ -348,7 +348,7 @@ def test_a_name_is_looked_for(service: Standin, client: dbss.Client, instance: s
 
 
 def test_a_report_is_as_the_service_says(
-    service: Standin, client: dbss.Client, instance: str
+    service: MockService, client: dbss.Client, instance: str
 ) -> None:
     said = {
         "name": "审计",
@@ -379,7 +379,7 @@ def test_a_report_is_as_the_service_says(
     assert "from_the_future" not in repr(report)
 
 
-def test_an_instance_is_as_the_service_says(service: Standin, client: dbss.Client) -> None:
+def test_an_instance_is_as_the_service_says(service: MockService, client: dbss.Client) -> None:
     extra = {"status": "TELEPORTING", "remain_days": 7, "connect_ip": None, "news": True}
     added = service.add_instance("审计", extra=extra, omit=["version"])
     try:
@@ -416,7 +416,7 @@ def test_an_instance_is_as_the_service_says(service: Standin, client: dbss.Clien
     ],
 )
 def test_values_of_other_types_pass_through(
-    service: Standin,
+    service: MockService,
     client: dbss.Client,
     instance: str,
     value: Any,
@@ -430,7 +430,7 @@ def test_values_of_other_types_pass_through(
 
 
 def test_only_a_report_of_100_percent_is_ready(
-    service: Standin, client: dbss.Client, instance: str
+    service: MockService, client: dbss.Client, instance: str
 ) -> None:
     for percentum in (None, 0, 99, 100, "100", 100.0):
         add(service, instance, percentum=percentum)
@@ -442,7 +442,7 @@ def test_only_a_report_of_100_percent_is_ready(
 
 
 def test_wrong_arguments_are_refused_before_any_traffic(
-    service: Standin, client: dbss.Client
+    service: MockService, client: dbss.Client
 ) -> None:
     refused: list[tuple[Callable[[], object], type[dbss.Error], str]] = [
         (lambda: client.instances("x"), dbss.InvalidIdError, "project"),
@@ -507,7 +507,7 @@ def test_wrong_arguments_are_refused_before_any_traffic(
     assert service.connections()["total"] == before
 
 
-def test_a_closed_client_or_operation_is_told(service: Standin, instance: str) -> None:
+def test_a_closed_client_or_operation_is_told(service: MockService, instance: str) -> None:
     service.add_reports(2, instance=instance)
     client = connect(service)
     found = client.reports(instance, page_size=1)
@@ -547,7 +547,7 @@ def test_bad_durations_are_refused() -> None:
 
 
 def test_an_error_of_a_list_is_one_clean_exception(
-    service: Standin, client: dbss.Client, instance: str
+    service: MockService, client: dbss.Client, instance: str
 ) -> None:
     service.add_reports(3, instance=instance)
     service.fault("@reports.list", status=403, json={"error_code": "DBSS.9"})
@@ -561,7 +561,7 @@ def test_an_error_of_a_list_is_one_clean_exception(
 
 
 def test_a_list_that_is_left_frees_what_it_holds(
-    service: Standin, client: dbss.Client, instance: str, monkeypatch: pytest.MonkeyPatch
+    service: MockService, client: dbss.Client, instance: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.add_reports(3, instance=instance)
     freed = []
@@ -601,7 +601,7 @@ def test_a_list_that_is_left_frees_what_it_holds(
 
 
 def test_a_list_may_be_read_by_other_threads(
-    service: Standin, client: dbss.Client, instance: str
+    service: MockService, client: dbss.Client, instance: str
 ) -> None:
     added = service.add_reports(40, instance=instance)[::-1]
     found = client.reports(instance, page_size=3)
@@ -634,7 +634,7 @@ def test_a_list_may_be_read_by_other_threads(
 
 
 def test_lists_at_once_do_not_disturb_each_other(
-    service: Standin, client: dbss.Client, instance: str
+    service: MockService, client: dbss.Client, instance: str
 ) -> None:
     added = service.add_reports(100, instance=instance)[::-1]
     with ThreadPoolExecutor(8) as pool:
@@ -644,7 +644,9 @@ def test_lists_at_once_do_not_disturb_each_other(
         assert all(one.result(BOUND) == added for one in results)
 
 
-def test_after_a_failure_the_list_goes_on(service: Standin, once: dbss.Client, paged: List) -> None:
+def test_after_a_failure_the_list_goes_on(
+    service: MockService, once: dbss.Client, paged: List
+) -> None:
     added = service.add_reports(5, instance=paged.instance)[::-1]
     more = service.add_instances(4)
     try:
@@ -660,7 +662,7 @@ def test_after_a_failure_the_list_goes_on(service: Standin, once: dbss.Client, p
         service.remove_instances(more)
 
 
-def test_cancel(service: Standin, client: dbss.Client, paged: List) -> None:
+def test_cancel(service: MockService, client: dbss.Client, paged: List) -> None:
     service.add_reports(3, instance=paged.instance)
     service.fault(paged.call, no_answer=True, skip=1, times=1)
     more = service.add_instances(2)
@@ -686,7 +688,7 @@ def test_cancel(service: Standin, client: dbss.Client, paged: List) -> None:
 
 
 def test_an_operation_has_the_options_and_the_error(
-    service: Standin, client: dbss.Client, listing: List
+    service: MockService, client: dbss.Client, listing: List
 ) -> None:
     service.fault(listing.call, no_answer=True, times=1)
     with dbss.Operation(stall_timeout=0.2, max_attempts=1) as operation:
@@ -744,7 +746,7 @@ def fill_in(listing: List, fault: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("what", WRONG)
 def test_a_malformed_list_is_told(
-    service: Standin, client: dbss.Client, listing: List, what: str
+    service: MockService, client: dbss.Client, listing: List, what: str
 ) -> None:
     headers = [["X-Request-Id", "request-0001"]]
     fault = fill_in(listing, WRONG[what])
@@ -763,7 +765,7 @@ def test_a_malformed_list_is_told(
 
 
 def test_an_item_without_its_wrapper_is_told(
-    service: Standin, client: dbss.Client, instance: str
+    service: MockService, client: dbss.Client, instance: str
 ) -> None:
     for kind in ("reports", "templates"):
         listing = List(kind, instance)
@@ -774,7 +776,7 @@ def test_an_item_without_its_wrapper_is_told(
 
 @pytest.mark.parametrize("nested", ["deep", "long"])
 def test_what_is_too_much_for_python_is_told(
-    service: Standin, client: dbss.Client, listing: List, nested: str
+    service: MockService, client: dbss.Client, listing: List, nested: str
 ) -> None:
     value = "[" * 200000 + "]" * 200000 if nested == "deep" else "9" * 10000
     item = f'{{"id": "{ID}", "more": {value}}}'
@@ -785,7 +787,7 @@ def test_what_is_too_much_for_python_is_told(
         next(listing.of(client))
 
 
-def test_odd_lists_that_are_lists(service: Standin, client: dbss.Client, listing: List) -> None:
+def test_odd_lists_that_are_lists(service: MockService, client: dbss.Client, listing: List) -> None:
     service.fault(listing.call, json=listing.page(total=0), times=1)
     assert list(listing.of(client)) == []
     # No total, or null; unknown fields around.
@@ -807,7 +809,9 @@ def test_odd_lists_that_are_lists(service: Standin, client: dbss.Client, listing
     assert ids(listing.of(client)) == ["a"]
 
 
-def test_a_list_that_never_ends_is_told(service: Standin, client: dbss.Client, paged: List) -> None:
+def test_a_list_that_never_ends_is_told(
+    service: MockService, client: dbss.Client, paged: List
+) -> None:
     for page in (
         paged.page({"id": "a"}, total=1000),
         paged.page({"id": "a"}, {"id": "b"}, {"id": "c"}, total=1000000),
@@ -827,7 +831,7 @@ def test_a_list_that_never_ends_is_told(service: Standin, client: dbss.Client, p
 @pytest.mark.parametrize("total", [True, False])
 @pytest.mark.parametrize("size", [1000, 100])
 def test_a_service_that_gives_fewer_than_asked_for_is_asked_by_page_number(
-    service: Standin, client: dbss.Client, paged: List, size: int, total: bool
+    service: MockService, client: dbss.Client, paged: List, size: int, total: bool
 ) -> None:
     """It never gives more than 100, whatever is asked for."""
     pages = [[f"{page}-{item}" for item in range(100 if page < 3 else 7)] for page in (1, 2, 3)]
@@ -843,7 +847,7 @@ def test_a_service_that_gives_fewer_than_asked_for_is_asked_by_page_number(
 
 
 def test_a_total_that_is_too_large_ends_at_an_empty_page(
-    service: Standin, client: dbss.Client, paged: List
+    service: MockService, client: dbss.Client, paged: List
 ) -> None:
     service.fault(paged.call, json=paged.page({"id": "a"}, {"id": "b"}, total=1000000), times=1)
     service.fault(paged.call, json=paged.page(total=1000000), times=1)
@@ -851,7 +855,7 @@ def test_a_total_that_is_too_large_ends_at_an_empty_page(
     assert len(service.requests(paged.call)) == 2
 
 
-def test_answers_that_are_no_list(service: Standin, once: dbss.Client, listing: List) -> None:
+def test_answers_that_are_no_list(service: MockService, once: dbss.Client, listing: List) -> None:
     documented = {"error_code": "DBSS.10000001", "error_msg": "wrong", "details": None}
     cases: list[tuple[dict[str, Any], type[dbss.Error]]] = [
         ({"gzip": True}, dbss.ContentEncodingError),
@@ -892,7 +896,7 @@ def test_answers_that_are_no_list(service: Standin, once: dbss.Client, listing: 
     ],
 )
 def test_what_passes_by_itself_is_tried_again(
-    service: Standin, client: dbss.Client, listing: List, fault: dict[str, Any]
+    service: MockService, client: dbss.Client, listing: List, fault: dict[str, Any]
 ) -> None:
     service.fault(listing.call, **fault, times=2)
     with dbss.Operation() as operation:
@@ -902,7 +906,7 @@ def test_what_passes_by_itself_is_tried_again(
 
 
 def test_refused_credentials_projects_and_instances(
-    service: Standin, client: dbss.Client, listing: List
+    service: MockService, client: dbss.Client, listing: List
 ) -> None:
     with (
         connect(service, token="a-token-of-nobody") as stranger,
@@ -923,7 +927,7 @@ def test_refused_credentials_projects_and_instances(
         assert "instance" in missing.value.message
 
 
-def test_with_an_access_key_the_requests_are_signed(service: Standin, instance: str) -> None:
+def test_with_an_access_key_the_requests_are_signed(service: MockService, instance: str) -> None:
     add(service, instance)
     with connect(
         service, token=None, access_key=service.access_key, secret_key=service.secret_key
@@ -962,7 +966,7 @@ print(*told, (peak() - before) // 1024)
 
 
 def test_an_endless_answer_takes_bounded_memory(
-    service: Standin, environment: dict[str, str], instance: str
+    service: MockService, environment: dict[str, str], instance: str
 ) -> None:
     for call, _, _ in CALLS.values():
         service.fault(call, fill={"size": 1024 * MIB, "byte": 32}, framing="chunked", skip=0)
@@ -989,7 +993,7 @@ def test_an_endless_answer_takes_bounded_memory(
 
 
 def test_what_is_asked_for_reaches_the_service(
-    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+    service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     # Without a value for what is left to know.
     assert client.create_report(instance, template["id"], *RANGE) is None
@@ -1032,7 +1036,7 @@ def test_what_is_asked_for_reaches_the_service(
 
 @pytest.mark.parametrize("answer", [{"result": "failed"}, {"result": "FAILED"}])
 def test_what_the_service_does_not_create_is_told(
-    service: Standin, client: dbss.Client, instance: str, answer: dict[str, str]
+    service: MockService, client: dbss.Client, instance: str, answer: dict[str, str]
 ) -> None:
     service.fault("@reports.create", json=answer, headers=[["X-Request-Id", "request-2"]])
     with pytest.raises(dbss.RejectedError) as caught:
@@ -1054,7 +1058,7 @@ def test_what_the_service_does_not_create_is_told(
     ],
 )
 def test_an_answer_to_create_that_says_nothing_is_told(
-    service: Standin, client: dbss.Client, instance: str, answer: dict[str, Any]
+    service: MockService, client: dbss.Client, instance: str, answer: dict[str, Any]
 ) -> None:
     service.fault("@reports.create", **answer)
     with pytest.raises(dbss.UnexpectedResponseError):
@@ -1077,7 +1081,7 @@ LOST: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("fault", LOST)
 def test_what_may_have_been_created_is_not_sent_twice(
-    service: Standin,
+    service: MockService,
     client: dbss.Client,
     instance: str,
     template: dict[str, str],
@@ -1099,7 +1103,7 @@ def test_what_may_have_been_created_is_not_sent_twice(
 
 @pytest.mark.parametrize("fault", [{"status": 503, "body": ""}, {"status": 429, "body": ""}])
 def test_what_was_surely_not_created_is_sent_again(
-    service: Standin,
+    service: MockService,
     client: dbss.Client,
     instance: str,
     template: dict[str, str],
@@ -1112,9 +1116,9 @@ def test_what_was_surely_not_created_is_sent_again(
 
 
 def test_a_kept_connection_that_ended_does_not_lose_a_creation(
-    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+    service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
-    # After this answer the stand-in ends the connection, which the client would keep.
+    # After this answer the mock service ends the connection, which the client would keep.
     service.fault("@reports.list", headers=[["Connection", "keep-alive"]], times=1)
     assert ids(client.reports(instance)) == []
     wait_for_closed_connection(service)
@@ -1122,8 +1126,8 @@ def test_a_kept_connection_that_ended_does_not_lose_a_creation(
     assert len(ids(client.reports(instance))) == 1
 
 
-def wait_for_closed_connection(service: Standin) -> None:
-    """Until this machine knows that the stand-in has closed all connections to it."""
+def wait_for_closed_connection(service: MockService) -> None:
+    """Until this machine knows that the mock service has closed all connections to it."""
     port = int(service.http.rsplit(":", 1)[1])
     until = time.monotonic() + BOUND
     while time.monotonic() < until:
@@ -1132,10 +1136,10 @@ def wait_for_closed_connection(service: Standin) -> None:
         # 01 is ESTABLISHED, seen from here.
         if not any(int(to.split(":")[1], 16) == port and how == "01" for to, how in sockets):
             return
-    pytest.fail("the stand-in keeps a connection")
+    pytest.fail("the mock service keeps a connection")
 
 
-def test_creation_without_a_server(client: dbss.Client, service: Standin) -> None:
+def test_creation_without_a_server(client: dbss.Client, service: MockService) -> None:
     with (
         connect(service, endpoint="http://127.0.0.1:1", max_attempts=2) as nowhere,
         pytest.raises(dbss.ConnectError) as caught,
@@ -1148,7 +1152,7 @@ def test_creation_without_a_server(client: dbss.Client, service: Standin) -> Non
 
 
 def test_a_report_is_made_and_downloaded(
-    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+    service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.add_reports(3, instance=instance)
     service.set_generation(percent_per_list=25, size=12345)
@@ -1180,7 +1184,7 @@ def test_a_report_is_made_and_downloaded(
 
 
 def test_a_report_may_appear_late_and_among_many(
-    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+    service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.add_reports(2500, instance=instance, start_time=RANGE[0], end_time=RANGE[1])
     service.set_generation(appear_after_lists=7, percent_per_list=100)
@@ -1189,7 +1193,7 @@ def test_a_report_may_appear_late_and_among_many(
 
 
 def test_a_report_by_time(
-    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+    service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.set_generation(duration_ms=300, steps=10)
     report = client.generate_report(instance, template["id"], *RANGE)
@@ -1208,7 +1212,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("what", OTHERS)
 def test_reports_of_others_are_not_taken_for_it(
-    service: Standin,
+    service: MockService,
     client: dbss.Client,
     instance: str,
     template: dict[str, str],
@@ -1222,7 +1226,7 @@ def test_reports_of_others_are_not_taken_for_it(
 
 
 def test_a_report_of_another_template_is_not_taken_for_it(
-    service: Standin, client: dbss.Client, instance: str
+    service: MockService, client: dbss.Client, instance: str
 ) -> None:
     first, second = service.templates[:2]
     service.set_generation(foreign=[{"template_type": second["type"]}])
@@ -1232,7 +1236,7 @@ def test_a_report_of_another_template_is_not_taken_for_it(
 
 @pytest.mark.parametrize("before", [False, True])
 def test_where_several_may_be_it_nobody_guesses(
-    service: Standin,
+    service: MockService,
     client: dbss.Client,
     instance: str,
     template: dict[str, str],
@@ -1248,7 +1252,7 @@ def test_where_several_may_be_it_nobody_guesses(
 
 
 def test_a_report_that_does_not_get_ready(
-    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+    service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.set_generation(percent_per_list=0)
     with dbss.Operation(wait_timeout=0.3) as operation:
@@ -1271,7 +1275,7 @@ def test_a_report_that_does_not_get_ready(
 
 
 def test_a_report_that_does_not_appear(
-    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+    service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.set_generation(appear_after_lists=100000)
     with (
@@ -1283,7 +1287,7 @@ def test_a_report_that_does_not_appear(
 
 
 def test_an_unknown_template_is_told_before_anything_is_created(
-    service: Standin, client: dbss.Client, instance: str
+    service: MockService, client: dbss.Client, instance: str
 ) -> None:
     with pytest.raises(dbss.NotFoundError, match=ID) as caught:
         client.generate_report(instance, ID, *RANGE)
@@ -1296,7 +1300,7 @@ def test_an_unknown_template_is_told_before_anything_is_created(
 
 
 def test_a_report_that_vanishes_meanwhile(
-    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+    service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.set_generation(percent_per_list=0)
     before = service.made()
@@ -1313,7 +1317,7 @@ def test_a_report_that_vanishes_meanwhile(
 
 
 def test_a_creation_that_fails_ends_a_generation(
-    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+    service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.fault("@reports.create", json={"result": "failed"}, times=1)
     with pytest.raises(dbss.RejectedError):
@@ -1325,7 +1329,7 @@ def test_a_creation_that_fails_ends_a_generation(
 
 
 def test_lists_that_fail_meanwhile_do_not_end_a_generation(
-    service: Standin, client: dbss.Client, instance: str, template: dict[str, str]
+    service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     for skip in (0, 1, 2):
         service.fault("@reports.list", status=503, body="", skip=skip, times=1)
@@ -1335,7 +1339,7 @@ def test_lists_that_fail_meanwhile_do_not_end_a_generation(
 
 @pytest.mark.parametrize("how", ["operation", "progress", "raised", "client"])
 def test_a_generation_can_be_stopped(
-    service: Standin, client: dbss.Client, instance: str, template: dict[str, str], how: str
+    service: MockService, client: dbss.Client, instance: str, template: dict[str, str], how: str
 ) -> None:
     service.set_generation(percent_per_list=0)
     with dbss.Operation(poll_interval=3600, wait_timeout=None) as operation:
@@ -1361,7 +1365,7 @@ def test_a_generation_can_be_stopped(
 # Wait and delete.
 
 
-def test_a_report_is_waited_for(service: Standin, client: dbss.Client, instance: str) -> None:
+def test_a_report_is_waited_for(service: MockService, client: dbss.Client, instance: str) -> None:
     ready = add(service, instance, name="ready")
     client.wait_for_report(instance, ready)
     assert len(service.requests("@reports.list")) == 1
@@ -1388,7 +1392,7 @@ def test_a_report_is_waited_for(service: Standin, client: dbss.Client, instance:
 
 @pytest.mark.parametrize("percentum", [None, "soon", -1, 99.9, [100]])
 def test_what_is_no_100_percent_is_waited_for(
-    service: Standin, client: dbss.Client, instance: str, percentum: Any
+    service: MockService, client: dbss.Client, instance: str, percentum: Any
 ) -> None:
     report = add(service, instance, percentum=percentum)
     with dbss.Operation(wait_timeout=0.1) as operation, pytest.raises(dbss.NotReadyError):
@@ -1409,7 +1413,7 @@ def test_what_is_no_100_percent_is_waited_for(
     ],
 )
 def test_odd_reports_are_waited_for(
-    service: Standin, client: dbss.Client, instance: str, fields: dict[str, Any]
+    service: MockService, client: dbss.Client, instance: str, fields: dict[str, Any]
 ) -> None:
     service.add_reports(150, instance=instance)
     report = add(service, instance, **{"percentum": 50, **fields})
@@ -1422,7 +1426,7 @@ def test_odd_reports_are_waited_for(
         client.wait_for_report(instance, report, operation=operation)
 
 
-def test_a_report_is_deleted(service: Standin, client: dbss.Client, instance: str) -> None:
+def test_a_report_is_deleted(service: MockService, client: dbss.Client, instance: str) -> None:
     report = add(service, instance)
     client.delete_report(instance, report)
     [sent] = service.requests("@reports.delete")
@@ -1435,7 +1439,7 @@ def test_a_report_is_deleted(service: Standin, client: dbss.Client, instance: st
 
 
 def test_what_the_service_does_not_delete_is_told(
-    service: Standin, client: dbss.Client, instance: str
+    service: MockService, client: dbss.Client, instance: str
 ) -> None:
     report = add(service, instance)
     service.fault("@reports.delete", json={"status": "FAILED"}, times=1)
@@ -1453,7 +1457,7 @@ def test_what_the_service_does_not_delete_is_told(
     [{"close_before_answer": True}, {"reset_before_answer": True}, {"cut_after": 3}],
 )
 def test_a_deletion_whose_answer_is_lost_is_done(
-    service: Standin, client: dbss.Client, instance: str, fault: dict[str, Any]
+    service: MockService, client: dbss.Client, instance: str, fault: dict[str, Any]
 ) -> None:
     report = add(service, instance)
     service.fault("@reports.delete", perform=True, **fault, times=1)
@@ -1463,7 +1467,7 @@ def test_a_deletion_whose_answer_is_lost_is_done(
 
 
 def test_a_deletion_of_nothing_is_told_though_the_service_was_busy(
-    service: Standin, client: dbss.Client, instance: str
+    service: MockService, client: dbss.Client, instance: str
 ) -> None:
     service.fault("@reports.delete", status=503, body="", times=1)
     with pytest.raises(dbss.NotFoundError):
@@ -1474,7 +1478,7 @@ def test_a_deletion_of_nothing_is_told_though_the_service_was_busy(
 
 
 def test_five_lines_from_nothing_to_the_file(
-    root: Path, service: Standin, environment: dict[str, str], tmp_path: Path
+    root: Path, service: MockService, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """The program of the package's README, with the credentials of the environment."""
     blocks = re.findall(

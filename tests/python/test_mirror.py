@@ -30,7 +30,7 @@ import dbss
 import pytest
 from dbss import cli
 
-from standin import Standin
+from mock_service import MockService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,9 +45,9 @@ OWN_FILES = {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
 
 
 @pytest.fixture(scope="module")
-def service(build_dir: Path) -> Iterator[Standin]:
-    """A stand-in of this file alone, whose journal may be emptied."""
-    with Standin(build_dir / "bin/dbss-standin") as running:
+def service(build_dir: Path) -> Iterator[MockService]:
+    """A mock service of this file alone, whose request log may be emptied."""
+    with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
@@ -55,24 +55,24 @@ def service(build_dir: Path) -> Iterator[Standin]:
 class Archive:
     """A directory to mirror to, and the one instance that it is of."""
 
-    standin: Standin
+    mock: MockService
     client: dbss.Client
     directory: Path
     instance: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.instance = self.standin.add_instance()
+        self.instance = self.mock.add_instance()
 
     def add(self, **report: Any) -> str:
         given = {"format": "pdf", "instance": self.instance, **report}
-        return self.standin.add_report(**given)["id"]
+        return self.mock.add_report(**given)["id"]
 
     def add_many(self, count: int, **reports: Any) -> list[str]:
         given = {"instance": self.instance, **reports}
-        return self.standin.add_reports(count, **given)
+        return self.mock.add_reports(count, **given)
 
     def mirror(self, **more: Any) -> dbss.MirrorResult:
-        given = {"project_id": self.standin.project_id, "instance_id": self.instance, **more}
+        given = {"project_id": self.mock.project_id, "instance_id": self.instance, **more}
         return self.client.mirror(self.directory, **given)
 
     def fails(self, kind: type[dbss.Error], **more: Any) -> Any:
@@ -86,14 +86,14 @@ class Archive:
         """How many downloads were asked for, by report; forgets them."""
         found = Counter(
             one["report"]
-            for one in self.standin.requests()
+            for one in self.mock.requests()
             if one["report"] and not one["report"].startswith("@")
         )
-        self.standin.clear_requests()
+        self.mock.clear_requests()
         return found
 
     def expected(self, report: str, locale: str | None = None) -> bytes:
-        return self.client.download_report(self.standin.project_id, self.instance, report, locale)
+        return self.client.download_report(self.mock.project_id, self.instance, report, locale)
 
     def files(self) -> list[str]:
         """All files but the archive's own, by their paths in it."""
@@ -144,7 +144,7 @@ class Archive:
 
 
 @pytest.fixture
-def archive(service: Standin, tmp_path: Path) -> Iterator[Archive]:
+def archive(service: MockService, tmp_path: Path) -> Iterator[Archive]:
     with dbss.Client(endpoint=service.http, token=service.token, max_attempts=1) as client:
         service.clear_requests()
         yield Archive(service, client, tmp_path / "archive")
@@ -231,7 +231,7 @@ def test_a_run_brings_all_reports_and_the_next_one_none(archive: Archive) -> Non
 def test_a_line_of_the_manifest_says_of_which_answer_a_report_is(archive: Archive) -> None:
     report = archive.add()
     identity = "0123456789abcdef0123456789abcdef"
-    archive.standin.fault(report, headers=[["X-Request-Id", identity]])
+    archive.mock.fault(report, headers=[["X-Request-Id", identity]])
     archive.mirror()
     record = archive.records()[report, None]
     assert record["request_id"] == identity
@@ -259,28 +259,28 @@ def test_an_empty_instance_makes_an_empty_archive(archive: Archive) -> None:
 
 
 def test_all_instances_are_mirrored_without_a_word(build_dir: Path, tmp_path: Path) -> None:
-    with Standin(build_dir / "bin/dbss-standin") as standin:
-        others = standin.add_instances(3)
+    with MockService(build_dir / "bin/dbss-mock") as mock:
+        others = mock.add_instances(3)
         for other in others[:2]:
-            standin.add_reports(3, instance=other)
+            mock.add_reports(3, instance=other)
         with dbss.Client(
-            endpoint=standin.http, token=standin.token, project_id=standin.project_id
+            endpoint=mock.http, token=mock.token, project_id=mock.project_id
         ) as client:
             result = client.mirror(tmp_path)
         assert counts(result) == {"listed": 8, "downloaded": 8}
         directories = {one.name for one in tmp_path.iterdir() if one.is_dir()}
-        assert directories == {standin.instance_id, *others[:2]}
+        assert directories == {mock.instance_id, *others[:2]}
 
 
 def test_an_instance_that_goes_meanwhile_does_not_stop_the_others(
     build_dir: Path, tmp_path: Path
 ) -> None:
-    with Standin(build_dir / "bin/dbss-standin") as standin:
-        gone, other = standin.add_instances(2)
-        standin.add_reports(3, instance=other)
-        standin.delete_after(1, [gone])
+    with MockService(build_dir / "bin/dbss-mock") as mock:
+        gone, other = mock.add_instances(2)
+        mock.add_reports(3, instance=other)
+        mock.delete_after(1, [gone])
         with dbss.Client(
-            endpoint=standin.http, token=standin.token, project_id=standin.project_id
+            endpoint=mock.http, token=mock.token, project_id=mock.project_id
         ) as client:
             result = client.mirror(tmp_path)
         assert counts(result) == {"listed": 5, "downloaded": 5}
@@ -289,14 +289,14 @@ def test_an_instance_that_goes_meanwhile_does_not_stop_the_others(
 def test_an_instance_without_a_list_does_not_stop_the_others(
     build_dir: Path, tmp_path: Path
 ) -> None:
-    with Standin(build_dir / "bin/dbss-standin") as standin:
-        standin.fault("@reports.list", status=500, times=1)
-        standin.add_reports(3, instance=standin.add_instance())
+    with MockService(build_dir / "bin/dbss-mock") as mock:
+        mock.fault("@reports.list", status=500, times=1)
+        mock.add_reports(3, instance=mock.add_instance())
         with (
             dbss.Client(
-                endpoint=standin.http,
-                token=standin.token,
-                project_id=standin.project_id,
+                endpoint=mock.http,
+                token=mock.token,
+                project_id=mock.project_id,
                 max_attempts=1,
             ) as client,
             pytest.raises(dbss.PartialError) as caught,
@@ -304,7 +304,7 @@ def test_an_instance_without_a_list_does_not_stop_the_others(
             client.mirror(tmp_path)
         assert counts(caught.value.result) == {"listed": 3, "downloaded": 3, "failed": 1}
         [failure] = caught.value.result.failures
-        assert (failure.instance_id, failure.report_id) == (standin.instance_id, None)
+        assert (failure.instance_id, failure.report_id) == (mock.instance_id, None)
         assert type(failure.error) is dbss.ServerError
 
 
@@ -424,7 +424,7 @@ def test_a_report_in_the_making_comes_when_it_is_ready(archive: Archive) -> None
     ready, later = archive.add(), archive.add(percentum=99)
     assert counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "not_ready": 1}
     assert archive.requested() == Counter([ready])
-    archive.standin.remove_reports([later])
+    archive.mock.remove_reports([later])
     archive.add(id=later, percentum=100)
     assert counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "present": 1}
     archive.check([ready, later])
@@ -435,9 +435,9 @@ def test_what_the_service_deletes_stays_and_what_vanishes_meanwhile_is_no_failur
 ) -> None:
     old = archive.add()
     archive.mirror()
-    archive.standin.remove_reports([old])
+    archive.mock.remove_reports([old])
     kept, gone = archive.add(), archive.add()
-    archive.standin.delete_after(1, [gone])
+    archive.mock.delete_after(1, [gone])
     assert counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "vanished": 1}
     assert {one["id"] for one in archive.lines()} == {old, kept}
     archive.check_sums(2)
@@ -446,24 +446,24 @@ def test_what_the_service_deletes_stays_and_what_vanishes_meanwhile_is_no_failur
 @pytest.mark.parametrize("parallel", [1, 16])
 def test_so_many_are_downloaded_at_once_as_asked_for(archive: Archive, parallel: int) -> None:
     reports = archive.add_many(40)
-    archive.standin.fault("*", stall_after=100)
+    archive.mock.fault("*", stall_after=100)
     with dbss.Operation() as operation, ThreadPoolExecutor() as pool:
         call = pool.submit(archive.mirror, parallel=parallel, operation=operation)
         try:
-            wait_until(lambda: len(downloads(archive.standin)) >= parallel or call.done())
+            wait_until(lambda: len(downloads(archive.mock)) >= parallel or call.done())
         finally:
             operation.cancel()
         with pytest.raises(dbss.CancelledError):
             call.result(BOUND)
     assert len(archive.requested()) == parallel
     assert archive.files() == []
-    archive.standin.clear_faults()
+    archive.mock.clear_faults()
     assert archive.mirror(parallel=parallel).downloaded == 40
     archive.check(reports)
 
 
-def downloads(standin: Standin) -> list[str]:
-    return [one["report"] for one in standin.requests() if one["report"][0] != "@"]
+def downloads(mock: MockService) -> list[str]:
+    return [one["report"] for one in mock.requests() if one["report"][0] != "@"]
 
 
 @pytest.mark.parametrize(
@@ -488,7 +488,7 @@ def test_what_cannot_be_right_is_refused_at_once(
     error = archive.fails(kind, **arguments)
     assert error.parameter == parameter
     assert not archive.directory.exists()
-    assert archive.standin.requests() == []
+    assert archive.mock.requests() == []
 
 
 @pytest.mark.parametrize(
@@ -518,7 +518,7 @@ def test_one_failure_does_not_stop_the_others(archive: Archive) -> None:
     reports = archive.add_many(30)
     bad = reports[11]
     body = {"error_code": "DBSS.10000000", "error_msg": "sorry"}
-    archive.standin.fault(bad, status=500, json=body)
+    archive.mock.fault(bad, status=500, json=body)
     error = archive.fails(dbss.PartialError)
     assert isinstance(error, dbss.ServiceError)
     assert "sorry" in error.message
@@ -529,7 +529,7 @@ def test_one_failure_does_not_stop_the_others(archive: Archive) -> None:
     assert (failure.error.http_status, failure.error.service_code) == (500, "DBSS.10000000")
     archive.check([one for one in reports if one != bad])
     archive.requested()
-    archive.standin.clear_faults()
+    archive.mock.clear_faults()
     assert counts(archive.mirror()) == {"listed": 30, "downloaded": 1, "present": 29}
     assert archive.requested() == Counter([bad])
     archive.check(reports)
@@ -537,7 +537,7 @@ def test_one_failure_does_not_stop_the_others(archive: Archive) -> None:
 
 def test_a_cut_transfer_is_no_report(archive: Archive) -> None:
     good, bad = archive.add(size=200 * KIB), archive.add(size=200 * KIB)
-    archive.standin.fault(bad, cut_after=100 * KIB)
+    archive.mock.fault(bad, cut_after=100 * KIB)
     error = archive.fails(dbss.PartialError)
     assert type(error.result.failures[0].error) is dbss.TruncatedError
     archive.check([good])
@@ -546,14 +546,14 @@ def test_a_cut_transfer_is_no_report(archive: Archive) -> None:
 def test_refused_credentials_stop_the_run_after_few_requests(archive: Archive) -> None:
     reports = archive.add_many(200)
     body = {"error_code": "APIG.0301", "error_msg": "Incorrect IAM authentication information"}
-    archive.standin.fault("*", skip=20, status=401, json=body)
+    archive.mock.fault("*", skip=20, status=401, json=body)
     error = archive.fails(dbss.UnauthenticatedError)
     assert error.service_code == "APIG.0301"
     assert error.result.listed == 200
     assert 17 <= error.result.downloaded <= 20
     # Twenty, and one for each that was under way.
     assert 21 <= sum(archive.requested().values()) <= 24
-    archive.standin.clear_faults()
+    archive.mock.clear_faults()
     assert archive.mirror().present >= error.result.downloaded
     archive.check(reports)
 
@@ -562,7 +562,7 @@ def test_a_list_that_cannot_be_had_is_an_error_and_harms_nothing(archive: Archiv
     reports = archive.add_many(3)
     archive.mirror()
     archive.add()
-    archive.standin.fault("@reports.list", status=503)
+    archive.mock.fault("@reports.list", status=503)
     error = archive.fails(dbss.ServerError)
     assert counts(error.result) == {}
     archive.check(reports)
@@ -573,17 +573,17 @@ def test_the_sums_hide_no_other_error(archive: Archive) -> None:
     report = archive.add()
     assert "SHA256SUMS" in archive.fails(dbss.NotRegularFileError).message
     assert {one["id"] for one in archive.lines()} == {report}
-    archive.standin.fault("@reports.list", status=401, times=1)
+    archive.mock.fault("@reports.list", status=401, times=1)
     archive.fails(dbss.UnauthenticatedError)
 
 
 def test_one_mirror_at_a_time(archive: Archive, environment: dict[str, str]) -> None:
     slow, other = archive.add(), archive.add()
-    archive.standin.fault(slow, stall_after=100)
+    archive.mock.fault(slow, stall_after=100)
     with dbss.Operation() as operation, ThreadPoolExecutor() as pool:
         call = pool.submit(archive.mirror, operation=operation)
         try:
-            wait_until(lambda: slow in downloads(archive.standin))
+            wait_until(lambda: slow in downloads(archive.mock))
             error = archive.fails(dbss.MirrorLockedError)
             assert isinstance(error, dbss.FileError)
             assert str(archive.directory) in error.message
@@ -593,14 +593,14 @@ def test_one_mirror_at_a_time(archive: Archive, environment: dict[str, str]) -> 
             # Another directory is another archive.
             archive.client.mirror(
                 archive.directory.with_name("other"),
-                project_id=archive.standin.project_id,
-                instance_id=archive.standin.instance_id,
+                project_id=archive.mock.project_id,
+                instance_id=archive.mock.instance_id,
             )
         finally:
             operation.cancel()
         with pytest.raises(dbss.CancelledError):
             call.result(BOUND)
-    archive.standin.clear_faults()
+    archive.mock.clear_faults()
     archive.mirror()
     archive.check([slow, other])
 
@@ -608,7 +608,7 @@ def test_one_mirror_at_a_time(archive: Archive, environment: dict[str, str]) -> 
 def test_a_cancelled_mirror_goes_on_where_it_was(archive: Archive) -> None:
     reports = archive.add_many(50)
     slow = reports[0]
-    archive.standin.fault(slow, stall_after=100)
+    archive.mock.fault(slow, stall_after=100)
     manifest = archive.directory / "manifest.jsonl"
     with dbss.Operation() as operation, ThreadPoolExecutor() as pool:
         call = pool.submit(archive.mirror, operation=operation)
@@ -621,7 +621,7 @@ def test_a_cancelled_mirror_goes_on_where_it_was(archive: Archive) -> None:
         assert counts(caught.value.result) == {"listed": 50, "downloaded": 49}
         assert operation.error is not None
     archive.check(reports[1:], contents=False)
-    archive.standin.clear_faults()
+    archive.mock.clear_faults()
     archive.requested()
     assert counts(archive.mirror()) == {"listed": 50, "downloaded": 1, "present": 49}
     assert archive.requested() == Counter([slow])
@@ -630,10 +630,10 @@ def test_a_cancelled_mirror_goes_on_where_it_was(archive: Archive) -> None:
 
 def test_ctrl_c_and_a_progress_function_end_a_mirror(archive: Archive) -> None:
     slow, other = archive.add(), archive.add()
-    archive.standin.fault(slow, stall_after=100)
+    archive.mock.fault(slow, stall_after=100)
 
     def interrupt() -> None:
-        wait_until(lambda: slow in downloads(archive.standin))
+        wait_until(lambda: slow in downloads(archive.mock))
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
@@ -653,7 +653,7 @@ def test_ctrl_c_and_a_progress_function_end_a_mirror(archive: Archive) -> None:
         archive.mirror(progress=stop)
     error = archive.fails(dbss.CancelledError, progress=lambda now: now.received == 0)
     assert error.result.listed == 2
-    archive.standin.clear_faults()
+    archive.mock.clear_faults()
     archive.mirror()
     archive.check([slow, other])
 
@@ -743,7 +743,7 @@ def test_a_line_that_is_none_is_a_clear_error_and_changes_nothing(
     error = archive.fails(dbss.FileError)
     assert f"line 2 of {manifest}" in error.message
     assert tree(archive.directory) == before
-    assert archive.standin.requests() == []
+    assert archive.mock.requests() == []
 
 
 def logged(archive: Archive) -> list[str]:
@@ -754,11 +754,9 @@ def logged(archive: Archive) -> list[str]:
         if record.level == dbss.LOG_WARNING:
             found.append(record.message)
 
-    standin = archive.standin
-    with dbss.Client(endpoint=standin.http, token=standin.token, log=log) as client:
-        client.mirror(
-            archive.directory, project_id=standin.project_id, instance_id=archive.instance
-        )
+    mock = archive.mock
+    with dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client:
+        client.mirror(archive.directory, project_id=mock.project_id, instance_id=archive.instance)
     return found
 
 
@@ -819,7 +817,7 @@ def test_a_last_line_that_is_of_others_is_an_error_and_stays(
     assert f"line {3 if known else 1} of {manifest}" in error.message
     assert "mend it, remove it or move the file away" in error.message
     assert manifest.read_bytes() == before
-    assert archive.standin.requests() == []
+    assert archive.mock.requests() == []
 
 
 @pytest.mark.parametrize("start", [b"", b'{"id":"', b" "])
@@ -929,7 +927,7 @@ def test_a_file_of_a_deleted_report_is_not_taken_for_another(archive: Archive) -
     [left] = archive.files()
     before = (archive.directory / left).read_bytes()
     (archive.directory / "manifest.jsonl").unlink()
-    archive.standin.remove_reports([f"{one}_{other}"])
+    archive.mock.remove_reports([f"{one}_{other}"])
     archive.add(name=f"x_{one}", id=other)
     assert counts(archive.mirror()) == {"listed": 1, "downloaded": 1}
     right(archive)
@@ -1043,7 +1041,7 @@ def test_a_damaged_file_is_repaired(archive: Archive) -> None:
     assert archive.requested() == Counter([reports[2]])
     assert same.read_bytes() == damaged
     # What cannot be repaired stays.
-    archive.standin.fault(reports[1], status=500, times=1)
+    archive.mock.fault(reports[1], status=500, times=1)
     error = archive.fails(dbss.PartialError, verify=True)
     assert counts(error.result) == {"listed": 4, "present": 3, "failed": 1}
     assert same.read_bytes() == damaged
@@ -1087,7 +1085,7 @@ def test_what_was_filed_and_is_no_report_is_found_by_verify_and_repaired(
 @pytest.mark.parametrize("body", [PAGE, b"Access denied", b"\0\1\2\3"])
 def test_what_is_no_report_is_not_filed(archive: Archive, body: bytes) -> None:
     reports = archive.add_many(3)
-    archive.standin.fault(reports[1], body=body.decode(), times=1)
+    archive.mock.fault(reports[1], body=body.decode(), times=1)
     error = archive.fails(dbss.PartialError)
     assert counts(error.result) == {"listed": 3, "downloaded": 2, "failed": 1}
     [failure] = error.result.failures
@@ -1153,7 +1151,7 @@ def test_a_hostile_report_id_is_that_reports_failure(archive: Archive) -> None:
 
 
 def test_a_token_that_a_list_repeats_is_in_no_file_name_and_no_message(archive: Archive) -> None:
-    token = archive.standin.token
+    token = archive.mock.token
     part = token[100:160]
     # Where a name is cut, none of it may be left either.
     for name in (f"a-{part}-b", f"a-%{ord(part[0]):02x}{part[1:]}-b", "x" * 200 + part):
@@ -1162,16 +1160,16 @@ def test_a_token_that_a_list_repeats_is_in_no_file_name_and_no_message(archive: 
     archive.add(extra={"id": f"{part}!", "format": part, "type": part, "start_time": part})
     seen: list[str] = []
     with dbss.Client(
-        endpoint=archive.standin.http,
+        endpoint=archive.mock.http,
         token=token,
-        project_id=archive.standin.project_id,
+        project_id=archive.mock.project_id,
         log=lambda record: seen.append(repr(record)),
     ) as archive.client:
         error = archive.fails(dbss.PartialError)
         assert counts(error.result) == {"listed": 5, "downloaded": 3, "failed": 2}
         seen.append(str(error) + repr(error.result))
         items = [{"id": one, "name": "x", "status": "ACTIVE"} for one in (part, archive.instance)]
-        archive.standin.fault("@instances", json={"servers": items, "total": 2}, times=1)
+        archive.mock.fault("@instances", json={"servers": items, "total": 2}, times=1)
         error = archive.fails(dbss.PartialError, instance_id=None)
         seen.append(str(error) + repr(error.result))
     for directory, directories, files in os.walk(archive.directory):
@@ -1187,7 +1185,7 @@ def test_an_instance_with_a_wrong_id_is_a_failure_of_its_own(
 ) -> None:
     reports = archive.add_many(2)
     items = [{"id": one, "name": "x", "status": "ACTIVE"} for one in (instance, archive.instance)]
-    archive.standin.fault("@instances", json={"servers": items, "total": 2}, times=1)
+    archive.mock.fault("@instances", json={"servers": items, "total": 2}, times=1)
     error = archive.fails(dbss.PartialError, instance_id=None)
     assert counts(error.result) == {"listed": 2, "downloaded": 2, "failed": 1}
     [failure] = error.result.failures
@@ -1199,7 +1197,7 @@ def test_an_instance_with_a_wrong_id_is_a_failure_of_its_own(
 
 def test_an_instance_without_an_id_is_an_error(archive: Archive) -> None:
     item = {"id": "", "name": "x", "status": "ACTIVE"}
-    archive.standin.fault("@instances", json={"servers": [item], "total": 1}, times=1)
+    archive.mock.fault("@instances", json={"servers": [item], "total": 1}, times=1)
     archive.fails(dbss.UnexpectedResponseError, instance_id=None)
     assert set(os.listdir(archive.directory)) <= OWN_FILES
 
@@ -1208,7 +1206,7 @@ def test_a_name_that_is_no_text_keeps_no_report_away(archive: Archive) -> None:
     """Escapes that are no characters, and bytes that are no UTF-8 cannot be."""
     good = archive.add()
     body = b'{"reports":[{"report":{"id":"%b","name":"a\\ud800b","format":"pdf"}}],"total":1}'
-    archive.standin.fault("@reports.list", body=(body % good.encode()).decode(), times=1)
+    archive.mock.fault("@reports.list", body=(body % good.encode()).decode(), times=1)
     assert counts(archive.mirror()) == {"listed": 1, "downloaded": 1}
     archive.check([good])
 
@@ -1535,9 +1533,9 @@ print(result.downloaded, peak() - before)
         [sys.executable, "-W", "error", "-c", code],
         env={
             **environment,
-            "ENDPOINT": archive.standin.http,
-            "TOKEN": archive.standin.token,
-            "PROJECT": archive.standin.project_id,
+            "ENDPOINT": archive.mock.http,
+            "TOKEN": archive.mock.token,
+            "PROJECT": archive.mock.project_id,
             "INSTANCE": archive.instance,
             "DIRECTORY": str(archive.directory),
         },
@@ -1564,9 +1562,9 @@ def run(
         [sys.executable, "-W", "error", "-m", "dbss", "mirror", str(archive.directory), *arguments],
         env={
             **environment,
-            "DBSS_ENDPOINT": archive.standin.http,
-            "DBSS_TOKEN": archive.standin.token,
-            "DBSS_PROJECT_ID": archive.standin.project_id,
+            "DBSS_ENDPOINT": archive.mock.http,
+            "DBSS_TOKEN": archive.mock.token,
+            "DBSS_PROJECT_ID": archive.mock.project_id,
             "DBSS_INSTANCE_ID": archive.instance,
             **variables,
         },
@@ -1575,7 +1573,7 @@ def run(
         timeout=BOUND,
     )
     assert "Traceback" not in done.stderr
-    assert archive.standin.token not in done.stdout + done.stderr
+    assert archive.mock.token not in done.stdout + done.stderr
     return done
 
 
@@ -1630,7 +1628,7 @@ def test_the_commands_exit_codes(
     success = tmp_path / "success.json"
     more = ("--success-file", str(success), "--max-attempts", "1")
     body = {"error_code": "DBSS.1", "error_msg": "a \x1b[31mred\x1b[0m one"}
-    archive.standin.fault(bad, status=500, json=body)
+    archive.mock.fault(bad, status=500, json=body)
     done = run(archive, environment, "--json", *more)
     assert done.returncode == 11
     found = json.loads(done.stdout)
@@ -1659,11 +1657,11 @@ def test_the_commands_exit_codes(
         assert done.returncode == code, done.stderr
         assert done.stderr.startswith("dbss: ")
         assert not success.exists()
-    archive.standin.fault("@reports.list", status=500, times=1)
+    archive.mock.fault("@reports.list", status=500, times=1)
     done = run(archive, environment, "--json", *more)
     assert done.returncode == 5
     assert json.loads(done.stdout)["error"]["status_name"] == "DBSS_ERR_SERVER"
-    archive.standin.clear_faults()
+    archive.mock.clear_faults()
 
     before = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
     assert run(archive, environment, *more).returncode == 0

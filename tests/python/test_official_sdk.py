@@ -1,6 +1,6 @@
-"""The official SDK works with the stand-in unchanged, and gets what libdbss gets.
+"""The official SDK works with the mock service unchanged, and gets what libdbss gets.
 
-So the stand-in's word on the protocol is not only our own.
+So the mock service's word on the protocol is not only our own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dbss
 import pytest
 
-from standin import Standin
+from mock_service import MockService
 
 with warnings.catch_warnings():
     # Those of the SDK's own code are no defects of ours.
@@ -55,26 +55,26 @@ def no_memory() -> None:
     BasicCredentials._CACHE.clear()
 
 
-def official(standin: Standin, secret_key: str) -> DbssClient:
-    credentials = BasicCredentials(standin.access_key, secret_key, standin.project_id)
+def official(mock: MockService, secret_key: str) -> DbssClient:
+    credentials = BasicCredentials(mock.access_key, secret_key, mock.project_id)
     builder = DbssClient.new_builder().with_credentials(credentials)
-    return builder.with_endpoint(standin.http).build()
+    return builder.with_endpoint(mock.http).build()
 
 
-def in_region(standin: Standin, credentials: BasicCredentials) -> DbssClient:
+def in_region(mock: MockService, credentials: BasicCredentials) -> DbssClient:
     """A client that has to find its project, by the name of its region."""
-    builder = DbssClient.new_builder().with_credentials(credentials.with_iam_endpoint(standin.iam))
-    return builder.with_region(Region(standin.region, standin.http)).build()
+    builder = DbssClient.new_builder().with_credentials(credentials.with_iam_endpoint(mock.iam))
+    return builder.with_region(Region(mock.region, mock.http)).build()
 
 
 def download(
     client: DbssClient,
-    standin: Standin,
+    mock: MockService,
     report: str,
     locale: str | None = None,
     instance: str | None = None,
 ) -> bytes:
-    request = DownloadAuditReportRequest(instance or standin.instance_id, report, locale)
+    request = DownloadAuditReportRequest(instance or mock.instance_id, report, locale)
     received = io.BytesIO()
 
     def consume(stream: object) -> None:
@@ -89,33 +89,33 @@ def download(
 @pytest.mark.parametrize("locale", [None, "en-us", "zh-cn"])
 @pytest.mark.parametrize("kind", ["pdf", "zip"])
 def test_the_official_sdk_gets_the_same_bytes(
-    standin: Standin, kind: str, locale: str | None
+    mock: MockService, kind: str, locale: str | None
 ) -> None:
-    report = standin.add_report(format=kind)
-    client = official(standin, standin.secret_key)
-    theirs = download(client, standin, report["id"], locale)
+    report = mock.add_report(format=kind)
+    client = official(mock, mock.secret_key)
+    theirs = download(client, mock, report["id"], locale)
     assert hashlib.sha256(theirs).hexdigest() == report["sha256"][locale or "en-us"]
 
-    with dbss.Client(endpoint=standin.http, token=standin.token) as client:
+    with dbss.Client(endpoint=mock.http, token=mock.token) as client:
         ours = client.download_report(
-            standin.project_id, standin.instance_id, report["id"], locale=locale
+            mock.project_id, mock.instance_id, report["id"], locale=locale
         )
     assert ours == theirs
 
-    first, second = standin.requests(report["id"])
+    first, second = mock.requests(report["id"])
     # Up to the credentials it is one request.
     assert first["method"] == second["method"] == "GET"
     assert first["target"] == second["target"]
     sent = [{name.lower(): value for name, value in one["headers"]} for one in (first, second)]
     assert sent[0]["authorization"].startswith("SDK-HMAC-SHA256 Access=")
     assert "x-auth-token" not in sent[0]
-    assert sent[1]["x-auth-token"] == standin.token
+    assert sent[1]["x-auth-token"] == mock.token
     assert "authorization" not in sent[1]
 
 
-def test_a_wrong_secret_key_is_refused(standin: Standin) -> None:
+def test_a_wrong_secret_key_is_refused(mock: MockService) -> None:
     with pytest.raises(ClientRequestException) as caught:
-        download(official(standin, standin.secret_key[::-1]), standin, standin.pdf["id"])
+        download(official(mock, mock.secret_key[::-1]), mock, mock.pdf["id"])
     assert caught.value.status_code == 401
     assert caught.value.error_code == "APIG.0301"
 
@@ -124,23 +124,23 @@ def test_a_wrong_secret_key_is_refused(standin: Standin) -> None:
 
 
 @pytest.fixture
-def calls(standin: Standin) -> Callable[[str], list[dict[str, Any]]]:
+def calls(mock: MockService) -> Callable[[str], list[dict[str, Any]]]:
     """The requests of one call since the test began, with their headers as a dictionary."""
-    before = len(standin.requests())
+    before = len(mock.requests())
 
     def since(name: str) -> list[dict[str, Any]]:
-        found = [one for one in standin.requests()[before:] if one["report"] == name]
+        found = [one for one in mock.requests()[before:] if one["report"] == name]
         return [{**one, "headers": {k.lower(): v for k, v in one["headers"]}} for one in found]
 
     return since
 
 
 def test_the_official_sdk_finds_its_project(
-    standin: Standin, calls: Callable[[str], list[dict[str, Any]]]
+    mock: MockService, calls: Callable[[str], list[dict[str, Any]]]
 ) -> None:
-    report = standin.add_report(format="pdf")
-    client = in_region(standin, BasicCredentials(standin.access_key, standin.secret_key))
-    theirs = download(client, standin, report["id"])
+    report = mock.add_report(format="pdf")
+    client = in_region(mock, BasicCredentials(mock.access_key, mock.secret_key))
+    theirs = download(client, mock, report["id"])
     assert hashlib.sha256(theirs).hexdigest() == report["sha256"]["en-us"]
     [lookup] = calls("@iam.projects")
     assert (lookup["listener"], lookup["method"], lookup["status"]) == ("iam", "GET", 200)
@@ -149,51 +149,51 @@ def test_the_official_sdk_finds_its_project(
     assert "x-project-id" not in lookup["headers"]
     assert lookup["headers"]["authorization"].startswith("SDK-HMAC-SHA256 Access=")
     [fetched] = calls(report["id"])
-    assert fetched["headers"]["x-project-id"] == standin.project_id
+    assert fetched["headers"]["x-project-id"] == mock.project_id
 
 
-def test_the_official_sdk_finds_no_project_or_too_many(standin: Standin) -> None:
+def test_the_official_sdk_finds_no_project_or_too_many(mock: MockService) -> None:
     def find(secret_key: str) -> None:
-        in_region(standin, BasicCredentials(standin.access_key, secret_key))
+        in_region(mock, BasicCredentials(mock.access_key, secret_key))
 
-    second = standin.add_project(standin.region)
+    second = mock.add_project(mock.region)
     try:
         with pytest.raises(SdkException, match="Multiple project ids found") as caught:
-            find(standin.secret_key)
-        assert f"{standin.project_id},{second['id']}" in str(caught.value)
+            find(mock.secret_key)
+        assert f"{mock.project_id},{second['id']}" in str(caught.value)
     finally:
-        standin.clear_projects()
-    standin.fault("@iam.projects", json={"projects": [], "links": {}}, times=1)
+        mock.clear_projects()
+    mock.fault("@iam.projects", json={"projects": [], "links": {}}, times=1)
     with pytest.raises(SdkException, match="Confirm that the project exists"):
-        find(standin.secret_key)
+        find(mock.secret_key)
     with pytest.raises(SdkException, match=r"IAM\.0101"):
-        find(standin.secret_key[::-1])
+        find(mock.secret_key[::-1])
 
 
 def test_the_official_sdk_finds_its_domain(
-    standin: Standin, calls: Callable[[str], list[dict[str, Any]]]
+    mock: MockService, calls: Callable[[str], list[dict[str, Any]]]
 ) -> None:
-    credentials = GlobalCredentials(standin.access_key, standin.secret_key)
-    credentials.with_iam_endpoint(standin.iam)
+    credentials = GlobalCredentials(mock.access_key, mock.secret_key)
+    credentials.with_iam_endpoint(mock.iam)
     client = (
         DbssClient.new_builder()
-        .with_endpoint(standin.http)
+        .with_endpoint(mock.http)
         .with_credentials(BasicCredentials("any", "any", "any"))
     )
-    credentials.process_auth_params(client.build().get_http_client(), standin.region)
+    credentials.process_auth_params(client.build().get_http_client(), mock.region)
     assert len(credentials.domain_id) == 32
     assert [one["status"] for one in calls("@iam.domains")] == [200]
 
 
 def test_the_official_sdk_takes_its_keys_from_the_metadata(
-    standin: Standin,
+    mock: MockService,
     calls: Callable[[str], list[dict[str, Any]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(MetadataAccessor, "_METADATA_ENDPOINT", standin.metadata)
-    report = standin.add_report(format="zip")
-    client = in_region(standin, MetadataCredentialProvider.get_basic().get_credentials())
-    theirs = download(client, standin, report["id"], "zh-cn")
+    monkeypatch.setattr(MetadataAccessor, "_METADATA_ENDPOINT", mock.metadata)
+    report = mock.add_report(format="zip")
+    client = in_region(mock, MetadataCredentialProvider.get_basic().get_credentials())
+    theirs = download(client, mock, report["id"], "zh-cn")
     assert hashlib.sha256(theirs).hexdigest() == report["sha256"]["zh-cn"]
     [session] = calls("@metadata.token")
     assert (session["method"], session["status"]) == ("PUT", 200)
@@ -204,26 +204,26 @@ def test_the_official_sdk_takes_its_keys_from_the_metadata(
         [signed] = calls(name)
         assert signed["status"] == 200
         assert ";x-security-token" in signed["headers"]["authorization"]
-        assert standin.access_key not in signed["headers"]["authorization"]
+        assert mock.access_key not in signed["headers"]["authorization"]
 
-    standin.revoke_metadata_keys()
+    mock.revoke_metadata_keys()
     with pytest.raises(ClientRequestException, match="unknown access key"):
-        download(client, standin, report["id"])
+        download(client, mock, report["id"])
 
 
 @pytest.mark.parametrize(
     ("settings", "status"), [({"agency": False}, 404), ({"require_token": False}, None)]
 )
 def test_the_official_sdk_meets_other_instances(
-    standin: Standin,
+    mock: MockService,
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, bool],
     status: int | None,
 ) -> None:
-    monkeypatch.setattr(MetadataAccessor, "_METADATA_ENDPOINT", standin.metadata)
-    standin.set_metadata(**settings)
+    monkeypatch.setattr(MetadataAccessor, "_METADATA_ENDPOINT", mock.metadata)
+    mock.set_metadata(**settings)
     # As where there are no session tokens yet.
-    standin.fault("@metadata.token", status=404, times=1)
+    mock.fault("@metadata.token", status=404, times=1)
     try:
         provider = MetadataCredentialProvider.get_basic()
         if status is None:
@@ -233,24 +233,24 @@ def test_the_official_sdk_meets_other_instances(
                 provider.get_credentials()
             assert caught.value.status_code == status
     finally:
-        standin.set_metadata()
-        standin.clear_faults()
+        mock.set_metadata()
+        mock.clear_faults()
 
 
 # The management of reports
 
 
 @pytest.fixture
-def client(standin: Standin) -> DbssClient:
-    return official(standin, standin.secret_key)
+def client(mock: MockService) -> DbssClient:
+    return official(mock, mock.secret_key)
 
 
 @pytest.fixture
-def instance(standin: Standin) -> Iterator[str]:
+def instance(mock: MockService) -> Iterator[str]:
     """An instance without reports."""
-    added = standin.add_instance("for a test")
+    added = mock.add_instance("for a test")
     yield added
-    standin.remove_instances([added])
+    mock.remove_instances([added])
 
 
 def listed(
@@ -264,9 +264,9 @@ def listed(
 @pytest.mark.parametrize("size", [1, 7, 100, 1000])
 @pytest.mark.parametrize("count", [0, 1, 250, 2500])
 def test_the_official_sdk_lists_reports(
-    standin: Standin, client: DbssClient, instance: str, count: int, size: int
+    mock: MockService, client: DbssClient, instance: str, count: int, size: int
 ) -> None:
-    added = standin.add_reports(count, instance=instance) if count else []
+    added = mock.add_reports(count, instance=instance) if count else []
     ids = []
     # One page more than there are: it has to be empty.
     for page in range(1, -(-count // size) + 2):
@@ -281,7 +281,7 @@ def test_the_official_sdk_lists_reports(
 @pytest.mark.parametrize("count", [1, 250, 2500])
 def test_the_official_sdk_lists_instances(build_dir: Path, count: int, size: int) -> None:
     # Its own, because the list shows every test's.
-    with Standin(build_dir / "bin/dbss-standin") as other:
+    with MockService(build_dir / "bin/dbss-mock") as other:
         client = official(other, other.secret_key)
         expected = [other.instance_id, *(other.add_instances(count - 1) if count > 1 else [])]
         ids = []
@@ -300,7 +300,7 @@ def test_the_official_sdk_lists_instances(build_dir: Path, count: int, size: int
 
 
 def test_the_official_sdk_reads_every_field(
-    standin: Standin, client: DbssClient, instance: str
+    mock: MockService, client: DbssClient, instance: str
 ) -> None:
     said = {
         "name": "Wöchentlich",
@@ -315,7 +315,7 @@ def test_the_official_sdk_reads_every_field(
         "db_names": "订单",
         "url": "/somewhere",
     }
-    added = standin.add_report(instance=instance, **said)
+    added = mock.add_report(instance=instance, **said)
     [report], _ = listed(client, instance)
     assert {name: getattr(report, name) for name in said} == said
     assert report.id == added["id"]
@@ -329,11 +329,11 @@ def test_the_official_sdk_reads_every_field(
 
 
 def test_the_official_sdk_makes_and_deletes_a_report(
-    standin: Standin, client: DbssClient, instance: str
+    mock: MockService, client: DbssClient, instance: str
 ) -> None:
     answer = client.list_audit_report_templates(ListAuditReportTemplatesRequest(instance))
     templates = [one.template for one in answer.templates]
-    assert [one.id for one in templates] == [one["id"] for one in standin.templates]
+    assert [one.id for one in templates] == [one["id"] for one in mock.templates]
     template = next(one for one in templates if one.type == "SOX")
     body = CreateReportRequestBody(
         template_id=template.id,
@@ -343,28 +343,28 @@ def test_the_official_sdk_makes_and_deletes_a_report(
         db_ids="7,8",
     )
     assert client.create_report(CreateReportRequest(instance, body)).result == "success"
-    [made] = standin.made()[-1:]
+    [made] = mock.made()[-1:]
     for percent in (0, 50, 100):
         [report], total = listed(client, instance)
         assert (report.id, report.percentum, total) == (made, percent, 1)
         if percent < 100:
             assert report.finish_time is None
             with pytest.raises(ClientRequestException, match=r"DBSS\.10020101"):
-                download(client, standin, made, instance=instance)
+                download(client, mock, made, instance=instance)
     assert report.name.startswith(f"{template.name}_20")
     assert (report.template_type, report.type) == ("SOX", "AUDIT_REPORT_REAL_TIME")
     assert (report.start_time, report.end_time) == (body.start_time, body.end_time)
     assert report.finish_time
-    assert download(client, standin, made, instance=instance).startswith(b"%PDF-")
+    assert download(client, mock, made, instance=instance).startswith(b"%PDF-")
 
     delete = DeleteAuditReportRequest(instance, made)
-    standin.fault("@reports.delete", json={"status": "FAILED"}, times=1)
+    mock.fault("@reports.delete", json={"status": "FAILED"}, times=1)
     assert client.delete_audit_report(delete).status == "FAILED"
     assert client.delete_audit_report(delete).status == "SUCCESS"
     assert listed(client, instance) == ([], 0)
     for gone in (
         lambda: client.delete_audit_report(delete),
-        lambda: download(client, standin, made, instance=instance),
+        lambda: download(client, mock, made, instance=instance),
     ):
         with pytest.raises(ClientRequestException) as caught:
             gone()
@@ -372,14 +372,14 @@ def test_the_official_sdk_makes_and_deletes_a_report(
 
 
 def test_the_official_sdk_is_told_what_is_wrong(
-    standin: Standin, client: DbssClient, instance: str
+    mock: MockService, client: DbssClient, instance: str
 ) -> None:
     order = CreateReportRequestBody(template_id="x" * 32, start_time="s", end_time="e")
-    standin.set_generation(unknown_template="failed")
+    mock.set_generation(unknown_template="failed")
     try:
         assert client.create_report(CreateReportRequest(instance, order)).result == "failed"
     finally:
-        standin.set_generation()
+        mock.set_generation()
     for wrong in (
         lambda: client.create_report(CreateReportRequest(instance, order)),
         lambda: listed(client, instance, page=0),

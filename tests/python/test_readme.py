@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from standin import Standin
+    from mock_service import MockService
 
 
 @pytest.fixture
-def service(standin: Standin, environment: dict[str, str]) -> dict[str, str]:
+def service(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
     return {
         **environment,
-        "DBSS_ENDPOINT": standin.http,
-        "DBSS_TOKEN": standin.token,
-        "DBSS_PROJECT_ID": standin.project_id,
-        "DBSS_INSTANCE_ID": standin.instance_id,
-        "DBSS_REPORT_ID": standin.pdf["id"],
+        "DBSS_ENDPOINT": mock.http,
+        "DBSS_TOKEN": mock.token,
+        "DBSS_PROJECT_ID": mock.project_id,
+        "DBSS_INSTANCE_ID": mock.instance_id,
+        "DBSS_REPORT_ID": mock.pdf["id"],
     }
 
 
@@ -40,7 +40,7 @@ def compiled(root: Path, build_dir: Path, environment: dict[str, str], source: P
 
 
 def test_the_c_program_of_the_readme(
-    root: Path, build_dir: Path, tmp_path: Path, service: dict[str, str], standin: Standin
+    root: Path, build_dir: Path, tmp_path: Path, service: dict[str, str], mock: MockService
 ) -> None:
     source = tmp_path / "readme.c"
     [text] = printed(root, "c")
@@ -48,7 +48,7 @@ def test_the_c_program_of_the_readme(
     program = compiled(root, build_dir, service, source)
     done = subprocess.run([program], env=service, capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert hashlib.sha256(done.stdout).hexdigest() == standin.pdf["sha256"]["en-us"]
+    assert hashlib.sha256(done.stdout).hexdigest() == mock.pdf["sha256"]["en-us"]
 
     refused = {**service, "DBSS_TOKEN": "not-the-token"}
     done = subprocess.run([program], env=refused, capture_output=True, timeout=60)
@@ -58,13 +58,13 @@ def test_the_c_program_of_the_readme(
 
 
 def test_the_python_programs_of_the_readme(
-    root: Path, service: dict[str, str], standin: Standin
+    root: Path, service: dict[str, str], mock: MockService
 ) -> None:
     plain, with_asyncio = printed(root, "python")
-    assert output(plain, service) == f"{standin.pdf['sizes']['zh-cn']} bytes\n"
+    assert output(plain, service) == f"{mock.pdf['sizes']['zh-cn']} bytes\n"
     *listed, last = output(with_asyncio, service).splitlines()
-    assert standin.pdf["id"] in [line.split()[0] for line in listed]
-    assert last == f"{standin.pdf['sizes']['en-us']} bytes"
+    assert mock.pdf["id"] in [line.split()[0] for line in listed]
+    assert last == f"{mock.pdf['sizes']['en-us']} bytes"
 
 
 def output(program: str, service: dict[str, str]) -> str:

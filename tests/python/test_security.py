@@ -21,7 +21,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from standin import Standin
+    from mock_service import MockService
 
 ROOT = Path(__file__).parents[2]
 MIB = 1024 * 1024
@@ -30,16 +30,16 @@ BOUND = 60.0
 
 
 @pytest.fixture(autouse=True)
-def no_faults_left(standin: Standin) -> Iterator[None]:
+def no_faults_left(mock: MockService) -> Iterator[None]:
     yield
-    standin.clear_faults()
+    mock.clear_faults()
 
 
 @pytest.fixture
-def report(standin: Standin) -> tuple[str, str, str]:
+def report(mock: MockService) -> tuple[str, str, str]:
     """The ids of a report that no other test asks for."""
-    added = standin.add_report(format="bytes", size=3000)
-    return standin.project_id, standin.instance_id, added["id"]
+    added = mock.add_report(format="bytes", size=3000)
+    return mock.project_id, mock.instance_id, added["id"]
 
 
 # An answer that would be a whole report, but for what is put in.
@@ -125,22 +125,22 @@ UNSOUND: dict[str, bytes] = {
 
 @pytest.mark.parametrize("what", UNSOUND)
 def test_an_answer_that_is_not_sound_http_is_refused(
-    standin: Standin, report: tuple[str, str, str], what: str
+    mock: MockService, report: tuple[str, str, str], what: str
 ) -> None:
     raw = base64.b64encode(UNSOUND[what]).decode()
-    standin.fault(report[2], raw_base64=raw)
-    standin.fault("@instances", raw_base64=raw)
-    with dbss.Client(endpoint=standin.http, token=standin.token, max_attempts=1) as client:
+    mock.fault(report[2], raw_base64=raw)
+    mock.fault("@instances", raw_base64=raw)
+    with dbss.Client(endpoint=mock.http, token=mock.token, max_attempts=1) as client:
         with pytest.raises(dbss.ProtocolError) as caught:
             client.download_report(*report)
         assert len(str(caught.value)) < 2000
         with pytest.raises(dbss.ProtocolError):
             next(client.instances(report[0]))
     # So that what is refused is what was put in, and not what it was put into.
-    standin.clear_faults()
+    mock.clear_faults()
     for sound in (answer(LENGTH), chunks(b"8"), chunks(b"8;x=y")):
-        standin.fault(report[2], raw_base64=base64.b64encode(sound).decode(), times=1)
-        with dbss.Client(endpoint=standin.http, token=standin.token, max_attempts=1) as client:
+        mock.fault(report[2], raw_base64=base64.b64encode(sound).decode(), times=1)
+        with dbss.Client(endpoint=mock.http, token=mock.token, max_attempts=1) as client:
             assert client.download_report(*report) == b"%PDF-1.7"
 
 
@@ -196,12 +196,12 @@ def test_what_is_unusual_and_sound_is_taken(what: str, pieces: bool) -> None:
     ids=lambda end: end.decode("unicode_escape"),
 )
 def test_chunks_without_their_last_line_end_are_not_whole(
-    standin: Standin, report: tuple[str, str, str], end: bytes
+    mock: MockService, report: tuple[str, str, str], end: bytes
 ) -> None:
     raw = base64.b64encode(chunks(b"8", b"\r\n%PDF-1.7\r\n" + end)).decode()
-    standin.fault(report[2], raw_base64=raw)
+    mock.fault(report[2], raw_base64=raw)
     with (
-        dbss.Client(endpoint=standin.http, token=standin.token, max_attempts=1) as client,
+        dbss.Client(endpoint=mock.http, token=mock.token, max_attempts=1) as client,
         pytest.raises(dbss.TruncatedError),
     ):
         client.download_report(*report)
@@ -320,11 +320,11 @@ DEEP = 1_000_000
 @pytest.mark.parametrize("nested", ['{"error":', '{"details":[', "[", '{"error_code":', '{"a":'])
 @pytest.mark.parametrize("status", [200, 403])
 def test_nested_json_is_no_danger(
-    standin: Standin, report: tuple[str, str, str], nested: str, status: int
+    mock: MockService, report: tuple[str, str, str], nested: str, status: int
 ) -> None:
-    with dbss.Client(endpoint=standin.http, token=standin.token, max_attempts=1) as client:
-        standin.fault(report[2], status=status, body=nested * DEEP)
-        standin.fault("@instances", status=status, body=nested * DEEP)
+    with dbss.Client(endpoint=mock.http, token=mock.token, max_attempts=1) as client:
+        mock.fault(report[2], status=status, body=nested * DEEP)
+        mock.fault("@instances", status=status, body=nested * DEEP)
         with pytest.raises(dbss.ServiceError):
             next(client.instances(report[0]))
         if status == 200:
@@ -355,20 +355,20 @@ PLACES = [
 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_redirect_that_leads_astray_is_refused(
-    standin: Standin, report: tuple[str, str, str], place: str
+    mock: MockService, report: tuple[str, str, str], place: str
 ) -> None:
-    other = standin.http_other.removeprefix("http://")
+    other = mock.http_other.removeprefix("http://")
     location = place.replace("HOST", other)
-    standin.fault(report[2], status=302, headers=[["Location", location]], times=1)
-    before = standin.connections()["total"]
+    mock.fault(report[2], status=302, headers=[["Location", location]], times=1)
+    before = mock.connections()["total"]
     with (
         dbss.Client(
-            endpoint=standin.http, token=standin.token, follow_redirects=True, max_attempts=1
+            endpoint=mock.http, token=mock.token, follow_redirects=True, max_attempts=1
         ) as client,
         pytest.raises(dbss.RedirectedError) as caught,
     ):
         client.download_report(*report)
-    assert standin.connections()["total"] - before == 1
+    assert mock.connections()["total"] - before == 1
     assert "word" not in str(caught.value)
 
 
@@ -377,11 +377,11 @@ HOSTILE = "\x1b]0;owned\x07\x7f\x9b31m\u202efdp.exe\u2066"
 DRIVING = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-def test_no_message_drives_a_terminal(standin: Standin, report: tuple[str, str, str]) -> None:
+def test_no_message_drives_a_terminal(mock: MockService, report: tuple[str, str, str]) -> None:
     lines: list[str] = []
 
     def client(**options: Any) -> dbss.Client:
-        given = {"endpoint": standin.http, "token": standin.token, "max_attempts": 1}
+        given = {"endpoint": mock.http, "token": mock.token, "max_attempts": 1}
         return dbss.Client(log=lambda record: lines.append(record.message), **{**given, **options})
 
     said: list[str] = []
@@ -402,11 +402,11 @@ def test_no_message_drives_a_terminal(standin: Standin, report: tuple[str, str, 
     ]
     with client() as one:
         for fault in faults:
-            standin.fault(report[2], times=1, **fault)
+            mock.fault(report[2], times=1, **fault)
             with pytest.raises(dbss.Error) as caught:
                 one.download_report(*report)
             said.append(str(caught.value))
-        standin.fault("@instances", json={"servers": [{"id": HOSTILE, HOSTILE: 1}, HOSTILE]})
+        mock.fault("@instances", json={"servers": [{"id": HOSTILE, HOSTILE: 1}, HOSTILE]})
         with pytest.raises(dbss.Error) as caught:
             list(one.instances(report[0]))
         said.append(str(caught.value))
@@ -416,7 +416,7 @@ def test_no_message_drives_a_terminal(standin: Standin, report: tuple[str, str, 
         connection.sendall(f"HTTP/1.1 403 {HOSTILE}\r\n\r\n".encode())
 
     with Listener(serve) as proxy:
-        options = {"endpoint": standin.https, "ca_file": standin.ca_file}
+        options = {"endpoint": mock.https, "ca_file": mock.ca_file}
         with (
             client(proxy=f"http://127.0.0.1:{proxy.port}", **options) as one,
             pytest.raises(dbss.ConnectError) as caught,
@@ -429,7 +429,7 @@ def test_no_message_drives_a_terminal(standin: Standin, report: tuple[str, str, 
         assert not DRIVING.search(text), repr(text)
 
 
-def test_a_proxy_that_repeats_its_password_is_not_quoted(standin: Standin) -> None:
+def test_a_proxy_that_repeats_its_password_is_not_quoted(mock: MockService) -> None:
     seen: list[bytes] = []
     lines: list[str] = []
     ways: list[Callable[[bytes], bytes]] = [
@@ -448,9 +448,9 @@ def test_a_proxy_that_repeats_its_password_is_not_quoted(standin: Standin) -> No
         for _ in ways:
             with (
                 dbss.Client(
-                    endpoint=standin.https,
-                    token=standin.token,
-                    ca_file=standin.ca_file,
+                    endpoint=mock.https,
+                    token=mock.token,
+                    ca_file=mock.ca_file,
                     max_attempts=1,
                     proxy=f"http://proxy-user:correct-horse@127.0.0.1:{proxy.port}",
                     log=lambda record: lines.append(record.message),
@@ -501,15 +501,15 @@ def test_old_versions_of_tls_are_neither_offered_nor_taken(version: int) -> None
 
 
 def test_nothing_in_the_environment_makes_a_tap(
-    standin: Standin, environment: dict[str, str], tmp_path: Path
+    mock: MockService, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """Neither the keys of TLS nor a trace of what is sent, whatever other libraries would do."""
     program = f"""
 import dbss
-with dbss.Client(endpoint="{standin.https}", token="{standin.token}",
-                 ca_file="{standin.ca_file}") as client:
-    print(len(client.download_report("{standin.project_id}", "{standin.instance_id}",
-                                     "{standin.pdf["id"]}")))
+with dbss.Client(endpoint="{mock.https}", token="{mock.token}",
+                 ca_file="{mock.ca_file}") as client:
+    print(len(client.download_report("{mock.project_id}", "{mock.instance_id}",
+                                     "{mock.pdf["id"]}")))
 """
     keys = tmp_path / "keys"
     nobody = "http://127.0.0.1:1"
@@ -544,12 +544,12 @@ def test_the_python_package_pulls_in_nothing_and_the_tools_are_pinned() -> None:
     assert [line for line in required if not re.fullmatch(r"[\w-]+==[\w.]+", line)] == []
 
 
-def test_chunks_and_a_length_must_agree(standin: Standin, report: tuple[str, str, str]) -> None:
+def test_chunks_and_a_length_must_agree(mock: MockService, report: tuple[str, str, str]) -> None:
     body = b"8\r\n%PDF-1.7\r\n0\r\n\r\n"
-    with dbss.Client(endpoint=standin.http, token=standin.token, max_attempts=1) as client:
+    with dbss.Client(endpoint=mock.http, token=mock.token, max_attempts=1) as client:
         for length in (0, 3, 9, len(body)):
             raw = answer(CHUNKED, b"Content-Length: %d" % length, body=body)
-            standin.fault(report[2], raw_base64=base64.b64encode(raw).decode(), times=1)
+            mock.fault(report[2], raw_base64=base64.b64encode(raw).decode(), times=1)
             with pytest.raises(dbss.TruncatedError):
                 client.download_report(*report)
 

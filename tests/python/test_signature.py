@@ -25,7 +25,7 @@ with warnings.catch_warnings():
     from huaweicloudsdkdbss.v1 import DbssClient, DownloadAuditReportRequest
 
 if TYPE_CHECKING:
-    from standin import Standin
+    from mock_service import MockService
 
 
 def sdk_authorization(
@@ -107,25 +107,23 @@ def test_a_table_of_requests_is_signed_alike(root: Path, tmp_path: Path) -> None
     assert "1 passed" in done.stdout
 
 
-def test_what_goes_over_the_wire_is_what_the_sdk_would_sign(standin: Standin) -> None:
+def test_what_goes_over_the_wire_is_what_the_sdk_would_sign(mock: MockService) -> None:
     for locale, token in itertools.product((None, "zh-cn"), (None, "a-security-token")):
-        report = standin.add_report(format="bytes", size=1000)
+        report = mock.add_report(format="bytes", size=1000)
         with dbss.Client(
-            endpoint=standin.http,
-            access_key=standin.access_key,
-            secret_key=standin.secret_key,
+            endpoint=mock.http,
+            access_key=mock.access_key,
+            secret_key=mock.secret_key,
             security_token=token,
         ) as client:
-            client.download_report(
-                standin.project_id, standin.instance_id, report["id"], locale=locale
-            )
-        [request] = standin.requests(report["id"])
+            client.download_report(mock.project_id, mock.instance_id, report["id"], locale=locale)
+        [request] = mock.requests(report["id"])
         sent = dict(request["headers"])
         names = sent["authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
         assert {"host", "x-project-id", "x-sdk-date"} <= set(names)
         assert ("x-security-token" in names) == (token is not None)
-        key = (standin.access_key, standin.secret_key)
-        url = standin.http + request["target"]
+        key = (mock.access_key, mock.secret_key)
+        url = mock.http + request["target"]
         again = sdk_authorization(key, "GET", url, {name: sent[name] for name in names})
         assert again == sent["authorization"]
 
@@ -160,52 +158,52 @@ def test_a_token_and_a_key_exclude_each_other() -> None:
         dbss.Client(endpoint="http://127.0.0.1:1", token="t", access_key="a", secret_key="s")
 
 
-def test_a_wrong_key_is_tried_once(standin: Standin) -> None:
-    report = standin.add_report(format="bytes", size=1000)
-    key = {"access_key": standin.access_key, "secret_key": "not-the-secret-key"}
-    with dbss.Client(endpoint=standin.http, **key) as client:
+def test_a_wrong_key_is_tried_once(mock: MockService) -> None:
+    report = mock.add_report(format="bytes", size=1000)
+    key = {"access_key": mock.access_key, "secret_key": "not-the-secret-key"}
+    with dbss.Client(endpoint=mock.http, **key) as client:
         with pytest.raises(dbss.UnauthenticatedError) as caught:
-            client.download_report(standin.project_id, standin.instance_id, report["id"])
+            client.download_report(mock.project_id, mock.instance_id, report["id"])
         assert caught.value.service_code == "APIG.0301"
         assert caught.value.attempts == 1
         assert "not-the-secret-key" not in repr(vars(caught.value)) + repr(client)
-        assert len(standin.requests(report["id"])) == 1
+        assert len(mock.requests(report["id"])) == 1
         # A token may take over.
-        client.set_token(standin.token)
-        client.download_report(standin.project_id, standin.instance_id, report["id"])
+        client.set_token(mock.token)
+        client.download_report(mock.project_id, mock.instance_id, report["id"])
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_our_client_and_the_sdks_find_the_same_project(
-    standin: Standin, monkeypatch: pytest.MonkeyPatch
+    mock: MockService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With an access key, a region and no project, and by the same request."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     BasicCredentials._CACHE.clear()
-    report = standin.add_report(format="bytes", size=1000)["id"]
-    before = len(standin.requests())
-    key = (standin.access_key, standin.secret_key)
+    report = mock.add_report(format="bytes", size=1000)["id"]
+    before = len(mock.requests())
+    key = (mock.access_key, mock.secret_key)
     with dbss.Client(
-        endpoint=standin.http,
-        region=standin.region,
-        iam_endpoint=standin.iam,
+        endpoint=mock.http,
+        region=mock.region,
+        iam_endpoint=mock.iam,
         access_key=key[0],
         secret_key=key[1],
     ) as client:
-        client.download_report(None, standin.instance_id, report)
+        client.download_report(None, mock.instance_id, report)
     builder = DbssClient.new_builder().with_credentials(
-        BasicCredentials(*key).with_iam_endpoint(standin.iam)
+        BasicCredentials(*key).with_iam_endpoint(mock.iam)
     )
-    theirs = builder.with_region(Region(standin.region, standin.http)).build()
-    theirs.download_audit_report(DownloadAuditReportRequest(standin.instance_id, report))
+    theirs = builder.with_region(Region(mock.region, mock.http)).build()
+    theirs.download_audit_report(DownloadAuditReportRequest(mock.instance_id, report))
 
-    requests = standin.requests()[before:]
+    requests = mock.requests()[before:]
     assert [one["report"] for one in requests] == ["@iam.projects", report] * 2
     assert {one["status"] for one in requests} == {200}
     assert requests[0]["target"] == requests[2]["target"]
     assert requests[1]["path"] == requests[3]["path"]
     sent = dict(requests[0]["headers"])
     names = sent["authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
-    url = standin.iam + requests[0]["target"]
+    url = mock.iam + requests[0]["target"]
     again = sdk_authorization(key, "GET", url, {name: sent[name] for name in names})
     assert again == sent["authorization"]

@@ -45,7 +45,7 @@ from dbss import operation as operation_module
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from standin import Standin
+    from mock_service import MockService
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -57,23 +57,23 @@ SOON = 1.0
 
 
 @pytest.fixture
-def client(standin: Standin) -> Iterator[dbss.Client]:
-    with dbss.Client(endpoint=standin.http, token=standin.token) as one:
+def client(mock: MockService) -> Iterator[dbss.Client]:
+    with dbss.Client(endpoint=mock.http, token=mock.token) as one:
         yield one
 
 
 @pytest.fixture(autouse=True)
-def no_faults_left(standin: Standin) -> Iterator[None]:
+def no_faults_left(mock: MockService) -> Iterator[None]:
     yield
-    standin.clear_faults()
-    standin.clear_listener_faults()
+    mock.clear_faults()
+    mock.clear_listener_faults()
 
 
 @pytest.fixture
-def make(standin: Standin) -> Callable[..., Report]:
+def make(mock: MockService) -> Callable[..., Report]:
     def make_report(size: int = 300 * KIB, format: str = "bytes", **fault: Any) -> Report:
-        facts = standin.add_report(format=format, size=size)
-        report = Report(standin, facts)
+        facts = mock.add_report(format=format, size=size)
+        report = Report(mock, facts)
         if fault:
             report.fault(**fault)
         return report
@@ -83,7 +83,7 @@ def make(standin: Standin) -> Callable[..., Report]:
 
 @dataclass
 class Report:
-    standin: Standin
+    mock: MockService
     facts: dict[str, Any]
 
     @property
@@ -92,7 +92,7 @@ class Report:
 
     @property
     def ids(self) -> tuple[str, str, str]:
-        return self.standin.project_id, self.standin.instance_id, self.id
+        return self.mock.project_id, self.mock.instance_id, self.id
 
     @property
     def size(self) -> int:
@@ -103,13 +103,13 @@ class Report:
         return self.facts["sha256"]["en-us"]
 
     def fault(self, **fault: Any) -> None:
-        self.standin.fault(self.id, **fault)
+        self.mock.fault(self.id, **fault)
 
     def change(self) -> None:
-        self.facts = self.standin.new_version(self.id)
+        self.facts = self.mock.new_version(self.id)
 
     def requests(self) -> list[dict[str, Any]]:
-        return self.standin.requests(self.id)
+        return self.mock.requests(self.id)
 
     def headers(self, name: str) -> list[str | None]:
         """This header of each request."""
@@ -137,8 +137,8 @@ def python(code: str, environment: dict[str, str], **more: str) -> subprocess.Co
 def told(report: Report) -> dict[str, str]:
     """What a program of its own is told of a report."""
     return {
-        "ENDPOINT": report.standin.http,
-        "TOKEN": report.standin.token,
+        "ENDPOINT": report.mock.http,
+        "TOKEN": report.mock.token,
         "IDS": ",".join(report.ids),
     }
 
@@ -210,7 +210,7 @@ every_way = pytest.mark.parametrize("way", WAYS)
 @every_way
 @pytest.mark.parametrize("listener", ["http", "https"])
 def test_a_report_arrives_right_to_the_byte(
-    standin: Standin,
+    mock: MockService,
     make: Callable[..., Report],
     tmp_path: Path,
     way: Callable[..., bytes],
@@ -218,7 +218,7 @@ def test_a_report_arrives_right_to_the_byte(
 ) -> None:
     report = make(5 * MIB + 1, "pdf")
     with dbss.Client(
-        endpoint=getattr(standin, listener), token=standin.token, ca_file=standin.ca_file
+        endpoint=getattr(mock, listener), token=mock.token, ca_file=mock.ca_file
     ) as client:
         got = way(client, report, tmp_path, locale="zh-cn")
     assert sha256(got) == report.facts["sha256"]["zh-cn"]
@@ -293,14 +293,14 @@ def test_a_transfer_that_is_cut_once_is_resumed(
 )
 def test_what_is_not_whole_is_an_error_and_leaves_nothing(
     make: Callable[..., Report],
-    standin: Standin,
+    mock: MockService,
     tmp_path: Path,
     way: Callable[..., bytes],
     fault: dict[str, Any],
 ) -> None:
     report = make(300 * KIB, **fault)
     with (
-        dbss.Client(endpoint=standin.http, token=standin.token, max_attempts=1) as client,
+        dbss.Client(endpoint=mock.http, token=mock.token, max_attempts=1) as client,
         pytest.raises((dbss.NetworkError, dbss.ServiceError)),
     ):
         way(client, report, tmp_path)
@@ -308,11 +308,11 @@ def test_what_is_not_whole_is_an_error_and_leaves_nothing(
 
 @every_way
 def test_text_in_place_of_a_report_is_refused_and_leaves_nothing(
-    make: Callable[..., Report], standin: Standin, tmp_path: Path, way: Callable[..., bytes]
+    make: Callable[..., Report], mock: MockService, tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     report = make(300, body="<!-- confidential --><html>", times=1)
     with (
-        dbss.Client(endpoint=standin.http, token=standin.token) as client,
+        dbss.Client(endpoint=mock.http, token=mock.token) as client,
         pytest.raises(dbss.UnexpectedResponseError) as caught,
     ):
         way(client, report, tmp_path)
@@ -324,25 +324,25 @@ def test_text_in_place_of_a_report_is_refused_and_leaves_nothing(
 
 @pytest.mark.parametrize("blank", [5, 511, 512, 600, 1024, 5000])
 def test_a_report_behind_white_space_is_one(
-    standin: Standin, make: Callable[..., Report], blank: int
+    mock: MockService, make: Callable[..., Report], blank: int
 ) -> None:
     body = "\n" * blank + "%PDF-1.7 and so on"
     report = make(300, body=body, times=1)
-    with dbss.Client(endpoint=standin.http, token=standin.token) as client:
-        got = client.download_report(standin.project_id, standin.instance_id, report.facts["id"])
+    with dbss.Client(endpoint=mock.http, token=mock.token) as client:
+        got = client.download_report(mock.project_id, mock.instance_id, report.facts["id"])
     assert got == body.encode()
 
 
 @pytest.mark.parametrize(("blank", "said"), [(600, "empty body"), (20_000, "text")])
 def test_white_space_alone_is_no_report(
-    standin: Standin, make: Callable[..., Report], blank: int, said: str
+    mock: MockService, make: Callable[..., Report], blank: int, said: str
 ) -> None:
     report = make(300, body=" " * blank, times=1)
     with (
-        dbss.Client(endpoint=standin.http, token=standin.token) as client,
+        dbss.Client(endpoint=mock.http, token=mock.token) as client,
         pytest.raises(dbss.UnexpectedResponseError) as caught,
     ):
-        client.download_report(standin.project_id, standin.instance_id, report.facts["id"])
+        client.download_report(mock.project_id, mock.instance_id, report.facts["id"])
     assert said in caught.value.message
 
 
@@ -359,11 +359,11 @@ def change_in_the_midst(report: Report) -> Callable[[dbss.Progress], None]:
 
 @every_way
 def test_a_report_that_changed_meanwhile_is_never_mixed(
-    standin: Standin, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+    mock: MockService, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     report = make(300 * KIB, stall_after=100_000, times=1)
     old = report.sha256
-    with dbss.Client(endpoint=standin.http, token=standin.token, stall_timeout=0.3) as client:
+    with dbss.Client(endpoint=mock.http, token=mock.token, stall_timeout=0.3) as client:
         call = (client, report, tmp_path)
         if way in FORGETFUL:
             got = way(*call, progress=change_in_the_midst(report))
@@ -408,8 +408,8 @@ OTHER = '"of-another-version"'
 def version(report: Report) -> tuple[str, bytes]:
     """A report's entity tag and its bytes."""
     project, instance, _ = report.ids
-    url = f"{report.standin.http}/v1/{project}/audit/{instance}/reports/{report.id}/download"
-    request = urllib.request.Request(url, headers={"X-Auth-Token": report.standin.token})
+    url = f"{report.mock.http}/v1/{project}/audit/{instance}/reports/{report.id}/download"
+    request = urllib.request.Request(url, headers={"X-Auth-Token": report.mock.token})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=BOUND) as response:
         return response.headers["ETag"], response.read()
@@ -536,17 +536,17 @@ def test_a_report_in_endless_small_parts_ends(
 
 @pytest.mark.parametrize("scheme", ["HTTPS", "Https"])
 def test_a_redirect_keeps_its_scheme_however_it_is_written(
-    standin: Standin, make: Callable[..., Report], scheme: str
+    mock: MockService, make: Callable[..., Report], scheme: str
 ) -> None:
     """In capitals it was taken for plain http."""
-    to = standin.https.replace("https", scheme, 1)
+    to = mock.https.replace("https", scheme, 1)
     target = make()
     report = make()
-    path = f"/v1/{standin.project_id}/audit/{standin.instance_id}/reports/{target.id}/download"
+    path = f"/v1/{mock.project_id}/audit/{mock.instance_id}/reports/{target.id}/download"
     report.fault(status=302, headers=[["Location", to + path]], times=1)
-    options = {"ca_file": standin.ca_file, "follow_redirects": True}
-    with dbss.Client(endpoint=standin.https, token=standin.token, **options) as client:
-        data = client.download_report(standin.project_id, standin.instance_id, report.id)
+    options = {"ca_file": mock.ca_file, "follow_redirects": True}
+    with dbss.Client(endpoint=mock.https, token=mock.token, **options) as client:
+        data = client.download_report(mock.project_id, mock.instance_id, report.id)
     assert hashlib.sha256(data).hexdigest() == target.sha256
 
 
@@ -563,10 +563,10 @@ def test_a_part_that_is_longer_than_it_says_is_refused(
 
 @every_way
 def test_a_stalled_transfer_is_resumed_or_ends(
-    standin: Standin, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+    mock: MockService, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     report = make(300 * KIB, stall_after=100_000, times=2)
-    with dbss.Client(endpoint=standin.http, token=standin.token, stall_timeout=0.25) as client:
+    with dbss.Client(endpoint=mock.http, token=mock.token, stall_timeout=0.25) as client:
         with pytest.raises(dbss.StalledError) as caught:
             way(client, report, tmp_path, operation=dbss.Operation(max_attempts=1))
         assert caught.value.attempts == 1
@@ -576,10 +576,10 @@ def test_a_stalled_transfer_is_resumed_or_ends(
 
 
 def test_a_dripping_server_is_no_stalled_one(
-    standin: Standin, make: Callable[..., Report], tmp_path: Path
+    mock: MockService, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make(10_000, drip={"bytes": 1000, "every_ms": 60})
-    with dbss.Client(endpoint=standin.http, token=standin.token, stall_timeout=0.5) as client:
+    with dbss.Client(endpoint=mock.http, token=mock.token, stall_timeout=0.5) as client:
         assert sha256(to_file(client, report, tmp_path)) == report.sha256
 
 
@@ -606,9 +606,9 @@ def test_what_does_not_is_not(
     assert caught.value.attempts == len(report.requests()) == 1
 
 
-def test_attempts_end_with_the_last_error(standin: Standin, make: Callable[..., Report]) -> None:
+def test_attempts_end_with_the_last_error(mock: MockService, make: Callable[..., Report]) -> None:
     report = make(1000, status=503, headers=[["Retry-After", "0"]])
-    with dbss.Client(endpoint=standin.http, token=standin.token, max_attempts=2) as client:
+    with dbss.Client(endpoint=mock.http, token=mock.token, max_attempts=2) as client:
         with pytest.raises(dbss.ServerError) as caught:
             client.download_report(*report.ids)
         assert caught.value.attempts == len(report.requests()) == 2
@@ -621,11 +621,11 @@ def test_attempts_end_with_the_last_error(standin: Standin, make: Callable[..., 
 
 
 def test_retry_after_is_obeyed_up_to_its_limit(
-    standin: Standin, make: Callable[..., Report]
+    mock: MockService, make: Callable[..., Report]
 ) -> None:
     report = make(1000, status=503, times=2, headers=[["Retry-After", "1"]])
     begun = time.monotonic()
-    with dbss.Client(endpoint=standin.http, token=standin.token, max_retry_after=1) as client:
+    with dbss.Client(endpoint=mock.http, token=mock.token, max_retry_after=1) as client:
         assert client.download_report(*report.ids)
         assert time.monotonic() - begun >= 2
         report.fault(status=429, headers=[["Retry-After", "2"]])
@@ -651,7 +651,7 @@ class Phase:
 
     def client(self, **more: Any) -> dbss.Client:
         return dbss.Client(
-            endpoint=self.endpoint, token=self.report.standin.token, ca_file=self.ca_file, **more
+            endpoint=self.endpoint, token=self.report.mock.token, ca_file=self.ca_file, **more
         )
 
     def wait(self, operation: dbss.Operation | None = None) -> None:
@@ -666,8 +666,8 @@ PHASES = ["connect", "handshake", "header", "body", "retry"]
 
 
 @pytest.fixture(params=PHASES)
-def phase(request: pytest.FixtureRequest, standin: Standin, make: Callable[..., Report]) -> Phase:
-    endpoint = standin.http
+def phase(request: pytest.FixtureRequest, mock: MockService, make: Callable[..., Report]) -> Phase:
+    endpoint = mock.http
     report = make(300 * KIB)
 
     def asked() -> bool:
@@ -675,19 +675,19 @@ def phase(request: pytest.FixtureRequest, standin: Standin, make: Callable[..., 
 
     reached = asked
     if request.param == "connect":
-        endpoint = standin.never_accepts
+        endpoint = mock.never_accepts
 
         # Nothing to see from outside: the attempt is counted right before.
         def reached() -> bool:
             return True
 
     elif request.param == "handshake":
-        endpoint = standin.https_other
-        standin.listener_fault("https_other", "handshake_stall")
-        before = standin.connections()["https_other"]
+        endpoint = mock.https_other
+        mock.listener_fault("https_other", "handshake_stall")
+        before = mock.connections()["https_other"]
 
         def reached() -> bool:
-            return standin.connections()["https_other"] > before
+            return mock.connections()["https_other"] > before
 
     elif request.param == "header":
         report.fault(no_answer=True)
@@ -699,7 +699,7 @@ def phase(request: pytest.FixtureRequest, standin: Standin, make: Callable[..., 
 
     else:
         report.fault(status=503, headers=[["Retry-After", "50"]])
-    return Phase(report, endpoint, standin.ca_file, reached)
+    return Phase(report, endpoint, mock.ca_file, reached)
 
 
 def show(what: str, seconds: float) -> None:
@@ -730,14 +730,14 @@ def test_a_cancel_ends_a_call_in_every_phase(
         assert list(tmp_path.iterdir()) == []
 
         # It stays cancelled, without any traffic, until it is told otherwise.
-        before = phase.report.standin.connections()["total"]
+        before = phase.report.mock.connections()["total"]
         with pytest.raises(dbss.CancelledError):
             way(client, phase.report, tmp_path, operation=operation)
-        assert phase.report.standin.connections()["total"] == before
-    phase.report.standin.clear_faults()
+        assert phase.report.mock.connections()["total"] == before
+    phase.report.mock.clear_faults()
     operation.reset()
     assert (operation.received, operation.attempts, operation.error) == (0, 0, None)
-    with dbss.Client(endpoint=phase.report.standin.http, token=phase.report.standin.token) as good:
+    with dbss.Client(endpoint=phase.report.mock.http, token=phase.report.mock.token) as good:
         got = way(good, phase.report, tmp_path, operation=operation)
     assert sha256(got) == phase.report.sha256
 
@@ -829,9 +829,9 @@ def test_ctrl_c_ends_a_call_in_every_phase(
     assert took < SOON
 
 
-def test_ctrl_c_needs_no_operation(standin: Standin, make: Callable[..., Report]) -> None:
+def test_ctrl_c_needs_no_operation(mock: MockService, make: Callable[..., Report]) -> None:
     report = make(no_answer=True)
-    phase = Phase(report, standin.http, standin.ca_file, lambda: bool(report.requests()))
+    phase = Phase(report, mock.http, mock.ca_file, lambda: bool(report.requests()))
     with phase.client() as client:
         timer = threading.Thread(target=lambda: (phase.wait(), os.kill(os.getpid(), signal.SIGINT)))
         timer.start()
@@ -878,12 +878,12 @@ def test_what_a_signals_handler_raises_comes_out_as_it_is(
 
 
 def test_a_handler_that_does_not_raise_runs_during_the_call_and_does_not_end_it(
-    standin: Standin,
+    mock: MockService,
     make: Callable[..., Report],
     on_usr1: Callable[[Callable[[], None]], None],
 ) -> None:
     report = make(300 * KIB, delay_ms=700)
-    phase = Phase(report, standin.http, standin.ca_file, lambda: bool(report.requests()))
+    phase = Phase(report, mock.http, mock.ca_file, lambda: bool(report.requests()))
     ran: list[float] = []
     on_usr1(lambda: ran.append(time.monotonic()))
     operation = dbss.Operation()
@@ -897,13 +897,13 @@ def test_a_handler_that_does_not_raise_runs_during_the_call_and_does_not_end_it(
 
 def test_a_signals_handler_may_cancel_and_call(
     client: dbss.Client,
-    standin: Standin,
+    mock: MockService,
     make: Callable[..., Report],
     on_usr1: Callable[[Callable[[], None]], None],
 ) -> None:
     report = make(no_answer=True)
     other = make(1000)
-    phase = Phase(report, standin.http, standin.ca_file, lambda: bool(report.requests()))
+    phase = Phase(report, mock.http, mock.ca_file, lambda: bool(report.requests()))
     operation = dbss.Operation()
     got: list[object] = []
 
@@ -1014,7 +1014,7 @@ def test_what_a_write_raises_comes_out_as_it_is(
 
 
 def test_an_exception_that_is_kept_keeps_no_context_and_no_stream(
-    standin: Standin, make: Callable[..., Report]
+    mock: MockService, make: Callable[..., Report]
 ) -> None:
     report = make(300 * KIB, stall_after=100_000)
     kept = []
@@ -1023,7 +1023,7 @@ def test_an_exception_that_is_kept_keeps_no_context_and_no_stream(
         if now.received:
             raise Special
 
-    client = dbss.Client(endpoint=standin.http, token=standin.token)
+    client = dbss.Client(endpoint=mock.http, token=mock.token)
     context = weakref.ref(client._context)
     with client.open_report(*report.ids, progress=refuse) as stream:
         handle = weakref.ref(stream._handle)
@@ -1041,7 +1041,7 @@ def test_an_exception_that_is_kept_keeps_no_context_and_no_stream(
 
 @every_way
 def test_progress_ticks_while_nothing_arrives(
-    standin: Standin, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+    mock: MockService, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     report = make(300 * KIB, stall_after=100_000)
     times: list[float] = []
@@ -1053,7 +1053,7 @@ def test_progress_ticks_while_nothing_arrives(
 
     with (
         dbss.Client(
-            endpoint=standin.http, token=standin.token, stall_timeout=1, max_attempts=1
+            endpoint=mock.http, token=mock.token, stall_timeout=1, max_attempts=1
         ) as client,
         pytest.raises(dbss.StalledError),
     ):
@@ -1199,7 +1199,7 @@ def test_the_strings_of_an_operation_may_be_read_at_any_time(
 
 
 def test_an_operation_tells_its_result(
-    standin: Standin, client: dbss.Client, make: Callable[..., Report], tmp_path: Path
+    mock: MockService, client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make(1000, headers=[["X-Request-Id", "req-7"]])
     with dbss.Operation() as operation:
@@ -1222,7 +1222,7 @@ def test_an_operation_tells_its_result(
         assert operation.error.service_code == "DBSS.10021004"
         operation.reset()
         assert operation.error is None
-        for kind, described in (("pdf", standin.pdf), ("zip", standin.zip)):
+        for kind, described in (("pdf", mock.pdf), ("zip", mock.zip)):
             client.download_report(*report.ids[:2], described["id"], operation=operation)
             assert operation.format == kind
             assert operation.content_type is not None
@@ -1260,10 +1260,10 @@ def test_options_of_an_operation_are_checked(options: dict[str, Any], parameter:
 
 
 def test_options_of_an_operation_outrank_the_clients(
-    standin: Standin, make: Callable[..., Report], tmp_path: Path
+    mock: MockService, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make(300 * KIB, stall_after=100_000, times=1)
-    with dbss.Client(endpoint=standin.http, token=standin.token, max_memory_bytes=1000) as client:
+    with dbss.Client(endpoint=mock.http, token=mock.token, max_memory_bytes=1000) as client:
         quick = dbss.Operation(stall_timeout=0.2, max_attempts=1, connect_timeout=None)
         with pytest.raises(dbss.StalledError):
             client.download_report_to(*report.ids, tmp_path / "a", operation=quick)
@@ -1341,12 +1341,12 @@ def test_a_stream_of_unknown_length_and_kind(
 
 
 def test_copyfileobj_and_zipfile_work_on_a_stream(
-    standin: Standin, client: dbss.Client, tmp_path: Path
+    mock: MockService, client: dbss.Client, tmp_path: Path
 ) -> None:
-    ids = (standin.project_id, standin.instance_id, standin.zip["id"])
+    ids = (mock.project_id, mock.instance_id, mock.zip["id"])
     with client.open_report(*ids) as stream, open(tmp_path / "copy", "wb") as copy:
         shutil.copyfileobj(stream, copy)
-    assert sha256(tmp_path / "copy") == standin.zip["sha256"]["en-us"]
+    assert sha256(tmp_path / "copy") == mock.zip["sha256"]["en-us"]
     with client.open_report(*ids) as stream, tempfile.SpooledTemporaryFile() as spooled:
         assert stream.format == "zip"
         shutil.copyfileobj(stream, spooled)
@@ -1372,13 +1372,13 @@ def test_the_end_is_only_told_of_a_whole_report_and_an_error_stays(
 
 
 def test_a_stream_outlives_its_client_but_not_its_end(
-    standin: Standin, make: Callable[..., Report]
+    mock: MockService, make: Callable[..., Report]
 ) -> None:
     report = make(3 * MIB, cut_after=MIB, times=1)
     messages: list[str] = []
     client = dbss.Client(
-        endpoint=standin.http,
-        token=standin.token,
+        endpoint=mock.http,
+        token=mock.token,
         log=lambda record: messages.append(record.message),
     )
     stream = client.open_report(*report.ids)
@@ -1388,7 +1388,7 @@ def test_a_stream_outlives_its_client_but_not_its_end(
         assert sha256(stream.read()) == report.sha256
     assert any("again" in message for message in messages)
 
-    with dbss.Client(endpoint=standin.http, token=standin.token) as client:
+    with dbss.Client(endpoint=mock.http, token=mock.token) as client:
         stream = client.open_report(*report.ids)
     with stream, pytest.raises((dbss.CancelledError, dbss.ClosedError)):
         stream.read()
@@ -1452,13 +1452,13 @@ def test_a_stream_that_is_forgotten_frees_its_operation(
 
 
 def test_other_threads_run_while_a_stream_and_a_file_wait(
-    standin: Standin, make: Callable[..., Report], tmp_path: Path
+    mock: MockService, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     for way in (to_file, by_stream):
         report = make(300 * KIB, stall_after=100_000)
         with (
             dbss.Client(
-                endpoint=standin.http, token=standin.token, stall_timeout=0.5, max_attempts=1
+                endpoint=mock.http, token=mock.token, stall_timeout=0.5, max_attempts=1
             ) as client,
             ThreadPoolExecutor(1) as pool,
         ):
@@ -1608,7 +1608,7 @@ def test_a_hostile_name_stays_in_its_directory(
 )
 @pytest.mark.parametrize("quote", ['"', ""])
 def test_names_in_other_encodings_never_collide(
-    standin: Standin,
+    mock: MockService,
     client: dbss.Client,
     make: Callable[..., Report],
     tmp_path: Path,
@@ -1624,7 +1624,7 @@ def test_names_in_other_encodings_never_collide(
         disposition = b"attachment; filename=" + f"{quote}{name}{quote}".encode(encoding)
         head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Disposition: %b\r\n\r\n"
         answer = head % (len(body), disposition) + body
-        standin.fault(report.id, raw_base64=base64.b64encode(answer).decode(), times=1)
+        mock.fault(report.id, raw_base64=base64.b64encode(answer).decode(), times=1)
         path = client.download_report_to(*report.ids, tmp_path, replace=True)
         assert path.read_bytes() == body
         assert path.name == f"{report.id}.pdf"
@@ -1933,7 +1933,7 @@ def test_ctrl_c_and_cancel_end_the_wait_for_a_pipes_reader(
 
 
 def test_the_log_tells_what_happened_and_no_secret(
-    standin: Standin, make: Callable[..., Report], tmp_path: Path
+    mock: MockService, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make(300 * KIB, cut_after=100_000, times=1, headers=[["X-Request-Id", "req-5"]])
     records: list[dbss.LogRecord] = []
@@ -1943,7 +1943,7 @@ def test_the_log_tells_what_happened_and_no_secret(
         records.append(record)
         threads.add(threading.get_ident())
 
-    with dbss.Client(endpoint=standin.http, token=standin.token, log=log) as client:
+    with dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client:
         client.download_report_to(*report.ids, tmp_path)
         saved = records[-1]
         with pytest.raises(dbss.NotFoundError):
@@ -1973,12 +1973,12 @@ def test_the_log_tells_what_happened_and_no_secret(
     for one in records:
         assert type(one.message) is str
         assert "\n" not in one.message
-        assert standin.token[:24] not in repr(one)
+        assert mock.token[:24] not in repr(one)
         assert "another-token" not in repr(one)
 
 
 def test_a_logger_takes_the_log(
-    standin: Standin, make: Callable[..., Report], caplog: pytest.LogCaptureFixture
+    mock: MockService, make: Callable[..., Report], caplog: pytest.LogCaptureFixture
 ) -> None:
     report = make(300 * KIB, cut_after=100_000, times=1)
     logger = logging.getLogger("reports")
@@ -1986,7 +1986,7 @@ def test_a_logger_takes_the_log(
     adapter = logging.LoggerAdapter(logger, {})
     for given in (logger, adapter, logger.log, adapter.log):
         before = len(caplog.records)
-        with dbss.Client(endpoint=standin.http, token=standin.token, log=given) as client:
+        with dbss.Client(endpoint=mock.http, token=mock.token, log=given) as client:
             client.download_report(*report.ids)
             with pytest.raises(dbss.NotFoundError):
                 client.download_report(*report.ids[:2], "x" * 16)
@@ -2003,10 +2003,10 @@ def test_a_logger_takes_the_log(
     assert vars(warning)["dbss_report_id"] == report.id
     for refused in ("a name", logging.ERROR):
         with pytest.raises(TypeError, match=r"logging\.Logger"):
-            dbss.Client(endpoint=standin.http, log=refused)
+            dbss.Client(endpoint=mock.http, log=refused)
 
 
-def test_log_records_come_during_the_call(standin: Standin, make: Callable[..., Report]) -> None:
+def test_log_records_come_during_the_call(mock: MockService, make: Callable[..., Report]) -> None:
     report = make(300 * KIB, status=503, headers=[["Retry-After", "50"]])
     operation = dbss.Operation()
     came: list[str] = []
@@ -2016,7 +2016,7 @@ def test_log_records_come_during_the_call(standin: Standin, make: Callable[..., 
         operation.cancel()
 
     with (
-        dbss.Client(endpoint=standin.http, token=standin.token, log=log) as client,
+        dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client,
         ThreadPoolExecutor(1) as pool,
         pytest.raises(dbss.CancelledError),
     ):
@@ -2025,7 +2025,7 @@ def test_log_records_come_during_the_call(standin: Standin, make: Callable[..., 
 
 
 def test_a_log_function_may_call_and_gets_its_own_records(
-    standin: Standin, make: Callable[..., Report]
+    mock: MockService, make: Callable[..., Report]
 ) -> None:
     report, other = make(300 * KIB, cut_after=100_000, times=1), make(1000)
     seen: list[str | None] = []
@@ -2040,7 +2040,7 @@ def test_a_log_function_may_call_and_gets_its_own_records(
             except dbss.NotFoundError as error:
                 errors.append(error)
 
-    with dbss.Client(endpoint=standin.http, token=standin.token, log=log) as client:
+    with dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client:
         assert sha256(client.download_report(*report.ids)) == report.sha256
     [error] = errors
     assert error.service_code == "DBSS.10021004"
@@ -2050,7 +2050,7 @@ def test_a_log_function_may_call_and_gets_its_own_records(
 
 
 def test_what_a_log_function_raises_breaks_nothing(
-    standin: Standin, make: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+    mock: MockService, make: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = make(300 * KIB, cut_after=100_000, times=1)
     exception = Special()
@@ -2060,14 +2060,14 @@ def test_what_a_log_function_raises_breaks_nothing(
     def log(record: dbss.LogRecord) -> None:
         raise exception
 
-    with dbss.Client(endpoint=standin.http, token=standin.token, log=log) as client:
+    with dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client:
         assert sha256(client.download_report(*report.ids)) == report.sha256
     assert hooked
     assert set(hooked) == {exception}
 
 
 def test_ctrl_c_in_a_log_function_ends_the_call(
-    standin: Standin, make: Callable[..., Report]
+    mock: MockService, make: Callable[..., Report]
 ) -> None:
     report = make(300 * KIB, cut_after=100_000, times=1)
 
@@ -2076,19 +2076,19 @@ def test_ctrl_c_in_a_log_function_ends_the_call(
             signal.raise_signal(signal.SIGINT)
 
     with (
-        dbss.Client(endpoint=standin.http, token=standin.token, log=log) as client,
+        dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client,
         pytest.raises(KeyboardInterrupt),
     ):
         client.download_report(*report.ids)
 
 
-def test_many_threads_log_in_peace(standin: Standin, make: Callable[..., Report]) -> None:
+def test_many_threads_log_in_peace(mock: MockService, make: Callable[..., Report]) -> None:
     report = make(1000)
     lines: list[str] = []
     with (
         dbss.Client(
-            endpoint=standin.http,
-            token=standin.token,
+            endpoint=mock.http,
+            token=mock.token,
             log=lambda record: lines.append(record.message),
         ) as client,
         ThreadPoolExecutor(8) as pool,
@@ -2102,51 +2102,51 @@ def test_many_threads_log_in_peace(standin: Standin, make: Callable[..., Report]
 
 
 def test_redirects_are_followed_when_allowed_and_drop_the_token(
-    standin: Standin, make: Callable[..., Report]
+    mock: MockService, make: Callable[..., Report]
 ) -> None:
     report = make(1000)
     path = f"/v1/{report.ids[0]}/audit/{report.ids[1]}/reports/{report.id}/download"
-    location = f"{standin.http_other}{path}"
+    location = f"{mock.http_other}{path}"
     report.fault(status=302, headers=[["Location", location]], times=1)
     report.fault(times=1)
     with (
-        dbss.Client(endpoint=standin.http, token=standin.token) as client,
+        dbss.Client(endpoint=mock.http, token=mock.token) as client,
         pytest.raises(dbss.RedirectedError) as caught,
     ):
         client.download_report(*report.ids)
     assert caught.value.redirect_target == location
-    standin.clear_faults()
+    mock.clear_faults()
     report.fault(status=302, headers=[["Location", location]], times=1)
     report.fault(times=1)
-    with dbss.Client(endpoint=standin.http, token=standin.token, follow_redirects=True) as client:
+    with dbss.Client(endpoint=mock.http, token=mock.token, follow_redirects=True) as client:
         assert sha256(client.download_report(*report.ids)) == report.sha256
-    assert report.headers("x-auth-token")[-2:] == [standin.token, None]
+    assert report.headers("x-auth-token")[-2:] == [mock.token, None]
 
 
-def test_a_proxy_is_used(standin: Standin, make: Callable[..., Report]) -> None:
+def test_a_proxy_is_used(mock: MockService, make: Callable[..., Report]) -> None:
     report = make(1000)
-    standin.listener_fault("proxy", "proxy_auth")
+    mock.listener_fault("proxy", "proxy_auth")
     common: dict[str, Any] = {
-        "endpoint": standin.https,
-        "token": standin.token,
-        "ca_file": standin.ca_file,
+        "endpoint": mock.https,
+        "token": mock.token,
+        "ca_file": mock.ca_file,
         "max_attempts": 1,
     }
     with (
-        dbss.Client(proxy=standin.proxy, **common) as client,
+        dbss.Client(proxy=mock.proxy, **common) as client,
         pytest.raises(dbss.Error) as caught,
     ):
         client.download_report(*report.ids)
     assert "407" in str(caught.value)
-    proxy = standin.proxy.replace("//", "//proxy-user:proxy-pass@")
+    proxy = mock.proxy.replace("//", "//proxy-user:proxy-pass@")
     with dbss.Client(proxy=proxy, **common) as client:
         assert sha256(client.download_report(*report.ids)) == report.sha256
         assert "proxy-pass" not in repr(client) + repr(vars(client))
-    assert any(one["method"] == "CONNECT" for one in standin.requests())
+    assert any(one["method"] == "CONNECT" for one in mock.requests())
 
 
 def test_the_proxy_of_the_environment_is_used_when_asked(
-    standin: Standin, make: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+    mock: MockService, make: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = make(1000)
     # Nobody listens there.
@@ -2154,9 +2154,9 @@ def test_the_proxy_of_the_environment_is_used_when_asked(
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     common: dict[str, Any] = {
-        "endpoint": standin.https,
-        "token": standin.token,
-        "ca_file": standin.ca_file,
+        "endpoint": mock.https,
+        "token": mock.token,
+        "ca_file": mock.ca_file,
         "max_attempts": 1,
     }
     with dbss.Client(**common) as client:
@@ -2183,7 +2183,7 @@ def test_the_proxy_of_the_environment_is_used_when_asked(
     ],
 )
 def test_exceptions_from_the_proxy_are_as_for_curl(
-    standin: Standin,
+    mock: MockService,
     make: Callable[..., Report],
     monkeypatch: pytest.MonkeyPatch,
     exceptions: dict[str, str],
@@ -2197,8 +2197,8 @@ def test_exceptions_from_the_proxy_are_as_for_curl(
     for name, value in exceptions.items():
         monkeypatch.setenv(name, value)
     with dbss.Client(
-        endpoint=standin.http,
-        token=standin.token,
+        endpoint=mock.http,
+        token=mock.token,
         max_attempts=1,
         allow_plaintext=True,
         proxy_from_environment=True,
@@ -2236,7 +2236,7 @@ def in_child(client: dbss.Client, report: Report, path: Path, stream: Any, opera
 
 @pytest.mark.parametrize("listener", ["http", "https"])
 def test_a_child_downloads_while_its_parent_does(
-    standin: Standin, make: Callable[..., Report], tmp_path: Path, listener: str
+    mock: MockService, make: Callable[..., Report], tmp_path: Path, listener: str
 ) -> None:
     fork = multiprocessing.get_context("fork")
     slow, quick = make(300 * KIB), make(300 * KIB)
@@ -2252,7 +2252,7 @@ def test_a_child_downloads_while_its_parent_does(
 
     with (
         dbss.Client(
-            endpoint=getattr(standin, listener), token=standin.token, ca_file=standin.ca_file
+            endpoint=getattr(mock, listener), token=mock.token, ca_file=mock.ca_file
         ) as client,
         ThreadPoolExecutor(1) as pool,
     ):
@@ -2280,7 +2280,7 @@ def test_a_child_downloads_while_its_parent_does(
 
 @pytest.mark.parametrize("listener", ["http", "https"])
 def test_processes_with_the_same_id_are_told_apart(
-    standin: Standin,
+    mock: MockService,
     make: Callable[..., Report],
     environment: dict[str, str],
     tmp_path: Path,
@@ -2323,9 +2323,9 @@ os._exit(not right)
 """
     theirs, ours = make(40_000), make(40_000)
     settings = {
-        "endpoint": getattr(standin, listener),
-        "token": standin.token,
-        "ca_file": str(standin.ca_file),
+        "endpoint": getattr(mock, listener),
+        "token": mock.token,
+        "ca_file": str(mock.ca_file),
     }
     told = json.dumps([settings, *([one.ids, one.sha256] for one in (theirs, ours))])
     done = subprocess.run(
@@ -2366,7 +2366,7 @@ def test_a_stream_of_the_parent_that_nobody_reads_is_refused_in_a_child(
 
 @pytest.mark.parametrize("listener", ["http", "https"])
 def test_many_threads_at_once_leave_little_memory(
-    standin: Standin, make: Callable[..., Report], environment: dict[str, str], listener: str
+    mock: MockService, make: Callable[..., Report], environment: dict[str, str], listener: str
 ) -> None:
     report = make(10_000)
     code = """
@@ -2396,7 +2396,7 @@ for _ in range(3):
 assert all(right) and len(right) == 1 + 3 * 512
 print(resident() - before)
 """
-    more = {"ENDPOINT": getattr(standin, listener), "CA_FILE": str(standin.ca_file)}
+    more = {"ENDPOINT": getattr(mock, listener), "CA_FILE": str(mock.ca_file)}
     done = python(code, environment, **{**told(report), **more})
     assert (done.returncode, done.stderr) == (0, "")
     print(f"{done.stdout.strip()} KiB more")
@@ -2709,14 +2709,14 @@ print("end")
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
-def test_the_ready_line_is_known(standin: Standin) -> None:
-    ready = json.loads(standin.raw_ready)
+def test_the_ready_line_is_known(mock: MockService) -> None:
+    ready = json.loads(mock.raw_ready)
     for name in ("http_other", "https_other", "proxy", "never_accepts"):
-        assert getattr(standin, name) == ready[name]
+        assert getattr(mock, name) == ready[name]
 
 
 def test_a_callback_of_the_abi_takes_every_part(
-    standin: Standin, make: Callable[..., Report]
+    mock: MockService, make: Callable[..., Report]
 ) -> None:
     """The one function that the package itself has no use for."""
     report = make()
@@ -2728,7 +2728,7 @@ def test_a_callback_of_the_abi_takes_every_part(
         return 0
 
     function = abi.WriteFn(write)
-    with dbss.Client(endpoint=standin.http, token=standin.token) as client:
+    with dbss.Client(endpoint=mock.http, token=mock.token) as client:
         assert client._context is not None
         names = [one.encode() for one in report.ids]
         operation = dbss.Operation()

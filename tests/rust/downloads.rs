@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 
 use dbss::{Client, Format, Locale, Overwrite, Report, Status};
-use dbss_standin::Locale as Language;
+use dbss_mock::Locale as Language;
 use serde_json::json;
 
 use super::{Fixture, status};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dbss::{Error, Status};
-use dbss_standin::Locale as Language;
+use dbss_mock::Locale as Language;
 use serde_json::json;
 
 use super::Fixture;

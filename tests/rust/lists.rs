@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbss::{Item, Items, Operation, Report, ReportSpec, Status};
-use dbss_standin::{Format, Generation};
+use dbss_mock::{Format, Generation};
 use serde_json::{Map, json};
 
 use super::{Fixture, status};
@@ -92,7 +92,7 @@ fn spec(fixture: &Fixture) -> ReportSpec {
     ReportSpec::new(template.id(), RANGE[0], RANGE[1]).expect("a spec")
 }
 
-fn fast(builder: dbss::ClientBuilder, service: &dbss_standin::Standin) -> dbss::ClientBuilder {
+fn fast(builder: dbss::ClientBuilder, service: &dbss_mock::MockService) -> dbss::ClientBuilder {
     builder.token(service.token()).option("poll_interval_ms", "1")
 }
 

@@ -1,4 +1,4 @@
-//! The Rust API, against the stand-in service in this process.
+//! The Rust API, against the mock service in this process.
 
 mod control;
 mod downloads;
@@ -9,11 +9,11 @@ mod mirror;
 use std::sync::{Arc, Mutex};
 
 use dbss::{Client, ClientBuilder, Report, Status};
-use dbss_standin::{Format, ReportInfo, Standin};
+use dbss_mock::{Format, MockService, ReportInfo};
 
 /// A service, a client of it, and what that logs.
 struct Fixture {
-    service: Standin,
+    service: MockService,
     client: Client,
     log: Arc<Mutex<Vec<dbss::LogRecord>>>,
 }
@@ -23,8 +23,8 @@ impl Fixture {
         Fixture::with(|builder, service| builder.token(service.token()))
     }
 
-    fn with(configure: impl FnOnce(ClientBuilder, &Standin) -> ClientBuilder) -> Fixture {
-        let service = Standin::start().expect("loopback");
+    fn with(configure: impl FnOnce(ClientBuilder, &MockService) -> ClientBuilder) -> Fixture {
+        let service = MockService::start().expect("loopback");
         let log = Arc::new(Mutex::new(Vec::new()));
         let records = Arc::clone(&log);
         let builder = Client::builder()

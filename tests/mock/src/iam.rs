@@ -1,0 +1,298 @@
+//! IAM: tokens for a password, and which projects there are.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use crate::credentials::{self, NotAuthentic, authenticate, timestamp};
+use crate::http::{Answer, Request};
+use crate::net::lock;
+use crate::{Shared, random_hex};
+
+const MALFORMED: &str = "IAM.0011";
+const WRONG_SIGNATURE: &str = "IAM.0101";
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The calls there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    Tokens,
+    Projects,
+    Domains,
+}
+
+impl Call {
+    pub(crate) fn of(path: &str) -> Option<Call> {
+        match path {
+            "/v3/auth/tokens" => Some(Call::Tokens),
+            "/v3/projects" => Some(Call::Projects),
+            "/v3/auth/domains" => Some(Call::Domains),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Call::Tokens => "@iam.tokens",
+            Call::Projects => "@iam.projects",
+            Call::Domains => "@iam.domains",
+        }
+    }
+
+    fn method(self) -> &'static str {
+        match self {
+            Call::Tokens => "POST",
+            Call::Projects | Call::Domains => "GET",
+        }
+    }
+}
+
+/// How long tokens last. What is left out of the JSON is as it was at first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IamSettings {
+    /// How long a token issued from now on is valid, in milliseconds.
+    pub token_lifetime_ms: u64,
+    /// How far from now the time is that its `expires_at` names; none: the true one.
+    pub announced_lifetime_ms: Option<i64>,
+}
+
+impl Default for IamSettings {
+    fn default() -> Self {
+        IamSettings {
+            token_lifetime_ms: DAY_MS,
+            announced_lifetime_ms: None,
+        }
+    }
+}
+
+/// A project IAM knows. All but the first have no instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Project {
+    /// The id.
+    pub id: String,
+    /// The name, which another project may have too.
+    pub name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    auth: Auth,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Auth {
+    identity: Identity,
+    scope: Scope,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Identity {
+    methods: Vec<String>,
+    password: Password,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Password {
+    user: User,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct User {
+    name: String,
+    password: String,
+    domain: Domain,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Domain {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scope {
+    project: Wanted,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+enum Wanted {
+    Name(String),
+    Id(String),
+}
+
+/// What the service answers where no fault waits.
+pub(crate) fn respond(shared: &Shared, request: &Request, call: Call) -> Answer {
+    if request.method != call.method() {
+        return error(405, "Method Not Allowed", "The method is not allowed.").header("Allow", call.method());
+    }
+    let answer = match call {
+        Call::Tokens => log_in(shared, request).map(|project| issue(shared, request, &project)),
+        Call::Projects => admit(shared, request).map(|()| projects(shared, request)),
+        Call::Domains => admit(shared, request).map(|()| domains(shared)),
+    };
+    answer.unwrap_or_else(|refusal| *refusal)
+}
+
+/// Whether whoever asks is let in.
+pub(crate) fn authorised(shared: &Shared, request: &Request, call: Call) -> bool {
+    match call {
+        Call::Tokens => log_in(shared, request).is_ok(),
+        Call::Projects | Call::Domains => admit(shared, request).is_ok(),
+    }
+}
+
+pub(crate) fn no_such_path() -> Answer {
+    error(404, "Not Found", "The resource could not be found.")
+}
+
+fn log_in(shared: &Shared, request: &Request) -> Result<Project, Box<Answer>> {
+    let malformed = |message: String| Box::new(coded(400, MALFORMED, &message));
+    if !request.is_json() {
+        return Err(malformed("The Content-Type is not application/json.".to_owned()));
+    }
+    let Body { auth } = serde_json::from_slice(&request.body)
+        .map_err(|error| malformed(format!("Request body is invalid: {error}.")))?;
+    if auth.identity.methods != ["password"] {
+        return Err(malformed("The only method is password.".to_owned()));
+    }
+    let identity = &shared.identity;
+    let user = auth.identity.password.user;
+    let known = (&*identity.user, &*identity.password, &*identity.domain);
+    let unauthorized = |message| Box::new(error(401, "Unauthorized", message));
+    if (&*user.name, &*user.password, &*user.domain.name) != known {
+        return Err(unauthorized("The username or password is wrong."));
+    }
+    let project = lock(&shared.projects)
+        .iter()
+        .find(|project| match &auth.scope.project {
+            Wanted::Name(name) => *name == project.name,
+            Wanted::Id(id) => *id == project.id,
+        })
+        .cloned();
+    project.ok_or_else(|| unauthorized("The project does not exist."))
+}
+
+fn issue(shared: &Shared, request: &Request, project: &Project) -> Answer {
+    // Real tokens are CMS messages in base64, most of them about this long.
+    let token = format!("MII{}", credentials::random_token(1500));
+    let settings = lock(&shared.iam_settings).clone();
+    let lifetime = std::time::Duration::from_millis(settings.token_lifetime_ms);
+    shared.tokens.issue(&token, &project.id, lifetime);
+    let end = credentials::announced(settings.token_lifetime_ms, settings.announced_lifetime_ms);
+    let domain = domain(shared);
+    let mut body = json!({
+        "token": {
+            "expires_at": timestamp(end),
+            "issued_at": timestamp(OffsetDateTime::now_utc()),
+            "methods": ["password"],
+            "project": {"id": project.id, "name": project.name, "domain": domain},
+            "user": {
+                "id": shared.identity.user_id,
+                "name": shared.identity.user,
+                "domain": domain,
+                "password_expires_at": "",
+            },
+            "roles": [{"id": "0", "name": "te_admin"}],
+        },
+    });
+    if !request.pairs().iter().any(|pair| pair.0 == "nocatalog") {
+        body["token"]["catalog"] = catalog(shared, project);
+    }
+    traced(Answer::json(201, &body)).header("X-Subject-Token", token)
+}
+
+fn catalog(shared: &Shared, project: &Project) -> Value {
+    let url = &shared.urls[&crate::Listener::Https];
+    json!([{
+        "id": random_hex(16),
+        "name": "dbss",
+        "type": "dbss",
+        "endpoints": [{
+            "id": random_hex(16),
+            "interface": "public",
+            "region": project.name,
+            "region_id": project.name,
+            "url": format!("{url}/v1/{}", project.id),
+        }],
+    }])
+}
+
+fn admit(shared: &Shared, request: &Request) -> Result<(), Box<Answer>> {
+    let refusal = match authenticate(shared, request, None) {
+        Ok(_) => return Ok(()),
+        Err(NotAuthentic::Missing) => error(
+            401,
+            "Unauthorized",
+            "The request you have made requires authentication.",
+        ),
+        Err(NotAuthentic::Token) => error(401, "Unauthorized", "The token must be updated"),
+        Err(NotAuthentic::Signature(message)) => coded(401, WRONG_SIGNATURE, &message),
+    };
+    Err(Box::new(refusal))
+}
+
+fn projects(shared: &Shared, request: &Request) -> Answer {
+    let name = request.pairs().into_iter().find(|pair| pair.0 == "name");
+    let domain = &shared.identity.domain_id;
+    let projects: Vec<Value> = lock(&shared.projects)
+        .iter()
+        .filter(|project| name.as_ref().is_none_or(|(_, name)| *name == project.name))
+        .map(|project| {
+            json!({
+                "id": project.id,
+                "name": project.name,
+                "domain_id": domain,
+                "parent_id": domain,
+                "enabled": true,
+                "is_domain": false,
+                "description": "",
+                "links": {"self": format!("https://iam.example/v3/projects/{}", project.id)},
+            })
+        })
+        .collect();
+    listing("projects", projects)
+}
+
+fn domains(shared: &Shared) -> Answer {
+    let mut domain = domain(shared);
+    domain["enabled"] = json!(true);
+    domain["description"] = json!("");
+    listing("domains", vec![domain])
+}
+
+fn listing(name: &str, items: Vec<Value>) -> Answer {
+    let links = json!({
+        "self": format!("https://iam.example/v3/{name}"),
+        "previous": null,
+        "next": null,
+    });
+    traced(Answer::json(200, &json!({name: items, "links": links})))
+}
+
+fn domain(shared: &Shared) -> Value {
+    json!({"id": shared.identity.domain_id, "name": shared.identity.domain})
+}
+
+fn error(status: u16, title: &str, message: &str) -> Answer {
+    let body = json!({"error": {"code": status, "message": message, "title": title}});
+    traced(Answer::json(status, &body))
+}
+
+fn coded(status: u16, code: &str, message: &str) -> Answer {
+    traced(Answer::json(
+        status,
+        &json!({"error_code": code, "error_msg": message}),
+    ))
+}
+
+fn traced(answer: Answer) -> Answer {
+    answer.header("X-IAM-Trace-Id", format!("token_mock_null_{}", random_hex(16)))
+}

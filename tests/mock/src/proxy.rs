@@ -1,0 +1,130 @@
+//! The proxy: CONNECT and nothing else, and never to another machine.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::http::{self, Answer, Broken, Delivery, Request, Requests};
+use crate::net::{Ending, Stop, Transport};
+use crate::request_log::{Listener, Recorded};
+use crate::{Shared, refuse};
+
+/// The user the proxy knows.
+pub const PROXY_USER: &str = "proxy-user";
+/// The password of that user.
+pub const PROXY_PASSWORD: &str = "proxy-pass";
+
+const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
+const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Serves one connection of the proxy to its end.
+pub(crate) fn serve(shared: &Shared, connection: u64, tcp: Arc<TcpStream>, login: bool) {
+    let mut conn = Transport::plain(Arc::clone(&tcp));
+    let mut requests = Requests::default();
+    loop {
+        let request = match requests.next(&mut conn) {
+            Ok(request) => request,
+            Err(Broken::Gone) => return,
+            Err(Broken::Refused(status, message)) => return refuse(shared, conn, status, message),
+        };
+        let outcome = decide(&shared.stop, &request, login);
+        let status = outcome.as_ref().map_or_else(|answer| answer.status, |_| 200);
+        let recorded = Recorded::new(Listener::Proxy, connection, &request, Some(status), None);
+        let sent = shared.request_log.record(recorded);
+        let answer = match outcome {
+            Ok(upstream) => {
+                let open = conn.write_all(ESTABLISHED).is_ok();
+                if open && !tunnel(&requests.rest(), &tcp, &upstream) && !shared.stop.is_set() {
+                    Transport::plain(upstream).end(Ending::Reset);
+                    conn.end(Ending::Reset);
+                }
+                return;
+            }
+            Err(answer) => answer,
+        };
+        let delivery = Delivery::default();
+        match http::deliver(&mut conn, &shared.stop, &request, &answer, &delivery, &sent) {
+            Ok(None) => {}
+            Ok(Some(ending)) => return conn.end(ending),
+            Err(_) => return,
+        }
+    }
+}
+
+fn decide(stop: &Stop, request: &Request, login: bool) -> Result<Arc<TcpStream>, Box<Answer>> {
+    let refused = |status| Box::new(Answer::new(status));
+    if request.method != "CONNECT" {
+        return Err(Box::new(Answer::new(405).header("Allow", "CONNECT")));
+    }
+    if login && !authentic(request) {
+        let demand = "Basic realm=\"dbss-mock\"";
+        return Err(Box::new(Answer::new(407).header("Proxy-Authenticate", demand)));
+    }
+    let port = port(&request.target).ok_or_else(|| refused(400))?;
+    connect(stop, port).map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => refused(504),
+        _ => refused(502),
+    })
+}
+
+fn authentic(request: &Request) -> bool {
+    let given = request.header("Proxy-Authorization");
+    let credentials = given
+        .and_then(|value| std::str::from_utf8(value).ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Basic"))
+        .and_then(|(_, encoded)| STANDARD.decode(encoded.trim()).ok());
+    credentials.is_some_and(|given| given == format!("{PROXY_USER}:{PROXY_PASSWORD}").into_bytes())
+}
+
+/// The port of an authority, whose host may be any but not missing.
+fn port(target: &str) -> Option<u16> {
+    let (host, port) = target.rsplit_once(':')?;
+    port.parse().ok().filter(|port| *port != 0 && !host.is_empty())
+}
+
+/// Known to `stop` before it connects: some addresses here leave a client waiting.
+fn connect(stop: &Stop, port: u16) -> io::Result<Arc<TcpStream>> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    let upstream = Arc::new(TcpStream::from(socket));
+    if !stop.register(&upstream) {
+        return Err(io::ErrorKind::ConnectionAborted.into());
+    }
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    SockRef::from(&*upstream).connect_timeout(&address.into(), CONNECTED_WITHIN)?;
+    upstream.set_nodelay(true)?;
+    Ok(upstream)
+}
+
+/// Copies both ways until both sides have ended; false when one of them broke.
+fn tunnel(early: &[u8], client: &TcpStream, upstream: &TcpStream) -> bool {
+    std::thread::scope(|scope| {
+        let back = std::thread::Builder::new()
+            .name("mock-tunnel".to_owned())
+            .spawn_scoped(scope, || pump(&[], upstream, client));
+        let Ok(back) = back else {
+            return false;
+        };
+        let there = pump(early, client, upstream);
+        back.join().unwrap_or(false) && there
+    })
+}
+
+fn pump(early: &[u8], mut from: &TcpStream, mut to: &TcpStream) -> bool {
+    let copied = to.write_all(early).and_then(|()| io::copy(&mut from, &mut to));
+    // What fails here has ended already.
+    if copied.is_ok() {
+        let _ = to.shutdown(Shutdown::Write);
+    } else {
+        // Wakes the other direction without a FIN, which the side that is still there would take
+        // for an end in good order.
+        let _ = from.shutdown(Shutdown::Read);
+        let _ = to.shutdown(Shutdown::Read);
+    }
+    copied.is_ok()
+}

@@ -1,0 +1,254 @@
+"""The mock service as a child process, and its control address."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+READY_TIMEOUT = 30.0
+CONTROL_TIMEOUT = 60.0
+END_TIMEOUT = 10.0
+
+
+class MockService:
+    """A running mock service; what its ready line says are attributes."""
+
+    http: str
+    https: str
+    https_self_signed: str
+    https_expired: str
+    https_wrong_name: str
+    http_other: str
+    https_other: str
+    proxy: str
+    never_accepts: str
+    iam: str
+    iam_https: str
+    metadata: str
+    control: str
+    ca_file: str
+    token: str
+    access_key: str
+    secret_key: str
+    user: str
+    password: str
+    domain: str
+    region: str
+    project_id: str
+    instance_id: str
+    reports: list[dict[str, Any]]
+    templates: list[dict[str, str]]
+
+    def __init__(self, program: str | os.PathLike[str]) -> None:
+        if not Path(program).is_file():
+            raise FileNotFoundError(f"{program} is not built; try: make mock")
+        self._process = subprocess.Popen(
+            [os.fspath(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        # A proxy that the environment names would not know the loopback ports.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            self.raw_ready = self._first_line()
+            for name, value in json.loads(self.raw_ready).items():
+                setattr(self, name, value)
+        except BaseException:
+            self.close()
+            raise
+
+    def _first_line(self) -> str:
+        assert self._process.stdout is not None
+        lines: queue.Queue[str] = queue.Queue()
+        # readline() has no time limit, so it waits on a thread of its own.
+        threading.Thread(
+            target=lambda stream: lines.put(stream.readline()),
+            args=(self._process.stdout,),
+            daemon=True,
+        ).start()
+        try:
+            line = lines.get(timeout=READY_TIMEOUT)
+        except queue.Empty:
+            self._process.kill()
+            raise TimeoutError("the mock service did not get ready") from None
+        if not line:
+            raise RuntimeError("the mock service ended before it was ready")
+        return line
+
+    @property
+    def pdf(self) -> dict[str, Any]:
+        """The first PDF report."""
+        return next(report for report in self.reports if report["format"] == "pdf")
+
+    @property
+    def zip(self) -> dict[str, Any]:
+        """The first ZIP report."""
+        return next(report for report in self.reports if report["format"] == "zip")
+
+    def requests(self, report: str | None = None) -> list[dict[str, Any]]:
+        """The requests received so far: all, or those for one report or call (as @iam.tokens)."""
+        query = "" if report is None else f"?report={quote(report, safe='')}"
+        return self._control("GET", f"/requests{query}")
+
+    def clear_requests(self) -> None:
+        """Forgets the requests received so far."""
+        self._control("DELETE", "/requests")
+
+    def connections(self) -> dict[str, int]:
+        """How many connections were accepted, by listener and in total."""
+        return self._control("GET", "/connections")
+
+    def add_report(self, **report: Any) -> dict[str, Any]:
+        """Adds a report (format, and maybe size, id, name) and describes it.
+
+        Its fields in lists can be given too, and instance, extra, omit, after_lists.
+        """
+        return self._control("POST", "/reports", report)
+
+    def add_reports(self, count: int, format: str = "pdf", **reports: Any) -> list[str]:
+        """Adds many reports at once, and gives their ids, the oldest first."""
+        body = {"count": count, "format": format, **reports}
+        return self._control("POST", "/reports", body)["ids"]
+
+    def remove_reports(self, ids: list[str]) -> int:
+        """Removes reports; says how many there were."""
+        return self._control("DELETE", "/reports", {"ids": ids})["removed"]
+
+    def add_instance(self, name: str = "audit", **instance: Any) -> str:
+        """Adds an instance without reports (id, status, extra, omit) and gives its id."""
+        [added] = self._control("POST", "/instances", {"name": name, **instance})["ids"]
+        return added
+
+    def add_instances(self, count: int, **instances: Any) -> list[str]:
+        """Adds many instances at once, and gives their ids in the order of the list."""
+        return self._control("POST", "/instances", {"count": count, **instances})["ids"]
+
+    def remove_instances(self, ids: list[str]) -> int:
+        """Removes instances; says how many there were."""
+        return self._control("DELETE", "/instances", {"ids": ids})["removed"]
+
+    def delete_after(self, lists: int, ids: list[str]) -> None:
+        """Lets reports and instances vanish right after so many more lists were answered."""
+        self._control("POST", "/deletions", {"after_lists": lists, "ids": ids})
+
+    def set_generation(self, **settings: Any) -> None:
+        """How reports are made that clients ask for from now on.
+
+        percent_per_list, duration_ms, steps, appear_after_lists, format, size, foreign,
+        unknown_template. What is not given is as it was at first; so too below.
+        """
+        self._control("POST", "/generation", settings)
+
+    def set_shapes(self, **shapes: str) -> None:
+        """In which shapes the service answers from now on (instances)."""
+        self._control("POST", "/shapes", shapes)
+
+    def made(self) -> list[str]:
+        """The ids of the reports made because clients asked for them, in order."""
+        return self._control("GET", "/made")["ids"]
+
+    def new_version(self, report: str) -> dict[str, Any]:
+        """Changes a report, and describes it with its new hashes."""
+        return self._control("POST", "/versions", {"report": report})
+
+    def add_token(self, token: str) -> None:
+        """Makes one more token valid."""
+        self._control("POST", "/tokens", {"token": token})
+
+    def revoke_token(self, token: str) -> None:
+        """Makes a valid token invalid."""
+        self._control("DELETE", "/tokens", {"token": token})
+
+    def revoke_issued_tokens(self) -> None:
+        """Makes every token invalid that IAM has issued."""
+        self._control("DELETE", "/tokens", {"issued": True})
+
+    def set_iam(self, **settings: Any) -> None:
+        """How IAM behaves from now on (token_lifetime_ms, announced_lifetime_ms).
+
+        What is not given is as it was at first.
+        """
+        self._control("POST", "/iam", settings)
+
+    def add_project(self, name: str) -> dict[str, Any]:
+        """Adds a project without instances, and describes it; the name may be taken already."""
+        return self._control("POST", "/projects", {"name": name})
+
+    def clear_projects(self) -> None:
+        """Removes the projects added."""
+        self._control("DELETE", "/projects")
+
+    def set_metadata(self, **settings: Any) -> None:
+        """How the metadata service behaves from now on, as above.
+
+        require_token, agency, key_lifetime_ms, announced_key_lifetime_ms
+        """
+        self._control("POST", "/metadata", settings)
+
+    def revoke_metadata_keys(self) -> int:
+        """Makes every key of the metadata service invalid; says how many were valid."""
+        return self._control("DELETE", "/metadata/keys")["revoked"]
+
+    def revoke_metadata_tokens(self) -> None:
+        """Makes every session token of the metadata service invalid."""
+        self._control("DELETE", "/metadata/tokens")
+
+    def fault(self, report: str, **fault: Any) -> None:
+        """Makes requests for a report, or those of a call (as @iam.tokens), go wrong."""
+        self._control("POST", "/faults", {"report": report, **fault})
+
+    def clear_faults(self) -> None:
+        """Ends all faults."""
+        self._control("DELETE", "/faults")
+
+    def listener_fault(self, listener: str, mode: str, **more: Any) -> None:
+        """Makes connections to a listener go wrong: handshake_stall, accept_close, proxy_auth."""
+        self._control("POST", "/listener_faults", {"listener": listener, "mode": mode, **more})
+
+    def clear_listener_faults(self) -> None:
+        """Ends all faults of listeners."""
+        self._control("DELETE", "/listener_faults")
+
+    def _control(self, method: str, path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self.control + path,
+            data,
+            {"Content-Type": "application/json"},
+            method=method,
+        )
+        try:
+            with self._opener.open(request, timeout=CONTROL_TIMEOUT) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise RuntimeError(f"{method} {path}: {error.read().decode()}") from error
+
+    def close(self) -> None:
+        """Ends the program."""
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            # It is the closed standard input that tells it to end.
+            stream.close()
+        try:
+            self._process.wait(END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(END_TIMEOUT)
+
+    def __enter__(self) -> MockService:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
