@@ -103,9 +103,9 @@ struct Fields {
     path: Option<PathBuf>,
     cause: Option<Arc<io::Error>>,
     /// A cause that does not pass by itself, whatever the status says of others.
-    lasting: bool,
+    permanent: bool,
     /// The attempts that make sense within the call have been made.
-    spent: bool,
+    no_retry: bool,
 }
 
 /// What an error that is kept with many others holds of each text, and of the
@@ -121,7 +121,7 @@ impl Error {
     pub fn new(status: Status, message: impl AsRef<str>) -> Error {
         Error(Arc::new(Fields {
             status,
-            message: printable(message.as_ref(), MESSAGE_LIMIT).into_owned(),
+            message: sanitize(message.as_ref(), MESSAGE_LIMIT).into_owned(),
             parameter: None,
             http_status: None,
             service: ServiceText::default(),
@@ -133,8 +133,8 @@ impl Error {
             redirect_target: None,
             path: None,
             cause: None,
-            lasting: false,
-            spent: false,
+            permanent: false,
+            no_retry: false,
         }))
     }
 
@@ -175,13 +175,13 @@ impl Error {
         Error::new(status, format!("{context}: {cause}")).changed(|e| e.os_code = cause.raw_os_error())
     }
 
-    pub(crate) fn lasting(self) -> Error {
-        self.changed(|e| e.lasting = true)
+    pub(crate) fn permanent(self) -> Error {
+        self.changed(|e| e.permanent = true)
     }
 
     /// Says that the call has tried often enough.
-    pub(crate) fn spent(self) -> Error {
-        self.changed(|e| e.spent = true)
+    pub(crate) fn no_retry(self) -> Error {
+        self.changed(|e| e.no_retry = true)
     }
 
     /// The same about a value that was not passed but found, under this name.
@@ -193,7 +193,7 @@ impl Error {
 
     /// The same with another message.
     pub(crate) fn amend(self, message: impl FnOnce(&str) -> String) -> Error {
-        self.changed(|e| e.message = printable(&message(&e.message), MESSAGE_LIMIT).into_owned())
+        self.changed(|e| e.message = sanitize(&message(&e.message), MESSAGE_LIMIT).into_owned())
     }
 
     /// The same for keeping with many others, as a server sizes its texts.
@@ -252,8 +252,8 @@ impl Error {
         self.changed(|e| e.retry_after = after)
     }
 
-    /// What was known of the answer when its body failed.
-    pub(crate) fn with_answer(self, http_status: u16, request_id: Option<String>) -> Error {
+    /// What was known of the response when its body failed.
+    pub(crate) fn with_response(self, http_status: u16, request_id: Option<String>) -> Error {
         self.changed(|e| {
             e.http_status.get_or_insert(http_status);
             if e.service.request_id.is_none() {
@@ -378,14 +378,14 @@ impl Error {
     /// Whether another attempt within the same call makes sense.
     pub(crate) fn is_transient(&self) -> bool {
         self.is_retryable()
-            && !self.0.spent
+            && !self.0.no_retry
             && !matches!(self.0.status, Status::TotalTimeout | Status::NotResumable)
     }
 
     /// Whether the cause is one that passes by itself, so that the same call
     /// may succeed later.
     pub fn is_retryable(&self) -> bool {
-        if self.0.lasting {
+        if self.0.permanent {
             return false;
         }
         match self.0.status {
@@ -488,7 +488,7 @@ pub(crate) fn is_deceptive(c: char) -> bool {
 /// `text` as one line of at most `limit` bytes: it may come from a hostile
 /// server and ends in terminals and logs, so it must not start a new line or
 /// an escape sequence there, nor turn the text around it.
-pub(crate) fn printable(text: &str, limit: usize) -> Cow<'_, str> {
+pub(crate) fn sanitize(text: &str, limit: usize) -> Cow<'_, str> {
     // The C1 range (U+0080 to U+009F) holds escape introducers too.
     let drives = |c: char| c.is_control() || is_deceptive(c);
     if text.len() <= limit && !text.chars().any(drives) {

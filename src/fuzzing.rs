@@ -6,8 +6,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use ::http::header::{HeaderMap, HeaderValue, LOCATION};
 use ::http::{HeaderName, Uri};
 
-use crate::auth::parse_profile;
 use crate::client::{List, parse_regions};
+use crate::credentials::parse_profile;
 use crate::error::{Error, ServiceText, Status};
 use crate::http::{self, Endpoint, LastToken, Proxy, Retry, Secrets, ServiceError};
 
@@ -48,13 +48,13 @@ pub struct Said {
     pub details: Vec<crate::Detail>,
 }
 
-/// Reads an error body, as the answer to a request with this token.
+/// Reads an error body, as the response to a request with this token.
 pub fn error_body(body: &[u8], token: &'static str) -> Said {
     let mut value = HeaderValue::from_static(token);
     value.set_sensitive(true);
     let sent = HeaderMap::from_iter([(HeaderName::from_static("x-auth-token"), value)]);
     let secrets = Secrets::of(&sent, &[], &LastToken::default());
-    let said = ServiceError::parse(body, |text| secrets.blot(text)).unwrap_or_default();
+    let said = ServiceError::parse(body, |text| secrets.redact(text)).unwrap_or_default();
     let ServiceText {
         code,
         message,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 pub use crate::client::{Config, Cursor, List, Page, Reader, utf8};
 pub use crate::memory::{on_exhaustion, out_of_memory, prepare_thread};
-pub use crate::operation::{Running, Text};
+pub use crate::operation::{ActiveOperation, Text};
 use crate::{Client, Error, Operation, Report, ReportStream};
 
 pub mod tables {
@@ -20,8 +20,8 @@ pub fn client(config: Config) -> Result<Client, Error> {
 }
 
 /// A handle whose calls are part of one that has begun.
-pub fn with_running(client: &Client, running: Option<Running>) -> Client {
-    client.with_running(running)
+pub fn with_active_operation(client: &Client, active: Option<ActiveOperation>) -> Client {
+    client.with_active_operation(active)
 }
 
 /// An error if the client was closed.
@@ -54,7 +54,7 @@ pub fn read(
 /// Runs a call under an operation, or under none, which keeps its failure.
 pub fn scope<T>(
     operation: Option<&Arc<Operation>>,
-    call: impl FnOnce(Option<Running>) -> Result<T, Error>,
+    call: impl FnOnce(Option<ActiveOperation>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     Operation::scope(operation, call)
 }

@@ -118,8 +118,8 @@
 #[cfg(not(unix))]
 compile_error!("dbss needs a POSIX system: it waits on sockets with poll(2)");
 
-mod auth;
 mod client;
+mod credentials;
 mod error;
 mod fork;
 #[cfg(fuzzing)]
@@ -136,11 +136,11 @@ mod tables;
 // For its features alone, see Cargo.toml.
 use ::log as _;
 
-pub use auth::TokenRequest;
 pub use client::{
     Client, ClientBuilder, Format, Identity, Item, Items, Locale, Overwrite, Report, ReportInfo, ReportSpec,
     ReportStream,
 };
+pub use credentials::TokenRequest;
 pub use error::{CancelledBy, Detail, Error, Status};
 pub use log::{Level, LogRecord};
 pub use operation::Operation;

@@ -20,7 +20,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// Told how a call goes; false ends the call.
 type Progress = dyn Fn(&Operation) -> bool + Send + Sync;
 
-/// Asked, when a signal was handled, whether it shall end the call.
+/// Asked whether a signal that was handled ends the call.
 type Interrupt = dyn Fn() -> bool + Send + Sync;
 
 /// Options of one call; none leaves the context's in force.
@@ -48,7 +48,7 @@ pub enum Text {
 }
 
 #[derive(Default)]
-struct Outcome {
+struct CallResult {
     /// The number of the call among those of the operation.
     number: u64,
     error: Option<Error>,
@@ -114,7 +114,7 @@ pub struct Operation {
     has_progress: AtomicBool,
     interrupt: Mutex<Option<Arc<Interrupt>>>,
     next_tick: Mutex<Option<Instant>>,
-    outcome: Mutex<Outcome>,
+    result: Mutex<CallResult>,
 }
 
 impl fmt::Debug for Operation {
@@ -148,18 +148,18 @@ impl Operation {
             has_progress: AtomicBool::new(false),
             interrupt: Mutex::new(None),
             next_tick: Mutex::new(None),
-            outcome: Mutex::new(Outcome::default()),
+            result: Mutex::new(CallResult::default()),
         })
     }
 
     /// Takes the operation for one call; the results of the last one go.
-    pub(crate) fn begin(self: &Arc<Operation>) -> Result<Running, Error> {
+    pub(crate) fn begin(self: &Arc<Operation>) -> Result<ActiveOperation, Error> {
         self.check_process()?;
         if self.busy.swap(true, Ordering::Acquire) {
             return Err(busy());
         }
         self.forget();
-        Ok(Running(Arc::new(Hold(Arc::clone(self)))))
+        Ok(ActiveOperation(Arc::new(Hold(Arc::clone(self)))))
     }
 
     /// Runs a call under an operation, or under none, and keeps its failure for
@@ -167,7 +167,7 @@ impl Operation {
     /// belongs to the other call.
     pub(crate) fn scope<T>(
         operation: Option<&Arc<Operation>>,
-        call: impl FnOnce(Option<Running>) -> Result<T, Error>,
+        call: impl FnOnce(Option<ActiveOperation>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let Some(operation) = operation else {
             return call(None);
@@ -182,9 +182,9 @@ impl Operation {
                 }
             }
         }
-        let running = operation.begin()?;
+        let active = operation.begin()?;
         let _panicked = Panicked(operation);
-        call(Some(running.clone())).inspect_err(|e| operation.fail(e))
+        call(Some(active.clone())).inspect_err(|e| operation.fail(e))
     }
 
     /// What the last call left behind.
@@ -196,10 +196,10 @@ impl Operation {
         self.percent.store(-1, Ordering::Relaxed);
         self.format.store(Format::Unknown as i32, Ordering::Relaxed);
         *lock(&self.next_tick) = None;
-        let mut outcome = lock(&self.outcome);
-        *outcome = Outcome {
-            number: outcome.number + 1,
-            ..Outcome::default()
+        let mut result = lock(&self.result);
+        *result = CallResult {
+            number: result.number + 1,
+            ..CallResult::default()
         };
     }
 
@@ -386,18 +386,16 @@ impl Operation {
     }
 
     pub(crate) fn set_path(&self, path: Vec<u8>) {
-        lock(&self.outcome).paths.extend(CString::new(path));
+        lock(&self.result).paths.extend(CString::new(path));
     }
 
     pub(crate) fn describe(&self, about: &Description<'_>) {
         self.format.store(about.format as i32, Ordering::Relaxed);
         let c_string = |text: &str| CString::new(text).ok();
-        let mut outcome = lock(&self.outcome);
-        outcome.filenames.extend(c_string(about.filename));
-        outcome
-            .content_types
-            .extend(about.content_type.and_then(c_string));
-        outcome.request_ids.extend(about.request_id.and_then(c_string));
+        let mut result = lock(&self.result);
+        result.filenames.extend(c_string(about.filename));
+        result.content_types.extend(about.content_type.and_then(c_string));
+        result.request_ids.extend(about.request_id.and_then(c_string));
     }
 
     fn fail(&self, error: &Error) {
@@ -406,15 +404,15 @@ impl Operation {
 
     /// The number of its present or last call.
     pub(crate) fn number(&self) -> u64 {
-        lock(&self.outcome).number
+        lock(&self.result).number
     }
 
     /// Keeps how a part of the call with this number ended, if no other call has
     /// begun since.
     pub(crate) fn finish(&self, number: u64, error: Option<&Error>) {
-        let mut outcome = lock(&self.outcome);
-        if outcome.number == number {
-            outcome.error = error.cloned();
+        let mut result = lock(&self.result);
+        if result.number == number {
+            result.error = error.cloned();
         }
     }
 
@@ -448,37 +446,37 @@ impl Operation {
 
     /// Where the report was saved, once the call has succeeded.
     pub fn path(&self) -> Option<PathBuf> {
-        let outcome = lock(&self.outcome);
-        let path = outcome.paths.last()?;
+        let result = lock(&self.result);
+        let path = result.paths.last()?;
         Some(PathBuf::from(OsStr::from_bytes(path.to_bytes())))
     }
 
     /// The report's own name, made safe, once it has begun to arrive: see
     /// [`ReportInfo::filename`](crate::ReportInfo::filename).
     pub fn filename(&self) -> Option<String> {
-        text(&lock(&self.outcome).filenames)
+        text(&lock(&self.result).filenames)
     }
 
     /// The service's id of the request (header X-Request-Id), once the report has
     /// begun to arrive.
     pub fn request_id(&self) -> Option<String> {
-        text(&lock(&self.outcome).request_ids)
+        text(&lock(&self.result).request_ids)
     }
 
     /// The header Content-Type of the report, once it has begun to arrive.
     pub fn content_type(&self) -> Option<String> {
-        text(&lock(&self.outcome).content_types)
+        text(&lock(&self.result).content_types)
     }
 
     /// A text of the last call; valid until the next call, NULL for none.
     #[doc(hidden)]
     pub fn c_text(&self, which: Text) -> *const c_char {
-        let outcome = lock(&self.outcome);
+        let result = lock(&self.result);
         let values = match which {
-            Text::Path => &outcome.paths,
-            Text::Filename => &outcome.filenames,
-            Text::ContentType => &outcome.content_types,
-            Text::RequestId => &outcome.request_ids,
+            Text::Path => &result.paths,
+            Text::Filename => &result.filenames,
+            Text::ContentType => &result.content_types,
+            Text::RequestId => &result.request_ids,
         };
         values.last().map_or(ptr::null(), |value| value.as_ptr())
     }
@@ -496,7 +494,7 @@ impl Operation {
         if self.process != sys::process() {
             return Some(of_another_process());
         }
-        lock(&self.outcome).error.clone()
+        lock(&self.result).error.clone()
     }
 }
 
@@ -545,12 +543,12 @@ fn busy() -> Error {
 /// A call's hold on its operation, which is free again when the last of them is
 /// dropped.
 #[derive(Clone, Debug)]
-pub struct Running(Arc<Hold>);
+pub struct ActiveOperation(Arc<Hold>);
 
 #[derive(Debug)]
 struct Hold(Arc<Operation>);
 
-impl Running {
+impl ActiveOperation {
     pub(crate) fn operation(&self) -> &Arc<Operation> {
         &self.0.0
     }

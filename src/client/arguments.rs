@@ -27,9 +27,9 @@ pub fn utf8<'a>(bytes: &'a [u8], parameter: &'static str) -> Result<&'a str, Err
 }
 
 /// A character as it can stand in a message, whatever it is.
-pub(super) struct Shown(pub(super) char);
+pub(super) struct SanitizedChar(pub(super) char);
 
-impl fmt::Display for Shown {
+impl fmt::Display for SanitizedChar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             ' ' => f.write_str("a space"),
@@ -54,7 +54,7 @@ pub(super) fn check_id(
     if let Some((position, c)) = wrong.and_then(|at| Some((at, id[at..].chars().next()?))) {
         return invalid(format_args!(
             "{} at byte {position} is not allowed; an id has only ASCII letters, digits, '-' and '_'",
-            Shown(c)
+            SanitizedChar(c)
         ));
     }
     if !length.contains(&id.len()) {

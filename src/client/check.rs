@@ -3,15 +3,15 @@
 use std::time::SystemTime;
 
 use super::arguments::check_project;
-use super::context::ClientInner;
 use super::document;
+use super::inner::ClientInner;
 use crate::error::Error;
-use crate::http::{Asked, Outgoing};
-use crate::operation::Running;
+use crate::http::{ErrorContext, Request};
+use crate::operation::ActiveOperation;
 
-const ASKED: Asked = Asked {
-    who: "the service",
-    missing: ("knows no such project", "; check the region and the project"),
+const ERROR_CONTEXT: ErrorContext = ErrorContext {
+    server: "the service",
+    not_found: ("knows no such project", "; check the region and the project"),
 };
 
 /// Credentials that were found; none of it is secret.
@@ -35,39 +35,39 @@ pub struct Identity {
 
 impl ClientInner {
     /// Finds the credentials, as a call would.
-    pub(super) fn find_credentials(&self, running: Option<Running>) -> Result<Identity, Error> {
-        self.run(running, "credentials".into(), |running| {
-            self.alone(&running, |call| {
-                let (origin, grant) = self.obtain(call)?;
-                let project = self.own_project().map(str::to_owned);
+    pub(super) fn find_credentials(&self, active: Option<ActiveOperation>) -> Result<Identity, Error> {
+        self.run(active, "credentials".into(), |active| {
+            self.run_request(&active, |call| {
+                let (source, credentials) = self.credentials(call)?;
+                let project = self.project.configured().map(str::to_owned);
                 Ok(Identity {
-                    source: origin.name().to_str().unwrap_or_default(),
-                    description: origin.to_string(),
-                    name: grant.name.clone(),
-                    project: project.or_else(|| grant.project.clone()),
-                    expires: grant.expires,
+                    source: source.name().to_str().unwrap_or_default(),
+                    description: source.to_string(),
+                    name: credentials.name.clone(),
+                    project: project.or_else(|| credentials.project.clone()),
+                    expires: credentials.expires,
                 })
             })
         })
     }
 
-    /// Asks the service for an instance of the project: an answer means that it
+    /// Asks the service for an instance of the project: a response means that it
     /// takes the credentials.
-    pub(super) fn check(&self, project: Option<&str>, running: Option<Running>) -> Result<(), Error> {
+    pub(super) fn check(&self, project: Option<&str>, active: Option<ActiveOperation>) -> Result<(), Error> {
         check_project(project)?;
-        self.run(running, "check".into(), |running| {
-            self.alone(&running, |call| {
+        self.run(active, "check".into(), |active| {
+            self.run_request(&active, |call| {
                 let project = self.project(call, project)?;
-                self.ask(
+                self.fetch(
                     call,
                     &project,
                     |endpoint| {
                         // ListAuditInstances: GET /v1/{project_id}/audit/instances
                         let segments = ["v1", &project, "audit", "instances"];
                         let url = endpoint.url(&segments, &[("offset", "0"), ("limit", "1")])?;
-                        Ok(Outgoing::get(url, &[]))
+                        Ok(Request::get(url, &[]))
                     },
-                    |answer| document::read(answer, &ASKED).map(drop),
+                    |response| document::read(response, &ERROR_CONTEXT).map(drop),
                 )
             })
         })

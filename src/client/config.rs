@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::arguments::{Shown, utf8};
+use super::arguments::{SanitizedChar, utf8};
 use super::regions;
 use super::value::{Value, option_value, unhandled};
-use crate::auth::{
-    AccessKey, Fixed, Grant, Login, Origin, Provided, Renewing, Scope, Source, Surroundings, Token,
-    TokenProvider, Which, find, masked,
+use crate::credentials::{
+    AccessKey, CachedProvider, CallbackProvider, CredentialSource, Credentials, CredentialsProvider,
+    Environment, Login, Scope, SourceSelector, StaticProvider, Token, TokenProvider, find, masked,
 };
 use crate::error::{Error, Status};
 use crate::http::{Endpoint, Limits, Proxy};
@@ -36,10 +36,10 @@ pub struct Config {
     iam_endpoint: Option<Endpoint>,
     metadata_endpoint: Option<Endpoint>,
     pub(super) project_id: Option<String>,
-    credentials: Credentials,
+    credentials: CredentialsOption,
     /// What was replaced and may hold code of the caller's, which must not run
     /// while others wait for the configuration.
-    discarded: Vec<Credentials>,
+    discarded: Vec<CredentialsOption>,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) limits: Limits,
     pub(super) allow_plaintext: bool,
@@ -61,14 +61,14 @@ pub struct Config {
 
 /// What proves who calls: the kind that was set last.
 #[derive(Clone, Default)]
-enum Credentials {
+enum CredentialsOption {
     #[default]
     None,
     Token(Token),
     AccessKey(Keys),
     User(User),
     Provider(Arc<TokenProvider>),
-    Find(Which),
+    Find(SourceSelector),
 }
 
 /// An access key, as far as it is set.
@@ -87,32 +87,32 @@ struct User {
     domain: Option<String>,
 }
 
-impl fmt::Debug for Credentials {
+impl fmt::Debug for CredentialsOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let set = |set| if set { "***" } else { "none" };
         match self {
-            Credentials::None => f.write_str("None"),
-            Credentials::Token(token) => write!(f, "{token:?}"),
-            Credentials::AccessKey(keys) => write!(
+            CredentialsOption::None => f.write_str("None"),
+            CredentialsOption::Token(token) => write!(f, "{token:?}"),
+            CredentialsOption::AccessKey(keys) => write!(
                 f,
                 "AccessKey({}, {}, {})",
                 set(keys.access_key.is_some()),
                 set(keys.secret_key.is_some()),
                 set(keys.security_token.is_some())
             ),
-            Credentials::User(user) => {
+            CredentialsOption::User(user) => {
                 let password = set(user.password.is_some());
                 write!(f, "User({:?}, {password}, {:?})", user.name, user.domain)
             }
-            Credentials::Provider(_) => f.write_str("Provider"),
-            Credentials::Find(which) => write!(f, "Find({which:?})"),
+            CredentialsOption::Provider(_) => f.write_str("Provider"),
+            CredentialsOption::Find(selector) => write!(f, "Find({selector:?})"),
         }
     }
 }
 
-/// Where credentials come from, and where IAM is that goes with them.
-pub(super) struct Found {
-    pub(super) source: Option<Arc<dyn Source>>,
+/// The credentials provider, and the address of IAM that belongs to it.
+pub(super) struct ResolvedCredentials {
+    pub(super) provider: Option<Arc<dyn CredentialsProvider>>,
     pub(super) iam: Endpoint,
 }
 
@@ -153,7 +153,7 @@ impl Default for Config {
             iam_endpoint: None,
             metadata_endpoint: None,
             project_id: None,
-            credentials: Credentials::None,
+            credentials: CredentialsOption::None,
             discarded: Vec::new(),
             ca_file: None,
             limits: Limits::default(),
@@ -225,7 +225,7 @@ impl Config {
     /// Sets the token, in place of other credentials.
     pub fn set_token(&mut self, token: &[u8]) -> Result<(), Error> {
         let token = Token::new(token)?;
-        self.choose(Credentials::Token(token));
+        self.choose(CredentialsOption::Token(token));
         Ok(())
     }
 
@@ -237,7 +237,7 @@ impl Config {
         security_token: Option<&[u8]>,
     ) -> Result<(), Error> {
         AccessKey::new(access_key, secret_key, security_token)?;
-        self.choose(Credentials::AccessKey(Keys {
+        self.choose(CredentialsOption::AccessKey(Keys {
             access_key: Some(access_key.to_vec()),
             secret_key: Some(Zeroizing::new(secret_key.to_vec())),
             security_token: security_token.map(|token| Zeroizing::new(token.to_vec())),
@@ -257,7 +257,7 @@ impl Config {
                 e.found_in(status, parameter)
             })?;
         }
-        self.choose(Credentials::User(User {
+        self.choose(CredentialsOption::User(User {
             name: Some(user.to_owned()),
             password: Some(Zeroizing::new(password.to_owned())),
             domain: Some(domain.to_owned()),
@@ -269,13 +269,15 @@ impl Config {
     /// away that was set.
     pub fn set_token_provider(&mut self, provider: Option<Arc<TokenProvider>>) {
         match provider {
-            Some(provider) => self.choose(Credentials::Provider(provider)),
-            None if matches!(self.credentials, Credentials::Provider(_)) => self.choose(Credentials::None),
+            Some(provider) => self.choose(CredentialsOption::Provider(provider)),
+            None if matches!(self.credentials, CredentialsOption::Provider(_)) => {
+                self.choose(CredentialsOption::None)
+            }
             None => {}
         }
     }
 
-    fn choose(&mut self, credentials: Credentials) {
+    fn choose(&mut self, credentials: CredentialsOption) {
         let old = std::mem::replace(&mut self.credentials, credentials);
         self.discarded.push(old);
     }
@@ -286,21 +288,21 @@ impl Config {
     }
 
     fn keys(&mut self) -> &mut Keys {
-        if !matches!(self.credentials, Credentials::AccessKey(_)) {
-            self.choose(Credentials::AccessKey(Keys::default()));
+        if !matches!(self.credentials, CredentialsOption::AccessKey(_)) {
+            self.choose(CredentialsOption::AccessKey(Keys::default()));
         }
         match &mut self.credentials {
-            Credentials::AccessKey(keys) => keys,
+            CredentialsOption::AccessKey(keys) => keys,
             _ => unreachable!("it was just made so"),
         }
     }
 
     fn user(&mut self) -> &mut User {
-        if !matches!(self.credentials, Credentials::User(_)) {
-            self.choose(Credentials::User(User::default()));
+        if !matches!(self.credentials, CredentialsOption::User(_)) {
+            self.choose(CredentialsOption::User(User::default()));
         }
         match &mut self.credentials {
-            Credentials::User(user) => user,
+            CredentialsOption::User(user) => user,
             _ => unreachable!("it was just made so"),
         }
     }
@@ -311,7 +313,7 @@ impl Config {
 
     /// Whether there is a user to log in.
     fn logs_in(&self) -> bool {
-        matches!(self.credentials, Credentials::User(_))
+        matches!(self.credentials, CredentialsOption::User(_))
     }
 
     /// Whether IAM may be asked: for logins, and for projects by the region's name.
@@ -320,14 +322,14 @@ impl Config {
     }
 
     /// What proves to the service who calls, as far as it is configured.
-    pub(super) fn credentials(&self, surroundings: &Surroundings<'_>) -> Result<Found, Error> {
+    pub(super) fn credentials(&self, environment: &Environment<'_>) -> Result<ResolvedCredentials, Error> {
         let found = match &self.credentials {
-            Credentials::Find(which) => Some(find(*which, surroundings)?),
+            CredentialsOption::Find(selector) => Some(find(*selector, environment)?),
             _ => None,
         };
         let beside = found.as_ref().and_then(|found| found.iam_endpoint.as_deref());
         let variable =
-            (surroundings.environment)(IAM_ENDPOINT).filter(|value| !value.is_empty() && self.asks_iam());
+            (environment.variable)(IAM_ENDPOINT).filter(|value| !value.is_empty() && self.asks_iam());
         let (iam, parameter) = match (&self.iam_endpoint, beside, variable) {
             (Some(iam), _, _) => (iam.clone(), "iam_endpoint"),
             (None, Some(url), _) => (
@@ -341,17 +343,20 @@ impl Config {
             (None, None, None) => (regions::iam(self.region.as_deref())?, "region"),
         };
         self.check_plaintext(&iam, parameter)?;
-        let source: Option<Arc<dyn Source>> = match &self.credentials {
-            Credentials::None => None,
-            Credentials::Token(token) => Some(Arc::new(Fixed::new(Grant::new(token.clone()), Origin::Token))),
-            Credentials::AccessKey(keys) => Some(Arc::new(keys.source()?)),
-            Credentials::User(user) => Some(Arc::new(Renewing::new(self.login(user, &iam)?))),
-            Credentials::Provider(provider) => {
-                Some(Arc::new(Renewing::new(Provided::new(Arc::clone(provider)))))
-            }
-            Credentials::Find(_) => found.map(|found| found.source),
+        let provider: Option<Arc<dyn CredentialsProvider>> = match &self.credentials {
+            CredentialsOption::None => None,
+            CredentialsOption::Token(token) => Some(Arc::new(StaticProvider::new(
+                token.clone().into(),
+                CredentialSource::Token,
+            ))),
+            CredentialsOption::AccessKey(keys) => Some(Arc::new(keys.provider()?)),
+            CredentialsOption::User(user) => Some(Arc::new(CachedProvider::new(self.login(user, &iam)?))),
+            CredentialsOption::Provider(provider) => Some(Arc::new(CachedProvider::new(
+                CallbackProvider::new(Arc::clone(provider)),
+            ))),
+            CredentialsOption::Find(_) => found.map(|found| found.provider),
         };
-        Ok(Found { source, iam })
+        Ok(ResolvedCredentials { provider, iam })
     }
 
     fn login(&self, user: &User, iam: &Endpoint) -> Result<Login, Error> {
@@ -407,8 +412,8 @@ impl Config {
             }
             ("iam_domain", Value::Text(name)) => self.user().domain = Some(name.to_owned()),
             (key @ "credentials", Value::Choice(name)) => {
-                let which = Which::parse(name).ok_or_else(|| unhandled(key))?;
-                self.choose(Credentials::Find(which));
+                let selector = SourceSelector::parse(name).ok_or_else(|| unhandled(key))?;
+                self.choose(CredentialsOption::Find(selector));
             }
             (key @ "log_level", Value::Choice(name)) => {
                 self.log_level = Level::parse(name).ok_or_else(|| unhandled(key))?;
@@ -458,7 +463,7 @@ impl Config {
         Proxy::from_environment(https, |name| std::env::var(name).ok())
     }
 
-    /// Where the service answers, in the order of preference.
+    /// Where the service responses, in the order of preference.
     pub(super) fn endpoints(
         &self,
         environment: &dyn Fn(&str) -> Option<OsString>,
@@ -487,7 +492,7 @@ impl Config {
         Ok(endpoints)
     }
 
-    /// Where the instance's metadata service answers.
+    /// Where the instance's metadata service responses.
     pub(super) fn metadata_endpoint(&self) -> Result<Endpoint, Error> {
         let Some(endpoint) = &self.metadata_endpoint else {
             return Endpoint::parse("http://169.254.169.254", "metadata_endpoint");
@@ -512,7 +517,7 @@ impl Config {
 }
 
 impl Keys {
-    fn source(&self) -> Result<Fixed, Error> {
+    fn provider(&self) -> Result<StaticProvider, Error> {
         let missing = |key, other| {
             Error::argument(
                 Status::NotConfigured,
@@ -527,9 +532,9 @@ impl Keys {
             (None, None) => return Err(missing("access_key", "security_token")),
         };
         let token = self.security_token.as_ref().map(|token| token.as_slice());
-        let grant =
-            Grant::new(AccessKey::new(id, key, token)?).named(Some(masked(&String::from_utf8_lossy(id))));
-        Ok(Fixed::new(grant, Origin::AccessKey))
+        let name = masked(&String::from_utf8_lossy(id));
+        let credentials = Credentials::from(AccessKey::new(id, key, token)?).with_name(Some(name));
+        Ok(StaticProvider::new(credentials, CredentialSource::AccessKey))
     }
 }
 
@@ -562,7 +567,7 @@ fn user_agent_suffix(key: &'static str, value: &str) -> Result<String, Error> {
     if let Some(c) = value.chars().find(|c| !(' '..='~').contains(c)) {
         return Err(invalid(format_args!(
             "must be visible ASCII characters and spaces, and has {}",
-            Shown(c)
+            SanitizedChar(c)
         )));
     }
     if value.trim().is_empty() {

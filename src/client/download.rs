@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 
-use super::context::ClientInner;
 use super::format::Format;
+use super::inner::ClientInner;
 use super::report::ReportRequest;
 use super::transfer::{Step, Transfer};
 use crate::error::{CancelledBy, Error, Status};
 use crate::http::Call;
 use crate::log::{Level, LogRecord};
-use crate::operation::Running;
+use crate::operation::ActiveOperation;
 use crate::sink::{Callback, Descriptor, FileOptions, FileSink, Memory, Sink, Writer};
 use crate::sys;
 
@@ -26,16 +26,16 @@ impl ClientInner {
     pub(super) fn download_to_memory(
         self: &Arc<ClientInner>,
         request: ReportRequest,
-        running: Option<Running>,
+        active: Option<ActiveOperation>,
     ) -> Result<Box<[u8]>, Error> {
-        self.run(running, request.subject(), |running| {
-            let limit = running
+        self.run(active, request.subject(), |active| {
+            let limit = active
                 .operation()
                 .overrides()
                 .max_memory
                 .unwrap_or(self.max_memory);
             let mut sink = Memory::new(limit);
-            self.pump(running, request, &mut sink)?;
+            self.pump(active, request, &mut sink)?;
             Ok(sink.into_bytes())
         })
     }
@@ -46,10 +46,10 @@ impl ClientInner {
         request: ReportRequest,
         path: &Path,
         replace: bool,
-        running: Option<Running>,
+        active: Option<ActiveOperation>,
     ) -> Result<ReportInfo, Error> {
         check_path(path, "path")?;
-        self.save(request, replace, running, |options| FileSink::at(path, options))
+        self.save(request, replace, active, |options| FileSink::at(path, options))
             .map(|(_, info)| info)
     }
 
@@ -59,10 +59,10 @@ impl ClientInner {
         request: ReportRequest,
         path: &Path,
         replace: bool,
-        running: Option<Running>,
+        active: Option<ActiveOperation>,
     ) -> Result<PathBuf, Error> {
         check_path(path, "directory")?;
-        let (file, _) = self.save(request, replace, running, |options| {
+        let (file, _) = self.save(request, replace, active, |options| {
             FileSink::inside(path, options)
         })?;
         file.path()
@@ -73,18 +73,18 @@ impl ClientInner {
         self: &Arc<ClientInner>,
         request: ReportRequest,
         replace: bool,
-        running: Option<Running>,
+        active: Option<ActiveOperation>,
         sink: impl FnOnce(FileOptions) -> Result<FileSink, Error>,
     ) -> Result<(FileSink, ReportInfo), Error> {
-        self.run(running, request.subject(), |running| {
+        self.run(active, request.subject(), |active| {
             // A call that is cancelled already must not touch the file system.
-            running.operation().check()?;
-            let mode = running.operation().overrides().file_mode;
+            active.operation().check()?;
+            let mode = active.operation().overrides().file_mode;
             let mut sink = sink(FileOptions {
                 replace,
                 mode: mode.unwrap_or(self.file_mode),
             })?;
-            let info = self.pump(running, request, &mut sink)?;
+            let info = self.pump(active, request, &mut sink)?;
             Ok((sink, info))
         })
     }
@@ -94,13 +94,13 @@ impl ClientInner {
         self: &Arc<ClientInner>,
         request: ReportRequest,
         fd: BorrowedFd<'_>,
-        running: Option<Running>,
+        active: Option<ActiveOperation>,
     ) -> Result<ReportInfo, Error> {
         // Before anything else is opened, which could get the number of one that
         // is closed.
         let mut sink = Descriptor::new(fd)?;
-        self.run(running, request.subject(), |running| {
-            self.pump(running, request, &mut sink)
+        self.run(active, request.subject(), |active| {
+            self.pump(active, request, &mut sink)
         })
     }
 
@@ -109,10 +109,10 @@ impl ClientInner {
         self: &Arc<ClientInner>,
         request: ReportRequest,
         writer: impl Write,
-        running: Option<Running>,
+        active: Option<ActiveOperation>,
     ) -> Result<ReportInfo, Error> {
-        self.run(running, request.subject(), |running| {
-            self.pump(running, request, &mut Writer(writer))
+        self.run(active, request.subject(), |active| {
+            self.pump(active, request, &mut Writer(writer))
         })
     }
 
@@ -121,10 +121,10 @@ impl ClientInner {
         self: &Arc<ClientInner>,
         request: ReportRequest,
         write: impl FnMut(&[u8]) -> bool,
-        running: Option<Running>,
+        active: Option<ActiveOperation>,
     ) -> Result<(), Error> {
-        self.run(running, request.subject(), |running| {
-            self.pump(running, request, &mut Callback(write)).map(drop)
+        self.run(active, request.subject(), |active| {
+            self.pump(active, request, &mut Callback(write)).map(drop)
         })
     }
 
@@ -132,10 +132,10 @@ impl ClientInner {
     pub(super) fn open_report(
         self: &Arc<ClientInner>,
         request: ReportRequest,
-        running: Option<Running>,
+        active: Option<ActiveOperation>,
     ) -> Result<ReportStream, Error> {
-        self.run(running, request.subject(), |running| {
-            let transfer = Transfer::open(self, request, running, false)?;
+        self.run(active, request.subject(), |active| {
+            let transfer = Transfer::open(self, request, active, false)?;
             Ok(ReportStream {
                 process: sys::process(),
                 client: Arc::clone(self),
@@ -154,22 +154,23 @@ impl ClientInner {
 
     pub(super) fn pump(
         self: &Arc<ClientInner>,
-        running: Running,
+        active: ActiveOperation,
         request: ReportRequest,
         sink: &mut dyn Sink,
     ) -> Result<ReportInfo, Error> {
-        let mut transfer = Transfer::open(self, request, running, sink.can_restart())?;
-        sink.begin(transfer.info()).map_err(|e| transfer.explain(e))?;
+        let mut transfer = Transfer::open(self, request, active, sink.can_restart())?;
+        sink.begin(transfer.info())
+            .map_err(|e| transfer.with_context(e))?;
         let mut buf = Vec::new();
         loop {
-            let room = sink.room().map_err(|e| transfer.explain(e))?;
+            let room = sink.spare_capacity().map_err(|e| transfer.with_context(e))?;
             let placed = room.is_some();
             let step = match room {
                 Some(room) => transfer.read(room)?,
                 None => {
                     if buf.is_empty() {
-                        let left = transfer.left().unwrap_or(u64::MAX);
-                        let size = left.clamp(1, READ_BUFFER) as usize;
+                        let remaining = transfer.remaining().unwrap_or(u64::MAX);
+                        let size = remaining.clamp(1, READ_BUFFER) as usize;
                         buf = self.http.buffer(size)?;
                     }
                     transfer.read(&mut buf)?
@@ -177,14 +178,14 @@ impl ClientInner {
             };
             let taken = match step {
                 Step::Bytes(n) if placed => {
-                    sink.filled(n);
+                    sink.advance(n);
                     Ok(())
                 }
                 Step::Bytes(n) => sink.write(&buf[..n], transfer.call()),
-                Step::Again => sink.restart().and_then(|()| sink.begin(transfer.info())),
+                Step::Restart => sink.restart().and_then(|()| sink.begin(transfer.info())),
                 Step::End => break,
             };
-            taken.map_err(|e| transfer.explain(e))?;
+            taken.map_err(|e| transfer.with_context(e))?;
         }
         self.http.reuse_buffer(buf);
         // The last word of the progress callback; after this the call succeeds.
@@ -193,7 +194,7 @@ impl ClientInner {
             .check()
             .and_then(|()| transfer.operation().tick())
             .and_then(|()| sink.finish());
-        finished.map_err(|e| transfer.explain(e))?;
+        finished.map_err(|e| transfer.with_context(e))?;
         if let [first, ..] = sink.given_up() {
             let message = || {
                 let others = sink.given_up().iter().skip(1).map(|what| format!("; {what}"));
@@ -297,8 +298,8 @@ impl ReportStream {
             }
         };
         let outcome = self.check_open().and_then(|()| {
-            let running = reader.transfer.as_ref().map(Transfer::running);
-            let _signals = running.map(|running| self.client.signals(running)).transpose()?;
+            let active = reader.transfer.as_ref().map(Transfer::active);
+            let _signals = active.map(|active| self.client.signals(active)).transpose()?;
             read(&mut reader)
         });
         self.call.operation().finish(self.number, outcome.as_ref().err());
@@ -375,11 +376,11 @@ impl Reader {
                     .operation()
                     .tick()
                     .map(|()| 0)
-                    .map_err(|e| transfer.explain(e))
+                    .map_err(|e| transfer.with_context(e))
             }
             // Not before a byte was handed out, and not after: the transfer was
             // told that its reader cannot forget.
-            Ok(Step::Again) => return Err(Error::new(Status::Internal, "a stream began again")),
+            Ok(Step::Restart) => return Err(Error::new(Status::Internal, "a stream began again")),
             Err(error) => Err(error),
         };
         self.failed = outcome.as_ref().err().cloned();

@@ -122,7 +122,7 @@ impl Document {
     pub(super) fn explanation(self) -> &'static str {
         match self {
             Document::Empty => "the service answered with success and an empty body, which is no report",
-            Document::Page => "the answer is a web page in place of a report; is the endpoint right?",
+            Document::Page => "the response is a web page in place of a report; is the endpoint right?",
             Document::Xml => {
                 "the service answered with an XML document in place of a report; is the endpoint right?"
             }

@@ -8,20 +8,20 @@ use ::http::Method;
 use serde::{Deserialize, Serialize};
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id, check_project};
-use super::context::ClientInner;
 use super::document;
+use super::inner::ClientInner;
 use super::pages::JSON;
 use super::report::ReportRequest;
 use super::value::{Value, option_value, unhandled};
 use crate::error::{Error, Status};
-use crate::http::{Answer, Asked, Call, Endpoint, Object, Outgoing};
+use crate::http::{Call, Endpoint, ErrorContext, Object, Request, Response};
 use crate::memory;
-use crate::operation::Running;
+use crate::operation::ActiveOperation;
 use crate::tables::OptionSet;
 
-const ASKED: Asked = Asked {
-    who: "the service",
-    missing: (
+const ERROR_CONTEXT: ErrorContext = ErrorContext {
+    server: "the service",
+    not_found: (
         "knows no such instance or report",
         "; check the project, instance, template and report ids",
     ),
@@ -58,9 +58,9 @@ pub(crate) struct NewReport {
     pub(super) spec: ReportSpec,
 }
 
-/// What the service answers: a word.
+/// What the service responses: a word.
 #[derive(Deserialize)]
-struct Outcome {
+struct ActionResponse {
     #[serde(alias = "status")]
     result: Option<String>,
 }
@@ -88,9 +88,13 @@ impl NewReport {
 
 impl ClientInner {
     /// Creates a report. The service gives no id of it.
-    pub(super) fn create_report(&self, report: &NewReport, running: Option<Running>) -> Result<(), Error> {
-        self.run(running, "creation of a report".into(), |running| {
-            self.alone(&running, |call| {
+    pub(super) fn create_report(
+        &self,
+        report: &NewReport,
+        active: Option<ActiveOperation>,
+    ) -> Result<(), Error> {
+        self.run(active, "creation of a report".into(), |active| {
+            self.run_request(&active, |call| {
                 let project = self.project(call, report.project.as_deref())?;
                 self.create_in(call, &project, report)
             })
@@ -104,14 +108,14 @@ impl ClientInner {
         // Not through `ask`, which would mend more than is safe here.
         self.retry(&call.operation().overrides()).run(call, || {
             let sent = self.send(call, Some(project), |endpoint| {
-                Ok(Outgoing {
+                Ok(Request {
                     method: Method::POST,
                     body: &body,
-                    repeatable: false,
-                    ..Outgoing::get(endpoint.url(&segments, &[])?, &JSON)
+                    idempotent: false,
+                    ..Request::get(endpoint.url(&segments, &[])?, &JSON)
                 })
             });
-            sent.and_then(|mut answer| done(&mut answer, "creation"))
+            sent.and_then(|mut response| done(&mut response, "creation"))
                 .map_err(once_only)
         })
     }
@@ -123,31 +127,31 @@ impl ClientInner {
         project: Option<&str>,
         instance: &str,
         id: &str,
-        running: Option<Running>,
+        active: Option<ActiveOperation>,
     ) -> Result<(), Error> {
         let request = ReportRequest::new(project, instance, id, None)?;
         let mut subject = request.subject();
         subject.text = format!("deletion of {}", subject.text);
-        self.run(running, subject, |running| {
-            self.alone(&running, |call| {
+        self.run(active, subject, |active| {
+            self.run_request(&active, |call| {
                 let project = self.project(call, project)?;
                 let segments = ["v1", &project, "audit", instance, "reports", id];
-                // Whether an attempt may have deleted it whose answer got lost.
+                // Whether an attempt may have deleted it whose response got lost.
                 let maybe = Cell::new(false);
-                let outgoing = |endpoint: &Endpoint| {
-                    Ok(Outgoing {
+                let request = |endpoint: &Endpoint| {
+                    Ok(Request {
                         method: Method::DELETE,
-                        ..Outgoing::get(endpoint.url(&segments, &[])?, &[])
+                        ..Request::get(endpoint.url(&segments, &[])?, &[])
                     })
                 };
                 self.retry(&call.operation().overrides()).run(call, || {
                     let outcome = self
-                        .send(call, Some(&project), outgoing)
-                        .and_then(|mut answer| done(&mut answer, "deletion"));
+                        .send(call, Some(&project), request)
+                        .and_then(|mut response| done(&mut response, "deletion"));
                     match outcome {
                         Err(e) if e.status() == Status::NotFound && maybe.get() => Ok(()),
                         Err(e) => {
-                            maybe.set(maybe.get() || may_be_done(&e));
+                            maybe.set(maybe.get() || outcome_unknown(&e));
                             Err(e)
                         }
                         Ok(()) => Ok(()),
@@ -165,38 +169,38 @@ fn once_only(error: Error) -> Error {
         Status::Resolve | Status::Connect | Status::ConnectTimeout | Status::Throttled => error,
         _ if matches!(error.http_status(), Some(503)) => error,
         // Nor for a program that repeats what can be repeated.
-        _ if may_be_done(&error) => error.lasting().amend(|message| {
+        _ if outcome_unknown(&error) => error.permanent().amend(|message| {
             format!("{message}; the report may have been created all the same: look for it in the list")
         }),
-        _ => error.spent(),
+        _ => error.no_retry(),
     }
 }
 
 /// Whether the service may have done what this failed to tell.
-fn may_be_done(error: &Error) -> bool {
+fn outcome_unknown(error: &Error) -> bool {
     match error.status() {
         Status::ConnectionLost | Status::Stalled | Status::TotalTimeout | Status::Truncated => true,
         _ => matches!(error.http_status(), Some(500 | 502 | 504)),
     }
 }
 
-fn done(answer: &mut Answer, what: &str) -> Result<(), Error> {
-    let bytes = document::read(answer, &ASKED)?;
+fn done(response: &mut Response, what: &str) -> Result<(), Error> {
+    let bytes = document::read(response, &ERROR_CONTEXT)?;
     if bytes.trim_ascii().is_empty() {
         return Ok(());
     }
     memory::probe_document(bytes.len())?;
-    let outcome = serde_json::from_slice::<Object<Outcome>>(&bytes)
-        .map_err(|e| document::malformed(answer, "answer", e))?;
+    let outcome = serde_json::from_slice::<Object<ActionResponse>>(&bytes)
+        .map_err(|e| document::malformed(response, "response", e))?;
     match outcome.0.result {
         Some(word) if word.eq_ignore_ascii_case("success") => Ok(()),
-        Some(word) if word.eq_ignore_ascii_case("failed") => Err(answer.explain(Error::new(
+        Some(word) if word.eq_ignore_ascii_case("failed") => Err(response.with_context(Error::new(
             Status::Rejected,
             format!("the service answered that the {what} failed, and not why"),
         ))),
         _ => Err(document::malformed(
-            answer,
-            "answer",
+            response,
+            "response",
             "it says neither success nor failed",
         )),
     }

@@ -17,12 +17,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id, check_project};
-use super::context::{ClientInner, Subject};
 use super::document;
+use super::executor::Subject;
+use super::inner::ClientInner;
 use crate::error::{Error, Status};
-use crate::http::{Answer, Asked, Call, Endpoint, Object, Outgoing};
+use crate::http::{Call, Endpoint, ErrorContext, Object, Request, Response};
 use crate::memory;
-use crate::operation::Running;
+use crate::operation::ActiveOperation;
 use crate::tables::LONGEST_NAME;
 
 /// The service's own default and bounds of `limit` (ListAuditInstances).
@@ -75,7 +76,7 @@ struct ReportsBody<'a> {
     size: u32,
 }
 
-/// An answer of any of the three.
+/// A response of any of the three.
 #[derive(Deserialize)]
 struct Body<'a> {
     #[serde(
@@ -134,10 +135,10 @@ impl List {
         }
     }
 
-    fn asked(&self) -> Asked {
-        Asked {
-            who: "the service",
-            missing: match self {
+    fn error_context(&self) -> ErrorContext {
+        ErrorContext {
+            server: "the service",
+            not_found: match self {
                 List::Instances => ("knows no such project", "; check the region and the project"),
                 _ => (
                     "knows no such instance",
@@ -175,9 +176,9 @@ impl List {
     }
 
     /// The total, where the service tells it, and the items of a page; an error
-    /// that says what is wrong with it otherwise. `blot` gives a text without the
+    /// that says what is wrong with it otherwise. `redact` gives a text without the
     /// secrets in it, where there are some: items end in file names and messages.
-    pub fn parse(&self, body: Vec<u8>, blot: Blot<'_>) -> Result<(Option<u64>, Vec<Item>), Error> {
+    pub fn parse(&self, body: Vec<u8>, redact: Redact<'_>) -> Result<(Option<u64>, Vec<Item>), Error> {
         let wrong = |why: &str| Error::new(Status::UnexpectedResponse, why);
         let body = String::from_utf8(body).map_err(|_| wrong("it is not UTF-8"))?;
         // What the parser may need to undo escapes.
@@ -193,7 +194,7 @@ impl List {
             fields: &mut texts.fields,
             places: Vec::new(),
             wrapper: self.wrapper(),
-            blot,
+            redact,
             failure: None,
         };
         // An error of the parser would quote a value of another type, however long.
@@ -241,7 +242,7 @@ impl List {
 }
 
 /// A text without the secrets in it; none where it has none.
-pub type Blot<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub type Redact<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A page's body, and the texts of its items' fields.
 struct Texts {
@@ -297,7 +298,7 @@ struct PageReader<'a> {
     fields: &'a mut Vec<u8>,
     places: Vec<Place>,
     wrapper: Option<&'static str>,
-    blot: Blot<'a>,
+    redact: Redact<'a>,
     /// What is the matter, where it is more than a text can say.
     failure: Option<Error>,
 }
@@ -336,7 +337,7 @@ impl<'de> de::Visitor<'de> for &mut PageReader<'_> {
                 || serde_json::Deserializer::from_str(item.get())
                     .deserialize_map(Fields {
                         texts: self.fields,
-                        blot: self.blot,
+                        redact: self.redact,
                     })
                     .is_err()
             {
@@ -389,7 +390,7 @@ impl<'de> de::Visitor<'de> for Wanted<'_, 'de> {
 /// JSON, and all without secrets.
 struct Fields<'a> {
     texts: &'a mut Vec<u8>,
-    blot: Blot<'a>,
+    redact: Redact<'a>,
 }
 
 impl<'de> de::Visitor<'de> for Fields<'_> {
@@ -418,7 +419,7 @@ impl<'de> de::Visitor<'de> for Fields<'_> {
                 }
             }
             let text = std::str::from_utf8(&self.texts[begin..self.texts.len() - 1]);
-            if let Some(clean) = text.ok().and_then(self.blot) {
+            if let Some(clean) = text.ok().and_then(self.redact) {
                 self.texts.truncate(begin);
                 self.texts.extend_from_slice(clean.as_bytes());
                 self.texts.push(0);
@@ -569,7 +570,7 @@ impl Page {
 
 /// A list that is being read; see `dbss_cursor`.
 pub struct Cursor {
-    context: Arc<ClientInner>,
+    client: Arc<ClientInner>,
     project: Option<String>,
     list: List,
     size: u32,
@@ -601,7 +602,7 @@ struct Position {
 impl Cursor {
     /// Begins a list; no request is sent. `size` 0 is the service's default.
     pub(super) fn new(
-        context: Arc<ClientInner>,
+        client: Arc<ClientInner>,
         project: Option<&str>,
         list: List,
         size: u32,
@@ -615,7 +616,7 @@ impl Cursor {
             ));
         }
         Ok(Cursor {
-            context,
+            client,
             project: project.map(str::to_owned),
             list,
             size: if size == 0 { DEFAULT_SIZE } else { size },
@@ -624,19 +625,19 @@ impl Cursor {
     }
 
     /// The next page that has something new; none at the end.
-    pub fn next(&self, running: Option<Running>) -> Result<Option<Page>, Error> {
+    pub fn next(&self, active: Option<ActiveOperation>) -> Result<Option<Page>, Error> {
         let subject = Subject {
             text: format!("list of {}", self.list.name()),
             report_id: None,
         };
-        self.context.run(running, subject, |running| {
-            self.context.alone(&running, |call| self.next_in(call))
+        self.client.run(active, subject, |active| {
+            self.client.run_request(&active, |call| self.next_in(call))
         })
     }
 
     /// The same within a call that does more.
     pub(super) fn next_in(&self, call: &Arc<Call>) -> Result<Option<Page>, Error> {
-        let project = self.context.project(call, self.project.as_deref())?;
+        let project = self.client.project(call, self.project.as_deref())?;
         // One page at a time: a second caller waits for its turn in no lock, but
         // is told.
         let Ok(mut place) = self.position.try_lock().or_else(|e| match e {
@@ -738,29 +739,29 @@ impl Cursor {
         width: u64,
     ) -> Result<(Option<u64>, Vec<Item>), Error> {
         let body = self.list.body(offset, width, self.size)?;
-        let outgoing = |endpoint: &Endpoint| {
+        let request = |endpoint: &Endpoint| {
             let url = self.list.url(endpoint, project, offset, self.size)?;
             Ok(match self.list {
-                List::Reports { .. } => Outgoing {
+                List::Reports { .. } => Request {
                     method: Method::POST,
                     body: &body,
-                    ..Outgoing::get(url, &JSON)
+                    ..Request::get(url, &JSON)
                 },
-                _ => Outgoing::get(url, &[]),
+                _ => Request::get(url, &[]),
             })
         };
-        self.context
-            .ask(call, project, outgoing, |answer| self.read(answer))
+        self.client
+            .fetch(call, project, request, |response| self.read(response))
     }
 
-    fn read(&self, answer: &mut Answer) -> Result<(Option<u64>, Vec<Item>), Error> {
-        let bytes = document::read(answer, &self.list.asked())?;
+    fn read(&self, response: &mut Response) -> Result<(Option<u64>, Vec<Item>), Error> {
+        let bytes = document::read(response, &self.list.error_context())?;
         self.list
-            .parse(bytes, &|text| answer.blot(text))
+            .parse(bytes, &|text| response.redact(text))
             .map_err(|e| match e.status() {
                 Status::UnexpectedResponse => {
                     let what = format!("list of {}", self.list.name());
-                    document::malformed(answer, &what, e.message())
+                    document::malformed(response, &what, e.message())
                 }
                 _ => e,
             })

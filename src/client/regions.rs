@@ -1,4 +1,4 @@
-//! Where the service of a region answers, as the official SDKs find it: by a
+//! Where the service of a region responses, as the official SDKs find it: by a
 //! variable, by the regions file, by the region's name.
 
 use std::borrow::Cow;
@@ -95,7 +95,7 @@ const DEEPEST: usize = 32;
 
 /// Who says where a region is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Says {
+pub(super) enum EndpointSource {
     Variable(String),
     File(PathBuf),
     /// The name is one of the known regions'.
@@ -104,13 +104,15 @@ pub(super) enum Says {
     Name,
 }
 
-impl fmt::Display for Says {
+impl fmt::Display for EndpointSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Says::Variable(name) => write!(f, "by the variable {name}"),
-            Says::File(path) => write!(f, "by the file {}", path.display()),
-            Says::Known => f.write_str("by its name"),
-            Says::Name => f.write_str("by its name, which is none of the regions that libdbss knows"),
+            EndpointSource::Variable(name) => write!(f, "by the variable {name}"),
+            EndpointSource::File(path) => write!(f, "by the file {}", path.display()),
+            EndpointSource::Known => f.write_str("by its name"),
+            EndpointSource::Name => {
+                f.write_str("by its name, which is none of the regions that libdbss knows")
+            }
         }
     }
 }
@@ -119,7 +121,7 @@ impl fmt::Display for Says {
 pub(super) fn endpoints(
     region: &str,
     environment: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<(Vec<Endpoint>, Says), Error> {
+) -> Result<(Vec<Endpoint>, EndpointSource), Error> {
     let variable = format!(
         "HUAWEICLOUD_SDK_REGION_{SERVICE}_{}",
         region.replace('-', "_").to_ascii_uppercase()
@@ -131,7 +133,7 @@ pub(super) fn endpoints(
             .map(|url| url.trim_matches(' '))
             .filter(|url| !url.is_empty());
         let endpoints = parse_all(urls, &format!("the variable {variable}"))?;
-        return Ok((endpoints, Says::Variable(variable)));
+        return Ok((endpoints, EndpointSource::Variable(variable)));
     }
     let file = sys::file_of_the_user(environment, "HUAWEICLOUD_SDK_REGIONS_FILE", "regions.yaml");
     if let Some((path, named)) = file
@@ -141,12 +143,12 @@ pub(super) fn endpoints(
             urls.iter().map(String::as_str),
             &format!("the regions file {}", path.display()),
         )?;
-        return Ok((endpoints, Says::File(path)));
+        return Ok((endpoints, EndpointSource::File(path)));
     }
     let by_name = format!("https://dbss.{region}.{}", domain(region));
     let says = match KNOWN.contains(&region) {
-        true => Says::Known,
-        false => Says::Name,
+        true => EndpointSource::Known,
+        false => EndpointSource::Name,
     };
     Ok((vec![Endpoint::parse(&by_name, "region")?], says))
 }
@@ -424,16 +426,22 @@ mod tests {
             let origins: Vec<String> = endpoints.iter().map(Endpoint::origin).collect();
             Ok::<_, Error>((origins.join(" "), says))
         };
-        let variable = Says::Variable("HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4".into());
+        let variable = EndpointSource::Variable("HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4".into());
         assert_eq!(
             origins("cn-north-4").expect("two"),
             ("https://a.example https://b.example".into(), variable)
         );
-        for (region, says) in [("cn-south-1", Says::Known), ("xx-new-1", Says::Name)] {
+        for (region, says) in [
+            ("cn-south-1", EndpointSource::Known),
+            ("xx-new-1", EndpointSource::Name),
+        ] {
             let url = format!("https://dbss.{region}.myhuaweicloud.com");
             assert_eq!(origins(region).expect("a name"), (url, says));
         }
-        for (region, says) in [("eu-west-101", Says::Known), ("eu-west-102", Says::Name)] {
+        for (region, says) in [
+            ("eu-west-101", EndpointSource::Known),
+            ("eu-west-102", EndpointSource::Name),
+        ] {
             let url = format!("https://dbss.{region}.myhuaweicloud.eu");
             assert_eq!(origins(region).expect("a name"), (url, says));
         }

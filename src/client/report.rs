@@ -4,13 +4,13 @@
 use ::http::{StatusCode, Uri};
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id, check_project};
-use super::context::Subject;
+use super::executor::Subject;
 use crate::error::Error;
-use crate::http::{Answer, Asked, Endpoint, ServiceError};
+use crate::http::{Endpoint, ErrorContext, Response, ServiceError};
 
-const ASKED: Asked = Asked {
-    who: "the service",
-    missing: (
+const ERROR_CONTEXT: ErrorContext = ErrorContext {
+    server: "the service",
+    not_found: (
         "knows no such report",
         "; check the project, instance and report ids",
     ),
@@ -93,15 +93,15 @@ impl ReportRequest {
 
 /// Lets a 200 pass that may be a report, and a 206 where a part was asked for;
 /// anything else is an error.
-pub(super) fn expect_report(answer: &mut Answer, part: bool) -> Result<(), Error> {
-    let status = answer.status();
+pub(super) fn expect_report(response: &mut Response, part: bool) -> Result<(), Error> {
+    let status = response.status();
     if status == StatusCode::OK || part && status == StatusCode::PARTIAL_CONTENT {
-        return answer.refuse_encoding();
+        return response.refuse_encoding();
     }
-    Err(answer.refusal(&ASKED)?)
+    Err(response.read_error(&ERROR_CONTEXT)?)
 }
 
 /// The error for an error object under status 200.
-pub(super) fn refused(answer: &Answer, said: ServiceError) -> Error {
-    answer.refused(said, &ASKED)
+pub(super) fn refused(response: &Response, said: ServiceError) -> Error {
+    response.error_from(said, &ERROR_CONTEXT)
 }

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use ::http::StatusCode;
 use ::http::header::{CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE};
 
-use super::context::ClientInner;
 use super::download::ReportInfo;
 use super::format::{Document, Format, MAGIC, MOST_BLANK, SNIFFED, without_mark};
+use super::inner::ClientInner;
 use super::report::{ReportRequest, expect_report, refused};
 use crate::error::{Error, Status};
 use crate::http::{
-    Answer, Call, ERROR_BODY_LIMIT, Outgoing, Retry, VALUE_LIMIT, content_range, strong_etag,
+    Call, ERROR_BODY_LIMIT, Request, Response, Retry, VALUE_LIMIT, content_range, strong_etag,
     unsatisfied_range,
 };
 use crate::log::{Level, LogRecord};
 use crate::memory;
-use crate::operation::{Description, Operation, Running};
+use crate::operation::{ActiveOperation, Description, Operation};
 use crate::sink::Info;
 
 /// An attempt that brought this much counts as a success, as far as the number
@@ -27,19 +27,19 @@ const PROGRESS: u64 = 1024 * 1024;
 /// long the whole is.
 const SHORT_PARTS: u32 = 8;
 
-/// What a read brought.
+/// The result of a read.
 pub(super) enum Step {
     Bytes(usize),
-    /// The body starts again from its first byte; those read so far are void.
-    Again,
+    /// The body starts again from its first byte; discard those read so far.
+    Restart,
     /// The body is whole.
     End,
 }
 
 pub(super) struct Transfer {
-    context: Arc<ClientInner>,
+    client: Arc<ClientInner>,
     request: ReportRequest,
-    running: Running,
+    active: ActiveOperation,
     call: Arc<Call>,
     /// The project's id, once it is known.
     project: String,
@@ -47,8 +47,8 @@ pub(super) struct Transfer {
     retry: Retry,
     /// Whether the reader can forget what it was given.
     can_restart: bool,
-    answer: Option<Answer>,
-    /// Bytes that were read to judge the body, and how many are handed out.
+    response: Option<Response>,
+    /// Bytes that were read to tell the format, and how many are handed out.
     head: Vec<u8>,
     head_taken: usize,
     ended: bool,
@@ -56,7 +56,7 @@ pub(super) struct Transfer {
     handed_out: bool,
     /// Whether the reader has bytes of a body that was given up, and must be
     /// told before it gets others.
-    void: bool,
+    needs_restart: bool,
     /// Bytes handed out or in `head`.
     offset: u64,
     total: Option<u64>,
@@ -79,30 +79,30 @@ pub(super) struct Transfer {
 impl Transfer {
     /// Begins a call and waits until the first bytes of a report are here.
     pub(super) fn open(
-        context: &Arc<ClientInner>,
+        client: &Arc<ClientInner>,
         request: ReportRequest,
-        running: Running,
+        active: ActiveOperation,
         can_restart: bool,
     ) -> Result<Transfer, Error> {
-        let operation = running.operation();
+        let operation = active.operation();
         operation.check()?;
         let overrides = operation.overrides();
-        let call = context.http.call(&overrides, operation)?;
+        let call = client.http.call(&overrides, operation)?;
         call.set_report_id(request.id());
         let mut transfer = Transfer {
             project: String::new(),
-            retry: context.retry(&overrides),
-            context: Arc::clone(context),
+            retry: client.retry(&overrides),
+            client: Arc::clone(client),
             request,
             call,
-            running,
+            active,
             can_restart,
-            answer: None,
+            response: None,
             head: Vec::new(),
             head_taken: 0,
             ended: false,
             handed_out: false,
-            void: false,
+            needs_restart: false,
             offset: 0,
             total: None,
             part_end: None,
@@ -117,21 +117,21 @@ impl Transfer {
             date: None,
         };
         transfer.operation().tick()?;
-        transfer.begin_call().map_err(|e| transfer.explain(e))?;
+        transfer.begin_call().map_err(|e| transfer.with_context(e))?;
         Ok(transfer)
     }
 
     fn begin_call(&mut self) -> Result<(), Error> {
-        self.project = self.context.project(&self.call, self.request.project())?;
+        self.project = self.client.project(&self.call, self.request.project())?;
         self.attempt().or_else(|e| self.recover(e))
     }
 
     pub(super) fn operation(&self) -> &Arc<Operation> {
-        self.running.operation()
+        self.active.operation()
     }
 
-    pub(super) fn running(&self) -> &Running {
-        &self.running
+    pub(super) fn active(&self) -> &ActiveOperation {
+        &self.active
     }
 
     /// A record of the log that is about it.
@@ -141,7 +141,7 @@ impl Transfer {
             request_id: self.request_id.clone(),
             attempt: self.operation().attempts(),
             duration: Some(self.call.elapsed()),
-            http_status: self.answer.as_ref().map(|answer| answer.status().as_u16()),
+            http_status: self.response.as_ref().map(|response| response.status().as_u16()),
             ..LogRecord::new(message)
         }
     }
@@ -155,7 +155,7 @@ impl Transfer {
     }
 
     /// How many bytes are still to be read, where that is known.
-    pub(super) fn left(&self) -> Option<u64> {
+    pub(super) fn remaining(&self) -> Option<u64> {
         let waiting = (self.head.len() - self.head_taken) as u64;
         Some(self.total?.saturating_sub(self.offset) + waiting)
     }
@@ -205,7 +205,7 @@ impl Transfer {
             if self.ended {
                 return Ok(Step::End);
             }
-            let outcome = match self.read_answer(buf) {
+            let outcome = match self.read_response(buf) {
                 // A part has ended, and nobody has said how long the whole is.
                 Ok(0) if self.total.is_none() && self.part_end.is_some() => self.next_part(),
                 Ok(0) => {
@@ -217,9 +217,9 @@ impl Transfer {
             };
             outcome
                 .or_else(|e| self.recover(e))
-                .map_err(|e| self.explain(e))?;
-            if std::mem::take(&mut self.void) {
-                return Ok(Step::Again);
+                .map_err(|e| self.with_context(e))?;
+            if std::mem::take(&mut self.needs_restart) {
+                return Ok(Step::Restart);
             }
         }
     }
@@ -239,26 +239,26 @@ impl Transfer {
     }
 
     /// Adds to an error what is known of the call.
-    pub(super) fn explain(&self, error: Error) -> Error {
+    pub(super) fn with_context(&self, error: Error) -> Error {
         let error = error.with_attempts(self.operation().attempts());
-        match &self.answer {
-            Some(answer) => answer.explain(error),
+        match &self.response {
+            Some(response) => response.with_context(error),
             None => error,
         }
     }
 
-    /// Reads from the answer, counts, and judges the end: 0 is whole.
-    fn read_answer(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
-        let answer = self
-            .answer
+    /// Reads from the response, counts, and judges the end: 0 is whole.
+    fn read_response(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
+        let response = self
+            .response
             .as_mut()
-            .ok_or_else(|| Error::new(Status::Internal, "a transfer without an answer"))?;
-        let n = answer.read(buf)?;
+            .ok_or_else(|| Error::new(Status::Internal, "a transfer without a response"))?;
+        let n = response.read(buf)?;
         if n == 0 {
             // A part may end where it said, and the whole not there.
             let expected = self.total.or(self.part_end);
             if let Some(expected) = expected.filter(|expected| *expected != self.offset) {
-                return Err(answer.explain(Error::new(
+                return Err(response.with_context(Error::new(
                     Status::Truncated,
                     format!(
                         "the body has {} bytes, and {expected} were announced",
@@ -270,13 +270,13 @@ impl Transfer {
         }
         let offset = self.offset + n as u64;
         if self.part_end.is_some_and(|end| offset > end) {
-            return Err(answer.explain(Error::new(
+            return Err(response.with_context(Error::new(
                 Status::Protocol,
-                "the answer is not sound HTTP: a part is longer than its Content-Range says",
+                "the response is not sound HTTP: a part is longer than its Content-Range says",
             )));
         }
         self.offset = offset;
-        self.running.operation().set_received(self.offset);
+        self.active.operation().set_received(self.offset);
         Ok(n)
     }
 
@@ -284,7 +284,7 @@ impl Transfer {
     /// failure if none does.
     fn recover(&mut self, mut failure: Error) -> Result<(), Error> {
         loop {
-            self.answer = None;
+            self.response = None;
             // Progress is what no attempt had reached before, or a body that
             // starts again each time would never end.
             if self.offset >= self.furthest.saturating_add(PROGRESS) {
@@ -295,7 +295,7 @@ impl Transfer {
             let Some(pause) = self.retry.pause_after(&failure).filter(|_| possible) else {
                 return Err(failure);
             };
-            self.context.log(Level::Warning, || LogRecord {
+            self.client.log(Level::Warning, || LogRecord {
                 offset: Some(self.offset),
                 retry_delay: Some(pause),
                 ..self
@@ -330,13 +330,13 @@ impl Transfer {
             HeaderValue::from_str(value)
                 .map_err(|_| Error::new(Status::Internal, "a range that no header can carry"))
         };
-        let mut answer = self.get(&[
+        let mut response = self.get(&[
             (RANGE, header(&format!("bytes={}-", self.offset))?),
             (IF_RANGE, header(&validator)?),
         ])?;
-        let rest = answer.raw_header(CONTENT_RANGE);
-        if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE
-            && is_of_version(&answer, &validator)
+        let rest = response.raw_header(CONTENT_RANGE);
+        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE
+            && is_of_version(&response, &validator)
             && self.total.is_none_or(|total| total == self.offset)
             && rest.as_deref().and_then(unsatisfied_range) == Some(self.offset)
         {
@@ -345,32 +345,32 @@ impl Transfer {
             self.ended = true;
             return Ok(());
         }
-        if answer.status() == StatusCode::OK || answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+        if response.status() == StatusCode::OK || response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
             // Another version, or a server that knows no ranges.
             if !self.can_restart {
-                return Err(answer.explain(Error::new(
+                return Err(response.with_context(Error::new(
                     Status::NotResumable,
                     "the transfer broke, and the service has another version of the report now, or resumes none",
                 )));
             }
-            let whole = (answer.status() == StatusCode::OK).then_some(answer);
+            let whole = (response.status() == StatusCode::OK).then_some(response);
             return self.begin(whole);
         }
-        expect_report(&mut answer, true)?;
-        if !self.continues(&answer, &validator) {
+        expect_report(&mut response, true)?;
+        if !self.continues(&response, &validator) {
             if self.can_restart {
                 return self.begin(None);
             }
-            return Err(answer.explain(Error::new(
+            return Err(response.with_context(Error::new(
                 Status::NotResumable,
                 "the service answered with another part of the report than it was asked for",
             )));
         }
-        self.running.operation().add_resumed(self.offset);
-        self.request_id = answer.request_id();
-        self.answer = Some(answer);
+        self.active.operation().add_resumed(self.offset);
+        self.request_id = response.request_id();
+        self.response = Some(response);
         self.describe();
-        self.context.log(Level::Info, || LogRecord {
+        self.client.log(Level::Info, || LogRecord {
             offset: Some(self.offset),
             ..self.record(format!(
                 "report {} goes on at byte {}",
@@ -381,23 +381,23 @@ impl Transfer {
         Ok(())
     }
 
-    /// Sends one request and waits for the header of its answer.
-    fn get(&self, headers: &[(HeaderName, HeaderValue)]) -> Result<Answer, Error> {
-        self.context.send(&self.call, Some(&self.project), |endpoint| {
-            Ok(Outgoing::get(self.request.url(endpoint, &self.project)?, headers))
+    /// Sends one request and waits for the header of its response.
+    fn get(&self, headers: &[(HeaderName, HeaderValue)]) -> Result<Response, Error> {
+        self.client.send(&self.call, Some(&self.project), |endpoint| {
+            Ok(Request::get(self.request.url(endpoint, &self.project)?, headers))
         })
     }
 
     /// Whether a 206 is the rest of the body that broke off.
-    fn continues(&mut self, answer: &Answer, validator: &str) -> bool {
-        let Some((first, last, total)) = answer
+    fn continues(&mut self, response: &Response, validator: &str) -> bool {
+        let Some((first, last, total)) = response
             .raw_header(CONTENT_RANGE)
             .as_deref()
             .and_then(content_range)
         else {
             return false;
         };
-        let multipart = answer
+        let multipart = response
             .header(CONTENT_TYPE)
             .is_some_and(|t| t.to_ascii_lowercase().starts_with("multipart/"));
         let same_total = match (self.total, total) {
@@ -408,55 +408,55 @@ impl Transfer {
         let to_the_end = total.is_none_or(|total| last.checked_add(1) == Some(total));
         let length = (last - first).saturating_add(1);
         let sound = !multipart
-            && is_of_version(answer, validator)
+            && is_of_version(response, validator)
             && same_total
             && to_the_end
             && first == self.offset
-            && answer.announced().is_none_or(|announced| announced == length);
+            && response.announced().is_none_or(|announced| announced == length);
         if sound {
             self.part_end = Some(last.saturating_add(1));
             self.total = total;
-            self.running.operation().set_total(self.total);
+            self.active.operation().set_total(self.total);
         }
         sound
     }
 
-    /// Begins the body at its first byte, with the answer that is here already
+    /// Begins the body at its first byte, with the response that is here already
     /// or a new one, and judges what it is.
-    fn begin(&mut self, answer: Option<Answer>) -> Result<(), Error> {
+    fn begin(&mut self, response: Option<Response>) -> Result<(), Error> {
         self.head.clear();
         self.head_taken = 0;
         self.ended = false;
-        self.void |= std::mem::take(&mut self.handed_out);
+        self.needs_restart |= std::mem::take(&mut self.handed_out);
         self.offset = 0;
-        self.running.operation().set_received(0);
-        let mut answer = match answer {
-            Some(answer) => answer,
+        self.active.operation().set_received(0);
+        let mut response = match response {
+            Some(response) => response,
             None => self.get(&[])?,
         };
-        expect_report(&mut answer, false)?;
-        self.total = answer.announced();
+        expect_report(&mut response, false)?;
+        self.total = response.announced();
         self.part_end = None;
-        self.running.operation().set_total(self.total);
-        self.validator = answer
+        self.active.operation().set_total(self.total);
+        self.validator = response
             .raw_header(ETAG)
-            .filter(|_| !answer.is_repeated(ETAG))
+            .filter(|_| !response.is_repeated(ETAG))
             // One that was cut would prove nothing.
             .filter(|tag| tag.len() < VALUE_LIMIT)
             .and_then(|tag| strong_etag(&tag).map(str::to_owned));
-        self.request_id = answer.request_id();
-        self.date = answer.header(DATE);
-        self.content_type = answer.header(CONTENT_TYPE);
-        let named = answer.filename();
-        self.answer = Some(answer);
-        self.judge()?;
+        self.request_id = response.request_id();
+        self.date = response.header(DATE);
+        self.content_type = response.header(CONTENT_TYPE);
+        let named = response.filename();
+        self.response = Some(response);
+        self.sniff_format()?;
         self.filename = named.unwrap_or_else(|| format!("{}.{}", self.request.id(), self.format.extension()));
         self.describe();
         Ok(())
     }
 
     fn describe(&self) {
-        self.running.operation().describe(&Description {
+        self.active.operation().describe(&Description {
             filename: &self.filename,
             content_type: self.content_type.as_deref(),
             request_id: self.request_id.as_deref(),
@@ -466,7 +466,7 @@ impl Transfer {
 
     /// Reads as much as tells what the body is: see [`Format`]. What is text is
     /// read on, for what it says.
-    fn judge(&mut self) -> Result<(), Error> {
+    fn sniff_format(&mut self) -> Result<(), Error> {
         let mut head = Vec::new();
         self.read_head(&mut head, MAGIC, SNIFFED)?;
         if Format::of(&head) == Format::Unknown {
@@ -501,7 +501,7 @@ impl Transfer {
             let until = most.min((2 * filled).max(SNIFFED));
             memory::reserve(head, until.saturating_sub(head.len()))?;
             head.resize(until, 0);
-            match self.read_answer(&mut head[filled..])? {
+            match self.read_response(&mut head[filled..])? {
                 0 => self.ended = true,
                 n => filled += n,
             }
@@ -512,26 +512,26 @@ impl Transfer {
 
     /// The error for a body of status 200 that is no report.
     fn no_report(&self, document: Document, body: &[u8]) -> Error {
-        let Some(answer) = &self.answer else {
-            return Error::new(Status::Internal, "a body without an answer");
+        let Some(response) = &self.response else {
+            return Error::new(Status::Internal, "a body without a response");
         };
         if document == Document::Json {
-            let said = match answer.service_error(body) {
+            let said = match response.service_error(body) {
                 Ok(said) => said,
                 Err(e) => return e,
             };
             if said.is_error_object {
-                return refused(answer, said);
+                return refused(response, said);
             }
         }
-        answer.explain(Error::new(Status::UnexpectedResponse, document.explanation()))
+        response.with_context(Error::new(Status::UnexpectedResponse, document.explanation()))
     }
 }
 
 /// Whether a 206 or 416 says nothing against its being of the same version of a
 /// body, and says where it belongs just once.
-fn is_of_version(answer: &Answer, validator: &str) -> bool {
-    !answer.is_repeated(ETAG)
-        && !answer.is_repeated(CONTENT_RANGE)
-        && answer.raw_header(ETAG).is_none_or(|tag| tag == validator)
+fn is_of_version(response: &Response, validator: &str) -> bool {
+    !response.is_repeated(ETAG)
+        && !response.is_repeated(CONTENT_RANGE)
+        && response.raw_header(ETAG).is_none_or(|tag| tag == validator)
 }

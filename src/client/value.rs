@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::arguments::{Shown, check_id, digits, utf8};
+use super::arguments::{SanitizedChar, check_id, digits, utf8};
 use crate::error::{Error, Status};
 use crate::tables::{Kind, OptionRow, OptionSet};
 
@@ -76,7 +76,7 @@ fn check<'a>(row: &'static OptionRow, value: &'a [u8]) -> Result<Value<'a>, Erro
                 return Err(Error::argument(
                     row.status,
                     key,
-                    format_args!("{} at byte {position} is not allowed", Shown(c)),
+                    format_args!("{} at byte {position} is not allowed", SanitizedChar(c)),
                 ));
             }
             Ok(Value::Text(text))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::arguments::digits;
-use super::context::ClientInner;
+use super::inner::ClientInner;
 use super::manage::NewReport;
 use super::pages::{Cursor, Item, List};
 use super::report::ReportRequest;
@@ -14,7 +14,7 @@ use crate::error::{Error, Status};
 use crate::http::Call;
 use crate::log::{Level, LogRecord};
 use crate::memory;
-use crate::operation::{Operation, Running};
+use crate::operation::{ActiveOperation, Operation};
 
 const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -25,19 +25,19 @@ const MAX_LIST: usize = 32 * 1024 * 1024;
 const DIGITS_OF_A_DAY: usize = 8;
 
 /// The looks at something that is being made.
-struct Looks {
+struct Poller {
     until: Option<Instant>,
     limit: Option<Duration>,
     interval: Duration,
     longest: Duration,
 }
 
-impl Looks {
-    fn new(context: &ClientInner, operation: &Operation) -> Looks {
+impl Poller {
+    fn new(client: &ClientInner, operation: &Operation) -> Poller {
         let overrides = operation.overrides();
-        let limit = overrides.wait_timeout.unwrap_or(context.wait_timeout);
-        let interval = overrides.poll_interval.unwrap_or(context.poll_interval);
-        Looks {
+        let limit = overrides.wait_timeout.unwrap_or(client.wait_timeout);
+        let interval = overrides.poll_interval.unwrap_or(client.poll_interval);
+        Poller {
             until: limit.and_then(|limit| Instant::now().checked_add(limit)),
             limit,
             interval,
@@ -79,12 +79,12 @@ impl ClientInner {
         project: Option<&str>,
         instance: &str,
         id: &str,
-        running: Option<Running>,
+        active: Option<ActiveOperation>,
     ) -> Result<(), Error> {
         let request = ReportRequest::new(project, instance, id, None)?;
-        self.run(running, request.subject(), |running| {
-            let looks = Looks::new(self, running.operation());
-            self.alone(&running, |call| {
+        self.run(active, request.subject(), |active| {
+            let looks = Poller::new(self, active.operation());
+            self.run_request(&active, |call| {
                 let project = self.project(call, project)?;
                 self.wait_in(call, &project, instance, id, looks)
             })
@@ -97,7 +97,7 @@ impl ClientInner {
         project: &str,
         instance: &str,
         id: &str,
-        mut looks: Looks,
+        mut looks: Poller,
     ) -> Result<(), Error> {
         // Its name, once it is known, spares the service the whole list.
         let mut name: Option<String> = None;
@@ -162,11 +162,11 @@ impl ClientInner {
     pub(super) fn generate_report(
         self: &Arc<ClientInner>,
         report: &NewReport,
-        running: Option<Running>,
+        active: Option<ActiveOperation>,
     ) -> Result<String, Error> {
-        self.run(running, "generation of a report".into(), |running| {
-            let mut looks = Looks::new(self, running.operation());
-            self.alone(&running, |call| {
+        self.run(active, "generation of a report".into(), |active| {
+            let mut looks = Poller::new(self, active.operation());
+            self.run_request(&active, |call| {
                 let project = self.project(call, report.project.as_deref())?;
                 let reports = || List::reports(&report.instance, None);
                 let templates = List::templates(&report.instance)?;

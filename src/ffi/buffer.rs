@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use super::guard::plain;
+use super::guard::ffi_value;
 
 /// Bytes that libdbss allocated, and how many. The only structure of this
 /// library whose fields are public.
@@ -25,7 +25,7 @@ impl dbss_buffer {
     };
 
     /// Gives `bytes` to the caller, until [`dbss_buffer_free`].
-    pub(super) fn give(bytes: Box<[u8]>) -> dbss_buffer {
+    pub(super) fn from_bytes(bytes: Box<[u8]>) -> dbss_buffer {
         if bytes.is_empty() {
             return dbss_buffer::EMPTY;
         }
@@ -41,7 +41,7 @@ impl dbss_buffer {
 /// is harmless.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_buffer_free(buffer: *mut dbss_buffer) {
-    plain((), || {
+    ffi_value((), || {
         // SAFETY: by the header's rules NULL, or a buffer that a function of
         // this library filled and that nobody else uses now.
         let Some(buffer) = (unsafe { buffer.as_mut() }) else {
@@ -49,7 +49,7 @@ pub unsafe extern "C" fn dbss_buffer_free(buffer: *mut dbss_buffer) {
         };
         let dbss_buffer { data, len } = std::mem::replace(buffer, dbss_buffer::EMPTY);
         if !data.is_null() {
-            // SAFETY: `give` made these two from a boxed slice of that length.
+            // SAFETY: `from_bytes` made these two from a boxed slice of that length.
             drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(data, len)) });
         }
     });

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use super::guard::outside;
+use super::guard::call_host;
 
 /// Called once, when the library no longer needs `user_data`.
 ///
@@ -38,7 +38,7 @@ impl<F> Callback<F> {
 impl<F: Copy> Callback<F> {
     /// Lets `call` call the function with its data.
     pub(super) fn call<T>(&self, call: impl FnOnce(F, *mut c_void) -> T) -> T {
-        outside(|| call(self.function, self.user_data))
+        call_host(|| call(self.function, self.user_data))
     }
 }
 
@@ -55,7 +55,7 @@ impl<F> Drop for Callback<F> {
     fn drop(&mut self) {
         if let Some(destroy) = self.destroy.take() {
             // SAFETY: the caller's function for this data, called once.
-            outside(|| unsafe { destroy(self.user_data) });
+            call_host(|| unsafe { destroy(self.user_data) });
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::c_char;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::guard::{Handle, bytes, guarded, out, plain, text};
+use super::guard::{Handle, bytes, ffi_status, ffi_value, out, text};
 use super::status::dbss_status;
 use dbss::Error;
 use dbss::internal::Config;
@@ -51,7 +51,7 @@ pub(super) unsafe fn with_config<T>(
 pub unsafe extern "C" fn dbss_config_new(out_config: *mut *mut dbss_config) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
     let slot = unsafe { out(out_config, ptr::null_mut(), "out_config") };
-    guarded(|| {
+    ffi_status(|| {
         let slot = slot?;
         *slot = dbss_config::into_handle(Arc::new(Mutex::new(Config::default())));
         Ok(())
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn dbss_config_new(out_config: *mut *mut dbss_config) -> d
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_free(config: *mut dbss_config) {
     // SAFETY: the header's rules are the contract of `release`.
-    plain((), || unsafe { dbss_config::release(config) });
+    ffi_value((), || unsafe { dbss_config::release(config) });
 }
 
 /// Sets the region, such as "cn-north-4". Unless an endpoint is set too, the
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn dbss_config_set_region(
     region: *const c_char,
 ) -> dbss_status {
     // SAFETY: the header's rules are the contracts of these.
-    guarded(|| unsafe { with_config(config, |c| c.set_region(text(region, "region")?)) })
+    ffi_status(|| unsafe { with_config(config, |c| c.set_region(text(region, "region")?)) })
 }
 
 /// Sets the URL of the service, such as "https://dbss.example.com" or
@@ -104,7 +104,7 @@ pub unsafe extern "C" fn dbss_config_set_endpoint(
     endpoint: *const c_char,
 ) -> dbss_status {
     // SAFETY: the header's rules are the contracts of these.
-    guarded(|| unsafe { with_config(config, |c| c.set_endpoint(text(endpoint, "endpoint")?)) })
+    ffi_status(|| unsafe { with_config(config, |c| c.set_endpoint(text(endpoint, "endpoint")?)) })
 }
 
 /// Sets the IAM token that is sent with each request (X-Auth-Token), in place
@@ -122,7 +122,7 @@ pub unsafe extern "C" fn dbss_config_set_token(
     token: *const c_char,
 ) -> dbss_status {
     // SAFETY: the header's rules are the contracts of these.
-    guarded(|| unsafe { with_config(config, |c| c.set_token(bytes(token, "token")?)) })
+    ffi_status(|| unsafe { with_config(config, |c| c.set_token(bytes(token, "token")?)) })
 }
 
 /// Sets an access key (AK and SK), with which each request is signed
@@ -146,7 +146,7 @@ pub unsafe extern "C" fn dbss_config_set_access_key(
     secret_key: *const c_char,
     security_token: *const c_char,
 ) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
             with_config(config, |c| {
@@ -183,7 +183,7 @@ pub unsafe extern "C" fn dbss_config_set_iam_user(
     password: *const c_char,
     domain: *const c_char,
 ) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
             with_config(config, |c| {
@@ -218,5 +218,5 @@ pub unsafe extern "C" fn dbss_config_set(
     value: *const c_char,
 ) -> dbss_status {
     // SAFETY: the header's rules are the contracts of these.
-    guarded(|| unsafe { with_config(config, |c| c.set(text(key, "key")?, bytes(value, "value")?)) })
+    ffi_status(|| unsafe { with_config(config, |c| c.set(text(key, "key")?, bytes(value, "value")?)) })
 }

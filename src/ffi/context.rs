@@ -5,9 +5,9 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::config::{dbss_config, with_config};
-use super::guard::{Handle, bytes, guarded, optional_text, out, plain};
+use super::guard::{Handle, bytes, ffi_status, ffi_value, optional_text, out};
 use super::status::dbss_status;
-use dbss::internal::{self, Running};
+use dbss::internal::{self, ActiveOperation};
 use dbss::{Client, Error};
 
 /// A service, the credentials for it and the connections to it, which stay open
@@ -33,7 +33,7 @@ impl Handle for dbss_context {
 pub(super) unsafe fn client_of(
     ctx: *mut dbss_context,
     project: *const c_char,
-    running: Option<Running>,
+    active: Option<ActiveOperation>,
 ) -> Result<Client, Error> {
     // SAFETY: the same contract.
     let (client, project) = unsafe {
@@ -42,7 +42,7 @@ pub(super) unsafe fn client_of(
             optional_text(project, "project")?,
         )
     };
-    let client = internal::with_running(&client, running);
+    let client = internal::with_active_operation(&client, active);
     Ok(match project {
         Some(project) => client.with_project(project),
         None => client,
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn dbss_context_new(
 ) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
     let slot = unsafe { out(out_ctx, ptr::null_mut(), "out_ctx") };
-    guarded(|| {
+    ffi_status(|| {
         let slot = slot?;
         // SAFETY: the header's rules are the contract of `with_config`.
         let config = unsafe { with_config(config, |c| Ok(c.clone())) }?;
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn dbss_context_new(
 /// @errors INVALID_TOKEN, CLOSED
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_set_token(ctx: *mut dbss_context, token: *const c_char) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these.
         let (context, token) = unsafe { (dbss_context::borrow(ctx, "ctx")?, bytes(token, "token")?) };
         context.set_token(token)
@@ -102,7 +102,7 @@ pub unsafe extern "C" fn dbss_context_set_token(ctx: *mut dbss_context, token: *
 /// @blocks briefly.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_cancel_all(ctx: *mut dbss_context) {
-    plain((), || {
+    ffi_value((), || {
         // SAFETY: the header's rules are the contract of `borrow`.
         if let Ok(context) = unsafe { dbss_context::borrow(ctx, "ctx") } {
             context.cancel_all();
@@ -119,7 +119,7 @@ pub unsafe extern "C" fn dbss_context_cancel_all(ctx: *mut dbss_context) {
 /// any more. The operation of an open stream is the stream's until that is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_close(ctx: *mut dbss_context) {
-    plain((), || {
+    ffi_value((), || {
         // SAFETY: the header's rules are the contract of `borrow`.
         if let Ok(client) = unsafe { dbss_context::borrow(ctx, "ctx") } {
             client.close();
@@ -132,5 +132,5 @@ pub unsafe extern "C" fn dbss_context_close(ctx: *mut dbss_context) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_free(ctx: *mut dbss_context) {
     // SAFETY: the header's rules are the contract of `release`.
-    plain((), || unsafe { dbss_context::release(ctx) });
+    ffi_value((), || unsafe { dbss_context::release(ctx) });
 }

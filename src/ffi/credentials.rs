@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::context::client_of;
 use super::context::dbss_context;
 use super::error::c_string;
-use super::guard::{Handle, guarded, out, plain, under};
+use super::guard::{Handle, ffi_status, ffi_value, out, with_operation};
 use super::operation::dbss_operation;
 use super::status::dbss_status;
 use dbss::internal;
@@ -21,7 +21,7 @@ pub struct dbss_credentials {
 }
 
 #[doc(hidden)]
-pub struct Found {
+pub struct CredentialsInfo {
     source: CString,
     description: CString,
     name: Option<CString>,
@@ -30,7 +30,7 @@ pub struct Found {
 }
 
 impl Handle for dbss_credentials {
-    type Value = Found;
+    type Value = CredentialsInfo;
 }
 
 /// Finds the credentials that a call would use now, in the same way: by asking
@@ -53,20 +53,23 @@ pub unsafe extern "C" fn dbss_context_find_credentials(
 ) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
     let slot = unsafe { out(out_credentials, ptr::null_mut(), "out_credentials") };
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these.
         let (slot, found) = unsafe {
-            under(operation, |running| {
+            with_operation(operation, |active| {
                 let slot = slot?;
                 let client = dbss_context::borrow(ctx, "ctx")?;
-                Ok((slot, internal::with_running(&client, running).find_credentials()?))
+                Ok((
+                    slot,
+                    internal::with_active_operation(&client, active).find_credentials()?,
+                ))
             })
         }?;
         let since_1970 = |time: SystemTime| {
             let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
         };
-        *slot = dbss_credentials::into_handle(Arc::new(Found {
+        *slot = dbss_credentials::into_handle(Arc::new(CredentialsInfo {
             source: c_string(found.source),
             description: c_string(&found.description),
             name: found.name.as_deref().map(c_string),
@@ -91,9 +94,9 @@ pub unsafe extern "C" fn dbss_context_check(
     project: *const c_char,
     operation: *mut dbss_operation,
 ) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these.
-        unsafe { under(operation, |running| client_of(ctx, project, running)?.check()) }
+        unsafe { with_operation(operation, |active| client_of(ctx, project, active)?.check()) }
     })
 }
 
@@ -104,7 +107,7 @@ pub unsafe extern "C" fn dbss_context_check(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_source(credentials: *const dbss_credentials) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read`.
-    unsafe { dbss_credentials::read(credentials, ptr::null(), |found| found.source.as_ptr()) }
+    unsafe { dbss_credentials::read(credentials, ptr::null(), |info| info.source.as_ptr()) }
 }
 
 /// The same in words, with the variable, file or address.
@@ -113,7 +116,7 @@ pub unsafe extern "C" fn dbss_credentials_source(credentials: *const dbss_creden
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_description(credentials: *const dbss_credentials) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read`.
-    unsafe { dbss_credentials::read(credentials, ptr::null(), |found| found.description.as_ptr()) }
+    unsafe { dbss_credentials::read(credentials, ptr::null(), |info| info.description.as_ptr()) }
 }
 
 /// Whose they are: the user's name, or the access key without its middle.
@@ -121,7 +124,7 @@ pub unsafe extern "C" fn dbss_credentials_description(credentials: *const dbss_c
 /// @return borrowed, nullable. NULL where that is not known.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_name(credentials: *const dbss_credentials) -> *const c_char {
-    let name = |found: &Found| found.name.as_ref().map_or(ptr::null(), |name| name.as_ptr());
+    let name = |info: &CredentialsInfo| info.name.as_ref().map_or(ptr::null(), |name| name.as_ptr());
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { dbss_credentials::read(credentials, ptr::null(), name) }
 }
@@ -132,7 +135,7 @@ pub unsafe extern "C" fn dbss_credentials_name(credentials: *const dbss_credenti
 /// @return borrowed, nullable. NULL where it is not known.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_project(credentials: *const dbss_credentials) -> *const c_char {
-    let project = |found: &Found| found.project.as_ref().map_or(ptr::null(), |id| id.as_ptr());
+    let project = |info: &CredentialsInfo| info.project.as_ref().map_or(ptr::null(), |id| id.as_ptr());
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { dbss_credentials::read(credentials, ptr::null(), project) }
 }
@@ -144,12 +147,12 @@ pub unsafe extern "C" fn dbss_credentials_project(credentials: *const dbss_crede
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_expires_ms(credentials: *const dbss_credentials) -> i64 {
     // SAFETY: the header's rules are the contract of `read`.
-    unsafe { dbss_credentials::read(credentials, -1, |found| found.expires_ms) }
+    unsafe { dbss_credentials::read(credentials, -1, |info| info.expires_ms) }
 }
 
 /// Frees what was found.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_free(credentials: *mut dbss_credentials) {
     // SAFETY: the header's rules are the contract of `release`.
-    plain((), || unsafe { dbss_credentials::release(credentials) });
+    ffi_value((), || unsafe { dbss_credentials::release(credentials) });
 }

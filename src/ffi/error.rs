@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use once_cell::race::OnceBox;
 
-use super::guard::plain;
+use super::guard::ffi_value;
 use super::status::dbss_status;
 use dbss::{Error, Status};
 
@@ -112,7 +112,7 @@ pub(super) fn owned_error(error: Option<Error>) -> *mut dbss_error {
 /// # Safety
 /// `error` is NULL or an error of this library that is not freed yet.
 unsafe fn read<T: Copy>(error: *const dbss_error, fallback: T, field: impl FnOnce(&dbss_error) -> T) -> T {
-    plain(fallback, || {
+    ffi_value(fallback, || {
         // SAFETY: by contract NULL or alive, and errors are immutable.
         unsafe { error.as_ref() }.map_or(fallback, field)
     })
@@ -139,7 +139,7 @@ unsafe fn read_text(
 ///   and when there was none.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_last_error() -> *const dbss_error {
-    plain(ptr::null(), || {
+    ffi_value(ptr::null(), || {
         LAST.try_with(|last| last.borrow().as_deref().map_or(ptr::null(), ptr::from_ref))
             .unwrap_or(ptr::null())
     })
@@ -151,7 +151,7 @@ pub extern "C" fn dbss_last_error() -> *const dbss_error {
 /// @return owned, nullable. NULL when there is no error.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_error_take() -> *mut dbss_error {
-    plain(ptr::null_mut(), || {
+    ffi_value(ptr::null_mut(), || {
         LAST.try_with(|last| last.borrow_mut().take().map_or(ptr::null_mut(), into_raw))
             .unwrap_or(ptr::null_mut())
     })
@@ -160,7 +160,7 @@ pub extern "C" fn dbss_error_take() -> *mut dbss_error {
 /// Frees an error, and all strings that its getters returned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_free(error: *mut dbss_error) {
-    plain((), || {
+    ffi_value((), || {
         if !error.is_null() {
             // SAFETY: not NULL, and by the header's rules it came from
             // `dbss_error_take` and was not freed before.

@@ -12,7 +12,7 @@ use super::error::{clear_last_error, dbss_error, set_last_error, swap_last_error
 use super::memory;
 use super::operation::{dbss_operation, optional};
 use super::status::dbss_status;
-use dbss::internal::{self, Running};
+use dbss::internal::{self, ActiveOperation};
 use dbss::{Error, Status};
 
 thread_local! {
@@ -24,7 +24,7 @@ thread_local! {
 /// Runs the body of a function that returns a status: clears the thread's last
 /// error, and turns an error or a panic into a status and a last error. What must
 /// be done in any case, such as clearing out-parameters, is done before.
-pub(super) fn guarded(body: impl FnOnce() -> Result<(), Error>) -> dbss_status {
+pub(super) fn ffi_status(body: impl FnOnce() -> Result<(), Error>) -> dbss_status {
     let memory = memory::begin_call();
     if !memory.is_enough() {
         if !READY.get() {
@@ -38,7 +38,7 @@ pub(super) fn guarded(body: impl FnOnce() -> Result<(), Error>) -> dbss_status {
     if !READY.replace(true) {
         memory::prepare_thread();
     }
-    let error = match contain(body) {
+    let error = match catch_panic(body) {
         Ok(Ok(())) => return Status::Ok as dbss_status,
         Ok(Err(error)) => error,
         Err(payload) => Error::new(
@@ -59,9 +59,9 @@ pub(super) fn guarded(body: impl FnOnce() -> Result<(), Error>) -> dbss_status {
 ///
 /// # Safety
 /// `operation` is NULL or a live handle.
-pub(super) unsafe fn under<T>(
+pub(super) unsafe fn with_operation<T>(
     operation: *mut dbss_operation,
-    body: impl FnOnce(Option<Running>) -> Result<T, Error>,
+    body: impl FnOnce(Option<ActiveOperation>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     // SAFETY: the same contract.
     let operation = unsafe { optional(operation) }?;
@@ -70,23 +70,23 @@ pub(super) unsafe fn under<T>(
 
 /// Runs the body of a function that returns a value and touches no last error;
 /// a panic becomes `fallback`.
-pub(super) fn plain<T>(fallback: T, body: impl FnOnce() -> T) -> T {
-    contain(body).unwrap_or(fallback)
+pub(super) fn ffi_value<T>(fallback: T, body: impl FnOnce() -> T) -> T {
+    catch_panic(body).unwrap_or(fallback)
 }
 
 /// Runs the body of a getter that returns a copy: NULL where there is no memory
 /// for it, or a panic.
-pub(super) fn copied<T>(body: impl FnOnce() -> *mut T) -> *mut T {
+pub(super) fn ffi_copy<T>(body: impl FnOnce() -> *mut T) -> *mut T {
     if memory::has_least() {
-        plain(ptr::null_mut(), body)
+        ffi_value(ptr::null_mut(), body)
     } else {
         ptr::null_mut()
     }
 }
 
-fn contain<T>(body: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+fn catch_panic<T>(body: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     silence_panics();
-    let _thread = KeptThread::new();
+    let _thread = CancellationOff::new();
     let outer = INSIDE.replace(true);
     // The values that a panic may leave half-changed are dropped with the
     // call, or guard themselves (ureq's pool refuses to go on when poisoned).
@@ -97,8 +97,8 @@ fn contain<T>(body: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
 
 /// Runs a callback of the host. What it calls here it may call as from outside:
 /// the error of the call around it is put aside. It owns nothing that needs to be
-/// dropped (see [`kept_thread`]).
-pub(super) fn outside<T>(callback: impl FnOnce() -> T) -> T {
+/// dropped (see [`hold_thread`]).
+pub(super) fn call_host<T>(callback: impl FnOnce() -> T) -> T {
     struct Restore(bool, Option<Arc<dbss_error>>);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -108,10 +108,10 @@ pub(super) fn outside<T>(callback: impl FnOnce() -> T) -> T {
     }
     if !READY.get() {
         // The thread has no error to put aside.
-        return kept_thread(callback);
+        return hold_thread(callback);
     }
     let _restore = Restore(INSIDE.replace(false), swap_last_error(None));
-    kept_thread(callback)
+    hold_thread(callback)
 }
 
 /// Runs a function of the host that may end its thread, as Python does with those
@@ -122,7 +122,7 @@ pub(super) fn outside<T>(callback: impl FnOnce() -> T) -> T {
 /// nor what it calls may have anything to drop: that would be unwound before.
 #[cfg(target_os = "linux")]
 #[inline(never)]
-fn kept_thread<T>(callback: impl FnOnce() -> T) -> T {
+fn hold_thread<T>(callback: impl FnOnce() -> T) -> T {
     /// Room for what the C library keeps there.
     type Handler = [*mut c_void; 4];
     unsafe extern "C" {
@@ -146,36 +146,36 @@ fn kept_thread<T>(callback: impl FnOnce() -> T) -> T {
 
 /// Other systems unwind nothing, or have no such handlers.
 #[cfg(not(target_os = "linux"))]
-fn kept_thread<T>(callback: impl FnOnce() -> T) -> T {
+fn hold_thread<T>(callback: impl FnOnce() -> T) -> T {
     callback()
 }
 
 /// While it lives, pthread_cancel() waits: a thread that ended in the midst of
 /// Rust code would end the process.
-struct KeptThread(c_int);
+struct CancellationOff(c_int);
 
 unsafe extern "C" {
     #[cfg(not(target_os = "android"))]
     safe fn pthread_setcancelstate(state: c_int, old: Option<&mut c_int>) -> c_int;
 }
 
-impl KeptThread {
+impl CancellationOff {
     #[cfg(not(target_os = "android"))]
-    fn new() -> KeptThread {
+    fn new() -> CancellationOff {
         const DISABLE: c_int = if cfg!(target_vendor = "apple") { 0 } else { 1 };
         let mut before = DISABLE;
         pthread_setcancelstate(DISABLE, Some(&mut before));
-        KeptThread(before)
+        CancellationOff(before)
     }
 
     /// There threads cannot be cancelled.
     #[cfg(target_os = "android")]
-    fn new() -> KeptThread {
-        KeptThread(0)
+    fn new() -> CancellationOff {
+        CancellationOff(0)
     }
 }
 
-impl Drop for KeptThread {
+impl Drop for CancellationOff {
     fn drop(&mut self) {
         // Some systems do not take NULL.
         #[cfg(not(target_os = "android"))]
@@ -250,7 +250,7 @@ pub(super) trait Handle: Sized {
                 .ok()
                 .map(|value| field(&value))
         };
-        plain(None, read).unwrap_or(fallback)
+        ffi_value(None, read).unwrap_or(fallback)
     }
 
     /// Ends the caller's ownership. NULL does nothing.
@@ -331,11 +331,11 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_a_status_with_the_panics_text() {
-        let status = guarded(|| panic!("deliberate {}", 7));
+        let status = ffi_status(|| panic!("deliberate {}", 7));
         assert_eq!(status, Status::Internal as dbss_status);
         let error = super::super::error::last_error().expect("a last error");
         assert!(error.message().contains("deliberate 7"), "{error}");
-        assert_eq!(plain(-5, || panic!("again")), -5);
+        assert_eq!(ffi_value(-5, || panic!("again")), -5);
     }
 
     #[test]
@@ -360,13 +360,13 @@ mod tests {
     #[test]
     #[ignore = "run in a child process by the test above"]
     fn child_contained() {
-        assert_ne!(guarded(|| panic!("inside a call")), 0);
+        assert_ne!(ffi_status(|| panic!("inside a call")), 0);
     }
 
     #[test]
     #[ignore = "run in a child process by the test above"]
     fn child_outside() {
-        assert_eq!(guarded(|| Ok(())), 0);
+        assert_eq!(ffi_status(|| Ok(())), 0);
         panic!("outside a call");
     }
 }

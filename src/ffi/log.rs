@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::callback::{Callback, dbss_destroy_fn};
 use super::config::{dbss_config, with_config};
 use super::error::{c_string, dbss_error, owned_error};
-use super::guard::{copied, guarded, plain};
+use super::guard::{ffi_copy, ffi_status, ffi_value};
 use super::status::dbss_status;
 use dbss::{LogRecord, Status};
 
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn dbss_config_set_log(
     destroy: dbss_destroy_fn,
 ) -> dbss_status {
     let callback = Callback::new(log, user_data, destroy);
-    guarded(|| {
+    ffi_status(|| {
         let log = callback
             .with_function()
             .map(|c| Arc::new(move |record: &LogRecord| c.log(record)) as Arc<_>);
@@ -95,7 +95,7 @@ pub unsafe extern "C" fn dbss_config_set_log(
 /// @return owned, nullable. NULL for NULL, and where there is no memory for it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_copy(record: *const dbss_log_record) -> *mut dbss_log_record {
-    copied(|| {
+    ffi_copy(|| {
         // SAFETY: by the header's rules NULL or alive, and records do not change.
         let record = unsafe { record.as_ref() }.cloned();
         record.map_or(ptr::null_mut(), |record| Box::into_raw(Box::new(record)))
@@ -106,7 +106,7 @@ pub unsafe extern "C" fn dbss_log_record_copy(record: *const dbss_log_record) ->
 /// getters returned of it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_free(record: *mut dbss_log_record) {
-    plain((), || {
+    ffi_value((), || {
         if !record.is_null() {
             // SAFETY: not NULL, and by the header's rules `dbss_log_record_copy` made
             // it and nobody uses it any more.
@@ -124,7 +124,7 @@ unsafe fn read<T: Copy>(
     fallback: T,
     field: impl FnOnce(&dbss_log_record) -> T,
 ) -> T {
-    plain(fallback, || {
+    ffi_value(fallback, || {
         // SAFETY: by contract NULL or alive, and records do not change.
         unsafe { record.as_ref() }.map_or(fallback, field)
     })

@@ -5,10 +5,10 @@ use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::context::{client_of, dbss_context};
-use super::guard::{Handle, bytes, guarded, null, out, plain, text, under};
+use super::guard::{Handle, bytes, ffi_status, ffi_value, null, out, text, with_operation};
 use super::operation::dbss_operation;
 use super::status::dbss_status;
-use dbss::internal::Running;
+use dbss::internal::ActiveOperation;
 use dbss::{Client, Error, Report, ReportSpec, Status};
 
 /// The room that an id takes, with the NUL at its end.
@@ -32,7 +32,7 @@ impl Handle for dbss_report_spec {
 pub unsafe extern "C" fn dbss_report_spec_new(out_spec: *mut *mut dbss_report_spec) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
     let slot = unsafe { out(out_spec, ptr::null_mut(), "out_spec") };
-    guarded(|| {
+    ffi_status(|| {
         let slot = slot?;
         *slot = dbss_report_spec::into_handle(Arc::new(Mutex::new(ReportSpec::default())));
         Ok(())
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn dbss_report_spec_set(
     key: *const c_char,
     value: *const c_char,
 ) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these.
         let (spec, key, value) = unsafe {
             (
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn dbss_report_spec_set(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_spec_free(spec: *mut dbss_report_spec) {
     // SAFETY: the header's rules are the contract of `release`.
-    plain((), || unsafe { dbss_report_spec::release(spec) });
+    ffi_value((), || unsafe { dbss_report_spec::release(spec) });
 }
 
 /// Takes the parameters of a creation.
@@ -83,12 +83,12 @@ unsafe fn creation<'a>(
     project: *const c_char,
     instance: *const c_char,
     spec: *const dbss_report_spec,
-    running: Option<Running>,
+    active: Option<ActiveOperation>,
 ) -> Result<(Client, &'a str, ReportSpec), Error> {
     // SAFETY: the same contract.
     let (client, instance, spec) = unsafe {
         (
-            client_of(ctx, project, running)?,
+            client_of(ctx, project, active)?,
             text(instance, "instance")?,
             dbss_report_spec::borrow(spec, "spec")?,
         )
@@ -119,11 +119,11 @@ pub unsafe extern "C" fn dbss_report_create(
     spec: *const dbss_report_spec,
     operation: *mut dbss_operation,
 ) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
-            under(operation, |running| {
-                let (client, instance, spec) = creation(ctx, project, instance, spec, running)?;
+            with_operation(operation, |active| {
+                let (client, instance, spec) = creation(ctx, project, instance, spec, active)?;
                 client.create(instance, &spec)
             })
         }
@@ -159,15 +159,15 @@ pub unsafe extern "C" fn dbss_report_generate(
         // SAFETY: not NULL, and by the header's rules writable.
         unsafe { out_id.write(0) };
     }
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these; there is room for
         // DBSS_ID_SIZE bytes, and the id with its NUL has no more.
         unsafe {
-            under(operation, |running| {
+            with_operation(operation, |active| {
                 if out_id.is_null() {
                     return Err(null("out_id"));
                 }
-                let (client, instance, spec) = creation(ctx, project, instance, spec, running)?;
+                let (client, instance, spec) = creation(ctx, project, instance, spec, active)?;
                 let id = client.generate(instance, &spec)?;
                 if id.len() >= DBSS_ID_SIZE || id.contains('\0') {
                     return Err(Error::new(
@@ -202,11 +202,11 @@ pub unsafe extern "C" fn dbss_report_wait(
     id: *const c_char,
     operation: *mut dbss_operation,
 ) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
-            under(operation, |running| {
-                let client = client_of(ctx, project, running)?;
+            with_operation(operation, |active| {
+                let client = client_of(ctx, project, active)?;
                 client.wait(&Report::new(text(instance, "instance")?, text(id, "id")?))
             })
         }
@@ -226,11 +226,11 @@ pub unsafe extern "C" fn dbss_report_delete(
     id: *const c_char,
     operation: *mut dbss_operation,
 ) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
-            under(operation, |running| {
-                let client = client_of(ctx, project, running)?;
+            with_operation(operation, |active| {
+                let client = client_of(ctx, project, active)?;
                 client.delete(&Report::new(text(instance, "instance")?, text(id, "id")?))
             })
         }

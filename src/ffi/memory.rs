@@ -221,19 +221,19 @@ const ROOM: usize = {
 /// interrupt or a child of `fork` inherit: one atomic instruction takes a block,
 /// and one gives it back. Its pages become resident when they are used first.
 struct Reserve {
-    room: Room,
+    room: ConnectionBuffers,
     taken: [AtomicU64; WORDS],
 }
 
 #[repr(align(128))]
-struct Room(UnsafeCell<[u8; ROOM]>);
+struct ConnectionBuffers(UnsafeCell<[u8; ROOM]>);
 
 // SAFETY: of the room only addresses are made here; a block belongs to the one
 // who took it.
-unsafe impl Sync for Room {}
+unsafe impl Sync for ConnectionBuffers {}
 
 static RESERVE: Reserve = Reserve {
-    room: Room(UnsafeCell::new([0; ROOM])),
+    room: ConnectionBuffers(UnsafeCell::new([0; ROOM])),
     taken: [const { AtomicU64::new(0) }; WORDS],
 };
 

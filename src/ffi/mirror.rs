@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::buffer::dbss_buffer;
 use super::context::{client_of, dbss_context};
 use super::error::{c_string, dbss_error, owned_error};
-use super::guard::{Handle, bytes, copied, guarded, out, plain, text, under};
+use super::guard::{Handle, bytes, ffi_copy, ffi_status, ffi_value, out, text, with_operation};
 use super::operation::dbss_operation;
 use super::status::dbss_status;
 use dbss::mirror::{Counts, MirrorOptions, MirrorResult};
@@ -32,18 +32,18 @@ pub struct dbss_mirror_result {
 }
 
 #[doc(hidden)]
-pub struct Outcome {
+pub struct MirrorResultTexts {
     result: MirrorResult,
     /// The ids of the failures, and the instances, types and periods of the gaps.
     failures: Vec<(CString, CString)>,
     gaps: Vec<(CString, CString, CString)>,
 }
 
-impl Outcome {
-    fn new(result: MirrorResult) -> Outcome {
+impl MirrorResultTexts {
+    fn new(result: MirrorResult) -> MirrorResultTexts {
         let failures = result.failures.iter();
         let gaps = result.gaps.iter();
-        Outcome {
+        MirrorResultTexts {
             failures: failures
                 .map(|f| (c_string(&f.instance), c_string(&f.id)))
                 .collect(),
@@ -62,7 +62,7 @@ impl Outcome {
 }
 
 impl Handle for dbss_mirror_result {
-    type Value = Outcome;
+    type Value = MirrorResultTexts;
 }
 
 /// Makes options for a mirror, all at their defaults.
@@ -72,7 +72,7 @@ impl Handle for dbss_mirror_result {
 pub unsafe extern "C" fn dbss_mirror_options_new(out_options: *mut *mut dbss_mirror_options) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
     let slot = unsafe { out(out_options, ptr::null_mut(), "out_options") };
-    guarded(|| {
+    ffi_status(|| {
         let slot = slot?;
         *slot = dbss_mirror_options::into_handle(Arc::new(Mutex::new(MirrorOptions::default())));
         Ok(())
@@ -92,7 +92,7 @@ pub unsafe extern "C" fn dbss_mirror_options_set(
     key: *const c_char,
     value: *const c_char,
 ) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these.
         let (options, key, value) = unsafe {
             (
@@ -110,7 +110,7 @@ pub unsafe extern "C" fn dbss_mirror_options_set(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_options_free(options: *mut dbss_mirror_options) {
     // SAFETY: the header's rules are the contract of `release`.
-    plain((), || unsafe { dbss_mirror_options::release(options) });
+    ffi_value((), || unsafe { dbss_mirror_options::release(options) });
 }
 
 /// Brings a local archive of reports up to date: downloads every report that is
@@ -157,12 +157,12 @@ pub unsafe extern "C" fn dbss_reports_mirror(
 ) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
     let slot = unsafe { out(out_result, ptr::null_mut(), "out_result") };
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
-            under(operation, |running| {
+            with_operation(operation, |active| {
                 let slot = slot?;
-                let client = client_of(ctx, project, running)?;
+                let client = client_of(ctx, project, active)?;
                 let directory = OsStr::from_bytes(bytes(directory, "directory")?);
                 let options = if options.is_null() {
                     MirrorOptions::default()
@@ -171,14 +171,14 @@ pub unsafe extern "C" fn dbss_reports_mirror(
                     let options = options.lock().unwrap_or_else(PoisonError::into_inner);
                     options.clone()
                 };
-                let (result, outcome) = match client.mirror(directory, &options) {
+                let (result, status) = match client.mirror(directory, &options) {
                     Ok(result) => (Some(result), Ok(())),
                     Err(e) => (e.result.map(|result| *result), Err(e.error)),
                 };
                 if let Some(result) = result {
-                    *slot = dbss_mirror_result::into_handle(Arc::new(Outcome::new(result)));
+                    *slot = dbss_mirror_result::into_handle(Arc::new(MirrorResultTexts::new(result)));
                 }
-                outcome
+                status
             })
         }
     })
@@ -189,7 +189,7 @@ pub unsafe extern "C" fn dbss_reports_mirror(
 /// # Safety
 /// As for [`Handle::borrow`].
 unsafe fn count(result: *const dbss_mirror_result, of: fn(&Counts) -> u64) -> i64 {
-    let count = |outcome: &Outcome| i64::try_from(of(&outcome.result.counts)).unwrap_or(i64::MAX);
+    let count = |result: &MirrorResultTexts| i64::try_from(of(&result.result.counts)).unwrap_or(i64::MAX);
     // SAFETY: the same contract.
     unsafe { dbss_mirror_result::read(result, 0, count) }
 }
@@ -263,7 +263,7 @@ pub unsafe extern "C" fn dbss_mirror_result_repaired(result: *const dbss_mirror_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_failure_count(result: *const dbss_mirror_result) -> usize {
     // SAFETY: the header's rules are the contract of `read`.
-    unsafe { dbss_mirror_result::read(result, 0, |outcome| outcome.failures.len()) }
+    unsafe { dbss_mirror_result::read(result, 0, |result| result.failures.len()) }
 }
 
 /// The id of a report that failed to download; "" where it was the list of an
@@ -276,7 +276,7 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_id(
     result: *const dbss_mirror_result,
     index: usize,
 ) -> *const c_char {
-    let id = |outcome: &Outcome| outcome.failures.get(index).map_or(ptr::null(), |f| f.1.as_ptr());
+    let id = |result: &MirrorResultTexts| result.failures.get(index).map_or(ptr::null(), |f| f.1.as_ptr());
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { dbss_mirror_result::read(result, ptr::null(), id) }
 }
@@ -290,7 +290,7 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_instance(
     result: *const dbss_mirror_result,
     index: usize,
 ) -> *const c_char {
-    let id = |outcome: &Outcome| outcome.failures.get(index).map_or(ptr::null(), |f| f.0.as_ptr());
+    let id = |result: &MirrorResultTexts| result.failures.get(index).map_or(ptr::null(), |f| f.0.as_ptr());
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { dbss_mirror_result::read(result, ptr::null(), id) }
 }
@@ -306,9 +306,9 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_error(
     result: *const dbss_mirror_result,
     index: usize,
 ) -> *mut dbss_error {
-    let error = |outcome: &Outcome| outcome.result.failures.get(index).map(|f| f.error.clone());
+    let error = |result: &MirrorResultTexts| result.result.failures.get(index).map(|f| f.error.clone());
     // SAFETY: the header's rules are the contract of `read`.
-    copied(|| owned_error(unsafe { dbss_mirror_result::read(result, None, error) }))
+    ffi_copy(|| owned_error(unsafe { dbss_mirror_result::read(result, None, error) }))
 }
 
 /// How many days, weeks and months have no report, of those between the first
@@ -319,7 +319,7 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_error(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_gap_count(result: *const dbss_mirror_result) -> usize {
     // SAFETY: the header's rules are the contract of `read`.
-    unsafe { dbss_mirror_result::read(result, 0, |outcome| outcome.gaps.len()) }
+    unsafe { dbss_mirror_result::read(result, 0, |result| result.gaps.len()) }
 }
 
 /// The first day of a gap, such as "2026-11-24".
@@ -331,7 +331,7 @@ pub unsafe extern "C" fn dbss_mirror_result_gap_period(
     result: *const dbss_mirror_result,
     index: usize,
 ) -> *const c_char {
-    let period = |outcome: &Outcome| outcome.gaps.get(index).map_or(ptr::null(), |g| g.2.as_ptr());
+    let period = |result: &MirrorResultTexts| result.gaps.get(index).map_or(ptr::null(), |g| g.2.as_ptr());
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { dbss_mirror_result::read(result, ptr::null(), period) }
 }
@@ -345,7 +345,7 @@ pub unsafe extern "C" fn dbss_mirror_result_gap_type(
     result: *const dbss_mirror_result,
     index: usize,
 ) -> *const c_char {
-    let kind = |outcome: &Outcome| outcome.gaps.get(index).map_or(ptr::null(), |g| g.1.as_ptr());
+    let kind = |result: &MirrorResultTexts| result.gaps.get(index).map_or(ptr::null(), |g| g.1.as_ptr());
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { dbss_mirror_result::read(result, ptr::null(), kind) }
 }
@@ -359,7 +359,7 @@ pub unsafe extern "C" fn dbss_mirror_result_gap_instance(
     result: *const dbss_mirror_result,
     index: usize,
 ) -> *const c_char {
-    let instance = |outcome: &Outcome| outcome.gaps.get(index).map_or(ptr::null(), |g| g.0.as_ptr());
+    let instance = |result: &MirrorResultTexts| result.gaps.get(index).map_or(ptr::null(), |g| g.0.as_ptr());
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { dbss_mirror_result::read(result, ptr::null(), instance) }
 }
@@ -377,11 +377,11 @@ pub unsafe extern "C" fn dbss_mirror_result_json(
 ) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
     let slot = unsafe { out(out_json, dbss_buffer::EMPTY, "out_json") };
-    guarded(|| {
+    ffi_status(|| {
         let slot = slot?;
         // SAFETY: the header's rules are the contract of `borrow`.
-        let outcome = unsafe { dbss_mirror_result::borrow(result, "result") }?;
-        *slot = dbss_buffer::give(outcome.result.json()?.into_boxed_slice());
+        let result = unsafe { dbss_mirror_result::borrow(result, "result") }?;
+        *slot = dbss_buffer::from_bytes(result.result.json()?.into_boxed_slice());
         Ok(())
     })
 }
@@ -390,7 +390,7 @@ pub unsafe extern "C" fn dbss_mirror_result_json(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_free(result: *mut dbss_mirror_result) {
     // SAFETY: the header's rules are the contract of `release`.
-    plain((), || unsafe { dbss_mirror_result::release(result) });
+    ffi_value((), || unsafe { dbss_mirror_result::release(result) });
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::callback::{Callback, dbss_destroy_fn};
 use super::error::{dbss_error, owned_error};
-use super::guard::{Handle, bytes, copied, guarded, out, plain, text};
+use super::guard::{Handle, bytes, ffi_copy, ffi_status, ffi_value, out, text};
 use super::status::dbss_status;
 use super::stream::DBSS_FORMAT_UNKNOWN;
 use dbss::internal::Text;
@@ -90,7 +90,7 @@ pub(super) unsafe fn optional(operation: *mut dbss_operation) -> Result<Option<A
 pub unsafe extern "C" fn dbss_operation_new(out_operation: *mut *mut dbss_operation) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
     let slot = unsafe { out(out_operation, ptr::null_mut(), "out_operation") };
-    guarded(|| {
+    ffi_status(|| {
         let slot = slot?;
         *slot = dbss_operation::into_handle(Operation::new());
         Ok(())
@@ -102,7 +102,7 @@ pub unsafe extern "C" fn dbss_operation_new(out_operation: *mut *mut dbss_operat
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_free(operation: *mut dbss_operation) {
     // SAFETY: the header's rules are the contract of `release`.
-    plain((), || unsafe { dbss_operation::release(operation) });
+    ffi_value((), || unsafe { dbss_operation::release(operation) });
 }
 
 /// Sets an option for the calls of this operation, in place of the context's;
@@ -120,7 +120,7 @@ pub unsafe extern "C" fn dbss_operation_set(
     key: *const c_char,
     value: *const c_char,
 ) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these.
         let (operation, key, value) = unsafe {
             (
@@ -149,7 +149,7 @@ pub unsafe extern "C" fn dbss_operation_set_progress(
     destroy: dbss_destroy_fn,
 ) -> dbss_status {
     let callback = Callback::new(progress, user_data, destroy);
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contract of `borrow`.
         let operation = unsafe { dbss_operation::borrow(operation, "operation") }?;
         match callback.with_function() {
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn dbss_operation_set_interrupt(
     destroy: dbss_destroy_fn,
 ) -> dbss_status {
     let callback = Callback::new(interrupt, user_data, destroy);
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contract of `borrow`.
         let operation = unsafe { dbss_operation::borrow(operation, "operation") }?;
         match callback.with_function() {
@@ -211,7 +211,7 @@ pub unsafe extern "C" fn dbss_operation_cancel(operation: *const dbss_operation)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_reset(operation: *mut dbss_operation) -> dbss_status {
     // SAFETY: the header's rules are the contract of `borrow`.
-    guarded(|| unsafe { dbss_operation::borrow(operation, "operation") }?.reset())
+    ffi_status(|| unsafe { dbss_operation::borrow(operation, "operation") }?.reset())
 }
 
 /// -1 for none.
@@ -330,5 +330,5 @@ pub unsafe extern "C" fn dbss_operation_format(operation: *const dbss_operation)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_error(operation: *const dbss_operation) -> *mut dbss_error {
     // SAFETY: the header's rules are the contract of `Handle::read`.
-    copied(|| owned_error(unsafe { dbss_operation::read(operation, None, |o| o.error()) }))
+    ffi_copy(|| owned_error(unsafe { dbss_operation::read(operation, None, |o| o.error()) }))
 }

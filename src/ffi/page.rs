@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::buffer::dbss_buffer;
 use super::context::{client_of, dbss_context};
-use super::guard::{Handle, guarded, optional_text, out, plain, text, under};
+use super::guard::{Handle, ffi_status, ffi_value, optional_text, out, text, with_operation};
 use super::operation::dbss_operation;
 use super::status::dbss_status;
 use dbss::Error;
@@ -49,7 +49,7 @@ unsafe fn begin(
 ) -> dbss_status {
     // SAFETY: the same contract.
     let slot = unsafe { out(out_cursor, ptr::null_mut(), "out_cursor") };
-    guarded(|| {
+    ffi_status(|| {
         let slot = slot?;
         // SAFETY: the same contract.
         let client = unsafe { client_of(ctx, project, None) }?;
@@ -159,12 +159,12 @@ pub unsafe extern "C" fn dbss_cursor_next(
 ) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
     let slot = unsafe { out(out_page, ptr::null_mut(), "out_page") };
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
-            under(operation, |running| {
+            with_operation(operation, |active| {
                 let slot = slot?;
-                if let Some(page) = dbss_cursor::borrow(cursor, "cursor")?.next(running)? {
+                if let Some(page) = dbss_cursor::borrow(cursor, "cursor")?.next(active)? {
                     *slot = dbss_page::into_handle(Arc::new(page));
                 }
                 Ok(())
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn dbss_cursor_next(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_cursor_free(cursor: *mut dbss_cursor) {
     // SAFETY: the header's rules are the contract of `release`.
-    plain((), || unsafe { dbss_cursor::release(cursor) });
+    ffi_value((), || unsafe { dbss_cursor::release(cursor) });
 }
 
 /// How many items the page has.
@@ -242,11 +242,11 @@ pub unsafe extern "C" fn dbss_page_field(
 pub unsafe extern "C" fn dbss_page_json(page: *const dbss_page, out_json: *mut dbss_buffer) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
     let slot = unsafe { out(out_json, dbss_buffer::EMPTY, "out_json") };
-    guarded(|| {
+    ffi_status(|| {
         let slot = slot?;
         // SAFETY: the header's rules are the contract of `borrow`.
         let page = unsafe { dbss_page::borrow(page, "page") }?;
-        *slot = dbss_buffer::give(page.json()?.into_boxed_slice());
+        *slot = dbss_buffer::from_bytes(page.json()?.into_boxed_slice());
         Ok(())
     })
 }
@@ -255,5 +255,5 @@ pub unsafe extern "C" fn dbss_page_json(page: *const dbss_page, out_json: *mut d
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_page_free(page: *mut dbss_page) {
     // SAFETY: the header's rules are the contract of `release`.
-    plain((), || unsafe { dbss_page::release(page) });
+    ffi_value((), || unsafe { dbss_page::release(page) });
 }

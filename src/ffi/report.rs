@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::buffer::dbss_buffer;
 use super::context::{client_of, dbss_context};
-use super::guard::{bytes, guarded, null, optional_text, out, outside, text, under};
+use super::guard::{bytes, call_host, ffi_status, null, optional_text, out, text, with_operation};
 use super::operation::dbss_operation;
 use super::status::dbss_status;
-use dbss::internal::{self, Running};
+use dbss::internal::{self, ActiveOperation};
 use dbss::{Client, Error, Overwrite, Report, Status};
 
 /// The strings that name a report, as they come in.
@@ -34,11 +34,11 @@ pub(super) struct ReportCall {
 pub(super) unsafe fn report_call(
     ctx: *mut dbss_context,
     ids: Ids,
-    running: Option<Running>,
+    active: Option<ActiveOperation>,
 ) -> Result<ReportCall, Error> {
     // SAFETY: the same contract.
     unsafe {
-        let client = client_of(ctx, ids.project, running)?;
+        let client = client_of(ctx, ids.project, active)?;
         let report = Report::new(text(ids.instance, "instance")?, text(ids.id, "id")?);
         Ok(ReportCall {
             client,
@@ -120,7 +120,7 @@ pub unsafe extern "C" fn dbss_report_download_to_memory(
 ) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
     let slot = unsafe { out(out_buf, dbss_buffer::EMPTY, "out_buf") };
-    guarded(|| {
+    ffi_status(|| {
         let ids = Ids {
             project,
             instance,
@@ -129,10 +129,10 @@ pub unsafe extern "C" fn dbss_report_download_to_memory(
         };
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
-            under(operation, |running| {
+            with_operation(operation, |active| {
                 let slot = slot?;
-                let call = report_call(ctx, ids, running)?;
-                *slot = dbss_buffer::give(call.client.download(&call.report)?.into_boxed_slice());
+                let call = report_call(ctx, ids, active)?;
+                *slot = dbss_buffer::from_bytes(call.client.download(&call.report)?.into_boxed_slice());
                 Ok(())
             })
         }
@@ -169,7 +169,7 @@ pub unsafe extern "C" fn dbss_report_download_to_file(
     flags: u32,
     operation: *mut dbss_operation,
 ) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         let ids = Ids {
             project,
             instance,
@@ -178,8 +178,8 @@ pub unsafe extern "C" fn dbss_report_download_to_file(
         };
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
-            under(operation, |running| {
-                let (call, path) = (report_call(ctx, ids, running)?, bytes(path, "path")?);
+            with_operation(operation, |active| {
+                let (call, path) = (report_call(ctx, ids, active)?, bytes(path, "path")?);
                 let path = OsStr::from_bytes(path);
                 call.client
                     .download_to_file(&call.report, path, overwrite(flags)?)
@@ -210,7 +210,7 @@ pub unsafe extern "C" fn dbss_report_download_to_directory(
     flags: u32,
     operation: *mut dbss_operation,
 ) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         let ids = Ids {
             project,
             instance,
@@ -219,8 +219,8 @@ pub unsafe extern "C" fn dbss_report_download_to_directory(
         };
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
-            under(operation, |running| {
-                let (call, directory) = (report_call(ctx, ids, running)?, bytes(directory, "directory")?);
+            with_operation(operation, |active| {
+                let (call, directory) = (report_call(ctx, ids, active)?, bytes(directory, "directory")?);
                 let directory = OsStr::from_bytes(directory);
                 call.client
                     .download_to_directory(&call.report, directory, overwrite(flags)?)
@@ -251,7 +251,7 @@ pub unsafe extern "C" fn dbss_report_download_to_fd(
     fd: c_int,
     operation: *mut dbss_operation,
 ) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         let ids = Ids {
             project,
             instance,
@@ -262,8 +262,8 @@ pub unsafe extern "C" fn dbss_report_download_to_fd(
         // the descriptor open during the call, and one that is not open gives
         // errors and no more.
         unsafe {
-            under(operation, |running| {
-                let call = report_call(ctx, ids, running)?;
+            with_operation(operation, |active| {
+                let call = report_call(ctx, ids, active)?;
                 if fd < 0 {
                     return Err(Error::argument(
                         Status::Argument,
@@ -306,7 +306,7 @@ pub unsafe extern "C" fn dbss_report_download_to_callback(
     user_data: *mut c_void,
     operation: *mut dbss_operation,
 ) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         let ids = Ids {
             project,
             instance,
@@ -316,10 +316,10 @@ pub unsafe extern "C" fn dbss_report_download_to_callback(
         // SAFETY: the header's rules are the contracts of these; the function is
         // the caller's, with its own data and bytes that live until it returns.
         unsafe {
-            under(operation, |running| {
-                let call = report_call(ctx, ids, running)?;
+            with_operation(operation, |active| {
+                let call = report_call(ctx, ids, active)?;
                 let write = write.ok_or_else(|| null("write"))?;
-                let take = |bytes: &[u8]| outside(|| write(user_data, bytes.as_ptr(), bytes.len()) == 0);
+                let take = |bytes: &[u8]| call_host(|| write(user_data, bytes.as_ptr(), bytes.len()) == 0);
                 internal::download_to_callback(&call.client, &call.report, take)
             })
         }

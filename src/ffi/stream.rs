@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::context::dbss_context;
 use super::error::c_string;
-use super::guard::{Handle, guarded, null, out, plain, under};
+use super::guard::{Handle, ffi_status, ffi_value, null, out, with_operation};
 use super::operation::dbss_operation;
 use super::report::{Ids, report_call};
 use super::status::dbss_status;
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn dbss_report_open(
 ) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
     let slot = unsafe { out(out_stream, ptr::null_mut(), "out_stream") };
-    guarded(|| {
+    ffi_status(|| {
         let ids = Ids {
             project,
             instance,
@@ -92,9 +92,9 @@ pub unsafe extern "C" fn dbss_report_open(
         };
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
-            under(operation, |running| {
+            with_operation(operation, |active| {
                 let slot = slot?;
-                let call = report_call(ctx, ids, running)?;
+                let call = report_call(ctx, ids, active)?;
                 let stream = call.client.open(&call.report)?;
                 *slot = dbss_report_stream::into_handle(Arc::new(Stream::new(stream)));
                 Ok(())
@@ -123,7 +123,7 @@ pub unsafe extern "C" fn dbss_report_stream_read(
 ) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
     let slot = unsafe { out(out_len, 0, "out_len") };
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contract of `borrow`.
         let stream = unsafe { dbss_report_stream::borrow(stream, "stream") };
         let (slot, stream) = match (slot, stream) {
@@ -216,7 +216,7 @@ pub unsafe extern "C" fn dbss_report_stream_request_id(stream: *const dbss_repor
 /// may be called in a callback. Closing it again does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_close(stream: *mut dbss_report_stream) {
-    plain((), || {
+    ffi_value((), || {
         // SAFETY: the header's rules are the contract of `borrow`.
         if let Ok(stream) = unsafe { dbss_report_stream::borrow(stream, "stream") } {
             stream.stream.close();
@@ -228,7 +228,7 @@ pub unsafe extern "C" fn dbss_report_stream_close(stream: *mut dbss_report_strea
 /// strings that its getters returned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_free(stream: *mut dbss_report_stream) {
-    plain((), || {
+    ffi_value((), || {
         // SAFETY: the header's rules are the contracts of these.
         unsafe {
             if let Ok(stream) = dbss_report_stream::borrow(stream, "stream") {

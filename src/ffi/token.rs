@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::callback::{Callback, dbss_destroy_fn};
 use super::config::{dbss_config, with_config};
-use super::guard::{Handle, bytes, guarded, optional_text, plain};
+use super::guard::{Handle, bytes, ffi_status, ffi_value, optional_text};
 use super::status::dbss_status;
 use dbss::{Error, Status, TokenRequest};
 
@@ -65,7 +65,7 @@ pub unsafe extern "C" fn dbss_config_set_token_provider(
     destroy: dbss_destroy_fn,
 ) -> dbss_status {
     let callback = Callback::new(provider, user_data, destroy);
-    guarded(|| {
+    ffi_status(|| {
         let provider = callback
             .with_function()
             .map(|c| Arc::new(move |request| c.provide(request)) as Arc<_>);
@@ -116,7 +116,7 @@ pub unsafe extern "C" fn dbss_token_request_set(
     token: *const c_char,
     expires_ms: i64,
 ) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these.
         let (request, token) = unsafe {
             (
@@ -151,7 +151,7 @@ pub unsafe extern "C" fn dbss_token_request_fail(
     request: *mut dbss_token_request,
     message: *const c_char,
 ) -> dbss_status {
-    guarded(|| {
+    ffi_status(|| {
         // SAFETY: the header's rules are the contracts of these.
         let (request, message) = unsafe {
             (
@@ -167,5 +167,5 @@ pub unsafe extern "C" fn dbss_token_request_fail(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_token_request_free(request: *mut dbss_token_request) {
     // SAFETY: the header's rules are the contract of `release`.
-    plain((), || unsafe { dbss_token_request::release(request) });
+    ffi_value((), || unsafe { dbss_token_request::release(request) });
 }

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char};
 use std::ptr;
 
-use super::guard::plain;
+use super::guard::ffi_value;
 use dbss::internal::tables::FEATURES;
 
 const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
@@ -49,7 +49,7 @@ pub extern "C" fn dbss_version_number() -> u32 {
 /// @return boolean.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_has_feature(name: *const c_char) -> i32 {
-    plain(0, || {
+    ffi_value(0, || {
         if name.is_null() {
             return 0;
         }

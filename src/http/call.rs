@@ -24,7 +24,7 @@ pub(crate) struct Limits {
 }
 
 /// The most that a server may send without a byte of a body in it: headers,
-/// interim answers, chunk sizes, trailers, TLS handshakes. Each of these is
+/// interim responses, chunk sizes, trailers, TLS handshakes. Each of these is
 /// bounded by nothing else when it comes in an endless row.
 const OVERHEAD_LIMIT: u64 = 1024 * 1024;
 
@@ -61,9 +61,9 @@ struct State {
 }
 
 /// Ends what a call does aside when dropped.
-pub(crate) struct Aside(Arc<Call>);
+pub(crate) struct AuxiliaryRequest(Arc<Call>);
 
-impl Drop for Aside {
+impl Drop for AuxiliaryRequest {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.aside = false;
@@ -178,13 +178,13 @@ impl Call {
     /// Until the value is dropped, what is done is not the call's own work, such
     /// as a login: its requests are no attempts, and they take no longer than
     /// this.
-    pub(crate) fn aside(self: &Arc<Call>, limit: Option<Duration>) -> Aside {
+    pub(crate) fn auxiliary_request(self: &Arc<Call>, limit: Option<Duration>) -> AuxiliaryRequest {
         let mut state = self.state();
         state.aside = true;
         state.aside_until = after(Instant::now(), limit);
         state.aside_limit = limit;
         drop(state);
-        Aside(Arc::clone(self))
+        AuxiliaryRequest(Arc::clone(self))
     }
 
     /// A request begins, on a connection from the pool or a new one.
@@ -212,7 +212,7 @@ impl Call {
 
     /// Whether the request under way went out on a kept connection and not one
     /// byte came back: then the server had closed it before it saw the request.
-    pub(super) fn met_a_closed_connection(&self) -> bool {
+    pub(super) fn is_stale_connection(&self) -> bool {
         let state = self.state();
         !state.fresh && state.overhead == 0
     }
@@ -365,7 +365,7 @@ impl Call {
         let expired = move || {
             if let Some(limit) = aside {
                 let ms = limit.as_millis();
-                return Error::new(Status::Stalled, format!("no answer came within {ms} ms"));
+                return Error::new(Status::Stalled, format!("no response came within {ms} ms"));
             }
             let (what, key, limit) = match status {
                 Status::TotalTimeout => ("the call took longer than", "total_timeout_ms", limits.total),

@@ -1,4 +1,4 @@
-//! What an answer's headers say about its body: where a part of it belongs,
+//! What a response's headers say about its body: where a part of it belongs,
 //! and what it is called.
 
 use percent_encoding::percent_decode_str;

@@ -1,4 +1,4 @@
-//! The URL at which a service answers.
+//! The URL at which a service responses.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

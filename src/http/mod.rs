@@ -2,40 +2,42 @@
 //! are kept for the next.
 //!
 //! Nothing here knows what a report is. [`Http`] lives as long as a context,
-//! [`Exchange`] as long as a call, [`Answer`] as long as its body.
+//! [`Call`] as long as a call, [`Response`] as long as its body.
 
-mod agent;
-mod answer;
-mod buffers;
 mod call;
+mod client;
 mod clock;
-mod connect;
+mod connection;
+mod connection_buffers;
 mod content;
 mod endpoint;
-mod inspect;
+mod error_response;
+mod inspector;
 mod object;
 mod proxy;
 mod redirect;
-mod refusal;
+mod request;
 mod resolve;
+mod response;
 mod retry;
 mod secrets;
 mod service_error;
 mod tls;
 
-pub(crate) use agent::{Http, Outgoing, Setup};
-pub(crate) use answer::{Answer, VALUE_LIMIT};
 pub(crate) use call::{Call, Limits};
+pub(crate) use client::{Http, Setup};
 pub(crate) use content::{content_range, safe_name, shortened, strong_etag, unsatisfied_range};
 pub(crate) use endpoint::{ENCODED, Endpoint};
+pub(crate) use error_response::ErrorContext;
 pub(crate) use object::Object;
 pub(crate) use proxy::Proxy;
-pub(crate) use refusal::Asked;
+pub(crate) use request::Request;
+pub(crate) use response::{Response, VALUE_LIMIT};
 pub(crate) use retry::Retry;
 pub(crate) use service_error::{ERROR_BODY_LIMIT, ServiceError};
 
 #[cfg(fuzzing)]
 pub(crate) use self::{
-    answer::retry_after, content::safe_filename, redirect::check, redirect::origin, redirect::target,
+    content::safe_filename, redirect::check, redirect::origin, redirect::target, response::retry_after,
     secrets::LastToken, secrets::Secrets,
 };

@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::endpoint::Endpoint;
-use super::inspect::HEADER_LIMIT;
+use super::inspector::HEADER_LIMIT;
 use super::secrets::{LastToken, Secrets};
 use crate::error::{Error, Status};
 
@@ -186,7 +186,7 @@ impl Proxy {
         request.push_str("\r\n");
         stream
             .write_all(request.as_bytes())
-            .map_err(super::connect::from_io)?;
+            .map_err(super::connection::from_io)?;
 
         // One byte at a time: what follows the header belongs to the tunnel.
         let mut header = Vec::new();
@@ -194,25 +194,25 @@ impl Proxy {
         while !header.ends_with(b"\n\r\n") && !header.ends_with(b"\n\n") {
             let mut byte = [0];
             if header.len() >= HEADER_LIMIT {
-                return Err(failed("its answer has no end"));
+                return Err(failed("its response has no end"));
             }
-            if stream.read(&mut byte).map_err(super::connect::from_io)? == 0 {
+            if stream.read(&mut byte).map_err(super::connection::from_io)? == 0 {
                 return Err(failed("it closed the connection"));
             }
             header.push(byte[0]);
         }
         let line = String::from_utf8_lossy(&header);
         let secrets = Secrets::of(&HeaderMap::new(), &self.confided, &LastToken::default());
-        let line = secrets.blot(line.lines().next().unwrap_or_default().to_owned());
+        let line = secrets.redact(line.lines().next().unwrap_or_default().to_owned());
         let mut words = line.split(' ');
         let sound = words.next().is_some_and(|version| version.starts_with("HTTP/1."));
         match words.next() {
             Some("200") if sound => Ok(()),
             Some("407") if sound => {
-                Err(failed("it wants a user and a password, or others (HTTP 407)").lasting())
+                Err(failed("it wants a user and a password, or others (HTTP 407)").permanent())
             }
             Some(refusal) if sound && refusal.starts_with('4') => {
-                Err(failed(&format!("it refused, \"{line}\"")).lasting())
+                Err(failed(&format!("it refused, \"{line}\"")).permanent())
             }
             _ => Err(failed(&format!("it answered \"{line}\""))),
         }
@@ -329,7 +329,7 @@ mod tests {
         assert!(proxy.excepts("b.example"));
     }
 
-    /// A proxy that answers this.
+    /// A proxy that responses this.
     struct Answering(&'static [u8]);
 
     impl Read for Answering {
@@ -351,21 +351,23 @@ mod tests {
     #[test]
     fn a_tunnel_begins_behind_the_empty_line_of_the_answer() {
         let proxy = Proxy::parse("http://proxy.example:3128", "proxy").expect("a proxy");
-        for answer in [
+        for response in [
             "HTTP/1.1 200 OK\r\nVia: x\r\n\r\ntunnel",
             "HTTP/1.1 200 OK\n\ntunnel",
             "HTTP/1.1 200 OK\n\r\ntunnel",
         ] {
-            let mut stream = Answering(answer.as_bytes());
-            proxy.tunnel(&mut stream, "dbss.example.com", 443).expect(answer);
+            let mut stream = Answering(response.as_bytes());
+            proxy
+                .tunnel(&mut stream, "dbss.example.com", 443)
+                .expect(response);
             assert_eq!(stream.0, b"tunnel");
         }
-        for answer in ["HTTP/1.1 200 OK\r\n", "HTTP/1.1 403 no\r\n\r\n", "\r\n\r\n", ""] {
-            let mut stream = Answering(answer.as_bytes());
+        for response in ["HTTP/1.1 200 OK\r\n", "HTTP/1.1 403 no\r\n\r\n", "\r\n\r\n", ""] {
+            let mut stream = Answering(response.as_bytes());
             let error = proxy
                 .tunnel(&mut stream, "dbss.example.com", 443)
                 .expect_err("no tunnel");
-            assert_eq!(error.status(), Status::Connect, "{answer:?}");
+            assert_eq!(error.status(), Status::Connect, "{response:?}");
         }
     }
 

@@ -26,7 +26,7 @@ const RAW: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// Where an answer points (RFC 3986, 5.2); none where that is nowhere.
+/// Where a response points (RFC 3986, 5.2); none where that is nowhere.
 pub(crate) fn target(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
     let location = headers.get(LOCATION)?.as_bytes().trim_ascii();
     if location.is_empty() {

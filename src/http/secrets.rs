@@ -29,7 +29,7 @@ const LONGEST_TEXT: usize = 16 * 1024;
 /// So much memory the search takes for each byte, at most.
 const ROOM: usize = 64;
 
-const BLOT: &str = "***";
+const REDACTED: &str = "***";
 
 /// The values that a request carried in headers marked as sensitive, and those
 /// in its body. A server may echo them, and its words end in errors and logs.
@@ -113,7 +113,7 @@ impl Secrets {
     }
 
     /// Whether a text must be looked at closely, which nearly none must.
-    pub(crate) fn may_be_in(&self, text: &str) -> bool {
+    pub(crate) fn may_occur_in(&self, text: &str) -> bool {
         if text.len() < SHORTEST {
             return false;
         }
@@ -131,13 +131,13 @@ impl Secrets {
     /// `text` without the secrets: also where they are percent-encoded, escaped as
     /// in JSON, or folded; long parts of them; and the beginning of one at its end,
     /// where it was cut.
-    pub(crate) fn blot(&self, text: String) -> String {
-        if !self.may_be_in(&text) {
+    pub(crate) fn redact(&self, text: String) -> String {
+        if !self.may_occur_in(&text) {
             return text;
         }
         let is_small = text.len() < SHORTEST * LONG_PART;
         if text.len() > LONGEST_TEXT || !is_small && memory::probe(text.len() * ROOM).is_err() {
-            return BLOT.to_owned();
+            return REDACTED.to_owned();
         }
         let mut found: Vec<Range<usize>> = Vec::new();
         for undo in ways(text.as_bytes()) {
@@ -171,7 +171,7 @@ impl Secrets {
             }
             if start >= at {
                 clean += text.get(at..start).unwrap_or_default();
-                clean += BLOT;
+                clean += REDACTED;
             }
             at = at.max(end);
         }
@@ -181,12 +181,12 @@ impl Secrets {
     /// The file name in a `Content-Disposition`. Some encodings of a secret show in
     /// the name alone; others no longer do, as some characters are replaced there.
     pub(super) fn filename(&self, disposition: &str) -> Option<String> {
-        let name = if self.may_be_in(disposition) {
-            safe_filename(&self.blot(disposition.to_owned()))
+        let name = if self.may_occur_in(disposition) {
+            safe_filename(&self.redact(disposition.to_owned()))
         } else {
             safe_filename(disposition)
         };
-        safe_name(&self.blot(name?))
+        safe_name(&self.redact(name?))
     }
 }
 
@@ -504,31 +504,31 @@ mod tests {
     #[test]
     fn each_secret_goes_wherever_it_stands_and_nothing_else_does() {
         let secrets = secrets(&["MIIabc+/=token", "another-secret"]);
-        let blot = |text: &str| secrets.blot(text.to_owned());
-        assert_eq!(blot("bad MIIabc+/=token, MIIabc+/=token!"), "bad ***, ***!");
-        assert_eq!(blot("another-secretMIIabc+/=token"), "******");
-        assert_eq!(blot("not-a-secret é"), "not-a-secret é");
-        assert_eq!(blot("wrong: pässwörd one, pässwörd"), "wrong: ***, ***");
+        let redact = |text: &str| secrets.redact(text.to_owned());
+        assert_eq!(redact("bad MIIabc+/=token, MIIabc+/=token!"), "bad ***, ***!");
+        assert_eq!(redact("another-secretMIIabc+/=token"), "******");
+        assert_eq!(redact("not-a-secret é"), "not-a-secret é");
+        assert_eq!(redact("wrong: pässwörd one, pässwörd"), "wrong: ***, ***");
     }
 
     #[test]
     fn a_text_that_was_cut_inside_a_secret_shows_no_part_of_it() {
         let secrets = secrets(&["MIIabc+/=token"]);
-        let blot = |text: &str| secrets.blot(text.to_owned());
-        assert_eq!(blot("bad MIIabc+/=toke"), "bad ***");
-        assert_eq!(blot("bad MIIabc+/"), "bad ***");
+        let redact = |text: &str| secrets.redact(text.to_owned());
+        assert_eq!(redact("bad MIIabc+/=toke"), "bad ***");
+        assert_eq!(redact("bad MIIabc+/"), "bad ***");
         assert_eq!(
-            blot("bad MIIabc"),
+            redact("bad MIIabc"),
             "bad MIIabc",
             "too short to be told from chance"
         );
-        assert_eq!(blot(""), "");
+        assert_eq!(redact(""), "");
     }
 
     #[test]
     fn a_secret_goes_however_it_is_written_and_so_does_a_long_part_of_it() {
         let secrets = secrets(&["MIIabc+/=token", "0123456789abcdefghijklmnopqrstuvwxyz"]);
-        let blot = |text: &str| secrets.blot(text.to_owned());
+        let redact = |text: &str| secrets.redact(text.to_owned());
         for text in [
             "bad MIIabc%2B%2f%3Dtoken!",
             "bad MIIabc+\\/=token!",
@@ -540,7 +540,7 @@ mod tests {
             "bad 456789abcdefghijklmnopqrstuvwxyz!",
             "bad 0123456789ab cdefghijklmno%70qrstuvwxyz!",
         ] {
-            assert_eq!(blot(text), "bad ***!", "{text}");
+            assert_eq!(redact(text), "bad ***!", "{text}");
         }
         for text in [
             "bad 100% é\\ \u{2028}",
@@ -551,7 +551,7 @@ mod tests {
             "é",
         ] {
             let kept = if text.contains("token") { "bad ***?" } else { text };
-            assert_eq!(blot(text), kept);
+            assert_eq!(redact(text), kept);
         }
     }
 
@@ -561,7 +561,7 @@ mod tests {
             let secrets = secrets(&[secret]);
             for before in ["", "x", "xy", "xyz"] {
                 let text = format!("{before}{secret}?");
-                assert_eq!(secrets.blot(text), format!("{before}***?"));
+                assert_eq!(secrets.redact(text), format!("{before}***?"));
             }
         }
         let token = "abcabcabd".repeat(20);
@@ -572,7 +572,7 @@ mod tests {
         );
         for start in 0..9 {
             let text = format!("x{}", &token[start..start + 40]);
-            assert_eq!(secrets.blot(text), "x***", "{start}");
+            assert_eq!(secrets.redact(text), "x***", "{start}");
         }
     }
 
@@ -631,7 +631,7 @@ mod tests {
                 (units(secret), false),
                 (folded(secret), true),
             ] {
-                let seen = secrets.blot(format!("é: {form}!"));
+                let seen = secrets.redact(format!("é: {form}!"));
                 // A secret with few visible characters is looked for as it is.
                 let visible = secret.bytes().filter(|b| *b != b' ').count();
                 if !is_folded || visible >= SHORTEST {
@@ -639,12 +639,12 @@ mod tests {
                 }
             }
             assert_eq!(
-                secrets.blot("nothing of it here".to_owned()),
+                secrets.redact("nothing of it here".to_owned()),
                 "nothing of it here"
             );
         }
         let secrets = secrets(&["abcd%2Fefghij"]);
-        assert_eq!(secrets.blot("undone: abcd/efghij".to_owned()), "undone: ***");
+        assert_eq!(secrets.redact("undone: abcd/efghij".to_owned()), "undone: ***");
     }
 
     #[test]
@@ -661,13 +661,13 @@ mod tests {
             "01234567 \\ud83d%",
         ] {
             let text = format!("é {text} word");
-            assert_eq!(secrets.blot(text.clone()), text);
+            assert_eq!(secrets.redact(text.clone()), text);
         }
-        assert_eq!(secrets.blot("\\ud83d0123456789".to_owned()), "\\ud83d***");
-        assert!(!secrets.may_be_in("attachment; filename*=UTF-8''%E6%8A%A5%E5%91%8A.pdf"));
-        assert!(!secrets.may_be_in("Wed, 21 Oct 2026 07:28:00 GMT"));
+        assert_eq!(secrets.redact("\\ud83d0123456789".to_owned()), "\\ud83d***");
+        assert!(!secrets.may_occur_in("attachment; filename*=UTF-8''%E6%8A%A5%E5%91%8A.pdf"));
+        assert!(!secrets.may_occur_in("Wed, 21 Oct 2026 07:28:00 GMT"));
         let long = "0123456789 ".repeat(LONGEST_TEXT / 8);
-        assert_eq!(secrets.blot(long), "***");
+        assert_eq!(secrets.redact(long), "***");
     }
 
     #[test]
@@ -680,7 +680,7 @@ mod tests {
         );
         // The last byte of the first character is one of the secret.
         let text = format!("x\u{3a9}{}\u{5bc7}y", &secret[2..37]);
-        let seen = secrets.blot(text);
+        let seen = secrets.redact(text);
         assert!(
             seen.starts_with('x') && seen.ends_with('y') && seen.contains("***"),
             "{seen}"

@@ -154,9 +154,9 @@ pub(crate) struct ServiceError {
 }
 
 impl ServiceError {
-    /// Reads the first part of a body of any kind. `blot` takes secrets out of
+    /// Reads the first part of a body of any kind. `redact` takes secrets out of
     /// a text. An error where there is no memory for it.
-    pub(crate) fn parse(body: &[u8], blot: impl Fn(String) -> String) -> Result<ServiceError, Error> {
+    pub(crate) fn parse(body: &[u8], redact: impl Fn(String) -> String) -> Result<ServiceError, Error> {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         if body.len() > ORDINARY {
             memory::probe_document(body.len().min(ERROR_BODY_LIMIT))?;
@@ -189,7 +189,7 @@ impl ServiceError {
             Some(Object(shape)) => {
                 let mut text = shape.into_text();
                 // After unescaping, or an escaped secret would pass.
-                text.map_text(blot);
+                text.map_text(redact);
                 ServiceError {
                     is_error_object: text.code.is_some() || text.message.is_some(),
                     text,
@@ -199,7 +199,7 @@ impl ServiceError {
                 text: ServiceText {
                     // Before the last shortening, or a shortened secret would pass.
                     message: prose(text).map(|said| {
-                        let mut said = blot(shorten(said, 4 * TEXT_LIMIT).to_owned());
+                        let mut said = redact(shorten(said, 4 * TEXT_LIMIT).to_owned());
                         said.truncate(shorten(&said, TEXT_LIMIT).len());
                         said
                     }),

@@ -428,14 +428,14 @@ pub(super) fn failure(error: &rustls::Error) -> Error {
         ),
         rustls::Error::InvalidCertificate(reason) => Error::new(
             Status::Certificate,
-            format!("the server's certificate was refused: {}", refusal(reason)),
+            format!("the server's certificate was refused: {}", read_error(reason)),
         ),
         _ => Error::new(Status::Tls, format!("the TLS session failed: {}", ended(error))),
     }
 }
 
 /// Why a certificate was refused, and the way out, with the code of rustls or webpki.
-fn refusal(reason: &CertificateError) -> String {
+fn read_error(reason: &CertificateError) -> String {
     use CertificateError as E;
     let (what, code) = match reason {
         E::UnknownIssuer => (

@@ -32,7 +32,7 @@ enum Way {
     /// enough: another process may fill a pipe meanwhile.
     AtOnce,
     /// One that cannot: it is asked first, and then given no more than it surely takes.
-    Asked,
+    ErrorContext,
 }
 
 impl<'a> Descriptor<'a> {
@@ -78,7 +78,7 @@ impl Sink for Descriptor<'_> {
                 // One of messages may take no longer ones.
                 Way::Socket => sys::send_quietly(fd, part),
                 Way::AtOnce => sys::write_quietly_at_once(fd, bytes),
-                Way::Asked => {
+                Way::ErrorContext => {
                     call.wait_for_sink(fd, Interest::Writable)?;
                     sys::write_quietly(fd, part)
                 }
@@ -90,7 +90,7 @@ impl Sink for Descriptor<'_> {
                     call.wait_for_sink(fd, Interest::Writable)?;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Unsupported && matches!(self.way, Way::AtOnce) => {
-                    self.way = Way::Asked;
+                    self.way = Way::ErrorContext;
                 }
                 Err(e) => return Err(super::file::failure("cannot write to the descriptor", &e)),
             }

@@ -80,7 +80,7 @@ impl Sink for Memory {
         self.take(bytes)
     }
 
-    fn room(&mut self) -> Result<Option<&mut [u8]>, Error> {
+    fn spare_capacity(&mut self) -> Result<Option<&mut [u8]>, Error> {
         let held = self.held;
         // What comes after this is more than there should be.
         if held as u64 >= self.limit.min(self.announced.unwrap_or(u64::MAX)) {
@@ -98,7 +98,7 @@ impl Sink for Memory {
         Ok(Some(&mut self.bytes[held..]))
     }
 
-    fn filled(&mut self, bytes: usize) {
+    fn advance(&mut self, bytes: usize) {
         self.held += bytes;
     }
 
@@ -163,10 +163,10 @@ mod tests {
     }
 
     fn fill(sink: &mut Memory, bytes: &[u8]) -> usize {
-        let room = sink.room().expect("memory").expect("room");
+        let room = sink.spare_capacity().expect("memory").expect("room");
         let n = room.len().min(bytes.len());
         room[..n].copy_from_slice(&bytes[..n]);
-        sink.filled(n);
+        sink.advance(n);
         n
     }
 
@@ -178,7 +178,7 @@ mod tests {
             sink.announced = announced;
             let mut put = 0;
             while put < bytes.len() {
-                put += match sink.room().expect("memory") {
+                put += match sink.spare_capacity().expect("memory") {
                     Some(_) => fill(&mut sink, &bytes[put..bytes.len().min(put + 50_000)]),
                     None => {
                         sink.take(&bytes[put..=put]).expect("room");
@@ -195,14 +195,14 @@ mod tests {
     fn there_is_no_room_for_more_than_the_limit_or_what_was_announced() {
         let mut sink = Memory::new(100);
         assert_eq!(fill(&mut sink, &[1; 200]), 100);
-        assert!(sink.room().expect("memory").is_none());
+        assert!(sink.spare_capacity().expect("memory").is_none());
         let mut sink = Memory::new(100);
         sink.begin(info(70)).expect("within the limit");
         assert_eq!(fill(&mut sink, &[1; 200]), 70);
-        assert!(sink.room().expect("memory").is_none());
+        assert!(sink.spare_capacity().expect("memory").is_none());
         sink.restart().expect("nothing to fail");
         assert_eq!(fill(&mut sink, &[2; 70]), 70);
-        assert!(sink.room().expect("memory").is_none());
+        assert!(sink.spare_capacity().expect("memory").is_none());
         assert_eq!(*sink.into_bytes(), [2; 70]);
     }
 

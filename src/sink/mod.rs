@@ -37,13 +37,13 @@ pub(crate) trait Sink {
     fn write(&mut self, bytes: &[u8], call: &Call) -> Result<(), Error>;
 
     /// Where the next bytes may be put, instead of being written; then
-    /// [`Sink::filled`] tells how many. None where they must be written.
-    fn room(&mut self) -> Result<Option<&mut [u8]>, Error> {
+    /// [`Sink::advance`] tells how many. None where they must be written.
+    fn spare_capacity(&mut self) -> Result<Option<&mut [u8]>, Error> {
         Ok(None)
     }
 
-    /// So many bytes were put where the last [`Sink::room`] was.
-    fn filled(&mut self, _: usize) {}
+    /// So many bytes were put where the last [`Sink::spare_capacity`] was.
+    fn advance(&mut self, _: usize) {}
 
     /// Whether [`Sink::restart`] could work, so that a body may be begun again
     /// when it cannot be resumed.

@@ -82,12 +82,12 @@ impl Items {
     }
 
     fn next_page(&self, source: Source) -> Result<Option<(Cursor, Page)>, Error> {
-        self.client.call(|running| {
+        self.client.call(|active| {
             let cursor = match source {
                 Source::List(list) => self.client.cursor(list?, self.page_size)?,
                 Source::Cursor(cursor) => cursor,
             };
-            let page = cursor.next(running)?;
+            let page = cursor.next(active)?;
             Ok(page.map(|page| (cursor, page)))
         })
     }

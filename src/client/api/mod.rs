@@ -23,13 +23,13 @@ use std::sync::Arc;
 
 use super::check::Identity;
 use super::config::Config;
-use super::context::ClientInner;
 use super::download::{ReportInfo, ReportStream};
+use super::inner::ClientInner;
 use super::manage::{NewReport, ReportSpec};
 use super::mirror::{MirrorOptions, MirrorResult};
 use super::pages::{Cursor, List};
 use crate::error::Error;
-use crate::operation::{Operation, Running};
+use crate::operation::{ActiveOperation, Operation};
 
 pub use builder::ClientBuilder;
 pub use items::Items;
@@ -74,7 +74,7 @@ enum Control {
     Operation(Arc<Operation>),
     /// A call that has begun: the C ABI begins it, since a wrong pointer is a
     /// failure of the call too.
-    Running(Running),
+    ActiveOperation(ActiveOperation),
 }
 
 impl fmt::Debug for Client {
@@ -108,9 +108,9 @@ impl Client {
     }
 
     /// The same with a call that has begun, or without any.
-    pub(crate) fn with_running(&self, running: Option<Running>) -> Client {
+    pub(crate) fn with_active_operation(&self, active: Option<ActiveOperation>) -> Client {
         Client {
-            control: running.map_or(Control::None, Control::Running),
+            control: active.map_or(Control::None, Control::ActiveOperation),
             ..self.clone()
         }
     }
@@ -167,11 +167,11 @@ impl Client {
     }
 
     /// Runs a call under what the handle has for it.
-    fn call<T>(&self, body: impl FnOnce(Option<Running>) -> Result<T, Error>) -> Result<T, Error> {
+    fn call<T>(&self, body: impl FnOnce(Option<ActiveOperation>) -> Result<T, Error>) -> Result<T, Error> {
         match &self.control {
             Control::None => body(None),
             Control::Operation(operation) => Operation::scope(Some(operation), body),
-            Control::Running(running) => body(Some(running.clone())),
+            Control::ActiveOperation(active) => body(Some(active.clone())),
         }
     }
 }
@@ -185,9 +185,9 @@ impl Client {
     /// Downloads a report into memory, which grows with what arrives, up to the
     /// option `max_memory_bytes`.
     pub fn download(&self, report: &Report) -> Result<Vec<u8>, Error> {
-        self.call(|running| {
+        self.call(|active| {
             let request = report.request(self.project())?;
-            let bytes = self.inner.download_to_memory(request, running)?;
+            let bytes = self.inner.download_to_memory(request, active)?;
             Ok(bytes.into_vec())
         })
     }
@@ -208,9 +208,9 @@ impl Client {
     /// # }
     /// ```
     pub fn download_to_writer(&self, report: &Report, writer: impl Write) -> Result<ReportInfo, Error> {
-        self.call(|running| {
+        self.call(|active| {
             let request = report.request(self.project())?;
-            self.inner.download_to_writer(request, writer, running)
+            self.inner.download_to_writer(request, writer, active)
         })
     }
 
@@ -221,9 +221,9 @@ impl Client {
     /// reader that has gone is [`BrokenPipe`](crate::Status::BrokenPipe), never
     /// SIGPIPE. What was written before a failure cannot be taken back.
     pub fn download_to_fd(&self, report: &Report, fd: impl AsFd) -> Result<ReportInfo, Error> {
-        self.call(|running| {
+        self.call(|active| {
             let request = report.request(self.project())?;
-            self.inner.download_to_descriptor(request, fd.as_fd(), running)
+            self.inner.download_to_descriptor(request, fd.as_fd(), active)
         })
     }
 
@@ -232,9 +232,9 @@ impl Client {
         report: &Report,
         write: impl FnMut(&[u8]) -> bool,
     ) -> Result<(), Error> {
-        self.call(|running| {
+        self.call(|active| {
             let request = report.request(self.project())?;
-            self.inner.download_to_callback(request, write, running)
+            self.inner.download_to_callback(request, write, active)
         })
     }
 
@@ -249,11 +249,11 @@ impl Client {
         path: impl AsRef<Path>,
         overwrite: Overwrite,
     ) -> Result<ReportInfo, Error> {
-        self.call(|running| {
+        self.call(|active| {
             let request = report.request(self.project())?;
             let replace = overwrite == Overwrite::Yes;
             self.inner
-                .download_to_file(request, path.as_ref(), replace, running)
+                .download_to_file(request, path.as_ref(), replace, active)
         })
     }
 
@@ -265,11 +265,11 @@ impl Client {
         directory: impl AsRef<Path>,
         overwrite: Overwrite,
     ) -> Result<PathBuf, Error> {
-        self.call(|running| {
+        self.call(|active| {
             let request = report.request(self.project())?;
             let replace = overwrite == Overwrite::Yes;
             self.inner
-                .download_to_directory(request, directory.as_ref(), replace, running)
+                .download_to_directory(request, directory.as_ref(), replace, active)
         })
     }
 
@@ -285,9 +285,9 @@ impl Client {
     /// # }
     /// ```
     pub fn open(&self, report: &Report) -> Result<ReportStream, Error> {
-        self.call(|running| {
+        self.call(|active| {
             let request = report.request(self.project())?;
-            self.inner.open_report(request, running)
+            self.inner.open_report(request, active)
         })
     }
 }
@@ -329,9 +329,9 @@ impl Client {
     /// A request that may have reached the service is not sent again, so a lost
     /// connection ends the call though the report may have been created.
     pub fn create(&self, instance: &str, spec: &ReportSpec) -> Result<(), Error> {
-        self.call(|running| {
+        self.call(|active| {
             let report = NewReport::new(self.project(), instance, spec)?;
-            self.inner.create_report(&report, running)
+            self.inner.create_report(&report, active)
         })
     }
 
@@ -356,9 +356,9 @@ impl Client {
     /// # }
     /// ```
     pub fn generate(&self, instance: &str, spec: &ReportSpec) -> Result<String, Error> {
-        self.call(|running| {
+        self.call(|active| {
             let report = NewReport::new(self.project(), instance, spec)?;
-            self.inner.generate_report(&report, running)
+            self.inner.generate_report(&report, active)
         })
     }
 
@@ -366,17 +366,17 @@ impl Client {
     /// then. The options `wait_timeout_ms` and `poll_interval_ms` count;
     /// [`Operation::percent`] tells how far it is.
     pub fn wait(&self, report: &Report) -> Result<(), Error> {
-        self.call(|running| {
+        self.call(|active| {
             let (instance, id) = (&report.instance, &report.id);
-            self.inner.wait_for_report(self.project(), instance, id, running)
+            self.inner.wait_for_report(self.project(), instance, id, active)
         })
     }
 
     /// Deletes a report at the service, for ever.
     pub fn delete(&self, report: &Report) -> Result<(), Error> {
-        self.call(|running| {
+        self.call(|active| {
             let (instance, id) = (&report.instance, &report.id);
-            self.inner.delete_report(self.project(), instance, id, running)
+            self.inner.delete_report(self.project(), instance, id, active)
         })
     }
 
@@ -428,11 +428,11 @@ impl Client {
         options: &MirrorOptions,
     ) -> Result<MirrorResult, MirrorError> {
         let mut result = None;
-        let outcome = self.call(|running| {
+        let outcome = self.call(|active| {
             let outcome;
             (result, outcome) = self
                 .inner
-                .mirror(self.project(), directory.as_ref(), options, running);
+                .mirror(self.project(), directory.as_ref(), options, active);
             outcome
         });
         match outcome {
@@ -449,12 +449,12 @@ impl Client {
     /// configured and has not been done yet. Whether the service takes them,
     /// [`Client::check`] tells.
     pub fn find_credentials(&self) -> Result<Identity, Error> {
-        self.call(|running| self.inner.find_credentials(running))
+        self.call(|active| self.inner.find_credentials(active))
     }
 
     /// Asks the service whether it takes the credentials, by asking it for an
     /// instance of the project; nothing is downloaded or changed.
     pub fn check(&self) -> Result<(), Error> {
-        self.call(|running| self.inner.check(self.project(), running))
+        self.call(|active| self.inner.check(self.project(), active))
     }
 }

@@ -25,8 +25,8 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::arguments::{check_project, parse_locale};
-use super::context::ClientInner;
 use super::format::Document;
+use super::inner::ClientInner;
 use super::pages::{Item, List};
 use super::report::ReportRequest;
 use crate::error::{CancelledBy, Error, Status};
@@ -34,7 +34,7 @@ use crate::host;
 use crate::http::Call;
 use crate::log::Level;
 use crate::memory;
-use crate::operation::{Operation, Running, cancelled};
+use crate::operation::{ActiveOperation, Operation, cancelled};
 use crate::sink::{FileOptions, FileSink, Hashing};
 use crate::sys::{Interest, Wake, open_to_read, with_signals_blocked};
 use crate::tables::Counts;
@@ -138,13 +138,13 @@ impl MirrorResult {
 struct Job {
     record: Record,
     /// Whether a file that is there has to be looked at, instead of a download.
-    look: Look,
+    look: JobKind,
     /// A path of its own, where its file is that of other reports too: what is
     /// downloaded goes there.
     elsewhere: Option<String>,
 }
 
-enum Look {
+enum JobKind {
     No,
     /// The file is whole, as it has its name, and the manifest lacks it.
     Adopt,
@@ -153,7 +153,7 @@ enum Look {
 }
 
 /// What became of a job.
-enum Done {
+enum JobOutcome {
     Downloaded(Record),
     Present(Option<Record>),
     Repaired(Record),
@@ -167,7 +167,7 @@ struct Queue {
 }
 
 /// What the threads of a run share.
-struct Run {
+struct MirrorRun {
     client: Arc<ClientInner>,
     project: String,
     directory: PathBuf,
@@ -188,13 +188,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Tells the calling thread what becomes of the jobs, and wakes it when its own
 /// thread ends, however that does.
-struct Outcomes {
-    sender: Option<mpsc::Sender<Done>>,
+struct OutcomeSender {
+    sender: Option<mpsc::Sender<JobOutcome>>,
     wake: Arc<Wake>,
 }
 
-impl Outcomes {
-    fn send(&self, done: Done) {
+impl OutcomeSender {
+    fn send(&self, done: JobOutcome) {
         if let Some(sender) = &self.sender {
             let _ = sender.send(done);
         }
@@ -202,7 +202,7 @@ impl Outcomes {
     }
 }
 
-impl Drop for Outcomes {
+impl Drop for OutcomeSender {
     fn drop(&mut self) {
         // Before the signal: whoever is woken sees that it is gone.
         self.sender = None;
@@ -219,12 +219,12 @@ struct Inspected {
 }
 
 /// Adds up what the threads have received.
-struct Share {
-    run: Arc<Run>,
+struct WorkerProgress {
+    run: Arc<MirrorRun>,
     index: usize,
 }
 
-impl Share {
+impl WorkerProgress {
     fn tick(&self, own: &Operation) -> bool {
         self.run.received[self.index].store(own.received(), Ordering::Relaxed);
         self.run.report();
@@ -232,7 +232,7 @@ impl Share {
     }
 }
 
-impl Run {
+impl MirrorRun {
     fn report(&self) {
         let _counted = lock(&self.counting);
         let under_way: u64 = self.received.iter().map(|n| n.load(Ordering::Relaxed)).sum();
@@ -241,10 +241,10 @@ impl Run {
     }
 
     /// Counts what a thread has received as finished, or as nothing.
-    fn settle(&self, index: usize, done: &Done) {
+    fn finish_job(&self, index: usize, done: &JobOutcome) {
         let _counted = lock(&self.counting);
         self.received[index].store(0, Ordering::Relaxed);
-        if let Done::Downloaded(record) | Done::Repaired(record) = done {
+        if let JobOutcome::Downloaded(record) | JobOutcome::Repaired(record) = done {
             self.finished.fetch_add(record.size, Ordering::Relaxed);
         }
     }
@@ -268,13 +268,13 @@ impl Run {
 
     /// Does jobs until there are none or the run stops, or until there is too little
     /// for so many threads: then it leaves its job to the others.
-    fn work(&self, index: usize, own: &Arc<Operation>, file_mode: u32, outcomes: &Outcomes) {
+    fn work(&self, index: usize, own: &Arc<Operation>, file_mode: u32, outcomes: &OutcomeSender) {
         while let Some(job) = self.next() {
             let mut released = false;
             let done = loop {
                 let threads = lock(&self.queue).threads;
-                let done = self.do_job(&job, own, file_mode);
-                let lacks = matches!(&done, Done::Failed(_, e) if e.status() == Status::Resource);
+                let done = self.process_report(&job, own, file_mode);
+                let lacks = matches!(&done, JobOutcome::Failed(_, e) if e.status() == Status::Resource);
                 if !lacks || self.stop.load(Ordering::Relaxed) || threads == 1 && released {
                     break done;
                 }
@@ -290,16 +290,16 @@ impl Run {
                 self.client.release_idle();
             };
             // At once, and not when the calling thread comes to it.
-            if matches!(&done, Done::Failed(_, e) if ends_all(e)) {
+            if matches!(&done, JobOutcome::Failed(_, e) if ends_all(e)) {
                 self.stop.store(true, Ordering::Relaxed);
             }
-            self.settle(index, &done);
+            self.finish_job(index, &done);
             self.operation.add_counts(own);
             outcomes.send(done);
         }
     }
 
-    fn do_job(&self, job: &Job, own: &Arc<Operation>, file_mode: u32) -> Done {
+    fn process_report(&self, job: &Job, own: &Arc<Operation>, file_mode: u32) -> JobOutcome {
         let Job {
             record,
             look,
@@ -316,11 +316,13 @@ impl Run {
             }
         };
         let outcome = match look {
-            Look::No if elsewhere.is_some() => repair().map(Done::Repaired),
-            Look::No => self.download(record, false, own, file_mode).map(Done::Downloaded),
-            Look::Adopt | Look::Verify => match self.inspect(record, own) {
-                Ok(found) if found.is_report && matches!(look, Look::Adopt) => {
-                    Ok(Done::Present(Some(Record {
+            JobKind::No if elsewhere.is_some() => repair().map(JobOutcome::Repaired),
+            JobKind::No => self
+                .download(record, false, own, file_mode)
+                .map(JobOutcome::Downloaded),
+            JobKind::Adopt | JobKind::Verify => match self.inspect(record, own) {
+                Ok(found) if found.is_report && matches!(look, JobKind::Adopt) => {
+                    Ok(JobOutcome::Present(Some(Record {
                         size: found.size,
                         sha256: found.sha256,
                         ..record.clone()
@@ -329,13 +331,13 @@ impl Run {
                 Ok(found)
                     if found.is_report && found.size == record.size && found.sha256 == record.sha256 =>
                 {
-                    Ok(Done::Present(None))
+                    Ok(JobOutcome::Present(None))
                 }
-                Ok(_) => repair().map(Done::Repaired),
+                Ok(_) => repair().map(JobOutcome::Repaired),
                 Err(e) => Err(e),
             },
         };
-        outcome.unwrap_or_else(|error| Done::Failed(record.clone(), error))
+        outcome.unwrap_or_else(|error| JobOutcome::Failed(record.clone(), error))
     }
 
     fn download(
@@ -356,11 +358,11 @@ impl Run {
         if let Some(parent) = path.parent() {
             make_directory(parent)?;
         }
-        let running = own.begin()?;
+        let active = own.begin()?;
         own.check()?;
         let file = FileSink::at(&path, FileOptions { replace, mode })?;
         let mut sink = Hashing::new(file);
-        let info = self.client.pump(running, request, &mut sink).map_err(|e| {
+        let info = self.client.pump(active, request, &mut sink).map_err(|e| {
             // Its calls are parts of the run, which is under way.
             if e.status() == Status::Closed {
                 cancelled(CancelledBy::Close)
@@ -433,10 +435,10 @@ impl ClientInner {
         project: Option<&str>,
         directory: &Path,
         options: &MirrorOptions,
-        running: Option<Running>,
+        active: Option<ActiveOperation>,
     ) -> (Option<MirrorResult>, Result<(), Error>) {
         let mut result = None;
-        let outcome = self.run(running, "mirror".into(), |running| {
+        let outcome = self.run(active, "mirror".into(), |active| {
             super::download::check_path(directory, "directory")?;
             check_project(project)?;
             if options
@@ -449,7 +451,7 @@ impl ClientInner {
                     "is a day before that of since",
                 ));
             }
-            self.alone(&running, |call| {
+            self.run_request(&active, |call| {
                 let project = self.project(call, project)?;
                 make_directory(directory)?;
                 let directory = std::path::absolute(directory)
@@ -459,7 +461,7 @@ impl ClientInner {
                     self.log(Level::Warning, || mended);
                 }
                 let result = result.insert(MirrorResult::default());
-                let operation = running.operation();
+                let operation = active.operation();
                 let outcome = self.fill(call, operation, &project, &mut archive, options, result);
                 // Also after a failure: what is there can be checked.
                 outcome.and(archive.write_checksums())
@@ -593,7 +595,7 @@ impl ClientInner {
                         done += 1;
                         workers.run.report();
                         operation.set_percent(u32::try_from(done * 100 / total).unwrap_or(100));
-                        let recorded = note(archive, job, result);
+                        let recorded = record_outcome(archive, job, result);
                         outcome = outcome.and(recorded);
                     }
                     Err(mpsc::TryRecvError::Empty) => break false,
@@ -607,8 +609,8 @@ impl ClientInner {
         outcome = outcome.and(workers.stop());
         // What was whole before the end came is in the archive.
         while let Ok(job) = workers.outcomes.try_recv() {
-            if !matches!(&job, Done::Failed(_, e) if e.status() == Status::Cancelled) {
-                let recorded = note(archive, job, result);
+            if !matches!(&job, JobOutcome::Failed(_, e) if e.status() == Status::Cancelled) {
+                let recorded = record_outcome(archive, job, result);
                 outcome = outcome.and(recorded);
             }
         }
@@ -618,9 +620,9 @@ impl ClientInner {
 
 /// The threads of a run. None of them is left when this is dropped.
 struct Workers {
-    run: Arc<Run>,
+    run: Arc<MirrorRun>,
     threads: Vec<Worker>,
-    outcomes: mpsc::Receiver<Done>,
+    outcomes: mpsc::Receiver<JobOutcome>,
     host_jobs: host::Jobs,
 }
 
@@ -642,7 +644,7 @@ impl Workers {
         let no_thread = |e| Error::os(Status::Resource, "cannot start a thread to download", &e);
         let count = options.parallel.min(jobs.len());
         let wake = Arc::new(Wake::new().map_err(no_thread)?);
-        let run = Arc::new(Run {
+        let run = Arc::new(MirrorRun {
             client: Arc::clone(client),
             project: project.to_owned(),
             directory: directory.to_owned(),
@@ -677,14 +679,14 @@ impl Workers {
                 overrides.interruptible = Some(false);
                 Ok(())
             })?;
-            let share = Share {
+            let share = WorkerProgress {
                 run: Arc::clone(&workers.run),
                 index,
             };
             own.replace_progress(Some(Arc::new(move |own: &Operation| share.tick(own))))?;
             let (run, theirs) = (Arc::clone(&workers.run), Arc::clone(&own));
             let caller = caller.clone();
-            let outcomes = Outcomes {
+            let outcomes = OutcomeSender {
                 sender: Some(sender.clone()),
                 wake: Arc::clone(&workers.run.wake),
             };
@@ -844,7 +846,7 @@ fn decide(
     options: &MirrorOptions,
     record: &mut Record,
     is_known: bool,
-) -> Result<Option<(Look, Option<String>)>, Error> {
+) -> Result<Option<(JobKind, Option<String>)>, Error> {
     let mut size = match archive.size(record) {
         Err(e) if !is_known && e.os_code() == Some(libc::ENAMETOOLONG) => {
             record.shorten();
@@ -870,14 +872,14 @@ fn decide(
                 ));
             }
         }
-        return Ok(Some((size.map_or(Look::No, |_| Look::Adopt), None)));
+        return Ok(Some((size.map_or(JobKind::No, |_| JobKind::Adopt), None)));
     }
     let sharing = archive.sharing(record);
     let look = match size {
-        Some(_) if sharing == Sharing::Others => Look::No,
-        None => Look::No,
+        Some(_) if sharing == Sharing::Others => JobKind::No,
+        None => JobKind::No,
         Some(size) if size == record.size && !options.verify => return Ok(None),
-        Some(_) => Look::Verify,
+        Some(_) => JobKind::Verify,
     };
     let elsewhere = match sharing {
         Sharing::None => None,
@@ -904,25 +906,25 @@ fn ends_all(error: &Error) -> bool {
 }
 
 /// Writes down what became of a job. An error ends the run.
-fn note(archive: &mut Archive, done: Done, result: &mut MirrorResult) -> Result<(), Error> {
+fn record_outcome(archive: &mut Archive, done: JobOutcome, result: &mut MirrorResult) -> Result<(), Error> {
     let counts = &mut result.counts;
     match done {
-        Done::Downloaded(record) => {
+        JobOutcome::Downloaded(record) => {
             archive.add(record)?;
             counts.downloaded += 1;
         }
-        Done::Repaired(record) => {
+        JobOutcome::Repaired(record) => {
             archive.add(record)?;
             counts.repaired += 1;
         }
-        Done::Present(record) => {
+        JobOutcome::Present(record) => {
             if let Some(record) = record {
                 archive.add(record)?;
             }
             counts.present += 1;
         }
-        Done::Failed(_, error) if error.status() == Status::NotFound => counts.vanished += 1,
-        Done::Failed(record, error) => {
+        JobOutcome::Failed(_, error) if error.status() == Status::NotFound => counts.vanished += 1,
+        JobOutcome::Failed(record, error) => {
             let ends_all = ends_all(&error);
             if error.status() != Status::Cancelled {
                 result.fail(record.instance, record.id, error.clone());

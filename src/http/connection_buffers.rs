@@ -19,7 +19,7 @@ const BODY: usize = 10 * 1024;
 /// Buffers of which only as much becomes resident as is used; ureq's own fill
 /// themselves with zeros. Received secrets are wiped when it is dropped.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct ConnectionBuffers {
     input: Pages,
     consumed: usize,
     filled: usize,
@@ -29,9 +29,9 @@ pub(super) struct Room {
     progress: bool,
 }
 
-impl Room {
-    pub(super) fn new() -> Result<Room, Error> {
-        Ok(Room {
+impl ConnectionBuffers {
+    pub(super) fn new() -> Result<ConnectionBuffers, Error> {
+        Ok(ConnectionBuffers {
             input: memory::pages(INPUT)?,
             consumed: 0,
             filled: 0,
@@ -54,7 +54,7 @@ impl Room {
     }
 }
 
-impl Room {
+impl ConnectionBuffers {
     /// The last `len` bytes of the input.
     pub(super) fn input_end(&mut self, len: usize) -> &mut [u8] {
         let start = self.filled.saturating_sub(len).max(self.consumed);
@@ -67,7 +67,7 @@ impl Room {
     }
 }
 
-impl Buffers for Room {
+impl Buffers for ConnectionBuffers {
     fn output(&mut self) -> &mut [u8] {
         &mut self.output
     }
@@ -104,9 +104,9 @@ impl Buffers for Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for ConnectionBuffers {
     fn drop(&mut self) {
-        // Tokens and keys come in answers, too. What is sent is wiped at once.
+        // Tokens and keys come in responses, too. What is sent is wiped at once.
         self.input[..self.touched].zeroize();
     }
 }
@@ -115,14 +115,14 @@ impl Drop for Room {
 mod tests {
     use super::*;
 
-    fn receive(room: &mut Room, bytes: &[u8]) {
+    fn receive(room: &mut ConnectionBuffers, bytes: &[u8]) {
         room.input_append_buf()[..bytes.len()].copy_from_slice(bytes);
         room.input_appended(bytes.len());
     }
 
     #[test]
     fn what_is_received_comes_out_in_order_however_it_is_consumed() {
-        let mut room = Room::new().expect("memory");
+        let mut room = ConnectionBuffers::new().expect("memory");
         let bytes: Vec<u8> = (0..INPUT * 3).map(|i| (i % 251) as u8).collect();
         let mut out = Vec::new();
         let mut sent = 0;
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn input_without_progress_is_not_used_again() {
-        let mut room = Room::new().expect("memory");
+        let mut room = ConnectionBuffers::new().expect("memory");
         receive(&mut room, b"HTTP/1.1 20");
         room.input_consume(0);
         assert!(!room.can_use_input());
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn there_is_place_for_a_request_body_after_a_full_input() {
-        let mut room = Room::new().expect("memory");
+        let mut room = ConnectionBuffers::new().expect("memory");
         receive(&mut room, &[7; INPUT - 100]);
         assert_eq!(room.tmp_and_output().0.len(), 100);
         room.input_consume(INPUT - 100);

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use ::http::HeaderValue;
 use ::http::header::HeaderName;
-use ::http::{HeaderValue, Request};
 
-use super::{Credential, secret};
+use super::secret;
 use crate::error::{Error, Status};
 
 const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
@@ -18,12 +18,9 @@ impl Token {
     pub(crate) fn new(token: &[u8]) -> Result<Token, Error> {
         secret::header(token, Status::InvalidToken, "token").map(Token)
     }
-}
 
-impl Credential for Token {
-    fn authorize(&self, request: &mut Request<&[u8]>, _: Option<&str>) -> Result<(), Error> {
+    pub(super) fn sign(&self, request: &mut ::http::Request<&[u8]>) {
         request.headers_mut().insert(AUTH_TOKEN, self.0.clone());
-        Ok(())
     }
 }
 

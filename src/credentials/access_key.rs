@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::SystemTime;
 
+use ::http::HeaderValue;
 use ::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
-use ::http::{HeaderValue, Request};
 use zeroize::Zeroizing;
 
-use super::{Credential, secret, signature};
+use super::{secret, signature};
 use crate::error::{Error, Status};
 use crate::tables::LONGEST_KEY;
 
@@ -41,9 +41,9 @@ impl AccessKey {
         })
     }
 
-    fn authorize_at(
+    pub(super) fn sign(
         &self,
-        request: &mut Request<&[u8]>,
+        request: &mut ::http::Request<&[u8]>,
         project: Option<&str>,
         now: SystemTime,
     ) -> Result<(), Error> {
@@ -89,12 +89,6 @@ impl AccessKey {
     }
 }
 
-impl Credential for AccessKey {
-    fn authorize(&self, request: &mut Request<&[u8]>, project: Option<&str>) -> Result<(), Error> {
-        self.authorize_at(request, project, SystemTime::now())
-    }
-}
-
 impl fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AccessKey(***)")
@@ -109,15 +103,14 @@ mod tests {
     #[test]
     fn what_is_signed_is_what_is_sent() {
         let key = AccessKey::new(b"AKEXAMPLE", b"secret-example", None).expect("a key");
-        let mut request = Request::new(&b""[..]);
+        let mut request = ::http::Request::new(&b""[..]);
         *request.uri_mut() =
             "https://dbss.cn-north-4.myhuaweicloud.com/v1/p/audit/i/reports/r/download?local=zh-cn"
                 .parse()
                 .expect("a URI");
         // 2025-09-10 08:00:00 UTC
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_757_491_200);
-        key.authorize_at(&mut request, Some("p"), now)
-            .expect("a signature");
+        key.sign(&mut request, Some("p"), now).expect("a signature");
         let header = |name: HeaderName| request.headers()[name].to_str().expect("text").to_owned();
         assert_eq!(header(SDK_DATE), "20250910T080000Z");
         // From huaweicloudsdkcore 3.1.219.

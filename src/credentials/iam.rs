@@ -2,7 +2,7 @@
 //! a project by its name.
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use ::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use ::http::{Method, StatusCode};
@@ -12,21 +12,20 @@ use serde_json::Deserializer;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::renewing::{Grantor, Ticket};
-use super::{Grant, Origin, Token, Wire};
+use super::{Completion, CredentialSource, Credentials, RequestContext, Token, TokenFetcher, expiry};
 use crate::error::{Error, Status};
-use crate::http::{Answer, Asked, Endpoint, Object, Outgoing};
+use crate::http::{Endpoint, ErrorContext, Object, Request, Response};
 use crate::memory;
 
 const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
 
-/// Without its catalogue, which is asked not to come, an answer has a few
+/// Without its catalogue, which is asked not to come, a response has a few
 /// kilobytes; a list of projects by name not much more.
-const ANSWER_LIMIT: usize = 1024 * 1024;
+const RESPONSE_LIMIT: usize = 1024 * 1024;
 
-const ASKED: Asked = Asked {
-    who: "IAM",
-    missing: ("knows no such resource", "; is the IAM endpoint right?"),
+const ERROR_CONTEXT: ErrorContext = ErrorContext {
+    server: "IAM",
+    not_found: ("knows no such resource", "; is the IAM endpoint right?"),
 };
 
 /// What a token is to be for.
@@ -94,12 +93,12 @@ struct Auth<'a> {
 }
 
 #[derive(Serialize)]
-struct TokenRequest<'a> {
+struct AuthRequest<'a> {
     auth: Auth<'a>,
 }
 
 #[derive(Default, Deserialize)]
-struct TokenAnswer {
+struct TokenResponse {
     #[serde(default)]
     token: TokenFacts,
 }
@@ -108,11 +107,11 @@ struct TokenAnswer {
 #[serde(default)]
 struct TokenFacts {
     expires_at: Option<String>,
-    project: Option<Found>,
+    project: Option<ProjectItem>,
 }
 
 #[derive(Deserialize)]
-struct Found {
+struct ProjectItem {
     id: String,
     #[serde(default)]
     name: String,
@@ -136,7 +135,7 @@ impl<'de> de::Visitor<'de> for OfName<'_> {
 
     fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<String>, A::Error> {
         let mut ids = Vec::new();
-        while let Some(project) = seq.next_element::<Found>()? {
+        while let Some(project) = seq.next_element::<ProjectItem>()? {
             if project.name == self.0 && ids.len() < 2 {
                 ids.push(project.id);
             }
@@ -150,7 +149,7 @@ impl Login {
         // At once as large as it can get: a vector that grows leaves copies.
         let longest = 6 * (self.user.len() + self.password.len() + self.domain.len());
         let mut body = Zeroizing::new(Vec::with_capacity(longest + 1024));
-        let request = TokenRequest {
+        let request = AuthRequest {
             auth: Auth {
                 identity: Identity {
                     methods: ["password"],
@@ -175,31 +174,32 @@ impl Login {
         Ok(body)
     }
 
-    fn log_in(&self, wire: &Wire<'_>) -> Result<Grant, Error> {
+    fn log_in(&self, context: &RequestContext<'_>) -> Result<Credentials, Error> {
         let body = self.body()?;
-        let outgoing = Outgoing {
+        let request = Request {
             method: Method::POST,
             url: self
                 .endpoint
                 .url(&["v3", "auth", "tokens"], &[("nocatalog", "true")])?,
             headers: &[(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
             body: &body,
-            repeatable: true,
+            idempotent: true,
             secrets: std::slice::from_ref(&self.password),
         };
         let attempt = || {
-            let mut answer = wire.http.send(wire.call, &outgoing, &|_| Ok(()))?;
-            if answer.status() != StatusCode::CREATED {
-                return Err(answer.refusal(&ASKED)?);
+            let mut response = context.http.send(context.call, &request, &|_| Ok(()))?;
+            if response.status() != StatusCode::CREATED {
+                return Err(response.read_error(&ERROR_CONTEXT)?);
             }
-            self.read(&mut answer)
+            self.read(&mut response)
         };
-        wire.retry
-            .run(wire.call, attempt)
+        context
+            .retry
+            .run(context.call, attempt)
             .map_err(|e| of_iam(&self.endpoint, e))
     }
 
-    fn refused(&self, error: Error) -> Error {
+    fn rejected(&self, error: Error) -> Error {
         let status = error.http_status().unwrap_or_default();
         let words = error.service_message().unwrap_or("it gave no reason").to_owned();
         let id = error.request_id().map(|id| format!("; request id {id}"));
@@ -214,28 +214,32 @@ impl Login {
         })
     }
 
-    fn read(&self, answer: &mut Answer) -> Result<Grant, Error> {
-        let token = match answer.take_secret_header(SUBJECT_TOKEN)? {
+    fn read(&self, response: &mut Response) -> Result<Credentials, Error> {
+        let token = match response.take_secret_header(SUBJECT_TOKEN)? {
             Some(token) => Token::new(&token).map_err(|e| e.message().to_owned()),
             None => Err("it has no X-Subject-Token".to_owned()),
         };
         let token = token.map_err(|e| {
-            answer.explain(Error::new(
+            response.with_context(Error::new(
                 Status::UnexpectedResponse,
                 format!("IAM answered a login without a usable token: {e}; is the IAM endpoint right?"),
             ))
         })?;
-        let bytes = answer.read_document(ANSWER_LIMIT)?;
+        let bytes = response.read_document(RESPONSE_LIMIT)?;
         memory::probe_document(bytes.len())?;
         // The token alone is enough: what else is told only helps.
-        let facts = serde_json::from_slice::<TokenAnswer>(&bytes)
+        let facts = serde_json::from_slice::<TokenResponse>(&bytes)
             .unwrap_or_default()
             .token;
-        let now = answer.date().unwrap_or_else(SystemTime::now);
-        Ok(Grant::new(token)
-            .named(Some(self.user.clone()))
-            .for_project(facts.project.map(|project| project.id))
-            .living(facts.expires_at.and_then(|expires| remaining(&expires, now))))
+        let now = response.date().unwrap_or_else(SystemTime::now);
+        Ok(Credentials::from(token)
+            .with_name(Some(self.user.clone()))
+            .with_project(facts.project.map(|project| project.id))
+            .with_lifetime(
+                facts
+                    .expires_at
+                    .and_then(|expires| expiry::remaining(&expires, now)),
+            ))
     }
 }
 
@@ -247,30 +251,19 @@ fn of_iam(endpoint: &Endpoint, error: Error) -> Error {
     error.amend(|message| format!("IAM at {}: {message}", endpoint.origin()))
 }
 
-/// How long it is from `now`, as a server told it to the second, to a date of
-/// RFC 3339; nothing if that is past.
-pub(super) fn remaining(date: &str, now: SystemTime) -> Option<Duration> {
-    let date = humantime::parse_rfc3339_weak(date.trim()).ok()?;
-    let left = date.duration_since(now).unwrap_or_default();
-    Some(left.saturating_sub(Duration::from_secs(1)))
-}
-
-impl Grantor for Login {
-    fn ask(&self, wire: &Wire<'_>, _: bool, ticket: Ticket) {
-        let _aside = wire.call.aside(None);
-        match self.log_in(wire) {
-            Ok(grant) => ticket.grant(grant),
-            // What IAM refuses it would refuse again, and several wrong passwords
-            // lock a user.
-            Err(e) if matches!(e.http_status(), Some(400..=404)) => {
-                ticket.refuse(self.refused(e));
-            }
-            Err(e) => ticket.fail(e.spent()),
+impl TokenFetcher for Login {
+    fn fetch(&self, context: &RequestContext<'_>, _: bool, completion: Completion<Credentials>) {
+        let _auxiliary = context.call.auxiliary_request(None);
+        match self.log_in(context) {
+            // IAM would reject the same login again, and several wrong passwords lock a
+            // user.
+            Err(e) if matches!(e.http_status(), Some(400..=404)) => completion.reject(self.rejected(e)),
+            result => completion.complete(result.map_err(Error::no_retry)),
         }
     }
 
-    fn origin(&self) -> Origin {
-        Origin::User {
+    fn source(&self) -> CredentialSource {
+        CredentialSource::User {
             user: self.user.clone(),
             iam: self.endpoint.origin(),
         }
@@ -279,33 +272,33 @@ impl Grantor for Login {
 
 /// The id of the project of a name, as IAM knows it.
 pub(crate) fn find_project(
-    wire: &Wire<'_>,
+    context: &RequestContext<'_>,
     endpoint: &Endpoint,
     name: &str,
-    grant: &Grant,
+    credentials: &Credentials,
 ) -> Result<String, Error> {
-    let outgoing = Outgoing::get(endpoint.url(&["v3", "projects"], &[("name", name)])?, &[]);
+    let request = Request::get(endpoint.url(&["v3", "projects"], &[("name", name)])?, &[]);
     let attempt = || {
-        let mut answer = wire
+        let mut response = context
             .http
-            .send(wire.call, &outgoing, &|request| grant.authorize(request, None))?;
-        if answer.status() != StatusCode::OK {
-            return Err(answer.refusal(&ASKED)?);
+            .send(context.call, &request, &|request| credentials.sign(request, None))?;
+        if response.status() != StatusCode::OK {
+            return Err(response.read_error(&ERROR_CONTEXT)?);
         }
-        let bytes = answer.read_document(ANSWER_LIMIT)?;
+        let bytes = response.read_document(RESPONSE_LIMIT)?;
         memory::probe_document(bytes.len())?;
         let projects = serde_json::from_slice::<Object<Projects<'_>>>(&bytes)
             .and_then(|found| Deserializer::from_str(found.0.projects.get()).deserialize_seq(OfName(name)));
         projects.map_err(|e| {
-            answer.explain(Error::new(
+            response.with_context(Error::new(
                 Status::UnexpectedResponse,
                 format!("IAM's list of projects is malformed: {e}"),
             ))
         })
     };
-    let ids = wire
+    let ids = context
         .retry
-        .run(wire.call, attempt)
+        .run(context.call, attempt)
         .map_err(|e| of_iam(endpoint, e))?;
     let mut ids = ids.into_iter();
     match (ids.next(), ids.next()) {
@@ -354,18 +347,5 @@ mod tests {
     #[test]
     fn debug_output_hides_the_password() {
         assert_eq!(format!("{:?}", login(Scope::Region("r".into()))), "Login(u, ***)");
-    }
-
-    #[test]
-    fn the_dates_that_iam_and_the_metadata_service_send_are_read() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_539_600); // 2026-11-24T17:00:00Z
-        for (date, seconds) in [
-            ("2026-11-24T17:01:00.000000Z", Some(59)),
-            ("2026-11-24T17:01:00Z", Some(59)),
-            ("2026-11-24T16:00:00Z", Some(0)),
-            ("tomorrow", None),
-        ] {
-            assert_eq!(remaining(date, now), seconds.map(Duration::from_secs), "{date}");
-        }
     }
 }

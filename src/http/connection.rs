@@ -15,9 +15,9 @@ use ureq::unversioned::resolver::{ArrayVec, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 use zeroize::Zeroize;
 
-use super::buffers::Room;
 use super::call::Call;
-use super::inspect::{self, Inspector};
+use super::connection_buffers::ConnectionBuffers;
+use super::inspector::{self, Inspector};
 use super::proxy::Proxy;
 use super::resolve::resolve;
 use super::tls;
@@ -25,7 +25,7 @@ use crate::error::{Error, Status};
 use crate::memory;
 use crate::sys::{self, Interest, MAX_WAITED};
 
-/// Says nothing. ureq resolves before it looks in its pool, so a look-up here
+/// Does nothing. ureq resolves before it looks in its pool, so a look-up here
 /// would be made for each request; the connector makes it for each connection.
 #[derive(Debug)]
 pub(super) struct NoResolver;
@@ -81,7 +81,7 @@ impl SocketConnector {
         let tls = details.needs_tls();
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let host = authority.host();
-        let socket = self.reach(host, port, tls, call)?;
+        let socket = self.send_with_failover(host, port, tls, call)?;
         if !tls {
             return Ok(Box::new(Connection::new(socket)?));
         }
@@ -92,7 +92,7 @@ impl SocketConnector {
 
     /// A socket that leads to a host, through the proxy or not.
     #[inline(never)]
-    fn reach(&self, host: &str, port: u16, tls: bool, call: &Call) -> Result<Socket, Error> {
+    fn send_with_failover(&self, host: &str, port: u16, tls: bool, call: &Call) -> Result<Socket, Error> {
         // What may be plain text because it does not leave this machine must not
         // leave it for a proxy either.
         let exempt = !tls && !self.allow_plaintext;
@@ -142,18 +142,18 @@ const TLS_MEMORY: usize = 256 * 1024;
 
 type TlsStream = StreamOwned<ClientConnection, Socket>;
 
-/// After this time without an answer the next address is tried beside the others
+/// After this time without a response the next address is tried beside the others
 /// (RFC 8305).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
-/// Connects to the first address that answers. One that does not is given a start
+/// Connects to the first address that responses. One that does not is given a start
 /// over the next, at most a fair part of the time that is left.
 fn connect_any(host: &str, addresses: &[SocketAddr], call: &Call) -> Result<TcpStream, Error> {
     let (until, expired) = call.next_limit();
     let mut failure = None;
     let mut failed = |address: SocketAddr, e: &io::Error| {
         let what = format_args!("cannot connect to {host} ({address})");
-        failure = Some(Error::os(refusal(e), what, e));
+        failure = Some(Error::os(read_error(e), what, e));
     };
     let mut addresses = alternating(addresses).into_iter();
     let mut pending: Vec<(RawSocket, SocketAddr)> = Vec::new();
@@ -228,7 +228,7 @@ fn alternating(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 }
 
 /// Whether it is the other side or this process that cannot.
-fn refusal(error: &io::Error) -> Status {
+fn read_error(error: &io::Error) -> Status {
     match error.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Status::Resource,
         _ => Status::Connect,
@@ -321,11 +321,11 @@ impl Write for Socket {
 trait Stream: Read + Write + fmt::Debug + Send + Sync + 'static {
     const TLS: bool;
 
-    /// Whether nothing came that belongs to no answer, the end included.
+    /// Whether nothing came that belongs to no response, the end included.
     fn is_quiet(&mut self) -> bool;
 
     /// Waits until something comes, where nothing is here.
-    fn wait_for_answer(&self) -> io::Result<()>;
+    fn wait_for_response(&self) -> io::Result<()>;
 }
 
 impl Stream for Socket {
@@ -335,7 +335,7 @@ impl Stream for Socket {
         matches!(self.0.peek(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     }
 
-    fn wait_for_answer(&self) -> io::Result<()> {
+    fn wait_for_response(&self) -> io::Result<()> {
         self.wait(Interest::Readable)
     }
 }
@@ -351,12 +351,12 @@ impl Stream for TlsStream {
         matches!(left, Ok(0)) && self.sock.is_quiet()
     }
 
-    fn wait_for_answer(&self) -> io::Result<()> {
+    fn wait_for_response(&self) -> io::Result<()> {
         // One that speaks first may have sent it with the end of the handshake.
         if !self.conn.wants_read() {
             return Ok(());
         }
-        self.sock.wait_for_answer()
+        self.sock.wait_for_response()
     }
 }
 
@@ -380,7 +380,7 @@ fn shake_hands(stream: &mut TlsStream, host: &str, port: u16) -> Result<(), Erro
 #[derive(Debug)]
 struct Connection<S> {
     stream: S,
-    buffers: Room,
+    buffers: ConnectionBuffers,
     inspector: Inspector,
     /// Whether a request went out since anything came in.
     asked: bool,
@@ -392,7 +392,7 @@ impl<S: Stream> Connection<S> {
     fn new(stream: S) -> Result<Connection<S>, Error> {
         Ok(Connection {
             stream,
-            buffers: Room::new()?,
+            buffers: ConnectionBuffers::new()?,
             inspector: Inspector::default(),
             asked: false,
             kept: false,
@@ -425,12 +425,12 @@ impl<S: Stream> Transport for Connection<S> {
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
         if std::mem::take(&mut self.asked) {
-            // No answer is there yet, so to look for it would be in vain.
-            self.stream.wait_for_answer().map_err(|e| opaque(from_io(e)))?;
+            // No response is there yet, so to look for it would be in vain.
+            self.stream.wait_for_response().map_err(|e| opaque(from_io(e)))?;
         }
         let input = self.buffers.input_append_buf();
         if input.is_empty() {
-            return Err(opaque(inspect::malformed("a line of it is too long")));
+            return Err(opaque(inspector::malformed("a line of it is too long")));
         }
         let n = self.stream.read(input).map_err(|e| opaque(from_io(e)))?;
         self.buffers.input_appended(n);

@@ -1,11 +1,11 @@
-//! An answer: its header judged, its body read to its true end.
+//! A response: its header judged, its body read to its true end.
 
 use std::hint::black_box;
 use std::io::Read;
 use std::time::{Duration, SystemTime};
 
 use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use ::http::{Response, StatusCode, Version};
+use ::http::{StatusCode, Version};
 use ureq::{Body, BodyReader};
 use zeroize::Zeroizing;
 
@@ -26,8 +26,8 @@ pub(crate) const VALUE_LIMIT: usize = 4096;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// An answer whose header has arrived and says soundly how its body ends.
-pub(crate) struct Answer {
+/// A response whose header has arrived and says soundly how its body ends.
+pub(crate) struct Response {
     call: Arc<Call>,
     status: StatusCode,
     headers: HeaderMap,
@@ -45,15 +45,15 @@ pub(crate) struct Answer {
     received: u64,
 }
 
-impl Answer {
+impl Response {
     pub(super) fn new(
         call: &Arc<Call>,
-        response: Response<Body>,
+        response: ::http::Response<Body>,
         may_be_unframed: bool,
         secrets: Secrets,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Response, Error> {
         let (parts, body) = response.into_parts();
-        let answer = Answer {
+        let response = Response {
             call: Arc::clone(call),
             status: parts.status,
             secrets,
@@ -67,12 +67,15 @@ impl Answer {
         };
         // The other statuses are errors or have no body: what they tell does not
         // depend on where it ends.
-        if !answer.status.is_success() || answer.status == StatusCode::NO_CONTENT {
-            return Ok(answer);
+        if !response.status.is_success() || response.status == StatusCode::NO_CONTENT {
+            return Ok(response);
         }
-        match framing(&answer.headers, parts.version, may_be_unframed) {
-            Ok(announced) => Ok(Answer { announced, ..answer }),
-            Err(e) => Err(answer.explain(e)),
+        match framing(&response.headers, parts.version, may_be_unframed) {
+            Ok(announced) => Ok(Response {
+                announced,
+                ..response
+            }),
+            Err(e) => Err(response.with_context(e)),
         }
     }
 
@@ -80,12 +83,12 @@ impl Answer {
         self.status
     }
 
-    pub(super) fn being_of_origin(self, at_origin: bool) -> Answer {
-        Answer { at_origin, ..self }
+    pub(super) fn with_same_origin(self, at_origin: bool) -> Response {
+        Response { at_origin, ..self }
     }
 
-    pub(super) fn with_date(self, dated: bool) -> Answer {
-        Answer { dated, ..self }
+    pub(super) fn with_date(self, dated: bool) -> Response {
+        Response { dated, ..self }
     }
 
     /// What is wrong with this machine's clock, where the request was signed and
@@ -95,11 +98,11 @@ impl Answer {
         clock::difference(SystemTime::now(), server)
     }
 
-    pub(super) fn not_followed_because(self, not_followed: &'static str) -> Answer {
-        Answer { not_followed, ..self }
+    pub(super) fn with_redirect_failure(self, not_followed: &'static str) -> Response {
+        Response { not_followed, ..self }
     }
 
-    pub(super) fn why_not_followed(&self) -> &'static str {
+    pub(super) fn redirect_failure(&self) -> &'static str {
         self.not_followed
     }
 
@@ -120,7 +123,7 @@ impl Answer {
 
     /// A header's value as text, which may be shown.
     pub(crate) fn header(&self, name: HeaderName) -> Option<String> {
-        Some(self.secrets.blot(self.raw_header(name)?))
+        Some(self.secrets.redact(self.raw_header(name)?))
     }
 
     /// The same, not to be shown: a secret that the server repeats is still there.
@@ -140,9 +143,9 @@ impl Answer {
     }
 
     /// A text of its body without the secrets that were sent; none where it has none.
-    pub(crate) fn blot(&self, text: &str) -> Option<String> {
-        let is_suspicious = self.secrets.may_be_in(text);
-        is_suspicious.then(|| self.secrets.blot(text.to_owned()))
+    pub(crate) fn redact(&self, text: &str) -> Option<String> {
+        let is_suspicious = self.secrets.may_occur_in(text);
+        is_suspicious.then(|| self.secrets.redact(text.to_owned()))
     }
 
     /// The file name that it gives the body, made safe.
@@ -188,7 +191,7 @@ impl Answer {
     }
 
     /// An error if the body is compressed or otherwise encoded. It was asked
-    /// for as it is, and unpacking it would let a small answer fill a disk.
+    /// for as it is, and unpacking it would let a small response fill a disk.
     pub(crate) fn refuse_encoding(&self) -> Result<(), Error> {
         let mut encodings = self
             .headers
@@ -200,7 +203,7 @@ impl Answer {
             return Ok(());
         }
         let encoding = self.header(header::CONTENT_ENCODING).unwrap_or_default();
-        Err(self.explain(Error::new(
+        Err(self.with_context(Error::new(
             Status::ContentEncoding,
             format!(
                 "the body came with Content-Encoding \"{encoding}\", which was not asked for; is a proxy in between?"
@@ -208,11 +211,11 @@ impl Answer {
         )))
     }
 
-    /// Adds to an error what this answer's header told.
-    pub(crate) fn explain(&self, error: Error) -> Error {
+    /// Adds to an error what this response's header told.
+    pub(crate) fn with_context(&self, error: Error) -> Error {
         error
-            .map_text(|text| self.secrets.blot(text))
-            .with_answer(self.status.as_u16(), self.request_id())
+            .map_text(|text| self.secrets.redact(text))
+            .with_response(self.status.as_u16(), self.request_id())
     }
 
     /// Reads some of the body. 0 is its end, whole and as long as announced.
@@ -221,7 +224,7 @@ impl Answer {
         let n = self
             .body
             .read(buf)
-            .map_err(|e| self.explain(self.failed_in_body(ureq::Error::from(e))))?;
+            .map_err(|e| self.with_context(self.failed_in_body(ureq::Error::from(e))))?;
         self.received += n as u64;
         let wrong = match self.announced {
             Some(announced) if n == 0 => self.received != announced,
@@ -229,7 +232,7 @@ impl Answer {
             None => false,
         };
         if wrong {
-            return Err(self.explain(self.wrong_length()));
+            return Err(self.with_context(self.wrong_length()));
         }
         self.call.delivered();
         Ok(n)
@@ -241,13 +244,13 @@ impl Answer {
         let mut bytes = Zeroizing::new(Vec::new());
         loop {
             let more = self.read_into(&mut bytes, limit.saturating_add(1));
-            if !more.map_err(|e| self.explain(e))? {
+            if !more.map_err(|e| self.with_context(e))? {
                 return Ok(bytes);
             }
             if bytes.len() > limit {
-                return Err(self.explain(Error::new(
+                return Err(self.with_context(Error::new(
                     Status::UnexpectedResponse,
-                    format!("the answer is longer than {limit} bytes, which none should be"),
+                    format!("the response is longer than {limit} bytes, which none should be"),
                 )));
             }
         }
@@ -291,7 +294,7 @@ impl Answer {
     /// What a body that is read already says, if it is an error's. An error only
     /// where there is no memory for it.
     pub(crate) fn service_error(&self, body: &[u8]) -> Result<ServiceError, Error> {
-        ServiceError::parse(body, |text| self.secrets.blot(text))
+        ServiceError::parse(body, |text| self.secrets.redact(text))
     }
 
     fn wrong_length(&self) -> Error {
@@ -341,7 +344,7 @@ fn framing(headers: &HeaderMap, version: Version, may_be_unframed: bool) -> Resu
     let wrong = |what: &str| {
         Err(Error::new(
             Status::Protocol,
-            format!("the answer is not sound HTTP: {what}"),
+            format!("the response is not sound HTTP: {what}"),
         ))
     };
     let mut announced = None;
@@ -395,7 +398,10 @@ fn translate(error: ureq::Error) -> Result<Error, ureq::Error> {
 }
 
 fn unsound(error: &ureq::Error) -> Error {
-    Error::new(Status::Protocol, format!("the answer is not sound HTTP: {error}"))
+    Error::new(
+        Status::Protocol,
+        format!("the response is not sound HTTP: {error}"),
+    )
 }
 
 pub(super) fn failed_before_body(error: ureq::Error) -> Error {
@@ -403,7 +409,7 @@ pub(super) fn failed_before_body(error: ureq::Error) -> Error {
         Ok(ours) => ours,
         Err(ureq::Error::Io(_)) => Error::new(
             Status::ConnectionLost,
-            "the server closed the connection before its answer was whole",
+            "the server closed the connection before its response was whole",
         ),
         Err(other) => unsound(&other),
     }
@@ -413,7 +419,11 @@ pub(super) fn failed_before_body(error: ureq::Error) -> Error {
 mod tests {
     use super::*;
 
-    fn judge(headers: &[(&'static str, &str)], version: Version, https: bool) -> Result<Option<u64>, String> {
+    fn sniff_format(
+        headers: &[(&'static str, &str)],
+        version: Version,
+        https: bool,
+    ) -> Result<Option<u64>, String> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().expect("a header value"));
@@ -427,13 +437,19 @@ mod tests {
     #[test]
     fn a_body_must_say_where_it_ends() {
         let v11 = Version::HTTP_11;
-        assert_eq!(judge(&[("content-length", "12")], v11, false), Ok(Some(12)));
         assert_eq!(
-            judge(&[("content-length", "12"), ("content-length", "12")], v11, false),
+            sniff_format(&[("content-length", "12")], v11, false),
             Ok(Some(12))
         );
-        assert_eq!(judge(&[("transfer-encoding", "Chunked")], v11, false), Ok(None));
-        assert_eq!(judge(&[], v11, true), Ok(None));
+        assert_eq!(
+            sniff_format(&[("content-length", "12"), ("content-length", "12")], v11, false),
+            Ok(Some(12))
+        );
+        assert_eq!(
+            sniff_format(&[("transfer-encoding", "Chunked")], v11, false),
+            Ok(None)
+        );
+        assert_eq!(sniff_format(&[], v11, true), Ok(None));
         for (headers, version) in [
             (&[][..], v11),
             (&[("content-length", "")], v11),
@@ -449,7 +465,7 @@ mod tests {
             ),
             (&[("transfer-encoding", "chunked")], Version::HTTP_10),
         ] {
-            assert!(judge(headers, version, false).is_err(), "{headers:?}");
+            assert!(sniff_format(headers, version, false).is_err(), "{headers:?}");
         }
     }
 }

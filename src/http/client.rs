@@ -5,21 +5,21 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use ::http::Method;
 use ::http::header::{HeaderName, HeaderValue, LOCATION};
 use ::http::uri::Scheme;
-use ::http::{Method, Request, Response, Uri};
 use arc_swap::ArcSwapOption;
 use rustls::RootCertStore;
 use ureq::{Agent, Body};
-use zeroize::Zeroizing;
 
-use super::answer::Answer;
 use super::call::{Call, Limits};
-use super::connect::{NoResolver, SocketConnector};
-use super::inspect::HEADER_LIMIT;
+use super::connection::{NoResolver, SocketConnector};
+use super::inspector::HEADER_LIMIT;
 use super::proxy::Proxy;
+use super::request::{Request, Sign};
+use super::response::{self, Response};
 use super::secrets::{LastToken, Secrets};
-use super::{answer, redirect, tls};
+use super::{redirect, tls};
 use crate::error::{CancelledBy, Error, Status};
 use crate::fork::PerProcess;
 use crate::memory;
@@ -43,7 +43,7 @@ pub(crate) struct Http {
     settings: Settings,
     limits: Limits,
     closed: AtomicBool,
-    homes: PerProcess<Home>,
+    states: PerProcess<ProcessState>,
 }
 
 /// What does not change and is behind no lock, so that a child of `fork` may
@@ -62,7 +62,7 @@ struct Settings {
 
 /// The connections and calls of one process.
 #[derive(Debug)]
-struct Home {
+struct ProcessState {
     /// None once it is closed; calls under way hold it until they end.
     agent: ArcSwapOption<Agent>,
     /// One for each few threads, so that they seldom wait for each other.
@@ -90,8 +90,8 @@ impl Shard {
     }
 }
 
-impl Home {
-    fn new(settings: &Settings) -> Result<Home, Error> {
+impl ProcessState {
+    fn new(settings: &Settings) -> Result<ProcessState, Error> {
         let connector = SocketConnector {
             tls: settings.roots.as_ref().map(tls::client_config).transpose()?,
             allow_plaintext: settings.allow_plaintext,
@@ -112,7 +112,7 @@ impl Home {
             .max_idle_connections(MAX_IDLE)
             .max_idle_connections_per_host(MAX_IDLE)
             .build();
-        Ok(Home {
+        Ok(ProcessState {
             agent: ArcSwapOption::from_pointee(Agent::with_parts(config, connector, NoResolver)),
             shards: Default::default(),
             last_token: LastToken::default(),
@@ -174,42 +174,6 @@ pub(crate) struct Setup<'a> {
     pub(crate) proxy: Option<Proxy>,
 }
 
-/// Adds the proof of who sends a request.
-pub(crate) type Authorize<'a> = dyn Fn(&mut Request<&[u8]>) -> Result<(), Error> + 'a;
-
-/// A request, but for the proof of who sends it.
-pub(crate) struct Outgoing<'a> {
-    pub(crate) method: Method,
-    pub(crate) url: Uri,
-    pub(crate) headers: &'a [(HeaderName, HeaderValue)],
-    pub(crate) body: &'a [u8],
-    /// Whether it does no harm when the server gets it twice.
-    pub(crate) repeatable: bool,
-    /// What the body holds and nothing that is said may show.
-    pub(crate) secrets: &'a [Zeroizing<String>],
-}
-
-impl<'a> Outgoing<'a> {
-    pub(crate) fn get(url: Uri, headers: &'a [(HeaderName, HeaderValue)]) -> Outgoing<'a> {
-        Outgoing {
-            method: Method::GET,
-            url,
-            headers,
-            body: b"",
-            repeatable: true,
-            secrets: &[],
-        }
-    }
-
-    fn request(&self, url: Uri) -> Request<&'a [u8]> {
-        let mut request = Request::new(self.body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = url;
-        request.headers_mut().extend(self.headers.iter().cloned());
-        request
-    }
-}
-
 impl Http {
     /// `https` tells whether any server will be asked for a certificate.
     pub(crate) fn new(https: bool, setup: Setup<'_>) -> Result<Http, Error> {
@@ -232,18 +196,18 @@ impl Http {
             follow_redirects: setup.follow_redirects,
             proxy: setup.proxy,
         };
-        let homes = PerProcess::new(Home::new(&settings)?);
+        let states = PerProcess::new(ProcessState::new(&settings)?);
         Ok(Http {
             settings,
             limits,
             closed: AtomicBool::new(false),
-            homes,
+            states,
         })
     }
 
-    /// The home of this process.
-    fn home(&self) -> Result<&Home, Error> {
-        self.homes.get_or_try_init(|| Home::new(&self.settings))
+    /// The state of this process.
+    fn state(&self) -> Result<&ProcessState, Error> {
+        self.states.get_or_try_init(|| ProcessState::new(&self.settings))
     }
 
     /// Begins a call: its limits count from now. It is cancelled through its
@@ -255,7 +219,7 @@ impl Http {
             total: overrides.total_timeout.unwrap_or(self.limits.total),
         };
         let call = Call::new(limits, Arc::clone(operation));
-        self.home()?.register(&call);
+        self.state()?.register(&call);
         // After it is registered: whoever closes meanwhile finds it.
         self.check_open()?;
         Ok(call)
@@ -283,28 +247,31 @@ impl Http {
         self.closed.store(true, Ordering::SeqCst);
         // What can fail is making connections for a child process, which then has
         // no calls.
-        if let Ok(home) = self.home() {
-            home.cancel_all(CancelledBy::Close);
-            home.agent.store(None);
-            home.last_token.forget();
-            home.drop_spare();
+        if let Ok(state) = self.state() {
+            state.cancel_all(CancelledBy::Close);
+            state.agent.store(None);
+            state.last_token.forget();
+            state.drop_spare();
         }
     }
 
     /// Closes the connections that nobody uses, and what else takes descriptors.
     pub(crate) fn release_idle(&self) {
-        let Ok(home) = self.home() else { return };
-        let agent = home.agent.load();
-        if let Some(new) = agent.as_ref().and_then(|_| Home::new(&self.settings).ok()) {
+        let Ok(state) = self.state() else { return };
+        let agent = state.agent.load();
+        if let Some(new) = agent
+            .as_ref()
+            .and_then(|_| ProcessState::new(&self.settings).ok())
+        {
             // Unless it was closed meanwhile.
-            home.agent.compare_and_swap(&agent, new.agent.load_full());
+            state.agent.compare_and_swap(&agent, new.agent.load_full());
         }
-        home.drop_spare();
+        state.drop_spare();
     }
 
     /// An operation for a call that was given none.
     pub(crate) fn operation(&self) -> Result<Arc<Operation>, Error> {
-        let spare = self.home()?.shard().operations.pop();
+        let spare = self.state()?.shard().operations.pop();
         Ok(spare.unwrap_or_else(|| {
             let operation = Operation::new();
             operation.keep_wake(true);
@@ -320,8 +287,8 @@ impl Http {
             operation.keep_wake(false);
             return;
         }
-        if let Ok(home) = self.home() {
-            let operations = &mut home.shard().operations;
+        if let Ok(state) = self.state() {
+            let operations = &mut state.shard().operations;
             // Looked at under the lock: whoever closes takes what is there after it.
             if operations.len() < MAX_IDLE / SHARDS && !self.is_closed() {
                 operations.push(operation);
@@ -331,7 +298,7 @@ impl Http {
 
     /// A buffer of so many bytes, not necessarily zeros.
     pub(crate) fn buffer(&self, size: usize) -> Result<Vec<u8>, Error> {
-        let mut buffer = std::mem::take(&mut self.home()?.shard().buffer);
+        let mut buffer = std::mem::take(&mut self.state()?.shard().buffer);
         let more = size.saturating_sub(buffer.len());
         memory::reserve(&mut buffer, more)?;
         buffer.resize(size, 0);
@@ -342,9 +309,9 @@ impl Http {
     /// anything else.
     pub(crate) fn reuse_buffer(&self, buffer: Vec<u8>) {
         if (1..=SMALL_BUFFER).contains(&buffer.capacity())
-            && let Ok(home) = self.home()
+            && let Ok(state) = self.state()
         {
-            let shard = &mut home.shard();
+            let shard = &mut state.shard();
             if !self.is_closed() {
                 shard.buffer = buffer;
             }
@@ -353,38 +320,38 @@ impl Http {
 
     /// Cancels all calls of this process that are under way.
     pub(crate) fn cancel_all(&self) -> Result<(), Error> {
-        self.home()?.cancel_all(CancelledBy::Client);
+        self.state()?.cancel_all(CancelledBy::Client);
         Ok(())
     }
 
-    /// Sends a request and waits for the header of its answer. `authorize` adds
-    /// the credentials, for each request that goes to the URL's origin.
+    /// Sends a request and waits for the header of its response. `sign` adds the
+    /// credentials to each request that goes to the URL's origin.
     pub(crate) fn send(
         &self,
         call: &Arc<Call>,
-        outgoing: &Outgoing<'_>,
-        authorize: &Authorize<'_>,
-    ) -> Result<Answer, Error> {
+        request: &Request<'_>,
+        sign: &Sign<'_>,
+    ) -> Result<Response, Error> {
         call.check()?;
-        let home = self.home()?;
-        let Some(agent) = home.agent.load_full() else {
+        let state = self.state()?;
+        let Some(agent) = state.agent.load_full() else {
             return Err(cancelled(CancelledBy::Close));
         };
-        let origin = redirect::origin(&outgoing.url);
-        let mut request = outgoing.request(outgoing.url.clone());
-        authorize(&mut request)?;
-        let secrets = Secrets::of(request.headers(), outgoing.secrets, &home.last_token);
+        let origin = redirect::origin(&request.url);
+        let mut signed = request.at(request.url.clone());
+        sign(&mut signed)?;
+        let secrets = Secrets::of(signed.headers(), request.secrets, &state.last_token);
         let mut redirects = 0;
         let mut at_origin = true;
         let (response, not_followed) = loop {
-            let response = self.try_send(&agent, call, &request, outgoing.repeatable, &secrets)?;
+            let response = self.try_send(&agent, call, &signed, request.idempotent, &secrets)?;
             if !response.status().is_redirection() {
                 break (response, "");
             }
             if !self.settings.follow_redirects {
                 break (response, "redirects are not followed without follow_redirects");
             }
-            if outgoing.method != Method::GET {
+            if request.method != Method::GET {
                 break (response, "redirects of this kind of request are not followed");
             }
             if response.headers().get(LOCATION).is_none_or(HeaderValue::is_empty) {
@@ -397,35 +364,35 @@ impl Http {
             {
                 break (response, "its Location is longer than 16 KiB");
             }
-            let Some(next) = redirect::target(request.uri(), response.headers()) else {
+            let Some(next) = redirect::target(signed.uri(), response.headers()) else {
                 break (response, "its Location is no http or https URL");
             };
             redirects += 1;
-            redirect::check(&next, request.uri(), redirects, self.settings.allow_plaintext)
-                .map_err(|e| e.map_text(|text| secrets.blot(text)))?;
-            request = outgoing.request(next);
+            redirect::check(&next, signed.uri(), redirects, self.settings.allow_plaintext)
+                .map_err(|e| e.map_text(|text| secrets.redact(text)))?;
+            signed = request.at(next);
             // What is sent in confidence to one origin does not go to another.
-            at_origin = redirect::origin(request.uri()) == origin;
+            at_origin = redirect::origin(signed.uri()) == origin;
             if at_origin {
-                authorize(&mut request)?;
+                sign(&mut signed)?;
             }
         };
-        let https = request.uri().scheme() == Some(&Scheme::HTTPS);
+        let https = signed.uri().scheme() == Some(&Scheme::HTTPS);
         let unframed = https || self.settings.allow_close_delimited;
-        Ok(Answer::new(call, response, unframed, secrets)?
-            .being_of_origin(at_origin)
-            .with_date(request.headers().contains_key(DATED))
-            .not_followed_because(not_followed))
+        Ok(Response::new(call, response, unframed, secrets)?
+            .with_same_origin(at_origin)
+            .with_date(signed.headers().contains_key(DATED))
+            .with_redirect_failure(not_followed))
     }
 
     fn try_send(
         &self,
         agent: &Agent,
         call: &Arc<Call>,
-        request: &Request<&[u8]>,
-        repeatable: bool,
+        request: &::http::Request<&[u8]>,
+        idempotent: bool,
         secrets: &Secrets,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<::http::Response<Body>, Error> {
         let _entered = call.enter();
         loop {
             call.check()?;
@@ -437,13 +404,13 @@ impl Http {
             };
             let error = match sent {
                 Ok(response) => return Ok(response),
-                Err(e) => answer::failed_before_body(e),
+                Err(e) => response::failed_before_body(e),
             };
             // Each such failure takes a connection out of the pool, so this ends
             // with a new one.
-            let again = call.was_not_sent() || repeatable && call.met_a_closed_connection();
+            let again = call.was_not_sent() || idempotent && call.is_stale_connection();
             if error.status() != Status::ConnectionLost || !again {
-                return Err(error.map_text(|text| secrets.blot(text)));
+                return Err(error.map_text(|text| secrets.redact(text)));
             }
         }
     }

@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::renewing::{Grantor, Ticket};
-use super::{Grant, Origin, Token, Wire};
-use crate::error::{Error, Status, printable};
+use super::{Completion, CredentialSource, Credentials, RequestContext, Token, TokenFetcher};
+use crate::error::{Error, Status, sanitize};
 use crate::host::Hosted;
 
 /// The longest reason for a refusal that is passed on, in bytes.
@@ -20,28 +19,28 @@ pub(crate) type TokenProvider = dyn Fn(TokenRequest) + Send + Sync;
 /// [`TokenRequest::set`] or [`TokenRequest::fail`]: at once or later, from any
 /// thread. Dropped without an answer it counts as failed.
 pub struct TokenRequest {
-    refused: bool,
-    ticket: Mutex<Option<Ticket>>,
+    rejected: bool,
+    completion: Mutex<Option<Completion<Credentials>>>,
 }
 
 impl TokenRequest {
     /// Whether the service has refused the last token that was given; the same one
     /// would be refused again.
     pub fn is_after_refusal(&self) -> bool {
-        self.refused
+        self.rejected
     }
 
     /// Whether a call or a client may still use the token: not once it is answered,
     /// nor when the client was closed or dropped, nor after another was asked for.
     /// To answer all the same does no harm.
     pub fn is_wanted(&self) -> bool {
-        let ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
-        ticket.as_ref().is_some_and(Ticket::is_wanted)
+        let completion = self.completion.lock().unwrap_or_else(PoisonError::into_inner);
+        completion.as_ref().is_some_and(Completion::is_wanted)
     }
 
-    fn take(&self) -> Result<Ticket, Error> {
-        let mut ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
-        ticket
+    fn take(&self) -> Result<Completion<Credentials>, Error> {
+        let mut completion = self.completion.lock().unwrap_or_else(PoisonError::into_inner);
+        completion
             .take()
             .ok_or_else(|| Error::argument(Status::Argument, "request", "has been answered already"))
     }
@@ -52,7 +51,7 @@ impl TokenRequest {
     /// ([`Status::NoToken`]). It is copied, and the copy wiped when it is no longer
     /// needed.
     pub fn set(&self, token: impl AsRef<[u8]>, expires: Option<SystemTime>) -> Result<(), Error> {
-        let ticket = self.take()?;
+        let completion = self.take()?;
         let life = expires.map(|expires| expires.duration_since(SystemTime::now()));
         let checked = Token::new(token.as_ref()).and_then(|token| match life {
             Some(Err(_)) => Err(Error::argument(
@@ -65,11 +64,11 @@ impl TokenRequest {
         });
         match checked {
             Ok((token, life)) => {
-                ticket.grant(Grant::new(token).living(life));
+                completion.complete(Ok(Credentials::from(token).with_lifetime(life)));
                 Ok(())
             }
             Err(e) => {
-                ticket.fail(no_token(e.message()));
+                completion.complete(Err(no_token(e.message())));
                 Err(e)
             }
         }
@@ -78,8 +77,8 @@ impl TokenRequest {
     /// Answers that there is no token, and why, for the error's message; let it hold
     /// no secret. The calls that wait fail with [`Status::NoToken`].
     pub fn fail(&self, why: &str) -> Result<(), Error> {
-        let why = printable(why, REASON_LIMIT);
-        self.take()?.fail(no_token(&why));
+        let why = sanitize(why, REASON_LIMIT);
+        self.take()?.complete(Err(no_token(&why)));
         Ok(())
     }
 }
@@ -92,11 +91,11 @@ fn no_token(why: &str) -> Error {
 }
 
 /// A [`TokenProvider`] as a source of credentials.
-pub(crate) struct Provided(Hosted<TokenProvider>);
+pub(crate) struct CallbackProvider(Hosted<TokenProvider>);
 
-impl Provided {
-    pub(crate) fn new(provider: Arc<TokenProvider>) -> Provided {
-        Provided(Hosted::new(provider))
+impl CallbackProvider {
+    pub(crate) fn new(provider: Arc<TokenProvider>) -> CallbackProvider {
+        CallbackProvider(Hosted::new(provider))
     }
 }
 
@@ -106,26 +105,26 @@ impl fmt::Debug for TokenRequest {
     }
 }
 
-impl fmt::Debug for Provided {
+impl fmt::Debug for CallbackProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Provided")
+        f.write_str("CallbackProvider")
     }
 }
 
-impl Grantor for Provided {
-    fn ask(&self, _: &Wire<'_>, refused: bool, ticket: Ticket) {
+impl TokenFetcher for CallbackProvider {
+    fn fetch(&self, _: &RequestContext<'_>, rejected: bool, completion: Completion<Credentials>) {
         let request = TokenRequest {
-            refused,
-            ticket: Mutex::new(Some(ticket)),
+            rejected,
+            completion: Mutex::new(Some(completion)),
         };
         self.0.run(move |provider| provider(request));
     }
 
-    fn origin(&self) -> Origin {
-        Origin::TokenProvider
+    fn source(&self) -> CredentialSource {
+        CredentialSource::TokenProvider
     }
 
-    fn may_give_old_ones(&self) -> bool {
+    fn may_return_stale(&self) -> bool {
         true
     }
 }

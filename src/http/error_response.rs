@@ -1,32 +1,32 @@
-//! The error for an answer that is not the one that was asked for.
+//! The error for a response without success.
 
 use ::http::StatusCode;
 use ::http::header::LOCATION;
 
-use super::answer::Answer;
+use super::response::Response;
 use super::service_error::ServiceError;
-use crate::error::{Error, Status, printable};
+use crate::error::{Error, Status, sanitize};
 
 /// How much of the service's words a message quotes, so that its request id
 /// still fits behind them.
 const QUOTE_LIMIT: usize = 400;
 
-/// Who was asked for what, in words for a message.
-pub(crate) struct Asked {
-    pub(crate) who: &'static str,
-    /// What is the matter when it is not there (HTTP 404), and what to do.
-    pub(crate) missing: (&'static str, &'static str),
+/// The words of a message about a response.
+pub(crate) struct ErrorContext {
+    pub(crate) server: &'static str,
+    /// What HTTP 404 means, and what to do.
+    pub(crate) not_found: (&'static str, &'static str),
 }
 
-impl Answer {
-    /// The error for this answer, whose status is not the one hoped for. Fails
-    /// only if the call is cancelled while it is read.
-    pub(crate) fn refusal(&mut self, asked: &Asked) -> Result<Error, Error> {
+impl Response {
+    /// Reads the body of a response without success and makes its error. Fails only if
+    /// the call is cancelled meanwhile.
+    pub(crate) fn read_error(&mut self, context: &ErrorContext) -> Result<Error, Error> {
         let status = self.status();
-        let who = asked.who;
+        let server = context.server;
         if status.is_client_error() || status.is_server_error() {
             let said = self.read_service_error()?;
-            return Ok(self.refused(said, asked));
+            return Ok(self.error_from(said, context));
         }
         if status.is_redirection() {
             let target = self.header(LOCATION);
@@ -38,24 +38,24 @@ impl Answer {
             let redirected = Error::new(
                 Status::Redirected,
                 format!(
-                    "{who} redirected{origin} (HTTP {}), and {}; is the endpoint right?",
+                    "{server} redirected{origin} (HTTP {}), and {}; is the endpoint right?",
                     status.as_u16(),
-                    self.why_not_followed()
+                    self.redirect_failure()
                 ),
             );
-            return Ok(self.explain(redirected.with_redirect_target(target)));
+            return Ok(self.with_context(redirected.with_redirect_target(target)));
         }
-        Ok(self.explain(Error::new(
+        Ok(self.with_context(Error::new(
             Status::UnexpectedResponse,
             format!(
-                "{who} answered HTTP {}, which this call does not have",
+                "{server} answered HTTP {}, which this call does not have",
                 status.as_u16()
             ),
         )))
     }
 
-    /// The error for what was said.
-    pub(crate) fn refused(&self, said: ServiceError, asked: &Asked) -> Error {
+    /// The error for an error body.
+    pub(crate) fn error_from(&self, said: ServiceError, context: &ErrorContext) -> Error {
         let mut text = said.text;
         text.request_id = self.request_id().or(text.request_id);
 
@@ -71,19 +71,19 @@ impl Answer {
                 "does not allow this with these credentials",
                 "; check their permissions and the project",
             ),
-            Status::NotFound => asked.missing,
+            Status::NotFound => context.not_found,
             Status::Throttled => ("asks for fewer requests", "; try again later"),
             Status::ServerError => ("failed", "; try again later"),
             _ => ("reported an error", ""),
         };
-        let mut message = format!("{} {what} (HTTP {http_status}", asked.who);
+        let mut message = format!("{} {what} (HTTP {http_status}", context.server);
         if let Some(code) = &text.code {
             message += &format!(", {code}");
         }
         message.push(')');
         if let Some(words) = &text.message {
             let words = words.trim().trim_end_matches('.');
-            message += &format!(": {}", printable(words, QUOTE_LIMIT));
+            message += &format!(": {}", sanitize(words, QUOTE_LIMIT));
         }
         let clock = self
             .clock_difference()

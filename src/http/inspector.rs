@@ -269,7 +269,10 @@ fn probe(bytes: usize) -> Result<(), Error> {
 }
 
 pub(super) fn malformed(what: &str) -> Error {
-    Error::new(Status::Protocol, format!("the answer is not sound HTTP: {what}"))
+    Error::new(
+        Status::Protocol,
+        format!("the response is not sound HTTP: {what}"),
+    )
 }
 
 /// Name and value of a field that is well-formed.

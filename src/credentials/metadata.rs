@@ -8,11 +8,12 @@ use ::http::{Method, StatusCode};
 use serde::Deserialize;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::iam::remaining;
-use super::renewing::{Grantor, Ticket};
-use super::{AccessKey, Grant, Origin, Wire, chain, masked, secret};
+use super::{
+    AccessKey, Completion, CredentialSource, Credentials, RequestContext, TokenFetcher, expiry, masked,
+    none_found, secret,
+};
 use crate::error::{Error, Status};
-use crate::http::{Answer, Endpoint, Http, Object, Outgoing};
+use crate::http::{Endpoint, Http, Object, Request, Response};
 use crate::memory;
 
 const TOKEN_TTL: HeaderName = HeaderName::from_static("x-metadata-token-ttl-seconds");
@@ -24,7 +25,7 @@ const TTL: &str = "60";
 /// It is next door, or it is not there. The first of the two requests tells.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-const ANSWER_LIMIT: usize = 256 * 1024;
+const RESPONSE_LIMIT: usize = 256 * 1024;
 
 /// The metadata service.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub(crate) struct Metadata {
 }
 
 #[derive(Deserialize)]
-struct KeyAnswer {
+struct KeyResponse {
     credential: Key,
 }
 
@@ -75,27 +76,27 @@ impl Metadata {
     /// What a failure means after all that was looked at in vain.
     fn none_found(&self, error: Error) -> Error {
         if self.missing.is_empty() || error.ends_its_call() {
-            return error.spent();
+            return error.no_retry();
         }
         let mut missing = self.missing.clone();
         missing.push(error.message().to_owned());
-        chain::none_found(&missing)
+        none_found(&missing)
     }
 
     fn send(
         &self,
-        wire: &Wire<'_>,
+        context: &RequestContext<'_>,
         method: Method,
         segments: &[&str],
         header: Option<(HeaderName, HeaderValue)>,
-    ) -> Result<Answer, Error> {
-        let _aside = wire.call.aside(Some(PATIENCE));
-        let outgoing = Outgoing {
+    ) -> Result<Response, Error> {
+        let _auxiliary = context.call.auxiliary_request(Some(PATIENCE));
+        let request = Request {
             method,
-            ..Outgoing::get(self.endpoint.url(segments, &[])?, header.as_slice())
+            ..Request::get(self.endpoint.url(segments, &[])?, header.as_slice())
         };
         self.http
-            .send(wire.call, &outgoing, &|_| Ok(()))
+            .send(context.call, &request, &|_| Ok(()))
             .map_err(|e| self.unreachable(e))
     }
 
@@ -112,10 +113,14 @@ impl Metadata {
         })
     }
 
-    fn read(&self, wire: &Wire<'_>, answer: &mut Answer) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let _aside = wire.call.aside(Some(PATIENCE));
-        let bytes = answer
-            .read_document(ANSWER_LIMIT)
+    fn read(
+        &self,
+        context: &RequestContext<'_>,
+        response: &mut Response,
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let _auxiliary = context.call.auxiliary_request(Some(PATIENCE));
+        let bytes = response
+            .read_document(RESPONSE_LIMIT)
             .map_err(|e| self.unreachable(e))?;
         memory::probe_document(bytes.len())?;
         Ok(bytes)
@@ -123,77 +128,78 @@ impl Metadata {
 
     /// Whether it refuses a key because the instance has no agency: with 404, or
     /// with 401 and a text about it.
-    fn has_no_agency(&self, wire: &Wire<'_>, answer: &mut Answer) -> Result<bool, Error> {
-        if answer.status() != StatusCode::UNAUTHORIZED {
-            return Ok(answer.status() == StatusCode::NOT_FOUND);
+    fn has_no_agency(&self, context: &RequestContext<'_>, response: &mut Response) -> Result<bool, Error> {
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response.status() == StatusCode::NOT_FOUND);
         }
-        let _aside = wire.call.aside(Some(PATIENCE));
-        let said = answer.read_service_error()?.text.message.unwrap_or_default();
+        let _auxiliary = context.call.auxiliary_request(Some(PATIENCE));
+        let said = response.read_service_error()?.text.message.unwrap_or_default();
         Ok(said.to_ascii_lowercase().contains("agency"))
     }
 
-    fn fetch(&self, wire: &Wire<'_>) -> Result<Grant, Error> {
-        let unexpected = |answer: &Answer, what: &str| {
+    fn access_key(&self, context: &RequestContext<'_>) -> Result<Credentials, Error> {
+        let unexpected = |response: &Response, what: &str| {
             let place = self.endpoint.origin();
-            answer.explain(Error::new(
+            response.with_context(Error::new(
                 Status::UnexpectedResponse,
                 format!(
                     "the metadata service at {place} answered HTTP {} {what}",
-                    answer.status().as_u16()
+                    response.status().as_u16()
                 ),
             ))
         };
         let ttl = HeaderValue::from_static(TTL);
         let path = ["meta-data", "latest", "api", "token"];
-        let mut answer = self.send(wire, Method::PUT, &path, Some((TOKEN_TTL, ttl)))?;
-        let token = match answer.status() {
+        let mut response = self.send(context, Method::PUT, &path, Some((TOKEN_TTL, ttl)))?;
+        let token = match response.status() {
             StatusCode::OK => {
-                let token = self.read(wire, &mut answer)?;
+                let token = self.read(context, &mut response)?;
                 let header = secret::header(token.trim_ascii(), Status::UnexpectedResponse, "token");
-                Some(header.map_err(|_| unexpected(&answer, "and a token that no header can carry"))?)
+                Some(header.map_err(|_| unexpected(&response, "and a token that no header can carry"))?)
             }
             // Older ones give keys without.
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::SERVICE_UNAVAILABLE => None,
-            _ => return Err(unexpected(&answer, "when asked for a token")),
+            _ => return Err(unexpected(&response, "when asked for a token")),
         };
         let path = ["openstack", "latest", "securitykey"];
-        let mut answer = self.send(wire, Method::GET, &path, token.map(|token| (TOKEN, token)))?;
-        if self.has_no_agency(wire, &mut answer)? {
+        let mut response = self.send(context, Method::GET, &path, token.map(|token| (TOKEN, token)))?;
+        if self.has_no_agency(context, &mut response)? {
             return Err(Error::argument(
                 Status::NotConfigured,
                 "credentials",
                 "this instance has no agency, so its metadata service has no access key for it",
             ));
         }
-        if answer.status() != StatusCode::OK {
-            return Err(unexpected(&answer, "when asked for an access key"));
+        if response.status() != StatusCode::OK {
+            return Err(unexpected(&response, "when asked for an access key"));
         }
-        let parsed = serde_json::from_slice::<Object<KeyAnswer>>(&self.read(wire, &mut answer)?);
+        let parsed = serde_json::from_slice::<Object<KeyResponse>>(&self.read(context, &mut response)?);
         // What is wrong with it may be said with a part of it.
         let key = parsed
-            .map_err(|_| unexpected(&answer, "and a document that holds no access key"))?
+            .map_err(|_| unexpected(&response, "and a document that holds no access key"))?
             .0
             .credential;
         let token = key.securitytoken.as_deref().map(str::as_bytes);
         let access_key = AccessKey::new(key.access.as_bytes(), key.secret.as_bytes(), token)
-            .map_err(|_| unexpected(&answer, "and an access key that is malformed"))?;
-        let now = answer.date().unwrap_or_else(SystemTime::now);
-        let life = key.expires_at.as_deref().and_then(|date| remaining(date, now));
-        Ok(Grant::new(access_key)
-            .named(Some(masked(&key.access)))
-            .living(life))
+            .map_err(|_| unexpected(&response, "and an access key that is malformed"))?;
+        let now = response.date().unwrap_or_else(SystemTime::now);
+        let life = key
+            .expires_at
+            .as_deref()
+            .and_then(|date| expiry::remaining(date, now));
+        Ok(Credentials::from(access_key)
+            .with_name(Some(masked(&key.access)))
+            .with_lifetime(life))
     }
 }
 
-impl Grantor for Metadata {
-    fn ask(&self, wire: &Wire<'_>, _: bool, ticket: Ticket) {
-        match self.fetch(wire) {
-            Ok(grant) => ticket.grant(grant),
-            Err(e) => ticket.fail(self.none_found(e)),
-        }
+impl TokenFetcher for Metadata {
+    fn fetch(&self, context: &RequestContext<'_>, _: bool, completion: Completion<Credentials>) {
+        let key = self.access_key(context);
+        completion.complete(key.map_err(|e| self.none_found(e)));
     }
 
-    fn origin(&self) -> Origin {
-        Origin::Metadata(self.endpoint.origin())
+    fn source(&self) -> CredentialSource {
+        CredentialSource::Metadata(self.endpoint.origin())
     }
 }

@@ -1,0 +1,104 @@
+//! Runs a call: its operation, its signals, its limits, and the record of its failure.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::inner::{ClientInner, write_record};
+use crate::credentials::RequestContext;
+use crate::error::Error;
+use crate::http::{Call, Retry};
+use crate::log::{Level, LogRecord};
+use crate::operation::{ActiveOperation, Overrides};
+
+/// What a call is about, for the log.
+pub(super) struct Subject {
+    pub(super) text: String,
+    pub(super) report_id: Option<String>,
+}
+
+impl From<&str> for Subject {
+    fn from(text: &str) -> Subject {
+        Subject {
+            text: text.to_owned(),
+            report_id: None,
+        }
+    }
+}
+
+impl ClientInner {
+    /// Runs one call under its operation, or one of its own, and logs its failure.
+    pub(super) fn run<T>(
+        &self,
+        active: Option<ActiveOperation>,
+        subject: Subject,
+        body: impl FnOnce(ActiveOperation) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if let Some(active) = active {
+            return self.run_under(active, subject, body);
+        }
+        let operation = self.http.operation()?;
+        let outcome = self.run_under(operation.begin()?, subject, body);
+        self.http.reuse(operation);
+        outcome
+    }
+
+    fn run_under<T>(
+        &self,
+        active: ActiveOperation,
+        subject: Subject,
+        body: impl FnOnce(ActiveOperation) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let started = Instant::now();
+        // Also where it is closed meanwhile.
+        let log = self.log.load_full();
+        let signals = self.signals(&active);
+        signals.and_then(|_signals| body(active)).inspect_err(|e| {
+            write_record(log.as_ref(), Level::Error, || LogRecord {
+                attempt: e.attempts(),
+                request_id: e.request_id().map(str::to_owned),
+                report_id: subject.report_id.clone(),
+                duration: Some(started.elapsed()),
+                ..LogRecord::new(format!("{}: {}: {e}", subject.text, e.status().name())).about(e)
+            });
+        })
+    }
+
+    /// Lets signals end a call on this thread, if it is interruptible.
+    pub(super) fn signals(&self, active: &ActiveOperation) -> Result<impl Sized + use<>, Error> {
+        let own = active.operation().overrides().interruptible;
+        active.signals(own.unwrap_or(self.interruptible))
+    }
+
+    /// Runs a call that is no transfer.
+    pub(super) fn run_request<T>(
+        &self,
+        active: &ActiveOperation,
+        body: impl FnOnce(&Arc<Call>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let operation = active.operation();
+        operation.check()?;
+        let call = self.http.call(&operation.overrides(), operation)?;
+        operation.tick()?;
+        body(&call).map_err(|e| e.with_attempts(operation.attempts()))
+    }
+
+    /// The attempts of one call.
+    pub(super) fn retry(&self, overrides: &Overrides) -> Retry {
+        let max_attempts = overrides.max_attempts.unwrap_or(self.max_attempts);
+        Retry::new(max_attempts, self.max_retry_after)
+    }
+
+    /// Runs `body` with what a credentials provider needs for its own requests.
+    pub(super) fn with_request_context<T>(
+        &self,
+        call: &Arc<Call>,
+        body: impl FnOnce(&RequestContext<'_>) -> T,
+    ) -> T {
+        body(&RequestContext {
+            http: &self.http,
+            call,
+            retry: self.retry(&call.operation().overrides()),
+            log: &|level, message| self.log(level, message),
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! The service's endpoints, and the next one where one cannot be reached.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::inner::ClientInner;
+use crate::credentials::Credentials;
+use crate::error::{Error, Status};
+use crate::http::{Call, Endpoint, Request, Response};
+use crate::log::{Level, LogRecord};
+
+/// The endpoints of the service, in the order of preference.
+pub(super) struct Endpoints {
+    all: Vec<Endpoint>,
+    /// The one that was reached last.
+    reachable: AtomicUsize,
+}
+
+impl Endpoints {
+    /// There is at least one.
+    pub(super) fn new(all: Vec<Endpoint>) -> Endpoints {
+        Endpoints {
+            all,
+            reachable: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn preferred(&self) -> &Endpoint {
+        &self.all[0]
+    }
+}
+
+impl ClientInner {
+    /// Sends a request to the first endpoint that can be reached.
+    pub(super) fn send_with_failover<'a>(
+        &self,
+        call: &Arc<Call>,
+        project: Option<&str>,
+        credentials: &Credentials,
+        request: &dyn Fn(&Endpoint) -> Result<Request<'a>, Error>,
+    ) -> Result<Response, Error> {
+        let Endpoints { all, reachable } = &self.endpoints;
+        let count = all.len();
+        let first = reachable.load(Ordering::Relaxed);
+        let mut tried = 0;
+        loop {
+            let index = (first + tried) % count;
+            let request = request(&all[index])?;
+            let sign = |signed: &mut ::http::Request<&[u8]>| credentials.sign(signed, project);
+            match self.http.send(call, &request, &sign) {
+                Ok(response) => {
+                    reachable.store(index, Ordering::Relaxed);
+                    self.log(Level::Debug, || response_record(call, &request, &response));
+                    return Ok(response);
+                }
+                Err(e) => {
+                    tried += 1;
+                    let unreachable = matches!(
+                        e.status(),
+                        Status::Resolve | Status::Connect | Status::ConnectTimeout
+                    );
+                    if !unreachable || tried == count {
+                        return Err(e);
+                    }
+                    self.log(Level::Warning, || {
+                        let next = all[(first + tried) % count].origin();
+                        LogRecord {
+                            report_id: call.report_id().cloned(),
+                            attempt: call.operation().attempts(),
+                            ..LogRecord::new(format!("{}: {e}; tries {next}", all[index].origin())).about(&e)
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn response_record(call: &Call, request: &Request<'_>, response: &Response) -> LogRecord {
+    let id = response.request_id();
+    let message = format!(
+        "{} {}: HTTP {}, {} bytes announced, request id {}",
+        request.method,
+        request.url,
+        response.status().as_u16(),
+        response.announced().map_or("no".to_owned(), |n| n.to_string()),
+        id.as_deref().unwrap_or("none"),
+    );
+    LogRecord {
+        attempt: call.operation().attempts(),
+        report_id: call.report_id().cloned(),
+        http_status: Some(response.status().as_u16()),
+        request_id: id,
+        bytes: response.announced(),
+        duration: Some(call.elapsed()),
+        ..LogRecord::new(message)
+    }
+}

@@ -1,0 +1,162 @@
+//! What the handles of one client share: endpoints, credentials, connections, log.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+
+use super::config::Config;
+use super::failover::Endpoints;
+use super::project::ProjectLookup;
+use crate::credentials::{
+    CredentialSource, Credentials, CurrentProvider, Environment, Metadata, StaticProvider, Token,
+};
+use crate::error::{Error, sanitize};
+use crate::host::Hosted;
+use crate::http::{Endpoint, Http, Setup};
+use crate::log::{Level, Log, LogRecord};
+
+const LOG_LINE: usize = 2048;
+
+/// See the module.
+pub(crate) struct ClientInner {
+    pub(super) endpoints: Endpoints,
+    pub(super) project: ProjectLookup,
+    pub(super) provider: CurrentProvider,
+    pub(super) http: Http,
+    pub(super) max_memory: u64,
+    pub(super) max_attempts: u32,
+    pub(super) max_retry_after: Duration,
+    pub(super) file_mode: u32,
+    pub(super) wait_timeout: Option<Duration>,
+    pub(super) poll_interval: Duration,
+    pub(super) interruptible: bool,
+    pub(super) log: ArcSwapOption<Hosted<Log>>,
+    log_level: Level,
+}
+
+impl fmt::Debug for ClientInner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({})", self.endpoints.preferred().origin())
+    }
+}
+
+pub(super) fn write_record<R: Into<LogRecord>>(
+    log: Option<&Arc<Hosted<Log>>>,
+    level: Level,
+    record: impl FnOnce() -> R,
+) {
+    if let Some(log) = log {
+        let mut record = record().into();
+        record.level = level;
+        record.message = sanitize(&record.message, LOG_LINE).into_owned();
+        log.run(move |log| log(&record));
+    }
+}
+
+fn environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+impl ClientInner {
+    /// Makes a client; reads the trusted certificates, and, where that is
+    /// configured, the environment and files of the official SDKs. Sends
+    /// nothing.
+    pub(super) fn new(config: Config) -> Result<ClientInner, Error> {
+        let log = config.log.clone().map(|log| Arc::new(Hosted::new(log)));
+        let say = |level, message: &dyn Fn() -> String| {
+            write_record(log.as_ref().filter(|_| level <= config.log_level), level, message);
+        };
+        let endpoints = config.endpoints(&environment, &say)?;
+        let setup = |proxy| Setup {
+            limits: config.limits,
+            ca_file: config.ca_file.as_deref(),
+            user_agent_suffix: config.user_agent_suffix.as_deref(),
+            allow_plaintext: config.allow_plaintext,
+            plaintext_address: None,
+            allow_close_delimited: config.allow_close_delimited,
+            follow_redirects: config.follow_redirects,
+            proxy,
+        };
+        let metadata = || {
+            let endpoint = config.metadata_endpoint()?;
+            let setup = Setup {
+                ca_file: None,
+                follow_redirects: false,
+                plaintext_address: endpoint.metadata_address(),
+                ..setup(None)
+            };
+            Ok(Metadata::new(
+                endpoint.clone(),
+                Http::new(endpoint.is_https(), setup)?,
+            ))
+        };
+        let resolved = config.credentials(&Environment {
+            variable: &environment,
+            log: &say,
+            metadata: &metadata,
+        })?;
+        let iam = resolved.iam;
+        let https = endpoints.iter().any(Endpoint::is_https) || config.asks_iam() && iam.is_https();
+        let http = Http::new(https, setup(config.proxy(endpoints[0].is_https())?))?;
+        Ok(ClientInner {
+            endpoints: Endpoints::new(endpoints),
+            project: ProjectLookup::new(config.project_id.clone(), config.region().map(str::to_owned), iam),
+            provider: CurrentProvider::new(resolved.provider),
+            http,
+            max_memory: config.max_memory,
+            max_attempts: config.max_attempts,
+            max_retry_after: config.max_retry_after,
+            file_mode: config.file_mode,
+            wait_timeout: config.wait_timeout,
+            poll_interval: config.poll_interval,
+            interruptible: config.interruptible,
+            log: ArcSwapOption::new(log.clone()),
+            log_level: config.log_level,
+        })
+    }
+
+    /// Makes a token the credential of the calls that start from now on.
+    pub(super) fn set_token(&self, token: &[u8]) -> Result<(), Error> {
+        self.check_open()?;
+        let credentials = Credentials::from(Token::new(token)?);
+        let provider = StaticProvider::new(credentials, CredentialSource::Token);
+        self.provider.replace(Arc::new(provider));
+        self.project.reset();
+        Ok(())
+    }
+
+    /// Cancels all calls under way.
+    pub(super) fn cancel_all(&self) -> Result<(), Error> {
+        self.http.cancel_all()
+    }
+
+    /// Closes the connections that nobody uses.
+    pub(super) fn release_idle(&self) {
+        self.http.release_idle();
+    }
+
+    /// Ends all calls under way with [`Status::Cancelled`] and later ones with
+    /// [`Status::Closed`], and closes the connections. From any thread; it does
+    /// not wait.
+    pub(super) fn close(&self) {
+        self.http.close();
+        // Code of the host goes with the calls that use it.
+        self.log.store(None);
+        self.provider.clear();
+        self.project.reset();
+    }
+
+    /// An error if it was closed.
+    pub(super) fn check_open(&self) -> Result<(), Error> {
+        self.http.check_open()
+    }
+
+    pub(super) fn log<R: Into<LogRecord>>(&self, level: Level, record: impl FnOnce() -> R) {
+        if level <= self.log_level {
+            write_record(self.log.load().as_ref(), level, record);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Credentials that are fetched, kept, and refreshed in time.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Completion, CredentialSource, Credentials, CredentialsProvider, RequestContext, SingleFlight};
+use crate::error::{Error, Status};
+use crate::log::Level;
+
+/// Fetches new credentials.
+pub(crate) trait TokenFetcher: std::fmt::Debug + Send + Sync {
+    /// Fetches credentials and completes the fetch, now or later. `rejected` tells
+    /// whether the service rejected the last ones.
+    fn fetch(&self, context: &RequestContext<'_>, rejected: bool, completion: Completion<Credentials>);
+
+    /// What it is.
+    fn source(&self) -> CredentialSource;
+
+    /// Whether it may return the last credentials again, although they are stale.
+    fn may_return_stale(&self) -> bool {
+        false
+    }
+}
+
+/// Keeps the credentials of a [`TokenFetcher`] until they are about to expire.
+#[derive(Debug)]
+pub(crate) struct CachedProvider<F> {
+    fetcher: F,
+    credentials: SingleFlight<Credentials>,
+}
+
+impl<F: TokenFetcher> CachedProvider<F> {
+    pub(crate) fn new(fetcher: F) -> CachedProvider<F> {
+        CachedProvider {
+            fetcher,
+            credentials: SingleFlight::new(),
+        }
+    }
+
+    fn refresh(
+        &self,
+        context: &RequestContext<'_>,
+        usable: impl Fn(&Credentials) -> bool,
+        rejected: Option<&Credentials>,
+    ) -> Result<Arc<Credentials>, Error> {
+        self.credentials
+            .get(context.call, usable, |completion| {
+                (context.log)(Level::Info, &|| {
+                    format!("asks for credentials: {}", self.fetcher.source())
+                });
+                // No other fetch changes the last ones meanwhile.
+                let last = self.credentials.value();
+                let rejected = last.as_deref().zip(rejected);
+                let rejected = rejected.is_some_and(|(last, rejected)| std::ptr::eq(last, rejected));
+                self.fetcher.fetch(context, rejected, completion);
+            })
+            .map_err(|e| match e.status() {
+                // Another attempt of the same call would only wait once more.
+                Status::Stalled => e
+                    .amend(|message| format!("no credentials came from {}: {message}", self.fetcher.source()))
+                    .no_retry(),
+                _ => e,
+            })
+    }
+}
+
+impl<F: TokenFetcher> CredentialsProvider for CachedProvider<F> {
+    fn credentials(
+        &self,
+        context: &RequestContext<'_>,
+        rejected: Option<&Arc<Credentials>>,
+    ) -> Result<Option<Arc<Credentials>>, Error> {
+        let rejected = rejected.map(Arc::as_ref);
+        let usable = |credentials: &Credentials| {
+            !credentials.is_expired() && rejected.is_none_or(|rejected| !std::ptr::eq(credentials, rejected))
+        };
+        let Some(last) = self.credentials.value().filter(|last| usable(last)) else {
+            if rejected.is_some_and(|rejected| !rejected.was_good()) && !self.fetcher.may_return_stale() {
+                return Ok(None);
+            }
+            return self.refresh(context, usable, rejected).map(Some);
+        };
+        if !last.is_due() || self.credentials.is_fetching() {
+            return Ok(Some(last));
+        }
+        let newer = |credentials: &Credentials| !std::ptr::eq(credentials, last.as_ref());
+        match self.refresh(context, newer, None) {
+            Ok(new) => Ok(Some(new)),
+            Err(e) if e.status() == Status::Cancelled => Err(e),
+            Err(e) => {
+                last.refresh_failed.store(Some(Arc::new(Instant::now())));
+                (context.log)(Level::Warning, &|| {
+                    format!("the credentials could not be renewed and are still good: {e}")
+                });
+                Ok(Some(last))
+            }
+        }
+    }
+
+    fn source(&self) -> CredentialSource {
+        self.fetcher.source()
+    }
+}

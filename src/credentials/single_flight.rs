@@ -1,0 +1,207 @@
+//! A value that many threads need and one of them fetches.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use arc_swap::ArcSwapOption;
+
+use crate::error::{Error, Status};
+use crate::fork::PerProcess;
+use crate::http::Call;
+use crate::sys::{self, Wake};
+
+/// The last value, and the fetch that is under way.
+///
+/// A child of `fork` may read the value. A fetch, and those who wait for it, belong
+/// to one process.
+pub(crate) struct SingleFlight<T>(Arc<Inner<T>>);
+
+struct Inner<T> {
+    value: ArcSwapOption<T>,
+    /// An error that fetching again cannot mend.
+    rejection: ArcSwapOption<Error>,
+    fetches: PerProcess<Slot<T>>,
+}
+
+type Slot<T> = Mutex<Option<Arc<InFlight<T>>>>;
+
+/// A fetch, for those who wait for its result.
+struct InFlight<T> {
+    done: Wake,
+    result: Mutex<Option<Result<Arc<T>, Error>>>,
+}
+
+impl<T> fmt::Debug for SingleFlight<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SingleFlight")
+    }
+}
+
+/// No foreign code runs while one is held, and it is held briefly.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T> Inner<T> {
+    fn slot(&self) -> Result<&Slot<T>, Error> {
+        self.fetches.get_or_try_init(|| Ok(Mutex::new(None)))
+    }
+
+    /// Ends a fetch, so that the next caller finds its value or fetches again. If a
+    /// later fetch has begun, its value counts.
+    fn end(&self, fetch: &Arc<InFlight<T>>, value: Option<Arc<T>>) {
+        let Ok(slot) = self.slot() else {
+            return;
+        };
+        let mut slot = lock(slot);
+        let current = slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, fetch));
+        if value.is_some() && (current || self.value.load().is_none()) {
+            self.value.store(value);
+        }
+        if current {
+            *slot = None;
+        }
+    }
+}
+
+impl<T> SingleFlight<T> {
+    pub(crate) fn new() -> SingleFlight<T> {
+        SingleFlight(Arc::new(Inner {
+            value: ArcSwapOption::empty(),
+            rejection: ArcSwapOption::empty(),
+            fetches: PerProcess::new(Mutex::new(None)),
+        }))
+    }
+
+    pub(crate) fn value(&self) -> Option<Arc<T>> {
+        self.0.value.load_full()
+    }
+
+    /// Whether a fetch is under way.
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.0.slot().is_ok_and(|slot| lock(slot).is_some())
+    }
+
+    /// The last value if it is `usable`; otherwise the result of a fetch. One thread
+    /// calls `fetch`, without a lock, and may complete it later. All wait, each as
+    /// long as its call allows.
+    pub(crate) fn get(
+        &self,
+        call: &Call,
+        usable: impl Fn(&T) -> bool,
+        fetch: impl FnOnce(Completion<T>),
+    ) -> Result<Arc<T>, Error> {
+        let mut fetch = Some(fetch);
+        loop {
+            if let Some(rejection) = self.0.rejection.load_full() {
+                return Err(Error::clone(&rejection));
+            }
+            let (in_flight, is_ours) = {
+                let mut slot = lock(self.0.slot()?);
+                // Under the lock: whoever stored a value has ended its fetch already.
+                if let Some(value) = self.value().filter(|value| usable(value)) {
+                    return Ok(value);
+                }
+                match &*slot {
+                    Some(in_flight) => (Arc::clone(in_flight), false),
+                    None => {
+                        let done = Wake::new()
+                            .map_err(|e| Error::os(Status::Resource, "cannot wait for credentials", &e))?;
+                        let result = Mutex::new(None);
+                        let in_flight = Arc::new(InFlight { done, result });
+                        *slot = Some(Arc::clone(&in_flight));
+                        (in_flight, true)
+                    }
+                }
+            };
+            if let Some(fetch) = fetch.take_if(|_| is_ours) {
+                fetch(Completion {
+                    process: sys::process(),
+                    inner: Arc::downgrade(&self.0),
+                    in_flight: Some(Arc::clone(&in_flight)),
+                });
+            }
+            if let Err(e) = call.wait_for_another(in_flight.done.as_fd()) {
+                // A fetch that outlasts the stall timeout may never end, so the next
+                // call starts another. A cancelled call says nothing about the fetch.
+                if e.status() == Status::Stalled {
+                    self.0.end(&in_flight, None);
+                }
+                return Err(e);
+            }
+            let result = lock(&in_flight.result).clone();
+            match result {
+                Some(Ok(value)) => return Ok(value),
+                // The fetching call ran into its own limits, which says nothing about
+                // this call: fetch again.
+                Some(Err(e)) if !is_ours && e.ends_its_call() => {}
+                Some(Err(e)) => return Err(e),
+                None => {}
+            }
+        }
+    }
+}
+
+/// The duty to end a fetch. If it is dropped, the fetch fails.
+pub(crate) struct Completion<T> {
+    process: usize,
+    /// Gone with the client that started the fetch.
+    inner: Weak<Inner<T>>,
+    in_flight: Option<Arc<InFlight<T>>>,
+}
+
+impl<T> Completion<T> {
+    /// Whether the result can still be used: not after the client was closed or
+    /// dropped, nor after another fetch has begun.
+    pub(crate) fn is_wanted(&self) -> bool {
+        let inner = self.inner.upgrade();
+        let slot = inner.as_ref().and_then(|inner| inner.slot().ok());
+        self.process == sys::process()
+            && slot.is_some_and(|slot| {
+                let current = lock(slot);
+                current
+                    .as_ref()
+                    .zip(self.in_flight.as_ref())
+                    .is_some_and(|(one, other)| Arc::ptr_eq(one, other))
+            })
+    }
+
+    pub(crate) fn complete(mut self, result: Result<T, Error>) {
+        self.finish(result.map(Arc::new));
+    }
+
+    /// Fails, and every later fetch with it: the cause stays, and trying again can do
+    /// harm, such as locking an account.
+    pub(crate) fn reject(mut self, error: Error) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.rejection.store(Some(Arc::new(error.clone())));
+        }
+        self.finish(Err(error));
+    }
+
+    fn finish(&mut self, result: Result<Arc<T>, Error>) {
+        let Some(in_flight) = self.in_flight.take() else {
+            return;
+        };
+        if self.process != sys::process() {
+            // Those who wait are in the process that this one was forked from.
+            std::mem::forget(in_flight);
+            return;
+        }
+        let value = result.as_ref().ok().map(Arc::clone);
+        *lock(&in_flight.result) = Some(result);
+        if let Some(inner) = self.inner.upgrade() {
+            inner.end(&in_flight, value);
+        }
+        in_flight.done.signal();
+    }
+}
+
+impl<T> Drop for Completion<T> {
+    fn drop(&mut self) {
+        self.finish(Err(Error::new(
+            Status::NoToken,
+            "the request for a token was ended without an answer",
+        )));
+    }
+}

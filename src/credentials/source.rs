@@ -1,0 +1,74 @@
+//! Where credentials come from.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::path::PathBuf;
+
+/// The variable of an access key's id, as the official SDKs name it.
+pub(super) const ACCESS_KEY_VARIABLE: &str = "HUAWEICLOUD_SDK_AK";
+
+/// Where credentials came from.
+#[derive(Clone, Debug)]
+pub(crate) enum CredentialSource {
+    Token,
+    AccessKey,
+    TokenProvider,
+    User { user: String, iam: String },
+    Environment,
+    Profile(PathBuf),
+    Metadata(String),
+}
+
+impl CredentialSource {
+    /// The name that the ABI has for it.
+    pub(crate) fn name(&self) -> &'static CStr {
+        match self {
+            CredentialSource::Token => c"token",
+            CredentialSource::AccessKey => c"access_key",
+            CredentialSource::TokenProvider => c"token_provider",
+            CredentialSource::User { .. } => c"iam_user",
+            CredentialSource::Environment => c"environment",
+            CredentialSource::Profile(_) => c"profile",
+            CredentialSource::Metadata(_) => c"metadata",
+        }
+    }
+}
+
+impl fmt::Display for CredentialSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CredentialSource::Token => f.write_str("the token that was set"),
+            CredentialSource::AccessKey => f.write_str("the access key that was set"),
+            CredentialSource::TokenProvider => f.write_str("the token provider"),
+            CredentialSource::User { user, iam } => write!(f, "the IAM user {user}, by a login at {iam}"),
+            CredentialSource::Environment => {
+                write!(f, "the access key of the environment ({})", ACCESS_KEY_VARIABLE)
+            }
+            CredentialSource::Profile(path) => write!(f, "the access key of the file {}", path.display()),
+            CredentialSource::Metadata(place) => {
+                write!(f, "the instance's agency, by its metadata service at {place}")
+            }
+        }
+    }
+}
+
+/// SourceSelector of them to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SourceSelector {
+    Default,
+    Environment,
+    Profile,
+    Metadata,
+}
+
+impl SourceSelector {
+    pub(crate) fn parse(name: &str) -> Option<SourceSelector> {
+        Some(match name {
+            "default" => SourceSelector::Default,
+            "environment" => SourceSelector::Environment,
+            "profile" => SourceSelector::Profile,
+            "metadata" => SourceSelector::Metadata,
+            _ => return None,
+        })
+    }
+}

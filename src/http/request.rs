@@ -1,0 +1,44 @@
+//! A request, before it is signed and sent.
+
+use ::http::header::{HeaderName, HeaderValue};
+use ::http::{Method, Uri};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+
+/// Adds the credentials to a request.
+pub(crate) type Sign<'a> = dyn Fn(&mut ::http::Request<&[u8]>) -> Result<(), Error> + 'a;
+
+/// A request without credentials.
+pub(crate) struct Request<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: Uri,
+    pub(crate) headers: &'a [(HeaderName, HeaderValue)],
+    pub(crate) body: &'a [u8],
+    /// Whether the server may receive it twice without harm.
+    pub(crate) idempotent: bool,
+    /// Secrets in the body, which no message may show.
+    pub(crate) secrets: &'a [Zeroizing<String>],
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn get(url: Uri, headers: &'a [(HeaderName, HeaderValue)]) -> Request<'a> {
+        Request {
+            method: Method::GET,
+            url,
+            headers,
+            body: b"",
+            idempotent: true,
+            secrets: &[],
+        }
+    }
+
+    /// The request for this URL.
+    pub(super) fn at(&self, url: Uri) -> ::http::Request<&'a [u8]> {
+        let mut request = ::http::Request::new(self.body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = url;
+        request.headers_mut().extend(self.headers.iter().cloned());
+        request
+    }
+}
