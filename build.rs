@@ -38,7 +38,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
         "5. Download: memory, file, directory, descriptor, callback",
         &["buffer.rs", "report.rs"],
     ),
-    ("6. Streaming, pulled by the caller", &["stream.rs"]),
+    ("6. Streaming, pulled by the caller", &["format.rs", "stream.rs"]),
     (
         "7. Operation: options, progress, cancel and result of one call",
         &["operation.rs"],

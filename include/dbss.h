@@ -1762,17 +1762,6 @@ dbss_status dbss_report_download_to_callback(dbss_context *ctx,
  * ============================================================================ */
 
 /**
- * A report that you read part by part, as from a file. Any thread may close it
- * or cancel its operation while another one reads.
- *
- * It goes on when its context is freed, and ends when that is closed. In a
- * child of fork() the parent's streams are refused.
- *
- * @threads one call at a time.
- */
-struct dbss_report_stream;
-
-/**
  * The first bytes are neither of these. They are no text either: a body that is
  * text is no report, but DBSS_ERR_UNEXPECTED_RESPONSE or the error that it holds.
  */
@@ -1787,6 +1776,17 @@ struct dbss_report_stream;
  * A ZIP archive: the first bytes are "PK" and the number of a ZIP record.
  */
 #define DBSS_FORMAT_ZIP 2
+
+/**
+ * A report that you read part by part, as from a file. Any thread may close it
+ * or cancel its operation while another one reads.
+ *
+ * It goes on when its context is freed, and ends when that is closed. In a
+ * child of fork() the parent's streams are refused.
+ *
+ * @threads one call at a time.
+ */
+struct dbss_report_stream;
 
 /**
  * Opens a report: blocks until its first bytes are there. The operation

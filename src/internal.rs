@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 pub use crate::client::{Config, Cursor, List, Page, Reader, utf8};
-pub use crate::memory::{on_exhaustion, out_of_memory, prepare_thread};
+pub use crate::memory::{on_exhaustion, out_of_memory};
 pub use crate::operation::{ActiveOperation, Text};
+pub use crate::thread::prepare_thread;
 use crate::{Client, Error, Operation, Report, ReportStream};
 
 pub mod tables {

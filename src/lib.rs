@@ -96,7 +96,7 @@
 // | folder | what happens there |
 // | --- | --- |
 // | `client` | what a client can do: checked arguments, configuration, the calls of the service; `client/api` is the public face |
-// | `auth` | the credentials that sign a request |
+// | `credentials` | what signs a request, and where it comes from |
 // | `http` | how bytes move: connections, TLS, timeouts, the service's error bodies |
 // | `sink` | where the bytes of a report go |
 // | `operation` | the control of one call: options, progress, cancel, result |
@@ -106,6 +106,7 @@
 // | `fork` | what each process has for itself |
 // | `sys` | system calls that std does not offer |
 // | `tables` | one table for each fact: statuses, options, features, counts, fields |
+// | `thread` | what the library has for each thread |
 // | `internal` | what the C ABI needs beyond the public API |
 //
 // `unsafe` is in `sys` alone, and in the package `libdbss` (`src/ffi`), the C ABI.
@@ -132,6 +133,7 @@ mod operation;
 mod sink;
 mod sys;
 mod tables;
+mod thread;
 
 // For its features alone, see Cargo.toml.
 use ::log as _;

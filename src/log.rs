@@ -98,5 +98,8 @@ impl From<String> for LogRecord {
     }
 }
 
+/// Writes a record that is made only if its level is logged.
+pub(crate) type LogFn<'a> = dyn Fn(Level, &dyn Fn() -> LogRecord) + 'a;
+
 /// Takes records: on the threads of calls, on several at once.
 pub(crate) type Log = dyn Fn(&LogRecord) + Send + Sync;

@@ -2,14 +2,9 @@
 //! and an allocator may say that the process has run out of it.
 
 use std::hint::black_box;
-use std::sync::{OnceLock, mpsc};
-use std::time::Duration;
-
-use arc_swap::ArcSwapOption;
+use std::sync::OnceLock;
 
 use crate::error::Error;
-use crate::host;
-use crate::http::Call;
 use crate::sys::{self, Pages};
 
 static EXHAUSTED: OnceLock<fn() -> bool> = OnceLock::new();
@@ -19,18 +14,6 @@ static EXHAUSTED: OnceLock<fn() -> bool> = OnceLock::new();
 /// reserve that such a call can still end with. The first function stays.
 pub fn on_exhaustion(exhausted: fn() -> bool) {
     let _ = EXHAUSTED.set(exhausted);
-}
-
-/// Makes what a thread has of its own here, for which the C library needs memory
-/// that it cannot do without.
-pub fn prepare_thread() {
-    static ANY: ArcSwapOption<()> = ArcSwapOption::const_empty();
-    let _ = Call::current();
-    let _ = ANY.load();
-    host::prepare_thread();
-    // A receiver that waits has something of its own, too.
-    let (_sender, receiver) = mpsc::sync_channel::<()>(0);
-    let _ = receiver.recv_timeout(Duration::ZERO);
 }
 
 /// An error if memory has run out.

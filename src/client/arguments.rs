@@ -3,11 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use once_cell::race::OnceBox;
-
-use super::value::{Value, option_value, unhandled};
 use crate::error::{Error, Status};
-use crate::tables::{OptionRow, OptionSet};
 
 pub(super) use crate::tables::PROJECT_OR_INSTANCE_ID;
 
@@ -80,26 +76,6 @@ pub(super) fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
 
-/// A locale as the query parameter `local` has it.
-pub(super) fn parse_locale(locale: &str) -> Result<&'static str, Error> {
-    // As nearly every call has it.
-    static KNOWN: OnceBox<Vec<&str>> = OnceBox::new();
-    let known = KNOWN.get_or_init(|| Box::new(locales().collect()));
-    if let Some(known) = known.iter().find(|known| **known == locale) {
-        return Ok(known);
-    }
-    match option_value(OptionSet::Mirror, "locale", locale.as_bytes())? {
-        (_, Value::Choice(locale)) => Ok(locale),
-        (key, _) => Err(unhandled(key)),
-    }
-}
-
-/// All of them.
-pub(super) fn locales() -> impl Iterator<Item = &'static str> {
-    let row = OptionSet::Mirror.find("locale");
-    row.into_iter().flat_map(OptionRow::choices)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,23 +99,6 @@ mod tests {
             let (status, message) = check(&id).expect_err(&id);
             assert_eq!(status, Status::InvalidId);
             assert!(message.starts_with("id: ") && message.contains(says), "{message}");
-        }
-    }
-
-    #[test]
-    fn locales_are_taken_in_the_forms_people_write() {
-        for (given, known) in [
-            ("en-us", "en-us"),
-            ("EN_US", "en-us"),
-            ("zh-CN", "zh-cn"),
-            ("zh_cn", "zh-cn"),
-        ] {
-            assert_eq!(parse_locale(given).ok(), Some(known));
-        }
-        for wrong in ["", "fr-fr", "en", "zh-cn ", "en-us\n", "zh-hk"] {
-            let error = parse_locale(wrong).expect_err(wrong);
-            assert_eq!(error.status(), Status::InvalidLocale);
-            assert_eq!(error.parameter(), Some("locale"));
         }
     }
 }

@@ -16,16 +16,13 @@ use crate::credentials::{
 };
 use crate::error::{Error, Status};
 use crate::http::{Endpoint, Limits, Proxy};
-use crate::log::{Level, Log};
+use crate::log::{Level, Log, LogFn};
 use crate::operation::Overrides;
 use crate::tables::{LONGEST_REGION, OptionSet};
 use zeroize::Zeroizing;
 
 /// The variable by which the official SDKs are told where IAM is.
 const IAM_ENDPOINT: &str = "HUAWEICLOUD_SDK_IAM_ENDPOINT";
-
-/// More than anybody has.
-pub(super) const MAX_ENDPOINTS: usize = 16;
 
 /// What a client is made from. See `dbss_config_set` for what
 /// each option means.
@@ -211,11 +208,15 @@ impl Config {
             .split(',')
             .map(|url| Endpoint::parse(url.trim_matches(' '), "endpoint"))
             .collect::<Result<_, _>>()?;
-        if parsed.len() > MAX_ENDPOINTS {
+        if parsed.len() > regions::MAX_ENDPOINTS {
             return Err(Error::argument(
                 Status::InvalidEndpoint,
                 "endpoint",
-                format_args!("must be at most {MAX_ENDPOINTS} URLs, and is {}", parsed.len()),
+                format_args!(
+                    "must be at most {} URLs, and is {}",
+                    regions::MAX_ENDPOINTS,
+                    parsed.len()
+                ),
             ));
         }
         self.endpoints = parsed;
@@ -463,11 +464,11 @@ impl Config {
         Proxy::from_environment(https, |name| std::env::var(name).ok())
     }
 
-    /// Where the service responses, in the order of preference.
+    /// Where the service answers, in the order of preference.
     pub(super) fn endpoints(
         &self,
         environment: &dyn Fn(&str) -> Option<OsString>,
-        log: &dyn Fn(Level, &dyn Fn() -> String),
+        log: &LogFn<'_>,
     ) -> Result<Vec<Endpoint>, Error> {
         let endpoints = match (&self.endpoints[..], &self.region) {
             ([_, ..], _) => self.endpoints.clone(),
@@ -475,7 +476,7 @@ impl Config {
                 let (endpoints, from) = regions::endpoints(region, environment)?;
                 log(Level::Info, &|| {
                     let first = endpoints[0].origin();
-                    format!("the region {region} is at {first} ({from})")
+                    format!("the region {region} is at {first} ({from})").into()
                 });
                 endpoints
             }
@@ -492,7 +493,7 @@ impl Config {
         Ok(endpoints)
     }
 
-    /// Where the instance's metadata service responses.
+    /// Where the instance's metadata service answers.
     pub(super) fn metadata_endpoint(&self) -> Result<Endpoint, Error> {
         let Some(endpoint) = &self.metadata_endpoint else {
             return Endpoint::parse("http://169.254.169.254", "metadata_endpoint");

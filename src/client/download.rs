@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 
-use super::format::Format;
 use super::inner::ClientInner;
-use super::report::ReportRequest;
+use super::report::{ReportInfo, ReportRequest};
 use super::transfer::{Step, Transfer};
 use crate::error::{CancelledBy, Error, Status};
 use crate::http::Call;
@@ -420,24 +419,4 @@ impl Drop for ReportStream {
             std::mem::forget(reader.transfer.take());
         }
     }
-}
-
-/// What is known of a report from the header and the first bytes of its response.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ReportInfo {
-    /// The size in bytes, as the service announced it; none where it did not.
-    pub size: Option<u64>,
-    /// What it is, by its first bytes.
-    pub format: Format,
-    /// A safe name for a file of it: one component of a path, not hidden. From the
-    /// header Content-Disposition, else made of the report's id and format, as it is
-    /// where the header's name is in another encoding than UTF-8.
-    pub filename: String,
-    /// The header Content-Type.
-    pub content_type: Option<String>,
-    /// The service's id of the request (header X-Request-Id).
-    pub request_id: Option<String>,
-    /// When the service answered, by its own clock, as it wrote it (header Date).
-    pub date: Option<String>,
 }

@@ -98,7 +98,7 @@ impl ClientInner {
             http: &self.http,
             call,
             retry: self.retry(&call.operation().overrides()),
-            log: &|level, message| self.log(level, message),
+            log: &|level, record| self.log(level, record),
         })
     }
 }

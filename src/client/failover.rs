@@ -1,12 +1,10 @@
 //! The service's endpoints, and the next one where one cannot be reached.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::inner::ClientInner;
-use crate::credentials::Credentials;
+use crate::credentials::RequestContext;
 use crate::error::{Error, Status};
-use crate::http::{Call, Endpoint, Request, Response};
+use crate::http::{Call, Endpoint, Request, Response, Sign};
 use crate::log::{Level, LogRecord};
 
 /// The endpoints of the service, in the order of preference.
@@ -28,29 +26,26 @@ impl Endpoints {
     pub(super) fn preferred(&self) -> &Endpoint {
         &self.all[0]
     }
-}
 
-impl ClientInner {
     /// Sends a request to the first endpoint that can be reached.
     pub(super) fn send_with_failover<'a>(
         &self,
-        call: &Arc<Call>,
-        project: Option<&str>,
-        credentials: &Credentials,
+        context: &RequestContext<'_>,
+        sign: &Sign<'_>,
         request: &dyn Fn(&Endpoint) -> Result<Request<'a>, Error>,
     ) -> Result<Response, Error> {
-        let Endpoints { all, reachable } = &self.endpoints;
+        let Endpoints { all, reachable } = self;
+        let RequestContext { call, log, .. } = *context;
         let count = all.len();
         let first = reachable.load(Ordering::Relaxed);
         let mut tried = 0;
         loop {
             let index = (first + tried) % count;
             let request = request(&all[index])?;
-            let sign = |signed: &mut ::http::Request<&[u8]>| credentials.sign(signed, project);
-            match self.http.send(call, &request, &sign) {
+            match context.http.send(call, &request, sign) {
                 Ok(response) => {
                     reachable.store(index, Ordering::Relaxed);
-                    self.log(Level::Debug, || response_record(call, &request, &response));
+                    log(Level::Debug, &|| response_record(call, &request, &response));
                     return Ok(response);
                 }
                 Err(e) => {
@@ -62,7 +57,7 @@ impl ClientInner {
                     if !unreachable || tried == count {
                         return Err(e);
                     }
-                    self.log(Level::Warning, || {
+                    log(Level::Warning, &|| {
                         let next = all[(first + tried) % count].origin();
                         LogRecord {
                             report_id: call.report_id().cloned(),

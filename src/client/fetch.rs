@@ -53,7 +53,8 @@ impl ClientInner {
                 provider.as_ref(),
                 context,
                 |credentials| {
-                    let response = self.send_with_failover(call, project, credentials, &request)?;
+                    let sign = |signed: &mut ::http::Request<&[u8]>| credentials.sign(signed, project);
+                    let response = self.endpoints.send_with_failover(context, &sign, &request)?;
                     if response.accepts_credentials() {
                         credentials.accept();
                     }

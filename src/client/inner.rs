@@ -66,10 +66,10 @@ impl ClientInner {
     /// nothing.
     pub(super) fn new(config: Config) -> Result<ClientInner, Error> {
         let log = config.log.clone().map(|log| Arc::new(Hosted::new(log)));
-        let say = |level, message: &dyn Fn() -> String| {
-            write_record(log.as_ref().filter(|_| level <= config.log_level), level, message);
+        let log_record = |level, record: &dyn Fn() -> LogRecord| {
+            write_record(log.as_ref().filter(|_| level <= config.log_level), level, record);
         };
-        let endpoints = config.endpoints(&environment, &say)?;
+        let endpoints = config.endpoints(&environment, &log_record)?;
         let setup = |proxy| Setup {
             limits: config.limits,
             ca_file: config.ca_file.as_deref(),
@@ -95,7 +95,7 @@ impl ClientInner {
         };
         let resolved = config.credentials(&Environment {
             variable: &environment,
-            log: &say,
+            log: &log_record,
             metadata: &metadata,
         })?;
         let iam = resolved.iam;

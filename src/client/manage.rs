@@ -58,7 +58,7 @@ pub(crate) struct NewReport {
     pub(super) spec: ReportSpec,
 }
 
-/// What the service responses: a word.
+/// What the service answers: a word.
 #[derive(Deserialize)]
 struct ActionResponse {
     #[serde(alias = "status")]

@@ -26,10 +26,11 @@ pub use api::{Client, ClientBuilder, Items, Locale, MirrorError, Overwrite, Repo
 pub use arguments::utf8;
 pub use check::Identity;
 pub use config::Config;
-pub use download::{Reader, ReportInfo, ReportStream};
+pub use download::{Reader, ReportStream};
 pub use format::Format;
 pub use manage::ReportSpec;
 pub use mirror::{Failure, Gap, MirrorOptions, MirrorResult};
 pub use pages::{Cursor, Item, List, Page};
 #[cfg(fuzzing)]
 pub(crate) use regions::parse as parse_regions;
+pub use report::ReportInfo;

@@ -11,7 +11,7 @@ use crate::credentials::{
 };
 use crate::error::{Error, Status};
 use crate::http::Endpoint;
-use crate::log::Level;
+use crate::log::{Level, LogRecord};
 
 /// Finds the project: the client's own, else that of the credentials, else the one
 /// with the region's name, which IAM knows.
@@ -72,10 +72,8 @@ impl ProjectLookup {
         let fetch = |completion: Completion<String>| {
             let _auxiliary = context.call.auxiliary_request(None);
             (context.log)(Level::Info, &|| {
-                format!(
-                    "looks up the project of the region {region} at {}",
-                    self.iam.origin()
-                )
+                let iam = self.iam.origin();
+                LogRecord::new(format!("looks up the project of the region {region} at {iam}"))
             });
             let found = find_project(context, &self.iam, region, credentials);
             if found.is_ok() {

@@ -1,4 +1,4 @@
-//! Where the service of a region responses, as the official SDKs find it: by a
+//! Where the service of a region answers, as the official SDKs find it: by a
 //! variable, by the regions file, by the region's name.
 
 use std::borrow::Cow;
@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 
 use saphyr_parser::{Event, Parser};
 
-use super::config::MAX_ENDPOINTS;
 use crate::error::{Error, Status};
 use crate::http::Endpoint;
 use crate::memory;
 use crate::sys;
+
+/// More than anybody has.
+pub(super) const MAX_ENDPOINTS: usize = 16;
 
 /// The regions that have the service in the public cloud. Any other name is as
 /// good: this list only tells a new region from a mistyped one.

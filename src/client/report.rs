@@ -5,6 +5,7 @@ use ::http::{StatusCode, Uri};
 
 use super::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id, check_project};
 use super::executor::Subject;
+use super::format::Format;
 use crate::error::Error;
 use crate::http::{Endpoint, ErrorContext, Response, ServiceError};
 
@@ -104,4 +105,24 @@ pub(super) fn expect_report(response: &mut Response, part: bool) -> Result<(), E
 /// The error for an error object under status 200.
 pub(super) fn refused(response: &Response, said: ServiceError) -> Error {
     response.error_from(said, &ERROR_CONTEXT)
+}
+
+/// What is known of a report from the header and the first bytes of its response.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ReportInfo {
+    /// The size in bytes, as the service announced it; none where it did not.
+    pub size: Option<u64>,
+    /// What it is, by its first bytes.
+    pub format: Format,
+    /// A safe name for a file of it: one component of a path, not hidden. From the
+    /// header Content-Disposition, else made of the report's id and format, as it is
+    /// where the header's name is in another encoding than UTF-8.
+    pub filename: String,
+    /// The header Content-Type.
+    pub content_type: Option<String>,
+    /// The service's id of the request (header X-Request-Id).
+    pub request_id: Option<String>,
+    /// When the service answered, by its own clock, as it wrote it (header Date).
+    pub date: Option<String>,
 }

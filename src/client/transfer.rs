@@ -5,10 +5,9 @@ use std::sync::Arc;
 use ::http::StatusCode;
 use ::http::header::{CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE};
 
-use super::download::ReportInfo;
 use super::format::{Document, Format, MAGIC, MOST_BLANK, SNIFFED, without_mark};
 use super::inner::ClientInner;
-use super::report::{ReportRequest, expect_report, refused};
+use super::report::{ReportInfo, ReportRequest, expect_report, refused};
 use crate::error::{Error, Status};
 use crate::http::{
     Call, ERROR_BODY_LIMIT, Request, Response, Retry, VALUE_LIMIT, content_range, strong_etag,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use once_cell::race::OnceBox;
+
 use super::arguments::{SanitizedChar, check_id, digits, utf8};
 use crate::error::{Error, Status};
 use crate::tables::{Kind, OptionRow, OptionSet};
@@ -144,6 +146,26 @@ fn day(value: &[u8]) -> Option<String> {
     let sound =
         text.len() == "2026-11-24".len() && humantime::parse_rfc3339(&format!("{text}T00:00:00Z")).is_ok();
     sound.then(|| digits(text))
+}
+
+/// A locale as the query parameter `local` has it.
+pub(super) fn parse_locale(locale: &str) -> Result<&'static str, Error> {
+    // As nearly every call has it.
+    static KNOWN: OnceBox<Vec<&str>> = OnceBox::new();
+    let known = KNOWN.get_or_init(|| Box::new(locales().collect()));
+    if let Some(known) = known.iter().find(|known| **known == locale) {
+        return Ok(known);
+    }
+    match option_value(OptionSet::Mirror, "locale", locale.as_bytes())? {
+        (_, Value::Choice(locale)) => Ok(locale),
+        (key, _) => Err(unhandled(key)),
+    }
+}
+
+/// All of them.
+pub(super) fn locales() -> impl Iterator<Item = &'static str> {
+    let row = OptionSet::Mirror.find("locale");
+    row.into_iter().flat_map(OptionRow::choices)
 }
 
 #[cfg(test)]
@@ -298,6 +320,23 @@ mod tests {
         for form in ["en-us", "EN_US", "en-US"] {
             let value = option_value(OptionSet::Mirror, "locale", form.as_bytes());
             assert!(matches!(value, Ok((_, Value::Choice("en-us")))), "{form}");
+        }
+    }
+
+    #[test]
+    fn locales_are_taken_in_the_forms_people_write() {
+        for (given, known) in [
+            ("en-us", "en-us"),
+            ("EN_US", "en-us"),
+            ("zh-CN", "zh-cn"),
+            ("zh_cn", "zh-cn"),
+        ] {
+            assert_eq!(parse_locale(given).ok(), Some(known));
+        }
+        for wrong in ["", "fr-fr", "en", "zh-cn ", "en-us\n", "zh-hk"] {
+            let error = parse_locale(wrong).expect_err(wrong);
+            assert_eq!(error.status(), Status::InvalidLocale);
+            assert_eq!(error.parameter(), Some("locale"));
         }
     }
 }

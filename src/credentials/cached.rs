@@ -46,7 +46,7 @@ impl<F: TokenFetcher> CachedProvider<F> {
         self.credentials
             .get(context.call, usable, |completion| {
                 (context.log)(Level::Info, &|| {
-                    format!("asks for credentials: {}", self.fetcher.source())
+                    format!("asks for credentials: {}", self.fetcher.source()).into()
                 });
                 // No other fetch changes the last ones meanwhile.
                 let last = self.credentials.value();
@@ -90,7 +90,7 @@ impl<F: TokenFetcher> CredentialsProvider for CachedProvider<F> {
             Err(e) => {
                 last.refresh_failed.store(Some(Arc::new(Instant::now())));
                 (context.log)(Level::Warning, &|| {
-                    format!("the credentials could not be renewed and are still good: {e}")
+                    format!("the credentials could not be renewed and are still good: {e}").into()
                 });
                 Ok(Some(last))
             }

@@ -14,7 +14,7 @@ use super::{
     StaticProvider, masked, none_found, profile,
 };
 use crate::error::{Error, Status};
-use crate::log::Level;
+use crate::log::{Level, LogFn};
 
 const SK: &str = "HUAWEICLOUD_SDK_SK";
 const SECURITY_TOKEN: &str = "HUAWEICLOUD_SDK_SECURITY_TOKEN";
@@ -23,7 +23,7 @@ const PROJECT_ID: &str = "HUAWEICLOUD_SDK_PROJECT_ID";
 /// What the search reads.
 pub(crate) struct Environment<'a> {
     pub(crate) variable: &'a dyn Fn(&str) -> Option<OsString>,
-    pub(crate) log: &'a dyn Fn(Level, &dyn Fn() -> String),
+    pub(crate) log: &'a LogFn<'a>,
     pub(crate) metadata: &'a dyn Fn() -> Result<Metadata, Error>,
 }
 
@@ -124,6 +124,7 @@ fn from_profile(environment: &Environment<'_>) -> Result<Result<FoundCredentials
                 "{} can be read by others on this machine, and holds a secret key; chmod 600 would keep it from them",
                 path.display()
             )
+            .into()
         });
     }
     let profile = loaded.profile;

@@ -41,7 +41,7 @@ pub(crate) use token::Token;
 
 use crate::error::{Error, Status};
 use crate::http::{Call, Http, Retry};
-use crate::log::Level;
+use crate::log::{Level, LogFn};
 
 /// Returns credentials, again and again for as long as a client lives.
 pub(crate) trait CredentialsProvider: fmt::Debug + Send + Sync {
@@ -62,7 +62,7 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) http: &'a Http,
     pub(crate) call: &'a Arc<Call>,
     pub(crate) retry: Retry,
-    pub(crate) log: &'a dyn Fn(Level, &dyn Fn() -> String),
+    pub(crate) log: &'a LogFn<'a>,
 }
 
 /// Credentials are refreshed so long before they expire, or a tenth of their life
@@ -279,7 +279,7 @@ pub(crate) fn with_credential_retry<T>(
     match provider.credentials(context, Some(&credentials))? {
         Some(next) => {
             (context.log)(Level::Warning, &|| {
-                format!("credentials were refused and replaced: {}", provider.source())
+                format!("credentials were refused and replaced: {}", provider.source()).into()
             });
             attempt(&next)
         }

@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use super::guard::ffi_value;
+use super::panic::ffi_value;
 
 /// Bytes that libdbss allocated, and how many. The only structure of this
 /// library whose fields are public.

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use super::guard::call_host;
+use super::call::call_host;
 
 /// Called once, when the library no longer needs `user_data`.
 ///

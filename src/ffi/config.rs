@@ -4,7 +4,10 @@ use std::ffi::c_char;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::guard::{Handle, bytes, ffi_status, ffi_value, out, text};
+use super::arguments::{bytes, out, text};
+use super::call::ffi_status;
+use super::handle::Handle;
+use super::panic::ffi_value;
 use super::status::dbss_status;
 use dbss::Error;
 use dbss::internal::Config;

@@ -4,8 +4,11 @@ use std::ffi::c_char;
 use std::ptr;
 use std::sync::Arc;
 
+use super::arguments::{bytes, optional_text, out};
+use super::call::ffi_status;
 use super::config::{dbss_config, with_config};
-use super::guard::{Handle, bytes, ffi_status, ffi_value, optional_text, out};
+use super::handle::Handle;
+use super::panic::ffi_value;
 use super::status::dbss_status;
 use dbss::internal::{self, ActiveOperation};
 use dbss::{Client, Error};

@@ -5,11 +5,15 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::arguments::out;
+use super::call::ffi_status;
 use super::context::client_of;
 use super::context::dbss_context;
 use super::error::c_string;
-use super::guard::{Handle, ffi_status, ffi_value, out, with_operation};
+use super::handle::Handle;
 use super::operation::dbss_operation;
+use super::operation::with_operation;
+use super::panic::ffi_value;
 use super::status::dbss_status;
 use dbss::internal;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use once_cell::race::OnceBox;
 
-use super::guard::ffi_value;
+use super::panic::ffi_value;
 use super::status::dbss_status;
 use dbss::{Error, Status};
 

@@ -13,13 +13,16 @@
 // What a pointer must be stands in the header's rules, once for all functions.
 #![allow(clippy::missing_safety_doc)]
 
+mod arguments;
 pub mod buffer;
+mod call;
 pub mod callback;
 pub mod config;
 pub mod context;
 pub mod credentials;
 pub mod error;
-mod guard;
+pub mod format;
+mod handle;
 pub mod log;
 pub mod manage;
 mod memory;
@@ -27,6 +30,7 @@ pub mod mirror;
 pub mod operation;
 pub mod options;
 pub mod page;
+mod panic;
 pub mod report;
 pub mod status;
 pub mod stream;

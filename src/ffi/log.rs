@@ -4,10 +4,11 @@ use std::ffi::{CString, c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
 
+use super::call::{ffi_copy, ffi_status};
 use super::callback::{Callback, dbss_destroy_fn};
 use super::config::{dbss_config, with_config};
 use super::error::{c_string, dbss_error, owned_error};
-use super::guard::{ffi_copy, ffi_status, ffi_value};
+use super::panic::ffi_value;
 use super::status::dbss_status;
 use dbss::{LogRecord, Status};
 

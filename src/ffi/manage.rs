@@ -4,9 +4,13 @@ use std::ffi::c_char;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::arguments::{bytes, null, out, text};
+use super::call::ffi_status;
 use super::context::{client_of, dbss_context};
-use super::guard::{Handle, bytes, ffi_status, ffi_value, null, out, text, with_operation};
+use super::handle::Handle;
 use super::operation::dbss_operation;
+use super::operation::with_operation;
+use super::panic::ffi_value;
 use super::status::dbss_status;
 use dbss::internal::ActiveOperation;
 use dbss::{Client, Error, Report, ReportSpec, Status};

@@ -5,11 +5,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::arguments::{bytes, out, text};
 use super::buffer::dbss_buffer;
+use super::call::{ffi_copy, ffi_status};
 use super::context::{client_of, dbss_context};
 use super::error::{c_string, dbss_error, owned_error};
-use super::guard::{Handle, bytes, ffi_copy, ffi_status, ffi_value, out, text, with_operation};
+use super::handle::Handle;
 use super::operation::dbss_operation;
+use super::operation::with_operation;
+use super::panic::ffi_value;
 use super::status::dbss_status;
 use dbss::mirror::{Counts, MirrorOptions, MirrorResult};
 

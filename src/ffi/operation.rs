@@ -4,12 +4,15 @@ use std::ffi::{c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
 
+use super::arguments::{bytes, out, text};
+use super::call::{ffi_copy, ffi_status};
 use super::callback::{Callback, dbss_destroy_fn};
 use super::error::{dbss_error, owned_error};
-use super::guard::{Handle, bytes, ffi_copy, ffi_status, ffi_value, out, text};
+use super::format::DBSS_FORMAT_UNKNOWN;
+use super::handle::Handle;
+use super::panic::ffi_value;
 use super::status::dbss_status;
-use super::stream::DBSS_FORMAT_UNKNOWN;
-use dbss::internal::Text;
+use dbss::internal::{self, ActiveOperation, Text};
 use dbss::{Error, Operation};
 
 /// Options, progress, cancel and result of one call: pass it to the call, and
@@ -331,4 +334,18 @@ pub unsafe extern "C" fn dbss_operation_format(operation: *const dbss_operation)
 pub unsafe extern "C" fn dbss_operation_error(operation: *const dbss_operation) -> *mut dbss_error {
     // SAFETY: the header's rules are the contract of `Handle::read`.
     ffi_copy(|| owned_error(unsafe { dbss_operation::read(operation, None, |o| o.error()) }))
+}
+
+/// Runs a call under an operation, or under none (NULL). The operation keeps every
+/// failure but that it is busy.
+///
+/// # Safety
+/// `operation` is NULL or a live handle.
+pub(super) unsafe fn with_operation<T>(
+    operation: *mut dbss_operation,
+    body: impl FnOnce(Option<ActiveOperation>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    // SAFETY: the same contract.
+    let operation = unsafe { optional(operation) }?;
+    internal::scope(operation.as_ref(), body)
 }

@@ -4,10 +4,14 @@ use std::ffi::{CStr, c_char};
 use std::ptr;
 use std::sync::Arc;
 
+use super::arguments::{optional_text, out, text};
 use super::buffer::dbss_buffer;
+use super::call::ffi_status;
 use super::context::{client_of, dbss_context};
-use super::guard::{Handle, ffi_status, ffi_value, optional_text, out, text, with_operation};
+use super::handle::Handle;
 use super::operation::dbss_operation;
+use super::operation::with_operation;
+use super::panic::ffi_value;
 use super::status::dbss_status;
 use dbss::Error;
 use dbss::internal::{self, Cursor, List, Page};

@@ -4,10 +4,12 @@ use std::ffi::{OsStr, c_char, c_int, c_void};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 
+use super::arguments::{bytes, null, optional_text, out, text};
 use super::buffer::dbss_buffer;
+use super::call::{call_host, ffi_status};
 use super::context::{client_of, dbss_context};
-use super::guard::{bytes, call_host, ffi_status, null, optional_text, out, text, with_operation};
 use super::operation::dbss_operation;
+use super::operation::with_operation;
 use super::status::dbss_status;
 use dbss::internal::{self, ActiveOperation};
 use dbss::{Client, Error, Overwrite, Report, Status};

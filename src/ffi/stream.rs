@@ -4,10 +4,15 @@ use std::ffi::{CString, c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
 
+use super::arguments::{null, out};
+use super::call::ffi_status;
 use super::context::dbss_context;
 use super::error::c_string;
-use super::guard::{Handle, ffi_status, ffi_value, null, out, with_operation};
+use super::format::DBSS_FORMAT_UNKNOWN;
+use super::handle::Handle;
 use super::operation::dbss_operation;
+use super::operation::with_operation;
+use super::panic::ffi_value;
 use super::report::{Ids, report_call};
 use super::status::dbss_status;
 use dbss::ReportStream;
@@ -52,14 +57,6 @@ impl Stream {
 impl Handle for dbss_report_stream {
     type Value = Stream;
 }
-
-/// The first bytes are neither of these. They are no text either: a body that is
-/// text is no report, but DBSS_ERR_UNEXPECTED_RESPONSE or the error that it holds.
-pub const DBSS_FORMAT_UNKNOWN: i32 = 0;
-/// A PDF: the first bytes are "%PDF-".
-pub const DBSS_FORMAT_PDF: i32 = 1;
-/// A ZIP archive: the first bytes are "PK" and the number of a ZIP record.
-pub const DBSS_FORMAT_ZIP: i32 = 2;
 
 /// Opens a report: blocks until its first bytes are there. The operation
 /// belongs to the stream until that is closed or freed.

@@ -4,9 +4,12 @@ use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::arguments::{bytes, optional_text};
+use super::call::ffi_status;
 use super::callback::{Callback, dbss_destroy_fn};
 use super::config::{dbss_config, with_config};
-use super::guard::{Handle, bytes, ffi_status, ffi_value, optional_text};
+use super::handle::Handle;
+use super::panic::ffi_value;
 use super::status::dbss_status;
 use dbss::{Error, Status, TokenRequest};
 

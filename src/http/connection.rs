@@ -18,6 +18,7 @@ use zeroize::Zeroize;
 use super::call::Call;
 use super::connection_buffers::ConnectionBuffers;
 use super::inspector::{self, Inspector};
+use super::io_error::from_io;
 use super::proxy::Proxy;
 use super::resolve::resolve;
 use super::tls;
@@ -146,7 +147,7 @@ type TlsStream = StreamOwned<ClientConnection, Socket>;
 /// (RFC 8305).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
-/// Connects to the first address that responses. One that does not is given a start
+/// Connects to the first address that answers. One that does not is given a start
 /// over the next, at most a fair part of the time that is left.
 fn connect_any(host: &str, addresses: &[SocketAddr], call: &Call) -> Result<TcpStream, Error> {
     let (until, expired) = call.next_limit();
@@ -460,33 +461,6 @@ impl<S: Stream> Transport for Connection<S> {
 /// Our errors travel through ureq as they are.
 fn opaque(error: Error) -> ureq::Error {
     ureq::Error::Other(Box::new(error))
-}
-
-/// The library's error in an I/O error, or what the TLS layer said.
-pub(super) fn from_io(error: io::Error) -> Error {
-    let kind = error.kind();
-    let text = error.to_string();
-    match error.into_inner() {
-        Some(inner) => match inner.downcast::<Error>() {
-            Ok(ours) => *ours,
-            Err(inner) => match inner.downcast_ref::<rustls::Error>() {
-                Some(e) => tls::failure(e),
-                None if kind == io::ErrorKind::UnexpectedEof => unclean(),
-                None => Error::new(Status::Network, format!("the connection failed: {text}")),
-            },
-        },
-        None if kind == io::ErrorKind::UnexpectedEof => unclean(),
-        None => Error::new(Status::Network, format!("the connection failed: {text}")),
-    }
-}
-
-/// TLS says goodbye before it closes; where it does not, somebody may have cut
-/// the connection.
-fn unclean() -> Error {
-    Error::new(
-        Status::ConnectionLost,
-        "the connection was closed without TLS's goodbye",
-    )
 }
 
 #[cfg(test)]

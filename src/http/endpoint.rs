@@ -1,4 +1,4 @@
-//! The URL at which a service responses.
+//! The URL at which a service answers.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

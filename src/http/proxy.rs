@@ -186,7 +186,7 @@ impl Proxy {
         request.push_str("\r\n");
         stream
             .write_all(request.as_bytes())
-            .map_err(super::connection::from_io)?;
+            .map_err(super::io_error::from_io)?;
 
         // One byte at a time: what follows the header belongs to the tunnel.
         let mut header = Vec::new();
@@ -196,7 +196,7 @@ impl Proxy {
             if header.len() >= HEADER_LIMIT {
                 return Err(failed("its response has no end"));
             }
-            if stream.read(&mut byte).map_err(super::connection::from_io)? == 0 {
+            if stream.read(&mut byte).map_err(super::io_error::from_io)? == 0 {
                 return Err(failed("it closed the connection"));
             }
             header.push(byte[0]);
@@ -329,7 +329,7 @@ mod tests {
         assert!(proxy.excepts("b.example"));
     }
 
-    /// A proxy that responses this.
+    /// A proxy that sends this response.
     struct Answering(&'static [u8]);
 
     impl Read for Answering {

@@ -70,7 +70,7 @@ impl ClientBuilder {
         self.set(|config| config.set_region(region))
     }
 
-    /// The URL at which the service responses, in place of the region's: https, or
+    /// The URL at which the service answers, in place of the region's: https, or
     /// http, with a host, and maybe a port and a path.
     ///
     /// It may be up to 16 URLs, separated by commas, in the order of preference:
@@ -184,7 +184,7 @@ impl ClientBuilder {
     }
 
     /// How many attempts a call makes when the connection fails or breaks, or the
-    /// service responses 429, 500, 502, 503 or 504; counted anew after an attempt that
+    /// service answers 429, 500, 502, 503 or 504; counted anew after an attempt that
     /// brought 1 MiB. 1 to 1000, default 3; 1 for no retries.
     pub fn max_attempts(self, attempts: u32) -> ClientBuilder {
         self.option("max_attempts", attempts.to_string())

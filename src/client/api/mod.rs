@@ -23,11 +23,12 @@ use std::sync::Arc;
 
 use super::check::Identity;
 use super::config::Config;
-use super::download::{ReportInfo, ReportStream};
+use super::download::ReportStream;
 use super::inner::ClientInner;
 use super::manage::{NewReport, ReportSpec};
 use super::mirror::{MirrorOptions, MirrorResult};
 use super::pages::{Cursor, List};
+use super::report::ReportInfo;
 use crate::error::Error;
 use crate::operation::{ActiveOperation, Operation};
 

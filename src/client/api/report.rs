@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::client::arguments::parse_locale;
 use crate::client::manage::ReportSpec;
 use crate::client::report::ReportRequest;
+use crate::client::value::parse_locale;
 use crate::error::Error;
 
 /// Names a report: the audit instance that has it, its id, and the language to have

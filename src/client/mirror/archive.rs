@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::options::MirrorOptions;
-use crate::client::arguments::{REPORT_ID, check_id, locales};
+use crate::client::arguments::{REPORT_ID, check_id};
 use crate::client::pages::Item;
 use crate::client::time::date;
+use crate::client::value::locales;
 use crate::error::{Error, Status, shorten};
 use crate::http::safe_name;
 use crate::memory;

@@ -24,11 +24,12 @@ use std::thread;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::arguments::{check_project, parse_locale};
+use super::arguments::check_project;
 use super::format::Document;
 use super::inner::ClientInner;
 use super::pages::{Item, List};
 use super::report::ReportRequest;
+use super::value::parse_locale;
 use crate::error::{CancelledBy, Error, Status};
 use crate::host;
 use crate::http::Call;
@@ -38,6 +39,7 @@ use crate::operation::{ActiveOperation, Operation, cancelled};
 use crate::sink::{FileOptions, FileSink, Hashing};
 use crate::sys::{Interest, Wake, open_to_read, with_signals_blocked};
 use crate::tables::Counts;
+use crate::thread::prepare_thread;
 
 use archive::{Archive, Record, Sharing};
 pub use options::MirrorOptions;
@@ -665,7 +667,7 @@ impl Workers {
             outcomes,
             host_jobs,
         };
-        memory::prepare_thread();
+        prepare_thread();
         // None takes memory for a job before all of them have that of a thread.
         let gate = Arc::clone(&workers.run);
         let mut queue = lock(&gate.queue);
@@ -693,7 +695,7 @@ impl Workers {
             let ready = Arc::new(Barrier::new(2));
             let is_ready = Arc::clone(&ready);
             let body = move || {
-                memory::prepare_thread();
+                prepare_thread();
                 is_ready.wait();
                 let _host = caller.attach();
                 run.work(index, &theirs, file_mode, &outcomes);
