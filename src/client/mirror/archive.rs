@@ -164,9 +164,14 @@ pub(super) enum Sharing {
 /// The owner of a path that several reports have.
 const SEVERAL: u64 = 0;
 
-/// A path as a file system sees it that does not tell upper from lower case.
+/// A path as a file system sees it that tells neither upper from lower case nor the
+/// normal forms of a name apart: parts that are not ASCII are left out, since ids
+/// tell reports apart.
 fn folded(path: &str) -> String {
-    path.to_lowercase().to_uppercase()
+    let path = path.to_lowercase().to_uppercase();
+    path.split_inclusive(['/', '_'])
+        .filter(|part| part.is_ascii())
+        .collect()
 }
 
 /// A part of a path that is made of the service's words.
