@@ -32,7 +32,7 @@ use crate::http::{Call, shortened};
 use crate::sys::{self, is_unsupported};
 
 /// What every file system takes, in bytes; eCryptfs takes no more.
-const SHORT_NAME: usize = 143;
+pub(crate) const SHORT_NAME: usize = 143;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FileOptions {

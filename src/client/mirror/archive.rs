@@ -19,7 +19,7 @@ use crate::client::time::date;
 use crate::error::{Error, Status, shorten};
 use crate::http::safe_name;
 use crate::memory;
-use crate::sink::{FileOptions, FileSink};
+use crate::sink::{FileOptions, FileSink, SHORT_NAME};
 use crate::sys::{self, FileLock};
 
 /// A lock that dies with the process that holds it.
@@ -35,8 +35,7 @@ const CHECKSUMS: &str = "SHA256SUMS";
 const LONGEST_COMPONENT: usize = 120;
 
 /// The same where names must be short: with an id, a language and what makes it
-/// unique, the name of a file has less than 143 bytes then, which is what eCryptfs
-/// takes.
+/// unique, the name of a file has less than [`SHORT_NAME`] then.
 const SHORT_COMPONENT: usize = 40;
 
 /// No line of a manifest is longer, in bytes.
@@ -507,7 +506,17 @@ impl Archive {
                     path.display()
                 ),
             )),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                // Where its directory is missing, this is all that tells of a name that
+                // is too long.
+                let name = path.file_name().filter(|name| name.len() > SHORT_NAME);
+                match name.map(|name| self.directory.join(name).symlink_metadata()) {
+                    Some(Err(e)) if e.raw_os_error() == Some(libc::ENAMETOOLONG) => {
+                        Err(cannot("look at", &path, &e))
+                    }
+                    _ => Ok(None),
+                }
+            }
             Err(e) => Err(cannot("look at", &path, &e)),
         }
     }
