@@ -14,7 +14,7 @@ mod periods;
 
 use std::collections::VecDeque;
 use std::fs::DirBuilder;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -417,6 +417,11 @@ fn make_directory(path: &Path) -> Result<(), Error> {
         .mode(0o700)
         .create(path)
         .map_err(|e| {
+            // What is there may be a directory that cannot be looked at.
+            let looked = path.metadata().err();
+            let e = looked
+                .filter(|looked| e.kind() == ErrorKind::AlreadyExists && looked.kind() != ErrorKind::NotFound)
+                .unwrap_or(e);
             Error::os(
                 Status::File,
                 format_args!("cannot make the directory {}", path.display()),
