@@ -543,8 +543,10 @@ impl Archive {
         self.remember(record)
     }
 
-    /// Writes the checksums of all that the manifest has, in one step.
-    pub(super) fn write_checksums(&self) -> Result<(), Error> {
+    /// Closes the manifest, and writes the checksums of all that it has, in one step.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        let path = self.directory.join(MANIFEST);
+        let closed = sys::close(self.manifest).map_err(|e| cannot("write", &path, &e));
         let path = self.directory.join(CHECKSUMS);
         let mut text = String::new();
         let lines = self.records.values().map(|record| record.path.len() + 67);
@@ -553,13 +555,10 @@ impl Archive {
         for record in self.order.iter().filter_map(|key| self.records.get(key)) {
             text += &format!("{}  {}\n", record.sha256, record.path);
         }
-        FileSink::save(
-            &path,
-            text.as_bytes(),
-            FileOptions {
-                replace: true,
-                mode: 0o600,
-            },
-        )
+        let options = FileOptions {
+            replace: true,
+            mode: 0o600,
+        };
+        closed.and(FileSink::save(&path, text.as_bytes(), options))
     }
 }

@@ -467,7 +467,7 @@ impl ClientInner {
                 let operation = running.operation();
                 let outcome = self.fill(call, operation, &project, &mut archive, options, result);
                 // Also after a failure: what is there can be checked.
-                outcome.and(archive.write_checksums())
+                outcome.and(archive.finish())
             })
         });
         (result, outcome)
