@@ -2543,7 +2543,7 @@ DBSS_API void dbss_mirror_options_free(dbss_mirror_options *options);
  * - {instance}/{year}/{name}_{id}.pdf (or .zip): the reports, each of which
  *   appears only when it is whole and on the disk; with a locale, _{locale}
  *   stands before the ending. Where another report's file would have the same
- *   name, upper and lower case taken as one, 16 digits made of the id do too.
+ *   name on some file system, 16 digits made of the id do too.
  * - manifest.jsonl: a line of JSON for each, with id, name, instance, locale,
  *   format, type, start_time, end_time, path, size, sha256, and the request id
  *   and date of its download (null for one that was found whole). Where an id

@@ -10,7 +10,7 @@ use std::io::{self, Read, Seek};
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
@@ -421,6 +421,19 @@ pub(crate) fn beyond_standard<T: AsRawFd + From<OwnedFd>>(made: T) -> io::Result
 /// The same file once more.
 pub(crate) fn duplicate(file: &File) -> io::Result<File> {
     file.try_clone().and_then(beyond_standard)
+}
+
+/// Closes a file, and says what was wrong with it, which dropping it does not.
+pub(crate) fn close(file: File) -> io::Result<()> {
+    // SAFETY: a descriptor that is this function's alone.
+    if unsafe { libc::close(file.into_raw_fd()) } == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        // It is closed all the same.
+        e if e.kind() == io::ErrorKind::Interrupted => Ok(()),
+        e => Err(e),
+    }
 }
 
 /// What is in a directory, as far as it can be read. Its descriptor is the number

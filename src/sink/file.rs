@@ -14,6 +14,9 @@
 //! | fsync of a directory | saved without it |
 //! | names of 255 bytes | a name of the service's choice is shortened; one of the caller's is an error |
 //!
+//! Where there are only files with a name, the file is closed before it gets its own:
+//! some file systems tell only then that they could not store it.
+//!
 //! A mirror also asks for flock(2), and cannot work without it.
 
 use std::ffi::OsString;
@@ -24,7 +27,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tempfile::{Builder, NamedTempFile};
+use tempfile::{Builder, NamedTempFile, TempPath};
 
 use super::{Info, Sink};
 use crate::error::{Error, Status};
@@ -32,7 +35,7 @@ use crate::http::{Call, shortened};
 use crate::sys::{self, is_unsupported};
 
 /// What every file system takes, in bytes; eCryptfs takes no more.
-const SHORT_NAME: usize = 143;
+pub(crate) const SHORT_NAME: usize = 143;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FileOptions {
@@ -119,7 +122,11 @@ impl Part {
         given_up: &mut Vec<&'static str>,
     ) -> io::Result<()> {
         let file = match self {
-            Part::Named(file) => return rename(file, path, options.replace, given_up),
+            Part::Named(file) => {
+                let (file, part) = file.into_parts();
+                sys::close(file)?;
+                return rename(part, path, options.replace, given_up);
+            }
             Part::Unnamed(file) => file,
         };
         let linked = if options.replace {
@@ -147,25 +154,20 @@ impl Part {
     }
 }
 
-fn rename(
-    file: NamedTempFile,
-    path: &Path,
-    replace: bool,
-    given_up: &mut Vec<&'static str>,
-) -> io::Result<()> {
+fn rename(part: TempPath, path: &Path, replace: bool, given_up: &mut Vec<&'static str>) -> io::Result<()> {
     if replace {
-        return file.persist(path).map(drop).map_err(|e| e.error);
+        return part.persist(path).map_err(|e| e.error);
     }
     // Fails where a file has appeared since the check.
-    match file.persist_noclobber(path) {
+    match part.persist_noclobber(path) {
         Err(e) if is_unsupported(&e.error) => {
             if path.symlink_metadata().is_ok() {
                 return Err(io::Error::from_raw_os_error(libc::EEXIST));
             }
             given_up.push(NO_EXCLUSION);
-            e.file.persist(path).map(drop).map_err(|e| e.error)
+            e.path.persist(path).map_err(|e| e.error)
         }
-        saved => saved.map(drop).map_err(|e| e.error),
+        saved => saved.map_err(|e| e.error),
     }
 }
 

@@ -9,7 +9,7 @@ mod writer;
 
 pub(crate) use callback::Callback;
 pub(crate) use descriptor::Descriptor;
-pub(crate) use file::{FileOptions, FileSink, failure};
+pub(crate) use file::{FileOptions, FileSink, SHORT_NAME, failure};
 pub(crate) use hashing::Hashing;
 pub(crate) use memory::Memory;
 pub(crate) use writer::Writer;

@@ -16,12 +16,17 @@ import struct
 import subprocess
 import sys
 import traceback
+import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import dbss
 import pytest
 
+from conftest import need_tool
+from fusefs import CannotMountError, FuseMount
 from mock_service import MockService
 
 if TYPE_CHECKING:
@@ -226,6 +231,45 @@ def test_a_file_system_that_cannot_rename_is_refused_before_any_request(
 
 # File systems that can be mounted here.
 
+# What FUSE has, and the warnings that it makes.
+FUSE: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "plain": ({}, []),
+    "links": ({"refused": {"link": errno.EPERM}}, []),
+    "links, as some say it": ({"refused": {"link": errno.EOPNOTSUPP}}, []),
+    "links at all": ({"refused": {"link": errno.ENOSYS}}, []),
+    "rename flags": ({"refused": {"rename_flags": errno.EINVAL}}, []),
+    "modes": ({"refused": {"chmod": errno.EPERM}}, [MODE]),
+    "fsync": ({"refused": {"fsync": errno.EINVAL}}, [SYNC]),
+    "long names": ({"longest_name": 143}, []),
+    "case": ({"caseless": True}, []),
+    "normal forms": ({"decomposed": True}, []),
+    "case and normal forms": ({"caseless": True, "decomposed": True}, []),
+    "case and normal forms, with an inode for each name": (
+        {"caseless": True, "decomposed": True, "own_inodes": False},
+        [],
+    ),
+    "all, as vfat": (
+        {
+            "refused": {"link": errno.EPERM, "chmod": errno.EPERM},
+            "caseless": True,
+            "no_characters": '"*:<>?|\\',
+        },
+        [MODE],
+    ),
+    # The kernel takes an fsync at all for one that has nothing to do.
+    "all, as object stores": (
+        {
+            "refused": {
+                "link": errno.EPERM,
+                "chmod": errno.EPERM,
+                "rename_flags": errno.EINVAL,
+                "fsync": errno.ENOSYS,
+            }
+        },
+        [RACE, MODE],
+    ),
+}
+
 
 def run(*command: str | Path) -> str:
     """What is wrong with a command, in its own words; nothing where it worked."""
@@ -236,45 +280,279 @@ def run(*command: str | Path) -> str:
     return done.stderr or f"exit code {done.returncode}" if done.returncode else ""
 
 
-@pytest.fixture(params=["tmpfs", "overlay", "vfat"])
-def mounted(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    kind = request.param
-    target = tmp_path / "mounted"
+@contextlib.contextmanager
+def mount(kind: str, directory: Path) -> Iterator[Path]:
+    target = directory / "mounted"
     for name in ("mounted", "lower", "upper", "work"):
-        (tmp_path / name).mkdir()
+        (directory / name).mkdir()
     source, options, wrong = "none", [], ""
     if kind == "overlay":
-        layers = ",".join(f"{name}dir={tmp_path / name}" for name in ("lower", "upper", "work"))
+        layers = ",".join(f"{name}dir={directory / name}" for name in ("lower", "upper", "work"))
         options = ["-o", layers]
     elif kind == "vfat":
-        with open(tmp_path / "image", "wb") as image:
+        with open(directory / "image", "wb") as image:
             image.truncate(32 << 20)
-        source, options = str(tmp_path / "image"), ["-o", "loop,umask=077"]
+        source, options = str(directory / "image"), ["-o", "loop,umask=077"]
         wrong = run("mkfs.vfat", source)
     wrong = wrong or run("mount", "-t", kind, *options, source, target)
     if wrong:
         pytest.skip(f"{kind} cannot be mounted here: {wrong.strip()}")
-    yield target
-    assert run("umount", target) == ""
+    try:
+        yield target
+    finally:
+        # Also if a test that failed has files open.
+        assert run("umount", "--lazy", target) == ""
 
 
-def test_files_and_archives_on_a_mounted_file_system(service: MockService, mounted: Path) -> None:
-    instance, report = service.add_instance(), service.pdf["id"]
-    end = os.urandom(8).hex()
-    for one in (f"Same-{end}", f"sAME-{end}"):
-        service.add_report(format="pdf", instance=instance, name="x", id=one)
-    with open_client(service) as client:
-        names = (None, service.instance_id, report)
-        expected = client.download_report(*names)
-        client.download_report_to(*names, mounted / "new.pdf")
+def start_fuse(directory: Path, **options: Any) -> FuseMount:
+    """What is mounted has the files of a directory beside it, "stored"."""
+    need_tool("fusermount3")
+    for name in ("mounted", "stored"):
+        (directory / name).mkdir(exist_ok=True)
+    try:
+        return FuseMount(directory / "stored", directory / "mounted", **options)
+    except CannotMountError as error:
+        # A skip in CI would hide for ever that the test never runs.
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"FUSE cannot be mounted here: {error}")
+
+
+@dataclass
+class Mounted:
+    directory: Path
+    warned: list[str]
+
+
+@pytest.fixture(params=["tmpfs", "overlay", "vfat", *(f"fuse: {kind}" for kind in FUSE)])
+def mounted(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mounted]:
+    kind = request.param
+    if kind in ("tmpfs", "overlay", "vfat"):
+        with mount(kind, tmp_path) as directory:
+            yield Mounted(directory, [])
+        return
+    options, warned = FUSE[kind.removeprefix("fuse: ")]
+    with start_fuse(tmp_path, **options) as directory:
+        yield Mounted(directory, warned)
+
+
+ACCENTS = "Pr\u00fcfung \u00e9 \ud55c\uae00"
+
+
+def test_files_on_a_mounted_file_system(service: MockService, mounted: Mounted) -> None:
+    report = service.add_report(format="pdf")["id"]
+    named = service.add_report(format="pdf")["id"]
+    name = f"{ACCENTS}.pdf"
+    headers = [["Content-Disposition", f"attachment; filename*=UTF-8''{quote(name)}"]]
+    service.fault(named, headers=headers)
+    path = mounted.directory / "new.pdf"
+    told: list[str] = []
+    with open_client(service, log=lambda record: told.append(record.message)) as client:
+        what = (None, service.instance_id, report)
+        expected = client.download_report(*what)
+        client.download_report_to(*what, path)
+        assert path.read_bytes() == expected
+        for other in (RACE, MODE, SYNC):
+            assert any(other in one for one in told) == (other in mounted.warned)
+        path.write_text("old")
         with pytest.raises(FileExistsError):
-            client.download_report_to(*names, mounted / "new.pdf")
-        client.download_report_to(*names, mounted / "new.pdf", replace=True)
-        assert (mounted / "new.pdf").read_bytes() == expected
-        archive = mounted / "archive"
-        assert client.mirror(archive, instance_id=instance).downloaded == 2
-        assert client.mirror(archive, instance_id=instance, verify=True).present == 2
-        assert len(list(archive.rglob("*.pdf"))) == 2
+            client.download_report_to(*what, path)
+        assert path.read_text() == "old"
+        client.download_report_to(*what, path, replace=True)
+        assert path.read_bytes() == expected
+        # Into a directory, under its own name.
+        what = (None, service.instance_id, named)
+        into = mounted.directory / "directory"
+        into.mkdir()
+        client.download_report_to(*what, into)
+        assert (into / name).read_bytes() == client.download_report(*what)
+        with pytest.raises(FileExistsError):
+            client.download_report_to(*what, into)
+        client.download_report_to(*what, into, replace=True)
+    found = [unicodedata.normalize("NFC", one) for one in names(mounted.directory)]
+    assert found == sorted([f"directory/{name}", "new.pdf"])
+
+
+def test_an_archive_on_a_mounted_file_system(service: MockService, mounted: Mounted) -> None:
+    instance = service.add_instance()
+    one, other = os.urandom(8).hex(), os.urandom(8).hex()
+    reports = [
+        ("x", f"Same-{one}"),
+        ("x", f"sAME-{one}"),
+        (ACCENTS, f"Accents-{one}"),
+        ("\u5ba1" * 100, f"Long-{one}"),
+        ('12:00 <"a|b?">*', f"Characters-{one}"),
+        # These names are one in several normal forms.
+        ("\u00e9", f"{one}_{other}"),
+        (f"e\u0301_{one}", other),
+    ]
+    for name, report in reports:
+        service.add_report(format="pdf", instance=instance, name=name, id=report)
+
+    def check() -> None:
+        text = (archive / "manifest.jsonl").read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
+        assert {(line["name"], line["id"]) for line in lines} == set(reports)
+        for line in lines:
+            expected = client.download_report(None, instance, line["id"])
+            assert (archive / line["path"]).read_bytes() == expected
+        assert len({(archive / line["path"]).stat().st_ino for line in lines}) == len(reports)
+        assert run("sh", "-c", f"cd '{archive}' && sha256sum --strict -c SHA256SUMS") == ""
+
+    archive = mounted.directory / "archive"
+    with open_client(service) as client:
+        assert client.mirror(archive, instance_id=instance).downloaded == len(reports)
+        check()
+        service.clear_requests()
+        assert client.mirror(archive, instance_id=instance, verify=True).present == len(reports)
+        assert not [sent for sent in service.requests() if sent["report"] in dict(reports).values()]
+        check()
+        assert len(names(archive)) == len(reports) + 3
+        # Also where nothing but the files is left.
+        (archive / "manifest.jsonl").unlink()
+        client.mirror(archive, instance_id=instance)
+        check()
+
+
+# File systems in trouble.
+
+
+@dataclass
+class Trouble:
+    code: int
+    # Those of FUSE.
+    options: dict[str, Any]
+
+    def check(self, error: dbss.Error) -> None:
+        is_full = self.code in (errno.ENOSPC, errno.EDQUOT)
+        assert type(error) is (dbss.DiskFullError if is_full else dbss.FileError)
+        assert error.os_code == self.code
+
+
+def refusing(code: int, *operations: str, **options: str) -> Trouble:
+    return Trouble(code, {"refused": dict.fromkeys(operations, code), **options})
+
+
+TROUBLE = {
+    "full": Trouble(errno.ENOSPC, {"room": 100_000}),
+    "over a quota": refusing(errno.EDQUOT, "write"),
+    "broken": refusing(errno.EIO, "write"),
+    "broken at fsync": refusing(errno.EIO, "fsync"),
+    "broken at close": refusing(errno.EIO, "flush"),
+    "full at close": refusing(errno.ENOSPC, "flush"),
+    "broken at rename": refusing(errno.EIO, "rename", "rename_flags"),
+    "read only": Trouble(errno.EROFS, {"read_only": True}),
+}
+TROUBLE_OF_MANIFEST = {
+    "at write": refusing(errno.EIO, "write", refused_to="manifest.jsonl"),
+    "at fsync": refusing(errno.EIO, "fsync", refused_to="manifest.jsonl"),
+    "at close": refusing(errno.ENOSPC, "flush", refused_to="manifest.jsonl"),
+}
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("name", TROUBLE)
+def test_a_file_system_in_trouble_gets_no_file(
+    service: MockService, tmp_path: Path, name: str, replace: bool
+) -> None:
+    trouble = TROUBLE[name]
+    report = service.add_report(format="bytes", size=1 << 20)["id"]
+    stored = tmp_path / "stored"
+    stored.mkdir()
+    if replace:
+        (stored / "new.bin").write_text("old")
+    with start_fuse(tmp_path, **trouble.options) as directory, open_client(service) as client:
+        with pytest.raises(dbss.FileError) as caught:
+            client.download_report_to(
+                None, service.instance_id, report, directory / "new.bin", replace=replace
+            )
+        trouble.check(caught.value)
+        assert str(directory) in caught.value.message
+    if replace:
+        assert (stored / "new.bin").read_text() == "old"
+    assert names(stored) == ["new.bin"] * replace
+
+
+@pytest.mark.parametrize("name", TROUBLE)
+def test_an_archive_goes_on_when_a_file_systems_trouble_is_over(
+    service: MockService, tmp_path: Path, name: str
+) -> None:
+    trouble = TROUBLE[name]
+    instance = service.add_instance()
+    reports = service.add_reports(6, instance=instance, format="bytes", size=30_000)
+    archive = tmp_path / "stored/archive"
+    archive.mkdir(parents=True)
+    with open_client(service) as client:
+        with start_fuse(tmp_path, **trouble.options) as directory:
+            with pytest.raises(dbss.Error) as caught:
+                client.mirror(directory / "archive", instance_id=instance)
+            if caught.type is dbss.PartialError:
+                errors = [failure.error for failure in caught.value.result.failures]
+            else:
+                errors = [caught.value]
+            for error in errors:
+                trouble.check(error)
+        for name in names(archive):
+            if name.endswith(".bin"):
+                [report] = [one for one in reports if one in name]
+                whole = client.download_report(None, instance, report)
+                assert (archive / name).read_bytes() == whole
+        result = client.mirror(archive, instance_id=instance)
+        assert result.downloaded + result.present == len(reports)
+        assert client.mirror(archive, instance_id=instance, verify=True).present == len(reports)
+    assert len(names(archive)) == len(reports) + 3
+    assert not [name for name in names(archive) if name.endswith(".part")]
+
+
+@pytest.mark.parametrize("name", TROUBLE_OF_MANIFEST)
+def test_a_manifest_that_cannot_be_written_is_an_error(
+    service: MockService, tmp_path: Path, name: str
+) -> None:
+    trouble = TROUBLE_OF_MANIFEST[name]
+    instance = service.add_instance()
+    service.add_reports(3, instance=instance)
+    with open_client(service) as client:
+        with start_fuse(tmp_path, **trouble.options) as directory:
+            with pytest.raises(dbss.FileError) as caught:
+                client.mirror(directory, instance_id=instance)
+            trouble.check(caught.value)
+            assert "manifest.jsonl" in caught.value.message
+        stored = tmp_path / "stored"
+        client.mirror(stored, instance_id=instance)
+        assert client.mirror(stored, instance_id=instance, verify=True).present == 3
+
+
+def test_a_file_system_whose_process_has_ended_is_told(
+    service: MockService, tmp_path: Path
+) -> None:
+    mounted = start_fuse(tmp_path)
+    directory = tmp_path / "mounted"
+    report = service.add_report(format="pdf")["id"]
+    try:
+        mounted.kill()
+        service.clear_requests()
+        with open_client(service) as client:
+            for path in (directory, directory / "new.pdf"):
+                with pytest.raises(dbss.FileError) as caught:
+                    client.download_report_to(None, service.instance_id, report, path)
+                assert caught.value.os_code == errno.ENOTCONN
+            for path in (directory, directory / "archive"):
+                with pytest.raises(dbss.FileError) as caught:
+                    client.mirror(path)
+                assert caught.value.os_code == errno.ENOTCONN
+        assert service.requests() == []
+    finally:
+        mounted.close()
+
+
+def test_a_file_system_without_locks_has_no_archive(service: MockService, tmp_path: Path) -> None:
+    instance = service.add_instance()
+    with start_fuse(tmp_path, refused={"flock": errno.ENOSYS}) as directory:
+        service.clear_requests()
+        with open_client(service) as client, pytest.raises(dbss.FileError) as caught:
+            client.mirror(directory, instance_id=instance)
+        assert "cannot lock" in caught.value.message
+        assert service.requests() == []
 
 
 # Names that are too long. A path that is nearly as long as paths may be stands for a
@@ -308,6 +586,26 @@ def test_a_name_that_is_too_long_is_shortened(service: MockService, deep: tuple[
         with pytest.raises(dbss.FileError) as caught:
             client.download_report_to(None, service.instance_id, report, directory / name)
         assert caught.value.os_code == errno.ENAMETOOLONG
+
+
+def test_a_name_is_shortened_where_only_short_ones_are_taken(
+    service: MockService, tmp_path: Path
+) -> None:
+    name = "\u5ba1" * 60 + ".pdf"
+    headers = [["Content-Disposition", f"attachment; filename*=UTF-8''{quote(name)}"]]
+    report = service.add_report(format="pdf")["id"]
+    service.fault(report, headers=headers)
+    with start_fuse(tmp_path, longest_name=143) as directory, open_client(service) as client:
+        client.download_report_to(None, service.instance_id, report, directory)
+        assert os.listdir(directory) == ["\u5ba1" * 46 + ".pdf"]
+        with pytest.raises(FileExistsError):
+            client.download_report_to(None, service.instance_id, report, directory)
+        # One of the caller's own is not.
+        service.clear_requests()
+        with pytest.raises(dbss.FileError) as caught:
+            client.download_report_to(None, service.instance_id, report, directory / name)
+        assert caught.value.os_code == errno.ENAMETOOLONG
+        assert service.requests(report) == []
 
 
 def test_a_report_of_an_archive_gets_a_short_name_where_it_must(

@@ -111,8 +111,7 @@ class Mirroring(Performer):
         - ``{instance}/{year}/{name}_{id}.pdf`` (or ``.zip``): the reports, each of
           which appears only when it is whole and on the disk; with a locale,
           ``_{locale}`` stands before the ending; where another report's file would
-          have the same name, upper and lower case taken as one, 16 digits made of
-          the id do too;
+          have the same name on some file system, 16 digits made of the id do too;
         - ``manifest.jsonl``: a line of JSON for each, with id, name, instance,
           locale, format, type, start_time, end_time, path, size, sha256, and the
           request_id and date of its download. Of an id's several lines the last

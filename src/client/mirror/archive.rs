@@ -20,7 +20,7 @@ use crate::client::value::locales;
 use crate::error::{Error, Status, shorten};
 use crate::http::safe_name;
 use crate::memory;
-use crate::sink::{FileOptions, FileSink};
+use crate::sink::{FileOptions, FileSink, SHORT_NAME};
 use crate::sys::{self, FileLock};
 
 /// A lock that dies with the process that holds it.
@@ -36,8 +36,7 @@ const CHECKSUMS: &str = "SHA256SUMS";
 const LONGEST_COMPONENT: usize = 120;
 
 /// The same where names must be short: with an id, a language and what makes it
-/// unique, the name of a file has less than 143 bytes then, which is what eCryptfs
-/// takes.
+/// unique, the name of a file has less than [`SHORT_NAME`] then.
 const SHORT_COMPONENT: usize = 40;
 
 /// No line of a manifest is longer, in bytes.
@@ -165,9 +164,14 @@ pub(super) enum Sharing {
 /// The owner of a path that several reports have.
 const SEVERAL: u64 = 0;
 
-/// A path as a file system sees it that does not tell upper from lower case.
+/// A path as a file system sees it that tells neither upper from lower case nor the
+/// normal forms of a name apart: parts that are not ASCII are left out, since ids
+/// tell reports apart.
 fn folded(path: &str) -> String {
-    path.to_lowercase().to_uppercase()
+    let path = path.to_lowercase().to_uppercase();
+    path.split_inclusive(['/', '_'])
+        .filter(|part| part.is_ascii())
+        .collect()
 }
 
 /// A part of a path that is made of the service's words.
@@ -503,7 +507,17 @@ impl Archive {
                     path.display()
                 ),
             )),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                // Where its directory is missing, this is all that tells of a name that
+                // is too long.
+                let name = path.file_name().filter(|name| name.len() > SHORT_NAME);
+                match name.map(|name| self.directory.join(name).symlink_metadata()) {
+                    Some(Err(e)) if e.raw_os_error() == Some(libc::ENAMETOOLONG) => {
+                        Err(cannot("look at", &path, &e))
+                    }
+                    _ => Ok(None),
+                }
+            }
             Err(e) => Err(cannot("look at", &path, &e)),
         }
     }
@@ -530,8 +544,10 @@ impl Archive {
         self.remember(record)
     }
 
-    /// Writes the checksums of all that the manifest has, in one step.
-    pub(super) fn write_checksums(&self) -> Result<(), Error> {
+    /// Closes the manifest, and writes the checksums of all that it has, in one step.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        let path = self.directory.join(MANIFEST);
+        let closed = sys::close(self.manifest).map_err(|e| cannot("write", &path, &e));
         let path = self.directory.join(CHECKSUMS);
         let mut text = String::new();
         let lines = self.records.values().map(|record| record.path.len() + 67);
@@ -540,13 +556,10 @@ impl Archive {
         for record in self.order.iter().filter_map(|key| self.records.get(key)) {
             text += &format!("{}  {}\n", record.sha256, record.path);
         }
-        FileSink::save(
-            &path,
-            text.as_bytes(),
-            FileOptions {
-                replace: true,
-                mode: 0o600,
-            },
-        )
+        let options = FileOptions {
+            replace: true,
+            mode: 0o600,
+        };
+        closed.and(FileSink::save(&path, text.as_bytes(), options))
     }
 }

@@ -14,7 +14,7 @@ mod periods;
 
 use std::collections::VecDeque;
 use std::fs::DirBuilder;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -421,6 +421,11 @@ fn make_directory(path: &Path) -> Result<(), Error> {
         .mode(0o700)
         .create(path)
         .map_err(|e| {
+            // What is there may be a directory that cannot be looked at.
+            let looked = path.metadata().err();
+            let e = looked
+                .filter(|looked| e.kind() == ErrorKind::AlreadyExists && looked.kind() != ErrorKind::NotFound)
+                .unwrap_or(e);
             Error::os(
                 Status::File,
                 format_args!("cannot make the directory {}", path.display()),
@@ -466,7 +471,7 @@ impl ClientInner {
                 let operation = active.operation();
                 let outcome = self.fill(call, operation, &project, &mut archive, options, result);
                 // Also after a failure: what is there can be checked.
-                outcome.and(archive.write_checksums())
+                outcome.and(archive.finish())
             })
         });
         (result, outcome)

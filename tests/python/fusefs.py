@@ -1,0 +1,277 @@
+"""A file system for tests: what a directory has, but for what it refuses.
+
+`FuseMount` mounts it in a process of its own, which runs this file. The process ends
+and unmounts it when its standard input is closed, also because the tests have died.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import functools
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import unicodedata
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+TIMEOUT = 30.0
+READY = "ready\n"
+
+
+class CannotMountError(Exception):
+    """It cannot be mounted here, and why."""
+
+
+class FuseMount:
+    """A mounted file system, with these options:
+
+    refused: the error that an operation gets, by the operation's name. rename_flags is
+        a rename with flags.
+    refused_to: the end of the paths that are refused that; all by default.
+    room: in bytes; what is deleted gives none back.
+    longest_name: in bytes.
+    no_characters: those that no name may have.
+    caseless: names are found whatever their case.
+    decomposed: names have the normal form D, and are found in any.
+    own_inodes: a file has the inode that it has in the directory, by whatever name; so
+        by default.
+    read_only: it is mounted so.
+    """
+
+    def __init__(self, source: Path, target: Path, **options: Any) -> None:
+        self._target = target
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, json.dumps(options), source, target],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "FUSE_LIBRARY_NAME": "fuse3"},
+            text=True,
+        )
+        assert self._process.stdout is not None
+        lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(
+            target=lambda stream: lines.put(stream.readline()),
+            args=(self._process.stdout,),
+            daemon=True,
+        ).start()
+        ready = ""
+        try:
+            ready = lines.get(timeout=TIMEOUT)
+        except queue.Empty:
+            self._process.kill()
+        if ready != READY:
+            errors = self.close().splitlines()
+            raise CannotMountError(errors[-1] if errors else "it did not get ready")
+
+    def kill(self) -> None:
+        """Ends its process, and leaves it mounted."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> str:
+        """Unmounts it, whoever uses it; says what the process said of errors."""
+        try:
+            _, errors = self._process.communicate("", TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            _, errors = self._process.communicate()
+        if self._process.returncode != 0:
+            # It may be there still.
+            unmount(self._target)
+        return errors.strip()
+
+    def __enter__(self) -> Path:
+        return self._target
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        end = (self.close(), self._process.returncode)
+        assert end == ("", 0), end
+
+
+def unmount(target: str | Path) -> None:
+    """Now, whoever uses it; nothing if it is not mounted."""
+    subprocess.run(["fusermount3", "-u", "-z", target], capture_output=True)
+
+
+def refusal(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def serve(options: dict[str, Any], source: str, target: str) -> None:
+    """Runs the file system until it is unmounted."""
+    # Where there is no libfuse it cannot even be imported.
+    import mfusepy
+
+    refused: dict[str, int] = options.get("refused", {})
+    refused_to: str = options.get("refused_to", "")
+    room: int = options.get("room", sys.maxsize)
+    longest_name: int = options.get("longest_name", 255)
+    no_characters: str = options.get("no_characters", "")
+    caseless: bool = options.get("caseless", False)
+    decomposed: bool = options.get("decomposed", False)
+
+    def folded(name: str) -> str:
+        """Names of one file are equal so."""
+        name = unicodedata.normalize("NFD", name) if decomposed else name
+        return name.casefold() if caseless else name
+
+    def place(path: str) -> str:
+        """Where a path is in the source."""
+        found = source
+        for name in path.split("/"):
+            if len(os.fsencode(name)) > longest_name:
+                raise refusal(errno.ENAMETOOLONG)
+            if any(one in name for one in no_characters):
+                raise refusal(errno.EINVAL)
+            if name and (caseless or decomposed):
+                given = unicodedata.normalize("NFD", name) if decomposed else name
+                there = os.listdir(found) if os.path.isdir(found) else []
+                same = (one for one in there if folded(one) == folded(name))
+                name = next(same, given)
+            found = os.path.join(found, name)
+        return found
+
+    def operation(function: Any) -> Any:
+        """Refuses an operation if the options say so."""
+
+        @functools.wraps(function)
+        def call(self: Any, path: str | None, *arguments: Any) -> Any:
+            # A file that was deleted has no path.
+            if function.__name__ in refused and (path or "").endswith(refused_to):
+                raise refusal(refused[function.__name__])
+            return function(self, path, *arguments)
+
+        return call
+
+    class Operations(mfusepy.Operations):
+        use_ns = True
+
+        def init(self, path: str) -> None:
+            print(READY, end="", flush=True)
+
+        def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
+            found = os.lstat(place(path)) if fh is None else os.fstat(fh)
+            names = ("mode", "ino", "nlink", "uid", "gid", "size", "blocks")
+            times = ("atime", "mtime", "ctime")
+            return {
+                **{f"st_{name}": getattr(found, f"st_{name}") for name in names},
+                **{f"st_{name}": getattr(found, f"st_{name}_ns") for name in times},
+            }
+
+        def readdir(self, path: str, fh: int) -> list[tuple[str, dict[str, int], int]]:
+            # A name without an inode would be left out.
+            with os.scandir(place(path)) as found:
+                inodes = {".": 1, "..": 1} | {one.name: one.inode() for one in found}
+            return [(name, {"st_ino": inode}, 0) for name, inode in inodes.items()]
+
+        @operation
+        def mkdir(self, path: str, mode: int) -> None:
+            os.mkdir(place(path), mode)
+
+        @operation
+        def rmdir(self, path: str) -> None:
+            os.rmdir(place(path))
+
+        @operation
+        def unlink(self, path: str) -> None:
+            os.unlink(place(path))
+
+        @operation
+        def link(self, path: str, existing: str) -> None:
+            os.link(place(existing), place(path), follow_symlinks=False)
+
+        @operation
+        def rename(self, old: str, new: str) -> None:
+            os.rename(place(old), place(new))
+
+        @operation
+        def rename_flags(self, old: str, new: str) -> None:
+            # The kernel has looked whether the new name is free.
+            os.rename(place(old), place(new))
+
+        @operation
+        def chmod(self, path: str, mode: int) -> None:
+            os.chmod(place(path), mode)
+
+        @operation
+        def create(self, path: str, mode: int, flags: int) -> int:
+            return os.open(place(path), flags | os.O_CREAT, mode)
+
+        @operation
+        def open(self, path: str, flags: int) -> int:
+            return os.open(place(path), flags)
+
+        def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+            return os.pread(fh, size, offset)
+
+        @operation
+        def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
+            nonlocal room
+            if len(data) > room:
+                raise refusal(errno.ENOSPC)
+            room -= len(data)
+            return os.pwrite(fh, data, offset)
+
+        @operation
+        def truncate(self, path: str, length: int, fh: int | None = None) -> None:
+            os.truncate(place(path) if fh is None else fh, length)
+
+        @operation
+        def fsync(self, path: str, datasync: int, fh: int) -> None:
+            os.fsync(fh)
+
+        @operation
+        def flush(self, path: str, fh: int) -> None:
+            pass
+
+        @operation
+        def flock(self, path: str, fh: int, how: int) -> None:
+            fcntl.flock(fh, how | fcntl.LOCK_NB)
+
+        def release(self, path: str, fh: int) -> None:
+            os.close(fh)
+
+    class Fuse(mfusepy.FUSE):
+        def rename_fuse_3(self, old: bytes, new: bytes, flags: int) -> Any:
+            rename = self.operations.rename_flags if flags else self.operations.rename
+            return rename(os.fsdecode(old), os.fsdecode(new))
+
+    def end_with_the_tests() -> None:
+        sys.stdin.read()
+        unmount(target)
+        # Who still has files open gets errors.
+        os._exit(0)
+
+    threading.Thread(target=end_with_the_tests, daemon=True).start()
+    # What one name does to a file is seen by all that it has, at once.
+    at_once = {"entry_timeout": 0, "attr_timeout": 0, "direct_io": True}
+    try:
+        Fuse(
+            Operations(),
+            target,
+            foreground=True,
+            nothreads=True,
+            hard_remove=True,
+            use_ino=options.get("own_inodes", True),
+            ro=options.get("read_only", False),
+            **at_once,
+        )
+    except RuntimeError:
+        # libfuse has said why.
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    serve(json.loads(sys.argv[1]), sys.argv[2], sys.argv[3])
