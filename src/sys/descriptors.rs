@@ -1,0 +1,100 @@
+//! Descriptors, which are never those of the standard streams.
+
+use socket2::{Domain, Protocol, Socket, Type};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::path::Path;
+
+/// The same descriptor with a number above those of the standard streams: what a
+/// host that closed them writes to them must not end in a file of ours. Every
+/// descriptor that the library makes comes through here; 0 is also that of no
+/// wake-up.
+pub(crate) fn beyond_standard<T: AsRawFd + From<OwnedFd>>(made: T) -> io::Result<T> {
+    if made.as_raw_fd() > 2 {
+        return Ok(made);
+    }
+    // SAFETY: no pointers; the result is checked before it is owned.
+    let higher = unsafe { libc::fcntl(made.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
+    if higher < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor that was just made and that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(higher) }.into())
+}
+
+/// The same file once more.
+pub(crate) fn duplicate(file: &File) -> io::Result<File> {
+    file.try_clone().and_then(beyond_standard)
+}
+
+/// Closes a file, and says what was wrong with it, which dropping it does not.
+pub(crate) fn close(file: File) -> io::Result<()> {
+    // SAFETY: a descriptor that is this function's alone.
+    if unsafe { libc::close(file.into_raw_fd()) } == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        // It is closed all the same.
+        e if e.kind() == io::ErrorKind::Interrupted => Ok(()),
+        e => Err(e),
+    }
+}
+
+/// Opens a file; see [`beyond_standard`].
+pub(crate) fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    options.open(path).and_then(beyond_standard)
+}
+
+/// Opens a file to read it.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    open(path, File::options().read(true))
+}
+
+/// A new socket.
+pub(crate) fn socket(domain: Domain, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    Socket::new(domain, kind, Some(protocol)).and_then(beyond_standard)
+}
+
+/// What kind of descriptor a caller passed.
+pub(crate) struct DescriptorMode {
+    pub(crate) regular: bool,
+    pub(crate) socket: bool,
+    pub(crate) writable: bool,
+    pub(crate) nonblocking: bool,
+}
+
+pub(crate) fn descriptor(fd: BorrowedFd<'_>) -> io::Result<DescriptorMode> {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat fills in the structure when it returns 0, and only then is
+    // it read; fcntl takes no pointer here.
+    let (flags, mode) = unsafe {
+        let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
+        if flags < 0 || libc::fstat(fd.as_raw_fd(), status.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        (flags, status.assume_init().st_mode)
+    };
+    Ok(DescriptorMode {
+        regular: mode & libc::S_IFMT == libc::S_IFREG,
+        socket: mode & libc::S_IFMT == libc::S_IFSOCK,
+        writable: flags & libc::O_ACCMODE != libc::O_RDONLY,
+        nonblocking: flags & libc::O_NONBLOCK != 0,
+    })
+}
+
+pub(super) fn place_of(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// The file behind a descriptor, opened for writing once more, so as not to
+/// block; the caller's descriptor keeps its mode.
+pub(crate) fn reopen_nonblocking(fd: BorrowedFd<'_>) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = File::options();
+    options
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    open(Path::new(&place_of(fd)), &options)
+}

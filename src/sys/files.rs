@@ -1,0 +1,133 @@
+//! Files and directories.
+
+use super::descriptors::{open, place_of};
+use super::pages::Pages;
+use super::write::write_all_quietly;
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+/// What is in a directory, as far as it can be read. Its descriptor is the number
+/// that it gets, but nothing can be written to it.
+pub(crate) fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let found = directory.read_dir().into_iter().flatten();
+    found.flatten().map(|entry| entry.path())
+}
+
+/// A file that was read whole.
+pub(crate) struct SmallFile {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) mode: u32,
+}
+
+/// Reads a file of at most so many bytes. Only regular ones: a pipe would make
+/// it wait.
+pub(crate) fn read_small_file(path: &Path, limit: u64) -> io::Result<SmallFile> {
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    let mut file = open(path, &options)?;
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if about.len() > limit {
+        return Err(io::Error::other(format!("it is larger than {limit} bytes")));
+    }
+    // Room for all of it at once: a vector that grows leaves copies.
+    let mut bytes = Vec::with_capacity(about.len() as usize + 1);
+    file.by_ref().take(limit).read_to_end(&mut bytes)?;
+    Ok(SmallFile {
+        bytes,
+        mode: about.mode(),
+    })
+}
+
+/// A file of the official SDKs: the one that a variable names, which is told, or
+/// the one of this name in the user's directory for them.
+pub(crate) fn file_of_the_user(
+    environment: &dyn Fn(&str) -> Option<OsString>,
+    variable: &str,
+    name: &str,
+) -> Option<(PathBuf, bool)> {
+    if let Some(path) = environment(variable).filter(|path| !path.is_empty()) {
+        return Some((path.into(), true));
+    }
+    let home = environment("HOME").filter(|home| !home.is_empty())?;
+    Some((Path::new(&home).join(".huaweicloud").join(name), false))
+}
+
+/// A file in a directory that has no name, mode 0600; none where the system or
+/// the file system has no such files, or could not give it a name later.
+pub(crate) fn unnamed_file(directory: &Path) -> Option<File> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = File::options();
+        options
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(libc::O_TMPFILE);
+        let file = open(directory, &options).ok()?;
+        Path::new(&place_of(file.as_fd())).exists().then_some(file)
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = directory;
+        None
+    }
+}
+
+/// Gives a file of [`unnamed_file`] its name; an error if a file has it.
+pub(crate) fn name_file(file: &File, path: &Path) -> io::Result<()> {
+    let from = CString::new(place_of(file.as_fd()))?;
+    let to = CString::new(path.as_os_str().as_encoded_bytes())?;
+    // SAFETY: two strings that live during the call.
+    let result = unsafe {
+        libc::linkat(
+            libc::AT_FDCWD,
+            from.as_ptr(),
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            libc::AT_SYMLINK_FOLLOW,
+        )
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
+}
+
+/// Has what was written to a file on the disk, where its file system can do that.
+pub(crate) fn sync_data(file: &File) -> io::Result<()> {
+    file.sync_data().or_else(|e| match is_unsupported(&e) {
+        true => Ok(()),
+        false => Err(e),
+    })
+}
+
+/// Whether a file system never does what was asked for, rather than that something
+/// is wrong now.
+pub(crate) fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EPERM | libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP | libc::EMLINK)
+    )
+}
+
+/// Copies all that a file has to another, which is empty.
+pub(crate) fn copy(mut from: &File, to: &File) -> io::Result<()> {
+    let mut buf = Pages::new(64 * 1024).ok_or(io::ErrorKind::OutOfMemory)?;
+    from.rewind()?;
+    loop {
+        match from.read(&mut buf) {
+            Ok(0) => return Ok(()),
+            Ok(n) => write_all_quietly(to.as_fd(), &buf[..n])?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! System calls that std does not offer. With `ffi`, the only place with
+//! `unsafe`.
+
+#![allow(unsafe_code)]
+
+mod descriptors;
+mod errno;
+mod files;
+mod lock;
+mod pages;
+mod poll;
+mod process;
+mod signals;
+mod wake;
+mod write;
+
+pub(crate) use descriptors::*;
+pub(crate) use files::*;
+pub(crate) use lock::*;
+pub(crate) use pages::*;
+pub(crate) use poll::*;
+pub(crate) use process::*;
+pub(crate) use signals::*;
+pub(crate) use wake::*;
+pub(crate) use write::*;
+
+#[cfg(test)]
+mod tests {
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_at_its_time_or_when_the_descriptor_is_ready() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        let waiting = |interest, until| wait(&[(ours.as_fd(), interest)], None, until).expect("poll works");
+        let until = Instant::now() + Duration::from_millis(30);
+        assert_eq!(waiting(Interest::Readable, Some(until)), Ended::TimedOut);
+        assert!(Instant::now() >= until);
+        assert_eq!(waiting(Interest::Writable, None), Ended::Ready);
+        drop(theirs);
+        assert_eq!(waiting(Interest::Readable, None), Ended::Ready);
+    }
+
+    #[test]
+    fn a_wake_up_ends_waits_until_it_is_cleared() {
+        let wake = Wake::new().expect("a descriptor");
+        let soon = || Some(Instant::now() + Duration::from_millis(1));
+        assert_eq!(
+            wait(&[], Some(wake.as_fd()), soon()).expect("poll works"),
+            Ended::TimedOut
+        );
+        wake.signal();
+        wake.signal();
+        assert_eq!(
+            wait(&[], Some(wake.as_fd()), None).expect("poll works"),
+            Ended::Woken
+        );
+        assert_eq!(
+            wait(&[], Some(wake.as_fd()), None).expect("poll works"),
+            Ended::Woken
+        );
+        wake.clear();
+        assert_eq!(
+            wait(&[], Some(wake.as_fd()), soon()).expect("poll works"),
+            Ended::TimedOut
+        );
+    }
+
+    #[test]
+    fn a_thread_started_with_signals_blocked_has_them_blocked() {
+        let blocked = || {
+            let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
+            // SAFETY: with no new mask, the call only fills in the old one.
+            unsafe {
+                libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), mask.as_mut_ptr());
+                libc::sigismember(mask.as_ptr(), libc::SIGTERM)
+            }
+        };
+        let before = blocked();
+        let inside = with_signals_blocked(|| std::thread::spawn(blocked).join().expect("no panic"));
+        assert_eq!((inside, blocked()), (1, before));
+    }
+}
