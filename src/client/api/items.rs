@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::Client;
-use crate::client::pages::{Cursor, Item, List, Page};
+use crate::client::reports::cursor::Cursor;
+use crate::client::reports::list::List;
+use crate::client::reports::page::{Item, Page};
 use crate::error::Error;
 
 /// The items of a list, read page by page as they are asked for.

@@ -23,12 +23,13 @@ use std::sync::Arc;
 
 use super::check::Identity;
 use super::config::Config;
-use super::download::ReportStream;
 use super::inner::ClientInner;
-use super::manage::{NewReport, ReportSpec};
 use super::mirror::{MirrorOptions, MirrorResult};
-use super::pages::{Cursor, List};
-use super::report::ReportInfo;
+use crate::client::download::report::ReportInfo;
+use crate::client::download::stream::ReportStream;
+use crate::client::reports::cursor::Cursor;
+use crate::client::reports::list::List;
+use crate::client::reports::manage::{NewReport, ReportSpec};
 use crate::error::Error;
 use crate::operation::{ActiveOperation, Operation};
 

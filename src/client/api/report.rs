@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::client::manage::ReportSpec;
-use crate::client::report::ReportRequest;
+use crate::client::download::report::ReportRequest;
+use crate::client::reports::manage::ReportSpec;
 use crate::client::value::parse_locale;
 use crate::error::Error;
 

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::options::MirrorOptions;
 use crate::client::arguments::{REPORT_ID, check_id};
-use crate::client::pages::Item;
+use crate::client::reports::page::Item;
 use crate::client::time::date;
 use crate::client::value::locales;
 use crate::error::{Error, Status, shorten};

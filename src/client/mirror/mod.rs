@@ -25,11 +25,12 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::arguments::check_project;
-use super::format::Document;
 use super::inner::ClientInner;
-use super::pages::{Item, List};
-use super::report::ReportRequest;
 use super::value::parse_locale;
+use crate::client::download::format::Document;
+use crate::client::download::report::ReportRequest;
+use crate::client::reports::list::List;
+use crate::client::reports::page::Item;
 use crate::error::{CancelledBy, Error, Status};
 use crate::host;
 use crate::http::Call;

@@ -1,6 +1,6 @@
 //! What a mirror is to have.
 
-use crate::client::pages::Item;
+use crate::client::reports::page::Item;
 use crate::client::time;
 use crate::client::value::{Value, option_value, unhandled};
 use crate::error::{Error, Status};

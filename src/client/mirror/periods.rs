@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::options::MirrorOptions;
-use crate::client::pages::Item;
+use crate::client::reports::page::Item;
 use crate::client::time::date;
 
 /// More gaps than anybody reads; a report that is dated wrong makes many.

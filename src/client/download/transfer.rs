@@ -5,9 +5,9 @@ use std::sync::Arc;
 use ::http::StatusCode;
 use ::http::header::{CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE};
 
-use super::format::{Document, Format, MAGIC, MOST_BLANK, SNIFFED, without_mark};
-use super::inner::ClientInner;
-use super::report::{ReportInfo, ReportRequest, expect_report, refused};
+use crate::client::download::format::{Document, Format, MAGIC, MOST_BLANK, SNIFFED, without_mark};
+use crate::client::download::report::{ReportInfo, ReportRequest, expect_report, refused};
+use crate::client::inner::ClientInner;
 use crate::error::{Error, Status};
 use crate::http::{
     Call, ERROR_BODY_LIMIT, Request, Response, Retry, VALUE_LIMIT, content_range, strong_etag,
@@ -27,7 +27,7 @@ const PROGRESS: u64 = 1024 * 1024;
 const SHORT_PARTS: u32 = 8;
 
 /// The result of a read.
-pub(super) enum Step {
+pub(crate) enum Step {
     Bytes(usize),
     /// The body starts again from its first byte; discard those read so far.
     Restart,
@@ -35,7 +35,7 @@ pub(super) enum Step {
     End,
 }
 
-pub(super) struct Transfer {
+pub(crate) struct Transfer {
     client: Arc<ClientInner>,
     request: ReportRequest,
     active: ActiveOperation,
@@ -77,7 +77,7 @@ pub(super) struct Transfer {
 
 impl Transfer {
     /// Begins a call and waits until the first bytes of a report are here.
-    pub(super) fn open(
+    pub(crate) fn open(
         client: &Arc<ClientInner>,
         request: ReportRequest,
         active: ActiveOperation,
@@ -125,16 +125,16 @@ impl Transfer {
         self.attempt().or_else(|e| self.recover(e))
     }
 
-    pub(super) fn operation(&self) -> &Arc<Operation> {
+    pub(crate) fn operation(&self) -> &Arc<Operation> {
         self.active.operation()
     }
 
-    pub(super) fn active(&self) -> &ActiveOperation {
+    pub(crate) fn active(&self) -> &ActiveOperation {
         &self.active
     }
 
     /// A record of the log that is about it.
-    pub(super) fn record(&self, message: String) -> LogRecord {
+    pub(crate) fn record(&self, message: String) -> LogRecord {
         LogRecord {
             report_id: Some(self.request.id().to_owned()),
             request_id: self.request_id.clone(),
@@ -145,28 +145,28 @@ impl Transfer {
         }
     }
 
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.request.id()
     }
 
-    pub(super) fn call(&self) -> &Arc<Call> {
+    pub(crate) fn call(&self) -> &Arc<Call> {
         &self.call
     }
 
     /// How many bytes are still to be read, where that is known.
-    pub(super) fn remaining(&self) -> Option<u64> {
+    pub(crate) fn remaining(&self) -> Option<u64> {
         let waiting = (self.head.len() - self.head_taken) as u64;
         Some(self.total?.saturating_sub(self.offset) + waiting)
     }
 
-    pub(super) fn info(&self) -> Info<'_> {
+    pub(crate) fn info(&self) -> Info<'_> {
         Info {
             announced: self.total,
             filename: &self.filename,
         }
     }
 
-    pub(super) fn report_info(&self) -> ReportInfo {
+    pub(crate) fn report_info(&self) -> ReportInfo {
         ReportInfo {
             size: self.total,
             format: self.format,
@@ -178,7 +178,7 @@ impl Transfer {
     }
 
     /// The same, of a transfer that has ended.
-    pub(super) fn into_report_info(self) -> ReportInfo {
+    pub(crate) fn into_report_info(self) -> ReportInfo {
         ReportInfo {
             size: self.total,
             format: self.format,
@@ -190,7 +190,7 @@ impl Transfer {
     }
 
     /// Reads some of the body, through as many attempts as it takes.
-    pub(super) fn read(&mut self, buf: &mut [u8]) -> Result<Step, Error> {
+    pub(crate) fn read(&mut self, buf: &mut [u8]) -> Result<Step, Error> {
         self.call.advance()?;
         loop {
             if self.head_taken < self.head.len() {
@@ -238,7 +238,7 @@ impl Transfer {
     }
 
     /// Adds to an error what is known of the call.
-    pub(super) fn with_context(&self, error: Error) -> Error {
+    pub(crate) fn with_context(&self, error: Error) -> Error {
         let error = error.with_attempts(self.operation().attempts());
         match &self.response {
             Some(response) => response.with_context(error),

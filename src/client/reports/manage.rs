@@ -7,12 +7,12 @@ use std::sync::Arc;
 use ::http::Method;
 use serde::{Deserialize, Serialize};
 
-use super::arguments::{PROJECT_OR_INSTANCE_ID, check_id, check_project};
-use super::document;
-use super::inner::ClientInner;
-use super::pages::JSON;
-use super::report::ReportRequest;
-use super::value::{Value, option_value, unhandled};
+use crate::client::arguments::{PROJECT_OR_INSTANCE_ID, check_id, check_project};
+use crate::client::document;
+use crate::client::download::report::ReportRequest;
+use crate::client::inner::ClientInner;
+use crate::client::reports::list::JSON;
+use crate::client::value::{Value, option_value, unhandled};
 use crate::error::{Error, Status};
 use crate::http::{Call, Endpoint, ErrorContext, Object, Request, Response};
 use crate::memory;
@@ -44,7 +44,7 @@ impl ReportSpec {
     }
 
     /// An option; empty where it is not set.
-    pub(super) fn get(&self, key: &str) -> &str {
+    pub(crate) fn get(&self, key: &str) -> &str {
         self.0.get(key).map_or("", String::as_str)
     }
 }
@@ -53,9 +53,9 @@ impl ReportSpec {
 /// `POST /v1/{project_id}/audit/{instance_id}/reports/create`.
 #[derive(Clone, Debug)]
 pub(crate) struct NewReport {
-    pub(super) project: Option<String>,
-    pub(super) instance: String,
-    pub(super) spec: ReportSpec,
+    pub(crate) project: Option<String>,
+    pub(crate) instance: String,
+    pub(crate) spec: ReportSpec,
 }
 
 /// What the service answers: a word.
@@ -67,7 +67,7 @@ struct ActionResponse {
 
 impl NewReport {
     /// Checks the ids, and that the spec is complete.
-    pub(super) fn new(project: Option<&str>, instance: &str, spec: &ReportSpec) -> Result<NewReport, Error> {
+    pub(crate) fn new(project: Option<&str>, instance: &str, spec: &ReportSpec) -> Result<NewReport, Error> {
         check_project(project)?;
         check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
         let mut options = OptionSet::ReportSpec.options();
@@ -88,7 +88,7 @@ impl NewReport {
 
 impl ClientInner {
     /// Creates a report. The service gives no id of it.
-    pub(super) fn create_report(
+    pub(crate) fn create_report(
         &self,
         report: &NewReport,
         active: Option<ActiveOperation>,
@@ -101,7 +101,7 @@ impl ClientInner {
         })
     }
 
-    pub(super) fn create_in(&self, call: &Arc<Call>, project: &str, report: &NewReport) -> Result<(), Error> {
+    pub(crate) fn create_in(&self, call: &Arc<Call>, project: &str, report: &NewReport) -> Result<(), Error> {
         let body = serde_json::to_vec(&report.spec)
             .map_err(|e| Error::new(Status::Internal, format!("a request that is no JSON: {e}")))?;
         let segments = ["v1", project, "audit", &report.instance, "reports", "create"];
@@ -122,7 +122,7 @@ impl ClientInner {
 
     /// Deletes a report: DeleteAuditReport,
     /// `DELETE /v1/{project_id}/audit/{instance_id}/reports/{id}`.
-    pub(super) fn delete_report(
+    pub(crate) fn delete_report(
         &self,
         project: Option<&str>,
         instance: &str,

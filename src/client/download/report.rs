@@ -3,9 +3,9 @@
 
 use ::http::{StatusCode, Uri};
 
-use super::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id, check_project};
-use super::executor::Subject;
-use super::format::Format;
+use crate::client::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id, check_project};
+use crate::client::download::format::Format;
+use crate::client::executor::Subject;
 use crate::error::Error;
 use crate::http::{Endpoint, ErrorContext, Response, ServiceError};
 
@@ -30,7 +30,7 @@ pub(crate) struct ReportRequest {
 
 impl ReportRequest {
     /// Checks the ids.
-    pub(super) fn new(
+    pub(crate) fn new(
         project: Option<&str>,
         instance: &str,
         id: &str,
@@ -49,34 +49,34 @@ impl ReportRequest {
     }
 
     /// The same, where the report is known to be a PDF or a ZIP archive.
-    pub(super) fn of_known_format(self, only_known_formats: bool) -> ReportRequest {
+    pub(crate) fn of_known_format(self, only_known_formats: bool) -> ReportRequest {
         ReportRequest {
             only_known_formats,
             ..self
         }
     }
 
-    pub(super) fn only_known_formats(&self) -> bool {
+    pub(crate) fn only_known_formats(&self) -> bool {
         self.only_known_formats
     }
 
-    pub(super) fn project(&self) -> Option<&str> {
+    pub(crate) fn project(&self) -> Option<&str> {
         self.project.as_deref()
     }
 
     /// What a log calls it.
-    pub(super) fn subject(&self) -> Subject {
+    pub(in crate::client) fn subject(&self) -> Subject {
         Subject {
             text: format!("report {}", self.id),
             report_id: Some(self.id.clone()),
         }
     }
 
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
-    pub(super) fn url(&self, endpoint: &Endpoint, project: &str) -> Result<Uri, Error> {
+    pub(crate) fn url(&self, endpoint: &Endpoint, project: &str) -> Result<Uri, Error> {
         let segments = [
             "v1",
             project,
@@ -94,7 +94,7 @@ impl ReportRequest {
 
 /// Lets a 200 pass that may be a report, and a 206 where a part was asked for;
 /// anything else is an error.
-pub(super) fn expect_report(response: &mut Response, part: bool) -> Result<(), Error> {
+pub(crate) fn expect_report(response: &mut Response, part: bool) -> Result<(), Error> {
     let status = response.status();
     if status == StatusCode::OK || part && status == StatusCode::PARTIAL_CONTENT {
         return response.refuse_encoding();
@@ -103,7 +103,7 @@ pub(super) fn expect_report(response: &mut Response, part: bool) -> Result<(), E
 }
 
 /// The error for an error object under status 200.
-pub(super) fn refused(response: &Response, said: ServiceError) -> Error {
+pub(crate) fn refused(response: &Response, said: ServiceError) -> Error {
     response.error_from(said, &ERROR_CONTEXT)
 }
 

@@ -1,13 +1,13 @@
 //! What a body is, by its first bytes and its type.
 
 /// As many bytes as tell a PDF from a ZIP.
-pub(super) const MAGIC: usize = 5;
+pub(crate) const MAGIC: usize = 5;
 
 /// As many bytes as tell text from other bytes.
-pub(super) const SNIFFED: usize = 512;
+pub(crate) const SNIFFED: usize = 512;
 
 /// More white space than stands before any report.
-pub(super) const MOST_BLANK: usize = 16 * 1024;
+pub(crate) const MOST_BLANK: usize = 16 * 1024;
 
 /// A body of fewer bytes that is neither a PDF nor a ZIP archive is no report.
 const LEAST: usize = 16;
@@ -34,7 +34,7 @@ impl Format {
         }
     }
 
-    pub(super) fn of(head: &[u8]) -> Format {
+    pub(crate) fn of(head: &[u8]) -> Format {
         // Readers of PDF take one behind a line end too.
         if without_mark(head).starts_with(b"%PDF-") {
             Format::Pdf
@@ -48,7 +48,7 @@ impl Format {
         }
     }
 
-    pub(super) fn extension(self) -> &'static str {
+    pub(crate) fn extension(self) -> &'static str {
         match self {
             Format::Unknown => "bin",
             Format::Pdf => "pdf",
@@ -59,7 +59,7 @@ impl Format {
 
 /// A body that is no report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Document {
+pub(crate) enum Document {
     Empty,
     Page,
     Xml,
@@ -75,7 +75,7 @@ impl Document {
     /// What a body is that is no report, by its first [`SNIFFED`] bytes, from its
     /// first character on where those are blank or nearly so, and its type; none where it can be
     /// a report. `only_known` takes PDF and ZIP alone.
-    pub(super) fn of(head: &[u8], content_type: Option<&str>, only_known: bool) -> Option<Document> {
+    pub(crate) fn of(head: &[u8], content_type: Option<&str>, only_known: bool) -> Option<Document> {
         if Format::of(head) != Format::Unknown {
             return None;
         }
@@ -119,7 +119,7 @@ impl Document {
     }
 
     /// What is wrong with a response that is this.
-    pub(super) fn explanation(self) -> &'static str {
+    pub(crate) fn explanation(self) -> &'static str {
         match self {
             Document::Empty => "the service answered with success and an empty body, which is no report",
             Document::Page => "the response is a web page in place of a report; is the endpoint right?",
@@ -137,7 +137,7 @@ impl Document {
 }
 
 /// `body` from its first character on.
-pub(super) fn without_mark(body: &[u8]) -> &[u8] {
+pub(crate) fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf")
         .unwrap_or(body)
         .trim_ascii_start()

@@ -5,11 +5,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::arguments::digits;
-use super::inner::ClientInner;
-use super::manage::NewReport;
-use super::pages::{Cursor, Item, List};
-use super::report::ReportRequest;
+use crate::client::arguments::digits;
+use crate::client::download::report::ReportRequest;
+use crate::client::inner::ClientInner;
+use crate::client::reports::cursor::Cursor;
+use crate::client::reports::list::List;
+use crate::client::reports::manage::NewReport;
+use crate::client::reports::page::Item;
 use crate::error::{Error, Status};
 use crate::http::Call;
 use crate::log::{Level, LogRecord};
@@ -74,7 +76,7 @@ impl Poller {
 
 impl ClientInner {
     /// Waits until a report is ready.
-    pub(super) fn wait_for_report(
+    pub(crate) fn wait_for_report(
         self: &Arc<ClientInner>,
         project: Option<&str>,
         instance: &str,
@@ -144,7 +146,7 @@ impl ClientInner {
     }
 
     /// Calls a function with the items of each page of a list.
-    pub(super) fn each_page(
+    pub(crate) fn each_page(
         self: &Arc<ClientInner>,
         call: &Arc<Call>,
         project: &str,
@@ -159,7 +161,7 @@ impl ClientInner {
     }
 
     /// Has a report made, waits until it is ready, and gives its id.
-    pub(super) fn generate_report(
+    pub(crate) fn generate_report(
         self: &Arc<ClientInner>,
         report: &NewReport,
         active: Option<ActiveOperation>,

@@ -15,7 +15,7 @@ use crate::memory;
 use crate::sys;
 
 /// More than anybody has.
-pub(super) const MAX_ENDPOINTS: usize = 16;
+pub(crate) const MAX_ENDPOINTS: usize = 16;
 
 /// The regions that have the service in the public cloud. Any other name is as
 /// good: this list only tells a new region from a mistyped one.
@@ -97,7 +97,7 @@ const DEEPEST: usize = 32;
 
 /// Who says where a region is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum EndpointSource {
+pub(crate) enum EndpointSource {
     Variable(String),
     File(PathBuf),
     /// The name is one of the known regions'.
@@ -120,7 +120,7 @@ impl fmt::Display for EndpointSource {
 }
 
 /// The endpoints of a region, in the order of preference, at least one.
-pub(super) fn endpoints(
+pub(crate) fn endpoints(
     region: &str,
     environment: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<(Vec<Endpoint>, EndpointSource), Error> {
@@ -164,7 +164,7 @@ fn domain(region: &str) -> &'static str {
 }
 
 /// Where IAM is by the region's name.
-pub(super) fn iam(region: Option<&str>) -> Result<Endpoint, Error> {
+pub(crate) fn iam(region: Option<&str>) -> Result<Endpoint, Error> {
     let url = match region {
         Some(region) if WITH_IAM.contains(&region) || region.starts_with(EUROPEAN) => {
             format!("https://iam.{region}.{}", domain(region))
@@ -175,7 +175,7 @@ pub(super) fn iam(region: Option<&str>) -> Result<Endpoint, Error> {
 }
 
 /// A URL of the environment or of a file of the SDKs, which may lack its scheme.
-pub(super) fn with_scheme(url: &str) -> Cow<'_, str> {
+pub(crate) fn with_scheme(url: &str) -> Cow<'_, str> {
     match url.contains("://") {
         true => Cow::Borrowed(url),
         false => Cow::Owned(format!("https://{url}")),

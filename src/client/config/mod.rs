@@ -1,5 +1,7 @@
 //! The configuration of a context: every option, checked when it is set.
 
+pub(crate) mod regions;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -7,9 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::arguments::{SanitizedChar, utf8};
-use super::regions;
-use super::value::{Value, option_value, unhandled};
+use crate::client::arguments::{SanitizedChar, utf8};
+use crate::client::value::{Value, option_value, unhandled};
 use crate::credentials::{
     AccessKey, CachedProvider, CallbackProvider, CredentialSource, Credentials, CredentialsProvider,
     Environment, Login, Scope, SourceSelector, StaticProvider, Token, TokenProvider, find, masked,
@@ -32,26 +33,26 @@ pub struct Config {
     endpoints: Vec<Endpoint>,
     iam_endpoint: Option<Endpoint>,
     metadata_endpoint: Option<Endpoint>,
-    pub(super) project_id: Option<String>,
+    pub(crate) project_id: Option<String>,
     credentials: CredentialsOption,
     /// What was replaced and may hold code of the caller's, which must not run
     /// while others wait for the configuration.
     discarded: Vec<CredentialsOption>,
-    pub(super) ca_file: Option<PathBuf>,
-    pub(super) limits: Limits,
-    pub(super) allow_plaintext: bool,
-    pub(super) allow_close_delimited: bool,
-    pub(super) follow_redirects: bool,
-    pub(super) max_memory: u64,
-    pub(super) max_attempts: u32,
-    pub(super) max_retry_after: Duration,
-    pub(super) file_mode: u32,
-    pub(super) wait_timeout: Option<Duration>,
-    pub(super) poll_interval: Duration,
-    pub(super) interruptible: bool,
-    pub(super) log_level: Level,
-    pub(super) user_agent_suffix: Option<String>,
-    pub(super) log: Option<Arc<Log>>,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) limits: Limits,
+    pub(crate) allow_plaintext: bool,
+    pub(crate) allow_close_delimited: bool,
+    pub(crate) follow_redirects: bool,
+    pub(crate) max_memory: u64,
+    pub(crate) max_attempts: u32,
+    pub(crate) max_retry_after: Duration,
+    pub(crate) file_mode: u32,
+    pub(crate) wait_timeout: Option<Duration>,
+    pub(crate) poll_interval: Duration,
+    pub(crate) interruptible: bool,
+    pub(crate) log_level: Level,
+    pub(crate) user_agent_suffix: Option<String>,
+    pub(crate) log: Option<Arc<Log>>,
     proxy: Option<Proxy>,
     proxy_from_environment: bool,
 }
@@ -108,9 +109,9 @@ impl fmt::Debug for CredentialsOption {
 }
 
 /// The credentials provider, and the address of IAM that belongs to it.
-pub(super) struct ResolvedCredentials {
-    pub(super) provider: Option<Arc<dyn CredentialsProvider>>,
-    pub(super) iam: Endpoint,
+pub(crate) struct ResolvedCredentials {
+    pub(crate) provider: Option<Arc<dyn CredentialsProvider>>,
+    pub(crate) iam: Endpoint,
 }
 
 impl fmt::Debug for Config {
@@ -308,7 +309,7 @@ impl Config {
         }
     }
 
-    pub(super) fn region(&self) -> Option<&str> {
+    pub(crate) fn region(&self) -> Option<&str> {
         self.region.as_deref()
     }
 
@@ -318,12 +319,12 @@ impl Config {
     }
 
     /// Whether IAM may be asked: for logins, and for projects by the region's name.
-    pub(super) fn asks_iam(&self) -> bool {
+    pub(crate) fn asks_iam(&self) -> bool {
         self.logs_in() || self.region.is_some()
     }
 
     /// What proves to the service who calls, as far as it is configured.
-    pub(super) fn credentials(&self, environment: &Environment<'_>) -> Result<ResolvedCredentials, Error> {
+    pub(crate) fn credentials(&self, environment: &Environment<'_>) -> Result<ResolvedCredentials, Error> {
         let found = match &self.credentials {
             CredentialsOption::Find(selector) => Some(find(*selector, environment)?),
             _ => None,
@@ -457,7 +458,7 @@ impl Config {
     }
 
     /// The proxy to go through; the environment is read now.
-    pub(super) fn proxy(&self, https: bool) -> Result<Option<Proxy>, Error> {
+    pub(crate) fn proxy(&self, https: bool) -> Result<Option<Proxy>, Error> {
         if self.proxy.is_some() || !self.proxy_from_environment {
             return Ok(self.proxy.clone());
         }
@@ -465,7 +466,7 @@ impl Config {
     }
 
     /// Where the service answers, in the order of preference.
-    pub(super) fn endpoints(
+    pub(crate) fn endpoints(
         &self,
         environment: &dyn Fn(&str) -> Option<OsString>,
         log: &LogFn<'_>,
@@ -494,7 +495,7 @@ impl Config {
     }
 
     /// Where the instance's metadata service answers.
-    pub(super) fn metadata_endpoint(&self) -> Result<Endpoint, Error> {
+    pub(crate) fn metadata_endpoint(&self) -> Result<Endpoint, Error> {
         let Some(endpoint) = &self.metadata_endpoint else {
             return Endpoint::parse("http://169.254.169.254", "metadata_endpoint");
         };

@@ -1,0 +1,202 @@
+//! The lists of the service: their requests and their documents.
+
+use ::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use serde::Serialize;
+
+use crate::client::arguments::{PROJECT_OR_INSTANCE_ID, check_id};
+use crate::error::{Error, Status};
+use crate::http::{Endpoint, ErrorContext};
+use crate::tables::LONGEST_NAME;
+
+use crate::client::reports::page::{Item, Redact, parse_page};
+
+pub(crate) static JSON: [(HeaderName, HeaderValue); 1] =
+    [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+
+/// What is listed.
+#[derive(Clone, Debug)]
+pub enum List {
+    /// ListAuditInstances: `GET /v1/{project_id}/audit/instances?offset=&limit=`
+    Instances,
+    /// `POST /v1/{project_id}/audit/{instance_id}/reports/list`
+    Reports {
+        /// The audit instance.
+        instance: String,
+        /// A name to look for.
+        name: Option<String>,
+    },
+    /// `GET /v2/{project_id}/audit/{instance_id}/reports/templates`, all at once.
+    Templates {
+        /// The audit instance.
+        instance: String,
+    },
+}
+
+#[derive(Serialize)]
+struct ReportsBody<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    page: u64,
+    size: u32,
+}
+
+impl List {
+    /// Checks an instance's id.
+    pub fn reports(instance: &str, name: Option<&str>) -> Result<List, Error> {
+        check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
+        if let Some(name) = name
+            && (name.is_empty() || name.len() > LONGEST_NAME)
+        {
+            return Err(Error::argument(
+                Status::InvalidValue,
+                "name",
+                format_args!("must have 1 to {LONGEST_NAME} bytes, and has {}", name.len()),
+            ));
+        }
+        Ok(List::Reports {
+            instance: instance.to_owned(),
+            name: name.map(str::to_owned),
+        })
+    }
+
+    /// Checks an instance's id.
+    pub fn templates(instance: &str) -> Result<List, Error> {
+        check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
+        Ok(List::Templates {
+            instance: instance.to_owned(),
+        })
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            List::Instances => "instances",
+            List::Reports { .. } => "reports",
+            List::Templates { .. } => "templates",
+        }
+    }
+
+    /// What each item is wrapped in.
+    pub(super) fn wrapper(&self) -> Option<&'static str> {
+        match self {
+            List::Instances => None,
+            List::Reports { .. } => Some("report"),
+            List::Templates { .. } => Some("template"),
+        }
+    }
+
+    pub(super) fn error_context(&self) -> ErrorContext {
+        ErrorContext {
+            server: "the service",
+            not_found: match self {
+                List::Instances => ("knows no such project", "; check the region and the project"),
+                _ => (
+                    "knows no such instance",
+                    "; check the project and the instance's id",
+                ),
+            },
+        }
+    }
+
+    pub(super) fn url(
+        &self,
+        endpoint: &Endpoint,
+        project: &str,
+        offset: u64,
+        size: u32,
+    ) -> Result<::http::Uri, Error> {
+        match self {
+            List::Instances => endpoint.url(
+                &["v1", project, "audit", "instances"],
+                &[("offset", &offset.to_string()), ("limit", &size.to_string())],
+            ),
+            List::Reports { instance, .. } => {
+                endpoint.url(&["v1", project, "audit", instance, "reports", "list"], &[])
+            }
+            List::Templates { instance } => {
+                endpoint.url(&["v2", project, "audit", instance, "reports", "templates"], &[])
+            }
+        }
+    }
+
+    pub(super) fn body(&self, offset: u64, width: u64, size: u32) -> Result<Vec<u8>, Error> {
+        let List::Reports { name, .. } = self else {
+            return Ok(Vec::new());
+        };
+        serde_json::to_vec(&ReportsBody {
+            name: name.as_deref(),
+            page: offset / width + 1,
+            size,
+        })
+        .map_err(|e| Error::new(Status::Internal, format!("a request that is no JSON: {e}")))
+    }
+
+    /// The total, where the service tells it, and the items of a page; an error
+    /// that says what is wrong with it otherwise. `redact` gives a text without the
+    /// secrets in it, where there are some: items end in file names and messages.
+    pub fn parse(&self, body: Vec<u8>, redact: Redact<'_>) -> Result<(Option<u64>, Vec<Item>), Error> {
+        parse_page(body, self.wrapper(), redact)
+    }
+
+    /// The offset at which a page that holds this one begins.
+    pub(super) fn aligned(&self, offset: u64, width: u64) -> u64 {
+        match self {
+            List::Reports { .. } => offset - offset % width,
+            _ => offset,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::reports::page::MAX_ITEMS_OF_A_PAGE;
+
+    #[test]
+    fn a_list_is_an_object_with_the_items_of_its_kind() {
+        let count = |body: &str| {
+            List::Instances
+                .parse(body.as_bytes().to_vec(), &|_| None)
+                .map(|(_, items)| items.len())
+                .map_err(|e| e.status())
+        };
+        assert_eq!(count(r#"{"servers":[{"id":"a"},{"instance_id":"b"}]}"#), Ok(2));
+        assert_eq!(count(r#"{"servers":[],"total":0}"#), Ok(0));
+        for body in [
+            "",
+            "{}",
+            "[[]]",
+            r#"[[{"id":"a"}],1]"#,
+            r#"{"servers":[["a"]]}"#,
+            r#"{"servers":[{"name":"a"}]}"#,
+            r#"{"servers":[],"total":-1}"#,
+        ] {
+            assert_eq!(count(body), Err(Status::UnexpectedResponse), "{body}");
+        }
+        let many = |n: usize| format!(r#"{{"items":[{}]}}"#, vec![r#"{"id":1}"#; n].join(","));
+        assert_eq!(count(&many(MAX_ITEMS_OF_A_PAGE)), Ok(MAX_ITEMS_OF_A_PAGE));
+        assert_eq!(
+            count(&many(MAX_ITEMS_OF_A_PAGE + 1)),
+            Err(Status::UnexpectedResponse)
+        );
+    }
+
+    #[test]
+    fn fields_are_the_service_s_text_whatever_they_hold() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let item = Item::of(&format!(
+            r#"{{"instance_id":"a","name":"\u00e9\u0000\ud800!","n":1.50,"gone":null,"n\u0061me2":"b","twice":1,"twice":null,"deep":{deep}}}"#
+        ));
+        for (name, text) in [
+            ("id", Some("a")),
+            ("name", Some("é\u{fffd}\u{fffd}\u{fffd}\u{fffd}!")),
+            ("n", Some("1.50")),
+            ("gone", None),
+            ("name2", Some("b")),
+            ("twice", None),
+            ("deep", Some(&deep)),
+            ("missing", None),
+        ] {
+            assert_eq!(item.get(name), text, "{name}");
+        }
+    }
+}
