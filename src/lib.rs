@@ -106,6 +106,7 @@
 // | `fork` | what each process has for itself |
 // | `sys` | system calls that std does not offer |
 // | `tables` | one table for each fact: statuses, options, features, counts, fields |
+// | `text` | texts of others, made safe to show |
 // | `thread` | what the library has for each thread |
 // | `internal` | what the C ABI needs beyond the public API |
 //
@@ -133,6 +134,7 @@ mod operation;
 mod sink;
 mod sys;
 mod tables;
+mod text;
 mod thread;
 
 // For its features alone, see Cargo.toml.

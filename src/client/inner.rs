@@ -13,10 +13,11 @@ use super::project::ProjectLookup;
 use crate::credentials::{
     CredentialSource, Credentials, CurrentProvider, Environment, Metadata, StaticProvider, Token,
 };
-use crate::error::{Error, sanitize};
+use crate::error::Error;
 use crate::host::Hosted;
 use crate::http::{Endpoint, Http, Setup};
 use crate::log::{Level, Log, LogRecord};
+use crate::text::sanitize;
 
 const LOG_LINE: usize = 2048;
 

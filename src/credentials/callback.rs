@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::{Completion, CredentialSource, Credentials, RequestContext, Token, TokenFetcher};
-use crate::error::{Error, Status, sanitize};
+use crate::error::{Error, Status};
 use crate::host::Hosted;
+use crate::text::sanitize;
 
 /// The longest reason for a refusal that is passed on, in bytes.
 const REASON_LIMIT: usize = 512;

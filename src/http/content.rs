@@ -3,7 +3,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::error::{is_deceptive, shorten};
+use crate::text::{is_deceptive, shorten};
 
 /// `Content-Range: bytes 10-99/100`: first, last, and the whole length where
 /// it is known. None where it is malformed or of another unit.

@@ -5,7 +5,8 @@ use ::http::header::LOCATION;
 
 use super::response::Response;
 use super::service_error::ServiceError;
-use crate::error::{Error, Status, sanitize};
+use crate::error::{Error, Status};
+use crate::text::sanitize;
 
 /// How much of the service's words a message quotes, so that its request id
 /// still fits behind them.

@@ -12,8 +12,8 @@ use memchr::memmem;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::content::{safe_filename, safe_name};
-use crate::error::is_deceptive;
 use crate::memory;
+use crate::text::is_deceptive;
 
 /// Below this, a text is no secret, and blotting it out would only destroy the
 /// text around it.

@@ -8,8 +8,9 @@ use serde::de::{self, Deserializer, IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::object::Object;
-use crate::error::{Detail, Error, ServiceText, shorten};
+use crate::error::{Detail, Error, ServiceText};
 use crate::memory;
+use crate::text::shorten;
 
 /// No sound error is larger; the rest is not read.
 pub(crate) const ERROR_BODY_LIMIT: usize = 64 * 1024;

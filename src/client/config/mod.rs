@@ -1,5 +1,7 @@
-//! The configuration of a context: every option, checked when it is set.
+//! The configuration of a client: every option, checked when it is set.
 
+pub(crate) mod credentials;
+mod credentials_option;
 pub(crate) mod regions;
 
 use std::ffi::{OsStr, OsString};
@@ -11,19 +13,14 @@ use std::time::Duration;
 
 use crate::client::arguments::{SanitizedChar, utf8};
 use crate::client::value::{Value, option_value, unhandled};
-use crate::credentials::{
-    AccessKey, CachedProvider, CallbackProvider, CredentialSource, Credentials, CredentialsProvider,
-    Environment, Login, Scope, SourceSelector, StaticProvider, Token, TokenProvider, find, masked,
-};
+use crate::credentials::{AccessKey, SourceSelector};
 use crate::error::{Error, Status};
 use crate::http::{Endpoint, Limits, Proxy};
 use crate::log::{Level, Log, LogFn};
 use crate::operation::Overrides;
 use crate::tables::{LONGEST_REGION, OptionSet};
+use credentials_option::CredentialsOption;
 use zeroize::Zeroizing;
-
-/// The variable by which the official SDKs are told where IAM is.
-const IAM_ENDPOINT: &str = "HUAWEICLOUD_SDK_IAM_ENDPOINT";
 
 /// What a client is made from. See `dbss_config_set` for what
 /// each option means.
@@ -55,63 +52,6 @@ pub struct Config {
     pub(crate) log: Option<Arc<Log>>,
     proxy: Option<Proxy>,
     proxy_from_environment: bool,
-}
-
-/// What proves who calls: the kind that was set last.
-#[derive(Clone, Default)]
-enum CredentialsOption {
-    #[default]
-    None,
-    Token(Token),
-    AccessKey(Keys),
-    User(User),
-    Provider(Arc<TokenProvider>),
-    Find(SourceSelector),
-}
-
-/// An access key, as far as it is set.
-#[derive(Clone, Default)]
-struct Keys {
-    access_key: Option<Vec<u8>>,
-    secret_key: Option<Zeroizing<Vec<u8>>>,
-    security_token: Option<Zeroizing<Vec<u8>>>,
-}
-
-/// A user of IAM, as far as it is set.
-#[derive(Clone, Default)]
-struct User {
-    name: Option<String>,
-    password: Option<Zeroizing<String>>,
-    domain: Option<String>,
-}
-
-impl fmt::Debug for CredentialsOption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let set = |set| if set { "***" } else { "none" };
-        match self {
-            CredentialsOption::None => f.write_str("None"),
-            CredentialsOption::Token(token) => write!(f, "{token:?}"),
-            CredentialsOption::AccessKey(keys) => write!(
-                f,
-                "AccessKey({}, {}, {})",
-                set(keys.access_key.is_some()),
-                set(keys.secret_key.is_some()),
-                set(keys.security_token.is_some())
-            ),
-            CredentialsOption::User(user) => {
-                let password = set(user.password.is_some());
-                write!(f, "User({:?}, {password}, {:?})", user.name, user.domain)
-            }
-            CredentialsOption::Provider(_) => f.write_str("Provider"),
-            CredentialsOption::Find(selector) => write!(f, "Find({selector:?})"),
-        }
-    }
-}
-
-/// The credentials provider, and the address of IAM that belongs to it.
-pub(crate) struct ResolvedCredentials {
-    pub(crate) provider: Option<Arc<dyn CredentialsProvider>>,
-    pub(crate) iam: Endpoint,
 }
 
 impl fmt::Debug for Config {
@@ -224,169 +164,8 @@ impl Config {
         Ok(())
     }
 
-    /// Sets the token, in place of other credentials.
-    pub fn set_token(&mut self, token: &[u8]) -> Result<(), Error> {
-        let token = Token::new(token)?;
-        self.choose(CredentialsOption::Token(token));
-        Ok(())
-    }
-
-    /// Sets the access key, in place of other credentials.
-    pub fn set_access_key(
-        &mut self,
-        access_key: &[u8],
-        secret_key: &[u8],
-        security_token: Option<&[u8]>,
-    ) -> Result<(), Error> {
-        AccessKey::new(access_key, secret_key, security_token)?;
-        self.choose(CredentialsOption::AccessKey(Keys {
-            access_key: Some(access_key.to_vec()),
-            secret_key: Some(Zeroizing::new(secret_key.to_vec())),
-            security_token: security_token.map(|token| Zeroizing::new(token.to_vec())),
-        }));
-        Ok(())
-    }
-
-    /// Sets the IAM user who logs in, in place of other credentials.
-    pub fn set_iam_user(&mut self, user: &str, password: &str, domain: &str) -> Result<(), Error> {
-        for (parameter, key, value) in [
-            ("user", "iam_user", user),
-            ("password", "iam_password", password),
-            ("domain", "iam_domain", domain),
-        ] {
-            option_value(OptionSet::Config, key, value.as_bytes()).map_err(|e| {
-                let status = e.status();
-                e.found_in(status, parameter)
-            })?;
-        }
-        self.choose(CredentialsOption::User(User {
-            name: Some(user.to_owned()),
-            password: Some(Zeroizing::new(password.to_owned())),
-            domain: Some(domain.to_owned()),
-        }));
-        Ok(())
-    }
-
-    /// Sets who gives tokens, in place of other credentials; none takes the one
-    /// away that was set.
-    pub fn set_token_provider(&mut self, provider: Option<Arc<TokenProvider>>) {
-        match provider {
-            Some(provider) => self.choose(CredentialsOption::Provider(provider)),
-            None if matches!(self.credentials, CredentialsOption::Provider(_)) => {
-                self.choose(CredentialsOption::None)
-            }
-            None => {}
-        }
-    }
-
-    fn choose(&mut self, credentials: CredentialsOption) {
-        let old = std::mem::replace(&mut self.credentials, credentials);
-        self.discarded.push(old);
-    }
-
-    /// What was replaced, to be dropped where nobody waits.
-    pub fn take_discarded(&mut self) -> impl Sized + use<> {
-        std::mem::take(&mut self.discarded)
-    }
-
-    fn keys(&mut self) -> &mut Keys {
-        if !matches!(self.credentials, CredentialsOption::AccessKey(_)) {
-            self.choose(CredentialsOption::AccessKey(Keys::default()));
-        }
-        match &mut self.credentials {
-            CredentialsOption::AccessKey(keys) => keys,
-            _ => unreachable!("it was just made so"),
-        }
-    }
-
-    fn user(&mut self) -> &mut User {
-        if !matches!(self.credentials, CredentialsOption::User(_)) {
-            self.choose(CredentialsOption::User(User::default()));
-        }
-        match &mut self.credentials {
-            CredentialsOption::User(user) => user,
-            _ => unreachable!("it was just made so"),
-        }
-    }
-
     pub(crate) fn region(&self) -> Option<&str> {
         self.region.as_deref()
-    }
-
-    /// Whether there is a user to log in.
-    fn logs_in(&self) -> bool {
-        matches!(self.credentials, CredentialsOption::User(_))
-    }
-
-    /// Whether IAM may be asked: for logins, and for projects by the region's name.
-    pub(crate) fn asks_iam(&self) -> bool {
-        self.logs_in() || self.region.is_some()
-    }
-
-    /// What proves to the service who calls, as far as it is configured.
-    pub(crate) fn credentials(&self, environment: &Environment<'_>) -> Result<ResolvedCredentials, Error> {
-        let found = match &self.credentials {
-            CredentialsOption::Find(selector) => Some(find(*selector, environment)?),
-            _ => None,
-        };
-        let beside = found.as_ref().and_then(|found| found.iam_endpoint.as_deref());
-        let variable =
-            (environment.variable)(IAM_ENDPOINT).filter(|value| !value.is_empty() && self.asks_iam());
-        let (iam, parameter) = match (&self.iam_endpoint, beside, variable) {
-            (Some(iam), _, _) => (iam.clone(), "iam_endpoint"),
-            (None, Some(url), _) => (
-                Endpoint::parse(&regions::with_scheme(url), "iam_endpoint")?,
-                "iam_endpoint",
-            ),
-            (None, None, Some(url)) => (
-                Endpoint::parse(&regions::with_scheme(url.to_string_lossy().trim()), IAM_ENDPOINT)?,
-                IAM_ENDPOINT,
-            ),
-            (None, None, None) => (regions::iam(self.region.as_deref())?, "region"),
-        };
-        self.check_plaintext(&iam, parameter)?;
-        let provider: Option<Arc<dyn CredentialsProvider>> = match &self.credentials {
-            CredentialsOption::None => None,
-            CredentialsOption::Token(token) => Some(Arc::new(StaticProvider::new(
-                token.clone().into(),
-                CredentialSource::Token,
-            ))),
-            CredentialsOption::AccessKey(keys) => Some(Arc::new(keys.provider()?)),
-            CredentialsOption::User(user) => Some(Arc::new(CachedProvider::new(self.login(user, &iam)?))),
-            CredentialsOption::Provider(provider) => Some(Arc::new(CachedProvider::new(
-                CallbackProvider::new(Arc::clone(provider)),
-            ))),
-            CredentialsOption::Find(_) => found.map(|found| found.provider),
-        };
-        Ok(ResolvedCredentials { provider, iam })
-    }
-
-    fn login(&self, user: &User, iam: &Endpoint) -> Result<Login, Error> {
-        let missing = |key| {
-            Error::argument(
-                Status::NotConfigured,
-                key,
-                "is missing: an IAM user logs in with iam_user, iam_password and iam_domain",
-            )
-        };
-        let scope = match (&self.project_id, &self.region) {
-            (Some(id), _) => Scope::ProjectId(id.clone()),
-            (None, Some(region)) => Scope::Region(region.clone()),
-            (None, None) => {
-                return Err(Error::argument(
-                    Status::NotConfigured,
-                    "region",
-                    "is missing: a login is for a region or a project_id; set one of them",
-                ));
-            }
-        };
-        Ok(Login {
-            endpoint: iam.clone(),
-            user: user.name.clone().ok_or_else(|| missing("iam_user"))?,
-            password: user.password.clone().ok_or_else(|| missing("iam_password"))?,
-            domain: user.domain.clone().ok_or_else(|| missing("iam_domain"))?,
-            scope,
-        })
     }
 
     /// Sets any option by its key.
@@ -515,28 +294,6 @@ impl Config {
             "is plain http on another host, which would show credentials and the report to the network; \
              use https, or set allow_plaintext",
         ))
-    }
-}
-
-impl Keys {
-    fn provider(&self) -> Result<StaticProvider, Error> {
-        let missing = |key, other| {
-            Error::argument(
-                Status::NotConfigured,
-                key,
-                format_args!("is missing: {other} is configured, and one is nothing without the other"),
-            )
-        };
-        let (id, key) = match (&self.access_key, &self.secret_key) {
-            (Some(id), Some(key)) => (id, key),
-            (Some(_), None) => return Err(missing("secret_key", "access_key")),
-            (None, Some(_)) => return Err(missing("access_key", "secret_key")),
-            (None, None) => return Err(missing("access_key", "security_token")),
-        };
-        let token = self.security_token.as_ref().map(|token| token.as_slice());
-        let name = masked(&String::from_utf8_lossy(id));
-        let credentials = Credentials::from(AccessKey::new(id, key, token)?).with_name(Some(name));
-        Ok(StaticProvider::new(credentials, CredentialSource::AccessKey))
     }
 }
 

@@ -1,10 +1,13 @@
 //! The directory of a mirror: its lock, its manifest and its checksums.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::DirBuilder;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -17,11 +20,12 @@ use crate::client::arguments::{REPORT_ID, check_id};
 use crate::client::reports::page::Item;
 use crate::client::time::date;
 use crate::client::value::locales;
-use crate::error::{Error, Status, shorten};
+use crate::error::{Error, Status};
 use crate::http::safe_name;
 use crate::memory;
 use crate::sink::{FileOptions, FileSink, SHORT_NAME};
 use crate::sys::{self, FileLock};
+use crate::text::shorten;
 
 /// A lock that dies with the process that holds it.
 const LOCK: &str = ".dbss-mirror.lock";
@@ -392,7 +396,7 @@ impl Archive {
     pub(super) fn claim(&mut self, record: &Record) -> Result<(), Error> {
         let (path, key) = (self.path_hash(&record.path), self.key_hash(&record.key()));
         if self.owners.len() >= MAX_PATHS {
-            return Err(super::too_many("reports"));
+            return Err(too_many("reports"));
         }
         if self.owners.try_reserve(1).is_err() {
             return Err(memory::out_of_memory());
@@ -562,4 +566,35 @@ impl Archive {
         };
         closed.and(FileSink::save(&path, text.as_bytes(), options))
     }
+}
+/// A directory of the archive, and those above it: for the owner alone, as
+/// reports are.
+pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| {
+            // What is there may be a directory that cannot be looked at.
+            let looked = path.metadata().err();
+            let e = looked
+                .filter(|looked| e.kind() == ErrorKind::AlreadyExists && looked.kind() != ErrorKind::NotFound)
+                .unwrap_or(e);
+            Error::os(
+                Status::File,
+                format_args!("cannot make the directory {}", path.display()),
+                &e,
+            )
+        })
+}
+
+/// The error of lists that one run cannot take.
+pub(super) fn too_many(what: &str) -> Error {
+    Error::new(
+        Status::UnexpectedResponse,
+        format!(
+            "the service's lists have more {what} than one run takes; where that is right, ask for less with instance, \
+             since or until"
+        ),
+    )
 }

@@ -1,0 +1,188 @@
+//! The credentials of a configuration: the kind that was set last.
+
+use std::sync::Arc;
+
+use crate::client::value::option_value;
+use crate::credentials::{
+    AccessKey, CachedProvider, CallbackProvider, CredentialSource, CredentialsProvider, Environment, Login,
+    Scope, StaticProvider, Token, TokenProvider, find,
+};
+use crate::error::{Error, Status};
+use crate::http::Endpoint;
+use crate::tables::OptionSet;
+use zeroize::Zeroizing;
+
+use super::credentials_option::{CredentialsOption, Keys, User};
+use super::{Config, regions};
+
+/// The variable by which the official SDKs are told where IAM is.
+const IAM_ENDPOINT: &str = "HUAWEICLOUD_SDK_IAM_ENDPOINT";
+
+/// The credentials provider, and the address of IAM that belongs to it.
+pub(crate) struct ResolvedCredentials {
+    pub(crate) provider: Option<Arc<dyn CredentialsProvider>>,
+    pub(crate) iam: Endpoint,
+}
+
+impl Config {
+    /// Sets the token, in place of other credentials.
+    pub fn set_token(&mut self, token: &[u8]) -> Result<(), Error> {
+        let token = Token::new(token)?;
+        self.choose(CredentialsOption::Token(token));
+        Ok(())
+    }
+
+    /// Sets the access key, in place of other credentials.
+    pub fn set_access_key(
+        &mut self,
+        access_key: &[u8],
+        secret_key: &[u8],
+        security_token: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        AccessKey::new(access_key, secret_key, security_token)?;
+        self.choose(CredentialsOption::AccessKey(Keys {
+            access_key: Some(access_key.to_vec()),
+            secret_key: Some(Zeroizing::new(secret_key.to_vec())),
+            security_token: security_token.map(|token| Zeroizing::new(token.to_vec())),
+        }));
+        Ok(())
+    }
+
+    /// Sets the IAM user who logs in, in place of other credentials.
+    pub fn set_iam_user(&mut self, user: &str, password: &str, domain: &str) -> Result<(), Error> {
+        for (parameter, key, value) in [
+            ("user", "iam_user", user),
+            ("password", "iam_password", password),
+            ("domain", "iam_domain", domain),
+        ] {
+            option_value(OptionSet::Config, key, value.as_bytes()).map_err(|e| {
+                let status = e.status();
+                e.found_in(status, parameter)
+            })?;
+        }
+        self.choose(CredentialsOption::User(User {
+            name: Some(user.to_owned()),
+            password: Some(Zeroizing::new(password.to_owned())),
+            domain: Some(domain.to_owned()),
+        }));
+        Ok(())
+    }
+
+    /// Sets who gives tokens, in place of other credentials; none takes the one
+    /// away that was set.
+    pub fn set_token_provider(&mut self, provider: Option<Arc<TokenProvider>>) {
+        match provider {
+            Some(provider) => self.choose(CredentialsOption::Provider(provider)),
+            None if matches!(self.credentials, CredentialsOption::Provider(_)) => {
+                self.choose(CredentialsOption::None)
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn choose(&mut self, credentials: CredentialsOption) {
+        let old = std::mem::replace(&mut self.credentials, credentials);
+        self.discarded.push(old);
+    }
+
+    /// What was replaced, to be dropped where nobody waits.
+    pub fn take_discarded(&mut self) -> impl Sized + use<> {
+        std::mem::take(&mut self.discarded)
+    }
+
+    pub(super) fn keys(&mut self) -> &mut Keys {
+        if !matches!(self.credentials, CredentialsOption::AccessKey(_)) {
+            self.choose(CredentialsOption::AccessKey(Keys::default()));
+        }
+        match &mut self.credentials {
+            CredentialsOption::AccessKey(keys) => keys,
+            _ => unreachable!("it was just made so"),
+        }
+    }
+
+    pub(super) fn user(&mut self) -> &mut User {
+        if !matches!(self.credentials, CredentialsOption::User(_)) {
+            self.choose(CredentialsOption::User(User::default()));
+        }
+        match &mut self.credentials {
+            CredentialsOption::User(user) => user,
+            _ => unreachable!("it was just made so"),
+        }
+    }
+
+    /// Whether there is a user to log in.
+    pub(super) fn logs_in(&self) -> bool {
+        matches!(self.credentials, CredentialsOption::User(_))
+    }
+
+    /// Whether IAM may be asked: for logins, and for projects by the region's name.
+    pub(crate) fn asks_iam(&self) -> bool {
+        self.logs_in() || self.region.is_some()
+    }
+
+    /// What proves to the service who calls, as far as it is configured.
+    pub(crate) fn credentials(&self, environment: &Environment<'_>) -> Result<ResolvedCredentials, Error> {
+        let found = match &self.credentials {
+            CredentialsOption::Find(selector) => Some(find(*selector, environment)?),
+            _ => None,
+        };
+        let beside = found.as_ref().and_then(|found| found.iam_endpoint.as_deref());
+        let variable =
+            (environment.variable)(IAM_ENDPOINT).filter(|value| !value.is_empty() && self.asks_iam());
+        let (iam, parameter) = match (&self.iam_endpoint, beside, variable) {
+            (Some(iam), _, _) => (iam.clone(), "iam_endpoint"),
+            (None, Some(url), _) => (
+                Endpoint::parse(&regions::with_scheme(url), "iam_endpoint")?,
+                "iam_endpoint",
+            ),
+            (None, None, Some(url)) => (
+                Endpoint::parse(&regions::with_scheme(url.to_string_lossy().trim()), IAM_ENDPOINT)?,
+                IAM_ENDPOINT,
+            ),
+            (None, None, None) => (regions::iam(self.region.as_deref())?, "region"),
+        };
+        self.check_plaintext(&iam, parameter)?;
+        let provider: Option<Arc<dyn CredentialsProvider>> = match &self.credentials {
+            CredentialsOption::None => None,
+            CredentialsOption::Token(token) => Some(Arc::new(StaticProvider::new(
+                token.clone().into(),
+                CredentialSource::Token,
+            ))),
+            CredentialsOption::AccessKey(keys) => Some(Arc::new(keys.provider()?)),
+            CredentialsOption::User(user) => Some(Arc::new(CachedProvider::new(self.login(user, &iam)?))),
+            CredentialsOption::Provider(provider) => Some(Arc::new(CachedProvider::new(
+                CallbackProvider::new(Arc::clone(provider)),
+            ))),
+            CredentialsOption::Find(_) => found.map(|found| found.provider),
+        };
+        Ok(ResolvedCredentials { provider, iam })
+    }
+
+    fn login(&self, user: &User, iam: &Endpoint) -> Result<Login, Error> {
+        let missing = |key| {
+            Error::argument(
+                Status::NotConfigured,
+                key,
+                "is missing: an IAM user logs in with iam_user, iam_password and iam_domain",
+            )
+        };
+        let scope = match (&self.project_id, &self.region) {
+            (Some(id), _) => Scope::ProjectId(id.clone()),
+            (None, Some(region)) => Scope::Region(region.clone()),
+            (None, None) => {
+                return Err(Error::argument(
+                    Status::NotConfigured,
+                    "region",
+                    "is missing: a login is for a region or a project_id; set one of them",
+                ));
+            }
+        };
+        Ok(Login {
+            endpoint: iam.clone(),
+            user: user.name.clone().ok_or_else(|| missing("iam_user"))?,
+            password: user.password.clone().ok_or_else(|| missing("iam_password"))?,
+            domain: user.domain.clone().ok_or_else(|| missing("iam_domain"))?,
+            scope,
+        })
+    }
+}

@@ -1,0 +1,85 @@
+//! The result of a run.
+
+use serde::{Serialize, Serializer};
+
+use crate::error::{Error, Status};
+use crate::memory;
+use crate::tables::Counts;
+
+use super::gaps::Gap;
+
+/// A report that failed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The id of its instance.
+    pub instance: String,
+    /// Its id; empty where it was the list of the instance's reports that failed.
+    pub id: String,
+    /// Why. Of each text that the service sent it has at most a kibibyte, and of its
+    /// details together as much.
+    pub error: Error,
+}
+
+/// How a mirror went, as far as it went.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct MirrorResult {
+    /// What became of the reports.
+    pub counts: Counts,
+    /// The reports that failed.
+    pub failures: Vec<Failure>,
+    /// The days, weeks and months without a report, of those between the first and
+    /// the last report of an instance and a type, or since
+    /// [`since`](MirrorOptions::since) and until [`until`](MirrorOptions::until).
+    pub gaps: Vec<Gap>,
+}
+
+#[derive(Serialize)]
+struct FailureJson<'a> {
+    instance: &'a str,
+    id: &'a str,
+    status: i32,
+    status_name: &'a str,
+    message: &'a str,
+}
+
+#[derive(Serialize)]
+struct ResultJson<'a> {
+    #[serde(flatten, serialize_with = "by_name")]
+    counts: &'a Counts,
+    failures: Vec<FailureJson<'a>>,
+    gaps: &'a [Gap],
+}
+
+fn by_name<S: Serializer>(counts: &&Counts, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(counts.named())
+}
+
+impl MirrorResult {
+    pub(super) fn fail(&mut self, instance: String, id: String, error: Error) {
+        self.counts.failed += 1;
+        let error = error.reduced();
+        self.failures.push(Failure { instance, id, error });
+    }
+
+    /// The result as a JSON document: the counts by their names; "failures", each
+    /// with instance, id, status, status_name, message; "gaps", each with instance,
+    /// type, period.
+    pub fn json(&self) -> Result<Vec<u8>, Error> {
+        memory::probe(self.failures.len() * 4096)?;
+        let failures = self.failures.iter().map(|failure| FailureJson {
+            instance: &failure.instance,
+            id: &failure.id,
+            status: failure.error.status() as i32,
+            status_name: failure.error.status().name(),
+            message: failure.error.message(),
+        });
+        serde_json::to_vec(&ResultJson {
+            counts: &self.counts,
+            failures: failures.collect(),
+            gaps: &self.gaps,
+        })
+        .map_err(|e| Error::new(Status::Internal, format!("a result that is no JSON: {e}")))
+    }
+}
