@@ -120,6 +120,7 @@ lint: venv ## formatting, lints and types of every language here
 	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/sanitizers/*.c
 	$(VENV)/bin/ruff check bindings tests
 	$(VENV)/bin/ruff format --check bindings tests
+	$(VENV)/bin/python tests/lint/imports.py
 	cd bindings/python && $(VENV)/bin/mypy --strict dbss dbss_command.py
 
 deny: ## licences, sources and versions of all that the library is made of
