@@ -32,7 +32,7 @@ def baseline(root: Path) -> Description:
     return found
 
 
-def test_the_description_is_of_its_schema(root: Path, description: Description) -> None:
+def test_abi_description_matches_schema(root: Path, description: Description) -> None:
     schema = json.loads((root / "include/dbss-abi.schema.json").read_text())
     validator = jsonschema.Draft202012Validator
     validator.check_schema(schema)
@@ -44,7 +44,7 @@ def test_the_description_is_of_its_schema(root: Path, description: Description) 
         assert not validator(schema).is_valid(wrong)
 
 
-def test_the_library_exports_exactly_what_is_described(
+def test_abi_description_lists_exactly_exported_functions(
     library: Path, description: Description
 ) -> None:
     command = ["nm", "--dynamic", "--defined-only", library]
@@ -78,7 +78,7 @@ def types_of(header: Path) -> dict[str, Any]:
     }
 
 
-def test_the_description_has_the_headers_types(root: Path, description: Description) -> None:
+def test_abi_description_matches_header_types(root: Path, description: Description) -> None:
     described = {
         one["name"]: [
             one["returns"]["c_type"],
@@ -93,7 +93,7 @@ def test_the_description_has_the_headers_types(root: Path, description: Descript
     assert {*described, *named} == set(types)
 
 
-def test_the_description_has_the_headers_constants(root: Path, description: Description) -> None:
+def test_abi_description_matches_header_constants(root: Path, description: Description) -> None:
     text = (root / "include/dbss.h").read_text()
     found = re.findall(r"^#define (DBSS_\w+) (\d+)$", text, re.MULTILINE)
     constants = {name: int(value) for name, value in found if not name.startswith("DBSS_VERSION_")}
@@ -101,7 +101,7 @@ def test_the_description_has_the_headers_constants(root: Path, description: Desc
     assert {one["name"]: one["value"] for one in rows} == constants
 
 
-def test_all_that_the_description_names_is_described(description: Description) -> None:
+def test_abi_description_references_are_defined(description: Description) -> None:
     functions = by_name(description["functions"])
     constants = by_name(description["constants"])
     kinds = {
@@ -131,7 +131,7 @@ def test_all_that_the_description_names_is_described(description: Description) -
         assert (parameter["of"], parameter["nullability"]) == (one["name"], "ignored")
 
 
-def test_the_layout_is_the_compilers(
+def test_abi_description_struct_layout_matches_compiler(
     root: Path, tmp_path: Path, environment: dict[str, str], description: Description
 ) -> None:
     [struct] = description["structs"]
@@ -152,7 +152,7 @@ def test_the_layout_is_the_compilers(
     assert (layout["size"], layout["offsets"]) == (size, offsets_there)
 
 
-def test_a_wrapper_finds_what_it_needs(description: Description) -> None:
+def test_abi_description_has_facts_for_wrappers(description: Description) -> None:
     functions = by_name(description["functions"])
     to_file = functions["dbss_report_download_to_file"]
     parameters = by_name(to_file["parameters"])
@@ -187,7 +187,7 @@ def test_a_wrapper_finds_what_it_needs(description: Description) -> None:
 # The lock
 
 
-def test_the_abi_is_what_it_was(baseline: Description, description: Description) -> None:
+def test_abi_is_compatible_with_baseline(baseline: Description, description: Description) -> None:
     assert list(broken(baseline, description)) == []
 
 
@@ -291,7 +291,7 @@ BREAKS: list[tuple[Callable[[Description], Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "problem"), BREAKS, ids=[problem for _, problem in BREAKS])
-def test_a_break_is_found(
+def test_compare_breaking_change_is_reported(
     baseline: Description, change: Callable[[Description], Any], problem: str
 ) -> None:
     changed = copy.deepcopy(baseline)
@@ -299,7 +299,7 @@ def test_a_break_is_found(
     assert problem in list(broken(baseline, changed))
 
 
-def test_additions_and_larger_promises_are_none(baseline: Description) -> None:
+def test_compare_addition_or_relaxed_contract_is_not_breaking(baseline: Description) -> None:
     changed = copy.deepcopy(baseline)
     new = {**by_name(changed["functions"])["dbss_version"], "name": "dbss_new", "since": "0.2.0"}
     changed["functions"].insert(0, new)

@@ -54,7 +54,7 @@ def load_generator(root: Path) -> ModuleType:
     return generator
 
 
-def test_the_committed_files_are_up_to_date(root: Path) -> None:
+def test_generated_files_are_up_to_date(root: Path) -> None:
     description = json.loads((root / "include/dbss-abi.json").read_text())
     for path, text in load_generator(root).generate(description).items():
         assert path.read_text() == text, f"{path.name} is stale: run make abi"
@@ -106,14 +106,14 @@ def returns_status(function: c_ast.FuncDecl) -> bool:
     return isinstance(kind, c_ast.IdentifierType) and kind.names == ["dbss_status"]
 
 
-def test_the_package_declares_exactly_the_headers_functions(
+def test_package_declares_exactly_header_functions(
     functions: dict[str, c_ast.FuncDecl],
 ) -> None:
     assert set(abi.library.functions) == set(functions)
     assert len(functions) > 100
 
 
-def test_every_function_has_the_headers_types(functions: dict[str, c_ast.FuncDecl]) -> None:
+def test_functions_have_header_types(functions: dict[str, c_ast.FuncDecl]) -> None:
     different = {}
     for name, function in functions.items():
         one = abi.library.functions[name]
@@ -124,7 +124,7 @@ def test_every_function_has_the_headers_types(functions: dict[str, c_ast.FuncDec
     assert different == {}
 
 
-def test_every_callback_has_the_headers_types(declarations: list[Any]) -> None:
+def test_callbacks_have_header_types(declarations: list[Any]) -> None:
     pointers = {
         one.name: one.type.type
         for one in declarations
@@ -140,7 +140,7 @@ def test_every_callback_has_the_headers_types(declarations: list[Any]) -> None:
         assert have == want, name
 
 
-def test_every_constant_is_the_headers(header: Path) -> None:
+def test_constants_match_header(header: Path) -> None:
     found = re.findall(
         r"^#define DBSS_((?:LOG|FILE|FORMAT|OPTIONS|ID)_\w+) (\d+)$",
         header.read_text(),
@@ -152,16 +152,18 @@ def test_every_constant_is_the_headers(header: Path) -> None:
     assert len(found) == 13
 
 
-def test_every_function_is_an_attribute_of_its_name() -> None:
+def test_functions_are_attributes_with_their_names() -> None:
     for name, function in abi.library.functions.items():
         assert getattr(abi, name.removeprefix("dbss_")) is function
 
 
-def test_exactly_the_functions_that_fail_are_checked(
+def test_fallible_functions_and_only_those_are_checked(
     functions: dict[str, c_ast.FuncDecl],
 ) -> None:
     checked = {
-        name for name, one in abi.library.functions.items() if one.errcheck == abi.library._check
+        name
+        for name, one in abi.library.functions.items()
+        if one.errcheck == abi.library._check_status
     }
     failing = {
         name
@@ -172,7 +174,7 @@ def test_exactly_the_functions_that_fail_are_checked(
     assert checked == failing
 
 
-def test_the_buffer_has_the_headers_fields(declarations: list[Any]) -> None:
+def test_buffer_fields_match_header(declarations: list[Any]) -> None:
     with_inside = {
         one.name: one.type.type
         for one in declarations
@@ -187,7 +189,7 @@ def test_the_buffer_has_the_headers_fields(declarations: list[Any]) -> None:
     assert list(abi.Buffer._fields_) == fields
 
 
-def test_the_buffer_has_the_compilers_layout(
+def test_buffer_layout_matches_compiler(
     header: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     source = tmp_path / "layout.c"
@@ -209,14 +211,14 @@ def header_statuses(header: Path) -> dict[str, int]:
     return {name: int(value) for name, value in found}
 
 
-def test_every_status_of_the_header_has_a_class_and_no_other(header: Path) -> None:
+def test_statuses_of_header_have_exactly_one_class_each(header: Path) -> None:
     statuses = header_statuses(header)
     assert {one.status_name: status for status, one in errors.STATUSES.items()} == statuses
     assert all(one.status == status for status, one in errors.STATUSES.items())
     assert len(statuses) > 30
 
 
-def test_every_class_has_a_status_and_is_public() -> None:
+def test_exception_classes_have_status_and_are_public() -> None:
     classes = {
         one
         for _, one in inspect.getmembers(errors, inspect.isclass)
@@ -229,7 +231,7 @@ def test_every_class_has_a_status_and_is_public() -> None:
 
 
 @pytest.mark.parametrize("status", sorted(errors.STATUSES))
-def test_every_class_is_under_its_group_and_named_as_the_library_does(status: int) -> None:
+def test_exception_class_has_group_and_name_of_its_status(status: int) -> None:
     one = errors.STATUSES[status]
     assert issubclass(one, errors.GROUPS[abi.status_group(status)])
     assert abi.status_name(status) == one.status_name.encode()
@@ -242,7 +244,7 @@ def test_every_class_is_under_its_group_and_named_as_the_library_does(status: in
     assert issubclass(one, builtin)
 
 
-def test_the_versions_agree(root: Path, header: Path) -> None:
+def test_versions_agree_in_all_files(root: Path, header: Path) -> None:
     # That of the pkg-config file is the package's in Cargo.toml by a test of the library.
     text = header.read_text()
     macros = dict(re.findall(r"^#define DBSS_VERSION_(\w+) (\d+)$", text, re.MULTILINE))
@@ -256,8 +258,8 @@ def test_the_versions_agree(root: Path, header: Path) -> None:
     assert abi.version_number() == description["version_number"] == number
 
 
-def test_one_handle_in_place_of_another_is_refused() -> None:
-    with ffi.made(abi.Config, abi.config_new, abi.config_free) as config:
+def test_handle_of_wrong_type_is_rejected() -> None:
+    with ffi.temporary_handle(abi.Config, abi.config_new, abi.config_free) as config:
         with pytest.raises(ctypes.ArgumentError):
             abi.context_set_token(config, b"token")
         with pytest.raises(ctypes.ArgumentError):
@@ -266,7 +268,7 @@ def test_one_handle_in_place_of_another_is_refused() -> None:
             abi.config_new(ffi.byref(abi.Context()))
 
 
-def test_only_functions_that_block_let_other_threads_run(root: Path) -> None:
+def test_gil_is_released_only_by_blocking_functions(root: Path) -> None:
     """What lets go of a callback must not wait for the interpreter's lock."""
     description = json.loads((root / "include/dbss-abi.json").read_text())
     waiting = {one["name"] for one in description["functions"] if one["blocks"] != "never"}
@@ -280,7 +282,7 @@ def test_only_functions_that_block_let_other_threads_run(root: Path) -> None:
     assert held == set(abi.library.functions) - waiting
 
 
-def test_only_these_know_ctypes() -> None:
+def test_ctypes_is_imported_only_by_low_level_modules() -> None:
     package = Path(ffi.__file__).parent
     users = {
         one.name

@@ -103,7 +103,7 @@ def program(code: str, service: MockService, environment: dict[str, str]) -> str
 # What it has.
 
 
-def test_it_has_every_method_of_the_client_with_its_parameters() -> None:
+def test_async_client_has_all_client_methods_with_same_parameters() -> None:
     def public(kind: type) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}
 
@@ -115,14 +115,12 @@ def test_it_has_every_method_of_the_client_with_its_parameters() -> None:
         assert getattr(aio.AsyncClient, name).__doc__
 
 
-def test_the_package_imports_it_only_on_demand(
-    service: MockService, environment: dict[str, str]
-) -> None:
+def test_aio_is_imported_only_on_demand(service: MockService, environment: dict[str, str]) -> None:
     code = "import sys, dbss; print({'asyncio', 'dbss.aio'} & set(sys.modules))"
     assert program(code, service, environment) == "set()\n"
 
 
-def test_reports_arrive_in_every_way(service: MockService, tmp_path: Path) -> None:
+def test_async_download_methods_return_the_report(service: MockService, tmp_path: Path) -> None:
     names = (service.project_id, service.instance_id, service.pdf["id"])
 
     async def body(client: aio.AsyncClient) -> None:
@@ -150,7 +148,7 @@ def test_reports_arrive_in_every_way(service: MockService, tmp_path: Path) -> No
     run(service, body)
 
 
-def test_lists_come_page_by_page(service: MockService) -> None:
+def test_async_lists_fetch_page_by_page(service: MockService) -> None:
     instance = service.add_instance("for lists")
     ids = service.add_reports(25, instance=instance)
 
@@ -171,7 +169,9 @@ def test_lists_come_page_by_page(service: MockService) -> None:
     run(service, body)
 
 
-def test_reports_are_made_mirrored_and_deleted(service: MockService, tmp_path: Path) -> None:
+def test_async_report_is_generated_mirrored_and_deleted(
+    service: MockService, tmp_path: Path
+) -> None:
     instance = service.add_instance("for reports")
     service.set_generation(percent_per_list=50)
 
@@ -191,7 +191,7 @@ def test_reports_are_made_mirrored_and_deleted(service: MockService, tmp_path: P
     run(service, body)
 
 
-def test_errors_are_of_the_same_classes(service: MockService, tmp_path: Path) -> None:
+def test_async_errors_have_the_same_classes(service: MockService, tmp_path: Path) -> None:
     names = (service.project_id, service.instance_id, service.pdf["id"])
 
     async def body(client: aio.AsyncClient) -> None:
@@ -229,7 +229,7 @@ def test_errors_are_of_the_same_classes(service: MockService, tmp_path: Path) ->
         aio.AsyncClient(endpoint="")
 
 
-def test_many_calls_at_once(service: MockService) -> None:
+def test_async_many_calls_share_the_threads(service: MockService) -> None:
     reports = [service.add_report(format="bytes", size=20_000 + n) for n in range(300)]
 
     async def body(client: aio.AsyncClient) -> None:
@@ -246,7 +246,7 @@ def test_many_calls_at_once(service: MockService) -> None:
 # Cancelled tasks.
 
 
-def test_a_timeout_ends_a_silent_download(service: MockService, tmp_path: Path) -> None:
+def test_async_timeout_ends_silent_download(service: MockService, tmp_path: Path) -> None:
     report = service.add_report(format="pdf")["id"]
     service.fault(report, no_answer=True)
 
@@ -280,7 +280,9 @@ CALLS: dict[str, tuple[str, Callable[[aio.AsyncClient, str, str, Path], Awaitabl
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_cancelled_task_cancels_its_call(service: MockService, name: str, tmp_path: Path) -> None:
+def test_async_cancelled_task_cancels_its_call(
+    service: MockService, name: str, tmp_path: Path
+) -> None:
     instance = service.add_instance("for a cancel")
     report = service.add_report(format="pdf", size=5 * MIB, instance=instance)["id"]
     place, call = CALLS[name]
@@ -307,7 +309,7 @@ def test_a_cancelled_task_cancels_its_call(service: MockService, name: str, tmp_
     assert left <= {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
 
 
-def test_a_cancelled_read_ends_the_stream(service: MockService) -> None:
+def test_async_cancelled_read_ends_the_stream(service: MockService) -> None:
     report = service.add_report(format="pdf", size=5 * MIB)["id"]
     service.fault(report, stall_after=MIB)
 
@@ -323,7 +325,7 @@ def test_a_cancelled_read_ends_the_stream(service: MockService) -> None:
     assert time.monotonic() - begun < SOON
 
 
-def test_a_stream_that_opens_as_its_task_is_cancelled_is_closed(
+def test_async_stream_opened_during_cancel_is_closed(
     service: MockService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = threading.Event()
@@ -353,7 +355,7 @@ def test_a_stream_that_opens_as_its_task_is_cancelled_is_closed(
     run(service, body)
 
 
-def test_a_list_goes_on_after_a_cancel(service: MockService) -> None:
+def test_async_list_continues_after_cancel(service: MockService) -> None:
     instance = service.add_instance("for a list")
     ids = service.add_reports(15, instance=instance)
 
@@ -375,7 +377,7 @@ def test_a_list_goes_on_after_a_cancel(service: MockService) -> None:
     run(service, body)
 
 
-def test_a_call_that_waits_for_a_thread_is_cancelled_alone(service: MockService) -> None:
+def test_async_cancel_of_queued_call_leaves_running_call_alone(service: MockService) -> None:
     report = service.add_report(format="pdf")["id"]
     service.fault(report, delay_ms=500)
 
@@ -397,7 +399,7 @@ def test_a_call_that_waits_for_a_thread_is_cancelled_alone(service: MockService)
     run(service, body, max_threads=1)
 
 
-def test_an_operation_can_be_given(service: MockService) -> None:
+def test_async_operation_argument_controls_the_call(service: MockService) -> None:
     report = service.add_report(format="pdf", size=5 * MIB)["id"]
     service.fault(report, stall_after=MIB)
 
@@ -425,7 +427,7 @@ def test_an_operation_can_be_given(service: MockService) -> None:
 # Life and death.
 
 
-def test_close_ends_calls_and_threads(service: MockService) -> None:
+def test_async_close_ends_calls_and_threads(service: MockService) -> None:
     report = service.add_report(format="pdf")["id"]
     service.fault(report, no_answer=True)
 
@@ -448,7 +450,7 @@ def test_close_ends_calls_and_threads(service: MockService) -> None:
     asyncio.run(main())
 
 
-def test_a_client_without_references_ends_its_threads(service: MockService) -> None:
+def test_async_unreferenced_client_ends_its_threads(service: MockService) -> None:
     async def main() -> None:
         await connect(service).check()
 
@@ -456,7 +458,7 @@ def test_a_client_without_references_ends_its_threads(service: MockService) -> N
     asyncio.run(main())
 
 
-def test_a_client_serves_one_loop_after_the_other(service: MockService) -> None:
+def test_async_client_serves_several_loops_in_turn(service: MockService) -> None:
     client = connect(service)
     with ThreadPoolExecutor(2) as pool:
         for one in [pool.submit(lambda: asyncio.run(client.check())) for _ in range(4)]:
@@ -464,7 +466,7 @@ def test_a_client_serves_one_loop_after_the_other(service: MockService) -> None:
     asyncio.run(client.aclose())
 
 
-def test_the_interpreter_ends_while_calls_are_under_way(
+def test_async_interpreter_exit_during_call_succeeds(
     service: MockService, environment: dict[str, str]
 ) -> None:
     """The loop is left as it is, without the cancel of asyncio.run()."""
@@ -492,7 +494,7 @@ print("left")
     assert time.monotonic() - begun < 2 * SOON
 
 
-def test_a_child_of_fork_goes_on_using_it(
+def test_async_client_works_in_forked_child(
     service: MockService, environment: dict[str, str]
 ) -> None:
     code = """

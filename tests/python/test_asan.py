@@ -83,7 +83,7 @@ def sanitized(
         ("overflow", "runtime error: signed integer overflow"),
     ],
 )
-def test_a_fault_is_found(
+def test_sanitizer_detects_deliberate_fault(
     build_dir: Path, environment: dict[str, str], fault: str, found: str
 ) -> None:
     done = sanitized(build_dir, environment, "faulty", fault)
@@ -98,7 +98,7 @@ def expect_no_fault(done: subprocess.CompletedProcess[str], passed: int) -> None
 
 
 @pytest.mark.parametrize("program", [one for one in PROGRAMS if checks(one, "PLAIN", "TLS")])
-def test_no_fault(
+def test_checks_have_no_fault(
     build_dir: Path, checking: dict[str, str], facts: Path, tmp_path: Path, program: str
 ) -> None:
     names = checks(program, "PLAIN", "TLS")
@@ -111,7 +111,7 @@ def test_no_fault(
     ("program", "check"),
     [(program, check) for program in PROGRAMS for check in checks(program, "LOAD")],
 )
-def test_no_fault_alone(
+def test_isolated_checks_have_no_fault(
     build_dir: Path,
     checking: dict[str, str],
     facts: Path,
@@ -126,7 +126,7 @@ def test_no_fault_alone(
     expect_no_fault(done, 1)
 
 
-def test_no_fault_with_null(
+def test_null_arguments_have_no_fault(
     root: Path, build_dir: Path, checking: dict[str, str], facts: Path
 ) -> None:
     description = json.loads((root / "include/dbss-abi.json").read_text())
@@ -134,7 +134,7 @@ def test_no_fault_with_null(
     expect_no_fault(done, len(description["functions"]))
 
 
-def test_no_fault_in_the_conformance_cases(
+def test_conformance_cases_have_no_fault(
     root: Path, build_dir: Path, environment: dict[str, str], facts: Path
 ) -> None:
     cases = sorted((root / "tests/conformance").glob("*.cases"))

@@ -117,7 +117,7 @@ def facts(mock: MockService, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("program", ["header_c99", "header_c11", "header_cpp"])
-def test_the_header_alone_is_strict_c_and_cpp(
+def test_header_alone_compiles_as_strict_c_and_cpp(
     programs: Path, environment: dict[str, str], program: str
 ) -> None:
     expect_success(run([programs / program], environment))
@@ -136,7 +136,7 @@ def test_the_header_alone_is_strict_c_and_cpp(
     ],
 )
 @pytest.mark.parametrize("language", ["c", "c++"])
-def test_a_wrong_handle_does_not_compile(
+def test_wrong_handle_type_does_not_compile(
     root: Path, environment: dict[str, str], language: str, call: str, compiles: bool
 ) -> None:
     source = f"""
@@ -155,7 +155,7 @@ def test_a_wrong_handle_does_not_compile(
 
 
 @pytest.mark.parametrize("endpoint", ["http", "https"])
-def test_the_conformance_cases(
+def test_conformance_cases_pass(
     root: Path, programs: Path, environment: dict[str, str], facts: Path, endpoint: str
 ) -> None:
     cases = sorted((root / "tests/conformance").glob("*.cases"))
@@ -170,26 +170,28 @@ def test_the_conformance_cases(
     assert f"{len(names)} passed, 0 failed" in expect_success(done)
 
 
-def test_every_check_of_the_abi_is_run(programs: Path, environment: dict[str, str]) -> None:
+def test_abi_checks_are_all_run(programs: Path, environment: dict[str, str]) -> None:
     listed = expect_success(run([programs / "abi", "--list"], environment)).splitlines()
     assert listed == [f"{name} {kind.lower()}" for name, kind in ABI_CHECKS.items()]
     assert len(listed) > 20
 
 
 @pytest.mark.parametrize("check", ABI_CHECKS)
-def test_the_abi(programs: Path, environment: dict[str, str], facts: Path, check: str) -> None:
+def test_abi_check_passes(
+    programs: Path, environment: dict[str, str], facts: Path, check: str
+) -> None:
     done = run([programs / "abi", facts, check], environment)
     assert f"ok {check}\n" in expect_success(done)
 
 
-def test_the_library_can_be_unloaded_during_a_look_up(
+def test_unload_during_name_lookup_does_not_crash(
     programs: Path, library: Path, environment: dict[str, str]
 ) -> None:
     expect_success(run([programs / "dlclose", library], environment))
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_the_conformance_cases_under_valgrind(
+def test_conformance_cases_under_valgrind_pass(
     root: Path, programs: Path, environment: dict[str, str], facts: Path, tls: bool
 ) -> None:
     need_tool("valgrind")
@@ -204,7 +206,7 @@ def test_the_conformance_cases_under_valgrind(
 
 
 @pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
-def test_the_abi_under_valgrind(
+def test_abi_checks_under_valgrind_pass(
     programs: Path, environment: dict[str, str], facts: Path, kind: str
 ) -> None:
     need_tool("valgrind")
@@ -286,9 +288,7 @@ def connections(mock: MockService) -> int:
     return counted["total"] if isinstance(counted, dict) else counted
 
 
-def test_without_an_output_a_report_gets_its_own_name(
-    download: Download, mock: MockService
-) -> None:
+def test_download_without_output_uses_report_name(download: Download, mock: MockService) -> None:
     name = "audit-report.pdf"
     done = download()
     size = mock.pdf["sizes"]["en-us"]
@@ -300,7 +300,9 @@ def test_without_an_output_a_report_gets_its_own_name(
 
 
 @pytest.mark.parametrize("output", ["sub", "sub/", "link"])
-def test_a_directory_as_output(download: Download, mock: MockService, output: str) -> None:
+def test_download_to_directory_uses_report_name(
+    download: Download, mock: MockService, output: str
+) -> None:
     (download.cwd / "sub").mkdir()
     (download.cwd / "link").symlink_to("sub")
     done = download("-o", output, "--quiet")
@@ -312,7 +314,7 @@ def test_a_directory_as_output(download: Download, mock: MockService, output: st
     assert download.files() == ["link", "sub"]
 
 
-def test_options_outrank_the_environment(download: Download, mock: MockService) -> None:
+def test_options_override_environment(download: Download, mock: MockService) -> None:
     wrong = {
         "DBSS_PROJECT_ID": "x",
         "DBSS_INSTANCE_ID": "x",
@@ -347,7 +349,7 @@ def test_options_outrank_the_environment(download: Download, mock: MockService) 
     assert agents[0].endswith(" test/1=2")
 
 
-def test_the_environment_alone_is_enough(download: Download, mock: MockService) -> None:
+def test_environment_alone_suffices(download: Download, mock: MockService) -> None:
     service = {
         "DBSS_ENDPOINT": mock.https,
         "DBSS_CA_FILE": mock.ca_file,
@@ -363,7 +365,7 @@ def test_the_environment_alone_is_enough(download: Download, mock: MockService) 
 @pytest.mark.parametrize(
     ("body", "ending"), [("%PDF-1.7 ...", "pdf"), ("PK\3\4 ...", "zip"), ("\0\1\2" * 6, "bin")]
 )
-def test_a_report_without_a_name_is_called_by_its_id(
+def test_report_without_name_is_named_by_id(
     download: Download, mock: MockService, body: str, ending: str
 ) -> None:
     nameless = {"headers": [["Content-Disposition", None], ["Content-Type", None]]}
@@ -372,7 +374,7 @@ def test_a_report_without_a_name_is_called_by_its_id(
     assert download.files() == [f"{mock.pdf['id']}.{ending}"]
 
 
-def test_standard_output(download: Download, mock: MockService) -> None:
+def test_download_to_stdout_writes_only_the_report(download: Download, mock: MockService) -> None:
     done = download("-o", "-")
     assert done.returncode == 0
     assert hashlib.sha256(done.stdout).hexdigest() == mock.pdf["sha256"]["en-us"]
@@ -384,9 +386,7 @@ def test_standard_output(download: Download, mock: MockService) -> None:
     assert b"No space left" in done.stderr
 
 
-def test_an_existing_file_of_the_reports_name_is_kept(
-    download: Download, mock: MockService
-) -> None:
+def test_existing_file_with_report_name_is_kept(download: Download, mock: MockService) -> None:
     target = download.cwd / "audit-report.pdf"
     target.write_text("mine")
     done = download()
@@ -399,7 +399,7 @@ def test_an_existing_file_of_the_reports_name_is_kept(
 
 
 @pytest.mark.parametrize("kind", ["file", "fifo", "link", "dangling link"])
-def test_an_existing_target_is_refused_before_any_traffic(
+def test_existing_target_is_rejected_before_any_traffic(
     download: Download, mock: MockService, kind: str
 ) -> None:
     target = download.cwd / "target"
@@ -424,7 +424,7 @@ def test_an_existing_target_is_refused_before_any_traffic(
     assert other.exists() == (kind == "link")
 
 
-def test_force_replaces_only_when_the_report_is_whole(
+def test_force_replaces_file_only_with_complete_report(
     download: Download, mock: MockService
 ) -> None:
     target = download.cwd / "target"
@@ -445,7 +445,9 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_of_two_at_once_only_one_gets_the_name(download: Download, mock: MockService) -> None:
+def test_two_downloads_at_once_only_one_creates_the_file(
+    download: Download, mock: MockService
+) -> None:
     report = mock.pdf["id"]
     before = len(mock.requests(report=report))
     # Both have looked, and found nothing, before either of them writes.
@@ -468,7 +470,7 @@ def test_of_two_at_once_only_one_gets_the_name(download: Download, mock: MockSer
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_nothing_and_the_command_line_has_no_secret(
+def test_signal_leaves_no_file_and_command_line_has_no_secret(
     download: Download, mock: MockService, number: signal.Signals
 ) -> None:
     report = mock.pdf["id"]
@@ -520,7 +522,7 @@ FAULTS: list[tuple[int, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("code", "fault"), FAULTS)
-def test_exit_codes_for_answers(
+def test_exit_code_matches_response(
     download: Download, mock: MockService, code: int, fault: dict[str, Any]
 ) -> None:
     mock.fault(mock.pdf["id"], **fault, times=1)
@@ -531,7 +533,7 @@ def test_exit_codes_for_answers(
     assert download.files() == []
 
 
-def test_what_is_printed_with_closed_standard_streams_lands_in_no_report(
+def test_closed_standard_streams_keep_messages_out_of_the_report(
     download: Download, mock: MockService
 ) -> None:
     shell = ["/bin/sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-']
@@ -578,7 +580,7 @@ USAGE: list[tuple[int, list[str], dict[str, str | None]]] = [
 
 
 @pytest.mark.parametrize(("code", "arguments", "environment_changes"), USAGE)
-def test_exit_codes_for_usage(
+def test_exit_code_matches_usage_error(
     download: Download,
     code: int,
     arguments: list[str],
@@ -591,7 +593,7 @@ def test_exit_codes_for_usage(
 
 
 @pytest.mark.parametrize("option", ["--token=", "--set=token="])
-def test_a_token_on_the_command_line_is_refused(
+def test_token_on_command_line_is_rejected(
     download: Download, mock: MockService, option: str
 ) -> None:
     before = connections(mock)
@@ -604,14 +606,14 @@ def test_a_token_on_the_command_line_is_refused(
 
 
 @pytest.mark.parametrize("key", ["secret_key", "security_token", "iam_password", "proxy"])
-def test_no_secret_is_taken_from_the_command_line(download: Download, key: str) -> None:
+def test_secret_option_on_command_line_is_rejected(download: Download, key: str) -> None:
     done = download("--set", f"{key}=shown-to-everybody")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"shown-to-everybody" not in done.stderr
     assert download.files() == []
 
 
-def test_what_the_service_says_is_printed_without_control_characters(
+def test_service_message_is_printed_without_control_characters(
     download: Download, mock: MockService
 ) -> None:
     details = [
@@ -645,7 +647,7 @@ def test_what_the_service_says_is_printed_without_control_characters(
     ("end", "code"),
     [(b"", 0), (b"\n", 0), (b"\r\n", 0), (b"\n\n", 2), (b" \n", 2), (b"\0", 2)],
 )
-def test_a_token_file_may_have_one_line_end(
+def test_token_file_may_end_with_one_line_end(
     download: Download, mock: MockService, end: bytes, code: int
 ) -> None:
     token_file = download.cwd.parent / "token"
@@ -669,7 +671,7 @@ def test_a_token_file_may_have_one_line_end(
         (500000, "", 2),
     ],
 )
-def test_how_long_a_token_in_a_file_may_be(
+def test_token_file_length_limit_is_enforced(
     download: Download, mock: MockService, length: int, end: str, code: int
 ) -> None:
     token = "t" * length
@@ -681,7 +683,7 @@ def test_how_long_a_token_in_a_file_may_be(
     assert done.returncode == code, done.stderr
 
 
-def test_a_file_that_cannot_be_written_leaves_nothing(download: Download) -> None:
+def test_unwritable_file_leaves_nothing(download: Download) -> None:
     def small_files_only() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
@@ -691,7 +693,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(download: Download) -> Non
     assert download.files() == []
 
 
-def test_help_and_version(root: Path, download: Download, mock: MockService) -> None:
+def test_help_and_version_are_complete(root: Path, download: Download, mock: MockService) -> None:
     before = connections(mock)
     done = download("--help", env={"DBSS_TOKEN": None})
     assert (done.returncode, done.stderr) == (0, b"")
@@ -728,7 +730,9 @@ def test_help_and_version(root: Path, download: Download, mock: MockService) -> 
     assert connections(mock) == before
 
 
-def test_the_program_under_valgrind(download: Download, mock: MockService) -> None:
+def test_download_program_under_valgrind_has_no_error(
+    download: Download, mock: MockService
+) -> None:
     need_tool("valgrind")
     assert download("-o", "target", wrap=VALGRIND).returncode == 0
     mock.fault(mock.pdf["id"], cut_after=100, times=1)

@@ -57,14 +57,16 @@ def as_at_first(mock: MockService) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("program", ["credentials", "sources"])
-def test_every_check_is_run(programs: Path, environment: dict[str, str], program: str) -> None:
+def test_credentials_checks_are_all_run(
+    programs: Path, environment: dict[str, str], program: str
+) -> None:
     listed = expect_success(run([programs / program, "--list"], environment)).splitlines()
     assert listed == [f"{name} {kind.lower()}" for of, name, kind in CHECKS if of == program]
     assert len(listed) > 20
 
 
 @pytest.mark.parametrize(("program", "check", "kind"), CHECKS)
-def test_the_check(
+def test_credentials_check_passes(
     programs: Path, checking: dict[str, str], facts: Path, program: str, check: str, kind: str
 ) -> None:
     done = run([programs / program, facts, check], checking, 300)
@@ -74,7 +76,7 @@ def test_the_check(
 
 @pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
 @pytest.mark.parametrize("program", ["credentials", "sources"])
-def test_the_checks_under_valgrind(
+def test_credentials_checks_under_valgrind_pass(
     programs: Path, checking: dict[str, str], facts: Path, program: str, kind: str
 ) -> None:
     need_tool("valgrind")
@@ -115,14 +117,14 @@ def masked(key: str) -> str:
     return f"{key[:4]}***{key[-4:]}"
 
 
-def test_a_region_and_the_ids_are_enough(finding: Download, mock: MockService) -> None:
+def test_region_and_ids_suffice(finding: Download, mock: MockService) -> None:
     done = finding(*options(mock))
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
     assert done.stderr.startswith(b"saved audit-report.pdf (")
     assert sha256(finding.cwd / "audit-report.pdf") == mock.pdf["sha256"]["en-us"]
 
 
-def test_the_agency_of_the_instance(finding: Download, mock: MockService) -> None:
+def test_agency_credentials_are_used(finding: Download, mock: MockService) -> None:
     without = {"HUAWEICLOUD_SDK_AK": None, "HUAWEICLOUD_SDK_SK": None}
     assert finding(*options(mock), env=without).returncode == 0
     mock.set_metadata(agency=False)
@@ -132,7 +134,9 @@ def test_the_agency_of_the_instance(finding: Download, mock: MockService) -> Non
         assert words in done.stderr
 
 
-def test_what_outranks_what(finding: Download, mock: MockService) -> None:
+def test_credential_sources_have_the_documented_precedence(
+    finding: Download, mock: MockService
+) -> None:
     """A token file, then --set, then DBSS_TOKEN, then what is found."""
     token_file = finding.cwd.parent / "token"
     token_file.write_text(mock.token)
@@ -147,7 +151,7 @@ def test_what_outranks_what(finding: Download, mock: MockService) -> None:
     assert finding.files() == ["a", "b"]
 
 
-def test_a_warning_is_shown_unless_quiet(
+def test_warning_is_printed_unless_quiet(
     finding: Download, mock: MockService, tmp_path: Path
 ) -> None:
     profile = tmp_path / "profile"
@@ -176,7 +180,7 @@ def lines(output: bytes) -> dict[str, str]:
     return dict(pairs)
 
 
-def test_a_check_of_an_access_key(finding: Download, mock: MockService) -> None:
+def test_check_with_access_key_prints_its_source(finding: Download, mock: MockService) -> None:
     # It needs neither of the ids, and saves nothing.
     without = {"DBSS_INSTANCE_ID": None, "DBSS_REPORT_ID": None}
     done = finding("--check", *options(mock), env=without)
@@ -199,7 +203,7 @@ def test_a_check_of_an_access_key(finding: Download, mock: MockService) -> None:
     )
 
 
-def test_a_check_without_a_word(finding: Download, mock: MockService) -> None:
+def test_check_quiet_prints_nothing(finding: Download, mock: MockService) -> None:
     done = finding("--check", "--quiet", *options(mock))
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     wrong = {"HUAWEICLOUD_SDK_SK": "not-the-secret-key"}
@@ -209,7 +213,7 @@ def test_a_check_without_a_word(finding: Download, mock: MockService) -> None:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "<+14>-14"])
-def test_a_check_tells_the_expiry_in_utc(finding: Download, mock: MockService, zone: str) -> None:
+def test_check_prints_expiry_in_utc(finding: Download, mock: MockService, zone: str) -> None:
     mock.set_metadata(announced_key_lifetime_ms=3_600_000)
     call = options(mock, credentials="metadata")
     done = finding("--check", *call, env={"TZ": zone, "LC_ALL": "zh_CN.UTF-8"})
@@ -237,7 +241,7 @@ CHECK_FAILS: list[tuple[int, str | None, dict[str, str | None]]] = [
 
 
 @pytest.mark.parametrize(("code", "accepted", "changes"), CHECK_FAILS)
-def test_a_check_that_fails(
+def test_check_failure_has_its_exit_code(
     finding: Download,
     mock: MockService,
     code: int,
@@ -253,14 +257,14 @@ def test_a_check_that_fails(
         assert lines(done.stdout)["accepted"] == accepted
 
 
-def test_a_check_that_cannot_be_told(finding: Download, mock: MockService) -> None:
+def test_check_to_full_device_fails(finding: Download, mock: MockService) -> None:
     with Path("/dev/full").open("wb") as full:
         done = finding("--check", *options(mock), stdout=full)
     assert done.returncode == 7
     assert b"No space left" in done.stderr
 
 
-def test_a_check_under_valgrind(finding: Download, mock: MockService) -> None:
+def test_check_under_valgrind_has_no_error(finding: Download, mock: MockService) -> None:
     need_tool("valgrind")
     assert finding("--check", *options(mock), wrap=VALGRIND).returncode == 0
     call = options(mock, credentials="metadata")

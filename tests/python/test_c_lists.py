@@ -46,20 +46,22 @@ def clean(mock: MockService) -> None:
     mock.set_generation()
 
 
-def test_every_check_is_run(programs: Path, environment: dict[str, str]) -> None:
+def test_lists_checks_are_all_run(programs: Path, environment: dict[str, str]) -> None:
     listed = expect_success(run([programs / "lists", "--list"], environment)).splitlines()
     assert listed == [f"{name} {kind.lower()}" for name, kind in CHECKS.items()]
     assert len(listed) > 15
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_the_check(programs: Path, environment: dict[str, str], facts: Path, check: str) -> None:
+def test_lists_check_passes(
+    programs: Path, environment: dict[str, str], facts: Path, check: str
+) -> None:
     done = run([programs / "lists", facts, check], environment)
     assert f"ok {check}\n" in expect_success(done)
 
 
 @pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
-def test_the_checks_under_valgrind(
+def test_lists_checks_under_valgrind_pass(
     programs: Path, environment: dict[str, str], facts: Path, kind: str
 ) -> None:
     need_tool("valgrind")
@@ -88,12 +90,12 @@ def order(mock: MockService, tmp_path: Path) -> list[str]:
     return [mock.instance_id, template, *RANGE, str(tmp_path / "report.pdf")]
 
 
-def test_the_sample_is_short(root: Path) -> None:
+def test_sample_program_is_short(root: Path) -> None:
     assert len((root / "bindings/c/generate.c").read_text().splitlines()) < 70
 
 
 @pytest.mark.parametrize("wrap", [[], VALGRIND], ids=["plain", "valgrind"])
-def test_the_sample_makes_and_saves_a_report(
+def test_sample_program_generates_and_saves_a_report(
     build_dir: Path,
     mock: MockService,
     service: dict[str, str],
@@ -115,7 +117,7 @@ def test_the_sample_makes_and_saves_a_report(
     assert steps == sorted(steps, key=int)
 
 
-def test_the_sample_tells_what_went_wrong(
+def test_sample_program_reports_the_error(
     build_dir: Path, mock: MockService, service: dict[str, str], order: list[str], tmp_path: Path
 ) -> None:
     program = build_dir / "bin/dbss-generate"
@@ -138,7 +140,7 @@ def test_the_sample_tells_what_went_wrong(
     assert f"dbss-generate: {mock.made()[-1]}: " in message
 
 
-def test_the_sample_compiles_as_c11_and_without_extensions(root: Path) -> None:
+def test_sample_program_compiles_as_c11_without_extensions(root: Path) -> None:
     for standard in ("c99", "c11"):
         subprocess.run(
             [

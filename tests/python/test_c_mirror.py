@@ -35,14 +35,14 @@ def no_faults(mock: MockService) -> None:
     mock.clear_faults()
 
 
-def test_every_check_is_run(programs: Path, environment: dict[str, str]) -> None:
+def test_mirror_checks_are_all_run(programs: Path, environment: dict[str, str]) -> None:
     listed = expect_success(run([programs / "mirror", "--list"], environment)).splitlines()
     assert listed == [f"{name} {kind.lower()}" for name, kind in CHECKS.items()]
     assert len(listed) > 20
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_the_check(
+def test_mirror_check_passes(
     programs: Path, checking: dict[str, str], facts: Path, tmp_path: Path, check: str
 ) -> None:
     done = run([programs / "mirror", facts, check], checking, cwd=tmp_path)
@@ -51,7 +51,7 @@ def test_the_check(
 
 
 @pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
-def test_the_checks_under_valgrind(
+def test_mirror_checks_under_valgrind_pass(
     programs: Path, checking: dict[str, str], facts: Path, tmp_path: Path, kind: str
 ) -> None:
     need_tool("valgrind")

@@ -13,14 +13,16 @@ from test_c import VALGRIND, checking, environment, expect_success, facts, progr
 __all__ = ["checking", "environment", "facts", "programs"]
 
 
-def test_every_function_is_called(root: Path, programs: Path, environment: dict[str, str]) -> None:
+def test_null_program_calls_every_function(
+    root: Path, programs: Path, environment: dict[str, str]
+) -> None:
     listed = expect_success(run([programs / "nulls", "--list"], environment)).splitlines()
     description = json.loads((root / "include/dbss-abi.json").read_text())
     assert listed == [f"{one['name']} plain" for one in description["functions"]]
 
 
 @pytest.mark.parametrize("tool", ["", "valgrind"])
-def test_null_does_what_the_header_says(
+def test_null_argument_behaves_as_documented(
     programs: Path, checking: dict[str, str], facts: Path, tool: str
 ) -> None:
     command = [need_tool(tool), *VALGRIND[1:]] if tool else []

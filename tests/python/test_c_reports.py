@@ -99,7 +99,7 @@ def columns(table: str) -> list[list[str]]:
 # Lists
 
 
-def test_instances(reports: Reports, mock: MockService) -> None:
+def test_instances_are_printed(reports: Reports, mock: MockService) -> None:
     heading, *rows = columns(reports.succeeds("instances"))
     assert heading == ["id", "status", "region", "version", "remain_days", "name"]
     assert [reports.instance, "ACTIVE", "cn-north-4", "25.10.0", "361", "mine"] in rows
@@ -114,7 +114,7 @@ def test_instances(reports: Reports, mock: MockService) -> None:
     assert listed["items"][0]["port_id"]
 
 
-def test_reports(reports: Reports, mock: MockService) -> None:
+def test_reports_are_printed(reports: Reports, mock: MockService) -> None:
     assert reports.succeeds("reports") == ""
     assert reports.succeeds("reports", "--json") == ""
     times = {"start_time": "2026-03-01 00:00:00", "end_time": "2026-03-02 00:00:00"}
@@ -133,7 +133,7 @@ def test_reports(reports: Reports, mock: MockService) -> None:
     assert first["id"] not in reports.succeeds("reports", *instance)
 
 
-def test_lists_of_many_pages(reports: Reports, mock: MockService) -> None:
+def test_list_of_many_pages_is_complete(reports: Reports, mock: MockService) -> None:
     ids = mock.add_reports(230, instance=reports.instance, name="many")
     table = columns(reports.succeeds("reports"))
     assert [row[0] for row in table[1:]] == ids[::-1]
@@ -142,7 +142,7 @@ def test_lists_of_many_pages(reports: Reports, mock: MockService) -> None:
     assert [item["id"] for page in pages for item in page["items"]] == ids[::-1]
 
 
-def test_templates(reports: Reports, mock: MockService) -> None:
+def test_templates_are_printed(reports: Reports, mock: MockService) -> None:
     heading, *rows = columns(reports.succeeds("templates"))
     assert heading == ["id", "type", "status", "name"]
     assert {(row[0], row[1], row[3]) for row in rows} == {
@@ -151,7 +151,7 @@ def test_templates(reports: Reports, mock: MockService) -> None:
     assert json.loads(reports.succeeds("templates", "--json"))["kind"] == "templates"
 
 
-def test_nothing_in_a_list_drives_the_terminal(reports: Reports, mock: MockService) -> None:
+def test_list_output_has_no_terminal_controls(reports: Reports, mock: MockService) -> None:
     hostile = {"type": HOSTILE, "start_time": HOSTILE, "extra": {HOSTILE: HOSTILE}}
     report = reports.add(mock, name=HOSTILE, **hostile)
     [_, row] = (table := reports.succeeds("reports")).splitlines()
@@ -170,7 +170,7 @@ def test_nothing_in_a_list_drives_the_terminal(reports: Reports, mock: MockServi
     assert json.loads(printed)["items"] == [item]
 
 
-def test_a_list_that_breaks_off(reports: Reports, mock: MockService) -> None:
+def test_list_failing_midway_prints_no_partial_table(reports: Reports, mock: MockService) -> None:
     mock.add_reports(150, instance=reports.instance)
     mock.fault("@reports.list", skip=1, times=1, status=500)
     # A table is printed as a whole, pages as they come.
@@ -184,7 +184,7 @@ def test_a_list_that_breaks_off(reports: Reports, mock: MockService) -> None:
 # Single reports
 
 
-def test_generate(reports: Reports, mock: MockService) -> None:
+def test_generate_prints_the_report_id(reports: Reports, mock: MockService) -> None:
     template = ("--template", mock.templates[2]["id"])
     printed = reports.succeeds("generate", *template, *TIMES, *SOON)
     [made] = mock.made()[-1:]
@@ -203,7 +203,9 @@ def test_generate(reports: Reports, mock: MockService) -> None:
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_hostile_id_drives_nothing(reports: Reports, mock: MockService, as_json: bool) -> None:
+def test_generate_with_hostile_id_prints_no_terminal_controls(
+    reports: Reports, mock: MockService, as_json: bool
+) -> None:
     # The id is the service's word, whatever it is.
     hostile = 'x"\\ \x1b[31m\n\x9b\x7f'
     times = {"start_time": TIMES[1], "end_time": TIMES[3]}
@@ -219,7 +221,7 @@ def test_a_hostile_id_drives_nothing(reports: Reports, mock: MockService, as_jso
         assert printed.count("\n") == 1
 
 
-def test_a_signal_ends_what_waits(reports: Reports, mock: MockService) -> None:
+def test_signal_ends_waiting_command(reports: Reports, mock: MockService) -> None:
     template = ("--template", mock.templates[0]["id"])
     for call, command in (
         ("@reports.list", ["reports"]),
@@ -244,7 +246,7 @@ def test_a_signal_ends_what_waits(reports: Reports, mock: MockService) -> None:
         assert (running.returncode, out) == (130, b""), call
 
 
-def test_generate_that_fails(reports: Reports, mock: MockService) -> None:
+def test_generate_failure_has_its_exit_code(reports: Reports, mock: MockService) -> None:
     template = ("--template", mock.templates[0]["id"])
     reports.fails(4, "generate", "--template", "0" * 32, *TIMES)
     mock.fault("@reports.create", json={"result": "failed"}, times=1)
@@ -260,7 +262,7 @@ def test_generate_that_fails(reports: Reports, mock: MockService) -> None:
 @pytest.mark.parametrize(
     "order", [["ID", "--yes", "-q"], ["-q", "--yes", "ID"], ["-q", "--yes", "--", "ID"]]
 )
-def test_delete_with_an_id_that_begins_with_a_hyphen(
+def test_delete_id_with_leading_hyphen_succeeds(
     reports: Reports, mock: MockService, head: str, order: list[str]
 ) -> None:
     report = head + os.urandom(8).hex()
@@ -270,7 +272,7 @@ def test_delete_with_an_id_that_begins_with_a_hyphen(
     reports.fails(4, "delete", *arguments)
 
 
-def test_delete(reports: Reports, mock: MockService) -> None:
+def test_delete_needs_confirmation(reports: Reports, mock: MockService) -> None:
     ids = [reports.add(mock)["id"] for _ in range(3)]
     mock.clear_requests()
     assert "--yes" in reports.fails(2, "delete", ids[0])
@@ -291,7 +293,7 @@ def summary(printed: str) -> dict[str, int]:
     return {name: int(count) for name, count in (line.split() for line in printed.splitlines())}
 
 
-def test_mirror(reports: Reports, mock: MockService) -> None:
+def test_mirror_second_run_downloads_nothing(reports: Reports, mock: MockService) -> None:
     names = ["one", HOSTILE, "../../three"]
     made = [reports.add(mock, name=name) for name in names]
     first = reports.succeeds("mirror", "archive", "--success-file", "done")
@@ -317,7 +319,7 @@ def test_mirror(reports: Reports, mock: MockService) -> None:
     assert reports.succeeds("mirror", "archive", "--quiet") == ""
 
 
-def test_nothing_new_is_told_on_request(reports: Reports, mock: MockService) -> None:
+def test_mirror_nothing_new_is_detected_on_request(reports: Reports, mock: MockService) -> None:
     reports.add(mock)
     detect = ("mirror", "archive", "--detect-nothing-new", "--quiet")
     assert reports(*detect).returncode == 0
@@ -333,7 +335,7 @@ def test_nothing_new_is_told_on_request(reports: Reports, mock: MockService) -> 
     assert reports(*detect, "--verify").returncode == 10
 
 
-def test_a_mirror_with_filters(reports: Reports, mock: MockService) -> None:
+def test_mirror_filters_select_reports(reports: Reports, mock: MockService) -> None:
     for day in range(1, 6):
         start = f"2026-03-{day:02} 00:00:00"
         reports.add(mock, name=f"day {day}", start_time=start, type="AUDIT_REPORT_DAY")
@@ -354,7 +356,7 @@ def test_a_mirror_with_filters(reports: Reports, mock: MockService) -> None:
     assert everything["listed"] >= 6 + len(mock.reports[:2])
 
 
-def test_gaps(reports: Reports, mock: MockService) -> None:
+def test_mirror_gaps_are_printed(reports: Reports, mock: MockService) -> None:
     for day in ("01", "04"):
         start = f"2026-03-{day} 00:00:00"
         reports.add(mock, start_time=start, type="AUDIT_REPORT_DAY")
@@ -367,7 +369,7 @@ def test_gaps(reports: Reports, mock: MockService) -> None:
     assert [gap["period"] for gap in listed] == ["2026-03-02", "2026-03-03"]
 
 
-def test_a_partial_mirror(reports: Reports, mock: MockService) -> None:
+def test_mirror_partial_failure_exits_with_11(reports: Reports, mock: MockService) -> None:
     good, bad = (reports.add(mock)["id"] for _ in range(2))
     message = "no \x1b[31m luck"
     mock.fault(bad, status=500, json={"error_code": "X.1", "error_msg": message})
@@ -386,7 +388,9 @@ def test_a_partial_mirror(reports: Reports, mock: MockService) -> None:
     assert summary(reports.succeeds("mirror", "archive"))["downloaded"] == 1
 
 
-def test_an_instance_whose_list_fails(reports: Reports, mock: MockService) -> None:
+def test_mirror_failed_list_of_instance_does_not_stop_others(
+    reports: Reports, mock: MockService
+) -> None:
     reports.add(mock)
     mock.fault("@reports.list", status=500, times=1)
     done = reports("mirror", "all", *ONCE, env={"DBSS_INSTANCE_ID": None})
@@ -396,7 +400,7 @@ def test_an_instance_whose_list_fails(reports: Reports, mock: MockService) -> No
     assert list(reports.cwd.glob(f"all/{reports.instance}/*/*.pdf"))
 
 
-def test_the_success_file_is_replaced_in_one_step(reports: Reports, mock: MockService) -> None:
+def test_success_file_is_replaced_atomically(reports: Reports, mock: MockService) -> None:
     reports.add(mock)
     mirror = ("mirror", "archive", "--quiet", "--success-file")
     umask = os.umask(0o022)
@@ -425,7 +429,7 @@ def test_the_success_file_is_replaced_in_one_step(reports: Reports, mock: MockSe
     assert reports.files() == ["archive", "directory", "done", "other"]
 
 
-def test_one_mirror_at_a_time(reports: Reports, mock: MockService) -> None:
+def test_mirror_second_process_is_rejected(reports: Reports, mock: MockService) -> None:
     report = reports.add(mock)["id"]
     mock.fault(report, no_answer=True, times=1)
     arguments = [str(reports.program), "mirror", "archive", "--success-file", "done"]
@@ -446,7 +450,7 @@ def test_one_mirror_at_a_time(reports: Reports, mock: MockService) -> None:
     assert summary(reports.succeeds("mirror", "archive"))["downloaded"] == 1
 
 
-def test_progress_on_a_terminal(reports: Reports, mock: MockService) -> None:
+def test_mirror_progress_is_shown_on_terminal(reports: Reports, mock: MockService) -> None:
     for _ in range(2):
         report = reports.add(mock, size=600_000)
         mock.fault(report["id"], drip={"bytes": 50_000, "every_ms": 60}, times=1)
@@ -487,20 +491,22 @@ def test_progress_on_a_terminal(reports: Reports, mock: MockService) -> None:
         (["instances", "--set", "colour"], "must be KEY=VALUE"),
     ],
 )
-def test_wrong_usage(reports: Reports, mock: MockService, arguments: list[str], why: str) -> None:
+def test_wrong_usage_exits_with_2(
+    reports: Reports, mock: MockService, arguments: list[str], why: str
+) -> None:
     before = len(mock.requests())
     assert why in reports.fails(2, *arguments)
     assert len(mock.requests()) == before
     assert reports.files() == []
 
 
-def test_commands_that_need_an_instance_say_so(reports: Reports) -> None:
+def test_command_without_instance_names_the_option(reports: Reports) -> None:
     template = ("--template", "0" * 32, *TIMES)
     for command in (["reports"], ["templates"], ["generate", *template], ["delete", "x", "--yes"]):
         assert "--instance" in reports.fails(2, *command, env={"DBSS_INSTANCE_ID": None})
 
 
-def test_no_secret_has_a_place_on_the_command_line(reports: Reports, mock: MockService) -> None:
+def test_secret_on_command_line_is_rejected(reports: Reports, mock: MockService) -> None:
     secrets = ("token", "secret_key", "security_token", "iam_password", "proxy")
     for secret in (
         ["--token", mock.token],
@@ -511,7 +517,9 @@ def test_no_secret_has_a_place_on_the_command_line(reports: Reports, mock: MockS
     assert not any(f"  {key} (" in reports.succeeds("--help") for key in secrets)
 
 
-def test_credentials(reports: Reports, mock: MockService) -> None:
+def test_credentials_come_from_file_pipe_or_environment(
+    reports: Reports, mock: MockService
+) -> None:
     (reports.cwd / "token").write_text(f"{mock.token}\n")
     no_token = {"DBSS_TOKEN": "wrong"}
     reports.succeeds("instances", "--token-file", "token", env=no_token)
@@ -535,7 +543,7 @@ def test_credentials(reports: Reports, mock: MockService) -> None:
     assert done.returncode == 2
 
 
-def test_where_and_how(reports: Reports, mock: MockService) -> None:
+def test_connection_options_are_applied(reports: Reports, mock: MockService) -> None:
     project = ("--project", mock.project_id, "--instance", reports.instance)
     where = ("--region", "cn-north-4", "--endpoint", mock.https, "--ca-file", mock.ca_file)
     wrong = dict.fromkeys(("DBSS_PROJECT_ID", "DBSS_INSTANCE_ID", "DBSS_ENDPOINT"), "x")
@@ -551,7 +559,7 @@ def test_where_and_how(reports: Reports, mock: MockService) -> None:
             assert b"No space left" in done.stderr
 
 
-def test_help_and_version(reports: Reports) -> None:
+def test_help_and_version_fit_the_terminal(reports: Reports) -> None:
     text = reports.succeeds("--help")
     assert all(len(line) < 80 for line in text.splitlines())
     for word in ("instances", "--detect-nothing-new", "wait_timeout_ms", "  11  "):
@@ -562,7 +570,7 @@ def test_help_and_version(reports: Reports) -> None:
     )
 
 
-def test_the_readme_has_the_exit_codes(reports: Reports, root: Path) -> None:
+def test_readme_lists_all_exit_codes(reports: Reports, root: Path) -> None:
     readme = (root / "bindings/c/README.md").read_text()
     _, text = reports.succeeds("--help").split("Exit codes:\n")
     codes = re.findall(r"^ {2,4}(\d+)  ", text, re.MULTILINE)
@@ -571,7 +579,7 @@ def test_the_readme_has_the_exit_codes(reports: Reports, root: Path) -> None:
         assert f"| {code} | " in readme
 
 
-def test_under_valgrind(reports: Reports, mock: MockService) -> None:
+def test_commands_under_valgrind_have_no_error(reports: Reports, mock: MockService) -> None:
     need_tool("valgrind")
     report = reports.add(mock, name=HOSTILE)["id"]
     template = ("--template", mock.templates[0]["id"])

@@ -26,13 +26,13 @@ def mock(build_dir: Path) -> Iterator[MockService]:
         yield running
 
 
-def test_every_check_is_run(programs: Path, environment: dict[str, str]) -> None:
+def test_scarcity_checks_are_all_run(programs: Path, environment: dict[str, str]) -> None:
     listed = expect_success(run([programs / "scarcity", "--list"], environment)).splitlines()
     assert listed == [f"{name} {kind.lower()}" for name, kind in CHECKS.items()]
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_no_call_ends_the_process_where_memory_is_scarce(
+def test_call_without_memory_does_not_end_the_process(
     programs: Path, checking: dict[str, str], facts: Path, check: str
 ) -> None:
     done = run([programs / "scarcity", facts, check], checking, 3600)

@@ -125,13 +125,13 @@ def servers(certificates: Path, facts: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("check", [check for check in CHECKS if check != "handshakes"])
-def test_no_call_needs_more_stack_than_the_header_promises(
+def test_call_stays_within_documented_stack(
     programs: Path, environment: dict[str, str], facts: Path, check: str
 ) -> None:
     expect_no_more(programs, environment, facts, check)
 
 
-def test_no_certificate_needs_more_stack_than_the_header_promises(
+def test_certificate_verification_stays_within_documented_stack(
     programs: Path, environment: dict[str, str], servers: Path
 ) -> None:
     expect_no_more(programs, environment, servers, "handshakes")

@@ -72,14 +72,16 @@ def no_faults(mock: MockService) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_every_check_is_run(programs: Path, environment: dict[str, str], program: str) -> None:
+def test_transfer_checks_are_all_run(
+    programs: Path, environment: dict[str, str], program: str
+) -> None:
     listed = expect_success(run([programs / program, "--list"], environment)).splitlines()
     assert listed == [f"{name} {kind.lower()}" for of, name, kind in CHECKS if of == program]
     assert len(listed) >= 4
 
 
 @pytest.mark.parametrize(("program", "check", "kind"), CHECKS)
-def test_the_check(
+def test_transfer_check_passes(
     programs: Path, checking: dict[str, str], facts: Path, program: str, check: str, kind: str
 ) -> None:
     done = run([programs / program, facts, check], checking, 1000)
@@ -94,7 +96,7 @@ def test_the_check(
 
 @pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_the_checks_under_valgrind(
+def test_transfer_checks_under_valgrind_pass(
     programs: Path, checking: dict[str, str], facts: Path, program: str, kind: str
 ) -> None:
     need_tool("valgrind")
@@ -169,7 +171,7 @@ def lines_of(written: str) -> list[str]:
 
 
 @pytest.mark.parametrize("columns", [10, 40, 200])
-def test_a_progress_bar_fits_its_terminal(
+def test_progress_bar_fits_terminal_width(
     download: Download, mock: MockService, columns: int
 ) -> None:
     report = mock.add_report(format="pdf", size=1_200_000)
@@ -183,7 +185,7 @@ def test_a_progress_bar_fits_its_terminal(
         assert any(re.search(r"% of 1\.1 MiB, \d:\d\d left, ", frame) for frame in frames)
 
 
-def test_a_progress_bar_on_a_terminal(download: Download, mock: MockService) -> None:
+def test_progress_bar_is_shown_and_erased(download: Download, mock: MockService) -> None:
     report = mock.add_report(format="pdf", size=1_200_000)
     mock.fault(report["id"], drip={"bytes": 100_000, "every_ms": 60}, times=1)
     start = time.monotonic()
@@ -206,7 +208,7 @@ def test_a_progress_bar_on_a_terminal(download: Download, mock: MockService) -> 
     assert sha256(download.cwd / "x") == report["sha256"]["en-us"]
 
 
-def test_the_bar_tells_of_attempts(download: Download, mock: MockService) -> None:
+def test_progress_bar_shows_attempts(download: Download, mock: MockService) -> None:
     report = mock.add_report(format="pdf", size=4_000_000)
     mock.fault(report["id"], cut_after=2_000_000, times=1)
     mock.fault(report["id"], drip={"bytes": 200_000, "every_ms": 60}, times=1)
@@ -221,7 +223,7 @@ def test_the_bar_tells_of_attempts(download: Download, mock: MockService) -> Non
     assert sha256(download.cwd / "x") == report["sha256"]["en-us"]
 
 
-def test_a_bar_without_a_size_has_no_percents(download: Download, mock: MockService) -> None:
+def test_progress_bar_without_size_has_no_percentage(download: Download, mock: MockService) -> None:
     report = mock.add_report(format="pdf", size=500_000)
     mock.fault(report["id"], drip={"bytes": 50_000, "every_ms": 50}, framing="chunked", times=1)
     done, written = on_terminal(download, "--report", report["id"], "-o", "x")
@@ -231,7 +233,9 @@ def test_a_bar_without_a_size_has_no_percents(download: Download, mock: MockServ
 
 
 @pytest.mark.parametrize("quiet", ["--quiet", "-q"])
-def test_no_bar_where_none_is_wanted(download: Download, mock: MockService, quiet: str) -> None:
+def test_progress_bar_is_absent_when_quiet_or_not_a_terminal(
+    download: Download, mock: MockService, quiet: str
+) -> None:
     slow = {"drip": {"bytes": 1000, "every_ms": 60}, "times": 1}
     mock.fault(mock.pdf["id"], **slow)
     done, written = on_terminal(download, quiet)
@@ -247,7 +251,7 @@ def test_no_bar_where_none_is_wanted(download: Download, mock: MockService, quie
     assert re.fullmatch(rb"saved audit-report.pdf \(\d+ bytes\)\n", done.stderr)
 
 
-def test_a_bar_is_wiped_before_an_error(download: Download, mock: MockService) -> None:
+def test_progress_bar_is_erased_before_an_error(download: Download, mock: MockService) -> None:
     slow_end = {"drip": {"bytes": 1000, "every_ms": 60}, "cut_after": 4000, "times": 1}
     mock.fault(mock.pdf["id"], **slow_end)
     done, written = on_terminal(download, *ONCE)
@@ -272,7 +276,7 @@ STALLS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize(("endpoint", "fault"), STALLS)
-def test_a_signal_ends_it_at_once(
+def test_signal_ends_the_program_at_once(
     download: Download, mock: MockService, endpoint: str, fault: dict[str, Any], times: int
 ) -> None:
     report = mock.pdf["id"]
@@ -312,7 +316,7 @@ def has_socket(pid: int) -> bool:
         return False
 
 
-def test_a_signal_that_is_ignored_stays_so(download: Download, mock: MockService) -> None:
+def test_ignored_signal_stays_ignored(download: Download, mock: MockService) -> None:
     report = mock.pdf["id"]
     before = len(mock.requests(report=report))
     mock.fault(report, delay_ms=300, times=1)
@@ -331,7 +335,7 @@ def test_a_signal_that_is_ignored_stays_so(download: Download, mock: MockService
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_a_signal_while_nobody_reads_standard_output(
+def test_signal_while_stdout_is_not_read_ends_the_program(
     download: Download, mock: MockService, number: signal.Signals
 ) -> None:
     report = mock.add_report(format="pdf", size=2_000_000)
@@ -358,7 +362,7 @@ def waiting_in(pipe: int) -> int:
     return count
 
 
-def test_a_reader_that_leaves_is_an_error_and_no_signal(
+def test_closed_stdout_pipe_is_an_error_without_sigpipe(
     download: Download, mock: MockService
 ) -> None:
     report = mock.add_report(format="pdf", size=2_000_000)
@@ -379,7 +383,7 @@ def test_a_reader_that_leaves_is_an_error_and_no_signal(
     assert b"Broken pipe" in errors
 
 
-def test_the_mode_of_a_file(download: Download) -> None:
+def test_saved_file_has_the_configured_mode(download: Download) -> None:
     def no_mask() -> None:
         os.umask(0)
 
@@ -389,7 +393,7 @@ def test_the_mode_of_a_file(download: Download) -> None:
     assert modes == [0o600, 0o640]
 
 
-def test_a_cut_transfer_goes_on(download: Download, mock: MockService) -> None:
+def test_cut_transfer_is_resumed(download: Download, mock: MockService) -> None:
     report = mock.add_report(format="zip", size=900_000)
     mock.fault(report["id"], cut_after=500_000, times=1)
     done = download("--report", report["id"], "-o", "x")

@@ -49,7 +49,7 @@ def cdef(root: Path) -> Path:
 @pytest.mark.parametrize(
     ("command", "script"), [("luajit", LUA), ("php", PHP)], ids=["luajit", "php"]
 )
-def test_an_interpreter_loads_it_as_it_is(
+def test_interpreter_loads_cdef_unmodified(
     cdef: Path,
     library: Path,
     tmp_path: Path,
@@ -68,7 +68,7 @@ def test_an_interpreter_loads_it_as_it_is(
     assert (status, parameter) == ("DBSS_ERR_CLOSED", "key")
 
 
-def test_it_declares_what_the_header_declares(root: Path, cdef: Path) -> None:
+def test_cdef_declares_what_the_header_declares(root: Path, cdef: Path) -> None:
     text = cdef.read_text()
     assert "#" not in text
     # The parser knows neither comments nor the types of the system's headers.

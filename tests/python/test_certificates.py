@@ -102,7 +102,7 @@ def download(endpoint: str, ca_file: Path | str) -> bytes:
         pytest.param(("-newkey", "rsa:2048", "-sha256", *CA, *HERE), id="RSA"),
     ],
 )
-def test_a_certificate_that_is_itself_in_the_ca_file_is_accepted(
+def test_certificate_in_ca_file_is_accepted(
     certificate: Callable[..., Path], settings: tuple[str, ...]
 ) -> None:
     path = certificate(*settings)
@@ -130,7 +130,7 @@ def test_a_certificate_that_is_itself_in_the_ca_file_is_accepted(
         ),
     ],
 )
-def test_one_that_is_in_the_ca_file_and_not_sound_is_refused_in_a_sentence(
+def test_unsound_certificate_in_ca_file_is_rejected_with_reason(
     certificate: Callable[..., Path], settings: tuple[str, ...], says: str
 ) -> None:
     path = certificate(*settings)
@@ -144,7 +144,7 @@ def test_one_that_is_in_the_ca_file_and_not_sound_is_refused_in_a_sentence(
     assert "[" not in message
 
 
-def test_one_of_an_authority_that_is_not_in_the_ca_file_is_refused(
+def test_certificate_of_unknown_authority_is_rejected(
     certificate: Callable[..., Path], mock: MockService
 ) -> None:
     with (
@@ -168,14 +168,14 @@ def test_one_of_an_authority_that_is_not_in_the_ca_file_is_refused(
         ("https_wrong_name", r"it is for [^ ]*, and not for localhost; .* \(NotValidForName\)"),
     ],
 )
-def test_why_a_certificate_is_refused_is_said_in_a_sentence(
+def test_rejected_certificate_error_has_the_reason(
     mock: MockService, listener: str, says: str
 ) -> None:
     with pytest.raises(dbss.CertificateError, match=says):
         download(getattr(mock, listener), mock.ca_file)
 
 
-def test_what_is_no_tls_is_said_in_a_sentence(mock: MockService) -> None:
+def test_server_without_tls_error_has_the_reason(mock: MockService) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -209,7 +209,7 @@ SECRET = "MIIEvgIBADANBgkqhkiG9w0BAQEFAASCBKgwggSkAgEAAoIBAQC7"
         f"{SECRET}\n",
     ],
 )
-def test_no_message_holds_what_stands_in_a_ca_file(tmp_path: Path, text: str) -> None:
+def test_error_never_quotes_the_ca_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "ca.pem"
     path.write_text(text)
     with pytest.raises(dbss.InvalidValueError) as caught:
@@ -218,7 +218,7 @@ def test_no_message_holds_what_stands_in_a_ca_file(tmp_path: Path, text: str) ->
 
 
 @pytest.mark.parametrize("text", [f"{SECRET}: [", f'"{SECRET}\\q"', "DBSS: @\u4e01"])
-def test_no_message_holds_what_stands_in_a_regions_file(
+def test_error_never_quotes_the_regions_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     path = tmp_path / "regions.yaml"
@@ -253,7 +253,7 @@ with dbss.Client(endpoint=sys.argv[1], token=sys.argv[2]) as client:
         ("SSL_CERT_DIR", "missing:directory"),
     ],
 )
-def test_the_variables_of_openssl_may_name_anything(
+def test_openssl_variables_with_unusual_files_do_not_hang(
     mock: MockService, environment: dict[str, str], tmp_path: Path, variable: str, kind: str
 ) -> None:
     """Files and pipes are in one directory, which the good certificate is in too."""

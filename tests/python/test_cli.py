@@ -108,9 +108,7 @@ def sha256(path: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", ["pdf", "zip"])
-def test_it_saves_under_the_reports_own_name(
-    mock: MockService, command: Command, kind: str
-) -> None:
+def test_download_uses_report_name(mock: MockService, command: Command, kind: str) -> None:
     report = getattr(mock, kind)
     name = f"审计报告.{kind}"
     size = report["sizes"]["zh-cn"]
@@ -121,7 +119,7 @@ def test_it_saves_under_the_reports_own_name(
 
 
 @pytest.mark.parametrize("output", ["sub", "sub/", "link"])
-def test_a_directory_gets_the_reports_own_name(
+def test_download_to_directory_uses_report_name(
     mock: MockService, command: Command, output: str
 ) -> None:
     (command.directory / "sub").mkdir()
@@ -132,9 +130,7 @@ def test_a_directory_gets_the_reports_own_name(
     assert "exists already" in command.fails(7, "-o", output)
 
 
-def test_options_outrank_the_environment(
-    mock: MockService, command: Command, tmp_path: Path
-) -> None:
+def test_options_override_environment(mock: MockService, command: Command, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(mock.token)
     command.saves(
         "report.bin",
@@ -160,7 +156,7 @@ def test_options_outrank_the_environment(
     assert stat.S_IMODE((command.directory / "report.bin").stat().st_mode) == 0o640
 
 
-def test_the_environment_is_enough(mock: MockService, command: Command) -> None:
+def test_environment_alone_suffices(mock: MockService, command: Command) -> None:
     command.saves(
         "sub-report",
         mock.pdf["sizes"]["zh-cn"],
@@ -174,7 +170,7 @@ def test_the_environment_is_enough(mock: MockService, command: Command) -> None:
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
-def test_a_token_file_may_end_with_a_line_end(
+def test_token_file_may_end_with_line_end(
     mock: MockService, command: Command, tmp_path: Path, end: bytes
 ) -> None:
     token = mock.token.encode() + end
@@ -186,7 +182,7 @@ def test_a_token_file_may_end_with_a_line_end(
     assert command.files() == ["a", "b"]
 
 
-def test_the_longest_token_fits_into_a_file(mock: MockService, command: Command) -> None:
+def test_token_file_accepts_longest_token(mock: MockService, command: Command) -> None:
     token = "t" * cli.MAX_TOKEN
     mock.add_token(token)
     size = mock.pdf["sizes"]["en-us"]
@@ -195,7 +191,7 @@ def test_the_longest_token_fits_into_a_file(mock: MockService, command: Command)
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_standard_output_gets_the_report_and_nothing_else(
+def test_download_to_stdout_writes_only_the_report(
     mock: MockService, command: Command, unbuffered: str
 ) -> None:
     report = mock.add_report(format="pdf", size=8 * MIB)
@@ -219,7 +215,9 @@ def test_force_replaces_a_file(mock: MockService, command: Command) -> None:
     assert command.files() == ["link", "report"]
 
 
-def test_a_path_with_a_directory_and_odd_bytes(mock: MockService, command: Command) -> None:
+def test_path_with_directory_and_non_utf8_bytes_is_saved(
+    mock: MockService, command: Command
+) -> None:
     (command.directory / "sub").mkdir()
     path = os.fsdecode(b"sub/\xff report")
     done = command.run("-o", path)
@@ -259,7 +257,7 @@ def test_a_path_with_a_directory_and_odd_bytes(mock: MockService, command: Comma
         (["--proj", "x"], "--proj"),
     ],
 )
-def test_wrong_usage(command: Command, arguments: list[str], words: str) -> None:
+def test_wrong_usage_exits_with_2(command: Command, arguments: list[str], words: str) -> None:
     assert words in command.fails(2, *arguments)
 
 
@@ -272,14 +270,14 @@ def test_wrong_usage(command: Command, arguments: list[str], words: str) -> None
         ("DBSS_ENDPOINT", "endpoint"),
     ],
 )
-def test_what_is_missing_is_named(command: Command, name: str, word: str) -> None:
+def test_missing_setting_is_named(command: Command, name: str, word: str) -> None:
     assert word in command.fails(2, **{name: ""})
 
 
 @pytest.mark.parametrize(
     "arguments", [["--token", "SECRET-TOKEN"], ["--token=SECRET-TOKEN"], ["--token"]]
 )
-def test_a_token_on_the_command_line_is_refused(command: Command, arguments: list[str]) -> None:
+def test_token_on_command_line_is_rejected(command: Command, arguments: list[str]) -> None:
     err = command.fails(2, *arguments)
     assert "SECRET" not in err
     assert "--token" in err
@@ -307,23 +305,21 @@ def test_a_token_on_the_command_line_is_refused(command: Command, arguments: lis
         (b"s" * (cli.MAX_TOKEN + 3), "longer than 98304 bytes"),
     ],
 )
-def test_a_token_that_cannot_be_one_is_not_shown(
-    command: Command, token: bytes, words: str
-) -> None:
+def test_invalid_token_is_not_printed(command: Command, token: bytes, words: str) -> None:
     err = command.fails(2, "--token-file", "-", given=token)
     assert words in err
     assert "secret" not in err
     assert "sss" not in err
 
 
-def test_a_token_file_without_end_is_not_read_to_its_end(command: Command) -> None:
+def test_endless_token_file_is_rejected_early(command: Command) -> None:
     assert "longer than" in command.fails(2, "--token-file", "/dev/zero")
 
 
 # 3, 4, 5: the service.
 
 
-def test_refused_credentials(mock: MockService, command: Command) -> None:
+def test_rejected_credentials_exit_with_3(mock: MockService, command: Command) -> None:
     err = command.fails(3, DBSS_TOKEN="not-the-token")
     assert "APIG.0301" in err
     assert mock.requests(command.report)[-1]["status"] == 401
@@ -331,7 +327,7 @@ def test_refused_credentials(mock: MockService, command: Command) -> None:
     command.fails(3)
 
 
-def test_no_such_report(command: Command) -> None:
+def test_missing_report_exits_with_4(command: Command) -> None:
     err = command.fails(4, "--report", "x" * 16)
     assert "DBSS.10021004" in err
     assert "request id" in err
@@ -351,12 +347,14 @@ ONCE = ("--max-attempts", "1")
         {"status": 200, "body": ""},
     ],
 )
-def test_the_service_failed(mock: MockService, command: Command, fault: dict[str, Any]) -> None:
+def test_service_failure_exits_with_5(
+    mock: MockService, command: Command, fault: dict[str, Any]
+) -> None:
     mock.fault(command.report, times=1, **fault)
     command.fails(5, *ONCE)
 
 
-def test_the_details_are_shown_without_control_characters(
+def test_details_are_printed_without_control_characters(
     mock: MockService, command: Command
 ) -> None:
     details = [{"error_code": "C\x1b[31m\u009b", "error_msg": "one\ntwo"}, {}]
@@ -369,7 +367,9 @@ def test_the_details_are_shown_without_control_characters(
 
 
 @pytest.mark.parametrize("fault", [{"cut_after": 100}, {"reset_before_answer": True}])
-def test_the_network_failed(mock: MockService, command: Command, fault: dict[str, Any]) -> None:
+def test_network_failure_exits_with_6(
+    mock: MockService, command: Command, fault: dict[str, Any]
+) -> None:
     mock.fault(command.report, times=1, **fault)
     command.fails(6, *ONCE)
     # And once is not enough to fail where it is tried again.
@@ -378,15 +378,15 @@ def test_the_network_failed(mock: MockService, command: Command, fault: dict[str
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-def test_nobody_listens(command: Command) -> None:
+def test_connection_refused_exits_with_6(command: Command) -> None:
     command.fails(6, "--endpoint", "http://127.0.0.1:1")
 
 
-def test_a_certificate_that_is_not_trusted(mock: MockService, command: Command) -> None:
+def test_untrusted_certificate_exits_with_6(mock: MockService, command: Command) -> None:
     assert "ca_file" in command.fails(6, "--endpoint", mock.https)
 
 
-def test_a_timeout(mock: MockService, command: Command) -> None:
+def test_stall_timeout_exits_with_6(mock: MockService, command: Command) -> None:
     mock.fault(command.report, no_answer=True, times=1)
     command.fails(6, "--stall-timeout", "0.2", *ONCE)
 
@@ -395,7 +395,7 @@ def test_a_timeout(mock: MockService, command: Command) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "fifo", "symlink"])
-def test_an_existing_target_is_refused_before_any_download(
+def test_existing_target_is_rejected_before_any_download(
     mock: MockService, command: Command, kind: str
 ) -> None:
     target = command.directory / "report"
@@ -415,9 +415,7 @@ def test_an_existing_target_is_refused_before_any_download(
     assert mock.connections()["total"] == before
 
 
-def test_a_target_that_appears_during_the_download_is_kept(
-    mock: MockService, command: Command
-) -> None:
+def test_target_created_during_download_is_kept(mock: MockService, command: Command) -> None:
     report = mock.add_report(format="pdf")["id"]
     mock.fault(report, delay_ms=500, times=1)
     with command.start("--report", report, "-o", "report") as process:
@@ -431,12 +429,12 @@ def test_a_target_that_appears_during_the_download_is_kept(
     assert command.files() == ["report"]
 
 
-def test_a_directory_that_is_not_there(command: Command) -> None:
+def test_missing_directory_exits_with_7(command: Command) -> None:
     assert "No such file or directory" in command.fails(7, "-o", "no-such-directory/report")
     command.fails(7, "-o", "new/")
 
 
-def test_a_full_disk_leaves_nothing(command: Command) -> None:
+def test_full_disk_leaves_no_file(command: Command) -> None:
     """A limit of the size of files stands for the disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
@@ -447,14 +445,16 @@ def test_a_full_disk_leaves_nothing(command: Command) -> None:
     assert "File too large" in err
 
 
-def test_files_that_cannot_be_read(command: Command) -> None:
+def test_unreadable_file_exits_with_7(command: Command) -> None:
     assert "/no/such/token" in command.fails(7, "--token-file", "/no/such/token")
     command.fails(7, "--token-file", "/")
     assert "/no/such/ca.pem" in command.fails(7, "--ca-file", "/no/such/ca.pem")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_reader_that_goes_away(mock: MockService, command: Command, unbuffered: str) -> None:
+def test_closed_stdout_pipe_exits_with_7(
+    mock: MockService, command: Command, unbuffered: str
+) -> None:
     report = mock.add_report(format="bytes", size=8 * MIB)["id"]
     with command.start("--report", report, "-o", "-", PYTHONUNBUFFERED=unbuffered) as process:
         assert process.stdout is not None
@@ -467,7 +467,7 @@ def test_a_reader_that_goes_away(mock: MockService, command: Command, unbuffered
     assert b"Broken pipe" in err
 
 
-def test_closed_standard_streams(command: Command, mock: MockService) -> None:
+def test_closed_standard_streams_are_handled(command: Command, mock: MockService) -> None:
     def shell(line: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             ["/bin/sh", "-c", f'exec "{sys.executable}" -m dbss download {line}'],
@@ -499,7 +499,7 @@ def test_closed_standard_streams(command: Command, mock: MockService) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("phase", ["connect", "handshake", "header", "body", "retry", "pipe"])
-def test_a_signal_ends_a_download_in_every_phase(
+def test_signal_ends_download_in_every_phase(
     mock: MockService, command: Command, phase: str, number: signal.Signals
 ) -> None:
     report = mock.add_report(format="bytes", size=MIB)["id"]
@@ -556,7 +556,7 @@ def waits(process: int) -> bool:
     return number in ("7", "73", "271")
 
 
-def test_a_signal_that_is_ignored_stays_so(mock: MockService, command: Command) -> None:
+def test_ignored_signal_stays_ignored(mock: MockService, command: Command) -> None:
     report = mock.add_report(format="pdf")
     mock.fault(report["id"], delay_ms=500)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -575,7 +575,7 @@ def test_a_signal_that_is_ignored_stays_so(mock: MockService, command: Command) 
 # What is seen meanwhile.
 
 
-def test_verbose_tells_what_happens(mock: MockService, command: Command) -> None:
+def test_verbose_prints_warnings(mock: MockService, command: Command) -> None:
     mock.fault(command.report, times=1, cut_after=100)
     done = command.run("--verbose")
     assert done.returncode == 0
@@ -610,7 +610,7 @@ def on_terminal(command: Command, *arguments: str, **variables: str) -> tuple[in
     return process.wait(BOUND), seen.decode()
 
 
-def test_a_terminal_shows_a_bar_where_tqdm_is_installed(
+def test_terminal_with_tqdm_shows_progress_bar(
     mock: MockService, command: Command, tmp_path: Path
 ) -> None:
     pytest.importorskip("tqdm")
@@ -706,14 +706,14 @@ def masked(key: str) -> str:
 
 
 @pytest.mark.parametrize("source", ["environment", "profile", "metadata"])
-def test_a_region_and_the_ids_are_enough(mock: MockService, finding: Finding, source: str) -> None:
+def test_region_and_ids_suffice(mock: MockService, finding: Finding, source: str) -> None:
     variables = {"environment": finding.key, "profile": finding.profile(), "metadata": {}}[source]
     size = mock.pdf["sizes"]["en-us"]
     finding.saves("audit-report.pdf", size, **variables)
     assert sha256(finding.directory / "audit-report.pdf") == mock.pdf["sha256"]["en-us"]
 
 
-def test_no_credentials_anywhere(mock: MockService, finding: Finding) -> None:
+def test_missing_credentials_error_names_all_sources(mock: MockService, finding: Finding) -> None:
     mock.set_metadata(agency=False)
     err = finding.fails(2)
     for words in ("HUAWEICLOUD_SDK_AK", ".huaweicloud/credentials", "agency"):
@@ -722,7 +722,9 @@ def test_no_credentials_anywhere(mock: MockService, finding: Finding) -> None:
     assert "127.0.0.1:1" in finding.fails(2)
 
 
-def test_what_outranks_what(mock: MockService, finding: Finding, tmp_path: Path) -> None:
+def test_credential_sources_have_the_documented_precedence(
+    mock: MockService, finding: Finding, tmp_path: Path
+) -> None:
     """A token file, then --set, then DBSS_TOKEN, then what is found."""
     file = tmp_path / "token"
     file.write_text(mock.token)
@@ -735,7 +737,7 @@ def test_what_outranks_what(mock: MockService, finding: Finding, tmp_path: Path)
     assert finding.files() == ["a", "b"]
 
 
-def test_a_warning_is_shown_unless_quiet(finding: Finding) -> None:
+def test_warning_is_printed_unless_quiet(finding: Finding) -> None:
     profile = finding.profile(0o644)
     done = finding.run("-o", "a", **profile)
     assert done.returncode == 0
@@ -748,7 +750,7 @@ def test_a_warning_is_shown_unless_quiet(finding: Finding) -> None:
     assert finding.run("-o", "c", **finding.profile()).stderr.startswith(b"saved c (")
 
 
-def test_a_check_of_an_access_key(mock: MockService, finding: Finding) -> None:
+def test_check_with_access_key_prints_its_source(mock: MockService, finding: Finding) -> None:
     # It needs neither of the ids.
     key = {**finding.key, "DBSS_INSTANCE_ID": "", "DBSS_REPORT_ID": ""}
     lines = finding.checks(**key)
@@ -766,14 +768,14 @@ def test_a_check_of_an_access_key(mock: MockService, finding: Finding) -> None:
     assert path in finding.checks(**finding.profile())["source"]
 
 
-def test_a_check_of_a_token(mock: MockService, finding: Finding) -> None:
+def test_check_with_token_prints_its_source(mock: MockService, finding: Finding) -> None:
     lines = finding.checks(DBSS_TOKEN=mock.token)
     assert lines["source"].startswith("token, ")
     assert (lines["who"], lines["accepted"]) == ("not known", "yes")
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "<+14>-14"])
-def test_a_check_tells_the_expiry_in_utc(mock: MockService, finding: Finding, zone: str) -> None:
+def test_check_prints_expiry_in_utc(mock: MockService, finding: Finding, zone: str) -> None:
     mock.set_metadata(announced_key_lifetime_ms=3_600_000)
     lines = finding.checks(TZ=zone)
     assert lines["source"].startswith("metadata, ")
@@ -794,7 +796,7 @@ def test_a_check_tells_the_expiry_in_utc(mock: MockService, finding: Finding, zo
         (2, "not known", {"DBSS_PROJECT_ID": "x"}),
     ],
 )
-def test_a_check_that_fails(
+def test_check_failure_has_its_exit_code(
     finding: Finding, code: int, accepted: str, changes: dict[str, str]
 ) -> None:
     variables = {**finding.key, **changes}
@@ -814,7 +816,7 @@ def test_a_check_that_fails(
         ({"reset_before_answer": True}, 6, "not known"),
     ],
 )
-def test_a_check_that_the_service_does_not_answer_well(
+def test_check_with_service_error_has_its_exit_code(
     mock: MockService, finding: Finding, fault: dict[str, Any], code: int, accepted: str
 ) -> None:
     mock.fault("@instances", times=1, **fault)
@@ -823,11 +825,11 @@ def test_a_check_that_the_service_does_not_answer_well(
 
 
 @pytest.mark.parametrize("name", ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"])
-def test_half_a_key_is_told_before_anything_else(finding: Finding, name: str) -> None:
+def test_check_with_half_a_key_fails_first(finding: Finding, name: str) -> None:
     assert name in finding.fails(2, "check", **{**finding.key, name: ""})
 
 
-def test_a_check_without_a_word_and_without_room_for_one(finding: Finding) -> None:
+def test_check_quiet_prints_nothing_and_full_device_fails(finding: Finding) -> None:
     done = finding.run("check", "--quiet", **finding.key)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     settings = " ".join(f"--set={key}={value}" for key, value in finding.settings.items())
@@ -847,7 +849,7 @@ def test_a_check_without_a_word_and_without_room_for_one(finding: Finding) -> No
 
 
 @pytest.mark.parametrize("status", sorted(errors.STATUSES))
-def test_every_status_has_its_exit_code(status: int) -> None:
+def test_status_has_its_exit_code(status: int) -> None:
     code = cli._exit_code(errors.STATUSES[status]("message"))
     # The last two are a mirror's alone.
     special = {202: 3, 203: 3, 204: 4, 212: 11, 405: 12}
@@ -857,7 +859,7 @@ def test_every_status_has_its_exit_code(status: int) -> None:
     assert f"\n{code:>5}  " in told
 
 
-def test_a_new_status_has_the_exit_code_of_its_group() -> None:
+def test_unknown_status_has_exit_code_of_its_group() -> None:
     assert cli._exit_code(errors.NetworkError("message", status=399)) == 6
     assert cli._exit_code(errors.Error("message", status=999)) == 1
 
@@ -877,7 +879,7 @@ def test_a_new_status_has_the_exit_code_of_its_group() -> None:
         ),
     ],
 )
-def test_the_command_without_the_library_says_so_in_a_line(
+def test_command_without_library_prints_one_line(
     environment: dict[str, str], way: list[str]
 ) -> None:
     for library, status in (("/no/such/libdbss.so", 7), (environment["DBSS_LIBRARY"], 0)):
@@ -894,7 +896,7 @@ def test_the_command_without_the_library_says_so_in_a_line(
         assert all(line.startswith("dbss: cannot load") and library in line for line in lines)
 
 
-def test_a_package_that_imports_this_without_the_library_may_go_on(
+def test_package_without_library_raises_import_error(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -914,7 +916,7 @@ def test_a_package_that_imports_this_without_the_library_may_go_on(
 @pytest.mark.parametrize(
     "head", ["-ytjeZgBBt8O6JSx", "-hytjeZgBBt8O6JS", "--ytjeZgBBt8O6JS", "-o" + "y" * 14]
 )
-def test_ids_may_begin_with_a_hyphen(mock: MockService, command: Command, head: str) -> None:
+def test_id_with_leading_hyphen_is_accepted(mock: MockService, command: Command, head: str) -> None:
     report = head + os.urandom(8).hex()
     mock.add_report(id=report, format="pdf", size=6000)
     command.saves("x.pdf", 6000, "--report", report, "-o", "x.pdf")
@@ -923,7 +925,7 @@ def test_ids_may_begin_with_a_hyphen(mock: MockService, command: Command, head: 
     assert "--report" in command.fails(2, "--report")
 
 
-def test_help_and_version(command: Command) -> None:
+def test_help_and_version_are_complete(command: Command) -> None:
     done = command.run("--help")
     assert done.returncode == 0
     out = done.stdout.decode()
@@ -953,9 +955,7 @@ def test_help_and_version(command: Command) -> None:
     assert done.stdout == f"dbss {dbss.__version__} (libdbss {dbss.version()})\n"
 
 
-def test_both_programs_have_the_same_exit_codes(
-    build_dir: Path, environment: dict[str, str]
-) -> None:
+def test_exit_codes_match_the_c_program(build_dir: Path, environment: dict[str, str]) -> None:
     done = subprocess.run(
         [build_dir / "bin/dbss-download", "--help"],
         env=environment,

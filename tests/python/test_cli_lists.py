@@ -122,7 +122,7 @@ def rows(table: str, names: tuple[str, ...]) -> list[list[str]]:
 # Lists.
 
 
-def test_instances(service: MockService, command: Command, instance: str) -> None:
+def test_instances_are_printed(service: MockService, command: Command, instance: str) -> None:
     odd = service.add_instance("审计", status="TELEPORTING", omit=["version"])
     try:
         table = command.prints("instances")
@@ -142,7 +142,7 @@ def test_instances(service: MockService, command: Command, instance: str) -> Non
         service.remove_instances([odd])
 
 
-def test_reports(service: MockService, command: Command, instance: str) -> None:
+def test_reports_are_printed(service: MockService, command: Command, instance: str) -> None:
     added = service.add_reports(250, instance=instance)[::-1]
     odd = service.add_report(format="zip", instance=instance, percentum=7, name="订单", type=None)
     table = command.prints("reports")
@@ -160,7 +160,7 @@ def test_reports(service: MockService, command: Command, instance: str) -> None:
     assert all(line.isascii() for line in lines)
 
 
-def test_templates(service: MockService, command: Command) -> None:
+def test_templates_are_printed(service: MockService, command: Command) -> None:
     found = rows(command.prints("templates"), commands.TEMPLATES)
     assert [(row[0], row[1]) for row in found] == [
         (one["id"], one["type"]) for one in service.templates
@@ -169,13 +169,13 @@ def test_templates(service: MockService, command: Command) -> None:
     assert [json.loads(line)["id"] for line in lines] == [one["id"] for one in service.templates]
 
 
-def test_an_empty_list(command: Command) -> None:
+def test_empty_list_prints_only_the_heading(command: Command) -> None:
     assert rows(command.prints("reports"), commands.REPORTS) == []
     assert command.prints("reports", "--json") == ""
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-def test_nothing_that_drives_a_terminal_gets_through(
+def test_list_output_has_no_terminal_controls(
     service: MockService, command: Command, instance: str, encoding: str
 ) -> None:
     name = "a\x1b[31m\r\n\x07\x9b\x7f\u202eb\u2028c\u061c\xad\U000e0041\ud800\t审"
@@ -200,7 +200,7 @@ def test_nothing_that_drives_a_terminal_gets_through(
     assert json.loads(line)["more"] == [name]
 
 
-def test_lines_of_json_come_as_the_pages_do(
+def test_json_lines_are_printed_page_by_page(
     service: MockService, command: Command, instance: str
 ) -> None:
     service.add_reports(150, instance=instance)
@@ -218,7 +218,7 @@ def test_lines_of_json_come_as_the_pages_do(
     assert process.returncode == 130
 
 
-def test_a_list_that_stalls_is_no_fault_of_standard_output(
+def test_stalled_list_is_not_reported_as_stdout_error(
     service: MockService, command: Command, instance: str
 ) -> None:
     """StalledError is a TimeoutError, and that is an OSError, as a closed pipe is."""
@@ -229,7 +229,9 @@ def test_a_list_that_stalls_is_no_fault_of_standard_output(
         assert "stall_timeout_ms" in words
 
 
-def test_whoever_reads_may_leave(service: MockService, command: Command, instance: str) -> None:
+def test_closed_stdout_pipe_exits_with_7(
+    service: MockService, command: Command, instance: str
+) -> None:
     service.add_reports(1000, instance=instance)
     for more in ((), ("--json",)):
         with subprocess.Popen(
@@ -248,7 +250,7 @@ def test_whoever_reads_may_leave(service: MockService, command: Command, instanc
 # Generate.
 
 
-def test_a_report_is_made(service: MockService, command: Command) -> None:
+def test_generate_prints_the_report_id(service: MockService, command: Command) -> None:
     template = service.templates[0]["id"]
     done = command.prints("generate", "--template", template, *RANGE, "--poll-interval", "0.01")
     assert done == f"{service.made()[-1]}\n"
@@ -268,7 +270,7 @@ def test_a_report_is_made(service: MockService, command: Command) -> None:
     assert list(command.directory.iterdir()) == []
 
 
-def test_a_report_is_made_and_downloaded(service: MockService, command: Command) -> None:
+def test_generate_with_output_downloads_the_report(service: MockService, command: Command) -> None:
     service.set_generation(size=6000)
     making = ("generate", "--template", service.templates[0]["id"], *RANGE)
     making += ("--poll-interval", "0.01")
@@ -295,7 +297,7 @@ def test_a_report_is_made_and_downloaded(service: MockService, command: Command)
     assert [one.name for one in command.directory.iterdir()] == ["report.pdf"]
 
 
-def test_a_report_that_is_not_made(service: MockService, command: Command) -> None:
+def test_generate_failure_has_its_exit_code(service: MockService, command: Command) -> None:
     template = service.templates[0]["id"]
     making = ("generate", "--template", template, *RANGE, "--poll-interval", "0.01")
     assert ID in command.fails(4, *making[:2], ID, *RANGE)
@@ -313,7 +315,7 @@ def test_a_report_that_is_not_made(service: MockService, command: Command) -> No
 # Delete.
 
 
-def test_a_report_is_deleted(service: MockService, command: Command, instance: str) -> None:
+def test_delete_needs_confirmation(service: MockService, command: Command, instance: str) -> None:
     report, other = service.add_reports(2, instance=instance)
     assert "--yes" in command.fails(2, "delete", "--report", report)
     # An answer that is no terminal's is none.
@@ -330,7 +332,7 @@ def test_a_report_is_deleted(service: MockService, command: Command, instance: s
 
 
 @pytest.mark.parametrize("head", ["-ytjeZgBBt8O6JSx", "-hytjeZgBBt8O6JS"])
-def test_a_report_is_deleted_whose_id_begins_with_a_hyphen(
+def test_delete_id_with_leading_hyphen_succeeds(
     service: MockService, command: Command, instance: str, head: str
 ) -> None:
     report = head + os.urandom(8).hex()
@@ -344,7 +346,7 @@ def test_a_report_is_deleted_whose_id_begins_with_a_hyphen(
     ("answer", "code"),
     [("y\n", 0), ("YES\n", 0), ("n\n", 130), ("\n", 130), ("\x04", 130), ("yea\n", 130)],
 )
-def test_a_terminal_is_asked(
+def test_delete_on_terminal_asks_first(
     service: MockService, command: Command, instance: str, answer: str, code: int
 ) -> None:
     [report] = service.add_reports(1, instance=instance)
@@ -402,7 +404,7 @@ CALLED = {
         (6, {"raw_base64": "Z2FyYmFnZQ0KDQo="}),
     ],
 )
-def test_exit_codes(
+def test_exit_code_matches_response(
     service: MockService, command: Command, name: str, code: int, fault: dict[str, Any]
 ) -> None:
     service.fault(CALLED[name], **fault)
@@ -410,7 +412,9 @@ def test_exit_codes(
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_usage(command: Command, service: MockService, name: str) -> None:
+def test_usage_errors_have_their_exit_codes(
+    command: Command, service: MockService, name: str
+) -> None:
     before = service.connections()["total"]
     wrong = EVERY[name]
     command.fails(2, *wrong, "--no-such-option")
@@ -433,7 +437,7 @@ def test_usage(command: Command, service: MockService, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_help(command: Command, name: str) -> None:
+def test_help_lists_options_and_exit_codes(command: Command, name: str) -> None:
     text = command.prints(name, "--help", DBSS_TOKEN="")
     assert all(len(line) <= 100 for line in text.splitlines())
     codes = re.findall(r"^ +(\d+)  \w", text.split("exit codes:")[1], re.MULTILINE)
@@ -443,7 +447,7 @@ def test_help(command: Command, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_verbose_tells_what_happens(service: MockService, command: Command, name: str) -> None:
+def test_verbose_prints_warnings(service: MockService, command: Command, name: str) -> None:
     service.fault(CALLED[name], status=503, body="", times=1)
     done = command.run(name, "--verbose")
     assert done.returncode == 0

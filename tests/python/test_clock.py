@@ -71,7 +71,7 @@ def before_1970() -> int:
     ("offset", "words"),
     [(HOUR + 30, "1h ahead of"), (-HOUR - 30, "1h behind"), (90_030, "1day 1h ahead of")],
 )
-def test_a_signature_by_a_wrong_clock_is_told_with_the_difference(
+def test_signature_with_wrong_clock_error_has_the_difference(
     download: Callable[..., tuple[str, Any]], mock: MockService, offset: int, words: str
 ) -> None:
     keys = {"access_key": mock.access_key, "secret_key": mock.secret_key}
@@ -86,7 +86,7 @@ def test_a_signature_by_a_wrong_clock_is_told_with_the_difference(
     assert "clock" not in message
 
 
-def test_a_token_does_not_depend_on_the_clock(
+def test_token_with_wrong_clock_is_accepted(
     download: Callable[..., tuple[str, Any]], mock: MockService
 ) -> None:
     for offset in (HOUR, before_1970()):
@@ -97,7 +97,7 @@ def test_a_token_does_not_depend_on_the_clock(
         assert "clock" not in message
 
 
-def test_a_certificate_and_a_wrong_clock_are_told_with_the_times(
+def test_certificate_with_wrong_clock_error_has_the_times(
     download: Callable[..., tuple[str, Any]], mock: MockService
 ) -> None:
     given = {"endpoint": mock.https, "ca_file": mock.ca_file, "token": mock.token}
@@ -114,7 +114,7 @@ def test_a_certificate_and_a_wrong_clock_are_told_with_the_times(
     assert "ca_file" not in message
 
 
-def test_a_clock_before_1970_is_told(
+def test_clock_before_1970_is_reported(
     download: Callable[..., tuple[str, Any]], mock: MockService
 ) -> None:
     given = {"endpoint": mock.https, "ca_file": mock.ca_file, "token": mock.token}

@@ -183,7 +183,7 @@ class Call:
                 assert (bool(buffer.data), buffer.len) == (False, 0)
                 raise
             try:
-                return ffi.copy(buffer)
+                return ffi.buffer_bytes(buffer)
             finally:
                 abi.buffer_free(ffi.byref(buffer))
                 assert (bool(buffer.data), buffer.len) == (False, 0)
@@ -245,7 +245,7 @@ RUNS = [
 ]
 
 
-def test_there_are_cases_and_their_names_are_unique() -> None:
+def test_conformance_cases_have_unique_names_and_known_statuses() -> None:
     names = [case.name for case in CASES]
     assert len(set(names)) == len(names)
     assert len(names) > 100
@@ -254,7 +254,7 @@ def test_there_are_cases_and_their_names_are_unique() -> None:
 
 
 @pytest.mark.parametrize(("case", "way"), RUNS)
-def test_case(case: Case, way: str, mock: MockService) -> None:
+def test_conformance_case(case: Case, way: str, mock: MockService) -> None:
     values = Values(mock)
     endpoint = case.single.get("endpoint", "http")
     if endpoint in LISTENERS:

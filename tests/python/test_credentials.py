@@ -136,7 +136,7 @@ def said(error: BaseException) -> str:
 @pytest.mark.parametrize(
     "first", [{"token": "t"}, {"iam_domain": "d"}, {"credentials": "environment"}]
 )
-def test_kinds_of_credentials_exclude_each_other(
+def test_credentials_of_two_kinds_are_rejected(
     first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     if {*first, *second} <= {"iam_user", "iam_password", "iam_domain"} or set(first) == set(second):
@@ -167,7 +167,7 @@ SURROGATE = "a" * 20 + "\udc80"
         ({"endpoint": [NOBODY] * 17}, dbss.InvalidEndpointError, "endpoint"),
     ],
 )
-def test_what_cannot_be_right_is_refused_at_once(
+def test_invalid_argument_is_rejected_at_once(
     arguments: dict[str, Any], kind: type[dbss.Error], parameter: str
 ) -> None:
     with pytest.raises(kind) as caught:
@@ -189,7 +189,7 @@ def test_what_cannot_be_right_is_refused_at_once(
         {"endpoint": 1},
     ],
 )
-def test_values_of_another_type_are_refused(arguments: dict[str, Any]) -> None:
+def test_argument_of_wrong_type_is_rejected(arguments: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         dbss.Client(**{"endpoint": NOBODY, **arguments})
 
@@ -235,7 +235,7 @@ def later() -> datetime:
         Asynchronous,
     ],
 )
-def test_a_provider_gives_a_token(mock: MockService, report: str, make: Callable[..., Any]) -> None:
+def test_provider_token_is_used(mock: MockService, report: str, make: Callable[..., Any]) -> None:
     with give(mock, make(mock.token)) as client:
         for _ in range(3):
             assert len(client.download_report(None, mock.instance_id, report)) == 3000
@@ -245,7 +245,7 @@ def test_a_provider_gives_a_token(mock: MockService, report: str, make: Callable
     assert sent(mock, report, "x-auth-token") == [mock.token] * 4
 
 
-def test_the_expiry_that_a_provider_tells_is_found(mock: MockService) -> None:
+def test_provider_expiry_is_found(mock: MockService) -> None:
     expires = later()
     with give(mock, (mock.token, expires)) as client:
         credentials = client.find_credentials()
@@ -288,7 +288,7 @@ def raising(error: BaseException) -> Callable[[bool], str]:
     ],
 )
 @pytest.mark.parametrize("kind", ["function", "coroutine function"])
-def test_what_a_provider_raises_is_the_cause(
+def test_provider_exception_is_the_cause(
     mock: MockService, report: str, error: BaseException, words: str, kind: str
 ) -> None:
     async def asynchronous(refused: bool) -> str:
@@ -336,7 +336,7 @@ SECRET = "secret-secret-secret"
         (SECRET * 6000, dbss.InvalidTokenError, "token"),
     ],
 )
-def test_what_is_no_token_is_told_without_it(
+def test_provider_invalid_token_is_reported_without_it(
     mock: MockService, report: str, given: Any, kind: type[Exception], words: str
 ) -> None:
     messages: list[str] = []
@@ -353,7 +353,7 @@ def test_what_is_no_token_is_told_without_it(
     assert SECRET not in repr(dbss.Token(SECRET, later()))
 
 
-def test_a_provider_that_fails_is_asked_again(mock: MockService, report: str) -> None:
+def test_provider_is_called_again_after_failure(mock: MockService, report: str) -> None:
     answers: list[Any] = [Special("one"), mock.token]
 
     def provider(refused: bool) -> Any:
@@ -368,7 +368,7 @@ def test_a_provider_that_fails_is_asked_again(mock: MockService, report: str) ->
         assert client.download_report(None, mock.instance_id, report)
 
 
-def test_32_threads_ask_once(mock: MockService, report: str) -> None:
+def test_provider_is_called_once_for_32_threads(mock: MockService, report: str) -> None:
     barrier = threading.Barrier(32)
     asked: list[tuple[bool, threading.Thread]] = []
     waiting = threading.Event()
@@ -392,7 +392,7 @@ def test_32_threads_ask_once(mock: MockService, report: str) -> None:
     assert thread is not threading.main_thread()
 
 
-def test_32_threads_hear_the_same_cause(mock: MockService, report: str) -> None:
+def test_provider_failure_is_the_cause_in_32_threads(mock: MockService, report: str) -> None:
     error = Special("nothing for anybody")
     barrier = threading.Barrier(32)
 
@@ -408,7 +408,7 @@ def test_32_threads_hear_the_same_cause(mock: MockService, report: str) -> None:
         assert set(pool.map(download, range(32), timeout=BOUND)) == {error}
 
 
-def test_a_refused_token_is_replaced_once(mock: MockService, report: str) -> None:
+def test_provider_rejected_token_is_replaced_once(mock: MockService, report: str) -> None:
     asked: list[bool] = []
 
     def provider(refused: bool) -> str:
@@ -422,7 +422,7 @@ def test_a_refused_token_is_replaced_once(mock: MockService, report: str) -> Non
     assert sent(mock, report, "x-auth-token") == ["a-token-of-nobody", *[mock.token] * 2]
 
 
-def test_a_provider_whose_tokens_are_all_refused(mock: MockService, report: str) -> None:
+def test_provider_with_only_rejected_tokens_fails(mock: MockService, report: str) -> None:
     asked: list[bool] = []
 
     def provider(refused: bool) -> str:
@@ -435,7 +435,7 @@ def test_a_provider_whose_tokens_are_all_refused(mock: MockService, report: str)
     assert "a-token-of-nobody" not in said(caught.value)
 
 
-def test_a_token_is_renewed_before_it_expires(mock: MockService, report: str) -> None:
+def test_provider_token_is_renewed_before_expiry(mock: MockService, report: str) -> None:
     asked: list[bool] = []
 
     def provider(refused: bool) -> dbss.Token:
@@ -452,7 +452,7 @@ def test_a_token_is_renewed_before_it_expires(mock: MockService, report: str) ->
 
 
 @pytest.mark.parametrize("kind", ["function", "coroutine function"])
-def test_calls_that_wait_for_a_provider_obey_their_own_limits(
+def test_provider_hangs_calls_keep_their_own_limits(
     mock: MockService, report: str, kind: str
 ) -> None:
     asked = threading.Event()
@@ -497,7 +497,7 @@ def test_calls_that_wait_for_a_provider_obey_their_own_limits(
         assert client.download_report(None, mock.instance_id, report)
 
 
-def test_ctrl_c_ends_the_wait_for_a_provider_that_hangs(mock: MockService, report: str) -> None:
+def test_provider_hangs_ctrl_c_ends_the_call(mock: MockService, report: str) -> None:
     done = threading.Event()
     interrupted: list[float] = []
 
@@ -527,7 +527,7 @@ void ask(void (*f)(void *, void *), void *user_data, void *request)
 """
 
 
-def test_a_signal_right_before_a_request_is_not_lost(
+def test_provider_request_interrupted_by_signal_is_not_lost(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     path = tmp_path / "trampoline.so"
@@ -536,13 +536,13 @@ def test_a_signal_right_before_a_request_is_not_lost(
     ask = ctypes.CDLL(str(path)).ask
     ask.argtypes = (abi.TokenProviderFn, ctypes.py_object, abi.TokenRequest)
     ask.restype = None
-    requests: ffi.Requests = queue.SimpleQueue()
+    requests: ffi.RequestQueue = queue.SimpleQueue()
     config = abi.Config()
     abi.config_new(ffi.byref(config))
     try:
-        inlet = ffi.provide_tokens(config, requests)
+        inlet = ffi.set_token_provider(config, requests)
         with pytest.raises(KeyboardInterrupt):
-            ask(ffi._PUT_REQUEST, inlet(), abi.TokenRequest())
+            ask(ffi._TOKEN_CALLBACK, inlet(), abi.TokenRequest())
         assert isinstance(requests.get_nowait(), abi.TokenRequest)
     finally:
         abi.config_free(config)
@@ -555,7 +555,7 @@ def provider_threads() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if one.name == "dbss token provider"]
 
 
-def test_the_providers_thread_ends_with_the_context(mock: MockService, report: str) -> None:
+def test_provider_thread_ends_with_the_context(mock: MockService, report: str) -> None:
     assert provider_threads() == []
     client = give(mock, mock.token)
     # None before it is needed.
@@ -589,9 +589,7 @@ def test_the_providers_thread_ends_with_the_context(mock: MockService, report: s
     assert not thread.is_alive()
 
 
-def test_a_provider_is_not_asked_for_a_client_that_is_closed(
-    mock: MockService, report: str
-) -> None:
+def test_provider_is_not_called_after_close(mock: MockService, report: str) -> None:
     asked: list[bool] = []
     first, end = threading.Event(), threading.Event()
 
@@ -616,24 +614,24 @@ def test_a_provider_is_not_asked_for_a_client_that_is_closed(
     assert asked == [False]
 
 
-def test_a_client_that_fails_lets_its_provider_go() -> None:
+def test_provider_is_released_when_client_creation_fails() -> None:
     class Function:
         def __call__(self, refused: bool) -> str:
             return "token"
 
     function = Function()
     reference = weakref.ref(function)
-    kept = len(ffi._kept)
+    kept = len(ffi._held_by_c)
     with pytest.raises(dbss.FileError):
         dbss.Client(endpoint="https://127.0.0.1:1", token_provider=function, ca_file="/no/such")
     del function
     gc.collect()
     assert reference() is None
-    assert len(ffi._kept) == kept
+    assert len(ffi._held_by_c) == kept
 
 
 @pytest.mark.parametrize("state", ["idle", "asked", "failed"])
-def test_a_provider_at_the_interpreters_end_is_silent(
+def test_provider_at_interpreter_exit_is_silent(
     mock: MockService, report: str, environment: dict[str, str], state: str
 ) -> None:
     code = """
@@ -677,7 +675,7 @@ def told(mock: MockService, report: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("before", ["unused", "used", "asked"])
-def test_a_provider_answers_in_children(mock: MockService, report: str, before: str) -> None:
+def test_provider_works_in_forked_children(mock: MockService, report: str, before: str) -> None:
     """Whatever its thread was doing in the parent."""
     fork = multiprocessing.get_context("fork")
     results = fork.SimpleQueue()
@@ -726,7 +724,7 @@ def test_a_provider_answers_in_children(mock: MockService, report: str, before: 
         assert download() == 3000
 
 
-def test_many_requests_and_clients_leave_nothing(
+def test_provider_many_requests_leak_nothing(
     mock: MockService, report: str, environment: dict[str, str]
 ) -> None:
     code = """
@@ -754,7 +752,7 @@ def left(times):
             thread.join(60)
     with open("/proc/self/statm") as file:
         memory = int(file.read().split()[1])
-    return len(os.listdir("/proc/self/fd")), len(ffi._kept), memory
+    return len(os.listdir("/proc/self/fd")), len(ffi._held_by_c), memory
 before = left(50)
 after = left(500)
 print(len(calls), threading.active_count(), [b - a for a, b in zip(before, after)][:2])
@@ -770,7 +768,9 @@ print(after[2] - before[2])
 # Logins.
 
 
-def test_a_login_and_nothing_else(mock: MockService, login: dict[str, Any], report: str) -> None:
+def test_login_is_the_only_extra_request(
+    mock: MockService, login: dict[str, Any], report: str
+) -> None:
     mock.clear_requests()
     with dbss.Client(**login) as client:
         for _ in range(3):
@@ -789,7 +789,7 @@ def test_a_login_and_nothing_else(mock: MockService, login: dict[str, Any], repo
     assert mock.password not in repr(credentials) + repr(client)
 
 
-def test_a_token_revoked_amid_the_downloads_of_32_threads(
+def test_login_is_repeated_once_when_token_is_revoked(
     mock: MockService, login: dict[str, Any], report: str
 ) -> None:
     barrier = threading.Barrier(33)
@@ -818,7 +818,7 @@ def test_a_token_revoked_amid_the_downloads_of_32_threads(
     assert len(mock.requests("@iam.tokens")) == 2
 
 
-def test_a_wrong_password_is_sent_once(
+def test_login_wrong_password_is_sent_once(
     mock: MockService, login: dict[str, Any], report: str
 ) -> None:
     mock.clear_requests()
@@ -844,7 +844,7 @@ def test_a_wrong_password_is_sent_once(
     assert len(mock.requests()) == 1
 
 
-def test_iam_that_fails_for_a_moment_is_asked_again(
+def test_login_transient_iam_failure_is_retried(
     mock: MockService, login: dict[str, Any], report: str
 ) -> None:
     mock.fault("@iam.tokens", status=503, times=1)
@@ -858,9 +858,7 @@ def test_iam_that_fails_for_a_moment_is_asked_again(
         assert client.download_report(None, mock.instance_id, report)
 
 
-def test_a_child_logs_in_for_itself_or_uses_what_it_inherits(
-    mock: MockService, login: dict[str, Any], report: str
-) -> None:
+def test_login_in_forked_child_works(mock: MockService, login: dict[str, Any], report: str) -> None:
     fork = multiprocessing.get_context("fork")
     results = fork.SimpleQueue()
 
@@ -911,7 +909,7 @@ def masked(key: str) -> str:
     return f"{key[:4]}***{key[-4:]}"
 
 
-def test_three_lines_are_enough(
+def test_credentials_in_environment_need_three_lines(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """With a key in the environment; the region's endpoints are variables and files, too."""
@@ -924,7 +922,7 @@ def test_three_lines_are_enough(
     assert hashlib.sha256(path.read_bytes()).hexdigest() == mock.pdf["sha256"]["en-us"]
 
 
-def test_the_default_is_the_three_in_order(
+def test_credentials_default_tries_sources_in_order(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], report: str
 ) -> None:
     seen = []
@@ -953,7 +951,7 @@ def test_the_default_is_the_three_in_order(
 
 
 @pytest.mark.parametrize("source", ["environment", "profile", "metadata"])
-def test_each_source_alone(
+def test_credentials_single_source_is_used(
     mock: MockService,
     monkeypatch: pytest.MonkeyPatch,
     found: dict[str, Any],
@@ -980,7 +978,7 @@ def test_each_source_alone(
     assert len(mock.requests("@iam.projects")) == (source == "metadata")
 
 
-def test_the_profile_may_be_elsewhere_and_tell_where_iam_is(
+def test_profile_path_and_iam_endpoint_are_configurable(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, report: str
 ) -> None:
     path = write_profile(mock, tmp_path / "my profile", iam_endpoint=mock.iam)
@@ -990,7 +988,7 @@ def test_the_profile_may_be_elsewhere_and_tell_where_iam_is(
         assert str(path) in client.find_credentials().description
 
 
-def test_a_temporary_key_of_the_environment(
+def test_environment_temporary_key_is_used(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, report: str
 ) -> None:
     set_key(monkeypatch, mock, SECURITY_TOKEN="the-security-token")
@@ -999,7 +997,7 @@ def test_a_temporary_key_of_the_environment(
     assert sent(mock, report, "x-security-token") == ["the-security-token"]
 
 
-def test_a_profile_that_others_can_read_is_warned_of(mock: MockService) -> None:
+def test_profile_readable_by_others_logs_warning(mock: MockService) -> None:
     path = write_profile(mock)
     path.chmod(0o644)
     messages: list[tuple[int, str]] = []
@@ -1042,7 +1040,7 @@ def test_a_profile_that_others_can_read_is_warned_of(mock: MockService) -> None:
         ),
     ],
 )
-def test_what_is_there_and_wrong_is_told_at_once(
+def test_malformed_credentials_are_reported_at_once(
     monkeypatch: pytest.MonkeyPatch,
     found: dict[str, Any],
     variables: dict[str, str],
@@ -1065,7 +1063,7 @@ def test_what_is_there_and_wrong_is_told_at_once(
 
 
 @pytest.mark.parametrize("where", ["nobody", "never_accepts", "silent"])
-def test_metadata_that_is_not_there_is_given_up_soon(
+def test_unreachable_metadata_is_given_up_soon(
     mock: MockService, found: dict[str, Any], where: str
 ) -> None:
     if where == "silent":
@@ -1081,9 +1079,7 @@ def test_metadata_that_is_not_there_is_given_up_soon(
         assert words in caught.value.message
 
 
-def test_the_key_of_an_agency_is_renewed(
-    mock: MockService, found: dict[str, Any], report: str
-) -> None:
+def test_agency_key_is_renewed(mock: MockService, found: dict[str, Any], report: str) -> None:
     mock.clear_requests()
     with dbss.Client(credentials="metadata", **found) as client:
         assert client.download_report(mock.project_id, mock.instance_id, report)
@@ -1098,7 +1094,7 @@ def test_the_key_of_an_agency_is_renewed(
 
 
 @pytest.mark.parametrize("where", ["option", "profile", "variable"])
-def test_iam_is_where_it_is_said_to_be(
+def test_iam_endpoint_comes_from_option_profile_or_variable(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, report: str, where: str
 ) -> None:
     monkeypatch.setenv("HUAWEICLOUD_SDK_IAM_ENDPOINT", mock.iam if where == "variable" else NOBODY)
@@ -1112,7 +1108,7 @@ def test_iam_is_where_it_is_said_to_be(
     assert len(mock.requests("@iam.projects")) == 1
 
 
-def test_a_login_goes_to_the_iam_of_the_environment(
+def test_login_uses_iam_endpoint_of_environment(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, login: dict[str, Any], report: str
 ) -> None:
     del login["iam_endpoint"]
@@ -1129,7 +1125,7 @@ def test_a_login_goes_to_the_iam_of_the_environment(
         ("https://user:password@iam.example.com", dbss.InvalidEndpointError),
     ],
 )
-def test_an_iam_of_the_environment_that_is_none_is_told(
+def test_environment_iam_endpoint_invalid_is_reported(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, value: str, kind: type[dbss.Error]
 ) -> None:
     monkeypatch.setenv("HUAWEICLOUD_SDK_IAM_ENDPOINT", value)
@@ -1141,7 +1137,7 @@ def test_an_iam_of_the_environment_that_is_none_is_told(
     assert "password" not in caught.value.message.replace("no user or password", "")
 
 
-def test_the_project_of_the_region_is_looked_up_once(mock: MockService, report: str) -> None:
+def test_project_of_region_is_looked_up_once(mock: MockService, report: str) -> None:
     mock.clear_requests()
     with dbss.Client(
         endpoint=mock.http,
@@ -1160,7 +1156,7 @@ def test_the_project_of_the_region_is_looked_up_once(mock: MockService, report: 
     assert len(mock.requests("@iam.projects")) == 1
 
 
-def test_which_project_counts(
+def test_project_has_the_documented_precedence(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], report: str
 ) -> None:
     """That of the call, then the client's, then that of the credentials."""
@@ -1181,7 +1177,7 @@ def test_which_project_counts(
             client.download_report(other, mock.instance_id, report)
 
 
-def test_a_project_that_nothing_tells(mock: MockService, report: str) -> None:
+def test_project_unknown_or_ambiguous_is_an_error(mock: MockService, report: str) -> None:
     with (
         dbss.Client(endpoint=mock.http, token=mock.token) as client,
         pytest.raises(dbss.NotConfiguredError) as caught,
@@ -1203,7 +1199,7 @@ def test_a_project_that_nothing_tells(mock: MockService, report: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [list, tuple, ",".join])
-def test_the_next_endpoint_is_tried_and_kept(
+def test_endpoint_unreachable_fails_over_and_stays(
     mock: MockService, report: str, kind: Callable[..., Any]
 ) -> None:
     messages: list[str] = []
@@ -1222,7 +1218,7 @@ def test_the_next_endpoint_is_tried_and_kept(
     assert mock.http in warning
 
 
-def test_the_endpoint_of_a_region_may_be_a_variable_or_in_a_file(
+def test_endpoint_of_region_comes_from_variable_or_file(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, report: str
 ) -> None:
     def listener() -> str:
@@ -1251,9 +1247,7 @@ def test_the_endpoint_of_a_region_may_be_a_variable_or_in_a_file(
 # Checks, and secrets.
 
 
-def test_a_check_tells_accepted_refused_and_forbidden(
-    mock: MockService, found: dict[str, Any]
-) -> None:
+def test_check_accepted_rejected_and_forbidden(mock: MockService, found: dict[str, Any]) -> None:
     with dbss.Client(token=mock.token, **found) as client:
         client.check()
         operation = dbss.Operation()
@@ -1280,7 +1274,9 @@ def test_a_check_tells_accepted_refused_and_forbidden(
         client.find_credentials()
 
 
-def test_a_client_without_credentials_says_so(mock: MockService, found: dict[str, Any]) -> None:
+def test_client_without_credentials_raises_not_configured(
+    mock: MockService, found: dict[str, Any]
+) -> None:
     with dbss.Client(**found) as client:
         for call in (client.check, client.find_credentials):
             with pytest.raises(dbss.NotConfiguredError) as caught:
@@ -1308,7 +1304,7 @@ def test_a_client_without_credentials_says_so(mock: MockService, found: dict[str
     ],
 )
 @pytest.mark.parametrize("form", ["json", "body"])
-def test_a_token_that_a_server_repeats_is_seen_in_no_disguise(
+def test_token_repeated_by_server_is_redacted_in_every_encoding(
     mock: MockService, report: str, disguise: Callable[[str], str], form: str
 ) -> None:
     token = mock.token.replace("MII", "MII/+=")
@@ -1358,7 +1354,7 @@ def test_a_token_that_a_server_repeats_is_seen_in_no_disguise(
         "a\\u0041bcdefgh",
     ],
 )
-def test_a_password_that_a_server_repeats_is_seen_in_no_disguise(
+def test_password_repeated_by_server_is_redacted_in_every_encoding(
     mock: MockService, login: dict[str, Any], password: str, disguise: Callable[[str], str]
 ) -> None:
     for form in ("json", "body"):
@@ -1380,7 +1376,7 @@ def test_a_password_that_a_server_repeats_is_seen_in_no_disguise(
 
 
 @pytest.mark.parametrize("kind", ["iam_user", "token_provider", "environment", "metadata"])
-def test_no_secret_is_seen_anywhere(
+def test_secret_appears_nowhere(
     mock: MockService,
     monkeypatch: pytest.MonkeyPatch,
     found: dict[str, Any],
@@ -1438,7 +1434,7 @@ def test_no_secret_is_seen_anywhere(
 
 
 @pytest.mark.parametrize("kind", ["iam_user", "token_provider", "environment", "metadata"])
-def test_no_credentials_go_to_another_origin(
+def test_credentials_are_not_sent_to_another_origin(
     mock: MockService,
     monkeypatch: pytest.MonkeyPatch,
     found: dict[str, Any],

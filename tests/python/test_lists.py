@@ -144,7 +144,7 @@ def paged(request: pytest.FixtureRequest, instance: str) -> List:
 
 @pytest.mark.parametrize("size", [1, 7, 100, 1000])
 @pytest.mark.parametrize("count", [0, 1, 250, 2500])
-def test_reports_are_those_that_the_official_sdk_sees(
+def test_reports_match_the_official_sdk(
     service: MockService,
     client: dbss.Client,
     instance: str,
@@ -177,7 +177,7 @@ def test_reports_are_those_that_the_official_sdk_sees(
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("size", [1, 7, 100, 1000])
 @pytest.mark.parametrize("count", [0, 1, 250, 2500])
-def test_instances_are_those_that_the_official_sdk_sees(
+def test_instances_match_the_official_sdk(
     build_dir: Path, monkeypatch: pytest.MonkeyPatch, count: int, size: int
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -209,7 +209,7 @@ def test_instances_are_those_that_the_official_sdk_sees(
         assert [one.instance_id for one in answer.instances] == ours[:100]
 
 
-def test_templates_are_those_that_the_official_sdk_sees(
+def test_templates_match_the_official_sdk(
     service: MockService, client: dbss.Client, instance: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -222,7 +222,7 @@ def test_templates_are_those_that_the_official_sdk_sees(
         assert own == dataclasses.replace(own, **their.to_dict())
 
 
-def test_without_a_page_size_a_request_asks_for_100(
+def test_page_size_unset_requests_100(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     service.add_reports(101, instance=instance)
@@ -232,7 +232,7 @@ def test_without_a_page_size_a_request_asks_for_100(
         assert [one["size"] for one in bodies(service, "@reports.list")] == [100, 100]
 
 
-def test_a_page_is_fetched_when_it_is_needed(
+def test_page_is_fetched_when_needed(
     service: MockService, client: dbss.Client, paged: List
 ) -> None:
     before = 2 if paged.kind == "instances" else 0
@@ -255,7 +255,7 @@ def test_a_page_is_fetched_when_it_is_needed(
 
 @pytest.mark.parametrize("size", [1, 7, 10, 100])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_what_others_delete_leaves_nothing_else_out(
+def test_list_with_concurrent_deletions_skips_nothing(
     service: MockService, client: dbss.Client, paged: List, size: int, steps: int
 ) -> None:
     if paged.kind == "instances":
@@ -288,7 +288,7 @@ def test_what_others_delete_leaves_nothing_else_out(
 
 
 @pytest.mark.parametrize("lists_before", [1, 2, 3])
-def test_what_vanishes_right_after_a_page_leaves_nothing_else_out(
+def test_list_with_deletion_right_after_page_skips_nothing(
     service: MockService, client: dbss.Client, instance: str, lists_before: int
 ) -> None:
     added = service.add_reports(30, instance=instance)[::-1]
@@ -300,7 +300,7 @@ def test_what_vanishes_right_after_a_page_leaves_nothing_else_out(
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])
-def test_what_others_add_brings_nothing_twice(
+def test_list_with_concurrent_additions_repeats_nothing(
     service: MockService, client: dbss.Client, paged: List, size: int
 ) -> None:
     add: Callable[[], list[str]]
@@ -332,7 +332,9 @@ def test_what_others_add_brings_nothing_twice(
             service.remove_instances(service_ids + new)
 
 
-def test_a_name_is_looked_for(service: MockService, client: dbss.Client, instance: str) -> None:
+def test_list_with_name_searches_for_it(
+    service: MockService, client: dbss.Client, instance: str
+) -> None:
     added = service.add_reports(3, instance=instance, name="Wöchentlicher „Bericht“")
     service.add_reports(2, instance=instance, name="other")
     found = client.reports(instance, name="öchentlicher „", page_size=2)
@@ -347,7 +349,7 @@ def test_a_name_is_looked_for(service: MockService, client: dbss.Client, instanc
 # Fields.
 
 
-def test_a_report_is_as_the_service_says(
+def test_report_has_the_fields_of_the_response(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     said = {
@@ -379,7 +381,7 @@ def test_a_report_is_as_the_service_says(
     assert "from_the_future" not in repr(report)
 
 
-def test_an_instance_is_as_the_service_says(service: MockService, client: dbss.Client) -> None:
+def test_instance_has_the_fields_of_the_response(service: MockService, client: dbss.Client) -> None:
     extra = {"status": "TELEPORTING", "remain_days": 7, "connect_ip": None, "news": True}
     added = service.add_instance("审计", extra=extra, omit=["version"])
     try:
@@ -415,7 +417,7 @@ def test_an_instance_is_as_the_service_says(service: MockService, client: dbss.C
         (2**60, str(2**60), 2**60),
     ],
 )
-def test_values_of_other_types_pass_through(
+def test_field_of_another_type_is_converted(
     service: MockService,
     client: dbss.Client,
     instance: str,
@@ -429,7 +431,7 @@ def test_values_of_other_types_pass_through(
     assert report.raw["name"] == report.raw["percentum"] == value
 
 
-def test_only_a_report_of_100_percent_is_ready(
+def test_report_is_ready_only_at_100_percent(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     for percentum in (None, 0, 99, 100, "100", 100.0):
@@ -441,7 +443,7 @@ def test_only_a_report_of_100_percent_is_ready(
 # Arguments.
 
 
-def test_wrong_arguments_are_refused_before_any_traffic(
+def test_invalid_argument_is_rejected_before_any_traffic(
     service: MockService, client: dbss.Client
 ) -> None:
     refused: list[tuple[Callable[[], object], type[dbss.Error], str]] = [
@@ -507,7 +509,9 @@ def test_wrong_arguments_are_refused_before_any_traffic(
     assert service.connections()["total"] == before
 
 
-def test_a_closed_client_or_operation_is_told(service: MockService, instance: str) -> None:
+def test_closed_client_or_operation_raises_closed_error(
+    service: MockService, instance: str
+) -> None:
     service.add_reports(2, instance=instance)
     client = connect(service)
     found = client.reports(instance, page_size=1)
@@ -527,7 +531,7 @@ def test_a_closed_client_or_operation_is_told(service: MockService, instance: st
         client.instances(operation=operation)
 
 
-def test_bad_durations_are_refused() -> None:
+def test_invalid_duration_is_rejected() -> None:
     for settings in (
         {"wait_timeout": 0},
         {"wait_timeout": -1},
@@ -546,7 +550,7 @@ def test_bad_durations_are_refused() -> None:
 # The iterator.
 
 
-def test_an_error_of_a_list_is_one_clean_exception(
+def test_list_error_has_no_chained_exception(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     service.add_reports(3, instance=instance)
@@ -560,7 +564,7 @@ def test_an_error_of_a_list_is_one_clean_exception(
         assert told.count("Traceback") == 1
 
 
-def test_a_list_that_is_left_frees_what_it_holds(
+def test_abandoned_list_frees_its_cursor(
     service: MockService, client: dbss.Client, instance: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.add_reports(3, instance=instance)
@@ -600,7 +604,7 @@ def test_a_list_that_is_left_frees_what_it_holds(
         gc.enable()
 
 
-def test_a_list_may_be_read_by_other_threads(
+def test_list_can_be_read_by_several_threads(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     added = service.add_reports(40, instance=instance)[::-1]
@@ -633,7 +637,7 @@ def test_a_list_may_be_read_by_other_threads(
     assert sorted(taken) == sorted(added)
 
 
-def test_lists_at_once_do_not_disturb_each_other(
+def test_concurrent_lists_are_independent(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     added = service.add_reports(100, instance=instance)[::-1]
@@ -644,9 +648,7 @@ def test_lists_at_once_do_not_disturb_each_other(
         assert all(one.result(BOUND) == added for one in results)
 
 
-def test_after_a_failure_the_list_goes_on(
-    service: MockService, once: dbss.Client, paged: List
-) -> None:
+def test_list_continues_after_failure(service: MockService, once: dbss.Client, paged: List) -> None:
     added = service.add_reports(5, instance=paged.instance)[::-1]
     more = service.add_instances(4)
     try:
@@ -662,7 +664,7 @@ def test_after_a_failure_the_list_goes_on(
         service.remove_instances(more)
 
 
-def test_cancel(service: MockService, client: dbss.Client, paged: List) -> None:
+def test_list_cancel_ends_the_wait(service: MockService, client: dbss.Client, paged: List) -> None:
     service.add_reports(3, instance=paged.instance)
     service.fault(paged.call, no_answer=True, skip=1, times=1)
     more = service.add_instances(2)
@@ -687,7 +689,7 @@ def test_cancel(service: MockService, client: dbss.Client, paged: List) -> None:
         service.remove_instances(more)
 
 
-def test_an_operation_has_the_options_and_the_error(
+def test_list_operation_has_options_and_error(
     service: MockService, client: dbss.Client, listing: List
 ) -> None:
     service.fault(listing.call, no_answer=True, times=1)
@@ -745,7 +747,7 @@ def fill_in(listing: List, fault: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_malformed_list_is_told(
+def test_malformed_list_is_rejected(
     service: MockService, client: dbss.Client, listing: List, what: str
 ) -> None:
     headers = [["X-Request-Id", "request-0001"]]
@@ -764,7 +766,7 @@ def test_a_malformed_list_is_told(
     assert listing.of(client) is not None
 
 
-def test_an_item_without_its_wrapper_is_told(
+def test_item_without_wrapper_is_rejected(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     for kind in ("reports", "templates"):
@@ -775,7 +777,7 @@ def test_an_item_without_its_wrapper_is_told(
 
 
 @pytest.mark.parametrize("nested", ["deep", "long"])
-def test_what_is_too_much_for_python_is_told(
+def test_list_beyond_python_limits_is_rejected(
     service: MockService, client: dbss.Client, listing: List, nested: str
 ) -> None:
     value = "[" * 200000 + "]" * 200000 if nested == "deep" else "9" * 10000
@@ -787,7 +789,9 @@ def test_what_is_too_much_for_python_is_told(
         next(listing.of(client))
 
 
-def test_odd_lists_that_are_lists(service: MockService, client: dbss.Client, listing: List) -> None:
+def test_unusual_valid_list_is_accepted(
+    service: MockService, client: dbss.Client, listing: List
+) -> None:
     service.fault(listing.call, json=listing.page(total=0), times=1)
     assert list(listing.of(client)) == []
     # No total, or null; unknown fields around.
@@ -809,9 +813,7 @@ def test_odd_lists_that_are_lists(service: MockService, client: dbss.Client, lis
     assert ids(listing.of(client)) == ["a"]
 
 
-def test_a_list_that_never_ends_is_told(
-    service: MockService, client: dbss.Client, paged: List
-) -> None:
+def test_endless_list_is_rejected(service: MockService, client: dbss.Client, paged: List) -> None:
     for page in (
         paged.page({"id": "a"}, total=1000),
         paged.page({"id": "a"}, {"id": "b"}, {"id": "c"}, total=1000000),
@@ -830,7 +832,7 @@ def test_a_list_that_never_ends_is_told(
 
 @pytest.mark.parametrize("total", [True, False])
 @pytest.mark.parametrize("size", [1000, 100])
-def test_a_service_that_gives_fewer_than_asked_for_is_asked_by_page_number(
+def test_short_pages_are_continued_by_page_number(
     service: MockService, client: dbss.Client, paged: List, size: int, total: bool
 ) -> None:
     """It never gives more than 100, whatever is asked for."""
@@ -846,7 +848,7 @@ def test_a_service_that_gives_fewer_than_asked_for_is_asked_by_page_number(
         assert asked == [(1, size), (2, size), (3, size)]
 
 
-def test_a_total_that_is_too_large_ends_at_an_empty_page(
+def test_list_total_too_large_ends_at_empty_page(
     service: MockService, client: dbss.Client, paged: List
 ) -> None:
     service.fault(paged.call, json=paged.page({"id": "a"}, {"id": "b"}, total=1000000), times=1)
@@ -855,7 +857,9 @@ def test_a_total_that_is_too_large_ends_at_an_empty_page(
     assert len(service.requests(paged.call)) == 2
 
 
-def test_answers_that_are_no_list(service: MockService, once: dbss.Client, listing: List) -> None:
+def test_list_error_response_raises_its_class(
+    service: MockService, once: dbss.Client, listing: List
+) -> None:
     documented = {"error_code": "DBSS.10000001", "error_msg": "wrong", "details": None}
     cases: list[tuple[dict[str, Any], type[dbss.Error]]] = [
         ({"gzip": True}, dbss.ContentEncodingError),
@@ -895,7 +899,7 @@ def test_answers_that_are_no_list(service: MockService, once: dbss.Client, listi
         {"close_before_answer": True},
     ],
 )
-def test_what_passes_by_itself_is_tried_again(
+def test_transient_list_failure_is_retried(
     service: MockService, client: dbss.Client, listing: List, fault: dict[str, Any]
 ) -> None:
     service.fault(listing.call, **fault, times=2)
@@ -905,7 +909,7 @@ def test_what_passes_by_itself_is_tried_again(
     assert len(service.requests(listing.call)) == 3
 
 
-def test_refused_credentials_projects_and_instances(
+def test_rejected_credentials_project_or_instance_raise_their_error(
     service: MockService, client: dbss.Client, listing: List
 ) -> None:
     with (
@@ -927,7 +931,7 @@ def test_refused_credentials_projects_and_instances(
         assert "instance" in missing.value.message
 
 
-def test_with_an_access_key_the_requests_are_signed(service: MockService, instance: str) -> None:
+def test_access_key_signs_all_requests(service: MockService, instance: str) -> None:
     add(service, instance)
     with connect(
         service, token=None, access_key=service.access_key, secret_key=service.secret_key
@@ -965,7 +969,7 @@ print(*told, (peak() - before) // 1024)
 """
 
 
-def test_an_endless_answer_takes_bounded_memory(
+def test_endless_response_uses_bounded_memory(
     service: MockService, environment: dict[str, str], instance: str
 ) -> None:
     for call, _, _ in CALLS.values():
@@ -992,7 +996,7 @@ def test_an_endless_answer_takes_bounded_memory(
 # Create.
 
 
-def test_what_is_asked_for_reaches_the_service(
+def test_create_sends_all_arguments(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     # Without a value for what is left to know.
@@ -1035,7 +1039,7 @@ def test_what_is_asked_for_reaches_the_service(
 
 
 @pytest.mark.parametrize("answer", [{"result": "failed"}, {"result": "FAILED"}])
-def test_what_the_service_does_not_create_is_told(
+def test_create_rejected_by_service_raises_rejected_error(
     service: MockService, client: dbss.Client, instance: str, answer: dict[str, str]
 ) -> None:
     service.fault("@reports.create", json=answer, headers=[["X-Request-Id", "request-2"]])
@@ -1057,7 +1061,7 @@ def test_what_the_service_does_not_create_is_told(
         {"fill": {"size": 20 * MIB, "byte": 32}},
     ],
 )
-def test_an_answer_to_create_that_says_nothing_is_told(
+def test_create_response_without_result_is_rejected(
     service: MockService, client: dbss.Client, instance: str, answer: dict[str, Any]
 ) -> None:
     service.fault("@reports.create", **answer)
@@ -1080,7 +1084,7 @@ LOST: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fault", LOST)
-def test_what_may_have_been_created_is_not_sent_twice(
+def test_create_with_unknown_outcome_is_not_repeated(
     service: MockService,
     client: dbss.Client,
     instance: str,
@@ -1102,7 +1106,7 @@ def test_what_may_have_been_created_is_not_sent_twice(
 
 
 @pytest.mark.parametrize("fault", [{"status": 503, "body": ""}, {"status": 429, "body": ""}])
-def test_what_was_surely_not_created_is_sent_again(
+def test_create_not_executed_is_retried(
     service: MockService,
     client: dbss.Client,
     instance: str,
@@ -1115,7 +1119,7 @@ def test_what_was_surely_not_created_is_sent_again(
     assert len(ids(client.reports(instance))) == 1
 
 
-def test_a_kept_connection_that_ended_does_not_lose_a_creation(
+def test_create_on_stale_connection_succeeds(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     # After this answer the mock service ends the connection, which the client would keep.
@@ -1139,7 +1143,7 @@ def wait_for_closed_connection(service: MockService) -> None:
     pytest.fail("the mock service keeps a connection")
 
 
-def test_creation_without_a_server(client: dbss.Client, service: MockService) -> None:
+def test_create_without_server_is_retried(client: dbss.Client, service: MockService) -> None:
     with (
         connect(service, endpoint="http://127.0.0.1:1", max_attempts=2) as nowhere,
         pytest.raises(dbss.ConnectError) as caught,
@@ -1151,7 +1155,7 @@ def test_creation_without_a_server(client: dbss.Client, service: MockService) ->
 # Generate.
 
 
-def test_a_report_is_made_and_downloaded(
+def test_generate_returns_a_downloadable_report(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.add_reports(3, instance=instance)
@@ -1183,7 +1187,7 @@ def test_a_report_is_made_and_downloaded(
     assert (made.start_time, made.end_time) == RANGE
 
 
-def test_a_report_may_appear_late_and_among_many(
+def test_generate_finds_report_that_appears_late_among_many(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.add_reports(2500, instance=instance, start_time=RANGE[0], end_time=RANGE[1])
@@ -1192,7 +1196,7 @@ def test_a_report_may_appear_late_and_among_many(
     assert report == service.made()[-1]
 
 
-def test_a_report_by_time(
+def test_generate_finds_report_that_progresses_with_time(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.set_generation(duration_ms=300, steps=10)
@@ -1211,7 +1215,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("what", OTHERS)
-def test_reports_of_others_are_not_taken_for_it(
+def test_generate_ignores_reports_of_others(
     service: MockService,
     client: dbss.Client,
     instance: str,
@@ -1225,7 +1229,7 @@ def test_reports_of_others_are_not_taken_for_it(
     assert len(ids(client.reports(instance))) == 3
 
 
-def test_a_report_of_another_template_is_not_taken_for_it(
+def test_generate_ignores_report_of_another_template(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     first, second = service.templates[:2]
@@ -1235,7 +1239,7 @@ def test_a_report_of_another_template_is_not_taken_for_it(
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_where_several_may_be_it_nobody_guesses(
+def test_generate_with_several_candidates_is_ambiguous(
     service: MockService,
     client: dbss.Client,
     instance: str,
@@ -1251,7 +1255,7 @@ def test_where_several_may_be_it_nobody_guesses(
     assert len(service.requests("@reports.create")) == 1
 
 
-def test_a_report_that_does_not_get_ready(
+def test_generate_report_not_ready_times_out(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.set_generation(percent_per_list=0)
@@ -1274,7 +1278,7 @@ def test_a_report_that_does_not_get_ready(
                 client.generate_report(instance, template["id"], *RANGE, operation=operation)
 
 
-def test_a_report_that_does_not_appear(
+def test_generate_report_that_never_appears_times_out(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.set_generation(appear_after_lists=100000)
@@ -1286,7 +1290,7 @@ def test_a_report_that_does_not_appear(
     assert len(service.requests("@reports.create")) == 1
 
 
-def test_an_unknown_template_is_told_before_anything_is_created(
+def test_generate_with_unknown_template_creates_nothing(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     with pytest.raises(dbss.NotFoundError, match=ID) as caught:
@@ -1299,7 +1303,7 @@ def test_an_unknown_template_is_told_before_anything_is_created(
         client.create_report(instance, ID, *RANGE)
 
 
-def test_a_report_that_vanishes_meanwhile(
+def test_generate_report_deleted_meanwhile_is_not_found(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.set_generation(percent_per_list=0)
@@ -1316,7 +1320,7 @@ def test_a_report_that_vanishes_meanwhile(
         )
 
 
-def test_a_creation_that_fails_ends_a_generation(
+def test_generate_fails_when_create_fails(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.fault("@reports.create", json={"result": "failed"}, times=1)
@@ -1328,7 +1332,7 @@ def test_a_creation_that_fails_ends_a_generation(
     assert len(service.requests("@reports.create")) == 2
 
 
-def test_lists_that_fail_meanwhile_do_not_end_a_generation(
+def test_generate_survives_failing_lists(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     for skip in (0, 1, 2):
@@ -1338,7 +1342,7 @@ def test_lists_that_fail_meanwhile_do_not_end_a_generation(
 
 
 @pytest.mark.parametrize("how", ["operation", "progress", "raised", "client"])
-def test_a_generation_can_be_stopped(
+def test_generate_can_be_cancelled(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str], how: str
 ) -> None:
     service.set_generation(percent_per_list=0)
@@ -1365,7 +1369,9 @@ def test_a_generation_can_be_stopped(
 # Wait and delete.
 
 
-def test_a_report_is_waited_for(service: MockService, client: dbss.Client, instance: str) -> None:
+def test_wait_returns_when_report_is_ready(
+    service: MockService, client: dbss.Client, instance: str
+) -> None:
     ready = add(service, instance, name="ready")
     client.wait_for_report(instance, ready)
     assert len(service.requests("@reports.list")) == 1
@@ -1391,7 +1397,7 @@ def test_a_report_is_waited_for(service: MockService, client: dbss.Client, insta
 
 
 @pytest.mark.parametrize("percentum", [None, "soon", -1, 99.9, [100]])
-def test_what_is_no_100_percent_is_waited_for(
+def test_wait_without_100_percent_times_out(
     service: MockService, client: dbss.Client, instance: str, percentum: Any
 ) -> None:
     report = add(service, instance, percentum=percentum)
@@ -1412,7 +1418,7 @@ def test_what_is_no_100_percent_is_waited_for(
         {"omit": ["name"]},
     ],
 )
-def test_odd_reports_are_waited_for(
+def test_wait_finds_report_with_unusual_fields(
     service: MockService, client: dbss.Client, instance: str, fields: dict[str, Any]
 ) -> None:
     service.add_reports(150, instance=instance)
@@ -1426,7 +1432,9 @@ def test_odd_reports_are_waited_for(
         client.wait_for_report(instance, report, operation=operation)
 
 
-def test_a_report_is_deleted(service: MockService, client: dbss.Client, instance: str) -> None:
+def test_delete_removes_the_report(
+    service: MockService, client: dbss.Client, instance: str
+) -> None:
     report = add(service, instance)
     client.delete_report(instance, report)
     [sent] = service.requests("@reports.delete")
@@ -1438,7 +1446,7 @@ def test_a_report_is_deleted(service: MockService, client: dbss.Client, instance
     assert caught.value.service_code == "DBSS.10021004"
 
 
-def test_what_the_service_does_not_delete_is_told(
+def test_delete_rejected_by_service_raises_error(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     report = add(service, instance)
@@ -1456,7 +1464,7 @@ def test_what_the_service_does_not_delete_is_told(
     "fault",
     [{"close_before_answer": True}, {"reset_before_answer": True}, {"cut_after": 3}],
 )
-def test_a_deletion_whose_answer_is_lost_is_done(
+def test_delete_with_lost_response_succeeds(
     service: MockService, client: dbss.Client, instance: str, fault: dict[str, Any]
 ) -> None:
     report = add(service, instance)
@@ -1466,7 +1474,7 @@ def test_a_deletion_whose_answer_is_lost_is_done(
     assert ids(client.reports(instance)) == []
 
 
-def test_a_deletion_of_nothing_is_told_though_the_service_was_busy(
+def test_delete_of_missing_report_after_busy_is_not_found(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     service.fault("@reports.delete", status=503, body="", times=1)
@@ -1477,7 +1485,7 @@ def test_a_deletion_of_nothing_is_told_though_the_service_was_busy(
 # From nothing to the file.
 
 
-def test_five_lines_from_nothing_to_the_file(
+def test_readme_five_lines_generate_and_save_a_report(
     root: Path, service: MockService, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """The program of the package's README, with the credentials of the environment."""

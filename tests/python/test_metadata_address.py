@@ -37,16 +37,18 @@ def gives(environment: dict[str, str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("how", ["metadata", "default", "given", "proxy_of_environment", "proxy"])
-def test_instance_credentials_come_from_the_real_address(gives: dict[str, Any], how: str) -> None:
+def test_instance_credentials_come_from_metadata_address(gives: dict[str, Any], how: str) -> None:
     assert gives[how].get("source") == "metadata", gives[how]
     assert gives["proxied"] == []
 
 
 @pytest.mark.parametrize("what", ["endpoint", "iam", "other_address", "mapped"])
-def test_nothing_else_goes_to_that_address(gives: dict[str, Any], what: str) -> None:
+def test_plain_http_to_metadata_address_is_rejected_for_other_uses(
+    gives: dict[str, Any], what: str
+) -> None:
     assert gives[what].get("error") == "PlaintextRefusedError", gives[what]
 
 
-def test_no_redirect_leads_to_that_address(gives: dict[str, Any]) -> None:
+def test_redirect_to_metadata_address_is_rejected(gives: dict[str, Any]) -> None:
     assert gives["redirect"].get("error") == "RedirectedError", gives["redirect"]
     assert "plain http on another host" in gives["redirect"]["message"]

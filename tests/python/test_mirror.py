@@ -178,7 +178,7 @@ def tree(directory: Path) -> dict[str, bytes | None]:
 # What a run brings.
 
 
-def test_a_run_brings_all_reports_and_the_next_one_none(archive: Archive) -> None:
+def test_mirror_second_run_downloads_nothing(archive: Archive) -> None:
     times = {"start_time": "2026-03-04 00:00:00", "end_time": "2026-03-04 23:59:59"}
     pdf = archive.add(name="daily", type="AUDIT_REPORT_DAY", **times)
     zipped = archive.add(name="monthly", format="zip", type="AUDIT_REPORT_MONTH", **times)
@@ -228,7 +228,7 @@ def test_a_run_brings_all_reports_and_the_next_one_none(archive: Archive) -> Non
     archive.check([*reports, new])
 
 
-def test_a_line_of_the_manifest_says_of_which_answer_a_report_is(archive: Archive) -> None:
+def test_manifest_line_identifies_the_response(archive: Archive) -> None:
     report = archive.add()
     identity = "0123456789abcdef0123456789abcdef"
     archive.mock.fault(report, headers=[["X-Request-Id", identity]])
@@ -241,7 +241,7 @@ def test_a_line_of_the_manifest_says_of_which_answer_a_report_is(archive: Archiv
     )
 
 
-def test_files_are_for_their_owner_alone(archive: Archive) -> None:
+def test_mirror_files_are_private_to_owner(archive: Archive) -> None:
     archive.add()
     archive.mirror()
     for one in [archive.directory, *archive.directory.rglob("*")]:
@@ -252,13 +252,13 @@ def test_files_are_for_their_owner_alone(archive: Archive) -> None:
     assert archive.path(report).stat().st_mode & 0o777 == 0o640
 
 
-def test_an_empty_instance_makes_an_empty_archive(archive: Archive) -> None:
+def test_mirror_of_empty_instance_creates_empty_archive(archive: Archive) -> None:
     assert archive.mirror() == dbss.MirrorResult()
     assert archive.files() == []
     archive.check([])
 
 
-def test_all_instances_are_mirrored_without_a_word(build_dir: Path, tmp_path: Path) -> None:
+def test_mirror_without_instance_mirrors_all(build_dir: Path, tmp_path: Path) -> None:
     with MockService(build_dir / "bin/dbss-mock") as mock:
         others = mock.add_instances(3)
         for other in others[:2]:
@@ -272,7 +272,7 @@ def test_all_instances_are_mirrored_without_a_word(build_dir: Path, tmp_path: Pa
         assert directories == {mock.instance_id, *others[:2]}
 
 
-def test_an_instance_that_goes_meanwhile_does_not_stop_the_others(
+def test_mirror_instance_deleted_meanwhile_does_not_stop_others(
     build_dir: Path, tmp_path: Path
 ) -> None:
     with MockService(build_dir / "bin/dbss-mock") as mock:
@@ -286,7 +286,7 @@ def test_an_instance_that_goes_meanwhile_does_not_stop_the_others(
         assert counts(result) == {"listed": 5, "downloaded": 5}
 
 
-def test_an_instance_without_a_list_does_not_stop_the_others(
+def test_mirror_failed_list_of_instance_does_not_stop_others(
     build_dir: Path, tmp_path: Path
 ) -> None:
     with MockService(build_dir / "bin/dbss-mock") as mock:
@@ -324,7 +324,9 @@ def test_an_instance_without_a_list_does_not_stop_the_others(
         ({"name": "week", "since": "2027-01-01"}, "d"),
     ],
 )
-def test_filters(archive: Archive, filters: dict[str, Any], wanted: str) -> None:
+def test_mirror_filters_select_reports(
+    archive: Archive, filters: dict[str, Any], wanted: str
+) -> None:
     day, week = "AUDIT_REPORT_DAY", "AUDIT_REPORT_WEEK"
     reports = {
         "a": archive.add(start_time="2026-01-31 00:00:00", type=day, name="daily"),
@@ -345,7 +347,7 @@ def test_filters(archive: Archive, filters: dict[str, Any], wanted: str) -> None
     assert counts(result).get("downloaded", 0) == result.listed == len(wanted)
 
 
-def test_both_languages_stand_side_by_side(archive: Archive) -> None:
+def test_mirror_keeps_both_languages(archive: Archive) -> None:
     reports = [archive.add(name="报告")]
     for locale in ("en-us", "zh-cn"):
         assert counts(archive.mirror(locale=locale)) == {"listed": 1, "downloaded": 1}
@@ -361,7 +363,7 @@ def test_both_languages_stand_side_by_side(archive: Archive) -> None:
     archive.check_sums(3)
 
 
-def test_gaps_are_told(archive: Archive) -> None:
+def test_mirror_gaps_are_reported(archive: Archive) -> None:
     for day in ("2026-02-27", "2026-03-02"):
         archive.add(start_time=f"{day} 00:00:00", type="AUDIT_REPORT_DAY")
     for day in ("2025-12-01", "2026-02-01"):
@@ -387,7 +389,7 @@ BEIJING_JANUARY = [
 
 
 @pytest.mark.parametrize("time", BEIJING_JANUARY)
-def test_a_month_that_begins_in_beijing_is_that_month(archive: Archive, time: str | int) -> None:
+def test_mirror_utc_offset_assigns_month(archive: Archive, time: str | int) -> None:
     months = {"type": "AUDIT_REPORT_MONTH", "name": "monthly"}
     january = archive.add(start_time=time, **months)
     march = archive.add(start_time="2026-02-28 16:00:00", **months)
@@ -405,13 +407,13 @@ def test_a_month_that_begins_in_beijing_is_that_month(archive: Archive, time: st
 
 
 @pytest.mark.parametrize("offset", ["", "8", "+25:00", "Asia/Shanghai", "+08:00:00"])
-def test_an_offset_that_is_none_is_refused(archive: Archive, offset: str) -> None:
+def test_mirror_invalid_utc_offset_is_rejected(archive: Archive, offset: str) -> None:
     assert archive.fails(dbss.InvalidValueError, utc_offset=offset).parameter == "utc_offset"
     assert not archive.directory.exists()
 
 
 @pytest.mark.parametrize("time", ["soon", "", "31/12/2025", "99999999999999999999", [2026]])
-def test_a_time_that_cannot_be_read_excludes_nothing(archive: Archive, time: Any) -> None:
+def test_mirror_unreadable_time_excludes_nothing(archive: Archive, time: Any) -> None:
     report = archive.add(start_time=time, omit=["finish_time", "end_time"])
     assert counts(archive.mirror(since="2026-03-01", until="2026-03-02")) == {
         "listed": 1,
@@ -420,7 +422,7 @@ def test_a_time_that_cannot_be_read_excludes_nothing(archive: Archive, time: Any
     assert archive.path(report).parent.name == "undated"
 
 
-def test_a_report_in_the_making_comes_when_it_is_ready(archive: Archive) -> None:
+def test_mirror_downloads_report_when_it_is_ready(archive: Archive) -> None:
     ready, later = archive.add(), archive.add(percentum=99)
     assert counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "not_ready": 1}
     assert archive.requested() == Counter([ready])
@@ -430,7 +432,7 @@ def test_a_report_in_the_making_comes_when_it_is_ready(archive: Archive) -> None
     archive.check([ready, later])
 
 
-def test_what_the_service_deletes_stays_and_what_vanishes_meanwhile_is_no_failure(
+def test_mirror_keeps_deleted_reports_and_counts_vanished_ones(
     archive: Archive,
 ) -> None:
     old = archive.add()
@@ -444,7 +446,7 @@ def test_what_the_service_deletes_stays_and_what_vanishes_meanwhile_is_no_failur
 
 
 @pytest.mark.parametrize("parallel", [1, 16])
-def test_so_many_are_downloaded_at_once_as_asked_for(archive: Archive, parallel: int) -> None:
+def test_mirror_downloads_as_many_in_parallel_as_requested(archive: Archive, parallel: int) -> None:
     reports = archive.add_many(40)
     archive.mock.fault("*", stall_after=100)
     with dbss.Operation() as operation, ThreadPoolExecutor() as pool:
@@ -482,7 +484,7 @@ def downloads(mock: MockService) -> list[str]:
         ({"project_id": "../.."}, dbss.InvalidIdError, "project"),
     ],
 )
-def test_what_cannot_be_right_is_refused_at_once(
+def test_mirror_invalid_argument_is_rejected_at_once(
     archive: Archive, arguments: dict[str, Any], kind: type[dbss.Error], parameter: str
 ) -> None:
     error = archive.fails(kind, **arguments)
@@ -503,7 +505,9 @@ def test_what_cannot_be_right_is_refused_at_once(
         {"progress": 1},
     ],
 )
-def test_values_of_another_type_are_refused(archive: Archive, arguments: dict[str, Any]) -> None:
+def test_mirror_argument_of_wrong_type_is_rejected(
+    archive: Archive, arguments: dict[str, Any]
+) -> None:
     with pytest.raises(TypeError):
         archive.mirror(**arguments)
     with pytest.raises(TypeError):
@@ -514,7 +518,7 @@ def test_values_of_another_type_are_refused(archive: Archive, arguments: dict[st
 # What goes wrong.
 
 
-def test_one_failure_does_not_stop_the_others(archive: Archive) -> None:
+def test_mirror_one_failed_report_does_not_stop_others(archive: Archive) -> None:
     reports = archive.add_many(30)
     bad = reports[11]
     body = {"error_code": "DBSS.10000000", "error_msg": "sorry"}
@@ -535,7 +539,7 @@ def test_one_failure_does_not_stop_the_others(archive: Archive) -> None:
     archive.check(reports)
 
 
-def test_a_cut_transfer_is_no_report(archive: Archive) -> None:
+def test_mirror_cut_transfer_is_not_stored(archive: Archive) -> None:
     good, bad = archive.add(size=200 * KIB), archive.add(size=200 * KIB)
     archive.mock.fault(bad, cut_after=100 * KIB)
     error = archive.fails(dbss.PartialError)
@@ -543,7 +547,7 @@ def test_a_cut_transfer_is_no_report(archive: Archive) -> None:
     archive.check([good])
 
 
-def test_refused_credentials_stop_the_run_after_few_requests(archive: Archive) -> None:
+def test_mirror_rejected_credentials_stop_the_run(archive: Archive) -> None:
     reports = archive.add_many(200)
     body = {"error_code": "APIG.0301", "error_msg": "Incorrect IAM authentication information"}
     archive.mock.fault("*", skip=20, status=401, json=body)
@@ -558,7 +562,7 @@ def test_refused_credentials_stop_the_run_after_few_requests(archive: Archive) -
     archive.check(reports)
 
 
-def test_a_list_that_cannot_be_had_is_an_error_and_harms_nothing(archive: Archive) -> None:
+def test_mirror_failed_list_is_an_error_and_changes_nothing(archive: Archive) -> None:
     reports = archive.add_many(3)
     archive.mirror()
     archive.add()
@@ -568,7 +572,7 @@ def test_a_list_that_cannot_be_had_is_an_error_and_harms_nothing(archive: Archiv
     archive.check(reports)
 
 
-def test_the_sums_hide_no_other_error(archive: Archive) -> None:
+def test_mirror_checksum_file_error_does_not_hide_others(archive: Archive) -> None:
     (archive.directory / "SHA256SUMS").mkdir(parents=True)
     report = archive.add()
     assert "SHA256SUMS" in archive.fails(dbss.NotRegularFileError).message
@@ -577,7 +581,7 @@ def test_the_sums_hide_no_other_error(archive: Archive) -> None:
     archive.fails(dbss.UnauthenticatedError)
 
 
-def test_one_mirror_at_a_time(archive: Archive, environment: dict[str, str]) -> None:
+def test_mirror_second_process_is_rejected(archive: Archive, environment: dict[str, str]) -> None:
     slow, other = archive.add(), archive.add()
     archive.mock.fault(slow, stall_after=100)
     with dbss.Operation() as operation, ThreadPoolExecutor() as pool:
@@ -605,7 +609,7 @@ def test_one_mirror_at_a_time(archive: Archive, environment: dict[str, str]) -> 
     archive.check([slow, other])
 
 
-def test_a_cancelled_mirror_goes_on_where_it_was(archive: Archive) -> None:
+def test_mirror_continues_after_cancel(archive: Archive) -> None:
     reports = archive.add_many(50)
     slow = reports[0]
     archive.mock.fault(slow, stall_after=100)
@@ -628,7 +632,7 @@ def test_a_cancelled_mirror_goes_on_where_it_was(archive: Archive) -> None:
     archive.check(reports)
 
 
-def test_ctrl_c_and_a_progress_function_end_a_mirror(archive: Archive) -> None:
+def test_mirror_is_ended_by_ctrl_c_and_progress_function(archive: Archive) -> None:
     slow, other = archive.add(), archive.add()
     archive.mock.fault(slow, stall_after=100)
 
@@ -658,7 +662,7 @@ def test_ctrl_c_and_a_progress_function_end_a_mirror(archive: Archive) -> None:
     archive.check([slow, other])
 
 
-def test_killed_mirrors_go_on_where_they_were(archive: Archive) -> None:
+def test_mirror_continues_after_kill(archive: Archive) -> None:
     """Processes of this interpreter, killed at moments that nobody chose."""
     reports = archive.add_many(500)
     fork = multiprocessing.get_context("fork")
@@ -700,7 +704,7 @@ def test_killed_mirrors_go_on_where_they_were(archive: Archive) -> None:
 # The manifest and the files.
 
 
-def test_a_torn_last_line_is_mended(archive: Archive) -> None:
+def test_manifest_torn_last_line_is_repaired(archive: Archive) -> None:
     reports = archive.add_many(5)
     archive.mirror()
     archive.requested()
@@ -728,7 +732,7 @@ def test_a_torn_last_line_is_mended(archive: Archive) -> None:
         b'{"id":"a","instance":"b","path":"a","size":1,"sha256":"0"}',
     ],
 )
-def test_a_line_that_is_none_is_a_clear_error_and_changes_nothing(
+def test_manifest_invalid_line_is_an_error_and_changes_nothing(
     archive: Archive, line: bytes
 ) -> None:
     archive.add_many(3)
@@ -760,7 +764,7 @@ def logged(archive: Archive) -> list[str]:
     return found
 
 
-def test_a_torn_last_line_is_warned_of(archive: Archive) -> None:
+def test_manifest_torn_last_line_logs_warning(archive: Archive) -> None:
     archive.add_many(2)
     assert logged(archive) == []
     manifest = archive.directory / "manifest.jsonl"
@@ -773,7 +777,7 @@ def test_a_torn_last_line_is_warned_of(archive: Archive) -> None:
         assert f"({cut - last} bytes)" in warning
 
 
-def test_a_last_line_without_its_end_is_kept(archive: Archive) -> None:
+def test_manifest_last_line_without_newline_is_kept(archive: Archive) -> None:
     archive.add_many(3)
     archive.mirror()
     manifest = archive.directory / "manifest.jsonl"
@@ -802,7 +806,7 @@ def test_a_last_line_without_its_end_is_kept(archive: Archive) -> None:
         b"\0\0\0\0",
     ],
 )
-def test_a_last_line_that_is_of_others_is_an_error_and_stays(
+def test_manifest_foreign_last_line_is_an_error_and_stays(
     archive: Archive, end: bytes, known: bool
 ) -> None:
     archive.directory.mkdir(exist_ok=True)
@@ -821,7 +825,7 @@ def test_a_last_line_that_is_of_others_is_an_error_and_stays(
 
 
 @pytest.mark.parametrize("start", [b"", b'{"id":"', b" "])
-def test_a_line_without_bounds_is_an_error(archive: Archive, start: bytes) -> None:
+def test_manifest_endless_line_is_an_error(archive: Archive, start: bytes) -> None:
     archive.directory.mkdir(exist_ok=True)
     manifest = archive.directory / "manifest.jsonl"
     manifest.write_bytes(start)
@@ -833,7 +837,7 @@ def test_a_line_without_bounds_is_an_error(archive: Archive, start: bytes) -> No
     assert manifest.stat().st_size == 3 << 30
 
 
-def test_what_has_no_line_is_taken_up_again(archive: Archive) -> None:
+def test_mirror_adopts_files_without_manifest(archive: Archive) -> None:
     reports = archive.add_many(6)
     archive.mirror()
     archive.requested()
@@ -872,7 +876,7 @@ def own_files(archive: Archive, reports: list[str], locale: str | None = None) -
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_reports_whose_files_would_have_one_name_have_their_own(
+def test_mirror_reports_with_colliding_names_get_distinct_files(
     archive: Archive, two: list[dict[str, str]], order: int
 ) -> None:
     reports = [archive.add(**one) for one in two[::order]]
@@ -886,7 +890,7 @@ def test_reports_whose_files_would_have_one_name_have_their_own(
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_file_of_another_report_is_never_taken(
+def test_mirror_never_reuses_file_of_another_report(
     archive: Archive, two: list[dict[str, str]], order: int
 ) -> None:
     reports = [archive.add(**two[::order][0])]
@@ -898,7 +902,7 @@ def test_a_file_of_another_report_is_never_taken(
     own_files(archive, reports)
 
 
-def test_a_file_without_a_line_is_not_taken_for_another_report(
+def test_mirror_file_without_manifest_line_is_not_used_for_another_report(
     archive: Archive, two: list[dict[str, str]]
 ) -> None:
     """One was killed before its line, and the other is all that is asked for."""
@@ -920,7 +924,7 @@ def right(archive: Archive, locale: str | None = None) -> None:
             assert data == archive.expected(report, locale)
 
 
-def test_a_file_of_a_deleted_report_is_not_taken_for_another(archive: Archive) -> None:
+def test_mirror_file_of_deleted_report_is_not_used_for_another(archive: Archive) -> None:
     one, other = secrets.token_hex(8), secrets.token_hex(8)
     archive.add(name="x", id=f"{one}_{other}")
     archive.mirror()
@@ -936,7 +940,7 @@ def test_a_file_of_a_deleted_report_is_not_taken_for_another(archive: Archive) -
 
 
 @pytest.mark.parametrize("locale", ["en-us", "zh-cn"])
-def test_a_file_in_a_language_is_not_taken_for_another_report(
+def test_mirror_file_with_locale_is_not_used_for_another_report(
     archive: Archive, locale: str
 ) -> None:
     plain = archive.add(name="x")
@@ -947,7 +951,7 @@ def test_a_file_in_a_language_is_not_taken_for_another_report(
     right(archive)
 
 
-def test_a_file_that_a_line_has_is_not_taken_up(archive: Archive) -> None:
+def test_mirror_file_in_manifest_is_not_adopted_by_another_report(archive: Archive) -> None:
     """As where a file system takes two names for one."""
     first = archive.add(name="\u00e9")
     archive.mirror()
@@ -964,7 +968,7 @@ def test_a_file_that_a_line_has_is_not_taken_up(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize("downloaded", [0, 1, None])
-def test_a_file_that_several_lines_have_is_repaired(
+def test_mirror_file_shared_by_manifest_lines_is_repaired(
     archive: Archive, two: list[dict[str, str]], downloaded: int | None
 ) -> None:
     """As earlier versions left it: one report's line tells of another's file."""
@@ -1005,7 +1009,7 @@ def test_a_file_that_several_lines_have_is_repaired(
     archive.check_sums(2)
 
 
-def test_an_id_that_ends_with_a_language_is_not_that_language(archive: Archive) -> None:
+def test_mirror_id_ending_with_locale_is_not_that_locale(archive: Archive) -> None:
     plain = archive.add(name="x")
     other = archive.add(name="x", id=f"{plain}_en-us")
     archive.mirror(name="x")
@@ -1017,7 +1021,7 @@ def test_an_id_that_ends_with_a_language_is_not_that_language(archive: Archive) 
     assert {plain, other} == {report for report, _ in archive.records()}
 
 
-def test_a_missing_file_is_downloaded_again(archive: Archive) -> None:
+def test_mirror_missing_file_is_downloaded_again(archive: Archive) -> None:
     reports = archive.add_many(4)
     archive.mirror()
     archive.requested()
@@ -1027,7 +1031,7 @@ def test_a_missing_file_is_downloaded_again(archive: Archive) -> None:
     archive.check(reports)
 
 
-def test_a_damaged_file_is_repaired(archive: Archive) -> None:
+def test_mirror_damaged_file_is_repaired(archive: Archive) -> None:
     reports = archive.add_many(4)
     archive.mirror()
     archive.requested()
@@ -1058,9 +1062,7 @@ PAGE = b"<!-- a login page --><html>"
 
 
 @pytest.mark.parametrize("body", [PAGE, b"Access denied", b"", b"\0\1\2\3"])
-def test_what_was_filed_and_is_no_report_is_found_by_verify_and_repaired(
-    archive: Archive, body: bytes
-) -> None:
+def test_mirror_stored_non_report_is_repaired_by_verify(archive: Archive, body: bytes) -> None:
     reports = archive.add_many(3)
     archive.mirror()
     # As an older library filed it, under a hash that is right.
@@ -1083,7 +1085,7 @@ def test_what_was_filed_and_is_no_report_is_found_by_verify_and_repaired(
 
 
 @pytest.mark.parametrize("body", [PAGE, b"Access denied", b"\0\1\2\3"])
-def test_what_is_no_report_is_not_filed(archive: Archive, body: bytes) -> None:
+def test_mirror_non_report_is_not_stored(archive: Archive, body: bytes) -> None:
     reports = archive.add_many(3)
     archive.mock.fault(reports[1], body=body.decode(), times=1)
     error = archive.fails(dbss.PartialError)
@@ -1118,7 +1120,7 @@ NAMES = [
 ]
 
 
-def test_hostile_names_stay_in_the_directory(archive: Archive) -> None:
+def test_mirror_hostile_names_stay_in_directory(archive: Archive) -> None:
     reports = [archive.add(name=name) for name in NAMES]
     reports.append(archive.add(name=None))
     reports.append(archive.add(extra={"name": ["a", "../b"], "start_time": "../../x"}))
@@ -1139,7 +1141,7 @@ def test_hostile_names_stay_in_the_directory(archive: Archive) -> None:
     assert names >= {name.replace("\0", "\ufffd") for name in NAMES}
 
 
-def test_a_hostile_report_id_is_that_reports_failure(archive: Archive) -> None:
+def test_mirror_hostile_report_id_fails_only_that_report(archive: Archive) -> None:
     good = archive.add()
     archive.add(extra={"id": "../../../../escape"})
     archive.add(extra={"id": "a/../../b"})
@@ -1150,7 +1152,7 @@ def test_a_hostile_report_id_is_that_reports_failure(archive: Archive) -> None:
     archive.check([good])
 
 
-def test_a_token_that_a_list_repeats_is_in_no_file_name_and_no_message(archive: Archive) -> None:
+def test_mirror_token_in_list_appears_in_no_file_name_or_message(archive: Archive) -> None:
     token = archive.mock.token
     part = token[100:160]
     # Where a name is cut, none of it may be left either.
@@ -1180,7 +1182,7 @@ def test_a_token_that_a_list_repeats_is_in_no_file_name_and_no_message(archive: 
 
 
 @pytest.mark.parametrize("instance", ["../../../escape", ".", "short", "a" * 65, "/etc"])
-def test_an_instance_with_a_wrong_id_is_a_failure_of_its_own(
+def test_mirror_invalid_instance_id_fails_only_that_instance(
     instance: str, archive: Archive
 ) -> None:
     reports = archive.add_many(2)
@@ -1195,14 +1197,14 @@ def test_an_instance_with_a_wrong_id_is_a_failure_of_its_own(
     archive.check(reports)
 
 
-def test_an_instance_without_an_id_is_an_error(archive: Archive) -> None:
+def test_mirror_instance_without_id_is_an_error(archive: Archive) -> None:
     item = {"id": "", "name": "x", "status": "ACTIVE"}
     archive.mock.fault("@instances", json={"servers": [item], "total": 1}, times=1)
     archive.fails(dbss.UnexpectedResponseError, instance_id=None)
     assert set(os.listdir(archive.directory)) <= OWN_FILES
 
 
-def test_a_name_that_is_no_text_keeps_no_report_away(archive: Archive) -> None:
+def test_mirror_name_with_invalid_escape_is_downloaded(archive: Archive) -> None:
     """Escapes that are no characters, and bytes that are no UTF-8 cannot be."""
     good = archive.add()
     body = b'{"reports":[{"report":{"id":"%b","name":"a\\ud800b","format":"pdf"}}],"total":1}'
@@ -1211,7 +1213,7 @@ def test_a_name_that_is_no_text_keeps_no_report_away(archive: Archive) -> None:
     archive.check([good])
 
 
-def test_a_file_is_no_archive(archive: Archive) -> None:
+def test_mirror_directory_that_is_a_file_is_an_error(archive: Archive) -> None:
     archive.add()
     archive.directory.write_text("mine")
     assert archive.fails(dbss.FileError).os_code == 17
@@ -1223,7 +1225,7 @@ def test_a_file_is_no_archive(archive: Archive) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_directory_without_permission_is_an_error(archive: Archive) -> None:
+def test_mirror_directory_without_permission_is_an_error(archive: Archive) -> None:
     archive.add()
     archive.directory.mkdir(0o500)
     assert archive.fails(dbss.FileError).os_code == 13
@@ -1231,7 +1233,7 @@ def test_a_directory_without_permission_is_an_error(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(OWN_FILES))
-def test_a_link_in_the_place_of_an_own_file_is_not_followed(archive: Archive, name: str) -> None:
+def test_mirror_symlink_in_place_of_own_file_is_not_followed(archive: Archive, name: str) -> None:
     archive.add()
     outside = archive.directory.parent / "outside"
     outside.write_text("mine")
@@ -1245,7 +1247,7 @@ def test_a_link_in_the_place_of_an_own_file_is_not_followed(archive: Archive, na
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_a_link_in_the_place_of_a_report_is_that_reports_failure(
+def test_mirror_symlink_in_place_of_report_fails_only_that_report(
     archive: Archive, known: bool
 ) -> None:
     reports = [archive.add(start_time="2026-01-01", name="x") for _ in range(3)]
@@ -1284,7 +1286,7 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_stops_the_run(archive: Archive) -> None:
+def test_mirror_full_disk_stops_the_run(archive: Archive) -> None:
     small = archive.add_many(3)
     archive.mirror()
     big = archive.add_many(60, format="bytes", size=64 * KIB)
@@ -1298,7 +1300,7 @@ def test_a_full_disk_stops_the_run(archive: Archive) -> None:
     archive.check([*small, *big])
 
 
-def test_a_disk_that_is_full_for_the_manifest_leaves_a_sound_one(archive: Archive) -> None:
+def test_mirror_full_disk_for_manifest_leaves_valid_manifest(archive: Archive) -> None:
     reports = archive.add_many(30, format="bytes", size=200)
     limit = 1000
     with largest_file(limit):
@@ -1315,7 +1317,7 @@ def test_a_disk_that_is_full_for_the_manifest_leaves_a_sound_one(archive: Archiv
     archive.check(reports)
 
 
-def test_a_disk_that_has_room_again_leaves_a_sound_manifest(archive: Archive) -> None:
+def test_mirror_disk_space_freed_meanwhile_leaves_valid_manifest(archive: Archive) -> None:
     """As when the parts of downloads that were cancelled have gone."""
     reports = archive.add_many(60, format="bytes", size=200)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -1353,7 +1355,7 @@ def with_small_files(archive: Archive, limit: int) -> None:
     os._exit(0)
 
 
-def test_a_limit_for_files_is_an_error_for_the_archives_own_too(archive: Archive) -> None:
+def test_mirror_file_size_limit_for_own_files_is_an_error(archive: Archive) -> None:
     reports = archive.add_many(40, size=6000)
     child = multiprocessing.get_context("fork").Process(
         target=with_small_files, args=(archive, 7000)
@@ -1459,7 +1461,7 @@ def measured(tmp_path: Path, call: str, **settings: Any) -> None:
         ("generate", {"name": "x"}),
     ],
 )
-def test_a_list_that_never_ends_takes_bounded_memory(
+def test_endless_list_uses_bounded_memory(
     tmp_path: Path, call: str, settings: dict[str, Any]
 ) -> None:
     fork = multiprocessing.get_context("fork")
@@ -1496,7 +1498,7 @@ def with_descriptors(archive: Archive, count: int) -> None:
     os._exit(["done", "partial", "refused"].index(ended))
 
 
-def test_a_mirror_with_few_descriptors_uses_fewer_threads(archive: Archive) -> None:
+def test_mirror_with_few_descriptors_uses_fewer_threads(archive: Archive) -> None:
     archive.add_many(40)
     fork = multiprocessing.get_context("fork")
     ended = {}
@@ -1514,7 +1516,9 @@ def test_a_mirror_with_few_descriptors_uses_fewer_threads(archive: Archive) -> N
     assert {code for count, code in ended.items() if count <= 4} == {2}
 
 
-def test_big_reports_need_no_memory(archive: Archive, environment: dict[str, str]) -> None:
+def test_mirror_large_reports_use_little_memory(
+    archive: Archive, environment: dict[str, str]
+) -> None:
     for _ in range(6):
         archive.add(format="bytes", size=48 * MIB)
     code = """
@@ -1577,7 +1581,7 @@ def run(
     return done
 
 
-def test_the_command_tells_what_it_did(archive: Archive, environment: dict[str, str]) -> None:
+def test_mirror_command_prints_summary(archive: Archive, environment: dict[str, str]) -> None:
     for day in ("2026-02-27", "2026-03-01"):
         archive.add(start_time=f"{day} 00:00:00", type="AUDIT_REPORT_DAY")
     done = run(archive, environment)
@@ -1599,9 +1603,7 @@ def test_the_command_tells_what_it_did(archive: Archive, environment: dict[str, 
     assert (found["downloaded"], found["failures"], found["error"]) == (0, [], None)
 
 
-def test_the_commands_filters_reach_the_library(
-    archive: Archive, environment: dict[str, str]
-) -> None:
+def test_mirror_command_passes_filters(archive: Archive, environment: dict[str, str]) -> None:
     given = {"start_time": "2026-03-01 00:00:00", "type": "T", "template_type": "SOX"}
     wanted = archive.add(name="right", **given)
     for other in (
@@ -1621,7 +1623,7 @@ def test_the_commands_filters_reach_the_library(
     assert set(archive.records()) == {(wanted, "zh-cn")}
 
 
-def test_the_commands_exit_codes(
+def test_mirror_command_has_documented_exit_codes(
     archive: Archive, environment: dict[str, str], tmp_path: Path
 ) -> None:
     good, bad = archive.add(), archive.add()
@@ -1684,7 +1686,7 @@ def test_the_commands_exit_codes(
     assert "cannot write" in done.stderr
 
 
-def test_a_file_in_place_of_the_directory_is_told(
+def test_mirror_command_with_file_as_directory_fails(
     archive: Archive, environment: dict[str, str]
 ) -> None:
     archive.directory.write_text("mine")
@@ -1693,7 +1695,7 @@ def test_a_file_in_place_of_the_directory_is_told(
     assert str(archive.directory) in done.stderr
 
 
-def test_the_service_that_systemd_runs(root: Path) -> None:
+def test_systemd_service_command_is_valid(root: Path) -> None:
     text = (root / "bindings/systemd/dbss-mirror.service").read_text()
     [command] = re.findall(r"^ExecStart=(.*)$", text.replace("\\\n", " "), re.MULTILINE)
     words = shlex.split(command)
@@ -1705,7 +1707,7 @@ def test_the_service_that_systemd_runs(root: Path) -> None:
     assert given.success_file.startswith("%S/")
 
 
-def test_a_range_that_ends_before_it_begins_is_refused(archive: Archive) -> None:
+def test_mirror_until_before_since_is_rejected(archive: Archive) -> None:
     with pytest.raises(dbss.InvalidValueError) as caught:
         archive.mirror(since="2026-12-01", until="2026-11-01")
     assert caught.value.parameter == "until"

@@ -88,7 +88,7 @@ def download(
 
 @pytest.mark.parametrize("locale", [None, "en-us", "zh-cn"])
 @pytest.mark.parametrize("kind", ["pdf", "zip"])
-def test_the_official_sdk_gets_the_same_bytes(
+def test_official_sdk_downloads_the_same_bytes(
     mock: MockService, kind: str, locale: str | None
 ) -> None:
     report = mock.add_report(format=kind)
@@ -113,7 +113,7 @@ def test_the_official_sdk_gets_the_same_bytes(
     assert "authorization" not in sent[1]
 
 
-def test_a_wrong_secret_key_is_refused(mock: MockService) -> None:
+def test_official_sdk_wrong_secret_key_is_rejected(mock: MockService) -> None:
     with pytest.raises(ClientRequestException) as caught:
         download(official(mock, mock.secret_key[::-1]), mock, mock.pdf["id"])
     assert caught.value.status_code == 401
@@ -135,7 +135,7 @@ def calls(mock: MockService) -> Callable[[str], list[dict[str, Any]]]:
     return since
 
 
-def test_the_official_sdk_finds_its_project(
+def test_official_sdk_finds_its_project(
     mock: MockService, calls: Callable[[str], list[dict[str, Any]]]
 ) -> None:
     report = mock.add_report(format="pdf")
@@ -152,7 +152,7 @@ def test_the_official_sdk_finds_its_project(
     assert fetched["headers"]["x-project-id"] == mock.project_id
 
 
-def test_the_official_sdk_finds_no_project_or_too_many(mock: MockService) -> None:
+def test_official_sdk_missing_or_ambiguous_project_is_an_error(mock: MockService) -> None:
     def find(secret_key: str) -> None:
         in_region(mock, BasicCredentials(mock.access_key, secret_key))
 
@@ -170,7 +170,7 @@ def test_the_official_sdk_finds_no_project_or_too_many(mock: MockService) -> Non
         find(mock.secret_key[::-1])
 
 
-def test_the_official_sdk_finds_its_domain(
+def test_official_sdk_finds_its_domain(
     mock: MockService, calls: Callable[[str], list[dict[str, Any]]]
 ) -> None:
     credentials = GlobalCredentials(mock.access_key, mock.secret_key)
@@ -185,7 +185,7 @@ def test_the_official_sdk_finds_its_domain(
     assert [one["status"] for one in calls("@iam.domains")] == [200]
 
 
-def test_the_official_sdk_takes_its_keys_from_the_metadata(
+def test_official_sdk_gets_keys_from_metadata(
     mock: MockService,
     calls: Callable[[str], list[dict[str, Any]]],
     monkeypatch: pytest.MonkeyPatch,
@@ -214,7 +214,7 @@ def test_the_official_sdk_takes_its_keys_from_the_metadata(
 @pytest.mark.parametrize(
     ("settings", "status"), [({"agency": False}, 404), ({"require_token": False}, None)]
 )
-def test_the_official_sdk_meets_other_instances(
+def test_official_sdk_handles_metadata_without_agency_or_token(
     mock: MockService,
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, bool],
@@ -263,7 +263,7 @@ def listed(
 
 @pytest.mark.parametrize("size", [1, 7, 100, 1000])
 @pytest.mark.parametrize("count", [0, 1, 250, 2500])
-def test_the_official_sdk_lists_reports(
+def test_official_sdk_lists_reports(
     mock: MockService, client: DbssClient, instance: str, count: int, size: int
 ) -> None:
     added = mock.add_reports(count, instance=instance) if count else []
@@ -279,7 +279,7 @@ def test_the_official_sdk_lists_reports(
 
 @pytest.mark.parametrize("size", [1, 7, 100, 1000])
 @pytest.mark.parametrize("count", [1, 250, 2500])
-def test_the_official_sdk_lists_instances(build_dir: Path, count: int, size: int) -> None:
+def test_official_sdk_lists_instances(build_dir: Path, count: int, size: int) -> None:
     # Its own, because the list shows every test's.
     with MockService(build_dir / "bin/dbss-mock") as other:
         client = official(other, other.secret_key)
@@ -299,7 +299,7 @@ def test_the_official_sdk_lists_instances(build_dir: Path, count: int, size: int
         assert (answer.servers, answer.total) == ([], 0)
 
 
-def test_the_official_sdk_reads_every_field(
+def test_official_sdk_reads_every_field(
     mock: MockService, client: DbssClient, instance: str
 ) -> None:
     said = {
@@ -328,7 +328,7 @@ def test_the_official_sdk_reads_every_field(
     assert len([value for value in server.to_dict().values() if value is not None]) == 25
 
 
-def test_the_official_sdk_makes_and_deletes_a_report(
+def test_official_sdk_creates_and_deletes_a_report(
     mock: MockService, client: DbssClient, instance: str
 ) -> None:
     answer = client.list_audit_report_templates(ListAuditReportTemplatesRequest(instance))
@@ -371,7 +371,7 @@ def test_the_official_sdk_makes_and_deletes_a_report(
         assert (caught.value.status_code, caught.value.error_code) == (404, "DBSS.10021004")
 
 
-def test_the_official_sdk_is_told_what_is_wrong(
+def test_official_sdk_gets_error_responses(
     mock: MockService, client: DbssClient, instance: str
 ) -> None:
     order = CreateReportRequestBody(template_id="x" * 32, start_time="s", end_time="e")

@@ -39,7 +39,7 @@ def compiled(root: Path, build_dir: Path, environment: dict[str, str], source: P
     return program
 
 
-def test_the_c_program_of_the_readme(
+def test_readme_c_program_runs(
     root: Path, build_dir: Path, tmp_path: Path, service: dict[str, str], mock: MockService
 ) -> None:
     source = tmp_path / "readme.c"
@@ -57,9 +57,7 @@ def test_the_c_program_of_the_readme(
     assert done.stderr.startswith(b"DBSS_ERR_UNAUTHENTICATED: ")
 
 
-def test_the_python_programs_of_the_readme(
-    root: Path, service: dict[str, str], mock: MockService
-) -> None:
+def test_readme_python_programs_run(root: Path, service: dict[str, str], mock: MockService) -> None:
     plain, with_asyncio = printed(root, "python")
     assert output(plain, service) == f"{mock.pdf['sizes']['zh-cn']} bytes\n"
     *listed, last = output(with_asyncio, service).splitlines()
@@ -75,7 +73,7 @@ def output(program: str, service: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_the_program_at_the_top_of_the_header(
+def test_header_example_program_runs(
     root: Path, build_dir: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     opening = (root / "include/dbss.h").read_text().split("*/")[0]

@@ -124,7 +124,7 @@ UNSOUND: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("what", UNSOUND)
-def test_an_answer_that_is_not_sound_http_is_refused(
+def test_malformed_http_response_is_rejected(
     mock: MockService, report: tuple[str, str, str], what: str
 ) -> None:
     raw = base64.b64encode(UNSOUND[what]).decode()
@@ -172,7 +172,7 @@ SOUND: dict[str, bytes] = {
 
 @pytest.mark.parametrize("what", SOUND)
 @pytest.mark.parametrize("pieces", [False, True])
-def test_what_is_unusual_and_sound_is_taken(what: str, pieces: bool) -> None:
+def test_unusual_valid_http_response_is_accepted(what: str, pieces: bool) -> None:
     """As curl takes it; however it comes."""
     raw = SOUND[what]
 
@@ -195,7 +195,7 @@ def test_what_is_unusual_and_sound_is_taken(what: str, pieces: bool) -> None:
     [b"", b"0", b"0\r\n", b"0\r\n\r", b"0\r\nX: y\r\n"],
     ids=lambda end: end.decode("unicode_escape"),
 )
-def test_chunks_without_their_last_line_end_are_not_whole(
+def test_chunked_body_without_last_line_end_is_truncated(
     mock: MockService, report: tuple[str, str, str], end: bytes
 ) -> None:
     raw = base64.b64encode(chunks(b"8", b"\r\n%PDF-1.7\r\n" + end)).decode()
@@ -261,7 +261,7 @@ IDS = ("p" * 32, "i" * 32, "r" * 16)
 
 
 @pytest.mark.parametrize("moment", ["with the answer", "after the answer", "after a refusal"])
-def test_what_nobody_asked_for_is_no_answer(moment: str) -> None:
+def test_unsolicited_response_is_not_used(moment: str) -> None:
     """A second answer, sent ahead, must not be taken for that to the next request."""
     ahead = answer(b"Content-Length: 5", body=b"ahead")
     first = threading.Event()
@@ -299,7 +299,7 @@ def test_what_nobody_asked_for_is_no_answer(moment: str) -> None:
         assert listener.connections == 2
 
 
-def test_a_header_that_drips_ends_with_the_call() -> None:
+def test_slow_header_ends_with_total_timeout() -> None:
     def serve(connection: socket.socket) -> None:
         request_of(connection)
         for byte in answer(LENGTH, *[b"X-Slow: y"] * 1000):
@@ -319,7 +319,7 @@ DEEP = 1_000_000
 
 @pytest.mark.parametrize("nested", ['{"error":', '{"details":[', "[", '{"error_code":', '{"a":'])
 @pytest.mark.parametrize("status", [200, 403])
-def test_nested_json_is_no_danger(
+def test_deeply_nested_json_is_rejected(
     mock: MockService, report: tuple[str, str, str], nested: str, status: int
 ) -> None:
     with dbss.Client(endpoint=mock.http, token=mock.token, max_attempts=1) as client:
@@ -354,7 +354,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_redirect_that_leads_astray_is_refused(
+def test_redirect_to_bad_location_is_rejected(
     mock: MockService, report: tuple[str, str, str], place: str
 ) -> None:
     other = mock.http_other.removeprefix("http://")
@@ -377,7 +377,7 @@ HOSTILE = "\x1b]0;owned\x07\x7f\x9b31m\u202efdp.exe\u2066"
 DRIVING = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-def test_no_message_drives_a_terminal(mock: MockService, report: tuple[str, str, str]) -> None:
+def test_message_has_no_terminal_controls(mock: MockService, report: tuple[str, str, str]) -> None:
     lines: list[str] = []
 
     def client(**options: Any) -> dbss.Client:
@@ -429,7 +429,7 @@ def test_no_message_drives_a_terminal(mock: MockService, report: tuple[str, str,
         assert not DRIVING.search(text), repr(text)
 
 
-def test_a_proxy_that_repeats_its_password_is_not_quoted(mock: MockService) -> None:
+def test_proxy_password_repeated_by_proxy_is_redacted(mock: MockService) -> None:
     seen: list[bytes] = []
     lines: list[str] = []
     ways: list[Callable[[bytes], bytes]] = [
@@ -482,7 +482,7 @@ def offered_versions(hello: bytes) -> set[int]:
 
 
 @pytest.mark.parametrize("version", [0x0300, 0x0301, 0x0302])
-def test_old_versions_of_tls_are_neither_offered_nor_taken(version: int) -> None:
+def test_old_tls_versions_are_neither_offered_nor_accepted(version: int) -> None:
     hellos: list[bytes] = []
 
     def serve(connection: socket.socket) -> None:
@@ -500,7 +500,7 @@ def test_old_versions_of_tls_are_neither_offered_nor_taken(version: int) -> None
     assert offered_versions(hellos[0]) == {0x0303, 0x0304}
 
 
-def test_nothing_in_the_environment_makes_a_tap(
+def test_environment_cannot_enable_key_log_or_trace(
     mock: MockService, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """Neither the keys of TLS nor a trace of what is sent, whatever other libraries would do."""
@@ -533,7 +533,7 @@ with dbss.Client(endpoint="{mock.https}", token="{mock.token}",
     assert not keys.exists()
 
 
-def test_the_python_package_pulls_in_nothing_and_the_tools_are_pinned() -> None:
+def test_python_package_has_no_dependencies_and_tools_are_pinned() -> None:
     project = (ROOT / "bindings/python/pyproject.toml").read_text()
     table = re.search(r"^\[project\]\n(.*?)^\[", project, re.DOTALL | re.MULTILINE)
     assert table
@@ -544,7 +544,9 @@ def test_the_python_package_pulls_in_nothing_and_the_tools_are_pinned() -> None:
     assert [line for line in required if not re.fullmatch(r"[\w-]+==[\w.]+", line)] == []
 
 
-def test_chunks_and_a_length_must_agree(mock: MockService, report: tuple[str, str, str]) -> None:
+def test_chunked_body_with_wrong_content_length_is_rejected(
+    mock: MockService, report: tuple[str, str, str]
+) -> None:
     body = b"8\r\n%PDF-1.7\r\n0\r\n\r\n"
     with dbss.Client(endpoint=mock.http, token=mock.token, max_attempts=1) as client:
         for length in (0, 3, 9, len(body)):
@@ -574,7 +576,7 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
 
 
 @pytest.mark.parametrize("allowed", [False, True])
-def test_plain_http_to_a_name_that_leads_elsewhere_is_refused(
+def test_plain_http_to_name_of_another_host_is_rejected(
     environment: dict[str, str], tmp_path: Path, allowed: bool
 ) -> None:
     source = tmp_path / "astray.c"
@@ -610,14 +612,14 @@ with dbss.Client(endpoint="http://localhost:{listener.port}", token="a-token-of-
         assert listener.connections == int(allowed)
 
 
-def test_no_option_turns_verification_off() -> None:
+def test_options_cannot_disable_certificate_verification() -> None:
     names = [one.key for one in dbss.options()]
     assert "ca_file" in names
     for name in names:
         assert not re.search("insecure|verif|skip|unsafe|self_signed|hostname", name)
 
 
-def test_unsafe_code_has_its_place() -> None:
+def test_unsafe_code_is_only_in_two_files() -> None:
     library = (ROOT / "src/lib.rs").read_text()
     assert "#![deny(unsafe_code)]" in library
     allowing = {
@@ -628,7 +630,7 @@ def test_unsafe_code_has_its_place() -> None:
     assert allowing == {"ffi/lib.rs", "sys.rs"}
 
 
-def test_descriptors_are_made_in_one_place() -> None:
+def test_descriptors_are_opened_in_one_file() -> None:
     """In sys.rs, which keeps them away from the standard streams."""
     makes = re.compile(
         r"File::(open|create)|(^\s*|[Oo]ptions(\(\))?)\.open\(|fs::(read|write|copy|File::)|read_dir|Socket::new|"
@@ -677,7 +679,7 @@ def names_of_tests(path: Path) -> set[str]:
     return set(re.findall(pattern, text, re.MULTILINE))
 
 
-def test_every_promise_is_held_by_tests_that_exist() -> None:
+def test_security_promises_name_existing_tests() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     found = promises()
     assert len(found) > 30

@@ -17,7 +17,7 @@ HOURS = 3
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_many_calls_leave_nothing_and_mix_nothing(
+def test_many_calls_leak_nothing_and_mix_nothing(
     programs: Path, checking: dict[str, str], facts: Path, check: str
 ) -> None:
     done = run([programs / "soak", facts, check], checking, HOURS * 3600)

@@ -209,7 +209,7 @@ every_way = pytest.mark.parametrize("way", WAYS)
 
 @every_way
 @pytest.mark.parametrize("listener", ["http", "https"])
-def test_a_report_arrives_right_to_the_byte(
+def test_download_matches_hash(
     mock: MockService,
     make: Callable[..., Report],
     tmp_path: Path,
@@ -228,7 +228,7 @@ def test_a_report_arrives_right_to_the_byte(
 
 
 @every_way
-def test_a_transfer_cut_at_random_places_is_whole_in_the_end(
+def test_transfer_cut_at_random_offsets_completes(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     def download(seed: int) -> int:
@@ -253,7 +253,7 @@ def test_a_transfer_cut_at_random_places_is_whole_in_the_end(
 
 
 @every_way
-def test_a_transfer_that_is_cut_once_is_resumed(
+def test_transfer_cut_once_is_resumed(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     report = make(3 * MIB, reset_after=1_234_567, times=1)
@@ -291,7 +291,7 @@ def test_a_transfer_that_is_cut_once_is_resumed(
         {"json": {"error_code": "DBSS.1"}},
     ],
 )
-def test_what_is_not_whole_is_an_error_and_leaves_nothing(
+def test_incomplete_response_is_an_error_and_leaves_nothing(
     make: Callable[..., Report],
     mock: MockService,
     tmp_path: Path,
@@ -307,7 +307,7 @@ def test_what_is_not_whole_is_an_error_and_leaves_nothing(
 
 
 @every_way
-def test_text_in_place_of_a_report_is_refused_and_leaves_nothing(
+def test_text_response_is_rejected_and_leaves_nothing(
     make: Callable[..., Report], mock: MockService, tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     report = make(300, body="<!-- confidential --><html>", times=1)
@@ -323,7 +323,7 @@ def test_text_in_place_of_a_report_is_refused_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("blank", [5, 511, 512, 600, 1024, 5000])
-def test_a_report_behind_white_space_is_one(
+def test_report_after_white_space_is_accepted(
     mock: MockService, make: Callable[..., Report], blank: int
 ) -> None:
     body = "\n" * blank + "%PDF-1.7 and so on"
@@ -334,7 +334,7 @@ def test_a_report_behind_white_space_is_one(
 
 
 @pytest.mark.parametrize(("blank", "said"), [(600, "empty body"), (20_000, "text")])
-def test_white_space_alone_is_no_report(
+def test_response_of_white_space_is_rejected(
     mock: MockService, make: Callable[..., Report], blank: int, said: str
 ) -> None:
     report = make(300, body=" " * blank, times=1)
@@ -358,7 +358,7 @@ def change_in_the_midst(report: Report) -> Callable[[dbss.Progress], None]:
 
 
 @every_way
-def test_a_report_that_changed_meanwhile_is_never_mixed(
+def test_report_changed_during_transfer_is_never_mixed(
     mock: MockService, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     report = make(300 * KIB, stall_after=100_000, times=1)
@@ -385,7 +385,7 @@ def test_a_report_that_changed_meanwhile_is_never_mixed(
         {"ranges": False},
     ],
 )
-def test_another_part_than_asked_for_is_never_taken(
+def test_resume_with_wrong_range_is_rejected(
     client: dbss.Client,
     make: Callable[..., Report],
     tmp_path: Path,
@@ -439,7 +439,7 @@ def raw(status: str, headers: list[tuple[str, str]], body: bytes) -> str:
     ],
 )
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_a_part_that_may_be_of_another_version_is_never_taken(
+def test_resume_with_doubtful_version_is_rejected(
     client: dbss.Client,
     make: Callable[..., Report],
     tmp_path: Path,
@@ -466,7 +466,7 @@ def test_a_part_that_may_be_of_another_version_is_never_taken(
 
 
 @every_way
-def test_a_version_with_two_tags_is_not_resumed(
+def test_response_with_two_entity_tags_is_not_resumed(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     report = make()
@@ -484,7 +484,7 @@ def test_a_version_with_two_tags_is_not_resumed(
 
 @every_way
 @pytest.mark.parametrize("max_attempts", [2, 3])
-def test_a_part_of_a_report_of_unknown_length_is_not_its_end(
+def test_resume_of_unknown_length_continues_after_partial_range(
     client: dbss.Client,
     make: Callable[..., Report],
     tmp_path: Path,
@@ -505,7 +505,7 @@ def test_a_part_of_a_report_of_unknown_length_is_not_its_end(
 
 
 @every_way
-def test_the_end_of_a_report_of_unknown_length_is_asked_for(
+def test_resume_of_unknown_length_requests_the_end(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     report = make()
@@ -519,7 +519,7 @@ def test_the_end_of_a_report_of_unknown_length_is_asked_for(
 
 
 @every_way
-def test_a_report_in_endless_small_parts_ends(
+def test_resume_in_endless_small_parts_ends(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     report = make()
@@ -535,7 +535,7 @@ def test_a_report_in_endless_small_parts_ends(
 
 
 @pytest.mark.parametrize("scheme", ["HTTPS", "Https"])
-def test_a_redirect_keeps_its_scheme_however_it_is_written(
+def test_redirect_with_uppercase_scheme_keeps_https(
     mock: MockService, make: Callable[..., Report], scheme: str
 ) -> None:
     """In capitals it was taken for plain http."""
@@ -551,7 +551,7 @@ def test_a_redirect_keeps_its_scheme_however_it_is_written(
 
 
 @every_way
-def test_a_part_that_is_longer_than_it_says_is_refused(
+def test_resume_longer_than_its_range_is_rejected(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     report = make(cut_after=CUT, framing="chunked", times=1)
@@ -562,7 +562,7 @@ def test_a_part_that_is_longer_than_it_says_is_refused(
 
 
 @every_way
-def test_a_stalled_transfer_is_resumed_or_ends(
+def test_stalled_transfer_is_resumed_or_fails(
     mock: MockService, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     report = make(300 * KIB, stall_after=100_000, times=2)
@@ -575,7 +575,7 @@ def test_a_stalled_transfer_is_resumed_or_ends(
     assert report.headers("range")[-1] == "bytes=100000-"
 
 
-def test_a_dripping_server_is_no_stalled_one(
+def test_slow_steady_transfer_does_not_stall(
     mock: MockService, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make(10_000, drip={"bytes": 1000, "every_ms": 60})
@@ -587,7 +587,7 @@ def test_a_dripping_server_is_no_stalled_one(
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_what_passes_by_itself_is_tried_again(
+def test_retry_transient_status_is_retried(
     client: dbss.Client, make: Callable[..., Report], status: int
 ) -> None:
     report = make(1000, status=status, times=2, headers=[["Retry-After", "0"]])
@@ -597,7 +597,7 @@ def test_what_passes_by_itself_is_tried_again(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
-def test_what_does_not_is_not(
+def test_retry_permanent_status_fails_at_once(
     client: dbss.Client, make: Callable[..., Report], status: int
 ) -> None:
     report = make(1000, status=status)
@@ -606,7 +606,9 @@ def test_what_does_not_is_not(
     assert caught.value.attempts == len(report.requests()) == 1
 
 
-def test_attempts_end_with_the_last_error(mock: MockService, make: Callable[..., Report]) -> None:
+def test_retry_attempts_end_with_the_last_error(
+    mock: MockService, make: Callable[..., Report]
+) -> None:
     report = make(1000, status=503, headers=[["Retry-After", "0"]])
     with dbss.Client(endpoint=mock.http, token=mock.token, max_attempts=2) as client:
         with pytest.raises(dbss.ServerError) as caught:
@@ -620,7 +622,7 @@ def test_attempts_end_with_the_last_error(mock: MockService, make: Callable[...,
         assert operation.error.http_status == 503
 
 
-def test_retry_after_is_obeyed_up_to_its_limit(
+def test_retry_after_longer_than_limit_fails_at_once(
     mock: MockService, make: Callable[..., Report]
 ) -> None:
     report = make(1000, status=503, times=2, headers=[["Retry-After", "1"]])
@@ -708,7 +710,7 @@ def show(what: str, seconds: float) -> None:
 
 
 @every_way
-def test_a_cancel_ends_a_call_in_every_phase(
+def test_cancel_ends_call_in_every_phase(
     phase: Phase, tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     operation = dbss.Operation()
@@ -742,7 +744,7 @@ def test_a_cancel_ends_a_call_in_every_phase(
     assert sha256(got) == phase.report.sha256
 
 
-def test_cancel_all_ends_every_call_and_no_later_one(
+def test_cancel_all_ends_running_calls_only(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     reports = [make(300 * KIB, stall_after=100_000, times=1) for _ in WAYS]
@@ -772,7 +774,7 @@ def test_cancel_all_ends_every_call_and_no_later_one(
 
 
 @every_way
-def test_a_progress_function_ends_a_call_in_every_phase(
+def test_progress_false_ends_call_in_every_phase(
     phase: Phase, tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     told_at: list[float] = []
@@ -812,7 +814,7 @@ def signalled(phase: Phase, number: int, operation: dbss.Operation) -> Iterator[
 
 
 @every_way
-def test_ctrl_c_ends_a_call_in_every_phase(
+def test_ctrl_c_ends_call_in_every_phase(
     phase: Phase, tmp_path: Path, way: Callable[..., bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
     operation = dbss.Operation()
@@ -829,7 +831,7 @@ def test_ctrl_c_ends_a_call_in_every_phase(
     assert took < SOON
 
 
-def test_ctrl_c_needs_no_operation(mock: MockService, make: Callable[..., Report]) -> None:
+def test_ctrl_c_without_operation_ends_call(mock: MockService, make: Callable[..., Report]) -> None:
     report = make(no_answer=True)
     phase = Phase(report, mock.http, mock.ca_file, lambda: bool(report.requests()))
     with phase.client() as client:
@@ -853,7 +855,7 @@ def on_usr1() -> Iterator[Callable[[Callable[[], None]], None]]:
 
 
 @every_way
-def test_what_a_signals_handler_raises_comes_out_as_it_is(
+def test_signal_handler_exception_is_raised_unchanged(
     phase: Phase,
     tmp_path: Path,
     way: Callable[..., bytes],
@@ -877,7 +879,7 @@ def test_what_a_signals_handler_raises_comes_out_as_it_is(
     assert "handler" in [one.name for one in traceback.extract_tb(exception.__traceback__)]
 
 
-def test_a_handler_that_does_not_raise_runs_during_the_call_and_does_not_end_it(
+def test_signal_handler_that_returns_does_not_end_the_call(
     mock: MockService,
     make: Callable[..., Report],
     on_usr1: Callable[[Callable[[], None]], None],
@@ -895,7 +897,7 @@ def test_a_handler_that_does_not_raise_runs_during_the_call_and_does_not_end_it(
     assert ran[0] < ended
 
 
-def test_a_signals_handler_may_cancel_and_call(
+def test_signal_handler_may_cancel_and_call(
     client: dbss.Client,
     mock: MockService,
     make: Callable[..., Report],
@@ -946,26 +948,26 @@ def trampoline(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, 
     return library
 
 
-def test_a_signal_right_before_a_tick_is_not_lost(trampoline: CDLL) -> None:
+def test_signal_right_before_progress_callback_is_not_lost(trampoline: CDLL) -> None:
     monitor = operation_module.CallMonitor(operation_module.Control())
-    assert trampoline.tick(ffi._TICK, monitor._ticks) == 1
-    assert type(monitor._failed) is KeyboardInterrupt
+    assert trampoline.tick(ffi._PROGRESS_CALLBACK, monitor._callback_loop) == 1
+    assert type(monitor._raised) is KeyboardInterrupt
     # It stops for good, even if somebody went on.
-    assert [next(monitor._ticks), next(monitor._ticks)] == [1, 1]
+    assert [next(monitor._callback_loop), next(monitor._callback_loop)] == [1, 1]
 
 
-def test_a_signal_right_before_a_log_record_is_not_lost(trampoline: CDLL) -> None:
-    log = log_module.Log(lambda _: None)
+def test_signal_right_before_log_callback_is_not_lost(trampoline: CDLL) -> None:
+    log = log_module.LogForwarder(lambda _: None)
     monitor = operation_module.CallMonitor(operation_module.Control(), log=log)
     held = functools.partial(log.relay)
     with pytest.raises(KeyboardInterrupt):
-        monitor.run(trampoline.message, ffi._HAND_RECORD, held)
+        monitor.run(trampoline.message, ffi._LOG_CALLBACK, held)
     # The call would have been stopped.
-    assert next(monitor._ticks) == 1
+    assert next(monitor._callback_loop) == 1
 
 
 @every_way
-def test_what_a_progress_function_raises_comes_out_as_it_is(
+def test_progress_exception_is_raised_unchanged(
     client: dbss.Client,
     make: Callable[..., Report],
     tmp_path: Path,
@@ -995,7 +997,7 @@ def test_what_a_progress_function_raises_comes_out_as_it_is(
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_a_write_raises_comes_out_as_it_is(
+def test_write_exception_is_raised_unchanged(
     client: dbss.Client, make: Callable[..., Report]
 ) -> None:
     report = make()
@@ -1013,7 +1015,7 @@ def test_what_a_write_raises_comes_out_as_it_is(
     assert sha256(client.download_report(*report.ids)) == report.sha256
 
 
-def test_an_exception_that_is_kept_keeps_no_context_and_no_stream(
+def test_kept_exception_keeps_no_context_and_no_stream(
     mock: MockService, make: Callable[..., Report]
 ) -> None:
     report = make(300 * KIB, stall_after=100_000)
@@ -1040,7 +1042,7 @@ def test_an_exception_that_is_kept_keeps_no_context_and_no_stream(
 
 
 @every_way
-def test_progress_ticks_while_nothing_arrives(
+def test_progress_is_called_while_nothing_arrives(
     mock: MockService, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
 ) -> None:
     report = make(300 * KIB, stall_after=100_000)
@@ -1066,7 +1068,7 @@ def test_progress_ticks_while_nothing_arrives(
     assert max(gaps) < SOON / 2
 
 
-def test_progress_is_told_of_the_end_of_a_small_report(
+def test_progress_reports_the_end_of_a_small_report(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     for way in WAYS:
@@ -1076,7 +1078,9 @@ def test_progress_is_told_of_the_end_of_a_small_report(
         assert seen[-1] == dbss.Progress(1000, 1000, 0, 1), way
 
 
-def test_what_is_no_function_is_refused(client: dbss.Client, make: Callable[..., Report]) -> None:
+def test_progress_that_is_not_callable_is_rejected(
+    client: dbss.Client, make: Callable[..., Report]
+) -> None:
     report = make()
     operation = dbss.Operation()
     for call in (client.download_report, client.open_report):
@@ -1085,12 +1089,12 @@ def test_what_is_no_function_is_refused(client: dbss.Client, make: Callable[...,
     assert client.download_report(*report.ids, operation=operation)
 
 
-def test_callbacks_are_let_go(client: dbss.Client, make: Callable[..., Report]) -> None:
+def test_callbacks_are_released(client: dbss.Client, make: Callable[..., Report]) -> None:
     class Function:
         def __call__(self, now: dbss.Progress) -> None:
             pass
 
-    before = len(ffi._kept)
+    before = len(ffi._held_by_c)
     operation = dbss.Operation()
     functions = [Function() for _ in range(3)]
     references = [weakref.ref(one) for one in functions]
@@ -1100,15 +1104,15 @@ def test_callbacks_are_let_go(client: dbss.Client, make: Callable[..., Report]) 
     client.open_report(*report.ids, progress=functions[2]).close()
     functions.clear()
     assert [one() for one in references] == [None, None, None]
-    with dbss.Client(endpoint=client._service, log=lambda *_: None):
-        assert len(ffi._kept) == before + 1
-    assert len(ffi._kept) == before
+    with dbss.Client(endpoint=client._label, log=lambda *_: None):
+        assert len(ffi._held_by_c) == before + 1
+    assert len(ffi._held_by_c) == before
 
 
 # Operations.
 
 
-def test_an_operation_serves_one_call_at_a_time(
+def test_operation_serves_one_call_at_a_time(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     waits, free = make(300 * KIB, stall_after=100_000), make()
@@ -1141,7 +1145,7 @@ def test_an_operation_serves_one_call_at_a_time(
     assert sha256(client.download_report(*free.ids, operation=operation)) == free.sha256
 
 
-def test_many_threads_with_one_operation_each_get_all_or_busy(
+def test_operation_shared_by_threads_succeeds_or_is_busy(
     client: dbss.Client, make: Callable[..., Report]
 ) -> None:
     report = make(10_000)
@@ -1167,7 +1171,7 @@ def test_many_threads_with_one_operation_each_get_all_or_busy(
     assert got <= {report.sha256, "busy"}
 
 
-def test_the_strings_of_an_operation_may_be_read_at_any_time(
+def test_operation_strings_can_be_read_at_any_time(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     reports = [make(1000), make(1000)]
@@ -1198,7 +1202,7 @@ def test_the_strings_of_an_operation_may_be_read_at_any_time(
             assert looker.result(BOUND) - {None} <= names
 
 
-def test_an_operation_tells_its_result(
+def test_operation_has_the_result_of_its_call(
     mock: MockService, client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make(1000, headers=[["X-Request-Id", "req-7"]])
@@ -1250,7 +1254,7 @@ def test_an_operation_tells_its_result(
         ({"file_mode": -1}, "file_mode"),
     ],
 )
-def test_options_of_an_operation_are_checked(options: dict[str, Any], parameter: str) -> None:
+def test_operation_options_are_validated(options: dict[str, Any], parameter: str) -> None:
     with pytest.raises(dbss.InvalidValueError) as caught:
         dbss.Operation(**options)
     assert caught.value.parameter == parameter
@@ -1259,7 +1263,7 @@ def test_options_of_an_operation_are_checked(options: dict[str, Any], parameter:
             dbss.Operation(**{next(iter(options)): value})
 
 
-def test_options_of_an_operation_outrank_the_clients(
+def test_operation_options_override_client_options(
     mock: MockService, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make(300 * KIB, stall_after=100_000, times=1)
@@ -1284,7 +1288,7 @@ def test_options_of_an_operation_outrank_the_clients(
 # Streams.
 
 
-def test_a_stream_is_a_readable_file(client: dbss.Client, make: Callable[..., Report]) -> None:
+def test_stream_is_a_readable_file(client: dbss.Client, make: Callable[..., Report]) -> None:
     report = make(1_000_001, "pdf")
     with client.open_report(*report.ids, "zh-cn") as stream:
         assert isinstance(stream, io.BufferedIOBase)
@@ -1326,7 +1330,7 @@ def test_a_stream_is_a_readable_file(client: dbss.Client, make: Callable[..., Re
         stream.fileno()
 
 
-def test_a_stream_of_unknown_length_and_kind(
+def test_stream_of_unknown_length_and_format_is_read(
     client: dbss.Client, make: Callable[..., Report]
 ) -> None:
     report = make(
@@ -1340,7 +1344,7 @@ def test_a_stream_of_unknown_length_and_kind(
         assert sha256(stream.read()) == report.sha256
 
 
-def test_copyfileobj_and_zipfile_work_on_a_stream(
+def test_stream_works_with_copyfileobj_and_zipfile(
     mock: MockService, client: dbss.Client, tmp_path: Path
 ) -> None:
     ids = (mock.project_id, mock.instance_id, mock.zip["id"])
@@ -1355,7 +1359,7 @@ def test_copyfileobj_and_zipfile_work_on_a_stream(
             assert archive.namelist()
 
 
-def test_the_end_is_only_told_of_a_whole_report_and_an_error_stays(
+def test_stream_ends_only_when_complete_and_repeats_its_error(
     client: dbss.Client, make: Callable[..., Report]
 ) -> None:
     report = make(300 * KIB, cut_after=100_000)
@@ -1371,7 +1375,7 @@ def test_the_end_is_only_told_of_a_whole_report_and_an_error_stays(
         assert isinstance(operation.error, dbss.TruncatedError)
 
 
-def test_a_stream_outlives_its_client_but_not_its_end(
+def test_stream_outlives_its_client_until_close(
     mock: MockService, make: Callable[..., Report]
 ) -> None:
     report = make(3 * MIB, cut_after=MIB, times=1)
@@ -1394,7 +1398,7 @@ def test_a_stream_outlives_its_client_but_not_its_end(
         stream.read()
 
 
-def test_closing_a_stream_from_another_thread_ends_its_read(
+def test_stream_closed_by_other_thread_ends_its_read(
     client: dbss.Client, make: Callable[..., Report]
 ) -> None:
     report = make(300 * KIB, stall_after=100_000)
@@ -1420,7 +1424,7 @@ def test_closing_a_stream_from_another_thread_ends_its_read(
     assert client.download_report(*make().ids, operation=operation)
 
 
-def test_closing_while_others_read_is_safe(
+def test_stream_close_during_reads_is_safe(
     client: dbss.Client, make: Callable[..., Report]
 ) -> None:
     report = make(2 * MIB)
@@ -1442,7 +1446,7 @@ def test_closing_while_others_read_is_safe(
             assert all(one.result(BOUND) for one in reads)
 
 
-def test_a_stream_that_is_forgotten_frees_its_operation(
+def test_forgotten_stream_frees_its_operation(
     client: dbss.Client, make: Callable[..., Report]
 ) -> None:
     report = make()
@@ -1451,7 +1455,7 @@ def test_a_stream_that_is_forgotten_frees_its_operation(
     assert sha256(client.download_report(*report.ids, operation=operation)) == report.sha256
 
 
-def test_other_threads_run_while_a_stream_and_a_file_wait(
+def test_other_threads_run_while_stream_and_file_wait(
     mock: MockService, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     for way in (to_file, by_stream):
@@ -1475,7 +1479,7 @@ def test_other_threads_run_while_a_stream_and_a_file_wait(
 # Files.
 
 
-def test_an_existing_file_is_kept_or_replaced_in_one_step(
+def test_existing_file_is_kept_or_replaced_atomically(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make()
@@ -1499,7 +1503,7 @@ def test_an_existing_file_is_kept_or_replaced_in_one_step(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["other", "report"]
 
 
-def test_a_file_that_appears_meanwhile_is_kept(
+def test_file_created_during_download_is_kept(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make(300 * KIB, delay_ms=300)
@@ -1517,7 +1521,7 @@ def test_a_file_that_appears_meanwhile_is_kept(
 
 @pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "dangling"])
-def test_what_is_no_regular_file_is_refused(
+def test_target_that_is_no_regular_file_is_rejected(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path, kind: str, replace: bool
 ) -> None:
     report = make()
@@ -1534,7 +1538,7 @@ def test_what_is_no_regular_file_is_refused(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "target"]
 
 
-def test_paths_of_every_kind(
+def test_path_of_every_type_is_accepted(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path, monkeypatch: Any
 ) -> None:
     report = make(1000)
@@ -1580,7 +1584,7 @@ def test_paths_of_every_kind(
         ('attachment; filename=""', None),
     ],
 )
-def test_a_hostile_name_stays_in_its_directory(
+def test_hostile_file_name_stays_in_directory(
     client: dbss.Client,
     make: Callable[..., Report],
     tmp_path: Path,
@@ -1607,7 +1611,7 @@ def test_a_hostile_name_stays_in_its_directory(
     "names", [("\u5be9\u8a08.pdf", "\u65e5\u5831.pdf"), ("\u7968.pdf", "\u7968\u7968.pdf")]
 )
 @pytest.mark.parametrize("quote", ['"', ""])
-def test_names_in_other_encodings_never_collide(
+def test_file_names_in_other_encodings_never_collide(
     mock: MockService,
     client: dbss.Client,
     make: Callable[..., Report],
@@ -1632,7 +1636,7 @@ def test_names_in_other_encodings_never_collide(
     assert sorted(tmp_path.iterdir()) == sorted(saved)
 
 
-def test_a_full_disk_keeps_the_old_file(
+def test_full_disk_keeps_the_old_file(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     """A limit of the size of files stands for the disk."""
@@ -1653,7 +1657,7 @@ def test_a_full_disk_keeps_the_old_file(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_directory_without_permission_keeps_the_old_file(
+def test_directory_without_permission_keeps_the_old_file(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make()
@@ -1669,7 +1673,7 @@ def test_a_directory_without_permission_keeps_the_old_file(
     assert path.read_text() == "old"
 
 
-def test_a_killed_process_leaves_the_old_file_or_the_new_one(
+def test_killed_process_leaves_old_or_new_file(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     """Processes of this interpreter, killed at moments that nobody chose."""
@@ -1703,7 +1707,7 @@ def test_a_killed_process_leaves_the_old_file_or_the_new_one(
 # File objects and descriptors.
 
 
-def test_file_objects_are_written_from_where_they_stand(
+def test_file_object_is_written_from_its_position(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make()
@@ -1725,7 +1729,7 @@ def test_file_objects_are_written_from_where_they_stand(
     assert path.read_bytes()[: len(whole) + 6] == b"bef" + whole + b"end"
 
 
-def test_objects_that_only_write_get_every_byte(
+def test_write_only_object_gets_every_byte(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make()
@@ -1770,7 +1774,7 @@ def test_objects_that_only_write_get_every_byte(
         client.download_report_to(*report.ids, Full())
 
 
-def test_what_cannot_be_written_to_is_refused(
+def test_unwritable_target_is_rejected(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make()
@@ -1792,7 +1796,7 @@ def test_what_cannot_be_written_to_is_refused(
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_a_pipe_gets_the_report_however_slow_its_reader(
+def test_pipe_with_slow_reader_gets_the_report(
     client: dbss.Client, make: Callable[..., Report], blocking: bool
 ) -> None:
     report = make(2 * MIB)
@@ -1816,9 +1820,7 @@ def test_a_pipe_gets_the_report_however_slow_its_reader(
         assert reader.result(BOUND) == report.sha256
 
 
-def test_a_pipe_without_a_reader_is_an_error(
-    client: dbss.Client, make: Callable[..., Report]
-) -> None:
+def test_pipe_without_reader_is_an_error(client: dbss.Client, make: Callable[..., Report]) -> None:
     report = make(2 * MIB)
     reading, writing = os.pipe()
     os.close(reading)
@@ -1834,7 +1836,7 @@ def test_a_pipe_without_a_reader_is_an_error(
 @pytest.mark.parametrize(
     "kind", ["TCP", "TCP with little room", "Unix", "pipe", "shared pipe", "FIFO"]
 )
-def test_a_descriptor_that_blocks_and_is_full_keeps_no_call(
+def test_full_blocking_descriptor_obeys_timeout_and_cancel(
     client: dbss.Client, make: Callable[..., Report], tmp_path: Path, kind: str
 ) -> None:
     report = make(8 * MIB)
@@ -1887,7 +1889,7 @@ def test_a_descriptor_that_blocks_and_is_full_keeps_no_call(
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_ctrl_c_and_cancel_end_the_wait_for_a_pipes_reader(
+def test_full_pipe_wait_is_ended_by_ctrl_c_and_cancel(
     client: dbss.Client, make: Callable[..., Report], blocking: bool
 ) -> None:
     report = make(2 * MIB)
@@ -1932,7 +1934,7 @@ def test_ctrl_c_and_cancel_end_the_wait_for_a_pipes_reader(
 # Log.
 
 
-def test_the_log_tells_what_happened_and_no_secret(
+def test_log_has_all_events_and_no_secret(
     mock: MockService, make: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make(300 * KIB, cut_after=100_000, times=1, headers=[["X-Request-Id", "req-5"]])
@@ -1977,7 +1979,7 @@ def test_the_log_tells_what_happened_and_no_secret(
         assert "another-token" not in repr(one)
 
 
-def test_a_logger_takes_the_log(
+def test_log_to_logger_has_attributes(
     mock: MockService, make: Callable[..., Report], caplog: pytest.LogCaptureFixture
 ) -> None:
     report = make(300 * KIB, cut_after=100_000, times=1)
@@ -2024,7 +2026,7 @@ def test_log_records_come_during_the_call(mock: MockService, make: Callable[...,
     assert "503" in came[0]
 
 
-def test_a_log_function_may_call_and_gets_its_own_records(
+def test_log_function_may_call_and_gets_its_own_records(
     mock: MockService, make: Callable[..., Report]
 ) -> None:
     report, other = make(300 * KIB, cut_after=100_000, times=1), make(1000)
@@ -2049,7 +2051,7 @@ def test_a_log_function_may_call_and_gets_its_own_records(
     assert "x" * 16 in seen
 
 
-def test_what_a_log_function_raises_breaks_nothing(
+def test_log_exception_does_not_end_the_call(
     mock: MockService, make: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = make(300 * KIB, cut_after=100_000, times=1)
@@ -2066,7 +2068,7 @@ def test_what_a_log_function_raises_breaks_nothing(
     assert set(hooked) == {exception}
 
 
-def test_ctrl_c_in_a_log_function_ends_the_call(
+def test_log_function_with_ctrl_c_ends_the_call(
     mock: MockService, make: Callable[..., Report]
 ) -> None:
     report = make(300 * KIB, cut_after=100_000, times=1)
@@ -2082,7 +2084,7 @@ def test_ctrl_c_in_a_log_function_ends_the_call(
         client.download_report(*report.ids)
 
 
-def test_many_threads_log_in_peace(mock: MockService, make: Callable[..., Report]) -> None:
+def test_log_from_many_threads_is_complete(mock: MockService, make: Callable[..., Report]) -> None:
     report = make(1000)
     lines: list[str] = []
     with (
@@ -2101,7 +2103,7 @@ def test_many_threads_log_in_peace(mock: MockService, make: Callable[..., Report
 # Redirects and proxies.
 
 
-def test_redirects_are_followed_when_allowed_and_drop_the_token(
+def test_redirect_is_followed_when_allowed_and_drops_the_token(
     mock: MockService, make: Callable[..., Report]
 ) -> None:
     report = make(1000)
@@ -2123,7 +2125,7 @@ def test_redirects_are_followed_when_allowed_and_drop_the_token(
     assert report.headers("x-auth-token")[-2:] == [mock.token, None]
 
 
-def test_a_proxy_is_used(mock: MockService, make: Callable[..., Report]) -> None:
+def test_proxy_with_password_is_used(mock: MockService, make: Callable[..., Report]) -> None:
     report = make(1000)
     mock.listener_fault("proxy", "proxy_auth")
     common: dict[str, Any] = {
@@ -2145,7 +2147,7 @@ def test_a_proxy_is_used(mock: MockService, make: Callable[..., Report]) -> None
     assert any(one["method"] == "CONNECT" for one in mock.requests())
 
 
-def test_the_proxy_of_the_environment_is_used_when_asked(
+def test_proxy_of_environment_is_used_on_request(
     mock: MockService, make: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = make(1000)
@@ -2182,7 +2184,7 @@ def test_the_proxy_of_the_environment_is_used_when_asked(
         ({}, False),
     ],
 )
-def test_exceptions_from_the_proxy_are_as_for_curl(
+def test_no_proxy_matches_curl(
     mock: MockService,
     make: Callable[..., Report],
     monkeypatch: pytest.MonkeyPatch,
@@ -2235,7 +2237,7 @@ def in_child(client: dbss.Client, report: Report, path: Path, stream: Any, opera
 
 
 @pytest.mark.parametrize("listener", ["http", "https"])
-def test_a_child_downloads_while_its_parent_does(
+def test_forked_child_downloads_during_parents_call(
     mock: MockService, make: Callable[..., Report], tmp_path: Path, listener: str
 ) -> None:
     fork = multiprocessing.get_context("fork")
@@ -2279,7 +2281,7 @@ def test_a_child_downloads_while_its_parent_does(
 
 
 @pytest.mark.parametrize("listener", ["http", "https"])
-def test_processes_with_the_same_id_are_told_apart(
+def test_processes_with_the_same_id_are_distinguished(
     mock: MockService,
     make: Callable[..., Report],
     environment: dict[str, str],
@@ -2340,7 +2342,7 @@ os._exit(not right)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_stream_of_the_parent_that_nobody_reads_is_refused_in_a_child(
+def test_idle_stream_of_parent_is_rejected_in_child(
     client: dbss.Client, make: Callable[..., Report]
 ) -> None:
     fork = multiprocessing.get_context("fork")
@@ -2365,7 +2367,7 @@ def test_a_stream_of_the_parent_that_nobody_reads_is_refused_in_a_child(
 
 
 @pytest.mark.parametrize("listener", ["http", "https"])
-def test_many_threads_at_once_leave_little_memory(
+def test_many_threads_leave_little_memory(
     mock: MockService, make: Callable[..., Report], environment: dict[str, str], listener: str
 ) -> None:
     report = make(10_000)
@@ -2403,7 +2405,7 @@ print(resident() - before)
     assert int(done.stdout) < 40 * 1024
 
 
-def test_a_report_of_a_gibibyte_needs_no_memory(
+def test_report_of_a_gibibyte_uses_little_memory(
     make: Callable[..., Report], environment: dict[str, str], tmp_path: Path
 ) -> None:
     report = make(1024 * MIB)
@@ -2438,7 +2440,7 @@ print(before, peak() - before)
     assert int(done.stdout.split()[1]) < 8 * KIB
 
 
-def test_many_calls_leave_nothing(make: Callable[..., Report], environment: dict[str, str]) -> None:
+def test_many_calls_leak_nothing(make: Callable[..., Report], environment: dict[str, str]) -> None:
     report = make(100 * KIB)
     code = """
 import os, dbss
@@ -2475,7 +2477,7 @@ print(after[0] - before[0], after[1] - before[1])
     assert descriptors == 0
 
 
-def test_what_is_part_of_a_cycle_is_freed_once_and_used_no_more(
+def test_reference_cycle_is_freed_once_and_not_used_again(
     make: Callable[..., Report], environment: dict[str, str]
 ) -> None:
     """Python finalizes the parts in any order."""
@@ -2506,7 +2508,7 @@ print("end")
 # The end of the interpreter.
 
 
-def test_everything_open_at_the_interpreters_end_is_silent(
+def test_interpreter_exit_with_open_objects_is_silent(
     make: Callable[..., Report], environment: dict[str, str]
 ) -> None:
     report = make(300 * KIB, stall_after=100_000)
@@ -2528,7 +2530,7 @@ builtins.held = (operation, stream, client)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1000\n", "")
 
 
-def test_a_daemon_thread_in_a_call_does_not_end_the_process(
+def test_interpreter_exit_with_daemon_thread_in_call_succeeds(
     make: Callable[..., Report], environment: dict[str, str]
 ) -> None:
     """Python ends such threads on the spot when they want to run its code."""
@@ -2571,7 +2573,7 @@ print("end")
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
-def test_the_interpreter_ends_no_thread_within_a_callback(
+def test_interpreter_exit_ends_no_thread_inside_a_callback(
     make: Callable[..., Report], environment: dict[str, str]
 ) -> None:
     """Daemon threads go on with all kinds of calls while the main thread returns."""
@@ -2613,13 +2615,13 @@ for _ in range(6): inside.acquire()
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_function_that_never_returns_does_not_keep_the_interpreter(
+def test_interpreter_exit_does_not_wait_for_function_that_never_returns(
     make: Callable[..., Report], environment: dict[str, str]
 ) -> None:
     report = make()
     code = """
 import os, threading, dbss, dbss.operation
-dbss.operation.LAST_WAIT = 0.2
+dbss.operation.EXIT_TIMEOUT = 0.2
 client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
 ids = os.environ["IDS"].split(",")
 waiting, never = threading.Event(), threading.Event()
@@ -2636,14 +2638,14 @@ print("end")
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
-def test_a_function_that_outlives_the_interpreter_does_not_end_the_process(
+def test_interpreter_exit_with_running_user_function_succeeds(
     make: Callable[..., Report], environment: dict[str, str]
 ) -> None:
     """Python ends its thread on the spot when it wants to go on."""
     report = make()
     code = """
 import builtins, os, threading, time, dbss, dbss.operation
-dbss.operation.LAST_WAIT = 0.05
+dbss.operation.EXIT_TIMEOUT = 0.05
 settings = {"endpoint": os.environ["ENDPOINT"], "token": os.environ["TOKEN"]}
 ids = os.environ["IDS"].split(",")
 inside = threading.Barrier(4)
@@ -2673,7 +2675,7 @@ print("end")
         assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
-def test_a_child_that_ends_as_a_program_does_not_wait_for_its_parents_calls(
+def test_forked_child_exit_does_not_wait_for_parents_calls(
     make: Callable[..., Report], environment: dict[str, str]
 ) -> None:
     report = make(300 * KIB, stall_after=100_000)
@@ -2709,15 +2711,13 @@ print("end")
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
-def test_the_ready_line_is_known(mock: MockService) -> None:
+def test_ready_line_has_all_listeners(mock: MockService) -> None:
     ready = json.loads(mock.raw_ready)
     for name in ("http_other", "https_other", "proxy", "never_accepts"):
         assert getattr(mock, name) == ready[name]
 
 
-def test_a_callback_of_the_abi_takes_every_part(
-    mock: MockService, make: Callable[..., Report]
-) -> None:
+def test_write_callback_gets_every_part(mock: MockService, make: Callable[..., Report]) -> None:
     """The one function that the package itself has no use for."""
     report = make()
     parts: list[bytes] = []

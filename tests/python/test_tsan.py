@@ -49,14 +49,14 @@ def sanitized(
     return run([built, *arguments], {**environment, "TSAN_OPTIONS": options}, 600)
 
 
-def test_a_race_is_found(build_dir: Path, environment: dict[str, str]) -> None:
+def test_sanitizer_detects_deliberate_race(build_dir: Path, environment: dict[str, str]) -> None:
     done = sanitized(build_dir, environment, "racy")
     assert done.returncode == 66
     assert "data race" in done.stderr
 
 
 @pytest.mark.parametrize(("program", "check"), CHECKS)
-def test_no_data_race(
+def test_checks_have_no_data_race(
     build_dir: Path, environment: dict[str, str], facts: Path, program: str, check: str
 ) -> None:
     done = sanitized(build_dir, environment, program, facts, check)
