@@ -81,13 +81,15 @@ class _Context(ffi.OwnedHandle[abi.Context]):
             monitor.detach()
 
 
-def _encode_endpoints(given: str | Iterable[str]) -> bytes:
+def _encode_endpoints(endpoint: str | Iterable[str]) -> bytes:
     """Encodes one URL or several for C."""
-    if isinstance(given, str):
-        return ffi.encode("endpoint", given)
-    if isinstance(given, bytes) or not isinstance(given, Iterable):
-        raise TypeError(f"endpoint: must be str or a sequence of them, not {type(given).__name__}")
-    encoded = [ffi.encode("endpoint", one) for one in given]
+    if isinstance(endpoint, str):
+        return ffi.encode("endpoint", endpoint)
+    if isinstance(endpoint, bytes) or not isinstance(endpoint, Iterable):
+        raise TypeError(
+            f"endpoint: must be str or a sequence of them, not {type(endpoint).__name__}"
+        )
+    encoded = [ffi.encode("endpoint", one) for one in endpoint]
     if not encoded:
         raise errors.InvalidEndpointError("endpoint: the sequence is empty", parameter="endpoint")
     # C would read a URL with a comma as two.
@@ -100,9 +102,11 @@ def _encode_endpoints(given: str | Iterable[str]) -> bytes:
 
 def _reject_several_credentials(kinds: Mapping[str, Iterable[object]]) -> None:
     """Raises TypeError if more than one kind of credentials is given."""
-    given = [kind for kind, values in kinds.items() if any(one is not None for one in values)]
-    if len(given) > 1:
-        raise TypeError(f"{given[0]} and {given[1]} exclude each other; give one of them")
+    kinds_given = [kind for kind, values in kinds.items() if any(one is not None for one in values)]
+    if len(kinds_given) > 1:
+        raise TypeError(
+            f"{kinds_given[0]} and {kinds_given[1]} exclude each other; give one of them"
+        )
 
 
 def _encode_ids(
@@ -271,7 +275,7 @@ class Client(ReportMethods, MirrorMethods):
         # First, so that __repr__ and close() work if __init__ fails.
         self._context: _Context | None = None
         self._label = region
-        given: dict[str, Any] = {
+        values: dict[str, Any] = {
             "region": region,
             "ca_file": ca_file,
             "connect_timeout": connect_timeout,
@@ -321,7 +325,7 @@ class Client(ReportMethods, MirrorMethods):
                 endpoints = _encode_endpoints(endpoint)
                 abi.config_set_endpoint(config, endpoints)
                 self._label = ffi.decode(endpoints)
-            for encoded_key, value in settings.encode_options("config", given):
+            for encoded_key, value in settings.encode_options("config", values):
                 abi.config_set(config, encoded_key, value)
             if log_forwarder is not None:
                 ffi.set_log(config, log_forwarder.relay)

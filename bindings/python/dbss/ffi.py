@@ -159,8 +159,8 @@ abi.library.raise_for_status = _raise_for_status
 # functions implemented in C: `next` and `send`, which resume a generator inside its
 # `try`, and functions that only store a value.
 #
-# When the interpreter exits, Python ends a daemon thread as soon as it acquires the
-# GIL. Inside a callback libdbss blocks that thread for ever instead. Therefore
+# When the interpreter exits, Python ends a daemon thread as soon as it tries to
+# acquire the GIL. Inside a callback libdbss blocks that thread for ever instead. Therefore
 # functions that release something hold the GIL (see _abi), and what they release
 # runs no Python code. Other calls are cancelled before the exit (see operation).
 

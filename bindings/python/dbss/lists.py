@@ -213,10 +213,10 @@ def _join_ids(db_ids: str | Sequence[str] | None) -> str | None:
 
 
 @contextlib.contextmanager
-def _new_report_spec(**given: str | None) -> Iterator[abi.ReportSpec]:
+def _new_report_spec(**options: str | None) -> Iterator[abi.ReportSpec]:
     """A report spec for C."""
     with ffi.temporary_handle(abi.ReportSpec, abi.report_spec_new, abi.report_spec_free) as spec:
-        for key, value in settings.encode_options("report_spec", given):
+        for key, value in settings.encode_options("report_spec", options):
             abi.report_spec_set(spec, key, value)
         yield spec
 

@@ -180,7 +180,7 @@ class Operation:
         # First, so that __repr__ and close() work if __init__ fails.
         self._control: Control | None = None
         control = Control()
-        given: dict[str, Any] = {
+        options: dict[str, Any] = {
             "connect_timeout": connect_timeout,
             "stall_timeout": stall_timeout,
             "total_timeout": total_timeout,
@@ -190,7 +190,7 @@ class Operation:
             "wait_timeout": wait_timeout,
             "poll_interval": poll_interval,
         }
-        for key, value in settings.encode_options("operation", given):
+        for key, value in settings.encode_options("operation", options):
             abi.operation_set(control.pointer, key, value)
         self._control = control
 
