@@ -1,4 +1,4 @@
-"""The description of the ABI for wrappers, and the lock on the ABI that it makes."""
+"""The machine-readable description of the ABI, and the compatibility check that uses it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from pycparser import c_ast
 
 import declared
-from compare import added, broken, by_name
+from compare import additions, breaking_changes, by_name
 
 Description = dict[str, Any]
 
@@ -37,7 +37,7 @@ def test_abi_description_matches_schema(root: Path, description: Description) ->
     validator = jsonschema.Draft202012Validator
     validator.check_schema(schema)
     validator(schema).validate(description)
-    # The schema's own rules hold: what is no fact of the format is refused.
+    # The schema itself is strict: it rejects an unknown property.
     for function in ("dbss_version", "dbss_report_download"):
         wrong = copy.deepcopy(description)
         by_name(wrong["functions"])[function]["colour"] = "blue"
@@ -56,7 +56,7 @@ def test_abi_description_lists_exactly_exported_functions(
 
 
 def signatures(types: dict[str, Any]) -> dict[str, Any]:
-    """The functions and callbacks by their names: what they return and take."""
+    """The functions and callbacks by name: their return types and parameters."""
     return {
         name: [
             declared.c_type(one.type),
@@ -67,8 +67,8 @@ def signatures(types: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def types_of(header: Path) -> dict[str, Any]:
-    """The types of all names of the library; of callbacks, that of the function."""
+def header_types(header: Path) -> dict[str, Any]:
+    """The types of all names of the library; for a callback, the type of the function."""
     return {
         one.name: one.type.type
         if isinstance(one.type, c_ast.PtrDecl) and isinstance(one.type.type, c_ast.FuncDecl)
@@ -86,7 +86,7 @@ def test_abi_description_matches_header_types(root: Path, description: Descripti
         ]
         for one in (*description["functions"], *description["callbacks"])
     }
-    types = types_of(root / "include/dbss.h")
+    types = header_types(root / "include/dbss.h")
     assert described == signatures(types)
     others = ("aliases", "handles", "structs")
     named = {one["name"] for table in others for one in description[table]}
@@ -184,11 +184,11 @@ def test_abi_description_has_facts_for_wrappers(description: Description) -> Non
     ]
 
 
-# The lock
+# Compatibility
 
 
 def test_abi_is_compatible_with_baseline(baseline: Description, description: Description) -> None:
-    assert list(broken(baseline, description)) == []
+    assert list(breaking_changes(baseline, description)) == []
 
 
 def function(name: str) -> Callable[[Description], Any]:
@@ -203,11 +203,11 @@ def status(name: str) -> Callable[[Description], Any]:
     return lambda abi: by_name(abi["statuses"])[name]
 
 
-def setting(place: Callable[[Description], Any], **changes: Any) -> Callable[[Description], None]:
+def change(place: Callable[[Description], Any], **changes: Any) -> Callable[[Description], None]:
     return lambda abi: place(abi).update(changes)
 
 
-def removing(table: str, name: str) -> Callable[[Description], None]:
+def remove(table: str, name: str) -> Callable[[Description], None]:
     return lambda abi: abi[table].remove(by_name(abi[table])[name])
 
 
@@ -215,22 +215,22 @@ def result(name: str) -> Callable[[Description], Any]:
     return lambda abi: function(name)(abi)["returns"]
 
 
-BREAKS: list[tuple[Callable[[Description], Any], str]] = [
-    (removing("functions", "dbss_version"), "dbss_version: removed"),
-    (removing("statuses", "DBSS_ERR_BUSY"), "DBSS_ERR_BUSY: removed"),
-    (removing("handles", "dbss_page"), "dbss_page: removed"),
-    (setting(status("DBSS_ERR_BUSY"), value=199), "DBSS_ERR_BUSY.value: 111 became 199"),
-    (setting(status("DBSS_ERR_BUSY"), value=110), "statuses: two have the value 110"),
+BREAKING_CHANGES: list[tuple[Callable[[Description], Any], str]] = [
+    (remove("functions", "dbss_version"), "dbss_version: removed"),
+    (remove("statuses", "DBSS_ERR_BUSY"), "DBSS_ERR_BUSY: removed"),
+    (remove("handles", "dbss_page"), "dbss_page: removed"),
+    (change(status("DBSS_ERR_BUSY"), value=199), "DBSS_ERR_BUSY.value: 111 became 199"),
+    (change(status("DBSS_ERR_BUSY"), value=110), "statuses: two have the value 110"),
     (
-        setting(parameter("dbss_error_detail_code", "index"), c_type="int32_t"),
+        change(parameter("dbss_error_detail_code", "index"), c_type="int32_t"),
         "dbss_error_detail_code.parameters[index].c_type: 'size_t' became 'int32_t'",
     ),
     (
-        setting(parameter("dbss_report_download", "locale"), nullability="required"),
+        change(parameter("dbss_report_download", "locale"), nullability="required"),
         "dbss_report_download.parameters[locale].nullability: 'optional' became 'required'",
     ),
     (
-        setting(parameter("dbss_report_download", "id"), name="report"),
+        change(parameter("dbss_report_download", "id"), name="report"),
         "dbss_report_download.parameters[id].name: 'id' became 'report'",
     ),
     (
@@ -238,23 +238,23 @@ BREAKS: list[tuple[Callable[[Description], Any], str]] = [
         "dbss_report_download.parameters: 6 became 5",
     ),
     (
-        setting(result("dbss_version"), ownership={"kind": "owned", "free": "dbss_buffer_free"}),
+        change(result("dbss_version"), ownership={"kind": "owned", "free": "dbss_buffer_free"}),
         "dbss_version.returns.ownership.kind: 'static' became 'owned'",
     ),
     (
-        setting(result("dbss_error_message"), nullable=True),
+        change(result("dbss_error_message"), nullable=True),
         "dbss_error_message.returns.nullable: False became True",
     ),
     (
-        setting(result("dbss_page_total"), for_null=0),
+        change(result("dbss_page_total"), for_null=0),
         "dbss_page_total.returns.for_null: -1 became 0",
     ),
     (
-        setting(function("dbss_config_set"), blocks="files"),
+        change(function("dbss_config_set"), blocks="files"),
         "dbss_config_set.blocks: 'never' became 'files'",
     ),
     (
-        setting(function("dbss_operation_cancel"), async_signal_safe=False),
+        change(function("dbss_operation_cancel"), async_signal_safe=False),
         "dbss_operation_cancel.async_signal_safe: True became False",
     ),
     (
@@ -280,23 +280,25 @@ BREAKS: list[tuple[Callable[[Description], Any], str]] = [
         "max_attempts.default: '3' became '4'",
     ),
     (
-        setting(lambda abi: abi, soname="libdbss.so.1"),
+        change(lambda abi: abi, soname="libdbss.so.1"),
         "soname: 'libdbss.so.0' became 'libdbss.so.1'",
     ),
     (
-        setting(function("dbss_version"), since="0.2.0"),
+        change(function("dbss_version"), since="0.2.0"),
         "dbss_version.since: '0.1.0' became '0.2.0'",
     ),
 ]
 
 
-@pytest.mark.parametrize(("change", "problem"), BREAKS, ids=[problem for _, problem in BREAKS])
+@pytest.mark.parametrize(
+    ("apply_change", "problem"), BREAKING_CHANGES, ids=[problem for _, problem in BREAKING_CHANGES]
+)
 def test_compare_breaking_change_is_reported(
-    baseline: Description, change: Callable[[Description], Any], problem: str
+    baseline: Description, apply_change: Callable[[Description], Any], problem: str
 ) -> None:
     changed = copy.deepcopy(baseline)
-    change(changed)
-    assert problem in list(broken(baseline, changed))
+    apply_change(changed)
+    assert problem in list(breaking_changes(baseline, changed))
 
 
 def test_compare_addition_or_relaxed_contract_is_not_breaking(baseline: Description) -> None:
@@ -308,5 +310,5 @@ def test_compare_addition_or_relaxed_contract_is_not_breaking(baseline: Descript
     parameter("dbss_report_download", "instance")(changed)["nullability"] = "optional"
     function("dbss_context_new")(changed).update(blocks="briefly", doc="In other words.")
     function("dbss_context_new")(changed)["statuses"].append("DBSS_ERR_NEW")
-    assert list(broken(baseline, changed)) == []
-    assert added(baseline, changed) == ["DBSS_ERR_NEW", "dbss_new"]
+    assert list(breaking_changes(baseline, changed)) == []
+    assert additions(baseline, changed) == ["DBSS_ERR_NEW", "dbss_new"]

@@ -1,4 +1,4 @@
-"""What the package declares is what the header says, to the last type and value."""
+"""The declarations of the package match the header, down to each type and value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pycparser import c_ast
 
 import declared
 
-VALUES = {
+VALUE_TYPES = {
     "uint8_t": ctypes.c_uint8,
     "int32_t": ctypes.c_int32,
     "dbss_status": ctypes.c_int32,
@@ -31,16 +31,16 @@ VALUES = {
     "int": ctypes.c_int,
     "void": None,
 }
-# Both are a pointer: a `user_data` of the package's is an object of Python.
-SAME = {ctypes.py_object: ctypes.c_void_p}
+# Both are pointers: in the package, `user_data` is a Python object.
+EQUIVALENT = {ctypes.py_object: ctypes.c_void_p}
 
 
-def named(name: str) -> Any:
-    """What the package has for a type of the header."""
-    if name in VALUES:
-        return VALUES[name]
+def package_type(name: str) -> Any:
+    """The type of the package for a type of the header."""
+    if name in VALUE_TYPES:
+        return VALUE_TYPES[name]
     camel = "".join(word.capitalize() for word in name.removeprefix("dbss_").split("_"))
-    # The type with a handle's own name is that of a pointer to it.
+    # The attribute with a handle's own name is the pointer type.
     return getattr(abi, f"_{camel}", None) or getattr(abi, camel)
 
 
@@ -79,22 +79,22 @@ def is_const(node: Any) -> bool:
     return "const" in node.quals
 
 
-def in_ctypes(node: Any) -> Any:
-    """The type that ctypes must have for a C type."""
+def expected_ctype(node: Any) -> Any:
+    """The expected ctypes type for a C type."""
     if isinstance(node, c_ast.PtrDecl):
         target = node.type
         if isinstance(target, c_ast.PtrDecl):
-            return ctypes.POINTER(in_ctypes(target))
+            return ctypes.POINTER(expected_ctype(target))
         if isinstance(target.type, c_ast.IdentifierType) and target.type.names == ["void"]:
             return ctypes.c_void_p
         if isinstance(target.type, c_ast.IdentifierType) and target.type.names == ["char"]:
-            # c_char_p is only right for strings that nobody writes to.
+            # c_char_p is only right for strings that are not written to.
             return ctypes.c_char_p if is_const(target) else ctypes.POINTER(ctypes.c_char)
-        return ctypes.POINTER(in_ctypes(target))
+        return ctypes.POINTER(expected_ctype(target))
     if isinstance(node.type, c_ast.Struct):
-        return named(node.type.name)
+        return package_type(node.type.name)
     [name] = node.type.names
-    return named(name)
+    return package_type(name)
 
 
 def parameters(function: c_ast.FuncDecl) -> list[Any]:
@@ -117,10 +117,13 @@ def test_functions_have_header_types(functions: dict[str, c_ast.FuncDecl]) -> No
     different = {}
     for name, function in functions.items():
         one = abi.library.functions[name]
-        have = (one.restype, [SAME.get(kind, kind) for kind in one.argtypes])
-        want = (in_ctypes(function.type), [in_ctypes(one) for one in parameters(function)])
-        if have != want:
-            different[name] = (have, want)
+        actual = (one.restype, [EQUIVALENT.get(kind, kind) for kind in one.argtypes])
+        expected = (
+            expected_ctype(function.type),
+            [expected_ctype(one) for one in parameters(function)],
+        )
+        if actual != expected:
+            different[name] = (actual, expected)
     assert different == {}
 
 
@@ -134,10 +137,13 @@ def test_callbacks_have_header_types(declarations: list[Any]) -> None:
     }
     assert len(pointers) >= 6
     for name, function in pointers.items():
-        callback = named(name)
-        have = (callback._restype_, [SAME.get(one, one) for one in callback._argtypes_])
-        want = (in_ctypes(function.type), [in_ctypes(one) for one in parameters(function)])
-        assert have == want, name
+        callback = package_type(name)
+        actual = (callback._restype_, [EQUIVALENT.get(one, one) for one in callback._argtypes_])
+        expected = (
+            expected_ctype(function.type),
+            [expected_ctype(one) for one in parameters(function)],
+        )
+        assert actual == expected, name
 
 
 def test_constants_match_header(header: Path) -> None:
@@ -168,7 +174,7 @@ def test_fallible_functions_and_only_those_are_checked(
     failing = {
         name
         for name, one in functions.items()
-        # These return a status, and not that of a call.
+        # These return a status as a value, not as the outcome of a call.
         if returns_status(one) and not re.search(r"_(status|group|value)$", name)
     }
     assert checked == failing
@@ -185,7 +191,7 @@ def test_buffer_fields_match_header(declarations: list[Any]) -> None:
     }
     assert set(with_inside) == {"dbss_buffer"}
     structure = with_inside["dbss_buffer"]
-    fields = [(one.name, in_ctypes(one.type)) for one in structure.decls]
+    fields = [(one.name, expected_ctype(one.type)) for one in structure.decls]
     assert list(abi.Buffer._fields_) == fields
 
 
@@ -239,13 +245,13 @@ def test_exception_class_has_group_and_name_of_its_status(status: int) -> None:
     spelled = re.sub(r"(?<!^)(?=[A-Z])", "_", words).upper()
     assert one.status_name == f"DBSS_ERR_{spelled}"
     assert one.__module__ == "dbss"
-    # One that has the name of an exception of Python's is that, too.
+    # A class with the name of a builtin exception derives from that exception.
     builtin = getattr(builtins, one.__name__, Exception)
     assert issubclass(one, builtin)
 
 
 def test_versions_agree_in_all_files(root: Path, header: Path) -> None:
-    # That of the pkg-config file is the package's in Cargo.toml by a test of the library.
+    # A Rust test compares the version of the pkg-config file with Cargo.toml.
     text = header.read_text()
     macros = dict(re.findall(r"^#define DBSS_VERSION_(\w+) (\d+)$", text, re.MULTILINE))
     version = ".".join(macros[part] for part in ("MAJOR", "MINOR", "PATCH"))
@@ -269,17 +275,17 @@ def test_handle_of_wrong_type_is_rejected() -> None:
 
 
 def test_gil_is_released_only_by_blocking_functions(root: Path) -> None:
-    """What lets go of a callback must not wait for the interpreter's lock."""
+    """A function that releases a callback must not wait for the GIL."""
     description = json.loads((root / "include/dbss-abi.json").read_text())
-    waiting = {one["name"] for one in description["functions"] if one["blocks"] != "never"}
-    # However many bytes there are.
-    waiting.add("dbss_buffer_free")
-    held = {
+    blocking = {one["name"] for one in description["functions"] if one["blocks"] != "never"}
+    # Freeing a large buffer may take long.
+    blocking.add("dbss_buffer_free")
+    holding_gil = {
         name
         for name, one in abi.library.functions.items()
         if one._flags_ & ctypes._FUNCFLAG_PYTHONAPI
     }
-    assert held == set(abi.library.functions) - waiting
+    assert holding_gil == set(abi.library.functions) - blocking
 
 
 def test_ctypes_is_imported_only_by_low_level_modules() -> None:

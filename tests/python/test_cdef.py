@@ -1,4 +1,4 @@
-"""include/dbss.cdef.h, for readers of C without a preprocessor."""
+"""include/dbss.cdef.h, for C parsers without a preprocessor."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_interpreter_loads_cdef_unmodified(
 def test_cdef_declares_what_the_header_declares(root: Path, cdef: Path) -> None:
     text = cdef.read_text()
     assert "#" not in text
-    # The parser knows neither comments nor the types of the system's headers.
+    # The parser supports neither comments nor the types of the system headers.
     types = "\n".join(declared.STUBS.values()).replace("#define NULL ((void *)0)", "")
     parsed = CParser().parse(types + text.partition("*/")[2]).ext
     generator = c_generator.CGenerator()

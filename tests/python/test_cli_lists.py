@@ -1,4 +1,4 @@
-"""``python -m dbss`` with lists, and reports that are made and deleted."""
+"""``python -m dbss`` with lists, and reports that are generated and deleted."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from mock_service import MockService
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BOUND = 60.0
-RANGE = ("--start-time", "2026-11-23 00:00:00", "--end-time", "2026-11-24 00:00:00")
+TIMEOUT = 60.0
+TIME_RANGE = ("--start-time", "2026-11-23 00:00:00", "--end-time", "2026-11-24 00:00:00")
 ID = "0123456789abcdef0123456789abcdef"
 CONTROL = re.compile(
     r"[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u2028-\u202e\u2066-\u2069\U000e0000-\U000e0fff]"
@@ -30,13 +30,13 @@ CONTROL = re.compile(
 
 @pytest.fixture(scope="module")
 def service(build_dir: Path) -> Iterator[MockService]:
-    """Its own, because a list of instances shows every test's."""
+    """A separate service, because a list of instances shows those of all tests."""
     with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
 class Command:
-    """Runs the command in an empty directory, with all it needs in the environment."""
+    """Runs the command in an empty directory, with all settings in the environment."""
 
     def __init__(self, service: MockService, environment: dict[str, str], directory: Path) -> None:
         self.service = service
@@ -51,15 +51,15 @@ class Command:
         }
 
     def run(
-        self, *arguments: str, given: bytes = b"", **variables: str
+        self, *arguments: str, stdin_data: bytes = b"", **variables: str
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-m", "dbss", *arguments],
             env={**self.environment, **variables},
             cwd=self.directory,
-            input=given,
+            input=stdin_data,
             capture_output=True,
-            timeout=BOUND,
+            timeout=TIMEOUT,
         )
         assert self.service.token.encode() not in done.stdout + done.stderr
         out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode()
@@ -103,7 +103,7 @@ def width(text: str) -> int:
 
 
 def rows(table: str, names: tuple[str, ...]) -> list[list[str]]:
-    """The cells of a table, whose columns all begin where their heading does."""
+    """The cells of a table, whose columns begin where their headings do."""
     heading, *lines = table.splitlines()
     assert heading.split() == [name.upper() for name in names]
     starts = [heading.index(name.upper()) for name in names]
@@ -136,7 +136,7 @@ def test_instances_are_printed(service: MockService, command: Command, instance:
         items = [json.loads(line) for line in command.prints("instances", "--json").splitlines()]
         assert [one["id"] for one in items] == list(found)
         assert "version" not in items[-1]
-        # As it came, unknown fields too.
+        # Unchanged, including unknown fields.
         assert len(items[0]) > 20
     finally:
         service.remove_instances([odd])
@@ -221,7 +221,7 @@ def test_json_lines_are_printed_page_by_page(
 def test_stalled_list_is_not_reported_as_stdout_error(
     service: MockService, command: Command, instance: str
 ) -> None:
-    """StalledError is a TimeoutError, and that is an OSError, as a closed pipe is."""
+    """StalledError is a TimeoutError, and so an OSError, like the error of a closed pipe."""
     service.fault("@reports.list", no_answer=True)
     for more in ((), ("--json",)):
         words = command.fails(6, "reports", *more, "--stall-timeout", "0.1", "--max-attempts", "1")
@@ -243,7 +243,7 @@ def test_closed_stdout_pipe_exits_with_7(
             assert process.stdout is not None
             assert process.stderr is not None
             process.stdout.close()
-            assert process.wait(BOUND) == 7
+            assert process.wait(TIMEOUT) == 7
             assert process.stderr.read() == b"dbss: cannot write to standard output: Broken pipe\n"
 
 
@@ -252,10 +252,12 @@ def test_closed_stdout_pipe_exits_with_7(
 
 def test_generate_prints_the_report_id(service: MockService, command: Command) -> None:
     template = service.templates[0]["id"]
-    done = command.prints("generate", "--template", template, *RANGE, "--poll-interval", "0.01")
+    done = command.prints(
+        "generate", "--template", template, *TIME_RANGE, "--poll-interval", "0.01"
+    )
     assert done == f"{service.made()[-1]}\n"
     command.prints(
-        *("generate", "--template", template, *RANGE, "--poll-interval", "0.01"),
+        *("generate", "--template", template, *TIME_RANGE, "--poll-interval", "0.01"),
         *("--start-date", "2026-11-23", "--end-date", "2026-11-24", "--db-ids", "7,8"),
     )
     sent = json.loads(service.requests("@reports.create")[-1]["body"])
@@ -272,42 +274,44 @@ def test_generate_prints_the_report_id(service: MockService, command: Command) -
 
 def test_generate_with_output_downloads_the_report(service: MockService, command: Command) -> None:
     service.set_generation(size=6000)
-    making = ("generate", "--template", service.templates[0]["id"], *RANGE)
-    making += ("--poll-interval", "0.01")
-    done = command.run(*making, "-o", "report.pdf")
+    generate = ("generate", "--template", service.templates[0]["id"], *TIME_RANGE)
+    generate += ("--poll-interval", "0.01")
+    done = command.run(*generate, "-o", "report.pdf")
     assert (done.returncode, done.stdout) == (0, f"{service.made()[-1]}\n")
     assert done.stderr == "saved report.pdf (6000 bytes)\n"
     assert len((command.directory / "report.pdf").read_bytes()) == 6000
 
-    done = command.run(*making, "--output", "-", "--locale", "zh-cn")
+    done = command.run(*generate, "--output", "-", "--locale", "zh-cn")
     assert done.returncode == 0
     assert done.stdout.startswith("%PDF-")
     made = service.made()[-1]
     assert done.stderr == f"made {made}\nsaved - (6000 bytes)\n"
     assert service.requests(made)[-1]["query"] == "local=zh-cn"
 
-    # What is made is told, though it cannot be saved.
-    done = command.run(*making, "-o", "report.pdf")
+    # The id of the created report is printed, though the report cannot be saved.
+    done = command.run(*generate, "-o", "report.pdf")
     assert (done.returncode, done.stdout) == (7, f"{service.made()[-1]}\n")
     assert "exists already" in done.stderr
-    done = command.run(*making, "-o", "report.pdf", "--force", "--quiet")
+    done = command.run(*generate, "-o", "report.pdf", "--force", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
-    # What stands for a download means nothing here.
-    assert command.prints(*making, DBSS_OUTPUT="x", DBSS_REPORT_ID="x") == f"{service.made()[-1]}\n"
+    # The variables for downloads have no effect here.
+    assert (
+        command.prints(*generate, DBSS_OUTPUT="x", DBSS_REPORT_ID="x") == f"{service.made()[-1]}\n"
+    )
     assert [one.name for one in command.directory.iterdir()] == ["report.pdf"]
 
 
 def test_generate_failure_has_its_exit_code(service: MockService, command: Command) -> None:
     template = service.templates[0]["id"]
-    making = ("generate", "--template", template, *RANGE, "--poll-interval", "0.01")
-    assert ID in command.fails(4, *making[:2], ID, *RANGE)
+    generate = ("generate", "--template", template, *TIME_RANGE, "--poll-interval", "0.01")
+    assert ID in command.fails(4, *generate[:2], ID, *TIME_RANGE)
     service.fault("@reports.create", json={"result": "failed"}, times=1)
-    command.fails(5, *making)
+    command.fails(5, *generate)
     service.set_generation(foreign=[{}])
-    message = command.fails(5, *making)
+    message = command.fails(5, *generate)
     assert service.made()[-1] in message
     service.set_generation(percent_per_list=0)
-    message = command.fails(5, *making, "--wait-timeout", "0.2")
+    message = command.fails(5, *generate, "--wait-timeout", "0.2")
     assert "not ready" in message
     assert service.made()[-1] in message
 
@@ -318,14 +322,14 @@ def test_generate_failure_has_its_exit_code(service: MockService, command: Comma
 def test_delete_needs_confirmation(service: MockService, command: Command, instance: str) -> None:
     report, other = service.add_reports(2, instance=instance)
     assert "--yes" in command.fails(2, "delete", "--report", report)
-    # An answer that is no terminal's is none.
-    assert "--yes" in command.fails(2, "delete", "--report", report, given=b"y\n")
+    # Confirmation needs a terminal.
+    assert "--yes" in command.fails(2, "delete", "--report", report, stdin_data=b"y\n")
     assert service.requests("@reports.delete") == []
     done = command.run("delete", "--report", report, "--yes")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", f"deleted {report}\n")
     command.fails(4, "delete", "--report", report, "--yes")
     assert command.prints("delete", "--report", other, "--yes", "--quiet") == ""
-    # Never the one that stands for a download.
+    # It never uses the variable for downloads.
     assert "--report" in command.fails(2, "delete", "--yes", DBSS_REPORT_ID=report)
     service.fault("@reports.delete", json={"status": "FAILED"}, times=1)
     command.fails(5, "delete", "--report", report, "--yes")
@@ -343,11 +347,11 @@ def test_delete_id_with_leading_hyphen_succeeds(
 
 
 @pytest.mark.parametrize(
-    ("answer", "code"),
+    ("reply", "code"),
     [("y\n", 0), ("YES\n", 0), ("n\n", 130), ("\n", 130), ("\x04", 130), ("yea\n", 130)],
 )
 def test_delete_on_terminal_asks_first(
-    service: MockService, command: Command, instance: str, answer: str, code: int
+    service: MockService, command: Command, instance: str, reply: str, code: int
 ) -> None:
     [report] = service.add_reports(1, instance=instance)
     master, slave = pty.openpty()
@@ -364,23 +368,23 @@ def test_delete_on_terminal_asks_first(
         seen += os.read(master, 1000)
     assert report.encode() in seen
     assert service.requests("@reports.delete") == []
-    os.write(master, answer.encode())
-    assert process.wait(BOUND) == code
+    os.write(master, reply.encode())
+    assert process.wait(TIMEOUT) == code
     os.close(master)
     assert len(service.requests("@reports.delete")) == (1 if code == 0 else 0)
 
 
-# Every command.
+# All commands.
 
 LISTS = ["instances", "reports", "templates"]
-EVERY = {
+ALL_COMMANDS = {
     "instances": ["instances"],
     "reports": ["reports"],
     "templates": ["templates"],
-    "generate": ["generate", "--template", ID, *RANGE],
+    "generate": ["generate", "--template", ID, *TIME_RANGE],
     "delete": ["delete", "--report", ID, "--yes"],
 }
-CALLED = {
+SERVICE_CALLS = {
     "instances": "@instances",
     "reports": "@reports.list",
     "templates": "@templates",
@@ -389,7 +393,7 @@ CALLED = {
 }
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ALL_COMMANDS)
 @pytest.mark.parametrize(
     ("code", "fault"),
     [
@@ -407,16 +411,16 @@ CALLED = {
 def test_exit_code_matches_response(
     service: MockService, command: Command, name: str, code: int, fault: dict[str, Any]
 ) -> None:
-    service.fault(CALLED[name], **fault)
-    command.fails(code, *EVERY[name], "--max-attempts", "1")
+    service.fault(SERVICE_CALLS[name], **fault)
+    command.fails(code, *ALL_COMMANDS[name], "--max-attempts", "1")
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ALL_COMMANDS)
 def test_usage_errors_have_their_exit_codes(
     command: Command, service: MockService, name: str
 ) -> None:
     before = service.connections()["total"]
-    wrong = EVERY[name]
+    wrong = ALL_COMMANDS[name]
     command.fails(2, *wrong, "--no-such-option")
     command.fails(2, *wrong, "--project", "x")
     command.fails(2, *wrong, "--set", "no_such_key=1")
@@ -436,7 +440,7 @@ def test_usage_errors_have_their_exit_codes(
         command.fails(2, *wrong, "--wait-timeout", "soon")
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ALL_COMMANDS)
 def test_help_lists_options_and_exit_codes(command: Command, name: str) -> None:
     text = command.prints(name, "--help", DBSS_TOKEN="")
     assert all(len(line) <= 100 for line in text.splitlines())
@@ -448,7 +452,7 @@ def test_help_lists_options_and_exit_codes(command: Command, name: str) -> None:
 
 @pytest.mark.parametrize("name", LISTS)
 def test_verbose_prints_warnings(service: MockService, command: Command, name: str) -> None:
-    service.fault(CALLED[name], status=503, body="", times=1)
+    service.fault(SERVICE_CALLS[name], status=503, body="", times=1)
     done = command.run(name, "--verbose")
     assert done.returncode == 0
     assert "503" in done.stderr

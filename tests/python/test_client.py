@@ -1,4 +1,4 @@
-"""The package's Client and the functions beside it."""
+"""dbss.Client and the functions of the package."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from mock_service import MockService
 
 MIB = 1024 * 1024
-# No wait here comes near; it only bounds what would hang.
-BOUND = 60.0
+# An upper limit for every wait; only a hang reaches it.
+TIMEOUT = 60.0
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def ids(mock: MockService) -> tuple[str, str, str]:
 
 
 @pytest.fixture(autouse=True)
-def no_faults_left(mock: MockService) -> Iterator[None]:
+def clear_faults_after_test(mock: MockService) -> Iterator[None]:
     yield
     mock.clear_faults()
 
@@ -58,18 +58,18 @@ def sha256(report: bytes) -> str:
 
 
 def python(code: str, environment: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
-    """Runs a program of its own, which finds the package."""
+    """Runs a program in a child process that finds the package."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         env={**environment, **more},
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
 
 
-def service(mock: MockService) -> dict[str, str]:
-    """What the programs below are told of the mock service."""
+def env_for(mock: MockService) -> dict[str, str]:
+    """The variables of the programs below."""
     return {
         "ENDPOINT": mock.http,
         "TOKEN": mock.token,
@@ -176,7 +176,7 @@ def test_argument_that_c_cannot_represent_is_rejected(
     before = mock.connections()["total"]
     for value, expected in ((NUL, kind), (SURROGATE, dbss.InvalidUtf8Error)):
         arguments: list[Any] = [*ids, "en-us"]
-        # A good value, so that cutting it there would be a success.
+        # A valid id before the bad character, so that truncating it would succeed.
         arguments[position] += value[20:]
         with pytest.raises(expected) as caught:
             client.download_report(*arguments)
@@ -241,7 +241,7 @@ def test_invalid_argument_is_rejected_at_once(
     assert isinstance(caught.value, ValueError)
     secret = arguments.get("token")
     if secret:
-        # Nor in the exceptions that led to it.
+        # Nor in chained exceptions.
         assert secret not in "".join(traceback.format_exception(caught.value))
         assert caught.value.__context__ is None
 
@@ -312,7 +312,7 @@ def test_timeout_in_seconds_raises_timeout_error(
 
 
 def test_plain_http_to_another_host_can_be_allowed() -> None:
-    # A name that nobody has, so no packet leaves.
+    # A name that never resolves, so no packet is sent.
     with (
         dbss.Client(
             endpoint="http://no-such-host.invalid", token="token", allow_plaintext=True
@@ -322,7 +322,7 @@ def test_plain_http_to_another_host_can_be_allowed() -> None:
         client.download_report("a" * 32, "a" * 32, "a" * 16)
 
 
-# Life and death.
+# Closing.
 
 
 def test_closed_client_raises_closed_error(client: dbss.Client, ids: tuple[str, str, str]) -> None:
@@ -353,9 +353,9 @@ def test_repr_contains_no_secret(mock: MockService) -> None:
 
 
 @pytest.fixture
-def freed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Counts the contexts that are freed."""
-    # Those of earlier tests that were caught in a cycle.
+def freed_contexts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Records each freed context."""
+    # Contexts of earlier tests that are in a reference cycle.
     gc.collect()
     count: list[int] = []
 
@@ -368,34 +368,34 @@ def freed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return count
 
 
-def test_context_is_freed_once_by_close_or_collection(freed: list[int]) -> None:
+def test_context_is_freed_once_by_close_or_collection(freed_contexts: list[int]) -> None:
     client = dbss.Client(endpoint="http://127.0.0.1:1")
     client.close()
-    assert len(freed) == 1
+    assert len(freed_contexts) == 1
     client.close()
     del client
     gc.collect()
-    assert len(freed) == 1
+    assert len(freed_contexts) == 1
     client = dbss.Client(endpoint="http://127.0.0.1:1")
     del client
     gc.collect()
-    assert len(freed) == 2
+    assert len(freed_contexts) == 2
 
 
-def test_kept_exception_does_not_keep_the_context(freed: list[int]) -> None:
+def test_kept_exception_does_not_keep_the_context(freed_contexts: list[int]) -> None:
     kept = []
     with dbss.Client(endpoint="http://127.0.0.1:1", token="token") as client:
         try:
             client.download_report("a" * 32, "a" * 32, "a" * 16)
         except dbss.ConnectError as error:
             kept.append(error)
-        assert freed == []
-    assert len(freed) == 1
+        assert freed_contexts == []
+    assert len(freed_contexts) == 1
     assert kept[0].__traceback__ is not None
 
 
 def test_close_ends_calls_and_streams_of_other_threads(
-    mock: MockService, freed: list[int], client: dbss.Client, ids: tuple[str, str, str]
+    mock: MockService, freed_contexts: list[int], client: dbss.Client, ids: tuple[str, str, str]
 ) -> None:
     report = mock.add_report(format="pdf")["id"]
     mock.fault(report, no_answer=True)
@@ -405,15 +405,15 @@ def test_close_ends_calls_and_streams_of_other_threads(
         download = pool.submit(client.download_report, *ids[:2], report, operation=operation)
         while not mock.requests(report):
             assert not download.done()
-        begun = time.monotonic()
+        started = time.monotonic()
         client.close()
         with pytest.raises(dbss.CancelledError) as caught:
-            download.result(BOUND)
+            download.result(TIMEOUT)
         assert caught.type is dbss.CancelledError
         assert caught.value.cancelled_by == "close"
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - started < 1
     assert isinstance(operation.error, dbss.CancelledError)
-    assert len(freed) == 1
+    assert len(freed_contexts) == 1
     with pytest.raises((dbss.CancelledError, dbss.ClosedError)):
         stream.read()
     # The operation is free, and was not cancelled itself.
@@ -424,14 +424,14 @@ def test_close_ends_calls_and_streams_of_other_threads(
 def test_close_while_threads_start_downloads_is_safe(
     mock: MockService, ids: tuple[str, str, str]
 ) -> None:
-    """Each call succeeds, is cancelled, or finds the client closed."""
+    """Each call succeeds, is cancelled, or raises ClosedError."""
     for _ in range(20):
         client = dbss.Client(endpoint=mock.http, token=mock.token)
         barrier = threading.Barrier(5)
 
         def call(client: dbss.Client = client, barrier: threading.Barrier = barrier) -> set[str]:
             seen = set()
-            barrier.wait(BOUND)
+            barrier.wait(TIMEOUT)
             for _ in range(1000):
                 try:
                     seen.add(sha256(client.download_report(*ids)))
@@ -443,11 +443,11 @@ def test_close_while_threads_start_downloads_is_safe(
 
         with ThreadPoolExecutor(4) as pool:
             calls = [pool.submit(call) for _ in range(4)]
-            barrier.wait(BOUND)
+            barrier.wait(TIMEOUT)
             client.download_report(*ids)
             client.close()
             for one in calls:
-                assert one.result(BOUND) <= {mock.pdf["sha256"]["en-us"]}
+                assert one.result(TIMEOUT) <= {mock.pdf["sha256"]["en-us"]}
 
 
 def test_interpreter_exit_with_open_client_is_silent(
@@ -463,7 +463,7 @@ class Late:
 late = Late()
 import builtins; builtins.client = client
 """
-    done = python(code, environment, **service(mock))
+    done = python(code, environment, **env_for(mock))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == str(mock.pdf["sizes"]["en-us"])
 
@@ -483,7 +483,7 @@ def test_client_shared_by_16_threads_returns_right_reports(
         }
 
     with ThreadPoolExecutor(16) as pool:
-        for report, got in zip(reports, pool.map(download, reports, timeout=BOUND), strict=True):
+        for report, got in zip(reports, pool.map(download, reports, timeout=TIMEOUT), strict=True):
             assert got == {report["sha256"]["en-us"]}
 
 
@@ -509,10 +509,10 @@ def test_set_token_during_downloads_mixes_no_tokens(
     with ThreadPoolExecutor(5) as pool:
         changer = pool.submit(change)
         try:
-            got = set(pool.map(download, range(400), timeout=BOUND))
+            got = set(pool.map(download, range(400), timeout=TIMEOUT))
         finally:
             finished.set()
-        assert changer.result(BOUND) > 10
+        assert changer.result(TIMEOUT) > 10
     assert got == {report["sha256"]["en-us"]}
     sent = {
         value
@@ -520,36 +520,35 @@ def test_set_token_during_downloads_mixes_no_tokens(
         for name, value in request["headers"]
         if name.lower() == "x-auth-token"
     }
-    # Both were in use, and nothing that is made of the two.
+    # Both tokens were used, and no mixture of the two.
     assert sent - {mock.token} == set(tokens)
 
 
 def test_other_threads_run_during_a_call(mock: MockService, ids: tuple[str, str, str]) -> None:
     report = mock.add_report(format="pdf")["id"]
     mock.fault(report, no_answer=True, times=1)
-    outcome: queue.Queue[BaseException] = queue.Queue()
+    errors_seen: queue.Queue[BaseException] = queue.Queue()
 
     def download(client: dbss.Client) -> None:
         try:
             client.download_report(*ids[:2], report)
         except dbss.Error as error:
-            outcome.put(error)
+            errors_seen.put(error)
 
     with dbss.Client(
         endpoint=mock.http, token=mock.token, stall_timeout=1, max_attempts=1
     ) as client:
         thread = threading.Thread(target=download, args=(client,))
         thread.start()
-        # This thread runs at all only if the other gives up the lock of the
-        # interpreter while it waits.
+        # This thread only runs if the other one releases the GIL while it waits.
         while not mock.requests(report):
             assert thread.is_alive()
         turns = 0
-        while outcome.empty():
+        while errors_seen.empty():
             turns += 1
-        thread.join(BOUND)
-    assert isinstance(outcome.get(timeout=BOUND), dbss.StalledError)
-    # With the lock held there would be none in that second.
+        thread.join(TIMEOUT)
+    assert isinstance(errors_seen.get(timeout=TIMEOUT), dbss.StalledError)
+    # If the GIL were held, there would be no turns in that second.
     assert turns > 10_000
 
 
@@ -572,7 +571,7 @@ def test_forked_children_use_the_inherited_client(
     expected = {mock.pdf["sha256"]["en-us"]}
     for endpoint in (mock.http, mock.https):
         with dbss.Client(endpoint=endpoint, token=mock.token, ca_file=mock.ca_file) as client:
-            # So that there is an open connection to inherit.
+            # To have an open connection that children inherit.
             assert sha256(client.download_report(*ids)) in expected
             children = [
                 fork.Process(target=download_in_child, args=(client, ids, 20, results))
@@ -582,7 +581,7 @@ def test_forked_children_use_the_inherited_client(
                 child.start()
             assert {sha256(client.download_report(*ids)) for _ in range(20)} == expected
             for child in children:
-                child.join(BOUND)
+                child.join(TIMEOUT)
                 assert child.exitcode == 0
             for _ in children:
                 assert results.get() == expected
@@ -609,19 +608,19 @@ def test_fork_during_calls_of_other_threads_leaves_child_usable(
                 results = fork.SimpleQueue()
                 child = fork.Process(target=download_in_child, args=(client, ids, 2, results))
                 child.start()
-                child.join(BOUND)
+                child.join(TIMEOUT)
                 assert child.exitcode == 0
                 assert results.get() == expected
         finally:
             finished.set()
         for one in threads:
-            assert one.result(BOUND) == expected
+            assert one.result(TIMEOUT) == expected
 
 
 # Memory.
 
-# For the programs below. Not getrusage(), whose maximum is inherited from this
-# process, which may have been larger.
+# For the programs below. Not getrusage(), whose maximum is inherited from this process,
+# which may have been larger.
 PEAK = """
 def peak():
     with open("/proc/self/status") as status:
@@ -653,7 +652,7 @@ try:
 except dbss.TruncatedError:
     print(peak() - before)
 """
-    done = python(PEAK + code, environment, **service(mock))
+    done = python(PEAK + code, environment, **env_for(mock))
     assert (done.returncode, done.stderr) == (0, "")
     # In KiB; the report is far smaller.
     assert int(done.stdout) < 16 * 1024
@@ -679,7 +678,7 @@ except MemoryError as error:
 assert client.download_report(*ids) == small
 print("and on")
 """
-    done = python(code, environment, LARGE=report["id"], **service(mock))
+    done = python(code, environment, LARGE=report["id"], **env_for(mock))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "out of memory\nand on\n"
 
@@ -702,7 +701,7 @@ before = peak()
 calls(100)
 print(peak() - before)
 """
-    done = python(PEAK + code, environment, LARGE=report["id"], **service(mock))
+    done = python(PEAK + code, environment, LARGE=report["id"], **env_for(mock))
     assert (done.returncode, done.stderr) == (0, "")
     # In KiB; the reports were 200 MiB.
     assert int(done.stdout) < 20 * 1024
@@ -732,7 +731,7 @@ print(peak() - before)
 # Errors.
 
 
-def everything() -> dict[str, Any]:
+def error_fields() -> dict[str, Any]:
     return {
         "parameter": "id",
         "http_status": 429,
@@ -757,7 +756,7 @@ def everything() -> dict[str, Any]:
 def test_error_survives_pickle_and_copy(
     kind: type[dbss.Error], way: Callable[[dbss.Error], dbss.Error]
 ) -> None:
-    error = kind("a message", status=2**31 - 1, status_name="DBSS_ERR_NEW", **everything())
+    error = kind("a message", status=2**31 - 1, status_name="DBSS_ERR_NEW", **error_fields())
     again = way(error)
     assert type(again) is kind
     assert str(again) == str(error) == "a message"
@@ -765,7 +764,7 @@ def test_error_survives_pickle_and_copy(
     for name, value in {"message": "a message", "status_name": "DBSS_ERR_NEW"}.items():
         assert getattr(again, name) == value
     assert again.status == 2**31 - 1
-    for name, value in everything().items():
+    for name, value in error_fields().items():
         assert getattr(again, name) == value
 
 
@@ -800,7 +799,7 @@ def test_error_has_all_fields_of_the_response(
     assert error.parameter is None
     assert error.os_code is None
     assert "the words" in str(error) == error.message
-    # Taken, not left behind.
+    # The error was taken, and does not remain on the thread.
     assert not abi.last_error()
 
 
@@ -828,7 +827,7 @@ def test_unknown_status_raises_its_group(status: int, kind: type[dbss.Error]) ->
 def test_error_of_other_call_on_the_thread_is_not_used(
     mock: MockService, client: dbss.Client, ids: tuple[str, str, str]
 ) -> None:
-    """As when Python runs a signal handler between a call and the look at its error."""
+    """As when Python runs a signal handler between a call and the reading of its error."""
     with ffi.temporary_handle(abi.Config, abi.config_new, abi.config_free) as config:
         unchecked = ctypes.CDLL(abi.library.path).dbss_config_set_token
         unchecked.argtypes = (abi.Config, ctypes.c_char_p)
@@ -901,14 +900,14 @@ for call in (
 client.close()
 client.download_report(*ids)
 """
-    done = python(code, environment, **service(mock))
+    done = python(code, environment, **env_for(mock))
     assert done.returncode == 1
     assert done.stderr.endswith("dbss.ClosedError: the client is closed\n")
     assert done.stderr.count("Traceback") == 8
     assert mock.token not in done.stdout + done.stderr
 
 
-# The rest of the package.
+# Other parts of the package.
 
 
 def test_options_match_the_library() -> None:
@@ -966,7 +965,7 @@ def make_library(tmp_path: Path, environment: dict[str, str]) -> Callable[[str],
         path = tmp_path / "other.so"
         cc = environment.get("CC", "cc")
         command = [cc, "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
-        subprocess.run(command, input=source, check=True, text=True, timeout=BOUND)
+        subprocess.run(command, input=source, check=True, text=True, timeout=TIMEOUT)
         return path
 
     return make
@@ -1002,8 +1001,8 @@ def test_missing_library_error_names_the_path(environment: dict[str, str], tmp_p
     if done.returncode == 0:
         pytest.skip("libdbss is installed in the system")
     last = done.stderr.splitlines()[-1]
-    beside = Path(ffi.__file__).resolve().with_name("libdbss.so.0")
-    for place in ("DBSS_LIBRARY (not set)", f"{beside} (not there)", "the system's loader"):
+    bundled = Path(ffi.__file__).resolve().with_name("libdbss.so.0")
+    for place in ("DBSS_LIBRARY (not set)", f"{bundled} (not there)", "the system's loader"):
         assert place in last
 
 
@@ -1035,6 +1034,6 @@ print(sorted(extra - {"dbss", "__main__", "sitecustomize", "usercustomize"}))
         env=environment,
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")

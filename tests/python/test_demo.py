@@ -1,4 +1,4 @@
-"""`make demo` leaves two reports, right to the byte."""
+"""`make demo` saves two reports that match their hashes."""
 
 from __future__ import annotations
 

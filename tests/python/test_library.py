@@ -1,4 +1,4 @@
-"""The built library itself: what it exports, its name, its size, how it is linked and installed."""
+"""The built library: its exports, its name, its size, linking and installation."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ pub extern "C" fn other(n: i32) -> i32 {
     std::panic::catch_unwind(|| assert!(n == 0)).map_or(1, |()| 2)
 }
 """
-BOTH = """
+BOTH_LIBRARIES = """
 #include <dbss.h>
 #include <stdio.h>
 int other(int);
@@ -116,7 +116,7 @@ def test_static_library_links_next_to_another_rust_library(
     root: Path, build_dir: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     (tmp_path / "other.rs").write_text(OTHER)
-    (tmp_path / "both.c").write_text(BOTH)
+    (tmp_path / "both.c").write_text(BOTH_LIBRARIES)
     archive, other, program = (
         build_dir / "lib/libdbss.a",
         tmp_path / "libother.a",
@@ -138,7 +138,7 @@ def test_static_library_exports_only_header_functions(root: Path, build_dir: Pat
 
 
 def test_install_builds_nothing(root: Path, tmp_path: Path, environment: dict[str, str]) -> None:
-    """Who installs is root, and often has no Rust."""
+    """The installing user is root, and often has no Rust."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("cargo", "cc"):

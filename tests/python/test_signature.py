@@ -1,4 +1,4 @@
-"""Our signatures are the official SDK's, byte for byte."""
+"""Signatures match those of the official SDK, byte for byte."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import dbss
 import pytest
 
 with warnings.catch_warnings():
-    # Those of the SDK's own code are no defects of ours.
+    # Warnings in the SDK's own code are not our defects.
     warnings.simplefilter("ignore")
     from huaweicloudsdkcore.auth.credentials import BasicCredentials
     from huaweicloudsdkcore.region.region import Region
@@ -48,7 +48,7 @@ def sdk_authorization(
     return signed
 
 
-def rows() -> list[dict[str, object]]:
+def signature_table() -> list[dict[str, object]]:
     """Requests whose paths and queries need encoding, with and without a body and a token."""
     keys = [("AKEXAMPLE", "secret"), ("HPUA0123456789ABCDEF", "k+/=~" * 12)]
     dates = ["20250910T080000Z", "19700101T000000Z", "20991231T235959Z"]
@@ -93,7 +93,7 @@ def rows() -> list[dict[str, object]]:
 
 def test_signatures_match_the_official_sdk(root: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.json"
-    table.write_text(json.dumps(rows()))
+    table.write_text(json.dumps(signature_table()))
     test = "auth::signature::tests::the_table_of_the_official_sdk"
     done = subprocess.run(
         ["cargo", "test", "--lib", "--locked", "--quiet", "--", "--ignored", "--exact", test],
@@ -168,7 +168,7 @@ def test_wrong_key_is_tried_once(mock: MockService) -> None:
         assert caught.value.attempts == 1
         assert "not-the-secret-key" not in repr(vars(caught.value)) + repr(client)
         assert len(mock.requests(report["id"])) == 1
-        # A token may take over.
+        # A token may replace the key.
         client.set_token(mock.token)
         client.download_report(mock.project_id, mock.instance_id, report["id"])
 
@@ -177,7 +177,7 @@ def test_wrong_key_is_tried_once(mock: MockService) -> None:
 def test_project_lookup_matches_the_official_sdk(
     mock: MockService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With an access key, a region and no project, and by the same request."""
+    """With an access key, a region and no project, both send the same request."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     BasicCredentials._CACHE.clear()
     report = mock.add_report(format="bytes", size=1000)["id"]
