@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 from pycparser import c_ast
 
-import declared
+import c_declarations
 from compare import additions, breaking_changes, by_name
 
 Description = dict[str, Any]
@@ -59,8 +59,11 @@ def signatures(types: dict[str, Any]) -> dict[str, Any]:
     """The functions and callbacks by name: their return types and parameters."""
     return {
         name: [
-            declared.c_type(one.type),
-            [(arg.name, declared.c_type(arg.type)) for arg in declared.named_parameters(one)],
+            c_declarations.c_type(one.type),
+            [
+                (arg.name, c_declarations.c_type(arg.type))
+                for arg in c_declarations.named_parameters(one)
+            ],
         ]
         for name, one in types.items()
         if isinstance(one, c_ast.FuncDecl)
@@ -73,7 +76,7 @@ def header_types(header: Path) -> dict[str, Any]:
         one.name: one.type.type
         if isinstance(one.type, c_ast.PtrDecl) and isinstance(one.type.type, c_ast.FuncDecl)
         else one.type
-        for one in declared.declarations(header)
+        for one in c_declarations.declarations(header)
         if one.name and one.name.startswith("dbss_")
     }
 

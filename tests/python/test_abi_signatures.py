@@ -19,7 +19,7 @@ from dbss import _abi as abi
 from dbss import errors, ffi
 from pycparser import c_ast
 
-import declared
+import c_declarations
 
 VALUE_TYPES = {
     "uint8_t": ctypes.c_uint8,
@@ -67,7 +67,7 @@ def header(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def declarations(header: Path) -> list[Any]:
-    return declared.declarations(header)
+    return c_declarations.declarations(header)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def expected_ctype(node: Any) -> Any:
 
 
 def parameters(function: c_ast.FuncDecl) -> list[Any]:
-    return [one.type for one in declared.named_parameters(function)]
+    return [one.type for one in c_declarations.named_parameters(function)]
 
 
 def returns_status(function: c_ast.FuncDecl) -> bool:

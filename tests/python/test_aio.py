@@ -304,7 +304,7 @@ def test_async_cancelled_task_cancels_its_call(
         with pytest.raises(asyncio.CancelledError):
             await task
         assert time.monotonic() - started < PROMPT
-        # The call has ended; it does not go on in the background.
+        # The call has ended; it does not continue in the background.
         assert client._pool._futures == set()
 
     run(service, body)

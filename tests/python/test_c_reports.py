@@ -541,7 +541,7 @@ def test_credentials_come_from_file_pipe_or_environment(
         "HUAWEICLOUD_SDK_SK": mock.secret_key,
     }
     reports.succeeds("instances", env=keys)
-    # The test never asks the metadata service of the real machine.
+    # The test never uses the metadata service of the real machine.
     nowhere = ("--set", "metadata_endpoint=http://127.0.0.1:1", *NO_RETRY)
     done = reports("instances", *nowhere, env={"DBSS_TOKEN": None})
     assert done.returncode == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pycparser import CParser, c_ast, c_generator
 
-import declared
+import c_declarations
 
 LUA = """
 local ffi = require('ffi')
@@ -72,7 +72,7 @@ def test_cdef_declares_what_the_header_declares(root: Path, cdef: Path) -> None:
     text = cdef.read_text()
     assert "#" not in text
     # The parser supports neither comments nor the types of the system headers.
-    types = "\n".join(declared.STUBS.values()).replace("#define NULL ((void *)0)", "")
+    types = "\n".join(c_declarations.STUBS.values()).replace("#define NULL ((void *)0)", "")
     parsed = CParser().parse(types + text.partition("*/")[2]).ext
     generator = c_generator.CGenerator()
 
@@ -85,5 +85,5 @@ def test_cdef_declares_what_the_header_declares(root: Path, cdef: Path) -> None:
             and one.name.startswith("dbss_")
         }
 
-    header = declared.declarations(root / "include/dbss.h")
+    header = c_declarations.declarations(root / "include/dbss.h")
     assert declarations(parsed) == declarations(header)

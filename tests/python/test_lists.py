@@ -247,7 +247,7 @@ def test_page_is_fetched_when_needed(
             assert len(service.requests(paged.call)) == number // 2 + 1
         assert len(seen) == 5, before
         assert next(found, None) is None
-        # The total tells that this is the end.
+        # The end is known from the total.
         assert len(service.requests(paged.call)) == 3
     finally:
         service.remove_instances(more)

@@ -1471,7 +1471,7 @@ def test_endless_list_uses_bounded_memory(
 
 
 def mirror_with_descriptor_limit(archive: Archive, count: int) -> None:
-    """Mirrors in a process with few free descriptors; the exit code tells the outcome."""
+    """Mirrors in a process with few free descriptors; the exit code is the outcome."""
     highest = max(map(int, os.listdir("/proc/self/fd")))
     while os.dup(0) < highest:
         pass

@@ -2624,7 +2624,7 @@ for call in (stream, again, again, stream):
     threading.Thread(target=quietly, args=(call,), daemon=True).start()
 begun.wait(30)
 class Slow:
-    # The interpreter's end takes long enough for several ticks.
+    # The exit takes long enough for several progress callbacks.
     def __del__(self, sleep=time.sleep): sleep(0.5)
 builtins.slow = Slow()
 print("end")
@@ -2725,7 +2725,7 @@ for client, call, keywords in (
     threading.Thread(target=call, args=ids, kwargs=keywords, daemon=True).start()
 inside.wait(30)
 class Slow:
-    # The interpreter's end takes long enough for them to want to go on.
+    # The exit takes long enough for the functions to continue.
     def __del__(self, sleep=time.sleep): sleep(0.3)
 builtins.slow = Slow()
 print("end")

@@ -49,7 +49,7 @@ class LogForwarder:
 
     def __init__(self, target: LogFunction) -> None:
         self.relay = ffi.LogRelay()
-        # A logger's own method `log` stands for the logger.
+        # The bound method `log` of a logger is treated like the logger itself.
         owner: Any = getattr(target, "__self__", None)
         if _is_logger(owner) and target == owner.log:
             target = owner
