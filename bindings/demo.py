@@ -1,9 +1,9 @@
-"""Downloads reports through the C program and through Python, and shows them.
+"""Downloads reports with the C program and with Python, and prints a summary.
 
-From a mock service of the service on this machine; or from the real service, when
-DBSS_REGION or DBSS_ENDPOINT, DBSS_INSTANCE_ID and DBSS_REPORT_ID are in the
-environment; with the credentials of DBSS_TOKEN, or those that the official SDKs
-would find. `make demo` runs it, and tells it where the built things are.
+By default it uses a mock service on this machine. If the environment has DBSS_REGION or
+DBSS_ENDPOINT, and DBSS_INSTANCE_ID and DBSS_REPORT_ID, it uses the real service. The
+credentials are DBSS_TOKEN, or those that the official SDKs would find. `make demo` runs
+it with the paths of the build.
 """
 
 from __future__ import annotations
@@ -21,46 +21,46 @@ from mock_service import MockService
 BUILD = Path(os.environ["DBSS_BUILD_DIR"])
 OUT = BUILD / "demo"
 
-SERVICE = ("DBSS_INSTANCE_ID", "DBSS_REPORT_ID")
+REPORT_VARIABLES = ("DBSS_INSTANCE_ID", "DBSS_REPORT_ID")
 
 
-def through_c(environment: dict[str, str], path: Path) -> bytes:
+def download_with_c(environment: dict[str, str], path: Path) -> bytes:
     command = [str(BUILD / "bin/dbss-download"), "--force", "--output", str(path)]
     subprocess.run(command, check=True, env={**os.environ, **environment})
     return path.read_bytes()
 
 
-def through_python(environment: dict[str, str]) -> bytes:
-    # Empty counts as absent, as for the C program.
-    given = {name: value for name, value in {**os.environ, **environment}.items() if value}
-    token = given.get("DBSS_TOKEN")
+def download_with_python(environment: dict[str, str]) -> bytes:
+    # An empty variable counts as unset, as in the C program.
+    variables = {name: value for name, value in {**os.environ, **environment}.items() if value}
+    token = variables.get("DBSS_TOKEN")
     with dbss.Client(
-        endpoint=given.get("DBSS_ENDPOINT"),
-        region=given.get("DBSS_REGION"),
+        endpoint=variables.get("DBSS_ENDPOINT"),
+        region=variables.get("DBSS_REGION"),
         token=token,
         credentials="default" if token is None else None,
-        ca_file=given.get("DBSS_CA_FILE"),
+        ca_file=variables.get("DBSS_CA_FILE"),
     ) as client:
         return client.download_report(
-            given.get("DBSS_PROJECT_ID"),
-            given["DBSS_INSTANCE_ID"],
-            given["DBSS_REPORT_ID"],
-            locale=given.get("DBSS_LOCALE"),
+            variables.get("DBSS_PROJECT_ID"),
+            variables["DBSS_INSTANCE_ID"],
+            variables["DBSS_REPORT_ID"],
+            locale=variables.get("DBSS_LOCALE"),
         )
 
 
-def fetch(name: str, environment: dict[str, str], expected: str | None) -> None:
+def compare_downloads(name: str, environment: dict[str, str], expected: str | None) -> None:
     path = OUT / name
-    from_c = through_c(environment, path)
-    if through_python(environment) != from_c:
+    report = download_with_c(environment, path)
+    if download_with_python(environment) != report:
         sys.exit("the C program and Python got different bytes")
-    digest = hashlib.sha256(from_c).hexdigest()
+    digest = hashlib.sha256(report).hexdigest()
     if expected not in (None, digest):
         sys.exit(f"{path}: not the report that the service has")
-    print(f"{path}\n    {len(from_c)} bytes through C and through Python alike, SHA-256 {digest}")
+    print(f"{path}\n    {len(report)} bytes, the same with C and Python, SHA-256 {digest}")
 
 
-def show(path: Path) -> None:
+def print_summary(path: Path) -> None:
     if path.suffix == ".pdf" and shutil.which("pdfinfo"):
         lines = subprocess.run(["pdfinfo", path], check=True, capture_output=True, text=True).stdout
     elif path.suffix == ".zip":
@@ -75,13 +75,13 @@ def main() -> None:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     print(f"libdbss {dbss.version()}")
-    real = all(os.environ.get(name) for name in SERVICE)
-    if real and (os.environ.get("DBSS_ENDPOINT") or os.environ.get("DBSS_REGION")):
-        fetch("audit-report", {}, None)
+    use_real_service = all(os.environ.get(name) for name in REPORT_VARIABLES)
+    if use_real_service and (os.environ.get("DBSS_ENDPOINT") or os.environ.get("DBSS_REGION")):
+        compare_downloads("audit-report", {}, None)
         return
 
     with MockService(BUILD / "bin/dbss-mock") as mock:
-        print(f"a mock service for the service answers at {mock.https}\n")
+        print(f"the mock service listens at {mock.https}\n")
         for report, locale in ((mock.pdf, "en-us"), (mock.zip, "zh-cn")):
             environment = {
                 "DBSS_ENDPOINT": mock.https,
@@ -93,8 +93,8 @@ def main() -> None:
                 "DBSS_LOCALE": locale,
             }
             name = f"audit-report-{locale}.{report['format']}"
-            fetch(name, environment, report["sha256"][locale])
-            show(OUT / name)
+            compare_downloads(name, environment, report["sha256"][locale])
+            print_summary(OUT / name)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Writes the raw layer of the Python package from include/dbss-abi.json.
+"""Generates the low-level layer of the Python package from include/dbss-abi.json.
 
     python bindings/generate/python.py
 
 It writes bindings/python/dbss/_abi.py (constants, types, functions, options),
-_statuses.py (an exception for each status) and _items.py (what lists have, and
-the counts of a mirror). `make abi` runs it.
+_statuses.py (an exception for each status) and _items.py (the fields of list items,
+and the counts of a mirror). `make abi` runs it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ PACKAGE = ROOT / "bindings/python/dbss"
 
 Item = dict[str, Any]
 
-GENERATED = 'Generated from include/dbss-abi.json by bindings/generate/python.py.\n"""'
+GENERATED_NOTE = 'Generated from include/dbss-abi.json by bindings/generate/python.py.\n"""'
 
-# C's values: in ctypes, and as Python sees them.
-VALUES = {
+# The value types of C: the ctypes type and the Python type.
+VALUE_TYPES = {
     "void": ("None", "None"),
     "int": ("c_int", "int"),
     "int32_t": ("c_int32", "int"),
@@ -38,14 +38,14 @@ VALUES = {
     "uint8_t": ("c_uint8", "int"),
     "dbss_status": ("c_int32", "int"),
 }
-# Pointers to memory, by whether it is the caller's to write to.
-MEMORY = {"char": "POINTER(c_char)", "void": "c_void_p", "uint8_t": "POINTER(c_uint8)"}
+# The ctypes types of pointers to memory.
+POINTER_TYPES = {"char": "POINTER(c_char)", "void": "c_void_p", "uint8_t": "POINTER(c_uint8)"}
 
-# What an exception is besides an Error. A status whose class has the name of a
-# builtin exception is that one too, and what is under these is so as well.
-BUILTINS = {
+# Additional base classes of exceptions; the statuses of a group inherit them. A class
+# with the name of a builtin exception derives from that exception too.
+BUILTIN_BASES = {
     "DBSS_ERR_ARGUMENT": "ValueError",
-    "DBSS_ERR_FILE": "SystemFailure",
+    "DBSS_ERR_FILE": "OSErrorMixin",
     "DBSS_ERR_OUT_OF_MEMORY": "MemoryError",
     "DBSS_ERR_NOT_READY": "TimeoutError",
     "DBSS_ERR_CONNECT_TIMEOUT": "TimeoutError",
@@ -56,8 +56,8 @@ FIELD_TYPES = {"text": "str", "integer": "int", "list": "list[Any]"}
 CLASSES = {"context": "Client", "operation": "Operation", "report_stream": "ReportStream"}
 
 
-def camel(name: str) -> str:
-    """`dbss_report_stream` or `NOT_FOUND` as a class is named."""
+def camel_case(name: str) -> str:
+    """The class name for a name such as `dbss_report_stream` or `NOT_FOUND`."""
     return "".join(word.capitalize() for word in name.removeprefix("dbss_").split("_"))
 
 
@@ -70,50 +70,50 @@ def docstring(text: str, indent: str = "    ") -> str:
 # Types
 
 
-def base(c_type: str) -> str:
+def base_type(c_type: str) -> str:
     return c_type.replace("const ", "").rstrip("* ")
 
 
-def in_ctypes(value: Item) -> str:
-    """The type that ctypes is told."""
-    kind, name, pointers = value["kind"], base(value["c_type"]), value["c_type"].count("*")
+def ctypes_type(value: Item) -> str:
+    """The ctypes type of a value."""
+    kind, name, pointers = value["kind"], base_type(value["c_type"]), value["c_type"].count("*")
     if kind == "user_data":
         return "py_object"
     if kind == "callback":
-        return camel(name)
+        return camel_case(name)
     if kind == "string":
         return "c_char_p"
     if kind == "bytes":
-        return MEMORY[name]
-    # The type of a handle is that of a pointer to it.
-    target = camel(name) if kind in ("handle", "struct") else VALUES[name][0]
+        return POINTER_TYPES[name]
+    # The ctypes class of a handle is a pointer type already.
+    target = camel_case(name) if kind in ("handle", "struct") else VALUE_TYPES[name][0]
     for _ in range(pointers - (kind == "handle")):
         target = f"POINTER({target})"
     return target
 
 
-def in_python(value: Item) -> str:
-    """The type that mypy is told of a parameter."""
+def python_type(value: Item) -> str:
+    """The annotation of a parameter, for mypy."""
     kind = value["kind"]
     if kind == "user_data":
         return "object"
     if kind == "callback":
         return "Any"
     if kind == "handle" and value["c_type"].count("*") == 1:
-        return in_ctypes(value)
+        return ctypes_type(value)
     if kind == "string":
         return "bytes" if value.get("nullability") == "required" else "bytes | None"
-    return "Any" if "*" in value["c_type"] else VALUES[base(value["c_type"])][1]
+    return "Any" if "*" in value["c_type"] else VALUE_TYPES[base_type(value["c_type"])][1]
 
 
-def result_in_python(function: Item) -> str:
+def python_result_type(function: Item) -> str:
     returns = function["returns"]
     if function["fallible"]:
         return "None"
-    is_always = not returns.get("nullable") and returns.get("for_null", "") is not None
-    if returns["kind"] == "string" and is_always:
+    never_null = not returns.get("nullable") and returns.get("for_null", "") is not None
+    if returns["kind"] == "string" and never_null:
         return "bytes"
-    return in_python(returns)
+    return python_type(returns)
 
 
 # The file _abi.py
@@ -121,7 +121,7 @@ def result_in_python(function: Item) -> str:
 
 def constants(description: Item) -> Iterator[str]:
     yield f"VERSION_NUMBER = {description['version_number']}"
-    yield '"""The version of the library that has all that is declared here."""'
+    yield '"""The first version of the library that has all declarations here."""'
     yield f'SONAME = "{description["soname"]}"'
     for one in description["constants"]:
         yield f"{one['name'].removeprefix('DBSS_')} = {one['value']}"
@@ -129,11 +129,11 @@ def constants(description: Item) -> Iterator[str]:
 
 
 def handles(description: Item) -> Iterator[str]:
-    names = [camel(one["name"]) for one in description["handles"]]
-    yield "# Handles: structures without an inside, each its own type, so that ctypes"
-    yield "# refuses one in place of another."
+    names = [camel_case(one["name"]) for one in description["handles"]]
+    yield "# Handles: opaque structures, each of its own type, so that ctypes rejects a handle"
+    yield "# of another type."
     for one in description["handles"]:
-        yield f"class _{camel(one['name'])}(ctypes.Structure):"
+        yield f"class _{camel_case(one['name'])}(ctypes.Structure):"
         yield docstring(one["summary"])
     yield "if TYPE_CHECKING:"
     yield from (f"    {name} = ctypes._Pointer[_{name}]" for name in names)
@@ -143,40 +143,40 @@ def handles(description: Item) -> Iterator[str]:
 
 def structures(description: Item) -> Iterator[str]:
     for one in description["structs"]:
-        yield f"class {camel(one['name'])}(ctypes.Structure):"
+        yield f"class {camel_case(one['name'])}(ctypes.Structure):"
         yield docstring(one["summary"])
-        fields = ", ".join(f'("{field["name"]}", {in_ctypes(field)})' for field in one["fields"])
+        fields = ", ".join(f'("{field["name"]}", {ctypes_type(field)})' for field in one["fields"])
         yield f"    _fields_ = ({fields},)"
 
 
 def callbacks(description: Item) -> Iterator[str]:
-    yield "# Callbacks. `user_data` is a Python object, but for its end, where it is only"
-    yield "# known by its address."
+    yield "# Callbacks. `user_data` is a Python object. Only the release callback gets it as an"
+    yield "# address."
     for one in description["callbacks"]:
         released = one["runs"] == "at_release"
         types = [
-            "c_void_p" if released and value["kind"] == "user_data" else in_ctypes(value)
+            "c_void_p" if released and value["kind"] == "user_data" else ctypes_type(value)
             for value in one["parameters"]
         ]
-        types.insert(0, in_ctypes(one["returns"]))
-        yield f"{camel(one['name'])} = CFUNCTYPE({', '.join(types)})"
+        types.insert(0, ctypes_type(one["returns"]))
+        yield f"{camel_case(one['name'])} = CFUNCTYPE({', '.join(types)})"
 
 
 def functions(description: Item) -> Iterator[str]:
-    yield "# Functions. Those that never block keep Python's lock (PyDLL), so that what they"
-    yield "# call back need not wait for it. Freeing much memory takes its time."
+    yield "# Functions. Those that never block hold the GIL (PyDLL), so that their callbacks"
+    yield "# need not wait for it. Functions that free a buffer release it: that may take long."
     structs = {one["free"] for one in description["structs"]}
-    yield "_call, _hold = library.call, library.hold"
+    yield "_blocking, _nonblocking = library.declare_blocking, library.declare_nonblocking"
     for one in description["functions"]:
-        held = one["blocks"] == "never" and one["name"] not in structs
+        holds_gil = one["blocks"] == "never" and one["name"] not in structs
         parameters = one["parameters"]
-        types = ", ".join(in_python(value) for value in parameters)
-        result = "STATUS" if one["fallible"] else in_ctypes(one["returns"])
-        declared = ", ".join([result, *map(in_ctypes, parameters)])
+        types = ", ".join(python_type(value) for value in parameters)
+        result = "STATUS" if one["fallible"] else ctypes_type(one["returns"])
+        declared = ", ".join([result, *map(ctypes_type, parameters)])
         name = one["name"].removeprefix("dbss_")
         yield (
-            f"{name}: Callable[[{types}], {result_in_python(one)}] = "
-            f'{"_hold" if held else "_call"}("{one["name"]}", {declared})'
+            f"{name}: Callable[[{types}], {python_result_type(one)}] = "
+            f'{"_nonblocking" if holds_gil else "_blocking"}("{one["name"]}", {declared})'
         )
 
 
@@ -189,15 +189,15 @@ def options(description: Item) -> Iterator[str]:
             yield f'"{row["key"]}": ("{row["type"]}", {values[row["status"]]}),'
         yield "},"
     yield "}"
-    yield '"""The types of all options, and the status of a wrong value, by their set and key."""'
+    yield '"""The type of each option, and the status of a wrong value, by option set and key."""'
 
 
-def abi(description: Item) -> str:
+def abi_module(description: Item) -> str:
     parts: list[Iterable[str]] = [
         (
-            '"""The C ABI of libdbss as ctypes sees it.',
+            '"""The C ABI of libdbss in ctypes.',
             "",
-            GENERATED,
+            GENERATED_NOTE,
             "from __future__ import annotations",
             "import ctypes",
             "from ctypes import (",
@@ -221,49 +221,49 @@ def abi(description: Item) -> str:
 # The file _statuses.py
 
 
-def class_of(status: str) -> str:
-    return camel(status.removeprefix("DBSS_ERR_").lower()) + "Error"
+def class_name(status: str) -> str:
+    return camel_case(status.removeprefix("DBSS_ERR_").lower()) + "Error"
 
 
-def explained(summary: str) -> str:
-    """A sentence of the header about a status, for Python."""
-    text = re.sub(r"^Group of \dxx: (.)", lambda found: found[1].upper(), summary)
+def python_summary(summary: str) -> str:
+    """The summary of a status in the header, in the terms of Python."""
+    text = re.sub(r"^Group of \dxx: (.)", lambda match: match[1].upper(), summary)
     text = re.sub(r"\bdbss_error_(\w+?)(_ms)?\(\)", r"``\1``", text)
     for handle, name in CLASSES.items():
         text = re.sub(rf"\bdbss_{handle}_(\w+)\(\)", rf"``{name}.\1()``", text)
     return re.sub(r'"(\w+?)(_ms)?"', r"``\1``", text)
 
 
-def statuses(description: Item) -> str:
-    found = [one for one in description["statuses"] if one["value"] != 0]
+def statuses_module(description: Item) -> str:
+    errors = [one for one in description["statuses"] if one["value"] != 0]
     lines = [
-        '"""An exception for each status of libdbss, under that of its group.',
+        '"""An exception for each status of libdbss, derived from that of its group.',
         "",
-        GENERATED,
+        GENERATED_NOTE,
         "from __future__ import annotations",
         "import builtins",
-        "from .error import Error, SystemFailure",
+        "from .base_error import Error, OSErrorMixin",
     ]
-    for one in found:
-        name = class_of(one["name"])
+    for one in errors:
+        name = class_name(one["name"])
         is_group = one["group"] == one["name"]
-        bases = ["Error" if is_group else class_of(one["group"])]
-        if one["name"] in BUILTINS:
-            bases.append(BUILTINS[one["name"]])
+        bases = ["Error" if is_group else class_name(one["group"])]
+        if one["name"] in BUILTIN_BASES:
+            bases.append(BUILTIN_BASES[one["name"]])
         elif hasattr(builtins, name):
             bases.append(f"builtins.{name}")
         lines += [
             f"class {name}({', '.join(bases)}):",
-            docstring(explained(one["summary"])),
+            docstring(python_summary(one["summary"])),
             "",
             f"    status = {one['value']}",
             f'    status_name = "{one["name"]}"',
             "",
         ]
-    names = [class_of(one["name"]) for one in found]
+    names = [class_name(one["name"]) for one in errors]
     lines.append("STATUSES: dict[int, type[Error]] = {one.status: one for one in (")
     lines += [f"{name}," for name in names]
-    lines += [")}", '"""Each status and its class."""']
+    lines += [")}", '"""The class of each status."""']
     lines += ["__all__ = ["] + [f'"{name}",' for name in sorted(names)] + ["]"]
     return "\n".join(lines)
 
@@ -272,12 +272,12 @@ def statuses(description: Item) -> str:
 
 
 def dataclass(
-    name: str, about: str, fields: Iterable[tuple[str, str, str]], options: str = ""
+    name: str, summary: str, fields: Iterable[tuple[str, str, str]], options: str = ""
 ) -> Iterator[str]:
     """A frozen dataclass of fields: name, type with its default, help."""
     yield f"@dataclass(frozen=True{options})"
     yield f"class {name}:"
-    yield docstring(about)
+    yield docstring(summary)
     for field, kind, help in fields:
         yield f"    {field}: {kind}"
         yield docstring(help)
@@ -287,42 +287,42 @@ def item_fields(rows: list[Item]) -> Iterator[tuple[str, str, str]]:
     for row in rows:
         kind = FIELD_TYPES[row["type"]] + ("" if row["name"] == "id" else " | None")
         if row["type"] == "list":
-            # A list has no hash, and an item has one.
+            # A list is not hashable, but an item must be.
             kind += " = field(hash=False)"
         values = row.get("values")
-        known = f" One of {', '.join(values)}; there may be others." if values else ""
-        yield row["name"], kind, row["help"] + known
-    about = "All that the service sent, also what this package does not know."
-    yield "raw", "dict[str, Any] = field(repr=False, hash=False)", about
+        choices = f" One of {', '.join(values)}; there may be others." if values else ""
+        yield row["name"], kind, row["help"] + choices
+    summary = "All fields that the service sent, including those unknown to this package."
+    yield "raw", "dict[str, Any] = field(repr=False, hash=False)", summary
 
 
-def items(description: Item) -> str:
+def items_module(description: Item) -> str:
     lines = [
         '"""The fields of list items, and the counts of a mirror.',
         "",
-        GENERATED,
+        GENERATED_NOTE,
         "from __future__ import annotations",
         "from dataclasses import dataclass, field",
         "from typing import Any",
     ]
     for name, rows in description["items"].items():
-        about = f"The fields of {name}s that the service documents."
+        summary = f"The fields of {name}s that the service documents."
         lines.append(f"{name.upper()} = {{")
         lines += [f'"{row["name"]}": "{row["type"]}",' for row in rows] + ["}"]
         lines.append(f'"""The types of the fields of {name}s."""')
-        lines += dataclass(f"{camel(name)}Fields", about, item_fields(rows))
+        lines += dataclass(f"{camel_case(name)}Fields", summary, item_fields(rows))
     counts = [(row["name"], "int = 0", row["help"]) for row in description["counts"]]
-    # What else a dataclass has, MirrorResult makes of these fields and its own.
-    without = ", init=False, repr=False, eq=False"
-    lines += dataclass("Counts", "How many reports a mirror dealt with, and how.", counts, without)
+    # The subclass MirrorResult generates the methods, for these fields and its own.
+    no_methods = ", init=False, repr=False, eq=False"
+    lines += dataclass("Counts", "Counts of the reports of a mirror.", counts, no_methods)
     return "\n".join(lines)
 
 
 # Writing
 
 
-def formatted(source: str, path: Path) -> str:
-    """A source as `make lint` wants it."""
+def format_source(source: str, path: Path) -> str:
+    """Formats a source with ruff, as `make lint` checks it."""
     for command in (["check", "--select", "I", "--fix", "--quiet"], ["format", "--quiet"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(path), "-"]
         source = subprocess.run(
@@ -332,12 +332,12 @@ def formatted(source: str, path: Path) -> str:
 
 
 def generate(description: Item) -> dict[Path, str]:
-    """The files by their paths."""
+    """The contents of the files by path."""
     if description["format"] != 2:
         raise SystemExit(f"{DESCRIPTION}: format {description['format']} is not known here")
-    sources = {"_abi.py": abi, "_statuses.py": statuses, "_items.py": items}
-    paths = {PACKAGE / name: make for name, make in sources.items()}
-    return {path: formatted(make(description), path) for path, make in paths.items()}
+    sources = {"_abi.py": abi_module, "_statuses.py": statuses_module, "_items.py": items_module}
+    builders = {PACKAGE / name: build for name, build in sources.items()}
+    return {path: format_source(build(description), path) for path, build in builders.items()}
 
 
 if __name__ == "__main__":

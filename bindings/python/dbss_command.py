@@ -1,4 +1,4 @@
-"""The command ``dbss``. It is no part of the package, whose import fails without the library."""
+"""The command ``dbss``. It is outside of the package, whose import fails without the library."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ def main() -> int:
         from dbss import cli
     except ImportError as error:
         print(f"dbss: {error}", file=sys.stderr)
-        # As for any other file of this machine that cannot be used.
+        # The exit code for any local file that cannot be used.
         return 7
     return cli.main()

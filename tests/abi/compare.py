@@ -1,4 +1,4 @@
-"""Whether an ABI still is what an older one was: things may be added, and nothing else.
+"""Checks that an ABI is compatible with an older one: only additions are allowed.
 
 compare.py OLD NEW    compares two descriptions (dbss-abi.json)
 """
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Words for people, and what each version has for itself.
-WORDS = {
+# Texts for people, and properties that each version has of its own.
+IGNORED_KEYS = {
     "$schema",
     "format",
     "version",
@@ -26,7 +26,7 @@ WORDS = {
     "range",
 }
 
-# The lists to which things may be added.
+# The lists of named entries, to which entries may be added.
 TABLES = (
     "aliases",
     "statuses",
@@ -46,11 +46,11 @@ TABLES = (
     "items.template",
 )
 
-# What there may be more of.
-GROWING = {"constants", "values", "choices"}
+# Other lists to which values may be added.
+EXTENSIBLE_LISTS = {"constants", "values", "choices"}
 
-# Changes that no program notices: less is asked of a caller, or more promised.
-HARMLESS: dict[str, set[tuple[object, object]]] = {
+# Compatible changes: a function requires less of its caller, or guarantees more.
+COMPATIBLE_CHANGES: dict[str, set[tuple[object, object]]] = {
     "nullability": {("required", "optional")},
     "nullable": {(True, False)},
     "blocks": {
@@ -65,7 +65,7 @@ HARMLESS: dict[str, set[tuple[object, object]]] = {
 
 
 def by_name(items: list[Any]) -> dict[str, Any]:
-    """The rows of a table by their names; those of options are keys."""
+    """The rows of a table by name; an option has a key instead."""
     return {one["name"] if "name" in one else one["key"]: one for one in items}
 
 
@@ -75,54 +75,53 @@ def rows(description: Any, table: str) -> dict[str, Any]:
     return by_name(description)
 
 
-def broken(old: Any, new: Any, place: str = "") -> Iterator[str]:
-    """Says each change that may break a program, a line for each."""
+def breaking_changes(old: Any, new: Any, place: str = "") -> Iterator[str]:
+    """Yields a line for each change that may break a program."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key, value in old.items():
-            # A program takes a status of a function that it does not expect for its
-            # group.
-            if key in WORDS or (key == "statuses" and place):
+            # A program treats an unexpected status like the status of its group.
+            if key in IGNORED_KEYS or (key == "statuses" and place):
                 continue
             if key not in new:
                 yield f"{place}.{key}: removed"
-            elif key not in HARMLESS or (value, new[key]) not in HARMLESS[key]:
-                yield from broken(value, new[key], f"{place}.{key}" if place else key)
+            elif key not in COMPATIBLE_CHANGES or (value, new[key]) not in COMPATIBLE_CHANGES[key]:
+                yield from breaking_changes(value, new[key], f"{place}.{key}" if place else key)
     elif isinstance(old, list) and isinstance(new, list):
         if place in TABLES:
-            yield from broken_table(old, new, place)
-        elif place.rpartition(".")[2] in GROWING:
+            yield from breaking_table_changes(old, new, place)
+        elif place.rpartition(".")[2] in EXTENSIBLE_LISTS:
             yield from (f"{place}: without {one}" for one in old if one not in new)
         elif len(old) != len(new):
             yield f"{place}: {len(old)} became {len(new)}"
         else:
             for i, (one, other) in enumerate(zip(old, new, strict=True)):
                 name = one["name"] if isinstance(one, dict) and "name" in one else i
-                yield from broken(one, other, f"{place}[{name}]")
+                yield from breaking_changes(one, other, f"{place}[{name}]")
     elif old != new:
         yield f"{place}: {old!r} became {new!r}"
 
 
-def broken_table(old: list[Any], new: list[Any], place: str) -> Iterator[str]:
-    """The same for one of the tables."""
+def breaking_table_changes(old: list[Any], new: list[Any], place: str) -> Iterator[str]:
+    """The same for a list of named entries."""
     now = by_name(new)
     for name, one in by_name(old).items():
         if name not in now:
             yield f"{name}: removed"
         else:
-            yield from broken(one, now[name], name)
+            yield from breaking_changes(one, now[name], name)
     values = [one["value"] for one in new] if place == "statuses" else []
     for value in sorted({one for one in values if values.count(one) > 1}):
         yield f"{place}: two have the value {value}"
 
 
-def added(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def additions(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [name for table in TABLES for name in rows(new, table) if name not in rows(old, table)]
 
 
 def main(old_path: str, new_path: str) -> None:
     old, new = (json.loads(Path(path).read_text()) for path in (old_path, new_path))
-    problems = list(broken(old, new))
-    for name in added(old, new):
+    problems = list(breaking_changes(old, new))
+    for name in additions(old, new):
         print(f"added: {name}")
     for problem in problems:
         print(f"BROKEN: {problem}")

@@ -1,8 +1,8 @@
-"""Writes, in C, a check for every function of the ABI: all combinations of NULL and valid pointers.
+"""Generates a C check for each function: all combinations of NULL and valid pointers.
 
-It prints what tests/c/nulls.c includes, from include/dbss-abi.json. A new
-function is in it by itself; where it has a parameter that nothing here or
-there knows a valid value for, this fails, or the C compiler does.
+The output is for tests/c/nulls.c, and comes from include/dbss-abi.json. It includes new
+functions automatically. If no valid value is known for a parameter, this program or the
+C compiler fails.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 DESCRIPTION = Path(__file__).resolve().parents[2] / "include/dbss-abi.json"
 
-# Valid values, by the parameter's name; those of one function come first.
+# Valid values by parameter name; a key with a function name has precedence.
 VALUES = {
     "dbss_mirror_options_set.key": '"parallel"',
     "dbss_mirror_options_set.value": '"1"',
@@ -50,7 +50,7 @@ VALUES = {
     "value": '"2"',
 }
 
-# Handles that take long to make: one is enough for all calls that do not end it.
+# Handles that are slow to create. All calls share one, unless they free or close it.
 SHARED = {
     "dbss_context",
     "dbss_credentials",
@@ -71,7 +71,7 @@ class Check:
     """The check of one function."""
 
     def __init__(self, function: dict[str, Any], unmakable: set[str]) -> None:
-        # Handles that only callbacks get.
+        # Handles that exist only in callbacks.
         self.unmakable = unmakable
         self.function = function
         self.name: str = function["name"]
@@ -86,16 +86,16 @@ class Check:
         return f"(mask & {1 << self.pointers.index(parameter)}) != 0"
 
     def first(self, nullability: str) -> str:
-        """The first parameter that is NULL, of those with this nullability."""
+        """C code for the name of the first parameter of this nullability that is NULL."""
         found = "NULL"
-        # The out-parameter is looked at before all others.
+        # The library checks out-parameters first.
         order = sorted(self.pointers, key=lambda one: not one["name"].startswith("out_"))
         for one in reversed([one for one in order if one["nullability"] == nullability]):
             found = f'{self.is_null(one)} ? "{one["name"]}" : {found}'
         return found
 
     def argument(self, one: dict[str, Any]) -> str:
-        """What to pass, where it is not NULL."""
+        """C code for the argument, if it is not NULL."""
         name, kind, of = one["name"], one["kind"], one.get("of", "")
         if one["direction"] == "out" and kind != "bytes":
             base = one["c_type"].removesuffix("*").strip()
@@ -139,7 +139,7 @@ class Check:
         return {"handle": "garbage", "struct": "{garbage, 1}", "integer": "77"}[kind]
 
     def emptiness(self, one: dict[str, Any]) -> str:
-        """What must be in an out-parameter after a failure, and the end of what is in it."""
+        """C code that checks an out-parameter after a failure, and frees its value."""
         name, kind = one["name"], one["kind"]
         empty = {
             "handle": f"{name} == NULL",
@@ -199,7 +199,7 @@ class Check:
         return [*lines, "(void)result;"]
 
     def destroyed(self) -> list[str]:
-        """The destroy function of each callback has run once, if there is one."""
+        """C code that checks that each destroy function has run once."""
         lines = []
         for group in self.function["callbacks"]:
             if group["destroy"] is not None:
@@ -223,7 +223,7 @@ class Check:
             'blame("combination %#x", mask);',
         ]
         body = "\n        ".join(loop)
-        # The handles that other functions need may come from the service.
+        # Only failing calls must not connect; other functions may need handles of the service.
         before, after = "", ""
         if fallible:
             before = "\n    long connections = count_connections();"

@@ -1,8 +1,8 @@
-"""Reduces what abidw says of the library to its exported functions and their types.
+"""Reduces the output of abidw to the exported functions and their types.
 
-It reads standard input. Of a type only what is public stays: its name without
-the Rust module that it is in, its public fields and, where it has some, its size. So the result is
-small, and the same for every machine and every place of a type in the sources.
+It reads standard input. It keeps only the public parts of a type: its name without the
+Rust module, its public fields and, if it has some, its size. The result is small, and
+depends neither on the machine nor on the location of a type in the sources.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ def reduced(corpus: Element) -> Element:
     names: dict[str, str] = {}
 
     def use(identifier: str) -> str:
-        """The new id of a type, which is written first where it was not yet."""
+        """The new id of a type; writes the type at its first use."""
         if identifier in names:
             return names[identifier]
         one = known[identifier]
         tag = one.tag
         attributes = {k: v for k, v in one.items() if k not in ("id", "type-id", "filepath")}
-        # The types of a callback stand in its name.
+        # The name of a callback contains its types.
         attributes["name"] = re.sub(r"\bdbss::\w+::", "", one.get("name", ""))
         if tag == "pointer-type-def":
             del attributes["name"]
             attributes["type-id"] = use(one.attrib["type-id"])
         elif tag == "enum-decl":
-            # What C calls void is an enumeration in Rust's libraries.
+            # Rust represents the void of C as an enumeration.
             tag, attributes = (
                 "type-decl",
                 {"name": one.attrib["name"], "size-in-bits": "8"},
             )
         elif tag not in ("class-decl", "type-decl"):
-            sys.exit(f"a type of the ABI is a {tag}")
+            sys.exit(f"unsupported kind of type in the ABI: {tag}")
         fields = [field for field in one.findall("data-member") if field.get("access") == "public"]
         if tag == "class-decl" and not fields:
-            # Nobody outside sees how large an opaque structure is.
+            # The size of an opaque structure is not visible to users.
             attributes["size-in-bits"] = "0"
         types = [use(field[0].attrib["type-id"]) for field in fields]
         names[identifier] = attributes["id"] = f"type-id-{len(names) + 1}"
@@ -63,7 +63,7 @@ def reduced(corpus: Element) -> Element:
         if one.get("elf-symbol-id") in exported
     }
     if missing := exported - set(functions):
-        sys.exit(f"no types are known of {', '.join(sorted(map(str, missing)))}")
+        sys.exit(f"missing types of {', '.join(sorted(map(str, missing)))}")
     for _, one in sorted(functions.items()):
         parts = [
             (part.tag, {**part.attrib, "type-id": use(part.attrib["type-id"])}) for part in one

@@ -1,9 +1,9 @@
-"""Writes, in C, every function that takes an operation, with each of its arguments wrong in turn.
+"""Generates C calls of each function that takes an operation, with one invalid argument each.
 
-It prints what tests/c/errors.c includes, from include/dbss-abi.json. A new function is in it by
-itself; a new parameter needs a valid value in nulls.py, and where it can be wrong in more ways
-than by being NULL or no UTF-8, these below. What the description does not name among a function's
-statuses is no way for it to fail.
+The output is for tests/c/errors.c, and comes from include/dbss-abi.json. It includes new
+functions automatically. A new parameter needs a valid value in nulls.py. Invalid values
+other than NULL and invalid UTF-8 are listed below. Each expected status must be among the
+statuses that the description lists for the function.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from nulls import DESCRIPTION, value
 
-# What is wrong, as C, with the status and the parameter that the error names (None: the
-# parameter's own name; "": none). Those of one function come first.
+# An invalid value as C code, the status, and the parameter that the error names (None: the
+# parameter itself; "": none). In the table below a key with a function name has precedence.
 Wrong = tuple[str, str, "str | None"]
 
 ID: list[Wrong] = [
@@ -36,7 +36,7 @@ WAYS: dict[str, list[Wrong]] = {
         ("cursor_of(context_at_nobody())", "DBSS_ERR_CONNECT", ""),
         ("cursor_of(context_that_is_refused())", "DBSS_ERR_UNAUTHENTICATED", ""),
     ],
-    # Whose token is wrong, nobody has asked.
+    # This call does not send the token, so a wrong one does not fail.
     "dbss_context_find_credentials.ctx": [
         ("closed_context()", "DBSS_ERR_CLOSED", None),
         ("context_without_token()", "DBSS_ERR_NOT_CONFIGURED", "credentials"),
@@ -75,7 +75,7 @@ WAYS: dict[str, list[Wrong]] = {
     ],
 }
 
-# Valid arguments, where nulls.py has others: here the calls could succeed.
+# Valid arguments that differ from those of nulls.py, because these calls may succeed.
 VALID = {
     "dbss_report_delete.id": "add_report(6000)",
     "directory": "scratch_directory()",
@@ -85,7 +85,7 @@ VALID = {
 
 
 class Call:
-    """A function that makes one call, with one argument wrong or none."""
+    """Generates a C function that makes one call, with at most one invalid argument."""
 
     def __init__(self, function: dict[str, Any]) -> None:
         self.name: str = function["name"]
@@ -98,7 +98,7 @@ class Call:
     def ways_of(self, one: dict[str, Any]) -> list[Wrong]:
         name = one["name"]
         ways: list[Wrong] = []
-        # Without its stream nobody knows the operation.
+        # The operation belongs to the stream, so it must not be NULL.
         if one.get("nullability") == "required" and name != "stream":
             ways.append(("NULL", "DBSS_ERR_NULL_ARGUMENT", None))
         if one.get("encoding") == "utf-8":
@@ -106,7 +106,7 @@ class Call:
         ways += WAYS.get(f"{self.name}.{name}", WAYS.get(name, []))
         for wrong, status, _ in ways:
             if status not in self.statuses:
-                sys.exit(f"wrong.py: {self.name} with {wrong}: {status} is none of its statuses")
+                sys.exit(f"wrong.py: {self.name} with {wrong}: {status} is not among its statuses")
         return ways
 
     def declare(self, one: dict[str, Any]) -> None:
@@ -117,7 +117,7 @@ class Call:
         self.before.append(f"{c_type}{space}{name} = {self.valid(one)};")
 
     def declare_result(self, one: dict[str, Any]) -> None:
-        """What an out-parameter points to, and what must be in it after the call."""
+        """Declares the variable of an out-parameter, and the check of its value."""
         name, kind = one["name"], one["kind"]
         if kind == "bytes":
             self.before.append('char bytes[DBSS_ID_SIZE] = "garbage";')
@@ -148,7 +148,7 @@ class Call:
         if kind == "user_data":
             return "NULL"
         if name == "stream":
-            # Opened under the operation.
+            # The stream is opened with the operation.
             self.after.append("free_stream(stream);")
             return "valid_stream(operation)"
         if kind == "handle":

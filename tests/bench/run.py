@@ -1,11 +1,11 @@
-"""The benchmark: libdbss beside its peers, in one run.
+"""The benchmark: compares libdbss with other clients (its peers).
 
     run.py BUILD [ROUNDS]
 
-In each round every peer does every kind of work, one right after the other, so
-that what else the machine does meets them alike. What is told of a figure is the
-median over the rounds, and of a ratio the median of the ratios within a round,
-with the least and the greatest. CPU seconds are the figures to trust.
+In each round every peer does every kind of work, one right after the other. So other load
+on the machine affects all of them equally. A reported figure is the median of all rounds.
+A reported ratio is the median of the ratios within each round, with the minimum and the
+maximum. CPU seconds are more reliable than wall time.
 
 Writes BUILD/bench/bench.json, bench.md and bench.svg.
 """
@@ -42,7 +42,7 @@ BULK_ID, SMALL_ID, WARM_UP_ID = (
     "benchmark-warm-up",
 )
 SMALL_COUNT, SDK_COUNT = 10_000, 200
-# What runs on one thread has one processor for itself, the last.
+# Work on a single thread runs on its own processor, the last one.
 PROCESSORS = os.sched_getaffinity(0)
 OWN_PROCESSOR = {max(PROCESSORS)}
 
@@ -53,10 +53,10 @@ Figures = dict[str, float]
 
 @dataclass
 class Work:
-    """One kind of work, and the peers that can do it."""
+    """A kind of work, and the peers that can do it."""
 
     name: str
-    # The figures are told for each so many bytes or calls, under this name.
+    # Figures are divided by `units` and reported in this unit.
     unit: str
     units: float
     peers: dict[str, Callable[[], Figures]]
@@ -92,25 +92,24 @@ class Server:
 
 @dataclass
 class Servers:
-    """nginx, three times.
+    """Three instances of nginx.
 
-    An answer from another processor costs an interrupt between the two. Virtual
-    machines take about 20 µs of whoever waits for one, more than any peer takes
-    for a small report, and whether it is met is the scheduler's choice. So that
-    is chosen here.
+    A response from another processor costs an interrupt. In a virtual machine that takes
+    about 20 µs, more than any peer needs for a small report. The scheduler decides whether
+    it happens. So the processors of the servers are fixed.
     """
 
-    # On the processor of the client: for small reports, one after the other.
+    # On the processor of the client: for sequential small reports.
     together: Server
-    # On the first: for what moves so much that interrupts do not count.
+    # On the first processor: for large transfers, where interrupts do not matter.
     apart: Server
-    # Two workers, wherever the system puts them: for many threads.
+    # Two workers on any processor: for many threads.
     free: Server
 
 
 @contextmanager
 def servers() -> Iterator[Servers]:
-    """Serves the reports, plain and under TLS 1.3."""
+    """Serves the reports, over plain http and TLS 1.3."""
     with (
         tempfile.TemporaryDirectory(prefix="dbss-bench-") as name,
         ExitStack() as stack,
@@ -160,7 +159,7 @@ def nginx(
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         sys.exit("nginx is missing")
-    # What is started inherits it.
+    # Child processes inherit the affinity.
     os.sched_setaffinity(0, processors)
     running = subprocess.Popen([program, "-p", own, "-c", own / "nginx.conf"])
     try:
@@ -180,14 +179,14 @@ def nginx(
 
 
 def environment() -> dict[str, str]:
-    """Python keeps what it compiled, of either package, as after an installation."""
+    """An environment in which Python caches compiled modules, as after an installation."""
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "NO_PROXY": "127.0.0.1", "PYTHONPYCACHEPREFIX": str(COMPILED)}
 
 
 def output(command: list[str], own_processor: bool) -> tuple[str, float]:
-    """What a program prints, and its CPU time; the benchmark ends where it fails."""
-    # What is started inherits it.
+    """The output of a program and its CPU time; exits if the program fails."""
+    # Child processes inherit the affinity.
     os.sched_setaffinity(0, OWN_PROCESSOR if own_processor else PROCESSORS)
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, env=environment(), text=True
@@ -206,7 +205,7 @@ class Bench:
         self.programs = build / "bench"
         self.servers = servers
         self.rounds = rounds
-        # A file that is saved must not wait for a disk.
+        # Files are saved in memory, so that no disk affects the times.
         memory = Path("/dev/shm")
         roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 * BULK
         self.files = Path(
@@ -217,7 +216,7 @@ class Bench:
     def program(
         self, peer: str, sink: str, tls: bool, report: str, count: int, threads: int = 0
     ) -> Figures:
-        """So many threads on all processors, or one on its own."""
+        """Runs a peer with `threads` threads on all processors, or with one on its own."""
         servers = self.servers
         if threads:
             server = servers.free
@@ -254,7 +253,7 @@ class Bench:
         return {key: figures[key] / count for key in ("wall_s", "cpu_s")}
 
     def importing(self, module: str) -> Figures:
-        """What an import costs, beyond what Python itself does."""
+        """The cost of an import, without the start of Python itself."""
 
         def run(code: str) -> Figures:
             started = time.monotonic()
@@ -321,7 +320,7 @@ class Bench:
         self.work.append(Work("import in Python", "ms", 1e-3, imports))
 
     def run(self) -> None:
-        # One round that counts for nothing: files and libraries come into memory.
+        # A warm-up round, which loads files and libraries into memory.
         for number in range(-1, self.rounds):
             for work in self.work:
                 figures = {peer: measure() for peer, measure in work.peers.items()}
@@ -336,7 +335,7 @@ class Bench:
 
 
 def loaded_size(library: Path) -> dict[str, int]:
-    """The library and all that it loads, but for C's own library and loader."""
+    """The sizes of the library and its dependencies, without the C library and the loader."""
     printed, _ = output(["ldd", str(library)], own_processor=False)
     everywhere = re.compile(r"/(ld-linux|libc\.|libm\.|libpthread|libdl|librt)")
     paths = {
@@ -344,7 +343,7 @@ def loaded_size(library: Path) -> dict[str, int]:
         for p in re.findall(r"=> (/\S+)", printed)
         if not everywhere.search(p)
     }
-    # The names of libraries say which they are; their paths, only where.
+    # Use names, because paths differ between machines.
     return {p.name: p.stat().st_size for p in {library.resolve(), *paths}}
 
 
@@ -381,7 +380,7 @@ def targets(bench: Bench) -> list[Target]:
 
     found = [
         Target(
-            f"CPU of libcurl's, 1 GiB to {sink}, {how}",
+            f"CPU relative to libcurl, 1 GiB to {sink}, {how}",
             ratio(f"1 GiB to {sink}, {how}", "cpu_s", "libcurl"),
             1.0,
         )
@@ -390,14 +389,14 @@ def targets(bench: Bench) -> list[Target]:
     ]
     found.append(
         Target(
-            "wall time of recv's, 1 GiB to callback, plain",
+            "wall time relative to recv, 1 GiB to callback, plain",
             ratio("1 GiB to callback, plain", "wall_s", "recv"),
             1.25,
         )
     )
     found += [
         Target(
-            f"CPU of libcurl's, 16 KiB reports, {how}",
+            f"CPU relative to libcurl, 16 KiB reports, {how}",
             ratio(f"16 KiB reports, {how}", "cpu_s", "libcurl"),
             0.8,
         )
@@ -406,7 +405,7 @@ def targets(bench: Bench) -> list[Target]:
     for name, limit in (("16 KiB reports in Python", 0.1), ("import in Python", 0.2)):
         found.append(
             Target(
-                f"CPU of the official SDK's, {name}",
+                f"CPU relative to the official SDK, {name}",
                 ratio(name, "cpu_s", "official SDK"),
                 limit,
             )
@@ -425,7 +424,7 @@ def targets(bench: Bench) -> list[Target]:
         name = f"1 GiB to memory, {how}"
         found.append(
             Target(
-                f"resident above an idle process, of the size, {name}",
+                f"resident above an idle process, relative to the size, {name}",
                 resident(name) * 1024 / BULK,
                 1.05,
             )
@@ -438,7 +437,7 @@ def targets(bench: Bench) -> list[Target]:
         gain = one.median("libdbss", "wall_s") / many.median("libdbss", "wall_s")
         found.append(
             Target(
-                f"throughput of 16 threads, of one's, 16 KiB reports, {how}",
+                f"throughput of 16 threads relative to one, 16 KiB reports, {how}",
                 gain,
                 1.8,
                 at_least=True,
@@ -480,7 +479,7 @@ def table(bench: Bench, size: dict[str, dict[str, int]], goals: list[Target]) ->
             rows.append(f"| {work.name} | {' | '.join(cells)} |")
     rows += [
         "",
-        "| library, with all that it loads but libc | files | bytes |",
+        "| library with its dependencies except libc | files | bytes |",
         "| --- | --: | --: |",
     ]
     rows += [
@@ -500,7 +499,7 @@ def chart(bench: Bench, path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("svg")
-    # The same figures make the same file.
+    # Makes the output reproducible.
     mpl.rcParams["svg.hashsalt"] = "libdbss"
     from matplotlib import pyplot
 
@@ -509,7 +508,9 @@ def chart(bench: Bench, path: Path) -> None:
     for work in reversed(works):
         peer = "libcurl" if "libcurl" in work.peers else "official SDK"
         middle, least, most = work.ratio("cpu_s", "libdbss", peer)
-        names.append(work.name if peer == "libcurl" else f"{work.name} (of the SDK's)")
+        names.append(
+            work.name if peer == "libcurl" else f"{work.name} (relative to the SDK)"
+        )
         ratios.append(middle)
         spreads.append((middle - least, most - middle))
     figure, axes = pyplot.subplots(figsize=(9, 0.36 * len(names) + 1.2))
@@ -524,7 +525,7 @@ def chart(bench: Bench, path: Path) -> None:
     )
     axes.axvline(1, color="#222222", linewidth=1)
     axes.set_xlabel(
-        "CPU time of libdbss, of libcurl's for the same work (less is better)"
+        "CPU time of libdbss relative to libcurl for the same work (less is better)"
     )
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -571,7 +572,7 @@ def main() -> None:
     }
     (place / "bench.json").write_text(json.dumps(data, indent=1) + "\n")
     print(text)
-    print(f"{place}/bench.json, bench.md and bench.svg hold the same.")
+    print(f"Results: {place}/bench.json, bench.md and bench.svg")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Small reports through the Python package, as often as asked; prints what they cost."""
+"""Downloads small reports with the Python package; prints the cost as JSON."""
 
 import json
 import resource

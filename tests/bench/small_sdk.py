@@ -1,4 +1,4 @@
-"""The same as small_dbss.py through the official SDK."""
+"""The same as small_dbss.py, with the official SDK."""
 
 import json
 import resource
@@ -25,8 +25,8 @@ def main() -> None:
     def download() -> int:
         pieces = []
         request = DownloadAuditReportRequest(INSTANCE, report, "en-us")
-        answer = client.download_audit_report(request)
-        answer.consume_download_stream(
+        response = client.download_audit_report(request)
+        response.consume_download_stream(
             lambda stream: pieces.extend(stream.iter_content(64 * 1024))
         )
         return len(b"".join(pieces))

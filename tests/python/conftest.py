@@ -1,4 +1,4 @@
-"""Fixtures for all tests in Python: what was built, and a mock service."""
+"""Fixtures for all Python tests: the build outputs and a mock service."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("DBSS_BUILD_DIR") or ROOT / "build").resolve()
 LIBRARY = BUILD / "lib/libdbss.so.0"
 
-# For the tests that import the package. Without it they would take the system's.
+# For tests that import the package. Otherwise they would load the system's library.
 os.environ.setdefault("DBSS_LIBRARY", str(LIBRARY))
 
 
-# Whoever starts the tests in the background ignores some of these, and what is
-# ignored stays so in every program that a test starts and sends a signal.
+# A parent that starts the tests in the background may ignore these signals. Every program
+# that a test starts would inherit that.
 for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
     if signal.getsignal(_number) is signal.SIG_IGN:
         is_int = _number == signal.SIGINT
@@ -32,7 +32,7 @@ def need_tool(name: str) -> str:
     """The path of a program that a test needs; without it the test is skipped."""
     path = shutil.which(name)
     if path is None:
-        # A skip in CI would hide for ever that the test never runs.
+        # A skip in CI would hide that the test never runs.
         if os.environ.get("CI") == "true":
             pytest.fail(f"{name} is not installed")
         pytest.skip(f"{name} is not installed")
@@ -47,19 +47,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", name="need_tool")
 def need_tool_fixture() -> Callable[[str], str]:
-    """The function above, for tests that import nothing."""
+    """The function above as a fixture."""
     return need_tool
 
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The repository."""
+    """The root directory of the repository."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def build_dir() -> Path:
-    """Where everything was built."""
+    """The build directory."""
     return BUILD
 
 
@@ -69,8 +69,8 @@ def library() -> Path:
     return LIBRARY
 
 
-# Credentials and regions of whoever runs the tests must not reach them, nor the
-# files in the home directory, which is another one below. Cargo's stay its own.
+# Credentials and regions of the user must not reach the tests, nor must files in the
+# user's home directory. Cargo still needs its own directories.
 for _name in [name for name in os.environ if name.startswith("HUAWEICLOUD_")]:
     del os.environ[_name]
 for _name, _directory in (("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")):
@@ -79,7 +79,7 @@ for _name, _directory in (("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")):
 
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home directory with nothing in it, for this process and its children."""
+    """An empty home directory, for this process and its children."""
     directory = tmp_path_factory.mktemp("home")
     before = os.environ.get("HOME")
     os.environ["HOME"] = str(directory)
@@ -90,8 +90,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def environment(home: Path) -> dict[str, str]:
-    """An environment for child processes that finds the library and the package."""
-    # Settings of whoever runs the tests must not reach the programs.
+    """An environment for child processes, in which they find the library and the package."""
+    # Settings of the user must not reach the programs.
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -109,6 +109,6 @@ def environment(home: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def mock() -> Iterator[MockService]:
-    """A mock service, one for all tests."""
+    """A mock service, shared by all tests."""
     with MockService(BUILD / "bin/dbss-mock") as running:
         yield running

@@ -1,5 +1,5 @@
-"""Runs in a network namespace of its own, as on an instance: its metadata service is at
-169.254.169.254, and nothing else is there. Prints what calls give as JSON."""
+"""Runs in its own network namespace, as on an instance: only the metadata service, at
+169.254.169.254, exists. Prints the results of calls as JSON."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from mock_service import MockService
 ADDRESS = "169.254.169.254"
 
 
-def join(source: socket.socket, target: socket.socket) -> None:
-    """Copies all that comes from one socket to another."""
+def copy_data(source: socket.socket, target: socket.socket) -> None:
+    """Copies all data from one socket to another."""
     while data := source.recv(65536):
         target.sendall(data)
     target.shutdown(socket.SHUT_WR)
 
 
 def forward(listener: socket.socket, url: str) -> None:
-    """Hands connections on to where a URL leads."""
+    """Forwards connections to the host of a URL."""
     host, port = url.removeprefix("http://").split(":")
     while True:
         here, _ = listener.accept()
         there = socket.create_connection((host, int(port)))
         for pair in ((here, there), (there, here)):
-            threading.Thread(target=join, args=pair, daemon=True).start()
+            threading.Thread(target=copy_data, args=pair, daemon=True).start()
 
 
 class Proxy(http.server.BaseHTTPRequestHandler):
-    """Refuses everything, and counts it."""
+    """Rejects and counts every request."""
 
     requests: ClassVar[list[str]] = []
 
@@ -48,7 +48,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
 
 
 def attempt(mock: MockService, report: str, **options: Any) -> dict[str, str]:
-    """What a download gives."""
+    """The result of a download."""
     try:
         with dbss.Client(max_attempts=1, **options) as client:
             data = client.download_report(mock.project_id, mock.instance_id, report)
@@ -69,7 +69,7 @@ def main() -> None:
         here = {"endpoint": mock.http}
         there = f"http://{ADDRESS}"
         given = {"token": mock.token}
-        gives: dict[str, Any] = {
+        results: dict[str, Any] = {
             "metadata": attempt(mock, report, credentials="metadata", **here),
             "default": attempt(mock, report, credentials="default", **here),
             "given": attempt(mock, report, credentials="metadata", metadata_endpoint=there, **here),
@@ -95,9 +95,9 @@ def main() -> None:
             ),
         }
         mock.fault(report, status=302, headers=[["Location", f"{there}/x"]], body="")
-        gives["redirect"] = attempt(mock, report, follow_redirects=True, **given, **here)
-        gives["proxied"] = Proxy.requests
-        json.dump(gives, sys.stdout)
+        results["redirect"] = attempt(mock, report, follow_redirects=True, **given, **here)
+        results["proxied"] = Proxy.requests
+        json.dump(results, sys.stdout)
 
 
 main()

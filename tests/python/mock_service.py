@@ -1,4 +1,4 @@
-"""The mock service as a child process, and its control address."""
+"""The mock service as a child process, and its control interface."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ END_TIMEOUT = 10.0
 
 
 class MockService:
-    """A running mock service; what its ready line says are attributes."""
+    """A running mock service. The values of its ready line are attributes."""
 
     http: str
     https: str
@@ -54,7 +54,7 @@ class MockService:
         self._process = subprocess.Popen(
             [os.fspath(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        # A proxy that the environment names would not know the loopback ports.
+        # A proxy of the environment cannot reach the loopback ports.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             self.raw_ready = self._first_line()
@@ -67,7 +67,7 @@ class MockService:
     def _first_line(self) -> str:
         assert self._process.stdout is not None
         lines: queue.Queue[str] = queue.Queue()
-        # readline() has no time limit, so it waits on a thread of its own.
+        # readline() has no timeout, so a thread calls it.
         threading.Thread(
             target=lambda stream: lines.put(stream.readline()),
             args=(self._process.stdout,),
@@ -93,127 +93,128 @@ class MockService:
         return next(report for report in self.reports if report["format"] == "zip")
 
     def requests(self, report: str | None = None) -> list[dict[str, Any]]:
-        """The requests received so far: all, or those for one report or call (as @iam.tokens)."""
+        """The requests so far: of all, or of one report or call (such as @iam.tokens)."""
         query = "" if report is None else f"?report={quote(report, safe='')}"
         return self._control("GET", f"/requests{query}")
 
     def clear_requests(self) -> None:
-        """Forgets the requests received so far."""
+        """Clears the request log."""
         self._control("DELETE", "/requests")
 
     def connections(self) -> dict[str, int]:
-        """How many connections were accepted, by listener and in total."""
+        """The number of accepted connections, by listener and in total."""
         return self._control("GET", "/connections")
 
     def add_report(self, **report: Any) -> dict[str, Any]:
-        """Adds a report (format, and maybe size, id, name) and describes it.
+        """Adds a report (format, and optionally size, id, name) and returns its description.
 
-        Its fields in lists can be given too, and instance, extra, omit, after_lists.
+        Also accepts its fields in lists, and instance, extra, omit, after_lists.
         """
         return self._control("POST", "/reports", report)
 
     def add_reports(self, count: int, format: str = "pdf", **reports: Any) -> list[str]:
-        """Adds many reports at once, and gives their ids, the oldest first."""
+        """Adds many reports at once, and returns their ids, oldest first."""
         body = {"count": count, "format": format, **reports}
         return self._control("POST", "/reports", body)["ids"]
 
     def remove_reports(self, ids: list[str]) -> int:
-        """Removes reports; says how many there were."""
+        """Removes reports; returns how many existed."""
         return self._control("DELETE", "/reports", {"ids": ids})["removed"]
 
     def add_instance(self, name: str = "audit", **instance: Any) -> str:
-        """Adds an instance without reports (id, status, extra, omit) and gives its id."""
+        """Adds an instance without reports (id, status, extra, omit) and returns its id."""
         [added] = self._control("POST", "/instances", {"name": name, **instance})["ids"]
         return added
 
     def add_instances(self, count: int, **instances: Any) -> list[str]:
-        """Adds many instances at once, and gives their ids in the order of the list."""
+        """Adds many instances at once, and returns their ids in the order of the list."""
         return self._control("POST", "/instances", {"count": count, **instances})["ids"]
 
     def remove_instances(self, ids: list[str]) -> int:
-        """Removes instances; says how many there were."""
+        """Removes instances; returns how many existed."""
         return self._control("DELETE", "/instances", {"ids": ids})["removed"]
 
     def delete_after(self, lists: int, ids: list[str]) -> None:
-        """Lets reports and instances vanish right after so many more lists were answered."""
+        """Deletes reports and instances right after the given number of list responses."""
         self._control("POST", "/deletions", {"after_lists": lists, "ids": ids})
 
     def set_generation(self, **settings: Any) -> None:
-        """How reports are made that clients ask for from now on.
+        """Sets how the service generates reports from now on.
 
         percent_per_list, duration_ms, steps, appear_after_lists, format, size, foreign,
-        unknown_template. What is not given is as it was at first; so too below.
+        unknown_template. Omitted settings return to their defaults.
         """
         self._control("POST", "/generation", settings)
 
     def set_shapes(self, **shapes: str) -> None:
-        """In which shapes the service answers from now on (instances)."""
+        """Sets the response formats of the service from now on (instances)."""
         self._control("POST", "/shapes", shapes)
 
     def made(self) -> list[str]:
-        """The ids of the reports made because clients asked for them, in order."""
+        """The ids of the reports that clients generated, in order."""
         return self._control("GET", "/made")["ids"]
 
     def new_version(self, report: str) -> dict[str, Any]:
-        """Changes a report, and describes it with its new hashes."""
+        """Changes a report, and returns its description with the new hashes."""
         return self._control("POST", "/versions", {"report": report})
 
     def add_token(self, token: str) -> None:
-        """Makes one more token valid."""
+        """Adds a valid token."""
         self._control("POST", "/tokens", {"token": token})
 
     def revoke_token(self, token: str) -> None:
-        """Makes a valid token invalid."""
+        """Invalidates a token."""
         self._control("DELETE", "/tokens", {"token": token})
 
     def revoke_issued_tokens(self) -> None:
-        """Makes every token invalid that IAM has issued."""
+        """Invalidates all tokens that IAM has issued."""
         self._control("DELETE", "/tokens", {"issued": True})
 
     def set_iam(self, **settings: Any) -> None:
-        """How IAM behaves from now on (token_lifetime_ms, announced_lifetime_ms).
+        """Sets how IAM behaves from now on (token_lifetime_ms, announced_lifetime_ms).
 
-        What is not given is as it was at first.
+        Omitted settings return to their defaults.
         """
         self._control("POST", "/iam", settings)
 
     def add_project(self, name: str) -> dict[str, Any]:
-        """Adds a project without instances, and describes it; the name may be taken already."""
+        """Adds a project without instances, and returns its description; names may repeat."""
         return self._control("POST", "/projects", {"name": name})
 
     def clear_projects(self) -> None:
-        """Removes the projects added."""
+        """Removes the added projects."""
         self._control("DELETE", "/projects")
 
     def set_metadata(self, **settings: Any) -> None:
-        """How the metadata service behaves from now on, as above.
+        """Sets how the metadata service behaves from now on.
 
-        require_token, agency, key_lifetime_ms, announced_key_lifetime_ms
+        require_token, agency, key_lifetime_ms, announced_key_lifetime_ms. Omitted settings
+        return to their defaults.
         """
         self._control("POST", "/metadata", settings)
 
     def revoke_metadata_keys(self) -> int:
-        """Makes every key of the metadata service invalid; says how many were valid."""
+        """Invalidates all keys of the metadata service; returns how many were valid."""
         return self._control("DELETE", "/metadata/keys")["revoked"]
 
     def revoke_metadata_tokens(self) -> None:
-        """Makes every session token of the metadata service invalid."""
+        """Invalidates all session tokens of the metadata service."""
         self._control("DELETE", "/metadata/tokens")
 
     def fault(self, report: str, **fault: Any) -> None:
-        """Makes requests for a report, or those of a call (as @iam.tokens), go wrong."""
+        """Injects a fault into requests for a report or a call (such as @iam.tokens)."""
         self._control("POST", "/faults", {"report": report, **fault})
 
     def clear_faults(self) -> None:
-        """Ends all faults."""
+        """Removes all faults."""
         self._control("DELETE", "/faults")
 
     def listener_fault(self, listener: str, mode: str, **more: Any) -> None:
-        """Makes connections to a listener go wrong: handshake_stall, accept_close, proxy_auth."""
+        """Injects a fault into a listener: handshake_stall, accept_close, proxy_auth."""
         self._control("POST", "/listener_faults", {"listener": listener, "mode": mode, **more})
 
     def clear_listener_faults(self) -> None:
-        """Ends all faults of listeners."""
+        """Removes all faults of listeners."""
         self._control("DELETE", "/listener_faults")
 
     def _control(self, method: str, path: str, body: Any = None) -> Any:
@@ -225,16 +226,16 @@ class MockService:
             method=method,
         )
         try:
-            with self._opener.open(request, timeout=CONTROL_TIMEOUT) as answer:
-                return json.load(answer)
+            with self._opener.open(request, timeout=CONTROL_TIMEOUT) as response:
+                return json.load(response)
         except urllib.error.HTTPError as error:
             raise RuntimeError(f"{method} {path}: {error.read().decode()}") from error
 
     def close(self) -> None:
-        """Ends the program."""
+        """Stops the program."""
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
-            # It is the closed standard input that tells it to end.
+            # Closing its standard input stops it.
             stream.close()
         try:
             self._process.wait(END_TIMEOUT)

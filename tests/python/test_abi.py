@@ -1,4 +1,4 @@
-"""The description of the ABI for wrappers, and the lock on the ABI that it makes."""
+"""The machine-readable description of the ABI, and the compatibility check that uses it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import jsonschema
 import pytest
 from pycparser import c_ast
 
-import declared
-from compare import added, broken, by_name
+import c_declarations
+from compare import additions, breaking_changes, by_name
 
 Description = dict[str, Any]
 
@@ -32,19 +32,19 @@ def baseline(root: Path) -> Description:
     return found
 
 
-def test_the_description_is_of_its_schema(root: Path, description: Description) -> None:
+def test_abi_description_matches_schema(root: Path, description: Description) -> None:
     schema = json.loads((root / "include/dbss-abi.schema.json").read_text())
     validator = jsonschema.Draft202012Validator
     validator.check_schema(schema)
     validator(schema).validate(description)
-    # The schema's own rules hold: what is no fact of the format is refused.
+    # The schema itself is strict: it rejects an unknown property.
     for function in ("dbss_version", "dbss_report_download"):
         wrong = copy.deepcopy(description)
         by_name(wrong["functions"])[function]["colour"] = "blue"
         assert not validator(schema).is_valid(wrong)
 
 
-def test_the_library_exports_exactly_what_is_described(
+def test_abi_description_lists_exactly_exported_functions(
     library: Path, description: Description
 ) -> None:
     command = ["nm", "--dynamic", "--defined-only", library]
@@ -56,29 +56,32 @@ def test_the_library_exports_exactly_what_is_described(
 
 
 def signatures(types: dict[str, Any]) -> dict[str, Any]:
-    """The functions and callbacks by their names: what they return and take."""
+    """The functions and callbacks by name: their return types and parameters."""
     return {
         name: [
-            declared.c_type(one.type),
-            [(arg.name, declared.c_type(arg.type)) for arg in declared.named_parameters(one)],
+            c_declarations.c_type(one.type),
+            [
+                (arg.name, c_declarations.c_type(arg.type))
+                for arg in c_declarations.named_parameters(one)
+            ],
         ]
         for name, one in types.items()
         if isinstance(one, c_ast.FuncDecl)
     }
 
 
-def types_of(header: Path) -> dict[str, Any]:
-    """The types of all names of the library; of callbacks, that of the function."""
+def header_types(header: Path) -> dict[str, Any]:
+    """The types of all names of the library; for a callback, the type of the function."""
     return {
         one.name: one.type.type
         if isinstance(one.type, c_ast.PtrDecl) and isinstance(one.type.type, c_ast.FuncDecl)
         else one.type
-        for one in declared.declarations(header)
+        for one in c_declarations.declarations(header)
         if one.name and one.name.startswith("dbss_")
     }
 
 
-def test_the_description_has_the_headers_types(root: Path, description: Description) -> None:
+def test_abi_description_matches_header_types(root: Path, description: Description) -> None:
     described = {
         one["name"]: [
             one["returns"]["c_type"],
@@ -86,14 +89,14 @@ def test_the_description_has_the_headers_types(root: Path, description: Descript
         ]
         for one in (*description["functions"], *description["callbacks"])
     }
-    types = types_of(root / "include/dbss.h")
+    types = header_types(root / "include/dbss.h")
     assert described == signatures(types)
     others = ("aliases", "handles", "structs")
     named = {one["name"] for table in others for one in description[table]}
     assert {*described, *named} == set(types)
 
 
-def test_the_description_has_the_headers_constants(root: Path, description: Description) -> None:
+def test_abi_description_matches_header_constants(root: Path, description: Description) -> None:
     text = (root / "include/dbss.h").read_text()
     found = re.findall(r"^#define (DBSS_\w+) (\d+)$", text, re.MULTILINE)
     constants = {name: int(value) for name, value in found if not name.startswith("DBSS_VERSION_")}
@@ -101,7 +104,7 @@ def test_the_description_has_the_headers_constants(root: Path, description: Desc
     assert {one["name"]: one["value"] for one in rows} == constants
 
 
-def test_all_that_the_description_names_is_described(description: Description) -> None:
+def test_abi_description_references_are_defined(description: Description) -> None:
     functions = by_name(description["functions"])
     constants = by_name(description["constants"])
     kinds = {
@@ -131,7 +134,7 @@ def test_all_that_the_description_names_is_described(description: Description) -
         assert (parameter["of"], parameter["nullability"]) == (one["name"], "ignored")
 
 
-def test_the_layout_is_the_compilers(
+def test_abi_description_struct_layout_matches_compiler(
     root: Path, tmp_path: Path, environment: dict[str, str], description: Description
 ) -> None:
     [struct] = description["structs"]
@@ -152,7 +155,7 @@ def test_the_layout_is_the_compilers(
     assert (layout["size"], layout["offsets"]) == (size, offsets_there)
 
 
-def test_a_wrapper_finds_what_it_needs(description: Description) -> None:
+def test_abi_description_has_facts_for_wrappers(description: Description) -> None:
     functions = by_name(description["functions"])
     to_file = functions["dbss_report_download_to_file"]
     parameters = by_name(to_file["parameters"])
@@ -184,11 +187,11 @@ def test_a_wrapper_finds_what_it_needs(description: Description) -> None:
     ]
 
 
-# The lock
+# Compatibility
 
 
-def test_the_abi_is_what_it_was(baseline: Description, description: Description) -> None:
-    assert list(broken(baseline, description)) == []
+def test_abi_is_compatible_with_baseline(baseline: Description, description: Description) -> None:
+    assert list(breaking_changes(baseline, description)) == []
 
 
 def function(name: str) -> Callable[[Description], Any]:
@@ -203,11 +206,11 @@ def status(name: str) -> Callable[[Description], Any]:
     return lambda abi: by_name(abi["statuses"])[name]
 
 
-def setting(place: Callable[[Description], Any], **changes: Any) -> Callable[[Description], None]:
+def change(place: Callable[[Description], Any], **changes: Any) -> Callable[[Description], None]:
     return lambda abi: place(abi).update(changes)
 
 
-def removing(table: str, name: str) -> Callable[[Description], None]:
+def remove(table: str, name: str) -> Callable[[Description], None]:
     return lambda abi: abi[table].remove(by_name(abi[table])[name])
 
 
@@ -215,22 +218,22 @@ def result(name: str) -> Callable[[Description], Any]:
     return lambda abi: function(name)(abi)["returns"]
 
 
-BREAKS: list[tuple[Callable[[Description], Any], str]] = [
-    (removing("functions", "dbss_version"), "dbss_version: removed"),
-    (removing("statuses", "DBSS_ERR_BUSY"), "DBSS_ERR_BUSY: removed"),
-    (removing("handles", "dbss_page"), "dbss_page: removed"),
-    (setting(status("DBSS_ERR_BUSY"), value=199), "DBSS_ERR_BUSY.value: 111 became 199"),
-    (setting(status("DBSS_ERR_BUSY"), value=110), "statuses: two have the value 110"),
+BREAKING_CHANGES: list[tuple[Callable[[Description], Any], str]] = [
+    (remove("functions", "dbss_version"), "dbss_version: removed"),
+    (remove("statuses", "DBSS_ERR_BUSY"), "DBSS_ERR_BUSY: removed"),
+    (remove("handles", "dbss_page"), "dbss_page: removed"),
+    (change(status("DBSS_ERR_BUSY"), value=199), "DBSS_ERR_BUSY.value: 111 became 199"),
+    (change(status("DBSS_ERR_BUSY"), value=110), "statuses: two have the value 110"),
     (
-        setting(parameter("dbss_error_detail_code", "index"), c_type="int32_t"),
+        change(parameter("dbss_error_detail_code", "index"), c_type="int32_t"),
         "dbss_error_detail_code.parameters[index].c_type: 'size_t' became 'int32_t'",
     ),
     (
-        setting(parameter("dbss_report_download", "locale"), nullability="required"),
+        change(parameter("dbss_report_download", "locale"), nullability="required"),
         "dbss_report_download.parameters[locale].nullability: 'optional' became 'required'",
     ),
     (
-        setting(parameter("dbss_report_download", "id"), name="report"),
+        change(parameter("dbss_report_download", "id"), name="report"),
         "dbss_report_download.parameters[id].name: 'id' became 'report'",
     ),
     (
@@ -238,23 +241,23 @@ BREAKS: list[tuple[Callable[[Description], Any], str]] = [
         "dbss_report_download.parameters: 6 became 5",
     ),
     (
-        setting(result("dbss_version"), ownership={"kind": "owned", "free": "dbss_buffer_free"}),
+        change(result("dbss_version"), ownership={"kind": "owned", "free": "dbss_buffer_free"}),
         "dbss_version.returns.ownership.kind: 'static' became 'owned'",
     ),
     (
-        setting(result("dbss_error_message"), nullable=True),
+        change(result("dbss_error_message"), nullable=True),
         "dbss_error_message.returns.nullable: False became True",
     ),
     (
-        setting(result("dbss_page_total"), for_null=0),
+        change(result("dbss_page_total"), for_null=0),
         "dbss_page_total.returns.for_null: -1 became 0",
     ),
     (
-        setting(function("dbss_config_set"), blocks="files"),
+        change(function("dbss_config_set"), blocks="files"),
         "dbss_config_set.blocks: 'never' became 'files'",
     ),
     (
-        setting(function("dbss_operation_cancel"), async_signal_safe=False),
+        change(function("dbss_operation_cancel"), async_signal_safe=False),
         "dbss_operation_cancel.async_signal_safe: True became False",
     ),
     (
@@ -280,26 +283,28 @@ BREAKS: list[tuple[Callable[[Description], Any], str]] = [
         "max_attempts.default: '3' became '4'",
     ),
     (
-        setting(lambda abi: abi, soname="libdbss.so.1"),
+        change(lambda abi: abi, soname="libdbss.so.1"),
         "soname: 'libdbss.so.0' became 'libdbss.so.1'",
     ),
     (
-        setting(function("dbss_version"), since="0.2.0"),
+        change(function("dbss_version"), since="0.2.0"),
         "dbss_version.since: '0.1.0' became '0.2.0'",
     ),
 ]
 
 
-@pytest.mark.parametrize(("change", "problem"), BREAKS, ids=[problem for _, problem in BREAKS])
-def test_a_break_is_found(
-    baseline: Description, change: Callable[[Description], Any], problem: str
+@pytest.mark.parametrize(
+    ("apply_change", "problem"), BREAKING_CHANGES, ids=[problem for _, problem in BREAKING_CHANGES]
+)
+def test_compare_breaking_change_is_reported(
+    baseline: Description, apply_change: Callable[[Description], Any], problem: str
 ) -> None:
     changed = copy.deepcopy(baseline)
-    change(changed)
-    assert problem in list(broken(baseline, changed))
+    apply_change(changed)
+    assert problem in list(breaking_changes(baseline, changed))
 
 
-def test_additions_and_larger_promises_are_none(baseline: Description) -> None:
+def test_compare_addition_or_relaxed_contract_is_not_breaking(baseline: Description) -> None:
     changed = copy.deepcopy(baseline)
     new = {**by_name(changed["functions"])["dbss_version"], "name": "dbss_new", "since": "0.2.0"}
     changed["functions"].insert(0, new)
@@ -308,5 +313,5 @@ def test_additions_and_larger_promises_are_none(baseline: Description) -> None:
     parameter("dbss_report_download", "instance")(changed)["nullability"] = "optional"
     function("dbss_context_new")(changed).update(blocks="briefly", doc="In other words.")
     function("dbss_context_new")(changed)["statuses"].append("DBSS_ERR_NEW")
-    assert list(broken(baseline, changed)) == []
-    assert added(baseline, changed) == ["DBSS_ERR_NEW", "dbss_new"]
+    assert list(breaking_changes(baseline, changed)) == []
+    assert additions(baseline, changed) == ["DBSS_ERR_NEW", "dbss_new"]

@@ -1,4 +1,4 @@
-"""What the package declares is what the header says, to the last type and value."""
+"""The declarations of the package match the header, down to each type and value."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from dbss import _abi as abi
 from dbss import errors, ffi
 from pycparser import c_ast
 
-import declared
+import c_declarations
 
-VALUES = {
+VALUE_TYPES = {
     "uint8_t": ctypes.c_uint8,
     "int32_t": ctypes.c_int32,
     "dbss_status": ctypes.c_int32,
@@ -31,16 +31,16 @@ VALUES = {
     "int": ctypes.c_int,
     "void": None,
 }
-# Both are a pointer: a `user_data` of the package's is an object of Python.
-SAME = {ctypes.py_object: ctypes.c_void_p}
+# Both are pointers: in the package, `user_data` is a Python object.
+EQUIVALENT = {ctypes.py_object: ctypes.c_void_p}
 
 
-def named(name: str) -> Any:
-    """What the package has for a type of the header."""
-    if name in VALUES:
-        return VALUES[name]
+def package_type(name: str) -> Any:
+    """The type of the package for a type of the header."""
+    if name in VALUE_TYPES:
+        return VALUE_TYPES[name]
     camel = "".join(word.capitalize() for word in name.removeprefix("dbss_").split("_"))
-    # The type with a handle's own name is that of a pointer to it.
+    # The attribute with a handle's own name is the pointer type.
     return getattr(abi, f"_{camel}", None) or getattr(abi, camel)
 
 
@@ -54,7 +54,7 @@ def load_generator(root: Path) -> ModuleType:
     return generator
 
 
-def test_the_committed_files_are_up_to_date(root: Path) -> None:
+def test_generated_files_are_up_to_date(root: Path) -> None:
     description = json.loads((root / "include/dbss-abi.json").read_text())
     for path, text in load_generator(root).generate(description).items():
         assert path.read_text() == text, f"{path.name} is stale: run make abi"
@@ -67,7 +67,7 @@ def header(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def declarations(header: Path) -> list[Any]:
-    return declared.declarations(header)
+    return c_declarations.declarations(header)
 
 
 @pytest.fixture(scope="module")
@@ -79,26 +79,26 @@ def is_const(node: Any) -> bool:
     return "const" in node.quals
 
 
-def in_ctypes(node: Any) -> Any:
-    """The type that ctypes must have for a C type."""
+def expected_ctype(node: Any) -> Any:
+    """The expected ctypes type for a C type."""
     if isinstance(node, c_ast.PtrDecl):
         target = node.type
         if isinstance(target, c_ast.PtrDecl):
-            return ctypes.POINTER(in_ctypes(target))
+            return ctypes.POINTER(expected_ctype(target))
         if isinstance(target.type, c_ast.IdentifierType) and target.type.names == ["void"]:
             return ctypes.c_void_p
         if isinstance(target.type, c_ast.IdentifierType) and target.type.names == ["char"]:
-            # c_char_p is only right for strings that nobody writes to.
+            # c_char_p is only right for strings that are not written to.
             return ctypes.c_char_p if is_const(target) else ctypes.POINTER(ctypes.c_char)
-        return ctypes.POINTER(in_ctypes(target))
+        return ctypes.POINTER(expected_ctype(target))
     if isinstance(node.type, c_ast.Struct):
-        return named(node.type.name)
+        return package_type(node.type.name)
     [name] = node.type.names
-    return named(name)
+    return package_type(name)
 
 
 def parameters(function: c_ast.FuncDecl) -> list[Any]:
-    return [one.type for one in declared.named_parameters(function)]
+    return [one.type for one in c_declarations.named_parameters(function)]
 
 
 def returns_status(function: c_ast.FuncDecl) -> bool:
@@ -106,25 +106,28 @@ def returns_status(function: c_ast.FuncDecl) -> bool:
     return isinstance(kind, c_ast.IdentifierType) and kind.names == ["dbss_status"]
 
 
-def test_the_package_declares_exactly_the_headers_functions(
+def test_package_declares_exactly_header_functions(
     functions: dict[str, c_ast.FuncDecl],
 ) -> None:
     assert set(abi.library.functions) == set(functions)
     assert len(functions) > 100
 
 
-def test_every_function_has_the_headers_types(functions: dict[str, c_ast.FuncDecl]) -> None:
+def test_functions_have_header_types(functions: dict[str, c_ast.FuncDecl]) -> None:
     different = {}
     for name, function in functions.items():
         one = abi.library.functions[name]
-        have = (one.restype, [SAME.get(kind, kind) for kind in one.argtypes])
-        want = (in_ctypes(function.type), [in_ctypes(one) for one in parameters(function)])
-        if have != want:
-            different[name] = (have, want)
+        actual = (one.restype, [EQUIVALENT.get(kind, kind) for kind in one.argtypes])
+        expected = (
+            expected_ctype(function.type),
+            [expected_ctype(one) for one in parameters(function)],
+        )
+        if actual != expected:
+            different[name] = (actual, expected)
     assert different == {}
 
 
-def test_every_callback_has_the_headers_types(declarations: list[Any]) -> None:
+def test_callbacks_have_header_types(declarations: list[Any]) -> None:
     pointers = {
         one.name: one.type.type
         for one in declarations
@@ -134,13 +137,16 @@ def test_every_callback_has_the_headers_types(declarations: list[Any]) -> None:
     }
     assert len(pointers) >= 6
     for name, function in pointers.items():
-        callback = named(name)
-        have = (callback._restype_, [SAME.get(one, one) for one in callback._argtypes_])
-        want = (in_ctypes(function.type), [in_ctypes(one) for one in parameters(function)])
-        assert have == want, name
+        callback = package_type(name)
+        actual = (callback._restype_, [EQUIVALENT.get(one, one) for one in callback._argtypes_])
+        expected = (
+            expected_ctype(function.type),
+            [expected_ctype(one) for one in parameters(function)],
+        )
+        assert actual == expected, name
 
 
-def test_every_constant_is_the_headers(header: Path) -> None:
+def test_constants_match_header(header: Path) -> None:
     found = re.findall(
         r"^#define DBSS_((?:LOG|FILE|FORMAT|OPTIONS|ID)_\w+) (\d+)$",
         header.read_text(),
@@ -152,27 +158,29 @@ def test_every_constant_is_the_headers(header: Path) -> None:
     assert len(found) == 13
 
 
-def test_every_function_is_an_attribute_of_its_name() -> None:
+def test_functions_are_attributes_with_their_names() -> None:
     for name, function in abi.library.functions.items():
         assert getattr(abi, name.removeprefix("dbss_")) is function
 
 
-def test_exactly_the_functions_that_fail_are_checked(
+def test_fallible_functions_and_only_those_are_checked(
     functions: dict[str, c_ast.FuncDecl],
 ) -> None:
     checked = {
-        name for name, one in abi.library.functions.items() if one.errcheck == abi.library._check
+        name
+        for name, one in abi.library.functions.items()
+        if one.errcheck == abi.library._check_status
     }
     failing = {
         name
         for name, one in functions.items()
-        # These return a status, and not that of a call.
+        # These return a status as a value, not as the outcome of a call.
         if returns_status(one) and not re.search(r"_(status|group|value)$", name)
     }
     assert checked == failing
 
 
-def test_the_buffer_has_the_headers_fields(declarations: list[Any]) -> None:
+def test_buffer_fields_match_header(declarations: list[Any]) -> None:
     with_inside = {
         one.name: one.type.type
         for one in declarations
@@ -183,11 +191,11 @@ def test_the_buffer_has_the_headers_fields(declarations: list[Any]) -> None:
     }
     assert set(with_inside) == {"dbss_buffer"}
     structure = with_inside["dbss_buffer"]
-    fields = [(one.name, in_ctypes(one.type)) for one in structure.decls]
+    fields = [(one.name, expected_ctype(one.type)) for one in structure.decls]
     assert list(abi.Buffer._fields_) == fields
 
 
-def test_the_buffer_has_the_compilers_layout(
+def test_buffer_layout_matches_compiler(
     header: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     source = tmp_path / "layout.c"
@@ -209,14 +217,14 @@ def header_statuses(header: Path) -> dict[str, int]:
     return {name: int(value) for name, value in found}
 
 
-def test_every_status_of_the_header_has_a_class_and_no_other(header: Path) -> None:
+def test_statuses_of_header_have_exactly_one_class_each(header: Path) -> None:
     statuses = header_statuses(header)
     assert {one.status_name: status for status, one in errors.STATUSES.items()} == statuses
     assert all(one.status == status for status, one in errors.STATUSES.items())
     assert len(statuses) > 30
 
 
-def test_every_class_has_a_status_and_is_public() -> None:
+def test_exception_classes_have_status_and_are_public() -> None:
     classes = {
         one
         for _, one in inspect.getmembers(errors, inspect.isclass)
@@ -229,7 +237,7 @@ def test_every_class_has_a_status_and_is_public() -> None:
 
 
 @pytest.mark.parametrize("status", sorted(errors.STATUSES))
-def test_every_class_is_under_its_group_and_named_as_the_library_does(status: int) -> None:
+def test_exception_class_has_group_and_name_of_its_status(status: int) -> None:
     one = errors.STATUSES[status]
     assert issubclass(one, errors.GROUPS[abi.status_group(status)])
     assert abi.status_name(status) == one.status_name.encode()
@@ -237,13 +245,13 @@ def test_every_class_is_under_its_group_and_named_as_the_library_does(status: in
     spelled = re.sub(r"(?<!^)(?=[A-Z])", "_", words).upper()
     assert one.status_name == f"DBSS_ERR_{spelled}"
     assert one.__module__ == "dbss"
-    # One that has the name of an exception of Python's is that, too.
+    # A class with the name of a builtin exception derives from that exception.
     builtin = getattr(builtins, one.__name__, Exception)
     assert issubclass(one, builtin)
 
 
-def test_the_versions_agree(root: Path, header: Path) -> None:
-    # That of the pkg-config file is the package's in Cargo.toml by a test of the library.
+def test_versions_agree_in_all_files(root: Path, header: Path) -> None:
+    # A Rust test compares the version of the pkg-config file with Cargo.toml.
     text = header.read_text()
     macros = dict(re.findall(r"^#define DBSS_VERSION_(\w+) (\d+)$", text, re.MULTILINE))
     version = ".".join(macros[part] for part in ("MAJOR", "MINOR", "PATCH"))
@@ -256,8 +264,8 @@ def test_the_versions_agree(root: Path, header: Path) -> None:
     assert abi.version_number() == description["version_number"] == number
 
 
-def test_one_handle_in_place_of_another_is_refused() -> None:
-    with ffi.made(abi.Config, abi.config_new, abi.config_free) as config:
+def test_handle_of_wrong_type_is_rejected() -> None:
+    with ffi.temporary_handle(abi.Config, abi.config_new, abi.config_free) as config:
         with pytest.raises(ctypes.ArgumentError):
             abi.context_set_token(config, b"token")
         with pytest.raises(ctypes.ArgumentError):
@@ -266,21 +274,21 @@ def test_one_handle_in_place_of_another_is_refused() -> None:
             abi.config_new(ffi.byref(abi.Context()))
 
 
-def test_only_functions_that_block_let_other_threads_run(root: Path) -> None:
-    """What lets go of a callback must not wait for the interpreter's lock."""
+def test_gil_is_released_only_by_blocking_functions(root: Path) -> None:
+    """A function that releases a callback must not wait for the GIL."""
     description = json.loads((root / "include/dbss-abi.json").read_text())
-    waiting = {one["name"] for one in description["functions"] if one["blocks"] != "never"}
-    # However many bytes there are.
-    waiting.add("dbss_buffer_free")
-    held = {
+    blocking = {one["name"] for one in description["functions"] if one["blocks"] != "never"}
+    # Freeing a large buffer may take long.
+    blocking.add("dbss_buffer_free")
+    holding_gil = {
         name
         for name, one in abi.library.functions.items()
         if one._flags_ & ctypes._FUNCFLAG_PYTHONAPI
     }
-    assert held == set(abi.library.functions) - waiting
+    assert holding_gil == set(abi.library.functions) - blocking
 
 
-def test_only_these_know_ctypes() -> None:
+def test_ctypes_is_imported_only_by_low_level_modules() -> None:
     package = Path(ffi.__file__).parent
     users = {
         one.name

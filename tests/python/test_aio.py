@@ -25,29 +25,29 @@ if TYPE_CHECKING:
 
 KIB = 1024
 MIB = 1024 * 1024
-# No wait here comes near; it only bounds what would hang.
-BOUND = 60.0
-# Far less than the 60 seconds of silence that end a call by default.
-SOON = 5.0
-RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
+# An upper limit for every wait; only a hang reaches it.
+TIMEOUT = 60.0
+# Far less than the default stall timeout of 60 seconds.
+PROMPT = 5.0
+TIME_RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
 
 
 @pytest.fixture(scope="module")
 def service(build_dir: Path) -> Iterator[MockService]:
-    """Its own, because lists show every test's reports."""
+    """A separate service, because lists show the reports of all tests."""
     with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def clean(service: MockService) -> Iterator[None]:
+def reset_mock(service: MockService) -> Iterator[None]:
     service.clear_requests()
     yield
     service.clear_faults()
     service.set_generation()
     for thread in threading.enumerate():
         if thread.name == "dbss async call":
-            thread.join(BOUND)
+            thread.join(TIMEOUT)
             assert not thread.is_alive()
 
 
@@ -68,9 +68,9 @@ def run(
     return asyncio.run(main())
 
 
-async def until(condition: Callable[[], Any]) -> None:
+async def wait_until(condition: Callable[[], Any]) -> None:
     """Waits for another thread or process."""
-    end = time.monotonic() + BOUND
+    end = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < end
         await asyncio.sleep(0.005)
@@ -80,9 +80,9 @@ def sha256(report: bytes) -> str:
     return hashlib.sha256(report).hexdigest()
 
 
-def program(code: str, service: MockService, environment: dict[str, str]) -> str:
-    """What a program of its own prints."""
-    told = {
+def run_program(code: str, service: MockService, environment: dict[str, str]) -> str:
+    """The output of a child process that runs a program."""
+    variables = {
         "ENDPOINT": service.http,
         "TOKEN": service.token,
         "PROJECT": service.project_id,
@@ -91,19 +91,19 @@ def program(code: str, service: MockService, environment: dict[str, str]) -> str
     }
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        env={**environment, **told},
+        env={**environment, **variables},
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
-# What it has.
+# The interface.
 
 
-def test_it_has_every_method_of_the_client_with_its_parameters() -> None:
+def test_async_client_has_all_client_methods_with_same_parameters() -> None:
     def public(kind: type) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}
 
@@ -115,14 +115,12 @@ def test_it_has_every_method_of_the_client_with_its_parameters() -> None:
         assert getattr(aio.AsyncClient, name).__doc__
 
 
-def test_the_package_imports_it_only_on_demand(
-    service: MockService, environment: dict[str, str]
-) -> None:
+def test_aio_is_imported_only_on_demand(service: MockService, environment: dict[str, str]) -> None:
     code = "import sys, dbss; print({'asyncio', 'dbss.aio'} & set(sys.modules))"
-    assert program(code, service, environment) == "set()\n"
+    assert run_program(code, service, environment) == "set()\n"
 
 
-def test_reports_arrive_in_every_way(service: MockService, tmp_path: Path) -> None:
+def test_async_download_methods_return_the_report(service: MockService, tmp_path: Path) -> None:
     names = (service.project_id, service.instance_id, service.pdf["id"])
 
     async def body(client: aio.AsyncClient) -> None:
@@ -150,7 +148,7 @@ def test_reports_arrive_in_every_way(service: MockService, tmp_path: Path) -> No
     run(service, body)
 
 
-def test_lists_come_page_by_page(service: MockService) -> None:
+def test_async_lists_fetch_page_by_page(service: MockService) -> None:
     instance = service.add_instance("for lists")
     ids = service.add_reports(25, instance=instance)
 
@@ -171,17 +169,19 @@ def test_lists_come_page_by_page(service: MockService) -> None:
     run(service, body)
 
 
-def test_reports_are_made_mirrored_and_deleted(service: MockService, tmp_path: Path) -> None:
+def test_async_report_is_generated_mirrored_and_deleted(
+    service: MockService, tmp_path: Path
+) -> None:
     instance = service.add_instance("for reports")
     service.set_generation(percent_per_list=50)
 
     async def body(client: aio.AsyncClient) -> None:
         template = await client.templates(instance).__anext__()
         seen: list[dbss.Progress] = []
-        id = await client.generate_report(instance, template.id, *RANGE, progress=seen.append)
+        id = await client.generate_report(instance, template.id, *TIME_RANGE, progress=seen.append)
         assert seen[-1].percent == 100
         await client.wait_for_report(instance, id)
-        await client.create_report(instance, template.id, *RANGE)
+        await client.create_report(instance, template.id, *TIME_RANGE)
         result = await client.mirror(tmp_path, instance_id=instance)
         assert result.downloaded >= 1
         await client.delete_report(instance, id)
@@ -191,7 +191,7 @@ def test_reports_are_made_mirrored_and_deleted(service: MockService, tmp_path: P
     run(service, body)
 
 
-def test_errors_are_of_the_same_classes(service: MockService, tmp_path: Path) -> None:
+def test_async_errors_have_the_same_classes(service: MockService, tmp_path: Path) -> None:
     names = (service.project_id, service.instance_id, service.pdf["id"])
 
     async def body(client: aio.AsyncClient) -> None:
@@ -210,7 +210,7 @@ def test_errors_are_of_the_same_classes(service: MockService, tmp_path: Path) ->
             await client.download_report_to(*names, path)
         with pytest.raises(ZeroDivisionError):
             await client.download_report(*names, progress=lambda _: 1 // 0)
-        # Not asyncio's: nobody has cancelled the task.
+        # Not asyncio.CancelledError: the task was not cancelled.
         with pytest.raises(dbss.CancelledError):
             await client.download_report(*names, progress=lambda _: False)
         client.set_token("not-the-token")
@@ -229,7 +229,7 @@ def test_errors_are_of_the_same_classes(service: MockService, tmp_path: Path) ->
         aio.AsyncClient(endpoint="")
 
 
-def test_many_calls_at_once(service: MockService) -> None:
+def test_async_many_calls_share_the_threads(service: MockService) -> None:
     reports = [service.add_report(format="bytes", size=20_000 + n) for n in range(300)]
 
     async def body(client: aio.AsyncClient) -> None:
@@ -246,7 +246,7 @@ def test_many_calls_at_once(service: MockService) -> None:
 # Cancelled tasks.
 
 
-def test_a_timeout_ends_a_silent_download(service: MockService, tmp_path: Path) -> None:
+def test_async_timeout_ends_silent_download(service: MockService, tmp_path: Path) -> None:
     report = service.add_report(format="pdf")["id"]
     service.fault(report, no_answer=True)
 
@@ -256,9 +256,9 @@ def test_a_timeout_ends_a_silent_download(service: MockService, tmp_path: Path) 
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(call, 0.2)
 
-    begun = time.monotonic()
+    started = time.monotonic()
     asyncio.run(main())
-    assert time.monotonic() - begun < SOON
+    assert time.monotonic() - started < PROMPT
     assert len(service.requests(report)) == 1
 
 
@@ -272,34 +272,39 @@ CALLS: dict[str, tuple[str, Callable[[aio.AsyncClient, str, str, Path], Awaitabl
     "instances": ("@instances", lambda c, *_: c.instances().__anext__()),
     "reports": ("@reports.list", lambda c, i, *_: c.reports(i).__anext__()),
     "templates": ("@templates", lambda c, i, *_: c.templates(i).__anext__()),
-    "create_report": ("@reports.create", lambda c, i, *_: c.create_report(i, "a" * 32, *RANGE)),
-    "generate_report": ("@templates", lambda c, i, *_: c.generate_report(i, "a" * 32, *RANGE)),
+    "create_report": (
+        "@reports.create",
+        lambda c, i, *_: c.create_report(i, "a" * 32, *TIME_RANGE),
+    ),
+    "generate_report": ("@templates", lambda c, i, *_: c.generate_report(i, "a" * 32, *TIME_RANGE)),
     "wait_for_report": ("@reports.list", lambda c, i, r, _: c.wait_for_report(i, r)),
     "delete_report": ("@reports.delete", lambda c, i, r, _: c.delete_report(i, r)),
 }
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_cancelled_task_cancels_its_call(service: MockService, name: str, tmp_path: Path) -> None:
+def test_async_cancelled_task_cancels_its_call(
+    service: MockService, name: str, tmp_path: Path
+) -> None:
     instance = service.add_instance("for a cancel")
     report = service.add_report(format="pdf", size=5 * MIB, instance=instance)["id"]
     place, call = CALLS[name]
-    # Where bytes go, some have arrived.
+    # For calls that write bytes, some have arrived.
     is_file = name in ("download_report_to", "mirror", "a writer")
     fault: dict[str, Any] = {"stall_after": MIB} if is_file else {"no_answer": True}
     service.fault(place or report, **fault)
 
     async def body(client: aio.AsyncClient) -> None:
         task = asyncio.ensure_future(call(client, instance, report, tmp_path))
-        await until(lambda: service.requests(place or report))
+        await wait_until(lambda: service.requests(place or report))
         if is_file:
-            await until(lambda: service.requests(report)[0]["sent"] >= MIB)
-        begun = time.monotonic()
+            await wait_until(lambda: service.requests(report)[0]["sent"] >= MIB)
+        started = time.monotonic()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert time.monotonic() - begun < SOON
-        # It has ended, not only been left alone.
+        assert time.monotonic() - started < PROMPT
+        # The call has ended; it does not continue in the background.
         assert client._pool._futures == set()
 
     run(service, body)
@@ -307,7 +312,7 @@ def test_a_cancelled_task_cancels_its_call(service: MockService, name: str, tmp_
     assert left <= {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
 
 
-def test_a_cancelled_read_ends_the_stream(service: MockService) -> None:
+def test_async_cancelled_read_ends_the_stream(service: MockService) -> None:
     report = service.add_report(format="pdf", size=5 * MIB)["id"]
     service.fault(report, stall_after=MIB)
 
@@ -318,23 +323,23 @@ def test_a_cancelled_read_ends_the_stream(service: MockService) -> None:
             with pytest.raises(dbss.CancelledError):
                 await stream.read()
 
-    begun = time.monotonic()
+    started = time.monotonic()
     run(service, body)
-    assert time.monotonic() - begun < SOON
+    assert time.monotonic() - started < PROMPT
 
 
-def test_a_stream_that_opens_as_its_task_is_cancelled_is_closed(
+def test_async_stream_opened_during_cancel_is_closed(
     service: MockService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = threading.Event()
-    go_on = threading.Event()
+    may_continue = threading.Event()
     streams = []
     open_report = dbss.Client.open_report
 
     def open_slowly(*args: Any, **more: Any) -> dbss.ReportStream:
         streams.append(open_report(*args, **more))
         opened.set()
-        assert go_on.wait(BOUND)
+        assert may_continue.wait(TIMEOUT)
         return streams[0]
 
     monkeypatch.setattr(dbss.Client, "open_report", open_slowly)
@@ -342,10 +347,10 @@ def test_a_stream_that_opens_as_its_task_is_cancelled_is_closed(
     async def body(client: aio.AsyncClient) -> None:
         call = client.open_report(None, service.instance_id, service.pdf["id"])
         task = asyncio.ensure_future(call)
-        await until(opened.is_set)
+        await wait_until(opened.is_set)
         task.cancel()
         await asyncio.sleep(0)
-        go_on.set()
+        may_continue.set()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert streams[0].closed
@@ -353,7 +358,7 @@ def test_a_stream_that_opens_as_its_task_is_cancelled_is_closed(
     run(service, body)
 
 
-def test_a_list_goes_on_after_a_cancel(service: MockService) -> None:
+def test_async_list_continues_after_cancel(service: MockService) -> None:
     instance = service.add_instance("for a list")
     ids = service.add_reports(15, instance=instance)
 
@@ -362,7 +367,7 @@ def test_a_list_goes_on_after_a_cancel(service: MockService) -> None:
         found = [(await items.__anext__()).id for _ in range(10)]
         service.fault("@reports.list", no_answer=True)
         waiting = asyncio.ensure_future(items.__anext__())
-        await until(lambda: len(service.requests("@reports.list")) == 2)
+        await wait_until(lambda: len(service.requests("@reports.list")) == 2)
         with pytest.raises(dbss.BusyError):
             await items.__anext__()
         waiting.cancel()
@@ -375,14 +380,14 @@ def test_a_list_goes_on_after_a_cancel(service: MockService) -> None:
     run(service, body)
 
 
-def test_a_call_that_waits_for_a_thread_is_cancelled_alone(service: MockService) -> None:
+def test_async_cancel_of_queued_call_leaves_running_call_alone(service: MockService) -> None:
     report = service.add_report(format="pdf")["id"]
     service.fault(report, delay_ms=500)
 
     async def body(client: aio.AsyncClient) -> None:
         call = client.download_report(None, service.instance_id, report)
         first = asyncio.ensure_future(call)
-        await until(lambda: service.requests(report))
+        await wait_until(lambda: service.requests(report))
         with dbss.Operation() as operation:
             second = asyncio.ensure_future(client.check(operation=operation))
             await asyncio.sleep(0)
@@ -391,13 +396,13 @@ def test_a_call_that_waits_for_a_thread_is_cancelled_alone(service: MockService)
                 await second
             assert not first.done()
             assert await first
-            # It never ran, so its operation is free for the next.
+            # It never ran, so its operation can be used again.
             await client.check(operation=operation)
 
     run(service, body, max_threads=1)
 
 
-def test_an_operation_can_be_given(service: MockService) -> None:
+def test_async_operation_argument_controls_the_call(service: MockService) -> None:
     report = service.add_report(format="pdf", size=5 * MIB)["id"]
     service.fault(report, stall_after=MIB)
 
@@ -405,7 +410,7 @@ def test_an_operation_can_be_given(service: MockService) -> None:
         with dbss.Operation() as operation:
             names = (None, service.instance_id, report)
             task = asyncio.ensure_future(client.download_report(*names, operation=operation))
-            await until(lambda: operation.received >= MIB)
+            await wait_until(lambda: operation.received >= MIB)
             operation.cancel()
             with pytest.raises(dbss.CancelledError):
                 await task
@@ -422,10 +427,10 @@ def test_an_operation_can_be_given(service: MockService) -> None:
     run(service, body)
 
 
-# Life and death.
+# Closing.
 
 
-def test_close_ends_calls_and_threads(service: MockService) -> None:
+def test_async_close_ends_calls_and_threads(service: MockService) -> None:
     report = service.add_report(format="pdf")["id"]
     service.fault(report, no_answer=True)
 
@@ -433,12 +438,12 @@ def test_close_ends_calls_and_threads(service: MockService) -> None:
         client = connect(service, max_threads=2)
         names = (None, service.instance_id, report)
         tasks = [asyncio.ensure_future(client.download_report(*names)) for _ in range(3)]
-        await until(lambda: len(service.requests(report)) == 2)
-        begun = time.monotonic()
+        await wait_until(lambda: len(service.requests(report)) == 2)
+        started = time.monotonic()
         await client.aclose()
-        assert time.monotonic() - begun < SOON
-        ends = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(end) for end in ends] == [dbss.CancelledError] * 2 + [dbss.ClosedError]
+        assert time.monotonic() - started < PROMPT
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(end) for end in outcomes] == [dbss.CancelledError] * 2 + [dbss.ClosedError]
         await client.aclose()
         with pytest.raises(dbss.ClosedError):
             await client.check()
@@ -448,26 +453,26 @@ def test_close_ends_calls_and_threads(service: MockService) -> None:
     asyncio.run(main())
 
 
-def test_a_client_without_references_ends_its_threads(service: MockService) -> None:
+def test_async_unreferenced_client_ends_its_threads(service: MockService) -> None:
     async def main() -> None:
         await connect(service).check()
 
-    # The fixture waits for the threads.
+    # The fixture waits for the threads to end.
     asyncio.run(main())
 
 
-def test_a_client_serves_one_loop_after_the_other(service: MockService) -> None:
+def test_async_client_serves_several_loops_in_turn(service: MockService) -> None:
     client = connect(service)
     with ThreadPoolExecutor(2) as pool:
         for one in [pool.submit(lambda: asyncio.run(client.check())) for _ in range(4)]:
-            one.result(BOUND)
+            one.result(TIMEOUT)
     asyncio.run(client.aclose())
 
 
-def test_the_interpreter_ends_while_calls_are_under_way(
+def test_async_interpreter_exit_during_call_succeeds(
     service: MockService, environment: dict[str, str]
 ) -> None:
-    """The loop is left as it is, without the cancel of asyncio.run()."""
+    """The loop is abandoned, without the cancellation of asyncio.run()."""
     service.fault(service.pdf["id"], no_answer=True)
     code = """
 import asyncio, os, warnings
@@ -487,12 +492,12 @@ warnings.simplefilter("ignore")
 task = loop.run_until_complete(main())
 print("left")
 """
-    begun = time.monotonic()
-    assert program(code, service, environment) == "left\n"
-    assert time.monotonic() - begun < 2 * SOON
+    started = time.monotonic()
+    assert run_program(code, service, environment) == "left\n"
+    assert time.monotonic() - started < 2 * PROMPT
 
 
-def test_a_child_of_fork_goes_on_using_it(
+def test_async_client_works_in_forked_child(
     service: MockService, environment: dict[str, str]
 ) -> None:
     code = """
@@ -509,4 +514,4 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 asyncio.run(client.aclose())
 """
-    assert program(code, service, environment) == "7\n"
+    assert run_program(code, service, environment) == "7\n"

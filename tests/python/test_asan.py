@@ -1,4 +1,4 @@
-"""The C tests under AddressSanitizer, LeakSanitizer and, in what is C, UndefinedBehaviorSanitizer.
+"""The C tests under AddressSanitizer, LeakSanitizer and, for C code, UndefinedBehaviorSanitizer.
 
 `make asan` builds and runs them.
 """
@@ -13,20 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from test_c import checking, checks_of, environment, facts, run
-from test_c_lists import clean, mock
+from test_c import check_environment, checks_in, environment, fixture_file, run
+from test_c_lists import mock, reset_mock
 
-# Fixtures, which no name in this file uses.
-__all__ = ["checking", "clean", "environment", "facts", "mock"]
+# Imported fixtures; this file does not use the names directly.
+__all__ = ["check_environment", "environment", "fixture_file", "mock", "reset_mock"]
 
 PROGRAMS = (
     *("abi", "errors", "records", "transfers", "control", "signals", "threads", "closing"),
     *("files", "credentials", "sources", "lists", "mirror"),
 )
 
-# What a sanitizer's own memory and slowness make impossible.
-IMPOSSIBLE = {
-    # They search all of the process's memory, of which the sanitizer maps terabytes.
+# Checks that cannot run under a sanitizer, because of its memory use or its slowness.
+UNSUPPORTED_CHECKS = {
+    # They search the memory of the process, of which the sanitizer maps terabytes.
     "token_wiped",
     "token_wiped_tls",
     "password_wiped",
@@ -35,17 +35,17 @@ IMPOSSIBLE = {
     "profile_wiped",
     "metadata_wiped",
     "provided_token_wiped",
-    # It limits the address space (RLIMIT_AS), which those terabytes exceed.
+    # It limits the address space (RLIMIT_AS), which the sanitizer exceeds.
     "out_of_memory",
-    # It limits the resident memory, which holds what was freed lately.
+    # It limits the resident memory, in which the sanitizer keeps freed memory.
     "large_report",
-    # It measures short times.
+    # It measures short durations.
     "ticks_everywhere",
-    # It ends a thread in a callback: frames of this build are not those that let it stay.
+    # It ends a thread in a callback, which needs the stack frames of a normal build.
     "a_thread_that_ends_in_a_callback_stays",
 }
-# They wait for clocks, most of them several seconds, and do nothing else that is new.
-WAITING = {
+# They mostly wait several seconds for a timer, and exercise no other code.
+SLOW_CHECKS = {
     "login_before_expiry",
     "login_fails_before_expiry",
     "metadata_before_expiry",
@@ -54,15 +54,15 @@ WAITING = {
 }
 
 
-def checks(program: str, *kinds: str) -> list[str]:
+def selected_checks(program: str, *kinds: str) -> list[str]:
     return [
         name
-        for name, kind in checks_of(program).items()
-        if kind in kinds and name not in IMPOSSIBLE | WAITING
+        for name, kind in checks_in(program).items()
+        if kind in kinds and name not in UNSUPPORTED_CHECKS | SLOW_CHECKS
     ]
 
 
-def sanitized(
+def run_sanitized(
     build_dir: Path,
     environment: dict[str, str],
     program: str,
@@ -83,13 +83,13 @@ def sanitized(
         ("overflow", "runtime error: signed integer overflow"),
     ],
 )
-def test_a_fault_is_found(
+def test_sanitizer_detects_deliberate_fault(
     build_dir: Path, environment: dict[str, str], fault: str, found: str
 ) -> None:
-    done = sanitized(build_dir, environment, "faulty", fault)
+    done = run_sanitized(build_dir, environment, "faulty", fault)
     assert done.returncode == 66
     assert found in done.stderr
-    assert sanitized(build_dir, environment, "faulty", "nothing").returncode == 0
+    assert run_sanitized(build_dir, environment, "faulty", "nothing").returncode == 0
 
 
 def expect_no_fault(done: subprocess.CompletedProcess[str], passed: int) -> None:
@@ -97,47 +97,53 @@ def expect_no_fault(done: subprocess.CompletedProcess[str], passed: int) -> None
     assert f"{passed} passed, 0 failed" in done.stdout
 
 
-@pytest.mark.parametrize("program", [one for one in PROGRAMS if checks(one, "PLAIN", "TLS")])
-def test_no_fault(
-    build_dir: Path, checking: dict[str, str], facts: Path, tmp_path: Path, program: str
+@pytest.mark.parametrize(
+    "program", [one for one in PROGRAMS if selected_checks(one, "PLAIN", "TLS")]
+)
+def test_checks_have_no_fault(
+    build_dir: Path,
+    check_environment: dict[str, str],
+    fixture_file: Path,
+    tmp_path: Path,
+    program: str,
 ) -> None:
-    names = checks(program, "PLAIN", "TLS")
-    done = sanitized(build_dir, checking, program, facts, *names, cwd=tmp_path)
+    names = selected_checks(program, "PLAIN", "TLS")
+    done = run_sanitized(build_dir, check_environment, program, fixture_file, *names, cwd=tmp_path)
     expect_no_fault(done, len(names))
 
 
-# Those that fork, limit or signal have a process of their own.
+# Checks that fork, set limits or send signals run in a separate process.
 @pytest.mark.parametrize(
     ("program", "check"),
-    [(program, check) for program in PROGRAMS for check in checks(program, "LOAD")],
+    [(program, check) for program in PROGRAMS for check in selected_checks(program, "LOAD")],
 )
-def test_no_fault_alone(
+def test_isolated_checks_have_no_fault(
     build_dir: Path,
-    checking: dict[str, str],
-    facts: Path,
+    check_environment: dict[str, str],
+    fixture_file: Path,
     tmp_path: Path,
     program: str,
     check: str,
 ) -> None:
-    done = sanitized(build_dir, checking, program, facts, check, cwd=tmp_path)
+    done = run_sanitized(build_dir, check_environment, program, fixture_file, check, cwd=tmp_path)
     skipped = re.match(rf"skip {check}: (.*)", done.stdout)
     if skipped and os.environ.get("CI") != "true":
         pytest.skip(skipped[1])
     expect_no_fault(done, 1)
 
 
-def test_no_fault_with_null(
-    root: Path, build_dir: Path, checking: dict[str, str], facts: Path
+def test_null_arguments_have_no_fault(
+    root: Path, build_dir: Path, check_environment: dict[str, str], fixture_file: Path
 ) -> None:
     description = json.loads((root / "include/dbss-abi.json").read_text())
-    done = sanitized(build_dir, checking, "nulls", facts)
+    done = run_sanitized(build_dir, check_environment, "nulls", fixture_file)
     expect_no_fault(done, len(description["functions"]))
 
 
-def test_no_fault_in_the_conformance_cases(
-    root: Path, build_dir: Path, environment: dict[str, str], facts: Path
+def test_conformance_cases_have_no_fault(
+    root: Path, build_dir: Path, environment: dict[str, str], fixture_file: Path
 ) -> None:
     cases = sorted((root / "tests/conformance").glob("*.cases"))
     lines = [line for file in cases for line in file.read_text().splitlines()]
-    done = sanitized(build_dir, environment, "conformance", facts, "https", *cases)
+    done = run_sanitized(build_dir, environment, "conformance", fixture_file, "https", *cases)
     expect_no_fault(done, sum(line.startswith("case: ") for line in lines))

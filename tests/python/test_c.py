@@ -1,4 +1,4 @@
-"""The C ABI: the header, the conformance cases, the rules of the ABI, and the C program."""
+"""The C ABI: the header, the conformance cases, the rules of the ABI, and dbss-download."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-def checks_of(program: str) -> dict[str, str]:
-    """The checks of a C program, and the kind of each.
+def checks_in(program: str) -> dict[str, str]:
+    """The checks of a C program, with their kinds.
 
-    At collection there may be no program yet to ask, so the table in its source tells.
+    They come from the table in its source, because the program may not be built yet.
     """
     source = (ROOT / f"tests/c/{program}.c").read_text()
     return dict(re.findall(r'^    \{"(\w+)", \w+, (PLAIN|TLS|LOAD)\},$', source, re.MULTILINE))
 
 
-ABI_CHECKS = checks_of("abi")
+ABI_CHECKS = checks_in("abi")
 
 VALGRIND = [
     "valgrind",
@@ -46,7 +46,7 @@ VALGRIND = [
     "--errors-for-leak-kinds=definite,indirect",
     "--track-fds=no",
 ]
-# Cryptography is assembly, of which valgrind cannot tell what is initialised.
+# Cryptography is in assembly, for which valgrind cannot track initialisation.
 VALGRIND_TLS = [*VALGRIND, "--undef-value-errors=no"]
 
 
@@ -54,7 +54,7 @@ VALGRIND_TLS = [*VALGRIND, "--undef-value-errors=no"]
 def environment(
     environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
-    """The same without credentials and endpoints of whoever runs the tests."""
+    """The environment without the credentials and endpoints of the user."""
     kept = {k: v for k, v in environment.items() if not k.startswith("HUAWEICLOUD_")}
     return {**kept, "HOME": str(tmp_path_factory.mktemp("home"))}
 
@@ -84,43 +84,43 @@ def expect_success(done: subprocess.CompletedProcess[str], silent: bool = True) 
 
 
 @pytest.fixture
-def programs(build_dir: Path) -> Path:
+def c_programs(build_dir: Path) -> Path:
     return build_dir / "tests/c"
 
 
 @pytest.fixture
-def checking(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """An environment for the programs of checks."""
-    place = tmp_path / "scratch"
-    place.mkdir()
-    return {**environment, "TMPDIR": str(place)}
+def check_environment(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """An environment for the check programs."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    return {**environment, "TMPDIR": str(scratch)}
 
 
 @pytest.fixture
-def facts(mock: MockService, tmp_path: Path) -> Path:
-    """What C cannot read out of JSON, as lines of name=value."""
+def fixture_file(mock: MockService, tmp_path: Path) -> Path:
+    """The fixture values for C, as lines of name=value."""
     ready = json.loads(mock.raw_ready)
-    known = {name: value for name, value in ready.items() if isinstance(value, str)}
-    known["control"] = ready["control"].removeprefix("http://").rstrip("/")
-    known["project"] = ready["project_id"]
-    known["instance"] = ready["instance_id"]
+    fixtures = {name: value for name, value in ready.items() if isinstance(value, str)}
+    fixtures["control"] = ready["control"].removeprefix("http://").rstrip("/")
+    fixtures["project"] = ready["project_id"]
+    fixtures["instance"] = ready["instance_id"]
     for name, report in (("pdf", mock.pdf), ("zip", mock.zip)):
-        known[name] = report["id"]
-        known[f"{name}_en"] = report["sha256"]["en-us"]
-        known[f"{name}_zh"] = report["sha256"]["zh-cn"]
-    path = tmp_path / "facts"
-    path.write_text("".join(f"{name}={value}\n" for name, value in known.items()))
+        fixtures[name] = report["id"]
+        fixtures[f"{name}_en"] = report["sha256"]["en-us"]
+        fixtures[f"{name}_zh"] = report["sha256"]["zh-cn"]
+    path = tmp_path / "fixture_file"
+    path.write_text("".join(f"{name}={value}\n" for name, value in fixtures.items()))
     return path
 
 
-# The header
+# The header.
 
 
 @pytest.mark.parametrize("program", ["header_c99", "header_c11", "header_cpp"])
-def test_the_header_alone_is_strict_c_and_cpp(
-    programs: Path, environment: dict[str, str], program: str
+def test_header_alone_compiles_as_strict_c_and_cpp(
+    c_programs: Path, environment: dict[str, str], program: str
 ) -> None:
-    expect_success(run([programs / program], environment))
+    expect_success(run([c_programs / program], environment))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_the_header_alone_is_strict_c_and_cpp(
     ],
 )
 @pytest.mark.parametrize("language", ["c", "c++"])
-def test_a_wrong_handle_does_not_compile(
+def test_wrong_handle_type_does_not_compile(
     root: Path, environment: dict[str, str], language: str, call: str, compiles: bool
 ) -> None:
     source = f"""
@@ -151,12 +151,12 @@ def test_a_wrong_handle_does_not_compile(
     assert (done.returncode == 0) == compiles, done.stderr
 
 
-# The ABI
+# The ABI.
 
 
 @pytest.mark.parametrize("endpoint", ["http", "https"])
-def test_the_conformance_cases(
-    root: Path, programs: Path, environment: dict[str, str], facts: Path, endpoint: str
+def test_conformance_cases_pass(
+    root: Path, c_programs: Path, environment: dict[str, str], fixture_file: Path, endpoint: str
 ) -> None:
     cases = sorted((root / "tests/conformance").glob("*.cases"))
     names = [
@@ -166,31 +166,33 @@ def test_the_conformance_cases(
         if line.startswith("case: ")
     ]
     assert len(names) == len(set(names))
-    done = run([programs / "conformance", facts, endpoint, *cases], environment)
+    done = run([c_programs / "conformance", fixture_file, endpoint, *cases], environment)
     assert f"{len(names)} passed, 0 failed" in expect_success(done)
 
 
-def test_every_check_of_the_abi_is_run(programs: Path, environment: dict[str, str]) -> None:
-    listed = expect_success(run([programs / "abi", "--list"], environment)).splitlines()
+def test_abi_checks_are_all_run(c_programs: Path, environment: dict[str, str]) -> None:
+    listed = expect_success(run([c_programs / "abi", "--list"], environment)).splitlines()
     assert listed == [f"{name} {kind.lower()}" for name, kind in ABI_CHECKS.items()]
     assert len(listed) > 20
 
 
 @pytest.mark.parametrize("check", ABI_CHECKS)
-def test_the_abi(programs: Path, environment: dict[str, str], facts: Path, check: str) -> None:
-    done = run([programs / "abi", facts, check], environment)
+def test_abi_check_passes(
+    c_programs: Path, environment: dict[str, str], fixture_file: Path, check: str
+) -> None:
+    done = run([c_programs / "abi", fixture_file, check], environment)
     assert f"ok {check}\n" in expect_success(done)
 
 
-def test_the_library_can_be_unloaded_during_a_look_up(
-    programs: Path, library: Path, environment: dict[str, str]
+def test_unload_during_name_lookup_does_not_crash(
+    c_programs: Path, library: Path, environment: dict[str, str]
 ) -> None:
-    expect_success(run([programs / "dlclose", library], environment))
+    expect_success(run([c_programs / "dlclose", library], environment))
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_the_conformance_cases_under_valgrind(
-    root: Path, programs: Path, environment: dict[str, str], facts: Path, tls: bool
+def test_conformance_cases_under_valgrind_pass(
+    root: Path, c_programs: Path, environment: dict[str, str], fixture_file: Path, tls: bool
 ) -> None:
     need_tool("valgrind")
     every = sorted((root / "tests/conformance").glob("*.cases"))
@@ -198,33 +200,35 @@ def test_the_conformance_cases_under_valgrind(
     cases = [file for file in every if (file.name in over_tls) == tls]
     assert cases
     valgrind = VALGRIND_TLS if tls else VALGRIND
-    done = run([*valgrind, programs / "conformance", facts, "http", *cases], environment, 600)
-    # What is only possibly lost is shown, and no error.
+    done = run(
+        [*valgrind, c_programs / "conformance", fixture_file, "http", *cases], environment, 600
+    )
+    # Memory that is only possibly lost is printed, but is not an error.
     assert " passed, 0 failed" in expect_success(done, silent=False)
 
 
 @pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
-def test_the_abi_under_valgrind(
-    programs: Path, environment: dict[str, str], facts: Path, kind: str
+def test_abi_checks_under_valgrind_pass(
+    c_programs: Path, environment: dict[str, str], fixture_file: Path, kind: str
 ) -> None:
     need_tool("valgrind")
     checks = [name for name, its_kind in ABI_CHECKS.items() if its_kind == kind]
     valgrind = VALGRIND_TLS if kind == "TLS" else VALGRIND
-    done = run([*valgrind, programs / "abi", facts, *checks], environment, 600)
+    done = run([*valgrind, c_programs / "abi", fixture_file, *checks], environment, 600)
     assert f"{len(checks)} passed, 0 failed" in expect_success(done, silent=False)
 
 
-# The C program
+# The program dbss-download.
 
 
-class Download:
-    """Runs dbss-download in an empty directory, and watches what every run must keep."""
+class DownloadProgram:
+    """Runs dbss-download in an empty directory, and checks that it prints no secret."""
 
     def __init__(self, program: Path, environment: dict[str, str], mock: MockService, cwd: Path):
         self.program = program
         self.cwd = cwd
         self.token = mock.token
-        # What no run may print.
+        # No run may print these.
         self.secrets = {mock.token, mock.secret_key, mock.password}
         self.environment = {
             **{k: v for k, v in environment.items() if not k.startswith("DBSS_")},
@@ -265,16 +269,16 @@ class Download:
 @pytest.fixture
 def download(
     build_dir: Path, environment: dict[str, str], mock: MockService, tmp_path: Path
-) -> Download:
-    # What a test that failed left behind must not fail the next one.
+) -> DownloadProgram:
+    # Faults of a failed test must not affect the next one.
     mock.clear_faults()
     cwd = tmp_path / "cwd"
     cwd.mkdir()
-    return Download(build_dir / "bin/dbss-download", environment, mock, cwd)
+    return DownloadProgram(build_dir / "bin/dbss-download", environment, mock, cwd)
 
 
-# One attempt: what goes wrong once is not made good by the next.
-ONCE = ("--set", "max_attempts=1")
+# A single attempt, so that one fault is enough.
+NO_RETRY = ("--set", "max_attempts=1")
 
 
 def sha256(path: Path) -> str:
@@ -286,8 +290,8 @@ def connections(mock: MockService) -> int:
     return counted["total"] if isinstance(counted, dict) else counted
 
 
-def test_without_an_output_a_report_gets_its_own_name(
-    download: Download, mock: MockService
+def test_download_without_output_uses_report_name(
+    download: DownloadProgram, mock: MockService
 ) -> None:
     name = "audit-report.pdf"
     done = download()
@@ -300,7 +304,9 @@ def test_without_an_output_a_report_gets_its_own_name(
 
 
 @pytest.mark.parametrize("output", ["sub", "sub/", "link"])
-def test_a_directory_as_output(download: Download, mock: MockService, output: str) -> None:
+def test_download_to_directory_uses_report_name(
+    download: DownloadProgram, mock: MockService, output: str
+) -> None:
     (download.cwd / "sub").mkdir()
     (download.cwd / "link").symlink_to("sub")
     done = download("-o", output, "--quiet")
@@ -312,7 +318,7 @@ def test_a_directory_as_output(download: Download, mock: MockService, output: st
     assert download.files() == ["link", "sub"]
 
 
-def test_options_outrank_the_environment(download: Download, mock: MockService) -> None:
+def test_options_override_environment(download: DownloadProgram, mock: MockService) -> None:
     wrong = {
         "DBSS_PROJECT_ID": "x",
         "DBSS_INSTANCE_ID": "x",
@@ -347,7 +353,7 @@ def test_options_outrank_the_environment(download: Download, mock: MockService) 
     assert agents[0].endswith(" test/1=2")
 
 
-def test_the_environment_alone_is_enough(download: Download, mock: MockService) -> None:
+def test_environment_alone_suffices(download: DownloadProgram, mock: MockService) -> None:
     service = {
         "DBSS_ENDPOINT": mock.https,
         "DBSS_CA_FILE": mock.ca_file,
@@ -363,8 +369,8 @@ def test_the_environment_alone_is_enough(download: Download, mock: MockService) 
 @pytest.mark.parametrize(
     ("body", "ending"), [("%PDF-1.7 ...", "pdf"), ("PK\3\4 ...", "zip"), ("\0\1\2" * 6, "bin")]
 )
-def test_a_report_without_a_name_is_called_by_its_id(
-    download: Download, mock: MockService, body: str, ending: str
+def test_report_without_name_is_named_by_id(
+    download: DownloadProgram, mock: MockService, body: str, ending: str
 ) -> None:
     nameless = {"headers": [["Content-Disposition", None], ["Content-Type", None]]}
     mock.fault(mock.pdf["id"], body=body, times=1, **nameless)
@@ -372,7 +378,9 @@ def test_a_report_without_a_name_is_called_by_its_id(
     assert download.files() == [f"{mock.pdf['id']}.{ending}"]
 
 
-def test_standard_output(download: Download, mock: MockService) -> None:
+def test_download_to_stdout_writes_only_the_report(
+    download: DownloadProgram, mock: MockService
+) -> None:
     done = download("-o", "-")
     assert done.returncode == 0
     assert hashlib.sha256(done.stdout).hexdigest() == mock.pdf["sha256"]["en-us"]
@@ -384,8 +392,8 @@ def test_standard_output(download: Download, mock: MockService) -> None:
     assert b"No space left" in done.stderr
 
 
-def test_an_existing_file_of_the_reports_name_is_kept(
-    download: Download, mock: MockService
+def test_existing_file_with_report_name_is_kept(
+    download: DownloadProgram, mock: MockService
 ) -> None:
     target = download.cwd / "audit-report.pdf"
     target.write_text("mine")
@@ -399,8 +407,8 @@ def test_an_existing_file_of_the_reports_name_is_kept(
 
 
 @pytest.mark.parametrize("kind", ["file", "fifo", "link", "dangling link"])
-def test_an_existing_target_is_refused_before_any_traffic(
-    download: Download, mock: MockService, kind: str
+def test_existing_target_is_rejected_before_any_traffic(
+    download: DownloadProgram, mock: MockService, kind: str
 ) -> None:
     target = download.cwd / "target"
     other = download.cwd.parent / "other"
@@ -424,13 +432,13 @@ def test_an_existing_target_is_refused_before_any_traffic(
     assert other.exists() == (kind == "link")
 
 
-def test_force_replaces_only_when_the_report_is_whole(
-    download: Download, mock: MockService
+def test_force_replaces_file_only_with_complete_report(
+    download: DownloadProgram, mock: MockService
 ) -> None:
     target = download.cwd / "target"
     target.write_text("mine")
     mock.fault(mock.pdf["id"], cut_after=100, times=1)
-    assert download("-o", target, "--force", *ONCE).returncode == 6
+    assert download("-o", target, "--force", *NO_RETRY).returncode == 6
     assert target.read_text() == "mine"
     assert download.files() == ["target"]
     assert download("-o", target, "--force").returncode == 0
@@ -438,17 +446,19 @@ def test_force_replaces_only_when_the_report_is_whole(
     assert download.files() == ["target"]
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
-def test_of_two_at_once_only_one_gets_the_name(download: Download, mock: MockService) -> None:
+def test_two_downloads_at_once_only_one_creates_the_file(
+    download: DownloadProgram, mock: MockService
+) -> None:
     report = mock.pdf["id"]
     before = len(mock.requests(report=report))
-    # Both have looked, and found nothing, before either of them writes.
+    # Both see no file before either of them writes.
     mock.fault(report, delay_ms=1000, times=2)
     both = [
         subprocess.Popen(
@@ -459,7 +469,7 @@ def test_of_two_at_once_only_one_gets_the_name(download: Download, mock: MockSer
         )
         for _ in range(2)
     ]
-    wait_for(lambda: len(mock.requests(report=report)) == before + 2)
+    wait_until(lambda: len(mock.requests(report=report)) == before + 2)
     assert download.files() == []
     errors = [process.communicate(timeout=60)[1] for process in both]
     assert sorted(process.returncode for process in both) == [0, 7], errors
@@ -468,8 +478,8 @@ def test_of_two_at_once_only_one_gets_the_name(download: Download, mock: MockSer
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_nothing_and_the_command_line_has_no_secret(
-    download: Download, mock: MockService, number: signal.Signals
+def test_signal_leaves_no_file_and_command_line_has_no_secret(
+    download: DownloadProgram, mock: MockService, number: signal.Signals
 ) -> None:
     report = mock.pdf["id"]
     before = len(mock.requests(report=report))
@@ -482,7 +492,7 @@ def test_a_signal_leaves_nothing_and_the_command_line_has_no_secret(
         env=download.env({"DBSS_TOKEN": None}),
     )
     try:
-        wait_for(lambda: len(mock.requests(report=report)) == before + 1)
+        wait_until(lambda: len(mock.requests(report=report)) == before + 1)
         proc = Path("/proc") / str(process.pid)
         assert b"--token-file" in (proc / "cmdline").read_bytes()
         for file in ("cmdline", "environ"):
@@ -494,7 +504,7 @@ def test_a_signal_leaves_nothing_and_the_command_line_has_no_secret(
     assert download.files() == []
 
 
-FAULTS: list[tuple[int, dict[str, Any]]] = [
+RESPONSE_FAULTS: list[tuple[int, dict[str, Any]]] = [
     (3, {"status": 401, "json": {"error_code": "APIG.0301", "error_msg": "expired"}}),
     (3, {"status": 403, "body": ""}),
     (4, {"status": 404, "body": ""}),
@@ -519,33 +529,33 @@ FAULTS: list[tuple[int, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("code", "fault"), FAULTS)
-def test_exit_codes_for_answers(
-    download: Download, mock: MockService, code: int, fault: dict[str, Any]
+@pytest.mark.parametrize(("code", "fault"), RESPONSE_FAULTS)
+def test_exit_code_matches_response(
+    download: DownloadProgram, mock: MockService, code: int, fault: dict[str, Any]
 ) -> None:
     mock.fault(mock.pdf["id"], **fault, times=1)
-    done = download("-o", "target", *ONCE)
+    done = download("-o", "target", *NO_RETRY)
     assert (done.returncode, done.stdout) == (code, b""), done.stderr
     assert done.stderr.startswith(b"dbss-download: ")
     assert len(done.stderr.splitlines()) == 1
     assert download.files() == []
 
 
-def test_what_is_printed_with_closed_standard_streams_lands_in_no_report(
-    download: Download, mock: MockService
+def test_closed_standard_streams_keep_messages_out_of_the_report(
+    download: DownloadProgram, mock: MockService
 ) -> None:
     shell = ["/bin/sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-']
     mock.fault(mock.pdf["id"], reset_after=1000, times=1)
     done = download("-o", "x.pdf", "--verbose", wrap=shell)
     assert done.returncode == 0
     assert sha256(download.cwd / "x.pdf") == mock.pdf["sha256"]["en-us"]
-    # What cannot be printed is still a failure.
+    # Output that cannot be written is still a failure.
     done = download("-o", "-", wrap=["/bin/sh", "-c", 'exec "$0" "$@" >&-'])
     assert done.returncode in (2, 7)
     assert done.stderr.startswith(b"dbss-download: ")
 
 
-USAGE: list[tuple[int, list[str], dict[str, str | None]]] = [
+USAGE_ERRORS: list[tuple[int, list[str], dict[str, str | None]]] = [
     (2, ["--no-such-option"], {}),
     (2, ["unexpected"], {}),
     (2, ["--project"], {}),
@@ -577,9 +587,9 @@ USAGE: list[tuple[int, list[str], dict[str, str | None]]] = [
 ]
 
 
-@pytest.mark.parametrize(("code", "arguments", "environment_changes"), USAGE)
-def test_exit_codes_for_usage(
-    download: Download,
+@pytest.mark.parametrize(("code", "arguments", "environment_changes"), USAGE_ERRORS)
+def test_exit_code_matches_usage_error(
+    download: DownloadProgram,
     code: int,
     arguments: list[str],
     environment_changes: dict[str, str | None],
@@ -591,8 +601,8 @@ def test_exit_codes_for_usage(
 
 
 @pytest.mark.parametrize("option", ["--token=", "--set=token="])
-def test_a_token_on_the_command_line_is_refused(
-    download: Download, mock: MockService, option: str
+def test_token_on_command_line_is_rejected(
+    download: DownloadProgram, mock: MockService, option: str
 ) -> None:
     before = connections(mock)
     done = download(option + mock.token, env={"DBSS_TOKEN": None})
@@ -604,15 +614,15 @@ def test_a_token_on_the_command_line_is_refused(
 
 
 @pytest.mark.parametrize("key", ["secret_key", "security_token", "iam_password", "proxy"])
-def test_no_secret_is_taken_from_the_command_line(download: Download, key: str) -> None:
+def test_secret_option_on_command_line_is_rejected(download: DownloadProgram, key: str) -> None:
     done = download("--set", f"{key}=shown-to-everybody")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"shown-to-everybody" not in done.stderr
     assert download.files() == []
 
 
-def test_what_the_service_says_is_printed_without_control_characters(
-    download: Download, mock: MockService
+def test_service_message_is_printed_without_control_characters(
+    download: DownloadProgram, mock: MockService
 ) -> None:
     details = [
         {"error_code": "DBSS.1", "error_msg": "first\r\n\x1b[31m\u009b\x7f"},
@@ -645,8 +655,8 @@ def test_what_the_service_says_is_printed_without_control_characters(
     ("end", "code"),
     [(b"", 0), (b"\n", 0), (b"\r\n", 0), (b"\n\n", 2), (b" \n", 2), (b"\0", 2)],
 )
-def test_a_token_file_may_have_one_line_end(
-    download: Download, mock: MockService, end: bytes, code: int
+def test_token_file_may_end_with_one_line_end(
+    download: DownloadProgram, mock: MockService, end: bytes, code: int
 ) -> None:
     token_file = download.cwd.parent / "token"
     token_file.write_bytes(mock.token.encode() + end)
@@ -669,8 +679,8 @@ def test_a_token_file_may_have_one_line_end(
         (500000, "", 2),
     ],
 )
-def test_how_long_a_token_in_a_file_may_be(
-    download: Download, mock: MockService, length: int, end: str, code: int
+def test_token_file_length_limit_is_enforced(
+    download: DownloadProgram, mock: MockService, length: int, end: str, code: int
 ) -> None:
     token = "t" * length
     if code == 0:
@@ -681,7 +691,7 @@ def test_how_long_a_token_in_a_file_may_be(
     assert done.returncode == code, done.stderr
 
 
-def test_a_file_that_cannot_be_written_leaves_nothing(download: Download) -> None:
+def test_unwritable_file_leaves_nothing(download: DownloadProgram) -> None:
     def small_files_only() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
@@ -691,7 +701,9 @@ def test_a_file_that_cannot_be_written_leaves_nothing(download: Download) -> Non
     assert download.files() == []
 
 
-def test_help_and_version(root: Path, download: Download, mock: MockService) -> None:
+def test_help_and_version_are_complete(
+    root: Path, download: DownloadProgram, mock: MockService
+) -> None:
     before = connections(mock)
     done = download("--help", env={"DBSS_TOKEN": None})
     assert (done.returncode, done.stderr) == (0, b"")
@@ -728,11 +740,13 @@ def test_help_and_version(root: Path, download: Download, mock: MockService) -> 
     assert connections(mock) == before
 
 
-def test_the_program_under_valgrind(download: Download, mock: MockService) -> None:
+def test_download_program_under_valgrind_has_no_error(
+    download: DownloadProgram, mock: MockService
+) -> None:
     need_tool("valgrind")
     assert download("-o", "target", wrap=VALGRIND).returncode == 0
     mock.fault(mock.pdf["id"], cut_after=100, times=1)
-    assert download("-o", "another", *ONCE, wrap=VALGRIND).returncode == 6
+    assert download("-o", "another", *NO_RETRY, wrap=VALGRIND).returncode == 6
     mock.fault(mock.pdf["id"], cut_after=100, times=1)
     assert download("-o", "target", "--force", "--verbose", wrap=VALGRIND).returncode == 0
     assert download("-o", "target", wrap=VALGRIND).returncode == 7

@@ -1,4 +1,4 @@
-"""Credentials through the C ABI: checks in C, and what the C program does with them."""
+"""Credentials through the C ABI: checks in C, and dbss-download."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import pytest
 
 from conftest import need_tool
 from test_c import (
-    ONCE,
+    NO_RETRY,
     VALGRIND,
     VALGRIND_TLS,
-    Download,
-    checking,
-    checks_of,
+    DownloadProgram,
+    c_programs,
+    check_environment,
+    checks_in,
     download,
     environment,
     expect_success,
-    facts,
-    programs,
+    fixture_file,
     run,
     sha256,
 )
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 
     from mock_service import MockService
 
-# Fixtures, which no name in this file uses.
-__all__ = ["checking", "download", "environment", "facts", "programs"]
+# Imported fixtures; this file does not use the names directly.
+__all__ = ["c_programs", "check_environment", "download", "environment", "fixture_file"]
 
 CHECKS = [
     (program, name, kind)
     for program in ("credentials", "sources")
-    for name, kind in checks_of(program).items()
+    for name, kind in checks_in(program).items()
 ]
 
 
 @pytest.fixture(autouse=True)
-def as_at_first(mock: MockService) -> Iterator[None]:
-    """Nothing that a test sets stays, also when it fails."""
+def reset_mock(mock: MockService) -> Iterator[None]:
+    """Resets the mock service before and after each test."""
 
     def reset() -> None:
         mock.clear_faults()
@@ -57,41 +57,48 @@ def as_at_first(mock: MockService) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("program", ["credentials", "sources"])
-def test_every_check_is_run(programs: Path, environment: dict[str, str], program: str) -> None:
-    listed = expect_success(run([programs / program, "--list"], environment)).splitlines()
-    assert listed == [f"{name} {kind.lower()}" for of, name, kind in CHECKS if of == program]
+def test_credentials_checks_are_all_run(
+    c_programs: Path, environment: dict[str, str], program: str
+) -> None:
+    listed = expect_success(run([c_programs / program, "--list"], environment)).splitlines()
+    assert listed == [f"{name} {kind.lower()}" for owner, name, kind in CHECKS if owner == program]
     assert len(listed) > 20
 
 
 @pytest.mark.parametrize(("program", "check", "kind"), CHECKS)
-def test_the_check(
-    programs: Path, checking: dict[str, str], facts: Path, program: str, check: str, kind: str
+def test_credentials_check_passes(
+    c_programs: Path,
+    check_environment: dict[str, str],
+    fixture_file: Path,
+    program: str,
+    check: str,
+    kind: str,
 ) -> None:
-    done = run([programs / program, facts, check], checking, 300)
+    done = run([c_programs / program, fixture_file, check], check_environment, 300)
     assert f"ok {check}\n" in expect_success(done)
-    assert not any(Path(checking["TMPDIR"]).iterdir())
+    assert not any(Path(check_environment["TMPDIR"]).iterdir())
 
 
 @pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
 @pytest.mark.parametrize("program", ["credentials", "sources"])
-def test_the_checks_under_valgrind(
-    programs: Path, checking: dict[str, str], facts: Path, program: str, kind: str
+def test_credentials_checks_under_valgrind_pass(
+    c_programs: Path, check_environment: dict[str, str], fixture_file: Path, program: str, kind: str
 ) -> None:
     need_tool("valgrind")
-    checks = [name for of, name, its_kind in CHECKS if (of, its_kind) == (program, kind)]
+    checks = [name for owner, name, its_kind in CHECKS if (owner, its_kind) == (program, kind)]
     if not checks:
         return
     valgrind = VALGRIND_TLS if kind == "TLS" else VALGRIND
-    done = run([*valgrind, programs / program, facts, *checks], checking, 600)
+    done = run([*valgrind, c_programs / program, fixture_file, *checks], check_environment, 600)
     assert f"{len(checks)} passed, 0 failed" in expect_success(done, silent=False)
 
 
-# The C program
+# The program dbss-download.
 
 
 @pytest.fixture
-def finding(download: Download, mock: MockService) -> Download:
-    """The program as its user calls it: a region, and what the environment has.
+def download_without_token(download: DownloadProgram, mock: MockService) -> DownloadProgram:
+    """The program with a region, and credentials of the environment, as most users run it.
 
     It never looks for a real metadata service.
     """
@@ -115,118 +122,131 @@ def masked(key: str) -> str:
     return f"{key[:4]}***{key[-4:]}"
 
 
-def test_a_region_and_the_ids_are_enough(finding: Download, mock: MockService) -> None:
-    done = finding(*options(mock))
+def test_region_and_ids_suffice(download_without_token: DownloadProgram, mock: MockService) -> None:
+    done = download_without_token(*options(mock))
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
     assert done.stderr.startswith(b"saved audit-report.pdf (")
-    assert sha256(finding.cwd / "audit-report.pdf") == mock.pdf["sha256"]["en-us"]
+    assert sha256(download_without_token.cwd / "audit-report.pdf") == mock.pdf["sha256"]["en-us"]
 
 
-def test_the_agency_of_the_instance(finding: Download, mock: MockService) -> None:
+def test_agency_credentials_are_used(
+    download_without_token: DownloadProgram, mock: MockService
+) -> None:
     without = {"HUAWEICLOUD_SDK_AK": None, "HUAWEICLOUD_SDK_SK": None}
-    assert finding(*options(mock), env=without).returncode == 0
+    assert download_without_token(*options(mock), env=without).returncode == 0
     mock.set_metadata(agency=False)
-    done = finding(*options(mock), "-o", "x", env=without)
-    assert (done.returncode, finding.files()) == (2, ["audit-report.pdf"])
+    done = download_without_token(*options(mock), "-o", "x", env=without)
+    assert (done.returncode, download_without_token.files()) == (2, ["audit-report.pdf"])
     for words in (b"HUAWEICLOUD_SDK_AK", b".huaweicloud/credentials", b"agency"):
         assert words in done.stderr
 
 
-def test_what_outranks_what(finding: Download, mock: MockService) -> None:
-    """A token file, then --set, then DBSS_TOKEN, then what is found."""
-    token_file = finding.cwd.parent / "token"
+def test_credential_sources_have_the_documented_precedence(
+    download_without_token: DownloadProgram, mock: MockService
+) -> None:
+    """The order is: a token file, --set, DBSS_TOKEN, credentials that are found."""
+    token_file = download_without_token.cwd.parent / "token"
     token_file.write_text(mock.token)
-    given = {"DBSS_TOKEN": "not-a-token-of-anybody"}
+    wrong_token = {"DBSS_TOKEN": "not-a-token-of-anybody"}
     found = options(mock, credentials="environment")
-    assert finding(*options(mock), env=given).returncode == 3
-    assert finding(*found, "-o", "a", env=given).returncode == 0
+    assert download_without_token(*options(mock), env=wrong_token).returncode == 3
+    assert download_without_token(*found, "-o", "a", env=wrong_token).returncode == 0
     unset = {"HUAWEICLOUD_SDK_AK": None, "HUAWEICLOUD_SDK_SK": None}
-    assert finding(*found, "-o", "b", env=unset).returncode == 2
+    assert download_without_token(*found, "-o", "b", env=unset).returncode == 2
     file = ("--token-file", token_file)
-    assert finding(*found, *file, "-o", "b", env={**given, **unset}).returncode == 0
-    assert finding.files() == ["a", "b"]
+    assert (
+        download_without_token(*found, *file, "-o", "b", env={**wrong_token, **unset}).returncode
+        == 0
+    )
+    assert download_without_token.files() == ["a", "b"]
 
 
-def test_a_warning_is_shown_unless_quiet(
-    finding: Download, mock: MockService, tmp_path: Path
+def test_warning_is_printed_unless_quiet(
+    download_without_token: DownloadProgram, mock: MockService, tmp_path: Path
 ) -> None:
     profile = tmp_path / "profile"
     profile.write_text(f"[basic]\nak = {mock.access_key}\nsk = {mock.secret_key}\n")
     profile.chmod(0o644)
     named = {"HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(profile)}
     call = options(mock, credentials="profile")
-    done = finding(*call, "-o", "a", env=named)
+    done = download_without_token(*call, "-o", "a", env=named)
     assert done.returncode == 0
     [warning, saved] = done.stderr.decode().splitlines()
     assert warning.startswith("dbss-download: warning: ")
     assert str(profile) in warning
     assert saved.startswith("saved a (")
-    done = finding(*call, "-o", "b", "--quiet", env=named)
+    done = download_without_token(*call, "-o", "b", "--quiet", env=named)
     assert (done.returncode, done.stderr) == (0, b"")
     profile.chmod(0o600)
-    assert finding(*call, "-o", "c", env=named).stderr.startswith(b"saved c (")
+    assert download_without_token(*call, "-o", "c", env=named).stderr.startswith(b"saved c (")
 
 
 # --check
 
 
-def lines(output: bytes) -> dict[str, str]:
+def check_lines(output: bytes) -> dict[str, str]:
     pairs = [line.split(": ", 1) for line in output.decode().splitlines()]
     assert [name for name, _ in pairs] == ["source", "who", "project", "expires", "accepted"]
     return dict(pairs)
 
 
-def test_a_check_of_an_access_key(finding: Download, mock: MockService) -> None:
-    # It needs neither of the ids, and saves nothing.
+def test_check_with_access_key_prints_its_source(
+    download_without_token: DownloadProgram, mock: MockService
+) -> None:
+    # It needs no ids, and saves nothing.
     without = {"DBSS_INSTANCE_ID": None, "DBSS_REPORT_ID": None}
-    done = finding("--check", *options(mock), env=without)
+    done = download_without_token("--check", *options(mock), env=without)
     assert (done.returncode, done.stderr) == (0, b"")
-    told = lines(done.stdout)
-    assert told["source"].startswith("environment, ")
-    assert "HUAWEICLOUD_SDK_AK" in told["source"]
-    assert told["who"] == masked(mock.access_key)
-    assert told["project"] == "looked up by the region's name"
-    assert told["expires"] == "not known"
-    assert told["accepted"] == "yes"
-    assert finding.files() == []
+    printed = check_lines(done.stdout)
+    assert printed["source"].startswith("environment, ")
+    assert "HUAWEICLOUD_SDK_AK" in printed["source"]
+    assert printed["who"] == masked(mock.access_key)
+    assert printed["project"] == "looked up by the region's name"
+    assert printed["expires"] == "not known"
+    assert printed["accepted"] == "yes"
+    assert download_without_token.files() == []
 
-    done = finding("--check", *options(mock), "--project", mock.project_id)
-    assert lines(done.stdout)["project"] == mock.project_id
+    done = download_without_token("--check", *options(mock), "--project", mock.project_id)
+    assert check_lines(done.stdout)["project"] == mock.project_id
     own = {"HUAWEICLOUD_SDK_PROJECT_ID": mock.project_id}
     assert (
-        lines(finding("--check", *options(mock), env=own).stdout)["project"]
+        check_lines(download_without_token("--check", *options(mock), env=own).stdout)["project"]
         == own["HUAWEICLOUD_SDK_PROJECT_ID"]
     )
 
 
-def test_a_check_without_a_word(finding: Download, mock: MockService) -> None:
-    done = finding("--check", "--quiet", *options(mock))
+def test_check_quiet_prints_nothing(
+    download_without_token: DownloadProgram, mock: MockService
+) -> None:
+    done = download_without_token("--check", "--quiet", *options(mock))
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     wrong = {"HUAWEICLOUD_SDK_SK": "not-the-secret-key"}
-    done = finding("--check", "-q", *options(mock), env=wrong)
+    done = download_without_token("--check", "-q", *options(mock), env=wrong)
     assert (done.returncode, done.stdout) == (3, b"")
     assert done.stderr
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "<+14>-14"])
-def test_a_check_tells_the_expiry_in_utc(finding: Download, mock: MockService, zone: str) -> None:
+def test_check_prints_expiry_in_utc(
+    download_without_token: DownloadProgram, mock: MockService, zone: str
+) -> None:
     mock.set_metadata(announced_key_lifetime_ms=3_600_000)
     call = options(mock, credentials="metadata")
-    done = finding("--check", *call, env={"TZ": zone, "LC_ALL": "zh_CN.UTF-8"})
+    done = download_without_token("--check", *call, env={"TZ": zone, "LC_ALL": "zh_CN.UTF-8"})
     assert done.returncode == 0
-    told = lines(done.stdout)
-    assert told["source"].startswith("metadata, ")
-    assert mock.metadata in told["source"]
-    assert re.fullmatch(r"....\*\*\*....", told["who"])
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", told["expires"])
+    printed = check_lines(done.stdout)
+    assert printed["source"].startswith("metadata, ")
+    assert mock.metadata in printed["source"]
+    assert re.fullmatch(r"....\*\*\*....", printed["who"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", printed["expires"])
     from datetime import datetime, timedelta, timezone
 
-    expires = datetime.fromisoformat(told["expires"].replace("Z", "+00:00"))
+    expires = datetime.fromisoformat(printed["expires"].replace("Z", "+00:00"))
     ahead = expires - datetime.now(timezone.utc)
     assert timedelta(minutes=55) < ahead < timedelta(minutes=61)
 
 
-CHECK_FAILS: list[tuple[int, str | None, dict[str, str | None]]] = [
+CHECK_FAILURES: list[tuple[int, str | None, dict[str, str | None]]] = [
     (3, "no", {"HUAWEICLOUD_SDK_SK": "not-the-secret-key"}),
     (3, "no", {"DBSS_PROJECT_ID": "no-project-0123456789-0123456789-x"}),
     (6, "not known", {"DBSS_ENDPOINT": "http://127.0.0.1:1"}),
@@ -236,33 +256,37 @@ CHECK_FAILS: list[tuple[int, str | None, dict[str, str | None]]] = [
 ]
 
 
-@pytest.mark.parametrize(("code", "accepted", "changes"), CHECK_FAILS)
-def test_a_check_that_fails(
-    finding: Download,
+@pytest.mark.parametrize(("code", "accepted", "changes"), CHECK_FAILURES)
+def test_check_failure_has_its_exit_code(
+    download_without_token: DownloadProgram,
     mock: MockService,
     code: int,
     accepted: str | None,
     changes: dict[str, Any],
 ) -> None:
-    done = finding("--check", *options(mock), *ONCE, env=changes)
+    done = download_without_token("--check", *options(mock), *NO_RETRY, env=changes)
     assert done.returncode == code, done.stderr
     assert done.stderr.startswith(b"dbss-download: ")
     if accepted is None:
         assert done.stdout == b""
     else:
-        assert lines(done.stdout)["accepted"] == accepted
+        assert check_lines(done.stdout)["accepted"] == accepted
 
 
-def test_a_check_that_cannot_be_told(finding: Download, mock: MockService) -> None:
+def test_check_to_full_device_fails(
+    download_without_token: DownloadProgram, mock: MockService
+) -> None:
     with Path("/dev/full").open("wb") as full:
-        done = finding("--check", *options(mock), stdout=full)
+        done = download_without_token("--check", *options(mock), stdout=full)
     assert done.returncode == 7
     assert b"No space left" in done.stderr
 
 
-def test_a_check_under_valgrind(finding: Download, mock: MockService) -> None:
+def test_check_under_valgrind_has_no_error(
+    download_without_token: DownloadProgram, mock: MockService
+) -> None:
     need_tool("valgrind")
-    assert finding("--check", *options(mock), wrap=VALGRIND).returncode == 0
+    assert download_without_token("--check", *options(mock), wrap=VALGRIND).returncode == 0
     call = options(mock, credentials="metadata")
-    assert finding("--check", *call, wrap=VALGRIND).returncode == 0
-    assert os.listdir(finding.cwd) == []
+    assert download_without_token("--check", *call, wrap=VALGRIND).returncode == 0
+    assert os.listdir(download_without_token.cwd) == []

@@ -1,4 +1,4 @@
-"""A local archive of reports through the C ABI: checks in C."""
+"""Mirrors through the C ABI: checks in C."""
 
 from __future__ import annotations
 
@@ -11,51 +11,64 @@ from conftest import need_tool
 from test_c import (
     VALGRIND,
     VALGRIND_TLS,
-    checking,
-    checks_of,
+    c_programs,
+    check_environment,
+    checks_in,
     environment,
     expect_success,
-    facts,
-    programs,
+    fixture_file,
     run,
 )
 
 if TYPE_CHECKING:
     from mock_service import MockService
 
-# Fixtures, which no name in this file uses.
-__all__ = ["checking", "environment", "facts", "programs"]
+# Imported fixtures; this file does not use the names directly.
+__all__ = ["c_programs", "check_environment", "environment", "fixture_file"]
 
-CHECKS = checks_of("mirror")
+CHECKS = checks_in("mirror")
 
 
 @pytest.fixture(autouse=True)
-def no_faults(mock: MockService) -> None:
-    # What a test that failed left behind must not fail the next one.
+def clear_faults(mock: MockService) -> None:
+    # Faults of a failed test must not affect the next one.
     mock.clear_faults()
 
 
-def test_every_check_is_run(programs: Path, environment: dict[str, str]) -> None:
-    listed = expect_success(run([programs / "mirror", "--list"], environment)).splitlines()
+def test_mirror_checks_are_all_run(c_programs: Path, environment: dict[str, str]) -> None:
+    listed = expect_success(run([c_programs / "mirror", "--list"], environment)).splitlines()
     assert listed == [f"{name} {kind.lower()}" for name, kind in CHECKS.items()]
     assert len(listed) > 20
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_the_check(
-    programs: Path, checking: dict[str, str], facts: Path, tmp_path: Path, check: str
+def test_mirror_check_passes(
+    c_programs: Path,
+    check_environment: dict[str, str],
+    fixture_file: Path,
+    tmp_path: Path,
+    check: str,
 ) -> None:
-    done = run([programs / "mirror", facts, check], checking, cwd=tmp_path)
+    done = run([c_programs / "mirror", fixture_file, check], check_environment, cwd=tmp_path)
     assert f"ok {check}\n" in expect_success(done)
-    assert not any(Path(checking["TMPDIR"]).iterdir())
+    assert not any(Path(check_environment["TMPDIR"]).iterdir())
 
 
 @pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
-def test_the_checks_under_valgrind(
-    programs: Path, checking: dict[str, str], facts: Path, tmp_path: Path, kind: str
+def test_mirror_checks_under_valgrind_pass(
+    c_programs: Path,
+    check_environment: dict[str, str],
+    fixture_file: Path,
+    tmp_path: Path,
+    kind: str,
 ) -> None:
     need_tool("valgrind")
     checks = [name for name, its_kind in CHECKS.items() if its_kind == kind]
     valgrind = VALGRIND_TLS if kind == "TLS" else VALGRIND
-    done = run([*valgrind, programs / "mirror", facts, *checks], checking, 600, cwd=tmp_path)
+    done = run(
+        [*valgrind, c_programs / "mirror", fixture_file, *checks],
+        check_environment,
+        600,
+        cwd=tmp_path,
+    )
     assert f"{len(checks)} passed, 0 failed" in expect_success(done, silent=False)

@@ -8,21 +8,31 @@ from pathlib import Path
 import pytest
 
 from conftest import need_tool
-from test_c import VALGRIND, checking, environment, expect_success, facts, programs, run
+from test_c import (
+    VALGRIND,
+    c_programs,
+    check_environment,
+    environment,
+    expect_success,
+    fixture_file,
+    run,
+)
 
-__all__ = ["checking", "environment", "facts", "programs"]
+__all__ = ["c_programs", "check_environment", "environment", "fixture_file"]
 
 
-def test_every_function_is_called(root: Path, programs: Path, environment: dict[str, str]) -> None:
-    listed = expect_success(run([programs / "nulls", "--list"], environment)).splitlines()
+def test_null_program_calls_every_function(
+    root: Path, c_programs: Path, environment: dict[str, str]
+) -> None:
+    listed = expect_success(run([c_programs / "nulls", "--list"], environment)).splitlines()
     description = json.loads((root / "include/dbss-abi.json").read_text())
     assert listed == [f"{one['name']} plain" for one in description["functions"]]
 
 
 @pytest.mark.parametrize("tool", ["", "valgrind"])
-def test_null_does_what_the_header_says(
-    programs: Path, checking: dict[str, str], facts: Path, tool: str
+def test_null_argument_behaves_as_documented(
+    c_programs: Path, check_environment: dict[str, str], fixture_file: Path, tool: str
 ) -> None:
     command = [need_tool(tool), *VALGRIND[1:]] if tool else []
-    done = run([*command, programs / "nulls", facts], checking, 300)
+    done = run([*command, c_programs / "nulls", fixture_file], check_environment, 300)
     assert " passed, 0 failed" in expect_success(done, silent=not tool)

@@ -1,4 +1,4 @@
-"""dbss-reports, the C program that lists, makes, deletes and mirrors reports."""
+"""dbss-reports, the C program that lists, generates, deletes and mirrors reports."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conftest import need_tool
-from test_c import ONCE, VALGRIND, Download, environment, sha256, wait_for
-from test_c_transfers import Terminal, shown
+from test_c import NO_RETRY, VALGRIND, DownloadProgram, environment, sha256, wait_until
+from test_c_transfers import Terminal, visible_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mock_service import MockService
 
-# Fixtures, which no name in this file uses.
+# Imported fixtures; this file does not use the names directly.
 __all__ = ["environment"]
 
-TIMES = ("--start", "2026-01-01 00:00:00", "--end", "2026-01-02 00:00:00")
-SOON = ("--set", "poll_interval_ms=20")
+TIME_RANGE = ("--start", "2026-01-01 00:00:00", "--end", "2026-01-02 00:00:00")
+FAST_POLL = ("--set", "poll_interval_ms=20")
 
-# What drives a terminal: of C0, DEL, and of C1 as UTF-8.
+# Terminal controls: C0, DEL, and C1 as UTF-8.
 HOSTILE = (
     "\x1b]0;owned\x07 \x7f \x9b31m\r\nsecond line\t审计 "
     "\u202e \u061c \u2028 \xad \U000e0041 \ufeff é😀"
@@ -38,8 +38,8 @@ NO_CONTROLS = re.compile(
 )
 
 
-class Reports(Download):
-    """Runs dbss-reports as Download runs its program, with an instance of its own."""
+class ReportsProgram(DownloadProgram):
+    """Runs dbss-reports with a new instance."""
 
     def __init__(self, program: Path, environment: dict[str, str], mock: MockService, cwd: Path):
         super().__init__(program, environment, mock, cwd)
@@ -53,7 +53,7 @@ class Reports(Download):
         return done.stdout.decode()
 
     def fails(self, code: int, *arguments: str | Path, **options: Any) -> str:
-        """It ends with this code, prints no result, and says why."""
+        """Runs it, checks the exit code and that it prints only an error, and returns that."""
         done = self(*arguments, **options)
         err = done.stderr.decode()
         assert done.returncode == code, err
@@ -71,12 +71,12 @@ class Reports(Download):
 @pytest.fixture
 def reports(
     build_dir: Path, environment: dict[str, str], mock: MockService, tmp_path: Path
-) -> Iterator[Reports]:
+) -> Iterator[ReportsProgram]:
     cwd = tmp_path / "cwd"
     cwd.mkdir()
     mock.clear_faults()
     mock.set_generation()
-    running = Reports(build_dir / "bin/dbss-reports", environment, mock, cwd)
+    running = ReportsProgram(build_dir / "bin/dbss-reports", environment, mock, cwd)
     yield running
     mock.clear_faults()
     mock.set_generation()
@@ -96,25 +96,25 @@ def columns(table: str) -> list[list[str]]:
     ]
 
 
-# Lists
+# Lists.
 
 
-def test_instances(reports: Reports, mock: MockService) -> None:
+def test_instances_are_printed(reports: ReportsProgram, mock: MockService) -> None:
     heading, *rows = columns(reports.succeeds("instances"))
     assert heading == ["id", "status", "region", "version", "remain_days", "name"]
     assert [reports.instance, "ACTIVE", "cn-north-4", "25.10.0", "361", "mine"] in rows
     assert mock.instance_id in [row[0] for row in rows]
-    # Without an instance of its own to name.
+    # The command needs no instance.
     assert reports.succeeds("instances", env={"DBSS_INSTANCE_ID": None}) != ""
     [page] = reports.succeeds("instances", "--json").splitlines()
     listed = json.loads(page)
     assert listed["kind"] == "instances"
     assert listed["total"] == len(listed["items"]) == len(rows)
-    # Fields that no table has are there too.
+    # The fields that the table omits are there too.
     assert listed["items"][0]["port_id"]
 
 
-def test_reports(reports: Reports, mock: MockService) -> None:
+def test_reports_are_printed(reports: ReportsProgram, mock: MockService) -> None:
     assert reports.succeeds("reports") == ""
     assert reports.succeeds("reports", "--json") == ""
     times = {"start_time": "2026-03-01 00:00:00", "end_time": "2026-03-02 00:00:00"}
@@ -124,7 +124,7 @@ def test_reports(reports: Reports, mock: MockService) -> None:
     assert heading == ["id", "format", "percentum", "type", "start_time", "end_time", "name"]
     assert [row[0] for row in rows] == [second["id"], first["id"]]
     assert rows[1][1:] == ["pdf", "100", "AUDIT_REPORT_WEEK", *times.values(), "审计"]
-    # What the service does not tell has its place in the table.
+    # A missing field keeps its place in the table.
     assert [rows[0][i] for i in (1, 2, 4, 6)] == ["zip", "7", "-", "another"]
     quiet = reports.succeeds("reports", "--quiet", "--name", "审")
     assert quiet.startswith(first["id"])
@@ -133,7 +133,7 @@ def test_reports(reports: Reports, mock: MockService) -> None:
     assert first["id"] not in reports.succeeds("reports", *instance)
 
 
-def test_lists_of_many_pages(reports: Reports, mock: MockService) -> None:
+def test_list_of_many_pages_is_complete(reports: ReportsProgram, mock: MockService) -> None:
     ids = mock.add_reports(230, instance=reports.instance, name="many")
     table = columns(reports.succeeds("reports"))
     assert [row[0] for row in table[1:]] == ids[::-1]
@@ -142,7 +142,7 @@ def test_lists_of_many_pages(reports: Reports, mock: MockService) -> None:
     assert [item["id"] for page in pages for item in page["items"]] == ids[::-1]
 
 
-def test_templates(reports: Reports, mock: MockService) -> None:
+def test_templates_are_printed(reports: ReportsProgram, mock: MockService) -> None:
     heading, *rows = columns(reports.succeeds("templates"))
     assert heading == ["id", "type", "status", "name"]
     assert {(row[0], row[1], row[3]) for row in rows} == {
@@ -151,7 +151,7 @@ def test_templates(reports: Reports, mock: MockService) -> None:
     assert json.loads(reports.succeeds("templates", "--json"))["kind"] == "templates"
 
 
-def test_nothing_in_a_list_drives_the_terminal(reports: Reports, mock: MockService) -> None:
+def test_list_output_has_no_terminal_controls(reports: ReportsProgram, mock: MockService) -> None:
     hostile = {"type": HOSTILE, "start_time": HOSTILE, "extra": {HOSTILE: HOSTILE}}
     report = reports.add(mock, name=HOSTILE, **hostile)
     [_, row] = (table := reports.succeeds("reports")).splitlines()
@@ -161,7 +161,7 @@ def test_nothing_in_a_list_drives_the_terminal(reports: Reports, mock: MockServi
     assert NO_CONTROLS.fullmatch(printed)
     [item] = json.loads(page)["items"]
     assert (item["name"], item[HOSTILE]) == (HOSTILE, HOSTILE)
-    # And laid out over lines, as no service does that means well.
+    # Also when the service spreads the JSON over several lines.
     body = json.dumps({"reports": [{"report": item}], "total": 1}, indent=4, ensure_ascii=False)
     content = {"body": body, "headers": [["Content-Type", "application/json"]]}
     mock.fault("@reports.list", times=1, **content)
@@ -170,48 +170,52 @@ def test_nothing_in_a_list_drives_the_terminal(reports: Reports, mock: MockServi
     assert json.loads(printed)["items"] == [item]
 
 
-def test_a_list_that_breaks_off(reports: Reports, mock: MockService) -> None:
+def test_list_failing_midway_prints_no_partial_table(
+    reports: ReportsProgram, mock: MockService
+) -> None:
     mock.add_reports(150, instance=reports.instance)
     mock.fault("@reports.list", skip=1, times=1, status=500)
-    # A table is printed as a whole, pages as they come.
-    assert "HTTP 500" in reports.fails(5, "reports", *ONCE)
+    # A table is printed at the end, JSON pages as they arrive.
+    assert "HTTP 500" in reports.fails(5, "reports", *NO_RETRY)
     mock.fault("@reports.list", skip=1, times=1, status=500)
-    done = reports("reports", "--json", *ONCE)
+    done = reports("reports", "--json", *NO_RETRY)
     assert done.returncode == 5
     assert len(json.loads(done.stdout)["items"]) == 100
 
 
-# Single reports
+# Single reports.
 
 
-def test_generate(reports: Reports, mock: MockService) -> None:
+def test_generate_prints_the_report_id(reports: ReportsProgram, mock: MockService) -> None:
     template = ("--template", mock.templates[2]["id"])
-    printed = reports.succeeds("generate", *template, *TIMES, *SOON)
+    printed = reports.succeeds("generate", *template, *TIME_RANGE, *FAST_POLL)
     [made] = mock.made()[-1:]
     assert printed == f"{made}\n"
     [sent] = mock.requests(report="@reports.create")[-1:]
     assert json.loads(sent["body"]) == {
         "template_id": mock.templates[2]["id"],
-        "start_time": TIMES[1],
-        "end_time": TIMES[3],
+        "start_time": TIME_RANGE[1],
+        "end_time": TIME_RANGE[3],
     }
     dates = ("--start-date", "2026-01-01", "--end-date", "2026-01-02", "--databases", "a,b")
-    printed = reports.succeeds("generate", *template, *TIMES, *dates, *SOON, "--json")
+    printed = reports.succeeds("generate", *template, *TIME_RANGE, *dates, *FAST_POLL, "--json")
     assert json.loads(printed) == {"id": mock.made()[-1]}
     body = json.loads(mock.requests(report="@reports.create")[-1]["body"])
     assert [body[name] for name in ("start_date", "end_date", "db_ids")] == list(dates[1::2])
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_hostile_id_drives_nothing(reports: Reports, mock: MockService, as_json: bool) -> None:
-    # The id is the service's word, whatever it is.
+def test_generate_with_hostile_id_prints_no_terminal_controls(
+    reports: ReportsProgram, mock: MockService, as_json: bool
+) -> None:
+    # The id comes from the service, and may be anything.
     hostile = 'x"\\ \x1b[31m\n\x9b\x7f'
-    times = {"start_time": TIMES[1], "end_time": TIMES[3]}
+    times = {"start_time": TIME_RANGE[1], "end_time": TIME_RANGE[3]}
     item = {"id": hostile, "name": "new", "percentum": 100, **times}
     mock.fault("@reports.list", skip=1, json={"reports": [{"report": item}], "total": 1})
     template = ("--template", mock.templates[0]["id"])
     form = ("--json",) if as_json else ()
-    printed = reports.succeeds("generate", *template, *TIMES, *SOON, *form)
+    printed = reports.succeeds("generate", *template, *TIME_RANGE, *FAST_POLL, *form)
     assert NO_CONTROLS.fullmatch(printed)
     if as_json:
         assert json.loads(printed) == {"id": hostile}
@@ -219,11 +223,11 @@ def test_a_hostile_id_drives_nothing(reports: Reports, mock: MockService, as_jso
         assert printed.count("\n") == 1
 
 
-def test_a_signal_ends_what_waits(reports: Reports, mock: MockService) -> None:
+def test_signal_ends_waiting_command(reports: ReportsProgram, mock: MockService) -> None:
     template = ("--template", mock.templates[0]["id"])
     for call, command in (
         ("@reports.list", ["reports"]),
-        ("@reports.create", ["generate", *template, *TIMES]),
+        ("@reports.create", ["generate", *template, *TIME_RANGE]),
         ("@reports.delete", ["delete", "0" * 32, "--yes"]),
     ):
         mock.clear_requests()
@@ -236,7 +240,7 @@ def test_a_signal_ends_what_waits(reports: Reports, mock: MockService) -> None:
             stderr=subprocess.PIPE,
         ) as running:
             try:
-                wait_for(lambda call=call: mock.requests(report=call))
+                wait_until(lambda call=call: mock.requests(report=call))
                 running.send_signal(signal.SIGTERM)
                 out, _ = running.communicate(timeout=30)
             finally:
@@ -244,14 +248,14 @@ def test_a_signal_ends_what_waits(reports: Reports, mock: MockService) -> None:
         assert (running.returncode, out) == (130, b""), call
 
 
-def test_generate_that_fails(reports: Reports, mock: MockService) -> None:
+def test_generate_failure_has_its_exit_code(reports: ReportsProgram, mock: MockService) -> None:
     template = ("--template", mock.templates[0]["id"])
-    reports.fails(4, "generate", "--template", "0" * 32, *TIMES)
+    reports.fails(4, "generate", "--template", "0" * 32, *TIME_RANGE)
     mock.fault("@reports.create", json={"result": "failed"}, times=1)
-    reports.fails(5, "generate", *template, *TIMES)
+    reports.fails(5, "generate", *template, *TIME_RANGE)
     mock.set_generation(percent_per_list=0)
-    wait = (*SOON, "--set", "wait_timeout_ms=200")
-    assert "wait_timeout_ms" in reports.fails(5, "generate", *template, *TIMES, *wait)
+    wait = (*FAST_POLL, "--set", "wait_timeout_ms=200")
+    assert "wait_timeout_ms" in reports.fails(5, "generate", *template, *TIME_RANGE, *wait)
 
 
 @pytest.mark.parametrize(
@@ -260,8 +264,8 @@ def test_generate_that_fails(reports: Reports, mock: MockService) -> None:
 @pytest.mark.parametrize(
     "order", [["ID", "--yes", "-q"], ["-q", "--yes", "ID"], ["-q", "--yes", "--", "ID"]]
 )
-def test_delete_with_an_id_that_begins_with_a_hyphen(
-    reports: Reports, mock: MockService, head: str, order: list[str]
+def test_delete_id_with_leading_hyphen_succeeds(
+    reports: ReportsProgram, mock: MockService, head: str, order: list[str]
 ) -> None:
     report = head + os.urandom(8).hex()
     mock.add_report(id=report, format="pdf", instance=reports.instance)
@@ -270,7 +274,7 @@ def test_delete_with_an_id_that_begins_with_a_hyphen(
     reports.fails(4, "delete", *arguments)
 
 
-def test_delete(reports: Reports, mock: MockService) -> None:
+def test_delete_needs_confirmation(reports: ReportsProgram, mock: MockService) -> None:
     ids = [reports.add(mock)["id"] for _ in range(3)]
     mock.clear_requests()
     assert "--yes" in reports.fails(2, "delete", ids[0])
@@ -284,14 +288,14 @@ def test_delete(reports: Reports, mock: MockService) -> None:
     reports.fails(4, "delete", ids[0], "--yes")
 
 
-# The mirror
+# The mirror.
 
 
 def summary(printed: str) -> dict[str, int]:
     return {name: int(count) for name, count in (line.split() for line in printed.splitlines())}
 
 
-def test_mirror(reports: Reports, mock: MockService) -> None:
+def test_mirror_second_run_downloads_nothing(reports: ReportsProgram, mock: MockService) -> None:
     names = ["one", HOSTILE, "../../three"]
     made = [reports.add(mock, name=name) for name in names]
     first = reports.succeeds("mirror", "archive", "--success-file", "done")
@@ -317,23 +321,25 @@ def test_mirror(reports: Reports, mock: MockService) -> None:
     assert reports.succeeds("mirror", "archive", "--quiet") == ""
 
 
-def test_nothing_new_is_told_on_request(reports: Reports, mock: MockService) -> None:
+def test_mirror_nothing_new_is_detected_on_request(
+    reports: ReportsProgram, mock: MockService
+) -> None:
     reports.add(mock)
     detect = ("mirror", "archive", "--detect-nothing-new", "--quiet")
     assert reports(*detect).returncode == 0
     assert reports("mirror", "archive", "--quiet").returncode == 0
     done = reports(*detect, "--success-file", "done")
     assert (done.returncode, done.stdout, done.stderr) == (10, b"", b"")
-    # It is no failure.
+    # "Nothing new" is not a failure.
     assert json.loads((reports.cwd / "done").read_text())["present"] == 1
-    # What is repaired is new.
+    # A repaired file counts as new.
     [file] = reports.cwd.glob("archive/*/*/*.pdf")
     file.write_bytes(b"%PDF-" + file.read_bytes()[:-5])
     assert reports(*detect, "--verify").returncode == 0
     assert reports(*detect, "--verify").returncode == 10
 
 
-def test_a_mirror_with_filters(reports: Reports, mock: MockService) -> None:
+def test_mirror_filters_select_reports(reports: ReportsProgram, mock: MockService) -> None:
     for day in range(1, 6):
         start = f"2026-03-{day:02} 00:00:00"
         reports.add(mock, name=f"day {day}", start_time=start, type="AUDIT_REPORT_DAY")
@@ -349,12 +355,12 @@ def test_a_mirror_with_filters(reports: Reports, mock: MockService) -> None:
     reports.succeeds("mirror", "archive", "--name", "spec", env={"DBSS_LOCALE": "zh-cn"})
     assert len(reports.archive()) == 4
     assert sum("zh-cn" in name for name in reports.archive()) == 1
-    # Without an instance it is all of them.
+    # Without an instance it mirrors all of them.
     everything = summary(reports.succeeds("mirror", "all", env={"DBSS_INSTANCE_ID": None}))
     assert everything["listed"] >= 6 + len(mock.reports[:2])
 
 
-def test_gaps(reports: Reports, mock: MockService) -> None:
+def test_mirror_gaps_are_printed(reports: ReportsProgram, mock: MockService) -> None:
     for day in ("01", "04"):
         start = f"2026-03-{day} 00:00:00"
         reports.add(mock, start_time=start, type="AUDIT_REPORT_DAY")
@@ -367,36 +373,38 @@ def test_gaps(reports: Reports, mock: MockService) -> None:
     assert [gap["period"] for gap in listed] == ["2026-03-02", "2026-03-03"]
 
 
-def test_a_partial_mirror(reports: Reports, mock: MockService) -> None:
+def test_mirror_partial_failure_exits_with_11(reports: ReportsProgram, mock: MockService) -> None:
     good, bad = (reports.add(mock)["id"] for _ in range(2))
     message = "no \x1b[31m luck"
     mock.fault(bad, status=500, json={"error_code": "X.1", "error_msg": message})
-    done = reports("mirror", "archive", "--success-file", "done", *ONCE)
+    done = reports("mirror", "archive", "--success-file", "done", *NO_RETRY)
     assert done.returncode == 11
     assert summary(done.stdout.decode())["failed"] == 1
     err = done.stderr.decode()
     assert NO_CONTROLS.fullmatch(err)
     assert f"\ndbss-reports: {bad}: " in err
     assert [name for name in reports.archive() if good in name]
-    # The file tells of runs without a failure alone.
+    # The file is only written by runs without a failure.
     assert reports.files() == ["archive"]
-    result = json.loads(reports("mirror", "archive", "--json", *ONCE).stdout)
+    result = json.loads(reports("mirror", "archive", "--json", *NO_RETRY).stdout)
     assert [failure["id"] for failure in result["failures"]] == [bad]
     mock.clear_faults()
     assert summary(reports.succeeds("mirror", "archive"))["downloaded"] == 1
 
 
-def test_an_instance_whose_list_fails(reports: Reports, mock: MockService) -> None:
+def test_mirror_failed_list_of_instance_does_not_stop_others(
+    reports: ReportsProgram, mock: MockService
+) -> None:
     reports.add(mock)
     mock.fault("@reports.list", status=500, times=1)
-    done = reports("mirror", "all", *ONCE, env={"DBSS_INSTANCE_ID": None})
+    done = reports("mirror", "all", *NO_RETRY, env={"DBSS_INSTANCE_ID": None})
     assert done.returncode == 11
-    # The oldest is asked first; the others are mirrored.
+    # The oldest instance comes first; the others are mirrored.
     assert f"\ndbss-reports: {mock.instance_id}: " in done.stderr.decode()
     assert list(reports.cwd.glob(f"all/{reports.instance}/*/*.pdf"))
 
 
-def test_the_success_file_is_replaced_in_one_step(reports: Reports, mock: MockService) -> None:
+def test_success_file_is_replaced_atomically(reports: ReportsProgram, mock: MockService) -> None:
     reports.add(mock)
     mirror = ("mirror", "archive", "--quiet", "--success-file")
     umask = os.umask(0o022)
@@ -411,21 +419,21 @@ def test_the_success_file_is_replaced_in_one_step(reports: Reports, mock: MockSe
     reports.succeeds(*mirror, "done")
     assert done.stat().st_ino != first
     assert json.loads(done.read_text())["present"] == 1
-    # A link is replaced, and what it points to is left alone.
+    # A link is replaced, and its target is unchanged.
     other = reports.cwd / "other"
     other.write_text("mine")
     done.unlink()
     done.symlink_to("other")
     reports.succeeds(*mirror, "done")
     assert (done.is_symlink(), other.read_text()) == (False, "mine")
-    # Where it cannot be written there was no success.
+    # If the file cannot be written, the run fails.
     reports.fails(7, *mirror, "no-such-directory/done")
     (reports.cwd / "directory").mkdir()
     reports.fails(7, *mirror, "directory")
     assert reports.files() == ["archive", "directory", "done", "other"]
 
 
-def test_one_mirror_at_a_time(reports: Reports, mock: MockService) -> None:
+def test_mirror_second_process_is_rejected(reports: ReportsProgram, mock: MockService) -> None:
     report = reports.add(mock)["id"]
     mock.fault(report, no_answer=True, times=1)
     arguments = [str(reports.program), "mirror", "archive", "--success-file", "done"]
@@ -433,20 +441,20 @@ def test_one_mirror_at_a_time(reports: Reports, mock: MockService) -> None:
         arguments, cwd=reports.cwd, env=reports.environment, stdout=subprocess.PIPE
     ) as first:
         try:
-            wait_for(lambda: mock.requests(report=report))
+            wait_until(lambda: mock.requests(report=report))
             assert "archive" in reports.fails(12, "mirror", "archive", "--success-file", "done")
             first.send_signal(signal.SIGINT)
             out, _ = first.communicate(timeout=30)
         finally:
             first.kill()
     assert first.returncode == 130
-    # As far as it went.
+    # The summary of an interrupted run.
     assert summary(out.decode())["listed"] == 1
     assert reports.files() == ["archive"]
     assert summary(reports.succeeds("mirror", "archive"))["downloaded"] == 1
 
 
-def test_progress_on_a_terminal(reports: Reports, mock: MockService) -> None:
+def test_mirror_progress_is_shown_on_terminal(reports: ReportsProgram, mock: MockService) -> None:
     for _ in range(2):
         report = reports.add(mock, size=600_000)
         mock.fault(report["id"], drip={"bytes": 50_000, "every_ms": 60}, times=1)
@@ -460,10 +468,10 @@ def test_progress_on_a_terminal(reports: Reports, mock: MockService) -> None:
     assert len(frames) >= 2
     for frame in frames:
         assert re.fullmatch(r"( *\d+%, )?[\d.]+ [KM]?i?B, [\d.]+ [KM]?i?B/s", frame), frame
-    assert shown(written) == ""
+    assert visible_text(written) == ""
 
 
-# The command line
+# The command line.
 
 
 @pytest.mark.parametrize(
@@ -487,20 +495,22 @@ def test_progress_on_a_terminal(reports: Reports, mock: MockService) -> None:
         (["instances", "--set", "colour"], "must be KEY=VALUE"),
     ],
 )
-def test_wrong_usage(reports: Reports, mock: MockService, arguments: list[str], why: str) -> None:
+def test_wrong_usage_exits_with_2(
+    reports: ReportsProgram, mock: MockService, arguments: list[str], why: str
+) -> None:
     before = len(mock.requests())
     assert why in reports.fails(2, *arguments)
     assert len(mock.requests()) == before
     assert reports.files() == []
 
 
-def test_commands_that_need_an_instance_say_so(reports: Reports) -> None:
-    template = ("--template", "0" * 32, *TIMES)
+def test_command_without_instance_names_the_option(reports: ReportsProgram) -> None:
+    template = ("--template", "0" * 32, *TIME_RANGE)
     for command in (["reports"], ["templates"], ["generate", *template], ["delete", "x", "--yes"]):
         assert "--instance" in reports.fails(2, *command, env={"DBSS_INSTANCE_ID": None})
 
 
-def test_no_secret_has_a_place_on_the_command_line(reports: Reports, mock: MockService) -> None:
+def test_secret_on_command_line_is_rejected(reports: ReportsProgram, mock: MockService) -> None:
     secrets = ("token", "secret_key", "security_token", "iam_password", "proxy")
     for secret in (
         ["--token", mock.token],
@@ -511,7 +521,9 @@ def test_no_secret_has_a_place_on_the_command_line(reports: Reports, mock: MockS
     assert not any(f"  {key} (" in reports.succeeds("--help") for key in secrets)
 
 
-def test_credentials(reports: Reports, mock: MockService) -> None:
+def test_credentials_come_from_file_pipe_or_environment(
+    reports: ReportsProgram, mock: MockService
+) -> None:
     (reports.cwd / "token").write_text(f"{mock.token}\n")
     no_token = {"DBSS_TOKEN": "wrong"}
     reports.succeeds("instances", "--token-file", "token", env=no_token)
@@ -529,18 +541,18 @@ def test_credentials(reports: Reports, mock: MockService) -> None:
         "HUAWEICLOUD_SDK_SK": mock.secret_key,
     }
     reports.succeeds("instances", env=keys)
-    # The instance's agency is never asked here for what it has.
-    nowhere = ("--set", "metadata_endpoint=http://127.0.0.1:1", *ONCE)
+    # The test never uses the metadata service of the real machine.
+    nowhere = ("--set", "metadata_endpoint=http://127.0.0.1:1", *NO_RETRY)
     done = reports("instances", *nowhere, env={"DBSS_TOKEN": None})
     assert done.returncode == 2
 
 
-def test_where_and_how(reports: Reports, mock: MockService) -> None:
+def test_connection_options_are_applied(reports: ReportsProgram, mock: MockService) -> None:
     project = ("--project", mock.project_id, "--instance", reports.instance)
     where = ("--region", "cn-north-4", "--endpoint", mock.https, "--ca-file", mock.ca_file)
     wrong = dict.fromkeys(("DBSS_PROJECT_ID", "DBSS_INSTANCE_ID", "DBSS_ENDPOINT"), "x")
     reports.succeeds("reports", *project, *where, env=wrong)
-    reports.fails(6, "instances", "--endpoint", "http://127.0.0.1:1", *ONCE)
+    reports.fails(6, "instances", "--endpoint", "http://127.0.0.1:1", *NO_RETRY)
     done = reports("instances", "--verbose")
     assert done.returncode == 0
     assert done.stderr.startswith(b"dbss-reports: ")
@@ -551,7 +563,7 @@ def test_where_and_how(reports: Reports, mock: MockService) -> None:
             assert b"No space left" in done.stderr
 
 
-def test_help_and_version(reports: Reports) -> None:
+def test_help_and_version_fit_the_terminal(reports: ReportsProgram) -> None:
     text = reports.succeeds("--help")
     assert all(len(line) < 80 for line in text.splitlines())
     for word in ("instances", "--detect-nothing-new", "wait_timeout_ms", "  11  "):
@@ -562,7 +574,7 @@ def test_help_and_version(reports: Reports) -> None:
     )
 
 
-def test_the_readme_has_the_exit_codes(reports: Reports, root: Path) -> None:
+def test_readme_lists_all_exit_codes(reports: ReportsProgram, root: Path) -> None:
     readme = (root / "bindings/c/README.md").read_text()
     _, text = reports.succeeds("--help").split("Exit codes:\n")
     codes = re.findall(r"^ {2,4}(\d+)  ", text, re.MULTILINE)
@@ -571,7 +583,7 @@ def test_the_readme_has_the_exit_codes(reports: Reports, root: Path) -> None:
         assert f"| {code} | " in readme
 
 
-def test_under_valgrind(reports: Reports, mock: MockService) -> None:
+def test_commands_under_valgrind_have_no_error(reports: ReportsProgram, mock: MockService) -> None:
     need_tool("valgrind")
     report = reports.add(mock, name=HOSTILE)["id"]
     template = ("--template", mock.templates[0]["id"])
@@ -579,9 +591,9 @@ def test_under_valgrind(reports: Reports, mock: MockService) -> None:
     for code, *command in (
         (0, "instances"),
         (0, "reports", "--json"),
-        (0, "generate", *template, *TIMES, *SOON),
+        (0, "generate", *template, *TIME_RANGE, *FAST_POLL),
         (0, "mirror", "archive", "--gaps", "--success-file", "done"),
-        (11, "mirror", "other", *ONCE),
+        (11, "mirror", "other", *NO_RETRY),
         (0, "delete", report, "--yes"),
         (2, "delete", report),
     ):

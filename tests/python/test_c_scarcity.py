@@ -1,4 +1,4 @@
-"""Little memory through the C ABI: checks in C."""
+"""Calls with little memory through the C ABI: checks in C."""
 
 from __future__ import annotations
 
@@ -7,33 +7,41 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mock_service import MockService
-from test_c import checking, checks_of, environment, expect_success, facts, programs, run
+from test_c import (
+    c_programs,
+    check_environment,
+    checks_in,
+    environment,
+    expect_success,
+    fixture_file,
+    run,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Fixtures, which no name in this file uses.
-__all__ = ["checking", "environment", "facts", "programs"]
+# Imported fixtures; this file does not use the names directly.
+__all__ = ["c_programs", "check_environment", "environment", "fixture_file"]
 
-CHECKS = checks_of("scarcity")
+CHECKS = checks_in("scarcity")
 
 
 @pytest.fixture(scope="module")
 def mock(build_dir: Path) -> Iterator[MockService]:
-    """One of its own, in place of the one for all: instances are added, and stay."""
+    """A separate service, because the tests add instances permanently."""
     with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
-def test_every_check_is_run(programs: Path, environment: dict[str, str]) -> None:
-    listed = expect_success(run([programs / "scarcity", "--list"], environment)).splitlines()
+def test_scarcity_checks_are_all_run(c_programs: Path, environment: dict[str, str]) -> None:
+    listed = expect_success(run([c_programs / "scarcity", "--list"], environment)).splitlines()
     assert listed == [f"{name} {kind.lower()}" for name, kind in CHECKS.items()]
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_no_call_ends_the_process_where_memory_is_scarce(
-    programs: Path, checking: dict[str, str], facts: Path, check: str
+def test_call_without_memory_does_not_end_the_process(
+    c_programs: Path, check_environment: dict[str, str], fixture_file: Path, check: str
 ) -> None:
-    done = run([programs / "scarcity", facts, check], checking, 3600)
+    done = run([c_programs / "scarcity", fixture_file, check], check_environment, 3600)
     assert f"ok {check}\n" in expect_success(done)

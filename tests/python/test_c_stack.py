@@ -1,4 +1,4 @@
-"""How much stack the calls of the C ABI need: checks in C."""
+"""The stack use of the calls of the C ABI: checks in C."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import pytest
 
 from conftest import need_tool
 from mock_service import MockService
-from test_c import checks_of, environment, facts, programs, run
+from test_c import c_programs, checks_in, environment, fixture_file, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Fixtures, which no name in this file uses.
-__all__ = ["environment", "facts", "programs"]
+# Imported fixtures; this file does not use the names directly.
+__all__ = ["c_programs", "environment", "fixture_file"]
 
-CHECKS = checks_of("stack")
+CHECKS = checks_in("stack")
 KEY = "rsa:4096"
 REPORT = b"%PDF-1.7\n" + b"x" * 100000
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(REPORT)
@@ -30,15 +30,15 @@ RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def mock(build_dir: Path) -> Iterator[MockService]:
-    """One of its own, in place of the one for all: instances are added, and stay."""
+    """A separate service, because the tests add instances permanently."""
     with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
-# The longest chain that is followed on the calling thread, and the longest of all.
+# The longest chain that is verified on the calling thread, and the longest allowed.
 @pytest.fixture(scope="module", params=[2, 6])
 def certificates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root, a chain of authorities under it, and a server's."""
+    """A root, a chain of authorities below it, and a server certificate."""
     openssl = need_tool("openssl")
     directory = tmp_path_factory.mktemp("certificates")
     authority = ["-addext", "basicConstraints=critical,CA:TRUE"]
@@ -80,7 +80,7 @@ def certificates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 @contextlib.contextmanager
 def tls_server(certificates: Path, version: ssl.TLSVersion) -> Iterator[str]:
-    """Answers every request with a report, in this version of TLS; gives its URL."""
+    """Serves a report for every request, with this version of TLS; yields its URL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = context.maximum_version = version
     context.load_cert_chain(certificates / "chain.pem", certificates / "server.key")
@@ -92,7 +92,7 @@ def tls_server(certificates: Path, version: ssl.TLSVersion) -> Iterator[str]:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            # A client that does not trust the certificate goes away.
+            # A client that does not trust the certificate disconnects.
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(20)
                 with context.wrap_socket(connection, server_side=True) as session:
@@ -113,31 +113,33 @@ def tls_server(certificates: Path, version: ssl.TLSVersion) -> Iterator[str]:
 
 
 @pytest.fixture
-def servers(certificates: Path, facts: Path) -> Iterator[Path]:
-    """The facts, with servers that have long RSA keys."""
+def fixture_file_with_servers(certificates: Path, fixture_file: Path) -> Iterator[Path]:
+    """The fixture file, with servers that have long RSA keys."""
     versions = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
     with contextlib.ExitStack() as running:
         tls12, tls13 = (running.enter_context(tls_server(certificates, v)) for v in versions)
         more = {"tls12": tls12, "tls13": tls13, "ca_rsa": certificates / "root.pem"}
-        with facts.open("a") as file:
+        with fixture_file.open("a") as file:
             file.writelines(f"{name}={value}\n" for name, value in more.items())
-        yield facts
+        yield fixture_file
 
 
 @pytest.mark.parametrize("check", [check for check in CHECKS if check != "handshakes"])
-def test_no_call_needs_more_stack_than_the_header_promises(
-    programs: Path, environment: dict[str, str], facts: Path, check: str
+def test_call_stays_within_documented_stack(
+    c_programs: Path, environment: dict[str, str], fixture_file: Path, check: str
 ) -> None:
-    expect_no_more(programs, environment, facts, check)
+    expect_documented_stack(c_programs, environment, fixture_file, check)
 
 
-def test_no_certificate_needs_more_stack_than_the_header_promises(
-    programs: Path, environment: dict[str, str], servers: Path
+def test_certificate_verification_stays_within_documented_stack(
+    c_programs: Path, environment: dict[str, str], fixture_file_with_servers: Path
 ) -> None:
-    expect_no_more(programs, environment, servers, "handshakes")
+    expect_documented_stack(c_programs, environment, fixture_file_with_servers, "handshakes")
 
 
-def expect_no_more(programs: Path, environment: dict[str, str], facts: Path, check: str) -> None:
-    done = run([programs / "stack", facts, check], environment)
+def expect_documented_stack(
+    c_programs: Path, environment: dict[str, str], fixture_file: Path, check: str
+) -> None:
+    done = run([c_programs / "stack", fixture_file, check], environment)
     failures = [line for line in done.stdout.splitlines() if not line.startswith("stack ")]
     assert failures == [f"ok {check}", "1 passed, 0 failed"], done.stderr

@@ -1,7 +1,7 @@
-"""Transfers through the C ABI: checks in C, and the C program on a terminal.
+"""Transfers through the C ABI: checks in C, and dbss-download on a terminal.
 
-DBSS_TEST_ROUNDS (random cuts, 120), DBSS_TEST_KILLS (kills in the middle of a save, 80) and
-DBSS_TEST_LARGE (the size of the large report in MiB, 2048) make some of the checks longer.
+These variables make some checks longer: DBSS_TEST_ROUNDS (random cuts, 120), DBSS_TEST_KILLS
+(kills during a save, 80), DBSS_TEST_LARGE (the size of the large report in MiB, 2048).
 """
 
 from __future__ import annotations
@@ -24,93 +24,100 @@ import pytest
 
 from conftest import need_tool
 from test_c import (
-    ONCE,
+    NO_RETRY,
     VALGRIND,
     VALGRIND_TLS,
-    Download,
-    checks_of,
+    DownloadProgram,
+    c_programs,
+    checks_in,
     download,
     environment,
     expect_success,
-    facts,
-    programs,
+    fixture_file,
     run,
     sha256,
-    wait_for,
+    wait_until,
 )
 
 if TYPE_CHECKING:
     from mock_service import MockService
 
-# Fixtures, which no name in this file uses.
-__all__ = ["download", "environment", "facts", "programs"]
+# Imported fixtures; this file does not use the names directly.
+__all__ = ["c_programs", "download", "environment", "fixture_file"]
 
 PROGRAMS = ("transfers", "errors", "records", "control", "signals", "threads", "closing", "files")
 
 CHECKS = [
-    (program, name, kind) for program in PROGRAMS for name, kind in checks_of(program).items()
+    (program, name, kind) for program in PROGRAMS for name, kind in checks_in(program).items()
 ]
 
 
 @pytest.fixture
-def checking(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """An environment for the programs of checks."""
-    longer = ("DBSS_TEST_ROUNDS", "DBSS_TEST_KILLS", "DBSS_TEST_LARGE")
-    place = tmp_path / "scratch"
-    place.mkdir()
+def check_environment(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """An environment for the check programs."""
+    test_variables = ("DBSS_TEST_ROUNDS", "DBSS_TEST_KILLS", "DBSS_TEST_LARGE")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
     return {
         **environment,
-        **{name: os.environ[name] for name in longer if name in os.environ},
-        "TMPDIR": str(place),
+        **{name: os.environ[name] for name in test_variables if name in os.environ},
+        "TMPDIR": str(scratch),
     }
 
 
 @pytest.fixture(autouse=True)
-def no_faults(mock: MockService) -> None:
-    # What a test that failed left behind must not fail the next one.
+def clear_faults(mock: MockService) -> None:
+    # Faults of a failed test must not affect the next one.
     mock.clear_faults()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_every_check_is_run(programs: Path, environment: dict[str, str], program: str) -> None:
-    listed = expect_success(run([programs / program, "--list"], environment)).splitlines()
-    assert listed == [f"{name} {kind.lower()}" for of, name, kind in CHECKS if of == program]
+def test_transfer_checks_are_all_run(
+    c_programs: Path, environment: dict[str, str], program: str
+) -> None:
+    listed = expect_success(run([c_programs / program, "--list"], environment)).splitlines()
+    assert listed == [f"{name} {kind.lower()}" for owner, name, kind in CHECKS if owner == program]
     assert len(listed) >= 4
 
 
 @pytest.mark.parametrize(("program", "check", "kind"), CHECKS)
-def test_the_check(
-    programs: Path, checking: dict[str, str], facts: Path, program: str, check: str, kind: str
+def test_transfer_check_passes(
+    c_programs: Path,
+    check_environment: dict[str, str],
+    fixture_file: Path,
+    program: str,
+    check: str,
+    kind: str,
 ) -> None:
-    done = run([programs / program, facts, check], checking, 1000)
+    done = run([c_programs / program, fixture_file, check], check_environment, 1000)
     skipped = re.match(rf"skip {check}: (.*)", done.stdout)
     if skipped:
         if os.environ.get("CI") == "true":
             pytest.fail(skipped[1])
         pytest.skip(skipped[1])
     assert f"ok {check}\n" in expect_success(done)
-    assert not any(Path(checking["TMPDIR"]).iterdir())
+    assert not any(Path(check_environment["TMPDIR"]).iterdir())
 
 
 @pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_the_checks_under_valgrind(
-    programs: Path, checking: dict[str, str], facts: Path, program: str, kind: str
+def test_transfer_checks_under_valgrind_pass(
+    c_programs: Path, check_environment: dict[str, str], fixture_file: Path, program: str, kind: str
 ) -> None:
     need_tool("valgrind")
-    checks = [name for of, name, its_kind in CHECKS if (of, its_kind) == (program, kind)]
+    checks = [name for owner, name, its_kind in CHECKS if (owner, its_kind) == (program, kind)]
     if not checks:
         return
     valgrind = VALGRIND_TLS if kind == "TLS" else VALGRIND
-    done = run([*valgrind, programs / program, facts, *checks], checking, 600)
+    done = run([*valgrind, c_programs / program, fixture_file, *checks], check_environment, 600)
     assert f"{len(checks)} passed, 0 failed" in expect_success(done, silent=False)
 
 
-# The C program on a terminal
+# dbss-download on a terminal.
 
 
 class Terminal:
-    """A terminal as a program's standard error, and all that was written to it."""
+    """A terminal for the standard error of a program, which records everything written to it."""
 
     def __init__(self, columns: int = 80) -> None:
         self.master, self.slave = pty.openpty()
@@ -130,7 +137,7 @@ class Terminal:
             self.written += part
 
     def close(self) -> str:
-        """Ends it; returns everything."""
+        """Closes it; returns everything."""
         os.close(self.slave)
         self._reader.join(30)
         os.close(self.master)
@@ -138,7 +145,7 @@ class Terminal:
 
 
 def on_terminal(
-    download: Download, *arguments: str, columns: int = 80, **options: Any
+    download: DownloadProgram, *arguments: str, columns: int = 80, **options: Any
 ) -> tuple[subprocess.CompletedProcess[bytes], str]:
     terminal = Terminal(columns)
     try:
@@ -149,8 +156,8 @@ def on_terminal(
     return done, written
 
 
-def shown(line: str) -> str:
-    """What a line of a terminal shows at last; a bar never leaves its line."""
+def visible_text(line: str) -> str:
+    """The text that a terminal line finally shows. A progress bar never leaves its line."""
     cells: list[str] = []
     at = 0
     for character in line:
@@ -163,14 +170,14 @@ def shown(line: str) -> str:
     return "".join(cells).rstrip()
 
 
-def lines_of(written: str) -> list[str]:
-    # Not splitlines(), for which a carriage return ends a line.
+def split_lines(written: str) -> list[str]:
+    # Not splitlines(), which splits at carriage returns too.
     return written.rstrip("\n").split("\n")
 
 
 @pytest.mark.parametrize("columns", [10, 40, 200])
-def test_a_progress_bar_fits_its_terminal(
-    download: Download, mock: MockService, columns: int
+def test_progress_bar_fits_terminal_width(
+    download: DownloadProgram, mock: MockService, columns: int
 ) -> None:
     report = mock.add_report(format="pdf", size=1_200_000)
     mock.fault(report["id"], drip={"bytes": 100_000, "every_ms": 60}, times=1)
@@ -183,16 +190,16 @@ def test_a_progress_bar_fits_its_terminal(
         assert any(re.search(r"% of 1\.1 MiB, \d:\d\d left, ", frame) for frame in frames)
 
 
-def test_a_progress_bar_on_a_terminal(download: Download, mock: MockService) -> None:
+def test_progress_bar_is_shown_and_erased(download: DownloadProgram, mock: MockService) -> None:
     report = mock.add_report(format="pdf", size=1_200_000)
     mock.fault(report["id"], drip={"bytes": 100_000, "every_ms": 60}, times=1)
     start = time.monotonic()
     done, written = on_terminal(download, "--report", report["id"], "-o", "x")
-    took = time.monotonic() - start
+    elapsed = time.monotonic() - start
     assert done.returncode == 0, written
     assert done.stdout == b""
     frames = [frame.rstrip() for frame in written.split("\r") if "/s" in frame]
-    assert 2 <= len(frames) <= took * 10 + 1
+    assert 2 <= len(frames) <= elapsed * 10 + 1
     for frame in frames:
         assert re.fullmatch(
             r" *\d+% of 1\.1 MiB, (\d+:\d\d left, )?[\d.]+ [KM]?i?B, [\d.]+ [KM]?i?B/s", frame
@@ -200,28 +207,30 @@ def test_a_progress_bar_on_a_terminal(download: Download, mock: MockService) -> 
     percents = [int(frame.split("%")[0]) for frame in frames]
     assert percents == sorted(percents)
     assert 0 < percents[-1] <= 100
-    # One line, of which nothing stays.
-    assert [shown(line) for line in lines_of(written)] == ["saved x (1200000 bytes)"]
+    # The bar uses one line, and is erased.
+    assert [visible_text(line) for line in split_lines(written)] == ["saved x (1200000 bytes)"]
     assert "\x1b" not in written
     assert sha256(download.cwd / "x") == report["sha256"]["en-us"]
 
 
-def test_the_bar_tells_of_attempts(download: Download, mock: MockService) -> None:
+def test_progress_bar_shows_attempts(download: DownloadProgram, mock: MockService) -> None:
     report = mock.add_report(format="pdf", size=4_000_000)
     mock.fault(report["id"], cut_after=2_000_000, times=1)
     mock.fault(report["id"], drip={"bytes": 200_000, "every_ms": 60}, times=1)
     done, written = on_terminal(download, "--report", report["id"], "-o", "x", "--verbose")
     assert done.returncode == 0, written
     assert re.search(r"\d+% of 3\.8 MiB, .*/s, attempt 2, 1\.9 MiB resumed", written)
-    # What the log says stands on lines of its own.
-    lines = [shown(line) for line in lines_of(written)]
+    # Log messages are on separate lines.
+    lines = [visible_text(line) for line in split_lines(written)]
     assert lines[-1] == "saved x (4000000 bytes, 2 attempts)"
     assert all(line.startswith("dbss-download: ") for line in lines[:-1])
     assert [line for line in lines if line.startswith("dbss-download: warning: ")]
     assert sha256(download.cwd / "x") == report["sha256"]["en-us"]
 
 
-def test_a_bar_without_a_size_has_no_percents(download: Download, mock: MockService) -> None:
+def test_progress_bar_without_size_has_no_percentage(
+    download: DownloadProgram, mock: MockService
+) -> None:
     report = mock.add_report(format="pdf", size=500_000)
     mock.fault(report["id"], drip={"bytes": 50_000, "every_ms": 50}, framing="chunked", times=1)
     done, written = on_terminal(download, "--report", report["id"], "-o", "x")
@@ -231,34 +240,38 @@ def test_a_bar_without_a_size_has_no_percents(download: Download, mock: MockServ
 
 
 @pytest.mark.parametrize("quiet", ["--quiet", "-q"])
-def test_no_bar_where_none_is_wanted(download: Download, mock: MockService, quiet: str) -> None:
+def test_progress_bar_is_absent_when_quiet_or_not_a_terminal(
+    download: DownloadProgram, mock: MockService, quiet: str
+) -> None:
     slow = {"drip": {"bytes": 1000, "every_ms": 60}, "times": 1}
     mock.fault(mock.pdf["id"], **slow)
     done, written = on_terminal(download, quiet)
     assert (done.returncode, done.stdout, written) == (0, b"", "")
-    # A failure is told in any case.
+    # A failure is always printed.
     done, written = on_terminal(download, quiet)
     assert done.returncode == 7
     assert written.startswith("dbss-download: ")
-    # Standard error is no terminal here.
+    # Here standard error is not a terminal.
     mock.fault(mock.pdf["id"], **slow)
     done = download("--force")
     assert done.returncode == 0
     assert re.fullmatch(rb"saved audit-report.pdf \(\d+ bytes\)\n", done.stderr)
 
 
-def test_a_bar_is_wiped_before_an_error(download: Download, mock: MockService) -> None:
+def test_progress_bar_is_erased_before_an_error(
+    download: DownloadProgram, mock: MockService
+) -> None:
     slow_end = {"drip": {"bytes": 1000, "every_ms": 60}, "cut_after": 4000, "times": 1}
     mock.fault(mock.pdf["id"], **slow_end)
-    done, written = on_terminal(download, *ONCE)
+    done, written = on_terminal(download, *NO_RETRY)
     assert done.returncode == 6
     assert "/s" in written
-    [line] = lines_of(written)
+    [line] = split_lines(written)
     assert re.search(r"\r +\rdbss-download: ", line)
     assert download.files() == []
 
 
-# Signals
+# Signals.
 
 
 STALLS: list[tuple[str, dict[str, Any]]] = [
@@ -272,8 +285,8 @@ STALLS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize(("endpoint", "fault"), STALLS)
-def test_a_signal_ends_it_at_once(
-    download: Download, mock: MockService, endpoint: str, fault: dict[str, Any], times: int
+def test_signal_ends_the_program_at_once(
+    download: DownloadProgram, mock: MockService, endpoint: str, fault: dict[str, Any], times: int
 ) -> None:
     report = mock.pdf["id"]
     before = len(mock.requests(report=report))
@@ -288,10 +301,10 @@ def test_a_signal_ends_it_at_once(
         stderr=subprocess.PIPE,
     )
     if fault:
-        wait_for(lambda: len(mock.requests(report=report)) == before + 1)
+        wait_until(lambda: len(mock.requests(report=report)) == before + 1)
     else:
-        # It has a socket by now, and waits on it.
-        wait_for(lambda: has_socket(process.pid))
+        # It has a socket, and waits for it.
+        wait_until(lambda: has_socket(process.pid))
     start = time.monotonic()
     for _ in range(times):
         process.send_signal(signal.SIGINT)
@@ -312,7 +325,7 @@ def has_socket(pid: int) -> bool:
         return False
 
 
-def test_a_signal_that_is_ignored_stays_so(download: Download, mock: MockService) -> None:
+def test_ignored_signal_stays_ignored(download: DownloadProgram, mock: MockService) -> None:
     report = mock.pdf["id"]
     before = len(mock.requests(report=report))
     mock.fault(report, delay_ms=300, times=1)
@@ -323,7 +336,7 @@ def test_a_signal_that_is_ignored_stays_so(download: Download, mock: MockService
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
     )
-    wait_for(lambda: len(mock.requests(report=report)) == before + 1)
+    wait_until(lambda: len(mock.requests(report=report)) == before + 1)
     process.send_signal(signal.SIGHUP)
     errors = process.communicate(timeout=30)[1]
     assert process.returncode == 0, errors
@@ -331,8 +344,8 @@ def test_a_signal_that_is_ignored_stays_so(download: Download, mock: MockService
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_a_signal_while_nobody_reads_standard_output(
-    download: Download, mock: MockService, number: signal.Signals
+def test_signal_while_stdout_is_not_read_ends_the_program(
+    download: DownloadProgram, mock: MockService, number: signal.Signals
 ) -> None:
     report = mock.add_report(format="pdf", size=2_000_000)
     process = subprocess.Popen(
@@ -343,9 +356,9 @@ def test_a_signal_while_nobody_reads_standard_output(
         stderr=subprocess.PIPE,
     )
     assert process.stdout
-    wait_for(lambda: waiting_in(process.stdout.fileno()) >= 60_000)
+    wait_until(lambda: bytes_in_pipe(process.stdout.fileno()) >= 60_000)
     process.send_signal(number)
-    # Not communicate(): it would read.
+    # Not communicate(), which would read.
     assert process.wait(timeout=10) == 130
     process.stdout.close()
     assert process.stderr
@@ -353,13 +366,13 @@ def test_a_signal_while_nobody_reads_standard_output(
     assert download.files() == []
 
 
-def waiting_in(pipe: int) -> int:
+def bytes_in_pipe(pipe: int) -> int:
     [count] = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, struct.pack("i", 0)))
     return count
 
 
-def test_a_reader_that_leaves_is_an_error_and_no_signal(
-    download: Download, mock: MockService
+def test_closed_stdout_pipe_is_an_error_without_sigpipe(
+    download: DownloadProgram, mock: MockService
 ) -> None:
     report = mock.add_report(format="pdf", size=2_000_000)
     process = subprocess.Popen(
@@ -379,7 +392,7 @@ def test_a_reader_that_leaves_is_an_error_and_no_signal(
     assert b"Broken pipe" in errors
 
 
-def test_the_mode_of_a_file(download: Download) -> None:
+def test_saved_file_has_the_configured_mode(download: DownloadProgram) -> None:
     def no_mask() -> None:
         os.umask(0)
 
@@ -389,7 +402,7 @@ def test_the_mode_of_a_file(download: Download) -> None:
     assert modes == [0o600, 0o640]
 
 
-def test_a_cut_transfer_goes_on(download: Download, mock: MockService) -> None:
+def test_cut_transfer_is_resumed(download: DownloadProgram, mock: MockService) -> None:
     report = mock.add_report(format="zip", size=900_000)
     mock.fault(report["id"], cut_after=500_000, times=1)
     done = download("--report", report["id"], "-o", "x")

@@ -1,4 +1,4 @@
-"""include/dbss.cdef.h, for readers of C without a preprocessor."""
+"""include/dbss.cdef.h, for C parsers without a preprocessor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pycparser import CParser, c_ast, c_generator
 
-import declared
+import c_declarations
 
 LUA = """
 local ffi = require('ffi')
@@ -49,7 +49,7 @@ def cdef(root: Path) -> Path:
 @pytest.mark.parametrize(
     ("command", "script"), [("luajit", LUA), ("php", PHP)], ids=["luajit", "php"]
 )
-def test_an_interpreter_loads_it_as_it_is(
+def test_interpreter_loads_cdef_unmodified(
     cdef: Path,
     library: Path,
     tmp_path: Path,
@@ -68,11 +68,11 @@ def test_an_interpreter_loads_it_as_it_is(
     assert (status, parameter) == ("DBSS_ERR_CLOSED", "key")
 
 
-def test_it_declares_what_the_header_declares(root: Path, cdef: Path) -> None:
+def test_cdef_declares_what_the_header_declares(root: Path, cdef: Path) -> None:
     text = cdef.read_text()
     assert "#" not in text
-    # The parser knows neither comments nor the types of the system's headers.
-    types = "\n".join(declared.STUBS.values()).replace("#define NULL ((void *)0)", "")
+    # The parser supports neither comments nor the types of the system headers.
+    types = "\n".join(c_declarations.STUBS.values()).replace("#define NULL ((void *)0)", "")
     parsed = CParser().parse(types + text.partition("*/")[2]).ext
     generator = c_generator.CGenerator()
 
@@ -85,5 +85,5 @@ def test_it_declares_what_the_header_declares(root: Path, cdef: Path) -> None:
             and one.name.startswith("dbss_")
         }
 
-    header = declared.declarations(root / "include/dbss.h")
+    header = c_declarations.declarations(root / "include/dbss.h")
     assert declarations(parsed) == declarations(header)

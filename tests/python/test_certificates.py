@@ -1,4 +1,4 @@
-"""Which servers are trusted, what is said of the others, and what may be read for it."""
+"""Which certificates are trusted, the errors for the others, and which files may be read."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ REPORT = b"%PDF-1.7\n" + bytes(1000) + b"\n%%EOF\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(REPORT)
 IDS = ("0123456789abcdef0123456789abcdef", "a" * 32, "b" * 32)
 CA = ("-addext", "basicConstraints=critical,CA:TRUE")
-NO_CA = ("-addext", "basicConstraints=critical,CA:FALSE")
-HERE = ("-addext", "subjectAltName=IP:127.0.0.1")
+NOT_CA = ("-addext", "basicConstraints=critical,CA:FALSE")
+FOR_LOCALHOST = ("-addext", "subjectAltName=IP:127.0.0.1")
 P256 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-sha256")
 P521 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521", "-sha512")
 SHA1 = ("-newkey", "rsa:2048", "-sha1")
@@ -36,7 +36,7 @@ SHA1 = ("-newkey", "rsa:2048", "-sha1")
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Callable[..., Path]:
-    """Makes one that signs itself, with its key."""
+    """Creates a self-signed certificate and its key."""
     openssl = need_tool("openssl")
 
     def make(*settings: str) -> Path:
@@ -51,7 +51,7 @@ def certificate(tmp_path: Path) -> Callable[..., Path]:
 
 @contextlib.contextmanager
 def tls_server(certificate: Path) -> Iterator[str]:
-    """Answers every request with a report; gives its URL."""
+    """Serves a report for every request; yields its URL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("DEFAULT@SECLEVEL=0")
     context.load_cert_chain(certificate, certificate.with_suffix(".key"))
@@ -63,7 +63,7 @@ def tls_server(certificate: Path) -> Iterator[str]:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            # A client that does not trust the certificate goes away.
+            # A client that does not trust the certificate disconnects.
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(20)
                 with context.wrap_socket(connection, server_side=True) as session:
@@ -91,18 +91,19 @@ def download(endpoint: str, ca_file: Path | str) -> bytes:
 @pytest.mark.parametrize(
     "settings",
     [
-        pytest.param((*P256, *CA, *HERE), id="of an authority"),
+        pytest.param((*P256, *CA, *FOR_LOCALHOST), id="of an authority"),
         pytest.param(
-            (*P256, "-addext", "basicConstraints=CA:TRUE,pathlen:0", *HERE), id="not critical"
+            (*P256, "-addext", "basicConstraints=CA:TRUE,pathlen:0", *FOR_LOCALHOST),
+            id="not critical",
         ),
         pytest.param(
-            (*P256, *CA, *HERE, "-addext", "extendedKeyUsage=serverAuth"), id="for servers"
+            (*P256, *CA, *FOR_LOCALHOST, "-addext", "extendedKeyUsage=serverAuth"), id="for servers"
         ),
-        pytest.param((*P256, *NO_CA, *HERE), id="of no authority"),
-        pytest.param(("-newkey", "rsa:2048", "-sha256", *CA, *HERE), id="RSA"),
+        pytest.param((*P256, *NOT_CA, *FOR_LOCALHOST), id="of no authority"),
+        pytest.param(("-newkey", "rsa:2048", "-sha256", *CA, *FOR_LOCALHOST), id="RSA"),
     ],
 )
-def test_a_certificate_that_is_itself_in_the_ca_file_is_accepted(
+def test_certificate_in_ca_file_is_accepted(
     certificate: Callable[..., Path], settings: tuple[str, ...]
 ) -> None:
     path = certificate(*settings)
@@ -119,18 +120,18 @@ def test_a_certificate_that_is_itself_in_the_ca_file_is_accepted(
             "it is for other.example, 10.0.0.1, and not for 127.0.0.1",
             id="another name",
         ),
-        pytest.param((*SHA1, *CA, *HERE), "SHA-1", id="SHA-1"),
-        pytest.param((*SHA1, *NO_CA, *HERE), "SHA-1", id="SHA-1 of no authority"),
-        pytest.param((*P521, *CA, *HERE), "P-521", id="P-521"),
-        pytest.param((*P521, *NO_CA, *HERE), "P-521", id="P-521 of no authority"),
+        pytest.param((*SHA1, *CA, *FOR_LOCALHOST), "SHA-1", id="SHA-1"),
+        pytest.param((*SHA1, *NOT_CA, *FOR_LOCALHOST), "SHA-1", id="SHA-1 of no authority"),
+        pytest.param((*P521, *CA, *FOR_LOCALHOST), "P-521", id="P-521"),
+        pytest.param((*P521, *NOT_CA, *FOR_LOCALHOST), "P-521", id="P-521 of no authority"),
         pytest.param(
-            (*P256, *CA, *HERE, "-addext", "extendedKeyUsage=clientAuth"),
+            (*P256, *CA, *FOR_LOCALHOST, "-addext", "extendedKeyUsage=clientAuth"),
             "purpose",
             id="for clients",
         ),
     ],
 )
-def test_one_that_is_in_the_ca_file_and_not_sound_is_refused_in_a_sentence(
+def test_unsound_certificate_in_ca_file_is_rejected_with_reason(
     certificate: Callable[..., Path], settings: tuple[str, ...], says: str
 ) -> None:
     path = certificate(*settings)
@@ -144,11 +145,11 @@ def test_one_that_is_in_the_ca_file_and_not_sound_is_refused_in_a_sentence(
     assert "[" not in message
 
 
-def test_one_of_an_authority_that_is_not_in_the_ca_file_is_refused(
+def test_certificate_of_unknown_authority_is_rejected(
     certificate: Callable[..., Path], mock: MockService
 ) -> None:
     with (
-        tls_server(certificate(*P256, *CA, *HERE)) as url,
+        tls_server(certificate(*P256, *CA, *FOR_LOCALHOST)) as url,
         pytest.raises(dbss.CertificateError, match=r"give it with ca_file \(CaUsedAsEndEntity\)"),
     ):
         download(url, mock.ca_file)
@@ -168,31 +169,31 @@ def test_one_of_an_authority_that_is_not_in_the_ca_file_is_refused(
         ("https_wrong_name", r"it is for [^ ]*, and not for localhost; .* \(NotValidForName\)"),
     ],
 )
-def test_why_a_certificate_is_refused_is_said_in_a_sentence(
+def test_rejected_certificate_error_has_the_reason(
     mock: MockService, listener: str, says: str
 ) -> None:
     with pytest.raises(dbss.CertificateError, match=says):
         download(getattr(mock, listener), mock.ca_file)
 
 
-def test_what_is_no_tls_is_said_in_a_sentence(mock: MockService) -> None:
+def test_server_without_tls_error_has_the_reason(mock: MockService) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def answer() -> None:
+        def respond() -> None:
             connection, _ = listener.accept()
             with connection:
                 connection.recv(65536)
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
                 connection.recv(65536)
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=respond)
         thread.start()
         with pytest.raises(dbss.TlsError, match="is this the server's port for https"):
             download(f"https://127.0.0.1:{listener.getsockname()[1]}", mock.ca_file)
         thread.join()
 
 
-# Files
+# Files.
 
 SECRET = "MIIEvgIBADANBgkqhkiG9w0BAQEFAASCBKgwggSkAgEAAoIBAQC7"
 
@@ -209,7 +210,7 @@ SECRET = "MIIEvgIBADANBgkqhkiG9w0BAQEFAASCBKgwggSkAgEAAoIBAQC7"
         f"{SECRET}\n",
     ],
 )
-def test_no_message_holds_what_stands_in_a_ca_file(tmp_path: Path, text: str) -> None:
+def test_error_never_quotes_the_ca_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "ca.pem"
     path.write_text(text)
     with pytest.raises(dbss.InvalidValueError) as caught:
@@ -218,7 +219,7 @@ def test_no_message_holds_what_stands_in_a_ca_file(tmp_path: Path, text: str) ->
 
 
 @pytest.mark.parametrize("text", [f"{SECRET}: [", f'"{SECRET}\\q"', "DBSS: @\u4e01"])
-def test_no_message_holds_what_stands_in_a_regions_file(
+def test_error_never_quotes_the_regions_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     path = tmp_path / "regions.yaml"
@@ -230,7 +231,7 @@ def test_no_message_holds_what_stands_in_a_regions_file(
     assert "\u4e01" not in str(caught.value)
 
 
-CODE = """
+PROGRAM = """
 import os, sys, dbss
 with dbss.Client(endpoint=sys.argv[1], token=sys.argv[2]) as client:
     try:
@@ -253,10 +254,10 @@ with dbss.Client(endpoint=sys.argv[1], token=sys.argv[2]) as client:
         ("SSL_CERT_DIR", "missing:directory"),
     ],
 )
-def test_the_variables_of_openssl_may_name_anything(
+def test_openssl_variables_with_unusual_files_do_not_hang(
     mock: MockService, environment: dict[str, str], tmp_path: Path, variable: str, kind: str
 ) -> None:
-    """Files and pipes are in one directory, which the good certificate is in too."""
+    """The directory has special files and the good certificate."""
     os.mkfifo(tmp_path / "pipe")
     with (tmp_path / "huge").open("wb") as huge:
         huge.truncate(1 << 40)
@@ -278,7 +279,7 @@ def test_the_variables_of_openssl_may_name_anything(
         report["id"],
     ]
     done = subprocess.run(
-        [sys.executable, "-c", CODE, *arguments],
+        [sys.executable, "-c", PROGRAM, *arguments],
         env={**environment, variable: value},
         capture_output=True,
         text=True,

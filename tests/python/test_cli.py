@@ -1,4 +1,4 @@
-"""``python -m dbss`` as a program of its own: download and check."""
+"""``python -m dbss`` as a child process: download and check."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
     from mock_service import MockService
 
-BOUND = 60.0
+TIMEOUT = 60.0
 MIB = 1024 * 1024
 
 
 class Command:
-    """Runs the command in a directory of its own, where it has nothing to do but succeed."""
+    """Runs the command in a new directory, with settings that let it succeed."""
 
     def __init__(self, mock: MockService, environment: dict[str, str], directory: Path) -> None:
         self.directory = directory
@@ -60,11 +60,11 @@ class Command:
         )
 
     def run(
-        self, *arguments: str, given: bytes = b"", **variables: str
+        self, *arguments: str, stdin_data: bytes = b"", **variables: str
     ) -> subprocess.CompletedProcess[bytes]:
         with self.start(*arguments, **variables) as process:
             try:
-                out, err = process.communicate(given, BOUND)
+                out, err = process.communicate(stdin_data, TIMEOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
@@ -75,10 +75,10 @@ class Command:
     def files(self) -> list[str]:
         return sorted(one.name for one in self.directory.iterdir())
 
-    def fails(self, code: int, *arguments: str, given: bytes = b"", **variables: str) -> str:
-        """It ends with this code, says why in one place, and leaves nothing behind."""
+    def fails(self, code: int, *arguments: str, stdin_data: bytes = b"", **variables: str) -> str:
+        """Runs it, checks the exit code, the error and that no file is left; returns the error."""
         before = self.files()
-        done = self.run(*arguments, given=given, **variables)
+        done = self.run(*arguments, stdin_data=stdin_data, **variables)
         err = done.stderr.decode()
         assert done.returncode == code, err
         assert done.stdout == b""
@@ -104,13 +104,11 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-# 0: saved.
+# Exit code 0: saved.
 
 
 @pytest.mark.parametrize("kind", ["pdf", "zip"])
-def test_it_saves_under_the_reports_own_name(
-    mock: MockService, command: Command, kind: str
-) -> None:
+def test_download_uses_report_name(mock: MockService, command: Command, kind: str) -> None:
     report = getattr(mock, kind)
     name = f"审计报告.{kind}"
     size = report["sizes"]["zh-cn"]
@@ -121,7 +119,7 @@ def test_it_saves_under_the_reports_own_name(
 
 
 @pytest.mark.parametrize("output", ["sub", "sub/", "link"])
-def test_a_directory_gets_the_reports_own_name(
+def test_download_to_directory_uses_report_name(
     mock: MockService, command: Command, output: str
 ) -> None:
     (command.directory / "sub").mkdir()
@@ -132,9 +130,7 @@ def test_a_directory_gets_the_reports_own_name(
     assert "exists already" in command.fails(7, "-o", output)
 
 
-def test_options_outrank_the_environment(
-    mock: MockService, command: Command, tmp_path: Path
-) -> None:
+def test_options_override_environment(mock: MockService, command: Command, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(mock.token)
     command.saves(
         "report.bin",
@@ -160,7 +156,7 @@ def test_options_outrank_the_environment(
     assert stat.S_IMODE((command.directory / "report.bin").stat().st_mode) == 0o640
 
 
-def test_the_environment_is_enough(mock: MockService, command: Command) -> None:
+def test_environment_alone_suffices(mock: MockService, command: Command) -> None:
     command.saves(
         "sub-report",
         mock.pdf["sizes"]["zh-cn"],
@@ -174,7 +170,7 @@ def test_the_environment_is_enough(mock: MockService, command: Command) -> None:
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
-def test_a_token_file_may_end_with_a_line_end(
+def test_token_file_may_end_with_line_end(
     mock: MockService, command: Command, tmp_path: Path, end: bytes
 ) -> None:
     token = mock.token.encode() + end
@@ -182,20 +178,20 @@ def test_a_token_file_may_end_with_a_line_end(
     size = mock.pdf["sizes"]["en-us"]
     file = str(tmp_path / "token")
     command.saves("a", size, "-o", "a", "--token-file", file, DBSS_TOKEN="wrong")
-    command.saves("b", size, "-o", "b", "--token-file", "-", given=token, DBSS_TOKEN="")
+    command.saves("b", size, "-o", "b", "--token-file", "-", stdin_data=token, DBSS_TOKEN="")
     assert command.files() == ["a", "b"]
 
 
-def test_the_longest_token_fits_into_a_file(mock: MockService, command: Command) -> None:
+def test_token_file_accepts_longest_token(mock: MockService, command: Command) -> None:
     token = "t" * cli.MAX_TOKEN
     mock.add_token(token)
     size = mock.pdf["sizes"]["en-us"]
-    given = token.encode() + b"\r\n"
-    command.saves("a", size, "-o", "a", "--token-file", "-", given=given)
+    stdin_data = token.encode() + b"\r\n"
+    command.saves("a", size, "-o", "a", "--token-file", "-", stdin_data=stdin_data)
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_standard_output_gets_the_report_and_nothing_else(
+def test_download_to_stdout_writes_only_the_report(
     mock: MockService, command: Command, unbuffered: str
 ) -> None:
     report = mock.add_report(format="pdf", size=8 * MIB)
@@ -214,12 +210,14 @@ def test_force_replaces_a_file(mock: MockService, command: Command) -> None:
     os.link(target, other)
     command.saves("report", mock.pdf["sizes"]["en-us"], "-o", "report", "--force")
     assert sha256(target) == mock.pdf["sha256"]["en-us"]
-    # Replaced, not written over.
+    # Replaced, not overwritten.
     assert other.read_text() == "old"
     assert command.files() == ["link", "report"]
 
 
-def test_a_path_with_a_directory_and_odd_bytes(mock: MockService, command: Command) -> None:
+def test_path_with_directory_and_non_utf8_bytes_is_saved(
+    mock: MockService, command: Command
+) -> None:
     (command.directory / "sub").mkdir()
     path = os.fsdecode(b"sub/\xff report")
     done = command.run("-o", path)
@@ -228,7 +226,7 @@ def test_a_path_with_a_directory_and_odd_bytes(mock: MockService, command: Comma
     assert [one.name for one in (command.directory / "sub").iterdir()] == [Path(path).name]
 
 
-# 2: usage.
+# Exit code 2: usage.
 
 
 @pytest.mark.parametrize(
@@ -255,11 +253,11 @@ def test_a_path_with_a_directory_and_odd_bytes(mock: MockService, command: Comma
         (["--set", "iam_password=secret"], "secret on the command line"),
         (["--set", "credentials=elsewhere"], "credentials"),
         (["--report"], "--report"),
-        # Not an abbreviation of anything.
+        # Not a valid abbreviation.
         (["--proj", "x"], "--proj"),
     ],
 )
-def test_wrong_usage(command: Command, arguments: list[str], words: str) -> None:
+def test_wrong_usage_exits_with_2(command: Command, arguments: list[str], words: str) -> None:
     assert words in command.fails(2, *arguments)
 
 
@@ -272,14 +270,14 @@ def test_wrong_usage(command: Command, arguments: list[str], words: str) -> None
         ("DBSS_ENDPOINT", "endpoint"),
     ],
 )
-def test_what_is_missing_is_named(command: Command, name: str, word: str) -> None:
+def test_missing_setting_is_named(command: Command, name: str, word: str) -> None:
     assert word in command.fails(2, **{name: ""})
 
 
 @pytest.mark.parametrize(
     "arguments", [["--token", "SECRET-TOKEN"], ["--token=SECRET-TOKEN"], ["--token"]]
 )
-def test_a_token_on_the_command_line_is_refused(command: Command, arguments: list[str]) -> None:
+def test_token_on_command_line_is_rejected(command: Command, arguments: list[str]) -> None:
     err = command.fails(2, *arguments)
     assert "SECRET" not in err
     assert "--token" in err
@@ -288,7 +286,7 @@ def test_a_token_on_the_command_line_is_refused(command: Command, arguments: lis
         env=command.environment,
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
     assert done.returncode == 2
     assert "SECRET" not in done.stdout + done.stderr
@@ -307,23 +305,21 @@ def test_a_token_on_the_command_line_is_refused(command: Command, arguments: lis
         (b"s" * (cli.MAX_TOKEN + 3), "longer than 98304 bytes"),
     ],
 )
-def test_a_token_that_cannot_be_one_is_not_shown(
-    command: Command, token: bytes, words: str
-) -> None:
-    err = command.fails(2, "--token-file", "-", given=token)
+def test_invalid_token_is_not_printed(command: Command, token: bytes, words: str) -> None:
+    err = command.fails(2, "--token-file", "-", stdin_data=token)
     assert words in err
     assert "secret" not in err
     assert "sss" not in err
 
 
-def test_a_token_file_without_end_is_not_read_to_its_end(command: Command) -> None:
+def test_endless_token_file_is_rejected_early(command: Command) -> None:
     assert "longer than" in command.fails(2, "--token-file", "/dev/zero")
 
 
-# 3, 4, 5: the service.
+# Exit codes 3, 4, 5: the service.
 
 
-def test_refused_credentials(mock: MockService, command: Command) -> None:
+def test_rejected_credentials_exit_with_3(mock: MockService, command: Command) -> None:
     err = command.fails(3, DBSS_TOKEN="not-the-token")
     assert "APIG.0301" in err
     assert mock.requests(command.report)[-1]["status"] == 401
@@ -331,14 +327,14 @@ def test_refused_credentials(mock: MockService, command: Command) -> None:
     command.fails(3)
 
 
-def test_no_such_report(command: Command) -> None:
+def test_missing_report_exits_with_4(command: Command) -> None:
     err = command.fails(4, "--report", "x" * 16)
     assert "DBSS.10021004" in err
     assert "request id" in err
 
 
-# So that one fault is enough.
-ONCE = ("--max-attempts", "1")
+# A single attempt, so that one fault is enough.
+NO_RETRY = ("--max-attempts", "1")
 
 
 @pytest.mark.parametrize(
@@ -351,12 +347,14 @@ ONCE = ("--max-attempts", "1")
         {"status": 200, "body": ""},
     ],
 )
-def test_the_service_failed(mock: MockService, command: Command, fault: dict[str, Any]) -> None:
+def test_service_failure_exits_with_5(
+    mock: MockService, command: Command, fault: dict[str, Any]
+) -> None:
     mock.fault(command.report, times=1, **fault)
-    command.fails(5, *ONCE)
+    command.fails(5, *NO_RETRY)
 
 
-def test_the_details_are_shown_without_control_characters(
+def test_details_are_printed_without_control_characters(
     mock: MockService, command: Command
 ) -> None:
     details = [{"error_code": "C\x1b[31m\u009b", "error_msg": "one\ntwo"}, {}]
@@ -365,37 +363,39 @@ def test_the_details_are_shown_without_control_characters(
     assert lines[1:] == ["  C [31m : one two", "  -: -", ""]
 
 
-# 6: the network.
+# Exit code 6: the network.
 
 
 @pytest.mark.parametrize("fault", [{"cut_after": 100}, {"reset_before_answer": True}])
-def test_the_network_failed(mock: MockService, command: Command, fault: dict[str, Any]) -> None:
+def test_network_failure_exits_with_6(
+    mock: MockService, command: Command, fault: dict[str, Any]
+) -> None:
     mock.fault(command.report, times=1, **fault)
-    command.fails(6, *ONCE)
-    # And once is not enough to fail where it is tried again.
+    command.fails(6, *NO_RETRY)
+    # With retries, a single fault is not a failure.
     mock.fault(command.report, times=1, **fault)
     done = command.run("--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-def test_nobody_listens(command: Command) -> None:
+def test_connection_refused_exits_with_6(command: Command) -> None:
     command.fails(6, "--endpoint", "http://127.0.0.1:1")
 
 
-def test_a_certificate_that_is_not_trusted(mock: MockService, command: Command) -> None:
+def test_untrusted_certificate_exits_with_6(mock: MockService, command: Command) -> None:
     assert "ca_file" in command.fails(6, "--endpoint", mock.https)
 
 
-def test_a_timeout(mock: MockService, command: Command) -> None:
+def test_stall_timeout_exits_with_6(mock: MockService, command: Command) -> None:
     mock.fault(command.report, no_answer=True, times=1)
-    command.fails(6, "--stall-timeout", "0.2", *ONCE)
+    command.fails(6, "--stall-timeout", "0.2", *NO_RETRY)
 
 
-# 7: this machine.
+# Exit code 7: this machine.
 
 
 @pytest.mark.parametrize("kind", ["file", "fifo", "symlink"])
-def test_an_existing_target_is_refused_before_any_download(
+def test_existing_target_is_rejected_before_any_download(
     mock: MockService, command: Command, kind: str
 ) -> None:
     target = command.directory / "report"
@@ -415,29 +415,27 @@ def test_an_existing_target_is_refused_before_any_download(
     assert mock.connections()["total"] == before
 
 
-def test_a_target_that_appears_during_the_download_is_kept(
-    mock: MockService, command: Command
-) -> None:
+def test_target_created_during_download_is_kept(mock: MockService, command: Command) -> None:
     report = mock.add_report(format="pdf")["id"]
     mock.fault(report, delay_ms=500, times=1)
     with command.start("--report", report, "-o", "report") as process:
         while not mock.requests(report):
             assert process.poll() is None
         (command.directory / "report").write_text("faster")
-        _, err = process.communicate(timeout=BOUND)
+        _, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 7
     assert b"exists" in err
     assert (command.directory / "report").read_text() == "faster"
     assert command.files() == ["report"]
 
 
-def test_a_directory_that_is_not_there(command: Command) -> None:
+def test_missing_directory_exits_with_7(command: Command) -> None:
     assert "No such file or directory" in command.fails(7, "-o", "no-such-directory/report")
     command.fails(7, "-o", "new/")
 
 
-def test_a_full_disk_leaves_nothing(command: Command) -> None:
-    """A limit of the size of files stands for the disk."""
+def test_full_disk_leaves_no_file(command: Command) -> None:
+    """RLIMIT_FSIZE simulates a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
@@ -447,27 +445,29 @@ def test_a_full_disk_leaves_nothing(command: Command) -> None:
     assert "File too large" in err
 
 
-def test_files_that_cannot_be_read(command: Command) -> None:
+def test_unreadable_file_exits_with_7(command: Command) -> None:
     assert "/no/such/token" in command.fails(7, "--token-file", "/no/such/token")
     command.fails(7, "--token-file", "/")
     assert "/no/such/ca.pem" in command.fails(7, "--ca-file", "/no/such/ca.pem")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_reader_that_goes_away(mock: MockService, command: Command, unbuffered: str) -> None:
+def test_closed_stdout_pipe_exits_with_7(
+    mock: MockService, command: Command, unbuffered: str
+) -> None:
     report = mock.add_report(format="bytes", size=8 * MIB)["id"]
     with command.start("--report", report, "-o", "-", PYTHONUNBUFFERED=unbuffered) as process:
         assert process.stdout is not None
         process.stdout.read(1)
         process.stdout.close()
         process.stdout = None
-        _, err = process.communicate(timeout=BOUND)
+        _, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 7
     assert err.count(b"\n") == 1
     assert b"Broken pipe" in err
 
 
-def test_closed_standard_streams(command: Command, mock: MockService) -> None:
+def test_closed_standard_streams_are_handled(command: Command, mock: MockService) -> None:
     def shell(line: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             ["/bin/sh", "-c", f'exec "{sys.executable}" -m dbss download {line}'],
@@ -475,7 +475,7 @@ def test_closed_standard_streams(command: Command, mock: MockService) -> None:
             cwd=command.directory,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=BOUND,
+            timeout=TIMEOUT,
         )
 
     done = shell("-o - >&-")
@@ -486,7 +486,7 @@ def test_closed_standard_streams(command: Command, mock: MockService) -> None:
     done = shell("-o - --token-file - <&-")
     assert done.returncode == 7
     assert command.files() == []
-    # What is printed lands in no report.
+    # Messages never end up in the report.
     mock.fault(command.report, reset_after=1000, times=1)
     done = shell("-o x.pdf --verbose <&- >&- 2>&-")
     assert done.returncode == 0
@@ -494,12 +494,12 @@ def test_closed_standard_streams(command: Command, mock: MockService) -> None:
     assert saved == mock.pdf["sha256"]["en-us"]
 
 
-# 130: interrupted.
+# Exit code 130: interrupted.
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("phase", ["connect", "handshake", "header", "body", "retry", "pipe"])
-def test_a_signal_ends_a_download_in_every_phase(
+def test_signal_ends_download_in_every_phase(
     mock: MockService, command: Command, phase: str, number: signal.Signals
 ) -> None:
     report = mock.add_report(format="bytes", size=MIB)["id"]
@@ -529,34 +529,34 @@ def test_a_signal_ends_a_download_in_every_phase(
         arguments += ["-o", "-"]
     try:
         with command.start(*arguments) as process:
-            until = time.monotonic() + BOUND
-            while not reached() or not waits(process.pid):
+            until = time.monotonic() + TIMEOUT
+            while not reached() or not is_waiting(process.pid):
                 assert process.poll() is None
                 assert time.monotonic() < until
             process.send_signal(number)
             sent = time.monotonic()
-            process.wait(BOUND)
-            took = time.monotonic() - sent
+            process.wait(TIMEOUT)
+            elapsed = time.monotonic() - sent
             assert process.stderr is not None
-            # After the warning of the attempt that failed, in one phase.
+            # In one phase, a warning about the failed attempt comes first.
             assert process.stderr.read().splitlines()[-1] == b"dbss: interrupted"
     finally:
         mock.clear_listener_faults()
-    print(f"{number.name}: {took * 1000:.1f} ms")
+    print(f"{number.name}: {elapsed * 1000:.1f} ms")
     assert process.returncode == 130
-    assert took < 1.5
+    assert elapsed < 1.5
     assert command.files() == []
 
 
-def waits(process: int) -> bool:
-    """Whether a process is in the wait of libdbss."""
+def is_waiting(process: int) -> bool:
+    """Whether a process waits in poll(), as libdbss does."""
     with open(f"/proc/{process}/syscall") as file:
         number = file.read().split()[0]
-    # poll, and ppoll where there is no other.
+    # poll, or ppoll on platforms without it.
     return number in ("7", "73", "271")
 
 
-def test_a_signal_that_is_ignored_stays_so(mock: MockService, command: Command) -> None:
+def test_ignored_signal_stays_ignored(mock: MockService, command: Command) -> None:
     report = mock.add_report(format="pdf")
     mock.fault(report["id"], delay_ms=500)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -568,14 +568,14 @@ def test_a_signal_that_is_ignored_stays_so(mock: MockService, command: Command) 
         while not mock.requests(report["id"]):
             assert process.poll() is None
         process.send_signal(signal.SIGHUP)
-        process.communicate(timeout=BOUND)
+        process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
 
 
-# What is seen meanwhile.
+# Messages and progress.
 
 
-def test_verbose_tells_what_happens(mock: MockService, command: Command) -> None:
+def test_verbose_prints_warnings(mock: MockService, command: Command) -> None:
     mock.fault(command.report, times=1, cut_after=100)
     done = command.run("--verbose")
     assert done.returncode == 0
@@ -583,7 +583,7 @@ def test_verbose_tells_what_happens(mock: MockService, command: Command) -> None
     assert any(line.startswith("dbss: warning: ") and command.report in line for line in lines)
     size = mock.pdf["sizes"]["en-us"]
     assert lines[-1] == f"saved audit-report.pdf ({size} bytes, 2 attempts)"
-    # An error is told once.
+    # An error is printed once.
     done = command.run("--verbose", "--report", "x" * 16)
     assert done.stderr.decode().count("DBSS.10021004") == 1
 
@@ -602,15 +602,15 @@ def on_terminal(command: Command, *arguments: str, **variables: str) -> tuple[in
     )
     os.close(slave)
     seen = b""
-    # The end of a terminal is an error on Linux.
+    # On Linux, reading a closed terminal raises OSError.
     with contextlib.suppress(OSError):
         while part := os.read(master, 4096):
             seen += part
     os.close(master)
-    return process.wait(BOUND), seen.decode()
+    return process.wait(TIMEOUT), seen.decode()
 
 
-def test_a_terminal_shows_a_bar_where_tqdm_is_installed(
+def test_terminal_with_tqdm_shows_progress_bar(
     mock: MockService, command: Command, tmp_path: Path
 ) -> None:
     pytest.importorskip("tqdm")
@@ -622,7 +622,7 @@ def test_a_terminal_shows_a_bar_where_tqdm_is_installed(
     assert f"saved audit-report.bin ({MIB} bytes)" in seen
     code, seen = on_terminal(command, "--report", report, "--quiet", "--force")
     assert (code, seen) == (0, "")
-    # Not installed.
+    # Without tqdm.
     (tmp_path / "tqdm.py").write_text("raise ImportError")
     path = f"{tmp_path}:{command.environment['PYTHONPATH']}"
     code, seen = on_terminal(command, "--report", report, "--force", PYTHONPATH=path)
@@ -632,8 +632,8 @@ def test_a_terminal_shows_a_bar_where_tqdm_is_installed(
 # Credentials that are found.
 
 
-class Finding(Command):
-    """The command as its user calls it with a region, the ids, and what the environment has.
+class CommandWithoutToken(Command):
+    """The command with a region, the ids, and credentials of the environment.
 
     It never looks for a real metadata service.
     """
@@ -666,9 +666,9 @@ class Finding(Command):
         )
 
     def run(
-        self, *arguments: str, given: bytes = b"", **variables: str
+        self, *arguments: str, stdin_data: bytes = b"", **variables: str
     ) -> subprocess.CompletedProcess[bytes]:
-        done = super().run(*arguments, given=given, **variables)
+        done = super().run(*arguments, stdin_data=stdin_data, **variables)
         for secret in self.secrets:
             assert secret.encode() not in done.stdout + done.stderr
         return done
@@ -682,7 +682,7 @@ class Finding(Command):
         return {"HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(path)}
 
     def checks(self, *arguments: str, code: int = 0, **variables: str) -> dict[str, str]:
-        """The lines of a check."""
+        """The lines that a check prints."""
         done = self.run("check", *arguments, **variables)
         assert done.returncode == code, done.stderr
         assert (done.stderr == b"") == (code == 0)
@@ -693,10 +693,12 @@ class Finding(Command):
 
 
 @pytest.fixture
-def finding(mock: MockService, environment: dict[str, str], tmp_path: Path) -> Iterator[Finding]:
+def command_without_token(
+    mock: MockService, environment: dict[str, str], tmp_path: Path
+) -> Iterator[CommandWithoutToken]:
     directory = tmp_path / "here"
     directory.mkdir()
-    yield Finding(mock, environment, directory)
+    yield CommandWithoutToken(mock, environment, directory)
     mock.clear_faults()
     mock.set_metadata()
 
@@ -706,52 +708,76 @@ def masked(key: str) -> str:
 
 
 @pytest.mark.parametrize("source", ["environment", "profile", "metadata"])
-def test_a_region_and_the_ids_are_enough(mock: MockService, finding: Finding, source: str) -> None:
-    variables = {"environment": finding.key, "profile": finding.profile(), "metadata": {}}[source]
+def test_region_and_ids_suffice(
+    mock: MockService, command_without_token: CommandWithoutToken, source: str
+) -> None:
+    variables = {
+        "environment": command_without_token.key,
+        "profile": command_without_token.profile(),
+        "metadata": {},
+    }[source]
     size = mock.pdf["sizes"]["en-us"]
-    finding.saves("audit-report.pdf", size, **variables)
-    assert sha256(finding.directory / "audit-report.pdf") == mock.pdf["sha256"]["en-us"]
+    command_without_token.saves("audit-report.pdf", size, **variables)
+    assert (
+        sha256(command_without_token.directory / "audit-report.pdf") == mock.pdf["sha256"]["en-us"]
+    )
 
 
-def test_no_credentials_anywhere(mock: MockService, finding: Finding) -> None:
+def test_missing_credentials_error_names_all_sources(
+    mock: MockService, command_without_token: CommandWithoutToken
+) -> None:
     mock.set_metadata(agency=False)
-    err = finding.fails(2)
+    err = command_without_token.fails(2)
     for words in ("HUAWEICLOUD_SDK_AK", ".huaweicloud/credentials", "agency"):
         assert words in err
-    finding.settings["metadata_endpoint"] = "http://127.0.0.1:1"
-    assert "127.0.0.1:1" in finding.fails(2)
+    command_without_token.settings["metadata_endpoint"] = "http://127.0.0.1:1"
+    assert "127.0.0.1:1" in command_without_token.fails(2)
 
 
-def test_what_outranks_what(mock: MockService, finding: Finding, tmp_path: Path) -> None:
-    """A token file, then --set, then DBSS_TOKEN, then what is found."""
+def test_credential_sources_have_the_documented_precedence(
+    mock: MockService, command_without_token: CommandWithoutToken, tmp_path: Path
+) -> None:
+    """The order is: a token file, --set, DBSS_TOKEN, credentials that are found."""
     file = tmp_path / "token"
     file.write_text(mock.token)
     wrong = {"DBSS_TOKEN": "not-a-token-of-anybody"}
     found = ("--set", "credentials=environment")
-    finding.fails(3, **finding.key, **wrong)
-    assert finding.run(*found, "-o", "a", **finding.key, **wrong).returncode == 0
-    finding.fails(2, *found, **wrong)
-    assert finding.run(*found, "--token-file", str(file), "-o", "b", **wrong).returncode == 0
-    assert finding.files() == ["a", "b"]
+    command_without_token.fails(3, **command_without_token.key, **wrong)
+    assert (
+        command_without_token.run(
+            *found, "-o", "a", **command_without_token.key, **wrong
+        ).returncode
+        == 0
+    )
+    command_without_token.fails(2, *found, **wrong)
+    assert (
+        command_without_token.run(*found, "--token-file", str(file), "-o", "b", **wrong).returncode
+        == 0
+    )
+    assert command_without_token.files() == ["a", "b"]
 
 
-def test_a_warning_is_shown_unless_quiet(finding: Finding) -> None:
-    profile = finding.profile(0o644)
-    done = finding.run("-o", "a", **profile)
+def test_warning_is_printed_unless_quiet(command_without_token: CommandWithoutToken) -> None:
+    profile = command_without_token.profile(0o644)
+    done = command_without_token.run("-o", "a", **profile)
     assert done.returncode == 0
     [warning, saved] = done.stderr.decode().splitlines()
     assert warning.startswith("dbss: warning: ")
     assert profile["HUAWEICLOUD_SDK_CREDENTIALS_FILE"] in warning
     assert saved.startswith("saved a (")
-    done = finding.run("-o", "b", "--quiet", **profile)
+    done = command_without_token.run("-o", "b", "--quiet", **profile)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert finding.run("-o", "c", **finding.profile()).stderr.startswith(b"saved c (")
+    assert command_without_token.run(
+        "-o", "c", **command_without_token.profile()
+    ).stderr.startswith(b"saved c (")
 
 
-def test_a_check_of_an_access_key(mock: MockService, finding: Finding) -> None:
-    # It needs neither of the ids.
-    key = {**finding.key, "DBSS_INSTANCE_ID": "", "DBSS_REPORT_ID": ""}
-    lines = finding.checks(**key)
+def test_check_with_access_key_prints_its_source(
+    mock: MockService, command_without_token: CommandWithoutToken
+) -> None:
+    # It needs no ids.
+    key = {**command_without_token.key, "DBSS_INSTANCE_ID": "", "DBSS_REPORT_ID": ""}
+    lines = command_without_token.checks(**key)
     assert lines.pop("source").startswith("environment, ")
     assert lines == {
         "who": masked(mock.access_key),
@@ -760,22 +786,29 @@ def test_a_check_of_an_access_key(mock: MockService, finding: Finding) -> None:
         "accepted": "yes",
     }
     project = mock.project_id
-    assert finding.checks("--project", project, **key)["project"] == project
-    assert finding.checks(HUAWEICLOUD_SDK_PROJECT_ID=project, **key)["project"] == project
-    path = finding.profile()["HUAWEICLOUD_SDK_CREDENTIALS_FILE"]
-    assert path in finding.checks(**finding.profile())["source"]
+    assert command_without_token.checks("--project", project, **key)["project"] == project
+    assert (
+        command_without_token.checks(HUAWEICLOUD_SDK_PROJECT_ID=project, **key)["project"]
+        == project
+    )
+    path = command_without_token.profile()["HUAWEICLOUD_SDK_CREDENTIALS_FILE"]
+    assert path in command_without_token.checks(**command_without_token.profile())["source"]
 
 
-def test_a_check_of_a_token(mock: MockService, finding: Finding) -> None:
-    lines = finding.checks(DBSS_TOKEN=mock.token)
+def test_check_with_token_prints_its_source(
+    mock: MockService, command_without_token: CommandWithoutToken
+) -> None:
+    lines = command_without_token.checks(DBSS_TOKEN=mock.token)
     assert lines["source"].startswith("token, ")
     assert (lines["who"], lines["accepted"]) == ("not known", "yes")
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "<+14>-14"])
-def test_a_check_tells_the_expiry_in_utc(mock: MockService, finding: Finding, zone: str) -> None:
+def test_check_prints_expiry_in_utc(
+    mock: MockService, command_without_token: CommandWithoutToken, zone: str
+) -> None:
     mock.set_metadata(announced_key_lifetime_ms=3_600_000)
-    lines = finding.checks(TZ=zone)
+    lines = command_without_token.checks(TZ=zone)
     assert lines["source"].startswith("metadata, ")
     assert mock.metadata in lines["source"]
     assert re.fullmatch(r"....\*\*\*....", lines["who"])
@@ -794,13 +827,13 @@ def test_a_check_tells_the_expiry_in_utc(mock: MockService, finding: Finding, zo
         (2, "not known", {"DBSS_PROJECT_ID": "x"}),
     ],
 )
-def test_a_check_that_fails(
-    finding: Finding, code: int, accepted: str, changes: dict[str, str]
+def test_check_failure_has_its_exit_code(
+    command_without_token: CommandWithoutToken, code: int, accepted: str, changes: dict[str, str]
 ) -> None:
-    variables = {**finding.key, **changes}
-    lines = finding.checks("--max-attempts", "1", code=code, **variables)
+    variables = {**command_without_token.key, **changes}
+    lines = command_without_token.checks("--max-attempts", "1", code=code, **variables)
     assert lines["accepted"] == accepted
-    done = finding.run("check", "--quiet", "--max-attempts", "1", **variables)
+    done = command_without_token.run("check", "--quiet", "--max-attempts", "1", **variables)
     assert (done.returncode, done.stdout) == (code, b"")
     assert done.stderr.startswith(b"dbss: ")
 
@@ -814,50 +847,64 @@ def test_a_check_that_fails(
         ({"reset_before_answer": True}, 6, "not known"),
     ],
 )
-def test_a_check_that_the_service_does_not_answer_well(
-    mock: MockService, finding: Finding, fault: dict[str, Any], code: int, accepted: str
+def test_check_with_service_error_has_its_exit_code(
+    mock: MockService,
+    command_without_token: CommandWithoutToken,
+    fault: dict[str, Any],
+    code: int,
+    accepted: str,
 ) -> None:
     mock.fault("@instances", times=1, **fault)
-    lines = finding.checks("--max-attempts", "1", code=code, **finding.key)
+    lines = command_without_token.checks(
+        "--max-attempts", "1", code=code, **command_without_token.key
+    )
     assert lines["accepted"] == accepted
 
 
 @pytest.mark.parametrize("name", ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"])
-def test_half_a_key_is_told_before_anything_else(finding: Finding, name: str) -> None:
-    assert name in finding.fails(2, "check", **{**finding.key, name: ""})
+def test_check_with_half_a_key_fails_first(
+    command_without_token: CommandWithoutToken, name: str
+) -> None:
+    assert name in command_without_token.fails(
+        2, "check", **{**command_without_token.key, name: ""}
+    )
 
 
-def test_a_check_without_a_word_and_without_room_for_one(finding: Finding) -> None:
-    done = finding.run("check", "--quiet", **finding.key)
+def test_check_quiet_prints_nothing_and_full_device_fails(
+    command_without_token: CommandWithoutToken,
+) -> None:
+    done = command_without_token.run("check", "--quiet", **command_without_token.key)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    settings = " ".join(f"--set={key}={value}" for key, value in finding.settings.items())
+    settings = " ".join(
+        f"--set={key}={value}" for key, value in command_without_token.settings.items()
+    )
     done = subprocess.run(
         ["/bin/sh", "-c", f'exec "{sys.executable}" -m dbss check {settings} >/dev/full'],
-        env={**finding.environment, **finding.key},
+        env={**command_without_token.environment, **command_without_token.key},
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
     assert done.returncode == 7
     assert b"No space left" in done.stderr
     assert b"Traceback" not in done.stderr
 
 
-# The rest.
+# Other tests.
 
 
 @pytest.mark.parametrize("status", sorted(errors.STATUSES))
-def test_every_status_has_its_exit_code(status: int) -> None:
+def test_status_has_its_exit_code(status: int) -> None:
     code = cli._exit_code(errors.STATUSES[status]("message"))
-    # The last two are a mirror's alone.
+    # The last two are only for mirrors.
     special = {202: 3, 203: 3, 204: 4, 212: 11, 405: 12}
     groups = {1: 2, 2: 5, 3: 6, 4: 7, 5: 7, 6: 130, 7: 1}
     assert code == special.get(status, groups[status // 100])
-    told = cli_mirror.EXIT_CODES if code in (11, 12) else cli.EXIT_CODES
-    assert f"\n{code:>5}  " in told
+    help_text = cli_mirror.EXIT_CODES if code in (11, 12) else cli.EXIT_CODES
+    assert f"\n{code:>5}  " in help_text
 
 
-def test_a_new_status_has_the_exit_code_of_its_group() -> None:
+def test_unknown_status_has_exit_code_of_its_group() -> None:
     assert cli._exit_code(errors.NetworkError("message", status=399)) == 6
     assert cli._exit_code(errors.Error("message", status=999)) == 1
 
@@ -877,7 +924,7 @@ def test_a_new_status_has_the_exit_code_of_its_group() -> None:
         ),
     ],
 )
-def test_the_command_without_the_library_says_so_in_a_line(
+def test_command_without_library_prints_one_line(
     environment: dict[str, str], way: list[str]
 ) -> None:
     for library, status in (("/no/such/libdbss.so", 7), (environment["DBSS_LIBRARY"], 0)):
@@ -886,7 +933,7 @@ def test_the_command_without_the_library_says_so_in_a_line(
             env={**environment, "DBSS_LIBRARY": library},
             capture_output=True,
             text=True,
-            timeout=BOUND,
+            timeout=TIMEOUT,
         )
         assert done.returncode == status, done.stderr
         lines = done.stderr.splitlines()
@@ -894,7 +941,7 @@ def test_the_command_without_the_library_says_so_in_a_line(
         assert all(line.startswith("dbss: cannot load") and library in line for line in lines)
 
 
-def test_a_package_that_imports_this_without_the_library_may_go_on(
+def test_package_without_library_raises_import_error(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -906,7 +953,7 @@ def test_a_package_that_imports_this_without_the_library_may_go_on(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n2\n", "")
 
@@ -914,7 +961,7 @@ def test_a_package_that_imports_this_without_the_library_may_go_on(
 @pytest.mark.parametrize(
     "head", ["-ytjeZgBBt8O6JSx", "-hytjeZgBBt8O6JS", "--ytjeZgBBt8O6JS", "-o" + "y" * 14]
 )
-def test_ids_may_begin_with_a_hyphen(mock: MockService, command: Command, head: str) -> None:
+def test_id_with_leading_hyphen_is_accepted(mock: MockService, command: Command, head: str) -> None:
     report = head + os.urandom(8).hex()
     mock.add_report(id=report, format="pdf", size=6000)
     command.saves("x.pdf", 6000, "--report", report, "-o", "x.pdf")
@@ -923,7 +970,7 @@ def test_ids_may_begin_with_a_hyphen(mock: MockService, command: Command, head: 
     assert "--report" in command.fails(2, "--report")
 
 
-def test_help_and_version(command: Command) -> None:
+def test_help_and_version_are_complete(command: Command) -> None:
     done = command.run("--help")
     assert done.returncode == 0
     out = done.stdout.decode()
@@ -938,7 +985,7 @@ def test_help_and_version(command: Command) -> None:
         env=command.environment,
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
     assert done.returncode == 0
     assert cli.CREDENTIALS in done.stdout
@@ -948,20 +995,18 @@ def test_help_and_version(command: Command) -> None:
         env=command.environment,
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
     assert done.stdout == f"dbss {dbss.__version__} (libdbss {dbss.version()})\n"
 
 
-def test_both_programs_have_the_same_exit_codes(
-    build_dir: Path, environment: dict[str, str]
-) -> None:
+def test_exit_codes_match_the_c_program(build_dir: Path, environment: dict[str, str]) -> None:
     done = subprocess.run(
         [build_dir / "bin/dbss-download", "--help"],
         env=environment,
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
     theirs = done.stdout.partition("Exit codes:\n")[2]
     assert theirs == cli.EXIT_CODES.partition("exit codes:\n")[2]

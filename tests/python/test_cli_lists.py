@@ -1,4 +1,4 @@
-"""``python -m dbss`` with lists, and reports that are made and deleted."""
+"""``python -m dbss`` with lists, and reports that are generated and deleted."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from mock_service import MockService
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BOUND = 60.0
-RANGE = ("--start-time", "2026-11-23 00:00:00", "--end-time", "2026-11-24 00:00:00")
+TIMEOUT = 60.0
+TIME_RANGE = ("--start-time", "2026-11-23 00:00:00", "--end-time", "2026-11-24 00:00:00")
 ID = "0123456789abcdef0123456789abcdef"
 CONTROL = re.compile(
     r"[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u2028-\u202e\u2066-\u2069\U000e0000-\U000e0fff]"
@@ -30,13 +30,13 @@ CONTROL = re.compile(
 
 @pytest.fixture(scope="module")
 def service(build_dir: Path) -> Iterator[MockService]:
-    """Its own, because a list of instances shows every test's."""
+    """A separate service, because a list of instances shows those of all tests."""
     with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
 class Command:
-    """Runs the command in an empty directory, with all it needs in the environment."""
+    """Runs the command in an empty directory, with all settings in the environment."""
 
     def __init__(self, service: MockService, environment: dict[str, str], directory: Path) -> None:
         self.service = service
@@ -51,15 +51,15 @@ class Command:
         }
 
     def run(
-        self, *arguments: str, given: bytes = b"", **variables: str
+        self, *arguments: str, stdin_data: bytes = b"", **variables: str
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-m", "dbss", *arguments],
             env={**self.environment, **variables},
             cwd=self.directory,
-            input=given,
+            input=stdin_data,
             capture_output=True,
-            timeout=BOUND,
+            timeout=TIMEOUT,
         )
         assert self.service.token.encode() not in done.stdout + done.stderr
         out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode()
@@ -103,7 +103,7 @@ def width(text: str) -> int:
 
 
 def rows(table: str, names: tuple[str, ...]) -> list[list[str]]:
-    """The cells of a table, whose columns all begin where their heading does."""
+    """The cells of a table, whose columns begin where their headings do."""
     heading, *lines = table.splitlines()
     assert heading.split() == [name.upper() for name in names]
     starts = [heading.index(name.upper()) for name in names]
@@ -122,7 +122,7 @@ def rows(table: str, names: tuple[str, ...]) -> list[list[str]]:
 # Lists.
 
 
-def test_instances(service: MockService, command: Command, instance: str) -> None:
+def test_instances_are_printed(service: MockService, command: Command, instance: str) -> None:
     odd = service.add_instance("审计", status="TELEPORTING", omit=["version"])
     try:
         table = command.prints("instances")
@@ -136,13 +136,13 @@ def test_instances(service: MockService, command: Command, instance: str) -> Non
         items = [json.loads(line) for line in command.prints("instances", "--json").splitlines()]
         assert [one["id"] for one in items] == list(found)
         assert "version" not in items[-1]
-        # As it came, unknown fields too.
+        # Unchanged, including unknown fields.
         assert len(items[0]) > 20
     finally:
         service.remove_instances([odd])
 
 
-def test_reports(service: MockService, command: Command, instance: str) -> None:
+def test_reports_are_printed(service: MockService, command: Command, instance: str) -> None:
     added = service.add_reports(250, instance=instance)[::-1]
     odd = service.add_report(format="zip", instance=instance, percentum=7, name="订单", type=None)
     table = command.prints("reports")
@@ -160,7 +160,7 @@ def test_reports(service: MockService, command: Command, instance: str) -> None:
     assert all(line.isascii() for line in lines)
 
 
-def test_templates(service: MockService, command: Command) -> None:
+def test_templates_are_printed(service: MockService, command: Command) -> None:
     found = rows(command.prints("templates"), commands.TEMPLATES)
     assert [(row[0], row[1]) for row in found] == [
         (one["id"], one["type"]) for one in service.templates
@@ -169,13 +169,13 @@ def test_templates(service: MockService, command: Command) -> None:
     assert [json.loads(line)["id"] for line in lines] == [one["id"] for one in service.templates]
 
 
-def test_an_empty_list(command: Command) -> None:
+def test_empty_list_prints_only_the_heading(command: Command) -> None:
     assert rows(command.prints("reports"), commands.REPORTS) == []
     assert command.prints("reports", "--json") == ""
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-def test_nothing_that_drives_a_terminal_gets_through(
+def test_list_output_has_no_terminal_controls(
     service: MockService, command: Command, instance: str, encoding: str
 ) -> None:
     name = "a\x1b[31m\r\n\x07\x9b\x7f\u202eb\u2028c\u061c\xad\U000e0041\ud800\t审"
@@ -200,7 +200,7 @@ def test_nothing_that_drives_a_terminal_gets_through(
     assert json.loads(line)["more"] == [name]
 
 
-def test_lines_of_json_come_as_the_pages_do(
+def test_json_lines_are_printed_page_by_page(
     service: MockService, command: Command, instance: str
 ) -> None:
     service.add_reports(150, instance=instance)
@@ -218,10 +218,10 @@ def test_lines_of_json_come_as_the_pages_do(
     assert process.returncode == 130
 
 
-def test_a_list_that_stalls_is_no_fault_of_standard_output(
+def test_stalled_list_is_not_reported_as_stdout_error(
     service: MockService, command: Command, instance: str
 ) -> None:
-    """StalledError is a TimeoutError, and that is an OSError, as a closed pipe is."""
+    """StalledError is a TimeoutError, and so an OSError, like the error of a closed pipe."""
     service.fault("@reports.list", no_answer=True)
     for more in ((), ("--json",)):
         words = command.fails(6, "reports", *more, "--stall-timeout", "0.1", "--max-attempts", "1")
@@ -229,7 +229,9 @@ def test_a_list_that_stalls_is_no_fault_of_standard_output(
         assert "stall_timeout_ms" in words
 
 
-def test_whoever_reads_may_leave(service: MockService, command: Command, instance: str) -> None:
+def test_closed_stdout_pipe_exits_with_7(
+    service: MockService, command: Command, instance: str
+) -> None:
     service.add_reports(1000, instance=instance)
     for more in ((), ("--json",)):
         with subprocess.Popen(
@@ -241,19 +243,21 @@ def test_whoever_reads_may_leave(service: MockService, command: Command, instanc
             assert process.stdout is not None
             assert process.stderr is not None
             process.stdout.close()
-            assert process.wait(BOUND) == 7
+            assert process.wait(TIMEOUT) == 7
             assert process.stderr.read() == b"dbss: cannot write to standard output: Broken pipe\n"
 
 
 # Generate.
 
 
-def test_a_report_is_made(service: MockService, command: Command) -> None:
+def test_generate_prints_the_report_id(service: MockService, command: Command) -> None:
     template = service.templates[0]["id"]
-    done = command.prints("generate", "--template", template, *RANGE, "--poll-interval", "0.01")
+    done = command.prints(
+        "generate", "--template", template, *TIME_RANGE, "--poll-interval", "0.01"
+    )
     assert done == f"{service.made()[-1]}\n"
     command.prints(
-        *("generate", "--template", template, *RANGE, "--poll-interval", "0.01"),
+        *("generate", "--template", template, *TIME_RANGE, "--poll-interval", "0.01"),
         *("--start-date", "2026-11-23", "--end-date", "2026-11-24", "--db-ids", "7,8"),
     )
     sent = json.loads(service.requests("@reports.create")[-1]["body"])
@@ -268,44 +272,46 @@ def test_a_report_is_made(service: MockService, command: Command) -> None:
     assert list(command.directory.iterdir()) == []
 
 
-def test_a_report_is_made_and_downloaded(service: MockService, command: Command) -> None:
+def test_generate_with_output_downloads_the_report(service: MockService, command: Command) -> None:
     service.set_generation(size=6000)
-    making = ("generate", "--template", service.templates[0]["id"], *RANGE)
-    making += ("--poll-interval", "0.01")
-    done = command.run(*making, "-o", "report.pdf")
+    generate = ("generate", "--template", service.templates[0]["id"], *TIME_RANGE)
+    generate += ("--poll-interval", "0.01")
+    done = command.run(*generate, "-o", "report.pdf")
     assert (done.returncode, done.stdout) == (0, f"{service.made()[-1]}\n")
     assert done.stderr == "saved report.pdf (6000 bytes)\n"
     assert len((command.directory / "report.pdf").read_bytes()) == 6000
 
-    done = command.run(*making, "--output", "-", "--locale", "zh-cn")
+    done = command.run(*generate, "--output", "-", "--locale", "zh-cn")
     assert done.returncode == 0
     assert done.stdout.startswith("%PDF-")
     made = service.made()[-1]
     assert done.stderr == f"made {made}\nsaved - (6000 bytes)\n"
     assert service.requests(made)[-1]["query"] == "local=zh-cn"
 
-    # What is made is told, though it cannot be saved.
-    done = command.run(*making, "-o", "report.pdf")
+    # The id of the created report is printed, though the report cannot be saved.
+    done = command.run(*generate, "-o", "report.pdf")
     assert (done.returncode, done.stdout) == (7, f"{service.made()[-1]}\n")
     assert "exists already" in done.stderr
-    done = command.run(*making, "-o", "report.pdf", "--force", "--quiet")
+    done = command.run(*generate, "-o", "report.pdf", "--force", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
-    # What stands for a download means nothing here.
-    assert command.prints(*making, DBSS_OUTPUT="x", DBSS_REPORT_ID="x") == f"{service.made()[-1]}\n"
+    # The variables for downloads have no effect here.
+    assert (
+        command.prints(*generate, DBSS_OUTPUT="x", DBSS_REPORT_ID="x") == f"{service.made()[-1]}\n"
+    )
     assert [one.name for one in command.directory.iterdir()] == ["report.pdf"]
 
 
-def test_a_report_that_is_not_made(service: MockService, command: Command) -> None:
+def test_generate_failure_has_its_exit_code(service: MockService, command: Command) -> None:
     template = service.templates[0]["id"]
-    making = ("generate", "--template", template, *RANGE, "--poll-interval", "0.01")
-    assert ID in command.fails(4, *making[:2], ID, *RANGE)
+    generate = ("generate", "--template", template, *TIME_RANGE, "--poll-interval", "0.01")
+    assert ID in command.fails(4, *generate[:2], ID, *TIME_RANGE)
     service.fault("@reports.create", json={"result": "failed"}, times=1)
-    command.fails(5, *making)
+    command.fails(5, *generate)
     service.set_generation(foreign=[{}])
-    message = command.fails(5, *making)
+    message = command.fails(5, *generate)
     assert service.made()[-1] in message
     service.set_generation(percent_per_list=0)
-    message = command.fails(5, *making, "--wait-timeout", "0.2")
+    message = command.fails(5, *generate, "--wait-timeout", "0.2")
     assert "not ready" in message
     assert service.made()[-1] in message
 
@@ -313,24 +319,24 @@ def test_a_report_that_is_not_made(service: MockService, command: Command) -> No
 # Delete.
 
 
-def test_a_report_is_deleted(service: MockService, command: Command, instance: str) -> None:
+def test_delete_needs_confirmation(service: MockService, command: Command, instance: str) -> None:
     report, other = service.add_reports(2, instance=instance)
     assert "--yes" in command.fails(2, "delete", "--report", report)
-    # An answer that is no terminal's is none.
-    assert "--yes" in command.fails(2, "delete", "--report", report, given=b"y\n")
+    # Confirmation needs a terminal.
+    assert "--yes" in command.fails(2, "delete", "--report", report, stdin_data=b"y\n")
     assert service.requests("@reports.delete") == []
     done = command.run("delete", "--report", report, "--yes")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", f"deleted {report}\n")
     command.fails(4, "delete", "--report", report, "--yes")
     assert command.prints("delete", "--report", other, "--yes", "--quiet") == ""
-    # Never the one that stands for a download.
+    # It never uses the variable for downloads.
     assert "--report" in command.fails(2, "delete", "--yes", DBSS_REPORT_ID=report)
     service.fault("@reports.delete", json={"status": "FAILED"}, times=1)
     command.fails(5, "delete", "--report", report, "--yes")
 
 
 @pytest.mark.parametrize("head", ["-ytjeZgBBt8O6JSx", "-hytjeZgBBt8O6JS"])
-def test_a_report_is_deleted_whose_id_begins_with_a_hyphen(
+def test_delete_id_with_leading_hyphen_succeeds(
     service: MockService, command: Command, instance: str, head: str
 ) -> None:
     report = head + os.urandom(8).hex()
@@ -341,11 +347,11 @@ def test_a_report_is_deleted_whose_id_begins_with_a_hyphen(
 
 
 @pytest.mark.parametrize(
-    ("answer", "code"),
+    ("reply", "code"),
     [("y\n", 0), ("YES\n", 0), ("n\n", 130), ("\n", 130), ("\x04", 130), ("yea\n", 130)],
 )
-def test_a_terminal_is_asked(
-    service: MockService, command: Command, instance: str, answer: str, code: int
+def test_delete_on_terminal_asks_first(
+    service: MockService, command: Command, instance: str, reply: str, code: int
 ) -> None:
     [report] = service.add_reports(1, instance=instance)
     master, slave = pty.openpty()
@@ -362,23 +368,23 @@ def test_a_terminal_is_asked(
         seen += os.read(master, 1000)
     assert report.encode() in seen
     assert service.requests("@reports.delete") == []
-    os.write(master, answer.encode())
-    assert process.wait(BOUND) == code
+    os.write(master, reply.encode())
+    assert process.wait(TIMEOUT) == code
     os.close(master)
     assert len(service.requests("@reports.delete")) == (1 if code == 0 else 0)
 
 
-# Every command.
+# All commands.
 
 LISTS = ["instances", "reports", "templates"]
-EVERY = {
+ALL_COMMANDS = {
     "instances": ["instances"],
     "reports": ["reports"],
     "templates": ["templates"],
-    "generate": ["generate", "--template", ID, *RANGE],
+    "generate": ["generate", "--template", ID, *TIME_RANGE],
     "delete": ["delete", "--report", ID, "--yes"],
 }
-CALLED = {
+SERVICE_CALLS = {
     "instances": "@instances",
     "reports": "@reports.list",
     "templates": "@templates",
@@ -387,7 +393,7 @@ CALLED = {
 }
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ALL_COMMANDS)
 @pytest.mark.parametrize(
     ("code", "fault"),
     [
@@ -402,17 +408,19 @@ CALLED = {
         (6, {"raw_base64": "Z2FyYmFnZQ0KDQo="}),
     ],
 )
-def test_exit_codes(
+def test_exit_code_matches_response(
     service: MockService, command: Command, name: str, code: int, fault: dict[str, Any]
 ) -> None:
-    service.fault(CALLED[name], **fault)
-    command.fails(code, *EVERY[name], "--max-attempts", "1")
+    service.fault(SERVICE_CALLS[name], **fault)
+    command.fails(code, *ALL_COMMANDS[name], "--max-attempts", "1")
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_usage(command: Command, service: MockService, name: str) -> None:
+@pytest.mark.parametrize("name", ALL_COMMANDS)
+def test_usage_errors_have_their_exit_codes(
+    command: Command, service: MockService, name: str
+) -> None:
     before = service.connections()["total"]
-    wrong = EVERY[name]
+    wrong = ALL_COMMANDS[name]
     command.fails(2, *wrong, "--no-such-option")
     command.fails(2, *wrong, "--project", "x")
     command.fails(2, *wrong, "--set", "no_such_key=1")
@@ -432,8 +440,8 @@ def test_usage(command: Command, service: MockService, name: str) -> None:
         command.fails(2, *wrong, "--wait-timeout", "soon")
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_help(command: Command, name: str) -> None:
+@pytest.mark.parametrize("name", ALL_COMMANDS)
+def test_help_lists_options_and_exit_codes(command: Command, name: str) -> None:
     text = command.prints(name, "--help", DBSS_TOKEN="")
     assert all(len(line) <= 100 for line in text.splitlines())
     codes = re.findall(r"^ +(\d+)  \w", text.split("exit codes:")[1], re.MULTILINE)
@@ -443,8 +451,8 @@ def test_help(command: Command, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_verbose_tells_what_happens(service: MockService, command: Command, name: str) -> None:
-    service.fault(CALLED[name], status=503, body="", times=1)
+def test_verbose_prints_warnings(service: MockService, command: Command, name: str) -> None:
+    service.fault(SERVICE_CALLS[name], status=503, body="", times=1)
     done = command.run(name, "--verbose")
     assert done.returncode == 0
     assert "503" in done.stderr

@@ -1,4 +1,4 @@
-"""The package's Client and the functions beside it."""
+"""dbss.Client and the functions of the package."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from mock_service import MockService
 
 MIB = 1024 * 1024
-# No wait here comes near; it only bounds what would hang.
-BOUND = 60.0
+# An upper limit for every wait; only a hang reaches it.
+TIMEOUT = 60.0
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def ids(mock: MockService) -> tuple[str, str, str]:
 
 
 @pytest.fixture(autouse=True)
-def no_faults_left(mock: MockService) -> Iterator[None]:
+def clear_faults_after_test(mock: MockService) -> Iterator[None]:
     yield
     mock.clear_faults()
 
@@ -58,18 +58,18 @@ def sha256(report: bytes) -> str:
 
 
 def python(code: str, environment: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
-    """Runs a program of its own, which finds the package."""
+    """Runs a program in a child process that finds the package."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         env={**environment, **more},
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
 
 
-def service(mock: MockService) -> dict[str, str]:
-    """What the programs below are told of the mock service."""
+def env_for(mock: MockService) -> dict[str, str]:
+    """The variables of the programs below."""
     return {
         "ENDPOINT": mock.http,
         "TOKEN": mock.token,
@@ -85,7 +85,7 @@ def service(mock: MockService) -> dict[str, str]:
 @pytest.mark.parametrize("listener", ["http", "https"])
 @pytest.mark.parametrize("locale", ["en-us", "zh-cn"])
 @pytest.mark.parametrize("kind", ["pdf", "zip"])
-def test_reports_arrive_right_to_the_byte(
+def test_download_report_matches_hash(
     mock: MockService, kind: str, locale: str, listener: str
 ) -> None:
     report = getattr(mock, kind)
@@ -97,21 +97,21 @@ def test_reports_arrive_right_to_the_byte(
     assert sha256(got) == report["sha256"][locale]
 
 
-def test_a_report_of_200_mib_arrives(mock: MockService, client: dbss.Client) -> None:
+def test_download_of_200_mib_matches_hash(mock: MockService, client: dbss.Client) -> None:
     report = mock.add_report(format="bytes", size=200 * MIB)
     got = client.download_report(mock.project_id, mock.instance_id, report["id"])
     assert len(got) == 200 * MIB
     assert sha256(got) == report["sha256"]["en-us"]
 
 
-def test_a_token_of_64_kib_works(mock: MockService, ids: tuple[str, str, str]) -> None:
+def test_token_of_64_kib_is_accepted(mock: MockService, ids: tuple[str, str, str]) -> None:
     token = "t" * 65536
     mock.add_token(token)
     with dbss.Client(endpoint=mock.http, token=token) as client:
         assert sha256(client.download_report(*ids)) == mock.pdf["sha256"]["en-us"]
 
 
-def test_the_token_may_come_later(mock: MockService, ids: tuple[str, str, str]) -> None:
+def test_token_set_later_is_used(mock: MockService, ids: tuple[str, str, str]) -> None:
     with dbss.Client(endpoint=mock.http) as client:
         with pytest.raises(dbss.NotConfiguredError):
             client.download_report(*ids)
@@ -119,13 +119,15 @@ def test_the_token_may_come_later(mock: MockService, ids: tuple[str, str, str]) 
         assert sha256(client.download_report(*ids)) == mock.pdf["sha256"]["en-us"]
 
 
-def test_a_refused_token_leaves_the_old_one(client: dbss.Client, ids: tuple[str, str, str]) -> None:
+def test_set_token_invalid_keeps_the_old_token(
+    client: dbss.Client, ids: tuple[str, str, str]
+) -> None:
     with pytest.raises(dbss.InvalidTokenError):
         client.set_token("not a token")
     assert client.download_report(*ids)
 
 
-def test_the_suffix_is_in_the_user_agent(mock: MockService, ids: tuple[str, str, str]) -> None:
+def test_user_agent_ends_with_suffix(mock: MockService, ids: tuple[str, str, str]) -> None:
     report = mock.add_report(format="pdf")["id"]
     with dbss.Client(endpoint=mock.http, token=mock.token, user_agent_suffix="nightly/1") as client:
         client.download_report(*ids[:2], report)
@@ -134,7 +136,7 @@ def test_the_suffix_is_in_the_user_agent(mock: MockService, ids: tuple[str, str,
     assert agent == f"libdbss/{dbss.version()} nightly/1"
 
 
-def test_the_ca_file_may_be_any_path(
+def test_ca_file_accepts_any_path(
     mock: MockService, ids: tuple[str, str, str], tmp_path: Path
 ) -> None:
     odd = os.fsencode(tmp_path) + b"/ca-\xff.pem"
@@ -163,7 +165,7 @@ SURROGATE = "a" * 20 + "\udc80" + "a" * 20
         (3, "locale", dbss.InvalidLocaleError),
     ],
 )
-def test_what_c_could_not_be_told_is_refused_in_a_call(
+def test_argument_that_c_cannot_represent_is_rejected(
     mock: MockService,
     client: dbss.Client,
     ids: tuple[str, str, str],
@@ -174,7 +176,7 @@ def test_what_c_could_not_be_told_is_refused_in_a_call(
     before = mock.connections()["total"]
     for value, expected in ((NUL, kind), (SURROGATE, dbss.InvalidUtf8Error)):
         arguments: list[Any] = [*ids, "en-us"]
-        # A good value, so that cutting it there would be a success.
+        # A valid id before the bad character, so that truncating it would succeed.
         arguments[position] += value[20:]
         with pytest.raises(expected) as caught:
             client.download_report(*arguments)
@@ -228,7 +230,7 @@ def test_what_c_could_not_be_told_is_refused_in_a_call(
         ({"endpoint": "http://192.0.2.1"}, dbss.PlaintextRefusedError, "endpoint"),
     ],
 )
-def test_what_cannot_be_right_is_refused_at_once(
+def test_invalid_argument_is_rejected_at_once(
     arguments: dict[str, Any], kind: type[dbss.Error], parameter: str | None
 ) -> None:
     with pytest.raises(kind) as caught:
@@ -239,7 +241,7 @@ def test_what_cannot_be_right_is_refused_at_once(
     assert isinstance(caught.value, ValueError)
     secret = arguments.get("token")
     if secret:
-        # Nor in the exceptions that led to it.
+        # Nor in chained exceptions.
         assert secret not in "".join(traceback.format_exception(caught.value))
         assert caught.value.__context__ is None
 
@@ -270,7 +272,7 @@ def test_what_cannot_be_right_is_refused_at_once(
         {"log": 1},
     ],
 )
-def test_values_of_another_type_are_refused(arguments: dict[str, Any]) -> None:
+def test_argument_of_wrong_type_is_rejected(arguments: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         dbss.Client(**{"endpoint": "http://127.0.0.1:1", **arguments})
 
@@ -287,11 +289,11 @@ def test_values_of_another_type_are_refused(arguments: dict[str, Any]) -> None:
         (86400, b"86400000"),
     ],
 )
-def test_seconds_become_milliseconds(seconds: float | None, milliseconds: bytes) -> None:
-    assert settings.milliseconds("stall_timeout_ms", seconds) == milliseconds
+def test_seconds_are_encoded_as_milliseconds(seconds: float | None, milliseconds: bytes) -> None:
+    assert settings.encode_milliseconds("stall_timeout_ms", seconds) == milliseconds
 
 
-def test_timeouts_are_in_seconds_and_are_timeout_errors(
+def test_timeout_in_seconds_raises_timeout_error(
     mock: MockService, ids: tuple[str, str, str]
 ) -> None:
     mock.fault(ids[2], no_answer=True)
@@ -310,7 +312,7 @@ def test_timeouts_are_in_seconds_and_are_timeout_errors(
 
 
 def test_plain_http_to_another_host_can_be_allowed() -> None:
-    # A name that nobody has, so no packet leaves.
+    # A name that never resolves, so no packet is sent.
     with (
         dbss.Client(
             endpoint="http://no-such-host.invalid", token="token", allow_plaintext=True
@@ -320,10 +322,10 @@ def test_plain_http_to_another_host_can_be_allowed() -> None:
         client.download_report("a" * 32, "a" * 32, "a" * 16)
 
 
-# Life and death.
+# Closing.
 
 
-def test_a_closed_client_says_so(client: dbss.Client, ids: tuple[str, str, str]) -> None:
+def test_closed_client_raises_closed_error(client: dbss.Client, ids: tuple[str, str, str]) -> None:
     items = client.reports(ids[1])
     client.close()
     client.close()
@@ -341,7 +343,7 @@ def test_a_closed_client_says_so(client: dbss.Client, ids: tuple[str, str, str])
     client.cancel_all()
 
 
-def test_the_representation_holds_no_secret(mock: MockService) -> None:
+def test_repr_contains_no_secret(mock: MockService) -> None:
     client = dbss.Client(endpoint=mock.http, token=mock.token)
     assert repr(client) == f"<dbss.Client {mock.http}>"
     client.close()
@@ -351,9 +353,9 @@ def test_the_representation_holds_no_secret(mock: MockService) -> None:
 
 
 @pytest.fixture
-def freed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Counts the contexts that are freed."""
-    # Those of earlier tests that were caught in a cycle.
+def freed_contexts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Records each freed context."""
+    # Contexts of earlier tests that are in a reference cycle.
     gc.collect()
     count: list[int] = []
 
@@ -366,34 +368,34 @@ def freed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return count
 
 
-def test_the_context_is_freed_once_by_close_or_collection(freed: list[int]) -> None:
+def test_context_is_freed_once_by_close_or_collection(freed_contexts: list[int]) -> None:
     client = dbss.Client(endpoint="http://127.0.0.1:1")
     client.close()
-    assert len(freed) == 1
+    assert len(freed_contexts) == 1
     client.close()
     del client
     gc.collect()
-    assert len(freed) == 1
+    assert len(freed_contexts) == 1
     client = dbss.Client(endpoint="http://127.0.0.1:1")
     del client
     gc.collect()
-    assert len(freed) == 2
+    assert len(freed_contexts) == 2
 
 
-def test_an_exception_that_is_kept_does_not_keep_the_context(freed: list[int]) -> None:
+def test_kept_exception_does_not_keep_the_context(freed_contexts: list[int]) -> None:
     kept = []
     with dbss.Client(endpoint="http://127.0.0.1:1", token="token") as client:
         try:
             client.download_report("a" * 32, "a" * 32, "a" * 16)
         except dbss.ConnectError as error:
             kept.append(error)
-        assert freed == []
-    assert len(freed) == 1
+        assert freed_contexts == []
+    assert len(freed_contexts) == 1
     assert kept[0].__traceback__ is not None
 
 
-def test_close_ends_the_calls_and_the_streams_of_other_threads(
-    mock: MockService, freed: list[int], client: dbss.Client, ids: tuple[str, str, str]
+def test_close_ends_calls_and_streams_of_other_threads(
+    mock: MockService, freed_contexts: list[int], client: dbss.Client, ids: tuple[str, str, str]
 ) -> None:
     report = mock.add_report(format="pdf")["id"]
     mock.fault(report, no_answer=True)
@@ -403,15 +405,15 @@ def test_close_ends_the_calls_and_the_streams_of_other_threads(
         download = pool.submit(client.download_report, *ids[:2], report, operation=operation)
         while not mock.requests(report):
             assert not download.done()
-        begun = time.monotonic()
+        started = time.monotonic()
         client.close()
         with pytest.raises(dbss.CancelledError) as caught:
-            download.result(BOUND)
+            download.result(TIMEOUT)
         assert caught.type is dbss.CancelledError
         assert caught.value.cancelled_by == "close"
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - started < 1
     assert isinstance(operation.error, dbss.CancelledError)
-    assert len(freed) == 1
+    assert len(freed_contexts) == 1
     with pytest.raises((dbss.CancelledError, dbss.ClosedError)):
         stream.read()
     # The operation is free, and was not cancelled itself.
@@ -419,17 +421,17 @@ def test_close_ends_the_calls_and_the_streams_of_other_threads(
         assert another.download_report(*ids, operation=operation)
 
 
-def test_closing_while_threads_start_downloads_is_safe(
+def test_close_while_threads_start_downloads_is_safe(
     mock: MockService, ids: tuple[str, str, str]
 ) -> None:
-    """Each call succeeds, is cancelled, or finds the client closed."""
+    """Each call succeeds, is cancelled, or raises ClosedError."""
     for _ in range(20):
         client = dbss.Client(endpoint=mock.http, token=mock.token)
         barrier = threading.Barrier(5)
 
         def call(client: dbss.Client = client, barrier: threading.Barrier = barrier) -> set[str]:
             seen = set()
-            barrier.wait(BOUND)
+            barrier.wait(TIMEOUT)
             for _ in range(1000):
                 try:
                     seen.add(sha256(client.download_report(*ids)))
@@ -441,14 +443,14 @@ def test_closing_while_threads_start_downloads_is_safe(
 
         with ThreadPoolExecutor(4) as pool:
             calls = [pool.submit(call) for _ in range(4)]
-            barrier.wait(BOUND)
+            barrier.wait(TIMEOUT)
             client.download_report(*ids)
             client.close()
             for one in calls:
-                assert one.result(BOUND) <= {mock.pdf["sha256"]["en-us"]}
+                assert one.result(TIMEOUT) <= {mock.pdf["sha256"]["en-us"]}
 
 
-def test_a_client_alive_at_the_interpreters_end_is_silent(
+def test_interpreter_exit_with_open_client_is_silent(
     mock: MockService, environment: dict[str, str]
 ) -> None:
     code = """
@@ -461,7 +463,7 @@ class Late:
 late = Late()
 import builtins; builtins.client = client
 """
-    done = python(code, environment, **service(mock))
+    done = python(code, environment, **env_for(mock))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == str(mock.pdf["sizes"]["en-us"])
 
@@ -469,7 +471,9 @@ import builtins; builtins.client = client
 # Threads and processes.
 
 
-def test_16_threads_share_a_client(mock: MockService, client: dbss.Client) -> None:
+def test_client_shared_by_16_threads_returns_right_reports(
+    mock: MockService, client: dbss.Client
+) -> None:
     reports = [mock.add_report(format="bytes", size=50_000 + 1000 * n) for n in range(16)]
 
     def download(report: dict[str, Any]) -> set[str]:
@@ -479,11 +483,11 @@ def test_16_threads_share_a_client(mock: MockService, client: dbss.Client) -> No
         }
 
     with ThreadPoolExecutor(16) as pool:
-        for report, got in zip(reports, pool.map(download, reports, timeout=BOUND), strict=True):
+        for report, got in zip(reports, pool.map(download, reports, timeout=TIMEOUT), strict=True):
             assert got == {report["sha256"]["en-us"]}
 
 
-def test_the_token_can_change_while_others_download(
+def test_set_token_during_downloads_mixes_no_tokens(
     mock: MockService, client: dbss.Client, ids: tuple[str, str, str]
 ) -> None:
     tokens = ["token-a" * 100, "token-b" * 300]
@@ -505,10 +509,10 @@ def test_the_token_can_change_while_others_download(
     with ThreadPoolExecutor(5) as pool:
         changer = pool.submit(change)
         try:
-            got = set(pool.map(download, range(400), timeout=BOUND))
+            got = set(pool.map(download, range(400), timeout=TIMEOUT))
         finally:
             finished.set()
-        assert changer.result(BOUND) > 10
+        assert changer.result(TIMEOUT) > 10
     assert got == {report["sha256"]["en-us"]}
     sent = {
         value
@@ -516,36 +520,35 @@ def test_the_token_can_change_while_others_download(
         for name, value in request["headers"]
         if name.lower() == "x-auth-token"
     }
-    # Both were in use, and nothing that is made of the two.
+    # Both tokens were used, and no mixture of the two.
     assert sent - {mock.token} == set(tokens)
 
 
 def test_other_threads_run_during_a_call(mock: MockService, ids: tuple[str, str, str]) -> None:
     report = mock.add_report(format="pdf")["id"]
     mock.fault(report, no_answer=True, times=1)
-    outcome: queue.Queue[BaseException] = queue.Queue()
+    errors_seen: queue.Queue[BaseException] = queue.Queue()
 
     def download(client: dbss.Client) -> None:
         try:
             client.download_report(*ids[:2], report)
         except dbss.Error as error:
-            outcome.put(error)
+            errors_seen.put(error)
 
     with dbss.Client(
         endpoint=mock.http, token=mock.token, stall_timeout=1, max_attempts=1
     ) as client:
         thread = threading.Thread(target=download, args=(client,))
         thread.start()
-        # This thread runs at all only if the other gives up the lock of the
-        # interpreter while it waits.
+        # This thread only runs if the other one releases the GIL while it waits.
         while not mock.requests(report):
             assert thread.is_alive()
         turns = 0
-        while outcome.empty():
+        while errors_seen.empty():
             turns += 1
-        thread.join(BOUND)
-    assert isinstance(outcome.get(timeout=BOUND), dbss.StalledError)
-    # With the lock held there would be none in that second.
+        thread.join(TIMEOUT)
+    assert isinstance(errors_seen.get(timeout=TIMEOUT), dbss.StalledError)
+    # If the GIL were held, there would be no turns in that second.
     assert turns > 10_000
 
 
@@ -560,7 +563,7 @@ def download_in_child(
         raise
 
 
-def test_children_use_the_client_that_they_inherit(
+def test_forked_children_use_the_inherited_client(
     mock: MockService, ids: tuple[str, str, str]
 ) -> None:
     fork = multiprocessing.get_context("fork")
@@ -568,7 +571,7 @@ def test_children_use_the_client_that_they_inherit(
     expected = {mock.pdf["sha256"]["en-us"]}
     for endpoint in (mock.http, mock.https):
         with dbss.Client(endpoint=endpoint, token=mock.token, ca_file=mock.ca_file) as client:
-            # So that there is an open connection to inherit.
+            # To have an open connection that children inherit.
             assert sha256(client.download_report(*ids)) in expected
             children = [
                 fork.Process(target=download_in_child, args=(client, ids, 20, results))
@@ -578,14 +581,14 @@ def test_children_use_the_client_that_they_inherit(
                 child.start()
             assert {sha256(client.download_report(*ids)) for _ in range(20)} == expected
             for child in children:
-                child.join(BOUND)
+                child.join(TIMEOUT)
                 assert child.exitcode == 0
             for _ in children:
                 assert results.get() == expected
             assert sha256(client.download_report(*ids)) in expected
 
 
-def test_a_fork_in_the_midst_of_other_threads_calls_leaves_the_child_usable(
+def test_fork_during_calls_of_other_threads_leaves_child_usable(
     mock: MockService, client: dbss.Client, ids: tuple[str, str, str]
 ) -> None:
     fork = multiprocessing.get_context("fork")
@@ -605,19 +608,19 @@ def test_a_fork_in_the_midst_of_other_threads_calls_leaves_the_child_usable(
                 results = fork.SimpleQueue()
                 child = fork.Process(target=download_in_child, args=(client, ids, 2, results))
                 child.start()
-                child.join(BOUND)
+                child.join(TIMEOUT)
                 assert child.exitcode == 0
                 assert results.get() == expected
         finally:
             finished.set()
         for one in threads:
-            assert one.result(BOUND) == expected
+            assert one.result(TIMEOUT) == expected
 
 
 # Memory.
 
-# For the programs below. Not getrusage(), whose maximum is inherited from this
-# process, which may have been larger.
+# For the programs below. Not getrusage(), whose maximum is inherited from this process,
+# which may have been larger.
 PEAK = """
 def peak():
     with open("/proc/self/status") as status:
@@ -626,7 +629,7 @@ def peak():
 """
 
 
-def test_a_length_beyond_all_memory_is_a_clean_error(
+def test_content_length_beyond_memory_is_rejected(
     mock: MockService,
     client: dbss.Client,
     ids: tuple[str, str, str],
@@ -649,13 +652,13 @@ try:
 except dbss.TruncatedError:
     print(peak() - before)
 """
-    done = python(PEAK + code, environment, **service(mock))
+    done = python(PEAK + code, environment, **env_for(mock))
     assert (done.returncode, done.stderr) == (0, "")
     # In KiB; the report is far smaller.
     assert int(done.stdout) < 16 * 1024
 
 
-def test_memory_that_cannot_be_had_is_an_error_and_no_crash(
+def test_out_of_memory_is_an_error_without_crash(
     mock: MockService, environment: dict[str, str]
 ) -> None:
     report = mock.add_report(format="bytes", size=200 * MIB)
@@ -675,7 +678,7 @@ except MemoryError as error:
 assert client.download_report(*ids) == small
 print("and on")
 """
-    done = python(code, environment, LARGE=report["id"], **service(mock))
+    done = python(code, environment, LARGE=report["id"], **env_for(mock))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "out of memory\nand on\n"
 
@@ -698,7 +701,7 @@ before = peak()
 calls(100)
 print(peak() - before)
 """
-    done = python(PEAK + code, environment, LARGE=report["id"], **service(mock))
+    done = python(PEAK + code, environment, LARGE=report["id"], **env_for(mock))
     assert (done.returncode, done.stderr) == (0, "")
     # In KiB; the reports were 200 MiB.
     assert int(done.stdout) < 20 * 1024
@@ -728,7 +731,7 @@ print(peak() - before)
 # Errors.
 
 
-def everything() -> dict[str, Any]:
+def error_fields() -> dict[str, Any]:
     return {
         "parameter": "id",
         "http_status": 429,
@@ -750,10 +753,10 @@ def everything() -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", [*errors.STATUSES.values(), dbss.Error])
 @pytest.mark.parametrize("way", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])
-def test_errors_survive_pickling_and_copying(
+def test_error_survives_pickle_and_copy(
     kind: type[dbss.Error], way: Callable[[dbss.Error], dbss.Error]
 ) -> None:
-    error = kind("a message", status=2**31 - 1, status_name="DBSS_ERR_NEW", **everything())
+    error = kind("a message", status=2**31 - 1, status_name="DBSS_ERR_NEW", **error_fields())
     again = way(error)
     assert type(again) is kind
     assert str(again) == str(error) == "a message"
@@ -761,11 +764,11 @@ def test_errors_survive_pickling_and_copying(
     for name, value in {"message": "a message", "status_name": "DBSS_ERR_NEW"}.items():
         assert getattr(again, name) == value
     assert again.status == 2**31 - 1
-    for name, value in everything().items():
+    for name, value in error_fields().items():
         assert getattr(again, name) == value
 
 
-def test_an_error_has_all_that_the_service_said(
+def test_error_has_all_fields_of_the_response(
     mock: MockService, client: dbss.Client, ids: tuple[str, str, str]
 ) -> None:
     operation = dbss.Operation(max_attempts=1)
@@ -796,7 +799,7 @@ def test_an_error_has_all_that_the_service_said(
     assert error.parameter is None
     assert error.os_code is None
     assert "the words" in str(error) == error.message
-    # Taken, not left behind.
+    # The error was taken, and does not remain on the thread.
     assert not abi.last_error()
 
 
@@ -813,23 +816,23 @@ def test_an_error_has_all_that_the_service_said(
         (12345, dbss.InternalError),
     ],
 )
-def test_a_status_from_the_future_is_its_group(status: int, kind: type[dbss.Error]) -> None:
-    error = ffi._error(status)
+def test_unknown_status_raises_its_group(status: int, kind: type[dbss.Error]) -> None:
+    error = ffi._exception_for_status(status)
     assert type(error) is kind
     assert error.status == status
     assert error.status_name == "DBSS_ERR_UNKNOWN"
     assert error.message
 
 
-def test_errors_of_other_calls_on_the_thread_are_not_taken_for_this_ones(
+def test_error_of_other_call_on_the_thread_is_not_used(
     mock: MockService, client: dbss.Client, ids: tuple[str, str, str]
 ) -> None:
-    """As when Python runs a signal handler between a call and the look at its error."""
-    with ffi.made(abi.Config, abi.config_new, abi.config_free) as config:
-        unchecked = ctypes.CDLL(abi.library.place).dbss_config_set_token
+    """As when Python runs a signal handler between a call and the reading of its error."""
+    with ffi.temporary_handle(abi.Config, abi.config_new, abi.config_free) as config:
+        unchecked = ctypes.CDLL(abi.library.path).dbss_config_set_token
         unchecked.argtypes = (abi.Config, ctypes.c_char_p)
         assert unchecked(config, b"") == dbss.InvalidTokenError.status
-        error = ffi._error(dbss.NotFoundError.status)
+        error = ffi._exception_for_status(dbss.NotFoundError.status)
         assert type(error) is dbss.NotFoundError
         assert error.parameter is None
         assert "token" not in error.message
@@ -839,11 +842,11 @@ def test_errors_of_other_calls_on_the_thread_are_not_taken_for_this_ones(
         with pytest.raises(dbss.NotFoundError):
             client.download_report(*ids[:2], "x" * 16, operation=operation)
         assert unchecked(config, b"") == dbss.InvalidTokenError.status
-        error = ffi._error(dbss.NotFoundError.status, operation.control().pointer)
+        error = ffi._exception_for_status(dbss.NotFoundError.status, operation.control().pointer)
     assert (type(error), error.http_status) == (dbss.NotFoundError, 404)
 
 
-def test_an_operation_tells_of_every_failure(
+def test_operation_error_matches_every_failure(
     mock: MockService, client: dbss.Client, ids: tuple[str, str, str], tmp_path: Path
 ) -> None:
     operation = dbss.Operation()
@@ -870,7 +873,7 @@ def test_an_operation_tells_of_every_failure(
     assert operation.error is None
 
 
-def test_no_output_and_no_exception_shows_the_token(
+def test_token_appears_in_no_output_or_exception(
     mock: MockService, environment: dict[str, str]
 ) -> None:
     code = """
@@ -897,17 +900,17 @@ for call in (
 client.close()
 client.download_report(*ids)
 """
-    done = python(code, environment, **service(mock))
+    done = python(code, environment, **env_for(mock))
     assert done.returncode == 1
     assert done.stderr.endswith("dbss.ClosedError: the client is closed\n")
     assert done.stderr.count("Traceback") == 8
     assert mock.token not in done.stdout + done.stderr
 
 
-# The rest of the package.
+# Other parts of the package.
 
 
-def test_the_options_are_those_of_the_library() -> None:
+def test_options_match_the_library() -> None:
     options = {one.key: one for one in dbss.options()}
     assert len(options) == len(dbss.options()) == abi.option_count(abi.OPTIONS_CONFIG) >= 10
     assert options["stall_timeout_ms"].type == "milliseconds"
@@ -924,7 +927,7 @@ def test_the_options_are_those_of_the_library() -> None:
     assert options["interruptible"].default == "false"
 
 
-def test_features_and_version() -> None:
+def test_features_and_version_match_the_library() -> None:
     assert dbss.has_feature("download") is True
     assert dbss.has_feature("token") is True
     assert all(dbss.has_feature(name) and help for name, help in dbss.features().items())
@@ -937,7 +940,7 @@ def test_features_and_version() -> None:
     assert dbss.version() == abi.version().decode()
 
 
-def test_everything_that_is_public_is_documented() -> None:
+def test_public_names_are_documented() -> None:
     for name in dbss.__all__:
         one = getattr(dbss, name)
         if callable(one):
@@ -962,7 +965,7 @@ def make_library(tmp_path: Path, environment: dict[str, str]) -> Callable[[str],
         path = tmp_path / "other.so"
         cc = environment.get("CC", "cc")
         command = [cc, "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
-        subprocess.run(command, input=source, check=True, text=True, timeout=BOUND)
+        subprocess.run(command, input=source, check=True, text=True, timeout=TIMEOUT)
         return path
 
     return make
@@ -977,7 +980,7 @@ def make_library(tmp_path: Path, environment: dict[str, str]) -> Callable[[str],
         (VERSION_ONLY.replace("VERSION", "100"), "has no function dbss_version"),
     ],
 )
-def test_a_library_that_cannot_be_used_is_refused(
+def test_unusable_library_is_rejected(
     make_library: Callable[[str], Path], environment: dict[str, str], source: str, words: str
 ) -> None:
     path = make_library(source)
@@ -988,7 +991,7 @@ def test_a_library_that_cannot_be_used_is_refused(
     assert words in last
 
 
-def test_a_library_that_is_not_there_is_named(environment: dict[str, str], tmp_path: Path) -> None:
+def test_missing_library_error_names_the_path(environment: dict[str, str], tmp_path: Path) -> None:
     done = python("import dbss", environment, DBSS_LIBRARY="/no/such/libdbss.so")
     last = done.stderr.splitlines()[-1]
     assert last.startswith("ImportError: ")
@@ -998,15 +1001,15 @@ def test_a_library_that_is_not_there_is_named(environment: dict[str, str], tmp_p
     if done.returncode == 0:
         pytest.skip("libdbss is installed in the system")
     last = done.stderr.splitlines()[-1]
-    beside = Path(ffi.__file__).resolve().with_name("libdbss.so.0")
-    for place in ("DBSS_LIBRARY (not set)", f"{beside} (not there)", "the system's loader"):
+    bundled = Path(ffi.__file__).resolve().with_name("libdbss.so.0")
+    for place in ("DBSS_LIBRARY (not set)", f"{bundled} (not there)", "the system's loader"):
         assert place in last
 
 
-def test_the_library_is_found_beside_the_package_and_by_the_loader(
+def test_library_is_found_in_package_or_by_loader(
     environment: dict[str, str], tmp_path: Path, library: Path
 ) -> None:
-    code = "import dbss; from dbss import _abi as abi; print(abi.library.place)"
+    code = "import dbss; from dbss import _abi as abi; print(abi.library.path)"
     done = python(code, environment, DBSS_LIBRARY="")
     assert done.stdout == "libdbss.so.0\n", done.stderr
 
@@ -1019,7 +1022,7 @@ def test_the_library_is_found_beside_the_package_and_by_the_loader(
     assert done.stdout == f"{package / library.name}\n", done.stderr
 
 
-def test_importing_the_package_needs_nothing_else(environment: dict[str, str]) -> None:
+def test_import_needs_no_other_package(environment: dict[str, str]) -> None:
     code = """
 import sys
 import dbss
@@ -1031,6 +1034,6 @@ print(sorted(extra - {"dbss", "__main__", "sitecustomize", "usercustomize"}))
         env=environment,
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mock_service import MockService
 
 HOUR = 3600
-CODE = """
+PROGRAM = """
 import json, sys, dbss
 ids, options = json.loads(sys.stdin.read())
 try:
@@ -31,8 +31,8 @@ except dbss.Error as error:
 
 
 @pytest.fixture(scope="module")
-def clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library that makes the clock of a process wrong."""
+def clock_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that shifts the clock of a process."""
     library = tmp_path_factory.mktemp("clock") / "clock.so"
     source = Path(__file__).with_name("clock.c")
     command = [need_tool("cc"), "-shared", "-fPIC", "-o", str(library), str(source)]
@@ -42,23 +42,23 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def download(
-    clock: Path, mock: MockService, environment: dict[str, str]
+    clock_library: Path, mock: MockService, environment: dict[str, str]
 ) -> Callable[..., tuple[str, Any]]:
-    """Downloads in a process whose clock is so many seconds off, and gives what came of it."""
+    """Downloads in a process whose clock is shifted by some seconds; returns the outcome."""
 
     def run(offset: int, **options: Any) -> tuple[str, Any]:
         ids = (mock.project_id, mock.instance_id, mock.pdf["id"])
         done = subprocess.run(
-            [sys.executable, "-c", CODE],
-            env={**environment, "LD_PRELOAD": str(clock), "CLOCK_OFFSET": str(offset)},
+            [sys.executable, "-c", PROGRAM],
+            env={**environment, "LD_PRELOAD": str(clock_library), "CLOCK_OFFSET": str(offset)},
             input=json.dumps([ids, options]),
             capture_output=True,
             text=True,
             timeout=60,
         )
         assert done.returncode == 0, done.stderr
-        kind, told = json.loads(done.stdout)
-        return kind, told
+        kind, detail = json.loads(done.stdout)
+        return kind, detail
 
     return run
 
@@ -71,7 +71,7 @@ def before_1970() -> int:
     ("offset", "words"),
     [(HOUR + 30, "1h ahead of"), (-HOUR - 30, "1h behind"), (90_030, "1day 1h ahead of")],
 )
-def test_a_signature_by_a_wrong_clock_is_told_with_the_difference(
+def test_signature_with_wrong_clock_error_has_the_difference(
     download: Callable[..., tuple[str, Any]], mock: MockService, offset: int, words: str
 ) -> None:
     keys = {"access_key": mock.access_key, "secret_key": mock.secret_key}
@@ -79,46 +79,46 @@ def test_a_signature_by_a_wrong_clock_is_told_with_the_difference(
     assert kind == "UnauthenticatedError"
     assert f"this machine's clock is {words} the server's" in message
     assert "wrong, or of another region" not in message
-    # A difference that the service allows is no cause.
+    # The service tolerates a small difference.
     assert download(60, endpoint=mock.http, **keys)[0] == "ok"
     kind, message = download(0, endpoint=mock.http, **{**keys, "secret_key": "another"})
     assert kind == "UnauthenticatedError"
     assert "clock" not in message
 
 
-def test_a_token_does_not_depend_on_the_clock(
+def test_token_with_wrong_clock_is_accepted(
     download: Callable[..., tuple[str, Any]], mock: MockService
 ) -> None:
     for offset in (HOUR, before_1970()):
-        given = {"endpoint": mock.http, "token": mock.token}
-        assert download(offset, **given)[0] == "ok"
-        kind, message = download(offset, **{**given, "token": "another-token"})
+        arguments = {"endpoint": mock.http, "token": mock.token}
+        assert download(offset, **arguments)[0] == "ok"
+        kind, message = download(offset, **{**arguments, "token": "another-token"})
         assert kind == "UnauthenticatedError"
         assert "clock" not in message
 
 
-def test_a_certificate_and_a_wrong_clock_are_told_with_the_times(
+def test_certificate_with_wrong_clock_error_has_the_times(
     download: Callable[..., tuple[str, Any]], mock: MockService
 ) -> None:
-    given = {"endpoint": mock.https, "ca_file": mock.ca_file, "token": mock.token}
-    assert download(0, **given)[0] == "ok"
-    kind, message = download(50 * 365 * 24 * HOUR, **given)
+    arguments = {"endpoint": mock.https, "ca_file": mock.ca_file, "token": mock.token}
+    assert download(0, **arguments)[0] == "ok"
+    kind, message = download(50 * 365 * 24 * HOUR, **arguments)
     assert kind == "CertificateError"
     for words in ("has expired: it was valid until 20", " later", "clock"):
         assert words in message
     assert "ca_file" not in message
-    kind, message = download(-10 * 365 * 24 * HOUR, **given)
+    kind, message = download(-10 * 365 * 24 * HOUR, **arguments)
     assert kind == "CertificateError"
     for words in ("is not valid yet: it is valid from 20", " earlier", "clock"):
         assert words in message
     assert "ca_file" not in message
 
 
-def test_a_clock_before_1970_is_told(
+def test_clock_before_1970_is_reported(
     download: Callable[..., tuple[str, Any]], mock: MockService
 ) -> None:
-    given = {"endpoint": mock.https, "ca_file": mock.ca_file, "token": mock.token}
-    kind, message = download(before_1970(), **given)
+    arguments = {"endpoint": mock.https, "ca_file": mock.ca_file, "token": mock.token}
+    kind, message = download(before_1970(), **arguments)
     assert kind == "CertificateError"
     assert "clock is before 1970" in message
     keys = {"access_key": mock.access_key, "secret_key": mock.secret_key}

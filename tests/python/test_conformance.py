@@ -1,7 +1,7 @@
-"""The cases of tests/conformance, through the functions of the ABI and through Client.
+"""The cases of tests/conformance, through the C functions and through Client.
 
-A case that Python's Client cannot express (NULL for a required argument, bytes
-that are not UTF-8) runs through the functions alone.
+A case that Client cannot express (NULL for a required argument, invalid UTF-8) only runs
+through the C functions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DIRECTORY = Path(__file__).parents[1] / "conformance"
 LISTENERS = ("http", "https", "https_self_signed", "https_expired", "https_wrong_name")
 URLS = ("http", "https", "http_other", "https_other", "proxy", "never_accepts", "iam", "metadata")
 NAMES = ("access_key", "secret_key", "user", "password", "domain", "region")
-DEAD = "http://127.0.0.1:1"
+UNREACHABLE = "http://127.0.0.1:1"
 ARGUMENTS = {
     "token": "$TOKEN",
     "project": "$PROJECT",
@@ -63,7 +63,7 @@ KEYS = {
 
 @dataclass
 class Case:
-    place: str
+    location: str
     single: dict[str, str] = field(default_factory=dict)
     repeated: dict[str, list[str]] = field(default_factory=dict)
 
@@ -72,15 +72,15 @@ class Case:
         return self.single["case"]
 
     def add(self, key: str, value: str) -> None:
-        assert key in KEYS, f"{self.place}: unknown key {key}"
+        assert key in KEYS, f"{self.location}: unknown key {key}"
         if key in REPEATABLE:
             self.repeated.setdefault(key, []).append(value)
         else:
-            assert key not in self.single, f"{self.place}: {key} stands twice"
+            assert key not in self.single, f"{self.location}: {key} stands twice"
             self.single[key] = value
 
     def is_for_client(self) -> bool:
-        """Whether Client can be given all that the case says."""
+        """Whether Client can express the case."""
         for key, default in ARGUMENTS.items():
             value = self.single.get(key, default)
             if value == "(null)" and key not in ("locale", "project"):
@@ -94,19 +94,19 @@ class Case:
 
 def parse(path: Path) -> list[Case]:
     cases: list[Case] = []
-    inside = False
-    # Not splitlines(), to which some characters in values are line ends.
+    in_case = False
+    # Not splitlines(), which also splits at characters inside values.
     for number, line in enumerate(path.read_bytes().decode().split("\n"), 1):
-        place = f"{path.name}:{number}"
+        location = f"{path.name}:{number}"
         if not line:
-            inside = False
+            in_case = False
         elif not line.startswith("#"):
             key, colon, value = line.partition(": ")
-            assert colon, f"{place}: no key"
-            if not inside:
-                assert key == "case", f"{place}: a case begins with its name"
-                cases.append(Case(place))
-                inside = True
+            assert colon, f"{location}: no key"
+            if not in_case:
+                assert key == "case", f"{location}: a case begins with its name"
+                cases.append(Case(location))
+                in_case = True
             cases[-1].add(key, value)
     return cases
 
@@ -121,7 +121,7 @@ def unescape(value: str) -> bytes:
 
 
 class Values:
-    """What $NAME stands for in one run of a case."""
+    """The values of $NAME in one run of a case."""
 
     def __init__(self, mock: MockService) -> None:
         self.names = {
@@ -148,19 +148,19 @@ class Values:
 
 @dataclass
 class Call:
-    """A case's call, with all values filled in."""
+    """The call of a case, with all values substituted."""
 
     endpoint: str
     ca_file: str | None
     options: list[tuple[str, str]]
     arguments: dict[str, bytes | None]
-    # Whether the options tell who calls, in place of a token.
-    options_tell: bool
+    # Whether the options have the credentials, instead of a token.
+    credentials_in_options: bool
 
-    def through_functions(self) -> bytes:
+    def call_abi(self) -> bytes:
         config = abi.Config()
         context = abi.Context()
-        # Not as they should be left, so that it shows whether they are.
+        # Filled with garbage, to show that the call resets it.
         buffer = abi.Buffer((ctypes.c_uint8 * 1)(), 77)
         abi.config_new(ffi.byref(config))
         try:
@@ -169,7 +169,7 @@ class Call:
                 abi.config_set(config, b"ca_file", self.ca_file.encode())
             for key, value in self.options:
                 abi.config_set(config, key.encode(), value.encode())
-            if not self.options_tell:
+            if not self.credentials_in_options:
                 abi.config_set_token(config, self.arguments["token"])
             try:
                 abi.context_new(config, ffi.byref(context))
@@ -183,7 +183,7 @@ class Call:
                 assert (bool(buffer.data), buffer.len) == (False, 0)
                 raise
             try:
-                return ffi.copy(buffer)
+                return ffi.buffer_bytes(buffer)
             finally:
                 abi.buffer_free(ffi.byref(buffer))
                 assert (bool(buffer.data), buffer.len) == (False, 0)
@@ -191,14 +191,14 @@ class Call:
             abi.context_free(context)
             abi.config_free(config)
 
-    def through_client(self) -> bytes:
+    def call_client(self) -> bytes:
         text = {
             key: None if value is None else value.decode() for key, value in self.arguments.items()
         }
         with dbss.Client(
             endpoint=self.endpoint,
             ca_file=self.ca_file,
-            token=None if self.options_tell else text["token"],
+            token=None if self.credentials_in_options else text["token"],
             options=dict(self.options),
         ) as client:
             return client.download_report(
@@ -206,15 +206,15 @@ class Call:
             )
 
 
-def strings(error: dbss.Error) -> list[str]:
-    """Every string that an error holds."""
+def all_strings(error: dbss.Error) -> list[str]:
+    """All strings of an error."""
     values = [*vars(error).values(), *(part for detail in error.details for part in detail)]
     found = [value for value in values if isinstance(value, str)]
     return [*found, str(error), repr(error)]
 
 
-def shown(error: dbss.Error, key: str) -> Any:
-    """An error's attribute, in the terms of the cases."""
+def attribute_of(error: dbss.Error, key: str) -> Any:
+    """An attribute of an error, in the terms of the cases."""
     if key == "retry_after_ms":
         return -1 if error.retry_after is None else error.retry_after * 1000
     if key == "detail_count":
@@ -225,27 +225,27 @@ def shown(error: dbss.Error, key: str) -> Any:
     return (value or 0) if key in ("http_status", "os_code") else value
 
 
-def agrees(have: Any, want: str) -> bool:
+def matches(actual: Any, want: str) -> bool:
     if want == "(null)":
-        return have is None
+        return actual is None
     if want == "(any)":
-        return have is not None and have != 0
-    if isinstance(have, str) or have is None:
-        return have == want
-    # A duration went through seconds, which are a float.
-    return float(have) == float(want)
+        return actual is not None and actual != 0
+    if isinstance(actual, str) or actual is None:
+        return actual == want
+    # A duration was converted to seconds, which are a float.
+    return float(actual) == float(want)
 
 
 CASES = [case for path in sorted(DIRECTORY.glob("*.cases")) for case in parse(path)]
-RUNS = [
-    pytest.param(case, way, id=f"{case.name} / {way}")
+CASES_BY_LAYER = [
+    pytest.param(case, layer, id=f"{case.name} / {layer}")
     for case in CASES
-    for way in ("functions", "client")
-    if way == "functions" or case.is_for_client()
+    for layer in ("functions", "client")
+    if layer == "functions" or case.is_for_client()
 ]
 
 
-def test_there_are_cases_and_their_names_are_unique() -> None:
+def test_conformance_cases_have_unique_names_and_known_statuses() -> None:
     names = [case.name for case in CASES]
     assert len(set(names)) == len(names)
     assert len(names) > 100
@@ -253,8 +253,8 @@ def test_there_are_cases_and_their_names_are_unique() -> None:
     assert all(case.single["status"] in statuses for case in CASES)
 
 
-@pytest.mark.parametrize(("case", "way"), RUNS)
-def test_case(case: Case, way: str, mock: MockService) -> None:
+@pytest.mark.parametrize(("case", "layer"), CASES_BY_LAYER)
+def test_conformance_case(case: Case, layer: str, mock: MockService) -> None:
     values = Values(mock)
     endpoint = case.single.get("endpoint", "http")
     if endpoint in LISTENERS:
@@ -265,11 +265,11 @@ def test_case(case: Case, way: str, mock: MockService) -> None:
             values.fill(one).partition("=") for one in case.repeated.get("option", [])
         )
     ]
-    # So that a fault is seen as it is, where the case is not about retries.
+    # Without retries the error of the fault is visible.
     if all(key != "max_attempts" for key, _ in options):
         options.insert(0, ("max_attempts", "1"))
     call = Call(
-        DEAD if endpoint == "dead" else values.fill(endpoint),
+        UNREACHABLE if endpoint == "dead" else values.fill(endpoint),
         mock.ca_file if case.single.get("ca", "yes") == "yes" else None,
         options,
         {key: values.argument(case.single.get(key, default)) for key, default in ARGUMENTS.items()},
@@ -284,7 +284,7 @@ def test_case(case: Case, way: str, mock: MockService) -> None:
     error: dbss.Error | None = None
     received = b""
     try:
-        received = call.through_client() if way == "client" else call.through_functions()
+        received = call.call_client() if layer == "client" else call.call_abi()
     except dbss.Error as caught:
         error = caught
     finally:
@@ -294,7 +294,7 @@ def test_case(case: Case, way: str, mock: MockService) -> None:
 
     want = case.single
     status = "DBSS_OK" if error is None else error.status_name
-    assert status == want["status"], f"{case.place}: {error}"
+    assert status == want["status"], f"{case.location}: {error}"
     if "connections" in want:
         assert connections == int(want["connections"])
     if "requests" in want:
@@ -311,8 +311,10 @@ def test_case(case: Case, way: str, mock: MockService) -> None:
         assert connections == 0
     for key in COMPARED:
         if key in want:
-            have = shown(error, key)
-            assert agrees(have, values.fill(want[key])), f"{key} is {have!r}, not {want[key]!r}"
+            actual = attribute_of(error, key)
+            assert matches(actual, values.fill(want[key])), (
+                f"{key} is {actual!r}, not {want[key]!r}"
+            )
     for part in case.repeated.get("message_has", []):
         assert values.fill(part) in error.message
     for part in case.repeated.get("message_lacks", []):
@@ -320,9 +322,9 @@ def test_case(case: Case, way: str, mock: MockService) -> None:
     assert not re.search(r"[\x00-\x1f\x7f-\x9f]", error.message)
     token = (call.arguments["token"] or b"").decode("utf-8", "replace")
     if len(token) >= 8:
-        # Its beginning, as a part of it would be a leak too.
-        assert all(token[:24] not in one for one in strings(error))
+        # The beginning of the token: even a part of it would be a leak.
+        assert all(token[:24] not in one for one in all_strings(error))
     secret_keys = {one.key for one in dbss.options() if one.type == "secret"}
     for key, value in options:
         if key in secret_keys and len(value) >= 8:
-            assert all(value not in one for one in strings(error))
+            assert all(value not in one for one in all_strings(error))

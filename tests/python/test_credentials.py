@@ -1,4 +1,4 @@
-"""Credentials, as a user of the package sees them: where they are from, when they are renewed."""
+"""Credentials in the Python package: their sources and their renewal."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 
     from mock_service import MockService
 
-# No wait here comes near; it only bounds what would hang.
-BOUND = 60.0
-# Nobody looks at it.
-NOBODY = "http://127.0.0.1:1"
+# An upper limit for every wait; only a hang reaches it.
+TIMEOUT = 60.0
+# No test connects to it successfully.
+UNREACHABLE = "http://127.0.0.1:1"
 
 
 @pytest.fixture(autouse=True)
-def as_at_first(
+def reset_mock(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[None]:
-    """Nothing that a test sets stays; and a home directory for each."""
+    """Resets the mock service after each test; gives each test an empty home directory."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -58,14 +58,14 @@ def as_at_first(
 
 @pytest.fixture
 def report(mock: MockService) -> str:
-    """A report that no other test asks for."""
+    """A report that no other test requests."""
     added: str = mock.add_report(format="bytes", size=3000)["id"]
     return added
 
 
 @pytest.fixture
 def login(mock: MockService) -> dict[str, Any]:
-    """What a client needs to log in and to reach the mock service."""
+    """The arguments for a login at the mock service."""
     return {
         "endpoint": mock.http,
         "region": mock.region,
@@ -78,7 +78,7 @@ def login(mock: MockService) -> dict[str, Any]:
 
 @pytest.fixture
 def found(mock: MockService) -> dict[str, Any]:
-    """What a client needs beside credentials that it finds; it never looks for real metadata."""
+    """The arguments for credentials that are found; none uses the real metadata service."""
     return {
         "endpoint": mock.http,
         "region": mock.region,
@@ -87,8 +87,8 @@ def found(mock: MockService) -> dict[str, Any]:
     }
 
 
-def sent(mock: MockService, report: str, header: str) -> list[str | None]:
-    """The header of each request for a report or a call."""
+def sent_headers(mock: MockService, report: str, header: str) -> list[str | None]:
+    """A header of each request for a report or a call."""
     return [
         {name.lower(): value for name, value in one["headers"]}.get(header)
         for one in mock.requests(report)
@@ -101,12 +101,12 @@ def python(code: str, environment: dict[str, str], **more: str) -> subprocess.Co
         env={**environment, **more},
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
 
 
-def said(error: BaseException) -> str:
-    """All that can be seen of an exception and of those that led to it."""
+def all_text_of(error: BaseException) -> str:
+    """All visible text of an exception and of its chained exceptions."""
     seen = []
     todo: list[BaseException | None] = [error]
     while todo:
@@ -136,13 +136,13 @@ def said(error: BaseException) -> str:
 @pytest.mark.parametrize(
     "first", [{"token": "t"}, {"iam_domain": "d"}, {"credentials": "environment"}]
 )
-def test_kinds_of_credentials_exclude_each_other(
+def test_credentials_of_two_kinds_are_rejected(
     first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     if {*first, *second} <= {"iam_user", "iam_password", "iam_domain"} or set(first) == set(second):
         return
     with pytest.raises(TypeError, match="exclude each other"):
-        dbss.Client(endpoint=NOBODY, **first, **second)
+        dbss.Client(endpoint=UNREACHABLE, **first, **second)
 
 
 NUL = "a" * 20 + "\0"
@@ -162,20 +162,20 @@ SURROGATE = "a" * 20 + "\udc80"
         ({"metadata_endpoint": NUL}, dbss.InvalidEndpointError, "metadata_endpoint"),
         ({"credentials": "elsewhere"}, dbss.InvalidValueError, "credentials"),
         ({"endpoint": []}, dbss.InvalidEndpointError, "endpoint"),
-        ({"endpoint": [NOBODY, "x"]}, dbss.InvalidEndpointError, "endpoint"),
-        ({"endpoint": [f"{NOBODY},{NOBODY}"]}, dbss.InvalidEndpointError, "endpoint"),
-        ({"endpoint": [NOBODY] * 17}, dbss.InvalidEndpointError, "endpoint"),
+        ({"endpoint": [UNREACHABLE, "x"]}, dbss.InvalidEndpointError, "endpoint"),
+        ({"endpoint": [f"{UNREACHABLE},{UNREACHABLE}"]}, dbss.InvalidEndpointError, "endpoint"),
+        ({"endpoint": [UNREACHABLE] * 17}, dbss.InvalidEndpointError, "endpoint"),
     ],
 )
-def test_what_cannot_be_right_is_refused_at_once(
+def test_invalid_argument_is_rejected_at_once(
     arguments: dict[str, Any], kind: type[dbss.Error], parameter: str
 ) -> None:
     with pytest.raises(kind) as caught:
-        dbss.Client(**{"endpoint": NOBODY, **arguments})
+        dbss.Client(**{"endpoint": UNREACHABLE, **arguments})
     assert caught.value.parameter == parameter
     assert isinstance(caught.value, ValueError)
     if "iam_password" in arguments:
-        assert "a" * 20 not in said(caught.value)
+        assert "a" * 20 not in all_text_of(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -189,17 +189,17 @@ def test_what_cannot_be_right_is_refused_at_once(
         {"endpoint": 1},
     ],
 )
-def test_values_of_another_type_are_refused(arguments: dict[str, Any]) -> None:
+def test_argument_of_wrong_type_is_rejected(arguments: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
-        dbss.Client(**{"endpoint": NOBODY, **arguments})
+        dbss.Client(**{"endpoint": UNREACHABLE, **arguments})
 
 
 # Token providers.
 
 
-def give(mock: MockService, given: Any, **more: Any) -> dbss.Client:
-    """A client whose provider gives what a function gives, or always the same."""
-    provider = given if callable(given) else lambda refused: given
+def provider_client(mock: MockService, provided: Any, **more: Any) -> dbss.Client:
+    """A client whose provider is a function, or returns a constant."""
+    provider = provided if callable(provided) else lambda refused: provided
     return dbss.Client(
         endpoint=mock.http, project_id=mock.project_id, token_provider=provider, **more
     )
@@ -218,7 +218,7 @@ class Asynchronous:
         return dbss.Token(await coroutine(self.token))
 
 
-def later() -> datetime:
+def in_1h() -> datetime:
     return datetime.now(timezone.utc) + timedelta(hours=1)
 
 
@@ -227,47 +227,47 @@ def later() -> datetime:
     [
         lambda token: lambda refused: token,
         lambda token: lambda refused: dbss.Token(token),
-        lambda token: lambda refused: dbss.Token(token, later()),
-        lambda token: lambda refused: (token, later().astimezone(timezone(timedelta(hours=8)))),
+        lambda token: lambda refused: dbss.Token(token, in_1h()),
+        lambda token: lambda refused: (token, in_1h().astimezone(timezone(timedelta(hours=8)))),
         lambda token: lambda refused: (token, None),
         lambda token: lambda refused: (token, datetime.max.replace(tzinfo=timezone.utc)),
         lambda token: lambda refused: coroutine(token),
         Asynchronous,
     ],
 )
-def test_a_provider_gives_a_token(mock: MockService, report: str, make: Callable[..., Any]) -> None:
-    with give(mock, make(mock.token)) as client:
+def test_provider_token_is_used(mock: MockService, report: str, make: Callable[..., Any]) -> None:
+    with provider_client(mock, make(mock.token)) as client:
         for _ in range(3):
             assert len(client.download_report(None, mock.instance_id, report)) == 3000
         with client.open_report(None, mock.instance_id, report) as stream:
             assert len(stream.read()) == 3000
         assert client.find_credentials().source == "token_provider"
-    assert sent(mock, report, "x-auth-token") == [mock.token] * 4
+    assert sent_headers(mock, report, "x-auth-token") == [mock.token] * 4
 
 
-def test_the_expiry_that_a_provider_tells_is_found(mock: MockService) -> None:
-    expires = later()
-    with give(mock, (mock.token, expires)) as client:
+def test_provider_expiry_is_found(mock: MockService) -> None:
+    expires = in_1h()
+    with provider_client(mock, (mock.token, expires)) as client:
         credentials = client.find_credentials()
     assert credentials.expires_at is not None
     assert credentials.expires_at.tzinfo is timezone.utc
     assert abs(credentials.expires_at - expires) < timedelta(seconds=5)
-    with give(mock, (mock.token, datetime.max.replace(tzinfo=timezone.utc))) as client:
+    with provider_client(mock, (mock.token, datetime.max.replace(tzinfo=timezone.utc))) as client:
         found = client.find_credentials().expires_at
         assert found is not None
         assert found.year == 9999
 
 
-class Special(Exception):
+class CustomError(Exception):
     pass
 
 
-class Wordless(Exception):
+class UnprintableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError
 
 
-def raising(error: BaseException) -> Callable[[bool], str]:
+def provider_that_raises(error: BaseException) -> Callable[[bool], str]:
     def inner(refused: bool) -> str:
         raise error
 
@@ -277,18 +277,18 @@ def raising(error: BaseException) -> Callable[[bool], str]:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (Special("no vault\r\n\x1b[31m"), "Special: no vault"),
-        (Special(), "Special"),
-        (Special("ü" * 3000), "Special: üüü"),
-        (Special("a\0b\udc80"), "Special: a b"),
-        (Wordless(), "Wordless"),
+        (CustomError("no vault\r\n\x1b[31m"), "CustomError: no vault"),
+        (CustomError(), "CustomError"),
+        (CustomError("ü" * 3000), "CustomError: üüü"),
+        (CustomError("a\0b\udc80"), "CustomError: a b"),
+        (UnprintableError(), "UnprintableError"),
         (SystemExit(3), "SystemExit: 3"),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
         (asyncio.CancelledError(), "CancelledError"),
     ],
 )
 @pytest.mark.parametrize("kind", ["function", "coroutine function"])
-def test_what_a_provider_raises_is_the_cause(
+def test_provider_exception_is_the_cause(
     mock: MockService, report: str, error: BaseException, words: str, kind: str
 ) -> None:
     async def asynchronous(refused: bool) -> str:
@@ -296,20 +296,20 @@ def test_what_a_provider_raises_is_the_cause(
         raise error
 
     error.__traceback__ = None
-    provider = raising(error) if kind == "function" else asynchronous
-    with give(mock, provider) as client:
+    provider = provider_that_raises(error) if kind == "function" else asynchronous
+    with provider_client(mock, provider) as client:
         for _ in range(2):
             with pytest.raises(dbss.NoTokenError) as caught:
                 client.download_report(None, mock.instance_id, report)
             assert words in caught.value.message
             assert "\n" not in caught.value.message
             cause = caught.value.__cause__
-            # asyncio makes an own one of a few.
+            # asyncio creates a new exception of the same type for some.
             assert cause is error or type(cause) is type(error)
             assert caught.value.attempts == 0
     assert mock.requests(report) == []
     if kind == "function":
-        # The provider's own frame, and none of the package's.
+        # Only the frame of the provider, and none of the package.
         names = [one.name for one in traceback.extract_tb(error.__traceback__)]
         assert set(names) == {"inner"}
 
@@ -318,13 +318,13 @@ SECRET = "secret-secret-secret"
 
 
 @pytest.mark.parametrize(
-    ("given", "kind", "words"),
+    ("provided", "kind", "words"),
     [
         (None, TypeError, "NoneType"),
         (SECRET.encode(), TypeError, "bytes"),
         ([SECRET], TypeError, "list"),
         ((SECRET,), TypeError, "1 values"),
-        ((SECRET, later(), 1), TypeError, "3 values"),
+        ((SECRET, in_1h(), 1), TypeError, "3 values"),
         ((SECRET, 1700000000), TypeError, "expires_at: must be datetime, not int"),
         ((SECRET, datetime(2100, 1, 1)), ValueError, "no time zone"),
         ((SECRET, datetime(2020, 1, 1, tzinfo=timezone.utc)), dbss.InvalidTokenError, "past"),
@@ -336,11 +336,13 @@ SECRET = "secret-secret-secret"
         (SECRET * 6000, dbss.InvalidTokenError, "token"),
     ],
 )
-def test_what_is_no_token_is_told_without_it(
-    mock: MockService, report: str, given: Any, kind: type[Exception], words: str
+def test_provider_invalid_token_is_reported_without_it(
+    mock: MockService, report: str, provided: Any, kind: type[Exception], words: str
 ) -> None:
     messages: list[str] = []
-    with give(mock, given, log=lambda record: messages.append(record.message)) as client:
+    with provider_client(
+        mock, provided, log=lambda record: messages.append(record.message)
+    ) as client:
         with pytest.raises(dbss.NoTokenError) as caught:
             client.download_report(None, mock.instance_id, report)
         assert words in caught.value.message
@@ -348,140 +350,146 @@ def test_what_is_no_token_is_told_without_it(
         assert words in str(caught.value.__cause__)
         # Nor the frames, whose variables hold it.
         assert caught.value.__cause__.__traceback__ is None
-        assert SECRET not in said(caught.value) + repr(client) + "".join(messages)
+        assert SECRET not in all_text_of(caught.value) + repr(client) + "".join(messages)
     assert mock.requests(report) == []
-    assert SECRET not in repr(dbss.Token(SECRET, later()))
+    assert SECRET not in repr(dbss.Token(SECRET, in_1h()))
 
 
-def test_a_provider_that_fails_is_asked_again(mock: MockService, report: str) -> None:
-    answers: list[Any] = [Special("one"), mock.token]
+def test_provider_is_called_again_after_failure(mock: MockService, report: str) -> None:
+    outcomes: list[Any] = [CustomError("one"), mock.token]
 
     def provider(refused: bool) -> Any:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    with give(mock, provider) as client:
+    with provider_client(mock, provider) as client:
         with pytest.raises(dbss.NoTokenError, match="one"):
             client.download_report(None, mock.instance_id, report)
         assert client.download_report(None, mock.instance_id, report)
 
 
-def test_32_threads_ask_once(mock: MockService, report: str) -> None:
+def test_provider_is_called_once_for_32_threads(mock: MockService, report: str) -> None:
     barrier = threading.Barrier(32)
-    asked: list[tuple[bool, threading.Thread]] = []
+    requested: list[tuple[bool, threading.Thread]] = []
     waiting = threading.Event()
 
     def provider(refused: bool) -> str:
-        asked.append((refused, threading.current_thread()))
-        # Not before all of them have come to ask.
-        assert waiting.wait(BOUND)
+        requested.append((refused, threading.current_thread()))
+        # Wait until all threads have requested it.
+        assert waiting.wait(TIMEOUT)
         return mock.token
 
     def download(_: int) -> int:
-        if barrier.wait(BOUND) == 0:
+        if barrier.wait(TIMEOUT) == 0:
             waiting.set()
         return len(client.download_report(None, mock.instance_id, report))
 
-    with give(mock, provider) as client, ThreadPoolExecutor(32) as pool:
-        assert list(pool.map(download, range(32), timeout=BOUND)) == [3000] * 32
-    [(refused, thread)] = asked
+    with provider_client(mock, provider) as client, ThreadPoolExecutor(32) as pool:
+        assert list(pool.map(download, range(32), timeout=TIMEOUT)) == [3000] * 32
+    [(refused, thread)] = requested
     assert refused is False
     assert thread.daemon
     assert thread is not threading.main_thread()
 
 
-def test_32_threads_hear_the_same_cause(mock: MockService, report: str) -> None:
-    error = Special("nothing for anybody")
+def test_provider_failure_is_the_cause_in_32_threads(mock: MockService, report: str) -> None:
+    error = CustomError("nothing for anybody")
     barrier = threading.Barrier(32)
 
     def download(_: int) -> BaseException | None:
-        barrier.wait(BOUND)
+        barrier.wait(TIMEOUT)
         try:
             client.download_report(None, mock.instance_id, report)
         except dbss.NoTokenError as caught:
             return caught.__cause__
         return None
 
-    with give(mock, raising(error)) as client, ThreadPoolExecutor(32) as pool:
-        assert set(pool.map(download, range(32), timeout=BOUND)) == {error}
+    with (
+        provider_client(mock, provider_that_raises(error)) as client,
+        ThreadPoolExecutor(32) as pool,
+    ):
+        assert set(pool.map(download, range(32), timeout=TIMEOUT)) == {error}
 
 
-def test_a_refused_token_is_replaced_once(mock: MockService, report: str) -> None:
-    asked: list[bool] = []
+def test_provider_rejected_token_is_replaced_once(mock: MockService, report: str) -> None:
+    requested: list[bool] = []
 
     def provider(refused: bool) -> str:
-        asked.append(refused)
+        requested.append(refused)
         return mock.token if refused else "a-token-of-nobody"
 
-    with give(mock, provider) as client:
+    with provider_client(mock, provider) as client:
         assert client.download_report(None, mock.instance_id, report)
         assert client.download_report(None, mock.instance_id, report)
-    assert asked == [False, True]
-    assert sent(mock, report, "x-auth-token") == ["a-token-of-nobody", *[mock.token] * 2]
+    assert requested == [False, True]
+    assert sent_headers(mock, report, "x-auth-token") == ["a-token-of-nobody", *[mock.token] * 2]
 
 
-def test_a_provider_whose_tokens_are_all_refused(mock: MockService, report: str) -> None:
-    asked: list[bool] = []
+def test_provider_with_only_rejected_tokens_fails(mock: MockService, report: str) -> None:
+    requested: list[bool] = []
 
     def provider(refused: bool) -> str:
-        asked.append(refused)
+        requested.append(refused)
         return "a-token-of-nobody"
 
-    with give(mock, provider) as client, pytest.raises(dbss.UnauthenticatedError) as caught:
+    with (
+        provider_client(mock, provider) as client,
+        pytest.raises(dbss.UnauthenticatedError) as caught,
+    ):
         client.download_report(None, mock.instance_id, report)
-    assert asked == [False, True]
-    assert "a-token-of-nobody" not in said(caught.value)
+    assert requested == [False, True]
+    assert "a-token-of-nobody" not in all_text_of(caught.value)
 
 
-def test_a_token_is_renewed_before_it_expires(mock: MockService, report: str) -> None:
-    asked: list[bool] = []
+def test_provider_token_is_renewed_before_expiry(mock: MockService, report: str) -> None:
+    requested: list[bool] = []
 
     def provider(refused: bool) -> dbss.Token:
-        asked.append(refused)
-        # The tenth that is left of it at the second call is more than a moment.
+        requested.append(refused)
+        # At the second call only a tenth of the lifetime may remain.
         return dbss.Token(mock.token, datetime.now(timezone.utc) + timedelta(milliseconds=50))
 
-    with give(mock, provider) as client:
-        until = time.monotonic() + BOUND
-        while len(asked) < 3:
+    with provider_client(mock, provider) as client:
+        until = time.monotonic() + TIMEOUT
+        while len(requested) < 3:
             assert client.download_report(None, mock.instance_id, report)
             assert time.monotonic() < until
-    assert not any(asked)
+    assert not any(requested)
 
 
 @pytest.mark.parametrize("kind", ["function", "coroutine function"])
-def test_calls_that_wait_for_a_provider_obey_their_own_limits(
+def test_provider_hangs_calls_keep_their_own_limits(
     mock: MockService, report: str, kind: str
 ) -> None:
-    asked = threading.Event()
+    requested = threading.Event()
     done = threading.Event()
 
     def provider(refused: bool) -> str:
-        asked.set()
-        assert done.wait(BOUND)
+        requested.set()
+        assert done.wait(TIMEOUT)
         return mock.token
 
     async def asynchronous(refused: bool) -> str:
         return await asyncio.get_running_loop().run_in_executor(None, provider, refused)
 
     function: Any = provider if kind == "function" else asynchronous
-    with give(mock, function, max_attempts=1) as client:
+    with provider_client(mock, function, max_attempts=1) as client:
         try:
             for option, error in (
                 ("total_timeout", dbss.TotalTimeoutError),
                 ("stall_timeout", dbss.StalledError),
             ):
                 limits: dict[str, Any] = {option: 0.2}
-                begun = time.monotonic()
+                started = time.monotonic()
                 with pytest.raises(error):
                     client.download_report(
                         None, mock.instance_id, report, operation=dbss.Operation(**limits)
                     )
-                assert time.monotonic() - begun < 5
+                assert time.monotonic() - started < 5
             operation = dbss.Operation()
-            assert asked.wait(BOUND)
+            assert requested.wait(TIMEOUT)
             with ThreadPoolExecutor(1) as pool:
                 call = pool.submit(
                     client.download_report,
@@ -490,28 +498,28 @@ def test_calls_that_wait_for_a_provider_obey_their_own_limits(
                 )
                 operation.cancel()
                 with pytest.raises(dbss.CancelledError):
-                    call.result(BOUND)
+                    call.result(TIMEOUT)
         finally:
             done.set()
-        # And after all that it answers.
+        # Afterwards it returns a token as usual.
         assert client.download_report(None, mock.instance_id, report)
 
 
-def test_ctrl_c_ends_the_wait_for_a_provider_that_hangs(mock: MockService, report: str) -> None:
+def test_provider_hangs_ctrl_c_ends_the_call(mock: MockService, report: str) -> None:
     done = threading.Event()
     interrupted: list[float] = []
 
     def provider(refused: bool) -> str:
         interrupted.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
-        assert done.wait(BOUND)
+        assert done.wait(TIMEOUT)
         return mock.token
 
-    with give(mock, provider) as client:
+    with provider_client(mock, provider) as client:
         try:
             with pytest.raises(KeyboardInterrupt):
                 client.download_report(None, mock.instance_id, report)
-            # 250 ms where nobody else needs the machine.
+            # The limit is 250 ms on an idle machine.
             assert time.monotonic() - interrupted[0] < 1.5
         finally:
             done.set()
@@ -527,38 +535,38 @@ void ask(void (*f)(void *, void *), void *user_data, void *request)
 """
 
 
-def test_a_signal_right_before_a_request_is_not_lost(
+def test_provider_request_interrupted_by_signal_is_not_lost(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     path = tmp_path / "trampoline.so"
     command = [environment.get("CC", "cc"), "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
-    subprocess.run(command, input=TRAMPOLINE, check=True, text=True, timeout=BOUND)
-    ask = ctypes.CDLL(str(path)).ask
-    ask.argtypes = (abi.TokenProviderFn, ctypes.py_object, abi.TokenRequest)
-    ask.restype = None
-    requests: ffi.Requests = queue.SimpleQueue()
+    subprocess.run(command, input=TRAMPOLINE, check=True, text=True, timeout=TIMEOUT)
+    request_token = ctypes.CDLL(str(path)).ask
+    request_token.argtypes = (abi.TokenProviderFn, ctypes.py_object, abi.TokenRequest)
+    request_token.restype = None
+    requests: ffi.RequestQueue = queue.SimpleQueue()
     config = abi.Config()
     abi.config_new(ffi.byref(config))
     try:
-        inlet = ffi.provide_tokens(config, requests)
+        sender = ffi.set_token_provider(config, requests)
         with pytest.raises(KeyboardInterrupt):
-            ask(ffi._PUT_REQUEST, inlet(), abi.TokenRequest())
+            request_token(ffi._TOKEN_CALLBACK, sender(), abi.TokenRequest())
         assert isinstance(requests.get_nowait(), abi.TokenRequest)
     finally:
         abi.config_free(config)
-    # And its end is told in the same way.
-    assert requests.get_nowait() is inlet
-    assert inlet() is None
+    # The release is signalled in the same way.
+    assert requests.get_nowait() is sender
+    assert sender() is None
 
 
 def provider_threads() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if one.name == "dbss token provider"]
 
 
-def test_the_providers_thread_ends_with_the_context(mock: MockService, report: str) -> None:
+def test_provider_thread_ends_with_the_context(mock: MockService, report: str) -> None:
     assert provider_threads() == []
-    client = give(mock, mock.token)
-    # None before it is needed.
+    client = provider_client(mock, mock.token)
+    # No thread before the first request.
     assert provider_threads() == []
     assert client.download_report(None, mock.instance_id, report)
     [thread] = provider_threads()
@@ -569,71 +577,69 @@ def test_the_providers_thread_ends_with_the_context(mock: MockService, report: s
     assert len(stream.read()) == 3000
     assert thread.is_alive()
     stream.close()
-    thread.join(BOUND)
+    thread.join(TIMEOUT)
     assert not thread.is_alive()
 
-    client = give(mock, mock.token)
+    client = provider_client(mock, mock.token)
     assert client.find_credentials()
     [thread] = provider_threads()
     reference = weakref.ref(client)
     del client
     gc.collect()
     assert reference() is None
-    thread.join(BOUND)
+    thread.join(TIMEOUT)
     assert not thread.is_alive()
 
-    with give(mock, mock.token) as client:
+    with provider_client(mock, mock.token) as client:
         assert client.find_credentials()
         [thread] = provider_threads()
-    thread.join(BOUND)
+    thread.join(TIMEOUT)
     assert not thread.is_alive()
 
 
-def test_a_provider_is_not_asked_for_a_client_that_is_closed(
-    mock: MockService, report: str
-) -> None:
-    asked: list[bool] = []
+def test_provider_is_not_called_after_close(mock: MockService, report: str) -> None:
+    requested: list[bool] = []
     first, end = threading.Event(), threading.Event()
 
     def provider(refused: bool) -> str:
-        asked.append(refused)
+        requested.append(refused)
         first.set()
-        end.wait(BOUND)
+        end.wait(TIMEOUT)
         return mock.token
 
-    client = give(mock, provider, stall_timeout=0.1, max_attempts=1)
+    client = provider_client(mock, provider, stall_timeout=0.1, max_attempts=1)
     with pytest.raises(dbss.StalledError):
         client.check()
-    assert first.wait(BOUND)
-    # A second request waits behind the first.
+    assert first.wait(TIMEOUT)
+    # A second request waits in the queue.
     with pytest.raises(dbss.StalledError):
         client.check()
     [thread] = provider_threads()
     client.close()
     end.set()
-    thread.join(BOUND)
+    thread.join(TIMEOUT)
     assert not thread.is_alive()
-    assert asked == [False]
+    assert requested == [False]
 
 
-def test_a_client_that_fails_lets_its_provider_go() -> None:
+def test_provider_is_released_when_client_creation_fails() -> None:
     class Function:
         def __call__(self, refused: bool) -> str:
             return "token"
 
     function = Function()
     reference = weakref.ref(function)
-    kept = len(ffi._kept)
+    kept = len(ffi._held_by_c)
     with pytest.raises(dbss.FileError):
         dbss.Client(endpoint="https://127.0.0.1:1", token_provider=function, ca_file="/no/such")
     del function
     gc.collect()
     assert reference() is None
-    assert len(ffi._kept) == kept
+    assert len(ffi._held_by_c) == kept
 
 
 @pytest.mark.parametrize("state", ["idle", "asked", "failed"])
-def test_a_provider_at_the_interpreters_end_is_silent(
+def test_provider_at_interpreter_exit_is_silent(
     mock: MockService, report: str, environment: dict[str, str], state: str
 ) -> None:
     code = """
@@ -660,13 +666,13 @@ if os.environ["STATE"] == "asked":
 else:
     call()
 """
-    done = python(code, environment, STATE=state, **told(mock, report))
+    done = python(code, environment, STATE=state, **env_for(mock, report))
     assert (done.returncode, done.stderr) == (0, "")
     expected = {"idle": ["3000\n"], "failed": ["NoTokenError\n"], "asked": ["CancelledError\n", ""]}
     assert done.stdout in expected[state]
 
 
-def told(mock: MockService, report: str) -> dict[str, str]:
+def env_for(mock: MockService, report: str) -> dict[str, str]:
     return {
         "ENDPOINT": mock.http,
         "TOKEN": mock.token,
@@ -677,12 +683,12 @@ def told(mock: MockService, report: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("before", ["unused", "used", "asked"])
-def test_a_provider_answers_in_children(mock: MockService, report: str, before: str) -> None:
-    """Whatever its thread was doing in the parent."""
+def test_provider_works_in_forked_children(mock: MockService, report: str, before: str) -> None:
+    """Whatever its thread did in the parent."""
     fork = multiprocessing.get_context("fork")
     results = fork.SimpleQueue()
     parent = os.getpid()
-    asked = threading.Event()
+    requested = threading.Event()
     done = threading.Event()
 
     inherited = f"{before}-" * 30
@@ -690,8 +696,8 @@ def test_a_provider_answers_in_children(mock: MockService, report: str, before: 
 
     def provider(refused: bool) -> str:
         if os.getpid() == parent and before == "asked":
-            asked.set()
-            assert done.wait(BOUND)
+            requested.set()
+            assert done.wait(TIMEOUT)
         return mock.token if refused or os.getpid() != parent else inherited
 
     def child() -> None:
@@ -704,29 +710,29 @@ def test_a_provider_answers_in_children(mock: MockService, report: str, before: 
     def download() -> int:
         return len(client.download_report(None, mock.instance_id, report))
 
-    with give(mock, provider) as client, ThreadPoolExecutor(1) as pool:
+    with provider_client(mock, provider) as client, ThreadPoolExecutor(1) as pool:
         waiting = None
         if before == "used":
             assert download() == 3000
-            # So that the children have to ask, too.
+            # So that the children need a token, too.
             mock.revoke_token(inherited)
         if before == "asked":
             waiting = pool.submit(download)
-            assert asked.wait(BOUND)
+            assert requested.wait(TIMEOUT)
         children = [fork.Process(target=child) for _ in range(3)]
         for one in children:
             one.start()
         for one in children:
-            one.join(BOUND)
+            one.join(TIMEOUT)
             assert one.exitcode == 0
         assert [results.get() for _ in children] == [[3000] * 3] * 3
         done.set()
         if waiting is not None:
-            assert waiting.result(BOUND) == 3000
+            assert waiting.result(TIMEOUT) == 3000
         assert download() == 3000
 
 
-def test_many_requests_and_clients_leave_nothing(
+def test_provider_many_requests_leak_nothing(
     mock: MockService, report: str, environment: dict[str, str]
 ) -> None:
     code = """
@@ -754,13 +760,13 @@ def left(times):
             thread.join(60)
     with open("/proc/self/statm") as file:
         memory = int(file.read().split()[1])
-    return len(os.listdir("/proc/self/fd")), len(ffi._kept), memory
+    return len(os.listdir("/proc/self/fd")), len(ffi._held_by_c), memory
 before = left(50)
 after = left(500)
 print(len(calls), threading.active_count(), [b - a for a, b in zip(before, after)][:2])
 print(after[2] - before[2])
 """
-    done = python(code, environment, **told(mock, report))
+    done = python(code, environment, **env_for(mock, report))
     assert (done.returncode, done.stderr) == (0, "")
     first, pages = done.stdout.splitlines()
     assert first == "1100 1 [0, 0]"
@@ -770,7 +776,9 @@ print(after[2] - before[2])
 # Logins.
 
 
-def test_a_login_and_nothing_else(mock: MockService, login: dict[str, Any], report: str) -> None:
+def test_login_is_the_only_extra_request(
+    mock: MockService, login: dict[str, Any], report: str
+) -> None:
     mock.clear_requests()
     with dbss.Client(**login) as client:
         for _ in range(3):
@@ -789,7 +797,7 @@ def test_a_login_and_nothing_else(mock: MockService, login: dict[str, Any], repo
     assert mock.password not in repr(credentials) + repr(client)
 
 
-def test_a_token_revoked_amid_the_downloads_of_32_threads(
+def test_login_is_repeated_once_when_token_is_revoked(
     mock: MockService, login: dict[str, Any], report: str
 ) -> None:
     barrier = threading.Barrier(33)
@@ -799,26 +807,26 @@ def test_a_token_revoked_amid_the_downloads_of_32_threads(
         lengths = []
         for number in range(6):
             if number == 3:
-                halves.wait(BOUND)
-                halves.wait(BOUND)
+                halves.wait(TIMEOUT)
+                halves.wait(TIMEOUT)
             lengths.append(len(client.download_report(None, mock.instance_id, report)))
-        barrier.wait(BOUND)
+        barrier.wait(TIMEOUT)
         return lengths
 
     with dbss.Client(**login) as client, ThreadPoolExecutor(32) as pool:
         mock.clear_requests()
         calls = [pool.submit(download, number) for number in range(32)]
-        halves.wait(BOUND)
+        halves.wait(TIMEOUT)
         mock.revoke_issued_tokens()
-        halves.wait(BOUND)
-        barrier.wait(BOUND)
+        halves.wait(TIMEOUT)
+        barrier.wait(TIMEOUT)
         for call in calls:
-            assert call.result(BOUND) == [3000] * 6
-    # The first one, and the one after the refusals.
+            assert call.result(TIMEOUT) == [3000] * 6
+    # The first login, and the one after the rejections.
     assert len(mock.requests("@iam.tokens")) == 2
 
 
-def test_a_wrong_password_is_sent_once(
+def test_login_wrong_password_is_sent_once(
     mock: MockService, login: dict[str, Any], report: str
 ) -> None:
     mock.clear_requests()
@@ -839,12 +847,12 @@ def test_a_wrong_password_is_sent_once(
             assert caught.value.service_message == "The username or password is wrong."
             assert mock.user in caught.value.message
             assert caught.value.request_id
-            assert password not in said(caught.value) + repr(client) + "".join(messages)
+            assert password not in all_text_of(caught.value) + repr(client) + "".join(messages)
     assert len(mock.requests("@iam.tokens")) == 1
     assert len(mock.requests()) == 1
 
 
-def test_iam_that_fails_for_a_moment_is_asked_again(
+def test_login_transient_iam_failure_is_retried(
     mock: MockService, login: dict[str, Any], report: str
 ) -> None:
     mock.fault("@iam.tokens", status=503, times=1)
@@ -854,13 +862,11 @@ def test_iam_that_fails_for_a_moment_is_asked_again(
     with dbss.Client(**login, max_attempts=1) as client:
         with pytest.raises(dbss.ServerError, match="IAM"):
             client.download_report(None, mock.instance_id, report)
-        # It was not the password.
+        # The password was not the cause.
         assert client.download_report(None, mock.instance_id, report)
 
 
-def test_a_child_logs_in_for_itself_or_uses_what_it_inherits(
-    mock: MockService, login: dict[str, Any], report: str
-) -> None:
+def test_login_in_forked_child_works(mock: MockService, login: dict[str, Any], report: str) -> None:
     fork = multiprocessing.get_context("fork")
     results = fork.SimpleQueue()
 
@@ -874,7 +880,7 @@ def test_a_child_logs_in_for_itself_or_uses_what_it_inherits(
     def run() -> None:
         process = fork.Process(target=child)
         process.start()
-        process.join(BOUND)
+        process.join(TIMEOUT)
         assert process.exitcode == 0
         assert results.get() == 3000
 
@@ -911,10 +917,10 @@ def masked(key: str) -> str:
     return f"{key[:4]}***{key[-4:]}"
 
 
-def test_three_lines_are_enough(
+def test_credentials_in_environment_need_three_lines(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With a key in the environment; the region's endpoints are variables and files, too."""
+    """With a key in the environment; endpoints come from a variable and a file."""
     set_key(monkeypatch, mock, REGION_DBSS_CN_NORTH_4=mock.http)
     write_profile(mock, ak="AK-OF-ANOTHER-ONE", iam_endpoint=mock.iam)
     monkeypatch.setenv("HUAWEICLOUD_SDK_PROJECT_ID", mock.project_id)
@@ -924,7 +930,7 @@ def test_three_lines_are_enough(
     assert hashlib.sha256(path.read_bytes()).hexdigest() == mock.pdf["sha256"]["en-us"]
 
 
-def test_the_default_is_the_three_in_order(
+def test_credentials_default_tries_sources_in_order(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], report: str
 ) -> None:
     seen = []
@@ -953,7 +959,7 @@ def test_the_default_is_the_three_in_order(
 
 
 @pytest.mark.parametrize("source", ["environment", "profile", "metadata"])
-def test_each_source_alone(
+def test_credentials_single_source_is_used(
     mock: MockService,
     monkeypatch: pytest.MonkeyPatch,
     found: dict[str, Any],
@@ -980,7 +986,7 @@ def test_each_source_alone(
     assert len(mock.requests("@iam.projects")) == (source == "metadata")
 
 
-def test_the_profile_may_be_elsewhere_and_tell_where_iam_is(
+def test_profile_path_and_iam_endpoint_are_configurable(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, report: str
 ) -> None:
     path = write_profile(mock, tmp_path / "my profile", iam_endpoint=mock.iam)
@@ -990,16 +996,16 @@ def test_the_profile_may_be_elsewhere_and_tell_where_iam_is(
         assert str(path) in client.find_credentials().description
 
 
-def test_a_temporary_key_of_the_environment(
+def test_environment_temporary_key_is_used(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, report: str
 ) -> None:
     set_key(monkeypatch, mock, SECURITY_TOKEN="the-security-token")
     with dbss.Client(endpoint=mock.http, credentials="environment") as client:
         assert client.download_report(mock.project_id, mock.instance_id, report)
-    assert sent(mock, report, "x-security-token") == ["the-security-token"]
+    assert sent_headers(mock, report, "x-security-token") == ["the-security-token"]
 
 
-def test_a_profile_that_others_can_read_is_warned_of(mock: MockService) -> None:
+def test_profile_readable_by_others_logs_warning(mock: MockService) -> None:
     path = write_profile(mock)
     path.chmod(0o644)
     messages: list[tuple[int, str]] = []
@@ -1008,7 +1014,7 @@ def test_a_profile_that_others_can_read_is_warned_of(mock: MockService) -> None:
         credentials="profile",
         log=lambda record: messages.append((record.level, record.message)),
     )
-    # Though no call was made yet.
+    # The warning comes before any call.
     [warning] = [text for level, text in messages if level == dbss.LOG_WARNING]
     assert str(path) in warning
     assert mock.secret_key not in warning
@@ -1042,7 +1048,7 @@ def test_a_profile_that_others_can_read_is_warned_of(mock: MockService) -> None:
         ),
     ],
 )
-def test_what_is_there_and_wrong_is_told_at_once(
+def test_malformed_credentials_are_reported_at_once(
     monkeypatch: pytest.MonkeyPatch,
     found: dict[str, Any],
     variables: dict[str, str],
@@ -1061,29 +1067,27 @@ def test_what_is_there_and_wrong_is_told_at_once(
         dbss.Client(credentials=credentials, **found)
     assert words in caught.value.message
     assert isinstance(caught.value, ValueError)
-    assert "secret" not in said(caught.value)
+    assert "secret" not in all_text_of(caught.value)
 
 
 @pytest.mark.parametrize("where", ["nobody", "never_accepts", "silent"])
-def test_metadata_that_is_not_there_is_given_up_soon(
+def test_unreachable_metadata_is_given_up_soon(
     mock: MockService, found: dict[str, Any], where: str
 ) -> None:
     if where == "silent":
         mock.fault("@metadata.token", no_answer=True)
     else:
-        found["metadata_endpoint"] = NOBODY if where == "nobody" else mock.never_accepts
+        found["metadata_endpoint"] = UNREACHABLE if where == "nobody" else mock.never_accepts
     with dbss.Client(credentials="default", **found) as client:
-        begun = time.monotonic()
+        started = time.monotonic()
         with pytest.raises(dbss.NotConfiguredError) as caught:
             client.find_credentials()
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - started < 3
     for words in ("HUAWEICLOUD_SDK_AK", ".huaweicloud/credentials"):
         assert words in caught.value.message
 
 
-def test_the_key_of_an_agency_is_renewed(
-    mock: MockService, found: dict[str, Any], report: str
-) -> None:
+def test_agency_key_is_renewed(mock: MockService, found: dict[str, Any], report: str) -> None:
     mock.clear_requests()
     with dbss.Client(credentials="metadata", **found) as client:
         assert client.download_report(mock.project_id, mock.instance_id, report)
@@ -1098,21 +1102,23 @@ def test_the_key_of_an_agency_is_renewed(
 
 
 @pytest.mark.parametrize("where", ["option", "profile", "variable"])
-def test_iam_is_where_it_is_said_to_be(
+def test_iam_endpoint_comes_from_option_profile_or_variable(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, report: str, where: str
 ) -> None:
-    monkeypatch.setenv("HUAWEICLOUD_SDK_IAM_ENDPOINT", mock.iam if where == "variable" else NOBODY)
-    given: dict[str, Any] = {"credentials": "profile"}
+    monkeypatch.setenv(
+        "HUAWEICLOUD_SDK_IAM_ENDPOINT", mock.iam if where == "variable" else UNREACHABLE
+    )
+    provided: dict[str, Any] = {"credentials": "profile"}
     write_profile(mock, **({"iam_endpoint": mock.iam} if where == "profile" else {}))
     if where == "option":
-        given["iam_endpoint"] = mock.iam
+        provided["iam_endpoint"] = mock.iam
     mock.clear_requests()
-    with dbss.Client(endpoint=mock.http, region=mock.region, **given) as client:
+    with dbss.Client(endpoint=mock.http, region=mock.region, **provided) as client:
         assert client.download_report(None, mock.instance_id, report)
     assert len(mock.requests("@iam.projects")) == 1
 
 
-def test_a_login_goes_to_the_iam_of_the_environment(
+def test_login_uses_iam_endpoint_of_environment(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, login: dict[str, Any], report: str
 ) -> None:
     del login["iam_endpoint"]
@@ -1129,19 +1135,19 @@ def test_a_login_goes_to_the_iam_of_the_environment(
         ("https://user:password@iam.example.com", dbss.InvalidEndpointError),
     ],
 )
-def test_an_iam_of_the_environment_that_is_none_is_told(
+def test_environment_iam_endpoint_invalid_is_reported(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, value: str, kind: type[dbss.Error]
 ) -> None:
     monkeypatch.setenv("HUAWEICLOUD_SDK_IAM_ENDPOINT", value)
     with pytest.raises(kind) as caught:
         dbss.Client(endpoint=mock.http, region=mock.region, token=mock.token)
     assert caught.value.parameter == "HUAWEICLOUD_SDK_IAM_ENDPOINT"
-    # Where IAM is not asked it does not matter.
+    # The variable has no effect if IAM is not used.
     dbss.Client(endpoint=mock.http, token=mock.token).close()
     assert "password" not in caught.value.message.replace("no user or password", "")
 
 
-def test_the_project_of_the_region_is_looked_up_once(mock: MockService, report: str) -> None:
+def test_project_of_region_is_looked_up_once(mock: MockService, report: str) -> None:
     mock.clear_requests()
     with dbss.Client(
         endpoint=mock.http,
@@ -1154,16 +1160,16 @@ def test_the_project_of_the_region_is_looked_up_once(mock: MockService, report: 
                 pool.submit(client.download_report, None, mock.instance_id, report)
                 for _ in range(8)
             ]
-            assert all(len(call.result(BOUND)) == 3000 for call in calls)
+            assert all(len(call.result(TIMEOUT)) == 3000 for call in calls)
         client.check()
         assert client.find_credentials().project_id is None
     assert len(mock.requests("@iam.projects")) == 1
 
 
-def test_which_project_counts(
+def test_project_has_the_documented_precedence(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], report: str
 ) -> None:
-    """That of the call, then the client's, then that of the credentials."""
+    """The order is: the call, the client, the credentials."""
     other = "other-project-0123456789-0123456789"
     set_key(monkeypatch, mock, PROJECT_ID=other)
     with dbss.Client(credentials="default", **found) as client:
@@ -1181,7 +1187,7 @@ def test_which_project_counts(
             client.download_report(other, mock.instance_id, report)
 
 
-def test_a_project_that_nothing_tells(mock: MockService, report: str) -> None:
+def test_project_unknown_or_ambiguous_is_an_error(mock: MockService, report: str) -> None:
     with (
         dbss.Client(endpoint=mock.http, token=mock.token) as client,
         pytest.raises(dbss.NotConfiguredError) as caught,
@@ -1203,26 +1209,26 @@ def test_a_project_that_nothing_tells(mock: MockService, report: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [list, tuple, ",".join])
-def test_the_next_endpoint_is_tried_and_kept(
+def test_endpoint_unreachable_fails_over_and_stays(
     mock: MockService, report: str, kind: Callable[..., Any]
 ) -> None:
     messages: list[str] = []
     with dbss.Client(
-        endpoint=kind([NOBODY, mock.http, mock.http_other]),
+        endpoint=kind([UNREACHABLE, mock.http, mock.http_other]),
         token=mock.token,
         log=lambda record: record.level == dbss.LOG_WARNING and messages.append(record.message),
     ) as client:
         for _ in range(3):
             assert client.download_report(mock.project_id, mock.instance_id, report)
-        assert repr(client) == f"<dbss.Client {NOBODY},{mock.http},{mock.http_other}>"
+        assert repr(client) == f"<dbss.Client {UNREACHABLE},{mock.http},{mock.http_other}>"
     assert {one["listener"] for one in mock.requests(report)} == {"http"}
-    # It was looked for once.
+    # The failover happened once.
     [warning] = messages
-    assert NOBODY in warning
+    assert UNREACHABLE in warning
     assert mock.http in warning
 
 
-def test_the_endpoint_of_a_region_may_be_a_variable_or_in_a_file(
+def test_endpoint_of_region_comes_from_variable_or_file(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, report: str
 ) -> None:
     def listener() -> str:
@@ -1248,12 +1254,10 @@ def test_the_endpoint_of_a_region_may_be_a_variable_or_in_a_file(
     assert listener() == "http"
 
 
-# Checks, and secrets.
+# Checks and secrets.
 
 
-def test_a_check_tells_accepted_refused_and_forbidden(
-    mock: MockService, found: dict[str, Any]
-) -> None:
+def test_check_accepted_rejected_and_forbidden(mock: MockService, found: dict[str, Any]) -> None:
     with dbss.Client(token=mock.token, **found) as client:
         client.check()
         operation = dbss.Operation()
@@ -1280,7 +1284,9 @@ def test_a_check_tells_accepted_refused_and_forbidden(
         client.find_credentials()
 
 
-def test_a_client_without_credentials_says_so(mock: MockService, found: dict[str, Any]) -> None:
+def test_client_without_credentials_raises_not_configured(
+    mock: MockService, found: dict[str, Any]
+) -> None:
     with dbss.Client(**found) as client:
         for call in (client.check, client.find_credentials):
             with pytest.raises(dbss.NotConfiguredError) as caught:
@@ -1308,17 +1314,17 @@ def test_a_client_without_credentials_says_so(mock: MockService, found: dict[str
     ],
 )
 @pytest.mark.parametrize("form", ["json", "body"])
-def test_a_token_that_a_server_repeats_is_seen_in_no_disguise(
+def test_token_repeated_by_server_is_redacted_in_every_encoding(
     mock: MockService, report: str, disguise: Callable[[str], str], form: str
 ) -> None:
     token = mock.token.replace("MII", "MII/+=")
     secret = disguise(token)
-    told = (
+    echoed = (
         {"error_code": "E", "error_msg": f"no {secret} here"}
         if form == "json"
         else f"no {secret} here"
     )
-    mock.fault(report, status=400, times=1, **{form: told})
+    mock.fault(report, status=400, times=1, **{form: echoed})
     with (
         dbss.Client(endpoint=mock.http, token=token) as client,
         pytest.raises(dbss.BadRequestError) as caught,
@@ -1358,12 +1364,12 @@ def test_a_token_that_a_server_repeats_is_seen_in_no_disguise(
         "a\\u0041bcdefgh",
     ],
 )
-def test_a_password_that_a_server_repeats_is_seen_in_no_disguise(
+def test_password_repeated_by_server_is_redacted_in_every_encoding(
     mock: MockService, login: dict[str, Any], password: str, disguise: Callable[[str], str]
 ) -> None:
     for form in ("json", "body"):
-        told = f"no xy{disguise(password)} here"
-        fault = {"json": {"error_code": "E", "error_msg": told}, "body": told}[form]
+        echoed = f"no xy{disguise(password)} here"
+        fault = {"json": {"error_code": "E", "error_msg": echoed}, "body": echoed}[form]
         mock.fault("@iam.tokens", status=400, times=1, **{form: fault})
         messages: list[str] = []
         with (
@@ -1375,12 +1381,12 @@ def test_a_password_that_a_server_repeats_is_seen_in_no_disguise(
         ):
             client.check()
         assert caught.value.service_message == "no xy*** here"
-        seen = said(caught.value) + "".join(messages)
+        seen = all_text_of(caught.value) + "".join(messages)
         assert not any(one in seen for one in (password, disguise(password)))
 
 
 @pytest.mark.parametrize("kind", ["iam_user", "token_provider", "environment", "metadata"])
-def test_no_secret_is_seen_anywhere(
+def test_secret_appears_nowhere(
     mock: MockService,
     monkeypatch: pytest.MonkeyPatch,
     found: dict[str, Any],
@@ -1400,15 +1406,15 @@ def test_no_secret_is_seen_anywhere(
     seen = []
     with dbss.Client(**arguments, log=lambda record: messages.append(record.message)) as client:
         assert client.download_report(None, mock.instance_id, report)
-        # What the service has been told, it may say.
-        told = {
+        # The service knows these, and may repeat them.
+        echoed = {
             value
             for header in ("x-auth-token", "x-security-token")
-            for value in sent(mock, report, header)
+            for value in sent_headers(mock, report, header)
             if value
         }
         own = (
-            told
+            echoed
             | {
                 "iam_user": {mock.password},
                 "token_provider": {mock.token},
@@ -1417,7 +1423,7 @@ def test_no_secret_is_seen_anywhere(
             }[kind]
         )
         assert own
-        echo = " ".join(sorted(told))
+        echo = " ".join(sorted(echoed))
         for fault in (
             {"status": 400, "json": {"error_code": "A", "error_msg": echo}},
             {"status": 403, "body": echo},
@@ -1430,7 +1436,7 @@ def test_no_secret_is_seen_anywhere(
                     *(None, mock.instance_id, report),
                     operation=dbss.Operation(max_attempts=1, stall_timeout=0.5),
                 )
-            seen.append(said(caught.value))
+            seen.append(all_text_of(caught.value))
         seen += [repr(client.find_credentials()), repr(client)]
     everything = "\n".join([*seen, *messages])
     for secret in own:
@@ -1438,7 +1444,7 @@ def test_no_secret_is_seen_anywhere(
 
 
 @pytest.mark.parametrize("kind", ["iam_user", "token_provider", "environment", "metadata"])
-def test_no_credentials_go_to_another_origin(
+def test_credentials_are_not_sent_to_another_origin(
     mock: MockService,
     monkeypatch: pytest.MonkeyPatch,
     found: dict[str, Any],
@@ -1461,7 +1467,7 @@ def test_no_credentials_go_to_another_origin(
             client.download_report(None, mock.instance_id, report)
         mock.clear_faults()
         assert client.download_report(None, mock.instance_id, report)
-    # Nor did its refusal say anything about them.
+    # The rejection by the other origin does not affect the credentials.
     requests = mock.requests(report)
     assert [one["listener"] for one in requests] == ["http", "http_other", "http"]
     names = [{name.lower() for name, _ in one["headers"]} for one in requests]

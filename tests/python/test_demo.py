@@ -1,4 +1,4 @@
-"""`make demo` leaves two reports, right to the byte."""
+"""`make demo` saves two reports that match their hashes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def demo(root: Path, environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_the_demonstration_leaves_a_pdf_and_a_zip(
+def test_demo_saves_a_pdf_and_a_zip(
     root: Path, build_dir: Path, environment: dict[str, str], need_tool: Callable[[str], None]
 ) -> None:
     out = demo(root, environment)
@@ -49,7 +49,7 @@ def test_the_demonstration_leaves_a_pdf_and_a_zip(
 
 
 @pytest.mark.parametrize("credentials", ["token", "found"])
-def test_the_demonstration_uses_the_service_of_the_environment(
+def test_demo_uses_the_service_of_the_environment(
     root: Path, build_dir: Path, environment: dict[str, str], mock: MockService, credentials: str
 ) -> None:
     service = {

@@ -1,4 +1,4 @@
-"""The built library itself: what it exports, its name, its size, how it is linked and installed."""
+"""The built library: its exports, its name, its size, linking and installation."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def header_functions(root: Path) -> set[str]:
     return set(re.findall(r"\b(dbss_\w+)\(", text))
 
 
-def test_the_library_exports_exactly_the_headers_functions(root: Path, library: Path) -> None:
+def test_library_exports_exactly_header_functions(root: Path, library: Path) -> None:
     lines = run("nm", "-D", "--defined-only", library).splitlines()
     exported = {line.split()[-1] for line in lines}
     assert exported == header_functions(root)
     assert len(exported) > 30
 
 
-def test_the_shared_library_has_its_name_and_stays_loaded(library: Path) -> None:
+def test_shared_library_has_soname_and_stays_loaded(library: Path) -> None:
     dynamic = run("readelf", "--dynamic", "--wide", library)
     assert "Library soname: [libdbss.so.0]" in dynamic
     assert re.search(r"\(FLAGS_1\).*\bNODELETE\b", dynamic)
@@ -52,12 +52,12 @@ def test_the_shared_library_has_its_name_and_stays_loaded(library: Path) -> None
     assert all(re.fullmatch(allowed, name) for name in needed), needed
 
 
-def test_the_stripped_library_is_small(library: Path) -> None:
+def test_stripped_library_is_small(library: Path) -> None:
     assert ".symtab" not in run("readelf", "--sections", "--wide", library)
     assert library.stat().st_size <= 3 * MIB
 
 
-def test_a_program_links_the_static_library(
+def test_program_links_the_static_library(
     root: Path, build_dir: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     source = tmp_path / "smoke.c"
@@ -79,7 +79,7 @@ def run_version(root: Path) -> str:
     return version[1]
 
 
-def test_what_is_installed_compiles_links_and_runs(
+def test_installed_files_compile_link_and_run(
     root: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     prefix = tmp_path / "usr"
@@ -104,7 +104,7 @@ pub extern "C" fn other(n: i32) -> i32 {
     std::panic::catch_unwind(|| assert!(n == 0)).map_or(1, |()| 2)
 }
 """
-BOTH = """
+BOTH_LIBRARIES = """
 #include <dbss.h>
 #include <stdio.h>
 int other(int);
@@ -112,11 +112,11 @@ int main(void) { printf("%d %d %s", other(0), other(1), dbss_version()); return 
 """
 
 
-def test_the_archive_stands_beside_another_one_of_rust(
+def test_static_library_links_next_to_another_rust_library(
     root: Path, build_dir: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     (tmp_path / "other.rs").write_text(OTHER)
-    (tmp_path / "both.c").write_text(BOTH)
+    (tmp_path / "both.c").write_text(BOTH_LIBRARIES)
     archive, other, program = (
         build_dir / "lib/libdbss.a",
         tmp_path / "libother.a",
@@ -132,13 +132,13 @@ def test_the_archive_stands_beside_another_one_of_rust(
         assert run(program, env=environment) == f"2 1 {run_version(root)}"
 
 
-def test_the_archive_shows_the_functions_of_the_header_alone(root: Path, build_dir: Path) -> None:
+def test_static_library_exports_only_header_functions(root: Path, build_dir: Path) -> None:
     defined = run("nm", "-g", "--defined-only", build_dir / "lib/libdbss.a").splitlines()
     assert {line.split()[-1] for line in defined if " " in line} == header_functions(root)
 
 
-def test_installing_builds_nothing(root: Path, tmp_path: Path, environment: dict[str, str]) -> None:
-    """Who installs is root, and often has no Rust."""
+def test_install_builds_nothing(root: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    """The installing user is root, and often has no Rust."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("cargo", "cc"):
@@ -153,7 +153,7 @@ def test_installing_builds_nothing(root: Path, tmp_path: Path, environment: dict
     assert "run make all first" in refused.stderr
 
 
-def test_for_another_target_never_this_ones_library_is_taken(
+def test_cross_build_never_installs_the_native_library(
     root: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     foreign = {**environment, "CARGO_BUILD_TARGET": "riscv64gc-unknown-linux-musl"}

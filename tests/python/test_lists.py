@@ -1,4 +1,4 @@
-"""Lists of instances, reports and templates, and reports that are made and deleted."""
+"""Lists of instances, reports and templates; creation and deletion of reports."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from test_official_sdk import (
     ListAuditInstancesNewRequest,
     ListAuditInstancesRequest,
     ListAuditReportTemplatesRequest,
-    listed,
-    official,
+    list_page,
+    sdk_client,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MIB = 1024 * 1024
-# No wait here comes near; it only bounds what would hang.
-BOUND = 60.0
-RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
+# An upper limit for every wait; only a hang reaches it.
+TIMEOUT = 60.0
+TIME_RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
 ID = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
 def service(build_dir: Path) -> Iterator[MockService]:
-    """Its own, because a list of instances shows every test's."""
+    """A separate service, because a list of instances shows those of all tests."""
     with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def clean(service: MockService) -> Iterator[None]:
+def reset_mock(service: MockService) -> Iterator[None]:
     service.clear_requests()
     yield
     service.clear_faults()
@@ -67,8 +67,8 @@ def client(service: MockService) -> Iterator[dbss.Client]:
 
 
 @pytest.fixture
-def once(service: MockService) -> Iterator[dbss.Client]:
-    """One attempt: what goes wrong once is not made good by the next."""
+def client_without_retry(service: MockService) -> Iterator[dbss.Client]:
+    """A client with a single attempt, so that one fault is enough."""
     with connect(service, max_attempts=1) as one:
         yield one
 
@@ -91,7 +91,7 @@ def ids(items: Any) -> list[str]:
 
 
 def add(service: MockService, instance: str, **report: Any) -> str:
-    """Adds a report, and gives its id."""
+    """Adds a report, and returns its id."""
     return service.add_report(**{"format": "pdf", "instance": instance, **report})["id"]
 
 
@@ -99,24 +99,24 @@ def bodies(service: MockService, call: str) -> list[Any]:
     return [json.loads(one["body"]) for one in service.requests(call)]
 
 
-# The three lists, alike.
+# What the three lists have in common.
 
-CALLS: dict[str, tuple[str, str, str | None]] = {
+LISTS: dict[str, tuple[str, str, str | None]] = {
     "instances": ("@instances", "servers", None),
     "reports": ("@reports.list", "reports", "report"),
     "templates": ("@templates", "templates", "template"),
 }
 
 
-class List:
-    """One of the three lists."""
+class ListCall:
+    """One of the three lists: instances, reports or templates."""
 
     def __init__(self, kind: str, instance: str) -> None:
         self.kind = kind
-        self.call, self.key, self.wrapper = CALLS[kind]
+        self.call, self.key, self.wrapper = LISTS[kind]
         self.instance = instance
 
-    def of(self, client: dbss.Client, **more: Any) -> dbss.Items[Any]:
+    def start(self, client: dbss.Client, **more: Any) -> dbss.Items[Any]:
         arguments = () if self.kind == "instances" else (self.instance,)
         return getattr(client, self.kind)(*arguments, **more)
 
@@ -127,16 +127,16 @@ class List:
         return {self.key: [self.item(**one) for one in items], **more}
 
 
-@pytest.fixture(params=CALLS)
-def listing(request: pytest.FixtureRequest, service: MockService, instance: str) -> List:
-    """Each of them, with an item at least."""
+@pytest.fixture(params=LISTS)
+def listing(request: pytest.FixtureRequest, service: MockService, instance: str) -> ListCall:
+    """Each list, with at least one item."""
     add(service, instance)
-    return List(request.param, instance)
+    return ListCall(request.param, instance)
 
 
 @pytest.fixture(params=["instances", "reports"])
-def paged(request: pytest.FixtureRequest, instance: str) -> List:
-    return List(request.param, instance)
+def paged(request: pytest.FixtureRequest, instance: str) -> ListCall:
+    return ListCall(request.param, instance)
 
 
 # Pages.
@@ -144,7 +144,7 @@ def paged(request: pytest.FixtureRequest, instance: str) -> List:
 
 @pytest.mark.parametrize("size", [1, 7, 100, 1000])
 @pytest.mark.parametrize("count", [0, 1, 250, 2500])
-def test_reports_are_those_that_the_official_sdk_sees(
+def test_reports_match_the_official_sdk(
     service: MockService,
     client: dbss.Client,
     instance: str,
@@ -159,16 +159,16 @@ def test_reports_are_those_that_the_official_sdk_sees(
     ours = ids(found)
     assert ours == added[::-1]
     assert found.total == (count or None)
-    # A page is full where it can be, and none is asked for that must be empty.
-    asked = bodies(service, "@reports.list")
-    assert asked == [{"page": n + 1, "size": size} for n in range(max(1, -(-count // size)))]
+    # Pages are as full as possible, and no request is made for an empty page.
+    requested = bodies(service, "@reports.list")
+    assert requested == [{"page": n + 1, "size": size} for n in range(max(1, -(-count // size)))]
 
-    # A page each is slow with it; test_official_sdk.py does that.
+    # A page size of 1 is slow with the SDK; test_official_sdk.py tests it.
     their_size = 1000 if size == 1 else size
-    sdk = official(service, service.secret_key)
+    sdk = sdk_client(service, service.secret_key)
     theirs, total = [], -1
     for page in range(1, -(-count // their_size) + 2):
-        reports, total = listed(sdk, instance, page, their_size)
+        reports, total = list_page(sdk, instance, page, their_size)
         theirs += [report.id for report in reports]
     assert (theirs, total) == (ours, count)
 
@@ -177,7 +177,7 @@ def test_reports_are_those_that_the_official_sdk_sees(
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("size", [1, 7, 100, 1000])
 @pytest.mark.parametrize("count", [0, 1, 250, 2500])
-def test_instances_are_those_that_the_official_sdk_sees(
+def test_instances_match_the_official_sdk(
     build_dir: Path, monkeypatch: pytest.MonkeyPatch, count: int, size: int
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -188,41 +188,41 @@ def test_instances_are_those_that_the_official_sdk_sees(
         ours = ids(found)
         assert ours == added
         assert found.total == (count or None)
-        asked = [one["query"] for one in other.requests("@instances")]
-        assert asked == [
+        requested = [one["query"] for one in other.requests("@instances")]
+        assert requested == [
             f"offset={size * n}&limit={size}" for n in range(max(1, -(-count // size)))
         ]
 
         their_size = 1000 if size == 1 else size
-        sdk = official(other, other.secret_key)
+        sdk = sdk_client(other, other.secret_key)
         theirs, total = [], -1
         for offset in range(0, count + 1, their_size):
-            answer = sdk.list_audit_instances(ListAuditInstancesRequest(offset, their_size))
-            theirs += [one.id for one in answer.servers]
-            total = answer.total
+            response = sdk.list_audit_instances(ListAuditInstancesRequest(offset, their_size))
+            theirs += [one.id for one in response.servers]
+            total = response.total
         assert (theirs, total) == (ours, count)
 
-        # The other shape, which the SDK expects at the path that is used here.
+        # The other response format, which the SDK expects at this path.
         other.set_shapes(instances="instances")
         assert ids(client.instances(page_size=size)) == ours
-        answer = sdk.list_audit_instances_new(ListAuditInstancesNewRequest())
-        assert [one.instance_id for one in answer.instances] == ours[:100]
+        response = sdk.list_audit_instances_new(ListAuditInstancesNewRequest())
+        assert [one.instance_id for one in response.instances] == ours[:100]
 
 
-def test_templates_are_those_that_the_official_sdk_sees(
+def test_templates_match_the_official_sdk(
     service: MockService, client: dbss.Client, instance: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     found = client.templates(instance)
     ours = list(found)
     assert found.total == len(ours) == len(service.templates)
-    sdk = official(service, service.secret_key)
-    answer = sdk.list_audit_report_templates(ListAuditReportTemplatesRequest(instance))
-    for own, their in zip(ours, [one.template for one in answer.templates], strict=True):
+    sdk = sdk_client(service, service.secret_key)
+    response = sdk.list_audit_report_templates(ListAuditReportTemplatesRequest(instance))
+    for own, their in zip(ours, [one.template for one in response.templates], strict=True):
         assert own == dataclasses.replace(own, **their.to_dict())
 
 
-def test_without_a_page_size_a_request_asks_for_100(
+def test_page_size_unset_requests_100(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     service.add_reports(101, instance=instance)
@@ -232,14 +232,14 @@ def test_without_a_page_size_a_request_asks_for_100(
         assert [one["size"] for one in bodies(service, "@reports.list")] == [100, 100]
 
 
-def test_a_page_is_fetched_when_it_is_needed(
-    service: MockService, client: dbss.Client, paged: List
+def test_page_is_fetched_when_needed(
+    service: MockService, client: dbss.Client, paged: ListCall
 ) -> None:
     before = 2 if paged.kind == "instances" else 0
     service.add_reports(5, instance=paged.instance)
     more = service.add_instances(3)
     try:
-        found = paged.of(client, page_size=2)
+        found = paged.start(client, page_size=2)
         assert service.requests(paged.call) == []
         seen = []
         for number, item in enumerate(found):
@@ -255,8 +255,8 @@ def test_a_page_is_fetched_when_it_is_needed(
 
 @pytest.mark.parametrize("size", [1, 7, 10, 100])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_what_others_delete_leaves_nothing_else_out(
-    service: MockService, client: dbss.Client, paged: List, size: int, steps: int
+def test_list_with_concurrent_deletions_skips_nothing(
+    service: MockService, client: dbss.Client, paged: ListCall, size: int, steps: int
 ) -> None:
     if paged.kind == "instances":
         added = service.add_instances(60)
@@ -267,18 +267,18 @@ def test_what_others_delete_leaves_nothing_else_out(
         remove = service.remove_reports
         added = expected
     try:
-        found = paged.of(client, page_size=size)
+        found = paged.start(client, page_size=size)
         seen: list[str] = []
         gone: set[str] = set()
         for step in range(steps):
             seen += [next(found).id for _ in range(11)]
-            # Of those seen and of those to come.
+            # Some seen already, and some to come.
             some = [one for one in added if one not in gone][step : step + 40 : 5]
             assert remove(some) == len(some)
             gone |= set(some)
         seen += ids(found)
         assert len(seen) == len(set(seen))
-        # What was seen before it went is no mistake.
+        # Items that were seen before their deletion are allowed.
         assert [one for one in expected if one not in gone] == [
             one for one in seen if one not in gone
         ]
@@ -288,7 +288,7 @@ def test_what_others_delete_leaves_nothing_else_out(
 
 
 @pytest.mark.parametrize("lists_before", [1, 2, 3])
-def test_what_vanishes_right_after_a_page_leaves_nothing_else_out(
+def test_list_with_deletion_right_after_page_skips_nothing(
     service: MockService, client: dbss.Client, instance: str, lists_before: int
 ) -> None:
     added = service.add_reports(30, instance=instance)[::-1]
@@ -300,8 +300,8 @@ def test_what_vanishes_right_after_a_page_leaves_nothing_else_out(
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])
-def test_what_others_add_brings_nothing_twice(
-    service: MockService, client: dbss.Client, paged: List, size: int
+def test_list_with_concurrent_additions_repeats_nothing(
+    service: MockService, client: dbss.Client, paged: ListCall, size: int
 ) -> None:
     add: Callable[[], list[str]]
     if paged.kind == "instances":
@@ -319,7 +319,7 @@ def test_what_others_add_brings_nothing_twice(
 
     new: list[str] = []
     try:
-        found = paged.of(client, page_size=size)
+        found = paged.start(client, page_size=size)
         seen = []
         for number, item in enumerate(found):
             seen.append(item.id)
@@ -332,7 +332,9 @@ def test_what_others_add_brings_nothing_twice(
             service.remove_instances(service_ids + new)
 
 
-def test_a_name_is_looked_for(service: MockService, client: dbss.Client, instance: str) -> None:
+def test_list_with_name_searches_for_it(
+    service: MockService, client: dbss.Client, instance: str
+) -> None:
     added = service.add_reports(3, instance=instance, name="Wöchentlicher „Bericht“")
     service.add_reports(2, instance=instance, name="other")
     found = client.reports(instance, name="öchentlicher „", page_size=2)
@@ -347,10 +349,10 @@ def test_a_name_is_looked_for(service: MockService, client: dbss.Client, instanc
 # Fields.
 
 
-def test_a_report_is_as_the_service_says(
+def test_report_has_the_fields_of_the_response(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
-    said = {
+    fields_sent = {
         "name": "审计",
         "format": "zip",
         "percentum": 73,
@@ -364,9 +366,9 @@ def test_a_report_is_as_the_service_says(
         "url": "/somewhere",
     }
     extra = {"from_the_future": {"a": [1, None, 1.5]}, "large": 2**70}
-    added = add(service, instance, extra=extra, omit=["url"], **said)
+    added = add(service, instance, extra=extra, omit=["url"], **fields_sent)
     [report] = client.reports(instance)
-    assert {name: getattr(report, name) for name in said} == {**said, "url": None}
+    assert {name: getattr(report, name) for name in fields_sent} == {**fields_sent, "url": None}
     assert report.id == added
     assert not report.ready
     assert "url" not in report.raw
@@ -379,7 +381,7 @@ def test_a_report_is_as_the_service_says(
     assert "from_the_future" not in repr(report)
 
 
-def test_an_instance_is_as_the_service_says(service: MockService, client: dbss.Client) -> None:
+def test_instance_has_the_fields_of_the_response(service: MockService, client: dbss.Client) -> None:
     extra = {"status": "TELEPORTING", "remain_days": 7, "connect_ip": None, "news": True}
     added = service.add_instance("审计", extra=extra, omit=["version"])
     try:
@@ -415,7 +417,7 @@ def test_an_instance_is_as_the_service_says(service: MockService, client: dbss.C
         (2**60, str(2**60), 2**60),
     ],
 )
-def test_values_of_other_types_pass_through(
+def test_field_of_another_type_is_converted(
     service: MockService,
     client: dbss.Client,
     instance: str,
@@ -429,7 +431,7 @@ def test_values_of_other_types_pass_through(
     assert report.raw["name"] == report.raw["percentum"] == value
 
 
-def test_only_a_report_of_100_percent_is_ready(
+def test_report_is_ready_only_at_100_percent(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     for percentum in (None, 0, 99, 100, "100", 100.0):
@@ -441,7 +443,7 @@ def test_only_a_report_of_100_percent_is_ready(
 # Arguments.
 
 
-def test_wrong_arguments_are_refused_before_any_traffic(
+def test_invalid_argument_is_rejected_before_any_traffic(
     service: MockService, client: dbss.Client
 ) -> None:
     refused: list[tuple[Callable[[], object], type[dbss.Error], str]] = [
@@ -455,24 +457,24 @@ def test_wrong_arguments_are_refused_before_any_traffic(
         (lambda: client.instances(page_size=1001), dbss.InvalidValueError, "page_size"),
         (lambda: client.instances(page_size=-1), dbss.InvalidValueError, "page_size"),
         (lambda: client.instances(page_size=2**32 + 1), dbss.InvalidValueError, "page_size"),
-        (lambda: client.create_report("x", ID, *RANGE), dbss.InvalidIdError, "instance"),
-        (lambda: client.create_report(ID, "", *RANGE), dbss.InvalidIdError, "template_id"),
-        (lambda: client.create_report(ID, "a/b", *RANGE), dbss.InvalidIdError, "template_id"),
-        (lambda: client.create_report(ID, "a\0", *RANGE), dbss.InvalidIdError, "template_id"),
+        (lambda: client.create_report("x", ID, *TIME_RANGE), dbss.InvalidIdError, "instance"),
+        (lambda: client.create_report(ID, "", *TIME_RANGE), dbss.InvalidIdError, "template_id"),
+        (lambda: client.create_report(ID, "a/b", *TIME_RANGE), dbss.InvalidIdError, "template_id"),
+        (lambda: client.create_report(ID, "a\0", *TIME_RANGE), dbss.InvalidIdError, "template_id"),
         (lambda: client.create_report(ID, ID, "", "e"), dbss.InvalidValueError, "start_time"),
         (lambda: client.create_report(ID, ID, "s", "\n"), dbss.InvalidValueError, "end_time"),
         (
-            lambda: client.create_report(ID, ID, *RANGE, start_date="x" * 4097),
+            lambda: client.create_report(ID, ID, *TIME_RANGE, start_date="x" * 4097),
             dbss.InvalidValueError,
             "start_date",
         ),
         (
-            lambda: client.create_report(ID, ID, *RANGE, end_date="\0"),
+            lambda: client.create_report(ID, ID, *TIME_RANGE, end_date="\0"),
             dbss.InvalidValueError,
             "end_date",
         ),
         (
-            lambda: client.create_report(ID, ID, *RANGE, db_ids=[]),
+            lambda: client.create_report(ID, ID, *TIME_RANGE, db_ids=[]),
             dbss.InvalidValueError,
             "db_ids",
         ),
@@ -492,10 +494,10 @@ def test_wrong_arguments_are_refused_before_any_traffic(
         lambda value: client.instances(page_size=value),
         lambda value: client.reports(value),
         lambda value: client.reports(ID, name=value),
-        lambda value: client.create_report(ID, value, *RANGE),
+        lambda value: client.create_report(ID, value, *TIME_RANGE),
         lambda value: client.create_report(ID, ID, value, "e"),
-        lambda value: client.create_report(ID, ID, *RANGE, db_ids=value),
-        lambda value: client.create_report(ID, ID, *RANGE, db_ids=[value]),
+        lambda value: client.create_report(ID, ID, *TIME_RANGE, db_ids=value),
+        lambda value: client.create_report(ID, ID, *TIME_RANGE, db_ids=[value]),
         lambda value: client.delete_report(ID, value),
     ]
     for one in wrong:
@@ -507,7 +509,9 @@ def test_wrong_arguments_are_refused_before_any_traffic(
     assert service.connections()["total"] == before
 
 
-def test_a_closed_client_or_operation_is_told(service: MockService, instance: str) -> None:
+def test_closed_client_or_operation_raises_closed_error(
+    service: MockService, instance: str
+) -> None:
     service.add_reports(2, instance=instance)
     client = connect(service)
     found = client.reports(instance, page_size=1)
@@ -516,7 +520,7 @@ def test_a_closed_client_or_operation_is_told(service: MockService, instance: st
     for call in (
         lambda: next(found),
         lambda: client.instances(),
-        lambda: client.create_report(instance, ID, *RANGE),
+        lambda: client.create_report(instance, ID, *TIME_RANGE),
         lambda: client.delete_report(instance, ID),
     ):
         with pytest.raises(ValueError, match="closed"):
@@ -527,7 +531,7 @@ def test_a_closed_client_or_operation_is_told(service: MockService, instance: st
         client.instances(operation=operation)
 
 
-def test_bad_durations_are_refused() -> None:
+def test_invalid_duration_is_rejected() -> None:
     for settings in (
         {"wait_timeout": 0},
         {"wait_timeout": -1},
@@ -546,7 +550,7 @@ def test_bad_durations_are_refused() -> None:
 # The iterator.
 
 
-def test_an_error_of_a_list_is_one_clean_exception(
+def test_list_error_has_no_chained_exception(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     service.add_reports(3, instance=instance)
@@ -556,11 +560,11 @@ def test_an_error_of_a_list_is_one_clean_exception(
         with pytest.raises(dbss.ForbiddenError) as caught:
             use()
         assert (caught.value.__cause__, caught.value.__context__) == (None, None)
-        told = "".join(traceback.format_exception(caught.value))
-        assert told.count("Traceback") == 1
+        text = "".join(traceback.format_exception(caught.value))
+        assert text.count("Traceback") == 1
 
 
-def test_a_list_that_is_left_frees_what_it_holds(
+def test_abandoned_list_frees_its_cursor(
     service: MockService, client: dbss.Client, instance: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.add_reports(3, instance=instance)
@@ -581,7 +585,7 @@ def test_a_list_that_is_left_frees_what_it_holds(
         assert freed == [True]
         assert list(found) == []
         found.close()
-        # To its end; begun and forgotten; never begun.
+        # Read to its end; abandoned after the first item; never read.
         found = client.reports(instance, page_size=2)
         assert len(list(found)) == 3
         assert freed == [True] * 2
@@ -600,7 +604,7 @@ def test_a_list_that_is_left_frees_what_it_holds(
         gc.enable()
 
 
-def test_a_list_may_be_read_by_other_threads(
+def test_list_can_be_read_by_several_threads(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     added = service.add_reports(40, instance=instance)[::-1]
@@ -608,10 +612,10 @@ def test_a_list_may_be_read_by_other_threads(
     seen = []
     with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
         for turn in range(len(added)):
-            seen.append((one if turn % 2 else other).submit(next, found).result(BOUND).id)
+            seen.append((one if turn % 2 else other).submit(next, found).result(TIMEOUT).id)
     assert seen == added
 
-    # At once: each item once, or BusyError.
+    # Concurrently: each item once, or BusyError.
     found = client.reports(instance, page_size=3)
     taken: list[str] = []
     refused: list[int] = []
@@ -629,11 +633,11 @@ def test_a_list_may_be_read_by_other_threads(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(BOUND)
+        thread.join(TIMEOUT)
     assert sorted(taken) == sorted(added)
 
 
-def test_lists_at_once_do_not_disturb_each_other(
+def test_concurrent_lists_are_independent(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     added = service.add_reports(100, instance=instance)[::-1]
@@ -641,17 +645,17 @@ def test_lists_at_once_do_not_disturb_each_other(
         results = [
             pool.submit(lambda: ids(client.reports(instance, page_size=7))) for _ in range(16)
         ]
-        assert all(one.result(BOUND) == added for one in results)
+        assert all(one.result(TIMEOUT) == added for one in results)
 
 
-def test_after_a_failure_the_list_goes_on(
-    service: MockService, once: dbss.Client, paged: List
+def test_list_continues_after_failure(
+    service: MockService, client_without_retry: dbss.Client, paged: ListCall
 ) -> None:
     added = service.add_reports(5, instance=paged.instance)[::-1]
     more = service.add_instances(4)
     try:
-        expected = added if paged.kind == "reports" else ids(once.instances())
-        found = paged.of(once, page_size=2)
+        expected = added if paged.kind == "reports" else ids(client_without_retry.instances())
+        found = paged.start(client_without_retry, page_size=2)
         seen = [next(found).id, next(found).id]
         service.fault(paged.call, cut_after=5, times=1)
         with pytest.raises(dbss.TruncatedError) as caught:
@@ -662,13 +666,15 @@ def test_after_a_failure_the_list_goes_on(
         service.remove_instances(more)
 
 
-def test_cancel(service: MockService, client: dbss.Client, paged: List) -> None:
+def test_list_cancel_ends_the_wait(
+    service: MockService, client: dbss.Client, paged: ListCall
+) -> None:
     service.add_reports(3, instance=paged.instance)
     service.fault(paged.call, no_answer=True, skip=1, times=1)
     more = service.add_instances(2)
     try:
         with dbss.Operation() as operation:
-            found = paged.of(client, page_size=1, operation=operation)
+            found = paged.start(client, page_size=1, operation=operation)
             first = next(found).id
             with ThreadPoolExecutor(1) as pool:
                 waiting = pool.submit(next, found)
@@ -676,7 +682,7 @@ def test_cancel(service: MockService, client: dbss.Client, paged: List) -> None:
                     pass
                 operation.cancel()
                 with pytest.raises(dbss.CancelledError):
-                    waiting.result(BOUND)
+                    waiting.result(TIMEOUT)
             with pytest.raises(dbss.CancelledError):
                 next(found)
             operation.reset()
@@ -687,12 +693,12 @@ def test_cancel(service: MockService, client: dbss.Client, paged: List) -> None:
         service.remove_instances(more)
 
 
-def test_an_operation_has_the_options_and_the_error(
-    service: MockService, client: dbss.Client, listing: List
+def test_list_operation_has_options_and_error(
+    service: MockService, client: dbss.Client, listing: ListCall
 ) -> None:
     service.fault(listing.call, no_answer=True, times=1)
     with dbss.Operation(stall_timeout=0.2, max_attempts=1) as operation:
-        found = listing.of(client, operation=operation)
+        found = listing.start(client, operation=operation)
         with pytest.raises(dbss.StalledError):
             next(found)
         assert isinstance(operation.error, dbss.StalledError)
@@ -702,26 +708,26 @@ def test_an_operation_has_the_options_and_the_error(
         assert operation.percent is None
 
 
-# What the service answers.
+# Responses of the service.
 
-WRONG: dict[str, dict[str, Any]] = {
+MALFORMED_LISTS: dict[str, dict[str, Any]] = {
     "empty": {"body": ""},
-    "no JSON": {"body": "not json"},
-    "half": {"body": '{"KEY": [', "headers": [["Content-Type", "application/json"]]},
+    "not JSON": {"body": "not json"},
+    "truncated JSON": {"body": '{"KEY": [', "headers": [["Content-Type", "application/json"]]},
     "HTML": {"body": "<html><body>Welcome</body></html>"},
     "an array": {"json": []},
     "a number": {"json": 7},
     "null": {"json": None},
-    "no list": {"json": {"total": 0}},
+    "list missing": {"json": {"total": 0}},
     "list null": {"json": {"KEY": None, "total": 0}},
     "list an object": {"json": {"KEY": {}, "total": 0}},
     "list a string": {"json": {"KEY": "x", "total": 0}},
     "item null": {"json": {"KEY": [None], "total": 1}},
     "item a string": {"json": {"KEY": ["x"], "total": 1}},
     "item an array": {"json": {"KEY": [[]], "total": 1}},
-    "inner null": {"json": {"KEY": ["ITEM:null"], "total": 1}},
-    "inner a number": {"json": {"KEY": ["ITEM:7"], "total": 1}},
-    "no id": {"json": {"KEY": ['ITEM:{"name": "x"}'], "total": 1}},
+    "inner item null": {"json": {"KEY": ["ITEM:null"], "total": 1}},
+    "inner item a number": {"json": {"KEY": ["ITEM:7"], "total": 1}},
+    "id missing": {"json": {"KEY": ['ITEM:{"name": "x"}'], "total": 1}},
     "id null": {"json": {"KEY": ['ITEM:{"id": null}'], "total": 1}},
     "id empty": {"json": {"KEY": ['ITEM:{"id": ""}'], "total": 1}},
     "total a string": {"json": {"KEY": [], "total": "0"}},
@@ -735,7 +741,7 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
-def fill_in(listing: List, fault: dict[str, Any]) -> dict[str, Any]:
+def expand_placeholders(listing: ListCall, fault: dict[str, Any]) -> dict[str, Any]:
     def item(match: re.Match[str]) -> str:
         inner = json.loads(f'"{match[1]}"')
         return inner if listing.wrapper is None else f'{{"{listing.wrapper}": {inner}}}'
@@ -744,39 +750,39 @@ def fill_in(listing: List, fault: dict[str, Any]) -> dict[str, Any]:
     return json.loads(re.sub(r'"ITEM:((?:[^"\\]|\\.)*)"', item, text))
 
 
-@pytest.mark.parametrize("what", WRONG)
-def test_a_malformed_list_is_told(
-    service: MockService, client: dbss.Client, listing: List, what: str
+@pytest.mark.parametrize("what", MALFORMED_LISTS)
+def test_malformed_list_is_rejected(
+    service: MockService, client: dbss.Client, listing: ListCall, what: str
 ) -> None:
     headers = [["X-Request-Id", "request-0001"]]
-    fault = fill_in(listing, WRONG[what])
+    fault = expand_placeholders(listing, MALFORMED_LISTS[what])
     fault["headers"] = fault.get("headers", []) + headers
     service.fault(listing.call, **fault)
     with pytest.raises(dbss.UnexpectedResponseError) as caught:
-        next(listing.of(client))
+        next(listing.start(client))
     error = caught.value
     assert (error.http_status, error.request_id, error.attempts) == (200, "request-0001", 1)
     assert not error.retryable
     assert len(str(error)) < 2000
-    # It would be the same again.
+    # A retry would get the same response.
     assert len(service.requests(listing.call)) == 1
     service.clear_faults()
-    assert listing.of(client) is not None
+    assert listing.start(client) is not None
 
 
-def test_an_item_without_its_wrapper_is_told(
+def test_item_without_wrapper_is_rejected(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     for kind in ("reports", "templates"):
-        listing = List(kind, instance)
+        listing = ListCall(kind, instance)
         service.fault(listing.call, json={listing.key: [{"id": ID}], "total": 1}, times=1)
         with pytest.raises(dbss.UnexpectedResponseError, match=f'"{listing.wrapper}"'):
-            next(listing.of(client))
+            next(listing.start(client))
 
 
 @pytest.mark.parametrize("nested", ["deep", "long"])
-def test_what_is_too_much_for_python_is_told(
-    service: MockService, client: dbss.Client, listing: List, nested: str
+def test_list_beyond_python_limits_is_rejected(
+    service: MockService, client: dbss.Client, listing: ListCall, nested: str
 ) -> None:
     value = "[" * 200000 + "]" * 200000 if nested == "deep" else "9" * 10000
     item = f'{{"id": "{ID}", "more": {value}}}'
@@ -784,33 +790,35 @@ def test_what_is_too_much_for_python_is_told(
         item = f'{{"{listing.wrapper}": {item}}}'
     service.fault(listing.call, body=f'{{"{listing.key}": [{item}], "total": 1}}', times=1)
     with pytest.raises(dbss.UnexpectedResponseError):
-        next(listing.of(client))
+        next(listing.start(client))
 
 
-def test_odd_lists_that_are_lists(service: MockService, client: dbss.Client, listing: List) -> None:
+def test_unusual_valid_list_is_accepted(
+    service: MockService, client: dbss.Client, listing: ListCall
+) -> None:
     service.fault(listing.call, json=listing.page(total=0), times=1)
-    assert list(listing.of(client)) == []
-    # No total, or null; unknown fields around.
+    assert list(listing.start(client)) == []
+    # Without a total, or with null; with unknown fields.
     for total in ({}, {"total": None}):
         page = listing.page({"id": "a"}, {"id": "b"}, os_type="Linux", more=[1], **total)
         service.fault(listing.call, json=page, times=1)
-        found = listing.of(client)
+        found = listing.start(client)
         assert ids(found) == ["a", "b"]
         assert found.total == (2 if listing.kind == "templates" else None)
-    # Twice in one page.
+    # The same item twice in one page.
     service.fault(listing.call, json=listing.page({"id": "a"}, {"id": "a"}, total=2), times=1)
-    assert ids(listing.of(client)) == ["a"]
+    assert ids(listing.start(client)) == ["a"]
     # An id that is a number.
     service.fault(listing.call, json=listing.page({"id": 7}, total=1), times=1)
-    assert ids(listing.of(client)) == ["7"]
-    # Bytes that JSON may have before and after.
+    assert ids(listing.start(client)) == ["7"]
+    # White space around the JSON.
     body = f"\n\t {json.dumps(listing.page({'id': 'a'}, total=1))} \r\n"
     service.fault(listing.call, body=body, times=1)
-    assert ids(listing.of(client)) == ["a"]
+    assert ids(listing.start(client)) == ["a"]
 
 
-def test_a_list_that_never_ends_is_told(
-    service: MockService, client: dbss.Client, paged: List
+def test_endless_list_is_rejected(
+    service: MockService, client: dbss.Client, paged: ListCall
 ) -> None:
     for page in (
         paged.page({"id": "a"}, total=1000),
@@ -819,7 +827,7 @@ def test_a_list_that_never_ends_is_told(
     ):
         service.clear_requests()
         service.fault(paged.call, json=page)
-        found = paged.of(client, page_size=1)
+        found = paged.start(client, page_size=1)
         seen: list[str] = []
         with pytest.raises(dbss.UnexpectedResponseError, match="again and again"):
             seen.extend(item.id for item in found)
@@ -830,32 +838,34 @@ def test_a_list_that_never_ends_is_told(
 
 @pytest.mark.parametrize("total", [True, False])
 @pytest.mark.parametrize("size", [1000, 100])
-def test_a_service_that_gives_fewer_than_asked_for_is_asked_by_page_number(
-    service: MockService, client: dbss.Client, paged: List, size: int, total: bool
+def test_short_pages_are_continued_by_page_number(
+    service: MockService, client: dbss.Client, paged: ListCall, size: int, total: bool
 ) -> None:
-    """It never gives more than 100, whatever is asked for."""
+    """A service that returns at most 100 items per page."""
     pages = [[f"{page}-{item}" for item in range(100 if page < 3 else 7)] for page in (1, 2, 3)]
     everything = [one for page in pages for one in page]
     shown = {"total": len(everything)} if total else {}
     for page in pages:
         items = [{"id": one} for one in page]
         service.fault(paged.call, json=paged.page(*items, **shown), times=1)
-    assert ids(paged.of(client, page_size=size)) == everything
+    assert ids(paged.start(client, page_size=size)) == everything
     if paged.kind == "reports":
-        asked = [(one["page"], one["size"]) for one in bodies(service, paged.call)]
-        assert asked == [(1, size), (2, size), (3, size)]
+        requested = [(one["page"], one["size"]) for one in bodies(service, paged.call)]
+        assert requested == [(1, size), (2, size), (3, size)]
 
 
-def test_a_total_that_is_too_large_ends_at_an_empty_page(
-    service: MockService, client: dbss.Client, paged: List
+def test_list_total_too_large_ends_at_empty_page(
+    service: MockService, client: dbss.Client, paged: ListCall
 ) -> None:
     service.fault(paged.call, json=paged.page({"id": "a"}, {"id": "b"}, total=1000000), times=1)
     service.fault(paged.call, json=paged.page(total=1000000), times=1)
-    assert ids(paged.of(client, page_size=2)) == ["a", "b"]
+    assert ids(paged.start(client, page_size=2)) == ["a", "b"]
     assert len(service.requests(paged.call)) == 2
 
 
-def test_answers_that_are_no_list(service: MockService, once: dbss.Client, listing: List) -> None:
+def test_list_error_response_raises_its_class(
+    service: MockService, client_without_retry: dbss.Client, listing: ListCall
+) -> None:
     documented = {"error_code": "DBSS.10000001", "error_msg": "wrong", "details": None}
     cases: list[tuple[dict[str, Any], type[dbss.Error]]] = [
         ({"gzip": True}, dbss.ContentEncodingError),
@@ -879,7 +889,7 @@ def test_answers_that_are_no_list(service: MockService, once: dbss.Client, listi
     for fault, kind in cases:
         service.fault(listing.call, **fault, times=1)
         with pytest.raises(kind) as caught:
-            next(listing.of(once))
+            next(listing.start(client_without_retry))
         if fault.get("json") == documented:
             assert caught.value.service_code == "DBSS.10000001"
             assert caught.value.service_message == "wrong"
@@ -895,39 +905,39 @@ def test_answers_that_are_no_list(service: MockService, once: dbss.Client, listi
         {"close_before_answer": True},
     ],
 )
-def test_what_passes_by_itself_is_tried_again(
-    service: MockService, client: dbss.Client, listing: List, fault: dict[str, Any]
+def test_transient_list_failure_is_retried(
+    service: MockService, client: dbss.Client, listing: ListCall, fault: dict[str, Any]
 ) -> None:
     service.fault(listing.call, **fault, times=2)
     with dbss.Operation() as operation:
-        assert next(listing.of(client, operation=operation)).id
+        assert next(listing.start(client, operation=operation)).id
         assert operation.attempts == 3
     assert len(service.requests(listing.call)) == 3
 
 
-def test_refused_credentials_projects_and_instances(
-    service: MockService, client: dbss.Client, listing: List
+def test_rejected_credentials_project_or_instance_raise_their_error(
+    service: MockService, client: dbss.Client, listing: ListCall
 ) -> None:
     with (
         connect(service, token="a-token-of-nobody") as stranger,
         pytest.raises(dbss.UnauthenticatedError) as refused,
     ):
-        next(listing.of(stranger))
+        next(listing.start(stranger))
     assert refused.value.service_code == "APIG.0301"
     assert refused.value.attempts == 1
     with pytest.raises(dbss.ForbiddenError) as forbidden:
-        next(listing.of(client, project_id=ID))
+        next(listing.start(client, project_id=ID))
     assert forbidden.value.service_code == "DBSS.10020103"
     assert forbidden.value.details
     assert forbidden.value.encoded_authorization_message
     if listing.kind != "instances":
         with pytest.raises(dbss.NotFoundError) as missing:
-            next(List(listing.kind, ID).of(client))
+            next(ListCall(listing.kind, ID).start(client))
         assert missing.value.service_code == "DBSS.10021004"
         assert "instance" in missing.value.message
 
 
-def test_with_an_access_key_the_requests_are_signed(service: MockService, instance: str) -> None:
+def test_access_key_signs_all_requests(service: MockService, instance: str) -> None:
     add(service, instance)
     with connect(
         service, token=None, access_key=service.access_key, secret_key=service.secret_key
@@ -936,7 +946,7 @@ def test_with_an_access_key_the_requests_are_signed(service: MockService, instan
         assert len(ids(client.reports(instance, name="审 +&=/%", page_size=3))) == 0
         assert len(ids(client.reports(instance))) == 1
         template = next(client.templates(instance))
-        report = client.generate_report(instance, template.id, *RANGE)
+        report = client.generate_report(instance, template.id, *TIME_RANGE)
         client.delete_report(instance, report)
     assert {one["status"] for one in service.requests()} == {200}
     assert not any(
@@ -965,10 +975,10 @@ print(*told, (peak() - before) // 1024)
 """
 
 
-def test_an_endless_answer_takes_bounded_memory(
+def test_endless_response_uses_bounded_memory(
     service: MockService, environment: dict[str, str], instance: str
 ) -> None:
-    for call, _, _ in CALLS.values():
+    for call, _, _ in LISTS.values():
         service.fault(call, fill={"size": 1024 * MIB, "byte": 32}, framing="chunked", skip=0)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PEAK],
@@ -981,7 +991,7 @@ def test_an_endless_answer_takes_bounded_memory(
         },
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
     assert done.returncode == 0, done.stderr
     status, grown = done.stdout.split()
@@ -992,11 +1002,11 @@ def test_an_endless_answer_takes_bounded_memory(
 # Create.
 
 
-def test_what_is_asked_for_reaches_the_service(
+def test_create_sends_all_arguments(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
-    # Without a value for what is left to know.
-    assert client.create_report(instance, template["id"], *RANGE) is None
+    # It returns nothing.
+    assert client.create_report(instance, template["id"], *TIME_RANGE) is None
     client.create_report(
         instance,
         template["id"],
@@ -1006,11 +1016,11 @@ def test_what_is_asked_for_reaches_the_service(
         end_date="2026-11-24",
         db_ids=["7", "8", "9"],
     )
-    client.create_report(instance, template["id"], *RANGE, db_ids="7,8")
+    client.create_report(instance, template["id"], *TIME_RANGE, db_ids="7,8")
     sent = service.requests("@reports.create")
     assert [(one["method"], one["status"]) for one in sent] == [("POST", 200)] * 3
     assert bodies(service, "@reports.create") == [
-        {"template_id": template["id"], "start_time": RANGE[0], "end_time": RANGE[1]},
+        {"template_id": template["id"], "start_time": TIME_RANGE[0], "end_time": TIME_RANGE[1]},
         {
             "template_id": template["id"],
             "start_time": "2026-11-23 00:00:00 ö",
@@ -1021,8 +1031,8 @@ def test_what_is_asked_for_reaches_the_service(
         },
         {
             "template_id": template["id"],
-            "start_time": RANGE[0],
-            "end_time": RANGE[1],
+            "start_time": TIME_RANGE[0],
+            "end_time": TIME_RANGE[1],
             "db_ids": "7,8",
         },
     ]
@@ -1034,19 +1044,19 @@ def test_what_is_asked_for_reaches_the_service(
     assert len(ids(client.reports(instance))) == 3
 
 
-@pytest.mark.parametrize("answer", [{"result": "failed"}, {"result": "FAILED"}])
-def test_what_the_service_does_not_create_is_told(
-    service: MockService, client: dbss.Client, instance: str, answer: dict[str, str]
+@pytest.mark.parametrize("response", [{"result": "failed"}, {"result": "FAILED"}])
+def test_create_rejected_by_service_raises_rejected_error(
+    service: MockService, client: dbss.Client, instance: str, response: dict[str, str]
 ) -> None:
-    service.fault("@reports.create", json=answer, headers=[["X-Request-Id", "request-2"]])
+    service.fault("@reports.create", json=response, headers=[["X-Request-Id", "request-2"]])
     with pytest.raises(dbss.RejectedError) as caught:
-        client.create_report(instance, ID, *RANGE)
+        client.create_report(instance, ID, *TIME_RANGE)
     assert (caught.value.request_id, caught.value.attempts) == ("request-2", 1)
     assert not caught.value.retryable
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         {"json": {}},
         {"json": {"result": None}},
@@ -1057,16 +1067,16 @@ def test_what_the_service_does_not_create_is_told(
         {"fill": {"size": 20 * MIB, "byte": 32}},
     ],
 )
-def test_an_answer_to_create_that_says_nothing_is_told(
-    service: MockService, client: dbss.Client, instance: str, answer: dict[str, Any]
+def test_create_response_without_result_is_rejected(
+    service: MockService, client: dbss.Client, instance: str, response: dict[str, Any]
 ) -> None:
-    service.fault("@reports.create", **answer)
+    service.fault("@reports.create", **response)
     with pytest.raises(dbss.UnexpectedResponseError):
-        client.create_report(instance, ID, *RANGE)
+        client.create_report(instance, ID, *TIME_RANGE)
     assert len(service.requests("@reports.create")) == 1
 
 
-LOST: list[dict[str, Any]] = [
+LOST_RESPONSES: list[dict[str, Any]] = [
     {"close_before_answer": True},
     {"reset_before_answer": True},
     {"cut_after": 3},
@@ -1079,8 +1089,8 @@ LOST: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("fault", LOST)
-def test_what_may_have_been_created_is_not_sent_twice(
+@pytest.mark.parametrize("fault", LOST_RESPONSES)
+def test_create_with_unknown_outcome_is_not_repeated(
     service: MockService,
     client: dbss.Client,
     instance: str,
@@ -1092,7 +1102,7 @@ def test_what_may_have_been_created_is_not_sent_twice(
         dbss.Operation(stall_timeout=0.3) as operation,
         pytest.raises(dbss.Error) as caught,
     ):
-        client.create_report(instance, template["id"], *RANGE, operation=operation)
+        client.create_report(instance, template["id"], *TIME_RANGE, operation=operation)
     assert isinstance(caught.value, (dbss.NetworkError, dbss.ServiceError))
     assert not caught.value.retryable
     if isinstance(caught.value, (dbss.ConnectionLostError, dbss.StalledError)):
@@ -1102,7 +1112,7 @@ def test_what_may_have_been_created_is_not_sent_twice(
 
 
 @pytest.mark.parametrize("fault", [{"status": 503, "body": ""}, {"status": 429, "body": ""}])
-def test_what_was_surely_not_created_is_sent_again(
+def test_create_not_executed_is_retried(
     service: MockService,
     client: dbss.Client,
     instance: str,
@@ -1110,48 +1120,48 @@ def test_what_was_surely_not_created_is_sent_again(
     fault: dict[str, Any],
 ) -> None:
     service.fault("@reports.create", **fault, times=2)
-    client.create_report(instance, template["id"], *RANGE)
+    client.create_report(instance, template["id"], *TIME_RANGE)
     assert len(service.requests("@reports.create")) == 3
     assert len(ids(client.reports(instance))) == 1
 
 
-def test_a_kept_connection_that_ended_does_not_lose_a_creation(
+def test_create_on_stale_connection_succeeds(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
-    # After this answer the mock service ends the connection, which the client would keep.
+    # After this response the mock service closes a connection that the client would reuse.
     service.fault("@reports.list", headers=[["Connection", "keep-alive"]], times=1)
     assert ids(client.reports(instance)) == []
     wait_for_closed_connection(service)
-    client.create_report(instance, template["id"], *RANGE)
+    client.create_report(instance, template["id"], *TIME_RANGE)
     assert len(ids(client.reports(instance))) == 1
 
 
 def wait_for_closed_connection(service: MockService) -> None:
-    """Until this machine knows that the mock service has closed all connections to it."""
+    """Waits until this machine has seen the mock service close all connections."""
     port = int(service.http.rsplit(":", 1)[1])
-    until = time.monotonic() + BOUND
+    until = time.monotonic() + TIMEOUT
     while time.monotonic() < until:
         lines = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
         sockets = [line.split()[2:4] for line in lines]
-        # 01 is ESTABLISHED, seen from here.
+        # 01 is ESTABLISHED, on this side.
         if not any(int(to.split(":")[1], 16) == port and how == "01" for to, how in sockets):
             return
     pytest.fail("the mock service keeps a connection")
 
 
-def test_creation_without_a_server(client: dbss.Client, service: MockService) -> None:
+def test_create_without_server_is_retried(client: dbss.Client, service: MockService) -> None:
     with (
         connect(service, endpoint="http://127.0.0.1:1", max_attempts=2) as nowhere,
         pytest.raises(dbss.ConnectError) as caught,
     ):
-        nowhere.create_report(ID, ID, *RANGE)
+        nowhere.create_report(ID, ID, *TIME_RANGE)
     assert caught.value.attempts == 2
 
 
 # Generate.
 
 
-def test_a_report_is_made_and_downloaded(
+def test_generate_returns_a_downloadable_report(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.add_reports(3, instance=instance)
@@ -1164,7 +1174,7 @@ def test_a_report_is_made_and_downloaded(
 
     with dbss.Operation(poll_interval=0.1) as operation:
         report = client.generate_report(
-            instance, template["id"], *RANGE, operation=operation, progress=progress
+            instance, template["id"], *TIME_RANGE, operation=operation, progress=progress
         )
         assert operation.percent == 100
         assert operation.error is None
@@ -1174,44 +1184,44 @@ def test_a_report_is_made_and_downloaded(
     assert known[-1] == 100
     assert set(known) <= {0, 25, 50, 75, 100}
     assert set(known) & {0, 25, 50, 75}
-    # Before it is known it is not 0.
+    # An unknown percentage is None, not 0.
     assert seen[0] is None
     assert len(client.download_report(None, instance, report)) == 12345
     assert len(service.requests("@reports.create")) == 1
     [made] = [one for one in client.reports(instance) if one.id == report]
     assert made.ready
-    assert (made.start_time, made.end_time) == RANGE
+    assert (made.start_time, made.end_time) == TIME_RANGE
 
 
-def test_a_report_may_appear_late_and_among_many(
+def test_generate_finds_report_that_appears_late_among_many(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
-    service.add_reports(2500, instance=instance, start_time=RANGE[0], end_time=RANGE[1])
+    service.add_reports(2500, instance=instance, start_time=TIME_RANGE[0], end_time=TIME_RANGE[1])
     service.set_generation(appear_after_lists=7, percent_per_list=100)
-    report = client.generate_report(instance, template["id"], *RANGE)
+    report = client.generate_report(instance, template["id"], *TIME_RANGE)
     assert report == service.made()[-1]
 
 
-def test_a_report_by_time(
+def test_generate_finds_report_that_progresses_with_time(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.set_generation(duration_ms=300, steps=10)
-    report = client.generate_report(instance, template["id"], *RANGE)
+    report = client.generate_report(instance, template["id"], *TIME_RANGE)
     [made] = client.reports(instance)
     assert made.id == report
     assert made.ready
 
 
-OTHERS: dict[str, dict[str, Any]] = {
-    "another range": {"start_time": "2026-11-22 00:00:00", "end_time": "2026-11-23 00:00:00"},
-    "another end": {"end_time": "2026-11-25 00:00:00"},
+OTHER_REPORTS: dict[str, dict[str, Any]] = {
+    "another time range": {"start_time": "2026-11-22 00:00:00", "end_time": "2026-11-23 00:00:00"},
+    "another end time": {"end_time": "2026-11-25 00:00:00"},
     "another name": {"name": "quite another"},
 }
 
 
 @pytest.mark.parametrize("before", [False, True])
-@pytest.mark.parametrize("what", OTHERS)
-def test_reports_of_others_are_not_taken_for_it(
+@pytest.mark.parametrize("what", OTHER_REPORTS)
+def test_generate_ignores_reports_of_others(
     service: MockService,
     client: dbss.Client,
     instance: str,
@@ -1219,23 +1229,23 @@ def test_reports_of_others_are_not_taken_for_it(
     what: str,
     before: bool,
 ) -> None:
-    service.set_generation(foreign=[{**OTHERS[what], "before": before}, OTHERS[what]])
-    report = client.generate_report(instance, template["id"], *RANGE)
+    service.set_generation(foreign=[{**OTHER_REPORTS[what], "before": before}, OTHER_REPORTS[what]])
+    report = client.generate_report(instance, template["id"], *TIME_RANGE)
     assert report == service.made()[-1]
     assert len(ids(client.reports(instance))) == 3
 
 
-def test_a_report_of_another_template_is_not_taken_for_it(
+def test_generate_ignores_report_of_another_template(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     first, second = service.templates[:2]
     service.set_generation(foreign=[{"template_type": second["type"]}])
-    report = client.generate_report(instance, first["id"], *RANGE)
+    report = client.generate_report(instance, first["id"], *TIME_RANGE)
     assert report == service.made()[-1]
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_where_several_may_be_it_nobody_guesses(
+def test_generate_with_several_candidates_is_ambiguous(
     service: MockService,
     client: dbss.Client,
     instance: str,
@@ -1244,23 +1254,23 @@ def test_where_several_may_be_it_nobody_guesses(
 ) -> None:
     service.set_generation(foreign=[{"before": before}, {"before": before}])
     with pytest.raises(dbss.AmbiguousError) as caught:
-        client.generate_report(instance, template["id"], *RANGE)
+        client.generate_report(instance, template["id"], *TIME_RANGE)
     present = ids(client.reports(instance))
     assert len(present) == 3
     assert sorted(caught.value.candidates) == sorted(present)
     assert len(service.requests("@reports.create")) == 1
 
 
-def test_a_report_that_does_not_get_ready(
+def test_generate_report_not_ready_times_out(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.set_generation(percent_per_list=0)
     with dbss.Operation(wait_timeout=0.3) as operation:
         with pytest.raises(dbss.NotReadyError) as caught:
-            client.generate_report(instance, template["id"], *RANGE, operation=operation)
+            client.generate_report(instance, template["id"], *TIME_RANGE, operation=operation)
         assert isinstance(caught.value, TimeoutError)
         assert operation.percent == 0
-    # It stays, and can be waited for.
+    # The report remains, and can be waited for.
     report = service.made()[-1]
     assert report in str(caught.value)
     assert "wait_timeout" in str(caught.value)
@@ -1271,10 +1281,10 @@ def test_a_report_that_does_not_get_ready(
             with pytest.raises(dbss.TotalTimeoutError):
                 impatient.wait_for_report(instance, report, operation=operation)
             with pytest.raises(dbss.TotalTimeoutError):
-                client.generate_report(instance, template["id"], *RANGE, operation=operation)
+                client.generate_report(instance, template["id"], *TIME_RANGE, operation=operation)
 
 
-def test_a_report_that_does_not_appear(
+def test_generate_report_that_never_appears_times_out(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.set_generation(appear_after_lists=100000)
@@ -1282,63 +1292,63 @@ def test_a_report_that_does_not_appear(
         dbss.Operation(wait_timeout=0.3) as operation,
         pytest.raises(dbss.NotReadyError, match="did not appear"),
     ):
-        client.generate_report(instance, template["id"], *RANGE, operation=operation)
+        client.generate_report(instance, template["id"], *TIME_RANGE, operation=operation)
     assert len(service.requests("@reports.create")) == 1
 
 
-def test_an_unknown_template_is_told_before_anything_is_created(
+def test_generate_with_unknown_template_creates_nothing(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     with pytest.raises(dbss.NotFoundError, match=ID) as caught:
-        client.generate_report(instance, ID, *RANGE)
+        client.generate_report(instance, ID, *TIME_RANGE)
     assert caught.value.parameter == "template_id"
     with pytest.raises(dbss.NotFoundError):
-        client.generate_report(ID, service.templates[0]["id"], *RANGE)
+        client.generate_report(ID, service.templates[0]["id"], *TIME_RANGE)
     assert service.requests("@reports.create") == []
     with pytest.raises(dbss.BadRequestError):
-        client.create_report(instance, ID, *RANGE)
+        client.create_report(instance, ID, *TIME_RANGE)
 
 
-def test_a_report_that_vanishes_meanwhile(
+def test_generate_report_deleted_meanwhile_is_not_found(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.set_generation(percent_per_list=0)
     before = service.made()
 
     def progress(now: dbss.Progress) -> None:
-        # After the list that has shown it.
+        # After a list that contained it.
         if now.percent == 0 and len(service.requests("@reports.list")) > 2:
             service.remove_reports(service.made()[len(before) :])
 
-    with dbss.Operation(wait_timeout=BOUND) as operation, pytest.raises(dbss.NotFoundError):
+    with dbss.Operation(wait_timeout=TIMEOUT) as operation, pytest.raises(dbss.NotFoundError):
         client.generate_report(
-            instance, template["id"], *RANGE, operation=operation, progress=progress
+            instance, template["id"], *TIME_RANGE, operation=operation, progress=progress
         )
 
 
-def test_a_creation_that_fails_ends_a_generation(
+def test_generate_fails_when_create_fails(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     service.fault("@reports.create", json={"result": "failed"}, times=1)
     with pytest.raises(dbss.RejectedError):
-        client.generate_report(instance, template["id"], *RANGE)
+        client.generate_report(instance, template["id"], *TIME_RANGE)
     service.fault("@reports.create", perform=True, close_before_answer=True, times=1)
     with pytest.raises(dbss.ConnectionLostError):
-        client.generate_report(instance, template["id"], *RANGE)
+        client.generate_report(instance, template["id"], *TIME_RANGE)
     assert len(service.requests("@reports.create")) == 2
 
 
-def test_lists_that_fail_meanwhile_do_not_end_a_generation(
+def test_generate_survives_failing_lists(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
 ) -> None:
     for skip in (0, 1, 2):
         service.fault("@reports.list", status=503, body="", skip=skip, times=1)
-    assert client.generate_report(instance, template["id"], *RANGE) == service.made()[-1]
+    assert client.generate_report(instance, template["id"], *TIME_RANGE) == service.made()[-1]
     assert len(service.requests("@reports.create")) == 1
 
 
 @pytest.mark.parametrize("how", ["operation", "progress", "raised", "client"])
-def test_a_generation_can_be_stopped(
+def test_generate_can_be_cancelled(
     service: MockService, client: dbss.Client, instance: str, template: dict[str, str], how: str
 ) -> None:
     service.set_generation(percent_per_list=0)
@@ -1358,19 +1368,21 @@ def test_a_generation_can_be_stopped(
         kind = ZeroDivisionError if how == "raised" else dbss.CancelledError
         with pytest.raises(kind):
             client.generate_report(
-                instance, template["id"], *RANGE, operation=operation, progress=progress
+                instance, template["id"], *TIME_RANGE, operation=operation, progress=progress
             )
 
 
 # Wait and delete.
 
 
-def test_a_report_is_waited_for(service: MockService, client: dbss.Client, instance: str) -> None:
+def test_wait_returns_when_report_is_ready(
+    service: MockService, client: dbss.Client, instance: str
+) -> None:
     ready = add(service, instance, name="ready")
     client.wait_for_report(instance, ready)
     assert len(service.requests("@reports.list")) == 1
     template = service.templates[0]
-    client.create_report(instance, template["id"], *RANGE)
+    client.create_report(instance, template["id"], *TIME_RANGE)
     [made] = [one for one in ids(client.reports(instance)) if one != ready]
     seen: list[int | None] = []
     with dbss.Operation(poll_interval=0.1) as operation:
@@ -1391,7 +1403,7 @@ def test_a_report_is_waited_for(service: MockService, client: dbss.Client, insta
 
 
 @pytest.mark.parametrize("percentum", [None, "soon", -1, 99.9, [100]])
-def test_what_is_no_100_percent_is_waited_for(
+def test_wait_without_100_percent_times_out(
     service: MockService, client: dbss.Client, instance: str, percentum: Any
 ) -> None:
     report = add(service, instance, percentum=percentum)
@@ -1412,7 +1424,7 @@ def test_what_is_no_100_percent_is_waited_for(
         {"omit": ["name"]},
     ],
 )
-def test_odd_reports_are_waited_for(
+def test_wait_finds_report_with_unusual_fields(
     service: MockService, client: dbss.Client, instance: str, fields: dict[str, Any]
 ) -> None:
     service.add_reports(150, instance=instance)
@@ -1421,12 +1433,14 @@ def test_odd_reports_are_waited_for(
     if "percentum" in fields:
         client.wait_for_report(instance, report)
         return
-    # Looked for several times, by its name where that can be.
+    # The list is searched several times, by name if possible.
     with dbss.Operation(wait_timeout=0.2) as operation, pytest.raises(dbss.NotReadyError):
         client.wait_for_report(instance, report, operation=operation)
 
 
-def test_a_report_is_deleted(service: MockService, client: dbss.Client, instance: str) -> None:
+def test_delete_removes_the_report(
+    service: MockService, client: dbss.Client, instance: str
+) -> None:
     report = add(service, instance)
     client.delete_report(instance, report)
     [sent] = service.requests("@reports.delete")
@@ -1438,15 +1452,15 @@ def test_a_report_is_deleted(service: MockService, client: dbss.Client, instance
     assert caught.value.service_code == "DBSS.10021004"
 
 
-def test_what_the_service_does_not_delete_is_told(
+def test_delete_rejected_by_service_raises_error(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     report = add(service, instance)
     service.fault("@reports.delete", json={"status": "FAILED"}, times=1)
     with pytest.raises(dbss.RejectedError):
         client.delete_report(instance, report)
-    for answer in ({"json": {}}, {"json": {"status": "maybe"}}, {"body": "<html></html>"}):
-        service.fault("@reports.delete", **answer, times=1)
+    for response in ({"json": {}}, {"json": {"status": "maybe"}}, {"body": "<html></html>"}):
+        service.fault("@reports.delete", **response, times=1)
         with pytest.raises(dbss.UnexpectedResponseError):
             client.delete_report(instance, report)
     assert ids(client.reports(instance)) == [report]
@@ -1456,7 +1470,7 @@ def test_what_the_service_does_not_delete_is_told(
     "fault",
     [{"close_before_answer": True}, {"reset_before_answer": True}, {"cut_after": 3}],
 )
-def test_a_deletion_whose_answer_is_lost_is_done(
+def test_delete_with_lost_response_succeeds(
     service: MockService, client: dbss.Client, instance: str, fault: dict[str, Any]
 ) -> None:
     report = add(service, instance)
@@ -1466,7 +1480,7 @@ def test_a_deletion_whose_answer_is_lost_is_done(
     assert ids(client.reports(instance)) == []
 
 
-def test_a_deletion_of_nothing_is_told_though_the_service_was_busy(
+def test_delete_of_missing_report_after_busy_is_not_found(
     service: MockService, client: dbss.Client, instance: str
 ) -> None:
     service.fault("@reports.delete", status=503, body="", times=1)
@@ -1474,13 +1488,13 @@ def test_a_deletion_of_nothing_is_told_though_the_service_was_busy(
         client.delete_report(instance, ID)
 
 
-# From nothing to the file.
+# The README example.
 
 
-def test_five_lines_from_nothing_to_the_file(
+def test_readme_five_lines_generate_and_save_a_report(
     root: Path, service: MockService, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """The program of the package's README, with the credentials of the environment."""
+    """The program in the README of the package, with credentials of the environment."""
     blocks = re.findall(
         r"^```python\n(.*?)^```", (root / "bindings/python/README.md").read_text(), re.M | re.S
     )
@@ -1504,7 +1518,7 @@ def test_five_lines_from_nothing_to_the_file(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == service.made()[-1]

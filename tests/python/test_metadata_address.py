@@ -1,4 +1,4 @@
-"""Instance credentials at the address where every instance finds them."""
+"""Instance credentials from the real metadata address."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import pytest
 
 from conftest import need_tool
 
-HERE = Path(__file__).parent
+DIRECTORY = Path(__file__).parent
 SETUP = 'ip link set lo up && ip addr add 169.254.169.254/32 dev lo && exec "$@"'
 
 
 @pytest.fixture(scope="module")
-def gives(environment: dict[str, str]) -> dict[str, Any]:
-    """What calls on such a machine give, by name."""
+def results(environment: dict[str, str]) -> dict[str, Any]:
+    """The results of calls on such a machine, by name."""
     need_tool("ip")
     namespace = [need_tool("unshare"), "--map-root-user", "--net"]
     if subprocess.run([*namespace, "true"], capture_output=True).returncode != 0:
         pytest.skip("this machine lets nobody make a network namespace")
-    path = f"{environment['PYTHONPATH']}:{HERE}"
+    path = f"{environment['PYTHONPATH']}:{DIRECTORY}"
     run = subprocess.run(
-        [*namespace, "sh", "-c", SETUP, "sh", sys.executable, str(HERE / "instance.py")],
+        [*namespace, "sh", "-c", SETUP, "sh", sys.executable, str(DIRECTORY / "instance.py")],
         env={**environment, "PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -37,16 +37,18 @@ def gives(environment: dict[str, str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("how", ["metadata", "default", "given", "proxy_of_environment", "proxy"])
-def test_instance_credentials_come_from_the_real_address(gives: dict[str, Any], how: str) -> None:
-    assert gives[how].get("source") == "metadata", gives[how]
-    assert gives["proxied"] == []
+def test_instance_credentials_come_from_metadata_address(results: dict[str, Any], how: str) -> None:
+    assert results[how].get("source") == "metadata", results[how]
+    assert results["proxied"] == []
 
 
 @pytest.mark.parametrize("what", ["endpoint", "iam", "other_address", "mapped"])
-def test_nothing_else_goes_to_that_address(gives: dict[str, Any], what: str) -> None:
-    assert gives[what].get("error") == "PlaintextRefusedError", gives[what]
+def test_plain_http_to_metadata_address_is_rejected_for_other_uses(
+    results: dict[str, Any], what: str
+) -> None:
+    assert results[what].get("error") == "PlaintextRefusedError", results[what]
 
 
-def test_no_redirect_leads_to_that_address(gives: dict[str, Any]) -> None:
-    assert gives["redirect"].get("error") == "RedirectedError", gives["redirect"]
-    assert "plain http on another host" in gives["redirect"]["message"]
+def test_redirect_to_metadata_address_is_rejected(results: dict[str, Any]) -> None:
+    assert results["redirect"].get("error") == "RedirectedError", results["redirect"]
+    assert "plain http on another host" in results["redirect"]["message"]

@@ -1,4 +1,4 @@
-"""Local archives: Client.mirror() and ``python -m dbss mirror``."""
+"""Mirrors: Client.mirror() and ``python -m dbss mirror``."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ if TYPE_CHECKING:
 
 KIB = 1024
 MIB = 1024 * 1024
-# No wait here comes near; it only bounds what would hang.
-BOUND = 60.0
-# How often a mirror is killed; for longer searches.
-KILLS = int(os.environ.get("DBSS_TEST_KILLS") or 6)
-OWN_FILES = {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
+# An upper limit for every wait; only a hang reaches it.
+TIMEOUT = 60.0
+# How often a mirror is killed; raise it for longer searches.
+KILL_COUNT = int(os.environ.get("DBSS_TEST_KILLS") or 6)
+ARCHIVE_FILES = {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
 
 
 @pytest.fixture(scope="module")
 def service(build_dir: Path) -> Iterator[MockService]:
-    """A mock service of this file alone, whose request log may be emptied."""
+    """A separate service for this file, whose request log can be cleared."""
     with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
 @dataclass
 class Archive:
-    """A directory to mirror to, and the one instance that it is of."""
+    """A directory to mirror to, and its instance."""
 
     mock: MockService
     client: dbss.Client
@@ -65,26 +65,26 @@ class Archive:
         self.instance = self.mock.add_instance()
 
     def add(self, **report: Any) -> str:
-        given = {"format": "pdf", "instance": self.instance, **report}
-        return self.mock.add_report(**given)["id"]
+        values = {"format": "pdf", "instance": self.instance, **report}
+        return self.mock.add_report(**values)["id"]
 
     def add_many(self, count: int, **reports: Any) -> list[str]:
-        given = {"instance": self.instance, **reports}
-        return self.mock.add_reports(count, **given)
+        values = {"instance": self.instance, **reports}
+        return self.mock.add_reports(count, **values)
 
     def mirror(self, **more: Any) -> dbss.MirrorResult:
-        given = {"project_id": self.mock.project_id, "instance_id": self.instance, **more}
-        return self.client.mirror(self.directory, **given)
+        values = {"project_id": self.mock.project_id, "instance_id": self.instance, **more}
+        return self.client.mirror(self.directory, **values)
 
     def fails(self, kind: type[dbss.Error], **more: Any) -> Any:
-        """The exception, of exactly this class."""
+        """Mirrors, and returns the exception, which has exactly this class."""
         with pytest.raises(kind) as caught:
             self.mirror(**more)
         assert caught.type is kind
         return caught.value
 
     def requested(self) -> Counter[str]:
-        """How many downloads were asked for, by report; forgets them."""
+        """The number of downloads by report; clears the request log."""
         found = Counter(
             one["report"]
             for one in self.mock.requests()
@@ -97,10 +97,10 @@ class Archive:
         return self.client.download_report(self.mock.project_id, self.instance, report, locale)
 
     def files(self) -> list[str]:
-        """All files but the archive's own, by their paths in it."""
+        """The paths of all files but the archive's own, relative to the archive."""
         found = (one for one in self.directory.rglob("*") if not one.is_dir() or one.is_symlink())
         names = {str(one.relative_to(self.directory)) for one in found}
-        return sorted(names - OWN_FILES)
+        return sorted(names - ARCHIVE_FILES)
 
     def lines(self) -> list[dict[str, Any]]:
         text = (self.directory / "manifest.jsonl").read_text()
@@ -114,7 +114,7 @@ class Archive:
         return self.directory / self.records()[report, locale]["path"]
 
     def check(self, reports: list[str], locale: str | None = None, contents: bool = True) -> None:
-        """The archive has exactly these reports, each of them right, and says so."""
+        """Checks that the archive has exactly these reports, with the right content and records."""
         records = self.records()
         assert set(records) == {(report, locale) for report in reports}
         assert self.files() == sorted(one["path"] for one in records.values())
@@ -133,11 +133,11 @@ class Archive:
             cwd=self.directory,
             capture_output=True,
             text=True,
-            timeout=BOUND,
+            timeout=TIMEOUT,
             env={**os.environ, "LC_ALL": "C"},
         )
         if count == 0:
-            # It takes no file without lines.
+            # sha256sum rejects a file without lines.
             assert (self.directory / "SHA256SUMS").read_bytes() == b""
             return
         assert done.returncode == 0, done.stdout + done.stderr
@@ -157,29 +157,29 @@ def sha256(data: bytes) -> str:
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + BOUND
+    until = time.monotonic() + TIMEOUT
     while not true():
         assert time.monotonic() < until
         time.sleep(0.002)
 
 
-def counts(result: dbss.MirrorResult) -> dict[str, int]:
-    """Those that are not 0."""
+def nonzero_counts(result: dbss.MirrorResult) -> dict[str, int]:
+    """The counts that are not 0."""
     names = ("listed", "downloaded", "present", "not_ready", "vanished", "failed", "repaired")
     return {name: getattr(result, name) for name in names if getattr(result, name)}
 
 
-def tree(directory: Path) -> dict[str, bytes | None]:
+def directory_contents(directory: Path) -> dict[str, bytes | None]:
     return {
         str(one.relative_to(directory)): one.read_bytes() if one.is_file() else None
         for one in directory.rglob("*")
     }
 
 
-# What a run brings.
+# Successful runs.
 
 
-def test_a_run_brings_all_reports_and_the_next_one_none(archive: Archive) -> None:
+def test_mirror_second_run_downloads_nothing(archive: Archive) -> None:
     times = {"start_time": "2026-03-04 00:00:00", "end_time": "2026-03-04 23:59:59"}
     pdf = archive.add(name="daily", type="AUDIT_REPORT_DAY", **times)
     zipped = archive.add(name="monthly", format="zip", type="AUDIT_REPORT_MONTH", **times)
@@ -191,7 +191,7 @@ def test_a_run_brings_all_reports_and_the_next_one_none(archive: Archive) -> Non
         whole = sum(one["size"] for one in archive.lines())
         assert operation.received == whole
         assert operation.percent == 100
-    assert counts(result) == {"listed": 42, "downloaded": 42}
+    assert nonzero_counts(result) == {"listed": 42, "downloaded": 42}
     assert result.failures == ()
     assert archive.requested() == Counter(reports)
     archive.check(reports)
@@ -214,22 +214,22 @@ def test_a_run_brings_all_reports_and_the_next_one_none(archive: Archive) -> Non
     )
     archive.requested()
     archive.directory.joinpath("SHA256SUMS").unlink()
-    before = tree(archive.directory)
+    before = directory_contents(archive.directory)
 
     result = archive.mirror()
-    assert counts(result) == {"listed": 42, "present": 42}
+    assert nonzero_counts(result) == {"listed": 42, "present": 42}
     assert archive.requested() == Counter()
-    after = tree(archive.directory)
+    after = directory_contents(archive.directory)
     assert set(after) - set(before) == {"SHA256SUMS"}
     assert before.items() <= after.items()
 
     new = archive.add()
-    assert counts(archive.mirror()) == {"listed": 43, "downloaded": 1, "present": 42}
+    assert nonzero_counts(archive.mirror()) == {"listed": 43, "downloaded": 1, "present": 42}
     assert archive.requested() == Counter([new])
     archive.check([*reports, new])
 
 
-def test_a_line_of_the_manifest_says_of_which_answer_a_report_is(archive: Archive) -> None:
+def test_manifest_line_identifies_the_response(archive: Archive) -> None:
     report = archive.add()
     identity = "0123456789abcdef0123456789abcdef"
     archive.mock.fault(report, headers=[["X-Request-Id", identity]])
@@ -242,7 +242,7 @@ def test_a_line_of_the_manifest_says_of_which_answer_a_report_is(archive: Archiv
     )
 
 
-def test_files_are_for_their_owner_alone(archive: Archive) -> None:
+def test_mirror_files_are_private_to_owner(archive: Archive) -> None:
     archive.add()
     archive.mirror()
     for one in [archive.directory, *archive.directory.rglob("*")]:
@@ -253,13 +253,13 @@ def test_files_are_for_their_owner_alone(archive: Archive) -> None:
     assert archive.path(report).stat().st_mode & 0o777 == 0o640
 
 
-def test_an_empty_instance_makes_an_empty_archive(archive: Archive) -> None:
+def test_mirror_of_empty_instance_creates_empty_archive(archive: Archive) -> None:
     assert archive.mirror() == dbss.MirrorResult()
     assert archive.files() == []
     archive.check([])
 
 
-def test_all_instances_are_mirrored_without_a_word(build_dir: Path, tmp_path: Path) -> None:
+def test_mirror_without_instance_mirrors_all(build_dir: Path, tmp_path: Path) -> None:
     with MockService(build_dir / "bin/dbss-mock") as mock:
         others = mock.add_instances(3)
         for other in others[:2]:
@@ -268,12 +268,12 @@ def test_all_instances_are_mirrored_without_a_word(build_dir: Path, tmp_path: Pa
             endpoint=mock.http, token=mock.token, project_id=mock.project_id
         ) as client:
             result = client.mirror(tmp_path)
-        assert counts(result) == {"listed": 8, "downloaded": 8}
+        assert nonzero_counts(result) == {"listed": 8, "downloaded": 8}
         directories = {one.name for one in tmp_path.iterdir() if one.is_dir()}
         assert directories == {mock.instance_id, *others[:2]}
 
 
-def test_an_instance_that_goes_meanwhile_does_not_stop_the_others(
+def test_mirror_instance_deleted_meanwhile_does_not_stop_others(
     build_dir: Path, tmp_path: Path
 ) -> None:
     with MockService(build_dir / "bin/dbss-mock") as mock:
@@ -284,10 +284,10 @@ def test_an_instance_that_goes_meanwhile_does_not_stop_the_others(
             endpoint=mock.http, token=mock.token, project_id=mock.project_id
         ) as client:
             result = client.mirror(tmp_path)
-        assert counts(result) == {"listed": 5, "downloaded": 5}
+        assert nonzero_counts(result) == {"listed": 5, "downloaded": 5}
 
 
-def test_an_instance_without_a_list_does_not_stop_the_others(
+def test_mirror_failed_list_of_instance_does_not_stop_others(
     build_dir: Path, tmp_path: Path
 ) -> None:
     with MockService(build_dir / "bin/dbss-mock") as mock:
@@ -303,7 +303,7 @@ def test_an_instance_without_a_list_does_not_stop_the_others(
             pytest.raises(dbss.PartialError) as caught,
         ):
             client.mirror(tmp_path)
-        assert counts(caught.value.result) == {"listed": 3, "downloaded": 3, "failed": 1}
+        assert nonzero_counts(caught.value.result) == {"listed": 3, "downloaded": 3, "failed": 1}
         [failure] = caught.value.result.failures
         assert (failure.instance_id, failure.report_id) == (mock.instance_id, None)
         assert type(failure.error) is dbss.ServerError
@@ -325,7 +325,9 @@ def test_an_instance_without_a_list_does_not_stop_the_others(
         ({"name": "week", "since": "2027-01-01"}, "d"),
     ],
 )
-def test_filters(archive: Archive, filters: dict[str, Any], wanted: str) -> None:
+def test_mirror_filters_select_reports(
+    archive: Archive, filters: dict[str, Any], wanted: str
+) -> None:
     day, week = "AUDIT_REPORT_DAY", "AUDIT_REPORT_WEEK"
     reports = {
         "a": archive.add(start_time="2026-01-31 00:00:00", type=day, name="daily"),
@@ -336,23 +338,23 @@ def test_filters(archive: Archive, filters: dict[str, Any], wanted: str) -> None
             start_time="2026-03-01T00:00:00Z", type=week, template_type="SOX", name="weekly"
         ),
         "d": archive.add(start_time="2027-01-01 00:00:00", type=week, name="weekly"),
-        # What tells no day is of no day that was not asked for.
+        # A report without a known day matches every day.
         "e": archive.add(start_time=None, finish_time=None, name="undated", type=week),
         "f": archive.add(start_time="soon", finish_time="later", omit=["type"], name="undated"),
     }
     result = archive.mirror(**filters)
     found = {one["id"] for one in archive.lines()}
     assert found == {reports[letter] for letter in wanted}
-    assert counts(result).get("downloaded", 0) == result.listed == len(wanted)
+    assert nonzero_counts(result).get("downloaded", 0) == result.listed == len(wanted)
 
 
-def test_both_languages_stand_side_by_side(archive: Archive) -> None:
+def test_mirror_keeps_both_languages(archive: Archive) -> None:
     reports = [archive.add(name="报告")]
     for locale in ("en-us", "zh-cn"):
-        assert counts(archive.mirror(locale=locale)) == {"listed": 1, "downloaded": 1}
-    assert counts(archive.mirror()) == {"listed": 1, "downloaded": 1}
+        assert nonzero_counts(archive.mirror(locale=locale)) == {"listed": 1, "downloaded": 1}
+    assert nonzero_counts(archive.mirror()) == {"listed": 1, "downloaded": 1}
     for locale in ("en-us", "zh-cn"):
-        assert counts(archive.mirror(locale=locale)) == {"listed": 1, "present": 1}
+        assert nonzero_counts(archive.mirror(locale=locale)) == {"listed": 1, "present": 1}
     [report] = reports
     for locale, end in (("en-us", "_en-us.pdf"), ("zh-cn", "_zh-cn.pdf"), (None, ".pdf")):
         path = archive.path(report, locale)
@@ -362,12 +364,12 @@ def test_both_languages_stand_side_by_side(archive: Archive) -> None:
     archive.check_sums(3)
 
 
-def test_gaps_are_told(archive: Archive) -> None:
+def test_mirror_gaps_are_reported(archive: Archive) -> None:
     for day in ("2026-02-27", "2026-03-02"):
         archive.add(start_time=f"{day} 00:00:00", type="AUDIT_REPORT_DAY")
     for day in ("2025-12-01", "2026-02-01"):
         archive.add(start_time=f"{day} 00:00:00", type="AUDIT_REPORT_MONTH")
-    # It will be there.
+    # It is not ready yet, so it is not a gap.
     archive.add(start_time="2026-02-28 00:00:00", type="AUDIT_REPORT_DAY", percentum=10)
     result = archive.mirror()
     assert set(result.gaps) == {
@@ -388,17 +390,17 @@ BEIJING_JANUARY = [
 
 
 @pytest.mark.parametrize("time", BEIJING_JANUARY)
-def test_a_month_that_begins_in_beijing_is_that_month(archive: Archive, time: str | int) -> None:
+def test_mirror_utc_offset_assigns_month(archive: Archive, time: str | int) -> None:
     months = {"type": "AUDIT_REPORT_MONTH", "name": "monthly"}
     january = archive.add(start_time=time, **months)
     march = archive.add(start_time="2026-02-28 16:00:00", **months)
     days = {"since": "2026-01-01", "until": "2026-03-31"}
     result = archive.mirror(utc_offset="+08:00", **days)
-    assert counts(result) == {"listed": 2, "downloaded": 2}
+    assert nonzero_counts(result) == {"listed": 2, "downloaded": 2}
     assert [str(gap.period) for gap in result.gaps] == ["2026-02-01"]
     assert {one["path"].split("/")[1] for one in archive.lines()} == {"2026"}
     archive.check([january, march])
-    # Without it days are those of UTC.
+    # Without an offset, days are in UTC.
     assert archive.mirror(**days).listed == 1
     result = archive.mirror(until="2025-12-31")
     assert result.listed == 1
@@ -406,32 +408,32 @@ def test_a_month_that_begins_in_beijing_is_that_month(archive: Archive, time: st
 
 
 @pytest.mark.parametrize("offset", ["", "8", "+25:00", "Asia/Shanghai", "+08:00:00"])
-def test_an_offset_that_is_none_is_refused(archive: Archive, offset: str) -> None:
+def test_mirror_invalid_utc_offset_is_rejected(archive: Archive, offset: str) -> None:
     assert archive.fails(dbss.InvalidValueError, utc_offset=offset).parameter == "utc_offset"
     assert not archive.directory.exists()
 
 
 @pytest.mark.parametrize("time", ["soon", "", "31/12/2025", "99999999999999999999", [2026]])
-def test_a_time_that_cannot_be_read_excludes_nothing(archive: Archive, time: Any) -> None:
+def test_mirror_unreadable_time_excludes_nothing(archive: Archive, time: Any) -> None:
     report = archive.add(start_time=time, omit=["finish_time", "end_time"])
-    assert counts(archive.mirror(since="2026-03-01", until="2026-03-02")) == {
+    assert nonzero_counts(archive.mirror(since="2026-03-01", until="2026-03-02")) == {
         "listed": 1,
         "downloaded": 1,
     }
     assert archive.path(report).parent.name == "undated"
 
 
-def test_a_report_in_the_making_comes_when_it_is_ready(archive: Archive) -> None:
+def test_mirror_downloads_report_when_it_is_ready(archive: Archive) -> None:
     ready, later = archive.add(), archive.add(percentum=99)
-    assert counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "not_ready": 1}
+    assert nonzero_counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "not_ready": 1}
     assert archive.requested() == Counter([ready])
     archive.mock.remove_reports([later])
     archive.add(id=later, percentum=100)
-    assert counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "present": 1}
+    assert nonzero_counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "present": 1}
     archive.check([ready, later])
 
 
-def test_what_the_service_deletes_stays_and_what_vanishes_meanwhile_is_no_failure(
+def test_mirror_keeps_deleted_reports_and_counts_vanished_ones(
     archive: Archive,
 ) -> None:
     old = archive.add()
@@ -439,13 +441,13 @@ def test_what_the_service_deletes_stays_and_what_vanishes_meanwhile_is_no_failur
     archive.mock.remove_reports([old])
     kept, gone = archive.add(), archive.add()
     archive.mock.delete_after(1, [gone])
-    assert counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "vanished": 1}
+    assert nonzero_counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "vanished": 1}
     assert {one["id"] for one in archive.lines()} == {old, kept}
     archive.check_sums(2)
 
 
 @pytest.mark.parametrize("parallel", [1, 16])
-def test_so_many_are_downloaded_at_once_as_asked_for(archive: Archive, parallel: int) -> None:
+def test_mirror_downloads_as_many_in_parallel_as_requested(archive: Archive, parallel: int) -> None:
     reports = archive.add_many(40)
     archive.mock.fault("*", stall_after=100)
     with dbss.Operation() as operation, ThreadPoolExecutor() as pool:
@@ -455,7 +457,7 @@ def test_so_many_are_downloaded_at_once_as_asked_for(archive: Archive, parallel:
         finally:
             operation.cancel()
         with pytest.raises(dbss.CancelledError):
-            call.result(BOUND)
+            call.result(TIMEOUT)
     assert len(archive.requested()) == parallel
     assert archive.files() == []
     archive.mock.clear_faults()
@@ -483,7 +485,7 @@ def downloads(mock: MockService) -> list[str]:
         ({"project_id": "../.."}, dbss.InvalidIdError, "project"),
     ],
 )
-def test_what_cannot_be_right_is_refused_at_once(
+def test_mirror_invalid_argument_is_rejected_at_once(
     archive: Archive, arguments: dict[str, Any], kind: type[dbss.Error], parameter: str
 ) -> None:
     error = archive.fails(kind, **arguments)
@@ -504,7 +506,9 @@ def test_what_cannot_be_right_is_refused_at_once(
         {"progress": 1},
     ],
 )
-def test_values_of_another_type_are_refused(archive: Archive, arguments: dict[str, Any]) -> None:
+def test_mirror_argument_of_wrong_type_is_rejected(
+    archive: Archive, arguments: dict[str, Any]
+) -> None:
     with pytest.raises(TypeError):
         archive.mirror(**arguments)
     with pytest.raises(TypeError):
@@ -512,10 +516,10 @@ def test_values_of_another_type_are_refused(archive: Archive, arguments: dict[st
     assert not archive.directory.exists()
 
 
-# What goes wrong.
+# Failures.
 
 
-def test_one_failure_does_not_stop_the_others(archive: Archive) -> None:
+def test_mirror_one_failed_report_does_not_stop_others(archive: Archive) -> None:
     reports = archive.add_many(30)
     bad = reports[11]
     body = {"error_code": "DBSS.10000000", "error_msg": "sorry"}
@@ -523,7 +527,7 @@ def test_one_failure_does_not_stop_the_others(archive: Archive) -> None:
     error = archive.fails(dbss.PartialError)
     assert isinstance(error, dbss.ServiceError)
     assert "sorry" in error.message
-    assert counts(error.result) == {"listed": 30, "downloaded": 29, "failed": 1}
+    assert nonzero_counts(error.result) == {"listed": 30, "downloaded": 29, "failed": 1}
     [failure] = error.result.failures
     assert (failure.instance_id, failure.report_id) == (archive.instance, bad)
     assert type(failure.error) is dbss.ServerError
@@ -531,12 +535,12 @@ def test_one_failure_does_not_stop_the_others(archive: Archive) -> None:
     archive.check([one for one in reports if one != bad])
     archive.requested()
     archive.mock.clear_faults()
-    assert counts(archive.mirror()) == {"listed": 30, "downloaded": 1, "present": 29}
+    assert nonzero_counts(archive.mirror()) == {"listed": 30, "downloaded": 1, "present": 29}
     assert archive.requested() == Counter([bad])
     archive.check(reports)
 
 
-def test_a_cut_transfer_is_no_report(archive: Archive) -> None:
+def test_mirror_cut_transfer_is_not_stored(archive: Archive) -> None:
     good, bad = archive.add(size=200 * KIB), archive.add(size=200 * KIB)
     archive.mock.fault(bad, cut_after=100 * KIB)
     error = archive.fails(dbss.PartialError)
@@ -544,7 +548,7 @@ def test_a_cut_transfer_is_no_report(archive: Archive) -> None:
     archive.check([good])
 
 
-def test_refused_credentials_stop_the_run_after_few_requests(archive: Archive) -> None:
+def test_mirror_rejected_credentials_stop_the_run(archive: Archive) -> None:
     reports = archive.add_many(200)
     body = {"error_code": "APIG.0301", "error_msg": "Incorrect IAM authentication information"}
     archive.mock.fault("*", skip=20, status=401, json=body)
@@ -552,24 +556,24 @@ def test_refused_credentials_stop_the_run_after_few_requests(archive: Archive) -
     assert error.service_code == "APIG.0301"
     assert error.result.listed == 200
     assert 17 <= error.result.downloaded <= 20
-    # Twenty, and one for each that was under way.
+    # Twenty, and one for each running download.
     assert 21 <= sum(archive.requested().values()) <= 24
     archive.mock.clear_faults()
     assert archive.mirror().present >= error.result.downloaded
     archive.check(reports)
 
 
-def test_a_list_that_cannot_be_had_is_an_error_and_harms_nothing(archive: Archive) -> None:
+def test_mirror_failed_list_is_an_error_and_changes_nothing(archive: Archive) -> None:
     reports = archive.add_many(3)
     archive.mirror()
     archive.add()
     archive.mock.fault("@reports.list", status=503)
     error = archive.fails(dbss.ServerError)
-    assert counts(error.result) == {}
+    assert nonzero_counts(error.result) == {}
     archive.check(reports)
 
 
-def test_the_sums_hide_no_other_error(archive: Archive) -> None:
+def test_mirror_checksum_file_error_does_not_hide_others(archive: Archive) -> None:
     (archive.directory / "SHA256SUMS").mkdir(parents=True)
     report = archive.add()
     assert "SHA256SUMS" in archive.fails(dbss.NotRegularFileError).message
@@ -578,7 +582,7 @@ def test_the_sums_hide_no_other_error(archive: Archive) -> None:
     archive.fails(dbss.UnauthenticatedError)
 
 
-def test_one_mirror_at_a_time(archive: Archive, environment: dict[str, str]) -> None:
+def test_mirror_second_process_is_rejected(archive: Archive, environment: dict[str, str]) -> None:
     slow, other = archive.add(), archive.add()
     archive.mock.fault(slow, stall_after=100)
     with dbss.Operation() as operation, ThreadPoolExecutor() as pool:
@@ -600,13 +604,13 @@ def test_one_mirror_at_a_time(archive: Archive, environment: dict[str, str]) -> 
         finally:
             operation.cancel()
         with pytest.raises(dbss.CancelledError):
-            call.result(BOUND)
+            call.result(TIMEOUT)
     archive.mock.clear_faults()
     archive.mirror()
     archive.check([slow, other])
 
 
-def test_a_cancelled_mirror_goes_on_where_it_was(archive: Archive) -> None:
+def test_mirror_continues_after_cancel(archive: Archive) -> None:
     reports = archive.add_many(50)
     slow = reports[0]
     archive.mock.fault(slow, stall_after=100)
@@ -618,18 +622,18 @@ def test_a_cancelled_mirror_goes_on_where_it_was(archive: Archive) -> None:
         finally:
             operation.cancel()
         with pytest.raises(dbss.CancelledError) as caught:
-            call.result(BOUND)
-        assert counts(caught.value.result) == {"listed": 50, "downloaded": 49}
+            call.result(TIMEOUT)
+        assert nonzero_counts(caught.value.result) == {"listed": 50, "downloaded": 49}
         assert operation.error is not None
     archive.check(reports[1:], contents=False)
     archive.mock.clear_faults()
     archive.requested()
-    assert counts(archive.mirror()) == {"listed": 50, "downloaded": 1, "present": 49}
+    assert nonzero_counts(archive.mirror()) == {"listed": 50, "downloaded": 1, "present": 49}
     assert archive.requested() == Counter([slow])
     archive.check(reports)
 
 
-def test_ctrl_c_and_a_progress_function_end_a_mirror(archive: Archive) -> None:
+def test_mirror_is_ended_by_ctrl_c_and_progress_function(archive: Archive) -> None:
     slow, other = archive.add(), archive.add()
     archive.mock.fault(slow, stall_after=100)
 
@@ -641,7 +645,7 @@ def test_ctrl_c_and_a_progress_function_end_a_mirror(archive: Archive) -> None:
     thread.start()
     with pytest.raises(KeyboardInterrupt):
         archive.mirror()
-    thread.join(BOUND)
+    thread.join(TIMEOUT)
 
     class Stop(Exception):
         pass
@@ -659,8 +663,8 @@ def test_ctrl_c_and_a_progress_function_end_a_mirror(archive: Archive) -> None:
     archive.check([slow, other])
 
 
-def test_killed_mirrors_go_on_where_they_were(archive: Archive) -> None:
-    """Processes of this interpreter, killed at moments that nobody chose."""
+def test_mirror_continues_after_kill(archive: Archive) -> None:
+    """Kills child processes at random moments."""
     reports = archive.add_many(500)
     fork = multiprocessing.get_context("fork")
     chance = random.Random(11)
@@ -671,18 +675,18 @@ def test_killed_mirrors_go_on_where_they_were(archive: Archive) -> None:
 
     killed = 0
     for _ in range(1000):
-        # What has its name is whole, whether the manifest has it or not.
+        # A file with its final name is complete, even without a line in the manifest.
         whole = {name for name in archive.files() if not name.endswith(".part")}
         child = fork.Process(target=archive.mirror)
         child.start()
-        if killed < KILLS:
-            # Somewhere within the next reports, or before the first.
-            until = size() + chance.randrange(2 * 500 // KILLS) * 350
+        if killed < KILL_COUNT:
+            # Within the next reports, or before the first.
+            until = size() + chance.randrange(2 * 500 // KILL_COUNT) * 350
             wait_until(lambda n=until, c=child: size() >= n or not c.is_alive())
             time.sleep(chance.uniform(0, 0.005))
             child.kill()
             killed += 1
-        child.join(BOUND)
+        child.join(TIMEOUT)
         assert child.exitcode in (0, -signal.SIGKILL)
         again = {report for report in archive.requested() for name in whole if report in name}
         assert again == set()
@@ -691,7 +695,7 @@ def test_killed_mirrors_go_on_where_they_were(archive: Archive) -> None:
     assert child.exitcode == 0
     assert len(archive.lines()) == 500
     assert len({one["id"] for one in archive.lines()}) == 500
-    # What was being written then is nobody's; it has no report's name.
+    # Partial files remain, but never with the name of a report.
     for name in archive.files():
         if name.endswith(".part"):
             (archive.directory / name).unlink()
@@ -701,7 +705,7 @@ def test_killed_mirrors_go_on_where_they_were(archive: Archive) -> None:
 # The manifest and the files.
 
 
-def test_a_torn_last_line_is_mended(archive: Archive) -> None:
+def test_manifest_torn_last_line_is_repaired(archive: Archive) -> None:
     reports = archive.add_many(5)
     archive.mirror()
     archive.requested()
@@ -710,7 +714,7 @@ def test_a_torn_last_line_is_mended(archive: Archive) -> None:
     last = whole.rindex(b"\n", 0, -1) + 1
     for cut in (last + 1, len(whole) - 20, len(whole) - 1):
         manifest.write_bytes(whole[:cut])
-        assert counts(archive.mirror()) == {"listed": 5, "present": 5}
+        assert nonzero_counts(archive.mirror()) == {"listed": 5, "present": 5}
         assert archive.requested() == Counter()
         archive.check(reports, contents=False)
     assert manifest.read_bytes()[:last] == whole[:last]
@@ -729,7 +733,7 @@ def test_a_torn_last_line_is_mended(archive: Archive) -> None:
         b'{"id":"a","instance":"b","path":"a","size":1,"sha256":"0"}',
     ],
 )
-def test_a_line_that_is_none_is_a_clear_error_and_changes_nothing(
+def test_manifest_invalid_line_is_an_error_and_changes_nothing(
     archive: Archive, line: bytes
 ) -> None:
     archive.add_many(3)
@@ -740,15 +744,15 @@ def test_a_line_that_is_none_is_a_clear_error_and_changes_nothing(
     manifest.write_bytes(b"\n".join(lines) + b"\n")
     archive.add()
     archive.requested()
-    before = tree(archive.directory)
+    before = directory_contents(archive.directory)
     error = archive.fails(dbss.FileError)
     assert f"line 2 of {manifest}" in error.message
-    assert tree(archive.directory) == before
+    assert directory_contents(archive.directory) == before
     assert archive.mock.requests() == []
 
 
-def logged(archive: Archive) -> list[str]:
-    """Mirrors with a client that has a log, and returns the warnings."""
+def mirror_warnings(archive: Archive) -> list[str]:
+    """Mirrors with a logging client, and returns the warnings."""
     found: list[str] = []
 
     def log(record: dbss.LogRecord) -> None:
@@ -761,26 +765,26 @@ def logged(archive: Archive) -> list[str]:
     return found
 
 
-def test_a_torn_last_line_is_warned_of(archive: Archive) -> None:
+def test_manifest_torn_last_line_logs_warning(archive: Archive) -> None:
     archive.add_many(2)
-    assert logged(archive) == []
+    assert mirror_warnings(archive) == []
     manifest = archive.directory / "manifest.jsonl"
     whole = manifest.read_bytes()
     last = whole.rindex(b"\n", 0, -1) + 1
     for cut in (last + 1, last + 5, len(whole) - 20):
         manifest.write_bytes(whole[:cut])
-        [warning] = logged(archive)
+        [warning] = mirror_warnings(archive)
         assert f"last line of {manifest}, number 2, " in warning
         assert f"({cut - last} bytes)" in warning
 
 
-def test_a_last_line_without_its_end_is_kept(archive: Archive) -> None:
+def test_manifest_last_line_without_newline_is_kept(archive: Archive) -> None:
     archive.add_many(3)
     archive.mirror()
     manifest = archive.directory / "manifest.jsonl"
     whole = manifest.read_bytes()
     manifest.write_bytes(whole[:-1])
-    assert logged(archive) == []
+    assert mirror_warnings(archive) == []
     assert manifest.read_bytes() == whole
     reports = [*(one["id"] for one in archive.lines()), archive.add()]
     manifest.write_bytes(whole[:-1])
@@ -803,7 +807,7 @@ def test_a_last_line_without_its_end_is_kept(archive: Archive) -> None:
         b"\0\0\0\0",
     ],
 )
-def test_a_last_line_that_is_of_others_is_an_error_and_stays(
+def test_manifest_foreign_last_line_is_an_error_and_stays(
     archive: Archive, end: bytes, known: bool
 ) -> None:
     archive.directory.mkdir(exist_ok=True)
@@ -822,7 +826,7 @@ def test_a_last_line_that_is_of_others_is_an_error_and_stays(
 
 
 @pytest.mark.parametrize("start", [b"", b'{"id":"', b" "])
-def test_a_line_without_bounds_is_an_error(archive: Archive, start: bytes) -> None:
+def test_manifest_endless_line_is_an_error(archive: Archive, start: bytes) -> None:
     archive.directory.mkdir(exist_ok=True)
     manifest = archive.directory / "manifest.jsonl"
     manifest.write_bytes(start)
@@ -834,22 +838,21 @@ def test_a_line_without_bounds_is_an_error(archive: Archive, start: bytes) -> No
     assert manifest.stat().st_size == 3 << 30
 
 
-def test_what_has_no_line_is_taken_up_again(archive: Archive) -> None:
+def test_mirror_adopts_files_without_manifest(archive: Archive) -> None:
     reports = archive.add_many(6)
     archive.mirror()
     archive.requested()
     (archive.directory / "manifest.jsonl").unlink()
     (archive.directory / "SHA256SUMS").unlink()
-    assert counts(archive.mirror()) == {"listed": 6, "present": 6}
+    assert nonzero_counts(archive.mirror()) == {"listed": 6, "present": 6}
     assert archive.requested() == Counter()
     assert all(one["request_id"] is one["date"] is None for one in archive.lines())
     archive.check(reports)
 
 
-# Two reports, each by its name and its id, whose files would have the same name, or
-# one that some file systems do not tell from the other's.
-# In the ids, ONE and TWO stand for what no other test has.
-SAME_NAMES = [
+# Pairs of reports, by name and id, whose file names are the same or differ only in case.
+# In ids, ONE and TWO are replaced by unique values.
+COLLIDING_NAMES = [
     (("x", "ONE_TWO"), ("x_ONE", "TWO")),
     (("x", "Case-ONE"), ("x", "cASE-ONE")),
     (("Straße", "Case-ONE"), ("STRASSE", "case-ONE")),
@@ -857,8 +860,8 @@ SAME_NAMES = [
 ]
 
 
-@pytest.fixture(params=SAME_NAMES, ids=["underscore", "case", "case of names", "normal forms"])
-def two(request: pytest.FixtureRequest) -> list[dict[str, str]]:
+@pytest.fixture(params=COLLIDING_NAMES, ids=["underscore", "case", "case of names", "normal forms"])
+def colliding_reports(request: pytest.FixtureRequest) -> list[dict[str, str]]:
     one, other = secrets.token_hex(8), secrets.token_hex(8)
 
     def fresh(text: str) -> str:
@@ -867,63 +870,63 @@ def two(request: pytest.FixtureRequest) -> list[dict[str, str]]:
     return [{"name": fresh(name), "id": fresh(report)} for name, report in request.param]
 
 
-def own_files(archive: Archive, reports: list[str], locale: str | None = None) -> None:
-    """Every report has a file that no other has, on any file system."""
+def check_distinct_files(archive: Archive, reports: list[str], locale: str | None = None) -> None:
+    """Checks that each report has its own file, on any file system."""
     archive.check(reports, locale)
     names = {unicodedata.normalize("NFC", name).lower() for name in archive.files()}
     assert len(names) == len(reports)
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_reports_whose_files_would_have_one_name_have_their_own(
-    archive: Archive, two: list[dict[str, str]], order: int
+def test_mirror_reports_with_colliding_names_get_distinct_files(
+    archive: Archive, colliding_reports: list[dict[str, str]], order: int
 ) -> None:
-    reports = [archive.add(**one) for one in two[::order]]
-    assert counts(archive.mirror()) == {"listed": 2, "downloaded": 2}
-    own_files(archive, reports)
-    assert counts(archive.mirror(verify=True)) == {"listed": 2, "present": 2}
-    # Also where nothing but the files is left.
+    reports = [archive.add(**one) for one in colliding_reports[::order]]
+    assert nonzero_counts(archive.mirror()) == {"listed": 2, "downloaded": 2}
+    check_distinct_files(archive, reports)
+    assert nonzero_counts(archive.mirror(verify=True)) == {"listed": 2, "present": 2}
+    # Also if only the files remain.
     (archive.directory / "manifest.jsonl").unlink()
     archive.mirror()
-    own_files(archive, reports)
+    check_distinct_files(archive, reports)
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_file_of_another_report_is_never_taken(
-    archive: Archive, two: list[dict[str, str]], order: int
+def test_mirror_never_reuses_file_of_another_report(
+    archive: Archive, colliding_reports: list[dict[str, str]], order: int
 ) -> None:
-    reports = [archive.add(**two[::order][0])]
+    reports = [archive.add(**colliding_reports[::order][0])]
     archive.mirror()
     before = archive.path(reports[0]).read_bytes()
-    reports.append(archive.add(**two[::order][1]))
-    assert counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "present": 1}
+    reports.append(archive.add(**colliding_reports[::order][1]))
+    assert nonzero_counts(archive.mirror()) == {"listed": 2, "downloaded": 1, "present": 1}
     assert archive.path(reports[0]).read_bytes() == before
-    own_files(archive, reports)
+    check_distinct_files(archive, reports)
 
 
-def test_a_file_without_a_line_is_not_taken_for_another_report(
-    archive: Archive, two: list[dict[str, str]]
+def test_mirror_file_without_manifest_line_is_not_used_for_another_report(
+    archive: Archive, colliding_reports: list[dict[str, str]]
 ) -> None:
-    """One was killed before its line, and the other is all that is asked for."""
-    archive.add(**two[0])
+    """A run was killed before it wrote the line, and then only the other report is requested."""
+    archive.add(**colliding_reports[0])
     archive.mirror()
     (archive.directory / "manifest.jsonl").unlink()
-    archive.add(**two[1])
-    archive.mirror(name=two[1]["name"])
+    archive.add(**colliding_reports[1])
+    archive.mirror(name=colliding_reports[1]["name"])
     for (report, _), record in archive.records().items():
         data = (archive.directory / record["path"]).read_bytes()
         assert data == archive.expected(report)
 
 
-def right(archive: Archive, locale: str | None = None) -> None:
-    """Each line's file is that report's."""
-    for (report, said), record in archive.records().items():
-        if said == locale:
+def check_contents(archive: Archive, locale: str | None = None) -> None:
+    """Checks that the file of each line is that report's."""
+    for (report, line_locale), record in archive.records().items():
+        if line_locale == locale:
             data = (archive.directory / record["path"]).read_bytes()
             assert data == archive.expected(report, locale)
 
 
-def test_a_file_of_a_deleted_report_is_not_taken_for_another(archive: Archive) -> None:
+def test_mirror_file_of_deleted_report_is_not_used_for_another(archive: Archive) -> None:
     one, other = secrets.token_hex(8), secrets.token_hex(8)
     archive.add(name="x", id=f"{one}_{other}")
     archive.mirror()
@@ -932,14 +935,14 @@ def test_a_file_of_a_deleted_report_is_not_taken_for_another(archive: Archive) -
     (archive.directory / "manifest.jsonl").unlink()
     archive.mock.remove_reports([f"{one}_{other}"])
     archive.add(name=f"x_{one}", id=other)
-    assert counts(archive.mirror()) == {"listed": 1, "downloaded": 1}
-    right(archive)
+    assert nonzero_counts(archive.mirror()) == {"listed": 1, "downloaded": 1}
+    check_contents(archive)
     assert (archive.directory / left).read_bytes() == before
-    assert counts(archive.mirror(verify=True)) == {"listed": 1, "present": 1}
+    assert nonzero_counts(archive.mirror(verify=True)) == {"listed": 1, "present": 1}
 
 
 @pytest.mark.parametrize("locale", ["en-us", "zh-cn"])
-def test_a_file_in_a_language_is_not_taken_for_another_report(
+def test_mirror_file_with_locale_is_not_used_for_another_report(
     archive: Archive, locale: str
 ) -> None:
     plain = archive.add(name="x")
@@ -947,11 +950,11 @@ def test_a_file_in_a_language_is_not_taken_for_another_report(
     (archive.directory / "manifest.jsonl").unlink()
     archive.add(name="x", id=f"{plain}_{locale}")
     archive.mirror()
-    right(archive)
+    check_contents(archive)
 
 
-def test_a_file_that_a_line_has_is_not_taken_up(archive: Archive) -> None:
-    """As where a file system takes two names for one."""
+def test_mirror_file_in_manifest_is_not_adopted_by_another_report(archive: Archive) -> None:
+    """As on a file system that treats two names as the same."""
     first = archive.add(name="\u00e9")
     archive.mirror()
     path = archive.path(first)
@@ -960,34 +963,34 @@ def test_a_file_that_a_line_has_is_not_taken_up(archive: Archive) -> None:
     third = archive.add(name="e\u0301e\u0301")
     for name, report in (("e\u0301", second), ("e\u0301e\u0301", third)):
         os.link(path, path.parent / f"{name}_{report}.pdf")
-    assert counts(archive.mirror()) == {"listed": 3, "downloaded": 2, "present": 1}
-    right(archive)
+    assert nonzero_counts(archive.mirror()) == {"listed": 3, "downloaded": 2, "present": 1}
+    check_contents(archive)
     assert path.read_bytes() == data
     assert len({(archive.directory / one["path"]).stat().st_ino for one in archive.lines()}) == 3
 
 
 @pytest.mark.parametrize("downloaded", [0, 1, None])
-def test_a_file_that_several_lines_have_is_repaired(
-    archive: Archive, two: list[dict[str, str]], downloaded: int | None
+def test_mirror_file_shared_by_manifest_lines_is_repaired(
+    archive: Archive, colliding_reports: list[dict[str, str]], downloaded: int | None
 ) -> None:
-    """As earlier versions left it: one report's line tells of another's file."""
-    reports = [archive.add(**two[0])]
+    """As earlier versions left it: the line of one report names the file of another."""
+    reports = [archive.add(**colliding_reports[0])]
     archive.mirror()
     manifest = archive.directory / "manifest.jsonl"
-    reports.append(archive.add(**two[1]))
+    reports.append(archive.add(**colliding_reports[1]))
     line = archive.lines()[0]
     path = archive.path(reports[0])
-    # Where case does not count, both names are those of one file.
-    shared = path.parent / f"{two[1]['name']}_{two[1]['id']}.pdf"
+    # On a case-insensitive file system both names are the same file.
+    shared = path.parent / f"{colliding_reports[1]['name']}_{colliding_reports[1]['id']}.pdf"
     if path != shared:
         os.link(path, shared)
-    other = {"id": two[1]["id"], "name": two[1]["name"]}
+    other = {"id": colliding_reports[1]["id"], "name": colliding_reports[1]["name"]}
     other["path"] = str(shared.relative_to(archive.directory))
     found = [line, {**line, **other}]
     for index, one in enumerate(found):
         if index != downloaded:
             one["date"] = one["request_id"] = None
-    # The one that was downloaded is the one that is in the file.
+    # The file has the report whose line has a download date.
     if downloaded == 1:
         path.write_bytes(archive.expected(reports[1]))
         data = path.read_bytes()
@@ -995,7 +998,7 @@ def test_a_file_that_several_lines_have_is_repaired(
     manifest.write_text("".join(json.dumps(one) + "\n" for one in found))
     result = archive.mirror(verify=True)
     repaired = 2 if downloaded is None else 1
-    assert counts(result) == {"listed": 2, "repaired": repaired} | (
+    assert nonzero_counts(result) == {"listed": 2, "repaired": repaired} | (
         {"present": 1} if repaired == 1 else {}
     )
     records = archive.records()
@@ -1004,11 +1007,11 @@ def test_a_file_that_several_lines_have_is_repaired(
         data = (archive.directory / record["path"]).read_bytes()
         assert data == archive.expected(report)
         assert record["sha256"] == sha256(data)
-    assert counts(archive.mirror(verify=True)) == {"listed": 2, "present": 2}
+    assert nonzero_counts(archive.mirror(verify=True)) == {"listed": 2, "present": 2}
     archive.check_sums(2)
 
 
-def test_an_id_that_ends_with_a_language_is_not_that_language(archive: Archive) -> None:
+def test_mirror_id_ending_with_locale_is_not_that_locale(archive: Archive) -> None:
     plain = archive.add(name="x")
     other = archive.add(name="x", id=f"{plain}_en-us")
     archive.mirror(name="x")
@@ -1020,17 +1023,17 @@ def test_an_id_that_ends_with_a_language_is_not_that_language(archive: Archive) 
     assert {plain, other} == {report for report, _ in archive.records()}
 
 
-def test_a_missing_file_is_downloaded_again(archive: Archive) -> None:
+def test_mirror_missing_file_is_downloaded_again(archive: Archive) -> None:
     reports = archive.add_many(4)
     archive.mirror()
     archive.requested()
     archive.path(reports[2]).unlink()
-    assert counts(archive.mirror()) == {"listed": 4, "downloaded": 1, "present": 3}
+    assert nonzero_counts(archive.mirror()) == {"listed": 4, "downloaded": 1, "present": 3}
     assert archive.requested() == Counter([reports[2]])
     archive.check(reports)
 
 
-def test_a_damaged_file_is_repaired(archive: Archive) -> None:
+def test_mirror_damaged_file_is_repaired(archive: Archive) -> None:
     reports = archive.add_many(4)
     archive.mirror()
     archive.requested()
@@ -1039,21 +1042,21 @@ def test_a_damaged_file_is_repaired(archive: Archive) -> None:
     same.write_bytes(bytes([good[0] ^ 1]) + good[1:])
     damaged = same.read_bytes()
     shorter.write_bytes(shorter.read_bytes()[:-1])
-    # Without a look inside only the size tells.
-    assert counts(archive.mirror()) == {"listed": 4, "present": 3, "repaired": 1}
+    # Without verify, only the sizes are compared.
+    assert nonzero_counts(archive.mirror()) == {"listed": 4, "present": 3, "repaired": 1}
     assert archive.requested() == Counter([reports[2]])
     assert same.read_bytes() == damaged
-    # What cannot be repaired stays.
+    # A file that cannot be repaired is unchanged.
     archive.mock.fault(reports[1], status=500, times=1)
     error = archive.fails(dbss.PartialError, verify=True)
-    assert counts(error.result) == {"listed": 4, "present": 3, "failed": 1}
+    assert nonzero_counts(error.result) == {"listed": 4, "present": 3, "failed": 1}
     assert same.read_bytes() == damaged
     archive.requested()
-    assert counts(archive.mirror(verify=True)) == {"listed": 4, "present": 3, "repaired": 1}
+    assert nonzero_counts(archive.mirror(verify=True)) == {"listed": 4, "present": 3, "repaired": 1}
     assert archive.requested() == Counter([reports[1]])
     archive.check(reports)
     archive.requested()
-    assert counts(archive.mirror(verify=True)) == {"listed": 4, "present": 4}
+    assert nonzero_counts(archive.mirror(verify=True)) == {"listed": 4, "present": 4}
     assert archive.requested() == Counter()
 
 
@@ -1061,46 +1064,44 @@ PAGE = b"<!-- a login page --><html>"
 
 
 @pytest.mark.parametrize("body", [PAGE, b"Access denied", b"", b"\0\1\2\3"])
-def test_what_was_filed_and_is_no_report_is_found_by_verify_and_repaired(
-    archive: Archive, body: bytes
-) -> None:
+def test_mirror_stored_non_report_is_repaired_by_verify(archive: Archive, body: bytes) -> None:
     reports = archive.add_many(3)
     archive.mirror()
-    # As an older library filed it, under a hash that is right.
+    # As an older library stored it, with a matching hash.
     archive.path(reports[1]).write_bytes(body)
     records = archive.records()
     records[reports[1], None] |= {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
     lines = "".join(json.dumps(record) + "\n" for record in records.values())
     (archive.directory / "manifest.jsonl").write_text(lines)
-    assert counts(archive.mirror()) == {"listed": 3, "present": 3}
-    assert counts(archive.mirror(verify=True)) == {"listed": 3, "present": 2, "repaired": 1}
+    assert nonzero_counts(archive.mirror()) == {"listed": 3, "present": 3}
+    assert nonzero_counts(archive.mirror(verify=True)) == {"listed": 3, "present": 2, "repaired": 1}
     archive.check(reports)
-    # Without its line in the manifest it is not taken up either.
+    # Without its line in the manifest it is not adopted either.
     path = archive.path(reports[1])
     path.write_bytes(body)
     del records[reports[1], None]
     lines = "".join(json.dumps(record) + "\n" for record in records.values())
     (archive.directory / "manifest.jsonl").write_text(lines)
-    assert counts(archive.mirror()) == {"listed": 3, "present": 2, "repaired": 1}
+    assert nonzero_counts(archive.mirror()) == {"listed": 3, "present": 2, "repaired": 1}
     archive.check(reports)
 
 
 @pytest.mark.parametrize("body", [PAGE, b"Access denied", b"\0\1\2\3"])
-def test_what_is_no_report_is_not_filed(archive: Archive, body: bytes) -> None:
+def test_mirror_non_report_is_not_stored(archive: Archive, body: bytes) -> None:
     reports = archive.add_many(3)
     archive.mock.fault(reports[1], body=body.decode(), times=1)
     error = archive.fails(dbss.PartialError)
-    assert counts(error.result) == {"listed": 3, "downloaded": 2, "failed": 1}
+    assert nonzero_counts(error.result) == {"listed": 3, "downloaded": 2, "failed": 1}
     [failure] = error.result.failures
     assert isinstance(failure.error, dbss.UnexpectedResponseError)
     archive.check([reports[0], reports[2]])
-    assert counts(archive.mirror()) == {"listed": 3, "downloaded": 1, "present": 2}
+    assert nonzero_counts(archive.mirror()) == {"listed": 3, "downloaded": 1, "present": 2}
     archive.check(reports)
 
 
-# Hostile answers, and directories that are none.
+# Hostile responses, and invalid directories.
 
-NAMES = [
+HOSTILE_NAMES = [
     "../../../etc/passwd",
     "/etc/passwd",
     "..\\..\\x",
@@ -1121,8 +1122,8 @@ NAMES = [
 ]
 
 
-def test_hostile_names_stay_in_the_directory(archive: Archive) -> None:
-    reports = [archive.add(name=name) for name in NAMES]
+def test_mirror_hostile_names_stay_in_directory(archive: Archive) -> None:
+    reports = [archive.add(name=name) for name in HOSTILE_NAMES]
     reports.append(archive.add(name=None))
     reports.append(archive.add(extra={"name": ["a", "../b"], "start_time": "../../x"}))
     archive.mirror()
@@ -1138,25 +1139,25 @@ def test_hostile_names_stay_in_the_directory(archive: Archive) -> None:
         assert record["id"] in parts[2]
         assert parts[2][0] != "."
     names = {one["name"] for one in archive.lines()}
-    # No string of C can hold the first character.
-    assert names >= {name.replace("\0", "\ufffd") for name in NAMES}
+    # A C string cannot hold the first character.
+    assert names >= {name.replace("\0", "\ufffd") for name in HOSTILE_NAMES}
 
 
-def test_a_hostile_report_id_is_that_reports_failure(archive: Archive) -> None:
+def test_mirror_hostile_report_id_fails_only_that_report(archive: Archive) -> None:
     good = archive.add()
     archive.add(extra={"id": "../../../../escape"})
     archive.add(extra={"id": "a/../../b"})
     error = archive.fails(dbss.PartialError)
-    assert counts(error.result) == {"listed": 3, "downloaded": 1, "failed": 2}
+    assert nonzero_counts(error.result) == {"listed": 3, "downloaded": 1, "failed": 2}
     assert {type(one.error) for one in error.result.failures} == {dbss.InvalidIdError}
     assert os.listdir(archive.directory.parent) == [archive.directory.name]
     archive.check([good])
 
 
-def test_a_token_that_a_list_repeats_is_in_no_file_name_and_no_message(archive: Archive) -> None:
+def test_mirror_token_in_list_appears_in_no_file_name_or_message(archive: Archive) -> None:
     token = archive.mock.token
     part = token[100:160]
-    # Where a name is cut, none of it may be left either.
+    # A truncated name must not contain a part of the token either.
     for name in (f"a-{part}-b", f"a-%{ord(part[0]):02x}{part[1:]}-b", "x" * 200 + part):
         archive.add(name=name)
     archive.add(extra={"id": part})
@@ -1169,7 +1170,7 @@ def test_a_token_that_a_list_repeats_is_in_no_file_name_and_no_message(archive: 
         log=lambda record: seen.append(repr(record)),
     ) as archive.client:
         error = archive.fails(dbss.PartialError)
-        assert counts(error.result) == {"listed": 5, "downloaded": 3, "failed": 2}
+        assert nonzero_counts(error.result) == {"listed": 5, "downloaded": 3, "failed": 2}
         seen.append(str(error) + repr(error.result))
         items = [{"id": one, "name": "x", "status": "ACTIVE"} for one in (part, archive.instance)]
         archive.mock.fault("@instances", json={"servers": items, "total": 2}, times=1)
@@ -1183,14 +1184,14 @@ def test_a_token_that_a_list_repeats_is_in_no_file_name_and_no_message(archive: 
 
 
 @pytest.mark.parametrize("instance", ["../../../escape", ".", "short", "a" * 65, "/etc"])
-def test_an_instance_with_a_wrong_id_is_a_failure_of_its_own(
+def test_mirror_invalid_instance_id_fails_only_that_instance(
     instance: str, archive: Archive
 ) -> None:
     reports = archive.add_many(2)
     items = [{"id": one, "name": "x", "status": "ACTIVE"} for one in (instance, archive.instance)]
     archive.mock.fault("@instances", json={"servers": items, "total": 2}, times=1)
     error = archive.fails(dbss.PartialError, instance_id=None)
-    assert counts(error.result) == {"listed": 2, "downloaded": 2, "failed": 1}
+    assert nonzero_counts(error.result) == {"listed": 2, "downloaded": 2, "failed": 1}
     [failure] = error.result.failures
     assert (failure.instance_id, failure.report_id) == (instance, None)
     assert type(failure.error) is dbss.InvalidIdError
@@ -1198,23 +1199,23 @@ def test_an_instance_with_a_wrong_id_is_a_failure_of_its_own(
     archive.check(reports)
 
 
-def test_an_instance_without_an_id_is_an_error(archive: Archive) -> None:
+def test_mirror_instance_without_id_is_an_error(archive: Archive) -> None:
     item = {"id": "", "name": "x", "status": "ACTIVE"}
     archive.mock.fault("@instances", json={"servers": [item], "total": 1}, times=1)
     archive.fails(dbss.UnexpectedResponseError, instance_id=None)
-    assert set(os.listdir(archive.directory)) <= OWN_FILES
+    assert set(os.listdir(archive.directory)) <= ARCHIVE_FILES
 
 
-def test_a_name_that_is_no_text_keeps_no_report_away(archive: Archive) -> None:
-    """Escapes that are no characters, and bytes that are no UTF-8 cannot be."""
+def test_mirror_name_with_invalid_escape_is_downloaded(archive: Archive) -> None:
+    """An escape without a character. The body cannot hold invalid UTF-8."""
     good = archive.add()
     body = b'{"reports":[{"report":{"id":"%b","name":"a\\ud800b","format":"pdf"}}],"total":1}'
     archive.mock.fault("@reports.list", body=(body % good.encode()).decode(), times=1)
-    assert counts(archive.mirror()) == {"listed": 1, "downloaded": 1}
+    assert nonzero_counts(archive.mirror()) == {"listed": 1, "downloaded": 1}
     archive.check([good])
 
 
-def test_a_file_is_no_archive(archive: Archive) -> None:
+def test_mirror_directory_that_is_a_file_is_an_error(archive: Archive) -> None:
     archive.add()
     archive.directory.write_text("mine")
     assert archive.fails(dbss.FileError).os_code == 17
@@ -1226,15 +1227,15 @@ def test_a_file_is_no_archive(archive: Archive) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_directory_without_permission_is_an_error(archive: Archive) -> None:
+def test_mirror_directory_without_permission_is_an_error(archive: Archive) -> None:
     archive.add()
     archive.directory.mkdir(0o500)
     assert archive.fails(dbss.FileError).os_code == 13
     assert os.listdir(archive.directory) == []
 
 
-@pytest.mark.parametrize("name", sorted(OWN_FILES))
-def test_a_link_in_the_place_of_an_own_file_is_not_followed(archive: Archive, name: str) -> None:
+@pytest.mark.parametrize("name", sorted(ARCHIVE_FILES))
+def test_mirror_symlink_in_place_of_own_file_is_not_followed(archive: Archive, name: str) -> None:
     archive.add()
     outside = archive.directory.parent / "outside"
     outside.write_text("mine")
@@ -1248,7 +1249,7 @@ def test_a_link_in_the_place_of_an_own_file_is_not_followed(archive: Archive, na
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_a_link_in_the_place_of_a_report_is_that_reports_failure(
+def test_mirror_symlink_in_place_of_report_fails_only_that_report(
     archive: Archive, known: bool
 ) -> None:
     reports = [archive.add(start_time="2026-01-01", name="x") for _ in range(3)]
@@ -1277,8 +1278,8 @@ def test_a_link_in_the_place_of_a_report_is_that_reports_failure(
 
 
 @contextlib.contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """A limit of the size of files stands for the disk."""
+def file_size_limit(size: int) -> Iterator[None]:
+    """RLIMIT_FSIZE simulates a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -1287,12 +1288,12 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_stops_the_run(archive: Archive) -> None:
+def test_mirror_full_disk_stops_the_run(archive: Archive) -> None:
     small = archive.add_many(3)
     archive.mirror()
     big = archive.add_many(60, format="bytes", size=64 * KIB)
     archive.requested()
-    with largest_file(16 * KIB):
+    with file_size_limit(16 * KIB):
         error = archive.fails(dbss.DiskFullError)
     assert error.result.present == 3
     assert 1 <= sum(archive.requested().values()) <= 8
@@ -1301,14 +1302,14 @@ def test_a_full_disk_stops_the_run(archive: Archive) -> None:
     archive.check([*small, *big])
 
 
-def test_a_disk_that_is_full_for_the_manifest_leaves_a_sound_one(archive: Archive) -> None:
+def test_mirror_full_disk_for_manifest_leaves_valid_manifest(archive: Archive) -> None:
     reports = archive.add_many(30, format="bytes", size=200)
     limit = 1000
-    with largest_file(limit):
+    with file_size_limit(limit):
         error = archive.fails(dbss.DiskFullError)
     assert "manifest.jsonl" in error.message
     kept = archive.directory / "manifest.jsonl"
-    # Whole lines, but for the end of one that does not count.
+    # All lines are complete, but for a partial last one, which does not count.
     lines = kept.read_bytes().split(b"\n")
     assert all(json.loads(line) for line in lines[:-1])
     whole = {name for name in archive.files() if not name.endswith(".part")}
@@ -1318,14 +1319,14 @@ def test_a_disk_that_is_full_for_the_manifest_leaves_a_sound_one(archive: Archiv
     archive.check(reports)
 
 
-def test_a_disk_that_has_room_again_leaves_a_sound_manifest(archive: Archive) -> None:
-    """As when the parts of downloads that were cancelled have gone."""
+def test_mirror_disk_space_freed_meanwhile_leaves_valid_manifest(archive: Archive) -> None:
+    """As when the partial files of cancelled downloads are deleted."""
     reports = archive.add_many(60, format="bytes", size=200)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     over = threading.Event()
 
     def make_room(manifest: Path) -> None:
-        # Half a line fills it.
+        # The limit is reached within a line.
         while not over.is_set() and not (manifest.exists() and manifest.stat().st_size == 1000):
             pass
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -1336,17 +1337,17 @@ def test_a_disk_that_has_room_again_leaves_a_sound_manifest(archive: Archive) ->
         over.clear()
         thread = threading.Thread(target=make_room, args=(archive.directory / "manifest.jsonl",))
         thread.start()
-        # There may be room in time.
-        with largest_file(1000), contextlib.suppress(dbss.DiskFullError):
+        # The space may be freed in time.
+        with file_size_limit(1000), contextlib.suppress(dbss.DiskFullError):
             archive.mirror()
         over.set()
-        thread.join(BOUND)
+        thread.join(TIMEOUT)
         archive.mirror()
         archive.check(reports, contents=False)
 
 
-def with_small_files(archive: Archive, limit: int) -> None:
-    """A mirror of a process that may write no larger files; exits with 0 if all is told."""
+def mirror_with_file_size_limit(archive: Archive, limit: int) -> None:
+    """Mirrors in a process with a file size limit; exits with 0 if the error is right."""
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     error = archive.fails(dbss.DiskFullError)
@@ -1356,31 +1357,31 @@ def with_small_files(archive: Archive, limit: int) -> None:
     os._exit(0)
 
 
-def test_a_limit_for_files_is_an_error_for_the_archives_own_too(archive: Archive) -> None:
+def test_mirror_file_size_limit_for_own_files_is_an_error(archive: Archive) -> None:
     reports = archive.add_many(40, size=6000)
     child = multiprocessing.get_context("fork").Process(
-        target=with_small_files, args=(archive, 7000)
+        target=mirror_with_file_size_limit, args=(archive, 7000)
     )
     child.start()
-    child.join(BOUND)
+    child.join(TIMEOUT)
     assert child.exitcode == 0
     assert 0 < len(archive.lines()) < 40
     archive.mirror()
     archive.check(reports)
 
 
-class Endless(BaseHTTPRequestHandler):
-    """Lists of reports that never end: each page has a thousand new ones."""
+class EndlessListHandler(BaseHTTPRequestHandler):
+    """Endless lists of reports: each page has a thousand new ones."""
 
     protocol_version = "HTTP/1.1"
     reports = 0
     lists = 0
-    # The first list of reports has none.
+    # The first list of reports is empty.
     begins_empty = False
     name = ""
     instances = ("0" * 32,)
 
-    def answer(self, body: dict[str, Any]) -> None:
+    def respond(self, body: dict[str, Any]) -> None:
         data = json.dumps(body).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
@@ -1390,34 +1391,34 @@ class Endless(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if "templates" in self.path:
             template = {"id": "t" * 16, "name": "daily"}
-            self.answer({"templates": [{"template": template}], "total": 1})
+            self.respond({"templates": [{"template": template}], "total": 1})
         else:
-            self.answer({"servers": [{"id": one} for one in self.instances], "total": 1})
+            self.respond({"servers": [{"id": one} for one in self.instances], "total": 1})
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         kind = type(self)
         if self.path.endswith("/create"):
-            self.answer({"result": "success"})
+            self.respond({"result": "success"})
             return
         kind.lists += 1
         if kind.begins_empty and kind.lists == 1:
-            self.answer({"reports": [], "total": 0})
+            self.respond({"reports": [], "total": 0})
             return
         items = [
             {"report": {"id": f"{kind.reports + one:020}", "name": kind.name, "format": "pdf"}}
             for one in range(1000)
         ]
         kind.reports += 1000
-        self.answer({"reports": items, "total": 10**9})
+        self.respond({"reports": items, "total": 10**9})
 
     def log_message(self, *_: Any) -> None:
         pass
 
 
-def endless(tmp_path: Path, call: str, **settings: Any) -> None:
-    """Makes a call that reads an endless list, and exits with 0 where memory was flat."""
-    service = type("Service", (Endless,), settings)
+def call_with_endless_list(tmp_path: Path, call: str, **settings: Any) -> None:
+    """Makes a call that reads an endless list of a server in a child process."""
+    service = type("Service", (EndlessListHandler,), settings)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -1440,10 +1441,10 @@ def endless(tmp_path: Path, call: str, **settings: Any) -> None:
         os.waitpid(child, 0)
 
 
-def measured(tmp_path: Path, call: str, **settings: Any) -> None:
+def check_memory(tmp_path: Path, call: str, **settings: Any) -> None:
     limit = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 220 * KIB
     with pytest.raises(dbss.Error) as caught:
-        endless(tmp_path, call, **settings)
+        call_with_endless_list(tmp_path, call, **settings)
     error = caught.value
     if isinstance(error, dbss.PartialError):
         assert error.result.listed == 0
@@ -1462,18 +1463,18 @@ def measured(tmp_path: Path, call: str, **settings: Any) -> None:
         ("generate", {"name": "x"}),
     ],
 )
-def test_a_list_that_never_ends_takes_bounded_memory(
+def test_endless_list_uses_bounded_memory(
     tmp_path: Path, call: str, settings: dict[str, Any]
 ) -> None:
     fork = multiprocessing.get_context("fork")
-    child = fork.Process(target=measured, args=(tmp_path, call), kwargs=settings)
+    child = fork.Process(target=check_memory, args=(tmp_path, call), kwargs=settings)
     child.start()
-    child.join(2 * BOUND)
+    child.join(2 * TIMEOUT)
     assert child.exitcode == 0
 
 
-def with_descriptors(archive: Archive, count: int) -> None:
-    """A mirror of a process that has so many descriptors left; exits with what it saw."""
+def mirror_with_descriptor_limit(archive: Archive, count: int) -> None:
+    """Mirrors in a process with few free descriptors; the exit code is the outcome."""
     highest = max(map(int, os.listdir("/proc/self/fd")))
     while os.dup(0) < highest:
         pass
@@ -1499,14 +1500,14 @@ def with_descriptors(archive: Archive, count: int) -> None:
     os._exit(["done", "partial", "refused"].index(ended))
 
 
-def test_a_mirror_with_few_descriptors_uses_fewer_threads(archive: Archive) -> None:
+def test_mirror_with_few_descriptors_uses_fewer_threads(archive: Archive) -> None:
     archive.add_many(40)
     fork = multiprocessing.get_context("fork")
     ended = {}
     for count in (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 24, 32):
-        child = fork.Process(target=with_descriptors, args=(archive, count))
+        child = fork.Process(target=mirror_with_descriptor_limit, args=(archive, count))
         child.start()
-        child.join(BOUND)
+        child.join(TIMEOUT)
         ended[count] = child.exitcode
         assert len(archive.lines()) in (0, 40)
         if archive.directory.exists():
@@ -1517,7 +1518,9 @@ def test_a_mirror_with_few_descriptors_uses_fewer_threads(archive: Archive) -> N
     assert {code for count, code in ended.items() if count <= 4} == {2}
 
 
-def test_big_reports_need_no_memory(archive: Archive, environment: dict[str, str]) -> None:
+def test_mirror_large_reports_use_little_memory(
+    archive: Archive, environment: dict[str, str]
+) -> None:
     for _ in range(6):
         archive.add(format="bytes", size=48 * MIB)
     code = """
@@ -1544,7 +1547,7 @@ print(result.downloaded, peak() - before)
         },
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
     assert (done.returncode, done.stderr) == (0, "")
     archive.check_sums(6)
@@ -1573,14 +1576,14 @@ def run(
         },
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
     assert "Traceback" not in done.stderr
     assert archive.mock.token not in done.stdout + done.stderr
     return done
 
 
-def test_the_command_tells_what_it_did(archive: Archive, environment: dict[str, str]) -> None:
+def test_mirror_command_prints_summary(archive: Archive, environment: dict[str, str]) -> None:
     for day in ("2026-02-27", "2026-03-01"):
         archive.add(start_time=f"{day} 00:00:00", type="AUDIT_REPORT_DAY")
     done = run(archive, environment)
@@ -1588,7 +1591,7 @@ def test_the_command_tells_what_it_did(archive: Archive, environment: dict[str, 
     assert done.stderr == (
         f"{archive.directory}: 2 reports: 2 downloaded, 0 there before, 1 gaps\n"
     )
-    # Nobody need be woken when there is nothing new.
+    # With --quiet, a run without news prints nothing.
     done = run(archive, environment, "--gaps", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"gap: {archive.instance} AUDIT_REPORT_DAY 2026-02-28\n"
@@ -1602,11 +1605,9 @@ def test_the_command_tells_what_it_did(archive: Archive, environment: dict[str, 
     assert (found["downloaded"], found["failures"], found["error"]) == (0, [], None)
 
 
-def test_the_commands_filters_reach_the_library(
-    archive: Archive, environment: dict[str, str]
-) -> None:
-    given = {"start_time": "2026-03-01 00:00:00", "type": "T", "template_type": "SOX"}
-    wanted = archive.add(name="right", **given)
+def test_mirror_command_passes_filters(archive: Archive, environment: dict[str, str]) -> None:
+    values = {"start_time": "2026-03-01 00:00:00", "type": "T", "template_type": "SOX"}
+    wanted = archive.add(name="right", **values)
     for other in (
         {"start_time": "2026-02-28 00:00:00"},
         {"start_time": "2026-03-02 00:00:00"},
@@ -1614,7 +1615,7 @@ def test_the_commands_filters_reach_the_library(
         {"template_type": "PCI"},
         {"name": "wrong"},
     ):
-        archive.add(**{"name": "right", **given, **other})
+        archive.add(**{"name": "right", **values, **other})
     arguments = (
         *("--since", "2026-03-01", "--until", "2026-03-01", "--type", "T", "--template", "SOX"),
         *("--name", "right", "--locale", "zh-cn", "--parallel", "1", "--instance"),
@@ -1624,7 +1625,7 @@ def test_the_commands_filters_reach_the_library(
     assert set(archive.records()) == {(wanted, "zh-cn")}
 
 
-def test_the_commands_exit_codes(
+def test_mirror_command_has_documented_exit_codes(
     archive: Archive, environment: dict[str, str], tmp_path: Path
 ) -> None:
     good, bad = archive.add(), archive.add()
@@ -1668,16 +1669,16 @@ def test_the_commands_exit_codes(
 
     before = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
     assert run(archive, environment, *more).returncode == 0
-    told = json.loads(success.read_text())
-    assert datetime.datetime.fromisoformat(told.pop("time").replace("Z", "+00:00")) >= before
-    assert {name: count for name, count in told.items() if count} == {
+    content = json.loads(success.read_text())
+    assert datetime.datetime.fromisoformat(content.pop("time").replace("Z", "+00:00")) >= before
+    assert {name: count for name, count in content.items() if count} == {
         "listed": 2,
         "downloaded": 1,
         "present": 1,
     }
     assert success.stat().st_mode & 0o777 == 0o644
     archive.check([good, bad])
-    # A run that fails leaves the last success as it was.
+    # A failed run does not change the file of the last success.
     old = success.read_bytes()
     assert run(archive, environment, *more, DBSS_TOKEN="wrong").returncode == 3
     assert success.read_bytes() == old
@@ -1687,7 +1688,7 @@ def test_the_commands_exit_codes(
     assert "cannot write" in done.stderr
 
 
-def test_a_file_in_place_of_the_directory_is_told(
+def test_mirror_command_with_file_as_directory_fails(
     archive: Archive, environment: dict[str, str]
 ) -> None:
     archive.directory.write_text("mine")
@@ -1696,19 +1697,19 @@ def test_a_file_in_place_of_the_directory_is_told(
     assert str(archive.directory) in done.stderr
 
 
-def test_the_service_that_systemd_runs(root: Path) -> None:
+def test_systemd_service_command_is_valid(root: Path) -> None:
     text = (root / "bindings/systemd/dbss-mirror.service").read_text()
     [command] = re.findall(r"^ExecStart=(.*)$", text.replace("\\\n", " "), re.MULTILINE)
     words = shlex.split(command)
     start = words.index("dbss")
     assert words[start - 1] == "-m"
-    given = cli._parser().parse_args(words[start + 1 :])
-    assert given.command == "mirror"
-    assert given.directory.startswith("%S/")
-    assert given.success_file.startswith("%S/")
+    values = cli._parser().parse_args(words[start + 1 :])
+    assert values.command == "mirror"
+    assert values.directory.startswith("%S/")
+    assert values.success_file.startswith("%S/")
 
 
-def test_a_range_that_ends_before_it_begins_is_refused(archive: Archive) -> None:
+def test_mirror_until_before_since_is_rejected(archive: Archive) -> None:
     with pytest.raises(dbss.InvalidValueError) as caught:
         archive.mirror(since="2026-12-01", until="2026-11-01")
     assert caught.value.parameter == "until"

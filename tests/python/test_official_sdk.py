@@ -1,6 +1,6 @@
-"""The official SDK works with the mock service unchanged, and gets what libdbss gets.
+"""The official SDK works with the unmodified mock service, and gets what libdbss gets.
 
-So the mock service's word on the protocol is not only our own.
+So the mock service follows the real protocol, and not only our reading of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from mock_service import MockService
 
 with warnings.catch_warnings():
-    # Those of the SDK's own code are no defects of ours.
+    # Warnings in the SDK's own code are not our defects.
     warnings.simplefilter("ignore")
     from huaweicloudsdkcore.auth.credentials import BasicCredentials, GlobalCredentials
     from huaweicloudsdkcore.auth.internal import MetadataAccessor
@@ -50,19 +50,19 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_memory() -> None:
-    """The SDK remembers the projects it found; each test shall look for its own."""
+def clear_sdk_cache() -> None:
+    """The SDK caches projects; each test must look up its own."""
     BasicCredentials._CACHE.clear()
 
 
-def official(mock: MockService, secret_key: str) -> DbssClient:
+def sdk_client(mock: MockService, secret_key: str) -> DbssClient:
     credentials = BasicCredentials(mock.access_key, secret_key, mock.project_id)
     builder = DbssClient.new_builder().with_credentials(credentials)
     return builder.with_endpoint(mock.http).build()
 
 
-def in_region(mock: MockService, credentials: BasicCredentials) -> DbssClient:
-    """A client that has to find its project, by the name of its region."""
+def sdk_client_in_region(mock: MockService, credentials: BasicCredentials) -> DbssClient:
+    """A client that looks up its project by the name of the region."""
     builder = DbssClient.new_builder().with_credentials(credentials.with_iam_endpoint(mock.iam))
     return builder.with_region(Region(mock.region, mock.http)).build()
 
@@ -81,18 +81,18 @@ def download(
         for piece in stream.iter_content(65536):
             received.write(piece)
 
-    answer = client.download_audit_report(request)
-    answer.consume_download_stream(consume)
+    response = client.download_audit_report(request)
+    response.consume_download_stream(consume)
     return received.getvalue()
 
 
 @pytest.mark.parametrize("locale", [None, "en-us", "zh-cn"])
 @pytest.mark.parametrize("kind", ["pdf", "zip"])
-def test_the_official_sdk_gets_the_same_bytes(
+def test_official_sdk_downloads_the_same_bytes(
     mock: MockService, kind: str, locale: str | None
 ) -> None:
     report = mock.add_report(format=kind)
-    client = official(mock, mock.secret_key)
+    client = sdk_client(mock, mock.secret_key)
     theirs = download(client, mock, report["id"], locale)
     assert hashlib.sha256(theirs).hexdigest() == report["sha256"][locale or "en-us"]
 
@@ -103,7 +103,7 @@ def test_the_official_sdk_gets_the_same_bytes(
     assert ours == theirs
 
     first, second = mock.requests(report["id"])
-    # Up to the credentials it is one request.
+    # Apart from the credentials the requests are the same.
     assert first["method"] == second["method"] == "GET"
     assert first["target"] == second["target"]
     sent = [{name.lower(): value for name, value in one["headers"]} for one in (first, second)]
@@ -113,14 +113,14 @@ def test_the_official_sdk_gets_the_same_bytes(
     assert "authorization" not in sent[1]
 
 
-def test_a_wrong_secret_key_is_refused(mock: MockService) -> None:
+def test_official_sdk_wrong_secret_key_is_rejected(mock: MockService) -> None:
     with pytest.raises(ClientRequestException) as caught:
-        download(official(mock, mock.secret_key[::-1]), mock, mock.pdf["id"])
+        download(sdk_client(mock, mock.secret_key[::-1]), mock, mock.pdf["id"])
     assert caught.value.status_code == 401
     assert caught.value.error_code == "APIG.0301"
 
 
-# IAM and the instance metadata service
+# IAM and the instance metadata service.
 
 
 @pytest.fixture
@@ -135,11 +135,11 @@ def calls(mock: MockService) -> Callable[[str], list[dict[str, Any]]]:
     return since
 
 
-def test_the_official_sdk_finds_its_project(
+def test_official_sdk_finds_its_project(
     mock: MockService, calls: Callable[[str], list[dict[str, Any]]]
 ) -> None:
     report = mock.add_report(format="pdf")
-    client = in_region(mock, BasicCredentials(mock.access_key, mock.secret_key))
+    client = sdk_client_in_region(mock, BasicCredentials(mock.access_key, mock.secret_key))
     theirs = download(client, mock, report["id"])
     assert hashlib.sha256(theirs).hexdigest() == report["sha256"]["en-us"]
     [lookup] = calls("@iam.projects")
@@ -152,9 +152,9 @@ def test_the_official_sdk_finds_its_project(
     assert fetched["headers"]["x-project-id"] == mock.project_id
 
 
-def test_the_official_sdk_finds_no_project_or_too_many(mock: MockService) -> None:
+def test_official_sdk_missing_or_ambiguous_project_is_an_error(mock: MockService) -> None:
     def find(secret_key: str) -> None:
-        in_region(mock, BasicCredentials(mock.access_key, secret_key))
+        sdk_client_in_region(mock, BasicCredentials(mock.access_key, secret_key))
 
     second = mock.add_project(mock.region)
     try:
@@ -170,7 +170,7 @@ def test_the_official_sdk_finds_no_project_or_too_many(mock: MockService) -> Non
         find(mock.secret_key[::-1])
 
 
-def test_the_official_sdk_finds_its_domain(
+def test_official_sdk_finds_its_domain(
     mock: MockService, calls: Callable[[str], list[dict[str, Any]]]
 ) -> None:
     credentials = GlobalCredentials(mock.access_key, mock.secret_key)
@@ -185,14 +185,14 @@ def test_the_official_sdk_finds_its_domain(
     assert [one["status"] for one in calls("@iam.domains")] == [200]
 
 
-def test_the_official_sdk_takes_its_keys_from_the_metadata(
+def test_official_sdk_gets_keys_from_metadata(
     mock: MockService,
     calls: Callable[[str], list[dict[str, Any]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(MetadataAccessor, "_METADATA_ENDPOINT", mock.metadata)
     report = mock.add_report(format="zip")
-    client = in_region(mock, MetadataCredentialProvider.get_basic().get_credentials())
+    client = sdk_client_in_region(mock, MetadataCredentialProvider.get_basic().get_credentials())
     theirs = download(client, mock, report["id"], "zh-cn")
     assert hashlib.sha256(theirs).hexdigest() == report["sha256"]["zh-cn"]
     [session] = calls("@metadata.token")
@@ -214,7 +214,7 @@ def test_the_official_sdk_takes_its_keys_from_the_metadata(
 @pytest.mark.parametrize(
     ("settings", "status"), [({"agency": False}, 404), ({"require_token": False}, None)]
 )
-def test_the_official_sdk_meets_other_instances(
+def test_official_sdk_handles_metadata_without_agency_or_token(
     mock: MockService,
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, bool],
@@ -222,7 +222,7 @@ def test_the_official_sdk_meets_other_instances(
 ) -> None:
     monkeypatch.setattr(MetadataAccessor, "_METADATA_ENDPOINT", mock.metadata)
     mock.set_metadata(**settings)
-    # As where there are no session tokens yet.
+    # As on instances without session tokens.
     mock.fault("@metadata.token", status=404, times=1)
     try:
         provider = MetadataCredentialProvider.get_basic()
@@ -237,12 +237,12 @@ def test_the_official_sdk_meets_other_instances(
         mock.clear_faults()
 
 
-# The management of reports
+# Report management.
 
 
 @pytest.fixture
 def client(mock: MockService) -> DbssClient:
-    return official(mock, mock.secret_key)
+    return sdk_client(mock, mock.secret_key)
 
 
 @pytest.fixture
@@ -253,24 +253,24 @@ def instance(mock: MockService) -> Iterator[str]:
     mock.remove_instances([added])
 
 
-def listed(
+def list_page(
     client: DbssClient, instance: str, page: int = 1, size: int = 1000, name: str | None = None
 ) -> tuple[list[Any], int]:
     body = ReportGetReportsRequest(name=name, page=page, size=size)
-    answer = client.list_audit_reports(ListAuditReportsRequest(instance, body))
-    return [one.report for one in answer.reports], answer.total
+    response = client.list_audit_reports(ListAuditReportsRequest(instance, body))
+    return [one.report for one in response.reports], response.total
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, 1000])
 @pytest.mark.parametrize("count", [0, 1, 250, 2500])
-def test_the_official_sdk_lists_reports(
+def test_official_sdk_lists_reports(
     mock: MockService, client: DbssClient, instance: str, count: int, size: int
 ) -> None:
     added = mock.add_reports(count, instance=instance) if count else []
     ids = []
-    # One page more than there are: it has to be empty.
+    # The page after the last one must be empty.
     for page in range(1, -(-count // size) + 2):
-        reports, total = listed(client, instance, page, size)
+        reports, total = list_page(client, instance, page, size)
         assert total == count
         assert len(reports) == max(0, min(size, count - size * (page - 1)))
         ids += [report.id for report in reports]
@@ -279,30 +279,30 @@ def test_the_official_sdk_lists_reports(
 
 @pytest.mark.parametrize("size", [1, 7, 100, 1000])
 @pytest.mark.parametrize("count", [1, 250, 2500])
-def test_the_official_sdk_lists_instances(build_dir: Path, count: int, size: int) -> None:
-    # Its own, because the list shows every test's.
+def test_official_sdk_lists_instances(build_dir: Path, count: int, size: int) -> None:
+    # A separate service, because the list shows the instances of all tests.
     with MockService(build_dir / "bin/dbss-mock") as other:
-        client = official(other, other.secret_key)
+        client = sdk_client(other, other.secret_key)
         expected = [other.instance_id, *(other.add_instances(count - 1) if count > 1 else [])]
         ids = []
         for offset in range(0, count + 1, size):
-            answer = client.list_audit_instances(ListAuditInstancesRequest(offset, size))
-            assert answer.total == count
-            ids += [one.id for one in answer.servers]
+            response = client.list_audit_instances(ListAuditInstancesRequest(offset, size))
+            assert response.total == count
+            ids += [one.id for one in response.servers]
         assert ids == expected
-        # This is the path that libdbss uses, and the shape that the SDK expects there.
+        # libdbss uses this path; the SDK expects this response format there.
         other.set_shapes(instances="instances")
-        answer = client.list_audit_instances_new(ListAuditInstancesNewRequest())
-        assert [one.instance_id for one in answer.instances] == expected[:100]
+        response = client.list_audit_instances_new(ListAuditInstancesNewRequest())
+        assert [one.instance_id for one in response.instances] == expected[:100]
         other.remove_instances(expected)
-        answer = client.list_audit_instances(ListAuditInstancesRequest())
-        assert (answer.servers, answer.total) == ([], 0)
+        response = client.list_audit_instances(ListAuditInstancesRequest())
+        assert (response.servers, response.total) == ([], 0)
 
 
-def test_the_official_sdk_reads_every_field(
+def test_official_sdk_reads_every_field(
     mock: MockService, client: DbssClient, instance: str
 ) -> None:
-    said = {
+    fields_sent = {
         "name": "Wöchentlich",
         "format": "zip",
         "percentum": 73,
@@ -315,24 +315,24 @@ def test_the_official_sdk_reads_every_field(
         "db_names": "订单",
         "url": "/somewhere",
     }
-    added = mock.add_report(instance=instance, **said)
-    [report], _ = listed(client, instance)
-    assert {name: getattr(report, name) for name in said} == said
+    added = mock.add_report(instance=instance, **fields_sent)
+    [report], _ = list_page(client, instance)
+    assert {name: getattr(report, name) for name in fields_sent} == fields_sent
     assert report.id == added["id"]
-    assert listed(client, instance, name="öchent")[1] == 1
-    assert listed(client, instance, name="x")[1] == 0
+    assert list_page(client, instance, name="öchent")[1] == 1
+    assert list_page(client, instance, name="x")[1] == 0
 
     [*_, server] = client.list_audit_instances(ListAuditInstancesRequest()).servers
     assert (server.id, server.name, server.status) == (instance, "for a test", "ACTIVE")
-    # What is left of its fields is null, as it often is.
+    # The other fields are null.
     assert len([value for value in server.to_dict().values() if value is not None]) == 25
 
 
-def test_the_official_sdk_makes_and_deletes_a_report(
+def test_official_sdk_creates_and_deletes_a_report(
     mock: MockService, client: DbssClient, instance: str
 ) -> None:
-    answer = client.list_audit_report_templates(ListAuditReportTemplatesRequest(instance))
-    templates = [one.template for one in answer.templates]
+    response = client.list_audit_report_templates(ListAuditReportTemplatesRequest(instance))
+    templates = [one.template for one in response.templates]
     assert [one.id for one in templates] == [one["id"] for one in mock.templates]
     template = next(one for one in templates if one.type == "SOX")
     body = CreateReportRequestBody(
@@ -345,7 +345,7 @@ def test_the_official_sdk_makes_and_deletes_a_report(
     assert client.create_report(CreateReportRequest(instance, body)).result == "success"
     [made] = mock.made()[-1:]
     for percent in (0, 50, 100):
-        [report], total = listed(client, instance)
+        [report], total = list_page(client, instance)
         assert (report.id, report.percentum, total) == (made, percent, 1)
         if percent < 100:
             assert report.finish_time is None
@@ -361,7 +361,7 @@ def test_the_official_sdk_makes_and_deletes_a_report(
     mock.fault("@reports.delete", json={"status": "FAILED"}, times=1)
     assert client.delete_audit_report(delete).status == "FAILED"
     assert client.delete_audit_report(delete).status == "SUCCESS"
-    assert listed(client, instance) == ([], 0)
+    assert list_page(client, instance) == ([], 0)
     for gone in (
         lambda: client.delete_audit_report(delete),
         lambda: download(client, mock, made, instance=instance),
@@ -371,19 +371,19 @@ def test_the_official_sdk_makes_and_deletes_a_report(
         assert (caught.value.status_code, caught.value.error_code) == (404, "DBSS.10021004")
 
 
-def test_the_official_sdk_is_told_what_is_wrong(
+def test_official_sdk_gets_error_responses(
     mock: MockService, client: DbssClient, instance: str
 ) -> None:
-    order = CreateReportRequestBody(template_id="x" * 32, start_time="s", end_time="e")
+    unknown_body = CreateReportRequestBody(template_id="x" * 32, start_time="s", end_time="e")
     mock.set_generation(unknown_template="failed")
     try:
-        assert client.create_report(CreateReportRequest(instance, order)).result == "failed"
+        assert client.create_report(CreateReportRequest(instance, unknown_body)).result == "failed"
     finally:
         mock.set_generation()
     for wrong in (
-        lambda: client.create_report(CreateReportRequest(instance, order)),
-        lambda: listed(client, instance, page=0),
-        lambda: listed(client, instance, size=1001),
+        lambda: client.create_report(CreateReportRequest(instance, unknown_body)),
+        lambda: list_page(client, instance, page=0),
+        lambda: list_page(client, instance, size=1001),
         lambda: client.list_audit_instances(ListAuditInstancesRequest(limit=1001)),
     ):
         with pytest.raises(ClientRequestException) as caught:

@@ -27,11 +27,11 @@ def service(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
     }
 
 
-def printed(root: Path, language: str) -> list[str]:
+def code_blocks(root: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (root / "README.md").read_text(), re.M | re.S)
 
 
-def compiled(root: Path, build_dir: Path, environment: dict[str, str], source: Path) -> Path:
+def compile_program(root: Path, build_dir: Path, environment: dict[str, str], source: Path) -> Path:
     program = source.with_suffix("")
     flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-I{root / 'include'}"]
     link = [f"-L{build_dir / 'lib'}", "-ldbss", "-o", program]
@@ -39,13 +39,13 @@ def compiled(root: Path, build_dir: Path, environment: dict[str, str], source: P
     return program
 
 
-def test_the_c_program_of_the_readme(
+def test_readme_c_program_runs(
     root: Path, build_dir: Path, tmp_path: Path, service: dict[str, str], mock: MockService
 ) -> None:
     source = tmp_path / "readme.c"
-    [text] = printed(root, "c")
+    [text] = code_blocks(root, "c")
     source.write_text(text)
-    program = compiled(root, build_dir, service, source)
+    program = compile_program(root, build_dir, service, source)
     done = subprocess.run([program], env=service, capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
     assert hashlib.sha256(done.stdout).hexdigest() == mock.pdf["sha256"]["en-us"]
@@ -57,10 +57,8 @@ def test_the_c_program_of_the_readme(
     assert done.stderr.startswith(b"DBSS_ERR_UNAUTHENTICATED: ")
 
 
-def test_the_python_programs_of_the_readme(
-    root: Path, service: dict[str, str], mock: MockService
-) -> None:
-    plain, with_asyncio = printed(root, "python")
+def test_readme_python_programs_run(root: Path, service: dict[str, str], mock: MockService) -> None:
+    plain, with_asyncio = code_blocks(root, "python")
     assert output(plain, service) == f"{mock.pdf['sizes']['zh-cn']} bytes\n"
     *listed, last = output(with_asyncio, service).splitlines()
     assert mock.pdf["id"] in [line.split()[0] for line in listed]
@@ -75,7 +73,7 @@ def output(program: str, service: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_the_program_at_the_top_of_the_header(
+def test_header_example_program_runs(
     root: Path, build_dir: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     opening = (root / "include/dbss.h").read_text().split("*/")[0]
@@ -85,8 +83,8 @@ def test_the_program_at_the_top_of_the_header(
     assert 15 <= len(program.splitlines()) <= 30
     source = tmp_path / "header.c"
     source.write_text(program)
-    binary = compiled(root, build_dir, environment, source)
-    # Its region is the real one, so here it only says why it cannot go there.
+    binary = compile_program(root, build_dir, environment, source)
+    # It uses a real region, so here the call must fail before any traffic.
     done = subprocess.run(
         [binary, "not-an-id", "b", "c"],
         env={**environment, "DBSS_TOKEN": "a-token"},

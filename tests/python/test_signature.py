@@ -1,4 +1,4 @@
-"""Our signatures are the official SDK's, byte for byte."""
+"""Signatures match those of the official SDK, byte for byte."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import dbss
 import pytest
 
 with warnings.catch_warnings():
-    # Those of the SDK's own code are no defects of ours.
+    # Warnings in the SDK's own code are not our defects.
     warnings.simplefilter("ignore")
     from huaweicloudsdkcore.auth.credentials import BasicCredentials
     from huaweicloudsdkcore.region.region import Region
@@ -48,7 +48,7 @@ def sdk_authorization(
     return signed
 
 
-def rows() -> list[dict[str, object]]:
+def signature_table() -> list[dict[str, object]]:
     """Requests whose paths and queries need encoding, with and without a body and a token."""
     keys = [("AKEXAMPLE", "secret"), ("HPUA0123456789ABCDEF", "k+/=~" * 12)]
     dates = ["20250910T080000Z", "19700101T000000Z", "20991231T235959Z"]
@@ -91,9 +91,9 @@ def rows() -> list[dict[str, object]]:
     return table
 
 
-def test_a_table_of_requests_is_signed_alike(root: Path, tmp_path: Path) -> None:
+def test_signatures_match_the_official_sdk(root: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.json"
-    table.write_text(json.dumps(rows()))
+    table.write_text(json.dumps(signature_table()))
     test = "auth::signature::tests::the_table_of_the_official_sdk"
     done = subprocess.run(
         ["cargo", "test", "--lib", "--locked", "--quiet", "--", "--ignored", "--exact", test],
@@ -107,7 +107,7 @@ def test_a_table_of_requests_is_signed_alike(root: Path, tmp_path: Path) -> None
     assert "1 passed" in done.stdout
 
 
-def test_what_goes_over_the_wire_is_what_the_sdk_would_sign(mock: MockService) -> None:
+def test_sent_signature_matches_the_official_sdk(mock: MockService) -> None:
     for locale, token in itertools.product((None, "zh-cn"), (None, "a-security-token")):
         report = mock.add_report(format="bytes", size=1000)
         with dbss.Client(
@@ -145,7 +145,7 @@ def test_what_goes_over_the_wire_is_what_the_sdk_would_sign(mock: MockService) -
         ),
     ],
 )
-def test_half_a_key_and_a_malformed_one_are_refused(
+def test_incomplete_or_malformed_key_is_rejected(
     keys: dict[str, str], error: type[dbss.ArgumentError], parameter: str
 ) -> None:
     with pytest.raises(error) as caught:
@@ -153,12 +153,12 @@ def test_half_a_key_and_a_malformed_one_are_refused(
     assert caught.value.parameter == parameter
 
 
-def test_a_token_and_a_key_exclude_each_other() -> None:
+def test_token_and_key_together_are_rejected() -> None:
     with pytest.raises(TypeError):
         dbss.Client(endpoint="http://127.0.0.1:1", token="t", access_key="a", secret_key="s")
 
 
-def test_a_wrong_key_is_tried_once(mock: MockService) -> None:
+def test_wrong_key_is_tried_once(mock: MockService) -> None:
     report = mock.add_report(format="bytes", size=1000)
     key = {"access_key": mock.access_key, "secret_key": "not-the-secret-key"}
     with dbss.Client(endpoint=mock.http, **key) as client:
@@ -168,16 +168,16 @@ def test_a_wrong_key_is_tried_once(mock: MockService) -> None:
         assert caught.value.attempts == 1
         assert "not-the-secret-key" not in repr(vars(caught.value)) + repr(client)
         assert len(mock.requests(report["id"])) == 1
-        # A token may take over.
+        # A token may replace the key.
         client.set_token(mock.token)
         client.download_report(mock.project_id, mock.instance_id, report["id"])
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_our_client_and_the_sdks_find_the_same_project(
+def test_project_lookup_matches_the_official_sdk(
     mock: MockService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With an access key, a region and no project, and by the same request."""
+    """With an access key, a region and no project, both send the same request."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     BasicCredentials._CACHE.clear()
     report = mock.add_report(format="bytes", size=1000)["id"]

@@ -1,5 +1,4 @@
-"""Many calls in C: nothing grows, and nobody gets a byte of another. `make soak` makes very
-many."""
+"""Many calls in C: no growth, and no data of other calls. `make soak` makes many more."""
 
 from __future__ import annotations
 
@@ -7,19 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from test_c import checking, checks_of, environment, expect_success, facts, programs, run
+from test_c import (
+    c_programs,
+    check_environment,
+    checks_in,
+    environment,
+    expect_success,
+    fixture_file,
+    run,
+)
 
-# Fixtures, which no name in this file uses.
-__all__ = ["checking", "environment", "facts", "programs"]
+# Imported fixtures; this file does not use the names directly.
+__all__ = ["c_programs", "check_environment", "environment", "fixture_file"]
 
-CHECKS = checks_of("soak")
-HOURS = 3
+CHECKS = checks_in("soak")
+TIMEOUT_HOURS = 3
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_many_calls_leave_nothing_and_mix_nothing(
-    programs: Path, checking: dict[str, str], facts: Path, check: str
+def test_many_calls_leak_nothing_and_mix_nothing(
+    c_programs: Path, check_environment: dict[str, str], fixture_file: Path, check: str
 ) -> None:
-    done = run([programs / "soak", facts, check], checking, HOURS * 3600)
+    done = run([c_programs / "soak", fixture_file, check], check_environment, TIMEOUT_HOURS * 3600)
     print(done.stdout)
     assert f"ok {check}\n" in expect_success(done)

@@ -1,4 +1,4 @@
-"""Transfers: files, streams, progress, cancel, stalls, retries and resume, as Python sees them."""
+"""Transfers in the Python package: files, streams, progress, cancel, retries and resume."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 
 KIB = 1024
 MIB = 1024 * 1024
-# No wait here comes near; it only bounds what would hang.
-BOUND = 60.0
-# What the library promises is 100 ms for a cancel and 250 ms for a callback or a
-# signal; the rest is for the machine's noise. The times are printed.
-SOON = 1.0
+# An upper limit for every wait; only a hang reaches it.
+TIMEOUT = 60.0
+# The library promises 100 ms for a cancel and 250 ms for a callback or a signal; the rest
+# allows for a busy machine. The tests print the times.
+PROMPT = 1.0
 
 
 @pytest.fixture
@@ -63,17 +63,17 @@ def client(mock: MockService) -> Iterator[dbss.Client]:
 
 
 @pytest.fixture(autouse=True)
-def no_faults_left(mock: MockService) -> Iterator[None]:
+def clear_faults_after_test(mock: MockService) -> Iterator[None]:
     yield
     mock.clear_faults()
     mock.clear_listener_faults()
 
 
 @pytest.fixture
-def make(mock: MockService) -> Callable[..., Report]:
+def new_report(mock: MockService) -> Callable[..., Report]:
     def make_report(size: int = 300 * KIB, format: str = "bytes", **fault: Any) -> Report:
-        facts = mock.add_report(format=format, size=size)
-        report = Report(mock, facts)
+        info = mock.add_report(format=format, size=size)
+        report = Report(mock, info)
         if fault:
             report.fault(**fault)
         return report
@@ -84,11 +84,11 @@ def make(mock: MockService) -> Callable[..., Report]:
 @dataclass
 class Report:
     mock: MockService
-    facts: dict[str, Any]
+    info: dict[str, Any]
 
     @property
     def id(self) -> str:
-        return self.facts["id"]
+        return self.info["id"]
 
     @property
     def ids(self) -> tuple[str, str, str]:
@@ -96,23 +96,23 @@ class Report:
 
     @property
     def size(self) -> int:
-        return self.facts["sizes"]["en-us"]
+        return self.info["sizes"]["en-us"]
 
     @property
     def sha256(self) -> str:
-        return self.facts["sha256"]["en-us"]
+        return self.info["sha256"]["en-us"]
 
     def fault(self, **fault: Any) -> None:
         self.mock.fault(self.id, **fault)
 
     def change(self) -> None:
-        self.facts = self.mock.new_version(self.id)
+        self.info = self.mock.new_version(self.id)
 
     def requests(self) -> list[dict[str, Any]]:
         return self.mock.requests(self.id)
 
     def headers(self, name: str) -> list[str | None]:
-        """This header of each request."""
+        """The value of a header in each request."""
         return [
             next((value for key, value in one["headers"] if key.lower() == name), None)
             for one in self.requests()
@@ -124,18 +124,18 @@ def sha256(data: bytes | Path) -> str:
 
 
 def python(code: str, environment: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
-    """Runs a program of its own, which finds the package."""
+    """Runs a program in a child process that finds the package."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         env={**environment, **more},
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
 
 
-def told(report: Report) -> dict[str, str]:
-    """What a program of its own is told of a report."""
+def env_for(report: Report) -> dict[str, str]:
+    """The variables of such a program, for a report."""
     return {
         "ENDPOINT": report.mock.http,
         "TOKEN": report.mock.token,
@@ -143,11 +143,11 @@ def told(report: Report) -> dict[str, str]:
     }
 
 
-# Ways to download, each of which gives the bytes in the end.
+# Download methods; each returns the bytes.
 
 
 class Writer:
-    """Takes bytes, and is no file."""
+    """An object with a write method that is not a file."""
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
@@ -166,7 +166,7 @@ def to_file(client: dbss.Client, report: Report, directory: Path, **more: Any) -
     try:
         assert client.download_report_to(*report.ids, path, **more) == path
     except BaseException:
-        # No half file, whatever went wrong.
+        # No partial file, whatever the failure.
         assert list(directory.iterdir()) == []
         raise
     return path.read_bytes()
@@ -195,71 +195,77 @@ def to_writer(client: dbss.Client, report: Report, directory: Path, **more: Any)
     return b"".join(writer.parts)
 
 
-def by_stream(client: dbss.Client, report: Report, directory: Path, **more: Any) -> bytes:
+def with_stream(client: dbss.Client, report: Report, directory: Path, **more: Any) -> bytes:
     with client.open_report(*report.ids, **more) as stream:
         return stream.read()
 
 
-WAYS = [to_bytes, to_file, to_directory, to_descriptor, to_writer, by_stream]
-# What can forget what came, and so begin again.
-FORGETFUL = [to_bytes, to_file, to_directory]
+DOWNLOAD_METHODS = [to_bytes, to_file, to_directory, to_descriptor, to_writer, with_stream]
+# These can discard the received bytes and restart.
+RESTARTABLE_METHODS = [to_bytes, to_file, to_directory]
 
-every_way = pytest.mark.parametrize("way", WAYS)
+every_method = pytest.mark.parametrize("method", DOWNLOAD_METHODS)
 
 
-@every_way
+@every_method
 @pytest.mark.parametrize("listener", ["http", "https"])
-def test_a_report_arrives_right_to_the_byte(
+def test_download_matches_hash(
     mock: MockService,
-    make: Callable[..., Report],
+    new_report: Callable[..., Report],
     tmp_path: Path,
-    way: Callable[..., bytes],
+    method: Callable[..., bytes],
     listener: str,
 ) -> None:
-    report = make(5 * MIB + 1, "pdf")
+    report = new_report(5 * MIB + 1, "pdf")
     with dbss.Client(
         endpoint=getattr(mock, listener), token=mock.token, ca_file=mock.ca_file
     ) as client:
-        got = way(client, report, tmp_path, locale="zh-cn")
-    assert sha256(got) == report.facts["sha256"]["zh-cn"]
+        got = method(client, report, tmp_path, locale="zh-cn")
+    assert sha256(got) == report.info["sha256"]["zh-cn"]
 
 
 # Broken transfers.
 
 
-@every_way
-def test_a_transfer_cut_at_random_places_is_whole_in_the_end(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+@every_method
+def test_transfer_cut_at_random_offsets_completes(
+    client: dbss.Client,
+    new_report: Callable[..., Report],
+    tmp_path: Path,
+    method: Callable[..., bytes],
 ) -> None:
     def download(seed: int) -> int:
-        # Bytes of no format, and a length that is no multiple of anything.
-        report = make(200_003)
+        # Bytes of no known format, and an odd length.
+        report = new_report(200_003)
         at = random.Random(seed).choice(([0, 10], [0, 200_003], [199_900, 200_003]))
         cut = {"seed": seed, "least": at[0], "most": at[1], "kind": "any"}
         report.fault(cut_random=cut, times=2, framing=("length", "chunked")[seed % 2])
         directory = tmp_path / str(seed)
         directory.mkdir()
         operation = dbss.Operation()
-        got = way(client, report, directory, operation=operation)
+        got = method(client, report, directory, operation=operation)
         assert len(got) == report.size
         assert sha256(got) == report.sha256
         assert operation.received == report.size
         return operation.attempts
 
     with ThreadPoolExecutor(16) as pool:
-        attempts = list(pool.map(download, range(48), timeout=BOUND))
-    # A cut at the very end is none.
+        attempts = list(pool.map(download, range(48), timeout=TIMEOUT))
+    # A cut at the very end has no effect.
     assert sum(one >= 3 for one in attempts) > 20
 
 
-@every_way
-def test_a_transfer_that_is_cut_once_is_resumed(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+@every_method
+def test_transfer_cut_once_is_resumed(
+    client: dbss.Client,
+    new_report: Callable[..., Report],
+    tmp_path: Path,
+    method: Callable[..., bytes],
 ) -> None:
-    report = make(3 * MIB, reset_after=1_234_567, times=1)
+    report = new_report(3 * MIB, reset_after=1_234_567, times=1)
     operation = dbss.Operation()
     seen: list[dbss.Progress] = []
-    got = way(client, report, tmp_path, operation=operation, progress=seen.append)
+    got = method(client, report, tmp_path, operation=operation, progress=seen.append)
     assert sha256(got) == report.sha256
     assert report.headers("range") == [None, "bytes=1234567-"]
     assert [one["status"] for one in report.requests()] == [200, 206]
@@ -272,7 +278,7 @@ def test_a_transfer_that_is_cut_once_is_resumed(
     assert seen[-1] == dbss.Progress(report.size, report.size, 1_234_567, 2)
 
 
-@every_way
+@every_method
 @pytest.mark.parametrize(
     "fault",
     [
@@ -291,31 +297,34 @@ def test_a_transfer_that_is_cut_once_is_resumed(
         {"json": {"error_code": "DBSS.1"}},
     ],
 )
-def test_what_is_not_whole_is_an_error_and_leaves_nothing(
-    make: Callable[..., Report],
+def test_incomplete_response_is_an_error_and_leaves_nothing(
+    new_report: Callable[..., Report],
     mock: MockService,
     tmp_path: Path,
-    way: Callable[..., bytes],
+    method: Callable[..., bytes],
     fault: dict[str, Any],
 ) -> None:
-    report = make(300 * KIB, **fault)
+    report = new_report(300 * KIB, **fault)
     with (
         dbss.Client(endpoint=mock.http, token=mock.token, max_attempts=1) as client,
         pytest.raises((dbss.NetworkError, dbss.ServiceError)),
     ):
-        way(client, report, tmp_path)
+        method(client, report, tmp_path)
 
 
-@every_way
-def test_text_in_place_of_a_report_is_refused_and_leaves_nothing(
-    make: Callable[..., Report], mock: MockService, tmp_path: Path, way: Callable[..., bytes]
+@every_method
+def test_text_response_is_rejected_and_leaves_nothing(
+    new_report: Callable[..., Report],
+    mock: MockService,
+    tmp_path: Path,
+    method: Callable[..., bytes],
 ) -> None:
-    report = make(300, body="<!-- confidential --><html>", times=1)
+    report = new_report(300, body="<!-- confidential --><html>", times=1)
     with (
         dbss.Client(endpoint=mock.http, token=mock.token) as client,
         pytest.raises(dbss.UnexpectedResponseError) as caught,
     ):
-        way(client, report, tmp_path)
+        method(client, report, tmp_path)
     assert "web page" in caught.value.message
     assert "confidential" not in caught.value.message
     left = [one for one in tmp_path.rglob("*") if one.is_file() and one.stat().st_size]
@@ -323,58 +332,61 @@ def test_text_in_place_of_a_report_is_refused_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("blank", [5, 511, 512, 600, 1024, 5000])
-def test_a_report_behind_white_space_is_one(
-    mock: MockService, make: Callable[..., Report], blank: int
+def test_report_after_white_space_is_accepted(
+    mock: MockService, new_report: Callable[..., Report], blank: int
 ) -> None:
     body = "\n" * blank + "%PDF-1.7 and so on"
-    report = make(300, body=body, times=1)
+    report = new_report(300, body=body, times=1)
     with dbss.Client(endpoint=mock.http, token=mock.token) as client:
-        got = client.download_report(mock.project_id, mock.instance_id, report.facts["id"])
+        got = client.download_report(mock.project_id, mock.instance_id, report.info["id"])
     assert got == body.encode()
 
 
-@pytest.mark.parametrize(("blank", "said"), [(600, "empty body"), (20_000, "text")])
-def test_white_space_alone_is_no_report(
-    mock: MockService, make: Callable[..., Report], blank: int, said: str
+@pytest.mark.parametrize(("blank", "expected_words"), [(600, "empty body"), (20_000, "text")])
+def test_response_of_white_space_is_rejected(
+    mock: MockService, new_report: Callable[..., Report], blank: int, expected_words: str
 ) -> None:
-    report = make(300, body=" " * blank, times=1)
+    report = new_report(300, body=" " * blank, times=1)
     with (
         dbss.Client(endpoint=mock.http, token=mock.token) as client,
         pytest.raises(dbss.UnexpectedResponseError) as caught,
     ):
-        client.download_report(mock.project_id, mock.instance_id, report.facts["id"])
-    assert said in caught.value.message
+        client.download_report(mock.project_id, mock.instance_id, report.info["id"])
+    assert expected_words in caught.value.message
 
 
-def change_in_the_midst(report: Report) -> Callable[[dbss.Progress], None]:
-    """A progress function that changes the report as soon as some of it has come."""
+def change_during_transfer(report: Report) -> Callable[[dbss.Progress], None]:
+    """A progress function that changes the report when some bytes have arrived."""
 
     def progress(now: dbss.Progress) -> None:
-        if now.received and report.facts["version"] == before:
+        if now.received and report.info["version"] == before:
             report.change()
 
-    before = report.facts["version"]
+    before = report.info["version"]
     return progress
 
 
-@every_way
-def test_a_report_that_changed_meanwhile_is_never_mixed(
-    mock: MockService, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+@every_method
+def test_report_changed_during_transfer_is_never_mixed(
+    mock: MockService,
+    new_report: Callable[..., Report],
+    tmp_path: Path,
+    method: Callable[..., bytes],
 ) -> None:
-    report = make(300 * KIB, stall_after=100_000, times=1)
+    report = new_report(300 * KIB, stall_after=100_000, times=1)
     old = report.sha256
     with dbss.Client(endpoint=mock.http, token=mock.token, stall_timeout=0.3) as client:
         call = (client, report, tmp_path)
-        if way in FORGETFUL:
-            got = way(*call, progress=change_in_the_midst(report))
+        if method in RESTARTABLE_METHODS:
+            got = method(*call, progress=change_during_transfer(report))
             assert sha256(got) == report.sha256 != old
         else:
             with pytest.raises(dbss.NotResumableError):
-                way(*call, progress=change_in_the_midst(report))
+                method(*call, progress=change_during_transfer(report))
             assert report.sha256 != old
 
 
-@every_way
+@every_method
 @pytest.mark.parametrize(
     "fault",
     [
@@ -385,53 +397,59 @@ def test_a_report_that_changed_meanwhile_is_never_mixed(
         {"ranges": False},
     ],
 )
-def test_another_part_than_asked_for_is_never_taken(
+def test_resume_with_wrong_range_is_rejected(
     client: dbss.Client,
-    make: Callable[..., Report],
+    new_report: Callable[..., Report],
     tmp_path: Path,
-    way: Callable[..., bytes],
+    method: Callable[..., bytes],
     fault: dict[str, Any],
 ) -> None:
-    report = make(300 * KIB, cut_after=100_000, times=1)
+    report = new_report(300 * KIB, cut_after=100_000, times=1)
     report.fault(times=1, **fault)
-    if way in FORGETFUL:
-        assert sha256(way(client, report, tmp_path)) == report.sha256
+    if method in RESTARTABLE_METHODS:
+        assert sha256(method(client, report, tmp_path)) == report.sha256
     else:
         with pytest.raises(dbss.NotResumableError):
-            way(client, report, tmp_path)
+            method(client, report, tmp_path)
 
 
 CUT = 100_000
-OTHER = '"of-another-version"'
+OTHER_TAG = '"of-another-version"'
 
 
-def version(report: Report) -> tuple[str, bytes]:
-    """A report's entity tag and its bytes."""
+def tag_and_body(report: Report) -> tuple[str, bytes]:
+    """The entity tag and the bytes of a report."""
     project, instance, _ = report.ids
     url = f"{report.mock.http}/v1/{project}/audit/{instance}/reports/{report.id}/download"
     request = urllib.request.Request(url, headers={"X-Auth-Token": report.mock.token})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=BOUND) as response:
+    with opener.open(request, timeout=TIMEOUT) as response:
         return response.headers["ETag"], response.read()
 
 
-def raw(status: str, headers: list[tuple[str, str]], body: bytes) -> str:
-    """A response with just these headers, for a fault."""
+def raw_response(status: str, headers: list[tuple[str, str]], body: bytes) -> str:
+    """A response with exactly these headers, for a fault."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
     length = f"Content-Length: {len(body)}\r\n"
     return base64.b64encode(f"HTTP/1.1 {status}\r\n{lines}{length}\r\n".encode() + body).decode()
 
 
-@every_way
+@every_method
 @pytest.mark.parametrize(
     ("status", "headers"),
     [
-        ("206 Partial Content", [("ETag", "$TAG"), ("ETag", OTHER), ("Content-Range", "$REST")]),
-        ("206 Partial Content", [("ETag", OTHER), ("ETag", "$TAG"), ("Content-Range", "$REST")]),
+        (
+            "206 Partial Content",
+            [("ETag", "$TAG"), ("ETag", OTHER_TAG), ("Content-Range", "$REST")],
+        ),
+        (
+            "206 Partial Content",
+            [("ETag", OTHER_TAG), ("ETag", "$TAG"), ("Content-Range", "$REST")],
+        ),
         ("206 Partial Content", [("Content-Range", "$REST"), ("Content-Range", "bytes 0-9/10")]),
         ("206 Partial Content", [("Content-Range", "bytes 0-9/10"), ("Content-Range", "$REST")]),
-        ("206 Partial Content", [("ETag", OTHER), ("Content-Range", "$REST")]),
-        ("416 Range Not Satisfiable", [("ETag", OTHER), ("Content-Range", f"bytes */{CUT}")]),
+        ("206 Partial Content", [("ETag", OTHER_TAG), ("Content-Range", "$REST")]),
+        ("416 Range Not Satisfiable", [("ETag", OTHER_TAG), ("Content-Range", f"bytes */{CUT}")]),
         (
             "416 Range Not Satisfiable",
             [("ETag", "$TAG"), ("Content-Range", f"bytes */{CUT}"), ("Content-Range", "bytes */9")],
@@ -439,109 +457,118 @@ def raw(status: str, headers: list[tuple[str, str]], body: bytes) -> str:
     ],
 )
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_a_part_that_may_be_of_another_version_is_never_taken(
+def test_resume_with_doubtful_version_is_rejected(
     client: dbss.Client,
-    make: Callable[..., Report],
+    new_report: Callable[..., Report],
     tmp_path: Path,
-    way: Callable[..., bytes],
+    method: Callable[..., bytes],
     status: str,
     headers: list[tuple[str, str]],
     framing: str,
 ) -> None:
-    report = make()
-    tag, data = version(report)
+    report = new_report()
+    tag, data = tag_and_body(report)
     values = {"$TAG": tag, "$REST": f"bytes {CUT}-{len(data) - 1}/{len(data)}"}
-    given = [(name, values.get(value, value)) for name, value in headers]
+    supplied = [(name, values.get(value, value)) for name, value in headers]
     report.fault(cut_after=CUT, framing=framing, times=1)
-    # As if it were the same: the library can tell by the headers alone.
+    # The body is of the same version: the library must decide by the headers.
     body = data[CUT:] if status.startswith("206") else b""
-    report.fault(raw_base64=raw(status, given, body), times=1)
-    if way in FORGETFUL:
+    report.fault(raw_base64=raw_response(status, supplied, body), times=1)
+    if method in RESTARTABLE_METHODS:
         operation = dbss.Operation()
-        assert sha256(way(client, report, tmp_path, operation=operation)) == report.sha256
+        assert sha256(method(client, report, tmp_path, operation=operation)) == report.sha256
         assert operation.resumed == 0
     else:
         with pytest.raises(dbss.NotResumableError):
-            way(client, report, tmp_path)
+            method(client, report, tmp_path)
 
 
-@every_way
-def test_a_version_with_two_tags_is_not_resumed(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+@every_method
+def test_response_with_two_entity_tags_is_not_resumed(
+    client: dbss.Client,
+    new_report: Callable[..., Report],
+    tmp_path: Path,
+    method: Callable[..., bytes],
 ) -> None:
-    report = make()
-    tag, data = version(report)
-    both = [("ETag", tag), ("ETag", OTHER)]
-    cut = base64.b64decode(raw("200 OK", both, data))[: CUT - len(data)]
+    report = new_report()
+    tag, data = tag_and_body(report)
+    both = [("ETag", tag), ("ETag", OTHER_TAG)]
+    cut = base64.b64decode(raw_response("200 OK", both, data))[: CUT - len(data)]
     report.fault(raw_base64=base64.b64encode(cut).decode(), times=1)
-    if way in FORGETFUL:
-        assert sha256(way(client, report, tmp_path)) == report.sha256
+    if method in RESTARTABLE_METHODS:
+        assert sha256(method(client, report, tmp_path)) == report.sha256
     else:
         with pytest.raises(dbss.TruncatedError):
-            way(client, report, tmp_path)
+            method(client, report, tmp_path)
     assert not any(report.headers("range"))
 
 
-@every_way
+@every_method
 @pytest.mark.parametrize("max_attempts", [2, 3])
-def test_a_part_of_a_report_of_unknown_length_is_not_its_end(
+def test_resume_of_unknown_length_continues_after_partial_range(
     client: dbss.Client,
-    make: Callable[..., Report],
+    new_report: Callable[..., Report],
     tmp_path: Path,
-    way: Callable[..., bytes],
+    method: Callable[..., bytes],
     max_attempts: int,
 ) -> None:
-    report = make()
-    tag, data = version(report)
+    report = new_report()
+    tag, data = tag_and_body(report)
     report.fault(cut_after=CUT, framing="chunked", times=1)
     for first in (CUT, CUT + 1000):
         headers = [("ETag", tag), ("Content-Range", f"bytes {first}-{first + 999}/*")]
-        part = raw("206 Partial Content", headers, data[first : first + 1000])
+        part = raw_response("206 Partial Content", headers, data[first : first + 1000])
         report.fault(raw_base64=part, times=1)
     operation = dbss.Operation(max_attempts=max_attempts)
-    assert sha256(way(client, report, tmp_path, operation=operation)) == report.sha256
+    assert sha256(method(client, report, tmp_path, operation=operation)) == report.sha256
     ranges = [None, *(f"bytes={CUT + more}-" for more in (0, 1000, 2000))]
     assert report.headers("range")[1:] == ranges
 
 
-@every_way
-def test_the_end_of_a_report_of_unknown_length_is_asked_for(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+@every_method
+def test_resume_of_unknown_length_requests_the_end(
+    client: dbss.Client,
+    new_report: Callable[..., Report],
+    tmp_path: Path,
+    method: Callable[..., bytes],
 ) -> None:
-    report = make()
-    tag, data = version(report)
+    report = new_report()
+    tag, data = tag_and_body(report)
     report.fault(cut_after=CUT, framing="chunked", times=1)
     headers = [("ETag", tag), ("Content-Range", f"bytes {CUT}-{len(data) - 1}/*")]
-    report.fault(raw_base64=raw("206 Partial Content", headers, data[CUT:]), times=1)
-    assert sha256(way(client, report, tmp_path)) == report.sha256
+    report.fault(raw_base64=raw_response("206 Partial Content", headers, data[CUT:]), times=1)
+    assert sha256(method(client, report, tmp_path)) == report.sha256
     assert report.headers("range")[-1] == f"bytes={len(data)}-"
     assert report.requests()[-1]["status"] == 416
 
 
-@every_way
-def test_a_report_in_endless_small_parts_ends(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+@every_method
+def test_resume_in_endless_small_parts_ends(
+    client: dbss.Client,
+    new_report: Callable[..., Report],
+    tmp_path: Path,
+    method: Callable[..., bytes],
 ) -> None:
-    report = make()
-    tag, data = version(report)
+    report = new_report()
+    tag, data = tag_and_body(report)
     report.fault(cut_after=CUT, framing="chunked", times=1)
     for first in range(CUT, CUT + 50):
         headers = [("ETag", tag), ("Content-Range", f"bytes {first}-{first}/*")]
-        part = raw("206 Partial Content", headers, data[first : first + 1])
+        part = raw_response("206 Partial Content", headers, data[first : first + 1])
         report.fault(raw_base64=part, times=1)
     with pytest.raises(dbss.TruncatedError):
-        way(client, report, tmp_path)
+        method(client, report, tmp_path)
     assert len(report.requests()) < 20
 
 
 @pytest.mark.parametrize("scheme", ["HTTPS", "Https"])
-def test_a_redirect_keeps_its_scheme_however_it_is_written(
-    mock: MockService, make: Callable[..., Report], scheme: str
+def test_redirect_with_uppercase_scheme_keeps_https(
+    mock: MockService, new_report: Callable[..., Report], scheme: str
 ) -> None:
-    """In capitals it was taken for plain http."""
+    """An uppercase scheme was once treated as plain http."""
     to = mock.https.replace("https", scheme, 1)
-    target = make()
-    report = make()
+    target = new_report()
+    report = new_report()
     path = f"/v1/{mock.project_id}/audit/{mock.instance_id}/reports/{target.id}/download"
     report.fault(status=302, headers=[["Location", to + path]], times=1)
     options = {"ca_file": mock.ca_file, "follow_redirects": True}
@@ -550,35 +577,41 @@ def test_a_redirect_keeps_its_scheme_however_it_is_written(
     assert hashlib.sha256(data).hexdigest() == target.sha256
 
 
-@every_way
-def test_a_part_that_is_longer_than_it_says_is_refused(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+@every_method
+def test_resume_longer_than_its_range_is_rejected(
+    client: dbss.Client,
+    new_report: Callable[..., Report],
+    tmp_path: Path,
+    method: Callable[..., bytes],
 ) -> None:
-    report = make(cut_after=CUT, framing="chunked", times=1)
+    report = new_report(cut_after=CUT, framing="chunked", times=1)
     headers = [["Content-Range", f"bytes {CUT}-{CUT + 9}/*"]]
     report.fault(status=206, framing="chunked", headers=headers, body="x" * 1000, times=1)
     with pytest.raises(dbss.ProtocolError):
-        way(client, report, tmp_path)
+        method(client, report, tmp_path)
 
 
-@every_way
-def test_a_stalled_transfer_is_resumed_or_ends(
-    mock: MockService, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+@every_method
+def test_stalled_transfer_is_resumed_or_fails(
+    mock: MockService,
+    new_report: Callable[..., Report],
+    tmp_path: Path,
+    method: Callable[..., bytes],
 ) -> None:
-    report = make(300 * KIB, stall_after=100_000, times=2)
+    report = new_report(300 * KIB, stall_after=100_000, times=2)
     with dbss.Client(endpoint=mock.http, token=mock.token, stall_timeout=0.25) as client:
         with pytest.raises(dbss.StalledError) as caught:
-            way(client, report, tmp_path, operation=dbss.Operation(max_attempts=1))
+            method(client, report, tmp_path, operation=dbss.Operation(max_attempts=1))
         assert caught.value.attempts == 1
         assert isinstance(caught.value, TimeoutError)
-        assert sha256(way(client, report, tmp_path)) == report.sha256
+        assert sha256(method(client, report, tmp_path)) == report.sha256
     assert report.headers("range")[-1] == "bytes=100000-"
 
 
-def test_a_dripping_server_is_no_stalled_one(
-    mock: MockService, make: Callable[..., Report], tmp_path: Path
+def test_slow_steady_transfer_does_not_stall(
+    mock: MockService, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    report = make(10_000, drip={"bytes": 1000, "every_ms": 60})
+    report = new_report(10_000, drip={"bytes": 1000, "every_ms": 60})
     with dbss.Client(endpoint=mock.http, token=mock.token, stall_timeout=0.5) as client:
         assert sha256(to_file(client, report, tmp_path)) == report.sha256
 
@@ -587,27 +620,29 @@ def test_a_dripping_server_is_no_stalled_one(
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_what_passes_by_itself_is_tried_again(
-    client: dbss.Client, make: Callable[..., Report], status: int
+def test_retry_transient_status_is_retried(
+    client: dbss.Client, new_report: Callable[..., Report], status: int
 ) -> None:
-    report = make(1000, status=status, times=2, headers=[["Retry-After", "0"]])
+    report = new_report(1000, status=status, times=2, headers=[["Retry-After", "0"]])
     operation = dbss.Operation()
     assert sha256(client.download_report(*report.ids, operation=operation)) == report.sha256
     assert operation.attempts == len(report.requests()) == 3
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
-def test_what_does_not_is_not(
-    client: dbss.Client, make: Callable[..., Report], status: int
+def test_retry_permanent_status_fails_at_once(
+    client: dbss.Client, new_report: Callable[..., Report], status: int
 ) -> None:
-    report = make(1000, status=status)
+    report = new_report(1000, status=status)
     with pytest.raises(dbss.ServiceError) as caught:
         client.download_report(*report.ids)
     assert caught.value.attempts == len(report.requests()) == 1
 
 
-def test_attempts_end_with_the_last_error(mock: MockService, make: Callable[..., Report]) -> None:
-    report = make(1000, status=503, headers=[["Retry-After", "0"]])
+def test_retry_attempts_end_with_the_last_error(
+    mock: MockService, new_report: Callable[..., Report]
+) -> None:
+    report = new_report(1000, status=503, headers=[["Retry-After", "0"]])
     with dbss.Client(endpoint=mock.http, token=mock.token, max_attempts=2) as client:
         with pytest.raises(dbss.ServerError) as caught:
             client.download_report(*report.ids)
@@ -620,28 +655,28 @@ def test_attempts_end_with_the_last_error(mock: MockService, make: Callable[...,
         assert operation.error.http_status == 503
 
 
-def test_retry_after_is_obeyed_up_to_its_limit(
-    mock: MockService, make: Callable[..., Report]
+def test_retry_after_longer_than_limit_fails_at_once(
+    mock: MockService, new_report: Callable[..., Report]
 ) -> None:
-    report = make(1000, status=503, times=2, headers=[["Retry-After", "1"]])
-    begun = time.monotonic()
+    report = new_report(1000, status=503, times=2, headers=[["Retry-After", "1"]])
+    started = time.monotonic()
     with dbss.Client(endpoint=mock.http, token=mock.token, max_retry_after=1) as client:
         assert client.download_report(*report.ids)
-        assert time.monotonic() - begun >= 2
+        assert time.monotonic() - started >= 2
         report.fault(status=429, headers=[["Retry-After", "2"]])
-        begun = time.monotonic()
+        started = time.monotonic()
         with pytest.raises(dbss.ThrottledError) as caught:
             client.download_report(*report.ids)
-        assert time.monotonic() - begun < SOON
+        assert time.monotonic() - started < PROMPT
         assert (caught.value.retry_after, caught.value.attempts) == (2.0, 1)
 
 
-# Cancel, in every phase that a call can wait in.
+# Cancel, in every phase in which a call can wait.
 
 
 @dataclass
 class Phase:
-    """A call that waits, and will for longer than any test."""
+    """A call that waits longer than any test."""
 
     report: Report
     endpoint: str
@@ -655,8 +690,8 @@ class Phase:
         )
 
     def wait(self, operation: dbss.Operation | None = None) -> None:
-        """Until the call has got there."""
-        until = time.monotonic() + BOUND
+        """Waits until the call has reached the phase."""
+        until = time.monotonic() + TIMEOUT
         while not self.reached() or (operation is not None and operation.attempts == 0):
             assert time.monotonic() < until
             time.sleep(0.005)
@@ -666,18 +701,20 @@ PHASES = ["connect", "handshake", "header", "body", "retry"]
 
 
 @pytest.fixture(params=PHASES)
-def phase(request: pytest.FixtureRequest, mock: MockService, make: Callable[..., Report]) -> Phase:
+def phase(
+    request: pytest.FixtureRequest, mock: MockService, new_report: Callable[..., Report]
+) -> Phase:
     endpoint = mock.http
-    report = make(300 * KIB)
+    report = new_report(300 * KIB)
 
-    def asked() -> bool:
+    def is_requested() -> bool:
         return bool(report.requests())
 
-    reached = asked
+    reached = is_requested
     if request.param == "connect":
         endpoint = mock.never_accepts
 
-        # Nothing to see from outside: the attempt is counted right before.
+        # Not visible from outside: the attempt is counted right before.
         def reached() -> bool:
             return True
 
@@ -702,100 +739,104 @@ def phase(request: pytest.FixtureRequest, mock: MockService, make: Callable[...,
     return Phase(report, endpoint, mock.ca_file, reached)
 
 
-def show(what: str, seconds: float) -> None:
-    """For who looks how much of the bound is used (pytest -rP)."""
+def print_duration(what: str, seconds: float) -> None:
+    """Prints a duration, to compare it with the limit (pytest -rP)."""
     print(f"{what}: {seconds * 1000:.1f} ms")
 
 
-@every_way
-def test_a_cancel_ends_a_call_in_every_phase(
-    phase: Phase, tmp_path: Path, way: Callable[..., bytes]
+@every_method
+def test_cancel_ends_call_in_every_phase(
+    phase: Phase, tmp_path: Path, method: Callable[..., bytes]
 ) -> None:
     operation = dbss.Operation()
     with phase.client() as client, ThreadPoolExecutor(1) as pool:
-        call = pool.submit(way, client, phase.report, tmp_path, operation=operation)
+        call = pool.submit(method, client, phase.report, tmp_path, operation=operation)
         try:
             phase.wait(operation)
         finally:
-            begun = time.monotonic()
+            started = time.monotonic()
             operation.cancel()
         with pytest.raises(dbss.CancelledError) as caught:
-            call.result(BOUND)
-        took = time.monotonic() - begun
-        show("cancel", took)
-        assert took < SOON
+            call.result(TIMEOUT)
+        elapsed = time.monotonic() - started
+        print_duration("cancel", elapsed)
+        assert elapsed < PROMPT
         assert caught.type is dbss.CancelledError
         assert caught.value.cancelled_by == "operation"
         assert isinstance(operation.error, dbss.CancelledError)
         assert list(tmp_path.iterdir()) == []
 
-        # It stays cancelled, without any traffic, until it is told otherwise.
+        # The operation stays cancelled, without any traffic, until reset().
         before = phase.report.mock.connections()["total"]
         with pytest.raises(dbss.CancelledError):
-            way(client, phase.report, tmp_path, operation=operation)
+            method(client, phase.report, tmp_path, operation=operation)
         assert phase.report.mock.connections()["total"] == before
     phase.report.mock.clear_faults()
     operation.reset()
     assert (operation.received, operation.attempts, operation.error) == (0, 0, None)
     with dbss.Client(endpoint=phase.report.mock.http, token=phase.report.mock.token) as good:
-        got = way(good, phase.report, tmp_path, operation=operation)
+        got = method(good, phase.report, tmp_path, operation=operation)
     assert sha256(got) == phase.report.sha256
 
 
-def test_cancel_all_ends_every_call_and_no_later_one(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path
+def test_cancel_all_ends_running_calls_only(
+    client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    reports = [make(300 * KIB, stall_after=100_000, times=1) for _ in WAYS]
-    directories = [tmp_path / str(number) for number in range(len(WAYS))]
+    reports = [new_report(300 * KIB, stall_after=100_000, times=1) for _ in DOWNLOAD_METHODS]
+    directories = [tmp_path / str(number) for number in range(len(DOWNLOAD_METHODS))]
     for directory in directories:
         directory.mkdir()
-    with ThreadPoolExecutor(len(WAYS)) as pool:
+    with ThreadPoolExecutor(len(DOWNLOAD_METHODS)) as pool:
         calls = [
-            pool.submit(way, client, report, directory)
-            for way, report, directory in zip(WAYS, reports, directories, strict=True)
+            pool.submit(method, client, report, directory)
+            for method, report, directory in zip(
+                DOWNLOAD_METHODS, reports, directories, strict=True
+            )
         ]
         while not all(any(one["sent"] for one in report.requests()) for report in reports):
             time.sleep(0.005)
-        begun = time.monotonic()
+        started = time.monotonic()
         client.cancel_all()
         for call in calls:
             with pytest.raises(dbss.CancelledError):
-                call.result(BOUND)
-        took = time.monotonic() - begun
-        show("cancel_all", took)
-        assert took < SOON
+                call.result(TIMEOUT)
+        elapsed = time.monotonic() - started
+        print_duration("cancel_all", elapsed)
+        assert elapsed < PROMPT
     for report in reports:
         assert sha256(client.download_report(*report.ids)) == report.sha256
     client.close()
-    # There is nothing left to cancel.
+    # Nothing is left to cancel.
     client.cancel_all()
 
 
-@every_way
-def test_a_progress_function_ends_a_call_in_every_phase(
-    phase: Phase, tmp_path: Path, way: Callable[..., bytes]
+@every_method
+def test_progress_false_ends_call_in_every_phase(
+    phase: Phase, tmp_path: Path, method: Callable[..., bytes]
 ) -> None:
-    told_at: list[float] = []
+    stopped_at: list[float] = []
 
     def progress(now: dbss.Progress) -> bool:
-        if now.attempts and not told_at and phase.reached():
-            told_at.append(time.monotonic())
-        return not told_at
+        if now.attempts and not stopped_at and phase.reached():
+            stopped_at.append(time.monotonic())
+        return not stopped_at
 
     with phase.client() as client:
         with pytest.raises(dbss.CancelledError):
-            way(client, phase.report, tmp_path, progress=progress)
-        took = time.monotonic() - told_at[0]
-    show("stop", took)
-    assert took < SOON
+            method(client, phase.report, tmp_path, progress=progress)
+        elapsed = time.monotonic() - stopped_at[0]
+    print_duration("stop", elapsed)
+    assert elapsed < PROMPT
 
 
 # Signals and exceptions.
 
 
 @contextlib.contextmanager
-def signalled(phase: Phase, number: int, operation: dbss.Operation) -> Iterator[list[float]]:
-    """Sends a signal to this process once the call of the operation waits."""
+def send_signal_when_waiting(
+    phase: Phase, number: int, operation: dbss.Operation
+) -> Iterator[list[float]]:
+    """Sends a signal to this process when the call of the operation waits."""
     sent: list[float] = []
 
     def send() -> None:
@@ -808,101 +849,106 @@ def signalled(phase: Phase, number: int, operation: dbss.Operation) -> Iterator[
     try:
         yield sent
     finally:
-        thread.join(BOUND)
+        thread.join(TIMEOUT)
 
 
-@every_way
-def test_ctrl_c_ends_a_call_in_every_phase(
-    phase: Phase, tmp_path: Path, way: Callable[..., bytes], capfd: pytest.CaptureFixture[str]
+@every_method
+def test_ctrl_c_ends_call_in_every_phase(
+    phase: Phase, tmp_path: Path, method: Callable[..., bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
     operation = dbss.Operation()
     with phase.client() as client:
         with (
-            signalled(phase, signal.SIGINT, operation) as sent,
+            send_signal_when_waiting(phase, signal.SIGINT, operation) as sent,
             pytest.raises(KeyboardInterrupt) as caught,
         ):
-            way(client, phase.report, tmp_path, operation=operation)
-        took = time.monotonic() - sent[0]
+            method(client, phase.report, tmp_path, operation=operation)
+        elapsed = time.monotonic() - sent[0]
     assert (caught.value.__context__, caught.value.__cause__) == (None, None)
     assert capfd.readouterr() == ("", "")
-    show("Ctrl-C", took)
-    assert took < SOON
+    print_duration("Ctrl-C", elapsed)
+    assert elapsed < PROMPT
 
 
-def test_ctrl_c_needs_no_operation(mock: MockService, make: Callable[..., Report]) -> None:
-    report = make(no_answer=True)
+def test_ctrl_c_without_operation_ends_call(
+    mock: MockService, new_report: Callable[..., Report]
+) -> None:
+    report = new_report(no_answer=True)
     phase = Phase(report, mock.http, mock.ca_file, lambda: bool(report.requests()))
     with phase.client() as client:
         timer = threading.Thread(target=lambda: (phase.wait(), os.kill(os.getpid(), signal.SIGINT)))
         timer.start()
         with pytest.raises(KeyboardInterrupt):
             client.download_report(*report.ids)
-        timer.join(BOUND)
+        timer.join(TIMEOUT)
 
 
-class Special(Exception):
-    """Raised by the tests alone."""
+class CustomError(Exception):
+    """Only the tests raise it."""
 
 
 @pytest.fixture
-def on_usr1() -> Iterator[Callable[[Callable[[], None]], None]]:
-    """Sets what happens at SIGUSR1, for one test."""
+def set_usr1_handler() -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Sets the handler of SIGUSR1 for one test."""
     before = signal.getsignal(signal.SIGUSR1)
     yield lambda function: signal.signal(signal.SIGUSR1, lambda *_: function()) and None
     signal.signal(signal.SIGUSR1, before)
 
 
-@every_way
-def test_what_a_signals_handler_raises_comes_out_as_it_is(
+@every_method
+def test_signal_handler_exception_is_raised_unchanged(
     phase: Phase,
     tmp_path: Path,
-    way: Callable[..., bytes],
-    on_usr1: Callable[[Callable[[], None]], None],
+    method: Callable[..., bytes],
+    set_usr1_handler: Callable[[Callable[[], None]], None],
 ) -> None:
-    exception = Special("from the handler")
+    exception = CustomError("from the handler")
 
     def handler() -> None:
         raise exception
 
-    on_usr1(handler)
+    set_usr1_handler(handler)
     operation = dbss.Operation()
     with (
         phase.client() as client,
-        signalled(phase, signal.SIGUSR1, operation),
-        pytest.raises(Special) as caught,
+        send_signal_when_waiting(phase, signal.SIGUSR1, operation),
+        pytest.raises(CustomError) as caught,
     ):
-        way(client, phase.report, tmp_path, operation=operation)
+        method(client, phase.report, tmp_path, operation=operation)
     assert caught.value is exception
     assert exception.__context__ is None
     assert "handler" in [one.name for one in traceback.extract_tb(exception.__traceback__)]
 
 
-def test_a_handler_that_does_not_raise_runs_during_the_call_and_does_not_end_it(
+def test_signal_handler_that_returns_does_not_end_the_call(
     mock: MockService,
-    make: Callable[..., Report],
-    on_usr1: Callable[[Callable[[], None]], None],
+    new_report: Callable[..., Report],
+    set_usr1_handler: Callable[[Callable[[], None]], None],
 ) -> None:
-    report = make(300 * KIB, delay_ms=700)
+    report = new_report(300 * KIB, delay_ms=700)
     phase = Phase(report, mock.http, mock.ca_file, lambda: bool(report.requests()))
     ran: list[float] = []
-    on_usr1(lambda: ran.append(time.monotonic()))
+    set_usr1_handler(lambda: ran.append(time.monotonic()))
     operation = dbss.Operation()
-    with phase.client() as client, signalled(phase, signal.SIGUSR1, operation) as sent:
+    with (
+        phase.client() as client,
+        send_signal_when_waiting(phase, signal.SIGUSR1, operation) as sent,
+    ):
         got = client.download_report(*report.ids, operation=operation)
         ended = time.monotonic()
     assert sha256(got) == report.sha256
-    show("handler", ran[0] - sent[0])
+    print_duration("handler", ran[0] - sent[0])
     assert ran[0] < ended
 
 
-def test_a_signals_handler_may_cancel_and_call(
+def test_signal_handler_may_cancel_and_call(
     client: dbss.Client,
     mock: MockService,
-    make: Callable[..., Report],
-    on_usr1: Callable[[Callable[[], None]], None],
+    new_report: Callable[..., Report],
+    set_usr1_handler: Callable[[Callable[[], None]], None],
 ) -> None:
-    report = make(no_answer=True)
-    other = make(1000)
+    report = new_report(no_answer=True)
+    other = new_report(1000)
     phase = Phase(report, mock.http, mock.ca_file, lambda: bool(report.requests()))
     operation = dbss.Operation()
     got: list[object] = []
@@ -915,10 +961,13 @@ def test_a_signals_handler_may_cancel_and_call(
             got.append(error.service_code)
         operation.cancel()
 
-    on_usr1(handler)
-    with signalled(phase, signal.SIGUSR1, operation), pytest.raises(dbss.CancelledError):
+    set_usr1_handler(handler)
+    with (
+        send_signal_when_waiting(phase, signal.SIGUSR1, operation),
+        pytest.raises(dbss.CancelledError),
+    ):
         client.download_report(*report.ids, operation=operation)
-    # Errors of calls in a callback are whole, too.
+    # Errors of calls inside a callback are complete, too.
     assert got == [other.sha256, "DBSS.10021004"]
 
 
@@ -934,10 +983,10 @@ void message(void (*f)(void *, const void *), void *user_data)
 
 @pytest.fixture(scope="module")
 def trampoline(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> CDLL:
-    """Calls callbacks with a signal that has just come, and that nobody has seen yet."""
+    """Calls callbacks with a pending signal that Python has not handled yet."""
     path = tmp_path_factory.mktemp("trampoline") / "trampoline.so"
     command = [environment.get("CC", "cc"), "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
-    subprocess.run(command, input=TRAMPOLINE, check=True, text=True, timeout=BOUND)
+    subprocess.run(command, input=TRAMPOLINE, check=True, text=True, timeout=TIMEOUT)
     library = CDLL(str(path))
     library.tick.argtypes = (abi.ProgressFn, py_object)
     library.tick.restype = c_int32
@@ -946,82 +995,82 @@ def trampoline(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, 
     return library
 
 
-def test_a_signal_right_before_a_tick_is_not_lost(trampoline: CDLL) -> None:
+def test_signal_right_before_progress_callback_is_not_lost(trampoline: CDLL) -> None:
     monitor = operation_module.CallMonitor(operation_module.Control())
-    assert trampoline.tick(ffi._TICK, monitor._ticks) == 1
-    assert type(monitor._failed) is KeyboardInterrupt
-    # It stops for good, even if somebody went on.
-    assert [next(monitor._ticks), next(monitor._ticks)] == [1, 1]
+    assert trampoline.tick(ffi._PROGRESS_CALLBACK, monitor._callback_loop) == 1
+    assert type(monitor._raised) is KeyboardInterrupt
+    # It keeps stopping the call, even if it is resumed.
+    assert [next(monitor._callback_loop), next(monitor._callback_loop)] == [1, 1]
 
 
-def test_a_signal_right_before_a_log_record_is_not_lost(trampoline: CDLL) -> None:
-    log = log_module.Log(lambda _: None)
+def test_signal_right_before_log_callback_is_not_lost(trampoline: CDLL) -> None:
+    log = log_module.LogForwarder(lambda _: None)
     monitor = operation_module.CallMonitor(operation_module.Control(), log=log)
     held = functools.partial(log.relay)
     with pytest.raises(KeyboardInterrupt):
-        monitor.run(trampoline.message, ffi._HAND_RECORD, held)
+        monitor.run(trampoline.message, ffi._LOG_CALLBACK, held)
     # The call would have been stopped.
-    assert next(monitor._ticks) == 1
+    assert next(monitor._callback_loop) == 1
 
 
-@every_way
-def test_what_a_progress_function_raises_comes_out_as_it_is(
+@every_method
+def test_progress_exception_is_raised_unchanged(
     client: dbss.Client,
-    make: Callable[..., Report],
+    new_report: Callable[..., Report],
     tmp_path: Path,
-    way: Callable[..., bytes],
+    method: Callable[..., bytes],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     for at in (1, 2):
-        report = make(300 * KIB, stall_after=100_000)
-        exception = Special(at)
+        report = new_report(300 * KIB, stall_after=100_000)
+        exception = CustomError(at)
         count: list[dbss.Progress] = []
 
         def inner(
-            now: dbss.Progress, exception: Special = exception, at: int = at, count: Any = count
+            now: dbss.Progress, exception: CustomError = exception, at: int = at, count: Any = count
         ) -> None:
             count.append(now)
             if len(count) == at:
                 raise exception
 
-        with pytest.raises(Special) as caught:
-            way(client, report, tmp_path, progress=inner)
+        with pytest.raises(CustomError) as caught:
+            method(client, report, tmp_path, progress=inner)
         assert caught.value is exception
         assert (exception.__context__, exception.__cause__) == (None, None)
         names = [one.name for one in traceback.extract_tb(exception.__traceback__)]
         assert names[-1] == "inner"
-        assert way.__name__ in names
+        assert method.__name__ in names
         assert len(count) == at
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_a_write_raises_comes_out_as_it_is(
-    client: dbss.Client, make: Callable[..., Report]
+def test_write_exception_is_raised_unchanged(
+    client: dbss.Client, new_report: Callable[..., Report]
 ) -> None:
-    report = make()
-    exception = Special()
+    report = new_report()
+    exception = CustomError()
 
-    class Refusing:
+    class FailingWriter:
         def write(self, data: bytes) -> None:
             raise exception
 
-    with pytest.raises(Special) as caught:
-        client.download_report_to(*report.ids, Refusing())
+    with pytest.raises(CustomError) as caught:
+        client.download_report_to(*report.ids, FailingWriter())
     assert caught.value is exception
     assert (exception.__context__, exception.__cause__) == (None, None)
     # The connection and the operation are free again.
     assert sha256(client.download_report(*report.ids)) == report.sha256
 
 
-def test_an_exception_that_is_kept_keeps_no_context_and_no_stream(
-    mock: MockService, make: Callable[..., Report]
+def test_kept_exception_keeps_no_context_and_no_stream(
+    mock: MockService, new_report: Callable[..., Report]
 ) -> None:
-    report = make(300 * KIB, stall_after=100_000)
+    report = new_report(300 * KIB, stall_after=100_000)
     kept = []
 
     def refuse(now: dbss.Progress) -> None:
         if now.received:
-            raise Special
+            raise CustomError
 
     client = dbss.Client(endpoint=mock.http, token=mock.token)
     context = weakref.ref(client._context)
@@ -1029,7 +1078,7 @@ def test_an_exception_that_is_kept_keeps_no_context_and_no_stream(
         handle = weakref.ref(stream._handle)
         try:
             stream.read()
-        except Special as error:
+        except CustomError as error:
             kept.append(error)
     client.close()
     assert (context(), handle()) == (None, None)
@@ -1039,11 +1088,14 @@ def test_an_exception_that_is_kept_keeps_no_context_and_no_stream(
 # Progress.
 
 
-@every_way
-def test_progress_ticks_while_nothing_arrives(
-    mock: MockService, make: Callable[..., Report], tmp_path: Path, way: Callable[..., bytes]
+@every_method
+def test_progress_is_called_while_nothing_arrives(
+    mock: MockService,
+    new_report: Callable[..., Report],
+    tmp_path: Path,
+    method: Callable[..., bytes],
 ) -> None:
-    report = make(300 * KIB, stall_after=100_000)
+    report = new_report(300 * KIB, stall_after=100_000)
     times: list[float] = []
     seen: list[dbss.Progress] = []
 
@@ -1057,27 +1109,29 @@ def test_progress_ticks_while_nothing_arrives(
         ) as client,
         pytest.raises(dbss.StalledError),
     ):
-        way(client, report, tmp_path, progress=progress)
+        method(client, report, tmp_path, progress=progress)
     waiting = [one for one in seen if one.received == 100_000]
     assert len(waiting) >= 9
     assert waiting[-1] == dbss.Progress(100_000, report.size, 0, 1)
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    show("longest gap", max(gaps))
-    assert max(gaps) < SOON / 2
+    print_duration("longest gap", max(gaps))
+    assert max(gaps) < PROMPT / 2
 
 
-def test_progress_is_told_of_the_end_of_a_small_report(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path
+def test_progress_reports_the_end_of_a_small_report(
+    client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    for way in WAYS:
-        report = make(1000)
+    for method in DOWNLOAD_METHODS:
+        report = new_report(1000)
         seen: list[dbss.Progress] = []
-        way(client, report, tmp_path, progress=seen.append)
-        assert seen[-1] == dbss.Progress(1000, 1000, 0, 1), way
+        method(client, report, tmp_path, progress=seen.append)
+        assert seen[-1] == dbss.Progress(1000, 1000, 0, 1), method
 
 
-def test_what_is_no_function_is_refused(client: dbss.Client, make: Callable[..., Report]) -> None:
-    report = make()
+def test_progress_that_is_not_callable_is_rejected(
+    client: dbss.Client, new_report: Callable[..., Report]
+) -> None:
+    report = new_report()
     operation = dbss.Operation()
     for call in (client.download_report, client.open_report):
         with pytest.raises(TypeError, match="progress"):
@@ -1085,48 +1139,48 @@ def test_what_is_no_function_is_refused(client: dbss.Client, make: Callable[...,
     assert client.download_report(*report.ids, operation=operation)
 
 
-def test_callbacks_are_let_go(client: dbss.Client, make: Callable[..., Report]) -> None:
+def test_callbacks_are_released(client: dbss.Client, new_report: Callable[..., Report]) -> None:
     class Function:
         def __call__(self, now: dbss.Progress) -> None:
             pass
 
-    before = len(ffi._kept)
+    before = len(ffi._held_by_c)
     operation = dbss.Operation()
     functions = [Function() for _ in range(3)]
     references = [weakref.ref(one) for one in functions]
-    report = make()
+    report = new_report()
     client.download_report(*report.ids, operation=operation, progress=functions[0])
     client.open_report(*report.ids, operation=operation, progress=functions[1]).close()
     client.open_report(*report.ids, progress=functions[2]).close()
     functions.clear()
     assert [one() for one in references] == [None, None, None]
-    with dbss.Client(endpoint=client._service, log=lambda *_: None):
-        assert len(ffi._kept) == before + 1
-    assert len(ffi._kept) == before
+    with dbss.Client(endpoint=client._label, log=lambda *_: None):
+        assert len(ffi._held_by_c) == before + 1
+    assert len(ffi._held_by_c) == before
 
 
 # Operations.
 
 
-def test_an_operation_serves_one_call_at_a_time(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path
+def test_operation_serves_one_call_at_a_time(
+    client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    waits, free = make(300 * KIB, stall_after=100_000), make()
+    waits, free = new_report(300 * KIB, stall_after=100_000), new_report()
     operation = dbss.Operation()
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.download_report, *waits.ids, operation=operation)
         while operation.received < 100_000 or operation.filename is None:
             time.sleep(0.005)
-        for way in WAYS:
+        for method in DOWNLOAD_METHODS:
             with pytest.raises(dbss.BusyError):
-                way(client, free, tmp_path, operation=operation, progress=lambda now: None)
+                method(client, free, tmp_path, operation=operation, progress=lambda now: None)
         with pytest.raises(dbss.BusyError):
             operation.reset()
         assert operation.filename == "audit-report.bin"
         assert operation.path is None
         operation.cancel()
         with pytest.raises(dbss.CancelledError):
-            call.result(BOUND)
+            call.result(TIMEOUT)
     operation.reset()
 
     # A stream is a call until it is closed.
@@ -1141,10 +1195,10 @@ def test_an_operation_serves_one_call_at_a_time(
     assert sha256(client.download_report(*free.ids, operation=operation)) == free.sha256
 
 
-def test_many_threads_with_one_operation_each_get_all_or_busy(
-    client: dbss.Client, make: Callable[..., Report]
+def test_operation_shared_by_threads_succeeds_or_is_busy(
+    client: dbss.Client, new_report: Callable[..., Report]
 ) -> None:
-    report = make(10_000)
+    report = new_report(10_000)
     operation = dbss.Operation()
     mine = threading.local()
 
@@ -1162,15 +1216,15 @@ def test_many_threads_with_one_operation_each_get_all_or_busy(
         return sha256(got)
 
     with ThreadPoolExecutor(8) as pool:
-        got = set(pool.map(download, range(400), timeout=BOUND))
+        got = set(pool.map(download, range(400), timeout=TIMEOUT))
     assert report.sha256 in got
     assert got <= {report.sha256, "busy"}
 
 
-def test_the_strings_of_an_operation_may_be_read_at_any_time(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path
+def test_operation_strings_can_be_read_at_any_time(
+    client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    reports = [make(1000), make(1000)]
+    reports = [new_report(1000), new_report(1000)]
     operation = dbss.Operation()
     for one in reports:
         named = f'attachment; filename="{one.id}.bin"'
@@ -1178,7 +1232,7 @@ def test_the_strings_of_an_operation_may_be_read_at_any_time(
     names = {f"{one.id}.bin" for one in reports}
     finished = threading.Event()
 
-    def look() -> set[str | None]:
+    def read_strings() -> set[str | None]:
         seen: set[str | None] = set()
         while not finished.is_set():
             path = operation.path
@@ -1186,7 +1240,7 @@ def test_the_strings_of_an_operation_may_be_read_at_any_time(
         return seen
 
     with ThreadPoolExecutor(2) as pool:
-        lookers = [pool.submit(look) for _ in range(2)]
+        readers = [pool.submit(read_strings) for _ in range(2)]
         try:
             for number in range(200):
                 client.download_report_to(
@@ -1194,14 +1248,14 @@ def test_the_strings_of_an_operation_may_be_read_at_any_time(
                 )
         finally:
             finished.set()
-        for looker in lookers:
-            assert looker.result(BOUND) - {None} <= names
+        for reader in readers:
+            assert reader.result(TIMEOUT) - {None} <= names
 
 
-def test_an_operation_tells_its_result(
-    mock: MockService, client: dbss.Client, make: Callable[..., Report], tmp_path: Path
+def test_operation_has_the_result_of_its_call(
+    mock: MockService, client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    report = make(1000, headers=[["X-Request-Id", "req-7"]])
+    report = new_report(1000, headers=[["X-Request-Id", "req-7"]])
     with dbss.Operation() as operation:
         assert repr(operation) == "<dbss.Operation 0 of ? bytes>"
         assert (operation.path, operation.filename, operation.request_id) == (None, None, None)
@@ -1250,7 +1304,7 @@ def test_an_operation_tells_its_result(
         ({"file_mode": -1}, "file_mode"),
     ],
 )
-def test_options_of_an_operation_are_checked(options: dict[str, Any], parameter: str) -> None:
+def test_operation_options_are_validated(options: dict[str, Any], parameter: str) -> None:
     with pytest.raises(dbss.InvalidValueError) as caught:
         dbss.Operation(**options)
     assert caught.value.parameter == parameter
@@ -1259,10 +1313,10 @@ def test_options_of_an_operation_are_checked(options: dict[str, Any], parameter:
             dbss.Operation(**{next(iter(options)): value})
 
 
-def test_options_of_an_operation_outrank_the_clients(
-    mock: MockService, make: Callable[..., Report], tmp_path: Path
+def test_operation_options_override_client_options(
+    mock: MockService, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    report = make(300 * KIB, stall_after=100_000, times=1)
+    report = new_report(300 * KIB, stall_after=100_000, times=1)
     with dbss.Client(endpoint=mock.http, token=mock.token, max_memory_bytes=1000) as client:
         quick = dbss.Operation(stall_timeout=0.2, max_attempts=1, connect_timeout=None)
         with pytest.raises(dbss.StalledError):
@@ -1271,7 +1325,7 @@ def test_options_of_an_operation_outrank_the_clients(
             client.download_report(*report.ids)
         large = dbss.Operation(max_memory_bytes=MIB, total_timeout=50)
         assert sha256(client.download_report(*report.ids, operation=large)) == report.sha256
-        # To a file there is no such limit.
+        # For a file there is no such limit.
         mode = dbss.Operation(file_mode=0o644)
         umask = os.umask(0o077)
         try:
@@ -1284,11 +1338,11 @@ def test_options_of_an_operation_outrank_the_clients(
 # Streams.
 
 
-def test_a_stream_is_a_readable_file(client: dbss.Client, make: Callable[..., Report]) -> None:
-    report = make(1_000_001, "pdf")
+def test_stream_is_a_readable_file(client: dbss.Client, new_report: Callable[..., Report]) -> None:
+    report = new_report(1_000_001, "pdf")
     with client.open_report(*report.ids, "zh-cn") as stream:
         assert isinstance(stream, io.BufferedIOBase)
-        assert (stream.size, stream.format) == (report.facts["sizes"]["zh-cn"], "pdf")
+        assert (stream.size, stream.format) == (report.info["sizes"]["zh-cn"], "pdf")
         assert stream.filename == "审计报告.pdf"
         assert stream.content_type
         assert repr(stream) == f"<dbss.ReportStream {stream.filename}>"
@@ -1301,35 +1355,35 @@ def test_a_stream_is_a_readable_file(client: dbss.Client, make: Callable[..., Re
         one = stream.read1(10)
         assert 1 <= len(one) <= 10
         digest.update(one)
-        room = bytearray(70_000)
-        assert stream.readinto(room) == 70_000
-        digest.update(room)
-        assert stream.readinto(memoryview(room)[:0]) == 0
-        length = stream.readinto1(memoryview(room))
+        buffer = bytearray(70_000)
+        assert stream.readinto(buffer) == 70_000
+        digest.update(buffer)
+        assert stream.readinto(memoryview(buffer)[:0]) == 0
+        length = stream.readinto1(memoryview(buffer))
         assert 1 <= length <= 70_000
-        digest.update(room[:length])
+        digest.update(buffer[:length])
         digest.update(stream.read(300_000))
         for chunk in stream:
             assert type(chunk) is bytes
             assert chunk
             digest.update(chunk)
-        assert (stream.read(), stream.read(7), stream.readinto(room)) == (b"", b"", 0)
-        assert digest.hexdigest() == report.facts["sha256"]["zh-cn"]
+        assert (stream.read(), stream.read(7), stream.readinto(buffer)) == (b"", b"", 0)
+        assert digest.hexdigest() == report.info["sha256"]["zh-cn"]
     assert repr(stream) == "<dbss.ReportStream closed>"
     assert stream.closed
     assert stream.format == "pdf"
     stream.close()
-    for use in (stream.read, stream.read1, lambda: stream.readinto(room), stream.readable):
+    for use in (stream.read, stream.read1, lambda: stream.readinto(buffer), stream.readable):
         with pytest.raises(ValueError, match="closed"):
             use()
     with pytest.raises(io.UnsupportedOperation):
         stream.fileno()
 
 
-def test_a_stream_of_unknown_length_and_kind(
-    client: dbss.Client, make: Callable[..., Report]
+def test_stream_of_unknown_length_and_format_is_read(
+    client: dbss.Client, new_report: Callable[..., Report]
 ) -> None:
-    report = make(
+    report = new_report(
         10_000,
         framing="chunked",
         headers=[["X-Request-Id", "req-8"], ["Content-Type", None]],
@@ -1340,7 +1394,7 @@ def test_a_stream_of_unknown_length_and_kind(
         assert sha256(stream.read()) == report.sha256
 
 
-def test_copyfileobj_and_zipfile_work_on_a_stream(
+def test_stream_works_with_copyfileobj_and_zipfile(
     mock: MockService, client: dbss.Client, tmp_path: Path
 ) -> None:
     ids = (mock.project_id, mock.instance_id, mock.zip["id"])
@@ -1355,10 +1409,10 @@ def test_copyfileobj_and_zipfile_work_on_a_stream(
             assert archive.namelist()
 
 
-def test_the_end_is_only_told_of_a_whole_report_and_an_error_stays(
-    client: dbss.Client, make: Callable[..., Report]
+def test_stream_ends_only_when_complete_and_repeats_its_error(
+    client: dbss.Client, new_report: Callable[..., Report]
 ) -> None:
-    report = make(300 * KIB, cut_after=100_000)
+    report = new_report(300 * KIB, cut_after=100_000)
     operation = dbss.Operation(max_attempts=1)
     with client.open_report(*report.ids, operation=operation) as stream:
         got: list[bytes] = []
@@ -1371,10 +1425,10 @@ def test_the_end_is_only_told_of_a_whole_report_and_an_error_stays(
         assert isinstance(operation.error, dbss.TruncatedError)
 
 
-def test_a_stream_outlives_its_client_but_not_its_end(
-    mock: MockService, make: Callable[..., Report]
+def test_stream_outlives_its_client_until_close(
+    mock: MockService, new_report: Callable[..., Report]
 ) -> None:
-    report = make(3 * MIB, cut_after=MIB, times=1)
+    report = new_report(3 * MIB, cut_after=MIB, times=1)
     messages: list[str] = []
     client = dbss.Client(
         endpoint=mock.http,
@@ -1394,10 +1448,10 @@ def test_a_stream_outlives_its_client_but_not_its_end(
         stream.read()
 
 
-def test_closing_a_stream_from_another_thread_ends_its_read(
-    client: dbss.Client, make: Callable[..., Report]
+def test_stream_closed_by_other_thread_ends_its_read(
+    client: dbss.Client, new_report: Callable[..., Report]
 ) -> None:
-    report = make(300 * KIB, stall_after=100_000)
+    report = new_report(300 * KIB, stall_after=100_000)
     operation = dbss.Operation()
     stream = client.open_report(*report.ids, operation=operation)
     with ThreadPoolExecutor(1) as pool:
@@ -1406,24 +1460,24 @@ def test_closing_a_stream_from_another_thread_ends_its_read(
             time.sleep(0.005)
         with pytest.raises(dbss.BusyError):
             stream.read(1)
-        begun = time.monotonic()
+        started = time.monotonic()
         stream.close()
         with pytest.raises(dbss.CancelledError):
-            read.result(BOUND)
-        took = time.monotonic() - begun
-    show("close", took)
-    assert took < SOON
+            read.result(TIMEOUT)
+        elapsed = time.monotonic() - started
+    print_duration("close", elapsed)
+    assert elapsed < PROMPT
     for use in (stream.read, stream.read1, stream.readable, lambda: stream.readinto(bytearray(9))):
         with pytest.raises(dbss.ClosedError, match="closed"):
             use()
     # The operation is free, and was not cancelled itself.
-    assert client.download_report(*make().ids, operation=operation)
+    assert client.download_report(*new_report().ids, operation=operation)
 
 
-def test_closing_while_others_read_is_safe(
-    client: dbss.Client, make: Callable[..., Report]
+def test_stream_close_during_reads_is_safe(
+    client: dbss.Client, new_report: Callable[..., Report]
 ) -> None:
-    report = make(2 * MIB)
+    report = new_report(2 * MIB)
     for seed in range(30):
         stream = client.open_report(*report.ids)
 
@@ -1439,46 +1493,46 @@ def test_closing_while_others_read_is_safe(
             reads = [pool.submit(read) for _ in range(2)]
             time.sleep(random.Random(seed).uniform(0, 0.01))
             stream.close()
-            assert all(one.result(BOUND) for one in reads)
+            assert all(one.result(TIMEOUT) for one in reads)
 
 
-def test_a_stream_that_is_forgotten_frees_its_operation(
-    client: dbss.Client, make: Callable[..., Report]
+def test_forgotten_stream_frees_its_operation(
+    client: dbss.Client, new_report: Callable[..., Report]
 ) -> None:
-    report = make()
+    report = new_report()
     operation = dbss.Operation()
     client.open_report(*report.ids, operation=operation)
     assert sha256(client.download_report(*report.ids, operation=operation)) == report.sha256
 
 
-def test_other_threads_run_while_a_stream_and_a_file_wait(
-    mock: MockService, make: Callable[..., Report], tmp_path: Path
+def test_other_threads_run_while_stream_and_file_wait(
+    mock: MockService, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    for way in (to_file, by_stream):
-        report = make(300 * KIB, stall_after=100_000)
+    for method in (to_file, with_stream):
+        report = new_report(300 * KIB, stall_after=100_000)
         with (
             dbss.Client(
                 endpoint=mock.http, token=mock.token, stall_timeout=0.5, max_attempts=1
             ) as client,
             ThreadPoolExecutor(1) as pool,
         ):
-            call = pool.submit(way, client, report, tmp_path)
+            call = pool.submit(method, client, report, tmp_path)
             turns = 0
             while not call.done():
                 turns += 1
             with pytest.raises(dbss.StalledError):
                 call.result()
-        # With the interpreter's lock held there would be none in that half second.
+        # If the GIL were held, there would be no turns in that half second.
         assert turns > 5_000
 
 
 # Files.
 
 
-def test_an_existing_file_is_kept_or_replaced_in_one_step(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path
+def test_existing_file_is_kept_or_replaced_atomically(
+    client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    report = make()
+    report = new_report()
     path = tmp_path / "report"
     path.write_text("old")
     os.link(path, tmp_path / "other")
@@ -1499,10 +1553,10 @@ def test_an_existing_file_is_kept_or_replaced_in_one_step(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["other", "report"]
 
 
-def test_a_file_that_appears_meanwhile_is_kept(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path
+def test_file_created_during_download_is_kept(
+    client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    report = make(300 * KIB, delay_ms=300)
+    report = new_report(300 * KIB, delay_ms=300)
     path = tmp_path / "report"
 
     def progress(now: dbss.Progress) -> None:
@@ -1517,10 +1571,10 @@ def test_a_file_that_appears_meanwhile_is_kept(
 
 @pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "dangling"])
-def test_what_is_no_regular_file_is_refused(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path, kind: str, replace: bool
+def test_target_that_is_no_regular_file_is_rejected(
+    client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path, kind: str, replace: bool
 ) -> None:
-    report = make()
+    report = new_report()
     path = tmp_path / "target"
     (tmp_path / "file").write_text("old")
     if kind == "fifo":
@@ -1534,10 +1588,10 @@ def test_what_is_no_regular_file_is_refused(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "target"]
 
 
-def test_paths_of_every_kind(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path, monkeypatch: Any
+def test_path_of_every_type_is_accepted(
+    client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path, monkeypatch: Any
 ) -> None:
-    report = make(1000)
+    report = new_report(1000)
     monkeypatch.chdir(tmp_path)
     odd = os.fsencode(tmp_path) + b"/\xff report"
     (tmp_path / "sub").mkdir()
@@ -1580,14 +1634,14 @@ def test_paths_of_every_kind(
         ('attachment; filename=""', None),
     ],
 )
-def test_a_hostile_name_stays_in_its_directory(
+def test_hostile_file_name_stays_in_directory(
     client: dbss.Client,
-    make: Callable[..., Report],
+    new_report: Callable[..., Report],
     tmp_path: Path,
     disposition: str,
     name: str | None,
 ) -> None:
-    report = make(1000, headers=[["Content-Disposition", disposition]])
+    report = new_report(1000, headers=[["Content-Disposition", disposition]])
     directory = tmp_path / "here"
     directory.mkdir()
     path = client.download_report_to(*report.ids, directory)
@@ -1597,7 +1651,7 @@ def test_a_hostile_name_stays_in_its_directory(
     assert not path.name.startswith(".")
     assert not any(one in path.name for one in "/\\\0\n")
     assert name in (None, path.name)
-    # The name is only known now, and kept then.
+    # The name is only known now, and the existing file is kept.
     with pytest.raises(dbss.FileExistsError):
         client.download_report_to(*report.ids, directory)
 
@@ -1607,24 +1661,24 @@ def test_a_hostile_name_stays_in_its_directory(
     "names", [("\u5be9\u8a08.pdf", "\u65e5\u5831.pdf"), ("\u7968.pdf", "\u7968\u7968.pdf")]
 )
 @pytest.mark.parametrize("quote", ['"', ""])
-def test_names_in_other_encodings_never_collide(
+def test_file_names_in_other_encodings_never_collide(
     mock: MockService,
     client: dbss.Client,
-    make: Callable[..., Report],
+    new_report: Callable[..., Report],
     tmp_path: Path,
     encoding: str,
     names: tuple[str, str],
     quote: str,
 ) -> None:
-    """Little is left of them in UTF-8, and that may be the same."""
+    """Little of them is valid UTF-8, and that part may be the same."""
     saved = []
     for name in names:
-        report = make(1000)
+        report = new_report(1000)
         body = b"%PDF-1.7\n" + name.encode() + b"\n%%EOF\n"
         disposition = b"attachment; filename=" + f"{quote}{name}{quote}".encode(encoding)
         head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Disposition: %b\r\n\r\n"
-        answer = head % (len(body), disposition) + body
-        mock.fault(report.id, raw_base64=base64.b64encode(answer).decode(), times=1)
+        response = head % (len(body), disposition) + body
+        mock.fault(report.id, raw_base64=base64.b64encode(response).decode(), times=1)
         path = client.download_report_to(*report.ids, tmp_path, replace=True)
         assert path.read_bytes() == body
         assert path.name == f"{report.id}.pdf"
@@ -1632,11 +1686,11 @@ def test_names_in_other_encodings_never_collide(
     assert sorted(tmp_path.iterdir()) == sorted(saved)
 
 
-def test_a_full_disk_keeps_the_old_file(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path
+def test_full_disk_keeps_the_old_file(
+    client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    """A limit of the size of files stands for the disk."""
-    report = make()
+    """RLIMIT_FSIZE simulates a full disk."""
+    report = new_report()
     path = tmp_path / "report"
     path.write_text("old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -1653,10 +1707,10 @@ def test_a_full_disk_keeps_the_old_file(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_directory_without_permission_keeps_the_old_file(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path
+def test_directory_without_permission_keeps_the_old_file(
+    client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    report = make()
+    report = new_report()
     path = tmp_path / "report"
     path.write_text("old")
     tmp_path.chmod(0o500)
@@ -1669,12 +1723,12 @@ def test_a_directory_without_permission_keeps_the_old_file(
     assert path.read_text() == "old"
 
 
-def test_a_killed_process_leaves_the_old_file_or_the_new_one(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path
+def test_killed_process_leaves_old_or_new_file(
+    client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    """Processes of this interpreter, killed at moments that nobody chose."""
+    """Kills child processes at random moments."""
     fork = multiprocessing.get_context("fork")
-    report = make(2 * MIB)
+    report = new_report(2 * MIB)
     target = tmp_path / "report"
     client.download_report_to(*report.ids, target)
     chance = random.Random(7)
@@ -1691,22 +1745,22 @@ def test_a_killed_process_leaves_the_old_file_or_the_new_one(
         time.sleep(chance.uniform(0, 0.03))
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
-        child.join(BOUND)
+        child.join(TIMEOUT)
         now = sha256(target)
         assert now in (old, report.sha256)
         seen.append(now == old)
         leftovers = [one for one in os.listdir(tmp_path) if one != "report"]
         assert all(one.startswith(".dbss-") and one.endswith(".part") for one in leftovers)
-    show(f"{seen.count(True)} old files and {seen.count(False)} new ones", 0)
+    print_duration(f"{seen.count(True)} old files and {seen.count(False)} new ones", 0)
 
 
 # File objects and descriptors.
 
 
-def test_file_objects_are_written_from_where_they_stand(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path
+def test_file_object_is_written_from_its_position(
+    client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    report = make()
+    report = new_report()
     whole = client.download_report(*report.ids)
     path = tmp_path / "file"
     for mode, buffering in (("wb", -1), ("wb", 0), ("w+b", -1), ("ab", -1), ("xb", -1)):
@@ -1725,14 +1779,14 @@ def test_file_objects_are_written_from_where_they_stand(
     assert path.read_bytes()[: len(whole) + 6] == b"bef" + whole + b"end"
 
 
-def test_objects_that_only_write_get_every_byte(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path
+def test_write_only_object_gets_every_byte(
+    client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    report = make()
+    report = new_report()
     memory = io.BytesIO()
     client.download_report_to(*report.ids, memory)
     assert sha256(memory.getvalue()) == report.sha256
-    # It has a descriptor too, which would be the wrong way in.
+    # It has a descriptor too, which must not be used.
     with gzip.open(tmp_path / "packed", "wb") as packed:
         client.download_report_to(*report.ids, packed)
     with gzip.open(tmp_path / "packed") as packed:
@@ -1747,7 +1801,7 @@ def test_objects_that_only_write_get_every_byte(
         assert sha256(archive.read("inside")) == report.sha256
 
     class Slow(io.RawIOBase):
-        """Takes a little at a time."""
+        """Writes only a part at a time."""
 
         got = b""
 
@@ -1770,10 +1824,10 @@ def test_objects_that_only_write_get_every_byte(
         client.download_report_to(*report.ids, Full())
 
 
-def test_what_cannot_be_written_to_is_refused(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path
+def test_unwritable_target_is_rejected(
+    client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    report = make()
+    report = new_report()
     for target in (None, 1.5, True, object(), io.StringIO(), []):
         with pytest.raises(TypeError, match="path"):
             client.download_report_to(*report.ids, target)
@@ -1792,10 +1846,10 @@ def test_what_cannot_be_written_to_is_refused(
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_a_pipe_gets_the_report_however_slow_its_reader(
-    client: dbss.Client, make: Callable[..., Report], blocking: bool
+def test_pipe_with_slow_reader_gets_the_report(
+    client: dbss.Client, new_report: Callable[..., Report], blocking: bool
 ) -> None:
-    report = make(2 * MIB)
+    report = new_report(2 * MIB)
     reading, writing = os.pipe()
     os.set_blocking(writing, blocking)
 
@@ -1813,13 +1867,13 @@ def test_a_pipe_gets_the_report_however_slow_its_reader(
             assert os.get_blocking(writing) == blocking
         finally:
             os.close(writing)
-        assert reader.result(BOUND) == report.sha256
+        assert reader.result(TIMEOUT) == report.sha256
 
 
-def test_a_pipe_without_a_reader_is_an_error(
-    client: dbss.Client, make: Callable[..., Report]
+def test_pipe_without_reader_is_an_error(
+    client: dbss.Client, new_report: Callable[..., Report]
 ) -> None:
-    report = make(2 * MIB)
+    report = new_report(2 * MIB)
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -1834,10 +1888,10 @@ def test_a_pipe_without_a_reader_is_an_error(
 @pytest.mark.parametrize(
     "kind", ["TCP", "TCP with little room", "Unix", "pipe", "shared pipe", "FIFO"]
 )
-def test_a_descriptor_that_blocks_and_is_full_keeps_no_call(
-    client: dbss.Client, make: Callable[..., Report], tmp_path: Path, kind: str
+def test_full_blocking_descriptor_obeys_timeout_and_cancel(
+    client: dbss.Client, new_report: Callable[..., Report], tmp_path: Path, kind: str
 ) -> None:
-    report = make(8 * MIB)
+    report = new_report(8 * MIB)
     with contextlib.ExitStack() as opened:
         if kind.startswith("TCP"):
             listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -1865,11 +1919,11 @@ def test_a_descriptor_that_blocks_and_is_full_keeps_no_call(
             opened.callback(filling.wait)
             opened.callback(filling.kill)
         assert os.get_blocking(writing)
-        begun = time.monotonic()
+        started = time.monotonic()
         operation = dbss.Operation(total_timeout=0.3)
         with pytest.raises(dbss.TotalTimeoutError):
             client.download_report_to(*report.ids, writing, operation=operation)
-        took = time.monotonic() - begun
+        elapsed = time.monotonic() - started
         operation = dbss.Operation()
 
         def cancel(now: dbss.Progress) -> None:
@@ -1880,22 +1934,22 @@ def test_a_descriptor_that_blocks_and_is_full_keeps_no_call(
         ended: list[float] = []
         with pytest.raises(dbss.CancelledError):
             client.download_report_to(*report.ids, writing, operation=operation, progress=cancel)
-        late = time.monotonic() - ended[0]
-    print(f"total timeout {took * 1000:.0f} ms, cancel {late * 1000:.0f} ms")
-    assert took < 0.3 + SOON
-    assert late < SOON
+        cancel_delay = time.monotonic() - ended[0]
+    print(f"total timeout {elapsed * 1000:.0f} ms, cancel {cancel_delay * 1000:.0f} ms")
+    assert elapsed < 0.3 + PROMPT
+    assert cancel_delay < PROMPT
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_ctrl_c_and_cancel_end_the_wait_for_a_pipes_reader(
-    client: dbss.Client, make: Callable[..., Report], blocking: bool
+def test_full_pipe_wait_is_ended_by_ctrl_c_and_cancel(
+    client: dbss.Client, new_report: Callable[..., Report], blocking: bool
 ) -> None:
-    report = make(2 * MIB)
+    report = new_report(2 * MIB)
     reading, writing = os.pipe()
     os.set_blocking(writing, blocking)
 
     def seen(now: dbss.Progress) -> None:
-        # The same as at the last tick.
+        # No progress since the last callback.
         if now.received and now in seen_before:
             full.set()
         seen_before.append(now)
@@ -1912,7 +1966,7 @@ def test_ctrl_c_and_cancel_end_the_wait_for_a_pipes_reader(
             def finish(
                 end: Any = end, full: threading.Event = full, ended: list[float] = ended
             ) -> None:
-                assert full.wait(BOUND)
+                assert full.wait(TIMEOUT)
                 ended.append(time.monotonic())
                 end()
 
@@ -1920,10 +1974,10 @@ def test_ctrl_c_and_cancel_end_the_wait_for_a_pipes_reader(
             thread.start()
             with pytest.raises(kind):
                 client.download_report_to(*report.ids, writing, progress=seen)
-            took = time.monotonic() - ended[0]
-            thread.join(BOUND)
-            show(kind.__name__, took)
-            assert took < SOON
+            elapsed = time.monotonic() - ended[0]
+            thread.join(TIMEOUT)
+            print_duration(kind.__name__, elapsed)
+            assert elapsed < PROMPT
     finally:
         os.close(reading)
         os.close(writing)
@@ -1932,10 +1986,10 @@ def test_ctrl_c_and_cancel_end_the_wait_for_a_pipes_reader(
 # Log.
 
 
-def test_the_log_tells_what_happened_and_no_secret(
-    mock: MockService, make: Callable[..., Report], tmp_path: Path
+def test_log_has_all_events_and_no_secret(
+    mock: MockService, new_report: Callable[..., Report], tmp_path: Path
 ) -> None:
-    report = make(300 * KIB, cut_after=100_000, times=1, headers=[["X-Request-Id", "req-5"]])
+    report = new_report(300 * KIB, cut_after=100_000, times=1, headers=[["X-Request-Id", "req-5"]])
     records: list[dbss.LogRecord] = []
     threads: set[int] = set()
 
@@ -1965,7 +2019,7 @@ def test_the_log_tells_what_happened_and_no_secret(
     assert (saved.level, saved.status, saved.report_id) == (dbss.LOG_INFO, None, report.id)
     assert saved.bytes == report.size
     assert saved.duration is not None
-    assert 0 < saved.duration < BOUND
+    assert 0 < saved.duration < TIMEOUT
     failures = [one for one in records if one.level == dbss.LOG_ERROR]
     statuses = [dbss.NotFoundError.status, dbss.UnauthenticatedError.status]
     assert [one.status for one in failures] == statuses
@@ -1977,16 +2031,16 @@ def test_the_log_tells_what_happened_and_no_secret(
         assert "another-token" not in repr(one)
 
 
-def test_a_logger_takes_the_log(
-    mock: MockService, make: Callable[..., Report], caplog: pytest.LogCaptureFixture
+def test_log_to_logger_has_attributes(
+    mock: MockService, new_report: Callable[..., Report], caplog: pytest.LogCaptureFixture
 ) -> None:
-    report = make(300 * KIB, cut_after=100_000, times=1)
+    report = new_report(300 * KIB, cut_after=100_000, times=1)
     logger = logging.getLogger("reports")
     caplog.set_level(logging.INFO, "reports")
     adapter = logging.LoggerAdapter(logger, {})
-    for given in (logger, adapter, logger.log, adapter.log):
+    for supplied in (logger, adapter, logger.log, adapter.log):
         before = len(caplog.records)
-        with dbss.Client(endpoint=mock.http, token=mock.token, log=given) as client:
+        with dbss.Client(endpoint=mock.http, token=mock.token, log=supplied) as client:
             client.download_report(*report.ids)
             with pytest.raises(dbss.NotFoundError):
                 client.download_report(*report.ids[:2], "x" * 16)
@@ -2001,13 +2055,15 @@ def test_a_logger_takes_the_log(
     assert "100000" in warning.getMessage()
     assert vars(warning)["dbss_offset"] == 100_000
     assert vars(warning)["dbss_report_id"] == report.id
-    for refused in ("a name", logging.ERROR):
+    for rejected in ("a name", logging.ERROR):
         with pytest.raises(TypeError, match=r"logging\.Logger"):
-            dbss.Client(endpoint=mock.http, log=refused)
+            dbss.Client(endpoint=mock.http, log=rejected)
 
 
-def test_log_records_come_during_the_call(mock: MockService, make: Callable[..., Report]) -> None:
-    report = make(300 * KIB, status=503, headers=[["Retry-After", "50"]])
+def test_log_records_come_during_the_call(
+    mock: MockService, new_report: Callable[..., Report]
+) -> None:
+    report = new_report(300 * KIB, status=503, headers=[["Retry-After", "50"]])
     operation = dbss.Operation()
     came: list[str] = []
 
@@ -2020,14 +2076,14 @@ def test_log_records_come_during_the_call(mock: MockService, make: Callable[...,
         ThreadPoolExecutor(1) as pool,
         pytest.raises(dbss.CancelledError),
     ):
-        pool.submit(client.download_report, *report.ids, operation=operation).result(BOUND)
+        pool.submit(client.download_report, *report.ids, operation=operation).result(TIMEOUT)
     assert "503" in came[0]
 
 
-def test_a_log_function_may_call_and_gets_its_own_records(
-    mock: MockService, make: Callable[..., Report]
+def test_log_function_may_call_and_gets_its_own_records(
+    mock: MockService, new_report: Callable[..., Report]
 ) -> None:
-    report, other = make(300 * KIB, cut_after=100_000, times=1), make(1000)
+    report, other = new_report(300 * KIB, cut_after=100_000, times=1), new_report(1000)
     seen: list[str | None] = []
     errors: list[dbss.Error] = []
 
@@ -2049,11 +2105,11 @@ def test_a_log_function_may_call_and_gets_its_own_records(
     assert "x" * 16 in seen
 
 
-def test_what_a_log_function_raises_breaks_nothing(
-    mock: MockService, make: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+def test_log_exception_does_not_end_the_call(
+    mock: MockService, new_report: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = make(300 * KIB, cut_after=100_000, times=1)
-    exception = Special()
+    report = new_report(300 * KIB, cut_after=100_000, times=1)
+    exception = CustomError()
     hooked: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda one: hooked.append(one.exc_value))
 
@@ -2066,10 +2122,10 @@ def test_what_a_log_function_raises_breaks_nothing(
     assert set(hooked) == {exception}
 
 
-def test_ctrl_c_in_a_log_function_ends_the_call(
-    mock: MockService, make: Callable[..., Report]
+def test_log_function_with_ctrl_c_ends_the_call(
+    mock: MockService, new_report: Callable[..., Report]
 ) -> None:
-    report = make(300 * KIB, cut_after=100_000, times=1)
+    report = new_report(300 * KIB, cut_after=100_000, times=1)
 
     def log(record: dbss.LogRecord) -> None:
         if record.level == dbss.LOG_WARNING:
@@ -2082,8 +2138,10 @@ def test_ctrl_c_in_a_log_function_ends_the_call(
         client.download_report(*report.ids)
 
 
-def test_many_threads_log_in_peace(mock: MockService, make: Callable[..., Report]) -> None:
-    report = make(1000)
+def test_log_from_many_threads_is_complete(
+    mock: MockService, new_report: Callable[..., Report]
+) -> None:
+    report = new_report(1000)
     lines: list[str] = []
     with (
         dbss.Client(
@@ -2101,10 +2159,10 @@ def test_many_threads_log_in_peace(mock: MockService, make: Callable[..., Report
 # Redirects and proxies.
 
 
-def test_redirects_are_followed_when_allowed_and_drop_the_token(
-    mock: MockService, make: Callable[..., Report]
+def test_redirect_is_followed_when_allowed_and_drops_the_token(
+    mock: MockService, new_report: Callable[..., Report]
 ) -> None:
-    report = make(1000)
+    report = new_report(1000)
     path = f"/v1/{report.ids[0]}/audit/{report.ids[1]}/reports/{report.id}/download"
     location = f"{mock.http_other}{path}"
     report.fault(status=302, headers=[["Location", location]], times=1)
@@ -2123,8 +2181,8 @@ def test_redirects_are_followed_when_allowed_and_drop_the_token(
     assert report.headers("x-auth-token")[-2:] == [mock.token, None]
 
 
-def test_a_proxy_is_used(mock: MockService, make: Callable[..., Report]) -> None:
-    report = make(1000)
+def test_proxy_with_password_is_used(mock: MockService, new_report: Callable[..., Report]) -> None:
+    report = new_report(1000)
     mock.listener_fault("proxy", "proxy_auth")
     common: dict[str, Any] = {
         "endpoint": mock.https,
@@ -2145,11 +2203,11 @@ def test_a_proxy_is_used(mock: MockService, make: Callable[..., Report]) -> None
     assert any(one["method"] == "CONNECT" for one in mock.requests())
 
 
-def test_the_proxy_of_the_environment_is_used_when_asked(
-    mock: MockService, make: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+def test_proxy_of_environment_is_used_on_request(
+    mock: MockService, new_report: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = make(1000)
-    # Nobody listens there.
+    report = new_report(1000)
+    # No server listens there.
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
@@ -2182,15 +2240,15 @@ def test_the_proxy_of_the_environment_is_used_when_asked(
         ({}, False),
     ],
 )
-def test_exceptions_from_the_proxy_are_as_for_curl(
+def test_no_proxy_matches_curl(
     mock: MockService,
-    make: Callable[..., Report],
+    new_report: Callable[..., Report],
     monkeypatch: pytest.MonkeyPatch,
     exceptions: dict[str, str],
     past: bool,
 ) -> None:
-    report = make(1000)
-    # Nobody listens there.
+    report = new_report(1000)
+    # No server listens there.
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
@@ -2213,18 +2271,20 @@ def test_exceptions_from_the_proxy_are_as_for_curl(
 # Processes.
 
 
-def in_child(client: dbss.Client, report: Report, path: Path, stream: Any, operation: Any) -> Any:
+def use_in_child(
+    client: dbss.Client, report: Report, path: Path, stream: Any, operation: Any
+) -> Any:
     got: list[object] = []
-    for refused in (
+    for rejected in (
         lambda: stream.read(10),
         lambda: client.download_report(*report.ids, operation=operation),
         operation.reset,
     ):
         try:
-            got.append(repr(refused()))
+            got.append(repr(rejected()))
         except dbss.Error as error:
             got.append(type(error).__name__)
-    # These would wait for ever for locks that nobody holds any more.
+    # These must not wait for locks whose owners do not exist in the child.
     got.append((operation.path, operation.error))
     operation.cancel()
     stream.close()
@@ -2235,17 +2295,17 @@ def in_child(client: dbss.Client, report: Report, path: Path, stream: Any, opera
 
 
 @pytest.mark.parametrize("listener", ["http", "https"])
-def test_a_child_downloads_while_its_parent_does(
-    mock: MockService, make: Callable[..., Report], tmp_path: Path, listener: str
+def test_forked_child_downloads_during_parents_call(
+    mock: MockService, new_report: Callable[..., Report], tmp_path: Path, listener: str
 ) -> None:
     fork = multiprocessing.get_context("fork")
-    slow, quick = make(300 * KIB), make(300 * KIB)
+    slow, quick = new_report(300 * KIB), new_report(300 * KIB)
     slow.fault(drip={"bytes": 10_000, "every_ms": 20})
     results = fork.SimpleQueue()
 
     def child() -> None:
         try:
-            results.put(in_child(client, quick, tmp_path / str(os.getpid()), stream, operation))
+            results.put(use_in_child(client, quick, tmp_path / str(os.getpid()), stream, operation))
         except BaseException as error:
             results.put(repr(error))
             raise
@@ -2264,29 +2324,29 @@ def test_a_child_downloads_while_its_parent_does(
             one.start()
         assert {sha256(client.download_report(*quick.ids)) for _ in range(5)} == {quick.sha256}
         for one in children:
-            one.join(BOUND)
+            one.join(TIMEOUT)
             assert one.exitcode == 0
-        refused = ["ArgumentError", "ArgumentError", "ArgumentError", (None, None)]
+        rejected = ["ArgumentError", "ArgumentError", "ArgumentError", (None, None)]
         for _ in children:
             got = results.get()
-            # The read is refused in one way or the other: somebody reads at the moment.
+            # The error depends on whether another thread reads at the moment of the fork.
             assert got[0] in ("BusyError", "ArgumentError")
-            assert got[1:4] == refused[1:]
+            assert got[1:4] == rejected[1:]
             assert set(got[4:]) == {quick.sha256}
-        # What the children did to it reached nobody.
-        assert sha256(read.result(BOUND)) == slow.sha256
+        # The children have not affected the stream of the parent.
+        assert sha256(read.result(TIMEOUT)) == slow.sha256
         stream.close()
 
 
 @pytest.mark.parametrize("listener", ["http", "https"])
-def test_processes_with_the_same_id_are_told_apart(
+def test_processes_with_the_same_id_are_distinguished(
     mock: MockService,
-    make: Callable[..., Report],
+    new_report: Callable[..., Report],
     environment: dict[str, str],
     tmp_path: Path,
     listener: str,
 ) -> None:
-    """The first process of a PID namespace makes the first one of another: both are number 1."""
+    """Each PID namespace has a process with the number 1."""
     code = """
 import ctypes, hashlib, json, os, sys, dbss
 settings, theirs, ours = json.loads(sys.argv[1])
@@ -2321,30 +2381,30 @@ right &= {get(ids) for _ in range(200)} == {expected}
 right = (not child or ended(child) == 0) and right
 os._exit(not right)
 """
-    theirs, ours = make(40_000), make(40_000)
+    theirs, ours = new_report(40_000), new_report(40_000)
     settings = {
         "endpoint": getattr(mock, listener),
         "token": mock.token,
         "ca_file": str(mock.ca_file),
     }
-    told = json.dumps([settings, *([one.ids, one.sha256] for one in (theirs, ours))])
+    env_for = json.dumps([settings, *([one.ids, one.sha256] for one in (theirs, ours))])
     done = subprocess.run(
-        [sys.executable, "-c", code, told],
+        [sys.executable, "-c", code, env_for],
         env=environment,
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=TIMEOUT,
     )
     if done.stdout.startswith("unshare:") and not (os.environ.get("CI") and os.geteuid() == 0):
         pytest.skip(f"no PID namespaces here: {done.stdout}")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_stream_of_the_parent_that_nobody_reads_is_refused_in_a_child(
-    client: dbss.Client, make: Callable[..., Report]
+def test_idle_stream_of_parent_is_rejected_in_child(
+    client: dbss.Client, new_report: Callable[..., Report]
 ) -> None:
     fork = multiprocessing.get_context("fork")
-    report = make()
+    report = new_report()
     results = fork.SimpleQueue()
     with client.open_report(*report.ids) as stream:
         head = stream.read(10)
@@ -2357,7 +2417,7 @@ def test_a_stream_of_the_parent_that_nobody_reads_is_refused_in_a_child(
 
         process = fork.Process(target=child)
         process.start()
-        process.join(BOUND)
+        process.join(TIMEOUT)
         parameter, message = results.get()
         assert parameter == "stream"
         assert "fork" in message
@@ -2365,10 +2425,10 @@ def test_a_stream_of_the_parent_that_nobody_reads_is_refused_in_a_child(
 
 
 @pytest.mark.parametrize("listener", ["http", "https"])
-def test_many_threads_at_once_leave_little_memory(
-    mock: MockService, make: Callable[..., Report], environment: dict[str, str], listener: str
+def test_many_threads_leave_little_memory(
+    mock: MockService, new_report: Callable[..., Report], environment: dict[str, str], listener: str
 ) -> None:
-    report = make(10_000)
+    report = new_report(10_000)
     code = """
 import os, threading, dbss
 def resident():
@@ -2397,16 +2457,16 @@ assert all(right) and len(right) == 1 + 3 * 512
 print(resident() - before)
 """
     more = {"ENDPOINT": getattr(mock, listener), "CA_FILE": str(mock.ca_file)}
-    done = python(code, environment, **{**told(report), **more})
+    done = python(code, environment, **{**env_for(report), **more})
     assert (done.returncode, done.stderr) == (0, "")
     print(f"{done.stdout.strip()} KiB more")
     assert int(done.stdout) < 40 * 1024
 
 
-def test_a_report_of_a_gibibyte_needs_no_memory(
-    make: Callable[..., Report], environment: dict[str, str], tmp_path: Path
+def test_report_of_a_gibibyte_uses_little_memory(
+    new_report: Callable[..., Report], environment: dict[str, str], tmp_path: Path
 ) -> None:
-    report = make(1024 * MIB)
+    report = new_report(1024 * MIB)
     code = """
 import os, shutil, dbss
 def peak():
@@ -2424,7 +2484,7 @@ client.download_report_to(*ids, type("Writer", (), {"write": lambda self, data: 
 print(before, peak() - before)
 """
     try:
-        done = python(code, environment, DIRECTORY=str(tmp_path), **told(report))
+        done = python(code, environment, DIRECTORY=str(tmp_path), **env_for(report))
         assert (done.returncode, done.stderr) == (0, "")
         digest = hashlib.sha256()
         with open(tmp_path / "audit-report.bin", "rb") as file:
@@ -2438,8 +2498,10 @@ print(before, peak() - before)
     assert int(done.stdout.split()[1]) < 8 * KIB
 
 
-def test_many_calls_leave_nothing(make: Callable[..., Report], environment: dict[str, str]) -> None:
-    report = make(100 * KIB)
+def test_many_calls_leak_nothing(
+    new_report: Callable[..., Report], environment: dict[str, str]
+) -> None:
+    report = new_report(100 * KIB)
     code = """
 import os, dbss
 client = dbss.Client(
@@ -2467,7 +2529,7 @@ calls(1000)
 after = used()
 print(after[0] - before[0], after[1] - before[1])
 """
-    done = python(code, environment, **told(report))
+    done = python(code, environment, **env_for(report))
     assert (done.returncode, done.stderr) == (0, "")
     memory, descriptors = map(int, done.stdout.split())
     # Less than one KiB for each of 3000 calls, whose reports were 300 MiB.
@@ -2475,11 +2537,11 @@ print(after[0] - before[0], after[1] - before[1])
     assert descriptors == 0
 
 
-def test_what_is_part_of_a_cycle_is_freed_once_and_used_no_more(
-    make: Callable[..., Report], environment: dict[str, str]
+def test_reference_cycle_is_freed_once_and_not_used_again(
+    new_report: Callable[..., Report], environment: dict[str, str]
 ) -> None:
     """Python finalizes the parts in any order."""
-    report = make()
+    report = new_report()
     code = """
 import gc, os, dbss
 ids = os.environ["IDS"].split(",")
@@ -2498,18 +2560,18 @@ for turn in range(20):
     gc.collect()
 print("end")
 """
-    # What was freed is overwritten.
-    done = python(code, environment, MALLOC_PERTURB_="85", **told(report))
+    # Freed memory is overwritten.
+    done = python(code, environment, MALLOC_PERTURB_="85", **env_for(report))
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
-# The end of the interpreter.
+# The exit of the interpreter.
 
 
-def test_everything_open_at_the_interpreters_end_is_silent(
-    make: Callable[..., Report], environment: dict[str, str]
+def test_interpreter_exit_with_open_objects_is_silent(
+    new_report: Callable[..., Report], environment: dict[str, str]
 ) -> None:
-    report = make(300 * KIB, stall_after=100_000)
+    report = new_report(300 * KIB, stall_after=100_000)
     code = """
 import builtins, os, dbss
 client = dbss.Client(
@@ -2524,15 +2586,15 @@ class Late:
 late = Late(client, operation, stream)
 builtins.held = (operation, stream, client)
 """
-    done = python(code, environment, **told(report))
+    done = python(code, environment, **env_for(report))
     assert (done.returncode, done.stdout, done.stderr) == (0, "1000\n", "")
 
 
-def test_a_daemon_thread_in_a_call_does_not_end_the_process(
-    make: Callable[..., Report], environment: dict[str, str]
+def test_interpreter_exit_with_daemon_thread_in_call_succeeds(
+    new_report: Callable[..., Report], environment: dict[str, str]
 ) -> None:
-    """Python ends such threads on the spot when they want to run its code."""
-    report = make(300 * KIB, stall_after=100_000)
+    """Python ends such a thread as soon as it tries to run Python code."""
+    report = new_report(300 * KIB, stall_after=100_000)
     code = """
 import builtins, os, threading, time, dbss
 client = dbss.Client(
@@ -2562,20 +2624,20 @@ for call in (stream, again, again, stream):
     threading.Thread(target=quietly, args=(call,), daemon=True).start()
 begun.wait(30)
 class Slow:
-    # The interpreter's end takes long enough for several ticks.
+    # The exit takes long enough for several progress callbacks.
     def __del__(self, sleep=time.sleep): sleep(0.5)
 builtins.slow = Slow()
 print("end")
 """
-    done = python(code, environment, **told(report))
+    done = python(code, environment, **env_for(report))
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
-def test_the_interpreter_ends_no_thread_within_a_callback(
-    make: Callable[..., Report], environment: dict[str, str]
+def test_interpreter_exit_ends_no_thread_inside_a_callback(
+    new_report: Callable[..., Report], environment: dict[str, str]
 ) -> None:
-    """Daemon threads go on with all kinds of calls while the main thread returns."""
-    report = make(200_000)
+    """Daemon threads make all kinds of calls while the main thread returns."""
+    report = new_report(200_000)
     code = """
 import os, sys, tempfile, threading, dbss
 sys.setswitchinterval(1e-6)
@@ -2609,17 +2671,17 @@ for call in (to_file, stream, list_and_make) * 2:
 for _ in range(6): inside.acquire()
 """
     for _ in range(int(os.environ.get("DBSS_TEST_RUNS", "20"))):
-        done = python(code, environment, **told(report))
+        done = python(code, environment, **env_for(report))
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_function_that_never_returns_does_not_keep_the_interpreter(
-    make: Callable[..., Report], environment: dict[str, str]
+def test_interpreter_exit_does_not_wait_for_function_that_never_returns(
+    new_report: Callable[..., Report], environment: dict[str, str]
 ) -> None:
-    report = make()
+    report = new_report()
     code = """
 import os, threading, dbss, dbss.operation
-dbss.operation.LAST_WAIT = 0.2
+dbss.operation.EXIT_TIMEOUT = 0.2
 client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
 ids = os.environ["IDS"].split(",")
 waiting, never = threading.Event(), threading.Event()
@@ -2632,18 +2694,18 @@ threading.Thread(
 waiting.wait(30)
 print("end")
 """
-    done = python(code, environment, **told(report))
+    done = python(code, environment, **env_for(report))
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
-def test_a_function_that_outlives_the_interpreter_does_not_end_the_process(
-    make: Callable[..., Report], environment: dict[str, str]
+def test_interpreter_exit_with_running_user_function_succeeds(
+    new_report: Callable[..., Report], environment: dict[str, str]
 ) -> None:
-    """Python ends its thread on the spot when it wants to go on."""
-    report = make()
+    """Python ends the thread when the function continues."""
+    report = new_report()
     code = """
 import builtins, os, threading, time, dbss, dbss.operation
-dbss.operation.LAST_WAIT = 0.05
+dbss.operation.EXIT_TIMEOUT = 0.05
 settings = {"endpoint": os.environ["ENDPOINT"], "token": os.environ["TOKEN"]}
 ids = os.environ["IDS"].split(",")
 inside = threading.Barrier(4)
@@ -2663,20 +2725,20 @@ for client, call, keywords in (
     threading.Thread(target=call, args=ids, kwargs=keywords, daemon=True).start()
 inside.wait(30)
 class Slow:
-    # The interpreter's end takes long enough for them to want to go on.
+    # The exit takes long enough for the functions to continue.
     def __del__(self, sleep=time.sleep): sleep(0.3)
 builtins.slow = Slow()
 print("end")
 """
     for _ in range(5):
-        done = python(code, environment, **told(report))
+        done = python(code, environment, **env_for(report))
         assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
-def test_a_child_that_ends_as_a_program_does_not_wait_for_its_parents_calls(
-    make: Callable[..., Report], environment: dict[str, str]
+def test_forked_child_exit_does_not_wait_for_parents_calls(
+    new_report: Callable[..., Report], environment: dict[str, str]
 ) -> None:
-    report = make(300 * KIB, stall_after=100_000)
+    report = new_report(300 * KIB, stall_after=100_000)
     code = """
 import os, sys, threading, time, dbss
 client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
@@ -2705,21 +2767,21 @@ operation.cancel()
 thread.join(30)
 print("end")
 """
-    done = python(code, environment, **told(report))
+    done = python(code, environment, **env_for(report))
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
-def test_the_ready_line_is_known(mock: MockService) -> None:
+def test_ready_line_has_all_listeners(mock: MockService) -> None:
     ready = json.loads(mock.raw_ready)
     for name in ("http_other", "https_other", "proxy", "never_accepts"):
         assert getattr(mock, name) == ready[name]
 
 
-def test_a_callback_of_the_abi_takes_every_part(
-    mock: MockService, make: Callable[..., Report]
+def test_write_callback_gets_every_part(
+    mock: MockService, new_report: Callable[..., Report]
 ) -> None:
-    """The one function that the package itself has no use for."""
-    report = make()
+    """The only function that the package itself does not use."""
+    report = new_report()
     parts: list[bytes] = []
 
     def write(user_data: object, data: Any, length: int) -> int:

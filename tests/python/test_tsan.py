@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from test_c import facts, run
+from test_c import fixture_file, run
 
-__all__ = ["facts"]
+__all__ = ["fixture_file"]
 
 SUPPRESSIONS = Path(__file__).parents[1] / "sanitizers/thread.suppressions"
 
@@ -39,7 +39,7 @@ CHECKS = [
 ]
 
 
-def sanitized(
+def run_sanitized(
     build_dir: Path, environment: dict[str, str], program: str, *arguments: Path | str
 ) -> subprocess.CompletedProcess[str]:
     built = build_dir / "tsan" / program
@@ -49,16 +49,16 @@ def sanitized(
     return run([built, *arguments], {**environment, "TSAN_OPTIONS": options}, 600)
 
 
-def test_a_race_is_found(build_dir: Path, environment: dict[str, str]) -> None:
-    done = sanitized(build_dir, environment, "racy")
+def test_sanitizer_detects_deliberate_race(build_dir: Path, environment: dict[str, str]) -> None:
+    done = run_sanitized(build_dir, environment, "racy")
     assert done.returncode == 66
     assert "data race" in done.stderr
 
 
 @pytest.mark.parametrize(("program", "check"), CHECKS)
-def test_no_data_race(
-    build_dir: Path, environment: dict[str, str], facts: Path, program: str, check: str
+def test_checks_have_no_data_race(
+    build_dir: Path, environment: dict[str, str], fixture_file: Path, program: str, check: str
 ) -> None:
-    done = sanitized(build_dir, environment, program, facts, check)
+    done = run_sanitized(build_dir, environment, program, fixture_file, check)
     assert done.returncode == 0, done.stdout + done.stderr[:20000]
     assert f"ok {check}\n" in done.stdout

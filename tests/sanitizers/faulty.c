@@ -1,10 +1,10 @@
-/* Faults, to see that the sanitizers are at work in what is built here. */
+/* Deliberate faults, to check that the sanitizers of this build detect them. */
 
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Read at run time, so that the compiler does not foresee the fault. */
+/* Volatile, so that the compiler cannot detect the fault. */
 static volatile int one = 1;
 
 static int read_past_the_end(void)

@@ -1,8 +1,7 @@
 /*
- * The standard library's mutex takes its fast path in code that is compiled
- * with us, where ThreadSanitizer sees it, and its slow path in code that is
- * not. This wrapper, which the linker puts around the latter, tells what it
- * does: whoever returns from it has the lock.
+ * The fast path of the standard library's mutex is compiled here, where
+ * ThreadSanitizer sees it. The slow path is not. The linker puts this wrapper around
+ * the slow path. It tells ThreadSanitizer that the thread has acquired the lock.
  */
 #define PASTE(a, b) a##b
 #define NAME(prefix, name) PASTE(prefix, name)

@@ -1,4 +1,4 @@
-/* A race, to see that ThreadSanitizer is at work in what is built here. */
+/* A deliberate race, to check that ThreadSanitizer detects it in this build. */
 
 #include <pthread.h>
 #include <stdio.h>

@@ -5,8 +5,8 @@
     with dbss.Client(region="cn-north-4", credentials="default") as client:
         path = client.download_report_to(None, instance_id, report_id, "reports/")
 
-A binding of libdbss, whose shared library it needs: that of the environment's
-DBSS_LIBRARY, else a libdbss.so.0 in this directory, else the system's.
+A binding of libdbss. It loads the shared library from the path in the environment
+variable DBSS_LIBRARY, else libdbss.so.0 from this directory, else from the system.
 """
 
 import sys as _sys
@@ -14,20 +14,20 @@ import sys as _sys
 try:
     from ._abi import LOG_DEBUG, LOG_ERROR, LOG_INFO, LOG_WARNING
 except ImportError as error:
-    # What `python -m dbss` imports first. Python 3.9 does not tell how it was started.
-    _words = getattr(_sys, "orig_argv", [])
-    if _sys.argv[:1] != ["-m"] or ("-m", "dbss") not in zip(_words, _words[1:]):
+    # `python -m dbss` imports this first. Python 3.9 has no sys.orig_argv.
+    _arguments = getattr(_sys, "orig_argv", [])
+    if _sys.argv[:1] != ["-m"] or ("-m", "dbss") not in zip(_arguments, _arguments[1:]):
         raise
     if _sys.stderr is not None:
         print(f"dbss: {error}", file=_sys.stderr)
-    # As for any other file of this machine that cannot be used.
+    # The exit code for any local file that cannot be used.
     _sys.exit(7)
 
 from . import _statuses
 from ._statuses import *  # noqa: F403
+from .base_error import Detail, Error
 from .client import Client, features, has_feature, version
 from .credentials import Credentials, Token
-from .error import Detail, Error
 from .lists import Instance, Items, Report, Template
 from .log import LogRecord
 from .mirror import Gap, MirrorFailure, MirrorResult

@@ -1,4 +1,4 @@
-"""The C ABI of libdbss as ctypes sees it.
+"""The C ABI of libdbss in ctypes.
 
 Generated from include/dbss-abi.json by bindings/generate/python.py.
 """
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from .library import STATUS, Library
 
 VERSION_NUMBER = 100
-"""The version of the library that has all that is declared here."""
+"""The first version of the library that has all declarations here."""
 SONAME = "libdbss.so.0"
 OPTIONS_CONFIG = 1
 """The options of a configuration: dbss_config_set()."""
@@ -69,8 +69,8 @@ ID_SIZE = 65
 library = Library(SONAME, VERSION_NUMBER)
 
 
-# Handles: structures without an inside, each its own type, so that ctypes
-# refuses one in place of another.
+# Handles: opaque structures, each of its own type, so that ctypes rejects a handle
+# of another type.
 class _Error(ctypes.Structure):
     """Why a call failed: a status, a sentence, and all that the service and the operating
     system said.
@@ -168,8 +168,8 @@ class Buffer(ctypes.Structure):
     )
 
 
-# Callbacks. `user_data` is a Python object, but for its end, where it is only
-# known by its address.
+# Callbacks. `user_data` is a Python object. Only the release callback gets it as an
+# address.
 DestroyFn = CFUNCTYPE(None, c_void_p)
 LogFn = CFUNCTYPE(None, py_object, LogRecord)
 TokenProviderFn = CFUNCTYPE(None, py_object, TokenRequest)
@@ -177,187 +177,222 @@ WriteFn = CFUNCTYPE(c_int32, py_object, POINTER(c_uint8), c_size_t)
 ProgressFn = CFUNCTYPE(c_int32, py_object, Operation)
 InterruptFn = CFUNCTYPE(c_int32, py_object)
 
-# Functions. Those that never block keep Python's lock (PyDLL), so that what they
-# call back need not wait for it. Freeing much memory takes its time.
-_call, _hold = library.call, library.hold
-version: Callable[[], bytes] = _hold("dbss_version", c_char_p)
-version_number: Callable[[], int] = _hold("dbss_version_number", c_uint32)
-has_feature: Callable[[bytes | None], int] = _hold("dbss_has_feature", c_int32, c_char_p)
-feature_count: Callable[[], int] = _hold("dbss_feature_count", c_size_t)
-feature_name: Callable[[int], bytes | None] = _hold("dbss_feature_name", c_char_p, c_size_t)
-feature_help: Callable[[int], bytes | None] = _hold("dbss_feature_help", c_char_p, c_size_t)
-status_name: Callable[[int], bytes] = _hold("dbss_status_name", c_char_p, c_int32)
-status_message: Callable[[int], bytes] = _hold("dbss_status_message", c_char_p, c_int32)
-status_group: Callable[[int], int] = _hold("dbss_status_group", c_int32, c_int32)
-status_count: Callable[[], int] = _hold("dbss_status_count", c_size_t)
-status_value: Callable[[int], int] = _hold("dbss_status_value", c_int32, c_size_t)
-option_count: Callable[[int], int] = _hold("dbss_option_count", c_size_t, c_int32)
-option_key: Callable[[int, int], bytes | None] = _hold(
+# Functions. Those that never block hold the GIL (PyDLL), so that their callbacks
+# need not wait for it. Functions that free a buffer release it: that may take long.
+_blocking, _nonblocking = library.declare_blocking, library.declare_nonblocking
+version: Callable[[], bytes] = _nonblocking("dbss_version", c_char_p)
+version_number: Callable[[], int] = _nonblocking("dbss_version_number", c_uint32)
+has_feature: Callable[[bytes | None], int] = _nonblocking("dbss_has_feature", c_int32, c_char_p)
+feature_count: Callable[[], int] = _nonblocking("dbss_feature_count", c_size_t)
+feature_name: Callable[[int], bytes | None] = _nonblocking("dbss_feature_name", c_char_p, c_size_t)
+feature_help: Callable[[int], bytes | None] = _nonblocking("dbss_feature_help", c_char_p, c_size_t)
+status_name: Callable[[int], bytes] = _nonblocking("dbss_status_name", c_char_p, c_int32)
+status_message: Callable[[int], bytes] = _nonblocking("dbss_status_message", c_char_p, c_int32)
+status_group: Callable[[int], int] = _nonblocking("dbss_status_group", c_int32, c_int32)
+status_count: Callable[[], int] = _nonblocking("dbss_status_count", c_size_t)
+status_value: Callable[[int], int] = _nonblocking("dbss_status_value", c_int32, c_size_t)
+option_count: Callable[[int], int] = _nonblocking("dbss_option_count", c_size_t, c_int32)
+option_key: Callable[[int, int], bytes | None] = _nonblocking(
     "dbss_option_key", c_char_p, c_int32, c_size_t
 )
-option_type: Callable[[int, int], bytes | None] = _hold(
+option_type: Callable[[int, int], bytes | None] = _nonblocking(
     "dbss_option_type", c_char_p, c_int32, c_size_t
 )
-option_default: Callable[[int, int], bytes | None] = _hold(
+option_default: Callable[[int, int], bytes | None] = _nonblocking(
     "dbss_option_default", c_char_p, c_int32, c_size_t
 )
-option_help: Callable[[int, int], bytes | None] = _hold(
+option_help: Callable[[int, int], bytes | None] = _nonblocking(
     "dbss_option_help", c_char_p, c_int32, c_size_t
 )
-option_choices: Callable[[int, int], bytes | None] = _hold(
+option_choices: Callable[[int, int], bytes | None] = _nonblocking(
     "dbss_option_choices", c_char_p, c_int32, c_size_t
 )
-option_minimum: Callable[[int, int], int] = _hold("dbss_option_minimum", c_int64, c_int32, c_size_t)
-option_maximum: Callable[[int, int], int] = _hold("dbss_option_maximum", c_int64, c_int32, c_size_t)
-option_allows_none: Callable[[int, int], int] = _hold(
+option_minimum: Callable[[int, int], int] = _nonblocking(
+    "dbss_option_minimum", c_int64, c_int32, c_size_t
+)
+option_maximum: Callable[[int, int], int] = _nonblocking(
+    "dbss_option_maximum", c_int64, c_int32, c_size_t
+)
+option_allows_none: Callable[[int, int], int] = _nonblocking(
     "dbss_option_allows_none", c_int32, c_int32, c_size_t
 )
-last_error: Callable[[], Error] = _hold("dbss_last_error", Error)
-error_take: Callable[[], Error] = _hold("dbss_error_take", Error)
-error_free: Callable[[Error], None] = _hold("dbss_error_free", None, Error)
-error_status: Callable[[Error], int] = _hold("dbss_error_status", c_int32, Error)
-error_message: Callable[[Error], bytes] = _hold("dbss_error_message", c_char_p, Error)
-error_parameter: Callable[[Error], bytes | None] = _hold("dbss_error_parameter", c_char_p, Error)
-error_http_status: Callable[[Error], int] = _hold("dbss_error_http_status", c_int32, Error)
-error_service_code: Callable[[Error], bytes | None] = _hold(
+last_error: Callable[[], Error] = _nonblocking("dbss_last_error", Error)
+error_take: Callable[[], Error] = _nonblocking("dbss_error_take", Error)
+error_free: Callable[[Error], None] = _nonblocking("dbss_error_free", None, Error)
+error_status: Callable[[Error], int] = _nonblocking("dbss_error_status", c_int32, Error)
+error_message: Callable[[Error], bytes] = _nonblocking("dbss_error_message", c_char_p, Error)
+error_parameter: Callable[[Error], bytes | None] = _nonblocking(
+    "dbss_error_parameter", c_char_p, Error
+)
+error_http_status: Callable[[Error], int] = _nonblocking("dbss_error_http_status", c_int32, Error)
+error_service_code: Callable[[Error], bytes | None] = _nonblocking(
     "dbss_error_service_code", c_char_p, Error
 )
-error_service_message: Callable[[Error], bytes | None] = _hold(
+error_service_message: Callable[[Error], bytes | None] = _nonblocking(
     "dbss_error_service_message", c_char_p, Error
 )
-error_request_id: Callable[[Error], bytes | None] = _hold("dbss_error_request_id", c_char_p, Error)
-error_encoded_authorization_message: Callable[[Error], bytes | None] = _hold(
+error_request_id: Callable[[Error], bytes | None] = _nonblocking(
+    "dbss_error_request_id", c_char_p, Error
+)
+error_encoded_authorization_message: Callable[[Error], bytes | None] = _nonblocking(
     "dbss_error_encoded_authorization_message", c_char_p, Error
 )
-error_detail_count: Callable[[Error], int] = _hold("dbss_error_detail_count", c_size_t, Error)
-error_detail_code: Callable[[Error, int], bytes | None] = _hold(
+error_detail_count: Callable[[Error], int] = _nonblocking(
+    "dbss_error_detail_count", c_size_t, Error
+)
+error_detail_code: Callable[[Error, int], bytes | None] = _nonblocking(
     "dbss_error_detail_code", c_char_p, Error, c_size_t
 )
-error_detail_message: Callable[[Error, int], bytes | None] = _hold(
+error_detail_message: Callable[[Error, int], bytes | None] = _nonblocking(
     "dbss_error_detail_message", c_char_p, Error, c_size_t
 )
-error_cancelled_by: Callable[[Error], int] = _hold("dbss_error_cancelled_by", c_int32, Error)
-error_candidate_count: Callable[[Error], int] = _hold("dbss_error_candidate_count", c_size_t, Error)
-error_candidate: Callable[[Error, int], bytes | None] = _hold(
+error_cancelled_by: Callable[[Error], int] = _nonblocking("dbss_error_cancelled_by", c_int32, Error)
+error_candidate_count: Callable[[Error], int] = _nonblocking(
+    "dbss_error_candidate_count", c_size_t, Error
+)
+error_candidate: Callable[[Error, int], bytes | None] = _nonblocking(
     "dbss_error_candidate", c_char_p, Error, c_size_t
 )
-error_redirect_target: Callable[[Error], bytes | None] = _hold(
+error_redirect_target: Callable[[Error], bytes | None] = _nonblocking(
     "dbss_error_redirect_target", c_char_p, Error
 )
-error_path: Callable[[Error], bytes | None] = _hold("dbss_error_path", c_char_p, Error)
-error_os_code: Callable[[Error], int] = _hold("dbss_error_os_code", c_int32, Error)
-error_is_retryable: Callable[[Error], int] = _hold("dbss_error_is_retryable", c_int32, Error)
-error_retry_after_ms: Callable[[Error], int] = _hold("dbss_error_retry_after_ms", c_int64, Error)
-error_attempts: Callable[[Error], int] = _hold("dbss_error_attempts", c_uint32, Error)
-config_new: Callable[[Any], None] = _hold("dbss_config_new", STATUS, POINTER(Config))
-config_free: Callable[[Config], None] = _hold("dbss_config_free", None, Config)
-config_set_region: Callable[[Config, bytes], None] = _hold(
+error_path: Callable[[Error], bytes | None] = _nonblocking("dbss_error_path", c_char_p, Error)
+error_os_code: Callable[[Error], int] = _nonblocking("dbss_error_os_code", c_int32, Error)
+error_is_retryable: Callable[[Error], int] = _nonblocking("dbss_error_is_retryable", c_int32, Error)
+error_retry_after_ms: Callable[[Error], int] = _nonblocking(
+    "dbss_error_retry_after_ms", c_int64, Error
+)
+error_attempts: Callable[[Error], int] = _nonblocking("dbss_error_attempts", c_uint32, Error)
+config_new: Callable[[Any], None] = _nonblocking("dbss_config_new", STATUS, POINTER(Config))
+config_free: Callable[[Config], None] = _nonblocking("dbss_config_free", None, Config)
+config_set_region: Callable[[Config, bytes], None] = _nonblocking(
     "dbss_config_set_region", STATUS, Config, c_char_p
 )
-config_set_endpoint: Callable[[Config, bytes], None] = _hold(
+config_set_endpoint: Callable[[Config, bytes], None] = _nonblocking(
     "dbss_config_set_endpoint", STATUS, Config, c_char_p
 )
-config_set_token: Callable[[Config, bytes], None] = _hold(
+config_set_token: Callable[[Config, bytes], None] = _nonblocking(
     "dbss_config_set_token", STATUS, Config, c_char_p
 )
-config_set_access_key: Callable[[Config, bytes, bytes, bytes | None], None] = _hold(
+config_set_access_key: Callable[[Config, bytes, bytes, bytes | None], None] = _nonblocking(
     "dbss_config_set_access_key", STATUS, Config, c_char_p, c_char_p, c_char_p
 )
-config_set_iam_user: Callable[[Config, bytes, bytes, bytes], None] = _hold(
+config_set_iam_user: Callable[[Config, bytes, bytes, bytes], None] = _nonblocking(
     "dbss_config_set_iam_user", STATUS, Config, c_char_p, c_char_p, c_char_p
 )
-config_set: Callable[[Config, bytes, bytes], None] = _hold(
+config_set: Callable[[Config, bytes, bytes], None] = _nonblocking(
     "dbss_config_set", STATUS, Config, c_char_p, c_char_p
 )
-config_set_log: Callable[[Config, Any, object, Any], None] = _hold(
+config_set_log: Callable[[Config, Any, object, Any], None] = _nonblocking(
     "dbss_config_set_log", STATUS, Config, LogFn, py_object, DestroyFn
 )
-log_record_copy: Callable[[LogRecord], LogRecord] = _hold(
+log_record_copy: Callable[[LogRecord], LogRecord] = _nonblocking(
     "dbss_log_record_copy", LogRecord, LogRecord
 )
-log_record_free: Callable[[LogRecord], None] = _hold("dbss_log_record_free", None, LogRecord)
-log_record_level: Callable[[LogRecord], int] = _hold("dbss_log_record_level", c_int32, LogRecord)
-log_record_message: Callable[[LogRecord], bytes] = _hold(
+log_record_free: Callable[[LogRecord], None] = _nonblocking("dbss_log_record_free", None, LogRecord)
+log_record_level: Callable[[LogRecord], int] = _nonblocking(
+    "dbss_log_record_level", c_int32, LogRecord
+)
+log_record_message: Callable[[LogRecord], bytes] = _nonblocking(
     "dbss_log_record_message", c_char_p, LogRecord
 )
-log_record_status: Callable[[LogRecord], int] = _hold("dbss_log_record_status", c_int32, LogRecord)
-log_record_attempt: Callable[[LogRecord], int] = _hold(
+log_record_status: Callable[[LogRecord], int] = _nonblocking(
+    "dbss_log_record_status", c_int32, LogRecord
+)
+log_record_attempt: Callable[[LogRecord], int] = _nonblocking(
     "dbss_log_record_attempt", c_uint32, LogRecord
 )
-log_record_request_id: Callable[[LogRecord], bytes | None] = _hold(
+log_record_request_id: Callable[[LogRecord], bytes | None] = _nonblocking(
     "dbss_log_record_request_id", c_char_p, LogRecord
 )
-log_record_report_id: Callable[[LogRecord], bytes | None] = _hold(
+log_record_report_id: Callable[[LogRecord], bytes | None] = _nonblocking(
     "dbss_log_record_report_id", c_char_p, LogRecord
 )
-log_record_bytes: Callable[[LogRecord], int] = _hold("dbss_log_record_bytes", c_int64, LogRecord)
-log_record_duration_ms: Callable[[LogRecord], int] = _hold(
+log_record_bytes: Callable[[LogRecord], int] = _nonblocking(
+    "dbss_log_record_bytes", c_int64, LogRecord
+)
+log_record_duration_ms: Callable[[LogRecord], int] = _nonblocking(
     "dbss_log_record_duration_ms", c_int64, LogRecord
 )
-log_record_offset: Callable[[LogRecord], int] = _hold("dbss_log_record_offset", c_int64, LogRecord)
-log_record_retry_delay_ms: Callable[[LogRecord], int] = _hold(
+log_record_offset: Callable[[LogRecord], int] = _nonblocking(
+    "dbss_log_record_offset", c_int64, LogRecord
+)
+log_record_retry_delay_ms: Callable[[LogRecord], int] = _nonblocking(
     "dbss_log_record_retry_delay_ms", c_int64, LogRecord
 )
-log_record_error: Callable[[LogRecord], Error] = _hold("dbss_log_record_error", Error, LogRecord)
-log_record_http_status: Callable[[LogRecord], int] = _hold(
+log_record_error: Callable[[LogRecord], Error] = _nonblocking(
+    "dbss_log_record_error", Error, LogRecord
+)
+log_record_http_status: Callable[[LogRecord], int] = _nonblocking(
     "dbss_log_record_http_status", c_int32, LogRecord
 )
-config_set_token_provider: Callable[[Config, Any, object, Any], None] = _hold(
+config_set_token_provider: Callable[[Config, Any, object, Any], None] = _nonblocking(
     "dbss_config_set_token_provider", STATUS, Config, TokenProviderFn, py_object, DestroyFn
 )
-token_request_refused: Callable[[TokenRequest], int] = _hold(
+token_request_refused: Callable[[TokenRequest], int] = _nonblocking(
     "dbss_token_request_refused", c_int32, TokenRequest
 )
-token_request_is_wanted: Callable[[TokenRequest], int] = _hold(
+token_request_is_wanted: Callable[[TokenRequest], int] = _nonblocking(
     "dbss_token_request_is_wanted", c_int32, TokenRequest
 )
-token_request_set: Callable[[TokenRequest, bytes, int], None] = _hold(
+token_request_set: Callable[[TokenRequest, bytes, int], None] = _nonblocking(
     "dbss_token_request_set", STATUS, TokenRequest, c_char_p, c_int64
 )
-token_request_fail: Callable[[TokenRequest, bytes | None], None] = _hold(
+token_request_fail: Callable[[TokenRequest, bytes | None], None] = _nonblocking(
     "dbss_token_request_fail", STATUS, TokenRequest, c_char_p
 )
-token_request_free: Callable[[TokenRequest], None] = _hold(
+token_request_free: Callable[[TokenRequest], None] = _nonblocking(
     "dbss_token_request_free", None, TokenRequest
 )
-context_new: Callable[[Config, Any], None] = _call(
+context_new: Callable[[Config, Any], None] = _blocking(
     "dbss_context_new", STATUS, Config, POINTER(Context)
 )
-context_set_token: Callable[[Context, bytes], None] = _hold(
+context_set_token: Callable[[Context, bytes], None] = _nonblocking(
     "dbss_context_set_token", STATUS, Context, c_char_p
 )
-context_cancel_all: Callable[[Context], None] = _call("dbss_context_cancel_all", None, Context)
-context_close: Callable[[Context], None] = _hold("dbss_context_close", None, Context)
-context_free: Callable[[Context], None] = _hold("dbss_context_free", None, Context)
-context_find_credentials: Callable[[Context, Operation, Any], None] = _call(
+context_cancel_all: Callable[[Context], None] = _blocking("dbss_context_cancel_all", None, Context)
+context_close: Callable[[Context], None] = _nonblocking("dbss_context_close", None, Context)
+context_free: Callable[[Context], None] = _nonblocking("dbss_context_free", None, Context)
+context_find_credentials: Callable[[Context, Operation, Any], None] = _blocking(
     "dbss_context_find_credentials", STATUS, Context, Operation, POINTER(Credentials)
 )
-context_check: Callable[[Context, bytes | None, Operation], None] = _call(
+context_check: Callable[[Context, bytes | None, Operation], None] = _blocking(
     "dbss_context_check", STATUS, Context, c_char_p, Operation
 )
-credentials_source: Callable[[Credentials], bytes | None] = _hold(
+credentials_source: Callable[[Credentials], bytes | None] = _nonblocking(
     "dbss_credentials_source", c_char_p, Credentials
 )
-credentials_description: Callable[[Credentials], bytes | None] = _hold(
+credentials_description: Callable[[Credentials], bytes | None] = _nonblocking(
     "dbss_credentials_description", c_char_p, Credentials
 )
-credentials_name: Callable[[Credentials], bytes | None] = _hold(
+credentials_name: Callable[[Credentials], bytes | None] = _nonblocking(
     "dbss_credentials_name", c_char_p, Credentials
 )
-credentials_project: Callable[[Credentials], bytes | None] = _hold(
+credentials_project: Callable[[Credentials], bytes | None] = _nonblocking(
     "dbss_credentials_project", c_char_p, Credentials
 )
-credentials_expires_ms: Callable[[Credentials], int] = _hold(
+credentials_expires_ms: Callable[[Credentials], int] = _nonblocking(
     "dbss_credentials_expires_ms", c_int64, Credentials
 )
-credentials_free: Callable[[Credentials], None] = _hold("dbss_credentials_free", None, Credentials)
-buffer_free: Callable[[Any], None] = _call("dbss_buffer_free", None, POINTER(Buffer))
-report_download: Callable[[Context, bytes | None, bytes, bytes, bytes | None, Any], None] = _call(
-    "dbss_report_download", STATUS, Context, c_char_p, c_char_p, c_char_p, c_char_p, POINTER(Buffer)
+credentials_free: Callable[[Credentials], None] = _nonblocking(
+    "dbss_credentials_free", None, Credentials
+)
+buffer_free: Callable[[Any], None] = _blocking("dbss_buffer_free", None, POINTER(Buffer))
+report_download: Callable[[Context, bytes | None, bytes, bytes, bytes | None, Any], None] = (
+    _blocking(
+        "dbss_report_download",
+        STATUS,
+        Context,
+        c_char_p,
+        c_char_p,
+        c_char_p,
+        c_char_p,
+        POINTER(Buffer),
+    )
 )
 report_download_to_memory: Callable[
     [Context, bytes | None, bytes, bytes, bytes | None, Operation, Any], None
-] = _call(
+] = _blocking(
     "dbss_report_download_to_memory",
     STATUS,
     Context,
@@ -370,7 +405,7 @@ report_download_to_memory: Callable[
 )
 report_download_to_file: Callable[
     [Context, bytes | None, bytes, bytes, bytes | None, bytes, int, Operation], None
-] = _call(
+] = _blocking(
     "dbss_report_download_to_file",
     STATUS,
     Context,
@@ -384,7 +419,7 @@ report_download_to_file: Callable[
 )
 report_download_to_directory: Callable[
     [Context, bytes | None, bytes, bytes, bytes | None, bytes, int, Operation], None
-] = _call(
+] = _blocking(
     "dbss_report_download_to_directory",
     STATUS,
     Context,
@@ -398,7 +433,7 @@ report_download_to_directory: Callable[
 )
 report_download_to_fd: Callable[
     [Context, bytes | None, bytes, bytes, bytes | None, int, Operation], None
-] = _call(
+] = _blocking(
     "dbss_report_download_to_fd",
     STATUS,
     Context,
@@ -411,7 +446,7 @@ report_download_to_fd: Callable[
 )
 report_download_to_callback: Callable[
     [Context, bytes | None, bytes, bytes, bytes | None, Any, object, Operation], None
-] = _call(
+] = _blocking(
     "dbss_report_download_to_callback",
     STATUS,
     Context,
@@ -424,7 +459,7 @@ report_download_to_callback: Callable[
     Operation,
 )
 report_open: Callable[[Context, bytes | None, bytes, bytes, bytes | None, Operation, Any], None] = (
-    _call(
+    _blocking(
         "dbss_report_open",
         STATUS,
         Context,
@@ -436,121 +471,145 @@ report_open: Callable[[Context, bytes | None, bytes, bytes, bytes | None, Operat
         POINTER(ReportStream),
     )
 )
-report_stream_read: Callable[[ReportStream, Any, int, Any], None] = _call(
+report_stream_read: Callable[[ReportStream, Any, int, Any], None] = _blocking(
     "dbss_report_stream_read", STATUS, ReportStream, c_void_p, c_size_t, POINTER(c_size_t)
 )
-report_stream_size: Callable[[ReportStream], int] = _hold(
+report_stream_size: Callable[[ReportStream], int] = _nonblocking(
     "dbss_report_stream_size", c_int64, ReportStream
 )
-report_stream_format: Callable[[ReportStream], int] = _hold(
+report_stream_format: Callable[[ReportStream], int] = _nonblocking(
     "dbss_report_stream_format", c_int32, ReportStream
 )
-report_stream_filename: Callable[[ReportStream], bytes | None] = _hold(
+report_stream_filename: Callable[[ReportStream], bytes | None] = _nonblocking(
     "dbss_report_stream_filename", c_char_p, ReportStream
 )
-report_stream_content_type: Callable[[ReportStream], bytes | None] = _hold(
+report_stream_content_type: Callable[[ReportStream], bytes | None] = _nonblocking(
     "dbss_report_stream_content_type", c_char_p, ReportStream
 )
-report_stream_request_id: Callable[[ReportStream], bytes | None] = _hold(
+report_stream_request_id: Callable[[ReportStream], bytes | None] = _nonblocking(
     "dbss_report_stream_request_id", c_char_p, ReportStream
 )
-report_stream_close: Callable[[ReportStream], None] = _hold(
+report_stream_close: Callable[[ReportStream], None] = _nonblocking(
     "dbss_report_stream_close", None, ReportStream
 )
-report_stream_free: Callable[[ReportStream], None] = _hold(
+report_stream_free: Callable[[ReportStream], None] = _nonblocking(
     "dbss_report_stream_free", None, ReportStream
 )
-operation_new: Callable[[Any], None] = _hold("dbss_operation_new", STATUS, POINTER(Operation))
-operation_free: Callable[[Operation], None] = _hold("dbss_operation_free", None, Operation)
-operation_set: Callable[[Operation, bytes, bytes], None] = _hold(
+operation_new: Callable[[Any], None] = _nonblocking(
+    "dbss_operation_new", STATUS, POINTER(Operation)
+)
+operation_free: Callable[[Operation], None] = _nonblocking("dbss_operation_free", None, Operation)
+operation_set: Callable[[Operation, bytes, bytes], None] = _nonblocking(
     "dbss_operation_set", STATUS, Operation, c_char_p, c_char_p
 )
-operation_set_progress: Callable[[Operation, Any, object, Any], None] = _hold(
+operation_set_progress: Callable[[Operation, Any, object, Any], None] = _nonblocking(
     "dbss_operation_set_progress", STATUS, Operation, ProgressFn, py_object, DestroyFn
 )
-operation_set_interrupt: Callable[[Operation, Any, object, Any], None] = _hold(
+operation_set_interrupt: Callable[[Operation, Any, object, Any], None] = _nonblocking(
     "dbss_operation_set_interrupt", STATUS, Operation, InterruptFn, py_object, DestroyFn
 )
-operation_cancel: Callable[[Operation], None] = _hold("dbss_operation_cancel", None, Operation)
-operation_reset: Callable[[Operation], None] = _hold("dbss_operation_reset", STATUS, Operation)
-operation_received: Callable[[Operation], int] = _hold(
+operation_cancel: Callable[[Operation], None] = _nonblocking(
+    "dbss_operation_cancel", None, Operation
+)
+operation_reset: Callable[[Operation], None] = _nonblocking(
+    "dbss_operation_reset", STATUS, Operation
+)
+operation_received: Callable[[Operation], int] = _nonblocking(
     "dbss_operation_received", c_int64, Operation
 )
-operation_total: Callable[[Operation], int] = _hold("dbss_operation_total", c_int64, Operation)
-operation_resumed: Callable[[Operation], int] = _hold("dbss_operation_resumed", c_int64, Operation)
-operation_attempts: Callable[[Operation], int] = _hold(
+operation_total: Callable[[Operation], int] = _nonblocking(
+    "dbss_operation_total", c_int64, Operation
+)
+operation_resumed: Callable[[Operation], int] = _nonblocking(
+    "dbss_operation_resumed", c_int64, Operation
+)
+operation_attempts: Callable[[Operation], int] = _nonblocking(
     "dbss_operation_attempts", c_uint32, Operation
 )
-operation_percent: Callable[[Operation], int] = _hold("dbss_operation_percent", c_int32, Operation)
-operation_path: Callable[[Operation], bytes | None] = _hold(
+operation_percent: Callable[[Operation], int] = _nonblocking(
+    "dbss_operation_percent", c_int32, Operation
+)
+operation_path: Callable[[Operation], bytes | None] = _nonblocking(
     "dbss_operation_path", c_char_p, Operation
 )
-operation_filename: Callable[[Operation], bytes | None] = _hold(
+operation_filename: Callable[[Operation], bytes | None] = _nonblocking(
     "dbss_operation_filename", c_char_p, Operation
 )
-operation_request_id: Callable[[Operation], bytes | None] = _hold(
+operation_request_id: Callable[[Operation], bytes | None] = _nonblocking(
     "dbss_operation_request_id", c_char_p, Operation
 )
-operation_content_type: Callable[[Operation], bytes | None] = _hold(
+operation_content_type: Callable[[Operation], bytes | None] = _nonblocking(
     "dbss_operation_content_type", c_char_p, Operation
 )
-operation_format: Callable[[Operation], int] = _hold("dbss_operation_format", c_int32, Operation)
-operation_error: Callable[[Operation], Error] = _hold("dbss_operation_error", Error, Operation)
-instances_list: Callable[[Context, bytes | None, int, Any], None] = _hold(
+operation_format: Callable[[Operation], int] = _nonblocking(
+    "dbss_operation_format", c_int32, Operation
+)
+operation_error: Callable[[Operation], Error] = _nonblocking(
+    "dbss_operation_error", Error, Operation
+)
+instances_list: Callable[[Context, bytes | None, int, Any], None] = _nonblocking(
     "dbss_instances_list", STATUS, Context, c_char_p, c_uint32, POINTER(Cursor)
 )
-reports_list: Callable[[Context, bytes | None, bytes, bytes | None, int, Any], None] = _hold(
+reports_list: Callable[[Context, bytes | None, bytes, bytes | None, int, Any], None] = _nonblocking(
     "dbss_reports_list", STATUS, Context, c_char_p, c_char_p, c_char_p, c_uint32, POINTER(Cursor)
 )
-templates_list: Callable[[Context, bytes | None, bytes, Any], None] = _hold(
+templates_list: Callable[[Context, bytes | None, bytes, Any], None] = _nonblocking(
     "dbss_templates_list", STATUS, Context, c_char_p, c_char_p, POINTER(Cursor)
 )
-cursor_next: Callable[[Cursor, Operation, Any], None] = _call(
+cursor_next: Callable[[Cursor, Operation, Any], None] = _blocking(
     "dbss_cursor_next", STATUS, Cursor, Operation, POINTER(Page)
 )
-cursor_free: Callable[[Cursor], None] = _hold("dbss_cursor_free", None, Cursor)
-page_count: Callable[[Page], int] = _hold("dbss_page_count", c_size_t, Page)
-page_total: Callable[[Page], int] = _hold("dbss_page_total", c_int64, Page)
-page_field: Callable[[Page, int, bytes | None], bytes | None] = _hold(
+cursor_free: Callable[[Cursor], None] = _nonblocking("dbss_cursor_free", None, Cursor)
+page_count: Callable[[Page], int] = _nonblocking("dbss_page_count", c_size_t, Page)
+page_total: Callable[[Page], int] = _nonblocking("dbss_page_total", c_int64, Page)
+page_field: Callable[[Page, int, bytes | None], bytes | None] = _nonblocking(
     "dbss_page_field", c_char_p, Page, c_size_t, c_char_p
 )
-page_json: Callable[[Page, Any], None] = _hold("dbss_page_json", STATUS, Page, POINTER(Buffer))
-page_free: Callable[[Page], None] = _hold("dbss_page_free", None, Page)
-report_spec_new: Callable[[Any], None] = _hold("dbss_report_spec_new", STATUS, POINTER(ReportSpec))
-report_spec_set: Callable[[ReportSpec, bytes, bytes], None] = _hold(
+page_json: Callable[[Page, Any], None] = _nonblocking(
+    "dbss_page_json", STATUS, Page, POINTER(Buffer)
+)
+page_free: Callable[[Page], None] = _nonblocking("dbss_page_free", None, Page)
+report_spec_new: Callable[[Any], None] = _nonblocking(
+    "dbss_report_spec_new", STATUS, POINTER(ReportSpec)
+)
+report_spec_set: Callable[[ReportSpec, bytes, bytes], None] = _nonblocking(
     "dbss_report_spec_set", STATUS, ReportSpec, c_char_p, c_char_p
 )
-report_spec_free: Callable[[ReportSpec], None] = _hold("dbss_report_spec_free", None, ReportSpec)
-report_create: Callable[[Context, bytes | None, bytes, ReportSpec, Operation], None] = _call(
+report_spec_free: Callable[[ReportSpec], None] = _nonblocking(
+    "dbss_report_spec_free", None, ReportSpec
+)
+report_create: Callable[[Context, bytes | None, bytes, ReportSpec, Operation], None] = _blocking(
     "dbss_report_create", STATUS, Context, c_char_p, c_char_p, ReportSpec, Operation
 )
-report_generate: Callable[[Context, bytes | None, bytes, ReportSpec, Operation, Any], None] = _call(
-    "dbss_report_generate",
-    STATUS,
-    Context,
-    c_char_p,
-    c_char_p,
-    ReportSpec,
-    Operation,
-    POINTER(c_char),
+report_generate: Callable[[Context, bytes | None, bytes, ReportSpec, Operation, Any], None] = (
+    _blocking(
+        "dbss_report_generate",
+        STATUS,
+        Context,
+        c_char_p,
+        c_char_p,
+        ReportSpec,
+        Operation,
+        POINTER(c_char),
+    )
 )
-report_wait: Callable[[Context, bytes | None, bytes, bytes, Operation], None] = _call(
+report_wait: Callable[[Context, bytes | None, bytes, bytes, Operation], None] = _blocking(
     "dbss_report_wait", STATUS, Context, c_char_p, c_char_p, c_char_p, Operation
 )
-report_delete: Callable[[Context, bytes | None, bytes, bytes, Operation], None] = _call(
+report_delete: Callable[[Context, bytes | None, bytes, bytes, Operation], None] = _blocking(
     "dbss_report_delete", STATUS, Context, c_char_p, c_char_p, c_char_p, Operation
 )
-mirror_options_new: Callable[[Any], None] = _hold(
+mirror_options_new: Callable[[Any], None] = _nonblocking(
     "dbss_mirror_options_new", STATUS, POINTER(MirrorOptions)
 )
-mirror_options_set: Callable[[MirrorOptions, bytes, bytes], None] = _hold(
+mirror_options_set: Callable[[MirrorOptions, bytes, bytes], None] = _nonblocking(
     "dbss_mirror_options_set", STATUS, MirrorOptions, c_char_p, c_char_p
 )
-mirror_options_free: Callable[[MirrorOptions], None] = _hold(
+mirror_options_free: Callable[[MirrorOptions], None] = _nonblocking(
     "dbss_mirror_options_free", None, MirrorOptions
 )
 reports_mirror: Callable[[Context, bytes | None, bytes, MirrorOptions, Operation, Any], None] = (
-    _call(
+    _blocking(
         "dbss_reports_mirror",
         STATUS,
         Context,
@@ -561,55 +620,55 @@ reports_mirror: Callable[[Context, bytes | None, bytes, MirrorOptions, Operation
         POINTER(MirrorResult),
     )
 )
-mirror_result_listed: Callable[[MirrorResult], int] = _hold(
+mirror_result_listed: Callable[[MirrorResult], int] = _nonblocking(
     "dbss_mirror_result_listed", c_int64, MirrorResult
 )
-mirror_result_downloaded: Callable[[MirrorResult], int] = _hold(
+mirror_result_downloaded: Callable[[MirrorResult], int] = _nonblocking(
     "dbss_mirror_result_downloaded", c_int64, MirrorResult
 )
-mirror_result_present: Callable[[MirrorResult], int] = _hold(
+mirror_result_present: Callable[[MirrorResult], int] = _nonblocking(
     "dbss_mirror_result_present", c_int64, MirrorResult
 )
-mirror_result_not_ready: Callable[[MirrorResult], int] = _hold(
+mirror_result_not_ready: Callable[[MirrorResult], int] = _nonblocking(
     "dbss_mirror_result_not_ready", c_int64, MirrorResult
 )
-mirror_result_vanished: Callable[[MirrorResult], int] = _hold(
+mirror_result_vanished: Callable[[MirrorResult], int] = _nonblocking(
     "dbss_mirror_result_vanished", c_int64, MirrorResult
 )
-mirror_result_failed: Callable[[MirrorResult], int] = _hold(
+mirror_result_failed: Callable[[MirrorResult], int] = _nonblocking(
     "dbss_mirror_result_failed", c_int64, MirrorResult
 )
-mirror_result_repaired: Callable[[MirrorResult], int] = _hold(
+mirror_result_repaired: Callable[[MirrorResult], int] = _nonblocking(
     "dbss_mirror_result_repaired", c_int64, MirrorResult
 )
-mirror_result_failure_count: Callable[[MirrorResult], int] = _hold(
+mirror_result_failure_count: Callable[[MirrorResult], int] = _nonblocking(
     "dbss_mirror_result_failure_count", c_size_t, MirrorResult
 )
-mirror_result_failure_id: Callable[[MirrorResult, int], bytes | None] = _hold(
+mirror_result_failure_id: Callable[[MirrorResult, int], bytes | None] = _nonblocking(
     "dbss_mirror_result_failure_id", c_char_p, MirrorResult, c_size_t
 )
-mirror_result_failure_instance: Callable[[MirrorResult, int], bytes | None] = _hold(
+mirror_result_failure_instance: Callable[[MirrorResult, int], bytes | None] = _nonblocking(
     "dbss_mirror_result_failure_instance", c_char_p, MirrorResult, c_size_t
 )
-mirror_result_failure_error: Callable[[MirrorResult, int], Error] = _hold(
+mirror_result_failure_error: Callable[[MirrorResult, int], Error] = _nonblocking(
     "dbss_mirror_result_failure_error", Error, MirrorResult, c_size_t
 )
-mirror_result_gap_count: Callable[[MirrorResult], int] = _hold(
+mirror_result_gap_count: Callable[[MirrorResult], int] = _nonblocking(
     "dbss_mirror_result_gap_count", c_size_t, MirrorResult
 )
-mirror_result_gap_period: Callable[[MirrorResult, int], bytes | None] = _hold(
+mirror_result_gap_period: Callable[[MirrorResult, int], bytes | None] = _nonblocking(
     "dbss_mirror_result_gap_period", c_char_p, MirrorResult, c_size_t
 )
-mirror_result_gap_type: Callable[[MirrorResult, int], bytes | None] = _hold(
+mirror_result_gap_type: Callable[[MirrorResult, int], bytes | None] = _nonblocking(
     "dbss_mirror_result_gap_type", c_char_p, MirrorResult, c_size_t
 )
-mirror_result_gap_instance: Callable[[MirrorResult, int], bytes | None] = _hold(
+mirror_result_gap_instance: Callable[[MirrorResult, int], bytes | None] = _nonblocking(
     "dbss_mirror_result_gap_instance", c_char_p, MirrorResult, c_size_t
 )
-mirror_result_json: Callable[[MirrorResult, Any], None] = _hold(
+mirror_result_json: Callable[[MirrorResult, Any], None] = _nonblocking(
     "dbss_mirror_result_json", STATUS, MirrorResult, POINTER(Buffer)
 )
-mirror_result_free: Callable[[MirrorResult], None] = _hold(
+mirror_result_free: Callable[[MirrorResult], None] = _nonblocking(
     "dbss_mirror_result_free", None, MirrorResult
 )
 
@@ -679,4 +738,4 @@ OPTIONS: dict[str, dict[str, tuple[str, int]]] = {
         "verify": ("boolean", 108),
     },
 }
-"""The types of all options, and the status of a wrong value, by their set and key."""
+"""The type of each option, and the status of a wrong value, by option set and key."""

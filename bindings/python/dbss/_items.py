@@ -110,7 +110,7 @@ class InstanceFields:
     supported_feature: list[Any] | None = field(hash=False)
     """What it supports."""
     raw: dict[str, Any] = field(repr=False, hash=False)
-    """All that the service sent, also what this package does not know."""
+    """All fields that the service sent, including those unknown to this package."""
 
 
 REPORT = {
@@ -161,7 +161,7 @@ class ReportFields:
     url: str | None
     """Where the service keeps it."""
     raw: dict[str, Any] = field(repr=False, hash=False)
-    """All that the service sent, also what this package does not know."""
+    """All fields that the service sent, including those unknown to this package."""
 
 
 TEMPLATE = {
@@ -206,12 +206,12 @@ class TemplateFields:
     db_names: str | None
     """The names of the databases that it covers."""
     raw: dict[str, Any] = field(repr=False, hash=False)
-    """All that the service sent, also what this package does not know."""
+    """All fields that the service sent, including those unknown to this package."""
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False)
 class Counts:
-    """How many reports a mirror dealt with, and how."""
+    """Counts of the reports of a mirror."""
 
     listed: int = 0
     """Reports that the service lists and the filters let pass."""

@@ -1,4 +1,4 @@
-"""An exception for each status of libdbss, under that of its group.
+"""An exception for each status of libdbss, derived from that of its group.
 
 Generated from include/dbss-abi.json by bindings/generate/python.py.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import builtins
 
-from .error import Error, SystemFailure
+from .base_error import Error, OSErrorMixin
 
 
 class ArgumentError(Error, ValueError):
@@ -316,7 +316,7 @@ class NotResumableError(NetworkError):
     status_name = "DBSS_ERR_NOT_RESUMABLE"
 
 
-class FileError(Error, SystemFailure):
+class FileError(Error, OSErrorMixin):
     """A local file could not be read or written."""
 
     status = 400
@@ -461,7 +461,7 @@ STATUSES: dict[int, type[Error]] = {
         InternalError,
     )
 }
-"""Each status and its class."""
+"""The class of each status."""
 __all__ = [
     "AmbiguousError",
     "ArgumentError",

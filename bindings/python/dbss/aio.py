@@ -6,9 +6,9 @@
         call = client.download_report(None, instance_id, report_id)
         report = await asyncio.wait_for(call, timeout=60)
 
-It has the calls of dbss.Client. A task that is cancelled, by a timeout as well, cancels
-its call, and goes on when that has ended: within 250 ms, whatever it waits for but the
-file system and your own code.
+It has the calls of dbss.Client. Cancelling a task, also by a timeout, cancels its call.
+The task continues when the call has ended, within 250 ms. Only the file system and your
+own code can delay that.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .operation import Operation, ProgressFunction
 from .stream import ReportStream
 
 if TYPE_CHECKING:
-    # Of Python 3.10.
+    # New in Python 3.10.
     from typing import Concatenate, ParamSpec
 
     Parameters = ParamSpec("Parameters")
@@ -48,11 +48,11 @@ MAX_THREADS = 32
 _Job = Optional[tuple["Future[Any]", Callable[[], object]]]
 
 
-class _Pool:
-    """Threads that run calls, which are started as they are needed.
+class _ThreadPool:
+    """A thread pool that starts its threads when they are needed.
 
-    They are daemon threads, unlike those of concurrent.futures, so the interpreter
-    does not wait for a call to end by itself: the package cancels it (see operation).
+    They are daemon threads, unlike those of concurrent.futures. So the interpreter's
+    exit does not wait for a call; the package cancels it (see operation).
     """
 
     def __init__(self, size: int) -> None:
@@ -63,12 +63,12 @@ class _Pool:
                 f"max_threads: must be at least 1, and is {size}", parameter="max_threads"
             )
         self._size = size
-        self._ended = False
-        self.start_anew()
+        self._is_shut_down = False
+        self.reset_after_fork()
         _pools.add(self)
 
-    def start_anew(self) -> None:
-        """In a child of fork() there are neither the parent's threads nor its calls."""
+    def reset_after_fork(self) -> None:
+        """Resets the state; a child of fork() has neither threads nor calls."""
         self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._threads = 0
@@ -78,12 +78,12 @@ class _Pool:
         """Runs a function as soon as a thread is free."""
         future: Future[Result] = Future()
         with self._lock:
-            if self._ended:
+            if self._is_shut_down:
                 raise errors.ClosedError("the client is closed")
             if self._threads <= len(self._futures) and self._threads < self._size:
                 threading.Thread(
-                    # Not a method, which would keep the pool.
-                    target=_work,
+                    # Not a method, which would keep the pool alive.
+                    target=_run_jobs,
                     args=(self._jobs,),
                     name="dbss async call",
                     daemon=True,
@@ -94,24 +94,24 @@ class _Pool:
             self._jobs.put((future, function))
         return future
 
-    def end(self) -> list[Future[Any]]:
-        """Ends the threads after the calls that there are, and returns these."""
+    def shutdown(self) -> list[Future[Any]]:
+        """Ends the threads after the pending calls, and returns the futures of these."""
         with self._lock:
-            self._ended = True
+            self._is_shut_down = True
             self._jobs.put(None)
             return list(self._futures)
 
     def __del__(self) -> None:
-        # It may have failed before it had any.
+        # __init__ may have failed before it set this.
         if hasattr(self, "_jobs"):
             self._jobs.put(None)
 
 
-def _work(jobs: queue.SimpleQueue[_Job]) -> None:
+def _run_jobs(jobs: queue.SimpleQueue[_Job]) -> None:
     while True:
         job = jobs.get()
         if job is None:
-            # For the next thread.
+            # Pass it on to the next thread.
             jobs.put(None)
             return
         future, function = job
@@ -119,70 +119,70 @@ def _work(jobs: queue.SimpleQueue[_Job]) -> None:
             try:
                 result = function()
             except BaseException as error:
-                # Of any kind: whoever waits must get it, and this thread goes on.
+                # Any kind: the waiting task gets it, and this thread continues.
                 future.set_exception(error)
             else:
                 future.set_result(result)
                 del result
-        # Else they would live until the next call.
+        # Otherwise they would live until the next call.
         del job, future, function
 
 
-_pools: weakref.WeakSet[_Pool] = weakref.WeakSet()
+_pools: weakref.WeakSet[_ThreadPool] = weakref.WeakSet()
 
 
-def _start_anew() -> None:
+def _reset_pools_after_fork() -> None:
     for pool in list(_pools):
-        pool.start_anew()
+        pool.reset_after_fork()
 
 
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_start_anew)
+    os.register_at_fork(after_in_child=_reset_pools_after_fork)
 
 
-def _when_done(future: Future[Any]) -> asyncio.Future[None]:
-    """For the running loop: is done when the other one is, whatever its result."""
+def _completion(future: Future[Any]) -> asyncio.Future[None]:
+    """A future of the running loop that is done when the given one is done or failed."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
 
-    def settle() -> None:
+    def set_done() -> None:
         if not done.done():
             done.set_result(None)
 
     def wake(_: Future[Any]) -> None:
-        # The loop may have been closed meanwhile.
+        # The loop may be closed by now.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle)
+            loop.call_soon_threadsafe(set_done)
 
     future.add_done_callback(wake)
     return done
 
 
-async def _run(
-    pool: _Pool, operation: Operation, function: Callable[..., Result], *arguments: Any
+async def _run_in_pool(
+    pool: _ThreadPool, operation: Operation, function: Callable[..., Result], *arguments: Any
 ) -> Result:
-    """Runs a function that makes a call under this operation, and cancels it with the task."""
+    """Runs a function that makes a call with this operation; cancels it with the task."""
     context = contextvars.copy_context()
     future = pool.submit(functools.partial(context.run, function, *arguments))
     cancelled = None
     try:
-        done = _when_done(future)
+        done = _completion(future)
         while not future.done():
             try:
                 await asyncio.shield(done)
             except BaseException as error:
-                # One that waits for a thread needs no cancel of its operation.
+                # A call that has not started needs no cancel of its operation.
                 if not future.cancel():
                     operation.cancel()
                 if not isinstance(error, asyncio.CancelledError):
-                    # Such as GeneratorExit, after which nothing can be waited for.
+                    # Such as GeneratorExit, after which await is not allowed.
                     raise
                 cancelled = error
         if cancelled is not None:
             raise cancelled
         return future.result()
     finally:
-        # Else an exception would keep this frame, and this frame it.
+        # Otherwise the exception and this frame would be a reference cycle.
         del future, cancelled
 
 
@@ -193,51 +193,53 @@ if TYPE_CHECKING:
     _AsyncListMethod = Callable[Concatenate["AsyncClient", Parameters], "AsyncItems[Item]"]
 
 
-def _call(method: _Method[Parameters, Result]) -> _AsyncMethod[Parameters, Result]:
-    """A coroutine function for a method of Client, with its parameters and its text."""
+def _async_call(method: _Method[Parameters, Result]) -> _AsyncMethod[Parameters, Result]:
+    """A coroutine function for a method of Client, with its parameters and docstring."""
     function: Any = method
 
     @functools.wraps(function)
     async def call(
         self: AsyncClient, *args: Any, operation: Operation | None = None, **kwargs: Any
     ) -> Any:
-        own = Operation() if operation is None else operation
-        bound = functools.partial(function, self._client, *args, operation=own, **kwargs)
-        return await _run(self._pool, own, bound)
+        call_operation = Operation() if operation is None else operation
+        bound = functools.partial(function, self._client, *args, operation=call_operation, **kwargs)
+        return await _run_in_pool(self._pool, call_operation, bound)
 
     return cast("_AsyncMethod[Parameters, Result]", call)
 
 
-def _list(method: _ListMethod[Parameters, Item]) -> _AsyncListMethod[Parameters, Item]:
-    """The same for a list. Only its pages are waited for."""
+def _async_list(method: _ListMethod[Parameters, Item]) -> _AsyncListMethod[Parameters, Item]:
+    """The same for a method that lists; only fetching a page is asynchronous."""
     function: Any = method
 
     @functools.wraps(function)
     def call(
         self: AsyncClient, *args: Any, operation: Operation | None = None, **kwargs: Any
     ) -> Any:
-        own = Operation() if operation is None else operation
-        items = function(self._client, *args, operation=own, **kwargs)
-        return AsyncItems(items, self._pool, own, operation is None)
+        call_operation = Operation() if operation is None else operation
+        items = function(self._client, *args, operation=call_operation, **kwargs)
+        return AsyncItems(items, self._pool, call_operation, operation is None)
 
     return cast("_AsyncListMethod[Parameters, Item]", call)
 
 
 class AsyncItems(AsyncIterator[Item], Generic[Item]):
-    """A list of the service for ``async for``, read page by page, each when it is needed.
+    """A list of the service for ``async for``; each page is fetched when it is needed.
 
-    It is iterated once, by one task at a time: while one waits for a page, the others
-    get BusyError. After another exception, and after a cancel, the same page is asked
-    for again.
+    It can be iterated once, by one task at a time. While one task waits for a page,
+    the others get BusyError. After any other exception, and after a cancel, the next
+    read fetches the same page again.
     """
 
-    def __init__(self, items: Items[Item], pool: _Pool, operation: Operation, owned: bool) -> None:
-        """For the package itself."""
+    def __init__(
+        self, items: Items[Item], pool: _ThreadPool, operation: Operation, owned: bool
+    ) -> None:
+        """Internal; AsyncClient creates it."""
         self._items: Items[Item] = items
         self._pool = pool
         self._operation = operation
         self._owned = owned
-        self._waiting = False
+        self._is_loading = False
 
     @property
     def total(self) -> int | None:
@@ -246,22 +248,22 @@ class AsyncItems(AsyncIterator[Item], Generic[Item]):
 
     async def __anext__(self) -> Item:
         while (item := self._items.pop()) is None:
-            if self._waiting:
+            if self._is_loading:
                 raise errors.BusyError("list: is being read by another task", parameter="cursor")
-            self._waiting = True
+            self._is_loading = True
             try:
-                if not await _run(self._pool, self._operation, self._items.load):
+                if not await _run_in_pool(self._pool, self._operation, self._items.load_page):
                     raise StopAsyncIteration
             except asyncio.CancelledError:
                 if self._owned:
                     self._operation.reset()
                 raise
             finally:
-                self._waiting = False
+                self._is_loading = False
         return item
 
     async def aclose(self) -> None:
-        """Ends the list; nothing more comes."""
+        """Closes the list; it yields no more items."""
         self._items.close()
 
     def __repr__(self) -> str:
@@ -269,26 +271,26 @@ class AsyncItems(AsyncIterator[Item], Generic[Item]):
 
 
 class AsyncReportStream(AsyncIterator[bytes]):
-    """A report that is read part by part; see AsyncClient.open_report().
+    """A report that is read in parts; see AsyncClient.open_report().
 
-    Iteration gives chunks of bytes. The end comes only when the report was whole and
-    its length right; everything else is an exception, which stays. One task reads at a
-    time; when it is cancelled the stream ends with it, as bytes may be lost.
+    Iteration yields chunks of bytes. It ends only when the report is complete and has
+    the right length. Any other end is an exception, which later reads raise again. One
+    task reads at a time. Cancelling it ends the stream, as bytes may be lost.
     """
 
     size: int | None
-    """The size in bytes, as the service announced it; None where it did not."""
+    """The size in bytes that the service announced; None if it announced none."""
     format: str | None
     """"pdf" or "zip", by its first bytes; None when it is neither."""
     filename: str
-    """The report's own name, made safe for a file."""
+    """The name of the report, sanitized for use as a file name."""
     content_type: str | None
     """The header Content-Type."""
     request_id: str | None
-    """The service's id of the call."""
+    """The service's id of the request."""
 
-    def __init__(self, stream: ReportStream, pool: _Pool, operation: Operation) -> None:
-        """For the package itself."""
+    def __init__(self, stream: ReportStream, pool: _ThreadPool, operation: Operation) -> None:
+        """Internal; AsyncClient creates it."""
         self.size = stream.size
         self.format = stream.format
         self.filename = stream.filename
@@ -299,12 +301,12 @@ class AsyncReportStream(AsyncIterator[bytes]):
         self._operation = operation
 
     async def read(self, size: int | None = -1, /) -> bytes:
-        """Reads so many bytes, or all that are left; fewer only at the end."""
-        return await _run(self._pool, self._operation, self._stream.read, size)
+        """Reads ``size`` bytes, or all that remain; fewer only at the end."""
+        return await _run_in_pool(self._pool, self._operation, self._stream.read, size)
 
     async def read1(self, size: int = -1, /) -> bytes:
-        """Reads as many bytes as there are, at least one, at most ``size``; none at the end."""
-        return await _run(self._pool, self._operation, self._stream.read1, size)
+        """Reads the available bytes, at least one and at most ``size``; none at the end."""
+        return await _run_in_pool(self._pool, self._operation, self._stream.read1, size)
 
     async def __anext__(self) -> bytes:
         chunk = await self.read1()
@@ -313,7 +315,7 @@ class AsyncReportStream(AsyncIterator[bytes]):
         return chunk
 
     async def aclose(self) -> None:
-        """Ends the stream, read to its end or not. Closing it again does nothing."""
+        """Closes the stream, read to its end or not. Closing it again does nothing."""
         self._stream.close()
 
     async def __aenter__(self) -> AsyncReportStream:
@@ -334,41 +336,41 @@ class AsyncReportStream(AsyncIterator[bytes]):
 class AsyncClient:
     """A dbss.Client for asyncio: its calls are coroutines, its lists for ``async for``.
 
-    A call runs in a thread of the client's own, under its own operation unless one is
-    given. When its task is cancelled, the operation is, and the coroutine raises
-    asyncio.CancelledError once the call has ended: within 250 ms, whatever it waits for
-    but the file system and your own code. Nothing is left half-saved. An operation that
-    was given stays cancelled until its reset().
+    A call runs in a thread of the client, with a new operation unless you pass one.
+    Cancelling its task cancels the operation. The coroutine then raises
+    asyncio.CancelledError when the call has ended, within 250 ms. Only the file system
+    and your own code can delay that. No partial file is left. An operation that you
+    passed stays cancelled until its reset().
 
-    ``progress``, ``write``, ``log`` and a token provider are called in other threads
-    than the loop's.
+    ``progress``, ``write``, ``log`` and a token provider run in other threads than the
+    loop's.
 
-    It may be made outside of a loop, and be used by one loop after the other. Use
-    ``async with``, or aclose(), to end it.
+    A client may be created outside of a loop, and several loops may use it one after
+    the other. End it with ``async with`` or aclose().
 
     Args:
-        max_threads: how many calls run at once; others wait for their turn. A stream
-            or a list takes a thread only while it is read.
+        max_threads: how many calls run at once; others wait. A stream or a list uses a
+            thread only during a read.
 
     The other arguments and the exceptions are those of dbss.Client.
     """
 
     def __init__(self, *, max_threads: int = MAX_THREADS, **arguments: Any) -> None:
-        self._pool = _Pool(max_threads)
+        self._pool = _ThreadPool(max_threads)
         self._client = Client(**arguments)
 
-    download_report = _call(Client.download_report)
-    download_report_to = _call(Client.download_report_to)
-    find_credentials = _call(Client.find_credentials)
-    check = _call(Client.check)
-    create_report = _call(Client.create_report)
-    generate_report = _call(Client.generate_report)
-    wait_for_report = _call(Client.wait_for_report)
-    delete_report = _call(Client.delete_report)
-    mirror = _call(Client.mirror)
-    instances = _list(Client.instances)
-    reports = _list(Client.reports)
-    templates = _list(Client.templates)
+    download_report = _async_call(Client.download_report)
+    download_report_to = _async_call(Client.download_report_to)
+    find_credentials = _async_call(Client.find_credentials)
+    check = _async_call(Client.check)
+    create_report = _async_call(Client.create_report)
+    generate_report = _async_call(Client.generate_report)
+    wait_for_report = _async_call(Client.wait_for_report)
+    delete_report = _async_call(Client.delete_report)
+    mirror = _async_call(Client.mirror)
+    instances = _async_list(Client.instances)
+    reports = _async_list(Client.reports)
+    templates = _async_list(Client.templates)
 
     async def open_report(
         self,
@@ -380,41 +382,46 @@ class AsyncClient:
         operation: Operation | None = None,
         progress: ProgressFunction | None = None,
     ) -> AsyncReportStream:
-        """Opens an audit report to be read part by part; as Client.open_report()."""
-        own = Operation() if operation is None else operation
+        """Opens an audit report for reading in parts; as Client.open_report()."""
+        call_operation = Operation() if operation is None else operation
         opened: list[ReportStream] = []
 
         def call() -> None:
             opened.append(
                 self._client.open_report(
-                    project_id, instance_id, report_id, locale, operation=own, progress=progress
+                    project_id,
+                    instance_id,
+                    report_id,
+                    locale,
+                    operation=call_operation,
+                    progress=progress,
                 )
             )
 
         try:
-            await _run(self._pool, own, call)
+            await _run_in_pool(self._pool, call_operation, call)
         except BaseException:
-            # A cancel that came when it was open.
+            # The task may be cancelled after the stream was opened.
             for stream in opened:
                 stream.close()
             raise
-        return AsyncReportStream(opened[0], self._pool, own)
+        return AsyncReportStream(opened[0], self._pool, call_operation)
 
     def cancel_all(self) -> None:
-        """Cancels all calls that are under way; as Client.cancel_all()."""
+        """Cancels all running calls; as Client.cancel_all()."""
         self._client.cancel_all()
 
     def set_token(self, token: str) -> None:
-        """Replaces the credentials by a token; as Client.set_token()."""
+        """Replaces the credentials with a token; as Client.set_token()."""
         self._client.set_token(token)
 
     async def aclose(self) -> None:
-        """Ends the client and its threads. Calls under way end with dbss.CancelledError, which
-        this waits for; streams too. Later ones end with ClosedError.
+        """Closes the client and ends its threads. Running calls and streams end with
+        dbss.CancelledError, and this method waits for them. Later calls raise ClosedError.
         """
         self._client.close()
-        for future in self._pool.end():
-            await _when_done(future)
+        for future in self._pool.shutdown():
+            await _completion(future)
 
     async def __aenter__(self) -> AsyncClient:
         return self

@@ -1,4 +1,4 @@
-"""The client: what a program uses."""
+"""The client."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, Union, over
 from . import _abi as abi
 from . import credentials as credentials_module
 from . import errors, ffi, settings
-from .credentials import Credentials, Provider, TokenProvider
-from .lists import Management
-from .log import Log, LogFunction
-from .mirror import Mirroring
+from .credentials import CallbackProvider, Credentials, TokenProvider
+from .lists import ReportMethods
+from .log import LogForwarder, LogFunction
+from .mirror import MirrorMethods
 from .operation import CallMonitor, Control, Operation, ProgressFunction, Result
 from .settings import DEFAULT, Default, Seconds
 from .stream import Handle, ReportStream
 
 if TYPE_CHECKING:
-    # A third of what an import of this package would cost; few calls need it.
+    # Importing pathlib takes a third of this package's import time; few calls need it.
     from pathlib import Path
 
 # Union[...]: evaluated by Python 3.9 too.
 PathLike = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 
 
-# The project, the instance, the report and the locale, for C.
-Names = tuple[Optional[bytes], bytes, bytes, Optional[bytes]]
+# The ids of the project, the instance and the report, and the locale, for C.
+ReportIds = tuple[Optional[bytes], bytes, bytes, Optional[bytes]]
 
 
 class Writer(Protocol):
-    """Anything that bytes can be written to."""
+    """An object that bytes can be written to."""
 
     def write(self, data: bytes, /) -> object:
-        """Takes bytes; a number that is less than their length asks for the rest again."""
+        """Writes bytes. A raw file returns how many it wrote; the rest is written again."""
 
 
 def version() -> str:
@@ -48,27 +48,29 @@ def has_feature(name: str) -> bool:
     """Whether the loaded libdbss has a feature, such as "download"."""
     if not isinstance(name, str):
         raise TypeError(f"name: must be str, not {type(name).__name__}")
-    # No feature has a name that C could not be given whole.
+    # No feature has a name that cannot be passed to C.
     encoded = name.encode("utf-8", "replace")
     return b"\0" not in encoded and bool(abi.has_feature(encoded))
 
 
 def features() -> dict[str, str]:
-    """The features of the loaded libdbss, and what each of them is."""
+    """The features of the loaded libdbss, with a description of each."""
     return {
         ffi.decode(abi.feature_name(index)) or "": ffi.decode(abi.feature_help(index)) or ""
         for index in range(abi.feature_count())
     }
 
 
-class _Context(ffi.Owned[abi.Context]):
-    """Owns a context of libdbss, and what its calls need.
+class _Context(ffi.OwnedHandle[abi.Context]):
+    """Owns a context of libdbss, and the objects that its calls need.
 
-    Each call holds a reference while it lasts. So the context outlives every
-    call that uses it without a lock, which a fork could leave locked for ever.
+    Each running call holds a reference. So the context outlives its calls without
+    a lock, which a fork could leave locked for ever.
     """
 
-    def __init__(self, config: abi.Config, log: Log | None, provider: Provider | None) -> None:
+    def __init__(
+        self, config: abi.Config, log: LogForwarder | None, provider: CallbackProvider | None
+    ) -> None:
         super().__init__(abi.Context, abi.context_free)
         self.log = log
         self.provider = provider
@@ -79,16 +81,18 @@ class _Context(ffi.Owned[abi.Context]):
             monitor.detach()
 
 
-def _endpoints(given: str | Iterable[str]) -> bytes:
-    """One URL or several, for C."""
-    if isinstance(given, str):
-        return ffi.encode("endpoint", given)
-    if isinstance(given, bytes) or not isinstance(given, Iterable):
-        raise TypeError(f"endpoint: must be str or a sequence of them, not {type(given).__name__}")
-    encoded = [ffi.encode("endpoint", one) for one in given]
+def _encode_endpoints(endpoint: str | Iterable[str]) -> bytes:
+    """Encodes one URL or several for C."""
+    if isinstance(endpoint, str):
+        return ffi.encode("endpoint", endpoint)
+    if isinstance(endpoint, bytes) or not isinstance(endpoint, Iterable):
+        raise TypeError(
+            f"endpoint: must be str or a sequence of them, not {type(endpoint).__name__}"
+        )
+    encoded = [ffi.encode("endpoint", one) for one in endpoint]
     if not encoded:
         raise errors.InvalidEndpointError("endpoint: the sequence is empty", parameter="endpoint")
-    # Where C would see two.
+    # C would read a URL with a comma as two.
     if any(b"," in one for one in encoded):
         raise errors.InvalidEndpointError(
             "endpoint: a URL must not hold a comma", parameter="endpoint"
@@ -96,15 +100,19 @@ def _endpoints(given: str | Iterable[str]) -> bytes:
     return b",".join(encoded)
 
 
-def _refuse_several(kinds: Mapping[str, Iterable[object]]) -> None:
-    """Raises where more than one kind of credentials is given."""
-    given = [kind for kind, values in kinds.items() if any(one is not None for one in values)]
-    if len(given) > 1:
-        raise TypeError(f"{given[0]} and {given[1]} exclude each other; give one of them")
+def _reject_several_credentials(kinds: Mapping[str, Iterable[object]]) -> None:
+    """Raises TypeError if more than one kind of credentials is given."""
+    kinds_given = [kind for kind, values in kinds.items() if any(one is not None for one in values)]
+    if len(kinds_given) > 1:
+        raise TypeError(
+            f"{kinds_given[0]} and {kinds_given[1]} exclude each other; give one of them"
+        )
 
 
-def _names(project_id: str | None, instance_id: str, report_id: str, locale: str | None) -> Names:
-    """What names a report, for C."""
+def _encode_ids(
+    project_id: str | None, instance_id: str, report_id: str, locale: str | None
+) -> ReportIds:
+    """Encodes the ids of a report for C."""
     return (
         None if project_id is None else ffi.encode("project", project_id),
         ffi.encode("instance", instance_id),
@@ -113,12 +121,12 @@ def _names(project_id: str | None, instance_id: str, report_id: str, locale: str
     )
 
 
-def _descriptor(target: object) -> int | None:
-    """The descriptor of a file object that does nothing but write to it."""
+def _plain_file_descriptor(target: object) -> int | None:
+    """The descriptor of a file object that only writes to it; None for other objects."""
     if type(target) is io.FileIO:
         return target.fileno()
     if type(target) in (io.BufferedWriter, io.BufferedRandom):
-        # Through Any: its type is one of the two.
+        # Any, because it has one of two types.
         buffered: Any = target
         if type(buffered.raw) is io.FileIO:
             buffered.flush()
@@ -130,7 +138,7 @@ def _write_all(target: Writer, chunk: bytes) -> None:
     if not isinstance(target, io.RawIOBase):
         target.write(chunk)
         return
-    # These may take a part, or nothing.
+    # A raw file may write only a part, or nothing.
     while chunk:
         length = target.write(chunk)
         if not length:
@@ -138,72 +146,71 @@ def _write_all(target: Writer, chunk: bytes) -> None:
         chunk = chunk[length:]
 
 
-class Client(Management, Mirroring):
+class Client(ReportMethods, MirrorMethods):
     """A connection to the Database Security Service, with credentials for it.
 
-    Make one and share it: any number of threads may use it at once, and a
-    child process may go on using it after os.fork(). It keeps connections open
-    between calls; close() or a ``with`` block ends them.
+    Create one and share it. Any number of threads may use it at once, and a child
+    process may use it after os.fork(). It keeps connections open between calls;
+    close() or a ``with`` block ends them.
 
     Args:
-        region: such as "cn-north-4"; gives the service's public endpoint, and
-            the project where none is given.
-        endpoint: the URL of the service, in place of the region's. Or several,
-            in the order of preference: where one cannot be reached the next is
-            tried, and used from then on.
-        project_id: the id of the project for calls that are given None. Without
-            it that of the credentials, else that of the region's name, which is
-            looked up once.
-        token: the IAM token (X-Auth-Token). It may also come later, through
-            set_token(). Of a token, an access key, an IAM user, credentials and
-            token_provider a client has one.
-        access_key: the access key ID (AK), with secret_key: each request is
-            signed.
+        region: such as "cn-north-4". It selects the service's public endpoint,
+            and the default project.
+        endpoint: the URL of the service, instead of the region's. Or several, in
+            the order of preference: if one is unreachable, the client tries the
+            next one, and uses it from then on.
+        project_id: the id of the project for calls whose project is None. The
+            default is the project of the credentials, or that of the region,
+            which is looked up once.
+        token: the IAM token (X-Auth-Token). You may also set it later, with
+            set_token(). A client has only one of: a token, an access key, an IAM
+            user, credentials and token_provider.
+        access_key: the access key ID (AK), with secret_key. It signs each
+            request.
         secret_key: the secret access key (SK).
         security_token: the security token of a temporary access key.
         iam_user: the name of an IAM user, with iam_password and iam_domain. The
-            first call logs in, for all; the token is renewed in time, and once
-            when it is refused.
-        iam_password: the user's password. When IAM refuses it, it is not sent
-            again by this client, since several wrong ones lock a user.
+            first call logs in. The token is renewed before it expires, and once
+            when it is rejected.
+        iam_password: the user's password. If IAM rejects it, the client does not
+            send it again, because several wrong passwords lock a user.
         iam_domain: the name of the user's account.
         credentials: where to find credentials, as the official SDKs do:
             "environment" (HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN,
             _PROJECT_ID), "profile" (~/.huaweicloud/credentials, or the file
             that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), "metadata" (the
-            temporary key of the instance's agency), or "default", which is
-            the three in this order.
-        token_provider: a function, plain or a coroutine function, that gives
-            tokens: by the first call, before one expires, and when one is
-            refused. It is called with ``refused``, whether the service has
-            refused the last one it gave, and returns the token, a str, or a
-            Token, which has also when it expires. It runs in a thread of the
-            client's own, once for all calls that wait, each of which obeys its
-            own timeouts and cancel meanwhile. What it raises becomes the
-            ``__cause__`` of their NoTokenError. It must not use this client.
-            The thread ends with the client, so close() a client whose provider
-            refers to it.
-        iam_endpoint: the URL of IAM, for logins and for looking up a project,
-            in place of the profile's, of the one that the variable
-            HUAWEICLOUD_SDK_IAM_ENDPOINT names, and of the region's.
-        metadata_endpoint: the URL of the instance's metadata service, in place
-            of http://169.254.169.254.
-        ca_file: a PEM file of the certificates to trust, in place of the
-            system's and the built-in ones.
-        connect_timeout: seconds until a connection must stand.
+            temporary key of the instance's agency), or "default": these three
+            in this order.
+        token_provider: a function, plain or a coroutine function, that returns a
+            token. It is called in the first call, before a token expires, and
+            when a token is rejected. Its argument is whether the service
+            rejected the last token. It returns a str, or a Token, which also has
+            the expiry. It runs in a thread of the client, once for all waiting
+            calls, each of which keeps its own timeouts and cancel. An exception
+            that it raises is the ``__cause__`` of their NoTokenError. It must not
+            use this client. The thread ends with the client, so close() a client
+            whose provider refers to it.
+        iam_endpoint: the URL of IAM, for logins and for the lookup of a project.
+            The default is that of the profile, of the variable
+            HUAWEICLOUD_SDK_IAM_ENDPOINT, or of the region.
+        metadata_endpoint: the URL of the instance's metadata service; the
+            default is http://169.254.169.254.
+        ca_file: a PEM file of the certificates to trust, instead of those of the
+            system and the built-in ones.
+        connect_timeout: seconds to establish a connection.
         stall_timeout: seconds without a byte in or out.
         total_timeout: seconds for a whole call. For each of the three, None
             is no limit and DEFAULT the default of libdbss.
-        allow_plaintext: allow plain http to another host, which shows the
+        allow_plaintext: allow plain http to another host, which exposes the
             token and the report to the network.
-        max_memory_bytes: the largest report to take into memory; None for the
-            default of libdbss, 1 GiB.
+        max_memory_bytes: the largest report to download into memory; None for
+            the default of libdbss, 1 GiB.
         user_agent_suffix: text after "libdbss/VERSION" in User-Agent.
         max_attempts: how many attempts a call makes when the connection fails
             or breaks, or the service is overloaded; None for the default of
             libdbss, 3; 1 for no retries.
-        max_retry_after: the longest wait, in seconds, that the service may ask
-            for before another attempt.
+        max_retry_after: the longest wait, in seconds, that the service may
+            request before another attempt.
         follow_redirects: follow redirects. Credentials never go to another
             origin.
         proxy: the URL of an HTTP proxy for all connections, such as
@@ -212,23 +219,23 @@ class Client(Management, Mirroring):
             all_proxy and no_proxy, as they are now.
         wait_timeout: seconds to wait for a report that the service makes; None
             is no limit and DEFAULT the default of libdbss, an hour.
-        poll_interval: seconds until such a report is looked at again; it grows
-            with each look.
-        log: a function that is called with a LogRecord for each thing that
-            happens in a call, on the thread of the call; or a logging.Logger,
-            whose records have the same facts as attributes (dbss_status,
-            dbss_attempt and so on). No record holds a secret. What it raises
-            goes to sys.unraisablehook.
+        poll_interval: seconds between checks for such a report; it grows with
+            each check.
+        log: a function that is called with a LogRecord for each event of a call,
+            on the thread of the call. Or a logging.Logger, whose records have the
+            same data as attributes (dbss_status, dbss_attempt and so on). No
+            record holds a secret. An exception that it raises goes to
+            sys.unraisablehook.
         options: any other option of libdbss, as text; options() lists them.
 
     Raises:
-        ArgumentError: an argument cannot be right.
+        ArgumentError: an argument is invalid.
         NotConfiguredError: there is neither a region nor an endpoint; a part of
             an access key or user is missing; ``credentials`` names a place that
             has none.
-        InvalidCredentialsError: what it names is there, and malformed.
+        InvalidCredentialsError: the credentials in that place are malformed.
         FileError: the CA file, or the file of credentials, cannot be read.
-        TypeError: an argument has the wrong type, or excludes another.
+        TypeError: an argument has the wrong type, or conflicts with another.
     """
 
     def __init__(
@@ -265,10 +272,10 @@ class Client(Management, Mirroring):
         log: LogFunction | None = None,
         options: Mapping[str, str] | None = None,
     ) -> None:
-        # First, so that __repr__ and close() work on a client that failed.
+        # First, so that __repr__ and close() work if __init__ fails.
         self._context: _Context | None = None
-        self._service = region
-        given: dict[str, Any] = {
+        self._label = region
+        values: dict[str, Any] = {
             "region": region,
             "ca_file": ca_file,
             "connect_timeout": connect_timeout,
@@ -287,7 +294,7 @@ class Client(Management, Mirroring):
             "project_id": project_id,
             "iam_endpoint": iam_endpoint,
             "metadata_endpoint": metadata_endpoint,
-            # One by one: what is missing of a key or user, making the context tells.
+            # One by one; context_new() reports missing parts of a key or a user.
             "token": token,
             "access_key": access_key,
             "secret_key": secret_key,
@@ -297,7 +304,7 @@ class Client(Management, Mirroring):
             "iam_domain": iam_domain,
             "credentials": credentials,
         }
-        _refuse_several(
+        _reject_several_credentials(
             {
                 "a token": (token,),
                 "an access key": (access_key, secret_key, security_token),
@@ -308,22 +315,24 @@ class Client(Management, Mirroring):
         )
         if token_provider is not None and not callable(token_provider):
             raise TypeError("token_provider: must be callable")
-        kept = None if log is None else Log(log)
-        with ffi.made(abi.Config, abi.config_new, abi.config_free) as config:
+        log_forwarder = None if log is None else LogForwarder(log)
+        with ffi.temporary_handle(abi.Config, abi.config_new, abi.config_free) as config:
             for key, text in (options or {}).items():
-                abi.config_set(config, ffi.encode("key", key), settings.text("config", key, text))
+                abi.config_set(
+                    config, ffi.encode("key", key), settings.encode_text("config", key, text)
+                )
             if endpoint is not None:
-                endpoints = _endpoints(endpoint)
+                endpoints = _encode_endpoints(endpoint)
                 abi.config_set_endpoint(config, endpoints)
-                self._service = ffi.decode(endpoints)
-            for encoded_key, value in settings.encoded("config", given):
+                self._label = ffi.decode(endpoints)
+            for encoded_key, value in settings.encode_options("config", values):
                 abi.config_set(config, encoded_key, value)
-            if kept is not None:
-                ffi.set_log(config, kept.relay)
+            if log_forwarder is not None:
+                ffi.set_log(config, log_forwarder.relay)
             provider = None
             if token_provider is not None:
-                provider = Provider(config, token_provider)
-            self._context = _Context(config, kept, provider)
+                provider = CallbackProvider(config, token_provider)
+            self._context = _Context(config, log_forwarder, provider)
 
     def download_report(
         self,
@@ -337,42 +346,42 @@ class Client(Management, Mirroring):
     ) -> bytes:
         """Downloads an audit report into memory (the service's call DownloadAuditReport).
 
-        A transfer that breaks is resumed, or begun again.
+        A transfer that breaks is resumed or restarted.
 
         Args:
             project_id: the id of the project; None for the client's.
             instance_id: the id of the audit instance.
             report_id: the id of the report.
-            locale: its language, "en-us" or "zh-cn"; None leaves the choice to
-                the service, which takes en-us.
+            locale: its language, "en-us" or "zh-cn"; None for the service's
+                default, en-us.
             operation: options, progress, cancel and result of this call.
             progress: called with a Progress when the call starts, at least ten
-                times a second while it runs, whether bytes arrive or not, and
-                when all bytes are there. When it returns False the call ends
-                with CancelledError; what it raises comes out of the call.
+                times a second while it runs, even if no bytes arrive, and when
+                all bytes have arrived. If it returns False, the call ends with
+                CancelledError. If it raises, the call raises that exception.
 
         Returns:
-            The whole report, a PDF or a ZIP file. Anything less is an error.
+            The complete report, a PDF or a ZIP file. Anything less is an error.
 
         Raises:
             NotConfiguredError: there are no credentials, or no project.
-            NoTokenError: the token provider gave none.
+            NoTokenError: the token provider returned no token.
             Error: the call failed. Its class and attributes say why.
             ClosedError: the client is closed.
 
-        Other threads run while it waits. In the main thread, what the handler
-        of a signal raises, such as KeyboardInterrupt, ends the call and comes
-        out of it, within 250 ms and whatever it waits for.
+        Other threads run while it waits. In the main thread, an exception of a
+        signal handler, such as KeyboardInterrupt, ends the call within 250 ms,
+        and the call raises it.
         """
-        names = _names(project_id, instance_id, report_id, locale)
+        ids = _encode_ids(project_id, instance_id, report_id, locale)
         buffer = abi.Buffer()
 
         def call(context: abi.Context, control: abi.Operation) -> bytes:
-            abi.report_download_to_memory(context, *names, control, ffi.byref(buffer))
-            return ffi.copy(buffer)
+            abi.report_download_to_memory(context, *ids, control, ffi.byref(buffer))
+            return ffi.buffer_bytes(buffer)
 
         try:
-            return self._perform(call, operation, progress)
+            return self._run_call(call, operation, progress)
         finally:
             abi.buffer_free(ffi.byref(buffer))
 
@@ -415,42 +424,43 @@ class Client(Management, Mirroring):
         operation: Operation | None = None,
         progress: ProgressFunction | None = None,
     ) -> Path | None:
-        """Downloads an audit report to a file, or to what else can take bytes.
+        """Downloads an audit report to a file, or to another target for bytes.
 
-        A file appears under its name only when it is whole and on the disk;
-        until then, and after every failure, what stood there stands there
-        still. While it arrives it is a file without a name beside the target, or,
-        where the file system has none, a hidden ``.dbss-XXXXXX.part``. Its
-        permissions are those of the option ``file_mode``, 0600 unless set.
+        A file appears under its name only when it is complete and on the disk.
+        Until then, and after every failure, an existing file stays unchanged.
+        During the transfer the data is in an unnamed file in the same directory.
+        If the file system has no such files, it is a hidden ``.dbss-XXXXXX.part``.
+        The option ``file_mode`` sets the permissions; the default is 0600.
 
         Args:
-            path: where to save it. A directory that exists, or a path that ends
-                with a slash, gets a file of the report's own name, made safe.
+            path: where to save it. In an existing directory, or if the path ends
+                with a slash, the file gets the report's own sanitized name.
                 It may also be a descriptor or a file object that is open for
-                writing bytes, or any object with a method ``write`` that takes
-                them; what it took before a failure cannot be taken back, and
-                what it raises comes out of the call. Neither is closed.
-            replace: replace an existing file, in one step, when the new one is
-                whole.
+                writing bytes, or any object with a method ``write`` for bytes.
+                Bytes written before a failure stay written, and the call raises
+                what ``write`` raises. The call does not close it.
+            replace: replace an existing file, atomically, when the new one is
+                complete.
 
         The other arguments are those of download_report().
 
         Returns:
-            Where the report lies now; None when that is no path.
+            The path of the report; None if the target is not a path.
 
         Raises:
-            FileExistsError: a file of this name exists, and may not be replaced.
+            FileExistsError: a file of this name exists, and ``replace`` is False.
             NotRegularFileError: the name is that of a directory, a link, a device.
             FileError: the file cannot be written.
-            BrokenPipeError: whoever reads from the pipe has gone.
-            NotResumableError: a transfer that cannot be taken back broke for good.
+            BrokenPipeError: the reader of the pipe has closed it.
+            NotResumableError: the transfer broke, and could be neither resumed
+                nor restarted.
             Error: the call failed otherwise.
             ClosedError: the client is closed.
         """
-        names = _names(project_id, instance_id, report_id, locale)
-        settings.flag("replace", replace)
+        ids = _encode_ids(project_id, instance_id, report_id, locale)
+        settings.check_bool("replace", replace)
         if isinstance(path, (str, bytes, os.PathLike)):
-            return self._download_to_path(names, path, replace, operation, progress)
+            return self._download_to_path(ids, path, replace, operation, progress)
         if replace:
             raise ValueError("replace: only a path can be replaced")
         writable = isinstance(path, int) or callable(getattr(path, "write", None))
@@ -460,50 +470,50 @@ class Client(Management, Mirroring):
                 f"not {type(path).__name__}"
             )
         if isinstance(path, int):
-            self._download_to_descriptor(names, path, operation, progress)
+            self._download_to_descriptor(ids, path, operation, progress)
             return None
-        descriptor = _descriptor(path)
+        descriptor = _plain_file_descriptor(path)
         if descriptor is not None:
-            self._download_to_descriptor(names, descriptor, operation, progress)
+            self._download_to_descriptor(ids, descriptor, operation, progress)
             return None
-        with self._open(names, operation, progress) as stream:
+        with self._open_stream(ids, operation, progress) as stream:
             for chunk in stream:
                 _write_all(path, chunk)
         return None
 
     def _download_to_path(
         self,
-        names: Names,
+        ids: ReportIds,
         path: PathLike,
         replace: bool,
         operation: Operation | None,
         progress: ProgressFunction | None,
     ) -> Path:
         target = ffi.encode_path("path", path)
-        inside = target.endswith(b"/") or os.path.isdir(target)
-        download = abi.report_download_to_directory if inside else abi.report_download_to_file
+        is_directory = target.endswith(b"/") or os.path.isdir(target)
+        download = abi.report_download_to_directory if is_directory else abi.report_download_to_file
 
         def call(context: abi.Context, control: abi.Operation) -> Path:
-            download(context, *names, target, abi.FILE_REPLACE if replace else 0, control)
+            download(context, *ids, target, abi.FILE_REPLACE if replace else 0, control)
             return ffi.decode_path(abi.operation_path(control) or target)
 
-        return self._perform(call, operation, progress)
+        return self._run_call(call, operation, progress)
 
     def _download_to_descriptor(
         self,
-        names: Names,
+        ids: ReportIds,
         descriptor: int,
         operation: Operation | None,
         progress: ProgressFunction | None,
     ) -> None:
-        # C has no larger ones, and ctypes would cut it.
+        # A C int has no larger values, and ctypes would truncate them.
         if not 0 <= descriptor < 2**31:
             raise errors.ArgumentError("fd: is not an open descriptor", parameter="fd")
 
         def call(context: abi.Context, control: abi.Operation) -> None:
-            abi.report_download_to_fd(context, *names, descriptor, control)
+            abi.report_download_to_fd(context, *ids, descriptor, control)
 
-        self._perform(call, operation, progress)
+        self._run_call(call, operation, progress)
 
     def open_report(
         self,
@@ -515,87 +525,88 @@ class Client(Management, Mirroring):
         operation: Operation | None = None,
         progress: ProgressFunction | None = None,
     ) -> ReportStream:
-        """Opens an audit report to be read part by part, as a file.
+        """Opens an audit report for reading in parts, as a file.
 
-        Waits until its first bytes are there. A transfer that breaks later is
-        resumed where the service can; where it cannot, the read fails. The
-        stream ends when it or the client is closed. Until then the operation
-        belongs to it.
+        Waits until its first bytes arrive. If the transfer breaks later, it is
+        resumed. If the service cannot resume it, the read fails. The stream ends
+        when it or the client is closed. Until then it uses the operation.
 
-        The arguments and exceptions are those of download_report(). What
-        ``progress`` or a signal's handler raises comes out of the read under
-        way, and ends the stream.
+        The arguments and exceptions are those of download_report(). If
+        ``progress`` or a signal handler raises, the running read raises that
+        exception, and the stream ends.
         """
-        return self._open(_names(project_id, instance_id, report_id, locale), operation, progress)
+        return self._open_stream(
+            _encode_ids(project_id, instance_id, report_id, locale), operation, progress
+        )
 
-    def _open(
+    def _open_stream(
         self,
-        names: Names,
+        ids: ReportIds,
         operation: Operation | None,
         progress: ProgressFunction | None,
     ) -> ReportStream:
-        context = self._open_context()
+        context = self._require_context()
         control = Control() if operation is None else operation.control()
         monitor = CallMonitor(control, progress, context.log, context.provider)
         handle = Handle(abi.ReportStream, abi.report_stream_free)
-        control.begin()
+        control.acquire()
         try:
             monitor.attach()
             monitor.run(
-                abi.report_open, context.pointer, *names, control.pointer, ffi.byref(handle.pointer)
+                abi.report_open, context.pointer, *ids, control.pointer, ffi.byref(handle.pointer)
             )
             return ReportStream(handle, control, monitor)
         except BaseException:
-            # First, as the operation belongs to the stream, should there be one.
+            # First free the stream, if there is one, because it uses the operation.
             del handle
             monitor.detach()
-            control.end()
+            control.release()
             raise
         finally:
-            # Else whoever keeps the exception would keep the context, too.
+            # Otherwise the exception would keep the context alive.
             del context
 
-    def _perform(
+    def _run_call(
         self,
         call: Callable[[abi.Context, abi.Operation], Result],
         operation: Operation | None,
         progress: ProgressFunction | None,
     ) -> Result:
-        """Runs a call of libdbss from its beginning to its end."""
-        context = self._open_context()
+        """Runs a call of libdbss with an operation, a log and a progress function."""
+        context = self._require_context()
         control = Control() if operation is None else operation.control()
         monitor = CallMonitor(control, progress, context.log, context.provider)
-        # Nobody else would hear a tick.
-        needed = (
+        # Otherwise no callback would have an effect.
+        needs_callbacks = (
             progress is not None
             or operation is not None
             or context.log is not None
             or threading.get_ident() == threading.main_thread().ident
         )
-        control.begin()
+        control.acquire()
         try:
-            if needed:
+            if needs_callbacks:
                 monitor.attach()
             return monitor.run(call, context.pointer, control.pointer)
         finally:
             monitor.detach()
-            control.end()
-            # Else whoever keeps the exception would keep the context, too.
+            control.release()
+            # Otherwise the exception would keep the context alive.
             del context
 
     def find_credentials(self, *, operation: Operation | None = None) -> Credentials:
-        """Finds the credentials that a call would use now, as it would.
+        """Finds the credentials that a call would use now.
 
-        Asks the token provider, IAM or the metadata service, where that is
-        configured and has not been done yet. Whether the service takes the
-        credentials, check() tells.
+        Asks the token provider, IAM or the metadata service, if one is configured
+        and no token is cached. Use check() to see if the service accepts the
+        credentials.
 
         Args:
             operation: options and cancel of this call.
 
         Raises:
             NotConfiguredError: there are none.
-            NoTokenError: the token provider gave none.
+            NoTokenError: the token provider returned no token.
             Error: the call failed otherwise.
             ClosedError: the client is closed.
         """
@@ -603,24 +614,24 @@ class Client(Management, Mirroring):
 
         def call(context: abi.Context, control: abi.Operation) -> Credentials:
             abi.context_find_credentials(context, control, ffi.byref(found))
-            return credentials_module.found(found)
+            return credentials_module.credentials_from(found)
 
         try:
-            return self._perform(call, operation, None)
+            return self._run_call(call, operation, None)
         finally:
             abi.credentials_free(found)
 
     def check(self, project_id: str | None = None, *, operation: Operation | None = None) -> None:
-        """Asks the service whether it takes the credentials; nothing is downloaded or changed.
+        """Checks that the service accepts the credentials; it downloads and changes nothing.
 
         Args:
             project_id: the id of the project; None for the client's.
             operation: options and cancel of this call.
 
         Raises:
-            UnauthenticatedError: it does not.
-            ForbiddenError: it knows them, and does not allow this.
-            Error: they could not be had, or the call failed otherwise.
+            UnauthenticatedError: it rejects them.
+            ForbiddenError: it accepts them, but they lack the permission.
+            Error: there are no credentials, or the call failed otherwise.
             ClosedError: the client is closed.
         """
         project = None if project_id is None else ffi.encode("project", project_id)
@@ -628,43 +639,43 @@ class Client(Management, Mirroring):
         def call(context: abi.Context, control: abi.Operation) -> None:
             abi.context_check(context, project, control)
 
-        self._perform(call, operation, None)
+        self._run_call(call, operation, None)
 
     def cancel_all(self) -> None:
-        """Cancels all calls of this client that are under way, open streams included.
+        """Cancels all running calls of this client, including open streams.
 
-        Each ends with CancelledError, as by its operation's cancel(). Calls that
-        start afterwards run. It does nothing when the client is closed.
+        Each ends with CancelledError, as after cancel() of its operation. Later
+        calls are not affected. It does nothing when the client is closed.
         """
         context = self._context
         if context is not None:
             abi.context_cancel_all(context.pointer)
 
     def set_token(self, token: str) -> None:
-        """Replaces the credentials by a token.
+        """Replaces the credentials with a token.
 
-        Calls that start afterwards use the new one, calls under way finish
-        with the old one. On failure the old one stays.
+        Later calls use the new token; running calls finish with the old
+        credentials. On failure the old credentials stay.
 
         Raises:
-            InvalidTokenError: no header could hold it.
+            InvalidTokenError: the token is not valid in a header.
             ClosedError: the client is closed.
         """
-        context = self._open_context()
+        context = self._require_context()
         try:
             abi.context_set_token(context.pointer, ffi.encode("token", token))
         finally:
             del context
 
-    def _open_context(self) -> _Context:
+    def _require_context(self) -> _Context:
         context = self._context
         if context is None:
             raise errors.ClosedError("the client is closed")
         return context
 
     def close(self) -> None:
-        """Ends the client. Calls under way in other threads end with CancelledError, open
-        streams too, and later ones with ClosedError. Closing it again does nothing.
+        """Closes the client. Running calls in other threads, and open streams, end with
+        CancelledError. Later calls raise ClosedError. Closing it again does nothing.
         """
         context, self._context = self._context, None
         if context is not None:
@@ -682,5 +693,5 @@ class Client(Management, Mirroring):
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._context is None else self._service or "open"
+        state = "closed" if self._context is None else self._label or "open"
         return f"<dbss.Client {state}>"

@@ -1,4 +1,4 @@
-"""Credentials: who the client is, and tokens that code of Python gives when asked."""
+"""Credentials of a client, and token providers that are Python functions."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from . import errors, ffi
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-# Of what a token provider raises so many bytes are told; libdbss cuts at 512.
-_LONGEST_REASON = 500
+# The most bytes of a provider's exception that are reported; libdbss truncates at 512.
+_MAX_REASON_BYTES = 500
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Credentials:
     description: str
     """The same in words, with the variable, file or address."""
     name: str | None
-    """The user's name, or the access key with its middle left out; None where they do not tell."""
+    """The user's name, or the access key without its middle part; None where it is unknown."""
     project_id: str | None
-    """The project of calls that are given none, as far as it is known without looking it up."""
+    """The default project of calls; None where it is unknown without a lookup."""
     expires_at: datetime | None
-    """When they expire, in UTC; None where that is not known or they do not."""
+    """When they expire, in UTC; None if they do not expire or the time is unknown."""
 
 
 class Token(NamedTuple):
@@ -46,197 +46,204 @@ class Token(NamedTuple):
     """The IAM token."""
     # Optional[...]: these annotations are evaluated by Python 3.9 too.
     expires_at: Optional[datetime] = None  # noqa: UP045
-    """When it expires, with a time zone; None where that is not known."""
+    """When it expires, with a time zone; None if the time is unknown."""
 
     def __repr__(self) -> str:
         return f"Token('***', expires_at={self.expires_at!r})"
 
 
 # Union[...]: evaluated by Python 3.9 too.
-Given = Union[str, Token, tuple[str, Optional[datetime]]]
-TokenProvider = Callable[[bool], Union[Given, Awaitable[Given]]]
-"""Gives a token; called with whether the service has refused the last one."""
+ProviderResult = Union[str, Token, tuple[str, Optional[datetime]]]
+TokenProvider = Callable[[bool], Union[ProviderResult, Awaitable[ProviderResult]]]
+"""Returns a token; its argument is whether the service refused the last one."""
 
 
-def found(pointer: abi.Credentials) -> Credentials:
-    """What libdbss found."""
+def credentials_from(pointer: abi.Credentials) -> Credentials:
+    """Converts credentials of libdbss."""
     expires_ms = abi.credentials_expires_ms(pointer)
     return Credentials(
         source=ffi.decode(abi.credentials_source(pointer)) or "",
         description=ffi.decode(abi.credentials_description(pointer)) or "",
         name=ffi.decode(abi.credentials_name(pointer)),
         project_id=ffi.decode(abi.credentials_project(pointer)),
-        expires_at=None if expires_ms < 0 else _date(expires_ms),
+        expires_at=None if expires_ms < 0 else _datetime_from(expires_ms),
     )
 
 
-def _date(milliseconds: int) -> datetime:
+def _datetime_from(milliseconds: int) -> datetime:
     try:
         return _EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:
         return datetime.max.replace(tzinfo=timezone.utc)
 
 
-class Provider:
-    """Asks a function for the tokens of one context of libdbss.
+class CallbackProvider:
+    """Gets the tokens of one context of libdbss from a function.
 
-    libdbss asks in the midst of a call, where no code of Python may run; see ffi.
-    So requests only wait here, for a thread that answers them. The first call
-    starts it; it ends with the context, and does not keep the interpreter.
+    libdbss requests a token during a call, where no Python code may run; see ffi.
+    Therefore requests go into a queue, which a thread serves. The first call starts
+    this thread. It ends with the context, and does not delay the interpreter's exit.
     """
 
     def __init__(self, config: abi.Config, function: TokenProvider) -> None:
         self._function = function
-        self._begin()
-        self._inlet = ffi.provide_tokens(config, self._requests)
+        self._init_state()
+        self._sender = ffi.set_token_provider(config, self._requests)
         _providers.add(self)
 
-    def _begin(self) -> None:
-        self._requests: ffi.Requests = queue.SimpleQueue()
-        self._failure = _Failure()
+    def _init_state(self) -> None:
+        self._requests: ffi.RequestQueue = queue.SimpleQueue()
+        self._failure = _LastFailure()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def begin_anew(self) -> None:
-        """In a child of fork(): what waits are the parent's requests, and its thread is gone."""
-        self._begin()
-        self._inlet = ffi.redirect_tokens(self._inlet, self._requests)
+    def restart_after_fork(self) -> None:
+        """Resets the state in a child of fork(), which has no thread and no requests."""
+        self._init_state()
+        self._sender = ffi.redirect_token_requests(self._sender, self._requests)
 
     def start(self) -> None:
-        """Sees to it that requests are answered."""
+        """Starts the thread that serves requests, unless it runs."""
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 return
             thread = threading.Thread(
-                target=_answer_all,
-                # Not this, which would keep itself alive.
-                args=(self._requests, self._inlet, self._function, self._failure),
+                target=_serve_requests,
+                # Not self, which the thread would keep alive.
+                args=(self._requests, self._sender, self._function, self._failure),
                 name="dbss token provider",
                 daemon=True,
             )
             thread.start()
             self._thread = thread
 
-    def explain(self, error: errors.Error) -> None:
-        """Gives an error its cause, where that is what the function raised."""
+    def attach_cause(self, error: errors.Error) -> None:
+        """Sets the cause of an error to what the function raised, if that caused it."""
         if isinstance(error, errors.NoTokenError):
-            cause = self._failure.of(error.message)
+            cause = self._failure.matching(error.message)
             if cause is not None:
                 error.__cause__ = cause
 
 
-_providers: weakref.WeakSet[Provider] = weakref.WeakSet()
+_providers: weakref.WeakSet[CallbackProvider] = weakref.WeakSet()
 
 
-def _begin_anew() -> None:
+def _restart_providers_after_fork() -> None:
     for provider in list(_providers):
-        provider.begin_anew()
+        provider.restart_after_fork()
 
 
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_begin_anew)
+    os.register_at_fork(after_in_child=_restart_providers_after_fork)
 
 
-class _Failure:
-    """What went wrong with the last request."""
+class _LastFailure:
+    """The failure of the last request."""
 
     def __init__(self) -> None:
-        # Held while a request is answered: whoever hears of it finds this right.
+        # Held while a request is completed, so that callers see the matching failure.
         self.lock = threading.Lock()
         self.reason = ""
         self.error: BaseException | None = None
 
-    def of(self, message: str) -> BaseException | None:
-        """The failure that a message tells of; none where another one came meanwhile."""
+    def matching(self, message: str) -> BaseException | None:
+        """The failure that a message reports; None if a later one has replaced it."""
         with self.lock:
             return self.error if self.reason in message else None
 
 
-def _answer_all(
-    requests: ffi.Requests, inlet: ffi.Inlet, function: TokenProvider, failure: _Failure
+def _serve_requests(
+    requests: ffi.RequestQueue,
+    sender: ffi.RequestSender,
+    function: TokenProvider,
+    failure: _LastFailure,
 ) -> None:
-    """Runs until the inlet's end, which is told in place of a request."""
+    """Serves requests until C releases the sender, which is then in the queue itself."""
     while True:
         request = requests.get()
         if not isinstance(request, abi.TokenRequest):
-            # For another thread, where Ctrl-C made the start of this one look failed.
+            # Put it back: a second thread may run, if Ctrl-C interrupted start().
             requests.put(request)
             return
         try:
-            # The calls that waited for it may have ended, and the client with them.
+            # The waiting calls, and the client, may have ended.
             if abi.token_request_is_wanted(request):
-                _answer(request, function, failure)
+                _serve_request(request, function, failure)
         finally:
             abi.token_request_free(request)
 
 
-def _answer(request: abi.TokenRequest, function: TokenProvider, failure: _Failure) -> None:
+def _serve_request(
+    request: abi.TokenRequest, function: TokenProvider, failure: _LastFailure
+) -> None:
     try:
-        given: Any = function(bool(abi.token_request_refused(request)))
-        if inspect.isawaitable(given):
-            given = _run(given)
+        result: Any = function(bool(abi.token_request_refused(request)))
+        if inspect.isawaitable(result):
+            result = _run_awaitable(result)
     except BaseException as error:
-        # Of any kind: whoever waits must hear of it, and this thread goes on.
+        # Any kind: report it to the waiting calls, and keep this thread running.
         traceback = error.__traceback__
-        # Without this frame, where there is nothing to see.
+        # Drop this frame, which does not help the reader.
         error.__traceback__ = traceback.tb_next if traceback is not None else None
-        _fail(request, failure, error, _one_line(error))
+        _report_failure(request, failure, error, _describe(error))
         return
     try:
-        token, expires_ms = _checked(given)
+        token, expires_ms = _encode_token(result)
         with failure.lock:
             failure.reason, failure.error = "", None
             try:
                 abi.token_request_set(request, token, expires_ms)
             except errors.Error as error:
-                # libdbss has told all who wait.
+                # libdbss has already reported it to the waiting calls.
                 failure.reason = error.message
                 failure.error = error.with_traceback(None)
     except errors.Error as error:
-        # Without its frames, which know the token.
-        _fail(request, failure, error.with_traceback(None), error.message)
+        # Drop the frames, whose variables hold the token.
+        _report_failure(request, failure, error.with_traceback(None), error.message)
     except (TypeError, ValueError) as error:
-        _fail(request, failure, error.with_traceback(None), str(error))
+        _report_failure(request, failure, error.with_traceback(None), str(error))
 
 
-def _fail(request: abi.TokenRequest, failure: _Failure, error: BaseException, reason: str) -> None:
+def _report_failure(
+    request: abi.TokenRequest, failure: _LastFailure, error: BaseException, reason: str
+) -> None:
     with failure.lock:
         failure.reason, failure.error = reason, error
         abi.token_request_fail(request, reason.encode("utf-8", "replace"))
 
 
-def _run(awaitable: Awaitable[Given]) -> Given:
-    # Imported here: it is much for who does not need it.
+def _run_awaitable(awaitable: Awaitable[ProviderResult]) -> ProviderResult:
+    # Imported late: asyncio is large, and most users do not need it here.
     import asyncio
 
-    async def wait() -> Given:
+    async def wait() -> ProviderResult:
         return await awaitable
 
     return asyncio.run(wait())
 
 
-def _checked(given: object) -> tuple[bytes, int]:
-    """The token and its time for C; else an exception without the token in its words."""
+def _encode_token(result: object) -> tuple[bytes, int]:
+    """The token and its expiry for C. No exception contains the token."""
     expires_at: object = None
-    if isinstance(given, tuple):
-        if len(given) != 2:
-            raise TypeError(f"must give a token and when it expires, not {len(given)} values")
-        given, expires_at = given
-    if not isinstance(given, str):
-        raise TypeError(f"must give a str or a dbss.Token, not {type(given).__name__}")
-    token = ffi.encode("token", given)
+    if isinstance(result, tuple):
+        if len(result) != 2:
+            raise TypeError(f"must give a token and when it expires, not {len(result)} values")
+        result, expires_at = result
+    if not isinstance(result, str):
+        raise TypeError(f"must give a str or a dbss.Token, not {type(result).__name__}")
+    token = ffi.encode("token", result)
     if expires_at is None:
         return token, -1
     if not isinstance(expires_at, datetime):
         raise TypeError(f"expires_at: must be datetime, not {type(expires_at).__name__}")
     if expires_at.utcoffset() is None:
         raise ValueError("expires_at: has no time zone; give it one, such as datetime.timezone.utc")
-    # Before 1970 is as good as 1970, and -1 would mean something else.
+    # A time before 1970 has expired like 1970 itself; -1 would mean unknown.
     return token, max(0, (expires_at - _EPOCH) // timedelta(milliseconds=1))
 
 
-def _one_line(error: BaseException) -> str:
-    """An exception in words, as libdbss will pass them on."""
+def _describe(error: BaseException) -> str:
+    """Describes an exception in one line, for the message of libdbss."""
     kind = type(error).__name__
     try:
         words = "".join(c if c.isprintable() else " " for c in str(error)).strip()
@@ -244,4 +251,4 @@ def _one_line(error: BaseException) -> str:
         words = ""
     line = f"{kind}: {words}" if words else kind
     raw = line.encode("utf-8", "replace")
-    return raw[:_LONGEST_REASON].decode("utf-8", "ignore")
+    return raw[:_MAX_REASON_BYTES].decode("utf-8", "ignore")

@@ -1,7 +1,7 @@
-"""Between C and Python: errors, callbacks, strings. _abi declares the functions.
+"""Converts errors, callbacks and strings between C and Python.
 
-The functions of _abi are named as in dbss.h, without ``dbss_``. Those that return
-the status of a call raise instead when it is not DBSS_OK.
+_abi declares the C functions, with the names of dbss.h without ``dbss_``. A function
+that returns the status of a call raises an exception unless it is DBSS_OK.
 """
 
 from __future__ import annotations
@@ -31,26 +31,27 @@ byref = ctypes.byref
 # Handles.
 
 
-class Owned(Generic[Handle]):
-    """Owns a handle of libdbss. It is freed with the last reference to this."""
+class OwnedHandle(Generic[Handle]):
+    """Owns a handle of libdbss, and frees it with the last reference to this object."""
 
     def __init__(self, kind: type[Handle], free: Callable[[Handle], None]) -> None:
         self.pointer = kind()
         self._null = kind()
-        # Kept here, as the modules may be gone when the interpreter ends.
+        # A reference of its own: modules may be gone when the interpreter exits.
         self._free = free
 
     def __del__(self) -> None:
-        # Where this is part of a cycle, its users are finalized before it or after.
+        # In a reference cycle, users of this object may be finalized after it. They
+        # then see a null handle.
         pointer, self.pointer = self.pointer, self._null
         self._free(pointer)
 
 
 @contextmanager
-def made(
+def temporary_handle(
     kind: type[Handle], new: Callable[[Any], None], free: Callable[[Handle], None]
 ) -> Iterator[Handle]:
-    """A handle that lives as long as the block."""
+    """A handle that is freed at the end of the block."""
     pointer = kind()
     try:
         new(byref(pointer))
@@ -62,28 +63,30 @@ def made(
 # Errors.
 
 
-def error_of(operation: abi.Operation) -> errors.Error | None:
+def operation_error(operation: abi.Operation) -> errors.Error | None:
     """Why the last call of an operation failed."""
-    return exception(abi.operation_error(operation))
+    return exception_from(abi.operation_error(operation))
 
 
-def _error(status: int, operation: abi.Operation | None = None) -> errors.Error:
+def _exception_for_status(status: int, operation: abi.Operation | None = None) -> errors.Error:
     """The exception for a status that a function has just returned on this thread.
 
-    `operation` is the one that the call ran under. It keeps the error where a
-    signal's handler has called libdbss since, but does not know that it was busy.
+    `operation` is the operation of the call. It still has the error after a signal
+    handler has called libdbss. It does not record that it was busy.
     """
     if operation and status != errors.BusyError.status:
-        error = exception(abi.operation_error(operation))
+        error = exception_from(abi.operation_error(operation))
     else:
-        error = exception(abi.error_take())
+        error = exception_from(abi.error_take())
     if error is not None and error.status == status:
         return error
     message = decode(abi.status_message(status)) or ""
-    return _class(status)(message, status=status, status_name=decode(abi.status_name(status)))
+    return _exception_class(status)(
+        message, status=status, status_name=decode(abi.status_name(status))
+    )
 
 
-def _class(status: int) -> type[errors.Error]:
+def _exception_class(status: int) -> type[errors.Error]:
     group = abi.status_group(status)
     return errors.STATUSES.get(status) or errors.GROUPS.get(group, errors.Error)
 
@@ -96,14 +99,14 @@ _CANCELLED_BY = {
 }
 
 
-def exception(pointer: abi.Error) -> errors.Error | None:
-    """An error of libdbss as an exception; frees it."""
+def exception_from(pointer: abi.Error) -> errors.Error | None:
+    """Converts an error of libdbss to an exception and frees it; None for NULL."""
     if not pointer:
         return None
     try:
         status = abi.error_status(pointer)
         path = abi.error_path(pointer)
-        return _class(status)(
+        return _exception_class(status)(
             decode(abi.error_message(pointer)) or "",
             status=status,
             status_name=decode(abi.status_name(status)),
@@ -129,124 +132,125 @@ def exception(pointer: abi.Error) -> errors.Error | None:
             cancelled_by=_CANCELLED_BY.get(abi.error_cancelled_by(pointer)),
             os_code=abi.error_os_code(pointer) or None,
             retryable=bool(abi.error_is_retryable(pointer)),
-            retry_after=seconds(abi.error_retry_after_ms(pointer)),
+            retry_after=optional_seconds(abi.error_retry_after_ms(pointer)),
             attempts=abi.error_attempts(pointer),
         )
     finally:
         abi.error_free(pointer)
 
 
-def _fail(status: int, arguments: tuple[object, ...]) -> None:
-    # An operation that is prepared, and not called under, comes first.
+def _raise_for_status(status: int, arguments: tuple[object, ...]) -> None:
+    # Skip the first argument: an operation there is being configured. It is not the
+    # operation of a call.
     operation: Any = next((one for one in arguments[1:] if type(one) is abi.Operation), None)
-    # Who looks at the traceback's variables need not see the token.
+    # The arguments may hold a token, which must not be visible in the traceback.
     del arguments
-    raise _error(status, operation)
+    raise _exception_for_status(status, operation)
 
 
-abi.library.fail = _fail
+abi.library.raise_for_status = _raise_for_status
 
 # Callbacks.
 #
-# Python runs a signal's handler in the main thread wherever that next executes
-# Python code: within a callback, at the very start of its function, where no
-# `try` of that function can catch what the handler raises. ctypes would print it
-# and forget it, and Ctrl-C with it. So what C calls here are functions that are
-# themselves in C: `next` and `send`, which resume a generator inside of its
-# `try`, and functions that only keep something, for others to find.
+# Python runs a signal handler in the main thread as soon as that thread executes
+# Python code. In a Python callback that is the very start of the function, where no
+# `try` of the function catches what the handler raises. ctypes would print the
+# exception and drop it, and Ctrl-C would be lost. Therefore the callbacks are
+# functions implemented in C: `next` and `send`, which resume a generator inside its
+# `try`, and functions that only store a value.
 #
-# Python ends daemon threads when the interpreter ends, as soon as they want its
-# lock. In the midst of a callback libdbss keeps the thread for ever instead. So
-# functions that let go of something keep the lock (see _abi), and what they let go
-# of runs no code; the other calls are ended before (see operation).
+# When the interpreter exits, Python ends a daemon thread as soon as it tries to
+# acquire the GIL. Inside a callback libdbss blocks that thread for ever instead. Therefore
+# functions that release something hold the GIL (see _abi), and what they release
+# runs no Python code. Other calls are cancelled before the exit (see operation).
 
-_kept: dict[int, object] = {}
-"""What C holds a pointer to, by its address, until C lets go of it."""
+_held_by_c: dict[int, object] = {}
+"""The objects that C has a pointer to, by address, until C releases them."""
 
-_TICK = abi.ProgressFn(next)
-# A partial is of C as well, and can be told to call something else later.
-_HAND_RECORD = abi.LogFn(functools.partial.__call__)
-_PUT_REQUEST = abi.TokenProviderFn(functools.partial.__call__)
-_RELEASE = abi.DestroyFn(_kept.pop)
-# C may call them for longer than this module lives, so they are never freed.
-for _function_for_c in (_TICK, _HAND_RECORD, _PUT_REQUEST, _RELEASE):
-    ctypes.pythonapi.Py_IncRef(py_object(_function_for_c))
+_PROGRESS_CALLBACK = abi.ProgressFn(next)
+# A partial is implemented in C too, and its target can be replaced later.
+_LOG_CALLBACK = abi.LogFn(functools.partial.__call__)
+_TOKEN_CALLBACK = abi.TokenProviderFn(functools.partial.__call__)
+_RELEASE = abi.DestroyFn(_held_by_c.pop)
+# C may call them after this module is gone, so they are never freed.
+for _callback in (_PROGRESS_CALLBACK, _LOG_CALLBACK, _TOKEN_CALLBACK, _RELEASE):
+    ctypes.pythonapi.Py_IncRef(py_object(_callback))
 
 
 class LogRelay(threading.local):
-    """Hands the log records of a client's calls to ``send``, which each thread has its own of."""
+    """Passes the log records of a client's calls to ``send``, which is thread-local."""
 
     send: Callable[[Any], object] = id
-    """Takes a record; must be of C. `id` does nothing with it."""
+    """Called with a record; must be implemented in C. The default, `id`, ignores it."""
 
     __call__ = property(operator.attrgetter("send"))
 
 
 def set_log(config: abi.Config, relay: LogRelay) -> None:
-    """Hands the log records of a configuration's contexts to this."""
+    """Passes the log records of a configuration's contexts to this relay."""
     function: Any = relay
     held = functools.partial(function)
-    _kept[id(held)] = held
-    abi.config_set_log(config, _HAND_RECORD, held, _RELEASE)
+    _held_by_c[id(held)] = held
+    abi.config_set_log(config, _LOG_CALLBACK, held, _RELEASE)
 
 
 if TYPE_CHECKING:
-    Inlet = weakref.ref[functools.partial[None]]
-    Requests = queue.SimpleQueue[Union[abi.TokenRequest, Inlet]]
+    RequestSender = weakref.ref[functools.partial[None]]
+    RequestQueue = queue.SimpleQueue[Union[abi.TokenRequest, RequestSender]]
 
 
-def provide_tokens(config: abi.Config, requests: Requests) -> Inlet:
-    """Puts the token requests of a configuration's contexts here.
+def set_token_provider(config: abi.Config, requests: RequestQueue) -> RequestSender:
+    """Makes the contexts of a configuration put their token requests into a queue.
 
-    When there can be no more of them, what this returns is put here too, if it
-    still lives: it is a weak reference to what C holds, and `put` its callback.
+    Returns a weak reference to the object that C holds. When C releases the object,
+    no more requests come, and the weak reference itself is put into the queue.
     """
-    inlet = functools.partial(requests.put)
-    _kept[id(inlet)] = inlet
-    abi.config_set_token_provider(config, _PUT_REQUEST, inlet, _RELEASE)
-    return weakref.ref(inlet, requests.put)
+    sender = functools.partial(requests.put)
+    _held_by_c[id(sender)] = sender
+    abi.config_set_token_provider(config, _TOKEN_CALLBACK, sender, _RELEASE)
+    return weakref.ref(sender, requests.put)
 
 
-def redirect_tokens(inlet: Inlet, requests: Requests) -> Inlet:
-    """Puts the token requests elsewhere from now on."""
-    held: Any = inlet()
+def redirect_token_requests(sender: RequestSender, requests: RequestQueue) -> RequestSender:
+    """Makes a sender put its requests into another queue from now on."""
+    held: Any = sender()
     if held is None:
-        return inlet
+        return sender
     held.__setstate__((requests.put, (), {}, None))
     return weakref.ref(held, requests.put)
 
 
-def set_ticks(operation: abi.Operation, ticks: Iterator[int]) -> None:
-    """Resumes an iterator when an operation has progress; all but 0 stops the call.
+def set_progress(operation: abi.Operation, iterator: Iterator[int]) -> None:
+    """Resumes an iterator on each progress callback; a value other than 0 stops the call.
 
-    It must neither end nor raise, and live for longer than C holds it.
+    The iterator must neither end nor raise, and must outlive the call.
     """
-    _kept[id(ticks)] = ticks
-    abi.operation_set_progress(operation, _TICK, ticks, _RELEASE)
+    _held_by_c[id(iterator)] = iterator
+    abi.operation_set_progress(operation, _PROGRESS_CALLBACK, iterator, _RELEASE)
 
 
-def clear_ticks(operation: abi.Operation) -> None:
-    """Ends what set_ticks() began."""
+def clear_progress(operation: abi.Operation) -> None:
+    """Removes the progress callback that set_progress() installed."""
     abi.operation_set_progress(operation, abi.ProgressFn(), py_object(), abi.DestroyFn())
 
 
-def read(stream: abi.ReportStream, room: memoryview) -> int:
-    """Reads some bytes of a stream into a writable view of bytes; 0 is the end."""
-    # It keeps the memory from being freed or moved meanwhile.
-    first = c_uint8.from_buffer(room)
+def read_stream(stream: abi.ReportStream, view: memoryview) -> int:
+    """Reads bytes of a stream into a writable view; returns 0 at the end."""
+    # This object keeps the memory from being freed or moved during the call.
+    first = c_uint8.from_buffer(view)
     length = c_size_t()
     try:
-        abi.report_stream_read(stream, byref(first), len(room), byref(length))
+        abi.report_stream_read(stream, byref(first), len(view), byref(length))
     finally:
-        # Else an exception would keep it, and the memory locked.
+        # Otherwise an exception would keep it, and the memory locked.
         del first
     return length.value
 
 
 # Strings, bytes, numbers.
 
-# The exception for a value that C cannot be given, by parameter or option.
-_REFUSED: dict[str, type[errors.Error]] = {
+# The exception class for a value that cannot be passed to C, by parameter or option.
+_ERROR_CLASSES: dict[str, type[errors.Error]] = {
     "project": errors.InvalidIdError,
     "id": errors.InvalidIdError,
     "key": errors.UnknownKeyError,
@@ -259,26 +263,26 @@ _REFUSED: dict[str, type[errors.Error]] = {
 
 
 def encode(parameter: str, value: str) -> bytes:
-    """A string for C, which libdbss knows as this parameter or option."""
+    """Encodes a string for C; `parameter` is its name in libdbss, for errors."""
     if not isinstance(value, str):
         raise TypeError(f"{parameter}: must be str, not {type(value).__name__}")
-    refused = _REFUSED.get(parameter, errors.InvalidValueError)
-    # C would take the string to end at the first NUL.
+    error_class = _ERROR_CLASSES.get(parameter, errors.InvalidValueError)
+    # In C the string would end at the first NUL.
     if "\0" in value:
-        raise refused(f"{parameter}: must not hold the character U+0000", parameter=parameter)
+        raise error_class(f"{parameter}: must not hold the character U+0000", parameter=parameter)
     encoded = value.encode("utf-8", "replace")
-    # Compared instead of caught: UnicodeEncodeError would keep a token.
+    # Compare instead of catching UnicodeEncodeError, which would hold the token.
     if encoded.decode("utf-8") != value:
-        if refused not in (errors.InvalidTokenError, errors.InvalidAccessKeyError):
-            refused = errors.InvalidUtf8Error
-        raise refused(
+        if error_class not in (errors.InvalidTokenError, errors.InvalidAccessKeyError):
+            error_class = errors.InvalidUtf8Error
+        raise error_class(
             f"{parameter}: holds a lone surrogate, so it cannot be UTF-8", parameter=parameter
         )
     return encoded
 
 
 def encode_path(parameter: str, path: str | bytes | os.PathLike[Any]) -> bytes:
-    """A path for C."""
+    """Encodes a path for C."""
     encoded = os.fsencode(path)
     if b"\0" in encoded:
         raise errors.InvalidValueError(
@@ -288,35 +292,35 @@ def encode_path(parameter: str, path: str | bytes | os.PathLike[Any]) -> bytes:
 
 
 def decode(value: bytes | None) -> str | None:
-    """A string from C."""
+    """Decodes a string from C."""
     return None if value is None else value.decode("utf-8", "replace")
 
 
 def decode_path(value: bytes) -> Path:
-    """A path from C."""
-    # A third of what an import of this package would cost; few calls need it.
+    """Decodes a path from C."""
+    # Importing pathlib takes a third of this package's import time; few calls need it.
     from pathlib import Path
 
     return Path(os.fsdecode(value))
 
 
-def known(value: int) -> int | None:
-    """A number from C, where -1 stands for none."""
+def optional_number(value: int) -> int | None:
+    """A number from C; None for a negative one."""
     return None if value < 0 else value
 
 
-def seconds(milliseconds: int) -> float | None:
-    """A duration from C, where -1 stands for none."""
+def optional_seconds(milliseconds: int) -> float | None:
+    """A duration from C in seconds; None for a negative one."""
     return None if milliseconds < 0 else milliseconds / 1000
 
 
-def room_for_id() -> Any:
-    """Where C writes an id; its ``value`` is what was written."""
+def id_buffer() -> Any:
+    """A buffer for an id that C writes; its ``value`` is the id."""
     return (c_char * abi.ID_SIZE)()
 
 
-def copy(buffer: abi.Buffer) -> bytes:
-    """The bytes of a buffer. string_at() would end at 2 GiB."""
+def buffer_bytes(buffer: abi.Buffer) -> bytes:
+    """The bytes of a buffer. string_at() is limited to 2 GiB."""
     if not buffer.data:
         return b""
     address = ctypes.addressof(buffer.data.contents)

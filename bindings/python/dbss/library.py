@@ -1,4 +1,4 @@
-"""Where the shared library is found, and what it is called through."""
+"""Finds and loads the shared library, and declares its functions."""
 
 from __future__ import annotations
 
@@ -7,68 +7,70 @@ import os
 from typing import Any, Callable
 
 STATUS = object()
-"""The result of a function that returns the status of its call."""
+"""Marks the result type of a function that returns the status of its call."""
 
 
 class Library:
-    """The loaded library; ImportError says where it was looked for.
+    """The loaded library.
+
+    Raises ImportError, which says where it looked, when the library cannot be used.
 
     Args:
         soname: the name of the library.
-        oldest: the oldest version, as a number, that has all that is declared.
+        min_version: the first version, as a number, that has all declared functions.
     """
 
-    def __init__(self, soname: str, oldest: int) -> None:
+    def __init__(self, soname: str, min_version: int) -> None:
         self._soname = soname
-        self._oldest = oldest
-        self.place, described = self._find()
+        self._min_version = min_version
+        self.path, description = self._find()
         try:
-            # Other threads of Python run while a call lasts.
-            self._calls = ctypes.CDLL(self.place)
+            # Releases the GIL during a call, so that other threads run.
+            self._releasing_gil = ctypes.CDLL(self.path)
         except OSError as error:
-            raise self._unusable(
-                f"cannot load {soname}: looked for it by {described}: {error}"
+            raise self._import_error(
+                f"cannot load {soname}: looked for it by {description}: {error}"
             ) from error
-        self.fail: Callable[[int, tuple[object, ...]], None]
-        """Raises for a status that a function has returned, which had these arguments."""
+        self.raise_for_status: Callable[[int, tuple[object, ...]], None]
+        """Raises the exception for a status; called with the arguments of the call too."""
         self.functions: dict[str, Any] = {}
-        """What was declared, by its name in dbss.h."""
-        # Other threads of Python wait.
-        self._held = ctypes.PyDLL(self.place, handle=self._calls._handle)
+        """The declared functions by their names in dbss.h."""
+        # Holds the GIL during a call.
+        self._holding_gil = ctypes.PyDLL(self.path, handle=self._releasing_gil._handle)
         try:
-            version = self.hold("dbss_version_number", ctypes.c_uint32)()
+            version = self.declare_nonblocking("dbss_version_number", ctypes.c_uint32)()
         except ImportError:
-            raise self._unusable(f"{self.place} is not libdbss") from None
+            raise self._import_error(f"{self.path} is not libdbss") from None
         self.check_version(version)
 
     def _find(self) -> tuple[str, str]:
-        """The path or name to load, and how it was come by."""
-        given = os.environ.get("DBSS_LIBRARY")
-        beside = os.path.join(os.path.dirname(__file__), self._soname)
-        if given:
-            return os.path.abspath(given), f"DBSS_LIBRARY={given}"
-        if os.path.exists(beside):
-            return beside, beside
+        """The path or name to load, and a description of where it came from."""
+        configured = os.environ.get("DBSS_LIBRARY")
+        bundled = os.path.join(os.path.dirname(__file__), self._soname)
+        if configured:
+            return os.path.abspath(configured), f"DBSS_LIBRARY={configured}"
+        if os.path.exists(bundled):
+            return bundled, bundled
         return (
             self._soname,
-            f"DBSS_LIBRARY (not set), {beside} (not there) and the system's loader",
+            f"DBSS_LIBRARY (not set), {bundled} (not there) and the system's loader",
         )
 
     def check_version(self, version: int) -> None:
-        """Raises ImportError unless a library of this version number can be used."""
-        if version < self._oldest or version // 10000 != self._oldest // 10000:
-            raise self._unusable(
-                f"{self.place} is libdbss {_dotted(version)}; this package needs "
-                f"{_dotted(self._oldest)} or a newer one of the same major version"
+        """Raises ImportError unless this version of the library can be used."""
+        if version < self._min_version or version // 10000 != self._min_version // 10000:
+            raise self._import_error(
+                f"{self.path} is libdbss {_format_version(version)}; this package needs "
+                f"{_format_version(self._min_version)} or a newer one of the same major version"
             )
 
-    def call(self, name: str, result: Any, *parameters: Any) -> Any:
-        """A function during which other threads of Python run."""
-        return self._declare(self._calls, name, result, parameters)
+    def declare_blocking(self, name: str, result: Any, *parameters: Any) -> Any:
+        """Declares a function that may block; other threads run during its calls."""
+        return self._declare(self._releasing_gil, name, result, parameters)
 
-    def hold(self, name: str, result: Any, *parameters: Any) -> Any:
-        """A function that keeps Python's lock."""
-        return self._declare(self._held, name, result, parameters)
+    def declare_nonblocking(self, name: str, result: Any, *parameters: Any) -> Any:
+        """Declares a function that never blocks; its calls hold the GIL."""
+        return self._declare(self._holding_gil, name, result, parameters)
 
     def _declare(
         self, library: ctypes.CDLL, name: str, result: Any, parameters: tuple[Any, ...]
@@ -76,22 +78,22 @@ class Library:
         try:
             function = getattr(library, name)
         except AttributeError:
-            raise self._unusable(f"{self.place} has no function {name}") from None
+            raise self._import_error(f"{self.path} has no function {name}") from None
         function.restype = ctypes.c_int32 if result is STATUS else result
         function.argtypes = parameters
         if result is STATUS:
-            function.errcheck = self._check
+            function.errcheck = self._check_status
         self.functions[name] = function
         return function
 
-    def _check(self, status: int, function: object, arguments: tuple[object, ...]) -> None:
-        """Called by ctypes on the calling thread, right after the function."""
+    def _check_status(self, status: int, function: object, arguments: tuple[object, ...]) -> None:
+        """Called by ctypes on the calling thread, right after the C function."""
         if status != 0:
-            self.fail(status, arguments)
+            self.raise_for_status(status, arguments)
 
-    def _unusable(self, message: str) -> ImportError:
-        return ImportError(message, name=self._soname, path=self.place)
+    def _import_error(self, message: str) -> ImportError:
+        return ImportError(message, name=self._soname, path=self.path)
 
 
-def _dotted(version: int) -> str:
+def _format_version(version: int) -> str:
     return f"{version // 10000}.{version // 100 % 100}.{version % 100}"

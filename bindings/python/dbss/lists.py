@@ -1,4 +1,4 @@
-"""Lists of instances, reports and templates, and reports that the service makes and deletes."""
+"""Lists of instances, reports and templates; creation and deletion of reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Callable, Generic, TypeVar
 
 from . import _abi as abi
 from . import _items, errors, ffi, settings
-from .operation import Operation, Performer, ProgressFunction
+from .operation import CallRunner, Operation, ProgressFunction
 
 Item = TypeVar("Item", "Instance", "Report", "Template")
 
@@ -21,16 +21,16 @@ Item = TypeVar("Item", "Instance", "Report", "Template")
 class Instance(_items.InstanceFields):
     """An audit instance, as the service describes it; see Client.instances().
 
-    A field that is missing or null is None. One that is no text, though it should
-    be, is here as its JSON.
+    A field that is missing or null is None. A text field whose value is not a string
+    holds the JSON of the value.
     """
 
 
 class Report(_items.ReportFields):
     """An audit report, as the service describes it; see Client.reports().
 
-    A field that is missing or null is None. One that is no text, though it should
-    be, is here as its JSON.
+    A field that is missing or null is None. A text field whose value is not a string
+    holds the JSON of the value.
     """
 
     @property
@@ -42,19 +42,19 @@ class Report(_items.ReportFields):
 class Template(_items.TemplateFields):
     """A template that reports are made from; see Client.templates().
 
-    A field that is missing or null is None. One that is no text, though it should
-    be, is here as its JSON.
+    A field that is missing or null is None. A text field whose value is not a string
+    holds the JSON of the value.
     """
 
 
-def _text(value: Any) -> str | None:
+def _parse_text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)
 
 
-def _number(value: Any) -> int | None:
-    """A whole number, in whatever way it is written; None for anything else."""
+def _parse_int(value: Any) -> int | None:
+    """An integer, also from a string or a float; None for anything else."""
     if isinstance(value, bool):
         return None
     try:
@@ -63,7 +63,7 @@ def _number(value: Any) -> int | None:
         return None
 
 
-def _list(value: Any) -> list[Any] | None:
+def _parse_list(value: Any) -> list[Any] | None:
     return value if isinstance(value, list) else None
 
 
@@ -72,19 +72,23 @@ _FIELDS: dict[object, dict[str, str]] = {
     Report: _items.REPORT,
     Template: _items.TEMPLATE,
 }
-_CONVERSIONS: dict[str, Callable[[Any], Any]] = {"text": _text, "integer": _number, "list": _list}
+_CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+    "text": _parse_text,
+    "integer": _parse_int,
+    "list": _parse_list,
+}
 
 
-def _item(kind: Callable[..., Item], raw: dict[str, Any]) -> Item:
+def _parse_item(kind: Callable[..., Item], raw: dict[str, Any]) -> Item:
     fields = _FIELDS[kind]
-    known = {name: _CONVERSIONS[type](raw.get(name)) for name, type in fields.items()}
-    if known["id"] is None:
-        # The service's page calls an instance's id "id"; its SDK expects this.
-        known["id"] = _text(raw.get("instance_id")) or ""
-    return kind(**known, raw=raw)
+    values = {name: _CONVERSIONS[type](raw.get(name)) for name, type in fields.items()}
+    if values["id"] is None:
+        # The service's documentation has "id" for an instance; its SDK has "instance_id".
+        values["id"] = _parse_text(raw.get("instance_id")) or ""
+    return kind(**values, raw=raw)
 
 
-class _Cursor(ffi.Owned[abi.Cursor]):
+class _Cursor(ffi.OwnedHandle[abi.Cursor]):
     """Owns a cursor of libdbss."""
 
     def __init__(self) -> None:
@@ -99,12 +103,12 @@ class _Cursor(ffi.Owned[abi.Cursor]):
             if not page:
                 return None
             abi.page_json(page, ffi.byref(document))
-            found: dict[str, Any] = json.loads(ffi.copy(document))
+            found: dict[str, Any] = json.loads(ffi.buffer_bytes(document))
             return found
         except (RecursionError, ValueError) as error:
             if isinstance(error, errors.Error):
                 raise
-            # What is sound JSON and more than Python takes.
+            # Valid JSON that exceeds a limit of Python.
             message = f"the service's list is too much for Python: {error}"
             raise errors.UnexpectedResponseError(message) from None
         finally:
@@ -112,68 +116,68 @@ class _Cursor(ffi.Owned[abi.Cursor]):
             abi.page_free(page)
 
 
-Fetch = Callable[[_Cursor], "dict[str, Any] | None"]
+FetchPage = Callable[[_Cursor], "dict[str, Any] | None"]
 
 
 class Items(Iterator[Item], Generic[Item]):
-    """A list of the service that is read page by page, each when it is needed.
+    """A list of the service; each page is fetched when it is needed.
 
-    It is iterated once, from any thread, but by one thread at a time: while one
-    waits for a page, the others get BusyError. After another exception next()
-    asks for the same page again.
+    It can be iterated once, from any thread, but by one thread at a time. While one
+    thread waits for a page, the others get BusyError. After any other exception,
+    next() fetches the same page again.
     """
 
     total: int | None
-    """How many items the list has, as the service said with the last page; None
-    before the first, and where it does not say."""
+    """How many items the list has, according to its last page; None before the first
+    page, or if the service does not report it."""
 
-    def __init__(self, kind: Callable[..., Item], cursor: _Cursor, fetch: Fetch) -> None:
-        """For the package itself."""
+    def __init__(self, kind: Callable[..., Item], cursor: _Cursor, fetch: FetchPage) -> None:
+        """Internal; Client creates it."""
         self.total = None
         self._kind: Callable[..., Item] = kind
         self._cursor: _Cursor | None = cursor
-        self._fetch = fetch
+        self._fetch_page = fetch
         self._items: deque[Item] = deque()
-        self._turn = threading.Lock()
+        self._read_lock = threading.Lock()
 
     def __next__(self) -> Item:
         while (item := self.pop()) is None:
-            if not self.load():
+            if not self.load_page():
                 raise StopIteration
         return item
 
     def pop(self) -> Item | None:
-        """For the package itself: the next item, where it is here already."""
-        # Without `except`, which would be told with an error of the next page.
+        """Internal: the next item, if it is already loaded."""
+        # No `except`, which would become the __context__ of an error of the next page.
         with contextlib.suppress(IndexError):
             return self._items.popleft()
         return None
 
-    def load(self) -> bool:
-        """For the package itself: asks for the next page; False at the end."""
-        if not self._turn.acquire(blocking=False):
+    def load_page(self) -> bool:
+        """Internal: fetches the next page; False at the end."""
+        if not self._read_lock.acquire(blocking=False):
             raise errors.BusyError("list: is being read by another thread", parameter="cursor")
         try:
             if self._items:
-                # Another thread's, that came meanwhile.
+                # Another thread has loaded a page meanwhile.
                 return True
             cursor = self._cursor
             if cursor is None:
                 return False
-            page = self._fetch(cursor)
+            page = self._fetch_page(cursor)
             if page is None:
                 self._cursor = None
                 return False
             self.total = page["total"]
-            # A list that was closed meanwhile stays so.
+            # The list may have been closed meanwhile.
             if self._cursor is not None:
-                self._items.extend(_item(self._kind, raw) for raw in page["items"])
+                self._items.extend(_parse_item(self._kind, raw) for raw in page["items"])
             return True
         finally:
-            self._turn.release()
+            self._read_lock.release()
 
     def close(self) -> None:
-        """Ends the list; nothing more comes. Closing it again does nothing."""
+        """Closes the list; it yields no more items. Closing it again does nothing."""
         self._cursor = None
         self._items.clear()
 
@@ -181,17 +185,17 @@ class Items(Iterator[Item], Generic[Item]):
         return f"<dbss.Items of {getattr(self._kind, '__name__', '?')}>"
 
 
-def _optional(parameter: str, value: str | None) -> bytes | None:
+def _encode_optional(parameter: str, value: str | None) -> bytes | None:
     return None if value is None else ffi.encode(parameter, value)
 
 
-def _size(page_size: int | None) -> int:
+def _page_size(page_size: int | None) -> int:
     if page_size is None:
         return 0
     if isinstance(page_size, bool):
         raise TypeError("page_size: must be int, not bool")
     size = operator.index(page_size)
-    # C would take another number for it.
+    # ctypes would truncate other numbers.
     if not 0 <= size < 2**32:
         raise errors.InvalidValueError(
             f"page_size: must be at most 1000, or 0 for 100, and is {size}", parameter="page_size"
@@ -199,7 +203,7 @@ def _size(page_size: int | None) -> int:
     return size
 
 
-def _joined(db_ids: str | Sequence[str] | None) -> str | None:
+def _join_ids(db_ids: str | Sequence[str] | None) -> str | None:
     if db_ids is None or isinstance(db_ids, str):
         return db_ids
     is_sequence = isinstance(db_ids, Sequence) and not isinstance(db_ids, bytes)
@@ -209,16 +213,16 @@ def _joined(db_ids: str | Sequence[str] | None) -> str | None:
 
 
 @contextlib.contextmanager
-def _report_spec(**given: str | None) -> Iterator[abi.ReportSpec]:
-    """What report is to be made, for C."""
-    with ffi.made(abi.ReportSpec, abi.report_spec_new, abi.report_spec_free) as spec:
-        for key, value in settings.encoded("report_spec", given):
+def _new_report_spec(**options: str | None) -> Iterator[abi.ReportSpec]:
+    """A report spec for C."""
+    with ffi.temporary_handle(abi.ReportSpec, abi.report_spec_new, abi.report_spec_free) as spec:
+        for key, value in settings.encode_options("report_spec", options):
             abi.report_spec_set(spec, key, value)
         yield spec
 
 
-class Management(Performer):
-    """What a Client does with lists, and with reports at the service."""
+class ReportMethods(CallRunner):
+    """The methods of Client for lists, and for reports at the service."""
 
     def instances(
         self,
@@ -231,24 +235,24 @@ class Management(Performer):
 
         Args:
             project_id: the id of the project; None for the client's.
-            page_size: how many the service is asked for at once, 1 to 1000; None
-                or 0 for 100.
+            page_size: how many items a request fetches, 1 to 1000; None or 0 for
+                100.
             operation: options and cancel of each page's request.
 
         Returns:
-            An iterator, which asks the service for each page when it is needed.
-            The list may change meanwhile: nothing comes twice, and what others
-            delete does not make it leave out what stays.
+            An iterator, which fetches each page when it is needed. The list may
+            change meanwhile. No item comes twice, and a deletion does not hide
+            the items that remain.
 
         Raises:
-            ArgumentError: an argument cannot be right.
+            ArgumentError: an argument is invalid.
             ClosedError: the client is closed.
 
-        The iterator raises an Error where a page cannot be had, and ClosedError
+        The iterator raises an Error when it fails to fetch a page, and ClosedError
         when the client is closed.
         """
-        project = _optional("project", project_id)
-        size = _size(page_size)
+        project = _encode_optional("project", project_id)
+        size = _page_size(page_size)
 
         def begin(context: abi.Context, cursor: abi.Cursor) -> None:
             abi.instances_list(context, project, size, ffi.byref(cursor))
@@ -268,16 +272,16 @@ class Management(Performer):
 
         Args:
             instance_id: the id of the audit instance.
-            name: a name to look for; None for all reports.
+            name: a name to search for; None for all reports.
 
-        The rest is as for instances().
+        The other arguments and the exceptions are those of instances().
         """
-        names = self._instance(project_id, instance_id)
-        wanted = _optional("name", name)
-        size = _size(page_size)
+        ids = self._encode_instance(project_id, instance_id)
+        wanted = _encode_optional("name", name)
+        size = _page_size(page_size)
 
         def begin(context: abi.Context, cursor: abi.Cursor) -> None:
-            abi.reports_list(context, *names, wanted, size, ffi.byref(cursor))
+            abi.reports_list(context, *ids, wanted, size, ffi.byref(cursor))
 
         return self._list(Report, begin, operation)
 
@@ -293,12 +297,12 @@ class Management(Performer):
         Args:
             instance_id: the id of the audit instance.
 
-        The rest is as for instances().
+        The other arguments and the exceptions are those of instances().
         """
-        names = self._instance(project_id, instance_id)
+        ids = self._encode_instance(project_id, instance_id)
 
         def begin(context: abi.Context, cursor: abi.Cursor) -> None:
-            abi.templates_list(context, *names, ffi.byref(cursor))
+            abi.templates_list(context, *ids, ffi.byref(cursor))
 
         return self._list(Template, begin, operation)
 
@@ -309,14 +313,14 @@ class Management(Performer):
         operation: Operation | None,
     ) -> Items[Item]:
         cursor = _Cursor()
-        self._perform(lambda context, _: begin(context, cursor.pointer), None, None)
+        self._run_call(lambda context, _: begin(context, cursor.pointer), None, None)
         if operation is not None:
-            # Now, as for every other call, though it is needed later.
+            # Check now that it is open, as every other call does; it is used later.
             operation.control()
-        return Items(kind, cursor, partial(self._fetch, operation))
+        return Items(kind, cursor, partial(self._fetch_page, operation))
 
-    def _fetch(self, operation: Operation | None, cursor: _Cursor) -> dict[str, Any] | None:
-        return self._perform(cursor.next, operation, None)
+    def _fetch_page(self, operation: Operation | None, cursor: _Cursor) -> dict[str, Any] | None:
+        return self._run_call(cursor.next, operation, None)
 
     def create_report(
         self,
@@ -331,45 +335,45 @@ class Management(Performer):
         project_id: str | None = None,
         operation: Operation | None = None,
     ) -> None:
-        """Has the service create a report, and does not wait for it.
+        """Makes the service create a report, and does not wait for it.
 
-        The service gives no id of it; generate_report() finds it and waits. A
-        request that may have reached the service is not sent again, so a lost
-        connection ends the call though the report may have been created.
+        The service returns no id for it; generate_report() finds it and waits. A
+        request that may have reached the service is not sent again. So a lost
+        connection ends the call, though the report may have been created.
 
         Args:
             instance_id: the id of the audit instance.
             template_id: the id of one of its templates().
-            start_time: where the range begins that the report covers, in the form
-                that the service takes.
-            end_time: where it ends.
-            start_date: as the service takes it; None for none.
-            end_date: as the service takes it; None for none.
-            db_ids: the ids of the databases: several of them, or one text with
-                commas; None for none.
+            start_time: the start of the range that the report covers, in the
+                format of the service.
+            end_time: the end of the range.
+            start_date: in the format of the service; None to omit it.
+            end_date: in the format of the service; None to omit it.
+            db_ids: the ids of the databases: a sequence, or one text with commas;
+                None to omit them.
             project_id: the id of the project; None for the client's.
             operation: options and cancel of this call.
 
         Raises:
-            ArgumentError: an argument cannot be right.
-            RejectedError: the service responded that it did not.
+            ArgumentError: an argument is invalid.
+            RejectedError: the service responded that it did not do it.
             Error: the call failed otherwise.
             ClosedError: the client is closed.
         """
-        names = self._instance(project_id, instance_id)
-        with _report_spec(
+        ids = self._encode_instance(project_id, instance_id)
+        with _new_report_spec(
             template_id=template_id,
             start_time=start_time,
             end_time=end_time,
             start_date=start_date,
             end_date=end_date,
-            db_ids=_joined(db_ids),
+            db_ids=_join_ids(db_ids),
         ) as spec:
 
             def call(context: abi.Context, control: abi.Operation) -> None:
-                abi.report_create(context, *names, spec, control)
+                abi.report_create(context, *ids, spec, control)
 
-            self._perform(call, operation, None)
+            self._run_call(call, operation, None)
 
     def generate_report(
         self,
@@ -385,42 +389,42 @@ class Management(Performer):
         operation: Operation | None = None,
         progress: ProgressFunction | None = None,
     ) -> str:
-        """Has the service create a report, and waits until it can be downloaded.
+        """Makes the service create a report, and waits until it can be downloaded.
 
         The arguments are those of create_report(). ``progress`` is called as by
-        download_report(), with a Progress whose ``percent`` counts. How long it
-        waits, and how often it looks, the ``wait_timeout`` and ``poll_interval``
-        of the operation or of the client say.
+        download_report(); only ``percent`` of its Progress is of use. The options
+        ``wait_timeout`` and ``poll_interval`` of the operation or the client set
+        how long it waits and how often it checks.
 
         Returns:
             The id of the new report.
 
         Raises:
             NotFoundError: there is no such instance or template, or the report
-                went meanwhile.
+                was deleted meanwhile.
             NotReadyError: the report was not ready in time.
             AmbiguousError: several new reports may be this one; ``candidates``
-                are their ids.
-            Error: the call failed otherwise, as create_report() does. What was
-                created stays.
+                has their ids.
+            Error: the call failed otherwise, as create_report() does. A report
+                that was created is not deleted.
             ClosedError: the client is closed.
         """
-        names = self._instance(project_id, instance_id)
-        room = ffi.room_for_id()
-        with _report_spec(
+        ids = self._encode_instance(project_id, instance_id)
+        buffer = ffi.id_buffer()
+        with _new_report_spec(
             template_id=template_id,
             start_time=start_time,
             end_time=end_time,
             start_date=start_date,
             end_date=end_date,
-            db_ids=_joined(db_ids),
+            db_ids=_join_ids(db_ids),
         ) as spec:
 
             def call(context: abi.Context, control: abi.Operation) -> str:
-                abi.report_generate(context, *names, spec, control, room)
-                return ffi.decode(room.value) or ""
+                abi.report_generate(context, *ids, spec, control, buffer)
+                return ffi.decode(buffer.value) or ""
 
-            return self._perform(call, operation, progress)
+            return self._run_call(call, operation, progress)
 
     def wait_for_report(
         self,
@@ -431,7 +435,7 @@ class Management(Performer):
         operation: Operation | None = None,
         progress: ProgressFunction | None = None,
     ) -> None:
-        """Waits until a report can be downloaded, by looking at the list now and then.
+        """Waits until a report can be downloaded, by polling the list.
 
         Args:
             instance_id: the id of the audit instance.
@@ -441,17 +445,17 @@ class Management(Performer):
             progress: as for generate_report().
 
         Raises:
-            NotFoundError: there is no such report, or it went meanwhile.
+            NotFoundError: there is no such report, or it was deleted meanwhile.
             NotReadyError: it was not ready within ``wait_timeout``.
             Error: the call failed otherwise.
             ClosedError: the client is closed.
         """
-        names = self._report(project_id, instance_id, report_id)
+        ids = self._encode_report(project_id, instance_id, report_id)
 
         def call(context: abi.Context, control: abi.Operation) -> None:
-            abi.report_wait(context, *names, control)
+            abi.report_wait(context, *ids, control)
 
-        self._perform(call, operation, progress)
+        self._run_call(call, operation, progress)
 
     def delete_report(
         self,
@@ -461,7 +465,7 @@ class Management(Performer):
         project_id: str | None = None,
         operation: Operation | None = None,
     ) -> None:
-        """Deletes a report at the service, for ever.
+        """Deletes a report at the service, permanently.
 
         Args:
             instance_id: the id of the audit instance.
@@ -471,24 +475,24 @@ class Management(Performer):
 
         Raises:
             NotFoundError: there is no such report.
-            RejectedError: the service responded that it did not.
+            RejectedError: the service responded that it did not do it.
             Error: the call failed otherwise.
             ClosedError: the client is closed.
         """
-        names = self._report(project_id, instance_id, report_id)
+        ids = self._encode_report(project_id, instance_id, report_id)
 
         def call(context: abi.Context, control: abi.Operation) -> None:
-            abi.report_delete(context, *names, control)
+            abi.report_delete(context, *ids, control)
 
-        self._perform(call, operation, None)
+        self._run_call(call, operation, None)
 
     @staticmethod
-    def _instance(project_id: str | None, instance_id: str) -> tuple[bytes | None, bytes]:
-        """What names an instance, for C."""
-        return _optional("project", project_id), ffi.encode("instance", instance_id)
+    def _encode_instance(project_id: str | None, instance_id: str) -> tuple[bytes | None, bytes]:
+        """Encodes the ids of an instance for C."""
+        return _encode_optional("project", project_id), ffi.encode("instance", instance_id)
 
-    def _report(
+    def _encode_report(
         self, project_id: str | None, instance_id: str, report_id: str
     ) -> tuple[bytes | None, bytes, bytes]:
-        """What names a report, for C."""
-        return *self._instance(project_id, instance_id), ffi.encode("id", report_id)
+        """Encodes the ids of a report for C."""
+        return *self._encode_instance(project_id, instance_id), ffi.encode("id", report_id)

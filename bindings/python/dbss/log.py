@@ -1,4 +1,4 @@
-"""What a client tells of its calls."""
+"""The log of a client."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class LogRecord:
     message: str
     """One line for people; the wording may change between versions."""
     status: int | None
-    """The status of the failure that it is about; None where it is about none."""
+    """The status of the failure; None for other records."""
     http_status: int | None
-    """The HTTP status of the response that it is about."""
+    """The HTTP status of the response."""
     attempt: int | None
-    """How many requests the call had made, this one included; None where it is about none."""
+    """How many requests the call has made, including this one; None for other records."""
     request_id: str | None
     """The service's id of the request."""
     report_id: str | None
@@ -35,7 +35,7 @@ class LogRecord:
     duration: float | None
     """How long the call has taken, in seconds."""
     offset: int | None
-    """Where in the body a transfer broke or goes on."""
+    """Where in the body a transfer broke or resumes."""
     retry_delay: float | None
     """How long the call waits before its next attempt, in seconds."""
 
@@ -44,34 +44,33 @@ class LogRecord:
 LogFunction = Union[Callable[[LogRecord], object], "logging.Logger"]
 
 
-class Log:
-    """Hands the log records of a client to a function or a logger."""
+class LogForwarder:
+    """Forwards the log records of a client to a function or a logger."""
 
-    def __init__(self, given: LogFunction) -> None:
+    def __init__(self, target: LogFunction) -> None:
         self.relay = ffi.LogRelay()
-        # Else logging was not imported here, and what is given is none of its loggers.
-        owner: Any = getattr(given, "__self__", None)
-        if _is_logger(owner) and given == owner.log:
-            # Which wants a level and a message.
-            given = owner
-        is_logger = _is_logger(given)
-        if not is_logger and not callable(given):
+        # The bound method `log` of a logger is treated like the logger itself.
+        owner: Any = getattr(target, "__self__", None)
+        if _is_logger(owner) and target == owner.log:
+            target = owner
+        is_logger = _is_logger(target)
+        if not is_logger and not callable(target):
             raise TypeError("log: must be callable or a logging.Logger")
-        self._take: Callable[[LogRecord], object] = _to_logger(given) if is_logger else given  # type: ignore[arg-type, assignment]
+        self._sink: Callable[[LogRecord], object] = _logger_sink(target) if is_logger else target  # type: ignore[arg-type, assignment]
 
-    def deliver(self, pointer: abi.LogRecord) -> None:
-        """Hands over a record of libdbss, which is valid until this returns."""
+    def forward(self, pointer: abi.LogRecord) -> None:
+        """Forwards a record of libdbss, which is valid until this method returns."""
         try:
-            self._take(_read(pointer))
+            self._sink(_record_from(pointer))
         except Exception as error:
             _Unraisable(error)
 
 
-def _is_logger(given: object) -> bool:
-    return callable(getattr(given, "isEnabledFor", None))
+def _is_logger(target: object) -> bool:
+    return callable(getattr(target, "isEnabledFor", None))
 
 
-def _read(pointer: abi.LogRecord) -> LogRecord:
+def _record_from(pointer: abi.LogRecord) -> LogRecord:
     return LogRecord(
         level=abi.log_record_level(pointer),
         message=ffi.decode(abi.log_record_message(pointer)) or "",
@@ -80,14 +79,14 @@ def _read(pointer: abi.LogRecord) -> LogRecord:
         attempt=abi.log_record_attempt(pointer) or None,
         request_id=ffi.decode(abi.log_record_request_id(pointer)),
         report_id=ffi.decode(abi.log_record_report_id(pointer)),
-        bytes=ffi.known(abi.log_record_bytes(pointer)),
-        duration=ffi.seconds(abi.log_record_duration_ms(pointer)),
-        offset=ffi.known(abi.log_record_offset(pointer)),
-        retry_delay=ffi.seconds(abi.log_record_retry_delay_ms(pointer)),
+        bytes=ffi.optional_number(abi.log_record_bytes(pointer)),
+        duration=ffi.optional_seconds(abi.log_record_duration_ms(pointer)),
+        offset=ffi.optional_number(abi.log_record_offset(pointer)),
+        retry_delay=ffi.optional_seconds(abi.log_record_retry_delay_ms(pointer)),
     )
 
 
-def _to_logger(logger: logging.Logger) -> Callable[[LogRecord], object]:
+def _logger_sink(logger: logging.Logger) -> Callable[[LogRecord], object]:
     import logging
 
     levels = {
@@ -96,17 +95,17 @@ def _to_logger(logger: logging.Logger) -> Callable[[LogRecord], object]:
         abi.LOG_INFO: logging.INFO,
     }
 
-    def take(record: LogRecord) -> None:
+    def write(record: LogRecord) -> None:
         level = levels.get(record.level, logging.DEBUG)
         if logger.isEnabledFor(level):
             extra = {f"dbss_{name}": value for name, value in vars(record).items()}
             logger.log(level, "%s", record.message, extra=extra)
 
-    return take
+    return write
 
 
 class _Unraisable:
-    """Hands an exception that must not get further to sys.unraisablehook."""
+    """Passes an exception that must not propagate to sys.unraisablehook."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error

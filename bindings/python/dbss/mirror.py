@@ -1,4 +1,4 @@
-"""A local archive of reports, which a call brings up to date."""
+"""Mirrors: local archives of reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from . import _abi as abi
 from . import errors, ffi, settings
 from ._items import Counts
-from .operation import Operation, Performer, ProgressFunction
+from .operation import CallRunner, Operation, ProgressFunction
 
 if TYPE_CHECKING:
     from .client import PathLike
@@ -18,44 +18,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MirrorFailure:
-    """A report that a mirror could not have, or the reports of an instance."""
+    """A report, or a list of reports, that a mirror failed to get."""
 
     instance_id: str
-    """Its instance."""
+    """The id of the instance."""
     report_id: str | None
-    """Its id; None where it was the list of the instance's reports that failed."""
+    """The id of the report; None if the list of the instance's reports failed."""
     error: errors.Error
-    """Why not."""
+    """Why it failed."""
 
 
 @dataclass(frozen=True)
 class Gap:
     """A day, week or month without a report.
 
-    They are counted between the first and the last report of an instance and a
-    type (AUDIT_REPORT_DAY, _WEEK, _MONTH), or since ``since`` and until ``until``.
+    Gaps are found between the first and the last report of an instance and a type
+    (AUDIT_REPORT_DAY, _WEEK, _MONTH), or between ``since`` and ``until``.
     """
 
     instance_id: str
-    """The instance."""
+    """The id of the instance."""
     type: str
-    """The type of report that is lacking."""
+    """The type of the missing report."""
     period: date
     """The first day of the period."""
 
 
 @dataclass(frozen=True)
 class MirrorResult(Counts):
-    """How a mirror went, as far as it went; see Client.mirror()."""
+    """The result of a mirror, which may be partial; see Client.mirror()."""
 
     failures: tuple[MirrorFailure, ...] = ()
-    """The reports that could not be had."""
+    """The reports that failed to download."""
     gaps: tuple[Gap, ...] = ()
-    """The days, weeks and months that have no report."""
+    """The days, weeks and months without a report."""
 
 
-def _result(pointer: abi.MirrorResult) -> MirrorResult | None:
-    """A result of libdbss; None where the mirror did not begin."""
+def _result_from(pointer: abi.MirrorResult) -> MirrorResult | None:
+    """Converts a result of libdbss; None if the mirror did not begin."""
     if not pointer:
         return None
     counts = {
@@ -66,7 +66,7 @@ def _result(pointer: abi.MirrorResult) -> MirrorResult | None:
         MirrorFailure(
             ffi.decode(abi.mirror_result_failure_instance(pointer, index)) or "",
             ffi.decode(abi.mirror_result_failure_id(pointer, index)) or None,
-            ffi.exception(abi.mirror_result_failure_error(pointer, index)) or errors.Error(),
+            ffi.exception_from(abi.mirror_result_failure_error(pointer, index)) or errors.Error(),
         )
         for index in range(abi.mirror_result_failure_count(pointer))
     )
@@ -81,8 +81,8 @@ def _result(pointer: abi.MirrorResult) -> MirrorResult | None:
     return MirrorResult(**counts, failures=failures, gaps=gaps)
 
 
-class Mirroring(Performer):
-    """What a Client does with a local archive."""
+class MirrorMethods(CallRunner):
+    """The methods of Client for a local archive."""
 
     def mirror(
         self,
@@ -104,66 +104,66 @@ class Mirroring(Performer):
     ) -> MirrorResult:
         """Brings a local archive of reports up to date.
 
-        Downloads every report that is ready and not there yet, several at once.
-        What is there stays: nothing is ever deleted, also not what the service
-        has deleted. The directory then holds:
+        Downloads every report that is ready and missing in the archive, several at
+        once. It never deletes a report, even if the service has deleted it. The
+        directory then contains:
 
-        - ``{instance}/{year}/{name}_{id}.pdf`` (or ``.zip``): the reports, each of
-          which appears only when it is whole and on the disk; with a locale,
-          ``_{locale}`` stands before the ending; where another report's file would
-          have the same name on some file system, 16 digits made of the id do too;
+        - ``{instance}/{year}/{name}_{id}.pdf`` (or ``.zip``): the reports. Each file
+          appears only when it is complete and on the disk. With a locale, the name
+          ends with ``_{locale}``. If another report's file
+          would have the same name on some file system, 16 digits derived from the id
+          are appended too;
         - ``manifest.jsonl``: a line of JSON for each, with id, name, instance,
           locale, format, type, start_time, end_time, path, size, sha256, and the
-          request_id and date of its download. Of an id's several lines the last
-          counts;
-        - ``SHA256SUMS``, which ``sha256sum -c`` takes;
-        - ``.dbss-mirror.lock``: one mirror at a time works on a directory.
+          request_id and date of its download. If an id has several lines, the last
+          one is valid;
+        - ``SHA256SUMS``, for ``sha256sum -c``;
+        - ``.dbss-mirror.lock``: only one mirror at a time uses a directory.
 
-        One that was cancelled or killed goes on where it was when it is called
-        again. One report's failure does not stop the others, but for refused
-        credentials and a full disk, which would fail them all.
+        After a cancel or a kill, the next call continues where the last one stopped.
+        The failure of one report does not stop the others. Rejected credentials and
+        a full disk do, because they would fail all of them.
 
         Args:
-            directory: the archive; it is made if it does not exist.
+            directory: the archive; it is created if it does not exist.
             project_id: the id of the project; None for the client's.
-            instance_id: the one audit instance to mirror; None for all.
-            since: the first day, a date or text such as "2026-11-24", on which
-                the range of a report begins.
+            instance_id: the only audit instance to mirror; None for all.
+            since: the first day on which the range of a report begins, a date or
+                text such as "2026-11-24".
             until: the last such day.
-            utc_offset: the offset from UTC of the days that reports are of, such as
-                "+08:00", for ``since`` and ``until``, the gaps and the directories
-                of years; None for UTC. The service's times name no offset, and are
-                UTC as far as anybody knows.
+            utc_offset: the offset from UTC of the days of reports, such as
+                "+08:00"; None for UTC. It applies to ``since`` and ``until``, the
+                gaps and the directories of years. The service's times have no
+                offset, and are presumably UTC.
             type: the type of the reports, such as "AUDIT_REPORT_DAY".
             template: their template_type.
-            name: a name that the service is asked to look for.
-            locale: the language to have them in, "en-us" or "zh-cn"; None leaves
-                the choice to the service. Each language is a report of its own in
-                the archive.
+            name: a name that the service searches for.
+            locale: their language, "en-us" or "zh-cn"; None for the service's
+                default. The archive treats each language as a separate report.
             parallel: how many are downloaded at once, 1 to 16; None for 4.
-            verify: read the files that are there, compare them with the manifest,
-                and download again what differs. Without it only their sizes count.
+            verify: read the existing files, compare them with the manifest, and
+                download those that differ. Without it only their sizes are compared.
             operation: options, progress and cancel of this call.
-            progress: called with a Progress as by download_report(); its
-                ``received`` are the bytes of all downloads together, its
-                ``percent`` is that of the reports.
+            progress: called with a Progress as by download_report(). Its
+                ``received`` counts the bytes of all downloads, its ``percent``
+                counts reports.
 
         Returns:
-            How it went.
+            The result.
 
         Raises:
-            PartialError: some reports could not be had; the others are there.
-            MirrorLockedError: another mirror works on the directory.
+            PartialError: some reports failed to download; the others are there.
+            MirrorLockedError: another mirror uses the directory.
             FileError: the archive's own files cannot be read or written.
             Error: the call failed otherwise; as for download_report().
             ClosedError: the client is closed.
 
-        The ``result`` of each such Error says how far the mirror went; None where
-        it did not begin.
+        The ``result`` of such an Error is the partial result; None if the mirror did
+        not begin.
         """
         target = ffi.encode_path("directory", directory)
         project = None if project_id is None else ffi.encode("project", project_id)
-        given = {
+        values = {
             "instance": instance_id,
             "since": since,
             "until": until,
@@ -177,10 +177,10 @@ class Mirroring(Performer):
         }
         result = abi.MirrorResult()
         try:
-            with ffi.made(
+            with ffi.temporary_handle(
                 abi.MirrorOptions, abi.mirror_options_new, abi.mirror_options_free
             ) as options:
-                for key, value in settings.encoded("mirror", given):
+                for key, value in settings.encode_options("mirror", values):
                     abi.mirror_options_set(options, key, value)
 
                 def call(context: abi.Context, control: abi.Operation) -> None:
@@ -188,11 +188,11 @@ class Mirroring(Performer):
                         context, project, target, options, control, ffi.byref(result)
                     )
 
-                self._perform(call, operation, progress)
-            # There is always one after a success.
-            return _result(result) or MirrorResult()
+                self._run_call(call, operation, progress)
+            # After a success there is always a result.
+            return _result_from(result) or MirrorResult()
         except errors.Error as error:
-            error.result = _result(result)
+            error.result = _result_from(result)
             raise
         finally:
             abi.mirror_result_free(result)

@@ -1,4 +1,4 @@
-"""The control of one call: its options, its progress, its cancel, its result."""
+"""Operations: the options, progress, cancel and result of one call."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, TypeVar
 
 from . import _abi as abi
 from . import errors, ffi, settings
-from .credentials import Provider
-from .log import Log
+from .credentials import CallbackProvider
+from .log import LogForwarder
 from .settings import DEFAULT, Default, Seconds
 
 if TYPE_CHECKING:
-    # A third of what an import of this package would cost; few calls need it.
+    # Importing pathlib takes a third of this package's import time; few calls need it.
     from pathlib import Path
 
 Result = TypeVar("Result")
 
-# How long the interpreter's end waits for functions that calls in daemon threads call.
-LAST_WAIT = 5.0
+# How long the interpreter's exit waits for user functions that run in daemon threads.
+EXIT_TIMEOUT = 5.0
 
-# The strings of an operation, which its next call frees, and what reads them.
-_STRINGS = {
+# The strings of an operation, which its next call frees, and their getters.
+_STRING_GETTERS = {
     "filename": abi.operation_filename,
     "content_type": abi.operation_content_type,
     "request_id": abi.operation_request_id,
 }
 
-# How many forks led to this process. Process ids would not do: in PID namespaces
-# a child may have its parent's.
+# How many forks led to this process. Process ids are not enough: with PID namespaces
+# a child can have the same id as its parent.
 _forks = 0
 
 FORMATS = {abi.FORMAT_PDF: "pdf", abi.FORMAT_ZIP: "zip"}
 
 
 class Progress(NamedTuple):
-    """How a call goes, for a ``progress`` callable."""
+    """The progress of a call, for a ``progress`` callable."""
 
     received: int
     """How many bytes of the report have arrived."""
     # Optional[...]: these annotations are evaluated by Python 3.9 too.
     total: Optional[int]  # noqa: UP045
-    """The size of the report; None while it is not known."""
+    """The size of the report; None while it is unknown."""
     resumed: int
-    """How many bytes did not have to come again, as the transfer was resumed."""
+    """How many bytes were not sent again, because the transfer was resumed."""
     attempts: int
     """How many requests were made so far."""
     percent: Optional[int] = None  # noqa: UP045
-    """How far a report is that the service makes, or a mirror; None while not known."""
+    """The percentage of a report that the service makes, or of a mirror; None if unknown."""
 
 
 ProgressFunction = Callable[[Progress], object]
 
 
-class Control(ffi.Owned[abi.Operation]):
+class Control(ffi.OwnedHandle[abi.Operation]):
     """Owns an operation of libdbss."""
 
     def __init__(self) -> None:
@@ -69,16 +69,16 @@ class Control(ffi.Owned[abi.Operation]):
         self._forks = _forks
         self._lock = threading.RLock()
         self._running = False
-        self._texts: dict[str, str | None] = {}
+        self._strings: dict[str, str | None] = {}
 
-    def begin(self) -> None:
-        """Takes it for one call, until end().
+    def acquire(self) -> None:
+        """Reserves the operation for one call, until release().
 
-        libdbss refuses a second call itself, but not in the moment between the
-        setting of the ticks and the call.
+        libdbss rejects a second call itself, but not between set_progress() and the
+        start of the call.
         """
         if self._forks != _forks:
-            # It refuses this one too, and says why.
+            # libdbss rejects this function in a forked child, with the reason.
             abi.operation_reset(self.pointer)
         with self._lock:
             if self._running:
@@ -87,35 +87,37 @@ class Control(ffi.Owned[abi.Operation]):
                     parameter="operation",
                 )
             self._running = True
-            self._texts = {}
+            self._strings = {}
 
-    def end(self) -> None:
-        """Gives it back."""
+    def release(self) -> None:
+        """Ends the reservation."""
         self._running = False
 
     def progress(self) -> Progress:
-        """How its call goes."""
+        """The progress of its call."""
         return Progress(
             abi.operation_received(self.pointer),
-            ffi.known(abi.operation_total(self.pointer)),
+            ffi.optional_number(abi.operation_total(self.pointer)),
             abi.operation_resumed(self.pointer),
             abi.operation_attempts(self.pointer),
-            ffi.known(abi.operation_percent(self.pointer)),
+            ffi.optional_number(abi.operation_percent(self.pointer)),
         )
 
     def snapshot(self) -> None:
-        """Keeps the strings of its call, on the call's thread."""
-        self._texts = {name: ffi.decode(get(self.pointer)) for name, get in _STRINGS.items()}
+        """Copies the strings of its call; runs on the thread of the call."""
+        self._strings = {
+            name: ffi.decode(get(self.pointer)) for name, get in _STRING_GETTERS.items()
+        }
 
-    # The next call would free a string of the last one while it is copied. So
-    # strings are only read where no call can start.
+    # The next call frees the strings of the last one. So strings are only read while
+    # no call can start.
 
-    def text(self, name: str) -> str | None:
+    def string(self, name: str) -> str | None:
         """A string of its call."""
         with self._idle() as idle:
             if idle:
                 self.snapshot()
-            return self._texts.get(name)
+            return self._strings.get(name)
 
     def path(self) -> Path | None:
         """Where the report was saved."""
@@ -124,12 +126,12 @@ class Control(ffi.Owned[abi.Operation]):
             return None if path is None else ffi.decode_path(path)
 
     def error(self) -> errors.Error | None:
-        """Why its call failed."""
-        return None if self._forks != _forks else ffi.error_of(self.pointer)
+        """The error of its call."""
+        return None if self._forks != _forks else ffi.operation_error(self.pointer)
 
     @contextlib.contextmanager
     def _idle(self) -> Iterator[bool]:
-        # In a child of fork() there may be locks that nobody will ever release.
+        # In a child of fork() the lock may be held by a thread that no longer exists.
         if self._forks != _forks:
             yield False
             return
@@ -141,28 +143,26 @@ class Operation:
     """Options, progress, cancel and result of one call.
 
     Pass it to a call of a Client, and read or cancel it from any thread while
-    the call runs. It serves one call at a time (a stream is a call until it is
-    closed), and any number one after the other. A child after os.fork() makes
-    its own.
+    the call runs. It serves one call at a time, and can be reused. A stream is a
+    call until it is closed. A child after os.fork() must create its own.
 
     Args:
-        connect_timeout: seconds until a connection must stand.
+        connect_timeout: seconds to establish a connection.
         stall_timeout: seconds without a byte in or out.
         total_timeout: seconds for a whole call. For each of the three, None is
-            no limit and DEFAULT what the client has.
-        max_attempts: how many attempts a call makes; None for what the client
-            has.
-        max_memory_bytes: the largest report to take into memory; None for what
-            the client has.
-        file_mode: the permissions of a saved file, such as 0o640; None for
-            what the client has.
+            no limit and DEFAULT the client's value.
+        max_attempts: how many attempts a call makes; None for the client's value.
+        max_memory_bytes: the largest report to download into memory; None for the
+            client's value.
+        file_mode: the permissions of a saved file, such as 0o640; None for the
+            client's value.
         wait_timeout: seconds to wait for a report that the service makes; None
-            is no limit and DEFAULT what the client has.
-        poll_interval: seconds until such a report is looked at again; DEFAULT
-            for what the client has.
+            is no limit and DEFAULT the client's value.
+        poll_interval: seconds between checks for such a report; DEFAULT for the
+            client's value.
 
     Raises:
-        ArgumentError: an argument cannot be right.
+        ArgumentError: an argument is invalid.
     """
 
     def __init__(
@@ -177,10 +177,10 @@ class Operation:
         wait_timeout: Seconds = DEFAULT,
         poll_interval: float | Default = DEFAULT,
     ) -> None:
-        # First, so that __repr__ and close() work on one that failed.
+        # First, so that __repr__ and close() work if __init__ fails.
         self._control: Control | None = None
         control = Control()
-        given: dict[str, Any] = {
+        options: dict[str, Any] = {
             "connect_timeout": connect_timeout,
             "stall_timeout": stall_timeout,
             "total_timeout": total_timeout,
@@ -190,44 +190,44 @@ class Operation:
             "wait_timeout": wait_timeout,
             "poll_interval": poll_interval,
         }
-        for key, value in settings.encoded("operation", given):
+        for key, value in settings.encode_options("operation", options):
             abi.operation_set(control.pointer, key, value)
         self._control = control
 
     def cancel(self) -> None:
-        """Cancels the call of this operation, and those to come until reset().
+        """Cancels the call of this operation, and later calls until reset().
 
-        The call ends with CancelledError within 100 ms, whatever it waits for
-        but the file system and your own code; a call that starts later ends so
-        without any traffic. From any thread, and from a signal's handler. It
-        does nothing when the operation is closed.
+        The call ends with CancelledError within 100 ms. Only the file system and
+        your own code can delay that. A call that starts later fails in the same
+        way without any traffic. You may use it in any thread and in a signal
+        handler. It does nothing when the operation is closed.
         """
         control = self._control
         if control is not None:
             abi.operation_cancel(control.pointer)
 
     def reset(self) -> None:
-        """Undoes a cancel and forgets the last call; the options stay.
+        """Clears a cancel and the state of the last call; the options stay.
 
         Raises:
-            BusyError: a call is under way.
+            BusyError: a call is running.
             ClosedError: the operation is closed.
         """
         abi.operation_reset(self.control().pointer)
 
     @property
     def received(self) -> int:
-        """How many bytes of the report have arrived, those before a resumption included."""
+        """How many bytes of the report have arrived, including those before a resume."""
         return self.control().progress().received
 
     @property
     def total(self) -> int | None:
-        """The size of the report; None while or where it is not known."""
+        """The size of the report; None if it is unknown."""
         return self.control().progress().total
 
     @property
     def resumed(self) -> int:
-        """How many bytes did not have to come again, as broken transfers were resumed."""
+        """How many bytes were not sent again, because broken transfers were resumed."""
         return self.control().progress().resumed
 
     @property
@@ -237,7 +237,7 @@ class Operation:
 
     @property
     def percent(self) -> int | None:
-        """How far a report is that the service makes, or a mirror; None while not known."""
+        """The percentage of a report that the service makes, or of a mirror; None if unknown."""
         return self.control().progress().percent
 
     @property
@@ -247,38 +247,38 @@ class Operation:
 
     @property
     def filename(self) -> str | None:
-        """The report's own name, made safe; None until it has begun to arrive."""
-        return self.control().text("filename")
+        """The sanitized name of the report; None until the report begins to arrive."""
+        return self.control().string("filename")
 
     @property
     def content_type(self) -> str | None:
-        """The header Content-Type of the report; None until it has begun to arrive."""
-        return self.control().text("content_type")
+        """The Content-Type header; None until the report begins to arrive."""
+        return self.control().string("content_type")
 
     @property
     def format(self) -> str | None:
-        """By its first bytes, "pdf" or "zip"; None when it is neither, and until they are there."""
+        """The detected format, "pdf" or "zip"; None for others, and before the first bytes."""
         return FORMATS.get(abi.operation_format(self.control().pointer))
 
     @property
     def request_id(self) -> str | None:
-        """The service's id of the call; None until the report has begun to arrive."""
-        return self.control().text("request_id")
+        """The service's id of the request; None until the report begins to arrive."""
+        return self.control().string("request_id")
 
     @property
     def error(self) -> errors.Error | None:
-        """Why the last call failed, whatever the cause; None when it has not."""
+        """The error of the last call; None if it did not fail."""
         return self.control().error()
 
     def control(self) -> Control:
-        """For the package itself."""
+        """Internal."""
         control = self._control
         if control is None:
             raise errors.ClosedError("the operation is closed")
         return control
 
     def close(self) -> None:
-        """Ends the operation; its call goes on. Closing it again does nothing."""
+        """Closes the operation; its call continues. Closing it again does nothing."""
         self._control = None
 
     def __enter__(self) -> Operation:
@@ -301,34 +301,33 @@ class Operation:
         return f"<dbss.Operation {at.received} of {total} bytes>"
 
 
-class Performer:
-    """What makes the calls of a Client, for its parts in other files."""
+class CallRunner:
+    """The base of the mixins of Client, which run their calls through it."""
 
-    def _perform(
+    def _run_call(
         self,
         call: Callable[[abi.Context, abi.Operation], Result],
         operation: Operation | None,
         progress: ProgressFunction | None,
     ) -> Result:
-        """Runs a call of libdbss from its beginning to its end."""
+        """Runs a call of libdbss with an operation, a log and a progress function."""
         raise NotImplementedError
 
 
 class CallMonitor:
-    """What Python does while a call of libdbss blocks.
+    """Runs Python code while a call of libdbss blocks.
 
-    It sees to it that a token provider is there to answer, and hands over log
-    records. About twenty times a second it calls the progress function, and lets
-    Python run the handlers of signals. What these raise stops the call and comes
-    out of it.
+    It starts the token provider's thread, and forwards log records. About twenty
+    times a second it calls the progress function, and lets Python run signal
+    handlers. An exception that these raise ends the call, which then raises it.
     """
 
     def __init__(
         self,
         control: Control | None,
         progress: ProgressFunction | None = None,
-        log: Log | None = None,
-        provider: Provider | None = None,
+        log: LogForwarder | None = None,
+        provider: CallbackProvider | None = None,
     ) -> None:
         if progress is not None and not callable(progress):
             raise TypeError("progress: must be callable")
@@ -336,54 +335,54 @@ class CallMonitor:
         self._progress = progress
         self._log = log
         self._provider = provider
-        self._failed: BaseException | None = None
+        self._raised: BaseException | None = None
         self._attached = False
-        self.is_calling_back = False
-        """Whether a function of the package's user runs."""
-        self._ticks = self._run()
-        # As far as the inside of its `try`.
-        next(self._ticks)
+        self.in_user_code = False
+        """Whether a function of the user is running."""
+        self._callback_loop = self._run_callbacks()
+        # Advance it into its `try`.
+        next(self._callback_loop)
 
     def cancel(self) -> None:
-        """Ends the call under way, if it can be."""
+        """Cancels the running call, if it has an operation."""
         if self._control is not None:
             abi.operation_cancel(self._control.pointer)
 
     def attach(self) -> None:
-        """Begins with the next call of the operation."""
+        """Installs the progress callback for the next call of the operation."""
         if self._control is not None:
-            ffi.set_ticks(self._control.pointer, self._ticks)
+            ffi.set_progress(self._control.pointer, self._callback_loop)
             self._attached = True
 
     def detach(self) -> None:
-        """Ends with the last call."""
+        """Removes the progress callback after the last call."""
         if self._attached and self._control is not None and self._control.pointer:
-            ffi.clear_ticks(self._control.pointer)
-        # Its frame and this would keep each other.
-        self._ticks.close()
+            ffi.clear_progress(self._control.pointer)
+        # Otherwise its frame and this object would be a reference cycle.
+        self._callback_loop.close()
 
-    def _run(self) -> Generator[int, abi.LogRecord | None, None]:
-        """Resumed by libdbss, with a log record or for a tick; 0 lets the call go on."""
+    def _run_callbacks(self) -> Generator[int, abi.LogRecord | None, None]:
+        """libdbss resumes it with a log record or for progress; 0 continues the call."""
         try:
-            go_on = True
-            while go_on:
-                # A signal's handler raises here at the latest.
-                self.is_calling_back = False
+            keep_going = True
+            while keep_going:
+                # A signal handler raises here at the latest.
+                self.in_user_code = False
                 record = yield 0
-                self.is_calling_back = True
+                self.in_user_code = True
                 if record is None:
-                    go_on = self._tick()
+                    keep_going = self._on_progress()
                 elif self._log is not None:
-                    self._log.deliver(record)
+                    self._log.forward(record)
         except GeneratorExit:
             return
         except BaseException as error:
-            self._failed = error
-        self.is_calling_back = False
+            self._raised = error
+        self.in_user_code = False
         while True:
             yield 1
 
-    def _tick(self) -> bool:
+    def _on_progress(self) -> bool:
         if self._control is None:
             return True
         self._control.snapshot()
@@ -392,86 +391,86 @@ class CallMonitor:
         return self._progress(self._control.progress()) is not False
 
     def run(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Calls a function that blocks. What was raised meanwhile comes out as it was."""
-        with _under_way(self), self._logging():
+        """Calls a function that blocks. Raises what callbacks raised meanwhile, unchanged."""
+        with _registered(self), self._receiving_log():
             try:
                 if self._provider is not None:
                     self._provider.start()
                 result = function(*arguments)
-                if self._failed is None:
+                if self._raised is None:
                     return result
             except errors.Error as error:
-                if self._failed is None:
+                if self._raised is None:
                     if self._provider is not None:
-                        self._provider.explain(error)
+                        self._provider.attach_cause(error)
                     raise
-        # Outside of the handler above, which would become a part of its story.
-        failed, self._failed = self._failed, None
+        # Outside of the handler above, which would become its __context__.
+        error_to_raise, self._raised = self._raised, None
         try:
-            raise failed
+            raise error_to_raise
         finally:
-            # Else it would keep this frame, and this frame it.
-            del failed
+            # Otherwise the exception and this frame would be a reference cycle.
+            del error_to_raise
 
     @contextlib.contextmanager
-    def _logging(self) -> Iterator[None]:
-        """Takes the log records of this thread, which a call within a callback may interrupt."""
+    def _receiving_log(self) -> Iterator[None]:
+        """Receives the log records of this thread; calls inside callbacks may nest."""
         if self._log is None:
             yield
             return
         relay = self._log.relay
-        before, relay.send = relay.send, self._ticks.send
+        previous, relay.send = relay.send, self._callback_loop.send
         try:
             yield
         finally:
-            relay.send = before
+            relay.send = previous
 
 
-# The end of the interpreter.
+# The exit of the interpreter.
 #
-# Python ends a daemon thread that wants to run Python code after that. In the
-# midst of a call libdbss keeps the thread for ever instead, and whatever the call
-# holds. So these calls are ended before, and new ones refused.
+# After it, Python ends a daemon thread that tries to run Python code. During a call
+# libdbss blocks that thread for ever instead, with all resources of the call. So the
+# calls are cancelled before the exit, and new ones are rejected.
 
-_calls: dict[object, CallMonitor] = {}
-_over = False
+_running_calls: dict[object, CallMonitor] = {}
+_exiting = False
 
 
 @contextlib.contextmanager
-def _under_way(monitor: CallMonitor) -> Iterator[None]:
+def _registered(monitor: CallMonitor) -> Iterator[None]:
     call = object()
-    _calls[call] = monitor
+    _running_calls[call] = monitor
     try:
-        # After it is known: either this or _end_calls() sees the other.
-        if _over and threading.current_thread() is not threading.main_thread():
+        # After the call is registered: either this or the exit handler sees the other.
+        if _exiting and threading.current_thread() is not threading.main_thread():
             raise RuntimeError("the interpreter is ending")
         yield
     finally:
-        _calls.pop(call, None)
+        _running_calls.pop(call, None)
 
 
-def _end_calls() -> None:
-    global _over
-    _over = True
-    until = time.monotonic() + LAST_WAIT
-    while left := list(_calls.values()):
-        # A function that never returns would keep the interpreter for ever.
-        if time.monotonic() > until and all(monitor.is_calling_back for monitor in left):
+def _cancel_calls_at_exit() -> None:
+    global _exiting
+    _exiting = True
+    deadline = time.monotonic() + EXIT_TIMEOUT
+    while monitors := list(_running_calls.values()):
+        # A user's function that never returns must not block the exit for ever.
+        if time.monotonic() > deadline and all(monitor.in_user_code for monitor in monitors):
             return
-        for monitor in left:
+        for monitor in monitors:
             monitor.cancel()
         time.sleep(0.001)
 
 
-atexit.register(_end_calls)
+atexit.register(_cancel_calls_at_exit)
 
 
-def _forget_parent() -> None:
-    """In a child of fork(): the calls of other threads are the parent's."""
+def _reset_after_fork() -> None:
+    """Resets the state in a child of fork(); the running calls are the parent's."""
     global _forks
     _forks += 1
-    _calls.clear()
+    _running_calls.clear()
 
 
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_forget_parent)
+    os.register_at_fork(after_in_child=_reset_after_fork)

@@ -1,4 +1,4 @@
-"""Options of libdbss: what there are, and values of Python as their text."""
+"""Options of libdbss, and the conversion of Python values to their text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Default(enum.Enum):
 
 
 DEFAULT: Final = Default.DEFAULT
-"""The default of libdbss, whatever it is; see options()."""
+"""Stands for the default of libdbss; see options()."""
 
 # Union[...]: evaluated by Python 3.9 too.
 Seconds = Union[float, None, Default]
@@ -40,70 +40,69 @@ class Option:
     """"text", "id", "url", "secret", "path", "milliseconds", "bytes", "number", "mode",
     "boolean", "day" or "choice"; a newer libdbss may have more."""
     default: str | None
-    """Its default as text; None where it is unset by default."""
+    """Its default as text; None if it has none."""
     help: str
     """What it does."""
     choices: tuple[str, ...]
     """The values of a choice."""
     minimum: int | None
-    """The smallest value of a number, or the least length of a text, in bytes."""
+    """The smallest value of a number, or the minimum length of a text in bytes."""
     maximum: int | None
-    """The largest value of a number, or the greatest length of a text, in bytes."""
+    """The largest value of a number, or the maximum length of a text in bytes."""
     allows_none: bool
-    """Whether "-1", no limit, is a value too."""
+    """Whether "-1", for no limit, is a valid value."""
 
 
 def options() -> list[Option]:
     """All options that the loaded libdbss knows."""
-    of = abi.OPTIONS_CONFIG
+    option_set = abi.OPTIONS_CONFIG
     return [
         Option(
-            key=ffi.decode(abi.option_key(of, index)) or "",
-            type=ffi.decode(abi.option_type(of, index)) or "",
-            default=ffi.decode(abi.option_default(of, index)),
-            help=ffi.decode(abi.option_help(of, index)) or "",
-            choices=_words(abi.option_choices(of, index)),
-            minimum=ffi.known(abi.option_minimum(of, index)),
-            maximum=ffi.known(abi.option_maximum(of, index)),
-            allows_none=bool(abi.option_allows_none(of, index)),
+            key=ffi.decode(abi.option_key(option_set, index)) or "",
+            type=ffi.decode(abi.option_type(option_set, index)) or "",
+            default=ffi.decode(abi.option_default(option_set, index)),
+            help=ffi.decode(abi.option_help(option_set, index)) or "",
+            choices=_split_choices(abi.option_choices(option_set, index)),
+            minimum=ffi.optional_number(abi.option_minimum(option_set, index)),
+            maximum=ffi.optional_number(abi.option_maximum(option_set, index)),
+            allows_none=bool(abi.option_allows_none(option_set, index)),
         )
-        for index in range(abi.option_count(of))
+        for index in range(abi.option_count(option_set))
     ]
 
 
-def _words(joined: bytes | None) -> tuple[str, ...]:
+def _split_choices(joined: bytes | None) -> tuple[str, ...]:
     return tuple((ffi.decode(joined) or "").split(",")) if joined else ()
 
 
-def encoded(options: str, given: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
-    """Options and their values for C, of those that are given.
+def encode_options(options: str, values: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
+    """Encodes the keys and values of options for C.
 
-    Their names are the keys of libdbss, but for the ``_ms`` of durations, which
-    are in seconds here. None stands for what is not given, but for a duration,
-    which then has no limit, and for a flag, which is never None.
+    Names are the keys of libdbss, but durations lack ``_ms`` and are in seconds. None
+    means "not set". For a duration it means "no limit". A flag is never None.
     """
-    kinds = abi.OPTIONS[options]
-    for name, value in given.items():
-        key = name if name in kinds else f"{name}_ms"
-        kind, _ = kinds[key]
+    types = abi.OPTIONS[options]
+    for name, value in values.items():
+        key = name if name in types else f"{name}_ms"
+        type, _ = types[key]
         if isinstance(value, Default) or (
-            value is None and kind not in ("milliseconds", "boolean")
+            value is None and type not in ("milliseconds", "boolean")
         ):
             continue
-        # Not what it is anyway, which would outrank what is set otherwise.
-        if kind == "boolean" and not flag(key, value):
+        # False is the default; to set it would override the ``options`` argument.
+        if type == "boolean" and not check_bool(key, value):
             continue
-        yield key.encode(), _ENCODERS.get(kind, ffi.encode)(key, value)
+        yield key.encode(), _ENCODERS.get(type, ffi.encode)(key, value)
 
 
-def text(options: str, key: str, value: Any) -> bytes:
-    """The value of any option, given as text."""
-    kind, _ = abi.OPTIONS[options].get(key, ("text", 0))
-    return (ffi.encode_path if kind == "path" else ffi.encode)(key, value)
+def encode_text(options: str, key: str, value: Any) -> bytes:
+    """Encodes the value of an option that is text."""
+    type, _ = abi.OPTIONS[options].get(key, ("text", 0))
+    return (ffi.encode_path if type == "path" else ffi.encode)(key, value)
 
 
-def milliseconds(key: str, seconds: float | None) -> bytes:
-    """A duration; None is no limit."""
+def encode_milliseconds(key: str, seconds: float | None) -> bytes:
+    """Encodes a duration; None is no limit."""
     if seconds is None:
         return b"-1"
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
@@ -112,26 +111,26 @@ def milliseconds(key: str, seconds: float | None) -> bytes:
         exact = float(seconds) * 1000
     except OverflowError:
         exact = math.inf
-    # Refused here: -0.001 s would be -1 ms, which to libdbss is no limit.
+    # Reject it here: -0.001 s would be -1 ms, which means no limit to libdbss.
     if not math.isfinite(exact) or exact < 0:
         raise errors.InvalidValueError(f"{key}: {seconds} s is not a duration", parameter=key)
-    # A time above zero must not become zero.
+    # A duration above zero must not become zero.
     return b"%d" % (max(1, round(exact)) if exact else 0)
 
 
-def number(key: str, value: int) -> bytes:
-    """A count or a size."""
-    return b"%d" % _integer(key, value)
+def encode_number(key: str, value: int) -> bytes:
+    """Encodes a count or a size."""
+    return b"%d" % _to_int(key, value)
 
 
-def mode(key: str, value: int) -> bytes:
-    """The permissions of a file, such as 0o640."""
-    return b"%o" % _integer(key, value)
+def encode_mode(key: str, value: int) -> bytes:
+    """Encodes the permissions of a file, such as 0o640."""
+    return b"%o" % _to_int(key, value)
 
 
-def day(key: str, value: date | str) -> bytes:
-    """A day."""
-    # A time would be a day only in some time zone, and the service's is not known.
+def encode_day(key: str, value: date | str) -> bytes:
+    """Encodes a day."""
+    # A datetime is a day only in some time zone, and that of the service is unknown.
     if isinstance(value, date) and not isinstance(value, datetime):
         return value.isoformat().encode()
     if isinstance(value, str):
@@ -139,29 +138,29 @@ def day(key: str, value: date | str) -> bytes:
     raise TypeError(f"{key}: must be datetime.date or str, not {type(value).__name__}")
 
 
-def _integer(key: str, value: int) -> int:
+def _to_int(key: str, value: int) -> int:
     if isinstance(value, bool):
         raise TypeError(f"{key}: must be int, not bool")
     return operator.index(value)
 
 
-def flag(key: str, value: bool) -> bool:
-    """A boolean and nothing that is only like one."""
+def check_bool(key: str, value: bool) -> bool:
+    """Returns a value that must be a bool, and not merely truthy or falsy."""
     if not isinstance(value, bool):
         raise TypeError(f"{key}: must be bool, not {type(value).__name__}")
     return value
 
 
-def _boolean(key: str, value: bool) -> bytes:
-    return b"true" if flag(key, value) else b"false"
+def _encode_bool(key: str, value: bool) -> bytes:
+    return b"true" if check_bool(key, value) else b"false"
 
 
 _ENCODERS: dict[str, Any] = {
-    "milliseconds": milliseconds,
-    "number": number,
-    "bytes": number,
-    "mode": mode,
-    "day": day,
-    "boolean": _boolean,
+    "milliseconds": encode_milliseconds,
+    "number": encode_number,
+    "bytes": encode_number,
+    "mode": encode_mode,
+    "day": encode_day,
+    "boolean": _encode_bool,
     "path": ffi.encode_path,
 }

@@ -1,4 +1,4 @@
-"""A report that is read part by part."""
+"""Report streams: reports that are read in parts."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from .operation import FORMATS, CallMonitor, Control
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-# How much is read at once where the caller does not say.
+# How many bytes a read gets unless the caller specifies a size.
 CHUNK = 256 * 1024
 
-Handle = ffi.Owned[abi.ReportStream]
+Handle = ffi.OwnedHandle[abi.ReportStream]
 
 
 class ReportStream(io.BufferedIOBase):
-    """A report, read as a file that is open for binary reading; see Client.open_report().
+    """A report as a file that is open for binary reading; see Client.open_report().
 
-    Iteration gives chunks of bytes, not lines. The end of the file comes only
-    when the report was whole and its length right; everything else is an
-    exception, which stays: the next read raises it again. One thread reads at a
-    time. close(), from any thread, also ends a read under way, which then raises
-    CancelledError; later ones raise ClosedError. It cannot seek.
+    Iteration yields chunks of bytes, not lines. The end of the file comes only when
+    the report is complete and has the right length. Any other end is an exception,
+    which later reads raise again. One thread reads at a time. close(), from any
+    thread, also ends a running read, which raises CancelledError. Later reads raise
+    ClosedError. The stream cannot seek.
     """
 
     size: int | None
-    """The size in bytes, as the service announced it; None where it did not."""
+    """The size in bytes that the service announced; None if it announced none."""
     format: str | None
     """"pdf" or "zip", by its first bytes; None when it is neither."""
     filename: str
-    """The report's own name, made safe for a file."""
+    """The name of the report, sanitized for use as a file name."""
     content_type: str | None
     """The header Content-Type."""
     request_id: str | None
-    """The service's id of the call."""
+    """The service's id of the request."""
 
-    # For close() on one that never came to be.
+    # For close() after a failed __init__.
     _handle: Handle | None = None
 
     def __init__(self, handle: Handle, control: Control, monitor: CallMonitor) -> None:
-        """For the package itself."""
+        """Internal; Client creates it."""
         pointer = handle.pointer
-        self.size = ffi.known(abi.report_stream_size(pointer))
+        self.size = ffi.optional_number(abi.report_stream_size(pointer))
         self.format = FORMATS.get(abi.report_stream_format(pointer))
         self.filename = ffi.decode(abi.report_stream_filename(pointer)) or ""
         self.content_type = ffi.decode(abi.report_stream_content_type(pointer))
@@ -54,7 +54,7 @@ class ReportStream(io.BufferedIOBase):
         control.snapshot()
         self._control = control
         self._monitor = monitor
-        self._turn = threading.Lock()
+        self._read_lock = threading.Lock()
         self._handle = handle
 
     def readable(self) -> bool:
@@ -63,66 +63,66 @@ class ReportStream(io.BufferedIOBase):
         return True
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Reads so many bytes, or all that are left; fewer only at the end."""
-        left = None if size is None or size < 0 else size
+        """Reads ``size`` bytes, or all that remain; fewer only at the end."""
+        remaining = None if size is None or size < 0 else size
         self._check_open()
         parts = []
-        while left is None or left > 0:
-            part = self.read1(-1 if left is None else left)
+        while remaining is None or remaining > 0:
+            part = self.read1(-1 if remaining is None else remaining)
             if not part:
                 break
             parts.append(part)
-            if left is not None:
-                left -= len(part)
+            if remaining is not None:
+                remaining -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read1(self, size: int = -1, /) -> bytes:
-        """Reads as many bytes as there are, at least one, at most ``size``; none at the end."""
-        room = bytearray(CHUNK if size < 0 else min(size, CHUNK))
-        length = self.readinto1(room)
-        return bytes(memoryview(room)[:length])
+        """Reads the available bytes, at least one and at most ``size``; none at the end."""
+        data = bytearray(CHUNK if size < 0 else min(size, CHUNK))
+        length = self.readinto1(data)
+        return bytes(memoryview(data)[:length])
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fills a buffer; returns how many bytes were read, fewer only at the end."""
-        with memoryview(buffer) as view, view.cast("B") as room:
+        """Fills a buffer and returns the number of bytes; it is smaller only at the end."""
+        with memoryview(buffer) as original, original.cast("B") as view:
             filled = 0
-            while filled < len(room):
-                with room[filled:] as rest:
+            while filled < len(view):
+                with view[filled:] as rest:
                     length = self._read(rest)
                 if length == 0:
                     break
                 filled += length
-            if not room:
+            if not view:
                 self._check_open()
             return filled
 
     def readinto1(self, buffer: WriteableBuffer, /) -> int:
-        """Reads as many bytes as there are into a buffer, at least one; 0 at the end."""
-        with memoryview(buffer) as view, view.cast("B") as room:
-            if not room:
+        """Reads the available bytes into a buffer, at least one; returns 0 at the end."""
+        with memoryview(buffer) as original, original.cast("B") as view:
+            if not view:
                 self._check_open()
                 return 0
-            return self._read(room)
+            return self._read(view)
 
-    def _read(self, room: memoryview) -> int:
+    def _read(self, view: memoryview) -> int:
         self._check_open()
-        if not self._turn.acquire(blocking=False):
-            # Whoever closes it takes the last turn.
+        if not self._read_lock.acquire(blocking=False):
+            # close() takes the lock and keeps it.
             self._check_open()
             raise errors.BusyError("stream: is being read by another thread", parameter="stream")
         handle = None
         try:
-            # After the turn is taken: now close() knows of this read.
+            # After the lock is taken, so that close() sees this read.
             handle = self._handle
             if handle is None:
-                raise _closed()
-            return self._monitor.run(ffi.read, handle.pointer, room)
+                raise _closed_error()
+            return self._monitor.run(ffi.read_stream, handle.pointer, view)
         finally:
-            # Else whoever keeps the exception would keep the stream, too.
+            # Otherwise the exception would keep the stream alive.
             del handle
-            self._turn.release()
+            self._read_lock.release()
             if self._handle is None:
-                self._end()
+                self._release_operation()
 
     def __next__(self) -> bytes:
         chunk = self.read1()
@@ -132,27 +132,27 @@ class ReportStream(io.BufferedIOBase):
 
     def _check_open(self) -> None:
         if self._handle is None:
-            raise _closed()
+            raise _closed_error()
 
     def close(self) -> None:
-        """Ends the stream, read to its end or not. Closing it again does nothing."""
+        """Closes the stream, read to its end or not. Closing it again does nothing."""
         handle, self._handle = self._handle, None
         if handle is not None:
             abi.report_stream_close(handle.pointer)
             del handle
-            self._end()
+            self._release_operation()
         super().close()
 
-    def _end(self) -> None:
-        """Lets go of the operation, but for a read under way, which does it when it ends."""
-        if self._turn.acquire(blocking=False):
+    def _release_operation(self) -> None:
+        """Releases the operation; a running read does it when it ends."""
+        if self._read_lock.acquire(blocking=False):
             self._monitor.detach()
-            self._control.end()
+            self._control.release()
 
     def __repr__(self) -> str:
         state = "closed" if self._handle is None else self.filename
         return f"<dbss.ReportStream {state}>"
 
 
-def _closed() -> errors.ClosedError:
+def _closed_error() -> errors.ClosedError:
     return errors.ClosedError("the stream is closed", parameter="stream")

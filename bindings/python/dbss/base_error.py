@@ -1,4 +1,4 @@
-"""What every exception of this package has."""
+"""The base classes of the exceptions of this package."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Detail(NamedTuple):
 class Error(Exception):
     """A call failed; the base of all exceptions of this package.
 
-    ``str(error)`` is a sentence for people: what was wrong and what to do. The
+    ``str(error)`` is a sentence for people: what is wrong and what to do. The
     attributes are for programs. None of them holds a secret.
     """
 
@@ -31,7 +31,7 @@ class Error(Exception):
     status_name: str = "DBSS_ERR_UNKNOWN"
     """Its name in the header, such as "DBSS_ERR_NOT_FOUND"."""
     result: MirrorResult | None = None
-    """How far a mirror went that failed so; None for every other call."""
+    """The partial result of a failed mirror; None for every other call."""
 
     def __init__(
         self,
@@ -64,36 +64,36 @@ class Error(Exception):
         self.parameter = parameter
         """The parameter or option at fault, by its name in libdbss."""
         self.http_status = http_status
-        """The HTTP status of the response; None when no response came."""
+        """The HTTP status of the response; None if there was no response."""
         self.service_code = service_code
         """The service's own error code, such as "DBSS.10021004"."""
         self.service_message = service_message
-        """The service's own words, control characters and all."""
+        """The service's own message, including control characters."""
         self.request_id = request_id
-        """The service's id of this call, for its support."""
+        """The service's id of the request, for its support."""
         self.encoded_authorization_message = encoded_authorization_message
         """The encoded reason of a refused authorization."""
         self.details = details
         """The entries of ``details`` in the service's response."""
         self.candidates = candidates
-        """The ids of the reports that may be the one that was created (AmbiguousError)."""
+        """The ids of the reports that may be the created one (AmbiguousError)."""
         self.redirect_target = redirect_target
-        """Where the service redirected to (RedirectedError)."""
+        """The target of the service's redirect (RedirectedError)."""
         self.path = path
-        """The file or directory at fault, such as the file that exists already."""
+        """The file or directory at fault, such as a file that already exists."""
         self.cancelled_by = cancelled_by
         """What cancelled the call: "operation", "client", "close" or "callback"."""
         self.os_code = os_code
-        """The errno with which the operating system refused."""
+        """The errno of the operating system's error."""
         self.retryable = retryable
-        """Whether the cause is one that passes by itself."""
+        """Whether the cause is transient."""
         self.retry_after = retry_after
-        """How many seconds the service asks to wait before the next attempt."""
+        """The seconds to wait before the next attempt, from the service."""
         self.attempts = attempts
         """How many requests were made."""
 
 
-class SystemFailure(OSError):
+class OSErrorMixin(OSError):
     """The attributes of an OSError, from those of an Error."""
 
     os_code: int | None
@@ -106,7 +106,7 @@ class SystemFailure(OSError):
 
     @property
     def strerror(self) -> str | None:  # type: ignore[override]
-        """What the operating system says of it."""
+        """The operating system's message for ``os_code``."""
         return None if self.os_code is None else os.strerror(self.os_code)
 
     @property
@@ -115,5 +115,5 @@ class SystemFailure(OSError):
         return None if self.path is None else str(self.path)
 
     def __str__(self) -> str:
-        # OSError would make its own of errno and filename.
+        # OSError would format its own from errno and filename.
         return str(self.args[0])

@@ -1,4 +1,4 @@
-"""The declarations of a header, read by a parser of C."""
+"""Parses the declarations of a C header."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from pycparser import CParser, c_ast
 
-# The system's headers hold extensions that pycparser does not know.
+# Stubs for the system headers, whose extensions pycparser does not support.
 STUBS = {
     "stddef.h": "typedef unsigned long size_t;\n#define NULL ((void *)0)\n",
     "stdint.h": """
@@ -29,7 +29,7 @@ def declarations(header: Path) -> list[Any]:
         for name, text in STUBS.items():
             Path(stubs, name).write_text(text)
         compiler = os.environ.get("CC", "cc")
-        # As for a compiler without attributes, which the parser does not know.
+        # Without attributes, which the parser does not support.
         command = [compiler, "-E", "-P", "-U__GNUC__", "-nostdinc", f"-I{stubs}", str(header)]
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     parsed: list[Any] = CParser().parse(done.stdout, str(header)).ext
@@ -37,7 +37,7 @@ def declarations(header: Path) -> list[Any]:
 
 
 def c_type(node: Any) -> str:
-    """A type as C spells it, such as `const char *`."""
+    """The C spelling of a type, such as `const char *`."""
     if isinstance(node, c_ast.PtrDecl):
         target = c_type(node.type)
         return target + ("*" if target.endswith("*") else " *")
