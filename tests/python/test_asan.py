@@ -27,30 +27,30 @@ PROGRAMS = (
 # What a sanitizer's own memory and slowness make impossible.
 IMPOSSIBLE = {
     # They search all of the process's memory, of which the sanitizer maps terabytes.
-    "token_wiped",
-    "token_wiped_tls",
-    "password_wiped",
-    "issued_token_wiped",
-    "keys_wiped",
-    "profile_wiped",
-    "metadata_wiped",
-    "provided_token_wiped",
+    "token_is_wiped",
+    "token_is_wiped_tls",
+    "password_is_wiped",
+    "issued_token_is_wiped",
+    "access_key_is_wiped",
+    "profile_key_is_wiped",
+    "metadata_key_is_wiped",
+    "provided_token_is_wiped",
     # It limits the address space (RLIMIT_AS), which those terabytes exceed.
-    "out_of_memory",
+    "report_larger_than_memory_fails",
     # It limits the resident memory, which holds what was freed lately.
-    "large_report",
+    "large_report_needs_little_memory",
     # It measures short times.
-    "ticks_everywhere",
+    "progress_called_in_every_phase",
     # It ends a thread in a callback: frames of this build are not those that let it stay.
-    "a_thread_that_ends_in_a_callback_stays",
+    "thread_exit_in_callback_leaves_process_alive",
 }
 # They wait for clocks, most of them several seconds, and do nothing else that is new.
 WAITING = {
-    "login_before_expiry",
-    "login_fails_before_expiry",
-    "metadata_before_expiry",
-    "provider_before_expiry",
-    "stalled_attempts",
+    "login_renewed_before_expiry",
+    "login_renewal_failure_keeps_token",
+    "metadata_key_renewed_before_expiry",
+    "provider_called_before_expiry",
+    "stalled_attempt_is_resumed",
 }
 
 
