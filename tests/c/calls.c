@@ -376,6 +376,27 @@ void remove_directory(char *path)
     free(path);
 }
 
+void remove_tree(const char *path)
+{
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+    while (directory != NULL && (entry = readdir(directory)) != NULL) {
+        char *inside = format("%s/%s", path, entry->d_name);
+        struct stat found;
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            if (lstat(inside, &found) == 0 && S_ISDIR(found.st_mode))
+                remove_tree(inside);
+            else if (unlink(inside) != 0)
+                fail_check("cannot remove %s", inside);
+        }
+        free(inside);
+    }
+    if (directory != NULL)
+        closedir(directory);
+    if (rmdir(path) != 0)
+        fail_check("cannot remove %s", path);
+}
+
 uint8_t *read_file(const char *path, size_t *len)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);

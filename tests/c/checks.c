@@ -283,30 +283,31 @@ dbss_context *new_context(const char *endpoint)
 void post_fault(const char *report, const char *fault, ...)
 {
     va_list arguments;
-    char inside[4096], *body;
+    char fields[4096];
 
     va_start(arguments, fault);
-    if (vsnprintf(inside, sizeof inside, fault, arguments) >= (int)sizeof inside)
+    if (vsnprintf(fields, sizeof fields, fault, arguments) >= (int)sizeof fields)
         fatal("the fault is too long: %s", fault);
     va_end(arguments);
-    body = format("{\"report\": \"%s\", %s}", report, inside);
-    free(control("POST", "/faults", body));
-    free(body);
+    post_control("/faults", "{\"report\": \"%s\", %s}", report, fields);
 }
 
 void post_listener_fault(const char *listener, const char *mode)
 {
-    char *body = format("{\"listener\": \"%s\", \"mode\": \"%s\", \"times\": 1}", listener, mode);
-    free(control("POST", "/listener_faults", body));
-    free(body);
+    post_control("/listener_faults", "{\"listener\": \"%s\", \"mode\": \"%s\", \"times\": 1}", listener, mode);
 }
 
 const char *add_report(long long size)
 {
     const char *id = fresh_id();
-    char *body = format("{\"id\": \"%s\", \"format\": \"pdf\", \"size\": %lld}", id, size);
-    free(control("POST", "/reports", body));
-    free(body);
+    post_control("/reports", "{\"id\": \"%s\", \"format\": \"pdf\", \"size\": %lld}", id, size);
+    return id;
+}
+
+char *add_instance(void)
+{
+    char *id = format("instance-%s", fresh_id());
+    post_control("/instances", "{\"id\": \"%s\", \"name\": \"for a check\"}", id);
     return id;
 }
 

@@ -141,6 +141,9 @@ void post_listener_fault(const char *listener, const char *mode);
 /* Adds a report of this size to the mock service. Returns its id. */
 const char *add_report(long long size);
 
+/* Adds an instance without reports. Returns its id, which the caller frees. */
+char *add_instance(void);
+
 /* Makes the mock service accept this token too. */
 void add_token(const char *token);
 

@@ -491,11 +491,9 @@ static dbss_status wait_for_report(struct waiting *waiting)
 static void context_closed_while_waiting_for_report(void)
 {
     char *id = format("%s", fresh_id());
-    char *body = format("{\"id\": \"%s\", \"format\": \"pdf\", \"percentum\": 20}", id);
     struct waiting waiting;
 
-    free(control("POST", "/reports", body));
-    free(body);
+    post_control("/reports", "{\"id\": \"%s\", \"format\": \"pdf\", \"percentum\": 20}", id);
     memset(&waiting, 0, sizeof waiting);
     waiting.ctx = new_context(fixture("http"));
     waiting.operation = new_operation();
@@ -526,15 +524,10 @@ static dbss_status mirror(struct waiting *waiting)
  * report counts as failed. */
 static void context_closed_during_mirror(void)
 {
-    char *instance = format("instance-%s", fresh_id()), *command;
-    char *body = format("{\"id\": \"%s\", \"name\": \"closing\"}", instance);
+    char *instance = add_instance();
     int round;
 
-    free(control("POST", "/instances", body));
-    free(body);
-    body = format("{\"instance\": \"%s\", \"format\": \"pdf\", \"size\": 6000, \"count\": 300}", instance);
-    free(control("POST", "/reports", body));
-    free(body);
+    post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"size\": 6000, \"count\": 300}", instance);
     for (round = 0; round < 20 && !has_failed(); round++) {
         struct waiting waiting;
         size_t i;
@@ -552,10 +545,7 @@ static void context_closed_during_mirror(void)
             fail_check("a report failed: %s", dbss_error_message(error));
             dbss_error_free(error);
         }
-        command = format("rm -r '%s'", waiting.directory);
-        if (system(command) != 0)
-            fail_check("cannot remove %s", waiting.directory);
-        free(command);
+        remove_tree(waiting.directory);
         free(waiting.directory);
         dbss_mirror_result_free(waiting.result);
         dbss_operation_free(waiting.operation);

@@ -92,6 +92,4 @@ char *last_body(const char *call);
 /* Whether the last such request was signed with this key. */
 int is_signed_with(const char *call, const char *access_key);
 
-void post_control(const char *path, const char *body, ...);
-
 #endif

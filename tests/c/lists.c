@@ -49,10 +49,8 @@ static const char *new_instance(void)
 /* Adds reports. `more` holds further fields of a JSON object. */
 static void add_reports(const char *instance, int count, const char *more)
 {
-    char *body = format("{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": %d%s%s}", instance, count,
-                        *more == '\0' ? "" : ", ", more);
-    free(control("POST", "/reports", body));
-    free(body);
+    post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": %d%s%s}", instance, count,
+                 *more == '\0' ? "" : ", ", more);
 }
 
 static void set_generation(const char *how)
@@ -763,13 +761,11 @@ static void delete_with_lost_response_is_retried(void)
     dbss_config *config = new_config(fixture("http"), fixture("token"));
     dbss_context *ctx;
     const char *instance = new_instance(), *id = fresh_id();
-    char *body = format("{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\"}", id, instance);
     long requests = count_requests("@reports.delete");
 
     set_option(config, "max_attempts", "3");
     ctx = context_from(config);
-    free(control("POST", "/reports", body));
-    free(body);
+    post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\"}", id, instance);
     post_fault("@reports.delete", "\"perform\": true, \"close_before_answer\": true, \"times\": 1");
     EXPECT(DBSS_OK, dbss_report_delete(ctx, fixture("project"), instance, id, NULL));
     CHECK(count_requests("@reports.delete") == requests + 2);
@@ -780,12 +776,10 @@ static void wait_bounded_by_total_timeout(void)
 {
     dbss_context *ctx = new_context(fixture("http"));
     const char *instance = new_instance(), *id = fresh_id();
-    char *body = format("{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"percentum\": 7}", id, instance);
     dbss_operation *operation = new_operation();
     long long start;
 
-    free(control("POST", "/reports", body));
-    free(body);
+    post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"percentum\": 7}", id, instance);
     /* The timeout ends the pause between two polls. */
     EXPECT(DBSS_OK, dbss_operation_set(operation, "poll_interval_ms", "60000"));
     EXPECT(DBSS_OK, dbss_operation_set(operation, "total_timeout_ms", "400"));

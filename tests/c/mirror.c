@@ -5,7 +5,6 @@
 
 #include "calls.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -32,15 +31,6 @@ struct source {
     size_t count;
     long long bytes;
 };
-
-static char *add_instance(void)
-{
-    char *id = format("instance-%s", fresh_id());
-    char *body = format("{\"id\": \"%s\", \"name\": \"mirrored\"}", id);
-    free(control("POST", "/instances", body));
-    free(body);
-    return id;
-}
 
 /* Adds a report. `more` holds further JSON fields, each after a comma. */
 static void add_report_to(struct source *source, long long size, const char *more)
@@ -69,27 +59,6 @@ static struct source new_source(size_t count, long long size)
     while (count-- > 0)
         add_report_to(&source, size, "");
     return source;
-}
-
-static void remove_tree(const char *path)
-{
-    DIR *directory = opendir(path);
-    struct dirent *entry;
-    while (directory != NULL && (entry = readdir(directory)) != NULL) {
-        char *inside = format("%s/%s", path, entry->d_name);
-        struct stat found;
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            if (lstat(inside, &found) == 0 && S_ISDIR(found.st_mode))
-                remove_tree(inside);
-            else if (unlink(inside) != 0)
-                fail_check("cannot remove %s", inside);
-        }
-        free(inside);
-    }
-    if (directory != NULL)
-        closedir(directory);
-    if (rmdir(path) != 0)
-        fail_check("cannot remove %s", path);
 }
 
 static void free_source(struct source *source)

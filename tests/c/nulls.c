@@ -204,10 +204,10 @@ static dbss_mirror_result *make_mirror_result(void)
     dbss_mirror_options *options = make_mirror_options();
     dbss_mirror_result *result;
     const char *id = fresh_id();
-    char *body = format("{\"id\": \"%s\", \"format\": \"pdf\", \"size\": 6000, \"start_time\": \"2026-11-23 00:00:00\","
-                        " \"type\": \"AUDIT_REPORT_DAY\", \"template_type\": \"of the checks of NULL\"}", id);
-    free(control("POST", "/reports", body));
-    free(body);
+    post_control("/reports",
+                 "{\"id\": \"%s\", \"format\": \"pdf\", \"size\": 6000, \"start_time\": \"2026-11-23 00:00:00\","
+                 " \"type\": \"AUDIT_REPORT_DAY\", \"template_type\": \"of the checks of NULL\"}",
+                 id);
     post_fault(id, "\"status\": 400, \"times\": 1");
     require_ok(dbss_mirror_options_set(options, "until", "2026-11-24"));
     if (dbss_reports_mirror(shared_context(1), NULL, scratch_directory(), options, NULL, &result) != DBSS_ERR_PARTIAL

@@ -244,22 +244,17 @@ static void records_of_failures(void)
 static void records_of_mirror_name_their_report(void)
 {
     enum { REPORTS = 6 };
-    char *instance = format("instance-%s", fresh_id()), *directory = new_directory(), *command;
-    char *body = format("{\"id\": \"%s\", \"name\": \"records\"}", instance);
+    char *instance = add_instance(), *directory = new_directory();
     char *ids[REPORTS];
     dbss_context *ctx = logging_context("1");
     dbss_mirror_options *options = NULL;
     dbss_mirror_result *result = NULL;
     size_t i, j;
 
-    free(control("POST", "/instances", body));
-    free(body);
     for (i = 0; i < REPORTS; i++) {
         ids[i] = format("%s", fresh_id());
-        body = format("{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": %lu}", ids[i], instance,
-                      (unsigned long)(6000 + i));
-        free(control("POST", "/reports", body));
-        free(body);
+        post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": %lu}", ids[i], instance,
+                     (unsigned long)(6000 + i));
     }
     EXPECT(DBSS_OK, dbss_mirror_options_new(&options));
     EXPECT(DBSS_OK, dbss_mirror_options_set(options, "instance", instance));
@@ -272,10 +267,7 @@ static void records_of_mirror_name_their_report(void)
         CHECK(found == 1);
         free(ids[i]);
     }
-    command = format("rm -r '%s'", directory);
-    if (system(command) != 0)
-        fail_check("cannot remove the archive");
-    free(command);
+    remove_tree(directory);
     free(directory);
     free(instance);
     dbss_mirror_result_free(result);

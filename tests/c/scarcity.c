@@ -342,25 +342,19 @@ static void set_up_at(const char *where, char *at, int reports)
 {
     dbss_cursor *cursor;
     dbss_page *page = NULL;
-    char *body;
+    char *address;
     scheme = where;
     endpoint = at;
     report = add_report(3000000);
-    body = format("instance-%s", fresh_id());
-    instance = body;
-    body = format("{\"id\": \"%s\", \"name\": \"for a check\"}", instance);
-    free(control("POST", "/instances", body));
-    free(body);
-    body = format("{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": %d, \"size\": 20000}", instance, reports);
-    free(control("POST", "/reports", body));
-    free(body);
-    free(control("POST", "/generation", "{\"percent_per_list\": 100}"));
+    instance = add_instance();
+    post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": %d, \"size\": 20000}", instance, reports);
+    post_control("/generation", "{\"percent_per_list\": 100}");
     directory = new_directory();
     if (create_context() != DBSS_OK)
         fatal("no context");
-    body = address_of(scheme);
-    context_at_address = new_context(body);
-    free(body);
+    address = address_of(scheme);
+    context_at_address = new_context(address);
+    free(address);
     EXPECT(DBSS_OK, dbss_templates_list(ctx, fixture("project"), instance, &cursor));
     EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
     template_id = format("%s", dbss_page_field(page, 0, "id"));
@@ -375,11 +369,9 @@ static void set_up(const char *where)
 
 static void tear_down(void)
 {
-    char *command = format("rm -rf '%s'", directory);
     dbss_context_free(ctx);
     dbss_context_free(context_at_address);
-    CHECK(system(command) == 0);
-    free(command);
+    remove_tree(directory);
     free(directory);
     free(template_id);
     free(endpoint);

@@ -89,14 +89,6 @@ struct waiting {
     long connections, requests;
 };
 
-static void remove_tree(const char *path)
-{
-    char *command = format("rm -r '%s'", path);
-    if (system(command) != 0)
-        fail_check("cannot remove %s", path);
-    free(command);
-}
-
 static dbss_status download(struct waiting *waiting)
 {
     dbss_buffer buffer;
@@ -307,20 +299,14 @@ static void finish_waiting_call(struct waiting *waiting, pthread_t thread, dbss_
 /* Adds an instance with one report that is never ready and one that stalls. */
 static void set_up(void)
 {
-    char *body;
     report = new_report(300000);
-    instance = format("instance-%s", fresh_id());
+    instance = add_instance();
     not_ready = format("%s", fresh_id());
     stalling = format("%s", fresh_id());
-    body = format("{\"id\": \"%s\", \"name\": \"signals\"}", instance);
-    free(control("POST", "/instances", body));
-    free(body);
-    body = format("{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"percentum\": 20}", not_ready, instance);
-    free(control("POST", "/reports", body));
-    free(body);
-    body = format("{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": 300000}", stalling, instance);
-    free(control("POST", "/reports", body));
-    free(body);
+    post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"percentum\": 20}", not_ready,
+                 instance);
+    post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": 300000}", stalling,
+                 instance);
     stall_lookups();
 }
 

@@ -237,18 +237,6 @@ static void tear_down(void)
     dbss_context_free(ctx);
 }
 
-static char *add_instance(void)
-{
-    char *id = format("instance-%s", fresh_id());
-    char *body = format("{\"id\": \"%s\", \"name\": \"for a check\"}", id);
-    free(control("POST", "/instances", body));
-    free(body);
-    body = format("{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": 8}", id);
-    free(control("POST", "/reports", body));
-    free(body);
-    return id;
-}
-
 static void measure_every_call(const char *scheme)
 {
     char *own;
@@ -262,7 +250,8 @@ static void measure_every_call(const char *scheme)
     measure("stream", DBSS_OK, read_stream);
     measure("list", DBSS_OK, list);
     instance = own = add_instance();
-    free(control("POST", "/generation", "{\"percent_per_list\": 100}"));
+    post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": 8}", instance);
+    post_control("/generation", "{\"percent_per_list\": 100}");
     measure("generate, wait, delete", DBSS_OK, generate);
     remove_directory(directory);
     directory = new_directory();
@@ -328,16 +317,14 @@ static void stack_of_error_bodies_is_bounded(void)
     for (i = 0; i < 2; i++) {
         char *deep = nest_errors(depths[i]), *body;
         report = add_report(6000);
-        body = format("{\"report\": \"%s\", \"status\": 404, \"body\": \"%s\"}", report, deep);
-        free(control("POST", "/faults", body));
-        free(body);
+        post_control("/faults", "{\"report\": \"%s\", \"status\": 404, \"body\": \"%s\"}", report, deep);
         body = format("an error body %d deep", depths[i]);
         measure(body, DBSS_ERR_NOT_FOUND, download_to_memory);
         free(body);
-        body = format("{\"report\": \"@reports.list\", \"times\": 1, \"body\": \"{\\\"items\\\":[{\\\"report\\\":{\\\"id\\\":\\\"a\\\","
-                      "\\\"x\\\":%s}}],\\\"total\\\":1}\"}", deep);
-        free(control("POST", "/faults", body));
-        free(body);
+        post_control("/faults",
+                     "{\"report\": \"@reports.list\", \"times\": 1, \"body\": \"{\\\"items\\\":[{\\\"report\\\":"
+                     "{\\\"id\\\":\\\"a\\\",\\\"x\\\":%s}}],\\\"total\\\":1}\"}",
+                     deep);
         body = format("a list %d deep", depths[i]);
         measure(body, DBSS_OK, list);
         free(body);
@@ -401,7 +388,7 @@ static void stack_of_credentials_is_bounded(void)
     set_option(config, "endpoint", fixture("http"));
     set_option(config, "credentials", "metadata");
     set_option(config, "metadata_endpoint", fixture("metadata"));
-    free(control("POST", "/metadata", "{}"));
+    post_control("/metadata", "{}");
     create_measured_context("metadata");
     measure("metadata and download", DBSS_OK, download_to_memory);
     tear_down();

@@ -23,19 +23,27 @@ void fatal(const char *text, ...)
     exit(2);
 }
 
-char *format(const char *text, ...)
+static char *format_list(const char *text, va_list arguments)
 {
-    va_list arguments;
+    va_list copy;
     int size;
     char *result = NULL;
 
-    va_start(arguments, text);
-    size = vsnprintf(NULL, 0, text, arguments);
-    va_end(arguments);
+    va_copy(copy, arguments);
+    size = vsnprintf(NULL, 0, text, copy);
+    va_end(copy);
     if (size < 0 || (result = malloc((size_t)size + 1)) == NULL)
         fatal("no memory");
-    va_start(arguments, text);
     vsnprintf(result, (size_t)size + 1, text, arguments);
+    return result;
+}
+
+char *format(const char *text, ...)
+{
+    va_list arguments;
+    char *result;
+    va_start(arguments, text);
+    result = format_list(text, arguments);
     va_end(arguments);
     return result;
 }
@@ -146,6 +154,17 @@ char *control(const char *method, const char *path, const char *body)
         fatal("%s %s: the mock service responded: %s", method, path, response);
     memmove(response, end + 4, strlen(end + 4) + 1);
     return response;
+}
+
+void post_control(const char *path, const char *text, ...)
+{
+    va_list arguments;
+    char *body;
+    va_start(arguments, text);
+    body = format_list(text, arguments);
+    va_end(arguments);
+    free(control("POST", path, body));
+    free(body);
 }
 
 void wipe(char *secret, size_t len)

@@ -26,6 +26,9 @@ const char *find_fixture(const char *name);
 /* Sends one request to the control API. Returns the body, which the caller frees. */
 char *control(const char *method, const char *path, const char *body);
 
+/* A POST request with a formatted body, whose response is not needed. */
+void post_control(const char *path, const char *format, ...);
+
 /* The number of connections that the mock service accepted. */
 long count_connections(void);
 

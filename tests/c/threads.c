@@ -81,25 +81,10 @@ static int32_t report_progress(void *user_data, const dbss_operation *operation)
     return 0;
 }
 
-static char *add_instance_with(int reports)
-{
-    char *id = format("instance-%s", fresh_id());
-    char *body = format("{\"id\": \"%s\", \"name\": \"threads\"}", id);
-    free(control("POST", "/instances", body));
-    free(body);
-    if (reports > 0) {
-        body = format("{\"instance\": \"%s\", \"format\": \"pdf\", \"size\": 200000, \"count\": %d}", id, reports);
-        free(control("POST", "/reports", body));
-        free(body);
-    }
-    return id;
-}
-
 static void mirror_with_callbacks(int replace_provider)
 {
     enum { REPORTS = 40 };
-    char *instance = add_instance_with(REPORTS), *directory = new_directory();
-    char *command = format("rm -r '%s'", directory);
+    char *instance = add_instance(), *directory = new_directory();
     struct disturbance disturbance = {NULL, replace_provider ? fixture("token") : NULL, 0};
     dbss_config *config = NULL;
     dbss_context *ctx;
@@ -108,6 +93,7 @@ static void mirror_with_callbacks(int replace_provider)
     dbss_mirror_result *result = NULL;
     int i;
 
+    post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"size\": 200000, \"count\": %d}", instance, REPORTS);
     caller = pthread_self();
     memset(calls, 0, sizeof calls);
     memset(on_other_threads, 0, sizeof on_other_threads);
@@ -142,9 +128,7 @@ static void mirror_with_callbacks(int replace_provider)
     }
     CHECK(calls[DESTROY_LOG] == 1 && calls[DESTROY_PROVIDER] == 1 && calls[DESTROY_PROGRESS] == 1);
     CHECK(!replace_provider || disturbance.done);
-    if (system(command) != 0)
-        fail_check("cannot remove the archive");
-    free(command);
+    remove_tree(directory);
     free(directory);
     free(instance);
 }
@@ -236,15 +220,13 @@ static int32_t test_cancel_in_progress(void *user_data, const dbss_operation *op
 /* The thread ends after the call, not during it. The process continues. */
 static void cancelled_thread_ends_after_call(void)
 {
-    char *instance = add_instance_with(0), *directory = new_directory();
+    char *instance = add_instance(), *directory = new_directory();
     const char *id = fresh_id();
-    char *body = format("{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": 300000}", id, instance);
-    char *path = format("%s/target", directory), *command = format("rm -r '%s'", directory);
+    char *path = format("%s/target", directory);
     dbss_mirror_options *options;
     int i;
 
-    free(control("POST", "/reports", body));
-    free(body);
+    post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": 300000}", id, instance);
     EXPECT(DBSS_OK, dbss_mirror_options_new(&options));
     EXPECT(DBSS_OK, dbss_mirror_options_set(options, "instance", instance));
     for (i = 0; i < 4 * KINDS && !has_failed(); i++) {
@@ -277,9 +259,7 @@ static void cancelled_thread_ends_after_call(void)
         free(control("DELETE", "/faults", ""));
     }
     dbss_mirror_options_free(options);
-    if (system(command) != 0)
-        fail_check("cannot remove the archive");
-    free(command);
+    remove_tree(directory);
     free(path);
     free(directory);
     free(instance);

@@ -725,7 +725,7 @@ static void broken_transfer_is_resumed_through_proxy(void)
         set_option(config, "proxy", proxy);
         set_option(config, "allow_plaintext", "true");
         ctx = context_from(config);
-        free(control("POST", "/listener_faults", "{\"listener\": \"proxy\", \"mode\": \"proxy_auth\"}"));
+        post_control("/listener_faults", "{\"listener\": \"proxy\", \"mode\": \"proxy_auth\"}");
         post_fault(report.id, "\"reset_after\": 400000, \"times\": 1");
         call = call_sink(TO_STREAM, ctx, report.id, operation);
         CHECK_CALL(DBSS_OK, &call, &report);

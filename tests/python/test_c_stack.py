@@ -124,7 +124,9 @@ def servers(certificates: Path, facts: Path) -> Iterator[Path]:
         yield facts
 
 
-@pytest.mark.parametrize("check", [check for check in CHECKS if check != "stack_of_handshakes_is_bounded"])
+@pytest.mark.parametrize(
+    "check", [check for check in CHECKS if check != "stack_of_handshakes_is_bounded"]
+)
 def test_no_call_needs_more_stack_than_the_header_promises(
     programs: Path, environment: dict[str, str], facts: Path, check: str
 ) -> None:
