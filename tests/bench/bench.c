@@ -143,7 +143,7 @@ int main(int argc, char **argv)
     long threads = strtol(argv[7], NULL, 10);
     path = argv[8];
     if (sink > TO_FILE || threads < 1 || threads > MAX_THREADS)
-        fatal("no such sink, or too many threads");
+        fatal("unknown sink or wrong number of threads");
 
     peer_open(&setup);
     long idle = resident("VmRSS:");
@@ -159,7 +159,7 @@ int main(int argc, char **argv)
     for (long i = 0; i < threads; i++) {
         workers[i].count = count / threads + (i < count % threads);
         if (pthread_create(&workers[i].thread, NULL, work, &workers[i]) != 0)
-            fatal("no thread");
+            fatal("cannot create a thread");
     }
     pthread_barrier_wait(&ready);
     double wall = seconds(CLOCK_MONOTONIC), cpu = cpu_seconds();

@@ -40,7 +40,7 @@ void *peer_thread_open(void)
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found;
     int one = 1;
     if (getaddrinfo(settings.host, settings.port, &hints, &found) != 0)
-        fatal("no such host");
+        fatal("unknown host");
     thread->fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     thread->buffer = malloc(BUFFER);
     setsockopt(thread->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -76,13 +76,13 @@ size_t peer_download(void *argument, const char *report, enum sink sink, const c
     do {
         ssize_t n = recv(thread->fd, thread->buffer + have, BUFFER - 1 - have, 0);
         if (n <= 0)
-            fatal("no header");
+            fatal("cannot receive the header");
         have += (size_t)n;
         thread->buffer[have] = '\0';
     } while ((body = strstr(thread->buffer, "\r\n\r\n")) == NULL);
     const char *field = strstr(thread->buffer, "Content-Length: ");
     if (field == NULL || field > body)
-        fatal("no length");
+        fatal("no Content-Length");
     size_t total = strtoull(field + 16, NULL, 10);
     size_t left = total - (have - (size_t)(body + 4 - thread->buffer));
     first_byte();

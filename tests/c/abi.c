@@ -24,7 +24,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -620,7 +619,7 @@ static int open_listener(const char *scheme, char **url)
         || setsockopt(listener, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment) != 0
         || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 1) != 0
         || getsockname(listener, (struct sockaddr *)&address, &len) != 0)
-        fatal("no server: %s", strerror(errno));
+        fatal("cannot open a listener: %s", strerror(errno));
     *url = format("%s://127.0.0.1:%d", scheme, ntohs(address.sin_port));
     return listener;
 }
@@ -648,7 +647,7 @@ static void tls_to_plain_server_fails(void)
     pthread_t server;
 
     if (pthread_create(&server, NULL, serve_bad_request, &listener) != 0)
-        fatal("no thread");
+        fatal("cannot create a thread");
     EXPECT_DOWNLOAD_ERROR(DBSS_ERR_TLS, ctx, fixture("pdf"));
     dbss_context_free(ctx);
     pthread_join(server, NULL);
@@ -698,7 +697,7 @@ static void context_freed_during_call_lets_it_finish(void)
         delayed_download.id = add_report(300000);
         post_fault(delayed_download.id, "\"delay_ms\": 300");
         if (pthread_create(&thread, NULL, run_delayed_download, &delayed_download) != 0)
-            fatal("no thread");
+            fatal("cannot create a thread");
         CHECK(wait_for_request(delayed_download.id));
         dbss_context_free(delayed_download.ctx);
         pthread_join(thread, NULL);
@@ -731,7 +730,7 @@ static void start_downloads(struct downloads *downloads, pthread_t *threads, int
     int i;
     for (i = 0; i < count; i++)
         if (pthread_create(&threads[i], NULL, download_repeatedly, downloads) != 0)
-            fatal("no thread");
+            fatal("cannot create a thread");
 }
 
 static void context_shared_by_threads_downloads_right_bytes(void)
@@ -784,7 +783,7 @@ static void token_replaced_during_downloads(void)
     keep_swapping = 1;
     start_downloads(&downloads, threads, 8);
     if (pthread_create(&swapper, NULL, swap_tokens, downloads.ctx) != 0)
-        fatal("no thread");
+        fatal("cannot create a thread");
     for (i = 0; i < 8; i++)
         pthread_join(threads[i], NULL);
     pthread_mutex_lock(&swap_lock);
@@ -863,11 +862,11 @@ static void download_beyond_memory_limit(void)
 
     EXPECT_DOWNLOAD(ctx);
     if (statm == NULL || fscanf(statm, "%ld", &pages) != 1)
-        fatal("no /proc/self/statm");
+        fatal("cannot read /proc/self/statm");
     fclose(statm);
     limit.rlim_cur = limit.rlim_max = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + (48 << 20);
     if (setrlimit(RLIMIT_AS, &limit) != 0)
-        fatal("no limit: %s", strerror(errno));
+        fatal("cannot set the limit: %s", strerror(errno));
     for (i = 0; i < 2; i++) {
         EXPECT_DOWNLOAD_ERROR(DBSS_ERR_OUT_OF_MEMORY, ctx, enormous_report);
         CHECK(dbss_error_is_retryable(dbss_last_error()) == 0);
@@ -898,6 +897,13 @@ static void use_inherited_context(void)
     dbss_context_free(inherited_context);
 }
 
+static int use_inherited_context_in_child(void *unused)
+{
+    (void)unused;
+    use_inherited_context();
+    return has_failed();
+}
+
 static void context_works_in_child_and_parent(void)
 {
     static const char *const schemes[] = {"http", "https"};
@@ -909,11 +915,7 @@ static void context_works_in_child_and_parent(void)
         inherited_context = new_context(fixture(schemes[i]));
         /* Creates an idle connection, which the child must not use. */
         EXPECT_DOWNLOAD(inherited_context);
-        child = fork();
-        if (child == 0) {
-            use_inherited_context();
-            _exit(has_failed());
-        }
+        child = start_child(use_inherited_context_in_child, NULL);
         for (j = 0; j < 5; j++)
             EXPECT_DOWNLOAD(inherited_context);
         CHECK(wait_for_child(child) == 0);
@@ -979,7 +981,7 @@ static void send_to_closed_connections(void)
     for (i = 0; i < 5; i++) {
         pthread_t server;
         if (pthread_create(&server, NULL, close_before_request_ends, &listener) != 0)
-            fatal("no thread");
+            fatal("cannot create a thread");
         EXPECT_DOWNLOAD_ERROR(DBSS_ERR_CONNECTION_LOST, ctx, fixture("pdf"));
         /* This proves that the write failed. */
         CHECK(dbss_error_os_code(dbss_last_error()) == EPIPE);
@@ -1140,7 +1142,7 @@ static void nothing_is_printed(void)
     int out = dup(1), err = dup(2);
 
     if (captured == NULL || out < 0 || err < 0)
-        fatal("no descriptors");
+        fatal("cannot duplicate the descriptors");
     fflush(stdout);
     dup2(fileno(captured), 1);
     dup2(fileno(captured), 2);

@@ -33,7 +33,7 @@ static void fetch_report(struct report *report, const char *report_json)
     report->len = buffer.len;
     report->bytes = malloc(buffer.len);
     if (report->bytes == NULL)
-        fatal("no memory");
+        fatal("out of memory");
     memcpy(report->bytes, buffer.data, buffer.len);
     dbss_buffer_free(&buffer);
     dbss_context_free(ctx);
@@ -87,7 +87,7 @@ dbss_operation *new_operation(void)
 {
     dbss_operation *operation;
     if (dbss_operation_new(&operation) != DBSS_OK)
-        fatal("no operation: %s", dbss_error_message(dbss_last_error()));
+        fatal("cannot create an operation: %s", dbss_error_message(dbss_last_error()));
     return operation;
 }
 
@@ -97,7 +97,7 @@ static void append_bytes(struct call *call, const void *data, size_t len)
         call->capacity = (call->len + len) * 2;
         call->bytes = realloc(call->bytes, call->capacity);
         if (call->bytes == NULL)
-            fatal("no memory");
+            fatal("out of memory");
     }
     memcpy(call->bytes + call->len, data, len);
     call->len += len;
@@ -156,7 +156,7 @@ static void call_to_fd(struct call *call)
     ssize_t n;
 
     if (file == NULL)
-        fatal("no temporary file");
+        fatal("cannot create a temporary file");
     call->status = dbss_report_download_to_fd(REPORT_ARGUMENTS, fileno(file), call->operation);
     if (lseek(fileno(file), 0, SEEK_SET) != 0)
         fatal("the descriptor was closed");
@@ -174,7 +174,7 @@ static void call_to_stream(struct call *call)
     dbss_status again;
 
     if (part == NULL)
-        fatal("no memory");
+        fatal("out of memory");
     call->status = dbss_report_open(REPORT_ARGUMENTS, call->operation, &stream);
     if (call->status != DBSS_OK) {
         CHECK(stream == NULL);
@@ -342,7 +342,7 @@ char *new_directory(void)
     const char *base = getenv("TMPDIR");
     char *path = format("%s/dbss-test.XXXXXX", base != NULL ? base : "/tmp");
     if (mkdtemp(path) == NULL)
-        fatal("no directory: %s", strerror(errno));
+        fatal("cannot create a directory: %s", strerror(errno));
     return path;
 }
 

@@ -142,7 +142,7 @@ pthread_t start_thread(void *(*body)(void *), void *argument)
 {
     pthread_t thread;
     if (pthread_create(&thread, NULL, body, argument) != 0)
-        fatal("no thread");
+        fatal("cannot create a thread");
     return thread;
 }
 
@@ -158,7 +158,7 @@ pid_t start_child(int (*body)(void *argument), void *argument)
     fflush(stdout);
     child = fork();
     if (child < 0)
-        fatal("no child: %s", strerror(errno));
+        fatal("cannot create a child process: %s", strerror(errno));
     if (child == 0)
         _exit(body(argument));
     return child;
@@ -198,20 +198,32 @@ int run_child(int (*body)(void *argument), void *argument)
     return wait_for_child(start_child(body, argument));
 }
 
+struct child_body {
+    void (*body)(void);
+    int fd;
+};
+
+static int run_and_report(void *argument)
+{
+    const struct child_body *child = argument;
+    ssize_t n;
+    child->body();
+    n = write(child->fd, failure, strlen(failure));
+    return n < 0 || *failure != '\0';
+}
+
 void run_in_child(void (*body)(void))
 {
+    struct child_body child_body = {body, -1};
     int pipe_ends[2], code;
     char text[sizeof failure];
     ssize_t n;
-    pid_t child = -1;
+    pid_t child;
 
-    if (pipe(pipe_ends) != 0 || (child = fork()) < 0)
-        fatal("no child: %s", strerror(errno));
-    if (child == 0) {
-        body();
-        n = write(pipe_ends[1], failure, strlen(failure));
-        _exit(n < 0 || *failure != '\0');
-    }
+    if (pipe(pipe_ends) != 0)
+        fatal("cannot create a pipe: %s", strerror(errno));
+    child_body.fd = pipe_ends[1];
+    child = start_child(run_and_report, &child_body);
     close(pipe_ends[1]);
     code = wait_for_child(child);
     n = read(pipe_ends[0], text, sizeof text - 1);
@@ -229,7 +241,7 @@ int for_each_descriptor(void (*callback)(int fd))
     struct dirent *entry;
     int count = 0;
     if (directory == NULL)
-        fatal("no /proc/self/fd");
+        fatal("cannot read /proc/self/fd");
     while ((entry = readdir(directory)) != NULL) {
         int fd = atoi(entry->d_name);
         if (*entry->d_name == '.' || fd == dirfd(directory))
@@ -252,7 +264,7 @@ dbss_config *new_config(const char *endpoint, const char *token)
     if (dbss_config_new(&config) != DBSS_OK || dbss_config_set_endpoint(config, endpoint) != DBSS_OK
         || dbss_config_set(config, "ca_file", fixture("ca_file")) != DBSS_OK
         || dbss_config_set(config, "max_attempts", "1") != DBSS_OK || dbss_config_set_token(config, token) != DBSS_OK)
-        fatal("no configuration: %s", dbss_error_message(dbss_last_error()));
+        fatal("cannot create a configuration: %s", dbss_error_message(dbss_last_error()));
     return config;
 }
 
@@ -266,7 +278,7 @@ dbss_context *context_from(dbss_config *config)
 {
     dbss_context *ctx;
     if (dbss_context_new(config, &ctx) != DBSS_OK)
-        fatal("no context: %s", dbss_error_message(dbss_last_error()));
+        fatal("cannot create a context: %s", dbss_error_message(dbss_last_error()));
     dbss_config_free(config);
     return ctx;
 }

@@ -513,7 +513,7 @@ static dbss_status mirror(struct waiting *waiting)
     dbss_status status;
     if (dbss_mirror_options_new(&options) != DBSS_OK
         || dbss_mirror_options_set(options, "instance", waiting->instance) != DBSS_OK)
-        fatal("no options of a mirror");
+        fatal("cannot create mirror options");
     status = dbss_reports_mirror(waiting->ctx, fixture("project"), waiting->directory, options, waiting->operation,
                                  &waiting->result);
     dbss_mirror_options_free(options);

@@ -64,7 +64,7 @@ static void append(struct text *text, const char *bytes, size_t len)
         text->capacity = (text->len + len + 1) * 2;
         text->bytes = realloc(text->bytes, text->capacity);
         if (text->bytes == NULL)
-            fatal("no memory");
+            fatal("out of memory");
     }
     memcpy(text->bytes + text->len, bytes, len);
     text->len += len;

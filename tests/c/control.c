@@ -55,7 +55,7 @@ static int open_pipe(int *other_end)
 {
     int ends[2];
     if (pipe(ends) != 0)
-        fatal("no pipe");
+        fatal("cannot create a pipe");
     fcntl(ends[1], F_SETPIPE_SZ, 4096);
     *other_end = ends[0];
     return ends[1];
@@ -72,7 +72,7 @@ static int open_socket(int *other_end)
 {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0)
-        fatal("no sockets");
+        fatal("cannot create sockets");
     *other_end = ends[0];
     return ends[1];
 }
@@ -83,7 +83,7 @@ static int open_terminal(int *other_end)
     int master = posix_openpt(O_RDWR | O_NOCTTY), slave = -1;
     if (master < 0 || grantpt(master) != 0 || unlockpt(master) != 0
         || (slave = open(ptsname(master), O_RDWR | O_NOCTTY)) < 0)
-        fatal("no terminal: %s", strerror(errno));
+        fatal("cannot open a terminal: %s", strerror(errno));
     *other_end = master;
     return slave;
 }
@@ -197,7 +197,7 @@ static dbss_context *phase_context(const struct phase *phase)
     /* Only the check may end the call. */
     set_option(config, "connect_timeout_ms", "60000");
     if (dbss_config_set_log(config, count_warnings, NULL, NULL) != DBSS_OK)
-        fatal("no log");
+        fatal("cannot set the log callback");
     return context_from(config);
 }
 

@@ -604,7 +604,7 @@ static char *escape_json(const char *text)
 {
     char *json = malloc(strlen(text) * 2 + 1), *to = json;
     if (json == NULL)
-        fatal("no memory");
+        fatal("out of memory");
     for (; *text != '\0'; text++) {
         if (*text == '"' || *text == '\\')
             *to++ = '\\';

@@ -230,7 +230,7 @@ static int null_device(void)
 {
     static int fd = -1;
     if (fd < 0 && (fd = open("/dev/null", O_WRONLY | O_CLOEXEC)) < 0)
-        fatal("no /dev/null");
+        fatal("cannot open /dev/null");
     return fd;
 }
 

@@ -19,7 +19,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define REPORT_ARGUMENTS(id) fixture("project"), fixture("instance"), id, "en-us"
@@ -326,6 +325,26 @@ static void file_created_during_download_is_kept(void)
     }
 }
 
+/* A process that starts when the other end of its pipe is closed. */
+struct racer {
+    const char *path;
+    int start[2];
+};
+
+enum { WINNER = 1, LOSER, OTHER };
+
+static int race(void *argument)
+{
+    const struct racer *racer = argument;
+    dbss_status status;
+    char c;
+    close(racer->start[1]);
+    if (read(racer->start[0], &c, 1) != 0)
+        return OTHER;
+    status = save(racer->path, 0, NULL);
+    return status == DBSS_OK ? WINNER : status == DBSS_ERR_FILE_EXISTS ? LOSER : OTHER;
+}
+
 /* One of several concurrent processes creates the file. */
 static void file_created_by_one_of_several_processes(void)
 {
@@ -334,30 +353,20 @@ static void file_created_by_one_of_several_processes(void)
     set_up(100000);
     for (round = 0; round < 15; round++) {
         char *path = path_in_directory("target");
+        struct racer racer = {path, {-1, -1}};
         pid_t children[RUNNERS];
-        int start[2], winners = 0, losers = 0, i;
-        if (pipe(start) != 0)
-            fatal("no pipe");
-        fflush(stdout);
-        for (i = 0; i < RUNNERS; i++) {
-            children[i] = fork();
-            if (children[i] == 0) {
-                char c;
-                dbss_status status;
-                close(start[1]);
-                /* All start together, when the other end is closed. */
-                if (read(start[0], &c, 1) != 0)
-                    _exit(9);
-                status = save(path, 0, NULL);
-                _exit(status == DBSS_OK ? 1 : status == DBSS_ERR_FILE_EXISTS ? 2 : 3);
-            }
-        }
-        close(start[0]);
-        close(start[1]);
+        int winners = 0, losers = 0, i;
+        if (pipe(racer.start) != 0)
+            fatal("cannot create a pipe");
+        for (i = 0; i < RUNNERS; i++)
+            children[i] = start_child(race, &racer);
+        /* All start now. */
+        close(racer.start[0]);
+        close(racer.start[1]);
         for (i = 0; i < RUNNERS; i++) {
             int code = wait_for_child(children[i]);
-            winners += code == 1;
-            losers += code == 2;
+            winners += code == WINNER;
+            losers += code == LOSER;
         }
         CHECK(winners == 1 && losers == RUNNERS - 1);
         CHECK_FILE(path, &report);
@@ -597,7 +606,7 @@ static void exceed_file_size_limit(void)
     /* By default the signal would end the process. */
     signal(SIGXFSZ, SIG_DFL);
     if (setrlimit(RLIMIT_FSIZE, &limit) != 0)
-        fatal("no limit");
+        fatal("cannot set the limit");
     for (replace = 0; replace < 2; replace++) {
         if (replace)
             write_file(path, "mine");
@@ -753,7 +762,6 @@ static void killed_process_leaves_old_or_new_file(void)
         size_t len;
         uint8_t *bytes;
         pid_t child;
-        int status;
 
         write_file(path, "old");
         random = random * 1664525u + 1013904223u;
@@ -761,7 +769,7 @@ static void killed_process_leaves_old_or_new_file(void)
         /* From the start to well after the end, to hit every step. */
         usleep((useconds_t)((random >> 8) % (unsigned)(span * 3 / 2)));
         kill(child, SIGKILL);
-        waitpid(child, &status, 0);
+        wait_for_long_child(child);
         bytes = read_file(path, &len);
         if (bytes != NULL && len == 3 && memcmp(bytes, "old", 3) == 0)
             old++;
@@ -890,7 +898,7 @@ static void every_kind_of_descriptor_is_written(void)
         int ends[2], flags;
         reader.is_slow = i % 2;
         if (i < 4 ? pipe(ends) : socketpair(AF_UNIX, SOCK_STREAM, 0, ends))
-            fatal("no pipe");
+            fatal("cannot create a pipe");
         if (i / 2 % 2)
             fcntl(ends[1], F_SETFL, O_NONBLOCK);
         if (i < 2)
@@ -962,7 +970,7 @@ static void unusable_descriptor_is_refused(void)
     EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), -2, NULL));
     EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), 0x7fffffff, NULL));
     if (pipe(ends) != 0)
-        fatal("no pipe");
+        fatal("cannot create a pipe");
     EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), ends[0], NULL));
     close(ends[0]);
     close(ends[1]);
@@ -990,7 +998,7 @@ static void write_to_closed_readers(void)
         pthread_t thread = 0;
         int ends[2];
         if (i < 4 ? pipe(ends) : socketpair(AF_UNIX, SOCK_STREAM, 0, ends))
-            fatal("no pipe");
+            fatal("cannot create a pipe");
         if (i % 2)
             fcntl(ends[1], F_SETFL, O_NONBLOCK);
         if (i / 2 % 2) {
@@ -1030,7 +1038,7 @@ static void expect_pending_signal_stays(void)
     pthread_sigmask(SIG_BLOCK, &mine, NULL);
     raise(SIGPIPE);
     if (pipe(ends) != 0)
-        fatal("no pipe");
+        fatal("cannot create a pipe");
     close(ends[0]);
     EXPECT(DBSS_ERR_BROKEN_PIPE, dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), ends[1], NULL));
     CHECK(sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE));

@@ -99,7 +99,7 @@ dbss_config *basic_config(void)
 {
     dbss_config *config;
     if (dbss_config_new(&config) != DBSS_OK || dbss_config_set_log(config, collect_log, NULL, NULL) != DBSS_OK)
-        fatal("no configuration: %s", dbss_error_message(dbss_last_error()));
+        fatal("cannot create a configuration: %s", dbss_error_message(dbss_last_error()));
     set_option(config, "endpoint", fixture("http"));
     set_option(config, "ca_file", fixture("ca_file"));
     set_option(config, "max_attempts", "1");
@@ -118,7 +118,7 @@ dbss_config *login_config(void)
 {
     dbss_config *config = regional_config();
     if (dbss_config_set_iam_user(config, fixture("user"), fixture("password"), fixture("domain")) != DBSS_OK)
-        fatal("no user: %s", dbss_error_message(dbss_last_error()));
+        fatal("cannot set the user: %s", dbss_error_message(dbss_last_error()));
     return config;
 }
 
@@ -144,7 +144,7 @@ static void compare_report(int line, const dbss_buffer *report)
     if (expected_bytes == NULL && strcmp(sha256(report->data, report->len), fixture("pdf_en")) == 0) {
         expected_bytes = malloc(report->len);
         if (expected_bytes == NULL)
-            fatal("no memory");
+            fatal("out of memory");
         expected_len = report->len;
         memcpy(expected_bytes, report->data, report->len);
     }
@@ -240,7 +240,7 @@ void download_concurrently(dbss_context *ctx, const char *project, int threads, 
     pthread_t *all = calloc((size_t)threads, sizeof *all);
     int i;
     if (all == NULL || pthread_barrier_init(&barrier, NULL, (unsigned)threads + 1) != 0)
-        fatal("no barrier");
+        fatal("cannot create the barrier");
     for (i = 0; i < threads; i++)
         all[i] = start_thread(download_in_rounds, &worker);
     for (i = 0; i < rounds; i++) {
@@ -284,7 +284,7 @@ static char *parse_json_string(const char *at)
 {
     char *text = malloc(strlen(at) + 1), *to = text;
     if (text == NULL)
-        fatal("no memory");
+        fatal("out of memory");
     while (*at != '"' && *at != '\0') {
         if (*at == '\\') {
             at++;

@@ -73,7 +73,7 @@ static char *first_template(dbss_context *ctx, const char *instance)
     EXPECT(DBSS_OK, dbss_templates_list(ctx, fixture("project"), instance, &cursor));
     EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
     if (dbss_page_count(page) == 0)
-        fatal("there is no template");
+        fatal("the instance has no template");
     id = format("%s", dbss_page_field(page, 0, "id"));
     dbss_page_free(page);
     dbss_cursor_free(cursor);
@@ -87,7 +87,7 @@ static dbss_report_spec *new_spec(const char *template)
     if (dbss_report_spec_new(&spec) != DBSS_OK || dbss_report_spec_set(spec, "template_id", template) != DBSS_OK
         || dbss_report_spec_set(spec, "start_time", range_start) != DBSS_OK
         || dbss_report_spec_set(spec, "end_time", range_end) != DBSS_OK)
-        fatal("no spec: %s", dbss_error_message(dbss_last_error()));
+        fatal("cannot create a report spec: %s", dbss_error_message(dbss_last_error()));
     return spec;
 }
 
@@ -104,7 +104,7 @@ static dbss_operation *new_operation(void)
 {
     dbss_operation *operation;
     if (dbss_operation_new(&operation) != DBSS_OK || dbss_operation_set(operation, "poll_interval_ms", "10") != DBSS_OK)
-        fatal("no operation");
+        fatal("cannot create an operation");
     return operation;
 }
 

@@ -77,7 +77,7 @@ void make_secret(char *secret, struct secret_sample *sample)
     int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC), i;
 
     if (fd < 0 || read(fd, random, sizeof random) != (ssize_t)sizeof random)
-        fatal("no random bytes");
+        fatal("cannot read random bytes");
     close(fd);
     for (i = 0; i < SECRET_LENGTH; i++)
         secret[i] = (char)('A' + random[i] % 26);

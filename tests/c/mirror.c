@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 /* The limit for a cancelled run to end. */
@@ -77,7 +76,7 @@ static dbss_mirror_options *new_mirror(const char *instance)
 {
     dbss_mirror_options *mirror = NULL;
     if (dbss_mirror_options_new(&mirror) != DBSS_OK || dbss_mirror_options_set(mirror, "instance", instance) != DBSS_OK)
-        fatal("no mirror: %s", dbss_error_message(dbss_last_error()));
+        fatal("cannot create mirror options: %s", dbss_error_message(dbss_last_error()));
     return mirror;
 }
 
@@ -730,6 +729,15 @@ static void directory_locked_by_another_thread(void)
     free_source(&source);
 }
 
+static int run_in_another_process(void *source)
+{
+    struct run run = {0};
+    run.ctx = new_context(fixture("http"));
+    run.source = source;
+    run_mirror(&run);
+    return 1;
+}
+
 static void directory_locked_by_another_process(void)
 {
     struct source source = new_source(3, 6000);
@@ -737,14 +745,7 @@ static void directory_locked_by_another_process(void)
     pid_t child;
 
     post_fault(source.ids[1], "\"no_answer\": true, \"times\": 1");
-    child = fork();
-    if (child == 0) {
-        struct run run = {0};
-        run.ctx = new_context(fixture("http"));
-        run.source = &source;
-        run_mirror(&run);
-        _exit(1);
-    }
+    child = start_child(run_in_another_process, &source);
     ctx = new_context(fixture("http"));
     CHECK(wait_for_request(source.ids[1]));
     expect_locked(__LINE__, ctx, &source);
@@ -961,7 +962,7 @@ static void mirror_in_child(void)
     dbss_context_free(ctx);
     remove_tree(child_directory);
     if (mkdir(child_directory, 0700) != 0)
-        fail_check("no directory");
+        fail_check("cannot create the directory");
     /* The inherited context works here too. */
     mirror_completely(inherited_context, inherited_source, child_directory);
 }
@@ -988,6 +989,14 @@ static void fork_during_run(void)
     free_source(&source);
 }
 
+static int wait_for_signal(void *unused)
+{
+    (void)unused;
+    for (;;)
+        pause();
+    return 0;
+}
+
 /* A running child does not keep the directory locked. */
 static void fork_during_run_keeps_no_lock(void)
 {
@@ -998,11 +1007,7 @@ static void fork_during_run_keeps_no_lock(void)
     run.ctx = new_context(fixture("http"));
     run.source = &source;
     start_run_to_gate(&run);
-    child = fork();
-    if (child == 0) {
-        for (;;)
-            pause();
-    }
+    child = start_child(wait_for_signal, NULL);
     open_gate_and_join(&run);
     CHECK_RUN(DBSS_OK, &run);
     free_run(&run);
@@ -1013,36 +1018,43 @@ static void fork_during_run_keeps_no_lock(void)
     free_source(&source);
 }
 
+/* A process with a run at the gate, which reports the id of its own child. */
+struct locking_process {
+    const struct source *source;
+    int fd;
+};
+
+static int lock_and_fork(void *argument)
+{
+    const struct locking_process *process = argument;
+    struct run run = {0};
+    pid_t child;
+    run.ctx = new_context(fixture("http"));
+    run.source = process->source;
+    start_run_to_gate(&run);
+    child = start_child(wait_for_signal, NULL);
+    if (write(process->fd, &child, sizeof child) != (ssize_t)sizeof child)
+        return 1;
+    return wait_for_signal(NULL);
+}
+
 /* The lock is released when its process dies, though a child of it still runs. */
 static void lock_released_when_process_dies(void)
 {
     struct source source = new_source(2, 6000);
     struct run run = {0};
+    struct locking_process process = {&source, -1};
     int ends[2];
     pid_t child, grandchild = 0;
 
     run.ctx = new_context(fixture("http"));
     run.source = &source;
     if (pipe(ends) != 0)
-        fatal("no pipe");
-    fflush(NULL);
-    child = fork();
-    if (child == 0) {
-        struct run own = {0};
-        own.ctx = new_context(fixture("http"));
-        own.source = &source;
-        start_run_to_gate(&own);
-        grandchild = fork();
-        if (grandchild == 0)
-            for (;;)
-                pause();
-        if (write(ends[1], &grandchild, sizeof grandchild) != (ssize_t)sizeof grandchild)
-            _exit(1);
-        for (;;)
-            pause();
-    }
+        fatal("cannot create a pipe");
+    process.fd = ends[1];
+    child = start_child(lock_and_fork, &process);
     if (read(ends[0], &grandchild, sizeof grandchild) != (ssize_t)sizeof grandchild)
-        fatal("no grandchild");
+        fatal("cannot read the id of the grandchild");
     run_mirror(&run);
     CHECK_RUN(DBSS_ERR_MIRROR_LOCKED, &run);
     free_run(&run);

@@ -85,7 +85,7 @@ static int null_device(void)
 {
     static int fd = -1;
     if (fd < 0 && (fd = open("/dev/null", O_WRONLY)) < 0)
-        fatal("no /dev/null");
+        fatal("cannot open /dev/null");
     return fd;
 }
 
@@ -241,10 +241,10 @@ static dbss_log_record *make_log_record(void)
     dbss_buffer buffer;
     dbss_context *ctx;
     if (dbss_config_set_log(config, keep_record, &kept, NULL) != DBSS_OK)
-        fatal("no log");
+        fatal("cannot set the log callback");
     ctx = context_from(config);
     if (dbss_report_download(ctx, fixture("project"), fixture("instance"), fresh_id(), NULL, &buffer) == DBSS_OK || kept == NULL)
-        fatal("no record");
+        fatal("no log record");
     dbss_context_free(ctx);
     return kept;
 }

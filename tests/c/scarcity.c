@@ -247,7 +247,7 @@ static long address_space_in_use(void)
     FILE *file = fopen("/proc/self/statm", "r");
     long pages;
     if (file == NULL || fgets(line, sizeof line, file) == NULL || sscanf(line, "%ld", &pages) != 1)
-        fatal("no /proc/self/statm");
+        fatal("cannot read /proc/self/statm");
     fclose(file);
     return pages * sysconf(_SC_PAGESIZE);
 }
@@ -351,7 +351,7 @@ static void set_up_at(const char *where, char *at, int reports)
     post_control("/generation", "{\"percent_per_list\": 100}");
     directory = new_directory();
     if (create_context() != DBSS_OK)
-        fatal("no context");
+        fatal("cannot create a context");
     address = address_of(scheme);
     context_at_address = new_context(address);
     free(address);
@@ -522,7 +522,7 @@ static void each_failed_allocation_is_handled(void)
         return;
     }
     if (at == MAP_FAILED)
-        fatal("no memory");
+        fatal("out of memory");
     for (i = 0; i < 2; i++) {
         set_up_at(schemes[i], address_of(schemes[i]), 5);
         for (j = 0; j < sizeof calls / sizeof *calls; j++) {
@@ -660,7 +660,7 @@ static int measure_call(void *argument)
     dbss_status status;
     long needed;
     if (file == NULL || fputs("5", file) < 0 || fclose(file) != 0)
-        fatal("no /proc/self/clear_refs");
+        fatal("cannot write /proc/self/clear_refs");
 #ifdef __GLIBC__
     /* Memory that this program freed earlier does not belong to the call. */
     malloc_trim(0);
@@ -682,7 +682,7 @@ static long measure_needed_kib(dbss_status expected)
     long needed = -1;
     pid_t child;
     if (pipe(ends) != 0)
-        fatal("no pipe");
+        fatal("cannot create a pipe");
     measured.fd = ends[1];
     child = start_child(measure_call, &measured);
     close(ends[1]);
@@ -701,7 +701,7 @@ static void post_repeated_body(const char *place, int status, size_t size, const
     size_t len = strlen(part), part_size = len, i;
     char *body = malloc(2 * size + 1024), *at = body;
     if (body == NULL)
-        fatal("no memory");
+        fatal("out of memory");
     at += sprintf(at, "{\"report\": \"%s\", \"times\": 1, \"status\": %d, \"body\": \"%s", place, status, open);
     for (i = 0; i < len; i++)
         part_size -= part[i] == '\\';
@@ -771,7 +771,7 @@ static char *repeat_part(const char *part, int count, size_t size)
     int i;
     all = at = malloc((size_t)count * (strlen(part) + size + 16) + 1);
     if (letters == NULL || all == NULL)
-        fatal("no memory");
+        fatal("out of memory");
     memset(letters, 'a', size);
     letters[size] = 0;
     *at = 0;
@@ -830,7 +830,7 @@ static void hostile_response_with_low_memory_ends_no_call(void)
     volatile long *at = mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     size_t i, j;
     if (at == MAP_FAILED)
-        fatal("no memory");
+        fatal("out of memory");
     /* By address, so that no look-up starts a thread. */
     set_up_at("http", address_of("http"), 1);
     call = hostile_download;

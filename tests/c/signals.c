@@ -36,7 +36,7 @@ static void install_handler(int number, int flags)
     action.sa_handler = count_signal;
     action.sa_flags = flags;
     if (sigaction(number, &action, NULL) != 0)
-        fatal("no handler");
+        fatal("cannot install the handler");
     signals_handled = 0;
 }
 
@@ -117,7 +117,7 @@ static dbss_status write_to_pipe(struct waiting *waiting)
     int ends[2];
     dbss_status status;
     if (pipe(ends) != 0)
-        fatal("no pipe");
+        fatal("cannot create a pipe");
     status = dbss_report_download_to_fd(waiting->ctx, fixture("project"), fixture("instance"), report.id, NULL, ends[1],
                                         waiting->operation);
     close(ends[0]);
@@ -137,7 +137,7 @@ static dbss_status mirror(struct waiting *waiting)
     dbss_mirror_result *result = NULL;
     dbss_status status;
     if (dbss_mirror_options_new(&options) != DBSS_OK || dbss_mirror_options_set(options, "instance", instance) != DBSS_OK)
-        fatal("no options of a mirror");
+        fatal("cannot create mirror options");
     status = dbss_reports_mirror(waiting->ctx, fixture("project"), directory, options, waiting->operation, &result);
     dbss_mirror_result_free(result);
     dbss_mirror_options_free(options);
@@ -380,7 +380,7 @@ static void set_timer(int ms)
     timer.it_value.tv_sec = timer.it_interval.tv_sec = 0;
     timer.it_value.tv_usec = timer.it_interval.tv_usec = ms * 1000;
     if (setitimer(ITIMER_REAL, &timer, NULL) != 0)
-        fatal("no timer");
+        fatal("cannot create a timer");
 }
 
 /* A signal to the process interrupts the call, even if the library runs other
@@ -485,7 +485,7 @@ static void signal_at_any_moment_is_not_lost(void)
         event.sigev_signo = SIGALRM;
         when.it_value.tv_nsec = 1 + (long)(random >> 8) % 700000;
         if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0 || timer_settime(timer, 0, &when, NULL) != 0)
-            fatal("no timer");
+            fatal("cannot create a timer");
         /* Every second call would stall for a minute. */
         if (i % 2 == 1)
             post_fault(report.id, "\"stall_after\": 100000, \"times\": 1");
@@ -533,7 +533,7 @@ static timer_t start_signal_storm(long every_ns)
     event.sigev_signo = SIGALRM;
     when.it_value.tv_nsec = when.it_interval.tv_nsec = every_ns;
     if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0 || timer_settime(timer, 0, &when, NULL) != 0)
-        fatal("no timer");
+        fatal("cannot create a timer");
     return timer;
 }
 

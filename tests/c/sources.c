@@ -319,7 +319,7 @@ static void profile_unreadable_fails(void)
     EXPECT_MESSAGE(path);
     rmdir(path);
     if (mkfifo(path, 0600) != 0)
-        fatal("no pipe");
+        fatal("cannot create a pipe");
     EXPECT_NO_CONTEXT(DBSS_ERR_FILE, NULL, credentials_config("default"));
     unlink(path);
     free(path);
@@ -696,7 +696,7 @@ static void endpoints_with_mistakes_are_refused(void)
     int i;
     set_up();
     if (many == NULL)
-        fatal("no memory");
+        fatal("out of memory");
     config = basic_config();
     EXPECT_PARAMETER(DBSS_ERR_INVALID_ENDPOINT, "endpoint",
                      dbss_config_set_endpoint(config, "http://127.0.0.1,ftp://127.0.0.1"));

@@ -49,11 +49,11 @@ static void run_on_stack(void *stack, size_t size)
 
     if (pthread_attr_init(&attributes) != 0 || pthread_attr_setstack(&attributes, stack, size) != 0
         || pthread_create(&thread, &attributes, make_measured_call, NULL) != 0)
-        fatal("no thread with a stack of %lu bytes", (unsigned long)size);
+        fatal("cannot create a thread with a stack of %lu bytes", (unsigned long)size);
     pthread_join(thread, NULL);
     pthread_attr_destroy(&attributes);
     if (measured.status != measured.expected)
-        fail_check("status %d and not %d", (int)measured.status, (int)measured.expected);
+        fail_check("got status %d, expected %d", (int)measured.status, (int)measured.expected);
 }
 
 /* The number of bytes that the call used. */
@@ -63,7 +63,7 @@ static size_t measure_stack(void)
     size_t untouched = 0;
 
     if (stack == MAP_FAILED)
-        fatal("no memory");
+        fatal("out of memory");
     memset(stack, PAINT, PAINTED);
     run_on_stack(stack, PAINTED);
     while (untouched < PAINTED && stack[untouched] == PAINT)
@@ -166,7 +166,7 @@ static dbss_status generate(void)
         if (dbss_report_spec_set(spec, "template_id", template_id) != DBSS_OK
             || dbss_report_spec_set(spec, "start_time", "2026-11-23 00:00:00") != DBSS_OK
             || dbss_report_spec_set(spec, "end_time", "2026-11-24 00:00:00") != DBSS_OK)
-            fatal("no spec");
+            fatal("cannot create a report spec");
         status = dbss_report_generate(ctx, fixture("project"), instance, spec, NULL, id);
         dbss_report_spec_free(spec);
     }
@@ -221,7 +221,7 @@ static void set_up(const char *endpoint)
     report = fixture("pdf");
     config = new_config(endpoint, fixture("token"));
     if (dbss_config_set_log(config, ignore_record, NULL, NULL) != DBSS_OK)
-        fatal("no log");
+        fatal("cannot set the log callback");
 }
 
 static void create_measured_context(const char *kind)
@@ -299,7 +299,7 @@ static char *nest_errors(int depth)
     char *text = malloc((size_t)depth * (sizeof open + sizeof close) + 2), *at = text;
     int i;
     if (text == NULL)
-        fatal("no memory");
+        fatal("out of memory");
     for (i = 0; i < depth; i++)
         at += sprintf(at, "%s", open);
     *at++ = '7';
@@ -370,7 +370,7 @@ static void stack_of_credentials_is_bounded(void)
     set_option(config, "region", fixture("region"));
     set_option(config, "iam_endpoint", fixture("iam"));
     if (dbss_config_set_iam_user(config, fixture("user"), fixture("password"), fixture("domain")) != DBSS_OK)
-        fatal("no user");
+        fatal("cannot set the user");
     create_measured_context("login");
     measure("login and download", DBSS_OK, download_without_project);
     measure("credentials and check", DBSS_OK, find_and_check_credentials);
@@ -379,12 +379,12 @@ static void stack_of_credentials_is_bounded(void)
     set_option(config, "region", fixture("region"));
     set_option(config, "iam_endpoint", fixture("iam"));
     if (dbss_config_set_access_key(config, fixture("access_key"), fixture("secret_key"), NULL) != DBSS_OK)
-        fatal("no key");
+        fatal("cannot set the access key");
     create_measured_context("access key");
     measure("project looked up, download", DBSS_OK, download_without_project);
     tear_down();
     if (dbss_config_new(&config) != DBSS_OK)
-        fatal("no configuration");
+        fatal("cannot create a configuration");
     set_option(config, "endpoint", fixture("http"));
     set_option(config, "credentials", "metadata");
     set_option(config, "metadata_endpoint", fixture("metadata"));

@@ -33,7 +33,7 @@ static char *format_list(const char *text, va_list arguments)
     size = vsnprintf(NULL, 0, text, copy);
     va_end(copy);
     if (size < 0 || (result = malloc((size_t)size + 1)) == NULL)
-        fatal("no memory");
+        fatal("out of memory");
     vsnprintf(result, (size_t)size + 1, text, arguments);
     return result;
 }
@@ -146,7 +146,7 @@ char *control(const char *method, const char *path, const char *body)
             response = realloc(response, capacity *= 2);
     }
     if (response == NULL)
-        fatal("no memory");
+        fatal("out of memory");
     close(fd);
     response[len] = '\0';
     end = strstr(response, "\r\n\r\n");
@@ -212,7 +212,7 @@ const char *fresh_id(void)
         fatal("too many fresh ids");
     /* Several programs share a mock service, and process ids are reused. */
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
-        fatal("no random bytes: %s", strerror(errno));
+        fatal("cannot read random bytes: %s", strerror(errno));
     ids[count] = format("%016llx%016llx", random[0], random[1]);
     return ids[count++];
 }
@@ -233,7 +233,7 @@ const char *sha256(const void *bytes, size_t len)
     unlink(path);
     free(command);
     if (!read || strlen(digest) != 64)
-        fatal("sha256sum does not work here");
+        fatal("cannot run sha256sum");
     return digest;
 }
 

@@ -237,7 +237,7 @@ static void cancelled_thread_ends_after_call(void)
         int ticks = 0, before;
         EXPECT(DBSS_OK, dbss_operation_set_progress(cancelled_call.operation, test_cancel_in_progress, &ticks, NULL));
         if (pipe(cancelled_call.pipe_ends) != 0)
-            fatal("no pipe");
+            fatal("cannot create a pipe");
         post_fault(id, "\"stall_after\": 200000, \"times\": 1");
         thread = start_thread(call_and_return, &cancelled_call);
         /* At the very start, or in the middle. */

@@ -43,7 +43,7 @@ static dbss_config *retrying_config(const char *endpoint, const char *attempts)
     dbss_config *config = new_config(endpoint, fixture("token"));
     set_option(config, "max_attempts", attempts);
     if (dbss_config_set_log(config, collect_log, NULL, NULL) != DBSS_OK)
-        fatal("no log");
+        fatal("cannot set the log callback");
     pthread_mutex_lock(&log_lock);
     *log_text = '\0';
     warnings = infos = 0;
@@ -1000,7 +1000,7 @@ static void check_fork(const char *scheme)
     double before;
 
     if (rest == NULL)
-        fatal("no memory");
+        fatal("out of memory");
     shared_report = new_report(3 * MIB);
     shared_ctx = new_context(fixture(scheme));
     inherited_operation = new_operation();
