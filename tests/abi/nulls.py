@@ -24,14 +24,14 @@ VALUES = {
     "cap": "DBSS_ID_SIZE",
     "directory": "scratch_directory()",
     "domain": '"domain"',
-    "endpoint": 'fact("http")',
+    "endpoint": 'fixture("http")',
     "expires_ms": "-1",
     "fd": "null_device()",
     "field": '"id"',
     "flags": "0",
-    "id": 'fact("pdf")',
+    "id": 'fixture("pdf")',
     "index": "0",
-    "instance": 'fact("instance")',
+    "instance": 'fixture("instance")',
     "key": '"max_attempts"',
     "locale": '"en-us"',
     "message": '"no reason"',
@@ -39,13 +39,13 @@ VALUES = {
     "page_size": "0",
     "password": '"password"',
     "path": "scratch_file()",
-    "project": 'fact("project")',
+    "project": 'fixture("project")',
     "region": '"cn-north-4"',
     "set": "DBSS_OPTIONS_CONFIG",
     "secret_key": '"secret"',
     "security_token": '"temporary"',
     "status": "DBSS_OK",
-    "token": 'fact("token")',
+    "token": 'fixture("token")',
     "user": '"user"',
     "value": '"2"',
 }
@@ -173,7 +173,7 @@ class Check:
         network = int(self.function["blocks"] == "network")
         return [
             f"dbss_status status = {call};",
-            f"verdict(status, missing, {network});",
+            f"expect_status(status, missing, {network});",
         ]
 
     def other(self, call: str) -> list[str]:
@@ -193,7 +193,7 @@ class Check:
         if returns.get("nullable") is False:
             lines.append("CHECK(missing != NULL || result != NULL);")
         if returns["kind"] == "string":
-            lines.append("read_whole(result);")
+            lines.append("read_string(result);")
         if returns.get("ownership", {}).get("kind") == "owned":
             lines.append(f"{returns['ownership']['free']}(result);")
         return [*lines, "(void)result;"]
@@ -220,7 +220,7 @@ class Check:
             *self.after,
             *self.destroyed(),
             "(void)missing;",
-            'blame("combination %#x", mask);',
+            'add_failure_context("combination %#x", mask);',
         ]
         body = "\n        ".join(loop)
         # Only failing calls must not connect; other functions may need handles of the service.

@@ -27,14 +27,14 @@ WAYS: dict[str, list[Wrong]] = {
     "cap": [("0", "DBSS_ERR_ARGUMENT", None)],
     "ctx": [
         ("closed_context()", "DBSS_ERR_CLOSED", None),
-        ("context_at_nobody()", "DBSS_ERR_CONNECT", ""),
+        ("unreachable_context()", "DBSS_ERR_CONNECT", ""),
         ("context_without_token()", "DBSS_ERR_NOT_CONFIGURED", "credentials"),
-        ("context_that_is_refused()", "DBSS_ERR_UNAUTHENTICATED", ""),
+        ("unauthenticated_context()", "DBSS_ERR_UNAUTHENTICATED", ""),
     ],
     "cursor": [
         ("cursor_of_closed_context()", "DBSS_ERR_CLOSED", "ctx"),
-        ("cursor_of(context_at_nobody())", "DBSS_ERR_CONNECT", ""),
-        ("cursor_of(context_that_is_refused())", "DBSS_ERR_UNAUTHENTICATED", ""),
+        ("cursor_of(unreachable_context())", "DBSS_ERR_CONNECT", ""),
+        ("cursor_of(unauthenticated_context())", "DBSS_ERR_UNAUTHENTICATED", ""),
     ],
     # This call does not send the token, so a wrong one does not fail.
     "dbss_context_find_credentials.ctx": [

@@ -1,12 +1,11 @@
-/* Measures one peer at one kind of work, and prints the figures as one line of
- * JSON:
+/* Measures one peer with one workload and prints the results as one line of JSON:
  *
  *     bench-PEER SINK HOST PORT CA REPORT COUNT THREADS PATH
  *
- * SINK is memory, callback or file; CA is "-" for plain http. COUNT downloads
- * are shared by THREADS threads. What is set up, a first download included, is
- * not measured, unless COUNT is 0: then that first download is all there is, and
- * when its first byte came is told by the monotonic clock. */
+ * SINK is memory, callback or file. CA is "-" for plain http. THREADS threads share
+ * COUNT downloads. The set-up, with a first download, is not measured. If COUNT is
+ * 0, only that first download is made. The output is then the time of its first
+ * byte by the monotonic clock. */
 
 #define _GNU_SOURCE
 #include "peer.h"
@@ -31,7 +30,7 @@ struct worker {
 static enum sink sink;
 static const char *report;
 static const char *path;
-static pthread_barrier_t ready, begun;
+static pthread_barrier_t ready, start;
 static double first_byte_at = -1;
 
 void fatal(const char *format, ...)
@@ -58,7 +57,7 @@ void first_byte(void)
         first_byte_at = seconds(CLOCK_MONOTONIC);
 }
 
-static double used(const struct timeval *a)
+static double to_seconds(const struct timeval *a)
 {
     return (double)a->tv_sec + (double)a->tv_usec * 1e-6;
 }
@@ -67,10 +66,10 @@ static double cpu_seconds(void)
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    return used(&usage.ru_utime) + used(&usage.ru_stime);
+    return to_seconds(&usage.ru_utime) + to_seconds(&usage.ru_stime);
 }
 
-/* A line of /proc/self/status, in KiB. */
+/* A value from /proc/self/status, in KiB. */
 static long resident(const char *name)
 {
     FILE *status = fopen("/proc/self/status", "r");
@@ -88,10 +87,10 @@ static void *work(void *argument)
 {
     struct worker *worker = argument;
     void *thread = peer_thread_open();
-    /* A connection, and all that a first call sets up. */
+    /* Opens the connection and whatever else the first call sets up. */
     peer_download(thread, "benchmark-warm-up", TO_MEMORY, NULL);
     pthread_barrier_wait(&ready);
-    pthread_barrier_wait(&begun);
+    pthread_barrier_wait(&start);
     for (long i = 0; i < worker->count; i++)
         worker->bytes += peer_download(thread, report, sink, path);
     pthread_barrier_wait(&ready);
@@ -107,7 +106,7 @@ static void cold(void)
     printf("{\"first_byte_at\": %.9f, \"bytes\": %zu}\n", first_byte_at, bytes);
 }
 
-/* As long as those of IAM, and like them without a pattern. */
+/* As long as an IAM token, and random like one. */
 static const char *token(void)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-";
@@ -144,7 +143,7 @@ int main(int argc, char **argv)
     long threads = strtol(argv[7], NULL, 10);
     path = argv[8];
     if (sink > TO_FILE || threads < 1 || threads > MAX_THREADS)
-        fatal("no such sink, or too many threads");
+        fatal("unknown sink or wrong number of threads");
 
     peer_open(&setup);
     long idle = resident("VmRSS:");
@@ -156,15 +155,15 @@ int main(int argc, char **argv)
 
     static struct worker workers[MAX_THREADS];
     pthread_barrier_init(&ready, NULL, (unsigned)threads + 1);
-    pthread_barrier_init(&begun, NULL, (unsigned)threads + 1);
+    pthread_barrier_init(&start, NULL, (unsigned)threads + 1);
     for (long i = 0; i < threads; i++) {
         workers[i].count = count / threads + (i < count % threads);
         if (pthread_create(&workers[i].thread, NULL, work, &workers[i]) != 0)
-            fatal("no thread");
+            fatal("cannot create a thread");
     }
     pthread_barrier_wait(&ready);
     double wall = seconds(CLOCK_MONOTONIC), cpu = cpu_seconds();
-    pthread_barrier_wait(&begun);
+    pthread_barrier_wait(&start);
     pthread_barrier_wait(&ready);
     wall = seconds(CLOCK_MONOTONIC) - wall;
     cpu = cpu_seconds() - cpu;

@@ -1,5 +1,5 @@
-/* What each peer of the benchmark can do: download a report again and again
- * over one kept connection. bench.c measures it. */
+/* The interface of the benchmark's peers. Each downloads a report repeatedly over a
+ * persistent connection, and bench.c measures it. */
 
 #ifndef PEER_H
 #define PEER_H
@@ -29,12 +29,12 @@ void first_byte(void);
 
 extern const char *const peer_name;
 
-/* What all threads share. */
+/* The state that all threads share. */
 void peer_open(const struct setup *setup);
 void peer_close(void);
 
-/* What one thread has; download gives the size of the report, which goes to
- * `path` where the sink is a file and is thrown away where it is not. */
+/* The state of one thread. peer_download() returns the size of the report. It saves
+ * the report to `path` if the sink is a file, and discards it otherwise. */
 void *peer_thread_open(void);
 size_t peer_download(void *thread, const char *report, enum sink sink, const char *path);
 void peer_thread_close(void *thread);

@@ -1,6 +1,6 @@
-/* libcurl, as a careful program would use it for the same job: a connection for
- * each thread that is kept, timeouts, errors told, no report taken for whole
- * that is not, a file that appears only when it is complete and on the disk. */
+/* libcurl, as a careful program would use it: a persistent connection for each
+ * thread, timeouts, error messages, detection of truncated reports, and files that
+ * appear only when they are complete and synced to disk. */
 
 #define _GNU_SOURCE
 #include "peer.h"
@@ -15,13 +15,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Its default of 16 KiB costs it twice the time. Megabytes are faster still
- * where the body is kept or saved, and slower where it is not. */
+/* libcurl's default of 16 KiB takes twice the time. Megabytes are faster if the body
+ * is kept or saved, and slower if it is discarded. */
 #define BUFFER (512 * 1024)
 
 const char *const peer_name = "libcurl";
 
-static struct setup with;
+static struct setup settings;
 
 struct thread {
     CURL *easy;
@@ -44,7 +44,7 @@ static void check(CURLcode code, const struct thread *thread)
 
 void peer_open(const struct setup *setup)
 {
-    with = *setup;
+    settings = *setup;
     check(curl_global_init(CURL_GLOBAL_DEFAULT), NULL);
 }
 
@@ -94,7 +94,7 @@ void *peer_thread_open(void)
     struct thread *thread = calloc(1, sizeof *thread);
     char token[TOKEN + 32];
     CURL *easy = thread->easy = curl_easy_init();
-    snprintf(token, sizeof token, "X-Auth-Token: %s", with.token);
+    snprintf(token, sizeof token, "X-Auth-Token: %s", settings.token);
     thread->headers = curl_slist_append(NULL, token);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, thread->headers);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, thread->error);
@@ -108,8 +108,8 @@ void *peer_thread_open(void)
     curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, 60L);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take);
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)BUFFER);
-    if (with.ca_file != NULL)
-        curl_easy_setopt(easy, CURLOPT_CAINFO, with.ca_file);
+    if (settings.ca_file != NULL)
+        curl_easy_setopt(easy, CURLOPT_CAINFO, settings.ca_file);
     return thread;
 }
 
@@ -121,7 +121,7 @@ void peer_thread_close(void *argument)
     free(thread);
 }
 
-/* Onto the disk, and then under its name. */
+/* Syncs the file to disk, then renames it. */
 static void save(int fd, const char *part, const char *path)
 {
     char directory[1024];
@@ -140,8 +140,8 @@ size_t peer_download(void *argument, const char *report, enum sink sink, const c
     struct body body = {.sink = sink, .fd = -1};
     char url[1024], part[1024];
     long status = 0;
-    snprintf(url, sizeof url, "%s/v1/%s/audit/%s/reports/%s/download?local=en-us", with.endpoint,
-             with.project, with.instance, report);
+    snprintf(url, sizeof url, "%s/v1/%s/audit/%s/reports/%s/download?local=en-us", settings.endpoint,
+             settings.project, settings.instance, report);
     if (sink == TO_FILE) {
         snprintf(part, sizeof part, "%s.XXXXXX", path);
         body.fd = mkostemp(part, O_CLOEXEC);

@@ -6,7 +6,7 @@
 
 const char *const peer_name = "libdbss";
 
-static struct setup with;
+static struct setup settings;
 static dbss_context *ctx;
 
 static void check(dbss_status status)
@@ -18,7 +18,7 @@ static void check(dbss_status status)
 void peer_open(const struct setup *setup)
 {
     dbss_config *config;
-    with = *setup;
+    settings = *setup;
     check(dbss_config_new(&config));
     check(dbss_config_set_endpoint(config, setup->endpoint));
     check(dbss_config_set_token(config, setup->token));
@@ -60,17 +60,17 @@ size_t peer_download(void *thread, const char *report, enum sink sink, const cha
     (void)thread;
     switch (sink) {
     case TO_MEMORY:
-        check(dbss_report_download(ctx, with.project, with.instance, report, "en-us", &buffer));
+        check(dbss_report_download(ctx, settings.project, settings.instance, report, "en-us", &buffer));
         bytes = buffer.len;
         dbss_buffer_free(&buffer);
         break;
     case TO_CALLBACK:
-        check(dbss_report_download_to_callback(ctx, with.project, with.instance, report, "en-us",
+        check(dbss_report_download_to_callback(ctx, settings.project, settings.instance, report, "en-us",
                                                take, &bytes, NULL));
         break;
     case TO_FILE:
         check(dbss_operation_new(&operation));
-        check(dbss_report_download_to_file(ctx, with.project, with.instance, report, "en-us", path,
+        check(dbss_report_download_to_file(ctx, settings.project, settings.instance, report, "en-us", path,
                                            DBSS_FILE_REPLACE, operation));
         bytes = (size_t)dbss_operation_received(operation);
         dbss_operation_free(operation);

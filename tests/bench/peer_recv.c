@@ -1,6 +1,6 @@
-/* No library: a request, a header that is searched for one field, and recv into
- * one buffer until the announced length is there. Nothing is checked, so this is
- * the limit of what plain HTTP over a socket can reach, and no peer. */
+/* No library: sends a request, finds Content-Length in the header, and receives that
+ * many bytes into one buffer. Nothing is checked. This is the upper limit of plain
+ * HTTP over a socket, not a comparable library. */
 
 #define _GNU_SOURCE
 #include "peer.h"
@@ -18,7 +18,7 @@
 
 const char *const peer_name = "recv";
 
-static struct setup with;
+static struct setup settings;
 
 struct thread {
     int fd;
@@ -27,9 +27,9 @@ struct thread {
 
 void peer_open(const struct setup *setup)
 {
-    with = *setup;
+    settings = *setup;
     if (setup->ca_file != NULL)
-        fatal("knows no TLS");
+        fatal("does not support TLS");
 }
 
 void peer_close(void) {}
@@ -39,8 +39,8 @@ void *peer_thread_open(void)
     struct thread *thread = calloc(1, sizeof *thread);
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found;
     int one = 1;
-    if (getaddrinfo(with.host, with.port, &hints, &found) != 0)
-        fatal("no such host");
+    if (getaddrinfo(settings.host, settings.port, &hints, &found) != 0)
+        fatal("unknown host");
     thread->fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     thread->buffer = malloc(BUFFER);
     setsockopt(thread->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -66,23 +66,23 @@ size_t peer_download(void *argument, const char *report, enum sink sink, const c
     char *body;
     (void)path;
     if (sink == TO_FILE)
-        fatal("saves no files");
+        fatal("does not save files");
     int len = snprintf(request, sizeof request,
                        "GET /v1/%s/audit/%s/reports/%s/download?local=en-us HTTP/1.1\r\nHost: %s\r\n"
                        "X-Auth-Token: %s\r\n\r\n",
-                       with.project, with.instance, report, with.host, with.token);
+                       settings.project, settings.instance, report, settings.host, settings.token);
     if (send(thread->fd, request, (size_t)len, MSG_NOSIGNAL) != len)
         fatal("cannot send");
     do {
         ssize_t n = recv(thread->fd, thread->buffer + have, BUFFER - 1 - have, 0);
         if (n <= 0)
-            fatal("no header");
+            fatal("cannot receive the header");
         have += (size_t)n;
         thread->buffer[have] = '\0';
     } while ((body = strstr(thread->buffer, "\r\n\r\n")) == NULL);
     const char *field = strstr(thread->buffer, "Content-Length: ");
     if (field == NULL || field > body)
-        fatal("no length");
+        fatal("no Content-Length");
     size_t total = strtoull(field + 16, NULL, 10);
     size_t left = total - (have - (size_t)(body + 4 - thread->buffer));
     first_byte();

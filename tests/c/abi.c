@@ -1,7 +1,6 @@
 /*
- * The rules of dbss.h that no table of cases can show, as small named checks.
- *
- * See checks.h for how to run them.
+ * Rules of dbss.h that the conformance cases cannot express. See checks.h for how
+ * to run the checks.
  */
 
 #define _GNU_SOURCE /* for MAP_ANONYMOUS, which POSIX.1-2008 lacks */
@@ -25,7 +24,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,36 +33,36 @@
 
 static dbss_status download(dbss_context *ctx, const char *id, dbss_buffer *report)
 {
-    return dbss_report_download(ctx, fact("project"), fact("instance"), id, "en-us", report);
+    return dbss_report_download(ctx, fixture("project"), fixture("instance"), id, "en-us", report);
 }
 
 /* Downloads a report and compares its hash. */
-#define DOWNLOAD_RIGHTLY(ctx) download_rightly(__LINE__, ctx)
+#define EXPECT_DOWNLOAD(ctx) expect_download(__LINE__, ctx)
 
-static void download_rightly(int line, dbss_context *ctx)
+static void expect_download(int line, dbss_context *ctx)
 {
     dbss_buffer report;
-    if (expect(line, DBSS_OK, download(ctx, fact("pdf"), &report)) == DBSS_OK)
-        expect_text(line, fact("pdf_en"), sha256(report.data, report.len));
+    if (expect(line, DBSS_OK, download(ctx, fixture("pdf"), &report)) == DBSS_OK)
+        expect_text(line, fixture("pdf_en"), sha256(report.data, report.len));
     dbss_buffer_free(&report);
 }
 
-/* Any failing download; its buffer must stay empty. */
-#define DOWNLOAD_WRONGLY(expected, ctx, id) download_wrongly(__LINE__, expected, ctx, id)
+/* Expects a failing download and an empty buffer. */
+#define EXPECT_DOWNLOAD_ERROR(expected, ctx, id) expect_download_error(__LINE__, expected, ctx, id)
 
-static void download_wrongly(int line, dbss_status expected, dbss_context *ctx, const char *id)
+static void expect_download_error(int line, dbss_status expected, dbss_context *ctx, const char *id)
 {
     dbss_buffer report = {(uint8_t *)&report, 1};
     expect(line, expected, download(ctx, id, &report));
     if (report.data != NULL || report.len != 0)
-        failed("line %d: a failure left something in the buffer", line);
+        fail_check("line %d: a failure did not clear the buffer", line);
 }
 
 /* ---------------------------------------------------------------------------
- * Static facts
+ * Version, features, statuses, options
  * ------------------------------------------------------------------------ */
 
-static void version(void)
+static void version_matches_header(void)
 {
     char *numbers = format("%d.%d.%d", DBSS_VERSION_MAJOR, DBSS_VERSION_MINOR, DBSS_VERSION_PATCH);
     expect_text(__LINE__, DBSS_VERSION, dbss_version());
@@ -73,7 +71,7 @@ static void version(void)
     free(numbers);
 }
 
-static void features(void)
+static void features_are_listed(void)
 {
     size_t i;
     CHECK(dbss_has_feature("download") == 1);
@@ -107,7 +105,7 @@ static void features(void)
     CHECK(dbss_has_feature(NULL) == 0);
 }
 
-static void statuses(void)
+static void statuses_have_names_and_groups(void)
 {
     size_t i, count = dbss_status_count();
     CHECK(count > 50 && dbss_status_value(0) == DBSS_OK);
@@ -125,7 +123,7 @@ static void statuses(void)
     expect_text(__LINE__, "DBSS_ERR_REJECTED", dbss_status_name(DBSS_ERR_REJECTED));
     expect_text(__LINE__, "DBSS_ERR_UNEXPECTED_RESPONSE", dbss_status_name(DBSS_ERR_UNEXPECTED_RESPONSE));
     expect_text(__LINE__, "DBSS_ERR_INTERRUPTED", dbss_status_name(DBSS_ERR_INTERRUPTED));
-    /* What a newer library may return. */
+    /* A status of a newer library. */
     expect_text(__LINE__, "DBSS_ERR_UNKNOWN", dbss_status_name(299));
     CHECK(dbss_status_message(299) != NULL);
     CHECK(dbss_status_group(199) == DBSS_ERR_ARGUMENT);
@@ -162,9 +160,9 @@ static dbss_status set_mirror(void *options, const char *key, const char *value)
     return dbss_mirror_options_set(options, key, value);
 }
 
-/* Each value that the list says is taken is taken, and what it says is out of
- * range is not. */
-static void check_range(int32_t set, size_t i, void *of, dbss_status (*give)(void *, const char *, const char *))
+/* The setter accepts the limits that the option list states, and refuses values
+ * beyond them. */
+static void check_range(int32_t set, size_t i, void *object, dbss_status (*set_value)(void *, const char *, const char *))
 {
     const char *key = dbss_option_key(set, i), *type = dbss_option_type(set, i);
     int64_t minimum = dbss_option_minimum(set, i), maximum = dbss_option_maximum(set, i);
@@ -175,35 +173,35 @@ static void check_range(int32_t set, size_t i, void *of, dbss_status (*give)(voi
         return;
     CHECK(minimum >= 0 && maximum > minimum);
     snprintf(text, sizeof text, is_mode ? "%llo" : "%lld", (long long)minimum);
-    EXPECT(DBSS_OK, give(of, key, text));
+    EXPECT(DBSS_OK, set_value(object, key, text));
     snprintf(text, sizeof text, is_mode ? "%llo" : "%lld", (long long)maximum);
-    EXPECT(DBSS_OK, give(of, key, text));
+    EXPECT(DBSS_OK, set_value(object, key, text));
     if (maximum < INT64_MAX) {
         snprintf(text, sizeof text, is_mode ? "%llo" : "%lld", (long long)maximum + 1);
-        EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, key, give(of, key, text));
+        EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, key, set_value(object, key, text));
     }
     if (minimum > 0) {
         snprintf(text, sizeof text, is_mode ? "%llo" : "%lld", (long long)minimum - 1);
-        EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, key, give(of, key, text));
+        EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, key, set_value(object, key, text));
     }
-    EXPECT(dbss_option_allows_none(set, i) ? DBSS_OK : DBSS_ERR_INVALID_VALUE, give(of, key, "-1"));
+    EXPECT(dbss_option_allows_none(set, i) ? DBSS_OK : DBSS_ERR_INVALID_VALUE, set_value(object, key, "-1"));
 }
 
-static void check_choices(int32_t set, size_t i, void *of, dbss_status (*give)(void *, const char *, const char *))
+static void check_choices(int32_t set, size_t i, void *object, dbss_status (*set_value)(void *, const char *, const char *))
 {
     const char *key = dbss_option_key(set, i), *choices = dbss_option_choices(set, i);
     CHECK((choices != NULL) == (strcmp(dbss_option_type(set, i), "choice") == 0));
     while (choices != NULL && *choices != '\0') {
         char *choice = format("%.*s", (int)strcspn(choices, ","), choices);
-        EXPECT(DBSS_OK, give(of, key, choice));
+        EXPECT(DBSS_OK, set_value(object, key, choice));
         choices += strlen(choice);
         choices += *choices == ',';
         free(choice);
     }
 }
 
-/* The lists of options say what the setters take. */
-static void check_options(int32_t set, void *of, dbss_status (*give)(void *, const char *, const char *))
+/* The option lists match what the setters accept. */
+static void check_options(int32_t set, void *object, dbss_status (*set_value)(void *, const char *, const char *))
 {
     size_t i, count = dbss_option_count(set);
     CHECK(count > 0);
@@ -213,12 +211,12 @@ static void check_options(int32_t set, void *of, dbss_status (*give)(void *, con
         CHECK(dbss_option_type(set, i) != NULL && *dbss_option_type(set, i) != '\0');
         CHECK(dbss_option_help(set, i) != NULL && *dbss_option_help(set, i) != '\0');
         if (value != NULL)
-            EXPECT(DBSS_OK, give(of, key, value));
-        check_range(set, i, of, give);
-        check_choices(set, i, of, give);
-        blame("the option %s", key);
+            EXPECT(DBSS_OK, set_value(object, key, value));
+        check_range(set, i, object, set_value);
+        check_choices(set, i, object, set_value);
+        add_failure_context("the option %s", key);
     }
-    EXPECT_PARAMETER(DBSS_ERR_UNKNOWN_KEY, "key", give(of, "no_such_key", "1"));
+    EXPECT_PARAMETER(DBSS_ERR_UNKNOWN_KEY, "key", set_value(object, "no_such_key", "1"));
     CHECK(dbss_option_key(set, count) == NULL && dbss_option_key(set, SIZE_MAX) == NULL);
     CHECK(dbss_option_type(set, count) == NULL && dbss_option_default(set, count) == NULL);
     CHECK(dbss_option_help(set, count) == NULL && dbss_option_choices(set, count) == NULL);
@@ -226,7 +224,7 @@ static void check_options(int32_t set, void *of, dbss_status (*give)(void *, con
     CHECK(dbss_option_allows_none(set, count) == 0);
 }
 
-static void options(void)
+static void options_match_setters(void)
 {
     dbss_config *config;
     dbss_operation *operation;
@@ -251,7 +249,7 @@ static void options(void)
             found = 1;
         }
     CHECK(found);
-    /* A set that a newer library may have. */
+    /* A set of a newer library. */
     CHECK(dbss_option_count(0) == 0 && dbss_option_count(99) == 0 && dbss_option_key(-1, 0) == NULL);
     dbss_config_free(config);
     dbss_operation_free(operation);
@@ -263,7 +261,7 @@ static void options(void)
  * NULL
  * ------------------------------------------------------------------------ */
 
-static void null_error(void)
+static void error_getters_accept_null(void)
 {
     CHECK(dbss_error_status(NULL) == DBSS_OK);
     expect_text(__LINE__, "", dbss_error_message(NULL));
@@ -282,7 +280,7 @@ static void null_error(void)
     CHECK(dbss_error_attempts(NULL) == 0);
 }
 
-static void null_credentials(void)
+static void credentials_getters_accept_null(void)
 {
     CHECK(dbss_credentials_source(NULL) == NULL);
     CHECK(dbss_credentials_description(NULL) == NULL);
@@ -292,7 +290,7 @@ static void null_credentials(void)
     CHECK(dbss_token_request_refused(NULL) == 0);
 }
 
-static void free_nothing(void)
+static void free_functions_accept_null(void)
 {
     dbss_buffer empty = {NULL, 0};
     dbss_error_free(NULL);
@@ -307,34 +305,34 @@ static void free_nothing(void)
     CHECK(empty.data == NULL && empty.len == 0);
 }
 
-static void free_a_buffer_twice(void)
+static void buffer_freed_twice_stays_empty(void)
 {
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_buffer report;
-    EXPECT(DBSS_OK, download(ctx, fact("pdf"), &report));
+    EXPECT(DBSS_OK, download(ctx, fixture("pdf"), &report));
     CHECK(report.data != NULL && report.len > 0);
     /* The buffer outlives its context. */
     dbss_context_free(ctx);
-    expect_text(__LINE__, fact("pdf_en"), sha256(report.data, report.len));
+    expect_text(__LINE__, fixture("pdf_en"), sha256(report.data, report.len));
     dbss_buffer_free(&report);
     CHECK(report.data == NULL && report.len == 0);
     dbss_buffer_free(&report);
     CHECK(report.data == NULL && report.len == 0);
 }
 
-static void ask_nobody(void *user_data, dbss_token_request *request)
+static void ignore_token_request(void *user_data, dbss_token_request *request)
 {
     (void)user_data;
     dbss_token_request_free(request);
 }
 
-static void null_arguments(void)
+static void null_arguments_are_rejected(void)
 {
-    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
     dbss_context *ctx = (dbss_context *)&config;
     dbss_credentials *credentials = (dbss_credentials *)&config;
     dbss_buffer report;
-    const char *project = fact("project"), *instance = fact("instance"), *id = fact("pdf");
+    const char *project = fixture("project"), *instance = fixture("instance"), *id = fixture("pdf");
     long connections = count_connections();
 
     EXPECT_NULL("out_config", dbss_config_new(NULL));
@@ -351,7 +349,7 @@ static void null_arguments(void)
     EXPECT_NULL("user", dbss_config_set_iam_user(config, NULL, "password", "domain"));
     EXPECT_NULL("password", dbss_config_set_iam_user(config, "user", NULL, "domain"));
     EXPECT_NULL("domain", dbss_config_set_iam_user(config, "user", "password", NULL));
-    EXPECT_NULL("config", dbss_config_set_token_provider(NULL, ask_nobody, NULL, NULL));
+    EXPECT_NULL("config", dbss_config_set_token_provider(NULL, ignore_token_request, NULL, NULL));
     EXPECT_NULL("request", dbss_token_request_set(NULL, "token", -1));
     EXPECT_NULL("request", dbss_token_request_fail(NULL, "why"));
     EXPECT_NULL("config", dbss_config_set(NULL, "ca_file", "x"));
@@ -369,7 +367,7 @@ static void null_arguments(void)
     FILLED();
     EXPECT_NULL("ctx", dbss_report_download(NULL, project, instance, id, NULL, &report));
     CHECK(EMPTY());
-    /* No project is the context's; this one has none. */
+    /* NULL means the project of the context, which has none. */
     FILLED();
     EXPECT_PARAMETER(DBSS_ERR_NOT_CONFIGURED, "project",
                      dbss_report_download(ctx, NULL, instance, id, NULL, &report));
@@ -390,8 +388,8 @@ static void null_arguments(void)
     EXPECT_PARAMETER(DBSS_ERR_NOT_CONFIGURED, "project", dbss_context_check(ctx, NULL, NULL));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "project", dbss_context_check(ctx, "x", NULL));
     CHECK(count_connections() == connections);
-    /* And none of it did any harm. */
-    DOWNLOAD_RIGHTLY(ctx);
+    /* The context still works. */
+    EXPECT_DOWNLOAD(ctx);
     dbss_context_free(ctx);
     dbss_config_free(config);
 }
@@ -400,7 +398,7 @@ static void null_arguments(void)
  * Errors
  * ------------------------------------------------------------------------ */
 
-static void *no_error_here(void *unused)
+static void *expect_no_error_on_this_thread(void *unused)
 {
     (void)unused;
     CHECK(dbss_last_error() == NULL);
@@ -419,7 +417,7 @@ static void *read_and_free(void *argument)
     return NULL;
 }
 
-static void last_error(void)
+static void last_error_belongs_to_thread(void)
 {
     dbss_config *config;
     const dbss_error *lent;
@@ -429,7 +427,7 @@ static void last_error(void)
     lent = dbss_last_error();
     CHECK(lent != NULL);
 
-    /* Nothing but functions that return a status touch it. */
+    /* Only functions that return a status change it. */
     dbss_config_free(NULL);
     dbss_context_free(NULL);
     dbss_buffer_free(NULL);
@@ -439,19 +437,19 @@ static void last_error(void)
     dbss_status_name(-1);
     dbss_error_detail_code(lent, 99);
     dbss_option_key(DBSS_OPTIONS_CONFIG, SIZE_MAX);
-    in_thread(no_error_here, NULL);
+    run_in_thread(expect_no_error_on_this_thread, NULL);
     CHECK(dbss_last_error() == lent);
     CHECK(dbss_error_status(lent) == DBSS_ERR_NULL_ARGUMENT);
     expect_text(__LINE__, "out_config", dbss_error_parameter(lent));
 
-    /* It can be taken, once, and outlives what comes then. */
+    /* It can be taken once, and outlives later calls. */
     taken = dbss_error_take();
     CHECK(taken != NULL);
     CHECK(dbss_last_error() == NULL);
     CHECK(dbss_error_take() == NULL);
     EXPECT(DBSS_OK, dbss_config_new(&config));
     EXPECT(DBSS_ERR_UNKNOWN_KEY, dbss_config_set(config, "no_such_key", "x"));
-    in_thread(read_and_free, taken);
+    run_in_thread(read_and_free, taken);
 
     /* A success clears it. */
     CHECK(dbss_last_error() != NULL);
@@ -460,9 +458,9 @@ static void last_error(void)
     dbss_config_free(config);
 }
 
-static void access_keys(void)
+static void access_key_signs_and_is_checked(void)
 {
-    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
     dbss_context *ctx;
 
     EXPECT_PARAMETER(DBSS_ERR_INVALID_ACCESS_KEY, "access_key", dbss_config_set_access_key(config, "", "s", NULL));
@@ -471,49 +469,49 @@ static void access_keys(void)
     EXPECT_PARAMETER(DBSS_ERR_INVALID_ACCESS_KEY, "security_token",
                      dbss_config_set_access_key(config, "a", "s", "\xc3\xa9"));
 
-    EXPECT(DBSS_OK, dbss_config_set_access_key(config, fact("access_key"), fact("secret_key"), NULL));
+    EXPECT(DBSS_OK, dbss_config_set_access_key(config, fixture("access_key"), fixture("secret_key"), NULL));
     EXPECT(DBSS_OK, dbss_context_new(config, &ctx));
-    DOWNLOAD_RIGHTLY(ctx);
+    EXPECT_DOWNLOAD(ctx);
     dbss_context_free(ctx);
 
-    /* Tried once, though several attempts are allowed: five lock a key. */
+    /* One attempt, though several are allowed: five failures lock a key. */
     EXPECT(DBSS_OK, dbss_config_set(config, "max_attempts", "5"));
     EXPECT(DBSS_OK, dbss_config_set(config, "secret_key", "not-the-secret-key"));
     EXPECT(DBSS_OK, dbss_context_new(config, &ctx));
-    DOWNLOAD_WRONGLY(DBSS_ERR_UNAUTHENTICATED, ctx, fact("pdf"));
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_UNAUTHENTICATED, ctx, fixture("pdf"));
     CHECK(dbss_error_attempts(dbss_last_error()) == 1);
     CHECK(strstr(dbss_error_message(dbss_last_error()), "not-the-secret-key") == NULL);
-    EXPECT(DBSS_OK, dbss_context_set_token(ctx, fact("token")));
-    DOWNLOAD_RIGHTLY(ctx);
+    EXPECT(DBSS_OK, dbss_context_set_token(ctx, fixture("token")));
+    EXPECT_DOWNLOAD(ctx);
     dbss_context_free(ctx);
 
-    /* Half a key is told when the context is made. */
-    EXPECT(DBSS_OK, dbss_config_set_token(config, fact("token")));
-    EXPECT(DBSS_OK, dbss_config_set(config, "access_key", fact("access_key")));
+    /* An incomplete key fails when the context is created. */
+    EXPECT(DBSS_OK, dbss_config_set_token(config, fixture("token")));
+    EXPECT(DBSS_OK, dbss_config_set(config, "access_key", fixture("access_key")));
     EXPECT_PARAMETER(DBSS_ERR_NOT_CONFIGURED, "secret_key", dbss_context_new(config, &ctx));
     CHECK(ctx == NULL);
     dbss_config_free(config);
 }
 
-static void failing_setter_changes_nothing(void)
+static void failed_setter_changes_nothing(void)
 {
-    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
     dbss_context *ctx;
     EXPECT_PARAMETER(DBSS_ERR_INVALID_ENDPOINT, "endpoint", dbss_config_set_endpoint(config, "ftp://127.0.0.1"));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_TOKEN, "token", dbss_config_set_token(config, "with space"));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_ENDPOINT, "region", dbss_config_set_region(config, "no/region"));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "stall_timeout_ms", dbss_config_set(config, "stall_timeout_ms", "soon"));
-    ctx = to_context(config);
-    DOWNLOAD_RIGHTLY(ctx);
+    ctx = context_from(config);
+    EXPECT_DOWNLOAD(ctx);
     EXPECT_PARAMETER(DBSS_ERR_INVALID_TOKEN, "token", dbss_context_set_token(ctx, "with\nline"));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_TOKEN, "token", dbss_context_set_token(ctx, ""));
-    DOWNLOAD_RIGHTLY(ctx);
+    EXPECT_DOWNLOAD(ctx);
     dbss_context_free(ctx);
 }
 
-static void no_line_ends_in_headers(void)
+static void header_value_with_line_end_is_rejected(void)
 {
-    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "user_agent_suffix",
                      dbss_config_set(config, "user_agent_suffix", "a\r\nX-Header: x"));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "user_agent_suffix", dbss_config_set(config, "user_agent_suffix", "a\n"));
@@ -526,7 +524,7 @@ static void no_line_ends_in_headers(void)
     dbss_config_free(config);
 }
 
-static void nothing_configured(void)
+static void unconfigured_context_fails(void)
 {
     dbss_config *config;
     dbss_context *ctx = (dbss_context *)&config;
@@ -535,53 +533,53 @@ static void nothing_configured(void)
     EXPECT(DBSS_OK, dbss_config_new(&config));
     EXPECT(DBSS_ERR_NOT_CONFIGURED, dbss_context_new(config, &ctx));
     CHECK(ctx == NULL);
-    EXPECT(DBSS_OK, dbss_config_set_endpoint(config, fact("http")));
-    ctx = to_context(config);
+    EXPECT(DBSS_OK, dbss_config_set_endpoint(config, fixture("http")));
+    ctx = context_from(config);
     connections = count_connections();
-    DOWNLOAD_WRONGLY(DBSS_ERR_NOT_CONFIGURED, ctx, fact("pdf"));
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_NOT_CONFIGURED, ctx, fixture("pdf"));
     CHECK(count_connections() == connections);
-    EXPECT(DBSS_OK, dbss_context_set_token(ctx, fact("token")));
-    DOWNLOAD_RIGHTLY(ctx);
+    EXPECT(DBSS_OK, dbss_context_set_token(ctx, fixture("token")));
+    EXPECT_DOWNLOAD(ctx);
     dbss_context_free(ctx);
 }
 
-static void config_is_copied(void)
+static void config_is_copied_by_context(void)
 {
-    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
     dbss_context *first, *second;
     EXPECT(DBSS_OK, dbss_context_new(config, &first));
     EXPECT(DBSS_OK, dbss_config_set_token(config, "not-a-token"));
     EXPECT(DBSS_OK, dbss_context_new(config, &second));
     EXPECT(DBSS_OK, dbss_config_set_endpoint(config, "http://127.0.0.1:1"));
-    DOWNLOAD_RIGHTLY(first);
-    DOWNLOAD_WRONGLY(DBSS_ERR_UNAUTHENTICATED, second, fact("pdf"));
+    EXPECT_DOWNLOAD(first);
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_UNAUTHENTICATED, second, fixture("pdf"));
     dbss_config_free(config);
-    DOWNLOAD_RIGHTLY(first);
+    EXPECT_DOWNLOAD(first);
     dbss_context_free(second);
-    DOWNLOAD_RIGHTLY(first);
+    EXPECT_DOWNLOAD(first);
     dbss_context_free(first);
 }
 
-static void strings_are_copied(void)
+static void strings_are_copied_by_config(void)
 {
-    char *endpoint = format("%s", fact("http")), *token = format("%s", fact("token"));
+    char *endpoint = format("%s", fixture("http")), *token = format("%s", fixture("token"));
     dbss_config *config = new_config(endpoint, token);
     dbss_context *ctx;
     memset(endpoint, '?', strlen(endpoint));
     memset(token, '?', strlen(token));
     free(endpoint);
     free(token);
-    ctx = to_context(config);
-    DOWNLOAD_RIGHTLY(ctx);
-    token = format("%s", fact("token"));
+    ctx = context_from(config);
+    EXPECT_DOWNLOAD(ctx);
+    token = format("%s", fixture("token"));
     EXPECT(DBSS_OK, dbss_context_set_token(ctx, token));
     memset(token, '?', strlen(token));
     free(token);
-    DOWNLOAD_RIGHTLY(ctx);
+    EXPECT_DOWNLOAD(ctx);
     dbss_context_free(ctx);
 }
 
-static void long_tokens(void)
+static void token_of_96_kib_is_accepted(void)
 {
     static const size_t sizes[] = {64 * 1024, 96 * 1024};
     size_t i, j;
@@ -592,9 +590,9 @@ static void long_tokens(void)
             memset(token, 'a' + (int)i, sizes[i]);
             token[sizes[i]] = '\0';
             add_token(token);
-            ctx = to_context(new_config(fact(j == 0 ? "http" : "https"), token));
-            DOWNLOAD_RIGHTLY(ctx);
-            DOWNLOAD_RIGHTLY(ctx);
+            ctx = context_from(new_config(fixture(j == 0 ? "http" : "https"), token));
+            EXPECT_DOWNLOAD(ctx);
+            EXPECT_DOWNLOAD(ctx);
             if (sizes[i] == 96 * 1024) {
                 token[sizes[i]] = 'a';
                 token[sizes[i] + 1] = '\0';
@@ -606,34 +604,34 @@ static void long_tokens(void)
     }
 }
 
-/* A socket that listens on a loopback port; `url` receives where. */
+/* A socket that listens on a loopback port. `url` receives its URL. */
 static int open_listener(const char *scheme, char **url)
 {
     struct sockaddr_in address = {0};
     socklen_t len = sizeof address;
-    /* Connections inherit both, and with small segments the client's buffer
-     * stays small too: a large request cannot be on its way as a whole. */
-    int listener = socket(AF_INET, SOCK_STREAM, 0), room = 2048, segment = 256;
+    /* Connections inherit both. Small segments keep the client's buffer small too,
+     * so a large request does not fit into the buffers. */
+    int listener = socket(AF_INET, SOCK_STREAM, 0), buffer_size = 2048, segment = 256;
 
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) != 0
+    if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &buffer_size, sizeof buffer_size) != 0
         || setsockopt(listener, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment) != 0
         || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 1) != 0
         || getsockname(listener, (struct sockaddr *)&address, &len) != 0)
-        fatal("no server: %s", strerror(errno));
+        fatal("cannot open a listener: %s", strerror(errno));
     *url = format("%s://127.0.0.1:%d", scheme, ntohs(address.sin_port));
     return listener;
 }
 
-/* A server that takes whatever comes for a bad request, as plain ones do. */
-static void *answer_plainly(void *argument)
+/* A plain HTTP server that responds to anything with "400 Bad Request". */
+static void *serve_bad_request(void *argument)
 {
-    static const char answer[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    static const char response[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     int listener = *(int *)argument, connection = accept(listener, NULL, NULL);
     char request[4096];
     CHECK(connection >= 0 && recv(connection, request, sizeof request, 0) > 0);
-    CHECK(send(connection, answer, sizeof answer - 1, MSG_NOSIGNAL) == sizeof answer - 1);
+    CHECK(send(connection, response, sizeof response - 1, MSG_NOSIGNAL) == sizeof response - 1);
     shutdown(connection, SHUT_WR);
     while (recv(connection, request, sizeof request, 0) > 0)
         continue;
@@ -641,29 +639,29 @@ static void *answer_plainly(void *argument)
     return NULL;
 }
 
-static void tls_to_a_plain_server(void)
+static void tls_to_plain_server_fails(void)
 {
     char *url;
     int listener = open_listener("https", &url);
     dbss_context *ctx = new_context(url);
     pthread_t server;
 
-    if (pthread_create(&server, NULL, answer_plainly, &listener) != 0)
-        fatal("no thread");
-    DOWNLOAD_WRONGLY(DBSS_ERR_TLS, ctx, fact("pdf"));
+    if (pthread_create(&server, NULL, serve_bad_request, &listener) != 0)
+        fatal("cannot create a thread");
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_TLS, ctx, fixture("pdf"));
     dbss_context_free(ctx);
     pthread_join(server, NULL);
     close(listener);
     free(url);
 }
 
-static void plain_http_to_tls(void)
+static void plain_http_to_tls_server_fails(void)
 {
-    /* Not by its name: whoever forks after a look-up forks beside its thread. */
-    char *url = format("http://127.0.0.1%s", strrchr(fact("https"), ':'));
+    /* By address: a look-up by name would leave a thread behind for later forks. */
+    char *url = format("http://127.0.0.1%s", strrchr(fixture("https"), ':'));
     dbss_context *ctx = new_context(url);
     dbss_buffer report;
-    CHECK(dbss_status_group(download(ctx, fact("pdf"), &report)) == DBSS_ERR_NETWORK);
+    CHECK(dbss_status_group(download(ctx, fixture("pdf"), &report)) == DBSS_ERR_NETWORK);
     CHECK(report.data == NULL && report.len == 0);
     dbss_context_free(ctx);
     free(url);
@@ -673,233 +671,240 @@ static void plain_http_to_tls(void)
  * Threads
  * ------------------------------------------------------------------------ */
 
-struct delayed {
+struct delayed_download {
     dbss_context *ctx;
     const char *id;
 };
 
-static void *download_delayed(void *argument)
+static void *run_delayed_download(void *argument)
 {
-    struct delayed *delayed = argument;
+    struct delayed_download *delayed_download = argument;
     dbss_buffer report;
-    if (EXPECT(DBSS_OK, download(delayed->ctx, delayed->id, &report)) == DBSS_OK)
+    if (EXPECT(DBSS_OK, download(delayed_download->ctx, delayed_download->id, &report)) == DBSS_OK)
         CHECK(report.len == 300000 && memcmp(report.data, "%PDF-", 5) == 0);
     dbss_buffer_free(&report);
     return NULL;
 }
 
-static void free_during_call(void)
+static void context_freed_during_call_lets_it_finish(void)
 {
     static const char *const schemes[] = {"http", "https"};
     size_t i;
     for (i = 0; i < 2; i++) {
-        struct delayed delayed;
+        struct delayed_download delayed_download;
         pthread_t thread;
-        delayed.ctx = new_context(fact(schemes[i]));
-        delayed.id = add_report(300000);
-        post_fault(delayed.id, "\"delay_ms\": 300");
-        if (pthread_create(&thread, NULL, download_delayed, &delayed) != 0)
-            fatal("no thread");
-        CHECK(wait_for_request(delayed.id));
-        dbss_context_free(delayed.ctx);
+        delayed_download.ctx = new_context(fixture(schemes[i]));
+        delayed_download.id = add_report(300000);
+        post_fault(delayed_download.id, "\"delay_ms\": 300");
+        if (pthread_create(&thread, NULL, run_delayed_download, &delayed_download) != 0)
+            fatal("cannot create a thread");
+        CHECK(wait_for_request(delayed_download.id));
+        dbss_context_free(delayed_download.ctx);
         pthread_join(thread, NULL);
     }
 }
 
-struct crowd {
+struct downloads {
     dbss_context *ctx;
     const dbss_buffer *expected;
     int rounds;
     volatile int *done;
 };
 
-static void *download_often(void *argument)
+static void *download_repeatedly(void *argument)
 {
-    struct crowd *crowd = argument;
+    struct downloads *downloads = argument;
     int i;
-    for (i = 0; i < crowd->rounds; i++) {
+    for (i = 0; i < downloads->rounds; i++) {
         dbss_buffer report;
-        if (EXPECT(DBSS_OK, download(crowd->ctx, fact("pdf"), &report)) == DBSS_OK)
-            CHECK(report.len == crowd->expected->len
-                  && memcmp(report.data, crowd->expected->data, report.len) == 0);
+        if (EXPECT(DBSS_OK, download(downloads->ctx, fixture("pdf"), &report)) == DBSS_OK)
+            CHECK(report.len == downloads->expected->len
+                  && memcmp(report.data, downloads->expected->data, report.len) == 0);
         dbss_buffer_free(&report);
     }
     return NULL;
 }
 
-static void run_crowd(struct crowd *crowd, pthread_t *threads, int count)
+static void start_downloads(struct downloads *downloads, pthread_t *threads, int count)
 {
     int i;
     for (i = 0; i < count; i++)
-        if (pthread_create(&threads[i], NULL, download_often, crowd) != 0)
-            fatal("no thread");
+        if (pthread_create(&threads[i], NULL, download_repeatedly, downloads) != 0)
+            fatal("cannot create a thread");
 }
 
-static void many_threads(void)
+static void context_shared_by_threads_downloads_right_bytes(void)
 {
     static const char *const schemes[] = {"http", "https"};
     pthread_t threads[16];
     dbss_buffer expected;
     size_t i, j;
     for (i = 0; i < 2; i++) {
-        struct crowd crowd = {NULL, &expected, 50, NULL};
-        crowd.ctx = new_context(fact(schemes[i]));
-        DOWNLOAD_RIGHTLY(crowd.ctx);
-        EXPECT(DBSS_OK, download(crowd.ctx, fact("pdf"), &expected));
-        run_crowd(&crowd, threads, 16);
+        struct downloads downloads = {NULL, &expected, 50, NULL};
+        downloads.ctx = new_context(fixture(schemes[i]));
+        EXPECT_DOWNLOAD(downloads.ctx);
+        EXPECT(DBSS_OK, download(downloads.ctx, fixture("pdf"), &expected));
+        start_downloads(&downloads, threads, 16);
         for (j = 0; j < 16; j++)
             pthread_join(threads[j], NULL);
         dbss_buffer_free(&expected);
-        dbss_context_free(crowd.ctx);
+        dbss_context_free(downloads.ctx);
     }
 }
 
 static pthread_mutex_t swap_lock = PTHREAD_MUTEX_INITIALIZER;
-static int swap_until_told;
+static int keep_swapping;
 
 static void *swap_tokens(void *argument)
 {
     dbss_context *ctx = argument;
-    int go_on = 1;
-    while (go_on) {
+    int continues = 1;
+    while (continues) {
         EXPECT(DBSS_OK, dbss_context_set_token(ctx, "another-valid-token"));
         EXPECT(DBSS_ERR_INVALID_TOKEN, dbss_context_set_token(ctx, "no token"));
-        EXPECT(DBSS_OK, dbss_context_set_token(ctx, fact("token")));
+        EXPECT(DBSS_OK, dbss_context_set_token(ctx, fixture("token")));
         pthread_mutex_lock(&swap_lock);
-        go_on = swap_until_told;
+        continues = keep_swapping;
         pthread_mutex_unlock(&swap_lock);
     }
     return NULL;
 }
 
-static void token_swap(void)
+static void token_replaced_during_downloads(void)
 {
     pthread_t threads[8], swapper;
     dbss_buffer expected;
-    struct crowd crowd = {NULL, &expected, 50, NULL};
+    struct downloads downloads = {NULL, &expected, 50, NULL};
     int i;
 
     add_token("another-valid-token");
-    crowd.ctx = new_context(fact("http"));
-    EXPECT(DBSS_OK, download(crowd.ctx, fact("pdf"), &expected));
-    swap_until_told = 1;
-    run_crowd(&crowd, threads, 8);
-    if (pthread_create(&swapper, NULL, swap_tokens, crowd.ctx) != 0)
-        fatal("no thread");
+    downloads.ctx = new_context(fixture("http"));
+    EXPECT(DBSS_OK, download(downloads.ctx, fixture("pdf"), &expected));
+    keep_swapping = 1;
+    start_downloads(&downloads, threads, 8);
+    if (pthread_create(&swapper, NULL, swap_tokens, downloads.ctx) != 0)
+        fatal("cannot create a thread");
     for (i = 0; i < 8; i++)
         pthread_join(threads[i], NULL);
     pthread_mutex_lock(&swap_lock);
-    swap_until_told = 0;
+    keep_swapping = 0;
     pthread_mutex_unlock(&swap_lock);
     pthread_join(swapper, NULL);
     dbss_buffer_free(&expected);
-    dbss_context_free(crowd.ctx);
+    dbss_context_free(downloads.ctx);
 }
 
 /* ---------------------------------------------------------------------------
- * A good guest in its process
+ * Effects on the process
  * ------------------------------------------------------------------------ */
 
-static volatile sig_atomic_t ticks;
+static volatile sig_atomic_t signals_received;
 
-static void tick(int signal)
+static void count_signal(int signal)
 {
     (void)signal;
-    ticks++;
+    signals_received++;
 }
 
-static void signal_storm(void)
+static void signal_storm_disturbs_no_call(void)
 {
     static const char *const schemes[] = {"http", "https"};
     const char *large = add_report(8 << 20), *silent = add_report(10000);
     struct sigaction action, before;
-    struct itimerval storm = {{0, 1000}, {0, 1000}}, calm = {{0, 0}, {0, 0}};
+    struct itimerval storm = {{0, 1000}, {0, 1000}}, stopped = {{0, 0}, {0, 0}};
     size_t i, j;
 
     for (i = 0; i < 2; i++) {
-        dbss_config *config = new_config(fact(schemes[i]), fact("token"));
+        dbss_config *config = new_config(fixture(schemes[i]), fixture("token"));
         dbss_context *ctx;
-        dbss_buffer calmly, report;
+        dbss_buffer undisturbed, report;
         dbss_status status;
         long long start;
 
-        set(config, "stall_timeout_ms", "500");
-        ctx = to_context(config);
-        EXPECT(DBSS_OK, download(ctx, large, &calmly));
+        set_option(config, "stall_timeout_ms", "500");
+        ctx = context_from(config);
+        EXPECT(DBSS_OK, download(ctx, large, &undisturbed));
         post_fault(silent, "\"no_answer\": true");
 
         memset(&action, 0, sizeof action);
-        action.sa_handler = tick; /* and no SA_RESTART */
+        action.sa_handler = count_signal; /* without SA_RESTART */
         sigaction(SIGALRM, &action, &before);
-        ticks = 0;
+        signals_received = 0;
         setitimer(ITIMER_REAL, &storm, NULL);
         for (j = 0; j < 10; j++) {
             if (EXPECT(DBSS_OK, download(ctx, large, &report)) == DBSS_OK)
-                CHECK(report.len == calmly.len && memcmp(report.data, calmly.data, report.len) == 0);
+                CHECK(report.len == undisturbed.len && memcmp(report.data, undisturbed.data, report.len) == 0);
             dbss_buffer_free(&report);
         }
         start = now_ms();
         status = download(ctx, silent, &report);
         start = now_ms() - start;
-        setitimer(ITIMER_REAL, &calm, NULL);
+        setitimer(ITIMER_REAL, &stopped, NULL);
         sigaction(SIGALRM, &before, NULL);
 
         EXPECT(DBSS_ERR_STALLED, status);
         CHECK(start >= 490 && start < 5000);
-        CHECK(ticks > 100);
-        dbss_buffer_free(&calmly);
+        CHECK(signals_received > 100);
+        dbss_buffer_free(&undisturbed);
         dbss_context_free(ctx);
     }
 }
 
-static const char *enormous;
+static const char *enormous_report;
 
-static void die_of_memory(void)
+static void download_beyond_memory_limit(void)
 {
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     struct rlimit limit;
     long pages = 0;
     FILE *statm = fopen("/proc/self/statm", "r");
     int i;
 
-    DOWNLOAD_RIGHTLY(ctx);
+    EXPECT_DOWNLOAD(ctx);
     if (statm == NULL || fscanf(statm, "%ld", &pages) != 1)
-        fatal("no /proc/self/statm");
+        fatal("cannot read /proc/self/statm");
     fclose(statm);
     limit.rlim_cur = limit.rlim_max = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + (48 << 20);
     if (setrlimit(RLIMIT_AS, &limit) != 0)
-        fatal("no limit: %s", strerror(errno));
+        fatal("cannot set the limit: %s", strerror(errno));
     for (i = 0; i < 2; i++) {
-        DOWNLOAD_WRONGLY(DBSS_ERR_OUT_OF_MEMORY, ctx, enormous);
+        EXPECT_DOWNLOAD_ERROR(DBSS_ERR_OUT_OF_MEMORY, ctx, enormous_report);
         CHECK(dbss_error_is_retryable(dbss_last_error()) == 0);
         CHECK(*dbss_error_message(dbss_last_error()) != '\0');
-        /* What it held is given back. */
-        DOWNLOAD_RIGHTLY(ctx);
+        /* The memory was freed. */
+        EXPECT_DOWNLOAD(ctx);
     }
     dbss_context_free(ctx);
 }
 
-static void out_of_memory(void)
+static void report_larger_than_memory_fails(void)
 {
-    enormous = add_report(200LL << 20);
-    in_child(die_of_memory);
+    enormous_report = add_report(200LL << 20);
+    run_in_child(download_beyond_memory_limit);
 }
 
-static dbss_context *inherited;
+static dbss_context *inherited_context;
 
-static void use_inheritance(void)
+static void use_inherited_context(void)
 {
     int i;
     for (i = 0; i < 5; i++)
-        DOWNLOAD_RIGHTLY(inherited);
-    EXPECT(DBSS_OK, dbss_context_set_token(inherited, "not-a-token"));
-    DOWNLOAD_WRONGLY(DBSS_ERR_UNAUTHENTICATED, inherited, fact("pdf"));
-    EXPECT(DBSS_OK, dbss_context_set_token(inherited, fact("token")));
-    DOWNLOAD_RIGHTLY(inherited);
-    dbss_context_free(inherited);
+        EXPECT_DOWNLOAD(inherited_context);
+    EXPECT(DBSS_OK, dbss_context_set_token(inherited_context, "not-a-token"));
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_UNAUTHENTICATED, inherited_context, fixture("pdf"));
+    EXPECT(DBSS_OK, dbss_context_set_token(inherited_context, fixture("token")));
+    EXPECT_DOWNLOAD(inherited_context);
+    dbss_context_free(inherited_context);
 }
 
-static void fork_with_context(void)
+static int use_inherited_context_in_child(void *unused)
+{
+    (void)unused;
+    use_inherited_context();
+    return has_failed();
+}
+
+static void context_works_in_child_and_parent(void)
 {
     static const char *const schemes[] = {"http", "https"};
     size_t i;
@@ -907,46 +912,42 @@ static void fork_with_context(void)
         pid_t child;
         long connections;
         int j;
-        inherited = new_context(fact(schemes[i]));
-        /* So that there is an idle connection to fight over. */
-        DOWNLOAD_RIGHTLY(inherited);
-        child = fork();
-        if (child == 0) {
-            use_inheritance();
-            _exit(has_failed());
-        }
+        inherited_context = new_context(fixture(schemes[i]));
+        /* Creates an idle connection, which the child must not use. */
+        EXPECT_DOWNLOAD(inherited_context);
+        child = start_child(use_inherited_context_in_child, NULL);
         for (j = 0; j < 5; j++)
-            DOWNLOAD_RIGHTLY(inherited);
+            EXPECT_DOWNLOAD(inherited_context);
         CHECK(wait_for_child(child) == 0);
-        in_child(use_inheritance);
-        /* The children left this connection alone, its TLS session too. */
+        run_in_child(use_inherited_context);
+        /* The children used neither this connection nor its TLS session. */
         connections = count_connections();
-        DOWNLOAD_RIGHTLY(inherited);
+        EXPECT_DOWNLOAD(inherited_context);
         CHECK(count_connections() == connections);
-        dbss_context_free(inherited);
+        dbss_context_free(inherited_context);
     }
 }
 
-/* As fork() may come while other threads hold whatever locks there are. */
-static void fork_among_threads(void)
+/* fork() while other threads may hold any lock. */
+static void context_works_in_child_of_busy_process(void)
 {
     pthread_t threads[4];
     dbss_buffer expected;
-    struct crowd crowd = {NULL, &expected, 100, NULL};
+    struct downloads downloads = {NULL, &expected, 100, NULL};
     int i;
 
-    crowd.ctx = inherited = new_context(fact("http"));
-    EXPECT(DBSS_OK, download(crowd.ctx, fact("pdf"), &expected));
-    run_crowd(&crowd, threads, 4);
+    downloads.ctx = inherited_context = new_context(fixture("http"));
+    EXPECT(DBSS_OK, download(downloads.ctx, fixture("pdf"), &expected));
+    start_downloads(&downloads, threads, 4);
     for (i = 0; i < 10; i++) {
         pid_t child = fork();
         if (child == 0) {
-            /* Not the helpers of this file: their locks may be held. */
+            /* No helpers of this file here: their locks may be held. */
             dbss_buffer report;
-            int wrong = download(inherited, fact("pdf"), &report) != DBSS_OK || report.len != expected.len
+            int wrong = download(inherited_context, fixture("pdf"), &report) != DBSS_OK || report.len != expected.len
                         || memcmp(report.data, expected.data, report.len) != 0;
             dbss_buffer_free(&report);
-            dbss_context_free(inherited);
+            dbss_context_free(inherited_context);
             _exit(wrong);
         }
         CHECK(wait_for_child(child) == 0);
@@ -954,35 +955,35 @@ static void fork_among_threads(void)
     for (i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
     dbss_buffer_free(&expected);
-    dbss_context_free(inherited);
+    dbss_context_free(inherited_context);
 }
 
-/* A server that leaves while the request still comes: it ends its own side,
- * and a socket closed with unread bytes in it is reset. The client's next
- * write is then one to a broken pipe. */
-static void *leave_early(void *argument)
+/* A server that closes the connection before it has read the whole request. The
+ * kernel resets a socket that is closed with unread bytes. The client's next write
+ * then fails with EPIPE. */
+static void *close_before_request_ends(void *argument)
 {
     int listener = *(int *)argument, connection = accept(listener, NULL, NULL);
-    char beginning[16];
-    CHECK(connection >= 0 && recv(connection, beginning, sizeof beginning, 0) > 0);
+    char first_bytes[16];
+    CHECK(connection >= 0 && recv(connection, first_bytes, sizeof first_bytes, 0) > 0);
     shutdown(connection, SHUT_WR);
     close(connection);
     return NULL;
 }
 
-static void write_to_broken_pipes(void)
+static void send_to_closed_connections(void)
 {
     char *url, *large_token = format("%090000d", 0);
     int listener = open_listener("http", &url), i;
-    dbss_context *ctx = to_context(new_config(url, large_token));
+    dbss_context *ctx = context_from(new_config(url, large_token));
 
     signal(SIGPIPE, SIG_DFL);
     for (i = 0; i < 5; i++) {
         pthread_t server;
-        if (pthread_create(&server, NULL, leave_early, &listener) != 0)
-            fatal("no thread");
-        DOWNLOAD_WRONGLY(DBSS_ERR_CONNECTION_LOST, ctx, fact("pdf"));
-        /* Proof that it was one. */
+        if (pthread_create(&server, NULL, close_before_request_ends, &listener) != 0)
+            fatal("cannot create a thread");
+        EXPECT_DOWNLOAD_ERROR(DBSS_ERR_CONNECTION_LOST, ctx, fixture("pdf"));
+        /* This proves that the write failed. */
         CHECK(dbss_error_os_code(dbss_last_error()) == EPIPE);
         pthread_join(server, NULL);
     }
@@ -992,168 +993,168 @@ static void write_to_broken_pipes(void)
     free(url);
 }
 
-static void sigpipe(void)
+static void broken_connection_raises_no_sigpipe(void)
 {
-    in_child(write_to_broken_pipes);
+    run_in_child(send_to_closed_connections);
 }
 
 static int sockets;
 
-static void look_at_socket(int fd)
+static void check_socket(int fd)
 {
-    struct stat facts;
-    if (fstat(fd, &facts) == 0 && S_ISSOCK(facts.st_mode)) {
+    struct stat info;
+    if (fstat(fd, &info) == 0 && S_ISSOCK(info.st_mode)) {
         sockets++;
         CHECK(fcntl(fd, F_GETFD) & FD_CLOEXEC);
     }
 }
 
-static void descriptors(void)
+static void descriptors_are_not_leaked(void)
 {
     static const char *const schemes[] = {"http", "https"};
-    int before = each_descriptor(NULL);
+    int before = for_each_descriptor(NULL);
     size_t i, j;
     for (i = 0; i < 2; i++) {
-        dbss_context *ctx = new_context(fact(schemes[i]));
+        dbss_context *ctx = new_context(fixture(schemes[i]));
         dbss_context *dead = new_context("http://127.0.0.1:1");
-        dbss_context *untrusted = new_context(fact("https_self_signed"));
+        dbss_context *untrusted = new_context(fixture("https_self_signed"));
         int others;
         sockets = 0;
-        each_descriptor(look_at_socket);
+        for_each_descriptor(check_socket);
         others = sockets;
         for (j = 0; j < 20; j++) {
             const char *id = fresh_id();
-            DOWNLOAD_RIGHTLY(ctx);
-            DOWNLOAD_WRONGLY(DBSS_ERR_NOT_FOUND, ctx, id);
+            EXPECT_DOWNLOAD(ctx);
+            EXPECT_DOWNLOAD_ERROR(DBSS_ERR_NOT_FOUND, ctx, id);
             post_fault(id, "\"reset_before_answer\": true");
-            DOWNLOAD_WRONGLY(DBSS_ERR_CONNECTION_LOST, ctx, id);
-            DOWNLOAD_WRONGLY(DBSS_ERR_CONNECT, dead, id);
-            DOWNLOAD_WRONGLY(DBSS_ERR_CERTIFICATE, untrusted, id);
+            EXPECT_DOWNLOAD_ERROR(DBSS_ERR_CONNECTION_LOST, ctx, id);
+            EXPECT_DOWNLOAD_ERROR(DBSS_ERR_CONNECT, dead, id);
+            EXPECT_DOWNLOAD_ERROR(DBSS_ERR_CERTIFICATE, untrusted, id);
         }
-        DOWNLOAD_RIGHTLY(ctx);
+        EXPECT_DOWNLOAD(ctx);
         sockets = 0;
-        each_descriptor(look_at_socket);
-        /* The idle connection of `ctx`, and nothing of the others. */
+        for_each_descriptor(check_socket);
+        /* Only the idle connection of `ctx`. */
         CHECK(sockets == others + 1);
         dbss_context_free(untrusted);
         dbss_context_free(dead);
         dbss_context_free(ctx);
-        CHECK(each_descriptor(NULL) == before);
+        CHECK(for_each_descriptor(NULL) == before);
     }
 }
 
-static void connection_is_kept(void)
+static void connection_is_reused(void)
 {
-    dbss_context *ctx = new_context(fact("https"));
+    dbss_context *ctx = new_context(fixture("https"));
     long connections = count_connections();
     int i;
     for (i = 0; i < 5; i++)
-        DOWNLOAD_RIGHTLY(ctx);
-    DOWNLOAD_WRONGLY(DBSS_ERR_NOT_FOUND, ctx, fresh_id());
-    DOWNLOAD_RIGHTLY(ctx);
+        EXPECT_DOWNLOAD(ctx);
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_NOT_FOUND, ctx, fresh_id());
+    EXPECT_DOWNLOAD(ctx);
     CHECK(count_connections() == connections + 1);
     dbss_context_free(ctx);
 }
 
-/* A server may close a connection between two calls; the next call must
- * notice, and not fail. */
-static void closed_while_idle(void)
+/* A server may close a connection between two calls. The next call must notice this
+ * and succeed. */
+static void connection_closed_while_idle_is_replaced(void)
 {
     static const char *const schemes[] = {"http", "https"};
     size_t i, j;
     for (i = 0; i < 2; i++) {
-        dbss_context *ctx = new_context(fact(schemes[i]));
+        dbss_context *ctx = new_context(fixture(schemes[i]));
         for (j = 0; j < 5; j++) {
             long connections;
-            /* Whole, and then closed without a word about it before. */
-            post_fault(fact("pdf"), "\"cut_after\": 100000000, \"times\": 1");
-            DOWNLOAD_RIGHTLY(ctx);
+            /* The server sends the whole report, then closes without notice. */
+            post_fault(fixture("pdf"), "\"cut_after\": 100000000, \"times\": 1");
+            EXPECT_DOWNLOAD(ctx);
             connections = count_connections();
-            DOWNLOAD_RIGHTLY(ctx);
+            EXPECT_DOWNLOAD(ctx);
             CHECK(count_connections() == connections + 1);
         }
         dbss_context_free(ctx);
     }
 }
 
-static void handshakes(void)
+static void handshake_stalled_or_closed_fails(void)
 {
-    dbss_config *config = new_config(fact("https"), fact("token"));
+    dbss_config *config = new_config(fixture("https"), fixture("token"));
     dbss_context *ctx;
     dbss_buffer report;
     dbss_status status;
     long long start;
 
-    set(config, "connect_timeout_ms", "300");
-    ctx = to_context(config);
+    set_option(config, "connect_timeout_ms", "300");
+    ctx = context_from(config);
     post_listener_fault("https", "handshake_stall");
     start = now_ms();
-    DOWNLOAD_WRONGLY(DBSS_ERR_CONNECT_TIMEOUT, ctx, fact("pdf"));
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_CONNECT_TIMEOUT, ctx, fixture("pdf"));
     start = now_ms() - start;
     CHECK(start >= 290 && start < 5000);
     CHECK(dbss_error_is_retryable(dbss_last_error()) == 1);
     CHECK(strstr(dbss_error_message(dbss_last_error()), "connect_timeout_ms") != NULL);
     post_listener_fault("https", "accept_close");
-    /* Whether the end or a reset comes first is the kernels' affair. */
-    status = download(ctx, fact("pdf"), &report);
+    /* The client may see the end or a reset first. */
+    status = download(ctx, fixture("pdf"), &report);
     CHECK(status == DBSS_ERR_TLS || status == DBSS_ERR_CONNECTION_LOST);
     CHECK(report.data == NULL && report.len == 0);
-    DOWNLOAD_RIGHTLY(ctx);
+    EXPECT_DOWNLOAD(ctx);
     dbss_context_free(ctx);
 
-    ctx = new_context(fact("http"));
+    ctx = new_context(fixture("http"));
     post_listener_fault("http", "accept_close");
-    DOWNLOAD_WRONGLY(DBSS_ERR_CONNECTION_LOST, ctx, fact("pdf"));
-    DOWNLOAD_RIGHTLY(ctx);
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_CONNECTION_LOST, ctx, fixture("pdf"));
+    EXPECT_DOWNLOAD(ctx);
     dbss_context_free(ctx);
 }
 
-static void say_much(void)
+static void provoke_every_error(void)
 {
-    dbss_context *ctx = new_context(fact("https"));
+    dbss_context *ctx = new_context(fixture("https"));
     dbss_context *dead = new_context("http://127.0.0.1:1");
-    dbss_context *untrusted = new_context(fact("https_self_signed"));
+    dbss_context *untrusted = new_context(fixture("https_self_signed"));
     dbss_config *config = new_config("http://no-such-host.invalid", "token");
     dbss_context *unknown;
     const char *id = fresh_id();
 
-    set(config, "allow_plaintext", "true");
-    unknown = to_context(config);
-    DOWNLOAD_RIGHTLY(ctx);
-    DOWNLOAD_WRONGLY(DBSS_ERR_NOT_FOUND, ctx, id);
-    DOWNLOAD_WRONGLY(DBSS_ERR_INVALID_ID, ctx, "x");
-    DOWNLOAD_WRONGLY(DBSS_ERR_CONNECT, dead, id);
-    DOWNLOAD_WRONGLY(DBSS_ERR_CERTIFICATE, untrusted, id);
-    DOWNLOAD_WRONGLY(DBSS_ERR_RESOLVE, unknown, id);
+    set_option(config, "allow_plaintext", "true");
+    unknown = context_from(config);
+    EXPECT_DOWNLOAD(ctx);
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_NOT_FOUND, ctx, id);
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_INVALID_ID, ctx, "x");
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_CONNECT, dead, id);
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_CERTIFICATE, untrusted, id);
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_RESOLVE, unknown, id);
     post_fault(id, "\"raw_base64\": \"Z2FyYmFnZQ0KDQo=\"");
-    DOWNLOAD_WRONGLY(DBSS_ERR_PROTOCOL, ctx, id);
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_PROTOCOL, ctx, id);
     dbss_context_free(unknown);
     dbss_context_free(untrusted);
     dbss_context_free(dead);
     dbss_context_free(ctx);
 }
 
-/* Not a word on stdout or stderr, whatever happens. */
-static void silence(void)
+/* Nothing on stdout or stderr, even after errors. */
+static void nothing_is_printed(void)
 {
-    FILE *catcher = tmpfile();
+    FILE *captured = tmpfile();
     char text[200] = "";
     int out = dup(1), err = dup(2);
 
-    if (catcher == NULL || out < 0 || err < 0)
-        fatal("no descriptors");
+    if (captured == NULL || out < 0 || err < 0)
+        fatal("cannot duplicate the descriptors");
     fflush(stdout);
-    dup2(fileno(catcher), 1);
-    dup2(fileno(catcher), 2);
-    in_child(say_much);
+    dup2(fileno(captured), 1);
+    dup2(fileno(captured), 2);
+    run_in_child(provoke_every_error);
     dup2(out, 1);
     dup2(err, 2);
     close(out);
     close(err);
-    rewind(catcher);
-    if (fread(text, 1, sizeof text - 1, catcher) != 0)
-        failed("the library wrote: %s", text);
-    fclose(catcher);
+    rewind(captured);
+    if (fread(text, 1, sizeof text - 1, captured) != 0)
+        fail_check("the library wrote: %s", text);
+    fclose(captured);
 }
 
 /* ---------------------------------------------------------------------------
@@ -1162,66 +1163,66 @@ static void silence(void)
 
 static void use_secret(const char *endpoint)
 {
-    static char secret[SECRET + 1];
-    struct hidden hidden;
+    static char secret[SECRET_LENGTH + 1];
+    struct secret_sample sample;
     char where[256] = "";
     int count;
     dbss_config *config;
     dbss_context *ctx;
 
-    make_secret(secret, &hidden);
+    make_secret(secret, &sample);
     add_token(secret);
 
     config = new_config(endpoint, secret);
     EXPECT(DBSS_OK, dbss_context_new(config, &ctx));
-    DOWNLOAD_RIGHTLY(ctx);
-    DOWNLOAD_WRONGLY(DBSS_ERR_NOT_FOUND, ctx, fresh_id());
+    EXPECT_DOWNLOAD(ctx);
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_NOT_FOUND, ctx, fresh_id());
     EXPECT(DBSS_OK, dbss_context_set_token(ctx, secret));
     EXPECT(DBSS_OK, dbss_config_set(config, "token", secret));
-    secret[SECRET - 1] = '\n';
+    secret[SECRET_LENGTH - 1] = '\n';
     EXPECT(DBSS_ERR_INVALID_TOKEN, dbss_context_set_token(ctx, secret));
     EXPECT(DBSS_ERR_INVALID_TOKEN, dbss_config_set_token(config, secret));
     wipe(secret, sizeof secret);
-    DOWNLOAD_RIGHTLY(ctx);
+    EXPECT_DOWNLOAD(ctx);
     dbss_context_free(ctx);
     dbss_config_free(config);
 
-    count = find_hidden(&hidden, where, sizeof where);
+    count = find_secret(&sample, where, sizeof where);
     if (count > 0)
-        failed("the token still stands in memory, in %d places, first %s", count, where);
+        fail_check("the token is still in memory, in %d places, first %s", count, where);
 }
 
-static void use_secret_plainly(void)
+static void use_secret_over_http(void)
 {
-    use_secret(fact("http"));
+    use_secret(fixture("http"));
 }
 
 static void use_secret_over_tls(void)
 {
-    use_secret(fact("https"));
+    use_secret(fixture("https"));
 }
 
-static void token_wiped(void)
+static void token_is_wiped(void)
 {
-    in_child(use_secret_plainly);
+    run_in_child(use_secret_over_http);
 }
 
-static void token_wiped_tls(void)
+static void token_is_wiped_tls(void)
 {
-    in_child(use_secret_over_tls);
+    run_in_child(use_secret_over_tls);
 }
 
 /* ------------------------------------------------------------------------ */
 
-static void null_arguments_of_lists(void)
+static void null_list_arguments_are_rejected(void)
 {
-    dbss_context *ctx = new_context(fact("http"));
-    const char *p = fact("project"), *i = fact("instance"), *id = fact("pdf");
+    dbss_context *ctx = new_context(fixture("http"));
+    const char *p = fixture("project"), *i = fixture("instance"), *id = fixture("pdf");
     dbss_cursor *cursor;
     dbss_page *page = (dbss_page *)&page;
     dbss_buffer json = {(uint8_t *)&json, 1};
     dbss_report_spec *spec = (dbss_report_spec *)&spec;
-    char room[DBSS_ID_SIZE];
+    char id_buffer[DBSS_ID_SIZE];
     long connections = count_connections();
 
 #define NO_CURSOR(name, call) \
@@ -1257,13 +1258,13 @@ static void null_arguments_of_lists(void)
     EXPECT_NULL("spec", dbss_report_create(ctx, p, i, NULL, NULL));
 #define NO_ID(name, call) \
     do { \
-        memset(room, 'x', sizeof room); \
+        memset(id_buffer, 'x', sizeof id_buffer); \
         EXPECT_NULL(name, call); \
-        CHECK(*room == '\0'); \
+        CHECK(*id_buffer == '\0'); \
     } while (0)
-    NO_ID("ctx", dbss_report_generate(NULL, p, i, spec, NULL, room));
-    NO_ID("instance", dbss_report_generate(ctx, p, NULL, spec, NULL, room));
-    NO_ID("spec", dbss_report_generate(ctx, p, i, NULL, NULL, room));
+    NO_ID("ctx", dbss_report_generate(NULL, p, i, spec, NULL, id_buffer));
+    NO_ID("instance", dbss_report_generate(ctx, p, NULL, spec, NULL, id_buffer));
+    NO_ID("spec", dbss_report_generate(ctx, p, i, NULL, NULL, id_buffer));
     EXPECT_NULL("out_id", dbss_report_generate(ctx, p, i, spec, NULL, NULL));
 #undef NO_ID
     dbss_report_spec_free(spec);
@@ -1279,41 +1280,41 @@ static void null_arguments_of_lists(void)
 }
 
 static const struct check checks[] = {
-    {"version", version, PLAIN},
-    {"features", features, PLAIN},
-    {"statuses", statuses, PLAIN},
-    {"options", options, PLAIN},
-    {"null_error", null_error, PLAIN},
-    {"null_credentials", null_credentials, PLAIN},
-    {"free_nothing", free_nothing, PLAIN},
-    {"free_a_buffer_twice", free_a_buffer_twice, PLAIN},
-    {"null_arguments", null_arguments, PLAIN},
-    {"null_arguments_of_lists", null_arguments_of_lists, PLAIN},
-    {"last_error", last_error, PLAIN},
-    {"access_keys", access_keys, PLAIN},
-    {"failing_setter_changes_nothing", failing_setter_changes_nothing, PLAIN},
-    {"no_line_ends_in_headers", no_line_ends_in_headers, PLAIN},
-    {"nothing_configured", nothing_configured, PLAIN},
-    {"config_is_copied", config_is_copied, PLAIN},
-    {"strings_are_copied", strings_are_copied, PLAIN},
-    {"long_tokens", long_tokens, TLS},
-    {"tls_to_a_plain_server", tls_to_a_plain_server, TLS},
-    {"plain_http_to_tls", plain_http_to_tls, PLAIN},
-    {"free_during_call", free_during_call, TLS},
-    {"many_threads", many_threads, LOAD},
-    {"token_swap", token_swap, LOAD},
-    {"signal_storm", signal_storm, LOAD},
-    {"out_of_memory", out_of_memory, LOAD},
-    {"fork_with_context", fork_with_context, LOAD},
-    {"fork_among_threads", fork_among_threads, LOAD},
-    {"sigpipe", sigpipe, PLAIN},
-    {"descriptors", descriptors, LOAD},
-    {"connection_is_kept", connection_is_kept, TLS},
-    {"closed_while_idle", closed_while_idle, TLS},
-    {"handshakes", handshakes, TLS},
-    {"silence", silence, TLS},
-    {"token_wiped", token_wiped, LOAD},
-    {"token_wiped_tls", token_wiped_tls, LOAD},
+    {"version_matches_header", version_matches_header, PLAIN},
+    {"features_are_listed", features_are_listed, PLAIN},
+    {"statuses_have_names_and_groups", statuses_have_names_and_groups, PLAIN},
+    {"options_match_setters", options_match_setters, PLAIN},
+    {"error_getters_accept_null", error_getters_accept_null, PLAIN},
+    {"credentials_getters_accept_null", credentials_getters_accept_null, PLAIN},
+    {"free_functions_accept_null", free_functions_accept_null, PLAIN},
+    {"buffer_freed_twice_stays_empty", buffer_freed_twice_stays_empty, PLAIN},
+    {"null_arguments_are_rejected", null_arguments_are_rejected, PLAIN},
+    {"null_list_arguments_are_rejected", null_list_arguments_are_rejected, PLAIN},
+    {"last_error_belongs_to_thread", last_error_belongs_to_thread, PLAIN},
+    {"access_key_signs_and_is_checked", access_key_signs_and_is_checked, PLAIN},
+    {"failed_setter_changes_nothing", failed_setter_changes_nothing, PLAIN},
+    {"header_value_with_line_end_is_rejected", header_value_with_line_end_is_rejected, PLAIN},
+    {"unconfigured_context_fails", unconfigured_context_fails, PLAIN},
+    {"config_is_copied_by_context", config_is_copied_by_context, PLAIN},
+    {"strings_are_copied_by_config", strings_are_copied_by_config, PLAIN},
+    {"token_of_96_kib_is_accepted", token_of_96_kib_is_accepted, TLS},
+    {"tls_to_plain_server_fails", tls_to_plain_server_fails, TLS},
+    {"plain_http_to_tls_server_fails", plain_http_to_tls_server_fails, PLAIN},
+    {"context_freed_during_call_lets_it_finish", context_freed_during_call_lets_it_finish, TLS},
+    {"context_shared_by_threads_downloads_right_bytes", context_shared_by_threads_downloads_right_bytes, LOAD},
+    {"token_replaced_during_downloads", token_replaced_during_downloads, LOAD},
+    {"signal_storm_disturbs_no_call", signal_storm_disturbs_no_call, LOAD},
+    {"report_larger_than_memory_fails", report_larger_than_memory_fails, LOAD},
+    {"context_works_in_child_and_parent", context_works_in_child_and_parent, LOAD},
+    {"context_works_in_child_of_busy_process", context_works_in_child_of_busy_process, LOAD},
+    {"broken_connection_raises_no_sigpipe", broken_connection_raises_no_sigpipe, PLAIN},
+    {"descriptors_are_not_leaked", descriptors_are_not_leaked, LOAD},
+    {"connection_is_reused", connection_is_reused, TLS},
+    {"connection_closed_while_idle_is_replaced", connection_closed_while_idle_is_replaced, TLS},
+    {"handshake_stalled_or_closed_fails", handshake_stalled_or_closed_fails, TLS},
+    {"nothing_is_printed", nothing_is_printed, TLS},
+    {"token_is_wiped", token_is_wiped, LOAD},
+    {"token_is_wiped_tls", token_is_wiped_tls, LOAD},
 };
 
 int main(int argc, char **argv)

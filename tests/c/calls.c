@@ -12,28 +12,28 @@
 #include <unistd.h>
 
 /* ---------------------------------------------------------------------------
- * Reports whose bytes are known
+ * Reports with known bytes
  * ------------------------------------------------------------------------ */
 
-/* Fetches the present bytes; `described` is what the mock service says of them. */
-static void fetch(struct report *report, const char *described)
+/* Fetches the current bytes. `report_json` is the mock service's description. */
+static void fetch_report(struct report *report, const char *report_json)
 {
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_buffer buffer;
-    const char *told = strstr(described, "\"en-us\":\"");
+    const char *hash = strstr(report_json, "\"en-us\":\"");
 
-    if (told == NULL)
-        fatal("no hash in %s", described);
-    told += strlen("\"en-us\":\"");
-    if (dbss_report_download(ctx, fact("project"), fact("instance"), report->id, "en-us", &buffer) != DBSS_OK)
+    if (hash == NULL)
+        fatal("no hash in %s", report_json);
+    hash += strlen("\"en-us\":\"");
+    if (dbss_report_download(ctx, fixture("project"), fixture("instance"), report->id, "en-us", &buffer) != DBSS_OK)
         fatal("cannot fetch a report: %s", dbss_error_message(dbss_last_error()));
-    if (strncmp(told, sha256(buffer.data, buffer.len), 64) != 0)
-        fatal("the mock service's hash is another");
+    if (strncmp(hash, sha256(buffer.data, buffer.len), 64) != 0)
+        fatal("the hash differs from that of the mock service");
     free(report->bytes);
     report->len = buffer.len;
     report->bytes = malloc(buffer.len);
     if (report->bytes == NULL)
-        fatal("no memory");
+        fatal("out of memory");
     memcpy(report->bytes, buffer.data, buffer.len);
     dbss_buffer_free(&buffer);
     dbss_context_free(ctx);
@@ -42,13 +42,13 @@ static void fetch(struct report *report, const char *described)
 struct report new_report(size_t len)
 {
     struct report report = {NULL, NULL, 0};
-    char *body, *described;
+    char *body, *report_json;
 
     report.id = fresh_id();
     body = format("{\"id\": \"%s\", \"format\": \"pdf\", \"size\": %lu}", report.id, (unsigned long)len);
-    described = control("POST", "/reports", body);
-    fetch(&report, described);
-    free(described);
+    report_json = control("POST", "/reports", body);
+    fetch_report(&report, report_json);
+    free(report_json);
     free(body);
     return report;
 }
@@ -56,13 +56,13 @@ struct report new_report(size_t len)
 void change_report(struct report *report)
 {
     char *body = format("{\"report\": \"%s\"}", report->id);
-    char *described = control("POST", "/versions", body);
+    char *report_json = control("POST", "/versions", body);
     uint8_t *before = report->bytes;
     report->bytes = NULL;
-    fetch(report, described);
+    fetch_report(report, report_json);
     CHECK(memcmp(before, report->bytes, report->len) != 0);
     free(before);
-    free(described);
+    free(report_json);
     free(body);
 }
 
@@ -87,40 +87,40 @@ dbss_operation *new_operation(void)
 {
     dbss_operation *operation;
     if (dbss_operation_new(&operation) != DBSS_OK)
-        fatal("no operation: %s", dbss_error_message(dbss_last_error()));
+        fatal("cannot create an operation: %s", dbss_error_message(dbss_last_error()));
     return operation;
 }
 
-static void keep(struct call *call, const void *data, size_t len)
+static void append_bytes(struct call *call, const void *data, size_t len)
 {
-    if (call->len + len > call->room) {
-        call->room = (call->len + len) * 2;
-        call->bytes = realloc(call->bytes, call->room);
+    if (call->len + len > call->capacity) {
+        call->capacity = (call->len + len) * 2;
+        call->bytes = realloc(call->bytes, call->capacity);
         if (call->bytes == NULL)
-            fatal("no memory");
+            fatal("out of memory");
     }
     memcpy(call->bytes + call->len, data, len);
     call->len += len;
 }
 
-static int32_t take(void *user_data, const uint8_t *data, size_t len)
+static int32_t receive_bytes(void *user_data, const uint8_t *data, size_t len)
 {
     struct call *call = user_data;
     CHECK(len > 0);
-    keep(call, data, len);
-    if (call->meanwhile != NULL)
-        call->meanwhile(call);
+    append_bytes(call, data, len);
+    if (call->on_data != NULL)
+        call->on_data(call);
     return 0;
 }
 
-#define WHAT call->ctx, fact("project"), fact("instance"), call->id, "en-us"
+#define REPORT_ARGUMENTS call->ctx, fixture("project"), fixture("instance"), call->id, "en-us"
 
 static void call_to_memory(struct call *call)
 {
     dbss_buffer report = {(uint8_t *)call, 1};
-    call->status = dbss_report_download_to_memory(WHAT, call->operation, &report);
+    call->status = dbss_report_download_to_memory(REPORT_ARGUMENTS, call->operation, &report);
     if (call->status == DBSS_OK)
-        keep(call, report.data, report.len);
+        append_bytes(call, report.data, report.len);
     else
         CHECK(report.data == NULL && report.len == 0);
     if (call->status == DBSS_OK)
@@ -133,16 +133,16 @@ static void call_to_file(struct call *call)
     uint8_t *bytes;
     size_t len;
 
-    call->status = dbss_report_download_to_file(WHAT, path, 0, call->operation);
-    /* The error is this thread's last until the next call. */
+    call->status = dbss_report_download_to_file(REPORT_ARGUMENTS, path, 0, call->operation);
+    /* The next call would replace the last error. */
     call->error = dbss_error_take();
     bytes = read_file(path, &len);
     CHECK((bytes != NULL) == (call->status == DBSS_OK));
     CHECK(count_entries(directory) == (call->status == DBSS_OK));
     if (bytes != NULL) {
-        struct stat facts;
-        CHECK(stat(path, &facts) == 0 && (facts.st_mode & 0777) == 0600);
-        keep(call, bytes, len);
+        struct stat info;
+        CHECK(stat(path, &info) == 0 && (info.st_mode & 0777) == 0600);
+        append_bytes(call, bytes, len);
     }
     free(bytes);
     free(path);
@@ -156,44 +156,44 @@ static void call_to_fd(struct call *call)
     ssize_t n;
 
     if (file == NULL)
-        fatal("no temporary file");
-    call->status = dbss_report_download_to_fd(WHAT, fileno(file), call->operation);
+        fatal("cannot create a temporary file");
+    call->status = dbss_report_download_to_fd(REPORT_ARGUMENTS, fileno(file), call->operation);
     if (lseek(fileno(file), 0, SEEK_SET) != 0)
         fatal("the descriptor was closed");
     while ((n = read(fileno(file), part, sizeof part)) > 0)
-        keep(call, part, (size_t)n);
+        append_bytes(call, part, (size_t)n);
     fclose(file);
 }
 
-static void call_stream(struct call *call)
+static void call_to_stream(struct call *call)
 {
-    static const size_t rooms[] = {1, 100, 4096, 65536, 300000};
+    static const size_t capacities[] = {1, 100, 4096, 65536, 300000};
     dbss_report_stream *stream = (dbss_report_stream *)call;
     char *part = malloc(300000);
     size_t len = 1, i = 0;
     dbss_status again;
 
     if (part == NULL)
-        fatal("no memory");
-    call->status = dbss_report_open(WHAT, call->operation, &stream);
+        fatal("out of memory");
+    call->status = dbss_report_open(REPORT_ARGUMENTS, call->operation, &stream);
     if (call->status != DBSS_OK) {
         CHECK(stream == NULL);
         free(part);
         return;
     }
     while (call->status == DBSS_OK && len > 0) {
-        /* Small ones now and then: a report may be long. */
-        size_t room = rooms[i++ % 5];
-        len = room + 1;
-        call->status = dbss_report_stream_read(stream, part, room, &len);
-        CHECK(len <= room && (call->status == DBSS_OK || len == 0));
-        keep(call, part, len);
-        if (call->meanwhile != NULL && len > 0)
-            call->meanwhile(call);
+        /* Not always small, as a report may be long. */
+        size_t capacity = capacities[i++ % 5];
+        len = capacity + 1;
+        call->status = dbss_report_stream_read(stream, part, capacity, &len);
+        CHECK(len <= capacity && (call->status == DBSS_OK || len == 0));
+        append_bytes(call, part, len);
+        if (call->on_data != NULL && len > 0)
+            call->on_data(call);
     }
     call->error = dbss_error_take();
-    /* The end stays, and so does a failure; that the context was closed is one
-     * of its own. */
+    /* The end persists, and so does a failure. A read after the context was closed
+     * has its own error. */
     len = 1;
     again = dbss_report_stream_read(stream, part, 1, &len);
     CHECK((again == call->status || (again == DBSS_ERR_CLOSED && call->status == DBSS_ERR_CANCELLED)) && len == 0);
@@ -206,23 +206,23 @@ void make_call(struct call *call)
     long long start = now_ms();
     call->error = NULL;
     call->bytes = NULL;
-    call->len = call->room = 0;
+    call->len = call->capacity = 0;
     switch (call->sink) {
     case TO_MEMORY: call_to_memory(call); break;
     case TO_FILE: call_to_file(call); break;
     case TO_FD: call_to_fd(call); break;
     case TO_CALLBACK:
-        call->status = dbss_report_download_to_callback(WHAT, take, call, call->operation);
+        call->status = dbss_report_download_to_callback(REPORT_ARGUMENTS, receive_bytes, call, call->operation);
         break;
-    default: call_stream(call); break;
+    default: call_to_stream(call); break;
     }
     call->ended_ms = now_ms();
-    call->took_ms = call->ended_ms - start;
+    call->duration_ms = call->ended_ms - start;
     if (call->error == NULL)
         call->error = dbss_error_take();
     if (dbss_error_status(call->error) != call->status)
-        failed("to %s: the call returned %s, and its error says %s", sink_names[call->sink],
-               dbss_status_name(call->status), dbss_status_name(dbss_error_status(call->error)));
+        fail_check("to %s: the call returned %s, but its error has %s", sink_names[call->sink],
+                   dbss_status_name(call->status), dbss_status_name(dbss_error_status(call->error)));
 }
 
 static void *run_call(void *argument)
@@ -249,27 +249,27 @@ void free_call(struct call *call)
     call->bytes = NULL;
 }
 
-int holds_beginning(const struct call *call, const struct report *report)
+int has_report_prefix(const struct call *call, const struct report *report)
 {
     return call->len <= report->len && (call->len == 0 || memcmp(call->bytes, report->bytes, call->len) == 0);
 }
 
-int holds_whole(const struct call *call, const struct report *report)
+int has_whole_report(const struct call *call, const struct report *report)
 {
-    return call->len == report->len && holds_beginning(call, report);
+    return call->len == report->len && has_report_prefix(call, report);
 }
 
 int check_call(int line, dbss_status expected, const struct call *call, const struct report *report)
 {
     const char *sink = sink_names[call->sink];
     if (call->status != expected)
-        failed("line %d: to %s: expected %s, got %s (%s)", line, sink, dbss_status_name(expected),
-               dbss_status_name(call->status), dbss_error_message(call->error));
-    else if (call->status == DBSS_OK && !holds_whole(call, report))
-        failed("line %d: to %s: wrong bytes (%lu of them, and %lu are right)", line, sink, (unsigned long)call->len,
-               (unsigned long)report->len);
-    else if (!holds_beginning(call, report))
-        failed("line %d: to %s: wrong bytes before the failure", line, sink);
+        fail_check("line %d: to %s: expected %s, got %s (%s)", line, sink, dbss_status_name(expected),
+                   dbss_status_name(call->status), dbss_error_message(call->error));
+    else if (call->status == DBSS_OK && !has_whole_report(call, report))
+        fail_check("line %d: to %s: wrong bytes (%lu of them, expected %lu)", line, sink, (unsigned long)call->len,
+                   (unsigned long)report->len);
+    else if (!has_report_prefix(call, report))
+        fail_check("line %d: to %s: wrong bytes before the failure", line, sink);
     else
         return 1;
     return 0;
@@ -279,7 +279,7 @@ int check_call(int line, dbss_status expected, const struct call *call, const st
  * The mock service's request log
  * ------------------------------------------------------------------------ */
 
-static long long number_of(const char *entry, const char *end, const char *key)
+static long long get_number(const char *entry, const char *end, const char *key)
 {
     char *quoted = format("\"%s\":", key);
     const char *at = strstr(entry, quoted);
@@ -288,14 +288,14 @@ static long long number_of(const char *entry, const char *end, const char *key)
     return at == NULL || at >= end ? -1 : strtoll(at + len, NULL, 10);
 }
 
-static void header_of(const char *entry, const char *end, const char *name, char *value, size_t room)
+static void get_header(const char *entry, const char *end, const char *name, char *value, size_t capacity)
 {
     char *quoted = format("[\"%s\",\"", name);
     const char *at = strcasestr(entry, quoted);
     size_t i = 0;
     *value = '\0';
     if (at != NULL && at < end) {
-        for (at += strlen(quoted); *at != '"' && i + 1 < room; at++) {
+        for (at += strlen(quoted); *at != '"' && i + 1 < capacity; at++) {
             if (*at == '\\')
                 at++;
             value[i++] = *at;
@@ -305,30 +305,30 @@ static void header_of(const char *entry, const char *end, const char *name, char
     free(quoted);
 }
 
-size_t read_request_log(const struct report *report, struct exchange *exchanges, size_t room)
+size_t read_request_log(const struct report *report, struct exchange *exchanges, size_t capacity)
 {
-    /* Each entry begins with its first key in alphabetical order. */
+    /* The keys are sorted, so this is the first key of each entry. */
     static const char first[] = "{\"body\"";
     char *path = format("/requests?report=%s", report->id);
-    char *answer = control("GET", path, ""), *at = strstr(answer, first);
+    char *response = control("GET", path, ""), *at = strstr(response, first);
     size_t count = 0;
 
     at = at == NULL ? NULL : strstr(at + 1, first);
     while (at != NULL) {
         char *next = strstr(at + 1, first), *end = next != NULL ? next : at + strlen(at);
-        if (count < room) {
+        if (count < capacity) {
             char token[8];
-            exchanges[count].status = (int)number_of(at, end, "status");
-            exchanges[count].sent = number_of(at, end, "sent");
-            header_of(at, end, "range", exchanges[count].range, sizeof exchanges->range);
-            header_of(at, end, "if-range", exchanges[count].if_range, sizeof exchanges->if_range);
-            header_of(at, end, "x-auth-token", token, sizeof token);
+            exchanges[count].status = (int)get_number(at, end, "status");
+            exchanges[count].sent = get_number(at, end, "sent");
+            get_header(at, end, "range", exchanges[count].range, sizeof exchanges->range);
+            get_header(at, end, "if-range", exchanges[count].if_range, sizeof exchanges->if_range);
+            get_header(at, end, "x-auth-token", token, sizeof token);
             exchanges[count].has_token = *token != '\0';
         }
         count++;
         at = next;
     }
-    free(answer);
+    free(response);
     free(path);
     return count;
 }
@@ -342,7 +342,7 @@ char *new_directory(void)
     const char *base = getenv("TMPDIR");
     char *path = format("%s/dbss-test.XXXXXX", base != NULL ? base : "/tmp");
     if (mkdtemp(path) == NULL)
-        fatal("no directory: %s", strerror(errno));
+        fatal("cannot create a directory: %s", strerror(errno));
     return path;
 }
 
@@ -372,24 +372,45 @@ void remove_directory(char *path)
     if (directory != NULL)
         closedir(directory);
     if (rmdir(path) != 0)
-        failed("cannot remove %s: %s", path, strerror(errno));
+        fail_check("cannot remove %s: %s", path, strerror(errno));
     free(path);
+}
+
+void remove_tree(const char *path)
+{
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+    while (directory != NULL && (entry = readdir(directory)) != NULL) {
+        char *inside = format("%s/%s", path, entry->d_name);
+        struct stat found;
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            if (lstat(inside, &found) == 0 && S_ISDIR(found.st_mode))
+                remove_tree(inside);
+            else if (unlink(inside) != 0)
+                fail_check("cannot remove %s", inside);
+        }
+        free(inside);
+    }
+    if (directory != NULL)
+        closedir(directory);
+    if (rmdir(path) != 0)
+        fail_check("cannot remove %s", path);
 }
 
 uint8_t *read_file(const char *path, size_t *len)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat facts;
+    struct stat info;
     uint8_t *bytes;
     size_t done = 0;
 
     *len = 0;
     if (fd < 0)
         return NULL;
-    if (fstat(fd, &facts) != 0 || (bytes = malloc((size_t)facts.st_size + 1)) == NULL)
+    if (fstat(fd, &info) != 0 || (bytes = malloc((size_t)info.st_size + 1)) == NULL)
         fatal("cannot read %s", path);
-    while (done < (size_t)facts.st_size) {
-        ssize_t n = read(fd, bytes + done, (size_t)facts.st_size - done);
+    while (done < (size_t)info.st_size) {
+        ssize_t n = read(fd, bytes + done, (size_t)info.st_size - done);
         if (n <= 0)
             fatal("cannot read %s", path);
         done += (size_t)n;

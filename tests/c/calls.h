@@ -1,5 +1,5 @@
-/* Calls to every kind of sink alike, on this thread or another, and what the
- * mock service saw of them. */
+/* Calls to every kind of sink, on this thread or another, and the mock service's
+ * request log. */
 
 #ifndef CALLS_H
 #define CALLS_H
@@ -7,7 +7,7 @@
 #include "checks.h"
 
 /* ---------------------------------------------------------------------------
- * Reports whose bytes are known
+ * Reports with known bytes
  * ------------------------------------------------------------------------ */
 
 struct report {
@@ -16,11 +16,11 @@ struct report {
     size_t len;
 };
 
-/* A report of so many bytes at the mock service, with its bytes: fetched once,
- * without any fault, and compared with the hash that the mock service told. */
+/* Adds a report of this length and fetches its bytes once, without faults. Compares
+ * them with the hash from the mock service. */
 struct report new_report(size_t len);
 
-/* Another version of it: as many bytes, and others. */
+/* Replaces it by another version of the same length. */
 void change_report(struct report *report);
 
 void free_report(struct report *report);
@@ -33,7 +33,7 @@ enum sink { TO_MEMORY, TO_FILE, TO_FD, TO_CALLBACK, TO_STREAM, SINKS };
 
 extern const char *const sink_names[SINKS];
 
-/* Whether a transfer to it can begin again at its first byte. */
+/* Whether a transfer to it can restart at the first byte. */
 int can_restart(enum sink sink);
 
 struct call {
@@ -41,40 +41,40 @@ struct call {
     dbss_context *ctx;
     const char *id;
     dbss_operation *operation; /* or NULL */
-    /* Called at each write to TO_CALLBACK and after each read of TO_STREAM;
-     * may be NULL. */
-    void (*meanwhile)(struct call *call);
+    /* Called at each write to TO_CALLBACK and after each read of TO_STREAM.
+     * May be NULL. */
+    void (*on_data)(struct call *call);
 
     dbss_status status;
     dbss_error *error; /* NULL for DBSS_OK */
-    uint8_t *bytes;    /* what was handed over, also before a failure */
+    uint8_t *bytes;    /* the bytes received, also before a failure */
     size_t len;
-    long long took_ms, ended_ms;
+    long long duration_ms, ended_ms;
 
     pthread_t thread;
-    size_t room;
+    size_t capacity;
 };
 
-/* Makes the call, and checks what holds for every one: the last error, no file
- * left behind, a stream's end and errors that stay. */
+/* Makes the call and checks what holds for every call: the last error, no partial
+ * file, and a stream whose end or error persists. */
 void make_call(struct call *call);
 
-/* The same on a thread of its own. */
+/* The same on its own thread. */
 void start_call(struct call *call);
 void join_call(struct call *call);
 
-/* Frees what the call brought. */
+/* Frees the results of the call. */
 void free_call(struct call *call);
 
-/* Whether the call ended so; on success with exactly the report's bytes, else
- * with nothing that is not the beginning of them. */
+/* Checks the status. On success the bytes must be the report's, otherwise a prefix
+ * of them. */
 #define CHECK_CALL(expected, call, report) check_call(__LINE__, expected, call, report)
 
 int check_call(int line, dbss_status expected, const struct call *call, const struct report *report);
 
-/* Whether what was handed over is the report, or the beginning of it. */
-int holds_whole(const struct call *call, const struct report *report);
-int holds_beginning(const struct call *call, const struct report *report);
+/* Whether the received bytes are the report, or a prefix of it. */
+int has_whole_report(const struct call *call, const struct report *report);
+int has_report_prefix(const struct call *call, const struct report *report);
 
 dbss_operation *new_operation(void);
 
@@ -85,28 +85,31 @@ dbss_operation *new_operation(void);
 struct exchange {
     int status;
     long long sent;
-    char range[64], if_range[128]; /* "" where the header was missing */
+    char range[64], if_range[128]; /* "" if the header was missing */
     int has_token;
 };
 
-/* The requests for this report in order, without the one of new_report();
- * returns how many there were. */
-size_t read_request_log(const struct report *report, struct exchange *exchanges, size_t room);
+/* Reads the requests for this report in order, without the one of new_report().
+ * Returns their number. */
+size_t read_request_log(const struct report *report, struct exchange *exchanges, size_t capacity);
 
 /* ---------------------------------------------------------------------------
  * Directories
  * ------------------------------------------------------------------------ */
 
-/* A new empty directory, to be freed. */
+/* Creates a directory. Returns its path, which the caller frees. */
 char *new_directory(void);
 
-/* How many entries it has, hidden ones included. */
+/* The number of its entries, hidden ones included. */
 int count_entries(const char *directory);
 
-/* Removes it and the files in it. */
+/* Removes it and the files in it, and frees the path. */
 void remove_directory(char *directory);
 
-/* A file's bytes, to be freed; NULL where there is none. */
+/* Removes a directory and everything in it. Does not free the path. */
+void remove_tree(const char *path);
+
+/* Reads a file. Returns NULL if it is missing. The caller frees the bytes. */
 uint8_t *read_file(const char *path, size_t *len);
 
 void write_file(const char *path, const char *text);

@@ -1,12 +1,12 @@
 /*
- * What the programs of named checks share: saying that a check failed, the
- * mock service's misbehaviour and request_log, children, and the program itself.
+ * Shared by the programs of named checks: failures, faults of the mock service,
+ * child processes, and the main function.
  *
- *     PROGRAM --list           names the checks, each with its kind
- *     PROGRAM FACTS [NAME...]  runs some or all of them against the mock service
+ *     PROGRAM --list              lists the checks, each with its kind
+ *     PROGRAM FIXTURES [NAME...]  runs some or all of them against the mock service
  *
- * It prints a line for each: "ok NAME", "FAIL NAME: why", or "skip NAME: why"
- * where this machine cannot do what the check needs.
+ * It prints one line for each check: "ok NAME", "FAIL NAME: reason", or
+ * "skip NAME: reason" if this machine cannot run the check.
  */
 
 #ifndef CHECKS_H
@@ -17,37 +17,37 @@
 #include <pthread.h>
 #include <sys/types.h>
 
-/* No wait in the checks is longer. */
-#define PATIENCE_MS 20000
+/* The limit of every wait in the checks. */
+#define WAIT_LIMIT_MS 20000
 
 /* ---------------------------------------------------------------------------
- * Saying that a check failed
+ * Failures
  * ------------------------------------------------------------------------ */
 
-/* Keeps the first failure of a check; threads may call it. */
-void failed(const char *text, ...);
+/* Fails the current check. Only its first failure is kept. Thread-safe. */
+void fail_check(const char *text, ...);
 
-/* Whether the present check has failed. */
+/* Whether the current check has failed. */
 int has_failed(void);
 
-/* Adds to the first failure, once, what was being done. */
-void blame(const char *text, ...);
+/* Adds context to the first failure, once. Does nothing without a failure. */
+void add_failure_context(const char *text, ...);
 
-/* The present check cannot be made here. */
-void skip(const char *text, ...);
+/* Skips the current check: this machine cannot run it. */
+void skip_check(const char *text, ...);
 
 #define CHECK(condition) \
     do { \
         if (!(condition)) \
-            failed("line %d: %s", __LINE__, #condition); \
+            fail_check("line %d: %s", __LINE__, #condition); \
     } while (0)
 
-/* Compares a status, and shows the message where it is another. */
+/* Compares a status. On failure it prints the error message. */
 #define EXPECT(expected, call) expect(__LINE__, expected, call)
 
 dbss_status expect(int line, dbss_status expected, dbss_status actual);
 
-/* A failure of group ARGUMENT that names the parameter. */
+/* Expects a failure that names the parameter. */
 #define EXPECT_PARAMETER(expected, name, call) \
     do { \
         EXPECT(expected, call); \
@@ -64,26 +64,26 @@ void expect_text(int line, const char *expected, const char *actual);
 
 long long now_ms(void);
 
-/* A number in /proc/self/status, such as "VmRSS" (in KiB) or "Threads". */
-long process_number(const char *name);
+/* A number from /proc/self/status, such as "VmRSS" (in KiB) or "Threads". */
+long proc_status_value(const char *name);
 
-/* The pause between two looks at a condition that is waited for. */
+/* The pause between two tests of a condition. */
 void pause_briefly(void);
 
-/* Looks until the condition holds, with an end; fails the check then. */
+/* Waits until the condition holds. Fails the check after WAIT_LIMIT_MS. */
 #define WAIT_FOR(condition) \
     do { \
-        long long until_ = now_ms() + PATIENCE_MS; \
+        long long until_ = now_ms() + WAIT_LIMIT_MS; \
         while (!(condition)) { \
             if (now_ms() > until_) { \
-                failed("line %d: waited in vain for: %s", __LINE__, #condition); \
+                fail_check("line %d: timed out waiting for: %s", __LINE__, #condition); \
                 break; \
             } \
             pause_briefly(); \
         } \
     } while (0)
 
-/* Guards what several threads of a check use. */
+/* Guards data that several threads of a check share. */
 extern pthread_mutex_t lock;
 
 int read_locked(const int *number);
@@ -91,30 +91,39 @@ void add_locked(int *number, int more);
 
 pthread_t start_thread(void *(*body)(void *), void *argument);
 
-/* Runs it in another thread, to its end. */
-void in_thread(void *(*body)(void *), void *argument);
+/* Runs `body` in another thread and waits for it. */
+void run_in_thread(void *(*body)(void *), void *argument);
 
-/* Waits for a child, as long as is reasonable; its exit code, or -signal. */
+/* Starts a child process, which exits with what `body` returns. */
+pid_t start_child(int (*body)(void *argument), void *argument);
+
+/* Waits for a child, and kills it after WAIT_LIMIT_MS. Returns its exit code, or
+ * -signal. */
 int wait_for_child(pid_t child);
 
-/* Runs `body` in a child process, which passes on what failed there. */
-void in_child(void (*body)(void));
+/* The same without a limit. */
+int wait_for_long_child(pid_t child);
 
-/* Calls `look` with each descriptor that is open now; how many there are. */
-int each_descriptor(void (*look)(int fd));
+/* start_child() and wait_for_child(). */
+int run_child(int (*body)(void *argument), void *argument);
+
+/* Runs `body` in a child process. A failure there fails this check. */
+void run_in_child(void (*body)(void));
+
+/* Calls `callback`, if not NULL, with each open descriptor. Returns their number. */
+int for_each_descriptor(void (*callback)(int fd));
 
 /* ---------------------------------------------------------------------------
  * Configurations and contexts
  * ------------------------------------------------------------------------ */
 
-/* With one attempt for each call, so that a check sees what one attempt does,
- * and when. */
+/* With one attempt for each call, so that a check sees the result of that attempt. */
 dbss_config *new_config(const char *endpoint, const char *token);
 
-void set(dbss_config *config, const char *key, const char *value);
+void set_option(dbss_config *config, const char *key, const char *value);
 
-/* Makes a context and frees the configuration. */
-dbss_context *to_context(dbss_config *config);
+/* Creates a context and frees the configuration. */
+dbss_context *context_from(dbss_config *config);
 
 dbss_context *new_context(const char *endpoint);
 
@@ -122,31 +131,35 @@ dbss_context *new_context(const char *endpoint);
  * The mock service
  * ------------------------------------------------------------------------ */
 
-/* The mock service misbehaves at the next requests for this report; `fault` is the
- * inside of a JSON object. */
+/* Injects a fault into the next requests for this report. `fault` holds the fields
+ * of a JSON object. */
 void post_fault(const char *report, const char *fault, ...);
 
-/* A listener that misbehaves once before any request is read. */
+/* Injects one fault into a listener, before it reads any request. */
 void post_listener_fault(const char *listener, const char *mode);
 
-/* The mock service serves a report of so many bytes from now on. */
+/* Adds a report of this size to the mock service. Returns its id. */
 const char *add_report(long long size);
 
-/* The mock service accepts this token too from now on. */
+/* Adds an instance without reports. Returns its id, which the caller frees. */
+char *add_instance(void);
+
+/* Makes the mock service accept this token too. */
 void add_token(const char *token);
 
-/* Waits until the mock service has a request for this report. */
+/* Waits until the mock service received a request for this report. Returns 0 on
+ * timeout. */
 int wait_for_request(const char *report);
 
 /* ------------------------------------------------------------------------ */
 
 enum kind {
     PLAIN,
-    /* With TLS, whose cryptography is assembly that valgrind cannot follow. */
+    /* Uses TLS. Its cryptography is assembly that valgrind cannot follow. */
     TLS,
-    /* Nothing for valgrind: heavy, limits or searches memory, measures short
-     * times, or forks with a context, which a child abandons and valgrind takes
-     * for a leak. */
+    /* Not run under valgrind. It is heavy, limits or searches memory, measures
+     * short times, or forks with a context. valgrind reports the context that the
+     * child abandons as a leak. */
     LOAD
 };
 

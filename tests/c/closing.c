@@ -1,6 +1,6 @@
 /*
- * Closing contexts and streams while others use them. See checks.h for how to
- * run them; control.c closes a context in each phase of a call.
+ * Closing contexts and streams while other threads use them. control.c closes a
+ * context in each phase of a call. See checks.h for how to run the checks.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -10,23 +10,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-/* Closing waits for nobody, and what it ends is over within 100 ms; the rest is
- * for a busy machine. */
+/* Closing does not wait, and the calls end within 100 ms. The margin is for a busy
+ * machine. */
 #define CLOSED_WITHIN_MS 100
 #define ENDED_WITHIN_MS 500
 
-#define WHERE fact("project"), fact("instance")
-
+#define PROJECT_AND_INSTANCE fixture("project"), fixture("instance")
 
 static void close_context(dbss_context *ctx)
 {
     long long start = now_ms();
     dbss_context_close(ctx);
     if (now_ms() - start > CLOSED_WITHIN_MS)
-        failed("closing the context took %lld ms", now_ms() - start);
+        fail_check("closing the context took %lld ms", now_ms() - start);
 }
 
 /* ---------------------------------------------------------------------------
@@ -38,13 +35,13 @@ enum { THREADS = 64 };
 struct shared {
     dbss_context *ctx;
     const char *id;
-    int begun, closed;
+    int started, closed;
 };
 
 struct user {
     struct shared *shared;
     int index;
-    /* Opened before, for a quarter of the threads. */
+    /* Opened in advance, for a quarter of the threads. */
     dbss_report_stream *stream;
 };
 
@@ -58,7 +55,7 @@ static dbss_status read_stream(dbss_report_stream *stream)
 static dbss_status open_and_read(struct shared *shared)
 {
     dbss_report_stream *stream;
-    dbss_status status = dbss_report_open(shared->ctx, WHERE, shared->id, NULL, NULL, &stream);
+    dbss_status status = dbss_report_open(shared->ctx, PROJECT_AND_INSTANCE, shared->id, NULL, NULL, &stream);
     if (status == DBSS_OK)
         status = read_stream(stream);
     dbss_report_stream_free(stream);
@@ -69,7 +66,7 @@ static dbss_status read_list(struct shared *shared)
 {
     dbss_cursor *cursor;
     dbss_page *page = NULL;
-    dbss_status status = dbss_reports_list(shared->ctx, WHERE, NULL, 0, &cursor);
+    dbss_status status = dbss_reports_list(shared->ctx, PROJECT_AND_INSTANCE, NULL, 0, &cursor);
     if (status == DBSS_OK)
         status = dbss_cursor_next(cursor, NULL, &page);
     dbss_page_free(page);
@@ -80,12 +77,12 @@ static dbss_status read_list(struct shared *shared)
 static dbss_status download(struct shared *shared)
 {
     dbss_buffer buffer;
-    dbss_status status = dbss_report_download(shared->ctx, WHERE, shared->id, NULL, &buffer);
+    dbss_status status = dbss_report_download(shared->ctx, PROJECT_AND_INSTANCE, shared->id, NULL, &buffer);
     dbss_buffer_free(&buffer);
     return status;
 }
 
-static dbss_status make_one(struct user *user)
+static dbss_status make_one_call(struct user *user)
 {
     switch (user->index % 4) {
     case 0: return download(user->shared);
@@ -95,8 +92,8 @@ static dbss_status make_one(struct user *user)
     }
 }
 
-/* Makes calls until three in a row were refused. */
-static void *make_calls(void *argument)
+/* Makes calls until three in a row are refused. */
+static void *call_until_refused(void *argument)
 {
     struct user *user = argument;
     struct shared *shared = user->shared;
@@ -104,22 +101,22 @@ static void *make_calls(void *argument)
 
     while (refused < 3 && !has_failed()) {
         int was_closed = read_locked(&shared->closed);
-        dbss_status status = make_one(user);
+        dbss_status status = make_one_call(user);
         if (status != DBSS_OK && status != DBSS_ERR_CANCELLED && status != DBSS_ERR_CLOSED)
-            failed("expected success, a cancel or a refusal, got %s (%s)", dbss_status_name(status),
-                   dbss_error_message(dbss_last_error()));
+            fail_check("expected success, DBSS_ERR_CANCELLED or DBSS_ERR_CLOSED, got %s (%s)", dbss_status_name(status),
+                       dbss_error_message(dbss_last_error()));
         if (was_closed && status != DBSS_ERR_CLOSED)
-            failed("a call after the end gave %s", dbss_status_name(status));
+            fail_check("a call after the close returned %s", dbss_status_name(status));
         refused = status == DBSS_ERR_CLOSED ? refused + 1 : 0;
-        blame("call of kind %d", user->index % 4);
+        add_failure_context("kind of call: %d", user->index % 4);
         if (first)
-            add_locked(&shared->begun, 1);
+            add_locked(&shared->started, 1);
         first = 0;
     }
     return NULL;
 }
 
-static void close_under(const char *endpoint, int streams_too)
+static void close_while_used(const char *endpoint, int close_streams)
 {
     struct shared shared = {new_context(endpoint), add_report(500000), 0, 0};
     struct user users[THREADS];
@@ -131,12 +128,12 @@ static void close_under(const char *endpoint, int streams_too)
         users[i].index = i;
         users[i].stream = NULL;
         if (i % 4 == 3)
-            EXPECT(DBSS_OK, dbss_report_open(shared.ctx, WHERE, shared.id, NULL, NULL, &users[i].stream));
+            EXPECT(DBSS_OK, dbss_report_open(shared.ctx, PROJECT_AND_INSTANCE, shared.id, NULL, NULL, &users[i].stream));
     }
     for (i = 0; i < THREADS && !has_failed(); i++)
-        threads[i] = start_thread(make_calls, &users[i]);
-    WAIT_FOR(read_locked(&shared.begun) == THREADS);
-    for (i = 3; i < THREADS && streams_too; i += 4)
+        threads[i] = start_thread(call_until_refused, &users[i]);
+    WAIT_FOR(read_locked(&shared.started) == THREADS);
+    for (i = 3; i < THREADS && close_streams; i += 4)
         dbss_report_stream_close(users[i].stream);
     dbss_context_close(shared.ctx);
     add_locked(&shared.closed, 1);
@@ -147,18 +144,18 @@ static void close_under(const char *endpoint, int streams_too)
     dbss_context_free(shared.ctx);
 }
 
-static void under_many_threads(void)
+static void context_closed_under_many_threads(void)
 {
     int round;
     for (round = 0; round < 4 && !has_failed(); round++)
-        close_under(fact("http"), round % 2);
+        close_while_used(fixture("http"), round % 2);
 }
 
-static void under_many_threads_tls(void)
+static void context_closed_under_many_threads_tls(void)
 {
     int round;
     for (round = 0; round < 2 && !has_failed(); round++)
-        close_under(fact("https"), round % 2);
+        close_while_used(fixture("https"), round % 2);
 }
 
 /* ---------------------------------------------------------------------------
@@ -185,14 +182,14 @@ static void *read_to_the_end(void *argument)
     return NULL;
 }
 
-/* A read under way ends, later ones are refused, and what is known stays. */
-static void stream_closed_during_read(void)
+/* A read in progress ends and later reads are refused. The getters still work. */
+static void stream_closed_during_read_ends_it(void)
 {
     static const char *const endpoints[] = {"http", "https"};
     struct report report = new_report(300000);
     int i;
     for (i = 0; i < 4; i++) {
-        dbss_context *ctx = new_context(fact(endpoints[i % 2]));
+        dbss_context *ctx = new_context(fixture(endpoints[i % 2]));
         dbss_operation *operation = i < 2 ? new_operation() : NULL;
         struct reading reading = {NULL, DBSS_OK, 0, 0};
         dbss_buffer buffer;
@@ -200,14 +197,14 @@ static void stream_closed_during_read(void)
         long long start;
 
         post_fault(report.id, "\"stall_after\": 200000, \"times\": 1");
-        EXPECT(DBSS_OK, dbss_report_open(ctx, WHERE, report.id, NULL, operation, &reading.stream));
+        EXPECT(DBSS_OK, dbss_report_open(ctx, PROJECT_AND_INSTANCE, report.id, NULL, operation, &reading.stream));
         thread = start_thread(read_to_the_end, &reading);
         WAIT_FOR(read_locked(&reading.bytes) == 200000);
         start = now_ms();
         dbss_report_stream_close(reading.stream);
         CHECK(now_ms() - start <= CLOSED_WITHIN_MS);
         pthread_join(thread, NULL);
-        /* It may have been between two reads. */
+        /* The thread may have been between two reads. */
         CHECK(reading.status == DBSS_ERR_CANCELLED || reading.status == DBSS_ERR_CLOSED);
         CHECK(reading.ended_ms - start <= ENDED_WITHIN_MS);
         EXPECT_PARAMETER(DBSS_ERR_CLOSED, "stream", read_stream(reading.stream));
@@ -215,8 +212,8 @@ static void stream_closed_during_read(void)
         EXPECT_PARAMETER(DBSS_ERR_CLOSED, "stream", read_stream(reading.stream));
         CHECK(dbss_report_stream_size(reading.stream) == 300000);
         expect_text(__LINE__, "audit-report.pdf", dbss_report_stream_filename(reading.stream));
-        /* Neither the operation nor the context is ended. */
-        EXPECT(DBSS_OK, dbss_report_download_to_memory(ctx, WHERE, report.id, NULL, operation, &buffer));
+        /* The operation and the context still work. */
+        EXPECT(DBSS_OK, dbss_report_download_to_memory(ctx, PROJECT_AND_INSTANCE, report.id, NULL, operation, &buffer));
         dbss_buffer_free(&buffer);
         dbss_report_stream_free(reading.stream);
         dbss_operation_free(operation);
@@ -227,17 +224,17 @@ static void stream_closed_during_read(void)
     free_report(&report);
 }
 
-/* The operation of a closed stream serves another call, which refused reads of
- * the stream leave alone. */
-static void operation_of_a_closed_stream(void)
+/* Another call uses the operation of a closed stream. Refused reads of the stream do
+ * not disturb it. */
+static void operation_reused_after_stream_close(void)
 {
     struct report report = new_report(300000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_operation *operation = new_operation();
     struct call call = {TO_MEMORY, ctx, report.id, operation, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
     dbss_report_stream *stream;
 
-    EXPECT(DBSS_OK, dbss_report_open(ctx, WHERE, report.id, NULL, operation, &stream));
+    EXPECT(DBSS_OK, dbss_report_open(ctx, PROJECT_AND_INSTANCE, report.id, NULL, operation, &stream));
     EXPECT(DBSS_OK, read_stream(stream));
     dbss_report_stream_close(stream);
     post_fault(report.id, "\"stall_after\": 100000, \"times\": 1");
@@ -254,8 +251,8 @@ static void operation_of_a_closed_stream(void)
     free_call(&call);
     EXPECT(DBSS_OK, dbss_operation_reset(operation));
 
-    /* After the call too. */
-    EXPECT(DBSS_OK, dbss_report_open(ctx, WHERE, report.id, NULL, operation, &stream));
+    /* The same after the call. */
+    EXPECT(DBSS_OK, dbss_report_open(ctx, PROJECT_AND_INSTANCE, report.id, NULL, operation, &stream));
     dbss_report_stream_close(stream);
     make_call(&call);
     CHECK_CALL(DBSS_OK, &call, &report);
@@ -269,16 +266,16 @@ static void operation_of_a_closed_stream(void)
 }
 
 /* ---------------------------------------------------------------------------
- * Inside callbacks
+ * In callbacks
  * ------------------------------------------------------------------------ */
 
-static dbss_context *to_close;
+static dbss_context *context_to_close;
 static dbss_report_stream *stream_to_close;
 
-static void close_what_is_open(void)
+static void close_handles(void)
 {
-    if (to_close != NULL)
-        dbss_context_close(to_close);
+    if (context_to_close != NULL)
+        dbss_context_close(context_to_close);
     if (stream_to_close != NULL)
         dbss_report_stream_close(stream_to_close);
 }
@@ -287,7 +284,7 @@ static int32_t close_in_progress(void *user_data, const dbss_operation *operatio
 {
     (void)user_data;
     if (dbss_operation_received(operation) > 0)
-        close_what_is_open();
+        close_handles();
     return 0;
 }
 
@@ -296,7 +293,7 @@ static int32_t close_in_write(void *user_data, const uint8_t *data, size_t len)
     (void)user_data;
     (void)data;
     (void)len;
-    close_what_is_open();
+    close_handles();
     return 0;
 }
 
@@ -304,18 +301,18 @@ static void close_in_log(void *user_data, const dbss_log_record *record)
 {
     (void)user_data;
     (void)record;
-    close_what_is_open();
+    close_handles();
 }
 
 static void close_in_provider(void *user_data, dbss_token_request *request)
 {
     (void)user_data;
-    close_what_is_open();
-    EXPECT(DBSS_OK, dbss_token_request_set(request, fact("token"), -1));
+    close_handles();
+    EXPECT(DBSS_OK, dbss_token_request_set(request, fixture("token"), -1));
     dbss_token_request_free(request);
 }
 
-static void context_inside_callbacks(void)
+static void context_closed_in_callback_cancels_call(void)
 {
     struct report report = new_report(2000000);
     dbss_operation *operation = new_operation();
@@ -328,43 +325,45 @@ static void context_inside_callbacks(void)
     EXPECT(DBSS_OK, dbss_operation_set_progress(operation, close_in_progress, NULL, NULL));
     for (i = 0; i < 4; i++) {
         dbss_status status;
-        config = new_config(fact("http"), fact("token"));
+        config = new_config(fixture("http"), fixture("token"));
         if (i == 1)
             EXPECT(DBSS_OK, dbss_config_set_log(config, close_in_log, NULL, NULL));
         if (i == 2)
             EXPECT(DBSS_OK, dbss_config_set_token_provider(config, close_in_provider, NULL, NULL));
-        to_close = to_context(config);
-        status = i == 3 ? dbss_report_download_to_callback(to_close, WHERE, report.id, NULL, close_in_write, NULL, NULL)
-                        : dbss_report_download_to_memory(to_close, WHERE, report.id, NULL, i == 0 ? operation : NULL, &buffer);
+        context_to_close = context_from(config);
+        status = i == 3 ? dbss_report_download_to_callback(context_to_close, PROJECT_AND_INSTANCE, report.id, NULL,
+                                                           close_in_write, NULL, NULL)
+                        : dbss_report_download_to_memory(context_to_close, PROJECT_AND_INSTANCE, report.id, NULL,
+                                                         i == 0 ? operation : NULL, &buffer);
         EXPECT(DBSS_ERR_CANCELLED, status);
-        EXPECT_PARAMETER(DBSS_ERR_CLOSED, "ctx", dbss_context_check(to_close, fact("project"), NULL));
-        blame("callback %d", i);
-        dbss_context_free(to_close);
+        EXPECT_PARAMETER(DBSS_ERR_CLOSED, "ctx", dbss_context_check(context_to_close, fixture("project"), NULL));
+        add_failure_context("callback %d", i);
+        dbss_context_free(context_to_close);
     }
-    to_close = NULL;
+    context_to_close = NULL;
     free(control("DELETE", "/faults", ""));
     dbss_operation_free(operation);
     free_report(&report);
 }
 
-/* The stream, in a callback of its own read. */
-static void stream_inside_its_callback(void)
+/* The stream is closed in a callback of its own read. */
+static void stream_closed_in_its_callback_ends(void)
 {
     struct report report = new_report(300000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_operation *operation = new_operation();
     dbss_status status = DBSS_OK;
 
     post_fault(report.id, "\"stall_after\": 200000");
-    EXPECT(DBSS_OK, dbss_report_open(ctx, WHERE, report.id, NULL, operation, &stream_to_close));
+    EXPECT(DBSS_OK, dbss_report_open(ctx, PROJECT_AND_INSTANCE, report.id, NULL, operation, &stream_to_close));
     EXPECT(DBSS_ERR_BUSY, dbss_operation_set_progress(operation, close_in_progress, NULL, NULL));
     dbss_report_stream_free(stream_to_close);
     stream_to_close = NULL;
     EXPECT(DBSS_OK, dbss_operation_set_progress(operation, close_in_progress, NULL, NULL));
-    EXPECT(DBSS_OK, dbss_report_open(ctx, WHERE, report.id, NULL, operation, &stream_to_close));
+    EXPECT(DBSS_OK, dbss_report_open(ctx, PROJECT_AND_INSTANCE, report.id, NULL, operation, &stream_to_close));
     while (status == DBSS_OK)
         status = read_stream(stream_to_close);
-    /* Bytes that were here already may have ended that read well. */
+    /* That read may have succeeded with bytes that had arrived. */
     CHECK(status == DBSS_ERR_CANCELLED || status == DBSS_ERR_CLOSED);
     EXPECT_PARAMETER(DBSS_ERR_CLOSED, "stream", read_stream(stream_to_close));
     dbss_report_stream_free(stream_to_close);
@@ -376,7 +375,7 @@ static void stream_inside_its_callback(void)
 }
 
 /* ---------------------------------------------------------------------------
- * Calls that wait for something else than a server
+ * Calls that wait for something other than a server
  * ------------------------------------------------------------------------ */
 
 struct waiting {
@@ -407,26 +406,26 @@ static void close_and_join(struct waiting *waiting, size_t count)
     for (i = 0; i < count; i++) {
         pthread_join(waiting[i].thread, NULL);
         if (waiting[i].status != DBSS_ERR_CANCELLED)
-            failed("expected DBSS_ERR_CANCELLED, got %s", dbss_status_name(waiting[i].status));
+            fail_check("expected DBSS_ERR_CANCELLED, got %s", dbss_status_name(waiting[i].status));
         if (waiting[i].ended_ms - start > ENDED_WITHIN_MS)
-            failed("it ended after %lld ms", waiting[i].ended_ms - start);
+            fail_check("it ended after %lld ms", waiting[i].ended_ms - start);
     }
     dbss_context_free(waiting->ctx);
 }
 
 static dbss_status check_credentials(struct waiting *waiting)
 {
-    return dbss_context_check(waiting->ctx, fact("project"), waiting->operation);
+    return dbss_context_check(waiting->ctx, fixture("project"), waiting->operation);
 }
 
-static dbss_token_request *held;
+static dbss_token_request *held_request;
 static int destroyed;
 
-static void hold(void *user_data, dbss_token_request *request)
+static void hold_request(void *user_data, dbss_token_request *request)
 {
     (void)user_data;
     pthread_mutex_lock(&lock);
-    held = request;
+    held_request = request;
     pthread_mutex_unlock(&lock);
 }
 
@@ -434,7 +433,7 @@ static int is_held(void)
 {
     int result;
     pthread_mutex_lock(&lock);
-    result = held != NULL;
+    result = held_request != NULL;
     pthread_mutex_unlock(&lock);
     return result;
 }
@@ -451,19 +450,19 @@ static int32_t count_ticks(void *user_data, const dbss_operation *operation)
     return 0;
 }
 
-/* Those that wait for a token, whoever asked for it. */
-static void waiting_for_a_token(void)
+/* Three calls wait for one token request. */
+static void context_closed_while_waiting_for_token(void)
 {
-    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
     struct waiting waiting[3];
     int ticks[3] = {0, 0, 0};
     size_t i;
 
-    held = NULL;
+    held_request = NULL;
     destroyed = 0;
-    EXPECT(DBSS_OK, dbss_config_set_token_provider(config, hold, &destroyed, count_destroyed));
+    EXPECT(DBSS_OK, dbss_config_set_token_provider(config, hold_request, &destroyed, count_destroyed));
     memset(waiting, 0, sizeof waiting);
-    waiting[0].ctx = to_context(config);
+    waiting[0].ctx = context_from(config);
     for (i = 0; i < 3; i++) {
         waiting[i].ctx = waiting[0].ctx;
         waiting[i].call = check_credentials;
@@ -472,33 +471,31 @@ static void waiting_for_a_token(void)
         waiting[i].thread = start_thread(run_waiting, &waiting[i]);
     }
     WAIT_FOR(is_held());
-    /* Beyond its first tick a call waits. */
+    /* After its first tick a call is waiting. */
     for (i = 0; i < 3; i++)
         WAIT_FOR(read_locked(&ticks[i]) > 1);
     close_and_join(waiting, 3);
     for (i = 0; i < 3; i++)
         dbss_operation_free(waiting[i].operation);
-    /* What comes too late is taken, and is a token of nobody. */
-    EXPECT(DBSS_OK, dbss_token_request_set(held, "too-late", -1));
-    dbss_token_request_free(held);
+    /* A late token is accepted and not used. */
+    EXPECT(DBSS_OK, dbss_token_request_set(held_request, "too-late", -1));
+    dbss_token_request_free(held_request);
     CHECK(read_locked(&destroyed) == 1);
 }
 
 static dbss_status wait_for_report(struct waiting *waiting)
 {
-    return dbss_report_wait(waiting->ctx, WHERE, waiting->id, waiting->operation);
+    return dbss_report_wait(waiting->ctx, PROJECT_AND_INSTANCE, waiting->id, waiting->operation);
 }
 
-static void waiting_for_a_report(void)
+static void context_closed_while_waiting_for_report(void)
 {
     char *id = format("%s", fresh_id());
-    char *body = format("{\"id\": \"%s\", \"format\": \"pdf\", \"percentum\": 20}", id);
     struct waiting waiting;
 
-    free(control("POST", "/reports", body));
-    free(body);
+    post_control("/reports", "{\"id\": \"%s\", \"format\": \"pdf\", \"percentum\": 20}", id);
     memset(&waiting, 0, sizeof waiting);
-    waiting.ctx = new_context(fact("http"));
+    waiting.ctx = new_context(fixture("http"));
     waiting.operation = new_operation();
     waiting.id = id;
     waiting.call = wait_for_report;
@@ -516,31 +513,26 @@ static dbss_status mirror(struct waiting *waiting)
     dbss_status status;
     if (dbss_mirror_options_new(&options) != DBSS_OK
         || dbss_mirror_options_set(options, "instance", waiting->instance) != DBSS_OK)
-        fatal("no options of a mirror");
-    status = dbss_reports_mirror(waiting->ctx, fact("project"), waiting->directory, options, waiting->operation,
+        fatal("cannot create mirror options");
+    status = dbss_reports_mirror(waiting->ctx, fixture("project"), waiting->directory, options, waiting->operation,
                                  &waiting->result);
     dbss_mirror_options_free(options);
     return status;
 }
 
-/* In the midst of its downloads, which are many and short: the whole ends by
- * the cancel, and no report is a failure because of it. */
-static void during_mirrors(void)
+/* The context is closed during many short downloads. The mirror is cancelled, and no
+ * report counts as failed. */
+static void context_closed_during_mirror(void)
 {
-    char *instance = format("instance-%s", fresh_id()), *command;
-    char *body = format("{\"id\": \"%s\", \"name\": \"closing\"}", instance);
+    char *instance = add_instance();
     int round;
 
-    free(control("POST", "/instances", body));
-    free(body);
-    body = format("{\"instance\": \"%s\", \"format\": \"pdf\", \"size\": 6000, \"count\": 300}", instance);
-    free(control("POST", "/reports", body));
-    free(body);
+    post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"size\": 6000, \"count\": 300}", instance);
     for (round = 0; round < 20 && !has_failed(); round++) {
         struct waiting waiting;
         size_t i;
         memset(&waiting, 0, sizeof waiting);
-        waiting.ctx = new_context(fact("http"));
+        waiting.ctx = new_context(fixture("http"));
         waiting.instance = instance;
         waiting.operation = new_operation();
         waiting.directory = new_directory();
@@ -550,13 +542,10 @@ static void during_mirrors(void)
         close_and_join(&waiting, 1);
         for (i = 0; i < dbss_mirror_result_failure_count(waiting.result); i++) {
             dbss_error *error = dbss_mirror_result_failure_error(waiting.result, i);
-            failed("a report failed: %s", dbss_error_message(error));
+            fail_check("a report failed: %s", dbss_error_message(error));
             dbss_error_free(error);
         }
-        command = format("rm -r '%s'", waiting.directory);
-        if (system(command) != 0)
-            failed("cannot remove %s", waiting.directory);
-        free(command);
+        remove_tree(waiting.directory);
         free(waiting.directory);
         dbss_mirror_result_free(waiting.result);
         dbss_operation_free(waiting.operation);
@@ -564,33 +553,34 @@ static void during_mirrors(void)
     free(instance);
 }
 
-static void take_record(void *user_data, const dbss_log_record *record)
+static void ignore_record(void *user_data, const dbss_log_record *record)
 {
     (void)user_data;
     (void)record;
 }
 
-static void give_token(void *user_data, dbss_token_request *request)
+static void provide_token(void *user_data, dbss_token_request *request)
 {
     (void)user_data;
-    EXPECT(DBSS_OK, dbss_token_request_set(request, fact("token"), -1));
+    EXPECT(DBSS_OK, dbss_token_request_set(request, fixture("token"), -1));
     dbss_token_request_free(request);
 }
 
-/* The log function and the token provider go with the last call, or at once. */
-static void callbacks_are_released(void)
+/* The log callback and the token provider are destroyed with the last call, or at
+ * once. */
+static void context_close_releases_callbacks(void)
 {
     int i;
     for (i = 0; i < 2; i++) {
         const char *id = add_report(300000);
-        dbss_config *config = new_config(fact("http"), fact("token"));
+        dbss_config *config = new_config(fixture("http"), fixture("token"));
         dbss_operation *operation = new_operation();
         struct call call = {TO_MEMORY, NULL, id, operation, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
         int log = 0, provider = 0;
 
-        EXPECT(DBSS_OK, dbss_config_set_log(config, take_record, &log, count_destroyed));
-        EXPECT(DBSS_OK, dbss_config_set_token_provider(config, give_token, &provider, count_destroyed));
-        call.ctx = to_context(config);
+        EXPECT(DBSS_OK, dbss_config_set_log(config, ignore_record, &log, count_destroyed));
+        EXPECT(DBSS_OK, dbss_config_set_token_provider(config, provide_token, &provider, count_destroyed));
+        call.ctx = context_from(config);
         if (i == 1) {
             post_fault(id, "\"stall_after\": 100000, \"times\": 1");
             start_call(&call);
@@ -603,7 +593,7 @@ static void callbacks_are_released(void)
             free_call(&call);
         }
         CHECK(read_locked(&log) == 1 && read_locked(&provider) == 1);
-        EXPECT_PARAMETER(DBSS_ERR_CLOSED, "ctx", dbss_context_check(call.ctx, fact("project"), NULL));
+        EXPECT_PARAMETER(DBSS_ERR_CLOSED, "ctx", dbss_context_check(call.ctx, fixture("project"), NULL));
         dbss_context_close(call.ctx);
         dbss_context_free(call.ctx);
         CHECK(read_locked(&log) == 1 && read_locked(&provider) == 1);
@@ -611,79 +601,86 @@ static void callbacks_are_released(void)
     }
 }
 
-/* So do the connections that nobody uses. */
-static void connections_are_released(void)
+/* Idle connections are closed too. */
+static void context_close_releases_connections(void)
 {
     static const char *const endpoints[] = {"http", "https"};
     int i;
     for (i = 0; i < 2; i++) {
-        dbss_context *ctx = new_context(fact(endpoints[i]));
-        int before = each_descriptor(NULL);
-        EXPECT(DBSS_OK, dbss_context_check(ctx, fact("project"), NULL));
-        CHECK(each_descriptor(NULL) > before);
+        dbss_context *ctx = new_context(fixture(endpoints[i]));
+        int before = for_each_descriptor(NULL);
+        EXPECT(DBSS_OK, dbss_context_check(ctx, fixture("project"), NULL));
+        CHECK(for_each_descriptor(NULL) > before);
         dbss_context_close(ctx);
-        CHECK(each_descriptor(NULL) == before);
+        CHECK(for_each_descriptor(NULL) == before);
         dbss_context_free(ctx);
     }
 }
 
-/* Who was asked for a token can see that nobody wants it any more. */
-static void a_token_that_nobody_wants(void)
+/* A provider can see that its token is no longer wanted. */
+static void token_request_is_no_longer_wanted(void)
 {
     int i;
     CHECK(dbss_token_request_is_wanted(NULL) == 0);
     for (i = 0; i < 3; i++) {
-        dbss_config *config = new_config(fact("http"), fact("token"));
+        dbss_config *config = new_config(fixture("http"), fixture("token"));
         struct waiting waiting;
 
-        held = NULL;
+        held_request = NULL;
         memset(&waiting, 0, sizeof waiting);
-        EXPECT(DBSS_OK, dbss_config_set_token_provider(config, hold, NULL, NULL));
-        waiting.ctx = to_context(config);
+        EXPECT(DBSS_OK, dbss_config_set_token_provider(config, hold_request, NULL, NULL));
+        waiting.ctx = context_from(config);
         waiting.call = check_credentials;
         waiting.thread = start_thread(run_waiting, &waiting);
         WAIT_FOR(is_held());
-        CHECK(dbss_token_request_is_wanted(held) == 1);
+        CHECK(dbss_token_request_is_wanted(held_request) == 1);
         if (i == 0) {
-            EXPECT(DBSS_OK, dbss_token_request_set(held, fact("token"), -1));
-            CHECK(dbss_token_request_is_wanted(held) == 0);
+            EXPECT(DBSS_OK, dbss_token_request_set(held_request, fixture("token"), -1));
+            CHECK(dbss_token_request_is_wanted(held_request) == 0);
             pthread_join(waiting.thread, NULL);
             CHECK(waiting.status == DBSS_OK);
             dbss_context_free(waiting.ctx);
         } else if (i == 1) {
             close_and_join(&waiting, 1);
-            CHECK(dbss_token_request_is_wanted(held) == 0);
+            CHECK(dbss_token_request_is_wanted(held_request) == 0);
         } else {
-            /* The context goes with the last call. */
+            /* The request is dropped with the context, after the last call. */
             dbss_context_cancel_all(waiting.ctx);
             pthread_join(waiting.thread, NULL);
-            CHECK(waiting.status == DBSS_ERR_CANCELLED && dbss_token_request_is_wanted(held) == 1);
+            CHECK(waiting.status == DBSS_ERR_CANCELLED && dbss_token_request_is_wanted(held_request) == 1);
             dbss_context_free(waiting.ctx);
-            CHECK(dbss_token_request_is_wanted(held) == 0);
+            CHECK(dbss_token_request_is_wanted(held_request) == 0);
         }
-        blame("case %d", i);
-        dbss_token_request_free(held);
+        add_failure_context("case %d", i);
+        dbss_token_request_free(held_request);
     }
 }
 
-/* A child closes what it inherited; the parent's call goes on. */
-static void in_a_child(void)
+struct inherited {
+    dbss_context *ctx;
+    const char *id;
+};
+
+static int close_inherited(void *argument)
+{
+    const struct inherited *inherited = argument;
+    dbss_buffer buffer;
+    dbss_context_close(inherited->ctx);
+    return dbss_report_download(inherited->ctx, PROJECT_AND_INSTANCE, inherited->id, NULL, &buffer) != DBSS_ERR_CLOSED;
+}
+
+/* A child closes the inherited context. The parent's call continues. */
+static void context_closed_in_child_leaves_parent_alone(void)
 {
     struct report report = new_report(300000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     struct call call = {TO_MEMORY, ctx, report.id, new_operation(), NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
-    pid_t child;
+    struct inherited inherited = {ctx, report.id};
 
     post_fault(report.id, "\"drip\": {\"bytes\": 60000, \"every_ms\": 60}, \"times\": 1");
     start_call(&call);
     WAIT_FOR(dbss_operation_received(call.operation) > 0);
-    child = fork();
-    if (child == 0) {
-        dbss_buffer buffer;
-        dbss_context_close(ctx);
-        _exit(dbss_report_download(ctx, WHERE, report.id, NULL, &buffer) != DBSS_ERR_CLOSED);
-    }
-    CHECK(wait_for_child(child) == 0);
+    CHECK(run_child(close_inherited, &inherited) == 0);
     join_call(&call);
     CHECK_CALL(DBSS_OK, &call, &report);
     free_call(&call);
@@ -696,19 +693,19 @@ static void in_a_child(void)
 }
 
 static const struct check checks[] = {
-    {"under_many_threads", under_many_threads, LOAD},
-    {"under_many_threads_tls", under_many_threads_tls, LOAD},
-    {"stream_closed_during_read", stream_closed_during_read, LOAD},
-    {"operation_of_a_closed_stream", operation_of_a_closed_stream, PLAIN},
-    {"context_inside_callbacks", context_inside_callbacks, PLAIN},
-    {"stream_inside_its_callback", stream_inside_its_callback, PLAIN},
-    {"waiting_for_a_token", waiting_for_a_token, LOAD},
-    {"waiting_for_a_report", waiting_for_a_report, LOAD},
-    {"during_mirrors", during_mirrors, LOAD},
-    {"callbacks_are_released", callbacks_are_released, PLAIN},
-    {"connections_are_released", connections_are_released, TLS},
-    {"a_token_that_nobody_wants", a_token_that_nobody_wants, LOAD},
-    {"in_a_child", in_a_child, LOAD},
+    {"context_closed_under_many_threads", context_closed_under_many_threads, LOAD},
+    {"context_closed_under_many_threads_tls", context_closed_under_many_threads_tls, LOAD},
+    {"stream_closed_during_read_ends_it", stream_closed_during_read_ends_it, LOAD},
+    {"operation_reused_after_stream_close", operation_reused_after_stream_close, PLAIN},
+    {"context_closed_in_callback_cancels_call", context_closed_in_callback_cancels_call, PLAIN},
+    {"stream_closed_in_its_callback_ends", stream_closed_in_its_callback_ends, PLAIN},
+    {"context_closed_while_waiting_for_token", context_closed_while_waiting_for_token, LOAD},
+    {"context_closed_while_waiting_for_report", context_closed_while_waiting_for_report, LOAD},
+    {"context_closed_during_mirror", context_closed_during_mirror, LOAD},
+    {"context_close_releases_callbacks", context_close_releases_callbacks, PLAIN},
+    {"context_close_releases_connections", context_close_releases_connections, TLS},
+    {"token_request_is_no_longer_wanted", token_request_is_no_longer_wanted, LOAD},
+    {"context_closed_in_child_leaves_parent_alone", context_closed_in_child_leaves_parent_alone, LOAD},
 };
 
 int main(int argc, char **argv)

@@ -1,11 +1,10 @@
 /*
- * Goes through the cases of tests/conformance (see the README there) by the C
- * ABI.
+ * Runs the cases of tests/conformance (see the README there) through the C ABI.
  *
- *     conformance FACTS DEFAULT_ENDPOINT FILE.cases...
+ *     conformance FIXTURES DEFAULT_ENDPOINT FILE.cases...
  *
- * FACTS has the mock service's facts, DEFAULT_ENDPOINT is that of the cases that
- * name none. With the environment variable CASE, only that case is run.
+ * FIXTURES holds the fixtures of the mock service. DEFAULT_ENDPOINT is for cases
+ * that name no endpoint. The environment variable CASE selects a single case.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -30,7 +29,7 @@ struct test_case {
     const char *fresh;
 };
 
-/* The reasons why the present case fails. */
+/* The reasons why the current case fails. */
 static char *reasons;
 
 static void fail(const char *key, const char *expected, const char *actual)
@@ -56,23 +55,23 @@ static const char *lookup(const struct test_case *test, const char *key)
 
 struct text {
     char *bytes;
-    size_t len, room;
+    size_t len, capacity;
 };
 
 static void append(struct text *text, const char *bytes, size_t len)
 {
-    if (text->len + len + 1 > text->room) {
-        text->room = (text->len + len + 1) * 2;
-        text->bytes = realloc(text->bytes, text->room);
+    if (text->len + len + 1 > text->capacity) {
+        text->capacity = (text->len + len + 1) * 2;
+        text->bytes = realloc(text->bytes, text->capacity);
         if (text->bytes == NULL)
-            fatal("no memory");
+            fatal("out of memory");
     }
     memcpy(text->bytes + text->len, bytes, len);
     text->len += len;
     text->bytes[text->len] = '\0';
 }
 
-/* The value with each $NAME replaced, to be freed. */
+/* Replaces each $NAME in the value. The caller frees the result. */
 static char *expand(const struct test_case *test, const char *value)
 {
     struct text result = {0};
@@ -100,10 +99,10 @@ static char *expand(const struct test_case *test, const char *value)
         }
         if (strcmp(name, "fresh") == 0) {
             append(&result, test->fresh, strlen(test->fresh));
-        } else if (find_fact(name) != NULL) {
-            append(&result, fact(name), strlen(fact(name)));
+        } else if (find_fixture(name) != NULL) {
+            append(&result, fixture(name), strlen(fixture(name)));
         } else {
-            fatal("%s: case %s: nothing known of %.*s", test->file, lookup(test, "case"), (int)len, value);
+            fatal("%s: case %s: unknown name %.*s", test->file, lookup(test, "case"), (int)len, value);
         }
         value += len;
     }
@@ -129,13 +128,13 @@ static void unescape(char *text)
     *to = '\0';
 }
 
-/* One of the five arguments, to be freed; NULL for (null). */
-static char *argument(const struct test_case *test, const char *key, const char *otherwise)
+/* One of the five arguments, or NULL for (null). The caller frees it. */
+static char *argument(const struct test_case *test, const char *key, const char *default_value)
 {
     const char *value = lookup(test, key);
     char *text;
     if (value == NULL)
-        value = otherwise;
+        value = default_value;
     if (strcmp(value, "(null)") == 0)
         return NULL;
     text = expand(test, value);
@@ -207,19 +206,19 @@ static void compare_error(const struct test_case *test, dbss_status status, cons
         fail("dbss_error_status", dbss_status_name(status), dbss_status_name(dbss_error_status(error)));
     if (message[strcspn(message, "\n\r\t\033")] != '\0')
         fail("message", "no control characters", message);
-    /* A shorter text than this is no secret, and part of many words; of a long
-     * token not even the beginning may show. */
+    /* Shorter texts occur in many words and are no secret. Not even the start of a
+     * long token may appear. */
     if (token != NULL && strlen(token) >= 8) {
         char *beginning = format("%.24s", token);
-        if (where_in_error(error, beginning) != NULL)
-            fail(where_in_error(error, beginning), "no token", "the token");
+        if (find_in_error(error, beginning) != NULL)
+            fail(find_in_error(error, beginning), "no token", "the token");
         free(beginning);
     }
     for (i = 0; i < test->count; i++) {
         char *option = expand(test, test->lines[i].value), *equals = strchr(option, '=');
         if (strcmp(test->lines[i].key, "option") == 0 && equals != NULL && is_secret(option, (size_t)(equals - option))
-            && strlen(equals + 1) >= 8 && where_in_error(error, equals + 1) != NULL)
-            fail(where_in_error(error, equals + 1), "no secret", "the value of a secret option");
+            && strlen(equals + 1) >= 8 && find_in_error(error, equals + 1) != NULL)
+            fail(find_in_error(error, equals + 1), "no secret", "the value of a secret option");
         free(option);
     }
 
@@ -250,7 +249,7 @@ static void compare_error(const struct test_case *test, dbss_status status, cons
  * One case
  * ------------------------------------------------------------------------ */
 
-/* Sets everything that comes before the context. */
+/* Sets all options of the configuration. */
 static dbss_status configure(const struct test_case *test, dbss_config *config, const char *default_endpoint,
                              const char *token)
 {
@@ -264,18 +263,18 @@ static dbss_status configure(const struct test_case *test, dbss_config *config, 
         named = default_endpoint;
     if (strcmp(named, "dead") == 0)
         endpoint = format("http://127.0.0.1:1");
-    else if (find_fact(named) != NULL)
-        endpoint = format("%s", fact(named));
+    else if (find_fixture(named) != NULL)
+        endpoint = format("%s", fixture(named));
     else
         endpoint = expand(test, named);
     status = dbss_config_set_endpoint(config, endpoint);
     free(endpoint);
 
-    /* One attempt, unless the case is about several. */
+    /* One attempt, unless the case sets another number. */
     if (status == DBSS_OK)
         status = dbss_config_set(config, "max_attempts", "1");
     if (status == DBSS_OK && (ca == NULL || strcmp(ca, "yes") == 0))
-        status = dbss_config_set(config, "ca_file", fact("ca_file"));
+        status = dbss_config_set(config, "ca_file", fixture("ca_file"));
     for (i = 0; status == DBSS_OK && i < test->count; i++) {
         if (strcmp(test->lines[i].key, "option") == 0) {
             char *key = expand(test, test->lines[i].value);
@@ -303,7 +302,7 @@ static void run(const struct test_case *test, const char *default_endpoint)
     int count_for_id = lookup(test, "requests") != NULL;
     long requests = count_for_id ? count_requests(id) : 0;
     long connections = count_connections();
-    /* Garbage, which a failure must replace and no function may read. */
+    /* Garbage: a failure must replace it, and no function may read it. */
     dbss_config *config = (dbss_config *)&reasons;
     dbss_context *ctx = (dbss_context *)&reasons;
     dbss_buffer report = {(uint8_t *)&reasons, 12345};
@@ -363,7 +362,7 @@ static void run(const struct test_case *test, const char *default_endpoint)
     connections = count_connections() - connections;
     compare_number(test, "connections", connections);
     if (dbss_status_group(status) == DBSS_ERR_ARGUMENT && connections != 0)
-        fail("connections", "none for an argument's fault", "some");
+        fail("connections", "none for an invalid argument", "some");
     if (count_for_id)
         compare_number(test, "requests", count_requests(id) - requests);
     free(control("DELETE", "/faults", ""));
@@ -393,7 +392,7 @@ static int known_key(const char *key)
     return 0;
 }
 
-/* Reads the next case; 0 at the end of the file. */
+/* Reads the next case. Returns 0 at the end of the file. */
 static int read_case(FILE *file, struct test_case *test)
 {
     char *line = NULL, *colon;
@@ -413,7 +412,7 @@ static int read_case(FILE *file, struct test_case *test)
             fatal("%s: not a line of a case: %s", test->file, line);
         *colon = '\0';
         if (!known_key(line) || (test->count == 0) != (strcmp(line, "case") == 0))
-            fatal("%s: the key is unknown or at a wrong place: %s", test->file, line);
+            fatal("%s: the key is unknown or misplaced: %s", test->file, line);
         test->lines[test->count].key = format("%s", line);
         test->lines[test->count++].value = format("%s", colon + 2);
     }
@@ -431,8 +430,8 @@ int main(int argc, char **argv)
     size_t j;
 
     if (argc < 4)
-        fatal("usage: conformance FACTS DEFAULT_ENDPOINT FILE.cases...");
-    load_facts(argv[1]);
+        fatal("usage: conformance FIXTURES DEFAULT_ENDPOINT FILE.cases...");
+    load_fixtures(argv[1]);
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (i = 3; i < argc; i++) {
         FILE *file = fopen(argv[i], "r");

@@ -1,6 +1,6 @@
 /*
- * The control of calls under way: cancel, progress, operations, callbacks and
- * streams. See checks.h for how to run them.
+ * Control of calls in progress: cancel, progress, operations, callbacks and streams.
+ * See checks.h for how to run the checks.
  */
 
 #define _XOPEN_SOURCE 700 /* for the pseudo-terminal */
@@ -22,8 +22,8 @@
 #include <termios.h>
 #include <unistd.h>
 
-/* A cancel ends a call within 100 ms, and a callback's answer within 250 ms;
- * the rest is for a busy machine. */
+/* A cancel ends a call within 100 ms, and a callback's result within 250 ms. The
+ * margin is for a busy machine. */
 #define CANCELLED_WITHIN_MS 400
 #define STOPPED_WITHIN_MS 600
 #define CLOSED_WITHIN_MS 100
@@ -34,28 +34,28 @@
 
 static int warnings;
 
-static void write_log(void *user_data, const dbss_log_record *record)
+static void count_warnings(void *user_data, const dbss_log_record *record)
 {
     (void)user_data;
     if (dbss_log_record_level(record) == DBSS_LOG_WARNING)
         add_locked(&warnings, 1);
 }
 
-/* What a call waits for. In each phase it would wait for a minute. */
+/* A phase in which a call would wait for a minute. */
 struct phase {
     const char *name, *endpoint, *fault;
-    /* Where the bytes go; SINKS: into memory and through a stream too. */
+    /* The sink. SINKS means one of several, in turn. */
     enum sink sink;
-    /* Makes a descriptor to which nothing more can be written soon. */
+    /* Opens a descriptor that soon blocks writes. */
     int (*open_sink)(int *other_end);
 };
 
-/* A pipe that is too small for a report, and that nobody reads. */
+/* A pipe that is too small for a report and has no reader. */
 static int open_pipe(int *other_end)
 {
     int ends[2];
     if (pipe(ends) != 0)
-        fatal("no pipe");
+        fatal("cannot create a pipe");
     fcntl(ends[1], F_SETPIPE_SZ, 4096);
     *other_end = ends[0];
     return ends[1];
@@ -72,18 +72,18 @@ static int open_socket(int *other_end)
 {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0)
-        fatal("no sockets");
+        fatal("cannot create sockets");
     *other_end = ends[0];
     return ends[1];
 }
 
-/* A terminal on which the user has pressed Ctrl-S, as it were. */
+/* A terminal that nobody reads, as after Ctrl-S. */
 static int open_terminal(int *other_end)
 {
     int master = posix_openpt(O_RDWR | O_NOCTTY), slave = -1;
     if (master < 0 || grantpt(master) != 0 || unlockpt(master) != 0
         || (slave = open(ptsname(master), O_RDWR | O_NOCTTY)) < 0)
-        fatal("no terminal: %s", strerror(errno));
+        fatal("cannot open a terminal: %s", strerror(errno));
     *other_end = master;
     return slave;
 }
@@ -112,13 +112,13 @@ static const struct phase phases[] = {
 };
 #define PHASES (sizeof phases / sizeof *phases)
 
-static struct report waited_for;
+static struct report phase_report;
 
 /* One call in a phase. */
 struct waiting {
     const struct phase *phase;
     struct call call;
-    int fd, other_end, over;
+    int fd, other_end, is_over;
     long connections;
     int lookups, warnings;
 };
@@ -127,22 +127,23 @@ static void *call_to_open_sink(void *argument)
 {
     struct waiting *waiting = argument;
     struct call *call = &waiting->call;
-    call->status = dbss_report_download_to_fd(call->ctx, fact("project"), fact("instance"), call->id, "en-us", waiting->fd,
+    call->status = dbss_report_download_to_fd(call->ctx, fixture("project"), fixture("instance"), call->id, "en-us",
+                                              waiting->fd,
                                               call->operation);
     call->ended_ms = now_ms();
     call->error = dbss_error_take();
-    add_locked(&waiting->over, 1);
+    add_locked(&waiting->is_over, 1);
     return NULL;
 }
 
-static int is_there(const struct waiting *waiting, size_t requests_before)
+static int has_reached_phase(const struct waiting *waiting, size_t requests_before)
 {
     const struct phase *phase = waiting->phase;
     const dbss_operation *operation = waiting->call.operation;
-    int waits;
+    int available;
 
     if (strcmp(phase->name, "resolving") == 0)
-        return lookups_begun() > waiting->lookups;
+        return lookups_started() > waiting->lookups;
     if (strcmp(phase->name, "connecting") == 0)
         return dbss_operation_attempts(operation) == 1;
     if (strcmp(phase->name, "the TLS handshake") == 0)
@@ -150,84 +151,84 @@ static int is_there(const struct waiting *waiting, size_t requests_before)
     if (strcmp(phase->name, "a retry") == 0)
         return read_locked(&warnings) > waiting->warnings;
     if (phase->open_sink != NULL)
-        /* The other end holds something, and the call has more. */
-        return dbss_operation_received(operation) > 0 && ioctl(waiting->other_end, FIONREAD, &waits) == 0 && waits > 0;
+        /* The pipe contains data, and the call has more. */
+        return dbss_operation_received(operation) > 0 && ioctl(waiting->other_end, FIONREAD, &available) == 0 && available > 0;
     if (strstr(phase->name, "bod") != NULL && strstr(phase->name, "error") == NULL)
         return dbss_operation_received(operation) >= (strstr(phase->name, "slow") != NULL ? 5 : 200000);
     if (strcmp(phase->name, "chunks") == 0)
         return dbss_operation_received(operation) == 200000;
-    return read_request_log(&waited_for, NULL, 0) > requests_before;
+    return read_request_log(&phase_report, NULL, 0) > requests_before;
 }
 
-/* Begins the call and waits until it waits. */
-static void begin_waiting(struct waiting *waiting, const struct phase *phase, dbss_context *ctx, dbss_operation *operation,
-                          enum sink sink)
+/* Starts the call and waits until it has reached the phase. */
+static void start_waiting_call(struct waiting *waiting, const struct phase *phase, dbss_context *ctx, dbss_operation *operation,
+                               enum sink sink)
 {
-    size_t before = read_request_log(&waited_for, NULL, 0);
+    size_t before = read_request_log(&phase_report, NULL, 0);
 
     memset(waiting, 0, sizeof *waiting);
     waiting->phase = phase;
     waiting->call.ctx = ctx;
-    waiting->call.id = waited_for.id;
+    waiting->call.id = phase_report.id;
     waiting->call.operation = operation;
     waiting->call.sink = phase->sink == SINKS ? sink : phase->sink;
-    waiting->lookups = lookups_begun();
+    waiting->lookups = lookups_started();
     waiting->warnings = read_locked(&warnings);
     waiting->connections = count_connections();
     if (phase->fault != NULL && strcmp(phase->fault, "handshake") == 0)
         post_listener_fault("https", "handshake_stall");
     else if (phase->fault != NULL)
-        post_fault(waited_for.id, "%s", phase->fault);
+        post_fault(phase_report.id, "%s", phase->fault);
     if (phase->open_sink != NULL) {
         waiting->fd = phase->open_sink(&waiting->other_end);
         waiting->call.thread = start_thread(call_to_open_sink, waiting);
     } else {
         start_call(&waiting->call);
     }
-    WAIT_FOR(is_there(waiting, before));
+    WAIT_FOR(has_reached_phase(waiting, before));
 }
 
 static dbss_context *phase_context(const struct phase *phase)
 {
-    const char *endpoint = find_fact(phase->endpoint);
-    dbss_config *config = new_config(endpoint != NULL ? endpoint : phase->endpoint, fact("token"));
-    set(config, "max_attempts", "3");
-    set(config, "allow_plaintext", "true");
-    /* Nothing may end the call but what the check does. */
-    set(config, "connect_timeout_ms", "60000");
-    if (dbss_config_set_log(config, write_log, NULL, NULL) != DBSS_OK)
-        fatal("no log");
-    return to_context(config);
+    const char *endpoint = find_fixture(phase->endpoint);
+    dbss_config *config = new_config(endpoint != NULL ? endpoint : phase->endpoint, fixture("token"));
+    set_option(config, "max_attempts", "3");
+    set_option(config, "allow_plaintext", "true");
+    /* Only the check may end the call. */
+    set_option(config, "connect_timeout_ms", "60000");
+    if (dbss_config_set_log(config, count_warnings, NULL, NULL) != DBSS_OK)
+        fatal("cannot set the log callback");
+    return context_from(config);
 }
 
-/* Waits for the end, which came `within_ms` after `since`. */
-static void end_waiting(struct waiting *waiting, long long since, int within_ms)
+/* Expects that the call was cancelled at most `within_ms` after `since`. */
+static void expect_cancelled(struct waiting *waiting, long long since, int within_ms)
 {
     long long took;
     int mode = waiting->phase->open_sink != NULL ? fcntl(waiting->fd, F_GETFL) : 0;
     if (waiting->phase->open_sink != NULL) {
         long long until = now_ms() + 3000;
-        while (!read_locked(&waiting->over) && now_ms() < until)
+        while (!read_locked(&waiting->is_over) && now_ms() < until)
             pause_briefly();
-        /* If nothing else ended it, this does. */
+        /* Ends the call if nothing else did. */
         close(waiting->other_end);
     }
     join_call(&waiting->call);
     took = waiting->call.ended_ms - since;
     if (waiting->call.status != DBSS_ERR_CANCELLED)
-        failed("expected DBSS_ERR_CANCELLED, got %s (%s)", dbss_status_name(waiting->call.status),
-               dbss_error_message(waiting->call.error));
+        fail_check("expected DBSS_ERR_CANCELLED, got %s (%s)", dbss_status_name(waiting->call.status),
+                   dbss_error_message(waiting->call.error));
     if (took > within_ms)
-        failed("it ended after %lld ms", took);
+        fail_check("it ended after %lld ms", took);
     if (waiting->phase->open_sink != NULL) {
-        /* Neither closed nor changed. */
+        /* The descriptor is open and unchanged. */
         CHECK(mode == fcntl(waiting->fd, F_GETFL) && mode >= 0);
         CHECK(((mode & O_NONBLOCK) != 0) == (waiting->phase->open_sink == open_pipe_nonblocking));
         close(waiting->fd);
     }
-    CHECK(waiting->call.sink == TO_FD || holds_beginning(&waiting->call, &waited_for)
+    CHECK(waiting->call.sink == TO_FD || has_report_prefix(&waiting->call, &phase_report)
           || strstr(waiting->phase->name, "fast") != NULL);
-    blame("waiting for %s, to %s", waiting->phase->name, sink_names[waiting->call.sink]);
+    add_failure_context("phase: %s, to %s", waiting->phase->name, sink_names[waiting->call.sink]);
     free_call(&waiting->call);
     free(control("DELETE", "/faults", ""));
     free(control("DELETE", "/listener_faults", ""));
@@ -243,14 +244,14 @@ static void close_context(struct waiting *waiting)
     long long start = now_ms();
     dbss_context_close(waiting->call.ctx);
     if (now_ms() - start > CLOSED_WITHIN_MS)
-        failed("the context was closed after %lld ms", now_ms() - start);
+        fail_check("the context was closed after %lld ms", now_ms() - start);
 }
 
 /* Cancels a call in each phase by `cancel`. */
-static void in_each_phase(void (*cancel)(struct waiting *), int within_ms, dbss_operation *operation)
+static void cancel_in_each_phase(void (*cancel)(struct waiting *), int within_ms, dbss_operation *operation)
 {
     size_t i;
-    waited_for = new_report(300000);
+    phase_report = new_report(300000);
     stall_lookups();
     for (i = 0; i < PHASES; i++) {
         static const enum sink sinks[] = {TO_MEMORY, TO_FILE, TO_STREAM};
@@ -258,17 +259,17 @@ static void in_each_phase(void (*cancel)(struct waiting *), int within_ms, dbss_
         struct waiting waiting;
         long long since;
 
-        begin_waiting(&waiting, &phases[i], ctx, operation, sinks[i % 3]);
+        start_waiting_call(&waiting, &phases[i], ctx, operation, sinks[i % 3]);
         since = now_ms();
         cancel(&waiting);
-        end_waiting(&waiting, since, within_ms);
+        expect_cancelled(&waiting, since, within_ms);
         EXPECT(DBSS_OK, dbss_operation_reset(operation));
         dbss_context_free(ctx);
     }
-    /* The look-up that was left behind ends by itself. */
+    /* The remaining look-up ends by itself. */
     release_lookups();
-    WAIT_FOR(lookups_ended() == lookups_begun());
-    free_report(&waited_for);
+    WAIT_FOR(lookups_ended() == lookups_started());
+    free_report(&phase_report);
 }
 
 static void cancel_operation(struct waiting *waiting)
@@ -276,36 +277,36 @@ static void cancel_operation(struct waiting *waiting)
     dbss_operation_cancel(waiting->call.operation);
 }
 
-static void cancel_everywhere(void)
+static void operation_cancel_ends_every_phase(void)
 {
     dbss_operation *operation = new_operation();
-    in_each_phase(cancel_operation, CANCELLED_WITHIN_MS, operation);
+    cancel_in_each_phase(cancel_operation, CANCELLED_WITHIN_MS, operation);
     dbss_operation_free(operation);
 }
 
-static void cancel_all_everywhere(void)
+static void cancel_all_ends_every_phase(void)
 {
     dbss_operation *operation = new_operation();
-    in_each_phase(cancel_context, CANCELLED_WITHIN_MS, operation);
+    cancel_in_each_phase(cancel_context, CANCELLED_WITHIN_MS, operation);
     dbss_operation_free(operation);
 }
 
-static void close_everywhere(void)
+static void context_close_ends_every_phase(void)
 {
     dbss_operation *operation = new_operation();
-    in_each_phase(close_context, CANCELLED_WITHIN_MS, operation);
+    cancel_in_each_phase(close_context, CANCELLED_WITHIN_MS, operation);
     dbss_operation_free(operation);
 }
 
 static int stop_at_next_tick;
 
-static int32_t stop_when_told(void *user_data, const dbss_operation *operation)
+static int32_t stop_if_requested(void *user_data, const dbss_operation *operation)
 {
     int stop = read_locked(&stop_at_next_tick);
     (void)user_data;
     (void)operation;
     if (stop) {
-        /* Says it once only: it must not have to say it again. */
+        /* Stops once only: one such result must be enough. */
         pthread_mutex_lock(&lock);
         stop_at_next_tick = 0;
         pthread_mutex_unlock(&lock);
@@ -313,7 +314,7 @@ static int32_t stop_when_told(void *user_data, const dbss_operation *operation)
     return stop ? -7 : 0;
 }
 
-static void stop_by_callback(struct waiting *waiting)
+static void request_stop(struct waiting *waiting)
 {
     (void)waiting;
     pthread_mutex_lock(&lock);
@@ -321,16 +322,16 @@ static void stop_by_callback(struct waiting *waiting)
     pthread_mutex_unlock(&lock);
 }
 
-static void stop_everywhere(void)
+static void callback_result_ends_every_phase(void)
 {
     dbss_operation *operation = new_operation();
-    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, stop_when_told, NULL, NULL));
-    in_each_phase(stop_by_callback, STOPPED_WITHIN_MS, operation);
+    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, stop_if_requested, NULL, NULL));
+    cancel_in_each_phase(request_stop, STOPPED_WITHIN_MS, operation);
     dbss_operation_free(operation);
 }
 
-/* The callback itself may cancel. */
-static int32_t cancel_when_told(void *user_data, const dbss_operation *operation)
+/* The callback may cancel its own operation. */
+static int32_t cancel_if_requested(void *user_data, const dbss_operation *operation)
 {
     (void)operation;
     if (read_locked(&stop_at_next_tick)) {
@@ -342,11 +343,11 @@ static int32_t cancel_when_told(void *user_data, const dbss_operation *operation
     return 0;
 }
 
-static void cancel_by_callback_everywhere(void)
+static void cancel_in_callback_ends_every_phase(void)
 {
     dbss_operation *operation = new_operation();
-    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, cancel_when_told, operation, NULL));
-    in_each_phase(stop_by_callback, STOPPED_WITHIN_MS, operation);
+    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, cancel_if_requested, operation, NULL));
+    cancel_in_each_phase(request_stop, STOPPED_WITHIN_MS, operation);
     dbss_operation_free(operation);
 }
 
@@ -356,7 +357,7 @@ static void cancel_by_callback_everywhere(void)
 
 struct ticks {
     long long first, last, longest_pause;
-    int count, regress;
+    int count, went_back;
     int64_t received;
 };
 
@@ -370,16 +371,16 @@ static int32_t count_ticks(void *user_data, const dbss_operation *operation)
     else if (now - ticks->last > ticks->longest_pause)
         ticks->longest_pause = now - ticks->last;
     ticks->last = now;
-    ticks->regress |= received < ticks->received;
+    ticks->went_back |= received < ticks->received;
     ticks->received = received;
-    /* A second of them is enough. */
+    /* One second is enough. */
     return now - ticks->first >= 1000;
 }
 
-static void ticks_everywhere(void)
+static void progress_called_in_every_phase(void)
 {
     size_t i;
-    waited_for = new_report(300000);
+    phase_report = new_report(300000);
     stall_lookups();
     for (i = 0; i < PHASES; i++) {
         dbss_operation *operation = new_operation();
@@ -387,7 +388,7 @@ static void ticks_everywhere(void)
         struct ticks ticks = {0, 0, 0, 0, 0, 0};
         struct waiting waiting;
 
-        /* These wait as others do, and a second each is long. */
+        /* These wait like other phases. Skipping them saves a second each. */
         if (strstr(phases[i].name, "TLS") != NULL || strcmp(phases[i].name, "chunks") == 0
             || strcmp(phases[i].name, "the first bytes") == 0 || strcmp(phases[i].name, "a socket") == 0) {
             dbss_operation_free(operation);
@@ -395,18 +396,18 @@ static void ticks_everywhere(void)
             continue;
         }
         EXPECT(DBSS_OK, dbss_operation_set_progress(operation, count_ticks, &ticks, NULL));
-        begin_waiting(&waiting, &phases[i], ctx, operation, TO_MEMORY);
-        end_waiting(&waiting, now_ms(), 5000);
+        start_waiting_call(&waiting, &phases[i], ctx, operation, TO_MEMORY);
+        expect_cancelled(&waiting, now_ms(), 5000);
         if (ticks.count < 8 || ticks.longest_pause > 300)
-            failed("%d ticks, with pauses of up to %lld ms", ticks.count, ticks.longest_pause);
-        CHECK(!ticks.regress);
-        blame("waiting for %s", phases[i].name);
+            fail_check("%d ticks, with pauses of up to %lld ms", ticks.count, ticks.longest_pause);
+        CHECK(!ticks.went_back);
+        add_failure_context("phase: %s", phases[i].name);
         dbss_operation_free(operation);
         dbss_context_free(ctx);
     }
     release_lookups();
-    WAIT_FOR(lookups_ended() == lookups_begun());
-    free_report(&waited_for);
+    WAIT_FOR(lookups_ended() == lookups_started());
+    free_report(&phase_report);
 }
 
 struct progress {
@@ -415,7 +416,7 @@ struct progress {
     uint32_t attempts;
 };
 
-static int32_t watch(void *user_data, const dbss_operation *operation)
+static int32_t record_progress(void *user_data, const dbss_operation *operation)
 {
     struct progress *progress = user_data;
     if (progress->count++ == 0)
@@ -427,22 +428,22 @@ static int32_t watch(void *user_data, const dbss_operation *operation)
     return 0;
 }
 
-/* It is told of the beginning and of the end, however short a call is. */
-static void first_and_last_tick(void)
+/* Even a short call reports its start and its end. */
+static void progress_called_at_start_and_end(void)
 {
     struct report report = new_report(300000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     int sink;
     for (sink = 0; sink < SINKS; sink++) {
         dbss_operation *operation = new_operation();
         struct progress progress = {0, 0, 0, 0, 0, 0};
         struct call call = {sink, ctx, report.id, operation, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
-        EXPECT(DBSS_OK, dbss_operation_set_progress(operation, watch, &progress, NULL));
+        EXPECT(DBSS_OK, dbss_operation_set_progress(operation, record_progress, &progress, NULL));
         make_call(&call);
         CHECK_CALL(DBSS_OK, &call, &report);
         CHECK(progress.count >= 2);
         CHECK(progress.received == 300000 && progress.total == 300000 && progress.attempts == 1);
-        blame("to %s", sink_names[sink]);
+        add_failure_context("to %s", sink_names[sink]);
         free_call(&call);
         dbss_operation_free(operation);
     }
@@ -454,10 +455,10 @@ static void first_and_last_tick(void)
  * Cancel
  * ------------------------------------------------------------------------ */
 
-static void cancel_before(void)
+static void cancel_before_call_fails_it(void)
 {
     struct report report = new_report(10000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_operation *operation = new_operation();
     long connections = count_connections();
     dbss_error *error;
@@ -490,10 +491,10 @@ static void cancel_before(void)
     free_report(&report);
 }
 
-static void cancel_after(void)
+static void cancel_after_call_changes_nothing(void)
 {
     struct report report = new_report(10000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_operation *operation = new_operation();
     struct call call = {TO_MEMORY, ctx, report.id, operation, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
 
@@ -501,7 +502,7 @@ static void cancel_after(void)
     CHECK_CALL(DBSS_OK, &call, &report);
     free_call(&call);
     dbss_operation_cancel(operation);
-    /* The call is over, and its result stays. */
+    /* The call has finished, and its result is kept. */
     CHECK(dbss_operation_error(operation) == NULL);
     CHECK(dbss_operation_received(operation) == 10000 && dbss_operation_attempts(operation) == 1);
     EXPECT(DBSS_OK, dbss_operation_reset(operation));
@@ -538,14 +539,14 @@ static void *send_signal(void *start)
     return NULL;
 }
 
-/* By the handler of a signal that strikes the very thread of the call. */
-static void cancel_from_signal_handler(void)
+/* The signal handler runs on the call's own thread. */
+static void cancel_from_signal_handler_ends_call(void)
 {
     static const int flags[] = {0, SA_RESTART};
     size_t i;
     for (i = 0; i < 2; i++) {
         struct report report = new_report(10000);
-        dbss_context *ctx = new_context(fact("http"));
+        dbss_context *ctx = new_context(fixture("http"));
         struct call call = {TO_MEMORY, ctx, report.id, NULL, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
         struct sigaction action, before;
         long long start = 0;
@@ -574,9 +575,9 @@ static void cancel_from_signal_handler(void)
     }
 }
 
-/* All calls of one context, with an operation or without, in several phases;
- * not those of another, nor those to come. */
-static void cancel_all(void)
+/* Cancels all calls of one context, with and without an operation, in several
+ * phases. Calls of other contexts and later calls continue. */
+static void cancel_all_ends_calls_of_one_context(void)
 {
     enum { CALLS = 6 };
     static const char *const faults[CALLS] = {
@@ -589,14 +590,14 @@ static void cancel_all(void)
     };
     struct report reports[CALLS];
     struct call calls[CALLS];
-    dbss_config *config = new_config(fact("http"), fact("token"));
-    dbss_context *ctx, *other = new_context(fact("http"));
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
+    dbss_context *ctx, *other = new_context(fixture("http"));
     dbss_operation *operation = new_operation();
     long long start;
     int i;
 
-    set(config, "max_attempts", "2");
-    ctx = to_context(config);
+    set_option(config, "max_attempts", "2");
+    ctx = context_from(config);
     for (i = 0; i < CALLS; i++) {
         memset(&calls[i], 0, sizeof calls[i]);
         reports[i] = new_report(300000);
@@ -618,7 +619,7 @@ static void cancel_all(void)
         free_call(&calls[i]);
     }
     free(control("DELETE", "/faults", ""));
-    /* Neither the context nor the operation stays cancelled. */
+    /* The context and the operation still work. */
     for (i = 0; i < 2; i++) {
         make_call(&calls[i]);
         CHECK_CALL(DBSS_OK, &calls[i], &reports[i]);
@@ -637,19 +638,19 @@ static void cancel_all(void)
  * Life cycles
  * ------------------------------------------------------------------------ */
 
-/* Two counters: of ticks, and of destructions. */
-static int32_t go_on(void *user_data, const dbss_operation *operation)
+/* Two counters: ticks, and calls of the destroy function. */
+static int32_t count_tick(void *user_data, const dbss_operation *operation)
 {
-    int **both = user_data;
-    add_locked(both[0], 1);
+    int **counters = user_data;
+    add_locked(counters[0], 1);
     CHECK(dbss_operation_received(operation) >= 0);
     return 0;
 }
 
-static void destroy_both(void *user_data)
+static void count_destroy(void *user_data)
 {
-    int **both = user_data;
-    add_locked(both[1], 1);
+    int **counters = user_data;
+    add_locked(counters[1], 1);
 }
 
 static void count_destroyed(void *user_data)
@@ -657,27 +658,27 @@ static void count_destroyed(void *user_data)
     add_locked(user_data, 1);
 }
 
-/* The operation, its callback and the context are all freed in the middle. */
-static void free_operation_during_call(void)
+/* The operation and the context are freed during the call. */
+static void operation_freed_during_call_lets_it_finish(void)
 {
     int sink;
     for (sink = 0; sink < SINKS; sink++) {
         struct report report = new_report(300000);
-        dbss_context *ctx = new_context(fact("http"));
+        dbss_context *ctx = new_context(fixture("http"));
         dbss_operation *operation = new_operation();
         struct call call = {sink, ctx, report.id, operation, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
         int ticks = 0, destroyed = 0, before;
-        int *both[2];
+        int *counters[2];
 
-        both[0] = &ticks;
-        both[1] = &destroyed;
-        EXPECT(DBSS_OK, dbss_operation_set_progress(operation, go_on, both, destroy_both));
+        counters[0] = &ticks;
+        counters[1] = &destroyed;
+        EXPECT(DBSS_OK, dbss_operation_set_progress(operation, count_tick, counters, count_destroy));
         post_fault(report.id, "\"drip\": {\"bytes\": 100000, \"every_ms\": 150}");
         start_call(&call);
         WAIT_FOR(dbss_operation_received(operation) > 0);
         dbss_operation_free(operation);
         dbss_context_free(ctx);
-        /* It is still told. */
+        /* The callback still runs. */
         before = read_locked(&ticks);
         WAIT_FOR(read_locked(&ticks) > before);
         CHECK(read_locked(&destroyed) == 0);
@@ -689,34 +690,34 @@ static void free_operation_during_call(void)
     }
 }
 
-static void destroy_exactly_once(void)
+static void destroy_is_called_once(void)
 {
     dbss_operation *operation = new_operation();
-    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
     dbss_context *ctx;
     int destroyed[8] = {0}, i;
 
-    EXPECT_NULL("operation", dbss_operation_set_progress(NULL, go_on, &destroyed[0], count_destroyed));
+    EXPECT_NULL("operation", dbss_operation_set_progress(NULL, count_tick, &destroyed[0], count_destroyed));
     CHECK(destroyed[0] == 1);
-    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, go_on, &destroyed[1], count_destroyed));
+    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, count_tick, &destroyed[1], count_destroyed));
     CHECK(destroyed[1] == 0);
-    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, go_on, &destroyed[2], count_destroyed));
+    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, count_tick, &destroyed[2], count_destroyed));
     CHECK(destroyed[1] == 1 && destroyed[2] == 0);
     EXPECT(DBSS_OK, dbss_operation_set_progress(operation, NULL, &destroyed[3], count_destroyed));
     CHECK(destroyed[2] == 1 && destroyed[3] == 1);
-    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, go_on, &destroyed[4], count_destroyed));
+    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, count_tick, &destroyed[4], count_destroyed));
     dbss_operation_free(operation);
     CHECK(destroyed[4] == 1);
     CHECK(dbss_operation_new(NULL) == DBSS_ERR_NULL_ARGUMENT);
     for (i = 0; i < 5; i++)
         CHECK(destroyed[i] == 1);
 
-    /* A log callback lives as long as the last that was made with it. */
+    /* A log callback lives as long as the last object that uses it. */
     memset(destroyed, 0, sizeof destroyed);
-    EXPECT_NULL("config", dbss_config_set_log(NULL, write_log, &destroyed[0], count_destroyed));
+    EXPECT_NULL("config", dbss_config_set_log(NULL, count_warnings, &destroyed[0], count_destroyed));
     CHECK(destroyed[0] == 1);
-    EXPECT(DBSS_OK, dbss_config_set_log(config, write_log, &destroyed[1], count_destroyed));
-    EXPECT(DBSS_OK, dbss_config_set_log(config, write_log, &destroyed[2], count_destroyed));
+    EXPECT(DBSS_OK, dbss_config_set_log(config, count_warnings, &destroyed[1], count_destroyed));
+    EXPECT(DBSS_OK, dbss_config_set_log(config, count_warnings, &destroyed[2], count_destroyed));
     CHECK(destroyed[1] == 1);
     EXPECT(DBSS_OK, dbss_context_new(config, &ctx));
     EXPECT(DBSS_OK, dbss_config_set_log(config, NULL, &destroyed[3], count_destroyed));
@@ -729,9 +730,9 @@ static void destroy_exactly_once(void)
         CHECK(destroyed[i] == 1);
 }
 
-/* In the middle of a call, everything else is refused on its operation. The
- * errors are there as outside, and not those of the call around. */
-struct meddling {
+/* During a call, every other use of its operation is refused. In a callback, errors
+ * work as elsewhere and do not affect the outer call. */
+struct nested {
     dbss_operation *operation;
     dbss_context *ctx;
     const char *id;
@@ -739,27 +740,27 @@ struct meddling {
     long connections;
 };
 
-static int32_t meddle(void *user_data, const dbss_operation *operation)
+static int32_t make_nested_calls(void *user_data, const dbss_operation *operation)
 {
-    struct meddling *meddling = user_data;
-    dbss_buffer report = {(uint8_t *)meddling, 1};
-    dbss_report_stream *stream = (dbss_report_stream *)meddling;
+    struct nested *nested = user_data;
+    dbss_buffer report = {(uint8_t *)nested, 1};
+    dbss_report_stream *stream = (dbss_report_stream *)nested;
     dbss_error *error;
 
-    CHECK(operation == meddling->operation);
-    if (meddling->done++ > 0)
+    CHECK(operation == nested->operation);
+    if (nested->done++ > 0)
         return 0;
     CHECK(dbss_last_error() == NULL);
-    EXPECT(DBSS_ERR_BUSY, dbss_operation_set(meddling->operation, "max_attempts", "2"));
-    EXPECT(DBSS_ERR_BUSY, dbss_operation_reset(meddling->operation));
+    EXPECT(DBSS_ERR_BUSY, dbss_operation_set(nested->operation, "max_attempts", "2"));
+    EXPECT(DBSS_ERR_BUSY, dbss_operation_reset(nested->operation));
     EXPECT(DBSS_ERR_BUSY,
-           dbss_operation_set_progress(meddling->operation, NULL, &meddling->destroyed, count_destroyed));
-    CHECK(meddling->destroyed == 1);
-    EXPECT(DBSS_ERR_BUSY, dbss_report_download_to_memory(meddling->ctx, fact("project"), fact("instance"), meddling->id,
-                                                         NULL, meddling->operation, &report));
+           dbss_operation_set_progress(nested->operation, NULL, &nested->destroyed, count_destroyed));
+    CHECK(nested->destroyed == 1);
+    EXPECT(DBSS_ERR_BUSY, dbss_report_download_to_memory(nested->ctx, fixture("project"), fixture("instance"), nested->id,
+                                                         NULL, nested->operation, &report));
     CHECK(report.data == NULL && report.len == 0);
-    EXPECT(DBSS_ERR_BUSY, dbss_report_open(meddling->ctx, fact("project"), fact("instance"), meddling->id, NULL,
-                                           meddling->operation, &stream));
+    EXPECT(DBSS_ERR_BUSY, dbss_report_open(nested->ctx, fixture("project"), fixture("instance"), nested->id, NULL,
+                                           nested->operation, &stream));
     CHECK(stream == NULL);
     EXPECT_NULL("config", dbss_config_set(NULL, "x", "y"));
     error = dbss_error_take();
@@ -768,40 +769,40 @@ static int32_t meddle(void *user_data, const dbss_operation *operation)
     error = dbss_operation_error(operation);
     CHECK(error == NULL);
     dbss_error_free(error);
-    CHECK(count_connections() == meddling->connections);
-    /* A whole other call is allowed. */
-    EXPECT(DBSS_OK, dbss_report_download(meddling->ctx, fact("project"), fact("instance"), meddling->id, NULL, &report));
+    CHECK(count_connections() == nested->connections);
+    /* Another whole call is allowed. */
+    EXPECT(DBSS_OK, dbss_report_download(nested->ctx, fixture("project"), fixture("instance"), nested->id, NULL, &report));
     CHECK(report.len > 1000);
     dbss_buffer_free(&report);
-    /* It must not become that of the call around. */
+    /* This error must not become the error of the outer call. */
     EXPECT_NULL("config", dbss_config_set(NULL, "x", "y"));
     return 0;
 }
 
-static void calls_inside_callbacks(void)
+static void calls_in_progress_callback(void)
 {
     struct report report = new_report(300000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_operation *operation = new_operation();
-    struct meddling meddling = {NULL, NULL, NULL, 0, 0, 0};
+    struct nested nested = {NULL, NULL, NULL, 0, 0, 0};
     dbss_buffer buffer;
 
-    meddling.operation = operation;
-    meddling.ctx = ctx;
-    meddling.id = fact("pdf");
-    meddling.connections = count_connections();
-    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, meddle, &meddling, NULL));
-    EXPECT(DBSS_OK, dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), report.id, "en-us", operation,
+    nested.operation = operation;
+    nested.ctx = ctx;
+    nested.id = fixture("pdf");
+    nested.connections = count_connections();
+    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, make_nested_calls, &nested, NULL));
+    EXPECT(DBSS_OK, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, "en-us", operation,
                                                    &buffer));
-    CHECK(dbss_last_error() == NULL && meddling.done >= 2 && meddling.destroyed == 1);
+    CHECK(dbss_last_error() == NULL && nested.done >= 2 && nested.destroyed == 1);
     CHECK(buffer.len == report.len && memcmp(buffer.data, report.bytes, buffer.len) == 0);
     dbss_buffer_free(&buffer);
 
-    /* The failure that the caller sees is that of its own call. */
+    /* The caller sees the failure of the outer call. */
     post_fault(report.id, "\"status\": 404");
-    meddling.done = meddling.destroyed = 0;
-    meddling.connections = count_connections();
-    EXPECT(DBSS_ERR_NOT_FOUND, dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), report.id, "en-us",
+    nested.done = nested.destroyed = 0;
+    nested.connections = count_connections();
+    EXPECT(DBSS_ERR_NOT_FOUND, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, "en-us",
                                                               operation, &buffer));
     CHECK(dbss_error_http_status(dbss_last_error()) == 404);
     dbss_operation_free(operation);
@@ -809,27 +810,27 @@ static void calls_inside_callbacks(void)
     free_report(&report);
 }
 
-/* Another call from inside the write callback, on the same context. */
+/* Makes other calls in the write callback, on the same context. */
 static void call_another(struct call *call)
 {
     dbss_buffer other;
     if (call->len < 200000)
         return;
-    call->meanwhile = NULL;
-    CHECK(dbss_report_download(call->ctx, fact("project"), fact("instance"), fact("pdf"), "en-us", &other) == DBSS_OK);
+    call->on_data = NULL;
+    CHECK(dbss_report_download(call->ctx, fixture("project"), fixture("instance"), fixture("pdf"), "en-us", &other) == DBSS_OK);
     dbss_buffer_free(&other);
-    CHECK(dbss_report_download(call->ctx, fact("project"), fact("instance"), fresh_id(), "en-us", &other)
+    CHECK(dbss_report_download(call->ctx, fixture("project"), fixture("instance"), fresh_id(), "en-us", &other)
           == DBSS_ERR_NOT_FOUND);
 }
 
-static void calls_inside_write_callbacks(void)
+static void calls_in_write_callback(void)
 {
     struct report report = new_report(2000000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     struct call call = {TO_CALLBACK, ctx, report.id, NULL, call_another, 0, NULL, NULL, 0, 0, 0, 0, 0};
     make_call(&call);
     CHECK_CALL(DBSS_OK, &call, &report);
-    CHECK(call.meanwhile == NULL);
+    CHECK(call.on_data == NULL);
     free_call(&call);
     dbss_context_free(ctx);
     free_report(&report);
@@ -842,30 +843,32 @@ static int32_t stop_third_write(void *user_data, const uint8_t *data, size_t len
     return ++*(int *)user_data == 3 ? 42 : 0;
 }
 
-static void write_callback_stops(void)
+static void write_callback_result_cancels_call(void)
 {
     struct report report = new_report(2000000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_operation *operation = new_operation();
     int writes = 0;
-    EXPECT(DBSS_ERR_CANCELLED, dbss_report_download_to_callback(ctx, fact("project"), fact("instance"), report.id, "en-us",
+    EXPECT(DBSS_ERR_CANCELLED, dbss_report_download_to_callback(ctx, fixture("project"), fixture("instance"), report.id,
+                                                                "en-us",
                                                                 stop_third_write, &writes, operation));
     CHECK(writes == 3);
-    /* That is the end of the call alone, not a cancel that stays. */
+    /* This ended only the call. The operation is not cancelled. */
     writes = 10;
-    EXPECT(DBSS_OK, dbss_report_download_to_callback(ctx, fact("project"), fact("instance"), report.id, "en-us",
+    EXPECT(DBSS_OK, dbss_report_download_to_callback(ctx, fixture("project"), fixture("instance"), report.id, "en-us",
                                                      stop_third_write, &writes, operation));
-    EXPECT_NULL("write", dbss_report_download_to_callback(ctx, fact("project"), fact("instance"), report.id, "en-us", NULL,
+    EXPECT_NULL("write", dbss_report_download_to_callback(ctx, fixture("project"), fixture("instance"), report.id, "en-us",
+                                                          NULL,
                                                           &writes, operation));
     dbss_operation_free(operation);
     dbss_context_free(ctx);
     free_report(&report);
 }
 
-static void busy(void)
+static void busy_operation_is_refused(void)
 {
     struct report report = new_report(300000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_operation *operation = new_operation();
     struct call call = {TO_MEMORY, ctx, report.id, operation, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
     dbss_report_stream *stream;
@@ -877,36 +880,36 @@ static void busy(void)
     WAIT_FOR(count_requests(report.id) == 2);
     connections = count_connections();
     EXPECT_PARAMETER(DBSS_ERR_BUSY, "operation",
-                     dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), report.id, "en-us", operation,
+                     dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, "en-us", operation,
                                                     &buffer));
     EXPECT_PARAMETER(DBSS_ERR_BUSY, "operation", dbss_operation_set(operation, "max_attempts", "2"));
     EXPECT_PARAMETER(DBSS_ERR_BUSY, "operation", dbss_operation_reset(operation));
     CHECK(count_connections() == connections);
     join_call(&call);
     CHECK_CALL(DBSS_OK, &call, &report);
-    /* The calls that were refused left its result alone. */
+    /* The refused calls did not change its result. */
     CHECK(dbss_operation_received(operation) == 300000 && dbss_operation_error(operation) == NULL);
     free_call(&call);
 
-    /* A stream is a call until it is freed, read to its end or not. */
-    EXPECT(DBSS_OK, dbss_report_open(ctx, fact("project"), fact("instance"), report.id, "en-us", operation, &stream));
+    /* A stream keeps its operation busy until it is freed. */
+    EXPECT(DBSS_OK, dbss_report_open(ctx, fixture("project"), fixture("instance"), report.id, "en-us", operation, &stream));
     EXPECT(DBSS_ERR_BUSY, dbss_operation_reset(operation));
     dbss_report_stream_free(stream);
     EXPECT(DBSS_OK, dbss_operation_reset(operation));
     EXPECT(DBSS_OK, dbss_operation_set(operation, "stall_timeout_ms", "150"));
     post_fault(report.id, "\"no_answer\": true, \"times\": 1");
-    EXPECT(DBSS_ERR_STALLED, dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), report.id, "en-us",
+    EXPECT(DBSS_ERR_STALLED, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, "en-us",
                                                             operation, &buffer));
     dbss_operation_free(operation);
     dbss_context_free(ctx);
     free_report(&report);
 }
 
-static void operation_options(void)
+static void operation_options_are_checked(void)
 {
     dbss_operation *operation = new_operation();
     struct report report = new_report(10000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     struct call call = {TO_MEMORY, ctx, report.id, operation, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
     static const char *const keys[] = {"connect_timeout_ms", "stall_timeout_ms", "total_timeout_ms",
                                        "max_attempts", "max_memory_bytes", "file_mode"};
@@ -936,7 +939,7 @@ static void operation_options(void)
     post_fault(report.id, "\"drip\": {\"bytes\": 10, \"every_ms\": 10}, \"times\": 1");
     make_call(&call);
     CHECK_CALL(DBSS_ERR_TOTAL_TIMEOUT, &call, &report);
-    CHECK(call.took_ms >= 190 && call.took_ms < 2000);
+    CHECK(call.duration_ms >= 190 && call.duration_ms < 2000);
     free_call(&call);
 
     dbss_operation_cancel(NULL);
@@ -955,9 +958,9 @@ static void operation_options(void)
  * ------------------------------------------------------------------------ */
 
 #define OPEN(ctx, id, operation, stream) \
-    dbss_report_open(ctx, fact("project"), fact("instance"), id, "en-us", operation, stream)
+    dbss_report_open(ctx, fixture("project"), fixture("instance"), id, "en-us", operation, stream)
 
-static void stream_getters(void)
+static void stream_getters_describe_report(void)
 {
     static const struct {
         const char *body, *json;
@@ -970,7 +973,7 @@ static void stream_getters(void)
                    {"PK\1\2\3 and so on, and so on", "PK\\u0001\\u0002\\u0003 and so on, and so on", DBSS_FORMAT_UNKNOWN,
                     ".bin"}};
     struct report report = new_report(300000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_operation *operation = new_operation();
     dbss_report_stream *stream;
     char part[1000];
@@ -1005,11 +1008,11 @@ static void stream_getters(void)
         CHECK(dbss_operation_content_type(operation) == NULL && dbss_operation_request_id(operation) == NULL);
         EXPECT(DBSS_OK, dbss_report_stream_read(stream, part, sizeof part, &len));
         CHECK(len == strlen(formats[i].body) && memcmp(part, formats[i].body, len) == 0);
-        blame("the body was \"%s\"", formats[i].body);
+        add_failure_context("the body was \"%s\"", formats[i].body);
         dbss_report_stream_free(stream);
         free(name);
     }
-    /* They are the last call's, and go with it. */
+    /* A reset clears the results of the last call. */
     EXPECT(DBSS_OK, OPEN(ctx, report.id, operation, &stream));
     dbss_report_stream_free(stream);
     CHECK(dbss_operation_format(operation) == DBSS_FORMAT_PDF);
@@ -1025,10 +1028,10 @@ static void stream_getters(void)
     free_report(&report);
 }
 
-static void stream_arguments(void)
+static void stream_arguments_are_checked(void)
 {
     struct report report = new_report(300000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_report_stream *stream = (dbss_report_stream *)&report;
     char part[100];
     size_t len = 1, got = 0;
@@ -1046,7 +1049,7 @@ static void stream_arguments(void)
     len = 1;
     EXPECT_NULL("stream", dbss_report_stream_read(NULL, part, sizeof part, &len));
     CHECK(len == 0);
-    /* None of them spoilt the stream, and neither does the end of the context. */
+    /* The stream still works, also after its context is freed. */
     dbss_context_free(ctx);
     do {
         EXPECT(DBSS_OK, dbss_report_stream_read(stream, part, sizeof part, &len));
@@ -1061,11 +1064,11 @@ static void stream_arguments(void)
     free_report(&report);
 }
 
-/* A failure stays, with all that its error says. */
-static void stream_errors_stay(void)
+/* A failure persists, with the same error. */
+static void stream_error_persists(void)
 {
     struct report report = new_report(300000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_operation *operation = new_operation();
     dbss_report_stream *stream;
     char part[65536], *message = NULL;
@@ -1093,7 +1096,7 @@ static void stream_errors_stay(void)
     dbss_report_stream_free(stream);
     free(message);
 
-    /* A cancel of an open stream is a failure like others. */
+    /* The cancel of an open stream persists too. */
     EXPECT(DBSS_OK, OPEN(ctx, report.id, operation, &stream));
     EXPECT(DBSS_OK, dbss_report_stream_read(stream, part, 10, &len));
     dbss_operation_cancel(operation);
@@ -1130,7 +1133,7 @@ static void *read_to_the_end(void *argument)
     return NULL;
 }
 
-static size_t read_so_far(const struct reader *reader)
+static size_t bytes_read(const struct reader *reader)
 {
     size_t value;
     pthread_mutex_lock(&lock);
@@ -1139,15 +1142,15 @@ static size_t read_so_far(const struct reader *reader)
     return value;
 }
 
-/* While one thread reads, another is refused; when it frees the stream, the
- * read ends. */
-static void stream_freed_during_read(void)
+/* While one thread reads, another thread's read is refused. Freeing the stream ends
+ * the read. */
+static void stream_freed_during_read_cancels_it(void)
 {
     static const char *const schemes[] = {"http", "https"};
     size_t i;
     for (i = 0; i < 4; i++) {
         struct report report = new_report(300000);
-        dbss_context *ctx = new_context(fact(schemes[i % 2]));
+        dbss_context *ctx = new_context(fixture(schemes[i % 2]));
         dbss_operation *operation = i < 2 ? new_operation() : NULL;
         struct reader reader = {NULL, DBSS_OK, 0, 0};
         pthread_t thread;
@@ -1158,8 +1161,8 @@ static void stream_freed_during_read(void)
         post_fault(report.id, "\"stall_after\": 200000");
         EXPECT(DBSS_OK, OPEN(ctx, report.id, operation, &reader.stream));
         thread = start_thread(read_to_the_end, &reader);
-        WAIT_FOR(read_so_far(&reader) == 200000);
-        /* The thread may not yet be back in its next read. */
+        WAIT_FOR(bytes_read(&reader) == 200000);
+        /* The thread may not have entered its next read yet. */
         EXPECT_PARAMETER(DBSS_ERR_BUSY, "stream", dbss_report_stream_read(reader.stream, part, sizeof part, &len));
         CHECK(len == 0);
         start = now_ms();
@@ -1169,7 +1172,7 @@ static void stream_freed_during_read(void)
         CHECK(reader.status == DBSS_ERR_CANCELLED);
         CHECK(reader.ended - start < CANCELLED_WITHIN_MS);
         if (operation != NULL) {
-            /* It is free for another call, and not cancelled. */
+            /* The operation works for another call. */
             free(control("DELETE", "/faults", ""));
             EXPECT(DBSS_OK, OPEN(ctx, report.id, operation, &reader.stream));
             dbss_report_stream_free(reader.stream);
@@ -1180,20 +1183,20 @@ static void stream_freed_during_read(void)
     }
 }
 
-/* The stall timeout is about the network: a caller may take its time between
- * two reads, and so may the reader of a pipe. */
-static void slow_reader(void)
+/* The stall timeout applies to the network only. A caller may pause between two
+ * reads. */
+static void slow_reader_does_not_stall(void)
 {
     struct report report = new_report(3000000);
-    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
     dbss_context *ctx;
     dbss_report_stream *stream;
     char *part = malloc(300000);
     size_t len = 1, got = 0;
     long long start;
 
-    set(config, "stall_timeout_ms", "150");
-    ctx = to_context(config);
+    set_option(config, "stall_timeout_ms", "150");
+    ctx = context_from(config);
     EXPECT(DBSS_OK, OPEN(ctx, report.id, NULL, &stream));
     for (start = now_ms(); now_ms() - start < 400;)
         pause_briefly();
@@ -1218,73 +1221,73 @@ static const char *port_of(const char *url)
     return strrchr(url, ':') + 1;
 }
 
-static void several_addresses(void)
+static void several_addresses_are_tried(void)
 {
     static const char *const lists[] = {
         "127.0.0.1",
-        /* The mock service listens at none of the first. */
+        /* The mock service listens only at the last. */
         "127.0.0.2 127.0.0.3 127.0.0.1",
         "::1 127.0.0.1",
     };
     struct report report = new_report(10000);
     size_t i;
     for (i = 0; i < sizeof lists / sizeof *lists; i++) {
-        char *url = format("http://several.test:%s", port_of(fact("http")));
-        dbss_config *config = new_config(url, fact("token"));
+        char *url = format("http://several.test:%s", port_of(fixture("http")));
+        dbss_config *config = new_config(url, fixture("token"));
         struct call call = {TO_MEMORY, NULL, report.id, NULL, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
-        int lookups = lookups_begun(), j;
+        int lookups = lookups_started(), j;
 
-        set(config, "allow_plaintext", "true");
-        call.ctx = to_context(config);
-        answer_lookups_with(lists[i]);
+        set_option(config, "allow_plaintext", "true");
+        call.ctx = context_from(config);
+        set_lookup_result(lists[i]);
         for (j = 0; j < 3; j++) {
             make_call(&call);
             CHECK_CALL(DBSS_OK, &call, &report);
             free_call(&call);
         }
-        /* A look-up for a new connection, and none for one that is kept. */
-        CHECK(lookups_begun() == lookups + 1);
-        blame("the addresses were %s", lists[i]);
+        /* One look-up for the new connection, none for its reuse. */
+        CHECK(lookups_started() == lookups + 1);
+        add_failure_context("the addresses were %s", lists[i]);
         dbss_context_free(call.ctx);
         free(url);
     }
-    answer_lookups_with("127.0.0.1");
+    set_lookup_result("127.0.0.1");
     free_report(&report);
 }
 
-/* An address that never answers does not eat the time of the next. */
-static void address_that_never_answers(void)
+/* An address that never responds leaves time for the next one. */
+static void unresponsive_address_leaves_time_for_next(void)
 {
-    char *url = format("http://several.test:%s", port_of(fact("never_accepts")));
-    dbss_config *config = new_config(url, fact("token"));
+    char *url = format("http://several.test:%s", port_of(fixture("never_accepts")));
+    dbss_config *config = new_config(url, fixture("token"));
     dbss_context *ctx;
     dbss_buffer buffer;
     long long start = now_ms();
 
-    set(config, "allow_plaintext", "true");
-    set(config, "connect_timeout_ms", "600");
-    ctx = to_context(config);
-    answer_lookups_with("127.0.0.1 127.0.0.2");
-    /* The second refuses at once, and the first may still answer. */
-    EXPECT(DBSS_ERR_CONNECT, dbss_report_download(ctx, fact("project"), fact("instance"), fact("pdf"), NULL, &buffer));
+    set_option(config, "allow_plaintext", "true");
+    set_option(config, "connect_timeout_ms", "600");
+    ctx = context_from(config);
+    set_lookup_result("127.0.0.1 127.0.0.2");
+    /* The second refuses at once, but the first may still respond. */
+    EXPECT(DBSS_ERR_CONNECT, dbss_report_download(ctx, fixture("project"), fixture("instance"), fixture("pdf"), NULL, &buffer));
     CHECK(now_ms() - start >= 590 && now_ms() - start < 3000);
     start = now_ms();
-    answer_lookups_with("127.0.0.1");
+    set_lookup_result("127.0.0.1");
     EXPECT(DBSS_ERR_CONNECT_TIMEOUT,
-           dbss_report_download(ctx, fact("project"), fact("instance"), fact("pdf"), NULL, &buffer));
+           dbss_report_download(ctx, fixture("project"), fixture("instance"), fixture("pdf"), NULL, &buffer));
     CHECK(now_ms() - start >= 590 && now_ms() - start < 3000);
     start = now_ms();
     stall_lookups();
     EXPECT(DBSS_ERR_CONNECT_TIMEOUT,
-           dbss_report_download(ctx, fact("project"), fact("instance"), fact("pdf"), NULL, &buffer));
+           dbss_report_download(ctx, fixture("project"), fixture("instance"), fixture("pdf"), NULL, &buffer));
     CHECK(now_ms() - start >= 590 && now_ms() - start < 3000);
     release_lookups();
-    WAIT_FOR(lookups_ended() == lookups_begun());
+    WAIT_FOR(lookups_ended() == lookups_started());
     dbss_context_free(ctx);
     free(url);
 }
 
-static int silent[8], silent_count;
+static int unresponsive_sockets[8], unresponsive_count;
 
 static struct sockaddr_in address_of(const char *host, const char *port)
 {
@@ -1296,49 +1299,44 @@ static struct sockaddr_in address_of(const char *host, const char *port)
     return address;
 }
 
-/* Somebody who listens there and never answers: whoever comes waits. */
-static void make_silent(const char *host, const char *port)
+/* A listener with a full backlog: connection attempts get no response. */
+static void add_unresponsive_listener(const char *host, const char *port)
 {
     struct sockaddr_in address = address_of(host, port);
     int listener = socket(AF_INET, SOCK_STREAM, 0), i, one = 1;
-    silent[silent_count++] = listener;
+    unresponsive_sockets[unresponsive_count++] = listener;
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 0) != 0)
         fatal("cannot listen at %s:%s", host, port);
     for (i = 0; i < 2; i++) {
         int client = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-        silent[silent_count++] = client;
+        unresponsive_sockets[unresponsive_count++] = client;
         (void)connect(client, (struct sockaddr *)&address, sizeof address);
     }
 }
 
-static void end_silent(void)
+static void close_unresponsive_listeners(void)
 {
-    while (silent_count > 0)
-        close(silent[--silent_count]);
+    while (unresponsive_count > 0)
+        close(unresponsive_sockets[--unresponsive_count]);
 }
 
-static void ignore(int fd)
-{
-    (void)fd;
-}
-
-/* One that is dead costs a quarter of a second, and no thread. */
-static void dead_address_before_a_good_one(void)
+/* An unresponsive address costs a quarter of a second and leaks nothing. */
+static void dead_address_before_good_one_costs_little(void)
 {
     struct report report = new_report(10000);
-    char *url = format("http://several.test:%s", port_of(fact("http")));
-    dbss_config *config = new_config(url, fact("token"));
+    char *url = format("http://several.test:%s", port_of(fixture("http")));
+    dbss_config *config = new_config(url, fixture("token"));
     struct call call = {TO_MEMORY, NULL, report.id, NULL, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
     int descriptors, lookups;
     long long start;
 
-    make_silent("127.0.0.2", port_of(fact("http")));
-    make_silent("127.0.0.3", port_of(fact("http")));
-    set(config, "allow_plaintext", "true");
-    call.ctx = to_context(config);
-    answer_lookups_with("127.0.0.2 127.0.0.1");
-    descriptors = each_descriptor(ignore);
+    add_unresponsive_listener("127.0.0.2", port_of(fixture("http")));
+    add_unresponsive_listener("127.0.0.3", port_of(fixture("http")));
+    set_option(config, "allow_plaintext", "true");
+    call.ctx = context_from(config);
+    set_lookup_result("127.0.0.2 127.0.0.1");
+    descriptors = for_each_descriptor(NULL);
     start = now_ms();
     make_call(&call);
     CHECK_CALL(DBSS_OK, &call, &report);
@@ -1346,25 +1344,25 @@ static void dead_address_before_a_good_one(void)
     free_call(&call);
     dbss_context_free(call.ctx);
 
-    /* Two dead ones cost twice that; one that refuses costs nothing. */
-    config = new_config(url, fact("token"));
-    set(config, "allow_plaintext", "true");
-    call.ctx = to_context(config);
-    answer_lookups_with("127.0.0.2 127.0.0.4 127.0.0.3 127.0.0.1");
+    /* Two of them cost twice that. A refused connection costs nothing. */
+    config = new_config(url, fixture("token"));
+    set_option(config, "allow_plaintext", "true");
+    call.ctx = context_from(config);
+    set_lookup_result("127.0.0.2 127.0.0.4 127.0.0.3 127.0.0.1");
     start = now_ms();
     make_call(&call);
     CHECK_CALL(DBSS_OK, &call, &report);
     CHECK(now_ms() - start >= 400 && now_ms() - start < 2000);
     free_call(&call);
     dbss_context_free(call.ctx);
-    CHECK(each_descriptor(ignore) == descriptors);
+    CHECK(for_each_descriptor(NULL) == descriptors);
 
-    /* A cancel ends the wait for all of them. */
-    config = new_config(url, fact("token"));
-    set(config, "allow_plaintext", "true");
-    call.ctx = to_context(config);
+    /* A cancel ends the attempts at all addresses. */
+    config = new_config(url, fixture("token"));
+    set_option(config, "allow_plaintext", "true");
+    call.ctx = context_from(config);
     call.operation = new_operation();
-    answer_lookups_with("127.0.0.2 127.0.0.3");
+    set_lookup_result("127.0.0.2 127.0.0.3");
     lookups = lookups_ended();
     start_call(&call);
     WAIT_FOR(lookups_ended() > lookups);
@@ -1376,9 +1374,9 @@ static void dead_address_before_a_good_one(void)
     free_call(&call);
     dbss_operation_free(call.operation);
     dbss_context_free(call.ctx);
-    CHECK(each_descriptor(ignore) == descriptors);
-    answer_lookups_with("127.0.0.1");
-    end_silent();
+    CHECK(for_each_descriptor(NULL) == descriptors);
+    set_lookup_result("127.0.0.1");
+    close_unresponsive_listeners();
     free(url);
     free_report(&report);
 }
@@ -1386,32 +1384,32 @@ static void dead_address_before_a_good_one(void)
 /* ------------------------------------------------------------------------ */
 
 static const struct check checks[] = {
-    {"cancel_everywhere", cancel_everywhere, TLS},
-    {"cancel_all_everywhere", cancel_all_everywhere, TLS},
-    {"close_everywhere", close_everywhere, LOAD},
-    {"stop_everywhere", stop_everywhere, TLS},
-    {"cancel_by_callback_everywhere", cancel_by_callback_everywhere, TLS},
-    {"ticks_everywhere", ticks_everywhere, LOAD},
-    {"first_and_last_tick", first_and_last_tick, PLAIN},
-    {"cancel_before", cancel_before, PLAIN},
-    {"cancel_after", cancel_after, PLAIN},
-    {"cancel_from_signal_handler", cancel_from_signal_handler, PLAIN},
-    {"cancel_all", cancel_all, PLAIN},
-    {"free_operation_during_call", free_operation_during_call, PLAIN},
-    {"destroy_exactly_once", destroy_exactly_once, PLAIN},
-    {"calls_inside_callbacks", calls_inside_callbacks, PLAIN},
-    {"calls_inside_write_callbacks", calls_inside_write_callbacks, PLAIN},
-    {"write_callback_stops", write_callback_stops, PLAIN},
-    {"busy", busy, PLAIN},
-    {"operation_options", operation_options, LOAD},
-    {"stream_getters", stream_getters, PLAIN},
-    {"stream_arguments", stream_arguments, PLAIN},
-    {"stream_errors_stay", stream_errors_stay, PLAIN},
-    {"stream_freed_during_read", stream_freed_during_read, TLS},
-    {"slow_reader", slow_reader, PLAIN},
-    {"several_addresses", several_addresses, PLAIN},
-    {"address_that_never_answers", address_that_never_answers, LOAD},
-    {"dead_address_before_a_good_one", dead_address_before_a_good_one, LOAD},
+    {"operation_cancel_ends_every_phase", operation_cancel_ends_every_phase, TLS},
+    {"cancel_all_ends_every_phase", cancel_all_ends_every_phase, TLS},
+    {"context_close_ends_every_phase", context_close_ends_every_phase, LOAD},
+    {"callback_result_ends_every_phase", callback_result_ends_every_phase, TLS},
+    {"cancel_in_callback_ends_every_phase", cancel_in_callback_ends_every_phase, TLS},
+    {"progress_called_in_every_phase", progress_called_in_every_phase, LOAD},
+    {"progress_called_at_start_and_end", progress_called_at_start_and_end, PLAIN},
+    {"cancel_before_call_fails_it", cancel_before_call_fails_it, PLAIN},
+    {"cancel_after_call_changes_nothing", cancel_after_call_changes_nothing, PLAIN},
+    {"cancel_from_signal_handler_ends_call", cancel_from_signal_handler_ends_call, PLAIN},
+    {"cancel_all_ends_calls_of_one_context", cancel_all_ends_calls_of_one_context, PLAIN},
+    {"operation_freed_during_call_lets_it_finish", operation_freed_during_call_lets_it_finish, PLAIN},
+    {"destroy_is_called_once", destroy_is_called_once, PLAIN},
+    {"calls_in_progress_callback", calls_in_progress_callback, PLAIN},
+    {"calls_in_write_callback", calls_in_write_callback, PLAIN},
+    {"write_callback_result_cancels_call", write_callback_result_cancels_call, PLAIN},
+    {"busy_operation_is_refused", busy_operation_is_refused, PLAIN},
+    {"operation_options_are_checked", operation_options_are_checked, LOAD},
+    {"stream_getters_describe_report", stream_getters_describe_report, PLAIN},
+    {"stream_arguments_are_checked", stream_arguments_are_checked, PLAIN},
+    {"stream_error_persists", stream_error_persists, PLAIN},
+    {"stream_freed_during_read_cancels_it", stream_freed_during_read_cancels_it, TLS},
+    {"slow_reader_does_not_stall", slow_reader_does_not_stall, PLAIN},
+    {"several_addresses_are_tried", several_addresses_are_tried, PLAIN},
+    {"unresponsive_address_leaves_time_for_next", unresponsive_address_leaves_time_for_next, LOAD},
+    {"dead_address_before_good_one_costs_little", dead_address_before_good_one_costs_little, LOAD},
 };
 
 int main(int argc, char **argv)

@@ -1,6 +1,6 @@
 /*
- * A program that unloads the library while a look-up that a call left behind
- * may still run. Usage: dlclose LIBRARY
+ * Unloads the library while the look-up of a timed-out call may still run.
+ * Usage: dlclose LIBRARY
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -13,8 +13,8 @@
 #include <string.h>
 #include <time.h>
 
-/* A function of the library. By memcpy, as ISO C has no cast for it. */
-static int find(void *library, const char *name, void *function)
+/* Finds a function of the library. ISO C has no cast for it, so memcpy does it. */
+static int find_function(void *library, const char *name, void *function)
 {
     void *symbol = dlsym(library, name);
     memcpy(function, &symbol, sizeof symbol);
@@ -35,7 +35,7 @@ static int count_threads(void)
     return count;
 }
 
-static int use(void *library)
+static int make_failing_call(void *library)
 {
     static const char id[] = "0123456789abcdef0123456789abcdef";
     dbss_status (*config_new)(dbss_config **);
@@ -50,10 +50,11 @@ static int use(void *library)
     dbss_buffer report;
     dbss_status status;
 
-    if (!find(library, "dbss_config_new", &config_new) || !find(library, "dbss_config_set", &config_set)
-        || !find(library, "dbss_config_free", &config_free) || !find(library, "dbss_context_new", &context_new)
-        || !find(library, "dbss_context_free", &context_free)
-        || !find(library, "dbss_report_download", &report_download))
+    if (!find_function(library, "dbss_config_new", &config_new) || !find_function(library, "dbss_config_set", &config_set)
+        || !find_function(library, "dbss_config_free", &config_free) || !find_function(library, "dbss_context_new",
+                                                                                       &context_new)
+        || !find_function(library, "dbss_context_free", &context_free)
+        || !find_function(library, "dbss_report_download", &report_download))
         return 0;
     if (config_new(&config) != DBSS_OK || config_set(config, "endpoint", "http://no-such-host.invalid") != DBSS_OK
         || config_set(config, "allow_plaintext", "true") != DBSS_OK
@@ -63,7 +64,7 @@ static int use(void *library)
     status = report_download(ctx, id, id, id, NULL, &report);
     context_free(ctx);
     config_free(config);
-    /* Which one depends on how fast the system's resolver is. */
+    /* Which of them depends on the speed of the system's resolver. */
     return status == DBSS_ERR_CONNECT_TIMEOUT || status == DBSS_ERR_RESOLVE;
 }
 
@@ -77,13 +78,13 @@ int main(int argc, char **argv)
             fprintf(stderr, "%s\n", dlerror());
             return 1;
         }
-        if (!use(library)) {
+        if (!make_failing_call(library)) {
             fprintf(stderr, "the calls did not fail as they should\n");
             return 1;
         }
         dlclose(library);
     }
-    /* What was left behind must be able to end without the handle. */
+    /* The remaining look-ups must be able to end without the handle. */
     while (count_threads() > 1)
         nanosleep(&pause, NULL);
     return argc != 2;

@@ -4,15 +4,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Requests until the one that fails; 0 and below: none will. */
-static long left;
-/* Whether all fail after that. */
-static int stays;
+/* Allocations until the one that fails. 0 or less: none will fail. */
+static long countdown;
+/* Whether all later ones fail too. */
+static int fails_after;
 static long blocks;
 
-int has_failed_request(void)
+int has_failed_allocation(void)
 {
-    return __atomic_load_n(&left, __ATOMIC_SEQ_CST) < 0;
+    return __atomic_load_n(&countdown, __ATOMIC_SEQ_CST) < 0;
 }
 
 long count_blocks(void)
@@ -20,7 +20,7 @@ long count_blocks(void)
     return __atomic_load_n(&blocks, __ATOMIC_SEQ_CST);
 }
 
-/* The sanitizers have an allocator of their own. */
+/* The sanitizers bring their own allocator. */
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define HAS_SANITIZER
@@ -35,32 +35,32 @@ void *__libc_realloc(void *block, size_t size);
 void *__libc_memalign(size_t alignment, size_t size);
 void __libc_free(void *block);
 
-int can_fail_requests(void)
+int can_fail_allocations(void)
 {
     return 1;
 }
 
-void fail_request(long number)
+void fail_allocation(long number)
 {
-    __atomic_store_n(&stays, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&left, number, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&fails_after, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&countdown, number, __ATOMIC_SEQ_CST);
 }
 
-void fail_requests_from(long number)
+void fail_allocations_from(long number)
 {
-    fail_request(number);
-    __atomic_store_n(&stays, 1, __ATOMIC_SEQ_CST);
+    fail_allocation(number);
+    __atomic_store_n(&fails_after, 1, __ATOMIC_SEQ_CST);
 }
 
-static int must_fail(size_t size, size_t spared)
+static int should_fail(size_t size, size_t exempt_size)
 {
-    long now = size == spared ? 0 : __atomic_load_n(&left, __ATOMIC_SEQ_CST);
+    long now = size == exempt_size ? 0 : __atomic_load_n(&countdown, __ATOMIC_SEQ_CST);
     while (now > 0) {
         long next = now == 1 ? -1 : now - 1;
-        if (__atomic_compare_exchange_n(&left, &now, next, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        if (__atomic_compare_exchange_n(&countdown, &now, next, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
             return next < 0;
     }
-    return now < 0 && __atomic_load_n(&stays, __ATOMIC_SEQ_CST);
+    return now < 0 && __atomic_load_n(&fails_after, __ATOMIC_SEQ_CST);
 }
 
 static void *counted(void *block)
@@ -74,12 +74,12 @@ static void *counted(void *block)
 
 void *malloc(size_t size)
 {
-    return counted(must_fail(size, 48) ? NULL : __libc_malloc(size));
+    return counted(should_fail(size, 48) ? NULL : __libc_malloc(size));
 }
 
 void *calloc(size_t count, size_t size)
 {
-    return counted(must_fail(count * size, 32) ? NULL : __libc_calloc(count, size));
+    return counted(should_fail(count * size, 32) ? NULL : __libc_calloc(count, size));
 }
 
 void *realloc(void *block, size_t size)
@@ -87,7 +87,7 @@ void *realloc(void *block, size_t size)
     void *moved;
     if (block == NULL)
         return malloc(size);
-    if (must_fail(size, 0)) {
+    if (should_fail(size, 0)) {
         errno = ENOMEM;
         return NULL;
     }
@@ -99,13 +99,13 @@ void *realloc(void *block, size_t size)
 
 int posix_memalign(void **block, size_t alignment, size_t size)
 {
-    *block = counted(must_fail(size, 0) ? NULL : __libc_memalign(alignment, size));
+    *block = counted(should_fail(size, 0) ? NULL : __libc_memalign(alignment, size));
     return *block == NULL ? ENOMEM : 0;
 }
 
 void *aligned_alloc(size_t alignment, size_t size)
 {
-    return counted(must_fail(size, 0) ? NULL : __libc_memalign(alignment, size));
+    return counted(should_fail(size, 0) ? NULL : __libc_memalign(alignment, size));
 }
 
 void free(void *block)
@@ -118,19 +118,19 @@ void free(void *block)
 
 #else
 
-int can_fail_requests(void)
+int can_fail_allocations(void)
 {
     return 0;
 }
 
-void fail_request(long number)
+void fail_allocation(long number)
 {
-    left = number;
+    countdown = number;
 }
 
-void fail_requests_from(long number)
+void fail_allocations_from(long number)
 {
-    left = number;
+    countdown = number;
 }
 
 #endif

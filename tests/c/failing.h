@@ -1,27 +1,25 @@
-/* The C library's allocator, of which one request can fail. Linking this file
- * replaces malloc() and its kin in the whole process. */
+/* The C library's allocator, with allocations that fail on demand. Linking this
+ * file replaces malloc() and related functions in the whole process. */
 
 #ifndef FAILING_H
 #define FAILING_H
 
-/* Whether it can be replaced here. */
-int can_fail_requests(void);
+/* Whether the allocator can be replaced here. */
+int can_fail_allocations(void);
 
-/* Lets the `number`-th request from now on fail, whichever thread makes it, and
- * none after it. 0 lets none fail. Two kinds do not count, without which the
- * process ends: 48 bytes that Rust's standard library takes for each thread that it
- * starts, and 32 zeroed ones that the C library takes for each thread that has
- * something to destroy at its end. */
+/* Makes the `number`-th allocation from now on fail, on any thread, and none after
+ * it. 0: none fails. Two kinds of allocation are exempt, as the process would end
+ * without them: 48 bytes that Rust's standard library needs for each new thread,
+ * and 32 zeroed bytes that the C library needs for each thread with destructors. */
+void fail_allocation(long number);
 
-void fail_request(long number);
+/* The same, and all later allocations fail too. */
+void fail_allocations_from(long number);
 
-/* The same for it and all after it. */
-void fail_requests_from(long number);
+/* Whether the chosen allocation has failed. */
+int has_failed_allocation(void);
 
-/* Whether it has failed. */
-int has_failed_request(void);
-
-/* How many blocks are allocated. */
+/* The number of allocated blocks. */
 long count_blocks(void);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Reports in files, directories and descriptors: what stands there when a call
- * succeeds, fails, or is killed. See checks.h for how to run them.
+ * Reports in files, directories and descriptors: what exists after a call succeeds,
+ * fails or is killed. See checks.h for how to run the checks.
  */
 
 #define _GNU_SOURCE /* for unshare() */
@@ -19,26 +19,25 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#define WHAT(id) fact("project"), fact("instance"), id, "en-us"
+#define REPORT_ARGUMENTS(id) fixture("project"), fixture("instance"), id, "en-us"
 
 static dbss_context *ctx;
 static char *directory;
 static struct report report;
 
-/* What most checks need: a context, a report and an empty directory. */
-static void prepare(size_t len)
+/* Creates a context, a report and an empty directory. */
+static void set_up(size_t len)
 {
-    dbss_config *config = new_config(fact("http"), fact("token"));
-    set(config, "max_attempts", "2");
-    ctx = to_context(config);
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
+    set_option(config, "max_attempts", "2");
+    ctx = context_from(config);
     directory = new_directory();
     report = new_report(len);
 }
 
-static void tidy(void)
+static void tear_down(void)
 {
     free_report(&report);
     remove_directory(directory);
@@ -46,7 +45,7 @@ static void tidy(void)
     directory = NULL;
 }
 
-static char *inside(const char *name)
+static char *path_in_directory(const char *name)
 {
     return format("%s/%s", directory, name);
 }
@@ -58,9 +57,9 @@ static void check_file(int line, const char *path, const struct report *expected
     size_t len;
     uint8_t *bytes = read_file(path, &len);
     if (bytes == NULL)
-        failed("line %d: there is no file", line);
+        fail_check("line %d: the file is missing", line);
     else if (len != expected->len || memcmp(bytes, expected->bytes, len) != 0)
-        failed("line %d: the file is not the report", line);
+        fail_check("line %d: the file is not the report", line);
     free(bytes);
 }
 
@@ -69,31 +68,31 @@ static void check_text(int line, const char *path, const char *text)
     size_t len;
     uint8_t *bytes = read_file(path, &len);
     if (bytes == NULL || len != strlen(text) || memcmp(bytes, text, len) != 0)
-        failed("line %d: what stood there is gone", line);
+        fail_check("line %d: the old file has changed", line);
     free(bytes);
 }
 
 static mode_t mode_of(const char *path)
 {
-    struct stat facts;
-    return lstat(path, &facts) == 0 ? facts.st_mode & 07777 : 0;
+    struct stat info;
+    return lstat(path, &info) == 0 ? info.st_mode & 07777 : 0;
 }
 
 static dbss_status save(const char *path, uint32_t flags, dbss_operation *operation)
 {
-    return dbss_report_download_to_file(ctx, WHAT(report.id), path, flags, operation);
+    return dbss_report_download_to_file(ctx, REPORT_ARGUMENTS(report.id), path, flags, operation);
 }
 
 static dbss_status save_inside(uint32_t flags, dbss_operation *operation)
 {
-    return dbss_report_download_to_directory(ctx, WHAT(report.id), directory, flags, operation);
+    return dbss_report_download_to_directory(ctx, REPORT_ARGUMENTS(report.id), directory, flags, operation);
 }
 
 /* ---------------------------------------------------------------------------
  * Modes, names, getters
  * ------------------------------------------------------------------------ */
 
-static void modes(void)
+static void file_mode_ignores_umask(void)
 {
     static const mode_t masks[] = {0, 022, 077, 0777};
     static const struct {
@@ -101,36 +100,37 @@ static void modes(void)
         mode_t mode;
     } options[] = {{NULL, 0600}, {"600", 0600}, {"0644", 0644}, {"660", 0660}, {"777", 0777}};
     size_t i, j;
-    prepare(10000);
+    set_up(10000);
     for (i = 0; i < sizeof masks / sizeof *masks; i++) {
         for (j = 0; j < sizeof options / sizeof *options; j++) {
             dbss_operation *operation = new_operation();
-            char *path = inside("report");
+            char *path = path_in_directory("report");
             mode_t before = umask(masks[i]);
             if (options[j].option != NULL)
                 EXPECT(DBSS_OK, dbss_operation_set(operation, "file_mode", options[j].option));
             EXPECT(DBSS_OK, save(path, j % 2 == 0 ? DBSS_FILE_REPLACE : 0, operation));
             umask(before);
             CHECK(mode_of(path) == options[j].mode);
-            blame("umask %o, mode %s", (unsigned)masks[i], options[j].option != NULL ? options[j].option : "unset");
+            add_failure_context("umask %o, mode %s", (unsigned)masks[i],
+                                options[j].option != NULL ? options[j].option : "unset");
             CHECK_FILE(path, &report);
             CHECK(unlink(path) == 0 && count_entries(directory) == 0);
             free(path);
             dbss_operation_free(operation);
         }
     }
-    tidy();
+    tear_down();
 }
 
-/* While it arrives nobody else can read it either, whatever the umask is. */
-static int32_t look_at_parts(void *user_data, const dbss_operation *operation)
+/* Other users cannot read the partial file, whatever the umask. */
+static int32_t check_partial_files(void *user_data, const dbss_operation *operation)
 {
     DIR *opened = opendir(directory);
     struct dirent *entry;
     (void)user_data;
     (void)operation;
     while (opened != NULL && (entry = readdir(opened)) != NULL) {
-        char *path = inside(entry->d_name);
+        char *path = path_in_directory(entry->d_name);
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
             CHECK(strncmp(entry->d_name, ".dbss-", 6) == 0);
             CHECK(mode_of(path) == 0600);
@@ -141,61 +141,61 @@ static int32_t look_at_parts(void *user_data, const dbss_operation *operation)
     return 0;
 }
 
-static void private_while_it_arrives(void)
+static void partial_file_is_private(void)
 {
     dbss_operation *operation = new_operation();
     char *path;
     mode_t before;
-    prepare(300000);
-    path = inside("report");
+    set_up(300000);
+    path = path_in_directory("report");
     before = umask(0);
     EXPECT(DBSS_OK, dbss_operation_set(operation, "file_mode", "666"));
-    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, look_at_parts, NULL, NULL));
+    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, check_partial_files, NULL, NULL));
     post_fault(report.id, "\"drip\": {\"bytes\": 100000, \"every_ms\": 60}");
     EXPECT(DBSS_OK, save(path, 0, operation));
     umask(before);
     CHECK(mode_of(path) == 0666);
     dbss_operation_free(operation);
     free(path);
-    tidy();
+    tear_down();
 }
 
-static void paths_and_names(void)
+static void saved_path_and_name_are_reported(void)
 {
     dbss_operation *operation = new_operation();
     char *path, *bytes;
-    prepare(10000);
+    set_up(10000);
 
-    path = inside("report");
+    path = path_in_directory("report");
     CHECK(dbss_operation_path(operation) == NULL && dbss_operation_filename(operation) == NULL);
     EXPECT(DBSS_OK, save(path, 0, operation));
     expect_text(__LINE__, path, dbss_operation_path(operation));
     expect_text(__LINE__, "audit-report.pdf", dbss_operation_filename(operation));
     CHECK(dbss_operation_request_id(operation) != NULL);
     CHECK(dbss_operation_received(operation) == 10000 && dbss_operation_total(operation) == 10000);
-    /* A failure saved nothing. */
+    /* A failure has no path. */
     EXPECT(DBSS_ERR_FILE_EXISTS, save(path, 0, operation));
     CHECK(dbss_operation_path(operation) == NULL);
     free(path);
 
-    /* A path is bytes. */
-    bytes = inside("\xff\xfe \n.pdf");
+    /* A path may be any bytes. */
+    bytes = path_in_directory("\xff\xfe \n.pdf");
     EXPECT(DBSS_OK, save(bytes, 0, operation));
     expect_text(__LINE__, bytes, dbss_operation_path(operation));
     CHECK_FILE(bytes, &report);
     free(bytes);
 
     EXPECT(DBSS_OK, save_inside(0, operation));
-    path = inside("audit-report.pdf");
+    path = path_in_directory("audit-report.pdf");
     expect_text(__LINE__, path, dbss_operation_path(operation));
     CHECK_FILE(path, &report);
     free(path);
     CHECK(count_entries(directory) == 3);
     dbss_operation_free(operation);
-    tidy();
+    tear_down();
 }
 
-static int32_t go_elsewhere(void *user_data, const dbss_operation *operation)
+static int32_t change_directory(void *user_data, const dbss_operation *operation)
 {
     (void)user_data;
     (void)operation;
@@ -203,67 +203,67 @@ static int32_t go_elsewhere(void *user_data, const dbss_operation *operation)
     return 0;
 }
 
-/* A name without a directory is one in the present directory: that of the
- * moment of the call, wherever the process goes meanwhile. */
-static void in_present_directory(void)
+/* A relative path refers to the current directory at the start of the call, even if
+ * the process changes it meanwhile. */
+static void save_in_current_directory(void)
 {
     dbss_operation *operation = new_operation();
-    prepare(10000);
+    set_up(10000);
     if (chdir(directory) != 0)
         fatal("cannot go to %s", directory);
     EXPECT(DBSS_OK, save("plain", 0, NULL));
     EXPECT(DBSS_OK, save("./dotted", 0, NULL));
-    EXPECT(DBSS_OK, dbss_report_download_to_directory(ctx, WHAT(report.id), ".", 0, NULL));
+    EXPECT(DBSS_OK, dbss_report_download_to_directory(ctx, REPORT_ARGUMENTS(report.id), ".", 0, NULL));
     CHECK_FILE("plain", &report);
     CHECK_FILE("dotted", &report);
     CHECK_FILE("audit-report.pdf", &report);
-    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, go_elsewhere, NULL, NULL));
+    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, change_directory, NULL, NULL));
     EXPECT(DBSS_OK, save("elsewhere", 0, operation));
     CHECK(access("elsewhere", F_OK) != 0 && count_entries(directory) == 4);
     dbss_operation_free(operation);
-    tidy();
+    tear_down();
 }
 
-static void present_directory(void)
+static void relative_path_uses_current_directory(void)
 {
-    in_child(in_present_directory);
+    run_in_child(save_in_current_directory);
 }
 
-static void file_arguments(void)
+static void file_arguments_are_checked(void)
 {
     long connections;
     char *path;
     dbss_operation *operation = new_operation();
-    prepare(10000);
-    path = inside("x");
+    set_up(10000);
+    path = path_in_directory("x");
     connections = count_connections();
     EXPECT_NULL("path", save(NULL, 0, NULL));
-    EXPECT_NULL("directory", dbss_report_download_to_directory(ctx, WHAT(report.id), NULL, 0, NULL));
-    EXPECT_NULL("ctx", dbss_report_download_to_file(NULL, WHAT(report.id), path, 0, NULL));
-    EXPECT_NULL("id", dbss_report_download_to_file(ctx, fact("project"), fact("instance"), NULL, NULL, path, 0, NULL));
+    EXPECT_NULL("directory", dbss_report_download_to_directory(ctx, REPORT_ARGUMENTS(report.id), NULL, 0, NULL));
+    EXPECT_NULL("ctx", dbss_report_download_to_file(NULL, REPORT_ARGUMENTS(report.id), path, 0, NULL));
+    EXPECT_NULL("id", dbss_report_download_to_file(ctx, fixture("project"), fixture("instance"), NULL, NULL, path, 0, NULL));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "path", save("", 0, NULL));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "directory",
-                     dbss_report_download_to_directory(ctx, WHAT(report.id), "", 0, NULL));
+                     dbss_report_download_to_directory(ctx, REPORT_ARGUMENTS(report.id), "", 0, NULL));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "flags", save(path, 2, NULL));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "flags", save(path, 0x80000001u, NULL));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "flags", save_inside(4, NULL));
-    EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "id", dbss_report_download_to_file(ctx, WHAT("x"), path, 0, operation));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "id", dbss_report_download_to_file(ctx, REPORT_ARGUMENTS("x"), path, 0, operation));
     CHECK(count_connections() == connections && count_entries(directory) == 0);
     free(path);
     dbss_operation_free(operation);
-    tidy();
+    tear_down();
 }
 
 /* ---------------------------------------------------------------------------
- * What stands there
+ * Existing files
  * ------------------------------------------------------------------------ */
 
-static void existing_files(void)
+static void existing_file_kept_unless_replaced(void)
 {
     char *path;
     long connections;
-    prepare(10000);
-    path = inside("report");
+    set_up(10000);
+    path = path_in_directory("report");
     write_file(path, "mine");
     connections = count_connections();
     EXPECT(DBSS_ERR_FILE_EXISTS, save(path, 0, NULL));
@@ -275,7 +275,7 @@ static void existing_files(void)
     CHECK(count_entries(directory) == 1);
     free(path);
 
-    path = inside("audit-report.pdf");
+    path = path_in_directory("audit-report.pdf");
     write_file(path, "mine");
     EXPECT(DBSS_ERR_FILE_EXISTS, save_inside(0, NULL));
     check_text(__LINE__, path, "mine");
@@ -283,80 +283,90 @@ static void existing_files(void)
     CHECK_FILE(path, &report);
     CHECK(count_entries(directory) == 2);
     free(path);
-    tidy();
+    tear_down();
 }
 
-/* A file that appears while the report arrives is kept too. */
-struct intruder {
+/* A file that somebody creates during the download is kept. */
+struct competing_file {
     char *path;
     int done, late;
 };
 
-/* Puts a file there once the report has begun to arrive, or has arrived. */
-static int32_t intrude(void *user_data, const dbss_operation *operation)
+/* Creates the file after the first bytes, or after the last (`late`). */
+static int32_t create_competing_file(void *user_data, const dbss_operation *operation)
 {
-    struct intruder *intruder = user_data;
+    struct competing_file *competing_file = user_data;
     int64_t received = dbss_operation_received(operation);
-    if (!intruder->done && received >= (intruder->late ? 300000 : 1)) {
-        intruder->done = 1;
-        write_file(intruder->path, "mine");
+    if (!competing_file->done && received >= (competing_file->late ? 300000 : 1)) {
+        competing_file->done = 1;
+        write_file(competing_file->path, "mine");
     }
     return 0;
 }
 
-static void race_for_the_name(void)
+static void file_created_during_download_is_kept(void)
 {
     int i;
     for (i = 0; i < 4; i++) {
         dbss_operation *operation = new_operation();
-        struct intruder intruder = {NULL, 0, 0};
-        prepare(300000);
-        intruder.path = inside("audit-report.pdf");
-        intruder.late = i / 2;
+        struct competing_file competing_file = {NULL, 0, 0};
+        set_up(300000);
+        competing_file.path = path_in_directory("audit-report.pdf");
+        competing_file.late = i / 2;
         post_fault(report.id, "\"drip\": {\"bytes\": 100000, \"every_ms\": 60}");
-        EXPECT(DBSS_OK, dbss_operation_set_progress(operation, intrude, &intruder, NULL));
-        EXPECT(DBSS_ERR_FILE_EXISTS, i % 2 == 0 ? save(intruder.path, 0, operation) : save_inside(0, operation));
-        CHECK(intruder.done);
-        check_text(__LINE__, intruder.path, "mine");
+        EXPECT(DBSS_OK, dbss_operation_set_progress(operation, create_competing_file, &competing_file, NULL));
+        EXPECT(DBSS_ERR_FILE_EXISTS, i % 2 == 0 ? save(competing_file.path, 0, operation) : save_inside(0, operation));
+        CHECK(competing_file.done);
+        check_text(__LINE__, competing_file.path, "mine");
         CHECK(count_entries(directory) == 1);
-        free(intruder.path);
+        free(competing_file.path);
         dbss_operation_free(operation);
-        tidy();
+        tear_down();
     }
 }
 
-/* Of several processes at once one gets the name. */
-static void race_of_processes(void)
+/* A process that starts when the other end of its pipe is closed. */
+struct racer {
+    const char *path;
+    int start[2];
+};
+
+enum { WINNER = 1, LOSER, OTHER };
+
+static int race(void *argument)
+{
+    const struct racer *racer = argument;
+    dbss_status status;
+    char c;
+    close(racer->start[1]);
+    if (read(racer->start[0], &c, 1) != 0)
+        return OTHER;
+    status = save(racer->path, 0, NULL);
+    return status == DBSS_OK ? WINNER : status == DBSS_ERR_FILE_EXISTS ? LOSER : OTHER;
+}
+
+/* One of several concurrent processes creates the file. */
+static void file_created_by_one_of_several_processes(void)
 {
     enum { RUNNERS = 4 };
     int round;
-    prepare(100000);
+    set_up(100000);
     for (round = 0; round < 15; round++) {
-        char *path = inside("target");
+        char *path = path_in_directory("target");
+        struct racer racer = {path, {-1, -1}};
         pid_t children[RUNNERS];
-        int start[2], winners = 0, losers = 0, i;
-        if (pipe(start) != 0)
-            fatal("no pipe");
-        fflush(stdout);
-        for (i = 0; i < RUNNERS; i++) {
-            children[i] = fork();
-            if (children[i] == 0) {
-                char c;
-                dbss_status status;
-                close(start[1]);
-                /* All of them at once, when the other end is closed. */
-                if (read(start[0], &c, 1) != 0)
-                    _exit(9);
-                status = save(path, 0, NULL);
-                _exit(status == DBSS_OK ? 1 : status == DBSS_ERR_FILE_EXISTS ? 2 : 3);
-            }
-        }
-        close(start[0]);
-        close(start[1]);
+        int winners = 0, losers = 0, i;
+        if (pipe(racer.start) != 0)
+            fatal("cannot create a pipe");
+        for (i = 0; i < RUNNERS; i++)
+            children[i] = start_child(race, &racer);
+        /* All start now. */
+        close(racer.start[0]);
+        close(racer.start[1]);
         for (i = 0; i < RUNNERS; i++) {
             int code = wait_for_child(children[i]);
-            winners += code == 1;
-            losers += code == 2;
+            winners += code == WINNER;
+            losers += code == LOSER;
         }
         CHECK(winners == 1 && losers == RUNNERS - 1);
         CHECK_FILE(path, &report);
@@ -364,24 +374,24 @@ static void race_of_processes(void)
         unlink(path);
         free(path);
     }
-    tidy();
+    tear_down();
 }
 
-/* Nothing but a regular file may be the target, replace or not. */
-static void special_targets(void)
+/* The target must be a regular file, also with DBSS_FILE_REPLACE. */
+static void special_target_is_refused(void)
 {
     static const char *const kinds[] = {"directory", "fifo", "link", "dangling", "to-null", "socket"};
     struct stat before, after;
-    char *other, *null_link;
+    char *other, *other_path;
     long connections;
     size_t i;
     int flags;
 
-    prepare(10000);
-    other = inside("other");
+    set_up(10000);
+    other = path_in_directory("other");
     write_file(other, "mine");
     for (i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        char *path = inside(kinds[i]);
+        char *path = path_in_directory(kinds[i]);
         switch (i) {
         case 0: CHECK(mkdir(path, 0700) == 0); break;
         case 1: CHECK(mkfifo(path, 0600) == 0); break;
@@ -395,42 +405,42 @@ static void special_targets(void)
     connections = count_connections();
     for (flags = 0; flags < 2; flags++) {
         for (i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-            char *path = inside(kinds[i]);
+            char *path = path_in_directory(kinds[i]);
             CHECK(lstat(path, &before) == 0);
             EXPECT(DBSS_ERR_NOT_REGULAR_FILE, save(path, (uint32_t)flags, NULL));
             CHECK(lstat(path, &after) == 0 && before.st_ino == after.st_ino && before.st_mode == after.st_mode);
-            blame("%s, flags %d", kinds[i], flags);
+            add_failure_context("%s, flags %d", kinds[i], flags);
             free(path);
         }
         EXPECT(DBSS_ERR_NOT_REGULAR_FILE, save("/dev/null", (uint32_t)flags, NULL));
         EXPECT(DBSS_ERR_NOT_REGULAR_FILE, save("/", (uint32_t)flags, NULL));
         EXPECT(DBSS_ERR_NOT_REGULAR_FILE, save(directory, (uint32_t)flags, NULL));
-        null_link = inside("directory/");
-        EXPECT(DBSS_ERR_NOT_REGULAR_FILE, save(null_link, (uint32_t)flags, NULL));
-        free(null_link);
-        null_link = inside("no-such-name/");
-        CHECK(dbss_status_group(save(null_link, (uint32_t)flags, NULL)) == DBSS_ERR_FILE);
-        free(null_link);
-        null_link = inside("directory/..");
-        CHECK(save(null_link, (uint32_t)flags, NULL) != DBSS_OK);
-        free(null_link);
+        other_path = path_in_directory("directory/");
+        EXPECT(DBSS_ERR_NOT_REGULAR_FILE, save(other_path, (uint32_t)flags, NULL));
+        free(other_path);
+        other_path = path_in_directory("no-such-name/");
+        CHECK(dbss_status_group(save(other_path, (uint32_t)flags, NULL)) == DBSS_ERR_FILE);
+        free(other_path);
+        other_path = path_in_directory("directory/..");
+        CHECK(save(other_path, (uint32_t)flags, NULL) != DBSS_OK);
+        free(other_path);
     }
     CHECK(stat("/dev/null", &after) == 0 && S_ISCHR(after.st_mode));
     CHECK(count_connections() == connections);
     check_text(__LINE__, other, "mine");
     CHECK(count_entries(directory) == 7);
     free(other);
-    tidy();
+    tear_down();
 }
 
-static void links_in_place_of_files(void)
+static void link_in_place_of_file_is_refused(void)
 {
-    /* The report's own name stands there as a link. */
+    /* A link has the name of the report. */
     char *link_path, *other;
     int flags;
-    prepare(10000);
-    link_path = inside("audit-report.pdf");
-    other = inside("other");
+    set_up(10000);
+    link_path = path_in_directory("audit-report.pdf");
+    other = path_in_directory("other");
     write_file(other, "mine");
     CHECK(symlink("other", link_path) == 0);
     for (flags = 0; flags < 2; flags++)
@@ -439,27 +449,28 @@ static void links_in_place_of_files(void)
     CHECK(count_entries(directory) == 2);
     free(other);
     free(link_path);
-    tidy();
+    tear_down();
 }
 
-static void missing_directories(void)
+static void missing_directory_fails(void)
 {
     char *path;
     long connections;
-    prepare(10000);
-    path = inside("no/such/report");
+    set_up(10000);
+    path = path_in_directory("no/such/report");
     connections = count_connections();
     EXPECT(DBSS_ERR_FILE, save(path, 0, NULL));
     CHECK(dbss_error_os_code(dbss_last_error()) == ENOENT);
     EXPECT(DBSS_ERR_FILE, save(path, DBSS_FILE_REPLACE, NULL));
-    EXPECT(DBSS_ERR_FILE, dbss_report_download_to_directory(ctx, WHAT(report.id), path, 0, NULL));
+    EXPECT(DBSS_ERR_FILE, dbss_report_download_to_directory(ctx, REPORT_ARGUMENTS(report.id), path, 0, NULL));
     CHECK(dbss_error_os_code(dbss_last_error()) == ENOENT);
     free(path);
-    path = inside("file");
+    path = path_in_directory("file");
     write_file(path, "mine");
-    CHECK(dbss_status_group(dbss_report_download_to_directory(ctx, WHAT(report.id), path, 0, NULL)) == DBSS_ERR_FILE);
+    CHECK(dbss_status_group(dbss_report_download_to_directory(ctx, REPORT_ARGUMENTS(report.id), path, 0,
+                                                              NULL)) == DBSS_ERR_FILE);
     free(path);
-    path = inside("file/report");
+    path = path_in_directory("file/report");
     CHECK(dbss_status_group(save(path, 0, NULL)) == DBSS_ERR_FILE);
     CHECK(dbss_error_os_code(dbss_last_error()) == ENOTDIR);
     free(path);
@@ -468,20 +479,20 @@ static void missing_directories(void)
     CHECK(dbss_error_os_code(dbss_last_error()) == ENAMETOOLONG);
     free(path);
     CHECK(count_connections() == connections && count_entries(directory) == 1);
-    tidy();
+    tear_down();
 }
 
 /* ---------------------------------------------------------------------------
- * File systems that refuse
+ * File systems with errors
  * ------------------------------------------------------------------------ */
 
-/* In a child: a directory in which nobody may write. */
+/* In a child: a directory without write permission. */
 static void save_without_permission(void)
 {
-    char *path = inside("report");
+    char *path = path_in_directory("report");
     long connections = count_connections();
     CHECK(chmod(directory, 0555) == 0);
-    /* Root may write everywhere, so it is root no longer. */
+    /* Root may write everywhere, so drop its rights. */
     if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0))
         fatal("cannot become nobody");
     EXPECT(DBSS_ERR_FILE, save(path, 0, NULL));
@@ -492,16 +503,16 @@ static void save_without_permission(void)
     free(path);
 }
 
-static void no_permission(void)
+static void unwritable_directory_fails(void)
 {
-    prepare(10000);
-    in_child(save_without_permission);
+    set_up(10000);
+    run_in_child(save_without_permission);
     CHECK(chmod(directory, 0700) == 0 && count_entries(directory) == 0);
-    tidy();
+    tear_down();
 }
 
-/* Gives this process, a child, a small file system of its own on `directory`;
- * 0 where the machine does not allow it. */
+/* Mounts a small file system on `directory`, for this child process only. Returns 0
+ * if the machine does not allow it. */
 static int mount_small(void)
 {
     uid_t uid = geteuid();
@@ -517,27 +528,24 @@ static int mount_small(void)
            && mount("tmpfs", directory, "tmpfs", 0, "size=1m,mode=700") == 0;
 }
 
-static void in_small_file_system(void (*body)(void))
+static int try_to_mount(void *unused)
 {
-    pid_t child;
-    int code;
-    fflush(stdout);
-    child = fork();
-    if (child < 0)
-        fatal("no child");
-    if (child == 0)
-        _exit(mount_small() ? 0 : 77);
-    code = wait_for_child(child);
-    if (code == 77) {
-        skip("this machine lets nobody mount a file system");
+    (void)unused;
+    return !mount_small();
+}
+
+static void run_in_small_file_system(void (*body)(void))
+{
+    if (run_child(try_to_mount, NULL) == 1) {
+        skip_check("this machine does not allow mounts");
         return;
     }
-    in_child(body);
+    run_in_child(body);
 }
 
 static void fill_disk(void)
 {
-    char *path = inside("report");
+    char *path = path_in_directory("report");
     int replace;
     CHECK(mount_small());
     for (replace = 0; replace < 2; replace++) {
@@ -549,7 +557,7 @@ static void fill_disk(void)
         CHECK(count_entries(directory) == replace);
     }
     check_text(__LINE__, path, "mine");
-    /* The room that it took is free again. */
+    /* The failed download freed its space. */
     free_report(&report);
     report = new_report(900000);
     EXPECT(DBSS_OK, save(path, DBSS_FILE_REPLACE, NULL));
@@ -557,16 +565,16 @@ static void fill_disk(void)
     free(path);
 }
 
-static void disk_full(void)
+static void full_disk_fails(void)
 {
-    prepare(3000000);
-    in_small_file_system(fill_disk);
-    tidy();
+    set_up(3000000);
+    run_in_small_file_system(fill_disk);
+    tear_down();
 }
 
-static void write_read_only(void)
+static void save_to_read_only_file_system(void)
 {
-    char *path = inside("report");
+    char *path = path_in_directory("report");
     long connections = count_connections();
     CHECK(mount_small());
     write_file(path, "mine");
@@ -580,25 +588,25 @@ static void write_read_only(void)
     free(path);
 }
 
-static void read_only(void)
+static void read_only_file_system_fails(void)
 {
-    prepare(10000);
-    in_small_file_system(write_read_only);
-    tidy();
+    set_up(10000);
+    run_in_small_file_system(save_to_read_only_file_system);
+    tear_down();
 }
 
 /* In a child, as the limit cannot be raised again. */
-static void write_too_much(void)
+static void exceed_file_size_limit(void)
 {
     struct rlimit limit = {100000, 100000};
-    char *path = inside("report"), *other = inside("descriptor");
+    char *path = path_in_directory("report"), *other = path_in_directory("descriptor");
     int replace, fd = open(other, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     sigset_t pending;
 
-    /* By default it would end the process. */
+    /* By default the signal would end the process. */
     signal(SIGXFSZ, SIG_DFL);
     if (setrlimit(RLIMIT_FSIZE, &limit) != 0)
-        fatal("no limit");
+        fatal("cannot set the limit");
     for (replace = 0; replace < 2; replace++) {
         if (replace)
             write_file(path, "mine");
@@ -607,7 +615,7 @@ static void write_too_much(void)
         CHECK(count_entries(directory) == 1 + replace);
     }
     check_text(__LINE__, path, "mine");
-    EXPECT(DBSS_ERR_DISK_FULL, dbss_report_download_to_fd(ctx, WHAT(report.id), fd, NULL));
+    EXPECT(DBSS_ERR_DISK_FULL, dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), fd, NULL));
     CHECK(sigpending(&pending) == 0 && !sigismember(&pending, SIGXFSZ));
     CHECK(pthread_sigmask(SIG_BLOCK, NULL, &pending) == 0 && !sigismember(&pending, SIGXFSZ));
     close(fd);
@@ -615,19 +623,19 @@ static void write_too_much(void)
     free(path);
 }
 
-static void size_limit(void)
+static void file_size_limit_fails(void)
 {
-    prepare(3000000);
-    in_child(write_too_much);
-    tidy();
+    set_up(3000000);
+    run_in_child(exceed_file_size_limit);
+    tear_down();
 }
 
 /* ---------------------------------------------------------------------------
- * Ends in the middle
+ * Interrupted downloads
  * ------------------------------------------------------------------------ */
 
-/* The old file stays, and nothing else, however the call fails. */
-static void failures_keep_the_old_file(void)
+/* After any failure only the old file exists. */
+static void failed_download_keeps_old_file(void)
 {
     static const struct {
         const char *fault;
@@ -644,12 +652,12 @@ static void failures_keep_the_old_file(void)
     dbss_operation *operation = new_operation();
     size_t i;
     char *path;
-    prepare(300000);
-    path = inside("report");
+    set_up(300000);
+    path = path_in_directory("report");
     write_file(path, "mine");
     EXPECT(DBSS_OK, dbss_operation_set(operation, "max_attempts", "1"));
     for (i = 0; i < sizeof failures / sizeof *failures; i++) {
-        /* Where nothing else ends the call. */
+        /* Short where only the stall timeout ends the call. */
         const char *limit = failures[i].status == DBSS_ERR_STALLED ? "150" : "20000";
         EXPECT(DBSS_OK, dbss_operation_set(operation, "stall_timeout_ms", limit));
         post_fault(report.id, "%s, \"times\": 2", failures[i].fault);
@@ -657,31 +665,31 @@ static void failures_keep_the_old_file(void)
         EXPECT(failures[i].status, save_inside(DBSS_FILE_REPLACE, operation));
         CHECK(count_entries(directory) == 1 && dbss_operation_path(operation) == NULL);
         check_text(__LINE__, path, "mine");
-        blame("%s", failures[i].fault);
+        add_failure_context("%s", failures[i].fault);
     }
     free(path);
     dbss_operation_free(operation);
-    tidy();
+    tear_down();
 }
 
-static int32_t cancel_at_the_end(void *user_data, const dbss_operation *operation)
+static int32_t cancel_at_offset(void *user_data, const dbss_operation *operation)
 {
     return dbss_operation_received(operation) >= *(int64_t *)user_data;
 }
 
-/* A cancel at any point leaves what stood there; at the last point too. */
-static void cancel_keeps_the_old_file(void)
+/* A cancel at any point keeps the old file, also after the last byte. */
+static void cancelled_download_keeps_old_file(void)
 {
     static int64_t points[] = {0, 1, 100000, 300000};
     dbss_operation *operation = new_operation();
     size_t i;
     char *path;
-    prepare(300000);
-    path = inside("report");
+    set_up(300000);
+    path = path_in_directory("report");
     write_file(path, "mine");
     for (i = 0; i < sizeof points / sizeof *points; i++) {
         post_fault(report.id, "\"drip\": {\"bytes\": 100000, \"every_ms\": 60}, \"times\": 2");
-        EXPECT(DBSS_OK, dbss_operation_set_progress(operation, cancel_at_the_end, &points[i], NULL));
+        EXPECT(DBSS_OK, dbss_operation_set_progress(operation, cancel_at_offset, &points[i], NULL));
         EXPECT(DBSS_ERR_CANCELLED, save(path, DBSS_FILE_REPLACE, operation));
         EXPECT(DBSS_ERR_CANCELLED, save_inside(DBSS_FILE_REPLACE, operation));
         CHECK(count_entries(directory) == 1);
@@ -690,11 +698,11 @@ static void cancel_keeps_the_old_file(void)
     }
     free(path);
     dbss_operation_free(operation);
-    tidy();
+    tear_down();
 }
 
-/* Once it has its name the call succeeds, even if it is cancelled just then:
- * there is no moment in which a file is there and the call says otherwise. */
+/* Once the file has its name the call succeeds, even if it is cancelled just then.
+ * A failed call never leaves a file. */
 static void *cancel_soon(void *operation)
 {
     int i;
@@ -704,13 +712,13 @@ static void *cancel_soon(void *operation)
     return NULL;
 }
 
-static void cancel_or_file(void)
+static void cancelled_download_leaves_no_file(void)
 {
     int i;
-    prepare(2000000);
+    set_up(2000000);
     for (i = 0; i < 40; i++) {
         dbss_operation *operation = new_operation();
-        char *path = inside("report");
+        char *path = path_in_directory("report");
         pthread_t thread = start_thread(cancel_soon, operation);
         dbss_status status = save(path, 0, operation);
         pthread_join(thread, NULL);
@@ -722,12 +730,17 @@ static void cancel_or_file(void)
         free(path);
         dbss_operation_free(operation);
     }
-    tidy();
+    tear_down();
 }
 
-/* Killed at random moments: the target is the old file or the whole new one.
- * DBSS_TEST_KILLS makes it longer. */
-static void killed(void)
+static int save_in_child(void *path)
+{
+    return save(path, DBSS_FILE_REPLACE, NULL) != DBSS_OK;
+}
+
+/* A process killed at a random moment leaves the old file or the whole new one.
+ * DBSS_TEST_KILLS sets the number of kills. */
+static void killed_process_leaves_old_or_new_file(void)
 {
     const char *wanted = getenv("DBSS_TEST_KILLS");
     int kills = wanted != NULL ? atoi(wanted) : 80, old = 0, new = 0, i;
@@ -736,9 +749,9 @@ static void killed(void)
     int span;
     char *path;
 
-    prepare(2000000);
-    path = inside("target");
-    /* How long it takes when nobody kills it, in microseconds. */
+    set_up(2000000);
+    path = path_in_directory("target");
+    /* The duration without a kill, in microseconds. */
     start = now_ms();
     for (i = 0; i < 5; i++)
         EXPECT(DBSS_OK, save(path, DBSS_FILE_REPLACE, NULL));
@@ -749,30 +762,26 @@ static void killed(void)
         size_t len;
         uint8_t *bytes;
         pid_t child;
-        int status;
 
         write_file(path, "old");
         random = random * 1664525u + 1013904223u;
-        fflush(stdout);
-        child = fork();
-        if (child == 0)
-            _exit(save(path, DBSS_FILE_REPLACE, NULL) != DBSS_OK);
-        /* From the start to well after the end, so that every step is hit. */
+        child = start_child(save_in_child, path);
+        /* From the start to well after the end, to hit every step. */
         usleep((useconds_t)((random >> 8) % (unsigned)(span * 3 / 2)));
         kill(child, SIGKILL);
-        waitpid(child, &status, 0);
+        wait_for_long_child(child);
         bytes = read_file(path, &len);
         if (bytes != NULL && len == 3 && memcmp(bytes, "old", 3) == 0)
             old++;
         else if (bytes != NULL && len == report.len && memcmp(bytes, report.bytes, len) == 0)
             new++;
         else
-            failed("after kill %d there are %lu bytes of neither file", i, (unsigned long)len);
+            fail_check("after kill %d the %lu bytes are of neither file", i, (unsigned long)len);
         free(bytes);
-        /* What a killed process can leave is hidden, and says what it is. */
+        /* A killed process may leave a hidden file with a known name. */
         opened = opendir(directory);
         while (opened != NULL && (entry = readdir(opened)) != NULL) {
-            char *leftover = inside(entry->d_name);
+            char *leftover = path_in_directory(entry->d_name);
             len = strlen(entry->d_name);
             if (strncmp(entry->d_name, ".dbss-", 6) == 0 && strcmp(entry->d_name + len - 5, ".part") == 0)
                 unlink(leftover);
@@ -781,21 +790,21 @@ static void killed(void)
         closedir(opened);
         CHECK(count_entries(directory) == 1);
     }
-    /* Both were met, so the moments were the right ones. */
+    /* Both outcomes occurred, so the moments were well chosen. */
     CHECK(old > 0 && new > 0);
     CHECK(old + new == kills);
     free(path);
-    tidy();
+    tear_down();
 }
 
 /* ---------------------------------------------------------------------------
  * Hostile names
  * ------------------------------------------------------------------------ */
 
-static void hostile_names(void)
+static void hostile_name_is_sanitized(void)
 {
     static const struct {
-        const char *disposition, *name; /* NULL: of the report's id */
+        const char *disposition, *name; /* NULL: the report's id */
     } names[] = {
         {"attachment; filename=\\\"../../etc/passwd\\\"", "passwd"},
         {"attachment; filename=\\\"/etc/passwd\\\"", "passwd"},
@@ -821,23 +830,23 @@ static void hostile_names(void)
     dbss_operation *operation = new_operation();
     size_t i;
     char *long_name, *path;
-    prepare(10000);
+    set_up(10000);
     for (i = 0; i < sizeof names / sizeof *names; i++) {
         char *expected = names[i].name != NULL ? format("%s", names[i].name) : format("%s.pdf", report.id);
         post_fault(report.id, "\"headers\": [[\"Content-Disposition\", \"%s\"]], \"times\": 1", names[i].disposition);
         EXPECT(DBSS_OK, save_inside(0, operation));
-        path = inside(expected);
+        path = path_in_directory(expected);
         expect_text(__LINE__, path, dbss_operation_path(operation));
         expect_text(__LINE__, expected, dbss_operation_filename(operation));
         CHECK_FILE(path, &report);
         CHECK(count_entries(directory) == 1);
-        blame("%s", names[i].disposition);
+        add_failure_context("%s", names[i].disposition);
         unlink(path);
         free(path);
         free(expected);
     }
 
-    /* Longer than a file system takes: shortened, its ending kept. */
+    /* A name that is too long is shortened, with its extension kept. */
     long_name = format("%0600d", 7);
     post_fault(report.id, "\"headers\": [[\"Content-Disposition\", \"attachment; filename=\\\"%s.pdf\\\"\"]], \"times\": 1",
                long_name);
@@ -849,7 +858,7 @@ static void hostile_names(void)
     }
     free(long_name);
     dbss_operation_free(operation);
-    tidy();
+    tear_down();
 }
 
 /* ---------------------------------------------------------------------------
@@ -861,17 +870,17 @@ struct drain {
     size_t limit; /* 0: to the end */
     uint8_t *bytes;
     size_t len;
-    int slowly;
+    int is_slow;
 };
 
 static void *drain(void *argument)
 {
     struct drain *drain = argument;
-    size_t room = 8 << 20;
+    size_t capacity = 8 << 20;
     ssize_t n = 1;
-    drain->bytes = malloc(room);
-    while (n > 0 && (drain->limit == 0 || drain->len < drain->limit) && drain->len < room) {
-        n = read(drain->fd, drain->bytes + drain->len, drain->slowly ? 3000 : room - drain->len);
+    drain->bytes = malloc(capacity);
+    while (n > 0 && (drain->limit == 0 || drain->len < drain->limit) && drain->len < capacity) {
+        n = read(drain->fd, drain->bytes + drain->len, drain->is_slow ? 3000 : capacity - drain->len);
         if (n > 0)
             drain->len += (size_t)n;
     }
@@ -879,17 +888,17 @@ static void *drain(void *argument)
     return NULL;
 }
 
-static void all_kinds_of_descriptors(void)
+static void every_kind_of_descriptor_is_written(void)
 {
     int i;
-    prepare(1000000);
+    set_up(1000000);
     for (i = 0; i < 8; i++) {
         struct drain reader = {-1, 0, NULL, 0, 0};
         pthread_t thread;
         int ends[2], flags;
-        reader.slowly = i % 2;
+        reader.is_slow = i % 2;
         if (i < 4 ? pipe(ends) : socketpair(AF_UNIX, SOCK_STREAM, 0, ends))
-            fatal("no pipe");
+            fatal("cannot create a pipe");
         if (i / 2 % 2)
             fcntl(ends[1], F_SETFL, O_NONBLOCK);
         if (i < 2)
@@ -897,31 +906,31 @@ static void all_kinds_of_descriptors(void)
         flags = fcntl(ends[1], F_GETFL);
         reader.fd = ends[0];
         thread = start_thread(drain, &reader);
-        EXPECT(DBSS_OK, dbss_report_download_to_fd(ctx, WHAT(report.id), ends[1], NULL));
-        /* It is open still, and as it was. */
+        EXPECT(DBSS_OK, dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), ends[1], NULL));
+        /* The descriptor is open and unchanged. */
         CHECK(fcntl(ends[1], F_GETFL) == flags);
         close(ends[1]);
         pthread_join(thread, NULL);
         CHECK(reader.len == report.len && memcmp(reader.bytes, report.bytes, reader.len) == 0);
-        blame("kind %d", i);
+        add_failure_context("kind %d", i);
         free(reader.bytes);
     }
-    tidy();
+    tear_down();
 }
 
-/* A regular file: from where it stands, and no further back. */
-static void from_its_offset(void)
+/* A regular file is written from its current offset. */
+static void descriptor_written_from_its_offset(void)
 {
     char *path, *expected;
     uint8_t *bytes;
     size_t len;
     int fd;
-    prepare(10000);
-    path = inside("file");
+    set_up(10000);
+    path = path_in_directory("file");
     write_file(path, "0123456789 and more");
     fd = open(path, O_RDWR | O_CLOEXEC);
     CHECK(lseek(fd, 5, SEEK_SET) == 5);
-    EXPECT(DBSS_OK, dbss_report_download_to_fd(ctx, WHAT(report.id), fd, NULL));
+    EXPECT(DBSS_OK, dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), fd, NULL));
     CHECK(lseek(fd, 0, SEEK_CUR) == 10005);
     CHECK(write(fd, "end", 3) == 3);
     close(fd);
@@ -930,56 +939,56 @@ static void from_its_offset(void)
           && memcmp(bytes + 10005, "end", 3) == 0);
     free(bytes);
 
-    /* Appending, it appends. */
+    /* With O_APPEND, at the end. */
     write_file(path, "before");
     fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
-    EXPECT(DBSS_OK, dbss_report_download_to_fd(ctx, WHAT(report.id), fd, NULL));
+    EXPECT(DBSS_OK, dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), fd, NULL));
     close(fd);
     bytes = read_file(path, &len);
     expected = (char *)bytes;
     CHECK(len == 10006 && memcmp(expected, "before", 6) == 0 && memcmp(bytes + 6, report.bytes, 10000) == 0);
     free(bytes);
     free(path);
-    tidy();
+    tear_down();
 }
 
-static void unusable_descriptors(void)
+static void unusable_descriptor_is_refused(void)
 {
     char *path;
     long connections;
     int fd, closed, ends[2];
-    prepare(10000);
-    path = inside("file");
+    set_up(10000);
+    path = path_in_directory("file");
     write_file(path, "mine");
     connections = count_connections();
     fd = open(path, O_RDONLY | O_CLOEXEC);
-    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, WHAT(report.id), fd, NULL));
+    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), fd, NULL));
     closed = dup(fd);
     close(closed);
-    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, WHAT(report.id), closed, NULL));
-    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, WHAT(report.id), -1, NULL));
-    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, WHAT(report.id), -2, NULL));
-    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, WHAT(report.id), 0x7fffffff, NULL));
+    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), closed, NULL));
+    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), -1, NULL));
+    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), -2, NULL));
+    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), 0x7fffffff, NULL));
     if (pipe(ends) != 0)
-        fatal("no pipe");
-    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, WHAT(report.id), ends[0], NULL));
+        fatal("cannot create a pipe");
+    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), ends[0], NULL));
     close(ends[0]);
     close(ends[1]);
     close(fd);
     fd = open(directory, O_RDONLY | O_CLOEXEC);
-    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, WHAT(report.id), fd, NULL));
+    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), fd, NULL));
     close(fd);
     CHECK(count_connections() == connections);
     fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
-    EXPECT(DBSS_ERR_DISK_FULL, dbss_report_download_to_fd(ctx, WHAT(report.id), fd, NULL));
+    EXPECT(DBSS_ERR_DISK_FULL, dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), fd, NULL));
     close(fd);
     check_text(__LINE__, path, "mine");
     free(path);
-    tidy();
+    tear_down();
 }
 
-/* Whoever reads has gone: before, or in the middle. */
-static void write_to_nobody(void)
+/* The reader closes its end before or during the download. */
+static void write_to_closed_readers(void)
 {
     sigset_t pending, mask;
     int i;
@@ -989,7 +998,7 @@ static void write_to_nobody(void)
         pthread_t thread = 0;
         int ends[2];
         if (i < 4 ? pipe(ends) : socketpair(AF_UNIX, SOCK_STREAM, 0, ends))
-            fatal("no pipe");
+            fatal("cannot create a pipe");
         if (i % 2)
             fcntl(ends[1], F_SETFL, O_NONBLOCK);
         if (i / 2 % 2) {
@@ -998,29 +1007,29 @@ static void write_to_nobody(void)
         } else {
             close(ends[0]);
         }
-        EXPECT(DBSS_ERR_BROKEN_PIPE, dbss_report_download_to_fd(ctx, WHAT(report.id), ends[1], NULL));
+        EXPECT(DBSS_ERR_BROKEN_PIPE, dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), ends[1], NULL));
         CHECK(dbss_error_os_code(dbss_last_error()) == EPIPE || dbss_error_os_code(dbss_last_error()) == ECONNRESET);
         CHECK(dbss_error_is_retryable(dbss_last_error()) == 0);
         if (thread != 0)
             pthread_join(thread, NULL);
         free(reader.bytes);
         close(ends[1]);
-        blame("kind %d", i);
+        add_failure_context("kind %d", i);
     }
-    /* The signal was neither delivered nor left behind. */
+    /* The signal was neither delivered nor left pending. */
     CHECK(sigpending(&pending) == 0 && !sigismember(&pending, SIGPIPE));
     CHECK(pthread_sigmask(SIG_BLOCK, NULL, &mask) == 0 && !sigismember(&mask, SIGPIPE));
 }
 
-static void broken_pipes(void)
+static void broken_pipe_fails_without_signal(void)
 {
-    prepare(3000000);
-    in_child(write_to_nobody);
-    tidy();
+    set_up(3000000);
+    run_in_child(write_to_closed_readers);
+    tear_down();
 }
 
-/* A signal that the host itself has blocked and waits for stays its own. */
-static void keep_a_pending_signal(void)
+/* A pending signal that the host itself blocked stays pending. */
+static void expect_pending_signal_stays(void)
 {
     sigset_t mine, pending;
     int ends[2];
@@ -1029,35 +1038,35 @@ static void keep_a_pending_signal(void)
     pthread_sigmask(SIG_BLOCK, &mine, NULL);
     raise(SIGPIPE);
     if (pipe(ends) != 0)
-        fatal("no pipe");
+        fatal("cannot create a pipe");
     close(ends[0]);
-    EXPECT(DBSS_ERR_BROKEN_PIPE, dbss_report_download_to_fd(ctx, WHAT(report.id), ends[1], NULL));
+    EXPECT(DBSS_ERR_BROKEN_PIPE, dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), ends[1], NULL));
     CHECK(sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE));
 }
 
-static void pending_signal(void)
+static void pending_signal_of_host_stays(void)
 {
-    prepare(10000);
-    in_child(keep_a_pending_signal);
-    tidy();
+    set_up(10000);
+    run_in_child(expect_pending_signal_stays);
+    tear_down();
 }
 
-/* A call leaves no descriptor behind, whatever becomes of it. */
-static void no_descriptor_left(void)
+/* No call leaks a descriptor, whatever its result. */
+static void files_leak_no_descriptor(void)
 {
     int before, i;
-    prepare(300000);
+    set_up(300000);
     EXPECT(DBSS_OK, save_inside(DBSS_FILE_REPLACE, NULL));
-    before = each_descriptor(NULL);
+    before = for_each_descriptor(NULL);
     for (i = 0; i < 20; i++) {
         dbss_operation *operation = new_operation();
         dbss_report_stream *stream;
-        char *path = inside("report");
+        char *path = path_in_directory("report");
         EXPECT(DBSS_OK, dbss_operation_set(operation, "max_attempts", "1"));
         EXPECT(DBSS_OK, save(path, DBSS_FILE_REPLACE, operation));
         EXPECT(DBSS_ERR_FILE_EXISTS, save(path, 0, operation));
         EXPECT(DBSS_OK, save_inside(DBSS_FILE_REPLACE, operation));
-        EXPECT(DBSS_OK, dbss_report_open(ctx, WHAT(report.id), operation, &stream));
+        EXPECT(DBSS_OK, dbss_report_open(ctx, REPORT_ARGUMENTS(report.id), operation, &stream));
         dbss_report_stream_free(stream);
         post_fault(report.id, "\"cut_after\": 1000, \"times\": 1");
         EXPECT(DBSS_ERR_TRUNCATED, save(path, DBSS_FILE_REPLACE, operation));
@@ -1065,8 +1074,8 @@ static void no_descriptor_left(void)
         dbss_operation_free(operation);
         free(path);
     }
-    CHECK(each_descriptor(NULL) == before);
-    tidy();
+    CHECK(for_each_descriptor(NULL) == before);
+    tear_down();
 }
 
 /* ---------------------------------------------------------------------------
@@ -1086,23 +1095,23 @@ static int32_t discard(void *user_data, const uint8_t *data, size_t len)
 
 static void save_large(void)
 {
-    char *path = inside("large"), *command = format("sha256sum %s", path), digest[65] = "";
+    char *path = path_in_directory("large"), *command = format("sha256sum %s", path), digest[65] = "";
     dbss_operation *operation = new_operation();
-    struct stat facts;
+    struct stat info;
     long long counted = 0;
     FILE *sum;
 
-    EXPECT(DBSS_OK, dbss_report_download_to_file(ctx, WHAT(large_id), path, 0, operation));
-    CHECK(stat(path, &facts) == 0 && facts.st_size == large_size);
+    EXPECT(DBSS_OK, dbss_report_download_to_file(ctx, REPORT_ARGUMENTS(large_id), path, 0, operation));
+    CHECK(stat(path, &info) == 0 && info.st_size == large_size);
     CHECK(dbss_operation_received(operation) == large_size && dbss_operation_total(operation) == large_size);
-    /* In the middle too: the second half of it comes again. */
-    if (process_number("VmHWM") >= 16 * 1024)
-        failed("the peak resident size was %ld KiB", process_number("VmHWM"));
+    /* Also after a cut: the second half is downloaded again. */
+    if (proc_status_value("VmHWM") >= 16 * 1024)
+        fail_check("the peak resident size was %ld KiB", proc_status_value("VmHWM"));
     post_fault(large_id, "\"cut_after\": %lld, \"times\": 1", large_size / 2);
-    EXPECT(DBSS_OK, dbss_report_download_to_callback(ctx, WHAT(large_id), discard, &counted, operation));
+    EXPECT(DBSS_OK, dbss_report_download_to_callback(ctx, REPORT_ARGUMENTS(large_id), discard, &counted, operation));
     CHECK(counted == large_size && dbss_operation_resumed(operation) == large_size / 2);
-    if (process_number("VmHWM") >= 16 * 1024)
-        failed("the peak resident size was %ld KiB", process_number("VmHWM"));
+    if (proc_status_value("VmHWM") >= 16 * 1024)
+        fail_check("the peak resident size was %ld KiB", proc_status_value("VmHWM"));
     sum = popen(command, "r");
     CHECK(sum != NULL && fscanf(sum, "%64s", digest) == 1 && pclose(sum) == 0);
     expect_text(__LINE__, large_hash, digest);
@@ -1112,56 +1121,56 @@ static void save_large(void)
     free(path);
 }
 
-/* Two gigabytes, past where a signed 32-bit length ends. DBSS_TEST_LARGE sets
- * the size in MiB. */
-static void large_report(void)
+/* Two gigabytes, more than a signed 32-bit length can hold. DBSS_TEST_LARGE sets the
+ * size in MiB. */
+static void large_report_needs_little_memory(void)
 {
-    const char *wanted = getenv("DBSS_TEST_LARGE"), *told;
-    char *body, *described;
-    prepare(10000);
+    const char *wanted = getenv("DBSS_TEST_LARGE"), *hash;
+    char *body, *report_json;
+    set_up(10000);
     large_size = (wanted != NULL ? atoll(wanted) : 2048) << 20;
     large_id = fresh_id();
     body = format("{\"id\": \"%s\", \"format\": \"bytes\", \"size\": %lld}", large_id, large_size);
-    described = control("POST", "/reports", body);
-    told = strstr(described, "\"en-us\":\"");
-    large_hash = format("%.64s", told != NULL ? told + strlen("\"en-us\":\"") : "");
-    in_child(save_large);
+    report_json = control("POST", "/reports", body);
+    hash = strstr(report_json, "\"en-us\":\"");
+    large_hash = format("%.64s", hash != NULL ? hash + strlen("\"en-us\":\"") : "");
+    run_in_child(save_large);
     free(large_hash);
-    free(described);
+    free(report_json);
     free(body);
-    tidy();
+    tear_down();
 }
 
 /* ------------------------------------------------------------------------ */
 
 static const struct check checks[] = {
-    {"modes", modes, PLAIN},
-    {"private_while_it_arrives", private_while_it_arrives, PLAIN},
-    {"paths_and_names", paths_and_names, PLAIN},
-    {"present_directory", present_directory, LOAD},
-    {"file_arguments", file_arguments, PLAIN},
-    {"existing_files", existing_files, PLAIN},
-    {"race_for_the_name", race_for_the_name, PLAIN},
-    {"race_of_processes", race_of_processes, LOAD},
-    {"special_targets", special_targets, PLAIN},
-    {"links_in_place_of_files", links_in_place_of_files, PLAIN},
-    {"missing_directories", missing_directories, PLAIN},
-    {"no_permission", no_permission, LOAD},
-    {"disk_full", disk_full, LOAD},
-    {"read_only", read_only, LOAD},
-    {"size_limit", size_limit, LOAD},
-    {"failures_keep_the_old_file", failures_keep_the_old_file, PLAIN},
-    {"cancel_keeps_the_old_file", cancel_keeps_the_old_file, PLAIN},
-    {"cancel_or_file", cancel_or_file, PLAIN},
-    {"killed", killed, LOAD},
-    {"hostile_names", hostile_names, PLAIN},
-    {"all_kinds_of_descriptors", all_kinds_of_descriptors, PLAIN},
-    {"from_its_offset", from_its_offset, PLAIN},
-    {"unusable_descriptors", unusable_descriptors, PLAIN},
-    {"broken_pipes", broken_pipes, LOAD},
-    {"pending_signal", pending_signal, LOAD},
-    {"no_descriptor_left", no_descriptor_left, PLAIN},
-    {"large_report", large_report, LOAD},
+    {"file_mode_ignores_umask", file_mode_ignores_umask, PLAIN},
+    {"partial_file_is_private", partial_file_is_private, PLAIN},
+    {"saved_path_and_name_are_reported", saved_path_and_name_are_reported, PLAIN},
+    {"relative_path_uses_current_directory", relative_path_uses_current_directory, LOAD},
+    {"file_arguments_are_checked", file_arguments_are_checked, PLAIN},
+    {"existing_file_kept_unless_replaced", existing_file_kept_unless_replaced, PLAIN},
+    {"file_created_during_download_is_kept", file_created_during_download_is_kept, PLAIN},
+    {"file_created_by_one_of_several_processes", file_created_by_one_of_several_processes, LOAD},
+    {"special_target_is_refused", special_target_is_refused, PLAIN},
+    {"link_in_place_of_file_is_refused", link_in_place_of_file_is_refused, PLAIN},
+    {"missing_directory_fails", missing_directory_fails, PLAIN},
+    {"unwritable_directory_fails", unwritable_directory_fails, LOAD},
+    {"full_disk_fails", full_disk_fails, LOAD},
+    {"read_only_file_system_fails", read_only_file_system_fails, LOAD},
+    {"file_size_limit_fails", file_size_limit_fails, LOAD},
+    {"failed_download_keeps_old_file", failed_download_keeps_old_file, PLAIN},
+    {"cancelled_download_keeps_old_file", cancelled_download_keeps_old_file, PLAIN},
+    {"cancelled_download_leaves_no_file", cancelled_download_leaves_no_file, PLAIN},
+    {"killed_process_leaves_old_or_new_file", killed_process_leaves_old_or_new_file, LOAD},
+    {"hostile_name_is_sanitized", hostile_name_is_sanitized, PLAIN},
+    {"every_kind_of_descriptor_is_written", every_kind_of_descriptor_is_written, PLAIN},
+    {"descriptor_written_from_its_offset", descriptor_written_from_its_offset, PLAIN},
+    {"unusable_descriptor_is_refused", unusable_descriptor_is_refused, PLAIN},
+    {"broken_pipe_fails_without_signal", broken_pipe_fails_without_signal, LOAD},
+    {"pending_signal_of_host_stays", pending_signal_of_host_stays, LOAD},
+    {"files_leak_no_descriptor", files_leak_no_descriptor, PLAIN},
+    {"large_report_needs_little_memory", large_report_needs_little_memory, LOAD},
 };
 
 int main(int argc, char **argv)

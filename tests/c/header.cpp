@@ -1,4 +1,4 @@
-/* The header is enough for itself, comes first, and is C++ too. */
+/* The header needs no other header and is valid C++. */
 
 #include <dbss.h>
 #include <dbss.h>

@@ -1,12 +1,12 @@
-/* A use of the whole header, in what C and C++ have in common. */
+/* Uses the header, in the common subset of C and C++. */
 
 #include <string.h>
 
 #if DBSS_VERSION_NUMBER != DBSS_VERSION_MAJOR * 10000 + DBSS_VERSION_MINOR * 100 + DBSS_VERSION_PATCH
-#error "the version macros work in the preprocessor"
+#error "the version macros must work in the preprocessor"
 #endif
 #if DBSS_OK != 0 || DBSS_ERR_INTERNAL != 700
-#error "the statuses work in the preprocessor"
+#error "the statuses must work in the preprocessor"
 #endif
 
 int main(void)

@@ -1,4 +1,4 @@
-/* The header is enough for itself, comes first, and is strict C11. */
+/* The header needs no other header and is strict C11. */
 
 #include <dbss.h>
 #include <dbss.h>

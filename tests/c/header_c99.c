@@ -1,4 +1,4 @@
-/* The header is enough for itself, comes first, and is strict C99. */
+/* The header needs no other header and is strict C99. */
 
 #include <dbss.h>
 #include <dbss.h>

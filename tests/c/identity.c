@@ -2,7 +2,6 @@
 
 #include "identity.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +15,7 @@ static char log_text[1 << 18];
 extern char **environ;
 
 /* ---------------------------------------------------------------------------
- * The beginning and the end
+ * Set-up and tear-down
  * ------------------------------------------------------------------------ */
 
 static void clear_environment(void)
@@ -38,25 +37,25 @@ static void reset_mock(void)
     free(control("DELETE", "/faults", ""));
     free(control("DELETE", "/listener_faults", ""));
     free(control("DELETE", "/projects", ""));
-    free(control("POST", "/iam", "{}"));
-    free(control("POST", "/metadata", "{}"));
+    post_control("/iam", "{}");
+    post_control("/metadata", "{}");
     free(control("DELETE", "/requests", ""));
 }
 
-void begin(void)
+void set_up(void)
 {
     clear_environment();
     home_directory = new_directory();
     setenv("HOME", home_directory, 1);
     secret_count = 0;
-    watch_secret(fact("token"));
-    watch_secret(fact("secret_key"));
-    watch_secret(fact("password"));
+    watch_secret(fixture("token"));
+    watch_secret(fixture("secret_key"));
+    watch_secret(fixture("password"));
     *log_text = '\0';
     reset_mock();
 }
 
-void end(void)
+void tear_down(void)
 {
     clear_environment();
     reset_mock();
@@ -80,54 +79,54 @@ void watch_secret(const char *text)
  * Configurations
  * ------------------------------------------------------------------------ */
 
-static void keep_log(void *user_data, const dbss_log_record *record)
+static void collect_log(void *user_data, const dbss_log_record *record)
 {
     const char *message = dbss_log_record_message(record);
     size_t i, len;
     (void)user_data;
     pthread_mutex_lock(&lock);
     len = strlen(log_text);
-    /* The others are many. */
+    /* There are too many of the other levels. */
     if (dbss_log_record_level(record) <= DBSS_LOG_WARNING && len + strlen(message) + 2 < sizeof log_text)
         sprintf(log_text + len, "%s\n", message);
     pthread_mutex_unlock(&lock);
     for (i = 0; i < secret_count; i++)
         if (strstr(message, secrets[i]) != NULL)
-            failed("a secret stands in the log: %s", message);
+            fail_check("the log contains a secret: %s", message);
 }
 
-dbss_config *plain_config(void)
+dbss_config *basic_config(void)
 {
     dbss_config *config;
-    if (dbss_config_new(&config) != DBSS_OK || dbss_config_set_log(config, keep_log, NULL, NULL) != DBSS_OK)
-        fatal("no configuration: %s", dbss_error_message(dbss_last_error()));
-    set(config, "endpoint", fact("http"));
-    set(config, "ca_file", fact("ca_file"));
-    set(config, "max_attempts", "1");
+    if (dbss_config_new(&config) != DBSS_OK || dbss_config_set_log(config, collect_log, NULL, NULL) != DBSS_OK)
+        fatal("cannot create a configuration: %s", dbss_error_message(dbss_last_error()));
+    set_option(config, "endpoint", fixture("http"));
+    set_option(config, "ca_file", fixture("ca_file"));
+    set_option(config, "max_attempts", "1");
     return config;
 }
 
 dbss_config *regional_config(void)
 {
-    dbss_config *config = plain_config();
-    set(config, "region", fact("region"));
-    set(config, "iam_endpoint", fact("iam"));
+    dbss_config *config = basic_config();
+    set_option(config, "region", fixture("region"));
+    set_option(config, "iam_endpoint", fixture("iam"));
     return config;
 }
 
 dbss_config *login_config(void)
 {
     dbss_config *config = regional_config();
-    if (dbss_config_set_iam_user(config, fact("user"), fact("password"), fact("domain")) != DBSS_OK)
-        fatal("no user: %s", dbss_error_message(dbss_last_error()));
+    if (dbss_config_set_iam_user(config, fixture("user"), fixture("password"), fixture("domain")) != DBSS_OK)
+        fatal("cannot set the user: %s", dbss_error_message(dbss_last_error()));
     return config;
 }
 
-dbss_config *finding_config(const char *where)
+dbss_config *credentials_config(const char *where)
 {
-    dbss_config *config = plain_config();
-    set(config, "credentials", where);
-    set(config, "metadata_endpoint", fact("metadata"));
+    dbss_config *config = basic_config();
+    set_option(config, "credentials", where);
+    set_option(config, "metadata_endpoint", fixture("metadata"));
     return config;
 }
 
@@ -135,32 +134,32 @@ dbss_config *finding_config(const char *where)
  * Calls
  * ------------------------------------------------------------------------ */
 
-/* The report's bytes, once it has come as the mock service says that it is. */
+/* The report's bytes, once a download matched the hash from the mock service. */
 static uint8_t *expected_bytes;
 static size_t expected_len;
 
-static void compare(int line, const dbss_buffer *report)
+static void compare_report(int line, const dbss_buffer *report)
 {
     pthread_mutex_lock(&lock);
-    if (expected_bytes == NULL && strcmp(sha256(report->data, report->len), fact("pdf_en")) == 0) {
+    if (expected_bytes == NULL && strcmp(sha256(report->data, report->len), fixture("pdf_en")) == 0) {
         expected_bytes = malloc(report->len);
         if (expected_bytes == NULL)
-            fatal("no memory");
+            fatal("out of memory");
         expected_len = report->len;
         memcpy(expected_bytes, report->data, report->len);
     }
     if (expected_bytes == NULL || report->len != expected_len || memcmp(report->data, expected_bytes, expected_len) != 0)
-        failed("line %d: wrong bytes", line);
+        fail_check("line %d: wrong bytes", line);
     pthread_mutex_unlock(&lock);
 }
 
-static void search_error(int line)
+static void expect_no_secret(int line)
 {
     size_t i;
     for (i = 0; i < secret_count; i++) {
-        const char *where = where_in_error(dbss_last_error(), secrets[i]);
+        const char *where = find_in_error(dbss_last_error(), secrets[i]);
         if (where != NULL)
-            failed("line %d: a secret stands in the error's %s: %s", line, where, dbss_error_message(dbss_last_error()));
+            fail_check("line %d: the error's %s contains a secret: %s", line, where, dbss_error_message(dbss_last_error()));
     }
 }
 
@@ -169,43 +168,43 @@ dbss_status download_for(int line, dbss_status expected, dbss_context *ctx, cons
 {
     dbss_buffer report = {(uint8_t *)&report, 1};
     dbss_status status =
-        dbss_report_download_to_memory(ctx, project, fact("instance"), fact("pdf"), "en-us", operation, &report);
+        dbss_report_download_to_memory(ctx, project, fixture("instance"), fixture("pdf"), "en-us", operation, &report);
     expect(line, expected, status);
     if (status == DBSS_OK) {
-        compare(line, &report);
+        compare_report(line, &report);
         dbss_buffer_free(&report);
     } else {
         if (report.data != NULL || report.len != 0)
-            failed("line %d: a failure left something in the buffer", line);
-        search_error(line);
+            fail_check("line %d: a failure did not clear the buffer", line);
+        expect_no_secret(line);
     }
     return status;
 }
 
-void no_context(int line, dbss_status expected, const char *parameter, dbss_config *config)
+void expect_no_context(int line, dbss_status expected, const char *parameter, dbss_config *config)
 {
     dbss_context *ctx = (dbss_context *)&line;
     expect(line, expected, dbss_context_new(config, &ctx));
     if (ctx != NULL && dbss_last_error() != NULL)
-        failed("line %d: a failure left something in out_ctx", line);
+        fail_check("line %d: a failure did not clear out_ctx", line);
     if (parameter != NULL)
         expect_text(line, parameter, dbss_error_parameter(dbss_last_error()));
-    search_error(line);
+    expect_no_secret(line);
     if (dbss_last_error() == NULL)
         dbss_context_free(ctx);
-    /* So that the error stays for says(). */
+    /* This keeps the last error for expect_message(). */
     dbss_config_free(config);
 }
 
-void says(int line, const char *words)
+void expect_message(int line, const char *words)
 {
     const char *message = dbss_error_message(dbss_last_error());
-    search_error(line);
+    expect_no_secret(line);
     if (strstr(message, words) == NULL)
-        failed("line %d: expected \"%s\" in: %s", line, words, message);
+        fail_check("line %d: expected \"%s\" in: %s", line, words, message);
 }
 
-int logged(const char *words)
+int log_contains(const char *words)
 {
     int result;
     pthread_mutex_lock(&lock);
@@ -214,7 +213,7 @@ int logged(const char *words)
     return result;
 }
 
-struct member {
+struct worker {
     dbss_context *ctx;
     const char *project;
     int rounds;
@@ -223,31 +222,31 @@ struct member {
 
 static void *download_in_rounds(void *argument)
 {
-    struct member *member = argument;
+    struct worker *worker = argument;
     int i;
-    for (i = 0; i < member->rounds; i++) {
-        /* Nobody is inside a call between the two. */
-        pthread_barrier_wait(member->barrier);
-        pthread_barrier_wait(member->barrier);
-        download_for(__LINE__, DBSS_OK, member->ctx, member->project, NULL);
+    for (i = 0; i < worker->rounds; i++) {
+        /* No thread is in a call between the two barriers. */
+        pthread_barrier_wait(worker->barrier);
+        pthread_barrier_wait(worker->barrier);
+        download_for(__LINE__, DBSS_OK, worker->ctx, worker->project, NULL);
     }
     return NULL;
 }
 
-void crowd(dbss_context *ctx, const char *project, int threads, int rounds, void (*between)(void))
+void download_concurrently(dbss_context *ctx, const char *project, int threads, int rounds, void (*between_rounds)(void))
 {
     pthread_barrier_t barrier;
-    struct member member = {ctx, project, rounds, &barrier};
+    struct worker worker = {ctx, project, rounds, &barrier};
     pthread_t *all = calloc((size_t)threads, sizeof *all);
     int i;
     if (all == NULL || pthread_barrier_init(&barrier, NULL, (unsigned)threads + 1) != 0)
-        fatal("no crowd");
+        fatal("cannot create the barrier");
     for (i = 0; i < threads; i++)
-        all[i] = start_thread(download_in_rounds, &member);
+        all[i] = start_thread(download_in_rounds, &worker);
     for (i = 0; i < rounds; i++) {
         pthread_barrier_wait(&barrier);
-        if (i > 0 && between != NULL)
-            between();
+        if (i > 0 && between_rounds != NULL)
+            between_rounds();
         pthread_barrier_wait(&barrier);
     }
     for (i = 0; i < threads; i++)
@@ -260,16 +259,16 @@ void crowd(dbss_context *ctx, const char *project, int threads, int rounds, void
  * The mock service's request log
  * ------------------------------------------------------------------------ */
 
-static char *request_log(const char *call)
+static char *get_request_log(const char *call)
 {
-    char *path = format("/requests?report=%s", call), *answer = control("GET", path, "");
+    char *path = format("/requests?report=%s", call), *response = control("GET", path, "");
     free(path);
-    return answer;
+    return response;
 }
 
-long count_answers(const char *call, int status)
+long count_responses(const char *call, int status)
 {
-    char *all = request_log(call), *wanted = format("\"status\":%d,", status), *at = all;
+    char *all = get_request_log(call), *wanted = format("\"status\":%d,", status), *at = all;
     long count = 0;
     while ((at = strstr(at, wanted)) != NULL) {
         at++;
@@ -280,17 +279,17 @@ long count_answers(const char *call, int status)
     return count;
 }
 
-/* The text of a JSON string, to be freed; `at` is behind its first quote. */
-static char *text_of(const char *at)
+/* Decodes a JSON string. `at` points behind the first quote. */
+static char *parse_json_string(const char *at)
 {
     char *text = malloc(strlen(at) + 1), *to = text;
     if (text == NULL)
-        fatal("no memory");
+        fatal("out of memory");
     while (*at != '"' && *at != '\0') {
         if (*at == '\\') {
             at++;
             if (*at == 'u')
-                fatal("an escape that the mock service does not write");
+                fatal("unexpected escape in the request log");
             *to++ = *at == 'n' ? '\n' : *at == 'r' ? '\r' : *at == 't' ? '\t' : *at;
             at++;
         } else {
@@ -301,8 +300,8 @@ static char *text_of(const char *at)
     return text;
 }
 
-/* Each request begins with its first key in alphabetical order. */
-static char *last_of(char *all)
+/* The keys are sorted, so "body" is the first key of each request. */
+static char *find_last_request(char *all)
 {
     char *at = all, *last = NULL;
     while ((at = strstr(at, "{\"body\":")) != NULL)
@@ -312,10 +311,10 @@ static char *last_of(char *all)
 
 char *last_header(const char *call, const char *name)
 {
-    char *all = request_log(call), *last = last_of(all), *quoted = format("[\"%s\",\"", name), *value = NULL;
+    char *all = get_request_log(call), *last = find_last_request(all), *quoted = format("[\"%s\",\"", name), *value = NULL;
     char *at = last == NULL ? NULL : strcasestr(last, quoted);
     if (at != NULL)
-        value = text_of(at + strlen(quoted));
+        value = parse_json_string(at + strlen(quoted));
     free(quoted);
     free(all);
     return value;
@@ -324,31 +323,20 @@ char *last_header(const char *call, const char *name)
 char *last_body(const char *call)
 {
     static const char key[] = "{\"body\":\"";
-    char *all = request_log(call), *last = last_of(all), *value;
+    char *all = get_request_log(call), *last = find_last_request(all), *value;
     if (last == NULL || strncmp(last, key, strlen(key)) != 0)
         value = format("%s", "");
     else
-        value = text_of(last + strlen(key));
+        value = parse_json_string(last + strlen(key));
     free(all);
     return value;
 }
 
-int signed_with(const char *call, const char *access_key)
+int is_signed_with(const char *call, const char *access_key)
 {
     char *header = last_header(call, "Authorization"), *wanted = format(" Access=%s,", access_key);
     int result = header != NULL && strstr(header, wanted) != NULL;
     free(wanted);
     free(header);
     return result;
-}
-
-void post(const char *path, const char *text, ...)
-{
-    va_list arguments;
-    char body[4096];
-    va_start(arguments, text);
-    if (vsnprintf(body, sizeof body, text, arguments) >= (int)sizeof body)
-        fatal("too long: %s", text);
-    va_end(arguments);
-    free(control("POST", path, body));
 }

@@ -1,74 +1,74 @@
-/* What the programs about credentials share: a mock service and an environment as
- * at first, configurations of every kind, calls whose errors and log hold no
- * secret, and the mock service's request_log. */
+/* Shared by the programs about credentials: a clean mock service and environment,
+ * configurations of every kind, calls that check errors and log for secrets, and
+ * the mock service's request log. */
 
 #ifndef IDENTITY_H
 #define IDENTITY_H
 
 #include "calls.h"
 
-/* A call for the status that it must have, with the line of the check. */
-#define DOWNLOAD(expected, ctx) download_for(__LINE__, expected, ctx, fact("project"), NULL)
+/* Downloads a report and expects this status. */
+#define DOWNLOAD(expected, ctx) download_for(__LINE__, expected, ctx, fixture("project"), NULL)
 
-/* The same for the project that the context finds. */
-#define DOWNLOAD_NOWHERE(expected, ctx) download_for(__LINE__, expected, ctx, NULL, NULL)
+/* The same, with the project that the context finds. */
+#define DOWNLOAD_WITHOUT_PROJECT(expected, ctx) download_for(__LINE__, expected, ctx, NULL, NULL)
 
-/* Every check begins so: nothing is configured at the mock service or in the
- * environment, HOME is an empty directory, request log and log are empty. */
-void begin(void);
+/* Every check calls this first. It resets the mock service, the environment, the
+ * request log and the log. HOME is a new empty directory. */
+void set_up(void);
 
-/* And ends so. */
-void end(void);
+/* Every check calls this last. */
+void tear_down(void);
 
 /* The directory that HOME names. */
 const char *home(void);
 
-/* One more text that no error and no log message may hold. */
+/* Adds a text that no error and no log message may contain. */
 void watch_secret(const char *text);
 
 /* ---------------------------------------------------------------------------
  * Configurations
  * ------------------------------------------------------------------------ */
 
-/* An endpoint, a log, one attempt for each call, no credentials. */
-dbss_config *plain_config(void);
+/* Has an endpoint, a log and one attempt for each call, but no credentials. */
+dbss_config *basic_config(void);
 
-/* With the region of the mock service's project, and its IAM. */
+/* Also has the region of the mock service's project, and its IAM. */
 dbss_config *regional_config(void);
 
-/* With the user that IAM knows. */
+/* Also has the user that IAM knows. */
 dbss_config *login_config(void);
 
-/* With the option "credentials", and the mock service's metadata service. */
-dbss_config *finding_config(const char *where);
+/* Sets the option "credentials". Has the metadata service of the mock service. */
+dbss_config *credentials_config(const char *where);
 
 /* ---------------------------------------------------------------------------
  * Calls
  * ------------------------------------------------------------------------ */
 
-/* Downloads a report, compares its bytes, and looks for secrets where it
- * failed. The error is this thread's last. */
+/* Downloads a report and compares its bytes. After a failure, checks the error for
+ * secrets and keeps it as this thread's last error. */
 dbss_status download_for(int line, dbss_status expected, dbss_context *ctx, const char *project,
                          dbss_operation *operation);
 
-/* A context that cannot be made, and why. */
-#define NO_CONTEXT(expected, parameter, config) no_context(__LINE__, expected, parameter, config)
+/* Expects that no context can be created, and frees the configuration. */
+#define EXPECT_NO_CONTEXT(expected, parameter, config) expect_no_context(__LINE__, expected, parameter, config)
 
-void no_context(int line, dbss_status expected, const char *parameter, dbss_config *config);
+void expect_no_context(int line, dbss_status expected, const char *parameter, dbss_config *config);
 
-/* Looks for secrets in this thread's last error, and for words that must be in
- * its message. */
-#define SAYS(words) says(__LINE__, words)
+/* Expects these words in the message of this thread's last error, and no secrets in
+ * the error. */
+#define EXPECT_MESSAGE(words) expect_message(__LINE__, words)
 
-void says(int line, const char *words);
+void expect_message(int line, const char *words);
 
-/* Whether the log has a message with these words. */
-int logged(const char *words);
+/* Whether a log message contains these words. */
+int log_contains(const char *words);
 
-/* Downloads on many threads at once, each several times; one failure is the
- * check's. `between`, where there is one, runs before each round but the first,
- * while no call is under way. */
-void crowd(dbss_context *ctx, const char *project, int threads, int rounds, void (*between)(void));
+/* Downloads on many threads at once, in rounds. Any failure fails the check.
+ * `between_rounds` may be NULL. It runs before each round but the first, while no
+ * call is in progress. */
+void download_concurrently(dbss_context *ctx, const char *project, int threads, int rounds, void (*between_rounds)(void));
 
 /* ---------------------------------------------------------------------------
  * The mock service's request log
@@ -79,19 +79,17 @@ void crowd(dbss_context *ctx, const char *project, int threads, int rounds, void
 #define SESSIONS "@metadata.token"
 #define KEYS "@metadata.key"
 
-/* Of the requests for a report, or of a call by its name: how many there were,
- * and how many were answered with this status. */
-long count_answers(const char *call, int status);
+/* The number of requests with this response status, for a report or for a call
+ * named like the macros above. */
+long count_responses(const char *call, int status);
 
-/* A header of the last of them; NULL where it has none; to be freed. */
+/* A header of the last such request, or NULL. The caller frees it. */
 char *last_header(const char *call, const char *name);
 
-/* The body of the last of them; to be freed. */
+/* The body of the last such request. The caller frees it. */
 char *last_body(const char *call);
 
-/* Whether the last one was signed with this key. */
-int signed_with(const char *call, const char *access_key);
-
-void post(const char *path, const char *body, ...);
+/* Whether the last such request was signed with this key. */
+int is_signed_with(const char *call, const char *access_key);
 
 #endif

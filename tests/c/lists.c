@@ -1,6 +1,6 @@
 /*
- * Lists, and reports that the service makes and deletes. See checks.h for how to
- * run them.
+ * Lists, and reports that the service creates and deletes. See checks.h for how to
+ * run the checks.
  */
 
 #include "checks.h"
@@ -10,15 +10,15 @@
 #include <string.h>
 
 static const char range_start[] = "2026-11-23 00:00:00", range_end[] = "2026-11-24 00:00:00";
-/* An id that nothing has. */
-static const char nobody[] = "0123456789abcdef0123456789abcdef";
+/* An id of nothing. */
+static const char unknown_id[] = "0123456789abcdef0123456789abcdef";
 
 /* ---------------------------------------------------------------------------
- * What there is at the mock service
+ * Fixtures of the mock service
  * ------------------------------------------------------------------------ */
 
-/* The first text of this kind in a JSON document, to be freed. */
-static char *text_of(const char *json, const char *name)
+/* The first string with this name in a JSON document. The caller frees it. */
+static char *get_json_string(const char *json, const char *name)
 {
     char *start = format("\"%s\"", name);
     const char *at = strstr(json, start);
@@ -33,26 +33,24 @@ static char *text_of(const char *json, const char *name)
     return text;
 }
 
-/* An instance without reports, whose id is valid until the program ends. */
+/* Adds an instance without reports. Its id is valid until the program ends. */
 static const char *new_instance(void)
 {
     static char *ids[256];
     static size_t count;
-    char *answer = control("POST", "/instances", "{\"name\": \"for a check\"}");
+    char *response = control("POST", "/instances", "{\"name\": \"for a check\"}");
     if (count == sizeof ids / sizeof *ids)
         fatal("too many instances");
-    ids[count] = text_of(answer, "ids");
-    free(answer);
+    ids[count] = get_json_string(response, "ids");
+    free(response);
     return ids[count++];
 }
 
-/* Adds reports; `more` is the inside of a JSON object. */
+/* Adds reports. `more` holds further fields of a JSON object. */
 static void add_reports(const char *instance, int count, const char *more)
 {
-    char *body = format("{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": %d%s%s}", instance, count,
-                        *more == '\0' ? "" : ", ", more);
-    free(control("POST", "/reports", body));
-    free(body);
+    post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": %d%s%s}", instance, count,
+                 *more == '\0' ? "" : ", ", more);
 }
 
 static void set_generation(const char *how)
@@ -60,44 +58,44 @@ static void set_generation(const char *how)
     free(control("POST", "/generation", how));
 }
 
-/* What it answers to the calls of this name from now on, as often as that. */
-static void answer_with(const char *call, int times, const char *json)
+/* Sets the response to the next calls of this name. */
+static void respond_with(const char *call, int times, const char *json)
 {
     post_fault(call, "\"times\": %d, \"json\": %s", times, json);
 }
 
-/* The first template's id, to be freed. */
+/* The id of the first template. The caller frees it. */
 static char *first_template(dbss_context *ctx, const char *instance)
 {
     dbss_cursor *cursor;
     dbss_page *page = NULL;
     char *id = NULL;
-    EXPECT(DBSS_OK, dbss_templates_list(ctx, fact("project"), instance, &cursor));
+    EXPECT(DBSS_OK, dbss_templates_list(ctx, fixture("project"), instance, &cursor));
     EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
     if (dbss_page_count(page) == 0)
-        fatal("there is no template");
+        fatal("the instance has no template");
     id = format("%s", dbss_page_field(page, 0, "id"));
     dbss_page_free(page);
     dbss_cursor_free(cursor);
     return id;
 }
 
-/* A report of a day from this template. */
+/* The specification of a one-day report from this template. */
 static dbss_report_spec *new_spec(const char *template)
 {
     dbss_report_spec *spec;
     if (dbss_report_spec_new(&spec) != DBSS_OK || dbss_report_spec_set(spec, "template_id", template) != DBSS_OK
         || dbss_report_spec_set(spec, "start_time", range_start) != DBSS_OK
         || dbss_report_spec_set(spec, "end_time", range_end) != DBSS_OK)
-        fatal("no spec: %s", dbss_error_message(dbss_last_error()));
+        fatal("cannot create a report spec: %s", dbss_error_message(dbss_last_error()));
     return spec;
 }
 
-/* Has a report of it created. */
+/* Requests a report from this template. */
 static dbss_status create_from(dbss_context *ctx, const char *instance, const char *template)
 {
     dbss_report_spec *spec = new_spec(template);
-    dbss_status status = dbss_report_create(ctx, fact("project"), instance, spec, NULL);
+    dbss_status status = dbss_report_create(ctx, fixture("project"), instance, spec, NULL);
     dbss_report_spec_free(spec);
     return status;
 }
@@ -106,18 +104,18 @@ static dbss_operation *new_operation(void)
 {
     dbss_operation *operation;
     if (dbss_operation_new(&operation) != DBSS_OK || dbss_operation_set(operation, "poll_interval_ms", "10") != DBSS_OK)
-        fatal("no operation");
+        fatal("cannot create an operation");
     return operation;
 }
 
 static dbss_cursor *list_reports(dbss_context *ctx, const char *instance, uint32_t page_size)
 {
     dbss_cursor *cursor = NULL;
-    EXPECT(DBSS_OK, dbss_reports_list(ctx, fact("project"), instance, NULL, page_size, &cursor));
+    EXPECT(DBSS_OK, dbss_reports_list(ctx, fixture("project"), instance, NULL, page_size, &cursor));
     return cursor;
 }
 
-/* How many items the rest of a list has. */
+/* The number of items in the rest of a list. */
 static size_t count_rest(dbss_cursor *cursor)
 {
     dbss_page *page;
@@ -171,7 +169,7 @@ static void read_pages(const char *endpoint)
     }
     CHECK(count_requests("@reports.list") == requests + 3);
 
-    /* The pages need neither. */
+    /* The pages outlive both. */
     dbss_cursor_free(cursor);
     dbss_context_free(ctx);
     page = pages[1];
@@ -208,17 +206,17 @@ static void read_pages(const char *endpoint)
         dbss_page_free(pages[i]);
 }
 
-static void pages(void)
+static void pages_are_read_in_order(void)
 {
-    read_pages(fact("http"));
+    read_pages(fixture("http"));
 }
 
-static void pages_over_tls(void)
+static void pages_are_read_in_order_tls(void)
 {
-    read_pages(fact("https"));
+    read_pages(fixture("https"));
 }
 
-static void no_page_at_all(void)
+static void page_getters_accept_null(void)
 {
     dbss_page *none = NULL;
     dbss_buffer json = {(uint8_t *)&json, 1};
@@ -232,15 +230,15 @@ static void no_page_at_all(void)
     dbss_cursor_free(NULL);
 }
 
-static void instances_and_templates(void)
+static void instances_and_templates_are_listed(void)
 {
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     const char *instance = new_instance();
     dbss_cursor *cursor;
     dbss_page *page;
     int found = 0;
 
-    EXPECT(DBSS_OK, dbss_instances_list(ctx, fact("project"), 1, &cursor));
+    EXPECT(DBSS_OK, dbss_instances_list(ctx, fixture("project"), 1, &cursor));
     while (dbss_cursor_next(cursor, NULL, &page) == DBSS_OK && page != NULL) {
         CHECK(dbss_page_count(page) == 1);
         if (strcmp(dbss_page_field(page, 0, "id"), instance) == 0) {
@@ -253,8 +251,8 @@ static void instances_and_templates(void)
     CHECK(found == 1);
     dbss_cursor_free(cursor);
 
-    /* A list that its service tells no total of. */
-    EXPECT(DBSS_OK, dbss_templates_list(ctx, fact("project"), instance, &cursor));
+    /* A list for which the service reports no total. */
+    EXPECT(DBSS_OK, dbss_templates_list(ctx, fixture("project"), instance, &cursor));
     EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
     CHECK(dbss_page_count(page) > 1 && dbss_page_total(page) == (int64_t)dbss_page_count(page));
     CHECK(dbss_page_field(page, 1, "type") != NULL);
@@ -263,8 +261,8 @@ static void instances_and_templates(void)
     CHECK(page == NULL);
     dbss_cursor_free(cursor);
 
-    answer_with("@instances", 1, "{\"servers\": [{\"id\": \"a\"}]}");
-    EXPECT(DBSS_OK, dbss_instances_list(ctx, fact("project"), 0, &cursor));
+    respond_with("@instances", 1, "{\"servers\": [{\"id\": \"a\"}]}");
+    EXPECT(DBSS_OK, dbss_instances_list(ctx, fixture("project"), 0, &cursor));
     EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
     CHECK(dbss_page_count(page) == 1 && dbss_page_total(page) == -1);
     dbss_page_free(page);
@@ -272,12 +270,12 @@ static void instances_and_templates(void)
     dbss_context_free(ctx);
 }
 
-static void wrong_arguments(void)
+static void list_arguments_are_checked(void)
 {
-    dbss_context *ctx = new_context(fact("http"));
-    const char *project = fact("project"), *instance = fact("instance");
+    dbss_context *ctx = new_context(fixture("http"));
+    const char *project = fixture("project"), *instance = fixture("instance");
     char id[DBSS_ID_SIZE], *long_text = format("%0257d", 0), *too_long = format("%04097d", 0);
-    dbss_report_spec *spec = new_spec(nobody);
+    dbss_report_spec *spec = new_spec(unknown_id);
     dbss_cursor *cursor;
     long connections = count_connections();
 
@@ -316,12 +314,12 @@ static void wrong_arguments(void)
     REFUSED(DBSS_ERR_INVALID_ID, "instance", project, "x");
     dbss_report_spec_free(spec);
     EXPECT(DBSS_OK, dbss_report_spec_new(&spec));
-    /* Without what it needs it can be used for nothing, and each value is refused
-     * when it is set. */
+    /* An incomplete specification is refused when it is used. An invalid value is
+     * refused when it is set. */
     REFUSED(DBSS_ERR_NOT_CONFIGURED, "template_id", project, instance);
     SET(DBSS_ERR_INVALID_ID, "template_id", "");
     SET(DBSS_ERR_INVALID_ID, "template_id", "a/b");
-    SET(DBSS_OK, "template_id", nobody);
+    SET(DBSS_OK, "template_id", unknown_id);
     REFUSED(DBSS_ERR_NOT_CONFIGURED, "start_time", project, instance);
     SET(DBSS_ERR_INVALID_VALUE, "start_time", "");
     SET(DBSS_OK, "start_time", "s");
@@ -330,24 +328,24 @@ static void wrong_arguments(void)
     SET(DBSS_ERR_INVALID_UTF8, "end_time", "\xff");
     SET(DBSS_ERR_INVALID_VALUE, "start_date", too_long);
     SET(DBSS_ERR_INVALID_VALUE, "db_ids", "");
-    EXPECT_PARAMETER(DBSS_ERR_UNKNOWN_KEY, "key", dbss_report_spec_set(spec, "template", nobody));
+    EXPECT_PARAMETER(DBSS_ERR_UNKNOWN_KEY, "key", dbss_report_spec_set(spec, "template", unknown_id));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_UTF8, "key", dbss_report_spec_set(spec, "\xff", "x"));
     dbss_report_spec_free(spec);
 #undef SET
 #undef REFUSED
     EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "id", dbss_report_wait(ctx, project, instance, "x", NULL));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "id", dbss_report_delete(ctx, project, instance, "../../../../x", NULL));
-    EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "instance", dbss_report_delete(ctx, project, "x", nobody, NULL));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "instance", dbss_report_delete(ctx, project, "x", unknown_id, NULL));
     CHECK(count_connections() == connections);
     free(long_text);
     free(too_long);
     dbss_context_free(ctx);
 }
 
-/* What is passed is copied, and the cursor holds what it needs. */
-static void a_cursor_alone(void)
+/* A cursor copies its arguments and outlives its context. */
+static void cursor_outlives_context_and_arguments(void)
 {
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     const char *instance = new_instance();
     char *texts[3];
     dbss_cursor *cursor;
@@ -355,7 +353,7 @@ static void a_cursor_alone(void)
 
     add_reports(instance, 3, "\"name\": \"wanted\"");
     add_reports(instance, 2, "\"name\": \"other\"");
-    texts[0] = format("%s", fact("project"));
+    texts[0] = format("%s", fixture("project"));
     texts[1] = format("%s", instance);
     texts[2] = format("wanted");
     EXPECT(DBSS_OK, dbss_reports_list(ctx, texts[0], texts[1], texts[2], 2, &cursor));
@@ -382,9 +380,9 @@ static void *get_next(void *argument)
     return NULL;
 }
 
-static void cursor_busy(void)
+static void busy_cursor_is_refused(void)
 {
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     const char *instance = new_instance();
     struct next next = {NULL, NULL, DBSS_OK, NULL};
     dbss_page *page = (dbss_page *)&page;
@@ -399,13 +397,13 @@ static void cursor_busy(void)
     WAIT_FOR(count_requests("@reports.list") > requests);
     EXPECT_PARAMETER(DBSS_ERR_BUSY, "cursor", dbss_cursor_next(next.cursor, NULL, &page));
     CHECK(page == NULL);
-    /* The operation serves the other one. */
+    /* The operation is in use by the other thread's call. */
     EXPECT_PARAMETER(DBSS_ERR_BUSY, "operation", dbss_cursor_next(next.cursor, next.operation, &page));
     CHECK(count_reports(ctx, instance) == 3);
     dbss_operation_cancel(next.operation);
     pthread_join(thread, NULL);
     CHECK(next.status == DBSS_ERR_CANCELLED && next.page == NULL);
-    /* The list is at the same place. */
+    /* The cursor has not moved. */
     EXPECT(DBSS_ERR_CANCELLED, dbss_cursor_next(next.cursor, next.operation, &page));
     EXPECT(DBSS_OK, dbss_operation_reset(next.operation));
     EXPECT(DBSS_OK, dbss_cursor_next(next.cursor, next.operation, &page));
@@ -417,9 +415,9 @@ static void cursor_busy(void)
     dbss_context_free(ctx);
 }
 
-static void freed_during_next(void)
+static void cursor_freed_during_next_lets_it_finish(void)
 {
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     const char *instance = new_instance();
     struct next next = {NULL, NULL, DBSS_ERR_INTERNAL, NULL};
     long requests = count_requests("@reports.list");
@@ -447,7 +445,7 @@ static dbss_context *shared_context;
 static dbss_page *shared_page;
 static const char *shared_instance;
 
-static void *read_much(void *argument)
+static void *read_repeatedly(void *argument)
 {
     int i;
     (void)argument;
@@ -462,19 +460,19 @@ static void *read_much(void *argument)
     return NULL;
 }
 
-static void many_readers(void)
+static void page_shared_by_threads(void)
 {
     pthread_t threads[READERS];
     dbss_cursor *cursor;
     size_t i;
 
-    shared_context = new_context(fact("http"));
+    shared_context = new_context(fixture("http"));
     shared_instance = new_instance();
     add_reports(shared_instance, 25, "");
     cursor = list_reports(shared_context, shared_instance, 0);
     EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &shared_page));
     for (i = 0; i < READERS; i++)
-        threads[i] = start_thread(read_much, NULL);
+        threads[i] = start_thread(read_repeatedly, NULL);
     for (i = 0; i < READERS; i++)
         pthread_join(threads[i], NULL);
     dbss_page_free(shared_page);
@@ -482,7 +480,7 @@ static void many_readers(void)
     dbss_context_free(shared_context);
 }
 
-static void malformed(void)
+static void malformed_list_fails(void)
 {
     static const char *const faults[] = {
         "\"body\": \"not json\"",
@@ -498,7 +496,7 @@ static void malformed(void)
         "\"fill\": {\"size\": 20000000, \"byte\": 32}",
         "\"body\": \"<html></html>\"",
     };
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     const char *instance = new_instance();
     dbss_cursor *cursor;
     dbss_page *page;
@@ -514,13 +512,13 @@ static void malformed(void)
         CHECK(dbss_error_http_status(dbss_last_error()) == 200);
         CHECK(dbss_error_request_id(dbss_last_error()) != NULL);
         CHECK(dbss_error_is_retryable(dbss_last_error()) == 0);
-        blame("the fault was %s", faults[i]);
+        add_failure_context("the fault was %s", faults[i]);
     }
-    /* None of it moved the list. */
+    /* No failure moved the cursor. */
     CHECK(count_rest(cursor) == 3);
     dbss_cursor_free(cursor);
 
-    answer_with("@reports.list", 9, "{\"reports\": [{\"report\": {\"id\": \"a\"}}], \"total\": 1000}");
+    respond_with("@reports.list", 9, "{\"reports\": [{\"report\": {\"id\": \"a\"}}], \"total\": 1000}");
     cursor = list_reports(ctx, instance, 1);
     EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
     dbss_page_free(page);
@@ -531,45 +529,46 @@ static void malformed(void)
     dbss_context_free(ctx);
 }
 
-static void refused(void)
+static void refused_list_fails(void)
 {
-    dbss_context *ctx = new_context(fact("http")), *stranger = to_context(new_config(fact("http"), "a-token-of-nobody"));
+    dbss_context *ctx = new_context(fixture("http")), *unauthorized = context_from(new_config(fixture("http"),
+                                                                                              "a-token-of-nobody"));
     const char *instance = new_instance();
     dbss_cursor *cursor;
     dbss_page *page;
 
-    cursor = list_reports(stranger, instance, 0);
+    cursor = list_reports(unauthorized, instance, 0);
     EXPECT(DBSS_ERR_UNAUTHENTICATED, dbss_cursor_next(cursor, NULL, &page));
     expect_text(__LINE__, "APIG.0301", dbss_error_service_code(dbss_last_error()));
     dbss_cursor_free(cursor);
-    cursor = list_reports(ctx, nobody, 0);
+    cursor = list_reports(ctx, unknown_id, 0);
     EXPECT(DBSS_ERR_NOT_FOUND, dbss_cursor_next(cursor, NULL, &page));
     dbss_cursor_free(cursor);
-    EXPECT(DBSS_OK, dbss_instances_list(ctx, nobody, 0, &cursor));
+    EXPECT(DBSS_OK, dbss_instances_list(ctx, unknown_id, 0, &cursor));
     EXPECT(DBSS_ERR_FORBIDDEN, dbss_cursor_next(cursor, NULL, &page));
     CHECK(dbss_error_detail_count(dbss_last_error()) > 0);
     dbss_cursor_free(cursor);
-    /* Which project, nothing tells. */
+    /* There is no project. */
     EXPECT(DBSS_OK, dbss_instances_list(ctx, NULL, 0, &cursor));
     EXPECT_PARAMETER(DBSS_ERR_NOT_CONFIGURED, "project", dbss_cursor_next(cursor, NULL, &page));
     CHECK(page == NULL);
     dbss_cursor_free(cursor);
-    dbss_context_free(stranger);
+    dbss_context_free(unauthorized);
     dbss_context_free(ctx);
 }
 
 /* ---------------------------------------------------------------------------
- * Reports that the service makes and deletes
+ * Reports that the service creates and deletes
  * ------------------------------------------------------------------------ */
 
-static void create(void)
+static void create_sends_spec(void)
 {
     static const char *const fields[] = {
         "\\\"start_time\\\":\\\"2026-11-23 00:00:00\\\"", "\\\"end_time\\\":\\\"2026-11-24 00:00:00\\\"",
         "\\\"start_date\\\":\\\"2026-11-23\\\"", "\\\"end_date\\\":\\\"2026-11-24\\\"", "\\\"db_ids\\\":\\\"7,8\\\"",
     };
-    dbss_context *ctx = new_context(fact("http"));
-    const char *instance = new_instance(), *project = fact("project");
+    dbss_context *ctx = new_context(fixture("http"));
+    const char *instance = new_instance(), *project = fixture("project");
     char *template = first_template(ctx, instance), *received;
     dbss_report_spec *spec = new_spec(template);
     long requests = count_requests("@reports.create");
@@ -587,28 +586,28 @@ static void create(void)
         CHECK(strstr(received, fields[i]) != NULL);
     CHECK(strstr(received, "2026-11-22") == NULL);
     free(received);
-    answer_with("@reports.create", 1, "{\"result\": \"failed\"}");
+    respond_with("@reports.create", 1, "{\"result\": \"failed\"}");
     EXPECT(DBSS_ERR_REJECTED, create_from(ctx, instance, template));
-    answer_with("@reports.create", 1, "{\"result\": \"perhaps\"}");
+    respond_with("@reports.create", 1, "{\"result\": \"perhaps\"}");
     EXPECT(DBSS_ERR_UNEXPECTED_RESPONSE, create_from(ctx, instance, template));
-    EXPECT(DBSS_ERR_BAD_REQUEST, create_from(ctx, instance, nobody));
+    EXPECT(DBSS_ERR_BAD_REQUEST, create_from(ctx, instance, unknown_id));
     CHECK(count_requests("@reports.create") == requests + 4);
     CHECK(count_reports(ctx, instance) == 1);
     free(template);
     dbss_context_free(ctx);
 }
 
-/* Three attempts are allowed, and one is made. */
-static void create_lost(void)
+/* Only one attempt is made, though three are allowed. */
+static void create_with_lost_response_is_not_retried(void)
 {
-    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
     dbss_context *ctx;
     const char *instance = new_instance();
     char *template;
     long requests = count_requests("@reports.create");
 
-    set(config, "max_attempts", "3");
-    ctx = to_context(config);
+    set_option(config, "max_attempts", "3");
+    ctx = context_from(config);
     template = first_template(ctx, instance);
     post_fault("@reports.create", "\"perform\": true, \"close_before_answer\": true");
     EXPECT(DBSS_ERR_CONNECTION_LOST, create_from(ctx, instance, template));
@@ -627,7 +626,7 @@ static dbss_status generate(dbss_context *ctx, const char *instance, const char 
     dbss_report_spec *spec = new_spec(template);
     dbss_status status;
     memset(id, 'x', DBSS_ID_SIZE);
-    status = dbss_report_generate(ctx, fact("project"), instance, spec, operation, id);
+    status = dbss_report_generate(ctx, fixture("project"), instance, spec, operation, id);
     dbss_report_spec_free(spec);
     CHECK(memchr(id, '\0', DBSS_ID_SIZE) != NULL);
     CHECK((status == DBSS_OK) == (*id != '\0'));
@@ -645,9 +644,9 @@ static int32_t watch_percent(void *user_data, const dbss_operation *operation)
     return 0;
 }
 
-static void generate_and_download(void)
+static void generated_report_is_downloaded(void)
 {
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     const char *instance = new_instance();
     char *template = first_template(ctx, instance), id[DBSS_ID_SIZE], *made;
     dbss_operation *operation = new_operation();
@@ -666,10 +665,10 @@ static void generate_and_download(void)
     made = control("GET", "/made", "");
     CHECK(strstr(made, id) != NULL);
     free(made);
-    EXPECT(DBSS_OK, dbss_report_download_to_memory(ctx, fact("project"), instance, id, NULL, operation, &report));
+    EXPECT(DBSS_OK, dbss_report_download_to_memory(ctx, fixture("project"), instance, id, NULL, operation, &report));
     CHECK(report.len > 4 && memcmp(report.data, "%PDF", 4) == 0);
     dbss_buffer_free(&report);
-    /* Another call knows nothing of it. */
+    /* Another call has no percentage. */
     CHECK(dbss_operation_percent(operation) == -1);
     set_generation("{}");
     EXPECT(DBSS_OK, generate(ctx, instance, template, NULL, id));
@@ -678,7 +677,7 @@ static void generate_and_download(void)
     dbss_context_free(ctx);
 }
 
-/* The reports that may be the new one: two, whose ids the service gave. */
+/* Two reports may be the new one. The error lists their ids. */
 static void check_candidates(void)
 {
     const dbss_error *error = dbss_last_error();
@@ -693,19 +692,19 @@ static void check_candidates(void)
     free(made);
 }
 
-static void generate_wrongly(void)
+static void generate_failure_is_reported(void)
 {
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     const char *instance = new_instance();
     char *template = first_template(ctx, instance), id[DBSS_ID_SIZE];
     dbss_operation *operation = new_operation();
     long requests = count_requests("@reports.create");
 
-    EXPECT(DBSS_ERR_NOT_FOUND, generate(ctx, instance, nobody, operation, id));
+    EXPECT(DBSS_ERR_NOT_FOUND, generate(ctx, instance, unknown_id, operation, id));
     expect_text(__LINE__, "template_id", dbss_error_parameter(dbss_last_error()));
-    EXPECT(DBSS_ERR_NOT_FOUND, generate(ctx, nobody, template, operation, id));
+    EXPECT(DBSS_ERR_NOT_FOUND, generate(ctx, unknown_id, template, operation, id));
     CHECK(count_requests("@reports.create") == requests);
-    answer_with("@reports.create", 1, "{\"result\": \"failed\"}");
+    respond_with("@reports.create", 1, "{\"result\": \"failed\"}");
     EXPECT(DBSS_ERR_REJECTED, generate(ctx, instance, template, operation, id));
     set_generation("{\"foreign\": [{}]}");
     EXPECT(DBSS_ERR_AMBIGUOUS, generate(ctx, instance, template, operation, id));
@@ -724,10 +723,10 @@ static void generate_wrongly(void)
     dbss_context_free(ctx);
 }
 
-static void wait_and_delete(void)
+static void wait_then_delete(void)
 {
-    dbss_context *ctx = new_context(fact("http"));
-    const char *instance = new_instance(), *project = fact("project");
+    dbss_context *ctx = new_context(fixture("http"));
+    const char *instance = new_instance(), *project = fixture("project");
     char *template = first_template(ctx, instance), *id;
     dbss_operation *operation = new_operation();
     dbss_cursor *cursor;
@@ -744,7 +743,7 @@ static void wait_and_delete(void)
     EXPECT(DBSS_OK, dbss_report_wait(ctx, project, instance, id, operation));
     CHECK(dbss_operation_percent(operation) == 100);
     EXPECT(DBSS_OK, dbss_report_wait(ctx, project, instance, id, NULL));
-    answer_with("@reports.delete", 1, "{\"status\": \"FAILED\"}");
+    respond_with("@reports.delete", 1, "{\"status\": \"FAILED\"}");
     EXPECT(DBSS_ERR_REJECTED, dbss_report_delete(ctx, project, instance, id, operation));
     EXPECT(DBSS_OK, dbss_report_delete(ctx, project, instance, id, operation));
     CHECK(dbss_operation_percent(operation) == -1);
@@ -757,48 +756,44 @@ static void wait_and_delete(void)
     dbss_context_free(ctx);
 }
 
-static void delete_lost(void)
+static void delete_with_lost_response_is_retried(void)
 {
-    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
     dbss_context *ctx;
     const char *instance = new_instance(), *id = fresh_id();
-    char *body = format("{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\"}", id, instance);
     long requests = count_requests("@reports.delete");
 
-    set(config, "max_attempts", "3");
-    ctx = to_context(config);
-    free(control("POST", "/reports", body));
-    free(body);
+    set_option(config, "max_attempts", "3");
+    ctx = context_from(config);
+    post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\"}", id, instance);
     post_fault("@reports.delete", "\"perform\": true, \"close_before_answer\": true, \"times\": 1");
-    EXPECT(DBSS_OK, dbss_report_delete(ctx, fact("project"), instance, id, NULL));
+    EXPECT(DBSS_OK, dbss_report_delete(ctx, fixture("project"), instance, id, NULL));
     CHECK(count_requests("@reports.delete") == requests + 2);
     dbss_context_free(ctx);
 }
 
-static void cancelled_while_waiting(void)
+static void wait_bounded_by_total_timeout(void)
 {
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     const char *instance = new_instance(), *id = fresh_id();
-    char *body = format("{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"percentum\": 7}", id, instance);
     dbss_operation *operation = new_operation();
     long long start;
 
-    free(control("POST", "/reports", body));
-    free(body);
-    /* By its callback, in the pause between two looks. */
+    post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"percentum\": 7}", id, instance);
+    /* The timeout ends the pause between two polls. */
     EXPECT(DBSS_OK, dbss_operation_set(operation, "poll_interval_ms", "60000"));
     EXPECT(DBSS_OK, dbss_operation_set(operation, "total_timeout_ms", "400"));
     start = now_ms();
-    EXPECT(DBSS_ERR_TOTAL_TIMEOUT, dbss_report_wait(ctx, fact("project"), instance, id, operation));
-    CHECK(now_ms() - start < PATIENCE_MS);
+    EXPECT(DBSS_ERR_TOTAL_TIMEOUT, dbss_report_wait(ctx, fixture("project"), instance, id, operation));
+    CHECK(now_ms() - start < WAIT_LIMIT_MS);
     CHECK(dbss_operation_percent(operation) == 7);
     dbss_operation_free(operation);
     dbss_context_free(ctx);
 }
 
-static void options(void)
+static void wait_options_are_checked(void)
 {
-    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
     dbss_operation *operation = new_operation();
     static const char *const keys[] = {"wait_timeout_ms", "poll_interval_ms"};
     size_t i;
@@ -821,25 +816,25 @@ static void options(void)
 /* ------------------------------------------------------------------------ */
 
 static const struct check checks[] = {
-    {"pages", pages, PLAIN},
-    {"pages_over_tls", pages_over_tls, TLS},
-    {"no_page_at_all", no_page_at_all, PLAIN},
-    {"instances_and_templates", instances_and_templates, PLAIN},
-    {"wrong_arguments", wrong_arguments, PLAIN},
-    {"a_cursor_alone", a_cursor_alone, PLAIN},
-    {"cursor_busy", cursor_busy, PLAIN},
-    {"freed_during_next", freed_during_next, LOAD},
-    {"many_readers", many_readers, LOAD},
-    {"malformed", malformed, PLAIN},
-    {"refused", refused, PLAIN},
-    {"create", create, PLAIN},
-    {"create_lost", create_lost, PLAIN},
-    {"generate_and_download", generate_and_download, PLAIN},
-    {"generate_wrongly", generate_wrongly, PLAIN},
-    {"wait_and_delete", wait_and_delete, PLAIN},
-    {"delete_lost", delete_lost, PLAIN},
-    {"cancelled_while_waiting", cancelled_while_waiting, PLAIN},
-    {"options", options, PLAIN},
+    {"pages_are_read_in_order", pages_are_read_in_order, PLAIN},
+    {"pages_are_read_in_order_tls", pages_are_read_in_order_tls, TLS},
+    {"page_getters_accept_null", page_getters_accept_null, PLAIN},
+    {"instances_and_templates_are_listed", instances_and_templates_are_listed, PLAIN},
+    {"list_arguments_are_checked", list_arguments_are_checked, PLAIN},
+    {"cursor_outlives_context_and_arguments", cursor_outlives_context_and_arguments, PLAIN},
+    {"busy_cursor_is_refused", busy_cursor_is_refused, PLAIN},
+    {"cursor_freed_during_next_lets_it_finish", cursor_freed_during_next_lets_it_finish, LOAD},
+    {"page_shared_by_threads", page_shared_by_threads, LOAD},
+    {"malformed_list_fails", malformed_list_fails, PLAIN},
+    {"refused_list_fails", refused_list_fails, PLAIN},
+    {"create_sends_spec", create_sends_spec, PLAIN},
+    {"create_with_lost_response_is_not_retried", create_with_lost_response_is_not_retried, PLAIN},
+    {"generated_report_is_downloaded", generated_report_is_downloaded, PLAIN},
+    {"generate_failure_is_reported", generate_failure_is_reported, PLAIN},
+    {"wait_then_delete", wait_then_delete, PLAIN},
+    {"delete_with_lost_response_is_retried", delete_with_lost_response_is_retried, PLAIN},
+    {"wait_bounded_by_total_timeout", wait_bounded_by_total_timeout, PLAIN},
+    {"wait_options_are_checked", wait_options_are_checked, PLAIN},
 };
 
 int main(int argc, char **argv)

@@ -12,16 +12,16 @@
 
 #define MASK 0x55
 
-static int needle_at(const struct hidden *hidden, const unsigned char *bytes)
+static int is_sample_at(const struct secret_sample *sample, const unsigned char *bytes)
 {
     size_t i;
-    for (i = 0; i < NEEDLE; i++)
-        if ((bytes[i] ^ MASK) != hidden->masked[i])
+    for (i = 0; i < SAMPLE; i++)
+        if ((bytes[i] ^ MASK) != sample->masked[i])
             return 0;
     return 1;
 }
 
-int find_hidden(const struct hidden *hidden, char *where, size_t size)
+int find_secret(const struct secret_sample *sample, char *where, size_t size)
 {
     enum { CHUNK = 1 << 20 };
     unsigned char *chunk = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -38,10 +38,10 @@ int find_hidden(const struct hidden *hidden, char *where, size_t size)
         char access[5], name[256] = "anonymous memory";
         if (sscanf(line, "%lx-%lx %4s %*s %*s %*s %255s", &from, &to, access, name) < 3 || strcmp(access, "rw-p") != 0)
             continue;
-        for (at = from; at + NEEDLE <= to;) {
+        for (at = from; at + SAMPLE <= to;) {
             size_t wanted = to - at < CHUNK ? to - at : CHUNK, i;
             ssize_t n;
-            /* A neighbouring map may have grown together with the chunk. */
+            /* The kernel may have merged the chunk's map with its neighbour. */
             if (at < (unsigned long)chunk + CHUNK && at + wanted > (unsigned long)chunk) {
                 if (at < (unsigned long)chunk) {
                     wanted = (unsigned long)chunk - at;
@@ -51,16 +51,16 @@ int find_hidden(const struct hidden *hidden, char *where, size_t size)
                 }
             }
             n = pread(memory, chunk, wanted, (off_t)at);
-            if (n < NEEDLE)
+            if (n < SAMPLE)
                 break;
             scanned += (unsigned long)n;
-            for (i = 0; i + NEEDLE <= (size_t)n; i++) {
-                if (needle_at(hidden, chunk + i)) {
+            for (i = 0; i + SAMPLE <= (size_t)n; i++) {
+                if (is_sample_at(sample, chunk + i)) {
                     if (count++ == 0)
                         snprintf(where, size, "at %#lx in %s (%#lx-%#lx)", at + i, name, from, to);
                 }
             }
-            at += (size_t)n == wanted && wanted == CHUNK ? wanted - NEEDLE + 1 : (size_t)n;
+            at += (size_t)n == wanted && wanted == CHUNK ? wanted - SAMPLE + 1 : (size_t)n;
         }
     }
     CHECK(scanned > 100000);
@@ -70,21 +70,21 @@ int find_hidden(const struct hidden *hidden, char *where, size_t size)
     return count;
 }
 
-void make_secret(char *secret, struct hidden *hidden)
+void make_secret(char *secret, struct secret_sample *sample)
 {
-    unsigned char random[SECRET];
+    unsigned char random[SECRET_LENGTH];
     char where[256] = "";
     int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC), i;
 
     if (fd < 0 || read(fd, random, sizeof random) != (ssize_t)sizeof random)
-        fatal("no random bytes");
+        fatal("cannot read random bytes");
     close(fd);
-    for (i = 0; i < SECRET; i++)
+    for (i = 0; i < SECRET_LENGTH; i++)
         secret[i] = (char)('A' + random[i] % 26);
-    secret[SECRET] = '\0';
-    for (i = 0; i < NEEDLE; i++)
-        hidden->masked[i] = (unsigned char)(secret[NEEDLE_FROM + i] ^ MASK);
+    secret[SECRET_LENGTH] = '\0';
+    for (i = 0; i < SAMPLE; i++)
+        sample->masked[i] = (unsigned char)(secret[SAMPLE_OFFSET + i] ^ MASK);
     wipe((char *)random, sizeof random);
-    /* Proof that the search finds what is there. */
-    CHECK(find_hidden(hidden, where, sizeof where) > 0);
+    /* This proves that the search finds a copy. */
+    CHECK(find_secret(sample, where, sizeof where) > 0);
 }

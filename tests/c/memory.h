@@ -1,27 +1,27 @@
-/* Secrets that are searched for in this process's own memory. */
+/* Secrets, and the search for them in this process's own memory. */
 
 #ifndef MEMORY_H
 #define MEMORY_H
 
 #include <stddef.h>
 
-#define SECRET 160
-/* Freed memory loses its first bytes to the allocator, and a register that was
- * saved somewhere is no copy of a secret: so it is a part from the middle, and
- * longer than any register, that is looked for. */
-#define NEEDLE_FROM 48
-#define NEEDLE 72
+#define SECRET_LENGTH 160
+/* The search looks for a part from the middle. The allocator overwrites the first
+ * bytes of freed memory. The part is longer than any register, as a saved register
+ * does not count as a copy. */
+#define SAMPLE_OFFSET 48
+#define SAMPLE 72
 
-/* The part, in a form that is not found itself. */
-struct hidden {
-    unsigned char masked[NEEDLE];
+/* That part, masked so that the search does not find this copy. */
+struct secret_sample {
+    unsigned char masked[SAMPLE];
 };
 
-/* Fills `secret`, which has room for SECRET + 1, with capital letters. */
-void make_secret(char *secret, struct hidden *hidden);
+/* Fills `secret`, of SECRET_LENGTH + 1 bytes, with random capital letters. */
+void make_secret(char *secret, struct secret_sample *sample);
 
-/* How often the secret stands in this process's writable memory; `where` gets
- * the first place. */
-int find_hidden(const struct hidden *hidden, char *where, size_t size);
+/* The number of copies in this process's writable memory. `where` receives the
+ * first place. */
+int find_secret(const struct secret_sample *sample, char *where, size_t size);
 
 #endif

@@ -1,22 +1,20 @@
-/* A local archive of reports through the C ABI: options, runs and their results,
- * locks, cancel, progress, and what happens beside a run that is under way. */
+/* A local archive of reports: options, runs and their results, locks, cancel,
+ * progress, and other actions during a run. See checks.h for how to run the checks. */
 
 #define _POSIX_C_SOURCE 200809L
 
 #include "calls.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-/* No call that was told to end takes longer. */
-#define BOUND_MS 5000
+/* The limit for a cancelled run to end. */
+#define END_LIMIT_MS 5000
 
 /* ---------------------------------------------------------------------------
  * Instances, archives and runs
@@ -24,7 +22,7 @@
 
 enum { MOST = 24 };
 
-/* An instance of its own, its reports, and a directory for them. */
+/* A new instance, its reports, and a directory for them. */
 struct source {
     char *instance, *directory;
     const char *ids[MOST];
@@ -33,31 +31,22 @@ struct source {
     long long bytes;
 };
 
-static char *add_instance(void)
-{
-    char *id = format("instance-%s", fresh_id());
-    char *body = format("{\"id\": \"%s\", \"name\": \"mirrored\"}", id);
-    free(control("POST", "/instances", body));
-    free(body);
-    return id;
-}
-
-/* Adds a report to it; `more` are further fields of JSON, each after a comma. */
-static void add_to(struct source *source, long long size, const char *more)
+/* Adds a report. `more` holds further JSON fields, each after a comma. */
+static void add_report_to(struct source *source, long long size, const char *more)
 {
     const char *id = fresh_id();
     char *body = format("{\"id\": \"%s\", \"format\": \"pdf\", \"size\": %lld, \"instance\": \"%s\"%s}", id, size,
                         source->instance, more);
-    char *answer = control("POST", "/reports", body), *hash = strstr(answer, "\"sha256\"");
+    char *response = control("POST", "/reports", body), *hash = strstr(response, "\"sha256\"");
 
     hash = hash == NULL ? NULL : strstr(hash, "\"en-us\":");
     if (hash == NULL || source->count == MOST)
-        fatal("no hash of the report in %s", answer);
+        fatal("no hash of the report in %s", response);
     hash = strchr(hash + strlen("\"en-us\":"), '"') + 1;
     source->hashes[source->count] = format("%.64s", hash);
     source->ids[source->count++] = id;
     source->bytes += size;
-    free(answer);
+    free(response);
     free(body);
 }
 
@@ -67,29 +56,8 @@ static struct source new_source(size_t count, long long size)
     source.instance = add_instance();
     source.directory = new_directory();
     while (count-- > 0)
-        add_to(&source, size, "");
+        add_report_to(&source, size, "");
     return source;
-}
-
-static void remove_tree(const char *path)
-{
-    DIR *directory = opendir(path);
-    struct dirent *entry;
-    while (directory != NULL && (entry = readdir(directory)) != NULL) {
-        char *inside = format("%s/%s", path, entry->d_name);
-        struct stat found;
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            if (lstat(inside, &found) == 0 && S_ISDIR(found.st_mode))
-                remove_tree(inside);
-            else if (unlink(inside) != 0)
-                failed("cannot remove %s", inside);
-        }
-        free(inside);
-    }
-    if (directory != NULL)
-        closedir(directory);
-    if (rmdir(path) != 0)
-        failed("cannot remove %s", path);
 }
 
 static void free_source(struct source *source)
@@ -108,11 +76,11 @@ static dbss_mirror_options *new_mirror(const char *instance)
 {
     dbss_mirror_options *mirror = NULL;
     if (dbss_mirror_options_new(&mirror) != DBSS_OK || dbss_mirror_options_set(mirror, "instance", instance) != DBSS_OK)
-        fatal("no mirror: %s", dbss_error_message(dbss_last_error()));
+        fatal("cannot create mirror options: %s", dbss_error_message(dbss_last_error()));
     return mirror;
 }
 
-/* A run; on this thread, or by start_run() on its own. */
+/* A run, on this thread or, by start_run(), on another. */
 struct run {
     dbss_context *ctx;
     const struct source *source;
@@ -131,9 +99,9 @@ static void *run_mirror(void *argument)
 {
     struct run *run = argument;
     dbss_mirror_options *mirror = run->mirror != NULL ? run->mirror : new_mirror(run->source->instance);
-    /* It is set in every case. */
+    /* The call must set it in every case. */
     run->result = (dbss_mirror_result *)1;
-    run->status = dbss_reports_mirror(run->ctx, fact("project"),
+    run->status = dbss_reports_mirror(run->ctx, fixture("project"),
                                       run->directory != NULL ? run->directory : run->source->directory, mirror,
                                       run->operation, &run->result);
     run->ended_ms = now_ms();
@@ -149,7 +117,7 @@ static void start_run(struct run *run)
     run->thread = start_thread(run_mirror, run);
 }
 
-static void end_run(struct run *run)
+static void free_run(struct run *run)
 {
     dbss_error_free(run->error);
     dbss_mirror_result_free(run->result);
@@ -162,8 +130,8 @@ static void end_run(struct run *run)
 static void check_run(int line, dbss_status expected, const struct run *run)
 {
     if (run->status != expected)
-        failed("line %d: expected %s, got %s (%s)", line, dbss_status_name(expected), dbss_status_name(run->status),
-               dbss_error_message(run->error));
+        fail_check("line %d: expected %s, got %s (%s)", line, dbss_status_name(expected), dbss_status_name(run->status),
+                   dbss_error_message(run->error));
 }
 
 #define CHECK_COUNT(expected, result, name) check_count(__LINE__, expected, dbss_mirror_result_##name(result), #name)
@@ -171,10 +139,10 @@ static void check_run(int line, dbss_status expected, const struct run *run)
 static void check_count(int line, long long expected, long long count, const char *name)
 {
     if (count != expected)
-        failed("line %d: expected %lld %s, got %lld", line, expected, name, count);
+        fail_check("line %d: expected %lld %s, got %lld", line, expected, name, count);
 }
 
-/* The number of reports that the archive has by its manifest. */
+/* The number of lines in a file of the archive. */
 static int count_lines(const char *directory, const char *name)
 {
     char *path = format("%s/%s", directory, name);
@@ -188,8 +156,8 @@ static int count_lines(const char *directory, const char *name)
     return lines;
 }
 
-/* Whether a file of the archive holds the text. */
-static int holds(const char *directory, const char *name, const char *text)
+/* Whether a file of the archive contains the text. */
+static int file_contains(const char *directory, const char *name, const char *text)
 {
     char *path = format("%s/%s", directory, name);
     size_t len;
@@ -203,7 +171,7 @@ static int holds(const char *directory, const char *name, const char *text)
     return found;
 }
 
-/* The archive has all reports of the source, whole, by the judgement of others. */
+/* Expects all reports of the source in the archive. sha256sum checks their bytes. */
 #define CHECK_ARCHIVE(source, directory) check_archive(__LINE__, source, directory)
 
 static void check_archive(int line, const struct source *source, const char *directory)
@@ -211,15 +179,16 @@ static void check_archive(int line, const struct source *source, const char *dir
     char *command = format("cd '%s' && sha256sum --check --quiet --strict SHA256SUMS", directory);
     size_t i;
     if (source->count > 0 && system(command) != 0)
-        failed("line %d: the checksums are wrong", line);
+        fail_check("line %d: the checksums are wrong", line);
     for (i = 0; i < source->count; i++)
-        if (!holds(directory, "SHA256SUMS", source->hashes[i]) || !holds(directory, "manifest.jsonl", source->ids[i]))
-            failed("line %d: the archive lacks report %lu", line, (unsigned long)i);
+        if (!file_contains(directory, "SHA256SUMS", source->hashes[i])
+            || !file_contains(directory, "manifest.jsonl", source->ids[i]))
+            fail_check("line %d: the archive lacks report %lu", line, (unsigned long)i);
     free(command);
 }
 
-/* Brings the archive up to date, with everything in it afterwards. */
-static void complete(dbss_context *ctx, const struct source *source, const char *directory)
+/* Mirrors again, and expects a complete archive. */
+static void mirror_completely(dbss_context *ctx, const struct source *source, const char *directory)
 {
     struct run run = {0};
     run.ctx = ctx;
@@ -229,11 +198,11 @@ static void complete(dbss_context *ctx, const struct source *source, const char 
     CHECK_RUN(DBSS_OK, &run);
     CHECK_COUNT((long long)source->count, run.result, listed);
     CHECK_ARCHIVE(source, directory != NULL ? directory : source->directory);
-    end_run(&run);
+    free_run(&run);
 }
 
-/* A gate that a run's progress callback goes through: it holds the run in its
- * middle, with downloads under way, until the gate is open. */
+/* A gate in the progress callback of a run. It stops the run during its downloads,
+ * until the gate is opened. */
 struct gate {
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -242,7 +211,7 @@ struct gate {
 
 static struct gate gate = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0};
 
-static int32_t go_through(void *id, const dbss_operation *operation)
+static int32_t wait_at_gate(void *id, const dbss_operation *operation)
 {
     (void)operation;
     if (count_requests(id) == 0)
@@ -256,13 +225,13 @@ static int32_t go_through(void *id, const dbss_operation *operation)
     return 0;
 }
 
-/* Starts the run, and returns when it stands at the gate. */
-static void start_to_gate(struct run *run)
+/* Starts the run, and returns when it waits at the gate. */
+static void start_run_to_gate(struct run *run)
 {
     gate.reached = gate.open = 0;
     run->operation = new_operation();
-    EXPECT(DBSS_OK, dbss_operation_set_progress(run->operation, go_through, (void *)run->source->ids[0], NULL));
-    /* So long that the callback is called before the end. */
+    EXPECT(DBSS_OK, dbss_operation_set_progress(run->operation, wait_at_gate, (void *)run->source->ids[0], NULL));
+    /* Long enough for a callback before the end. */
     post_fault(run->source->ids[0], "\"delay_ms\": 1500, \"times\": 1");
     start_run(run);
     pthread_mutex_lock(&gate.lock);
@@ -290,13 +259,13 @@ static void open_gate_and_join(struct run *run)
  * Arguments and options
  * ------------------------------------------------------------------------ */
 
-static void null_arguments(void)
+static void null_arguments_are_refused(void)
 {
-    dbss_context *ctx = new_context(fact("http"));
-    dbss_mirror_options *mirror = new_mirror(fact("instance"));
+    dbss_context *ctx = new_context(fixture("http"));
+    dbss_mirror_options *mirror = new_mirror(fixture("instance"));
     dbss_mirror_result *result = (dbss_mirror_result *)1;
     dbss_buffer json = {(uint8_t *)1, 1};
-    const char *project = fact("project");
+    const char *project = fixture("project");
 
     EXPECT_NULL("out_options", dbss_mirror_options_new(NULL));
     EXPECT_NULL("options", dbss_mirror_options_set(NULL, "type", "x"));
@@ -325,7 +294,7 @@ static void null_arguments(void)
     dbss_context_free(ctx);
 }
 
-static void options_are_checked(void)
+static void mirror_options_are_checked(void)
 {
     static const struct { const char *key, *value; } good[] = {
         {"instance", "9de847ba-9816-c8fc-2ed9-81d4dc9c4be2"}, {"since", "2026-01-31"}, {"until", "2024-02-29"}, {"type", "AUDIT_REPORT_DAY"},
@@ -351,34 +320,34 @@ static void options_are_checked(void)
     EXPECT(DBSS_OK, dbss_mirror_options_new(&mirror));
     for (i = 0; i < sizeof good / sizeof *good; i++) {
         EXPECT(DBSS_OK, dbss_mirror_options_set(mirror, good[i].key, good[i].value));
-        blame("%s=%s", good[i].key, good[i].value);
+        add_failure_context("%s=%s", good[i].key, good[i].value);
     }
     for (i = 0; i < sizeof bad / sizeof *bad; i++) {
         EXPECT_PARAMETER(bad[i].status, bad[i].key, dbss_mirror_options_set(mirror, bad[i].key, bad[i].value));
-        blame("%s=%s", bad[i].key, bad[i].value);
+        add_failure_context("%s=%s", bad[i].key, bad[i].value);
     }
     EXPECT_PARAMETER(DBSS_ERR_UNKNOWN_KEY, "key", dbss_mirror_options_set(mirror, "delete", "true"));
     CHECK(strstr(dbss_error_message(dbss_last_error()), "delete") != NULL);
     dbss_mirror_options_free(mirror);
 }
 
-static void filters(void)
+static void filters_select_reports(void)
 {
     static const struct { const char *key, *value; int listed; } cases[] = {
         {"since", "2026-03-02", 3}, {"until", "2026-03-02", 3}, {"type", "AUDIT_REPORT_WEEK", 1},
         {"template", "SOX", 2}, {"name", "needle", 1}, {"parallel", "1", 4}, {"verify", "true", 4},
     };
     struct source source = new_source(0, 0);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_mirror_options *mirror;
     struct run run = {0};
     size_t i;
 
-    add_to(&source, 6000, ", \"start_time\": \"2026-03-01 00:00:00\", \"type\": \"AUDIT_REPORT_DAY\"");
-    add_to(&source, 6000, ", \"start_time\": \"2026-03-02 00:00:00\", \"type\": \"AUDIT_REPORT_WEEK\"");
-    add_to(&source, 6000, ", \"start_time\": \"2026-03-03 00:00:00\", \"template_type\": \"SOX\"");
-    /* It tells no day, so it is of every range. */
-    add_to(&source, 6000, ", \"omit\": [\"start_time\", \"finish_time\"], \"template_type\": \"SOX\", \"name\": "
+    add_report_to(&source, 6000, ", \"start_time\": \"2026-03-01 00:00:00\", \"type\": \"AUDIT_REPORT_DAY\"");
+    add_report_to(&source, 6000, ", \"start_time\": \"2026-03-02 00:00:00\", \"type\": \"AUDIT_REPORT_WEEK\"");
+    add_report_to(&source, 6000, ", \"start_time\": \"2026-03-03 00:00:00\", \"template_type\": \"SOX\"");
+    /* Without a date it belongs to every range. */
+    add_report_to(&source, 6000, ", \"omit\": [\"start_time\", \"finish_time\"], \"template_type\": \"SOX\", \"name\": "
                           "\"a needle\"");
     for (i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *directory = new_directory();
@@ -393,8 +362,8 @@ static void filters(void)
         CHECK_RUN(DBSS_OK, &run);
         CHECK_COUNT(cases[i].listed, run.result, listed);
         CHECK_COUNT(cases[i].listed, run.result, downloaded);
-        blame("%s=%s", cases[i].key, cases[i].value);
-        end_run(&run);
+        add_failure_context("%s=%s", cases[i].key, cases[i].value);
+        free_run(&run);
         dbss_mirror_options_free(mirror);
         remove_tree(directory);
         free(directory);
@@ -409,9 +378,9 @@ static void filters(void)
     run_mirror(&run);
     CHECK_RUN(DBSS_OK, &run);
     CHECK_COUNT(1, run.result, downloaded);
-    CHECK(holds(source.directory, "SHA256SUMS", "_zh-cn.pdf"));
-    CHECK(holds(source.directory, "manifest.jsonl", "\"locale\":\"zh-cn\""));
-    end_run(&run);
+    CHECK(file_contains(source.directory, "SHA256SUMS", "_zh-cn.pdf"));
+    CHECK(file_contains(source.directory, "manifest.jsonl", "\"locale\":\"zh-cn\""));
+    free_run(&run);
     dbss_mirror_options_free(mirror);
     dbss_context_free(ctx);
     free_source(&source);
@@ -438,18 +407,18 @@ static void run_twice(const char *endpoint)
     CHECK_COUNT(0, run.result, present);
     CHECK_ARCHIVE(&source, source.directory);
     CHECK(count_lines(source.directory, "manifest.jsonl") == 7);
-    end_run(&run);
+    free_run(&run);
 
     run_mirror(&run);
     CHECK_RUN(DBSS_OK, &run);
     CHECK_COUNT(0, run.result, downloaded);
     CHECK_COUNT(7, run.result, present);
-    end_run(&run);
+    free_run(&run);
     for (i = 0; i < source.count; i++)
         CHECK(count_requests(source.ids[i]) == 1);
 
-    add_to(&source, 6000, "");
-    add_to(&source, 6000, ", \"percentum\": 40");
+    add_report_to(&source, 6000, "");
+    add_report_to(&source, 6000, ", \"percentum\": 40");
     run_mirror(&run);
     CHECK_RUN(DBSS_OK, &run);
     CHECK_COUNT(9, run.result, listed);
@@ -457,28 +426,28 @@ static void run_twice(const char *endpoint)
     CHECK_COUNT(7, run.result, present);
     CHECK_COUNT(1, run.result, not_ready);
     CHECK(count_requests(source.ids[8]) == 0);
-    end_run(&run);
+    free_run(&run);
     dbss_context_free(ctx);
     free_source(&source);
 }
 
-static void a_run_and_another(void)
+static void second_run_downloads_nothing(void)
 {
-    run_twice(fact("http"));
+    run_twice(fixture("http"));
 }
 
-static void a_run_over_tls(void)
+static void second_run_downloads_nothing_tls(void)
 {
-    run_twice(fact("https"));
+    run_twice(fixture("https"));
 }
 
-/* Without options all instances are mirrored, and without an operation. */
-static void all_by_default(void)
+/* Without options and operation, all instances are mirrored. */
+static void default_options_mirror_all_instances(void)
 {
     struct source source = new_source(1, 6000), other = new_source(1, 6000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_mirror_result *result;
-    EXPECT(DBSS_OK, dbss_reports_mirror(ctx, fact("project"), source.directory, NULL, NULL, &result));
+    EXPECT(DBSS_OK, dbss_reports_mirror(ctx, fixture("project"), source.directory, NULL, NULL, &result));
     CHECK(dbss_mirror_result_downloaded(result) >= 2);
     CHECK_ARCHIVE(&source, source.directory);
     CHECK_ARCHIVE(&other, source.directory);
@@ -488,22 +457,22 @@ static void all_by_default(void)
     free_source(&source);
 }
 
-static void damage_is_repaired(void)
+static void damaged_file_is_repaired(void)
 {
     struct source source = new_source(2, 6000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     struct run run = {0};
     char *command = format("for f in '%s'/*/*/*%s*; do printf x | dd of=\"$f\" bs=1 seek=9 conv=notrunc status=none; done",
                            source.directory, source.ids[1]);
 
-    complete(ctx, &source, NULL);
+    mirror_completely(ctx, &source, NULL);
     CHECK(system(command) == 0);
     run.ctx = ctx;
     run.source = &source;
     run_mirror(&run);
     CHECK_RUN(DBSS_OK, &run);
     CHECK_COUNT(0, run.result, repaired);
-    end_run(&run);
+    free_run(&run);
     run.mirror = new_mirror(source.instance);
     EXPECT(DBSS_OK, dbss_mirror_options_set(run.mirror, "verify", "true"));
     run_mirror(&run);
@@ -511,14 +480,14 @@ static void damage_is_repaired(void)
     CHECK_COUNT(1, run.result, repaired);
     CHECK_COUNT(1, run.result, present);
     CHECK_ARCHIVE(&source, source.directory);
-    end_run(&run);
+    free_run(&run);
     dbss_mirror_options_free(run.mirror);
     dbss_context_free(ctx);
     free(command);
     free_source(&source);
 }
 
-static int buffer_holds(const dbss_buffer *json, const char *text)
+static int buffer_contains(const dbss_buffer *json, const char *text)
 {
     char *copy = format("%.*s", (int)json->len, (const char *)json->data);
     int found = strstr(copy, text) != NULL;
@@ -526,7 +495,7 @@ static int buffer_holds(const dbss_buffer *json, const char *text)
     return found;
 }
 
-static void partial(void)
+static void failed_reports_give_partial_result(void)
 {
 #define COUNT(name) {#name, dbss_mirror_result_##name}
     static const struct {
@@ -536,7 +505,7 @@ static void partial(void)
                   COUNT(vanished), COUNT(failed),     COUNT(repaired)};
 #undef COUNT
     struct source source = new_source(5, 6000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_operation *operation = new_operation();
     struct run run = {0};
     dbss_error *first, *second, *of_operation;
@@ -568,7 +537,7 @@ static void partial(void)
         const char *id = dbss_mirror_result_failure_id(run.result, i);
         dbss_error *error = dbss_mirror_result_failure_error(run.result, i);
         if (id == NULL) {
-            failed("failure %lu has no id", (unsigned long)i);
+            fail_check("failure %lu has no id", (unsigned long)i);
             continue;
         }
         CHECK(strcmp(id, source.ids[1]) == 0 ? dbss_error_status(error) == DBSS_ERR_SERVER
@@ -583,42 +552,42 @@ static void partial(void)
     EXPECT(DBSS_OK, dbss_mirror_result_json(run.result, &json));
     for (i = 0; i < sizeof counts / sizeof *counts; i++) {
         text = format("\"%s\":%lld", counts[i].name, (long long)counts[i].get(run.result));
-        CHECK(buffer_holds(&json, text));
+        CHECK(buffer_contains(&json, text));
         free(text);
     }
-    CHECK(buffer_holds(&json, "\"status_name\":\"DBSS_ERR_SERVER\"") && buffer_holds(&json, source.ids[3]));
+    CHECK(buffer_contains(&json, "\"status_name\":\"DBSS_ERR_SERVER\"") && buffer_contains(&json, source.ids[3]));
     dbss_buffer_free(&json);
 
-    /* Each error is the caller's own, also after the result. */
+    /* The caller owns each error. It outlives the result. */
     first = dbss_mirror_result_failure_error(run.result, 0);
     second = dbss_mirror_result_failure_error(run.result, 0);
     dbss_error_free(first);
-    end_run(&run);
+    free_run(&run);
     CHECK(dbss_error_status(second) != DBSS_OK && strlen(dbss_error_message(second)) > 0);
     dbss_error_free(second);
 
-    /* What could not be had is had as soon as it can be. */
+    /* The next run downloads the reports that failed. */
     free(control("DELETE", "/faults", ""));
     run_mirror(&run);
     CHECK_RUN(DBSS_OK, &run);
     CHECK_COUNT(3, run.result, downloaded);
     CHECK_COUNT(2, run.result, present);
     CHECK_ARCHIVE(&source, source.directory);
-    end_run(&run);
+    free_run(&run);
     dbss_operation_free(operation);
     dbss_context_free(ctx);
     free_source(&source);
 }
 
-static void gaps(void)
+static void gaps_are_reported(void)
 {
     struct source source = new_source(0, 0);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_buffer json;
     struct run run = {0};
 
-    add_to(&source, 6000, ", \"start_time\": \"2026-02-27 00:00:00\", \"type\": \"AUDIT_REPORT_DAY\"");
-    add_to(&source, 6000, ", \"start_time\": \"2026-03-02 00:00:00\", \"type\": \"AUDIT_REPORT_DAY\"");
+    add_report_to(&source, 6000, ", \"start_time\": \"2026-02-27 00:00:00\", \"type\": \"AUDIT_REPORT_DAY\"");
+    add_report_to(&source, 6000, ", \"start_time\": \"2026-03-02 00:00:00\", \"type\": \"AUDIT_REPORT_DAY\"");
     run.ctx = ctx;
     run.source = &source;
     run_mirror(&run);
@@ -631,9 +600,9 @@ static void gaps(void)
     CHECK(dbss_mirror_result_gap_period(run.result, 2) == NULL && dbss_mirror_result_gap_type(run.result, 2) == NULL
           && dbss_mirror_result_gap_instance(run.result, (size_t)-1) == NULL);
     EXPECT(DBSS_OK, dbss_mirror_result_json(run.result, &json));
-    CHECK(buffer_holds(&json, "\"period\":\"2026-03-01\""));
+    CHECK(buffer_contains(&json, "\"period\":\"2026-03-01\""));
     dbss_buffer_free(&json);
-    end_run(&run);
+    free_run(&run);
     dbss_context_free(ctx);
     free_source(&source);
 }
@@ -664,7 +633,7 @@ static void *free_result(void *unused)
     return NULL;
 }
 
-static void result_shared_and_freed_elsewhere(void)
+static void result_shared_by_threads(void)
 {
     struct source source = new_source(1, 6000);
     struct run run = {0};
@@ -672,7 +641,7 @@ static void result_shared_and_freed_elsewhere(void)
     int i;
 
     post_fault(source.ids[0], "\"status\": 500, \"times\": 1");
-    run.ctx = new_context(fact("http"));
+    run.ctx = new_context(fixture("http"));
     run.source = &source;
     run_mirror(&run);
     CHECK_RUN(DBSS_ERR_PARTIAL, &run);
@@ -682,17 +651,17 @@ static void result_shared_and_freed_elsewhere(void)
         threads[i] = start_thread(read_result, NULL);
     for (i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
-    in_thread(free_result, NULL);
+    run_in_thread(free_result, NULL);
     run.result = NULL;
-    end_run(&run);
+    free_run(&run);
     free_source(&source);
 }
 
-/* A run that did not begin gives no result. */
-static void not_begun(void)
+/* A run that is rejected at the start has no result. */
+static void rejected_run_has_no_result(void)
 {
     struct source source = new_source(1, 6000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_operation *operation = new_operation();
     dbss_mirror_options *mirror = new_mirror(source.instance);
     dbss_mirror_result *result = (dbss_mirror_result *)1;
@@ -707,14 +676,14 @@ static void not_begun(void)
     CHECK(result == NULL);
     result = (dbss_mirror_result *)1;
     EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "directory",
-                     dbss_reports_mirror(ctx, fact("project"), "", mirror, NULL, &result));
+                     dbss_reports_mirror(ctx, fixture("project"), "", mirror, NULL, &result));
     CHECK(result == NULL);
     write_file(file, "");
-    EXPECT(DBSS_ERR_FILE, dbss_reports_mirror(ctx, fact("project"), file, mirror, NULL, &result));
+    EXPECT(DBSS_ERR_FILE, dbss_reports_mirror(ctx, fixture("project"), file, mirror, NULL, &result));
     CHECK(result == NULL);
     dbss_operation_cancel(operation);
     result = (dbss_mirror_result *)1;
-    EXPECT(DBSS_ERR_CANCELLED, dbss_reports_mirror(ctx, fact("project"), source.directory, mirror, operation, &result));
+    EXPECT(DBSS_ERR_CANCELLED, dbss_reports_mirror(ctx, fixture("project"), source.directory, mirror, operation, &result));
     CHECK(result == NULL);
     CHECK(count_requests(source.ids[0]) == 0);
     CHECK(count_entries(source.directory) == 1);
@@ -737,51 +706,53 @@ static void expect_locked(int line, dbss_context *ctx, const struct source *sour
     run_mirror(&run);
     check_run(line, DBSS_ERR_MIRROR_LOCKED, &run);
     if (run.result != NULL)
-        failed("line %d: a run that did not begin has a result", line);
-    end_run(&run);
+        fail_check("line %d: a rejected run has a result", line);
+    free_run(&run);
 }
 
-static void locked_by_another_thread(void)
+static void directory_locked_by_another_thread(void)
 {
     struct source source = new_source(3, 6000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     struct run run = {0};
 
     run.ctx = ctx;
     run.source = &source;
-    start_to_gate(&run);
+    start_run_to_gate(&run);
     expect_locked(__LINE__, ctx, &source);
     open_gate_and_join(&run);
     CHECK_RUN(DBSS_OK, &run);
     CHECK_COUNT(3, run.result, downloaded);
-    end_run(&run);
-    complete(ctx, &source, NULL);
+    free_run(&run);
+    mirror_completely(ctx, &source, NULL);
     dbss_context_free(ctx);
     free_source(&source);
 }
 
-static void locked_by_another_process(void)
+static int run_in_another_process(void *source)
+{
+    struct run run = {0};
+    run.ctx = new_context(fixture("http"));
+    run.source = source;
+    run_mirror(&run);
+    return 1;
+}
+
+static void directory_locked_by_another_process(void)
 {
     struct source source = new_source(3, 6000);
     dbss_context *ctx;
     pid_t child;
 
     post_fault(source.ids[1], "\"no_answer\": true, \"times\": 1");
-    child = fork();
-    if (child == 0) {
-        struct run run = {0};
-        run.ctx = new_context(fact("http"));
-        run.source = &source;
-        run_mirror(&run);
-        _exit(1);
-    }
-    ctx = new_context(fact("http"));
+    child = start_child(run_in_another_process, &source);
+    ctx = new_context(fixture("http"));
     CHECK(wait_for_request(source.ids[1]));
     expect_locked(__LINE__, ctx, &source);
-    /* The lock dies with its process, and the archive goes on where it was. */
+    /* The death of the process releases the lock. The next run continues. */
     kill(child, SIGKILL);
     CHECK(wait_for_child(child) == -SIGKILL);
-    complete(ctx, &source, NULL);
+    mirror_completely(ctx, &source, NULL);
     CHECK(count_lines(source.directory, "manifest.jsonl") == 3);
     dbss_context_free(ctx);
     free_source(&source);
@@ -796,15 +767,15 @@ enum end { BY_OPERATION, BY_CONTEXT };
 static void cancel_by(enum end end)
 {
     struct source source = new_source(6, 6000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     struct run run = {0};
     long long cancelled_ms;
     int descriptors, lines;
 
-    complete(ctx, &source, NULL);
-    descriptors = each_descriptor(NULL);
-    add_to(&source, 6000, "");
-    add_to(&source, 6000, "");
+    mirror_completely(ctx, &source, NULL);
+    descriptors = for_each_descriptor(NULL);
+    add_report_to(&source, 6000, "");
+    add_report_to(&source, 6000, "");
     post_fault(source.ids[6], "\"no_answer\": true, \"times\": 1");
     run.ctx = ctx;
     run.source = &source;
@@ -819,32 +790,32 @@ static void cancel_by(enum end end)
         dbss_context_cancel_all(ctx);
     pthread_join(run.thread, NULL);
     CHECK_RUN(DBSS_ERR_CANCELLED, &run);
-    CHECK(run.ended_ms - cancelled_ms < BOUND_MS);
-    /* As far as it went. */
+    CHECK(run.ended_ms - cancelled_ms < END_LIMIT_MS);
+    /* The result covers the run until the cancel. */
     CHECK(run.result != NULL);
     CHECK_COUNT(8, run.result, listed);
     CHECK_COUNT(1, run.result, downloaded);
     CHECK_COUNT(6, run.result, present);
     CHECK_COUNT(0, run.result, failed);
-    end_run(&run);
+    free_run(&run);
     dbss_operation_free(run.operation);
     lines = count_lines(source.directory, "SHA256SUMS");
     CHECK(lines == 7);
-    complete(ctx, &source, NULL);
+    mirror_completely(ctx, &source, NULL);
     dbss_context_free(ctx);
-    ctx = new_context(fact("http"));
-    complete(ctx, &source, NULL);
-    CHECK(each_descriptor(NULL) <= descriptors);
+    ctx = new_context(fixture("http"));
+    mirror_completely(ctx, &source, NULL);
+    CHECK(for_each_descriptor(NULL) <= descriptors);
     dbss_context_free(ctx);
     free_source(&source);
 }
 
-static void cancelled_by_its_operation(void)
+static void run_cancelled_by_operation(void)
 {
     cancel_by(BY_OPERATION);
 }
 
-static void cancelled_by_its_context(void)
+static void run_cancelled_by_context(void)
 {
     cancel_by(BY_CONTEXT);
 }
@@ -856,10 +827,10 @@ static int32_t stop_now(void *calls, const dbss_operation *operation)
     return 1;
 }
 
-static void cancelled_by_its_callback(void)
+static void run_cancelled_by_callback(void)
 {
     struct source source = new_source(3, 6000);
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     struct run run = {0};
     int calls = 0;
 
@@ -871,10 +842,10 @@ static void cancelled_by_its_callback(void)
     run_mirror(&run);
     CHECK_RUN(DBSS_ERR_CANCELLED, &run);
     CHECK(calls == 1);
-    end_run(&run);
+    free_run(&run);
     dbss_operation_free(run.operation);
     free(control("DELETE", "/faults", ""));
-    complete(ctx, &source, NULL);
+    mirror_completely(ctx, &source, NULL);
     dbss_context_free(ctx);
     free_source(&source);
 }
@@ -886,17 +857,17 @@ struct seen {
     const char *wrong;
 };
 
-static int32_t look(void *user_data, const dbss_operation *operation)
+static int32_t check_progress(void *user_data, const dbss_operation *operation)
 {
     struct seen *seen = user_data;
     long long received = dbss_operation_received(operation);
     int percent = dbss_operation_percent(operation);
     if (percent < seen->percent || percent > 100)
-        seen->wrong = "the percents";
+        seen->wrong = "percentage";
     if (received < seen->received || received > seen->most)
-        seen->wrong = "the bytes";
+        seen->wrong = "bytes";
     if (seen->calls > 0 && !pthread_equal(seen->thread, pthread_self()))
-        seen->wrong = "the thread";
+        seen->wrong = "thread";
     seen->thread = pthread_self();
     seen->calls++;
     seen->percent = percent;
@@ -904,7 +875,7 @@ static int32_t look(void *user_data, const dbss_operation *operation)
     return 0;
 }
 
-static void progress(void)
+static void progress_never_goes_back(void)
 {
     struct source source = new_source(16, 200000);
     struct seen seen = {0};
@@ -915,66 +886,66 @@ static void progress(void)
         post_fault(source.ids[i], "\"drip\": {\"bytes\": 20000, \"every_ms\": 10}, \"times\": 1");
     seen.percent = -1;
     seen.most = source.bytes;
-    run.ctx = new_context(fact("http"));
+    run.ctx = new_context(fixture("http"));
     run.source = &source;
     run.operation = new_operation();
-    EXPECT(DBSS_OK, dbss_operation_set_progress(run.operation, look, &seen, NULL));
+    EXPECT(DBSS_OK, dbss_operation_set_progress(run.operation, check_progress, &seen, NULL));
     run_mirror(&run);
     CHECK_RUN(DBSS_OK, &run);
     if (seen.wrong != NULL)
-        failed("%s went back or too far", seen.wrong);
+        fail_check("%s: went back or beyond the maximum", seen.wrong);
     CHECK(seen.calls > 1);
     CHECK(dbss_operation_received(run.operation) == source.bytes);
     CHECK(dbss_operation_percent(run.operation) == 100);
-    end_run(&run);
+    free_run(&run);
     dbss_operation_free(run.operation);
     dbss_context_free(run.ctx);
     free_source(&source);
 }
 
 /* ---------------------------------------------------------------------------
- * Beside a run
+ * Other actions during a run
  * ------------------------------------------------------------------------ */
 
-static void freed_during_a_run(void)
+static void context_freed_during_run_lets_it_finish(void)
 {
     struct source source = new_source(6, 6000);
     struct run run = {0};
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
 
     run.ctx = ctx;
     run.source = &source;
     run.mirror = new_mirror(source.instance);
-    start_to_gate(&run);
-    /* What is changed under way is for the next run. */
-    EXPECT(DBSS_OK, dbss_mirror_options_set(run.mirror, "instance", fact("instance")));
+    start_run_to_gate(&run);
+    /* Changed options apply to the next run only. */
+    EXPECT(DBSS_OK, dbss_mirror_options_set(run.mirror, "instance", fixture("instance")));
     dbss_mirror_options_free(run.mirror);
     dbss_context_free(ctx);
     open_gate_and_join(&run);
     CHECK_RUN(DBSS_OK, &run);
     CHECK_COUNT(6, run.result, downloaded);
     CHECK_ARCHIVE(&source, source.directory);
-    end_run(&run);
+    free_run(&run);
     free_source(&source);
 }
 
-static void a_busy_operation_is_refused(void)
+static void busy_operation_is_refused(void)
 {
     struct source source = new_source(2, 6000), other = new_source(1, 6000);
     struct run run = {0}, second = {0};
 
-    run.ctx = second.ctx = new_context(fact("http"));
+    run.ctx = second.ctx = new_context(fixture("http"));
     run.source = &source;
     second.source = &other;
-    start_to_gate(&run);
+    start_run_to_gate(&run);
     second.operation = run.operation;
     run_mirror(&second);
     CHECK_RUN(DBSS_ERR_BUSY, &second);
     CHECK(second.result == NULL);
-    end_run(&second);
+    free_run(&second);
     open_gate_and_join(&run);
     CHECK_RUN(DBSS_OK, &run);
-    end_run(&run);
+    free_run(&run);
     dbss_context_free(run.ctx);
     free_source(&other);
     free_source(&source);
@@ -986,101 +957,112 @@ static char *child_directory;
 
 static void mirror_in_child(void)
 {
-    dbss_context *ctx = new_context(fact("http"));
-    complete(ctx, inherited_source, child_directory);
+    dbss_context *ctx = new_context(fixture("http"));
+    mirror_completely(ctx, inherited_source, child_directory);
     dbss_context_free(ctx);
     remove_tree(child_directory);
     if (mkdir(child_directory, 0700) != 0)
-        failed("no directory");
-    /* The context of before is good here too. */
-    complete(inherited_context, inherited_source, child_directory);
+        fail_check("cannot create the directory");
+    /* The inherited context works here too. */
+    mirror_completely(inherited_context, inherited_source, child_directory);
 }
 
-/* A process forks while one of its threads mirrors. */
-static void fork_during_a_run(void)
+/* The process forks while one of its threads mirrors. */
+static void fork_during_run(void)
 {
     struct source source = new_source(5, 6000);
     struct run run = {0};
 
-    run.ctx = inherited_context = new_context(fact("http"));
+    run.ctx = inherited_context = new_context(fixture("http"));
     run.source = inherited_source = &source;
     child_directory = new_directory();
-    start_to_gate(&run);
-    in_child(mirror_in_child);
+    start_run_to_gate(&run);
+    run_in_child(mirror_in_child);
     open_gate_and_join(&run);
     CHECK_RUN(DBSS_OK, &run);
     CHECK_COUNT(5, run.result, downloaded);
     CHECK_ARCHIVE(&source, source.directory);
-    end_run(&run);
+    free_run(&run);
     dbss_context_free(run.ctx);
     remove_tree(child_directory);
     free(child_directory);
     free_source(&source);
 }
 
-/* A child that lives on does not keep the directory locked. */
-static void fork_keeps_no_lock(void)
+static int wait_for_signal(void *unused)
+{
+    (void)unused;
+    for (;;)
+        pause();
+    return 0;
+}
+
+/* A running child does not keep the directory locked. */
+static void fork_during_run_keeps_no_lock(void)
 {
     struct source source = new_source(2, 6000);
     struct run run = {0};
     pid_t child;
 
-    run.ctx = new_context(fact("http"));
+    run.ctx = new_context(fixture("http"));
     run.source = &source;
-    start_to_gate(&run);
-    child = fork();
-    if (child == 0) {
-        for (;;)
-            pause();
-    }
+    start_run_to_gate(&run);
+    child = start_child(wait_for_signal, NULL);
     open_gate_and_join(&run);
     CHECK_RUN(DBSS_OK, &run);
-    end_run(&run);
-    complete(run.ctx, &source, NULL);
+    free_run(&run);
+    mirror_completely(run.ctx, &source, NULL);
     kill(child, SIGKILL);
     wait_for_child(child);
     dbss_context_free(run.ctx);
     free_source(&source);
 }
 
-/* The lock dies with its process, though a child that it made lives on. */
-static void lock_dies_with_its_process(void)
+/* A process with a run at the gate, which reports the id of its own child. */
+struct locking_process {
+    const struct source *source;
+    int fd;
+};
+
+static int lock_and_fork(void *argument)
+{
+    const struct locking_process *process = argument;
+    struct run run = {0};
+    pid_t child;
+    run.ctx = new_context(fixture("http"));
+    run.source = process->source;
+    start_run_to_gate(&run);
+    child = start_child(wait_for_signal, NULL);
+    if (write(process->fd, &child, sizeof child) != (ssize_t)sizeof child)
+        return 1;
+    return wait_for_signal(NULL);
+}
+
+/* The lock is released when its process dies, though a child of it still runs. */
+static void lock_released_when_process_dies(void)
 {
     struct source source = new_source(2, 6000);
     struct run run = {0};
+    struct locking_process process = {&source, -1};
     int ends[2];
     pid_t child, grandchild = 0;
 
-    run.ctx = new_context(fact("http"));
+    run.ctx = new_context(fixture("http"));
     run.source = &source;
     if (pipe(ends) != 0)
-        fatal("no pipe");
-    fflush(NULL);
-    child = fork();
-    if (child == 0) {
-        struct run own = {0};
-        own.ctx = new_context(fact("http"));
-        own.source = &source;
-        start_to_gate(&own);
-        grandchild = fork();
-        if (grandchild == 0)
-            for (;;)
-                pause();
-        if (write(ends[1], &grandchild, sizeof grandchild) != (ssize_t)sizeof grandchild)
-            _exit(1);
-        for (;;)
-            pause();
-    }
+        fatal("cannot create a pipe");
+    process.fd = ends[1];
+    child = start_child(lock_and_fork, &process);
     if (read(ends[0], &grandchild, sizeof grandchild) != (ssize_t)sizeof grandchild)
-        fatal("no grandchild");
+        fatal("cannot read the id of the grandchild");
     run_mirror(&run);
     CHECK_RUN(DBSS_ERR_MIRROR_LOCKED, &run);
-    end_run(&run);
+    free_run(&run);
     kill(child, SIGKILL);
     wait_for_child(child);
     CHECK(kill(grandchild, 0) == 0);
     free(control("DELETE", "/faults", ""));
-    complete(run.ctx, &source, NULL);
+    mirror_completely(run.ctx, &source, NULL);
     CHECK(kill(grandchild, SIGKILL) == 0);
     close(ends[0]);
     close(ends[1]);
@@ -1088,13 +1070,13 @@ static void lock_dies_with_its_process(void)
     free_source(&source);
 }
 
-/* Several runs at once on one context, of which one is cancelled. */
-static void many_runs(void)
+/* One of several concurrent runs on one context is cancelled. */
+static void concurrent_runs_are_independent(void)
 {
     enum { RUNS = 4 };
     struct source sources[RUNS];
     struct run runs[RUNS] = {{0}};
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     int i;
 
     for (i = 0; i < RUNS; i++) {
@@ -1114,10 +1096,10 @@ static void many_runs(void)
         CHECK_RUN(i == 0 ? DBSS_ERR_CANCELLED : DBSS_OK, &runs[i]);
         if (i > 0)
             CHECK_ARCHIVE(&sources[i], sources[i].directory);
-        end_run(&runs[i]);
+        free_run(&runs[i]);
         dbss_operation_free(runs[i].operation);
     }
-    complete(ctx, &sources[0], NULL);
+    mirror_completely(ctx, &sources[0], NULL);
     dbss_context_free(ctx);
     for (i = 0; i < RUNS; i++)
         free_source(&sources[i]);
@@ -1129,17 +1111,17 @@ static void many_runs(void)
 
 static struct source streams_source;
 static struct report streams_report;
-static int stream_looks;
+static int closed_stream_checks;
 
-/* A host that closed its standard streams and prints all the same. */
+/* A host that prints to standard streams that it closed. */
 static void print_to_closed_streams(void)
 {
     static const char text[] = "what a host prints\n";
     int fd;
-    stream_looks++;
+    closed_stream_checks++;
     for (fd = 0; fd <= 2; fd++)
         if (fcntl(fd, F_GETFD) != -1 || write(fd, text, sizeof text - 1) != -1)
-            failed("descriptor %d is open", fd);
+            fail_check("descriptor %d is open", fd);
 }
 
 static int32_t print_progress(void *userdata, const dbss_operation *operation)
@@ -1160,7 +1142,7 @@ static void print_log(void *userdata, const dbss_log_record *record)
 static void work_with_closed_streams(void)
 {
     struct run run = {0};
-    dbss_config *config = new_config(fact("https"), fact("token"));
+    dbss_config *config = new_config(fixture("https"), fixture("token"));
     dbss_context *ctx;
     char *path = format("%s/one.pdf", streams_source.directory);
 
@@ -1168,13 +1150,13 @@ static void work_with_closed_streams(void)
     close(0);
     close(1);
     close(2);
-    set(config, "ca_file", fact("ca_file"));
-    set(config, "max_attempts", "3");
+    set_option(config, "ca_file", fixture("ca_file"));
+    set_option(config, "max_attempts", "3");
     EXPECT(DBSS_OK, dbss_config_set_log(config, print_log, NULL, NULL));
-    ctx = to_context(config);
+    ctx = context_from(config);
     run.operation = new_operation();
     EXPECT(DBSS_OK, dbss_operation_set_progress(run.operation, print_progress, NULL, NULL));
-    EXPECT(DBSS_OK, dbss_report_download_to_file(ctx, fact("project"), fact("instance"), streams_report.id, NULL, path,
+    EXPECT(DBSS_OK, dbss_report_download_to_file(ctx, fixture("project"), fixture("instance"), streams_report.id, NULL, path,
                                                  0, run.operation));
     run.ctx = ctx;
     run.source = &streams_source;
@@ -1182,10 +1164,10 @@ static void work_with_closed_streams(void)
     CHECK_RUN(DBSS_OK, &run);
     CHECK_COUNT(5, run.result, downloaded);
     print_to_closed_streams();
-    CHECK(stream_looks > 10);
+    CHECK(closed_stream_checks > 10);
 }
 
-static void closed_standard_streams(void)
+static void closed_standard_streams_are_not_reused(void)
 {
     char *path;
     size_t len;
@@ -1194,9 +1176,9 @@ static void closed_standard_streams(void)
     streams_source = new_source(5, 300000);
     streams_report = new_report(400000);
     path = format("%s/one.pdf", streams_source.directory);
-    /* One reset on the way, so that there is a warning. */
+    /* The cut causes a warning in the log. */
     post_fault(streams_report.id, "\"cut_after\": 1000, \"times\": 1");
-    in_child(work_with_closed_streams);
+    run_in_child(work_with_closed_streams);
     bytes = read_file(path, &len);
     CHECK(bytes != NULL && len == streams_report.len && memcmp(bytes, streams_report.bytes, len) == 0);
     CHECK_ARCHIVE(&streams_source, streams_source.directory);
@@ -1211,30 +1193,30 @@ static void closed_standard_streams(void)
 /* ------------------------------------------------------------------------ */
 
 static const struct check checks[] = {
-    {"null_arguments", null_arguments, PLAIN},
-    {"options_are_checked", options_are_checked, PLAIN},
-    {"filters", filters, PLAIN},
-    {"a_run_and_another", a_run_and_another, PLAIN},
-    {"a_run_over_tls", a_run_over_tls, TLS},
-    {"all_by_default", all_by_default, PLAIN},
-    {"damage_is_repaired", damage_is_repaired, PLAIN},
-    {"partial", partial, PLAIN},
-    {"gaps", gaps, PLAIN},
-    {"result_shared_and_freed_elsewhere", result_shared_and_freed_elsewhere, PLAIN},
-    {"not_begun", not_begun, PLAIN},
-    {"locked_by_another_thread", locked_by_another_thread, PLAIN},
-    {"locked_by_another_process", locked_by_another_process, LOAD},
-    {"cancelled_by_its_operation", cancelled_by_its_operation, PLAIN},
-    {"cancelled_by_its_context", cancelled_by_its_context, PLAIN},
-    {"cancelled_by_its_callback", cancelled_by_its_callback, PLAIN},
-    {"progress", progress, PLAIN},
-    {"freed_during_a_run", freed_during_a_run, PLAIN},
-    {"a_busy_operation_is_refused", a_busy_operation_is_refused, PLAIN},
-    {"fork_during_a_run", fork_during_a_run, LOAD},
-    {"fork_keeps_no_lock", fork_keeps_no_lock, LOAD},
-    {"lock_dies_with_its_process", lock_dies_with_its_process, LOAD},
-    {"many_runs", many_runs, LOAD},
-    {"closed_standard_streams", closed_standard_streams, LOAD},
+    {"null_arguments_are_refused", null_arguments_are_refused, PLAIN},
+    {"mirror_options_are_checked", mirror_options_are_checked, PLAIN},
+    {"filters_select_reports", filters_select_reports, PLAIN},
+    {"second_run_downloads_nothing", second_run_downloads_nothing, PLAIN},
+    {"second_run_downloads_nothing_tls", second_run_downloads_nothing_tls, TLS},
+    {"default_options_mirror_all_instances", default_options_mirror_all_instances, PLAIN},
+    {"damaged_file_is_repaired", damaged_file_is_repaired, PLAIN},
+    {"failed_reports_give_partial_result", failed_reports_give_partial_result, PLAIN},
+    {"gaps_are_reported", gaps_are_reported, PLAIN},
+    {"result_shared_by_threads", result_shared_by_threads, PLAIN},
+    {"rejected_run_has_no_result", rejected_run_has_no_result, PLAIN},
+    {"directory_locked_by_another_thread", directory_locked_by_another_thread, PLAIN},
+    {"directory_locked_by_another_process", directory_locked_by_another_process, LOAD},
+    {"run_cancelled_by_operation", run_cancelled_by_operation, PLAIN},
+    {"run_cancelled_by_context", run_cancelled_by_context, PLAIN},
+    {"run_cancelled_by_callback", run_cancelled_by_callback, PLAIN},
+    {"progress_never_goes_back", progress_never_goes_back, PLAIN},
+    {"context_freed_during_run_lets_it_finish", context_freed_during_run_lets_it_finish, PLAIN},
+    {"busy_operation_is_refused", busy_operation_is_refused, PLAIN},
+    {"fork_during_run", fork_during_run, LOAD},
+    {"fork_during_run_keeps_no_lock", fork_during_run_keeps_no_lock, LOAD},
+    {"lock_released_when_process_dies", lock_released_when_process_dies, LOAD},
+    {"concurrent_runs_are_independent", concurrent_runs_are_independent, LOAD},
+    {"closed_standard_streams_are_not_reused", closed_standard_streams_are_not_reused, LOAD},
 };
 
 int main(int argc, char **argv)

@@ -1,7 +1,8 @@
 /*
- * Every function with every combination of NULL and valid pointers. The checks
- * are written by tests/abi/nulls.py out of the description of the ABI; this file
- * has the valid values, and says what is right. See checks.h for how to run them.
+ * Every function with every combination of NULL and valid pointers.
+ * tests/abi/nulls.py generates the checks from the description of the ABI. This
+ * file supplies the valid values and the expectations. See checks.h for how to run
+ * the checks.
  */
 
 #include "checks.h"
@@ -11,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What out-parameters hold before a call. */
+/* The value of out-parameters before a call. */
 static char garbage_bytes[1];
 static void *const garbage = garbage_bytes;
 
@@ -19,7 +20,7 @@ static void *const garbage = garbage_bytes;
  * Callbacks
  * ------------------------------------------------------------------------ */
 
-/* What user_data points to. */
+/* The target of user_data. */
 static char mark;
 static int times_destroyed;
 
@@ -84,7 +85,7 @@ static int null_device(void)
 {
     static int fd = -1;
     if (fd < 0 && (fd = open("/dev/null", O_WRONLY)) < 0)
-        fatal("no /dev/null");
+        fatal("cannot open /dev/null");
     return fd;
 }
 
@@ -92,8 +93,8 @@ static int null_device(void)
  * Handles
  * ------------------------------------------------------------------------ */
 
-/* The status of a call that must succeed to make the checks possible. */
-static void need(dbss_status status)
+/* Ends the program if a call fails that the checks depend on. */
+static void require_ok(dbss_status status)
 {
     if (status != DBSS_OK)
         fatal("%s", dbss_error_message(dbss_last_error()));
@@ -102,16 +103,16 @@ static void need(dbss_status status)
 static dbss_config *make_config(void)
 {
     dbss_config *config;
-    need(dbss_config_new(&config));
-    need(dbss_config_set_endpoint(config, fact("http")));
+    require_ok(dbss_config_new(&config));
+    require_ok(dbss_config_set_endpoint(config, fixture("http")));
     return config;
 }
 
-/* Cancelled, so that a call with it ends at once. */
+/* A cancelled operation: a call with it ends at once. */
 static dbss_operation *make_operation(void)
 {
     dbss_operation *operation;
-    need(dbss_operation_new(&operation));
+    require_ok(dbss_operation_new(&operation));
     dbss_operation_cancel(operation);
     return operation;
 }
@@ -119,71 +120,71 @@ static dbss_operation *make_operation(void)
 static dbss_mirror_options *make_mirror_options(void)
 {
     dbss_mirror_options *options;
-    need(dbss_mirror_options_new(&options));
-    need(dbss_mirror_options_set(options, "instance", fact("instance")));
-    need(dbss_mirror_options_set(options, "template", "of the checks of NULL"));
+    require_ok(dbss_mirror_options_new(&options));
+    require_ok(dbss_mirror_options_set(options, "instance", fixture("instance")));
+    require_ok(dbss_mirror_options_set(options, "template", "of the checks of NULL"));
     return options;
 }
 
 static dbss_report_spec *make_report_spec(void)
 {
     dbss_report_spec *spec;
-    need(dbss_report_spec_new(&spec));
-    need(dbss_report_spec_set(spec, "template_id", fact("instance")));
-    need(dbss_report_spec_set(spec, "start_time", "2026-11-23 00:00:00"));
-    need(dbss_report_spec_set(spec, "end_time", "2026-11-24 00:00:00"));
+    require_ok(dbss_report_spec_new(&spec));
+    require_ok(dbss_report_spec_set(spec, "template_id", fixture("instance")));
+    require_ok(dbss_report_spec_set(spec, "start_time", "2026-11-23 00:00:00"));
+    require_ok(dbss_report_spec_set(spec, "end_time", "2026-11-24 00:00:00"));
     return spec;
 }
 
 static dbss_error *make_error(void)
 {
     if (dbss_config_new(NULL) == DBSS_OK)
-        fatal("NULL was taken");
+        fatal("NULL was accepted");
     return dbss_error_take();
 }
 
-/* At the mock service, or where nobody listens. */
+/* A context for the mock service, or for an unreachable endpoint. */
 static dbss_context *make_context_at(const char *endpoint)
 {
-    dbss_config *config = new_config(endpoint, fact("token"));
-    set(config, "project_id", fact("project"));
-    set(config, "iam_endpoint", endpoint);
-    return to_context(config);
+    dbss_config *config = new_config(endpoint, fixture("token"));
+    set_option(config, "project_id", fixture("project"));
+    set_option(config, "iam_endpoint", endpoint);
+    return context_from(config);
 }
 
 static dbss_context *make_context(void)
 {
-    return make_context_at(fact("http"));
+    return make_context_at(fixture("http"));
 }
 
-/* A call that lacks a parameter gets a context with which it could succeed, so
- * that its traffic would show; any other one with which it fails at once. */
+/* A call without a required parameter gets a reachable context, so that any traffic
+ * is noticed. Other calls get an unreachable one, so that they fail at once. */
 static dbss_context *shared_context(int reachable)
 {
     static dbss_context *contexts[2];
     if (contexts[reachable] == NULL)
-        contexts[reachable] = make_context_at(reachable ? fact("http") : "http://127.0.0.1:1");
+        contexts[reachable] = make_context_at(reachable ? fixture("http") : "http://127.0.0.1:1");
     return contexts[reachable];
 }
 
 static dbss_credentials *make_credentials(void)
 {
     dbss_credentials *credentials;
-    need(dbss_context_find_credentials(shared_context(1), NULL, &credentials));
+    require_ok(dbss_context_find_credentials(shared_context(1), NULL, &credentials));
     return credentials;
 }
 
 static dbss_report_stream *make_report_stream(void)
 {
     dbss_report_stream *stream;
-    need(dbss_report_open(shared_context(1), NULL, fact("instance"), fact("pdf"), NULL, NULL, &stream));
+    require_ok(dbss_report_open(shared_context(1), NULL, fixture("instance"), fixture("pdf"), NULL, NULL, &stream));
     return stream;
 }
 
 static dbss_cursor *make_cursor(void)
 {
     dbss_cursor *cursor;
-    need(dbss_instances_list(shared_context(0), NULL, 0, &cursor));
+    require_ok(dbss_instances_list(shared_context(0), NULL, 0, &cursor));
     return cursor;
 }
 
@@ -191,40 +192,40 @@ static dbss_page *make_page(void)
 {
     dbss_cursor *cursor;
     dbss_page *page;
-    need(dbss_instances_list(shared_context(1), NULL, 0, &cursor));
-    need(dbss_cursor_next(cursor, NULL, &page));
+    require_ok(dbss_instances_list(shared_context(1), NULL, 0, &cursor));
+    require_ok(dbss_cursor_next(cursor, NULL, &page));
     dbss_cursor_free(cursor);
     return page;
 }
 
-/* Of a mirror of two days: one's report fails, and the other has none. */
+/* The result of a mirror of two days. One has a failing report, the other none. */
 static dbss_mirror_result *make_mirror_result(void)
 {
     dbss_mirror_options *options = make_mirror_options();
     dbss_mirror_result *result;
     const char *id = fresh_id();
-    char *body = format("{\"id\": \"%s\", \"format\": \"pdf\", \"size\": 6000, \"start_time\": \"2026-11-23 00:00:00\","
-                        " \"type\": \"AUDIT_REPORT_DAY\", \"template_type\": \"of the checks of NULL\"}", id);
-    free(control("POST", "/reports", body));
-    free(body);
+    post_control("/reports",
+                 "{\"id\": \"%s\", \"format\": \"pdf\", \"size\": 6000, \"start_time\": \"2026-11-23 00:00:00\","
+                 " \"type\": \"AUDIT_REPORT_DAY\", \"template_type\": \"of the checks of NULL\"}",
+                 id);
     post_fault(id, "\"status\": 400, \"times\": 1");
-    need(dbss_mirror_options_set(options, "until", "2026-11-24"));
+    require_ok(dbss_mirror_options_set(options, "until", "2026-11-24"));
     if (dbss_reports_mirror(shared_context(1), NULL, scratch_directory(), options, NULL, &result) != DBSS_ERR_PARTIAL
         || dbss_mirror_result_failure_count(result) != 1 || dbss_mirror_result_gap_count(result) != 1)
-        fatal("the mirror went otherwise: %s", dbss_error_message(dbss_last_error()));
+        fatal("unexpected result of the mirror: %s", dbss_error_message(dbss_last_error()));
     dbss_mirror_options_free(options);
     return result;
 }
 
-static dbss_token_request *request_to_answer;
+static dbss_token_request *kept_request;
 
 static void keep_request(void *operation, dbss_token_request *request)
 {
-    request_to_answer = request;
+    kept_request = request;
     dbss_operation_cancel(operation);
 }
 
-/* The call that asks is cancelled; what it asked can still be answered. */
+/* Keeps a copy of the first record. */
 static void keep_record(void *user_data, const dbss_log_record *record)
 {
     dbss_log_record **kept = user_data;
@@ -232,36 +233,37 @@ static void keep_record(void *user_data, const dbss_log_record *record)
         *kept = dbss_log_record_copy(record);
 }
 
-/* Of a call that fails. */
+/* The record of a failed call. */
 static dbss_log_record *make_log_record(void)
 {
     dbss_log_record *kept = NULL;
-    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
     dbss_buffer buffer;
     dbss_context *ctx;
     if (dbss_config_set_log(config, keep_record, &kept, NULL) != DBSS_OK)
-        fatal("no log");
-    ctx = to_context(config);
-    if (dbss_report_download(ctx, fact("project"), fact("instance"), fresh_id(), NULL, &buffer) == DBSS_OK || kept == NULL)
-        fatal("no record");
+        fatal("cannot set the log callback");
+    ctx = context_from(config);
+    if (dbss_report_download(ctx, fixture("project"), fixture("instance"), fresh_id(), NULL, &buffer) == DBSS_OK || kept == NULL)
+        fatal("no log record");
     dbss_context_free(ctx);
     return kept;
 }
 
+/* A request whose call is cancelled. It can still be completed. */
 static dbss_token_request *make_token_request(void)
 {
     dbss_config *config = make_config();
     dbss_operation *operation;
     dbss_credentials *credentials;
     dbss_context *ctx;
-    need(dbss_operation_new(&operation));
-    need(dbss_config_set_token_provider(config, keep_request, operation, NULL));
-    ctx = to_context(config);
+    require_ok(dbss_operation_new(&operation));
+    require_ok(dbss_config_set_token_provider(config, keep_request, operation, NULL));
+    ctx = context_from(config);
     if (dbss_context_find_credentials(ctx, operation, &credentials) != DBSS_ERR_CANCELLED)
         fatal("the request was not cancelled");
     dbss_context_free(ctx);
     dbss_operation_free(operation);
-    return request_to_answer;
+    return kept_request;
 }
 
 #define SHARED(kind) \
@@ -281,16 +283,16 @@ SHARED(mirror_result)
 static dbss_buffer make_buffer(void)
 {
     dbss_buffer buffer;
-    need(dbss_page_json(shared_page(), &buffer));
+    require_ok(dbss_page_json(shared_page(), &buffer));
     return buffer;
 }
 
 /* ---------------------------------------------------------------------------
- * Verdicts
+ * Expectations
  * ------------------------------------------------------------------------ */
 
-/* `missing` is the required parameter that is NULL, the first of several. */
-static void verdict(dbss_status status, const char *missing, int network)
+/* `missing` is the first required parameter that is NULL, or NULL. */
+static void expect_status(dbss_status status, const char *missing, int network)
 {
     if (missing != NULL)
         EXPECT_NULL(missing, status);
@@ -300,8 +302,8 @@ static void verdict(dbss_status status, const char *missing, int network)
         EXPECT(DBSS_OK, status);
 }
 
-/* A sanitizer sees where a string is none. */
-static void read_whole(const char *text)
+/* Reads the whole string, so that a sanitizer detects an invalid one. */
+static void read_string(const char *text)
 {
     static volatile size_t sink;
     if (text != NULL)
@@ -315,8 +317,8 @@ int main(int argc, char **argv)
 {
     int result;
     if (argc > 2 || (argc == 2 && strcmp(argv[1], "--list") != 0)) {
-        load_facts(argv[1]);
-        /* Now, so that their traffic is none of a check's. */
+        load_fixtures(argv[1]);
+        /* Created here, so that a check does not count their traffic. */
         shared_context(0);
         shared_context(1);
         shared_credentials();

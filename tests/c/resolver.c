@@ -12,7 +12,7 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static int stalled, begun, ended;
+static int stalled, started, ended;
 static const char *addresses = "127.0.0.1";
 
 void stall_lookups(void)
@@ -39,9 +39,9 @@ static int read_locked(const int *number)
     return value;
 }
 
-int lookups_begun(void)
+int lookups_started(void)
 {
-    return read_locked(&begun);
+    return read_locked(&started);
 }
 
 int lookups_ended(void)
@@ -49,7 +49,7 @@ int lookups_ended(void)
     return read_locked(&ended);
 }
 
-void answer_lookups_with(const char *text)
+void set_lookup_result(const char *text)
 {
     pthread_mutex_lock(&lock);
     addresses = text;
@@ -63,18 +63,18 @@ static lookup_fn *find(const char *name, lookup_fn **kept)
     void *symbol = dlsym(RTLD_NEXT, name);
     if (symbol == NULL)
         fatal("no %s", name);
-    /* ISO C knows no conversion from one to the other. */
+    /* ISO C has no cast from a data pointer to a function pointer. */
     memcpy(kept, &symbol, sizeof symbol);
     return *kept;
 }
 
-/* Each address is looked up by itself, and the lists are joined; those of the
- * C library may be freed as one, since it frees entry by entry. */
-int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
+/* Looks up each address separately and joins the lists. The C library can free the
+ * joined list, since it frees each entry separately. */
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result_list)
 {
     static lookup_fn *real;
     size_t len = node == NULL ? 0 : strlen(node);
-    struct addrinfo **end = found;
+    struct addrinfo **end = result_list;
     char *list, *address, *rest;
     int result = EAI_NONAME;
 
@@ -83,16 +83,16 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
         find("getaddrinfo", &real);
     pthread_mutex_unlock(&lock);
     if (len < 5 || strcmp(node + len - 5, ".test") != 0)
-        return real(node, service, hints, found);
+        return real(node, service, hints, result_list);
 
     pthread_mutex_lock(&lock);
-    begun++;
+    started++;
     while (stalled)
         pthread_cond_wait(&changed, &lock);
     list = format("%s", addresses);
     pthread_mutex_unlock(&lock);
 
-    *found = NULL;
+    *result_list = NULL;
     for (address = strtok_r(list, " ", &rest); address != NULL; address = strtok_r(NULL, " ", &rest)) {
         result = real(address, service, hints, end);
         if (result != 0)

@@ -1,20 +1,19 @@
-/* A name service of our own: getaddrinfo() of this program, which libdbss
- * finds before the C library's. It answers for names that end in ".test", and
- * hands on the others. */
+/* Replaces getaddrinfo(): libdbss finds this one before the C library's. It resolves
+ * names that end in ".test" and passes other names to the C library. */
 
 #ifndef RESOLVER_H
 #define RESOLVER_H
 
-/* From now on look-ups of ".test" names wait until release_lookups(). */
+/* Makes look-ups of ".test" names wait until release_lookups(). */
 void stall_lookups(void);
 void release_lookups(void);
 
-/* How many look-ups of such names have begun, and how many have ended. */
-int lookups_begun(void);
+/* The numbers of look-ups of such names that have started and ended. */
+int lookups_started(void);
 int lookups_ended(void);
 
-/* The addresses that a ".test" name has: numeric, separated by spaces. The
- * text must stay. */
-void answer_lookups_with(const char *addresses);
+/* Sets the addresses of ".test" names: numeric, separated by spaces. The text must
+ * stay valid. */
+void set_lookup_result(const char *addresses);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * Little memory: in children that may have no more than they use already, and a
- * little, each call succeeds or says that there is too little; none ends the
- * process. See checks.h for how to run them.
+ * Low memory. In child processes with a memory limit, each call succeeds or reports
+ * that there is too little memory. No call ends the process. See checks.h for how
+ * to run the checks.
  */
 
 #define _GNU_SOURCE /* for RLIMIT_AS, which POSIX.1-2008 names and hides */
@@ -17,43 +17,42 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define KIB 1024L
 
-static const long spare[] = {0, 4 * KIB, 16 * KIB, 64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, 1024 * KIB, 2048 * KIB, 4096 * KIB};
-/* With this much every call succeeds. */
+static const long spare_sizes[] = {0, 4 * KIB, 16 * KIB, 64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, 1024 * KIB, 2048 * KIB, 4096 * KIB};
+/* With this much memory every call succeeds. */
 #define PLENTY (64 * 1024 * KIB)
 
 static const char *scheme, *report, *instance;
-/* Which request for memory fails; 0: none. */
-static long failing;
+/* The number of the allocation that fails. 0: none. */
+static long failing_allocation;
 static char *endpoint, *template_id, *directory;
-static dbss_context *ctx, *at_address;
+static dbss_context *ctx, *context_at_address;
 
 /* ---------------------------------------------------------------------------
  * The calls
  * ------------------------------------------------------------------------ */
 
-static dbss_status new_one(void)
+static dbss_status create_context(void)
 {
     dbss_config *config = NULL;
     dbss_status status = dbss_config_new(&config);
     if (status == DBSS_OK)
         status = dbss_config_set_endpoint(config, endpoint);
     if (status == DBSS_OK)
-        status = dbss_config_set(config, "ca_file", fact("ca_file"));
+        status = dbss_config_set(config, "ca_file", fixture("ca_file"));
     if (status == DBSS_OK)
-        status = dbss_config_set_token(config, fact("token"));
+        status = dbss_config_set_token(config, fixture("token"));
     if (status == DBSS_OK)
         status = dbss_context_new(config, &ctx);
     dbss_config_free(config);
     return status;
 }
 
-/* With the system's certificates. */
-static dbss_status new_of_region(void)
+/* Loads the system's certificates. */
+static dbss_status create_regional_context(void)
 {
     dbss_config *config = NULL;
     dbss_context *other = NULL;
@@ -61,7 +60,7 @@ static dbss_status new_of_region(void)
     if (status == DBSS_OK)
         status = dbss_config_set_region(config, "cn-north-4");
     if (status == DBSS_OK)
-        status = dbss_config_set_token(config, fact("token"));
+        status = dbss_config_set_token(config, fixture("token"));
     if (status == DBSS_OK)
         status = dbss_context_new(config, &other);
     dbss_config_free(config);
@@ -69,32 +68,33 @@ static dbss_status new_of_region(void)
     return status;
 }
 
-static dbss_status to_memory(void)
+static dbss_status download_to_memory(void)
 {
     dbss_buffer buffer = {NULL, 0};
-    dbss_status status = dbss_report_download(ctx, fact("project"), fact("instance"), report, NULL, &buffer);
+    dbss_status status = dbss_report_download(ctx, fixture("project"), fixture("instance"), report, NULL, &buffer);
     dbss_buffer_free(&buffer);
     return status;
 }
 
-static dbss_status all_anew(void)
+static dbss_status create_context_and_download(void)
 {
     dbss_context *other = ctx;
-    dbss_status status = new_one();
+    dbss_status status = create_context();
     if (status == DBSS_OK)
-        status = to_memory();
+        status = download_to_memory();
     dbss_context_free(ctx);
     ctx = other;
     return status;
 }
 
-static dbss_status to_directory(void)
+static dbss_status download_to_directory(void)
 {
-    return dbss_report_download_to_directory(ctx, fact("project"), fact("instance"), report, NULL, directory, DBSS_FILE_REPLACE,
+    return dbss_report_download_to_directory(ctx, fixture("project"), fixture("instance"), report, NULL, directory,
+                                             DBSS_FILE_REPLACE,
                                              NULL);
 }
 
-static int32_t take(void *user_data, const uint8_t *data, size_t len)
+static int32_t ignore_bytes(void *user_data, const uint8_t *data, size_t len)
 {
     (void)user_data;
     (void)data;
@@ -102,22 +102,23 @@ static int32_t take(void *user_data, const uint8_t *data, size_t len)
     return 0;
 }
 
-static dbss_status to_callback(void)
+static dbss_status download_to_callback(void)
 {
-    return dbss_report_download_to_callback(ctx, fact("project"), fact("instance"), report, NULL, take, NULL, NULL);
+    return dbss_report_download_to_callback(ctx, fixture("project"), fixture("instance"), report, NULL, ignore_bytes, NULL,
+                                            NULL);
 }
 
-static int starving;
+static int exhausts_memory;
 
-/* A host that takes all the memory there is, in the midst of a call. */
-static int32_t take_everything(void *user_data, const dbss_operation *operation)
+/* Simulates a host that takes all memory during a call. */
+static int32_t exhaust_memory(void *user_data, const dbss_operation *operation)
 {
     size_t size;
     (void)user_data;
     (void)operation;
-    for (size = starving ? 1 << 20 : 0; size >= 8; size /= 2) {
+    for (size = exhausts_memory ? 1 << 20 : 0; size >= 8; size /= 2) {
         void *volatile *block;
-        /* Linked, so that no compiler leaves it out. */
+        /* Linked, so that the compiler keeps the allocations. */
         static void *all;
         while ((block = malloc(size)) != NULL) {
             *block = all;
@@ -127,27 +128,27 @@ static int32_t take_everything(void *user_data, const dbss_operation *operation)
     return 0;
 }
 
-static dbss_status new_operation_here(dbss_operation **operation)
+static dbss_status new_exhausting_operation(dbss_operation **operation)
 {
     dbss_status status = dbss_operation_new(operation);
-    return status == DBSS_OK ? dbss_operation_set_progress(*operation, take_everything, NULL, NULL) : status;
+    return status == DBSS_OK ? dbss_operation_set_progress(*operation, exhaust_memory, NULL, NULL) : status;
 }
 
-static dbss_status download_under(dbss_operation *operation)
+static dbss_status download_to_memory_with(dbss_operation *operation)
 {
     dbss_buffer buffer = {NULL, 0};
     dbss_status status =
-        dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), report, NULL, operation, &buffer);
+        dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report, NULL, operation, &buffer);
     dbss_buffer_free(&buffer);
     return status;
 }
 
-static dbss_status under_operation(void)
+static dbss_status download_with_operation(void)
 {
     dbss_operation *operation = NULL;
-    dbss_status status = new_operation_here(&operation);
+    dbss_status status = new_exhausting_operation(&operation);
     if (status == DBSS_OK)
-        status = download_under(operation);
+        status = download_to_memory_with(operation);
     dbss_operation_free(operation);
     return status;
 }
@@ -158,9 +159,9 @@ static dbss_status list(void)
     dbss_page *page = NULL;
     dbss_buffer json = {NULL, 0};
     dbss_operation *operation = NULL;
-    dbss_status status = new_operation_here(&operation);
+    dbss_status status = new_exhausting_operation(&operation);
     if (status == DBSS_OK)
-        status = dbss_reports_list(ctx, fact("project"), instance, NULL, 0, &cursor);
+        status = dbss_reports_list(ctx, fixture("project"), instance, NULL, 0, &cursor);
     do {
         dbss_page_free(page);
         page = NULL;
@@ -180,7 +181,7 @@ static dbss_status generate(void)
     char id[DBSS_ID_SIZE];
     dbss_report_spec *spec = NULL;
     dbss_operation *operation = NULL;
-    dbss_status status = new_operation_here(&operation);
+    dbss_status status = new_exhausting_operation(&operation);
     if (status == DBSS_OK)
         status = dbss_report_spec_new(&spec);
     if (status == DBSS_OK)
@@ -190,15 +191,15 @@ static dbss_status generate(void)
     if (status == DBSS_OK)
         status = dbss_report_spec_set(spec, "end_time", "2026-11-24 00:00:00");
     if (status == DBSS_OK)
-        status = dbss_report_generate(ctx, fact("project"), instance, spec, operation, id);
+        status = dbss_report_generate(ctx, fixture("project"), instance, spec, operation, id);
     dbss_report_spec_free(spec);
     dbss_operation_free(operation);
     return status;
 }
 
-/* At an address: where each worker looks up a name on a thread of its own, one
- * may start while the others take the last memory. The C library ends the process
- * then. */
+/* Uses an endpoint by address. With a name, each worker starts a thread for its
+ * look-up. If other workers take the last memory then, the C library ends the
+ * process. */
 static dbss_status mirror(void)
 {
     dbss_mirror_options *options = NULL;
@@ -206,14 +207,14 @@ static dbss_status mirror(void)
     dbss_buffer json = {NULL, 0};
     dbss_operation *operation = NULL;
     char place[256];
-    dbss_status status = new_operation_here(&operation);
+    dbss_status status = new_exhausting_operation(&operation);
     if (status == DBSS_OK)
         status = dbss_mirror_options_new(&options);
-    snprintf(place, sizeof place, "%s/%ld-%ld", directory, (long)getpid(), failing);
+    snprintf(place, sizeof place, "%s/%ld-%ld", directory, (long)getpid(), failing_allocation);
     if (status == DBSS_OK)
         status = dbss_mirror_options_set(options, "instance", instance);
     if (status == DBSS_OK)
-        status = dbss_reports_mirror(at_address, fact("project"), place, options, operation, &result);
+        status = dbss_reports_mirror(context_at_address, fixture("project"), place, options, operation, &result);
     if (result != NULL && dbss_mirror_result_json(result, &json) != DBSS_OK && status == DBSS_OK)
         status = DBSS_ERR_OUT_OF_MEMORY;
     dbss_buffer_free(&json);
@@ -223,11 +224,11 @@ static dbss_status mirror(void)
     return status;
 }
 
-/* An error in all its parts, of a report that there is not. */
-static dbss_status missing(void)
+/* Downloads a missing report, whose error has all its parts. */
+static dbss_status download_missing_report(void)
 {
     dbss_buffer buffer = {NULL, 0};
-    dbss_status status = dbss_report_download(ctx, fact("project"), fact("instance"), "0123456789abcdef", NULL, &buffer);
+    dbss_status status = dbss_report_download(ctx, fixture("project"), fixture("instance"), "0123456789abcdef", NULL, &buffer);
     dbss_error *error = dbss_error_take();
     if (status == DBSS_ERR_NOT_FOUND)
         status = dbss_error_http_status(error) == 404 ? DBSS_OK : DBSS_ERR_INTERNAL;
@@ -239,14 +240,14 @@ static dbss_status missing(void)
  * Children
  * ------------------------------------------------------------------------ */
 
-/* How much address space this process has taken. */
-static long in_use(void)
+/* The address space that this process uses. */
+static long address_space_in_use(void)
 {
     char line[128];
     FILE *file = fopen("/proc/self/statm", "r");
     long pages;
     if (file == NULL || fgets(line, sizeof line, file) == NULL || sscanf(line, "%ld", &pages) != 1)
-        fatal("no /proc/self/statm");
+        fatal("cannot read /proc/self/statm");
     fclose(file);
     return pages * sysconf(_SC_PAGESIZE);
 }
@@ -254,285 +255,286 @@ static long in_use(void)
 static dbss_status (*call)(void);
 static dbss_status status_on_thread;
 
-static void *make_call_here(void *unused)
+static void *make_call_on_thread(void *unused)
 {
     (void)unused;
     status_on_thread = call();
     return NULL;
 }
 
-enum { HERE, AGAIN, ON_A_THREAD };
+enum { FIRST_CALL, SECOND_CALL, ON_THREAD };
 
-/* What the child exits with: whether the call succeeded or had no memory. */
-enum { SUCCESS = 0, NO_MEMORY = 1, ELSE = 2 };
+/* The exit code of a child. */
+enum { SUCCESS = 0, NO_MEMORY = 1, OTHER = 2 };
 
-static int outcome_of_child(long more, int how, int starves)
+/* The limit of a child: the bytes above what it uses, which call it makes, and
+ * whether the host takes all memory meanwhile. */
+struct limited_call {
+    long spare;
+    int how, exhausts;
+};
+
+static int make_limited_call(void *argument)
 {
-    pid_t child;
-    fflush(stdout);
-    child = fork();
-    if (child < 0)
-        fatal("no child");
-    if (child == 0) {
-        struct rlimit limit;
-        dbss_status status;
-        long used;
-        if (how == AGAIN && call() != DBSS_OK)
-            _exit(ELSE);
-        used = in_use();
-        if (getrlimit(RLIMIT_AS, &limit) != 0)
-            _exit(ELSE);
-        limit.rlim_cur = (rlim_t)(used + more);
-        if (setrlimit(RLIMIT_AS, &limit) != 0)
-            _exit(ELSE);
-        starving = starves;
-        if (how == ON_A_THREAD) {
-            pthread_t thread;
-            /* As the stack is a part of what may be had. */
-            if (pthread_create(&thread, NULL, make_call_here, NULL) != 0)
-                _exit(NO_MEMORY);
-            pthread_join(thread, NULL);
-            status = status_on_thread;
-        } else {
-            status = call();
-        }
-        if (status == DBSS_OK)
-            _exit(SUCCESS);
-        /* A mirror goes on without the reports for which there is no thread. */
-        if (status == DBSS_ERR_OUT_OF_MEMORY || status == DBSS_ERR_RESOURCE || status == DBSS_ERR_PARTIAL)
-            _exit(NO_MEMORY);
-        fprintf(stderr, "status %d: %s\n", (int)status, dbss_error_message(dbss_last_error()));
-        _exit(ELSE);
+    const struct limited_call *limited = argument;
+    struct rlimit limit;
+    dbss_status status;
+    long used;
+    if (limited->how == SECOND_CALL && call() != DBSS_OK)
+        return OTHER;
+    used = address_space_in_use();
+    if (getrlimit(RLIMIT_AS, &limit) != 0)
+        return OTHER;
+    limit.rlim_cur = (rlim_t)(used + limited->spare);
+    if (setrlimit(RLIMIT_AS, &limit) != 0)
+        return OTHER;
+    exhausts_memory = limited->exhausts;
+    if (limited->how == ON_THREAD) {
+        pthread_t thread;
+        /* The stack needs memory too. */
+        if (pthread_create(&thread, NULL, make_call_on_thread, NULL) != 0)
+            return NO_MEMORY;
+        pthread_join(thread, NULL);
+        status = status_on_thread;
+    } else {
+        status = call();
     }
-    return wait_for_child(child);
+    if (status == DBSS_OK)
+        return SUCCESS;
+    /* A mirror continues without the reports for which it gets no thread. */
+    if (status == DBSS_ERR_OUT_OF_MEMORY || status == DBSS_ERR_RESOURCE || status == DBSS_ERR_PARTIAL)
+        return NO_MEMORY;
+    fprintf(stderr, "status %d: %s\n", (int)status, dbss_error_message(dbss_last_error()));
+    return OTHER;
 }
 
-/* The call with every limit; `what` it is. */
-static void expect_no_death(const char *what, int how, dbss_status (*made)(void))
+static int call_with_limit(long spare, int how, int exhausts)
+{
+    struct limited_call limited = {spare, how, exhausts};
+    return run_child(make_limited_call, &limited);
+}
+
+/* Makes the call with every limit. `what` describes it. */
+static void expect_clean_end(const char *what, int how, dbss_status (*function)(void))
 {
     size_t i;
     int outcome;
-    call = made;
-    for (i = 0; i < sizeof spare / sizeof *spare; i++) {
-        outcome = outcome_of_child(spare[i], how, 0);
+    call = function;
+    for (i = 0; i < sizeof spare_sizes / sizeof *spare_sizes; i++) {
+        outcome = call_with_limit(spare_sizes[i], how, 0);
         if (outcome != SUCCESS && outcome != NO_MEMORY)
-            failed("%s, %s, way %d, with %ld KiB to spare: %s %d", what, scheme, how, spare[i] / KIB,
-                   outcome < 0 ? "ended by signal" : "exit", abs(outcome));
+            fail_check("%s, %s, mode %d, with %ld KiB to spare: %s %d", what, scheme, how, spare_sizes[i] / KIB,
+                       outcome < 0 ? "ended by signal" : "exit", abs(outcome));
     }
-    /* Or the check would prove nothing. */
-    outcome = outcome_of_child(PLENTY, how, 0);
+    /* Otherwise the check would prove nothing. */
+    outcome = call_with_limit(PLENTY, how, 0);
     if (outcome != SUCCESS)
-        failed("%s, %s, way %d, with plenty: exit %d", what, scheme, how, outcome);
+        fail_check("%s, %s, mode %d, with plenty: exit %d", what, scheme, how, outcome);
 }
 
-/* The scheme at an address, for which no thread looks up a name. */
+/* The endpoint by address. It needs no look-up thread. */
 static char *address_of(const char *where)
 {
-    return format("%s://127.0.0.1%s", where, strrchr(fact(where), ':'));
+    return format("%s://127.0.0.1%s", where, strrchr(fixture(where), ':'));
 }
 
-static void begin_at(const char *where, char *at, int reports)
+static void set_up_at(const char *where, char *at, int reports)
 {
     dbss_cursor *cursor;
     dbss_page *page = NULL;
-    char *body;
+    char *address;
     scheme = where;
     endpoint = at;
     report = add_report(3000000);
-    body = format("instance-%s", fresh_id());
-    instance = body;
-    body = format("{\"id\": \"%s\", \"name\": \"for a check\"}", instance);
-    free(control("POST", "/instances", body));
-    free(body);
-    body = format("{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": %d, \"size\": 20000}", instance, reports);
-    free(control("POST", "/reports", body));
-    free(body);
-    free(control("POST", "/generation", "{\"percent_per_list\": 100}"));
+    instance = add_instance();
+    post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": %d, \"size\": 20000}", instance, reports);
+    post_control("/generation", "{\"percent_per_list\": 100}");
     directory = new_directory();
-    if (new_one() != DBSS_OK)
-        fatal("no context");
-    body = address_of(scheme);
-    at_address = new_context(body);
-    free(body);
-    EXPECT(DBSS_OK, dbss_templates_list(ctx, fact("project"), instance, &cursor));
+    if (create_context() != DBSS_OK)
+        fatal("cannot create a context");
+    address = address_of(scheme);
+    context_at_address = new_context(address);
+    free(address);
+    EXPECT(DBSS_OK, dbss_templates_list(ctx, fixture("project"), instance, &cursor));
     EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
     template_id = format("%s", dbss_page_field(page, 0, "id"));
     dbss_page_free(page);
     dbss_cursor_free(cursor);
 }
 
-static void begin(const char *where)
+static void set_up(const char *where)
 {
-    begin_at(where, format("%s", fact(where)), 300);
+    set_up_at(where, format("%s", fixture(where)), 300);
 }
 
-static void end(void)
+static void tear_down(void)
 {
-    char *command = format("rm -rf '%s'", directory);
     dbss_context_free(ctx);
-    dbss_context_free(at_address);
-    CHECK(system(command) == 0);
-    free(command);
+    dbss_context_free(context_at_address);
+    remove_tree(directory);
     free(directory);
     free(template_id);
     free(endpoint);
 }
 
-static void every_call(const char *where)
+static void check_every_call(const char *where)
 {
     static const struct {
         const char *what;
         dbss_status (*call)(void);
     } calls[] = {
-        {"context and download", all_anew},
-        {"download to memory", to_memory},
-        {"download to a directory", to_directory},
-        {"download to a function", to_callback},
-        {"download under an operation", under_operation},
+        {"context and download", create_context_and_download},
+        {"download to memory", download_to_memory},
+        {"download to a directory", download_to_directory},
+        {"download to a function", download_to_callback},
+        {"download under an operation", download_with_operation},
         {"list", list},
         {"generate", generate},
         {"mirror", mirror},
-        {"error", missing},
+        {"error", download_missing_report},
     };
     size_t i;
     int how;
-    begin(where);
+    set_up(where);
     for (i = 0; i < sizeof calls / sizeof *calls; i++)
-        for (how = HERE; how <= ON_A_THREAD && !has_failed(); how++)
-            expect_no_death(calls[i].what, how, calls[i].call);
-    end();
+        for (how = FIRST_CALL; how <= ON_THREAD && !has_failed(); how++)
+            expect_clean_end(calls[i].what, how, calls[i].call);
+    tear_down();
 }
 
-static void plain(void)
+static void low_memory_ends_no_call(void)
 {
-    every_call("http");
+    check_every_call("http");
 }
 
-static void tls(void)
+static void low_memory_ends_no_call_tls(void)
 {
-    every_call("https");
+    check_every_call("https");
 }
 
-/* The memory goes while a call is under way. */
-static void starved(void)
+/* The host takes all memory during a call. */
+static void memory_taken_during_call_fails_it(void)
 {
     static const char *const schemes[] = {"http", "https"};
-    static dbss_status (*const calls[])(void) = {under_operation, list, generate, mirror};
+    static dbss_status (*const calls[])(void) = {download_with_operation, list, generate, mirror};
     size_t i, j;
     for (i = 0; i < 2; i++) {
-        begin(schemes[i]);
+        set_up(schemes[i]);
         for (j = 0; j < sizeof calls / sizeof *calls; j++) {
             int how;
             call = calls[j];
-            for (how = HERE; how <= ON_A_THREAD; how++) {
-                int outcome = outcome_of_child(PLENTY, how, 1);
+            for (how = FIRST_CALL; how <= ON_THREAD; how++) {
+                int outcome = call_with_limit(PLENTY, how, 1);
                 if (outcome != NO_MEMORY)
-                    failed("call %d, %s, way %d: %d", (int)j, scheme, how, outcome);
+                    fail_check("call %d, %s, mode %d: %d", (int)j, scheme, how, outcome);
             }
         }
-        end();
+        tear_down();
     }
 }
 
-static void certificates(void)
+static void low_memory_while_loading_certificates(void)
 {
-    begin("http");
-    expect_no_death("certificates of the system", HERE, new_of_region);
-    end();
+    set_up("http");
+    expect_clean_end("certificates of the system", FIRST_CALL, create_regional_context);
+    tear_down();
 }
 
 /* ---------------------------------------------------------------------------
- * Each request for memory that fails
+ * Failing allocations
  * ------------------------------------------------------------------------ */
 
-/* Whether each one fails in turn, and not every so many. */
-#define ALL_OF_THEM "DBSS_TEST_EACH_ALLOCATION"
+/* If set, each allocation fails in turn. Otherwise only every n-th. */
+#define EACH_ALLOCATION "DBSS_TEST_EACH_ALLOCATION"
 
-/* Makes the call again and again, each time with another request that fails, until
- * there are no more requests; what the child ends with. */
-static int fail_in_turn(dbss_status (*made)(void), long step, volatile long *at)
+/* A call whose allocations fail in turn: every `step`-th after the first ones. */
+struct failing_call {
+    dbss_status (*call)(void);
+    long step;
+    /* Shared with the parent: the allocation that fails. */
+    volatile long *at;
+};
+
+/* Repeats the call in a child. Each time another allocation fails, until none is
+ * left. */
+static int fail_each_allocation(void *argument)
 {
-    /* What is made once, and kept. */
+    /* Warm-up calls, and the blocks and descriptors that may stay. */
     enum { WARM = 3, KEPT = 200, KEPT_DESCRIPTORS = 4 };
+    const struct failing_call *failing = argument;
     long blocks, descriptors, i;
     for (i = 0; i < WARM; i++)
-        if (made() != DBSS_OK)
+        if (failing->call() != DBSS_OK)
             return 2;
     blocks = count_blocks();
-    descriptors = each_descriptor(NULL);
-    for (failing = 1;; failing += failing < 20 ? 1 : step) {
+    descriptors = for_each_descriptor(NULL);
+    for (failing_allocation = 1;; failing_allocation += failing_allocation < 20 ? 1 : failing->step) {
         dbss_status status;
         int has_failed;
-        *at = failing;
-        fail_request(failing);
-        status = made();
-        has_failed = has_failed_request();
-        fail_request(0);
+        *failing->at = failing_allocation;
+        fail_allocation(failing_allocation);
+        status = failing->call();
+        has_failed = has_failed_allocation();
+        fail_allocation(0);
         if (!has_failed)
             break;
         if (status != DBSS_OK && status != DBSS_ERR_OUT_OF_MEMORY && status != DBSS_ERR_RESOURCE && status != DBSS_ERR_PARTIAL) {
             fprintf(stderr, "status %d: %s\n", (int)status, dbss_error_message(dbss_last_error()));
             return 3;
         }
-        if (status != DBSS_OK && made() != DBSS_OK) {
+        if (status != DBSS_OK && failing->call() != DBSS_OK) {
             fprintf(stderr, "afterwards: %s\n", dbss_error_message(dbss_last_error()));
             return 4;
         }
     }
     blocks = count_blocks() - blocks;
-    descriptors = each_descriptor(NULL) - descriptors;
-    if (failing < 20 || blocks > KEPT || descriptors > KEPT_DESCRIPTORS) {
-        fprintf(stderr, "%ld requests, %ld more blocks, %ld more descriptors\n", failing, blocks, descriptors);
+    descriptors = for_each_descriptor(NULL) - descriptors;
+    if (failing_allocation < 20 || blocks > KEPT || descriptors > KEPT_DESCRIPTORS) {
+        fprintf(stderr, "%ld allocations, %ld more blocks, %ld more descriptors\n", failing_allocation, blocks, descriptors);
         return 5;
     }
     return 0;
 }
 
-static void each_request(void)
+static void each_failed_allocation_is_handled(void)
 {
     static const struct {
         const char *what;
         long step;
         dbss_status (*call)(void);
     } calls[] = {
-        {"context and download", 1, all_anew},
-        {"download to memory", 1, to_memory},
-        {"download to a directory", 3, to_directory},
-        {"download to a function", 3, to_callback},
-        {"download under an operation", 3, under_operation},
+        {"context and download", 1, create_context_and_download},
+        {"download to memory", 1, download_to_memory},
+        {"download to a directory", 3, download_to_directory},
+        {"download to a function", 3, download_to_callback},
+        {"download under an operation", 3, download_with_operation},
         {"list", 17, list},
         {"generate", 97, generate},
         {"mirror", 397, mirror},
-        {"missing", 1, missing},
+        {"missing", 1, download_missing_report},
     };
     static const char *const schemes[] = {"http", "https"};
     volatile long *at = mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    int all = getenv(ALL_OF_THEM) != NULL;
+    int all = getenv(EACH_ALLOCATION) != NULL;
     size_t i, j;
-    if (!can_fail_requests()) {
-        skip("malloc() cannot be replaced here");
+    if (!can_fail_allocations()) {
+        skip_check("malloc() cannot be replaced here");
         return;
     }
     if (at == MAP_FAILED)
-        fatal("no memory");
+        fatal("out of memory");
     for (i = 0; i < 2; i++) {
-        begin_at(schemes[i], address_of(schemes[i]), 5);
+        set_up_at(schemes[i], address_of(schemes[i]), 5);
         for (j = 0; j < sizeof calls / sizeof *calls; j++) {
-            int status;
-            pid_t child;
-            fflush(stdout);
-            child = fork();
-            if (child == 0)
-                _exit(fail_in_turn(calls[j].call, all ? 1 : calls[j].step, at));
-            while (waitpid(child, &status, 0) < 0)
-                ;
-            if (status != 0)
-                failed("%s, %s, request %ld: %s %d", calls[j].what, schemes[i], *at, WIFSIGNALED(status) ? "signal" : "exit",
-                       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+            struct failing_call failing = {calls[j].call, all ? 1 : calls[j].step, at};
+            int code = wait_for_long_child(start_child(fail_each_allocation, &failing));
+            if (code != 0)
+                fail_check("%s, %s, allocation %ld: %s %d", calls[j].what, schemes[i], *at, code < 0 ? "signal" : "exit",
+                           abs(code));
             else if (all)
-                printf("%s, %s: %ld requests\n", calls[j].what, schemes[i], *at);
+                printf("%s, %s: %ld allocations\n", calls[j].what, schemes[i], *at);
         }
-        end();
+        tear_down();
     }
 }
 
@@ -540,24 +542,24 @@ static void each_request(void)
  * Copies
  * ------------------------------------------------------------------------ */
 
-static dbss_log_record *kept;
+static dbss_log_record *kept_record;
 
 static void keep_record(void *user_data, const dbss_log_record *record)
 {
     (void)user_data;
-    if (kept == NULL)
-        kept = dbss_log_record_copy(record);
+    if (kept_record == NULL)
+        kept_record = dbss_log_record_copy(record);
 }
 
-/* What a child ends with that asks for copies until there is none: 0 if it got
- * some while there was memory, NULL afterwards, and one again when others were
- * freed. */
-static int outcome_of_copies(int starves)
+/* Requests copies until there are no more. Returns 0 if the getters gave copies
+ * while there was memory, then NULL, and copies again once others were freed. */
+static int copy_until_exhausted(void *argument)
 {
+    int exhausts = *(int *)argument;
     enum { MOST = 100000 };
     static dbss_error *errors[MOST];
     static dbss_log_record *records[MOST];
-    dbss_config *config = new_config(fact("http"), fact("token"));
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
     dbss_operation *operation = NULL;
     dbss_buffer buffer;
     struct rlimit limit;
@@ -565,70 +567,66 @@ static int outcome_of_copies(int starves)
 
     if (dbss_config_set_log(config, keep_record, NULL, NULL) != DBSS_OK || dbss_operation_new(&operation) != DBSS_OK)
         return 2;
-    ctx = to_context(config);
-    if (dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), "0123456789abcdef", NULL, operation, &buffer) !=
+    ctx = context_from(config);
+    if (dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), "0123456789abcdef", NULL, operation, &buffer) !=
             DBSS_ERR_NOT_FOUND ||
-        kept == NULL || getrlimit(RLIMIT_AS, &limit) != 0)
+        kept_record == NULL || getrlimit(RLIMIT_AS, &limit) != 0)
         return 3;
-    limit.rlim_cur = (rlim_t)(in_use() + 256 * KIB);
+    limit.rlim_cur = (rlim_t)(address_space_in_use() + 256 * KIB);
     if (setrlimit(RLIMIT_AS, &limit) != 0)
         return 4;
-    starving = starves;
-    take_everything(NULL, NULL);
+    exhausts_memory = exhausts;
+    exhaust_memory(NULL, NULL);
     /* A few times more than until the first NULL. */
     while (number < MOST && failures < 1000) {
         errors[number] = dbss_operation_error(operation);
-        records[number] = dbss_log_record_copy(kept);
+        records[number] = dbss_log_record_copy(kept_record);
         failures += errors[number] == NULL || records[number] == NULL;
         number++;
     }
     got = number - failures;
-    if (failures < 1000 || (starves ? got > 0 : got < 10))
+    if (failures < 1000 || (exhausts ? got > 0 : got < 10))
         return 5;
     while (number-- > 0) {
         dbss_error_free(errors[number]);
         dbss_log_record_free(records[number]);
     }
-    return starves || (dbss_operation_error(operation) != NULL && dbss_log_record_copy(kept) != NULL) ? 0 : 6;
+    return exhausts || (dbss_operation_error(operation) != NULL && dbss_log_record_copy(kept_record) != NULL) ? 0 : 6;
 }
 
-/* Getters that give copies give NULL where there is no memory. */
-static void copies(void)
+/* Getters that return copies return NULL without memory. */
+static void copy_without_memory_is_null(void)
 {
-    int starves;
-    for (starves = 0; starves < 2; starves++) {
-        pid_t child;
-        fflush(stdout);
-        child = fork();
-        if (child == 0)
-            _exit(outcome_of_copies(starves));
-        CHECK(wait_for_child(child) == 0);
+    int exhausts;
+    for (exhausts = 0; exhausts < 2; exhausts++) {
+        CHECK(run_child(copy_until_exhausted, &exhausts) == 0);
     }
 }
 
-/* What a child ends with that keeps the errors of many calls without memory. */
-static int outcome_of_kept_errors(void)
+/* Keeps the errors of many calls without memory. */
+static int keep_errors(void *unused)
 {
     enum { MANY = 3000 };
     static dbss_operation *operations[MANY];
     static dbss_error *errors[MANY];
     int i;
+    (void)unused;
 
     for (i = 0; i < MANY; i++)
         if (dbss_operation_new(&operations[i]) != DBSS_OK)
             return 2;
-    if (download_under(operations[0]) != DBSS_OK)
+    if (download_to_memory_with(operations[0]) != DBSS_OK)
         return 3;
-    fail_requests_from(1);
+    fail_allocations_from(1);
     for (i = 0; i < MANY; i++) {
-        if (download_under(operations[i]) != DBSS_ERR_OUT_OF_MEMORY)
+        if (download_to_memory_with(operations[i]) != DBSS_ERR_OUT_OF_MEMORY)
             return 4;
         errors[i] = dbss_error_take();
         if (errors[i] == NULL || dbss_error_status(errors[i]) != DBSS_ERR_OUT_OF_MEMORY || *dbss_error_message(errors[i]) == 0)
             return 5;
     }
-    fail_requests_from(0);
-    if (download_under(operations[0]) != DBSS_OK)
+    fail_allocations_from(0);
+    if (download_to_memory_with(operations[0]) != DBSS_OK)
         return 6;
     for (i = 0; i < MANY; i++) {
         dbss_error_free(errors[i]);
@@ -637,47 +635,56 @@ static int outcome_of_kept_errors(void)
     return 0;
 }
 
-/* Whoever keeps each error keeps nothing else from the calls that follow. */
-static void kept_errors(void)
+/* Kept errors do not use up the reserve of later calls. */
+static void kept_errors_use_up_no_reserve(void)
 {
-    pid_t child;
-    if (!can_fail_requests()) {
-        skip("malloc() cannot be replaced here");
+    if (!can_fail_allocations()) {
+        skip_check("malloc() cannot be replaced here");
         return;
     }
-    begin("http");
-    fflush(stdout);
-    child = fork();
-    if (child == 0)
-        _exit(outcome_of_kept_errors());
-    CHECK(wait_for_child(child) == 0);
-    end();
+    set_up("http");
+    CHECK(run_child(keep_errors, NULL) == 0);
+    tear_down();
 }
 
-/* How much memory a child needs at most for a call, beyond what it has. */
-static long needed_kib(dbss_status expected)
+/* A call in a child, and where the child writes how much memory it needed. */
+struct measured_call {
+    dbss_status expected;
+    int fd;
+};
+
+static int measure_call(void *argument)
 {
+    const struct measured_call *measured = argument;
+    FILE *file = fopen("/proc/self/clear_refs", "w");
+    dbss_status status;
+    long needed;
+    if (file == NULL || fputs("5", file) < 0 || fclose(file) != 0)
+        fatal("cannot write /proc/self/clear_refs");
+#ifdef __GLIBC__
+    /* Memory that this program freed earlier does not belong to the call. */
+    malloc_trim(0);
+#endif
+    needed = proc_status_value("VmRSS");
+    status = call();
+    if (status != measured->expected)
+        fprintf(stderr, "status %d: %s\n", (int)status, dbss_error_message(dbss_last_error()));
+    needed = status == measured->expected ? proc_status_value("VmHWM") - needed : -1;
+    return write(measured->fd, &needed, sizeof needed) != sizeof needed;
+}
+
+/* The most memory that the call needs, beyond what its process has; -1 where it
+ * ended otherwise than expected. */
+static long measure_needed_kib(dbss_status expected)
+{
+    struct measured_call measured = {expected, -1};
     int ends[2];
     long needed = -1;
-    pid_t child = -1;
-    if (pipe(ends) != 0 || (child = fork()) < 0)
-        fatal("no child");
-    if (child == 0) {
-        FILE *file = fopen("/proc/self/clear_refs", "w");
-        dbss_status status;
-        if (file == NULL || fputs("5", file) < 0 || fclose(file) != 0)
-            fatal("no /proc/self/clear_refs");
-#ifdef __GLIBC__
-        /* What this program has freed is none of the call's. */
-        malloc_trim(0);
-#endif
-        needed = process_number("VmRSS");
-        status = call();
-        if (status != expected)
-            fprintf(stderr, "status %d: %s\n", (int)status, dbss_error_message(dbss_last_error()));
-        needed = status == expected ? process_number("VmHWM") - needed : -1;
-        _exit(write(ends[1], &needed, sizeof needed) != sizeof needed);
-    }
+    pid_t child;
+    if (pipe(ends) != 0)
+        fatal("cannot create a pipe");
+    measured.fd = ends[1];
+    child = start_child(measure_call, &measured);
     close(ends[1]);
     if (read(ends[0], &needed, sizeof needed) != sizeof needed)
         needed = -1;
@@ -686,26 +693,27 @@ static long needed_kib(dbss_status expected)
     return needed;
 }
 
-/* A body of about this size, which repeats a text between two others, for a
- * request for `place`. */
-static void serve(const char *place, int status, size_t size, const char *open, const char *part, const char *close)
+/* Sets a response for `place`. Its body of about `size` bytes repeats `part` between
+ * `open` and `close`. */
+static void post_repeated_body(const char *place, int status, size_t size, const char *open, const char *part,
+                               const char *close)
 {
-    size_t len = strlen(part), served = len, i;
+    size_t len = strlen(part), part_size = len, i;
     char *body = malloc(2 * size + 1024), *at = body;
     if (body == NULL)
-        fatal("no memory");
+        fatal("out of memory");
     at += sprintf(at, "{\"report\": \"%s\", \"times\": 1, \"status\": %d, \"body\": \"%s", place, status, open);
     for (i = 0; i < len; i++)
-        served -= part[i] == '\\';
-    for (; size > served; size -= served, at += len)
+        part_size -= part[i] == '\\';
+    for (; size > part_size; size -= part_size, at += len)
         memcpy(at, part, len);
     sprintf(at, "%s\"}", close);
     free(control("POST", "/faults", body));
     free(body);
 }
 
-/* A body costs no more than four times its size, whatever it holds. */
-static void amounts(void)
+/* A body needs at most four times its size, whatever its content. */
+static void response_body_memory_is_bounded(void)
 {
 #define Q "\\\""
     static const char list_open[] = "{" Q "items" Q ":[{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q "}}", list_close[] = "]}";
@@ -723,46 +731,47 @@ static void amounts(void)
         {"details", "{" Q "details" Q ":[0", ",0", "]}", DBSS_ERR_UNEXPECTED_RESPONSE},
     };
 #undef Q
-    /* What the mock service takes, with the escapes. */
+    /* The limit of the mock service, including the escapes. */
     enum { SIZE = 10 * 1024 * 1024 };
     size_t i;
     long needed;
-    begin("http");
+    set_up("http");
     call = list;
     for (i = 0; i < sizeof bodies / sizeof *bodies; i++) {
-        serve("@reports.list", 200, SIZE, bodies[i].open, bodies[i].part, bodies[i].close);
-        needed = needed_kib(bodies[i].expected);
+        post_repeated_body("@reports.list", 200, SIZE, bodies[i].open, bodies[i].part, bodies[i].close);
+        needed = measure_needed_kib(bodies[i].expected);
         printf("amount %-24s %6ld KiB\n", bodies[i].what, needed);
-        /* And a megabyte for the connection. */
+        /* Plus a megabyte for the connection. */
         if (needed < 0 || needed > 4 * SIZE / KIB + 1024)
-            failed("%s: %ld KiB", bodies[i].what, needed);
+            fail_check("%s: %ld KiB", bodies[i].what, needed);
     }
-    end();
+    tear_down();
 }
 
-/* A download of a report whose answer is a hostile server's. */
+/* The report for which the server sends a hostile response. */
 static const char *hostile_report;
 
 static dbss_status hostile_download(void)
 {
     dbss_buffer buffer = {NULL, 0};
     dbss_operation *operation = NULL;
-    dbss_status status = new_operation_here(&operation);
+    dbss_status status = new_exhausting_operation(&operation);
     if (status == DBSS_OK)
-        status = dbss_report_download_to_memory(ctx, fact("project"), fact("instance"), hostile_report, NULL, operation, &buffer);
+        status = dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), hostile_report, NULL, operation,
+                                                &buffer);
     dbss_buffer_free(&buffer);
     dbss_operation_free(operation);
     return status == DBSS_ERR_OUT_OF_MEMORY || status == DBSS_ERR_RESOURCE ? status : DBSS_OK;
 }
 
-/* An answer of so many parts, each a format for its number and `size` letters. */
-static char *repeated(const char *part, int count, size_t size)
+/* Repeats a part. It is a format with a number and `size` letters. */
+static char *repeat_part(const char *part, int count, size_t size)
 {
     char *letters = malloc(size + 1), *all, *at;
     int i;
     all = at = malloc((size_t)count * (strlen(part) + size + 16) + 1);
     if (letters == NULL || all == NULL)
-        fatal("no memory");
+        fatal("out of memory");
     memset(letters, 'a', size);
     letters[size] = 0;
     *at = 0;
@@ -772,35 +781,28 @@ static char *repeated(const char *part, int count, size_t size)
     return all;
 }
 
-/* What a child ends with that makes the call again and again, each time with no
- * memory from one request on. */
-static int outcome_of_end_of_memory(volatile long *at)
+/* Repeats the call in a child. Each time all allocations fail, from a later one
+ * on. */
+static int fail_from_each_allocation(void *argument)
 {
-    pid_t child;
-    fflush(stdout);
-    child = fork();
-    if (child < 0)
-        fatal("no child");
-    if (child == 0) {
-        int has_failed = 1;
-        if (call() != DBSS_OK)
-            _exit(ELSE);
-        for (*at = 1; has_failed; ++*at) {
-            fail_requests_from(*at);
-            call();
-            has_failed = has_failed_request();
-            fail_request(0);
-        }
-        _exit(SUCCESS);
+    volatile long *at = argument;
+    int has_failed = 1;
+    if (call() != DBSS_OK)
+        return OTHER;
+    for (*at = 1; has_failed; ++*at) {
+        fail_allocations_from(*at);
+        call();
+        has_failed = has_failed_allocation();
+        fail_allocation(0);
     }
-    return wait_for_child(child);
+    return SUCCESS;
 }
 
-/* Whatever a server makes long in an answer, little memory ends no process. */
-static void hostile(void)
+/* Whatever is long in a response, low memory ends no process. */
+static void hostile_response_with_low_memory_ends_no_call(void)
 {
 #define Q "\\\""
-    static const long rooms[] = {0, 64 * KIB, 256 * KIB, 512 * KIB, 1024 * KIB};
+    static const long spare_for_hostile[] = {0, 64 * KIB, 256 * KIB, 512 * KIB, 1024 * KIB};
     static const struct {
         const char *what;
         int status;
@@ -810,7 +812,7 @@ static void hostile(void)
         const char *open, *part, *close;
         int parts;
         size_t part_size;
-    } answers[] = {
+    } responses[] = {
         {"many fields", 200, "[\"X-%d\", \"%s\"],", 60, 4000, "%PDF-1.7", "", "", 0, 0},
         {"many ETags", 200, "[\"ETag\", \"%d%s\"],", 60, 4000, "%PDF-1.7", "", "", 0, 0},
         {"X-Request-Id of 60 KB", 400, "[\"X-Request-Id\", \"%.0d%s\"],", 1, 60000, "{}", "", "", 0, 0},
@@ -828,55 +830,58 @@ static void hostile(void)
     volatile long *at = mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     size_t i, j;
     if (at == MAP_FAILED)
-        fatal("no memory");
-    /* Where no name is looked up, on a thread of its own. */
-    begin_at("http", address_of("http"), 1);
+        fatal("out of memory");
+    /* By address, so that no look-up starts a thread. */
+    set_up_at("http", address_of("http"), 1);
     call = hostile_download;
-    for (i = 0; i < sizeof answers / sizeof *answers; i++) {
+    for (i = 0; i < sizeof responses / sizeof *responses; i++) {
         char *headers, *parts, *fault;
         int outcome;
         hostile_report = add_report(10000);
-        headers = answers[i].headers > 0 ? repeated(answers[i].header, answers[i].headers, answers[i].header_size) : format("%s", "");
+        headers = responses[i].headers > 0 ? repeat_part(responses[i].header, responses[i].headers,
+                                                         responses[i].header_size) : format("%s", "");
         if (*headers != 0)
             headers[strlen(headers) - 1] = 0;
-        parts = answers[i].parts > 0 ? repeated(answers[i].part, answers[i].parts, answers[i].part_size) : format("%s", "");
+        parts = responses[i].parts > 0 ? repeat_part(responses[i].part, responses[i].parts,
+                                                     responses[i].part_size) : format("%s", "");
         fault = format("{\"report\": \"%s\", \"times\": 1000, \"status\": %d, \"headers\": [%s], \"body\": \"%s%s%s\"}", hostile_report,
-                       answers[i].status, headers, answers[i].open, parts, answers[i].close);
+                       responses[i].status, headers, responses[i].open, parts, responses[i].close);
         free(control("POST", "/faults", fault));
-        for (j = 0; j < sizeof rooms / sizeof *rooms; j++) {
-            /* The connection has its memory already, or not. */
+        for (j = 0; j < sizeof spare_for_hostile / sizeof *spare_for_hostile; j++) {
+            /* With and without existing buffers for the connection. */
             int how;
-            for (how = HERE; how <= ON_A_THREAD; how++) {
-                outcome = outcome_of_child(rooms[j], how, 0);
+            for (how = FIRST_CALL; how <= ON_THREAD; how++) {
+                outcome = call_with_limit(spare_for_hostile[j], how, 0);
                 if (outcome != SUCCESS && outcome != NO_MEMORY)
-                    failed("%s, way %d, %ld KiB to spare: %d", answers[i].what, how, rooms[j] / KIB, outcome);
+                    fail_check("%s, mode %d, %ld KiB to spare: %d", responses[i].what, how, spare_for_hostile[j] / KIB,
+                               outcome);
             }
         }
-        if (can_fail_requests()) {
-            outcome = outcome_of_end_of_memory(at);
+        if (can_fail_allocations()) {
+            outcome = run_child(fail_from_each_allocation, (void *)at);
             if (outcome != SUCCESS)
-                failed("%s, no memory from request %ld on: %d", answers[i].what, *at, outcome);
+                fail_check("%s, no memory from allocation %ld on: %d", responses[i].what, *at, outcome);
         }
-        outcome = outcome_of_child(PLENTY, AGAIN, 0);
+        outcome = call_with_limit(PLENTY, SECOND_CALL, 0);
         if (outcome != SUCCESS)
-            failed("%s, with plenty: %d", answers[i].what, outcome);
+            fail_check("%s, with plenty: %d", responses[i].what, outcome);
         free(headers);
         free(parts);
         free(fault);
     }
-    end();
+    tear_down();
 }
 
 static const struct check checks[] = {
-    {"plain", plain, LOAD},
-    {"tls", tls, LOAD},
-    {"starved", starved, LOAD},
-    {"certificates", certificates, LOAD},
-    {"copies", copies, LOAD},
-    {"kept_errors", kept_errors, LOAD},
-    {"each_request", each_request, LOAD},
-    {"amounts", amounts, LOAD},
-    {"hostile", hostile, LOAD},
+    {"low_memory_ends_no_call", low_memory_ends_no_call, LOAD},
+    {"low_memory_ends_no_call_tls", low_memory_ends_no_call_tls, LOAD},
+    {"memory_taken_during_call_fails_it", memory_taken_during_call_fails_it, LOAD},
+    {"low_memory_while_loading_certificates", low_memory_while_loading_certificates, LOAD},
+    {"copy_without_memory_is_null", copy_without_memory_is_null, LOAD},
+    {"kept_errors_use_up_no_reserve", kept_errors_use_up_no_reserve, LOAD},
+    {"each_failed_allocation_is_handled", each_failed_allocation_is_handled, LOAD},
+    {"response_body_memory_is_bounded", response_body_memory_is_bounded, LOAD},
+    {"hostile_response_with_low_memory_ends_no_call", hostile_response_with_low_memory_ends_no_call, LOAD},
 };
 
 int main(int argc, char **argv)

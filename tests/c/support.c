@@ -23,27 +23,35 @@ void fatal(const char *text, ...)
     exit(2);
 }
 
-char *format(const char *text, ...)
+static char *format_list(const char *text, va_list arguments)
 {
-    va_list arguments;
+    va_list copy;
     int size;
     char *result = NULL;
 
-    va_start(arguments, text);
-    size = vsnprintf(NULL, 0, text, arguments);
-    va_end(arguments);
+    va_copy(copy, arguments);
+    size = vsnprintf(NULL, 0, text, copy);
+    va_end(copy);
     if (size < 0 || (result = malloc((size_t)size + 1)) == NULL)
-        fatal("no memory");
-    va_start(arguments, text);
+        fatal("out of memory");
     vsnprintf(result, (size_t)size + 1, text, arguments);
+    return result;
+}
+
+char *format(const char *text, ...)
+{
+    va_list arguments;
+    char *result;
+    va_start(arguments, text);
+    result = format_list(text, arguments);
     va_end(arguments);
     return result;
 }
 
-static struct { char *name, *value; } facts[64];
-static size_t fact_count;
+static struct { char *name, *value; } fixtures[64];
+static size_t fixture_count;
 
-void load_facts(const char *path)
+void load_fixtures(const char *path)
 {
     char *line = NULL;
     size_t size = 0;
@@ -57,29 +65,29 @@ void load_facts(const char *path)
         if (equals == NULL)
             continue;
         *equals = '\0';
-        if (fact_count == sizeof facts / sizeof *facts)
-            fatal("%s: too many facts", path);
-        facts[fact_count].name = format("%s", line);
-        facts[fact_count++].value = format("%s", equals + 1);
+        if (fixture_count == sizeof fixtures / sizeof *fixtures)
+            fatal("%s: too many fixtures", path);
+        fixtures[fixture_count].name = format("%s", line);
+        fixtures[fixture_count++].value = format("%s", equals + 1);
     }
     free(line);
     fclose(file);
 }
 
-const char *find_fact(const char *name)
+const char *find_fixture(const char *name)
 {
     size_t i;
-    for (i = 0; i < fact_count; i++)
-        if (strcmp(facts[i].name, name) == 0)
-            return facts[i].value;
+    for (i = 0; i < fixture_count; i++)
+        if (strcmp(fixtures[i].name, name) == 0)
+            return fixtures[i].value;
     return NULL;
 }
 
-const char *fact(const char *name)
+const char *fixture(const char *name)
 {
-    const char *value = find_fact(name);
+    const char *value = find_fixture(name);
     if (value == NULL)
-        fatal("no fact '%s' about the mock service", name);
+        fatal("no fixture '%s' of the mock service", name);
     return value;
 }
 
@@ -91,12 +99,12 @@ static int connect_to(const char *address)
     int fd;
 
     if (colon == NULL)
-        fatal("%s is no host:port", address);
+        fatal("%s is not host:port", address);
     *colon = '\0';
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
     if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
-        fatal("%s is no numeric address", address);
+        fatal("%s is not a numeric address", address);
     fd = socket(found->ai_family, found->ai_socktype, found->ai_protocol);
     if (fd < 0 || connect(fd, found->ai_addr, found->ai_addrlen) != 0)
         fatal("cannot connect to %s: %s", address, strerror(errno));
@@ -107,12 +115,12 @@ static int connect_to(const char *address)
 
 char *control(const char *method, const char *path, const char *body)
 {
-    /* HTTP/1.0: the answer ends with the connection, and comes without chunks. */
-    int fd = connect_to(fact("control"));
+    /* HTTP/1.0: the response ends with the connection and is not chunked. */
+    int fd = connect_to(fixture("control"));
     char *request = format("%s %s HTTP/1.0\r\nContent-Length: %lu\r\n\r\n%s", method, path,
                            (unsigned long)strlen(body), body);
-    size_t done = 0, len = strlen(request), room = 4096;
-    char *answer = malloc(room), *end;
+    size_t done = 0, len = strlen(request), capacity = 4096;
+    char *response = malloc(capacity), *end;
     ssize_t n;
 
     while (done < len) {
@@ -122,30 +130,41 @@ char *control(const char *method, const char *path, const char *body)
         if (n > 0)
             done += (size_t)n;
     }
-    /* It may have held a token. */
+    /* It may contain a token. */
     wipe(request, strlen(request));
     free(request);
     len = 0;
-    while (answer != NULL) {
-        n = recv(fd, answer + len, room - len - 1, 0);
+    while (response != NULL) {
+        n = recv(fd, response + len, capacity - len - 1, 0);
         if (n == 0)
             break;
         if (n < 0 && errno != EINTR)
             fatal("%s %s: cannot receive: %s", method, path, strerror(errno));
         if (n > 0)
             len += (size_t)n;
-        if (room - len < 2048)
-            answer = realloc(answer, room *= 2);
+        if (capacity - len < 2048)
+            response = realloc(response, capacity *= 2);
     }
-    if (answer == NULL)
-        fatal("no memory");
+    if (response == NULL)
+        fatal("out of memory");
     close(fd);
-    answer[len] = '\0';
-    end = strstr(answer, "\r\n\r\n");
-    if (end == NULL || strncmp(answer, "HTTP/1.", 7) != 0 || answer[9] != '2')
-        fatal("%s %s: the mock service answered: %s", method, path, answer);
-    memmove(answer, end + 4, strlen(end + 4) + 1);
-    return answer;
+    response[len] = '\0';
+    end = strstr(response, "\r\n\r\n");
+    if (end == NULL || strncmp(response, "HTTP/1.", 7) != 0 || response[9] != '2')
+        fatal("%s %s: the mock service responded: %s", method, path, response);
+    memmove(response, end + 4, strlen(end + 4) + 1);
+    return response;
+}
+
+void post_control(const char *path, const char *text, ...)
+{
+    va_list arguments;
+    char *body;
+    va_start(arguments, text);
+    body = format_list(text, arguments);
+    va_end(arguments);
+    free(control("POST", path, body));
+    free(body);
 }
 
 void wipe(char *secret, size_t len)
@@ -157,29 +176,29 @@ void wipe(char *secret, size_t len)
 
 long count_connections(void)
 {
-    char *answer = control("GET", "/connections", "");
-    const char *total = strstr(answer, "\"total\"");
+    char *response = control("GET", "/connections", "");
+    const char *total = strstr(response, "\"total\"");
     long count;
 
     if (total == NULL)
-        fatal("/connections: no total in %s", answer);
+        fatal("/connections: no total in %s", response);
     count = strtol(total + strcspn(total, "0123456789"), NULL, 10);
-    free(answer);
+    free(response);
     return count;
 }
 
 long count_requests(const char *report)
 {
     char *path = format("/requests?report=%s", report);
-    char *answer = control("GET", path, "");
-    const char *at = answer;
+    char *response = control("GET", path, "");
+    const char *at = response;
     long count = 0;
 
     while ((at = strstr(at, "\"method\"")) != NULL) {
         at++;
         count++;
     }
-    free(answer);
+    free(response);
     free(path);
     return count;
 }
@@ -191,9 +210,9 @@ const char *fresh_id(void)
     unsigned long long random[2];
     if (count == sizeof ids / sizeof *ids)
         fatal("too many fresh ids");
-    /* Programs share a mock service, and a process id comes again. */
+    /* Several programs share a mock service, and process ids are reused. */
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
-        fatal("no random bytes: %s", strerror(errno));
+        fatal("cannot read random bytes: %s", strerror(errno));
     ids[count] = format("%016llx%016llx", random[0], random[1]);
     return ids[count++];
 }
@@ -214,11 +233,11 @@ const char *sha256(const void *bytes, size_t len)
     unlink(path);
     free(command);
     if (!read || strlen(digest) != 64)
-        fatal("sha256sum does not work here");
+        fatal("cannot run sha256sum");
     return digest;
 }
 
-const char *where_in_error(const dbss_error *error, const char *text)
+const char *find_in_error(const dbss_error *error, const char *text)
 {
     size_t i;
     struct {

@@ -1,5 +1,5 @@
-/* What the C tests share: the mock service's facts and control address, hashes,
- * and the walk over an error's strings. */
+/* Shared by the C tests: fixtures of the mock service, its control API, hashes,
+ * and the search in an error's strings. */
 
 #ifndef SUPPORT_H
 #define SUPPORT_H
@@ -8,41 +8,44 @@
 
 #include <stddef.h>
 
-/* Ends the program: the test itself cannot go on. */
+/* Ends the program if the test itself cannot continue. */
 void fatal(const char *format, ...);
 
-/* A formatted string, to be freed. */
+/* Returns a formatted string. The caller frees it. */
 char *format(const char *format, ...);
 
-/* Reads the facts about the mock service: lines of name=value. */
-void load_facts(const char *path);
+/* Reads the fixtures of the mock service: lines of name=value. */
+void load_fixtures(const char *path);
 
-/* A fact; ends the program where it is missing. */
-const char *fact(const char *name);
+/* Returns a fixture. Ends the program if it is missing. */
+const char *fixture(const char *name);
 
-/* The same, or NULL. */
-const char *find_fact(const char *name);
+/* Returns a fixture, or NULL. */
+const char *find_fixture(const char *name);
 
-/* One request to the control address. Returns the body, to be freed. */
+/* Sends one request to the control API. Returns the body, which the caller frees. */
 char *control(const char *method, const char *path, const char *body);
 
-/* How many connections the mock service accepted so far. */
+/* A POST request with a formatted body, whose response is not needed. */
+void post_control(const char *path, const char *format, ...);
+
+/* The number of connections that the mock service accepted. */
 long count_connections(void);
 
-/* How many requests it received for this report so far. */
+/* The number of requests that it received for this report. */
 long count_requests(const char *report);
 
-/* A report id that nobody used yet; valid until the program ends. */
+/* A new report id, valid until the program ends. */
 const char *fresh_id(void);
 
-/* 64 hexadecimal digits; the string is overwritten by the next call. */
+/* 64 hexadecimal digits. The next call overwrites the string. */
 const char *sha256(const void *bytes, size_t len);
 
-/* Overwrites a secret; no compiler leaves it out. */
+/* Overwrites a secret. Compilers do not optimize this away. */
 void wipe(char *secret, size_t len);
 
-/* Whether any string of the error holds `text`: then the name of the getter,
- * else NULL. */
-const char *where_in_error(const dbss_error *error, const char *text);
+/* Finds `text` in the strings of the error. Returns the name of the getter, or
+ * NULL. */
+const char *find_in_error(const dbss_error *error, const char *text);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Threads: those that callbacks run on, and those that are cancelled; and what
- * operations cost. See checks.h for how to run them.
+ * The threads of callbacks, cancelled threads, and the descriptors of operations. See
+ * checks.h for how to run the checks.
  */
 
 #define _GNU_SOURCE
@@ -19,88 +19,73 @@
 enum callback { PROGRESS, LOG, PROVIDER, DESTROY_LOG, DESTROY_PROVIDER, DESTROY_PROGRESS, CALLBACKS };
 
 static pthread_t caller;
-static int calls[CALLBACKS], elsewhere[CALLBACKS];
+static int calls[CALLBACKS], on_other_threads[CALLBACKS];
 
-static void note(enum callback which)
+static void record_callback(enum callback which)
 {
     pthread_mutex_lock(&lock);
     calls[which]++;
     if (!pthread_equal(pthread_self(), caller))
-        elsewhere[which]++;
+        on_other_threads[which]++;
     pthread_mutex_unlock(&lock);
 }
 
 static void destroy_log(void *user_data)
 {
     (void)user_data;
-    note(DESTROY_LOG);
+    record_callback(DESTROY_LOG);
 }
 
 static void destroy_provider(void *user_data)
 {
     (void)user_data;
-    note(DESTROY_PROVIDER);
+    record_callback(DESTROY_PROVIDER);
 }
 
 static void destroy_progress(void *user_data)
 {
     (void)user_data;
-    note(DESTROY_PROGRESS);
+    record_callback(DESTROY_PROGRESS);
 }
 
-static void take_record(void *user_data, const dbss_log_record *record)
+static void receive_record(void *user_data, const dbss_log_record *record)
 {
     (void)user_data;
     CHECK(dbss_log_record_level(record) >= DBSS_LOG_ERROR && *dbss_log_record_message(record) != '\0');
-    note(LOG);
+    record_callback(LOG);
 }
 
 static void provide(void *user_data, dbss_token_request *request)
 {
-    note(PROVIDER);
+    record_callback(PROVIDER);
     EXPECT(DBSS_OK, dbss_token_request_set(request, user_data, -1));
     dbss_token_request_free(request);
 }
 
-/* What the mirror is disturbed with while it runs, on its own thread. */
+/* Replaces the provider during the mirror, on the thread of the mirror. */
 struct disturbance {
     dbss_context *ctx;
     const char *new_token;
     int done;
 };
 
-static int32_t tick(void *user_data, const dbss_operation *operation)
+static int32_t report_progress(void *user_data, const dbss_operation *operation)
 {
     struct disturbance *disturbance = user_data;
-    note(PROGRESS);
+    record_callback(PROGRESS);
     if (disturbance->new_token != NULL && !disturbance->done && dbss_operation_received(operation) > 0) {
-        /* The provider goes, and a worker may be the last that used it. */
+        /* Releases the provider. A worker may be its last user. */
         disturbance->done = 1;
         EXPECT(DBSS_OK, dbss_context_set_token(disturbance->ctx, disturbance->new_token));
     }
     return 0;
 }
 
-static char *add_instance_with(int reports)
-{
-    char *id = format("instance-%s", fresh_id());
-    char *body = format("{\"id\": \"%s\", \"name\": \"threads\"}", id);
-    free(control("POST", "/instances", body));
-    free(body);
-    if (reports > 0) {
-        body = format("{\"instance\": \"%s\", \"format\": \"pdf\", \"size\": 200000, \"count\": %d}", id, reports);
-        free(control("POST", "/reports", body));
-        free(body);
-    }
-    return id;
-}
-
 static void mirror_with_callbacks(int replace_provider)
 {
     enum { REPORTS = 40 };
-    char *instance = add_instance_with(REPORTS), *directory = new_directory();
-    char *command = format("rm -r '%s'", directory);
-    struct disturbance disturbance = {NULL, replace_provider ? fact("token") : NULL, 0};
+    char *instance = add_instance(), *directory = new_directory();
+    struct disturbance disturbance = {NULL, replace_provider ? fixture("token") : NULL, 0};
     dbss_config *config = NULL;
     dbss_context *ctx;
     dbss_operation *operation = new_operation();
@@ -108,22 +93,23 @@ static void mirror_with_callbacks(int replace_provider)
     dbss_mirror_result *result = NULL;
     int i;
 
+    post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"size\": 200000, \"count\": %d}", instance, REPORTS);
     caller = pthread_self();
     memset(calls, 0, sizeof calls);
-    memset(elsewhere, 0, sizeof elsewhere);
+    memset(on_other_threads, 0, sizeof on_other_threads);
     EXPECT(DBSS_OK, dbss_config_new(&config));
-    EXPECT(DBSS_OK, dbss_config_set_endpoint(config, fact("http")));
-    EXPECT(DBSS_OK, dbss_config_set(config, "project_id", fact("project")));
-    EXPECT(DBSS_OK, dbss_config_set_log(config, take_record, NULL, destroy_log));
-    EXPECT(DBSS_OK, dbss_config_set_token_provider(config, provide, (void *)(size_t)fact("token"), destroy_provider));
-    ctx = to_context(config);
+    EXPECT(DBSS_OK, dbss_config_set_endpoint(config, fixture("http")));
+    EXPECT(DBSS_OK, dbss_config_set(config, "project_id", fixture("project")));
+    EXPECT(DBSS_OK, dbss_config_set_log(config, receive_record, NULL, destroy_log));
+    EXPECT(DBSS_OK, dbss_config_set_token_provider(config, provide, (void *)(size_t)fixture("token"), destroy_provider));
+    ctx = context_from(config);
     disturbance.ctx = ctx;
     EXPECT(DBSS_OK, dbss_mirror_options_new(&options));
     EXPECT(DBSS_OK, dbss_mirror_options_set(options, "instance", instance));
     EXPECT(DBSS_OK, dbss_mirror_options_set(options, "parallel", "4"));
-    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, tick, &disturbance, destroy_progress));
-    /* The service refuses a token once, so that a worker asks for another, and
-     * fails now and then, of which the log tells. */
+    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, report_progress, &disturbance, destroy_progress));
+    /* The service refuses one token, so that a worker requests another. It also
+     * fails a few times, which the log records. */
     for (i = 0; i < 3; i++)
         post_fault("*", "\"status\": 503, \"times\": 1, \"skip\": %d", 6 + i * 5);
     if (!replace_provider)
@@ -136,25 +122,23 @@ static void mirror_with_callbacks(int replace_provider)
     dbss_operation_free(operation);
     dbss_context_free(ctx);
     for (i = 0; i < CALLBACKS; i++) {
-        if (elsewhere[i] > 0)
-            failed("callback %d ran %d times on another thread", i, elsewhere[i]);
+        if (on_other_threads[i] > 0)
+            fail_check("callback %d ran %d times on another thread", i, on_other_threads[i]);
         CHECK(calls[i] > 0);
     }
     CHECK(calls[DESTROY_LOG] == 1 && calls[DESTROY_PROVIDER] == 1 && calls[DESTROY_PROGRESS] == 1);
     CHECK(!replace_provider || disturbance.done);
-    if (system(command) != 0)
-        failed("cannot remove the archive");
-    free(command);
+    remove_tree(directory);
     free(directory);
     free(instance);
 }
 
-static void callbacks_run_on_the_callers_thread(void)
+static void callbacks_run_on_calling_thread(void)
 {
     mirror_with_callbacks(0);
 }
 
-static void a_replaced_provider_ends_on_the_callers_thread(void)
+static void replaced_provider_destroyed_on_calling_thread(void)
 {
     mirror_with_callbacks(1);
 }
@@ -165,7 +149,7 @@ static void a_replaced_provider_ends_on_the_callers_thread(void)
 
 enum kind_of_call { MEMORY, TARGET, PIPE, STREAM, MIRROR, KINDS };
 
-struct cancelled {
+struct cancelled_call {
     enum kind_of_call kind;
     dbss_context *ctx;
     dbss_operation *operation;
@@ -177,9 +161,9 @@ struct cancelled {
     int returned;
 };
 
-static dbss_status call_of_kind(struct cancelled *cancelled)
+static dbss_status make_call_of_kind(struct cancelled_call *cancelled_call)
 {
-    const char *project = fact("project");
+    const char *project = fixture("project");
     dbss_mirror_result *result;
     dbss_report_stream *stream;
     dbss_buffer buffer;
@@ -187,28 +171,28 @@ static dbss_status call_of_kind(struct cancelled *cancelled)
     char part[4096];
     size_t len = 1;
 
-    switch (cancelled->kind) {
+    switch (cancelled_call->kind) {
     case MEMORY:
-        status = dbss_report_download_to_memory(cancelled->ctx, project, cancelled->instance, cancelled->id, NULL,
-                                                cancelled->operation, &buffer);
+        status = dbss_report_download_to_memory(cancelled_call->ctx, project, cancelled_call->instance, cancelled_call->id,
+                                                NULL, cancelled_call->operation, &buffer);
         dbss_buffer_free(&buffer);
         return status;
     case TARGET:
-        return dbss_report_download_to_file(cancelled->ctx, project, cancelled->instance, cancelled->id, NULL,
-                                            cancelled->path, 0, cancelled->operation);
+        return dbss_report_download_to_file(cancelled_call->ctx, project, cancelled_call->instance, cancelled_call->id, NULL,
+                                            cancelled_call->path, 0, cancelled_call->operation);
     case PIPE:
-        return dbss_report_download_to_fd(cancelled->ctx, project, cancelled->instance, cancelled->id, NULL,
-                                          cancelled->pipe_ends[1], cancelled->operation);
+        return dbss_report_download_to_fd(cancelled_call->ctx, project, cancelled_call->instance, cancelled_call->id, NULL,
+                                          cancelled_call->pipe_ends[1], cancelled_call->operation);
     case STREAM:
-        status = dbss_report_open(cancelled->ctx, project, cancelled->instance, cancelled->id, NULL,
-                                  cancelled->operation, &stream);
+        status = dbss_report_open(cancelled_call->ctx, project, cancelled_call->instance, cancelled_call->id, NULL,
+                                  cancelled_call->operation, &stream);
         while (status == DBSS_OK && len > 0)
             status = dbss_report_stream_read(stream, part, sizeof part, &len);
         dbss_report_stream_free(stream);
         return status;
     default:
-        status = dbss_reports_mirror(cancelled->ctx, project, cancelled->directory, cancelled->options,
-                                     cancelled->operation, &result);
+        status = dbss_reports_mirror(cancelled_call->ctx, project, cancelled_call->directory, cancelled_call->options,
+                                     cancelled_call->operation, &result);
         dbss_mirror_result_free(result);
         return status;
     }
@@ -216,16 +200,16 @@ static dbss_status call_of_kind(struct cancelled *cancelled)
 
 static void *call_and_return(void *argument)
 {
-    struct cancelled *cancelled = argument;
-    cancelled->status = call_of_kind(cancelled);
-    cancelled->returned = 1;
+    struct cancelled_call *cancelled_call = argument;
+    cancelled_call->status = make_call_of_kind(cancelled_call);
+    cancelled_call->returned = 1;
     pthread_testcancel();
-    cancelled->returned = 2;
+    cancelled_call->returned = 2;
     return NULL;
 }
 
-/* In a callback too the thread waits with its end. */
-static int32_t test_cancel(void *user_data, const dbss_operation *operation)
+/* A cancel does not end the thread in a callback either. */
+static int32_t test_cancel_in_progress(void *user_data, const dbss_operation *operation)
 {
     (void)operation;
     pthread_testcancel();
@@ -233,59 +217,55 @@ static int32_t test_cancel(void *user_data, const dbss_operation *operation)
     return 0;
 }
 
-/* The thread ends after the call, not inside of it, and the process lives. */
-static void a_cancelled_thread_ends_after_its_call(void)
+/* The thread ends after the call, not during it. The process continues. */
+static void cancelled_thread_ends_after_call(void)
 {
-    char *instance = add_instance_with(0), *directory = new_directory();
+    char *instance = add_instance(), *directory = new_directory();
     const char *id = fresh_id();
-    char *body = format("{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": 300000}", id, instance);
-    char *path = format("%s/target", directory), *command = format("rm -r '%s'", directory);
+    char *path = format("%s/target", directory);
     dbss_mirror_options *options;
     int i;
 
-    free(control("POST", "/reports", body));
-    free(body);
+    post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": 300000}", id, instance);
     EXPECT(DBSS_OK, dbss_mirror_options_new(&options));
     EXPECT(DBSS_OK, dbss_mirror_options_set(options, "instance", instance));
     for (i = 0; i < 4 * KINDS && !has_failed(); i++) {
-        struct cancelled cancelled = {i % KINDS, new_context(fact(i % 2 == 0 ? "http" : "https")), new_operation(),
+        struct cancelled_call cancelled_call = {i % KINDS, new_context(fixture(i % 2 == 0 ? "http" : "https")), new_operation(),
                                       instance, id, directory, path, {-1, -1}, options, DBSS_OK, 0};
         void *ended = NULL;
         pthread_t thread;
         int ticks = 0, before;
-        EXPECT(DBSS_OK, dbss_operation_set_progress(cancelled.operation, test_cancel, &ticks, NULL));
-        if (pipe(cancelled.pipe_ends) != 0)
-            fatal("no pipe");
+        EXPECT(DBSS_OK, dbss_operation_set_progress(cancelled_call.operation, test_cancel_in_progress, &ticks, NULL));
+        if (pipe(cancelled_call.pipe_ends) != 0)
+            fatal("cannot create a pipe");
         post_fault(id, "\"stall_after\": 200000, \"times\": 1");
-        thread = start_thread(call_and_return, &cancelled);
-        /* At its very beginning, or in the midst. */
+        thread = start_thread(call_and_return, &cancelled_call);
+        /* At the very start, or in the middle. */
         if (i >= 2 * KINDS)
-            WAIT_FOR(dbss_operation_received(cancelled.operation) > 0);
+            WAIT_FOR(dbss_operation_received(cancelled_call.operation) > 0);
         pthread_cancel(thread);
-        WAIT_FOR(dbss_operation_received(cancelled.operation) > 0);
+        WAIT_FOR(dbss_operation_received(cancelled_call.operation) > 0);
         before = read_locked(&ticks);
         WAIT_FOR(read_locked(&ticks) > before + 1);
-        dbss_operation_cancel(cancelled.operation);
+        dbss_operation_cancel(cancelled_call.operation);
         pthread_join(thread, &ended);
         CHECK(ended == PTHREAD_CANCELED);
-        CHECK(cancelled.returned == 1 && cancelled.status == DBSS_ERR_CANCELLED);
-        blame("kind %d", i % KINDS);
-        close(cancelled.pipe_ends[0]);
-        close(cancelled.pipe_ends[1]);
-        dbss_operation_free(cancelled.operation);
-        dbss_context_free(cancelled.ctx);
+        CHECK(cancelled_call.returned == 1 && cancelled_call.status == DBSS_ERR_CANCELLED);
+        add_failure_context("kind %d", i % KINDS);
+        close(cancelled_call.pipe_ends[0]);
+        close(cancelled_call.pipe_ends[1]);
+        dbss_operation_free(cancelled_call.operation);
+        dbss_context_free(cancelled_call.ctx);
         free(control("DELETE", "/faults", ""));
     }
     dbss_mirror_options_free(options);
-    if (system(command) != 0)
-        failed("cannot remove the archive");
-    free(command);
+    remove_tree(directory);
     free(path);
     free(directory);
     free(instance);
 }
 
-static void *keep_state(void *unused)
+static void *check_cancel_state(void *unused)
 {
     int state = -1;
     (void)unused;
@@ -299,10 +279,10 @@ static void *keep_state(void *unused)
     return NULL;
 }
 
-/* Whether a thread can be cancelled is the same after a call as before. */
-static void the_cancel_state_is_kept(void)
+/* A call keeps the cancel state of its thread. */
+static void thread_cancel_state_is_kept(void)
 {
-    in_thread(keep_state, NULL);
+    run_in_thread(check_cancel_state, NULL);
 }
 
 static void add_one(void *count)
@@ -313,99 +293,94 @@ static void add_one(void *count)
 static int32_t end_thread(void *count, const dbss_operation *operation)
 {
     (void)operation;
-    /* For an embedded interpreter, which does this at its end. */
+    /* An embedded interpreter does this when it shuts down. */
     pthread_cleanup_push(add_one, count);
     pthread_exit(NULL);
     pthread_cleanup_pop(0);
     return 0;
 }
 
-static void *call_for_ever(void *argument)
+static void *make_endless_call(void *argument)
 {
-    struct cancelled *cancelled = argument;
-    call_of_kind(cancelled);
-    failed("the call has returned");
+    struct cancelled_call *cancelled_call = argument;
+    make_call_of_kind(cancelled_call);
+    fail_check("the call has returned");
     return NULL;
 }
 
-/* A callback must not end its thread; the process outlives it all the same. */
-static void a_thread_that_ends_in_a_callback_stays(void)
+/* A callback must not end its thread, but the process survives if it does. */
+static void thread_exit_in_callback_leaves_process_alive(void)
 {
-    /* Used by the threads for as long as the process lives. */
-    static struct cancelled cancelled[2];
-    static int ends;
-    dbss_context *ctx = new_context(fact("http"));
-    struct cancelled another = {MEMORY, ctx, NULL, fact("instance"), fact("pdf"), NULL, NULL, {-1, -1}, NULL,
+    /* The threads use these until the process ends. */
+    static struct cancelled_call calls_to_end[2];
+    static int threads_ended;
+    dbss_context *ctx = new_context(fixture("http"));
+    struct cancelled_call other_call = {MEMORY, ctx, NULL, fixture("instance"), fixture("pdf"), NULL, NULL, {-1, -1}, NULL,
                                 DBSS_OK, 0};
     int i;
 
     for (i = 0; i < 2; i++) {
-        const struct cancelled one = {i == 0 ? MEMORY : STREAM, ctx, new_operation(), fact("instance"), fact("pdf"),
+        const struct cancelled_call one = {i == 0 ? MEMORY : STREAM, ctx, new_operation(), fixture("instance"), fixture("pdf"),
                                       NULL, NULL, {-1, -1}, NULL, DBSS_OK, 0};
-        cancelled[i] = one;
-        EXPECT(DBSS_OK, dbss_operation_set_progress(cancelled[i].operation, end_thread, &ends, NULL));
-        pthread_detach(start_thread(call_for_ever, &cancelled[i]));
-        WAIT_FOR(read_locked(&ends) == i + 1);
-        EXPECT(DBSS_OK, call_of_kind(&another));
+        calls_to_end[i] = one;
+        EXPECT(DBSS_OK, dbss_operation_set_progress(calls_to_end[i].operation, end_thread, &threads_ended, NULL));
+        pthread_detach(start_thread(make_endless_call, &calls_to_end[i]));
+        WAIT_FOR(read_locked(&threads_ended) == i + 1);
+        EXPECT(DBSS_OK, make_call_of_kind(&other_call));
     }
     dbss_context_free(ctx);
 }
 
 /* ---------------------------------------------------------------------------
- * What operations cost
+ * Descriptors of operations
  * ------------------------------------------------------------------------ */
 
-static void no_look(int fd)
-{
-    (void)fd;
-}
-
-static void unused_operations_cost_no_descriptor(void)
+static void unused_operations_need_no_descriptor(void)
 {
     enum { OPERATIONS = 10000 };
     static dbss_operation *operations[OPERATIONS];
-    int before = each_descriptor(no_look), i;
+    int before = for_each_descriptor(NULL), i;
     for (i = 0; i < OPERATIONS; i++)
         EXPECT(DBSS_OK, dbss_operation_new(&operations[i]));
-    CHECK(each_descriptor(no_look) == before);
-    /* Cancelled and reset they cost none either. */
+    CHECK(for_each_descriptor(NULL) == before);
+    /* Nor after a cancel and a reset. */
     for (i = 0; i < OPERATIONS; i++) {
         dbss_operation_cancel(operations[i]);
         EXPECT(DBSS_OK, dbss_operation_reset(operations[i]));
     }
-    CHECK(each_descriptor(no_look) == before);
+    CHECK(for_each_descriptor(NULL) == before);
     for (i = 0; i < OPERATIONS; i++)
         dbss_operation_free(operations[i]);
 }
 
-/* Nor do those that have been used. */
-static void used_operations_cost_no_descriptor(void)
+/* Used operations need none either. */
+static void used_operations_need_no_descriptor(void)
 {
     enum { OPERATIONS = 20 };
-    dbss_context *ctx = new_context(fact("http"));
+    dbss_context *ctx = new_context(fixture("http"));
     dbss_operation *operations[OPERATIONS];
     int before, i;
-    /* With the one connection that is kept. */
-    EXPECT(DBSS_OK, dbss_context_check(ctx, fact("project"), NULL));
-    before = each_descriptor(no_look);
+    /* Opens the connection that is kept. */
+    EXPECT(DBSS_OK, dbss_context_check(ctx, fixture("project"), NULL));
+    before = for_each_descriptor(NULL);
     for (i = 0; i < OPERATIONS; i++) {
         operations[i] = new_operation();
-        EXPECT(DBSS_OK, dbss_context_check(ctx, fact("project"), operations[i]));
+        EXPECT(DBSS_OK, dbss_context_check(ctx, fixture("project"), operations[i]));
     }
-    CHECK(each_descriptor(no_look) == before);
+    CHECK(for_each_descriptor(NULL) == before);
     for (i = 0; i < OPERATIONS; i++)
         dbss_operation_free(operations[i]);
     dbss_context_free(ctx);
 }
 
 static const struct check checks[] = {
-    {"callbacks_run_on_the_callers_thread", callbacks_run_on_the_callers_thread, LOAD},
-    {"a_replaced_provider_ends_on_the_callers_thread", a_replaced_provider_ends_on_the_callers_thread, LOAD},
-    {"a_cancelled_thread_ends_after_its_call", a_cancelled_thread_ends_after_its_call, LOAD},
-    {"a_thread_that_ends_in_a_callback_stays", a_thread_that_ends_in_a_callback_stays, LOAD},
-    {"the_cancel_state_is_kept", the_cancel_state_is_kept, PLAIN},
-    {"unused_operations_cost_no_descriptor", unused_operations_cost_no_descriptor, LOAD},
-    {"used_operations_cost_no_descriptor", used_operations_cost_no_descriptor, PLAIN},
+    {"callbacks_run_on_calling_thread", callbacks_run_on_calling_thread, LOAD},
+    {"replaced_provider_destroyed_on_calling_thread", replaced_provider_destroyed_on_calling_thread, LOAD},
+    {"cancelled_thread_ends_after_call", cancelled_thread_ends_after_call, LOAD},
+    {"thread_exit_in_callback_leaves_process_alive", thread_exit_in_callback_leaves_process_alive, LOAD},
+    {"thread_cancel_state_is_kept", thread_cancel_state_is_kept, PLAIN},
+    {"unused_operations_need_no_descriptor", unused_operations_need_no_descriptor, LOAD},
+    {"used_operations_need_no_descriptor", used_operations_need_no_descriptor, PLAIN},
 };
 
 int main(int argc, char **argv)

@@ -27,30 +27,30 @@ PROGRAMS = (
 # Checks that cannot run under a sanitizer, because of its memory use or its slowness.
 UNSUPPORTED_CHECKS = {
     # They search the memory of the process, of which the sanitizer maps terabytes.
-    "token_wiped",
-    "token_wiped_tls",
-    "password_wiped",
-    "issued_token_wiped",
-    "keys_wiped",
-    "profile_wiped",
-    "metadata_wiped",
-    "provided_token_wiped",
+    "token_is_wiped",
+    "token_is_wiped_tls",
+    "password_is_wiped",
+    "issued_token_is_wiped",
+    "access_key_is_wiped",
+    "profile_key_is_wiped",
+    "metadata_key_is_wiped",
+    "provided_token_is_wiped",
     # It limits the address space (RLIMIT_AS), which the sanitizer exceeds.
-    "out_of_memory",
+    "report_larger_than_memory_fails",
     # It limits the resident memory, in which the sanitizer keeps freed memory.
-    "large_report",
+    "large_report_needs_little_memory",
     # It measures short durations.
-    "ticks_everywhere",
+    "progress_called_in_every_phase",
     # It ends a thread in a callback, which needs the stack frames of a normal build.
-    "a_thread_that_ends_in_a_callback_stays",
+    "thread_exit_in_callback_leaves_process_alive",
 }
 # They mostly wait several seconds for a timer, and exercise no other code.
 SLOW_CHECKS = {
-    "login_before_expiry",
-    "login_fails_before_expiry",
-    "metadata_before_expiry",
-    "provider_before_expiry",
-    "stalled_attempts",
+    "login_renewed_before_expiry",
+    "login_renewal_failure_keeps_token",
+    "metadata_key_renewed_before_expiry",
+    "provider_called_before_expiry",
+    "stalled_attempt_is_resumed",
 }
 
 
