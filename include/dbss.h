@@ -126,9 +126,10 @@
  *   unknown or none; sizes in memory and counts are size_t. Booleans are int32_t, 0
  *   or 1. An index counts from 0.
  * - The process is left alone: no output, no change of the environment or locale,
- *   no SIGPIPE, no exit. Descriptors are close-on-exec, and never 0, 1 or 2, but for
- *   files that the system's resolver reads, or that hold the system's certificates,
- *   while they are read. dbss_context_new() alone
+ *   no SIGPIPE, no exit. Descriptors are close-on-exec, and never 0, 1 or 2. If the
+ *   process has closed one of these, the library opens it for neither reading nor
+ *   writing, so that nothing else gets its number; use dup2() to open your own.
+ *   dbss_context_new() alone
  *   reads variables of the environment: SSL_CERT_FILE and SSL_CERT_DIR, which name
  *   the system's certificates; for a region HUAWEICLOUD_SDK_REGION_DBSS_{REGION},
  *   HUAWEICLOUD_SDK_REGIONS_FILE and HOME; and those of the options "credentials"

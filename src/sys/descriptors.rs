@@ -1,6 +1,7 @@
 //! Descriptors, which are never those of the standard streams.
 
 use socket2::{Domain, Protocol, Socket, Type};
+use std::ffi::CStr;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::MaybeUninit;
@@ -20,12 +21,39 @@ pub(crate) fn beyond_standard<T: AsRawFd + From<OwnedFd>>(made: T) -> io::Result
     if higher < 0 {
         return Err(io::Error::last_os_error());
     }
+    drop(made);
+    hold_standard_streams();
     // SAFETY: a descriptor that was just made and that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(higher) }.into())
 }
 
+/// Opens 0, 1 and 2 if the process has closed them, for neither reading nor writing. A
+/// new descriptor would have such a number for a moment, and what another thread prints
+/// then would end in it. They stay open: a host that opens its own gets them by `dup2`.
+pub(super) fn hold_standard_streams() {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const PLACEHOLDER: (&CStr, libc::c_int) = (c"/", libc::O_PATH | libc::O_CLOEXEC);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const PLACEHOLDER: (&CStr, libc::c_int) = (c"/dev/null", libc::O_RDONLY | libc::O_CLOEXEC);
+    for fd in 0..=2 {
+        // SAFETY: no pointers.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } != -1 {
+            continue;
+        }
+        // SAFETY: a constant text. The lowest free number is this one, unless another
+        // thread took it meanwhile; then nobody else owns the new one.
+        unsafe {
+            let held = libc::open(PLACEHOLDER.0.as_ptr(), PLACEHOLDER.1);
+            if held > 2 {
+                libc::close(held);
+            }
+        }
+    }
+}
+
 /// The same file once more.
 pub(crate) fn duplicate(file: &File) -> io::Result<File> {
+    hold_standard_streams();
     file.try_clone().and_then(beyond_standard)
 }
 
@@ -44,6 +72,7 @@ pub(crate) fn close(file: File) -> io::Result<()> {
 
 /// Opens a file; see [`beyond_standard`].
 pub(crate) fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    hold_standard_streams();
     options.open(path).and_then(beyond_standard)
 }
 
@@ -54,6 +83,7 @@ pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
 
 /// A new socket.
 pub(crate) fn socket(domain: Domain, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    hold_standard_streams();
     Socket::new(domain, kind, Some(protocol)).and_then(beyond_standard)
 }
 

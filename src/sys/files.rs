@@ -1,6 +1,6 @@
 //! Files and directories.
 
-use super::descriptors::{open, place_of};
+use super::descriptors::{hold_standard_streams, open, place_of};
 use super::pages::Pages;
 use super::write::write_all_quietly;
 use std::ffi::{CString, OsString};
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 /// What is in a directory, as far as it can be read. Its descriptor is the number
 /// that it gets, but nothing can be written to it.
 pub(crate) fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    hold_standard_streams();
     let found = directory.read_dir().into_iter().flatten();
     found.flatten().map(|entry| entry.path())
 }

@@ -18,7 +18,7 @@
 #include <sys/types.h>
 
 /* The limit of every wait in the checks. */
-#define WAIT_LIMIT_MS 20000
+#define WAIT_LIMIT_MS 60000
 
 /* ---------------------------------------------------------------------------
  * Failures

@@ -1024,16 +1024,24 @@ struct locking_process {
     int fd;
 };
 
+/* Says that it runs: only then has it released what it inherited. */
+static int announce_and_wait(void *argument)
+{
+    const struct locking_process *process = argument;
+    pid_t self = getpid();
+    if (write(process->fd, &self, sizeof self) != (ssize_t)sizeof self)
+        return 1;
+    return wait_for_signal(NULL);
+}
+
 static int lock_and_fork(void *argument)
 {
     const struct locking_process *process = argument;
     struct run run = {0};
-    pid_t child;
     run.ctx = new_context(fixture("http"));
     run.source = process->source;
     start_run_to_gate(&run);
-    child = start_child(wait_for_signal, NULL);
-    if (write(process->fd, &child, sizeof child) != (ssize_t)sizeof child)
+    if (start_child(announce_and_wait, argument) < 0)
         return 1;
     return wait_for_signal(NULL);
 }
@@ -1120,8 +1128,8 @@ static void print_to_closed_streams(void)
     int fd;
     closed_stream_checks++;
     for (fd = 0; fd <= 2; fd++)
-        if (fcntl(fd, F_GETFD) != -1 || write(fd, text, sizeof text - 1) != -1)
-            fail_check("descriptor %d is open", fd);
+        if (write(fd, text, sizeof text - 1) != -1)
+            fail_check("descriptor %d takes what a host prints", fd);
 }
 
 static int32_t print_progress(void *userdata, const dbss_operation *operation)

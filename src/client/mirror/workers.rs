@@ -169,13 +169,15 @@ impl MirrorRun {
                 released = true;
                 self.client.release_idle();
             };
-            // At once, and not when the calling thread comes to it.
-            if matches!(&done, JobOutcome::Failed(_, e) if ends_all(e)) {
-                self.stop.store(true, Ordering::Relaxed);
-            }
+            let ends_run = matches!(&done, JobOutcome::Failed(_, e) if ends_all(e));
             self.finish_job(index, &done);
             self.operation.add_counts(own);
             outcomes.send(done);
+            // After that, so that the cause comes before the cancelled jobs of others; and
+            // not when the calling thread comes to it.
+            if ends_run {
+                self.stop.store(true, Ordering::Relaxed);
+            }
         }
     }
 
