@@ -118,6 +118,7 @@ lint: venv ## formatting, lints and types of every language here
 	cd tests/fuzz && $(CARGO) fmt -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/sanitizers/*.c
+	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/bench/*.[ch] tests/sanitizers/*.c
 	$(VENV)/bin/ruff check bindings tests
 	$(VENV)/bin/ruff format --check bindings tests
 	$(VENV)/bin/python tests/lint/imports.py

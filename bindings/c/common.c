@@ -19,7 +19,7 @@
  * Saying what went wrong
  * ------------------------------------------------------------------------ */
 
-void complain(const char *format, ...)
+void print_error(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -32,11 +32,10 @@ void complain(const char *format, ...)
 /* Control characters, and those that reorder or hide text or break its line, as
  * libdbss leaves them out of messages. */
 static const unsigned long unprintable[][2] = {
-    {0x0, 0x1f}, {0x7f, 0x9f}, {0xad, 0xad}, {0x34f, 0x34f},
-    {0x61c, 0x61c}, {0x115f, 0x1160}, {0x17b4, 0x17b5}, {0x180b, 0x180f},
-    {0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f}, {0x3164, 0x3164},
-    {0xfe00, 0xfe0f}, {0xfeff, 0xfeff}, {0xffa0, 0xffa0}, {0xfff0, 0xfffb},
-    {0x1bca0, 0x1bca3}, {0x1d173, 0x1d17a}, {0xe0000, 0xe0fff},
+    {0x0, 0x1f},      {0x7f, 0x9f},       {0xad, 0xad},       {0x34f, 0x34f},     {0x61c, 0x61c},
+    {0x115f, 0x1160}, {0x17b4, 0x17b5},   {0x180b, 0x180f},   {0x200b, 0x200f},   {0x2028, 0x202e},
+    {0x2060, 0x206f}, {0x3164, 0x3164},   {0xfe00, 0xfe0f},   {0xfeff, 0xfeff},   {0xffa0, 0xffa0},
+    {0xfff0, 0xfffb}, {0x1bca0, 0x1bca3}, {0x1d173, 0x1d17a}, {0xe0000, 0xe0fff},
 };
 
 size_t unprintable_bytes(const unsigned char *text, unsigned long *character)
@@ -58,7 +57,7 @@ size_t unprintable_bytes(const unsigned char *text, unsigned long *character)
     return 0;
 }
 
-void print_foreign(FILE *stream, const char *text)
+void print_sanitized(FILE *stream, const char *text)
 {
     const unsigned char *c = (const unsigned char *)text;
     unsigned long character;
@@ -69,52 +68,47 @@ void print_foreign(FILE *stream, const char *text)
     }
 }
 
-int explain_last_error(void)
+int print_last_error(void)
 {
-    return explain(NULL, dbss_last_error());
+    return print_call_error(NULL, dbss_last_error());
 }
 
-int explain(const char *subject, const dbss_error *error)
+int print_call_error(const char *subject, const dbss_error *error)
 {
     dbss_status status = dbss_error_status(error);
     size_t i;
 
     if (subject != NULL) {
         fprintf(stderr, "%s: ", program_name);
-        print_foreign(stderr, subject);
+        print_sanitized(stderr, subject);
         fprintf(stderr, ": %s\n", dbss_error_message(error));
     } else {
-        complain("%s", dbss_error_message(error));
+        print_error("%s", dbss_error_message(error));
     }
     for (i = 0; i < dbss_error_detail_count(error); i++) {
         const char *code = dbss_error_detail_code(error, i);
         const char *message = dbss_error_detail_message(error, i);
         fputs("  ", stderr);
-        print_foreign(stderr, code != NULL ? code : "-");
+        print_sanitized(stderr, code != NULL ? code : "-");
         fputs(": ", stderr);
-        print_foreign(stderr, message != NULL ? message : "-");
+        print_sanitized(stderr, message != NULL ? message : "-");
         fputc('\n', stderr);
     }
 
     /* New statuses may appear in a group, so it is the group that decides. */
     switch (dbss_status_group(status)) {
-    case DBSS_ERR_ARGUMENT:
-        return USAGE;
+    case DBSS_ERR_ARGUMENT: return USAGE;
     case DBSS_ERR_SERVICE:
         if (status == DBSS_ERR_UNAUTHENTICATED || status == DBSS_ERR_FORBIDDEN)
             return REFUSED;
         if (status == DBSS_ERR_PARTIAL)
             return PARTIAL;
         return status == DBSS_ERR_NOT_FOUND ? NOT_THERE : SERVICE;
-    case DBSS_ERR_NETWORK:
-        return NETWORK;
+    case DBSS_ERR_NETWORK: return NETWORK;
     case DBSS_ERR_FILE:
-    case DBSS_ERR_RESOURCE:
-        return status == DBSS_ERR_MIRROR_LOCKED ? LOCKED : LOCAL;
-    case DBSS_ERR_CANCELLED:
-        return CANCELLED;
-    default:
-        return INTERNAL;
+    case DBSS_ERR_RESOURCE: return status == DBSS_ERR_MIRROR_LOCKED ? LOCKED : LOCAL;
+    case DBSS_ERR_CANCELLED: return CANCELLED;
+    default: return INTERNAL;
     }
 }
 
@@ -122,7 +116,7 @@ int flush_output(void)
 {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return DONE;
-    complain("cannot write to standard output: %s", strerror(errno));
+    print_error("cannot write to standard output: %s", strerror(errno));
     return LOCAL;
 }
 
@@ -130,7 +124,7 @@ int flush_output(void)
  * The options of all programs
  * ------------------------------------------------------------------------ */
 
-const char *from_environment(const char *name)
+const char *environment_value(const char *name)
 {
     const char *value = getenv(name);
     return value != NULL && *value != '\0' ? value : NULL;
@@ -147,28 +141,28 @@ static int hold_standard_streams(void)
     return 0;
 }
 
-int begin_common(struct common *common, int argc)
+int init_common(struct common *common, int argc)
 {
     if (hold_standard_streams() != 0)
         return LOCAL;
-    common->project = from_environment("DBSS_PROJECT_ID");
-    common->instance = from_environment("DBSS_INSTANCE_ID");
-    common->region = from_environment("DBSS_REGION");
-    common->endpoint = from_environment("DBSS_ENDPOINT");
-    common->ca_file = from_environment("DBSS_CA_FILE");
+    common->project = environment_value("DBSS_PROJECT_ID");
+    common->instance = environment_value("DBSS_INSTANCE_ID");
+    common->region = environment_value("DBSS_REGION");
+    common->endpoint = environment_value("DBSS_ENDPOINT");
+    common->ca_file = environment_value("DBSS_CA_FILE");
     common->settings = calloc((size_t)argc, sizeof *common->settings);
     if (common->settings != NULL)
         return -1;
-    complain("out of memory");
+    print_error("out of memory");
     return LOCAL;
 }
 
-void end_common(struct common *common)
+void free_common(struct common *common)
 {
     free(common->settings);
 }
 
-int take_common(struct common *common, int option, char *value)
+int parse_common_option(struct common *common, int option, char *value)
 {
     switch (option) {
     case PROJECT: common->project = value; break;
@@ -181,15 +175,11 @@ int take_common(struct common *common, int option, char *value)
     case 'q': common->quiet = 1; break;
     case 'v': common->verbose = 1; break;
     case TOKEN:
-        complain("a token on the command line could be read by everybody on this machine; "
-                 "use --token-file or DBSS_TOKEN");
+        print_error("a token on the command line could be read by everybody on this machine; "
+                    "use --token-file or DBSS_TOKEN");
         return USAGE;
-    case VERSION:
-        printf("%s %s (libdbss %s)\n", program_name, DBSS_VERSION, dbss_version());
-        return DONE;
-    default:
-        fprintf(stderr, "Try '%s --help'.\n", program_name);
-        return USAGE;
+    case VERSION: printf("%s %s (libdbss %s)\n", program_name, DBSS_VERSION, dbss_version()); return DONE;
+    default: fprintf(stderr, "Try '%s --help'.\n", program_name); return USAGE;
     }
     return -1;
 }
@@ -288,13 +278,13 @@ static int set_token_from_file(dbss_config *config, const char *path)
     int code = -1;
 
     if (len < 0) {
-        complain("cannot read the token from %s: %s", path, strerror(errno));
+        print_error("cannot read the token from %s: %s", path, strerror(errno));
         code = LOCAL;
     } else if ((size_t)len == sizeof token) {
-        complain("the token in %s is longer than %lu bytes", path, (unsigned long)MAX_TOKEN);
+        print_error("the token in %s is longer than %lu bytes", path, (unsigned long)MAX_TOKEN);
         code = USAGE;
     } else if (memchr(token, '\0', (size_t)len) != NULL) {
-        complain("the token in %s has a NUL byte in it", path);
+        print_error("the token in %s has a NUL byte in it", path);
         code = USAGE;
     } else {
         if (len > 0 && token[len - 1] == '\n')
@@ -303,7 +293,7 @@ static int set_token_from_file(dbss_config *config, const char *path)
             len--;
         token[len] = '\0';
         if (dbss_config_set_token(config, token) != DBSS_OK)
-            code = explain_last_error();
+            code = print_last_error();
     }
     wipe(token, sizeof token);
     if (!is_input && fd >= 0)
@@ -316,37 +306,37 @@ static int set_option(dbss_config *config, char *setting)
 {
     char *equals = strchr(setting, '=');
     if (equals == NULL) {
-        complain("--set %s: must be KEY=VALUE", setting);
+        print_error("--set %s: must be KEY=VALUE", setting);
         return USAGE;
     }
     *equals = '\0';
     if (is_secret(setting)) {
-        complain("--set %s: a secret on the command line could be read by everybody on this machine; for "
-                 "the token use --token-file or DBSS_TOKEN, for an access key HUAWEICLOUD_SDK_AK and "
-                 "HUAWEICLOUD_SDK_SK or a profile file, for a proxy --set proxy_from_environment=true",
-                 setting);
+        print_error("--set %s: a secret on the command line could be read by everybody on this machine; for "
+                    "the token use --token-file or DBSS_TOKEN, for an access key HUAWEICLOUD_SDK_AK and "
+                    "HUAWEICLOUD_SDK_SK or a profile file, for a proxy --set proxy_from_environment=true",
+                    setting);
         return USAGE;
     }
-    return dbss_config_set(config, setting, equals + 1) == DBSS_OK ? -1 : explain_last_error();
+    return dbss_config_set(config, setting, equals + 1) == DBSS_OK ? -1 : print_last_error();
 }
 
 /* Puts the options into a configuration. Returns -1 to go on, else the exit
  * code. */
 static int configure(dbss_config *config, const struct common *common)
 {
-    const char *token = from_environment("DBSS_TOKEN");
+    const char *token = environment_value("DBSS_TOKEN");
     size_t i;
 
     if ((common->region != NULL && dbss_config_set_region(config, common->region) != DBSS_OK)
         || (common->endpoint != NULL && dbss_config_set_endpoint(config, common->endpoint) != DBSS_OK)
         || (common->ca_file != NULL && dbss_config_set(config, "ca_file", common->ca_file) != DBSS_OK))
-        return explain_last_error();
+        return print_last_error();
     /* Of the credentials that are set the last count: those of the environment
      * first, so that --set outranks them. */
     if (common->token_file == NULL
         && (token != NULL ? dbss_config_set_token(config, token) : dbss_config_set(config, "credentials", "default"))
-            != DBSS_OK)
-        return explain_last_error();
+               != DBSS_OK)
+        return print_last_error();
     for (i = 0; i < common->setting_count; i++) {
         int code = set_option(config, common->settings[i]);
         if (code != -1)
@@ -376,14 +366,14 @@ static long long now_ms(void)
     return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
-void wipe_bar(void)
+void clear_bar(void)
 {
     if (bar.shown)
         fprintf(stderr, "\r%*s\r", bar.shown, "");
     bar.shown = 0;
 }
 
-const char *readable(double bytes, char *text, size_t size)
+const char *format_size(double bytes, char *text, size_t size)
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     size_t unit = 0;
@@ -395,13 +385,13 @@ const char *readable(double bytes, char *text, size_t size)
     return text;
 }
 
-const char *readable_rate(double bytes, char *text, size_t size)
+const char *format_rate(double bytes, char *text, size_t size)
 {
     long long took_ms = now_ms() - bar.begun_ms;
-    return readable(bytes * 1000 / (double)(took_ms > 0 ? took_ms : 1), text, size);
+    return format_size(bytes * 1000 / (double)(took_ms > 0 ? took_ms : 1), text, size);
 }
 
-void describe_rest(double received, double total, char *text, size_t size)
+void format_remaining(double received, double total, char *text, size_t size)
 {
     double seconds = (double)(now_ms() - bar.begun_ms) / 1000 * (total - received) / received;
     if (seconds < 6000)
@@ -445,7 +435,7 @@ static void write_log(void *user_data, const dbss_log_record *record)
     /* What ends the call is told in any case. */
     if (level == DBSS_LOG_ERROR || (level == DBSS_LOG_WARNING ? common->quiet && !common->verbose : !common->verbose))
         return;
-    wipe_bar();
+    clear_bar();
     fprintf(stderr, "%s: %s%s\n", program_name, level == DBSS_LOG_WARNING ? "warning: " : "",
             dbss_log_record_message(record));
 }
@@ -479,19 +469,19 @@ int open_context(struct common *common, describe_fn *describe, dbss_context **ct
     *ctx = NULL;
     if (dbss_config_new(&config) != DBSS_OK || dbss_operation_new(&running) != DBSS_OK
         || dbss_config_set_log(config, write_log, common, NULL) != DBSS_OK)
-        code = explain_last_error();
+        code = print_last_error();
     if (code == -1)
         code = configure(config, common);
     if (code == -1 && describe != NULL && !common->quiet && isatty(STDERR_FILENO)) {
         bar.begun_ms = bar.drawn_ms = now_ms();
         bar.describe = describe;
         if (dbss_operation_set_progress(running, draw_bar, NULL, NULL) != DBSS_OK)
-            code = explain_last_error();
+            code = print_last_error();
     }
     if (code == -1) {
         cancel_on_signals();
         if (dbss_context_new(config, ctx) != DBSS_OK)
-            code = explain_last_error();
+            code = print_last_error();
     }
     dbss_config_free(config);
     return code;

@@ -32,7 +32,7 @@ extern const char program_name[];
  * Saying what went wrong
  * ------------------------------------------------------------------------ */
 
-void complain(const char *format, ...);
+void print_error(const char *format, ...);
 
 /* How many bytes at `text` are a character that must not be printed, and which; 0:
  * it may be. */
@@ -40,13 +40,13 @@ size_t unprintable_bytes(const unsigned char *text, unsigned long *character);
 
 /* Prints text of somebody else, without the control characters (of C0, and of
  * C1 as UTF-8) that could drive a terminal. */
-void print_foreign(FILE *stream, const char *text);
+void print_sanitized(FILE *stream, const char *text);
 
 /* Tells why the last call of libdbss failed, and gives the exit code for it. */
-int explain_last_error(void);
+int print_last_error(void);
 
 /* The same for any error, after what it is about. */
-int explain(const char *subject, const dbss_error *error);
+int print_call_error(const char *subject, const dbss_error *error);
 
 /* Writes out what was printed. Returns the exit code. */
 int flush_output(void);
@@ -56,7 +56,7 @@ int flush_output(void);
  * ------------------------------------------------------------------------ */
 
 struct common {
-    const char *project;    /* NULL: that of the credentials or the region */
+    const char *project; /* NULL: that of the credentials or the region */
     const char *instance;
     const char *region;
     const char *endpoint;
@@ -71,33 +71,28 @@ struct common {
 enum { PROJECT = 256, INSTANCE, REGION, ENDPOINT, CA_FILE, TOKEN_FILE, TOKEN, SET, VERSION, FIRST_OWN_OPTION };
 
 /* Entries of getopt_long's table; those with a letter are "qvh". */
-#define COMMON_OPTIONS \
-    {"project", required_argument, NULL, PROJECT}, \
-    {"instance", required_argument, NULL, INSTANCE}, \
-    {"region", required_argument, NULL, REGION}, \
-    {"endpoint", required_argument, NULL, ENDPOINT}, \
-    {"ca-file", required_argument, NULL, CA_FILE}, \
-    {"token-file", required_argument, NULL, TOKEN_FILE}, \
-    /* Listed to be refused: getopt would take it for --token-file. */ \
-    {"token", required_argument, NULL, TOKEN}, \
-    {"set", required_argument, NULL, SET}, \
-    {"quiet", no_argument, NULL, 'q'}, \
-    {"verbose", no_argument, NULL, 'v'}, \
-    {"version", no_argument, NULL, VERSION}, \
-    {"help", no_argument, NULL, 'h'}
+#define COMMON_OPTIONS                                                                                                 \
+    {"project", required_argument, NULL, PROJECT}, {"instance", required_argument, NULL, INSTANCE},                    \
+        {"region", required_argument, NULL, REGION}, {"endpoint", required_argument, NULL, ENDPOINT},                  \
+        {"ca-file", required_argument, NULL, CA_FILE},                                                                 \
+        {"token-file", required_argument, NULL,                                                                        \
+         TOKEN_FILE}, /* Listed to be refused: getopt would take it for --token-file. */                               \
+        {"token", required_argument, NULL, TOKEN}, {"set", required_argument, NULL, SET},                              \
+        {"quiet", no_argument, NULL, 'q'}, {"verbose", no_argument, NULL, 'v'},                                        \
+        {"version", no_argument, NULL, VERSION}, {"help", no_argument, NULL, 'h'}
 
 /* A variable of the environment; one that is empty counts as absent. */
-const char *from_environment(const char *name);
+const char *environment_value(const char *name);
 
 /* What the environment says; room for as many settings as there are arguments.
  * Returns -1 to go on, else the exit code. */
-int begin_common(struct common *common, int argc);
+int init_common(struct common *common, int argc);
 
 /* Takes one of them, but for --help, or explains that there is no such option.
  * Returns -1 to go on, else the exit code. */
-int take_common(struct common *common, int option, char *value);
+int parse_common_option(struct common *common, int option, char *value);
 
-void end_common(struct common *common);
+void free_common(struct common *common);
 
 /* Prints the keys of --set. */
 void print_keys(void);
@@ -118,15 +113,15 @@ typedef void describe_fn(const dbss_operation *operation, char *line, size_t siz
 int open_context(struct common *common, describe_fn *describe, dbss_context **ctx);
 
 /* Takes the progress bar away, before anything else is written. */
-void wipe_bar(void);
+void clear_bar(void);
 
 /* Bytes as a person reads them. */
-const char *readable(double bytes, char *text, size_t size);
+const char *format_size(double bytes, char *text, size_t size);
 
 /* The same for each second since the bar began. */
-const char *readable_rate(double bytes, char *text, size_t size);
+const char *format_rate(double bytes, char *text, size_t size);
 
 /* How long the rest of a download will take, if it goes on as since the bar began. */
-void describe_rest(double received, double total, char *text, size_t size);
+void format_remaining(double received, double total, char *text, size_t size);
 
 #endif

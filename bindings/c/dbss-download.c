@@ -24,8 +24,8 @@ const char program_name[] = "dbss-download";
 struct options {
     struct common common;
     const char *report;
-    const char *locale;     /* NULL: the service's choice */
-    const char *output;     /* "-", a file, or a directory; by default "." */
+    const char *locale; /* NULL: the service's choice */
+    const char *output; /* "-", a file, or a directory; by default "." */
     int check;
     int force;
 };
@@ -104,9 +104,9 @@ static int parse_options(int argc, char **argv, struct options *options)
     };
     int c;
 
-    options->report = from_environment("DBSS_REPORT_ID");
-    options->locale = from_environment("DBSS_LOCALE");
-    options->output = from_environment("DBSS_OUTPUT");
+    options->report = environment_value("DBSS_REPORT_ID");
+    options->locale = environment_value("DBSS_LOCALE");
+    options->output = environment_value("DBSS_OUTPUT");
     if (options->output == NULL)
         options->output = ".";
 
@@ -118,22 +118,20 @@ static int parse_options(int argc, char **argv, struct options *options)
         case 'o': options->output = optarg; break;
         case CHECK: options->check = 1; break;
         case FORCE: options->force = 1; break;
-        case 'h':
-            print_help();
-            return DONE;
-        default: code = take_common(&options->common, c, optarg);
+        case 'h': print_help(); return DONE;
+        default: code = parse_common_option(&options->common, c, optarg);
         }
         if (code != -1)
             return code;
     }
 
     if (optind < argc) {
-        complain("unexpected argument '%s'; try --help", argv[optind]);
+        print_error("unexpected argument '%s'; try --help", argv[optind]);
         return USAGE;
     }
     if (!options->check && (options->common.instance == NULL || options->report == NULL)) {
-        complain("--instance and --report (or DBSS_INSTANCE_ID and DBSS_REPORT_ID) are required, or --check; "
-                 "try --help");
+        print_error("--instance and --report (or DBSS_INSTANCE_ID and DBSS_REPORT_ID) are required, or --check; "
+                    "try --help");
         return USAGE;
     }
     return -1;
@@ -152,27 +150,27 @@ static void describe(const dbss_operation *operation, char *line, size_t size)
     size_t end;
 
     if (received > 0 && total > received)
-        describe_rest((double)received, (double)total, rest, sizeof rest);
+        format_remaining((double)received, (double)total, rest, sizeof rest);
     if (total > 0)
         snprintf(line, size, "%3d%% of %s, %s", (int)(100.0 * (double)received / (double)total),
-                 readable((double)total, part[0], sizeof part[0]), rest);
+                 format_size((double)total, part[0], sizeof part[0]), rest);
     end = strlen(line);
-    snprintf(line + end, size - end, "%s, %s/s", readable((double)received, part[1], sizeof part[1]),
-             readable_rate((double)received, part[2], sizeof part[2]));
+    snprintf(line + end, size - end, "%s, %s/s", format_size((double)received, part[1], sizeof part[1]),
+             format_rate((double)received, part[2], sizeof part[2]));
     end = strlen(line);
     if (attempts > 1)
         snprintf(line + end, size - end, ", attempt %u, %s resumed", attempts,
-                 readable((double)dbss_operation_resumed(operation), part[3], sizeof part[3]));
+                 format_size((double)dbss_operation_resumed(operation), part[3], sizeof part[3]));
 }
 
 /* ---------------------------------------------------------------------------
  * The calls
  * ------------------------------------------------------------------------ */
 
-static void print_fact(const char *name, const char *value)
+static void print_field(const char *name, const char *value)
 {
     printf("%s: ", name);
-    print_foreign(stdout, value);
+    print_sanitized(stdout, value);
     putchar('\n');
 }
 
@@ -184,9 +182,9 @@ static void print_expiry(int64_t expires_ms)
     char text[64];
     if (expires_ms < 0 || gmtime_r(&seconds, &utc) == NULL
         || strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
-        print_fact("expires", "not known");
+        print_field("expires", "not known");
     else
-        print_fact("expires", text);
+        print_field("expires", text);
 }
 
 /* Tells which credentials there are, and whether the service takes them. */
@@ -200,10 +198,10 @@ static dbss_status check(dbss_context *ctx, const struct options *options)
         name = dbss_credentials_name(found);
         project = options->common.project != NULL ? options->common.project : dbss_credentials_project(found);
         printf("source: %s, ", dbss_credentials_source(found));
-        print_foreign(stdout, dbss_credentials_description(found));
+        print_sanitized(stdout, dbss_credentials_description(found));
         putchar('\n');
-        print_fact("who", name != NULL ? name : "not known");
-        print_fact("project", project != NULL ? project : "looked up by the region's name");
+        print_field("who", name != NULL ? name : "not known");
+        print_field("project", project != NULL ? project : "looked up by the region's name");
         print_expiry(dbss_credentials_expires_ms(found));
     }
     dbss_credentials_free(found);
@@ -217,7 +215,7 @@ static dbss_status check(dbss_context *ctx, const struct options *options)
             accepted = "yes";
         else if (status == DBSS_ERR_UNAUTHENTICATED || status == DBSS_ERR_FORBIDDEN)
             accepted = "no";
-        print_fact("accepted", accepted);
+        print_field("accepted", accepted);
     }
     return status;
 }
@@ -237,13 +235,13 @@ static dbss_status download(dbss_context *ctx, const struct options *options)
         return dbss_report_download_to_fd(ctx, options->common.project, options->common.instance, options->report,
                                           options->locale, STDOUT_FILENO, running);
     if (is_directory(options->output))
-        return dbss_report_download_to_directory(ctx, options->common.project, options->common.instance, options->report,
-                                                 options->locale, options->output, flags, running);
+        return dbss_report_download_to_directory(ctx, options->common.project, options->common.instance,
+                                                 options->report, options->locale, options->output, flags, running);
     return dbss_report_download_to_file(ctx, options->common.project, options->common.instance, options->report,
                                         options->locale, options->output, flags, running);
 }
 
-static void tell_success(void)
+static void print_success(void)
 {
     const char *path = dbss_operation_path(running);
     unsigned attempts = dbss_operation_attempts(running);
@@ -264,13 +262,13 @@ static int run(struct options *options)
     int code = open_context(&options->common, options->check ? NULL : describe, &ctx);
 
     if (code == -1 && (options->check ? check(ctx, options) : download(ctx, options)) == DBSS_OK) {
-        wipe_bar();
+        clear_bar();
         if (!options->common.quiet && !options->check)
-            tell_success();
+            print_success();
         code = flush_output();
     } else if (code == -1) {
-        wipe_bar();
-        code = explain_last_error();
+        clear_bar();
+        code = print_last_error();
     }
     dbss_context_free(ctx);
     return code;
@@ -279,11 +277,11 @@ static int run(struct options *options)
 int main(int argc, char **argv)
 {
     struct options options = {0};
-    int code = begin_common(&options.common, argc);
+    int code = init_common(&options.common, argc);
     if (code == -1)
         code = parse_options(argc, argv, &options);
     if (code == -1)
         code = run(&options);
-    end_common(&options.common);
+    free_common(&options.common);
     return code;
 }

@@ -75,8 +75,8 @@ static const struct command commands[] = {
      BIT(TEMPLATE) | BIT(START) | BIT(END)},
     {"delete", run_delete, "REPORT", 1, BIT(YES), BIT(YES)},
     {"mirror", run_mirror, "DIRECTORY", 0,
-     BIT(NAME) | BIT(TEMPLATE) | BIT(SINCE) | BIT(UNTIL) | BIT(UTC_OFFSET) | BIT(TYPE) | BIT(LOCALE)
-         | BIT(PARALLEL) | BIT(VERIFY) | BIT(GAPS) | BIT(SUCCESS_FILE) | BIT(DETECT_NOTHING_NEW),
+     BIT(NAME) | BIT(TEMPLATE) | BIT(SINCE) | BIT(UNTIL) | BIT(UTC_OFFSET) | BIT(TYPE) | BIT(LOCALE) | BIT(PARALLEL)
+         | BIT(VERIFY) | BIT(GAPS) | BIT(SUCCESS_FILE) | BIT(DETECT_NOTHING_NEW),
      0},
 };
 
@@ -235,7 +235,7 @@ static int parse_options(int argc, char **argv, struct options *options, const s
         } else if (c >= FIRST_OWN_OPTION) {
             options->own[c - FIRST_OWN_OPTION] = optarg != NULL ? optarg : "true";
         } else {
-            code = take_common(&options->common, c, optarg);
+            code = parse_common_option(&options->common, c, optarg);
         }
         if (code != -1)
             return code;
@@ -246,38 +246,38 @@ static int parse_options(int argc, char **argv, struct options *options, const s
 
     if (count == 0 || (*command = find_command(words[0])) == NULL) {
         if (count == 0)
-            complain("a command is required; try --help");
+            print_error("a command is required; try --help");
         else
-            complain("there is no command '%s'; try --help", words[0]);
+            print_error("there is no command '%s'; try --help", words[0]);
         return USAGE;
     }
     i = 1;
     if ((*command)->argument != NULL)
         options->argument = words[i++];
     if (i < count) {
-        complain("unexpected argument '%s'; try --help", words[i]);
+        print_error("unexpected argument '%s'; try --help", words[i]);
         return USAGE;
     }
     if ((*command)->argument != NULL && options->argument == NULL) {
-        complain("%s needs a %s; try --help", (*command)->name, (*command)->argument);
+        print_error("%s needs a %s; try --help", (*command)->name, (*command)->argument);
         return USAGE;
     }
     for (i = 0; i < OWN_OPTIONS; i++) {
         if (options->own[i] != NULL && !((*command)->takes & BIT(i))) {
-            complain("--%s is no option of %s; try --help", known[i].name, (*command)->name);
+            print_error("--%s is no option of %s; try --help", known[i].name, (*command)->name);
             return USAGE;
         }
         if (options->own[i] == NULL && (*command)->needs & BIT(i)) {
-            complain("%s needs --%s; try --help", (*command)->name, known[i].name);
+            print_error("%s needs --%s; try --help", (*command)->name, known[i].name);
             return USAGE;
         }
     }
     if ((*command)->needs_instance && options->common.instance == NULL) {
-        complain("%s needs --instance (or DBSS_INSTANCE_ID); try --help", (*command)->name);
+        print_error("%s needs --instance (or DBSS_INSTANCE_ID); try --help", (*command)->name);
         return USAGE;
     }
     if ((*command)->takes & BIT(LOCALE) && options->own[LOCALE] == NULL)
-        options->own[LOCALE] = from_environment("DBSS_LOCALE");
+        options->own[LOCALE] = environment_value("DBSS_LOCALE");
     return -1;
 }
 
@@ -327,7 +327,7 @@ static void print_json_string(const char *text)
     putchar('"');
 }
 
-/* The columns that text takes, as print_foreign() prints it. */
+/* The columns that text takes, as print_sanitized() prints it. */
 static int width(const char *text)
 {
     int columns = 0;
@@ -339,7 +339,7 @@ static int width(const char *text)
 /* Prints the field in so many columns, and what is between it and the next. */
 static void print_cell(const char *text, int columns)
 {
-    print_foreign(stdout, text);
+    print_sanitized(stdout, text);
     printf("%*s", columns - width(text) + 2, "");
 }
 
@@ -378,7 +378,7 @@ static void print_table(dbss_page *const *pages, size_t count, const char *const
         for (item = 0; item < dbss_page_count(pages[i]); item++) {
             for (field = 0; fields[field + 1] != NULL; field++)
                 print_cell(field_of(pages[i], item, fields[field]), columns[field]);
-            print_foreign(stdout, field_of(pages[i], item, fields[field]));
+            print_sanitized(stdout, field_of(pages[i], item, fields[field]));
             putchar('\n');
         }
 }
@@ -394,7 +394,7 @@ static int print_list(struct options *options, dbss_status status, dbss_cursor *
     while (status == DBSS_OK && (status = dbss_cursor_next(cursor, running, &page)) == DBSS_OK && page != NULL) {
         dbss_page **more = realloc(pages, (count + 1) * sizeof *pages);
         if (more == NULL) {
-            complain("out of memory");
+            print_error("out of memory");
             dbss_page_free(page);
             code = LOCAL;
             break;
@@ -410,7 +410,7 @@ static int print_list(struct options *options, dbss_status status, dbss_cursor *
         }
     }
     if (status != DBSS_OK)
-        code = explain_last_error();
+        code = print_last_error();
     else if (code == -1 && !options->json && count > 0)
         print_table(pages, count, fields, !options->common.quiet);
     while (count > 0)
@@ -432,8 +432,8 @@ static int run_reports(struct options *options, dbss_context *ctx)
 {
     static const char *const fields[] = {"id", "format", "percentum", "type", "start_time", "end_time", "name", NULL};
     dbss_cursor *cursor;
-    dbss_status status = dbss_reports_list(ctx, options->common.project, options->common.instance, options->own[NAME],
-                                           0, &cursor);
+    dbss_status status =
+        dbss_reports_list(ctx, options->common.project, options->common.instance, options->own[NAME], 0, &cursor);
     return print_list(options, status, cursor, fields);
 }
 
@@ -455,7 +455,7 @@ static dbss_status set_spec(dbss_report_spec *spec, const struct options *option
     static const struct {
         int option;
         const char *key;
-    } wanted[] = {{TEMPLATE, "template_id"},  {START, "start_time"},   {END, "end_time"},
+    } wanted[] = {{TEMPLATE, "template_id"},  {START, "start_time"},  {END, "end_time"},
                   {START_DATE, "start_date"}, {END_DATE, "end_date"}, {DATABASES, "db_ids"}};
     dbss_status status = DBSS_OK;
     size_t i;
@@ -469,19 +469,19 @@ static int run_generate(struct options *options, dbss_context *ctx)
 {
     dbss_report_spec *spec = NULL;
     char id[DBSS_ID_SIZE];
-    int done = dbss_report_spec_new(&spec) == DBSS_OK && set_spec(spec, options) == DBSS_OK
-               && dbss_report_generate(ctx, options->common.project, options->common.instance, spec, running, id)
-                      == DBSS_OK;
+    int done =
+        dbss_report_spec_new(&spec) == DBSS_OK && set_spec(spec, options) == DBSS_OK
+        && dbss_report_generate(ctx, options->common.project, options->common.instance, spec, running, id) == DBSS_OK;
     dbss_report_spec_free(spec);
-    wipe_bar();
+    clear_bar();
     if (!done)
-        return explain_last_error();
+        return print_last_error();
     if (options->json) {
         fputs("{\"id\": ", stdout);
         print_json_string(id);
         puts("}");
     } else {
-        print_foreign(stdout, id);
+        print_sanitized(stdout, id);
         putchar('\n');
     }
     return flush_output();
@@ -491,7 +491,7 @@ static int run_delete(struct options *options, dbss_context *ctx)
 {
     if (dbss_report_delete(ctx, options->common.project, options->common.instance, options->argument, running)
         != DBSS_OK)
-        return explain_last_error();
+        return print_last_error();
     if (options->json)
         printf("{\"deleted\": \"%s\"}\n", options->argument);
     else if (!options->common.quiet)
@@ -544,7 +544,7 @@ static int replace_file(const char *path, const dbss_buffer *content)
         errno = why;
     }
     if (!done)
-        complain("cannot write %s: %s", path, strerror(errno));
+        print_error("cannot write %s: %s", path, strerror(errno));
     free(temporary);
     return done ? DONE : LOCAL;
 }
@@ -555,9 +555,9 @@ static void print_summary(const dbss_mirror_result *result)
         const char *name;
         int64_t (*count)(const dbss_mirror_result *);
     } counts[] = {
-        {"listed", dbss_mirror_result_listed},       {"downloaded", dbss_mirror_result_downloaded},
-        {"present", dbss_mirror_result_present},     {"not_ready", dbss_mirror_result_not_ready},
-        {"vanished", dbss_mirror_result_vanished},   {"repaired", dbss_mirror_result_repaired},
+        {"listed", dbss_mirror_result_listed},     {"downloaded", dbss_mirror_result_downloaded},
+        {"present", dbss_mirror_result_present},   {"not_ready", dbss_mirror_result_not_ready},
+        {"vanished", dbss_mirror_result_vanished}, {"repaired", dbss_mirror_result_repaired},
         {"failed", dbss_mirror_result_failed},
     };
     size_t i;
@@ -575,19 +575,19 @@ static void print_gaps(const dbss_mirror_result *result)
     for (i = 0; i < count; i++) {
         printf("gap  %s  ", dbss_mirror_result_gap_period(result, i));
         print_cell(dbss_mirror_result_gap_type(result, i), columns);
-        print_foreign(stdout, dbss_mirror_result_gap_instance(result, i));
+        print_sanitized(stdout, dbss_mirror_result_gap_instance(result, i));
         putchar('\n');
     }
 }
 
-static void explain_failures(const dbss_mirror_result *result)
+static void print_failures(const dbss_mirror_result *result)
 {
     size_t i;
     for (i = 0; i < dbss_mirror_result_failure_count(result); i++) {
         const char *id = dbss_mirror_result_failure_id(result, i);
         dbss_error *error = dbss_mirror_result_failure_error(result, i);
         /* It has no id where an instance's list could not be had. */
-        explain(*id != '\0' ? id : dbss_mirror_result_failure_instance(result, i), error);
+        print_call_error(*id != '\0' ? id : dbss_mirror_result_failure_instance(result, i), error);
         dbss_error_free(error);
     }
 }
@@ -608,13 +608,13 @@ static dbss_status set_mirror(dbss_mirror_options *mirror, const struct options 
 }
 
 /* Tells how it went, also where it went only so far. */
-static int tell_result(const struct options *options, const dbss_mirror_result *result, int code)
+static int print_result(const struct options *options, const dbss_mirror_result *result, int code)
 {
     dbss_buffer json;
     int written = DONE;
 
     if (dbss_mirror_result_json(result, &json) != DBSS_OK)
-        return explain_last_error();
+        return print_last_error();
     if (options->json) {
         print_json(&json);
     } else {
@@ -645,13 +645,13 @@ static int run_mirror(struct options *options, dbss_context *ctx)
 
     if (dbss_mirror_options_new(&mirror) != DBSS_OK || set_mirror(mirror, options) != DBSS_OK
         || dbss_reports_mirror(ctx, options->common.project, options->argument, mirror, running, &result) != DBSS_OK) {
-        wipe_bar();
-        code = explain_last_error();
-        explain_failures(result);
+        clear_bar();
+        code = print_last_error();
+        print_failures(result);
     }
-    wipe_bar();
+    clear_bar();
     if (result != NULL)
-        code = tell_result(options, result, code);
+        code = print_result(options, result, code);
     dbss_mirror_result_free(result);
     dbss_mirror_options_free(mirror);
     return code;
@@ -673,7 +673,7 @@ static void describe(const dbss_operation *operation, char *line, size_t size)
     end = strlen(line);
     if (received > 0)
         snprintf(line + end, size - end, "%s%s, %s/s", end > 0 ? ", " : "",
-                 readable(received, part[0], sizeof part[0]), readable_rate(received, part[1], sizeof part[1]));
+                 format_size(received, part[0], sizeof part[0]), format_rate(received, part[1], sizeof part[1]));
 }
 
 int main(int argc, char **argv)
@@ -681,16 +681,16 @@ int main(int argc, char **argv)
     struct options options = {0};
     const struct command *command = NULL;
     dbss_context *ctx = NULL;
-    int code = begin_common(&options.common, argc);
+    int code = init_common(&options.common, argc);
 
     if (code == -1)
         code = parse_options(argc, argv, &options, &command);
     if (code == -1)
-        code = open_context(&options.common, command->run == run_generate || command->run == run_mirror ? describe : NULL,
-                            &ctx);
+        code = open_context(&options.common,
+                            command->run == run_generate || command->run == run_mirror ? describe : NULL, &ctx);
     if (code == -1)
         code = command->run(&options, ctx);
     dbss_context_free(ctx);
-    end_common(&options.common);
+    free_common(&options.common);
     return code;
 }

@@ -36,20 +36,18 @@ int main(int argc, char **argv)
     dbss_report_spec *spec = NULL;
     char id[DBSS_ID_SIZE] = "";
     int32_t shown = -1;
-    int saved = argc == 6 && dbss_config_new(&config) == DBSS_OK && dbss_operation_new(&operation) == DBSS_OK
-                && set(config, "region", "DBSS_REGION") == DBSS_OK
-                && set(config, "endpoint", "DBSS_ENDPOINT") == DBSS_OK
-                && set(config, "project_id", "DBSS_PROJECT_ID") == DBSS_OK
-                && dbss_config_set(config, "credentials", "default") == DBSS_OK
-                && set(config, "token", "DBSS_TOKEN") == DBSS_OK
-                && dbss_operation_set_progress(operation, show, &shown, NULL) == DBSS_OK
-                && dbss_context_new(config, &ctx) == DBSS_OK
-                && dbss_report_spec_new(&spec) == DBSS_OK
-                && dbss_report_spec_set(spec, "template_id", argv[2]) == DBSS_OK
-                && dbss_report_spec_set(spec, "start_time", argv[3]) == DBSS_OK
-                && dbss_report_spec_set(spec, "end_time", argv[4]) == DBSS_OK
-                && dbss_report_generate(ctx, NULL, argv[1], spec, operation, id) == DBSS_OK
-                && dbss_report_download_to_file(ctx, NULL, argv[1], id, NULL, argv[5], 0, operation) == DBSS_OK;
+    int saved =
+        argc == 6 && dbss_config_new(&config) == DBSS_OK && dbss_operation_new(&operation) == DBSS_OK
+        && set(config, "region", "DBSS_REGION") == DBSS_OK && set(config, "endpoint", "DBSS_ENDPOINT") == DBSS_OK
+        && set(config, "project_id", "DBSS_PROJECT_ID") == DBSS_OK
+        && dbss_config_set(config, "credentials", "default") == DBSS_OK && set(config, "token", "DBSS_TOKEN") == DBSS_OK
+        && dbss_operation_set_progress(operation, show, &shown, NULL) == DBSS_OK
+        && dbss_context_new(config, &ctx) == DBSS_OK && dbss_report_spec_new(&spec) == DBSS_OK
+        && dbss_report_spec_set(spec, "template_id", argv[2]) == DBSS_OK
+        && dbss_report_spec_set(spec, "start_time", argv[3]) == DBSS_OK
+        && dbss_report_spec_set(spec, "end_time", argv[4]) == DBSS_OK
+        && dbss_report_generate(ctx, NULL, argv[1], spec, operation, id) == DBSS_OK
+        && dbss_report_download_to_file(ctx, NULL, argv[1], id, NULL, argv[5], 0, operation) == DBSS_OK;
     if (saved)
         printf("saved %s as %s\n", id, argv[5]);
     else if (argc != 6)

@@ -174,7 +174,7 @@ int main(int argc, char **argv)
         bytes += workers[i].bytes;
     }
     peer_close();
-    printf("{\"wall_s\": %.9f, \"cpu_s\": %.9f, \"bytes\": %zu, \"idle_kib\": %ld, \"peak_kib\": %ld}\n",
-           wall, cpu, bytes, idle, peak);
+    printf("{\"wall_s\": %.9f, \"cpu_s\": %.9f, \"bytes\": %zu, \"idle_kib\": %ld, \"peak_kib\": %ld}\n", wall, cpu,
+           bytes, idle, peak);
     return 0;
 }

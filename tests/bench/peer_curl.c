@@ -70,12 +70,8 @@ static size_t take(char *data, size_t one, size_t len, void *user_data)
     struct body *body = user_data;
     (void)one;
     switch (body->sink) {
-    case TO_MEMORY:
-        keep(body, data, len);
-        break;
-    case TO_CALLBACK:
-        first_byte();
-        break;
+    case TO_MEMORY: keep(body, data, len); break;
+    case TO_CALLBACK: first_byte(); break;
     case TO_FILE:
         for (size_t done = 0; done < len;) {
             ssize_t n = write(body->fd, data + done, len - done);
@@ -140,8 +136,8 @@ size_t peer_download(void *argument, const char *report, enum sink sink, const c
     struct body body = {.sink = sink, .fd = -1};
     char url[1024], part[1024];
     long status = 0;
-    snprintf(url, sizeof url, "%s/v1/%s/audit/%s/reports/%s/download?local=en-us", settings.endpoint,
-             settings.project, settings.instance, report);
+    snprintf(url, sizeof url, "%s/v1/%s/audit/%s/reports/%s/download?local=en-us", settings.endpoint, settings.project,
+             settings.instance, report);
     if (sink == TO_FILE) {
         snprintf(part, sizeof part, "%s.XXXXXX", path);
         body.fd = mkostemp(part, O_CLOEXEC);

@@ -65,8 +65,8 @@ size_t peer_download(void *thread, const char *report, enum sink sink, const cha
         dbss_buffer_free(&buffer);
         break;
     case TO_CALLBACK:
-        check(dbss_report_download_to_callback(ctx, settings.project, settings.instance, report, "en-us",
-                                               take, &bytes, NULL));
+        check(dbss_report_download_to_callback(ctx, settings.project, settings.instance, report, "en-us", take, &bytes,
+                                               NULL));
         break;
     case TO_FILE:
         check(dbss_operation_new(&operation));

@@ -32,7 +32,9 @@ void peer_open(const struct setup *setup)
         fatal("does not support TLS");
 }
 
-void peer_close(void) {}
+void peer_close(void)
+{
+}
 
 void *peer_thread_open(void)
 {

@@ -162,7 +162,8 @@ static dbss_status set_mirror(void *options, const char *key, const char *value)
 
 /* The setter accepts the limits that the option list states, and refuses values
  * beyond them. */
-static void check_range(int32_t set, size_t i, void *object, dbss_status (*set_value)(void *, const char *, const char *))
+static void check_range(int32_t set, size_t i, void *object,
+                        dbss_status (*set_value)(void *, const char *, const char *))
 {
     const char *key = dbss_option_key(set, i), *type = dbss_option_type(set, i);
     int64_t minimum = dbss_option_minimum(set, i), maximum = dbss_option_maximum(set, i);
@@ -187,7 +188,8 @@ static void check_range(int32_t set, size_t i, void *object, dbss_status (*set_v
     EXPECT(dbss_option_allows_none(set, i) ? DBSS_OK : DBSS_ERR_INVALID_VALUE, set_value(object, key, "-1"));
 }
 
-static void check_choices(int32_t set, size_t i, void *object, dbss_status (*set_value)(void *, const char *, const char *))
+static void check_choices(int32_t set, size_t i, void *object,
+                          dbss_status (*set_value)(void *, const char *, const char *))
 {
     const char *key = dbss_option_key(set, i), *choices = dbss_option_choices(set, i);
     CHECK((choices != NULL) == (strcmp(dbss_option_type(set, i), "choice") == 0));
@@ -369,8 +371,7 @@ static void null_arguments_are_rejected(void)
     CHECK(EMPTY());
     /* NULL means the project of the context, which has none. */
     FILLED();
-    EXPECT_PARAMETER(DBSS_ERR_NOT_CONFIGURED, "project",
-                     dbss_report_download(ctx, NULL, instance, id, NULL, &report));
+    EXPECT_PARAMETER(DBSS_ERR_NOT_CONFIGURED, "project", dbss_report_download(ctx, NULL, instance, id, NULL, &report));
     CHECK(EMPTY());
     FILLED();
     EXPECT_NULL("instance", dbss_report_download(ctx, project, NULL, id, NULL, &report));
@@ -1225,11 +1226,11 @@ static void null_list_arguments_are_rejected(void)
     char id_buffer[DBSS_ID_SIZE];
     long connections = count_connections();
 
-#define NO_CURSOR(name, call) \
-    do { \
-        cursor = (dbss_cursor *)&cursor; \
-        EXPECT_NULL(name, call); \
-        CHECK(cursor == NULL); \
+#define NO_CURSOR(name, call)                                                                                          \
+    do {                                                                                                               \
+        cursor = (dbss_cursor *)&cursor;                                                                               \
+        EXPECT_NULL(name, call);                                                                                       \
+        CHECK(cursor == NULL);                                                                                         \
     } while (0)
     NO_CURSOR("ctx", dbss_instances_list(NULL, p, 0, &cursor));
     EXPECT_NULL("out_cursor", dbss_instances_list(ctx, p, 0, NULL));
@@ -1256,11 +1257,11 @@ static void null_list_arguments_are_rejected(void)
     EXPECT_NULL("ctx", dbss_report_create(NULL, p, i, spec, NULL));
     EXPECT_NULL("instance", dbss_report_create(ctx, p, NULL, spec, NULL));
     EXPECT_NULL("spec", dbss_report_create(ctx, p, i, NULL, NULL));
-#define NO_ID(name, call) \
-    do { \
-        memset(id_buffer, 'x', sizeof id_buffer); \
-        EXPECT_NULL(name, call); \
-        CHECK(*id_buffer == '\0'); \
+#define NO_ID(name, call)                                                                                              \
+    do {                                                                                                               \
+        memset(id_buffer, 'x', sizeof id_buffer);                                                                      \
+        EXPECT_NULL(name, call);                                                                                       \
+        CHECK(*id_buffer == '\0');                                                                                     \
     } while (0)
     NO_ID("ctx", dbss_report_generate(NULL, p, i, spec, NULL, id_buffer));
     NO_ID("instance", dbss_report_generate(ctx, p, NULL, spec, NULL, id_buffer));

@@ -36,10 +36,10 @@ void add_failure_context(const char *text, ...);
 /* Skips the current check: this machine cannot run it. */
 void skip_check(const char *text, ...);
 
-#define CHECK(condition) \
-    do { \
-        if (!(condition)) \
-            fail_check("line %d: %s", __LINE__, #condition); \
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition))                                                                                              \
+            fail_check("line %d: %s", __LINE__, #condition);                                                           \
     } while (0)
 
 /* Compares a status. On failure it prints the error message. */
@@ -48,10 +48,10 @@ void skip_check(const char *text, ...);
 dbss_status expect(int line, dbss_status expected, dbss_status actual);
 
 /* Expects a failure that names the parameter. */
-#define EXPECT_PARAMETER(expected, name, call) \
-    do { \
-        EXPECT(expected, call); \
-        expect_text(__LINE__, name, dbss_error_parameter(dbss_last_error())); \
+#define EXPECT_PARAMETER(expected, name, call)                                                                         \
+    do {                                                                                                               \
+        EXPECT(expected, call);                                                                                        \
+        expect_text(__LINE__, name, dbss_error_parameter(dbss_last_error()));                                          \
     } while (0)
 
 #define EXPECT_NULL(name, call) EXPECT_PARAMETER(DBSS_ERR_NULL_ARGUMENT, name, call)
@@ -71,16 +71,16 @@ long proc_status_value(const char *name);
 void pause_briefly(void);
 
 /* Waits until the condition holds. Fails the check after WAIT_LIMIT_MS. */
-#define WAIT_FOR(condition) \
-    do { \
-        long long until_ = now_ms() + WAIT_LIMIT_MS; \
-        while (!(condition)) { \
-            if (now_ms() > until_) { \
-                fail_check("line %d: timed out waiting for: %s", __LINE__, #condition); \
-                break; \
-            } \
-            pause_briefly(); \
-        } \
+#define WAIT_FOR(condition)                                                                                            \
+    do {                                                                                                               \
+        long long until_ = now_ms() + WAIT_LIMIT_MS;                                                                   \
+        while (!(condition)) {                                                                                         \
+            if (now_ms() > until_) {                                                                                   \
+                fail_check("line %d: timed out waiting for: %s", __LINE__, #condition);                                \
+                break;                                                                                                 \
+            }                                                                                                          \
+            pause_briefly();                                                                                           \
+        }                                                                                                              \
     } while (0)
 
 /* Guards data that several threads of a check share. */

@@ -128,7 +128,8 @@ static void close_while_used(const char *endpoint, int close_streams)
         users[i].index = i;
         users[i].stream = NULL;
         if (i % 4 == 3)
-            EXPECT(DBSS_OK, dbss_report_open(shared.ctx, PROJECT_AND_INSTANCE, shared.id, NULL, NULL, &users[i].stream));
+            EXPECT(DBSS_OK,
+                   dbss_report_open(shared.ctx, PROJECT_AND_INSTANCE, shared.id, NULL, NULL, &users[i].stream));
     }
     for (i = 0; i < THREADS && !has_failed(); i++)
         threads[i] = start_thread(call_until_refused, &users[i]);

@@ -34,8 +34,8 @@ static char *reasons;
 
 static void fail(const char *key, const char *expected, const char *actual)
 {
-    char *more = format("%s%s%s: expected %.300s, got %.300s", reasons != NULL ? reasons : "", reasons != NULL ? "; " : "", key,
-                        expected, actual);
+    char *more = format("%s%s%s: expected %.300s, got %.300s", reasons != NULL ? reasons : "",
+                        reasons != NULL ? "; " : "", key, expected, actual);
     free(reasons);
     reasons = more;
 }
@@ -380,10 +380,37 @@ static void run(const struct test_case *test, const char *default_endpoint)
 static int known_key(const char *key)
 {
     static const char *const keys[] = {
-        "case", "endpoint", "ca", "option", "token", "project", "instance", "id", "locale", "fault", "status",
-        "credentials", "http_status", "service_code", "service_message", "request_id", "encoded_authorization_message", "parameter",
-        "os_code", "retryable", "retry_after_ms", "attempts", "detail_count", "detail_code", "detail_message",
-        "message_has", "message_lacks", "sha256", "length", "connections", "requests",
+        "case",
+        "endpoint",
+        "ca",
+        "option",
+        "token",
+        "project",
+        "instance",
+        "id",
+        "locale",
+        "fault",
+        "status",
+        "credentials",
+        "http_status",
+        "service_code",
+        "service_message",
+        "request_id",
+        "encoded_authorization_message",
+        "parameter",
+        "os_code",
+        "retryable",
+        "retry_after_ms",
+        "attempts",
+        "detail_count",
+        "detail_code",
+        "detail_message",
+        "message_has",
+        "message_lacks",
+        "sha256",
+        "length",
+        "connections",
+        "requests",
     };
     size_t i;
     for (i = 0; i < sizeof keys / sizeof *keys; i++)

@@ -100,10 +100,10 @@ static const struct phase phases[] = {
     {"chunks", "http", "\"stall_after\": 200000, \"framing\": \"chunked\", \"times\": 1", SINKS, NULL},
     {"a slow body", "http", "\"drip\": {\"bytes\": 1, \"every_ms\": 20}, \"times\": 1", SINKS, NULL},
     {"a fast body", "http", "\"fill\": {\"size\": 100000000000}, \"times\": 1", TO_CALLBACK, NULL},
-    {"an error's body", "http",
-     "\"status\": 404, \"body\": \"0123456789\", \"stall_after\": 5, \"times\": 1", SINKS, NULL},
-    {"a passing error's body", "http",
-     "\"status\": 503, \"body\": \"0123456789\", \"stall_after\": 5, \"times\": 1", SINKS, NULL},
+    {"an error's body", "http", "\"status\": 404, \"body\": \"0123456789\", \"stall_after\": 5, \"times\": 1", SINKS,
+     NULL},
+    {"a passing error's body", "http", "\"status\": 503, \"body\": \"0123456789\", \"stall_after\": 5, \"times\": 1",
+     SINKS, NULL},
     {"a retry", "http", "\"status\": 503, \"headers\": [[\"Retry-After\", \"50\"]], \"times\": 1", SINKS, NULL},
     {"a pipe", "http", NULL, TO_FD, open_pipe},
     {"a pipe that does not block", "http", NULL, TO_FD, open_pipe_nonblocking},
@@ -128,8 +128,7 @@ static void *call_to_open_sink(void *argument)
     struct waiting *waiting = argument;
     struct call *call = &waiting->call;
     call->status = dbss_report_download_to_fd(call->ctx, fixture("project"), fixture("instance"), call->id, "en-us",
-                                              waiting->fd,
-                                              call->operation);
+                                              waiting->fd, call->operation);
     call->ended_ms = now_ms();
     call->error = dbss_error_take();
     add_locked(&waiting->is_over, 1);
@@ -152,7 +151,8 @@ static int has_reached_phase(const struct waiting *waiting, size_t requests_befo
         return read_locked(&warnings) > waiting->warnings;
     if (phase->open_sink != NULL)
         /* The pipe contains data, and the call has more. */
-        return dbss_operation_received(operation) > 0 && ioctl(waiting->other_end, FIONREAD, &available) == 0 && available > 0;
+        return dbss_operation_received(operation) > 0 && ioctl(waiting->other_end, FIONREAD, &available) == 0
+               && available > 0;
     if (strstr(phase->name, "bod") != NULL && strstr(phase->name, "error") == NULL)
         return dbss_operation_received(operation) >= (strstr(phase->name, "slow") != NULL ? 5 : 200000);
     if (strcmp(phase->name, "chunks") == 0)
@@ -161,8 +161,8 @@ static int has_reached_phase(const struct waiting *waiting, size_t requests_befo
 }
 
 /* Starts the call and waits until it has reached the phase. */
-static void start_waiting_call(struct waiting *waiting, const struct phase *phase, dbss_context *ctx, dbss_operation *operation,
-                               enum sink sink)
+static void start_waiting_call(struct waiting *waiting, const struct phase *phase, dbss_context *ctx,
+                               dbss_operation *operation, enum sink sink)
 {
     size_t before = read_request_log(&phase_report, NULL, 0);
 
@@ -753,11 +753,10 @@ static int32_t make_nested_calls(void *user_data, const dbss_operation *operatio
     CHECK(dbss_last_error() == NULL);
     EXPECT(DBSS_ERR_BUSY, dbss_operation_set(nested->operation, "max_attempts", "2"));
     EXPECT(DBSS_ERR_BUSY, dbss_operation_reset(nested->operation));
-    EXPECT(DBSS_ERR_BUSY,
-           dbss_operation_set_progress(nested->operation, NULL, &nested->destroyed, count_destroyed));
+    EXPECT(DBSS_ERR_BUSY, dbss_operation_set_progress(nested->operation, NULL, &nested->destroyed, count_destroyed));
     CHECK(nested->destroyed == 1);
-    EXPECT(DBSS_ERR_BUSY, dbss_report_download_to_memory(nested->ctx, fixture("project"), fixture("instance"), nested->id,
-                                                         NULL, nested->operation, &report));
+    EXPECT(DBSS_ERR_BUSY, dbss_report_download_to_memory(nested->ctx, fixture("project"), fixture("instance"),
+                                                         nested->id, NULL, nested->operation, &report));
     CHECK(report.data == NULL && report.len == 0);
     EXPECT(DBSS_ERR_BUSY, dbss_report_open(nested->ctx, fixture("project"), fixture("instance"), nested->id, NULL,
                                            nested->operation, &stream));
@@ -771,7 +770,8 @@ static int32_t make_nested_calls(void *user_data, const dbss_operation *operatio
     dbss_error_free(error);
     CHECK(count_connections() == nested->connections);
     /* Another whole call is allowed. */
-    EXPECT(DBSS_OK, dbss_report_download(nested->ctx, fixture("project"), fixture("instance"), nested->id, NULL, &report));
+    EXPECT(DBSS_OK,
+           dbss_report_download(nested->ctx, fixture("project"), fixture("instance"), nested->id, NULL, &report));
     CHECK(report.len > 1000);
     dbss_buffer_free(&report);
     /* This error must not become the error of the outer call. */
@@ -792,8 +792,8 @@ static void calls_in_progress_callback(void)
     nested.id = fixture("pdf");
     nested.connections = count_connections();
     EXPECT(DBSS_OK, dbss_operation_set_progress(operation, make_nested_calls, &nested, NULL));
-    EXPECT(DBSS_OK, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, "en-us", operation,
-                                                   &buffer));
+    EXPECT(DBSS_OK, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, "en-us",
+                                                   operation, &buffer));
     CHECK(dbss_last_error() == NULL && nested.done >= 2 && nested.destroyed == 1);
     CHECK(buffer.len == report.len && memcmp(buffer.data, report.bytes, buffer.len) == 0);
     dbss_buffer_free(&buffer);
@@ -802,8 +802,8 @@ static void calls_in_progress_callback(void)
     post_fault(report.id, "\"status\": 404");
     nested.done = nested.destroyed = 0;
     nested.connections = count_connections();
-    EXPECT(DBSS_ERR_NOT_FOUND, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, "en-us",
-                                                              operation, &buffer));
+    EXPECT(DBSS_ERR_NOT_FOUND, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id,
+                                                              "en-us", operation, &buffer));
     CHECK(dbss_error_http_status(dbss_last_error()) == 404);
     dbss_operation_free(operation);
     dbss_context_free(ctx);
@@ -817,7 +817,8 @@ static void call_another(struct call *call)
     if (call->len < 200000)
         return;
     call->on_data = NULL;
-    CHECK(dbss_report_download(call->ctx, fixture("project"), fixture("instance"), fixture("pdf"), "en-us", &other) == DBSS_OK);
+    CHECK(dbss_report_download(call->ctx, fixture("project"), fixture("instance"), fixture("pdf"), "en-us", &other)
+          == DBSS_OK);
     dbss_buffer_free(&other);
     CHECK(dbss_report_download(call->ctx, fixture("project"), fixture("instance"), fresh_id(), "en-us", &other)
           == DBSS_ERR_NOT_FOUND);
@@ -850,16 +851,14 @@ static void write_callback_result_cancels_call(void)
     dbss_operation *operation = new_operation();
     int writes = 0;
     EXPECT(DBSS_ERR_CANCELLED, dbss_report_download_to_callback(ctx, fixture("project"), fixture("instance"), report.id,
-                                                                "en-us",
-                                                                stop_third_write, &writes, operation));
+                                                                "en-us", stop_third_write, &writes, operation));
     CHECK(writes == 3);
     /* This ended only the call. The operation is not cancelled. */
     writes = 10;
     EXPECT(DBSS_OK, dbss_report_download_to_callback(ctx, fixture("project"), fixture("instance"), report.id, "en-us",
                                                      stop_third_write, &writes, operation));
-    EXPECT_NULL("write", dbss_report_download_to_callback(ctx, fixture("project"), fixture("instance"), report.id, "en-us",
-                                                          NULL,
-                                                          &writes, operation));
+    EXPECT_NULL("write", dbss_report_download_to_callback(ctx, fixture("project"), fixture("instance"), report.id,
+                                                          "en-us", NULL, &writes, operation));
     dbss_operation_free(operation);
     dbss_context_free(ctx);
     free_report(&report);
@@ -880,8 +879,8 @@ static void busy_operation_is_refused(void)
     WAIT_FOR(count_requests(report.id) == 2);
     connections = count_connections();
     EXPECT_PARAMETER(DBSS_ERR_BUSY, "operation",
-                     dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, "en-us", operation,
-                                                    &buffer));
+                     dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, "en-us",
+                                                    operation, &buffer));
     EXPECT_PARAMETER(DBSS_ERR_BUSY, "operation", dbss_operation_set(operation, "max_attempts", "2"));
     EXPECT_PARAMETER(DBSS_ERR_BUSY, "operation", dbss_operation_reset(operation));
     CHECK(count_connections() == connections);
@@ -892,14 +891,15 @@ static void busy_operation_is_refused(void)
     free_call(&call);
 
     /* A stream keeps its operation busy until it is freed. */
-    EXPECT(DBSS_OK, dbss_report_open(ctx, fixture("project"), fixture("instance"), report.id, "en-us", operation, &stream));
+    EXPECT(DBSS_OK,
+           dbss_report_open(ctx, fixture("project"), fixture("instance"), report.id, "en-us", operation, &stream));
     EXPECT(DBSS_ERR_BUSY, dbss_operation_reset(operation));
     dbss_report_stream_free(stream);
     EXPECT(DBSS_OK, dbss_operation_reset(operation));
     EXPECT(DBSS_OK, dbss_operation_set(operation, "stall_timeout_ms", "150"));
     post_fault(report.id, "\"no_answer\": true, \"times\": 1");
-    EXPECT(DBSS_ERR_STALLED, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, "en-us",
-                                                            operation, &buffer));
+    EXPECT(DBSS_ERR_STALLED, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id,
+                                                            "en-us", operation, &buffer));
     dbss_operation_free(operation);
     dbss_context_free(ctx);
     free_report(&report);
@@ -912,7 +912,7 @@ static void operation_options_are_checked(void)
     dbss_context *ctx = new_context(fixture("http"));
     struct call call = {TO_MEMORY, ctx, report.id, operation, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
     static const char *const keys[] = {"connect_timeout_ms", "stall_timeout_ms", "total_timeout_ms",
-                                       "max_attempts", "max_memory_bytes", "file_mode"};
+                                       "max_attempts",       "max_memory_bytes", "file_mode"};
     size_t i;
 
     EXPECT_NULL("operation", dbss_operation_set(NULL, "max_attempts", "1"));
@@ -925,7 +925,8 @@ static void operation_options_are_checked(void)
     for (i = 0; i < sizeof keys / sizeof *keys; i++) {
         EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, keys[i], dbss_operation_set(operation, keys[i], "x"));
         EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, keys[i], dbss_operation_set(operation, keys[i], ""));
-        EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, keys[i], dbss_operation_set(operation, keys[i], "99999999999999999999"));
+        EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, keys[i],
+                         dbss_operation_set(operation, keys[i], "99999999999999999999"));
     }
     EXPECT(DBSS_OK, dbss_operation_set(operation, "max_memory_bytes", "9999"));
     make_call(&call);
@@ -957,7 +958,7 @@ static void operation_options_are_checked(void)
  * Streams
  * ------------------------------------------------------------------------ */
 
-#define OPEN(ctx, id, operation, stream) \
+#define OPEN(ctx, id, operation, stream)                                                                               \
     dbss_report_open(ctx, fixture("project"), fixture("instance"), id, "en-us", operation, stream)
 
 static void stream_getters_describe_report(void)
@@ -966,12 +967,11 @@ static void stream_getters_describe_report(void)
         const char *body, *json;
         int32_t format;
         const char *ending;
-    } formats[] = {{"%PDF-1.7 and so on", "%PDF-1.7 and so on", DBSS_FORMAT_PDF, ".pdf"},
-                   {"PK\3\4 and so on", "PK\\u0003\\u0004 and so on", DBSS_FORMAT_ZIP, ".zip"},
-                   {"\1\2\3 neither this nor that", "\\u0001\\u0002\\u0003 neither this nor that", DBSS_FORMAT_UNKNOWN,
-                    ".bin"},
-                   {"PK\1\2\3 and so on, and so on", "PK\\u0001\\u0002\\u0003 and so on, and so on", DBSS_FORMAT_UNKNOWN,
-                    ".bin"}};
+    } formats[] = {
+        {"%PDF-1.7 and so on", "%PDF-1.7 and so on", DBSS_FORMAT_PDF, ".pdf"},
+        {"PK\3\4 and so on", "PK\\u0003\\u0004 and so on", DBSS_FORMAT_ZIP, ".zip"},
+        {"\1\2\3 neither this nor that", "\\u0001\\u0002\\u0003 neither this nor that", DBSS_FORMAT_UNKNOWN, ".bin"},
+        {"PK\1\2\3 and so on, and so on", "PK\\u0001\\u0002\\u0003 and so on, and so on", DBSS_FORMAT_UNKNOWN, ".bin"}};
     struct report report = new_report(300000);
     dbss_context *ctx = new_context(fixture("http"));
     dbss_operation *operation = new_operation();
@@ -995,10 +995,11 @@ static void stream_getters_describe_report(void)
 
     for (i = 0; i < sizeof formats / sizeof *formats; i++) {
         char *name = format("%s%s", report.id, formats[i].ending);
-        post_fault(report.id,
-                   "\"body\": \"%s\", \"framing\": \"chunked\", \"times\": 1, \"headers\": [[\"Content-Disposition\", null], "
-                   "[\"Content-Type\", null], [\"X-Request-Id\", null]]",
-                   formats[i].json);
+        post_fault(
+            report.id,
+            "\"body\": \"%s\", \"framing\": \"chunked\", \"times\": 1, \"headers\": [[\"Content-Disposition\", null], "
+            "[\"Content-Type\", null], [\"X-Request-Id\", null]]",
+            formats[i].json);
         EXPECT(DBSS_OK, OPEN(ctx, report.id, operation, &stream));
         CHECK(dbss_report_stream_size(stream) == -1);
         CHECK(dbss_report_stream_format(stream) == formats[i].format);
@@ -1269,7 +1270,8 @@ static void unresponsive_address_leaves_time_for_next(void)
     ctx = context_from(config);
     set_lookup_result("127.0.0.1 127.0.0.2");
     /* The second refuses at once, but the first may still respond. */
-    EXPECT(DBSS_ERR_CONNECT, dbss_report_download(ctx, fixture("project"), fixture("instance"), fixture("pdf"), NULL, &buffer));
+    EXPECT(DBSS_ERR_CONNECT,
+           dbss_report_download(ctx, fixture("project"), fixture("instance"), fixture("pdf"), NULL, &buffer));
     CHECK(now_ms() - start >= 590 && now_ms() - start < 3000);
     start = now_ms();
     set_lookup_result("127.0.0.1");

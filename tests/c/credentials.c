@@ -133,7 +133,8 @@ static void *run_download(void *argument)
     return NULL;
 }
 
-static void start_download(struct download *download, dbss_context *ctx, dbss_operation *operation, dbss_status expected)
+static void start_download(struct download *download, dbss_context *ctx, dbss_operation *operation,
+                           dbss_status expected)
 {
     memset(download, 0, sizeof *download);
     download->ctx = ctx;
@@ -307,8 +308,10 @@ static void provider_failure_fails_call(void)
     static const struct {
         enum provider_action action;
         const char *reason, *expected_message;
-    } cases[] = {{FAIL, "the vault is sealed", "the vault is sealed"}, {FAIL, NULL, "token provider"},
-                {FAIL, "two\nlines\x1b[31m", "two"}, {DROP, NULL, "without an answer"}};
+    } cases[] = {{FAIL, "the vault is sealed", "the vault is sealed"},
+                 {FAIL, NULL, "token provider"},
+                 {FAIL, "two\nlines\x1b[31m", "two"},
+                 {DROP, NULL, "without an answer"}};
     struct provider provider;
     dbss_context *ctx;
     size_t i;
@@ -883,7 +886,8 @@ static void login_without_document_looks_up_project(void)
         dbss_context *ctx;
         set_up();
         ctx = context_from(login_config());
-        post_fault(LOGINS, "\"status\": 201, \"headers\": [[\"X-Subject-Token\", \"%s\"]], \"body\": \"%s\", \"times\": 1",
+        post_fault(LOGINS,
+                   "\"status\": 201, \"headers\": [[\"X-Subject-Token\", \"%s\"]], \"body\": \"%s\", \"times\": 1",
                    fixture("token"), bodies[i]);
         /* The token is enough. The project is looked up. */
         DOWNLOAD_WITHOUT_PROJECT(DBSS_OK, ctx);

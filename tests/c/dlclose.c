@@ -50,16 +50,17 @@ static int make_failing_call(void *library)
     dbss_buffer report;
     dbss_status status;
 
-    if (!find_function(library, "dbss_config_new", &config_new) || !find_function(library, "dbss_config_set", &config_set)
-        || !find_function(library, "dbss_config_free", &config_free) || !find_function(library, "dbss_context_new",
-                                                                                       &context_new)
+    if (!find_function(library, "dbss_config_new", &config_new)
+        || !find_function(library, "dbss_config_set", &config_set)
+        || !find_function(library, "dbss_config_free", &config_free)
+        || !find_function(library, "dbss_context_new", &context_new)
         || !find_function(library, "dbss_context_free", &context_free)
         || !find_function(library, "dbss_report_download", &report_download))
         return 0;
     if (config_new(&config) != DBSS_OK || config_set(config, "endpoint", "http://no-such-host.invalid") != DBSS_OK
         || config_set(config, "allow_plaintext", "true") != DBSS_OK
-        || config_set(config, "connect_timeout_ms", "1") != DBSS_OK
-        || config_set(config, "token", "token") != DBSS_OK || context_new(config, &ctx) != DBSS_OK)
+        || config_set(config, "connect_timeout_ms", "1") != DBSS_OK || config_set(config, "token", "token") != DBSS_OK
+        || context_new(config, &ctx) != DBSS_OK)
         return 0;
     status = report_download(ctx, id, id, id, NULL, &report);
     context_free(ctx);

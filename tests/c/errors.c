@@ -248,7 +248,8 @@ static dbss_report_stream *valid_stream(dbss_operation *operation)
 {
     dbss_report_stream *stream;
     handles.of_stream = context_of(fixture("http"), fixture("token"));
-    require_ok(dbss_report_open(handles.of_stream, NULL, fixture("instance"), fixture("pdf"), NULL, operation, &stream));
+    require_ok(
+        dbss_report_open(handles.of_stream, NULL, fixture("instance"), fixture("pdf"), NULL, operation, &stream));
     return stream;
 }
 
@@ -287,15 +288,15 @@ static int is_same_text(const char *one, const char *other)
 static const char *find_difference(const dbss_error *one, const dbss_error *other)
 {
     size_t i;
-#define DIFFERS(same, getter) \
-    do { \
-        if (!(same)) \
-            return getter; \
+#define DIFFERS(same, getter)                                                                                          \
+    do {                                                                                                               \
+        if (!(same))                                                                                                   \
+            return getter;                                                                                             \
     } while (0)
 #define NUMBER(getter) DIFFERS(dbss_error_##getter(one) == dbss_error_##getter(other), #getter)
 #define TEXT(getter) DIFFERS(is_same_text(dbss_error_##getter(one), dbss_error_##getter(other)), #getter)
-#define TEXTS(count, getter) \
-    for (i = 0; i < dbss_error_##count(one); i++) \
+#define TEXTS(count, getter)                                                                                           \
+    for (i = 0; i < dbss_error_##count(one); i++)                                                                      \
     DIFFERS(is_same_text(dbss_error_##getter(one, i), dbss_error_##getter(other, i)), #getter)
     DIFFERS((one == NULL) == (other == NULL), "existence");
     NUMBER(status);
@@ -322,7 +323,8 @@ static const char *find_difference(const dbss_error *one, const dbss_error *othe
 }
 
 /* Expects the same error from the thread and from the operation. */
-static void expect_same_error(dbss_status expected, const char *parameter, dbss_status status, const dbss_operation *operation)
+static void expect_same_error(dbss_status expected, const char *parameter, dbss_status status,
+                              const dbss_operation *operation)
 {
     const dbss_error *last = dbss_last_error();
     dbss_error *own = dbss_operation_error(operation);
@@ -471,7 +473,8 @@ static void error_names_who_cancelled(void)
     expect_same_error(DBSS_ERR_CANCELLED, NULL, status, operation);
     CHECK(dbss_error_cancelled_by(dbss_last_error()) == DBSS_CANCELLED_BY_CALLBACK);
     /* Another failure was cancelled by nobody. */
-    status = dbss_report_download_to_memory(handles.valid, NULL, fixture("instance"), unknown_id(), NULL, operation, &buffer);
+    status = dbss_report_download_to_memory(handles.valid, NULL, fixture("instance"), unknown_id(), NULL, operation,
+                                            &buffer);
     expect_same_error(DBSS_ERR_NOT_FOUND, NULL, status, operation);
     CHECK(dbss_error_cancelled_by(dbss_last_error()) == 0 && dbss_error_cancelled_by(NULL) == 0);
     free_arguments();
@@ -515,7 +518,8 @@ static void error_of_redirect_has_target(void)
     expect_text(__LINE__, "https://elsewhere.test/a?b=c#d", dbss_error_redirect_target(dbss_last_error()));
     CHECK(dbss_error_path(dbss_last_error()) == NULL && dbss_error_candidate_count(dbss_last_error()) == 0);
 
-    post_fault(id, "\"status\": 302, \"times\": 1, \"headers\": [[\"Location\", \"/login?token=%s&next=x\"]]", fixture("token"));
+    post_fault(id, "\"status\": 302, \"times\": 1, \"headers\": [[\"Location\", \"/login?token=%s&next=x\"]]",
+               fixture("token"));
     status = dbss_report_download_to_memory(handles.valid, NULL, fixture("instance"), id, NULL, operation, &buffer);
     expect_same_error(DBSS_ERR_REDIRECTED, NULL, status, operation);
     target = dbss_error_redirect_target(dbss_last_error());
@@ -530,10 +534,11 @@ static void error_of_redirect_has_target(void)
     dbss_operation_free(operation);
 }
 
-static void expect_save_error(dbss_status expected, const char *path, const char *expected_path, dbss_operation *operation)
+static void expect_save_error(dbss_status expected, const char *path, const char *expected_path,
+                              dbss_operation *operation)
 {
-    dbss_status status = dbss_report_download_to_file(handles.valid, NULL, fixture("instance"), fixture("pdf"), NULL, path, 0,
-                                                      operation);
+    dbss_status status = dbss_report_download_to_file(handles.valid, NULL, fixture("instance"), fixture("pdf"), NULL,
+                                                      path, 0, operation);
     expect_same_error(expected, NULL, status, operation);
     expect_text(__LINE__, expected_path, dbss_error_path(dbss_last_error()));
     add_failure_context("saved to %s", path);
@@ -561,8 +566,7 @@ static void error_of_file_has_path(void)
     CHECK(dbss_error_os_code(dbss_last_error()) == ENOENT);
     /* The service chose this name. */
     status = dbss_report_download_to_directory(handles.valid, NULL, fixture("instance"), fixture("pdf"), NULL,
-                                               handles.directory, 0,
-                                               operation);
+                                               handles.directory, 0, operation);
     expect_same_error(DBSS_ERR_FILE_EXISTS, NULL, status, operation);
     expect_text(__LINE__, saved, dbss_error_path(dbss_last_error()));
     free(invalid_utf8);
@@ -704,8 +708,8 @@ static void errors_in_write_callback(void)
     for (i = 0; i < 2; i++) {
         if (i == 1)
             post_fault(id, "\"cut_after\": 200000, \"times\": 1");
-        status = dbss_report_download_to_callback(handles.valid, NULL, fixture("instance"), id, NULL, a_dbss_write_fn, NULL,
-                                                  operation);
+        status = dbss_report_download_to_callback(handles.valid, NULL, fixture("instance"), id, NULL, a_dbss_write_fn,
+                                                  NULL, operation);
         expect_same_error(i == 0 ? DBSS_OK : DBSS_ERR_TRUNCATED, NULL, status, operation);
     }
     finish_nested_calls();
@@ -812,8 +816,7 @@ static void errors_in_destroy_callback(void)
         require_ok(dbss_operation_set_progress(to_free, free_operation, &destroyed, destroy));
         EXPECT(i == 0 ? DBSS_OK : DBSS_ERR_NOT_FOUND,
                dbss_report_download_to_memory(handles.valid, NULL, fixture("instance"),
-                                              i == 0 ? fixture("pdf") : unknown_id(), NULL,
-                                              to_free, &buffer));
+                                              i == 0 ? fixture("pdf") : unknown_id(), NULL, to_free, &buffer));
         dbss_buffer_free(&buffer);
         CHECK(destroyed == 13 + i);
     }

@@ -240,14 +240,16 @@ static void file_arguments_are_checked(void)
     EXPECT_NULL("path", save(NULL, 0, NULL));
     EXPECT_NULL("directory", dbss_report_download_to_directory(ctx, REPORT_ARGUMENTS(report.id), NULL, 0, NULL));
     EXPECT_NULL("ctx", dbss_report_download_to_file(NULL, REPORT_ARGUMENTS(report.id), path, 0, NULL));
-    EXPECT_NULL("id", dbss_report_download_to_file(ctx, fixture("project"), fixture("instance"), NULL, NULL, path, 0, NULL));
+    EXPECT_NULL("id",
+                dbss_report_download_to_file(ctx, fixture("project"), fixture("instance"), NULL, NULL, path, 0, NULL));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "path", save("", 0, NULL));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "directory",
                      dbss_report_download_to_directory(ctx, REPORT_ARGUMENTS(report.id), "", 0, NULL));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "flags", save(path, 2, NULL));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "flags", save(path, 0x80000001u, NULL));
     EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "flags", save_inside(4, NULL));
-    EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "id", dbss_report_download_to_file(ctx, REPORT_ARGUMENTS("x"), path, 0, operation));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "id",
+                     dbss_report_download_to_file(ctx, REPORT_ARGUMENTS("x"), path, 0, operation));
     CHECK(count_connections() == connections && count_entries(directory) == 0);
     free(path);
     dbss_operation_free(operation);
@@ -467,8 +469,8 @@ static void missing_directory_fails(void)
     free(path);
     path = path_in_directory("file");
     write_file(path, "mine");
-    CHECK(dbss_status_group(dbss_report_download_to_directory(ctx, REPORT_ARGUMENTS(report.id), path, 0,
-                                                              NULL)) == DBSS_ERR_FILE);
+    CHECK(dbss_status_group(dbss_report_download_to_directory(ctx, REPORT_ARGUMENTS(report.id), path, 0, NULL))
+          == DBSS_ERR_FILE);
     free(path);
     path = path_in_directory("file/report");
     CHECK(dbss_status_group(save(path, 0, NULL)) == DBSS_ERR_FILE);
@@ -641,12 +643,9 @@ static void failed_download_keeps_old_file(void)
         const char *fault;
         dbss_status status;
     } failures[] = {
-        {"\"cut_after\": 100000", DBSS_ERR_TRUNCATED},
-        {"\"reset_after\": 100000", DBSS_ERR_TRUNCATED},
-        {"\"stall_after\": 100000", DBSS_ERR_STALLED},
-        {"\"status\": 404", DBSS_ERR_NOT_FOUND},
-        {"\"status\": 503", DBSS_ERR_SERVER},
-        {"\"body\": \"\"", DBSS_ERR_UNEXPECTED_RESPONSE},
+        {"\"cut_after\": 100000", DBSS_ERR_TRUNCATED}, {"\"reset_after\": 100000", DBSS_ERR_TRUNCATED},
+        {"\"stall_after\": 100000", DBSS_ERR_STALLED}, {"\"status\": 404", DBSS_ERR_NOT_FOUND},
+        {"\"status\": 503", DBSS_ERR_SERVER},          {"\"body\": \"\"", DBSS_ERR_UNEXPECTED_RESPONSE},
         {"\"gzip\": true", DBSS_ERR_CONTENT_ENCODING},
     };
     dbss_operation *operation = new_operation();
@@ -820,9 +819,11 @@ static void hostile_name_is_sanitized(void)
         {"attachment; filename*=UTF-8''%2e%2e%2f%2e%2e%2fevil.pdf", "evil.pdf"},
         {"attachment; filename*=UTF-8''a%00b%0ac%1b[31m%7fd.pdf", "abc[31md.pdf"},
         {"attachment; filename*=UTF-8''%2eprofile", "profile"},
-        {"attachment; filename=\\\"plain.pdf\\\"; filename*=UTF-8''%e5%ae%a1%e8%ae%a1.pdf", "\xe5\xae\xa1\xe8\xae\xa1.pdf"},
+        {"attachment; filename=\\\"plain.pdf\\\"; filename*=UTF-8''%e5%ae%a1%e8%ae%a1.pdf",
+         "\xe5\xae\xa1\xe8\xae\xa1.pdf"},
         {"attachment; filename*=UTF-8''%ff%fe; filename=\\\"plain.pdf\\\"", "plain.pdf"},
-        {"attachment; filename*=iso-8859-1'de'%fcber.pdf", "\xc3\xbc" "ber.pdf"},
+        {"attachment; filename*=iso-8859-1'de'%fcber.pdf", "\xc3\xbc"
+                                                           "ber.pdf"},
         {"inline; filename=token.zip", "token.zip"},
         {"attachment", NULL},
         {"garbage;;;===\\\"", NULL},
@@ -848,7 +849,8 @@ static void hostile_name_is_sanitized(void)
 
     /* A name that is too long is shortened, with its extension kept. */
     long_name = format("%0600d", 7);
-    post_fault(report.id, "\"headers\": [[\"Content-Disposition\", \"attachment; filename=\\\"%s.pdf\\\"\"]], \"times\": 1",
+    post_fault(report.id,
+               "\"headers\": [[\"Content-Disposition\", \"attachment; filename=\\\"%s.pdf\\\"\"]], \"times\": 1",
                long_name);
     EXPECT(DBSS_OK, save_inside(0, operation));
     if (dbss_operation_filename(operation) != NULL) {
@@ -965,13 +967,16 @@ static void unusable_descriptor_is_refused(void)
     EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), fd, NULL));
     closed = dup(fd);
     close(closed);
-    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), closed, NULL));
+    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd",
+                     dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), closed, NULL));
     EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), -1, NULL));
     EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), -2, NULL));
-    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), 0x7fffffff, NULL));
+    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd",
+                     dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), 0x7fffffff, NULL));
     if (pipe(ends) != 0)
         fatal("cannot create a pipe");
-    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd", dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), ends[0], NULL));
+    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "fd",
+                     dbss_report_download_to_fd(ctx, REPORT_ARGUMENTS(report.id), ends[0], NULL));
     close(ends[0]);
     close(ends[1]);
     close(fd);

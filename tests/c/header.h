@@ -19,14 +19,9 @@ int main(void)
     int wrong = status != DBSS_OK || strcmp(dbss_version(), DBSS_VERSION) != 0;
 
     switch (dbss_context_new(config, &ctx)) {
-    case DBSS_OK:
-        wrong = 1;
-        break;
-    case DBSS_ERR_NOT_CONFIGURED:
-        break;
-    default:
-        wrong = 1;
-        break;
+    case DBSS_OK: wrong = 1; break;
+    case DBSS_ERR_NOT_CONFIGURED: break;
+    default: wrong = 1; break;
     }
     wrong |= dbss_report_download(ctx, "p", "i", "r", NULL, &report) != DBSS_ERR_NULL_ARGUMENT;
     wrong |= report.data != NULL || report.len != 0;

@@ -148,7 +148,8 @@ static void compare_report(int line, const dbss_buffer *report)
         expected_len = report->len;
         memcpy(expected_bytes, report->data, report->len);
     }
-    if (expected_bytes == NULL || report->len != expected_len || memcmp(report->data, expected_bytes, expected_len) != 0)
+    if (expected_bytes == NULL || report->len != expected_len
+        || memcmp(report->data, expected_bytes, expected_len) != 0)
         fail_check("line %d: wrong bytes", line);
     pthread_mutex_unlock(&lock);
 }
@@ -159,7 +160,8 @@ static void expect_no_secret(int line)
     for (i = 0; i < secret_count; i++) {
         const char *where = find_in_error(dbss_last_error(), secrets[i]);
         if (where != NULL)
-            fail_check("line %d: the error's %s contains a secret: %s", line, where, dbss_error_message(dbss_last_error()));
+            fail_check("line %d: the error's %s contains a secret: %s", line, where,
+                       dbss_error_message(dbss_last_error()));
     }
 }
 
@@ -233,7 +235,8 @@ static void *download_in_rounds(void *argument)
     return NULL;
 }
 
-void download_concurrently(dbss_context *ctx, const char *project, int threads, int rounds, void (*between_rounds)(void))
+void download_concurrently(dbss_context *ctx, const char *project, int threads, int rounds,
+                           void (*between_rounds)(void))
 {
     pthread_barrier_t barrier;
     struct worker worker = {ctx, project, rounds, &barrier};
@@ -311,7 +314,8 @@ static char *find_last_request(char *all)
 
 char *last_header(const char *call, const char *name)
 {
-    char *all = get_request_log(call), *last = find_last_request(all), *quoted = format("[\"%s\",\"", name), *value = NULL;
+    char *all = get_request_log(call), *last = find_last_request(all), *quoted = format("[\"%s\",\"", name),
+         *value = NULL;
     char *at = last == NULL ? NULL : strcasestr(last, quoted);
     if (at != NULL)
         value = parse_json_string(at + strlen(quoted));

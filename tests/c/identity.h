@@ -68,7 +68,8 @@ int log_contains(const char *words);
 /* Downloads on many threads at once, in rounds. Any failure fails the check.
  * `between_rounds` may be NULL. It runs before each round but the first, while no
  * call is in progress. */
-void download_concurrently(dbss_context *ctx, const char *project, int threads, int rounds, void (*between_rounds)(void));
+void download_concurrently(dbss_context *ctx, const char *project, int threads, int rounds,
+                           void (*between_rounds)(void));
 
 /* ---------------------------------------------------------------------------
  * The mock service's request log

@@ -151,8 +151,9 @@ static void read_pages(const char *endpoint)
     long requests = count_requests("@reports.list");
     size_t i;
 
-    add_reports(instance, 5, "\"percentum\": 73, \"finish_time\": null, \"extra\": "
-                             "{\"text\": \"a\\u0000b\\u001b\\u5ba1\", \"truth\": true, \"list\": [1, \"x\"], \"empty\": \"\"}");
+    add_reports(instance, 5,
+                "\"percentum\": 73, \"finish_time\": null, \"extra\": "
+                "{\"text\": \"a\\u0000b\\u001b\\u5ba1\", \"truth\": true, \"list\": [1, \"x\"], \"empty\": \"\"}");
     cursor = list_reports(ctx, instance, 2);
     CHECK(count_requests("@reports.list") == requests);
     for (i = 0; i < 3; i++) {
@@ -176,7 +177,10 @@ static void read_pages(const char *endpoint)
     for (i = 0; i < 2; i++) {
         CHECK(strlen(dbss_page_field(page, i, "id")) >= 16);
         expect_text(__LINE__, "73", dbss_page_field(page, i, "percentum"));
-        expect_text(__LINE__, "a\xef\xbf\xbd" "b\x1b\xe5\xae\xa1", dbss_page_field(page, i, "text"));
+        expect_text(__LINE__,
+                    "a\xef\xbf\xbd"
+                    "b\x1b\xe5\xae\xa1",
+                    dbss_page_field(page, i, "text"));
         expect_text(__LINE__, "true", dbss_page_field(page, i, "truth"));
         expect_text(__LINE__, "", dbss_page_field(page, i, "empty"));
         CHECK(strncmp(dbss_page_field(page, i, "list"), "[1,", 3) == 0);
@@ -279,11 +283,11 @@ static void list_arguments_are_checked(void)
     dbss_cursor *cursor;
     long connections = count_connections();
 
-#define REFUSED(status, parameter, call) \
-    do { \
-        cursor = (dbss_cursor *)&cursor; \
-        EXPECT_PARAMETER(status, parameter, call); \
-        CHECK(cursor == NULL); \
+#define REFUSED(status, parameter, call)                                                                               \
+    do {                                                                                                               \
+        cursor = (dbss_cursor *)&cursor;                                                                               \
+        EXPECT_PARAMETER(status, parameter, call);                                                                     \
+        CHECK(cursor == NULL);                                                                                         \
     } while (0)
     REFUSED(DBSS_ERR_INVALID_ID, "project", dbss_instances_list(ctx, "x", 0, &cursor));
     REFUSED(DBSS_ERR_INVALID_VALUE, "page_size", dbss_instances_list(ctx, project, 1001, &cursor));
@@ -296,19 +300,19 @@ static void list_arguments_are_checked(void)
     REFUSED(DBSS_ERR_INVALID_ID, "instance", dbss_templates_list(ctx, project, "../x", &cursor));
     REFUSED(DBSS_ERR_INVALID_UTF8, "project", dbss_templates_list(ctx, "\xff", instance, &cursor));
 #undef REFUSED
-#define SET(status, key, value) \
-    do { \
-        dbss_status set_ = dbss_report_spec_set(spec, key, value); \
-        EXPECT(status, set_); \
-        if (set_ != DBSS_OK) \
-            expect_text(__LINE__, key, dbss_error_parameter(dbss_last_error())); \
+#define SET(status, key, value)                                                                                        \
+    do {                                                                                                               \
+        dbss_status set_ = dbss_report_spec_set(spec, key, value);                                                     \
+        EXPECT(status, set_);                                                                                          \
+        if (set_ != DBSS_OK)                                                                                           \
+            expect_text(__LINE__, key, dbss_error_parameter(dbss_last_error()));                                       \
     } while (0)
-#define REFUSED(status, parameter, project, instance) \
-    do { \
-        EXPECT_PARAMETER(status, parameter, dbss_report_create(ctx, project, instance, spec, NULL)); \
-        memset(id, 'x', sizeof id); \
-        EXPECT_PARAMETER(status, parameter, dbss_report_generate(ctx, project, instance, spec, NULL, id)); \
-        CHECK(*id == '\0'); \
+#define REFUSED(status, parameter, project, instance)                                                                  \
+    do {                                                                                                               \
+        EXPECT_PARAMETER(status, parameter, dbss_report_create(ctx, project, instance, spec, NULL));                   \
+        memset(id, 'x', sizeof id);                                                                                    \
+        EXPECT_PARAMETER(status, parameter, dbss_report_generate(ctx, project, instance, spec, NULL, id));             \
+        CHECK(*id == '\0');                                                                                            \
     } while (0)
     REFUSED(DBSS_ERR_INVALID_ID, "project", "x", instance);
     REFUSED(DBSS_ERR_INVALID_ID, "instance", project, "x");
@@ -426,7 +430,8 @@ static void cursor_freed_during_next_lets_it_finish(void)
 
     add_reports(instance, 1, "");
     next.cursor = list_reports(ctx, instance, 0);
-    post_fault("@reports.list", "\"delay_ms\": 300, \"times\": 1, \"json\": {\"reports\": [{\"report\": {\"id\": \"a\"}}]}");
+    post_fault("@reports.list",
+               "\"delay_ms\": 300, \"times\": 1, \"json\": {\"reports\": [{\"report\": {\"id\": \"a\"}}]}");
     thread = start_thread(get_next, &next);
     WAIT_FOR(count_requests("@reports.list") > requests);
     start = now_ms();
@@ -531,8 +536,8 @@ static void malformed_list_fails(void)
 
 static void refused_list_fails(void)
 {
-    dbss_context *ctx = new_context(fixture("http")), *unauthorized = context_from(new_config(fixture("http"),
-                                                                                              "a-token-of-nobody"));
+    dbss_context *ctx = new_context(fixture("http")),
+                 *unauthorized = context_from(new_config(fixture("http"), "a-token-of-nobody"));
     const char *instance = new_instance();
     dbss_cursor *cursor;
     dbss_page *page;
@@ -564,8 +569,11 @@ static void refused_list_fails(void)
 static void create_sends_spec(void)
 {
     static const char *const fields[] = {
-        "\\\"start_time\\\":\\\"2026-11-23 00:00:00\\\"", "\\\"end_time\\\":\\\"2026-11-24 00:00:00\\\"",
-        "\\\"start_date\\\":\\\"2026-11-23\\\"", "\\\"end_date\\\":\\\"2026-11-24\\\"", "\\\"db_ids\\\":\\\"7,8\\\"",
+        "\\\"start_time\\\":\\\"2026-11-23 00:00:00\\\"",
+        "\\\"end_time\\\":\\\"2026-11-24 00:00:00\\\"",
+        "\\\"start_date\\\":\\\"2026-11-23\\\"",
+        "\\\"end_date\\\":\\\"2026-11-24\\\"",
+        "\\\"db_ids\\\":\\\"7,8\\\"",
     };
     dbss_context *ctx = new_context(fixture("http"));
     const char *instance = new_instance(), *project = fixture("project");
@@ -779,7 +787,8 @@ static void wait_bounded_by_total_timeout(void)
     dbss_operation *operation = new_operation();
     long long start;
 
-    post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"percentum\": 7}", id, instance);
+    post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"percentum\": 7}", id,
+                 instance);
     /* The timeout ends the pause between two polls. */
     EXPECT(DBSS_OK, dbss_operation_set(operation, "poll_interval_ms", "60000"));
     EXPECT(DBSS_OK, dbss_operation_set(operation, "total_timeout_ms", "400"));

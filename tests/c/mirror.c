@@ -296,23 +296,50 @@ static void null_arguments_are_refused(void)
 
 static void mirror_options_are_checked(void)
 {
-    static const struct { const char *key, *value; } good[] = {
-        {"instance", "9de847ba-9816-c8fc-2ed9-81d4dc9c4be2"}, {"since", "2026-01-31"}, {"until", "2024-02-29"}, {"type", "AUDIT_REPORT_DAY"},
-        {"template", "SOX"}, {"name", "\xe6\x8a\xa5"}, {"locale", "zh-cn"}, {"parallel", "1"}, {"parallel", "16"},
-        {"verify", "true"}, {"verify", "false"}, {"utc_offset", "+08:00"}, {"utc_offset", "-0330"}, {"utc_offset", "+8"},
+    static const struct {
+        const char *key, *value;
+    } good[] = {
+        {"instance", "9de847ba-9816-c8fc-2ed9-81d4dc9c4be2"},
+        {"since", "2026-01-31"},
+        {"until", "2024-02-29"},
+        {"type", "AUDIT_REPORT_DAY"},
+        {"template", "SOX"},
+        {"name", "\xe6\x8a\xa5"},
+        {"locale", "zh-cn"},
+        {"parallel", "1"},
+        {"parallel", "16"},
+        {"verify", "true"},
+        {"verify", "false"},
+        {"utc_offset", "+08:00"},
+        {"utc_offset", "-0330"},
+        {"utc_offset", "+8"},
     };
-    static const struct { const char *key, *value; dbss_status status; } bad[] = {
-        {"instance", "a/b", DBSS_ERR_INVALID_ID}, {"instance", "", DBSS_ERR_INVALID_ID},
-        {"since", "2026-1-1", DBSS_ERR_INVALID_VALUE}, {"since", "2026-13-01", DBSS_ERR_INVALID_VALUE},
-        {"since", "2026-01-01T00:00:00Z", DBSS_ERR_INVALID_VALUE}, {"since", "", DBSS_ERR_INVALID_VALUE},
-        {"until", "yesterday", DBSS_ERR_INVALID_VALUE}, {"until", "\xff", DBSS_ERR_INVALID_VALUE},
-        {"type", "", DBSS_ERR_INVALID_VALUE}, {"type", "\xff", DBSS_ERR_INVALID_UTF8},
-        {"template", "", DBSS_ERR_INVALID_VALUE}, {"name", "", DBSS_ERR_INVALID_VALUE},
-        {"locale", "de-de", DBSS_ERR_INVALID_LOCALE}, {"parallel", "0", DBSS_ERR_INVALID_VALUE},
-        {"parallel", "17", DBSS_ERR_INVALID_VALUE}, {"parallel", "-1", DBSS_ERR_INVALID_VALUE},
-        {"parallel", "four", DBSS_ERR_INVALID_VALUE}, {"verify", "yes", DBSS_ERR_INVALID_VALUE},
-        {"verify", "", DBSS_ERR_INVALID_VALUE}, {"utc_offset", "8", DBSS_ERR_INVALID_VALUE},
-        {"utc_offset", "+15:00", DBSS_ERR_INVALID_VALUE}, {"utc_offset", "CST", DBSS_ERR_INVALID_VALUE},
+    static const struct {
+        const char *key, *value;
+        dbss_status status;
+    } bad[] = {
+        {"instance", "a/b", DBSS_ERR_INVALID_ID},
+        {"instance", "", DBSS_ERR_INVALID_ID},
+        {"since", "2026-1-1", DBSS_ERR_INVALID_VALUE},
+        {"since", "2026-13-01", DBSS_ERR_INVALID_VALUE},
+        {"since", "2026-01-01T00:00:00Z", DBSS_ERR_INVALID_VALUE},
+        {"since", "", DBSS_ERR_INVALID_VALUE},
+        {"until", "yesterday", DBSS_ERR_INVALID_VALUE},
+        {"until", "\xff", DBSS_ERR_INVALID_VALUE},
+        {"type", "", DBSS_ERR_INVALID_VALUE},
+        {"type", "\xff", DBSS_ERR_INVALID_UTF8},
+        {"template", "", DBSS_ERR_INVALID_VALUE},
+        {"name", "", DBSS_ERR_INVALID_VALUE},
+        {"locale", "de-de", DBSS_ERR_INVALID_LOCALE},
+        {"parallel", "0", DBSS_ERR_INVALID_VALUE},
+        {"parallel", "17", DBSS_ERR_INVALID_VALUE},
+        {"parallel", "-1", DBSS_ERR_INVALID_VALUE},
+        {"parallel", "four", DBSS_ERR_INVALID_VALUE},
+        {"verify", "yes", DBSS_ERR_INVALID_VALUE},
+        {"verify", "", DBSS_ERR_INVALID_VALUE},
+        {"utc_offset", "8", DBSS_ERR_INVALID_VALUE},
+        {"utc_offset", "+15:00", DBSS_ERR_INVALID_VALUE},
+        {"utc_offset", "CST", DBSS_ERR_INVALID_VALUE},
     };
     dbss_mirror_options *mirror = (dbss_mirror_options *)1;
     size_t i;
@@ -333,9 +360,13 @@ static void mirror_options_are_checked(void)
 
 static void filters_select_reports(void)
 {
-    static const struct { const char *key, *value; int listed; } cases[] = {
+    static const struct {
+        const char *key, *value;
+        int listed;
+    } cases[] = {
         {"since", "2026-03-02", 3}, {"until", "2026-03-02", 3}, {"type", "AUDIT_REPORT_WEEK", 1},
-        {"template", "SOX", 2}, {"name", "needle", 1}, {"parallel", "1", 4}, {"verify", "true", 4},
+        {"template", "SOX", 2},     {"name", "needle", 1},      {"parallel", "1", 4},
+        {"verify", "true", 4},
     };
     struct source source = new_source(0, 0);
     dbss_context *ctx = new_context(fixture("http"));
@@ -347,8 +378,9 @@ static void filters_select_reports(void)
     add_report_to(&source, 6000, ", \"start_time\": \"2026-03-02 00:00:00\", \"type\": \"AUDIT_REPORT_WEEK\"");
     add_report_to(&source, 6000, ", \"start_time\": \"2026-03-03 00:00:00\", \"template_type\": \"SOX\"");
     /* Without a date it belongs to every range. */
-    add_report_to(&source, 6000, ", \"omit\": [\"start_time\", \"finish_time\"], \"template_type\": \"SOX\", \"name\": "
-                          "\"a needle\"");
+    add_report_to(&source, 6000,
+                  ", \"omit\": [\"start_time\", \"finish_time\"], \"template_type\": \"SOX\", \"name\": "
+                  "\"a needle\"");
     for (i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *directory = new_directory();
         mirror = new_mirror(source.instance);
@@ -462,8 +494,9 @@ static void damaged_file_is_repaired(void)
     struct source source = new_source(2, 6000);
     dbss_context *ctx = new_context(fixture("http"));
     struct run run = {0};
-    char *command = format("for f in '%s'/*/*/*%s*; do printf x | dd of=\"$f\" bs=1 seek=9 conv=notrunc status=none; done",
-                           source.directory, source.ids[1]);
+    char *command =
+        format("for f in '%s'/*/*/*%s*; do printf x | dd of=\"$f\" bs=1 seek=9 conv=notrunc status=none; done",
+               source.directory, source.ids[1]);
 
     mirror_completely(ctx, &source, NULL);
     CHECK(system(command) == 0);
@@ -497,7 +530,10 @@ static int buffer_contains(const dbss_buffer *json, const char *text)
 
 static void failed_reports_give_partial_result(void)
 {
-#define COUNT(name) {#name, dbss_mirror_result_##name}
+#define COUNT(name)                                                                                                    \
+    {                                                                                                                  \
+        #name, dbss_mirror_result_##name                                                                               \
+    }
     static const struct {
         const char *name;
         int64_t (*get)(const dbss_mirror_result *);
@@ -683,7 +719,8 @@ static void rejected_run_has_no_result(void)
     CHECK(result == NULL);
     dbss_operation_cancel(operation);
     result = (dbss_mirror_result *)1;
-    EXPECT(DBSS_ERR_CANCELLED, dbss_reports_mirror(ctx, fixture("project"), source.directory, mirror, operation, &result));
+    EXPECT(DBSS_ERR_CANCELLED,
+           dbss_reports_mirror(ctx, fixture("project"), source.directory, mirror, operation, &result));
     CHECK(result == NULL);
     CHECK(count_requests(source.ids[0]) == 0);
     CHECK(count_entries(source.directory) == 1);
@@ -1164,8 +1201,8 @@ static void work_with_closed_streams(void)
     ctx = context_from(config);
     run.operation = new_operation();
     EXPECT(DBSS_OK, dbss_operation_set_progress(run.operation, print_progress, NULL, NULL));
-    EXPECT(DBSS_OK, dbss_report_download_to_file(ctx, fixture("project"), fixture("instance"), streams_report.id, NULL, path,
-                                                 0, run.operation));
+    EXPECT(DBSS_OK, dbss_report_download_to_file(ctx, fixture("project"), fixture("instance"), streams_report.id, NULL,
+                                                 path, 0, run.operation));
     run.ctx = ctx;
     run.source = &streams_source;
     run_mirror(&run);

@@ -243,7 +243,8 @@ static dbss_log_record *make_log_record(void)
     if (dbss_config_set_log(config, keep_record, &kept, NULL) != DBSS_OK)
         fatal("cannot set the log callback");
     ctx = context_from(config);
-    if (dbss_report_download(ctx, fixture("project"), fixture("instance"), fresh_id(), NULL, &buffer) == DBSS_OK || kept == NULL)
+    if (dbss_report_download(ctx, fixture("project"), fixture("instance"), fresh_id(), NULL, &buffer) == DBSS_OK
+        || kept == NULL)
         fatal("no log record");
     dbss_context_free(ctx);
     return kept;
@@ -266,13 +267,13 @@ static dbss_token_request *make_token_request(void)
     return kept_request;
 }
 
-#define SHARED(kind) \
-    static dbss_##kind *the_##kind; \
-    static dbss_##kind *shared_##kind(void) \
-    { \
-        if (the_##kind == NULL) \
-            the_##kind = make_##kind(); \
-        return the_##kind; \
+#define SHARED(kind)                                                                                                   \
+    static dbss_##kind *the_##kind;                                                                                    \
+    static dbss_##kind *shared_##kind(void)                                                                            \
+    {                                                                                                                  \
+        if (the_##kind == NULL)                                                                                        \
+            the_##kind = make_##kind();                                                                                \
+        return the_##kind;                                                                                             \
     }
 
 SHARED(credentials)

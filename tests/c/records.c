@@ -97,8 +97,8 @@ static const struct record *single_record(int line, int32_t level)
 #define SINGLE_RECORD(level) single_record(__LINE__, level)
 
 /* Checks the fields that nearly every record of a download has. */
-static void check_common_fields(const struct record *record, const char *report, uint32_t attempt, const char *request_id,
-                                long long started_ms)
+static void check_common_fields(const struct record *record, const char *report, uint32_t attempt,
+                                const char *request_id, long long started_ms)
 {
     expect_text(__LINE__, report, record->report_id);
     expect_text(__LINE__, request_id, record->request_id);
@@ -120,8 +120,8 @@ static void records_of_resumed_transfer(void)
 
     post_fault(report.id, "\"cut_after\": 200000, \"times\": 1, \"headers\": [[\"X-Request-Id\", \"the-first\"]]");
     post_fault(report.id, "\"times\": 1, \"headers\": [[\"X-Request-Id\", \"the-second\"]]");
-    EXPECT(DBSS_OK, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, NULL, operation,
-                                                   &buffer));
+    EXPECT(DBSS_OK, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, NULL,
+                                                   operation, &buffer));
     dbss_buffer_free(&buffer);
 
     record = SINGLE_RECORD(DBSS_LOG_WARNING);
@@ -191,10 +191,10 @@ static void record_of_retry_has_delay(void)
     long long started_ms = now_ms();
 
     operation_to_cancel = new_operation();
-    post_fault(id, "\"status\": 503, \"times\": 1, \"headers\": [[\"Retry-After\", \"50\"], [\"X-Request-Id\", \"busy\"]]");
-    EXPECT(DBSS_ERR_CANCELLED,
-           dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), id, NULL, operation_to_cancel,
-                                          &buffer));
+    post_fault(id,
+               "\"status\": 503, \"times\": 1, \"headers\": [[\"Retry-After\", \"50\"], [\"X-Request-Id\", \"busy\"]]");
+    EXPECT(DBSS_ERR_CANCELLED, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), id, NULL,
+                                                              operation_to_cancel, &buffer));
     record = SINGLE_RECORD(DBSS_LOG_WARNING);
     expect_text(__LINE__, id, record->report_id);
     CHECK(record->status == DBSS_ERR_SERVER && record->attempt == 1 && record->offset == 0);
@@ -228,7 +228,8 @@ static void records_of_failures(void)
     EXPECT(DBSS_OK, dbss_config_set_log(config, keep_record, records, NULL));
     unreachable = context_from(config);
     count = 0;
-    EXPECT(DBSS_ERR_CONNECT, dbss_report_download(unreachable, fixture("project"), fixture("instance"), id, NULL, &buffer));
+    EXPECT(DBSS_ERR_CONNECT,
+           dbss_report_download(unreachable, fixture("project"), fixture("instance"), id, NULL, &buffer));
     record = SINGLE_RECORD(DBSS_LOG_ERROR);
     check_common_fields(record, id, 1, "", started_ms);
     CHECK(record->status == DBSS_ERR_CONNECT && record->http_status == 0);
@@ -253,8 +254,8 @@ static void records_of_mirror_name_their_report(void)
 
     for (i = 0; i < REPORTS; i++) {
         ids[i] = format("%s", fresh_id());
-        post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": %lu}", ids[i], instance,
-                     (unsigned long)(6000 + i));
+        post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": %lu}", ids[i],
+                     instance, (unsigned long)(6000 + i));
     }
     EXPECT(DBSS_OK, dbss_mirror_options_new(&options));
     EXPECT(DBSS_OK, dbss_mirror_options_set(options, "instance", instance));
@@ -314,11 +315,8 @@ static void log_level_filters_records(void)
         const char *level;
         size_t counts[DBSS_LOG_DEBUG + 1];
     } cases[] = {
-        {"error", {0, 1, 0, 0, 0}},
-        {"warning", {0, 1, 1, 0, 0}},
-        {"info", {0, 1, 1, 2, 0}},
-        {"debug", {0, 1, 1, 2, 3}},
-        {NULL, {0, 1, 1, 2, 3}},
+        {"error", {0, 1, 0, 0, 0}}, {"warning", {0, 1, 1, 0, 0}}, {"info", {0, 1, 1, 2, 0}},
+        {"debug", {0, 1, 1, 2, 3}}, {NULL, {0, 1, 1, 2, 3}},
     };
     struct report report = new_report(300000);
     dbss_config *config;
@@ -339,8 +337,8 @@ static void log_level_filters_records(void)
         post_fault(report.id, "\"cut_after\": 200000, \"times\": 1");
         EXPECT(DBSS_OK, dbss_report_download(ctx, fixture("project"), fixture("instance"), report.id, NULL, &buffer));
         dbss_buffer_free(&buffer);
-        EXPECT(DBSS_ERR_NOT_FOUND, dbss_report_download(ctx, fixture("project"), fixture("instance"), fresh_id(), NULL,
-                                                        &buffer));
+        EXPECT(DBSS_ERR_NOT_FOUND,
+               dbss_report_download(ctx, fixture("project"), fixture("instance"), fresh_id(), NULL, &buffer));
         for (j = 0; j < count; j++)
             counts[records[j].level]++;
         CHECK(memcmp(counts, cases[i].counts, sizeof counts) == 0);

@@ -21,7 +21,8 @@
 
 #define KIB 1024L
 
-static const long spare_sizes[] = {0, 4 * KIB, 16 * KIB, 64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, 1024 * KIB, 2048 * KIB, 4096 * KIB};
+static const long spare_sizes[] = {0,         4 * KIB,   16 * KIB,   64 * KIB,   128 * KIB,
+                                   256 * KIB, 512 * KIB, 1024 * KIB, 2048 * KIB, 4096 * KIB};
 /* With this much memory every call succeeds. */
 #define PLENTY (64 * 1024 * KIB)
 
@@ -90,8 +91,7 @@ static dbss_status create_context_and_download(void)
 static dbss_status download_to_directory(void)
 {
     return dbss_report_download_to_directory(ctx, fixture("project"), fixture("instance"), report, NULL, directory,
-                                             DBSS_FILE_REPLACE,
-                                             NULL);
+                                             DBSS_FILE_REPLACE, NULL);
 }
 
 static int32_t ignore_bytes(void *user_data, const uint8_t *data, size_t len)
@@ -104,8 +104,8 @@ static int32_t ignore_bytes(void *user_data, const uint8_t *data, size_t len)
 
 static dbss_status download_to_callback(void)
 {
-    return dbss_report_download_to_callback(ctx, fixture("project"), fixture("instance"), report, NULL, ignore_bytes, NULL,
-                                            NULL);
+    return dbss_report_download_to_callback(ctx, fixture("project"), fixture("instance"), report, NULL, ignore_bytes,
+                                            NULL, NULL);
 }
 
 static int exhausts_memory;
@@ -228,7 +228,8 @@ static dbss_status mirror(void)
 static dbss_status download_missing_report(void)
 {
     dbss_buffer buffer = {NULL, 0};
-    dbss_status status = dbss_report_download(ctx, fixture("project"), fixture("instance"), "0123456789abcdef", NULL, &buffer);
+    dbss_status status =
+        dbss_report_download(ctx, fixture("project"), fixture("instance"), "0123456789abcdef", NULL, &buffer);
     dbss_error *error = dbss_error_take();
     if (status == DBSS_ERR_NOT_FOUND)
         status = dbss_error_http_status(error) == 404 ? DBSS_OK : DBSS_ERR_INTERNAL;
@@ -347,7 +348,8 @@ static void set_up_at(const char *where, char *at, int reports)
     endpoint = at;
     report = add_report(3000000);
     instance = add_instance();
-    post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": %d, \"size\": 20000}", instance, reports);
+    post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": %d, \"size\": 20000}", instance,
+                 reports);
     post_control("/generation", "{\"percent_per_list\": 100}");
     directory = new_directory();
     if (create_context() != DBSS_OK)
@@ -478,7 +480,8 @@ static int fail_each_allocation(void *argument)
         fail_allocation(0);
         if (!has_failed)
             break;
-        if (status != DBSS_OK && status != DBSS_ERR_OUT_OF_MEMORY && status != DBSS_ERR_RESOURCE && status != DBSS_ERR_PARTIAL) {
+        if (status != DBSS_OK && status != DBSS_ERR_OUT_OF_MEMORY && status != DBSS_ERR_RESOURCE
+            && status != DBSS_ERR_PARTIAL) {
             fprintf(stderr, "status %d: %s\n", (int)status, dbss_error_message(dbss_last_error()));
             return 3;
         }
@@ -490,7 +493,8 @@ static int fail_each_allocation(void *argument)
     blocks = count_blocks() - blocks;
     descriptors = for_each_descriptor(NULL) - descriptors;
     if (failing_allocation < 20 || blocks > KEPT || descriptors > KEPT_DESCRIPTORS) {
-        fprintf(stderr, "%ld allocations, %ld more blocks, %ld more descriptors\n", failing_allocation, blocks, descriptors);
+        fprintf(stderr, "%ld allocations, %ld more blocks, %ld more descriptors\n", failing_allocation, blocks,
+                descriptors);
         return 5;
     }
     return 0;
@@ -529,8 +533,8 @@ static void each_failed_allocation_is_handled(void)
             struct failing_call failing = {calls[j].call, all ? 1 : calls[j].step, at};
             int code = wait_for_long_child(start_child(fail_each_allocation, &failing));
             if (code != 0)
-                fail_check("%s, %s, allocation %ld: %s %d", calls[j].what, schemes[i], *at, code < 0 ? "signal" : "exit",
-                           abs(code));
+                fail_check("%s, %s, allocation %ld: %s %d", calls[j].what, schemes[i], *at,
+                           code < 0 ? "signal" : "exit", abs(code));
             else if (all)
                 printf("%s, %s: %ld allocations\n", calls[j].what, schemes[i], *at);
         }
@@ -568,9 +572,10 @@ static int copy_until_exhausted(void *argument)
     if (dbss_config_set_log(config, keep_record, NULL, NULL) != DBSS_OK || dbss_operation_new(&operation) != DBSS_OK)
         return 2;
     ctx = context_from(config);
-    if (dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), "0123456789abcdef", NULL, operation, &buffer) !=
-            DBSS_ERR_NOT_FOUND ||
-        kept_record == NULL || getrlimit(RLIMIT_AS, &limit) != 0)
+    if (dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), "0123456789abcdef", NULL,
+                                       operation, &buffer)
+            != DBSS_ERR_NOT_FOUND
+        || kept_record == NULL || getrlimit(RLIMIT_AS, &limit) != 0)
         return 3;
     limit.rlim_cur = (rlim_t)(address_space_in_use() + 256 * KIB);
     if (setrlimit(RLIMIT_AS, &limit) != 0)
@@ -622,7 +627,8 @@ static int keep_errors(void *unused)
         if (download_to_memory_with(operations[i]) != DBSS_ERR_OUT_OF_MEMORY)
             return 4;
         errors[i] = dbss_error_take();
-        if (errors[i] == NULL || dbss_error_status(errors[i]) != DBSS_ERR_OUT_OF_MEMORY || *dbss_error_message(errors[i]) == 0)
+        if (errors[i] == NULL || dbss_error_status(errors[i]) != DBSS_ERR_OUT_OF_MEMORY
+            || *dbss_error_message(errors[i]) == 0)
             return 5;
     }
     fail_allocations_from(0);
@@ -716,18 +722,23 @@ static void post_repeated_body(const char *place, int status, size_t size, const
 static void response_body_memory_is_bounded(void)
 {
 #define Q "\\\""
-    static const char list_open[] = "{" Q "items" Q ":[{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q "}}", list_close[] = "]}";
+    static const char list_open[] = "{" Q "items" Q ":[{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q "}}",
+                      list_close[] = "]}";
     static const struct {
         const char *what;
         const char *open, *part, *close;
         dbss_status expected;
     } bodies[] = {
-        {"tiny items", list_open, ",{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q "}}", list_close, DBSS_ERR_UNEXPECTED_RESPONSE},
+        {"tiny items", list_open, ",{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q "}}", list_close,
+         DBSS_ERR_UNEXPECTED_RESPONSE},
         {"numbers", "{" Q "items" Q ":[1", ",1", "]}", DBSS_ERR_UNEXPECTED_RESPONSE},
-        {"a deep item", "{" Q "items" Q ":[{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q "," Q "x" Q ":", "[", "", DBSS_ERR_UNEXPECTED_RESPONSE},
-        {"an item of many fields", "{" Q "items" Q ":[{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q, "," Q "a" Q ":" Q Q, "}}]," Q "total" Q ":1}", DBSS_OK},
+        {"a deep item", "{" Q "items" Q ":[{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q "," Q "x" Q ":", "[", "",
+         DBSS_ERR_UNEXPECTED_RESPONSE},
+        {"an item of many fields", "{" Q "items" Q ":[{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q, "," Q "a" Q ":" Q Q,
+         "}}]," Q "total" Q ":1}", DBSS_OK},
         {"an error in errors", "", "{" Q "error" Q ":", "", DBSS_ERR_UNEXPECTED_RESPONSE},
-        {"arrays in errors", "", "{" Q "details" Q ":[[],{}]," Q "x" Q ":[0,0]," Q "error" Q ":", "", DBSS_ERR_UNEXPECTED_RESPONSE},
+        {"arrays in errors", "", "{" Q "details" Q ":[[],{}]," Q "x" Q ":[0,0]," Q "error" Q ":", "",
+         DBSS_ERR_UNEXPECTED_RESPONSE},
         {"details", "{" Q "details" Q ":[0", ",0", "]}", DBSS_ERR_UNEXPECTED_RESPONSE},
     };
 #undef Q
@@ -757,8 +768,8 @@ static dbss_status hostile_download(void)
     dbss_operation *operation = NULL;
     dbss_status status = new_exhausting_operation(&operation);
     if (status == DBSS_OK)
-        status = dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), hostile_report, NULL, operation,
-                                                &buffer);
+        status = dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), hostile_report, NULL,
+                                                operation, &buffer);
     dbss_buffer_free(&buffer);
     dbss_operation_free(operation);
     return status == DBSS_ERR_OUT_OF_MEMORY || status == DBSS_ERR_RESOURCE ? status : DBSS_OK;
@@ -817,7 +828,8 @@ static void hostile_response_with_low_memory_ends_no_call(void)
         {"many ETags", 200, "[\"ETag\", \"%d%s\"],", 60, 4000, "%PDF-1.7", "", "", 0, 0},
         {"X-Request-Id of 60 KB", 400, "[\"X-Request-Id\", \"%.0d%s\"],", 1, 60000, "{}", "", "", 0, 0},
         {"ETag", 200, "[\"ETag\", \"%.0d\\\"%s\\\"\"],", 1, 100000, "%PDF-1.7", "", "", 0, 0},
-        {"Content-Disposition", 200, "[\"Content-Disposition\", \"attachment%.0d; filename=%s\"],", 1, 100000, "%PDF-1.7", "", "", 0, 0},
+        {"Content-Disposition", 200, "[\"Content-Disposition\", \"attachment%.0d; filename=%s\"],", 1, 100000,
+         "%PDF-1.7", "", "", 0, 0},
         {"Content-Encoding", 200, "[\"Content-Encoding\", \"%.0d%s\"],", 1, 100000, "%PDF-1.7", "", "", 0, 0},
         {"X-Request-Id", 400, "[\"X-Request-Id\", \"%.0d%s\"],", 1, 100000, "{}", "", "", 0, 0},
         {"Location", 302, "[\"Location\", \"/%.0d%s\"],", 1, 60000, "", "", "", 0, 0},
@@ -838,14 +850,15 @@ static void hostile_response_with_low_memory_ends_no_call(void)
         char *headers, *parts, *fault;
         int outcome;
         hostile_report = add_report(10000);
-        headers = responses[i].headers > 0 ? repeat_part(responses[i].header, responses[i].headers,
-                                                         responses[i].header_size) : format("%s", "");
+        headers = responses[i].headers > 0
+                      ? repeat_part(responses[i].header, responses[i].headers, responses[i].header_size)
+                      : format("%s", "");
         if (*headers != 0)
             headers[strlen(headers) - 1] = 0;
-        parts = responses[i].parts > 0 ? repeat_part(responses[i].part, responses[i].parts,
-                                                     responses[i].part_size) : format("%s", "");
-        fault = format("{\"report\": \"%s\", \"times\": 1000, \"status\": %d, \"headers\": [%s], \"body\": \"%s%s%s\"}", hostile_report,
-                       responses[i].status, headers, responses[i].open, parts, responses[i].close);
+        parts = responses[i].parts > 0 ? repeat_part(responses[i].part, responses[i].parts, responses[i].part_size)
+                                       : format("%s", "");
+        fault = format("{\"report\": \"%s\", \"times\": 1000, \"status\": %d, \"headers\": [%s], \"body\": \"%s%s%s\"}",
+                       hostile_report, responses[i].status, headers, responses[i].open, parts, responses[i].close);
         free(control("POST", "/faults", fault));
         for (j = 0; j < sizeof spare_for_hostile / sizeof *spare_for_hostile; j++) {
             /* With and without existing buffers for the connection. */

@@ -92,8 +92,8 @@ struct waiting {
 static dbss_status download(struct waiting *waiting)
 {
     dbss_buffer buffer;
-    dbss_status status = dbss_report_download_to_memory(waiting->ctx, fixture("project"), fixture("instance"), report.id, NULL,
-                                                        waiting->operation, &buffer);
+    dbss_status status = dbss_report_download_to_memory(waiting->ctx, fixture("project"), fixture("instance"),
+                                                        report.id, NULL, waiting->operation, &buffer);
     dbss_buffer_free(&buffer);
     return status;
 }
@@ -136,7 +136,8 @@ static dbss_status mirror(struct waiting *waiting)
     dbss_mirror_options *options = NULL;
     dbss_mirror_result *result = NULL;
     dbss_status status;
-    if (dbss_mirror_options_new(&options) != DBSS_OK || dbss_mirror_options_set(options, "instance", instance) != DBSS_OK)
+    if (dbss_mirror_options_new(&options) != DBSS_OK
+        || dbss_mirror_options_set(options, "instance", instance) != DBSS_OK)
         fatal("cannot create mirror options");
     status = dbss_reports_mirror(waiting->ctx, fixture("project"), directory, options, waiting->operation, &result);
     dbss_mirror_result_free(result);
@@ -303,8 +304,8 @@ static void set_up(void)
     instance = add_instance();
     not_ready = format("%s", fresh_id());
     stalling = format("%s", fresh_id());
-    post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"percentum\": 20}", not_ready,
-                 instance);
+    post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"percentum\": 20}",
+                 not_ready, instance);
     post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": 300000}", stalling,
                  instance);
     stall_lookups();
@@ -490,8 +491,8 @@ static void signal_at_any_moment_is_not_lost(void)
         if (i % 2 == 1)
             post_fault(report.id, "\"stall_after\": 100000, \"times\": 1");
         start = now_ms();
-        status = dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, NULL, operation,
-                                                &buffer);
+        status = dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, NULL,
+                                                operation, &buffer);
         if (status == DBSS_ERR_INTERRUPTED)
             interrupted++;
         else
@@ -553,8 +554,8 @@ static void signal_storm_delays_no_timeout(void)
     post_fault(report.id, "\"no_answer\": true, \"times\": 1");
     timer = start_signal_storm(1000000);
     start = now_ms();
-    EXPECT(DBSS_ERR_TOTAL_TIMEOUT, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, NULL,
-                                                                  operation, &buffer));
+    EXPECT(DBSS_ERR_TOTAL_TIMEOUT, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"),
+                                                                  report.id, NULL, operation, &buffer));
     timer_delete(timer);
     CHECK(now_ms() - start < WAIT_LIMIT_MS / 4);
     CHECK(signals_handled > 10);
@@ -582,7 +583,8 @@ static int32_t call_in_callback(void *user_data, const dbss_operation *operation
         return 0;
     pthread_sigmask(SIG_SETMASK, NULL, &mask);
     nested->blocked = sigismember(&mask, SIGALRM) || sigismember(&mask, SIGINT);
-    nested->status = dbss_report_download(nested->ctx, fixture("project"), fixture("instance"), nested->id, NULL, &buffer);
+    nested->status =
+        dbss_report_download(nested->ctx, fixture("project"), fixture("instance"), nested->id, NULL, &buffer);
     dbss_buffer_free(&buffer);
     return 0;
 }
@@ -607,8 +609,8 @@ static void callback_runs_with_host_signal_mask(void)
     EXPECT(DBSS_OK, dbss_operation_set_progress(operation, call_in_callback, &nested, NULL));
     post_fault(inner.id, "\"stall_after\": 100000, \"times\": 1");
     timer = start_signal_storm(5000000);
-    EXPECT(DBSS_OK, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, NULL, operation,
-                                                   &buffer));
+    EXPECT(DBSS_OK, dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report.id, NULL,
+                                                   operation, &buffer));
     timer_delete(timer);
     dbss_buffer_free(&buffer);
     CHECK(!nested.blocked && signals_handled > 0);

@@ -58,13 +58,13 @@ static void expect_no_growth(const char *what, void (*call)(long number), long c
             free(control("DELETE", "/requests", ""));
     }
     after = current_usage();
-    printf("# %s: %ld calls in %lld ms, %ld KiB and then %ld, %d descriptors and then %d, %ld threads and then %ld\n", what,
-           count, now_ms() - started, before.kib, after.kib, before.descriptors, after.descriptors, before.threads,
-           after.threads);
-    if (after.kib > before.kib + TOLERANCE_KIB || after.descriptors > before.descriptors || after.threads > before.threads)
+    printf("# %s: %ld calls in %lld ms, %ld KiB and then %ld, %d descriptors and then %d, %ld threads and then %ld\n",
+           what, count, now_ms() - started, before.kib, after.kib, before.descriptors, after.descriptors,
+           before.threads, after.threads);
+    if (after.kib > before.kib + TOLERANCE_KIB || after.descriptors > before.descriptors
+        || after.threads > before.threads)
         fail_check("%s: %ld KiB and then %ld, %d descriptors and then %d, %ld threads and then %ld", what, before.kib,
-                   after.kib,
-                   before.descriptors, after.descriptors, before.threads, after.threads);
+                   after.kib, before.descriptors, after.descriptors, before.threads, after.threads);
 }
 
 /* ---------------------------------------------------------------------------
@@ -185,10 +185,12 @@ static dbss_status read_closed_stream(const char *id)
 
 static const struct failure kinds[] = {
     {"wrong ids", DBSS_ERR_INVALID_ID, NULL, download_wrong_id},
-    {"refusals", DBSS_ERR_NOT_FOUND, "\"status\": 404, \"json\": {\"error_code\": \"DBSS.10021004\", \"error_msg\": \"no\"}",
+    {"refusals", DBSS_ERR_NOT_FOUND,
+     "\"status\": 404, \"json\": {\"error_code\": \"DBSS.10021004\", \"error_msg\": \"no\"}", download_to_memory},
+    {"server errors", DBSS_ERR_SERVER, "\"status\": 500, \"json\": {\"error\": {\"error_code\": \"X.1\"}}",
      download_to_memory},
-    {"server errors", DBSS_ERR_SERVER, "\"status\": 500, \"json\": {\"error\": {\"error_code\": \"X.1\"}}", download_to_memory},
-    {"redirects", DBSS_ERR_REDIRECTED, "\"status\": 302, \"headers\": [[\"Location\", \"http://127.0.0.1:1/\"]]", download_to_memory},
+    {"redirects", DBSS_ERR_REDIRECTED, "\"status\": 302, \"headers\": [[\"Location\", \"http://127.0.0.1:1/\"]]",
+     download_to_memory},
     {"web pages", DBSS_ERR_UNEXPECTED_RESPONSE, "\"body\": \"<html>\"", download_to_memory},
     {"lost connections", DBSS_ERR_CONNECTION_LOST, "\"close_before_answer\": true", download_to_memory},
     {"short bodies", DBSS_ERR_TRUNCATED, "\"cut_after\": 10", download_to_memory},

@@ -39,7 +39,8 @@ static void compare_field(int line, const char *expected, const char *actual)
         expect_text(line, expected, actual);
 }
 
-static int64_t expect_credentials(int line, dbss_context *ctx, const char *source, const char *name, const char *project)
+static int64_t expect_credentials(int line, dbss_context *ctx, const char *source, const char *name,
+                                  const char *project)
 {
     dbss_credentials *found = (dbss_credentials *)&found;
     int64_t expires_ms = -1;
@@ -474,7 +475,8 @@ static void metadata_failure_is_reported(void)
         {SESSIONS, "\"status\": 500, \"body\": \"\"", DBSS_ERR_UNEXPECTED_RESPONSE},
         {SESSIONS, "\"body\": \"\"", DBSS_ERR_UNEXPECTED_RESPONSE},
         {SESSIONS, "\"body\": \"secret\\r\\nX-Header: x\"", DBSS_ERR_UNEXPECTED_RESPONSE},
-        {SESSIONS, "\"status\": 302, \"headers\": [[\"Location\", \"/\"]], \"body\": \"\"", DBSS_ERR_UNEXPECTED_RESPONSE},
+        {SESSIONS, "\"status\": 302, \"headers\": [[\"Location\", \"/\"]], \"body\": \"\"",
+         DBSS_ERR_UNEXPECTED_RESPONSE},
         {KEYS, "\"status\": 401, \"body\": \"\"", DBSS_ERR_UNEXPECTED_RESPONSE},
         {KEYS, "\"body\": \"<html>\"", DBSS_ERR_UNEXPECTED_RESPONSE},
         {KEYS, "\"body\": \"\"", DBSS_ERR_UNEXPECTED_RESPONSE},
@@ -526,8 +528,8 @@ static void metadata_unreachable_fails_soon(void)
         since = now_ms();
         if (i == 0) {
             dbss_buffer report;
-            CHECK(dbss_status_group(dbss_report_download(ctx, fixture("project"), fixture("instance"), fixture("pdf"), NULL,
-                                                         &report))
+            CHECK(dbss_status_group(
+                      dbss_report_download(ctx, fixture("project"), fixture("instance"), fixture("pdf"), NULL, &report))
                   == DBSS_ERR_NETWORK);
         } else {
             DOWNLOAD(DBSS_ERR_NOT_CONFIGURED, ctx);
@@ -681,7 +683,8 @@ static void endpoint_with_error_response_is_not_skipped(void)
         set_up();
         ctx = endpoints_context(fixture("http"), fixture("http_other"));
         post_fault(fixture("pdf"), "\"status\": %d, \"body\": \"\", \"times\": 1", statuses[i]);
-        CHECK(dbss_report_download(ctx, fixture("project"), fixture("instance"), fixture("pdf"), NULL, &report) != DBSS_OK);
+        CHECK(dbss_report_download(ctx, fixture("project"), fixture("instance"), fixture("pdf"), NULL, &report)
+              != DBSS_OK);
         CHECK(dbss_error_http_status(dbss_last_error()) == statuses[i]);
         CHECK(count_requests(fixture("pdf")) == 1);
         dbss_context_free(ctx);
@@ -734,7 +737,8 @@ static dbss_config *region_config(void)
 static void region_variable_gives_endpoint(void)
 {
     static const char *const name = "HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4";
-    static const char *const wrong[] = {"ftp://dbss.example.com", "ftp://127.0.0.1", "http://127.0.0.1/?x", ",", "http://a b"};
+    static const char *const wrong[] = {"ftp://dbss.example.com", "ftp://127.0.0.1", "http://127.0.0.1/?x", ",",
+                                        "http://a b"};
     dbss_config *config;
     dbss_context *ctx;
     char *both;
@@ -775,7 +779,8 @@ static void region_variable_gives_endpoint(void)
 static void regions_file_gives_endpoint(void)
 {
     static const char *const wrong[] = {"DBSS: [", "- DBSS\n", "DBSS:\n  - id: cn-north-4\n    endpoint: [x]\n",
-                                        "DBSS:\n  - id: cn-north-4\n    endpoint: ftp://dbss.example.com\n", "DBSS: \xff\n"};
+                                        "DBSS:\n  - id: cn-north-4\n    endpoint: ftp://dbss.example.com\n",
+                                        "DBSS: \xff\n"};
     char *directory, *path, *text;
     dbss_context *ctx;
     size_t i;
@@ -796,7 +801,8 @@ static void regions_file_gives_endpoint(void)
         DOWNLOAD(DBSS_OK, ctx);
         dbss_context_free(ctx);
         free(text);
-        text = format("DBSS:\n  - id: cn-north-4\n    endpoints:\n      - http://127.0.0.1:1\n      - %s\n", fixture("http"));
+        text = format("DBSS:\n  - id: cn-north-4\n    endpoints:\n      - http://127.0.0.1:1\n      - %s\n",
+                      fixture("http"));
         write_file(path, text);
         ctx = context_from(region_config());
         DOWNLOAD(DBSS_OK, ctx);
@@ -931,7 +937,8 @@ static void wipe_issued_token(void)
     set_option(config, "iam_endpoint", fixture(strcmp(wipe_scheme, "https") == 0 ? "iam_https" : "iam"));
     make_secret(secret, &sample);
     add_token(secret);
-    post_secret_fault("{\"report\": \"" LOGINS "\", \"status\": 201, \"body\": \"{}\", \"headers\": [[\"X-Subject-Token\", \"",
+    post_secret_fault("{\"report\": \"" LOGINS
+                      "\", \"status\": 201, \"body\": \"{}\", \"headers\": [[\"X-Subject-Token\", \"",
                       secret, "\"]]}");
     wipe(secret, sizeof secret);
     ctx = context_from(config);
@@ -987,7 +994,8 @@ static void wipe_metadata(void)
     struct secret_sample sample;
     dbss_context *ctx;
     make_secret(secret, &sample);
-    post_secret_fault("{\"report\": \"" KEYS "\", \"json\": {\"credential\": {\"access\": \"" PROFILE_KEY "\", \"secret\": \"",
+    post_secret_fault("{\"report\": \"" KEYS "\", \"json\": {\"credential\": {\"access\": \"" PROFILE_KEY
+                      "\", \"secret\": \"",
                       secret, "\", \"securitytoken\": \"t\"}}}");
     wipe(secret, sizeof secret);
     ctx = context_from(credentials_config("metadata"));

@@ -106,8 +106,8 @@ static dbss_status download_without_project(void)
 
 static dbss_status download_to_directory(void)
 {
-    return dbss_report_download_to_directory(ctx, fixture("project"), instance, report, NULL, directory, DBSS_FILE_REPLACE,
-                                             NULL);
+    return dbss_report_download_to_directory(ctx, fixture("project"), instance, report, NULL, directory,
+                                             DBSS_FILE_REPLACE, NULL);
 }
 
 static int32_t ignore_bytes(void *user_data, const uint8_t *data, size_t len)

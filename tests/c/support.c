@@ -48,7 +48,9 @@ char *format(const char *text, ...)
     return result;
 }
 
-static struct { char *name, *value; } fixtures[64];
+static struct {
+    char *name, *value;
+} fixtures[64];
 static size_t fixture_count;
 
 void load_fixtures(const char *path)
@@ -117,8 +119,8 @@ char *control(const char *method, const char *path, const char *body)
 {
     /* HTTP/1.0: the response ends with the connection and is not chunked. */
     int fd = connect_to(fixture("control"));
-    char *request = format("%s %s HTTP/1.0\r\nContent-Length: %lu\r\n\r\n%s", method, path,
-                           (unsigned long)strlen(body), body);
+    char *request =
+        format("%s %s HTTP/1.0\r\nContent-Length: %lu\r\n\r\n%s", method, path, (unsigned long)strlen(body), body);
     size_t done = 0, len = strlen(request), capacity = 4096;
     char *response = malloc(capacity), *end;
     ssize_t n;

@@ -93,7 +93,8 @@ static void mirror_with_callbacks(int replace_provider)
     dbss_mirror_result *result = NULL;
     int i;
 
-    post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"size\": 200000, \"count\": %d}", instance, REPORTS);
+    post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"size\": 200000, \"count\": %d}", instance,
+                 REPORTS);
     caller = pthread_self();
     memset(calls, 0, sizeof calls);
     memset(on_other_threads, 0, sizeof on_other_threads);
@@ -101,7 +102,8 @@ static void mirror_with_callbacks(int replace_provider)
     EXPECT(DBSS_OK, dbss_config_set_endpoint(config, fixture("http")));
     EXPECT(DBSS_OK, dbss_config_set(config, "project_id", fixture("project")));
     EXPECT(DBSS_OK, dbss_config_set_log(config, receive_record, NULL, destroy_log));
-    EXPECT(DBSS_OK, dbss_config_set_token_provider(config, provide, (void *)(size_t)fixture("token"), destroy_provider));
+    EXPECT(DBSS_OK,
+           dbss_config_set_token_provider(config, provide, (void *)(size_t)fixture("token"), destroy_provider));
     ctx = context_from(config);
     disturbance.ctx = ctx;
     EXPECT(DBSS_OK, dbss_mirror_options_new(&options));
@@ -173,16 +175,16 @@ static dbss_status make_call_of_kind(struct cancelled_call *cancelled_call)
 
     switch (cancelled_call->kind) {
     case MEMORY:
-        status = dbss_report_download_to_memory(cancelled_call->ctx, project, cancelled_call->instance, cancelled_call->id,
-                                                NULL, cancelled_call->operation, &buffer);
+        status = dbss_report_download_to_memory(cancelled_call->ctx, project, cancelled_call->instance,
+                                                cancelled_call->id, NULL, cancelled_call->operation, &buffer);
         dbss_buffer_free(&buffer);
         return status;
     case TARGET:
-        return dbss_report_download_to_file(cancelled_call->ctx, project, cancelled_call->instance, cancelled_call->id, NULL,
-                                            cancelled_call->path, 0, cancelled_call->operation);
+        return dbss_report_download_to_file(cancelled_call->ctx, project, cancelled_call->instance, cancelled_call->id,
+                                            NULL, cancelled_call->path, 0, cancelled_call->operation);
     case PIPE:
-        return dbss_report_download_to_fd(cancelled_call->ctx, project, cancelled_call->instance, cancelled_call->id, NULL,
-                                          cancelled_call->pipe_ends[1], cancelled_call->operation);
+        return dbss_report_download_to_fd(cancelled_call->ctx, project, cancelled_call->instance, cancelled_call->id,
+                                          NULL, cancelled_call->pipe_ends[1], cancelled_call->operation);
     case STREAM:
         status = dbss_report_open(cancelled_call->ctx, project, cancelled_call->instance, cancelled_call->id, NULL,
                                   cancelled_call->operation, &stream);
@@ -226,12 +228,22 @@ static void cancelled_thread_ends_after_call(void)
     dbss_mirror_options *options;
     int i;
 
-    post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": 300000}", id, instance);
+    post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": 300000}", id,
+                 instance);
     EXPECT(DBSS_OK, dbss_mirror_options_new(&options));
     EXPECT(DBSS_OK, dbss_mirror_options_set(options, "instance", instance));
     for (i = 0; i < 4 * KINDS && !has_failed(); i++) {
-        struct cancelled_call cancelled_call = {i % KINDS, new_context(fixture(i % 2 == 0 ? "http" : "https")), new_operation(),
-                                      instance, id, directory, path, {-1, -1}, options, DBSS_OK, 0};
+        struct cancelled_call cancelled_call = {i % KINDS,
+                                                new_context(fixture(i % 2 == 0 ? "http" : "https")),
+                                                new_operation(),
+                                                instance,
+                                                id,
+                                                directory,
+                                                path,
+                                                {-1, -1},
+                                                options,
+                                                DBSS_OK,
+                                                0};
         void *ended = NULL;
         pthread_t thread;
         int ticks = 0, before;
@@ -315,13 +327,22 @@ static void thread_exit_in_callback_leaves_process_alive(void)
     static struct cancelled_call calls_to_end[2];
     static int threads_ended;
     dbss_context *ctx = new_context(fixture("http"));
-    struct cancelled_call other_call = {MEMORY, ctx, NULL, fixture("instance"), fixture("pdf"), NULL, NULL, {-1, -1}, NULL,
-                                DBSS_OK, 0};
+    struct cancelled_call other_call = {
+        MEMORY, ctx, NULL, fixture("instance"), fixture("pdf"), NULL, NULL, {-1, -1}, NULL, DBSS_OK, 0};
     int i;
 
     for (i = 0; i < 2; i++) {
-        const struct cancelled_call one = {i == 0 ? MEMORY : STREAM, ctx, new_operation(), fixture("instance"), fixture("pdf"),
-                                      NULL, NULL, {-1, -1}, NULL, DBSS_OK, 0};
+        const struct cancelled_call one = {i == 0 ? MEMORY : STREAM,
+                                           ctx,
+                                           new_operation(),
+                                           fixture("instance"),
+                                           fixture("pdf"),
+                                           NULL,
+                                           NULL,
+                                           {-1, -1},
+                                           NULL,
+                                           DBSS_OK,
+                                           0};
         calls_to_end[i] = one;
         EXPECT(DBSS_OK, dbss_operation_set_progress(calls_to_end[i].operation, end_thread, &threads_ended, NULL));
         pthread_detach(start_thread(make_endless_call, &calls_to_end[i]));

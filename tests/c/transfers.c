@@ -397,8 +397,8 @@ static void run_random_round(int number)
     pthread_mutex_lock(&round_lock);
     report = new_report(sizes[random / 3 % 8]);
     pthread_mutex_unlock(&round_lock);
-    body = format("\"cut_random\": {\"seed\": %d, \"least\": 0, \"most\": %lu}, \"times\": %d, \"framing\": \"%s\"%s", number,
-                  (unsigned long)(report.len + report.len / 8), times, framings[random / 24 % 2], tags[tag]);
+    body = format("\"cut_random\": {\"seed\": %d, \"least\": 0, \"most\": %lu}, \"times\": %d, \"framing\": \"%s\"%s",
+                  number, (unsigned long)(report.len + report.len / 8), times, framings[random / 24 % 2], tags[tag]);
     post_fault(report.id, "%s", body);
     if (tag != 0)
         post_fault(report.id, "%s", tags[tag] + 2);
@@ -464,9 +464,16 @@ static void random_cuts_give_right_bytes(void)
 static void transient_failure_is_retried(void)
 {
     static const char *const cases[] = {
-        "\"status\": 429", "\"status\": 500", "\"status\": 502", "\"status\": 503", "\"status\": 504",
-        "\"close_before_answer\": true", "\"reset_before_answer\": true", "\"cut_after\": 0",
-        "\"cut_after\": 3", "\"content_length\": \"9000000\", \"status\": 503",
+        "\"status\": 429",
+        "\"status\": 500",
+        "\"status\": 502",
+        "\"status\": 503",
+        "\"status\": 504",
+        "\"close_before_answer\": true",
+        "\"reset_before_answer\": true",
+        "\"cut_after\": 0",
+        "\"cut_after\": 3",
+        "\"content_length\": \"9000000\", \"status\": 503",
     };
     struct report report = new_report(200000);
     size_t i;
@@ -803,7 +810,8 @@ static void broken_transfer_is_resumed_through_redirect(void)
 
     set_option(config, "follow_redirects", "true");
     ctx = context_from(config);
-    post_fault(entrance, "\"status\": 307, \"headers\": [[\"Location\", \"%s/v1/%s/audit/%s/reports/%s/download?local=en-us\"]]",
+    post_fault(entrance,
+               "\"status\": 307, \"headers\": [[\"Location\", \"%s/v1/%s/audit/%s/reports/%s/download?local=en-us\"]]",
                fixture("http_other"), fixture("project"), fixture("instance"), report.id);
     post_fault(report.id, "\"cut_after\": 400000, \"times\": 1");
     post_fault(report.id, "\"times\": 1");
@@ -844,7 +852,8 @@ static void *run_faulty_calls(void *argument)
     pthread_mutex_unlock(&round_lock);
     for (i = 0; i < 6; i++) {
         int fault = (number + i) % 6;
-        struct call call = {(number + i) % SINKS, shared_random_context, report.id, operation, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
+        struct call call = {
+            (number + i) % SINKS, shared_random_context, report.id, operation, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
         post_fault(report.id, "%s", faults[fault]);
         if (fault == 5) {
             /* This one would stall for a minute, so it is cancelled. The reset

@@ -128,7 +128,7 @@ def _seconds(text: str) -> float | None:
     return None if text == "none" else float(text)
 
 
-def _say(text: str) -> None:
+def _print_message(text: str) -> None:
     # print() would take standard output for a closed standard error.
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
@@ -392,7 +392,7 @@ class _Screen:
             return
         if self._bar is not None:
             self._bar.clear()
-        _say(f"dbss: {'warning: ' if is_warning else ''}{record.message}")
+        _print_message(f"dbss: {'warning: ' if is_warning else ''}{record.message}")
 
     def close(self) -> None:
         """Takes the bar away."""
@@ -473,18 +473,18 @@ def _download(given: argparse.Namespace) -> None:
         screen.close()
         if not given.quiet:
             tries = f", {operation.attempts} attempts" if operation.attempts > 1 else ""
-            _say(f"saved {name} ({operation.received} bytes{tries})")
+            _print_message(f"saved {name} ({operation.received} bytes{tries})")
 
 
 def _check(given: argparse.Namespace) -> None:
     screen = _Screen(True, given.verbose)
     with _client(given, screen) as client:
         found = client.find_credentials()
-        _tell(given, "source", f"{found.source}, {found.description}")
-        _tell(given, "who", found.name or "not known")
+        _print_field(given, "source", f"{found.source}, {found.description}")
+        _print_field(given, "who", found.name or "not known")
         project = given.project or found.project_id or "looked up by the region's name"
-        _tell(given, "project", project)
-        _tell(given, "expires", _date(found.expires_at))
+        _print_field(given, "project", project)
+        _print_field(given, "expires", _date(found.expires_at))
         accepted = "not known"
         try:
             client.check(given.project)
@@ -493,14 +493,14 @@ def _check(given: argparse.Namespace) -> None:
             accepted = "no"
             raise
         finally:
-            _tell(given, "accepted", accepted)
+            _print_field(given, "accepted", accepted)
 
 
-def _tell(given: argparse.Namespace, name: str, value: str) -> None:
+def _print_field(given: argparse.Namespace, name: str, value: str) -> None:
     if given.quiet or sys.stdout is None:
         return
     try:
-        print(f"{name}: {_printable(value)}", flush=True)
+        print(f"{name}: {_sanitize(value)}", flush=True)
     except OSError as error:
         raise Failure(f"cannot write to standard output: {error.strerror}", LOCAL) from None
 
@@ -542,14 +542,14 @@ def _mirror(given: argparse.Namespace) -> int:
             print(cli_mirror.document(result, error), flush=True)
         elif given.gaps:
             for gap in result.gaps:
-                print(f"gap: {gap.instance_id} {_printable(gap.type)} {gap.period}", flush=True)
+                print(f"gap: {gap.instance_id} {_sanitize(gap.type)} {gap.period}", flush=True)
     except OSError as refused:
         raise Failure(f"cannot write to standard output: {refused.strerror}", LOCAL) from None
     for one in result.failures:
-        report = "" if one.report_id is None else f" {_printable(one.report_id)}"
-        _say(f"dbss: {one.instance_id}{report}: {one.error.message}")
+        report = "" if one.report_id is None else f" {_sanitize(one.report_id)}"
+        _print_message(f"dbss: {one.instance_id}{report}: {one.error.message}")
     if not given.quiet and (error is None or result.listed):
-        _say(f"{given.directory}: {cli_mirror.summary(result)}")
+        _print_message(f"{given.directory}: {cli_mirror.summary(result)}")
     if error is not None:
         raise error
     if given.success_file:
@@ -573,7 +573,7 @@ _UNPRINTABLE = re.compile(
 )
 
 
-def _printable(text: str | None) -> str:
+def _sanitize(text: str | None) -> str:
     """Text of somebody else, without what could drive a terminal or deceive its reader."""
     return "-" if text is None else _UNPRINTABLE.sub(" ", text)
 
@@ -630,11 +630,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines, code = [str(failure)], failure.code
     except errors.Error as error:
         lines = [error.message]
-        lines += [f"  {_printable(one.code)}: {_printable(one.message)}" for one in error.details]
+        lines += [f"  {_sanitize(one.code)}: {_sanitize(one.message)}" for one in error.details]
         code = _exit_code(error)
     except MemoryError:
         lines, code = ["out of memory"], LOCAL
     except KeyboardInterrupt:
         lines, code = ["interrupted"], INTERRUPTED
-    _say("\n".join([f"dbss: {lines[0]}", *lines[1:]]))
+    _print_message("\n".join([f"dbss: {lines[0]}", *lines[1:]]))
     return code

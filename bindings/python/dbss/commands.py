@@ -24,7 +24,7 @@ from .cli import (
     _add_common,
     _add_project,
     _client,
-    _say,
+    _print_message,
     _Screen,
     _seconds,
 )
@@ -269,7 +269,7 @@ def _generate(given: argparse.Namespace) -> None:
             # Before the download, which may fail.
             _print([report])
         elif not given.quiet:
-            _say(f"made {report}")
+            _print_message(f"made {report}")
         if given.output is None:
             return
         more: Any = {"locale": given.locale, "operation": operation, "progress": screen.progress}
@@ -281,7 +281,7 @@ def _generate(given: argparse.Namespace) -> None:
             name = client.download_report_to(*names, given.output, replace=given.force, **more)
         screen.close()
         if not given.quiet:
-            _say(f"saved {name} ({operation.received} bytes)")
+            _print_message(f"saved {name} ({operation.received} bytes)")
 
 
 def _delete(given: argparse.Namespace) -> None:
@@ -291,7 +291,7 @@ def _delete(given: argparse.Namespace) -> None:
     with _client(given, _Screen(True, given.verbose)) as client:
         client.delete_report(given.instance, given.report, project_id=given.project)
     if not given.quiet:
-        _say(f"deleted {given.report}")
+        _print_message(f"deleted {given.report}")
 
 
 def _confirm(given: argparse.Namespace) -> None:
