@@ -134,7 +134,7 @@ impl<T> SingleFlight<T> {
                 Some(Ok(value)) => return Ok(value),
                 // The fetching call ran into its own limits, which says nothing about
                 // this call: fetch again.
-                Some(Err(e)) if !is_ours && e.ends_its_call() => {}
+                Some(Err(e)) if !is_ours && e.is_end_of_call() => {}
                 Some(Err(e)) => return Err(e),
                 None => {}
             }
