@@ -186,7 +186,7 @@ impl Error {
 
     /// Replaces the parameter and status, for a value that came from elsewhere, such as an
     /// environment variable of this name.
-    pub(crate) fn from_source(self, status: Status, name: &'static str) -> Error {
+    pub(crate) fn with_parameter(self, status: Status, name: &'static str) -> Error {
         let message = self.message();
         let what = message.split_once(": ").map_or(message, |(_, what)| what);
         Error::argument(status, name, what)
