@@ -22,7 +22,7 @@ pub struct Detail {
 }
 
 impl Detail {
-    /// The bytes of its texts.
+    /// Returns the total length of its texts, in bytes.
     pub(crate) fn len(&self) -> usize {
         [&self.code, &self.message]
             .into_iter()
@@ -32,7 +32,7 @@ impl Detail {
     }
 }
 
-/// What the service said about a failure, as far as it said anything.
+/// The service's texts about a failure, as far as it sent any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ServiceText {
     pub code: Option<String>,
@@ -71,19 +71,19 @@ pub enum CancelledBy {
     Client = 2,
     /// The client or the stream was closed.
     Close = 3,
-    /// A function of the caller's said stop.
+    /// A callback of the caller's stopped the call.
     Callback = 4,
 }
 
-/// A failure: its status, a sentence for a person, and all that is known.
+/// A failure: its status, a message for people, and further details.
 ///
-/// [`Error::status`] is what a program branches on; its
-/// [group](crate#errors) tells what kind of reaction fits. Nothing in an error is
-/// secret: tokens and keys that the service repeats are redacted.
+/// A program should branch on [`Error::status`]; its [group](crate#errors) tells what
+/// kind of reaction fits. Nothing in an error is secret: tokens and keys that the
+/// service repeats are redacted.
 ///
 /// The [source](std::error::Error::source) is the [`io::Error`] of a
-/// [writer](crate::Client::download_to_writer) that failed; other causes stand in
-/// the message and in [`Error::os_code`].
+/// [writer](crate::Client::download_to_writer) that failed; other causes are in the
+/// message and in [`Error::os_code`].
 #[derive(Clone)]
 pub struct Error(Arc<Fields>);
 
@@ -102,22 +102,22 @@ struct Fields {
     redirect_target: Option<String>,
     path: Option<PathBuf>,
     cause: Option<Arc<io::Error>>,
-    /// A cause that does not pass by itself, whatever the status says of others.
+    /// Whether a retry is useless even if the status is otherwise retryable.
     permanent: bool,
-    /// The attempts that make sense within the call have been made.
+    /// Whether the call must not try again.
     no_retry: bool,
 }
 
-/// What an error that is kept with many others holds of each text, and of the
-/// service's details together.
-const KEPT_LIMIT: usize = 1024;
+/// How many bytes of each text, and of all details together, remain in an error that is
+/// kept with many others.
+const SHORTENED_LIMIT: usize = 1024;
 
-/// The longest message that an error carries, in bytes: what the service says
-/// is quoted in it, and the service may say a lot.
+/// The longest message of an error, in bytes. Messages quote the service's texts, which
+/// may be long.
 const MESSAGE_LIMIT: usize = 1024;
 
 impl Error {
-    /// An error with nothing but a status and a message, as a test may need one.
+    /// Makes an error with only a status and a message, for example for tests.
     pub fn new(status: Status, message: impl AsRef<str>) -> Error {
         Error(Arc::new(Fields {
             status,
@@ -138,8 +138,8 @@ impl Error {
         }))
     }
 
-    /// That there is no memory: one for all, made in time, as it can be made no
-    /// more when it is needed, and whoever keeps many keeps nothing else.
+    /// Returns the shared error for missing memory. It exists in advance, since it could not
+    /// be allocated when it is needed.
     pub(crate) fn out_of_memory() -> Error {
         static SHARED: OnceBox<Error> = OnceBox::new();
         let made = || Error::new(Status::OutOfMemory, "there is not enough memory for this call");
@@ -152,7 +152,7 @@ impl Error {
         self.0.status == Status::OutOfMemory && Arc::ptr_eq(&self.0, &Error::out_of_memory().0)
     }
 
-    /// The same with more known of it; the shared one stays as it is.
+    /// Changes the fields, except those of the shared error.
     fn changed(mut self, change: impl FnOnce(&mut Fields)) -> Error {
         if !self.is_shared() {
             change(Arc::make_mut(&mut self.0));
@@ -160,13 +160,13 @@ impl Error {
         self
     }
 
-    /// An argument that cannot be right; `what` continues the parameter's name.
+    /// Makes the error for an invalid argument; `what` follows the parameter's name.
     #[doc(hidden)]
     pub fn argument(status: Status, parameter: &'static str, what: impl fmt::Display) -> Error {
         Error::new(status, format!("{parameter}: {what}")).changed(|e| e.parameter = Some(parameter))
     }
 
-    /// A failure that the operating system reported.
+    /// Makes the error for a failure that the operating system reported.
     pub(crate) fn os(status: Status, context: impl fmt::Display, cause: &io::Error) -> Error {
         let status = match cause.kind() {
             io::ErrorKind::OutOfMemory => Status::OutOfMemory,
@@ -179,37 +179,38 @@ impl Error {
         self.changed(|e| e.permanent = true)
     }
 
-    /// Says that the call has tried often enough.
+    /// Marks that the call must not try again.
     pub(crate) fn no_retry(self) -> Error {
         self.changed(|e| e.no_retry = true)
     }
 
-    /// The same about a value that was not passed but found, under this name.
-    pub(crate) fn found_in(self, status: Status, name: &'static str) -> Error {
+    /// Replaces the parameter and status, for a value that came from elsewhere, such as an
+    /// environment variable of this name.
+    pub(crate) fn with_parameter(self, status: Status, name: &'static str) -> Error {
         let message = self.message();
         let what = message.split_once(": ").map_or(message, |(_, what)| what);
         Error::argument(status, name, what)
     }
 
-    /// The same with another message.
-    pub(crate) fn amend(self, message: impl FnOnce(&str) -> String) -> Error {
+    /// Replaces the message.
+    pub(crate) fn with_message(self, message: impl FnOnce(&str) -> String) -> Error {
         self.changed(|e| e.message = sanitize(&message(&e.message), MESSAGE_LIMIT).into_owned())
     }
 
-    /// The same for keeping with many others, as a server sizes its texts.
-    pub(crate) fn reduced(self) -> Error {
-        let mut held = 0;
-        let few_details = self.changed(|e| {
+    /// Shortens the texts, for keeping it with many others: a server chooses their length.
+    pub(crate) fn shortened(self) -> Error {
+        let mut total = 0;
+        let fewer_details = self.changed(|e| {
             e.service.details.retain(|detail| {
-                held += detail.len();
-                held <= KEPT_LIMIT
+                total += detail.len();
+                total <= SHORTENED_LIMIT
             });
             e.service.details.shrink_to_fit();
         });
-        few_details.map_text(|mut text| {
-            let len = shorten(&text, KEPT_LIMIT).len();
-            // Texts of this library may end behind that, with a mark.
-            if text.len() > KEPT_LIMIT + '…'.len_utf8() {
+        fewer_details.map_text(|mut text| {
+            let len = shorten(&text, SHORTENED_LIMIT).len();
+            // Messages of this library may be longer by an ellipsis.
+            if text.len() > SHORTENED_LIMIT + '…'.len_utf8() {
                 text.truncate(len);
             }
             text.shrink_to_fit();
@@ -252,7 +253,7 @@ impl Error {
         self.changed(|e| e.retry_after = after)
     }
 
-    /// What was known of the response when its body failed.
+    /// Adds the HTTP status and the request id of the response.
     pub(crate) fn with_response(self, http_status: u16, request_id: Option<String>) -> Error {
         self.changed(|e| {
             e.http_status.get_or_insert(http_status);
@@ -262,7 +263,7 @@ impl Error {
         })
     }
 
-    /// Every text in the error, changed.
+    /// Applies a function to every text in the error.
     pub(crate) fn map_text(self, change: impl Fn(String) -> String) -> Error {
         self.changed(|e| {
             e.message = change(std::mem::take(&mut e.message));
@@ -278,8 +279,8 @@ impl Error {
         self.changed(|e| e.attempts = attempts)
     }
 
-    /// The error that an [`io::Error`] of this library holds, such as that of a
-    /// stream's read; none for any other.
+    /// Returns the error inside an [`io::Error`] of this library, such as one of a stream's
+    /// read; [`None`] for any other.
     pub fn from_io(error: &io::Error) -> Option<&Error> {
         error.get_ref()?.downcast_ref()
     }
@@ -289,17 +290,17 @@ impl Error {
         self.0.status
     }
 
-    /// One sentence for a person: what was wrong and what to do.
+    /// One line for people: what was wrong and what to do.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The parameter or option at fault, where the fault is an argument's.
+    /// The parameter or option at fault, if an argument was wrong.
     pub fn parameter(&self) -> Option<&'static str> {
         self.0.parameter
     }
 
-    /// The HTTP status of the response; none where none came.
+    /// The HTTP status of the response; [`None`] if there was no response.
     pub fn http_status(&self) -> Option<u16> {
         self.0.http_status
     }
@@ -314,7 +315,7 @@ impl Error {
         self.0.service.message.as_deref()
     }
 
-    /// The service's id of this call, which its support asks for.
+    /// The service's id of this request, for its support.
     pub fn request_id(&self) -> Option<&str> {
         self.0.service.request_id.as_deref()
     }
@@ -329,7 +330,7 @@ impl Error {
         &self.0.service.details
     }
 
-    /// `errno`, where the operating system reported the failure.
+    /// `errno`, if the operating system reported the failure.
     pub fn os_code(&self) -> Option<i32> {
         self.0.os_code
     }
@@ -361,14 +362,13 @@ impl Error {
         self.0.path.as_deref()
     }
 
-    /// How many requests were made before the call gave up; 0 where an argument was
-    /// at fault.
+    /// How many requests were made before the call failed; 0 if an argument was wrong.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }
 
-    /// Whether it is the call's own end, which says nothing about what it did.
-    pub(crate) fn ends_its_call(&self) -> bool {
+    /// Whether the call itself was ended, which says nothing about the request it made.
+    pub(crate) fn is_end_of_call(&self) -> bool {
         matches!(
             self.0.status,
             Status::Cancelled | Status::Closed | Status::Interrupted | Status::TotalTimeout
@@ -382,8 +382,7 @@ impl Error {
             && !matches!(self.0.status, Status::TotalTimeout | Status::NotResumable)
     }
 
-    /// Whether the cause is one that passes by itself, so that the same call
-    /// may succeed later.
+    /// Whether the same call may succeed later without a change.
     pub fn is_retryable(&self) -> bool {
         if self.0.permanent {
             return false;
@@ -436,7 +435,7 @@ impl std::error::Error for Error {
 }
 
 impl From<Error> for io::Error {
-    /// An error of the nearest kind, which [holds](Error::from_io) this one.
+    /// Makes an [`io::Error`] of the nearest kind, which [contains](Error::from_io) this one.
     fn from(error: Error) -> io::Error {
         use io::ErrorKind;
         let kind = match error.status() {
@@ -451,7 +450,7 @@ impl From<Error> for io::Error {
             Status::BrokenPipe => ErrorKind::BrokenPipe,
             Status::OutOfMemory => ErrorKind::OutOfMemory,
             status if (100..200).contains(&(status as i32)) => ErrorKind::InvalidInput,
-            // Not `Interrupted`, for a cancel either: std would read again.
+            // Never `Interrupted`, not even for a cancel: std would read again.
             _ => ErrorKind::Other,
         };
         io::Error::new(kind, error)
@@ -463,7 +462,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_are_listed_once_and_in_order() {
+    fn statuses_are_unique_and_sorted() {
         let values: Vec<i32> = Status::ALL.iter().map(|s| *s as i32).collect();
         let mut sorted = values.clone();
         sorted.sort_unstable();
@@ -474,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_is_kept_holds_little_of_what_a_server_said() {
+    fn shortened_error_keeps_little_of_server_texts() {
         let long = || Some("é".repeat(20_000));
         let detail = |len| Detail {
             code: None,
@@ -491,7 +490,7 @@ mod tests {
             .with_service(400, service)
             .with_redirect_target(long());
         let message = error.message().to_owned();
-        let kept = error.reduced();
+        let kept = error.shortened();
         assert_eq!(kept.message(), message);
         assert_eq!(kept.details(), [detail(1000)]);
         for text in [
@@ -501,12 +500,12 @@ mod tests {
             kept.encoded_authorization_message(),
             kept.redirect_target(),
         ] {
-            assert_eq!(text.map(str::len), Some(KEPT_LIMIT));
+            assert_eq!(text.map(str::len), Some(SHORTENED_LIMIT));
         }
     }
 
     #[test]
-    fn a_message_is_one_bounded_line() {
+    fn message_is_one_line_of_bounded_length() {
         let error = Error::new(Status::Service, "a\r\nb\u{1b}[31m\u{9b}c\u{202e}d");
         assert_eq!(error.message(), "a  b [31m c d");
         let hidden = Error::new(Status::Service, "a\u{61c}b\u{2028}c\u{2029}d\u{ad}e\u{e0041}f");

@@ -1,26 +1,25 @@
-//! What each process has for itself, though `fork` copied it.
+//! Values that each process has separately, although `fork` copies them.
 
 use once_cell::race::OnceBox;
 
 use crate::error::{Error, Status};
 use crate::sys;
 
-/// A value of one process, and that of its child, where `fork` made one.
+/// A value for each process: a chain with one value for each generation of `fork`.
 ///
-/// A child must not touch what it inherited: its locks may be held by threads
-/// that do not exist there, and its connections are the parent's. So each
-/// process finds the value with its own number in this chain, or appends it;
-/// nothing here blocks.
+/// A child must not use the inherited value: threads that do not exist in the child may
+/// hold its locks, and the connections are the parent's. So each process searches the
+/// chain for the value with its own number, or appends one. Nothing here blocks.
 #[derive(Debug)]
 pub(crate) struct PerProcess<T> {
     process: usize,
-    /// None once it is dropped.
+    /// `None` once it is dropped.
     value: Option<T>,
     child: OnceBox<PerProcess<T>>,
 }
 
 impl<T> PerProcess<T> {
-    /// The value of this process.
+    /// Makes the value of this process.
     pub(crate) fn new(value: T) -> PerProcess<T> {
         PerProcess {
             process: sys::process(),
@@ -29,7 +28,7 @@ impl<T> PerProcess<T> {
         }
     }
 
-    /// The value of the process that asks, made where it has none.
+    /// Returns the value of the current process; makes it if it is missing.
     pub(crate) fn get_or_try_init(&self, make: impl Fn() -> Result<T, Error>) -> Result<&T, Error> {
         let own = sys::process();
         let mut link = self;
@@ -40,7 +39,7 @@ impl<T> PerProcess<T> {
         }
         link.value
             .as_ref()
-            .ok_or_else(|| Error::new(Status::Internal, "what belongs to this process is gone"))
+            .ok_or_else(|| Error::new(Status::Internal, "the state of this process was dropped"))
     }
 }
 
@@ -62,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn each_process_has_one_of_its_own_and_drops_no_other() {
+    fn each_process_has_and_drops_only_its_own_value() {
         let ours = Rc::new(());
         let mut value = PerProcess::new(Rc::clone(&ours));
         assert!(Rc::ptr_eq(get(&value), &ours));

@@ -1,5 +1,5 @@
-//! What the fuzz targets (`tests/fuzz`) reach of the library's inside. It is
-//! there under `cfg(fuzzing)` alone, and no interface.
+//! Internal functions for the fuzz targets (`tests/fuzz`). Exists only with
+//! `cfg(fuzzing)`, and is not a public interface.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -11,35 +11,35 @@ use crate::credentials::parse_profile;
 use crate::error::{Error, ServiceText, Status};
 use crate::http::{self, Endpoint, LastToken, Proxy, Retry, Secrets, ServiceError};
 
-/// The file name that a `Content-Disposition` gives.
+/// Returns the file name in a `Content-Disposition`.
 pub fn content_disposition(value: &str) -> Option<String> {
     http::safe_filename(value)
 }
 
-/// The file name that a report's own name gives.
+/// Makes a file name from a report's name.
 pub fn file_name(name: &str) -> Option<String> {
     http::safe_name(name)
 }
 
-/// The first and the last byte of a part, and the length of the whole.
+/// Parses the first and the last byte of a range, and the total length.
 pub fn content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
     http::content_range(value)
 }
 
-/// The length of the whole of which no part was to be had.
+/// Parses the total length for a range that cannot be satisfied.
 pub fn unsatisfied_range(value: &str) -> Option<u64> {
     http::unsatisfied_range(value)
 }
 
-/// Whether an entity tag is a strong one.
+/// Whether an entity tag is strong.
 pub fn is_strong_etag(value: &str) -> bool {
     http::strong_etag(value).is_some()
 }
 
-/// What was understood of an error body.
+/// A parsed error body.
 #[derive(Debug)]
 #[allow(missing_docs)]
-pub struct Said {
+pub struct ParsedError {
     pub is_error_object: bool,
     pub code: Option<String>,
     pub message: Option<String>,
@@ -48,22 +48,22 @@ pub struct Said {
     pub details: Vec<crate::Detail>,
 }
 
-/// Reads an error body, as the response to a request with this token.
-pub fn error_body(body: &[u8], token: &'static str) -> Said {
+/// Parses an error body, as of the response to a request with this token.
+pub fn error_body(body: &[u8], token: &'static str) -> ParsedError {
     let mut value = HeaderValue::from_static(token);
     value.set_sensitive(true);
     let sent = HeaderMap::from_iter([(HeaderName::from_static("x-auth-token"), value)]);
     let secrets = Secrets::of(&sent, &[], &LastToken::default());
-    let said = ServiceError::parse(body, |text| secrets.redact(text)).unwrap_or_default();
+    let error = ServiceError::parse(body, |text| secrets.redact(text)).unwrap_or_default();
     let ServiceText {
         code,
         message,
         request_id,
         encoded_authorization_message,
         details,
-    } = said.text;
-    Said {
-        is_error_object: said.is_error_object,
+    } = error.text;
+    ParsedError {
+        is_error_object: error.is_error_object,
         code,
         message,
         request_id,
@@ -81,10 +81,10 @@ pub enum ListKind {
     Templates,
 }
 
-/// An item of a list: gives a field by its name.
+/// An item of a list: returns a field by its name.
 pub type Item = Box<dyn Fn(&str) -> Option<String>>;
 
-/// Reads a page of a list: its total and its items.
+/// Parses a page of a list into its total and its items.
 pub fn list_body(kind: ListKind, body: &[u8]) -> Result<(Option<u64>, Vec<Item>), String> {
     let instance = String::new();
     let list = match kind {
@@ -104,29 +104,29 @@ pub fn list_body(kind: ListKind, body: &[u8]) -> Result<(Option<u64>, Vec<Item>)
     Ok((total, items.into_iter().map(item).collect()))
 }
 
-/// What `Retry-After` asks for, and the pause that follows a throttled attempt:
-/// none where another is not made.
+/// Parses `Retry-After`, and returns it with the pause after a throttled attempt: `None`
+/// if there is no other attempt.
 pub fn retry_after(value: &str, date: Duration, longest: Duration) -> (Option<Duration>, Option<Duration>) {
     let asked = http::retry_after(value, UNIX_EPOCH.checked_add(date));
     let failure = Error::new(Status::Throttled, "throttled").with_retry_after(asked);
     (asked, Retry::new(2, longest).pause_after(&failure))
 }
 
-/// A URL that was taken for an endpoint.
+/// A parsed endpoint.
 #[derive(Debug)]
 #[allow(missing_docs)]
-pub struct Place {
+pub struct ParsedEndpoint {
     pub is_https: bool,
     pub is_loopback: bool,
     pub origin: String,
-    /// The URL of a resource of these segments and of this query.
+    /// The URL of a resource with these segments and this query.
     pub url: Uri,
 }
 
-/// Reads an endpoint.
-pub fn endpoint(url: &str, segments: &[&str], query: &[(&str, &str)]) -> Result<Place, Error> {
+/// Parses an endpoint.
+pub fn endpoint(url: &str, segments: &[&str], query: &[(&str, &str)]) -> Result<ParsedEndpoint, Error> {
     let endpoint = Endpoint::parse(url, "endpoint")?;
-    Ok(Place {
+    Ok(ParsedEndpoint {
         is_https: endpoint.is_https(),
         is_loopback: endpoint.is_loopback(),
         origin: endpoint.origin(),
@@ -134,21 +134,21 @@ pub fn endpoint(url: &str, segments: &[&str], query: &[(&str, &str)]) -> Result<
     })
 }
 
-/// Reads a proxy's URL: its host and port.
+/// Parses a proxy's URL into its host and port.
 pub fn proxy(url: &str) -> Result<(String, u16), Error> {
     Proxy::parse(url, "proxy").map(|proxy| (proxy.host, proxy.port))
 }
 
-/// Where a redirect leads that is followed, and whether it stays at its origin.
+/// Resolves and checks a redirect; returns its target and whether the origin is the same.
 pub fn redirect(from: &Uri, location: &[u8]) -> Option<(Uri, bool)> {
     let value = HeaderValue::from_bytes(location).ok()?;
     let to = http::target(from, &HeaderMap::from_iter([(LOCATION, value)]))?;
     http::check(&to, from, 1, false).ok()?;
-    let stays = http::origin(&to) == http::origin(from);
-    Some((to, stays))
+    let same_origin = http::origin(&to) == http::origin(from);
+    Some((to, same_origin))
 }
 
-/// What a profile file holds.
+/// The content of a profile file.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub struct Profile {
@@ -159,7 +159,7 @@ pub struct Profile {
     pub iam_endpoint: Option<String>,
 }
 
-/// Reads a profile file.
+/// Parses a profile file.
 pub fn profile(file: &[u8]) -> Result<Profile, String> {
     let profile = parse_profile(file)?;
     Ok(Profile {
@@ -171,7 +171,7 @@ pub fn profile(file: &[u8]) -> Result<Profile, String> {
     })
 }
 
-/// Reads a regions file: the URLs of a region.
+/// Parses a regions file; returns the URLs of a region.
 pub fn regions(file: &[u8], region: &str) -> Result<Option<Vec<String>>, String> {
     parse_regions(file, region)
 }

@@ -1,48 +1,48 @@
-//! Code of the host: callbacks, and what is dropped with them. It runs on threads
-//! of the host alone; a thread of this library hands it to the call that made it.
+//! Runs code of the host (callbacks and their destructors) only on threads of the host.
+//! A worker thread of this library passes it to the thread of the call.
 
 use std::cell::RefCell;
 use std::sync::{Arc, mpsc};
 
 use crate::sys::{SignalScope, Wake};
 
-/// Something that the calling thread is to do for a worker.
+/// Code that the calling thread must run for a worker.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// So many jobs wait for the calling thread; a worker with one more waits itself.
-const QUEUE: usize = 64;
+/// How many jobs may be queued; a worker with one more blocks.
+const QUEUE_LENGTH: usize = 64;
 
 thread_local! {
-    /// Set on threads of this library alone.
+    /// Set only on threads of this library.
     static CALLER: RefCell<Option<Caller>> = const { RefCell::new(None) };
 }
 
-/// A worker's way to the thread of the call that it works for.
+/// A worker's handle to the thread of its call.
 #[derive(Clone)]
 pub(crate) struct Caller {
     jobs: mpsc::SyncSender<Job>,
     wake: Arc<Wake>,
 }
 
-/// The jobs of a call's workers. It ends when the last [`Caller`] is gone.
+/// The queued jobs of a call's workers. It ends when the last [`Caller`] is dropped.
 pub(crate) struct Jobs(mpsc::Receiver<Job>);
 
-/// The two ends of a queue of jobs; `wake` is signalled with each job.
+/// Makes a queue of jobs; each job signals `wake`.
 pub(crate) fn queue(wake: Arc<Wake>) -> (Caller, Jobs) {
-    let (jobs, receiver) = mpsc::sync_channel(QUEUE);
+    let (jobs, receiver) = mpsc::sync_channel(QUEUE_LENGTH);
     (Caller { jobs, wake }, Jobs(receiver))
 }
 
 impl Caller {
-    /// Has the calling thread do something, in the order in which it is asked.
+    /// Queues a job for the calling thread, which runs jobs in order.
     pub(crate) fn run(&self, job: Job) {
-        // The calling thread serves the queue until its workers have ended.
+        // The calling thread runs jobs until its workers have ended.
         if self.jobs.send(job).is_ok() {
             self.wake.signal();
         }
     }
 
-    /// Makes this thread one that runs no code of the host.
+    /// Marks this thread as a worker, which passes the host's code to the caller.
     pub(crate) fn attach(self) -> Attached {
         CALLER.set(Some(self));
         Attached
@@ -66,26 +66,27 @@ impl Jobs {
         });
     }
 
-    /// Does what waits.
-    pub(crate) fn run_waiting(&self) {
+    /// Runs all queued jobs.
+    pub(crate) fn run_queued(&self) {
         self.run_all(self.0.try_iter());
     }
 
-    /// Does what comes until all workers have ended.
-    pub(crate) fn run_to_end(&self) {
+    /// Runs jobs until all workers have ended.
+    pub(crate) fn run_until_workers_end(&self) {
         self.run_all(self.0.iter());
     }
 }
 
-/// Makes what the thread has of its own here.
+/// Initialises the thread-local variable of this module.
 pub(crate) fn prepare_thread() {
     CALLER.with(|_| ());
 }
 
-/// Runs something on a thread of the host: here, or, on a thread of this library,
-/// later on that of the call.
+/// Runs a job on a thread of the host: at once, or, from a worker, later on the thread
+/// of its call.
 pub(crate) fn run(job: impl FnOnce() + Send + 'static) {
-    // A thread that is ending is one of the host: ours have ended their calls.
+    // A thread without thread-locals is ending, so it is the host's: workers have no job
+    // left then.
     match CALLER.try_with(|caller| caller.borrow().clone()) {
         Ok(Some(caller)) => caller.run(Box::new(job)),
         _ => {
@@ -95,15 +96,15 @@ pub(crate) fn run(job: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// A callback of the host, of which the last is dropped on a thread of the host.
-pub(crate) struct Hosted<T: ?Sized + Send + Sync + 'static>(Option<Arc<T>>);
+/// A callback of the host. Its last reference is dropped on a thread of the host.
+pub(crate) struct HostCallback<T: ?Sized + Send + Sync + 'static>(Option<Arc<T>>);
 
-impl<T: ?Sized + Send + Sync + 'static> Hosted<T> {
-    pub(crate) fn new(callback: Arc<T>) -> Hosted<T> {
-        Hosted(Some(callback))
+impl<T: ?Sized + Send + Sync + 'static> HostCallback<T> {
+    pub(crate) fn new(callback: Arc<T>) -> HostCallback<T> {
+        HostCallback(Some(callback))
     }
 
-    /// Has the callback do something, on a thread of the host.
+    /// Runs a job with the callback, on a thread of the host.
     pub(crate) fn run(&self, job: impl FnOnce(&T) + Send + 'static) {
         if let Some(callback) = self.0.clone() {
             run(move || job(&callback));
@@ -111,7 +112,7 @@ impl<T: ?Sized + Send + Sync + 'static> Hosted<T> {
     }
 }
 
-impl<T: ?Sized + Send + Sync + 'static> Drop for Hosted<T> {
+impl<T: ?Sized + Send + Sync + 'static> Drop for HostCallback<T> {
     fn drop(&mut self) {
         let callback = self.0.take();
         run(move || drop(callback));

@@ -1,5 +1,5 @@
-//! What the C ABI needs beyond the public API. No interface: it may change with any
-//! version.
+//! What the C ABI needs beyond the public API. Not a public interface: it may change
+//! with any version.
 
 #![allow(missing_docs)]
 
@@ -15,27 +15,27 @@ pub mod tables {
     pub use crate::tables::*;
 }
 
-/// Makes a client of a configuration that is used again.
+/// Makes a client from a configuration that may be used again.
 pub fn client(config: Config) -> Result<Client, Error> {
     Client::new(config)
 }
 
-/// A handle whose calls are part of one that has begun.
+/// Returns a handle whose calls are part of a call that has begun.
 pub fn with_active_operation(client: &Client, active: Option<ActiveOperation>) -> Client {
     client.with_active_operation(active)
 }
 
-/// An error if the client was closed.
+/// Returns an error if the client was closed.
 pub fn check_open(client: &Client) -> Result<(), Error> {
     client.check_open()
 }
 
-/// A list of which the caller asks for the pages.
+/// Returns a cursor to get the pages of a list.
 pub fn cursor(client: &Client, list: List, page_size: u32) -> Result<Cursor, Error> {
     client.cursor(list, page_size)
 }
 
-/// Downloads a report to a function that stops the call with false.
+/// Downloads a report to a function, which returns false to stop the call.
 pub fn download_to_callback(
     client: &Client,
     report: &Report,
@@ -44,7 +44,7 @@ pub fn download_to_callback(
     client.download_to_callback(report, write)
 }
 
-/// Runs what a read of a stream does; the stream's operation keeps its failure.
+/// Runs a read of a stream; the stream's operation keeps its failure.
 pub fn read(
     stream: &ReportStream,
     read: impl FnOnce(&mut Reader) -> Result<usize, Error>,
@@ -52,7 +52,7 @@ pub fn read(
     stream.run(read)
 }
 
-/// Runs a call under an operation, or under none, which keeps its failure.
+/// Runs a call with or without an operation, which keeps its failure.
 pub fn scope<T>(
     operation: Option<&Arc<Operation>>,
     call: impl FnOnce(Option<ActiveOperation>) -> Result<T, Error>,

@@ -39,82 +39,83 @@
 //!
 //! # What holds everywhere
 //!
-//! - **Whole or not at all.** A report that did not arrive whole is an error. A file
-//!   appears under its name only when it is whole and on the disk.
+//! - **Complete or not at all.** An incomplete report is an error. A file appears under
+//!   its name only when it is complete and on the disk.
 //! - **Arguments** are copied. Ids are made of ASCII letters, digits, `-` and `_`: those
 //!   of projects and instances have 32 to 64 characters, those of reports 16 to 64.
-//! - **[`None`]** is a limit that there is not, a value that nobody set, or a fact that
-//!   is not known; each item says which.
-//! - **Units.** Sizes and positions are bytes. Times are [`Duration`](std::time::Duration)
-//!   here and milliseconds in options that are set by their keys. Times of the service,
-//!   as in [`ReportSpec`], are its texts, passed on as they are.
-//! - **Secrets** are in no error and no record of the log, and are wiped after use.
+//! - **[`None`]** means no limit, a value that is not set, or a fact that is not known;
+//!   each item says which.
+//! - **Units.** Sizes and positions are in bytes. Times are
+//!   [`Duration`](std::time::Duration) here, and milliseconds in options that are set by
+//!   their keys. Times of the service, as in [`ReportSpec`], are its unchanged texts.
+//! - **Secrets** never appear in errors or log records, and are wiped after use.
 //!
 //! # Errors
 //!
-//! Every call gives an [`Error`]. Its [`status`](Error::status) is one of the
-//! [`Status`] values, which come in groups of one hundred; the group of a status that
-//! is newer than your program still tells what to do:
+//! Every call that fails returns an [`Error`]. Its [`status`](Error::status) is one of
+//! the [`Status`] values, in groups of one hundred. The group tells what to do even if
+//! the status is newer than your program:
 //!
 //! | group | what is at fault |
 //! | --- | --- |
-//! | 1xx [`Argument`](Status::Argument) | an argument or an option; no request was sent for it, but where a token was refused and the provider has no other |
-//! | 2xx [`Service`](Status::Service) | the service answered, and with no report |
-//! | 3xx [`Network`](Status::Network) | the network, or what came over it |
-//! | 4xx [`File`](Status::File) | a local file, or a writer of yours |
-//! | 5xx [`Resource`](Status::Resource) | this process ran out of something |
+//! | 1xx [`Argument`](Status::Argument) | an argument or an option; no request was sent, unless a token was refused and the provider has no other |
+//! | 2xx [`Service`](Status::Service) | the service: it responded, but with no report |
+//! | 3xx [`Network`](Status::Network) | the network, or the data received over it |
+//! | 4xx [`File`](Status::File) | a local file, or your writer |
+//! | 5xx [`Resource`](Status::Resource) | this process: it ran out of a resource |
 //! | 6xx [`Cancelled`](Status::Cancelled) | nothing: the call was cancelled or interrupted |
 //! | 7xx [`Internal`](Status::Internal) | this library |
 //!
-//! Calls already try again where that makes sense;
-//! [`is_retryable`](Error::is_retryable) tells whether the same call may succeed later.
+//! Calls already retry if that makes sense; [`is_retryable`](Error::is_retryable) tells
+//! whether the same call may succeed later.
 //!
 //! # Threads, fork and signals
 //!
 //! All types are [`Send`] and [`Sync`]. Calls block, and run on the thread that makes
 //! them. Your functions (log, progress, token provider, writer) run on the threads that
-//! make the calls, with no lock held, never on one of the library: what a mirror's own
-//! threads have for them waits for the thread of the call. They may make other calls.
-//! A panic in one unwinds through the call, which is then abandoned.
+//! make the calls, with no lock held. They never run on a thread of the library: the
+//! worker threads of a mirror pass their work to the thread of the call. Your functions
+//! may make other calls. A panic in one unwinds through the call, which then ends.
 //!
-//! A child of `fork` may use the clients that it inherited, and opens connections of its
-//! own; it is refused the operations and streams of its parent.
+//! A child of `fork` may use inherited clients, and opens its own connections. It must
+//! not use the operations and streams of its parent, which return an error there.
 //!
 //! The library sets no signal handler, and never raises SIGPIPE. A signal that your
-//! program handles ends no call, unless the option `interruptible` is true: see
-//! [`Operation::set_interrupt`]. [`Operation::cancel`] may be called in a handler.
+//! program handles does not end a call, unless the option `interruptible` is true: see
+//! [`Operation::set_interrupt`]. A handler may call [`Operation::cancel`].
 //!
-//! # Where the facts are from
+//! # Sources
 //!
-//! What the library knows of the service comes from the service's own API reference
-//! (the pages of DownloadAuditReport, ListAuditInstances, CreateAuditReport and their
-//! sisters) and from the official SDKs for Python, Go and Java. The sources name the
-//! call beside each fact; where the two disagree both forms are taken.
+//! The library follows the service's API reference (DownloadAuditReport,
+//! ListAuditInstances, CreateAuditReport and related pages) and the official SDKs for
+//! Python, Go and Java. Comments in the code name the call for each fact; if the two
+//! disagree, the library accepts both forms.
 
-// How the sources are laid out, in the direction in which a call travels:
+// The layout of the sources, in the order in which a call uses them:
 //
-// | folder | what happens there |
+// | folder | contents |
 // | --- | --- |
-// | `client` | what a client can do: checked arguments, configuration, the calls of the service; `client/api` is the public face |
-// | `credentials` | what signs a request, and where it comes from |
-// | `http` | how bytes move: connections, TLS, timeouts, the service's error bodies |
-// | `sink` | where the bytes of a report go |
-// | `operation` | the control of one call: options, progress, cancel, result |
+// | `client` | the client: checked arguments, configuration, the calls of the service; `client/api` is the public API |
+// | `credentials` | credentials, their sources, and request signatures |
+// | `http` | HTTP: connections, TLS, timeouts, the service's error bodies |
+// | `sink` | the destinations of a report's bytes |
+// | `operation` | the control of one call: options, progress, cancellation, results |
 // | `error` | the error type that all folders share |
-// | `log` | what a client tells its log function |
-// | `memory` | memory that may be refused |
-// | `fork` | what each process has for itself |
+// | `log` | the records of the log |
+// | `memory` | checked allocation |
+// | `fork` | values that each process has separately |
+// | `host` | callbacks, which run only on the host's threads |
 // | `sys` | system calls that std does not offer |
-// | `tables` | one table for each fact: statuses, options, features, counts, fields |
-// | `text` | texts of others, made safe to show |
-// | `thread` | what the library has for each thread |
+// | `tables` | the tables of statuses, options, features, counts and fields |
+// | `text` | makes texts from elsewhere safe to show |
+// | `thread` | initialises thread-local data |
 // | `internal` | what the C ABI needs beyond the public API |
 //
-// `unsafe` is in `sys` alone, and in the package `libdbss` (`src/ffi`), the C ABI.
+// Only `sys` and the C ABI, the package `libdbss` (`src/ffi`), contain `unsafe` code.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
-// The unit tests have the mock service beside them, which they do not use.
+// Dependencies for other tests, such as the mock service, are unused in unit tests.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 #[cfg(not(unix))]
@@ -137,7 +138,7 @@ mod tables;
 mod text;
 mod thread;
 
-// For its features alone, see Cargo.toml.
+// Only for its features, see Cargo.toml.
 use ::log as _;
 
 pub use client::{
@@ -158,7 +159,7 @@ pub mod mirror {
 #[doc(hidden)]
 pub mod internal;
 
-// The README's example is compiled with those of the documentation.
+// Compiles the README's example as a documentation test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,4 +1,4 @@
-//! What a client tells its log function. Never a secret.
+//! Log records, which contain no secrets.
 
 use std::time::Duration;
 
@@ -32,8 +32,8 @@ impl Level {
     }
 }
 
-/// Something that a client tells its [log](crate::ClientBuilder::log), with the
-/// facts in it. Nothing in it is secret.
+/// A record for a client's [log](crate::ClientBuilder::log) function. Nothing in it is
+/// secret.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LogRecord {
@@ -41,13 +41,13 @@ pub struct LogRecord {
     pub level: Level,
     /// One line for people.
     pub message: String,
-    /// What failed; [`Status::Ok`] where nothing did.
+    /// The status of the failure; [`Status::Ok`] if nothing failed.
     pub status: Status,
-    /// The failure, with all that is known of it.
+    /// The failure, with all its details.
     pub error: Option<Error>,
     /// The HTTP status of the response.
     pub http_status: Option<u16>,
-    /// The number of the attempt that it is about, from 1; 0 where it is about none.
+    /// The number of the attempt that it is about, from 1; 0 if it is about none.
     pub attempt: u32,
     /// The service's id of the request.
     pub request_id: Option<String>,
@@ -57,9 +57,9 @@ pub struct LogRecord {
     pub bytes: Option<u64>,
     /// How long the call has taken.
     pub duration: Option<Duration>,
-    /// Where in the body a transfer broke or goes on.
+    /// Where in the body a transfer broke or resumes.
     pub offset: Option<u64>,
-    /// How long the next attempt is waited for.
+    /// How long the call waits before the next attempt.
     pub retry_delay: Option<Duration>,
 }
 
@@ -81,7 +81,7 @@ impl LogRecord {
         }
     }
 
-    /// The same about a failure.
+    /// Adds a failure.
     pub(crate) fn about(self, failure: &Error) -> LogRecord {
         LogRecord {
             status: failure.status(),
@@ -98,8 +98,8 @@ impl From<String> for LogRecord {
     }
 }
 
-/// Writes a record that is made only if its level is logged.
+/// Logs a record, which is made only if its level is logged.
 pub(crate) type LogFn<'a> = dyn Fn(Level, &dyn Fn() -> LogRecord) + 'a;
 
-/// Takes records: on the threads of calls, on several at once.
+/// A function that receives records, possibly on several threads at once.
 pub(crate) type Log = dyn Fn(&LogRecord) + Send + Sync;

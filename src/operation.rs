@@ -1,4 +1,4 @@
-//! The control of one call: its options, its progress, its cancel, its result.
+//! The control of one call: options, progress, cancellation and results.
 
 use std::ffi::{CString, OsStr, c_char};
 use std::fmt;
@@ -14,16 +14,16 @@ use crate::error::{CancelledBy, Error, Status};
 use crate::memory;
 use crate::sys::{self, LazyWake, SignalScope, Wake};
 
-/// How often a progress callback hears, at least.
-const TICK: Duration = Duration::from_millis(50);
+/// The longest time between calls of a progress callback.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Told how a call goes; false ends the call.
+/// A progress callback; false ends the call.
 type Progress = dyn Fn(&Operation) -> bool + Send + Sync;
 
-/// Asked whether a signal that was handled ends the call.
+/// A function that decides whether a handled signal ends the call.
 type Interrupt = dyn Fn() -> bool + Send + Sync;
 
-/// Options of one call; none leaves the context's in force.
+/// Options of one call; `None` keeps the context's value.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Overrides {
     pub(crate) connect_timeout: Option<Option<Duration>>,
@@ -52,15 +52,15 @@ struct CallResult {
     /// The number of the call among those of the operation.
     number: u64,
     error: Option<Error>,
-    // The C ABI hands out pointers that stay valid until the next call, so a value
-    // that an attempt replaces is kept before the new one.
+    // The C ABI returns pointers that stay valid until the next call. So a value that a
+    // later attempt replaces must be kept.
     paths: Vec<CString>,
     filenames: Vec<CString>,
     content_types: Vec<CString>,
     request_ids: Vec<CString>,
 }
 
-/// What is known of a report when it begins to arrive.
+/// The facts about a report that are known when it begins to arrive.
 pub(crate) struct Description<'a> {
     pub(crate) filename: &'a str,
     pub(crate) content_type: Option<&'a str>,
@@ -98,7 +98,7 @@ pub(crate) struct Description<'a> {
 pub struct Operation {
     process: usize,
     wake: LazyWake,
-    /// Whether it is used again at once, so that its descriptor is worth keeping.
+    /// Whether to keep the descriptor between calls, since it is reused soon.
     keeps_wake: AtomicBool,
     cancelled: AtomicBool,
     busy: AtomicBool,
@@ -110,7 +110,7 @@ pub struct Operation {
     format: AtomicI32,
     overrides: Mutex<Overrides>,
     progress: Mutex<Option<Arc<Progress>>>,
-    /// Whether there is one: every step asks, and a lock would cost more.
+    /// Whether `progress` is set: checked at each step, where a lock would cost more.
     has_progress: AtomicBool,
     interrupt: Mutex<Option<Arc<Interrupt>>>,
     next_tick: Mutex<Option<Instant>>,
@@ -152,19 +152,19 @@ impl Operation {
         })
     }
 
-    /// Takes the operation for one call; the results of the last one go.
+    /// Begins a call; clears the results of the last one.
     pub(crate) fn begin(self: &Arc<Operation>) -> Result<ActiveOperation, Error> {
         self.check_process()?;
         if self.busy.swap(true, Ordering::Acquire) {
             return Err(busy());
         }
-        self.forget();
-        Ok(ActiveOperation(Arc::new(Hold(Arc::clone(self)))))
+        self.clear_results();
+        Ok(ActiveOperation(Arc::new(OperationGuard(Arc::clone(self)))))
     }
 
-    /// Runs a call under an operation, or under none, and keeps its failure for
-    /// [`Operation::error`]: every one but that the operation is busy, which
-    /// belongs to the other call.
+    /// Runs a call with or without an operation, and keeps its failure for
+    /// [`Operation::error`]: every failure except that the operation is busy, since it
+    /// belongs to the other call then.
     pub(crate) fn scope<T>(
         operation: Option<&Arc<Operation>>,
         call: impl FnOnce(Option<ActiveOperation>) -> Result<T, Error>,
@@ -172,9 +172,9 @@ impl Operation {
         let Some(operation) = operation else {
             return call(None);
         };
-        /// Keeps that a call ended by a panic, for which there is no error yet.
-        struct Panicked<'a>(&'a Operation);
-        impl Drop for Panicked<'_> {
+        /// Records a failure if the call ends by a panic.
+        struct FailOnPanic<'a>(&'a Operation);
+        impl Drop for FailOnPanic<'_> {
             fn drop(&mut self) {
                 if std::thread::panicking() {
                     self.0
@@ -183,12 +183,12 @@ impl Operation {
             }
         }
         let active = operation.begin()?;
-        let _panicked = Panicked(operation);
+        let _panicked = FailOnPanic(operation);
         call(Some(active.clone())).inspect_err(|e| operation.fail(e))
     }
 
-    /// What the last call left behind.
-    fn forget(&self) {
+    /// Clears the results of the last call.
+    fn clear_results(&self) {
         self.received.store(0, Ordering::Relaxed);
         self.total.store(-1, Ordering::Relaxed);
         self.resumed.store(0, Ordering::Relaxed);
@@ -203,7 +203,7 @@ impl Operation {
         };
     }
 
-    /// Changes what may only change between calls.
+    /// Makes a change that is allowed only between calls.
     fn while_idle<T>(&self, change: impl FnOnce() -> T) -> Result<T, Error> {
         self.check_process()?;
         if self.busy.swap(true, Ordering::Acquire) {
@@ -218,7 +218,7 @@ impl Operation {
         if self.process == sys::process() {
             return Ok(());
         }
-        Err(of_another_process())
+        Err(other_process_error())
     }
 
     /// Cancels the call of this operation, and those to come until
@@ -228,9 +228,9 @@ impl Operation {
     ///
     /// From any thread; it does not block. It may be called from a signal handler.
     pub fn cancel(&self) {
-        // Async-signal-safe: an atomic store and a wake-up that does not block.
+        // Async-signal-safe: an atomic store, and a wake-up that does not block.
         self.cancelled.store(true, Ordering::SeqCst);
-        // A child of `fork` shares the parent's wake-up, and must not touch it.
+        // A child of `fork` shares the parent's wake-up and must not use it.
         if self.process == sys::process() {
             self.wake.signal();
         }
@@ -242,7 +242,7 @@ impl Operation {
         self.while_idle(|| {
             self.wake.clear();
             self.cancelled.store(false, Ordering::Release);
-            self.forget();
+            self.clear_results();
         })
     }
 
@@ -262,7 +262,7 @@ impl Operation {
             self.has_progress.store(progress.is_some(), Ordering::Release);
             std::mem::replace(&mut *lock(&self.progress), progress)
         })?;
-        // What the caller drops with it is dropped here, outside of the lock.
+        // Dropped outside of the lock: it may run code of the caller.
         drop(old);
         Ok(())
     }
@@ -273,48 +273,50 @@ impl Operation {
         Ok(())
     }
 
-    /// An error if a signal that was handled shall end the call.
+    /// Returns an error if a handled signal must end the call: also if there is no function
+    /// to decide.
     pub(crate) fn interrupted(&self) -> Result<(), Error> {
-        match self.ask_interrupt() {
+        match self.call_interrupt() {
             Some(false) => Ok(()),
             _ => Err(interrupted()),
         }
     }
 
-    /// The same for one that was handled before the call could notice it, as far as
-    /// the host's function knows.
+    /// Like [`Operation::interrupted`], for a signal that may have been handled before the
+    /// call could notice. Only the host's function can tell.
     pub(crate) fn interrupted_before(&self) -> Result<(), Error> {
-        match self.ask_interrupt() {
+        match self.call_interrupt() {
             Some(true) => Err(interrupted()),
             _ => Ok(()),
         }
     }
 
-    fn ask_interrupt(&self) -> Option<bool> {
+    fn call_interrupt(&self) -> Option<bool> {
         let interrupt = lock(&self.interrupt).clone()?;
         Some(interrupt())
     }
 
-    /// What ends its waits. Whoever waits calls [`Operation::check`] after this.
+    /// Returns the wake-up that ends waits. A waiter must call [`Operation::check`] after
+    /// this.
     pub(crate) fn wake(&self) -> Result<Arc<Wake>, Error> {
         self.wake
             .get()
             .map_err(|e| Error::os(Status::Resource, "cannot make a descriptor to wait with", &e))
     }
 
-    /// Whether to keep what ends its waits between calls.
+    /// Sets whether to keep the wake-up's descriptor between calls.
     pub(crate) fn keep_wake(&self, keep: bool) {
         self.keeps_wake.store(keep, Ordering::Relaxed);
     }
 
-    /// Ends a wait of the call, whose reason stands elsewhere.
+    /// Ends a wait of the call, so that it checks its state.
     pub(crate) fn wake_up(&self) {
         if self.process == sys::process() {
             self.wake.signal();
         }
     }
 
-    /// An error if the call is to stop.
+    /// Returns an error if the call must stop.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if !self.cancelled.load(Ordering::SeqCst) {
             return memory::check();
@@ -322,7 +324,7 @@ impl Operation {
         Err(cancelled(CancelledBy::Operation))
     }
 
-    /// When the progress callback is due next; none where there is none.
+    /// Returns when the progress callback is due next; `None` if there is none.
     pub(crate) fn tick_due(&self) -> Option<Instant> {
         if !self.has_progress.load(Ordering::Acquire) {
             return None;
@@ -330,7 +332,7 @@ impl Operation {
         *lock(&self.next_tick)
     }
 
-    /// Calls the progress callback now; an error if it says stop.
+    /// Calls the progress callback now; returns an error if it stops the call.
     pub(crate) fn tick(&self) -> Result<(), Error> {
         if !self.has_progress.load(Ordering::Acquire) {
             return Ok(());
@@ -343,7 +345,7 @@ impl Operation {
             let _host = SignalScope::suspend();
             progress(self)
         };
-        *lock(&self.next_tick) = Instant::now().checked_add(TICK);
+        *lock(&self.next_tick) = Instant::now().checked_add(PROGRESS_INTERVAL);
         if go_on {
             return Ok(());
         }
@@ -379,7 +381,7 @@ impl Operation {
         self.attempts.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Adds what another operation, of a part of this one's call, has counted.
+    /// Adds the counts of another operation, which is for a part of this call.
     pub(crate) fn add_counts(&self, part: &Operation) {
         self.attempts.fetch_add(part.attempts(), Ordering::Relaxed);
         self.add_resumed(part.resumed());
@@ -402,13 +404,12 @@ impl Operation {
         self.finish(self.number(), Some(error));
     }
 
-    /// The number of its present or last call.
+    /// Returns the number of the current or last call.
     pub(crate) fn number(&self) -> u64 {
         lock(&self.result).number
     }
 
-    /// Keeps how a part of the call with this number ended, if no other call has
-    /// begun since.
+    /// Stores the result of the call with this number, unless another call has begun since.
     pub(crate) fn finish(&self, number: u64, error: Option<&Error>) {
         let mut result = lock(&self.result);
         if result.number == number {
@@ -416,21 +417,20 @@ impl Operation {
         }
     }
 
-    /// How many bytes of the report have arrived, those before a resumption
-    /// included; of a mirror, those of all its downloads.
+    /// How many bytes of the report have arrived, including those before a resumption; for
+    /// a mirror, the bytes of all its downloads.
     pub fn received(&self) -> u64 {
-        known(self.received.load(Ordering::Relaxed)).unwrap_or_default()
+        if_known(self.received.load(Ordering::Relaxed)).unwrap_or_default()
     }
 
-    /// The size of the report in bytes; none while or where it is not known.
+    /// The size of the report in bytes; [`None`] if it is not known (yet).
     pub fn total(&self) -> Option<u64> {
-        known(self.total.load(Ordering::Relaxed))
+        if_known(self.total.load(Ordering::Relaxed))
     }
 
-    /// How many bytes did not have to come again because broken transfers were
-    /// resumed.
+    /// How many bytes were not transferred again, because broken transfers were resumed.
     pub fn resumed(&self) -> u64 {
-        known(self.resumed.load(Ordering::Relaxed)).unwrap_or_default()
+        if_known(self.resumed.load(Ordering::Relaxed)).unwrap_or_default()
     }
 
     /// How many requests were made so far.
@@ -438,8 +438,8 @@ impl Operation {
         self.attempts.load(Ordering::Relaxed)
     }
 
-    /// How far a report is that the service makes, or how many of its reports a
-    /// mirror has dealt with, in percent; none while that is not known.
+    /// The progress in percent: of a report that the service makes, or of a mirror, by the
+    /// reports that it has processed. [`None`] if it is not known yet.
     pub fn percent(&self) -> Option<u32> {
         u32::try_from(self.percent.load(Ordering::Relaxed)).ok()
     }
@@ -468,7 +468,7 @@ impl Operation {
         text(&lock(&self.result).content_types)
     }
 
-    /// A text of the last call; valid until the next call, NULL for none.
+    /// A text of the last call, valid until the next call; NULL if there is none.
     #[doc(hidden)]
     pub fn c_text(&self, which: Text) -> *const c_char {
         let result = lock(&self.result);
@@ -481,18 +481,17 @@ impl Operation {
         values.last().map_or(ptr::null(), |value| value.as_ptr())
     }
 
-    /// What the report is, by its first bytes, once it has begun to arrive.
+    /// The format of the report, by its first bytes, once it has begun to arrive.
     pub fn format(&self) -> Format {
         Format::from_value(self.format.load(Ordering::Relaxed))
     }
 
-    /// Why the last call failed: every failure that the call returned, but
-    /// [`Status::Busy`], which is about the operation's other call. None when it
-    /// has not failed.
+    /// Why the last call failed: the error that it returned, except [`Status::Busy`], which
+    /// is about the operation's other call. [`None`] if it has not failed.
     pub fn error(&self) -> Option<Error> {
-        // Its lock may be held by a thread that does not exist here.
+        // A thread that does not exist in this process may hold its lock.
         if self.process != sys::process() {
-            return Some(of_another_process());
+            return Some(other_process_error());
         }
         lock(&self.result).error.clone()
     }
@@ -502,8 +501,8 @@ fn text(values: &[CString]) -> Option<String> {
     values.last()?.to_str().ok().map(str::to_owned)
 }
 
-/// A count, where it is not -1.
-fn known(count: i64) -> Option<u64> {
+/// Returns a count, unless it is -1 (unknown).
+fn if_known(count: i64) -> Option<u64> {
     u64::try_from(count).ok()
 }
 
@@ -511,7 +510,7 @@ fn saturate(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-fn of_another_process() -> Error {
+fn other_process_error() -> Error {
     Error::argument(
         Status::Argument,
         "operation",
@@ -522,7 +521,7 @@ fn of_another_process() -> Error {
 pub(crate) fn cancelled(by: CancelledBy) -> Error {
     let message = match by {
         CancelledBy::Operation | CancelledBy::Client => "the call was cancelled",
-        CancelledBy::Close => "the call was cancelled: what it used was closed",
+        CancelledBy::Close => "the call was cancelled: its client or stream was closed",
         CancelledBy::Callback => "the call was cancelled by its callback",
     };
     Error::new(Status::Cancelled, message).with_cancelled_by(by)
@@ -540,21 +539,21 @@ fn busy() -> Error {
     )
 }
 
-/// A call's hold on its operation, which is free again when the last of them is
-/// dropped.
+/// A reference of a running call to its operation, which is free again when the last one
+/// is dropped.
 #[derive(Clone, Debug)]
-pub struct ActiveOperation(Arc<Hold>);
+pub struct ActiveOperation(Arc<OperationGuard>);
 
 #[derive(Debug)]
-struct Hold(Arc<Operation>);
+struct OperationGuard(Arc<Operation>);
 
 impl ActiveOperation {
     pub(crate) fn operation(&self) -> &Arc<Operation> {
         &self.0.0
     }
 
-    /// Lets signals end the call on this thread until the value is dropped, if it
-    /// is interruptible.
+    /// Lets signals end the call on this thread until the value is dropped, if the call is
+    /// interruptible.
     pub(crate) fn signals(&self, interruptible: bool) -> Result<Option<SignalScope>, Error> {
         if !interruptible {
             return Ok(None);
@@ -565,7 +564,7 @@ impl ActiveOperation {
     }
 }
 
-impl Drop for Hold {
+impl Drop for OperationGuard {
     fn drop(&mut self) {
         if !self.0.keeps_wake.load(Ordering::Relaxed) {
             self.0.wake.release();

@@ -1,9 +1,9 @@
-//! Texts of others, made safe to show.
+//! Makes texts from elsewhere safe to show.
 
 use std::borrow::Cow;
 
-/// Characters that reorder or hide text, or break its line, so that it can look
-/// like another: what Unicode calls formats, line ends, blank, and ignorable by default.
+/// Whether a character may reorder or hide text, or break its line: what Unicode calls
+/// format characters, line ends, blanks, and default ignorable ones.
 pub(crate) fn is_deceptive(c: char) -> bool {
     matches!(
         c,
@@ -29,13 +29,13 @@ pub(crate) fn is_deceptive(c: char) -> bool {
     )
 }
 
-/// `text` as one line of at most `limit` bytes: it may come from a hostile
-/// server and ends in terminals and logs, so it must not start a new line or
-/// an escape sequence there, nor turn the text around it.
+/// Returns `text` as one line of at most `limit` bytes. It may come from a hostile server
+/// and go to terminals and logs. So it must not contain a new line or an escape
+/// sequence, nor reorder the text around it.
 pub(crate) fn sanitize(text: &str, limit: usize) -> Cow<'_, str> {
-    // The C1 range (U+0080 to U+009F) holds escape introducers too.
-    let drives = |c: char| c.is_control() || is_deceptive(c);
-    if text.len() <= limit && !text.chars().any(drives) {
+    // The C1 range (U+0080 to U+009F) contains escape introducers, too.
+    let is_unsafe = |c: char| c.is_control() || is_deceptive(c);
+    if text.len() <= limit && !text.chars().any(is_unsafe) {
         return Cow::Borrowed(text);
     }
     let mut line = String::with_capacity(text.len().min(limit) + '…'.len_utf8());
@@ -44,12 +44,12 @@ pub(crate) fn sanitize(text: &str, limit: usize) -> Cow<'_, str> {
             line.push('…');
             break;
         }
-        line.push(if drives(c) { ' ' } else { c });
+        line.push(if is_unsafe(c) { ' ' } else { c });
     }
     Cow::Owned(line)
 }
 
-/// A text's beginning of at most so many bytes.
+/// Returns the beginning of a text, at most `limit` bytes.
 pub(crate) fn shorten(text: &str, limit: usize) -> &str {
     let mut end = limit.min(text.len());
     while !text.is_char_boundary(end) {

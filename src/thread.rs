@@ -1,4 +1,4 @@
-//! What the library has for each thread.
+//! Initialises thread-local data of the library.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use arc_swap::ArcSwapOption;
 use crate::host;
 use crate::http::Call;
 
-/// Makes what a thread has of its own here, for which the C library needs memory
-/// that it cannot do without.
+/// Initialises this thread's thread-local data: the C library aborts if there is no
+/// memory for it later.
 pub fn prepare_thread() {
     static ANY: ArcSwapOption<()> = ArcSwapOption::const_empty();
     let _ = Call::current();
     let _ = ANY.load();
     host::prepare_thread();
-    // A receiver that waits has something of its own, too.
+    // A waiting receiver has thread-local data, too.
     let (_sender, receiver) = mpsc::sync_channel::<()>(0);
     let _ = receiver.recv_timeout(Duration::ZERO);
 }

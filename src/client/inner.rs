@@ -14,7 +14,7 @@ use crate::credentials::{
     CredentialSource, Credentials, CurrentProvider, Environment, Metadata, StaticProvider, Token,
 };
 use crate::error::Error;
-use crate::host::Hosted;
+use crate::host::HostCallback;
 use crate::http::{Endpoint, Http, Setup};
 use crate::log::{Level, Log, LogRecord};
 use crate::text::sanitize;
@@ -34,7 +34,7 @@ pub(crate) struct ClientInner {
     pub(super) wait_timeout: Option<Duration>,
     pub(super) poll_interval: Duration,
     pub(super) interruptible: bool,
-    pub(super) log: ArcSwapOption<Hosted<Log>>,
+    pub(super) log: ArcSwapOption<HostCallback<Log>>,
     log_level: Level,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Debug for ClientInner {
 }
 
 pub(super) fn write_record<R: Into<LogRecord>>(
-    log: Option<&Arc<Hosted<Log>>>,
+    log: Option<&Arc<HostCallback<Log>>>,
     level: Level,
     record: impl FnOnce() -> R,
 ) {
@@ -66,7 +66,7 @@ impl ClientInner {
     /// configured, the environment and files of the official SDKs. Sends
     /// nothing.
     pub(super) fn new(config: Config) -> Result<ClientInner, Error> {
-        let log = config.log.clone().map(|log| Arc::new(Hosted::new(log)));
+        let log = config.log.clone().map(|log| Arc::new(HostCallback::new(log)));
         let log_record = |level, record: &dyn Fn() -> LogRecord| {
             write_record(log.as_ref().filter(|_| level <= config.log_level), level, record);
         };

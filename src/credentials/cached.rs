@@ -57,7 +57,9 @@ impl<F: TokenFetcher> CachedProvider<F> {
             .map_err(|e| match e.status() {
                 // Another attempt of the same call would only wait once more.
                 Status::Stalled => e
-                    .amend(|message| format!("no credentials came from {}: {message}", self.fetcher.source()))
+                    .with_message(|message| {
+                        format!("no credentials came from {}: {message}", self.fetcher.source())
+                    })
                     .no_retry(),
                 _ => e,
             })

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::{Completion, CredentialSource, Credentials, RequestContext, Token, TokenFetcher};
 use crate::error::{Error, Status};
-use crate::host::Hosted;
+use crate::host::HostCallback;
 use crate::text::sanitize;
 
 /// The longest reason for a refusal that is passed on, in bytes.
@@ -92,11 +92,11 @@ fn no_token(why: &str) -> Error {
 }
 
 /// A [`TokenProvider`] as a source of credentials.
-pub(crate) struct CallbackProvider(Hosted<TokenProvider>);
+pub(crate) struct CallbackProvider(HostCallback<TokenProvider>);
 
 impl CallbackProvider {
     pub(crate) fn new(provider: Arc<TokenProvider>) -> CallbackProvider {
-        CallbackProvider(Hosted::new(provider))
+        CallbackProvider(HostCallback::new(provider))
     }
 }
 

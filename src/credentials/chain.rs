@@ -90,7 +90,7 @@ fn from_environment(
             Some("secret_key") => SK,
             _ => SECURITY_TOKEN,
         };
-        e.found_in(Status::InvalidCredentials, variable)
+        e.with_parameter(Status::InvalidCredentials, variable)
     })?;
     let project = get(PROJECT_ID).map(|id| String::from_utf8_lossy(&id).into_owned());
     let credentials = Credentials::from(key)

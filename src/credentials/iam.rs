@@ -203,7 +203,7 @@ impl Login {
         let status = error.http_status().unwrap_or_default();
         let words = error.service_message().unwrap_or("it gave no reason").to_owned();
         let id = error.request_id().map(|id| format!("; request id {id}"));
-        error.amend(|_| {
+        error.with_message(|_| {
             format!(
                 "IAM refused the login of the user {} (HTTP {status}): {}; check the user, the password and the \
                  domain, and what they are to be for; this context does not send them again{}",
@@ -245,10 +245,10 @@ impl Login {
 
 /// Says of a failure that IAM is where it happened, if it does not yet.
 fn of_iam(endpoint: &Endpoint, error: Error) -> Error {
-    if error.ends_its_call() || error.message().starts_with("IAM") {
+    if error.is_end_of_call() || error.message().starts_with("IAM") {
         return error;
     }
-    error.amend(|message| format!("IAM at {}: {message}", endpoint.origin()))
+    error.with_message(|message| format!("IAM at {}: {message}", endpoint.origin()))
 }
 
 impl TokenFetcher for Login {

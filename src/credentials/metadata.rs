@@ -75,7 +75,7 @@ impl Metadata {
 
     /// What a failure means after all that was looked at in vain.
     fn none_found(&self, error: Error) -> Error {
-        if self.missing.is_empty() || error.ends_its_call() {
+        if self.missing.is_empty() || error.is_end_of_call() {
             return error.no_retry();
         }
         let mut missing = self.missing.clone();
@@ -101,11 +101,11 @@ impl Metadata {
     }
 
     fn unreachable(&self, error: Error) -> Error {
-        if error.ends_its_call() {
+        if error.is_end_of_call() {
             return error;
         }
         let place = self.endpoint.origin();
-        error.amend(|message| {
+        error.with_message(|message| {
             format!(
                 "the metadata service at {place} cannot be reached ({message}); \
                  it is there on instances in the cloud alone"

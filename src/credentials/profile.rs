@@ -40,7 +40,7 @@ pub(crate) struct Loaded {
 
 /// Where the profile is, and whether a variable names it; none without a home.
 pub(super) fn path(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<(PathBuf, bool)> {
-    sys::file_of_the_user(environment, "HUAWEICLOUD_SDK_CREDENTIALS_FILE", "credentials")
+    sys::sdk_file(environment, "HUAWEICLOUD_SDK_CREDENTIALS_FILE", "credentials")
 }
 
 /// Reads a profile; none where there is no such file. What is wrong with one is

@@ -9,7 +9,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::{percent_decode_str, percent_encode};
 use sha2::{Digest, Sha256};
 
-use crate::http::ENCODED;
+use crate::http::ENCODE_SET;
 
 const ALGORITHM: &str = "SDK-HMAC-SHA256";
 
@@ -87,7 +87,7 @@ fn canonical(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> (S
 }
 
 fn encode(bytes: &[u8]) -> String {
-    percent_encode(bytes, ENCODED).to_string()
+    percent_encode(bytes, ENCODE_SET).to_string()
 }
 
 #[cfg(test)]

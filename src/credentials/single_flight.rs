@@ -121,7 +121,7 @@ impl<T> SingleFlight<T> {
                     in_flight: Some(Arc::clone(&in_flight)),
                 });
             }
-            if let Err(e) = call.wait_for_another(in_flight.done.as_fd()) {
+            if let Err(e) = call.wait_for_thread(in_flight.done.as_fd()) {
                 // A fetch that outlasts the stall timeout may never end, so the next
                 // call starts another. A cancelled call says nothing about the fetch.
                 if e.status() == Status::Stalled {
@@ -134,7 +134,7 @@ impl<T> SingleFlight<T> {
                 Some(Ok(value)) => return Ok(value),
                 // The fetching call ran into its own limits, which says nothing about
                 // this call: fetch again.
-                Some(Err(e)) if !is_ours && e.ends_its_call() => {}
+                Some(Err(e)) if !is_ours && e.is_end_of_call() => {}
                 Some(Err(e)) => return Err(e),
                 None => {}
             }

@@ -1,8 +1,7 @@
-//! A call: its deadlines and its cancel, which every wait obeys.
+//! A call: its deadlines and its cancellation, which every wait obeys.
 //!
-//! The core blocks, one thread for each call. So a connection, wherever it was
-//! made and whoever used it last, finds the call that uses it now on its own
-//! thread.
+//! Calls block, each on its own thread. So a connection finds the call that uses it
+//! in a variable of the current thread.
 
 use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
@@ -12,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use crate::error::{CancelledBy, Error, Status};
 use crate::operation::{Operation, cancelled};
-use crate::sys::{self, Ended, Interest, SignalScope};
+use crate::sys::{self, Interest, SignalScope, WaitResult};
 
-/// How long a call may take; none is for ever. The defaults stand in the table
-/// of options.
+/// How long a call may take; `None` is no limit. The defaults are in the table of
+/// options.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limits {
     pub(crate) connect: Option<Duration>,
@@ -23,9 +22,8 @@ pub(crate) struct Limits {
     pub(crate) total: Option<Duration>,
 }
 
-/// The most that a server may send without a byte of a body in it: headers,
-/// interim responses, chunk sizes, trailers, TLS handshakes. Each of these is
-/// bounded by nothing else when it comes in an endless row.
+/// The most bytes that a server may send without any byte of a body: headers, interim
+/// responses, chunk sizes, trailers, TLS handshakes. Nothing else bounds their number.
 const OVERHEAD_LIMIT: u64 = 1024 * 1024;
 
 #[derive(Debug)]
@@ -34,41 +32,40 @@ pub(crate) struct Call {
     started: Instant,
     total_until: Option<Instant>,
     operation: Arc<Operation>,
-    /// By its context or stream; a cancel of the operation is the operation's.
+    /// The `CancelledBy` of its context or stream, or 0; the operation has its own.
     cancelled: AtomicI32,
     report_id: OnceLock<String>,
     state: Mutex<State>,
 }
 
-/// Changed by the one thread that the call is on at a time.
+/// Changed only by the thread that the call is on.
 #[derive(Debug, Default)]
 struct State {
-    connecting: bool,
-    /// Set while a connection is being made.
+    is_connecting: bool,
+    /// Set while a connection is opened.
     connect_until: Option<Instant>,
-    /// Tightens the total limit, for what is worth less waiting than a report.
-    bound: Option<Instant>,
+    /// An earlier deadline, for a body that is not a report.
+    body_until: Option<Instant>,
     overhead: u64,
-    /// Whether the request under way opened its connection.
-    fresh: bool,
-    /// Whether its connection was found closed before anything was sent.
+    /// Whether the current request opened its connection.
+    opened_connection: bool,
+    /// Whether its connection was already closed, so nothing was sent.
     unsent: bool,
-    /// Whether something is done that is not the call's own work, and until
-    /// when.
-    aside: bool,
-    aside_until: Option<Instant>,
-    aside_limit: Option<Duration>,
+    /// Whether an auxiliary request runs, such as a login, and its deadline.
+    auxiliary: bool,
+    auxiliary_until: Option<Instant>,
+    auxiliary_limit: Option<Duration>,
 }
 
-/// Ends what a call does aside when dropped.
+/// Ends the auxiliary request of a call when dropped.
 pub(crate) struct AuxiliaryRequest(Arc<Call>);
 
 impl Drop for AuxiliaryRequest {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.aside = false;
-        state.aside_until = None;
-        state.aside_limit = None;
+        state.auxiliary = false;
+        state.auxiliary_until = None;
+        state.auxiliary_limit = None;
     }
 }
 
@@ -76,28 +73,28 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Call>>> = const { RefCell::new(None) };
 }
 
-/// Ends the call's stay on this thread when dropped.
-pub(super) struct Entered(Option<Arc<Call>>);
+/// Restores the thread's previous call when dropped.
+pub(super) struct EnteredCall(Option<Arc<Call>>);
 
-impl Drop for Entered {
+impl Drop for EnteredCall {
     fn drop(&mut self) {
         CURRENT.with(|current| current.replace(self.0.take()));
     }
 }
 
-/// `from` + `limit`; none where that lies beyond what the clock can tell.
-fn after(from: Instant, limit: Option<Duration>) -> Option<Instant> {
+/// `from` + `limit`; `None` if there is no limit or the sum is out of range.
+fn deadline(from: Instant, limit: Option<Duration>) -> Option<Instant> {
     limit.and_then(|limit| from.checked_add(limit))
 }
 
 impl Call {
-    /// The total limit counts from now.
+    /// Makes a call; its total limit counts from now.
     pub(super) fn new(limits: Limits, operation: Arc<Operation>) -> Arc<Call> {
         let started = Instant::now();
         Arc::new(Call {
             limits,
             started,
-            total_until: after(started, limits.total),
+            total_until: deadline(started, limits.total),
             operation,
             cancelled: AtomicI32::new(0),
             report_id: OnceLock::new(),
@@ -105,12 +102,12 @@ impl Call {
         })
     }
 
-    /// Makes this the call of the thread until the value is dropped.
-    pub(super) fn enter(self: &Arc<Call>) -> Entered {
-        Entered(CURRENT.with(|current| current.replace(Some(Arc::clone(self)))))
+    /// Makes this the thread's current call until the value is dropped.
+    pub(super) fn enter(self: &Arc<Call>) -> EnteredCall {
+        EnteredCall(CURRENT.with(|current| current.replace(Some(Arc::clone(self)))))
     }
 
-    /// The call of this thread. Transports are used inside of calls alone.
+    /// Returns the thread's current call. Transports are used only inside of calls.
     pub(crate) fn current() -> Result<Arc<Call>, Error> {
         CURRENT
             .with(|current| current.borrow().clone())
@@ -125,7 +122,7 @@ impl Call {
         &self.operation
     }
 
-    /// Says which report it is about, for the log.
+    /// Sets the id of its report, for the log.
     pub(crate) fn set_report_id(&self, id: &str) {
         let _ = self.report_id.set(id.to_owned());
     }
@@ -134,12 +131,12 @@ impl Call {
         self.report_id.get()
     }
 
-    /// How long it has taken so far.
+    /// Returns how long it has taken so far.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Cancels this call alone: its operation serves the next one.
+    /// Cancels only this call: its operation stays usable for the next one.
     pub(crate) fn cancel(&self, by: CancelledBy) {
         let _ = self
             .cancelled
@@ -147,7 +144,7 @@ impl Call {
         self.operation.wake_up();
     }
 
-    /// An error if the call is to stop.
+    /// Returns an error if the call must stop.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self.cancelled.load(Ordering::SeqCst) {
             0 => self.operation.check(),
@@ -156,8 +153,8 @@ impl Call {
         }
     }
 
-    /// Does what is due in a call that goes on: looks for its end, lets signals be
-    /// handled, calls the progress callback.
+    /// Does the periodic work of a call: checks whether it must stop, handles signals and
+    /// calls the progress callback.
     pub(crate) fn advance(&self) -> Result<(), Error> {
         self.check()?;
         if SignalScope::deliver() {
@@ -167,7 +164,7 @@ impl Call {
         self.interrupted_in_callback()
     }
 
-    /// An error if a signal that was handled in a callback shall end the call.
+    /// Returns an error if a signal that was handled in a callback must end the call.
     fn interrupted_in_callback(&self) -> Result<(), Error> {
         if SignalScope::was_suspended() {
             self.operation.interrupted_before()?;
@@ -175,72 +172,70 @@ impl Call {
         Ok(())
     }
 
-    /// Until the value is dropped, what is done is not the call's own work, such
-    /// as a login: its requests are no attempts, and they take no longer than
-    /// this.
+    /// Begins an auxiliary request, such as a login, which lasts until the value is dropped.
+    /// Its requests do not count as attempts, and `limit` bounds their time.
     pub(crate) fn auxiliary_request(self: &Arc<Call>, limit: Option<Duration>) -> AuxiliaryRequest {
         let mut state = self.state();
-        state.aside = true;
-        state.aside_until = after(Instant::now(), limit);
-        state.aside_limit = limit;
+        state.auxiliary = true;
+        state.auxiliary_until = deadline(Instant::now(), limit);
+        state.auxiliary_limit = limit;
         drop(state);
         AuxiliaryRequest(Arc::clone(self))
     }
 
-    /// A request begins, on a connection from the pool or a new one.
-    pub(super) fn requesting(&self) {
+    /// Begins a request, on a connection from the pool or a new one.
+    pub(super) fn begin_request(&self) {
         let mut state = self.state();
-        let again = std::mem::take(&mut state.unsent);
-        if !state.aside && !again {
+        let is_resent = std::mem::take(&mut state.unsent);
+        if !state.auxiliary && !is_resent {
             self.operation.count_attempt();
         }
         state.overhead = 0;
-        state.fresh = false;
-        state.bound = None;
+        state.opened_connection = false;
+        state.body_until = None;
     }
 
-    /// The request under way did not go out: the server had closed the kept
-    /// connection that it was for.
-    pub(super) fn found_closed(&self) {
+    /// Records that the current request was not sent: the server had closed its idle
+    /// connection.
+    pub(super) fn mark_unsent(&self) {
         self.state().unsent = true;
     }
 
-    /// Whether the request under way is to be made once more, whatever it is.
-    pub(super) fn was_not_sent(&self) -> bool {
+    /// Whether the current request was not sent, so that any kind may be sent again.
+    pub(super) fn is_unsent(&self) -> bool {
         self.state().unsent
     }
 
-    /// Whether the request under way went out on a kept connection and not one
-    /// byte came back: then the server had closed it before it saw the request.
+    /// Whether the current request was sent on a reused connection and no byte came back.
+    /// Then the server had probably closed it before it saw the request.
     pub(super) fn is_stale_connection(&self) -> bool {
         let state = self.state();
-        !state.fresh && state.overhead == 0
+        !state.opened_connection && state.overhead == 0
     }
 
-    /// Counts the time until [`Call::connected`] against the connect timeout.
-    pub(super) fn connecting(&self) {
+    /// Starts the connect timeout, which [`Call::end_connecting`] ends.
+    pub(super) fn begin_connecting(&self) {
         let mut state = self.state();
-        state.connect_until = after(Instant::now(), self.limits.connect);
-        state.connecting = true;
-        state.fresh = true;
+        state.connect_until = deadline(Instant::now(), self.limits.connect);
+        state.is_connecting = true;
+        state.opened_connection = true;
     }
 
-    pub(super) fn connected(&self) {
+    pub(super) fn end_connecting(&self) {
         let mut state = self.state();
-        state.connecting = false;
+        state.is_connecting = false;
         state.connect_until = None;
     }
 
-    /// From now on the request may take no longer than its stall timeout: for a
-    /// body that is no report, a server that drips is as good as one that is
-    /// silent.
-    pub(crate) fn bound_to_stall_timeout(&self) {
-        self.state().bound = after(Instant::now(), self.limits.stall);
+    /// Bounds the rest of the request by the stall timeout: a body that is not a report is
+    /// not worth waiting for a slow server.
+    pub(crate) fn limit_to_stall_timeout(&self) {
+        self.state().body_until = deadline(Instant::now(), self.limits.stall);
     }
 
-    /// Counts bytes that came in, see [`OVERHEAD_LIMIT`], and looks at the
-    /// clock: where bytes come without a pause, there is no wait to do it.
-    pub(super) fn received(&self, bytes: usize) -> Result<(), Error> {
+    /// Counts received bytes (see [`OVERHEAD_LIMIT`]) and checks the limits: if bytes
+    /// arrive without a pause, no wait checks them.
+    pub(super) fn count_received(&self, bytes: usize) -> Result<(), Error> {
         self.advance()?;
         let overhead = {
             let mut state = self.state();
@@ -250,7 +245,7 @@ impl Call {
         if overhead > OVERHEAD_LIMIT {
             return Err(Error::new(
                 Status::Protocol,
-                "the server sent a megabyte that is no part of a body; it does not speak HTTP soundly",
+                "the server sent more than 1 MiB that is not part of a body; its HTTP is not valid",
             ));
         }
         match self.next_limit() {
@@ -259,8 +254,8 @@ impl Call {
         }
     }
 
-    /// A part of a body came out of what was received.
-    pub(super) fn delivered(&self) {
+    /// Resets the overhead: a part of a body has arrived.
+    pub(super) fn reset_overhead(&self) {
         self.state().overhead = 0;
     }
 
@@ -273,13 +268,13 @@ impl Call {
         Err(expired())
     }
 
-    /// Waits for what another thread does, as long as the call allows.
-    pub(crate) fn wait_for_another(&self, fd: BorrowedFd<'_>) -> Result<(), Error> {
+    /// Waits for another thread, as long as the call allows.
+    pub(crate) fn wait_for_thread(&self, fd: BorrowedFd<'_>) -> Result<(), Error> {
         self.wait(fd, Interest::Readable)
     }
 
-    /// Waits for any of some descriptors until a time that is not the call's own:
-    /// false when it has come.
+    /// Waits for any of these descriptors until a time that the caller chose; returns
+    /// false when that time has come.
     pub(super) fn wait_until(
         &self,
         fds: &[(BorrowedFd<'_>, Interest)],
@@ -292,30 +287,30 @@ impl Call {
             self.interrupted_in_callback()?;
             let next = [until, self.operation.tick_due()].into_iter().flatten().min();
             match sys::wait(fds, Some(wake.as_fd()), next) {
-                Ok(Ended::Ready) => return Ok(true),
-                Ok(Ended::Woken) => {
-                    // Where it was no cancel, it must not keep the wait awake.
+                Ok(WaitResult::Ready) => return Ok(true),
+                Ok(WaitResult::Woken) => {
+                    // If it was not a cancel, it must not end the next wait.
                     wake.clear();
                     self.check()?;
                 }
-                Ok(Ended::Interrupted) => {
+                Ok(WaitResult::Interrupted) => {
                     self.operation.interrupted()?;
-                    // Where signals come faster than this asks, no wait ever times out.
+                    // If signals arrive all the time, the wait itself never times out.
                     if until.is_some_and(|until| until <= Instant::now()) {
                         return Ok(false);
                     }
                 }
-                Ok(Ended::TimedOut) if until.is_some_and(|until| until <= Instant::now()) => {
+                Ok(WaitResult::TimedOut) if until.is_some_and(|until| until <= Instant::now()) => {
                     return Ok(false);
                 }
-                Ok(Ended::TimedOut) => {}
+                Ok(WaitResult::TimedOut) => {}
                 Err(e) => return Err(Error::os(Status::Network, "cannot wait for the connection", &e)),
             }
         }
     }
 
-    /// Waits for a descriptor that the body goes to. That may take as long as
-    /// its reader likes: the stall timeout is about the network.
+    /// Waits for a descriptor that the body is written to. The stall timeout does not
+    /// apply: it is about the network.
     pub(crate) fn wait_for_sink(&self, fd: BorrowedFd<'_>, interest: Interest) -> Result<(), Error> {
         if self.wait_until(&[(fd, interest)], self.total_until)? {
             return Ok(());
@@ -323,11 +318,11 @@ impl Call {
         Err(self.next_limit().1())
     }
 
-    /// Waits before another attempt; an error if the call is over before that,
-    /// none otherwise.
+    /// Waits before another attempt. Returns false, without waiting, if the total limit
+    /// leaves no time for one.
     pub(crate) fn pause(&self, pause: Duration) -> Result<bool, Error> {
-        let until = after(Instant::now(), Some(pause));
-        // No attempt would be left to make.
+        let until = deadline(Instant::now(), Some(pause));
+        // There would be no time for another attempt.
         if self
             .total_until
             .is_some_and(|total| until.is_none_or(|until| until >= total))
@@ -337,42 +332,48 @@ impl Call {
         self.wait_until(&[], until).map(|_| true)
     }
 
-    /// The limit that ends the next wait first, and the error that it gives.
+    /// Returns the earliest limit of the next wait, and a function that makes its error.
     pub(super) fn next_limit(&self) -> (Option<Instant>, impl FnOnce() -> Error + use<>) {
         let state = self.state();
-        let phase = if state.connecting {
+        let phase = if state.is_connecting {
             (state.connect_until, Status::ConnectTimeout)
         } else {
-            (after(Instant::now(), self.limits.stall), Status::Stalled)
+            (deadline(Instant::now(), self.limits.stall), Status::Stalled)
         };
         let limits = [
             (self.total_until, Status::TotalTimeout),
             phase,
-            (state.bound, Status::Stalled),
+            (state.body_until, Status::Stalled),
         ];
         let (mut until, status) = limits
             .into_iter()
             .filter_map(|(until, status)| until.map(|until| (until, status)))
             .min_by_key(|(until, _)| *until)
             .map_or((None, Status::Internal), |(until, status)| (Some(until), status));
-        let aside = state
-            .aside_limit
-            .filter(|_| until.is_none_or(|until| state.aside_until.is_some_and(|aside| aside < until)));
-        if aside.is_some() {
-            until = state.aside_until;
+        let auxiliary = state.auxiliary_limit.filter(|_| {
+            until.is_none_or(|until| state.auxiliary_until.is_some_and(|auxiliary| auxiliary < until))
+        });
+        if auxiliary.is_some() {
+            until = state.auxiliary_until;
         }
         let limits = self.limits;
         let expired = move || {
-            if let Some(limit) = aside {
+            if let Some(limit) = auxiliary {
                 let ms = limit.as_millis();
                 return Error::new(Status::Stalled, format!("no response came within {ms} ms"));
             }
             let (what, key, limit) = match status {
                 Status::TotalTimeout => ("the call took longer than", "total_timeout_ms", limits.total),
-                Status::ConnectTimeout => {
-                    ("no connection stood within", "connect_timeout_ms", limits.connect)
-                }
-                _ => ("nothing moved for longer than", "stall_timeout_ms", limits.stall),
+                Status::ConnectTimeout => (
+                    "no connection was made within",
+                    "connect_timeout_ms",
+                    limits.connect,
+                ),
+                _ => (
+                    "no data was transferred for longer than",
+                    "stall_timeout_ms",
+                    limits.stall,
+                ),
             };
             let ms = limit.unwrap_or_default().as_millis();
             Error::new(status, format!("{what} {key} ({ms} ms)"))

@@ -1,4 +1,4 @@
-//! The connections of a context, and one exchange over them.
+//! The HTTP client of a context: its connections, and sending one request.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -25,19 +25,19 @@ use crate::fork::PerProcess;
 use crate::memory;
 use crate::operation::{Operation, Overrides, cancelled};
 
-/// As many idle connections as threads that a program may reasonably run, and as
-/// many idle operations.
+/// The most idle connections and idle operations that are kept: as many as a program
+/// may reasonably have threads.
 const MAX_IDLE: usize = 64;
 
-/// A larger buffer is not kept.
-const SMALL_BUFFER: usize = 32 * 1024;
+/// The largest buffer that is kept for another call.
+const MAX_REUSED_BUFFER: usize = 32 * 1024;
 
 const SHARDS: usize = 16;
 
-/// The header that a signature's time stands in.
-const DATED: HeaderName = HeaderName::from_static("x-sdk-date");
+/// The header that contains the time of a signature.
+const SIGNED_DATE: HeaderName = HeaderName::from_static("x-sdk-date");
 
-/// All that is needed to talk to servers. Any number of threads may use it.
+/// The HTTP client of a context. Any number of threads may use it.
 #[derive(Debug)]
 pub(crate) struct Http {
     settings: Settings,
@@ -46,11 +46,11 @@ pub(crate) struct Http {
     states: PerProcess<ProcessState>,
 }
 
-/// What does not change and is behind no lock, so that a child of `fork` may
-/// read it.
+/// Settings that do not change. They are behind no lock, so a child of `fork` may read
+/// them.
 #[derive(Debug)]
 struct Settings {
-    /// None where no server will ever be asked for a certificate.
+    /// `None` if no request uses https.
     roots: Option<Arc<RootCertStore>>,
     user_agent: String,
     allow_plaintext: bool,
@@ -63,28 +63,28 @@ struct Settings {
 /// The connections and calls of one process.
 #[derive(Debug)]
 struct ProcessState {
-    /// None once it is closed; calls under way hold it until they end.
+    /// `None` once it is closed; running calls hold it until they end.
     agent: ArcSwapOption<Agent>,
-    /// One for each few threads, so that they seldom wait for each other.
+    /// Threads are distributed over these, so they rarely wait for each other.
     shards: [Mutex<Shard>; SHARDS],
     last_token: LastToken,
 }
 
-/// What some threads' calls are known by.
+/// The calls and reusable objects of some threads.
 #[derive(Debug, Default)]
 struct Shard {
-    /// Those under way, to be cancelled together.
+    /// The running calls, to cancel them together.
     active: Vec<Weak<Call>>,
-    /// Operations of those that were given none, for the next of these.
+    /// Idle operations, for calls without an operation of the caller's.
     operations: Vec<Arc<Operation>>,
-    /// A small buffer of a call that is over, for the next.
+    /// A small buffer of a finished call, for the next one.
     buffer: Vec<u8>,
 }
 
 impl Shard {
-    /// Drops what is only kept for the next calls. Operations are the caller's to
-    /// drop: not under the lock.
-    fn take_spare(&mut self) -> Vec<Arc<Operation>> {
+    /// Removes what is kept for the next calls. The caller must drop the operations outside
+    /// of the lock.
+    fn take_idle(&mut self) -> Vec<Arc<Operation>> {
         self.buffer = Vec::new();
         std::mem::take(&mut self.operations)
     }
@@ -99,11 +99,11 @@ impl ProcessState {
             proxy: settings.proxy.clone(),
         };
         let config = Agent::config_builder()
-            // An error's body must still be read.
+            // The body of an error response must still be read.
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            // By default ureq would take one from the environment.
+            // By default ureq would use a proxy from the environment.
             .proxy(None)
             .user_agent(&settings.user_agent)
             .accept("*/*")
@@ -121,39 +121,38 @@ impl ProcessState {
 
     fn register(&self, call: &Arc<Call>) {
         let active = &mut self.shard().active;
-        // Those that are gone are swept out only before the list would grow, so
-        // that this costs each of many threads next to nothing.
+        // Finished calls are removed only before the list would grow, which keeps this cheap.
         if active.len() == active.capacity() {
             active.retain(|call| call.strong_count() > 0);
-            let room = active.len().max(16);
-            active.reserve(room);
+            let additional = active.len().max(16);
+            active.reserve(additional);
         }
         active.push(Arc::downgrade(call));
     }
 
     fn cancel_all(&self, by: CancelledBy) {
         for shard in &self.shards {
-            // The last hold on a call may be ours, and what is dropped with it is
-            // the caller's: not under the lock.
+            // This may drop the last reference to a call, and with it values of the caller: not
+            // under the lock.
             let calls: Vec<_> = lock(shard).active.iter().filter_map(Weak::upgrade).collect();
             calls.iter().for_each(|call| call.cancel(by));
         }
     }
 
-    fn drop_spare(&self) {
+    fn drop_idle(&self) {
         for shard in &self.shards {
-            let spare = lock(shard).take_spare();
-            drop(spare);
+            let idle = lock(shard).take_idle();
+            drop(idle);
         }
     }
 
-    /// The shard of this thread.
+    /// Locks the shard of this thread.
     fn shard(&self) -> MutexGuard<'_, Shard> {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
-            static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS;
+            static SHARD_INDEX: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS;
         }
-        lock(&self.shards[OWN.with(|own| *own)])
+        lock(&self.shards[SHARD_INDEX.with(|index| *index)])
     }
 }
 
@@ -161,13 +160,13 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What an [`Http`] is made from.
+/// The arguments of [`Http::new`].
 pub(crate) struct Setup<'a> {
     pub(crate) limits: Limits,
     pub(crate) ca_file: Option<&'a Path>,
     pub(crate) user_agent_suffix: Option<&'a str>,
     pub(crate) allow_plaintext: bool,
-    /// An address that plain http may go to all the same.
+    /// An address that plain http may go to even without `allow_plaintext`.
     pub(crate) plaintext_address: Option<IpAddr>,
     pub(crate) allow_close_delimited: bool,
     pub(crate) follow_redirects: bool,
@@ -175,12 +174,12 @@ pub(crate) struct Setup<'a> {
 }
 
 impl Http {
-    /// `https` tells whether any server will be asked for a certificate.
+    /// Makes a client. `https` says whether any request may use https.
     pub(crate) fn new(https: bool, setup: Setup<'_>) -> Result<Http, Error> {
         let Setup { limits, ca_file, .. } = setup;
-        // Plain http needs no trust, but a CA file that is wrong is told now.
+        // Plain http needs no trusted certificates, but a wrong CA file is reported now.
         let roots = (https || ca_file.is_some() || setup.follow_redirects)
-            .then(|| tls::trusted(ca_file))
+            .then(|| tls::load_roots(ca_file))
             .transpose()?;
         let mut user_agent = concat!("libdbss/", env!("CARGO_PKG_VERSION")).to_owned();
         if let Some(suffix) = setup.user_agent_suffix {
@@ -205,13 +204,13 @@ impl Http {
         })
     }
 
-    /// The state of this process.
+    /// Returns the state of this process.
     fn state(&self) -> Result<&ProcessState, Error> {
         self.states.get_or_try_init(|| ProcessState::new(&self.settings))
     }
 
-    /// Begins a call: its limits count from now. It is cancelled through its
-    /// operation, or with all the others.
+    /// Begins a call; its limits count from now. Its operation can cancel it, and so can
+    /// [`Http::cancel_all`].
     pub(crate) fn call(&self, overrides: &Overrides, operation: &Arc<Operation>) -> Result<Arc<Call>, Error> {
         let limits = Limits {
             connect: overrides.connect_timeout.unwrap_or(self.limits.connect),
@@ -220,7 +219,7 @@ impl Http {
         };
         let call = Call::new(limits, Arc::clone(operation));
         self.state()?.register(&call);
-        // After it is registered: whoever closes meanwhile finds it.
+        // Only after it is registered: a concurrent close then finds it.
         self.check_open()?;
         Ok(call)
     }
@@ -229,7 +228,7 @@ impl Http {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// An error if it was closed.
+    /// Returns an error if it was closed.
     pub(crate) fn check_open(&self) -> Result<(), Error> {
         if !self.is_closed() {
             return Ok(());
@@ -241,21 +240,20 @@ impl Http {
         ))
     }
 
-    /// Ends the calls under way, refuses later ones, and closes the connections
-    /// that nobody uses.
+    /// Ends the running calls, refuses later ones, and closes idle connections.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        // What can fail is making connections for a child process, which then has
-        // no calls.
+        // This fails only if the state of a child process cannot be made, which then has no
+        // calls.
         if let Ok(state) = self.state() {
             state.cancel_all(CancelledBy::Close);
             state.agent.store(None);
             state.last_token.forget();
-            state.drop_spare();
+            state.drop_idle();
         }
     }
 
-    /// Closes the connections that nobody uses, and what else takes descriptors.
+    /// Closes idle connections and other idle descriptors.
     pub(crate) fn release_idle(&self) {
         let Ok(state) = self.state() else { return };
         let agent = state.agent.load();
@@ -263,40 +261,39 @@ impl Http {
             .as_ref()
             .and_then(|_| ProcessState::new(&self.settings).ok())
         {
-            // Unless it was closed meanwhile.
+            // Do nothing if it was closed meanwhile.
             state.agent.compare_and_swap(&agent, new.agent.load_full());
         }
-        state.drop_spare();
+        state.drop_idle();
     }
 
-    /// An operation for a call that was given none.
+    /// Returns an operation for a call without one of the caller's.
     pub(crate) fn operation(&self) -> Result<Arc<Operation>, Error> {
-        let spare = self.state()?.shard().operations.pop();
-        Ok(spare.unwrap_or_else(|| {
+        let idle = self.state()?.shard().operations.pop();
+        Ok(idle.unwrap_or_else(|| {
             let operation = Operation::new();
             operation.keep_wake(true);
             operation
         }))
     }
 
-    /// Keeps such an operation for another call, if nobody has to do with it any
-    /// more.
+    /// Keeps such an operation for another call, unless something still refers to it.
     pub(crate) fn reuse(&self, mut operation: Arc<Operation>) {
         if Arc::get_mut(&mut operation).is_none() || operation.check().is_err() {
-            // Such as a stream's.
+            // For example, a stream still uses it.
             operation.keep_wake(false);
             return;
         }
         if let Ok(state) = self.state() {
             let operations = &mut state.shard().operations;
-            // Looked at under the lock: whoever closes takes what is there after it.
+            // Checked under the lock: `close` removes the operations after it sets the flag.
             if operations.len() < MAX_IDLE / SHARDS && !self.is_closed() {
                 operations.push(operation);
             }
         }
     }
 
-    /// A buffer of so many bytes, not necessarily zeros.
+    /// Returns a buffer of `size` bytes, not necessarily zeros.
     pub(crate) fn buffer(&self, size: usize) -> Result<Vec<u8>, Error> {
         let mut buffer = std::mem::take(&mut self.state()?.shard().buffer);
         let more = size.saturating_sub(buffer.len());
@@ -305,10 +302,10 @@ impl Http {
         Ok(buffer)
     }
 
-    /// Keeps a small one for another call: for a small report it costs more than
-    /// anything else.
+    /// Keeps a small buffer for another call: allocating one is the largest cost of a
+    /// small report.
     pub(crate) fn reuse_buffer(&self, buffer: Vec<u8>) {
-        if (1..=SMALL_BUFFER).contains(&buffer.capacity())
+        if (1..=MAX_REUSED_BUFFER).contains(&buffer.capacity())
             && let Ok(state) = self.state()
         {
             let shard = &mut state.shard();
@@ -318,14 +315,14 @@ impl Http {
         }
     }
 
-    /// Cancels all calls of this process that are under way.
+    /// Cancels all running calls of this process.
     pub(crate) fn cancel_all(&self) -> Result<(), Error> {
         self.state()?.cancel_all(CancelledBy::Client);
         Ok(())
     }
 
-    /// Sends a request and waits for the header of its response. `sign` adds the
-    /// credentials to each request that goes to the URL's origin.
+    /// Sends a request and waits for the header of its response. `sign` adds the credentials
+    /// to each request to the URL's origin.
     pub(crate) fn send(
         &self,
         call: &Arc<Call>,
@@ -355,7 +352,7 @@ impl Http {
                 break (response, "redirects of this kind of request are not followed");
             }
             if response.headers().get(LOCATION).is_none_or(HeaderValue::is_empty) {
-                break (response, "it did not say where to (no Location)");
+                break (response, "it has no Location");
             }
             if response
                 .headers()
@@ -365,23 +362,23 @@ impl Http {
                 break (response, "its Location is longer than 16 KiB");
             }
             let Some(next) = redirect::target(signed.uri(), response.headers()) else {
-                break (response, "its Location is no http or https URL");
+                break (response, "its Location is not an http or https URL");
             };
             redirects += 1;
             redirect::check(&next, signed.uri(), redirects, self.settings.allow_plaintext)
                 .map_err(|e| e.map_text(|text| secrets.redact(text)))?;
             signed = request.at(next);
-            // What is sent in confidence to one origin does not go to another.
+            // Credentials for one origin must not go to another.
             at_origin = redirect::origin(signed.uri()) == origin;
             if at_origin {
                 sign(&mut signed)?;
             }
         };
         let https = signed.uri().scheme() == Some(&Scheme::HTTPS);
-        let unframed = https || self.settings.allow_close_delimited;
-        Ok(Response::new(call, response, unframed, secrets)?
+        let allow_close_delimited = https || self.settings.allow_close_delimited;
+        Ok(Response::new(call, response, allow_close_delimited, secrets)?
             .with_same_origin(at_origin)
-            .with_date(signed.headers().contains_key(DATED))
+            .with_signed_date(signed.headers().contains_key(SIGNED_DATE))
             .with_redirect_failure(not_followed))
     }
 
@@ -396,20 +393,20 @@ impl Http {
         let _entered = call.enter();
         loop {
             call.check()?;
-            call.requesting();
+            call.begin_request();
             let sent = match *request.method() {
-                // These have no body, not even an empty one.
+                // These must have no body, not even an empty one.
                 Method::GET | Method::DELETE => agent.run(request.clone().map(drop)),
                 _ => agent.run(request.clone()),
             };
             let error = match sent {
                 Ok(response) => return Ok(response),
-                Err(e) => response::failed_before_body(e),
+                Err(e) => response::header_error(e),
             };
-            // Each such failure takes a connection out of the pool, so this ends
-            // with a new one.
-            let again = call.was_not_sent() || idempotent && call.is_stale_connection();
-            if error.status() != Status::ConnectionLost || !again {
+            // Each such failure removes a connection from the pool, so this loop ends with a
+            // new connection.
+            let resend = call.is_unsent() || idempotent && call.is_stale_connection();
+            if error.status() != Status::ConnectionLost || !resend {
                 return Err(error.map_text(|text| secrets.redact(text)));
             }
         }

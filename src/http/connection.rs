@@ -1,5 +1,5 @@
-//! Connections: sockets that obey the call that uses them, plain or under TLS,
-//! as ureq's transports.
+//! Connections as ureq's transports: sockets, plain or with TLS, whose waits obey the
+//! current call.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -24,10 +24,10 @@ use super::resolve::resolve;
 use super::tls;
 use crate::error::{Error, Status};
 use crate::memory;
-use crate::sys::{self, Interest, MAX_WAITED};
+use crate::sys::{self, Interest, MAX_WAIT_FDS};
 
-/// Does nothing. ureq resolves before it looks in its pool, so a look-up here
-/// would be made for each request; the connector makes it for each connection.
+/// Resolves nothing. ureq resolves before it looks in its pool, so it would look up the
+/// host for each request; the connector does so for each connection.
 #[derive(Debug)]
 pub(super) struct NoResolver;
 
@@ -38,19 +38,19 @@ impl Resolver for NoResolver {
         _: &ureq::config::Config,
         _: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut addresses: ResolvedSocketAddrs = ArrayVec::from_fn(|_| nowhere);
-        addresses.push(nowhere);
+        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut addresses: ResolvedSocketAddrs = ArrayVec::from_fn(|_| unspecified);
+        addresses.push(unspecified);
         Ok(addresses)
     }
 }
 
 /// Opens connections, directly or through a proxy.
 pub(super) struct SocketConnector {
-    /// None where no request is https.
+    /// `None` if no request uses https.
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) allow_plaintext: bool,
-    /// The one address beside this machine's own that plain http may go to.
+    /// An address that plain http may go to besides this machine.
     pub(super) plaintext_address: Option<IpAddr>,
     pub(super) proxy: Option<Proxy>,
 }
@@ -65,16 +65,16 @@ impl Connector<()> for SocketConnector {
     type Out = Box<dyn Transport>;
 
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Self::Out>, ureq::Error> {
-        let call = Call::current().map_err(opaque)?;
-        call.connecting();
+        let call = Call::current().map_err(to_ureq)?;
+        call.begin_connecting();
         let transport = self.open(details, &call);
-        call.connected();
-        transport.map(Some).map_err(opaque)
+        call.end_connecting();
+        transport.map(Some).map_err(to_ureq)
     }
 }
 
-// A step is a function of its own where its values are large: the next one runs
-// on the same stack, below ureq's own frames.
+// Steps with large local variables are separate functions: a caller's stack may be
+// small, and ureq's frames are already on it.
 impl SocketConnector {
     fn open(&self, details: &ConnectionDetails, call: &Call) -> Result<Box<dyn Transport>, Error> {
         let missing = || Error::new(Status::Internal, "a request without a host");
@@ -82,29 +82,29 @@ impl SocketConnector {
         let tls = details.needs_tls();
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let host = authority.host();
-        let socket = self.send_with_failover(host, port, tls, call)?;
+        let socket = self.open_socket(host, port, tls, call)?;
         if !tls {
             return Ok(Box::new(Connection::new(socket)?));
         }
-        let mut connection = self.session(host, socket)?;
-        shake_hands(&mut connection.stream, host, port)?;
+        let mut connection = self.start_session(host, socket)?;
+        complete_handshake(&mut connection.stream, host, port)?;
         Ok(connection)
     }
 
-    /// A socket that leads to a host, through the proxy or not.
+    /// Opens a socket to a host, through the proxy if there is one.
     #[inline(never)]
-    fn send_with_failover(&self, host: &str, port: u16, tls: bool, call: &Call) -> Result<Socket, Error> {
-        // What may be plain text because it does not leave this machine must not
-        // leave it for a proxy either.
+    fn open_socket(&self, host: &str, port: u16, tls: bool, call: &Call) -> Result<Socket, Error> {
+        // Plain text that is allowed only because it stays on this machine must not go to
+        // a proxy either.
         let exempt = !tls && !self.allow_plaintext;
         let proxy = self
             .proxy
             .as_ref()
-            .filter(|proxy| !exempt && !proxy.excepts(host));
+            .filter(|proxy| !exempt && !proxy.bypasses(host));
         let (next_host, next_port) = proxy.map_or((host, port), |proxy| (proxy.host.as_str(), proxy.port));
         let mut addresses = resolve(next_host, next_port, call)?;
         if exempt {
-            // Its name must not lead elsewhere.
+            // The name must not resolve to another machine.
             addresses
                 .retain(|a| a.ip().to_canonical().is_loopback() || Some(a.ip()) == self.plaintext_address);
             if addresses.is_empty() {
@@ -122,9 +122,9 @@ impl SocketConnector {
         Ok(socket)
     }
 
-    /// A connection whose handshake is to come.
+    /// Makes a TLS connection, before its handshake.
     #[inline(never)]
-    fn session(&self, host: &str, socket: Socket) -> Result<Box<Connection<TlsStream>>, Error> {
+    fn start_session(&self, host: &str, socket: Socket) -> Result<Box<Connection<TlsStream>>, Error> {
         let config = self
             .tls
             .clone()
@@ -133,30 +133,32 @@ impl SocketConnector {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(bare.to_owned())
             .map_err(|_| Error::new(Status::Tls, format!("no certificate can name the host {host}")))?;
-        let session = ClientConnection::new(config, name).map_err(|e| tls::failure(&e))?;
-        Ok(Box::new(Connection::new(StreamOwned::new(session, socket))?))
+        let start_session = ClientConnection::new(config, name).map_err(|e| tls::failure(&e))?;
+        Ok(Box::new(Connection::new(StreamOwned::new(
+            start_session,
+            socket,
+        ))?))
     }
 }
 
-/// What a TLS session takes for its records, keys and the server's certificates.
+/// The memory of a TLS session, for records, keys and certificates.
 const TLS_MEMORY: usize = 256 * 1024;
 
 type TlsStream = StreamOwned<ClientConnection, Socket>;
 
-/// After this time without a response the next address is tried beside the others
-/// (RFC 8305).
-const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+/// How long to wait for one address before the next is tried in parallel (RFC 8305).
+const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(250);
 
-/// Connects to the first address that answers. One that does not is given a start
-/// over the next, at most a fair part of the time that is left.
+/// Connects to the first address that accepts. Each address gets a head start before
+/// the next one, at most an equal share of the remaining time.
 fn connect_any(host: &str, addresses: &[SocketAddr], call: &Call) -> Result<TcpStream, Error> {
     let (until, expired) = call.next_limit();
     let mut failure = None;
-    let mut failed = |address: SocketAddr, e: &io::Error| {
+    let mut record_failure = |address: SocketAddr, e: &io::Error| {
         let what = format_args!("cannot connect to {host} ({address})");
-        failure = Some(Error::os(read_error(e), what, e));
+        failure = Some(Error::os(connect_status(e), what, e));
     };
-    let mut addresses = alternating(addresses).into_iter();
+    let mut addresses = interleave_families(addresses).into_iter();
     let mut pending: Vec<(RawSocket, SocketAddr)> = Vec::new();
     let mut next_at = None;
     loop {
@@ -167,15 +169,19 @@ fn connect_any(host: &str, addresses: &[SocketAddr], call: &Call) -> Result<TcpS
             match begin_connect(address) {
                 Ok((socket, true)) => return Ok(socket.into()),
                 Ok((socket, false)) => {
-                    if pending.len() == MAX_WAITED {
+                    if pending.len() == MAX_WAIT_FDS {
                         pending.remove(0);
                     }
                     pending.push((socket, address));
-                    let fair =
+                    let fair_share =
                         |until: Instant| until.saturating_duration_since(now) / (addresses.len() as u32 + 1);
-                    next_at = Some(now + until.map_or(NEXT_ADDRESS, fair).min(NEXT_ADDRESS));
+                    next_at = Some(
+                        now + until
+                            .map_or(NEXT_ADDRESS_DELAY, fair_share)
+                            .min(NEXT_ADDRESS_DELAY),
+                    );
                 }
-                Err(e) => failed(address, &e),
+                Err(e) => record_failure(address, &e),
             }
             continue;
         }
@@ -196,25 +202,24 @@ fn connect_any(host: &str, addresses: &[SocketAddr], call: &Call) -> Result<TcpS
         }
         let mut index = 0;
         while let Some((socket, address)) = pending.get(index) {
-            match outcome(socket, pending.len() == 1) {
+            match is_connected(socket, pending.len() == 1) {
                 Ok(true) => return Ok(pending.swap_remove(index).0.into()),
                 Ok(false) => index += 1,
                 Err(e) => {
-                    failed(*address, &e);
+                    record_failure(*address, &e);
                     pending.remove(index);
-                    // The next one need not wait.
+                    // Try the next address at once.
                     next_at = None;
                 }
             }
         }
     }
-    // Where time ran out for one address and another refused, the refusal is
-    // the more telling.
+    // If one address timed out and another refused, the refusal says more.
     Err(failure.unwrap_or_else(expired))
 }
 
-/// The addresses in their order, but the two families in turn.
-fn alternating(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+/// Alternates between the two address families, and keeps the order within each.
+fn interleave_families(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let of_first = |a: &&SocketAddr| a.is_ipv4() == addresses[0].is_ipv4();
     let (mut first, mut other) = (
         addresses.iter().filter(of_first),
@@ -228,15 +233,15 @@ fn alternating(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     ordered
 }
 
-/// Whether it is the other side or this process that cannot.
-fn read_error(error: &io::Error) -> Status {
+/// Whether the peer or a limit of this process is at fault.
+fn connect_status(error: &io::Error) -> Status {
     match error.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Status::Resource,
         _ => Status::Connect,
     }
 }
 
-/// A non-blocking socket, and whether it is connected already.
+/// Begins to connect; returns the socket, and whether it is already connected.
 fn begin_connect(address: SocketAddr) -> io::Result<(RawSocket, bool)> {
     let socket = sys::socket(Domain::for_address(address), Type::STREAM, Protocol::TCP)?;
     socket.set_nonblocking(true)?;
@@ -248,20 +253,20 @@ fn begin_connect(address: SocketAddr) -> io::Result<(RawSocket, bool)> {
     }
 }
 
-/// Whether a socket is connected, after a wait for it, `alone` or with others.
-fn outcome(socket: &RawSocket, alone: bool) -> io::Result<bool> {
+/// Whether a socket is connected, after a wait for it and maybe for others.
+fn is_connected(socket: &RawSocket, is_only: bool) -> io::Result<bool> {
     if let Some(e) = socket.take_error()? {
         return Err(e);
     }
-    // Of several, others may still be on the way.
-    Ok(alone || socket.peer_addr().is_ok())
+    // If there are several, this one may still be pending.
+    Ok(is_only || socket.peer_addr().is_ok())
 }
 
 fn in_progress(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Interrupted || error.raw_os_error() == Some(libc::EINPROGRESS)
 }
 
-/// A non-blocking socket that waits as the thread's call allows.
+/// A non-blocking socket whose waits obey the thread's current call.
 #[derive(Debug)]
 struct Socket(TcpStream);
 
@@ -272,7 +277,7 @@ impl Socket {
             .map_err(io::Error::other)
     }
 
-    fn retrying(
+    fn retry_when_ready(
         &self,
         interest: Interest,
         mut attempt: impl FnMut(&TcpStream) -> io::Result<usize>,
@@ -283,8 +288,8 @@ impl Socket {
                     self.wait(interest)?;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // ureq takes some kinds of errors for the end of a body; this
-                // one it hands on as it is.
+                // ureq treats some kinds of errors as the end of a body; it passes this
+                // one on.
                 Err(e) => {
                     return Err(io::Error::other(Error::os(
                         Status::ConnectionLost,
@@ -300,9 +305,9 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.retrying(Interest::Readable, |mut stream| stream.read(buf))?;
+        let n = self.retry_when_ready(Interest::Readable, |mut stream| stream.read(buf))?;
         Call::current()
-            .and_then(|call| call.received(n))
+            .and_then(|call| call.count_received(n))
             .map_err(io::Error::other)?;
         Ok(n)
     }
@@ -310,7 +315,7 @@ impl Read for Socket {
 
 impl Write for Socket {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.retrying(Interest::Writable, |mut stream| stream.write(buf))
+        self.retry_when_ready(Interest::Writable, |mut stream| stream.write(buf))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -318,21 +323,21 @@ impl Write for Socket {
     }
 }
 
-/// What a connection's bytes go through.
+/// The byte stream of a connection: a socket, or TLS over one.
 trait Stream: Read + Write + fmt::Debug + Send + Sync + 'static {
     const TLS: bool;
 
-    /// Whether nothing came that belongs to no response, the end included.
-    fn is_quiet(&mut self) -> bool;
+    /// Whether no unexpected data or end of the stream has arrived.
+    fn is_idle(&mut self) -> bool;
 
-    /// Waits until something comes, where nothing is here.
+    /// Waits until data arrives, unless some is already buffered.
     fn wait_for_response(&self) -> io::Result<()>;
 }
 
 impl Stream for Socket {
     const TLS: bool = false;
 
-    fn is_quiet(&mut self) -> bool {
+    fn is_idle(&mut self) -> bool {
         matches!(self.0.peek(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     }
 
@@ -344,16 +349,16 @@ impl Stream for Socket {
 impl Stream for TlsStream {
     const TLS: bool = true;
 
-    fn is_quiet(&mut self) -> bool {
-        let left = self
+    fn is_idle(&mut self) -> bool {
+        let buffered = self
             .conn
             .process_new_packets()
             .map(|state| state.plaintext_bytes_to_read());
-        matches!(left, Ok(0)) && self.sock.is_quiet()
+        matches!(buffered, Ok(0)) && self.sock.is_idle()
     }
 
     fn wait_for_response(&self) -> io::Result<()> {
-        // One that speaks first may have sent it with the end of the handshake.
+        // It may have arrived together with the end of the handshake.
         if !self.conn.wants_read() {
             return Ok(());
         }
@@ -362,7 +367,7 @@ impl Stream for TlsStream {
 }
 
 #[inline(never)]
-fn shake_hands(stream: &mut TlsStream, host: &str, port: u16) -> Result<(), Error> {
+fn complete_handshake(stream: &mut TlsStream, host: &str, port: u16) -> Result<(), Error> {
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock).map_err(|e| {
             if e.kind() == io::ErrorKind::UnexpectedEof {
@@ -383,10 +388,10 @@ struct Connection<S> {
     stream: S,
     buffers: ConnectionBuffers,
     inspector: Inspector,
-    /// Whether a request went out since anything came in.
-    asked: bool,
-    /// Whether it served a request that is answered.
-    kept: bool,
+    /// Whether a request was sent and nothing has arrived since.
+    awaits_response: bool,
+    /// Whether it has already served a request.
+    is_reused: bool,
 }
 
 impl<S: Stream> Connection<S> {
@@ -395,8 +400,8 @@ impl<S: Stream> Connection<S> {
             stream,
             buffers: ConnectionBuffers::new()?,
             inspector: Inspector::default(),
-            asked: false,
-            kept: false,
+            awaits_response: false,
+            is_reused: false,
         })
     }
 }
@@ -408,8 +413,8 @@ impl<S: Stream> Transport for Connection<S> {
 
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
         let output = &mut self.buffers.output()[..amount];
-        let sent = if std::mem::take(&mut self.kept) && !self.stream.is_quiet() {
-            Call::current().map(|call| call.found_closed()).map_err(opaque)?;
+        let sent = if std::mem::take(&mut self.is_reused) && !self.stream.is_idle() {
+            Call::current().map(|call| call.mark_unsent()).map_err(to_ureq)?;
             Err(io::Error::other(Error::new(
                 Status::ConnectionLost,
                 "the server had closed the connection",
@@ -417,39 +422,38 @@ impl<S: Stream> Transport for Connection<S> {
         } else {
             self.stream.write_all(output).and_then(|()| self.stream.flush())
         };
-        // The request had the token in it, and this buffer lives on.
+        // The request contained the token, and the buffer is reused.
         output.zeroize();
-        self.asked = true;
+        self.awaits_response = true;
         self.inspector.expect_response();
-        sent.map_err(|e| opaque(from_io(e)))
+        sent.map_err(|e| to_ureq(from_io(e)))
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
-        if std::mem::take(&mut self.asked) {
-            // No response is there yet, so to look for it would be in vain.
-            self.stream.wait_for_response().map_err(|e| opaque(from_io(e)))?;
+        if std::mem::take(&mut self.awaits_response) {
+            // The response cannot be there yet: wait, instead of a read that would fail.
+            self.stream.wait_for_response().map_err(|e| to_ureq(from_io(e)))?;
         }
         let input = self.buffers.input_append_buf();
         if input.is_empty() {
-            return Err(opaque(inspector::malformed("a line of it is too long")));
+            return Err(to_ureq(inspector::malformed("a line of its header is too long")));
         }
-        let n = self.stream.read(input).map_err(|e| opaque(from_io(e)))?;
+        let n = self.stream.read(input).map_err(|e| to_ureq(from_io(e)))?;
         self.buffers.input_appended(n);
         if n == 0 {
-            return self.inspector.check_end().map(|()| false).map_err(opaque);
+            return self.inspector.check_end().map(|()| false).map_err(to_ureq);
         }
         let bytes = self.buffers.input_end(self.inspector.pending() + n);
-        let came = bytes.len();
-        let kept = self.inspector.inspect(bytes).map_err(opaque)?;
-        self.buffers.shorten_input(came - kept);
+        let received = bytes.len();
+        let is_reused = self.inspector.inspect(bytes).map_err(to_ureq)?;
+        self.buffers.shorten_input(received - is_reused);
         Ok(true)
     }
 
-    /// ureq asks when it puts a connection away and when it takes it out again,
-    /// then under the lock of all its connections. The socket is looked at when
-    /// the next request is about to be sent.
+    /// Always true: ureq calls this when it puts a connection into its pool and, under the
+    /// pool's lock, when it takes it out. The socket is checked before the next request.
     fn is_open(&mut self) -> bool {
-        self.kept = true;
+        self.is_reused = true;
         true
     }
 
@@ -458,8 +462,8 @@ impl<S: Stream> Transport for Connection<S> {
     }
 }
 
-/// Our errors travel through ureq as they are.
-fn opaque(error: Error) -> ureq::Error {
+/// Wraps an error of the library for ureq, which passes it on.
+fn to_ureq(error: Error) -> ureq::Error {
     ureq::Error::Other(Box::new(error))
 }
 
@@ -468,13 +472,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn families_take_turns_and_keep_their_order() {
+    fn families_alternate_and_keep_their_order() {
         let parse = |list: &str| -> Vec<SocketAddr> {
             list.split(' ').map(|a| a.parse().expect("an address")).collect()
         };
-        let ordered = alternating(&parse("[::1]:1 [::2]:1 [::3]:1 1.0.0.1:1 1.0.0.2:1"));
+        let ordered = interleave_families(&parse("[::1]:1 [::2]:1 [::3]:1 1.0.0.1:1 1.0.0.2:1"));
         assert_eq!(ordered, parse("[::1]:1 1.0.0.1:1 [::2]:1 1.0.0.2:1 [::3]:1"));
         let one = parse("1.0.0.1:1");
-        assert_eq!(alternating(&one), one);
+        assert_eq!(interleave_families(&one), one);
     }
 }

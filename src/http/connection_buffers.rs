@@ -1,4 +1,4 @@
-//! What a connection receives into and sends from.
+//! The input and output buffers of a connection.
 
 use ureq::unversioned::transport::Buffers;
 use zeroize::Zeroize;
@@ -7,41 +7,41 @@ use crate::error::Error;
 use crate::memory;
 use crate::sys::Pages;
 
-/// Where a server sends faster than a body is kept, each read of a small part lets
-/// this side's processor do the server's work of sending the next.
-const INPUT: usize = 512 * 1024;
-/// ureq writes a header line into this buffer whole, and the longest token
-/// makes a line of 96 KiB.
-const OUTPUT: usize = 128 * 1024;
-/// Where ureq reads the body of a request, before it goes to the output.
-const BODY: usize = 10 * 1024;
+/// The size of the input buffer. It is large because small reads cost more time when
+/// the server sends faster than the sink stores.
+const INPUT_SIZE: usize = 512 * 1024;
+/// The size of the output buffer. ureq needs space for a whole header line, and the
+/// longest token makes a line of 96 KiB.
+const OUTPUT_SIZE: usize = 128 * 1024;
+/// The size of ureq's temporary buffer for the body of a request.
+const BODY_SIZE: usize = 10 * 1024;
 
-/// Buffers of which only as much becomes resident as is used; ureq's own fill
-/// themselves with zeros. Received secrets are wiped when it is dropped.
+/// Buffers whose memory becomes resident only as it is used; ureq's own buffers are
+/// filled with zeros. Dropping them wipes received secrets.
 #[derive(Debug)]
 pub(super) struct ConnectionBuffers {
     input: Pages,
     consumed: usize,
     filled: usize,
-    /// The end of what was ever filled.
-    touched: usize,
+    /// The end of the part that was ever written to.
+    touched_end: usize,
     output: Pages,
-    progress: bool,
+    consumed_last: bool,
 }
 
 impl ConnectionBuffers {
     pub(super) fn new() -> Result<ConnectionBuffers, Error> {
         Ok(ConnectionBuffers {
-            input: memory::pages(INPUT)?,
+            input: memory::pages(INPUT_SIZE)?,
             consumed: 0,
             filled: 0,
-            touched: 0,
-            output: memory::pages(OUTPUT)?,
-            progress: false,
+            touched_end: 0,
+            output: memory::pages(OUTPUT_SIZE)?,
+            consumed_last: false,
         })
     }
 
-    /// Makes place after what is not consumed yet.
+    /// Frees space behind the unconsumed input.
     fn move_to_front(&mut self) {
         if self.consumed == self.filled {
             self.consumed = 0;
@@ -55,13 +55,13 @@ impl ConnectionBuffers {
 }
 
 impl ConnectionBuffers {
-    /// The last `len` bytes of the input.
+    /// Returns the last `len` bytes of the input.
     pub(super) fn input_end(&mut self, len: usize) -> &mut [u8] {
         let start = self.filled.saturating_sub(len).max(self.consumed);
         &mut self.input[start..self.filled]
     }
 
-    /// Removes so many bytes from the input's end.
+    /// Removes `len` bytes from the end of the input.
     pub(super) fn shorten_input(&mut self, len: usize) {
         self.filled = self.filled.saturating_sub(len).max(self.consumed);
     }
@@ -83,31 +83,31 @@ impl Buffers for ConnectionBuffers {
 
     fn input_appended(&mut self, amount: usize) {
         self.filled += amount;
-        self.touched = self.touched.max(self.filled);
+        self.touched_end = self.touched_end.max(self.filled);
     }
 
     fn input_consume(&mut self, amount: usize) {
-        self.progress = amount > 0;
+        self.consumed_last = amount > 0;
         self.consumed += amount;
     }
 
     fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
         self.move_to_front();
-        let end = self.input.len().min(self.filled + BODY);
-        // A request's body may hold a password.
-        self.touched = self.touched.max(end);
+        let end = self.input.len().min(self.filled + BODY_SIZE);
+        // A request's body may contain a password.
+        self.touched_end = self.touched_end.max(end);
         (&mut self.input[self.filled..end], &mut self.output)
     }
 
     fn can_use_input(&self) -> bool {
-        self.progress && self.consumed < self.filled
+        self.consumed_last && self.consumed < self.filled
     }
 }
 
 impl Drop for ConnectionBuffers {
     fn drop(&mut self) {
-        // Tokens and keys come in responses, too. What is sent is wiped at once.
-        self.input[..self.touched].zeroize();
+        // Responses may contain tokens and keys. Sent data is already wiped.
+        self.input[..self.touched_end].zeroize();
     }
 }
 
@@ -115,46 +115,46 @@ impl Drop for ConnectionBuffers {
 mod tests {
     use super::*;
 
-    fn receive(room: &mut ConnectionBuffers, bytes: &[u8]) {
-        room.input_append_buf()[..bytes.len()].copy_from_slice(bytes);
-        room.input_appended(bytes.len());
+    fn receive(buffers: &mut ConnectionBuffers, bytes: &[u8]) {
+        buffers.input_append_buf()[..bytes.len()].copy_from_slice(bytes);
+        buffers.input_appended(bytes.len());
     }
 
     #[test]
-    fn what_is_received_comes_out_in_order_however_it_is_consumed() {
-        let mut room = ConnectionBuffers::new().expect("memory");
-        let bytes: Vec<u8> = (0..INPUT * 3).map(|i| (i % 251) as u8).collect();
+    fn input_keeps_its_order_for_any_consumption() {
+        let mut buffers = ConnectionBuffers::new().expect("memory");
+        let bytes: Vec<u8> = (0..INPUT_SIZE * 3).map(|i| (i % 251) as u8).collect();
         let mut out = Vec::new();
         let mut sent = 0;
         while out.len() < bytes.len() {
-            let free = room.input_append_buf().len();
+            let free = buffers.input_append_buf().len();
             let part = free.min(bytes.len() - sent).min(100_003);
-            receive(&mut room, &bytes[sent..sent + part]);
+            receive(&mut buffers, &bytes[sent..sent + part]);
             sent += part;
-            let taken = room.input().len().min(77_777);
-            out.extend_from_slice(&room.input()[..taken]);
-            room.input_consume(taken);
-            assert_eq!(room.can_use_input(), !room.input().is_empty());
+            let consumed = buffers.input().len().min(77_777);
+            out.extend_from_slice(&buffers.input()[..consumed]);
+            buffers.input_consume(consumed);
+            assert_eq!(buffers.can_use_input(), !buffers.input().is_empty());
         }
         assert!(out == bytes);
     }
 
     #[test]
-    fn input_without_progress_is_not_used_again() {
-        let mut room = ConnectionBuffers::new().expect("memory");
-        receive(&mut room, b"HTTP/1.1 20");
-        room.input_consume(0);
-        assert!(!room.can_use_input());
-        assert_eq!(room.input(), b"HTTP/1.1 20");
+    fn input_without_progress_is_not_reused() {
+        let mut buffers = ConnectionBuffers::new().expect("memory");
+        receive(&mut buffers, b"HTTP/1.1 20");
+        buffers.input_consume(0);
+        assert!(!buffers.can_use_input());
+        assert_eq!(buffers.input(), b"HTTP/1.1 20");
     }
 
     #[test]
-    fn there_is_place_for_a_request_body_after_a_full_input() {
-        let mut room = ConnectionBuffers::new().expect("memory");
-        receive(&mut room, &[7; INPUT - 100]);
-        assert_eq!(room.tmp_and_output().0.len(), 100);
-        room.input_consume(INPUT - 100);
-        assert_eq!(room.tmp_and_output().0.len(), BODY);
-        assert_eq!(room.tmp_and_output().1.len(), OUTPUT);
+    fn full_input_leaves_space_for_request_body() {
+        let mut buffers = ConnectionBuffers::new().expect("memory");
+        receive(&mut buffers, &[7; INPUT_SIZE - 100]);
+        assert_eq!(buffers.tmp_and_output().0.len(), 100);
+        buffers.input_consume(INPUT_SIZE - 100);
+        assert_eq!(buffers.tmp_and_output().0.len(), BODY_SIZE);
+        assert_eq!(buffers.tmp_and_output().1.len(), OUTPUT_SIZE);
     }
 }

@@ -1,12 +1,11 @@
-//! What a response's headers say about its body: where a part of it belongs,
-//! and what it is called.
+//! Parses the headers that describe a body: its range, its entity tag and its file name.
 
 use percent_encoding::percent_decode_str;
 
 use crate::text::{is_deceptive, shorten};
 
-/// `Content-Range: bytes 10-99/100`: first, last, and the whole length where
-/// it is known. None where it is malformed or of another unit.
+/// Parses `Content-Range: bytes 10-99/100` into first, last and total length, if known.
+/// Returns `None` if it is malformed or has another unit.
 pub(crate) fn content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
     let number = |digits: &str| -> Option<u64> {
         let all_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -26,27 +25,27 @@ pub(crate) fn content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
     (first <= last && total.is_none_or(|total| last < total)).then_some((first, last, total))
 }
 
-/// `Content-Range: bytes */100` of a 416: the whole length.
+/// Parses the total length from `Content-Range: bytes */100` of a 416 response.
 pub(crate) fn unsatisfied_range(value: &str) -> Option<u64> {
     let (unit, rest) = value.trim().split_once(' ')?;
     let digits = rest.trim().strip_prefix("*/")?;
-    let sound = unit.eq_ignore_ascii_case("bytes") && digits.bytes().all(|b| b.is_ascii_digit());
-    sound.then(|| digits.parse().ok()).flatten()
+    let is_valid = unit.eq_ignore_ascii_case("bytes") && digits.bytes().all(|b| b.is_ascii_digit());
+    is_valid.then(|| digits.parse().ok()).flatten()
 }
 
-/// A strong entity tag, which alone proves that two bodies are the same byte
-/// for byte (RFC 9110, 8.8.3).
+/// Returns the entity tag if it is a strong one. Only strong tags prove that two
+/// bodies are identical (RFC 9110, 8.8.3).
 pub(crate) fn strong_etag(value: &str) -> Option<&str> {
     let inner = value.strip_prefix('"')?.strip_suffix('"')?;
-    let sound = inner.bytes().all(|b| b == 0x21 || (0x23..=0x7e).contains(&b));
-    (sound && !inner.is_empty()).then_some(value)
+    let is_valid = inner.bytes().all(|b| b == 0x21 || (0x23..=0x7e).contains(&b));
+    (is_valid && !inner.is_empty()).then_some(value)
 }
 
-/// The longest name that every common file system takes, in bytes.
+/// The longest file name that every common file system accepts, in bytes.
 const NAME_LIMIT: usize = 255;
 
-/// The file name in a `Content-Disposition` (RFC 6266), `filename*` before
-/// `filename`, made safe: one component of a path, visible, not hidden.
+/// Returns the file name in a `Content-Disposition` (RFC 6266) as a safe name: one path
+/// component, visible, not hidden. `filename*` has priority over `filename`.
 pub(crate) fn safe_filename(disposition: &str) -> Option<String> {
     let parameters = parameters(disposition);
     let find = |name: &str| {
@@ -56,7 +55,7 @@ pub(crate) fn safe_filename(disposition: &str) -> Option<String> {
             .map(|(_, value)| value.as_str())
     };
     find("filename*")
-        .and_then(extended)
+        .and_then(decode_extended)
         .and_then(|name| safe_name(&name))
         .or_else(|| {
             find("filename")
@@ -65,26 +64,26 @@ pub(crate) fn safe_filename(disposition: &str) -> Option<String> {
         })
 }
 
-/// Whether a name looks like one in GBK or Big5, of which little is left when it
-/// is read as UTF-8, so that two names can become one. Their characters have two
-/// bytes; where these are UTF-8 by accident, so have those of that, unlike Chinese
-/// characters.
+/// Whether a name looks like GBK or Big5 that was read as UTF-8. Little of such a name
+/// survives, so two names could become one. Characters of these encodings have two
+/// bytes; if such bytes happen to be valid UTF-8, they form two-byte characters, while
+/// Chinese characters have three in UTF-8.
 fn is_other_encoding(name: &str) -> bool {
     let two_bytes = |c: char| c.len_utf8() == 2;
     name.contains('\u{fffd}') || name.contains(two_bytes) && !name.contains(|c: char| c.len_utf8() > 2)
 }
 
-/// More than any header has.
+/// The most parameters that are parsed: real headers have fewer.
 const MAX_PARAMETERS: usize = 32;
 
-/// `name=token` and `name="quoted \"string\""`, separated by semicolons.
+/// Parses `name=token` and `name="quoted \"string\""`, separated by semicolons.
 fn parameters(header: &str) -> Vec<(String, String)> {
-    let mut found = Vec::with_capacity(2);
+    let mut parsed = Vec::with_capacity(2);
     let mut rest = header.split_once(';').map_or("", |(_, rest)| rest);
-    while found.len() < MAX_PARAMETERS
+    while parsed.len() < MAX_PARAMETERS
         && let Some((name, after)) = rest.split_once('=')
     {
-        // A parameter without a value has no place before the next one's.
+        // Skip parameters without a value before this one.
         let name = name.rsplit(';').next().unwrap_or(name).trim().to_owned();
         let after = after.trim_start();
         if let Some(quoted) = after.strip_prefix('"') {
@@ -101,19 +100,19 @@ fn parameters(header: &str) -> Vec<(String, String)> {
                     c => value.push(c),
                 }
             }
-            found.push((name, value));
+            parsed.push((name, value));
             rest = quoted[end..].split_once(';').map_or("", |(_, rest)| rest);
         } else {
             let (value, after) = after.split_once(';').unwrap_or((after, ""));
-            found.push((name, value.trim().to_owned()));
+            parsed.push((name, value.trim().to_owned()));
             rest = after;
         }
     }
-    found
+    parsed
 }
 
-/// RFC 8187: `UTF-8'language'percent-encoded`.
-fn extended(value: &str) -> Option<String> {
+/// Decodes an extended value (RFC 8187): `UTF-8'language'percent-encoded`.
+fn decode_extended(value: &str) -> Option<String> {
     let mut parts = value.splitn(3, '\'');
     let charset = parts.next()?;
     let _language = parts.next()?;
@@ -127,14 +126,14 @@ fn extended(value: &str) -> Option<String> {
     }
 }
 
-/// The name of a file that somebody else chose, made safe.
+/// Makes a safe file name from one that the server chose.
 pub(crate) fn safe_name(name: &str) -> Option<String> {
-    // Only what follows the last separator, of either kind, is a name.
+    // The name is what follows the last separator of either kind.
     let name = name.rsplit(['/', '\\']).next()?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let outer = [name.bytes().next()?, name.bytes().next_back()?];
     if name.len() <= NAME_LIMIT && !outer.contains(&b'.') && name.bytes().all(plain) {
-        // As nearly every name is.
+        // Nearly every name is already safe.
         return Some(name.to_owned());
     }
     let clean: String = name
@@ -145,18 +144,18 @@ pub(crate) fn safe_name(name: &str) -> Option<String> {
             c => c,
         })
         .collect();
-    // What hides a name, and what some systems drop from its end, in any mixture.
-    let bare = |c: char| c == '.' || c.is_whitespace();
-    let clean = clean.trim_matches(bare);
+    // Leading dots hide a file, and some systems drop trailing dots and blanks.
+    let trimmed = |c: char| c == '.' || c.is_whitespace();
+    let clean = clean.trim_matches(trimmed);
     if clean.is_empty() {
         return None;
     }
-    Some(shortened(clean, NAME_LIMIT))
+    Some(shorten_filename(clean, NAME_LIMIT))
 }
 
-/// The name of a file with at most so many bytes: its stem is shortened, as the
-/// extension says what the file is.
-pub(crate) fn shortened(name: &str, limit: usize) -> String {
+/// Shortens a file name to at most `limit` bytes. It keeps the extension and cuts the
+/// stem.
+pub(crate) fn shorten_filename(name: &str, limit: usize) -> String {
     if name.len() <= limit {
         return name.to_owned();
     }
@@ -174,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_ranges() {
+    fn malformed_content_range_is_ignored() {
         assert_eq!(content_range("bytes 10-99/100"), Some((10, 99, Some(100))));
         assert_eq!(content_range("Bytes 0-0/*"), Some((0, 0, None)));
         for wrong in [
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn unsatisfied_ranges() {
+    fn malformed_unsatisfied_range_is_ignored() {
         assert_eq!(unsatisfied_range("bytes */100"), Some(100));
         for wrong in [
             "bytes 0-1/100",
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn only_strong_tags_prove_anything() {
+    fn weak_or_malformed_etag_is_ignored() {
         assert_eq!(strong_etag("\"abc\""), Some("\"abc\""));
         for weak in ["W/\"abc\"", "abc", "\"\"", "\"a\"b\"", "\"", "\"a\r\n\"", ""] {
             assert_eq!(strong_etag(weak), None, "{weak}");
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn file_names_are_one_safe_component() {
+    fn filename_becomes_one_safe_path_component() {
         for (header, name) in [
             ("attachment; filename=report.pdf", Some("report.pdf")),
             ("attachment; filename=\"a \\\"b\\\".pdf\"", Some("a _b_.pdf")),
@@ -265,7 +264,9 @@ mod tests {
         let long = format!("attachment; filename=\"{}.pdf\"", "审".repeat(300));
         let name = safe_filename(&long).expect("a name");
         assert!(name.len() <= NAME_LIMIT && name.ends_with("审.pdf"));
-        assert!(shortened(&name, 143).ends_with("审.pdf") && shortened(&name, 143).len() <= 143);
+        assert!(
+            shorten_filename(&name, 143).ends_with("审.pdf") && shorten_filename(&name, 143).len() <= 143
+        );
         let long = format!("attachment; filename=\"a{}b\"", " ".repeat(300));
         assert_eq!(safe_filename(&long).as_deref(), Some("a"));
     }

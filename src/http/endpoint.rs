@@ -1,4 +1,4 @@
-//! The URL at which a service answers.
+//! The base URL of a service.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,23 +8,23 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::error::{Error, Status};
 
-/// RFC 3986's unreserved characters stay as they are.
-pub(crate) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+/// The characters to encode: all but RFC 3986's unreserved ones.
+pub(crate) const ENCODE_SET: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// Where every instance in the cloud reaches its metadata service.
+/// The address of the instance metadata service, the same in every cloud instance.
 const METADATA_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 
-/// A checked URL: scheme, host, maybe a port and a path.
+/// A checked URL: scheme, host, and optionally a port and a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     https: bool,
     host: Host,
     port: Option<u16>,
-    /// The origin and the path, without the last `/`.
+    /// The origin and the path, without a trailing `/`.
     prefix: String,
 }
 
@@ -45,7 +45,7 @@ impl Endpoint {
             "http" => false,
             _ => return Err(invalid("must be an https (or http) URL")),
         };
-        // What stands before an '@' may be a password: it is never shown.
+        // The part before an '@' may be a password, so no message shows it.
         if rest.contains('@') {
             return Err(invalid("must have no user or password"));
         }
@@ -59,12 +59,12 @@ impl Endpoint {
         let host = Host::parse(authority.host()).ok_or_else(|| {
             invalid("has a host that is neither a name (letters, digits, '-', '_', '.') nor an IP address")
         })?;
-        // `port_u16` is none for `host:`, `host:99999` and `[::1]x` too.
+        // `port_u16` also returns `None` for `host:`, `host:99999` and `[::1]x`.
         let port = match authority.as_str().strip_prefix(authority.host()) {
             Some("") => None,
-            behind => Some(
-                behind
-                    .and_then(|behind| behind.strip_prefix(':'))
+            after_host => Some(
+                after_host
+                    .and_then(|after_host| after_host.strip_prefix(':'))
                     .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
                     .and_then(|digits| digits.parse().ok())
                     .filter(|port| *port != 0)
@@ -72,9 +72,9 @@ impl Endpoint {
             ),
         };
         let base = uri.path().trim_end_matches('/');
-        let sound =
-            |s: &str| !s.is_empty() && s != "." && s != ".." && utf8_percent_encode(s, ENCODED).eq([s]);
-        if !base.is_empty() && !base[1..].split('/').all(sound) {
+        let is_valid =
+            |s: &str| !s.is_empty() && s != "." && s != ".." && utf8_percent_encode(s, ENCODE_SET).eq([s]);
+        if !base.is_empty() && !base[1..].split('/').all(is_valid) {
             return Err(invalid(
                 "has a path with characters other than letters, digits, '-', '.', '_' and '~'",
             ));
@@ -93,8 +93,8 @@ impl Endpoint {
         self.https
     }
 
-    /// Whether the host is this machine by its very name, so that what is sent
-    /// there does not leave it.
+    /// Whether the host's name or address is always this machine, so that requests do not
+    /// leave it.
     pub(crate) fn is_loopback(&self) -> bool {
         match &self.host {
             Host::Name(name) => name == "localhost",
@@ -102,7 +102,7 @@ impl Endpoint {
         }
     }
 
-    /// The address of the instance metadata service, where that is the host.
+    /// Returns the address of the instance metadata service, if that is the host.
     pub(crate) fn metadata_address(&self) -> Option<IpAddr> {
         match &self.host {
             Host::Address(address) if *address == METADATA_ADDRESS => Some(*address),
@@ -110,7 +110,7 @@ impl Endpoint {
         }
     }
 
-    /// Scheme, host and port.
+    /// Returns scheme, host and port.
     pub(crate) fn origin(&self) -> String {
         let scheme = if self.https { "https" } else { "http" };
         match self.port {
@@ -119,22 +119,22 @@ impl Endpoint {
         }
     }
 
-    /// The URL of a resource: each segment and value is percent-encoded.
+    /// Builds the URL of a resource; it percent-encodes each segment and value.
     pub(crate) fn url(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<Uri, Error> {
         let mut url = String::with_capacity(256);
         url += &self.prefix;
         for segment in segments {
             url.push('/');
-            url.extend(utf8_percent_encode(segment, ENCODED));
+            url.extend(utf8_percent_encode(segment, ENCODE_SET));
         }
         for (i, (name, value)) in query.iter().enumerate() {
             url.push(if i == 0 { '?' } else { '&' });
-            url.extend(utf8_percent_encode(name, ENCODED));
+            url.extend(utf8_percent_encode(name, ENCODE_SET));
             url.push('=');
-            url.extend(utf8_percent_encode(value, ENCODED));
+            url.extend(utf8_percent_encode(value, ENCODE_SET));
         }
         Uri::try_from(url)
-            .map_err(|e| Error::new(Status::Internal, format!("libdbss built a URL that is none: {e}")))
+            .map_err(|e| Error::new(Status::Internal, format!("libdbss built an invalid URL: {e}")))
     }
 }
 
@@ -146,17 +146,17 @@ impl Host {
         if host.is_empty() || host.len() > 253 {
             return None;
         }
-        let sound = |label: &str| {
+        let is_valid = |label: &str| {
             (1..=63).contains(&label.len())
                 && label
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         };
-        if !host.split('.').all(sound) {
+        if !host.split('.').all(is_valid) {
             return None;
         }
-        // The system would take 127.1 or 0x7f.1 for an address; here what ends
-        // in a number is a whole address or nothing.
+        // The system would accept 127.1 or 0x7f.1 as an address. Here, a host that ends in
+        // a number must be a complete address.
         let last = host.rsplit('.').next()?;
         let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
         if last.bytes().all(|b| b.is_ascii_digit())
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_that_a_private_cloud_may_have() {
+    fn valid_endpoints_are_accepted() {
         for (url, built) in [
             (
                 "https://dbss.example.com",
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_endpoint_is_refused_without_showing_a_password() {
+    fn invalid_endpoint_is_refused_without_showing_password() {
         for url in [
             "",
             "dbss.example.com",
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_told_by_the_name_alone() {
+    fn loopback_depends_only_on_the_name() {
         for (url, loopback) in [
             ("http://localhost:1", true),
             ("http://LOCALHOST:1", true),

@@ -1,4 +1,4 @@
-//! The error for a response without success.
+//! Makes the error for a response that is not a success.
 
 use ::http::StatusCode;
 use ::http::header::LOCATION;
@@ -8,26 +8,26 @@ use super::service_error::ServiceError;
 use crate::error::{Error, Status};
 use crate::text::sanitize;
 
-/// How much of the service's words a message quotes, so that its request id
-/// still fits behind them.
+/// How many bytes of the service's message are quoted, so that the request id still
+/// fits behind it.
 const QUOTE_LIMIT: usize = 400;
 
-/// The words of a message about a response.
+/// What an error message calls the server, and what HTTP 404 means.
 pub(crate) struct ErrorContext {
     pub(crate) server: &'static str,
-    /// What HTTP 404 means, and what to do.
+    /// What HTTP 404 means, and advice.
     pub(crate) not_found: (&'static str, &'static str),
 }
 
 impl Response {
-    /// Reads the body of a response without success and makes its error. Fails only if
-    /// the call is cancelled meanwhile.
+    /// Reads the body of a response that is not a success and makes its error. Fails only
+    /// if the call is cancelled or there is not enough memory.
     pub(crate) fn read_error(&mut self, context: &ErrorContext) -> Result<Error, Error> {
         let status = self.status();
         let server = context.server;
         if status.is_client_error() || status.is_server_error() {
-            let said = self.read_service_error()?;
-            return Ok(self.error_from(said, context));
+            let service_error = self.read_service_error()?;
+            return Ok(self.error_from(service_error, context));
         }
         if status.is_redirection() {
             let target = self.header(LOCATION);
@@ -49,20 +49,20 @@ impl Response {
         Ok(self.with_context(Error::new(
             Status::UnexpectedResponse,
             format!(
-                "{server} answered HTTP {}, which this call does not have",
+                "{server} responded with HTTP {}, which is not expected for this call",
                 status.as_u16()
             ),
         )))
     }
 
-    /// The error for an error body.
-    pub(crate) fn error_from(&self, said: ServiceError, context: &ErrorContext) -> Error {
-        let mut text = said.text;
+    /// Makes the error for an error body.
+    pub(crate) fn error_from(&self, service_error: ServiceError, context: &ErrorContext) -> Error {
+        let mut text = service_error.text;
         text.request_id = self.request_id().or(text.request_id);
 
         let http_status = self.status().as_u16();
         let status = classify(http_status, text.code.as_deref());
-        let (what, then) = match status {
+        let (what, advice) = match status {
             Status::BadRequest => ("refused the request as malformed", ""),
             Status::Unauthenticated => (
                 "refused the credentials",
@@ -82,15 +82,15 @@ impl Response {
             message += &format!(", {code}");
         }
         message.push(')');
-        if let Some(words) = &text.message {
-            let words = words.trim().trim_end_matches('.');
-            message += &format!(": {}", sanitize(words, QUOTE_LIMIT));
+        if let Some(quote) = &text.message {
+            let quote = quote.trim().trim_end_matches('.');
+            message += &format!(": {}", sanitize(quote, QUOTE_LIMIT));
         }
         let clock = self
             .clock_difference()
             .filter(|_| matches!(status, Status::Unauthenticated | Status::Forbidden));
         if clock.is_none() || status == Status::Forbidden {
-            message += then;
+            message += advice;
         }
         if let Some(difference) = clock {
             message += &format!("; {difference}, and signatures are good for 15 minutes: set it");
@@ -104,8 +104,8 @@ impl Response {
     }
 }
 
-/// The status of a refusal: by its HTTP status, and for an error that came
-/// under HTTP 200 by its code, from the service's page of error codes.
+/// Returns the status for an HTTP status, or, for an error with HTTP 200, for its code
+/// (from the service's page of error codes).
 fn classify(http_status: u16, code: Option<&str>) -> Status {
     match StatusCode::from_u16(http_status) {
         Ok(StatusCode::BAD_REQUEST) => Status::BadRequest,

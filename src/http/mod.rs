@@ -1,8 +1,7 @@
-//! How bytes move: one blocking HTTP exchange at a time, over connections that
-//! are kept for the next.
+//! The HTTP layer: blocking requests over connections that are reused.
 //!
-//! Nothing here knows what a report is. [`Http`] lives as long as a context,
-//! [`Call`] as long as a call, [`Response`] as long as its body.
+//! It knows nothing of reports. [`Http`] lives as long as a context, [`Call`] as long as
+//! a call, [`Response`] as long as its body.
 
 mod call;
 mod client;
@@ -27,8 +26,8 @@ mod tls;
 
 pub(crate) use call::{Call, Limits};
 pub(crate) use client::{Http, Setup};
-pub(crate) use content::{content_range, safe_name, shortened, strong_etag, unsatisfied_range};
-pub(crate) use endpoint::{ENCODED, Endpoint};
+pub(crate) use content::{content_range, safe_name, shorten_filename, strong_etag, unsatisfied_range};
+pub(crate) use endpoint::{ENCODE_SET, Endpoint};
 pub(crate) use error_response::ErrorContext;
 pub(crate) use object::Object;
 pub(crate) use proxy::Proxy;

@@ -1,11 +1,11 @@
-//! Documents that are objects: serde would fill a struct from an array too.
+//! JSON documents that must be objects: serde would fill a struct from an array too.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{self, Deserialize, Deserializer};
 
-/// A JSON object and nothing else.
+/// Deserializes only from a JSON object.
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {

@@ -1,5 +1,5 @@
-//! Going through an HTTP proxy, always by a tunnel (CONNECT), so that a proxy
-//! sees no more of a request than the host and port that it goes to.
+//! HTTP proxies. Requests always use a tunnel (CONNECT), so a proxy sees only the host
+//! and the port.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -20,11 +20,11 @@ use crate::error::{Error, Status};
 pub(crate) struct Proxy {
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// `Basic` and the rest of the header's value.
+    /// The value of Proxy-Authorization, with `Basic`.
     authorization: Option<Zeroizing<String>>,
-    /// What it holds, in the forms in which the proxy could repeat it.
-    confided: Vec<Zeroizing<String>>,
-    except: Vec<Exception>,
+    /// The password, in the forms in which the proxy could echo it.
+    secrets: Vec<Zeroizing<String>>,
+    bypass: Vec<BypassRule>,
 }
 
 impl fmt::Debug for Proxy {
@@ -35,42 +35,42 @@ impl fmt::Debug for Proxy {
 
 /// One entry of `NO_PROXY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Exception {
+enum BypassRule {
     All,
     /// A host, and every host of its domain.
     Domain(String),
-    /// The addresses that have so many bits in common with this one.
+    /// The addresses that share this many leading bits with this one.
     Network(IpAddr, u32),
 }
 
-impl Exception {
-    fn parse(entry: &str) -> Option<Exception> {
+impl BypassRule {
+    fn parse(entry: &str) -> Option<BypassRule> {
         let (address, bits) = match entry.split_once('/') {
             Some((address, bits)) => (address, bits.parse().unwrap_or(0)),
             None => (entry, 0),
         };
         if let Ok(address) = without_brackets(address).parse::<IpAddr>() {
             let all = if address.is_ipv4() { 32 } else { 128 };
-            // As for curl, 0 bits are all of them.
+            // As in curl, 0 means all bits.
             let bits = if bits == 0 { all } else { bits };
-            return (bits <= all).then_some(Exception::Network(address, bits));
+            return (bits <= all).then_some(BypassRule::Network(address, bits));
         }
         let domain = entry.strip_prefix('.').unwrap_or(entry).trim_end_matches('.');
-        (!domain.is_empty()).then(|| Exception::Domain(domain.to_ascii_lowercase()))
+        (!domain.is_empty()).then(|| BypassRule::Domain(domain.to_ascii_lowercase()))
     }
 
     fn covers(&self, host: &str) -> bool {
         let address = without_brackets(host).parse::<IpAddr>().ok();
         match (self, address) {
-            (Exception::All, _) => true,
-            (Exception::Domain(domain), None) => host
+            (BypassRule::All, _) => true,
+            (BypassRule::Domain(domain), None) => host
                 .to_ascii_lowercase()
                 .strip_suffix(domain.as_str())
                 .is_some_and(|before| before.is_empty() || before.ends_with('.')),
-            (Exception::Network(IpAddr::V4(network), bits), Some(IpAddr::V4(address))) => {
+            (BypassRule::Network(IpAddr::V4(network), bits), Some(IpAddr::V4(address))) => {
                 (network.to_bits() ^ address.to_bits()).leading_zeros() >= *bits
             }
-            (Exception::Network(IpAddr::V6(network), bits), Some(IpAddr::V6(address))) => {
+            (BypassRule::Network(IpAddr::V6(network), bits), Some(IpAddr::V6(address))) => {
                 (network.to_bits() ^ address.to_bits()).leading_zeros() >= *bits
             }
             _ => false,
@@ -85,7 +85,7 @@ fn without_brackets(host: &str) -> &str {
 }
 
 impl Proxy {
-    /// A URL such as `http://user:password@proxy.example.com:3128`.
+    /// Parses a URL such as `http://user:password@proxy.example.com:3128`.
     pub(crate) fn parse(url: &str, parameter: &'static str) -> Result<Proxy, Error> {
         let invalid = |what: &str| Error::argument(Status::InvalidEndpoint, parameter, what);
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
@@ -95,40 +95,40 @@ impl Proxy {
             ));
         }
         let rest = rest.trim_end_matches('/');
-        let (login, place) = match rest.rsplit_once('@') {
-            Some((login, place)) => (Some(login), place),
+        let (login, address) = match rest.rsplit_once('@') {
+            Some((login, address)) => (Some(login), address),
             None => (None, rest),
         };
-        // Other parsers would take what stands before it for the host.
+        // Other parsers would use the part before such a character as the host.
         if login.is_some_and(|login| login.contains(['/', '?', '#'])) {
             return Err(invalid(
                 "has a '/', '?' or '#' in its user or password, which must be percent-encoded there",
             ));
         }
-        let endpoint = Endpoint::parse(&format!("http://{place}"), parameter)?;
+        let endpoint = Endpoint::parse(&format!("http://{address}"), parameter)?;
         let uri: Uri = endpoint.origin().parse().map_err(|_| invalid("is not a URL"))?;
         let mut authorization = None;
-        let mut confided = Vec::new();
+        let mut secrets = Vec::new();
         if let Some(login) = login {
             let login = Zeroizing::new(percent_decode_str(login).collect::<Vec<u8>>());
             let encoded = Zeroizing::new(STANDARD.encode(&*login));
             authorization = Some(Zeroizing::new(format!("Basic {}", encoded.as_str())));
             let password = login.splitn(2, |b| *b == b':').last().unwrap_or_default();
             let password = Zeroizing::new(String::from_utf8_lossy(password).into_owned());
-            confided.extend([encoded, password]);
+            secrets.extend([encoded, password]);
         }
         Ok(Proxy {
             host: uri.host().unwrap_or_default().to_owned(),
             port: uri.port_u16().unwrap_or(80),
             authorization,
-            confided,
-            except: Vec::new(),
+            secrets,
+            bypass: Vec::new(),
         })
     }
 
-    /// The proxy that the environment names for requests of this scheme, and
-    /// the hosts that it excepts, as curl reads them: `HTTP_PROXY` in upper case
-    /// is left alone, since a web server sets it from a request's header.
+    /// Reads the proxy for this scheme, and the hosts without proxy, from the environment,
+    /// as curl does. It ignores `HTTP_PROXY` in upper case, which a web server may set from
+    /// a request's header.
     pub(crate) fn from_environment(
         https: bool,
         get: impl Fn(&str) -> Option<String>,
@@ -146,22 +146,22 @@ impl Proxy {
             .iter()
             .find_map(|name| get(name).filter(|list| !list.is_empty()))
             .unwrap_or_default();
-        proxy.except = match list.as_str() {
-            "*" => vec![Exception::All],
+        proxy.bypass = match list.as_str() {
+            "*" => vec![BypassRule::All],
             list => list
                 .split([',', ' ', '\t'])
-                .filter_map(Exception::parse)
+                .filter_map(BypassRule::parse)
                 .collect(),
         };
         Ok(Some(proxy))
     }
 
-    /// Whether requests to this host go past the proxy.
-    pub(super) fn excepts(&self, host: &str) -> bool {
-        self.except.iter().any(|exception| exception.covers(host))
+    /// Whether requests to this host do not use the proxy.
+    pub(super) fn bypasses(&self, host: &str) -> bool {
+        self.bypass.iter().any(|rule| rule.covers(host))
     }
 
-    /// Asks for a tunnel to a host, over a connection to the proxy.
+    /// Opens a tunnel to a host, over a connection to the proxy.
     pub(super) fn tunnel(
         &self,
         stream: &mut (impl Read + Write),
@@ -172,7 +172,7 @@ impl Proxy {
             Error::new(
                 Status::Connect,
                 format!(
-                    "the proxy {}:{} gave no tunnel to {host}: {why}",
+                    "the proxy {}:{} opened no tunnel to {host}: {why}",
                     self.host, self.port
                 ),
             )
@@ -188,13 +188,13 @@ impl Proxy {
             .write_all(request.as_bytes())
             .map_err(super::io_error::from_io)?;
 
-        // One byte at a time: what follows the header belongs to the tunnel.
+        // Read byte by byte: data after the header belongs to the tunnel.
         let mut header = Vec::new();
         // A line may end without its CR (RFC 9112, 2.2).
         while !header.ends_with(b"\n\r\n") && !header.ends_with(b"\n\n") {
             let mut byte = [0];
             if header.len() >= HEADER_LIMIT {
-                return Err(failed("its response has no end"));
+                return Err(failed("the header of its response is too long"));
             }
             if stream.read(&mut byte).map_err(super::io_error::from_io)? == 0 {
                 return Err(failed("it closed the connection"));
@@ -202,19 +202,19 @@ impl Proxy {
             header.push(byte[0]);
         }
         let line = String::from_utf8_lossy(&header);
-        let secrets = Secrets::of(&HeaderMap::new(), &self.confided, &LastToken::default());
+        let secrets = Secrets::of(&HeaderMap::new(), &self.secrets, &LastToken::default());
         let line = secrets.redact(line.lines().next().unwrap_or_default().to_owned());
         let mut words = line.split(' ');
-        let sound = words.next().is_some_and(|version| version.starts_with("HTTP/1."));
+        let is_valid = words.next().is_some_and(|version| version.starts_with("HTTP/1."));
         match words.next() {
-            Some("200") if sound => Ok(()),
-            Some("407") if sound => {
-                Err(failed("it wants a user and a password, or others (HTTP 407)").permanent())
+            Some("200") if is_valid => Ok(()),
+            Some("407") if is_valid => {
+                Err(failed("it requires a user and password, or different ones (HTTP 407)").permanent())
             }
-            Some(refusal) if sound && refusal.starts_with('4') => {
+            Some(status) if is_valid && status.starts_with('4') => {
                 Err(failed(&format!("it refused, \"{line}\"")).permanent())
             }
-            _ => Err(failed(&format!("it answered \"{line}\""))),
+            _ => Err(failed(&format!("it responded \"{line}\""))),
         }
     }
 }
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_environment_names_the_proxy_and_its_exceptions() {
+    fn environment_sets_proxy_and_bypassed_hosts() {
         let environment = |pairs: &'static [(&str, &str)], https| {
             Proxy::from_environment(https, |name| {
                 pairs
@@ -232,7 +232,7 @@ mod tests {
                     .find(|(n, _)| *n == name)
                     .map(|(_, v)| (*v).to_owned())
             })
-            .expect("sound values")
+            .expect("valid values")
         };
         assert!(environment(&[("HTTP_PROXY", "http://evil:1")], false).is_none());
         assert!(environment(&[("https_proxy", "")], true).is_none());
@@ -250,7 +250,7 @@ mod tests {
             Some("Basic dUB4OnA=")
         );
         assert!(!format!("{proxy:?}").contains("Basic"));
-        for (host, past) in [
+        for (host, is_bypassed) in [
             ("a.internal", true),
             ("internal", true),
             ("example.com", true),
@@ -259,18 +259,18 @@ mod tests {
             ("10.0.0.1", true),
             ("dbss.cn-north-4.myhuaweicloud.com", false),
         ] {
-            assert_eq!(proxy.excepts(host), past, "{host}");
+            assert_eq!(proxy.bypasses(host), is_bypassed, "{host}");
         }
         assert!(
             environment(&[("https_proxy", "proxy:1"), ("NO_PROXY", "*")], true)
-                .is_some_and(|p| p.excepts("x"))
+                .is_some_and(|p| p.bypasses("x"))
         );
     }
 
-    /// As curl takes them; it has no brackets there.
+    /// As in curl, except that curl accepts no brackets there.
     #[test]
-    fn exceptions_are_as_curl_has_them() {
-        for (list, host, past) in [
+    fn no_proxy_is_read_as_in_curl() {
+        for (list, host, is_bypassed) in [
             ("10.0.0.0/8", "10.1.2.3", true),
             ("10.0.0.0/8", "11.1.2.3", false),
             ("10.0.0.0/8", "a.10.0.0.0", false),
@@ -310,9 +310,9 @@ mod tests {
                 Some(value.to_owned())
             };
             let proxy = Proxy::from_environment(true, get)
-                .expect("sound")
+                .expect("valid")
                 .expect("a proxy");
-            assert_eq!(proxy.excepts(host), past, "{list:?} {host}");
+            assert_eq!(proxy.bypasses(host), is_bypassed, "{list:?} {host}");
         }
         let get = |name: &str| {
             let value = match name {
@@ -324,21 +324,21 @@ mod tests {
             Some(value.to_owned())
         };
         let proxy = Proxy::from_environment(true, get)
-            .expect("sound")
+            .expect("valid")
             .expect("a proxy");
-        assert!(proxy.excepts("b.example"));
+        assert!(proxy.bypasses("b.example"));
     }
 
-    /// A proxy that sends this response.
-    struct Answering(&'static [u8]);
+    /// A proxy that sends a fixed response.
+    struct FixedResponse(&'static [u8]);
 
-    impl Read for Answering {
+    impl Read for FixedResponse {
         fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
             self.0.read(buf)
         }
     }
 
-    impl Write for Answering {
+    impl Write for FixedResponse {
         fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
             Ok(buf.len())
         }
@@ -349,21 +349,21 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_begins_behind_the_empty_line_of_the_answer() {
+    fn tunnel_begins_after_the_response_header() {
         let proxy = Proxy::parse("http://proxy.example:3128", "proxy").expect("a proxy");
         for response in [
             "HTTP/1.1 200 OK\r\nVia: x\r\n\r\ntunnel",
             "HTTP/1.1 200 OK\n\ntunnel",
             "HTTP/1.1 200 OK\n\r\ntunnel",
         ] {
-            let mut stream = Answering(response.as_bytes());
+            let mut stream = FixedResponse(response.as_bytes());
             proxy
                 .tunnel(&mut stream, "dbss.example.com", 443)
                 .expect(response);
             assert_eq!(stream.0, b"tunnel");
         }
         for response in ["HTTP/1.1 200 OK\r\n", "HTTP/1.1 403 no\r\n\r\n", "\r\n\r\n", ""] {
-            let mut stream = Answering(response.as_bytes());
+            let mut stream = FixedResponse(response.as_bytes());
             let error = proxy
                 .tunnel(&mut stream, "dbss.example.com", 443)
                 .expect_err("no tunnel");
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_of_another_kind_is_refused_without_showing_its_password() {
+    fn unsupported_proxy_is_refused_without_showing_password() {
         for url in [
             "socks5://u:hunter2@p:1",
             "http://u:hunter2@:1",

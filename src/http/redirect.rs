@@ -1,4 +1,4 @@
-//! Following a redirect, where the caller allows it.
+//! Resolves and checks redirects, which are followed only if the caller allows it.
 
 use ::http::Uri;
 use ::http::header::{HeaderMap, LOCATION};
@@ -10,11 +10,11 @@ use crate::error::{Error, Status};
 
 const MAX_REDIRECTS: u32 = 5;
 
-/// Longer than any URL, in bytes.
+/// The longest Location that is read, in bytes: no URL is longer.
 pub(super) const LOCATION_LIMIT: usize = 16 * 1024;
 
-/// What no URL has as it is, such as a raw UTF-8 name, is percent-encoded.
-const RAW: &AsciiSet = &CONTROLS
+/// Characters that a URL must not contain unencoded.
+const MUST_ENCODE: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
     .add(b'<')
@@ -26,16 +26,16 @@ const RAW: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// Where a response points (RFC 3986, 5.2); none where that is nowhere.
+/// Resolves the Location of a response (RFC 3986, 5.2); `None` if it is missing or invalid.
 pub(crate) fn target(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
     let location = headers.get(LOCATION)?.as_bytes().trim_ascii();
     if location.is_empty() {
         return None;
     }
     let location = location.split(|b| *b == b'#').next()?;
-    let location = percent_encode(location, RAW).to_string();
+    let location = percent_encode(location, MUST_ENCODE).to_string();
     let (scheme, rest) = match location.split_once(':') {
-        // Other code compares it as it is written here.
+        // Other code compares schemes in lower case.
         Some((scheme, rest)) if is_scheme(scheme) => (Some(scheme.to_ascii_lowercase()), rest),
         _ => (None, location.as_str()),
     };
@@ -55,13 +55,13 @@ pub(crate) fn target(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
     let (mut path, query) = match path {
         "" if authority.is_some() => ("/".to_owned(), query),
         "" => (from.path().to_owned(), query.or(from.query())),
-        path if path.starts_with('/') => (without_dots(path), query),
+        path if path.starts_with('/') => (remove_dot_segments(path), query),
         path => {
             let directory = from
                 .path()
                 .rsplit_once('/')
                 .map_or("", |(directory, _)| directory);
-            (without_dots(&format!("{directory}/{path}")), query)
+            (remove_dot_segments(&format!("{directory}/{path}")), query)
         }
     };
     if let Some(query) = query {
@@ -83,8 +83,8 @@ fn is_scheme(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
 }
 
-/// A path that begins with `/`, its segments `.` and `..` resolved.
-fn without_dots(path: &str) -> String {
+/// Resolves the segments `.` and `..` of a path that begins with `/`.
+fn remove_dot_segments(path: &str) -> String {
     let mut segments = Vec::new();
     let mut rest = path.split('/').skip(1).peekable();
     while let Some(segment) = rest.next() {
@@ -103,7 +103,7 @@ fn without_dots(path: &str) -> String {
     format!("/{}", segments.join("/"))
 }
 
-/// An error if the library must not go there.
+/// Returns an error if this redirect must not be followed.
 pub(crate) fn check(to: &Uri, from: &Uri, count: u32, allow_plaintext: bool) -> Result<(), Error> {
     let refused = |why: &str| {
         Err(Error::new(
@@ -112,7 +112,7 @@ pub(crate) fn check(to: &Uri, from: &Uri, count: u32, allow_plaintext: bool) -> 
         ))
     };
     if count > MAX_REDIRECTS {
-        return refused("they do not end");
+        return refused("there were more than 5 in a row");
     }
     let origin = format!(
         "{}://{}",
@@ -120,7 +120,7 @@ pub(crate) fn check(to: &Uri, from: &Uri, count: u32, allow_plaintext: bool) -> 
         to.authority().map_or("", |a| a.as_str())
     );
     let Ok(endpoint) = Endpoint::parse(&origin, "redirect") else {
-        return refused("it leads to a URL that is no endpoint");
+        return refused("its target is not a valid endpoint URL");
     };
     if endpoint.is_https() {
         return Ok(());
@@ -134,7 +134,7 @@ pub(crate) fn check(to: &Uri, from: &Uri, count: u32, allow_plaintext: bool) -> 
     Ok(())
 }
 
-/// Scheme, host and port.
+/// Returns the scheme and the authority (host and port).
 pub(crate) fn origin(uri: &Uri) -> (Option<Scheme>, Option<Authority>) {
     (uri.scheme().cloned(), uri.authority().cloned())
 }
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use ::http::HeaderValue;
 
-    fn leads(location: &[u8]) -> Option<String> {
+    fn resolve(location: &[u8]) -> Option<String> {
         let from = "https://dbss.example.com/v1/p/download?local=en-us";
         let mut headers = HeaderMap::new();
         headers.insert(LOCATION, HeaderValue::from_bytes(location).expect("a value"));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_location_is_resolved_as_rfc_3986_says() {
+    fn location_is_resolved_per_rfc_3986() {
         for (location, to) in [
             ("x.pdf", "https://dbss.example.com/v1/p/x.pdf"),
             ("./x.pdf?a=b", "https://dbss.example.com/v1/p/x.pdf?a=b"),
@@ -179,7 +179,7 @@ mod tests {
             ("https://", ""),
             ("//a b/x", ""),
         ] {
-            assert_eq!(leads(location.as_bytes()).unwrap_or_default(), to, "{location}");
+            assert_eq!(resolve(location.as_bytes()).unwrap_or_default(), to, "{location}");
         }
     }
 }

@@ -15,9 +15,9 @@ pub(crate) struct Request<'a> {
     pub(crate) url: Uri,
     pub(crate) headers: &'a [(HeaderName, HeaderValue)],
     pub(crate) body: &'a [u8],
-    /// Whether the server may receive it twice without harm.
+    /// Whether the server may receive it twice without a second effect.
     pub(crate) idempotent: bool,
-    /// Secrets in the body, which no message may show.
+    /// Secrets in the body, to be redacted in messages.
     pub(crate) secrets: &'a [Zeroizing<String>],
 }
 
@@ -33,7 +33,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The request for this URL.
+    /// Builds the request to this URL.
     pub(super) fn at(&self, url: Uri) -> ::http::Request<&'a [u8]> {
         let mut request = ::http::Request::new(self.body);
         *request.method_mut() = self.method.clone();

@@ -1,4 +1,4 @@
-//! A response: its header judged, its body read to its true end.
+//! A response: checks its header, and reads its body to the end.
 
 use std::hint::black_box;
 use std::io::Read;
@@ -18,27 +18,27 @@ use super::service_error::{ERROR_BODY_LIMIT, ServiceError};
 use crate::error::{Error, Status};
 use crate::memory;
 
-/// How much of a document is asked for at once.
-const READ: usize = 16 * 1024;
+/// The size of one read of a document.
+const READ_SIZE: usize = 16 * 1024;
 
-/// How much of a header's value is looked at. Only tokens are longer.
+/// How many bytes of a header's value are read. Only tokens are longer.
 pub(crate) const VALUE_LIMIT: usize = 4096;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A response whose header has arrived and says soundly how its body ends.
+/// A response whose header has arrived and tells validly how its body ends.
 pub(crate) struct Response {
     call: Arc<Call>,
     status: StatusCode,
     headers: HeaderMap,
     body: BodyReader<'static>,
     secrets: Secrets,
-    /// Whether it is from where the request was sent, and not from where a
-    /// redirect led, without credentials.
+    /// Whether it is from the request's origin, and not from another one that a redirect
+    /// led to, without credentials.
     at_origin: bool,
-    /// Whether the request had a date that its signature holds for.
-    dated: bool,
-    /// Why it was not followed, where it is a redirect.
+    /// Whether the request's signature contained a date.
+    has_signed_date: bool,
+    /// Why it was not followed, if it is a redirect.
     not_followed: &'static str,
     /// The length that the server announced.
     announced: Option<u64>,
@@ -49,7 +49,7 @@ impl Response {
     pub(super) fn new(
         call: &Arc<Call>,
         response: ::http::Response<Body>,
-        may_be_unframed: bool,
+        allow_close_delimited: bool,
         secrets: Secrets,
     ) -> Result<Response, Error> {
         let (parts, body) = response.into_parts();
@@ -58,19 +58,18 @@ impl Response {
             status: parts.status,
             secrets,
             at_origin: true,
-            dated: false,
+            has_signed_date: false,
             not_followed: "",
             announced: None,
             received: 0,
             body: body.into_reader(),
             headers: parts.headers,
         };
-        // The other statuses are errors or have no body: what they tell does not
-        // depend on where it ends.
+        // Other statuses are errors or have no body, so an unclear end does no harm.
         if !response.status.is_success() || response.status == StatusCode::NO_CONTENT {
             return Ok(response);
         }
-        match framing(&response.headers, parts.version, may_be_unframed) {
+        match framing(&response.headers, parts.version, allow_close_delimited) {
             Ok(announced) => Ok(Response {
                 announced,
                 ..response
@@ -87,14 +86,17 @@ impl Response {
         Response { at_origin, ..self }
     }
 
-    pub(super) fn with_date(self, dated: bool) -> Response {
-        Response { dated, ..self }
+    pub(super) fn with_signed_date(self, has_signed_date: bool) -> Response {
+        Response {
+            has_signed_date,
+            ..self
+        }
     }
 
-    /// What is wrong with this machine's clock, where the request was signed and
-    /// the server tells its own time.
+    /// Describes what is wrong with this machine's clock, if the request was signed and
+    /// the response has a date.
     pub(super) fn clock_difference(&self) -> Option<String> {
-        let server = self.date().filter(|_| self.dated)?;
+        let server = self.date().filter(|_| self.has_signed_date)?;
         clock::difference(SystemTime::now(), server)
     }
 
@@ -106,56 +108,55 @@ impl Response {
         self.not_followed
     }
 
-    /// Whether it refuses the credentials that were sent.
+    /// Whether it rejects the credentials that were sent.
     pub(crate) fn refuses_credentials(&self) -> bool {
         self.at_origin && self.status == StatusCode::UNAUTHORIZED
     }
 
-    /// Whether it shows that the credentials that were sent are good.
+    /// Whether it proves that the credentials that were sent are valid.
     pub(crate) fn accepts_credentials(&self) -> bool {
         self.at_origin && self.status != StatusCode::UNAUTHORIZED && !self.status.is_server_error()
     }
 
-    /// The body's length as the server announced it; it may be a lie.
+    /// Returns the body's length as the server announced it, which may be wrong.
     pub(crate) fn announced(&self) -> Option<u64> {
         self.announced
     }
 
-    /// A header's value as text, which may be shown.
+    /// Returns a header's value as text, redacted.
     pub(crate) fn header(&self, name: HeaderName) -> Option<String> {
         Some(self.secrets.redact(self.raw_header(name)?))
     }
 
-    /// The same, not to be shown: a secret that the server repeats is still there.
+    /// Returns a header's value as text, not redacted: it must not be shown.
     pub(crate) fn raw_header(&self, name: HeaderName) -> Option<String> {
-        let value = beginning(self.headers.get(name)?);
-        // Nearly always it is valid, and that is found out faster than mended.
+        let value = readable_part(self.headers.get(name)?);
+        // Fast path: nearly always it is valid UTF-8.
         Some(match std::str::from_utf8(value) {
             Ok(text) => text.trim().to_owned(),
             Err(_) => String::from_utf8_lossy(value).trim().to_owned(),
         })
     }
 
-    /// Whether a header stands there more than once, so that which one counts
-    /// would be a guess.
+    /// Whether there is more than one header of this name, so that its value is ambiguous.
     pub(crate) fn is_repeated(&self, name: HeaderName) -> bool {
         self.headers.get_all(name).iter().nth(1).is_some()
     }
 
-    /// A text of its body without the secrets that were sent; none where it has none.
+    /// Redacts a text of its body; `None` if it contains no secret.
     pub(crate) fn redact(&self, text: &str) -> Option<String> {
         let is_suspicious = self.secrets.may_occur_in(text);
         is_suspicious.then(|| self.secrets.redact(text.to_owned()))
     }
 
-    /// The file name that it gives the body, made safe.
+    /// Returns the safe file name of the body, from Content-Disposition.
     pub(crate) fn filename(&self) -> Option<String> {
         let disposition = self.headers.get(header::CONTENT_DISPOSITION)?;
         self.secrets
-            .filename(String::from_utf8_lossy(beginning(disposition)).trim())
+            .filename(String::from_utf8_lossy(readable_part(disposition)).trim())
     }
 
-    /// Takes out a header's value that must not be shown.
+    /// Removes and returns a secret header's value.
     pub(crate) fn take_secret_header(
         &mut self,
         name: HeaderName,
@@ -166,8 +167,8 @@ impl Response {
         let mut taken = Zeroizing::new(Vec::new());
         memory::reserve(&mut taken, value.len())?;
         taken.extend_from_slice(value.as_bytes());
-        // A HeaderValue cannot be wiped. But allocators give out first what was
-        // freed last, so what it held is gone with the next of its size.
+        // A HeaderValue cannot be wiped. But allocators reuse the block that was freed last,
+        // so overwrite it through an allocation of the same size.
         drop(value);
         let mut other = Vec::new();
         memory::reserve(&mut other, taken.len())?;
@@ -180,19 +181,19 @@ impl Response {
         self.header(REQUEST_ID).filter(|id| !id.is_empty())
     }
 
-    /// The time by the server's clock, where it tells.
+    /// Returns the time by the server's clock, if the response has it.
     pub(crate) fn date(&self) -> Option<SystemTime> {
         httpdate::parse_http_date(&self.header(header::DATE)?).ok()
     }
 
-    /// How long the server asks to wait.
+    /// Returns how long the server asks to wait.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         retry_after(&self.header(header::RETRY_AFTER)?, self.date())
     }
 
-    /// An error if the body is compressed or otherwise encoded. It was asked
-    /// for as it is, and unpacking it would let a small response fill a disk.
-    pub(crate) fn refuse_encoding(&self) -> Result<(), Error> {
+    /// Returns an error if the body is compressed or otherwise encoded. The request asked
+    /// for none, and decompression could fill a disk from a small response.
+    pub(crate) fn check_encoding(&self) -> Result<(), Error> {
         let mut encodings = self
             .headers
             .get_all(header::CONTENT_ENCODING)
@@ -206,25 +207,25 @@ impl Response {
         Err(self.with_context(Error::new(
             Status::ContentEncoding,
             format!(
-                "the body came with Content-Encoding \"{encoding}\", which was not asked for; is a proxy in between?"
+                "the body has the Content-Encoding \"{encoding}\", which was not requested; is a proxy in between?"
             ),
         )))
     }
 
-    /// Adds to an error what this response's header told.
+    /// Adds this response's status and request id to an error, and redacts it.
     pub(crate) fn with_context(&self, error: Error) -> Error {
         error
             .map_text(|text| self.secrets.redact(text))
             .with_response(self.status.as_u16(), self.request_id())
     }
 
-    /// Reads some of the body. 0 is its end, whole and as long as announced.
+    /// Reads some of the body; 0 at its end. Fails if the length is not as announced.
     pub(crate) fn read(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
         let _entered = self.call.enter();
         let n = self
             .body
             .read(buf)
-            .map_err(|e| self.with_context(self.failed_in_body(ureq::Error::from(e))))?;
+            .map_err(|e| self.with_context(self.body_error(ureq::Error::from(e))))?;
         self.received += n as u64;
         let wrong = match self.announced {
             Some(announced) if n == 0 => self.received != announced,
@@ -234,13 +235,13 @@ impl Response {
         if wrong {
             return Err(self.with_context(self.wrong_length()));
         }
-        self.call.delivered();
+        self.call.reset_overhead();
         Ok(n)
     }
 
-    /// Reads a whole body that is a document. `limit` is more than any has.
+    /// Reads a complete body into memory. Fails if it is longer than `limit`.
     pub(crate) fn read_document(&mut self, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
-        self.refuse_encoding()?;
+        self.check_encoding()?;
         let mut bytes = Zeroizing::new(Vec::new());
         loop {
             let more = self.read_into(&mut bytes, limit.saturating_add(1));
@@ -250,19 +251,18 @@ impl Response {
             if bytes.len() > limit {
                 return Err(self.with_context(Error::new(
                     Status::UnexpectedResponse,
-                    format!("the response is longer than {limit} bytes, which none should be"),
+                    format!("the response is longer than {limit} bytes, the most that is accepted here"),
                 )));
             }
         }
     }
 
-    /// Reads some of the body behind what is there already, at most up to
-    /// `limit`; false at its end.
+    /// Appends some of the body to `bytes`, at most up to `limit`; returns false at its end.
     fn read_into(&mut self, bytes: &mut Zeroizing<Vec<u8>>, limit: usize) -> Result<bool, Error> {
         let held = bytes.len();
-        let most = limit.min(held + READ);
+        let most = limit.min(held + READ_SIZE);
         if most > bytes.capacity() {
-            // A vector that grows by itself leaves copies.
+            // A vector that grows leaves copies in freed memory.
             let mut larger = Zeroizing::new(Vec::new());
             memory::reserve(&mut larger, (2 * held).clamp(most, limit))?;
             larger.extend_from_slice(bytes);
@@ -274,13 +274,13 @@ impl Response {
         Ok(read? > 0)
     }
 
-    /// Reads an error body: at most [`ERROR_BODY_LIMIT`] of it, however long it
-    /// is and however it breaks off; within the stall timeout, however slowly
-    /// it comes. An error only if the call is cancelled or has no memory.
+    /// Reads and parses an error body: at most [`ERROR_BODY_LIMIT`] bytes, within the stall
+    /// timeout, even if it is truncated. Fails only if the call is cancelled or there is not
+    /// enough memory.
     pub(crate) fn read_service_error(&mut self) -> Result<ServiceError, Error> {
-        self.call.bound_to_stall_timeout();
+        self.call.limit_to_stall_timeout();
         let mut body = Zeroizing::new(Vec::new());
-        let readable = self.refuse_encoding().is_ok();
+        let readable = self.check_encoding().is_ok();
         while readable && body.len() < ERROR_BODY_LIMIT {
             match self.read_into(&mut body, ERROR_BODY_LIMIT) {
                 Err(e) if matches!(e.status(), Status::Cancelled | Status::OutOfMemory) => return Err(e),
@@ -291,8 +291,8 @@ impl Response {
         self.service_error(&body)
     }
 
-    /// What a body that is read already says, if it is an error's. An error only
-    /// where there is no memory for it.
+    /// Parses a body that was already read as an error body. Fails only if there is not
+    /// enough memory.
     pub(crate) fn service_error(&self, body: &[u8]) -> Result<ServiceError, Error> {
         ServiceError::parse(body, |text| self.secrets.redact(text))
     }
@@ -301,14 +301,14 @@ impl Response {
         Error::new(
             Status::Truncated,
             format!(
-                "the body has {} bytes, and {} were announced",
+                "the body has {} bytes, but {} were announced",
                 self.received,
                 self.announced.unwrap_or_default()
             ),
         )
     }
 
-    fn failed_in_body(&self, error: ureq::Error) -> Error {
+    fn body_error(&self, error: ureq::Error) -> Error {
         let received = self.received;
         let of = self
             .announced
@@ -323,28 +323,28 @@ impl Response {
                 None => error,
             }
         };
-        match translate(error) {
+        match own_error(error) {
             Ok(ours) if ours.status() == Status::ConnectionLost => broken(ours.message(), Some(&ours)),
             Ok(ours) => ours,
             Err(ureq::Error::Io(_)) => broken("the connection was closed", None),
-            Err(other) => unsound(&other),
+            Err(other) => invalid_http(&other),
         }
     }
 }
 
-/// What is looked at of a header's value.
-fn beginning(value: &HeaderValue) -> &[u8] {
+/// Returns the part of a header's value that is read.
+fn readable_part(value: &HeaderValue) -> &[u8] {
     let value = value.as_bytes().trim_ascii();
     &value[..value.len().min(VALUE_LIMIT)]
 }
 
-/// How the body ends: the length that was announced, or none where chunks or
-/// the end of the connection will tell. An error where nothing sound will.
-fn framing(headers: &HeaderMap, version: Version, may_be_unframed: bool) -> Result<Option<u64>, Error> {
+/// Returns the announced length; `None` if chunks or the end of the connection end the
+/// body. Fails if its end would be unclear.
+fn framing(headers: &HeaderMap, version: Version, allow_close_delimited: bool) -> Result<Option<u64>, Error> {
     let wrong = |what: &str| {
         Err(Error::new(
             Status::Protocol,
-            format!("the response is not sound HTTP: {what}"),
+            format!("the response is not valid HTTP: {what}"),
         ))
     };
     let mut announced = None;
@@ -370,16 +370,16 @@ fn framing(headers: &HeaderMap, version: Version, may_be_unframed: bool) -> Resu
         }
         _ => return wrong("its Transfer-Encoding is not plain chunks"),
     }
-    if announced.is_none() && !may_be_unframed {
+    if announced.is_none() && !allow_close_delimited {
         return wrong(
-            "neither a length nor chunks tell where the body ends, so nobody can tell whether it is whole",
+            "it has neither a Content-Length nor chunks, so a truncated body could not be detected",
         );
     }
     Ok(announced)
 }
 
-/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date, which is compared with
-/// the server's own clock where it shows it.
+/// Parses `Retry-After` (RFC 9110, 10.2.3): seconds, or a date, which is compared with
+/// the server's clock if the response has its date.
 pub(crate) fn retry_after(value: &str, date: Option<SystemTime>) -> Option<Duration> {
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
@@ -389,29 +389,29 @@ pub(crate) fn retry_after(value: &str, date: Option<SystemTime>) -> Option<Durat
     Some(until.duration_since(now).unwrap_or_default())
 }
 
-/// The library's own error, where that is what ureq hands on.
-fn translate(error: ureq::Error) -> Result<Error, ureq::Error> {
+/// Returns the library's own error, if ureq passed one on.
+fn own_error(error: ureq::Error) -> Result<Error, ureq::Error> {
     match error {
         ureq::Error::Other(inner) => inner.downcast::<Error>().map(|e| *e).map_err(ureq::Error::Other),
         other => Err(other),
     }
 }
 
-fn unsound(error: &ureq::Error) -> Error {
+fn invalid_http(error: &ureq::Error) -> Error {
     Error::new(
         Status::Protocol,
-        format!("the response is not sound HTTP: {error}"),
+        format!("the response is not valid HTTP: {error}"),
     )
 }
 
-pub(super) fn failed_before_body(error: ureq::Error) -> Error {
-    match translate(error) {
+pub(super) fn header_error(error: ureq::Error) -> Error {
+    match own_error(error) {
         Ok(ours) => ours,
         Err(ureq::Error::Io(_)) => Error::new(
             Status::ConnectionLost,
-            "the server closed the connection before its response was whole",
+            "the server closed the connection before the response's header was complete",
         ),
-        Err(other) => unsound(&other),
+        Err(other) => invalid_http(&other),
     }
 }
 
@@ -419,7 +419,7 @@ pub(super) fn failed_before_body(error: ureq::Error) -> Error {
 mod tests {
     use super::*;
 
-    fn sniff_format(
+    fn check_framing(
         headers: &[(&'static str, &str)],
         version: Version,
         https: bool,
@@ -435,21 +435,21 @@ mod tests {
     }
 
     #[test]
-    fn a_body_must_say_where_it_ends() {
+    fn body_without_clear_end_is_rejected() {
         let v11 = Version::HTTP_11;
         assert_eq!(
-            sniff_format(&[("content-length", "12")], v11, false),
+            check_framing(&[("content-length", "12")], v11, false),
             Ok(Some(12))
         );
         assert_eq!(
-            sniff_format(&[("content-length", "12"), ("content-length", "12")], v11, false),
+            check_framing(&[("content-length", "12"), ("content-length", "12")], v11, false),
             Ok(Some(12))
         );
         assert_eq!(
-            sniff_format(&[("transfer-encoding", "Chunked")], v11, false),
+            check_framing(&[("transfer-encoding", "Chunked")], v11, false),
             Ok(None)
         );
-        assert_eq!(sniff_format(&[], v11, true), Ok(None));
+        assert_eq!(check_framing(&[], v11, true), Ok(None));
         for (headers, version) in [
             (&[][..], v11),
             (&[("content-length", "")], v11),
@@ -465,7 +465,7 @@ mod tests {
             ),
             (&[("transfer-encoding", "chunked")], Version::HTTP_10),
         ] {
-            assert!(sniff_format(headers, version, false).is_err(), "{headers:?}");
+            assert!(check_framing(headers, version, false).is_err(), "{headers:?}");
         }
     }
 }

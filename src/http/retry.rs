@@ -1,16 +1,16 @@
-//! How often and how fast something is tried again.
+//! How often, and after what pause, a failed attempt is repeated.
 
 use std::time::Duration;
 
 use super::call::Call;
 use crate::error::Error;
 
-/// Backoff: a random time up to this, doubled with each failure in a row.
-/// A fuzzer has no time for it.
+/// Backoff: a random time up to this, doubled with each failure in a row. None in a
+/// fuzzer.
 const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(fuzzing) { 0 } else { 250 });
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// The attempts at one thing.
+/// Counts the failed attempts of one request or transfer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retry {
     pub(crate) max_attempts: u32,
@@ -27,22 +27,21 @@ impl Retry {
         }
     }
 
-    /// Counts anew: an attempt got somewhere.
+    /// Resets the count: an attempt made progress.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// Counts a failure. How long to wait before the next attempt; none where
-    /// there is none to make, or the server asks for more than the caller wants
-    /// to wait.
+    /// Counts a failure and returns how long to wait before the next attempt. `None` if
+    /// there must be no other attempt, or the server asks for a longer wait than allowed.
     pub(crate) fn pause_after(&mut self, failure: &Error) -> Option<Duration> {
         self.failures += 1;
         if !failure.is_transient() || self.failures >= self.max_attempts {
             return None;
         }
         match failure.retry_after() {
-            Some(asked) if asked > self.max_retry_after => None,
-            Some(asked) => Some(asked),
+            Some(requested) if requested > self.max_retry_after => None,
+            Some(requested) => Some(requested),
             None => {
                 let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(10));
                 Some(doubled.min(LONGEST_PAUSE).mul_f64(fastrand::f64()))
@@ -50,7 +49,7 @@ impl Retry {
         }
     }
 
-    /// Makes attempts until one succeeds, or the last has failed.
+    /// Makes attempts until one succeeds or the last one has failed.
     pub(crate) fn run<T>(
         mut self,
         call: &Call,

@@ -1,4 +1,4 @@
-//! Keeps what was sent in confidence out of what is said about it.
+//! Redacts secrets that were sent from texts that the server returns.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,39 +15,38 @@ use super::content::{safe_filename, safe_name};
 use crate::memory;
 use crate::text::is_deceptive;
 
-/// Below this, a text is no secret, and blotting it out would only destroy the
-/// text around it.
-const SHORTEST: usize = 8;
+/// The shortest text that is redacted. Shorter ones occur by chance.
+const MIN_SECRET: usize = 8;
 
-/// So much of a secret is a secret itself.
-const LONG_PART: usize = 32;
+/// The shortest part of a secret that is redacted anywhere.
+const MIN_PART: usize = 32;
 
-/// A longer text in which a secret may be is not shown at all: to look for it
-/// takes many times the text's memory.
-const LONGEST_TEXT: usize = 16 * 1024;
+/// The longest text that is searched: the search takes many times the text's memory. A
+/// longer text that may contain a secret is redacted completely.
+const MAX_TEXT: usize = 16 * 1024;
 
-/// So much memory the search takes for each byte, at most.
-const ROOM: usize = 64;
+/// The most memory that the search takes for each byte of text.
+const MEMORY_PER_BYTE: usize = 64;
 
 const REDACTED: &str = "***";
 
-/// The values that a request carried in headers marked as sensitive, and those
-/// in its body. A server may echo them, and its words end in errors and logs.
+/// The secrets of a request: its sensitive headers, and those in its body. A server may
+/// echo them, and its texts end up in errors and logs.
 pub(crate) struct Secrets {
     headers: Vec<HeaderValue>,
     others: Vec<Zeroizing<String>>,
     token: Option<Arc<Token>>,
-    /// Of all but the token. Not in place: a call's stack is small.
+    /// The filter for all but the token. Boxed, since a call's stack may be small.
     filter: OnceLock<Box<Filter>>,
 }
 
-/// A token that was sent, with its filter.
+/// A token, with its filter.
 struct Token {
     value: HeaderValue,
     filter: Filter,
 }
 
-/// The token that was sent last, which nearly always is the next one too.
+/// A cache of the last token: nearly always the next request has the same.
 #[derive(Default)]
 pub(crate) struct LastToken(ArcSwapOption<Token>);
 
@@ -63,8 +62,7 @@ impl LastToken {
     }
 
     fn with_filter(&self, value: &HeaderValue) -> Arc<Token> {
-        // Copies of one header share their bytes, and this keeps them where they
-        // are.
+        // Clones of one header value share their bytes, and this clone keeps them alive.
         let last = self.0.load();
         if let Some(token) = &*last
             && std::ptr::eq(token.value.as_bytes(), value.as_bytes())
@@ -85,8 +83,8 @@ impl Secrets {
         let mut token = None;
         let mut secret = Vec::new();
         for (name, value) in headers.iter().filter(|(_, value)| value.is_sensitive()) {
-            // A signature is never the same twice.
-            if name == AUTHORIZATION || token.is_some() || value.len() < SHORTEST {
+            // Signatures differ each time, so caching them is useless.
+            if name == AUTHORIZATION || token.is_some() || value.len() < MIN_SECRET {
                 secret.push(value.clone());
             } else {
                 token = Some(last.with_filter(value));
@@ -109,48 +107,47 @@ impl Secrets {
         let headers = self.headers.iter().map(HeaderValue::as_bytes);
         headers
             .chain(self.others.iter().map(|s| s.as_bytes()))
-            .filter(|secret| secret.len() >= SHORTEST)
+            .filter(|secret| secret.len() >= MIN_SECRET)
     }
 
-    /// Whether a text must be looked at closely, which nearly none must.
+    /// Whether a text may contain a secret. A quick test, which is false for nearly all texts.
     pub(crate) fn may_occur_in(&self, text: &str) -> bool {
-        if text.len() < SHORTEST {
+        if text.len() < MIN_SECRET {
             return false;
         }
         let text = text.as_bytes();
         self.token
             .as_ref()
-            .is_some_and(|token| token.filter.lets_pass(text))
+            .is_some_and(|token| token.filter.may_match(text))
             || self.each_other().next().is_some()
                 && self
                     .filter
                     .get_or_init(|| Box::new(Filter::of(&self.each_other().collect::<Vec<_>>())))
-                    .lets_pass(text)
+                    .may_match(text)
     }
 
-    /// `text` without the secrets: also where they are percent-encoded, escaped as
-    /// in JSON, or folded; long parts of them; and the beginning of one at its end,
-    /// where it was cut.
+    /// Removes secrets from a text: also if they are percent-encoded, escaped as in JSON, or
+    /// folded; also long parts of them, and the beginning of one at the end of the text.
     pub(crate) fn redact(&self, text: String) -> String {
         if !self.may_occur_in(&text) {
             return text;
         }
-        let is_small = text.len() < SHORTEST * LONG_PART;
-        if text.len() > LONGEST_TEXT || !is_small && memory::probe(text.len() * ROOM).is_err() {
+        let is_small = text.len() < MIN_SECRET * MIN_PART;
+        if text.len() > MAX_TEXT || !is_small && memory::probe(text.len() * MEMORY_PER_BYTE).is_err() {
             return REDACTED.to_owned();
         }
         let mut found: Vec<Range<usize>> = Vec::new();
-        for undo in ways(text.as_bytes()) {
-            let plain = Plain::of(text.as_bytes(), *undo).stripped();
+        for undo in undo_modes(text.as_bytes()) {
+            let comparable = ComparableText::of(text.as_bytes(), *undo).stripped();
             for secret in self.each() {
-                // A secret may have escapes of its own, which a server may undo.
-                for undo_its_own in ways(secret) {
-                    let form = Plain::of(secret, *undo_its_own).stripped();
-                    if form.bytes.len() >= SHORTEST {
-                        find(&plain, &form.bytes, &mut found);
-                    } else if !undo_its_own {
-                        // Too little is left of it, so what it lost counts too.
-                        find(&Plain::of(text.as_bytes(), *undo), secret, &mut found);
+                // The secret itself may contain escapes, which a server may undo.
+                for undo_in_secret in undo_modes(secret) {
+                    let form = ComparableText::of(secret, *undo_in_secret).stripped();
+                    if form.bytes.len() >= MIN_SECRET {
+                        find_secret(&comparable, &form.bytes, &mut found);
+                    } else if !undo_in_secret {
+                        // The stripped form is too short, so search for the exact secret.
+                        find_secret(&ComparableText::of(text.as_bytes(), *undo), secret, &mut found);
                     }
                 }
             }
@@ -178,8 +175,9 @@ impl Secrets {
         clean + text.get(at..).unwrap_or_default()
     }
 
-    /// The file name in a `Content-Disposition`. Some encodings of a secret show in
-    /// the name alone; others no longer do, as some characters are replaced there.
+    /// Returns the redacted file name in a `Content-Disposition`. The header is redacted
+    /// before decoding, since safe names replace some characters. The name is redacted
+    /// after it, since decoding reveals other encodings.
     pub(super) fn filename(&self, disposition: &str) -> Option<String> {
         let name = if self.may_occur_in(disposition) {
             safe_filename(&self.redact(disposition.to_owned()))
@@ -190,22 +188,22 @@ impl Secrets {
     }
 }
 
-/// Whether to undo escapes: both ways where there may be some.
-fn ways(text: &[u8]) -> &'static [bool] {
+/// Returns whether to search without or with undone escapes: both if there may be some.
+fn undo_modes(text: &[u8]) -> &'static [bool] {
     let has_escapes = memchr::memchr2(b'%', b'\\', text).is_some();
     if has_escapes { &[false, true] } else { &[false] }
 }
 
-/// A byte as it is, or an escape, which stands for up to four.
+/// A byte, or the up to four bytes of a decoded escape.
 struct Unit {
     bytes: [u8; 4],
     len: usize,
-    /// Where it stands in the text.
-    place: Range<usize>,
+    /// Its position in the text.
+    position: Range<usize>,
 }
 
-/// Reads percent-encoding and the escapes of JSON: what they stand for, how many
-/// bytes that has, and how many the escape has.
+/// Decodes a percent-encoded byte or a JSON escape. Returns its bytes, how many they are,
+/// and the length of the escape.
 fn escape(rest: &[u8]) -> Option<([u8; 4], usize, usize)> {
     let hex = |digits: &[u8]| {
         digits.iter().try_fold(0, |value, digit| {
@@ -230,7 +228,7 @@ fn escape(rest: &[u8]) -> Option<([u8; 4], usize, usize)> {
                 _ => (first, 6),
             };
             let mut bytes = [0; 4];
-            // Half of a pair is no character.
+            // Half of a surrogate pair is not a character.
             let written = char::from_u32(code).map_or(0, |c| c.encode_utf8(&mut bytes).len());
             Some((bytes, written, len))
         }
@@ -250,56 +248,56 @@ fn escape(rest: &[u8]) -> Option<([u8; 4], usize, usize)> {
     }
 }
 
-/// The bytes of a text, with its escapes undone or not.
+/// Iterates over the bytes of a text, with its escapes undone or not.
 fn units(text: &[u8], undo: bool) -> impl Iterator<Item = Unit> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let first = *text.get(at)?;
         let undone = if undo { escape(&text[at..]) } else { None };
         let (bytes, len, taken) = undone.unwrap_or(([first, 0, 0, 0], 1, 1));
-        let place = at..at + taken;
+        let position = at..at + taken;
         at += taken;
-        Some(Unit { bytes, len, place })
+        Some(Unit { bytes, len, position })
     })
 }
 
-/// A text in the form in which it is compared.
-struct Plain<'a> {
+/// A text in the form in which it is searched or compared.
+struct ComparableText<'a> {
     bytes: Cow<'a, [u8]>,
-    /// Where each byte stands in the text; none where it is the text itself.
-    places: Option<Vec<Range<usize>>>,
+    /// The position of each byte in the original text; `None` if they are the same.
+    positions: Option<Vec<Range<usize>>>,
 }
 
-impl Plain<'_> {
-    fn of(text: &[u8], undo: bool) -> Plain<'_> {
+impl ComparableText<'_> {
+    fn of(text: &[u8], undo: bool) -> ComparableText<'_> {
         if !undo {
-            return Plain {
+            return ComparableText {
                 bytes: Cow::Borrowed(text),
-                places: None,
+                positions: None,
             };
         }
         let mut bytes = Vec::with_capacity(text.len());
-        let mut places = Vec::with_capacity(text.len());
+        let mut positions = Vec::with_capacity(text.len());
         for unit in units(text, undo) {
             for byte in &unit.bytes[..unit.len] {
                 bytes.push(*byte);
-                places.push(unit.place.clone());
+                positions.push(unit.position.clone());
             }
         }
-        Plain {
+        ComparableText {
             bytes: Cow::Owned(bytes),
-            places: Some(places),
+            positions: Some(positions),
         }
     }
 
-    fn place(&self, index: usize) -> Range<usize> {
-        self.places
+    fn position(&self, index: usize) -> Range<usize> {
+        self.positions
             .as_ref()
-            .map_or(index..index + 1, |places| places[index].clone())
+            .map_or(index..index + 1, |positions| positions[index].clone())
     }
 
-    /// Without what may be put into a text on the way: blanks, backslashes and what
-    /// cannot be seen.
+    /// Removes characters that may be added on the way: blanks, backslashes and invisible
+    /// ones.
     fn stripped(self) -> Self {
         if self.bytes.iter().all(|b| is_visible(*b)) {
             return self;
@@ -313,17 +311,17 @@ impl Plain<'_> {
             keep.extend(std::iter::repeat_n(true, chunk.invalid().len()));
         }
         let kept = || (0..self.bytes.len()).filter(|i| keep[*i]);
-        // A vector that grows by itself leaves copies.
+        // A vector that grows leaves copies in freed memory.
         let mut bytes = Vec::with_capacity(self.bytes.len());
         bytes.extend(kept().map(|i| self.bytes[i]));
-        Plain {
+        ComparableText {
             bytes: Cow::Owned(bytes),
-            places: Some(kept().map(|i| self.place(i)).collect()),
+            positions: Some(kept().map(|i| self.position(i)).collect()),
         }
     }
 }
 
-impl Drop for Plain<'_> {
+impl Drop for ComparableText<'_> {
     fn drop(&mut self) {
         if let Cow::Owned(bytes) = &mut self.bytes {
             bytes.zeroize();
@@ -331,75 +329,75 @@ impl Drop for Plain<'_> {
     }
 }
 
-/// A quick test of texts.
+/// A Bloom filter of the secrets' 4-grams, for a quick test of texts.
 struct Filter {
-    /// A bit for each four neighbours in a secret: a part has all of its from it.
-    neighbours: Vec<u64>,
-    /// Whether there is a secret of which too little is plain ASCII.
-    lets_all_pass: bool,
+    /// A bit for each four adjacent bytes of a secret.
+    ngrams: Vec<u64>,
+    /// Whether a secret has too little plain ASCII for the filter, so all texts match.
+    matches_all: bool,
 }
 
-/// So many neighbours a run of [`SHORTEST`] has.
-const LONGEST_RUN: usize = SHORTEST - 3;
+/// The number of 4-grams in [`MIN_SECRET`] bytes.
+const RUN_LENGTH: usize = MIN_SECRET - 3;
 
 impl Filter {
     fn of(secrets: &[&[u8]]) -> Filter {
-        // One bit of 32 is set. A secret of more than 8 KiB has more, and then more
-        // texts are looked at closely.
+        // About one bit of 32 is set. With more than 8 KiB of secrets it is more, and then
+        // more texts are searched in vain.
         let len = secrets.iter().map(|secret| secret.len()).sum::<usize>();
         let words = (len / 2).clamp(64, 4096).next_power_of_two();
         let mut filter = Filter {
-            neighbours: Vec::new(),
-            lets_all_pass: false,
+            ngrams: Vec::new(),
+            matches_all: false,
         };
-        if memory::reserve(&mut filter.neighbours, words).is_err() {
-            filter.lets_all_pass = true;
+        if memory::reserve(&mut filter.ngrams, words).is_err() {
+            filter.matches_all = true;
             return filter;
         }
-        filter.neighbours.resize(words, 0);
+        filter.ngrams.resize(words, 0);
         for secret in secrets {
-            for undo in ways(secret) {
+            for undo in undo_modes(secret) {
                 let (mut last, mut len) = (0, 0);
                 any_visible(secret, *undo, |byte| {
                     last = last << 8 | u32::from(byte);
-                    let (word, bit) = filter.place(last);
-                    filter.neighbours[word] |= bit;
+                    let (word, bit) = filter.position(last);
+                    filter.ngrams[word] |= bit;
                     len += 1;
                     false
                 });
                 let is_ascii = units(secret, *undo).all(|unit| unit.bytes.is_ascii());
-                filter.lets_all_pass |= !is_ascii || len < SHORTEST && !undo;
+                filter.matches_all |= !is_ascii || len < MIN_SECRET && !undo;
             }
         }
         filter
     }
 
-    /// The place of four neighbours.
-    fn place(&self, neighbours: u32) -> (usize, u64) {
-        let hash = neighbours.wrapping_mul(0x9e37_79b1) >> 14;
-        // A power of two.
-        let word = (hash as usize / 64) & (self.neighbours.len() - 1);
+    /// Returns the word and the bit of a 4-gram.
+    fn position(&self, ngrams: u32) -> (usize, u64) {
+        let hash = ngrams.wrapping_mul(0x9e37_79b1) >> 14;
+        // The length is a power of two.
+        let word = (hash as usize / 64) & (self.ngrams.len() - 1);
         (word, 1 << (hash % 64))
     }
 
-    fn has(&self, neighbours: u32) -> bool {
-        let (word, bit) = self.place(neighbours);
-        self.neighbours[word] & bit != 0
+    fn has(&self, ngrams: u32) -> bool {
+        let (word, bit) = self.position(ngrams);
+        self.ngrams[word] & bit != 0
     }
 
-    fn lets_pass(&self, text: &[u8]) -> bool {
+    fn may_match(&self, text: &[u8]) -> bool {
         let has_run = |undo| self.may_have_run(text, undo) && self.has_run(text, undo);
-        self.lets_all_pass || ways(text).iter().any(|undo| has_run(*undo))
+        self.matches_all || undo_modes(text).iter().any(|undo| has_run(*undo))
     }
 
-    /// Looks at so few places that one of them is in each run.
+    /// Checks only some 4-grams, so that each run contains one of them.
     fn may_have_run(&self, text: &[u8], undo: bool) -> bool {
-        let (mut wait, mut last) = (LONGEST_RUN, 0);
+        let (mut wait, mut last) = (RUN_LENGTH, 0);
         any_visible(text, undo, |byte| {
             last = last << 8 | u32::from(byte);
             wait -= 1;
             wait == 0 && {
-                wait = LONGEST_RUN;
+                wait = RUN_LENGTH;
                 self.has(last)
             }
         })
@@ -410,13 +408,12 @@ impl Filter {
         any_visible(text, undo, |byte| {
             last = last << 8 | u32::from(byte);
             run = if self.has(last) { run + 1 } else { 0 };
-            run == LONGEST_RUN
+            run == RUN_LENGTH
         })
     }
 }
 
-/// Whether any is wanted of the bytes that [`Plain::stripped`] leaves of a text's
-/// ASCII.
+/// Whether `is_wanted` is true for any ASCII byte that [`ComparableText::stripped`] keeps.
 fn any_visible(text: &[u8], undo: bool, mut is_wanted: impl FnMut(u8) -> bool) -> bool {
     let mut take = |byte: &u8| is_visible(*byte) && is_wanted(*byte);
     if undo {
@@ -430,21 +427,21 @@ fn is_visible(byte: u8) -> bool {
     byte.is_ascii_graphic() && byte != b'\\'
 }
 
-/// Adds where a text holds a secret, or enough of it.
-fn find(text: &Plain<'_>, secret: &[u8], found: &mut Vec<Range<usize>>) {
+/// Adds the positions of a secret, or of long enough parts of it.
+fn find_secret(text: &ComparableText<'_>, secret: &[u8], found: &mut Vec<Range<usize>>) {
     let mut add = |part: Range<usize>| {
-        found.push(text.place(part.start).start..text.place(part.end - 1).end);
+        found.push(text.position(part.start).start..text.position(part.end - 1).end);
     };
     let bytes = &text.bytes[..];
     for at in memmem::find_iter(bytes, secret) {
         add(at..at + secret.len());
     }
-    if bytes.len() >= LONG_PART && secret.len() >= LONG_PART {
-        find_long_parts(bytes, secret, &mut add);
+    if bytes.len() >= MIN_PART && secret.len() >= MIN_PART {
+        find_parts(bytes, secret, &mut add);
     }
-    // The beginning of the secret at the end of the text.
+    // Find the beginning of the secret at the end of the text.
     let longest = secret.len().min(bytes.len());
-    let cut = (SHORTEST..=longest)
+    let cut = (MIN_SECRET..=longest)
         .rev()
         .find(|n| bytes.ends_with(&secret[..*n]));
     if let Some(n) = cut {
@@ -452,33 +449,33 @@ fn find(text: &Plain<'_>, secret: &[u8], found: &mut Vec<Range<usize>>) {
     }
 }
 
-fn find_long_parts(text: &[u8], secret: &[u8], add: &mut impl FnMut(Range<usize>)) {
-    // Every part that is so long has a whole block of this length in it.
-    const BLOCK: usize = LONG_PART / 2;
+fn find_parts(text: &[u8], secret: &[u8], add: &mut impl FnMut(Range<usize>)) {
+    // Every part of at least MIN_PART bytes contains a complete aligned block.
+    const BLOCK: usize = MIN_PART / 2;
     let mut from = 0;
     while let Some(wanted) = text.get(from..from + BLOCK) {
         let finder = memmem::Finder::new(wanted);
         let mut next = 0;
-        // Those that overlap too, which the crate's iterator leaves out.
-        let places = std::iter::from_fn(|| {
+        // Overlapping matches count too, which the crate's iterator skips.
+        let positions = std::iter::from_fn(|| {
             let at = next + finder.find(secret.get(next..)?)?;
             next = at + 1;
             Some(at)
         });
-        let parts = places.filter_map(|at| {
-            let back = same(text[..from].iter().rev(), secret[..at].iter().rev());
-            let on = same(text[from..].iter(), secret[at..].iter());
-            (back + on >= LONG_PART).then_some(from - back..from + on)
+        let parts = positions.filter_map(|at| {
+            let back = common_prefix(text[..from].iter().rev(), secret[..at].iter().rev());
+            let on = common_prefix(text[from..].iter(), secret[at..].iter());
+            (back + on >= MIN_PART).then_some(from - back..from + on)
         });
-        // A secret that repeats itself has several, and few of them are enough.
+        // A repetitive secret has many matches, and a few of them are enough.
         let part = parts.take(32).max_by_key(Range::len);
         from = part.as_ref().map_or(from + BLOCK, |part| part.end);
         part.into_iter().for_each(&mut *add);
     }
 }
 
-/// How many are the same at the beginning.
-fn same<'a>(one: impl Iterator<Item = &'a u8>, other: impl Iterator<Item = &'a u8>) -> usize {
+/// Returns the length of the common prefix.
+fn common_prefix<'a>(one: impl Iterator<Item = &'a u8>, other: impl Iterator<Item = &'a u8>) -> usize {
     one.zip(other).take_while(|(one, other)| one == other).count()
 }
 
@@ -502,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn each_secret_goes_wherever_it_stands_and_nothing_else_does() {
+    fn only_secrets_are_redacted() {
         let secrets = secrets(&["MIIabc+/=token", "another-secret"]);
         let redact = |text: &str| secrets.redact(text.to_owned());
         assert_eq!(redact("bad MIIabc+/=token, MIIabc+/=token!"), "bad ***, ***!");
@@ -512,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_was_cut_inside_a_secret_shows_no_part_of_it() {
+    fn secret_cut_at_end_of_text_is_redacted() {
         let secrets = secrets(&["MIIabc+/=token"]);
         let redact = |text: &str| secrets.redact(text.to_owned());
         assert_eq!(redact("bad MIIabc+/=toke"), "bad ***");
@@ -526,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_goes_however_it_is_written_and_so_does_a_long_part_of_it() {
+    fn encoded_secrets_and_long_parts_are_redacted() {
         let secrets = secrets(&["MIIabc+/=token", "0123456789abcdefghijklmnopqrstuvwxyz"]);
         let redact = |text: &str| secrets.redact(text.to_owned());
         for text in [
@@ -556,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_whose_beginning_repeats_goes_too() {
+    fn secret_with_repeated_beginning_is_redacted() {
         for secret in ["11111112", "aaaaaaaB", "abababac", "xyxyxyxyQ!", "aabaabaabaac"] {
             let secrets = secrets(&[secret]);
             for before in ["", "x", "xy", "xyz"] {
@@ -577,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_of_any_characters_goes_in_every_form() {
+    fn secret_of_any_characters_is_redacted_in_every_form() {
         let percent = |text: &str| -> String { text.bytes().map(|b| format!("%{b:02X}")).collect() };
         let some = |text: &str| -> String {
             let is_plain = |b: &u8| b.is_ascii_alphanumeric();
@@ -632,9 +629,9 @@ mod tests {
                 (folded(secret), true),
             ] {
                 let seen = secrets.redact(format!("é: {form}!"));
-                // A secret with few visible characters is looked for as it is.
+                // A secret with few visible characters is searched in its exact form only.
                 let visible = secret.bytes().filter(|b| *b != b' ').count();
-                if !is_folded || visible >= SHORTEST {
+                if !is_folded || visible >= MIN_SECRET {
                     assert_eq!(seen, "é: ***!", "{secret} as {form}");
                 }
             }
@@ -648,7 +645,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_escape_stays() {
+    fn invalid_escapes_are_unchanged() {
         let others = ["0123456789", "pass\\word12"].map(|secret| Zeroizing::new(secret.to_owned()));
         let secrets = Secrets::of(&HeaderMap::new(), &others, &LastToken::default());
         for text in [
@@ -666,12 +663,12 @@ mod tests {
         assert_eq!(secrets.redact("\\ud83d0123456789".to_owned()), "\\ud83d***");
         assert!(!secrets.may_occur_in("attachment; filename*=UTF-8''%E6%8A%A5%E5%91%8A.pdf"));
         assert!(!secrets.may_occur_in("Wed, 21 Oct 2026 07:28:00 GMT"));
-        let long = "0123456789 ".repeat(LONGEST_TEXT / 8);
+        let long = "0123456789 ".repeat(MAX_TEXT / 8);
         assert_eq!(secrets.redact(long), "***");
     }
 
     #[test]
-    fn a_long_part_may_begin_and_end_inside_a_character() {
+    fn part_that_splits_characters_is_redacted() {
         let secret = "é密é密é密é密é密é密é密é密é密é密é密";
         let secrets = Secrets::of(
             &HeaderMap::new(),
@@ -689,7 +686,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_name_shows_no_secret_however_it_is_encoded() {
+    fn filename_with_encoded_secret_is_redacted() {
         let odd = secrets(&["MII:abc\"/token"]);
         for disposition in [
             "attachment; filename=a-MII:abc\"/token.pdf",

@@ -1,5 +1,4 @@
-//! What a service says when it refuses: all the shapes in which the endpoint,
-//! its gateway and its neighbours say it.
+//! Parses error bodies: all the formats of the endpoint, its gateway and related services.
 
 use std::fmt;
 
@@ -12,34 +11,33 @@ use crate::error::{Detail, Error, ServiceText};
 use crate::memory;
 use crate::text::shorten;
 
-/// No sound error is larger; the rest is not read.
+/// How much of an error body is read. Real ones are smaller.
 pub(crate) const ERROR_BODY_LIMIT: usize = 64 * 1024;
 
-/// The longest plain text that is kept as the service's words.
+/// The longest plain text that is kept as the service's message.
 const TEXT_LIMIT: usize = 1024;
 
 /// The longest text of a JSON error that is kept.
 const FIELD_LIMIT: usize = 16 * 1024;
 
-/// How much of all `details` together is kept.
+/// How many bytes of all `details` together are kept.
 const DETAILS_LIMIT: usize = 8 * 1024;
 
-/// How many error objects may stand one inside another; the service's have two.
-/// They are followed in a loop: how deep a server nests its JSON costs no stack.
+/// How many nested error objects are read; the service nests two. The code is a loop,
+/// so deeply nested JSON costs no stack.
 const MAX_NESTED: usize = 8;
 
-/// A larger body is read only where there is memory for the copies of it.
-const ORDINARY: usize = 4096;
+/// A larger body is parsed only if there is memory for the copies of it.
+const PROBE_THRESHOLD: usize = 4096;
 
 /// How many entries of `details` are kept.
 const MAX_DETAILS: usize = 64;
 
-/// Every field by which some part of the service names some part of an error.
-/// The values are still JSON: serde_json passes over a value in a loop, however
-/// deep it is, and nothing is copied before it is known to be wanted.
+/// All fields of the known error formats. The values stay raw JSON: serde_json skips raw
+/// values in a loop, however deep they are, and only the values that are used are copied.
 #[derive(Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
-struct Shape<'a> {
+struct ErrorBody<'a> {
     error_code: Json<'a>,
     error_msg: Json<'a>,
     #[serde(rename = "errorCode")]
@@ -55,36 +53,36 @@ struct Shape<'a> {
     error: Json<'a>,
 }
 
-/// A value of any type, or none.
+/// A raw JSON value, if the field is present.
 type Json<'a> = Option<&'a RawValue>;
 
-/// A scalar as text; anything else, null and "" included, as none.
+/// Returns a scalar as text; `None` for anything else, null and "" included.
 fn text(value: Json<'_>) -> Option<String> {
     let json = value?.get();
     match json.as_bytes().first()? {
-        b'"' => serde_json::from_str(json).ok().map(|Beginning(text)| text),
+        b'"' => serde_json::from_str(json).ok().map(|Shortened(text)| text),
         b'-' | b'0'..=b'9' => Some(json[..json.len().min(FIELD_LIMIT)].to_owned()),
         _ => None,
     }
     .filter(|text: &String| !text.is_empty())
 }
 
-/// A text's first [`FIELD_LIMIT`] bytes.
-struct Beginning(String);
+/// The first [`FIELD_LIMIT`] bytes of a text.
+struct Shortened(String);
 
-impl<'de> Deserialize<'de> for Beginning {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Beginning, D::Error> {
+impl<'de> Deserialize<'de> for Shortened {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Shortened, D::Error> {
         struct Visitor;
 
         impl de::Visitor<'_> for Visitor {
-            type Value = Beginning;
+            type Value = Shortened;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Beginning, E> {
-                Ok(Beginning(shorten(text, FIELD_LIMIT).to_owned()))
+            fn visit_str<E>(self, text: &str) -> Result<Shortened, E> {
+                Ok(Shortened(shorten(text, FIELD_LIMIT).to_owned()))
             }
         }
 
@@ -92,18 +90,18 @@ impl<'de> Deserialize<'de> for Beginning {
     }
 }
 
-fn first(candidates: &[Json<'_>]) -> Option<String> {
+fn first_text(candidates: &[Json<'_>]) -> Option<String> {
     candidates.iter().find_map(|value| text(*value))
 }
 
-fn object<'a>(value: Json<'a>) -> Option<Shape<'a>> {
-    // An error of the parser would quote another value.
+fn parse_object<'a>(value: Json<'a>) -> Option<ErrorBody<'a>> {
+    // For any other value, the parser would make an error that quotes it.
     let json = value?.get();
-    let Object(shape) = serde_json::from_str(json.strip_prefix('{').map(|_| json)?).ok()?;
-    Some(shape)
+    let Object(body) = serde_json::from_str(json.strip_prefix('{').map(|_| json)?).ok()?;
+    Some(body)
 }
 
-/// The entries of an array of details that are objects.
+/// The objects in an array of details.
 struct Details(Vec<Detail>);
 
 impl<'de> Deserialize<'de> for Details {
@@ -119,20 +117,20 @@ impl<'de> Deserialize<'de> for Details {
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Details, A::Error> {
                 let mut details = Vec::new();
-                let mut kept = 0;
+                let mut total_len = 0;
                 while details.len() < MAX_DETAILS {
                     let Some(value) = seq.next_element::<&RawValue>()? else {
                         return Ok(Details(details));
                     };
-                    let Some(entry) = object(Some(value)) else {
+                    let Some(entry) = parse_object(Some(value)) else {
                         continue;
                     };
                     let detail = Detail {
-                        code: first(&[entry.error_code, entry.camel_code]),
-                        message: first(&[entry.error_msg, entry.camel_msg]),
+                        code: first_text(&[entry.error_code, entry.camel_code]),
+                        message: first_text(&[entry.error_msg, entry.camel_msg]),
                     };
-                    kept += detail.len();
-                    if kept > DETAILS_LIMIT {
+                    total_len += detail.len();
+                    if total_len > DETAILS_LIMIT {
                         break;
                     }
                     details.push(detail);
@@ -146,50 +144,50 @@ impl<'de> Deserialize<'de> for Details {
     }
 }
 
-/// An error body, understood as far as possible.
+/// An error body, parsed as far as possible.
 #[derive(Default)]
 pub(crate) struct ServiceError {
     pub(crate) text: ServiceText,
-    /// Whether the body is one of the service's JSON error objects.
+    /// Whether the body is a JSON error object.
     pub(crate) is_error_object: bool,
 }
 
 impl ServiceError {
-    /// Reads the first part of a body of any kind. `redact` takes secrets out of
-    /// a text. An error where there is no memory for it.
+    /// Parses the beginning of a body of any kind. `redact` removes secrets from a text.
+    /// Fails only if there is not enough memory.
     pub(crate) fn parse(body: &[u8], redact: impl Fn(String) -> String) -> Result<ServiceError, Error> {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        if body.len() > ORDINARY {
+        if body.len() > PROBE_THRESHOLD {
             memory::probe_document(body.len().min(ERROR_BODY_LIMIT))?;
         }
-        let mut mended = String::new();
+        let mut lossy = String::new();
         let text = match std::str::from_utf8(body) {
             Ok(text) => text,
             Err(_) => {
-                // Each byte may become U+FFFD, which has three.
-                mended
+                // Each byte may become U+FFFD, which has three bytes.
+                lossy
                     .try_reserve(3 * body.len())
                     .map_err(|_| memory::out_of_memory())?;
                 for chunk in body.utf8_chunks() {
-                    mended.push_str(chunk.valid());
-                    mended.push_str(if chunk.invalid().is_empty() {
+                    lossy.push_str(chunk.valid());
+                    lossy.push_str(if chunk.invalid().is_empty() {
                         ""
                     } else {
                         "\u{fffd}"
                     });
                 }
-                &mended
+                &lossy
             }
         };
         let parsed = if text.trim_start().starts_with('{') {
-            serde_json::from_str::<Object<Shape<'_>>>(text).ok()
+            serde_json::from_str::<Object<ErrorBody<'_>>>(text).ok()
         } else {
             None
         };
         Ok(match parsed {
-            Some(Object(shape)) => {
-                let mut text = shape.into_text();
-                // After unescaping, or an escaped secret would pass.
+            Some(Object(body)) => {
+                let mut text = body.into_text();
+                // Redact after unescaping, or an escaped secret would remain.
                 text.map_text(redact);
                 ServiceError {
                     is_error_object: text.code.is_some() || text.message.is_some(),
@@ -198,11 +196,11 @@ impl ServiceError {
             }
             None => ServiceError {
                 text: ServiceText {
-                    // Before the last shortening, or a shortened secret would pass.
-                    message: prose(text).map(|said| {
-                        let mut said = redact(shorten(said, 4 * TEXT_LIMIT).to_owned());
-                        said.truncate(shorten(&said, TEXT_LIMIT).len());
-                        said
+                    // Redact before the last cut, or the beginning of a secret would remain.
+                    message: plain_text(text).map(|text| {
+                        let mut text = redact(shorten(text, 4 * TEXT_LIMIT).to_owned());
+                        text.truncate(shorten(&text, TEXT_LIMIT).len());
+                        text
                     }),
                     ..ServiceText::default()
                 },
@@ -212,72 +210,69 @@ impl ServiceError {
     }
 }
 
-impl<'a> Shape<'a> {
-    /// What it says, and where it is silent what the error objects inside of it
-    /// say, the outermost first.
+impl<'a> ErrorBody<'a> {
+    /// Collects the error's texts. Nested error objects fill in missing fields, the
+    /// outermost first.
     fn into_text(self) -> ServiceText {
-        let mut said = ServiceText::default();
+        let mut text = ServiceText::default();
         let mut titles = Vec::new();
         let mut has_details = false;
-        let mut shape = self;
+        let mut body = self;
         for _ in 0..MAX_NESTED {
-            let or = |said: &mut Option<String>, candidates: &[Json<'a>]| {
-                if said.is_none() {
-                    *said = first(candidates);
+            let fill = |text: &mut Option<String>, candidates: &[Json<'a>]| {
+                if text.is_none() {
+                    *text = first_text(candidates);
                 }
             };
-            or(&mut said.code, &[shape.error_code, shape.camel_code, shape.code]);
-            or(
-                &mut said.message,
-                &[shape.error_msg, shape.camel_msg, shape.message],
+            fill(&mut text.code, &[body.error_code, body.camel_code, body.code]);
+            fill(&mut text.message, &[body.error_msg, body.camel_msg, body.message]);
+            fill(&mut text.request_id, &[body.request_id]);
+            fill(
+                &mut text.encoded_authorization_message,
+                &[body.encoded_authorization_message],
             );
-            or(&mut said.request_id, &[shape.request_id]);
-            or(
-                &mut said.encoded_authorization_message,
-                &[shape.encoded_authorization_message],
-            );
-            titles.push(shape.title);
+            titles.push(body.title);
             let is_array = |json: &&RawValue| json.get().starts_with('[');
-            if let Some(details) = shape.details.filter(|_| !has_details).filter(is_array)
+            if let Some(details) = body.details.filter(|_| !has_details).filter(is_array)
                 && let Ok(Details(details)) = serde_json::from_str(details.get())
             {
-                said.details = details;
+                text.details = details;
                 has_details = true;
             }
-            match object(shape.error) {
-                Some(inner) => shape = inner,
+            match parse_object(body.error) {
+                Some(inner) => body = inner,
                 None => {
-                    or(&mut said.message, &[shape.error]);
+                    fill(&mut text.message, &[body.error]);
                     break;
                 }
             }
         }
-        // A title is said only where nothing better is, the innermost first.
+        // A title is used only if there is no message, the innermost first.
         titles.reverse();
-        said.message = said.message.or_else(|| first(&titles));
-        said
+        text.message = text.message.or_else(|| first_text(&titles));
+        text
     }
 }
 
-/// What a body that is not JSON says: a page's title, or the text itself.
-fn prose(body: &str) -> Option<&str> {
+/// Returns the message of a body that is not JSON: an HTML page's title, or the text.
+fn plain_text(body: &str) -> Option<&str> {
     let body = body.trim();
-    let said = if body.starts_with('<') {
-        let start = find(body, "<title")?;
+    let text = if body.starts_with('<') {
+        let start = find_tag(body, "<title")?;
         let start = start + body[start..].find('>')? + 1;
-        let end = start + find(&body[start..], "</title")?;
+        let end = start + find_tag(&body[start..], "</title")?;
         body[start..end].trim()
     } else if body.starts_with(['{', '[']) {
-        // JSON that broke off or is none.
+        // Truncated or invalid JSON.
         return None;
     } else {
         body
     };
-    Some(said).filter(|said| !said.is_empty())
+    Some(text).filter(|text| !text.is_empty())
 }
 
-/// Where a text has a tag, in small or capital letters.
-fn find(text: &str, tag: &str) -> Option<usize> {
+/// Finds a tag in a text, in lower or upper case.
+fn find_tag(text: &str, tag: &str) -> Option<usize> {
     let mut windows = text.as_bytes().windows(tag.len());
     windows.position(|part| part.eq_ignore_ascii_case(tag.as_bytes()))
 }
@@ -291,41 +286,44 @@ mod tests {
         (error.text.code, error.text.message, error.is_error_object)
     }
 
-    fn says(code: &str, message: &str) -> (Option<String>, Option<String>, bool) {
+    fn error_object(code: &str, message: &str) -> (Option<String>, Option<String>, bool) {
         (Some(code.into()), Some(message.into()), true)
     }
 
     #[test]
-    fn every_shape_that_the_service_and_its_neighbours_send() {
+    fn every_known_error_format_is_parsed() {
         for (body, expected) in [
             (
                 r#"{"error_code":"DBSS.1","error_msg":"m","details":null}"#,
-                says("DBSS.1", "m"),
+                error_object("DBSS.1", "m"),
             ),
             (
                 r#"{"error_msg":"m","error_code":"APIG.0301","request_id":"r"}"#,
-                says("APIG.0301", "m"),
+                error_object("APIG.0301", "m"),
             ),
             (
                 r#"{"error":{"error_code":"DBSS.1","error_msg":"m"}}"#,
-                says("DBSS.1", "m"),
+                error_object("DBSS.1", "m"),
             ),
             (
                 r#"{"error":{"code":401,"message":"m","title":"Unauthorized"}}"#,
-                says("401", "m"),
+                error_object("401", "m"),
             ),
-            (r#"{"errorCode":"X","errorMsg":"m"}"#, says("X", "m")),
-            (r#"{"code":"X","message":"m"}"#, says("X", "m")),
+            (r#"{"errorCode":"X","errorMsg":"m"}"#, error_object("X", "m")),
+            (r#"{"code":"X","message":"m"}"#, error_object("X", "m")),
             (
                 r#"{"error_code":10000001,"error_msg":"m"}"#,
-                says("10000001", "m"),
+                error_object("10000001", "m"),
             ),
-            (r#"{"error_code":-5,"error_msg":"m"}"#, says("-5", "m")),
+            (r#"{"error_code":-5,"error_msg":"m"}"#, error_object("-5", "m")),
             (
                 r#"{"error_code":null,"errorCode":"X","error_msg":["no"],"message":"m"}"#,
-                says("X", "m"),
+                error_object("X", "m"),
             ),
-            ("\u{feff}{\"code\":\"X\",\"message\":\"m\"}", says("X", "m")),
+            (
+                "\u{feff}{\"code\":\"X\",\"message\":\"m\"}",
+                error_object("X", "m"),
+            ),
             (
                 r#"{"error":"invalid_token"}"#,
                 (None, Some("invalid_token".into()), true),
@@ -359,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn details_and_the_authorization_message_are_kept() {
+    fn details_and_authorization_message_are_kept() {
         let body = br#"{"error_code":"DBSS.1","error_msg":"m","encoded_authorization_message":"enc",
             "request_id":"r","details":[{"error_code":"A","error_msg":"a"},{"error_msg":null},7,{"errorCode":"B"}]}"#;
         let text = ServiceError::parse(body, |text| text).expect("memory").text;
@@ -374,17 +372,17 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_found_in_others_up_to_a_depth_and_no_depth_is_a_danger() {
+    fn deeply_nested_errors_are_read_up_to_a_limit() {
         let nested = |depth: usize, inner: &str| {
             let tail = format!("{inner}{}", ",\"details\":[[[]]]}".repeat(depth));
             format!("{}{tail}", "{\"error\":".repeat(depth))
         };
         let inner = r#"{"error_code":"X","error_msg":"m"}"#;
-        assert_eq!(parse(&nested(MAX_NESTED - 1, inner)), says("X", "m"));
+        assert_eq!(parse(&nested(MAX_NESTED - 1, inner)), error_object("X", "m"));
         for depth in [MAX_NESTED, 120, 2000] {
             assert_eq!(parse(&nested(depth, inner)), (None, None, false), "{depth}");
         }
-        // What stands around it is understood all the same.
+        // The fields around it are still parsed.
         let outer = format!(r#"{{"error_code":"Y","error":{}}}"#, nested(2000, inner));
         assert_eq!(parse(&outer), (Some("Y".into()), None, true));
         let arrays = format!(
@@ -396,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn details_without_end_are_bounded() {
+    fn number_of_details_is_bounded() {
         let body = format!(
             r#"{{"code":"X","details":[{}{{}}]}}"#,
             r#"{"code":"Y"},"#.repeat(4000)
@@ -411,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn long_details_are_bounded_together() {
+    fn total_length_of_details_is_bounded() {
         let long = format!(r#"{{"error_msg":"{}"}}"#, "x".repeat(1000));
         let body = format!(r#"{{"details":[{}]}}"#, [long.as_str(); 60].join(","));
         let text = ServiceError::parse(body.as_bytes(), |text| text)
@@ -421,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_not_utf8_and_text_without_end_are_bounded() {
+    fn invalid_utf8_and_long_text_are_bounded() {
         let error = ServiceError::parse(b"{\"error_code\":\"X\",\"error_msg\":\"\xff\xfe!\"}", |text| text)
             .expect("memory");
         assert_eq!(error.text.message.as_deref(), Some("\u{fffd}\u{fffd}!"));

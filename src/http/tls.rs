@@ -1,4 +1,4 @@
-//! Which servers are trusted.
+//! TLS: trusted certificates, their verification, and messages about failures.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -27,22 +27,22 @@ use crate::error::{Error, Status};
 use crate::memory;
 use crate::sys::{entries, read_small_file, with_signals_blocked};
 
-/// Far more than any bundle of certificates has; a device or a log file named
-/// by mistake is not read to its end.
+/// The largest CA file that is read, far more than any bundle has. A log file that was
+/// named by mistake is not read completely.
 const CA_FILE_LIMIT: u64 = 16 * 1024 * 1024;
 
-/// So many entries of the directories that SSL_CERT_DIR names are looked at.
+/// How many entries of the directories in SSL_CERT_DIR are read.
 const CA_DIRECTORY_LIMIT: usize = 10_000;
 
 const FILE_VARIABLE: &str = "SSL_CERT_FILE";
 const DIRECTORY_VARIABLE: &str = "SSL_CERT_DIR";
 
-/// More than the certificates of any system take.
+/// The memory that is checked before loading certificates: more than any system's take.
 const ROOTS_MEMORY: usize = 2 * 1024 * 1024;
 
-/// The certificates to trust: those of `ca_file` where there is one, else the
-/// system's, else the ones built in.
-pub(super) fn trusted(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, Error> {
+/// Loads the trusted certificates: those of `ca_file` if it is set, else the system's,
+/// else the built-in ones.
+pub(super) fn load_roots(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, Error> {
     memory::probe(ROOTS_MEMORY)?;
     let mut roots = RootCertStore::empty();
     if let Some(path) = ca_file {
@@ -53,42 +53,42 @@ pub(super) fn trusted(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, Erro
         }
         return Ok(Arc::new(roots));
     }
-    // A system's store may have single entries that do not parse; the others
-    // are as good as before.
-    let named = [FILE_VARIABLE, DIRECTORY_VARIABLE].map(|variable| env::var_os(variable).unwrap_or_default());
-    let found = match &named {
+    // A system's store may have a few invalid entries, which are skipped.
+    let paths_in_variables =
+        [FILE_VARIABLE, DIRECTORY_VARIABLE].map(|variable| env::var_os(variable).unwrap_or_default());
+    let certificates = match &paths_in_variables {
         [file, directories] if file.is_empty() && directories.is_empty() => {
             rustls_native_certs::load_native_certs().certs
         }
-        [file, directories] => read_named(file, directories),
+        [file, directories] => read_from_environment(file, directories),
     };
-    roots.add_parsable_certificates(found);
+    roots.add_parsable_certificates(certificates);
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     Ok(Arc::new(roots))
 }
 
-/// The certificates that the variables of OpenSSL name. Whoever sets them may err,
-/// so only so much is read, and of regular files alone: a device has no end, and a
-/// named pipe waits for its writer.
-fn read_named(file: &OsStr, directories: &OsStr) -> Vec<CertificateDer<'static>> {
+/// Reads the certificates that OpenSSL's environment variables name. They may be set by
+/// mistake, so the size is limited and only regular files are read: a device has no end,
+/// and a named pipe waits for its writer.
+fn read_from_environment(file: &OsStr, directories: &OsStr) -> Vec<CertificateDer<'static>> {
     let paths = env::split_paths(directories)
         .filter(|path| !path.as_os_str().is_empty())
         .flat_map(|directory| entries(&directory))
         .take(CA_DIRECTORY_LIMIT);
-    let mut left = CA_FILE_LIMIT;
-    let mut found = Vec::new();
+    let mut remaining = CA_FILE_LIMIT;
+    let mut certificates = Vec::new();
     for path in iter::once(file.into()).chain(paths) {
-        if let Ok(pem) = read_small_file(&path, left) {
-            left -= pem.bytes.len() as u64;
-            found.extend(CertificateDer::pem_slice_iter(&pem.bytes).flatten());
+        if let Ok(pem) = read_small_file(&path, remaining) {
+            remaining -= pem.bytes.len() as u64;
+            certificates.extend(CertificateDer::pem_slice_iter(&pem.bytes).flatten());
         }
     }
-    // Directories have links to each.
-    found.sort_unstable_by(|one, other| one.as_ref().cmp(other));
-    found.dedup();
-    found
+    // Such directories also contain links to the same files.
+    certificates.sort_unstable_by(|one, other| one.as_ref().cmp(other));
+    certificates.dedup();
+    certificates
 }
 
 fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
@@ -99,11 +99,11 @@ fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
             &e,
         )
         .with_path(path),
-        None => invalid_ca_file(path, format_args!("cannot be taken: {e}")),
+        None => invalid_ca_file(path, format_args!("cannot be used: {e}")),
     })?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem.bytes)
         .collect::<Result<_, _>>()
-        .map_err(|e| invalid_ca_file(path, format_args!("is not sound PEM: {}", fault(&e))))?;
+        .map_err(|e| invalid_ca_file(path, format_args!("is not valid PEM: {}", pem_problem(&e))))?;
     if certificates.is_empty() {
         return Err(invalid_ca_file(
             path,
@@ -113,15 +113,15 @@ fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     Ok(certificates)
 }
 
-/// What is wrong with PEM, in words that hold nothing of it: there may be keys in
-/// it. The parser's own quote its lines.
-fn fault(error: &pem::Error) -> &'static str {
+/// Describes a PEM error without quoting the file, which may contain keys. The parser's
+/// own messages quote lines.
+fn pem_problem(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => "a BEGIN line has no END line of its kind after it",
         pem::Error::IllegalSectionStart { .. } => {
             "a BEGIN line does not end with five hyphens; are the line ends lost?"
         }
-        pem::Error::Base64Decode(_) => "between a BEGIN and an END line stands what is not Base64",
+        pem::Error::Base64Decode(_) => "the text between a BEGIN and an END line is not Base64",
         _ => "it cannot be read",
     }
 }
@@ -135,20 +135,19 @@ fn invalid_ca_file(path: &Path, what: std::fmt::Arguments<'_>) -> Error {
     .with_path(path)
 }
 
-/// What ring can do, but for what only makes the library larger: signing with a
-/// client's own key, which there is none of; and Ed25519 in certificates, which no
-/// public authority may issue.
+/// Returns ring's algorithms without two unused ones, which would make the library
+/// larger: client certificates, and Ed25519, which public authorities may not issue.
 fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: ring::DEFAULT_CIPHER_SUITES.to_vec(),
         kx_groups: ring::DEFAULT_KX_GROUPS.to_vec(),
         signature_verification_algorithms: SIGNATURES,
-        secure_random: &Own,
-        key_provider: &Own,
+        secure_random: &OwnProvider,
+        key_provider: &OwnProvider,
     }
 }
 
-/// The signatures that are taken, in certificates and in handshakes.
+/// The accepted signature algorithms, in certificates and in handshakes.
 static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     all: &[
         webpki::ECDSA_P256_SHA256,
@@ -165,7 +164,7 @@ static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
         webpki::RSA_PKCS1_2048_8192_SHA384_ABSENT_PARAMS,
         webpki::RSA_PKCS1_2048_8192_SHA512_ABSENT_PARAMS,
     ],
-    // TLS 1.2 leaves the curve open.
+    // TLS 1.2 does not fix the curve.
     mapping: &[
         (
             SignatureScheme::ECDSA_NISTP384_SHA384,
@@ -202,17 +201,17 @@ static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     ],
 };
 
-/// The parts of a provider that are not ring's.
+/// The parts of the crypto provider that are not ring's.
 #[derive(Debug)]
-struct Own;
+struct OwnProvider;
 
-impl SecureRandom for Own {
+impl SecureRandom for OwnProvider {
     fn fill(&self, buf: &mut [u8]) -> Result<(), GetRandomFailed> {
         getrandom::fill(buf).map_err(|_| GetRandomFailed)
     }
 }
 
-impl KeyProvider for Own {
+impl KeyProvider for OwnProvider {
     fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
         Err(rustls::Error::General(
             "client certificates are not supported".into(),
@@ -220,24 +219,24 @@ impl KeyProvider for Own {
     }
 }
 
-/// webpki follows a chain by recursion, with 3 KiB of stack for each certificate.
-/// A public server sends one certificate beside its own, or two.
+/// The longest chain that is verified on the calling thread. webpki recurses, with 3 KiB
+/// of stack for each certificate. A public server sends one or two besides its own.
 const SHORT_CHAIN: usize = 2;
 
-/// Enough for the longest chain that webpki follows.
+/// The stack of a verifying thread: enough for the longest chain that webpki accepts.
 const CHAIN_STACK: usize = 256 * 1024;
 
-/// rustls's own verifier, which follows a long chain on a thread of its own: the
-/// stack of the calling one may be small.
+/// rustls's verifier, which runs on a separate thread for a long chain: the caller's
+/// stack may be small.
 #[derive(Debug)]
 struct Verifier {
     verifier: Arc<WebPkiServerVerifier>,
     roots: Arc<RootCertStore>,
 }
 
-/// Whether a server was refused only because its certificate says that it may
-/// issue others, as those that sign themselves often do.
-fn is_of_authority(error: &rustls::Error) -> bool {
+/// Whether the only error is that the certificate is a CA's, as self-signed ones often
+/// are.
+fn is_ca_as_server_error(error: &rustls::Error) -> bool {
     let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = error else {
         return false;
     };
@@ -245,9 +244,9 @@ fn is_of_authority(error: &rustls::Error) -> bool {
 }
 
 impl Verifier {
-    /// Takes such a certificate where it is itself among the trusted ones, and
-    /// nothing else is against it.
-    fn verify_itself(
+    /// Accepts a CA certificate as a server's if it is itself a trusted root and is valid
+    /// otherwise.
+    fn verify_self_signed_ca(
         &self,
         certificate: &CertificateDer<'_>,
         name: &ServerName<'_>,
@@ -258,9 +257,9 @@ impl Verifier {
         if !anchor.is_ok_and(|anchor| self.roots.roots.contains(&anchor)) {
             return Err(refused);
         }
-        let copy = as_of_server(certificate).ok_or(refused)?;
-        // Of the copy only the signature is wrong, which is looked at last, after
-        // its algorithm; and then only the name is left.
+        let copy = without_ca_flag(certificate).ok_or(refused)?;
+        // Only the signature of the copy is wrong, and webpki checks it last but for the
+        // name. So after a bad signature only the name remains to be checked.
         match self
             .verifier
             .verify_server_cert(&copy.into(), &[], name, &[], now)
@@ -274,8 +273,8 @@ impl Verifier {
     }
 }
 
-/// A certificate of an authority with cA FALSE in its basic constraints.
-fn as_of_server(certificate: &[u8]) -> Option<Vec<u8>> {
+/// Returns a copy of a CA certificate with cA FALSE in its basic constraints.
+fn without_ca_flag(certificate: &[u8]) -> Option<Vec<u8>> {
     const BASIC_CONSTRAINTS: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x13];
     const CRITICAL: [u8; 3] = [0x01, 0x01, 0xff];
     let at = certificate
@@ -308,7 +307,9 @@ impl ServerCertVerifier for Verifier {
                 self.verifier
                     .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
             match verified {
-                Err(e) if is_of_authority(&e) => self.verify_itself(end_entity, server_name, now, e),
+                Err(e) if is_ca_as_server_error(&e) => {
+                    self.verify_self_signed_ca(end_entity, server_name, now, e)
+                }
                 verified => verified,
             }
         };
@@ -359,7 +360,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// This machine's clock. rustls's own panics before 1970.
+/// This machine's clock. rustls's own clock panics before 1970.
 #[derive(Debug)]
 struct Clock;
 
@@ -370,8 +371,8 @@ impl TimeProvider for Clock {
     }
 }
 
-/// TLS 1.2 and 1.3 with server authentication. A new one for each process: it
-/// holds the cache of sessions, which is behind a lock.
+/// Makes a configuration for TLS 1.2 and 1.3. Each process needs its own, since it
+/// contains the session cache, which is behind a lock.
 pub(super) fn client_config(roots: &Arc<RootCertStore>) -> Result<Arc<ClientConfig>, Error> {
     let cannot = |e: &dyn fmt::Display| Error::new(Status::Internal, format!("TLS cannot be set up: {e}"));
     let provider = Arc::new(provider());
@@ -390,7 +391,7 @@ pub(super) fn client_config(roots: &Arc<RootCertStore>) -> Result<Arc<ClientConf
     Ok(Arc::new(config))
 }
 
-/// A failure of the TLS layer in the library's terms.
+/// Converts an error of the TLS layer.
 pub(super) fn failure(error: &rustls::Error) -> Error {
     if let rustls::Error::Other(OtherError(inner)) = error
         && let Some(ours) = inner.downcast_ref::<Error>()
@@ -424,18 +425,25 @@ pub(super) fn failure(error: &rustls::Error) -> Error {
         }
         rustls::Error::FailedToGetCurrentTime => Error::new(
             Status::Certificate,
-            "no certificate can be checked, since this machine's clock is before 1970; set it",
+            "certificates cannot be checked, since this machine's clock is before 1970; set it",
         ),
         rustls::Error::InvalidCertificate(reason) => Error::new(
             Status::Certificate,
-            format!("the server's certificate was refused: {}", read_error(reason)),
+            format!(
+                "the server's certificate was refused: {}",
+                certificate_problem(reason)
+            ),
         ),
-        _ => Error::new(Status::Tls, format!("the TLS session failed: {}", ended(error))),
+        _ => Error::new(
+            Status::Tls,
+            format!("the TLS session failed: {}", session_problem(error)),
+        ),
     }
 }
 
-/// Why a certificate was refused, and the way out, with the code of rustls or webpki.
-fn read_error(reason: &CertificateError) -> String {
+/// Describes why a certificate was refused and what to do, with the code of rustls or
+/// webpki.
+fn certificate_problem(reason: &CertificateError) -> String {
     use CertificateError as E;
     let (what, code) = match reason {
         E::UnknownIssuer => (
@@ -446,8 +454,8 @@ fn read_error(reason: &CertificateError) -> String {
         ),
         E::NotValidForName | E::NotValidForNameContext { .. } => (
             format!(
-                "{}; ask the server by a name of its certificate, or have it issued for this one",
-                names(reason)
+                "{}; use a host name of its certificate, or have it issued for this one",
+                host_mismatch(reason)
             ),
             "NotValidForName",
         ),
@@ -488,19 +496,19 @@ fn read_error(reason: &CertificateError) -> String {
                      signs itself, give it with ca_file (CaUsedAsEndEntity)"
                         .into()
                 }
-                Some(inner) => format!("it does not hold what it must; the server needs another one ({inner:?})"),
-                None => format!("it does not hold what it must; the server needs another one ({other:?})"),
+                Some(inner) => format!("it is not acceptable; the server needs another one ({inner:?})"),
+                None => format!("it is not acceptable; the server needs another one ({other:?})"),
             };
         }
     };
     format!("{what} ({code})")
 }
 
-/// As much of a name as is told.
-const LONGEST_NAME: usize = 100;
+/// How much of a host name a message shows, in characters.
+const MAX_NAME_CHARS: usize = 100;
 
-/// Which host a certificate is not for, and for which it is.
-fn names(reason: &CertificateError) -> String {
+/// Describes for which hosts a certificate is, and for which it is not.
+fn host_mismatch(reason: &CertificateError) -> String {
     let CertificateError::NotValidForNameContext { expected, presented } = reason else {
         return "it is for another host".into();
     };
@@ -516,7 +524,7 @@ fn names(reason: &CertificateError) -> String {
         .take(3)
         .map(|name| name.split_once('(').map_or(name.as_str(), |(_, name)| name))
         .map(|name| name.trim_end_matches(')').trim_matches('"'))
-        .map(|name| name.chars().take(LONGEST_NAME).collect())
+        .map(|name| name.chars().take(MAX_NAME_CHARS).collect())
         .collect();
     let more = if presented.len() > names.len() {
         " and others"
@@ -530,13 +538,13 @@ fn names(reason: &CertificateError) -> String {
     )
 }
 
-/// Why a session failed, with the code of rustls.
-fn ended(error: &rustls::Error) -> String {
+/// Describes why a session failed, with rustls's message.
+fn session_problem(error: &rustls::Error) -> String {
     let what = match error {
         rustls::Error::InvalidMessage(_)
         | rustls::Error::DecryptError
         | rustls::Error::PeerSentOversizedRecord => {
-            "what came is not TLS, or was changed on the way; is this the server's port for https?"
+            "the data is not TLS, or was changed on the way; is this the server's port for https?"
         }
         rustls::Error::PeerIncompatible(_)
         | rustls::Error::AlertReceived(
@@ -549,10 +557,8 @@ fn ended(error: &rustls::Error) -> String {
         rustls::Error::NoCertificatesPresented => "the server sent no certificate",
         rustls::Error::PeerMisbehaved(_)
         | rustls::Error::InappropriateMessage { .. }
-        | rustls::Error::InappropriateHandshakeMessage { .. } => {
-            "the server does not keep to the rules of TLS"
-        }
-        _ => "it is not possible here",
+        | rustls::Error::InappropriateHandshakeMessage { .. } => "the server violates the TLS protocol",
+        _ => "it is not supported here",
     };
     format!("{what} ({error})")
 }

@@ -1,4 +1,4 @@
-//! A body handed to the caller's function, part by part.
+//! Passes a body to the caller's function, part by part.
 
 use super::{Info, Sink};
 use crate::error::{CancelledBy, Error, Status};
@@ -6,7 +6,7 @@ use crate::http::Call;
 use crate::operation::cancelled;
 use crate::sys::SignalScope;
 
-/// Takes bytes; false stops the call.
+/// A function that receives bytes; false stops the call.
 pub(crate) struct Callback<F>(pub(crate) F);
 
 impl<F: FnMut(&[u8]) -> bool> Sink for Callback<F> {
@@ -32,7 +32,7 @@ impl<F: FnMut(&[u8]) -> bool> Sink for Callback<F> {
     fn restart(&mut self) -> Result<(), Error> {
         Err(Error::new(
             Status::Internal,
-            "a callback cannot take back what it was given",
+            "a callback cannot undo the bytes that it received",
         ))
     }
 

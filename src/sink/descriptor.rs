@@ -1,5 +1,4 @@
-//! A body written to a descriptor of the caller's: file, pipe, socket,
-//! terminal.
+//! Writes a body to a descriptor of the caller's: a file, pipe, socket or terminal.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -10,41 +9,40 @@ use crate::error::{Error, Status};
 use crate::http::Call;
 use crate::sys::{self, Interest};
 
-/// What a pipe that is ready takes without blocking, whatever its mode.
-const PART: usize = 4096;
+/// How many bytes a ready pipe accepts without blocking, in any mode.
+const MAX_PART: usize = 4096;
 
 pub(crate) struct Descriptor<'a> {
     fd: BorrowedFd<'a>,
-    /// The same terminal, opened once more so as not to block: a terminal that
-    /// was stopped takes part of what it was given, and keeps the caller for the
-    /// rest.
+    /// The same terminal, opened again in non-blocking mode: a write to a stopped terminal
+    /// may block after some bytes.
     terminal: Option<File>,
-    way: Way,
+    write_mode: WriteMode,
 }
 
-/// How to write so as to be kept from going on no longer than the call allows.
+/// How to write without blocking longer than the call allows.
 #[derive(Clone, Copy)]
-enum Way {
-    /// A regular file, of which poll says nothing, or a descriptor that does not block.
+enum WriteMode {
+    /// write(2): for a regular file, which poll does not support, or a non-blocking descriptor.
     Plain,
     Socket,
-    /// Something else that blocks, which may be told not to. To ask it first is not
+    /// A write that does not block although the descriptor does. Waiting first is not
     /// enough: another process may fill a pipe meanwhile.
-    AtOnce,
-    /// One that cannot: it is asked first, and then given no more than it surely takes.
-    ErrorContext,
+    NonBlocking,
+    /// The fallback: wait until it is writable, then write at most [`MAX_PART`] bytes.
+    AfterWait,
 }
 
 impl<'a> Descriptor<'a> {
-    /// An error if it is not open for writing.
+    /// Fails if it is not open for writing.
     pub(crate) fn new(fd: BorrowedFd<'a>) -> Result<Descriptor<'a>, Error> {
-        let wrong = |what: &str, cause: &io::Error| {
+        let invalid_fd = |what: &str, cause: &io::Error| {
             Error::argument(Status::Argument, "fd", format_args!("{what}: {cause}"))
                 .with_os_code(cause.raw_os_error().unwrap_or(0))
         };
-        let mode = sys::descriptor(fd).map_err(|e| wrong("is not an open descriptor", &e))?;
-        if !mode.writable {
-            return Err(wrong(
+        let flags = sys::descriptor(fd).map_err(|e| invalid_fd("is not an open descriptor", &e))?;
+        if !flags.writable {
+            return Err(invalid_fd(
                 "is not open for writing",
                 &io::Error::from_raw_os_error(libc::EBADF),
             ));
@@ -53,14 +51,18 @@ impl<'a> Descriptor<'a> {
             .is_terminal()
             .then(|| sys::reopen_nonblocking(fd).ok())
             .flatten();
-        let way = if mode.regular || mode.nonblocking || terminal.is_some() {
-            Way::Plain
-        } else if mode.socket {
-            Way::Socket
+        let write_mode = if flags.regular || flags.nonblocking || terminal.is_some() {
+            WriteMode::Plain
+        } else if flags.socket {
+            WriteMode::Socket
         } else {
-            Way::AtOnce
+            WriteMode::NonBlocking
         };
-        Ok(Descriptor { fd, terminal, way })
+        Ok(Descriptor {
+            fd,
+            terminal,
+            write_mode,
+        })
     }
 }
 
@@ -72,13 +74,13 @@ impl Sink for Descriptor<'_> {
     fn write(&mut self, mut bytes: &[u8], call: &Call) -> Result<(), Error> {
         let fd = self.terminal.as_ref().map_or(self.fd, AsFd::as_fd);
         while !bytes.is_empty() {
-            let part = &bytes[..bytes.len().min(PART)];
-            let written = match self.way {
-                Way::Plain => sys::write_quietly(fd, bytes),
-                // One of messages may take no longer ones.
-                Way::Socket => sys::send_quietly(fd, part),
-                Way::AtOnce => sys::write_quietly_at_once(fd, bytes),
-                Way::ErrorContext => {
+            let part = &bytes[..bytes.len().min(MAX_PART)];
+            let written = match self.write_mode {
+                WriteMode::Plain => sys::write_quietly(fd, bytes),
+                // A message socket may refuse longer messages.
+                WriteMode::Socket => sys::send_quietly(fd, part),
+                WriteMode::NonBlocking => sys::write_quietly_nonblocking(fd, bytes),
+                WriteMode::AfterWait => {
                     call.wait_for_sink(fd, Interest::Writable)?;
                     sys::write_quietly(fd, part)
                 }
@@ -89,8 +91,11 @@ impl Sink for Descriptor<'_> {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     call.wait_for_sink(fd, Interest::Writable)?;
                 }
-                Err(e) if e.kind() == io::ErrorKind::Unsupported && matches!(self.way, Way::AtOnce) => {
-                    self.way = Way::ErrorContext;
+                Err(e)
+                    if e.kind() == io::ErrorKind::Unsupported
+                        && matches!(self.write_mode, WriteMode::NonBlocking) =>
+                {
+                    self.write_mode = WriteMode::AfterWait;
                 }
                 Err(e) => return Err(super::file::failure("cannot write to the descriptor", &e)),
             }
@@ -105,7 +110,7 @@ impl Sink for Descriptor<'_> {
     fn restart(&mut self) -> Result<(), Error> {
         Err(Error::new(
             Status::Internal,
-            "a descriptor cannot take back what was written",
+            "a descriptor cannot undo what was written",
         ))
     }
 

@@ -1,23 +1,23 @@
-//! A body in a file that appears under its name only when it is whole.
+//! Writes a body to a file that gets its name only when it is complete.
 //!
-//! What is asked of the file system of a directory, and what happens where it
-//! does not have that, or refuses it always:
+//! Features that are used of the directory's file system, and what happens if it does
+//! not support them:
 //!
-//! | asked for | where it is missing |
+//! | feature | if it is missing |
 //! | --- | --- |
-//! | files without a name (O_TMPFILE) | a hidden file, `.dbss-*.part`, which a process that is killed leaves |
+//! | files without a name (O_TMPFILE) | a hidden file, `.dbss-*.pending`, which remains if the process is killed |
 //! | rename within the directory | an error before any request |
-//! | hard links (of a file without a name) | the bytes are copied to a hidden file, which is renamed |
-//! | rename that replaces nothing (RENAME_NOREPLACE), or hard links in its place | the name is looked at once more, then the file is renamed; a warning |
-//! | modes of files (fchmod) | the file has the mode that the file system gives it; a warning |
+//! | hard links to a file without a name | the bytes are copied to a hidden file, which is renamed |
+//! | rename that replaces nothing (RENAME_NOREPLACE), or hard links instead | the name is checked again, then the file is renamed; a warning |
+//! | file modes (fchmod) | the file system chooses the mode; a warning |
 //! | fsync | the file is saved without it; a warning |
 //! | fsync of a directory | saved without it |
-//! | names of 255 bytes | a name of the service's choice is shortened; one of the caller's is an error |
+//! | names of 255 bytes | a name from the service is shortened; one from the caller is an error |
 //!
-//! Where there are only files with a name, the file is closed before it gets its own:
-//! some file systems tell only then that they could not store it.
+//! A hidden file is closed before it is renamed: some file systems report only then that
+//! they could not store it.
 //!
-//! A mirror also asks for flock(2), and cannot work without it.
+//! A mirror also needs flock(2), and fails without it.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -31,11 +31,11 @@ use tempfile::{Builder, NamedTempFile, TempPath};
 
 use super::{Info, Sink};
 use crate::error::{Error, Status};
-use crate::http::{Call, shortened};
+use crate::http::{Call, shorten_filename};
 use crate::sys::{self, is_unsupported};
 
-/// What every file system takes, in bytes; eCryptfs takes no more.
-pub(crate) const SHORT_NAME: usize = 143;
+/// The longest name that every file system accepts, in bytes: the limit of eCryptfs.
+pub(crate) const SHORT_NAME_LIMIT: usize = 143;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FileOptions {
@@ -45,141 +45,144 @@ pub(crate) struct FileOptions {
 
 #[derive(Debug)]
 pub(crate) struct FileSink {
-    /// As the caller named it.
-    given: PathBuf,
-    /// The same, wherever the process goes meanwhile.
+    /// The directory as the caller named it.
+    named_directory: PathBuf,
+    /// The same as an absolute path: the process may change its working directory.
     directory: PathBuf,
-    /// None until the body's own name is known.
+    /// `None` until the body's own name is known.
     name: Option<OsString>,
     options: FileOptions,
-    part: Option<Part>,
-    /// What the file system could not do.
-    given_up: Vec<&'static str>,
+    pending: Option<PendingFile>,
+    /// What the file system does not support, for warnings.
+    limitations: Vec<&'static str>,
 }
 
-const NO_MODE: &str = "it has not the mode that was asked for";
+const NO_MODE: &str = "it does not have the requested mode";
 const NO_SYNC: &str = "it may not be on the disk yet";
-const NO_EXCLUSION: &str = "another writer of that name at the same moment would have gone unnoticed";
+const NO_EXCLUSION: &str = "another file of that name, created at the same moment, may have been replaced";
 
-/// The body while it arrives.
+/// The file while the body arrives.
 #[derive(Debug)]
-enum Part {
-    /// A file without a name, which is gone with the process that has it open.
+enum PendingFile {
+    /// A file without a name, which disappears with the process.
     Unnamed(File),
-    /// A hidden file, where the file system or the machine has no others.
+    /// A hidden file, if the system or the file system does not support unnamed ones.
     Named(NamedTempFile),
 }
 
-impl Part {
-    /// In the target's own directory, so that giving it its name is one step.
-    fn new(directory: &Path) -> io::Result<Part> {
+impl PendingFile {
+    /// Makes the file in the target's directory, so that naming it is atomic.
+    fn new(directory: &Path) -> io::Result<PendingFile> {
         if let Some(file) = sys::unnamed_file(directory) {
-            return Ok(Part::Unnamed(file));
+            return Ok(PendingFile::Unnamed(file));
         }
-        Part::with_name(directory).map(Part::Named)
+        PendingFile::with_name(directory).map(PendingFile::Named)
     }
 
     fn with_name(directory: &Path) -> io::Result<NamedTempFile> {
-        // Opened here, since `tempfile` would hide the system's error code.
+        // Opened here, since `tempfile` hides the system's error code.
         let create = |path: &Path| {
             let mut options = File::options();
             options.write(true).create_new(true).mode(0o600);
             sys::open(path, &options)
         };
-        let (file, first) = named().make_in(directory, create)?.into_parts();
-        // It will have to be renamed when it is whole, so whether it can be is
-        // seen before there is any traffic.
-        let path = named().make_in(directory, |path| std::fs::rename(&first, path))?;
+        let (file, first) = hidden_name().make_in(directory, create)?.into_parts();
+        // It must be renamed when it is complete, so test that before any request.
+        let path = hidden_name().make_in(directory, |path| std::fs::rename(&first, path))?;
         Ok(NamedTempFile::from_parts(file, path.into_temp_path()))
     }
 
     fn file(&self) -> &File {
         match self {
-            Part::Unnamed(file) => file,
-            Part::Named(file) => file.as_file(),
+            PendingFile::Unnamed(file) => file,
+            PendingFile::Named(file) => file.as_file(),
         }
     }
 
-    /// Sets its mode and has it written to the disk, as far as the file system can.
-    fn settle(&self, mode: u32, given_up: &mut Vec<&'static str>) -> io::Result<()> {
-        let mut give_up = |done: io::Result<()>, what| match done {
+    /// Sets its mode and syncs it to the disk, as far as the file system supports that.
+    fn set_mode_and_sync(&self, mode: u32, limitations: &mut Vec<&'static str>) -> io::Result<()> {
+        let mut allow_unsupported = |result: io::Result<()>, what| match result {
             Err(e) if is_unsupported(&e) => {
-                given_up.push(what);
+                limitations.push(what);
                 Ok(())
             }
-            done => done,
+            result => result,
         };
-        give_up(self.file().set_permissions(Permissions::from_mode(mode)), NO_MODE)?;
-        give_up(self.file().sync_all(), NO_SYNC)
+        allow_unsupported(self.file().set_permissions(Permissions::from_mode(mode)), NO_MODE)?;
+        allow_unsupported(self.file().sync_all(), NO_SYNC)
     }
 
-    /// Gives the file its name, in one step.
+    /// Gives the file its name, atomically.
     fn save(
         self,
         path: &Path,
         directory: &Path,
         options: FileOptions,
-        given_up: &mut Vec<&'static str>,
+        limitations: &mut Vec<&'static str>,
     ) -> io::Result<()> {
         let file = match self {
-            Part::Named(file) => {
-                let (file, part) = file.into_parts();
+            PendingFile::Named(file) => {
+                let (file, pending) = file.into_parts();
                 sys::close(file)?;
-                return rename(part, path, options.replace, given_up);
+                return rename(pending, path, options.replace, limitations);
             }
-            Part::Unnamed(file) => file,
+            PendingFile::Unnamed(file) => file,
         };
         let linked = if options.replace {
-            // A name can be given to a file only where there is none yet, so one
-            // to replace needs another name first.
-            named()
+            // A link cannot replace a file. So link it under a temporary name, and rename.
+            hidden_name()
                 .make_in(directory, |name| sys::name_file(&file, name))
                 .and_then(|linked| linked.persist(path).map_err(|e| e.error))
         } else {
             sys::name_file(&file, path)
         };
-        // What keeps links away may let a file be renamed.
+        // A system that refuses links may still allow a rename.
         let has_no_links =
             |e: &io::Error| is_unsupported(e) || matches!(e.raw_os_error(), Some(libc::EACCES | libc::EXDEV));
         match linked {
             Err(e) if has_no_links(&e) => {
-                let copy = Part::Named(Part::with_name(directory)?);
+                let copy = PendingFile::Named(PendingFile::with_name(directory)?);
                 sys::copy(&file, copy.file())?;
-                // What it could not do was noted before.
-                copy.settle(options.mode, &mut Vec::new())?;
-                copy.save(path, directory, options, given_up)
+                // Missing features were already recorded.
+                copy.set_mode_and_sync(options.mode, &mut Vec::new())?;
+                copy.save(path, directory, options, limitations)
             }
             linked => linked,
         }
     }
 }
 
-fn rename(part: TempPath, path: &Path, replace: bool, given_up: &mut Vec<&'static str>) -> io::Result<()> {
+fn rename(
+    pending: TempPath,
+    path: &Path,
+    replace: bool,
+    limitations: &mut Vec<&'static str>,
+) -> io::Result<()> {
     if replace {
-        return part.persist(path).map_err(|e| e.error);
+        return pending.persist(path).map_err(|e| e.error);
     }
-    // Fails where a file has appeared since the check.
-    match part.persist_noclobber(path) {
+    // Fails if a file has appeared since the check.
+    match pending.persist_noclobber(path) {
         Err(e) if is_unsupported(&e.error) => {
             if path.symlink_metadata().is_ok() {
                 return Err(io::Error::from_raw_os_error(libc::EEXIST));
             }
-            given_up.push(NO_EXCLUSION);
+            limitations.push(NO_EXCLUSION);
             e.path.persist(path).map_err(|e| e.error)
         }
         saved => saved.map_err(|e| e.error),
     }
 }
 
-/// How a part is called that must have a name: hidden, and saying what it is.
-fn named() -> Builder<'static, 'static> {
+/// Builds the name of a hidden file: `.dbss-*.pending`.
+fn hidden_name() -> Builder<'static, 'static> {
     let mut builder = Builder::new();
     builder.prefix(".dbss-").suffix(".part");
     builder
 }
 
 impl FileSink {
-    /// A file of this name. All that can be refused is refused now.
+    /// Makes a sink for a file of this name. Checks the name before any request.
     pub(crate) fn at(path: &Path, options: FileOptions) -> Result<FileSink, Error> {
         let name = path
             .file_name()
@@ -188,36 +191,36 @@ impl FileSink {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        // A trailing slash means a directory, and Path hides it.
+        // A trailing slash means a directory, but Path hides it.
         if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
             return Err(not_regular(path).with_path(path));
         }
         check_target(path, options.replace)?;
-        FileSink::begin_part(directory, Some(name.to_owned()), options)
+        FileSink::create(directory, Some(name.to_owned()), options)
     }
 
-    /// A file in this directory, under the body's own name.
+    /// Makes a sink for a file in this directory, under the body's own name.
     pub(crate) fn inside(directory: &Path, options: FileOptions) -> Result<FileSink, Error> {
-        FileSink::begin_part(directory, None, options)
+        FileSink::create(directory, None, options)
     }
 
-    /// Saves a file of these bytes at once.
+    /// Saves these bytes as a file.
     pub(crate) fn save(path: &Path, bytes: &[u8], options: FileOptions) -> Result<(), Error> {
         let mut sink = FileSink::at(path, options)?;
-        sink.put(bytes)?;
+        sink.write_bytes(bytes)?;
         sink.finish()
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        sys::write_all_quietly(self.part()?.as_fd(), bytes).map_err(|e| {
+    fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        sys::write_all_quietly(self.pending()?.as_fd(), bytes).map_err(|e| {
             let place = self.directory.display();
-            failure(format_args!("cannot write in {place}"), &e).with_path(&self.given)
+            failure(format_args!("cannot write in {place}"), &e).with_path(&self.named_directory)
         })
     }
 
-    fn begin_part(directory: &Path, name: Option<OsString>, options: FileOptions) -> Result<FileSink, Error> {
+    fn create(directory: &Path, name: Option<OsString>, options: FileOptions) -> Result<FileSink, Error> {
         let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-        let part = Part::new(&absolute).map_err(|e| {
+        let pending = PendingFile::new(&absolute).map_err(|e| {
             failure(
                 format_args!("cannot create a file in {}", directory.display()),
                 &e,
@@ -225,19 +228,19 @@ impl FileSink {
             .with_path(directory)
         })?;
         Ok(FileSink {
-            given: directory.to_owned(),
+            named_directory: directory.to_owned(),
             directory: absolute,
             name,
             options,
-            part: Some(part),
-            given_up: Vec::new(),
+            pending: Some(pending),
+            limitations: Vec::new(),
         })
     }
 
-    fn part(&self) -> Result<&File, Error> {
-        self.part
+    fn pending(&self) -> Result<&File, Error> {
+        self.pending
             .as_ref()
-            .map(Part::file)
+            .map(PendingFile::file)
             .ok_or_else(|| Error::new(Status::Internal, "a finished file was written to"))
     }
 }
@@ -247,12 +250,12 @@ impl Sink for FileSink {
         if self.name.is_none() {
             let check = |name: &OsString| {
                 check_target(&self.directory.join(name), self.options.replace)
-                    .map_err(|e| e.with_path(self.given.join(name)))
+                    .map_err(|e| e.with_path(self.named_directory.join(name)))
             };
             let mut name = OsString::from(info.filename);
             let mut checked = check(&name);
             if matches!(&checked, Err(e) if e.os_code() == Some(libc::ENAMETOOLONG)) {
-                name = shortened(info.filename, SHORT_NAME).into();
+                name = shorten_filename(info.filename, SHORT_NAME_LIMIT).into();
                 checked = check(&name);
             }
             checked?;
@@ -262,7 +265,7 @@ impl Sink for FileSink {
     }
 
     fn write(&mut self, bytes: &[u8], _: &Call) -> Result<(), Error> {
-        self.put(bytes)
+        self.write_bytes(bytes)
     }
 
     fn can_restart(&self) -> bool {
@@ -270,11 +273,11 @@ impl Sink for FileSink {
     }
 
     fn restart(&mut self) -> Result<(), Error> {
-        let file = self.part()?;
+        let file = self.pending()?;
         let mut place = file;
         file.set_len(0)
             .and_then(|()| place.rewind())
-            .map_err(|e| failure("cannot begin the file again", &e))
+            .map_err(|e| failure("cannot restart the file", &e))
     }
 
     fn finish(&mut self) -> Result<(), Error> {
@@ -283,45 +286,49 @@ impl Sink for FileSink {
             .as_ref()
             .ok_or_else(|| Error::new(Status::Internal, "a file without a name"))?;
         let path = self.directory.join(name);
-        let part = self
-            .part
+        let pending = self
+            .pending
             .take()
             .ok_or_else(|| Error::new(Status::Internal, "a file was finished twice"))?;
-        let given = self.path().unwrap_or_else(|| path.clone());
-        let cannot =
-            |e: &io::Error| failure(format_args!("cannot save {}", path.display()), e).with_path(&given);
-        let given_up = &mut self.given_up;
-        part.settle(self.options.mode, given_up).map_err(|e| cannot(&e))?;
-        check_target(&path, self.options.replace).map_err(|e| e.with_path(&given))?;
-        part.save(&path, &self.directory, self.options, given_up)
-            .map_err(|e| cannot(&e))?;
-        // The file has its name: what fails from here on undoes nothing. A file
-        // system that cannot sync a directory is not a reason to report a loss.
+        let named_directory = self.path().unwrap_or_else(|| path.clone());
+        let save_error = |e: &io::Error| {
+            failure(format_args!("cannot save {}", path.display()), e).with_path(&named_directory)
+        };
+        let limitations = &mut self.limitations;
+        pending
+            .set_mode_and_sync(self.options.mode, limitations)
+            .map_err(|e| save_error(&e))?;
+        check_target(&path, self.options.replace).map_err(|e| e.with_path(&named_directory))?;
+        pending
+            .save(&path, &self.directory, self.options, limitations)
+            .map_err(|e| save_error(&e))?;
+        // The file has its name and stays. If the directory cannot be synced, the report is
+        // still saved.
         let _ = sys::open_to_read(&self.directory).and_then(|directory| directory.sync_all());
         Ok(())
     }
 
     fn path(&self) -> Option<PathBuf> {
         let name = self.name.as_ref()?;
-        // "." is how no directory at all was written down.
-        Some(if self.given == Path::new(".") {
+        // "." means that the caller named no directory.
+        Some(if self.named_directory == Path::new(".") {
             PathBuf::from(name)
         } else {
-            self.given.join(name)
+            self.named_directory.join(name)
         })
     }
 
-    fn given_up(&self) -> &[&'static str] {
-        &self.given_up
+    fn limitations(&self) -> &[&'static str] {
+        &self.limitations
     }
 }
 
-/// An error if a file cannot get this name.
+/// Returns an error if a file cannot get this name.
 fn check_target(path: &Path, replace: bool) -> Result<(), Error> {
     let refused = match path.symlink_metadata() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => failure(format_args!("cannot look at {}", path.display()), &e),
-        Ok(found) if !found.is_file() => not_regular(path),
+        Ok(existing) if !existing.is_file() => not_regular(path),
         Ok(_) if !replace => exists(path.display()),
         Ok(_) => return Ok(()),
     };

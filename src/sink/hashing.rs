@@ -1,4 +1,4 @@
-//! A sink that also tells the SHA-256 of what went into it.
+//! A sink that also computes the SHA-256 of the bytes.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ impl<S: Sink> Hashing<S> {
         }
     }
 
-    /// In hexadecimal digits.
+    /// Returns the SHA-256 in hexadecimal digits.
     pub(crate) fn sha256(self) -> String {
         hex::encode(self.hash.finalize())
     }
@@ -54,7 +54,7 @@ impl<S: Sink> Sink for Hashing<S> {
         self.sink.path()
     }
 
-    fn given_up(&self) -> &[&'static str] {
-        self.sink.given_up()
+    fn limitations(&self) -> &[&'static str] {
+        self.sink.limitations()
     }
 }

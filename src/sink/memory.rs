@@ -1,17 +1,17 @@
-//! A body in memory, up to a limit, growing with what arrives.
+//! Stores a body in memory, up to a limit. It grows as bytes arrive.
 
 use super::{Info, Sink};
 use crate::error::{Error, Status};
 use crate::http::Call;
 
 const FIRST_CAPACITY: usize = 64 * 1024;
-const ROOM: usize = 128 * 1024;
+const MAX_SPARE: usize = 128 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Memory {
-    /// Those that arrived, and zeros behind them for the next.
+    /// The bytes that arrived, and zeros behind them for the next ones.
     bytes: Vec<u8>,
-    held: usize,
+    len: usize,
     limit: u64,
     announced: Option<u64>,
 }
@@ -20,14 +20,14 @@ impl Memory {
     pub(crate) fn new(limit: u64) -> Memory {
         Memory {
             bytes: Vec::new(),
-            held: 0,
+            len: 0,
             limit,
             announced: None,
         }
     }
 
     pub(crate) fn into_bytes(mut self) -> Box<[u8]> {
-        self.bytes.truncate(self.held);
+        self.bytes.truncate(self.len);
         self.bytes.into_boxed_slice()
     }
 
@@ -42,26 +42,28 @@ impl Memory {
         )
     }
 
-    /// Room for `needed` bytes in all: twice the present, but neither more
-    /// than the limit nor, as long as it holds true, than what was announced.
+    /// Grows the capacity to at least `needed` bytes: twice the present one, but not more
+    /// than the limit, nor than the announced length, unless more has arrived.
     fn grow(&mut self, needed: usize) -> Result<(), Error> {
-        let enough = |bound: u64| usize::try_from(bound).unwrap_or(usize::MAX).max(needed);
+        let bounded = |bound: u64| usize::try_from(bound).unwrap_or(usize::MAX).max(needed);
         let target = self
             .bytes
             .capacity()
             .saturating_mul(2)
             .clamp(FIRST_CAPACITY, usize::MAX)
             .max(needed)
-            .min(enough(self.limit))
-            .min(self.announced.map_or(usize::MAX, enough));
-        let held = self.held;
-        self.bytes.truncate(held);
-        self.bytes.try_reserve_exact(target - held).map_err(|_| {
-            // What is held goes first: the error itself needs memory.
+            .min(bounded(self.limit))
+            .min(self.announced.map_or(usize::MAX, bounded));
+        let len = self.len;
+        self.bytes.truncate(len);
+        self.bytes.try_reserve_exact(target - len).map_err(|_| {
+            // Free the bytes first: the error itself needs memory.
             self.bytes = Vec::new();
             Error::new(
                 Status::OutOfMemory,
-                format!("no memory for the report: {held} bytes had arrived, and {target} could not be had"),
+                format!(
+                    "no memory for the report: {len} bytes had arrived, and {target} could not be reserved"
+                ),
             )
         })
     }
@@ -77,29 +79,29 @@ impl Sink for Memory {
     }
 
     fn write(&mut self, bytes: &[u8], _: &Call) -> Result<(), Error> {
-        self.take(bytes)
+        self.append(bytes)
     }
 
     fn spare_capacity(&mut self) -> Result<Option<&mut [u8]>, Error> {
-        let held = self.held;
-        // What comes after this is more than there should be.
-        if held as u64 >= self.limit.min(self.announced.unwrap_or(u64::MAX)) {
+        let len = self.len;
+        // Any further bytes are more than expected.
+        if len as u64 >= self.limit.min(self.announced.unwrap_or(u64::MAX)) {
             return Ok(None);
         }
-        if held == self.bytes.len() {
-            if held == self.bytes.capacity() {
-                self.grow(held + 1)?;
+        if len == self.bytes.len() {
+            if len == self.bytes.capacity() {
+                self.grow(len + 1)?;
             }
-            // Not all of it, or what was only announced would take up memory.
+            // Only a part: memory that is not needed yet must not become resident.
             let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-            let end = self.bytes.capacity().min(held + ROOM).min(limit);
+            let end = self.bytes.capacity().min(len + MAX_SPARE).min(limit);
             self.bytes.resize(end, 0);
         }
-        Ok(Some(&mut self.bytes[held..]))
+        Ok(Some(&mut self.bytes[len..]))
     }
 
     fn advance(&mut self, bytes: usize) {
-        self.held += bytes;
+        self.len += bytes;
     }
 
     fn can_restart(&self) -> bool {
@@ -107,7 +109,7 @@ impl Sink for Memory {
     }
 
     fn restart(&mut self) -> Result<(), Error> {
-        self.held = 0;
+        self.len = 0;
         Ok(())
     }
 
@@ -117,17 +119,17 @@ impl Sink for Memory {
 }
 
 impl Memory {
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let needed = self.held + bytes.len();
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let needed = self.len + bytes.len();
         if needed as u64 > self.limit {
             return Err(self.too_large(needed as u64, false));
         }
         if needed > self.bytes.capacity() {
             self.grow(needed)?;
         }
-        self.bytes.truncate(self.held);
+        self.bytes.truncate(self.len);
         self.bytes.extend_from_slice(bytes);
-        self.held = needed;
+        self.len = needed;
         Ok(())
     }
 }
@@ -144,44 +146,44 @@ mod tests {
     }
 
     #[test]
-    fn capacity_follows_what_arrives_not_what_was_announced() {
+    fn capacity_follows_received_bytes_not_announced_length() {
         let mut sink = Memory::new(u64::MAX);
         sink.begin(info(1 << 62)).expect("within the limit");
-        sink.take(&[1; 1000]).expect("room");
+        sink.append(&[1; 1000]).expect("room");
         assert!(sink.bytes.capacity() <= FIRST_CAPACITY);
         assert_eq!(sink.into_bytes().len(), 1000);
     }
 
     #[test]
-    fn a_true_announcement_leaves_nothing_to_trim() {
+    fn correct_announced_length_leaves_nothing_to_trim() {
         let mut sink = Memory::new(1 << 30);
         sink.begin(info(300_000)).expect("within the limit");
         for _ in 0..300 {
-            sink.take(&[7; 1000]).expect("room");
+            sink.append(&[7; 1000]).expect("room");
         }
         assert_eq!(sink.bytes.capacity(), 300_000);
     }
 
     fn fill(sink: &mut Memory, bytes: &[u8]) -> usize {
-        let room = sink.spare_capacity().expect("memory").expect("room");
-        let n = room.len().min(bytes.len());
-        room[..n].copy_from_slice(&bytes[..n]);
+        let spare = sink.spare_capacity().expect("memory").expect("room");
+        let n = spare.len().min(bytes.len());
+        spare[..n].copy_from_slice(&bytes[..n]);
         sink.advance(n);
         n
     }
 
     #[test]
-    fn what_is_put_in_its_room_stands_where_what_is_written_would() {
+    fn spare_capacity_and_write_give_the_same_bytes() {
         let bytes: Vec<u8> = (0..400_000).map(|i| (i % 251) as u8).collect();
         for announced in [None, Some(bytes.len() as u64), Some(10), Some(1 << 40)] {
             let mut sink = Memory::new(1 << 50);
             sink.announced = announced;
-            let mut put = 0;
-            while put < bytes.len() {
-                put += match sink.spare_capacity().expect("memory") {
-                    Some(_) => fill(&mut sink, &bytes[put..bytes.len().min(put + 50_000)]),
+            let mut written = 0;
+            while written < bytes.len() {
+                written += match sink.spare_capacity().expect("memory") {
+                    Some(_) => fill(&mut sink, &bytes[written..bytes.len().min(written + 50_000)]),
                     None => {
-                        sink.take(&bytes[put..=put]).expect("room");
+                        sink.append(&bytes[written..=written]).expect("room");
                         1
                     }
                 };
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_room_for_more_than_the_limit_or_what_was_announced() {
+    fn spare_capacity_ends_at_limit_or_announced_length() {
         let mut sink = Memory::new(100);
         assert_eq!(fill(&mut sink, &[1; 200]), 100);
         assert!(sink.spare_capacity().expect("memory").is_none());
@@ -207,12 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn more_than_announced_still_fits_and_more_than_the_limit_does_not() {
+    fn more_than_announced_fits_but_not_more_than_limit() {
         let mut sink = Memory::new(100);
         sink.begin(info(10)).expect("within the limit");
-        sink.take(&[0; 100]).expect("up to the limit");
+        sink.append(&[0; 100]).expect("up to the limit");
         assert_eq!(
-            sink.take(&[0]).map_err(|e| e.status()),
+            sink.append(&[0]).map_err(|e| e.status()),
             Err(Status::LimitExceeded)
         );
         assert_eq!(

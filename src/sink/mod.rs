@@ -1,4 +1,4 @@
-//! Where the bytes of a body go.
+//! Sinks: the destinations of a body.
 
 mod callback;
 mod descriptor;
@@ -9,7 +9,7 @@ mod writer;
 
 pub(crate) use callback::Callback;
 pub(crate) use descriptor::Descriptor;
-pub(crate) use file::{FileOptions, FileSink, SHORT_NAME, failure};
+pub(crate) use file::{FileOptions, FileSink, SHORT_NAME_LIMIT, failure};
 pub(crate) use hashing::Hashing;
 pub(crate) use memory::Memory;
 pub(crate) use writer::Writer;
@@ -19,49 +19,48 @@ use std::path::PathBuf;
 use crate::error::Error;
 use crate::http::Call;
 
-/// What is known of a body before its first byte is handed over.
+/// What is known of a body before its first byte.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Info<'a> {
-    /// The length that the server announced, where it did. It may be a lie.
+    /// The length that the server announced, if any. It may be wrong.
     pub(crate) announced: Option<u64>,
-    /// A safe name for a file of it.
+    /// A safe file name for the body.
     pub(crate) filename: &'a str,
 }
 
-/// Takes the bytes of one body in order.
+/// Receives the bytes of one body in order.
 pub(crate) trait Sink {
-    /// Told before the first byte, and again after each restart.
+    /// Called before the first byte, and again after each restart.
     fn begin(&mut self, info: Info<'_>) -> Result<(), Error>;
 
-    /// Takes the next bytes; waits, where it must, as the call allows.
+    /// Writes the next bytes; may wait as long as the call allows.
     fn write(&mut self, bytes: &[u8], call: &Call) -> Result<(), Error>;
 
-    /// Where the next bytes may be put, instead of being written; then
-    /// [`Sink::advance`] tells how many. None where they must be written.
+    /// Returns a buffer for the next bytes, as a faster way than [`Sink::write`];
+    /// [`Sink::advance`] then says how many there are. `None` if they must be written.
     fn spare_capacity(&mut self) -> Result<Option<&mut [u8]>, Error> {
         Ok(None)
     }
 
-    /// So many bytes were put where the last [`Sink::spare_capacity`] was.
+    /// Adds this many bytes, which are in the last [`Sink::spare_capacity`].
     fn advance(&mut self, _: usize) {}
 
-    /// Whether [`Sink::restart`] could work, so that a body may be begun again
-    /// when it cannot be resumed.
+    /// Whether [`Sink::restart`] can work, for a body that cannot be resumed.
     fn can_restart(&self) -> bool;
 
-    /// Forgets the bytes that it took.
+    /// Discards all bytes so far.
     fn restart(&mut self) -> Result<(), Error>;
 
-    /// The body is whole.
+    /// Called when the body is complete.
     fn finish(&mut self) -> Result<(), Error>;
 
-    /// The file that it went to, where it is one.
+    /// Returns the path of the file, if it is one.
     fn path(&self) -> Option<PathBuf> {
         None
     }
 
-    /// What the system could not do for the file, though it is saved.
-    fn given_up(&self) -> &[&'static str] {
+    /// Returns what the file system did not support, although the file is saved.
+    fn limitations(&self) -> &[&'static str] {
         &[]
     }
 }

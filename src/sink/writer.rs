@@ -1,4 +1,4 @@
-//! A body written to a writer of the caller's.
+//! Writes a body to a writer of the caller's.
 
 use std::io::Write;
 
@@ -28,7 +28,7 @@ impl<W: Write> Sink for Writer<W> {
     fn restart(&mut self) -> Result<(), Error> {
         Err(Error::new(
             Status::Internal,
-            "a writer cannot take back what was written",
+            "a writer cannot undo what was written",
         ))
     }
 

@@ -1,4 +1,4 @@
-//! Descriptors, which are never those of the standard streams.
+//! Descriptors, which are never those of the standard streams (0 to 2).
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::ffi::CStr;
@@ -8,16 +8,15 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 
-/// The same descriptor with a number above those of the standard streams: what a
-/// host that closed them writes to them must not end in a file of ours. Every
-/// descriptor that the library makes comes through here; 0 is also that of no
-/// wake-up.
-pub(crate) fn beyond_standard<T: AsRawFd + From<OwnedFd>>(made: T) -> io::Result<T> {
-    if made.as_raw_fd() > 2 {
-        return Ok(made);
+/// Returns the descriptor with a number above 2: a host that closed the standard streams
+/// and writes to them must not write into our files. Every descriptor that the library
+/// makes is passed through here; [`LazyWake`](super::LazyWake) relies on 0 being unused.
+pub(crate) fn beyond_standard<T: AsRawFd + From<OwnedFd>>(descriptor: T) -> io::Result<T> {
+    if descriptor.as_raw_fd() > 2 {
+        return Ok(descriptor);
     }
     // SAFETY: no pointers; the result is checked before it is owned.
-    let higher = unsafe { libc::fcntl(made.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
+    let higher = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
     if higher < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -51,20 +50,20 @@ pub(super) fn hold_standard_streams() {
     }
 }
 
-/// The same file once more.
+/// Duplicates the descriptor of a file.
 pub(crate) fn duplicate(file: &File) -> io::Result<File> {
     hold_standard_streams();
     file.try_clone().and_then(beyond_standard)
 }
 
-/// Closes a file, and says what was wrong with it, which dropping it does not.
+/// Closes a file and returns the error, which dropping it would ignore.
 pub(crate) fn close(file: File) -> io::Result<()> {
-    // SAFETY: a descriptor that is this function's alone.
+    // SAFETY: only this function owns the descriptor.
     if unsafe { libc::close(file.into_raw_fd()) } == 0 {
         return Ok(());
     }
     match io::Error::last_os_error() {
-        // It is closed all the same.
+        // It is closed nevertheless.
         e if e.kind() == io::ErrorKind::Interrupted => Ok(()),
         e => Err(e),
     }
@@ -81,13 +80,13 @@ pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     open(path, File::options().read(true))
 }
 
-/// A new socket.
+/// Makes a socket; see [`beyond_standard`].
 pub(crate) fn socket(domain: Domain, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     hold_standard_streams();
     Socket::new(domain, kind, Some(protocol)).and_then(beyond_standard)
 }
 
-/// What kind of descriptor a caller passed.
+/// The properties of a descriptor that a caller passed.
 pub(crate) struct DescriptorMode {
     pub(crate) regular: bool,
     pub(crate) socket: bool,
@@ -114,17 +113,17 @@ pub(crate) fn descriptor(fd: BorrowedFd<'_>) -> io::Result<DescriptorMode> {
     })
 }
 
-pub(super) fn place_of(fd: BorrowedFd<'_>) -> String {
+pub(super) fn proc_path(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-/// The file behind a descriptor, opened for writing once more, so as not to
-/// block; the caller's descriptor keeps its mode.
+/// Opens the file behind a descriptor again, for non-blocking writes. The caller's
+/// descriptor keeps its mode.
 pub(crate) fn reopen_nonblocking(fd: BorrowedFd<'_>) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = File::options();
     options
         .write(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-    open(Path::new(&place_of(fd)), &options)
+    open(Path::new(&proc_path(fd)), &options)
 }

@@ -1,4 +1,4 @@
-//! The error number of the thread.
+//! The address of the thread's errno.
 
 #[cfg(any(target_os = "linux", target_os = "emscripten"))]
 pub(super) fn errno() -> *mut libc::c_int {

@@ -1,6 +1,6 @@
 //! Files and directories.
 
-use super::descriptors::{hold_standard_streams, open, place_of};
+use super::descriptors::{hold_standard_streams, open, proc_path};
 use super::pages::Pages;
 use super::write::write_all_quietly;
 use std::ffi::{CString, OsString};
@@ -9,46 +9,45 @@ use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-/// What is in a directory, as far as it can be read. Its descriptor is the number
-/// that it gets, but nothing can be written to it.
+/// Lists the entries of a directory, as far as it can be read. Its descriptor may have
+/// the number of a standard stream, but nobody can write to it.
 pub(crate) fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     hold_standard_streams();
     let found = directory.read_dir().into_iter().flatten();
     found.flatten().map(|entry| entry.path())
 }
 
-/// A file that was read whole.
+/// A file that was read completely.
 pub(crate) struct SmallFile {
     pub(crate) bytes: Vec<u8>,
     pub(crate) mode: u32,
 }
 
-/// Reads a file of at most so many bytes. Only regular ones: a pipe would make
-/// it wait.
+/// Reads a file of at most `limit` bytes. Only regular ones: reading a pipe would block.
 pub(crate) fn read_small_file(path: &Path, limit: u64) -> io::Result<SmallFile> {
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
     let mut options = File::options();
     options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     let mut file = open(path, &options)?;
-    let about = file.metadata()?;
-    if !about.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    if about.len() > limit {
+    if metadata.len() > limit {
         return Err(io::Error::other(format!("it is larger than {limit} bytes")));
     }
-    // Room for all of it at once: a vector that grows leaves copies.
-    let mut bytes = Vec::with_capacity(about.len() as usize + 1);
+    // Reserve all of it at once: a vector that grows leaves copies in freed memory.
+    let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
     file.by_ref().take(limit).read_to_end(&mut bytes)?;
     Ok(SmallFile {
         bytes,
-        mode: about.mode(),
+        mode: metadata.mode(),
     })
 }
 
-/// A file of the official SDKs: the one that a variable names, which is told, or
-/// the one of this name in the user's directory for them.
-pub(crate) fn file_of_the_user(
+/// Returns the path of a configuration file of the official SDKs, and whether the
+/// environment variable names it. Otherwise it is `~/.huaweicloud/name`.
+pub(crate) fn sdk_file(
     environment: &dyn Fn(&str) -> Option<OsString>,
     variable: &str,
     name: &str,
@@ -60,8 +59,8 @@ pub(crate) fn file_of_the_user(
     Some((Path::new(&home).join(".huaweicloud").join(name), false))
 }
 
-/// A file in a directory that has no name, mode 0600; none where the system or
-/// the file system has no such files, or could not give it a name later.
+/// Makes a file without a name in a directory, with mode 0600. `None` if the system or
+/// the file system does not support such files, or could not name it later.
 pub(crate) fn unnamed_file(directory: &Path) -> Option<File> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
@@ -73,7 +72,7 @@ pub(crate) fn unnamed_file(directory: &Path) -> Option<File> {
             .mode(0o600)
             .custom_flags(libc::O_TMPFILE);
         let file = open(directory, &options).ok()?;
-        Path::new(&place_of(file.as_fd())).exists().then_some(file)
+        Path::new(&proc_path(file.as_fd())).exists().then_some(file)
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     {
@@ -82,11 +81,11 @@ pub(crate) fn unnamed_file(directory: &Path) -> Option<File> {
     }
 }
 
-/// Gives a file of [`unnamed_file`] its name; an error if a file has it.
+/// Gives a file of [`unnamed_file`] its name; fails if the name exists.
 pub(crate) fn name_file(file: &File, path: &Path) -> io::Result<()> {
-    let from = CString::new(place_of(file.as_fd()))?;
+    let from = CString::new(proc_path(file.as_fd()))?;
     let to = CString::new(path.as_os_str().as_encoded_bytes())?;
-    // SAFETY: two strings that live during the call.
+    // SAFETY: both strings live during the call.
     let result = unsafe {
         libc::linkat(
             libc::AT_FDCWD,
@@ -102,7 +101,7 @@ pub(crate) fn name_file(file: &File, path: &Path) -> io::Result<()> {
     Err(io::Error::last_os_error())
 }
 
-/// Has what was written to a file on the disk, where its file system can do that.
+/// Syncs the data of a file to the disk, if its file system supports that.
 pub(crate) fn sync_data(file: &File) -> io::Result<()> {
     file.sync_data().or_else(|e| match is_unsupported(&e) {
         true => Ok(()),
@@ -110,8 +109,7 @@ pub(crate) fn sync_data(file: &File) -> io::Result<()> {
     })
 }
 
-/// Whether a file system never does what was asked for, rather than that something
-/// is wrong now.
+/// Whether an error means that the file system does not support an operation.
 pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -119,7 +117,7 @@ pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     )
 }
 
-/// Copies all that a file has to another, which is empty.
+/// Copies the complete content of a file to an empty one.
 pub(crate) fn copy(mut from: &File, to: &File) -> io::Result<()> {
     let mut buf = Pages::new(64 * 1024).ok_or(io::ErrorKind::OutOfMemory)?;
     from.rewind()?;

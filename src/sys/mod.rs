@@ -1,5 +1,4 @@
-//! System calls that std does not offer. With `ffi`, the only place with
-//! `unsafe`.
+//! System calls that std does not offer. Only here and in `ffi` is there `unsafe` code.
 
 #![allow(unsafe_code)]
 
@@ -34,44 +33,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_ends_at_its_time_or_when_the_descriptor_is_ready() {
+    fn wait_ends_at_deadline_or_when_descriptor_is_ready() {
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
         let waiting = |interest, until| wait(&[(ours.as_fd(), interest)], None, until).expect("poll works");
         let until = Instant::now() + Duration::from_millis(30);
-        assert_eq!(waiting(Interest::Readable, Some(until)), Ended::TimedOut);
+        assert_eq!(waiting(Interest::Readable, Some(until)), WaitResult::TimedOut);
         assert!(Instant::now() >= until);
-        assert_eq!(waiting(Interest::Writable, None), Ended::Ready);
+        assert_eq!(waiting(Interest::Writable, None), WaitResult::Ready);
         drop(theirs);
-        assert_eq!(waiting(Interest::Readable, None), Ended::Ready);
+        assert_eq!(waiting(Interest::Readable, None), WaitResult::Ready);
     }
 
     #[test]
-    fn a_wake_up_ends_waits_until_it_is_cleared() {
+    fn wake_ends_waits_until_cleared() {
         let wake = Wake::new().expect("a descriptor");
         let soon = || Some(Instant::now() + Duration::from_millis(1));
         assert_eq!(
             wait(&[], Some(wake.as_fd()), soon()).expect("poll works"),
-            Ended::TimedOut
+            WaitResult::TimedOut
         );
         wake.signal();
         wake.signal();
         assert_eq!(
             wait(&[], Some(wake.as_fd()), None).expect("poll works"),
-            Ended::Woken
+            WaitResult::Woken
         );
         assert_eq!(
             wait(&[], Some(wake.as_fd()), None).expect("poll works"),
-            Ended::Woken
+            WaitResult::Woken
         );
         wake.clear();
         assert_eq!(
             wait(&[], Some(wake.as_fd()), soon()).expect("poll works"),
-            Ended::TimedOut
+            WaitResult::TimedOut
         );
     }
 
     #[test]
-    fn a_thread_started_with_signals_blocked_has_them_blocked() {
+    fn thread_started_with_signals_blocked_inherits_mask() {
         let blocked = || {
             let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
             // SAFETY: with no new mask, the call only fills in the old one.

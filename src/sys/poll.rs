@@ -1,4 +1,4 @@
-//! Waiting for descriptors.
+//! Waits for descriptors.
 
 use super::signals::{SignalScope, poll_with_signals};
 use std::io;
@@ -14,28 +14,28 @@ pub(crate) enum Interest {
 
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// A descriptor is ready, or broken, which the next call on it will tell.
+pub(crate) enum WaitResult {
+    /// A descriptor is ready, or has an error, which the next call on it returns.
     Ready,
-    /// Somebody signalled the wake-up.
+    /// The wake-up was signalled.
     Woken,
-    /// The time has come.
+    /// The deadline has passed.
     TimedOut,
     /// A signal was handled, inside a [`SignalScope`].
     Interrupted,
 }
 
-/// How many descriptors one wait can be for.
-pub(crate) const MAX_WAITED: usize = 8;
+/// The most descriptors in one wait.
+pub(crate) const MAX_WAIT_FDS: usize = 8;
 
-/// Waits for any of some descriptors, a wake-up, and a time. A signal ends the
-/// wait inside a [`SignalScope`]; elsewhere it neither ends nor lengthens it.
+/// Waits for any of these descriptors, a wake-up, or a deadline. A signal ends the wait
+/// only inside a [`SignalScope`]; elsewhere it has no effect.
 pub(crate) fn wait(
     fds: &[(BorrowedFd<'_>, Interest)],
     wake: Option<BorrowedFd<'_>>,
     until: Option<Instant>,
-) -> io::Result<Ended> {
-    // A negative descriptor is one that poll passes over.
+) -> io::Result<WaitResult> {
+    // poll ignores negative descriptors.
     let entry = |fd: Option<BorrowedFd<'_>>, interest| libc::pollfd {
         fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
         events: match interest {
@@ -44,10 +44,10 @@ pub(crate) fn wait(
         },
         revents: 0,
     };
-    let mut entries = [entry(wake, Interest::Readable); MAX_WAITED + 1];
-    let count = fds.len().min(MAX_WAITED);
-    for (place, (fd, interest)) in entries[1..].iter_mut().zip(fds) {
-        *place = entry(Some(*fd), *interest);
+    let mut entries = [entry(wake, Interest::Readable); MAX_WAIT_FDS + 1];
+    let count = fds.len().min(MAX_WAIT_FDS);
+    for (slot, (fd, interest)) in entries[1..].iter_mut().zip(fds) {
+        *slot = entry(Some(*fd), *interest);
     }
     let entries = &mut entries[..=count];
     let scope = SignalScope::mask();
@@ -57,18 +57,18 @@ pub(crate) fn wait(
             Some(mask) => poll_with_signals(entries, until, mask),
         };
         match ready {
-            0 if until.is_some_and(|until| until <= Instant::now()) => return Ok(Ended::TimedOut),
-            // The timeout was cut to what poll can express.
+            0 if until.is_some_and(|until| until <= Instant::now()) => return Ok(WaitResult::TimedOut),
+            // The timeout was longer than poll supports.
             0 => {}
-            n if n > 0 && entries[0].revents != 0 => return Ok(Ended::Woken),
-            n if n > 0 => return Ok(Ended::Ready),
+            n if n > 0 && entries[0].revents != 0 => return Ok(WaitResult::Woken),
+            n if n > 0 => return Ok(WaitResult::Ready),
             _ => {
                 let error = io::Error::last_os_error();
                 if error.kind() != io::ErrorKind::Interrupted {
                     return Err(error);
                 }
                 if scope.is_some() {
-                    return Ok(Ended::Interrupted);
+                    return Ok(WaitResult::Interrupted);
                 }
             }
         }
@@ -79,12 +79,12 @@ fn poll(entries: &mut [libc::pollfd], until: Option<Instant>) -> libc::c_int {
     let timeout = match until {
         None => -1,
         Some(until) => {
-            let left = until.saturating_duration_since(Instant::now());
-            // Rounded up, or the last fraction of a millisecond would spin.
-            let ms = left.saturating_add(Duration::from_micros(999)).as_millis();
+            let remaining = until.saturating_duration_since(Instant::now());
+            // Round up, or the loop would spin in the last millisecond.
+            let ms = remaining.saturating_add(Duration::from_micros(999)).as_millis();
             libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX)
         }
     };
-    // SAFETY: valid entries, alive and ours alone during the call.
+    // SAFETY: the entries are valid and borrowed exclusively during the call.
     unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, timeout) }
 }

@@ -4,12 +4,12 @@ use once_cell::race::OnceNonZeroUsize;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Tells this process from those that it was forked from: each has another
-/// number here. Its id cannot: in PID namespaces a child may have its parent's. It
-/// is asked for several times in each call, so it is a system call only the first
-/// time in each process. Async-signal-safe, but for that.
+/// Returns a number that differs between this process and those that it was forked
+/// from. Process ids may not differ: in a PID namespace a child may have its parent's id.
+/// Only the first use in each process makes system calls; later ones are
+/// async-signal-safe.
 pub(crate) fn process() -> usize {
-    /// As inherited, no less than what any process before this one got.
+    /// The last number; inherited, so at least that of every ancestor.
     static LAST: AtomicUsize = AtomicUsize::new(0);
     let Some(known) = zeroed_by_fork() else {
         return std::process::id() as usize;
@@ -26,10 +26,10 @@ pub(crate) fn process() -> usize {
     }
 }
 
-/// A number that is 0 again in a child of `fork`; none where the system refuses
-/// to see to it.
+/// Returns a number that `fork` resets to 0 in the child; `None` if the system does not
+/// support that.
 fn zeroed_by_fork() -> Option<&'static AtomicUsize> {
-    // An address; 1 is none's.
+    // An address; 1 means that there is none.
     static NUMBER: OnceNonZeroUsize = OnceNonZeroUsize::new();
     const NONE: NonZeroUsize = NonZeroUsize::MIN;
     let number = NUMBER.get_or_init(|| {
@@ -37,16 +37,15 @@ fn zeroed_by_fork() -> Option<&'static AtomicUsize> {
             .or_else(new_number_zeroed_by_handler)
             .unwrap_or(NONE)
     });
-    // SAFETY: a page that is never unmapped, is aligned and zeroed, and is used
-    // as this one number alone; or a static.
+    // SAFETY: a static, or a zeroed and aligned page that is never unmapped and used only
+    // for this number.
     (number != NONE).then(|| unsafe { &*(number.get() as *const AtomicUsize) })
 }
 
 #[cfg(target_os = "linux")]
 fn new_page_wiped_on_fork() -> Option<NonZeroUsize> {
     const LENGTH: usize = 4096;
-    // SAFETY: a new mapping, of which nothing else knows; the advice is about it
-    // alone.
+    // SAFETY: a new mapping, which nothing else refers to; the advice affects only it.
     unsafe {
         let page = libc::mmap(
             std::ptr::null_mut(),
@@ -59,8 +58,8 @@ fn new_page_wiped_on_fork() -> Option<NonZeroUsize> {
         if page == libc::MAP_FAILED {
             return None;
         }
-        // An emulator may say yes to whatever it is advised, so it is asked for
-        // what does not exist, too.
+        // An emulator may accept any advice without effect, so check first that it rejects
+        // one that does not exist.
         if libc::madvise(page, LENGTH, -1) != 0 && libc::madvise(page, LENGTH, libc::MADV_WIPEONFORK) == 0 {
             return NonZeroUsize::new(page as usize);
         }
@@ -74,14 +73,14 @@ fn new_page_wiped_on_fork() -> Option<NonZeroUsize> {
     None
 }
 
-/// For systems that cannot wipe a page.
+/// The fallback for systems that cannot wipe a page.
 fn new_number_zeroed_by_handler() -> Option<NonZeroUsize> {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     unsafe extern "C" fn zero() {
         NUMBER.store(0, Ordering::SeqCst);
     }
-    // SAFETY: the function is async-signal-safe, and the system forgets it with
-    // this library.
+    // SAFETY: the function is async-signal-safe, and the C library removes it when this
+    // library is unloaded.
     let refused = unsafe { libc::pthread_atfork(None, None, Some(zero)) } != 0;
     NonZeroUsize::new(NUMBER.as_ptr() as usize).filter(|_| !refused)
 }

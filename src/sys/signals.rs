@@ -1,17 +1,17 @@
-//! Signals that end a call, and those that a thread must not receive.
+//! Signals that end a call, and signals that a thread must not receive.
 
 use std::cell::Cell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::time::{Duration, Instant};
 
-/// While it lives, this thread's signals are blocked but where [`wait`] waits:
-/// each that the host handles ends a wait, however it falls.
+/// Blocks this thread's signals while it lives, except during [`wait`](super::wait). So
+/// each signal that the host handles ends a wait, whenever it arrives.
 ///
-/// What faults raise is never blocked, nor are signals inside of the C library.
+/// Signals of faults and of the C library itself are never blocked.
 pub(crate) struct SignalScope {
     _mask: SignalMask,
-    /// That of a call within a callback of the call.
+    /// The mask of the surrounding scope, for a call inside of a callback.
     outer: Option<libc::sigset_t>,
 }
 
@@ -35,8 +35,8 @@ impl Drop for Suspended {
     }
 }
 
-/// Raised by a fault of the thread itself: blocked, they would end the process.
-const FAULTS: [libc::c_int; 7] = [
+/// Signals of faults: if they were blocked, a fault would end the process.
+const FAULT_SIGNALS: [libc::c_int; 7] = [
     libc::SIGSEGV,
     libc::SIGBUS,
     libc::SIGILL,
@@ -53,20 +53,20 @@ impl SignalScope {
         // signals.
         let blocked = unsafe {
             libc::sigfillset(blocked.as_mut_ptr());
-            for fault in FAULTS {
+            for fault in FAULT_SIGNALS {
                 libc::sigdelset(blocked.as_mut_ptr(), fault);
             }
             blocked.assume_init()
         };
         let outer = SCOPE.get();
         let mask = SignalMask::set(&blocked);
-        // Inside another scope the host's mask is the one that this found.
+        // Inside another scope, the host's mask is that of the outer one.
         SCOPE.set(Some(outer.unwrap_or(mask.0)));
         SignalScope { _mask: mask, outer }
     }
 
-    /// Leaves the scope until the value is dropped, for code of the host: it runs
-    /// with the host's own mask, and its calls are none of this scope.
+    /// Suspends the scope until the value is dropped, to run code of the host with the
+    /// host's own mask.
     pub(crate) fn suspend() -> Option<Suspended> {
         let mask = SCOPE.take()?;
         Some(Suspended {
@@ -75,18 +75,18 @@ impl SignalScope {
         })
     }
 
-    /// Whether it was left since this was last asked.
+    /// Whether it was suspended since the last call of this function.
     pub(crate) fn was_suspended() -> bool {
         SUSPENDED.take()
     }
 
-    /// The mask to wait with; none outside of a scope.
+    /// Returns the mask to wait with; `None` outside of a scope.
     pub(super) fn mask() -> Option<libc::sigset_t> {
         SCOPE.get()
     }
 
-    /// Lets signals that wait be handled now: true where one was. Always false
-    /// outside of a scope.
+    /// Handles pending signals now; returns whether there was one. Always false outside of
+    /// a scope.
     pub(crate) fn deliver() -> bool {
         Self::mask().is_some_and(|mask| {
             poll_with_signals(&mut [], Some(Instant::now()), &mask) < 0
@@ -101,14 +101,13 @@ impl Drop for SignalScope {
     }
 }
 
-/// Sets a signal mask, and the one before when it is dropped.
+/// Sets a signal mask, and restores the previous one when dropped.
 struct SignalMask(libc::sigset_t);
 
 impl SignalMask {
     fn set(mask: &libc::sigset_t) -> SignalMask {
         let mut before = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: it can fail only for a wrong first argument, so it initialises
-        // `before`.
+        // SAFETY: it fails only for a wrong first argument, so it initialises `before`.
         unsafe {
             libc::pthread_sigmask(libc::SIG_SETMASK, mask, before.as_mut_ptr());
             SignalMask(before.assume_init())
@@ -118,26 +117,26 @@ impl SignalMask {
 
 impl Drop for SignalMask {
     fn drop(&mut self) {
-        // SAFETY: a mask that pthread_sigmask itself filled in.
+        // SAFETY: pthread_sigmask itself filled in this mask.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
     }
 }
 
 /// Signals blocked in this thread.
-pub(super) struct Blocked {
+pub(super) struct BlockedSignals {
     signals: libc::sigset_t,
     before: libc::sigset_t,
-    /// Whether one was pending already: then it is the host's, and stays.
-    pending: bool,
+    /// Whether one was pending before: it is the host's, and stays pending.
+    was_pending: bool,
 }
 
-impl Blocked {
-    pub(super) fn these(numbers: &[libc::c_int]) -> Blocked {
+impl BlockedSignals {
+    pub(super) fn block(numbers: &[libc::c_int]) -> BlockedSignals {
         let mut signals = MaybeUninit::<libc::sigset_t>::uninit();
         let mut before = MaybeUninit::<libc::sigset_t>::uninit();
-        let mut pending = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: each set is initialised by the call that takes it first, and
-        // none of the calls can fail with these arguments.
+        let mut was_pending = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: the first call with each set initialises it, and none of the calls can fail
+        // with these arguments.
         unsafe {
             libc::sigemptyset(signals.as_mut_ptr());
             for number in numbers {
@@ -147,41 +146,42 @@ impl Blocked {
             let is_in = |set: &MaybeUninit<libc::sigset_t>| {
                 numbers.iter().any(|n| libc::sigismember(set.as_ptr(), *n) == 1)
             };
-            // Only what is blocked can be pending.
-            let pending = is_in(&before) && {
-                libc::sigpending(pending.as_mut_ptr());
-                is_in(&pending)
+            // Only blocked signals can be pending.
+            let was_pending = is_in(&before) && {
+                libc::sigpending(was_pending.as_mut_ptr());
+                is_in(&was_pending)
             };
-            Blocked {
+            BlockedSignals {
                 signals: signals.assume_init(),
                 before: before.assume_init(),
-                pending,
+                was_pending,
             }
         }
     }
 
-    /// Takes those back that arose meanwhile.
-    pub(super) fn take_back(&self) {
-        let none = libc::timespec {
+    /// Discards the signals that were raised since then.
+    pub(super) fn discard_raised(&self) {
+        let no_wait = libc::timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        // SAFETY: a set that `these` initialised. Both signals are sent to the
-        // thread that wrote, so they are here.
-        while !self.pending && unsafe { libc::sigtimedwait(&self.signals, std::ptr::null_mut(), &none) } > 0 {
-        }
+        // SAFETY: `block` initialised the set. Both signals are sent to the thread that
+        // wrote, so they are pending here.
+        while !self.was_pending
+            && unsafe { libc::sigtimedwait(&self.signals, std::ptr::null_mut(), &no_wait) } > 0
+        {}
     }
 }
 
-impl Drop for Blocked {
+impl Drop for BlockedSignals {
     fn drop(&mut self) {
-        // SAFETY: a set that `these` initialised.
+        // SAFETY: `block` initialised the set.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut()) };
     }
 }
 
-/// Runs `start` with all signals blocked in this thread. A thread that it
-/// starts inherits that, so no handler of the host ever runs there.
+/// Runs `start` with all signals blocked in this thread. A thread that it starts
+/// inherits the mask, so no handler of the host ever runs there.
 pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigfillset initialises the set.
@@ -193,30 +193,30 @@ pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     start()
 }
 
-/// The same with this signal mask while it waits. The kernel changes the mask
-/// and begins to wait in one step, so no signal falls between the two.
+/// Like poll, with this signal mask during the wait. The kernel sets the mask and waits
+/// atomically, so no signal is missed in between.
 #[cfg(not(any(target_os = "macos", target_os = "ios")))]
 pub(super) fn poll_with_signals(
     entries: &mut [libc::pollfd],
     until: Option<Instant>,
     mask: &libc::sigset_t,
 ) -> libc::c_int {
-    const LONGEST: Duration = Duration::from_secs(1 << 20);
+    const MAX_TIMEOUT: Duration = Duration::from_secs(1 << 20);
     let timeout = until.map(|until| {
-        let left = until.saturating_duration_since(Instant::now()).min(LONGEST);
+        let remaining = until.saturating_duration_since(Instant::now()).min(MAX_TIMEOUT);
         libc::timespec {
-            tv_sec: left.as_secs() as libc::time_t,
-            tv_nsec: left.subsec_nanos() as libc::c_long,
+            tv_sec: remaining.as_secs() as libc::time_t,
+            tv_nsec: remaining.subsec_nanos() as libc::c_long,
         }
     });
     let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: valid entries, ours alone during the call; the time, where there is
-    // one, and the mask live during it.
+    // SAFETY: the entries are valid and borrowed exclusively; the time, if any, and the
+    // mask live during the call.
     unsafe { libc::ppoll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, timeout, mask) }
 }
 
-/// These systems have no ppoll: the mask is changed before, and the wait is cut
-/// short, so that a signal that falls between is noticed soon.
+/// The fallback without ppoll: it sets the mask before the wait, and limits the wait, so
+/// that a signal in between is noticed soon.
 #[cfg(any(target_os = "macos", target_os = "ios"))]
 pub(super) fn poll_with_signals(
     entries: &mut [libc::pollfd],

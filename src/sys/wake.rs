@@ -1,4 +1,4 @@
-//! Waking a thread that waits.
+//! Wakes a waiting thread.
 
 use super::descriptors::beyond_standard;
 use super::errno::errno;
@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A descriptor that ends a [`wait`] from another thread or a signal handler.
+/// A descriptor to end a [`wait`](super::wait) from another thread or a signal handler.
 #[derive(Debug)]
 pub(crate) struct Wake {
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -24,7 +24,7 @@ impl Wake {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: a descriptor that was just made and that nobody else owns.
+        // SAFETY: a new descriptor, which nothing else owns.
         let event = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Wake {
             event: beyond_standard(event)?,
@@ -35,7 +35,7 @@ impl Wake {
         self.event.as_fd()
     }
 
-    fn sending(&self) -> BorrowedFd<'_> {
+    fn sender(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }
 }
@@ -54,19 +54,19 @@ impl Wake {
         self.pair.0.as_fd()
     }
 
-    fn sending(&self) -> BorrowedFd<'_> {
+    fn sender(&self) -> BorrowedFd<'_> {
         self.pair.1.as_fd()
     }
 }
 
 impl Wake {
-    /// Ends the present and the future waits, until [`Wake::clear`].
-    /// Async-signal-safe: one system call that does not block, errno kept.
+    /// Ends current and future waits, until [`Wake::clear`]. Async-signal-safe: one system
+    /// call that does not block, and errno is preserved.
     pub(crate) fn signal(&self) {
-        signal_descriptor(self.sending().as_raw_fd());
+        signal_descriptor(self.sender().as_raw_fd());
     }
 
-    /// Lets waits wait again.
+    /// Undoes [`Wake::signal`].
     pub(crate) fn clear(&self) {
         let mut bytes = [0u8; 64];
         // SAFETY: the bytes are ours and writable; the descriptor does not block.
@@ -74,73 +74,72 @@ impl Wake {
     }
 }
 
-/// Makes the other end of a wake-up readable. Not by write(2), where a thread
-/// could be cancelled (pthread_cancel).
+/// Makes the other end of a wake-up readable. It does not use write(2), which is a
+/// cancellation point (pthread_cancel).
 fn signal_descriptor(fd: libc::c_int) {
     let one = 1u64.to_ne_bytes();
     let errno = errno();
-    // SAFETY: errno's place is this thread's; the eight bytes live during the
-    // call. A full counter or pipe wakes as well, so the result says nothing.
+    // SAFETY: errno is this thread's; the eight bytes live during the call. The result does
+    // not matter: a full counter or pipe wakes as well.
     unsafe {
-        let kept = *errno;
+        let saved = *errno;
         #[cfg(target_os = "linux")]
         libc::syscall(libc::SYS_write, fd, one.as_ptr(), one.len());
         #[cfg(not(target_os = "linux"))]
         libc::write(fd, one.as_ptr().cast(), one.len());
-        *errno = kept;
+        *errno = saved;
     }
 }
 
-/// A [`Wake`] that is made when somebody first waits and let go when nobody does
-/// any more, so that it costs no descriptor otherwise. A signal that comes earlier
-/// is not kept: whoever waits looks at the reason after [`LazyWake::get`] and
-/// before the wait.
+/// A [`Wake`] that exists only while something waits, so that it costs no descriptor
+/// otherwise. An earlier signal is lost: a waiter must check its condition after
+/// [`LazyWake::get`] and before the wait.
 #[derive(Debug, Default)]
 pub(crate) struct LazyWake {
-    made: Mutex<Option<Arc<Wake>>>,
-    /// Where to signal it, or 0; readable in a signal handler.
-    sending: AtomicI32,
-    /// How many are about to signal it.
-    signalling: AtomicU32,
+    wake: Mutex<Option<Arc<Wake>>>,
+    /// The descriptor to signal, or 0; readable in a signal handler.
+    sender: AtomicI32,
+    /// How many threads are signalling it.
+    signallers: AtomicU32,
 }
 
 impl LazyWake {
-    fn made(&self) -> MutexGuard<'_, Option<Arc<Wake>>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    fn wake(&self) -> MutexGuard<'_, Option<Arc<Wake>>> {
+        self.wake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn get(&self) -> io::Result<Arc<Wake>> {
-        let mut made = self.made();
-        let wake = match &*made {
+        let mut wake = self.wake();
+        let wake = match &*wake {
             Some(wake) => Arc::clone(wake),
-            None => Arc::clone(made.insert(Arc::new(Wake::new()?))),
+            None => Arc::clone(wake.insert(Arc::new(Wake::new()?))),
         };
-        self.sending.store(wake.sending().as_raw_fd(), Ordering::SeqCst);
+        self.sender.store(wake.sender().as_raw_fd(), Ordering::SeqCst);
         Ok(wake)
     }
 
     /// Async-signal-safe.
     pub(crate) fn signal(&self) {
-        self.signalling.fetch_add(1, Ordering::SeqCst);
-        match self.sending.load(Ordering::SeqCst) {
+        self.signallers.fetch_add(1, Ordering::SeqCst);
+        match self.sender.load(Ordering::SeqCst) {
             0 => {}
             fd => signal_descriptor(fd),
         }
-        self.signalling.fetch_sub(1, Ordering::SeqCst);
+        self.signallers.fetch_sub(1, Ordering::SeqCst);
     }
 
     pub(crate) fn clear(&self) {
-        if let Some(wake) = &*self.made() {
+        if let Some(wake) = &*self.wake() {
             wake.clear();
         }
     }
 
-    /// Closes its descriptor, as nobody waits. Not while somebody is about to
-    /// signal it: the number could be another's by then, and it is kept.
+    /// Closes its descriptor when nothing waits. Keeps it while something is signalling,
+    /// since the descriptor's number might be reused before that.
     pub(crate) fn release(&self) {
-        self.sending.store(0, Ordering::SeqCst);
-        if self.signalling.load(Ordering::SeqCst) == 0 {
-            self.made().take();
+        self.sender.store(0, Ordering::SeqCst);
+        if self.signallers.load(Ordering::SeqCst) == 0 {
+            self.wake().take();
         }
     }
 }

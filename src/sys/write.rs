@@ -1,11 +1,10 @@
-//! Writing without a signal.
+//! Writes without raising signals.
 
-use super::signals::Blocked;
+use super::signals::BlockedSignals;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// write(2) that never sends the host a signal: neither SIGPIPE for a reader
-/// that has gone nor SIGXFSZ for a file at its size limit, both of which end a
+/// Like write(2), without SIGPIPE (no reader) and SIGXFSZ (file size limit), which end a
 /// process by default.
 pub(crate) fn write_quietly(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: the bytes live during the call.
@@ -14,7 +13,7 @@ pub(crate) fn write_quietly(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usiz
     })
 }
 
-/// The same for a socket, which takes at once what it can, whatever its mode.
+/// Like [`write_quietly`] for a socket; never blocks, whatever its mode.
 pub(crate) fn send_quietly(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: the bytes live during the call.
     quietly(bytes.len(), || unsafe {
@@ -27,19 +26,18 @@ pub(crate) fn send_quietly(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<u
     })
 }
 
-/// The same for what else can take at once what it can; ErrorKind::Unsupported
-/// where it, or the system, has no such thing.
-pub(crate) fn write_quietly_at_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+/// Like [`write_quietly`], but never blocks, whatever the descriptor's mode.
+/// `ErrorKind::Unsupported` if the descriptor or the system has no such write.
+pub(crate) fn write_quietly_nonblocking(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     #[cfg(target_os = "linux")]
     {
         let part = libc::iovec {
             iov_base: bytes.as_ptr().cast_mut().cast(),
             iov_len: bytes.len(),
         };
-        // The position of the descriptor itself, in two halves.
+        // Use the descriptor's own position, in two halves.
         let here: libc::c_long = -1;
-        // SAFETY: the part and the bytes live during the call, which only reads
-        // them.
+        // SAFETY: the part and the bytes live during the call, which only reads them.
         let written = quietly(bytes.len(), || unsafe {
             libc::syscall(
                 libc::SYS_pwritev2,
@@ -65,14 +63,14 @@ pub(crate) fn write_quietly_at_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Res
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Calls what writes so many bytes, without the signals that it may raise.
+/// Runs a write of `len` bytes and discards the signals that it raises.
 fn quietly(len: usize, write: impl FnOnce() -> isize) -> io::Result<usize> {
-    let blocked = Blocked::these(&[libc::SIGPIPE, libc::SIGXFSZ]);
+    let blocked = BlockedSignals::block(&[libc::SIGPIPE, libc::SIGXFSZ]);
     let n = write();
     let error = io::Error::last_os_error();
-    // What was taken whole raised nothing.
+    // A complete write raises no signal.
     if n < 0 || (n as usize) < len {
-        blocked.take_back();
+        blocked.discard_raised();
     }
     if n >= 0 {
         return Ok(n as usize);
@@ -80,7 +78,7 @@ fn quietly(len: usize, write: impl FnOnce() -> isize) -> io::Result<usize> {
     Err(error)
 }
 
-/// The same for all of the bytes, to a descriptor that blocks.
+/// Like [`write_quietly`], for all of the bytes, to a blocking descriptor.
 pub(crate) fn write_all_quietly(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match write_quietly(fd, bytes) {

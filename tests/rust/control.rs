@@ -32,7 +32,7 @@ fn stalling(fixture: &Fixture) -> (Report, Arc<Operation>, mpsc::Receiver<()>) {
 }
 
 #[test]
-fn everything_can_be_shared_and_sent() {
+fn public_types_are_send_and_sync() {
     fn check<T: Send + Sync>() {}
     check::<Client>();
     check::<ClientBuilder>();
@@ -46,7 +46,7 @@ fn everything_can_be_shared_and_sent() {
 }
 
 #[test]
-fn an_operation_tells_how_its_call_went_and_serves_the_next() {
+fn operation_has_results_and_is_reusable() {
     let fixture = Fixture::new();
     let info = fixture.service.pdf();
     let report = fixture.report(&info.id);
@@ -81,7 +81,7 @@ fn an_operation_tells_how_its_call_went_and_serves_the_next() {
 }
 
 #[test]
-fn a_call_is_cancelled_from_another_thread_until_a_reset() {
+fn cancel_from_other_thread_lasts_until_reset() {
     let fixture = Fixture::new();
     let (report, operation, stalled) = stalling(&fixture);
     let client = fixture.client.with_operation(&operation);
@@ -107,7 +107,7 @@ fn a_call_is_cancelled_from_another_thread_until_a_reset() {
 }
 
 #[test]
-fn a_progress_function_ends_its_call() {
+fn progress_callback_ends_call() {
     let fixture = Fixture::new();
     let (report, operation, _) = stalling(&fixture);
     operation
@@ -119,7 +119,7 @@ fn a_progress_function_ends_its_call() {
 }
 
 #[test]
-fn cancel_all_ends_the_calls_under_way_and_no_other() {
+fn cancel_all_ends_only_running_calls() {
     let fixture = Fixture::new();
     let (report, operation, stalled) = stalling(&fixture);
     thread::scope(|scope| {
@@ -133,7 +133,7 @@ fn cancel_all_ends_the_calls_under_way_and_no_other() {
 }
 
 #[test]
-fn a_stream_is_closed_by_another_thread() {
+fn stream_closed_by_other_thread_fails() {
     let fixture = Fixture::new();
     let (report, operation, stalled) = stalling(&fixture);
     let client = fixture.client.with_operation(&operation);
@@ -157,7 +157,7 @@ fn a_stream_is_closed_by_another_thread() {
 }
 
 #[test]
-fn a_client_is_closed_with_all_its_handles() {
+fn close_applies_to_all_handles() {
     let fixture = Fixture::new();
     let (report, operation, stalled) = stalling(&fixture);
     let other = fixture.client.clone();
@@ -183,7 +183,7 @@ fn a_client_is_closed_with_all_its_handles() {
 }
 
 #[test]
-fn limits_are_durations_and_none() {
+fn limits_accept_durations_and_none() {
     let fixture = Fixture::with(|builder, service| {
         builder
             .token(service.token())
@@ -216,7 +216,7 @@ fn limits_are_durations_and_none() {
 }
 
 #[test]
-fn the_first_wrong_setting_is_what_building_fails_with() {
+fn build_fails_with_first_invalid_setting() {
     let error = Client::builder()
         .region("CN-NORTH-4")
         .token("with space")
@@ -236,7 +236,7 @@ fn the_first_wrong_setting_is_what_building_fails_with() {
 }
 
 #[test]
-fn a_token_provider_is_asked_at_first_and_after_a_refusal() {
+fn token_provider_is_called_first_and_after_rejection() {
     let asked = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&asked);
     let fixture = Fixture::with(|builder, service| {
@@ -268,7 +268,7 @@ fn a_token_provider_is_asked_at_first_and_after_a_refusal() {
 }
 
 #[test]
-fn a_token_is_replaced() {
+fn set_token_replaces_token() {
     let fixture = Fixture::with(|builder, _| builder.token("old"));
     let error = fixture.client.check().expect_err("refused");
     assert_eq!(error.status(), Status::Unauthenticated);
@@ -281,7 +281,7 @@ fn a_token_is_replaced() {
 }
 
 #[test]
-fn the_log_has_the_facts_of_a_retry_in_fields() {
+fn log_record_of_retry_has_fields() {
     let fixture = Fixture::new();
     let (info, report) = fixture.add(3_000_000);
     fixture.fault(&info.id, json!({"cut_after": 1_200_000, "times": 1}));

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Fixture, status};
 
 #[test]
-fn a_report_arrives_by_every_way_plain_and_under_tls() {
+fn report_downloads_to_every_destination_plain_and_tls() {
     let plain = Fixture::new();
     let ca = plain.service.ca_file().to_str().expect("a UTF-8 path");
     let tls = Client::builder()
@@ -64,7 +64,7 @@ fn a_report_arrives_by_every_way_plain_and_under_tls() {
 }
 
 #[test]
-fn the_language_and_the_project_are_those_of_the_call() {
+fn language_and_project_of_call_are_sent() {
     let fixture = Fixture::new();
     let info = fixture.service.zip();
     let report = fixture.report(&info.id);
@@ -79,7 +79,7 @@ fn the_language_and_the_project_are_those_of_the_call() {
 }
 
 #[test]
-fn wrong_ids_are_refused_before_any_traffic() {
+fn invalid_ids_fail_before_any_request() {
     let fixture = Fixture::new();
     let instance = fixture.service.instance_id();
     for (report, parameter) in [
@@ -101,7 +101,7 @@ fn wrong_ids_are_refused_before_any_traffic() {
 }
 
 #[test]
-fn a_writer_that_fails_ends_the_call_and_is_the_cause() {
+fn failing_writer_is_the_cause_of_the_error() {
     struct Failing(u64);
     impl Write for Failing {
         fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
@@ -135,7 +135,7 @@ fn a_writer_that_fails_ends_the_call_and_is_the_cause() {
 }
 
 #[test]
-fn a_file_that_exists_is_kept_or_replaced() {
+fn existing_file_is_kept_or_replaced() {
     let fixture = Fixture::new();
     let info = fixture.service.pdf();
     let report = fixture.report(&info.id);
@@ -159,7 +159,7 @@ fn a_file_that_exists_is_kept_or_replaced() {
 }
 
 #[test]
-fn one_connection_serves_many_calls() {
+fn connection_is_reused_for_many_calls() {
     let fixture = Fixture::new();
     let report = fixture.report(&fixture.service.zip().id);
     for _ in 0..5 {
@@ -169,7 +169,7 @@ fn one_connection_serves_many_calls() {
 }
 
 #[test]
-fn a_kept_connection_that_the_server_closed_is_no_failure() {
+fn idle_connection_closed_by_server_is_replaced() {
     let fixture = Fixture::new();
     let id = fixture.service.pdf().id;
     let report = fixture.report(&id);
@@ -192,7 +192,7 @@ fn a_kept_connection_that_the_server_closed_is_no_failure() {
 }
 
 #[test]
-fn a_transfer_that_breaks_goes_on_where_it_broke() {
+fn broken_transfer_resumes() {
     let fixture = Fixture::new();
     let size = 3_000_000;
     let (info, report) = fixture.add(size);
@@ -224,7 +224,7 @@ fn a_transfer_that_breaks_goes_on_where_it_broke() {
 }
 
 #[test]
-fn a_body_that_began_again_and_broke_at_once_begins_again() {
+fn restarted_body_that_breaks_at_once_restarts() {
     let fixture = Fixture::with(|builder, service| builder.token(service.token()).max_attempts(5));
     let (info, report) = fixture.add(3_000_000);
     // The second attempt gets the whole body anew, and breaks before anything of
@@ -240,7 +240,7 @@ fn a_body_that_began_again_and_broke_at_once_begins_again() {
 }
 
 #[test]
-fn a_stream_that_cannot_be_resumed_says_so_in_its_io_error() {
+fn stream_not_resumable_is_in_io_error() {
     let fixture = Fixture::new();
     let (info, report) = fixture.add(3_000_000);
     fixture.fault(&info.id, json!({"cut_after": 1_000_000, "no_etag": true}));

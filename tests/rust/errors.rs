@@ -14,7 +14,7 @@ fn texts(error: &Error) -> String {
 }
 
 #[test]
-fn an_error_has_all_that_the_service_said() {
+fn error_has_all_service_fields() {
     let fixture = Fixture::new();
     let id = fixture.service.pdf().id;
     fixture.fault(
@@ -53,7 +53,7 @@ fn an_error_has_all_that_the_service_said() {
 }
 
 #[test]
-fn facts_of_some_errors_have_fields_of_their_own() {
+fn error_details_have_their_own_fields() {
     let fixture = Fixture::with(|builder, service| builder.token(service.token()).max_attempts(1));
     let id = fixture.service.pdf().id;
     let report = fixture.report(&id);
@@ -75,7 +75,7 @@ fn facts_of_some_errors_have_fields_of_their_own() {
 }
 
 #[test]
-fn a_token_that_the_service_echoes_is_in_no_text_of_the_error() {
+fn echoed_token_is_redacted_in_error() {
     let token = "MIIE/+=".repeat(300);
     let fixture = Fixture::with(|builder, _| builder.token(&token).max_attempts(1));
     let id = fixture.service.pdf().id;
@@ -100,7 +100,7 @@ fn a_token_that_the_service_echoes_is_in_no_text_of_the_error() {
 }
 
 #[test]
-fn an_access_key_signs_each_request_and_a_wrong_one_is_tried_once() {
+fn wrong_access_key_is_tried_once() {
     let fixture = Fixture::with(|builder, service| {
         builder.access_key(service.access_key(), service.secret_key(), None)
     });
@@ -127,7 +127,7 @@ fn an_access_key_signs_each_request_and_a_wrong_one_is_tried_once() {
 }
 
 #[test]
-fn credentials_do_not_follow_a_redirect_to_another_origin() {
+fn redirect_to_other_origin_sends_no_credentials() {
     for signing in [false, true] {
         let fixture = Fixture::with(|builder, service| {
             let builder = builder.option("follow_redirects", "true").max_attempts(1);

@@ -17,7 +17,7 @@ fn all(items: Items) -> Vec<Item> {
 }
 
 #[test]
-fn an_iterator_goes_over_all_pages() {
+fn iterator_reads_all_pages() {
     let fixture = Fixture::new();
     let instance = fixture.service.add_instance("many");
     let added = fixture.service.add_reports(&instance, 25).expect("reports");
@@ -38,7 +38,7 @@ fn an_iterator_goes_over_all_pages() {
 }
 
 #[test]
-fn lists_are_of_instances_reports_of_a_name_and_templates() {
+fn lists_return_instances_reports_and_templates() {
     let fixture = Fixture::new();
     let instances = all(fixture.client.instances());
     assert_eq!(instances[0].id(), fixture.service.instance_id());
@@ -56,7 +56,7 @@ fn lists_are_of_instances_reports_of_a_name_and_templates() {
 }
 
 #[test]
-fn a_failure_is_the_last_that_an_iterator_gives() {
+fn iterator_ends_after_failure() {
     let fixture = Fixture::new();
     let operation = Operation::new();
     let client = fixture.client.with_operation(&operation);
@@ -97,7 +97,7 @@ fn fast(builder: dbss::ClientBuilder, service: &dbss_mock::MockService) -> dbss:
 }
 
 #[test]
-fn a_report_is_made_found_and_downloaded() {
+fn created_report_is_found_and_downloaded() {
     let fixture = Fixture::with(fast);
     let generation = Generation {
         percent_per_list: 25,
@@ -131,7 +131,7 @@ fn a_report_is_made_found_and_downloaded() {
 }
 
 #[test]
-fn a_spec_goes_to_the_service_as_it_is() {
+fn spec_is_sent_unchanged() {
     let fixture = Fixture::new();
     let spec = spec(&fixture)
         .start_date("2026-11-24")
@@ -160,7 +160,7 @@ fn a_spec_goes_to_the_service_as_it_is() {
 }
 
 #[test]
-fn where_several_reports_may_be_it_the_error_has_their_ids() {
+fn ambiguous_report_error_has_candidate_ids() {
     let fixture = Fixture::with(fast);
     let generation = Generation {
         foreign: vec![Map::new()],

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Fixture;
 
 #[test]
-fn a_mirror_that_fails_in_part_still_tells_how_it_went() {
+fn partial_mirror_returns_result() {
     let caller = thread::current().id();
     let threads = Arc::new(Mutex::new(Vec::new()));
     let (logged, ticked) = (Arc::clone(&threads), Arc::clone(&threads));
@@ -73,7 +73,7 @@ fn a_mirror_that_fails_in_part_still_tells_how_it_went() {
 }
 
 #[test]
-fn a_mirror_that_did_not_begin_has_no_result() {
+fn mirror_that_did_not_begin_has_no_result() {
     let fixture = Fixture::new();
     let error = fixture
         .client

@@ -57,7 +57,7 @@ impl Config {
         ] {
             option_value(OptionSet::Config, key, value.as_bytes()).map_err(|e| {
                 let status = e.status();
-                e.found_in(status, parameter)
+                e.with_parameter(status, parameter)
             })?;
         }
         self.choose(CredentialsOption::User(User {

@@ -137,7 +137,7 @@ pub(crate) fn endpoints(
         let endpoints = parse_all(urls, &format!("the variable {variable}"))?;
         return Ok((endpoints, EndpointSource::Variable(variable)));
     }
-    let file = sys::file_of_the_user(environment, "HUAWEICLOUD_SDK_REGIONS_FILE", "regions.yaml");
+    let file = sys::sdk_file(environment, "HUAWEICLOUD_SDK_REGIONS_FILE", "regions.yaml");
     if let Some((path, named)) = file
         && let Some(urls) = read(&path, named, region)?
     {

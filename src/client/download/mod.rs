@@ -184,9 +184,9 @@ impl ClientInner {
             .and_then(|()| transfer.operation().tick())
             .and_then(|()| sink.finish());
         finished.map_err(|e| transfer.with_context(e))?;
-        if let [first, ..] = sink.given_up() {
+        if let [first, ..] = sink.limitations() {
             let message = || {
-                let others = sink.given_up().iter().skip(1).map(|what| format!("; {what}"));
+                let others = sink.limitations().iter().skip(1).map(|what| format!("; {what}"));
                 let others: String = others.collect();
                 format!(
                     "report {}: the file is saved, but the file system cannot do all that it should: {first}{others}",

@@ -97,7 +97,7 @@ impl ReportRequest {
 pub(crate) fn expect_report(response: &mut Response, part: bool) -> Result<(), Error> {
     let status = response.status();
     if status == StatusCode::OK || part && status == StatusCode::PARTIAL_CONTENT {
-        return response.refuse_encoding();
+        return response.check_encoding();
     }
     Err(response.read_error(&ERROR_CONTEXT)?)
 }

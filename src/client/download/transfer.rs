@@ -481,7 +481,7 @@ impl Transfer {
             }
             let only_known = self.request.only_known_formats();
             if let Some(document) = Document::of(&head, self.content_type.as_deref(), only_known) {
-                self.call.bound_to_stall_timeout();
+                self.call.limit_to_stall_timeout();
                 self.read_head(&mut head, ERROR_BODY_LIMIT, ERROR_BODY_LIMIT)?;
                 return Err(self.no_report(document, &head));
             }

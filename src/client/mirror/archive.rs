@@ -23,7 +23,7 @@ use crate::client::value::locales;
 use crate::error::{Error, Status};
 use crate::http::safe_name;
 use crate::memory;
-use crate::sink::{FileOptions, FileSink, SHORT_NAME};
+use crate::sink::{FileOptions, FileSink, SHORT_NAME_LIMIT};
 use crate::sys::{self, FileLock};
 use crate::text::shorten;
 
@@ -40,7 +40,7 @@ const CHECKSUMS: &str = "SHA256SUMS";
 const LONGEST_COMPONENT: usize = 120;
 
 /// The same where names must be short: with an id, a language and what makes it
-/// unique, the name of a file has less than [`SHORT_NAME`] then.
+/// unique, the name of a file has less than [`SHORT_NAME_LIMIT`] then.
 const SHORT_COMPONENT: usize = 40;
 
 /// No line of a manifest is longer, in bytes.
@@ -514,7 +514,7 @@ impl Archive {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 // Where its directory is missing, this is all that tells of a name that
                 // is too long.
-                let name = path.file_name().filter(|name| name.len() > SHORT_NAME);
+                let name = path.file_name().filter(|name| name.len() > SHORT_NAME_LIMIT);
                 match name.map(|name| self.directory.join(name).symlink_metadata()) {
                     Some(Err(e)) if e.raw_os_error() == Some(libc::ENAMETOOLONG) => {
                         Err(cannot("look at", &path, &e))

@@ -59,7 +59,7 @@ fn by_name<S: Serializer>(counts: &&Counts, serializer: S) -> Result<S::Ok, S::E
 impl MirrorResult {
     pub(super) fn fail(&mut self, instance: String, id: String, error: Error) {
         self.counts.failed += 1;
-        let error = error.reduced();
+        let error = error.shortened();
         self.failures.push(Failure { instance, id, error });
     }
 

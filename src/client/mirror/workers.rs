@@ -410,7 +410,7 @@ impl Workers {
             worker.operation.cancel();
         }
         if !self.threads.is_empty() {
-            self.host_jobs.run_to_end();
+            self.host_jobs.run_until_workers_end();
         }
         let mut outcome = Ok(());
         for worker in self.threads.drain(..) {
@@ -452,7 +452,7 @@ impl ClientInner {
         while done < total && outcome.is_ok() {
             outcome = call.wait_for_sink(workers.run.wake.as_fd(), Interest::Readable);
             workers.run.wake.clear();
-            workers.host_jobs.run_waiting();
+            workers.host_jobs.run_queued();
             let missing = loop {
                 match workers.outcomes.try_recv() {
                     Ok(job) => {

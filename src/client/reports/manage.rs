@@ -169,7 +169,7 @@ fn once_only(error: Error) -> Error {
         Status::Resolve | Status::Connect | Status::ConnectTimeout | Status::Throttled => error,
         _ if matches!(error.http_status(), Some(503)) => error,
         // Nor for a program that repeats what can be repeated.
-        _ if outcome_unknown(&error) => error.permanent().amend(|message| {
+        _ if outcome_unknown(&error) => error.permanent().with_message(|message| {
             format!("{message}; the report may have been created all the same: look for it in the list")
         }),
         _ => error.no_retry(),

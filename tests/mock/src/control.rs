@@ -1,4 +1,4 @@
-//! The control address: what the tests tell the mock service and ask of it, in JSON.
+//! The control address: commands and queries of the tests, in JSON.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::Shared;
 use crate::fault::{Fault, ListenerFault};
-use crate::http::{Answer, Request};
+use crate::http::{Request, Response};
 use crate::iam::IamSettings;
 use crate::metadata::MetadataSettings;
 use crate::net::lock;
@@ -54,15 +54,15 @@ struct NewProject {
     name: String,
 }
 
-/// Answers a request to the control address.
-pub(crate) fn respond(shared: &Shared, request: &Request) -> Answer {
+/// Responds to a request to the control address.
+pub(crate) fn respond(shared: &Shared, request: &Request) -> Response {
     match route(shared, request) {
-        Ok(value) => Answer::json(200, &value),
-        Err((status, message)) => Answer::json(status, &json!({"error": message})),
+        Ok(value) => Response::json(200, &value),
+        Err((status, message)) => Response::json(status, &json!({"error": message})),
     }
 }
 
-/// The same for a test in this process.
+/// Like [`respond`], for a test in this process.
 pub(crate) fn act(shared: &Shared, method: &str, target: &str, body: &Value) -> Result<Value, String> {
     let request = Request::of(method, target, body.to_string());
     route(shared, &request).map_err(|(_, message)| message)

@@ -1,4 +1,4 @@
-//! Misbehaviour on command.
+//! Faults: misbehaviour that tests request.
 
 use std::fmt;
 use std::io::Write;
@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 pub use crate::http::Framing;
-use crate::http::{Answer, Body, Delivery};
-use crate::net::Ending;
+use crate::http::{Body, Delivery, Response};
+use crate::net::CloseKind;
 use crate::report::random;
 use crate::request_log::Listener;
 
@@ -34,17 +34,17 @@ pub const CALLS: [&str; 10] = [
     "@templates",
 ];
 
-/// What to do instead of, or to, the answer to a request for a report.
+/// What to do instead of, or to, the response to a request for a report.
 ///
 /// The default is no harm at all: the report's own bytes with status 200, whoever asks; for a
-/// call that is not a download, the answer it gets anyway. The fields have the same names in the
+/// call that is not a download, the response it gets anyway. The fields have the same names in the
 /// JSON of the control address, where each may be left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fault {
-    /// How many matching requests it applies to before it is gone; none: for ever.
+    /// How many matching requests it applies to before it is gone; `None`: without limit.
     pub times: Option<u64>,
-    /// How many matching requests it leaves alone first, as if there were no fault at all.
+    /// How many matching requests it skips first.
     pub skip: u64,
     /// Authentication is checked first, and a request refused there does not use the fault up.
     pub after_auth: bool,
@@ -64,7 +64,7 @@ pub struct Fault {
     /// A body of bytes, in base64.
     pub body_base64: Option<String>,
     /// A body of JSON, sent as `application/json`.
-    #[serde(deserialize_with = "even_null")]
+    #[serde(deserialize_with = "some_or_null")]
     pub json: Option<Value>,
     /// A body of one byte repeated, generated as it is sent.
     pub fill: Option<Fill>,
@@ -85,14 +85,14 @@ pub struct Fault {
     pub content_length: Option<String>,
     /// The value of a second `Content-Length` line.
     pub extra_content_length: Option<String>,
-    /// Close in good order after this many bytes of the body. This and every other number of
-    /// bytes counts those of one answer, which for a 206 are those of the part.
+    /// Close orderly after this many bytes of the body. This and every other number of
+    /// bytes counts those of one response, which for a 206 are those of the part.
     pub cut_after: Option<u64>,
     /// Reset after this many bytes of the body; all of them arrive first.
     pub reset_after: Option<u64>,
     /// End the TCP connection without the `close_notify` of TLS after this many bytes of the body.
     pub truncate_tls_after: Option<u64>,
-    /// Fall silent after this many bytes of the body, until the client leaves.
+    /// Fall silent after this many bytes of the body, until the client closes.
     pub stall_after: Option<u64>,
     /// End after a number of bytes of the body that looks random.
     pub cut_random: Option<CutRandom>,
@@ -100,15 +100,15 @@ pub struct Fault {
     pub drip: Option<Drip>,
     /// Wait this long before the status line.
     pub delay_ms: u64,
-    /// Say nothing until the client leaves.
+    /// Say nothing until the client closes.
     pub no_answer: bool,
     /// Close without a byte.
     pub close_before_answer: bool,
     /// Reset without a byte.
     pub reset_before_answer: bool,
-    /// Bytes, in base64, to send in place of any answer; then close.
+    /// Bytes, in base64, to send in place of any response; then close.
     pub raw_base64: Option<String>,
-    /// Send header lines until the client leaves, 64 MiB at most.
+    /// Send header lines until the client closes, 64 MiB at most.
     pub endless_header: bool,
     /// Chunks, but not the last one; then close.
     pub chunked_no_end: bool,
@@ -206,7 +206,7 @@ impl fmt::Display for InvalidFault {
 impl std::error::Error for InvalidFault {}
 
 /// An explicit null is a body too.
-fn even_null<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+fn some_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(from).map(Some)
 }
 
@@ -251,31 +251,31 @@ impl Default for Fault {
 }
 
 impl Fault {
-    /// An empty answer with this status.
-    pub fn answer(status: u16) -> Self {
+    /// An empty response with this status.
+    pub fn response(status: u16) -> Self {
         Fault {
             status,
             ..Fault::default()
         }
     }
 
-    /// An answer with this status and a body of JSON.
-    pub fn answer_json(status: u16, json: Value) -> Self {
+    /// A response with this status and a body of JSON.
+    pub fn response_json(status: u16, json: Value) -> Self {
         Fault {
             json: Some(json),
-            ..Fault::answer(status)
+            ..Fault::response(status)
         }
     }
 
-    /// An answer with this status and a body of text.
-    pub fn answer_text(status: u16, body: impl Into<String>) -> Self {
+    /// A response with this status and a body of text.
+    pub fn response_text(status: u16, body: impl Into<String>) -> Self {
         Fault {
             body: Some(body.into()),
-            ..Fault::answer(status)
+            ..Fault::response(status)
         }
     }
 
-    /// An answer sent as these bytes, whatever they are.
+    /// A response sent as these bytes, whatever they are.
     pub fn raw(bytes: impl AsRef<[u8]>) -> Self {
         Fault {
             raw_base64: Some(STANDARD.encode(bytes)),
@@ -394,24 +394,24 @@ impl Fault {
         if !CALLS.contains(&report) {
             return Err(InvalidFault(format!("report: there is no call {report}")));
         }
-        match self.of_reports() {
+        match self.first_report_field() {
             Some(name) => Err(InvalidFault(format!("{name}: only for a report's own bytes"))),
             None => Ok(()),
         }
     }
 
-    /// These fields shape the answer that carries the report's own bytes.
+    /// These fields shape the response that carries the report's own bytes.
     fn check_ranges(&self) -> Result<(), InvalidFault> {
         if self.weak_etag && self.no_etag {
             return Err(InvalidFault("only one of weak_etag, no_etag at once".to_owned()));
         }
-        if let Some(name) = self.of_parts()
+        if let Some(name) = self.first_range_field()
             && (self.gzip || !self.ranges)
         {
             let message = format!("{name}: Range is ignored because of ranges false or gzip");
             return Err(InvalidFault(message));
         }
-        if let Some(name) = self.of_reports()
+        if let Some(name) = self.first_report_field()
             && !self.sends_report()
         {
             return Err(InvalidFault(format!(
@@ -422,7 +422,7 @@ impl Fault {
     }
 
     /// The first field given that shapes a part of a report.
-    fn of_parts(&self) -> Option<&'static str> {
+    fn first_range_field(&self) -> Option<&'static str> {
         if self.content_range.is_some() {
             return Some("content_range");
         }
@@ -430,14 +430,14 @@ impl Fault {
     }
 
     /// The first field given that shapes a report, or a part of it.
-    fn of_reports(&self) -> Option<&'static str> {
+    fn first_report_field(&self) -> Option<&'static str> {
         let whole = [
             ("weak_etag", self.weak_etag),
             ("no_etag", self.no_etag),
             ("ranges false", !self.ranges),
         ];
         let of_whole = || whole.iter().find(|one| one.1).map(|one| one.0);
-        self.of_parts().or_else(of_whole)
+        self.first_range_field().or_else(of_whole)
     }
 
     fn sends_report(&self) -> bool {
@@ -454,7 +454,7 @@ impl Fault {
     }
 
     /// The fault with nothing left to chance, for the use after `used` others.
-    fn settled(mut self, used: u64) -> Self {
+    fn resolved(mut self, used: u64) -> Self {
         if let Some(cut) = self.cut_random.take() {
             let (bytes, kind) = cut.draw(used);
             match kind {
@@ -465,21 +465,21 @@ impl Fault {
         self
     }
 
-    /// What to do; `own` makes the answer that carries the report's own bytes, or of another call
+    /// What to do; `own` makes the response that carries the report's own bytes, or of another call
     /// the ordinary one.
-    pub(crate) fn script(&self, own: impl FnOnce() -> Answer) -> Script {
+    pub(crate) fn script(&self, own: impl FnOnce() -> Response) -> Script {
         let act = if self.no_answer {
-            Act::End(Ending::Stall)
+            Action::End(CloseKind::Stall)
         } else if self.close_before_answer {
-            Act::End(Ending::Close)
+            Action::End(CloseKind::Close)
         } else if self.reset_before_answer {
-            Act::End(Ending::Reset)
+            Action::End(CloseKind::Reset)
         } else if let Some(raw) = &self.raw_base64 {
-            Act::Raw(STANDARD.decode(raw).unwrap_or_default())
+            Action::Raw(STANDARD.decode(raw).unwrap_or_default())
         } else if self.endless_header {
-            Act::EndlessHeader
+            Action::EndlessHeader
         } else {
-            Act::Answer(Box::new((self.shape(own), self.delivery())))
+            Action::Response(Box::new((self.shape(own), self.delivery())))
         };
         Script {
             delay: Duration::from_millis(self.delay_ms),
@@ -487,11 +487,11 @@ impl Fault {
         }
     }
 
-    fn shape(&self, own: impl FnOnce() -> Answer) -> Answer {
-        let new = || Answer::new(self.status);
+    fn shape(&self, own: impl FnOnce() -> Response) -> Response {
+        let new = || Response::new(self.status);
         let bytes =
             |kind: &str, bytes: Vec<u8>| new().header("Content-Type", kind).with_body(Body::Bytes(bytes));
-        let mut answer = if let Some(text) = &self.body {
+        let mut response = if let Some(text) = &self.body {
             bytes("text/plain; charset=utf-8", text.clone().into_bytes())
         } else if let Some(text) = &self.body_base64 {
             let decoded = STANDARD.decode(text).unwrap_or_default();
@@ -508,18 +508,18 @@ impl Fault {
             new()
         };
         if self.gzip {
-            answer = compressed(answer);
+            response = compressed(response);
         }
-        answer.reason = self.reason.clone();
-        answer
+        response.reason = self.reason.clone();
+        response
     }
 
     fn delivery(&self) -> Delivery {
         let endings = [
-            (self.cut_after, Ending::Close),
-            (self.reset_after, Ending::Reset),
-            (self.truncate_tls_after, Ending::Truncate),
-            (self.stall_after, Ending::Stall),
+            (self.cut_after, CloseKind::Close),
+            (self.reset_after, CloseKind::Reset),
+            (self.truncate_tls_after, CloseKind::Truncate),
+            (self.stall_after, CloseKind::Stall),
         ];
         Delivery {
             framing: if self.chunked_no_end {
@@ -542,42 +542,42 @@ impl Fault {
     }
 }
 
-fn compressed(answer: Answer) -> Answer {
+fn compressed(response: Response) -> Response {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    let packed = answer
+    let packed = response
         .body
         .for_each(|piece| encoder.write_all(piece))
         .and_then(|()| encoder.finish());
     match packed {
-        Ok(packed) => answer
+        Ok(packed) => response
             .header("Content-Encoding", "gzip")
             .with_body(Body::Bytes(packed)),
         // Writing to memory does not fail.
-        Err(_) => answer,
+        Err(_) => response,
     }
 }
 
 /// What happens after a request was read.
 pub(crate) struct Script {
     pub(crate) delay: Duration,
-    pub(crate) act: Act,
+    pub(crate) act: Action,
 }
 
-impl From<Answer> for Script {
-    /// The answer, and nothing done to it.
-    fn from(answer: Answer) -> Self {
+impl From<Response> for Script {
+    /// The response, and nothing done to it.
+    fn from(response: Response) -> Self {
         Script {
             delay: Duration::ZERO,
-            act: Act::Answer(Box::new((answer, Delivery::default()))),
+            act: Action::Response(Box::new((response, Delivery::default()))),
         }
     }
 }
 
-pub(crate) enum Act {
-    Answer(Box<(Answer, Delivery)>),
+pub(crate) enum Action {
+    Response(Box<(Response, Delivery)>),
     Raw(Vec<u8>),
     EndlessHeader,
-    End(Ending),
+    End(CloseKind),
 }
 
 /// Counts one use; true when it was the last.
@@ -628,7 +628,7 @@ impl Faults {
             fault.skip -= 1;
             return None;
         }
-        let taken = fault.clone().settled(*used);
+        let taken = fault.clone().resolved(*used);
         *used += 1;
         if used_up(&mut fault.times) {
             self.queue.remove(at);
@@ -658,7 +658,7 @@ pub struct ListenerFault {
     pub listener: Listener,
     /// What it does.
     pub mode: ListenerMode,
-    /// For how many connections; none: for ever.
+    /// For how many connections; `None`: without limit.
     #[serde(default)]
     pub times: Option<u64>,
 }
@@ -707,14 +707,14 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn json_and_the_default_agree() {
+    fn empty_json_equals_default_fault() {
         assert_eq!(Fault::from_json(json!({})).unwrap(), Fault::default());
         let fault = Fault::from_json(json!({
             "times": 2, "status": 503, "json": null,
             "headers": [["Retry-After", "1"], ["X-Request-Id", null]],
         }))
         .unwrap();
-        let built = Fault::answer_json(503, Value::Null)
+        let built = Fault::response_json(503, Value::Null)
             .header("Retry-After", "1")
             .without_header("X-Request-Id")
             .next(2);
@@ -722,7 +722,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_cause() {
         let wrong = |value: Value| Fault::from_json(value).unwrap_err().0;
         assert!(wrong(json!({"cut_afer": 1})).contains("cut_afer"));
         assert!(wrong(json!({"cut_after": 1, "stall_after": 2})).contains("cut_after, stall_after"));
@@ -746,11 +746,11 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_used_in_order_and_used_up() {
+    fn faults_apply_in_order_until_used_up() {
         let mut faults = Faults::default();
-        faults.add("a".to_owned(), Fault::answer(500).next(2));
-        faults.add("a".to_owned(), Fault::answer(502).once());
-        faults.add(EVERY_REPORT.to_owned(), Fault::answer(503).once());
+        faults.add("a".to_owned(), Fault::response(500).next(2));
+        faults.add("a".to_owned(), Fault::response(502).once());
+        faults.add(EVERY_REPORT.to_owned(), Fault::response(503).once());
         let mut next = |id: &str| faults.take(id, || true).map(|fault| fault.status);
         assert_eq!(next("a"), Some(500));
         assert_eq!(next("b"), Some(503));
@@ -761,17 +761,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_skipped_is_not_counted() {
+    fn skipped_requests_are_not_counted() {
         let mut faults = Faults::default();
-        faults.add("a".to_owned(), Fault::answer(500).after(2).next(2));
-        faults.add(EVERY_REPORT.to_owned(), Fault::answer(503));
+        faults.add("a".to_owned(), Fault::response(500).after(2).next(2));
+        faults.add(EVERY_REPORT.to_owned(), Fault::response(503));
         let mut next = || faults.take("a", || true).map(|fault| fault.status);
         let statuses: Vec<_> = (0..5).map(|_| next()).collect();
         assert_eq!(statuses, [None, None, Some(500), Some(500), Some(503)]);
     }
 
     #[test]
-    fn random_ends_repeat_with_the_seed_and_stay_within_their_bounds() {
+    fn random_cuts_are_reproducible_and_bounded() {
         let ends = |seed: u64, kind: &str| {
             let cut = json!({"seed": seed, "least": 10, "most": 30, "kind": kind});
             let mut faults = Faults::default();
@@ -806,11 +806,11 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_request_does_not_use_a_fault_up() {
+    fn refused_request_does_not_consume_fault() {
         let mut faults = Faults::default();
         let fault = Fault {
             after_auth: true,
-            ..Fault::answer(500).once()
+            ..Fault::response(500).once()
         };
         faults.add("a".to_owned(), fault);
         assert!(faults.take("a", || false).is_none());

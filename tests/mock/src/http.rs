@@ -1,11 +1,11 @@
-//! HTTP/1.1 by hand, because this server must be able to break every rule of it.
+//! A hand-written HTTP/1.1 server, which can break every rule of the protocol.
 
 use std::io::{self, Read, Write};
 use std::time::{Duration, SystemTime};
 
 use percent_encoding::percent_decode_str;
 
-use crate::net::{Ending, Stop, Transport};
+use crate::net::{CloseKind, Stop, Transport};
 use crate::report::{Locale, ReportInfo};
 use crate::request_log::Sent;
 
@@ -74,7 +74,7 @@ impl Request {
         self.all(name).next()
     }
 
-    fn says(&self, name: &str, word: &str) -> bool {
+    fn has_token(&self, name: &str, word: &str) -> bool {
         self.all(name).any(|value| {
             value
                 .split(|byte| *byte == b',')
@@ -89,7 +89,7 @@ impl Request {
     }
 
     fn keeps_alive(&self) -> bool {
-        !self.old && !self.says("Connection", "close")
+        !self.old && !self.has_token("Connection", "close")
     }
 }
 
@@ -100,16 +100,16 @@ pub(crate) fn decode(text: &str) -> String {
 
 /// Why there is no request to answer.
 #[derive(Debug)]
-pub(crate) enum Broken {
-    /// The client has left.
+pub(crate) enum RequestError {
+    /// The client has closed the connection.
     Gone,
     /// What it sent is refused with this status and text.
     Refused(u16, &'static str),
 }
 
-impl From<io::Error> for Broken {
+impl From<io::Error> for RequestError {
     fn from(_: io::Error) -> Self {
-        Broken::Gone
+        RequestError::Gone
     }
 }
 
@@ -120,32 +120,32 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    pub(crate) fn next(&mut self, conn: &mut (impl Read + Write)) -> Result<Request, Broken> {
+    pub(crate) fn next(&mut self, conn: &mut (impl Read + Write)) -> Result<Request, RequestError> {
         let mut searched = 0;
         let end = loop {
             if let Some(end) = head_end(&self.buf, searched) {
                 break end;
             }
             if self.buf.len() > HEAD_LIMIT {
-                return Err(Broken::Refused(431, "request header block too large"));
+                return Err(RequestError::Refused(431, "request header block too large"));
             }
             searched = self.buf.len().saturating_sub(3);
             self.fill(conn)?;
         };
         let mut request = parse(&self.buf[..end])?;
         self.buf.drain(..end);
-        if request.says("Expect", "100-continue") {
+        if request.has_token("Expect", "100-continue") {
             conn.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             conn.flush()?;
         }
-        request.body = if request.says("Transfer-Encoding", "chunked") {
+        request.body = if request.has_token("Transfer-Encoding", "chunked") {
             self.chunks(conn)?
         } else {
             let len = match request.header("Content-Length") {
                 Some(text) => std::str::from_utf8(text)
                     .ok()
                     .and_then(|text| text.parse().ok())
-                    .ok_or(Broken::Refused(400, "bad Content-Length"))?,
+                    .ok_or(RequestError::Refused(400, "bad Content-Length"))?,
                 None => 0,
             };
             self.take(conn, len)?
@@ -158,10 +158,10 @@ impl Requests {
         self.buf
     }
 
-    fn fill(&mut self, conn: &mut impl Read) -> Result<(), Broken> {
+    fn fill(&mut self, conn: &mut impl Read) -> Result<(), RequestError> {
         let mut piece = [0; 16 * 1024];
         match conn.read(&mut piece)? {
-            0 => Err(Broken::Gone),
+            0 => Err(RequestError::Gone),
             n => {
                 self.buf.extend(&piece[..n]);
                 Ok(())
@@ -169,9 +169,9 @@ impl Requests {
         }
     }
 
-    fn take(&mut self, conn: &mut impl Read, len: usize) -> Result<Vec<u8>, Broken> {
+    fn take(&mut self, conn: &mut impl Read, len: usize) -> Result<Vec<u8>, RequestError> {
         if len > BODY_LIMIT {
-            return Err(Broken::Refused(413, "request body too large"));
+            return Err(RequestError::Refused(413, "request body too large"));
         }
         while self.buf.len() < len {
             self.fill(conn)?;
@@ -179,8 +179,8 @@ impl Requests {
         Ok(self.buf.drain(..len).collect())
     }
 
-    fn chunks(&mut self, conn: &mut impl Read) -> Result<Vec<u8>, Broken> {
-        const BAD: Broken = Broken::Refused(400, "bad chunk");
+    fn chunks(&mut self, conn: &mut impl Read) -> Result<Vec<u8>, RequestError> {
+        const BAD: RequestError = RequestError::Refused(400, "bad chunk");
         let mut body = Vec::new();
         loop {
             let (line, size) = loop {
@@ -198,7 +198,7 @@ impl Requests {
             }
             body.extend(&piece[..size]);
             if body.len() > BODY_LIMIT {
-                return Err(Broken::Refused(413, "request body too large"));
+                return Err(RequestError::Refused(413, "request body too large"));
             }
         }
     }
@@ -217,15 +217,15 @@ fn head_end(buf: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-fn parse(head: &[u8]) -> Result<Request, Broken> {
+fn parse(head: &[u8]) -> Result<Request, RequestError> {
     let mut headers = vec![httparse::EMPTY_HEADER; HEADER_LIMIT];
     let mut parsed = httparse::Request::new(&mut headers);
     match parsed.parse(head) {
         Ok(httparse::Status::Complete(_)) => {}
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(Broken::Refused(431, "too many headers"));
+            return Err(RequestError::Refused(431, "too many headers"));
         }
-        _ => return Err(Broken::Refused(400, "malformed request")),
+        _ => return Err(RequestError::Refused(400, "malformed request")),
     }
     Ok(Request {
         method: parsed.method.unwrap_or_default().to_owned(),
@@ -240,7 +240,7 @@ fn parse(head: &[u8]) -> Result<Request, Broken> {
     })
 }
 
-/// Where the bytes of an answer come from.
+/// Where the bytes of a response come from.
 #[derive(Debug)]
 pub(crate) enum Body {
     Bytes(Vec<u8>),
@@ -304,9 +304,9 @@ impl Body {
     }
 }
 
-/// An answer before anything is done to it on its way.
+/// A response before anything is done to it on its way.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) reason: Option<String>,
     pub(crate) request_id: String,
@@ -314,9 +314,9 @@ pub(crate) struct Answer {
     pub(crate) body: Body,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn new(status: u16) -> Self {
-        Answer {
+        Response {
             status,
             reason: None,
             request_id: crate::random_hex(16),
@@ -326,7 +326,7 @@ impl Answer {
     }
 
     pub(crate) fn json(status: u16, value: &serde_json::Value) -> Self {
-        Answer::new(status).with_json(value)
+        Response::new(status).with_json(value)
     }
 
     pub(crate) fn with_json(self, value: &serde_json::Value) -> Self {
@@ -362,14 +362,14 @@ pub enum Framing {
     Close,
 }
 
-/// What happens to an answer on its way.
+/// What happens to a response on its way.
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
     pub(crate) framing: Framing,
     pub(crate) headers: Vec<(String, Option<String>)>,
     pub(crate) content_length: Option<String>,
     pub(crate) extra_content_length: Option<String>,
-    pub(crate) ending: Option<(u64, Ending)>,
+    pub(crate) ending: Option<(u64, CloseKind)>,
     pub(crate) drip: Option<(u64, Duration)>,
     pub(crate) no_last_chunk: bool,
     pub(crate) close: bool,
@@ -382,7 +382,7 @@ impl Delivery {
             .any(|header| header.0.eq_ignore_ascii_case(name))
     }
 
-    /// Whether the client can tell where the next answer starts.
+    /// Whether the client can tell where the next response starts.
     fn keeps_alive(&self) -> bool {
         !self.close
             && self.framing != Framing::Close
@@ -395,19 +395,19 @@ impl Delivery {
                 .any(|name| self.names(name))
     }
 
-    fn head(&self, answer: &Answer, closing: bool) -> Vec<u8> {
+    fn head(&self, response: &Response, closing: bool) -> Vec<u8> {
         let mut headers = vec![
             ("Date".to_owned(), httpdate::fmt_http_date(SystemTime::now())),
-            ("X-Request-Id".to_owned(), answer.request_id.clone()),
+            ("X-Request-Id".to_owned(), response.request_id.clone()),
         ];
-        headers.extend(answer.headers.iter().cloned());
+        headers.extend(response.headers.iter().cloned());
         let mut framed = |name: &str, value: &str| {
             headers.push((name.to_owned(), value.to_owned()));
         };
         match (&self.content_length, self.framing) {
             (Some(raw), _) => framed("Content-Length", raw),
-            (None, Framing::Length) if answer.has_body() => {
-                framed("Content-Length", &answer.body.len().to_string());
+            (None, Framing::Length) if response.has_body() => {
+                framed("Content-Length", &response.body.len().to_string());
             }
             _ => {}
         }
@@ -426,8 +426,8 @@ impl Delivery {
                 headers.push((name.clone(), value.clone()));
             }
         }
-        let reason = answer.reason.as_deref().unwrap_or(reason(answer.status));
-        let mut head = format!("HTTP/1.1 {} {reason}\r\n", answer.status);
+        let reason = response.reason.as_deref().unwrap_or(reason(response.status));
+        let mut head = format!("HTTP/1.1 {} {reason}\r\n", response.status);
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }
@@ -436,25 +436,25 @@ impl Delivery {
     }
 }
 
-/// Sends an answer; says how the connection goes on, `None` meaning with the next request.
+/// Sends a response; says how the connection goes on, `None` meaning with the next request.
 pub(crate) fn deliver(
     conn: &mut Transport,
     stop: &Stop,
     request: &Request,
-    answer: &Answer,
+    response: &Response,
     delivery: &Delivery,
     request_log: &Sent,
-) -> io::Result<Option<Ending>> {
+) -> io::Result<Option<CloseKind>> {
     let closing = !request.keeps_alive() || delivery.close || delivery.framing == Framing::Close;
     let chunked = delivery.framing == Framing::Chunked;
-    let silent = request.method == "HEAD" || !answer.has_body();
-    let total = if silent { 0 } else { answer.body.len() };
+    let silent = request.method == "HEAD" || !response.has_body();
+    let total = if silent { 0 } else { response.body.len() };
     let limit = delivery.ending.map_or(total, |(at, _)| at.min(total));
     let step = delivery
         .drip
         .map_or(BUFFER as u64, |drip| drip.0.min(BUFFER as u64));
-    // The head leaves with the first piece of the body: a small answer takes one segment.
-    let mut out = delivery.head(answer, closing);
+    // The head leaves with the first piece of the body: a small response takes one segment.
+    let mut out = delivery.head(response, closing);
     let mut sent = 0;
     while sent < limit {
         let piece = (total - sent).min(step) as usize;
@@ -464,7 +464,7 @@ pub(crate) fn deliver(
         }
         let start = out.len();
         out.resize(start + allowed, 0);
-        answer.body.read_at(sent, &mut out[start..]);
+        response.body.read_at(sent, &mut out[start..]);
         if chunked && allowed == piece {
             out.extend(b"\r\n");
         }
@@ -488,12 +488,12 @@ pub(crate) fn deliver(
     conn.flush()?;
     Ok(match delivery.ending {
         Some((_, ending)) => Some(ending),
-        None if closing || !delivery.keeps_alive() => Some(Ending::Close),
+        None if closing || !delivery.keeps_alive() => Some(CloseKind::Close),
         None => None,
     })
 }
 
-/// Sends header lines until the client has had enough.
+/// Sends header lines until the client closes.
 pub(crate) fn endless_header(conn: &mut Transport) -> io::Result<()> {
     conn.write_all(b"HTTP/1.1 200 OK\r\n")?;
     let lines = format!("X-Padding: {}\r\n", "x".repeat(1000)).repeat(16);
@@ -563,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_read_in_any_segments_and_in_a_row() {
+    fn requests_in_any_segments_are_read() {
         let bytes = b"GET /a%2Db?local=zh-cn&x HTTP/1.1\r\nHost: h\r\nX:  y \r\n\r\n\
             POST http://h/p HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc\
             PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n\
@@ -581,18 +581,18 @@ mod tests {
             assert_eq!((second.path(), &second.body[..]), ("/p", &b"abc"[..]));
             assert_eq!(next().body, b"abc");
             assert!(!next().keeps_alive());
-            assert!(matches!(requests.next(&mut client), Err(Broken::Gone)));
+            assert!(matches!(requests.next(&mut client), Err(RequestError::Gone)));
         }
     }
 
     #[test]
-    fn a_header_of_128_kib_is_read_and_one_of_300_kib_refused() {
+    fn header_of_300_kib_is_refused() {
         let read = |len: usize| {
             let head = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "t".repeat(len));
             let bytes = head.as_bytes();
             Requests::default().next(&mut Client { bytes, step: 1400 })
         };
         assert_eq!(read(128 << 10).unwrap().header("X").unwrap().len(), 128 << 10);
-        assert!(matches!(read(300 << 10), Err(Broken::Refused(431, _))));
+        assert!(matches!(read(300 << 10), Err(RequestError::Refused(431, _))));
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::credentials::{self, NotAuthentic, authenticate, timestamp};
-use crate::http::{Answer, Request};
+use crate::http::{Request, Response};
 use crate::net::lock;
 use crate::{Shared, random_hex};
 
@@ -129,16 +129,16 @@ enum Wanted {
 }
 
 /// What the service answers where no fault waits.
-pub(crate) fn respond(shared: &Shared, request: &Request, call: Call) -> Answer {
+pub(crate) fn respond(shared: &Shared, request: &Request, call: Call) -> Response {
     if request.method != call.method() {
         return error(405, "Method Not Allowed", "The method is not allowed.").header("Allow", call.method());
     }
-    let answer = match call {
+    let response = match call {
         Call::Tokens => log_in(shared, request).map(|project| issue(shared, request, &project)),
         Call::Projects => admit(shared, request).map(|()| projects(shared, request)),
         Call::Domains => admit(shared, request).map(|()| domains(shared)),
     };
-    answer.unwrap_or_else(|refusal| *refusal)
+    response.unwrap_or_else(|refusal| *refusal)
 }
 
 /// Whether whoever asks is let in.
@@ -149,11 +149,11 @@ pub(crate) fn authorised(shared: &Shared, request: &Request, call: Call) -> bool
     }
 }
 
-pub(crate) fn no_such_path() -> Answer {
+pub(crate) fn no_such_path() -> Response {
     error(404, "Not Found", "The resource could not be found.")
 }
 
-fn log_in(shared: &Shared, request: &Request) -> Result<Project, Box<Answer>> {
+fn log_in(shared: &Shared, request: &Request) -> Result<Project, Box<Response>> {
     let malformed = |message: String| Box::new(coded(400, MALFORMED, &message));
     if !request.is_json() {
         return Err(malformed("The Content-Type is not application/json.".to_owned()));
@@ -180,7 +180,7 @@ fn log_in(shared: &Shared, request: &Request) -> Result<Project, Box<Answer>> {
     project.ok_or_else(|| unauthorized("The project does not exist."))
 }
 
-fn issue(shared: &Shared, request: &Request, project: &Project) -> Answer {
+fn issue(shared: &Shared, request: &Request, project: &Project) -> Response {
     // Real tokens are CMS messages in base64, most of them about this long.
     let token = format!("MII{}", credentials::random_token(1500));
     let settings = lock(&shared.iam_settings).clone();
@@ -206,7 +206,7 @@ fn issue(shared: &Shared, request: &Request, project: &Project) -> Answer {
     if !request.pairs().iter().any(|pair| pair.0 == "nocatalog") {
         body["token"]["catalog"] = catalog(shared, project);
     }
-    traced(Answer::json(201, &body)).header("X-Subject-Token", token)
+    traced(Response::json(201, &body)).header("X-Subject-Token", token)
 }
 
 fn catalog(shared: &Shared, project: &Project) -> Value {
@@ -225,7 +225,7 @@ fn catalog(shared: &Shared, project: &Project) -> Value {
     }])
 }
 
-fn admit(shared: &Shared, request: &Request) -> Result<(), Box<Answer>> {
+fn admit(shared: &Shared, request: &Request) -> Result<(), Box<Response>> {
     let refusal = match authenticate(shared, request, None) {
         Ok(_) => return Ok(()),
         Err(NotAuthentic::Missing) => error(
@@ -239,7 +239,7 @@ fn admit(shared: &Shared, request: &Request) -> Result<(), Box<Answer>> {
     Err(Box::new(refusal))
 }
 
-fn projects(shared: &Shared, request: &Request) -> Answer {
+fn projects(shared: &Shared, request: &Request) -> Response {
     let name = request.pairs().into_iter().find(|pair| pair.0 == "name");
     let domain = &shared.identity.domain_id;
     let projects: Vec<Value> = lock(&shared.projects)
@@ -261,38 +261,38 @@ fn projects(shared: &Shared, request: &Request) -> Answer {
     listing("projects", projects)
 }
 
-fn domains(shared: &Shared) -> Answer {
+fn domains(shared: &Shared) -> Response {
     let mut domain = domain(shared);
     domain["enabled"] = json!(true);
     domain["description"] = json!("");
     listing("domains", vec![domain])
 }
 
-fn listing(name: &str, items: Vec<Value>) -> Answer {
+fn listing(name: &str, items: Vec<Value>) -> Response {
     let links = json!({
         "self": format!("https://iam.example/v3/{name}"),
         "previous": null,
         "next": null,
     });
-    traced(Answer::json(200, &json!({name: items, "links": links})))
+    traced(Response::json(200, &json!({name: items, "links": links})))
 }
 
 fn domain(shared: &Shared) -> Value {
     json!({"id": shared.identity.domain_id, "name": shared.identity.domain})
 }
 
-fn error(status: u16, title: &str, message: &str) -> Answer {
+fn error(status: u16, title: &str, message: &str) -> Response {
     let body = json!({"error": {"code": status, "message": message, "title": title}});
-    traced(Answer::json(status, &body))
+    traced(Response::json(status, &body))
 }
 
-fn coded(status: u16, code: &str, message: &str) -> Answer {
-    traced(Answer::json(
+fn coded(status: u16, code: &str, message: &str) -> Response {
+    traced(Response::json(
         status,
         &json!({"error_code": code, "error_msg": message}),
     ))
 }
 
-fn traced(answer: Answer) -> Answer {
-    answer.header("X-IAM-Trace-Id", format!("token_mock_null_{}", random_hex(16)))
+fn traced(response: Response) -> Response {
+    response.header("X-IAM-Trace-Id", format!("token_mock_null_{}", random_hex(16)))
 }

@@ -61,9 +61,9 @@ pub use request_log::{Connections, Listener, Recorded};
 pub use store::{Generation, InstanceList, ReportRefused, Shapes, UnknownTemplate};
 
 use credentials::{Keys, Tokens};
-use fault::{Act, Faults, ListenerFaults, Script};
-use http::{Broken, Delivery, Requests};
-use net::{Ending, NeverAccepts, Stop, Transport, lock};
+use fault::{Action, Faults, ListenerFaults, Script};
+use http::{Delivery, RequestError, Requests};
+use net::{CloseKind, NeverAccepts, Stop, Transport, lock};
 use request_log::{RequestLog, Sent};
 use store::{NewInstances, NewReports, Store};
 
@@ -114,7 +114,7 @@ pub(crate) struct Shared {
 }
 
 impl MockService {
-    /// Starts every listener on a port of its own.
+    /// Starts every listener, each on its own port.
     pub fn start() -> io::Result<Self> {
         let certificates = tls::certificates()?;
         let files = tempfile::Builder::new().prefix("dbss-mock-").tempdir()?;
@@ -199,14 +199,14 @@ impl MockService {
                     let shared = Arc::clone(shared);
                     let config = config.clone();
                     let connection = shared.request_log.accepted(name);
-                    Box::new(move || converse(&shared, name, connection, tcp, config))
+                    Box::new(move || serve_connection(&shared, name, connection, tcp, config))
                 });
             })?;
         }
         mock.spawn(move |shared| {
             accept(shared, &control, |tcp| {
                 let shared = Arc::clone(shared);
-                Box::new(move || obey(&shared, tcp))
+                Box::new(move || serve_control(&shared, tcp))
             });
         })?;
         Ok(mock)
@@ -246,12 +246,12 @@ impl MockService {
         self.url(Listener::HttpsOther)
     }
 
-    /// The TLS address whose certificate signs itself.
+    /// The TLS address with a self-signed certificate.
     pub fn https_self_signed_url(&self) -> &str {
         self.url(Listener::HttpsSelfSigned)
     }
 
-    /// The TLS address whose certificate is past its end.
+    /// The TLS address with an expired certificate.
     pub fn https_expired_url(&self) -> &str {
         self.url(Listener::HttpsExpired)
     }
@@ -261,7 +261,7 @@ impl MockService {
         self.url(Listener::HttpsWrongName)
     }
 
-    /// The proxy's address. It tunnels to this machine alone, whatever host it is told.
+    /// The proxy's address. It connects only to this machine, whatever the host.
     pub fn proxy_url(&self) -> &str {
         self.url(Listener::Proxy)
     }
@@ -291,7 +291,7 @@ impl MockService {
         &self.shared.control_url
     }
 
-    /// The certificate of the authority, in PEM; gone when the mock service is dropped.
+    /// The certificate of the authority, in PEM; removed when the mock service is dropped.
     pub fn ca_file(&self) -> &Path {
         &self.shared.ca_file
     }
@@ -311,7 +311,7 @@ impl MockService {
         &self.shared.identity.secret_key
     }
 
-    /// The name of the one user IAM knows.
+    /// The name of the only IAM user.
     pub fn user(&self) -> &str {
         &self.shared.identity.user
     }
@@ -331,28 +331,28 @@ impl MockService {
         &self.shared.identity.region
     }
 
-    /// The one project that has instances.
+    /// The project that has instances.
     pub fn project_id(&self) -> &str {
         &self.shared.identity.project_id
     }
 
-    /// The instance that is there from the start.
+    /// The instance that exists from the start.
     pub fn instance_id(&self) -> &str {
         &self.shared.identity.instance_id
     }
 
-    /// The PDF report that is there from the start.
+    /// The PDF report that exists from the start.
     ///
     /// # Panics
-    /// When it was deleted.
+    /// If it was deleted.
     pub fn pdf(&self) -> ReportInfo {
         self.shared.default_report(0)
     }
 
-    /// The ZIP report that is there from the start.
+    /// The ZIP report that exists from the start.
     ///
     /// # Panics
-    /// When it was deleted.
+    /// If it was deleted.
     pub fn zip(&self) -> ReportInfo {
         self.shared.default_report(1)
     }
@@ -387,7 +387,7 @@ impl MockService {
         self.shared.add_report(&new)
     }
 
-    /// Adds so many reports to an instance at once, and gives their ids, the oldest first.
+    /// Adds so many reports to an instance at once, and returns their ids, the oldest first.
     pub fn add_reports(&self, instance_id: &str, count: u64) -> Result<Vec<String>, ReportRefused> {
         let new = NewReports {
             instance: Some(instance_id.to_owned()),
@@ -398,12 +398,12 @@ impl MockService {
         Ok(added.into_iter().map(|report| report.id).collect())
     }
 
-    /// Removes a report; says whether there was one.
+    /// Removes a report; returns whether there was one.
     pub fn remove_report(&self, report_id: &str) -> bool {
         lock(&self.shared.store).remove(report_id)
     }
 
-    /// Adds an instance without reports, and gives its id.
+    /// Adds an instance without reports, and returns its id.
     pub fn add_instance(&self, name: &str) -> String {
         let new = NewInstances {
             name: Some(name.to_owned()),
@@ -415,22 +415,22 @@ impl MockService {
         }
     }
 
-    /// Removes an instance; says whether there was one.
+    /// Removes an instance; returns whether there was one.
     pub fn remove_instance(&self, instance_id: &str) -> bool {
         lock(&self.shared.store).remove_instance(instance_id)
     }
 
-    /// How reports are made that clients ask for from now on.
+    /// Sets how reports that clients create are made from now on.
     pub fn set_generation(&self, generation: Generation) -> Result<(), TooSmall> {
         lock(&self.shared.store).set_generation(generation)
     }
 
-    /// In which shapes the service answers from now on.
+    /// Sets the formats of responses from now on.
     pub fn set_shapes(&self, shapes: Shapes) {
         lock(&self.shared.store).set_shapes(shapes);
     }
 
-    /// The ids of the reports made because clients asked for them, in order.
+    /// The ids of the reports that clients created, in order.
     pub fn made(&self) -> Vec<String> {
         lock(&self.shared.store).made().0.to_vec()
     }
@@ -441,7 +441,7 @@ impl MockService {
     }
 
     /// Changes a report: from now on other bytes are sent, as many of them, under another `ETag`.
-    /// Answers under way, and the handles there are, stay with the bytes they have.
+    /// Running responses and existing handles keep their bytes.
     ///
     /// # Panics
     /// When there is no report of this id.
@@ -457,7 +457,7 @@ impl MockService {
         self.shared.tokens.add(token);
     }
 
-    /// Makes a token invalid; says whether it was valid.
+    /// Makes a token invalid; returns whether it was valid.
     pub fn revoke_token(&self, token: &str) -> bool {
         self.shared.tokens.revoke(token).is_some()
     }
@@ -467,7 +467,7 @@ impl MockService {
         self.shared.tokens.revoke_issued();
     }
 
-    /// How long the tokens last that IAM issues from now on.
+    /// Sets the lifetime of tokens that IAM issues from now on.
     pub fn set_iam(&self, settings: IamSettings) {
         *lock(&self.shared.iam_settings) = settings;
     }
@@ -482,7 +482,7 @@ impl MockService {
         lock(&self.shared.projects).truncate(1);
     }
 
-    /// How the metadata service behaves from now on.
+    /// Sets the behaviour of the metadata service from now on.
     pub fn set_metadata(&self, settings: MetadataSettings) {
         *lock(&self.shared.metadata_settings) = settings;
     }
@@ -536,7 +536,7 @@ impl MockService {
         self.shared.request_log.requests(Some(report_id))
     }
 
-    /// Forgets the requests received so far.
+    /// Clears the requests received so far.
     pub fn clear_requests(&self) {
         self.shared.request_log.clear();
     }
@@ -720,8 +720,8 @@ fn accept(
     }
 }
 
-/// Serves one connection of a service to its end.
-fn converse(
+/// Serves one connection of a service until it ends.
+fn serve_connection(
     shared: &Shared,
     listener: Listener,
     connection: u64,
@@ -730,8 +730,8 @@ fn converse(
 ) {
     let fault = lock(&shared.listener_faults).take(listener);
     match fault {
-        Some(ListenerMode::AcceptClose) => return Transport::plain(tcp).end(Ending::Close),
-        Some(ListenerMode::HandshakeStall) => return Transport::plain(tcp).end(Ending::Stall),
+        Some(ListenerMode::AcceptClose) => return Transport::plain(tcp).end(CloseKind::Close),
+        Some(ListenerMode::HandshakeStall) => return Transport::plain(tcp).end(CloseKind::Stall),
         Some(ListenerMode::ProxyAuth) | None => {}
     }
     if listener == Listener::Proxy {
@@ -749,50 +749,50 @@ fn converse(
     loop {
         let request = match requests.next(&mut conn) {
             Ok(request) => request,
-            Err(Broken::Gone) => return,
-            Err(Broken::Refused(status, message)) => return refuse(shared, conn, status, message),
+            Err(RequestError::Gone) => return,
+            Err(RequestError::Refused(status, message)) => return refuse(shared, conn, status, message),
         };
         let (script, sent) = service::respond(shared, listener, connection, &request);
-        match perform(shared, &mut conn, &request, script, &sent) {
+        match serve_request(shared, &mut conn, &request, script, &sent) {
             Ok(None) => {}
             Ok(Some(ending)) => return conn.end(ending),
-            // The client has left, or the mock service stops.
+            // The client has closed the connection, or the mock service stops.
             Err(_) => return,
         }
     }
 }
 
-fn perform(
+fn serve_request(
     shared: &Shared,
     conn: &mut Transport,
     request: &http::Request,
     script: Script,
     sent: &Sent,
-) -> io::Result<Option<Ending>> {
+) -> io::Result<Option<CloseKind>> {
     if !script.delay.is_zero() {
         shared.stop.pause(script.delay)?;
     }
     match script.act {
-        Act::Answer(answer) => {
-            let (answer, delivery) = *answer;
-            http::deliver(conn, &shared.stop, request, &answer, &delivery, sent)
+        Action::Response(response) => {
+            let (response, delivery) = *response;
+            http::deliver(conn, &shared.stop, request, &response, &delivery, sent)
         }
-        Act::Raw(bytes) => {
+        Action::Raw(bytes) => {
             sent.add(bytes.len() as u64);
             conn.write_all(&bytes)?;
             conn.flush()?;
-            Ok(Some(Ending::Close))
+            Ok(Some(CloseKind::Close))
         }
-        Act::EndlessHeader => {
+        Action::EndlessHeader => {
             http::endless_header(conn)?;
-            Ok(Some(Ending::Close))
+            Ok(Some(CloseKind::Close))
         }
-        Act::End(ending) => Ok(Some(ending)),
+        Action::End(ending) => Ok(Some(ending)),
     }
 }
 
 fn refuse(shared: &Shared, mut conn: Transport, status: u16, message: &str) {
-    let answer = service::gateway_error(status, "APIG.0201", message);
+    let response = service::gateway_error(status, "APIG.0201", message);
     let delivery = Delivery {
         close: true,
         ..Delivery::default()
@@ -802,22 +802,22 @@ fn refuse(shared: &Shared, mut conn: Transport, status: u16, message: &str) {
         &mut conn,
         &shared.stop,
         &request,
-        &answer,
+        &response,
         &delivery,
         &Sent::default(),
     )
     .is_ok()
     {
-        conn.end(Ending::Close);
+        conn.end(CloseKind::Close);
     }
 }
 
 /// Serves one request of the control address.
-fn obey(shared: &Shared, tcp: Arc<TcpStream>) {
+fn serve_control(shared: &Shared, tcp: Arc<TcpStream>) {
     let mut conn = Transport::plain(tcp);
     match Requests::default().next(&mut conn) {
         Ok(request) => {
-            let answer = control::respond(shared, &request);
+            let response = control::respond(shared, &request);
             let delivery = Delivery {
                 close: true,
                 ..Delivery::default()
@@ -826,16 +826,16 @@ fn obey(shared: &Shared, tcp: Arc<TcpStream>) {
                 &mut conn,
                 &shared.stop,
                 &request,
-                &answer,
+                &response,
                 &delivery,
                 &Sent::default(),
             )
             .is_ok()
             {
-                conn.end(Ending::Close);
+                conn.end(CloseKind::Close);
             }
         }
-        Err(Broken::Gone) => {}
-        Err(Broken::Refused(status, message)) => refuse(shared, conn, status, message),
+        Err(RequestError::Gone) => {}
+        Err(RequestError::Refused(status, message)) => refuse(shared, conn, status, message),
     }
 }

@@ -6,12 +6,12 @@ use serde_json::{Map, Value, json};
 
 use crate::Shared;
 use crate::credentials::Caller;
-use crate::http::{Answer, Request, decode};
+use crate::http::{Request, Response, decode};
 use crate::net::lock;
 use crate::service::{
     BAD_REQUEST, INTERNAL, admit, check_ids, forbidden, is_foreign, not_found, service_error,
 };
-use crate::store::{Order, Page, UnknownTemplate};
+use crate::store::{CreateRequest, Page, UnknownTemplate};
 
 const MOST: usize = 1000;
 const DEFAULT_LIMIT: usize = 100;
@@ -154,13 +154,13 @@ struct CreateBody {
 }
 
 /// What is answered where no fault waits.
-pub(crate) fn respond(shared: &Shared, request: &Request, call: &Call) -> Answer {
-    let answer = admit(shared, request, call.method(), call.project())
+pub(crate) fn respond(shared: &Shared, request: &Request, call: &Call) -> Response {
+    let response = admit(shared, request, call.method(), call.project())
         .and_then(|caller| act(shared, request, call, &caller));
-    answer.unwrap_or_else(|refusal| *refusal)
+    response.unwrap_or_else(|refusal| *refusal)
 }
 
-fn act(shared: &Shared, request: &Request, call: &Call, caller: &Caller) -> Result<Answer, Box<Answer>> {
+fn act(shared: &Shared, request: &Request, call: &Call, caller: &Caller) -> Result<Response, Box<Response>> {
     check_ids(&call.ids())?;
     let allowed = || match is_foreign(shared, caller, call.project()) {
         true => Err(Box::new(forbidden(call.action()))),
@@ -193,7 +193,7 @@ fn act(shared: &Shared, request: &Request, call: &Call, caller: &Caller) -> Resu
             allowed()?;
             known(instance)?;
             let templates = lock(&shared.store).template_items();
-            Ok(Answer::json(
+            Ok(Response::json(
                 200,
                 &json!({"os_type": "LINUX", "templates": templates}),
             ))
@@ -208,18 +208,18 @@ fn act(shared: &Shared, request: &Request, call: &Call, caller: &Caller) -> Resu
             allowed()?;
             known(instance)?;
             match lock(&shared.store).remove_from(instance, report) {
-                true => Ok(Answer::json(200, &json!({"status": "SUCCESS"}))),
+                true => Ok(Response::json(200, &json!({"status": "SUCCESS"}))),
                 false => Err(Box::new(not_found())),
             }
         }
     }
 }
 
-fn instances(shared: &Shared, offset: usize, limit: usize, old: bool) -> Answer {
+fn instances(shared: &Shared, offset: usize, limit: usize, old: bool) -> Response {
     let mut store = lock(&shared.store);
     let Page { items, total } = store.list_instances(offset, limit);
     if old || !store.shapes().instances.is_new() {
-        return Answer::json(200, &json!({"servers": items, "total": total}));
+        return Response::json(200, &json!({"servers": items, "total": total}));
     }
     let renamed = |item: Value| {
         let Value::Object(mut item) = item else {
@@ -233,22 +233,22 @@ fn instances(shared: &Shared, offset: usize, limit: usize, old: bool) -> Answer 
         Value::Object(item)
     };
     let items: Vec<Value> = items.into_iter().map(renamed).collect();
-    Answer::json(200, &json!({"instances": items, "total": total}))
+    Response::json(200, &json!({"instances": items, "total": total}))
 }
 
-fn list(shared: &Shared, instance: &str, body: &ListBody) -> Answer {
+fn list(shared: &Shared, instance: &str, body: &ListBody) -> Response {
     let name = body.name.as_deref().unwrap_or_default();
     let skip = (body.page - 1).saturating_mul(body.size);
     let Page { items, total } = lock(&shared.store).list(instance, name, skip, body.size);
-    Answer::json(200, &json!({"reports": items, "total": total}))
+    Response::json(200, &json!({"reports": items, "total": total}))
 }
 
-fn create(shared: &Shared, instance: &str, body: CreateBody) -> Result<Answer, Box<Answer>> {
+fn create(shared: &Shared, instance: &str, body: CreateBody) -> Result<Response, Box<Response>> {
     let mut store = lock(&shared.store);
     let Some(template) = store.template(&body.template_id) else {
         return match store.unknown_template() {
             UnknownTemplate::Error => Err(malformed("there is no such template")),
-            UnknownTemplate::Failed => Ok(Answer::json(200, &json!({"result": "failed"}))),
+            UnknownTemplate::Failed => Ok(Response::json(200, &json!({"result": "failed"}))),
         };
     };
     let mut fields = Map::new();
@@ -256,18 +256,18 @@ fn create(shared: &Shared, instance: &str, body: CreateBody) -> Result<Answer, B
     fields.insert("end_time".to_owned(), json!(body.end_time));
     fields.insert("db_ids".to_owned(), json!(body.db_ids));
     fields.insert("db_names".to_owned(), Value::Null);
-    let order = Order {
+    let order = CreateRequest {
         instance,
         template,
         fields,
     };
     match store.make(&order) {
-        Ok(()) => Ok(Answer::json(200, &json!({"result": "success"}))),
+        Ok(()) => Ok(Response::json(200, &json!({"result": "success"}))),
         Err(error) => Err(Box::new(service_error(500, INTERNAL, &error.to_string()))),
     }
 }
 
-fn malformed(message: &str) -> Box<Answer> {
+fn malformed(message: &str) -> Box<Response> {
     Box::new(service_error(
         400,
         BAD_REQUEST,
@@ -275,7 +275,7 @@ fn malformed(message: &str) -> Box<Answer> {
     ))
 }
 
-fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Box<Answer>> {
+fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Box<Response>> {
     if !request.is_json() {
         return Err(malformed("the Content-Type is not application/json"));
     }
@@ -287,7 +287,7 @@ fn number(
     name: &str,
     range: std::ops::RangeInclusive<usize>,
     default: usize,
-) -> Result<usize, Box<Answer>> {
+) -> Result<usize, Box<Response>> {
     let pairs = request.pairs();
     let mut values = pairs.iter().filter(|pair| pair.0 == name).map(|pair| &pair.1);
     let number = match (values.next(), values.next()) {

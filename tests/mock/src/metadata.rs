@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::Shared;
 use crate::credentials::{announced, random_token};
-use crate::http::{Answer, Request};
+use crate::http::{Request, Response};
 use crate::net::lock;
 
 const TTL: &str = "X-Metadata-Token-Ttl-Seconds";
@@ -76,7 +76,7 @@ impl Default for MetadataSettings {
 pub(crate) type Sessions = HashMap<String, Instant>;
 
 /// What the service answers where no fault waits.
-pub(crate) fn respond(shared: &Shared, request: &Request, call: Call) -> Answer {
+pub(crate) fn respond(shared: &Shared, request: &Request, call: Call) -> Response {
     if request.method != call.method() {
         return text(405, "405 Method Not Allowed").header("Allow", call.method());
     }
@@ -94,11 +94,11 @@ pub(crate) fn authorised(shared: &Shared, request: &Request, call: Call) -> bool
     }
 }
 
-pub(crate) fn no_such_path() -> Answer {
+pub(crate) fn no_such_path() -> Response {
     text(404, "404 Not Found")
 }
 
-fn token(shared: &Shared, request: &Request) -> Answer {
+fn token(shared: &Shared, request: &Request) -> Response {
     let seconds = request
         .header(TTL)
         .and_then(|text| std::str::from_utf8(text).ok())
@@ -113,7 +113,7 @@ fn token(shared: &Shared, request: &Request) -> Answer {
     text(200, &token).header(TTL, seconds.to_string())
 }
 
-fn key(shared: &Shared, request: &Request) -> Answer {
+fn key(shared: &Shared, request: &Request) -> Response {
     if !admitted(shared, request) {
         return text(401, "401 Unauthorized");
     }
@@ -123,7 +123,7 @@ fn key(shared: &Shared, request: &Request) -> Answer {
     }
     let end = announced(settings.key_lifetime_ms, settings.announced_key_lifetime_ms);
     let lifetime = Duration::from_millis(settings.key_lifetime_ms);
-    Answer::json(200, &json!({"credential": shared.keys.issue(lifetime, end)}))
+    Response::json(200, &json!({"credential": shared.keys.issue(lifetime, end)}))
 }
 
 fn admitted(shared: &Shared, request: &Request) -> bool {
@@ -137,8 +137,8 @@ fn admitted(shared: &Shared, request: &Request) -> bool {
     end.is_some_and(|end| Instant::now() < *end)
 }
 
-fn text(status: u16, text: &str) -> Answer {
-    Answer::new(status)
+fn text(status: u16, text: &str) -> Response {
+    Response::new(status)
         .header("Content-Type", "text/plain")
         .with_body(crate::http::Body::Bytes(text.as_bytes().to_vec()))
 }

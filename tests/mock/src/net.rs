@@ -14,7 +14,7 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
 const QUEUED_WITHIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(1);
 
-/// Locks, whatever became of the thread that held the lock before.
+/// Locks a mutex, even if it is poisoned.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -73,14 +73,14 @@ impl Stop {
 
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// In good order: over TLS with `close_notify`, then FIN.
+pub(crate) enum CloseKind {
+    /// Orderly: over TLS with `close_notify`, then FIN.
     Close,
     /// FIN without `close_notify`.
     Truncate,
     /// RST, after the client's side has received all that was sent.
     Reset,
-    /// Open and silent until the client leaves.
+    /// Open and silent until the client closes.
     Stall,
 }
 
@@ -105,9 +105,9 @@ impl Transport {
         Ok(Transport { tcp, tls })
     }
 
-    pub(crate) fn end(mut self, ending: Ending) {
+    pub(crate) fn end(mut self, ending: CloseKind) {
         match ending {
-            Ending::Close => {
+            CloseKind::Close => {
                 if let Some(tls) = &mut self.tls {
                     tls.send_close_notify();
                 }
@@ -115,18 +115,18 @@ impl Transport {
                     self.finish();
                 }
             }
-            Ending::Truncate => self.finish(),
-            Ending::Reset => {
+            CloseKind::Truncate => self.finish(),
+            CloseKind::Reset => {
                 wait_until_acknowledged(&self.tcp);
                 // Should it fail, the connection still ends, with FIN.
                 let _ = SockRef::from(&*self.tcp).set_linger(Some(Duration::ZERO));
             }
-            Ending::Stall => self.drain(None),
+            CloseKind::Stall => self.drain(None),
         }
     }
 
     /// A socket closed while something unread waits in it is reset, and the client may lose the
-    /// end of the answer: so what it still sends is read first.
+    /// end of the response: so what it still sends is read first.
     fn finish(&self) {
         if self.tcp.shutdown(Shutdown::Write).is_ok() {
             self.drain(Some(Instant::now() + LINGER));

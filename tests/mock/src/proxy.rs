@@ -1,4 +1,4 @@
-//! The proxy: CONNECT and nothing else, and never to another machine.
+//! The proxy: only CONNECT, and only to this machine.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -9,12 +9,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::http::{self, Answer, Broken, Delivery, Request, Requests};
-use crate::net::{Ending, Stop, Transport};
+use crate::http::{self, Delivery, Request, RequestError, Requests, Response};
+use crate::net::{CloseKind, Stop, Transport};
 use crate::request_log::{Listener, Recorded};
 use crate::{Shared, refuse};
 
-/// The user the proxy knows.
+/// The user that the proxy accepts.
 pub const PROXY_USER: &str = "proxy-user";
 /// The password of that user.
 pub const PROXY_PASSWORD: &str = "proxy-pass";
@@ -22,33 +22,33 @@ pub const PROXY_PASSWORD: &str = "proxy-pass";
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Serves one connection of the proxy to its end.
+/// Serves one connection of the proxy until it ends.
 pub(crate) fn serve(shared: &Shared, connection: u64, tcp: Arc<TcpStream>, login: bool) {
     let mut conn = Transport::plain(Arc::clone(&tcp));
     let mut requests = Requests::default();
     loop {
         let request = match requests.next(&mut conn) {
             Ok(request) => request,
-            Err(Broken::Gone) => return,
-            Err(Broken::Refused(status, message)) => return refuse(shared, conn, status, message),
+            Err(RequestError::Gone) => return,
+            Err(RequestError::Refused(status, message)) => return refuse(shared, conn, status, message),
         };
-        let outcome = decide(&shared.stop, &request, login);
-        let status = outcome.as_ref().map_or_else(|answer| answer.status, |_| 200);
+        let outcome = check_request(&shared.stop, &request, login);
+        let status = outcome.as_ref().map_or_else(|response| response.status, |_| 200);
         let recorded = Recorded::new(Listener::Proxy, connection, &request, Some(status), None);
         let sent = shared.request_log.record(recorded);
-        let answer = match outcome {
+        let response = match outcome {
             Ok(upstream) => {
                 let open = conn.write_all(ESTABLISHED).is_ok();
                 if open && !tunnel(&requests.rest(), &tcp, &upstream) && !shared.stop.is_set() {
-                    Transport::plain(upstream).end(Ending::Reset);
-                    conn.end(Ending::Reset);
+                    Transport::plain(upstream).end(CloseKind::Reset);
+                    conn.end(CloseKind::Reset);
                 }
                 return;
             }
-            Err(answer) => answer,
+            Err(response) => response,
         };
         let delivery = Delivery::default();
-        match http::deliver(&mut conn, &shared.stop, &request, &answer, &delivery, &sent) {
+        match http::deliver(&mut conn, &shared.stop, &request, &response, &delivery, &sent) {
             Ok(None) => {}
             Ok(Some(ending)) => return conn.end(ending),
             Err(_) => return,
@@ -56,14 +56,14 @@ pub(crate) fn serve(shared: &Shared, connection: u64, tcp: Arc<TcpStream>, login
     }
 }
 
-fn decide(stop: &Stop, request: &Request, login: bool) -> Result<Arc<TcpStream>, Box<Answer>> {
-    let refused = |status| Box::new(Answer::new(status));
+fn check_request(stop: &Stop, request: &Request, login: bool) -> Result<Arc<TcpStream>, Box<Response>> {
+    let refused = |status| Box::new(Response::new(status));
     if request.method != "CONNECT" {
-        return Err(Box::new(Answer::new(405).header("Allow", "CONNECT")));
+        return Err(Box::new(Response::new(405).header("Allow", "CONNECT")));
     }
-    if login && !authentic(request) {
+    if login && !is_authenticated(request) {
         let demand = "Basic realm=\"dbss-mock\"";
-        return Err(Box::new(Answer::new(407).header("Proxy-Authenticate", demand)));
+        return Err(Box::new(Response::new(407).header("Proxy-Authenticate", demand)));
     }
     let port = port(&request.target).ok_or_else(|| refused(400))?;
     connect(stop, port).map_err(|error| match error.kind() {
@@ -72,7 +72,7 @@ fn decide(stop: &Stop, request: &Request, login: bool) -> Result<Arc<TcpStream>,
     })
 }
 
-fn authentic(request: &Request) -> bool {
+fn is_authenticated(request: &Request) -> bool {
     let given = request.header("Proxy-Authorization");
     let credentials = given
         .and_then(|value| std::str::from_utf8(value).ok())

@@ -1,10 +1,10 @@
-//! Which part of a report a request asks for (RFC 9110, sections 13.1.5 and 14).
+//! The range of a report that a request asks for (RFC 9110, sections 13.1.5 and 14).
 
 use crate::http::Request;
 
-/// What is to be sent of a report.
+/// The part of a report to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum RequestedRange {
     Whole,
     /// From `first` to `last`, both included and both within the report.
     Bytes {
@@ -15,30 +15,30 @@ pub(crate) enum Part {
 }
 
 /// The part asked for of a report of this size that is sent with this `ETag`.
-pub(crate) fn asked(request: &Request, size: u64, tag: Option<&str>) -> Part {
+pub(crate) fn requested_range(request: &Request, size: u64, tag: Option<&str>) -> RequestedRange {
     if request.method != "GET" {
-        return Part::Whole;
+        return RequestedRange::Whole;
     }
     let mut conditions = request.all("If-Range");
     let holds = match (conditions.next(), conditions.next()) {
         (None, _) => true,
-        (Some(condition), None) => tag.is_some_and(|tag| strongly_equal(condition, tag)),
+        (Some(condition), None) => tag.is_some_and(|tag| equals_strongly(condition, tag)),
         _ => false,
     };
     let mut ranges = request.all("Range");
     match (ranges.next(), ranges.next()) {
-        (Some(range), None) if holds => part(range, size).unwrap_or(Part::Whole),
-        _ => Part::Whole,
+        (Some(range), None) if holds => part(range, size).unwrap_or(RequestedRange::Whole),
+        _ => RequestedRange::Whole,
     }
 }
 
-/// Weak tags equal nothing, and neither does a date.
-fn strongly_equal(condition: &[u8], tag: &str) -> bool {
+/// Weak tags and dates never match.
+fn equals_strongly(condition: &[u8], tag: &str) -> bool {
     tag.starts_with('"') && condition == tag.as_bytes()
 }
 
-/// None where the header is malformed, in another unit, or names several ranges.
-fn part(range: &[u8], size: u64) -> Option<Part> {
+/// Returns `None` if the header is malformed, in another unit, or names several ranges.
+fn part(range: &[u8], size: u64) -> Option<RequestedRange> {
     let (unit, range) = std::str::from_utf8(range).ok()?.split_once('=')?;
     if !unit.eq_ignore_ascii_case("bytes") {
         return None;
@@ -53,13 +53,13 @@ fn part(range: &[u8], size: u64) -> Option<Part> {
         return None;
     }
     if first >= size {
-        return Some(Part::Unsatisfiable);
+        return Some(RequestedRange::Unsatisfiable);
     }
     let last = end.min(size - 1);
-    Some(Part::Bytes { first, last })
+    Some(RequestedRange::Bytes { first, last })
 }
 
-/// A number too large to be held is as good as the largest: no report is larger.
+/// Parses a number; one that is too large becomes the largest: no report is larger.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
@@ -80,9 +80,9 @@ mod tests {
     }
 
     #[test]
-    fn one_range_is_honoured_and_anything_else_ignored() {
-        let of = |range: &str, size| asked(&request(&[("range", range)]), size, None);
-        let bytes = |first, last| Part::Bytes { first, last };
+    fn single_range_is_honoured_others_ignored() {
+        let of = |range: &str, size| requested_range(&request(&[("range", range)]), size, None);
+        let bytes = |first, last| RequestedRange::Bytes { first, last };
         assert_eq!(of("bytes=0-", 100), bytes(0, 99));
         assert_eq!(of("bytes=99-", 100), bytes(99, 99));
         assert_eq!(of("bytes=10-19", 100), bytes(10, 19));
@@ -98,10 +98,10 @@ mod tests {
             "bytes=99999999999999999999999-",
         ];
         for range in beyond {
-            assert_eq!(of(range, 100), Part::Unsatisfiable, "{range}");
+            assert_eq!(of(range, 100), RequestedRange::Unsatisfiable, "{range}");
         }
-        assert_eq!(of("bytes=0-", 0), Part::Unsatisfiable);
-        assert_eq!(of("bytes=-5", 0), Part::Unsatisfiable);
+        assert_eq!(of("bytes=0-", 0), RequestedRange::Unsatisfiable);
+        assert_eq!(of("bytes=-5", 0), RequestedRange::Unsatisfiable);
         let ignored = [
             "",
             "bytes",
@@ -119,18 +119,18 @@ mod tests {
             "bytes=1 - 2",
         ];
         for range in ignored {
-            assert_eq!(of(range, 100), Part::Whole, "{range}");
+            assert_eq!(of(range, 100), RequestedRange::Whole, "{range}");
         }
         let twice = request(&[("Range", "bytes=1-"), ("Range", "bytes=1-")]);
-        assert_eq!(asked(&twice, 100, None), Part::Whole);
+        assert_eq!(requested_range(&twice, 100, None), RequestedRange::Whole);
     }
 
     #[test]
-    fn if_range_compares_strongly() {
-        let part = Part::Bytes { first: 1, last: 99 };
+    fn if_range_uses_strong_comparison() {
+        let part = RequestedRange::Bytes { first: 1, last: 99 };
         let of = |condition, tag| {
             let request = request(&[("Range", "bytes=1-"), ("If-Range", condition)]);
-            asked(&request, 100, tag)
+            requested_range(&request, 100, tag)
         };
         assert_eq!(of("\"a\"", Some("\"a\"")), part);
         let others = [
@@ -142,20 +142,27 @@ mod tests {
             "Sun, 06 Nov 1994 08:49:37 GMT",
         ];
         for condition in others {
-            assert_eq!(of(condition, Some("\"a\"")), Part::Whole, "{condition}");
+            assert_eq!(of(condition, Some("\"a\"")), RequestedRange::Whole, "{condition}");
         }
         for condition in ["\"a\"", "W/\"a\""] {
-            assert_eq!(of(condition, Some("W/\"a\"")), Part::Whole, "{condition}");
-            assert_eq!(of(condition, None), Part::Whole, "{condition}");
+            assert_eq!(
+                of(condition, Some("W/\"a\"")),
+                RequestedRange::Whole,
+                "{condition}"
+            );
+            assert_eq!(of(condition, None), RequestedRange::Whole, "{condition}");
         }
         let twice = [
             ("Range", "bytes=1-"),
             ("If-Range", "\"a\""),
             ("If-Range", "\"a\""),
         ];
-        assert_eq!(asked(&request(&twice), 100, Some("\"a\"")), Part::Whole);
+        assert_eq!(
+            requested_range(&request(&twice), 100, Some("\"a\"")),
+            RequestedRange::Whole
+        );
         let mut other = request(&[("Range", "bytes=1-")]);
         other.method = "HEAD".to_owned();
-        assert_eq!(asked(&other, 100, None), Part::Whole);
+        assert_eq!(requested_range(&other, 100, None), RequestedRange::Whole);
     }
 }

@@ -1,4 +1,4 @@
-//! What the mock service saw: requests and connections.
+//! The request log: received requests and connections.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,9 +23,9 @@ pub enum Listener {
     HttpOther,
     /// HTTPS with a good certificate, the same service at another origin.
     HttpsOther,
-    /// HTTPS with a certificate that signs itself.
+    /// HTTPS with a self-signed certificate.
     HttpsSelfSigned,
-    /// HTTPS with a certificate past its end.
+    /// HTTPS with an expired certificate.
     HttpsExpired,
     /// HTTPS with a certificate for another name.
     HttpsWrongName,
@@ -94,12 +94,12 @@ pub struct Recorded {
     pub body_length: u64,
     /// Its body's first 64 KiB, whole characters; none for a download, and where it is not UTF-8.
     pub body: Option<String>,
-    /// The status of the answer; none when no status line was sent.
+    /// The status of the response; none when no status line was sent.
     pub status: Option<u16>,
     /// The id of the report it asked for, or for any other call the name its faults wait for.
     pub report: Option<String>,
-    /// How many bytes of the body were sent, before chunking; in place of an answer: of all there
-    /// was. It grows until the answer ends. Never fewer than the client has received, and where
+    /// How many bytes of the body were sent, before chunking; in place of a response: of all there
+    /// was. It grows until the response ends. Never fewer than the client has received, and where
     /// the client left early, at most one buffer of 64 KiB more than the system took.
     pub sent: u64,
 }

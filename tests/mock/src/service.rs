@@ -5,13 +5,13 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
 use crate::credentials::{Caller, NotAuthentic, authenticate};
-use crate::fault::{Act, Fault, Script};
-use crate::http::{Answer, Body, Request, decode};
+use crate::fault::{Action, Fault, Script};
+use crate::http::{Body, Request, Response, decode};
 use crate::net::lock;
-use crate::range::{self, Part};
+use crate::range::{self, RequestedRange};
 use crate::report::{Locale, ReportInfo};
 use crate::request_log::{Listener, Recorded, Sent};
-use crate::store::Found;
+use crate::store::ReportLookup;
 use crate::{Shared, iam, management, metadata};
 
 const NOT_AUTHENTIC: &str = "APIG.0301";
@@ -104,11 +104,11 @@ pub(crate) fn respond(
     let service = Service::at(listener);
     let call = Call::of(service, request.path());
     let script = match &call {
-        Some(call) => decide(shared, request, call),
+        Some(call) => check_request(shared, request, call),
         None => Script::from(no_such_path(service)),
     };
     let status = match &script.act {
-        Act::Answer(answer) => Some(answer.0.status),
+        Action::Response(response) => Some(response.0.status),
         _ => None,
     };
     let subject = call.as_ref().map(Call::subject);
@@ -120,7 +120,7 @@ pub(crate) fn respond(
     (script, sent)
 }
 
-fn decide(shared: &Shared, request: &Request, call: &Call) -> Script {
+fn check_request(shared: &Shared, request: &Request, call: &Call) -> Script {
     let authorised = || authorised(shared, request, call);
     let fault = lock(&shared.faults).take(call.subject(), authorised);
     match (fault, call) {
@@ -144,7 +144,7 @@ fn authorised(shared: &Shared, request: &Request, call: &Call) -> bool {
     }
 }
 
-fn no_such_path(service: Service) -> Answer {
+fn no_such_path(service: Service) -> Response {
     match service {
         Service::Dbss => gateway_error(
             404,
@@ -156,7 +156,7 @@ fn no_such_path(service: Service) -> Answer {
     }
 }
 
-fn ordinary(shared: &Shared, request: &Request, call: &Call) -> Answer {
+fn ordinary(shared: &Shared, request: &Request, call: &Call) -> Response {
     match call {
         Call::Download {
             project,
@@ -178,11 +178,11 @@ pub(crate) fn admit(
     request: &Request,
     method: &str,
     project: &str,
-) -> Result<Caller, Box<Answer>> {
+) -> Result<Caller, Box<Response>> {
     const PREFIX: &str = "Incorrect IAM authentication information: ";
     if request.method != method {
-        let answer = gateway_error(405, NO_SUCH_API, "The method is not allowed for this API");
-        return Err(Box::new(answer.header("Allow", method)));
+        let response = gateway_error(405, NO_SUCH_API, "The method is not allowed for this API");
+        return Err(Box::new(response.header("Allow", method)));
     }
     authenticate(shared, request, Some(project)).map_err(|error| {
         let message = match error {
@@ -201,7 +201,7 @@ fn download(
     project: &str,
     instance: &str,
     report: &str,
-) -> Answer {
+) -> Response {
     let ids = [
         ("project_id", project, 32),
         ("instance_id", instance, 32),
@@ -219,9 +219,9 @@ fn download(
     }
     let found = lock(&shared.store).download(instance, report);
     match found {
-        Found::Ready(report) => serve(request, &report, locale, &Fault::default()),
-        Found::NotReady => service_error(400, NOT_READY, "The report has not been generated yet"),
-        Found::Unknown => not_found(),
+        ReportLookup::Ready(report) => serve(request, &report, locale, &Fault::default()),
+        ReportLookup::NotReady => service_error(400, NOT_READY, "The report has not been generated yet"),
+        ReportLookup::Unknown => not_found(),
     }
 }
 
@@ -231,8 +231,8 @@ pub(crate) fn is_foreign(shared: &Shared, caller: &Caller, project: &str) -> boo
     of_another || project != shared.identity.project_id
 }
 
-/// The answer of a fault that leaves the body alone: the report, whoever asks and however.
-fn content(shared: &Shared, request: &Request, report: &str, fault: &Fault) -> Answer {
+/// The response of a fault that leaves the body alone: the report, whoever asks and however.
+fn content(shared: &Shared, request: &Request, report: &str, fault: &Fault) -> Response {
     match shared.report(report) {
         Some(report) => {
             let locale = locale(request).unwrap_or(Locale::EnUs);
@@ -243,7 +243,7 @@ fn content(shared: &Shared, request: &Request, report: &str, fault: &Fault) -> A
 }
 
 /// The report or the part of it that is asked for; the default fault is none.
-fn serve(request: &Request, report: &ReportInfo, locale: Locale, fault: &Fault) -> Answer {
+fn serve(request: &Request, report: &ReportInfo, locale: Locale, fault: &Fault) -> Response {
     let size = report.size(locale);
     let tag = match report.etag(locale) {
         _ if fault.no_etag => None,
@@ -253,8 +253,8 @@ fn serve(request: &Request, report: &ReportInfo, locale: Locale, fault: &Fault) 
     // A range is one of the bytes as they are sent, and those of gzip are not known beforehand.
     let by_range = fault.ranges && !fault.gzip;
     let part = match by_range {
-        true => range::asked(request, size, tag.as_deref()),
-        false => Part::Whole,
+        true => range::requested_range(request, size, tag.as_deref()),
+        false => RequestedRange::Whole,
     };
     let body = |start, len| Body::Report {
         report: report.clone(),
@@ -262,27 +262,27 @@ fn serve(request: &Request, report: &ReportInfo, locale: Locale, fault: &Fault) 
         start,
         len,
     };
-    let mut answer = match part {
-        Part::Whole => Answer::new(200).with_body(body(0, size)),
-        Part::Bytes { first, last } => {
+    let mut response = match part {
+        RequestedRange::Whole => Response::new(200).with_body(body(0, size)),
+        RequestedRange::Bytes { first, last } => {
             let truth = || format!("bytes {first}-{last}/{size}");
             let shifted = i128::from(first) + i128::from(fault.range_shift);
             let start = shifted.rem_euclid(i128::from(size)) as u64;
-            Answer::new(206)
+            Response::new(206)
                 .header("Content-Range", fault.content_range.clone().unwrap_or_else(truth))
                 .with_body(body(start, last - first + 1))
         }
-        Part::Unsatisfiable => {
-            return Answer::new(416)
+        RequestedRange::Unsatisfiable => {
+            return Response::new(416)
                 .header("Accept-Ranges", "bytes")
                 .header("Content-Range", format!("bytes */{size}"));
         }
     };
     if by_range {
-        answer = answer.header("Accept-Ranges", "bytes");
+        response = response.header("Accept-Ranges", "bytes");
     }
     if let Some(tag) = tag {
-        answer = answer.header("ETag", tag);
+        response = response.header("ETag", tag);
     }
     let extension = report.format.extension();
     let mut disposition = format!("attachment; filename=\"audit-report.{extension}\"");
@@ -290,7 +290,7 @@ fn serve(request: &Request, report: &ReportInfo, locale: Locale, fault: &Fault) 
         let name = utf8_percent_encode("审计报告", NON_ALPHANUMERIC);
         disposition += &format!("; filename*=UTF-8''{name}.{extension}");
     }
-    answer
+    response
         .header("Content-Type", report.format.media_type())
         .header("Content-Disposition", disposition)
 }
@@ -306,7 +306,7 @@ fn locale(request: &Request) -> Result<Locale, &'static str> {
 }
 
 /// Checks ids, each with its name and its least length.
-pub(crate) fn check_ids(ids: &[(&str, &str, usize)]) -> Result<(), Box<Answer>> {
+pub(crate) fn check_ids(ids: &[(&str, &str, usize)]) -> Result<(), Box<Response>> {
     match ids.iter().find(|(_, id, least)| !well_formed(id, *least)) {
         Some((name, ..)) => {
             let message = format!("Invalid request parameter {name}");
@@ -324,25 +324,25 @@ fn well_formed(id: &str, least: usize) -> bool {
 }
 
 /// An error in the shape of the gateway in front of the service.
-pub(crate) fn gateway_error(status: u16, code: &str, message: &str) -> Answer {
-    let answer = Answer::new(status);
+pub(crate) fn gateway_error(status: u16, code: &str, message: &str) -> Response {
+    let response = Response::new(status);
     let body = json!({
         "error_msg": message,
         "error_code": code,
-        "request_id": answer.request_id,
+        "request_id": response.request_id,
     });
-    answer.with_json(&body)
+    response.with_json(&body)
 }
 
-pub(crate) fn service_error(status: u16, code: &str, message: &str) -> Answer {
-    Answer::json(status, &json!({"error_code": code, "error_msg": message}))
+pub(crate) fn service_error(status: u16, code: &str, message: &str) -> Response {
+    Response::json(status, &json!({"error_code": code, "error_msg": message}))
 }
 
-pub(crate) fn not_found() -> Answer {
+pub(crate) fn not_found() -> Response {
     service_error(404, NOT_FOUND, "The resource does not exist")
 }
 
-pub(crate) fn forbidden(action: &str) -> Answer {
+pub(crate) fn forbidden(action: &str) -> Response {
     let message = format!("Policy doesn't allow {action} to be performed.");
     let body = json!({
         "error_code": FORBIDDEN,
@@ -350,5 +350,5 @@ pub(crate) fn forbidden(action: &str) -> Answer {
         "encoded_authorization_message": crate::random_hex(48),
         "details": [{"error_code": "PDP.0403", "error_msg": "No identity-based policy allows the action."}],
     });
-    Answer::json(403, &body)
+    Response::json(403, &body)
 }

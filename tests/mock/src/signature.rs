@@ -215,14 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_official_sdk_signs_passes() {
+    fn signature_of_official_sdk_is_valid() {
         let request = request("GET", TARGET, &get(), "");
         assert_eq!(check(&request, SK, Some(PROJECT), signed_at()), Ok(()));
         assert_eq!(check(&request, SK, None, signed_at()), Ok(()), "any project");
     }
 
     #[test]
-    fn encoding_order_and_body_are_signed_as_the_official_sdk_does() {
+    fn canonical_request_equals_official_sdk() {
         let names = "host;x-sdk-date;x-security-token";
         let headers = [
             ("X-Sdk-Date", "20250910T080000Z".to_owned()),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_cause() {
         let check = |headers: &[(&str, String)], secret: &str, project: &str, now: SystemTime| {
             let request = request("GET", TARGET, headers, "");
             check(&request, secret, Some(project), now).unwrap_err()

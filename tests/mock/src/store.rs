@@ -1,4 +1,4 @@
-//! What there is to manage: instances, templates, and reports that come, grow and go.
+//! The store of instances, templates and reports.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -27,11 +27,11 @@ const LISTED: [&str; 9] = [
 /// Why a report or an instance is not added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReportRefused {
-    /// There is one of this id.
+    /// There is already one with this id.
     Duplicate,
     /// The format cannot be made this small.
     Size(TooSmall),
-    /// There is no instance of this id.
+    /// There is no instance with this id.
     NoSuchInstance,
     /// Several cannot have one id.
     OneId,
@@ -50,7 +50,7 @@ impl fmt::Display for ReportRefused {
 
 impl std::error::Error for ReportRefused {}
 
-/// How reports are made that clients ask for. What is left out of the JSON is as it was at first.
+/// How reports that clients create are made. What is left out of the JSON is as it was at first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Generation {
@@ -99,7 +99,7 @@ impl Default for Generation {
     }
 }
 
-/// In which of the shapes that are known the service answers. What is left out of the JSON is as
+/// The formats of responses. What is left out of the JSON is as
 /// it was at first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -247,7 +247,7 @@ impl Template {
 }
 
 /// What a client asks to be made.
-pub(crate) struct Order<'a> {
+pub(crate) struct CreateRequest<'a> {
     pub(crate) instance: &'a str,
     pub(crate) template: Template,
     pub(crate) fields: Map<String, Value>,
@@ -266,7 +266,7 @@ struct Entry {
     growth: Growth,
     finish_time: String,
     hidden: u64,
-    /// Whether the ready line's description of it is worth its price: the hash of all its bytes.
+    /// Whether the ready line describes it, which needs the hash of all its bytes.
     described: bool,
 }
 
@@ -379,7 +379,7 @@ pub(crate) struct Page {
 }
 
 /// How a report is found that somebody wants to download.
-pub(crate) enum Found {
+pub(crate) enum ReportLookup {
     Ready(ReportInfo),
     NotReady,
     Unknown,
@@ -440,12 +440,12 @@ impl Store {
         self.entry(id).map(|entry| entry.info.clone())
     }
 
-    pub(crate) fn download(&self, instance: &str, id: &str) -> Found {
+    pub(crate) fn download(&self, instance: &str, id: &str) -> ReportLookup {
         let of_instance = |entry: &&Entry| entry.instance == instance && self.has_instance(instance);
         match self.entry(id).filter(of_instance) {
-            Some(entry) if !entry.is_finished() => Found::NotReady,
-            Some(entry) => Found::Ready(entry.info.clone()),
-            None => Found::Unknown,
+            Some(entry) if !entry.is_finished() => ReportLookup::NotReady,
+            Some(entry) => ReportLookup::Ready(entry.info.clone()),
+            None => ReportLookup::Unknown,
         }
     }
 
@@ -502,7 +502,7 @@ impl Store {
         Ok(added)
     }
 
-    /// Removes a report; says whether there was one.
+    /// Removes a report; returns whether there was one.
     pub(crate) fn remove(&mut self, id: &str) -> bool {
         let age = self.ages.remove(id);
         age.is_some_and(|age| self.reports.remove(&age).is_some())
@@ -559,7 +559,7 @@ impl Store {
         self.instances.push(Instance { id, fields });
     }
 
-    /// Adds instances; gives their ids.
+    /// Adds instances; returns their ids.
     pub(crate) fn add_instances(&mut self, new: &NewInstances) -> Result<Vec<String>, ReportRefused> {
         if new.count.is_some() && new.id.is_some() {
             return Err(ReportRefused::OneId);
@@ -582,7 +582,7 @@ impl Store {
         Ok(ids)
     }
 
-    /// Removes an instance and says whether there was one. Its reports wait for its return.
+    /// Removes an instance and returns whether there was one. Its reports wait for its return.
     pub(crate) fn remove_instance(&mut self, id: &str) -> bool {
         let before = self.instances.len();
         self.instances.retain(|instance| instance.id != id);
@@ -620,8 +620,8 @@ impl Store {
     }
 
     /// Begins to make a report, and those that others make meanwhile.
-    pub(crate) fn make(&mut self, order: &Order) -> Result<(), TooSmall> {
-        let stamp = civil(OffsetDateTime::now_utc()).replace(['-', ' ', ':'], "");
+    pub(crate) fn make(&mut self, order: &CreateRequest) -> Result<(), TooSmall> {
+        let stamp = service_time(OffsetDateTime::now_utc()).replace(['-', ' ', ':'], "");
         let name = format!("{}_{stamp}", order.template.name);
         let foreign = self.generation.foreign.clone();
         let before = |fields: &&Map<String, Value>| fields.get("before") == Some(&Value::Bool(true));
@@ -640,7 +640,7 @@ impl Store {
 
     fn make_one(
         &mut self,
-        order: &Order,
+        order: &CreateRequest,
         name: &str,
         other: Option<&Map<String, Value>>,
     ) -> Result<String, TooSmall> {
@@ -673,7 +673,7 @@ impl Store {
         self.insert(Entry {
             fields,
             growth,
-            finish_time: end.map(civil).unwrap_or_default(),
+            finish_time: end.map(service_time).unwrap_or_default(),
             hidden,
             ..Entry::new(info, order.instance)
         });
@@ -753,7 +753,7 @@ impl Store {
 }
 
 /// A time as the service writes it.
-fn civil(time: OffsetDateTime) -> String {
+fn service_time(time: OffsetDateTime) -> String {
     let (date, hour, minute, second) = (time.date(), time.hour(), time.minute(), time.second());
     format!("{date} {hour:02}:{minute:02}:{second:02}")
 }

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn every_range_agrees_with_the_whole() {
+    fn any_range_equals_part_of_whole_report() {
         let blob = blob();
         let whole = blob.bytes();
         assert_eq!(whole.len() as u64, blob.size());
@@ -183,13 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_is_that_of_the_bytes() {
+    fn digest_matches_bytes() {
         let blob = blob();
         assert_eq!(blob.sha256(), hex::encode(Sha256::digest(blob.bytes())));
     }
 
     #[test]
-    fn blocks_and_seeds_differ() {
+    fn blocks_of_different_seeds_differ() {
         let mut seen = std::collections::HashSet::new();
         for seed in 0..4 {
             let filler = Filler { seed, len: 1 << 20 };

@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_depends_on_id_language_format_and_size_alone() {
+    fn content_depends_only_on_id_language_format_and_size() {
         let make = |id: &str, size| ReportInfo::new(id, "any", Format::Pdf, size).unwrap();
         let report = make("a", Some(100_000));
         assert_eq!(report.sha256s(), make("a", Some(100_000)).sha256s(), "the same");
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_version_has_other_bytes_everywhere_and_as_many_of_them() {
+    fn new_version_has_same_size_and_different_bytes() {
         for format in [Format::Pdf, Format::Zip, Format::Bytes] {
             for size in [None, Some(100_000)] {
                 let first = ReportInfo::new("a", "any", format, size).unwrap();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_below_the_least_is_refused_and_the_least_is_made() {
+    fn size_below_minimum_is_refused() {
         for format in [Format::Pdf, Format::Zip] {
             for locale in Locale::ALL {
                 let least = Content::new("x", locale, format, Some(1), 0).unwrap_err().least;

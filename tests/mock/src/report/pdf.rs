@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_have_the_exact_size_and_point_at_their_own_parts() {
+    fn document_is_valid_and_has_exact_size() {
         for locale in Locale::ALL {
             for size in [None, Some(20_000), Some(1_000_003)] {
                 let origin = Origin { seed: 9, version: 0 };

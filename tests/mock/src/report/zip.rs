@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn archives_read_back_and_have_the_exact_size() {
+    fn archive_is_valid_and_has_exact_size() {
         let names = |size| -> Vec<String> {
             let blob = build(Origin { seed: 1, version: 0 }, Locale::ZhCn, size).unwrap();
             if let Some(size) = size {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_archives_are_zip64() {
+    fn largest_archive_is_zip64() {
         let entry = Entry {
             name: "a",
             crc: 0,

@@ -110,7 +110,7 @@ pub fn read_to_end(stream: &mut impl Read) -> (Vec<u8>, End) {
     }
 }
 
-/// The head of an answer and not a byte more.
+/// The head of a response and not a byte more.
 pub fn read_head(stream: &mut impl Read) -> String {
     let mut bytes = Vec::new();
     let mut one = [0];
@@ -130,11 +130,11 @@ pub fn read_answer(stream: &mut impl Read) -> (String, Vec<u8>) {
     (head, body)
 }
 
-pub fn split(answer: &[u8]) -> (String, Vec<u8>) {
-    let at = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+pub fn split(response: &[u8]) -> (String, Vec<u8>) {
+    let at = response.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
     (
-        String::from_utf8(answer[..at].to_vec()).unwrap(),
-        answer[at..].to_vec(),
+        String::from_utf8(response[..at].to_vec()).unwrap(),
+        response[at..].to_vec(),
     )
 }
 

@@ -52,7 +52,7 @@ impl Case {
 }
 
 #[test]
-fn a_body_is_cut_in_good_order() {
+fn cut_after_closes_in_order() {
     let case = Case::new(json!({"cut_after": 300_000}));
     let (head, body, end) = case.parts();
     assert_eq!(header(&head, "Content-Length"), Some("1000000"));
@@ -61,7 +61,7 @@ fn a_body_is_cut_in_good_order() {
 }
 
 #[test]
-fn a_body_is_reset_after_all_of_it_has_arrived() {
+fn reset_after_sends_all_bytes_first() {
     let case = Case::new(json!({"reset_after": 700_001}));
     let (_, body, end) = case.parts();
     assert_eq!((body.len(), end), (700_001, End::Reset));
@@ -70,13 +70,13 @@ fn a_body_is_reset_after_all_of_it_has_arrived() {
 }
 
 #[test]
-fn tls_is_cut_without_saying_so() {
+fn truncate_tls_sends_no_close_notify() {
     let case = Case::new(json!({"truncate_tls_after": 1000, "framing": "close"}));
     assert_eq!(case.tls(), (case.bytes[..1000].to_vec(), End::Truncated));
 }
 
 #[test]
-fn a_body_stalls_until_the_client_leaves() {
+fn stall_after_waits_for_client() {
     let case = Case::new(json!({"stall_after": 10}));
     let mut stream = connect(case.mock.http_url());
     stream
@@ -88,7 +88,7 @@ fn a_body_stalls_until_the_client_leaves() {
 }
 
 #[test]
-fn no_answer_and_none_at_all() {
+fn hang_and_close_send_no_response() {
     let case = Case::new(json!({"no_answer": true, "times": 1}));
     for fault in ["close_before_answer", "reset_before_answer"] {
         case.mock
@@ -108,7 +108,7 @@ fn no_answer_and_none_at_all() {
 }
 
 #[test]
-fn chunks_whole_cut_and_endless() {
+fn chunked_bodies_complete_cut_and_endless() {
     let case = Case::new(json!({"framing": "chunked", "times": 1}));
     for fault in [
         json!({"framing": "chunked", "cut_after": 100_000}),
@@ -136,7 +136,7 @@ fn chunks_whole_cut_and_endless() {
 }
 
 #[test]
-fn the_end_of_the_connection_can_be_the_only_mark() {
+fn close_framing_ends_body_with_connection() {
     let case = Case::new(json!({"framing": "close"}));
     let (head, body, end) = case.parts();
     assert_eq!(header(&head, "Content-Length"), None);
@@ -145,7 +145,7 @@ fn the_end_of_the_connection_can_be_the_only_mark() {
 }
 
 #[test]
-fn lengths_can_be_anything() {
+fn content_length_faults_send_any_value() {
     for raw in ["4611686018427387904", "-1", "abc", "10"] {
         let case = Case::new(json!({"content_length": raw, "fill": {"size": 100, "byte": 65}}));
         let (head, body, end) = case.parts();
@@ -163,7 +163,7 @@ fn lengths_can_be_anything() {
 }
 
 #[test]
-fn headers_are_added_replaced_and_removed() {
+fn header_faults_add_replace_and_remove() {
     let case = Case::new(json!({
         "status": 302, "reason": "Elsewhere",
         "headers": [["Location", "http://other/"], ["date", "never"], ["X-Request-Id", null]],
@@ -183,20 +183,20 @@ fn headers_are_added_replaced_and_removed() {
 }
 
 #[test]
-fn json_answers_come_before_existence_and_authentication() {
+fn fault_response_precedes_authentication() {
     let mock = MockService::start().unwrap();
     let id = "no-such-report-id";
     let error = json!({"error_code": "APIG.0308"});
     mock.fault(
         id,
-        Fault::answer_json(429, error.clone())
+        Fault::response_json(429, error.clone())
             .header("Retry-After", "1")
             .once(),
     )
     .unwrap();
     let after_auth = Fault {
         after_auth: true,
-        ..Fault::answer(500)
+        ..Fault::response(500)
     };
     mock.fault(id, after_auth).unwrap();
     let path = common::path(&mock, id);
@@ -219,7 +219,7 @@ fn json_answers_come_before_existence_and_authentication() {
 }
 
 #[test]
-fn raw_bytes_take_the_place_of_an_answer() {
+fn raw_fault_replaces_response() {
     let case = Case::new(json!({"times": 1}));
     case.mock.clear_faults();
     case.mock
@@ -229,7 +229,7 @@ fn raw_bytes_take_the_place_of_an_answer() {
 }
 
 #[test]
-fn header_lines_without_end() {
+fn endless_header_fault_sends_lines() {
     let case = Case::new(json!({"endless_header": true}));
     let mut stream = connect(case.mock.http_url());
     stream
@@ -241,7 +241,7 @@ fn header_lines_without_end() {
 }
 
 #[test]
-fn bodies_are_really_compressed() {
+fn gzip_fault_compresses_body() {
     let case = Case::new(json!({"gzip": true, "fill": {"size": 5_000_000}}));
     let mut stream = connect(case.mock.http_url());
     stream
@@ -258,7 +258,7 @@ fn bodies_are_really_compressed() {
 }
 
 #[test]
-fn a_slow_body_arrives_in_pieces() {
+fn drip_fault_sends_pieces() {
     let case = Case::new(json!({"drip": {"bytes": 400_000, "every_ms": 20}, "delay_ms": 20}));
     let began = std::time::Instant::now();
     let mut stream = connect(case.mock.http_url());
@@ -270,7 +270,7 @@ fn a_slow_body_arrives_in_pieces() {
 }
 
 #[test]
-fn listeners_fail_before_any_request() {
+fn listener_faults_apply_before_request() {
     let mock = MockService::start().unwrap();
     let set = |listener, mode: &str| {
         let fault = json!({"listener": listener, "mode": mode, "times": 1});
@@ -291,7 +291,7 @@ fn listeners_fail_before_any_request() {
 }
 
 #[test]
-fn dropping_the_stand_in_ends_every_wait() {
+fn drop_ends_all_waits() {
     let case = Case::new(json!({"no_answer": true, "times": 1}));
     let faults = [
         json!({"stall_after": 1, "times": 1}),

@@ -49,7 +49,7 @@ fn projects(mock: &MockService, query: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_password_becomes_a_token_and_each_login_another() {
+fn each_login_returns_new_token() {
     let mock = MockService::start().unwrap();
     assert!(
         [" ", "\"", "'", "\\", "é"]
@@ -88,7 +88,7 @@ fn a_password_becomes_a_token_and_each_login_another() {
 }
 
 #[test]
-fn a_login_that_is_wrong_is_refused() {
+fn invalid_login_is_refused() {
     let mock = MockService::start().unwrap();
     let other = |pointer: &str, value: Value| {
         let mut body = login(&mock);
@@ -147,7 +147,7 @@ fn a_login_that_is_wrong_is_refused() {
 }
 
 #[test]
-fn tokens_end_and_are_revoked() {
+fn tokens_expire_and_are_revoked() {
     let mock = MockService::start().unwrap();
     let settings = |token_lifetime_ms, announced_lifetime_ms| {
         mock.set_iam(IamSettings {
@@ -178,7 +178,7 @@ fn tokens_end_and_are_revoked() {
 }
 
 #[test]
-fn a_token_for_one_project_is_no_good_for_another() {
+fn token_of_other_project_is_refused() {
     let mock = MockService::start().unwrap();
     let other = mock.add_project("other");
     let mut body = login(&mock);
@@ -190,7 +190,7 @@ fn a_token_for_one_project_is_no_good_for_another() {
 }
 
 #[test]
-fn projects_are_found_by_name() {
+fn projects_filter_by_name() {
     let mock = MockService::start().unwrap();
     let own = (mock.project_id().to_owned(), "cn-north-4".to_owned());
     assert_eq!(projects(&mock, "?name=cn-north-4"), std::slice::from_ref(&own));
@@ -236,7 +236,7 @@ fn projects_are_found_by_name() {
 }
 
 #[test]
-fn projects_are_not_for_everybody() {
+fn projects_without_credentials_are_refused() {
     let mock = MockService::start().unwrap();
     let call = Call::new("GET", "/v3/projects");
     let reply = call.send(mock.iam_url());
@@ -254,7 +254,7 @@ fn projects_are_not_for_everybody() {
 }
 
 #[test]
-fn each_service_knows_its_own_paths_alone() {
+fn each_service_serves_only_its_own_paths() {
     let mock = MockService::start().unwrap();
     let token = token(&mock);
     let at = |url: &str, method: &str, target: &str| {
@@ -293,7 +293,7 @@ fn each_service_knows_its_own_paths_alone() {
 }
 
 #[test]
-fn the_request_log_shows_what_iam_was_sent() {
+fn request_log_contains_iam_requests() {
     use std::io::Write;
     let mock = MockService::start().unwrap();
     let body = login(&mock);
@@ -331,7 +331,7 @@ fn the_request_log_shows_what_iam_was_sent() {
 }
 
 #[test]
-fn faults_wait_for_a_call_by_its_name() {
+fn faults_apply_to_iam_call_by_name() {
     let mock = MockService::start().unwrap();
     let body = login(&mock);
     let fault = |name: &str, fault: Value| mock.fault_json(name, fault);

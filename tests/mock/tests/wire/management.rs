@@ -93,7 +93,7 @@ fn code(reply: &Reply) -> (u16, String) {
 }
 
 #[test]
-fn instances_are_listed_in_pages() {
+fn instances_are_paged() {
     let case = Case::new();
     let ids = case.control(
         "POST",
@@ -179,7 +179,7 @@ fn instances_are_listed_in_pages() {
 }
 
 #[test]
-fn instances_have_another_shape_too() {
+fn instances_in_sdk_shape() {
     let case = Case::new();
     let old = format!("/v1/{}/dbss/audit/instances", case.mock.project_id());
     let servers = case.instances("").json();
@@ -197,7 +197,7 @@ fn instances_have_another_shape_too() {
 }
 
 #[test]
-fn reports_are_listed_in_pages_the_youngest_first() {
+fn reports_are_paged_newest_first() {
     let case = Case::new();
     assert_eq!(
         case.list(&json!({"page": 1, "size": 10})).json(),
@@ -228,7 +228,7 @@ fn reports_are_listed_in_pages_the_youngest_first() {
 }
 
 #[test]
-fn what_is_said_of_a_report() {
+fn report_fields_are_configurable() {
     let case = Case::new();
     let reply = case.control(
         "POST",
@@ -277,7 +277,7 @@ fn what_is_said_of_a_report() {
 }
 
 #[test]
-fn reports_are_found_by_a_part_of_their_name() {
+fn reports_filter_by_part_of_name() {
     let case = Case::new();
     case.control(
         "POST",
@@ -300,7 +300,7 @@ fn reports_are_found_by_a_part_of_their_name() {
 }
 
 #[test]
-fn bodies_are_checked() {
+fn invalid_bodies_are_refused() {
     let case = Case::new();
     let wrong = |reply: Reply, word: &str| {
         assert_eq!(code(&reply), (400, "DBSS.10000001".to_owned()), "{word}");
@@ -334,7 +334,7 @@ fn bodies_are_checked() {
 }
 
 #[test]
-fn errors_are_those_of_a_download() {
+fn management_errors_equal_download_errors() {
     let case = Case::new();
     let order = case.order();
     let id = case.mock.add_reports(&case.instance, 1).unwrap().concat();
@@ -407,7 +407,7 @@ fn errors_are_those_of_a_download() {
 }
 
 #[test]
-fn a_signature_covers_the_body() {
+fn signature_of_other_body_is_refused() {
     let case = Case::new();
     let (access, secret) = (case.mock.access_key(), case.mock.secret_key());
     let call = Call::new("POST", &case.target("list")).json(&json!({"page": 1, "size": 1}));
@@ -418,7 +418,7 @@ fn a_signature_covers_the_body() {
 }
 
 #[test]
-fn templates_are_listed() {
+fn templates_are_returned() {
     let case = Case::new();
     let reply = case.send(Call::new("GET", &case.templates_target()));
     let json = reply.json();
@@ -440,7 +440,7 @@ fn templates_are_listed() {
 }
 
 #[test]
-fn a_report_is_made_while_it_is_listed() {
+fn created_report_progresses_with_each_list() {
     let case = Case::new();
     let reply = case.create(&case.order());
     assert_eq!((reply.status, reply.json()), (200, json!({"result": "success"})));
@@ -474,7 +474,7 @@ fn a_report_is_made_while_it_is_listed() {
 }
 
 #[test]
-fn how_a_report_is_made_can_be_told() {
+fn generation_settings_apply() {
     let case = Case::new();
     let set = |generation| case.mock.set_generation(generation).unwrap();
     let percents = || {
@@ -536,7 +536,7 @@ fn how_a_report_is_made_can_be_told() {
 }
 
 #[test]
-fn a_new_report_may_appear_late_and_among_others() {
+fn new_report_appears_late_among_foreign_ones() {
     let case = Case::new();
     let foreign = |fields: Value| fields.as_object().unwrap().clone();
     case.mock
@@ -581,7 +581,7 @@ fn a_new_report_may_appear_late_and_among_others() {
 }
 
 #[test]
-fn what_cannot_be_made_is_not() {
+fn unknown_template_creates_nothing() {
     let case = Case::new();
     let mut order = case.order();
     order["template_id"] = json!("x".repeat(32));
@@ -594,14 +594,14 @@ fn what_cannot_be_made_is_not() {
         .unwrap();
     let reply = case.create(&order);
     assert_eq!((reply.status, reply.json()), (200, json!({"result": "failed"})));
-    let failed = Fault::answer_json(200, json!({"result": "failed"})).once();
+    let failed = Fault::response_json(200, json!({"result": "failed"})).once();
     case.mock.fault("@reports.create", failed).unwrap();
     assert_eq!(case.create(&case.order()).json(), json!({"result": "failed"}));
     assert_eq!(case.ids().len(), 0);
 }
 
 #[test]
-fn an_answer_may_be_lost_after_the_deed() {
+fn response_lost_after_action() {
     let case = Case::new();
     let lost = json!({"perform": true, "reset_before_answer": true, "times": 1});
     case.mock.fault_json("@reports.create", lost.clone()).unwrap();
@@ -633,7 +633,7 @@ fn an_answer_may_be_lost_after_the_deed() {
 }
 
 #[test]
-fn a_deleted_report_is_gone() {
+fn deleted_report_returns_404() {
     let case = Case::new();
     let ids = case.mock.add_reports(&case.instance, 3).unwrap();
     let elsewhere = case.mock.pdf().id;
@@ -644,7 +644,7 @@ fn a_deleted_report_is_gone() {
     assert_eq!(code(&case.delete(&ids[1])), (404, "DBSS.10021004".to_owned()));
     assert_eq!(code(&case.download(&ids[1])), (404, "DBSS.10021004".to_owned()));
     assert_eq!(case.ids(), [ids[2].clone(), ids[0].clone()]);
-    let failed = Fault::answer_json(200, json!({"status": "FAILED"})).once();
+    let failed = Fault::response_json(200, json!({"status": "FAILED"})).once();
     case.mock.fault("@reports.delete", failed).unwrap();
     assert_eq!(case.delete(&ids[0]).json(), json!({"status": "FAILED"}));
     assert_eq!(case.ids().len(), 2);
@@ -658,7 +658,7 @@ fn a_deleted_report_is_gone() {
 }
 
 #[test]
-fn things_vanish_between_two_pages() {
+fn deletions_apply_between_pages() {
     let case = Case::new();
     let ids = case.mock.add_reports(&case.instance, 4).unwrap();
     let other = case.mock.add_instance("other");
@@ -680,7 +680,7 @@ fn things_vanish_between_two_pages() {
 }
 
 #[test]
-fn thousands_of_things_are_there_at_once() {
+fn thousands_of_items_are_added_in_bulk() {
     let case = Case::new();
     let began = std::time::Instant::now();
     let ids = case.control(

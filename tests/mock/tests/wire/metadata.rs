@@ -42,7 +42,7 @@ fn download(mock: &MockService, access: &str, secret: &str, token: &str) -> u16 
 }
 
 #[test]
-fn a_session_becomes_keys_and_each_time_other_ones() {
+fn session_token_returns_new_keys_each_time() {
     let mock = MockService::start().unwrap();
     let token = session(&mock, "60");
     assert_eq!(token.status, 200);
@@ -71,7 +71,7 @@ fn a_session_becomes_keys_and_each_time_other_ones() {
 }
 
 #[test]
-fn what_is_wrong_is_refused() {
+fn invalid_requests_are_refused() {
     let mock = MockService::start().unwrap();
     for ttl in ["0", "21601", "-1", "", "x", "1.5"] {
         assert_eq!(session(&mock, ttl).status, 400, "{ttl}");
@@ -99,7 +99,7 @@ fn what_is_wrong_is_refused() {
 }
 
 #[test]
-fn keys_and_sessions_end() {
+fn keys_and_session_tokens_expire() {
     let mock = MockService::start().unwrap();
     let settings = |key_lifetime_ms, announced_key_lifetime_ms| {
         mock.set_metadata(MetadataSettings {
@@ -125,7 +125,7 @@ fn keys_and_sessions_end() {
 }
 
 #[test]
-fn old_instances_want_no_session_and_some_have_no_agency() {
+fn session_token_and_agency_are_configurable() {
     let mock = MockService::start().unwrap();
     let settings = |require_token, agency| {
         mock.set_metadata(MetadataSettings {
@@ -146,7 +146,7 @@ fn old_instances_want_no_session_and_some_have_no_agency() {
 }
 
 #[test]
-fn faults_and_the_request_log_know_the_calls() {
+fn metadata_calls_have_faults_and_are_logged() {
     let mock = MockService::start().unwrap();
     mock.fault_json("@metadata.token", json!({"status": 404, "times": 1}))
         .unwrap();

@@ -16,7 +16,7 @@ fn port(url: &str) -> u16 {
     url.rsplit(':').next().unwrap().parse().unwrap()
 }
 
-/// Asks for a tunnel and gives the connection, the answer's head taken off.
+/// Asks for a tunnel and gives the connection, the response's head taken off.
 fn tunnel(mock: &MockService, target: &str, headers: &str) -> (TcpStream, String) {
     let mut stream = connect(mock.proxy_url());
     let text = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{headers}\r\n");
@@ -26,7 +26,7 @@ fn tunnel(mock: &MockService, target: &str, headers: &str) -> (TcpStream, String
 }
 
 #[test]
-fn a_redirect_leads_to_another_origin_of_the_same_service() {
+fn redirect_to_other_origin_of_same_service() {
     let mock = MockService::start().unwrap();
     let report = mock.pdf();
     let origins = [
@@ -58,7 +58,7 @@ fn a_redirect_leads_to_another_origin_of_the_same_service() {
 }
 
 #[test]
-fn connecting_to_what_never_accepts_neither_succeeds_nor_fails() {
+fn connect_to_never_accepts_stays_pending() {
     let mock = MockService::start().unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], port(mock.never_accepts_url())));
     // Several at once, as a client does that tries again: none may slip in.
@@ -73,7 +73,7 @@ fn connecting_to_what_never_accepts_neither_succeeds_nor_fails() {
 }
 
 #[test]
-fn the_proxy_leads_to_this_machine_whatever_the_host() {
+fn proxy_connects_to_this_machine_for_any_host() {
     let mock = MockService::start().unwrap();
     let report = mock.add_report(Format::Bytes, Some(1_000_000));
     let text = request(&mock, &report);
@@ -109,7 +109,7 @@ fn the_proxy_leads_to_this_machine_whatever_the_host() {
 }
 
 #[test]
-fn ends_pass_through_a_tunnel_as_they_are() {
+fn tunnel_forwards_closes_and_resets() {
     let mock = MockService::start().unwrap();
     let report = mock.add_report(Format::Bytes, Some(1_000_000));
     let target = format!("h:{}", port(mock.http_url()));
@@ -121,8 +121,8 @@ fn ends_pass_through_a_tunnel_as_they_are() {
         // All at once: what comes with the request for the tunnel must get through it too.
         let text = format!("CONNECT {target} HTTP/1.1\r\n\r\n{}", request(&mock, &report));
         let (all, ended) = exchange(mock.proxy_url(), &text);
-        let (_, answer) = split(&all);
-        let (_, body) = split(&answer);
+        let (_, response) = split(&all);
+        let (_, body) = split(&response);
         assert_eq!((body.len(), ended), (length, end));
     }
     // A client that leaves takes the other side with it.
@@ -135,7 +135,7 @@ fn ends_pass_through_a_tunnel_as_they_are() {
 }
 
 #[test]
-fn the_proxy_may_demand_credentials() {
+fn proxy_auth_fault_requires_credentials() {
     use base64::Engine;
     let mock = MockService::start().unwrap();
     let fault = json!({"listener": "proxy", "mode": "proxy_auth"});
@@ -171,7 +171,7 @@ fn the_proxy_may_demand_credentials() {
 }
 
 #[test]
-fn the_proxy_refuses_what_it_cannot_do() {
+fn proxy_refuses_other_requests() {
     let mock = MockService::start().unwrap();
     // Bound, so that nobody else gets the port, and not listening.
     let unused = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -193,7 +193,7 @@ fn the_proxy_refuses_what_it_cannot_do() {
 }
 
 #[test]
-fn dropping_the_stand_in_ends_tunnels_and_those_not_yet_dug() {
+fn drop_ends_open_and_pending_tunnels() {
     let mock = MockService::start().unwrap();
     let idle = TcpListener::bind("127.0.0.1:0").unwrap();
     let (_open, _) = tunnel(&mock, &format!("h:{}", idle.local_addr().unwrap().port()), "");

@@ -18,7 +18,7 @@ fn control(url: &str, method: &str, path: &str, body: &str) -> (String, Value) {
 }
 
 #[test]
-fn the_program_is_ready_in_one_line_and_ends_with_its_input() {
+fn program_prints_ready_line_and_ends_with_stdin() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_dbss-mock"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -57,7 +57,7 @@ fn the_program_is_ready_in_one_line_and_ends_with_its_input() {
 }
 
 #[test]
-fn bad_options_are_refused() {
+fn invalid_options_are_refused() {
     let run = |option: &str| {
         Command::new(env!("CARGO_BIN_EXE_dbss-mock"))
             .arg(option)
@@ -72,7 +72,7 @@ fn bad_options_are_refused() {
 }
 
 #[test]
-fn the_control_address_does_what_the_library_does() {
+fn control_address_offers_library_functions() {
     let mock = MockService::start().unwrap();
     let ask = |method: &str, path: &str, body: Value| {
         let (status, value) = control(mock.control_url(), method, path, &body.to_string());
@@ -139,7 +139,7 @@ fn the_control_address_does_what_the_library_does() {
 }
 
 #[test]
-fn the_control_address_rules_iam_and_the_metadata_service() {
+fn control_address_configures_iam_and_metadata() {
     let mock = MockService::start().unwrap();
     let ask = |method: &str, path: &str, body: Value| {
         let (status, value) = control(mock.control_url(), method, path, &body.to_string());
@@ -231,7 +231,7 @@ fn the_control_address_rules_iam_and_the_metadata_service() {
 }
 
 #[test]
-fn the_control_address_names_what_is_wrong() {
+fn control_address_describes_invalid_input() {
     let mock = MockService::start().unwrap();
     let wrong = |method: &str, path: &str, body: &str, status: &str, word: &str| {
         let (got, value) = control(mock.control_url(), method, path, body);

@@ -69,7 +69,7 @@ fn status(head: &str) -> u16 {
 }
 
 #[test]
-fn parts_are_sent_and_say_which() {
+fn range_request_returns_206_with_content_range() {
     let case = Case::new();
     let mut stream = connect(case.mock.http_url());
     let mut ask = |headers: &str| {
@@ -108,7 +108,7 @@ fn parts_are_sent_and_say_which() {
 }
 
 #[test]
-fn a_part_is_for_those_who_may_have_the_whole() {
+fn range_request_without_token_is_refused() {
     let case = Case::new();
     let text = case.text("Range: bytes=1-\r\nConnection: close\r\n");
     let text = text.replace(case.mock.token(), "another");
@@ -117,7 +117,7 @@ fn a_part_is_for_those_who_may_have_the_whole() {
 }
 
 #[test]
-fn a_part_far_into_a_huge_report_comes_at_once() {
+fn range_far_into_huge_report_is_fast() {
     let mock = MockService::start().unwrap();
     let report = mock.add_report(Format::Bytes, Some(1 << 40));
     let from = (1u64 << 40) - 300_000;
@@ -132,7 +132,7 @@ fn a_part_far_into_a_huge_report_comes_at_once() {
 }
 
 #[test]
-fn a_condition_must_name_the_very_version() {
+fn if_range_of_other_version_returns_whole_report() {
     let case = Case::new();
     let tag = case.etag();
     let ask = |condition: &str| {
@@ -158,7 +158,7 @@ fn a_condition_must_name_the_very_version() {
 }
 
 #[test]
-fn ranges_can_be_ignored_and_answered_wrongly() {
+fn range_faults_ignore_or_shift_the_range() {
     let case = Case::with(json!({"ranges": false, "times": 1}));
     let (status, head, body) = case.ask("Range: bytes=5-\r\n");
     assert_eq!((status, body), (200, case.bytes.clone()));
@@ -184,7 +184,7 @@ fn ranges_can_be_ignored_and_answered_wrongly() {
 }
 
 #[test]
-fn ends_of_a_part_are_counted_from_its_start() {
+fn cut_of_range_is_counted_from_range_start() {
     let case = Case::new();
     let range = "Range: bytes=400000-\r\n";
     let part = |from: usize, bytes: usize| case.bytes[from..from + bytes].to_vec();
@@ -215,7 +215,7 @@ fn ends_of_a_part_are_counted_from_its_start() {
 }
 
 #[test]
-fn a_new_version_takes_the_place_of_the_old_one() {
+fn new_version_replaces_the_old_one() {
     let case = Case::with(json!({"drip": {"bytes": 1000, "every_ms": 100}, "cut_after": 2000, "times": 1}));
     let mut stream = connect(case.mock.http_url());
     stream.write_all(case.text("").as_bytes()).unwrap();
@@ -242,7 +242,7 @@ fn a_new_version_takes_the_place_of_the_old_one() {
 }
 
 #[test]
-fn a_transfer_cut_at_random_arrives_in_the_end() {
+fn randomly_cut_transfer_completes_by_ranges() {
     for kind in ["cut", "reset", "any"] {
         let case = Case::with(json!({
             "cut_random": {"seed": 7, "least": 1, "most": 200_000, "kind": kind},
@@ -277,7 +277,7 @@ fn a_transfer_cut_at_random_arrives_in_the_end() {
 }
 
 #[test]
-fn a_fault_may_wait_for_its_turn() {
+fn fault_with_skip_applies_later() {
     let case = Case::with(json!({"status": 503, "skip": 1, "times": 2, "after_auth": true}));
     let mut stream = connect(case.mock.http_url());
     let mut ask = |token: &str| {
@@ -291,7 +291,7 @@ fn a_fault_may_wait_for_its_turn() {
 }
 
 #[test]
-fn what_was_sent_is_counted_while_it_is_sent() {
+fn sent_bytes_are_logged_while_sending() {
     let case = Case::with(json!({"framing": "chunked", "stall_after": 70_000, "times": 1}));
     let mut stream = connect(case.mock.http_url());
     stream.write_all(case.text("").as_bytes()).unwrap();

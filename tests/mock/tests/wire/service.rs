@@ -22,7 +22,7 @@ fn error(mock: &MockService, method: &str, target: &str, headers: &str) -> (u16,
 }
 
 #[test]
-fn reports_come_in_both_languages_with_their_headers() {
+fn reports_have_both_languages_and_headers() {
     let mock = MockService::start().unwrap();
     let token = format!("X-Auth-Token: {}\r\n", mock.token());
     let kinds = [(mock.pdf(), "application/pdf"), (mock.zip(), "application/zip")];
@@ -49,7 +49,7 @@ fn reports_come_in_both_languages_with_their_headers() {
 }
 
 #[test]
-fn what_is_wrong_decides_the_error() {
+fn errors_follow_documented_order() {
     let mock = MockService::start().unwrap();
     let id = mock.pdf().id;
     let good = path(&mock, &id);
@@ -110,7 +110,7 @@ fn what_is_wrong_decides_the_error() {
 }
 
 #[test]
-fn tokens_come_and_go_and_may_be_long() {
+fn tokens_are_added_and_revoked() {
     let mock = MockService::start().unwrap();
     let path = path(&mock, &mock.pdf().id);
     let token = "t".repeat(100_000);
@@ -126,7 +126,7 @@ fn tokens_come_and_go_and_may_be_long() {
 }
 
 #[test]
-fn a_connection_serves_requests_in_a_row() {
+fn connection_serves_several_requests() {
     let mock = MockService::start().unwrap();
     let (pdf, zip) = (mock.pdf(), mock.zip());
     let both = request(&mock, &pdf) + &request(&mock, &zip);
@@ -149,7 +149,7 @@ fn a_connection_serves_requests_in_a_row() {
 }
 
 #[test]
-fn large_reports_arrive_whole() {
+fn large_report_is_complete() {
     let mock = MockService::start().unwrap();
     for format in [Format::Pdf, Format::Zip, Format::Bytes] {
         let report = mock.add_report(format, Some(5_000_001));
@@ -162,7 +162,7 @@ fn large_reports_arrive_whole() {
 }
 
 #[test]
-fn bad_certificates_fail_and_are_counted() {
+fn bad_certificates_fail_and_count_as_tls_failures() {
     let mock = MockService::start().unwrap();
     let bad = [
         mock.https_self_signed_url(),

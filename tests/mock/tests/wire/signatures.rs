@@ -35,7 +35,7 @@ impl Case {
 }
 
 #[test]
-fn what_was_signed_must_be_what_is_sent() {
+fn signature_of_other_request_is_refused() {
     let case = Case(MockService::start().unwrap());
     let good = case.signed(0);
     assert_eq!(case.status(&good), 200);
@@ -65,7 +65,7 @@ fn what_was_signed_must_be_what_is_sent() {
 }
 
 #[test]
-fn keys_must_be_known_and_fit() {
+fn unknown_or_wrong_key_is_refused() {
     let case = Case(MockService::start().unwrap());
     let (access, secret) = (case.0.access_key(), case.0.secret_key());
     case.refused(
@@ -83,7 +83,7 @@ fn keys_must_be_known_and_fit() {
 }
 
 #[test]
-fn a_signature_is_good_for_a_quarter_of_an_hour_either_way() {
+fn signature_is_valid_within_15_minutes() {
     let case = Case(MockService::start().unwrap());
     // Half a minute is more than a request takes on a loaded machine.
     for ago in [0, 870, -870] {
