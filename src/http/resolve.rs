@@ -7,7 +7,7 @@ use std::thread;
 use super::call::Call;
 use crate::error::{Error, Status};
 use crate::memory;
-use crate::sys::{Interest, Wake, with_signals_blocked};
+use crate::sys::{Interest, Wake, hold_standard_streams, with_signals_blocked};
 
 /// The stack of the resolver thread: the system's name service modules run on it.
 const RESOLVER_STACK: usize = 512 * 1024;
@@ -28,6 +28,8 @@ pub(super) fn resolve(host: &str, port: u16, call: &Call) -> Result<Vec<SocketAd
     memory::probe_thread(RESOLVER_STACK)?;
     let name = host.to_owned();
     let finished = Arc::clone(&done);
+    // The system's resolver opens descriptors, too.
+    hold_standard_streams();
     let lookup = move || {
         let result = (name.as_str(), port).to_socket_addrs();
         let _ = sender.send(result.map(|all| all.collect::<Vec<_>>()));

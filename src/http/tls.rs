@@ -25,7 +25,7 @@ use webpki::ring as webpki;
 use super::clock;
 use crate::error::{Error, Status};
 use crate::memory;
-use crate::sys::{entries, read_small_file, with_signals_blocked};
+use crate::sys::{entries, hold_standard_streams, read_small_file, with_signals_blocked};
 
 /// The largest CA file that is read, far more than any bundle has. A log file that was
 /// named by mistake is not read completely.
@@ -58,6 +58,7 @@ pub(super) fn load_roots(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, E
         [FILE_VARIABLE, DIRECTORY_VARIABLE].map(|variable| env::var_os(variable).unwrap_or_default());
     let certificates = match &paths_in_variables {
         [file, directories] if file.is_empty() && directories.is_empty() => {
+            hold_standard_streams();
             rustls_native_certs::load_native_certs().certs
         }
         [file, directories] => read_from_environment(file, directories),

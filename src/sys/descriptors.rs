@@ -20,7 +20,7 @@ pub(crate) fn beyond_standard<T: AsRawFd + From<OwnedFd>>(descriptor: T) -> io::
     if higher < 0 {
         return Err(io::Error::last_os_error());
     }
-    drop(made);
+    drop(descriptor);
     hold_standard_streams();
     // SAFETY: a descriptor that was just made and that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(higher) }.into())
@@ -29,7 +29,7 @@ pub(crate) fn beyond_standard<T: AsRawFd + From<OwnedFd>>(descriptor: T) -> io::
 /// Opens 0, 1 and 2 if the process has closed them, for neither reading nor writing. A
 /// new descriptor would have such a number for a moment, and what another thread prints
 /// then would end in it. They stay open: a host that opens its own gets them by `dup2`.
-pub(super) fn hold_standard_streams() {
+pub(crate) fn hold_standard_streams() {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const PLACEHOLDER: (&CStr, libc::c_int) = (c"/", libc::O_PATH | libc::O_CLOEXEC);
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
