@@ -976,11 +976,11 @@ static void login_fails_before_expiry(void)
     begun = now_ms();
     DOWNLOAD_NOWHERE(DBSS_OK, ctx);
     post_fault(LOGINS, "\"status\": 503, \"body\": \"\"");
-    while (!logged("could not be renewed") && !has_failed() && now_ms() - begun < PATIENCE_MS) {
+    while (!logged("failed to refresh") && !has_failed() && now_ms() - begun < PATIENCE_MS) {
         DOWNLOAD_NOWHERE(DBSS_OK, ctx);
         pause_briefly();
     }
-    CHECK(logged("could not be renewed"));
+    CHECK(logged("failed to refresh"));
     /* Nor is it tried again at each call. */
     logins = count_requests(LOGINS);
     CHECK(logins == 2);

@@ -200,7 +200,7 @@ static void profile(void)
         FOUND(ctx, "profile", name, "");
         DOWNLOAD(DBSS_OK, ctx);
         CHECK(signed_with(fact("pdf"), fact("access_key")));
-        CHECK(!logged("can be read by others"));
+        CHECK(!logged("readable by other users"));
         blame("the profile, form %d", (int)i);
         dbss_context_free(ctx);
         remove_profile(path);
@@ -232,7 +232,7 @@ static void profile_with_everything(void)
         chmod(path, 0644);
         ctx = to_context(finding_config("profile"));
         /* It is used, and whoever listens hears of it. */
-        CHECK(logged(path) && logged("can be read by others"));
+        CHECK(logged(path) && logged("readable by other users"));
         FOUND(ctx, "profile", NULL, fact("project"));
         DOWNLOAD_NOWHERE(DBSS_OK, ctx);
         header = last_header(fact("pdf"), "X-Security-Token");
