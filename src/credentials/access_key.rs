@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{secret, signature};
 use crate::error::{Error, Status};
-use crate::tables::LONGEST_KEY;
+use crate::tables::MAX_KEY_LENGTH;
 
 const SDK_DATE: HeaderName = HeaderName::from_static("x-sdk-date");
 const PROJECT_ID: HeaderName = HeaderName::from_static("x-project-id");
@@ -23,8 +23,8 @@ pub(crate) struct AccessKey {
 
 impl AccessKey {
     pub(crate) fn new(id: &[u8], key: &[u8], security_token: Option<&[u8]>) -> Result<AccessKey, Error> {
-        secret::check(id, Status::InvalidAccessKey, "access_key", LONGEST_KEY)?;
-        secret::check(key, Status::InvalidAccessKey, "secret_key", LONGEST_KEY)?;
+        secret::check(id, Status::InvalidAccessKey, "access_key", MAX_KEY_LENGTH)?;
+        secret::check(key, Status::InvalidAccessKey, "secret_key", MAX_KEY_LENGTH)?;
         if id.contains(&b',') {
             return Err(Error::argument(
                 Status::InvalidAccessKey,

@@ -5,12 +5,12 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Status};
-use crate::tables::LONGEST_TOKEN;
+use crate::tables::MAX_TOKEN_LENGTH;
 
 /// Makes a header value from a secret. It is never shown, and is wiped when its last copy
 /// is dropped.
 pub(super) fn header(secret: &[u8], status: Status, parameter: &'static str) -> Result<HeaderValue, Error> {
-    check(secret, status, parameter, LONGEST_TOKEN)?;
+    check(secret, status, parameter, MAX_TOKEN_LENGTH)?;
     // All copies of the header share this allocation, which is wiped when dropped.
     let wiped = Bytes::from_owner(Zeroizing::new(secret.to_vec()));
     let mut value = HeaderValue::from_maybe_shared(wiped)

@@ -33,7 +33,7 @@ impl fmt::Debug for Token {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::LONGEST_TOKEN;
+    use crate::tables::MAX_TOKEN_LENGTH;
 
     #[test]
     fn invalid_token_is_refused_and_not_shown() {
@@ -44,14 +44,14 @@ mod tests {
             (b"abc secret", "space"),
             (b"abc-secret\x01", "control character"),
             ("abc-secrét".as_bytes(), "not ASCII"),
-            (&[b'x'; LONGEST_TOKEN + 1], "at most 98304"),
+            (&[b'x'; MAX_TOKEN_LENGTH + 1], "at most 98304"),
         ] {
             let error = Token::new(token).expect_err(expected);
             assert_eq!(error.status(), Status::InvalidToken);
             assert!(error.message().contains(expected), "{error}");
             assert!(!error.message().contains("secr"), "{error}");
         }
-        assert!(Token::new(&[b'x'; LONGEST_TOKEN]).is_ok());
+        assert!(Token::new(&[b'x'; MAX_TOKEN_LENGTH]).is_ok());
     }
 
     #[test]

@@ -309,7 +309,7 @@ static void provider_fails(void)
         enum answer answer;
         const char *reason, *says;
     } ways[] = {{FAIL, "the vault is sealed", "the vault is sealed"}, {FAIL, NULL, "token provider"},
-                {FAIL, "two\nlines\x1b[31m", "two"}, {DROP, NULL, "without an answer"}};
+                {FAIL, "two\nlines\x1b[31m", "two"}, {DROP, NULL, "without a result"}};
     struct provider provider;
     dbss_context *ctx;
     size_t i;

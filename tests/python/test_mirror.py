@@ -590,7 +590,7 @@ def test_one_mirror_at_a_time(archive: Archive, environment: dict[str, str]) -> 
             assert str(archive.directory) in error.message
             done = run(archive, environment)
             assert (done.returncode, done.stdout) == (12, "")
-            assert re.fullmatch(r"dbss: .*another mirror works on .*\n", done.stderr)
+            assert re.fullmatch(r"dbss: .*another mirror is using .*\n", done.stderr)
             # Another directory is another archive.
             archive.client.mirror(
                 archive.directory.with_name("other"),
@@ -816,7 +816,7 @@ def test_a_last_line_that_is_of_others_is_an_error_and_stays(
     archive.requested()
     error = archive.fails(dbss.FileError)
     assert f"line {3 if known else 1} of {manifest}" in error.message
-    assert "mend it, remove it or move the file away" in error.message
+    assert "fix it, remove it or move the file away" in error.message
     assert manifest.read_bytes() == before
     assert archive.mock.requests() == []
 

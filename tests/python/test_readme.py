@@ -96,4 +96,4 @@ def test_the_program_at_the_top_of_the_header(
     )
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith("no report: project: must have 32 to 64 characters, and has 9")
+    assert done.stderr.startswith("no report: project: must have 32 to 64 characters, but has 9")

@@ -94,7 +94,7 @@ def rows() -> list[dict[str, object]]:
 def test_a_table_of_requests_is_signed_alike(root: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.json"
     table.write_text(json.dumps(rows()))
-    test = "auth::signature::tests::signatures_match_official_sdk_table"
+    test = "credentials::signature::tests::signatures_match_official_sdk_table"
     done = subprocess.run(
         ["cargo", "test", "--lib", "--locked", "--quiet", "--", "--ignored", "--exact", test],
         cwd=root,
