@@ -1,5 +1,6 @@
-//! The credentials that go with a request, and where they come from. A
-//! [`CredentialsProvider`] returns [`Credentials`], which sign requests. A
+//! The credentials that go with a request, and where they come from.
+//!
+//! A [`CredentialsProvider`] returns [`Credentials`], which sign requests. A
 //! [`CachedProvider`] fetches them through a [`TokenFetcher`]: IAM, the metadata service
 //! or the caller's token provider. It refreshes them before they expire. A
 //! [`SingleFlight`] makes one fetch serve all threads.
@@ -75,9 +76,10 @@ const NEW_CREDENTIALS_AGE: Duration = Duration::from_secs(60);
 /// How long the old credentials are used after a failed refresh, before the next one.
 const REFRESH_RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// Authenticates requests to a service. Secret headers are marked as sensitive. The rest
-/// of the library keeps such headers out of errors and logs, and never sends them to
-/// another origin.
+/// Authenticates requests to a service.
+///
+/// Secret headers are marked as sensitive. The rest of the library keeps such headers out
+/// of errors and logs, and never sends them to another origin.
 #[derive(Debug)]
 pub(crate) enum RequestSigner {
     Token(Token),
@@ -214,8 +216,9 @@ impl CredentialsProvider for StaticProvider {
     }
 }
 
-/// The current provider of a client. It may be replaced while calls use it. It is
-/// lock-free: a child of `fork` must be able to read and replace it, whatever the
+/// The current provider of a client. It may be replaced while calls use it.
+///
+/// It is lock-free: a child of `fork` must be able to read and replace it, whatever the
 /// parent's threads were doing.
 pub(crate) struct CurrentProvider(ArcSwapOption<Arc<dyn CredentialsProvider>>);
 

@@ -1,6 +1,7 @@
-//! Signs requests with an access key, algorithm SDK-HMAC-SHA256. The rules are those of
-//! the service's SDKs: see the parts of the canonical request in [`canonical`]. The
-//! secret key is used directly; no key is derived from it.
+//! Signs requests with an access key, algorithm SDK-HMAC-SHA256.
+//!
+//! The rules are those of the service's SDKs: see the parts of the canonical request in
+//! [`canonical`]. The secret key is used directly; no key is derived from it.
 
 use ::http::header::HeaderMap;
 use ::http::{Method, Uri};

@@ -10,8 +10,10 @@ use crate::fork::PerProcess;
 use crate::http::Call;
 use crate::sys::{self, Wake};
 
-/// The last value, and the fetch in progress. A child of `fork` may read the value. A
-/// fetch and its waiting threads belong to one process.
+/// The last value, and the fetch in progress.
+///
+/// A child of `fork` may read the value. A fetch and its waiting threads belong to one
+/// process.
 pub(crate) struct SingleFlight<T>(Arc<Inner<T>>);
 
 struct Inner<T> {

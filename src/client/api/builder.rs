@@ -9,9 +9,11 @@ use crate::credentials::TokenRequest;
 use crate::error::Error;
 use crate::log::LogRecord;
 
-/// Makes a [`Client`]. Each setter checks its value immediately, and
-/// [`ClientBuilder::build`] returns the first error. A region or an endpoint is required,
-/// and credentials before the first call. The credentials that were set last count.
+/// Makes a [`Client`].
+///
+/// Each setter checks its value immediately, and [`ClientBuilder::build`] returns the
+/// first error. A region or an endpoint is required, and credentials before the first
+/// call. The credentials that were set last count.
 ///
 /// ```
 /// use std::time::Duration;
@@ -56,11 +58,12 @@ impl ClientBuilder {
     }
 
     /// The region, such as `cn-north-4`: 1 to 63 characters of a-z, 0-9 and `-`. Regions
-    /// that this library does not know are accepted too. Unless an endpoint is set too,
-    /// it is determined when the client is made, as in the official SDKs: from the
-    /// variable HUAWEICLOUD_SDK_REGION_DBSS_{REGION} (upper case, `_` for `-`); else from
-    /// the service DBSS in the regions file (HUAWEICLOUD_SDK_REGIONS_FILE, or
-    /// ~/.huaweicloud/regions.yaml); else it is
+    /// that this library does not know are accepted too.
+    ///
+    /// Unless an endpoint is set too, it is determined when the client is made, as in the
+    /// official SDKs: from the variable HUAWEICLOUD_SDK_REGION_DBSS_{REGION} (upper case,
+    /// `_` for `-`); else from the service DBSS in the regions file
+    /// (HUAWEICLOUD_SDK_REGIONS_FILE, or ~/.huaweicloud/regions.yaml); else it is
     /// `https://dbss.{region}.myhuaweicloud.com`. If no project is set, the project with
     /// the region's name is looked up.
     pub fn region(self, region: &str) -> ClientBuilder {
@@ -68,10 +71,11 @@ impl ClientBuilder {
     }
 
     /// The URL of the service, instead of the region's: https or http, with a host and
-    /// optionally a port and a path. It may have up to 16 URLs, separated by commas, in
-    /// the order of preference. If one cannot be reached, the next is tried, and used
-    /// from then on. Plain http to a host other than this machine also needs the option
-    /// `allow_plaintext`.
+    /// optionally a port and a path.
+    ///
+    /// It may have up to 16 URLs, separated by commas, in the order of preference. If one
+    /// cannot be reached, the next is tried, and used from then on. Plain http to a host
+    /// other than this machine also needs the option `allow_plaintext`.
     pub fn endpoint(self, endpoint: &str) -> ClientBuilder {
         self.set(|config| config.set_endpoint(endpoint))
     }
@@ -90,8 +94,10 @@ impl ClientBuilder {
 
     /// An access key (AK and SK) that signs each request, instead of other credentials. A
     /// temporary key also has a security token. AK and SK have 1 to 1024 visible ASCII
-    /// characters, the security token up to 98304. After a rejected signature the request
-    /// is not retried, because five wrong ones in a row lock a key for five minutes.
+    /// characters, the security token up to 98304.
+    ///
+    /// After a rejected signature the request is not retried, because five wrong ones in
+    /// a row lock a key for five minutes.
     pub fn access_key(
         self,
         access_key: impl AsRef<[u8]>,
@@ -118,10 +124,11 @@ impl ClientBuilder {
 
     /// A function that provides tokens, instead of other credentials. It is called when
     /// the first call needs a token, before a token expires, and after the service
-    /// rejected it. Only one request is pending at a time, and all calls wait for its
-    /// result. The function runs on the thread of one of the calls, which cannot be
-    /// cancelled until it returns. It may also pass the request to another thread and
-    /// return.
+    /// rejected it.
+    ///
+    /// Only one request is pending at a time, and all calls wait for its result. The
+    /// function runs on the thread of one of the calls, which cannot be cancelled until
+    /// it returns. It may also pass the request to another thread and return.
     ///
     /// ```
     /// # fn token_of_the_vault() -> Result<String, std::io::Error> { unimplemented!() }
@@ -139,9 +146,11 @@ impl ClientBuilder {
         })
     }
 
-    /// A function that receives the log records. Without one nothing is logged. It runs
-    /// on the threads of the calls, possibly on several at once, with no lock held.
-    /// Records of a mirror's own threads are passed to it on the thread of the call.
+    /// A function that receives the log records. Without one nothing is logged.
+    ///
+    /// It runs on the threads of the calls, possibly on several at once, with no lock
+    /// held. Records of a mirror's own threads are passed to it on the thread of the
+    /// call.
     pub fn log(self, log: impl Fn(&LogRecord) + Send + Sync + 'static) -> ClientBuilder {
         self.set(|config| {
             drop(config.set_log(Some(Arc::new(log))));
@@ -183,10 +192,12 @@ impl ClientBuilder {
     /// Sets any option by its key, with its value as text. This includes the options
     /// above and those without a setter, such as `ca_file`, `proxy`,
     /// `proxy_from_environment`, `follow_redirects`, `allow_plaintext`, `file_mode`,
-    /// `max_memory_bytes`, `poll_interval_ms` and `interruptible`. The options are those
-    /// of the C function `dbss_config_set`, whose documentation has their defaults and
-    /// ranges. Times are in milliseconds and sizes in bytes, both in decimal digits. `-1`
-    /// means no limit for options that allow it. A boolean is `true` or `false`.
+    /// `max_memory_bytes`, `poll_interval_ms` and `interruptible`.
+    ///
+    /// The options are those of the C function `dbss_config_set`, whose documentation has
+    /// their defaults and ranges. Times are in milliseconds and sizes in bytes, both in
+    /// decimal digits. `-1` means no limit for options that allow it. A boolean is `true`
+    /// or `false`.
     pub fn option(self, key: &str, value: impl AsRef<[u8]>) -> ClientBuilder {
         self.set(|config| config.set(key, value.as_ref()))
     }

@@ -8,11 +8,13 @@ use crate::client::reports::list::List;
 use crate::client::reports::page::{Item, Page};
 use crate::error::Error;
 
-/// The items of a list, fetched page by page during the iteration. A list may change
-/// while it is read. No item is returned twice. If items are deleted meanwhile, the part
-/// of the list that moved is read again, so that no item is missed. This can only go
-/// unnoticed if as many items are added at the same moment. The iterator ends after the
-/// first error, including invalid arguments.
+/// The items of a list, fetched page by page during the iteration.
+///
+/// A list may change while it is read. No item is returned twice. If items are deleted
+/// meanwhile, the part of the list that moved is read again, so that no item is missed.
+/// This can only go unnoticed if as many items are added at the same moment.
+///
+/// The iterator ends after the first error, including invalid arguments.
 ///
 /// ```no_run
 /// # fn example(client: &dbss::Client, instance: &str) -> Result<(), dbss::Error> {

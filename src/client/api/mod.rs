@@ -39,11 +39,13 @@ pub use mirror::MirrorError;
 pub use report::{Locale, Overwrite, Report};
 
 /// A client of the service, with its credentials and its connections, which stay open
-/// between calls. Make one with [`Client::builder`] and share it: any number of threads
-/// may use it at once, and a clone is another handle of the same client. Each call blocks
-/// until it is done; an [`Operation`] controls it from other threads. After `fork` a
-/// child may use the clients that it inherited. It opens its own connections and does not
-/// use those of the parent.
+/// between calls.
+///
+/// Make one with [`Client::builder`] and share it: any number of threads may use it at
+/// once, and a clone is another handle of the same client. Each call blocks until it is
+/// done; an [`Operation`] controls it from other threads. After `fork` a child may use
+/// the clients that it inherited. It opens its own connections and does not use those of
+/// the parent.
 ///
 /// [`with_operation`](Client::with_operation) and [`with_project`](Client::with_project)
 /// return handles whose calls use an operation or another project:
@@ -115,9 +117,10 @@ impl Client {
     }
 
     /// Returns a handle of the same client whose calls use this project, 32 to 64
-    /// characters. Without it they use that of [`ClientBuilder::project_id`], else that
-    /// of the credentials, else the one with the region's name, which is looked up at IAM
-    /// once.
+    /// characters.
+    ///
+    /// Without it they use that of [`ClientBuilder::project_id`], else that of the
+    /// credentials, else the one with the region's name, which is looked up at IAM once.
     pub fn with_project(&self, project: &str) -> Client {
         Client {
             project: Some(Arc::from(project)),
@@ -144,8 +147,9 @@ impl Client {
     /// Closes the client with all its handles. Running calls in this process, including
     /// open streams, end with [`Cancelled`](crate::Status::Cancelled), and later ones
     /// with [`Closed`](crate::Status::Closed). Idle connections are closed. It may be
-    /// called from any thread, also in a callback, and does not wait. Closing is
-    /// optional: dropping the last handle frees the client.
+    /// called from any thread, also in a callback, and does not wait.
+    ///
+    /// Closing is optional: dropping the last handle frees the client.
     pub fn close(&self) {
         self.inner.close();
     }
@@ -172,9 +176,10 @@ impl Client {
     }
 }
 
-/// Downloads: the service's call DownloadAuditReport. A report that does not arrive
-/// completely is an error. A broken transfer is resumed, if it is certain that the bytes
-/// are the same, up to the option `max_attempts`.
+/// Downloads: the service's call DownloadAuditReport.
+///
+/// A report that does not arrive completely is an error. A broken transfer is resumed, if
+/// it is certain that the bytes are the same, up to the option `max_attempts`.
 impl Client {
     /// Downloads a report into memory. The memory grows with the received bytes, up to
     /// the option `max_memory_bytes`.
@@ -186,11 +191,13 @@ impl Client {
         })
     }
 
-    /// Downloads a report to a writer, and flushes the writer. If the writer fails, the
-    /// call fails, and the writer's error is the [source](std::error::Error::source) of
-    /// the call's error. Bytes written before a failure cannot be taken back, so only a
-    /// successful call has written a whole report. Cancellation and timeouts wait for the
-    /// writer. For a pipe or a socket [`Client::download_to_fd`] is better.
+    /// Downloads a report to a writer, and flushes the writer.
+    ///
+    /// If the writer fails, the call fails, and the writer's error is the
+    /// [source](std::error::Error::source) of the call's error. Bytes written before a
+    /// failure cannot be taken back, so only a successful call has written a whole
+    /// report. Cancellation and timeouts wait for the writer. For a pipe or a socket
+    /// [`Client::download_to_fd`] is better.
     ///
     /// ```no_run
     /// # fn example(client: &dbss::Client, report: &dbss::Report) -> Result<(), dbss::Error> {
@@ -207,10 +214,11 @@ impl Client {
     }
 
     /// Downloads a report to a descriptor: a file, from its current position, or a pipe,
-    /// a socket, a terminal. It must be open for writing, blocking or not; its mode is
-    /// not changed. If the reader has closed its end, the error is
-    /// [`BrokenPipe`](crate::Status::BrokenPipe), and SIGPIPE is never raised. Bytes
-    /// written before a failure cannot be taken back.
+    /// a socket, a terminal.
+    ///
+    /// It must be open for writing, blocking or not; its mode is not changed. If the
+    /// reader has closed its end, the error is [`BrokenPipe`](crate::Status::BrokenPipe),
+    /// and SIGPIPE is never raised. Bytes written before a failure cannot be taken back.
     pub fn download_to_fd(&self, report: &Report, fd: impl AsFd) -> Result<ReportInfo, Error> {
         self.call(|active| {
             let request = report.request(self.project())?;
@@ -229,10 +237,11 @@ impl Client {
         })
     }
 
-    /// Downloads a report to a file, with the permissions of the option `file_mode`. The
-    /// file appears under its name only when it is complete and on the disk. Until then,
-    /// and after every failure, cancellation or crash, an existing file stays unchanged.
-    /// The directory must exist and be writable.
+    /// Downloads a report to a file, with the permissions of the option `file_mode`.
+    ///
+    /// The file appears under its name only when it is complete and on the disk. Until
+    /// then, and after every failure, cancellation or crash, an existing file stays
+    /// unchanged. The directory must exist and be writable.
     pub fn download_to_file(
         &self,
         report: &Report,
@@ -314,9 +323,10 @@ impl Client {
 /// Creating, generating and deleting reports, and local archives.
 impl Client {
     /// Starts the creation of a report. The service returns no id, and creation takes
-    /// time: [`Client::generate`] also finds the new report and waits. A request that may
-    /// have reached the service is not sent again. So a lost connection ends the call,
-    /// although the report may have been created.
+    /// time: [`Client::generate`] also finds the new report and waits.
+    ///
+    /// A request that may have reached the service is not sent again. So a lost
+    /// connection ends the call, although the report may have been created.
     pub fn create(&self, instance: &str, spec: &ReportSpec) -> Result<(), Error> {
         self.call(|active| {
             let report = NewReport::new(self.project(), instance, spec)?;
@@ -325,10 +335,12 @@ impl Client {
     }
 
     /// Creates a report, finds it in the list, waits until it is ready, and returns its
-    /// id. The new report is the one that is new in the list and has this time range and,
-    /// if several do, this template. If several reports remain, the call does not guess:
-    /// it fails with [`Ambiguous`](crate::Status::Ambiguous), and [`Error::candidates`]
-    /// has their ids. A report that was created is never deleted. The options
+    /// id.
+    ///
+    /// The new report is the one that is new in the list and has this time range and, if
+    /// several do, this template. If several reports remain, the call does not guess: it
+    /// fails with [`Ambiguous`](crate::Status::Ambiguous), and [`Error::candidates`] has
+    /// their ids. A report that was created is never deleted. The options
     /// `wait_timeout_ms` and `poll_interval_ms` apply; [`Operation::percent`] reports the
     /// progress.
     ///
@@ -369,8 +381,9 @@ impl Client {
 
     /// Updates a local archive of reports: downloads every report that is ready and not
     /// in the archive yet, several in parallel. Nothing in the archive is ever deleted,
-    /// even if the service deletes a report. The directory is created if it does not
-    /// exist. It contains:
+    /// even if the service deletes a report.
+    ///
+    /// The directory is created if it does not exist. It contains:
     ///
     /// - `{instance}/{year}/{name}_{id}.pdf` (or `.zip`): the reports. Each appears only
     ///   when it is complete and on the disk. With a locale, `_{locale}` comes before the
@@ -382,12 +395,13 @@ impl Client {
     ///   several lines, the last counts.
     /// - `SHA256SUMS`, for `sha256sum -c`.
     /// - `.dbss-mirror.lock`: allows only one mirror of a directory at a time. The lock
-    ///   is released when its process ends. After a mirror was cancelled or killed, the
-    ///   next call continues the work. The failure of one report does not stop the
-    ///   others, and the call then fails with [`Partial`](crate::Status::Partial).
-    ///   Failures that would affect all reports, such as rejected credentials and a full
-    ///   disk, end it. The [`MirrorError`] has the partial result, and converts to an
-    ///   [`Error`] with `?`.
+    ///   is released when its process ends.
+    ///
+    /// After a mirror was cancelled or killed, the next call continues the work. The
+    /// failure of one report does not stop the others, and the call then fails with
+    /// [`Partial`](crate::Status::Partial). Failures that would affect all reports, such
+    /// as rejected credentials and a full disk, end it. The [`MirrorError`] has the
+    /// partial result, and converts to an [`Error`] with `?`.
     ///
     /// ```no_run
     /// use dbss::Client;

@@ -49,8 +49,9 @@ impl Report {
     }
 }
 
-/// The language of a report. It is parsed in any letter case, and with `_` instead of
-/// `-`:
+/// The language of a report.
+///
+/// It is parsed in any letter case, and with `_` instead of `-`:
 ///
 /// ```
 /// assert_eq!("zh_CN".parse().ok(), Some(dbss::Locale::ZhCn));

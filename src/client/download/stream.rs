@@ -12,16 +12,20 @@ use crate::error::{CancelledBy, Error, Status};
 use crate::http::Call;
 use crate::sys;
 
-/// A report that is read in parts; see [`Client::open`](crate::client::Client::open). It
-/// implements [`Read`], and so does a reference to it, so that an `Arc<ReportStream>` can
-/// be read by one thread and closed by another. Only one thread can read at a time; a
+/// A report that is read in parts; see [`Client::open`](crate::client::Client::open).
+///
+/// It implements [`Read`], and so does a reference to it, so that an `Arc<ReportStream>`
+/// can be read by one thread and closed by another. Only one thread can read at a time; a
 /// second one gets [`Status::Busy`]. The end (0 bytes) is returned only if the report was
 /// complete and its length correct. After a failure, the next reads return the same
-/// error. The [`std::io::Error`] of a read contains the [`Error`]: see
-/// [`Error::from_io`]. A broken transfer is resumed if the service supports it. Otherwise
-/// the read fails, because bytes that were already read cannot be taken back. The stream
-/// still works after its client is dropped, and ends when the client is closed. A child
-/// of `fork` cannot use the parent's streams.
+/// error.
+///
+/// The [`std::io::Error`] of a read contains the [`Error`]: see [`Error::from_io`].
+///
+/// A broken transfer is resumed if the service supports it. Otherwise the read fails,
+/// because bytes that were already read cannot be taken back. The stream still works
+/// after its client is dropped, and ends when the client is closed. A child of `fork`
+/// cannot use the parent's streams.
 pub struct ReportStream {
     process: usize,
     client: Arc<ClientInner>,
