@@ -564,11 +564,11 @@ DBSS_API const char *dbss_status_name(dbss_status status);
 DBSS_API const char *dbss_status_message(dbss_status status);
 
 /**
- * The status that stands for the group of a status: DBSS_OK,
- * DBSS_ERR_ARGUMENT, DBSS_ERR_SERVICE, DBSS_ERR_NETWORK, DBSS_ERR_FILE,
- * DBSS_ERR_RESOURCE, DBSS_ERR_CANCELLED or DBSS_ERR_INTERNAL. Values that are
- * newer than this library have a group too. A value outside of all ranges
- * counts as DBSS_ERR_INTERNAL.
+ * The status of the group of a status: DBSS_OK, DBSS_ERR_ARGUMENT,
+ * DBSS_ERR_SERVICE, DBSS_ERR_NETWORK, DBSS_ERR_FILE, DBSS_ERR_RESOURCE,
+ * DBSS_ERR_CANCELLED or DBSS_ERR_INTERNAL. Values that are newer than this
+ * library have a group too. A value outside of all ranges counts as
+ * DBSS_ERR_INTERNAL.
  *
  * @return status.
  */
@@ -909,7 +909,7 @@ DBSS_API int32_t dbss_error_os_code(const dbss_error *error);
 DBSS_API int32_t dbss_error_is_retryable(const dbss_error *error);
 
 /**
- * How long the service asks to wait before the next attempt (header
+ * The wait before the next attempt that the service requests (header
  * Retry-After, in seconds or as a date).
  *
  * @return unit ms, none -1.
@@ -1128,17 +1128,17 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
  *   file in octal digits, independent of the umask. The owner can always read
  *   and write.
  * - "max_memory_bytes" (bytes: 1 to 9223372036854775807; default 1073741824):
- *   The largest report that a call takes into memory.
+ *   The maximum size of a report that is downloaded into memory.
  * - "wait_timeout_ms" (milliseconds: 1 to 2592000000, or -1 for no limit;
- *   default 3600000): The longest time to wait for a report that the service
- *   makes.
- * - "poll_interval_ms" (milliseconds: 1 to 86400000; default 2000): How long
- *   to wait before a report that is being made is looked at again; half as
- *   long again each time, up to 30 s or this where it is more, and varied by a
- *   fifth.
+ *   default 3600000): The maximum time to wait until the service has generated
+ *   a report.
+ * - "poll_interval_ms" (milliseconds: 1 to 86400000; default 2000): The
+ *   initial interval for polling a report that is being generated. It grows by
+ *   half each time, up to 30 s or this value if that is larger, and varies
+ *   randomly by a fifth.
  * - "interruptible" (boolean; default false): Whether a signal that the
- *   program handles may end a call. dbss_operation_set_interrupt() sets who
- *   decides; without it every handled signal does.
+ *   program handles may end a call. dbss_operation_set_interrupt() sets the
+ *   function that decides; without it every handled signal ends the call.
  * - "log_level" (choice: error, warning, info, debug; default debug): Which
  *   records the log callback receives: those of this level and the more
  *   important ones.
@@ -1968,16 +1968,16 @@ DBSS_API void dbss_operation_free(dbss_operation *operation);
  *   1 means no retries.
  * - "file_mode" (mode: 600 to 777): The permissions of a saved file in octal
  *   digits, independent of the umask. The owner can always read and write.
- * - "max_memory_bytes" (bytes: 1 to 9223372036854775807): The largest report
- *   that a call takes into memory.
+ * - "max_memory_bytes" (bytes: 1 to 9223372036854775807): The maximum size of
+ *   a report that is downloaded into memory.
  * - "wait_timeout_ms" (milliseconds: 1 to 2592000000, or -1 for no limit): The
- *   longest time to wait for a report that the service makes.
- * - "poll_interval_ms" (milliseconds: 1 to 86400000): How long to wait before
- *   a report that is being made is looked at again; half as long again each
- *   time, up to 30 s or this where it is more, and varied by a fifth.
+ *   maximum time to wait until the service has generated a report.
+ * - "poll_interval_ms" (milliseconds: 1 to 86400000): The initial interval for
+ *   polling a report that is being generated. It grows by half each time, up
+ *   to 30 s or this value if that is larger, and varies randomly by a fifth.
  * - "interruptible" (boolean): Whether a signal that the program handles may
- *   end a call. dbss_operation_set_interrupt() sets who decides; without it
- *   every handled signal does.
+ *   end a call. dbss_operation_set_interrupt() sets the function that decides;
+ *   without it every handled signal ends the call.
  *
  * @param operation required.
  * @param key required, option of operation.
@@ -2376,7 +2376,7 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_report_spec_new(dbss_report_spec **ou
  * Sets one of the values of a specification:
  *
  * - "template_id" (id: 1 to 64 characters; required): The id of the template
- *   to make the report from.
+ *   for the report.
  * - "start_time" (text: 1 to 4096 bytes; required): The beginning of the
  *   report's time range: text in the service's notation, such as 2026-11-24
  *   00:00:00, which is sent unchanged.

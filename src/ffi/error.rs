@@ -361,7 +361,7 @@ pub unsafe extern "C" fn dbss_error_is_retryable(error: *const dbss_error) -> i3
     unsafe { read(error, 0, |e| e.error.is_retryable().into()) }
 }
 
-/// How long the service asks to wait before the next attempt (header
+/// The wait before the next attempt that the service requests (header
 /// Retry-After, in seconds or as a date).
 ///
 /// @return unit ms, none -1.

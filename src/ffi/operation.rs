@@ -50,7 +50,7 @@ impl Callback<ProgressFunction> {
     fn tick(&self, operation: &Operation) -> bool {
         let handle = ptr::from_ref(operation).cast::<dbss_operation>();
         // SAFETY: the caller's function with its own data; the handle is valid
-        // during the call, since the running call holds the operation.
+        // during the call, since the running call keeps the operation.
         self.call(|tick, data| unsafe { tick(data, handle) == 0 })
     }
 }
@@ -69,7 +69,7 @@ type InterruptFunction = unsafe extern "C-unwind" fn(user_data: *mut c_void) -> 
 impl Callback<InterruptFunction> {
     fn ends_call(&self) -> bool {
         // SAFETY: the caller's function with its own data.
-        self.call(|ask, data| unsafe { ask(data) != 0 })
+        self.call(|interrupt, data| unsafe { interrupt(data) != 0 })
     }
 }
 

@@ -41,11 +41,11 @@ pub extern "C" fn dbss_status_message(status: dbss_status) -> *const c_char {
     describe(status).1.as_ptr()
 }
 
-/// The status that stands for the group of a status: DBSS_OK,
-/// DBSS_ERR_ARGUMENT, DBSS_ERR_SERVICE, DBSS_ERR_NETWORK, DBSS_ERR_FILE,
-/// DBSS_ERR_RESOURCE, DBSS_ERR_CANCELLED or DBSS_ERR_INTERNAL. Values that are
-/// newer than this library have a group too. A value outside of all ranges
-/// counts as DBSS_ERR_INTERNAL.
+/// The status of the group of a status: DBSS_OK, DBSS_ERR_ARGUMENT,
+/// DBSS_ERR_SERVICE, DBSS_ERR_NETWORK, DBSS_ERR_FILE, DBSS_ERR_RESOURCE,
+/// DBSS_ERR_CANCELLED or DBSS_ERR_INTERNAL. Values that are newer than this
+/// library have a group too. A value outside of all ranges counts as
+/// DBSS_ERR_INTERNAL.
 ///
 /// @return status.
 #[unsafe(no_mangle)]

@@ -452,14 +452,14 @@ pub static OPTIONS: &[OptionRow] = &[
         c"max_memory_bytes",
         Kind::Bytes,
         (1, i64::MAX),
-        c"The largest report that a call takes into memory.",
+        c"The maximum size of a report that is downloaded into memory.",
     )
     .defaults_to(c"1073741824"),
     per_call(
         c"wait_timeout_ms",
         Kind::Milliseconds,
         (1, 30 * DAY_MS),
-        c"The longest time to wait for a report that the service makes.",
+        c"The maximum time to wait until the service has generated a report.",
     )
     .or_no_limit()
     .defaults_to(c"3600000"),
@@ -467,14 +467,14 @@ pub static OPTIONS: &[OptionRow] = &[
         c"poll_interval_ms",
         Kind::Milliseconds,
         (1, DAY_MS),
-        c"How long to wait before a report that is being made is looked at again; half as long again each time, up to 30 s or this where it is more, and varied by a fifth.",
+        c"The initial interval for polling a report that is being generated. It grows by half each time, up to 30 s or this value if that is larger, and varies randomly by a fifth.",
     )
     .defaults_to(c"2000"),
     per_call(
         c"interruptible",
         Kind::Boolean,
         NO_RANGE,
-        c"Whether a signal that the program handles may end a call. dbss_operation_set_interrupt() sets who decides; without it every handled signal does.",
+        c"Whether a signal that the program handles may end a call. dbss_operation_set_interrupt() sets the function that decides; without it every handled signal ends the call.",
     )
     .defaults_to(c"false"),
     config(
@@ -495,7 +495,7 @@ pub static OPTIONS: &[OptionRow] = &[
         c"template_id",
         Kind::Id,
         (1, 64),
-        c"The id of the template to make the report from.",
+        c"The id of the template for the report.",
     )
     .required(),
     spec(
