@@ -70,7 +70,7 @@ impl ReportStream {
             return Err(Error::argument(
                 Status::Argument,
                 "stream",
-                "belongs to the parent process; open the report again in this process",
+                "was opened before this process was forked; open the report again in this process",
             ));
         }
         let mut reader = match self.reader.try_lock() {
