@@ -1,6 +1,5 @@
-//! Generates the header, section by section in the order in which a reader
-//! should meet it, its declarations without a preprocessor and its description,
-//! and names the shared library.
+//! Generates the header in the order of `SECTIONS`, its declarations without a
+//! preprocessor, and its description. Also sets the name of the shared library.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -18,8 +17,8 @@ use describe::tags::Doc;
 use describe::{Description, Library, header};
 use serde_json::{Map, Value, json};
 
-/// The name of the shared library to the loader: the version of the ABI is 0
-/// until the first stable release.
+/// The name of the shared library for the loader. The version of the ABI is 0 until the
+/// first stable release.
 const SONAME: &str = "libdbss.so.0";
 
 /// The sections of the header: a title, and the files of `src/ffi` in it.
@@ -59,8 +58,8 @@ fn main() {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
 
-    // Written here and compared with the committed ones by a test; written to
-    // the source tree only when asked, as `make header` does.
+    // Generated in the output directory; a test compares the committed files with them.
+    // `make header` also writes them to the source tree.
     println!("cargo::rustc-env=DBSS_GENERATED={}", out.display());
     println!("cargo::rerun-if-env-changed=DBSS_WRITE_HEADER");
     let write = env::var_os("DBSS_WRITE_HEADER").is_some();
@@ -77,12 +76,12 @@ fn main() {
 
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,{SONAME}");
-        // A look-up thread that a caller left behind may outlive a dlclose.
+        // A thread for a name look-up may still run after a dlclose.
         println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     }
 }
 
-/// The files of `include` by their names.
+/// Generates the files of `include`, by their names.
 fn generate(root: &Path) -> Result<[(&'static str, String); 3], String> {
     let ffi = root.join("src/ffi");
     let mut declared = Vec::new();
@@ -100,12 +99,12 @@ fn generate(root: &Path) -> Result<[(&'static str, String); 3], String> {
             }
         }
     }
-    let last = fs::read_to_string(root.join("include/dbss-abi.json")).unwrap_or_default();
+    let previous = fs::read_to_string(root.join("include/dbss-abi.json")).unwrap_or_default();
     let library = Library {
         version: env::var("CARGO_PKG_VERSION").expect("cargo sets it"),
         soname: SONAME.to_owned(),
         tables: tables(),
-        last: serde_json::from_str(&last).unwrap_or_default(),
+        last: serde_json::from_str(&previous).unwrap_or_default(),
     };
     for one in &mut declared {
         one.doc.replace(|line| {
@@ -128,8 +127,8 @@ fn generate(root: &Path) -> Result<[(&'static str, String); 3], String> {
     ])
 }
 
-/// The declarations that cbindgen makes of a source file, by their names. Each
-/// comes with its comment, which the header has from elsewhere.
+/// Returns cbindgen's declarations of a source file by their names, without their
+/// comments, which the header takes from the source.
 fn c_declarations(root: &Path, file: &Path) -> HashMap<String, String> {
     let bindings = cbindgen::Builder::new()
         .with_config(cbindgen::Config::from_root_or_default(root))
@@ -145,7 +144,7 @@ fn c_declarations(root: &Path, file: &Path) -> HashMap<String, String> {
         .collect()
 }
 
-/// The name that a declaration gives.
+/// Returns the name that a declaration declares.
 fn declared_name(declaration: &str) -> Option<&str> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let declaration = declaration.trim_end().trim_end_matches(';');
@@ -157,7 +156,7 @@ fn declared_name(declaration: &str) -> Option<&str> {
     head.rsplit(|c| !is_name(c)).next()
 }
 
-/// The constants of the table of statuses.
+/// Returns the constants of the table of statuses.
 fn statuses(section: &'static str) -> impl Iterator<Item = Declared> {
     tables::STATUSES.iter().map(move |row| Declared {
         name: text(row.name),
@@ -167,7 +166,7 @@ fn statuses(section: &'static str) -> impl Iterator<Item = Declared> {
     })
 }
 
-/// The other tables, as the description has them.
+/// Returns the other tables in the format of the description.
 fn tables() -> Map<String, Value> {
     let mut options = Map::new();
     for set in tables::OptionSet::ALL {

@@ -1,5 +1,5 @@
-//! The committed files of `include` are those that `build.rs` makes, and a
-//! comment that lacks a fact is refused.
+//! Checks that the committed files of `include` are those that `build.rs` generates, and
+//! that incomplete comments are refused.
 
 #[path = "../src/ffi/describe/mod.rs"]
 #[allow(dead_code)]
@@ -12,7 +12,7 @@ use describe::{Description, Library, source};
 use serde_json::{Value, json};
 
 #[test]
-fn committed_files_are_up_to_date() {
+fn committed_header_files_match_generated_files() {
     for name in ["dbss.h", "dbss.cdef.h", "dbss-abi.json"] {
         let read = |directory: &str| fs::read_to_string(Path::new(directory).join(name)).expect(name);
         let committed = read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../include"));
@@ -134,7 +134,7 @@ fn function<'a>(description: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn tags_become_fields() {
+fn tags_are_described_as_fields() {
     let all = described(SOURCE).expect("nothing is forgotten");
     let new = function(&all, "dbss_thing_new");
     assert_eq!(new["summary"], "Makes a thing.");
@@ -169,14 +169,14 @@ fn tags_become_fields() {
 }
 
 #[test]
-fn new_items_are_of_this_version_and_others_keep_theirs() {
+fn new_items_get_current_version_and_others_keep_theirs() {
     let all = described(SOURCE).expect("nothing is forgotten");
     assert_eq!(function(&all, "dbss_thing_new")["since"], "0.1.0");
     assert_eq!(function(&all, "dbss_thing_age")["since"], "0.2.0");
 }
 
 #[test]
-fn comments_without_a_fact_are_refused() {
+fn incomplete_comments_are_refused() {
     let wrong = [
         ("/// A thing.\n    ///\n", "", "dbss_thing: has no comment"),
         ("/// @threads any.", "///", "dbss_thing: has no @threads"),
@@ -188,7 +188,7 @@ fn comments_without_a_fact_are_refused() {
         (
             "@param name required.",
             "@param name needed.",
-            "dbss_thing_new: @param name: `needed` is none of its words",
+            "dbss_thing_new: @param name: `needed` is not one of its words",
         ),
         (
             "@param name required.",
@@ -208,7 +208,7 @@ fn comments_without_a_fact_are_refused() {
         (
             "@param cup one of DBSS_CUP_.",
             "@param cup required.",
-            "dbss_thing_ask: @param cup: no word on NULL belongs there",
+            "dbss_thing_ask: @param cup: has a word on NULL, but is not a pointer of a function that can fail",
         ),
         (
             "@param ask optional.",
@@ -228,7 +228,7 @@ fn comments_without_a_fact_are_refused() {
         (
             "@blocks files.",
             "@blocks sometimes.",
-            "dbss_thing_new: @blocks: `sometimes` is none of its words",
+            "dbss_thing_new: @blocks: `sometimes` is not one of its words",
         ),
         (
             "@return unit ms, none -1. Of this life.",
@@ -238,7 +238,7 @@ fn comments_without_a_fact_are_refused() {
         (
             "unit ms, none -1.",
             "unit days.",
-            "dbss_thing_age: @return: days is no unit",
+            "dbss_thing_age: @return: days is not a unit",
         ),
         (
             "@return borrowed, nullable.",
@@ -248,7 +248,7 @@ fn comments_without_a_fact_are_refused() {
         (
             "@return borrowed, nullable.",
             "@returns borrowed.",
-            "dbss_thing_name: has a tag that is not known here: @returns",
+            "dbss_thing_name: has an unknown tag: @returns",
         ),
         (
             "fn dbss_thing_free",
@@ -268,9 +268,9 @@ fn comments_without_a_fact_are_refused() {
         ),
         ("@return nonzero CANCELLED.", "", "dbss_ask_fn: has no @return"),
     ];
-    for (there, instead, complaint) in wrong {
-        assert!(SOURCE.contains(there), "{there}");
-        let error = described(&SOURCE.replacen(there, instead, 1)).expect_err(complaint);
-        assert_eq!(error, complaint);
+    for (original, replacement, expected) in wrong {
+        assert!(SOURCE.contains(original), "{original}");
+        let error = described(&SOURCE.replacen(original, replacement, 1)).expect_err(expected);
+        assert_eq!(error, expected);
     }
 }

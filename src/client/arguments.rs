@@ -1,4 +1,4 @@
-//! Checks of what a caller passes, before any traffic.
+//! Checks of the caller's arguments, before any request is sent.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -7,22 +7,22 @@ use crate::error::{Error, Status};
 
 pub(super) use crate::tables::PROJECT_OR_INSTANCE_ID;
 
-/// The length of a report's id in characters, from the service's page of
+/// The length of a report's id in characters, from the documentation of
 /// DownloadAuditReport.
 pub(super) const REPORT_ID: RangeInclusive<usize> = 16..=64;
 
-/// The text that these bytes of a parameter are.
+/// Decodes the bytes of a parameter as UTF-8.
 pub fn utf8<'a>(bytes: &'a [u8], parameter: &'static str) -> Result<&'a str, Error> {
     std::str::from_utf8(bytes).map_err(|e| {
         Error::argument(
             Status::InvalidUtf8,
             parameter,
-            format_args!("must be UTF-8, and is not at byte {}", e.valid_up_to()),
+            format_args!("must be UTF-8, but is not at byte {}", e.valid_up_to()),
         )
     })
 }
 
-/// A character as it can stand in a message, whatever it is.
+/// Formats any character so that it is safe in a message.
 pub(super) struct SanitizedChar(pub(super) char);
 
 impl fmt::Display for SanitizedChar {
@@ -37,8 +37,8 @@ impl fmt::Display for SanitizedChar {
     }
 }
 
-/// Every id that the service gives is made of these characters; any other, in
-/// a segment of a path, is a mistake or an attack.
+/// Checks an id. All ids of the service consist of these characters; any other in a path
+/// segment is a mistake or an attack.
 pub(super) fn check_id(
     id: &str,
     parameter: &'static str,
@@ -46,8 +46,8 @@ pub(super) fn check_id(
 ) -> Result<(), Error> {
     let invalid = |what: fmt::Arguments<'_>| Err(Error::argument(Status::InvalidId, parameter, what));
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    let wrong = id.bytes().position(|b| !allowed(b));
-    if let Some((position, c)) = wrong.and_then(|at| Some((at, id[at..].chars().next()?))) {
+    let invalid_character = id.bytes().position(|b| !allowed(b));
+    if let Some((position, c)) = invalid_character.and_then(|at| Some((at, id[at..].chars().next()?))) {
         return invalid(format_args!(
             "{} at byte {position} is not allowed; an id has only ASCII letters, digits, '-' and '_'",
             SanitizedChar(c)
@@ -55,7 +55,7 @@ pub(super) fn check_id(
     }
     if !length.contains(&id.len()) {
         return invalid(format_args!(
-            "must have {} to {} characters, and has {}",
+            "must have {} to {} characters, but has {}",
             length.start(),
             length.end(),
             id.len()
@@ -64,14 +64,15 @@ pub(super) fn check_id(
     Ok(())
 }
 
-/// Checks a project's id, where a call is given one.
+/// Checks a project's id, if there is one.
 pub(super) fn check_project(project: Option<&str>) -> Result<(), Error> {
     project.map_or(Ok(()), |project| {
         check_id(project, "project", PROJECT_OR_INSTANCE_ID)
     })
 }
 
-/// The digits of a text, by which times are compared however they are written.
+/// Returns the digits of a text. Times in different notations are compared by their
+/// digits.
 pub(super) fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
@@ -81,12 +82,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_checked_by_character_and_length() {
+    fn invalid_ids_are_refused() {
         let check =
             |id: &str| check_id(id, "id", REPORT_ID).map_err(|e| (e.status(), e.message().to_owned()));
         assert_eq!(check("aA0-_aA0-_aA0-_a"), Ok(()));
         assert_eq!(check(&"x".repeat(64)), Ok(()));
-        for (id, says) in [
+        for (id, expected) in [
             ("x".repeat(15), "has 15"),
             ("x".repeat(65), "has 65"),
             (String::new(), "has 0"),
@@ -98,7 +99,10 @@ mod tests {
         ] {
             let (status, message) = check(&id).expect_err(&id);
             assert_eq!(status, Status::InvalidId);
-            assert!(message.starts_with("id: ") && message.contains(says), "{message}");
+            assert!(
+                message.starts_with("id: ") && message.contains(expected),
+                "{message}"
+            );
         }
     }
 }

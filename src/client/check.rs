@@ -1,4 +1,4 @@
-//! Finding out who the context is, and whether the service knows it.
+//! Finds the client's credentials, and checks whether the service accepts them.
 
 use std::time::SystemTime;
 
@@ -14,27 +14,26 @@ const ERROR_CONTEXT: ErrorContext = ErrorContext {
     not_found: ("knows no such project", "; check the region and the project"),
 };
 
-/// Credentials that were found; none of it is secret.
+/// A description of credentials without their secrets.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Identity {
-    /// Where they are from: token, access_key, token_provider, iam_user,
-    /// environment, profile or metadata. Newer versions may have more.
+    /// Where they come from: token, access_key, token_provider, iam_user, environment,
+    /// profile or metadata. Newer versions may add more.
     pub source: &'static str,
-    /// The same in words, with the variable, file or address.
+    /// A description of the source, with the variable, file or address.
     pub description: String,
-    /// Whose they are: the user's name, or the access key with its middle left out;
-    /// none where they do not tell.
+    /// The user's name, or the access key with its middle masked. None if it is not
+    /// known.
     pub name: Option<String>,
-    /// The id of the project of calls that are given none, as far as it is known
-    /// without looking it up.
+    /// The id of the default project of calls, if it is known without a look-up.
     pub project: Option<String>,
-    /// When they expire, where that is known and they do.
+    /// When they expire. None if they do not, or if it is not known.
     pub expires: Option<SystemTime>,
 }
 
 impl ClientInner {
-    /// Finds the credentials, as a call would.
+    /// Finds the credentials in the same way as a call.
     pub(super) fn find_credentials(&self, active: Option<ActiveOperation>) -> Result<Identity, Error> {
         self.run(active, "credentials".into(), |active| {
             self.run_request(&active, |call| {
@@ -51,8 +50,8 @@ impl ClientInner {
         })
     }
 
-    /// Asks the service for an instance of the project: a response means that it
-    /// takes the credentials.
+    /// Checks whether the service accepts the credentials, by listing one instance of the
+    /// project.
     pub(super) fn check(&self, project: Option<&str>, active: Option<ActiveOperation>) -> Result<(), Error> {
         check_project(project)?;
         self.run(active, "check".into(), |active| {

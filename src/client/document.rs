@@ -1,15 +1,15 @@
-//! Documents of the service: responses that are JSON.
+//! Reads the service's JSON responses.
 
 use ::http::StatusCode;
 
 use crate::error::{Error, Status};
 use crate::http::{ERROR_BODY_LIMIT, ErrorContext, Response};
 
-/// A thousand items with all their fields have about a megabyte.
+/// The maximum size. A thousand items with all their fields have about a megabyte.
 const LIMIT: usize = 16 * 1024 * 1024;
 
-/// The body of a response of success; an error for any other, also where it says
-/// success and its body is an error. 204 has an empty one.
+/// Returns the body of a successful response; a 204 has an empty body. A successful
+/// status with an error object as its body is an error too.
 pub(super) fn read(response: &mut Response, context: &ErrorContext) -> Result<Vec<u8>, Error> {
     match response.status() {
         StatusCode::NO_CONTENT => return Ok(Vec::new()),
@@ -18,15 +18,15 @@ pub(super) fn read(response: &mut Response, context: &ErrorContext) -> Result<Ve
     }
     let mut bytes = response.read_document(LIMIT)?;
     if bytes.len() <= ERROR_BODY_LIMIT {
-        let said = response.service_error(&bytes)?;
-        if said.is_error_object {
-            return Err(response.error_from(said, context));
+        let service_error = response.service_error(&bytes)?;
+        if service_error.is_error_object {
+            return Err(response.error_from(service_error, context));
         }
     }
     Ok(std::mem::take(&mut *bytes))
 }
 
-/// The error for a document that is not what the service documents.
+/// Returns the error for a document that differs from the service's documentation.
 pub(super) fn malformed(response: &Response, what: &str, why: impl std::fmt::Display) -> Error {
     response.with_context(Error::new(
         Status::UnexpectedResponse,

@@ -1,4 +1,4 @@
-//! Runs a call: its operation, its signals, its limits, and the record of its failure.
+//! Runs a call with its operation, signals and limits, and logs its failure.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,7 +26,7 @@ impl From<&str> for Subject {
 }
 
 impl ClientInner {
-    /// Runs one call under its operation, or one of its own, and logs its failure.
+    /// Runs one call under the given operation, or a new one, and logs its failure.
     pub(super) fn run<T>(
         &self,
         active: Option<ActiveOperation>,
@@ -49,7 +49,7 @@ impl ClientInner {
         body: impl FnOnce(ActiveOperation) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let started = Instant::now();
-        // Also where it is closed meanwhile.
+        // Loaded now, because the client may be closed during the call.
         let log = self.log.load_full();
         let signals = self.signals(&active);
         signals.and_then(|_signals| body(active)).inspect_err(|e| {
@@ -69,7 +69,7 @@ impl ClientInner {
         active.signals(own.unwrap_or(self.interruptible))
     }
 
-    /// Runs a call that is no transfer.
+    /// Runs a call that is not a transfer.
     pub(super) fn run_request<T>(
         &self,
         active: &ActiveOperation,
@@ -82,7 +82,7 @@ impl ClientInner {
         body(&call).map_err(|e| e.with_attempts(operation.attempts()))
     }
 
-    /// The attempts of one call.
+    /// Returns the retry state of one call.
     pub(super) fn retry(&self, overrides: &Overrides) -> Retry {
         let max_attempts = overrides.max_attempts.unwrap_or(self.max_attempts);
         Retry::new(max_attempts, self.max_retry_after)

@@ -1,4 +1,4 @@
-//! The service's endpoints, and the next one where one cannot be reached.
+//! The service's endpoints, with failover to the next one that can be reached.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,7 +15,7 @@ pub(super) struct Endpoints {
 }
 
 impl Endpoints {
-    /// There is at least one.
+    /// `all` must have at least one endpoint.
     pub(super) fn new(all: Vec<Endpoint>) -> Endpoints {
         Endpoints {
             all,
@@ -62,7 +62,7 @@ impl Endpoints {
                         LogRecord {
                             report_id: call.report_id().cloned(),
                             attempt: call.operation().attempts(),
-                            ..LogRecord::new(format!("{}: {e}; tries {next}", all[index].origin())).about(&e)
+                            ..LogRecord::new(format!("{}: {e}; trying {next}", all[index].origin())).about(&e)
                         }
                     });
                 }

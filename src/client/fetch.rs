@@ -18,7 +18,7 @@ impl ClientInner {
         })
     }
 
-    /// The credentials of a call that begins now, and where they are from.
+    /// Returns the credentials for a new call, and where they come from.
     pub(super) fn credentials(
         &self,
         call: &Arc<Call>,
@@ -29,7 +29,7 @@ impl ClientInner {
         Ok((provider.source(), credentials))
     }
 
-    /// The id of a call's project: the one given with it, or the client's.
+    /// Returns the id of a call's project: the given one, or the client's.
     pub(super) fn project(&self, call: &Arc<Call>, given: Option<&str>) -> Result<String, Error> {
         if let Some(project) = given.or(self.project.configured()) {
             return Ok(project.to_owned());
@@ -39,8 +39,7 @@ impl ClientInner {
     }
 
     /// Sends a request with the client's credentials and waits for the header of its
-    /// response. Credentials that are rejected are replaced once, where others can be
-    /// had.
+    /// response. Rejected credentials are replaced once, if others are available.
     pub(super) fn send<'a>(
         &self,
         call: &Arc<Call>,
@@ -65,8 +64,8 @@ impl ClientInner {
         })
     }
 
-    /// Fetches a document: sends a request, as often as the call allows, and reads the
-    /// response.
+    /// Fetches a document: sends a request and reads the response, with as many attempts
+    /// as the call allows.
     pub(super) fn fetch<'a, T>(
         &self,
         call: &Arc<Call>,

@@ -1,4 +1,5 @@
-//! What the handles of one client share: endpoints, credentials, connections, log.
+//! The state that all handles of one client share: endpoints, credentials, connections,
+//! log.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -19,9 +20,9 @@ use crate::http::{Endpoint, Http, Setup};
 use crate::log::{Level, Log, LogRecord};
 use crate::text::sanitize;
 
-const LOG_LINE: usize = 2048;
+const MAX_LOG_MESSAGE: usize = 2048;
 
-/// See the module.
+/// The shared state of a client.
 pub(crate) struct ClientInner {
     pub(super) endpoints: Endpoints,
     pub(super) project: ProjectLookup,
@@ -52,7 +53,7 @@ pub(super) fn write_record<R: Into<LogRecord>>(
     if let Some(log) = log {
         let mut record = record().into();
         record.level = level;
-        record.message = sanitize(&record.message, LOG_LINE).into_owned();
+        record.message = sanitize(&record.message, MAX_LOG_MESSAGE).into_owned();
         log.run(move |log| log(&record));
     }
 }
@@ -62,9 +63,8 @@ fn environment(name: &str) -> Option<OsString> {
 }
 
 impl ClientInner {
-    /// Makes a client; reads the trusted certificates, and, where that is
-    /// configured, the environment and files of the official SDKs. Sends
-    /// nothing.
+    /// Makes a client. Reads the trusted certificates and, if configured, the environment
+    /// and files of the official SDKs. Sends no request.
     pub(super) fn new(config: Config) -> Result<ClientInner, Error> {
         let log = config.log.clone().map(|log| Arc::new(HostCallback::new(log)));
         let log_record = |level, record: &dyn Fn() -> LogRecord| {
@@ -100,7 +100,7 @@ impl ClientInner {
             metadata: &metadata,
         })?;
         let iam = resolved.iam;
-        let https = endpoints.iter().any(Endpoint::is_https) || config.asks_iam() && iam.is_https();
+        let https = endpoints.iter().any(Endpoint::is_https) || config.uses_iam() && iam.is_https();
         let http = Http::new(https, setup(config.proxy(endpoints[0].is_https())?))?;
         Ok(ClientInner {
             endpoints: Endpoints::new(endpoints),
@@ -119,7 +119,7 @@ impl ClientInner {
         })
     }
 
-    /// Makes a token the credential of the calls that start from now on.
+    /// Makes a token the credentials of calls that start from now on.
     pub(super) fn set_token(&self, token: &[u8]) -> Result<(), Error> {
         self.check_open()?;
         let credentials = Credentials::from(Token::new(token)?);
@@ -129,28 +129,28 @@ impl ClientInner {
         Ok(())
     }
 
-    /// Cancels all calls under way.
+    /// Cancels all running calls.
     pub(super) fn cancel_all(&self) -> Result<(), Error> {
         self.http.cancel_all()
     }
 
-    /// Closes the connections that nobody uses.
+    /// Closes idle connections.
     pub(super) fn release_idle(&self) {
         self.http.release_idle();
     }
 
-    /// Ends all calls under way with [`Status::Cancelled`] and later ones with
-    /// [`Status::Closed`], and closes the connections. From any thread; it does
-    /// not wait.
+    /// Ends all running calls with [`Status::Cancelled`] and later ones with
+    /// [`Status::Closed`], and closes the connections. It may be called from any thread
+    /// and does not wait.
     pub(super) fn close(&self) {
         self.http.close();
-        // Code of the host goes with the calls that use it.
+        // The caller's functions are dropped when the last call that uses them ends.
         self.log.store(None);
         self.provider.clear();
         self.project.reset();
     }
 
-    /// An error if it was closed.
+    /// Fails if the client was closed.
     pub(super) fn check_open(&self) -> Result<(), Error> {
         self.http.check_open()
     }

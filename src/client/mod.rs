@@ -1,4 +1,4 @@
-//! What a client can do, in safe Rust that knows nothing of C.
+//! The client and its calls, in safe Rust and independent of the C ABI.
 
 mod api;
 mod arguments;

@@ -1,4 +1,4 @@
-//! The id of the project of a call that is given none.
+//! Finds the default project of calls.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use crate::error::{Error, Status};
 use crate::http::Endpoint;
 use crate::log::{Level, LogRecord};
 
-/// Finds the project: the client's own, else that of the credentials, else the one
-/// with the region's name, which IAM knows.
+/// Finds the project: the configured one, else that of the credentials, else the one with
+/// the region's name, which is looked up at IAM.
 pub(super) struct ProjectLookup {
     configured: Option<String>,
     region: Option<String>,
     iam: Endpoint,
-    /// The last result of IAM.
+    /// The cached result of the look-up at IAM.
     found: ArcSwap<SingleFlight<String>>,
 }
 
@@ -33,12 +33,12 @@ impl ProjectLookup {
         }
     }
 
-    /// The project that the client was configured with.
+    /// Returns the project that the client was configured with.
     pub(super) fn configured(&self) -> Option<&str> {
         self.configured.as_deref()
     }
 
-    /// Forgets what IAM returned: other credentials may belong to another account.
+    /// Clears the cached result, because new credentials may belong to another account.
     pub(super) fn reset(&self) {
         self.found.store(Arc::new(SingleFlight::new()));
     }
@@ -53,7 +53,7 @@ impl ProjectLookup {
             context,
             |credentials| match &credentials.project {
                 Some(project) => Ok(project.clone()),
-                None => self.ask_iam(context, credentials),
+                None => self.look_up_at_iam(context, credentials),
             },
             |result| matches!(result, Err(e) if e.status() == Status::Unauthenticated),
         )?;
@@ -61,19 +61,23 @@ impl ProjectLookup {
         Ok(project)
     }
 
-    fn ask_iam(&self, context: &RequestContext<'_>, credentials: &Credentials) -> Result<String, Error> {
+    fn look_up_at_iam(
+        &self,
+        context: &RequestContext<'_>,
+        credentials: &Credentials,
+    ) -> Result<String, Error> {
         let Some(region) = &self.region else {
             return Err(Error::argument(
                 Status::NotConfigured,
                 "project",
-                "none was given, and there is no region whose project could be looked up; give its id",
+                "is not set, and there is no region whose project could be looked up; set the project's id",
             ));
         };
         let fetch = |completion: Completion<String>| {
             let _auxiliary = context.call.auxiliary_request(None);
             (context.log)(Level::Info, &|| {
                 let iam = self.iam.origin();
-                LogRecord::new(format!("looks up the project of the region {region} at {iam}"))
+                LogRecord::new(format!("looking up the project of the region {region} at {iam}"))
             });
             let found = find_project(context, &self.iam, region, credentials);
             if found.is_ok() {

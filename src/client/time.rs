@@ -1,11 +1,11 @@
-//! Times as the service writes them: `2026-11-24 16:00:00`, in UTC as far as any
-//! source says. Other forms may come, and numbers since 1970; what cannot be read is
-//! none.
+//! Parses the service's times: `2026-11-24 16:00:00`, in UTC according to all sources.
+//! Other notations and numbers since 1970 are accepted too. The result is none for other
+//! texts.
 
-const MINUTES_OF_A_DAY: i64 = 24 * 60;
+const MINUTES_PER_DAY: i64 = 24 * 60;
 
-/// The day of a time at an offset from UTC in minutes, counted since 1970. A day
-/// without a time is the same at every offset.
+/// Returns the day of a time at an offset from UTC in minutes, counted since 1970. A date
+/// without a time is the same day at every offset.
 pub(super) fn day(text: &str, offset: i64) -> Option<i64> {
     let text = text.trim();
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -19,7 +19,7 @@ pub(super) fn day(text: &str, offset: i64) -> Option<i64> {
             _ => return None,
         };
         let minutes = whole.parse::<i64>().ok()? / units / 60;
-        return Some((minutes + offset).div_euclid(MINUTES_OF_A_DAY));
+        return Some((minutes + offset).div_euclid(MINUTES_PER_DAY));
     }
     let mut rest = text;
     let date = day_number(
@@ -44,23 +44,27 @@ pub(super) fn day(text: &str, offset: i64) -> Option<i64> {
     }
     let zone = rest
         .rfind(['+', '-'])
-        .map_or(Some(0), |at| offset_of(&rest[at..]))?;
-    let minutes = date * MINUTES_OF_A_DAY + hour * 60 + minute - zone + offset;
-    Some(minutes.div_euclid(MINUTES_OF_A_DAY))
+        .map_or(Some(0), |at| parse_offset(&rest[at..]))?;
+    let minutes = date * MINUTES_PER_DAY + hour * 60 + minute - zone + offset;
+    Some(minutes.div_euclid(MINUTES_PER_DAY))
 }
 
-/// The next number of at most so many digits; what stands before it is passed over.
-fn number(rest: &mut &str, most: usize) -> Option<i64> {
+/// Reads the next number of at most `max_digits` digits, and skips the characters before
+/// it.
+fn number(rest: &mut &str, max_digits: usize) -> Option<i64> {
     let begin = rest.find(|c: char| c.is_ascii_digit())?;
-    let digits = rest[begin..].bytes().take(most).take_while(u8::is_ascii_digit);
+    let digits = rest[begin..]
+        .bytes()
+        .take(max_digits)
+        .take_while(u8::is_ascii_digit);
     let end = begin + digits.count();
     let number = rest[begin..end].parse().ok();
     *rest = &rest[end..];
     number
 }
 
-/// An offset from UTC such as +08:00, in minutes.
-pub(super) fn offset_of(text: &str) -> Option<i64> {
+/// Parses an offset from UTC such as +08:00, in minutes.
+pub(super) fn parse_offset(text: &str) -> Option<i64> {
     let (sign, digits) = match text.as_bytes().first()? {
         b'+' => (1, &text[1..]),
         b'-' => (-1, &text[1..]),
@@ -71,14 +75,14 @@ pub(super) fn offset_of(text: &str) -> Option<i64> {
         None if digits.len() == 4 && digits.is_ascii() => digits.split_at(2),
         None => (digits, "0"),
     };
-    let parse = |text: &str, most: i64| {
-        let sound = (1..=2).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-        text.parse::<i64>().ok().filter(|n| sound && *n <= most)
+    let parse = |text: &str, max: i64| {
+        let is_valid = (1..=2).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<i64>().ok().filter(|n| is_valid && *n <= max)
     };
     Some(sign * (parse(hours, 14)? * 60 + parse(minutes, 59)?))
 }
 
-/// A date of the Gregorian calendar as a day since 1970.
+/// Converts a Gregorian date to a day since 1970.
 pub(super) fn day_number(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let days = match month {
@@ -90,13 +94,13 @@ pub(super) fn day_number(year: i64, month: i64, day: i64) -> Option<i64> {
     if !(1..=9999).contains(&year) || !(1..=days).contains(&day) {
         return None;
     }
-    // A year that begins in March has its leap day at its end.
+    // Counting years from March puts the leap day at the end of the year.
     let shifted = year - i64::from(month <= 2);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    Some(shifted * 365 + shifted / 4 - shifted / 100 + shifted / 400 + of_year - 719_468)
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    Some(shifted * 365 + shifted / 4 - shifted / 100 + shifted / 400 + day_of_year - 719_468)
 }
 
-/// The year, month and day of a day since 1970.
+/// Converts a day since 1970 to year, month and day.
 pub(super) fn date(number: i64) -> (i64, i64, i64) {
     let mut year = 1970 + number.div_euclid(366).min(number.div_euclid(365));
     while day_number(year + 1, 1, 1).is_some_and(|next| next <= number) {
@@ -112,12 +116,12 @@ pub(super) fn date(number: i64) -> (i64, i64, i64) {
 mod tests {
     use super::*;
 
-    fn told(text: &str, offset: i64) -> Option<(i64, i64, i64)> {
+    fn local_date(text: &str, offset: i64) -> Option<(i64, i64, i64)> {
         day(text, offset).map(date)
     }
 
     #[test]
-    fn times_are_read_however_they_are_written() {
+    fn time_notations_are_parsed() {
         for text in [
             "2025-12-31 16:00:00",
             "2025-12-31T16:00:00Z",
@@ -134,15 +138,15 @@ mod tests {
             "1767196800000.0",
             "1767196800000000",
         ] {
-            assert_eq!(told(text, 0), Some((2025, 12, 31)), "{text}");
-            assert_eq!(told(text, 8 * 60), Some((2026, 1, 1)), "{text}");
+            assert_eq!(local_date(text, 0), Some((2025, 12, 31)), "{text}");
+            assert_eq!(local_date(text, 8 * 60), Some((2026, 1, 1)), "{text}");
         }
         for text in ["2026-03-01", "20260301", "2026/3/1", " 2026年3月1日 "] {
             for offset in [-720, 0, 480] {
-                assert_eq!(told(text, offset), Some((2026, 3, 1)), "{text}");
+                assert_eq!(local_date(text, offset), Some((2026, 3, 1)), "{text}");
             }
         }
-        assert_eq!(told("2026-03-01 00:30:00", -60), Some((2026, 2, 28)));
+        assert_eq!(local_date("2026-03-01 00:30:00", -60), Some((2026, 2, 28)));
         for text in [
             "",
             "soon",
@@ -155,12 +159,12 @@ mod tests {
             "Wed, 26 Nov 2026 16:00:00 GMT",
             "99999999999999999999",
         ] {
-            assert_eq!(told(text, 0), None, "{text}");
+            assert_eq!(local_date(text, 0), None, "{text}");
         }
     }
 
     #[test]
-    fn days_are_counted_as_in_the_calendar() {
+    fn day_numbers_round_trip_through_dates() {
         assert_eq!(day_number(1970, 1, 1), Some(0));
         assert_eq!(day_number(2000, 3, 1), Some(11_017));
         let first = day_number(1968, 1, 1).expect("a day");
@@ -171,9 +175,9 @@ mod tests {
     }
 
     #[test]
-    fn offsets_are_those_of_clocks() {
+    fn only_valid_offsets_are_parsed() {
         for (text, minutes) in [("+08:00", 480), ("-0430", -270), ("+5", 300), ("+00:00", 0)] {
-            assert_eq!(offset_of(text), Some(minutes), "{text}");
+            assert_eq!(parse_offset(text), Some(minutes), "{text}");
         }
         for text in [
             "",
@@ -187,7 +191,7 @@ mod tests {
             "+-8",
             "+é1",
         ] {
-            assert_eq!(offset_of(text), None, "{text}");
+            assert_eq!(parse_offset(text), None, "{text}");
         }
     }
 }

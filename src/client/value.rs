@@ -1,4 +1,4 @@
-//! Values of options, checked against the table of options.
+//! Parses option values and checks them against the table of options.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::arguments::{SanitizedChar, check_id, digits, utf8};
 use crate::error::{Error, Status};
 use crate::tables::{Kind, OptionRow, OptionSet};
 
-/// A value that is of its option's kind and in its range.
+/// A checked value, of the option's kind and in its range.
 pub(super) enum Value<'a> {
     /// A text, an id or a URL.
     Text(&'a str),
@@ -17,7 +17,7 @@ pub(super) enum Value<'a> {
     Bytes(&'a [u8]),
     /// A number or a size.
     Number(u64),
-    /// A duration; none is no limit.
+    /// A duration. None means no limit.
     Time(Option<Duration>),
     Flag(bool),
     Mode(u32),
@@ -26,7 +26,7 @@ pub(super) enum Value<'a> {
     Choice(&'static str),
 }
 
-/// The option of a key, and what a text is as its value.
+/// Finds the option of a key, and parses its value.
 pub(super) fn option_value<'a>(
     set: OptionSet,
     key: &str,
@@ -48,9 +48,14 @@ pub(super) fn option_value<'a>(
     Ok((row.key(), check(row, value)?))
 }
 
-/// A row of the table that no code handles; a test sees to it that there is none.
+/// Returns the error for an option that no code handles. A test ensures that there is
+/// none.
 pub(super) fn unhandled(key: &'static str) -> Error {
-    Error::argument(Status::Internal, key, "is an option that libdbss does not handle")
+    Error::argument(
+        Status::Internal,
+        key,
+        "is an option that libdbss does not implement",
+    )
 }
 
 fn check<'a>(row: &'static OptionRow, value: &'a [u8]) -> Result<Value<'a>, Error> {
@@ -61,7 +66,7 @@ fn check<'a>(row: &'static OptionRow, value: &'a [u8]) -> Result<Value<'a>, Erro
         Error::argument(
             row.status,
             key,
-            format_args!("must be {what}, and is \"{given}\""),
+            format_args!("must be {what}, but is \"{given}\""),
         )
     };
     let number = || {
@@ -110,7 +115,7 @@ fn check<'a>(row: &'static OptionRow, value: &'a [u8]) -> Result<Value<'a>, Erro
             .map(Value::Day)
             .ok_or_else(|| must(format_args!("a day such as 2026-11-24"))),
         Kind::Choice => {
-            // As people write locales.
+            // Accepts the common notations of locales: any letter case, and '_' for '-'.
             let same = |word: &&str| {
                 let given = value.iter().map(|b| if *b == b'_' { b'-' } else { *b });
                 given.map(|b| b.to_ascii_lowercase()).eq(word.bytes())
@@ -122,19 +127,19 @@ fn check<'a>(row: &'static OptionRow, value: &'a [u8]) -> Result<Value<'a>, Erro
     }
 }
 
-/// Says nothing of the value itself, which may be a secret.
+/// Checks the length. The error does not quote the value, which may be a secret.
 fn check_length(row: &'static OptionRow, length: usize) -> Result<(), Error> {
     let fits = i64::try_from(length).is_ok_and(|n| row.minimum <= n && (row.maximum < 0 || n <= row.maximum));
     if fits {
         return Ok(());
     }
     let must = row.range().map_or("must not be empty".to_owned(), |range| {
-        format!("must have {range}, and has {length}")
+        format!("must have {range}, but has {length}")
     });
     Err(Error::argument(row.status, row.key(), must))
 }
 
-/// Digits alone: `from_str_radix` would take a sign.
+/// Parses digits. Checked first, because `from_str_radix` accepts a sign.
 fn parse_digits(value: &[u8], radix: u32) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?;
     let digits = text.bytes().all(|b| b.is_ascii_digit());
@@ -143,14 +148,14 @@ fn parse_digits(value: &[u8], radix: u32) -> Option<u64> {
 
 fn day(value: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(value).ok()?;
-    let sound =
+    let is_valid =
         text.len() == "2026-11-24".len() && humantime::parse_rfc3339(&format!("{text}T00:00:00Z")).is_ok();
-    sound.then(|| digits(text))
+    is_valid.then(|| digits(text))
 }
 
-/// A locale as the query parameter `local` has it.
+/// Parses a locale to the value of the query parameter `local`.
 pub(super) fn parse_locale(locale: &str) -> Result<&'static str, Error> {
-    // As nearly every call has it.
+    // Cached for speed, since nearly every call has a locale.
     static KNOWN: OnceBox<Vec<&str>> = OnceBox::new();
     let known = KNOWN.get_or_init(|| Box::new(locales().collect()));
     if let Some(known) = known.iter().find(|known| **known == locale) {
@@ -162,7 +167,7 @@ pub(super) fn parse_locale(locale: &str) -> Result<&'static str, Error> {
     }
 }
 
-/// All of them.
+/// Returns all locales.
 pub(super) fn locales() -> impl Iterator<Item = &'static str> {
     let row = OptionSet::Mirror.find("locale");
     row.into_iter().flat_map(OptionRow::choices)
@@ -184,7 +189,7 @@ mod tests {
         }
     }
 
-    /// Values that an option must take.
+    /// Returns values that an option must accept.
     fn samples(row: &OptionRow) -> Vec<Vec<u8>> {
         let numbers = || vec![row.minimum, row.maximum];
         let texts = |text: &str| vec![text.as_bytes().to_vec()];
@@ -209,7 +214,7 @@ mod tests {
         samples
     }
 
-    /// Values that it must refuse.
+    /// Returns values that an option must refuse.
     fn wrong(row: &OptionRow) -> Vec<Vec<u8>> {
         let of_length = |n: i64| vec![b'a'; usize::try_from(n).expect("a length")];
         let mut wrong = match row.kind {
@@ -255,18 +260,18 @@ mod tests {
     }
 
     #[test]
-    fn every_option_takes_what_its_row_says_and_nothing_else() {
-        for of in OptionSet::ALL {
-            for row in of.options() {
+    fn every_option_accepts_valid_and_refuses_invalid_values() {
+        for option_set in OptionSet::ALL {
+            for row in option_set.options() {
                 let key = row.key();
                 for value in samples(row) {
-                    set(*of, key, &value).unwrap_or_else(|e| panic!("{key}: {e}"));
+                    set(*option_set, key, &value).unwrap_or_else(|e| panic!("{key}: {e}"));
                 }
-                if let Some(default) = row.default(*of) {
-                    set(*of, key, default.to_bytes()).expect(key);
+                if let Some(default) = row.default(*option_set) {
+                    set(*option_set, key, default.to_bytes()).expect(key);
                 }
                 for value in wrong(row) {
-                    let error = set(*of, key, &value).expect_err(key);
+                    let error = set(*option_set, key, &value).expect_err(key);
                     let expected = match error.status() {
                         Status::InvalidUtf8 => Status::InvalidUtf8,
                         _ => row.status,
@@ -275,7 +280,7 @@ mod tests {
                     assert!(error.message().starts_with(key), "{error}");
                 }
             }
-            let error = set(*of, "no_such", b"1").expect_err("unknown");
+            let error = set(*option_set, "no_such", b"1").expect_err("unknown");
             assert_eq!(
                 (error.status(), error.parameter()),
                 (Status::UnknownKey, Some("key"))
@@ -285,19 +290,20 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_value_is_told_with_its_range_and_a_refused_secret_is_not_shown() {
-        let says = |of, key, value: &[u8]| set(of, key, value).expect_err(key).message().to_owned();
+    fn invalid_value_error_shows_value_and_range_but_no_secret() {
+        let message_of =
+            |option_set, key, value: &[u8]| set(option_set, key, value).expect_err(key).message().to_owned();
         assert_eq!(
-            says(OptionSet::Config, "stall_timeout_ms", b"soon"),
-            "stall_timeout_ms: must be a whole number from 1 to 86400000, or -1 for no limit, and is \"soon\""
+            message_of(OptionSet::Config, "stall_timeout_ms", b"soon"),
+            "stall_timeout_ms: must be a whole number from 1 to 86400000, or -1 for no limit, but is \"soon\""
         );
         assert_eq!(
-            says(OptionSet::Operation, "file_mode", b"400"),
-            "file_mode: must be octal digits from 600 to 777, such as 640, and is \"400\""
+            message_of(OptionSet::Operation, "file_mode", b"400"),
+            "file_mode: must be octal digits from 600 to 777, such as 640, but is \"400\""
         );
         assert_eq!(
-            says(OptionSet::Mirror, "locale", b"fr-fr"),
-            "locale: must be one of en-us, zh-cn, and is \"fr-fr\""
+            message_of(OptionSet::Mirror, "locale", b"fr-fr"),
+            "locale: must be one of en-us, zh-cn, but is \"fr-fr\""
         );
         let long = b"hush-hush".repeat(20_000);
         for key in [
@@ -307,7 +313,7 @@ mod tests {
             "security_token",
             "iam_password",
         ] {
-            let message = says(OptionSet::Config, key, &long);
+            let message = message_of(OptionSet::Config, key, &long);
             assert!(
                 message.contains("has 180000") && !message.contains("hush"),
                 "{message}"
@@ -316,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn choices_are_taken_in_the_forms_people_write() {
+    fn choice_notations_are_accepted() {
         for form in ["en-us", "EN_US", "en-US"] {
             let value = option_value(OptionSet::Mirror, "locale", form.as_bytes());
             assert!(matches!(value, Ok((_, Value::Choice("en-us")))), "{form}");
@@ -324,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn locales_are_taken_in_the_forms_people_write() {
+    fn locale_notations_are_accepted() {
         for (given, known) in [
             ("en-us", "en-us"),
             ("EN_US", "en-us"),

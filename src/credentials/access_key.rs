@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{secret, signature};
 use crate::error::{Error, Status};
-use crate::tables::LONGEST_KEY;
+use crate::tables::MAX_KEY_LENGTH;
 
 const SDK_DATE: HeaderName = HeaderName::from_static("x-sdk-date");
 const PROJECT_ID: HeaderName = HeaderName::from_static("x-project-id");
@@ -23,13 +23,13 @@ pub(crate) struct AccessKey {
 
 impl AccessKey {
     pub(crate) fn new(id: &[u8], key: &[u8], security_token: Option<&[u8]>) -> Result<AccessKey, Error> {
-        secret::check(id, Status::InvalidAccessKey, "access_key", LONGEST_KEY)?;
-        secret::check(key, Status::InvalidAccessKey, "secret_key", LONGEST_KEY)?;
+        secret::check(id, Status::InvalidAccessKey, "access_key", MAX_KEY_LENGTH)?;
+        secret::check(key, Status::InvalidAccessKey, "secret_key", MAX_KEY_LENGTH)?;
         if id.contains(&b',') {
             return Err(Error::argument(
                 Status::InvalidAccessKey,
                 "access_key",
-                "holds a comma, which none has",
+                "contains a comma, which an access key id never has",
             ));
         }
         Ok(AccessKey {
@@ -48,21 +48,20 @@ impl AccessKey {
         now: SystemTime,
     ) -> Result<(), Error> {
         let internal = |what: &str| Error::new(Status::Internal, what);
-        // RFC 3339 without its separators, which has no time before 1970: the
-        // service will say that the clock is wrong.
+        // RFC 3339 without separators. A clock before 1970 is sent as 1970, which the
+        // service rejects with a clear message.
         let date: String = humantime::format_rfc3339_seconds(now.max(SystemTime::UNIX_EPOCH))
             .to_string()
             .replace(['-', ':'], "");
         let host = request
             .uri()
             .authority()
-            .ok_or_else(|| internal("a request without a host"))?
+            .ok_or_else(|| internal("the request has no host"))?
             .as_str();
 
         let value =
-            |text: &str| HeaderValue::from_str(text).map_err(|_| internal("a header that cannot be written"));
-        // These are signed, and nothing else: what is on the way may change the
-        // rest.
+            |text: &str| HeaderValue::from_str(text).map_err(|_| internal("the header value is invalid"));
+        // Only these headers are signed, because proxies may change the others.
         let mut signed = HeaderMap::new();
         signed.insert(HOST, value(host)?);
         signed.insert(SDK_DATE, value(&date)?);
@@ -101,7 +100,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn what_is_signed_is_what_is_sent() {
+    fn signature_with_known_key_matches_official_sdk() {
         let key = AccessKey::new(b"AKEXAMPLE", b"secret-example", None).expect("a key");
         let mut request = ::http::Request::new(&b""[..]);
         *request.uri_mut() =

@@ -1,4 +1,4 @@
-//! Credentials that are fetched, kept, and refreshed in time.
+//! Credentials that are fetched, cached, and refreshed before they expire.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,20 +9,21 @@ use crate::log::Level;
 
 /// Fetches new credentials.
 pub(crate) trait TokenFetcher: std::fmt::Debug + Send + Sync {
-    /// Fetches credentials and completes the fetch, now or later. `rejected` tells
-    /// whether the service rejected the last ones.
+    /// Fetches credentials and completes the fetch, now or later. `rejected` is true if
+    /// the service rejected the previous ones.
     fn fetch(&self, context: &RequestContext<'_>, rejected: bool, completion: Completion<Credentials>);
 
-    /// What it is.
+    /// Where the credentials come from.
     fn source(&self) -> CredentialSource;
 
-    /// Whether it may return the last credentials again, although they are stale.
+    /// Whether the fetcher may return the previous credentials again, although they are
+    /// stale.
     fn may_return_stale(&self) -> bool {
         false
     }
 }
 
-/// Keeps the credentials of a [`TokenFetcher`] until they are about to expire.
+/// Caches the credentials of a [`TokenFetcher`] until they are about to expire.
 #[derive(Debug)]
 pub(crate) struct CachedProvider<F> {
     fetcher: F,
@@ -46,19 +47,22 @@ impl<F: TokenFetcher> CachedProvider<F> {
         self.credentials
             .get(context.call, usable, |completion| {
                 (context.log)(Level::Info, &|| {
-                    format!("asks for credentials: {}", self.fetcher.source()).into()
+                    format!("fetching credentials: {}", self.fetcher.source()).into()
                 });
-                // No other fetch changes the last ones meanwhile.
+                // No other fetch can change the cached credentials at this point.
                 let last = self.credentials.value();
                 let rejected = last.as_deref().zip(rejected);
                 let rejected = rejected.is_some_and(|(last, rejected)| std::ptr::eq(last, rejected));
                 self.fetcher.fetch(context, rejected, completion);
             })
             .map_err(|e| match e.status() {
-                // Another attempt of the same call would only wait once more.
+                // Another attempt of the same call would only wait again.
                 Status::Stalled => e
                     .with_message(|message| {
-                        format!("no credentials came from {}: {message}", self.fetcher.source())
+                        format!(
+                            "timed out waiting for credentials from {}: {message}",
+                            self.fetcher.source()
+                        )
                     })
                     .no_retry(),
                 _ => e,
@@ -77,12 +81,12 @@ impl<F: TokenFetcher> CredentialsProvider for CachedProvider<F> {
             !credentials.is_expired() && rejected.is_none_or(|rejected| !std::ptr::eq(credentials, rejected))
         };
         let Some(last) = self.credentials.value().filter(|last| usable(last)) else {
-            if rejected.is_some_and(|rejected| !rejected.was_good()) && !self.fetcher.may_return_stale() {
+            if rejected.is_some_and(|rejected| !rejected.was_valid()) && !self.fetcher.may_return_stale() {
                 return Ok(None);
             }
             return self.refresh(context, usable, rejected).map(Some);
         };
-        if !last.is_due() || self.credentials.is_fetching() {
+        if !last.needs_refresh() || self.credentials.is_fetching() {
             return Ok(Some(last));
         }
         let newer = |credentials: &Credentials| !std::ptr::eq(credentials, last.as_ref());
@@ -92,7 +96,7 @@ impl<F: TokenFetcher> CredentialsProvider for CachedProvider<F> {
             Err(e) => {
                 last.refresh_failed.store(Some(Arc::new(Instant::now())));
                 (context.log)(Level::Warning, &|| {
-                    format!("the credentials could not be renewed and are still good: {e}").into()
+                    format!("failed to refresh the credentials, which are still valid: {e}").into()
                 });
                 Ok(Some(last))
             }

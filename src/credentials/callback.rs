@@ -1,4 +1,4 @@
-//! Tokens that the caller's own code gives, when asked.
+//! Tokens that a callback of the caller provides.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,31 +9,30 @@ use crate::error::{Error, Status};
 use crate::host::HostCallback;
 use crate::text::sanitize;
 
-/// The longest reason for a refusal that is passed on, in bytes.
+/// The maximum length of a failure reason in error messages, in bytes.
 const REASON_LIMIT: usize = 512;
 
-/// Code that gives tokens: takes a request, and answers it now or later.
+/// A function that provides tokens. It receives a request and completes it now or later.
 pub(crate) type TokenProvider = dyn Fn(TokenRequest) + Send + Sync;
 
-/// A request for a token, which a
-/// [token provider](crate::ClientBuilder::token_provider) answers once with
-/// [`TokenRequest::set`] or [`TokenRequest::fail`]: at once or later, from any
-/// thread. Dropped without an answer it counts as failed.
+/// A request for a token. A [token provider](crate::ClientBuilder::token_provider)
+/// completes it once with [`TokenRequest::set`] or [`TokenRequest::fail`], immediately or
+/// later, from any thread. A request that is dropped before that counts as failed.
 pub struct TokenRequest {
     rejected: bool,
     completion: Mutex<Option<Completion<Credentials>>>,
 }
 
 impl TokenRequest {
-    /// Whether the service has refused the last token that was given; the same one
-    /// would be refused again.
+    /// Whether the service rejected the previous token. It would reject the same one
+    /// again.
     pub fn is_after_refusal(&self) -> bool {
         self.rejected
     }
 
-    /// Whether a call or a client may still use the token: not once it is answered,
-    /// nor when the client was closed or dropped, nor after another was asked for.
-    /// To answer all the same does no harm.
+    /// Whether a client may still use the token. It is false once the request is
+    /// completed, the client was closed or dropped, or a newer request was made.
+    /// Completing the request anyway does no harm.
     pub fn is_wanted(&self) -> bool {
         let completion = self.completion.lock().unwrap_or_else(PoisonError::into_inner);
         completion.as_ref().is_some_and(Completion::is_wanted)
@@ -43,14 +42,13 @@ impl TokenRequest {
         let mut completion = self.completion.lock().unwrap_or_else(PoisonError::into_inner);
         completion
             .take()
-            .ok_or_else(|| Error::argument(Status::Argument, "request", "has been answered already"))
+            .ok_or_else(|| Error::argument(Status::Argument, "request", "has been completed already"))
     }
 
-    /// Answers with a token, and when it expires by the clock of this machine,
-    /// where that is known. A token that cannot be one, or has expired, is an error
-    /// here ([`Status::InvalidToken`]) and for the calls that wait
-    /// ([`Status::NoToken`]). It is copied, and the copy wiped when it is no longer
-    /// needed.
+    /// Completes the request with a token and, if known, its expiry by the clock of this
+    /// machine. A malformed or expired token is an error here ([`Status::InvalidToken`])
+    /// and for the waiting calls ([`Status::NoToken`]). The token is copied, and the copy
+    /// is wiped when it is no longer needed.
     pub fn set(&self, token: impl AsRef<[u8]>, expires: Option<SystemTime>) -> Result<(), Error> {
         let completion = self.take()?;
         let life = expires.map(|expires| expires.duration_since(SystemTime::now()));
@@ -58,7 +56,7 @@ impl TokenRequest {
             Some(Err(_)) => Err(Error::argument(
                 Status::InvalidToken,
                 "expires_ms",
-                "lies in the past, so the token is of no use; -1 says that it is not known",
+                "is in the past, so the token has expired; use -1 if the expiry is not known",
             )),
             Some(Ok(life)) => Ok((token, Some(life))),
             None => Ok((token, None)),
@@ -75,23 +73,21 @@ impl TokenRequest {
         }
     }
 
-    /// Answers that there is no token, and why, for the error's message; let it hold
-    /// no secret. The calls that wait fail with [`Status::NoToken`].
-    pub fn fail(&self, why: &str) -> Result<(), Error> {
-        let why = sanitize(why, REASON_LIMIT);
-        self.take()?.complete(Err(no_token(&why)));
+    /// Completes the request without a token. The reason becomes part of the error
+    /// message, so it must not contain secrets. The waiting calls fail with
+    /// [`Status::NoToken`].
+    pub fn fail(&self, reason: &str) -> Result<(), Error> {
+        let reason = sanitize(reason, REASON_LIMIT);
+        self.take()?.complete(Err(no_token(&reason)));
         Ok(())
     }
 }
 
-fn no_token(why: &str) -> Error {
-    Error::new(
-        Status::NoToken,
-        format!("the token provider gave no token: {why}"),
-    )
+fn no_token(reason: &str) -> Error {
+    Error::new(Status::NoToken, format!("the token provider failed: {reason}"))
 }
 
-/// A [`TokenProvider`] as a source of credentials.
+/// Fetches tokens from the caller's [`TokenProvider`].
 pub(crate) struct CallbackProvider(HostCallback<TokenProvider>);
 
 impl CallbackProvider {

@@ -1,6 +1,6 @@
-//! Where the official SDKs look for credentials, and in their order: the
-//! environment, the profile file, the instance's metadata service. The names
-//! are theirs too.
+//! Finds credentials in the places where the official SDKs look, in the same order: the
+//! environment, the profile file, the instance's metadata service. The variable names are
+//! those of the SDKs.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -20,21 +20,21 @@ const SK: &str = "HUAWEICLOUD_SDK_SK";
 const SECURITY_TOKEN: &str = "HUAWEICLOUD_SDK_SECURITY_TOKEN";
 const PROJECT_ID: &str = "HUAWEICLOUD_SDK_PROJECT_ID";
 
-/// What the search reads.
+/// The inputs of the search.
 pub(crate) struct Environment<'a> {
     pub(crate) variable: &'a dyn Fn(&str) -> Option<OsString>,
     pub(crate) log: &'a LogFn<'a>,
     pub(crate) metadata: &'a dyn Fn() -> Result<Metadata, Error>,
 }
 
-/// The provider that was found, and IAM's address if it stood beside it.
+/// The provider that was found, and the address of IAM if the profile has one.
 pub(crate) struct FoundCredentials {
     pub(crate) provider: Arc<dyn CredentialsProvider>,
     pub(crate) iam_endpoint: Option<String>,
 }
 
-/// Looks for credentials. What is there and wrong is an error, not passed over:
-/// who wrote it means it to be used.
+/// Finds credentials. Credentials that are present but invalid are an error and are not
+/// skipped, because the user meant them to be used.
 pub(crate) fn find(
     selector: SourceSelector,
     environment: &Environment<'_>,
@@ -56,7 +56,9 @@ pub(crate) fn find(
         return Err(none_found(&missing));
     }
     Ok(FoundCredentials {
-        provider: Arc::new(CachedProvider::new((environment.metadata)()?.after(missing))),
+        provider: Arc::new(CachedProvider::new(
+            (environment.metadata)()?.with_missing(missing),
+        )),
         iam_endpoint: None,
     })
 }
@@ -64,24 +66,24 @@ pub(crate) fn find(
 fn from_environment(
     environment: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Option<FoundCredentials>, Error> {
-    // Empty counts as absent, as for the SDKs.
+    // An empty variable counts as missing, as in the SDKs.
     let get = |name| {
         environment(name)
             .map(|value| Zeroizing::new(value.as_bytes().to_vec()))
             .filter(|value| !value.is_empty())
     };
-    let half = |missing, other| {
+    let incomplete = |missing, other| {
         Err(Error::argument(
             Status::InvalidCredentials,
             missing,
-            format_args!("is not set, and {other} is; one is nothing without the other"),
+            format_args!("is not set, but {other} is; set both"),
         ))
     };
     let (ak, sk) = match (get(AK), get(SK)) {
         (Some(ak), Some(sk)) => (ak, sk),
         (None, None) => return Ok(None),
-        (Some(_), None) => return half(SK, AK),
-        (None, Some(_)) => return half(AK, SK),
+        (Some(_), None) => return incomplete(SK, AK),
+        (None, Some(_)) => return incomplete(AK, SK),
     };
     let security_token = get(SECURITY_TOKEN);
     let key = AccessKey::new(&ak, &sk, security_token.as_deref().map(Vec::as_slice)).map_err(|e| {
@@ -102,10 +104,11 @@ fn from_environment(
     }))
 }
 
-/// What the profile file has; a reason where there is none.
+/// Reads the credentials of the profile file. The inner error is the reason why there is
+/// no file.
 fn from_profile(environment: &Environment<'_>) -> Result<Result<FoundCredentials, String>, Error> {
     let Some((path, named)) = profile::path(environment.variable) else {
-        return Ok(Err("there is no home directory to look for a profile in".into()));
+        return Ok(Err("there is no home directory that could have a profile".into()));
     };
     let Some(loaded) = profile::read(&path)? else {
         let shown = path.display();
@@ -113,7 +116,7 @@ fn from_profile(environment: &Environment<'_>) -> Result<Result<FoundCredentials
             return Err(Error::argument(
                 Status::InvalidCredentials,
                 "HUAWEICLOUD_SDK_CREDENTIALS_FILE",
-                format_args!("names {shown}, and there is no such file"),
+                format_args!("names {shown}, which does not exist"),
             ));
         }
         return Ok(Err(format!("there is no file {shown}")));
@@ -121,7 +124,7 @@ fn from_profile(environment: &Environment<'_>) -> Result<Result<FoundCredentials
     if loaded.readable_by_others {
         (environment.log)(Level::Warning, &|| {
             format!(
-                "{} can be read by others on this machine, and holds a secret key; chmod 600 would keep it from them",
+                "{} contains a secret key and is readable by other users; protect it with chmod 600",
                 path.display()
             )
             .into()

@@ -1,5 +1,5 @@
-//! IAM, as its public API has it: a token for a user's password, and the id of
-//! a project by its name.
+//! The two calls to IAM: fetch a token with a user's password, and find a project's id by
+//! its name.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -19,8 +19,8 @@ use crate::memory;
 
 const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
 
-/// Without its catalogue, which is asked not to come, a response has a few
-/// kilobytes; a list of projects by name not much more.
+/// A token response without the catalogue has a few kilobytes, a list of projects by name
+/// not much more.
 const RESPONSE_LIMIT: usize = 1024 * 1024;
 
 const ERROR_CONTEXT: ErrorContext = ErrorContext {
@@ -28,7 +28,7 @@ const ERROR_CONTEXT: ErrorContext = ErrorContext {
     not_found: ("knows no such resource", "; is the IAM endpoint right?"),
 };
 
-/// What a token is to be for.
+/// The project that a token is for.
 #[derive(Clone, Debug)]
 pub(crate) enum Scope {
     ProjectId(String),
@@ -36,7 +36,7 @@ pub(crate) enum Scope {
     Region(String),
 }
 
-/// A user of IAM, who logs in with a password.
+/// Logs in to IAM with the name and password of a user.
 pub(crate) struct Login {
     pub(crate) endpoint: Endpoint,
     pub(crate) user: String,
@@ -123,10 +123,11 @@ struct Projects<'a> {
     projects: &'a RawValue,
 }
 
-/// Looks for the projects of a name in a list of them: two are as good as many.
-struct OfName<'a>(&'a str);
+/// Collects the ids of the projects with a name from a JSON list. Two are enough to know
+/// that the name is ambiguous.
+struct ProjectsNamed<'a>(&'a str);
 
-impl<'de> de::Visitor<'de> for OfName<'_> {
+impl<'de> de::Visitor<'de> for ProjectsNamed<'_> {
     type Value = Vec<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -146,9 +147,10 @@ impl<'de> de::Visitor<'de> for OfName<'_> {
 
 impl Login {
     fn body(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
-        // At once as large as it can get: a vector that grows leaves copies.
-        let longest = 6 * (self.user.len() + self.password.len() + self.domain.len());
-        let mut body = Zeroizing::new(Vec::with_capacity(longest + 1024));
+        // Allocated at its maximum size, because a growing vector leaves copies of the
+        // password.
+        let max_escaped = 6 * (self.user.len() + self.password.len() + self.domain.len());
+        let mut body = Zeroizing::new(Vec::with_capacity(max_escaped + 1024));
         let request = AuthRequest {
             auth: Auth {
                 identity: Identity {
@@ -170,7 +172,7 @@ impl Login {
             },
         };
         serde_json::to_writer(&mut *body, &request)
-            .map_err(|e| Error::new(Status::Internal, format!("a login that is no JSON: {e}")))?;
+            .map_err(|e| Error::new(Status::Internal, format!("failed to serialize the login: {e}")))?;
         Ok(body)
     }
 
@@ -196,19 +198,18 @@ impl Login {
         context
             .retry
             .run(context.call, attempt)
-            .map_err(|e| of_iam(&self.endpoint, e))
+            .map_err(|e| with_iam_context(&self.endpoint, e))
     }
 
-    fn rejected(&self, error: Error) -> Error {
+    fn login_rejected(&self, error: Error) -> Error {
         let status = error.http_status().unwrap_or_default();
-        let words = error.service_message().unwrap_or("it gave no reason").to_owned();
+        let reason = error.service_message().unwrap_or("no reason given").to_owned();
         let id = error.request_id().map(|id| format!("; request id {id}"));
         error.with_message(|_| {
             format!(
-                "IAM refused the login of the user {} (HTTP {status}): {}; check the user, the password and the \
-                 domain, and what they are to be for; this context does not send them again{}",
+                "IAM refused the login of the user {} (HTTP {status}): {}; check the user, password, domain, and the region or project; this client does not send them again{}",
                 self.user,
-                words.trim_end_matches('.'),
+                reason.trim_end_matches('.'),
                 id.unwrap_or_default(),
             )
         })
@@ -217,17 +218,17 @@ impl Login {
     fn read(&self, response: &mut Response) -> Result<Credentials, Error> {
         let token = match response.take_secret_header(SUBJECT_TOKEN)? {
             Some(token) => Token::new(&token).map_err(|e| e.message().to_owned()),
-            None => Err("it has no X-Subject-Token".to_owned()),
+            None => Err("it has no X-Subject-Token header".to_owned()),
         };
         let token = token.map_err(|e| {
             response.with_context(Error::new(
                 Status::UnexpectedResponse,
-                format!("IAM answered a login without a usable token: {e}; is the IAM endpoint right?"),
+                format!("IAM's response to the login has no usable token: {e}; is the IAM endpoint right?"),
             ))
         })?;
         let bytes = response.read_document(RESPONSE_LIMIT)?;
         memory::probe_document(bytes.len())?;
-        // The token alone is enough: what else is told only helps.
+        // The other facts are optional: the token is sufficient.
         let facts = serde_json::from_slice::<TokenResponse>(&bytes)
             .unwrap_or_default()
             .token;
@@ -243,8 +244,8 @@ impl Login {
     }
 }
 
-/// Says of a failure that IAM is where it happened, if it does not yet.
-fn of_iam(endpoint: &Endpoint, error: Error) -> Error {
+/// Adds to an error that it happened at IAM, unless the message already says so.
+fn with_iam_context(endpoint: &Endpoint, error: Error) -> Error {
     if error.is_end_of_call() || error.message().starts_with("IAM") {
         return error;
     }
@@ -255,9 +256,9 @@ impl TokenFetcher for Login {
     fn fetch(&self, context: &RequestContext<'_>, _: bool, completion: Completion<Credentials>) {
         let _auxiliary = context.call.auxiliary_request(None);
         match self.log_in(context) {
-            // IAM would reject the same login again, and several wrong passwords lock a
-            // user.
-            Err(e) if matches!(e.http_status(), Some(400..=404)) => completion.reject(self.rejected(e)),
+            // IAM would reject the same login again, and repeated wrong passwords lock a
+            // user's account.
+            Err(e) if matches!(e.http_status(), Some(400..=404)) => completion.reject(self.login_rejected(e)),
             result => completion.complete(result.map_err(Error::no_retry)),
         }
     }
@@ -270,7 +271,7 @@ impl TokenFetcher for Login {
     }
 }
 
-/// The id of the project of a name, as IAM knows it.
+/// Asks IAM for the id of the project with a name.
 pub(crate) fn find_project(
     context: &RequestContext<'_>,
     endpoint: &Endpoint,
@@ -287,8 +288,9 @@ pub(crate) fn find_project(
         }
         let bytes = response.read_document(RESPONSE_LIMIT)?;
         memory::probe_document(bytes.len())?;
-        let projects = serde_json::from_slice::<Object<Projects<'_>>>(&bytes)
-            .and_then(|found| Deserializer::from_str(found.0.projects.get()).deserialize_seq(OfName(name)));
+        let projects = serde_json::from_slice::<Object<Projects<'_>>>(&bytes).and_then(|found| {
+            Deserializer::from_str(found.0.projects.get()).deserialize_seq(ProjectsNamed(name))
+        });
         projects.map_err(|e| {
             response.with_context(Error::new(
                 Status::UnexpectedResponse,
@@ -299,19 +301,19 @@ pub(crate) fn find_project(
     let ids = context
         .retry
         .run(context.call, attempt)
-        .map_err(|e| of_iam(endpoint, e))?;
+        .map_err(|e| with_iam_context(endpoint, e))?;
     let mut ids = ids.into_iter();
     match (ids.next(), ids.next()) {
         (Some(id), None) => Ok(id),
         (None, _) => Err(Error::argument(
             Status::NotConfigured,
             "project",
-            format_args!("none was given, and IAM knows none of the name {name}; give its id"),
+            format_args!("is not set, and IAM has no project named {name}; set the project's id"),
         )),
         (Some(_), Some(_)) => Err(Error::argument(
             Status::NotConfigured,
             "project",
-            format_args!("none was given, and IAM knows several of the name {name}; give the id of one"),
+            format_args!("is not set, and IAM has several projects named {name}; set the id of one"),
         )),
     }
 }
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_of_a_login_is_what_iam_documents() {
+    fn login_body_matches_iam_documentation() {
         for (scope, project) in [
             (Scope::Region("cn-north-4".into()), r#"{"name":"cn-north-4"}"#),
             (Scope::ProjectId("abc".into()), r#"{"id":"abc"}"#),
@@ -345,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_hides_the_password() {
+    fn debug_output_of_login_hides_password() {
         assert_eq!(format!("{:?}", login(Scope::Region("r".into()))), "Login(u, ***)");
     }
 }

@@ -1,5 +1,5 @@
-//! The temporary access key of the machine's own role, from the metadata
-//! service that every instance in the cloud can reach.
+//! The temporary access key of a cloud instance, from the metadata service that every
+//! instance can reach.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,11 +19,11 @@ use crate::memory;
 const TOKEN_TTL: HeaderName = HeaderName::from_static("x-metadata-token-ttl-seconds");
 const TOKEN: HeaderName = HeaderName::from_static("x-metadata-token");
 
-/// How long the token is to be good that the next request needs.
+/// The requested lifetime of the token for the next request, in seconds.
 const TTL: &str = "60";
 
-/// It is next door, or it is not there. The first of the two requests tells.
-const PATIENCE: Duration = Duration::from_millis(1500);
+/// The metadata service is link-local: it responds quickly or does not exist.
+const TIMEOUT: Duration = Duration::from_millis(1500);
 
 const RESPONSE_LIMIT: usize = 256 * 1024;
 
@@ -31,9 +31,9 @@ const RESPONSE_LIMIT: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Metadata {
     endpoint: Endpoint,
-    /// Its own connections: no proxy stands in between.
+    /// Separate connections, which use no proxy.
     http: Http,
-    /// Where credentials were looked for before, in vain.
+    /// Why the sources that were tried before have no credentials.
     missing: Vec<String>,
 }
 
@@ -68,12 +68,12 @@ impl Metadata {
         }
     }
 
-    /// The same where everything else was looked at, and had none.
-    pub(crate) fn after(self, missing: Vec<String>) -> Metadata {
+    /// Adds the reasons why the sources that were tried before have no credentials.
+    pub(crate) fn with_missing(self, missing: Vec<String>) -> Metadata {
         Metadata { missing, ..self }
     }
 
-    /// What a failure means after all that was looked at in vain.
+    /// Turns a failure of this last source into the error of the whole search.
     fn none_found(&self, error: Error) -> Error {
         if self.missing.is_empty() || error.is_end_of_call() {
             return error.no_retry();
@@ -90,7 +90,7 @@ impl Metadata {
         segments: &[&str],
         header: Option<(HeaderName, HeaderValue)>,
     ) -> Result<Response, Error> {
-        let _auxiliary = context.call.auxiliary_request(Some(PATIENCE));
+        let _auxiliary = context.call.auxiliary_request(Some(TIMEOUT));
         let request = Request {
             method,
             ..Request::get(self.endpoint.url(segments, &[])?, header.as_slice())
@@ -104,11 +104,10 @@ impl Metadata {
         if error.is_end_of_call() {
             return error;
         }
-        let place = self.endpoint.origin();
+        let origin = self.endpoint.origin();
         error.with_message(|message| {
             format!(
-                "the metadata service at {place} cannot be reached ({message}); \
-                 it is there on instances in the cloud alone"
+                "the metadata service at {origin} cannot be reached ({message}); it exists only on cloud instances"
             )
         })
     }
@@ -118,7 +117,7 @@ impl Metadata {
         context: &RequestContext<'_>,
         response: &mut Response,
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let _auxiliary = context.call.auxiliary_request(Some(PATIENCE));
+        let _auxiliary = context.call.auxiliary_request(Some(TIMEOUT));
         let bytes = response
             .read_document(RESPONSE_LIMIT)
             .map_err(|e| self.unreachable(e))?;
@@ -126,24 +125,24 @@ impl Metadata {
         Ok(bytes)
     }
 
-    /// Whether it refuses a key because the instance has no agency: with 404, or
-    /// with 401 and a text about it.
+    /// Whether the service has no key because the instance has no agency. It reports this
+    /// with 404, or with 401 and a message about the agency.
     fn has_no_agency(&self, context: &RequestContext<'_>, response: &mut Response) -> Result<bool, Error> {
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response.status() == StatusCode::NOT_FOUND);
         }
-        let _auxiliary = context.call.auxiliary_request(Some(PATIENCE));
-        let said = response.read_service_error()?.text.message.unwrap_or_default();
-        Ok(said.to_ascii_lowercase().contains("agency"))
+        let _auxiliary = context.call.auxiliary_request(Some(TIMEOUT));
+        let message = response.read_service_error()?.text.message.unwrap_or_default();
+        Ok(message.to_ascii_lowercase().contains("agency"))
     }
 
     fn access_key(&self, context: &RequestContext<'_>) -> Result<Credentials, Error> {
         let unexpected = |response: &Response, what: &str| {
-            let place = self.endpoint.origin();
+            let origin = self.endpoint.origin();
             response.with_context(Error::new(
                 Status::UnexpectedResponse,
                 format!(
-                    "the metadata service at {place} answered HTTP {} {what}",
+                    "the metadata service at {origin} returned HTTP {} {what}",
                     response.status().as_u16()
                 ),
             ))
@@ -155,11 +154,14 @@ impl Metadata {
             StatusCode::OK => {
                 let token = self.read(context, &mut response)?;
                 let header = secret::header(token.trim_ascii(), Status::UnexpectedResponse, "token");
-                Some(header.map_err(|_| unexpected(&response, "and a token that no header can carry"))?)
+                Some(
+                    header
+                        .map_err(|_| unexpected(&response, "and a token that is not a valid header value"))?,
+                )
             }
-            // Older ones give keys without.
+            // Older metadata services need no token.
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::SERVICE_UNAVAILABLE => None,
-            _ => return Err(unexpected(&response, "when asked for a token")),
+            _ => return Err(unexpected(&response, "to a request for a token")),
         };
         let path = ["openstack", "latest", "securitykey"];
         let mut response = self.send(context, Method::GET, &path, token.map(|token| (TOKEN, token)))?;
@@ -171,17 +173,17 @@ impl Metadata {
             ));
         }
         if response.status() != StatusCode::OK {
-            return Err(unexpected(&response, "when asked for an access key"));
+            return Err(unexpected(&response, "to a request for an access key"));
         }
         let parsed = serde_json::from_slice::<Object<KeyResponse>>(&self.read(context, &mut response)?);
-        // What is wrong with it may be said with a part of it.
+        // The parser's message could quote the secret, so it is not used.
         let key = parsed
-            .map_err(|_| unexpected(&response, "and a document that holds no access key"))?
+            .map_err(|_| unexpected(&response, "and a document without an access key"))?
             .0
             .credential;
         let token = key.securitytoken.as_deref().map(str::as_bytes);
         let access_key = AccessKey::new(key.access.as_bytes(), key.secret.as_bytes(), token)
-            .map_err(|_| unexpected(&response, "and an access key that is malformed"))?;
+            .map_err(|_| unexpected(&response, "and a malformed access key"))?;
         let now = response.date().unwrap_or_else(SystemTime::now);
         let life = key
             .expires_at

@@ -1,9 +1,9 @@
 //! The credentials that go with a request, and where they come from.
 //!
 //! A [`CredentialsProvider`] returns [`Credentials`], which sign requests. A
-//! [`CachedProvider`] fetches them through a [`TokenFetcher`] (IAM, the metadata
-//! service, the caller's token provider), for all threads at once by a
-//! [`SingleFlight`], and refreshes them before they expire.
+//! [`CachedProvider`] fetches them through a [`TokenFetcher`]: IAM, the metadata service
+//! or the caller's token provider. It refreshes them before they expire. A
+//! [`SingleFlight`] makes one fetch serve all threads.
 
 mod access_key;
 mod cached;
@@ -43,17 +43,17 @@ use crate::error::{Error, Status};
 use crate::http::{Call, Http, Retry};
 use crate::log::{Level, LogFn};
 
-/// Returns credentials, again and again for as long as a client lives.
+/// Provides credentials during the lifetime of a client.
 pub(crate) trait CredentialsProvider: fmt::Debug + Send + Sync {
-    /// Credentials that are valid as far as is known. None if it has only those that
-    /// the service has `rejected`.
+    /// Returns credentials that are believed to be valid, or none if the only ones
+    /// available are those that the service `rejected`.
     fn credentials(
         &self,
         context: &RequestContext<'_>,
         rejected: Option<&Arc<Credentials>>,
     ) -> Result<Option<Arc<Credentials>>, Error>;
 
-    /// What it is.
+    /// Where the credentials come from.
     fn source(&self) -> CredentialSource;
 }
 
@@ -65,34 +65,34 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) log: &'a LogFn<'a>,
 }
 
-/// Credentials are refreshed so long before they expire, or a tenth of their life
-/// if that is shorter.
-const REFRESHED_BEFORE: Duration = Duration::from_secs(300);
+/// How long before expiry credentials are refreshed, but at most a tenth of their
+/// lifetime.
+const REFRESH_MARGIN: Duration = Duration::from_secs(300);
 
-/// Credentials of this age that are rejected may have been revoked. Younger ones that
+/// Rejected credentials that are older than this may have been revoked. Newer ones that
 /// were never accepted were never valid.
-const YOUNG: Duration = Duration::from_secs(60);
+const NEW_CREDENTIALS_AGE: Duration = Duration::from_secs(60);
 
-/// The pause after a refresh that failed, while the old credentials are used.
-const REFRESH_PAUSE: Duration = Duration::from_secs(30);
+/// How long the old credentials are used after a failed refresh, before the next one.
+const REFRESH_RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// Proves to a service who sends a request.
+/// Authenticates requests to a service.
 ///
-/// A secret header that it adds is marked as sensitive: the rest of the library keeps
-/// such headers out of errors, logs and other origins.
+/// Secret headers are marked as sensitive. The rest of the library keeps such headers out
+/// of errors and logs, and never sends them to another origin.
 #[derive(Debug)]
 pub(crate) enum RequestSigner {
     Token(Token),
     AccessKey(AccessKey),
 }
 
-/// What signs requests, and what is known of it.
+/// A request signer with its metadata.
 #[derive(Debug)]
 pub(crate) struct Credentials {
     signer: RequestSigner,
-    /// A name to recognise it by, which is not secret.
+    /// A name that identifies the credentials and is not secret.
     pub(crate) name: Option<String>,
-    /// The id of the project that they are for, where it is known.
+    /// The id of the project that they are for, if known.
     pub(crate) project: Option<String>,
     /// When they expire, by the clock of this machine.
     pub(crate) expires: Option<SystemTime>,
@@ -126,16 +126,16 @@ impl Credentials {
         self
     }
 
-    /// Sets how long they are valid. Counted from now and not by a date, so that a
-    /// clock that is set does not matter.
+    /// Sets how long they are valid from now. A duration is used instead of a date, so
+    /// that changes of the system clock do not matter.
     pub(crate) fn with_lifetime(mut self, lifetime: Option<Duration>) -> Credentials {
         self.lifetime = lifetime;
         self.expires = lifetime.and_then(|life| SystemTime::now().checked_add(life));
         self
     }
 
-    /// Adds the proof to a request that is otherwise final. `project` is the project
-    /// that the request is about, if it is about one.
+    /// Adds the authentication headers to a request that is otherwise complete. `project`
+    /// is the project that the request is about, if any.
     pub(crate) fn sign(
         &self,
         request: &mut ::http::Request<&[u8]>,
@@ -148,7 +148,7 @@ impl Credentials {
         Ok(())
     }
 
-    /// Records that the service accepted them.
+    /// Records that the service accepted the credentials.
     pub(crate) fn accept(&self) {
         self.accepted.store(true, Ordering::Relaxed);
     }
@@ -157,19 +157,20 @@ impl Credentials {
         self.lifetime.is_some_and(|life| self.obtained.elapsed() >= life)
     }
 
-    /// Whether it is time to refresh them.
-    fn is_due(&self) -> bool {
+    /// Whether the credentials are about to expire and no refresh failed recently.
+    fn needs_refresh(&self) -> bool {
         let failed = self.refresh_failed.load();
-        let pauses = failed
+        let recently_failed = failed
             .as_deref()
-            .is_some_and(|failed| failed.elapsed() < REFRESH_PAUSE);
-        let due = |life: Duration| self.obtained.elapsed() >= life - REFRESHED_BEFORE.min(life / 10);
-        !pauses && self.lifetime.is_some_and(due)
+            .is_some_and(|failed| failed.elapsed() < REFRESH_RETRY_DELAY);
+        let near_expiry = |life: Duration| self.obtained.elapsed() >= life - REFRESH_MARGIN.min(life / 10);
+        !recently_failed && self.lifetime.is_some_and(near_expiry)
     }
 
-    /// Whether other credentials may be accepted by the service that rejected these.
-    fn was_good(&self) -> bool {
-        self.accepted.load(Ordering::Relaxed) || self.obtained.elapsed() >= YOUNG
+    /// Whether the service accepted these credentials before, or may have. If it then
+    /// rejects them, new ones may work.
+    fn was_valid(&self) -> bool {
+        self.accepted.load(Ordering::Relaxed) || self.obtained.elapsed() >= NEW_CREDENTIALS_AGE
     }
 }
 
@@ -185,7 +186,7 @@ impl From<AccessKey> for Credentials {
     }
 }
 
-/// The same credentials for ever.
+/// Provides the same credentials for every request.
 #[derive(Debug)]
 pub(crate) struct StaticProvider {
     credentials: Arc<Credentials>,
@@ -215,10 +216,10 @@ impl CredentialsProvider for StaticProvider {
     }
 }
 
-/// The provider of a client, which may be replaced while calls use it.
+/// The current provider of a client. It may be replaced while calls use it.
 ///
-/// Lock-free, because a child of `fork` must be able to read and replace what
-/// it inherited, whatever the parent's threads were doing.
+/// It is lock-free: a child of `fork` must be able to read and replace it, whatever the
+/// parent's threads were doing.
 pub(crate) struct CurrentProvider(ArcSwapOption<Arc<dyn CredentialsProvider>>);
 
 impl CurrentProvider {
@@ -253,18 +254,18 @@ impl fmt::Debug for CurrentProvider {
     }
 }
 
-/// The credentials that a call begins with.
+/// Returns the credentials for the first attempt of a call.
 pub(crate) fn initial_credentials(
     provider: &dyn CredentialsProvider,
     context: &RequestContext<'_>,
 ) -> Result<Arc<Credentials>, Error> {
     provider
         .credentials(context, None)?
-        .ok_or_else(|| Error::new(Status::Internal, "a provider without credentials"))
+        .ok_or_else(|| Error::new(Status::Internal, "a provider returned no credentials"))
 }
 
-/// Makes an attempt, and a second one with other credentials if the first ones were
-/// rejected and the provider has others. Rejected credentials are never sent again.
+/// Makes an attempt. If the service rejects the credentials and the provider has others,
+/// makes a second attempt with those. Rejected credentials are never sent again.
 pub(crate) fn with_credential_retry<T>(
     provider: &dyn CredentialsProvider,
     context: &RequestContext<'_>,
@@ -279,7 +280,7 @@ pub(crate) fn with_credential_retry<T>(
     match provider.credentials(context, Some(&credentials))? {
         Some(next) => {
             (context.log)(Level::Warning, &|| {
-                format!("credentials were refused and replaced: {}", provider.source()).into()
+                format!("credentials were rejected and replaced: {}", provider.source()).into()
             });
             attempt(&next)
         }
@@ -287,13 +288,13 @@ pub(crate) fn with_credential_retry<T>(
     }
 }
 
-/// A name with its middle masked, which must not be shown whole.
+/// Returns a name with its middle replaced by asterisks.
 pub(crate) fn masked(name: &str) -> String {
     let shown = if name.len() >= 12 && name.is_ascii() { 4 } else { 0 };
     format!("{}***{}", &name[..shown], &name[name.len() - shown..])
 }
 
-/// The error of a search that found no credentials.
+/// Returns the error of a search that found no credentials.
 fn none_found(missing: &[String]) -> Error {
     Error::argument(
         Status::NotConfigured,

@@ -12,7 +12,7 @@ use super::AccessKey;
 use crate::error::{Error, Status};
 use crate::sys;
 
-/// Far more than any has.
+/// Far larger than any real profile.
 const LIMIT: u64 = 64 * 1024;
 
 const SECTION: &str = "basic";
@@ -38,13 +38,14 @@ pub(crate) struct Loaded {
     pub(super) readable_by_others: bool,
 }
 
-/// Where the profile is, and whether a variable names it; none without a home.
+/// Returns the path of the profile, and whether a variable names it. None without a home
+/// directory.
 pub(super) fn path(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<(PathBuf, bool)> {
     sys::sdk_file(environment, "HUAWEICLOUD_SDK_CREDENTIALS_FILE", "credentials")
 }
 
-/// Reads a profile; none where there is no such file. What is wrong with one is
-/// said by line and key, never with what stands there.
+/// Reads a profile. Returns none if the file is missing. Errors name the line or key, but
+/// never quote the file.
 pub(super) fn read(path: &Path) -> Result<Option<Loaded>, Error> {
     let file = match sys::read_small_file(path, LIMIT) {
         Ok(file) => file,
@@ -73,21 +74,21 @@ pub(super) fn read(path: &Path) -> Result<Option<Loaded>, Error> {
     }))
 }
 
-/// The values of the section by their keys, in small letters, and whether it has
-/// lines that are none. Where they stand in the text: copies would have to be wiped.
+/// Returns the section's values by lower-case key, and whether it has malformed lines.
+/// The values are borrowed, because copies would have to be wiped.
 fn section(text: &str) -> Result<(HashMap<String, &str>, bool), String> {
     let mut values = HashMap::new();
-    let (mut inside, mut found, mut stray) = (false, false, false);
+    let (mut inside, mut found, mut malformed) = (false, false, false);
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
-        // What would begin a comment elsewhere in a line may be a part of a key.
+        // Only whole lines are comments: '#' and ';' may be part of a key.
         if line.is_empty() || line.starts_with(['#', ';']) {
             continue;
         }
         if let Some(name) = line.strip_prefix('[') {
             let (name, _) = name.split_once(']').ok_or_else(|| {
                 format!(
-                    "is not a sound INI file: no bracket ends the section's name in line {}",
+                    "is not a valid INI file: the section name in line {} has no closing bracket",
                     number + 1
                 )
             })?;
@@ -98,35 +99,35 @@ fn section(text: &str) -> Result<(HashMap<String, &str>, bool), String> {
                 Some((key, value)) => {
                     values.insert(key.trim().to_ascii_lowercase(), value.trim());
                 }
-                None => stray = true,
+                None => malformed = true,
             }
         }
     }
     if !found {
         return Err(format!("has no section [{SECTION}]"));
     }
-    Ok((values, stray))
+    Ok((values, malformed))
 }
 
 pub(crate) fn parse(bytes: &[u8]) -> Result<Profile, String> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))?;
-    let (values, stray) = section(text)?;
-    if stray {
+    let (values, malformed) = section(text)?;
+    if malformed {
         return Err(format!(
-            "has a line in the section [{SECTION}] that is no key = value"
+            "has a line in the section [{SECTION}] that is not key = value"
         ));
     }
-    // Empty counts as absent, as for the SDKs.
-    let open = |key: &str| values.get(key).copied().filter(|value| !value.is_empty());
-    let secret = |key: &str| open(key).map(|value| Zeroizing::new(value.to_owned()));
-    let (access_key, secret_key) = (open("ak"), secret("sk"));
+    // An empty value counts as missing, as in the SDKs.
+    let value_of = |key: &str| values.get(key).copied().filter(|value| !value.is_empty());
+    let secret = |key: &str| value_of(key).map(|value| Zeroizing::new(value.to_owned()));
+    let (access_key, secret_key) = (value_of("ak"), secret("sk"));
     let security_token = secret("security_token");
     let (access_key, secret_key) = match (access_key, secret_key) {
         (Some(ak), Some(sk)) => (ak, sk),
         (None, None) => return Err("has neither ak nor sk in its section [basic]".into()),
-        (Some(_), None) => return Err("has an ak, and no sk; one is nothing without the other".into()),
-        (None, Some(_)) => return Err("has an sk, and no ak; one is nothing without the other".into()),
+        (Some(_), None) => return Err("has an ak but no sk; set both".into()),
+        (None, Some(_)) => return Err("has an sk but no ak; set both".into()),
     };
     let token = security_token.as_ref().map(|token| token.as_bytes());
     AccessKey::new(access_key.as_bytes(), secret_key.as_bytes(), token).map_err(|e| {
@@ -142,8 +143,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Profile, String> {
         access_key: access_key.to_owned(),
         secret_key,
         security_token,
-        project_id: open("project_id").map(str::to_owned),
-        iam_endpoint: open("iam_endpoint").map(str::to_owned),
+        project_id: value_of("project_id").map(str::to_owned),
+        iam_endpoint: value_of("iam_endpoint").map(str::to_owned),
     })
 }
 
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn profiles_as_users_write_them() {
+    fn valid_profile_variants_are_parsed() {
         for text in [
             "[basic]\nak = AKID\nsk = a#b;c%d\n",
             "\u{feff}# mine\r\n[basic]\r\nak=AKID\r\nsk=a#b;c%d\r\n",
@@ -172,8 +173,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_profile_is_told_without_its_keys() {
-        for (text, says) in [
+    fn invalid_profile_error_does_not_quote_file() {
+        for (text, expected) in [
             (&b""[..], "no section [basic]"),
             (b"ak = very-secret\nsk = very-secret\n", "no section [basic]"),
             (b"[basic\nak = very-secret", "line 1"),
@@ -182,13 +183,13 @@ mod tests {
             (b"[basic]\n", "neither"),
             (
                 b"[basic]\nak = very-secret\nsk = very secret\n",
-                "sk that holds a space",
+                "sk that contains a space",
             ),
-            (b"[basic]\nak = AK\nvery-secret\nsk = S\n", "no key = value"),
+            (b"[basic]\nak = AK\nvery-secret\nsk = S\n", "not key = value"),
             (b"[basic]\nak = \xff\n", "not UTF-8 at byte 13"),
         ] {
-            let what = parse(text).expect_err(says);
-            assert!(what.contains(says), "{what}");
+            let what = parse(text).expect_err(expected);
+            assert!(what.contains(expected), "{what}");
             assert!(!what.contains("secret"), "{what}");
         }
     }

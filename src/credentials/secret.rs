@@ -1,38 +1,39 @@
-//! Header values that wipe themselves.
+//! Secret header values that are wiped from memory when dropped.
 
 use ::http::HeaderValue;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Status};
-use crate::tables::LONGEST_TOKEN;
+use crate::tables::MAX_TOKEN_LENGTH;
 
-/// A header value of a secret: never shown, and wiped with its last copy.
+/// Makes a header value from a secret. It is never shown, and is wiped when its last copy
+/// is dropped.
 pub(super) fn header(secret: &[u8], status: Status, parameter: &'static str) -> Result<HeaderValue, Error> {
-    check(secret, status, parameter, LONGEST_TOKEN)?;
-    // All copies of the header share this one allocation, which wipes itself.
+    check(secret, status, parameter, MAX_TOKEN_LENGTH)?;
+    // All copies of the header share this allocation, which is wiped when dropped.
     let wiped = Bytes::from_owner(Zeroizing::new(secret.to_vec()));
     let mut value = HeaderValue::from_maybe_shared(wiped)
-        .map_err(|_| Error::argument(status, parameter, "cannot stand in a header"))?;
+        .map_err(|_| Error::argument(status, parameter, "is not a valid header value"))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// An error if a secret is not made of visible ASCII characters. What is wrong
-/// with it is part of it, so it is described, not shown.
+/// Checks that a secret has only visible ASCII characters. The error describes the wrong
+/// character and does not show it, because it is part of the secret.
 pub(super) fn check(
     secret: &[u8],
     status: Status,
     parameter: &'static str,
-    longest: usize,
+    max_length: usize,
 ) -> Result<(), Error> {
     let invalid = |what: std::fmt::Arguments<'_>| Err(Error::argument(status, parameter, what));
     if secret.is_empty() {
         return invalid(format_args!("must not be empty"));
     }
-    if secret.len() > longest {
+    if secret.len() > max_length {
         return invalid(format_args!(
-            "must have at most {longest} bytes, and has {}",
+            "must have at most {max_length} bytes, and has {}",
             secret.len()
         ));
     }
@@ -47,7 +48,7 @@ pub(super) fn check(
         _ => "a byte that is not ASCII",
     };
     invalid(format_args!(
-        "holds {what} at byte {position} of {}, which none has; was it read with its line end?",
+        "contains {what} at byte {position} of {}, which is not allowed; was it read with its line ending?",
         secret.len()
     ))
 }

@@ -1,7 +1,7 @@
-//! The signature of a request with an access key, algorithm SDK-HMAC-SHA256.
+//! Signs requests with an access key, algorithm SDK-HMAC-SHA256.
 //!
-//! The rules are those of the service's SDKs: see the items of the canonical
-//! request in [`canonical`]. The key is used as it is; none is derived from it.
+//! The rules are those of the service's SDKs: see the parts of the canonical request in
+//! [`canonical`]. The secret key is used directly; no key is derived from it.
 
 use ::http::header::HeaderMap;
 use ::http::{Method, Uri};
@@ -13,8 +13,8 @@ use crate::http::ENCODE_SET;
 
 const ALGORITHM: &str = "SDK-HMAC-SHA256";
 
-/// The value of `Authorization` for a request of these headers, all of which
-/// are signed. `date` is that of X-Sdk-Date, which is among them.
+/// Returns the value of `Authorization` for a request. All the headers are signed. `date`
+/// is the value of X-Sdk-Date, which is one of them.
 pub(super) fn authorization(
     key_id: &str,
     secret: &[u8],
@@ -26,17 +26,18 @@ pub(super) fn authorization(
 ) -> String {
     let (digest, signed) = canonical(method, uri, headers, body);
     let to_sign = format!("{ALGORITHM}\n{date}\n{digest}");
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC accepts a key of any length");
     mac.update(to_sign.as_bytes());
     let signature = hex::encode(mac.finalize().into_bytes());
     format!("{ALGORITHM} Access={key_id}, SignedHeaders={signed}, Signature={signature}")
 }
 
-/// The hash of the canonical request, and the names of the signed headers in it.
-/// The request itself never stands in memory: a header may be a secret.
+/// Returns the hash of the canonical request, and the names of the signed headers. The
+/// canonical request is hashed in parts and never held in memory, because a header may be
+/// secret.
 fn canonical(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> (String, String) {
-    // Decoded whole, each segment encoded anew, and a slash at the end, whether
-    // or not the path has one.
+    // The path is decoded, each segment is encoded again, and the result always ends with
+    // a slash.
     let decoded = percent_decode_str(uri.path()).decode_utf8_lossy();
     let mut path: String = decoded
         .split('/')
@@ -47,7 +48,7 @@ fn canonical(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> (S
         path.push('/');
     }
 
-    // Sorted by name, then by value, as they are before encoding.
+    // Sorted by the decoded name, then by the decoded value.
     let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = uri
         .query()
         .unwrap_or_default()
@@ -69,7 +70,7 @@ fn canonical(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> (S
 
     let mut hash = Sha256::new();
     hash.update(format!("{method}\n{path}\n{}\n", query.join("&")));
-    // `HeaderName` is in lower case already.
+    // `HeaderName` is always in lower case.
     let mut lines: Vec<(&str, &[u8])> = headers
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_bytes().trim_ascii()))
@@ -96,8 +97,8 @@ mod tests {
     use serde::Deserialize;
     use std::collections::BTreeMap;
 
-    /// One row of the table that the official SDK signs; see
-    /// `tests/python/test_signature.py`, which makes it and runs this.
+    /// One row of the table of requests that the official SDK signed.
+    /// `tests/python/test_signature.py` makes the table and runs the test.
     #[derive(Deserialize)]
     struct Row {
         key_id: String,
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_official_sdk_signs_is_signed_alike() {
+    fn signature_of_download_request_matches_official_sdk() {
         // From huaweicloudsdkcore 3.1.219.
         let row = Row {
             key_id: "AKEXAMPLE".into(),
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     #[ignore = "run by tests/python/test_signature.py, which makes the table"]
-    fn the_table_of_the_official_sdk() {
+    fn signatures_match_official_sdk_table() {
         let path = std::env::var("DBSS_SIGNATURE_TABLE").expect("the path of the table");
         let table = std::fs::read(path).expect("the table");
         let rows: Vec<Row> = serde_json::from_slice(&table).expect("rows");

@@ -1,4 +1,4 @@
-//! A value that many threads need and one of them fetches.
+//! A cached value that one thread fetches for all threads that need it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,22 +10,22 @@ use crate::fork::PerProcess;
 use crate::http::Call;
 use crate::sys::{self, Wake};
 
-/// The last value, and the fetch that is under way.
+/// The last value, and the fetch in progress.
 ///
-/// A child of `fork` may read the value. A fetch, and those who wait for it, belong
-/// to one process.
+/// A child of `fork` may read the value. A fetch and its waiting threads belong to one
+/// process.
 pub(crate) struct SingleFlight<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
     value: ArcSwapOption<T>,
-    /// An error that fetching again cannot mend.
+    /// An error that another fetch would not fix.
     rejection: ArcSwapOption<Error>,
     fetches: PerProcess<Slot<T>>,
 }
 
 type Slot<T> = Mutex<Option<Arc<InFlight<T>>>>;
 
-/// A fetch, for those who wait for its result.
+/// A fetch in progress, shared by the threads that wait for its result.
 struct InFlight<T> {
     done: Wake,
     result: Mutex<Option<Result<Arc<T>, Error>>>,
@@ -37,7 +37,7 @@ impl<T> fmt::Debug for SingleFlight<T> {
     }
 }
 
-/// No foreign code runs while one is held, and it is held briefly.
+/// Locks a mutex. It is held only briefly, and the caller's code never runs under it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -47,8 +47,8 @@ impl<T> Inner<T> {
         self.fetches.get_or_try_init(|| Ok(Mutex::new(None)))
     }
 
-    /// Ends a fetch, so that the next caller finds its value or fetches again. If a
-    /// later fetch has begun, its value counts.
+    /// Ends a fetch: stores its value, and lets the next caller fetch again if there is
+    /// none. The value of a later fetch takes precedence.
     fn end(&self, fetch: &Arc<InFlight<T>>, value: Option<Arc<T>>) {
         let Ok(slot) = self.slot() else {
             return;
@@ -77,14 +77,14 @@ impl<T> SingleFlight<T> {
         self.0.value.load_full()
     }
 
-    /// Whether a fetch is under way.
+    /// Whether a fetch is in progress.
     pub(crate) fn is_fetching(&self) -> bool {
         self.0.slot().is_ok_and(|slot| lock(slot).is_some())
     }
 
-    /// The last value if it is `usable`; otherwise the result of a fetch. One thread
-    /// calls `fetch`, without a lock, and may complete it later. All wait, each as
-    /// long as its call allows.
+    /// Returns the last value if it is `usable`, and otherwise the result of a fetch. One
+    /// thread calls `fetch`, without holding a lock, and may complete it later. All
+    /// callers wait, each within the limits of its call.
     pub(crate) fn get(
         &self,
         call: &Call,
@@ -98,7 +98,8 @@ impl<T> SingleFlight<T> {
             }
             let (in_flight, is_ours) = {
                 let mut slot = lock(self.0.slot()?);
-                // Under the lock: whoever stored a value has ended its fetch already.
+                // Checked under the lock: a thread that stored a value has already ended
+                // its fetch.
                 if let Some(value) = self.value().filter(|value| usable(value)) {
                     return Ok(value);
                 }
@@ -122,8 +123,8 @@ impl<T> SingleFlight<T> {
                 });
             }
             if let Err(e) = call.wait_for_thread(in_flight.done.as_fd()) {
-                // A fetch that outlasts the stall timeout may never end, so the next
-                // call starts another. A cancelled call says nothing about the fetch.
+                // A fetch that exceeds the stall timeout may never end, so the next call
+                // starts another. If this call was cancelled, the fetch goes on.
                 if e.status() == Status::Stalled {
                     self.0.end(&in_flight, None);
                 }
@@ -132,8 +133,8 @@ impl<T> SingleFlight<T> {
             let result = lock(&in_flight.result).clone();
             match result {
                 Some(Ok(value)) => return Ok(value),
-                // The fetching call ran into its own limits, which says nothing about
-                // this call: fetch again.
+                // The fetching call reached its own limits, which do not apply to this
+                // call: fetch again.
                 Some(Err(e)) if !is_ours && e.is_end_of_call() => {}
                 Some(Err(e)) => return Err(e),
                 None => {}
@@ -142,17 +143,17 @@ impl<T> SingleFlight<T> {
     }
 }
 
-/// The duty to end a fetch. If it is dropped, the fetch fails.
+/// Ends a fetch with a result. If it is dropped, the fetch fails.
 pub(crate) struct Completion<T> {
     process: usize,
-    /// Gone with the client that started the fetch.
+    /// Weak, so that a pending fetch does not keep a dropped client alive.
     inner: Weak<Inner<T>>,
     in_flight: Option<Arc<InFlight<T>>>,
 }
 
 impl<T> Completion<T> {
-    /// Whether the result can still be used: not after the client was closed or
-    /// dropped, nor after another fetch has begun.
+    /// Whether the result can still be used. It cannot after the client was closed or
+    /// dropped, or after another fetch began.
     pub(crate) fn is_wanted(&self) -> bool {
         let inner = self.inner.upgrade();
         let slot = inner.as_ref().and_then(|inner| inner.slot().ok());
@@ -170,8 +171,8 @@ impl<T> Completion<T> {
         self.finish(result.map(Arc::new));
     }
 
-    /// Fails, and every later fetch with it: the cause stays, and trying again can do
-    /// harm, such as locking an account.
+    /// Fails this fetch and every later one. For errors that persist, where another
+    /// attempt can do harm, such as locking an account.
     pub(crate) fn reject(mut self, error: Error) {
         if let Some(inner) = self.inner.upgrade() {
             inner.rejection.store(Some(Arc::new(error.clone())));
@@ -184,7 +185,7 @@ impl<T> Completion<T> {
             return;
         };
         if self.process != sys::process() {
-            // Those who wait are in the process that this one was forked from.
+            // The waiting threads are in the parent process.
             std::mem::forget(in_flight);
             return;
         }
@@ -201,7 +202,7 @@ impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         self.finish(Err(Error::new(
             Status::NoToken,
-            "the request for a token was ended without an answer",
+            "the request for a token was dropped without a result",
         )));
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::path::PathBuf;
 
-/// The variable of an access key's id, as the official SDKs name it.
+/// The official SDKs' environment variable for the id of an access key.
 pub(super) const ACCESS_KEY_VARIABLE: &str = "HUAWEICLOUD_SDK_AK";
 
 /// Where credentials came from.
@@ -20,7 +20,7 @@ pub(crate) enum CredentialSource {
 }
 
 impl CredentialSource {
-    /// The name that the ABI has for it.
+    /// Returns the name of the source in the ABI.
     pub(crate) fn name(&self) -> &'static CStr {
         match self {
             CredentialSource::Token => c"token",
@@ -45,14 +45,14 @@ impl fmt::Display for CredentialSource {
                 write!(f, "the access key of the environment ({})", ACCESS_KEY_VARIABLE)
             }
             CredentialSource::Profile(path) => write!(f, "the access key of the file {}", path.display()),
-            CredentialSource::Metadata(place) => {
-                write!(f, "the instance's agency, by its metadata service at {place}")
+            CredentialSource::Metadata(origin) => {
+                write!(f, "the instance's agency, by its metadata service at {origin}")
             }
         }
     }
 }
 
-/// SourceSelector of them to look at.
+/// Which sources to search for credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SourceSelector {
     Default,

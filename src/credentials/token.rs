@@ -10,7 +10,7 @@ use crate::error::{Error, Status};
 
 const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
-/// A token, wiped from memory with its last copy.
+/// A token. It is wiped from memory when its last copy is dropped.
 #[derive(Clone)]
 pub(crate) struct Token(HeaderValue);
 
@@ -33,29 +33,29 @@ impl fmt::Debug for Token {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::LONGEST_TOKEN;
+    use crate::tables::MAX_TOKEN_LENGTH;
 
     #[test]
-    fn a_token_that_no_header_can_carry_is_refused_without_being_shown() {
-        for (token, says) in [
+    fn invalid_token_is_refused_and_not_shown() {
+        for (token, expected) in [
             (&b""[..], "empty"),
             (b"abc-secret\r", "carriage return at byte 10"),
             (b"abc-secret\nX: y", "line feed at byte 10"),
             (b"abc secret", "space"),
             (b"abc-secret\x01", "control character"),
             ("abc-secrét".as_bytes(), "not ASCII"),
-            (&[b'x'; LONGEST_TOKEN + 1], "at most 98304"),
+            (&[b'x'; MAX_TOKEN_LENGTH + 1], "at most 98304"),
         ] {
-            let error = Token::new(token).expect_err(says);
+            let error = Token::new(token).expect_err(expected);
             assert_eq!(error.status(), Status::InvalidToken);
-            assert!(error.message().contains(says), "{error}");
+            assert!(error.message().contains(expected), "{error}");
             assert!(!error.message().contains("secr"), "{error}");
         }
-        assert!(Token::new(&[b'x'; LONGEST_TOKEN]).is_ok());
+        assert!(Token::new(&[b'x'; MAX_TOKEN_LENGTH]).is_ok());
     }
 
     #[test]
-    fn debug_output_hides_a_token() {
+    fn debug_output_of_token_hides_it() {
         let token = Token::new(b"MIIabc+/=token").expect("a token");
         assert_eq!(format!("{token:?} {:?}", token.0), "Token(***) Sensitive");
     }

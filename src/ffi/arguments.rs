@@ -1,4 +1,4 @@
-//! Pointers and strings that the host passes.
+//! Checks and converts pointers and strings of the caller.
 
 use std::ffi::{CStr, c_char};
 
@@ -8,8 +8,8 @@ pub(super) fn null(parameter: &'static str) -> Error {
     Error::argument(Status::NullArgument, parameter, "must not be NULL")
 }
 
-/// An out-parameter: checked for NULL and set to `empty` before anything else,
-/// so that every failure leaves it so.
+/// Checks an out-parameter for NULL, and sets it to `empty`. Called before
+/// anything else, so that it stays empty after every failure.
 ///
 /// # Safety
 /// `out` is NULL or points to writable memory for a `T`, which need not be
@@ -18,18 +18,18 @@ pub(super) unsafe fn out<'a, T>(out: *mut T, empty: T, parameter: &'static str) 
     if out.is_null() {
         return Err(null(parameter));
     }
-    // SAFETY: not NULL, and by contract writable; `write` does not read or
-    // drop what stood there, and afterwards it is initialised.
+    // SAFETY: not NULL, and by contract writable; `write` does not read or drop
+    // the old value, and afterwards it is initialised.
     unsafe {
         out.write(empty);
         Ok(&mut *out)
     }
 }
 
-/// The bytes of a required string.
+/// Returns the bytes of a required string.
 ///
 /// # Safety
-/// `text` is NULL or a NUL-terminated string that stays as it is during `'a`.
+/// `text` is NULL or a NUL-terminated string that does not change during `'a`.
 pub(super) unsafe fn bytes<'a>(text: *const c_char, parameter: &'static str) -> Result<&'a [u8], Error> {
     if text.is_null() {
         return Err(null(parameter));
@@ -38,7 +38,7 @@ pub(super) unsafe fn bytes<'a>(text: *const c_char, parameter: &'static str) -> 
     Ok(unsafe { CStr::from_ptr(text) }.to_bytes())
 }
 
-/// A required string, which must be UTF-8.
+/// Returns a required string, which must be UTF-8.
 ///
 /// # Safety
 /// As for [`bytes`].
@@ -47,7 +47,7 @@ pub(super) unsafe fn text<'a>(text: *const c_char, parameter: &'static str) -> R
     dbss::internal::utf8(unsafe { bytes(text, parameter) }?, parameter)
 }
 
-/// An optional string: NULL is none.
+/// Returns an optional string: none for NULL.
 ///
 /// # Safety
 /// As for [`bytes`].

@@ -4,7 +4,7 @@ use std::ptr;
 
 use super::panic::ffi_value;
 
-/// Bytes that libdbss allocated, and how many. The only structure of this
+/// Bytes that libdbss allocated, and their number. The only structure of this
 /// library whose fields are public.
 ///
 /// A function that fills one overwrites it on entry and never reads it, so it
@@ -24,7 +24,8 @@ impl dbss_buffer {
         len: 0,
     };
 
-    /// Gives `bytes` to the caller, until [`dbss_buffer_free`].
+    /// Passes the ownership of `bytes` to the caller, until
+    /// [`dbss_buffer_free`].
     pub(super) fn from_bytes(bytes: Box<[u8]>) -> dbss_buffer {
         if bytes.is_empty() {
             return dbss_buffer::EMPTY;

@@ -1,4 +1,4 @@
-//! A call from the host into the library, and from the library into the host.
+//! Calls from the host into the library, and from the library into the host.
 
 use std::cell::Cell;
 use std::ptr;
@@ -11,7 +11,7 @@ use super::status::dbss_status;
 use dbss::{Error, Status};
 
 thread_local! {
-    /// Whether the thread's last error has its place.
+    /// Whether the memory for the thread's last error is allocated.
     static READY: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -22,8 +22,8 @@ pub(super) fn ffi_status(body: impl FnOnce() -> Result<(), Error>) -> dbss_statu
     let memory = memory::begin_call();
     if !memory.is_enough() {
         if !READY.get() {
-            // Not even an error could be kept: the C library ends a process that
-            // has no memory for a thread's first.
+            // Even the error cannot be stored: the C library ends the process
+            // if there is no memory for a thread's first thread-local data.
             return Status::OutOfMemory as dbss_status;
         }
         memory.mark();
@@ -48,19 +48,19 @@ pub(super) fn ffi_status(body: impl FnOnce() -> Result<(), Error>) -> dbss_statu
     status
 }
 
-/// Runs the body of a getter that returns a copy: NULL where there is no memory
-/// for it, or a panic.
+/// Runs the body of a getter that returns a copy. Returns NULL if there is no
+/// memory for it, or after a panic.
 pub(super) fn ffi_copy<T>(body: impl FnOnce() -> *mut T) -> *mut T {
-    if memory::has_least() {
+    if memory::has_enough() {
         ffi_value(ptr::null_mut(), body)
     } else {
         ptr::null_mut()
     }
 }
 
-/// Runs a callback of the host. What it calls here it may call as from outside:
-/// the error of the call around it is put aside. It owns nothing that needs to be
-/// dropped (see [`hold_thread`]).
+/// Runs a callback of the host. The callback may call functions of the library,
+/// so the error of the surrounding call is saved and restored. It must not own
+/// anything that needs to be dropped (see [`hold_thread`]).
 pub(super) fn call_host<T>(callback: impl FnOnce() -> T) -> T {
     struct Restore(Option<Arc<dbss_error>>);
     impl Drop for Restore {
@@ -69,7 +69,7 @@ pub(super) fn call_host<T>(callback: impl FnOnce() -> T) -> T {
         }
     }
     if !READY.get() {
-        // The thread has no error to put aside.
+        // The thread has no error to save.
         return hold_thread(callback);
     }
     let _restore = Restore(swap_last_error(None));
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_becomes_a_status_with_the_panics_text() {
+    fn panic_becomes_internal_status_with_panic_text() {
         let status = ffi_status(|| panic!("deliberate {}", 7));
         assert_eq!(status, Status::Internal as dbss_status);
         let error = super::super::error::last_error().expect("a last error");
@@ -93,8 +93,8 @@ mod tests {
     }
 
     #[test]
-    fn a_contained_panic_writes_nothing_to_stderr_and_others_still_do() {
-        // Without the name of the test program.
+    fn only_panic_outside_call_writes_to_stderr() {
+        // The module path without the name of the test program.
         let (_, module) = module_path!().split_once("::").expect("a module of a program");
         let run = |child: &str| {
             let child = &format!("{module}::{child}");

@@ -1,4 +1,4 @@
-//! A caller's function with its data.
+//! A callback function of the caller, with its data.
 
 use std::ffi::c_void;
 
@@ -10,22 +10,23 @@ use super::call::call_host;
 /// @calls any.
 pub type dbss_destroy_fn = Option<unsafe extern "C-unwind" fn(user_data: *mut c_void)>;
 
-/// A function `F` of the caller's, its data, and the end of that.
+/// A function `F` of the caller, its data, and the function that releases the
+/// data.
 pub(super) struct Callback<F> {
     function: F,
     user_data: *mut c_void,
     destroy: dbss_destroy_fn,
 }
 
-// SAFETY: the header tells the caller on which threads a callback runs, and to
-// make its data fit for that; the library itself only hands the pointer back.
+// SAFETY: the header says on which threads a callback runs, and the caller's
+// data must be suitable for them; the library only passes the pointer back.
 unsafe impl<F: Send> Send for Callback<F> {}
 // SAFETY: as above.
 unsafe impl<F: Sync> Sync for Callback<F> {}
 
 impl<F> Callback<F> {
-    /// Takes over the data: `destroy` runs when the value is dropped, so also
-    /// when a setter refuses it.
+    /// Takes ownership of the data. `destroy` runs when the value is dropped,
+    /// also when a setter fails.
     pub(super) fn new(function: F, user_data: *mut c_void, destroy: dbss_destroy_fn) -> Callback<F> {
         Callback {
             function,
@@ -36,15 +37,14 @@ impl<F> Callback<F> {
 }
 
 impl<F: Copy> Callback<F> {
-    /// Lets `call` call the function with its data.
+    /// Runs `call` with the function and its data.
     pub(super) fn call<T>(&self, call: impl FnOnce(F, *mut c_void) -> T) -> T {
         call_host(|| call(self.function, self.user_data))
     }
 }
 
 impl<F: Copy> Callback<Option<F>> {
-    /// The same with its function; none, and the data is let go, where there is
-    /// no function.
+    /// Unwraps the function. If it is NULL, returns none and releases the data.
     pub(super) fn with_function(mut self) -> Option<Callback<F>> {
         let function = self.function?;
         Some(Callback::new(function, self.user_data, self.destroy.take()))

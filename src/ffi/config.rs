@@ -15,8 +15,8 @@ use dbss::internal::Config;
 /// A configuration under construction. dbss_context_new() copies it, so it can
 /// be changed or freed afterwards, and used for several contexts.
 ///
-/// Each setter checks its value at once; when it fails, the configuration stays
-/// as it was.
+/// Each setter checks its value immediately. When it fails, the configuration
+/// is not changed.
 ///
 /// @threads any.
 pub struct dbss_config {
@@ -27,7 +27,7 @@ impl Handle for dbss_config {
     type Value = Mutex<Config>;
 }
 
-/// Lets `change` work on the configuration behind `config`.
+/// Runs `change` on the configuration behind `config`.
 ///
 /// # Safety
 /// As for [`Handle::borrow`].
@@ -37,12 +37,12 @@ pub(super) unsafe fn with_config<T>(
 ) -> Result<T, Error> {
     // SAFETY: the same contract.
     let config = unsafe { dbss_config::borrow(config, "config") }?;
-    // A setter assigns last, so a panic leaves nothing half-set.
+    // Setters assign last, so the value is consistent even after a panic.
     let mut config = config.lock().unwrap_or_else(PoisonError::into_inner);
     let result = change(&mut config);
     let discarded = config.take_discarded();
     drop(config);
-    // The caller's destructors run here, outside of the lock.
+    // The caller's destroy functions run here, outside of the lock.
     drop(discarded);
     result
 }
@@ -61,25 +61,25 @@ pub unsafe extern "C" fn dbss_config_new(out_config: *mut *mut dbss_config) -> d
     })
 }
 
-/// Frees a configuration and wipes the secrets in it. Contexts made from it are
-/// not affected.
+/// Frees a configuration and wipes its secrets. Contexts made from it are not
+/// affected.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_free(config: *mut dbss_config) {
     // SAFETY: the header's rules are the contract of `release`.
     ffi_value((), || unsafe { dbss_config::release(config) });
 }
 
-/// Sets the region, such as "cn-north-4". Unless an endpoint is set too, the
-/// endpoint is found as the official SDKs find it: the variable
-/// HUAWEICLOUD_SDK_REGION_DBSS_{REGION} (upper case, "_" for "-"), read when
-/// the context is made; else what the regions file
-/// (HUAWEICLOUD_SDK_REGIONS_FILE, or ~/.huaweicloud/regions.yaml) has for the
-/// service DBSS; else https://dbss.{region}.myhuaweicloud.com. The region's
-/// name is also that of the project that is looked up where none is given.
+/// Sets the region, such as "cn-north-4". Unless an endpoint is set too, it is
+/// determined when the context is made, as in the official SDKs: from the
+/// variable HUAWEICLOUD_SDK_REGION_DBSS_{REGION} (upper case, "_" for "-");
+/// else from the service DBSS in the regions file
+/// (HUAWEICLOUD_SDK_REGIONS_FILE, or ~/.huaweicloud/regions.yaml); else it is
+/// https://dbss.{region}.myhuaweicloud.com. If no project is set, the project
+/// with the region's name is looked up.
 ///
 /// @param config required.
-/// @param region required. 1 to 63 characters of a-z, 0-9 and "-". A region
-///   that this library has never heard of is as good as any.
+/// @param region required. 1 to 63 characters of a-z, 0-9 and "-". Regions that
+///   this library does not know are accepted too.
 /// @errors INVALID_ENDPOINT
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_region(
@@ -95,11 +95,12 @@ pub unsafe extern "C" fn dbss_config_set_region(
 /// region's.
 ///
 /// @param config required.
-/// @param endpoint required. https, or http, with a host, and maybe a port and
-///   a path; no user, query or fragment. Up to 16 URLs, separated by commas, in
-///   the order of preference: where one cannot be reached (no such host, no
-///   connection) the next one is tried, and used from then on. Plain http to a
-///   host other than this machine also needs the option "allow_plaintext".
+/// @param endpoint required. https or http, with a host and optionally a port
+///   and a path, but no user, query or fragment. Up to 16 URLs, separated by
+///   commas, in the order of preference. If one cannot be reached (no such
+///   host, no connection), the next one is tried, and used from then on. Plain
+///   http to a host other than this machine also needs the option
+///   "allow_plaintext".
 /// @errors INVALID_ENDPOINT
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_endpoint(
@@ -110,14 +111,14 @@ pub unsafe extern "C" fn dbss_config_set_endpoint(
     ffi_status(|| unsafe { with_config(config, |c| c.set_endpoint(text(endpoint, "endpoint")?)) })
 }
 
-/// Sets the IAM token that is sent with each request (X-Auth-Token), in place
-/// of other credentials: the last that were set count. Tokens live 24 hours:
-/// dbss_context_set_token() replaces it later.
+/// Sets the IAM token that is sent with each request (X-Auth-Token), instead of
+/// other credentials. The credentials that were set last count. Tokens are
+/// valid for 24 hours: dbss_context_set_token() replaces it later.
 ///
 /// @param config required.
 /// @param token required, bytes, secret. 1 to 98304 (96 KiB) visible ASCII
-///   characters, so no space and no line end. The library wipes its copy when
-///   it is no longer needed; wipe your own.
+///   characters, so no space and no line ending. The library wipes its copy
+///   when it is no longer needed; wipe your own.
 /// @errors INVALID_TOKEN
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_token(
@@ -128,19 +129,19 @@ pub unsafe extern "C" fn dbss_config_set_token(
     ffi_status(|| unsafe { with_config(config, |c| c.set_token(bytes(token, "token")?)) })
 }
 
-/// Sets an access key (AK and SK), with which each request is signed
-/// (SDK-HMAC-SHA256), in place of other credentials. Unlike a token a permanent
-/// key does not expire.
+/// Sets an access key (AK and SK) that signs each request (SDK-HMAC-SHA256),
+/// instead of other credentials. Unlike a token, a permanent key does not
+/// expire.
 ///
-/// A refused signature is never tried again: five wrong ones in a row lock a
-/// key for five minutes.
+/// After a rejected signature the request is not retried, because five wrong
+/// ones in a row lock a key for five minutes.
 ///
 /// @param config required.
 /// @param access_key required, bytes. 1 to 1024 visible ASCII characters.
 /// @param secret_key required, bytes, secret. 1 to 1024 visible ASCII
 ///   characters.
-/// @param security_token optional, bytes, secret. That of a temporary key, up
-///   to 98304 characters; NULL for a permanent one.
+/// @param security_token optional, bytes, secret. The security token of a
+///   temporary key, up to 98304 characters; NULL for a permanent key.
 /// @errors INVALID_ACCESS_KEY
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_access_key(
@@ -165,14 +166,14 @@ pub unsafe extern "C" fn dbss_config_set_access_key(
     })
 }
 
-/// Sets the IAM user who logs in for a token, in place of other credentials.
-/// The first call that needs a token logs in, for all threads. The token is
-/// kept, and renewed before it expires and once for each call for which the
-/// service refuses it. It is for the project of "project_id", else for that of
-/// the region. The option "iam_endpoint" says where IAM is.
+/// Sets the IAM user who logs in for a token, instead of other credentials. The
+/// first call that needs a token logs in for all threads. The token is cached,
+/// and refreshed before it expires, and once for each call when the service
+/// rejects it. It is for the project of "project_id", else for that of the
+/// region. The option "iam_endpoint" sets the URL of IAM.
 ///
-/// A login that IAM has refused is not tried again by the same context, since
-/// several wrong ones lock a user; its calls then fail with the same error.
+/// After IAM rejects a login, the same context does not repeat it, because
+/// several wrong logins lock a user. Later calls then fail with the same error.
 ///
 /// @param config required.
 /// @param user required. 1 to 1024 bytes.
@@ -200,16 +201,16 @@ pub unsafe extern "C" fn dbss_config_set_iam_user(
     })
 }
 
-/// Sets any option by its key. The options, which dbss_option_key() and its
-/// sisters list at run time:
+/// Sets any option by its key. These are the options, which dbss_option_key()
+/// and related functions also list at run time:
 ///
 /// {OPTIONS config}
 ///
-/// A value is text in the form of its option's type: "text", "id", "url",
-/// "secret" and "path" as they are (a path is bytes, it need not be UTF-8);
-/// "milliseconds", "bytes" and "number" in decimal digits, or "-1" for no limit
-/// where the option says so; "mode" in octal digits; "boolean" as true or
-/// false; "day" such as 2026-11-24; "choice" as one of its words.
+/// A value is text in the format of its option's type: "text", "id", "url",
+/// "secret" and "path" unchanged (a path need not be UTF-8); "milliseconds",
+/// "bytes" and "number" in decimal digits, or "-1" for no limit if the option
+/// allows it; "mode" in octal digits; "boolean" as true or false; "day" such as
+/// 2026-11-24; "choice" as one of its words.
 ///
 /// @param config required.
 /// @param key required, option of config.

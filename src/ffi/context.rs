@@ -1,4 +1,5 @@
-//! `dbss_context`: a service, its credentials and connections.
+//! `dbss_context`: a client of the service, with its credentials and
+//! connections.
 
 use std::ffi::c_char;
 use std::ptr;
@@ -13,11 +14,11 @@ use super::status::dbss_status;
 use dbss::internal::{self, ActiveOperation};
 use dbss::{Client, Error};
 
-/// A service, the credentials for it and the connections to it, which stay open
-/// between calls. Make one and share it.
+/// A client of the service, with its credentials and its connections, which
+/// stay open between calls. Make one and share it.
 ///
-/// After fork() a child may go on using the contexts that it inherited: it
-/// opens connections of its own and leaves the parent's alone.
+/// After fork() a child may use the contexts that it inherited. It opens its
+/// own connections and does not use those of the parent.
 ///
 /// @threads any.
 pub struct dbss_context {
@@ -28,8 +29,8 @@ impl Handle for dbss_context {
     type Value = Client;
 }
 
-/// A client for one call: with its project, NULL for the context's, and what it runs
-/// under.
+/// Returns a client for one call, with its operation and its project (NULL for
+/// the context's default).
 ///
 /// # Safety
 /// `ctx` is as for [`Handle::borrow`]; `project` is NULL or NUL-terminated.
@@ -52,18 +53,19 @@ pub(super) unsafe fn client_of(
     })
 }
 
-/// Makes a context from a configuration. No request is sent, but files and the
-/// environment are read now. The trusted certificates are those of "ca_file"
-/// where that is set, else the system's, else (where the system has none) those
-/// built in. For a region without an endpoint, the environment and the regions
-/// file are read. With the option "credentials", the credentials that it names.
+/// Makes a context from a configuration. It sends no request, but reads files
+/// and the environment: the trusted certificates, which are those of "ca_file"
+/// if it is set, else the system's, else (if the system has none) the built-in
+/// ones; the endpoint of a region, from the environment and the regions file,
+/// unless an endpoint is set; and the credentials that the option "credentials"
+/// names.
 ///
 /// @param config required.
 /// @param out_ctx required.
-/// @errors NOT_CONFIGURED (no region or endpoint, a half of an access key, a
-///   part of an IAM user, or "credentials" names a place that has none);
-///   INVALID_CREDENTIALS; INVALID_ENDPOINT (a region's); PLAINTEXT_REFUSED;
-///   FILE (a file cannot be read); INVALID_VALUE (the CA file holds no
+/// @errors NOT_CONFIGURED (no region or endpoint, an incomplete access key or
+///   IAM user, or "credentials" names a source that has none);
+///   INVALID_CREDENTIALS; INVALID_ENDPOINT (of a region); PLAINTEXT_REFUSED;
+///   FILE (a file cannot be read); INVALID_VALUE (the CA file has no
 ///   certificate)
 /// @blocks files.
 #[unsafe(no_mangle)]
@@ -82,9 +84,9 @@ pub unsafe extern "C" fn dbss_context_new(
     })
 }
 
-/// Replaces the credentials by a token. Calls that start afterwards use the new
-/// one; calls under way finish with the old ones. When it fails, the old ones
-/// stay.
+/// Replaces the credentials by a token. Calls that start afterwards use the
+/// token; running calls finish with the old credentials. On failure the old
+/// credentials stay.
 ///
 /// @param ctx required.
 /// @param token required, bytes, secret. As for dbss_config_set_token().
@@ -98,9 +100,9 @@ pub unsafe extern "C" fn dbss_context_set_token(ctx: *mut dbss_context, token: *
     })
 }
 
-/// Cancels all calls on this context that are under way in this process, open
-/// streams included: they end with DBSS_ERR_CANCELLED. Calls that start
-/// afterwards run, under the same operations too.
+/// Cancels all running calls on this context in this process, including open
+/// streams: they end with DBSS_ERR_CANCELLED. Calls that start afterwards are
+/// not affected, even under the same operations.
 ///
 /// @blocks briefly.
 #[unsafe(no_mangle)]
@@ -113,13 +115,14 @@ pub unsafe extern "C" fn dbss_context_cancel_all(ctx: *mut dbss_context) {
     });
 }
 
-/// Closes a context: ends its calls under way in this process with
-/// DBSS_ERR_CANCELLED, open streams included, and later ones with
-/// DBSS_ERR_CLOSED; closes its idle connections; releases its log function and
-/// its token provider, whose destroy functions run now or when the last call under
-/// way has ended. It waits for nothing and may be called in a callback. Closing it
-/// again does nothing. The context still has to be freed, when nothing can use it
-/// any more. The operation of an open stream is the stream's until that is closed.
+/// Closes a context. Running calls in this process, including open streams, end
+/// with DBSS_ERR_CANCELLED, and later ones fail with DBSS_ERR_CLOSED. Idle
+/// connections are closed. The log function and the token provider are
+/// released: their destroy functions run now or when the last running call has
+/// ended. Closing does not wait, may be called in a callback, and does nothing
+/// the second time. The context still has to be freed when nothing uses it any
+/// more. The operation of an open stream belongs to the stream until the stream
+/// is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_close(ctx: *mut dbss_context) {
     ffi_value((), || {
@@ -130,8 +133,8 @@ pub unsafe extern "C" fn dbss_context_close(ctx: *mut dbss_context) {
     });
 }
 
-/// Frees a context: closes its idle connections and wipes its secrets. Calls
-/// under way are not disturbed: they hold what they need until they end.
+/// Frees a context: closes its idle connections and wipes its secrets. Running
+/// calls are not affected: they keep what they need until they end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_free(ctx: *mut dbss_context) {
     // SAFETY: the header's rules are the contract of `release`.

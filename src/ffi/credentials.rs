@@ -1,4 +1,4 @@
-//! `dbss_credentials`: credentials that were found, without what is secret.
+//! `dbss_credentials`: a description of credentials, without their secrets.
 
 use std::ffi::{CString, c_char};
 use std::ptr;
@@ -17,7 +17,7 @@ use super::panic::ffi_value;
 use super::status::dbss_status;
 use dbss::internal;
 
-/// Credentials that were found, for people and logs: nothing in it is secret.
+/// A description of credentials, for people and logs. It contains no secrets.
 ///
 /// @threads any.
 pub struct dbss_credentials {
@@ -37,16 +37,15 @@ impl Handle for dbss_credentials {
     type Value = CredentialsInfo;
 }
 
-/// Finds the credentials that a call would use now, in the same way: by asking
-/// the token provider, logging in, or asking the metadata service, where that
-/// is configured and has not been done yet. dbss_context_check() tells whether
-/// the service accepts them.
+/// Finds the credentials that a call would use now, in the same way as a call:
+/// if necessary, it calls the token provider, logs in, or queries the metadata
+/// service. dbss_context_check() checks whether the service accepts them.
 ///
 /// @param ctx required.
 /// @param out_credentials required.
 /// @errors NOT_CONFIGURED (there are none); NO_TOKEN; INVALID_CREDENTIALS;
 ///   SERVICE, BAD_REQUEST, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, THROTTLED,
-///   SERVER, REDIRECTED, UNEXPECTED_RESPONSE (here of IAM and the metadata
+///   SERVER, REDIRECTED, UNEXPECTED_RESPONSE (from IAM or the metadata
 ///   service); NETWORK*
 /// @blocks network.
 #[unsafe(no_mangle)]
@@ -84,13 +83,13 @@ pub unsafe extern "C" fn dbss_context_find_credentials(
     })
 }
 
-/// Checks that the service accepts the credentials, by asking it for an
-/// instance of the project; nothing is downloaded or changed.
+/// Checks that the service accepts the credentials, by listing one instance of
+/// the project. Nothing is downloaded or changed.
 ///
 /// @param ctx required.
 /// @param project optional. The project's id; NULL for the context's.
-/// @errors INVALID_ID; UNAUTHENTICATED (it does not); FORBIDDEN (it knows them,
-///   and does not allow that); as dbss_context_find_credentials
+/// @errors INVALID_ID; UNAUTHENTICATED (it does not accept them); FORBIDDEN (it
+///   accepts them, but does not allow this); as dbss_context_find_credentials
 /// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_check(
@@ -104,8 +103,9 @@ pub unsafe extern "C" fn dbss_context_check(
     })
 }
 
-/// Where they come from: "token", "access_key", "token_provider", "iam_user",
-/// "environment", "profile" or "metadata". Newer versions may have more.
+/// Where the credentials come from: "token", "access_key", "token_provider",
+/// "iam_user", "environment", "profile" or "metadata". Newer versions may add
+/// more.
 ///
 /// @return static.
 #[unsafe(no_mangle)]
@@ -114,7 +114,7 @@ pub unsafe extern "C" fn dbss_credentials_source(credentials: *const dbss_creden
     unsafe { dbss_credentials::read(credentials, ptr::null(), |info| info.source.as_ptr()) }
 }
 
-/// The same in words, with the variable, file or address.
+/// A description of the source, with the variable, file or address.
 ///
 /// @return borrowed.
 #[unsafe(no_mangle)]
@@ -123,9 +123,9 @@ pub unsafe extern "C" fn dbss_credentials_description(credentials: *const dbss_c
     unsafe { dbss_credentials::read(credentials, ptr::null(), |info| info.description.as_ptr()) }
 }
 
-/// Whose they are: the user's name, or the access key without its middle.
+/// The user's name, or the access key with its middle masked.
 ///
-/// @return borrowed, nullable. NULL where that is not known.
+/// @return borrowed, nullable. NULL if it is not known.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_name(credentials: *const dbss_credentials) -> *const c_char {
     let name = |info: &CredentialsInfo| info.name.as_ref().map_or(ptr::null(), |name| name.as_ptr());
@@ -133,10 +133,9 @@ pub unsafe extern "C" fn dbss_credentials_name(credentials: *const dbss_credenti
     unsafe { dbss_credentials::read(credentials, ptr::null(), name) }
 }
 
-/// The id of the project that calls use when they are given none, as far as it
-/// is known without a look-up.
+/// The id of the default project of calls, if it is known without a look-up.
 ///
-/// @return borrowed, nullable. NULL where it is not known.
+/// @return borrowed, nullable. NULL if it is not known.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_project(credentials: *const dbss_credentials) -> *const c_char {
     let project = |info: &CredentialsInfo| info.project.as_ref().map_or(ptr::null(), |id| id.as_ptr());
@@ -144,17 +143,17 @@ pub unsafe extern "C" fn dbss_credentials_project(credentials: *const dbss_crede
     unsafe { dbss_credentials::read(credentials, ptr::null(), project) }
 }
 
-/// When they expire.
+/// When the credentials expire.
 ///
-/// @return unit unix-ms, none -1. -1 where that is not known, and when they do
-///   not.
+/// @return unit unix-ms, none -1. -1 if they do not expire, or if it is not
+///   known.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_expires_ms(credentials: *const dbss_credentials) -> i64 {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { dbss_credentials::read(credentials, -1, |info| info.expires_ms) }
 }
 
-/// Frees what was found.
+/// Frees the description.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_credentials_free(credentials: *mut dbss_credentials) {
     // SAFETY: the header's rules are the contract of `release`.

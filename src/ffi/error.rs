@@ -11,17 +11,16 @@ use super::panic::ffi_value;
 use super::status::dbss_status;
 use dbss::{Error, Status};
 
-/// Why a call failed: a status, a sentence, and all that the service and the
-/// operating system said. It never changes.
+/// Why a call failed: a status, a message, and the details from the service and
+/// the operating system. It never changes.
 ///
-/// There are two ways to hold one: dbss_last_error() lends that of the thread,
-/// and dbss_error_take() gives it to you.
+/// There are two ways to get one: dbss_last_error() lends the thread's last
+/// error, and dbss_error_take() passes it to you.
 ///
 /// @threads any.
 pub struct dbss_error {
     error: Error,
-    // The getters hand out NUL-terminated strings that live as long as the
-    // error does.
+    // The getters return these strings, which live as long as the error.
     message: CString,
     parameter: Option<CString>,
     service_code: Option<CString>,
@@ -39,8 +38,8 @@ thread_local! {
 }
 
 pub(super) fn clear_last_error() {
-    // A call from a thread-local destructor finds the slot gone; then there
-    // is nothing to clear and nowhere to keep an error.
+    // In a thread-local destructor the slot may be gone. Then there is nothing
+    // to clear, and errors are not stored.
     let old = LAST.try_with(|last| last.borrow_mut().take());
     drop(old);
 }
@@ -58,14 +57,14 @@ pub(super) fn last_error() -> Option<Error> {
     LAST.with(|last| last.borrow().as_ref().map(|e| e.error.clone()))
 }
 
-/// C strings end at the first NUL, so one inside a service's text becomes
-/// U+FFFD.
+/// Makes a C string. A NUL inside a text of the service becomes U+FFFD.
 pub(super) fn c_string(text: &str) -> CString {
     CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default()
 }
 
 impl dbss_error {
-    /// That there is no memory is one for all, and made before.
+    /// Makes an error for C. The error for a lack of memory is shared, and made
+    /// in advance.
     pub(super) fn of(error: Error) -> Arc<dbss_error> {
         static SHARED: OnceBox<Arc<dbss_error>> = OnceBox::new();
         if !error.is_shared() {
@@ -102,7 +101,7 @@ fn into_raw(error: Arc<dbss_error>) -> *mut dbss_error {
     Arc::into_raw(error).cast_mut()
 }
 
-/// An error given to the caller, or NULL for none.
+/// Passes an error to the caller, or NULL for none.
 pub(super) fn owned_error(error: Option<Error>) -> *mut dbss_error {
     error.map_or(ptr::null_mut(), |e| into_raw(dbss_error::of(e)))
 }
@@ -118,7 +117,7 @@ unsafe fn read<T: Copy>(error: *const dbss_error, fallback: T, field: impl FnOnc
     })
 }
 
-/// Reads one string field; NULL where it is absent.
+/// Reads one string field. NULL if it is missing.
 ///
 /// # Safety
 /// As for [`read`].
@@ -132,11 +131,11 @@ unsafe fn read_text(
 }
 
 /// The error of this thread's last call of a function that can fail. Other
-/// functions, such as getters, neither set nor clear it. Do not free it or hand
+/// functions, such as getters, neither set nor clear it. Do not free it or pass
 /// it to another thread; use dbss_error_take() for that.
 ///
 /// @return borrowed until next error, nullable. NULL when that call succeeded,
-///   and when there was none.
+///   or when there was no call.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_last_error() -> *const dbss_error {
     ffi_value(ptr::null(), || {
@@ -145,7 +144,7 @@ pub extern "C" fn dbss_last_error() -> *const dbss_error {
     })
 }
 
-/// The same error, given to you: for as long as you like, on any thread.
+/// Takes the same error: it is yours until you free it, on any thread.
 /// Afterwards dbss_last_error() is NULL on this thread.
 ///
 /// @return owned, nullable. NULL when there is no error.
@@ -182,10 +181,10 @@ pub unsafe extern "C" fn dbss_error_status(error: *const dbss_error) -> dbss_sta
     }
 }
 
-/// One line for a person: what was wrong and what to do, with the service's
-/// words and request id where there are any. It holds no secret and no control
-/// characters. The wording may change between versions: programs should use the
-/// other getters.
+/// One line for people: what was wrong and what to do, with the service's
+/// message and request id if there are any. It contains no secrets and no
+/// control characters. The wording may change between versions, so programs
+/// should use the other getters.
 ///
 /// @return borrowed, for NULL "".
 #[unsafe(no_mangle)]
@@ -194,10 +193,10 @@ pub unsafe extern "C" fn dbss_error_message(error: *const dbss_error) -> *const 
     unsafe { read(error, c"".as_ptr(), |e| e.message.as_ptr()) }
 }
 
-/// The name of the parameter or option at fault: always for a status of the group
-/// DBSS_ERR_ARGUMENT that is about one, seldom for others.
+/// The name of the parameter or option at fault. It is always set for a status
+/// of the group DBSS_ERR_ARGUMENT that is about one, and rarely for others.
 ///
-/// @return borrowed, nullable. NULL where no parameter is at fault.
+/// @return borrowed, nullable. NULL if no parameter is at fault.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_parameter(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
@@ -214,20 +213,20 @@ pub unsafe extern "C" fn dbss_error_http_status(error: *const dbss_error) -> i32
 }
 
 /// The service's own error code, such as "DBSS.10021004" or "APIG.0301". A code
-/// that came as a number is given in decimal.
+/// that was sent as a number is in decimal.
 ///
-/// @return borrowed, nullable. NULL where the service sent none.
+/// @return borrowed, nullable. NULL if the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_service_code(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
     unsafe { read_text(error, |e| e.service_code.as_ref()) }
 }
 
-/// The service's own words, as it sent them: bytes that are not UTF-8, and
-/// U+0000, are replaced by U+FFFD, credentials of this context by "***";
-/// control characters are kept.
+/// The service's own error message, unchanged except that bytes that are not
+/// UTF-8, and U+0000, are replaced by U+FFFD, and credentials of this context
+/// by "***". It may contain control characters.
 ///
-/// @return borrowed, nullable. NULL where the service sent none.
+/// @return borrowed, nullable. NULL if the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_service_message(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
@@ -237,24 +236,24 @@ pub unsafe extern "C" fn dbss_error_service_message(error: *const dbss_error) ->
 /// The service's id of this call (header X-Request-Id, or request_id in the
 /// body). Quote it to the service's support.
 ///
-/// @return borrowed, nullable. NULL where the service sent none.
+/// @return borrowed, nullable. NULL if the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_request_id(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
     unsafe { read_text(error, |e| e.request_id.as_ref()) }
 }
 
-/// The encoded message that explains a refused authorization; an API of the
-/// service decodes it.
+/// The encoded message that explains a refused authorization. An API of the
+/// service can decode it.
 ///
-/// @return borrowed, nullable. NULL where the service sent none.
+/// @return borrowed, nullable. NULL if the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_encoded_authorization_message(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
     unsafe { read_text(error, |e| e.encoded_authorization_message.as_ref()) }
 }
 
-/// How many entries the "details" of the error body have.
+/// The number of entries in the "details" of the error body.
 ///
 /// @return count.
 #[unsafe(no_mangle)]
@@ -266,7 +265,7 @@ pub unsafe extern "C" fn dbss_error_detail_count(error: *const dbss_error) -> us
 /// The error code of one of the "details".
 ///
 /// @param index index of dbss_error_detail_count.
-/// @return borrowed, nullable. NULL where the entry has none, and past the last
+/// @return borrowed, nullable. NULL if the entry has none, or past the last
 ///   one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_detail_code(error: *const dbss_error, index: usize) -> *const c_char {
@@ -277,7 +276,7 @@ pub unsafe extern "C" fn dbss_error_detail_code(error: *const dbss_error, index:
 /// The message of one of the "details".
 ///
 /// @param index index of dbss_error_detail_count.
-/// @return borrowed, nullable. NULL where the entry has none, and past the last
+/// @return borrowed, nullable. NULL if the entry has none, or past the last
 ///   one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_detail_message(error: *const dbss_error, index: usize) -> *const c_char {
@@ -294,8 +293,8 @@ pub const DBSS_CANCELLED_BY_CLOSE: i32 = 3;
 /// A callback ended the call.
 pub const DBSS_CANCELLED_BY_CALLBACK: i32 = 4;
 
-/// What cancelled the call, for DBSS_ERR_CANCELLED; newer versions may have
-/// more values.
+/// What cancelled the call, for DBSS_ERR_CANCELLED. Newer versions may add
+/// values.
 ///
 /// @return one of DBSS_CANCELLED_BY_, none 0.
 #[unsafe(no_mangle)]
@@ -304,7 +303,7 @@ pub unsafe extern "C" fn dbss_error_cancelled_by(error: *const dbss_error) -> i3
     unsafe { read(error, 0, |e| e.error.cancelled_by().map_or(0, |by| by as i32)) }
 }
 
-/// How many reports may be the one that was created, for DBSS_ERR_AMBIGUOUS.
+/// The number of reports that may be the created one, for DBSS_ERR_AMBIGUOUS.
 ///
 /// @return count.
 #[unsafe(no_mangle)]
@@ -313,7 +312,7 @@ pub unsafe extern "C" fn dbss_error_candidate_count(error: *const dbss_error) ->
     unsafe { read(error, 0, |e| e.candidates.len()) }
 }
 
-/// The id of a report that may be the one that was created.
+/// The id of a report that may be the created one.
 ///
 /// @param index index of dbss_error_candidate_count.
 /// @return borrowed, nullable. NULL past the last one.
@@ -324,9 +323,9 @@ pub unsafe extern "C" fn dbss_error_candidate(error: *const dbss_error, index: u
 }
 
 /// Where the service redirected to, for DBSS_ERR_REDIRECTED: the header
-/// Location as it came, without secrets.
+/// Location unchanged, but without secrets.
 ///
-/// @return borrowed, nullable. NULL where there is none.
+/// @return borrowed, nullable. NULL if there is none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_redirect_target(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
@@ -336,14 +335,14 @@ pub unsafe extern "C" fn dbss_error_redirect_target(error: *const dbss_error) ->
 /// The file or directory at fault, such as the file that exists already
 /// (DBSS_ERR_FILE_EXISTS).
 ///
-/// @return borrowed, nullable, bytes. NULL where no file is at fault.
+/// @return borrowed, nullable, bytes. NULL if no file is at fault.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_error_path(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read_text`.
     unsafe { read_text(error, |e| e.path.as_ref()) }
 }
 
-/// The value of errno with which the operating system refused.
+/// The value of errno that the operating system returned.
 ///
 /// @return none 0.
 #[unsafe(no_mangle)]
@@ -352,8 +351,8 @@ pub unsafe extern "C" fn dbss_error_os_code(error: *const dbss_error) -> i32 {
     unsafe { read(error, 0, |e| e.error.os_code().unwrap_or(0)) }
 }
 
-/// Whether the cause passes by itself (throttling, a failing server, a broken
-/// or stalled connection, a timeout), so that the same call may succeed later.
+/// Whether the cause is temporary (throttling, a failing server, a broken or
+/// stalled connection, a timeout), so that the same call may succeed later.
 ///
 /// @return boolean.
 #[unsafe(no_mangle)]
@@ -362,7 +361,7 @@ pub unsafe extern "C" fn dbss_error_is_retryable(error: *const dbss_error) -> i3
     unsafe { read(error, 0, |e| e.error.is_retryable().into()) }
 }
 
-/// How long the service asks to wait before the next attempt (header
+/// The wait before the next attempt that the service requests (header
 /// Retry-After, in seconds or as a date).
 ///
 /// @return unit ms, none -1.
@@ -377,8 +376,8 @@ pub unsafe extern "C" fn dbss_error_retry_after_ms(error: *const dbss_error) -> 
     unsafe { read(error, -1, milliseconds) }
 }
 
-/// How many requests were made before the call gave up, those for credentials and
-/// projects not counted.
+/// The number of requests before the call gave up, without those for
+/// credentials and projects.
 ///
 /// @return count.
 #[unsafe(no_mangle)]

@@ -1,4 +1,4 @@
-//! Handles: opaque C types, and the Rust values behind them.
+//! Handles: opaque C types and the Rust values behind them.
 
 use std::sync::Arc;
 
@@ -6,20 +6,21 @@ use super::arguments::null;
 use super::panic::ffi_value;
 use dbss::Error;
 
-/// Ties an opaque C type to the Rust value behind it, so that a pointer can
-/// only become the value that it was made from: another cast does not compile.
+/// Connects an opaque C type with the Rust value behind it. A pointer can only
+/// be converted to the type that it was made from; another cast does not
+/// compile.
 ///
-/// Handles are reference counted. A call takes its own reference first, so a
-/// handle may be freed by another thread while the call runs.
+/// Handles are reference counted. A call takes its own reference first, so
+/// another thread may free a handle while the call runs.
 pub(super) trait Handle: Sized {
     type Value: Send + Sync;
 
-    /// Gives the value to the caller, until [`Handle::release`].
+    /// Passes the value to the caller, until [`Handle::release`].
     fn into_handle(value: Arc<Self::Value>) -> *mut Self {
         Arc::into_raw(value).cast::<Self>().cast_mut()
     }
 
-    /// A reference of our own to the value behind a caller's handle.
+    /// Returns a new reference to the value behind a caller's handle.
     ///
     /// # Safety
     /// `handle` is NULL, or came from [`Handle::into_handle`] of this type and
@@ -38,13 +39,13 @@ pub(super) trait Handle: Sized {
         }
     }
 
-    /// Reads one field of the value; `fallback` for NULL.
+    /// Reads one field of the value. Returns `fallback` for NULL.
     ///
     /// # Safety
     /// As for [`Handle::borrow`].
     unsafe fn read<T>(handle: *const Self, fallback: T, field: impl FnOnce(&Self::Value) -> T) -> T {
-        // SAFETY: the same contract. The name would only serve an error, which
-        // no getter sets.
+        // SAFETY: the same contract. The parameter name is only for errors,
+        // which getters do not report.
         let read = || {
             unsafe { Self::borrow(handle, "") }
                 .ok()
@@ -53,7 +54,7 @@ pub(super) trait Handle: Sized {
         ffi_value(None, read).unwrap_or(fallback)
     }
 
-    /// Ends the caller's ownership. NULL does nothing.
+    /// Ends the caller's ownership. Does nothing for NULL.
     ///
     /// # Safety
     /// As for [`Handle::borrow`]; the handle is not used afterwards.

@@ -1,16 +1,16 @@
-//! The C ABI of the crate `dbss`, and nothing else: one file for each C type.
+//! The C ABI of the crate `dbss`: one file for each C type.
 //!
-//! Functions here translate and hold no logic: pointers and strings become
-//! Rust values, the call goes to [`dbss`], and its error becomes a status, the
-//! thread's last error and the operation's. The doc comments are the header's,
-//! so they speak to a C programmer. `include/dbss.h` is generated from these
-//! files by `build.rs`, in the order of `SECTIONS` there.
+//! The functions only translate: pointers and strings become Rust values, the
+//! function calls [`dbss`], and an error becomes a status, the thread's last
+//! error and the operation's. The doc comments are copied to the header, so
+//! they address C programmers. `build.rs` generates `include/dbss.h` from these
+//! files, in the order of its `SECTIONS`.
 
-// The boundary itself: raw pointers come in, exported symbols go out.
+// The C boundary: it takes raw pointers and exports symbols.
 #![allow(unsafe_code)]
-// The C names are the names.
+// C names are used unchanged.
 #![allow(non_camel_case_types)]
-// What a pointer must be stands in the header's rules, once for all functions.
+// The header's rules define the requirements of pointers for all functions.
 #![allow(clippy::missing_safety_doc)]
 
 mod arguments;

@@ -1,4 +1,4 @@
-//! `dbss_log_record`: what a context tells.
+//! `dbss_log_record`: the log records of a context.
 
 use std::ffi::{CString, c_char, c_void};
 use std::ptr;
@@ -12,21 +12,21 @@ use super::panic::ffi_value;
 use super::status::dbss_status;
 use dbss::{LogRecord, Status};
 
-/// The level of a record about a call that failed. Of wrong arguments that end a call
-/// before it begins there is none.
+/// The level of a record about a call that failed. Invalid arguments that end a
+/// call before it begins are not logged.
 pub const DBSS_LOG_ERROR: i32 = 1;
-/// The level of a record about trouble that libdbss dealt with, such as a
-/// transfer that broke and goes on.
+/// The level of a record about a problem that libdbss handled, such as a broken
+/// transfer that was resumed.
 pub const DBSS_LOG_WARNING: i32 = 2;
 /// The level of a record about what a call did.
 pub const DBSS_LOG_INFO: i32 = 3;
-/// The level of a record about what went over the wire.
+/// The level of a record about a request and its response.
 pub const DBSS_LOG_DEBUG: i32 = 4;
 
-/// A record of the log. The one that a callback receives is valid until it
-/// returns, and so are the strings that the getters return of it;
-/// dbss_log_record_copy() makes one that lasts. It does not change, and nothing in
-/// it is secret.
+/// A log record. The record that a callback receives is valid until the
+/// callback returns, and so are the strings of its getters.
+/// dbss_log_record_copy() makes a copy that is valid until it is freed. A
+/// record does not change and contains no secrets.
 ///
 /// @threads any.
 #[derive(Clone)]
@@ -37,8 +37,8 @@ pub struct dbss_log_record {
     report_id: Option<CString>,
 }
 
-/// Receives the records of the log. What happens on a mirror's own threads is
-/// reported on the thread of the call.
+/// Receives the log records. Records of a mirror's own threads are passed to it
+/// on the thread of the call.
 ///
 /// @param record borrowed.
 /// @runs in call, concurrently.
@@ -63,11 +63,11 @@ impl Callback<LogFunction> {
 }
 
 /// Sets the log callback of the contexts made from this configuration. Without
-/// one, nothing is logged anywhere.
+/// one nothing is logged.
 ///
 /// `destroy` is called when the callback is replaced and the configuration and
-/// all contexts made from it are gone, or closed and without a call under way;
-/// or at once when this function fails.
+/// all contexts made from it are freed, or closed without a running call. It is
+/// called immediately when this function fails.
 ///
 /// @param config required.
 /// @param log optional. NULL for none.
@@ -85,15 +85,15 @@ pub unsafe extern "C" fn dbss_config_set_log(
             .map(|c| Arc::new(move |record: &LogRecord| c.log(record)) as Arc<_>);
         // SAFETY: the header's rules are the contract of `with_config`.
         let old = unsafe { with_config(config, |c| Ok(c.set_log(log))) }?;
-        // The caller's destructor runs here, outside of the lock.
+        // The caller's destroy function runs here, outside of the lock.
         drop(old);
         Ok(())
     })
 }
 
-/// Copies a record, such as to hand it to another thread.
+/// Copies a record, for example to pass it to another thread.
 ///
-/// @return owned, nullable. NULL for NULL, and where there is no memory for it.
+/// @return owned, nullable. NULL for NULL, and if there is not enough memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_copy(record: *const dbss_log_record) -> *mut dbss_log_record {
     ffi_copy(|| {
@@ -103,8 +103,8 @@ pub unsafe extern "C" fn dbss_log_record_copy(record: *const dbss_log_record) ->
     })
 }
 
-/// Frees a record that dbss_log_record_copy() made, and all strings that the
-/// getters returned of it.
+/// Frees a record that dbss_log_record_copy() made, and all strings that its
+/// getters returned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_free(record: *mut dbss_log_record) {
     ffi_value((), || {
@@ -135,7 +135,7 @@ fn number(value: Option<impl TryInto<i64>>) -> i64 {
     value.map_or(-1, |value| value.try_into().unwrap_or(i64::MAX))
 }
 
-/// How important the record is; newer versions may have more levels.
+/// The level of the record. Newer versions may add levels.
 ///
 /// @return one of DBSS_LOG_.
 #[unsafe(no_mangle)]
@@ -144,8 +144,8 @@ pub unsafe extern "C" fn dbss_log_record_level(record: *const dbss_log_record) -
     unsafe { read(record, 0, |r| r.record.level as i32) }
 }
 
-/// The record as one line for people, without a line end. The wording may
-/// change between versions.
+/// The message of the record: one line for people, without a line ending. The
+/// wording may change between versions.
 ///
 /// @return borrowed, for NULL "".
 #[unsafe(no_mangle)]
@@ -154,8 +154,8 @@ pub unsafe extern "C" fn dbss_log_record_message(record: *const dbss_log_record)
     unsafe { read(record, c"".as_ptr(), |r| r.message.as_ptr()) }
 }
 
-/// What failed: the status of the call, or the cause of another attempt;
-/// DBSS_OK where the record is not about a failure.
+/// The status of the failed call, or of the failure that caused another
+/// attempt. DBSS_OK if the record is not about a failure.
 ///
 /// @return status.
 #[unsafe(no_mangle)]
@@ -179,7 +179,7 @@ pub unsafe extern "C" fn dbss_log_record_attempt(record: *const dbss_log_record)
 
 /// The service's id of the request (header X-Request-Id).
 ///
-/// @return borrowed, nullable. NULL where the service sent none.
+/// @return borrowed, nullable. NULL if the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_request_id(record: *const dbss_log_record) -> *const c_char {
     let id = |r: &dbss_log_record| r.request_id.as_ref().map_or(ptr::null(), |id| id.as_ptr());
@@ -189,7 +189,7 @@ pub unsafe extern "C" fn dbss_log_record_request_id(record: *const dbss_log_reco
 
 /// The id of the report that the call is about.
 ///
-/// @return borrowed, nullable. NULL where it is about none.
+/// @return borrowed, nullable. NULL if it is not about a report.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_report_id(record: *const dbss_log_record) -> *const c_char {
     let id = |r: &dbss_log_record| r.report_id.as_ref().map_or(ptr::null(), |id| id.as_ptr());
@@ -216,7 +216,7 @@ pub unsafe extern "C" fn dbss_log_record_duration_ms(record: *const dbss_log_rec
     unsafe { read(record, -1, duration) }
 }
 
-/// Where in the body a transfer broke or continues, from its start.
+/// The offset in the body at which a transfer broke or continues.
 ///
 /// @return unit bytes, none -1.
 #[unsafe(no_mangle)]
@@ -235,9 +235,9 @@ pub unsafe extern "C" fn dbss_log_record_retry_delay_ms(record: *const dbss_log_
     unsafe { read(record, -1, delay) }
 }
 
-/// The failure that the record is about, with all that is known of it.
+/// The failure that the record is about, with all its details.
 ///
-/// @return owned, nullable. NULL where the record is about no failure.
+/// @return owned, nullable. NULL if the record is not about a failure.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_error(record: *const dbss_log_record) -> *mut dbss_error {
     // SAFETY: the header's rules are the contract of `read`.

@@ -1,4 +1,4 @@
-//! Creating, awaiting and deleting reports.
+//! Creating, generating, waiting for and deleting reports.
 
 use std::ffi::c_char;
 use std::ptr;
@@ -15,10 +15,10 @@ use super::status::dbss_status;
 use dbss::internal::ActiveOperation;
 use dbss::{Client, Error, Report, ReportSpec, Status};
 
-/// The room that an id takes, with the NUL at its end.
+/// The size of a buffer for any id, including the NUL at its end.
 pub const DBSS_ID_SIZE: usize = 65;
 
-/// What a report that is to be created shall cover: options by key and value.
+/// The specification of a report to create: options by key and value.
 ///
 /// @threads any.
 pub struct dbss_report_spec {
@@ -29,7 +29,7 @@ impl Handle for dbss_report_spec {
     type Value = Mutex<ReportSpec>;
 }
 
-/// Makes a specification without any value.
+/// Makes an empty specification.
 ///
 /// @param out_spec required.
 #[unsafe(no_mangle)]
@@ -70,18 +70,18 @@ pub unsafe extern "C" fn dbss_report_spec_set(
     })
 }
 
-/// Frees a specification. Calls under way are not affected.
+/// Frees a specification. Running calls are not affected.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_spec_free(spec: *mut dbss_report_spec) {
     // SAFETY: the header's rules are the contract of `release`.
     ffi_value((), || unsafe { dbss_report_spec::release(spec) });
 }
 
-/// Takes the parameters of a creation.
+/// Converts the parameters of a creation.
 ///
 /// # Safety
 /// The handles are as for [`Handle::borrow`]; each string is NULL or
-/// NUL-terminated and stays as it is during the call.
+/// NUL-terminated and does not change during the call.
 unsafe fn creation<'a>(
     ctx: *mut dbss_context,
     project: *const c_char,
@@ -101,18 +101,18 @@ unsafe fn creation<'a>(
     Ok((client, instance, spec))
 }
 
-/// Has the service create a report. The service says that it will, gives no id,
-/// and takes its time: dbss_report_generate() finds the new report and waits.
+/// Starts the creation of a report. The service returns no id, and creation
+/// takes time: dbss_report_generate() also finds the new report and waits.
 ///
-/// A request that may have reached the service is not sent again, so a lost
-/// connection ends the call though the report may have been created.
+/// A request that may have reached the service is not sent again. So a lost
+/// connection ends the call, although the report may have been created.
 ///
 /// @param ctx required.
 /// @param project optional. The project's id; NULL for the context's.
 /// @param instance required. The audit instance's id.
-/// @param spec required. What the report shall cover; it may be used again.
-/// @errors INVALID_ID, INVALID_VALUE, NOT_CONFIGURED (a value that is needed
-///   was not set; dbss_error_parameter() names it); REJECTED; as
+/// @param spec required. The specification of the report; it may be used again.
+/// @errors INVALID_ID, INVALID_VALUE, NOT_CONFIGURED (a required value is not
+///   set; dbss_error_parameter() names it); REJECTED; as
 ///   dbss_context_find_credentials
 /// @blocks network.
 #[unsafe(no_mangle)]
@@ -134,15 +134,14 @@ pub unsafe extern "C" fn dbss_report_create(
     })
 }
 
-/// Has the service create a report, finds the new one, waits until it is ready,
-/// and gives its id, with which it can be downloaded. What was created stays,
-/// also after a failure. The operation's options "wait_timeout_ms" and
-/// "poll_interval_ms" count, and dbss_operation_percent() tells how far the
-/// report is.
+/// Creates a report, finds it in the list, waits until it is ready, and returns
+/// its id for the download. A report that was created is never deleted, also
+/// after a failure. The operation's options "wait_timeout_ms" and
+/// "poll_interval_ms" apply, and dbss_operation_percent() reports the progress.
 ///
-/// The new report is the one that the list did not have before and that is of
-/// this range, and where several are, of this template. Where several remain
-/// the call fails with DBSS_ERR_AMBIGUOUS: it does not guess.
+/// The new report is the one that is new in the list and has this time range
+/// and, if several do, this template. If several reports remain, the call does
+/// not guess: it fails with DBSS_ERR_AMBIGUOUS.
 ///
 /// @param ctx, project, instance, spec as dbss_report_create.
 /// @param out_id required, room DBSS_ID_SIZE. Receives the id and a NUL, or ""
@@ -164,7 +163,7 @@ pub unsafe extern "C" fn dbss_report_generate(
         unsafe { out_id.write(0) };
     }
     ffi_status(|| {
-        // SAFETY: the header's rules are the contracts of these; there is room for
+        // SAFETY: the header's rules are the contracts of these; the buffer has
         // DBSS_ID_SIZE bytes, and the id with its NUL has no more.
         unsafe {
             with_operation(operation, |active| {
@@ -187,15 +186,15 @@ pub unsafe extern "C" fn dbss_report_generate(
     })
 }
 
-/// Waits until a report is ready (100 percent), by looking at the list now and
-/// then. The operation's options "wait_timeout_ms" and "poll_interval_ms"
-/// count, and dbss_operation_percent() tells how far the report is.
+/// Waits until a report is ready (100 percent), by polling the list. The
+/// operation's options "wait_timeout_ms" and "poll_interval_ms" apply, and
+/// dbss_operation_percent() reports the progress.
 ///
 /// @param ctx required.
 /// @param project optional. The project's id; NULL for the context's.
 /// @param instance required. The audit instance's id.
 /// @param id required. The report's id.
-/// @errors INVALID_ID; NOT_FOUND (also when the report disappears meanwhile);
+/// @errors INVALID_ID; NOT_FOUND (also if the report is deleted meanwhile);
 ///   NOT_READY; as dbss_context_find_credentials
 /// @blocks network.
 #[unsafe(no_mangle)]
@@ -217,7 +216,7 @@ pub unsafe extern "C" fn dbss_report_wait(
     })
 }
 
-/// Deletes a report at the service, for ever.
+/// Deletes a report at the service, permanently.
 ///
 /// @param ctx, project, instance, id as dbss_report_wait.
 /// @errors INVALID_ID; NOT_FOUND; REJECTED; as dbss_context_find_credentials

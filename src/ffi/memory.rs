@@ -1,11 +1,12 @@
-//! The library's allocator: the system's, and a reserve for when that has
-//! nothing left.
+//! The library's allocator: the system's, with a reserve for when the system
+//! has no memory.
 //!
-//! Rust code that gets no memory ends the process, and a library must not. What a
-//! server or a caller sizes is reserved in a way that can fail (`memory` in the
-//! crate `dbss`). Whatever else a call needs is small: when the system refuses
-//! it, it comes from a static reserve, and the thread is marked. A marked call
-//! ends with DBSS_ERR_OUT_OF_MEMORY at its next step, and gives back what it took.
+//! Rust code that gets no memory ends the process, but a library must not do
+//! that. Memory whose size depends on the server or the caller is allocated in
+//! a way that can fail (`memory` in the crate `dbss`). The other allocations of
+//! a call are small. If the system refuses one, it comes from a static reserve,
+//! and the thread is marked. A marked call ends with DBSS_ERR_OUT_OF_MEMORY at
+//! its next step, and returns the memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
@@ -16,8 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::error::dbss_error;
 use dbss::internal::{self, on_exhaustion};
 
-/// Tests and fuzz targets include these files as a part of themselves; their
-/// allocator is the system's alone.
+/// Tests and fuzz targets include these files too; they only use the system's
+/// allocator.
 const IS_LIBRARY: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"dbss");
 
 #[global_allocator]
@@ -25,29 +26,29 @@ static ALLOCATOR: Allocator = Allocator;
 
 struct Allocator;
 
-/// What the system must have when a call begins: the C library ends the process
-/// when it has none for small things of its own, such as a new thread's.
-const LEAST: usize = 16 * 1024;
+/// The free memory that a call needs to begin: the C library ends the process
+/// if it has none for its own small allocations, such as those of a new thread.
+const MIN_FREE_MEMORY: usize = 16 * 1024;
 
 thread_local! {
-    /// Whether the thread has got memory from the reserve in this call.
+    /// Whether the thread has used memory from the reserve in this call.
     static MARKED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A call; the mark of the one around it, which a callback interrupts, comes back
-/// when it is dropped.
+/// The memory state of a call. When it is dropped, the mark of the surrounding
+/// call is restored: a callback may have made a nested call.
 pub(super) struct CallMemory {
     outer: bool,
     enough: bool,
 }
 
 impl CallMemory {
-    /// Whether the system has memory for a call to begin with.
+    /// Whether the system has enough memory to begin a call.
     pub(super) fn is_enough(&self) -> bool {
         self.enough
     }
 
-    /// Has the call end at its next step, as if it had used the reserve.
+    /// Makes the call end at its next step, as if it had used the reserve.
     pub(super) fn mark(&self) {
         MARKED.set(true);
     }
@@ -59,26 +60,27 @@ impl Drop for CallMemory {
     }
 }
 
-/// Makes what a thread has of its own in the library.
+/// Allocates the library's thread-local data.
 pub(super) fn prepare_thread() {
     on_exhaustion(|| MARKED.get());
     internal::prepare_thread();
     drop(dbss_error::of(internal::out_of_memory()));
 }
 
-/// Begins a call, without a mark.
+/// Begins a call without a mark.
 pub(super) fn begin_call() -> CallMemory {
     CallMemory {
-        enough: !IS_LIBRARY || has_least(),
+        enough: !IS_LIBRARY || has_enough(),
         outer: MARKED.replace(false),
     }
 }
 
-pub(super) fn has_least() -> bool {
-    let layout = Layout::new::<[u8; LEAST]>();
-    // SAFETY: the layout has a size; the allocation is given back as it came.
+pub(super) fn has_enough() -> bool {
+    let layout = Layout::new::<[u8; MIN_FREE_MEMORY]>();
+    // SAFETY: the layout's size is not zero; the allocation is freed with the
+    // same layout.
     unsafe {
-        // Not to be optimised away: nothing else uses it.
+        // The unused allocation must not be optimised away.
         let probe = black_box(System.alloc(layout));
         if probe.is_null() {
             return false;
@@ -88,7 +90,7 @@ pub(super) fn has_least() -> bool {
     true
 }
 
-/// What the system refused; NULL where that was the last word.
+/// Allocates from the reserve after the system refused. NULL if that fails too.
 #[cold]
 fn from_reserve(layout: Layout) -> *mut u8 {
     if IS_LIBRARY {
@@ -98,8 +100,8 @@ fn from_reserve(layout: Layout) -> *mut u8 {
     }
 }
 
-// SAFETY: every allocation is the system's or the reserve's, and goes back to
-// where its address tells that it came from.
+// SAFETY: every allocation comes from the system or the reserve, and is
+// returned there according to its address.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -120,7 +122,7 @@ unsafe impl GlobalAlloc for Allocator {
         }
         let block = from_reserve(layout);
         if !block.is_null() {
-            // SAFETY: it has as many bytes, and is nobody else's.
+            // SAFETY: it has as many bytes, and nobody else uses it.
             unsafe { block.write_bytes(0, layout.size()) };
         }
         block
@@ -128,16 +130,16 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if !RESERVE.give_back(block) {
+        if !RESERVE.release(block) {
             // SAFETY: by contract it came from here, and not from the reserve.
             unsafe { System.dealloc(block, layout) };
         }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: by contract the size is not 0 and fits the alignment. The system
-        // gets what is its own alone; otherwise the block is copied to a new one,
-        // of which no more is written than both have, and then given back.
+        // SAFETY: by contract the size is not 0 and fits the alignment. Only
+        // blocks of the system are passed to it; otherwise the block is copied
+        // to a new one, up to the smaller size, and then freed.
         unsafe {
             let wanted = Layout::from_size_align_unchecked(size, layout.align());
             let larger = if RESERVE.holds(block) {
@@ -158,17 +160,17 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// Blocks of one size.
+/// A class of blocks of one size.
 struct Class {
     size: usize,
     count: usize,
-    /// Where its blocks begin in the room, and its bits in the words.
+    /// The offset of its blocks, and the index of its first word of bits.
     start: usize,
     word: usize,
 }
 
-/// Sizes and how many there are of each. A connection's buffers are larger and
-/// reserved in a way that can fail; a TLS record has 18 KiB.
+/// The sizes of blocks, and the number of each. A connection's buffers are
+/// larger and allocated in a way that can fail; a TLS record has 18 KiB.
 const SIZES: [(usize, usize); 6] = [
     (128, 512),
     (256, 512),
@@ -178,7 +180,7 @@ const SIZES: [(usize, usize); 6] = [
     (68 * 1024, 2),
 ];
 
-/// What every block is aligned to; queues between threads want as much.
+/// The alignment of every block. Queues between threads need as much.
 const ALIGNMENT: usize = 128;
 
 const CLASSES: [Class; SIZES.len()] = {
@@ -212,33 +214,34 @@ const WORDS: usize = {
     last.word + last.count.div_ceil(64)
 };
 
-const ROOM: usize = {
+const BLOCKS_SIZE: usize = {
     let last = &CLASSES[CLASSES.len() - 1];
     last.start + last.size * last.count
 };
 
-/// Blocks and a bit for each that is taken. There is no lock that a signal could
-/// interrupt or a child of `fork` inherit: one atomic instruction takes a block,
-/// and one gives it back. Its pages become resident when they are used first.
+/// Blocks, and a bit for each that is in use. There is no lock that a signal
+/// could interrupt or a child of `fork` could inherit: one atomic instruction
+/// takes a block, and one returns it. Its pages become resident when they are
+/// first used.
 struct Reserve {
-    room: ConnectionBuffers,
+    blocks: Blocks,
     taken: [AtomicU64; WORDS],
 }
 
 #[repr(align(128))]
-struct ConnectionBuffers(UnsafeCell<[u8; ROOM]>);
+struct Blocks(UnsafeCell<[u8; BLOCKS_SIZE]>);
 
-// SAFETY: of the room only addresses are made here; a block belongs to the one
-// who took it.
-unsafe impl Sync for ConnectionBuffers {}
+// SAFETY: only addresses of the blocks are computed here; a block belongs to
+// the caller that took it.
+unsafe impl Sync for Blocks {}
 
 static RESERVE: Reserve = Reserve {
-    room: ConnectionBuffers(UnsafeCell::new([0; ROOM])),
+    blocks: Blocks(UnsafeCell::new([0; BLOCKS_SIZE])),
     taken: [const { AtomicU64::new(0) }; WORDS],
 };
 
 impl Reserve {
-    /// A block, or NULL; marks the thread.
+    /// Takes a block and marks the thread. NULL if none is free.
     fn take(&self, layout: Layout) -> *mut u8 {
         if layout.align() > ALIGNMENT {
             return ptr::null_mut();
@@ -247,7 +250,7 @@ impl Reserve {
             if let Some(index) = self.take_from(class) {
                 MARKED.set(true);
                 let offset = class.start + index * class.size;
-                return self.room.0.get().cast::<u8>().wrapping_add(offset);
+                return self.blocks.0.get().cast::<u8>().wrapping_add(offset);
             }
         }
         ptr::null_mut()
@@ -256,9 +259,9 @@ impl Reserve {
     fn take_from(&self, class: &Class) -> Option<usize> {
         for first in (0..class.count).step_by(64) {
             let word = &self.taken[class.word + first / 64];
-            let there = u64::MAX >> (64 - (class.count - first).min(64));
+            let existing = u64::MAX >> (64 - (class.count - first).min(64));
             loop {
-                let free = !word.load(Ordering::Relaxed) & there;
+                let free = !word.load(Ordering::Relaxed) & existing;
                 if free == 0 {
                     break;
                 }
@@ -271,18 +274,18 @@ impl Reserve {
         None
     }
 
-    /// Where in the room a block stands.
+    /// Returns the offset of a block in the reserve.
     fn offset(&self, block: *mut u8) -> Option<usize> {
-        let offset = block.addr().wrapping_sub(self.room.0.get().addr());
-        (offset < ROOM).then_some(offset)
+        let offset = block.addr().wrapping_sub(self.blocks.0.get().addr());
+        (offset < BLOCKS_SIZE).then_some(offset)
     }
 
     fn holds(&self, block: *mut u8) -> bool {
         self.offset(block).is_some()
     }
 
-    /// False for a block that is not the reserve's.
-    fn give_back(&self, block: *mut u8) -> bool {
+    /// Returns a block to the reserve. False if it is not from the reserve.
+    fn release(&self, block: *mut u8) -> bool {
         let Some(offset) = self.offset(block) else {
             return false;
         };
@@ -299,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reserve_gives_each_block_once_until_it_comes_back() {
+    fn reserve_returns_each_block_only_once() {
         let layout = Layout::from_size_align(100, 16).expect("a layout");
         let mut blocks = Vec::new();
         loop {
@@ -316,14 +319,14 @@ mod tests {
         sorted.sort_unstable();
         sorted.dedup();
         assert_eq!(sorted.len(), blocks.len());
-        assert!(blocks.iter().all(|block| RESERVE.give_back(*block)));
+        assert!(blocks.iter().all(|block| RESERVE.release(*block)));
         assert!(!RESERVE.take(layout).is_null());
-        assert!(!RESERVE.give_back(ptr::from_ref(&all).cast_mut().cast()));
+        assert!(!RESERVE.release(ptr::from_ref(&all).cast_mut().cast()));
         assert!(MARKED.replace(false));
     }
 
     #[test]
-    fn what_is_larger_or_oddly_aligned_is_refused() {
+    fn too_large_or_unusually_aligned_block_is_refused() {
         for (size, align) in [(68 * 1024 + 1, 1), (8, 256)] {
             let layout = Layout::from_size_align(size, align).expect("a layout");
             assert!(RESERVE.take(layout).is_null());

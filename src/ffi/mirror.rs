@@ -17,7 +17,7 @@ use super::panic::ffi_value;
 use super::status::dbss_status;
 use dbss::mirror::{Counts, MirrorOptions, MirrorResult};
 
-/// What a mirror shall hold: options by key and value.
+/// The options of a mirror, by key and value.
 ///
 /// @threads any.
 pub struct dbss_mirror_options {
@@ -28,7 +28,7 @@ impl Handle for dbss_mirror_options {
     type Value = Mutex<MirrorOptions>;
 }
 
-/// How a mirror went. It never changes.
+/// The result of a mirror. It never changes.
 ///
 /// @threads any.
 pub struct dbss_mirror_result {
@@ -69,7 +69,7 @@ impl Handle for dbss_mirror_result {
     type Value = MirrorResultTexts;
 }
 
-/// Makes options for a mirror, all at their defaults.
+/// Makes options for a mirror, with every option at its default.
 ///
 /// @param out_options required.
 #[unsafe(no_mangle)]
@@ -110,42 +110,43 @@ pub unsafe extern "C" fn dbss_mirror_options_set(
     })
 }
 
-/// Frees options. Mirrors under way are not affected.
+/// Frees options. Running mirrors are not affected.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_options_free(options: *mut dbss_mirror_options) {
     // SAFETY: the header's rules are the contract of `release`.
     ffi_value((), || unsafe { dbss_mirror_options::release(options) });
 }
 
-/// Brings a local archive of reports up to date: downloads every report that is
-/// ready and not there yet, several at once. What is there stays: nothing is
-/// ever deleted, not even what the service has deleted. The operation's bytes
-/// are those of all downloads together, its percents those of the reports.
+/// Updates a local archive of reports: downloads every report that is ready and
+/// not in the archive yet, several in parallel. Nothing in the archive is ever
+/// deleted, even if the service deletes a report. The operation's bytes are the
+/// sum of all downloads, and its percentage is that of finished reports.
 ///
-/// The directory then holds:
+/// The directory then contains:
 ///
-/// - {instance}/{year}/{name}_{id}.pdf (or .zip): the reports, each of which
-///   appears only when it is whole and on the disk; with a locale, _{locale}
-///   stands before the ending. Where another report's file would have the same
-///   name on some file system, 16 digits made of the id do too.
+/// - {instance}/{year}/{name}_{id}.pdf (or .zip): the reports. Each appears
+///   only when it is complete and on the disk. With a locale, _{locale} comes
+///   before the extension. If another report's file would have the same name on
+///   some file system, 16 digits derived from the id come there too.
 /// - manifest.jsonl: a line of JSON for each, with id, name, instance, locale,
 ///   format, type, start_time, end_time, path, size, sha256, and the request id
-///   and date of its download (null for one that was found whole). Where an id
-///   has several lines, the last counts.
-/// - SHA256SUMS, which "sha256sum -c" takes.
-/// - .dbss-mirror.lock: one mirror at a time works on a directory, and the lock
-///   dies with its process.
+///   and date of its download (null for an existing file that was adopted). If
+///   an id has several lines, the last counts.
+/// - SHA256SUMS, for "sha256sum -c".
+/// - .dbss-mirror.lock: allows only one mirror of a directory at a time. The
+///   lock is released when its process ends.
 ///
-/// A mirror that was cancelled or killed continues when it is called again. One
-/// report's failure does not stop the others, but for refused credentials and a
-/// full disk, which would fail them all.
+/// After a mirror was cancelled or killed, the next call continues the work.
+/// The failure of one report does not stop the others. Failures that would
+/// affect all reports, such as rejected credentials and a full disk, end the
+/// call.
 ///
 /// @param ctx required.
 /// @param project optional. The project's id; NULL for the context's.
-/// @param directory required, bytes. It is made if it does not exist.
-/// @param options optional. What to hold; NULL for all reports.
-/// @param out_result required, set on failure. How it went; NULL where it did
-///   not begin.
+/// @param directory required, bytes. It is created if it does not exist.
+/// @param options optional. Selects the reports; NULL for all reports.
+/// @param out_result required, set on failure. The result, possibly partial;
+///   NULL if the mirror did not begin.
 /// @errors INVALID_VALUE, INVALID_ID; MIRROR_LOCKED; PARTIAL (some reports
 ///   failed to download, see dbss_mirror_result_failure_count()); FILE*; as
 ///   dbss_cursor_next
@@ -188,7 +189,7 @@ pub unsafe extern "C" fn dbss_reports_mirror(
     })
 }
 
-/// A count of a result.
+/// Returns a count of a result.
 ///
 /// # Safety
 /// As for [`Handle::borrow`].
@@ -198,7 +199,7 @@ unsafe fn count(result: *const dbss_mirror_result, of: fn(&Counts) -> u64) -> i6
     unsafe { dbss_mirror_result::read(result, 0, count) }
 }
 
-/// Reports that the service lists and the filters let pass.
+/// Reports in the service's lists that the options select.
 ///
 /// @return count.
 #[unsafe(no_mangle)]
@@ -207,7 +208,7 @@ pub unsafe extern "C" fn dbss_mirror_result_listed(result: *const dbss_mirror_re
     unsafe { count(result, |counts| counts.listed) }
 }
 
-/// Reports that are in the archive since this run.
+/// Reports that were added to the archive by this run.
 ///
 /// @return count.
 #[unsafe(no_mangle)]
@@ -216,7 +217,7 @@ pub unsafe extern "C" fn dbss_mirror_result_downloaded(result: *const dbss_mirro
     unsafe { count(result, |counts| counts.downloaded) }
 }
 
-/// Reports that were in the archive before.
+/// Reports that were in the archive before this run.
 ///
 /// @return count.
 #[unsafe(no_mangle)]
@@ -225,7 +226,7 @@ pub unsafe extern "C" fn dbss_mirror_result_present(result: *const dbss_mirror_r
     unsafe { count(result, |counts| counts.present) }
 }
 
-/// Reports that the service is still making.
+/// Reports that the service is still generating.
 ///
 /// @return count.
 #[unsafe(no_mangle)]
@@ -261,7 +262,7 @@ pub unsafe extern "C" fn dbss_mirror_result_repaired(result: *const dbss_mirror_
     unsafe { count(result, |counts| counts.repaired) }
 }
 
-/// How many reports, or lists of them, failed.
+/// The number of failures: reports, or lists of reports.
 ///
 /// @return count.
 #[unsafe(no_mangle)]
@@ -270,8 +271,8 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_count(result: *const dbss_mi
     unsafe { dbss_mirror_result::read(result, 0, |result| result.failures.len()) }
 }
 
-/// The id of a report that failed to download; "" where it was the list of an
-/// instance's reports that failed.
+/// The id of a report that failed to download, or "" if the list of an
+/// instance's reports failed.
 ///
 /// @param index index of dbss_mirror_result_failure_count.
 /// @return borrowed, nullable. NULL past the last one.
@@ -299,12 +300,12 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_instance(
     unsafe { dbss_mirror_result::read(result, ptr::null(), id) }
 }
 
-/// Why a report failed to download. Of each text of the service it has at most
-/// 1 KiB, and as much of its details together.
+/// The error of a report that failed to download. Each text from the service is
+/// limited to 1 KiB, and so are its details together.
 ///
 /// @param index index of dbss_mirror_result_failure_count.
-/// @return owned, nullable. NULL past the last one, and where there is no memory
-///   for it.
+/// @return owned, nullable. NULL past the last one, and if there is not enough
+///   memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_result_failure_error(
     result: *const dbss_mirror_result,
@@ -315,9 +316,9 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_error(
     ffi_copy(|| owned_error(unsafe { dbss_mirror_result::read(result, None, error) }))
 }
 
-/// How many days, weeks and months have no report, of those between the first
-/// and the last report of an instance and a type (AUDIT_REPORT_DAY, _WEEK,
-/// _MONTH), or since "since" and until "until".
+/// The number of days, weeks and months without a report. Only periods between
+/// the first and last report of an instance and a type (AUDIT_REPORT_DAY,
+/// _WEEK, _MONTH) count, or since "since" and until "until".
 ///
 /// @return count.
 #[unsafe(no_mangle)]
@@ -340,7 +341,7 @@ pub unsafe extern "C" fn dbss_mirror_result_gap_period(
     unsafe { dbss_mirror_result::read(result, ptr::null(), period) }
 }
 
-/// The type of report that a gap lacks.
+/// The type of the report that is missing in a gap.
 ///
 /// @param index index of dbss_mirror_result_gap_count.
 /// @return borrowed, nullable. NULL past the last one.
@@ -402,7 +403,7 @@ mod tests {
     use dbss::internal::tables::COUNTS;
 
     #[test]
-    fn every_count_of_the_table_has_its_getter() {
+    fn every_count_in_table_has_a_getter() {
         let source = include_str!("mirror.rs");
         for row in COUNTS {
             let (name, help) = (row.name, row.help);

@@ -15,12 +15,12 @@ use super::status::dbss_status;
 use dbss::internal::{self, ActiveOperation, Text};
 use dbss::{Error, Operation};
 
-/// Options, progress, cancel and result of one call: pass it to the call, and
-/// read or cancel it from any thread while the call runs.
+/// The options, progress, cancellation and result of one call. Pass it to the
+/// call, and read or cancel it from any thread while the call runs.
 ///
 /// It may be used again for the next call, and freed at any time, also during
-/// its call. A stream is a call until it is closed or freed. In a child of
-/// fork() the parent's operations are refused.
+/// its call. A stream is a running call until it is closed or freed. A child of
+/// fork() cannot use the parent's operations.
 ///
 /// @threads one call at a time.
 pub struct dbss_operation {
@@ -31,12 +31,12 @@ impl Handle for dbss_operation {
     type Value = Operation;
 }
 
-/// Called to report how a call goes: when it starts, at least ten times a
-/// second while it runs, whether bytes arrive or not, and when all bytes are
-/// there. The getters of the operation tell the rest.
+/// Called to report the progress of a call: when it starts, at least ten times
+/// a second while it runs, even if no bytes arrive, and when all bytes have
+/// arrived. The getters of the operation return the details.
 ///
 /// @param operation borrowed.
-/// @return nonzero CANCELLED. 0 to go on; anything else ends the call, within
+/// @return nonzero CANCELLED. 0 to continue; anything else ends the call within
 ///   250 ms.
 /// @runs in call.
 /// @calls any.
@@ -50,16 +50,16 @@ impl Callback<ProgressFunction> {
     fn tick(&self, operation: &Operation) -> bool {
         let handle = ptr::from_ref(operation).cast::<dbss_operation>();
         // SAFETY: the caller's function with its own data; the handle is valid
-        // during the call, since the running call holds the operation.
+        // during the call, since the running call keeps the operation.
         self.call(|tick, data| unsafe { tick(data, handle) == 0 })
     }
 }
 
-/// Called to ask whether a signal that was handled shall end the call: when one
-/// was, and once when the call begins, for those that came before it could
-/// notice. Signals are blocked while it runs.
+/// Called to decide whether a handled signal ends the call: after each handled
+/// signal, and once when the call begins, for signals that came just before.
+/// Signals are blocked while it runs.
 ///
-/// @return nonzero INTERRUPTED. 0 to go on; anything else ends the call.
+/// @return nonzero INTERRUPTED. 0 to continue; anything else ends the call.
 /// @runs in call.
 /// @calls getters.
 pub type dbss_interrupt_fn = Option<unsafe extern "C-unwind" fn(user_data: *mut c_void) -> i32>;
@@ -69,11 +69,11 @@ type InterruptFunction = unsafe extern "C-unwind" fn(user_data: *mut c_void) -> 
 impl Callback<InterruptFunction> {
     fn ends_call(&self) -> bool {
         // SAFETY: the caller's function with its own data.
-        self.call(|ask, data| unsafe { ask(data) != 0 })
+        self.call(|interrupt, data| unsafe { interrupt(data) != 0 })
     }
 }
 
-/// The operation of a call: none for NULL.
+/// Returns the operation of a call, or none for NULL.
 ///
 /// # Safety
 /// As for [`Handle::borrow`].
@@ -85,8 +85,8 @@ pub(super) unsafe fn optional(operation: *mut dbss_operation) -> Result<Option<A
     unsafe { dbss_operation::borrow(operation, "operation") }.map(Some)
 }
 
-/// Makes an operation. It holds a descriptor only while a call under it is under
-/// way and has waited.
+/// Makes an operation. It uses a descriptor only while a call under it runs and
+/// has waited.
 ///
 /// @param out_operation required.
 #[unsafe(no_mangle)]
@@ -100,16 +100,16 @@ pub unsafe extern "C" fn dbss_operation_new(out_operation: *mut *mut dbss_operat
     })
 }
 
-/// Frees an operation, and all strings that its getters returned. A call under
-/// way goes on; it can no longer be cancelled through this handle.
+/// Frees an operation, and all strings that its getters returned. A running
+/// call continues; it can no longer be cancelled through this handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_free(operation: *mut dbss_operation) {
     // SAFETY: the header's rules are the contract of `release`.
     ffi_value((), || unsafe { dbss_operation::release(operation) });
 }
 
-/// Sets an option for the calls of this operation, in place of the context's;
-/// values are as for dbss_config_set():
+/// Sets an option for the calls of this operation, which overrides the
+/// context's. Values are as for dbss_config_set():
 ///
 /// {OPTIONS operation}
 ///
@@ -136,10 +136,10 @@ pub unsafe extern "C" fn dbss_operation_set(
     })
 }
 
-/// Sets the progress callback, in place of the one before.
+/// Sets the progress callback, and replaces the previous one.
 ///
 /// `destroy` is called when the callback is replaced, when the operation is
-/// gone, or at once when this function fails.
+/// freed, or immediately when this function fails.
 ///
 /// @param operation required.
 /// @param progress optional. NULL for none.
@@ -162,12 +162,13 @@ pub unsafe extern "C" fn dbss_operation_set_progress(
     })
 }
 
-/// Sets the function that is asked whether a signal ends the call, in place of
-/// the one before. It counts where the option "interruptible" is true; without
-/// a function every signal that the host handles ends the call.
+/// Sets the function that decides whether a handled signal ends the call, and
+/// replaces the previous one. It is only used if the option "interruptible" is
+/// true. Without a function every signal that the program handles ends the
+/// call.
 ///
 /// `destroy` is called when the function is replaced, when the operation is
-/// gone, or at once when this function fails.
+/// freed, or immediately when this function fails.
 ///
 /// @param operation required.
 /// @param interrupt optional. NULL for none.
@@ -190,10 +191,11 @@ pub unsafe extern "C" fn dbss_operation_set_interrupt(
     })
 }
 
-/// Cancels the call of this operation, and those to come until
-/// dbss_operation_reset(). The call ends with DBSS_ERR_CANCELLED within 100 ms
-/// (unless it is already over), whatever it waits for but the file system and
-/// your own code. A call that starts after this ends so without any traffic.
+/// Cancels the call of this operation, and later calls until
+/// dbss_operation_reset(). Unless it is already over, the call ends with
+/// DBSS_ERR_CANCELLED within 100 ms, or when the file system or your own code
+/// returns, if it waits for them. A call that starts afterwards ends in the
+/// same way before it sends a request.
 ///
 /// @signal-safe
 #[unsafe(no_mangle)]
@@ -206,8 +208,8 @@ pub unsafe extern "C" fn dbss_operation_cancel(operation: *const dbss_operation)
     }
 }
 
-/// Undoes a cancel and forgets the last call, its strings included; options and
-/// callbacks stay.
+/// Undoes a cancellation, and clears the results of the last call, including
+/// its strings. Options and callbacks stay.
 ///
 /// @param operation required.
 /// @errors BUSY
@@ -222,8 +224,8 @@ fn number(value: Option<u64>) -> i64 {
     value.map_or(-1, |value| i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-/// How many bytes of the report have arrived, those before a resumption
-/// included.
+/// The number of bytes of the report that have arrived, including those before
+/// a resumption.
 ///
 /// @return unit bytes.
 #[unsafe(no_mangle)]
@@ -234,15 +236,15 @@ pub unsafe extern "C" fn dbss_operation_received(operation: *const dbss_operatio
 
 /// The size of the report.
 ///
-/// @return unit bytes, none -1. -1 while or where it is not known.
+/// @return unit bytes, none -1. -1 if it is not known, or not yet.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_total(operation: *const dbss_operation) -> i64 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
     unsafe { dbss_operation::read(operation, -1, |o| number(o.total())) }
 }
 
-/// How many bytes did not have to come again because broken transfers were
-/// resumed.
+/// The number of bytes that did not have to be transferred again because broken
+/// transfers were resumed.
 ///
 /// @return unit bytes.
 #[unsafe(no_mangle)]
@@ -251,7 +253,7 @@ pub unsafe extern "C" fn dbss_operation_resumed(operation: *const dbss_operation
     unsafe { dbss_operation::read(operation, 0, |o| number(Some(o.resumed()))) }
 }
 
-/// How many requests were made so far.
+/// The number of requests so far.
 ///
 /// @return count.
 #[unsafe(no_mangle)]
@@ -260,11 +262,11 @@ pub unsafe extern "C" fn dbss_operation_attempts(operation: *const dbss_operatio
     unsafe { dbss_operation::read(operation, 0, Operation::attempts) }
 }
 
-/// How far the service is with a report that it makes (dbss_report_generate(),
-/// dbss_report_wait()), or with how many of its reports a mirror is done
+/// The progress of the service in generating a report (dbss_report_generate(),
+/// dbss_report_wait()), or the percentage of finished reports of a mirror
 /// (dbss_reports_mirror()).
 ///
-/// @return unit percent, none -1. -1 while that is not known.
+/// @return unit percent, none -1. -1 while it is not known.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_percent(operation: *const dbss_operation) -> i32 {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -273,7 +275,7 @@ pub unsafe extern "C" fn dbss_operation_percent(operation: *const dbss_operation
 
 /// Where the report was saved, once the call has succeeded.
 ///
-/// @return borrowed until next call, nullable, bytes. NULL where nothing was
+/// @return borrowed until next call, nullable, bytes. NULL if nothing was
 ///   saved.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_path(operation: *const dbss_operation) -> *const c_char {
@@ -281,9 +283,9 @@ pub unsafe extern "C" fn dbss_operation_path(operation: *const dbss_operation) -
     unsafe { dbss_operation::read(operation, ptr::null(), |o| o.c_text(Text::Path)) }
 }
 
-/// The report's own name, made safe: one component of a path, not hidden. From
-/// the header Content-Disposition, else made of the report's id and format, as it is
-/// where the header's name is in another encoding than UTF-8.
+/// A safe form of the report's own name: one path component, not hidden. It
+/// comes from the header Content-Disposition. If that is missing or not UTF-8,
+/// it is made of the report's id and format.
 ///
 /// @return borrowed until next call, nullable. NULL until the report has begun
 ///   to arrive.
@@ -296,7 +298,7 @@ pub unsafe extern "C" fn dbss_operation_filename(operation: *const dbss_operatio
 /// The service's id of the call (header X-Request-Id).
 ///
 /// @return borrowed until next call, nullable. NULL until the report has begun
-///   to arrive, and where the service sent none.
+///   to arrive, and if the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_request_id(operation: *const dbss_operation) -> *const c_char {
     // SAFETY: the header's rules are the contract of `Handle::read`.
@@ -306,15 +308,15 @@ pub unsafe extern "C" fn dbss_operation_request_id(operation: *const dbss_operat
 /// The header Content-Type of the report.
 ///
 /// @return borrowed until next call, nullable. NULL until the report has begun
-///   to arrive, and where the service sent none.
+///   to arrive, and if the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_content_type(operation: *const dbss_operation) -> *const c_char {
     // SAFETY: the header's rules are the contract of `Handle::read`.
     unsafe { dbss_operation::read(operation, ptr::null(), |o| o.c_text(Text::ContentType)) }
 }
 
-/// What the report is, by its first bytes; DBSS_FORMAT_UNKNOWN until it has
-/// begun to arrive.
+/// The format of the report, determined from its first bytes;
+/// DBSS_FORMAT_UNKNOWN until it has begun to arrive.
 ///
 /// @return one of DBSS_FORMAT_.
 #[unsafe(no_mangle)]
@@ -323,21 +325,22 @@ pub unsafe extern "C" fn dbss_operation_format(operation: *const dbss_operation)
     unsafe { dbss_operation::read(operation, DBSS_FORMAT_UNKNOWN, |o| o.format() as i32) }
 }
 
-/// Why the last call of this operation failed, from any thread: every failure
-/// that the call returned, wrong arguments included, but DBSS_ERR_BUSY, which
-/// is about the operation's other call. dbss_operation_set() and the other
-/// functions that prepare an operation are no calls and do not change it.
+/// The error of the last call of this operation, readable from any thread. It
+/// is set for every failure that the call returned, including invalid
+/// arguments, except DBSS_ERR_BUSY, which is about the operation's other call.
+/// dbss_operation_set() and the other functions that prepare an operation do
+/// not change it.
 ///
-/// @return owned, nullable. NULL when the call has not failed, and where there is no
-///   memory for the error.
+/// @return owned, nullable. NULL if the call has not failed, and if there is
+///   not enough memory for the error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_operation_error(operation: *const dbss_operation) -> *mut dbss_error {
     // SAFETY: the header's rules are the contract of `Handle::read`.
     ffi_copy(|| owned_error(unsafe { dbss_operation::read(operation, None, |o| o.error()) }))
 }
 
-/// Runs a call under an operation, or under none (NULL). The operation keeps every
-/// failure but that it is busy.
+/// Runs a call under an operation, or under none (NULL). The operation records
+/// every failure except DBSS_ERR_BUSY.
 ///
 /// # Safety
 /// `operation` is NULL or a live handle.

@@ -1,5 +1,5 @@
-//! The lists of all options, for programs that make wrappers, help or settings
-//! of their own.
+//! The lists of all options, for programs that generate wrappers, help texts or
+//! settings.
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
@@ -29,7 +29,7 @@ fn text(
     text.map_or(ptr::null(), CStr::as_ptr)
 }
 
-/// How many options a set has; 0 for a set that the loaded library does not
+/// The number of options in a set. 0 for a set that the loaded library does not
 /// know.
 ///
 /// @param set one of DBSS_OPTIONS_.
@@ -51,8 +51,8 @@ pub extern "C" fn dbss_option_key(set: i32, index: usize) -> *const c_char {
 
 /// The type of an option: "text", "id", "url", "secret", "path",
 /// "milliseconds", "bytes", "boolean", "number", "mode", "day" or "choice".
-/// Newer versions may have more. A "secret" has no place on a command line or in
-/// a log.
+/// Newer versions may add types. A "secret" must not appear on a command line
+/// or in a log.
 ///
 /// @param set one of DBSS_OPTIONS_.
 /// @param index index of dbss_option_count.
@@ -62,20 +62,20 @@ pub extern "C" fn dbss_option_type(set: i32, index: usize) -> *const c_char {
     text(set, index, |_, row| Some(row.kind.name()))
 }
 
-/// The default of an option, as text. An operation takes what it is not given
-/// from its context, so its options have none.
+/// The default of an option, as text. The options of an operation have none,
+/// because they default to the context's.
 ///
 /// @param set one of DBSS_OPTIONS_.
 /// @param index index of dbss_option_count.
-/// @return static, nullable. NULL where the option is unset by default, and past
-/// the last one.
+/// @return static, nullable. NULL if the option is unset by default, and past
+///   the last one.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_option_default(set: i32, index: usize) -> *const c_char {
     text(set, index, |set, row| row.default(set))
 }
 
-/// What an option does, in a sentence or two. Type, default and range stand in
-/// the other getters.
+/// A description of an option, in a sentence or two. The other getters return
+/// its type, default and range.
 ///
 /// @param set one of DBSS_OPTIONS_.
 /// @param index index of dbss_option_count.
@@ -85,7 +85,7 @@ pub extern "C" fn dbss_option_help(set: i32, index: usize) -> *const c_char {
     text(set, index, |_, row| Some(row.help))
 }
 
-/// The values of an option of the type "choice", joined by commas, such as
+/// The values of an option of the type "choice", separated by commas, such as
 /// "en-us,zh-cn".
 ///
 /// @param set one of DBSS_OPTIONS_.
@@ -96,29 +96,29 @@ pub extern "C" fn dbss_option_choices(set: i32, index: usize) -> *const c_char {
     text(set, index, |_, row| row.choices)
 }
 
-/// The smallest value of an option of the type "number", "milliseconds", "bytes"
-/// or "mode" (384 for the octal 600); the least length in bytes of a text.
+/// The minimum of an option of the type "number", "milliseconds", "bytes" or
+/// "mode" (384 for the octal 600), or the minimum length of a text in bytes.
 ///
 /// @param set one of DBSS_OPTIONS_.
 /// @param index index of dbss_option_count.
-/// @return none -1. -1 where there is none, and past the last one.
+/// @return none -1. -1 if there is none, and past the last one.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_option_minimum(set: i32, index: usize) -> i64 {
     option(set, index).map_or(-1, |(_, row)| row.minimum)
 }
 
-/// The largest value of an option, or the greatest length of a text, as for
+/// The maximum of an option, or the maximum length of a text, as for
 /// dbss_option_minimum().
 ///
 /// @param set one of DBSS_OPTIONS_.
 /// @param index index of dbss_option_count.
-/// @return none -1. -1 where there is none, and past the last one.
+/// @return none -1. -1 if there is none, and past the last one.
 #[unsafe(no_mangle)]
 pub extern "C" fn dbss_option_maximum(set: i32, index: usize) -> i64 {
     option(set, index).map_or(-1, |(_, row)| row.maximum)
 }
 
-/// Whether "-1" is a value of an option too, and means that there is no limit.
+/// Whether an option also accepts "-1", which means no limit.
 ///
 /// @param set one of DBSS_OPTIONS_.
 /// @param index index of dbss_option_count.
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_set_has_its_options_and_no_other_set_has_any() {
+    fn only_known_sets_have_options() {
         let sets = [
             (DBSS_OPTIONS_CONFIG, OptionSet::Config),
             (DBSS_OPTIONS_OPERATION, OptionSet::Operation),

@@ -16,8 +16,8 @@ use super::status::dbss_status;
 use dbss::Error;
 use dbss::internal::{self, Cursor, List, Page};
 
-/// A list of the service that is being read, page by page. It holds what it
-/// needs of its context.
+/// The position in a list of the service, which is read page by page. It keeps
+/// what it needs of its context.
 ///
 /// @threads one call at a time.
 pub struct dbss_cursor {
@@ -63,8 +63,8 @@ unsafe fn begin(
     })
 }
 
-/// Begins the list of the project's audit instances (ListAuditInstances). No
-/// request is sent: dbss_cursor_next() gives its pages.
+/// Begins the list of the project's audit instances (ListAuditInstances). It
+/// sends no request: dbss_cursor_next() fetches the pages.
 ///
 /// Fields that the service documents:
 ///
@@ -72,8 +72,8 @@ unsafe fn begin(
 ///
 /// @param ctx required.
 /// @param project optional. The project's id; NULL for the context's.
-/// @param page_size range 1 to 1000, none 0. How many a request asks for; 0 for
-///   100.
+/// @param page_size range 1 to 1000, none 0. The number of items per request; 0
+///   for 100.
 /// @param out_cursor required, items instance.
 /// @errors INVALID_ID, INVALID_VALUE (page_size), CLOSED
 #[unsafe(no_mangle)]
@@ -87,7 +87,7 @@ pub unsafe extern "C" fn dbss_instances_list(
     unsafe { begin(ctx, project, || Ok(List::Instances), page_size, out_cursor) }
 }
 
-/// Begins the list of an instance's reports; otherwise as
+/// Begins the list of an instance's reports. Otherwise like
 /// dbss_instances_list().
 ///
 /// Fields that the service documents:
@@ -96,7 +96,7 @@ pub unsafe extern "C" fn dbss_instances_list(
 ///
 /// @param ctx, project, page_size as dbss_instances_list.
 /// @param instance required. The audit instance's id.
-/// @param name optional. The name to look for, 1 to 256 bytes; NULL for all
+/// @param name optional. The name to filter by, 1 to 256 bytes; NULL for all
 ///   reports.
 /// @param out_cursor required, items report.
 /// @errors as dbss_instances_list
@@ -116,8 +116,8 @@ pub unsafe extern "C" fn dbss_reports_list(
     }
 }
 
-/// Begins the list of an instance's report templates, which comes in one page;
-/// otherwise as dbss_instances_list().
+/// Begins the list of an instance's report templates, which has only one page.
+/// Otherwise like dbss_instances_list().
 ///
 /// Fields that the service documents:
 ///
@@ -141,19 +141,19 @@ pub unsafe extern "C" fn dbss_templates_list(
     }
 }
 
-/// Gives the next page, with at least one item. After a failure the same page
-/// can be asked for again.
+/// Fetches the next page, with at least one item. After a failure, call it
+/// again for the same page.
 ///
-/// A list may change while it is read. No item comes twice; where items were
-/// deleted meanwhile, the part of the list that moved is read again, so that
-/// none is left out; only where as many were added in the same moment can that
-/// go unnoticed.
+/// A list may change while it is read. No item is returned twice. If items are
+/// deleted meanwhile, the part of the list that moved is read again, so that no
+/// item is missed. This can only go unnoticed if as many items are added at the
+/// same moment.
 ///
 /// @param cursor required.
 /// @param out_page required. NULL with DBSS_OK at the end of the list.
-/// @errors INVALID_ID (the project that the credentials name);
-///   UNEXPECTED_RESPONSE (a list that is malformed or larger than 16 MiB
-///   a page); as dbss_context_find_credentials
+/// @errors INVALID_ID (the project of the credentials); UNEXPECTED_RESPONSE
+///   (the list is malformed, or a page is larger than 16 MiB); as
+///   dbss_context_find_credentials
 /// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_cursor_next(
@@ -184,7 +184,7 @@ pub unsafe extern "C" fn dbss_cursor_free(cursor: *mut dbss_cursor) {
     ffi_value((), || unsafe { dbss_cursor::release(cursor) });
 }
 
-/// How many items the page has.
+/// The number of items in the page.
 ///
 /// @return count.
 #[unsafe(no_mangle)]
@@ -193,7 +193,8 @@ pub unsafe extern "C" fn dbss_page_count(page: *const dbss_page) -> usize {
     unsafe { dbss_page::read(page, 0, |page| page.items.len()) }
 }
 
-/// How many items the whole list has, as the service said with this page.
+/// The number of items in the whole list, as the service reported it with this
+/// page.
 ///
 /// @return count, none -1.
 #[unsafe(no_mangle)]
@@ -206,14 +207,14 @@ pub unsafe extern "C" fn dbss_page_total(page: *const dbss_page) -> i64 {
     unsafe { dbss_page::read(page, -1, total) }
 }
 
-/// A field of an item, by the service's name for it, such as "id": text as it
-/// is, with U+FFFD for U+0000 and "***" for a credential that the request had; a
-/// number, true, false, an array or an object as its JSON.
+/// A field of an item, by the service's name, such as "id". Text is unchanged,
+/// except for U+FFFD instead of U+0000 and "***" instead of a credential of the
+/// request. Numbers, booleans, arrays and objects are returned as JSON.
 ///
 /// @param index index of dbss_page_count.
 /// @param field field.
-/// @return borrowed, nullable. NULL where the item has no such field or it is
-///   null, and past the last item.
+/// @return borrowed, nullable. NULL if the field is missing or null, and past
+///   the last item.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_page_field(
     page: *const dbss_page,
@@ -236,9 +237,9 @@ pub unsafe extern "C" fn dbss_page_field(
 }
 
 /// The page as a JSON document, for wrappers: {"kind": "instances", "reports"
-/// or "templates", "total": a number or null, "items": [...]}, where each item
-/// is an object as the service sent it, fields that this library does not know
-/// included.
+/// or "templates", "total": a number or null, "items": [...]}. Each item is the
+/// object that the service sent, including fields that this library does not
+/// know.
 ///
 /// @param page required.
 /// @param out_json required. UTF-8, without a NUL at its end.

@@ -1,4 +1,4 @@
-//! The panic boundary: no panic and no end of a thread crosses it.
+//! The panic boundary: stops panics and the ends of threads.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -8,23 +8,23 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 thread_local! {
-    /// Whether the thread runs code of the library, and not of the host.
+    /// Whether the thread runs code of the library and not of the host.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs the body of a function that returns a value and touches no last error;
-/// a panic becomes `fallback`.
+/// Runs the body of a function that returns a value and does not change the
+/// last error. Returns `fallback` after a panic.
 pub(super) fn ffi_value<T>(fallback: T, body: impl FnOnce() -> T) -> T {
     catch_panic(body).unwrap_or(fallback)
 }
 
-/// Runs code of the library; a panic is returned, with what it said.
+/// Runs code of the library. Returns the payload of a panic.
 pub(super) fn catch_panic<T>(body: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     silence_panics();
     let _thread = CancellationOff::new();
     let outer = INSIDE.replace(true);
-    // The values that a panic may leave half-changed are dropped with the
-    // call, or guard themselves (ureq's pool refuses to go on when poisoned).
+    // Values that a panic may leave inconsistent are dropped with the call, or
+    // protect themselves (ureq's pool fails when poisoned).
     let result = panic::catch_unwind(AssertUnwindSafe(body));
     INSIDE.set(outer);
     result
@@ -45,20 +45,25 @@ impl Drop for HostCode {
     }
 }
 
-/// Runs a function of the host that may end its thread, as Python does with those
-/// that want to run its code after its end. That would unwind Rust code, which ends
-/// the process: such a thread stays here for ever instead.
+/// Runs a function of the host that may end its thread. Python ends threads
+/// that call it after its shutdown. That would unwind Rust code and end the
+/// process, so such a thread is kept here for ever instead.
 ///
-/// The system runs the handler as soon as it has unwound this frame, so neither this
-/// nor what it calls may have anything to drop: that would be unwound before.
+/// The system runs the handler after it has unwound this frame. So neither this
+/// function nor its callees may have anything to drop, because that would be
+/// unwound before.
 #[cfg(target_os = "linux")]
 #[inline(never)]
 pub(super) fn hold_thread<T>(callback: impl FnOnce() -> T) -> T {
-    /// Room for what the C library keeps there.
+    /// Memory for the C library's handler record.
     type Handler = [*mut c_void; 4];
     unsafe extern "C" {
-        fn _pthread_cleanup_push(place: *mut Handler, handler: extern "C" fn(*mut c_void), data: *mut c_void);
-        fn _pthread_cleanup_pop(place: *mut Handler, run: c_int);
+        fn _pthread_cleanup_push(
+            handler_record: *mut Handler,
+            handler: extern "C" fn(*mut c_void),
+            data: *mut c_void,
+        );
+        fn _pthread_cleanup_pop(handler_record: *mut Handler, run: c_int);
     }
     extern "C" fn stay(_: *mut c_void) {
         loop {
@@ -66,22 +71,23 @@ pub(super) fn hold_thread<T>(callback: impl FnOnce() -> T) -> T {
             unsafe { libc::pause() };
         }
     }
-    let mut place: Handler = [ptr::null_mut(); 4];
-    // SAFETY: the place does not move, and the handler is taken out before it goes.
-    unsafe { _pthread_cleanup_push(&raw mut place, stay, ptr::null_mut()) };
+    let mut handler_record: Handler = [ptr::null_mut(); 4];
+    // SAFETY: the record does not move, and is removed before it goes out of
+    // scope.
+    unsafe { _pthread_cleanup_push(&raw mut handler_record, stay, ptr::null_mut()) };
     let result = callback();
-    // SAFETY: the last handler that was put in and is still there.
-    unsafe { _pthread_cleanup_pop(&raw mut place, 0) };
+    // SAFETY: this is the last handler that was pushed and not popped.
+    unsafe { _pthread_cleanup_pop(&raw mut handler_record, 0) };
     result
 }
 
-/// Other systems unwind nothing, or have no such handlers.
+/// Other systems do not unwind, or have no such handlers.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn hold_thread<T>(callback: impl FnOnce() -> T) -> T {
     callback()
 }
 
-/// While it lives, pthread_cancel() waits: a thread that ended in the midst of
+/// Disables pthread_cancel() until it is dropped: a thread that ends inside
 /// Rust code would end the process.
 struct CancellationOff(c_int);
 
@@ -99,7 +105,7 @@ impl CancellationOff {
         CancellationOff(before)
     }
 
-    /// There threads cannot be cancelled.
+    /// Android has no cancellation of threads.
     #[cfg(target_os = "android")]
     fn new() -> CancellationOff {
         CancellationOff(0)
@@ -108,14 +114,15 @@ impl CancellationOff {
 
 impl Drop for CancellationOff {
     fn drop(&mut self) {
-        // Some systems do not take NULL.
+        // Some systems do not accept NULL.
         #[cfg(not(target_os = "android"))]
         pthread_setcancelstate(self.0, Some(&mut 0));
     }
 }
 
-/// The default hook writes the panic's text to the host's stderr. A library
-/// must not: inside a call, the text goes into the error instead.
+/// Replaces the panic hook. The default hook writes to the host's stderr, which
+/// a library must not do. Inside a call, the text becomes part of the error
+/// instead.
 fn silence_panics() {
     static DONE: AtomicBool = AtomicBool::new(false);
     if DONE.load(Ordering::Relaxed) || DONE.swap(true, Ordering::Relaxed) {

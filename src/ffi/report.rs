@@ -14,7 +14,7 @@ use super::status::dbss_status;
 use dbss::internal::{self, ActiveOperation};
 use dbss::{Client, Error, Overwrite, Report, Status};
 
-/// The strings that name a report, as they come in.
+/// The strings that identify a report, as the caller passes them.
 pub(super) struct Ids {
     pub(super) project: *const c_char,
     pub(super) instance: *const c_char,
@@ -22,17 +22,17 @@ pub(super) struct Ids {
     pub(super) locale: *const c_char,
 }
 
-/// What every call on a report has.
+/// The converted parameters of a call on a report.
 pub(super) struct ReportCall {
     pub(super) client: Client,
     pub(super) report: Report,
 }
 
-/// Takes the parameters of a call on a report.
+/// Converts the parameters of a call on a report.
 ///
 /// # Safety
 /// The handles are as for [`Handle::borrow`]; each string is NULL or
-/// NUL-terminated and stays as it is during the call.
+/// NUL-terminated and does not change during the call.
 pub(super) unsafe fn report_call(
     ctx: *mut dbss_context,
     ids: Ids,
@@ -52,9 +52,9 @@ pub(super) unsafe fn report_call(
     }
 }
 
-/// A flag of the file functions: a file of the same name may be replaced, in
-/// one step, when the new one is whole. Without it an existing file is kept and
-/// the call fails with DBSS_ERR_FILE_EXISTS.
+/// A flag of the file functions: an existing file may be replaced, atomically,
+/// when the new one is complete. Without it an existing file is kept and the
+/// call fails with DBSS_ERR_FILE_EXISTS.
 pub const DBSS_FILE_REPLACE: u32 = 1;
 
 fn overwrite(flags: u32) -> Result<Overwrite, Error> {
@@ -72,20 +72,21 @@ fn overwrite(flags: u32) -> Result<Overwrite, Error> {
 }
 
 /// Downloads an audit report (PDF or ZIP) into memory: the service's call
-/// DownloadAuditReport. Blocks until the whole report is there or the call has
-/// failed; a report that did not arrive whole is a failure. Memory grows with
-/// what arrives, not with what the server announces.
+/// DownloadAuditReport. Blocks until the whole report has arrived or the call
+/// has failed. A report that does not arrive completely is an error. Memory
+/// grows with the received bytes, not with the announced size.
 ///
 /// @param ctx required. Other threads may use it at the same time.
 /// @param project optional. The project's id, 32 to 64 characters; NULL for the
-///   context's: that of the option "project_id", else of the credentials, else
-///   of the project with the region's name, which is looked up at IAM once.
+///   context's: that of the option "project_id", else that of the credentials,
+///   else that of the project with the region's name, which is looked up at IAM
+///   once.
 /// @param instance required. The audit instance's id, 32 to 64 characters.
-/// @param id required. The report's id, 16 to 64 characters. Ids are made of
+/// @param id required. The report's id, 16 to 64 characters. Ids consist of
 ///   ASCII letters, digits, "-" and "_".
 /// @param locale optional. The language of the report: "en-us" or "zh-cn", in
-///   any letter case, "_" for "-" accepted; NULL leaves the choice to the
-///   service, which takes en-us.
+///   any letter case, also with "_" instead of "-"; NULL for the service's
+///   default, which is en-us.
 /// @param out_buf required. Receives the report.
 /// @errors INVALID_ID, INVALID_LOCALE; NOT_CONFIGURED (no credentials, no
 ///   project); LIMIT_EXCEEDED (larger than the option "max_memory_bytes"); as
@@ -105,7 +106,7 @@ pub unsafe extern "C" fn dbss_report_download(
     unsafe { dbss_report_download_to_memory(ctx, project, instance, id, locale, none, out_buf) }
 }
 
-/// The same, under an operation.
+/// Like dbss_report_download(), under an operation.
 ///
 /// @param ctx, project, instance, id, locale, out_buf as dbss_report_download.
 /// @errors as dbss_report_download
@@ -142,22 +143,23 @@ pub unsafe extern "C" fn dbss_report_download_to_memory(
 }
 
 /// Downloads a report to a file. The file appears under its name only when it
-/// is whole and on the disk; until then, and after every failure, cancel or
-/// crash, what was there stays there. Its permissions are those of the option
-/// "file_mode"; the operation's path is then this one.
+/// is complete and on the disk. Until then, and after every failure,
+/// cancellation or crash, an existing file stays unchanged. Its permissions are
+/// those of the option "file_mode". Afterwards dbss_operation_path() returns
+/// its path.
 ///
-/// While it arrives the report is in a file without a name in the target's
-/// directory, which goes with the process. Where a file system has no such
-/// files (and for a moment before it replaces another) it is in a hidden file
-/// ".dbss-XXXXXX.part", which only a killed process or a stopped machine leaves
-/// behind.
+/// While it arrives, the report is in a file without a name in the target's
+/// directory, which disappears with the process. If the file system does not
+/// support such files (and for a moment before it replaces another), it is in a
+/// hidden file ".dbss-XXXXXX.part", which stays only if the process is killed
+/// or the machine stops.
 ///
 /// @param ctx, project, instance, id, locale as dbss_report_download.
 /// @param path required, bytes. Its directory must exist and be writable.
 /// @param flags flags DBSS_FILE_.
 /// @errors INVALID_VALUE (path, flags); FILE_EXISTS, NOT_REGULAR_FILE (also for
 ///   a symbolic link), FILE (no such directory, no permission; these three
-///   before any traffic); DISK_FULL; INVALID_ID, INVALID_LOCALE; as
+///   before any request); DISK_FULL; INVALID_ID, INVALID_LOCALE; as
 ///   dbss_context_find_credentials
 /// @blocks network.
 #[unsafe(no_mangle)]
@@ -191,15 +193,15 @@ pub unsafe extern "C" fn dbss_report_download_to_file(
     })
 }
 
-/// Downloads a report into a directory, under the report's own name made safe,
-/// which dbss_operation_path() tells afterwards. Otherwise as
+/// Downloads a report into a directory, under a safe form of the report's own
+/// name. Afterwards dbss_operation_path() returns its path. Otherwise like
 /// dbss_report_download_to_file().
 ///
 /// @param ctx, project, instance, id, locale, flags as
 ///   dbss_report_download_to_file.
 /// @param directory required, bytes. It must exist.
-/// @errors as dbss_report_download_to_file (FILE_EXISTS only when the service
-///   has told the name)
+/// @errors as dbss_report_download_to_file (FILE_EXISTS only after the service
+///   has sent the name)
 /// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_download_to_directory(
@@ -232,14 +234,15 @@ pub unsafe extern "C" fn dbss_report_download_to_directory(
     })
 }
 
-/// Downloads a report to a descriptor: a file, from its current offset; a pipe,
-/// a socket, a terminal. POSIX only. What was written before a failure cannot
-/// be taken back: only a call that returned DBSS_OK has written a report.
+/// Downloads a report to a descriptor: a file, from its current offset, or a
+/// pipe, a socket, a terminal. POSIX only. Bytes written before a failure
+/// cannot be taken back, so only a call that returned DBSS_OK has written a
+/// whole report.
 ///
 /// @param ctx, project, instance, id, locale as dbss_report_download.
 /// @param fd descriptor. Open for writing, blocking or not; it is never closed,
-///   and its mode not changed.
-/// @errors ARGUMENT (not open for writing); BROKEN_PIPE (its reader has gone;
+///   and its mode is not changed.
+/// @errors ARGUMENT (not open for writing); BROKEN_PIPE (its reader closed it;
 ///   never SIGPIPE); DISK_FULL, FILE; INVALID_ID, INVALID_LOCALE; as
 ///   dbss_context_find_credentials
 /// @blocks network.
@@ -260,9 +263,9 @@ pub unsafe extern "C" fn dbss_report_download_to_fd(
             id,
             locale,
         };
-        // SAFETY: the header's rules are the contracts of these; the caller keeps
-        // the descriptor open during the call, and one that is not open gives
-        // errors and no more.
+        // SAFETY: the header's rules are the contracts of these; the caller
+        // keeps the descriptor open during the call, and a closed one only
+        // causes errors.
         unsafe {
             with_operation(operation, |active| {
                 let call = report_call(ctx, ids, active)?;
@@ -283,15 +286,15 @@ pub unsafe extern "C" fn dbss_report_download_to_fd(
 /// Receives the next bytes of a report, in order.
 ///
 /// @param data borrowed, size len. At least 1 byte.
-/// @return nonzero CANCELLED. 0 to go on; anything else ends the call.
+/// @return nonzero CANCELLED. 0 to continue; anything else ends the call.
 /// @runs in call.
 /// @calls any.
 pub type dbss_write_fn =
     Option<unsafe extern "C-unwind" fn(user_data: *mut c_void, data: *const u8, len: usize) -> i32>;
 
-/// Downloads a report to a function of yours, part by part. What was handed
-/// over before a failure cannot be taken back: only a call that returned
-/// DBSS_OK has handed over a report.
+/// Downloads a report to a function of yours, in parts. Bytes passed before a
+/// failure cannot be taken back, so only a call that returned DBSS_OK has
+/// passed a whole report.
 ///
 /// @param ctx, project, instance, id, locale as dbss_report_download.
 /// @param write required.
@@ -315,8 +318,9 @@ pub unsafe extern "C" fn dbss_report_download_to_callback(
             id,
             locale,
         };
-        // SAFETY: the header's rules are the contracts of these; the function is
-        // the caller's, with its own data and bytes that live until it returns.
+        // SAFETY: the header's rules are the contracts of these; the function
+        // is the caller's, with its own data and bytes that are valid until it
+        // returns.
         unsafe {
             with_operation(operation, |active| {
                 let call = report_call(ctx, ids, active)?;

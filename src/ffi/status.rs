@@ -1,4 +1,4 @@
-//! `dbss_status`: how a call ended. Its constants are those of the table of
+//! `dbss_status`: the result of a call. Its constants come from the table of
 //! statuses; `build.rs` writes them into the header.
 
 use std::ffi::{CStr, c_char};
@@ -6,11 +6,11 @@ use std::ffi::{CStr, c_char};
 use dbss::Status;
 use dbss::internal::tables::STATUSES;
 
-/// How a call ended: DBSS_OK, or one of the DBSS_ERR_ values below.
+/// The result of a call: DBSS_OK, or one of the DBSS_ERR_ values below.
 ///
-/// Values never change their meaning. New ones may appear inside a group (the
-/// ranges of one hundred), so treat a value that you do not know as its group:
-/// see dbss_status_group().
+/// Values never change their meaning. New ones may appear inside a group (a
+/// range of one hundred), so treat an unknown value like its group: see
+/// dbss_status_group().
 pub type dbss_status = i32;
 
 fn describe(status: dbss_status) -> (&'static CStr, &'static CStr) {
@@ -23,7 +23,7 @@ fn describe(status: dbss_status) -> (&'static CStr, &'static CStr) {
     (status.c_name(), status.c_message())
 }
 
-/// The name of a status as this header spells it, such as "DBSS_ERR_NOT_FOUND";
+/// The name of a status in this header, such as "DBSS_ERR_NOT_FOUND", or
 /// "DBSS_ERR_UNKNOWN" for a value that this version does not know.
 ///
 /// @return static.
@@ -32,8 +32,8 @@ pub extern "C" fn dbss_status_name(status: dbss_status) -> *const c_char {
     describe(status).0.as_ptr()
 }
 
-/// What a status means in general; dbss_error_message() says what happened in
-/// particular.
+/// The general meaning of a status. dbss_error_message() describes the
+/// particular error.
 ///
 /// @return static.
 #[unsafe(no_mangle)]
@@ -41,11 +41,11 @@ pub extern "C" fn dbss_status_message(status: dbss_status) -> *const c_char {
     describe(status).1.as_ptr()
 }
 
-/// The status that stands for the group of a status: DBSS_OK,
-/// DBSS_ERR_ARGUMENT, DBSS_ERR_SERVICE, DBSS_ERR_NETWORK, DBSS_ERR_FILE,
-/// DBSS_ERR_RESOURCE, DBSS_ERR_CANCELLED or DBSS_ERR_INTERNAL. Values that are
-/// newer than this library have their group too; a value outside of all ranges
-/// counts as DBSS_ERR_INTERNAL.
+/// The status of the group of a status: DBSS_OK, DBSS_ERR_ARGUMENT,
+/// DBSS_ERR_SERVICE, DBSS_ERR_NETWORK, DBSS_ERR_FILE, DBSS_ERR_RESOURCE,
+/// DBSS_ERR_CANCELLED or DBSS_ERR_INTERNAL. Values that are newer than this
+/// library have a group too. A value outside of all ranges counts as
+/// DBSS_ERR_INTERNAL.
 ///
 /// @return status.
 #[unsafe(no_mangle)]
@@ -57,7 +57,7 @@ pub extern "C" fn dbss_status_group(status: dbss_status) -> dbss_status {
     }
 }
 
-/// How many statuses this version has, DBSS_OK included.
+/// The number of statuses in this version, including DBSS_OK.
 ///
 /// @return count.
 #[unsafe(no_mangle)]

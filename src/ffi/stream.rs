@@ -1,4 +1,4 @@
-//! `dbss_report_stream`: a report read by the caller.
+//! `dbss_report_stream`: a report that the caller reads in parts.
 
 use std::ffi::{CString, c_char, c_void};
 use std::ptr;
@@ -18,11 +18,11 @@ use super::status::dbss_status;
 use dbss::ReportStream;
 use dbss::internal;
 
-/// A report that you read part by part, as from a file. Any thread may close it
-/// or cancel its operation while another one reads.
+/// A report that is read in parts, as from a file. Any thread may close it or
+/// cancel its operation while another one reads.
 ///
-/// It goes on when its context is freed, and ends when that is closed. In a
-/// child of fork() the parent's streams are refused.
+/// It still works after its context is freed, and ends when the context is
+/// closed. A child of fork() cannot use the parent's streams.
 ///
 /// @threads one call at a time.
 pub struct dbss_report_stream {
@@ -58,11 +58,12 @@ impl Handle for dbss_report_stream {
     type Value = Stream;
 }
 
-/// Opens a report: blocks until its first bytes are there. The operation
-/// belongs to the stream until that is closed or freed.
+/// Opens a report. Blocks until its first bytes have arrived. The operation
+/// belongs to the stream until the stream is closed or freed.
 ///
-/// A transfer that breaks later is resumed where the service can; where it
-/// cannot, the read fails, since what you have cannot be taken back.
+/// A transfer that breaks later is resumed if the service supports it.
+/// Otherwise the read fails, because bytes that were already read cannot be
+/// taken back.
 ///
 /// @param ctx, project, instance, id, locale as dbss_report_download.
 /// @param out_stream required.
@@ -100,16 +101,17 @@ pub unsafe extern "C" fn dbss_report_open(
     })
 }
 
-/// Reads some bytes: blocks until at least one is there. A failure of the
-/// transfer stays: the next read fails with it again.
+/// Reads the next bytes. Blocks until at least one has arrived. After a failure
+/// of the transfer, the next reads fail with the same error.
 ///
 /// @param stream required.
 /// @param buf required, room cap.
 /// @param cap unit bytes. At least 1.
-/// @param out_len required, unit bytes. How many were read; 0 with DBSS_OK is
-///   the end, and is given only when the report was whole and its length right.
-/// @errors ARGUMENT (`cap` is 0, or the stream is a parent process's); BUSY
-///   (another thread reads); as dbss_context_find_credentials
+/// @param out_len required, unit bytes. The number of bytes read. 0 with
+///   DBSS_OK is the end, and is returned only if the report was complete and
+///   its length correct.
+/// @errors ARGUMENT (`cap` is 0, or the stream belongs to the parent process);
+///   BUSY (another thread is reading); as dbss_context_find_credentials
 /// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_read(
@@ -132,26 +134,28 @@ pub unsafe extern "C" fn dbss_report_stream_read(
             if buf.is_null() {
                 return Err(null("buf"));
             }
-            // A slice must have initialised bytes and at most isize::MAX of them;
-            // the caller's need not, and it may pass any room.
+            // A slice must have initialised bytes and at most isize::MAX of
+            // them. The caller's buffer need not be initialised and may have
+            // any size.
             let cap = cap.min(READ_LIMIT);
-            // SAFETY: by the header's rules writable for `cap` bytes, which no one
-            // else uses during the call; the zeroes make them initialised.
-            let room = unsafe {
+            // SAFETY: by the header's rules writable for `cap` bytes, which
+            // nobody else uses during the call; they are initialised with
+            // zeroes.
+            let buffer = unsafe {
                 ptr::write_bytes(buf.cast::<u8>(), 0, cap);
                 std::slice::from_raw_parts_mut(buf.cast::<u8>(), cap)
             };
-            *slot = reader.read(room)?;
+            *slot = reader.read(buffer)?;
             Ok(*slot)
         })?;
         Ok(())
     })
 }
 
-/// The most that one read fills.
+/// The maximum number of bytes of one read.
 const READ_LIMIT: usize = 256 * 1024;
 
-/// The size of the report, as the service announced it.
+/// The size of the report that the service announced.
 ///
 /// @return unit bytes, none -1.
 #[unsafe(no_mangle)]
@@ -160,7 +164,7 @@ pub unsafe extern "C" fn dbss_report_stream_size(stream: *const dbss_report_stre
     unsafe { dbss_report_stream::read(stream, -1, |s| s.size) }
 }
 
-/// What the report is, by its first bytes.
+/// The format of the report, determined from its first bytes.
 ///
 /// @return one of DBSS_FORMAT_.
 #[unsafe(no_mangle)]
@@ -169,7 +173,7 @@ pub unsafe extern "C" fn dbss_report_stream_format(stream: *const dbss_report_st
     unsafe { dbss_report_stream::read(stream, DBSS_FORMAT_UNKNOWN, |s| s.format) }
 }
 
-/// The report's own name, made safe, as dbss_operation_filename() gives it.
+/// A safe form of the report's own name, as from dbss_operation_filename().
 ///
 /// @return borrowed.
 #[unsafe(no_mangle)]
@@ -180,7 +184,7 @@ pub unsafe extern "C" fn dbss_report_stream_filename(stream: *const dbss_report_
 
 /// The header Content-Type.
 ///
-/// @return borrowed, nullable. NULL where the service sent none.
+/// @return borrowed, nullable. NULL if the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_content_type(stream: *const dbss_report_stream) -> *const c_char {
     let pointer = |text: &CString| text.as_ptr();
@@ -194,7 +198,7 @@ pub unsafe extern "C" fn dbss_report_stream_content_type(stream: *const dbss_rep
 
 /// The service's id of the call (header X-Request-Id).
 ///
-/// @return borrowed, nullable. NULL where the service sent none.
+/// @return borrowed, nullable. NULL if the service sent none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_request_id(stream: *const dbss_report_stream) -> *const c_char {
     let pointer = |text: &CString| text.as_ptr();
@@ -206,11 +210,11 @@ pub unsafe extern "C" fn dbss_report_stream_request_id(stream: *const dbss_repor
     }
 }
 
-/// Closes a stream, read to its end or not: a read under way in another thread
-/// ends with DBSS_ERR_CANCELLED, later ones fail with DBSS_ERR_CLOSED. Its
-/// operation is free for another call, at once or when that read has ended. The
-/// getters go on working until the stream is freed. It waits for nothing and
-/// may be called in a callback. Closing it again does nothing.
+/// Closes a stream, also before its end. A running read in another thread ends
+/// with DBSS_ERR_CANCELLED, and later ones fail with DBSS_ERR_CLOSED. Its
+/// operation is free for another call, immediately or when that read has ended.
+/// The getters work until the stream is freed. Closing does not wait, may be
+/// called in a callback, and does nothing the second time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_stream_close(stream: *mut dbss_report_stream) {
     ffi_value((), || {

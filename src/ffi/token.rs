@@ -1,4 +1,4 @@
-//! `dbss_token_request`: a token that the caller's code is asked for.
+//! `dbss_token_request`: a request for a token to the caller's token provider.
 
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use super::panic::ffi_value;
 use super::status::dbss_status;
 use dbss::{Error, Status, TokenRequest};
 
-/// A request for a token. Give it a token with dbss_token_request_set() or
-/// refuse with dbss_token_request_fail(), once, and then free it. All of that
-/// at once or later, from any thread.
+/// A request for a token. Complete it once, with dbss_token_request_set() or
+/// dbss_token_request_fail(), and then free it. This may be done immediately or
+/// later, from any thread.
 ///
 /// @threads any.
 pub struct dbss_token_request {
@@ -26,15 +26,16 @@ impl Handle for dbss_token_request {
     type Value = TokenRequest;
 }
 
-/// Called for a token: by the first call that needs one, before the last one
-/// expires, and after the service has refused it.
+/// Called to provide a token: when the first call needs one, before a token
+/// expires, and after the service rejected it.
 ///
-/// One request is under way at a time, for all calls that wait for its token.
-/// Each of them obeys its own cancel and timeouts; where one has waited for its
-/// "stall_timeout_ms", the next call asks anew. The call on whose thread the
-/// function runs cannot be cancelled until it returns.
+/// Only one request is pending at a time, and all calls wait for its token.
+/// Each of them still has its own cancellation and timeouts. After one has
+/// waited for its "stall_timeout_ms", the next call makes a new request. The
+/// call on whose thread the function runs cannot be cancelled until the
+/// function returns.
 ///
-/// @param request owned. Answer it now or later, then free it.
+/// @param request owned. Complete it now or later, then free it.
 /// @runs in call.
 /// @calls any without token.
 pub type dbss_token_provider_fn =
@@ -45,21 +46,21 @@ type ProviderFunction = unsafe extern "C-unwind" fn(user_data: *mut c_void, requ
 impl Callback<ProviderFunction> {
     fn provide(&self, request: TokenRequest) {
         let request = dbss_token_request::into_handle(Arc::new(request));
-        // SAFETY: the caller's function with its own data; it takes the handle
-        // over.
+        // SAFETY: the caller's function with its own data; it takes ownership
+        // of the handle.
         self.call(|provide, data| unsafe { provide(data, request) });
     }
 }
 
-/// Sets a function of yours that provides tokens, in place of other
-/// credentials, for the contexts made from this configuration.
+/// Sets a function of yours that provides tokens, instead of other credentials,
+/// for the contexts made from this configuration.
 ///
 /// `destroy` is called when the provider is replaced and the configuration and
-/// all contexts made from it are gone, or closed and without a call under way;
-/// or at once when this function fails.
+/// all contexts made from it are freed, or closed without a running call. It is
+/// called immediately when this function fails.
 ///
 /// @param config required.
-/// @param provider optional. NULL removes the one that was set.
+/// @param provider optional. NULL removes the provider.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_token_provider(
     config: *mut dbss_config,
@@ -82,8 +83,8 @@ pub unsafe extern "C" fn dbss_config_set_token_provider(
     })
 }
 
-/// Whether the service has refused the last token: the same one would be
-/// refused again.
+/// Whether the service rejected the previous token. It would reject the same
+/// one again.
 ///
 /// @return boolean.
 #[unsafe(no_mangle)]
@@ -92,9 +93,10 @@ pub unsafe extern "C" fn dbss_token_request_refused(request: *const dbss_token_r
     unsafe { dbss_token_request::read(request, 0, |request| request.is_after_refusal().into()) }
 }
 
-/// Whether a call or the context may still use the token: not once the request
-/// is answered, nor when the context was closed or freed and the call that asks has
-/// ended, nor after another request was made. To answer all the same does no harm.
+/// Whether a call or the context may still use the token. It is false once the
+/// request is completed, once the context was closed or freed and the
+/// requesting call has ended, and once another request was made. Completing the
+/// request anyway does no harm.
 ///
 /// @return boolean.
 #[unsafe(no_mangle)]
@@ -103,16 +105,16 @@ pub unsafe extern "C" fn dbss_token_request_is_wanted(request: *const dbss_token
     unsafe { dbss_token_request::read(request, 0, |request| request.is_wanted().into()) }
 }
 
-/// Gives the token.
+/// Completes a request with a token.
 ///
 /// @param request required.
 /// @param token required, bytes, secret. As for dbss_config_set_token().
 /// @param expires_ms unit unix-ms, none -1. When it expires, by the clock of
-///   this machine, so that the next one is asked for in time; -1 when that is
-///   not known.
-/// @errors INVALID_TOKEN (also when it has expired already: the calls that wait
-///   then fail with DBSS_ERR_NO_TOKEN); INVALID_VALUE (expires_ms); ARGUMENT
-///   (the request was answered before)
+///   this machine, so that the next one is requested in time; -1 if it is not
+///   known.
+/// @errors INVALID_TOKEN (also if it has expired: the waiting calls then fail
+///   with DBSS_ERR_NO_TOKEN); INVALID_VALUE (expires_ms); ARGUMENT (the request
+///   was completed before)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_token_request_set(
     request: *mut dbss_token_request,
@@ -134,7 +136,7 @@ pub unsafe extern "C" fn dbss_token_request_set(
                 return Err(Error::argument(
                     Status::InvalidValue,
                     "expires_ms",
-                    format_args!("must be a time since 1970 or -1, and is {expires_ms}"),
+                    format_args!("must be a time since 1970 or -1, but is {expires_ms}"),
                 ));
             }
         };
@@ -142,13 +144,13 @@ pub unsafe extern "C" fn dbss_token_request_set(
     })
 }
 
-/// Says that there is no token: the calls that wait fail with
-/// DBSS_ERR_NO_TOKEN, and the next call asks again.
+/// Completes a request without a token. The waiting calls fail with
+/// DBSS_ERR_NO_TOKEN, and the next call makes a new request.
 ///
 /// @param request required.
-/// @param message optional. The reason, for the error's message, of which it
-///   holds at most 512 bytes. It should hold no secret.
-/// @errors ARGUMENT (the request was answered before)
+/// @param message optional. The reason, for the error message, which includes
+///   at most 512 bytes of it. It must not contain secrets.
+/// @errors ARGUMENT (the request was completed before)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_token_request_fail(
     request: *mut dbss_token_request,
@@ -162,11 +164,11 @@ pub unsafe extern "C" fn dbss_token_request_fail(
                 optional_text(message, "message")?,
             )
         };
-        request.fail(message.unwrap_or("it gave no reason"))
+        request.fail(message.unwrap_or("no reason given"))
     })
 }
 
-/// Frees a request. One that was not answered counts as failed.
+/// Frees a request. A request that was not completed counts as failed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_token_request_free(request: *mut dbss_token_request) {
     // SAFETY: the header's rules are the contract of `release`.

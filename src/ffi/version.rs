@@ -1,4 +1,4 @@
-//! What this library is and can do.
+//! The version and the features of this library.
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
@@ -11,8 +11,8 @@ const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_V
     Err(_) => panic!("the package's version has no NUL"),
 };
 
-/// The version of the library that is loaded, such as "0.1.0"; compare with
-/// DBSS_VERSION, which is the version of the header.
+/// The version of the loaded library, such as "0.1.0". Compare it with
+/// DBSS_VERSION, the version of the header.
 ///
 /// @return static.
 #[unsafe(no_mangle)]
@@ -20,8 +20,8 @@ pub extern "C" fn dbss_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
-/// The same as a number, to compare: major * 10000 + minor * 100 + patch, as in
-/// DBSS_VERSION_NUMBER.
+/// The version as a number, for comparison: major * 10000 + minor * 100 +
+/// patch, as in DBSS_VERSION_NUMBER.
 ///
 /// @return number.
 #[unsafe(no_mangle)]
@@ -59,7 +59,7 @@ pub unsafe extern "C" fn dbss_has_feature(name: *const c_char) -> i32 {
     })
 }
 
-/// How many features this version has.
+/// The number of features in this version.
 ///
 /// @return count.
 #[unsafe(no_mangle)]
@@ -67,7 +67,7 @@ pub extern "C" fn dbss_feature_count() -> usize {
     FEATURES.len()
 }
 
-/// The name of a feature, as dbss_has_feature() takes it.
+/// The name of a feature, for dbss_has_feature().
 ///
 /// @param index index of dbss_feature_count.
 /// @return static, nullable. NULL past the last one.
@@ -76,7 +76,7 @@ pub extern "C" fn dbss_feature_name(index: usize) -> *const c_char {
     FEATURES.get(index).map_or(ptr::null(), |f| f.name.as_ptr())
 }
 
-/// What a feature is.
+/// The description of a feature.
 ///
 /// @param index index of dbss_feature_count.
 /// @return static, nullable. NULL past the last one.

@@ -2,9 +2,9 @@
 
 /// One count.
 pub struct CountRow {
-    /// Its name in the C getter and in the JSON document.
+    /// The name in the C getter and in the JSON document.
     pub name: &'static str,
-    /// What is counted.
+    /// The description of the count.
     pub help: &'static str,
 }
 
@@ -34,13 +34,13 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Reports that the service lists and the filters let pass.
+    /// Reports in the service's lists that the options select.
     listed,
-    /// Reports that are in the archive since this run.
+    /// Reports that were added to the archive by this run.
     downloaded,
-    /// Reports that were in the archive before.
+    /// Reports that were in the archive before this run.
     present,
-    /// Reports that the service is still making.
+    /// Reports that the service is still generating.
     not_ready,
     /// Reports that were deleted between the list and the download.
     vanished,

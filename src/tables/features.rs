@@ -1,12 +1,12 @@
-//! What this build can do.
+//! The features of this build.
 
 use std::ffi::CStr;
 
 /// One feature.
 pub struct FeatureRow {
-    /// The name that `dbss_has_feature` takes.
+    /// The name, for `dbss_has_feature`.
     pub name: &'static CStr,
-    /// What it is.
+    /// A description.
     pub help: &'static CStr,
 }
 
@@ -23,30 +23,27 @@ pub static FEATURES: &[FeatureRow] = &[
         c"file",
         c"Reports to files, directories, descriptors and callbacks.",
     ),
-    feature(c"stream", c"Reports that the caller reads part by part."),
+    feature(c"stream", c"Reports that the caller reads in parts."),
     feature(
         c"operation",
-        c"Options, progress, cancel and result of a single call.",
+        c"Options, progress, cancellation and result of a single call.",
     ),
     feature(c"resume", c"Retries, and resumption of broken transfers."),
     feature(c"log", c"A log callback."),
-    feature(c"redirect", c"Redirects are followed on request."),
+    feature(c"redirect", c"Following redirects, if enabled."),
     feature(c"proxy", c"HTTP proxies."),
     feature(c"access_key", c"AK/SK signatures."),
     feature(c"iam_user", c"Logins of IAM users."),
-    feature(c"token_provider", c"Tokens that a callback gives."),
+    feature(c"token_provider", c"Tokens that a callback provides."),
     feature(
         c"credentials",
-        c"Credentials found where the official SDKs find them.",
+        c"Finding credentials in the same places as the official SDKs.",
     ),
-    feature(c"project", c"The project is found where none is given."),
-    feature(c"endpoints", c"Several endpoints, and those of regions."),
+    feature(c"project", c"Looking up the default project."),
+    feature(c"endpoints", c"Several endpoints, and endpoints of regions."),
     feature(c"list", c"Lists of instances, reports and templates."),
-    feature(c"manage", c"Reports are created, awaited and deleted."),
+    feature(c"manage", c"Creating, waiting for and deleting reports."),
     feature(c"mirror", c"A local archive of reports."),
-    feature(
-        c"close",
-        c"Contexts and streams are closed apart from being freed.",
-    ),
-    feature(c"interrupt", c"A handled signal may end a call."),
+    feature(c"close", c"Closing contexts and streams without freeing them."),
+    feature(c"interrupt", c"Ending calls by handled signals."),
 ];

@@ -1,5 +1,5 @@
-//! The fields of list items that the service documents. A page also has those
-//! that it does not document.
+//! The documented fields of list items. A page also has undocumented fields of the
+//! service.
 
 use FieldKind::{Integer, List, Text};
 
@@ -27,15 +27,15 @@ impl FieldKind {
 
 /// One field of one kind of item.
 pub struct FieldRow {
-    /// What has it: "instance", "report" or "template".
+    /// The kind of item: "instance", "report" or "template".
     pub item: &'static str,
-    /// The service's name for it.
+    /// The service's name of the field.
     pub name: &'static str,
     /// The form of its value.
     pub kind: FieldKind,
-    /// What it says.
+    /// A description.
     pub help: &'static str,
-    /// The values that the service documents; there may be others.
+    /// The documented values; there may be others.
     pub values: &'static [&'static str],
 }
 
@@ -76,7 +76,7 @@ pub static FIELDS: &[FieldRow] = &[
             "UPGRADING",
         ],
     ),
-    field("instance", "region", Text, "The region that it is in.", &[]),
+    field("instance", "region", Text, "Its region.", &[]),
     field("instance", "version", Text, "The version of its software.", &[]),
     field("instance", "created", Text, "When it was created.", &[]),
     field("instance", "expired", Text, "When it expires.", &[]),
@@ -87,22 +87,10 @@ pub static FIELDS: &[FieldRow] = &[
         "How many days remain until it expires.",
         &[],
     ),
-    field(
-        "instance",
-        "connect_ip",
-        Text,
-        "The IPv4 address at which it is reached.",
-        &[],
-    ),
-    field(
-        "instance",
-        "connect_ipv6",
-        Text,
-        "The IPv6 address at which it is reached.",
-        &[],
-    ),
-    field("instance", "charge_model", Text, "How it is paid for.", &[]),
-    field("instance", "comment", Text, "The customer's remark.", &[]),
+    field("instance", "connect_ip", Text, "Its IPv4 address.", &[]),
+    field("instance", "connect_ipv6", Text, "Its IPv6 address.", &[]),
+    field("instance", "charge_model", Text, "Its billing mode.", &[]),
+    field("instance", "comment", Text, "The customer's comment.", &[]),
     field(
         "instance",
         "keep_days",
@@ -136,7 +124,7 @@ pub static FIELDS: &[FieldRow] = &[
         "instance",
         "scene",
         Text,
-        "The scenario that it is used for.",
+        "The scenario for which it is used.",
         &[],
     ),
     field(
@@ -148,27 +136,33 @@ pub static FIELDS: &[FieldRow] = &[
     ),
     field("instance", "specification", Text, "Its specification.", &[]),
     field("instance", "subnet_id", Text, "The id of its subnet.", &[]),
-    field("instance", "task", Text, "The task that it is busy with.", &[]),
+    field("instance", "task", Text, "Its current task.", &[]),
     field("instance", "vpc_id", Text, "The id of its VPC.", &[]),
     field("instance", "zone", Text, "Its availability zone.", &[]),
     field(
         "instance",
         "config_num",
         Integer,
-        "How many settings it has.",
+        "The number of its settings.",
         &[],
     ),
-    field("instance", "cpu", Integer, "How many virtual CPUs it has.", &[]),
+    field("instance", "cpu", Integer, "The number of its virtual CPUs.", &[]),
     field(
         "instance",
         "database_limit",
         Integer,
-        "How many databases it may audit.",
+        "The maximum number of databases that it audits.",
         &[],
     ),
     field("instance", "effect", Integer, "Whether it is in effect.", &[]),
     field("instance", "ram", Integer, "Its memory in GB.", &[]),
-    field("instance", "supported_feature", List, "What it supports.", &[]),
+    field(
+        "instance",
+        "supported_feature",
+        List,
+        "The features that it supports.",
+        &[],
+    ),
     field("report", "id", Text, "The id of the report.", &[]),
     field("report", "name", Text, "Its name.", &[]),
     field(
@@ -182,14 +176,14 @@ pub static FIELDS: &[FieldRow] = &[
         "report",
         "percentum",
         Integer,
-        "How far it is, 0 to 100; at 100 it can be downloaded.",
+        "Its progress, 0 to 100; at 100 it can be downloaded.",
         &[],
     ),
     field(
         "report",
         "type",
         Text,
-        "How often such a report is made.",
+        "How often such a report is generated.",
         &[
             "AUDIT_REPORT_DAY",
             "AUDIT_REPORT_WEEK",
@@ -209,22 +203,16 @@ pub static FIELDS: &[FieldRow] = &[
         "report",
         "start_time",
         Text,
-        "When the range that it covers begins.",
+        "The beginning of its time range.",
         &[],
     ),
-    field(
-        "report",
-        "end_time",
-        Text,
-        "When the range that it covers ends.",
-        &[],
-    ),
+    field("report", "end_time", Text, "The end of its time range.", &[]),
     field("report", "finish_time", Text, "When it was ready.", &[]),
     field(
         "report",
         "db_ids",
         Text,
-        "The ids of the databases that it covers, joined by commas.",
+        "The ids of the databases that it covers, separated by commas.",
         &[],
     ),
     field(
@@ -234,14 +222,14 @@ pub static FIELDS: &[FieldRow] = &[
         "The names of the databases that it covers.",
         &[],
     ),
-    field("report", "url", Text, "Where the service keeps it.", &[]),
+    field("report", "url", Text, "Its location at the service.", &[]),
     field("template", "id", Text, "The id of the template.", &[]),
     field("template", "name", Text, "Its name.", &[]),
     field(
         "template",
         "type",
         Text,
-        "What its reports show.",
+        "The content of its reports.",
         &[
             "COMPREHENSIVE",
             "COMPLIANCE",
@@ -279,14 +267,14 @@ pub static FIELDS: &[FieldRow] = &[
         "template",
         "frequency",
         Text,
-        "How often its schedule makes a report.",
+        "How often its schedule generates a report.",
         &[],
     ),
     field(
         "template",
         "db_ids",
         Text,
-        "The ids of the databases that it covers, joined by commas.",
+        "The ids of the databases that it covers, separated by commas.",
         &[],
     ),
     field(

@@ -1,6 +1,6 @@
-//! One table for each fact of the interface.
+//! The tables of the interface: one source for the code, the header and the description.
 //!
-//! `build.rs` includes these files too, so they name nothing else of the crate.
+//! `build.rs` includes these files too, so they use nothing else of the crate.
 
 mod counts;
 mod features;

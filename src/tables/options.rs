@@ -14,7 +14,7 @@ pub enum Kind {
     Id,
     /// A URL.
     Url,
-    /// Text that is never shown and wiped after use.
+    /// Text that is never shown, and is wiped after use.
     Secret,
     /// A file's path, as bytes.
     Path,
@@ -35,7 +35,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The name that `dbss_option_type` gives.
+    /// Returns the name for `dbss_option_type`.
     pub const fn name(self) -> &'static CStr {
         match self {
             Kind::Text => c"text",
@@ -54,7 +54,7 @@ impl Kind {
     }
 }
 
-/// What has options.
+/// The objects that have options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum OptionSet {
@@ -109,23 +109,23 @@ pub struct OptionRow {
     pub key: &'static CStr,
     /// The form of its value.
     pub kind: Kind,
-    /// The smallest value of a number, or the least length of a text in bytes;
-    /// -1 where there is none.
+    /// The minimum of a number, or the minimum length of a text in bytes; -1 if there is
+    /// none.
     pub minimum: i64,
-    /// The largest value of a number, or the greatest length of a text in bytes;
-    /// -1 where there is none.
+    /// The maximum of a number, or the maximum length of a text in bytes; -1 if there is
+    /// none.
     pub maximum: i64,
-    /// Whether "-1", no limit, is a value too.
+    /// Whether "-1", for no limit, is also accepted.
     pub allows_none: bool,
-    /// The words of a choice, joined by commas.
+    /// The words of a choice, separated by commas.
     pub choices: Option<&'static CStr>,
-    /// Whether nothing can be done without it.
+    /// Whether it must be set.
     pub required: bool,
-    /// The status of a value that is wrong.
+    /// The status of an invalid value.
     pub status: Status,
-    /// What it does, without its range and default.
+    /// A description, without its range and default.
     pub help: &'static CStr,
-    /// What has it.
+    /// The sets that have it.
     pub sets: &'static [OptionSet],
     default: Option<&'static CStr>,
 }
@@ -136,8 +136,8 @@ impl OptionRow {
         self.key.to_str().unwrap_or_default()
     }
 
-    /// Its value in a set where it was not set, in the form of its kind; none
-    /// where it is unset then. An operation takes that of its context.
+    /// Returns its default in a set, in the format of its kind. None if it is unset by
+    /// default. The options of an operation default to the context's.
     pub fn default(&self, set: OptionSet) -> Option<&'static CStr> {
         self.default.filter(|_| set != OptionSet::Operation)
     }
@@ -148,8 +148,8 @@ impl OptionRow {
         words.into_iter().flat_map(|words| words.split(','))
     }
 
-    /// What its value can be, in words such as "1 to 1000"; none where the kind
-    /// says it all.
+    /// Describes the range of its values, such as "1 to 1000". None if the kind is
+    /// sufficient.
     pub fn range(&self) -> Option<String> {
         let (minimum, maximum) = (self.minimum, self.maximum);
         let none = if self.allows_none {
@@ -216,35 +216,35 @@ impl OptionRow {
         self
     }
 
-    const fn wrong_is(mut self, status: Status) -> OptionRow {
+    const fn invalid_status(mut self, status: Status) -> OptionRow {
         self.status = status;
         self
     }
 }
 
 /// The lengths of the ids of projects and instances, in characters, from the
-/// service's page of DownloadAuditReport.
+/// documentation of DownloadAuditReport.
 pub const PROJECT_OR_INSTANCE_ID: RangeInclusive<usize> = 32..=64;
 
-/// The longest region's name.
-pub const LONGEST_REGION: usize = 63;
+/// The maximum length of a region's name.
+pub const MAX_REGION_LENGTH: usize = 63;
 
-/// The longest token: a request must fit a connection's output buffer, which is
-/// larger than this. Real tokens have a few kilobytes, some tens of them with a
-/// long catalogue.
-pub const LONGEST_TOKEN: usize = 96 * 1024;
+/// The maximum length of a token. A request must fit into a connection's output buffer,
+/// which is larger than this. Real tokens have a few kilobytes, or some tens of kilobytes
+/// with a long catalogue.
+pub const MAX_TOKEN_LENGTH: usize = 96 * 1024;
 
-/// Far more than any access key or secret key has.
-pub const LONGEST_KEY: usize = 1024;
+/// The maximum length of an access key or secret key, far more than real keys have.
+pub const MAX_KEY_LENGTH: usize = 1024;
 
-/// The longest name of a report that can be looked for, in bytes.
-pub const LONGEST_NAME: usize = 256;
+/// The maximum length of a report's name to filter by, in bytes.
+pub const MAX_NAME_LENGTH: usize = 256;
 
-/// More than any user's or account's name or password has, in bytes.
-const LONGEST_LOGIN: usize = 1024;
+/// The maximum length of the name or password of a user or account, in bytes.
+const MAX_LOGIN_LENGTH: usize = 1024;
 
-/// More than any time or list of ids has, in bytes.
-const LONGEST_TEXT: usize = 4096;
+/// The maximum length of a time or a list of ids, in bytes.
+const MAX_TEXT_LENGTH: usize = 4096;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -263,7 +263,7 @@ const fn config(key: &'static CStr, kind: Kind, range: (i64, i64), help: &'stati
     OptionRow::new(&[OptionSet::Config], key, kind, range, help)
 }
 
-/// An option that a context has and each call may have for itself.
+/// An option of a context that each call may override.
 const fn per_call(key: &'static CStr, kind: Kind, range: (i64, i64), help: &'static CStr) -> OptionRow {
     OptionRow::new(&[OptionSet::Config, OptionSet::Operation], key, kind, range, help)
 }
@@ -281,98 +281,98 @@ pub static OPTIONS: &[OptionRow] = &[
     config(
         c"region",
         Kind::Text,
-        up_to(LONGEST_REGION),
-        c"The region, such as cn-north-4; the endpoint and the project follow from it, unless they are set too. a-z, 0-9 and \"-\".",
+        up_to(MAX_REGION_LENGTH),
+        c"The region, such as cn-north-4. It determines the endpoint and the project, unless they are set too. a-z, 0-9 and \"-\".",
     )
-    .wrong_is(Status::InvalidEndpoint),
+    .invalid_status(Status::InvalidEndpoint),
     config(
         c"endpoint",
         Kind::Url,
         NOT_EMPTY,
-        c"The URL at which the service responds, or up to 16, separated by commas, in the order of preference; it outranks the region's.",
+        c"The URL of the service, or up to 16, separated by commas, in the order of preference. It takes precedence over the region's.",
     ),
     config(
         c"project_id",
         Kind::Id,
         length(&PROJECT_OR_INSTANCE_ID),
-        c"The id of the project for calls that are given none. Without it, that of the credentials, or the one of the region's name, looked up once.",
+        c"The id of the default project of calls. Without it, that of the credentials, or the one with the region's name, which is looked up once.",
     ),
     config(
         c"token",
         Kind::Secret,
-        up_to(LONGEST_TOKEN),
-        c"The IAM token that is sent with each request, in place of other credentials. Visible ASCII characters.",
+        up_to(MAX_TOKEN_LENGTH),
+        c"The IAM token that is sent with each request, instead of other credentials. Visible ASCII characters.",
     )
-    .wrong_is(Status::InvalidToken),
+    .invalid_status(Status::InvalidToken),
     config(
         c"access_key",
         Kind::Secret,
-        up_to(LONGEST_KEY),
-        c"The access key (AK) with which each request is signed, in place of other credentials; it needs \"secret_key\". Visible ASCII characters.",
+        up_to(MAX_KEY_LENGTH),
+        c"The access key (AK) that signs each request, instead of other credentials. It needs \"secret_key\". Visible ASCII characters.",
     )
-    .wrong_is(Status::InvalidAccessKey),
+    .invalid_status(Status::InvalidAccessKey),
     config(
         c"secret_key",
         Kind::Secret,
-        up_to(LONGEST_KEY),
+        up_to(MAX_KEY_LENGTH),
         c"The secret (SK) of \"access_key\". Visible ASCII characters.",
     )
-    .wrong_is(Status::InvalidAccessKey),
+    .invalid_status(Status::InvalidAccessKey),
     config(
         c"security_token",
         Kind::Secret,
-        up_to(LONGEST_TOKEN),
+        up_to(MAX_TOKEN_LENGTH),
         c"The security token of a temporary \"access_key\". Visible ASCII characters.",
     )
-    .wrong_is(Status::InvalidAccessKey),
+    .invalid_status(Status::InvalidAccessKey),
     config(
         c"iam_user",
         Kind::Text,
-        up_to(LONGEST_LOGIN),
-        c"The IAM user who logs in for a token, in place of other credentials; it needs \"iam_password\" and \"iam_domain\".",
+        up_to(MAX_LOGIN_LENGTH),
+        c"The IAM user who logs in for a token, instead of other credentials. It needs \"iam_password\" and \"iam_domain\".",
     ),
     config(
         c"iam_password",
         Kind::Secret,
-        up_to(LONGEST_LOGIN),
+        up_to(MAX_LOGIN_LENGTH),
         c"The password of \"iam_user\".",
     ),
     config(
         c"iam_domain",
         Kind::Text,
-        up_to(LONGEST_LOGIN),
+        up_to(MAX_LOGIN_LENGTH),
         c"The name of the account of \"iam_user\".",
     ),
     config(
         c"credentials",
         Kind::Choice,
         NO_RANGE,
-        c"Where to find credentials, in place of setting them: environment (HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN, _PROJECT_ID), profile (the section [basic] of ~/.huaweicloud/credentials, or of the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of the instance's agency), or default, which is the three in this order.",
+        c"Where to find credentials, instead of setting them: environment (HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN, _PROJECT_ID), profile (the section [basic] of ~/.huaweicloud/credentials, or of the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of the instance's agency), or default, which tries the three in this order.",
     )
     .one_of(c"default,environment,profile,metadata"),
     config(
         c"iam_endpoint",
         Kind::Url,
         NOT_EMPTY,
-        c"The URL at which IAM responds, for logins and for looking up a project. Without it that of the profile, else that of the variable HUAWEICLOUD_SDK_IAM_ENDPOINT, else the region's own, else https://iam.myhuaweicloud.com.",
+        c"The URL of IAM, for logins and for looking up a project. Without it, that of the profile, else that of the variable HUAWEICLOUD_SDK_IAM_ENDPOINT, else the region's own, else https://iam.myhuaweicloud.com.",
     ),
     config(
         c"metadata_endpoint",
         Kind::Url,
         NOT_EMPTY,
-        c"The URL at which the instance's metadata service responds, if not http://169.254.169.254.",
+        c"The URL of the instance's metadata service, if it is not http://169.254.169.254.",
     ),
     config(
         c"ca_file",
         Kind::Path,
         NOT_EMPTY,
-        c"A PEM file of the certificates to trust, in place of the system's and of the built-in ones.",
+        c"A PEM file of the certificates to trust, instead of the system's and the built-in ones.",
     ),
     per_call(
         c"connect_timeout_ms",
         Kind::Milliseconds,
         (1, DAY_MS),
-        c"The longest time until a connection stands: name look-up, TCP and TLS together.",
+        c"The maximum time to connect: name look-up, TCP and TLS together.",
     )
     .or_no_limit()
     .defaults_to(c"10000"),
@@ -380,7 +380,7 @@ pub static OPTIONS: &[OptionRow] = &[
         c"stall_timeout_ms",
         Kind::Milliseconds,
         (1, DAY_MS),
-        c"The longest time without a byte in or out.",
+        c"The maximum time without a byte sent or received.",
     )
     .or_no_limit()
     .defaults_to(c"60000"),
@@ -388,7 +388,7 @@ pub static OPTIONS: &[OptionRow] = &[
         c"total_timeout_ms",
         Kind::Milliseconds,
         (1, 30 * DAY_MS),
-        c"The longest time for a whole call.",
+        c"The maximum time for a whole call.",
     )
     .or_no_limit()
     .defaults_to(c"-1"),
@@ -396,35 +396,35 @@ pub static OPTIONS: &[OptionRow] = &[
         c"max_attempts",
         Kind::Number,
         (1, 1000),
-        c"How many attempts a call makes when the connection fails or breaks, or the service responds with 429, 500, 502, 503 or 504; counted anew after an attempt that brought 1 MiB. 1 is for no retries.",
+        c"The maximum number of attempts of a call when the connection fails or breaks, or the service returns 429, 500, 502, 503 or 504. The count restarts after an attempt that received 1 MiB. 1 means no retries.",
     )
     .defaults_to(c"3"),
     config(
         c"max_retry_after_ms",
         Kind::Milliseconds,
         (0, DAY_MS),
-        c"The longest wait that the service may ask for (Retry-After) before another attempt; where it asks for more, the call fails at once.",
+        c"The maximum wait before another attempt that the service may request (Retry-After). If it requests more, the call fails immediately.",
     )
     .defaults_to(c"60000"),
     config(
         c"allow_plaintext",
         Kind::Boolean,
         NO_RANGE,
-        c"Whether an endpoint on another host may be plain http, which shows the token and the report to the network.",
+        c"Whether an endpoint on another host may be plain http, which exposes the token and the report to the network.",
     )
     .defaults_to(c"false"),
     config(
         c"allow_close_delimited",
         Kind::Boolean,
         NO_RANGE,
-        c"Whether a body over plain http may end by nothing but the end of the connection; then nobody can tell whether it is whole.",
+        c"Whether a body over plain http may be delimited only by the end of the connection. Then it cannot be checked whether it is complete.",
     )
     .defaults_to(c"false"),
     config(
         c"follow_redirects",
         Kind::Boolean,
         NO_RANGE,
-        c"Whether up to 5 redirects are followed; credentials never go to another origin, nor a request from https to plain http.",
+        c"Whether up to 5 redirects are followed. Credentials are never sent to another origin, and no request goes from https to plain http.",
     )
     .defaults_to(c"false"),
     config(
@@ -433,33 +433,33 @@ pub static OPTIONS: &[OptionRow] = &[
         NOT_EMPTY,
         c"The URL of an HTTP proxy, such as http://user:password@proxy.example.com:3128, through which all connections are tunnelled (CONNECT).",
     )
-    .wrong_is(Status::InvalidEndpoint),
+    .invalid_status(Status::InvalidEndpoint),
     config(
         c"proxy_from_environment",
         Kind::Boolean,
         NO_RANGE,
-        c"Whether the proxy is taken from https_proxy, http_proxy, all_proxy and no_proxy (upper case too, but for HTTP_PROXY) when the context is made.",
+        c"Whether the proxy is taken from https_proxy, http_proxy, all_proxy and no_proxy (also in upper case, except HTTP_PROXY) when the context is made.",
     )
     .defaults_to(c"false"),
     per_call(
         c"file_mode",
         Kind::Mode,
         (0o600, 0o777),
-        c"The permissions of a saved file in octal digits, whatever the umask is; the owner can always read and write.",
+        c"The permissions of a saved file in octal digits, independent of the umask. The owner can always read and write.",
     )
     .defaults_to(c"600"),
     per_call(
         c"max_memory_bytes",
         Kind::Bytes,
         (1, i64::MAX),
-        c"The largest report that a call takes into memory.",
+        c"The maximum size of a report that is downloaded into memory.",
     )
     .defaults_to(c"1073741824"),
     per_call(
         c"wait_timeout_ms",
         Kind::Milliseconds,
         (1, 30 * DAY_MS),
-        c"The longest time to wait for a report that the service makes.",
+        c"The maximum time to wait until the service has generated a report.",
     )
     .or_no_limit()
     .defaults_to(c"3600000"),
@@ -467,21 +467,21 @@ pub static OPTIONS: &[OptionRow] = &[
         c"poll_interval_ms",
         Kind::Milliseconds,
         (1, DAY_MS),
-        c"How long to wait before a report that is being made is looked at again; half as long again each time, up to 30 s or this where it is more, and varied by a fifth.",
+        c"The initial interval for polling a report that is being generated. It grows by half each time, up to 30 s or this value if that is larger, and varies randomly by a fifth.",
     )
     .defaults_to(c"2000"),
     per_call(
         c"interruptible",
         Kind::Boolean,
         NO_RANGE,
-        c"Whether a signal that the program handles may end a call. dbss_operation_set_interrupt() sets who decides; without it every handled signal does.",
+        c"Whether a signal that the program handles may end a call. dbss_operation_set_interrupt() sets the function that decides; without it every handled signal ends the call.",
     )
     .defaults_to(c"false"),
     config(
         c"log_level",
         Kind::Choice,
         NO_RANGE,
-        c"Which records the log callback receives: those of this level and the ones that matter more.",
+        c"Which records the log callback receives: those of this level and the more important ones.",
     )
     .one_of(c"error,warning,info,debug")
     .defaults_to(c"debug"),
@@ -495,104 +495,104 @@ pub static OPTIONS: &[OptionRow] = &[
         c"template_id",
         Kind::Id,
         (1, 64),
-        c"The id of the template to make the report from.",
+        c"The id of the template for the report.",
     )
     .required(),
     spec(
         c"start_time",
         Kind::Text,
-        up_to(LONGEST_TEXT),
-        c"When the range that the report covers begins: text in the form that the service takes, such as 2026-11-24 00:00:00, which is passed on as it is.",
+        up_to(MAX_TEXT_LENGTH),
+        c"The beginning of the report's time range: text in the service's notation, such as 2026-11-24 00:00:00, which is sent unchanged.",
     )
     .required(),
     spec(
         c"end_time",
         Kind::Text,
-        up_to(LONGEST_TEXT),
-        c"When the range that the report covers ends; text as for \"start_time\".",
+        up_to(MAX_TEXT_LENGTH),
+        c"The end of the report's time range; text as for \"start_time\".",
     )
     .required(),
     spec(
         c"start_date",
         Kind::Text,
-        up_to(LONGEST_TEXT),
+        up_to(MAX_TEXT_LENGTH),
         c"The day on which the range begins; text as for \"start_time\".",
     ),
     spec(
         c"end_date",
         Kind::Text,
-        up_to(LONGEST_TEXT),
+        up_to(MAX_TEXT_LENGTH),
         c"The day on which the range ends; text as for \"start_time\".",
     ),
     spec(
         c"db_ids",
         Kind::Text,
-        up_to(LONGEST_TEXT),
-        c"The ids of the databases that the report covers, joined by commas; by default all.",
+        up_to(MAX_TEXT_LENGTH),
+        c"The ids of the databases that the report covers, separated by commas; by default all.",
     ),
     mirror(
         c"instance",
         Kind::Id,
         length(&PROJECT_OR_INSTANCE_ID),
-        c"The id of the one audit instance to mirror; by default all.",
+        c"The id of the only audit instance to mirror; by default all.",
     ),
     mirror(
         c"since",
         Kind::Day,
         NO_RANGE,
-        c"The first day on which the range of a report may begin, such as 2026-11-24. A report that tells no day is taken.",
+        c"The first day on which the time range of a report may begin, such as 2026-11-24. Reports without a date are included.",
     ),
     mirror(
         c"until",
         Kind::Day,
         NO_RANGE,
-        c"The last day on which the range of a report may begin.",
+        c"The last day on which the time range of a report may begin.",
     ),
     mirror(
         c"type",
         Kind::Text,
-        up_to(LONGEST_NAME),
+        up_to(MAX_NAME_LENGTH),
         c"The type of the reports, such as AUDIT_REPORT_DAY.",
     ),
     mirror(
         c"template",
         Kind::Text,
-        up_to(LONGEST_NAME),
+        up_to(MAX_NAME_LENGTH),
         c"The template_type of the reports.",
     ),
     mirror(
         c"name",
         Kind::Text,
-        up_to(LONGEST_NAME),
-        c"A name that the service is asked to look for.",
+        up_to(MAX_NAME_LENGTH),
+        c"The name of the reports. The service does the filtering.",
     ),
     mirror(
         c"locale",
         Kind::Choice,
         NO_RANGE,
-        c"The language of the reports; by default the service's choice. Each language is a report of its own in the archive.",
+        c"The language of the reports; by default the service's choice. Each language of a report is a separate report in the archive.",
     )
     .one_of(c"en-us,zh-cn")
-    .wrong_is(Status::InvalidLocale),
+    .invalid_status(Status::InvalidLocale),
     mirror(
         c"utc_offset",
         Kind::Text,
         (1, 6),
-        c"The offset from UTC of the days that reports are of, such as +08:00, for \"since\" and \"until\", the periods without a report and the directories of years. Times that name no offset are taken for UTC.",
+        c"The offset from UTC that determines the day of a report, such as +08:00, for \"since\" and \"until\", the periods without a report and the directories of years. Times without an offset are UTC.",
     )
     .defaults_to(c"+00:00"),
     mirror(
         c"parallel",
         Kind::Number,
         (1, 16),
-        c"How many reports are downloaded at once.",
+        c"The number of parallel downloads.",
     )
     .defaults_to(c"4"),
     mirror(
         c"verify",
         Kind::Boolean,
         NO_RANGE,
-        c"Whether the files that are there are read and compared with the manifest; one that differs is downloaded again, and replaced when the new one is whole.",
+        c"Whether existing files are read and compared with the manifest. A file that differs is downloaded again, and replaced when the new one is complete.",
     )
     .defaults_to(c"false"),
 ];

@@ -1,5 +1,5 @@
-//! How a call ended: the enum, and the table that the header's constants, their
-//! names and their messages come from.
+//! The statuses of calls: the enum, and the table of the header's constants, their names
+//! and their messages.
 
 use std::ffi::CStr;
 
@@ -9,14 +9,14 @@ pub struct StatusRow {
     pub name: &'static CStr,
     /// Its value.
     pub value: i32,
-    /// What it means in general: part of a sentence.
+    /// The general meaning, as part of a sentence.
     pub message: &'static CStr,
-    /// What the header says of it: a paragraph.
+    /// The paragraph in the header.
     pub doc: &'static str,
 }
 
 impl StatusRow {
-    /// The value of the status that stands for its group.
+    /// Returns the value of the status of its group.
     pub const fn group(&self) -> i32 {
         self.value / 100 * 100
     }
@@ -24,11 +24,10 @@ impl StatusRow {
 
 macro_rules! statuses {
     ($($(#[doc = $doc:literal])+ $variant:ident = $value:literal, $name:literal, $message:literal;)+) => {
-        /// What went wrong, as a number that never changes its meaning.
+        /// The cause of an error, as a number that never changes its meaning.
         ///
-        /// Statuses come in groups of one hundred; the group of a status tells
-        /// what kind of reaction fits even where the status itself is newer than
-        /// the program that reads it.
+        /// Statuses come in groups of one hundred. The group of a status shows how to
+        /// react, even if the status itself is newer than the program.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(i32)]
         #[non_exhaustive]
@@ -74,7 +73,7 @@ impl Status {
         self.row().name
     }
 
-    /// What it means in general, for C.
+    /// Its general meaning, for C.
     #[doc(hidden)]
     pub fn c_message(self) -> &'static CStr {
         self.row().message
@@ -82,23 +81,23 @@ impl Status {
 }
 
 statuses! {
-    /// The call did what it was asked to do.
+    /// The call succeeded.
     Ok = 0, c"DBSS_OK", c"success";
 
     /// Group of 1xx: an argument or an option is at fault.
     /// dbss_error_parameter() names it.
-    Argument = 100, c"DBSS_ERR_ARGUMENT", c"an argument is wrong";
+    Argument = 100, c"DBSS_ERR_ARGUMENT", c"an argument is invalid";
     /// A required pointer is NULL.
     NullArgument = 101, c"DBSS_ERR_NULL_ARGUMENT", c"a required pointer is NULL";
     /// A string is not UTF-8.
     InvalidUtf8 = 102, c"DBSS_ERR_INVALID_UTF8", c"a string is not UTF-8";
-    /// A project, instance or report id has a length or a character that no id has.
+    /// A project, instance or report id has an invalid length or character.
     InvalidId = 103, c"DBSS_ERR_INVALID_ID", c"an id is malformed";
     /// The locale is neither en-us nor zh-cn.
     InvalidLocale = 104, c"DBSS_ERR_INVALID_LOCALE", c"the locale is not one of en-us, zh-cn";
-    /// The token is empty, too long, or holds a character that a header cannot.
+    /// The token is empty, too long, or has a character that is not allowed in a header.
     InvalidToken = 105, c"DBSS_ERR_INVALID_TOKEN", c"the token is malformed";
-    /// The endpoint is not a usable URL, or the region not a region's name.
+    /// The endpoint is not a usable URL, or the region is not a region's name.
     InvalidEndpoint = 106, c"DBSS_ERR_INVALID_ENDPOINT", c"the endpoint or region is malformed";
     /// There is no option with this key.
     UnknownKey = 107, c"DBSS_ERR_UNKNOWN_KEY", c"there is no option with this key";
@@ -107,54 +106,55 @@ statuses! {
     /// The endpoint is plain http on another host, and "allow_plaintext" is not
     /// set.
     PlaintextRefused = 109, c"DBSS_ERR_PLAINTEXT_REFUSED", c"plain http to another host is not allowed";
-    /// Something that the call needs was not set: an endpoint or region,
-    /// credentials, or a required key of a report spec.
-    NotConfigured = 110, c"DBSS_ERR_NOT_CONFIGURED", c"a setting that the call needs is missing";
-    /// The operation serves another call at the moment.
-    Busy = 111, c"DBSS_ERR_BUSY", c"the operation serves another call";
-    /// An access key, its secret or its security token is empty, too long, or holds
-    /// a character that none has.
+    /// A required setting is missing: an endpoint or region, credentials, or a required
+    /// key of a report spec.
+    NotConfigured = 110, c"DBSS_ERR_NOT_CONFIGURED", c"a required setting is missing";
+    /// The operation is in use by another call.
+    Busy = 111, c"DBSS_ERR_BUSY", c"the operation is in use by another call";
+    /// An access key, its secret or its security token is empty, too long, or has a
+    /// character that is not allowed.
     InvalidAccessKey = 112, c"DBSS_ERR_INVALID_ACCESS_KEY", c"the access key is malformed";
-    /// Credentials that the environment or the profile file holds are incomplete or
-    /// malformed, or the profile file is.
-    InvalidCredentials = 113, c"DBSS_ERR_INVALID_CREDENTIALS", c"credentials that were found are incomplete or malformed";
-    /// The token provider failed, or gave something that is no token.
-    NoToken = 114, c"DBSS_ERR_NO_TOKEN", c"the token provider gave no token";
+    /// Credentials in the environment or the profile file are incomplete or malformed, or
+    /// the profile file is malformed.
+    InvalidCredentials = 113, c"DBSS_ERR_INVALID_CREDENTIALS", c"the credentials that were found are incomplete or malformed";
+    /// The token provider failed, or returned an invalid token.
+    NoToken = 114, c"DBSS_ERR_NO_TOKEN", c"the token provider failed";
     /// The context or the stream was closed before the call.
     Closed = 115, c"DBSS_ERR_CLOSED", c"the context or stream was closed";
 
-    /// Group of 2xx: the service responded, but not with what was asked for. Also
-    /// the status of a service's error that fits none of the following.
+    /// Group of 2xx: the service responded, but not with the requested result. Also the
+    /// status of a service's error that has no status below.
     Service = 200, c"DBSS_ERR_SERVICE", c"the service reported an error";
     /// HTTP 400: the service refused the request as malformed.
     BadRequest = 201, c"DBSS_ERR_BAD_REQUEST", c"the service refused the request as malformed";
-    /// HTTP 401: the credentials were refused (expired, of another region, wrong).
-    Unauthenticated = 202, c"DBSS_ERR_UNAUTHENTICATED", c"the service refused the credentials";
-    /// HTTP 403: the credentials are good, but not for this.
+    /// HTTP 401: the service rejected the credentials (expired, of another region,
+    /// wrong).
+    Unauthenticated = 202, c"DBSS_ERR_UNAUTHENTICATED", c"the service rejected the credentials";
+    /// HTTP 403: the credentials are valid, but do not allow this.
     Forbidden = 203, c"DBSS_ERR_FORBIDDEN", c"the credentials do not allow this";
     /// HTTP 404: no such project, instance or report.
     NotFound = 204, c"DBSS_ERR_NOT_FOUND", c"there is no such project, instance or report";
     /// HTTP 429: too many requests; see dbss_error_retry_after_ms().
-    Throttled = 205, c"DBSS_ERR_THROTTLED", c"the service asks for fewer requests";
+    Throttled = 205, c"DBSS_ERR_THROTTLED", c"the service received too many requests";
     /// HTTP 5xx: the service failed.
     ServerError = 206, c"DBSS_ERR_SERVER", c"the service failed";
-    /// HTTP 3xx: the service redirected the request, and it was not followed; see
-    /// dbss_error_redirect_target().
+    /// HTTP 3xx: the service redirected the request, and the redirect was not followed;
+    /// see dbss_error_redirect_target().
     Redirected = 207, c"DBSS_ERR_REDIRECTED", c"the service redirected the request";
-    /// A success that is not a report: an empty body, a JSON document, a web page,
-    /// or an HTTP status that this call does not have.
+    /// A successful response that is not a report (an empty body, a JSON document, a web
+    /// page), or an HTTP status that is not expected for this call.
     UnexpectedResponse = 208, c"DBSS_ERR_UNEXPECTED_RESPONSE", c"the service's response is not a report";
-    /// The service responded that it did not create or delete the report.
-    Rejected = 209, c"DBSS_ERR_REJECTED", c"the service did not do what it was asked to do";
+    /// The service reported that it did not create or delete the report.
+    Rejected = 209, c"DBSS_ERR_REJECTED", c"the service rejected the request";
     /// The report was not ready within "wait_timeout_ms".
-    NotReady = 210, c"DBSS_ERR_NOT_READY", c"the report was not ready in the time to wait";
-    /// Several new reports may be the one that was created; dbss_error_candidate()
-    /// gives their ids.
-    Ambiguous = 211, c"DBSS_ERR_AMBIGUOUS", c"several reports may be the one that was created";
-    /// Some reports of a mirror failed to download; the others are there.
+    NotReady = 210, c"DBSS_ERR_NOT_READY", c"the report was not ready in time";
+    /// Several new reports may be the created one; dbss_error_candidate() returns their
+    /// ids.
+    Ambiguous = 211, c"DBSS_ERR_AMBIGUOUS", c"several reports may be the created one";
+    /// Some reports of a mirror failed to download; the others are in the archive.
     Partial = 212, c"DBSS_ERR_PARTIAL", c"some reports failed to download";
 
-    /// Group of 3xx: the network, or what came over it, failed.
+    /// Group of 3xx: the network failed, or the data from it is invalid.
     Network = 300, c"DBSS_ERR_NETWORK", c"the network failed";
     /// The host's name could not be looked up.
     Resolve = 301, c"DBSS_ERR_RESOLVE", c"the host's name could not be looked up";
@@ -162,38 +162,39 @@ statuses! {
     Connect = 302, c"DBSS_ERR_CONNECT", c"no connection could be made";
     /// The TLS handshake or session failed.
     Tls = 303, c"DBSS_ERR_TLS", c"the TLS session failed";
-    /// The server's certificate is not trusted, not valid now, or another host's.
-    Certificate = 304, c"DBSS_ERR_CERTIFICATE", c"the server's certificate was refused";
-    /// "connect_timeout_ms" ran out before the connection stood.
+    /// The server's certificate is not trusted, not valid now, or of another host.
+    Certificate = 304, c"DBSS_ERR_CERTIFICATE", c"the server's certificate was rejected";
+    /// "connect_timeout_ms" elapsed before the connection was established.
     ConnectTimeout = 305, c"DBSS_ERR_CONNECT_TIMEOUT", c"connecting took too long";
-    /// "stall_timeout_ms" went by without a byte in or out.
-    Stalled = 306, c"DBSS_ERR_STALLED", c"the transfer stood still for too long";
-    /// "total_timeout_ms" ran out.
+    /// "stall_timeout_ms" elapsed without a byte sent or received.
+    Stalled = 306, c"DBSS_ERR_STALLED", c"the transfer stalled for too long";
+    /// "total_timeout_ms" elapsed.
     TotalTimeout = 307, c"DBSS_ERR_TOTAL_TIMEOUT", c"the call took too long";
     /// The connection broke before the response's header was complete.
     ConnectionLost = 308, c"DBSS_ERR_CONNECTION_LOST", c"the connection broke before the response";
-    /// The body ended or broke before its end; nothing of it is handed out.
-    Truncated = 309, c"DBSS_ERR_TRUNCATED", c"the body ended before its end";
-    /// What came is not a valid HTTP response.
+    /// The body ended or broke before its end; nothing of it is returned.
+    Truncated = 309, c"DBSS_ERR_TRUNCATED", c"the body is incomplete";
+    /// The response is not valid HTTP.
     Protocol = 310, c"DBSS_ERR_PROTOCOL", c"the response is not valid HTTP";
-    /// The body is compressed, though libdbss asked for it as it is.
-    ContentEncoding = 311, c"DBSS_ERR_CONTENT_ENCODING", c"the body is compressed, though that was not asked for";
-    /// The transfer broke and cannot go on: the report changed meanwhile, or the
-    /// service resumes none, and what was handed out cannot be taken back.
+    /// The body is compressed, although libdbss did not request compression.
+    ContentEncoding = 311, c"DBSS_ERR_CONTENT_ENCODING", c"the body is compressed, although this was not requested";
+    /// The transfer broke and cannot be resumed: the report changed meanwhile, or the
+    /// service does not support resuming, and bytes that were already passed on cannot be
+    /// taken back.
     NotResumable = 312, c"DBSS_ERR_NOT_RESUMABLE", c"the transfer broke and cannot be resumed";
 
     /// Group of 4xx: a local file could not be read or written.
     File = 400, c"DBSS_ERR_FILE", c"a local file could not be used";
-    /// A file of this name exists, and may not be replaced.
+    /// A file with this name exists, and may not be replaced.
     FileExists = 401, c"DBSS_ERR_FILE_EXISTS", c"the file exists already";
-    /// The name is that of a directory, a link, a device: no regular file.
+    /// The target is a directory, a link or a device, and not a regular file.
     NotRegularFile = 402, c"DBSS_ERR_NOT_REGULAR_FILE", c"the target is not a regular file";
     /// The disk is full, or a quota or size limit is reached.
     DiskFull = 403, c"DBSS_ERR_DISK_FULL", c"the disk or a limit is full";
-    /// Whoever reads from the pipe or socket has gone.
-    BrokenPipe = 404, c"DBSS_ERR_BROKEN_PIPE", c"the reader of the pipe has gone";
-    /// Another mirror works on the directory at the moment.
-    MirrorLocked = 405, c"DBSS_ERR_MIRROR_LOCKED", c"another mirror works on the directory";
+    /// The reader of the pipe or socket has closed it.
+    BrokenPipe = 404, c"DBSS_ERR_BROKEN_PIPE", c"the reader has closed the pipe";
+    /// Another mirror is using the directory.
+    MirrorLocked = 405, c"DBSS_ERR_MIRROR_LOCKED", c"another mirror is using the directory";
 
     /// Group of 5xx: this process ran out of something, such as threads.
     Resource = 500, c"DBSS_ERR_RESOURCE", c"the process ran out of a resource";
@@ -206,11 +207,10 @@ statuses! {
     /// dbss_context_cancel_all(), by closing its context or stream, or by a
     /// callback.
     Cancelled = 600, c"DBSS_ERR_CANCELLED", c"the call was cancelled";
-    /// A signal that the host handled ended the call; see the option
-    /// "interruptible".
+    /// A signal that the program handled ended the call; see the option "interruptible".
     Interrupted = 601, c"DBSS_ERR_INTERRUPTED", c"a signal ended the call";
 
-    /// Group of 7xx: libdbss has a defect. The call was abandoned, the process and
-    /// other calls are unharmed.
+    /// Group of 7xx: libdbss has a defect. The call was abandoned; the process and other
+    /// calls are not affected.
     Internal = 700, c"DBSS_ERR_INTERNAL", c"libdbss failed internally";
 }

@@ -311,7 +311,7 @@ static void provider_failure_fails_call(void)
     } cases[] = {{FAIL, "the vault is sealed", "the vault is sealed"},
                  {FAIL, NULL, "token provider"},
                  {FAIL, "two\nlines\x1b[31m", "two"},
-                 {DROP, NULL, "without an answer"}};
+                 {DROP, NULL, "without a result"}};
     struct provider provider;
     dbss_context *ctx;
     size_t i;
@@ -979,11 +979,11 @@ static void login_renewal_failure_keeps_token(void)
     started = now_ms();
     DOWNLOAD_WITHOUT_PROJECT(DBSS_OK, ctx);
     post_fault(LOGINS, "\"status\": 503, \"body\": \"\"");
-    while (!log_contains("could not be renewed") && !has_failed() && now_ms() - started < WAIT_LIMIT_MS) {
+    while (!log_contains("failed to refresh") && !has_failed() && now_ms() - started < WAIT_LIMIT_MS) {
         DOWNLOAD_WITHOUT_PROJECT(DBSS_OK, ctx);
         pause_briefly();
     }
-    CHECK(log_contains("could not be renewed"));
+    CHECK(log_contains("failed to refresh"));
     /* The renewal is not retried at each call. */
     logins = count_requests(LOGINS);
     CHECK(logins == 2);

@@ -201,7 +201,7 @@ static void profile_in_each_form_is_read(void)
         EXPECT_CREDENTIALS(ctx, "profile", name, "");
         DOWNLOAD(DBSS_OK, ctx);
         CHECK(is_signed_with(fixture("pdf"), fixture("access_key")));
-        CHECK(!log_contains("can be read by others"));
+        CHECK(!log_contains("readable by other users"));
         add_failure_context("the profile, form %d", (int)i);
         dbss_context_free(ctx);
         remove_profile(path);
@@ -233,7 +233,7 @@ static void profile_with_optional_keys_is_used(void)
         chmod(path, 0644);
         ctx = context_from(credentials_config("profile"));
         /* The profile is used, with a warning in the log. */
-        CHECK(log_contains(path) && log_contains("can be read by others"));
+        CHECK(log_contains(path) && log_contains("readable by other users"));
         EXPECT_CREDENTIALS(ctx, "profile", NULL, fixture("project"));
         DOWNLOAD_WITHOUT_PROJECT(DBSS_OK, ctx);
         header = last_header(fixture("pdf"), "X-Security-Token");

@@ -264,7 +264,7 @@ def test_wrong_usage_exits_with_2(command: Command, arguments: list[str], words:
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("DBSS_PROJECT_ID", "project: none was given"),
+        ("DBSS_PROJECT_ID", "project: is not set"),
         ("DBSS_INSTANCE_ID", "DBSS_INSTANCE_ID"),
         ("DBSS_REPORT_ID", "DBSS_REPORT_ID"),
         ("DBSS_ENDPOINT", "endpoint"),

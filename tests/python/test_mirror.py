@@ -594,7 +594,7 @@ def test_mirror_second_process_is_rejected(archive: Archive, environment: dict[s
             assert str(archive.directory) in error.message
             done = run(archive, environment)
             assert (done.returncode, done.stdout) == (12, "")
-            assert re.fullmatch(r"dbss: .*another mirror works on .*\n", done.stderr)
+            assert re.fullmatch(r"dbss: .*another mirror is using .*\n", done.stderr)
             # Another directory is another archive.
             archive.client.mirror(
                 archive.directory.with_name("other"),
@@ -820,7 +820,7 @@ def test_manifest_foreign_last_line_is_an_error_and_stays(
     archive.requested()
     error = archive.fails(dbss.FileError)
     assert f"line {3 if known else 1} of {manifest}" in error.message
-    assert "mend it, remove it or move the file away" in error.message
+    assert "fix it, remove it or move the file away" in error.message
     assert manifest.read_bytes() == before
     assert archive.mock.requests() == []
 

@@ -94,4 +94,4 @@ def test_header_example_program_runs(
     )
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith("no report: project: must have 32 to 64 characters, and has 9")
+    assert done.stderr.startswith("no report: project: must have 32 to 64 characters, but has 9")

@@ -94,7 +94,7 @@ def signature_table() -> list[dict[str, object]]:
 def test_signatures_match_the_official_sdk(root: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.json"
     table.write_text(json.dumps(signature_table()))
-    test = "auth::signature::tests::the_table_of_the_official_sdk"
+    test = "credentials::signature::tests::signatures_match_official_sdk_table"
     done = subprocess.run(
         ["cargo", "test", "--lib", "--locked", "--quiet", "--", "--ignored", "--exact", test],
         cwd=root,

@@ -1440,7 +1440,7 @@ def test_stream_outlives_its_client_until_close(
     gc.collect()
     with stream:
         assert sha256(stream.read()) == report.sha256
-    assert any("again" in message for message in messages)
+    assert any("retrying" in message for message in messages)
 
     with dbss.Client(endpoint=mock.http, token=mock.token) as client:
         stream = client.open_report(*report.ids)

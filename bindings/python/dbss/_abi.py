@@ -46,25 +46,25 @@ CANCELLED_BY_CALLBACK = 4
 LOG_ERROR = 1
 """The level of a record about a call that failed."""
 LOG_WARNING = 2
-"""The level of a record about trouble that libdbss dealt with, such as a transfer that broke
-and goes on.
+"""The level of a record about a problem that libdbss handled, such as a broken transfer that
+was resumed.
 """
 LOG_INFO = 3
 """The level of a record about what a call did."""
 LOG_DEBUG = 4
-"""The level of a record about what went over the wire."""
+"""The level of a record about a request and its response."""
 FILE_REPLACE = 1
-"""A flag of the file functions: a file of the same name may be replaced, in one step, when the
-new one is whole.
+"""A flag of the file functions: an existing file may be replaced, atomically, when the new one
+is complete.
 """
 FORMAT_UNKNOWN = 0
-"""The first bytes are neither of these."""
+"""The report is neither of these."""
 FORMAT_PDF = 1
 """A PDF: the first bytes are "%PDF-"."""
 FORMAT_ZIP = 2
-"""A ZIP archive: the first bytes are "PK" and the number of a ZIP record."""
+"""A ZIP archive: the first bytes are "PK" and the signature of a ZIP record."""
 ID_SIZE = 65
-"""The room that an id takes, with the NUL at its end."""
+"""The size of a buffer for any id, including the NUL at its end."""
 
 library = Library(SONAME, VERSION_NUMBER)
 
@@ -72,8 +72,8 @@ library = Library(SONAME, VERSION_NUMBER)
 # Handles: opaque structures, each of its own type, so that ctypes rejects a handle
 # of another type.
 class _Error(ctypes.Structure):
-    """Why a call failed: a status, a sentence, and all that the service and the operating
-    system said.
+    """Why a call failed: a status, a message, and the details from the service and the
+    operating system.
     """
 
 
@@ -82,7 +82,7 @@ class _Config(ctypes.Structure):
 
 
 class _LogRecord(ctypes.Structure):
-    """A record of the log."""
+    """A log record."""
 
 
 class _TokenRequest(ctypes.Structure):
@@ -90,27 +90,25 @@ class _TokenRequest(ctypes.Structure):
 
 
 class _Context(ctypes.Structure):
-    """A service, the credentials for it and the connections to it, which stay open between
-    calls.
+    """A client of the service, with its credentials and its connections, which stay open
+    between calls.
     """
 
 
 class _Credentials(ctypes.Structure):
-    """Credentials that were found, for people and logs: nothing in it is secret."""
+    """A description of credentials, for people and logs."""
 
 
 class _ReportStream(ctypes.Structure):
-    """A report that you read part by part, as from a file."""
+    """A report that is read in parts, as from a file."""
 
 
 class _Operation(ctypes.Structure):
-    """Options, progress, cancel and result of one call: pass it to the call, and read or
-    cancel it from any thread while the call runs.
-    """
+    """The options, progress, cancellation and result of one call."""
 
 
 class _Cursor(ctypes.Structure):
-    """A list of the service that is being read, page by page."""
+    """The position in a list of the service, which is read page by page."""
 
 
 class _Page(ctypes.Structure):
@@ -118,15 +116,15 @@ class _Page(ctypes.Structure):
 
 
 class _ReportSpec(ctypes.Structure):
-    """What a report that is to be created shall cover: options by key and value."""
+    """The specification of a report to create: options by key and value."""
 
 
 class _MirrorOptions(ctypes.Structure):
-    """What a mirror shall hold: options by key and value."""
+    """The options of a mirror, by key and value."""
 
 
 class _MirrorResult(ctypes.Structure):
-    """How a mirror went."""
+    """The result of a mirror."""
 
 
 if TYPE_CHECKING:
@@ -160,7 +158,7 @@ else:
 
 
 class Buffer(ctypes.Structure):
-    """Bytes that libdbss allocated, and how many."""
+    """Bytes that libdbss allocated, and their number."""
 
     _fields_ = (
         ("data", POINTER(c_uint8)),

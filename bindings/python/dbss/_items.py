@@ -56,7 +56,7 @@ class InstanceFields:
     UPGRADING; there may be others.
     """
     region: str | None
-    """The region that it is in."""
+    """Its region."""
     version: str | None
     """The version of its software."""
     created: str | None
@@ -66,13 +66,13 @@ class InstanceFields:
     remain_days: str | None
     """How many days remain until it expires."""
     connect_ip: str | None
-    """The IPv4 address at which it is reached."""
+    """Its IPv4 address."""
     connect_ipv6: str | None
-    """The IPv6 address at which it is reached."""
+    """Its IPv6 address."""
     charge_model: str | None
-    """How it is paid for."""
+    """Its billing mode."""
     comment: str | None
-    """The customer's remark."""
+    """The customer's comment."""
     keep_days: str | None
     """How many days remain until a frozen instance is deleted."""
     new_version: str | None
@@ -84,7 +84,7 @@ class InstanceFields:
     resource_spec_code: str | None
     """The code of its specification."""
     scene: str | None
-    """The scenario that it is used for."""
+    """The scenario for which it is used."""
     security_group_id: str | None
     """The id of its security group."""
     specification: str | None
@@ -92,23 +92,23 @@ class InstanceFields:
     subnet_id: str | None
     """The id of its subnet."""
     task: str | None
-    """The task that it is busy with."""
+    """Its current task."""
     vpc_id: str | None
     """The id of its VPC."""
     zone: str | None
     """Its availability zone."""
     config_num: int | None
-    """How many settings it has."""
+    """The number of its settings."""
     cpu: int | None
-    """How many virtual CPUs it has."""
+    """The number of its virtual CPUs."""
     database_limit: int | None
-    """How many databases it may audit."""
+    """The maximum number of databases that it audits."""
     effect: int | None
     """Whether it is in effect."""
     ram: int | None
     """Its memory in GB."""
     supported_feature: list[Any] | None = field(hash=False)
-    """What it supports."""
+    """The features that it supports."""
     raw: dict[str, Any] = field(repr=False, hash=False)
     """All fields that the service sent, including those unknown to this package."""
 
@@ -141,25 +141,25 @@ class ReportFields:
     format: str | None
     """The format of its file. One of pdf, zip; there may be others."""
     percentum: int | None
-    """How far it is, 0 to 100; at 100 it can be downloaded."""
+    """Its progress, 0 to 100; at 100 it can be downloaded."""
     type: str | None
-    """How often such a report is made. One of AUDIT_REPORT_DAY, AUDIT_REPORT_WEEK,
+    """How often such a report is generated. One of AUDIT_REPORT_DAY, AUDIT_REPORT_WEEK,
     AUDIT_REPORT_MONTH, AUDIT_REPORT_YEAR, AUDIT_REPORT_REAL_TIME; there may be others.
     """
     template_type: str | None
     """The type of the template that it was made from."""
     start_time: str | None
-    """When the range that it covers begins."""
+    """The beginning of its time range."""
     end_time: str | None
-    """When the range that it covers ends."""
+    """The end of its time range."""
     finish_time: str | None
     """When it was ready."""
     db_ids: str | None
-    """The ids of the databases that it covers, joined by commas."""
+    """The ids of the databases that it covers, separated by commas."""
     db_names: str | None
     """The names of the databases that it covers."""
     url: str | None
-    """Where the service keeps it."""
+    """Its location at the service."""
     raw: dict[str, Any] = field(repr=False, hash=False)
     """All fields that the service sent, including those unknown to this package."""
 
@@ -187,7 +187,7 @@ class TemplateFields:
     name: str | None
     """Its name."""
     type: str | None
-    """What its reports show. One of COMPREHENSIVE, COMPLIANCE, SOX, PCI, DB_ANALYSIS,
+    """The content of its reports. One of COMPREHENSIVE, COMPLIANCE, SOX, PCI, DB_ANALYSIS,
     CLIENT_IP_ANALYSIS, SQL_DCL_COMMAND, SQL_DDL_COMMAND, SQL_DML_COMMAND; there may be
     others.
     """
@@ -200,9 +200,9 @@ class TemplateFields:
     desc: str | None
     """Its description."""
     frequency: str | None
-    """How often its schedule makes a report."""
+    """How often its schedule generates a report."""
     db_ids: str | None
-    """The ids of the databases that it covers, joined by commas."""
+    """The ids of the databases that it covers, separated by commas."""
     db_names: str | None
     """The names of the databases that it covers."""
     raw: dict[str, Any] = field(repr=False, hash=False)
@@ -214,13 +214,13 @@ class Counts:
     """Counts of the reports of a mirror."""
 
     listed: int = 0
-    """Reports that the service lists and the filters let pass."""
+    """Reports in the service's lists that the options select."""
     downloaded: int = 0
-    """Reports that are in the archive since this run."""
+    """Reports that were added to the archive by this run."""
     present: int = 0
-    """Reports that were in the archive before."""
+    """Reports that were in the archive before this run."""
     not_ready: int = 0
-    """Reports that the service is still making."""
+    """Reports that the service is still generating."""
     vanished: int = 0
     """Reports that were deleted between the list and the download."""
     failed: int = 0

@@ -32,7 +32,7 @@ class InvalidUtf8Error(ArgumentError):
 
 
 class InvalidIdError(ArgumentError):
-    """A project, instance or report id has a length or a character that no id has."""
+    """A project, instance or report id has an invalid length or character."""
 
     status = 103
     status_name = "DBSS_ERR_INVALID_ID"
@@ -46,14 +46,14 @@ class InvalidLocaleError(ArgumentError):
 
 
 class InvalidTokenError(ArgumentError):
-    """The token is empty, too long, or holds a character that a header cannot."""
+    """The token is empty, too long, or has a character that is not allowed in a header."""
 
     status = 105
     status_name = "DBSS_ERR_INVALID_TOKEN"
 
 
 class InvalidEndpointError(ArgumentError):
-    """The endpoint is not a usable URL, or the region not a region's name."""
+    """The endpoint is not a usable URL, or the region is not a region's name."""
 
     status = 106
     status_name = "DBSS_ERR_INVALID_ENDPOINT"
@@ -81,8 +81,8 @@ class PlaintextRefusedError(ArgumentError):
 
 
 class NotConfiguredError(ArgumentError):
-    """Something that the call needs was not set: an endpoint or region, credentials, or a
-    required key of a report spec.
+    """A required setting is missing: an endpoint or region, credentials, or a required key of
+    a report spec.
     """
 
     status = 110
@@ -90,15 +90,15 @@ class NotConfiguredError(ArgumentError):
 
 
 class BusyError(ArgumentError):
-    """The operation serves another call at the moment."""
+    """The operation is in use by another call."""
 
     status = 111
     status_name = "DBSS_ERR_BUSY"
 
 
 class InvalidAccessKeyError(ArgumentError):
-    """An access key, its secret or its security token is empty, too long, or holds a character
-    that none has.
+    """An access key, its secret or its security token is empty, too long, or has a character
+    that is not allowed.
     """
 
     status = 112
@@ -106,8 +106,8 @@ class InvalidAccessKeyError(ArgumentError):
 
 
 class InvalidCredentialsError(ArgumentError):
-    """Credentials that the environment or the profile file holds are incomplete or malformed,
-    or the profile file is.
+    """Credentials in the environment or the profile file are incomplete or malformed, or the
+    profile file is malformed.
     """
 
     status = 113
@@ -115,7 +115,7 @@ class InvalidCredentialsError(ArgumentError):
 
 
 class NoTokenError(ArgumentError):
-    """The token provider failed, or gave something that is no token."""
+    """The token provider failed, or returned an invalid token."""
 
     status = 114
     status_name = "DBSS_ERR_NO_TOKEN"
@@ -129,7 +129,7 @@ class ClosedError(ArgumentError):
 
 
 class ServiceError(Error):
-    """The service responded, but not with what was asked for."""
+    """The service responded, but not with the requested result."""
 
     status = 200
     status_name = "DBSS_ERR_SERVICE"
@@ -143,14 +143,14 @@ class BadRequestError(ServiceError):
 
 
 class UnauthenticatedError(ServiceError):
-    """HTTP 401: the credentials were refused (expired, of another region, wrong)."""
+    """HTTP 401: the service rejected the credentials (expired, of another region, wrong)."""
 
     status = 202
     status_name = "DBSS_ERR_UNAUTHENTICATED"
 
 
 class ForbiddenError(ServiceError):
-    """HTTP 403: the credentials are good, but not for this."""
+    """HTTP 403: the credentials are valid, but do not allow this."""
 
     status = 203
     status_name = "DBSS_ERR_FORBIDDEN"
@@ -178,7 +178,7 @@ class ServerError(ServiceError):
 
 
 class RedirectedError(ServiceError):
-    """HTTP 3xx: the service redirected the request, and it was not followed; see
+    """HTTP 3xx: the service redirected the request, and the redirect was not followed; see
     ``redirect_target``.
     """
 
@@ -187,8 +187,8 @@ class RedirectedError(ServiceError):
 
 
 class UnexpectedResponseError(ServiceError):
-    """A success that is not a report: an empty body, a JSON document, a web page, or an HTTP
-    status that this call does not have.
+    """A successful response that is not a report (an empty body, a JSON document, a web page),
+    or an HTTP status that is not expected for this call.
     """
 
     status = 208
@@ -196,7 +196,7 @@ class UnexpectedResponseError(ServiceError):
 
 
 class RejectedError(ServiceError):
-    """The service responded that it did not create or delete the report."""
+    """The service reported that it did not create or delete the report."""
 
     status = 209
     status_name = "DBSS_ERR_REJECTED"
@@ -210,21 +210,21 @@ class NotReadyError(ServiceError, TimeoutError):
 
 
 class AmbiguousError(ServiceError):
-    """Several new reports may be the one that was created; ``candidate`` gives their ids."""
+    """Several new reports may be the created one; ``candidate`` returns their ids."""
 
     status = 211
     status_name = "DBSS_ERR_AMBIGUOUS"
 
 
 class PartialError(ServiceError):
-    """Some reports of a mirror failed to download; the others are there."""
+    """Some reports of a mirror failed to download; the others are in the archive."""
 
     status = 212
     status_name = "DBSS_ERR_PARTIAL"
 
 
 class NetworkError(Error):
-    """The network, or what came over it, failed."""
+    """The network failed, or the data from it is invalid."""
 
     status = 300
     status_name = "DBSS_ERR_NETWORK"
@@ -252,28 +252,28 @@ class TlsError(NetworkError):
 
 
 class CertificateError(NetworkError):
-    """The server's certificate is not trusted, not valid now, or another host's."""
+    """The server's certificate is not trusted, not valid now, or of another host."""
 
     status = 304
     status_name = "DBSS_ERR_CERTIFICATE"
 
 
 class ConnectTimeoutError(NetworkError, TimeoutError):
-    """``connect_timeout`` ran out before the connection stood."""
+    """``connect_timeout`` elapsed before the connection was established."""
 
     status = 305
     status_name = "DBSS_ERR_CONNECT_TIMEOUT"
 
 
 class StalledError(NetworkError, TimeoutError):
-    """``stall_timeout`` went by without a byte in or out."""
+    """``stall_timeout`` elapsed without a byte sent or received."""
 
     status = 306
     status_name = "DBSS_ERR_STALLED"
 
 
 class TotalTimeoutError(NetworkError, TimeoutError):
-    """``total_timeout`` ran out."""
+    """``total_timeout`` elapsed."""
 
     status = 307
     status_name = "DBSS_ERR_TOTAL_TIMEOUT"
@@ -287,29 +287,29 @@ class ConnectionLostError(NetworkError):
 
 
 class TruncatedError(NetworkError):
-    """The body ended or broke before its end; nothing of it is handed out."""
+    """The body ended or broke before its end; nothing of it is returned."""
 
     status = 309
     status_name = "DBSS_ERR_TRUNCATED"
 
 
 class ProtocolError(NetworkError):
-    """What came is not a valid HTTP response."""
+    """The response is not valid HTTP."""
 
     status = 310
     status_name = "DBSS_ERR_PROTOCOL"
 
 
 class ContentEncodingError(NetworkError):
-    """The body is compressed, though libdbss asked for it as it is."""
+    """The body is compressed, although libdbss did not request compression."""
 
     status = 311
     status_name = "DBSS_ERR_CONTENT_ENCODING"
 
 
 class NotResumableError(NetworkError):
-    """The transfer broke and cannot go on: the report changed meanwhile, or the service
-    resumes none, and what was handed out cannot be taken back.
+    """The transfer broke and cannot be resumed: the report changed meanwhile, or the service
+    does not support resuming, and bytes that were already passed on cannot be taken back.
     """
 
     status = 312
@@ -324,14 +324,14 @@ class FileError(Error, OSErrorMixin):
 
 
 class FileExistsError(FileError, builtins.FileExistsError):
-    """A file of this name exists, and may not be replaced."""
+    """A file with this name exists, and may not be replaced."""
 
     status = 401
     status_name = "DBSS_ERR_FILE_EXISTS"
 
 
 class NotRegularFileError(FileError):
-    """The name is that of a directory, a link, a device: no regular file."""
+    """The target is a directory, a link or a device, and not a regular file."""
 
     status = 402
     status_name = "DBSS_ERR_NOT_REGULAR_FILE"
@@ -345,14 +345,14 @@ class DiskFullError(FileError):
 
 
 class BrokenPipeError(FileError, builtins.BrokenPipeError):
-    """Whoever reads from the pipe or socket has gone."""
+    """The reader of the pipe or socket has closed it."""
 
     status = 404
     status_name = "DBSS_ERR_BROKEN_PIPE"
 
 
 class MirrorLockedError(FileError):
-    """Another mirror works on the directory at the moment."""
+    """Another mirror is using the directory."""
 
     status = 405
     status_name = "DBSS_ERR_MIRROR_LOCKED"
@@ -389,7 +389,7 @@ class CancelledError(Error):
 
 
 class InterruptedError(CancelledError, builtins.InterruptedError):
-    """A signal that the host handled ended the call; see the option ``interruptible``."""
+    """A signal that the program handled ended the call; see the option ``interruptible``."""
 
     status = 601
     status_name = "DBSS_ERR_INTERRUPTED"

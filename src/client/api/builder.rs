@@ -1,4 +1,4 @@
-//! What a client is made from.
+//! The builder of a client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::log::LogRecord;
 
 /// Makes a [`Client`].
 ///
-/// Each setter checks its value at once; the first that is wrong is what
-/// [`ClientBuilder::build`] fails with. A region or an endpoint is required, and
-/// credentials by the first call. Of credentials those count that were set last.
+/// Each setter checks its value immediately, and [`ClientBuilder::build`] returns the
+/// first error. A region or an endpoint is required, and credentials before the first
+/// call. The credentials that were set last count.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,14 +35,14 @@ use crate::log::LogRecord;
 /// # }
 /// ```
 #[derive(Clone, Debug, Default)]
-#[must_use = "a builder makes nothing before its `build`"]
+#[must_use = "a builder does nothing until `build` is called"]
 pub struct ClientBuilder {
     config: Config,
     failure: Option<Error>,
 }
 
-/// A limit in the form of an option's value: -1 is none. Part of a millisecond
-/// counts as a whole one.
+/// Formats a limit as an option's value: -1 for no limit. Rounds up to whole
+/// milliseconds.
 pub(super) fn milliseconds(limit: Option<Duration>) -> String {
     limit.map_or("-1".to_owned(), |limit| {
         limit.as_nanos().div_ceil(1_000_000).to_string()
@@ -57,48 +57,47 @@ impl ClientBuilder {
         self
     }
 
-    /// The region, such as `cn-north-4`: 1 to 63 characters of a-z, 0-9 and `-`. One
-    /// that this library has never heard of is as good as any.
+    /// The region, such as `cn-north-4`: 1 to 63 characters of a-z, 0-9 and `-`. Regions
+    /// that this library does not know are accepted too.
     ///
-    /// The endpoint is then, unless one is set too, and as for the official SDKs: what
-    /// the variable HUAWEICLOUD_SDK_REGION_DBSS_{REGION} (upper case, `_` for `-`)
-    /// says when the client is made; else what the regions file
-    /// (HUAWEICLOUD_SDK_REGIONS_FILE, or ~/.huaweicloud/regions.yaml) has for the
-    /// service DBSS; else `https://dbss.{region}.myhuaweicloud.com`. The region's name
-    /// is also that of the project that is looked up where none is given.
+    /// Unless an endpoint is set too, it is determined when the client is made, as in the
+    /// official SDKs: from the variable HUAWEICLOUD_SDK_REGION_DBSS_{REGION} (upper case,
+    /// `_` for `-`); else from the service DBSS in the regions file
+    /// (HUAWEICLOUD_SDK_REGIONS_FILE, or ~/.huaweicloud/regions.yaml); else it is
+    /// `https://dbss.{region}.myhuaweicloud.com`. If no project is set, the project with
+    /// the region's name is looked up.
     pub fn region(self, region: &str) -> ClientBuilder {
         self.set(|config| config.set_region(region))
     }
 
-    /// The URL at which the service answers, in place of the region's: https, or
-    /// http, with a host, and maybe a port and a path.
+    /// The URL of the service, instead of the region's: https or http, with a host and
+    /// optionally a port and a path.
     ///
-    /// It may be up to 16 URLs, separated by commas, in the order of preference:
-    /// where one cannot be reached the next is tried, and used from then on. Plain
-    /// http to a host other than this machine also needs the option
-    /// `allow_plaintext`.
+    /// It may have up to 16 URLs, separated by commas, in the order of preference. If one
+    /// cannot be reached, the next is tried, and used from then on. Plain http to a host
+    /// other than this machine also needs the option `allow_plaintext`.
     pub fn endpoint(self, endpoint: &str) -> ClientBuilder {
         self.set(|config| config.set_endpoint(endpoint))
     }
 
-    /// The project of calls that are given none: see [`Client::with_project`].
+    /// The default project of calls: see [`Client::with_project`].
     pub fn project_id(self, project: &str) -> ClientBuilder {
         self.option("project_id", project)
     }
 
-    /// An IAM token that is sent with each request, in place of other credentials: 1
-    /// to 98304 visible ASCII characters. Tokens live 24 hours:
+    /// An IAM token that is sent with each request, instead of other credentials: 1 to
+    /// 98304 visible ASCII characters. Tokens are valid for 24 hours:
     /// [`Client::set_token`] replaces it later.
     pub fn token(self, token: impl AsRef<[u8]>) -> ClientBuilder {
         self.set(|config| config.set_token(token.as_ref()))
     }
 
-    /// An access key (AK and SK) with which each request is signed, in place of other
-    /// credentials; with the security token of a temporary one. Each has 1 to 1024
-    /// visible ASCII characters, the last up to 98304.
+    /// An access key (AK and SK) that signs each request, instead of other credentials. A
+    /// temporary key also has a security token. AK and SK have 1 to 1024 visible ASCII
+    /// characters, the security token up to 98304.
     ///
-    /// A refused signature is never tried again: five wrong ones in a row lock a key
-    /// for five minutes.
+    /// After a rejected signature the request is not retried, because five wrong ones in
+    /// a row lock a key for five minutes.
     pub fn access_key(
         self,
         access_key: impl AsRef<[u8]>,
@@ -108,28 +107,28 @@ impl ClientBuilder {
         self.set(|config| config.set_access_key(access_key.as_ref(), secret_key.as_ref(), security_token))
     }
 
-    /// An IAM user who logs in for a token, in place of other credentials; the domain
-    /// is the account's name. The login is made by the first call that needs it, for
-    /// all threads, and renewed before it expires. A login that IAM has refused is
-    /// not made again, since several wrong ones lock a user.
+    /// An IAM user who logs in for a token, instead of other credentials. The domain is
+    /// the account's name. The first call that needs the token logs in for all threads,
+    /// and the token is refreshed before it expires. After IAM rejects a login it is not
+    /// repeated, because several wrong ones lock a user.
     pub fn iam_user(self, user: &str, password: &str, domain: &str) -> ClientBuilder {
         self.set(|config| config.set_iam_user(user, password, domain))
     }
 
-    /// Where to find credentials, as the official SDKs do, in place of setting them:
-    /// `environment`, `profile`, `metadata`, or `default`, which is the three in this
-    /// order. They are looked for when the client is made.
-    pub fn credentials(self, place: &str) -> ClientBuilder {
-        self.option("credentials", place)
+    /// Where to find credentials, as in the official SDKs, instead of setting them:
+    /// `environment`, `profile`, `metadata`, or `default`, which tries the three in this
+    /// order. The search runs when the client is made.
+    pub fn credentials(self, source: &str) -> ClientBuilder {
+        self.option("credentials", source)
     }
 
-    /// A function that gives tokens, in place of other credentials: asked by the
-    /// first call that needs one, before the last one expires, and after the service
-    /// has refused it.
+    /// A function that provides tokens, instead of other credentials. It is called when
+    /// the first call needs a token, before a token expires, and after the service
+    /// rejected it.
     ///
-    /// One request is under way at a time, for all calls that wait for its response. The
-    /// function runs on the thread of one of the calls, which cannot be cancelled
-    /// until it returns; it may also hand the request to another thread and return.
+    /// Only one request is pending at a time, and all calls wait for its result. The
+    /// function runs on the thread of one of the calls, which cannot be cancelled until
+    /// it returns. It may also pass the request to another thread and return.
     ///
     /// ```
     /// # fn token_of_the_vault() -> Result<String, std::io::Error> { unimplemented!() }
@@ -147,11 +146,11 @@ impl ClientBuilder {
         })
     }
 
-    /// A function that takes the records of the log. Without one nothing is logged
-    /// anywhere.
+    /// A function that receives the log records. Without one nothing is logged.
     ///
-    /// It runs on the threads of the calls, on several at once, with no lock held;
-    /// what a mirror's own threads tell is told on the thread of the call.
+    /// It runs on the threads of the calls, possibly on several at once, with no lock
+    /// held. Records of a mirror's own threads are passed to it on the thread of the
+    /// call.
     pub fn log(self, log: impl Fn(&LogRecord) + Send + Sync + 'static) -> ClientBuilder {
         self.set(|config| {
             drop(config.set_log(Some(Arc::new(log))));
@@ -159,54 +158,54 @@ impl ClientBuilder {
         })
     }
 
-    /// The longest time until a connection stands: name look-up, TCP and TLS
-    /// together. 1 ms to a day, default 10 s; none for no limit.
+    /// The maximum time to connect: name look-up, TCP and TLS together. 1 ms to a day,
+    /// default 10 s; none for no limit.
     pub fn connect_timeout(self, limit: Option<Duration>) -> ClientBuilder {
         self.option("connect_timeout_ms", milliseconds(limit))
     }
 
-    /// The longest time without a byte in or out. 1 ms to a day, default 60 s; none
-    /// for no limit.
+    /// The maximum time without a byte sent or received. 1 ms to a day, default 60 s;
+    /// none for no limit.
     pub fn stall_timeout(self, limit: Option<Duration>) -> ClientBuilder {
         self.option("stall_timeout_ms", milliseconds(limit))
     }
 
-    /// The longest time for a whole call. 1 ms to 30 days; none, the default, for no
+    /// The maximum time for a whole call. 1 ms to 30 days; none, the default, for no
     /// limit.
     pub fn total_timeout(self, limit: Option<Duration>) -> ClientBuilder {
         self.option("total_timeout_ms", milliseconds(limit))
     }
 
-    /// The longest time to wait for a report that the service makes. 1 ms to 30 days,
-    /// default an hour; none for no limit.
+    /// The maximum time to wait until the service has generated a report. 1 ms to 30
+    /// days, default an hour; none for no limit.
     pub fn wait_timeout(self, limit: Option<Duration>) -> ClientBuilder {
         self.option("wait_timeout_ms", milliseconds(limit))
     }
 
-    /// How many attempts a call makes when the connection fails or breaks, or the
-    /// service answers 429, 500, 502, 503 or 504; counted anew after an attempt that
-    /// brought 1 MiB. 1 to 1000, default 3; 1 for no retries.
+    /// The maximum number of attempts of a call when the connection fails or breaks, or
+    /// the service returns 429, 500, 502, 503 or 504. The count restarts after an attempt
+    /// that received 1 MiB. 1 to 1000, default 3; 1 for no retries.
     pub fn max_attempts(self, attempts: u32) -> ClientBuilder {
         self.option("max_attempts", attempts.to_string())
     }
 
-    /// Any option by its key, with its value as text: those above, and the ones that
-    /// have no setter of their own, such as `ca_file`, `proxy`,
-    /// `proxy_from_environment`, `follow_redirects`, `allow_plaintext`,
-    /// `file_mode`, `max_memory_bytes`, `poll_interval_ms` and `interruptible`.
+    /// Sets any option by its key, with its value as text. This includes the options
+    /// above and those without a setter, such as `ca_file`, `proxy`,
+    /// `proxy_from_environment`, `follow_redirects`, `allow_plaintext`, `file_mode`,
+    /// `max_memory_bytes`, `poll_interval_ms` and `interruptible`.
     ///
-    /// They are those of the C function `dbss_config_set`, where their defaults and
-    /// ranges stand. Times are in milliseconds and sizes in bytes, both in decimal
-    /// digits; `-1` is no limit where an option has that; a boolean is `true` or
-    /// `false`.
+    /// The options are those of the C function `dbss_config_set`, whose documentation has
+    /// their defaults and ranges. Times are in milliseconds and sizes in bytes, both in
+    /// decimal digits. `-1` means no limit for options that allow it. A boolean is `true`
+    /// or `false`.
     pub fn option(self, key: &str, value: impl AsRef<[u8]>) -> ClientBuilder {
         self.set(|config| config.set(key, value.as_ref()))
     }
 
-    /// Makes the client. No request is sent, but files and the environment are read
-    /// now: the trusted certificates (those of the option `ca_file` where that is set,
-    /// else the system's, else the ones built in); for a region without an endpoint,
-    /// what the environment and the regions file say of it; the credentials that are
+    /// Makes the client. It sends no request, but reads files and the environment: the
+    /// trusted certificates (those of the option `ca_file` if it is set, else the
+    /// system's, else the built-in ones); the endpoint of a region, from the environment
+    /// and the regions file, unless an endpoint is set; and the credentials, if they are
     /// to be found.
     pub fn build(self) -> Result<Client, Error> {
         match self.failure {

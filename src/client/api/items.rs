@@ -8,13 +8,13 @@ use crate::client::reports::list::List;
 use crate::client::reports::page::{Item, Page};
 use crate::error::Error;
 
-/// The items of a list, read page by page as they are asked for.
+/// The items of a list, fetched page by page during the iteration.
 ///
-/// A list may change while it is read. No item comes twice; where items were deleted
-/// meanwhile, the part of the list that moved is read again, so that none is left
-/// out; only where as many were added in the same moment can that go unnoticed.
+/// A list may change while it is read. No item is returned twice. If items are deleted
+/// meanwhile, the part of the list that moved is read again, so that no item is missed.
+/// This can only go unnoticed if as many items are added at the same moment.
 ///
-/// The first failure, a wrong argument included, is the last that the iterator gives.
+/// The iterator ends after the first error, including invalid arguments.
 ///
 /// ```no_run
 /// # fn example(client: &dbss::Client, instance: &str) -> Result<(), dbss::Error> {
@@ -36,7 +36,7 @@ pub struct Items {
 }
 
 enum Source {
-    /// Nothing was asked for yet.
+    /// No request was sent yet.
     List(Result<List, Error>),
     Cursor(Cursor),
 }
@@ -61,9 +61,8 @@ impl Items {
         }
     }
 
-    /// Only the reports of a name that the service is asked to look for, 1 to 256
-    /// bytes. Other lists have no names to look for; there it changes nothing, as it
-    /// does once the iteration has begun.
+    /// Filters a list of reports by name, 1 to 256 bytes. The service does the filtering.
+    /// It has no effect on other lists, or after the iteration began.
     pub fn name(mut self, name: &str) -> Items {
         if let Some(Source::List(Ok(List::Reports { instance, .. }))) = &self.source {
             self.source = Some(Source::List(List::reports(instance, Some(name))));
@@ -71,14 +70,14 @@ impl Items {
         self
     }
 
-    /// How many items a request asks for, 1 to 1000; 0 for 100, the default.
+    /// The number of items per request, 1 to 1000; 0 for 100, the default.
     pub fn page_size(mut self, size: u32) -> Items {
         self.page_size = size;
         self
     }
 
-    /// How many items the whole list has, as the service last said; none before the
-    /// first item, and where it does not say.
+    /// The number of items in the whole list, as the service last reported it. None
+    /// before the first item, or if the service does not report it.
     pub fn total(&self) -> Option<u64> {
         self.total
     }

@@ -12,18 +12,18 @@ impl MirrorOptions {
         Ok(self)
     }
 
-    /// The one audit instance to mirror; by default all.
+    /// Mirrors only this audit instance; by default all.
     pub fn instance(self, id: &str) -> Result<MirrorOptions, Error> {
         self.with("instance", id)
     }
 
-    /// The first day, such as 2026-11-24, on which the range of a report begins. A
-    /// report that tells no day is taken.
+    /// Mirrors only reports whose time range begins on this day or later, such as
+    /// 2026-11-24. Reports without a date are included.
     pub fn since(self, day: &str) -> Result<MirrorOptions, Error> {
         self.with("since", day)
     }
 
-    /// The last such day.
+    /// Mirrors only reports whose time range begins on this day or earlier.
     pub fn until(self, day: &str) -> Result<MirrorOptions, Error> {
         self.with("until", day)
     }
@@ -33,47 +33,47 @@ impl MirrorOptions {
         self.with("type", kind)
     }
 
-    /// Their template_type.
+    /// The template_type of the reports.
     pub fn template(self, kind: &str) -> Result<MirrorOptions, Error> {
         self.with("template", kind)
     }
 
-    /// A name that the service is asked to look for.
+    /// The name of the reports. The service does the filtering.
     pub fn name(self, name: &str) -> Result<MirrorOptions, Error> {
         self.with("name", name)
     }
 
-    /// The language to have them in; by default the service's choice. Each language
-    /// is a report of its own in the archive.
+    /// The language of the reports; by default the service's choice. Each language of a
+    /// report is a separate report in the archive.
     pub fn locale(self, locale: Locale) -> Result<MirrorOptions, Error> {
         self.with("locale", locale.as_str())
     }
 
-    /// The offset from UTC of the days that reports are of, such as `+08:00`; UTC by
+    /// The offset from UTC that determines the day of a report, such as `+08:00`; UTC by
     /// default.
     pub fn utc_offset(self, offset: &str) -> Result<MirrorOptions, Error> {
         self.with("utc_offset", offset)
     }
 
-    /// How many are downloaded at once, 1 to 16, default 4.
+    /// The number of parallel downloads, 1 to 16, default 4.
     pub fn parallel(self, downloads: usize) -> Result<MirrorOptions, Error> {
         self.with("parallel", &downloads.to_string())
     }
 
-    /// Whether the files that are there are read and compared with the manifest; one
-    /// that differs is downloaded again and replaced when the new one is whole.
+    /// Whether existing files are read and compared with the manifest. A file that
+    /// differs is downloaded again, and replaced when the new one is complete.
     pub fn verify(self, verify: bool) -> Result<MirrorOptions, Error> {
         self.with("verify", if verify { "true" } else { "false" })
     }
 }
 
-/// Why a mirror failed, and how it went as far as it went.
+/// Why a mirror failed, with its partial result.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MirrorError {
     /// Why it failed.
     pub error: Error,
-    /// How it went; none where it did not begin.
+    /// The partial result. None if the mirror did not begin.
     pub result: Option<Box<MirrorResult>>,
 }
 

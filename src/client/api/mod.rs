@@ -1,10 +1,10 @@
-//! The public face of a client.
+//! The public API of a client.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `mod.rs` | `Client`, and its calls |
-//! | `builder.rs` | what a client is made from |
-//! | `report.rs` | what a call is about: a report, or one to be created |
+//! | `builder.rs` | the builder of a client |
+//! | `report.rs` | an existing report, and the spec of a new one |
 //! | `items.rs` | lists as iterators |
 //! | `mirror.rs` | typed options of a mirror, and its error |
 //! | `operation.rs` | typed options of one call |
@@ -38,18 +38,17 @@ pub use items::Items;
 pub use mirror::MirrorError;
 pub use report::{Locale, Overwrite, Report};
 
-/// A service, the credentials for it and the connections to it, which stay open
+/// A client of the service, with its credentials and its connections, which stay open
 /// between calls.
 ///
-/// Make one with [`Client::builder`] and share it: any number of threads may use it
-/// at once, and a clone is another handle of the same client. Each call blocks until
-/// it is done; an [`Operation`] controls it from elsewhere. After `fork` a child may
-/// go on using the clients that it inherited: it opens connections of its own and
-/// leaves the parent's alone.
+/// Make one with [`Client::builder`] and share it: any number of threads may use it at
+/// once, and a clone is another handle of the same client. Each call blocks until it is
+/// done; an [`Operation`] controls it from other threads. After `fork` a child may use
+/// the clients that it inherited. It opens its own connections and does not use those of
+/// the parent.
 ///
-/// [`with_operation`](Client::with_operation) and
-/// [`with_project`](Client::with_project) give handles whose calls have an operation
-/// or another project:
+/// [`with_operation`](Client::with_operation) and [`with_project`](Client::with_project)
+/// return handles whose calls use an operation or another project:
 ///
 /// ```no_run
 /// # use dbss::{Client, Operation, Report};
@@ -69,13 +68,13 @@ pub struct Client {
     control: Control,
 }
 
-/// What a handle's calls run under.
+/// How the calls of a handle are controlled.
 #[derive(Clone)]
 enum Control {
     None,
     Operation(Arc<Operation>),
-    /// A call that has begun: the C ABI begins it, since a wrong pointer is a
-    /// failure of the call too.
+    /// A call that has begun already. The C ABI begins it early, so that the operation
+    /// records errors in the arguments too.
     ActiveOperation(ActiveOperation),
 }
 
@@ -100,7 +99,7 @@ impl Client {
         })
     }
 
-    /// A handle of the same client whose calls run under an operation, one at a
+    /// Returns a handle of the same client whose calls run under an operation, one at a
     /// time.
     pub fn with_operation(&self, operation: &Arc<Operation>) -> Client {
         Client {
@@ -109,7 +108,7 @@ impl Client {
         }
     }
 
-    /// The same with a call that has begun, or without any.
+    /// The same with a call that has begun already, or without an operation.
     pub(crate) fn with_active_operation(&self, active: Option<ActiveOperation>) -> Client {
         Client {
             control: active.map_or(Control::None, Control::ActiveOperation),
@@ -117,12 +116,11 @@ impl Client {
         }
     }
 
-    /// A handle of the same client whose calls are about this project, 32 to 64
+    /// Returns a handle of the same client whose calls use this project, 32 to 64
     /// characters.
     ///
-    /// Without it they are about that of [`ClientBuilder::project_id`], else that of
-    /// the credentials, else the one that has the region's name, which is looked up
-    /// at IAM once.
+    /// Without it they use that of [`ClientBuilder::project_id`], else that of the
+    /// credentials, else the one with the region's name, which is looked up at IAM once.
     pub fn with_project(&self, project: &str) -> Client {
         Client {
             project: Some(Arc::from(project)),
@@ -130,28 +128,28 @@ impl Client {
         }
     }
 
-    /// Replaces the credentials by a token. Calls that start afterwards use the new
-    /// one; calls that are under way finish with the old ones. On failure the old
-    /// ones stay.
+    /// Replaces the credentials by a token. Calls that start afterwards use the token;
+    /// running calls finish with the old credentials. On failure the old ones stay.
     pub fn set_token(&self, token: impl AsRef<[u8]>) -> Result<(), Error> {
         self.inner.set_token(token.as_ref())
     }
 
-    /// Ends all calls that are under way in this process with
-    /// [`Cancelled`](crate::Status::Cancelled), open streams included. Calls that
-    /// start afterwards run, under the same operations too. From any thread.
+    /// Ends all running calls in this process with
+    /// [`Cancelled`](crate::Status::Cancelled), including open streams. Calls that start
+    /// afterwards are not affected, even under the same operations. It may be called from
+    /// any thread.
     pub fn cancel_all(&self) {
-        // What can fail is making connections for a child process, which then has
-        // no calls.
+        // It can only fail in a child process that has no connections yet, and so no
+        // calls.
         let _ = self.inner.cancel_all();
     }
 
-    /// Closes the client, with all its handles: ends its calls under way in this
-    /// process with [`Cancelled`](crate::Status::Cancelled), open streams included,
-    /// and later ones with [`Closed`](crate::Status::Closed); closes its idle
-    /// connections. From any thread, also in a callback; it does not wait.
+    /// Closes the client with all its handles. Running calls in this process, including
+    /// open streams, end with [`Cancelled`](crate::Status::Cancelled), and later ones
+    /// with [`Closed`](crate::Status::Closed). Idle connections are closed. It may be
+    /// called from any thread, also in a callback, and does not wait.
     ///
-    /// A client need not be closed: dropping its last handle frees it.
+    /// Closing is optional: dropping the last handle frees the client.
     pub fn close(&self) {
         self.inner.close();
     }
@@ -168,7 +166,7 @@ impl Client {
         self.project.as_deref()
     }
 
-    /// Runs a call under what the handle has for it.
+    /// Runs a call under the handle's operation, if it has one.
     fn call<T>(&self, body: impl FnOnce(Option<ActiveOperation>) -> Result<T, Error>) -> Result<T, Error> {
         match &self.control {
             Control::None => body(None),
@@ -180,12 +178,11 @@ impl Client {
 
 /// Downloads: the service's call DownloadAuditReport.
 ///
-/// A report that did not arrive whole is a failure. A transfer that breaks is
-/// resumed, where that can be proved to give the same bytes, as often as the option
-/// `max_attempts` says.
+/// A report that does not arrive completely is an error. A broken transfer is resumed, if
+/// it is certain that the bytes are the same, up to the option `max_attempts`.
 impl Client {
-    /// Downloads a report into memory, which grows with what arrives, up to the
-    /// option `max_memory_bytes`.
+    /// Downloads a report into memory. The memory grows with the received bytes, up to
+    /// the option `max_memory_bytes`.
     pub fn download(&self, report: &Report) -> Result<Vec<u8>, Error> {
         self.call(|active| {
             let request = report.request(self.project())?;
@@ -194,12 +191,12 @@ impl Client {
         })
     }
 
-    /// Downloads a report to a writer, and flushes that.
+    /// Downloads a report to a writer, and flushes the writer.
     ///
-    /// A writer that fails ends the call: its error is the
-    /// [source](std::error::Error::source) of the call's. What was written before a
-    /// failure cannot be taken back: only a call that succeeded has written a report.
-    /// A cancel and the timeouts wait for the writer; where it is a pipe or a socket
+    /// If the writer fails, the call fails, and the writer's error is the
+    /// [source](std::error::Error::source) of the call's error. Bytes written before a
+    /// failure cannot be taken back, so only a successful call has written a whole
+    /// report. Cancellation and timeouts wait for the writer. For a pipe or a socket
     /// [`Client::download_to_fd`] is better.
     ///
     /// ```no_run
@@ -216,12 +213,12 @@ impl Client {
         })
     }
 
-    /// Downloads a report to a descriptor: a file, from where it stands; a pipe, a
-    /// socket, a terminal.
+    /// Downloads a report to a descriptor: a file, from its current position, or a pipe,
+    /// a socket, a terminal.
     ///
-    /// It must be open for writing, blocking or not; its mode is not changed. A
-    /// reader that has gone is [`BrokenPipe`](crate::Status::BrokenPipe), never
-    /// SIGPIPE. What was written before a failure cannot be taken back.
+    /// It must be open for writing, blocking or not; its mode is not changed. If the
+    /// reader has closed its end, the error is [`BrokenPipe`](crate::Status::BrokenPipe),
+    /// and SIGPIPE is never raised. Bytes written before a failure cannot be taken back.
     pub fn download_to_fd(&self, report: &Report, fd: impl AsFd) -> Result<ReportInfo, Error> {
         self.call(|active| {
             let request = report.request(self.project())?;
@@ -242,9 +239,9 @@ impl Client {
 
     /// Downloads a report to a file, with the permissions of the option `file_mode`.
     ///
-    /// The file appears under its name only when it is whole and on the disk; until
-    /// then, and after every failure, cancel or crash, what stood there stands there
-    /// still. Its directory must exist and be writable.
+    /// The file appears under its name only when it is complete and on the disk. Until
+    /// then, and after every failure, cancellation or crash, an existing file stays
+    /// unchanged. The directory must exist and be writable.
     pub fn download_to_file(
         &self,
         report: &Report,
@@ -259,8 +256,8 @@ impl Client {
         })
     }
 
-    /// Downloads a report into a directory that exists, under the report's own name
-    /// made safe; gives its path. Otherwise as [`Client::download_to_file`].
+    /// Downloads a report into an existing directory, under a safe form of the report's
+    /// own name, and returns its path. Otherwise like [`Client::download_to_file`].
     pub fn download_to_directory(
         &self,
         report: &Report,
@@ -275,8 +272,8 @@ impl Client {
         })
     }
 
-    /// Opens a report to be read part by part: blocks until its first bytes are
-    /// there. A handle's operation belongs to the stream until that is closed.
+    /// Opens a report for reading in parts. Blocks until the first bytes have arrived. A
+    /// handle's operation belongs to the stream until the stream is closed.
     ///
     /// ```no_run
     /// # fn example(client: &dbss::Client, report: &dbss::Report) -> Result<(), Box<dyn std::error::Error>> {
@@ -296,7 +293,7 @@ impl Client {
 
 /// Lists.
 impl Client {
-    /// The audit instances of the project (ListAuditInstances).
+    /// Lists the audit instances of the project (ListAuditInstances).
     ///
     /// Fields that the service documents: id, name, status, region, version,
     /// created, expired, remain_days, connect_ip.
@@ -304,7 +301,7 @@ impl Client {
         Items::new(self, Ok(List::Instances))
     }
 
-    /// The reports of an instance; [`Items::name`] looks for a name.
+    /// Lists the reports of an instance. [`Items::name`] filters by name.
     ///
     /// Fields that the service documents: id, name, format (pdf or zip), percentum
     /// (0 to 100; at 100 it can be downloaded), type (AUDIT_REPORT_DAY, _WEEK,
@@ -314,7 +311,7 @@ impl Client {
         Items::new(self, List::reports(instance, None))
     }
 
-    /// The report templates of an instance.
+    /// Lists the report templates of an instance.
     ///
     /// Fields that the service documents: id, name, type, group, status, desc,
     /// frequency, db_ids, db_names.
@@ -323,13 +320,13 @@ impl Client {
     }
 }
 
-/// Reports that the service makes, and archives of them.
+/// Creating, generating and deleting reports, and local archives.
 impl Client {
-    /// Has the service create a report. The service gives no id and takes its time:
-    /// [`Client::generate`] finds the new report and waits.
+    /// Starts the creation of a report. The service returns no id, and creation takes
+    /// time: [`Client::generate`] also finds the new report and waits.
     ///
-    /// A request that may have reached the service is not sent again, so a lost
-    /// connection ends the call though the report may have been created.
+    /// A request that may have reached the service is not sent again. So a lost
+    /// connection ends the call, although the report may have been created.
     pub fn create(&self, instance: &str, spec: &ReportSpec) -> Result<(), Error> {
         self.call(|active| {
             let report = NewReport::new(self.project(), instance, spec)?;
@@ -337,15 +334,15 @@ impl Client {
         })
     }
 
-    /// Has the service create a report, finds the new one, waits until it is ready,
-    /// and gives its id.
+    /// Creates a report, finds it in the list, waits until it is ready, and returns its
+    /// id.
     ///
-    /// The new report is the one that the list did not have before and that is of
-    /// this range, and where several are, of this template. Where several remain the
-    /// call fails with [`Ambiguous`](crate::Status::Ambiguous), and
-    /// [`Error::candidates`] has their ids: it does not guess. What was created
-    /// stays, whatever happens. The options `wait_timeout_ms` and `poll_interval_ms`
-    /// count; [`Operation::percent`] tells how far it is.
+    /// The new report is the one that is new in the list and has this time range and, if
+    /// several do, this template. If several reports remain, the call does not guess: it
+    /// fails with [`Ambiguous`](crate::Status::Ambiguous), and [`Error::candidates`] has
+    /// their ids. A report that was created is never deleted. The options
+    /// `wait_timeout_ms` and `poll_interval_ms` apply; [`Operation::percent`] reports the
+    /// progress.
     ///
     /// ```no_run
     /// use dbss::{Client, Report, ReportSpec};
@@ -364,9 +361,9 @@ impl Client {
         })
     }
 
-    /// Waits until a report is ready (100 percent), by looking at the list now and
-    /// then. The options `wait_timeout_ms` and `poll_interval_ms` count;
-    /// [`Operation::percent`] tells how far it is.
+    /// Waits until a report is ready (100 percent), by polling the list. The options
+    /// `wait_timeout_ms` and `poll_interval_ms` apply; [`Operation::percent`] reports the
+    /// progress.
     pub fn wait(&self, report: &Report) -> Result<(), Error> {
         self.call(|active| {
             let (instance, id) = (&report.instance, &report.id);
@@ -374,7 +371,7 @@ impl Client {
         })
     }
 
-    /// Deletes a report at the service, for ever.
+    /// Deletes a report at the service, permanently.
     pub fn delete(&self, report: &Report) -> Result<(), Error> {
         self.call(|active| {
             let (instance, id) = (&report.instance, &report.id);
@@ -382,29 +379,29 @@ impl Client {
         })
     }
 
-    /// Brings a local archive of reports up to date: downloads every report that is
-    /// ready and not there yet, several at once. What is there stays: nothing is
-    /// ever deleted, also not what the service has deleted.
+    /// Updates a local archive of reports: downloads every report that is ready and not
+    /// in the archive yet, several in parallel. Nothing in the archive is ever deleted,
+    /// even if the service deletes a report.
     ///
-    /// The directory is made if it does not exist. It then holds:
+    /// The directory is created if it does not exist. It contains:
     ///
-    /// - `{instance}/{year}/{name}_{id}.pdf` (or `.zip`): the reports, each of which
-    ///   appears only when it is whole and on the disk; with a locale, `_{locale}`
-    ///   stands before the ending. Where another report's file would have the same
-    ///   name on some file system, 16 digits made of the id do too.
+    /// - `{instance}/{year}/{name}_{id}.pdf` (or `.zip`): the reports. Each appears only
+    ///   when it is complete and on the disk. With a locale, `_{locale}` comes before the
+    ///   extension. If another report's file would have the same name on some file
+    ///   system, 16 digits derived from the id come there too.
     /// - `manifest.jsonl`: a line of JSON for each, with id, name, instance, locale,
-    ///   format, type, start_time, end_time, path, size, sha256, and the request id
-    ///   and date of its download (null for one that was found whole). Where an id
-    ///   has several lines, the last counts.
-    /// - `SHA256SUMS`, which `sha256sum -c` takes.
-    /// - `.dbss-mirror.lock`: one mirror at a time works on a directory, and the lock
-    ///   dies with its process.
+    ///   format, type, start_time, end_time, path, size, sha256, and the request id and
+    ///   date of its download (null for an existing file that was adopted). If an id has
+    ///   several lines, the last counts.
+    /// - `SHA256SUMS`, for `sha256sum -c`.
+    /// - `.dbss-mirror.lock`: allows only one mirror of a directory at a time. The lock
+    ///   is released when its process ends.
     ///
-    /// A mirror that was cancelled or killed goes on where it was when it is called
-    /// again. One report's failure does not stop the others, but for those that
-    /// would fail them all, such as refused credentials and a full disk; the call
-    /// then ends with [`Partial`](crate::Status::Partial). The [`MirrorError`] has
-    /// the result as far as it went, and becomes an [`Error`] with `?`.
+    /// After a mirror was cancelled or killed, the next call continues the work. The
+    /// failure of one report does not stop the others, and the call then fails with
+    /// [`Partial`](crate::Status::Partial). Failures that would affect all reports, such
+    /// as rejected credentials and a full disk, end it. The [`MirrorError`] has the
+    /// partial result, and converts to an [`Error`] with `?`.
     ///
     /// ```no_run
     /// use dbss::Client;
@@ -444,18 +441,17 @@ impl Client {
     }
 }
 
-/// Who the client is.
+/// Credentials.
 impl Client {
-    /// Finds the credentials that a call would use now, as it would: by asking the
-    /// token provider, logging in, or asking the metadata service, where that is
-    /// configured and has not been done yet. Whether the service takes them,
-    /// [`Client::check`] tells.
+    /// Finds the credentials that a call would use now, in the same way as a call: if
+    /// necessary, it calls the token provider, logs in, or queries the metadata service.
+    /// [`Client::check`] checks whether the service accepts them.
     pub fn find_credentials(&self) -> Result<Identity, Error> {
         self.call(|active| self.inner.find_credentials(active))
     }
 
-    /// Asks the service whether it takes the credentials, by asking it for an
-    /// instance of the project; nothing is downloaded or changed.
+    /// Checks whether the service accepts the credentials, by listing one instance of the
+    /// project. Nothing is downloaded or changed.
     pub fn check(&self) -> Result<(), Error> {
         self.call(|active| self.inner.check(self.project(), active))
     }

@@ -8,10 +8,10 @@ use crate::client::config::set_override;
 use crate::error::Error;
 use crate::operation::Operation;
 
-/// Options, in place of the client's. [`Status::Busy`](crate::Status::Busy) while a
-/// call runs.
+/// Options that override the client's. The setters fail with
+/// [`Status::Busy`](crate::Status::Busy) while a call runs.
 impl Operation {
-    /// Any option of a call by its key, with its value as for
+    /// Sets any option of a call by its key, with its value as for
     /// [`ClientBuilder::option`](crate::ClientBuilder::option): those below,
     /// `max_memory_bytes`, `file_mode`, `poll_interval_ms` and `interruptible`.
     pub fn set(&self, key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
@@ -43,13 +43,13 @@ impl Operation {
         self.set("max_attempts", attempts.to_string())
     }
 
-    /// A function that is told how a call goes: when it starts, at least ten times a
-    /// second while it runs, whether bytes arrive or not, and when all bytes are
-    /// there. False ends the call with [`Cancelled`](crate::Status::Cancelled),
-    /// within 250 ms.
+    /// Sets a function that is called to report the progress of a call: when it starts,
+    /// at least ten times a second while it runs, even if no bytes arrive, and when all
+    /// bytes have arrived. If it returns false, the call ends with
+    /// [`Cancelled`](crate::Status::Cancelled) within 250 ms.
     ///
-    /// It runs on the thread of the call, with no lock held. It may read the operation
-    /// and cancel it; other calls on it are refused.
+    /// It runs on the thread of the call, with no lock held. It may read and cancel the
+    /// operation; other calls on the operation fail.
     pub fn set_progress(
         &self,
         progress: impl Fn(&Operation) -> bool + Send + Sync + 'static,
@@ -57,23 +57,23 @@ impl Operation {
         self.replace_progress(Some(Arc::new(progress)))
     }
 
-    /// Takes the progress function away.
+    /// Removes the progress function.
     pub fn clear_progress(&self) -> Result<(), Error> {
         self.replace_progress(None)
     }
 
-    /// A function that is asked whether a signal that was handled shall end the call
-    /// with [`Interrupted`](crate::Status::Interrupted): when one was, and once when
-    /// the call begins, for those that came before it could notice. It counts where
-    /// the option `interruptible` is true; without a function every signal that the
-    /// program handles ends the call.
+    /// Sets a function that decides whether a handled signal ends the call with
+    /// [`Interrupted`](crate::Status::Interrupted). It is called after each handled
+    /// signal, and once when the call begins, for signals that came just before. It is
+    /// only used if the option `interruptible` is true. Without a function every signal
+    /// that the program handles ends the call.
     ///
     /// It runs on the thread of the call, with no lock held and signals blocked.
     pub fn set_interrupt(&self, ends_call: impl Fn() -> bool + Send + Sync + 'static) -> Result<(), Error> {
         self.replace_interrupt(Some(Arc::new(ends_call)))
     }
 
-    /// Takes the interrupt function away.
+    /// Removes the interrupt function.
     pub fn clear_interrupt(&self) -> Result<(), Error> {
         self.replace_interrupt(None)
     }

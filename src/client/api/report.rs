@@ -1,4 +1,4 @@
-//! What a call is about: a report, or one to be created.
+//! An existing report, and the spec of a new one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,9 +8,9 @@ use crate::client::reports::manage::ReportSpec;
 use crate::client::value::parse_locale;
 use crate::error::Error;
 
-/// Names a report: the audit instance that has it, its id, and the language to have
-/// it in. Ids are made of ASCII letters, digits, `-` and `_`; they are checked by the
-/// call that takes the report, before any traffic.
+/// Identifies a report: its audit instance, its id, and its language. Ids consist of
+/// ASCII letters, digits, `-` and `_`. The call that uses the report checks them before
+/// it sends a request.
 ///
 /// ```
 /// use dbss::{Locale, Report};
@@ -26,7 +26,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// The report with this id (16 to 64 characters), of this instance (32 to 64).
+    /// Identifies the report with this id (16 to 64 characters) of this instance (32 to
+    /// 64).
     pub fn new(instance: impl Into<String>, id: impl Into<String>) -> Report {
         Report {
             instance: instance.into(),
@@ -35,7 +36,7 @@ impl Report {
         }
     }
 
-    /// The same in this language; without it the service chooses, which takes en-us.
+    /// Sets the language. By default the service chooses en-us.
     #[must_use]
     pub fn locale(mut self, locale: Locale) -> Report {
         self.locale = Some(locale);
@@ -50,7 +51,7 @@ impl Report {
 
 /// The language of a report.
 ///
-/// It is read in any letter case, with `_` for `-` too:
+/// It is parsed in any letter case, and with `_` instead of `-`:
 ///
 /// ```
 /// assert_eq!("zh_CN".parse().ok(), Some(dbss::Locale::ZhCn));
@@ -97,7 +98,7 @@ impl FromStr for Locale {
 pub enum Overwrite {
     /// It stays, and the call fails with [`FileExists`](crate::Status::FileExists).
     No,
-    /// It is replaced, in one step, when the new one is whole.
+    /// It is replaced atomically when the new one is complete.
     Yes,
 }
 
@@ -107,8 +108,8 @@ impl ReportSpec {
         Ok(self)
     }
 
-    /// A report of a template, about a range of time. Times are text in the form that
-    /// the service takes, which is passed on as it is.
+    /// Makes the spec of a report with a template and a time range. Times are texts in
+    /// the service's notation, and are sent unchanged.
     pub fn new(template_id: &str, start_time: &str, end_time: &str) -> Result<ReportSpec, Error> {
         ReportSpec::default()
             .with("template_id", template_id)?
@@ -126,7 +127,7 @@ impl ReportSpec {
         self.with("end_date", date)
     }
 
-    /// The databases that it is about: their ids, joined by commas.
+    /// The ids of the databases to report on, separated by commas.
     pub fn db_ids(self, ids: &str) -> Result<ReportSpec, Error> {
         self.with("db_ids", ids)
     }

@@ -1,4 +1,4 @@
-//! The credentials of a configuration: the kind that was set last.
+//! The credentials of a configuration. The kind that was set last counts.
 
 use std::sync::Arc;
 
@@ -15,24 +15,24 @@ use zeroize::Zeroizing;
 use super::credentials_option::{CredentialsOption, Keys, User};
 use super::{Config, regions};
 
-/// The variable by which the official SDKs are told where IAM is.
+/// The official SDKs' environment variable for the endpoint of IAM.
 const IAM_ENDPOINT: &str = "HUAWEICLOUD_SDK_IAM_ENDPOINT";
 
-/// The credentials provider, and the address of IAM that belongs to it.
+/// The credentials provider, and the IAM endpoint to use with it.
 pub(crate) struct ResolvedCredentials {
     pub(crate) provider: Option<Arc<dyn CredentialsProvider>>,
     pub(crate) iam: Endpoint,
 }
 
 impl Config {
-    /// Sets the token, in place of other credentials.
+    /// Sets the token and replaces other credentials.
     pub fn set_token(&mut self, token: &[u8]) -> Result<(), Error> {
         let token = Token::new(token)?;
-        self.choose(CredentialsOption::Token(token));
+        self.replace_credentials(CredentialsOption::Token(token));
         Ok(())
     }
 
-    /// Sets the access key, in place of other credentials.
+    /// Sets the access key and replaces other credentials.
     pub fn set_access_key(
         &mut self,
         access_key: &[u8],
@@ -40,7 +40,7 @@ impl Config {
         security_token: Option<&[u8]>,
     ) -> Result<(), Error> {
         AccessKey::new(access_key, secret_key, security_token)?;
-        self.choose(CredentialsOption::AccessKey(Keys {
+        self.replace_credentials(CredentialsOption::AccessKey(Keys {
             access_key: Some(access_key.to_vec()),
             secret_key: Some(Zeroizing::new(secret_key.to_vec())),
             security_token: security_token.map(|token| Zeroizing::new(token.to_vec())),
@@ -48,7 +48,7 @@ impl Config {
         Ok(())
     }
 
-    /// Sets the IAM user who logs in, in place of other credentials.
+    /// Sets the IAM user who logs in, and replaces other credentials.
     pub fn set_iam_user(&mut self, user: &str, password: &str, domain: &str) -> Result<(), Error> {
         for (parameter, key, value) in [
             ("user", "iam_user", user),
@@ -60,7 +60,7 @@ impl Config {
                 e.with_parameter(status, parameter)
             })?;
         }
-        self.choose(CredentialsOption::User(User {
+        self.replace_credentials(CredentialsOption::User(User {
             name: Some(user.to_owned()),
             password: Some(Zeroizing::new(password.to_owned())),
             domain: Some(domain.to_owned()),
@@ -68,68 +68,68 @@ impl Config {
         Ok(())
     }
 
-    /// Sets who gives tokens, in place of other credentials; none takes the one
-    /// away that was set.
+    /// Sets the token provider and replaces other credentials. None removes the provider.
     pub fn set_token_provider(&mut self, provider: Option<Arc<TokenProvider>>) {
         match provider {
-            Some(provider) => self.choose(CredentialsOption::Provider(provider)),
+            Some(provider) => self.replace_credentials(CredentialsOption::Provider(provider)),
             None if matches!(self.credentials, CredentialsOption::Provider(_)) => {
-                self.choose(CredentialsOption::None)
+                self.replace_credentials(CredentialsOption::None)
             }
             None => {}
         }
     }
 
-    pub(super) fn choose(&mut self, credentials: CredentialsOption) {
+    pub(super) fn replace_credentials(&mut self, credentials: CredentialsOption) {
         let old = std::mem::replace(&mut self.credentials, credentials);
         self.discarded.push(old);
     }
 
-    /// What was replaced, to be dropped where nobody waits.
+    /// Takes the replaced credentials, so that the caller drops them without holding a
+    /// lock.
     pub fn take_discarded(&mut self) -> impl Sized + use<> {
         std::mem::take(&mut self.discarded)
     }
 
     pub(super) fn keys(&mut self) -> &mut Keys {
         if !matches!(self.credentials, CredentialsOption::AccessKey(_)) {
-            self.choose(CredentialsOption::AccessKey(Keys::default()));
+            self.replace_credentials(CredentialsOption::AccessKey(Keys::default()));
         }
         match &mut self.credentials {
             CredentialsOption::AccessKey(keys) => keys,
-            _ => unreachable!("it was just made so"),
+            _ => unreachable!("the variant was set above"),
         }
     }
 
     pub(super) fn user(&mut self) -> &mut User {
         if !matches!(self.credentials, CredentialsOption::User(_)) {
-            self.choose(CredentialsOption::User(User::default()));
+            self.replace_credentials(CredentialsOption::User(User::default()));
         }
         match &mut self.credentials {
             CredentialsOption::User(user) => user,
-            _ => unreachable!("it was just made so"),
+            _ => unreachable!("the variant was set above"),
         }
     }
 
-    /// Whether there is a user to log in.
-    pub(super) fn logs_in(&self) -> bool {
+    /// Whether the credentials are those of an IAM user.
+    pub(super) fn has_iam_user(&self) -> bool {
         matches!(self.credentials, CredentialsOption::User(_))
     }
 
-    /// Whether IAM may be asked: for logins, and for projects by the region's name.
-    pub(crate) fn asks_iam(&self) -> bool {
-        self.logs_in() || self.region.is_some()
+    /// Whether calls may use IAM, for a login or to look up the region's project.
+    pub(crate) fn uses_iam(&self) -> bool {
+        self.has_iam_user() || self.region.is_some()
     }
 
-    /// What proves to the service who calls, as far as it is configured.
+    /// Makes the configured credentials provider, if any.
     pub(crate) fn credentials(&self, environment: &Environment<'_>) -> Result<ResolvedCredentials, Error> {
         let found = match &self.credentials {
             CredentialsOption::Find(selector) => Some(find(*selector, environment)?),
             _ => None,
         };
-        let beside = found.as_ref().and_then(|found| found.iam_endpoint.as_deref());
+        let profile_endpoint = found.as_ref().and_then(|found| found.iam_endpoint.as_deref());
         let variable =
-            (environment.variable)(IAM_ENDPOINT).filter(|value| !value.is_empty() && self.asks_iam());
-        let (iam, parameter) = match (&self.iam_endpoint, beside, variable) {
+            (environment.variable)(IAM_ENDPOINT).filter(|value| !value.is_empty() && self.uses_iam());
+        let (iam, parameter) = match (&self.iam_endpoint, profile_endpoint, variable) {
             (Some(iam), _, _) => (iam.clone(), "iam_endpoint"),
             (None, Some(url), _) => (
                 Endpoint::parse(&regions::with_scheme(url), "iam_endpoint")?,
@@ -173,7 +173,7 @@ impl Config {
                 return Err(Error::argument(
                     Status::NotConfigured,
                     "region",
-                    "is missing: a login is for a region or a project_id; set one of them",
+                    "is missing: a login needs a region or a project_id; set one of them",
                 ));
             }
         };

@@ -9,7 +9,7 @@ use crate::credentials::{
 use crate::error::{Error, Status};
 use zeroize::Zeroizing;
 
-/// What proves who calls: the kind that was set last.
+/// The configured credentials. The kind that was set last counts.
 #[derive(Clone, Default)]
 pub(super) enum CredentialsOption {
     #[default]
@@ -21,7 +21,7 @@ pub(super) enum CredentialsOption {
     Find(SourceSelector),
 }
 
-/// An access key, as far as it is set.
+/// An access key, possibly incomplete.
 #[derive(Clone, Default)]
 pub(super) struct Keys {
     pub(super) access_key: Option<Vec<u8>>,
@@ -29,7 +29,7 @@ pub(super) struct Keys {
     pub(super) security_token: Option<Zeroizing<Vec<u8>>>,
 }
 
-/// A user of IAM, as far as it is set.
+/// An IAM user, possibly incomplete.
 #[derive(Clone, Default)]
 pub(super) struct User {
     pub(super) name: Option<String>,
@@ -66,7 +66,7 @@ impl Keys {
             Error::argument(
                 Status::NotConfigured,
                 key,
-                format_args!("is missing: {other} is configured, and one is nothing without the other"),
+                format_args!("is missing: {other} is configured and needs it"),
             )
         };
         let (id, key) = match (&self.access_key, &self.secret_key) {

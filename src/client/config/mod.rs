@@ -18,12 +18,11 @@ use crate::error::{Error, Status};
 use crate::http::{Endpoint, Limits, Proxy};
 use crate::log::{Level, Log, LogFn};
 use crate::operation::Overrides;
-use crate::tables::{LONGEST_REGION, OptionSet};
+use crate::tables::{MAX_REGION_LENGTH, OptionSet};
 use credentials_option::CredentialsOption;
 use zeroize::Zeroizing;
 
-/// What a client is made from. See `dbss_config_set` for what
-/// each option means.
+/// The configuration of a client. `dbss_config_set` documents the options.
 #[derive(Clone)]
 pub struct Config {
     region: Option<String>,
@@ -32,8 +31,8 @@ pub struct Config {
     metadata_endpoint: Option<Endpoint>,
     pub(crate) project_id: Option<String>,
     credentials: CredentialsOption,
-    /// What was replaced and may hold code of the caller's, which must not run
-    /// while others wait for the configuration.
+    /// Replaced credentials. They may hold functions of the caller, which must not be
+    /// dropped while the configuration is locked.
     discarded: Vec<CredentialsOption>,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) limits: Limits,
@@ -111,12 +110,12 @@ impl Default for Config {
             proxy: None,
             proxy_from_environment: false,
         };
-        // The table's defaults are the defaults: what is documented is what is.
+        // The defaults come from the table, so that they always match the documentation.
         for option in OptionSet::Config.options() {
             if let Some(value) = option.default(OptionSet::Config) {
                 config
                     .set(option.key(), value.to_bytes())
-                    .expect("the default of an option is a value of it");
+                    .expect("the default of an option is valid");
             }
         }
         config
@@ -128,12 +127,12 @@ impl Config {
     pub fn set_region(&mut self, region: &str) -> Result<(), Error> {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let edge = region.starts_with('-') || region.ends_with('-');
-        if region.is_empty() || region.len() > LONGEST_REGION || edge || !region.chars().all(allowed) {
+        if region.is_empty() || region.len() > MAX_REGION_LENGTH || edge || !region.chars().all(allowed) {
             return Err(Error::argument(
                 Status::InvalidEndpoint,
                 "region",
                 format_args!(
-                    "must be 1 to {LONGEST_REGION} characters of a-z, 0-9 and '-', such as cn-north-4, and is \"{}\"",
+                    "must be 1 to {MAX_REGION_LENGTH} characters of a-z, 0-9 and '-', such as cn-north-4, but is \"{}\"",
                     region.escape_debug()
                 ),
             ));
@@ -142,7 +141,7 @@ impl Config {
         Ok(())
     }
 
-    /// Sets the service's URL, or several, separated by commas, in the order of
+    /// Sets one or more URLs of the service, separated by commas, in the order of
     /// preference.
     pub fn set_endpoint(&mut self, endpoints: &str) -> Result<(), Error> {
         let parsed: Vec<Endpoint> = endpoints
@@ -154,7 +153,7 @@ impl Config {
                 Status::InvalidEndpoint,
                 "endpoint",
                 format_args!(
-                    "must be at most {} URLs, and is {}",
+                    "must have at most {} URLs, but has {}",
                     regions::MAX_ENDPOINTS,
                     parsed.len()
                 ),
@@ -194,7 +193,7 @@ impl Config {
             ("iam_domain", Value::Text(name)) => self.user().domain = Some(name.to_owned()),
             (key @ "credentials", Value::Choice(name)) => {
                 let selector = SourceSelector::parse(name).ok_or_else(|| unhandled(key))?;
-                self.choose(CredentialsOption::Find(selector));
+                self.replace_credentials(CredentialsOption::Find(selector));
             }
             (key @ "log_level", Value::Choice(name)) => {
                 self.log_level = Level::parse(name).ok_or_else(|| unhandled(key))?;
@@ -236,7 +235,7 @@ impl Config {
         std::mem::replace(&mut self.log, log)
     }
 
-    /// The proxy to go through; the environment is read now.
+    /// Returns the proxy to use. Reads the environment if configured.
     pub(crate) fn proxy(&self, https: bool) -> Result<Option<Proxy>, Error> {
         if self.proxy.is_some() || !self.proxy_from_environment {
             return Ok(self.proxy.clone());
@@ -244,7 +243,7 @@ impl Config {
         Proxy::from_environment(https, |name| std::env::var(name).ok())
     }
 
-    /// Where the service answers, in the order of preference.
+    /// Returns the endpoints of the service, in the order of preference.
     pub(crate) fn endpoints(
         &self,
         environment: &dyn Fn(&str) -> Option<OsString>,
@@ -273,7 +272,7 @@ impl Config {
         Ok(endpoints)
     }
 
-    /// Where the instance's metadata service answers.
+    /// Returns the endpoint of the instance's metadata service.
     pub(crate) fn metadata_endpoint(&self) -> Result<Endpoint, Error> {
         let Some(endpoint) = &self.metadata_endpoint else {
             return Endpoint::parse("http://169.254.169.254", "metadata_endpoint");
@@ -291,13 +290,12 @@ impl Config {
         Err(Error::argument(
             Status::PlaintextRefused,
             parameter,
-            "is plain http on another host, which would show credentials and the report to the network; \
-             use https, or set allow_plaintext",
+            "is plain http on another host, which would expose credentials and the report to the network; use https, or set allow_plaintext",
         ))
     }
 }
 
-/// Sets an option that a context has and each call may have for itself.
+/// Sets an option that each call may override.
 pub(crate) fn set_override(overrides: &mut Overrides, key: &str, value: &[u8]) -> Result<(), Error> {
     let (key, value) = option_value(OptionSet::Operation, key, value)?;
     override_with(overrides, key, value)
@@ -325,12 +323,12 @@ fn user_agent_suffix(key: &'static str, value: &str) -> Result<String, Error> {
     let invalid = |what: fmt::Arguments<'_>| Error::argument(Status::InvalidValue, key, what);
     if let Some(c) = value.chars().find(|c| !(' '..='~').contains(c)) {
         return Err(invalid(format_args!(
-            "must be visible ASCII characters and spaces, and has {}",
+            "must be visible ASCII characters and spaces, but has {}",
             SanitizedChar(c)
         )));
     }
     if value.trim().is_empty() {
-        return Err(invalid(format_args!("must not be spaces alone")));
+        return Err(invalid(format_args!("must not be only spaces")));
     }
     Ok(value.trim().to_owned())
 }
@@ -361,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_of_the_table_can_be_set_and_changes_the_configuration() {
+    fn every_option_in_table_changes_configuration() {
         let before = format!("{:?}", Config::default());
         for option in OptionSet::Config.options() {
             let key = option.key();
@@ -372,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_refused_by_name_and_leaves_the_option_as_it_was() {
+    fn invalid_value_error_names_option_and_changes_nothing() {
         for (key, value) in [
             ("region", &b"CN-NORTH-4"[..]),
             ("region", b"a/b"),
@@ -395,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_this_machine_unless_allowed() {
+    fn plain_http_to_other_host_is_refused_unless_allowed() {
         let status = |endpoint: &str, allow: &[u8]| {
             let mut config = Config::default();
             config.set_endpoint(endpoint).expect(endpoint);
@@ -421,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_outranks_the_region() {
+    fn endpoint_takes_precedence_over_region() {
         let origins = |config: &Config| -> Result<Vec<String>, Error> {
             let endpoints = config.endpoints(&|_| None, &|_, _| ())?;
             Ok(endpoints.iter().map(Endpoint::origin).collect())
@@ -444,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_hides_secrets() {
+    fn debug_output_of_config_hides_secrets() {
         let mut config = Config::default();
         for set in [
             |c: &mut Config| c.set_token(b"very-secret"),

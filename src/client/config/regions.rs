@@ -1,5 +1,5 @@
-//! Where the service of a region answers, as the official SDKs find it: by a
-//! variable, by the regions file, by the region's name.
+//! Finds the endpoints of a region like the official SDKs: by an environment variable, by
+//! the regions file, or by the region's name.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -14,11 +14,11 @@ use crate::http::Endpoint;
 use crate::memory;
 use crate::sys;
 
-/// More than anybody has.
+/// More than any real configuration has.
 pub(crate) const MAX_ENDPOINTS: usize = 16;
 
-/// The regions that have the service in the public cloud. Any other name is as
-/// good: this list only tells a new region from a mistyped one.
+/// The public regions that have the service. Other names are accepted too: the list only
+/// helps to recognize a mistyped name in the log.
 const KNOWN: &[&str] = &[
     "af-north-1",
     "af-south-1",
@@ -53,7 +53,7 @@ const KNOWN: &[&str] = &[
     "tr-west-1",
 ];
 
-/// The regions that have an IAM of their own, as the official SDKs list them.
+/// The regions with their own IAM endpoint, from the official SDKs.
 const WITH_IAM: &[&str] = &[
     "ae-ad-1",
     "af-south-1",
@@ -84,42 +84,40 @@ const WITH_IAM: &[&str] = &[
     "tr-west-1",
 ];
 
-/// The European cloud, which has a domain of its own.
+/// The name prefix of the European regions, which have a different domain.
 const EUROPEAN: &str = "eu-west-1";
 
 const SERVICE: &str = "DBSS";
 
-/// Far more than any regions file has.
+/// Far larger than any real regions file.
 const LIMIT: u64 = 1024 * 1024;
 
-/// A regions file is three deep.
-const DEEPEST: usize = 32;
+/// The maximum nesting. A regions file has three levels.
+const MAX_DEPTH: usize = 32;
 
-/// Who says where a region is.
+/// Where the endpoints of a region come from.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum EndpointSource {
     Variable(String),
     File(PathBuf),
-    /// The name is one of the known regions'.
+    /// Derived from the name of a known region.
     Known,
-    /// The name is new to this library.
+    /// Derived from a name that this library does not know.
     Name,
 }
 
 impl fmt::Display for EndpointSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            EndpointSource::Variable(name) => write!(f, "by the variable {name}"),
-            EndpointSource::File(path) => write!(f, "by the file {}", path.display()),
-            EndpointSource::Known => f.write_str("by its name"),
-            EndpointSource::Name => {
-                f.write_str("by its name, which is none of the regions that libdbss knows")
-            }
+            EndpointSource::Variable(name) => write!(f, "from the variable {name}"),
+            EndpointSource::File(path) => write!(f, "from the file {}", path.display()),
+            EndpointSource::Known => f.write_str("from its name"),
+            EndpointSource::Name => f.write_str("from its name, which is not a region that libdbss knows"),
         }
     }
 }
 
-/// The endpoints of a region, in the order of preference, at least one.
+/// Returns the endpoints of a region, at least one, in the order of preference.
 pub(crate) fn endpoints(
     region: &str,
     environment: &dyn Fn(&str) -> Option<OsString>,
@@ -148,14 +146,14 @@ pub(crate) fn endpoints(
         return Ok((endpoints, EndpointSource::File(path)));
     }
     let by_name = format!("https://dbss.{region}.{}", domain(region));
-    let says = match KNOWN.contains(&region) {
+    let source = match KNOWN.contains(&region) {
         true => EndpointSource::Known,
         false => EndpointSource::Name,
     };
-    Ok((vec![Endpoint::parse(&by_name, "region")?], says))
+    Ok((vec![Endpoint::parse(&by_name, "region")?], source))
 }
 
-/// The domain that a region's services are in.
+/// Returns the domain of a region's services.
 fn domain(region: &str) -> &'static str {
     match region.starts_with(EUROPEAN) {
         true => "myhuaweicloud.eu",
@@ -163,7 +161,7 @@ fn domain(region: &str) -> &'static str {
     }
 }
 
-/// Where IAM is by the region's name.
+/// Returns the endpoint of IAM for a region.
 pub(crate) fn iam(region: Option<&str>) -> Result<Endpoint, Error> {
     let url = match region {
         Some(region) if WITH_IAM.contains(&region) || region.starts_with(EUROPEAN) => {
@@ -174,7 +172,7 @@ pub(crate) fn iam(region: Option<&str>) -> Result<Endpoint, Error> {
     Endpoint::parse(&url, "region")
 }
 
-/// A URL of the environment or of a file of the SDKs, which may lack its scheme.
+/// Adds the scheme to a URL if it is missing, as in the SDKs.
 pub(crate) fn with_scheme(url: &str) -> Cow<'_, str> {
     match url.contains("://") {
         true => Cow::Borrowed(url),
@@ -187,7 +185,7 @@ fn parse_all<'a>(urls: impl Iterator<Item = &'a str>, from: &str) -> Result<Vec<
         Error::argument(
             Status::InvalidEndpoint,
             "region",
-            format_args!("{from} says where it is, and {what}"),
+            format_args!("{from} has its endpoint, which is invalid: {what}"),
         )
     };
     let endpoints = urls
@@ -198,14 +196,15 @@ fn parse_all<'a>(urls: impl Iterator<Item = &'a str>, from: &str) -> Result<Vec<
         .collect::<Result<Vec<_>, _>>()?;
     if endpoints.is_empty() || endpoints.len() > MAX_ENDPOINTS {
         return Err(invalid(&format!(
-            "has {} URLs, and not 1 to {MAX_ENDPOINTS}",
+            "it has {} URLs instead of 1 to {MAX_ENDPOINTS}",
             endpoints.len()
         )));
     }
     Ok(endpoints)
 }
 
-/// What a regions file says of a region.
+/// Reads a region's URLs from the regions file. None if the file or the region is
+/// missing.
 fn read(path: &Path, named: bool, region: &str) -> Result<Option<Vec<String>>, Error> {
     let file = match sys::read_small_file(path, LIMIT) {
         Ok(file) => file,
@@ -218,7 +217,7 @@ fn read(path: &Path, named: bool, region: &str) -> Result<Option<Vec<String>>, E
             ));
         }
     };
-    // Of its lines the parser makes many small things.
+    // The parser makes many small allocations for each line.
     memory::probe(file.bytes.len() * 64)?;
     parse(&file.bytes, region).map_err(|what| {
         Error::argument(
@@ -234,7 +233,7 @@ pub(crate) fn parse(bytes: &[u8], region: &str) -> Result<Option<Vec<String>>, S
     look_up(&load(text.trim_start_matches('\u{feff}'))?, region)
 }
 
-/// YAML, as far as a regions file needs it.
+/// The subset of YAML that a regions file needs.
 enum Node {
     Text(String),
     List(Vec<Node>),
@@ -246,7 +245,7 @@ impl Node {
         let Node::Map(pairs) = self else {
             return None;
         };
-        // As in Python the last one counts.
+        // As in Python, the last one counts.
         pairs
             .iter()
             .rev()
@@ -262,25 +261,25 @@ impl Node {
     }
 }
 
-/// Nodes that have begun, the outermost first. A map takes its keys and values
-/// in turn.
+/// A node that is not complete yet. A map has a key without its value.
 enum Open {
     List(Vec<Node>),
     Map(Vec<(Node, Node)>, Option<Node>),
 }
 
-/// The first document of a text; an empty list where there is none.
+/// Parses the first document of a text. An empty text is an empty list.
 fn load(text: &str) -> Result<Node, String> {
     let mut open: Vec<Open> = Vec::new();
     for event in Parser::new_from_str(text) {
-        // Its own words may quote the file.
-        let (event, span) = event.map_err(|e| format!("is not sound YAML at line {}", e.marker().line()))?;
+        // The parser's message could quote the file, so it is not used.
+        let (event, span) = event.map_err(|e| format!("is not valid YAML at line {}", e.marker().line()))?;
         let line = span.start.line();
         let node = match event {
             Event::Scalar(value, ..) => Node::Text(value.into_owned()),
-            // Each would have to be copied, and a few of them can be billions.
+            // Aliases would have to be copied, and a few of them can expand to billions
+            // of nodes.
             Event::Alias(_) => return Err(format!("has an alias at line {line}, which is not supported")),
-            Event::SequenceStart(..) | Event::MappingStart(..) if open.len() == DEEPEST => {
+            Event::SequenceStart(..) | Event::MappingStart(..) if open.len() == MAX_DEPTH => {
                 return Err(format!("is nested too deeply at line {line}"));
             }
             Event::SequenceStart(..) => {
@@ -310,7 +309,8 @@ fn load(text: &str) -> Result<Node, String> {
     Ok(Node::List(Vec::new()))
 }
 
-/// The URLs of a region: a list `endpoints`, then one `endpoint`.
+/// Returns the URLs of a region: those of the list `endpoints`, then the single
+/// `endpoint`.
 fn look_up(document: &Node, region: &str) -> Result<Option<Vec<String>>, String> {
     let services = match document {
         Node::Map(pairs) => pairs,
@@ -324,26 +324,26 @@ fn look_up(document: &Node, region: &str) -> Result<Option<Vec<String>>, String>
             return Err(format!("has no list of regions for {SERVICE}"));
         };
         let wanted = |entry: &&Node| entry.get("id").and_then(Node::text) == Some(region);
-        // As in Python the last one counts.
+        // As in Python, the last one counts.
         let Some(entry) = regions.iter().rev().find(wanted) else {
             continue;
         };
         let mut urls = Vec::new();
-        let wrong = |key| format!("has {key} for {region} in a form that is not understood");
+        let invalid = |key| format!("has {key} for {region} in an unsupported form");
         match entry.get("endpoints") {
             Some(Node::List(items)) => {
                 for item in items {
-                    urls.push(item.text().ok_or_else(|| wrong("endpoints"))?.to_owned());
+                    urls.push(item.text().ok_or_else(|| invalid("endpoints"))?.to_owned());
                 }
             }
             None => {}
             Some(Node::Text(text)) if text.is_empty() => {}
-            Some(_) => return Err(wrong("endpoints")),
+            Some(_) => return Err(invalid("endpoints")),
         }
         match entry.get("endpoint") {
             Some(Node::Text(url)) if !url.is_empty() => urls.push(url.clone()),
             None | Some(Node::Text(_)) => {}
-            Some(_) => return Err(wrong("an endpoint")),
+            Some(_) => return Err(invalid("an endpoint")),
         }
         if !urls.is_empty() {
             return Ok(Some(urls));
@@ -367,7 +367,7 @@ mod tests {
         \x20 - id: empty\n    endpoint:\n";
 
     #[test]
-    fn a_regions_file_is_read_as_the_sdks_read_it() {
+    fn regions_file_is_parsed_like_in_sdks() {
         let urls = |urls: &[&str]| Ok(Some(urls.iter().map(|u| (*u).to_owned()).collect()));
         assert_eq!(found(FILE, "cn-north-4"), urls(&["https://a"]));
         assert_eq!(found(FILE, "two"), urls(&["https://b", "https://c", "https://d"]));
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_regions_file_that_is_wrong_is_told() {
+    fn invalid_regions_file_is_refused() {
         let deep = "[".repeat(100_000);
         let aliases = "a: &a [x, x]\nb: &b [*a, *a]\nDBSS: *b\n";
         for (text, says) in [
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn iam_is_the_regions_own_where_it_has_one() {
+    fn iam_endpoint_of_region_is_used_if_it_exists() {
         for (region, host) in [
             (Some("cn-north-4"), "iam.cn-north-4.myhuaweicloud.com"),
             (Some("eu-west-0"), "iam.eu-west-0.myhuaweicloud.com"),
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_outranks_a_name_and_may_hold_several_urls() {
+    fn variable_takes_precedence_over_name_and_may_have_several_urls() {
         let environment = |name: &str| {
             let value = match name {
                 "HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4" => "https://a.example, b.example",

@@ -1,27 +1,27 @@
-//! What a body is, by its first bytes and its type.
+//! Determines the format of a body from its first bytes and its content type.
 
-/// As many bytes as tell a PDF from a ZIP.
+/// The number of bytes that distinguish a PDF from a ZIP archive.
 pub(crate) const MAGIC: usize = 5;
 
-/// As many bytes as tell text from other bytes.
+/// The number of bytes that distinguish text from binary data.
 pub(crate) const SNIFFED: usize = 512;
 
-/// More white space than stands before any report.
-pub(crate) const MOST_BLANK: usize = 16 * 1024;
+/// The maximum leading white space; no report has so much.
+pub(crate) const MAX_LEADING_BLANK: usize = 16 * 1024;
 
-/// A body of fewer bytes that is neither a PDF nor a ZIP archive is no report.
-const LEAST: usize = 16;
+/// A smaller body that is neither a PDF nor a ZIP archive is not a report.
+const MIN_REPORT_SIZE: usize = 16;
 
-/// What a report is, by its first bytes.
+/// The format of a report, determined from its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 #[non_exhaustive]
 pub enum Format {
-    /// Neither of these, and no text either.
+    /// Neither of these, and not text.
     Unknown = 0,
     /// `%PDF-`.
     Pdf = 1,
-    /// `PK`, and the number of a ZIP archive's first part.
+    /// `PK`, and a signature of a ZIP archive.
     Zip = 2,
 }
 
@@ -35,8 +35,8 @@ impl Format {
     }
 
     pub(crate) fn of(head: &[u8]) -> Format {
-        // Readers of PDF take one behind a line end too.
-        if without_mark(head).starts_with(b"%PDF-") {
+        // PDF readers accept leading white space.
+        if trim_body_start(head).starts_with(b"%PDF-") {
             Format::Pdf
         } else if matches!(
             head,
@@ -57,7 +57,7 @@ impl Format {
     }
 }
 
-/// A body that is no report.
+/// The kind of a body that is not a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Document {
     Empty,
@@ -65,30 +65,34 @@ pub(crate) enum Document {
     Xml,
     Json,
     Text,
-    /// With gzip or zlib.
+    /// Compressed with gzip or zlib.
     Compressed,
-    /// Neither text nor what was wanted.
+    /// Neither text nor a report.
     Other,
 }
 
 impl Document {
-    /// What a body is that is no report, by its first [`SNIFFED`] bytes, from its
-    /// first character on where those are blank or nearly so, and its type; none where it can be
-    /// a report. `only_known` takes PDF and ZIP alone.
+    /// Classifies a body that is not a report, from its first [`SNIFFED`] bytes and its
+    /// content type. Leading white space is skipped if little else would be left. Returns
+    /// none if the body can be a report. With `only_known` only PDF and ZIP can be.
     pub(crate) fn of(head: &[u8], content_type: Option<&str>, only_known: bool) -> Option<Document> {
         if Format::of(head) != Format::Unknown {
             return None;
         }
-        let body = without_mark(head);
+        let body = trim_body_start(head);
         if body.is_empty() {
-            return Some(if head.len() < MOST_BLANK {
+            return Some(if head.len() < MAX_LEADING_BLANK {
                 Document::Empty
             } else {
                 Document::Text
             });
         }
         let blank = head.len() - body.len();
-        let head = if blank + LEAST <= SNIFFED { head } else { body };
+        let head = if blank + MIN_REPORT_SIZE <= SNIFFED {
+            head
+        } else {
+            body
+        };
         let head = &head[..head.len().min(SNIFFED)];
         if matches!(head, [0x1f, 0x8b, ..] | [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..]) && !is_text(head) {
             return Some(Document::Compressed);
@@ -97,14 +101,14 @@ impl Document {
         let typed = ["text/", "json", "xml", "html", "javascript"]
             .iter()
             .any(|part| content_type.contains(part));
-        // UTF-16 and UTF-32 become ASCII, as far as they are that.
-        let text: String = without_mark(head)
+        // The ASCII part of UTF-16 and UTF-32 becomes ASCII.
+        let text: String = trim_body_start(head)
             .iter()
             .filter(|b| !b.is_ascii_control() || b.is_ascii_whitespace())
             .map(|b| char::from(b.to_ascii_lowercase()))
             .collect();
         if !typed && !is_text(head) && !has_markup(&text) {
-            let is_short = head.len() < LEAST;
+            let is_short = head.len() < MIN_REPORT_SIZE;
             return (only_known || is_short).then_some(Document::Other);
         }
         let text = text.trim_start_matches(|c: char| c.is_ascii_whitespace() || !c.is_ascii());
@@ -118,36 +122,36 @@ impl Document {
         })
     }
 
-    /// What is wrong with a response that is this.
+    /// Returns the error message for a response with such a body.
     pub(crate) fn explanation(self) -> &'static str {
         match self {
-            Document::Empty => "the service answered with success and an empty body, which is no report",
-            Document::Page => "the response is a web page in place of a report; is the endpoint right?",
+            Document::Empty => "the service returned success with an empty body, which is not a report",
+            Document::Page => "the response is a web page instead of a report; is the endpoint right?",
             Document::Xml => {
-                "the service answered with an XML document in place of a report; is the endpoint right?"
+                "the service returned an XML document instead of a report; is the endpoint right?"
             }
-            Document::Json => "the service answered with a JSON document in place of a report",
-            Document::Text => "the service answered with text in place of a report; is the endpoint right?",
+            Document::Json => "the service returned a JSON document instead of a report",
+            Document::Text => "the service returned text instead of a report; is the endpoint right?",
             Document::Compressed => {
-                "the service answered with compressed bytes, which are neither a PDF nor a ZIP archive"
+                "the service returned compressed bytes, which are neither a PDF nor a ZIP archive"
             }
-            Document::Other => "the service answered with bytes that are neither a PDF nor a ZIP archive",
+            Document::Other => "the service returned bytes that are neither a PDF nor a ZIP archive",
         }
     }
 }
 
-/// `body` from its first character on.
-pub(crate) fn without_mark(body: &[u8]) -> &[u8] {
+/// Removes the byte order mark and leading white space.
+pub(crate) fn trim_body_start(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf")
         .unwrap_or(body)
         .trim_ascii_start()
 }
 
-/// Tags of web pages, in lower case.
+/// Tags that identify web pages, in lower case.
 const PAGE_TAGS: [&str; 5] = ["<!doctype html", "<html", "<head", "<body", "<title"];
 
-/// Whether text, in lower case, has a tag of a page or of XML, or an object of JSON:
-/// `{"name":`. Fewer characters than that stand in other bytes by chance.
+/// Whether lower-case text has a tag of a web page or XML, or the start of a JSON object:
+/// `{"name":`. Shorter patterns can occur in binary data by chance.
 fn has_markup(text: &str) -> bool {
     let begins_object = |at: usize| {
         let rest = text[at + 1..].trim_ascii_start().strip_prefix('"');
@@ -165,25 +169,24 @@ fn has_markup(text: &str) -> bool {
         || text.match_indices('{').any(|(at, _)| begins_object(at))
 }
 
-/// Whether bytes are text in whatever encoding: without the control characters
-/// that no text has (as in the WHATWG's MIME sniffing), in UTF-8 with few of them,
-/// or in UTF-16 or UTF-32.
+/// Whether bytes are text in any encoding. Text has no binary control characters (as in
+/// the WHATWG's MIME sniffing), or is UTF-8 with few of them, or is UTF-16 or UTF-32.
 fn is_text(head: &[u8]) -> bool {
     let is_binary = |b: &&u8| matches!(**b, 0..=8 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f);
     let binary = head.iter().filter(is_binary).count();
     let has_mark = [&b"\xff\xfe"[..], b"\xfe\xff", b"\0\0\xfe\xff"]
         .iter()
         .any(|mark| head.starts_with(mark));
-    has_mark || binary == 0 || binary * LEAST <= head.len() && is_utf8(head) || is_wide(head)
+    has_mark || binary == 0 || binary * MIN_REPORT_SIZE <= head.len() && is_utf8(head) || is_wide(head)
 }
 
-/// Whether bytes are UTF-8, but for a character that the end of them cuts.
+/// Whether bytes are UTF-8, apart from a truncated last character.
 fn is_utf8(head: &[u8]) -> bool {
     str::from_utf8(head).map_or_else(|e| e.error_len().is_none(), |_| true)
 }
 
-/// Whether bytes are text in UTF-16 or UTF-32 without a mark: ASCII in the beginning,
-/// or in English and Chinese, which are the service's languages.
+/// Whether bytes are text in UTF-16 or UTF-32 without a byte order mark. It starts with
+/// ASCII, or is in English and Chinese, the service's languages.
 fn is_wide(head: &[u8]) -> bool {
     const ASCII: usize = 4;
     const CHINESE: usize = 64;
@@ -209,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_bytes_decide_what_a_report_is() {
+    fn format_is_determined_from_first_bytes() {
         for (head, format) in [
             (&b"%PDF-1.7"[..], Format::Pdf),
             (b"\r\n%PDF-1.7", Format::Pdf),
@@ -232,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_any_kind_is_no_report() {
+    fn text_body_is_not_a_report() {
         for (head, document) in [
             (&b""[..], Document::Empty),
             (b"\xef\xbb\xbf \r\n\t", Document::Empty),

@@ -1,4 +1,4 @@
-//! Downloads: a transfer pumped into a sink.
+//! Downloads: copies a transfer to a sink.
 
 pub(crate) mod format;
 pub(crate) mod report;
@@ -67,7 +67,7 @@ impl ClientInner {
             FileSink::inside(path, options)
         })?;
         file.path()
-            .ok_or_else(|| Error::new(Status::Internal, "a file without a name"))
+            .ok_or_else(|| Error::new(Status::Internal, "the file has no name"))
     }
 
     fn save(
@@ -78,7 +78,7 @@ impl ClientInner {
         sink: impl FnOnce(FileOptions) -> Result<FileSink, Error>,
     ) -> Result<(FileSink, ReportInfo), Error> {
         self.run(active, request.subject(), |active| {
-            // A call that is cancelled already must not touch the file system.
+            // A cancelled call must not change the file system.
             active.operation().check()?;
             let mode = active.operation().overrides().file_mode;
             let mut sink = sink(FileOptions {
@@ -97,8 +97,8 @@ impl ClientInner {
         fd: BorrowedFd<'_>,
         active: Option<ActiveOperation>,
     ) -> Result<ReportInfo, Error> {
-        // Before anything else is opened, which could get the number of one that
-        // is closed.
+        // Checked first: if the descriptor is closed, a descriptor that the call opens
+        // could get its number.
         let mut sink = Descriptor::new(fd)?;
         self.run(active, request.subject(), |active| {
             self.pump(active, request, &mut sink)
@@ -117,7 +117,7 @@ impl ClientInner {
         })
     }
 
-    /// Downloads a report to a function, which may stop the call with false.
+    /// Downloads a report to a function, which can stop the call by returning false.
     pub(crate) fn download_to_callback(
         self: &Arc<ClientInner>,
         request: ReportRequest,
@@ -129,7 +129,7 @@ impl ClientInner {
         })
     }
 
-    /// Opens a report to be read by the caller.
+    /// Opens a report for reading by the caller.
     pub(crate) fn open_report(
         self: &Arc<ClientInner>,
         request: ReportRequest,
@@ -152,10 +152,10 @@ impl ClientInner {
             .map_err(|e| transfer.with_context(e))?;
         let mut buf = Vec::new();
         loop {
-            let room = sink.spare_capacity().map_err(|e| transfer.with_context(e))?;
-            let placed = room.is_some();
-            let step = match room {
-                Some(room) => transfer.read(room)?,
+            let spare = sink.spare_capacity().map_err(|e| transfer.with_context(e))?;
+            let in_place = spare.is_some();
+            let step = match spare {
+                Some(spare) => transfer.read(spare)?,
                 None => {
                     if buf.is_empty() {
                         let remaining = transfer.remaining().unwrap_or(u64::MAX);
@@ -165,8 +165,8 @@ impl ClientInner {
                     transfer.read(&mut buf)?
                 }
             };
-            let taken = match step {
-                Step::Bytes(n) if placed => {
+            let written = match step {
+                Step::Bytes(n) if in_place => {
                     sink.advance(n);
                     Ok(())
                 }
@@ -174,10 +174,11 @@ impl ClientInner {
                 Step::Restart => sink.restart().and_then(|()| sink.begin(transfer.info())),
                 Step::End => break,
             };
-            taken.map_err(|e| transfer.with_context(e))?;
+            written.map_err(|e| transfer.with_context(e))?;
         }
         self.http.reuse_buffer(buf);
-        // The last word of the progress callback; after this the call succeeds.
+        // The progress callback gets its last chance to cancel; after this the call
+        // succeeds.
         let finished = transfer
             .call()
             .check()
@@ -189,7 +190,7 @@ impl ClientInner {
                 let others = sink.limitations().iter().skip(1).map(|what| format!("; {what}"));
                 let others: String = others.collect();
                 format!(
-                    "report {}: the file is saved, but the file system cannot do all that it should: {first}{others}",
+                    "report {}: the file is saved, but the file system does not support everything: {first}{others}",
                     transfer.id()
                 )
             };

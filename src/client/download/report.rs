@@ -1,5 +1,5 @@
-//! DownloadAuditReport, by the service's own page:
-//! `GET /v1/{project_id}/audit/{instance_id}/reports/{id}/download?local={locale}`.
+//! DownloadAuditReport, from the service's documentation: `GET
+//! /v1/{project_id}/audit/{instance_id}/reports/{id}/download?local={locale}`.
 
 use ::http::{StatusCode, Uri};
 
@@ -17,10 +17,10 @@ const ERROR_CONTEXT: ErrorContext = ErrorContext {
     ),
 };
 
-/// A report, by checked ids, and the language to have it in.
+/// A report to download, with checked ids, and its language.
 #[derive(Clone, Debug)]
 pub(crate) struct ReportRequest {
-    /// None for the context's own.
+    /// None for the client's default.
     project: Option<String>,
     instance: String,
     id: String,
@@ -48,7 +48,7 @@ impl ReportRequest {
         })
     }
 
-    /// The same, where the report is known to be a PDF or a ZIP archive.
+    /// Sets whether the report is known to be a PDF or a ZIP archive.
     pub(crate) fn of_known_format(self, only_known_formats: bool) -> ReportRequest {
         ReportRequest {
             only_known_formats,
@@ -64,7 +64,7 @@ impl ReportRequest {
         self.project.as_deref()
     }
 
-    /// What a log calls it.
+    /// Returns the subject for log records.
     pub(in crate::client) fn subject(&self) -> Subject {
         Subject {
             text: format!("report {}", self.id),
@@ -92,8 +92,8 @@ impl ReportRequest {
     }
 }
 
-/// Lets a 200 pass that may be a report, and a 206 where a part was asked for;
-/// anything else is an error.
+/// Accepts a 200, and a 206 if a part was requested. Returns an error for any other
+/// response.
 pub(crate) fn expect_report(response: &mut Response, part: bool) -> Result<(), Error> {
     let status = response.status();
     if status == StatusCode::OK || part && status == StatusCode::PARTIAL_CONTENT {
@@ -102,27 +102,27 @@ pub(crate) fn expect_report(response: &mut Response, part: bool) -> Result<(), E
     Err(response.read_error(&ERROR_CONTEXT)?)
 }
 
-/// The error for an error object under status 200.
-pub(crate) fn refused(response: &Response, said: ServiceError) -> Error {
-    response.error_from(said, &ERROR_CONTEXT)
+/// Returns the error for an error object with status 200.
+pub(crate) fn error_object(response: &Response, service_error: ServiceError) -> Error {
+    response.error_from(service_error, &ERROR_CONTEXT)
 }
 
-/// What is known of a report from the header and the first bytes of its response.
+/// The properties of a report, from the header and the first bytes of its response.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReportInfo {
-    /// The size in bytes, as the service announced it; none where it did not.
+    /// The size in bytes that the service announced. None if it did not.
     pub size: Option<u64>,
-    /// What it is, by its first bytes.
+    /// The format, determined from the first bytes.
     pub format: Format,
-    /// A safe name for a file of it: one component of a path, not hidden. From the
-    /// header Content-Disposition, else made of the report's id and format, as it is
-    /// where the header's name is in another encoding than UTF-8.
+    /// A safe file name: one path component, not hidden. It comes from the header
+    /// Content-Disposition. If that is missing or not UTF-8, it is made of the report's
+    /// id and format.
     pub filename: String,
     /// The header Content-Type.
     pub content_type: Option<String>,
     /// The service's id of the request (header X-Request-Id).
     pub request_id: Option<String>,
-    /// When the service answered, by its own clock, as it wrote it (header Date).
+    /// When the service responded, by its own clock, unchanged (header Date).
     pub date: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! A report that the caller reads part by part.
+//! A report that the caller reads in parts.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -12,36 +12,34 @@ use crate::error::{CancelledBy, Error, Status};
 use crate::http::Call;
 use crate::sys;
 
-/// A report that you read part by part; [`Client::open`](crate::client::Client::open)
-/// gives it.
+/// A report that is read in parts; see [`Client::open`](crate::client::Client::open).
 ///
-/// It implements [`Read`], and so does a reference to it, so that an
-/// `Arc<ReportStream>` can be read by one thread and closed by another. One thread
-/// reads at a time; a second one gets [`Status::Busy`]. The end (0 bytes) is given
-/// only when the report was whole and its length right. A failure stays: the next
-/// read gives it again.
+/// It implements [`Read`], and so does a reference to it, so that an `Arc<ReportStream>`
+/// can be read by one thread and closed by another. Only one thread can read at a time; a
+/// second one gets [`Status::Busy`]. The end (0 bytes) is returned only if the report was
+/// complete and its length correct. After a failure, the next reads return the same
+/// error.
 ///
-/// The [`std::io::Error`] of a read holds the [`Error`]: see
-/// [`Error::from_io`].
+/// The [`std::io::Error`] of a read contains the [`Error`]: see [`Error::from_io`].
 ///
-/// A transfer that breaks is resumed where the service can; where it cannot, the
-/// read fails, since what you have cannot be taken back. The stream goes on when
-/// its client is dropped, and ends when that is closed. In a child of `fork` the
-/// parent's streams are refused.
+/// A broken transfer is resumed if the service supports it. Otherwise the read fails,
+/// because bytes that were already read cannot be taken back. The stream still works
+/// after its client is dropped, and ends when the client is closed. A child of `fork`
+/// cannot use the parent's streams.
 pub struct ReportStream {
     process: usize,
     client: Arc<ClientInner>,
     call: Arc<Call>,
-    /// That of the stream among its operation's calls: once it is closed, the
-    /// operation may serve another.
+    /// The number of this call of the operation. After the stream is closed, the
+    /// operation may run another call.
     number: u64,
     info: ReportInfo,
     closed: AtomicBool,
-    /// Held by the thread that reads.
+    /// Locked by the thread that reads.
     reader: Mutex<Reader>,
 }
 
-/// What reads of a stream work on.
+/// The state of a stream that reads use.
 pub struct Reader {
     /// None once the stream is closed.
     transfer: Option<Transfer>,
@@ -66,19 +64,18 @@ impl ReportStream {
         }
     }
 
-    /// Runs what a read does, under the stream's operation, which keeps its
-    /// failure.
+    /// Runs a read under the stream's operation, which records its error.
     pub(crate) fn run(&self, read: impl FnOnce(&mut Reader) -> Result<usize, Error>) -> Result<usize, Error> {
         if self.process != sys::process() {
             return Err(Error::argument(
                 Status::Argument,
                 "stream",
-                "belongs to the process that this one was forked from; open the report again here",
+                "was opened before this process was forked; open the report again in this process",
             ));
         }
         let mut reader = match self.reader.try_lock() {
             Ok(reader) => reader,
-            // The stream that another thread closes is free in a moment.
+            // Another thread is closing the stream at the moment.
             Err(TryLockError::WouldBlock) if self.closed.load(Ordering::SeqCst) => return Err(closed()),
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::argument(
@@ -101,9 +98,9 @@ impl ReportStream {
         });
         self.call.operation().finish(self.number, outcome.as_ref().err());
         drop(reader);
-        // Whoever closed it meanwhile has left the rest to this thread.
+        // If another thread closed the stream meanwhile, this thread ends the transfer.
         if self.closed.load(Ordering::SeqCst) {
-            self.let_go();
+            self.drop_transfer();
         }
         outcome
     }
@@ -115,20 +112,20 @@ impl ReportStream {
         self.client.check_open().map_err(|_| closed())
     }
 
-    /// Ends a read under way with [`Status::Cancelled`] and later ones with
-    /// [`Status::Closed`]. The stream's operation is free for another call, at once
-    /// or when that read has ended. From any thread; it does not wait. Dropping the
-    /// stream closes it too.
+    /// Closes the stream. A running read ends with [`Status::Cancelled`], and later ones
+    /// with [`Status::Closed`]. The stream's operation is free for another call,
+    /// immediately or when the running read has ended. It may be called from any thread
+    /// and does not wait. Dropping the stream closes it too.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         if self.process == sys::process() {
             self.call.cancel(CancelledBy::Close);
-            self.let_go();
+            self.drop_transfer();
         }
     }
 
-    /// Ends the transfer, unless a thread reads, which then does it.
-    fn let_go(&self) {
+    /// Ends the transfer. If a thread is reading, that thread ends it.
+    fn drop_transfer(&self) {
         let transfer = match self.reader.try_lock() {
             Ok(mut reader) => reader.transfer.take(),
             Err(_) => None,
@@ -136,7 +133,7 @@ impl ReportStream {
         drop(transfer);
     }
 
-    /// What is known of the report.
+    /// Returns the properties of the report.
     pub fn info(&self) -> &ReportInfo {
         &self.info
     }
@@ -146,13 +143,13 @@ fn closed() -> Error {
     Error::argument(
         Status::Closed,
         "stream",
-        "is closed, or its context is; open the report again to read it",
+        "is closed, or its client is; open the report again to read it",
     )
 }
 
 impl Reader {
-    /// Reads some of the report: 0 is its end, whole and checked. A failure
-    /// stays.
+    /// Reads the next bytes. Returns 0 at the end, after the length was checked. After a
+    /// failure, the next reads return the same error.
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
         if buf.is_empty() {
             return Err(Error::argument(Status::Argument, "cap", "must not be 0"));
@@ -168,16 +165,17 @@ impl Reader {
             Ok(Step::End) if self.ended => return Ok(0),
             Ok(Step::End) => {
                 self.ended = true;
-                // The last word of the progress callback.
+                // The progress callback gets its last chance to cancel.
                 transfer
                     .operation()
                     .tick()
                     .map(|()| 0)
                     .map_err(|e| transfer.with_context(e))
             }
-            // Not before a byte was handed out, and not after: the transfer was
-            // told that its reader cannot forget.
-            Ok(Step::Restart) => return Err(Error::new(Status::Internal, "a stream began again")),
+            // Cannot happen: the transfer was opened with `can_restart` false.
+            Ok(Step::Restart) => {
+                return Err(Error::new(Status::Internal, "the transfer of a stream restarted"));
+            }
             Err(error) => Err(error),
         };
         self.failed = outcome.as_ref().err().cloned();
@@ -210,7 +208,7 @@ impl fmt::Debug for ReportStream {
 
 impl Drop for ReportStream {
     fn drop(&mut self) {
-        // In a child of `fork` the connection is the parent's.
+        // In a child of `fork` the connection belongs to the parent.
         if self.process != sys::process()
             && let Ok(reader) = self.reader.get_mut()
         {

@@ -1,12 +1,13 @@
-//! One report on its way here: attempts, resumption, and the body's true end.
+//! The transfer of one report: attempts, resumption, and checking that the body is
+//! complete.
 
 use std::sync::Arc;
 
 use ::http::StatusCode;
 use ::http::header::{CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE};
 
-use crate::client::download::format::{Document, Format, MAGIC, MOST_BLANK, SNIFFED, without_mark};
-use crate::client::download::report::{ReportInfo, ReportRequest, expect_report, refused};
+use crate::client::download::format::{Document, Format, MAGIC, MAX_LEADING_BLANK, SNIFFED, trim_body_start};
+use crate::client::download::report::{ReportInfo, ReportRequest, error_object, expect_report};
 use crate::client::inner::ClientInner;
 use crate::error::{Error, Status};
 use crate::http::{
@@ -18,20 +19,19 @@ use crate::memory;
 use crate::operation::{ActiveOperation, Description, Operation};
 use crate::sink::Info;
 
-/// An attempt that brought this much counts as a success, as far as the number
-/// of attempts goes.
+/// An attempt that received this many bytes resets the count of attempts.
 const PROGRESS: u64 = 1024 * 1024;
 
-/// So many parts may follow each other without such progress where nobody says how
-/// long the whole is.
-const SHORT_PARTS: u32 = 8;
+/// The maximum number of parts in a row without such progress, if the total length is not
+/// known.
+const MAX_SHORT_PARTS: u32 = 8;
 
 /// The result of a read.
 pub(crate) enum Step {
     Bytes(usize),
-    /// The body starts again from its first byte; discard those read so far.
+    /// The body starts again from its first byte. Discard the bytes read so far.
     Restart,
-    /// The body is whole.
+    /// The body is complete.
     End,
 }
 
@@ -40,33 +40,33 @@ pub(crate) struct Transfer {
     request: ReportRequest,
     active: ActiveOperation,
     call: Arc<Call>,
-    /// The project's id, once it is known.
+    /// The project's id; empty until it is known.
     project: String,
-    /// Failures in a row.
+    /// Counts the failures in a row.
     retry: Retry,
-    /// Whether the reader can forget what it was given.
+    /// Whether the reader can discard the bytes that it has and start again.
     can_restart: bool,
     response: Option<Response>,
-    /// Bytes that were read to tell the format, and how many are handed out.
+    /// Bytes that were read to determine the format, and how many of them the reader has.
     head: Vec<u8>,
     head_taken: usize,
     ended: bool,
-    /// Whether the reader has bytes of this body already.
+    /// Whether the reader has bytes of this body.
     handed_out: bool,
-    /// Whether the reader has bytes of a body that was given up, and must be
-    /// told before it gets others.
+    /// Whether the reader has bytes of an abandoned body, and must be told to restart
+    /// before it gets others.
     needs_restart: bool,
-    /// Bytes handed out or in `head`.
+    /// The number of bytes received: those that the reader has, and those in `head`.
     offset: u64,
     total: Option<u64>,
-    /// Where the part ends that is being read; none for a whole body.
+    /// The end of the part that is being read. None for a whole body.
     part_end: Option<u64>,
-    /// Parts since progress was made, and where that was.
+    /// The number of parts since the last progress, and its offset.
     parts: u32,
     parts_from: u64,
-    /// The strong entity tag, where the server gave one.
+    /// The strong entity tag, if the server sent one.
     validator: Option<String>,
-    /// The furthest byte that was reached before the last failure.
+    /// The maximum offset that any attempt reached.
     furthest: u64,
     format: Format,
     filename: String,
@@ -76,7 +76,7 @@ pub(crate) struct Transfer {
 }
 
 impl Transfer {
-    /// Begins a call and waits until the first bytes of a report are here.
+    /// Begins a call and waits for the first bytes of the report.
     pub(crate) fn open(
         client: &Arc<ClientInner>,
         request: ReportRequest,
@@ -133,7 +133,7 @@ impl Transfer {
         &self.active
     }
 
-    /// A record of the log that is about it.
+    /// Makes a log record about this transfer.
     pub(crate) fn record(&self, message: String) -> LogRecord {
         LogRecord {
             report_id: Some(self.request.id().to_owned()),
@@ -153,10 +153,10 @@ impl Transfer {
         &self.call
     }
 
-    /// How many bytes are still to be read, where that is known.
+    /// Returns the number of bytes that are still to be read, if known.
     pub(crate) fn remaining(&self) -> Option<u64> {
-        let waiting = (self.head.len() - self.head_taken) as u64;
-        Some(self.total?.saturating_sub(self.offset) + waiting)
+        let buffered = (self.head.len() - self.head_taken) as u64;
+        Some(self.total?.saturating_sub(self.offset) + buffered)
     }
 
     pub(crate) fn info(&self) -> Info<'_> {
@@ -177,7 +177,7 @@ impl Transfer {
         }
     }
 
-    /// The same, of a transfer that has ended.
+    /// The same, for a transfer that has ended.
     pub(crate) fn into_report_info(self) -> ReportInfo {
         ReportInfo {
             size: self.total,
@@ -189,14 +189,14 @@ impl Transfer {
         }
     }
 
-    /// Reads some of the body, through as many attempts as it takes.
+    /// Reads the next bytes of the body. Makes new attempts as needed.
     pub(crate) fn read(&mut self, buf: &mut [u8]) -> Result<Step, Error> {
         self.call.advance()?;
         loop {
             if self.head_taken < self.head.len() {
-                let waiting = &self.head[self.head_taken..];
-                let n = waiting.len().min(buf.len());
-                buf[..n].copy_from_slice(&waiting[..n]);
+                let buffered = &self.head[self.head_taken..];
+                let n = buffered.len().min(buf.len());
+                buf[..n].copy_from_slice(&buffered[..n]);
                 self.head_taken += n;
                 self.handed_out = true;
                 return Ok(Step::Bytes(n));
@@ -205,7 +205,7 @@ impl Transfer {
                 return Ok(Step::End);
             }
             let outcome = match self.read_response(buf) {
-                // A part has ended, and nobody has said how long the whole is.
+                // A part has ended, and the total length is not known.
                 Ok(0) if self.total.is_none() && self.part_end.is_some() => self.next_part(),
                 Ok(0) => {
                     self.ended = true;
@@ -228,16 +228,16 @@ impl Transfer {
             (self.parts, self.parts_from) = (0, self.offset);
         }
         self.parts += 1;
-        if self.parts > SHORT_PARTS {
+        if self.parts > MAX_SHORT_PARTS {
             return Err(Error::new(
                 Status::Truncated,
-                "the report came in many small parts without its length, and did not end",
+                "the report arrived in many small parts without a total length, and did not end",
             ));
         }
         self.attempt()
     }
 
-    /// Adds to an error what is known of the call.
+    /// Adds the context of the call to an error.
     pub(crate) fn with_context(&self, error: Error) -> Error {
         let error = error.with_attempts(self.operation().attempts());
         match &self.response {
@@ -246,21 +246,22 @@ impl Transfer {
         }
     }
 
-    /// Reads from the response, counts, and judges the end: 0 is whole.
+    /// Reads from the response and counts the bytes. Returns 0 only at the end of a
+    /// complete part or body.
     fn read_response(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
         let response = self
             .response
             .as_mut()
-            .ok_or_else(|| Error::new(Status::Internal, "a transfer without a response"))?;
+            .ok_or_else(|| Error::new(Status::Internal, "the transfer has no response"))?;
         let n = response.read(buf)?;
         if n == 0 {
-            // A part may end where it said, and the whole not there.
+            // Without a total, only the end of the part can be checked.
             let expected = self.total.or(self.part_end);
             if let Some(expected) = expected.filter(|expected| *expected != self.offset) {
                 return Err(response.with_context(Error::new(
                     Status::Truncated,
                     format!(
-                        "the body has {} bytes, and {expected} were announced",
+                        "the body has {} bytes, but {expected} were announced",
                         self.offset
                     ),
                 )));
@@ -271,7 +272,7 @@ impl Transfer {
         if self.part_end.is_some_and(|end| offset > end) {
             return Err(response.with_context(Error::new(
                 Status::Protocol,
-                "the response is not sound HTTP: a part is longer than its Content-Range says",
+                "the response is not valid HTTP: a part is longer than its Content-Range",
             )));
         }
         self.offset = offset;
@@ -279,13 +280,13 @@ impl Transfer {
         Ok(n)
     }
 
-    /// Makes attempts after a failure, until one gets somewhere; the last
-    /// failure if none does.
+    /// Makes attempts after a failure, until one succeeds. Returns the last failure if
+    /// none does.
     fn recover(&mut self, mut failure: Error) -> Result<(), Error> {
         loop {
             self.response = None;
-            // Progress is what no attempt had reached before, or a body that
-            // starts again each time would never end.
+            // Only bytes that no earlier attempt reached are progress. Otherwise a body
+            // that restarts each time would be retried for ever.
             if self.offset >= self.furthest.saturating_add(PROGRESS) {
                 self.retry.reset();
             }
@@ -299,7 +300,7 @@ impl Transfer {
                 retry_delay: Some(pause),
                 ..self
                     .record(format!(
-                        "attempt {} of report {} failed at byte {} ({}): {failure}; trying again in {} ms",
+                        "attempt {} of report {} failed at byte {} ({}): {failure}; retrying in {} ms",
                         self.operation().attempts(),
                         self.request.id(),
                         self.offset,
@@ -318,8 +319,8 @@ impl Transfer {
         }
     }
 
-    /// Sends a request: for the rest of the body where that can be proved to be
-    /// of the same body, else for all of it.
+    /// Sends a request: for the rest of the body if a validator can prove that it is the
+    /// same body, else for the whole body.
     fn attempt(&mut self) -> Result<(), Error> {
         let validator = self.validator.clone().filter(|_| self.handed_out);
         let Some(validator) = validator else {
@@ -327,7 +328,7 @@ impl Transfer {
         };
         let header = |value: &str| {
             HeaderValue::from_str(value)
-                .map_err(|_| Error::new(Status::Internal, "a range that no header can carry"))
+                .map_err(|_| Error::new(Status::Internal, "the range is not a valid header value"))
         };
         let mut response = self.get(&[
             (RANGE, header(&format!("bytes={}-", self.offset))?),
@@ -335,21 +336,20 @@ impl Transfer {
         ])?;
         let rest = response.raw_header(CONTENT_RANGE);
         if response.status() == StatusCode::RANGE_NOT_SATISFIABLE
-            && is_of_version(&response, &validator)
+            && is_same_version(&response, &validator)
             && self.total.is_none_or(|total| total == self.offset)
             && rest.as_deref().and_then(unsatisfied_range) == Some(self.offset)
         {
-            // It is the same body, and nothing of it is missing but the word that
-            // it has ended.
+            // It is the same body, and all its bytes have arrived.
             self.ended = true;
             return Ok(());
         }
         if response.status() == StatusCode::OK || response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-            // Another version, or a server that knows no ranges.
+            // Another version, or a server without range support.
             if !self.can_restart {
                 return Err(response.with_context(Error::new(
                     Status::NotResumable,
-                    "the transfer broke, and the service has another version of the report now, or resumes none",
+                    "the transfer broke, and the service now has another version of the report, or does not support resuming",
                 )));
             }
             let whole = (response.status() == StatusCode::OK).then_some(response);
@@ -362,7 +362,7 @@ impl Transfer {
             }
             return Err(response.with_context(Error::new(
                 Status::NotResumable,
-                "the service answered with another part of the report than it was asked for",
+                "the service returned another part of the report than was requested",
             )));
         }
         self.active.operation().add_resumed(self.offset);
@@ -372,7 +372,7 @@ impl Transfer {
         self.client.log(Level::Info, || LogRecord {
             offset: Some(self.offset),
             ..self.record(format!(
-                "report {} goes on at byte {}",
+                "report {} resumes at byte {}",
                 self.request.id(),
                 self.offset
             ))
@@ -387,7 +387,7 @@ impl Transfer {
         })
     }
 
-    /// Whether a 206 is the rest of the body that broke off.
+    /// Whether a 206 is the rest of the interrupted body.
     fn continues(&mut self, response: &Response, validator: &str) -> bool {
         let Some((first, last, total)) = response
             .raw_header(CONTENT_RANGE)
@@ -406,22 +406,22 @@ impl Transfer {
         let total = self.total.or(total);
         let to_the_end = total.is_none_or(|total| last.checked_add(1) == Some(total));
         let length = (last - first).saturating_add(1);
-        let sound = !multipart
-            && is_of_version(response, validator)
+        let continues = !multipart
+            && is_same_version(response, validator)
             && same_total
             && to_the_end
             && first == self.offset
             && response.announced().is_none_or(|announced| announced == length);
-        if sound {
+        if continues {
             self.part_end = Some(last.saturating_add(1));
             self.total = total;
             self.active.operation().set_total(self.total);
         }
-        sound
+        continues
     }
 
-    /// Begins the body at its first byte, with the response that is here already
-    /// or a new one, and judges what it is.
+    /// Begins the body at its first byte, with the given response or a new one, and
+    /// determines its format.
     fn begin(&mut self, response: Option<Response>) -> Result<(), Error> {
         self.head.clear();
         self.head_taken = 0;
@@ -440,7 +440,7 @@ impl Transfer {
         self.validator = response
             .raw_header(ETAG)
             .filter(|_| !response.is_repeated(ETAG))
-            // One that was cut would prove nothing.
+            // A truncated tag would not identify the version.
             .filter(|tag| tag.len() < VALUE_LIMIT)
             .and_then(|tag| strong_etag(&tag).map(str::to_owned));
         self.request_id = response.request_id();
@@ -463,27 +463,27 @@ impl Transfer {
         });
     }
 
-    /// Reads as much as tells what the body is: see [`Format`]. What is text is
-    /// read on, for what it says.
+    /// Reads enough of the body to determine its [`Format`]. If it is an error text,
+    /// reads more of it for the error message.
     fn sniff_format(&mut self) -> Result<(), Error> {
         let mut head = Vec::new();
         self.read_head(&mut head, MAGIC, SNIFFED)?;
         if Format::of(&head) == Format::Unknown {
             self.read_head(&mut head, SNIFFED, SNIFFED)?;
-            // What stands behind white space decides.
-            while !self.ended && head.len() < MOST_BLANK && without_mark(&head).is_empty() {
+            // The bytes after leading white space determine the format.
+            while !self.ended && head.len() < MAX_LEADING_BLANK && trim_body_start(&head).is_empty() {
                 let more = head.len() + SNIFFED;
                 self.read_head(&mut head, more, more)?;
             }
-            let blank = head.len() - without_mark(&head).len();
-            if (1..MOST_BLANK).contains(&blank) {
+            let blank = head.len() - trim_body_start(&head).len();
+            if (1..MAX_LEADING_BLANK).contains(&blank) {
                 self.read_head(&mut head, blank + SNIFFED, blank + SNIFFED)?;
             }
             let only_known = self.request.only_known_formats();
             if let Some(document) = Document::of(&head, self.content_type.as_deref(), only_known) {
                 self.call.limit_to_stall_timeout();
                 self.read_head(&mut head, ERROR_BODY_LIMIT, ERROR_BODY_LIMIT)?;
-                return Err(self.no_report(document, &head));
+                return Err(self.not_a_report(document, &head));
             }
         }
         self.format = Format::of(&head);
@@ -491,13 +491,13 @@ impl Transfer {
         Ok(())
     }
 
-    /// Reads the body's first bytes: at least as many as `least`, where there are
-    /// so many, and at most as many as `most`.
-    fn read_head(&mut self, head: &mut Vec<u8>, least: usize, most: usize) -> Result<(), Error> {
+    /// Reads the body's first bytes: at least `min` unless the body is shorter, and at
+    /// most `max`.
+    fn read_head(&mut self, head: &mut Vec<u8>, min: usize, max: usize) -> Result<(), Error> {
         let mut filled = head.len();
-        while !self.ended && filled < least {
-            // A larger piece of memory only once the smaller one is full.
-            let until = most.min((2 * filled).max(SNIFFED));
+        while !self.ended && filled < min {
+            // The buffer grows only when it is full.
+            let until = max.min((2 * filled).max(SNIFFED));
             memory::reserve(head, until.saturating_sub(head.len()))?;
             head.resize(until, 0);
             match self.read_response(&mut head[filled..])? {
@@ -509,27 +509,27 @@ impl Transfer {
         Ok(())
     }
 
-    /// The error for a body of status 200 that is no report.
-    fn no_report(&self, document: Document, body: &[u8]) -> Error {
+    /// Returns the error for a body of status 200 that is not a report.
+    fn not_a_report(&self, document: Document, body: &[u8]) -> Error {
         let Some(response) = &self.response else {
-            return Error::new(Status::Internal, "a body without a response");
+            return Error::new(Status::Internal, "the body has no response");
         };
         if document == Document::Json {
-            let said = match response.service_error(body) {
-                Ok(said) => said,
+            let service_error = match response.service_error(body) {
+                Ok(service_error) => service_error,
                 Err(e) => return e,
             };
-            if said.is_error_object {
-                return refused(response, said);
+            if service_error.is_error_object {
+                return error_object(response, service_error);
             }
         }
         response.with_context(Error::new(Status::UnexpectedResponse, document.explanation()))
     }
 }
 
-/// Whether a 206 or 416 says nothing against its being of the same version of a
-/// body, and says where it belongs just once.
-fn is_of_version(response: &Response, validator: &str) -> bool {
+/// Whether a 206 or 416 can be of the same version of the body: its entity tag, if any,
+/// is the same, and it has only one tag and one range.
+fn is_same_version(response: &Response, validator: &str) -> bool {
     !response.is_repeated(ETAG)
         && !response.is_repeated(CONTENT_RANGE)
         && response.raw_header(ETAG).is_none_or(|tag| tag == validator)

@@ -27,29 +27,29 @@ use crate::sink::{FileOptions, FileSink, SHORT_NAME_LIMIT};
 use crate::sys::{self, FileLock};
 use crate::text::shorten;
 
-/// A lock that dies with the process that holds it.
+/// The lock file. The lock is released when its process ends.
 const LOCK: &str = ".dbss-mirror.lock";
 
-/// A line of JSON for each report, in the order in which they came.
+/// The manifest: a line of JSON for each report, in the order of download.
 const MANIFEST: &str = "manifest.jsonl";
 
-/// What `sha256sum -c` takes.
+/// The checksums, in the format of `sha256sum -c`.
 const CHECKSUMS: &str = "SHA256SUMS";
 
-/// The longest part of a name that comes from the service, in bytes.
-const LONGEST_COMPONENT: usize = 120;
+/// The maximum length of a name component from the service, in bytes.
+const MAX_COMPONENT: usize = 120;
 
-/// The same where names must be short: with an id, a language and what makes it
-/// unique, the name of a file has less than [`SHORT_NAME_LIMIT`] then.
-const SHORT_COMPONENT: usize = 40;
+/// The same for file systems with short names. With the id, the language and the unique
+/// suffix, a file name is then shorter than [`SHORT_NAME_LIMIT`].
+const MAX_SHORT_COMPONENT: usize = 40;
 
-/// No line of a manifest is longer, in bytes.
-const LONGEST_LINE: u64 = 1024 * 1024;
+/// The maximum length of a manifest line, in bytes.
+const MAX_LINE: u64 = 1024 * 1024;
 
-/// How each line of a manifest begins, as [`Record`] is serialized.
+/// The beginning of each manifest line, as [`Record`] is serialized.
 const LINE_START: &[u8] = br#"{"id":""#;
 
-/// More reports than any archive has.
+/// More reports than any real archive has.
 const MAX_PATHS: usize = 4_000_000;
 
 /// A report of the archive: a line of the manifest.
@@ -79,7 +79,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// A report that is to come.
+    /// Makes the record of a report that is not downloaded yet.
     pub(super) fn of(instance: &str, item: &Item, options: &MirrorOptions) -> Record {
         let locale = options.locale;
         let text = |field| item.get(field).map(str::to_owned);
@@ -92,12 +92,12 @@ impl Record {
             kind: text("type"),
             start_time: text("start_time"),
             end_time: text("end_time"),
-            path: place(instance, item, options),
+            path: path_of(instance, item, options),
             ..Record::default()
         }
     }
 
-    /// Whether the service said that it is a PDF or a ZIP archive.
+    /// Whether the service listed it as a PDF or a ZIP archive.
     pub(super) fn has_known_format(&self) -> bool {
         self.format.as_deref().is_some_and(|format| {
             ["pdf", "zip"]
@@ -106,7 +106,7 @@ impl Record {
         })
     }
 
-    /// About how much memory it takes.
+    /// Estimates how much memory it uses.
     pub(super) fn bytes(&self) -> usize {
         let name = self.name.as_ref().map_or(0, String::len);
         size_of::<Record>() + 2 * self.id.len() + name + self.instance.len() + self.path.len() + 256
@@ -116,13 +116,13 @@ impl Record {
         (self.instance.clone(), self.id.clone(), self.locale.clone())
     }
 
-    /// Whether its file was downloaded for it, and not found.
+    /// Whether its file was downloaded, and not adopted.
     pub(super) fn was_downloaded(&self) -> bool {
         self.request_id.is_some() || self.date.is_some()
     }
 
-    /// Whether the path stays inside of the archive.
-    fn is_sound(&self) -> bool {
+    /// Whether the path stays inside the archive, and the hash is well-formed.
+    fn is_valid(&self) -> bool {
         let path = Path::new(&self.path);
         let inside = path.components().all(|c| matches!(c, Component::Normal(_)));
         let hash = self.sha256.len() == 64 && self.sha256.bytes().all(|b| b.is_ascii_hexdigit());
@@ -136,41 +136,40 @@ type Key = (String, String, Option<String>);
 #[derive(Debug)]
 pub(super) struct Archive {
     directory: PathBuf,
-    /// Held as long as the archive is open.
+    /// Held while the archive is open.
     _lock: FileLock,
     manifest: File,
-    /// The manifest's length, up to its last whole line.
+    /// The manifest's length up to its last complete line.
     length: u64,
     records: HashMap<Key, Record>,
     /// Keys in the order of the manifest.
     order: Vec<Key>,
-    /// Whose each path is, by hashes: those of the manifest and those that the
-    /// reports of the service's lists would have.
+    /// The owner of each path, both as hashes. Includes the paths in the manifest, and
+    /// those for the reports in the service's lists.
     owners: HashMap<u64, u64>,
     hasher: RandomState,
-    /// The devices and inodes of the files that records have or that are taken up;
-    /// none as long as none is.
+    /// The devices and inodes of the files of records and of adopted files. Filled when
+    /// first needed.
     files: Option<HashSet<(u64, u64)>>,
-    /// What was cut from the manifest's end.
-    pub(super) mended: Option<String>,
+    /// A log message, if an incomplete line was removed from the manifest's end.
+    pub(super) repair_message: Option<String>,
 }
 
-/// Whether a report's file is that of others too.
+/// Whether a report shares its file with other reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sharing {
     None,
-    /// It is, and this one is the first of which it is known that its file was
-    /// downloaded to that path.
+    /// It does, and it is the first report whose file is known to be downloaded to that
+    /// path.
     First,
     Others,
 }
 
-/// The owner of a path that several reports have.
+/// Marks a path that several reports have.
 const SEVERAL: u64 = 0;
 
-/// A path as a file system sees it that tells neither upper from lower case nor the
-/// normal forms of a name apart: parts that are not ASCII are left out, since ids
-/// tell reports apart.
+/// Folds a path for comparison as on file systems that ignore case and Unicode normal
+/// forms. Parts that are not ASCII are removed, since the ids distinguish reports.
 fn folded(path: &str) -> String {
     let path = path.to_lowercase().to_uppercase();
     path.split_inclusive(['/', '_'])
@@ -178,15 +177,15 @@ fn folded(path: &str) -> String {
         .collect()
 }
 
-/// A part of a path that is made of the service's words.
+/// Makes a safe path component from a text of the service.
 fn safe_component(text: &str) -> String {
     let name = safe_name(&text.replace(['/', '\\'], "_")).unwrap_or_else(|| "report".to_owned());
-    shorten(&name, LONGEST_COMPONENT).to_owned()
+    shorten(&name, MAX_COMPONENT).to_owned()
 }
 
-/// Where a report stands in the archive: by instance and year, under a name that
-/// says what it is, made unique by its id.
-fn place(instance: &str, item: &Item, options: &MirrorOptions) -> String {
+/// Returns a report's path in the archive: instance, year, and a file name with the
+/// report's name and its unique id.
+fn path_of(instance: &str, item: &Item, options: &MirrorOptions) -> String {
     let locale = options.locale;
     let times = ["start_time", "finish_time", "end_time"].map(|field| item.get(field));
     let year = times.iter().flatten().find_map(|time| {
@@ -206,20 +205,20 @@ fn place(instance: &str, item: &Item, options: &MirrorOptions) -> String {
 }
 
 impl Record {
-    /// Shortens the part of its file's name that says what it is, for file systems
-    /// that take only short names.
+    /// Shortens the report's name in the file name, for file systems with short names.
     pub(super) fn shorten(&mut self) {
         let (directory, file) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
         let Some(at) = file.rfind(&format!("_{}", safe_component(&self.id))) else {
             return;
         };
-        let beginning = shorten(file, at.min(SHORT_COMPONENT));
+        let beginning = shorten(file, at.min(MAX_SHORT_COMPONENT));
         self.path = format!("{directory}/{beginning}{}", &file[at..]);
     }
 }
 
-/// Whether a path can be that of a report with another id: an underscore divides
-/// the parts of a name, and ids have it too.
+/// Whether the path could also belong to a report with another id. This can happen
+/// because an underscore separates the parts of a file name, and ids may contain
+/// underscores too.
 pub(super) fn is_ambiguous(record: &Record) -> bool {
     let stem = record.path.rsplit_once('.').map_or("", |(stem, _)| stem);
     let name = stem.rsplit_once('/').map_or(stem, |(_, name)| name);
@@ -232,7 +231,7 @@ pub(super) fn is_ambiguous(record: &Record) -> bool {
         .any(|name| name.match_indices('_').any(|(at, _)| is_another(&name[at + 1..])))
 }
 
-/// Whether a line without its end is the beginning of one that was being written.
+/// Whether a last line without a line feed is the beginning of a manifest line.
 fn is_cut_line(line: &[u8]) -> bool {
     let begins = line.starts_with(LINE_START) || LINE_START.starts_with(line);
     begins && serde_json::from_slice::<IgnoredAny>(line).is_err_and(|e| e.is_eof())
@@ -242,7 +241,7 @@ fn cannot(what: &str, path: &Path, error: &io::Error) -> Error {
     crate::sink::failure(format_args!("cannot {what} {}", path.display()), error).with_path(path)
 }
 
-fn claim(owners: &mut HashMap<u64, u64>, path: u64, key: u64) {
+fn register_owner(owners: &mut HashMap<u64, u64>, path: u64, key: u64) {
     let owner = owners.entry(path).or_insert(key);
     if *owner != key {
         *owner = SEVERAL;
@@ -250,7 +249,7 @@ fn claim(owners: &mut HashMap<u64, u64>, path: u64, key: u64) {
 }
 
 impl Archive {
-    /// Takes the lock, and reads the manifest.
+    /// Opens an archive: locks it and reads the manifest.
     pub(super) fn open(directory: &Path) -> Result<Archive, Error> {
         let open = |name: &str| {
             let path = directory.join(name);
@@ -261,7 +260,7 @@ impl Archive {
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
-                // A link or a pipe in the place of one of ours is none of ours.
+                // Refuses symbolic links and does not block on pipes.
                 .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
             sys::open(&path, &options).map_err(|e| cannot("open", &path, &e))
         };
@@ -272,7 +271,7 @@ impl Archive {
                     Status::MirrorLocked,
                     "directory",
                     format_args!(
-                        "another mirror works on {} at the moment; it can go on when that has ended",
+                        "another mirror is using {}; try again when it has ended",
                         directory.display()
                     ),
                 )
@@ -287,7 +286,7 @@ impl Archive {
             owners: HashMap::new(),
             hasher: RandomState::new(),
             files: None,
-            mended: None,
+            repair_message: None,
         };
         archive.read_manifest()?;
         let mut owners = HashMap::new();
@@ -295,7 +294,7 @@ impl Archive {
             return Err(memory::out_of_memory());
         }
         for (key, record) in &archive.records {
-            claim(
+            register_owner(
                 &mut owners,
                 archive.path_hash(&record.path),
                 archive.key_hash(key),
@@ -311,19 +310,19 @@ impl Archive {
         let mut reader = BufReader::new(manifest.map_err(|e| cannot("read", &path, &e))?);
         let mut line = Vec::new();
         for number in 1_u64.. {
-            let wrong = |what: &str| {
+            let invalid = |what: &str| {
                 let what = format!("line {number} of {} {what}", path.display());
                 Error::new(Status::File, what).with_path(&path)
             };
             line.clear();
             memory::reserve(&mut line, 1024)?;
             let length = (&mut reader)
-                .take(LONGEST_LINE + 1)
+                .take(MAX_LINE + 1)
                 .read_until(b'\n', &mut line)
                 .map_err(|e| cannot("read", &path, &e))? as u64;
-            if length > LONGEST_LINE {
-                return Err(wrong(
-                    "is longer than 1 MiB, and so is not a line of a manifest; mend it, remove it or move the file away",
+            if length > MAX_LINE {
+                return Err(invalid(
+                    "is longer than 1 MiB, so it is not a line of a manifest; fix it, remove it or move the file away",
                 ));
             }
             let is_whole = line.ends_with(b"\n");
@@ -335,34 +334,34 @@ impl Archive {
                 continue;
             }
             match serde_json::from_slice::<Record>(&line) {
-                Ok(record) if record.is_sound() => self.remember(record)?,
+                Ok(record) if record.is_valid() => self.insert(record)?,
                 _ if !is_whole && is_cut_line(&line) => {
-                    // It was being written when its process was killed; the file that
-                    // it tells of is found and taken up again.
+                    // The process was killed while it wrote the line. The report's file
+                    // is adopted again.
                     self.manifest
                         .set_len(self.length)
-                        .map_err(|e| cannot("mend", &path, &e))?;
-                    self.mended = Some(format!(
-                        "removed the last line of {}, number {number}, which was written in part only ({length} bytes)",
+                        .map_err(|e| cannot("repair", &path, &e))?;
+                    self.repair_message = Some(format!(
+                        "removed the last line of {}, number {number}, which was incomplete ({length} bytes)",
                         path.display()
                     ));
                     break;
                 }
-                _ if is_whole => return Err(wrong("is not a line of a manifest; mend or remove it")),
+                _ if is_whole => return Err(invalid("is not a line of a manifest; fix or remove it")),
                 _ => {
-                    return Err(wrong(
-                        "has no end and is not the beginning of a line of a manifest; mend it, remove it or move the file away",
+                    return Err(invalid(
+                        "is incomplete and is not the beginning of a line of a manifest; fix it, remove it or move the file away",
                     ));
                 }
             }
             self.length += length;
             if !is_whole {
-                // Whoever wrote the line left its end out.
+                // The line is complete except for its line feed.
                 let mut manifest = &self.manifest;
                 manifest
                     .seek(SeekFrom::Start(self.length))
                     .and_then(|_| sys::write_all_quietly(manifest.as_fd(), b"\n"))
-                    .map_err(|e| cannot("mend", &path, &e))?;
+                    .map_err(|e| cannot("repair", &path, &e))?;
                 self.length += 1;
                 break;
             }
@@ -370,7 +369,7 @@ impl Archive {
         Ok(())
     }
 
-    fn remember(&mut self, record: Record) -> Result<(), Error> {
+    fn insert(&mut self, record: Record) -> Result<(), Error> {
         memory::check()?;
         memory::reserve(&mut self.order, 1)?;
         if self.records.try_reserve(1).is_err() {
@@ -391,9 +390,9 @@ impl Archive {
         self.hasher.hash_one(key).max(SEVERAL + 1)
     }
 
-    /// Notes the path that a report would have, whether it is wanted or not. A
-    /// path that two reports would have becomes that of neither.
-    pub(super) fn claim(&mut self, record: &Record) -> Result<(), Error> {
+    /// Registers the path of a report, even if the options exclude the report. A path
+    /// that two reports would have belongs to neither.
+    pub(super) fn register_path(&mut self, record: &Record) -> Result<(), Error> {
         let (path, key) = (self.path_hash(&record.path), self.key_hash(&record.key()));
         if self.owners.len() >= MAX_PATHS {
             return Err(too_many("reports"));
@@ -401,11 +400,11 @@ impl Archive {
         if self.owners.try_reserve(1).is_err() {
             return Err(memory::out_of_memory());
         }
-        claim(&mut self.owners, path, key);
+        register_owner(&mut self.owners, path, key);
         Ok(())
     }
 
-    /// Whether no other report has this path, or would have it.
+    /// Whether no other report has or would have this path.
     pub(super) fn owns(&self, record: &Record) -> bool {
         let owner = self.owners.get(&self.path_hash(&record.path));
         owner.is_none_or(|owner| *owner == self.key_hash(&record.key()))
@@ -417,12 +416,13 @@ impl Archive {
             return Sharing::None;
         }
         let path = folded(&record.path);
-        let own = self.file(record);
+        let own_file = self.file(record);
         let key = record.key();
         let mut is_shared = false;
         let mut first = None;
         for other in self.order.iter().filter_map(|key| self.records.get(key)) {
-            let same_file = || other.path == record.path || own.is_some() && self.file(other) == own;
+            let same_file =
+                || other.path == record.path || own_file.is_some() && self.file(other) == own_file;
             if folded(&other.path) != path || !same_file() {
                 continue;
             }
@@ -438,18 +438,18 @@ impl Archive {
         }
     }
 
-    /// A path that no other report has, or would have: its own with a part that
-    /// is made of all of its id.
+    /// Returns a path that no other report has or would have: its own path with a hash of
+    /// its id.
     pub(super) fn unique_path(&mut self, record: &Record) -> Result<String, Error> {
         let (stem, extension) = record.path.rsplit_once('.').unwrap_or((&record.path, "bin"));
-        let mut own = record.clone();
+        let mut candidate = record.clone();
         let mut text = format!("{:?}", record.key());
         loop {
             let hash = hex::encode(Sha256::digest(&text));
-            own.path = format!("{stem}-{}.{extension}", &hash[..16]);
-            if self.owns(&own) {
-                self.claim(&own)?;
-                return Ok(own.path);
+            candidate.path = format!("{stem}-{}.{extension}", &hash[..16]);
+            if self.owns(&candidate) {
+                self.register_path(&candidate)?;
+                return Ok(candidate.path);
             }
             text = hash;
         }
@@ -459,15 +459,15 @@ impl Archive {
         &self.directory
     }
 
-    /// What the manifest has of a report.
+    /// Returns a report's record in the manifest.
     pub(super) fn find(&self, record: &Record) -> Option<&Record> {
         self.records.get(&record.key())
     }
 
-    /// Whether the file in the place of a report is that of no record, and of no
-    /// report that took it up: some file systems take several names for one. Takes
-    /// it up then.
-    pub(super) fn take_up(&mut self, record: &Record) -> Result<bool, Error> {
+    /// Reserves the existing file at a report's path for that report. Returns false if
+    /// the file belongs to another report, which can happen on file systems where several
+    /// names mean one file.
+    pub(super) fn reserve_file(&mut self, record: &Record) -> Result<bool, Error> {
         if self.files.is_none() {
             let mut files = HashSet::new();
             if files.try_reserve(self.records.len() + 1).is_err() {
@@ -486,20 +486,20 @@ impl Archive {
         Ok(files.insert(file))
     }
 
-    /// The device and the inode of a record's file.
+    /// Returns the device and inode of a record's file.
     fn file(&self, record: &Record) -> Option<(u64, u64)> {
         let found = self.directory.join(&record.path).symlink_metadata().ok()?;
         Some((found.dev(), found.ino()))
     }
 
-    /// Whether a report of the manifest has a file of its own, of the right size.
+    /// Whether a report in the manifest has its own file with the right size.
     pub(super) fn has_own_file(&self, record: &Record) -> bool {
         self.find(record).is_some_and(|known| {
             self.owns(known) && matches!(self.size(known), Ok(Some(size)) if size == known.size)
         })
     }
 
-    /// The size of a report's file; none where there is no such file.
+    /// Returns the size of a report's file. None if the file is missing.
     pub(super) fn size(&self, record: &Record) -> Result<Option<u64>, Error> {
         let path = self.directory.join(&record.path);
         match path.symlink_metadata() {
@@ -507,32 +507,33 @@ impl Archive {
             Ok(_) => Err(Error::new(
                 Status::NotRegularFile,
                 format!(
-                    "{} is not a regular file, where the archive has a report",
+                    "{} is not a regular file, but the archive needs a report there",
                     path.display()
                 ),
             )),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                // Where its directory is missing, this is all that tells of a name that
-                // is too long.
+                // If the directory is missing too, only this check detects a file name
+                // that is too long.
                 let name = path.file_name().filter(|name| name.len() > SHORT_NAME_LIMIT);
                 match name.map(|name| self.directory.join(name).symlink_metadata()) {
                     Some(Err(e)) if e.raw_os_error() == Some(libc::ENAMETOOLONG) => {
-                        Err(cannot("look at", &path, &e))
+                        Err(cannot("inspect", &path, &e))
                     }
                     _ => Ok(None),
                 }
             }
-            Err(e) => Err(cannot("look at", &path, &e)),
+            Err(e) => Err(cannot("inspect", &path, &e)),
         }
     }
 
-    /// Writes a report down, once its file is whole and on the disk.
+    /// Adds a report to the manifest, after its file is complete and on the disk.
     pub(super) fn add(&mut self, record: Record) -> Result<(), Error> {
         let path = self.directory.join(MANIFEST);
         let mut line = serde_json::to_vec(&record)
-            .map_err(|e| Error::new(Status::Internal, format!("a record that is no JSON: {e}")))?;
+            .map_err(|e| Error::new(Status::Internal, format!("failed to serialize a record: {e}")))?;
         line.push(b'\n');
-        // Always behind the last whole line: what a full disk left of one goes.
+        // Always after the last complete line, to overwrite what a full disk left of
+        // another.
         let mut manifest = &self.manifest;
         let written = manifest
             .set_len(self.length)
@@ -545,10 +546,10 @@ impl Archive {
             return Err(crate::sink::failure(what, &e));
         }
         self.length += line.len() as u64;
-        self.remember(record)
+        self.insert(record)
     }
 
-    /// Closes the manifest, and writes the checksums of all that it has, in one step.
+    /// Closes the manifest, and atomically writes the checksums of its files.
     pub(super) fn finish(self) -> Result<(), Error> {
         let path = self.directory.join(MANIFEST);
         let closed = sys::close(self.manifest).map_err(|e| cannot("write", &path, &e));
@@ -567,34 +568,34 @@ impl Archive {
         closed.and(FileSink::save(&path, text.as_bytes(), options))
     }
 }
-/// A directory of the archive, and those above it: for the owner alone, as
-/// reports are.
+/// Creates a directory of the archive and its parents, accessible only to the owner.
 pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
         .map_err(|e| {
-            // What is there may be a directory that cannot be looked at.
-            let looked = path.metadata().err();
-            let e = looked
-                .filter(|looked| e.kind() == ErrorKind::AlreadyExists && looked.kind() != ErrorKind::NotFound)
+            // The existing entry may be a directory that cannot be accessed.
+            let metadata_error = path.metadata().err();
+            let e = metadata_error
+                .filter(|metadata_error| {
+                    e.kind() == ErrorKind::AlreadyExists && metadata_error.kind() != ErrorKind::NotFound
+                })
                 .unwrap_or(e);
             Error::os(
                 Status::File,
-                format_args!("cannot make the directory {}", path.display()),
+                format_args!("cannot create the directory {}", path.display()),
                 &e,
             )
         })
 }
 
-/// The error of lists that one run cannot take.
+/// Returns the error for lists that are too long for one run.
 pub(super) fn too_many(what: &str) -> Error {
     Error::new(
         Status::UnexpectedResponse,
         format!(
-            "the service's lists have more {what} than one run takes; where that is right, ask for less with instance, \
-             since or until"
+            "the service's lists have more {what} than one run can process; if that is correct, limit the run with instance, since or until"
         ),
     )
 }

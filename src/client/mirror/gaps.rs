@@ -1,5 +1,5 @@
-//! The days, weeks and months between a type's first and last report that have
-//! none.
+//! Finds the days, weeks and months without a report between a type's first and last
+//! report.
 
 use serde::Serialize;
 
@@ -7,8 +7,8 @@ use super::options::MirrorOptions;
 use crate::client::reports::page::Item;
 use crate::client::time::date;
 
-/// More gaps than anybody reads; a report that is dated wrong makes many.
-const MOST_GAPS: usize = 10_000;
+/// The maximum number of gaps. A report with a wrong date can cause very many.
+const MAX_GAPS: usize = 10_000;
 
 /// A period without a report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,105 +23,104 @@ pub struct Gap {
     pub period: String,
 }
 
-/// How often reports of a type are made.
+/// The interval of the regular reports of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
+enum Interval {
     Day,
     Month,
     Week,
 }
 
-impl Step {
-    fn of(kind: &str) -> Option<Step> {
-        [Step::Day, Step::Month, Step::Week]
+impl Interval {
+    fn of(kind: &str) -> Option<Interval> {
+        [Interval::Day, Interval::Month, Interval::Week]
             .into_iter()
-            .find(|step| step.kind() == kind)
+            .find(|interval| interval.kind() == kind)
     }
 
     fn kind(self) -> &'static str {
         match self {
-            Step::Day => "AUDIT_REPORT_DAY",
-            Step::Month => "AUDIT_REPORT_MONTH",
-            Step::Week => "AUDIT_REPORT_WEEK",
+            Interval::Day => "AUDIT_REPORT_DAY",
+            Interval::Month => "AUDIT_REPORT_MONTH",
+            Interval::Week => "AUDIT_REPORT_WEEK",
         }
     }
 
-    /// The number of the period that a day is in, or begins.
+    /// Returns the number of the period that contains a day, or begins with it.
     fn number(self, day: i64) -> i64 {
         match self {
-            Step::Day | Step::Week => day,
-            Step::Month => {
+            Interval::Day | Interval::Week => day,
+            Interval::Month => {
                 let (year, month, _) = date(day);
                 year * 12 + month - 1
             }
         }
     }
 
-    /// The first day of a period.
-    fn name(self, number: i64) -> String {
+    /// Returns the first day of a period.
+    fn first_day(self, number: i64) -> String {
         let (year, month, day) = match self {
-            Step::Day | Step::Week => date(number),
-            Step::Month => (number.div_euclid(12), number.rem_euclid(12) + 1, 1),
+            Interval::Day | Interval::Week => date(number),
+            Interval::Month => (number.div_euclid(12), number.rem_euclid(12) + 1, 1),
         };
         format!("{year:04}-{month:02}-{day:02}")
     }
 }
 
-/// When a report of such a type begins: its instance's index, and the number of
-/// the period.
+/// The period in which a report begins, and the index of its instance.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Start {
     instance: usize,
-    step: Step,
+    interval: Interval,
     number: i64,
 }
 
 impl Start {
-    /// None for reports that are not made regularly, or tell no day.
+    /// Returns none for reports that are not regular, or have no date.
     pub(super) fn of(instance: usize, item: &Item, options: &MirrorOptions) -> Option<Start> {
-        let step = Step::of(item.get("type")?)?;
+        let interval = Interval::of(item.get("type")?)?;
         let day = options.day(item.get("start_time")?)?;
         Some(Start {
             instance,
-            step,
-            number: step.number(day),
+            interval,
+            number: interval.number(day),
         })
     }
 }
 
-/// The gaps of all instances and types. Where a range of days was asked for, it
-/// counts from its first day to its last, where both are given.
+/// Finds the gaps of all instances and types. If the options limit the days, the limits
+/// count instead of the first and last report.
 pub(super) fn gaps(mut starts: Vec<Start>, instances: &[String], options: &MirrorOptions) -> Vec<Gap> {
     let name = |start: &Start| instances.get(start.instance).map_or("", String::as_str);
-    starts.sort_unstable_by(|a, b| (name(a), a.step, a.number).cmp(&(name(b), b.step, b.number)));
+    starts.sort_unstable_by(|a, b| (name(a), a.interval, a.number).cmp(&(name(b), b.interval, b.number)));
     let mut gaps = Vec::new();
-    for there in starts.chunk_by(|a, b| (a.instance, a.step) == (b.instance, b.step)) {
-        let (Some(first), Some(last)) = (there.first(), there.last()) else {
+    for group in starts.chunk_by(|a, b| (a.instance, a.interval) == (b.instance, b.interval)) {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else {
             continue;
         };
-        let step = first.step;
-        let bound = |bound: Option<i64>| bound.map(|day| step.number(day));
-        let (from, to) = match step {
-            // Which day a week begins with only the reports tell.
-            Step::Week => (first.number, last.number),
+        let interval = first.interval;
+        let bound = |bound: Option<i64>| bound.map(|day| interval.number(day));
+        let (from, to) = match interval {
+            // Only the reports show with which day a week begins.
+            Interval::Week => (first.number, last.number),
             _ => (
                 bound(options.since).unwrap_or(first.number),
                 bound(options.until).unwrap_or(last.number),
             ),
         };
-        let width = if step == Step::Week { 7 } else { 1 };
+        let width = if interval == Interval::Week { 7 } else { 1 };
         let mut expected = from;
-        while expected <= to && gaps.len() < MOST_GAPS {
+        while expected <= to && gaps.len() < MAX_GAPS {
             // A report covers the period in which it begins.
-            let next = there.partition_point(|start| start.number < expected);
-            if there
+            let next = group.partition_point(|start| start.number < expected);
+            if group
                 .get(next)
                 .is_none_or(|start| start.number >= expected + width)
             {
                 gaps.push(Gap {
                     instance: name(first).to_owned(),
-                    kind: step.kind().to_owned(),
-                    period: step.name(expected),
+                    kind: interval.kind().to_owned(),
+                    period: interval.first_day(expected),
                 });
             }
             expected += width;
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn days_weeks_and_months_without_a_report_are_told() {
+    fn periods_without_report_are_gaps() {
         let all = MirrorOptions::default();
         let days = ["2026-02-27 00:00:00", "2026-03-02T00:00:00Z"];
         assert_eq!(

@@ -1,11 +1,11 @@
-//! A local archive of audit reports: what is not there yet is downloaded, what
-//! is there stays.
+//! A local archive of audit reports: downloads the reports that are missing, and keeps
+//! the others.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `mod.rs` | a run: the lists, the plan, the threads, the gaps |
-//! | `options.rs` | what is wanted |
-//! | `plan.rs` | what is to be done for each report |
+//! | `options.rs` | the options that select reports |
+//! | `plan.rs` | decides what to do for each report |
 //! | `workers.rs` | the threads that download |
 //! | `archive.rs` | the directory: its lock, manifest and checksums |
 //! | `gaps.rs` | the days, weeks and months that have no report |
@@ -34,18 +34,17 @@ use crate::operation::{ActiveOperation, Operation};
 use archive::{Archive, make_directory, too_many};
 pub use gaps::Gap;
 pub use options::MirrorOptions;
-use plan::{Listed, MAX_PENDING, ends_all, plan};
+use plan::{Listed, MAX_PENDING, is_fatal, plan};
 pub use result::{Failure, MirrorResult};
 
-/// More than a report takes while the days without one are looked for.
+/// The maximum memory per report while gaps are searched.
 const BYTES_PER_DAY: usize = 256;
 
-/// More than an id takes beside its text.
+/// The maximum memory per id in addition to its text.
 const BYTES_PER_ID: usize = 64;
 
 impl ClientInner {
-    /// Brings an archive up to date. The result is there however it ends, once
-    /// it has begun.
+    /// Updates an archive. Returns a result even after a failure, if the run began.
     pub(super) fn mirror(
         self: &Arc<ClientInner>,
         project: Option<&str>,
@@ -61,32 +60,29 @@ impl ClientInner {
                 .since
                 .is_some_and(|since| options.until.is_some_and(|until| until < since))
             {
-                return Err(Error::argument(
-                    Status::InvalidValue,
-                    "until",
-                    "is a day before that of since",
-                ));
+                return Err(Error::argument(Status::InvalidValue, "until", "is before since"));
             }
             self.run_request(&active, |call| {
                 let project = self.project(call, project)?;
                 make_directory(directory)?;
-                let directory = std::path::absolute(directory)
-                    .map_err(|e| Error::os(Status::File, "cannot tell where the directory is", &e))?;
+                let directory = std::path::absolute(directory).map_err(|e| {
+                    Error::os(Status::File, "cannot determine the directory's absolute path", &e)
+                })?;
                 let mut archive = Archive::open(&directory)?;
-                if let Some(mended) = archive.mended.take() {
-                    self.log(Level::Warning, || mended);
+                if let Some(repair_message) = archive.repair_message.take() {
+                    self.log(Level::Warning, || repair_message);
                 }
                 let result = result.insert(MirrorResult::default());
                 let operation = active.operation();
                 let outcome = self.fill(call, operation, &project, &mut archive, options, result);
-                // Also after a failure: what is there can be checked.
+                // Also after a failure, so that the existing files can be checked.
                 outcome.and(archive.finish())
             })
         });
         (result, outcome)
     }
 
-    /// The ids of all instances.
+    /// Lists the ids of all instances.
     fn instances(self: &Arc<ClientInner>, call: &Arc<Call>, project: &str) -> Result<Vec<String>, Error> {
         let mut ids = Vec::new();
         let mut bytes = 0;
@@ -131,15 +127,15 @@ impl ClientInner {
                 })
             });
             let Err(e) = read else { continue };
-            // What a list says that is not whole does not count.
+            // An incomplete list does not count.
             listed.pending.truncate(before.0);
             listed.bytes = before.1;
             listed.starts.truncate(before.2);
             result.counts = counts;
             match e.status() {
-                // It went since the instances were listed.
+                // The instance was deleted after the instances were listed.
                 Status::NotFound if options.instance.is_none() => {}
-                _ if ends_all(&e) || options.instance.is_some() => return Err(e),
+                _ if is_fatal(&e) || options.instance.is_some() => return Err(e),
                 _ => result.fail(instance.clone(), String::new(), e),
             }
         }
@@ -147,7 +143,7 @@ impl ClientInner {
         if jobs.try_reserve(listed.pending.len()).is_err() {
             return Err(memory::out_of_memory());
         }
-        // When all paths are known that reports would have.
+        // Planned only when the paths of all reports are known.
         for record in listed.pending {
             call.check()?;
             plan(archive, options, record, result, &mut jobs)?;
@@ -159,11 +155,11 @@ impl ClientInner {
         self.log(Level::Info, || {
             let counts = &result.counts;
             format!(
-                "mirror: {} reports listed, {total} of them to download or to look at",
+                "mirror: {} reports listed, {total} of them to download or to verify",
                 counts.listed
             )
         });
-        // The last word of the progress callback.
+        // The progress callback gets its last chance to cancel.
         operation.set_percent(100);
         operation.tick()?;
         if result.counts.failed > 0 {

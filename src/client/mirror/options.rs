@@ -1,4 +1,4 @@
-//! What a mirror is to have.
+//! The options of a mirror.
 
 use crate::client::reports::page::Item;
 use crate::client::time;
@@ -6,7 +6,7 @@ use crate::client::value::{Value, option_value, unhandled};
 use crate::error::{Error, Status};
 use crate::tables::OptionSet;
 
-/// What a mirror is to have; all reports by default.
+/// Selects the reports of a mirror; by default all reports.
 ///
 /// ```
 /// use dbss::Locale;
@@ -32,7 +32,7 @@ pub struct MirrorOptions {
     pub(super) locale: Option<&'static str>,
     pub(super) parallel: usize,
     pub(super) verify: bool,
-    /// Of the days that reports are of, in minutes.
+    /// The offset that determines the day of a report, in minutes.
     utc_offset: i64,
 }
 
@@ -54,7 +54,7 @@ impl Default for MirrorOptions {
             if let Some(value) = option.default(OptionSet::Mirror) {
                 options
                     .set(option.key(), value.to_bytes())
-                    .expect("the default of an option is a value of it");
+                    .expect("the default of an option is valid");
             }
         }
         options
@@ -69,9 +69,9 @@ impl MirrorOptions {
             ("since", Value::Day(day)) => self.since = time::day(&day, 0),
             ("until", Value::Day(day)) => self.until = time::day(&day, 0),
             (key @ "utc_offset", Value::Text(text)) => {
-                self.utc_offset = time::offset_of(text).ok_or_else(|| {
+                self.utc_offset = time::parse_offset(text).ok_or_else(|| {
                     let what = format_args!(
-                        "must be an offset from UTC such as +08:00, and is \"{}\"",
+                        "must be an offset from UTC such as +08:00, but is \"{}\"",
                         text.escape_debug()
                     );
                     Error::argument(Status::InvalidValue, key, what)
@@ -90,14 +90,13 @@ impl MirrorOptions {
         Ok(())
     }
 
-    /// The day of a time of the service's, counted since 1970; none where it cannot
-    /// be read.
+    /// Converts a time of the service to a day since 1970. None if it cannot be parsed.
     pub(super) fn day(&self, time: &str) -> Option<i64> {
         time::day(time, self.utc_offset)
     }
 
-    /// Whether a report is wanted. What a report does not tell excludes it from
-    /// no filter but those that ask for it by name.
+    /// Whether the options select a report. A report without a date matches every range
+    /// of days, but a missing field does not match a value.
     pub(super) fn wants(&self, item: &Item) -> bool {
         let equals = |field: &str, wanted: &Option<String>| {
             wanted

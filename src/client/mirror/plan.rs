@@ -1,4 +1,4 @@
-//! What is to be done for each report of a list.
+//! Decides what to do for each report of a list.
 
 use std::collections::VecDeque;
 
@@ -12,35 +12,36 @@ use super::gaps;
 use super::options::MirrorOptions;
 use super::result::MirrorResult;
 
-/// So many bytes of ids, or of reports that are to be downloaded or looked at, are
-/// kept in memory.
+/// The maximum memory for ids, or for reports that may have to be downloaded or verified,
+/// in bytes.
 pub(super) const MAX_PENDING: usize = 128 * 1024 * 1024;
 
-/// One report to be had.
+/// A report to download or to check.
 pub(super) struct Job {
     pub(super) record: Record,
-    /// Whether a file that is there has to be looked at, instead of a download.
+    /// Whether to download the report, or to check an existing file.
     pub(super) kind: JobKind,
-    /// A path of its own, where its file is that of other reports too: what is
-    /// downloaded goes there.
-    pub(super) elsewhere: Option<String>,
+    /// A separate path for the download, if the report shares its file with other
+    /// reports.
+    pub(super) separate_path: Option<String>,
 }
 
 pub(super) enum JobKind {
     Download,
-    /// The file is whole, as it has its name, and the manifest lacks it.
+    /// Add an existing file to the manifest. It is complete, because it has its final
+    /// name.
     Adopt,
-    /// The file is to be compared with the manifest.
+    /// Compare the file with the manifest.
     Verify,
 }
 
-/// What the service's lists say, as far as a run needs it: how long they are must
-/// not be seen in the memory that it takes.
+/// The content of the service's lists that a run needs. It is limited, so that long lists
+/// do not use much memory.
 #[derive(Default)]
 pub(super) struct Listed {
-    /// The reports that may have to be downloaded or looked at.
+    /// The reports that may have to be downloaded or verified.
     pub(super) pending: Vec<Record>,
-    /// What they take.
+    /// The memory that they use.
     pub(super) bytes: usize,
     pub(super) starts: Vec<gaps::Start>,
 }
@@ -55,7 +56,7 @@ impl Listed {
         counts: &mut Counts,
     ) -> Result<(), Error> {
         let record = Record::of(instance, item, options);
-        archive.claim(&record)?;
+        archive.register_path(&record)?;
         if !options.wants(item) {
             return Ok(());
         }
@@ -82,7 +83,7 @@ impl Listed {
     }
 }
 
-/// Decides what is to be done for a report.
+/// Adds the job for a report, if there is anything to do.
 pub(super) fn plan(
     archive: &mut Archive,
     options: &MirrorOptions,
@@ -94,10 +95,10 @@ pub(super) fn plan(
     let is_known = known.is_some();
     let mut record = known.unwrap_or(record);
     match decide(archive, options, &mut record, is_known) {
-        Ok(Some((kind, elsewhere))) => jobs.push_back(Job {
+        Ok(Some((kind, separate_path))) => jobs.push_back(Job {
             record,
             kind,
-            elsewhere,
+            separate_path,
         }),
         Ok(None) => result.counts.present += 1,
         Err(e) if e.status() == Status::OutOfMemory => return Err(e),
@@ -106,8 +107,8 @@ pub(super) fn plan(
     Ok(())
 }
 
-/// How a report's file is got, and where it goes if not to its path; none where
-/// it is there.
+/// Decides what to do for a report, and a separate path if needed. None if its file is
+/// present.
 fn decide(
     archive: &mut Archive,
     options: &MirrorOptions,
@@ -117,23 +118,24 @@ fn decide(
     let mut size = match archive.size(record) {
         Err(e) if !is_known && e.os_code() == Some(libc::ENAMETOOLONG) => {
             record.shorten();
-            archive.claim(record)?;
+            archive.register_path(record)?;
             archive.size(record)?
         }
         size => size?,
     };
     if !is_known {
-        // What is there may be the file of a report that the service's list lacks, as
-        // it was left out or deleted.
-        let doubtful = size.is_some() && (archive::is_ambiguous(record) || !archive.take_up(record)?);
-        if doubtful || !archive.owns(record) {
+        // The existing file may belong to a report that is not in the service's list,
+        // because it was omitted or deleted.
+        let may_be_foreign =
+            size.is_some() && (archive::is_ambiguous(record) || !archive.reserve_file(record)?);
+        if may_be_foreign || !archive.owns(record) {
             record.path = archive.unique_path(record)?;
             size = archive.size(record)?;
-            if size.is_some() && !archive.take_up(record)? {
+            if size.is_some() && !archive.reserve_file(record)? {
                 return Err(Error::new(
                     Status::File,
                     format!(
-                        "{} is the file of another report too; remove one of its names",
+                        "{} is also the file of another report; remove one of its names",
                         record.path
                     ),
                 ));
@@ -148,16 +150,16 @@ fn decide(
         Some(size) if size == record.size && !options.verify => return Ok(None),
         Some(_) => JobKind::Verify,
     };
-    let elsewhere = match sharing {
+    let separate_path = match sharing {
         Sharing::None => None,
         Sharing::First | Sharing::Others => Some(archive.unique_path(record)?),
     };
-    Ok(Some((kind, elsewhere)))
+    Ok(Some((kind, separate_path)))
 }
 
-/// Whether a failure would be that of all reports: what is refused to one is
-/// refused to all, and asking on would lock the key; a full disk takes none.
-pub(super) fn ends_all(error: &Error) -> bool {
+/// Whether a failure would affect all reports. More requests with rejected credentials
+/// could lock the key, and a full disk cannot store any report.
+pub(super) fn is_fatal(error: &Error) -> bool {
     matches!(
         error.status(),
         Status::Unauthenticated

@@ -14,23 +14,23 @@ use super::gaps::Gap;
 pub struct Failure {
     /// The id of its instance.
     pub instance: String,
-    /// Its id; empty where it was the list of the instance's reports that failed.
+    /// The id of the report. Empty if the list of the instance's reports failed.
     pub id: String,
-    /// Why. Of each text that the service sent it has at most a kibibyte, and of its
-    /// details together as much.
+    /// The error. Each text from the service is limited to 1 KiB, and so are its details
+    /// together.
     pub error: Error,
 }
 
-/// How a mirror went, as far as it went.
+/// The result of a mirror, possibly partial.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct MirrorResult {
-    /// What became of the reports.
+    /// The numbers of reports by outcome.
     pub counts: Counts,
     /// The reports that failed.
     pub failures: Vec<Failure>,
-    /// The days, weeks and months without a report, of those between the first and
-    /// the last report of an instance and a type, or since
+    /// The days, weeks and months without a report. Only periods between the first and
+    /// last report of an instance and a type count, or since
     /// [`since`](MirrorOptions::since) and until [`until`](MirrorOptions::until).
     pub gaps: Vec<Gap>,
 }
@@ -46,13 +46,13 @@ struct FailureJson<'a> {
 
 #[derive(Serialize)]
 struct ResultJson<'a> {
-    #[serde(flatten, serialize_with = "by_name")]
+    #[serde(flatten, serialize_with = "counts_by_name")]
     counts: &'a Counts,
     failures: Vec<FailureJson<'a>>,
     gaps: &'a [Gap],
 }
 
-fn by_name<S: Serializer>(counts: &&Counts, serializer: S) -> Result<S::Ok, S::Error> {
+fn counts_by_name<S: Serializer>(counts: &&Counts, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(counts.named())
 }
 
@@ -63,9 +63,9 @@ impl MirrorResult {
         self.failures.push(Failure { instance, id, error });
     }
 
-    /// The result as a JSON document: the counts by their names; "failures", each
-    /// with instance, id, status, status_name, message; "gaps", each with instance,
-    /// type, period.
+    /// Returns the result as JSON: the counts by their names; "failures", each with
+    /// instance, id, status, status_name, message; "gaps", each with instance, type,
+    /// period.
     pub fn json(&self) -> Result<Vec<u8>, Error> {
         memory::probe(self.failures.len() * 4096)?;
         let failures = self.failures.iter().map(|failure| FailureJson {
@@ -80,6 +80,6 @@ impl MirrorResult {
             failures: failures.collect(),
             gaps: &self.gaps,
         })
-        .map_err(|e| Error::new(Status::Internal, format!("a result that is no JSON: {e}")))
+        .map_err(|e| Error::new(Status::Internal, format!("failed to serialize the result: {e}")))
     }
 }

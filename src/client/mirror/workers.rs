@@ -24,15 +24,15 @@ use crate::thread::prepare_thread;
 
 use super::archive::{Archive, Record, make_directory};
 use super::options::MirrorOptions;
-use super::plan::{Job, JobKind, ends_all};
+use super::plan::{Job, JobKind, is_fatal};
 use super::result::MirrorResult;
 
 const HASH_BUFFER: usize = 256 * 1024;
 
-/// A call needs 64 KiB.
+/// The stack size of a worker. A call needs 64 KiB.
 const WORKER_STACK: usize = 256 * 1024;
 
-/// What became of a job.
+/// The outcome of a job.
 enum JobOutcome {
     Downloaded(Record),
     Present(Option<Record>),
@@ -40,13 +40,13 @@ enum JobOutcome {
     Failed(Record, Error),
 }
 
-/// What is left to do, and how many threads do it.
+/// The remaining jobs, and the number of threads.
 struct Queue {
     jobs: VecDeque<Job>,
     threads: usize,
 }
 
-/// What the threads of a run share.
+/// The state that the threads of a run share.
 struct MirrorRun {
     client: Arc<ClientInner>,
     project: String,
@@ -54,10 +54,10 @@ struct MirrorRun {
     wake: Arc<Wake>,
     queue: Mutex<Queue>,
     stop: AtomicBool,
-    /// The bytes of each thread's download, and of those that are done.
+    /// The received bytes of each thread's download, and of the finished downloads.
     received: Vec<AtomicU64>,
     finished: AtomicU64,
-    /// Held while these are added up or one becomes the other.
+    /// Locked while these are added up, or while a download becomes finished.
     counting: Mutex<()>,
     operation: Arc<Operation>,
 }
@@ -66,17 +66,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tells the calling thread what becomes of the jobs, and wakes it when its own
-/// thread ends, however that does.
+/// Sends the outcomes of jobs to the calling thread. Also wakes that thread when the
+/// worker thread ends, even by a panic.
 struct OutcomeSender {
     sender: Option<mpsc::Sender<JobOutcome>>,
     wake: Arc<Wake>,
 }
 
 impl OutcomeSender {
-    fn send(&self, done: JobOutcome) {
+    fn send(&self, outcome: JobOutcome) {
         if let Some(sender) = &self.sender {
-            let _ = sender.send(done);
+            let _ = sender.send(outcome);
         }
         self.wake.signal();
     }
@@ -84,21 +84,22 @@ impl OutcomeSender {
 
 impl Drop for OutcomeSender {
     fn drop(&mut self) {
-        // Before the signal: whoever is woken sees that it is gone.
+        // Before the signal, so that the woken thread sees that the sender is gone.
         self.sender = None;
         self.wake.signal();
     }
 }
 
-/// A file in the place of a report.
+/// The properties of an existing file at a report's path.
 struct Inspected {
     size: u64,
     sha256: String,
-    /// Whether it can be one: an older libdbss took web pages and texts too.
+    /// Whether it can be a report: older versions of libdbss also saved web pages and
+    /// texts.
     is_report: bool,
 }
 
-/// Adds up what the threads have received.
+/// Reports the progress of one thread's downloads to the run.
 struct WorkerProgress {
     run: Arc<MirrorRun>,
     index: usize,
@@ -115,16 +116,17 @@ impl WorkerProgress {
 impl MirrorRun {
     fn report(&self) {
         let _counted = lock(&self.counting);
-        let under_way: u64 = self.received.iter().map(|n| n.load(Ordering::Relaxed)).sum();
+        let running: u64 = self.received.iter().map(|n| n.load(Ordering::Relaxed)).sum();
         let finished = self.finished.load(Ordering::Relaxed);
-        self.operation.set_received(finished.saturating_add(under_way));
+        self.operation.set_received(finished.saturating_add(running));
     }
 
-    /// Counts what a thread has received as finished, or as nothing.
-    fn finish_job(&self, index: usize, done: &JobOutcome) {
+    /// Counts the received bytes of a thread as finished, or discards them after a
+    /// failure.
+    fn finish_job(&self, index: usize, outcome: &JobOutcome) {
         let _counted = lock(&self.counting);
         self.received[index].store(0, Ordering::Relaxed);
-        if let JobOutcome::Downloaded(record) | JobOutcome::Repaired(record) = done {
+        if let JobOutcome::Downloaded(record) | JobOutcome::Repaired(record) = outcome {
             self.finished.fetch_add(record.size, Ordering::Relaxed);
         }
     }
@@ -133,7 +135,7 @@ impl MirrorRun {
         self.directory.join(&record.path)
     }
 
-    /// The next job; none where the thread is to end.
+    /// Takes the next job. None if the thread should end.
     fn next(&self) -> Option<Job> {
         let mut queue = lock(&self.queue);
         let next = queue
@@ -146,19 +148,20 @@ impl MirrorRun {
         next
     }
 
-    /// Does jobs until there are none or the run stops, or until there is too little
-    /// for so many threads: then it leaves its job to the others.
+    /// Processes jobs until none are left or the run stops. If resources are not
+    /// sufficient for all threads, returns its job to the queue and ends.
     fn work(&self, index: usize, own: &Arc<Operation>, file_mode: u32, outcomes: &OutcomeSender) {
         while let Some(job) = self.next() {
             let mut released = false;
-            let done = loop {
+            let outcome = loop {
                 let threads = lock(&self.queue).threads;
-                let done = self.process_report(&job, own, file_mode);
-                let lacks = matches!(&done, JobOutcome::Failed(_, e) if e.status() == Status::Resource);
-                if !lacks || self.stop.load(Ordering::Relaxed) || threads == 1 && released {
-                    break done;
+                let outcome = self.process_report(&job, own, file_mode);
+                let lacks_resources =
+                    matches!(&outcome, JobOutcome::Failed(_, e) if e.status() == Status::Resource);
+                if !lacks_resources || self.stop.load(Ordering::Relaxed) || threads == 1 && released {
+                    break outcome;
                 }
-                // What others hold may be all that is missing.
+                // The resources of the other threads may suffice for the job.
                 let mut queue = lock(&self.queue);
                 if queue.threads > 1 {
                     queue.jobs.push_front(job);
@@ -169,13 +172,13 @@ impl MirrorRun {
                 released = true;
                 self.client.release_idle();
             };
-            let ends_run = matches!(&done, JobOutcome::Failed(_, e) if ends_all(e));
-            self.finish_job(index, &done);
+            let is_fatal = matches!(&outcome, JobOutcome::Failed(_, e) if is_fatal(e));
+            self.finish_job(index, &outcome);
             self.operation.add_counts(own);
-            outcomes.send(done);
-            // After that, so that the cause comes before the cancelled jobs of others; and
-            // not when the calling thread comes to it.
-            if ends_run {
+            outcomes.send(outcome);
+            // After sending, so that the cause arrives before the jobs that it cancels; but
+            // not only when the calling thread processes the outcome.
+            if is_fatal {
                 self.stop.store(true, Ordering::Relaxed);
             }
         }
@@ -185,9 +188,9 @@ impl MirrorRun {
         let Job {
             record,
             kind,
-            elsewhere,
+            separate_path,
         } = job;
-        let repair = || match &elsewhere {
+        let repair = || match &separate_path {
             None => self.download(record, true, own, file_mode),
             Some(path) => {
                 let moved = Record {
@@ -198,7 +201,7 @@ impl MirrorRun {
             }
         };
         let outcome = match kind {
-            JobKind::Download if elsewhere.is_some() => repair().map(JobOutcome::Repaired),
+            JobKind::Download if separate_path.is_some() => repair().map(JobOutcome::Repaired),
             JobKind::Download => self
                 .download(record, false, own, file_mode)
                 .map(JobOutcome::Downloaded),
@@ -245,7 +248,7 @@ impl MirrorRun {
         let file = FileSink::at(&path, FileOptions { replace, mode })?;
         let mut sink = Hashing::new(file);
         let info = self.client.pump(active, request, &mut sink).map_err(|e| {
-            // Its calls are parts of the run, which is under way.
+            // To the caller, the run was cancelled by closing the client.
             if e.status() == Status::Closed {
                 cancelled(CancelledBy::Close)
             } else {
@@ -262,7 +265,7 @@ impl MirrorRun {
         })
     }
 
-    /// What is in the place of a report.
+    /// Reads the existing file at a report's path.
     fn inspect(&self, record: &Record, own: &Operation) -> Result<Inspected, Error> {
         let path = self.path(record);
         let cannot = |e| crate::sink::failure(format_args!("cannot read {}", path.display()), &e);
@@ -293,7 +296,7 @@ impl MirrorRun {
     }
 }
 
-/// The threads of a run. None of them is left when this is dropped.
+/// The threads of a run. They have all ended when this is dropped.
 struct Workers {
     run: Arc<MirrorRun>,
     threads: Vec<Worker>,
@@ -303,7 +306,7 @@ struct Workers {
 
 struct Worker {
     thread: thread::JoinHandle<()>,
-    /// That of the downloads that it makes.
+    /// The operation of its downloads.
     operation: Arc<Operation>,
 }
 
@@ -341,25 +344,25 @@ impl Workers {
             host_jobs,
         };
         prepare_thread();
-        // None takes memory for a job before all of them have that of a thread.
-        let gate = Arc::clone(&workers.run);
-        let mut queue = lock(&gate.queue);
+        // Locks the queue, so that no thread uses memory for a job before all threads
+        // have started.
+        let shared = Arc::clone(&workers.run);
+        let mut queue = lock(&shared.queue);
         for index in 0..count {
             let own = Operation::new();
             own.change_overrides(|overrides| {
                 *overrides = operation.overrides();
-                // The run's own limit is that of the whole, and its thread the one
-                // that takes signals.
+                // The calling thread enforces the total timeout and handles signals.
                 overrides.total_timeout = Some(None);
                 overrides.interruptible = Some(false);
                 Ok(())
             })?;
-            let share = WorkerProgress {
+            let progress = WorkerProgress {
                 run: Arc::clone(&workers.run),
                 index,
             };
-            own.replace_progress(Some(Arc::new(move |own: &Operation| share.tick(own))))?;
-            let (run, theirs) = (Arc::clone(&workers.run), Arc::clone(&own));
+            own.replace_progress(Some(Arc::new(move |own: &Operation| progress.tick(own))))?;
+            let (run, thread_operation) = (Arc::clone(&workers.run), Arc::clone(&own));
             let caller = caller.clone();
             let outcomes = OutcomeSender {
                 sender: Some(sender.clone()),
@@ -371,9 +374,9 @@ impl Workers {
                 prepare_thread();
                 is_ready.wait();
                 let _host = caller.attach();
-                run.work(index, &theirs, file_mode, &outcomes);
-                // Its progress holds the run, which would hold it.
-                let _ = theirs.replace_progress(None);
+                run.work(index, &thread_operation, file_mode, &outcomes);
+                // Breaks the reference cycle of the progress function and the run.
+                let _ = thread_operation.replace_progress(None);
             };
             let started = memory::probe_thread(WORKER_STACK).and_then(|()| {
                 with_signals_blocked(|| {
@@ -391,10 +394,10 @@ impl Workers {
                         operation: own,
                     });
                     queue.threads += 1;
-                    // It has its memory before the next one is started.
+                    // The thread has its memory before the next one is started.
                     ready.wait();
                 }
-                // With fewer it takes longer.
+                // Fewer threads are sufficient.
                 Err(_) if !workers.threads.is_empty() => break,
                 Err(e) => return Err(e),
             }
@@ -402,8 +405,8 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Ends the threads and waits for them; what they still have for the calling
-    /// thread to do is done.
+    /// Ends the threads and waits for them. Runs their remaining callbacks on the calling
+    /// thread.
     fn stop(&mut self) -> Result<(), Error> {
         self.run.stop.store(true, Ordering::Relaxed);
         for worker in &self.threads {
@@ -415,7 +418,7 @@ impl Workers {
         let mut outcome = Ok(());
         for worker in self.threads.drain(..) {
             if worker.thread.join().is_err() {
-                outcome = Err(failed_thread());
+                outcome = Err(thread_failed());
             }
         }
         outcome
@@ -429,7 +432,7 @@ impl Drop for Workers {
 }
 
 impl ClientInner {
-    /// Has the jobs done by some threads, and writes down what becomes of them.
+    /// Processes the jobs on worker threads, and records their outcomes.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn work(
         self: &Arc<ClientInner>,
@@ -448,30 +451,30 @@ impl ClientInner {
         operation.set_percent(0);
         let mut workers = Workers::start(self, operation, project, archive.directory(), options, jobs)?;
         let mut outcome = Ok(());
-        let mut done = 0;
-        while done < total && outcome.is_ok() {
+        let mut completed = 0;
+        while completed < total && outcome.is_ok() {
             outcome = call.wait_for_sink(workers.run.wake.as_fd(), Interest::Readable);
             workers.run.wake.clear();
             workers.host_jobs.run_queued();
             let missing = loop {
                 match workers.outcomes.try_recv() {
                     Ok(job) => {
-                        done += 1;
+                        completed += 1;
                         workers.run.report();
-                        operation.set_percent(u32::try_from(done * 100 / total).unwrap_or(100));
+                        operation.set_percent(u32::try_from(completed * 100 / total).unwrap_or(100));
                         let recorded = record_outcome(archive, job, result);
                         outcome = outcome.and(recorded);
                     }
                     Err(mpsc::TryRecvError::Empty) => break false,
-                    Err(mpsc::TryRecvError::Disconnected) => break done < total,
+                    Err(mpsc::TryRecvError::Disconnected) => break completed < total,
                 }
             };
             if missing {
-                outcome = outcome.and(Err(failed_thread()));
+                outcome = outcome.and(Err(thread_failed()));
             }
         }
         outcome = outcome.and(workers.stop());
-        // What was whole before the end came is in the archive.
+        // Records the reports that were completed before the end.
         while let Ok(job) = workers.outcomes.try_recv() {
             if !matches!(&job, JobOutcome::Failed(_, e) if e.status() == Status::Cancelled) {
                 let recorded = record_outcome(archive, job, result);
@@ -482,14 +485,18 @@ impl ClientInner {
     }
 }
 
-fn failed_thread() -> Error {
+fn thread_failed() -> Error {
     Error::new(Status::Internal, "a thread of the mirror failed")
 }
 
-/// Writes down what became of a job. An error ends the run.
-fn record_outcome(archive: &mut Archive, done: JobOutcome, result: &mut MirrorResult) -> Result<(), Error> {
+/// Records the outcome of a job. An error ends the run.
+fn record_outcome(
+    archive: &mut Archive,
+    outcome: JobOutcome,
+    result: &mut MirrorResult,
+) -> Result<(), Error> {
     let counts = &mut result.counts;
-    match done {
+    match outcome {
         JobOutcome::Downloaded(record) => {
             archive.add(record)?;
             counts.downloaded += 1;
@@ -506,11 +513,11 @@ fn record_outcome(archive: &mut Archive, done: JobOutcome, result: &mut MirrorRe
         }
         JobOutcome::Failed(_, error) if error.status() == Status::NotFound => counts.vanished += 1,
         JobOutcome::Failed(record, error) => {
-            let ends_all = ends_all(&error);
+            let is_fatal = is_fatal(&error);
             if error.status() != Status::Cancelled {
                 result.fail(record.instance, record.id, error.clone());
             }
-            if ends_all {
+            if is_fatal {
                 return Err(error);
             }
         }

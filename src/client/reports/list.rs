@@ -1,4 +1,4 @@
-//! The lists of the service: their requests and their documents.
+//! The lists of the service: their requests and responses.
 
 use ::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
@@ -6,14 +6,14 @@ use serde::Serialize;
 use crate::client::arguments::{PROJECT_OR_INSTANCE_ID, check_id};
 use crate::error::{Error, Status};
 use crate::http::{Endpoint, ErrorContext};
-use crate::tables::LONGEST_NAME;
+use crate::tables::MAX_NAME_LENGTH;
 
 use crate::client::reports::page::{Item, Redact, parse_page};
 
 pub(crate) static JSON: [(HeaderName, HeaderValue); 1] =
     [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
 
-/// What is listed.
+/// A list of the service.
 #[derive(Clone, Debug)]
 pub enum List {
     /// ListAuditInstances: `GET /v1/{project_id}/audit/instances?offset=&limit=`
@@ -22,7 +22,7 @@ pub enum List {
     Reports {
         /// The audit instance.
         instance: String,
-        /// A name to look for.
+        /// A name to filter by.
         name: Option<String>,
     },
     /// `GET /v2/{project_id}/audit/{instance_id}/reports/templates`, all at once.
@@ -41,16 +41,16 @@ struct ReportsBody<'a> {
 }
 
 impl List {
-    /// Checks an instance's id.
+    /// Makes the list after checking the arguments.
     pub fn reports(instance: &str, name: Option<&str>) -> Result<List, Error> {
         check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
         if let Some(name) = name
-            && (name.is_empty() || name.len() > LONGEST_NAME)
+            && (name.is_empty() || name.len() > MAX_NAME_LENGTH)
         {
             return Err(Error::argument(
                 Status::InvalidValue,
                 "name",
-                format_args!("must have 1 to {LONGEST_NAME} bytes, and has {}", name.len()),
+                format_args!("must have 1 to {MAX_NAME_LENGTH} bytes, but has {}", name.len()),
             ));
         }
         Ok(List::Reports {
@@ -59,7 +59,7 @@ impl List {
         })
     }
 
-    /// Checks an instance's id.
+    /// Makes the list after checking the arguments.
     pub fn templates(instance: &str) -> Result<List, Error> {
         check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
         Ok(List::Templates {
@@ -75,7 +75,7 @@ impl List {
         }
     }
 
-    /// What each item is wrapped in.
+    /// Returns the name of the object that wraps each item, if any.
     pub(super) fn wrapper(&self) -> Option<&'static str> {
         match self {
             List::Instances => None,
@@ -127,18 +127,17 @@ impl List {
             page: offset / width + 1,
             size,
         })
-        .map_err(|e| Error::new(Status::Internal, format!("a request that is no JSON: {e}")))
+        .map_err(|e| Error::new(Status::Internal, format!("failed to serialize the request: {e}")))
     }
 
-    /// The total, where the service tells it, and the items of a page; an error
-    /// that says what is wrong with it otherwise. `redact` gives a text without the
-    /// secrets in it, where there are some: items end in file names and messages.
+    /// Parses a page: the total, if the service reports it, and the items. `redact`
+    /// removes secrets from texts, because items are used in file names and messages.
     pub fn parse(&self, body: Vec<u8>, redact: Redact<'_>) -> Result<(Option<u64>, Vec<Item>), Error> {
         parse_page(body, self.wrapper(), redact)
     }
 
-    /// The offset at which a page that holds this one begins.
-    pub(super) fn aligned(&self, offset: u64, width: u64) -> u64 {
+    /// Returns the offset at which the page with this offset begins.
+    pub(super) fn page_start(&self, offset: u64, width: u64) -> u64 {
         match self {
             List::Reports { .. } => offset - offset % width,
             _ => offset,
@@ -149,10 +148,10 @@ impl List {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::reports::page::MAX_ITEMS_OF_A_PAGE;
+    use crate::client::reports::page::MAX_ITEMS_PER_PAGE;
 
     #[test]
-    fn a_list_is_an_object_with_the_items_of_its_kind() {
+    fn only_object_with_array_of_items_is_a_list() {
         let count = |body: &str| {
             List::Instances
                 .parse(body.as_bytes().to_vec(), &|_| None)
@@ -173,15 +172,15 @@ mod tests {
             assert_eq!(count(body), Err(Status::UnexpectedResponse), "{body}");
         }
         let many = |n: usize| format!(r#"{{"items":[{}]}}"#, vec![r#"{"id":1}"#; n].join(","));
-        assert_eq!(count(&many(MAX_ITEMS_OF_A_PAGE)), Ok(MAX_ITEMS_OF_A_PAGE));
+        assert_eq!(count(&many(MAX_ITEMS_PER_PAGE)), Ok(MAX_ITEMS_PER_PAGE));
         assert_eq!(
-            count(&many(MAX_ITEMS_OF_A_PAGE + 1)),
+            count(&many(MAX_ITEMS_PER_PAGE + 1)),
             Err(Status::UnexpectedResponse)
         );
     }
 
     #[test]
-    fn fields_are_the_service_s_text_whatever_they_hold() {
+    fn fields_with_unusual_values_are_returned_as_text() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let item = Item::of(&format!(
             r#"{{"instance_id":"a","name":"\u00e9\u0000\ud800!","n":1.50,"gone":null,"n\u0061me2":"b","twice":1,"twice":null,"deep":{deep}}}"#

@@ -1,4 +1,4 @@
-//! Creating and deleting reports.
+//! Creates and deletes reports.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -27,14 +27,13 @@ const ERROR_CONTEXT: ErrorContext = ErrorContext {
     ),
 };
 
-/// What report the service is to create. Times are the service's texts.
+/// The spec of a report to create. Times are texts in the service's notation.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
 pub struct ReportSpec(BTreeMap<&'static str, String>);
 
 impl ReportSpec {
-    /// Sets any option of it by its key; template_id, start_time and end_time are
-    /// required.
+    /// Sets any option by its key; template_id, start_time and end_time are required.
     pub fn set(&mut self, key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
         match option_value(OptionSet::ReportSpec, key, value.as_ref())? {
             (key, Value::Text(text)) => self.0.insert(key, text.to_owned()),
@@ -43,14 +42,14 @@ impl ReportSpec {
         Ok(())
     }
 
-    /// An option; empty where it is not set.
+    /// Returns the value of an option, or an empty text if it is not set.
     pub(crate) fn get(&self, key: &str) -> &str {
         self.0.get(key).map_or("", String::as_str)
     }
 }
 
-/// What to create and where: CreateAuditReport,
-/// `POST /v1/{project_id}/audit/{instance_id}/reports/create`.
+/// A report to create, and its instance: CreateAuditReport, `POST
+/// /v1/{project_id}/audit/{instance_id}/reports/create`.
 #[derive(Clone, Debug)]
 pub(crate) struct NewReport {
     pub(crate) project: Option<String>,
@@ -58,7 +57,7 @@ pub(crate) struct NewReport {
     pub(crate) spec: ReportSpec,
 }
 
-/// What the service answers: a word.
+/// The service's response: the word success or failed.
 #[derive(Deserialize)]
 struct ActionResponse {
     #[serde(alias = "status")]
@@ -87,7 +86,7 @@ impl NewReport {
 }
 
 impl ClientInner {
-    /// Creates a report. The service gives no id of it.
+    /// Creates a report. The service does not return its id.
     pub(crate) fn create_report(
         &self,
         report: &NewReport,
@@ -103,9 +102,10 @@ impl ClientInner {
 
     pub(crate) fn create_in(&self, call: &Arc<Call>, project: &str, report: &NewReport) -> Result<(), Error> {
         let body = serde_json::to_vec(&report.spec)
-            .map_err(|e| Error::new(Status::Internal, format!("a request that is no JSON: {e}")))?;
+            .map_err(|e| Error::new(Status::Internal, format!("failed to serialize the request: {e}")))?;
         let segments = ["v1", project, "audit", &report.instance, "reports", "create"];
-        // Not through `ask`, which would mend more than is safe here.
+        // Not through `fetch`, which retries after errors that are not safe to retry
+        // here.
         self.retry(&call.operation().overrides()).run(call, || {
             let sent = self.send(call, Some(project), |endpoint| {
                 Ok(Request {
@@ -115,8 +115,8 @@ impl ClientInner {
                     ..Request::get(endpoint.url(&segments, &[])?, &JSON)
                 })
             });
-            sent.and_then(|mut response| done(&mut response, "creation"))
-                .map_err(once_only)
+            sent.and_then(|mut response| check_result(&mut response, "creation"))
+                .map_err(without_unsafe_retry)
         })
     }
 
@@ -136,8 +136,9 @@ impl ClientInner {
             self.run_request(&active, |call| {
                 let project = self.project(call, project)?;
                 let segments = ["v1", &project, "audit", instance, "reports", id];
-                // Whether an attempt may have deleted it whose response got lost.
-                let maybe = Cell::new(false);
+                // Whether an earlier attempt may have deleted it, and its response was
+                // lost.
+                let maybe_deleted = Cell::new(false);
                 let request = |endpoint: &Endpoint| {
                     Ok(Request {
                         method: Method::DELETE,
@@ -147,11 +148,11 @@ impl ClientInner {
                 self.retry(&call.operation().overrides()).run(call, || {
                     let outcome = self
                         .send(call, Some(&project), request)
-                        .and_then(|mut response| done(&mut response, "deletion"));
+                        .and_then(|mut response| check_result(&mut response, "deletion"));
                     match outcome {
-                        Err(e) if e.status() == Status::NotFound && maybe.get() => Ok(()),
+                        Err(e) if e.status() == Status::NotFound && maybe_deleted.get() => Ok(()),
                         Err(e) => {
-                            maybe.set(maybe.get() || outcome_unknown(&e));
+                            maybe_deleted.set(maybe_deleted.get() || outcome_unknown(&e));
                             Err(e)
                         }
                         Ok(()) => Ok(()),
@@ -162,21 +163,21 @@ impl ClientInner {
     }
 }
 
-/// A failure after which nobody knows whether the service has created the
-/// report is none to repeat: there might be two.
-fn once_only(error: Error) -> Error {
+/// Excludes retries if the service may have created the report, which could then be
+/// created twice.
+fn without_unsafe_retry(error: Error) -> Error {
     match error.status() {
         Status::Resolve | Status::Connect | Status::ConnectTimeout | Status::Throttled => error,
         _ if matches!(error.http_status(), Some(503)) => error,
-        // Nor for a program that repeats what can be repeated.
+        // Marked as permanent, so that programs do not retry it either.
         _ if outcome_unknown(&error) => error.permanent().with_message(|message| {
-            format!("{message}; the report may have been created all the same: look for it in the list")
+            format!("{message}; the report may have been created nevertheless: look for it in the list")
         }),
         _ => error.no_retry(),
     }
 }
 
-/// Whether the service may have done what this failed to tell.
+/// Whether the request may have succeeded at the service in spite of this error.
 fn outcome_unknown(error: &Error) -> bool {
     match error.status() {
         Status::ConnectionLost | Status::Stalled | Status::TotalTimeout | Status::Truncated => true,
@@ -184,7 +185,7 @@ fn outcome_unknown(error: &Error) -> bool {
     }
 }
 
-fn done(response: &mut Response, what: &str) -> Result<(), Error> {
+fn check_result(response: &mut Response, action: &str) -> Result<(), Error> {
     let bytes = document::read(response, &ERROR_CONTEXT)?;
     if bytes.trim_ascii().is_empty() {
         return Ok(());
@@ -196,12 +197,12 @@ fn done(response: &mut Response, what: &str) -> Result<(), Error> {
         Some(word) if word.eq_ignore_ascii_case("success") => Ok(()),
         Some(word) if word.eq_ignore_ascii_case("failed") => Err(response.with_context(Error::new(
             Status::Rejected,
-            format!("the service answered that the {what} failed, and not why"),
+            format!("the service reported that the {action} failed, without a reason"),
         ))),
         _ => Err(document::malformed(
             response,
             "response",
-            "it says neither success nor failed",
+            "its result is neither success nor failed",
         )),
     }
 }

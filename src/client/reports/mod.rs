@@ -1,4 +1,4 @@
-//! Lists, and what the service does with reports: create, generate, wait, delete.
+//! Lists, and the calls that create, generate, wait for and delete reports.
 
 pub(crate) mod cursor;
 pub(crate) mod list;

@@ -13,34 +13,34 @@ use crate::error::{Error, Status};
 use crate::http::Object;
 use crate::memory;
 
-/// More than a page of any list has: the largest that can be asked for has a
-/// thousand, and templates come all at once.
-pub(super) const MAX_ITEMS_OF_A_PAGE: usize = 100_000;
+/// More items than any real page has. Pages have up to a thousand items, but templates
+/// come all on one page.
+pub(super) const MAX_ITEMS_PER_PAGE: usize = 100_000;
 
-/// A text without the secrets in it; none where it has none.
+/// Returns a text without its secrets, or none if it has no secrets.
 pub type Redact<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// A page's body, and the texts of its items' fields.
+/// The body of a page, and the decoded fields of its items.
 struct Texts {
     body: Vec<u8>,
-    /// Names and values in turn, each with a NUL at its end. An item costs few
-    /// bytes beside them, however many a server puts into a body.
+    /// Names and values alternately, each with a NUL at its end. This keeps the memory
+    /// per item small, even if a body has very many.
     fields: Vec<u8>,
 }
 
-/// The value of a field that is null: no text, as those are UTF-8.
+/// Marks a field whose value is null. It cannot be a text, because texts are UTF-8.
 const NULL: &[u8] = b"\xff";
 
-/// Where an item stands in the texts of its page, of which no part has 4 GiB.
-struct Place {
+/// The position of an item in the texts of its page, which are smaller than 4 GiB.
+struct ItemRange {
     body: Range<u32>,
     fields: Range<u32>,
 }
 
-/// An item of a list, as the service describes it.
+/// An item of a list, with the fields that the service sent.
 pub struct Item {
     texts: Arc<Texts>,
-    place: Place,
+    range: ItemRange,
 }
 
 impl fmt::Debug for Item {
@@ -61,8 +61,8 @@ fn is_object(value: &RawValue) -> bool {
     value.get().starts_with('{')
 }
 
-/// A number that is a count.
-fn count(value: &RawValue) -> Option<u64> {
+/// Parses a non-negative whole number.
+fn parse_count(value: &RawValue) -> Option<u64> {
     let digits = value.get();
     let is_count = digits.bytes().all(|b| b.is_ascii_digit());
     digits.parse().ok().filter(|_| is_count)
@@ -72,10 +72,10 @@ fn count(value: &RawValue) -> Option<u64> {
 struct PageReader<'a> {
     body: &'a str,
     fields: &'a mut Vec<u8>,
-    places: Vec<Place>,
+    ranges: Vec<ItemRange>,
     wrapper: Option<&'static str>,
     redact: Redact<'a>,
-    /// What is the matter, where it is more than a text can say.
+    /// A failure of this library, which a parser error cannot represent.
     failure: Option<Error>,
 }
 
@@ -87,26 +87,26 @@ impl<'de> de::Visitor<'de> for &mut PageReader<'_> {
     }
 
     fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let wrong = |why: &str| <A::Error as de::Error>::custom(why);
+        let invalid = |why: &str| <A::Error as de::Error>::custom(why);
         while let Some(mut item) = seq.next_element::<&RawValue>()? {
-            if self.places.len() == MAX_ITEMS_OF_A_PAGE {
-                return Err(wrong("it has more items than any page"));
+            if self.ranges.len() == MAX_ITEMS_PER_PAGE {
+                return Err(invalid("it has too many items"));
             }
             if let Some(wrapper) = self.wrapper {
                 let mut found = None;
-                let wanted = Wanted {
+                let unwrap = Unwrap {
                     wrapper,
                     names: self.fields,
                     found: &mut found,
                 };
                 if !is_object(item)
                     || serde_json::Deserializer::from_str(item.get())
-                        .deserialize_map(wanted)
+                        .deserialize_map(unwrap)
                         .is_err()
                 {
-                    return Err(wrong("an item is not an object"));
+                    return Err(invalid("an item is not an object"));
                 }
-                item = found.ok_or_else(|| wrong(&format!("an item has no \"{wrapper}\"")))?;
+                item = found.ok_or_else(|| invalid(&format!("an item has no \"{wrapper}\"")))?;
             }
             let begin = self.fields.len();
             if !is_object(item)
@@ -117,15 +117,15 @@ impl<'de> de::Visitor<'de> for &mut PageReader<'_> {
                     })
                     .is_err()
             {
-                return Err(wrong("an item is not an object"));
+                return Err(invalid("an item is not an object"));
             }
-            // The item is a part of the body, so this is where it stands there.
+            // The item is a slice of the body, so this is its offset there.
             let at = item.get().as_ptr().addr() - self.body.as_ptr().addr();
-            if let Err(e) = memory::reserve(&mut self.places, 1) {
+            if let Err(e) = memory::reserve(&mut self.ranges, 1) {
                 self.failure = Some(e);
-                return Err(wrong(""));
+                return Err(invalid(""));
             }
-            self.places.push(Place {
+            self.ranges.push(ItemRange {
                 body: u32_range(at, at + item.get().len()),
                 fields: u32_range(begin, self.fields.len()),
             });
@@ -134,15 +134,15 @@ impl<'de> de::Visitor<'de> for &mut PageReader<'_> {
     }
 }
 
-/// Looks for what an item is wrapped in.
-struct Wanted<'a, 'de> {
+/// Finds the wrapped item in an object.
+struct Unwrap<'a, 'de> {
     wrapper: &'static str,
-    /// Has room for any name.
+    /// A buffer with capacity for any name.
     names: &'a mut Vec<u8>,
     found: &'a mut Option<&'de RawValue>,
 }
 
-impl<'de> de::Visitor<'de> for Wanted<'_, 'de> {
+impl<'de> de::Visitor<'de> for Unwrap<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -162,8 +162,8 @@ impl<'de> de::Visitor<'de> for Wanted<'_, 'de> {
     }
 }
 
-/// Reads an item's fields: text as it is, null as [`NULL`], anything else as its
-/// JSON, and all without secrets.
+/// Reads an item's fields: text unchanged, null as [`NULL`], anything else as its JSON.
+/// Removes secrets.
 struct Fields<'a> {
     texts: &'a mut Vec<u8>,
     redact: Redact<'a>,
@@ -205,8 +205,7 @@ impl<'de> de::Visitor<'de> for Fields<'_> {
     }
 }
 
-/// Appends a text and a NUL, with U+FFFD for every U+0000 and for escapes that
-/// are no characters.
+/// Appends a text and a NUL, with U+FFFD for every U+0000 and for invalid escapes.
 struct Append<'a>(&'a mut Vec<u8>);
 
 impl<'de> DeserializeSeed<'de> for Append<'_> {
@@ -245,7 +244,7 @@ impl de::Visitor<'_> for Append<'_> {
 }
 
 impl Item {
-    /// An item that is alone.
+    /// Makes a single item from JSON.
     #[cfg(test)]
     pub(crate) fn of(json: &str) -> Item {
         let body = format!("{{\"items\":[{json}]}}");
@@ -254,11 +253,11 @@ impl Item {
     }
 
     fn raw(&self) -> &[u8] {
-        &self.texts.body[usize_range(&self.place.body)]
+        &self.texts.body[usize_range(&self.range.body)]
     }
 
     fn find(&self, wanted: &str) -> Option<&CStr> {
-        let mut rest = &self.texts.fields[usize_range(&self.place.fields)];
+        let mut rest = &self.texts.fields[usize_range(&self.range.fields)];
         let mut next = || {
             let text = CStr::from_bytes_until_nul(rest).ok()?;
             rest = &rest[text.count_bytes() + 1..];
@@ -266,7 +265,7 @@ impl Item {
         };
         let mut found = None;
         while let Some((name, value)) = next().and_then(|name| Some((name, next()?))) {
-            // As in other readers of JSON the last one counts.
+            // As in other JSON parsers, the last one counts.
             if name.to_bytes() == wanted.as_bytes() {
                 found = Some(value).filter(|value| value.to_bytes() != NULL);
             }
@@ -277,36 +276,38 @@ impl Item {
     /// The same as [`Item::get`] for C.
     #[doc(hidden)]
     pub fn field(&self, name: &str) -> Option<&CStr> {
-        // The service's page calls an instance's id "id"; its SDK expects the other.
+        // The service's documentation calls an instance's id "id", but its SDK
+        // "instance_id".
         self.find(name)
             .or_else(|| (name == "id").then(|| self.find("instance_id")).flatten())
     }
 
-    /// A field by the service's name for it, such as `id`: text as it is, with U+FFFD
-    /// for U+0000 and `***` for a secret that the request had; a number, true, false,
-    /// an array or an object as its JSON. None where it is absent or null.
+    /// Returns a field by the service's name, such as `id`. Text is unchanged, except for
+    /// U+FFFD instead of U+0000 and `***` instead of a secret of the request. Numbers,
+    /// booleans, arrays and objects are returned as JSON. None if the field is missing or
+    /// null.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.field(name)?.to_str().ok()
     }
 
-    /// Its id.
+    /// Returns the item's id.
     pub fn id(&self) -> &str {
         self.get("id").unwrap_or_default()
     }
 
-    /// All of it, as the JSON object that the service sent.
+    /// Returns the whole item, as the JSON object that the service sent.
     pub fn json(&self) -> &str {
         std::str::from_utf8(self.raw()).unwrap_or_default()
     }
 
-    /// How many bytes its page has, which it keeps.
+    /// Returns the size of its page in bytes. The item keeps the page in memory.
     pub(crate) fn page_bytes(&self) -> usize {
         self.texts.body.len() + self.texts.fields.capacity()
     }
 
-    /// How much of a report is done, in percent.
+    /// Returns the progress of a report in percent.
     pub(crate) fn percentum(&self) -> Option<u32> {
-        // Whole percents are enough, so what stands behind a point is left.
+        // Whole percents are enough, so the fraction is ignored.
         let text = self.get("percentum")?;
         let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
         whole.parse::<u32>().ok().map(|percent| percent.min(100))
@@ -317,15 +318,14 @@ impl Item {
 #[derive(Debug)]
 pub struct Page {
     pub(super) list: &'static str,
-    /// The items, without those that an earlier page had.
+    /// The items, without those of earlier pages.
     pub items: Vec<Item>,
-    /// How many items the list has, as the service says.
+    /// The number of items in the list, if the service reports it.
     pub total: Option<u64>,
 }
 
 impl Page {
-    /// The page as a document: `{"kind", "total", "items"}`, each item as the
-    /// service sent it.
+    /// Returns the page as JSON: `{"kind", "total", "items"}`, each item unchanged.
     pub fn json(&self) -> Result<Vec<u8>, Error> {
         let total = self.total.map_or("null".to_owned(), |total| total.to_string());
         let head = format!(r#"{{"kind":"{}","total":{total},"items":["#, self.list);
@@ -342,7 +342,7 @@ impl Page {
     }
 }
 
-/// A response of any of the three.
+/// The response of any of the three lists.
 #[derive(Deserialize)]
 struct Body<'a> {
     #[serde(
@@ -357,62 +357,63 @@ struct Body<'a> {
     total: Option<&'a RawValue>,
 }
 
-/// Reads a page: the total, if the service gives it, and the items, each in an object
-/// of the name `wrapper`, if the list has one.
+/// Parses a page: the total, if the service reports it, and the items, each in an object
+/// named `wrapper` if the list has one.
 pub(super) fn parse_page(
     body: Vec<u8>,
     wrapper: Option<&'static str>,
     redact: Redact<'_>,
 ) -> Result<(Option<u64>, Vec<Item>), Error> {
-    let wrong = |why: &str| Error::new(Status::UnexpectedResponse, why);
-    let body = String::from_utf8(body).map_err(|_| wrong("it is not UTF-8"))?;
-    // What the parser may need to undo escapes.
+    let invalid = |why: &str| Error::new(Status::UnexpectedResponse, why);
+    let body = String::from_utf8(body).map_err(|_| invalid("it is not UTF-8"))?;
+    // The parser may need this much to decode escapes.
     memory::probe(3 * body.len())?;
     let mut texts = Texts {
         body: Vec::new(),
         fields: Vec::new(),
     };
-    // An escape of six bytes may become three times U+FFFD.
+    // An escape of six bytes can become three times U+FFFD.
     memory::reserve(&mut texts.fields, body.len() + body.len() / 2)?;
     let mut page = PageReader {
         body: &body,
         fields: &mut texts.fields,
-        places: Vec::new(),
+        ranges: Vec::new(),
         wrapper,
         redact,
         failure: None,
     };
-    // An error of the parser would quote a value of another type, however long.
+    // Checked first, because a parser error would quote a value of another type, however
+    // long.
     if !body.trim_start().starts_with('{') {
-        return Err(wrong("it is not an object"));
+        return Err(invalid("it is not an object"));
     }
     let parsed = serde_json::from_str::<Object<Body<'_>>>(&body);
-    let Object(document) = parsed.map_err(|e| wrong(&e.to_string()))?;
+    let Object(document) = parsed.map_err(|e| invalid(&e.to_string()))?;
     let items = document
         .items
-        .ok_or_else(|| wrong("it has no items, not even none"))?;
+        .ok_or_else(|| invalid("it has no array of items"))?;
     if !items.get().starts_with('[') {
-        return Err(wrong("its items are not an array"));
+        return Err(invalid("its items are not an array"));
     }
     let read = serde_json::Deserializer::from_str(items.get()).deserialize_seq(&mut page);
     if let Err(e) = read {
-        return Err(page.failure.unwrap_or_else(|| wrong(&e.to_string())));
+        return Err(page.failure.unwrap_or_else(|| invalid(&e.to_string())));
     }
-    let places = page.places;
+    let ranges = page.ranges;
     let total = match document.total {
         None => None,
-        Some(total) => Some(count(total).ok_or_else(|| wrong("its total is no count"))?),
+        Some(total) => Some(parse_count(total).ok_or_else(|| invalid("its total is not a count"))?),
     };
     texts.body = body.into_bytes();
     let texts = Arc::new(texts);
     let mut items = Vec::new();
-    memory::reserve(&mut items, places.len())?;
-    items.extend(places.into_iter().map(|place| Item {
+    memory::reserve(&mut items, ranges.len())?;
+    items.extend(ranges.into_iter().map(|range| Item {
         texts: Arc::clone(&texts),
-        place,
+        range,
     }));
     if items.iter().any(|item| item.id().is_empty()) {
-        return Err(wrong("an item has no id"));
+        return Err(invalid("an item has no id"));
     }
     Ok((total, items))
 }

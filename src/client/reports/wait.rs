@@ -1,4 +1,4 @@
-//! Waiting for a report that the service makes, and having one made.
+//! Generates a report, and waits until a report is ready.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -18,20 +18,20 @@ use crate::log::{Level, LogRecord};
 use crate::memory;
 use crate::operation::{ActiveOperation, Operation};
 
-const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
+const MAX_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How much of a list is kept in memory, in bytes of the service's pages.
-const MAX_LIST: usize = 32 * 1024 * 1024;
+/// The maximum memory for new items, in bytes of the service's pages.
+const MAX_NEW_ITEMS_BYTES: usize = 32 * 1024 * 1024;
 
-/// So few digits of a time are no time to compare.
-const DIGITS_OF_A_DAY: usize = 8;
+/// Texts with fewer digits are not times that can be compared.
+const MIN_DIGITS: usize = 8;
 
-/// The looks at something that is being made.
+/// Polls the state of a report with increasing intervals.
 struct Poller {
-    until: Option<Instant>,
+    deadline: Option<Instant>,
     limit: Option<Duration>,
     interval: Duration,
-    longest: Duration,
+    max_interval: Duration,
 }
 
 impl Poller {
@@ -40,23 +40,25 @@ impl Poller {
         let limit = overrides.wait_timeout.unwrap_or(client.wait_timeout);
         let interval = overrides.poll_interval.unwrap_or(client.poll_interval);
         Poller {
-            until: limit.and_then(|limit| Instant::now().checked_add(limit)),
+            deadline: limit.and_then(|limit| Instant::now().checked_add(limit)),
             limit,
             interval,
-            longest: LONGEST_INTERVAL.max(interval),
+            max_interval: MAX_INTERVAL.max(interval),
         }
     }
 
-    /// Waits until the next look; `what` is what did not come.
+    /// Waits until the next poll. `what` describes the event that did not happen, for the
+    /// error.
     fn pause(&mut self, call: &Call, what: &str) -> Result<(), Error> {
-        // A fifth more or less, so that many who began together part.
+        // A random fifth more or less, so that clients that started together do not poll
+        // together.
         let pause = self.interval.mul_f64(0.8 + 0.4 * fastrand::f64());
-        self.interval = self.interval.mul_f64(1.5).min(self.longest);
-        // The last look is at the very end.
-        let left = self
-            .until
-            .map(|until| until.saturating_duration_since(Instant::now()));
-        let pause = left.map_or(pause, |left| left.min(pause));
+        self.interval = self.interval.mul_f64(1.5).min(self.max_interval);
+        // The last poll is exactly at the deadline.
+        let remaining = self
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let pause = remaining.map_or(pause, |remaining| remaining.min(pause));
         if pause.is_zero() {
             let ms = self.limit.unwrap_or_default().as_millis();
             return Err(Error::new(
@@ -85,10 +87,10 @@ impl ClientInner {
     ) -> Result<(), Error> {
         let request = ReportRequest::new(project, instance, id, None)?;
         self.run(active, request.subject(), |active| {
-            let looks = Poller::new(self, active.operation());
+            let poller = Poller::new(self, active.operation());
             self.run_request(&active, |call| {
                 let project = self.project(call, project)?;
-                self.wait_in(call, &project, instance, id, looks)
+                self.wait_in(call, &project, instance, id, poller)
             })
         })
     }
@@ -99,9 +101,9 @@ impl ClientInner {
         project: &str,
         instance: &str,
         id: &str,
-        mut looks: Poller,
+        mut poller: Poller,
     ) -> Result<(), Error> {
-        // Its name, once it is known, spares the service the whole list.
+        // Once the name is known, it filters the list.
         let mut name: Option<String> = None;
         loop {
             let list = List::reports(instance, name.as_deref())?;
@@ -109,35 +111,34 @@ impl ClientInner {
             let Some(item) = found.into_iter().next() else {
                 return Err(Error::new(
                     Status::NotFound,
-                    format!("the instance has no report {id}, or not any more; check the ids"),
+                    format!("the instance has no report {id}, or it was deleted; check the ids"),
                 ));
             };
             let percent = item.percentum();
             call.operation().set_percent(percent.unwrap_or_default());
             if percent == Some(100) {
-                // The last word of the progress callback.
+                // The progress callback gets its last chance to cancel.
                 return call.operation().tick();
             }
             name = item
                 .get("name")
                 .filter(|name| (1..=256).contains(&name.len()))
                 .map(str::to_owned);
-            looks.pause(call, &format!("the report {id} was not ready"))?;
+            poller.pause(call, &format!("the report {id} was not ready"))?;
         }
     }
 
-    /// The first item of a list that is looked for, or all of them for a search
-    /// that goes on; see `List`.
+    /// Searches a list. Returns the matching items of the first page that has any.
     fn search(
         self: &Arc<ClientInner>,
         call: &Arc<Call>,
         project: &str,
         list: List,
-        is_it: impl Fn(&Item) -> bool,
+        is_match: impl Fn(&Item) -> bool,
     ) -> Result<Vec<Item>, Error> {
         let cursor = Cursor::new(Arc::clone(self), Some(project), list, 0)?;
         while let Some(page) = cursor.next_in(call)? {
-            let found: Vec<Item> = page.items.into_iter().filter(&is_it).collect();
+            let found: Vec<Item> = page.items.into_iter().filter(&is_match).collect();
             if !found.is_empty() {
                 return Ok(found);
             }
@@ -160,14 +161,14 @@ impl ClientInner {
         Ok(())
     }
 
-    /// Has a report made, waits until it is ready, and gives its id.
+    /// Creates a report, waits until it is ready, and returns its id.
     pub(crate) fn generate_report(
         self: &Arc<ClientInner>,
         report: &NewReport,
         active: Option<ActiveOperation>,
     ) -> Result<String, Error> {
         self.run(active, "generation of a report".into(), |active| {
-            let mut looks = Poller::new(self, active.operation());
+            let mut poller = Poller::new(self, active.operation());
             self.run_request(&active, |call| {
                 let project = self.project(call, report.project.as_deref())?;
                 let reports = || List::reports(&report.instance, None);
@@ -198,21 +199,21 @@ impl ClientInner {
                 })?;
                 self.create_in(call, &project, report)?;
                 call.operation().set_percent(0);
-                // The service gives no id: the new report is the one that was not
-                // there before, and is what was asked for.
+                // The service returns no id, so the new report is the one that was not in
+                // the list before and matches the spec.
                 let id = loop {
                     let mut new = Vec::new();
-                    let mut kept = 0;
+                    let mut kept_bytes = 0;
                     self.each_page(call, &project, reports()?, |mut items| {
                         let bytes = items.first().map_or(0, Item::page_bytes);
                         items.retain(|item| !before.contains(&hash(item)));
                         if !items.is_empty() {
-                            kept += bytes;
+                            kept_bytes += bytes;
                         }
-                        if kept > MAX_LIST {
+                        if kept_bytes > MAX_NEW_ITEMS_BYTES {
                             return Err(Error::new(
                                 Status::UnexpectedResponse,
-                                "the report was created, but the service's list has far more new ones than it should",
+                                "the report was created, but the service's list has far too many new reports",
                             ));
                         }
                         memory::reserve(&mut new, items.len())?;
@@ -220,12 +221,12 @@ impl ClientInner {
                         Ok(())
                     })?;
                     match &candidates(&new, report, &template)[..] {
-                        [] => looks.pause(call, "the report that was created did not appear in the list")?,
+                        [] => poller.pause(call, "the created report did not appear in the list")?,
                         [item] => break item.id().to_owned(),
                         several => {
                             let ids: Vec<&str> = several.iter().map(|item| item.id()).collect();
                             let message = format!(
-                                "the report was created, but it cannot be told from others that appeared with it: {}",
+                                "the report was created, but cannot be distinguished from others that appeared at the same time: {}",
                                 ids.join(", ")
                             );
                             let ids = ids.into_iter().map(str::to_owned).collect();
@@ -235,19 +236,19 @@ impl ClientInner {
                 };
                 self.log(Level::Info, || LogRecord {
                     report_id: Some(id.clone()),
-                    ..LogRecord::new(format!("the report that was created is {id}"))
+                    ..LogRecord::new(format!("the id of the created report is {id}"))
                 });
-                self.wait_in(call, &project, &report.instance, &id, looks)?;
+                self.wait_in(call, &project, &report.instance, &id, poller)?;
                 Ok(id)
             })
         })
     }
 }
 
-/// Those of the new reports that can be the one that was asked for: of its time
-/// range, and where that leaves several, of its template's name and type. How a
-/// report is named after its template is nowhere documented, so a name that is
-/// another alone excludes none.
+/// Returns the new reports that match the spec: those with its time range and, if that
+/// leaves several, those with its template's name and type. It is not documented how a
+/// report's name depends on its template. So names only choose between several
+/// candidates, and never exclude the last one.
 fn candidates<'a>(new: &'a [Item], report: &NewReport, template: &Item) -> Vec<&'a Item> {
     let same_time = |item: &Item, field| {
         let time = item.get(field);
@@ -266,22 +267,22 @@ fn candidates<'a>(new: &'a [Item], report: &NewReport, template: &Item) -> Vec<&
         names.is_some_and(|(own, templates)| own.contains(templates))
     };
     let has_type = |item: &Item| {
-        let of = template.get("type");
-        of.is_some() && (item.get("type") == of || item.get("template_type") == of)
+        let kind = template.get("type");
+        kind.is_some() && (item.get("type") == kind || item.get("template_type") == kind)
     };
-    for fits in [&has_name as &dyn Fn(&Item) -> bool, &has_type] {
-        if candidates.len() > 1 && candidates.iter().any(|item| fits(item)) {
-            candidates.retain(|item| fits(item));
+    for is_match in [&has_name as &dyn Fn(&Item) -> bool, &has_type] {
+        if candidates.len() > 1 && candidates.iter().any(|item| is_match(item)) {
+            candidates.retain(|item| is_match(item));
         }
     }
     candidates
 }
 
-/// Whether two texts are one time, however each of them is written: by their
-/// digits, as far as both have them.
+/// Whether two texts are the same time in any notation. Compares their digits, up to the
+/// shorter one's length.
 fn is_same_time(one: &str, other: &str) -> bool {
     let (one, other) = (digits(one), digits(other));
-    if one.len().min(other.len()) < DIGITS_OF_A_DAY {
+    if one.len().min(other.len()) < MIN_DIGITS {
         return true;
     }
     one.starts_with(&other) || other.starts_with(&one)
@@ -292,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_compared_however_they_are_written() {
+    fn times_in_different_notations_are_compared() {
         for (one, other, same) in [
             ("2026-11-24 00:00:00", "2026-11-24T00:00:00Z", true),
             ("2026-11-24", "2026-11-24 00:00:00", true),

@@ -1,4 +1,4 @@
-//! The declarations in C: those of the header are cbindgen's.
+//! Generates the C declarations. Those of the header come from cbindgen.
 
 use std::collections::HashMap;
 
@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::source::{CType, Declared, Function, Kind};
 
-/// The header: its opening, in which `@HANDLES@` stands for the names of all
-/// handles, then each item with its comment under the banner of its section.
+/// Generates the header: the opening, in which `@HANDLES@` is replaced by the names of
+/// all handles, then each item with its comment under the banner of its section.
 pub fn header(opening: &str, declared: &[Declared], declarations: &HashMap<String, String>) -> String {
-    // A function may take a handle that a later section explains.
+    // Declared first, because a function may take a handle of a later section.
     let handles = declared.iter().filter(|one| matches!(one.kind, Kind::Handle));
     let handles: Vec<String> = handles.map(plain_declaration).collect();
     let mut text = opening.replace("@HANDLES@", &handles.join("\n"));
@@ -28,8 +28,8 @@ pub fn header(opening: &str, declared: &[Declared], declarations: &HashMap<Strin
     text + "\n#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n#endif /* DBSS_H */\n"
 }
 
-/// The declarations alone, in C without a preprocessor: each type before what
-/// uses it, and constants as enumerations.
+/// Generates only the declarations, without a preprocessor: each type before its uses,
+/// and constants as enumerations.
 pub fn cdef(version: &str, declared: &[Declared]) -> String {
     let rank = |one: &&Declared| match one.kind {
         Kind::Constant(_) => 0,
@@ -63,21 +63,21 @@ fn comment(indent: &str, lines: &[String]) -> String {
     format!("{indent}/**\n{}{indent} */\n", lines.collect::<String>())
 }
 
-/// As the header has it, after its comment.
+/// Returns the declaration for the header.
 fn declaration(one: &Declared, declarations: &HashMap<String, String>) -> String {
     let of = |name: &str| {
         let made = declarations.get(name);
         made.unwrap_or_else(|| panic!("cbindgen made no declaration of {name}"))
     };
     match &one.kind {
-        // C99 lets a name be declared once only.
+        // In C99 a name can be declared only once.
         Kind::Handle => format!("struct {};", one.name),
         Kind::Function(function) if function.returns.is("dbss_status", 0) => {
             of(&one.name).replacen("DBSS_API", "DBSS_API DBSS_WARN_UNUSED", 1)
         }
-        // The table's constants are no items that cbindgen could see.
+        // cbindgen does not see the constants of the table.
         Kind::Constant(value) => format!("#define {} {value}", one.name),
-        // With a name that C without the typedef can use too.
+        // With a tag, so that C code can use the name without the typedef.
         Kind::Struct(_) => {
             of(&one.name).replacen("typedef struct {", &format!("typedef struct {} {{", one.name), 1)
         }
@@ -85,7 +85,7 @@ fn declaration(one: &Declared, declarations: &HashMap<String, String>) -> String
     }
 }
 
-/// On one line, and without a preprocessor.
+/// Returns a declaration on one line, without a preprocessor.
 fn plain_declaration(one: &Declared) -> String {
     let name = &one.name;
     match &one.kind {
@@ -123,7 +123,7 @@ fn signature(function: &Function, name: &str) -> String {
     with_name(&function.returns, &format!("{name}({parameters})"))
 }
 
-/// The rows of a table as the lines of a list.
+/// Formats the rows of a table as the lines of a list.
 pub fn list(rows: &Value) -> Option<Vec<String>> {
     let mut lines = Vec::new();
     for row in rows.as_array()? {
@@ -149,7 +149,7 @@ pub fn list(rows: &Value) -> Option<Vec<String>> {
     Some(lines)
 }
 
-/// Text as lines of a comment, those after the first indented.
+/// Wraps text to comment lines, and indents those after the first.
 pub fn wrapped(text: &str, indent: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();

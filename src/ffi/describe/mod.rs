@@ -1,7 +1,7 @@
-//! The ABI in C and its description for programs that make wrappers.
+//! The ABI in C, and its description for programs that generate wrappers.
 //!
-//! The types come from the sources, the rest from the tags of their comments and
-//! from the tables; tests/abi/README.md explains the tags.
+//! The types come from the sources, the rest from the tags in their comments and from the
+//! tables. tests/abi/README.md documents the tags.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,13 +62,13 @@ const UNITS: &[&str] = &["bytes", "ms", "percent", "unix-ms"];
 type Result<T> = std::result::Result<T, String>;
 type Object = Map<String, Value>;
 
-/// What the description says of the library as a whole.
+/// The properties of the whole library.
 pub struct Library {
     pub version: String,
     pub soname: String,
-    /// The options, features and items of the tables, as the description has them.
+    /// The options, features and items of the tables, as in the description.
     pub tables: Object,
-    /// The last description: what was in it keeps its `since`.
+    /// The previous description. Its items keep their `since`.
     pub last: Value,
 }
 
@@ -82,7 +82,7 @@ fn is_status(name: &str) -> bool {
     name == "DBSS_OK" || name.starts_with("DBSS_ERR_")
 }
 
-/// Puts what a part says of the item into its errors.
+/// Adds the name of an item to an error.
 fn of<T>(item: &str, result: Result<T>) -> Result<T> {
     result.map_err(|e| {
         if e.starts_with("dbss_") {
@@ -113,7 +113,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// The whole of dbss-abi.json.
+    /// Generates dbss-abi.json.
     pub fn json(&self) -> Result<String> {
         let mut number = 0;
         for part in self.library.version.split('.') {
@@ -168,7 +168,7 @@ impl<'a> Description<'a> {
         String::from_utf8(text).map_err(|e| e.to_string())
     }
 
-    /// What every item has, then the rest.
+    /// Adds the properties that every item has.
     fn with_head(&self, one: &Declared, rest: Value) -> Value {
         let since = self.since.get(&one.name).unwrap_or(&self.library.version);
         let mut all = json!({
@@ -192,18 +192,18 @@ impl<'a> Description<'a> {
         match self.find(name) {
             Some(one) => match &one.kind {
                 Kind::Function(function) => Ok((one, function)),
-                _ => Err(format!("refers to {name}, which is no function")),
+                _ => Err(format!("refers to {name}, which is not a function")),
             },
-            None => Err(format!("refers to {name}, which there is not")),
+            None => Err(format!("refers to {name}, which does not exist")),
         }
     }
 
-    /// A function that a comment refers to. It stands before, so that nothing
-    /// refers to itself and a reader has met it.
+    /// Finds a function that a comment refers to. It must be declared before the item, so
+    /// that references have no circles and readers know it already.
     fn earlier(&self, item: &Declared, name: &str) -> Result<(&'a Declared, &'a Function)> {
-        let place = |name: &str| self.declared.iter().position(|one| one.name == name);
+        let position = |name: &str| self.declared.iter().position(|one| one.name == name);
         let found = self.function_of(name)?;
-        if place(name) >= place(&item.name) {
+        if position(name) >= position(&item.name) {
             return Err(format!("refers to {name}, which is declared after it"));
         }
         Ok(found)
@@ -232,7 +232,7 @@ impl<'a> Description<'a> {
         Ok(json!({ "value": value, "group": group.name }))
     }
 
-    /// How many threads may use a handle.
+    /// Returns which threads may use a handle.
     fn threads(&self, handle: &Declared) -> Result<&'static str> {
         let known = ["any", "callback", "one call at a time"];
         let words = handle.doc.words("threads", &known)?.ok_or("has no @threads")?;
@@ -240,8 +240,8 @@ impl<'a> Description<'a> {
         word.ok_or_else(|| "@threads says nothing".to_owned())
     }
 
-    /// The function that ends a handle or a structure; none for what lives during
-    /// a callback.
+    /// Returns the function that frees a handle or a structure. None for a handle that is
+    /// only valid during a callback.
     fn free(&self, name: &str) -> Result<Option<String>> {
         let one = self.find(name).ok_or_else(|| format!("there is no {name}"))?;
         if matches!(one.kind, Kind::Handle) && of(name, self.threads(one))? == "callback" {
@@ -263,17 +263,17 @@ impl<'a> Description<'a> {
     fn structure(&self, one: &Declared, fields: &[Parameter]) -> Result<Value> {
         let mut described = Vec::new();
         for field in fields {
-            let mut told = self.kind(field);
-            told.insert("doc".to_owned(), field.doc.prose.clone().into());
+            let mut description = self.kind(field);
+            description.insert("doc".to_owned(), field.doc.prose.clone().into());
             let words = field.doc.words("field", &["nullable", "size *"])?;
             if field.c_type.pointers > 0 && words.is_none() {
                 return Err(format!("has no @field for `{}`", field.name));
             }
             if let Some(words) = words {
-                told.insert("nullable".to_owned(), words.has("nullable").into());
-                self.size(&words, "size", fields, &mut told)?;
+                description.insert("nullable".to_owned(), words.has("nullable").into());
+                self.size(&words, "size", fields, &mut description)?;
             }
-            described.push(told);
+            described.push(description);
         }
         let layouts: Vec<Value> = [4, 8]
             .into_iter()
@@ -282,7 +282,7 @@ impl<'a> Description<'a> {
         Ok(json!({ "free": self.free(&one.name)?, "fields": described, "layouts": layouts }))
     }
 
-    /// What a parameter, field or result is to a wrapper.
+    /// Describes the kind of a parameter, field or result.
     fn kind(&self, parameter: &Parameter) -> Object {
         let c_type = &parameter.c_type;
         let declared = self.find(&c_type.base).map(|one| &one.kind);
@@ -297,20 +297,26 @@ impl<'a> Description<'a> {
             (_, "char" | "void" | "uint8_t", 1) => ("bytes", false),
             _ => ("integer", false),
         };
-        let mut told = Object::new();
+        let mut description = Object::new();
         if !parameter.name.is_empty() {
-            told.insert("name".to_owned(), parameter.name.clone().into());
+            description.insert("name".to_owned(), parameter.name.clone().into());
         }
-        told.insert("c_type".to_owned(), c_type.to_string().into());
-        told.insert("kind".to_owned(), kind.into());
+        description.insert("c_type".to_owned(), c_type.to_string().into());
+        description.insert("kind".to_owned(), kind.into());
         if has_name {
-            told.insert("of".to_owned(), c_type.base.clone().into());
+            description.insert("of".to_owned(), c_type.base.clone().into());
         }
-        told
+        description
     }
 
-    /// The parameter or constant that says how much memory there is.
-    fn size(&self, words: &Words, word: &str, parameters: &[Parameter], told: &mut Object) -> Result<()> {
+    /// Adds the parameter or constant with the size of a buffer.
+    fn size(
+        &self,
+        words: &Words,
+        word: &str,
+        parameters: &[Parameter],
+        description: &mut Object,
+    ) -> Result<()> {
         let Some(size) = words.get(word) else {
             return Ok(());
         };
@@ -320,14 +326,14 @@ impl<'a> Description<'a> {
         if !constant && !parameters.iter().any(|one| one.name == size) {
             return Err(format!("`{word} {size}`: there is no such parameter or constant"));
         }
-        told.insert("size".to_owned(), size.into());
+        description.insert("size".to_owned(), size.into());
         Ok(())
     }
 
-    /// The words about a value, of a parameter or a result.
-    fn value(&self, words: &Words, told: &mut Object) -> Result<()> {
-        let mut put = |key: &str, value: Value| told.insert(key.to_owned(), value);
-        let number = |text: &str| text.parse::<i64>().map_err(|_| format!("{text} is no number"));
+    /// Adds the words about the value of a parameter or a result.
+    fn value(&self, words: &Words, description: &mut Object) -> Result<()> {
+        let mut put = |key: &str, value: Value| description.insert(key.to_owned(), value);
+        let number = |text: &str| text.parse::<i64>().map_err(|_| format!("{text} is not a number"));
         for word in ["one of", "flags"] {
             if let Some(prefix) = words.get(word) {
                 put("constants", self.constants(prefix)?.into());
@@ -340,7 +346,7 @@ impl<'a> Description<'a> {
         }
         if let Some(unit) = words.get("unit") {
             if !UNITS.contains(&unit) {
-                return Err(format!("{unit} is no unit"));
+                return Err(format!("{unit} is not a unit"));
             }
             put("unit", unit.into());
         }
@@ -357,7 +363,7 @@ impl<'a> Description<'a> {
         }
         if let Some(set) = words.get("option of") {
             if self.library.tables["options"].get(set).is_none() {
-                return Err(format!("{set} is no set of options"));
+                return Err(format!("{set} is not a set of options"));
             }
             put("options", set.into());
         }
@@ -382,7 +388,8 @@ impl<'a> Description<'a> {
         Ok(())
     }
 
-    /// What a comment says of a parameter, there or where it refers to.
+    /// Returns the words about a parameter, from the comment or the function that it
+    /// refers to.
     fn parameter_words(&self, item: &Declared, name: &str, known: &[&'static str]) -> Result<Option<Words>> {
         let mut found = None;
         for tag in item.doc.tags("param") {
@@ -402,10 +409,10 @@ impl<'a> Description<'a> {
         let there = of(&other.name, self.parameter_words(other, name, known))?;
         there
             .map(Some)
-            .ok_or_else(|| format!("has `{name}` as {}, which says nothing of it", other.name))
+            .ok_or_else(|| format!("has `{name}` as {}, which does not describe it", other.name))
     }
 
-    /// Whether every `@param` is about a parameter.
+    /// Checks that every `@param` is about a parameter.
     fn check_parameters(&self, item: &Declared, function: &Function) -> Result<()> {
         for tag in item.doc.tags("param") {
             for name in parameter_names(tag).0 {
@@ -425,15 +432,15 @@ impl<'a> Description<'a> {
             .words("runs", &["at release", "concurrently", "in call"])?
             .ok_or("has no @runs")?;
         let calls = ["any", "any without token", "getters"];
-        let said = item.doc.words("calls", &calls)?.ok_or("has no @calls")?;
+        let stated = item.doc.words("calls", &calls)?.ok_or("has no @calls")?;
         let calls = calls
             .into_iter()
-            .find(|word| said.has(word))
+            .find(|word| stated.has(word))
             .ok_or("@calls says nothing")?;
         let mut parameters = Vec::new();
         for one in &function.parameters {
-            let mut told = self.kind(one);
-            if one.c_type.pointers > 0 && told["kind"] != "user_data" {
+            let mut description = self.kind(one);
+            if one.c_type.pointers > 0 && description["kind"] != "user_data" {
                 let words = self
                     .parameter_words(item, &one.name, &["borrowed", "owned", "size *"])?
                     .ok_or_else(|| format!("has no @param for `{}`", one.name))?;
@@ -447,11 +454,11 @@ impl<'a> Description<'a> {
                         ));
                     }
                 };
-                told.insert("ownership".to_owned(), ownership);
-                self.size(&words, "size", &function.parameters, &mut told)?;
-                self.value(&words, &mut told)?;
+                description.insert("ownership".to_owned(), ownership);
+                self.size(&words, "size", &function.parameters, &mut description)?;
+                self.value(&words, &mut description)?;
             }
-            parameters.push(told);
+            parameters.push(description);
         }
         let mut returns = self.kind(&unnamed(&function.returns));
         if returns["kind"] != "void" {
@@ -459,7 +466,7 @@ impl<'a> Description<'a> {
                 .doc
                 .words("return", &["nonzero *"])?
                 .ok_or("has no @return")?;
-            let status = words.get("nonzero").ok_or("does not say what its result means")?;
+            let status = words.get("nonzero").ok_or("does not describe its result")?;
             returns.insert("nonzero".to_owned(), self.named_status(status)?.into());
             self.value(&words, &mut returns)?;
         }
@@ -495,7 +502,7 @@ impl<'a> Description<'a> {
             (true, true) => "operation".into(),
             (true, false) => "thread".into(),
         };
-        let mut told = json!({
+        let mut description = json!({
             "fallible": fallible,
             "error": error,
             "blocks": blocks,
@@ -510,14 +517,14 @@ impl<'a> Description<'a> {
                 .declared
                 .iter()
                 .filter(|one| statuses.contains(one.name.as_str()));
-            told["statuses"] = names.map(|one| one.name.clone()).collect::<Vec<_>>().into();
+            description["statuses"] = names.map(|one| one.name.clone()).collect::<Vec<_>>().into();
             if let Some(errors) = item.doc.tag("errors")? {
-                told["errors"] = errors.into();
+                description["errors"] = errors.into();
             }
         } else if item.doc.tag("errors")?.is_some() {
             return Err("has @errors, but cannot fail".to_owned());
         }
-        Ok(told)
+        Ok(description)
     }
 
     fn blocks(&self, item: &Declared) -> Result<&'static str> {
@@ -535,17 +542,17 @@ impl<'a> Description<'a> {
         place: usize,
         one: &Parameter,
     ) -> Result<Object> {
-        let mut told = self.kind(one);
-        let kind = told["kind"].as_str().unwrap_or_default().to_owned();
+        let mut description = self.kind(one);
+        let kind = description["kind"].as_str().unwrap_or_default().to_owned();
         let is_pointer = one.c_type.pointers > 0 || kind == "callback";
         let fallible = is_fallible(item, function);
-        let said = self.parameter_words(item, &one.name, PARAMETER)?;
+        let stated = self.parameter_words(item, &one.name, PARAMETER)?;
         let implied = matches!(one.name.as_str(), "user_data" | "destroy")
             || place > 0 && one.c_type.is("dbss_operation", 1);
-        if fallible && is_pointer && said.is_none() && !implied {
+        if fallible && is_pointer && stated.is_none() && !implied {
             return Err(format!("has no @param for `{}`", one.name));
         }
-        let words = said.unwrap_or_default();
+        let words = stated.unwrap_or_default();
         let room = words.has("room");
         let is_out = one.name.starts_with("out_") || room;
         let direction = match (is_out, fallible || kind != "struct") {
@@ -553,12 +560,15 @@ impl<'a> Description<'a> {
             (false, false) => "inout",
             (false, true) => "in",
         };
-        told.insert("direction".to_owned(), direction.into());
+        description.insert("direction".to_owned(), direction.into());
         let marks = (words.has("required"), words.has("optional"));
         let nullability = match marks {
             _ if !is_pointer || !fallible => {
                 if marks != (false, false) {
-                    return Err(format!("@param {}: no word on NULL belongs there", one.name));
+                    return Err(format!(
+                        "@param {}: has a word on NULL, but is not a pointer of a function that can fail",
+                        one.name
+                    ));
                 }
                 is_pointer.then_some("ignored")
             }
@@ -568,33 +578,36 @@ impl<'a> Description<'a> {
             _ => return Err(format!("@param {}: is it required or optional?", one.name)),
         };
         if let Some(nullability) = nullability {
-            told.insert("nullability".to_owned(), nullability.into());
+            description.insert("nullability".to_owned(), nullability.into());
         }
         if kind == "string" {
-            told.insert("encoding".to_owned(), encoding(&words).into());
+            description.insert("encoding".to_owned(), encoding(&words).into());
         }
         if is_out {
-            told.insert("set_on_failure".to_owned(), words.has("set on failure").into());
+            description.insert("set_on_failure".to_owned(), words.has("set on failure").into());
             if matches!(kind.as_str(), "handle" | "struct") {
                 let owned = json!({ "kind": "owned", "free": self.free(&one.c_type.base)? });
-                told.insert("ownership".to_owned(), owned);
+                description.insert("ownership".to_owned(), owned);
             }
         }
         for word in ["room", "size"] {
-            self.size(&words, word, &function.parameters, &mut told)?;
+            self.size(&words, word, &function.parameters, &mut description)?;
         }
-        of(&format!("@param {}", one.name), self.value(&words, &mut told))?;
-        Ok(told)
+        of(
+            &format!("@param {}", one.name),
+            self.value(&words, &mut description),
+        )?;
+        Ok(description)
     }
 
     fn result(&self, item: &Declared, function: &Function) -> Result<Object> {
-        let mut told = self.kind(&unnamed(&function.returns));
+        let mut description = self.kind(&unnamed(&function.returns));
         let fallible = is_fallible(item, function);
-        if fallible || told["kind"] == "void" {
+        if fallible || description["kind"] == "void" {
             if !fallible && item.doc.tag("return")?.is_some() {
                 return Err("has @return, but returns nothing".to_owned());
             }
-            return Ok(told);
+            return Ok(description);
         }
         let words = item.doc.words("return", RESULT)?.ok_or("has no @return")?;
         let is_pointer = function.returns.pointers > 0;
@@ -603,39 +616,39 @@ impl<'a> Description<'a> {
                 Some("\"\"") => "".into(),
                 Some(number) => number
                     .parse::<i64>()
-                    .map_err(|_| format!("{number} is no number"))?
+                    .map_err(|_| format!("{number} is not a number"))?
                     .into(),
                 None if is_pointer => Value::Null,
                 None => 0.into(),
             };
-            told.insert("for_null".to_owned(), for_null);
+            description.insert("for_null".to_owned(), for_null);
         }
         if is_pointer {
-            told.insert("nullable".to_owned(), words.has("nullable").into());
-            told.insert("ownership".to_owned(), self.ownership(function, &words)?);
-            if told["kind"] == "string" {
-                told.insert("encoding".to_owned(), encoding(&words).into());
+            description.insert("nullable".to_owned(), words.has("nullable").into());
+            description.insert("ownership".to_owned(), self.ownership(function, &words)?);
+            if description["kind"] == "string" {
+                description.insert("encoding".to_owned(), encoding(&words).into());
             }
         }
-        of("@return", self.value(&words, &mut told))?;
-        Ok(told)
+        of("@return", self.value(&words, &mut description))?;
+        Ok(description)
     }
 
     fn ownership(&self, function: &Function, words: &Words) -> Result<Value> {
         let kinds = RESULT
             .iter()
             .filter(|word| ["static", "owned"].contains(word) || word.starts_with("borrowed"));
-        let said: Vec<&str> = kinds.copied().filter(|word| words.has(word)).collect();
-        let [said] = said[..] else {
+        let stated: Vec<&str> = kinds.copied().filter(|word| words.has(word)).collect();
+        let [stated] = stated[..] else {
             return Err("@return: is it static, owned or borrowed?".to_owned());
         };
-        if said == "static" {
-            return Ok(json!({ "kind": said }));
+        if stated == "static" {
+            return Ok(json!({ "kind": stated }));
         }
-        if said == "owned" {
-            return Ok(json!({ "kind": said, "free": self.free(&function.returns.base)? }));
+        if stated == "owned" {
+            return Ok(json!({ "kind": stated, "free": self.free(&function.returns.base)? }));
         }
-        if said == "borrowed until next error" {
+        if stated == "borrowed until next error" {
             return Ok(json!({
                 "kind": "borrowed", "from": null, "until": ["next_call_on_thread", "dbss_error_take"],
             }));
@@ -647,8 +660,8 @@ impl<'a> Description<'a> {
         let free = self
             .free(&lender.c_type.base)?
             .unwrap_or_else(|| "return".to_owned());
-        let until = match said {
-            // The one that a callback is given ends with that.
+        let until = match stated {
+            // A handle that a callback receives is valid until the callback returns.
             "borrowed" if self.is_lent(&lender.c_type.base) && free != "return" => json!(["return", free]),
             "borrowed" => json!([free]),
             _ => json!(["next_call_on_handle", "dbss_operation_reset", free]),
@@ -656,7 +669,7 @@ impl<'a> Description<'a> {
         Ok(json!({ "kind": "borrowed", "from": lender.name, "until": until }))
     }
 
-    /// Whether callbacks are given handles of this type for as long as they run.
+    /// Whether callbacks receive handles of this type that are only valid while they run.
     fn is_lent(&self, handle: &str) -> bool {
         self.declared.iter().any(|one| match &one.kind {
             Kind::Callback(function) => function
@@ -667,7 +680,7 @@ impl<'a> Description<'a> {
         })
     }
 
-    /// The constant of a status without its DBSS_ERR_.
+    /// Finds the constant of a status by its name without DBSS_ERR_.
     fn named_status(&self, name: &str) -> Result<&'a str> {
         let found = self.find(&format!("DBSS_ERR_{name}"));
         found
@@ -675,19 +688,25 @@ impl<'a> Description<'a> {
             .ok_or_else(|| format!("there is no status {name}"))
     }
 
-    /// How a function may end, but for DBSS_OK.
+    /// Returns the statuses of a function, except DBSS_OK.
     fn statuses(&self, item: &Declared, function: &Function) -> Result<BTreeSet<&'a str>> {
         let mut found = BTreeSet::new();
         let mut names = vec!["INTERNAL", "OUT_OF_MEMORY"];
         for (i, one) in function.parameters.iter().enumerate() {
-            let told = self.parameter(item, function, i, one)?;
-            if told.get("nullability").is_some_and(|said| said == "required") {
+            let description = self.parameter(item, function, i, one)?;
+            if description
+                .get("nullability")
+                .is_some_and(|stated| stated == "required")
+            {
                 names.push("NULL_ARGUMENT");
             }
-            if told.get("encoding").is_some_and(|said| said == "utf-8") {
+            if description
+                .get("encoding")
+                .is_some_and(|stated| stated == "utf-8")
+            {
                 names.push("INVALID_UTF8");
             }
-            if let Some(set) = told.get("options").and_then(Value::as_str) {
+            if let Some(set) = description.get("options").and_then(Value::as_str) {
                 names.push("UNKNOWN_KEY");
                 let options = self.library.tables["options"][set]
                     .as_array()
@@ -759,7 +778,7 @@ fn has_operation(function: &Function) -> bool {
     others.into_iter().any(|one| one.c_type.is("dbss_operation", 1))
 }
 
-/// The names that a `@param` begins with, and the rest.
+/// Splits a `@param` into the names at its beginning and the rest.
 fn parameter_names(tag: &str) -> (Vec<&str>, &str) {
     let mut names = Vec::new();
     let mut rest = tag;
@@ -784,7 +803,8 @@ fn without_brackets(text: &str) -> String {
     text.trim_end_matches('.').chars().filter(outside).collect()
 }
 
-/// Which parameters are one callback: the function, its data and the end of that.
+/// Groups the parameters of each callback: the function, its data and its destroy
+/// function.
 fn callback_groups(parameters: &[Object]) -> Result<Vec<Value>> {
     let mut groups = Vec::new();
     for (i, one) in parameters.iter().enumerate() {

@@ -1,10 +1,10 @@
-//! What the Rust sources of the ABI declare.
+//! Parses the declarations of the ABI from its Rust sources.
 
 use syn::{Attribute, Expr, FnArg, Item, Lit, Meta, Pat, PointerMutability, ReturnType, Signature, Type};
 
 use super::tags::Doc;
 
-/// A type, as C spells it.
+/// A C type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CType {
     /// The type behind all pointers, such as `char` or `dbss_context`.
@@ -37,7 +37,7 @@ pub enum Kind {
     Function(Function),
 }
 
-/// One name of the ABI.
+/// One declaration of the ABI.
 #[derive(Clone)]
 pub struct Declared {
     pub name: String,
@@ -85,11 +85,11 @@ impl CType {
                     "i64" => "int64_t",
                     "usize" => "size_t",
                     name if name.starts_with("dbss_") => name,
-                    _ => return Err(format!("has a type that is none of the ABI's: {name}")),
+                    _ => return Err(format!("has a type that is not part of the ABI: {name}")),
                 };
                 Ok(CType::plain(base))
             }
-            _ => Err("has a type that is none of the ABI's".to_owned()),
+            _ => Err("has a type that is not part of the ABI".to_owned()),
         }
     }
 }
@@ -104,7 +104,7 @@ impl std::fmt::Display for CType {
     }
 }
 
-/// What one source file declares.
+/// Parses the declarations of one source file.
 pub fn read(section: &'static str, source: &str) -> Result<Vec<Declared>, String> {
     let file = syn::parse_file(source).map_err(|e| e.to_string())?;
     let mut found = Vec::new();
@@ -128,7 +128,7 @@ pub fn read(section: &'static str, source: &str) -> Result<Vec<Declared>, String
 
 type Named<'a> = (String, &'a [Attribute], Kind);
 
-/// One item of the ABI; none for what is Rust's alone.
+/// Parses one item of the ABI. None for items that are not part of it.
 fn declared(item: &Item) -> Result<Option<Named<'_>>, String> {
     let found = match item {
         Item::Const(one) => (
@@ -185,13 +185,13 @@ fn number(value: &Expr) -> Result<i64, String> {
     match value {
         Expr::Lit(one) => match &one.lit {
             Lit::Int(number) => number.base10_parse().map_err(|e| e.to_string()),
-            _ => Err("is no number".to_owned()),
+            _ => Err("is not a number".to_owned()),
         },
-        _ => Err("is no literal".to_owned()),
+        _ => Err("is not a literal".to_owned()),
     }
 }
 
-/// The function in `Option<unsafe extern "C-unwind" fn(...)>`.
+/// Returns the function type in `Option<unsafe extern "C-unwind" fn(...)>`.
 fn callback(rust: &Type) -> Option<&syn::TypeFnPtr> {
     let Type::Path(path) = rust else { return None };
     let syn::PathArguments::AngleBracketed(arguments) = &path.path.segments.last()?.arguments else {
@@ -219,7 +219,7 @@ fn parameter(name: Option<String>, rust: &Type) -> Result<Parameter, String> {
 }
 
 fn function(signature: &Signature) -> Result<Function, String> {
-    let taken = |one: &FnArg| match one {
+    let convert = |one: &FnArg| match one {
         FnArg::Typed(one) => {
             let name = match &*one.pat {
                 Pat::Ident(name) => Some(name.ident.to_string()),
@@ -231,15 +231,16 @@ fn function(signature: &Signature) -> Result<Function, String> {
     };
     Ok(Function {
         returns: returned(&signature.output)?,
-        parameters: signature.inputs.iter().map(taken).collect::<Result<_, _>>()?,
+        parameters: signature.inputs.iter().map(convert).collect::<Result<_, _>>()?,
     })
 }
 
 fn bare_function(bare: &syn::TypeFnPtr) -> Result<Function, String> {
-    let taken = |one: &syn::NamedArg| parameter(one.name.as_ref().map(|(name, _)| name.to_string()), &one.ty);
+    let convert =
+        |one: &syn::NamedArg| parameter(one.name.as_ref().map(|(name, _)| name.to_string()), &one.ty);
     Ok(Function {
         returns: returned(&bare.output)?,
-        parameters: bare.inputs.iter().map(taken).collect::<Result<_, _>>()?,
+        parameters: bare.inputs.iter().map(convert).collect::<Result<_, _>>()?,
     })
 }
 

@@ -1,4 +1,4 @@
-//! The tags of a doc comment; tests/abi/README.md explains them.
+//! Parses the tags of a doc comment. tests/abi/README.md documents them.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 #[derive(Clone, Default)]
 pub struct Doc {
     pub prose: String,
-    /// The whole comment as it stands.
+    /// The lines of the whole comment.
     pub lines: Vec<String>,
     tags: Vec<(String, String)>,
 }
 
-/// What a tag says: words with what follows them, then prose.
+/// The content of a tag: words with their arguments, then prose.
 #[derive(Clone, Debug, Default)]
 pub struct Words {
     words: BTreeMap<&'static str, String>,
@@ -19,7 +19,7 @@ pub struct Words {
 }
 
 impl Doc {
-    /// Reads a comment, line by line as it stands.
+    /// Parses the lines of a comment.
     pub fn new(lines: &[String]) -> Doc {
         let mut doc = Doc::default();
         let mut in_tag = false;
@@ -43,7 +43,7 @@ impl Doc {
         doc
     }
 
-    /// Puts others in place of the lines for which there are some.
+    /// Replaces the lines for which `others` returns replacements.
     pub fn replace(&mut self, others: impl Fn(&str) -> Option<Vec<String>>) {
         let replaced = |line: &str| others(line).unwrap_or_else(|| vec![line.to_owned()]);
         self.lines = self.lines.iter().flat_map(|line| replaced(line)).collect();
@@ -55,7 +55,7 @@ impl Doc {
             .join("\n");
     }
 
-    /// The first sentence.
+    /// Returns the first sentence.
     pub fn summary(&self) -> String {
         let paragraph = self
             .prose
@@ -69,13 +69,13 @@ impl Doc {
         }
     }
 
-    /// The texts of the tags of a name.
+    /// Returns the texts of all tags with a name.
     pub fn tags(&self, name: &str) -> Vec<&str> {
         let of_name = self.tags.iter().filter(|(tag, _)| tag == name);
         of_name.map(|(_, text)| text.as_str()).collect()
     }
 
-    /// The text of the only tag of a name.
+    /// Returns the text of the only tag with a name.
     pub fn tag(&self, name: &str) -> Result<Option<&str>, String> {
         match self.tags(name)[..] {
             [] => Ok(None),
@@ -84,28 +84,32 @@ impl Doc {
         }
     }
 
-    /// The words of the only tag of a name.
+    /// Returns the words of the only tag with a name.
     pub fn words(&self, name: &str, known: &[&'static str]) -> Result<Option<Words>, String> {
         let text = self.tag(name)?;
         text.map(|text| Words::new(text, known).map_err(|e| format!("@{name}: {e}")))
             .transpose()
     }
 
-    /// Whether all tags have one of these names.
+    /// Checks that all tags have one of these names.
     pub fn only(&self, names: &[&str]) -> Result<(), String> {
         match self.tags.iter().find(|(tag, _)| !names.contains(&tag.as_str())) {
-            Some((tag, _)) => Err(format!("has a tag that is not known here: @{tag}")),
+            Some((tag, _)) => Err(format!("has an unknown tag: @{tag}")),
             None => Ok(()),
         }
     }
 }
 
 impl Words {
-    /// Reads the text of a tag; a word in `known` that ends in " *" has more after it.
+    /// Parses the text of a tag. A word in `known` that ends with " *" has an argument.
     pub fn new(text: &str, known: &[&'static str]) -> Result<Words, String> {
         let (head, prose) = match text.split_once(". ") {
             Some((head, prose)) => (head, prose.trim()),
-            None => (text.strip_suffix('.').ok_or("no full stop ends its words")?, ""),
+            None => (
+                text.strip_suffix('.')
+                    .ok_or("its words do not end with a full stop")?,
+                "",
+            ),
         };
         let mut words = BTreeMap::new();
         for word in head.split(',').map(str::trim).filter(|word| !word.is_empty()) {
@@ -115,7 +119,7 @@ impl Words {
                     None => (word == *known).then_some((*known, "")),
                     Some(key) => word.strip_prefix(key).map(|rest| (key.trim_end(), rest)),
                 })
-                .ok_or_else(|| format!("`{word}` is none of its words"))?;
+                .ok_or_else(|| format!("`{word}` is not one of its words"))?;
             if words.insert(key, argument.trim().to_owned()).is_some() {
                 return Err(format!("has `{key}` twice"));
             }
@@ -124,7 +128,7 @@ impl Words {
         Ok(Words { words, prose })
     }
 
-    /// What follows a word; none where the word is not there.
+    /// Returns the argument of a word. None if the word is missing.
     pub fn get(&self, word: &str) -> Option<&str> {
         self.words.get(word).map(String::as_str)
     }
