@@ -91,27 +91,7 @@
 //! Python, Go and Java. Comments in the code name the call for each fact; if the two
 //! disagree, the library accepts both forms.
 
-// The layout of the sources, in the order in which a call uses them:
-//
-// | folder | contents |
-// | --- | --- |
-// | `client` | the client: checked arguments, configuration, the calls of the service; `client/api` is the public API |
-// | `credentials` | credentials, their sources, and request signatures |
-// | `http` | HTTP: connections, TLS, timeouts, the service's error bodies |
-// | `sink` | the destinations of a report's bytes |
-// | `operation` | the control of one call: options, progress, cancellation, results |
-// | `error` | the error type that all folders share |
-// | `log` | the records of the log |
-// | `memory` | checked allocation |
-// | `fork` | values that each process has separately |
-// | `host` | callbacks, which run only on the host's threads |
-// | `sys` | system calls that std does not offer |
-// | `tables` | the tables of statuses, options, features, counts and fields |
-// | `text` | makes texts from elsewhere safe to show |
-// | `thread` | initialises thread-local data |
-// | `internal` | what the C ABI needs beyond the public API |
-//
-// Only `sys` and the C ABI, the package `libdbss` (`src/ffi`), contain `unsafe` code.
+// docs/architecture.md describes the layout of the sources.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
