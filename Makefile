@@ -102,7 +102,7 @@ fuzz: ## fuzz targets, FUZZ_SECONDS each; FUZZ_TARGET=name for one (tests/fuzz)
 fuzz-short: FUZZ_SECONDS = 15
 fuzz-short: fuzz ## the same for 15 seconds each
 
-soak: lib programs mock venv ## a million calls, a hundred thousand contexts and failures of each kind; each allocation fails once
+soak: lib programs mock venv ## a million calls, a hundred thousand contexts and failures of each kind; failed allocations
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	DBSS_TEST_SOAK=1000 DBSS_TEST_EACH_ALLOCATION=1 $(VENV)/bin/python -m pytest -s -o faulthandler_timeout=0 tests/python/test_soak.py tests/python/test_c_scarcity.py -k "many_calls or each_failed_allocation"
 

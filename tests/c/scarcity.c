@@ -530,13 +530,14 @@ static void each_failed_allocation_is_handled(void)
     for (i = 0; i < 2; i++) {
         set_up_at(schemes[i], address_of(schemes[i]), 5);
         for (j = 0; j < sizeof calls / sizeof *calls; j++) {
-            struct failing_call failing = {calls[j].call, all ? 1 : calls[j].step, at};
+            long step = all ? (calls[j].step + 15) / 16 : calls[j].step;
+            struct failing_call failing = {calls[j].call, step, at};
             int code = wait_for_long_child(start_child(fail_each_allocation, &failing));
             if (code != 0)
                 fail_check("%s, %s, allocation %ld: %s %d", calls[j].what, schemes[i], *at,
                            code < 0 ? "signal" : "exit", abs(code));
             else if (all)
-                printf("%s, %s: %ld allocations\n", calls[j].what, schemes[i], *at);
+                printf("%s, %s: %ld allocations, every %ld.\n", calls[j].what, schemes[i], *at, step);
         }
         tear_down();
     }
