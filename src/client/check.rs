@@ -36,7 +36,7 @@ impl ClientInner {
     /// Finds the credentials in the same way as a call.
     pub(super) fn find_credentials(&self, active: Option<ActiveOperation>) -> Result<Identity, Error> {
         self.run(active, "credentials".into(), |active| {
-            self.run_request(&active, |call| {
+            self.with_call(&active, |call| {
                 let (source, credentials) = self.credentials(call)?;
                 let project = self.project.configured().map(str::to_owned);
                 Ok(Identity {
@@ -55,7 +55,7 @@ impl ClientInner {
     pub(super) fn check(&self, project: Option<&str>, active: Option<ActiveOperation>) -> Result<(), Error> {
         check_project(project)?;
         self.run(active, "check".into(), |active| {
-            self.run_request(&active, |call| {
+            self.with_call(&active, |call| {
                 let project = self.project(call, project)?;
                 self.fetch(
                     call,

@@ -6,13 +6,13 @@ mod check;
 mod config;
 mod document;
 mod download;
-mod executor;
 mod failover;
 mod fetch;
 mod inner;
 mod mirror;
 mod project;
 mod reports;
+mod run;
 mod time;
 mod value;
 

@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 
 use super::{secret, signature};
 use crate::error::{Error, Status};
+use crate::http::SDK_DATE;
 use crate::tables::MAX_KEY_LENGTH;
 
-const SDK_DATE: HeaderName = HeaderName::from_static("x-sdk-date");
 const PROJECT_ID: HeaderName = HeaderName::from_static("x-project-id");
 const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-security-token");
 

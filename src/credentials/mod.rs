@@ -265,7 +265,7 @@ pub(crate) fn initial_credentials(
 }
 
 /// Makes an attempt. If the service rejects the credentials and the provider has others,
-/// makes a second attempt with those. Rejected credentials are never sent again.
+/// makes a second attempt with those.
 pub(crate) fn with_credential_retry<T>(
     provider: &dyn CredentialsProvider,
     context: &RequestContext<'_>,
@@ -288,7 +288,8 @@ pub(crate) fn with_credential_retry<T>(
     }
 }
 
-/// Returns a name with its middle replaced by asterisks.
+/// Returns a name that is safe to show: its first and last four characters, or only `***`
+/// if it is short or not ASCII.
 pub(crate) fn masked(name: &str) -> String {
     let shown = if name.len() >= 12 && name.is_ascii() { 4 } else { 0 };
     format!("{}***{}", &name[..shown], &name[name.len() - shown..])

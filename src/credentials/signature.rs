@@ -13,8 +13,9 @@ use crate::http::ENCODE_SET;
 
 const ALGORITHM: &str = "SDK-HMAC-SHA256";
 
-/// Returns the value of `Authorization` for a request. All the headers are signed. `date`
-/// is the value of X-Sdk-Date, which is one of them.
+/// Returns the value of `Authorization` for a request. It signs all of `headers`,
+/// which the caller chooses (see access_key.rs). `date` is the value of X-Sdk-Date, which
+/// is one of them.
 pub(super) fn authorization(
     key_id: &str,
     secret: &[u8],

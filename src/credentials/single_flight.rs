@@ -107,7 +107,7 @@ impl<T> SingleFlight<T> {
                     Some(in_flight) => (Arc::clone(in_flight), false),
                     None => {
                         let done = Wake::new()
-                            .map_err(|e| Error::os(Status::Resource, "cannot wait for credentials", &e))?;
+                            .map_err(|e| Error::os(Status::Resource, "cannot wait for another thread", &e))?;
                         let result = Mutex::new(None);
                         let in_flight = Arc::new(InFlight { done, result });
                         *slot = Some(Arc::clone(&in_flight));
@@ -202,7 +202,7 @@ impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         self.finish(Err(Error::new(
             Status::NoToken,
-            "the request for a token was dropped without a result",
+            "the request was dropped without a result",
         )));
     }
 }

@@ -35,7 +35,7 @@ const MAX_REUSED_BUFFER: usize = 32 * 1024;
 const SHARDS: usize = 16;
 
 /// The header that contains the time of a signature.
-const SIGNED_DATE: HeaderName = HeaderName::from_static("x-sdk-date");
+pub(crate) const SDK_DATE: HeaderName = HeaderName::from_static("x-sdk-date");
 
 /// The HTTP client of a context. Any number of threads may use it.
 #[derive(Debug)]
@@ -253,7 +253,8 @@ impl Http {
         }
     }
 
-    /// Closes idle connections and other idle descriptors.
+    /// Closes idle connections and other idle descriptors: a new agent takes over, and the
+    /// old one closes its connections when the calls that use it have ended.
     pub(crate) fn release_idle(&self) {
         let Ok(state) = self.state() else { return };
         let agent = state.agent.load();
@@ -261,7 +262,7 @@ impl Http {
             .as_ref()
             .and_then(|_| ProcessState::new(&self.settings).ok())
         {
-            // Do nothing if it was closed meanwhile.
+            // Has no effect if the client was closed meanwhile.
             state.agent.compare_and_swap(&agent, new.agent.load_full());
         }
         state.drop_idle();
@@ -337,10 +338,10 @@ impl Http {
         let origin = redirect::origin(&request.url);
         let mut signed = request.at(request.url.clone());
         sign(&mut signed)?;
-        let secrets = Secrets::of(signed.headers(), request.secrets, &state.last_token);
+        let mut secrets = Secrets::of(signed.headers(), request.secrets, &state.last_token);
         let mut redirects = 0;
         let mut at_origin = true;
-        let (response, not_followed) = loop {
+        let (response, redirect_failure) = loop {
             let response = self.try_send(&agent, call, &signed, request.idempotent, &secrets)?;
             if !response.status().is_redirection() {
                 break (response, "");
@@ -372,14 +373,16 @@ impl Http {
             at_origin = redirect::origin(signed.uri()) == origin;
             if at_origin {
                 sign(&mut signed)?;
+                // A signature is another one each time.
+                secrets.add(signed.headers());
             }
         };
         let https = signed.uri().scheme() == Some(&Scheme::HTTPS);
         let allow_close_delimited = https || self.settings.allow_close_delimited;
         Ok(Response::new(call, response, allow_close_delimited, secrets)?
             .with_same_origin(at_origin)
-            .with_signed_date(signed.headers().contains_key(SIGNED_DATE))
-            .with_redirect_failure(not_followed))
+            .with_signed_date(signed.headers().contains_key(SDK_DATE))
+            .with_redirect_failure(redirect_failure))
     }
 
     fn try_send(

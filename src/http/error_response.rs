@@ -93,7 +93,9 @@ impl Response {
             message += advice;
         }
         if let Some(difference) = clock {
-            message += &format!("; {difference}, and signatures are good for 15 minutes: set it");
+            message += &format!(
+                "; {difference}, and signatures are valid for 15 minutes; correct this machine's clock"
+            );
         }
         if let Some(id) = &text.request_id {
             message += &format!("; request id {id}");

@@ -25,7 +25,7 @@ mod service_error;
 mod tls;
 
 pub(crate) use call::{Call, Limits};
-pub(crate) use client::{Http, Setup};
+pub(crate) use client::{Http, SDK_DATE, Setup};
 pub(crate) use content::{content_range, safe_name, shorten_filename, strong_etag, unsatisfied_range};
 pub(crate) use endpoint::{ENCODE_SET, Endpoint};
 pub(crate) use error_response::ErrorContext;

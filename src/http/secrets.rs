@@ -98,6 +98,15 @@ impl Secrets {
         }
     }
 
+    /// Adds the secrets of another request of the same call.
+    pub(crate) fn add(&mut self, headers: &HeaderMap) {
+        let sensitive = headers
+            .iter()
+            .filter(|(name, value)| value.is_sensitive() && *name == AUTHORIZATION);
+        self.headers.extend(sensitive.map(|(_, value)| value.clone()));
+        self.filter = OnceLock::new();
+    }
+
     fn each(&self) -> impl Iterator<Item = &[u8]> {
         let token = self.token.iter().map(|token| token.value.as_bytes());
         token.chain(self.each_other())
@@ -506,6 +515,20 @@ mod tests {
         assert_eq!(redact("another-secretMIIabc+/=token"), "******");
         assert_eq!(redact("not-a-secret é"), "not-a-secret é");
         assert_eq!(redact("wrong: pässwörd one, pässwörd"), "wrong: ***, ***");
+    }
+
+    #[test]
+    fn signature_of_a_later_request_is_redacted() {
+        let signed = |signature| {
+            let mut value = HeaderValue::from_static(signature);
+            value.set_sensitive(true);
+            HeaderMap::from_iter([(AUTHORIZATION, value)])
+        };
+        let mut secrets = Secrets::of(&signed("Signature=0123456789"), &[], &LastToken::default());
+        let text = "bad Signature=0123456789 and Signature=abcdefghij";
+        assert_eq!(secrets.redact(text.to_owned()), "bad *** and Signature=abcdefghij");
+        secrets.add(&signed("Signature=abcdefghij"));
+        assert_eq!(secrets.redact(text.to_owned()), "bad *** and ***");
     }
 
     #[test]

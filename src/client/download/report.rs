@@ -5,7 +5,7 @@ use ::http::{StatusCode, Uri};
 
 use crate::client::arguments::{PROJECT_OR_INSTANCE_ID, REPORT_ID, check_id, check_project};
 use crate::client::download::format::Format;
-use crate::client::executor::Subject;
+use crate::client::run::Subject;
 use crate::error::Error;
 use crate::http::{Endpoint, ErrorContext, Response, ServiceError};
 

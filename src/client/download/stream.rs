@@ -93,7 +93,9 @@ impl ReportStream {
         };
         let outcome = self.check_open().and_then(|()| {
             let active = reader.transfer.as_ref().map(Transfer::active);
-            let _signals = active.map(|active| self.client.signals(active)).transpose()?;
+            let _signals = active
+                .map(|active| self.client.handle_signals(active))
+                .transpose()?;
             read(&mut reader)
         });
         self.call.operation().finish(self.number, outcome.as_ref().err());

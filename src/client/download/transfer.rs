@@ -20,7 +20,7 @@ use crate::operation::{ActiveOperation, Description, Operation};
 use crate::sink::Info;
 
 /// An attempt that received this many bytes resets the count of attempts.
-const PROGRESS: u64 = 1024 * 1024;
+const MIN_PROGRESS: u64 = 1024 * 1024;
 
 /// The maximum number of parts in a row without such progress, if the total length is not
 /// known.
@@ -50,9 +50,10 @@ pub(crate) struct Transfer {
     /// Bytes that were read to determine the format, and how many of them the reader has.
     head: Vec<u8>,
     head_taken: usize,
-    ended: bool,
+    /// Whether the response was read to its end. `head` may still have bytes for the reader.
+    body_received: bool,
     /// Whether the reader has bytes of this body.
-    handed_out: bool,
+    reader_has_bytes: bool,
     /// Whether the reader has bytes of an abandoned body, and must be told to restart
     /// before it gets others.
     needs_restart: bool,
@@ -61,8 +62,9 @@ pub(crate) struct Transfer {
     total: Option<u64>,
     /// The end of the part that is being read. None for a whole body.
     part_end: Option<u64>,
-    /// The number of parts since the last progress, and its offset.
+    /// The number of parts since the last progress.
     parts: u32,
+    /// The offset at that progress.
     parts_from: u64,
     /// The strong entity tag, if the server sent one.
     validator: Option<String>,
@@ -99,8 +101,8 @@ impl Transfer {
             response: None,
             head: Vec::new(),
             head_taken: 0,
-            ended: false,
-            handed_out: false,
+            body_received: false,
+            reader_has_bytes: false,
             needs_restart: false,
             offset: 0,
             total: None,
@@ -116,11 +118,11 @@ impl Transfer {
             date: None,
         };
         transfer.operation().tick()?;
-        transfer.begin_call().map_err(|e| transfer.with_context(e))?;
+        transfer.first_attempt().map_err(|e| transfer.with_context(e))?;
         Ok(transfer)
     }
 
-    fn begin_call(&mut self) -> Result<(), Error> {
+    fn first_attempt(&mut self) -> Result<(), Error> {
         self.project = self.client.project(&self.call, self.request.project())?;
         self.attempt().or_else(|e| self.recover(e))
     }
@@ -198,17 +200,17 @@ impl Transfer {
                 let n = buffered.len().min(buf.len());
                 buf[..n].copy_from_slice(&buffered[..n]);
                 self.head_taken += n;
-                self.handed_out = true;
+                self.reader_has_bytes = true;
                 return Ok(Step::Bytes(n));
             }
-            if self.ended {
+            if self.body_received {
                 return Ok(Step::End);
             }
             let outcome = match self.read_response(buf) {
                 // A part has ended, and the total length is not known.
                 Ok(0) if self.total.is_none() && self.part_end.is_some() => self.next_part(),
                 Ok(0) => {
-                    self.ended = true;
+                    self.body_received = true;
                     Ok(())
                 }
                 Ok(n) => return Ok(Step::Bytes(n)),
@@ -224,7 +226,7 @@ impl Transfer {
     }
 
     fn next_part(&mut self) -> Result<(), Error> {
-        if self.offset >= self.parts_from.saturating_add(PROGRESS) {
+        if self.offset >= self.parts_from.saturating_add(MIN_PROGRESS) {
             (self.parts, self.parts_from) = (0, self.offset);
         }
         self.parts += 1;
@@ -287,11 +289,11 @@ impl Transfer {
             self.response = None;
             // Only bytes that no earlier attempt reached are progress. Otherwise a body
             // that restarts each time would be retried for ever.
-            if self.offset >= self.furthest.saturating_add(PROGRESS) {
+            if self.offset >= self.furthest.saturating_add(MIN_PROGRESS) {
                 self.retry.reset();
             }
             self.furthest = self.furthest.max(self.offset);
-            let possible = !self.handed_out || self.validator.is_some() || self.can_restart;
+            let possible = !self.reader_has_bytes || self.validator.is_some() || self.can_restart;
             let Some(pause) = self.retry.pause_after(&failure).filter(|_| possible) else {
                 return Err(failure);
             };
@@ -319,12 +321,12 @@ impl Transfer {
         }
     }
 
-    /// Sends a request: for the rest of the body if a validator can prove that it is the
-    /// same body, else for the whole body.
+    /// Sends a request: for the rest of the body if the reader has bytes and a validator can
+    /// prove that it is the same body, else for the whole body.
     fn attempt(&mut self) -> Result<(), Error> {
-        let validator = self.validator.clone().filter(|_| self.handed_out);
+        let validator = self.validator.clone().filter(|_| self.reader_has_bytes);
         let Some(validator) = validator else {
-            return self.begin(None);
+            return self.start_body(None);
         };
         let header = |value: &str| {
             HeaderValue::from_str(value)
@@ -334,14 +336,14 @@ impl Transfer {
             (RANGE, header(&format!("bytes={}-", self.offset))?),
             (IF_RANGE, header(&validator)?),
         ])?;
-        let rest = response.raw_header(CONTENT_RANGE);
+        let range = response.raw_header(CONTENT_RANGE);
         if response.status() == StatusCode::RANGE_NOT_SATISFIABLE
             && is_same_version(&response, &validator)
             && self.total.is_none_or(|total| total == self.offset)
-            && rest.as_deref().and_then(unsatisfied_range) == Some(self.offset)
+            && range.as_deref().and_then(unsatisfied_range) == Some(self.offset)
         {
             // It is the same body, and all its bytes have arrived.
-            self.ended = true;
+            self.body_received = true;
             return Ok(());
         }
         if response.status() == StatusCode::OK || response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
@@ -353,16 +355,16 @@ impl Transfer {
                 )));
             }
             let whole = (response.status() == StatusCode::OK).then_some(response);
-            return self.begin(whole);
+            return self.start_body(whole);
         }
         expect_report(&mut response, true)?;
         if !self.continues(&response, &validator) {
             if self.can_restart {
-                return self.begin(None);
+                return self.start_body(None);
             }
             return Err(response.with_context(Error::new(
                 Status::NotResumable,
-                "the service returned another part of the report than was requested",
+                "the service returned a different part of the report from the one requested",
             )));
         }
         self.active.operation().add_resumed(self.offset);
@@ -422,11 +424,11 @@ impl Transfer {
 
     /// Begins the body at its first byte, with the given response or a new one, and
     /// determines its format.
-    fn begin(&mut self, response: Option<Response>) -> Result<(), Error> {
+    fn start_body(&mut self, response: Option<Response>) -> Result<(), Error> {
         self.head.clear();
         self.head_taken = 0;
-        self.ended = false;
-        self.needs_restart |= std::mem::take(&mut self.handed_out);
+        self.body_received = false;
+        self.needs_restart |= std::mem::take(&mut self.reader_has_bytes);
         self.offset = 0;
         self.active.operation().set_received(0);
         let mut response = match response {
@@ -471,7 +473,7 @@ impl Transfer {
         if Format::of(&head) == Format::Unknown {
             self.read_head(&mut head, SNIFFED, SNIFFED)?;
             // The bytes after leading white space determine the format.
-            while !self.ended && head.len() < MAX_LEADING_BLANK && trim_body_start(&head).is_empty() {
+            while !self.body_received && head.len() < MAX_LEADING_BLANK && trim_body_start(&head).is_empty() {
                 let more = head.len() + SNIFFED;
                 self.read_head(&mut head, more, more)?;
             }
@@ -495,13 +497,13 @@ impl Transfer {
     /// most `max`.
     fn read_head(&mut self, head: &mut Vec<u8>, min: usize, max: usize) -> Result<(), Error> {
         let mut filled = head.len();
-        while !self.ended && filled < min {
+        while !self.body_received && filled < min {
             // The buffer grows only when it is full.
             let until = max.min((2 * filled).max(SNIFFED));
             memory::reserve(head, until.saturating_sub(head.len()))?;
             head.resize(until, 0);
             match self.read_response(&mut head[filled..])? {
-                0 => self.ended = true,
+                0 => self.body_received = true,
                 n => filled += n,
             }
             head.truncate(filled);
@@ -527,8 +529,9 @@ impl Transfer {
     }
 }
 
-/// Whether a 206 or 416 can be of the same version of the body: its entity tag, if any,
-/// is the same, and it has only one tag and one range.
+/// Whether a 206 or 416 can be of the same version of the body: it has at most one ETag and
+/// one Content-Range, and the tag is the same. Without a tag the server's answer to
+/// If-Range is trusted (RFC 9110, 13.1.5).
 fn is_same_version(response: &Response, validator: &str) -> bool {
     !response.is_repeated(ETAG)
         && !response.is_repeated(CONTENT_RANGE)

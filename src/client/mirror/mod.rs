@@ -62,7 +62,7 @@ impl ClientInner {
             {
                 return Err(Error::argument(Status::InvalidValue, "until", "is before since"));
             }
-            self.run_request(&active, |call| {
+            self.with_call(&active, |call| {
                 let project = self.project(call, project)?;
                 make_directory(directory)?;
                 let directory = std::path::absolute(directory).map_err(|e| {

@@ -8,8 +8,8 @@ use ::http::Method;
 
 use crate::client::arguments::check_project;
 use crate::client::document;
-use crate::client::executor::Subject;
 use crate::client::inner::ClientInner;
+use crate::client::run::Subject;
 use crate::error::{Error, Status};
 use crate::http::{Call, Endpoint, Request, Response};
 use crate::memory;
@@ -97,7 +97,7 @@ impl Cursor {
             report_id: None,
         };
         self.client.run(active, subject, |active| {
-            self.client.run_request(&active, |call| self.next_in(call))
+            self.client.with_call(&active, |call| self.next_in(call))
         })
     }
 

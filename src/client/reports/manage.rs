@@ -93,7 +93,7 @@ impl ClientInner {
         active: Option<ActiveOperation>,
     ) -> Result<(), Error> {
         self.run(active, "creation of a report".into(), |active| {
-            self.run_request(&active, |call| {
+            self.with_call(&active, |call| {
                 let project = self.project(call, report.project.as_deref())?;
                 self.create_in(call, &project, report)
             })
@@ -133,7 +133,7 @@ impl ClientInner {
         let mut subject = request.subject();
         subject.text = format!("deletion of {}", subject.text);
         self.run(active, subject, |active| {
-            self.run_request(&active, |call| {
+            self.with_call(&active, |call| {
                 let project = self.project(call, project)?;
                 let segments = ["v1", &project, "audit", instance, "reports", id];
                 // Whether an earlier attempt may have deleted it, and its response was

@@ -88,7 +88,7 @@ impl ClientInner {
         let request = ReportRequest::new(project, instance, id, None)?;
         self.run(active, request.subject(), |active| {
             let poller = Poller::new(self, active.operation());
-            self.run_request(&active, |call| {
+            self.with_call(&active, |call| {
                 let project = self.project(call, project)?;
                 self.wait_in(call, &project, instance, id, poller)
             })
@@ -169,7 +169,7 @@ impl ClientInner {
     ) -> Result<String, Error> {
         self.run(active, "generation of a report".into(), |active| {
             let mut poller = Poller::new(self, active.operation());
-            self.run_request(&active, |call| {
+            self.with_call(&active, |call| {
                 let project = self.project(call, report.project.as_deref())?;
                 let reports = || List::reports(&report.instance, None);
                 let templates = List::templates(&report.instance)?;

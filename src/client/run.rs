@@ -26,7 +26,7 @@ impl From<&str> for Subject {
 }
 
 impl ClientInner {
-    /// Runs one call under the given operation, or a new one, and logs its failure.
+    /// Runs one call under the given operation, or an idle one of the client's, and logs its failure.
     pub(super) fn run<T>(
         &self,
         active: Option<ActiveOperation>,
@@ -51,7 +51,7 @@ impl ClientInner {
         let started = Instant::now();
         // Loaded now, because the client may be closed during the call.
         let log = self.log.load_full();
-        let signals = self.signals(&active);
+        let signals = self.handle_signals(&active);
         signals.and_then(|_signals| body(active)).inspect_err(|e| {
             write_record(log.as_ref(), Level::Error, || LogRecord {
                 attempt: e.attempts(),
@@ -63,14 +63,15 @@ impl ClientInner {
         })
     }
 
-    /// Lets signals end a call on this thread, if it is interruptible.
-    pub(super) fn signals(&self, active: &ActiveOperation) -> Result<impl Sized + use<>, Error> {
-        let own = active.operation().overrides().interruptible;
-        active.signals(own.unwrap_or(self.interruptible))
+    /// Lets signals end the call on this thread, if it is interruptible, until the returned
+    /// guard is dropped.
+    pub(super) fn handle_signals(&self, active: &ActiveOperation) -> Result<impl Sized + use<>, Error> {
+        let overridden = active.operation().overrides().interruptible;
+        active.signals(overridden.unwrap_or(self.interruptible))
     }
 
     /// Runs a call that is not a transfer.
-    pub(super) fn run_request<T>(
+    pub(super) fn with_call<T>(
         &self,
         active: &ActiveOperation,
         body: impl FnOnce(&Arc<Call>) -> Result<T, Error>,
