@@ -779,7 +779,7 @@ DBSS_API const char *dbss_error_service_code(const dbss_error *error);
 
 /**
  * The service's own error message, unchanged except that bytes that are not
- * UTF-8, and U+0000, are replaced by U+FFFD, and credentials of this context
+ * UTF-8, and U+0000, are replaced by U+FFFD, and the secrets of the request
  * by "***". It may contain control characters.
  *
  * @return borrowed, nullable. NULL if the service sent none.
@@ -1453,9 +1453,9 @@ dbss_status dbss_context_new(const dbss_config *config,
                              dbss_context **out_ctx);
 
 /**
- * Replaces the credentials by a token. Calls that start afterwards use the
- * token; running calls finish with the old credentials. On failure the old
- * credentials stay.
+ * Replaces the credentials by a token. Requests that start afterwards use the
+ * token, also those of running calls: retries, and the rest of a list or a
+ * mirror. On failure the old credentials stay.
  *
  * @param ctx required.
  * @param token required, bytes, secret. As for dbss_config_set_token().

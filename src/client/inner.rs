@@ -125,6 +125,7 @@ impl ClientInner {
         let credentials = Credentials::from(Token::new(token)?);
         let provider = StaticProvider::new(credentials, CredentialSource::Token);
         self.provider.replace(Arc::new(provider));
+        self.http.forget_token();
         self.project.reset();
         Ok(())
     }

@@ -3,11 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 /// Returns the time from `now`, as the server reported it to the second, to an RFC 3339
-/// date. Zero if the date is in the past.
+/// date. None if the date is in the past: new credentials are valid, and each call would
+/// fetch others.
 pub(super) fn remaining(date: &str, now: SystemTime) -> Option<Duration> {
     let date = humantime::parse_rfc3339_weak(date.trim()).ok()?;
     let remaining = date.duration_since(now).unwrap_or_default();
-    Some(remaining.saturating_sub(Duration::from_secs(1)))
+    let remaining = remaining.saturating_sub(Duration::from_secs(1));
+    (!remaining.is_zero()).then_some(remaining)
 }
 
 #[cfg(test)]
@@ -20,7 +22,7 @@ mod tests {
         for (date, seconds) in [
             ("2026-11-24T17:01:00.000000Z", Some(59)),
             ("2026-11-24T17:01:00Z", Some(59)),
-            ("2026-11-24T16:00:00Z", Some(0)),
+            ("2026-11-24T16:00:00Z", None),
             ("tomorrow", None),
         ] {
             assert_eq!(remaining(date, now), seconds.map(Duration::from_secs), "{date}");

@@ -135,12 +135,16 @@ impl<T> SingleFlight<T> {
                 Some(Ok(value)) => return Ok(value),
                 // The fetching call reached its own limits, which do not apply to this
                 // call: fetch again.
-                Some(Err(e)) if !is_ours && e.is_end_of_call() => {}
+                Some(Err(e)) if !is_ours && is_limit_of_call(&e) => {}
                 Some(Err(e)) => return Err(e),
                 None => {}
             }
         }
     }
+}
+
+fn is_limit_of_call(error: &Error) -> bool {
+    error.is_end_of_call() || matches!(error.status(), Status::Stalled | Status::ConnectTimeout)
 }
 
 /// Ends a fetch with a result. If it is dropped, the fetch fails.
@@ -152,19 +156,17 @@ pub(crate) struct Completion<T> {
 }
 
 impl<T> Completion<T> {
-    /// Whether the result can still be used. It cannot after the client was closed or
-    /// dropped, or after another fetch began.
+    /// Whether the result can still be used: while a call waits for it, and as long as no
+    /// other fetch began. It cannot after the client was closed or dropped.
     pub(crate) fn is_wanted(&self) -> bool {
-        let inner = self.inner.upgrade();
-        let slot = inner.as_ref().and_then(|inner| inner.slot().ok());
-        self.process == sys::process()
-            && slot.is_some_and(|slot| {
-                let current = lock(slot);
-                current
-                    .as_ref()
-                    .zip(self.in_flight.as_ref())
-                    .is_some_and(|(one, other)| Arc::ptr_eq(one, other))
-            })
+        let Some(inner) = self.inner.upgrade().filter(|_| self.process == sys::process()) else {
+            return false;
+        };
+        // The slot and each call that waits hold it, too.
+        let has_others = |in_flight: &Arc<InFlight<T>>| Arc::strong_count(in_flight) > 1;
+        self.in_flight.as_ref().is_some_and(|in_flight| {
+            has_others(in_flight) || inner.slot().is_ok_and(|slot| lock(slot).is_none())
+        })
     }
 
     pub(crate) fn complete(mut self, result: Result<T, Error>) {

@@ -84,9 +84,9 @@ pub unsafe extern "C" fn dbss_context_new(
     })
 }
 
-/// Replaces the credentials by a token. Calls that start afterwards use the
-/// token; running calls finish with the old credentials. On failure the old
-/// credentials stay.
+/// Replaces the credentials by a token. Requests that start afterwards use the
+/// token, also those of running calls: retries, and the rest of a list or a
+/// mirror. On failure the old credentials stay.
 ///
 /// @param ctx required.
 /// @param token required, bytes, secret. As for dbss_config_set_token().

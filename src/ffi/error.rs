@@ -223,7 +223,7 @@ pub unsafe extern "C" fn dbss_error_service_code(error: *const dbss_error) -> *c
 }
 
 /// The service's own error message, unchanged except that bytes that are not
-/// UTF-8, and U+0000, are replaced by U+FFFD, and credentials of this context
+/// UTF-8, and U+0000, are replaced by U+FFFD, and the secrets of the request
 /// by "***". It may contain control characters.
 ///
 /// @return borrowed, nullable. NULL if the service sent none.

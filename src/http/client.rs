@@ -253,6 +253,13 @@ impl Http {
         }
     }
 
+    /// Drops what is kept of the last token that was sent.
+    pub(crate) fn forget_token(&self) {
+        if let Ok(state) = self.state() {
+            state.last_token.forget();
+        }
+    }
+
     /// Closes idle connections and other idle descriptors: a new agent takes over, and the
     /// old one closes its connections when the calls that use it have ended.
     pub(crate) fn release_idle(&self) {

@@ -277,6 +277,18 @@ struct ComparableText<'a> {
     positions: Option<Vec<Range<usize>>>,
 }
 
+/// A text may be cut inside an escape, and a secret's beginning stand before that.
+fn without_unfinished_escape(text: &[u8]) -> &[u8] {
+    let start = text.len().saturating_sub("\\u000".len());
+    let end = (start..text.len()).find(|at| match &text[*at..] {
+        [b'%'] | [b'\\'] => true,
+        [b'%', digit] => digit.is_ascii_hexdigit(),
+        [b'\\', b'u', digits @ ..] => digits.len() < 4 && digits.iter().all(u8::is_ascii_hexdigit),
+        _ => false,
+    });
+    &text[..end.unwrap_or(text.len())]
+}
+
 impl ComparableText<'_> {
     fn of(text: &[u8], undo: bool) -> ComparableText<'_> {
         if !undo {
@@ -285,6 +297,7 @@ impl ComparableText<'_> {
                 positions: None,
             };
         }
+        let text = without_unfinished_escape(text);
         let mut bytes = Vec::with_capacity(text.len());
         let mut positions = Vec::with_capacity(text.len());
         for unit in units(text, undo) {
@@ -526,7 +539,10 @@ mod tests {
         };
         let mut secrets = Secrets::of(&signed("Signature=0123456789"), &[], &LastToken::default());
         let text = "bad Signature=0123456789 and Signature=abcdefghij";
-        assert_eq!(secrets.redact(text.to_owned()), "bad *** and Signature=abcdefghij");
+        assert_eq!(
+            secrets.redact(text.to_owned()),
+            "bad *** and Signature=abcdefghij"
+        );
         secrets.add(&signed("Signature=abcdefghij"));
         assert_eq!(secrets.redact(text.to_owned()), "bad *** and ***");
     }
@@ -543,6 +559,15 @@ mod tests {
             "too short to be told from chance"
         );
         assert_eq!(redact(""), "");
+    }
+
+    #[test]
+    fn secret_cut_inside_an_escape_is_redacted() {
+        let secrets = secrets(&["MIIabc+/=token-of-iam"]);
+        for end in ["%", "%2", "\\", "\\u", "\\u00", "\\u002"] {
+            let text = format!("bad MIIabc%2B/=tok{end}");
+            assert_eq!(secrets.redact(text), format!("bad ***{end}"));
+        }
     }
 
     #[test]

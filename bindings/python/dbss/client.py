@@ -654,8 +654,8 @@ class Client(ReportMethods, MirrorMethods):
     def set_token(self, token: str) -> None:
         """Replaces the credentials with a token.
 
-        Later calls use the new token; running calls finish with the old
-        credentials. On failure the old credentials stay.
+        Later requests use the new token, also those of running calls: retries,
+        and the rest of a list or a mirror. On failure the old credentials stay.
 
         Raises:
             InvalidTokenError: the token is not valid in a header.

@@ -128,8 +128,9 @@ impl Client {
         }
     }
 
-    /// Replaces the credentials by a token. Calls that start afterwards use the token;
-    /// running calls finish with the old credentials. On failure the old ones stay.
+    /// Replaces the credentials by a token. Requests that start afterwards use the token,
+    /// also those of running calls: retries, and the rest of a list or a mirror. On failure
+    /// the old credentials stay.
     pub fn set_token(&self, token: impl AsRef<[u8]>) -> Result<(), Error> {
         self.inner.set_token(token.as_ref())
     }
