@@ -826,6 +826,26 @@ def test_login_is_repeated_once_when_token_is_revoked(
     assert len(mock.requests("@iam.tokens")) == 2
 
 
+def test_login_of_another_call_that_stalls_is_repeated(
+    mock: MockService, login: dict[str, Any], report: str
+) -> None:
+    def download(stall_timeout: float) -> bytes:
+        with dbss.Operation(stall_timeout=stall_timeout) as operation:
+            return client.download_report(None, mock.instance_id, report, operation=operation)
+
+    mock.clear_requests()
+    mock.fault("@iam.tokens", no_answer=True, times=1)
+    with dbss.Client(**login, max_attempts=1) as client, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(download, 1)
+        while not mock.requests("@iam.tokens"):
+            time.sleep(0.01)
+        second = pool.submit(download, 30)
+        with pytest.raises(dbss.StalledError):
+            first.result(TIMEOUT)
+        assert len(second.result(TIMEOUT)) == 3000
+    assert len(mock.requests("@iam.tokens")) == 2
+
+
 def test_login_wrong_password_is_sent_once(
     mock: MockService, login: dict[str, Any], report: str
 ) -> None:
