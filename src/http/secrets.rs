@@ -154,7 +154,7 @@ impl Secrets {
                     let form = ComparableText::of(secret, *undo_in_secret).stripped();
                     if form.bytes.len() >= MIN_SECRET {
                         find_secret(&comparable, &form.bytes, &mut found);
-                    } else if !undo_in_secret {
+                    } else if *undo_in_secret == Undo::Nothing {
                         // The stripped form is too short, so search for the exact secret.
                         find_secret(&ComparableText::of(text.as_bytes(), *undo), secret, &mut found);
                     }
@@ -197,10 +197,25 @@ impl Secrets {
     }
 }
 
-/// Returns whether to search without or with undone escapes: both if there may be some.
-fn undo_modes(text: &[u8]) -> &'static [bool] {
-    let has_escapes = memchr::memchr2(b'%', b'\\', text).is_some();
-    if has_escapes { &[false, true] } else { &[false] }
+/// Which escapes to undo in a text.
+#[derive(Clone, Copy, PartialEq)]
+enum Undo {
+    Nothing,
+    Percent,
+    Json,
+    Both,
+}
+
+/// Returns the ways in which a text may have to be read. A text may contain what looks like
+/// an escape of one kind and is none, beside escapes of the other.
+fn undo_modes(text: &[u8]) -> &'static [Undo] {
+    let has = |byte| memchr::memchr(byte, text).is_some();
+    match (has(b'%'), has(b'\\')) {
+        (false, false) => &[Undo::Nothing],
+        (true, false) => &[Undo::Nothing, Undo::Percent],
+        (false, true) => &[Undo::Nothing, Undo::Json],
+        (true, true) => &[Undo::Nothing, Undo::Percent, Undo::Json, Undo::Both],
+    }
 }
 
 /// A byte, or the up to four bytes of a decoded escape.
@@ -213,13 +228,15 @@ struct Unit {
 
 /// Decodes a percent-encoded byte or a JSON escape. Returns its bytes, how many they are,
 /// and the length of the escape.
-fn escape(rest: &[u8]) -> Option<([u8; 4], usize, usize)> {
+fn escape(rest: &[u8], undo: Undo) -> Option<([u8; 4], usize, usize)> {
     let hex = |digits: &[u8]| {
         digits.iter().try_fold(0, |value, digit| {
             Some(value << 4 | char::from(*digit).to_digit(16)?)
         })
     };
     match rest {
+        [b'%', ..] if undo == Undo::Json => None,
+        [b'\\', ..] if undo == Undo::Percent => None,
         [b'%', one, two, ..] => {
             let value = u8::try_from(hex(&[*one, *two])?).ok()?;
             Some(([value, 0, 0, 0], 1, 3))
@@ -258,11 +275,15 @@ fn escape(rest: &[u8]) -> Option<([u8; 4], usize, usize)> {
 }
 
 /// Iterates over the bytes of a text, with its escapes undone or not.
-fn units(text: &[u8], undo: bool) -> impl Iterator<Item = Unit> {
+fn units(text: &[u8], undo: Undo) -> impl Iterator<Item = Unit> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let first = *text.get(at)?;
-        let undone = if undo { escape(&text[at..]) } else { None };
+        let undone = if undo == Undo::Nothing {
+            None
+        } else {
+            escape(&text[at..], undo)
+        };
         let (bytes, len, taken) = undone.unwrap_or(([first, 0, 0, 0], 1, 1));
         let position = at..at + taken;
         at += taken;
@@ -290,8 +311,8 @@ fn without_unfinished_escape(text: &[u8]) -> &[u8] {
 }
 
 impl ComparableText<'_> {
-    fn of(text: &[u8], undo: bool) -> ComparableText<'_> {
-        if !undo {
+    fn of(text: &[u8], undo: Undo) -> ComparableText<'_> {
+        if undo == Undo::Nothing {
             return ComparableText {
                 bytes: Cow::Borrowed(text),
                 positions: None,
@@ -388,7 +409,7 @@ impl Filter {
                     false
                 });
                 let is_ascii = units(secret, *undo).all(|unit| unit.bytes.is_ascii());
-                filter.matches_all |= !is_ascii || len < MIN_SECRET && !undo;
+                filter.matches_all |= !is_ascii || len < MIN_SECRET && *undo == Undo::Nothing;
             }
         }
         filter
@@ -413,7 +434,7 @@ impl Filter {
     }
 
     /// Checks only some 4-grams, so that each run contains one of them.
-    fn may_have_run(&self, text: &[u8], undo: bool) -> bool {
+    fn may_have_run(&self, text: &[u8], undo: Undo) -> bool {
         let (mut wait, mut last) = (RUN_LENGTH, 0);
         any_visible(text, undo, |byte| {
             last = last << 8 | u32::from(byte);
@@ -425,7 +446,7 @@ impl Filter {
         })
     }
 
-    fn has_run(&self, text: &[u8], undo: bool) -> bool {
+    fn has_run(&self, text: &[u8], undo: Undo) -> bool {
         let (mut run, mut last) = (0, 0);
         any_visible(text, undo, |byte| {
             last = last << 8 | u32::from(byte);
@@ -436,10 +457,10 @@ impl Filter {
 }
 
 /// Whether `is_wanted` is true for any ASCII byte that [`ComparableText::stripped`] keeps.
-fn any_visible(text: &[u8], undo: bool, mut is_wanted: impl FnMut(u8) -> bool) -> bool {
+fn any_visible(text: &[u8], undo: Undo, mut is_wanted: impl FnMut(u8) -> bool) -> bool {
     let mut take = |byte: &u8| is_visible(*byte) && is_wanted(*byte);
-    if undo {
-        units(text, true).any(|unit| unit.bytes[..unit.len].iter().any(&mut take))
+    if undo != Undo::Nothing {
+        units(text, undo).any(|unit| unit.bytes[..unit.len].iter().any(&mut take))
     } else {
         text.iter().any(take)
     }
@@ -559,6 +580,19 @@ mod tests {
             "too short to be told from chance"
         );
         assert_eq!(redact(""), "");
+    }
+
+    #[test]
+    fn secret_with_one_kind_of_escape_is_redacted_in_the_other() {
+        let password = Zeroizing::new("Pa\\nss%20<word-longer".to_owned());
+        let secrets = Secrets::of(&HeaderMap::new(), &[password], &LastToken::default());
+        for form in [
+            "Pa\\\\nss%20\\u003cword-longer",
+            "Pa\\nss%20<word-longer",
+            "Pa%5Cnss%2520%3Cword-longer",
+        ] {
+            assert_eq!(secrets.redact(format!("bad {form}!")), "bad ***!", "{form}");
+        }
     }
 
     #[test]
