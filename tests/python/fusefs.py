@@ -11,7 +11,6 @@ import fcntl
 import functools
 import json
 import os
-import queue
 import subprocess
 import sys
 import threading
@@ -19,6 +18,8 @@ import unicodedata
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from mock_service import first_line
 
 TIMEOUT = 30.0
 READY = "ready\n"
@@ -54,18 +55,7 @@ class FuseMount:
             env={**os.environ, "FUSE_LIBRARY_NAME": "fuse3"},
             text=True,
         )
-        assert self._process.stdout is not None
-        lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(
-            target=lambda stream: lines.put(stream.readline()),
-            args=(self._process.stdout,),
-            daemon=True,
-        ).start()
-        ready = ""
-        try:
-            ready = lines.get(timeout=TIMEOUT)
-        except queue.Empty:
-            self._process.kill()
+        ready = first_line(self._process, TIMEOUT)
         if ready != READY:
             errors = self.close().splitlines()
             raise CannotMountError(errors[-1] if errors else "it did not get ready")

@@ -19,6 +19,23 @@ CONTROL_TIMEOUT = 60.0
 END_TIMEOUT = 10.0
 
 
+def first_line(process: subprocess.Popen[str], timeout: float) -> str | None:
+    """The first line of a process's output; after the timeout kills it and returns None."""
+    assert process.stdout is not None
+    lines: queue.Queue[str] = queue.Queue()
+    # readline() has no timeout, so a thread calls it.
+    threading.Thread(
+        target=lambda stream: lines.put(stream.readline()),
+        args=(process.stdout,),
+        daemon=True,
+    ).start()
+    try:
+        return lines.get(timeout=timeout)
+    except queue.Empty:
+        process.kill()
+        return None
+
+
 class MockService:
     """A running mock service. The values of its ready line are attributes."""
 
@@ -65,19 +82,9 @@ class MockService:
             raise
 
     def _first_line(self) -> str:
-        assert self._process.stdout is not None
-        lines: queue.Queue[str] = queue.Queue()
-        # readline() has no timeout, so a thread calls it.
-        threading.Thread(
-            target=lambda stream: lines.put(stream.readline()),
-            args=(self._process.stdout,),
-            daemon=True,
-        ).start()
-        try:
-            line = lines.get(timeout=READY_TIMEOUT)
-        except queue.Empty:
-            self._process.kill()
-            raise TimeoutError("the mock service did not get ready") from None
+        line = first_line(self._process, READY_TIMEOUT)
+        if line is None:
+            raise TimeoutError("the mock service did not get ready")
         if not line:
             raise RuntimeError("the mock service ended before it was ready")
         return line
