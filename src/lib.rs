@@ -108,7 +108,7 @@
 // | `tables` | one table for each fact: statuses, options, features, counts, fields |
 // | `text` | texts of others, made safe to show |
 // | `thread` | what the library has for each thread |
-// | `internal` | what the C ABI needs beyond the public API |
+// | `internal` | what the C ABI and the command need beyond the public API |
 //
 // `unsafe` is in `sys` alone, and in the package `libdbss` (`src/ffi`), the C ABI.
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// Characters that reorder or hide text, or break its line, so that it can look
 /// like another: what Unicode calls formats, line ends, blank, and ignorable by default.
-pub(crate) fn is_deceptive(c: char) -> bool {
+pub fn is_deceptive(c: char) -> bool {
     matches!(
         c,
         '\u{ad}'

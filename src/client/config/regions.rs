@@ -19,7 +19,7 @@ pub(crate) const MAX_ENDPOINTS: usize = 16;
 
 /// The regions that have the service in the public cloud. Any other name is as
 /// good: this list only tells a new region from a mistyped one.
-const KNOWN: &[&str] = &[
+pub const KNOWN: &[&str] = &[
     "af-north-1",
     "af-south-1",
     "ap-southeast-1",

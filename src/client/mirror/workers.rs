@@ -227,6 +227,9 @@ impl MirrorRun {
         own: &Arc<Operation>,
         mode: u32,
     ) -> Result<Record, Error> {
+        let name = record.name.as_deref().filter(|name| !name.is_empty());
+        self.operation
+            .set_report_name(name.unwrap_or(&record.id).to_owned());
         let request = ReportRequest::new(
             Some(&self.project),
             &record.instance,
@@ -444,6 +447,7 @@ impl ClientInner {
             return Ok(());
         }
         operation.set_percent(0);
+        operation.set_reports(0, total as u64);
         let mut workers = Workers::start(self, operation, project, archive.directory(), options, jobs)?;
         let mut outcome = Ok(());
         let mut done = 0;
@@ -457,6 +461,7 @@ impl ClientInner {
                         done += 1;
                         workers.run.report();
                         operation.set_percent(u32::try_from(done * 100 / total).unwrap_or(100));
+                        operation.set_reports(done as u64, total as u64);
                         let recorded = record_outcome(archive, job, result);
                         outcome = outcome.and(recorded);
                     }

@@ -1,0 +1,163 @@
+//! What the user sees meanwhile: progress on a terminal, and the log.
+
+use std::env;
+use std::io::{self, IsTerminal};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dbss::{Level, LogRecord, Operation};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::failure::say;
+use crate::output::{columns, printable};
+use crate::settings::Settings;
+
+/// What a progress bar is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// The bytes of a report.
+    Download,
+    /// The percent of a report that the service makes.
+    Generation,
+    /// The reports of a mirror.
+    Mirror,
+}
+
+pub struct Screen {
+    draws: bool,
+    quiet: bool,
+    verbose: bool,
+    bar: Mutex<Option<Bar>>,
+}
+
+struct Bar {
+    bar: ProgressBar,
+    /// What the style was made for.
+    shape: (About, usize, bool),
+}
+
+/// Whether something may be drawn: on a terminal that nobody has asked to be plain.
+fn may_draw() -> bool {
+    let is_set = |name| env::var_os(name).is_some_and(|value: std::ffi::OsString| !value.is_empty());
+    let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stderr().is_terminal() && !is_set("NO_COLOR") && !dumb
+}
+
+/// The form of a bar for so many columns.
+fn style(about: About, width: usize, has_total: bool) -> ProgressStyle {
+    let template = match (about, has_total, width) {
+        (About::Download, false, 0..40) => "{binary_bytes}",
+        (About::Download, false, _) => "{binary_bytes}  {binary_bytes_per_sec}  {elapsed}",
+        (About::Download, true, 0..25) => "{percent:>3}%",
+        (About::Download, true, 25..60) => "{percent:>3}% [{wide_bar}] {binary_bytes_per_sec} ETA {eta}",
+        (About::Download, true, _) => {
+            "{percent:>3}% [{wide_bar}] {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}"
+        }
+        (About::Generation, _, 0..25) => "{percent:>3}%",
+        (About::Generation, _, 25..60) => "{percent:>3}% [{wide_bar}] {elapsed}",
+        (About::Generation, _, _) => "the service makes the report {percent:>3}% [{wide_bar}] {elapsed}",
+        (About::Mirror, _, 0..25) => "{pos} of {len}",
+        (About::Mirror, _, 25..60) => "{pos} of {len} {prefix} ETA {eta} {wide_msg}",
+        (About::Mirror, _, _) => "{pos} of {len} [{bar:20}] {prefix}  ETA {eta}  {wide_msg}",
+    };
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
+impl Screen {
+    pub fn new(settings: &Settings) -> Arc<Screen> {
+        Arc::new(Screen {
+            draws: !settings.quiet && may_draw(),
+            quiet: settings.quiet,
+            verbose: settings.verbose,
+            bar: Mutex::new(None),
+        })
+    }
+
+    fn bar(&self) -> std::sync::MutexGuard<'_, Option<Bar>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows how far an operation is from now on, where that can be seen.
+    pub fn watch(self: &Arc<Screen>, operation: &Arc<Operation>, about: About) -> Result<(), dbss::Error> {
+        if !self.draws {
+            return Ok(());
+        }
+        let screen = Arc::clone(self);
+        operation.set_progress(move |operation| {
+            screen.draw(operation, about);
+            true
+        })
+    }
+
+    fn draw(&self, operation: &Operation, about: About) {
+        let (position, total) = match about {
+            About::Download => (operation.received(), operation.total()),
+            About::Generation => (u64::from(operation.percent().unwrap_or(0)), Some(100)),
+            About::Mirror => match operation.reports() {
+                Some((done, total)) => (done, Some(total)),
+                None => return,
+            },
+        };
+        let mut shown = self.bar();
+        if position == 0 && shown.is_none() && about == About::Download {
+            return;
+        }
+        let width = columns(io::stderr()).unwrap_or(80);
+        let shape = (about, width, total.is_some());
+        let Bar { bar, shape: before } = shown.get_or_insert_with(|| {
+            let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
+            bar.set_style(style(about, width, total.is_some()));
+            Bar { bar, shape }
+        });
+        if *before != shape {
+            bar.set_style(style(about, width, total.is_some()));
+            *before = shape;
+        }
+        if let Some(total) = total {
+            bar.set_length(total);
+        }
+        if about == About::Mirror {
+            let seconds = bar.elapsed().as_secs_f64();
+            let received = operation.received();
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss
+            )]
+            let rate = (received as f64 / seconds.max(0.001)) as u64;
+            bar.set_prefix(match width {
+                0..60 => format!("{}/s", HumanBytes(rate)),
+                _ => format!("{}  {}/s", HumanBytes(received), HumanBytes(rate)),
+            });
+            bar.set_message(printable(&operation.report_name().unwrap_or_default()).into_owned());
+        }
+        bar.set_position(position);
+        bar.tick();
+    }
+
+    /// Takes the progress away, before anything else is written.
+    pub fn clear(&self) {
+        if let Some(Bar { bar, .. }) = self.bar().take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Prints a record of the log. Warnings are for everybody, the rest is for who asks.
+    pub fn log(&self, record: &LogRecord) {
+        // What ends the call is told in any case.
+        let (wanted, kind) = match record.level {
+            Level::Error => (false, ""),
+            Level::Warning => (self.verbose || !self.quiet, "warning: "),
+            _ => (self.verbose, ""),
+        };
+        if !wanted {
+            return;
+        }
+        let line = format!("dbss: {kind}{}\n", record.message);
+        match &*self.bar() {
+            Some(shown) => shown.bar.suspend(|| say(&line)),
+            None => say(&line),
+        }
+    }
+}

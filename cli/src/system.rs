@@ -1,0 +1,74 @@
+//! What std does not offer: standard streams that are closed, and signals. The only
+//! file with `unsafe`.
+
+#![allow(unsafe_code)]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use dbss::Operation;
+
+/// Runs before `main`, as std opens /dev/null itself where a standard stream is
+/// closed, and then nobody can tell any more that it was.
+// SAFETY: the loader calls the functions of this section once, before `main`, with
+// arguments that this one does not take.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = hold_standard_streams;
+
+/// Opens /dev/null where a standard stream is closed, so that no other file gets its
+/// number. The wrong way round: what is read or written there fails, as before.
+extern "C" fn hold_standard_streams() {
+    for fd in 0..3 {
+        let mode = if fd == 0 { libc::O_WRONLY } else { libc::O_RDONLY };
+        // SAFETY: system calls that take no pointer but that of a constant string.
+        unsafe {
+            if libc::fcntl(fd, libc::F_GETFD) == -1 {
+                libc::open(c"/dev/null".as_ptr(), mode);
+            }
+        }
+    }
+}
+
+static RUNNING: OnceLock<Arc<Operation>> = OnceLock::new();
+static CANCELLED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a signal has asked the program to end.
+pub fn is_cancelled() -> bool {
+    CANCELLED.load(Ordering::SeqCst)
+}
+
+extern "C" fn on_signal(_: libc::c_int) {
+    if CANCELLED.swap(true, Ordering::SeqCst) {
+        // SAFETY: it ends the process, and may be called in a handler.
+        unsafe { libc::_exit(i32::from(crate::failure::CANCELLED)) }
+    }
+    if let Some(operation) = RUNNING.get() {
+        operation.cancel();
+    }
+}
+
+/// From now on the first signal that asks the program to end cancels the operation,
+/// and the second one ends the program at once. One that is ignored, as by nohup,
+/// stays so.
+pub fn cancel_on_signals(operation: &Arc<Operation>) {
+    if RUNNING.set(Arc::clone(operation)).is_err() {
+        return;
+    }
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: both structures are valid for the calls; all zeros is a valid
+        // sigaction. The handler only stores a flag, wakes the operation up through
+        // a function that is safe in handlers, and ends the process.
+        unsafe {
+            let mut before: libc::sigaction = std::mem::zeroed();
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let handler: extern "C" fn(libc::c_int) = on_signal;
+            action.sa_sigaction = handler as libc::sighandler_t;
+            if libc::sigaction(signal, std::ptr::null(), &raw mut before) == 0
+                && before.sa_sigaction != libc::SIG_IGN
+            {
+                libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+            }
+        }
+    }
+}
