@@ -6,9 +6,7 @@ use clap::builder::ValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 
 /// The exit codes, of all subcommands. README.md has the same table.
-pub const EXIT_CODES: &str = "\
-Exit codes:
-    0  done
+const EXIT_CODES: &str = r"    0  done
     1  internal error of dbss
     2  wrong usage, argument or configuration
     3  the credentials were refused, or do not allow this
@@ -22,19 +20,58 @@ Exit codes:
    12  mirror: another mirror works on the directory
   130  cancelled, by Ctrl-C for example";
 
-const CREDENTIALS: &str = "\
-Credentials: the token of --token-file or DBSS_TOKEN. Without one, those that the
-official SDKs find, in this order:
+const CREDENTIALS: &str = r"  The token of --token-file or DBSS_TOKEN. Without one, those that the official
+  SDKs find, in this order:
   - the variables HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK (and
     HUAWEICLOUD_SDK_SECURITY_TOKEN and HUAWEICLOUD_SDK_PROJECT_ID)
   - the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names, else
     ~/.huaweicloud/credentials
   - the temporary key of this instance's agency
---set credentials=environment, profile or metadata uses only one of them. A secret
-is never taken from the command line, which everybody on the machine can read.
+  --set credentials=environment, profile or metadata uses only one of them. A
+  secret is never taken from the command line, which everybody on the machine
+  can read.";
 
-Configuration: a flag outranks its environment variable, and that the profile of
-~/.config/dbss/config.toml. An empty variable counts as absent.";
+const CONFIGURATION: &str = r"  A flag outranks its environment variable, and that the profile of
+  ~/.config/dbss/config.toml. An empty variable counts as absent.";
+
+/// The sections at the end of a command's help and man page, with their titles.
+pub fn sections(command: &clap::Command) -> Vec<(&'static str, String)> {
+    let mut sections = Vec::new();
+    if let Some(examples) = examples(command.get_name()) {
+        sections.push(("Examples", examples.to_owned()));
+    }
+    let connects = command.get_arguments().any(|arg| arg.get_id() == "region");
+    if connects || command.get_name() == "dbss" {
+        sections.push(("Credentials", CREDENTIALS.to_owned()));
+        sections.push(("Configuration", CONFIGURATION.to_owned()));
+        sections.push(("Exit codes", EXIT_CODES.to_owned()));
+    }
+    sections
+}
+
+fn examples(command: &str) -> Option<&'static str> {
+    Some(match command {
+        "download" => {
+            r"  dbss download --region cn-north-4 --instance ID --report ID
+  dbss download --report ID -o november.pdf --force
+  dbss download --report ID -o - | lpr"
+        }
+        "generate" => {
+            r"  dbss generate --instance ID --template ID --start-time '2026-11-23 00:00:00' \
+      --end-time '2026-11-24 00:00:00' -o ."
+        }
+        "mirror" => {
+            r"  dbss mirror /srv/audit --since 2026-01-01 --gaps
+  dbss mirror /srv/audit --quiet --success-file /run/dbss-mirror.json   # for cron"
+        }
+        "completions" => {
+            r"  dbss completions bash > ~/.local/share/bash-completion/completions/dbss
+  dbss completions zsh > ~/.zfunc/_dbss      # any directory of $fpath
+  dbss completions fish > ~/.config/fish/completions/dbss.fish"
+        }
+        _ => return None,
+    })
+}
 
 /// Audit reports of Huawei Cloud's Database Security Service (DBSS).
 ///
@@ -73,11 +110,6 @@ pub enum Command {
 /// The report appears under its name only when it is whole and on the disk. An existing
 /// file is kept, unless --force is given. Interrupted transfers are resumed.
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  dbss download --region cn-north-4 --instance ID --report ID
-  dbss download --report ID -o november.pdf --force
-  dbss download --report ID -o - | lpr")]
 pub struct Download {
     #[command(flatten)]
     pub instance: InstanceArgs,
@@ -143,10 +175,6 @@ pub struct Templates {
 /// was made stays at the service when the command is interrupted: 'dbss reports' lists
 /// it.
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
-Example:
-  dbss generate --instance ID --template ID --start-time '2026-11-23 00:00:00' \\
-      --end-time '2026-11-24 00:00:00' -o .")]
 pub struct Generate {
     #[command(flatten)]
     pub instance: InstanceArgs,
@@ -205,10 +233,6 @@ pub struct Delete {
 /// only when it is whole. The archive has a manifest (manifest.jsonl) and checksums
 /// (SHA256SUMS).
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  dbss mirror /srv/audit --since 2026-01-01 --gaps
-  dbss mirror /srv/audit --quiet --success-file /run/dbss-mirror.json   # for cron")]
 pub struct Mirror {
     /// The archive; it is made if it does not exist
     #[arg(value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
@@ -267,11 +291,6 @@ pub struct Options {
 
 /// Print the completions of a shell
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
-Where they go:
-  bash  dbss completions bash > ~/.local/share/bash-completion/completions/dbss
-  zsh   dbss completions zsh > a directory of $fpath, as the file _dbss
-  fish  dbss completions fish > ~/.config/fish/completions/dbss.fish")]
 pub struct Completions {
     /// The shell
     #[arg(value_name = "SHELL")]
@@ -395,7 +414,7 @@ pub struct Limit(pub String);
 fn parse_seconds(text: &str) -> Result<Limit, String> {
     let seconds: f64 = text.parse().unwrap_or(f64::NAN);
     let ms = (seconds * 1000.0).ceil();
-    if !(ms >= 1.0 && ms <= 1e15) {
+    if !(1.0..=1e15).contains(&ms) {
         return Err("must be a number of seconds greater than 0".to_owned());
     }
     Ok(Limit(format!("{ms:.0}")))
@@ -421,26 +440,34 @@ pub fn command() -> clap::Command {
             env!("CARGO_PKG_VERSION"),
             ")"
         ))
-        .after_long_help(format!("{CREDENTIALS}\n\n{EXIT_CODES}"))
         .max_term_width(100)
         .disable_help_subcommand(true);
     let names: Vec<_> = top
         .get_subcommands()
         .map(|one| one.get_name().to_owned())
         .collect();
+    let top = with_sections(top);
     names
         .into_iter()
         .fold(top, |top, name| top.mut_subcommand(name, finish))
 }
 
+fn with_sections(command: clap::Command) -> clap::Command {
+    let sections = sections(&command);
+    if sections.is_empty() {
+        return command;
+    }
+    let texts: Vec<_> = sections
+        .iter()
+        .map(|(title, text)| format!("{title}:\n{text}"))
+        .collect();
+    command.after_long_help(texts.join("\n\n"))
+}
+
 /// What all subcommands have in common.
-fn finish(mut command: clap::Command) -> clap::Command {
-    let connects = command.get_arguments().any(|arg| arg.get_id() == "region");
-    let own = command.get_after_long_help().map(ToString::to_string);
-    if connects {
-        let parts = [own.as_deref(), Some(CREDENTIALS), Some(EXIT_CODES)];
-        let text: Vec<_> = parts.into_iter().flatten().collect();
-        command = command.after_long_help(text.join("\n\n"));
+fn finish(command: clap::Command) -> clap::Command {
+    let mut command = with_sections(command);
+    if command.get_arguments().any(|arg| arg.get_id() == "region") {
         let more = format!(
             "'dbss {} --help' shows all options, credentials and exit codes.",
             command.get_name()

@@ -15,7 +15,9 @@ use crate::args::{
     Templates,
 };
 use crate::failure::{CANCELLED, Failure, LOCAL, say};
-use crate::output::{Column, INSTANCES, Output, REPORTS, TEMPLATES, object, print_list, printable, words};
+use crate::output::{
+    Column, INSTANCES, Output, REPORTS, TEMPLATES, object, print_list, printable, words, wrap,
+};
 use crate::screen::{About, Screen};
 use crate::settings::{Session, Settings};
 use crate::system;
@@ -346,7 +348,7 @@ fn confirm(instance: &str, report: &str) -> Done {
 
 pub fn delete(settings: &mut Settings, args: Delete) -> Done {
     let instance = settings.required_instance(args.instance.instance)?;
-    settings.flag("report", &args.report);
+    settings.flag("id", &args.report);
     if !args.yes {
         confirm(&instance, &args.report)?;
     }
@@ -381,19 +383,8 @@ fn value_of(row: &OptionRow, text: &str) -> Value {
 
 /// A text in lines of so many columns, indented.
 fn paragraph(text: &str, width: usize) -> String {
-    let mut lines = String::new();
-    let mut line = String::new();
-    for word in text.split(' ') {
-        if !line.is_empty() && line.len() + 1 + word.len() > width.saturating_sub(4) {
-            lines += &format!("    {line}\n");
-            line.clear();
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line += word;
-    }
-    lines + &format!("    {line}\n")
+    let lines = wrap(text, width.saturating_sub(4));
+    lines.iter().map(|line| format!("    {line}\n")).collect()
 }
 
 pub fn options(args: &Options) -> Done {
@@ -438,14 +429,50 @@ pub fn completions(args: &Completions) -> Done {
     Output::open()?.write(&String::from_utf8_lossy(&script))
 }
 
+/// A text as it is, in the language of man pages.
+fn verbatim(text: &str) -> String {
+    let escaped = text.replace('\\', "\\e").replace('-', "\\-");
+    let lines = escaped.lines().map(|line| format!("\\&{line}\n"));
+    format!(".nf\n{}.fi\n", lines.collect::<String>())
+}
+
+/// The man page of a command.
+fn page(command: &clap::Command) -> io::Result<Vec<u8>> {
+    let sections = args::sections(command);
+    // What -h leaves out is in the manual.
+    let command = command
+        .clone()
+        .after_help("")
+        .after_long_help("")
+        .mut_args(|arg| arg.hide_short_help(false));
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command)
+        .source(concat!("dbss ", env!("CARGO_PKG_VERSION")))
+        .manual("Audit reports of DBSS")
+        .render(&mut page)?;
+    for (title, text) in sections {
+        write!(page, ".SH {}\n{}", title.to_uppercase(), verbatim(&text))?;
+    }
+    Ok(page)
+}
+
 pub fn man(args: &Man) -> Done {
-    std::fs::create_dir_all(&args.directory)
-        .and_then(|()| clap_mangen::generate_to(args::command(), &args.directory))
-        .map_err(|e| {
-            let directory = args.directory.display();
-            Failure::new(
-                LOCAL,
-                format!("cannot write the man pages to {directory}: {}", words(&e)),
-            )
-        })
+    let mut command = args::command();
+    command.build();
+    let write = || {
+        std::fs::create_dir_all(&args.directory)?;
+        let subcommands = command.get_subcommands().filter(|one| !one.is_hide_set());
+        for one in subcommands.chain([&command]) {
+            let name = one.get_display_name().unwrap_or(one.get_name());
+            std::fs::write(args.directory.join(format!("{name}.1")), page(one)?)?;
+        }
+        Ok(())
+    };
+    write().map_err(|e: io::Error| {
+        let directory = args.directory.display();
+        Failure::new(
+            LOCAL,
+            format!("cannot write the man pages to {directory}: {}", words(&e)),
+        )
+    })
 }

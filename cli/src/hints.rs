@@ -21,6 +21,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("end_time", "--end-time"),
     ("endpoint", "--endpoint"),
     ("follow_redirects", "--follow-redirects"),
+    ("id", "--report"),
     ("instance", "--instance"),
     ("locale", "--locale"),
     ("max_attempts", "--max-attempts"),
@@ -87,7 +88,7 @@ fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&
 }
 
 /// What is wrong with a token, as far as its form tells.
-pub fn token(token: &[u8], _source: &str) -> Option<&'static str> {
+pub fn token(token: &[u8]) -> Option<&'static str> {
     if token.is_empty() {
         return Some("the token is empty");
     }
@@ -125,7 +126,7 @@ fn id_hint(parameter: &str, value: &str) -> Option<String> {
             format!("it has {count} characters, as the id of a report has: --report takes that")
         }
         ("instance", _) => format!("it has {count} characters; 'dbss instances' lists the ids"),
-        ("report", _) => format!("it has {count} characters; 'dbss reports' lists the ids"),
+        ("id", _) => format!("it has {count} characters; 'dbss reports' lists the ids"),
         _ => format!("it has {count} characters"),
     })
 }
@@ -182,9 +183,12 @@ fn hint(error: &Error, settings: &Settings) -> Option<String> {
         Status::Certificate if !settings.sourced.contains_key("ca_file") => {
             Some("for a private authority use --ca-file with its certificate".to_owned())
         }
-        Status::Unauthenticated => {
-            Some("'dbss check' shows which credentials are used; a token lives 24 hours".to_owned())
-        }
+        Status::Unauthenticated => Some(
+            settings
+                .token_hint
+                .unwrap_or("'dbss check' shows which credentials are used; a token lives 24 hours")
+                .to_owned(),
+        ),
         Status::Redirected => Some("use --follow-redirects to follow it".to_owned()),
         _ => None,
     }

@@ -121,12 +121,9 @@ fn with_settings(
         && json
     {
         let mut fields = object("error", [("exit_code", failure.code.into())]);
-        match &failure.error {
-            Some(error) => fields.extend(mirror::error_json(error)),
-            None => {
-                fields.insert("message".to_owned(), Value::from(failure.message.as_str()));
-            }
-        }
+        fields.extend(failure.error.iter().flat_map(mirror::error_json));
+        // In the words of the command line.
+        fields.insert("message".to_owned(), Value::from(failure.message.as_str()));
         // What cannot be written there is on standard error.
         let _ = Output::open().and_then(|mut output| output.json(&fields));
     }

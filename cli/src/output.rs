@@ -265,6 +265,25 @@ fn render(columns: &[Column], rows: &[Vec<String>], headings: bool, width: usize
     text
 }
 
+/// A text in lines of at most so many columns, broken between words where it can be.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_inclusive(' ') {
+        if !line.is_empty() && line.width() + word.trim_end().width() > width {
+            lines.push(std::mem::take(&mut line));
+        }
+        for c in word.chars() {
+            if c != ' ' && line.width() + c.to_string().width() > width {
+                lines.push(std::mem::take(&mut line));
+            }
+            line.push(c);
+        }
+    }
+    lines.push(line);
+    lines.iter().map(|line| line.trim_end().to_owned()).collect()
+}
+
 /// Each row as a block of lines, a field a line.
 fn records(columns: &[Column], rows: &[Vec<String>], width: usize) -> String {
     let label = columns
@@ -278,10 +297,16 @@ fn records(columns: &[Column], rows: &[Vec<String>], width: usize) -> String {
             text.push('\n');
         }
         for (column, cell) in columns.iter().zip(row).filter(|(_, cell)| *cell != "-") {
-            // An id may take the whole line, and is not cut.
-            let fits = label + 1 + cell.width() <= width;
-            let gap = if fits { label } else { column.heading.width() };
-            let _ = writeln!(text, "{:gap$} {cell}", column.heading);
+            let room = width.saturating_sub(label + 1);
+            if column.wraps.is_none() && cell.width() > room {
+                // An id may take the whole line, and is not cut.
+                let _ = writeln!(text, "{} {cell}", column.heading);
+                continue;
+            }
+            for (i, line) in wrap(cell, room.max(8)).iter().enumerate() {
+                let heading = if i == 0 { column.heading } else { "" };
+                let _ = writeln!(text, "{heading:label$} {line}");
+            }
         }
     }
     text

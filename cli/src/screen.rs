@@ -1,11 +1,11 @@
 //! What the user sees meanwhile: progress on a terminal, and the log.
 
 use std::env;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dbss::{Level, LogRecord, Operation};
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use crate::failure::say;
 use crate::output::{columns, printable};
@@ -20,6 +20,64 @@ pub enum About {
     Generation,
     /// The reports of a mirror.
     Mirror,
+}
+
+/// The terminal that standard error is. A line never takes its last column: there are
+/// terminals on which a full line begins the next.
+#[derive(Debug)]
+struct Terminal;
+
+fn width() -> usize {
+    columns(io::stderr()).unwrap_or(80).saturating_sub(1).max(1)
+}
+
+fn write(text: &str) -> io::Result<()> {
+    io::stderr().write_all(text.as_bytes())
+}
+
+impl TermLike for Terminal {
+    fn width(&self) -> u16 {
+        u16::try_from(width()).unwrap_or(u16::MAX)
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        move_cursor(n, 'A')
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        move_cursor(n, 'B')
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        move_cursor(n, 'C')
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        move_cursor(n, 'D')
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        write(&format!("{text}\n"))
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        write(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        write("\r\x1b[2K")
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+fn move_cursor(n: usize, direction: char) -> io::Result<()> {
+    match n {
+        0 => Ok(()),
+        _ => write(&format!("\x1b[{n}{direction}")),
+    }
 }
 
 pub struct Screen {
@@ -45,7 +103,8 @@ fn may_draw() -> bool {
 /// The form of a bar for so many columns.
 fn style(about: About, width: usize, has_total: bool) -> ProgressStyle {
     let template = match (about, has_total, width) {
-        (About::Download, false, 0..40) => "{binary_bytes}",
+        (About::Download, false, 0..12) => "{spinner}",
+        (About::Download, false, 12..40) => "{binary_bytes}",
         (About::Download, false, _) => "{binary_bytes}  {binary_bytes_per_sec}  {elapsed}",
         (About::Download, true, 0..25) => "{percent:>3}%",
         (About::Download, true, 25..60) => "{percent:>3}% [{wide_bar}] {binary_bytes_per_sec} ETA {eta}",
@@ -103,10 +162,13 @@ impl Screen {
         if position == 0 && shown.is_none() && about == About::Download {
             return;
         }
-        let width = columns(io::stderr()).unwrap_or(80);
+        let width = width();
         let shape = (about, width, total.is_some());
         let Bar { bar, shape: before } = shown.get_or_insert_with(|| {
-            let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
+            let bar = ProgressBar::with_draw_target(
+                total,
+                ProgressDrawTarget::term_like_with_hz(Box::new(Terminal), 10),
+            );
             bar.set_style(style(about, width, total.is_some()));
             Bar { bar, shape }
         });

@@ -120,11 +120,9 @@ impl Settings {
     }
 
     pub fn report(&mut self, flag: Option<String>) -> Result<String, Failure> {
-        self.pick("report", flag, "DBSS_REPORT_ID", |_| None)
-            .ok_or_else(|| {
-                Failure::usage("--report ID (or DBSS_REPORT_ID) is required")
-                    .hint("'dbss reports' lists the ids")
-            })
+        self.pick("id", flag, "DBSS_REPORT_ID", |_| None).ok_or_else(|| {
+            Failure::usage("--report ID (or DBSS_REPORT_ID) is required").hint("'dbss reports' lists the ids")
+        })
     }
 
     /// Remembers a value that only a flag can set.
@@ -270,7 +268,7 @@ impl Settings {
     fn found_credentials(&mut self, builder: ClientBuilder) -> Result<ClientBuilder, Failure> {
         if let Some(token) = variable_os("DBSS_TOKEN") {
             let token = Zeroizing::new(token.into_vec());
-            self.token_hint = hints::token(&token, "DBSS_TOKEN");
+            self.token_hint = hints::token(&token);
             return Ok(builder.token(&*token));
         }
         match (self.profile.token_file.clone(), &self.profile.credentials) {
@@ -314,7 +312,7 @@ impl Settings {
             }
         }
         let token = &token[..end];
-        self.token_hint = hints::token(token, "the file");
+        self.token_hint = hints::token(token);
         Ok(builder.token(token))
     }
 }
