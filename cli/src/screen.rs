@@ -109,7 +109,7 @@ fn style(about: About, width: usize, has_total: bool) -> ProgressStyle {
         (About::Download, true, 0..25) => "{percent:>3}%",
         (About::Download, true, 25..60) => "{percent:>3}% [{wide_bar}] {binary_bytes_per_sec} ETA {eta}",
         (About::Download, true, _) => {
-            "{percent:>3}% [{wide_bar}] {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}"
+            "{percent:>3}% [{wide_bar}] {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}{msg}"
         }
         (About::Generation, _, 0..25) => "{percent:>3}%",
         (About::Generation, _, 25..60) => "{percent:>3}% [{wide_bar}] {elapsed}",
@@ -178,6 +178,10 @@ impl Screen {
         }
         if let Some(total) = total {
             bar.set_length(total);
+        }
+        let attempts = operation.attempts();
+        if about == About::Download && attempts > 1 {
+            bar.set_message(format!("  attempt {attempts}"));
         }
         if about == About::Mirror {
             let seconds = bar.elapsed().as_secs_f64();

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from command import MIB, NO_RETRY, SIGNALS, TIMEOUT, Command, command, json_lines, sha256, wait_until
+from command import (
+    MIB,
+    NO_RETRY,
+    SIGNALS,
+    TIMEOUT,
+    Command,
+    command,
+    json_lines,
+    sha256,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from mock_service import MockService
@@ -237,7 +247,10 @@ def test_download_json_has_path_and_size(mock: MockService, command: Command) ->
         (["surplus"], "surplus"),
         (["0123456789abcdef"], "--report"),
         (["--project", "short"], "--project: must have 32 to 64 characters"),
-        (["--project", "0123456789abcdef0123"], "hint: it has 20 characters, as the id of a report"),
+        (
+            ["--project", "0123456789abcdef0123"],
+            "hint: it has 20 characters, as the id of a report",
+        ),
         (["--project", "cn-north-4"], "--region"),
         (["--instance", "a name of somebody"], "there is a space in it"),
         (["--locale", "fr-fr"], "fr-fr"),
@@ -356,7 +369,9 @@ def test_rejected_token_that_is_json_is_explained(command: Command) -> None:
     assert "expires_at" not in error
 
 
-def test_token_with_line_end_in_environment_is_explained(mock: MockService, command: Command) -> None:
+def test_token_with_line_end_in_environment_is_explained(
+    mock: MockService, command: Command
+) -> None:
     error = command.download_fails(2, env={"DBSS_TOKEN": mock.token + "\n"})
     assert "hint: the token ends with a line end" in error
 
@@ -478,9 +493,7 @@ def test_two_downloads_at_once_only_one_creates_the_file(
     before = len(mock.requests(command.report))
     # Both see no file before either of them writes.
     mock.fault(command.report, delay_ms=1000, times=2)
-    both = [
-        command.start("download", "--report", command.report, "-o", "target") for _ in range(2)
-    ]
+    both = [command.start("download", "--report", command.report, "-o", "target") for _ in range(2)]
     wait_until(lambda: len(mock.requests(command.report)) == before + 2)
     assert command.files() == []
     errors = [process.communicate(timeout=TIMEOUT)[1] for process in both]
@@ -546,6 +559,29 @@ def test_closed_standard_streams_are_handled(mock: MockService, command: Command
     assert sha256(command.directory / "x.pdf") == mock.pdf["sha256"]["en-us"]
 
 
+def test_saved_file_has_the_configured_mode(command: Command) -> None:
+    def no_mask() -> None:
+        os.umask(0)
+
+    for name, more in (("a", ()), ("b", ("--set", "file_mode=640"))):
+        assert command.download("-o", name, *more, preexec_fn=no_mask).returncode == 0
+    modes = [stat.S_IMODE((command.directory / name).stat().st_mode) for name in ("a", "b")]
+    assert modes == [0o600, 0o640]
+
+
+def test_cut_transfer_is_resumed(mock: MockService, command: Command) -> None:
+    report = mock.add_report(format="zip", size=900_000)
+    mock.fault(report["id"], cut_after=500_000, times=1)
+    done = command.run("download", "--report", report["id"], "-o", "x")
+    assert done.returncode == 0
+    [warning, saved] = done.stderr.splitlines()
+    assert warning.startswith("dbss: warning: ")
+    assert saved == "saved x (900000 bytes, 2 attempts)"
+    assert sha256(command.directory / "x") == report["sha256"]["en-us"]
+    headers = dict(mock.requests(report=report["id"])[-1]["headers"])
+    assert {name.lower(): value for name, value in headers.items()}["range"] == "bytes=500000-"
+
+
 # Exit code 130: cancelled.
 
 
@@ -601,6 +637,22 @@ def test_signal_ends_download_in_every_phase(
     assert elapsed < 1.5
     assert ("standard output" in err) == (phase == "pipe")
     assert command.files() == []
+
+
+def test_cancelled_download_keeps_the_old_file(mock: MockService, command: Command) -> None:
+    target = command.directory / "target"
+    target.write_text("mine")
+    before = len(mock.requests(command.report))
+    mock.fault(command.report, stall_after=2000)
+    arguments = ("download", "--report", command.report, "-o", "target", "--force")
+    with command.start(*arguments) as process:
+        wait_until(lambda: len(mock.requests(command.report)) == before + 1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"cancelled" in err
+    assert target.read_text() == "mine"
+    assert command.files() == ["target"]
 
 
 def test_second_signal_ends_the_program_at_once(mock: MockService, command: Command) -> None:

@@ -16,8 +16,8 @@ from command import (
     NO_RETRY,
     Command,
     command,
-    frames,
     final_screen,
+    frames,
     instance,
     json_lines,
     sha256,
@@ -211,6 +211,32 @@ def test_mirror_second_process_is_rejected(
     assert b"run it again" in err
     assert command.files() == ["archive"]
     assert summary(command.prints("mirror", "archive"))["downloaded"] == 1
+
+
+def test_mirror_failure_has_its_exit_code(
+    mock: MockService, command: Command, instance: str
+) -> None:
+    good = add(mock, instance)["id"]
+    more = ("--success-file", "done", *NO_RETRY)
+    assert command.run("mirror", "archive", *more).returncode == 0
+    before = (command.directory / "done").read_bytes()
+    for code, arguments, env in (
+        (3, (), {"DBSS_TOKEN": "wrong"}),
+        (4, ("--instance", "0" * 36), {}),
+        (6, (), {"DBSS_ENDPOINT": "http://127.0.0.1:1"}),
+    ):
+        done = command.run("mirror", "archive", *more, *arguments, env=env)
+        assert done.returncode == code, done.stderr
+        assert done.stderr.startswith("dbss: ")
+    mock.fault("@reports.list", status=500, times=1)
+    done = command.run("mirror", "archive", "--json", *more)
+    assert done.returncode == 5
+    assert json_lines(done.stdout)[-1]["status_name"] == "DBSS_ERR_SERVER"
+    # A failed run does not change the file of the last success.
+    assert (command.directory / "done").read_bytes() == before
+    assert archive(command) == [name for name in archive(command) if good in name]
+    (command.directory / "file").write_text("mine")
+    assert "file" in command.fails(7, "mirror", "file")
 
 
 @pytest.mark.parametrize(

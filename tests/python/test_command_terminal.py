@@ -10,12 +10,14 @@ import pytest
 from command import (
     FAST_POLL,
     MIB,
+    NO_RETRY,
     TIME_RANGE,
     Command,
     command,
     final_screen,
     frames,
     instance,
+    sha256,
     width,
 )
 
@@ -98,14 +100,45 @@ def test_nothing_is_drawn_without_a_terminal(command: Command, slow_report: str)
     assert done.stderr == f"saved audit-report.bin ({MIB} bytes)\n"
 
 
-def test_warning_stands_above_the_progress(mock: MockService, command: Command) -> None:
-    report = mock.add_report(format="bytes", size=MIB)["id"]
-    drip = {"bytes": 100_000, "every_ms": 60}
-    mock.fault(report, drip=drip, reset_after=500_000, times=1)
-    written = command.on_terminal("download", "--report", report)
-    text = " ".join(final_screen(written))
-    assert text.startswith("dbss: warning: ")
-    assert f"saved audit-report.bin ({MIB} bytes, 2 attempts)" in text
+def test_progress_grows_and_uses_one_line(command: Command, slow_report: str) -> None:
+    written = command.on_terminal("download", "--report", slow_report)
+    percents = [int(frame.split("%")[0]) for frame in frames(written) if "%" in frame]
+    assert percents == sorted(percents)
+    assert 0 < percents[-1] <= 100
+    # Nothing scrolls.
+    assert written.count("\n") == 1
+
+
+def test_attempts_and_warnings_are_shown_with_the_progress(
+    mock: MockService, command: Command
+) -> None:
+    report = mock.add_report(format="pdf", size=4_000_000)
+    mock.fault(report["id"], cut_after=2_000_000, times=1)
+    mock.fault(report["id"], drip={"bytes": 200_000, "every_ms": 60}, times=1)
+    written = command.on_terminal("download", "--report", report["id"], "-o", "x", "--verbose")
+    drawn = [frame for frame in frames(written) if "attempt 2" in frame and "%" in frame]
+    assert drawn
+    # The attempt went on where the first one ended.
+    assert all(int(frame.split("%")[0]) >= 50 for frame in drawn)
+    # Messages are on lines of their own, and nothing is left of the bar.
+    *lines, saved = final_screen(written)
+    assert saved == "saved x (4000000 bytes, 2 attempts)"
+    text = "".join(lines)
+    assert text.startswith("dbss: ")
+    assert "dbss: warning: " in text
+    assert "%" not in text
+    assert sha256(command.directory / "x") == report["sha256"]["en-us"]
+
+
+def test_progress_is_erased_before_an_error(mock: MockService, command: Command) -> None:
+    slow_end = {"drip": {"bytes": 1000, "every_ms": 60}, "cut_after": 4000, "times": 1}
+    mock.fault(command.report, **slow_end)
+    arguments = ("download", "--report", command.report, *NO_RETRY)
+    written = command.on_terminal(*arguments, columns=300, code=6)
+    assert "B/s" in written
+    [line] = final_screen(written)
+    assert line.startswith("dbss: ")
+    assert command.files() == []
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120, 200])
@@ -130,9 +163,7 @@ def test_table_fits_the_terminal(
     assert all(one in written for one in ids)
     if columns == 200:
         heading, first, *_ = written.splitlines()
-        assert heading.split() == [
-            *("ID", "%", "FORMAT", "TYPE", "START_TIME", "END_TIME", "NAME")
-        ]
+        assert heading.split() == [*("ID", "%", "FORMAT", "TYPE", "START_TIME", "END_TIME", "NAME")]
         assert re.split(r"  +", first) == [
             ids[-1],
             *("100", "pdf", "AUDIT_REPORT_REAL_TIME", *times.values(), "-"),
