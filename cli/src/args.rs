@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::ValueParser;
@@ -431,17 +432,41 @@ fn seconds_or_none() -> ValueParser {
     })
 }
 
-/// The command line's description, for the parser, completions and man pages.
+/// The description of the command line that begins with these words: all of it, or, to
+/// start sooner, only of the subcommand that they name.
+pub fn parser(words: &[OsString]) -> clap::Command {
+    let Some(name) = words.get(1).and_then(|word| word.to_str()) else {
+        return command();
+    };
+    let augment = match name {
+        "download" => Download::augment_args,
+        "check" => Check::augment_args,
+        "instances" => Instances::augment_args,
+        "reports" => Reports::augment_args,
+        "templates" => Templates::augment_args,
+        "generate" => Generate::augment_args,
+        "delete" => Delete::augment_args,
+        "mirror" => Mirror::augment_args,
+        _ => return command(),
+    };
+    let subcommand = augment(clap::Command::new(name.to_owned()));
+    settings(clap::Command::new("dbss")).subcommand(finish(subcommand))
+}
+
+fn settings(top: clap::Command) -> clap::Command {
+    top.version(concat!(
+        env!("CARGO_PKG_VERSION"),
+        " (libdbss ",
+        env!("CARGO_PKG_VERSION"),
+        ")"
+    ))
+    .max_term_width(100)
+    .disable_help_subcommand(true)
+}
+
+/// The command line's description, for completions and man pages.
 pub fn command() -> clap::Command {
-    let top = Cli::command()
-        .version(concat!(
-            env!("CARGO_PKG_VERSION"),
-            " (libdbss ",
-            env!("CARGO_PKG_VERSION"),
-            ")"
-        ))
-        .max_term_width(100)
-        .disable_help_subcommand(true);
+    let top = settings(Cli::command());
     let names: Vec<_> = top
         .get_subcommands()
         .map(|one| one.get_name().to_owned())

@@ -215,7 +215,14 @@ fn list(
     if settings.json {
         return Ok(());
     }
-    print_list(&mut output, columns, &found, !settings.quiet)
+    let left_out = print_list(&mut output, columns, &found, !settings.quiet)?;
+    if !left_out.is_empty() && !settings.quiet {
+        say(&format!(
+            "dbss: a wider terminal, or --json, also shows {}\n",
+            left_out.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 pub fn instances(settings: &mut Settings, _: Instances) -> Done {

@@ -1,11 +1,10 @@
 //! What went wrong: the message, hints for the likely mistake, and the exit code.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 use dbss::{Error, Status};
 
-use crate::output::printable;
+use crate::output::{columns, printable, wrap};
 
 pub const DONE: u8 = 0;
 pub const INTERNAL: u8 = 1;
@@ -62,17 +61,36 @@ impl Failure {
         if self.told {
             return;
         }
-        let mut text = format!("dbss: {}\n", self.message);
+        let mut lines = vec![format!("dbss: {}", self.message)];
         for detail in self.error.iter().flat_map(|error| error.details()) {
             let [code, message] =
                 [&detail.code, &detail.message].map(|part| printable(part.as_deref().unwrap_or("-")));
-            let _ = writeln!(text, "  {code}: {message}");
+            lines.push(format!("  {code}: {message}"));
         }
-        for hint in &self.hints {
-            let _ = writeln!(text, "  hint: {hint}");
-        }
-        say(&text);
+        lines.extend(self.hints.iter().map(|hint| format!("  hint: {hint}")));
+        let text = lines.join("\n");
+        say(&match columns(std::io::stderr()) {
+            Some(width) => text.lines().map(|line| wrapped(line, width)).collect(),
+            None => text + "\n",
+        });
     }
+}
+
+/// A line in as many as a terminal needs; those that follow the first are indented.
+fn wrapped(line: &str, width: usize) -> String {
+    let text = line.trim_start();
+    let indent = line.len() - text.len();
+    let rest = indent + 2;
+    if width < 20 {
+        return format!("{line}\n");
+    }
+    let lines = wrap(text, width - rest);
+    let start = |i| " ".repeat(if i == 0 { indent } else { rest });
+    lines
+        .iter()
+        .enumerate()
+        .map(|(i, line)| format!("{}{line}\n", start(i)))
+        .collect()
 }
 
 /// Writes to standard error. A failure there could be told nowhere.

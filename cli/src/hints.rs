@@ -118,17 +118,19 @@ fn id_hint(parameter: &str, value: &str) -> Option<String> {
     if value.contains(char::is_whitespace) {
         return Some("there is a space in it: is it a name in place of an id?".to_owned());
     }
-    Some(match (parameter, count) {
-        ("project", 0..=31) if KNOWN_REGIONS.contains(&value) => {
-            "this is a region: give it with --region, and leave --project out".to_owned()
+    // The message says how many characters it has.
+    match (parameter, count) {
+        ("project", _) if KNOWN_REGIONS.contains(&value) => {
+            Some("this is a region: give it with --region, and leave --project out".to_owned())
         }
         ("project" | "instance", 16..=31) => {
-            format!("it has {count} characters, as the id of a report has: --report takes that")
+            Some("the id of a report is as long: --report takes that".to_owned())
         }
-        ("instance", _) => format!("it has {count} characters; 'dbss instances' lists the ids"),
-        ("id", _) => format!("it has {count} characters; 'dbss reports' lists the ids"),
-        _ => format!("it has {count} characters"),
-    })
+        ("instance", _) => Some("'dbss instances' lists the ids".to_owned()),
+        ("id", _) => Some("'dbss reports' lists the ids".to_owned()),
+        ("template_id", _) => Some("'dbss templates' lists the ids".to_owned()),
+        _ => None,
+    }
 }
 
 fn region_hint(settings: &Settings) -> Option<String> {

@@ -12,6 +12,8 @@
 //! | `system.rs` | closed standard streams, signals |
 
 #![deny(unsafe_code)]
+// See system.rs.
+#![no_main]
 
 mod args;
 mod commands;
@@ -25,7 +27,6 @@ mod settings;
 mod system;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 use args::{Cli, Command, CommonArgs};
 use clap::FromArgMatches;
@@ -87,7 +88,7 @@ fn usage_failure(error: &clap::Error, words: &[OsString]) -> Failure {
 
 fn parse(words: &[OsString]) -> Result<Result<Command, u8>, Failure> {
     refuse_secrets(words)?;
-    let error = match args::command().try_get_matches_from(words) {
+    let error = match args::parser(words).try_get_matches_from(words) {
         Ok(matches) => match Cli::from_arg_matches(&matches) {
             Ok(cli) => return Ok(Ok(cli.command)),
             Err(e) => e,
@@ -130,7 +131,7 @@ fn with_settings(
     outcome
 }
 
-fn run(command: Command) -> Result<u8, Failure> {
+fn run_command(command: Command) -> Result<u8, Failure> {
     /// Takes the arguments that all have, without copying the rest.
     macro_rules! connected {
         ($args:ident, $run:path) => {{
@@ -162,14 +163,14 @@ fn split<T>(mut args: T, common: impl FnOnce(&mut T) -> &mut CommonArgs) -> (Com
     (taken, args)
 }
 
-fn main() -> ExitCode {
-    let words: Vec<OsString> = std::env::args_os().collect();
-    let outcome = parse(&words).and_then(|parsed| match parsed {
-        Ok(command) => run(command),
+/// Runs the program with its command line; returns the exit code.
+fn run(words: &[OsString]) -> u8 {
+    let outcome = parse(words).and_then(|parsed| match parsed {
+        Ok(command) => run_command(command),
         Err(code) => Ok(code),
     });
-    ExitCode::from(outcome.unwrap_or_else(|failure| {
+    outcome.unwrap_or_else(|failure| {
         failure.print();
         failure.code
-    }))
+    })
 }

@@ -129,46 +129,41 @@ pub struct Column {
     pub name: &'static str,
     /// Its heading on a terminal.
     pub heading: &'static str,
-    /// What its text may be wrapped at; none for text that stays whole, as an id.
-    pub wraps: Option<char>,
+    /// The columns with the highest are left out first where a terminal is too narrow;
+    /// those with 0 never are.
+    pub rank: u8,
 }
 
-const fn whole(name: &'static str, heading: &'static str) -> Column {
-    let wraps = None;
-    Column { name, heading, wraps }
-}
-
-const fn wrapped(name: &'static str, heading: &'static str, at: char) -> Column {
-    let wraps = Some(at);
-    Column { name, heading, wraps }
+const fn column(name: &'static str, heading: &'static str, rank: u8) -> Column {
+    Column { name, heading, rank }
 }
 
 pub const INSTANCES: &[Column] = &[
-    whole("id", "ID"),
-    whole("status", "STATUS"),
-    whole("region", "REGION"),
-    whole("version", "VERSION"),
-    whole("connect_ip", "CONNECT_IP"),
-    whole("remain_days", "DAYS"),
-    wrapped("name", "NAME", ' '),
+    column("id", "ID", 0),
+    column("status", "STATUS", 0),
+    column("region", "REGION", 1),
+    column("version", "VERSION", 4),
+    column("connect_ip", "CONNECT_IP", 3),
+    column("remain_days", "DAYS", 2),
+    column("name", "NAME", 0),
 ];
 
 pub const REPORTS: &[Column] = &[
-    whole("id", "ID"),
-    whole("percentum", "%"),
-    whole("format", "FORMAT"),
-    wrapped("type", "TYPE", '_'),
-    wrapped("start_time", "START_TIME", ' '),
-    wrapped("end_time", "END_TIME", ' '),
-    wrapped("name", "NAME", ' '),
+    column("id", "ID", 0),
+    column("percentum", "%", 0),
+    column("format", "FORMAT", 4),
+    column("type", "TYPE", 2),
+    column("start_time", "START_TIME", 1),
+    column("end_time", "END_TIME", 3),
+    column("name", "NAME", 0),
 ];
 
 pub const TEMPLATES: &[Column] = &[
-    whole("id", "ID"),
-    whole("type", "TYPE"),
-    whole("status", "STATUS"),
-    whole("frequency", "FREQUENCY"),
-    wrapped("name", "NAME", ' '),
+    column("id", "ID", 0),
+    column("type", "TYPE", 0),
+    column("status", "STATUS", 1),
+    column("frequency", "FREQUENCY", 2),
+    column("name", "NAME", 0),
 ];
 
 /// The cell of a field; "-" where the service says nothing.
@@ -177,23 +172,25 @@ fn cell(item: &Item, column: &Column) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
 }
 
-/// Prints a list: as a table on a terminal, as tab-separated values elsewhere.
+/// Prints a list: as a table on a terminal, as tab-separated values elsewhere. Returns
+/// the headings of the columns that the terminal has no room for.
 pub fn print_list(
     output: &mut Output,
     columns: &[Column],
     items: &[Item],
     headings: bool,
-) -> Result<(), Failure> {
+) -> Result<Vec<&'static str>, Failure> {
     let rows: Vec<Vec<String>> = items
         .iter()
         .map(|item| columns.iter().map(|column| cell(item, column)).collect())
         .collect();
     let stdout = io::stdout();
-    let text = match stdout.is_terminal() {
+    let (text, left_out) = match stdout.is_terminal() {
         true => render(columns, &rows, headings, self::columns(&stdout).unwrap_or(80)),
-        false => tab_separated(columns, &rows, headings),
+        false => (tab_separated(columns, &rows, headings), Vec::new()),
     };
-    output.write(&text)
+    output.write(&text)?;
+    Ok(left_out)
 }
 
 fn tab_separated(columns: &[Column], rows: &[Vec<String>], headings: bool) -> String {
@@ -206,12 +203,20 @@ fn tab_separated(columns: &[Column], rows: &[Vec<String>], headings: bool) -> St
     text
 }
 
-/// The least that is left of a text that is wrapped.
-const NARROWEST: usize = 10;
+/// The least that is left of the last column, which is wrapped.
+const NARROWEST: usize = 16;
 
-/// A table that fits so many columns; where that cannot be, a block of lines for each
-/// row.
-fn render(columns: &[Column], rows: &[Vec<String>], headings: bool, width: usize) -> String {
+/// The gap between two columns.
+const GAP: usize = 2;
+
+/// A table that fits so many columns, and the headings of those that were left out for
+/// that; where that is not enough, a block of lines for each row.
+fn render(
+    columns: &[Column],
+    rows: &[Vec<String>],
+    headings: bool,
+    width: usize,
+) -> (String, Vec<&'static str>) {
     let longest = |i: usize| {
         let cells = rows.iter().map(|row| row[i].width());
         cells
@@ -219,42 +224,45 @@ fn render(columns: &[Column], rows: &[Vec<String>], headings: bool, width: usize
             .max()
             .unwrap_or_default()
     };
-    let widths: Vec<usize> = (0..columns.len()).map(longest).collect();
-    let least = |(column, width): (&Column, &usize)| match column.wraps {
-        Some(_) => (*width).min(NARROWEST),
-        None => *width,
+    let last = columns.len() - 1;
+    let least = |i: usize| match i == last {
+        true => longest(i).min(NARROWEST),
+        false => longest(i) + GAP,
     };
-    let gaps = 2 * (columns.len() - 1);
-    let needed: usize = columns.iter().zip(&widths).map(least).sum();
-    if needed + gaps > width {
-        return records(columns, rows, width);
+    let mut shown: Vec<usize> = (0..columns.len()).collect();
+    while shown.iter().map(|i| least(*i)).sum::<usize>() > width {
+        let place = (0..shown.len()).max_by_key(|place| columns[shown[*place]].rank);
+        match place {
+            Some(place) if columns[shown[place]].rank > 0 => shown.remove(place),
+            _ => return (records(columns, rows, width), Vec::new()),
+        };
     }
+    let left_out = (0..columns.len())
+        .filter(|i| !shown.contains(i))
+        .map(|i| columns[i].heading)
+        .collect();
+
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(u16::try_from(width).unwrap_or(u16::MAX));
     if headings {
-        table.set_header(columns.iter().map(|column| column.heading));
+        table.set_header(shown.iter().map(|i| columns[*i].heading));
     }
-    table.add_rows(rows);
-    for (i, column) in columns.iter().enumerate() {
-        if let Some(layout) = table.column_mut(i) {
-            let gap = if i + 1 < columns.len() { 2 } else { 0 };
-            layout.set_padding((0, gap));
-            if column.heading == "%" || column.heading == "DAYS" {
-                layout.set_cell_alignment(CellAlignment::Right);
-            }
-            let least = u16::try_from(widths[i].min(NARROWEST)).unwrap_or(u16::MAX);
-            match column.wraps {
-                Some(at) => {
-                    layout.set_delimiter(at);
-                    layout.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least + gap)));
-                }
-                None => {
-                    layout.set_constraint(ColumnConstraint::ContentWidth);
-                }
-            }
+    table.add_rows(rows.iter().map(|row| shown.iter().map(|i| &row[*i])));
+    for (place, i) in shown.into_iter().enumerate() {
+        let Some(layout) = table.column_mut(place) else {
+            continue;
+        };
+        let least = u16::try_from(least(i)).unwrap_or(u16::MAX);
+        layout.set_constraint(match i == last {
+            true => ColumnConstraint::LowerBoundary(Width::Fixed(least)),
+            false => ColumnConstraint::ContentWidth,
+        });
+        layout.set_padding((0, if i == last { 0 } else { GAP as u16 }));
+        if matches!(columns[i].heading, "%" | "DAYS") {
+            layout.set_cell_alignment(CellAlignment::Right);
         }
     }
     let mut text = String::new();
@@ -262,7 +270,7 @@ fn render(columns: &[Column], rows: &[Vec<String>], headings: bool, width: usize
         text += line.trim_end();
         text.push('\n');
     }
-    text
+    (text, left_out)
 }
 
 /// A text in lines of at most so many columns, broken between words where it can be.
@@ -298,7 +306,7 @@ fn records(columns: &[Column], rows: &[Vec<String>], width: usize) -> String {
         }
         for (column, cell) in columns.iter().zip(row).filter(|(_, cell)| *cell != "-") {
             let room = width.saturating_sub(label + 1);
-            if column.wraps.is_none() && cell.width() > room {
+            if column.name == "id" && cell.width() > room {
                 // An id may take the whole line, and is not cut.
                 let _ = writeln!(text, "{} {cell}", column.heading);
                 continue;

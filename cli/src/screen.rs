@@ -87,10 +87,12 @@ pub struct Screen {
     bar: Mutex<Option<Bar>>,
 }
 
+/// What a style is made for: the columns, and whether the remaining time is known.
+type Shape = (About, usize, bool);
+
 struct Bar {
     bar: ProgressBar,
-    /// What the style was made for.
-    shape: (About, usize, bool),
+    shape: Shape,
 }
 
 /// Whether something may be drawn: on a terminal that nobody has asked to be plain.
@@ -101,8 +103,8 @@ fn may_draw() -> bool {
 }
 
 /// The form of a bar for so many columns.
-fn style(about: About, width: usize, has_total: bool) -> ProgressStyle {
-    let template = match (about, has_total, width) {
+fn style((about, width, has_end): Shape) -> ProgressStyle {
+    let template = match (about, has_end, width) {
         (About::Download, false, 0..12) => "{spinner}",
         (About::Download, false, 12..40) => "{binary_bytes}",
         (About::Download, false, _) => "{binary_bytes}  {binary_bytes_per_sec}  {elapsed}",
@@ -115,6 +117,7 @@ fn style(about: About, width: usize, has_total: bool) -> ProgressStyle {
         (About::Generation, _, 25..60) => "{percent:>3}% [{wide_bar}] {elapsed}",
         (About::Generation, _, _) => "the service makes the report {percent:>3}% [{wide_bar}] {elapsed}",
         (About::Mirror, _, 0..25) => "{pos} of {len}",
+        (About::Mirror, false, _) => "{pos} of {len} {prefix} {wide_msg}",
         (About::Mirror, _, 25..60) => "{pos} of {len} {prefix} ETA {eta} {wide_msg}",
         (About::Mirror, _, _) => "{pos} of {len} [{bar:20}] {prefix}  ETA {eta}  {wide_msg}",
     };
@@ -163,17 +166,18 @@ impl Screen {
             return;
         }
         let width = width();
-        let shape = (about, width, total.is_some());
+        let has_end = total.is_some() && (about != About::Mirror || position > 0);
+        let shape = (about, width, has_end);
         let Bar { bar, shape: before } = shown.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(
                 total,
                 ProgressDrawTarget::term_like_with_hz(Box::new(Terminal), 10),
             );
-            bar.set_style(style(about, width, total.is_some()));
+            bar.set_style(style(shape));
             Bar { bar, shape }
         });
         if *before != shape {
-            bar.set_style(style(about, width, total.is_some()));
+            bar.set_style(style(shape));
             *before = shape;
         }
         if let Some(total) = total {

@@ -3,22 +3,36 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use dbss::Operation;
 
-/// Runs before `main`, as std opens /dev/null itself where a standard stream is
-/// closed, and then nobody can tell any more that it was.
-// SAFETY: the loader calls the functions of this section once, before `main`, with
-// arguments that this one does not take.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static BEFORE_MAIN: extern "C" fn() = hold_standard_streams;
+/// The C library calls it. Not the `main` of std, which opens /dev/null where a standard
+/// stream is closed: then nobody can tell any more that it was. It starts sooner, too.
+#[unsafe(no_mangle)]
+extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
+    hold_standard_streams();
+    // SAFETY: it only sets what a broken pipe does: it is an error of the write.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    let words: Vec<OsString> = (0..usize::try_from(count).unwrap_or_default())
+        .map(|i| {
+            // SAFETY: `main` gets an array of `count` strings, which live as long as
+            // the process.
+            let word = unsafe { CStr::from_ptr(*words.add(i)) };
+            OsStr::from_bytes(word.to_bytes()).to_owned()
+        })
+        .collect();
+    // A panic must not unwind into C.
+    let code = std::panic::catch_unwind(|| crate::run(&words));
+    c_int::from(code.unwrap_or(crate::failure::INTERNAL))
+}
 
 /// Opens /dev/null where a standard stream is closed, so that no other file gets its
 /// number. The wrong way round: what is read or written there fails, as before.
-extern "C" fn hold_standard_streams() {
+fn hold_standard_streams() {
     for fd in 0..3 {
         let mode = if fd == 0 { libc::O_WRONLY } else { libc::O_RDONLY };
         // SAFETY: system calls that take no pointer but that of a constant string.
@@ -38,7 +52,7 @@ pub fn is_cancelled() -> bool {
     CANCELLED.load(Ordering::SeqCst)
 }
 
-extern "C" fn on_signal(_: libc::c_int) {
+extern "C" fn on_signal(_: c_int) {
     if CANCELLED.swap(true, Ordering::SeqCst) {
         // SAFETY: it ends the process, and may be called in a handler.
         unsafe { libc::_exit(i32::from(crate::failure::CANCELLED)) }
@@ -62,7 +76,7 @@ pub fn cancel_on_signals(operation: &Arc<Operation>) {
         unsafe {
             let mut before: libc::sigaction = std::mem::zeroed();
             let mut action: libc::sigaction = std::mem::zeroed();
-            let handler: extern "C" fn(libc::c_int) = on_signal;
+            let handler: extern "C" fn(c_int) = on_signal;
             action.sa_sigaction = handler as libc::sighandler_t;
             if libc::sigaction(signal, std::ptr::null(), &raw mut before) == 0
                 && before.sa_sigaction != libc::SIG_IGN

@@ -249,7 +249,7 @@ def test_download_json_has_path_and_size(mock: MockService, command: Command) ->
         (["--project", "short"], "--project: must have 32 to 64 characters"),
         (
             ["--project", "0123456789abcdef0123"],
-            "hint: it has 20 characters, as the id of a report",
+            "hint: the id of a report is as long",
         ),
         (["--project", "cn-north-4"], "--region"),
         (["--instance", "a name of somebody"], "there is a space in it"),
