@@ -249,12 +249,34 @@ def test_completions_are_valid_in_their_shells(command: Command, tmp_path: Path)
         text=True,
     )
     assert (done.stdout, done.stderr) == ("download\n--success-file\n", "")
-    for shell, option in (("zsh", "-n"), ("fish", "--no-execute")):
-        text = command.prints("completions", shell)
-        assert "success-file" in text
-        if program := shutil.which(shell):
-            (tmp_path / shell).write_text(text)
-            subprocess.run([program, option, tmp_path / shell], check=True)
+    (tmp_path / "dbss.fish").write_text(command.prints("completions", "fish"))
+    (tmp_path / "_dbss").write_text(command.prints("completions", "zsh"))
+    if fish := shutil.which("fish"):
+        lines = [
+            subprocess.run(
+                [fish, "--no-config", "-c", f"source dbss.fish; complete -C {words!r}"],
+                check=True,
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+            ).stdout.splitlines()
+            for words in ("dbss down", "dbss mirror --suc")
+        ]
+        assert [[line.split("\t")[0] for line in part] for part in lines] == [
+            ["download"],
+            ["--success-file"],
+        ]
+    if zsh := shutil.which("zsh"):
+        # Its completion needs a terminal; so only whether it loads.
+        load = "autoload -Uz compinit && compinit -u -D && whence -w _dbss && echo $_comps[dbss]"
+        done = subprocess.run(
+            [zsh, "-f", "-c", f"fpath=($PWD $fpath) && {load} && autoload +X _dbss"],
+            check=True,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.splitlines() == ["_dbss: function", "_dbss"]
 
 
 def test_man_pages_render_without_warning(command: Command) -> None:
