@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use clap::builder::Resettable;
 use dbss::internal::tables::{Kind, OptionRow, OptionSet};
 use dbss::{Error, Items, Locale, Overwrite, Report, ReportSpec, Status};
 use serde_json::Value;
@@ -14,15 +15,16 @@ use crate::args::{
     self, Check, Completions, Delete, Download, Generate, Instances, Man, Options, Reports, SavingArgs,
     Templates,
 };
-use crate::failure::{CANCELLED, Failure, LOCAL, say};
+use crate::failure::{CANCELLED, Failure, LOCAL, write_stderr};
+use crate::hints;
 use crate::output::{
-    Column, INSTANCES, Output, REPORTS, TEMPLATES, object, print_list, printable, words, wrap,
+    Column, INSTANCES, Output, REPORTS, TEMPLATES, object, os_message, print_list, printable, wrap,
 };
-use crate::screen::{About, Screen};
+use crate::screen::{ProgressKind, Screen};
 use crate::settings::{Session, Settings};
 use crate::system;
 
-type Done = Result<(), Failure>;
+type CommandResult = Result<(), Failure>;
 
 /// Takes the progress away after a call, and explains its failure.
 pub fn finish<T>(screen: &Screen, settings: &Settings, outcome: Result<T, Error>) -> Result<T, Failure> {
@@ -42,7 +44,7 @@ impl Target<'_> {
     }
 
     /// What cannot work, before anything is sent.
-    fn check(&self, settings: &Settings) -> Done {
+    fn check(&self, settings: &Settings) -> CommandResult {
         if self.is_stdout() {
             if settings.json {
                 return Err(Failure::usage(
@@ -55,7 +57,13 @@ impl Target<'_> {
     }
 
     /// Downloads a report there, and says so.
-    fn save(&self, settings: &Settings, screen: &Arc<Screen>, session: &Session, report: &Report) -> Done {
+    fn save(
+        &self,
+        settings: &Settings,
+        screen: &Arc<Screen>,
+        session: &Session,
+        report: &Report,
+    ) -> CommandResult {
         let overwrite = if self.saving.force {
             Overwrite::Yes
         } else {
@@ -63,17 +71,19 @@ impl Target<'_> {
         };
         let path = self.output.as_os_str().as_bytes();
         let client = &session.client;
-        let outcome = screen.watch(&session.operation, About::Download).and_then(|()| {
-            if self.is_stdout() {
-                client.download_to_fd(report, io::stdout()).map(drop)
-            } else if path.ends_with(b"/") || self.output.is_dir() {
-                client
-                    .download_to_directory(report, self.output, overwrite)
-                    .map(drop)
-            } else {
-                client.download_to_file(report, self.output, overwrite).map(drop)
-            }
-        });
+        let outcome = screen
+            .show_progress(&session.operation, ProgressKind::Download)
+            .and_then(|()| {
+                if self.is_stdout() {
+                    client.download_to_fd(report, io::stdout()).map(drop)
+                } else if path.ends_with(b"/") || self.output.is_dir() {
+                    client
+                        .download_to_directory(report, self.output, overwrite)
+                        .map(drop)
+                } else {
+                    client.download_to_file(report, self.output, overwrite).map(drop)
+                }
+            });
         finish(screen, settings, outcome)?;
         let operation = &session.operation;
         let (bytes, attempts) = (operation.received(), operation.attempts());
@@ -96,7 +106,7 @@ impl Target<'_> {
                 0 | 1 => String::new(),
                 _ => format!(", {attempts} attempts"),
             };
-            say(&format!("saved {} ({bytes} bytes{tries})\n", printable(&name)));
+            write_stderr(&format!("saved {} ({bytes} bytes{tries})\n", printable(&name)));
         }
         Ok(())
     }
@@ -110,7 +120,7 @@ fn report_of(settings: &Settings, instance: &str, id: &str, locale: Option<&str>
     })
 }
 
-pub fn download(settings: &mut Settings, args: Download) -> Done {
+pub fn download(settings: &mut Settings, args: Download) -> CommandResult {
     let instance = settings.required_instance(args.instance.instance)?;
     let id = settings.report(args.report.report)?;
     let locale = settings.locale(args.saving.locale.locale.clone());
@@ -137,7 +147,7 @@ fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-pub fn check(settings: &mut Settings, _: Check) -> Done {
+pub fn check(settings: &mut Settings, _: Check) -> CommandResult {
     let screen = Screen::new(settings);
     let session = settings.connect(&screen, &[])?;
     let found = session
@@ -200,7 +210,7 @@ fn list(
     kind: &str,
     columns: &[Column],
     items: impl FnOnce(&Session) -> Items,
-) -> Done {
+) -> CommandResult {
     let mut output = Output::open()?;
     let screen = Screen::new(settings);
     let session = settings.connect(&screen, &[])?;
@@ -217,7 +227,7 @@ fn list(
     }
     let left_out = print_list(&mut output, columns, &found, !settings.quiet)?;
     if !left_out.is_empty() && !settings.quiet {
-        say(&format!(
+        write_stderr(&format!(
             "dbss: a wider terminal, or --json, also shows {}\n",
             left_out.join(", ")
         ));
@@ -225,13 +235,13 @@ fn list(
     Ok(())
 }
 
-pub fn instances(settings: &mut Settings, _: Instances) -> Done {
+pub fn instances(settings: &mut Settings, _: Instances) -> CommandResult {
     list(settings, "instance", INSTANCES, |session| {
         session.client.instances()
     })
 }
 
-pub fn reports(settings: &mut Settings, args: Reports) -> Done {
+pub fn reports(settings: &mut Settings, args: Reports) -> CommandResult {
     let instance = settings.required_instance(args.instance.instance)?;
     list(settings, "report", REPORTS, |session| {
         let reports = session.client.reports(&instance);
@@ -242,7 +252,7 @@ pub fn reports(settings: &mut Settings, args: Reports) -> Done {
     })
 }
 
-pub fn templates(settings: &mut Settings, args: Templates) -> Done {
+pub fn templates(settings: &mut Settings, args: Templates) -> CommandResult {
     let instance = settings.required_instance(args.instance.instance)?;
     list(settings, "template", TEMPLATES, |session| {
         session.client.templates(&instance)
@@ -266,7 +276,7 @@ fn spec_of(args: &Generate) -> Result<ReportSpec, Error> {
     Ok(spec)
 }
 
-pub fn generate(settings: &mut Settings, args: Generate) -> Done {
+pub fn generate(settings: &mut Settings, args: Generate) -> CommandResult {
     let instance = settings.required_instance(args.instance.instance.clone())?;
     settings.flag("template_id", &args.template);
     let spec = spec_of(&args).map_err(|e| settings.explain(e))?;
@@ -299,7 +309,7 @@ pub fn generate(settings: &mut Settings, args: Generate) -> Done {
         .collect();
     let session = settings.connect(&screen, &more)?;
     let outcome = screen
-        .watch(&session.operation, About::Generation)
+        .show_progress(&session.operation, ProgressKind::Generation)
         .and_then(|()| session.client.generate(&instance, &spec));
     let id = finish(&screen, settings, outcome).map_err(|failure| match failure.error.as_ref().map(Error::status) {
         Some(Status::Cancelled | Status::NotReady | Status::Ambiguous | Status::TotalTimeout) => failure.hint(format!(
@@ -314,7 +324,7 @@ pub fn generate(settings: &mut Settings, args: Generate) -> Done {
         // Before the download, which may fail.
         output.write(&format!("{}\n", printable(&id)))?;
     } else if !settings.quiet {
-        say(&format!("made {}\n", printable(&id)));
+        write_stderr(&format!("made {}\n", printable(&id)));
     }
     let Some(target) = target else {
         return Ok(());
@@ -331,7 +341,7 @@ pub fn generate(settings: &mut Settings, args: Generate) -> Done {
 }
 
 /// Asks the user whether to delete a report.
-fn confirm(instance: &str, report: &str) -> Done {
+fn confirm(instance: &str, report: &str) -> CommandResult {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(Failure::usage("there is nobody to ask whether to delete it").hint("use --yes"));
     }
@@ -353,7 +363,7 @@ fn confirm(instance: &str, report: &str) -> Done {
     }
 }
 
-pub fn delete(settings: &mut Settings, args: Delete) -> Done {
+pub fn delete(settings: &mut Settings, args: Delete) -> CommandResult {
     let instance = settings.required_instance(args.instance.instance)?;
     settings.flag("id", &args.report);
     if !args.yes {
@@ -372,7 +382,7 @@ pub fn delete(settings: &mut Settings, args: Delete) -> Done {
         return Output::open()?.json(&object("deleted", [("id", args.report.as_str().into())]));
     }
     if !settings.quiet {
-        say(&format!("deleted {}\n", printable(&args.report)));
+        write_stderr(&format!("deleted {}\n", printable(&args.report)));
     }
     Ok(())
 }
@@ -394,10 +404,14 @@ fn paragraph(text: &str, width: usize) -> String {
     lines.iter().map(|line| format!("    {line}\n")).collect()
 }
 
-pub fn options(args: &Options) -> Done {
+/// Options of the library that change nothing for this program.
+const WITHOUT_EFFECT: &[&str] = &["interruptible", "log_level", "max_memory_bytes"];
+
+pub fn options(args: &Options) -> CommandResult {
     let mut output = Output::open()?;
     let width = crate::output::columns(io::stdout()).unwrap_or(80).clamp(20, 100);
-    for row in OptionSet::Config.options().filter(|row| row.kind != Kind::Secret) {
+    let shown = |row: &&OptionRow| row.kind != Kind::Secret && !WITHOUT_EFFECT.contains(&row.key());
+    for row in OptionSet::Config.options().filter(shown) {
         let default = row.default(OptionSet::Config).and_then(|text| text.to_str().ok());
         let kind = row.kind.name().to_str().unwrap_or_default();
         let help = row.help.to_str().unwrap_or_default();
@@ -406,6 +420,7 @@ pub fn options(args: &Options) -> Done {
                 "option",
                 [
                     ("key", row.key().into()),
+                    ("flag", hints::flag(row.key()).into()),
                     ("type", kind.into()),
                     ("default", default.map(|text| value_of(row, text)).into()),
                     ("minimum", Some(row.minimum).filter(|least| *least >= 0).into()),
@@ -425,12 +440,19 @@ pub fn options(args: &Options) -> Done {
         if let Some(range) = row.range() {
             text += &paragraph(&range, width);
         }
+        if let Some(flag) = hints::flag(row.key()) {
+            let unit = match row.kind {
+                Kind::Milliseconds => ", which takes seconds,",
+                _ => "",
+            };
+            text += &paragraph(&format!("The flag {flag}{unit} sets it too."), width);
+        }
         output.write(&text)?;
     }
     Ok(())
 }
 
-pub fn completions(args: &Completions) -> Done {
+pub fn completions(args: &Completions) -> CommandResult {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut args::command(), "dbss", &mut script);
     Output::open()?.write(&String::from_utf8_lossy(&script))
@@ -449,8 +471,8 @@ fn page(command: &clap::Command) -> io::Result<Vec<u8>> {
     // What -h leaves out is in the manual.
     let command = command
         .clone()
-        .after_help("")
-        .after_long_help("")
+        .after_help(Resettable::Reset)
+        .after_long_help(Resettable::Reset)
         .mut_args(|arg| arg.hide_short_help(false));
     let mut page = Vec::new();
     clap_mangen::Man::new(command)
@@ -463,7 +485,7 @@ fn page(command: &clap::Command) -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-pub fn man(args: &Man) -> Done {
+pub fn man(args: &Man) -> CommandResult {
     let mut command = args::command();
     command.build();
     let write = || {
@@ -479,7 +501,7 @@ pub fn man(args: &Man) -> Done {
         let directory = args.directory.display();
         Failure::new(
             LOCAL,
-            format!("cannot write the man pages to {directory}: {}", words(&e)),
+            format!("cannot write the man pages to {directory}: {}", os_message(&e)),
         )
     })
 }

@@ -27,8 +27,8 @@ pub struct Failure {
     pub code: u8,
     /// The library's error, where it is one.
     pub error: Option<Error>,
-    /// Nothing is left to print.
-    pub told: bool,
+    /// Whether it was printed already.
+    pub printed: bool,
 }
 
 impl Failure {
@@ -38,7 +38,7 @@ impl Failure {
             hints: Vec::new(),
             code,
             error: None,
-            told: false,
+            printed: false,
         }
     }
 
@@ -58,7 +58,7 @@ impl Failure {
 
     /// Prints it on standard error.
     pub fn print(&self) {
-        if self.told {
+        if self.printed {
             return;
         }
         let mut lines = vec![format!("dbss: {}", self.message)];
@@ -69,7 +69,7 @@ impl Failure {
         }
         lines.extend(self.hints.iter().map(|hint| format!("  hint: {hint}")));
         let text = lines.join("\n");
-        say(&match columns(std::io::stderr()) {
+        write_stderr(&match columns(std::io::stderr()) {
             Some(width) => text.lines().map(|line| wrapped(line, width)).collect(),
             None => text + "\n",
         });
@@ -93,8 +93,8 @@ fn wrapped(line: &str, width: usize) -> String {
         .collect()
 }
 
-/// Writes to standard error. A failure there could be told nowhere.
-pub fn say(text: &str) {
+/// Writes to standard error. Ignores its failures: there is nowhere to report them.
+pub fn write_stderr(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 

@@ -46,7 +46,8 @@ const FLAGS: &[(&str, &str)] = &[
     ("wait_timeout_ms", "--wait-timeout"),
 ];
 
-fn flag(key: &str) -> Option<&'static str> {
+/// The flag for a parameter or an option.
+pub fn flag(key: &str) -> Option<&'static str> {
     FLAGS.iter().find(|(name, _)| *name == key).map(|(_, flag)| *flag)
 }
 

@@ -31,7 +31,7 @@ use std::ffi::OsString;
 use args::{Cli, Command, CommonArgs};
 use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use failure::{DONE, Failure, USAGE, say};
+use failure::{DONE, Failure, USAGE, write_stderr};
 use output::{Output, object};
 use serde_json::Value;
 use settings::Settings;
@@ -101,7 +101,7 @@ fn parse(words: &[OsString]) -> Result<Result<Command, u8>, Failure> {
             Ok(Err(DONE))
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            say(&error.render().to_string());
+            write_stderr(&error.render().to_string());
             Ok(Err(USAGE))
         }
         _ => Err(usage_failure(&error, words)),

@@ -13,9 +13,9 @@ use std::io::IsTerminal;
 
 use crate::args::Mirror;
 use crate::commands::finish;
-use crate::failure::{CANCELLED, DONE, Failure, LOCAL, NOTHING_NEW, say};
-use crate::output::{Output, object, printable, words};
-use crate::screen::{About, Screen};
+use crate::failure::{CANCELLED, DONE, Failure, LOCAL, NOTHING_NEW, write_stderr};
+use crate::output::{Output, object, os_message, printable};
+use crate::screen::{ProgressKind, Screen};
 use crate::settings::Settings;
 
 fn options_of(settings: &mut Settings, args: &Mirror) -> Result<MirrorOptions, Failure> {
@@ -93,11 +93,16 @@ fn write_success(path: &Path, result: &MirrorResult) -> Result<(), Failure> {
             file.as_file().sync_all()?;
             file.persist(path).map(drop).map_err(|e| e.error)
         });
-    written.map_err(|e| Failure::new(LOCAL, format!("cannot write {}: {}", path.display(), words(&e))))
+    written.map_err(|e| {
+        Failure::new(
+            LOCAL,
+            format!("cannot write {}: {}", path.display(), os_message(&e)),
+        )
+    })
 }
 
 /// Prints how it went, also where it went only so far.
-fn tell(
+fn print_result(
     settings: &Settings,
     args: &Mirror,
     output: &mut Output,
@@ -149,7 +154,7 @@ pub fn mirror(settings: &mut Settings, args: &Mirror) -> Result<u8, Failure> {
     let screen = Screen::new(settings);
     let session = settings.connect(&screen, &[])?;
     let outcome = screen
-        .watch(&session.operation, About::Mirror)
+        .show_progress(&session.operation, ProgressKind::Mirror)
         .map_err(|error| (error, None))
         .and_then(|()| {
             let outcome = session.client.mirror(&args.directory, &options);
@@ -163,9 +168,9 @@ pub fn mirror(settings: &mut Settings, args: &Mirror) -> Result<u8, Failure> {
     let mut failed = finish(&screen, settings, outcome).err();
     if let Some(failure) = &mut failed {
         failure.print();
-        failure.told = true;
+        failure.printed = true;
         if failure.code == CANCELLED {
-            say("  hint: what is whole is in the archive; run it again to go on\n");
+            write_stderr("  hint: what is whole is in the archive; run it again to go on\n");
         }
     }
     if let Some(result) = &result {
@@ -176,17 +181,17 @@ pub fn mirror(settings: &mut Settings, args: &Mirror) -> Result<u8, Failure> {
             } else {
                 &failure.id
             };
-            let told = settings.explain(failure.error.clone());
+            let explained = settings.explain(failure.error.clone());
             Failure {
-                message: format!("{}: {}", printable(about), told.message),
+                message: format!("{}: {}", printable(about), explained.message),
                 hints: Vec::new(),
-                ..told
+                ..explained
             }
             .print();
         }
-        let told = tell(settings, args, &mut output, result);
+        let written = print_result(settings, args, &mut output, result);
         if failed.is_none() {
-            told?;
+            written?;
         }
     }
     if let Some(failure) = failed {

@@ -37,13 +37,13 @@ fn cannot_write(error: &io::Error) -> Failure {
     // As opened in place of a closed one.
     let why = match error.raw_os_error() {
         Some(libc::EBADF) => "it is closed".to_owned(),
-        _ => words(error),
+        _ => os_message(error),
     };
     Failure::new(LOCAL, format!("cannot write to standard output: {why}"))
 }
 
-/// The operating system's words, without the number that Rust adds.
-pub fn words(error: &io::Error) -> String {
+/// The operating system's os_message, without the number that Rust adds.
+pub fn os_message(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {
         Some(end) => text[..end].to_owned(),

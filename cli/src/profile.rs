@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::failure::{Failure, LOCAL};
-use crate::output::{printable, words};
+use crate::output::{os_message, printable};
 use crate::settings::variable;
 
 /// The profile that counts where none is named.
@@ -83,7 +83,12 @@ fn read() -> Result<(ConfigFile, String), Failure> {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok((ConfigFile::default(), name));
         }
-        Err(e) => return Err(Failure::new(LOCAL, format!("cannot read {name}: {}", words(&e)))),
+        Err(e) => {
+            return Err(Failure::new(
+                LOCAL,
+                format!("cannot read {name}: {}", os_message(&e)),
+            ));
+        }
     };
     match toml::from_str(&text) {
         Ok(file) => Ok((file, name)),

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dbss::{Level, LogRecord, Operation};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
-use crate::failure::say;
+use crate::failure::write_stderr;
 use crate::output::{columns, printable};
 use crate::settings::Settings;
 
-/// What a progress bar is about.
+/// What a progress bar shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum About {
+pub enum ProgressKind {
     /// The bytes of a report.
     Download,
     /// The percent of a report that the service makes.
@@ -88,7 +88,7 @@ pub struct Screen {
 }
 
 /// What a style is made for: the columns, and whether the remaining time is known.
-type Shape = (About, usize, bool);
+type Shape = (ProgressKind, usize, bool);
 
 struct Bar {
     bar: ProgressBar,
@@ -103,23 +103,27 @@ fn may_draw() -> bool {
 }
 
 /// The form of a bar for so many columns.
-fn style((about, width, has_end): Shape) -> ProgressStyle {
-    let template = match (about, has_end, width) {
-        (About::Download, false, 0..12) => "{spinner}",
-        (About::Download, false, 12..40) => "{binary_bytes}",
-        (About::Download, false, _) => "{binary_bytes}  {binary_bytes_per_sec}  {elapsed}",
-        (About::Download, true, 0..25) => "{percent:>3}%",
-        (About::Download, true, 25..60) => "{percent:>3}% [{wide_bar}] {binary_bytes_per_sec} ETA {eta}",
-        (About::Download, true, _) => {
+fn style((kind, width, has_end): Shape) -> ProgressStyle {
+    let template = match (kind, has_end, width) {
+        (ProgressKind::Download, false, 0..12) => "{spinner}",
+        (ProgressKind::Download, false, 12..40) => "{binary_bytes}",
+        (ProgressKind::Download, false, _) => "{binary_bytes}  {binary_bytes_per_sec}  {elapsed}",
+        (ProgressKind::Download, true, 0..25) => "{percent:>3}%",
+        (ProgressKind::Download, true, 25..60) => {
+            "{percent:>3}% [{wide_bar}] {binary_bytes_per_sec} ETA {eta}"
+        }
+        (ProgressKind::Download, true, _) => {
             "{percent:>3}% [{wide_bar}] {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}{msg}"
         }
-        (About::Generation, _, 0..25) => "{percent:>3}%",
-        (About::Generation, _, 25..60) => "{percent:>3}% [{wide_bar}] {elapsed}",
-        (About::Generation, _, _) => "the service makes the report {percent:>3}% [{wide_bar}] {elapsed}",
-        (About::Mirror, _, 0..25) => "{pos} of {len}",
-        (About::Mirror, false, _) => "{pos} of {len} {prefix} {wide_msg}",
-        (About::Mirror, _, 25..60) => "{pos} of {len} {prefix} ETA {eta} {wide_msg}",
-        (About::Mirror, _, _) => "{pos} of {len} [{bar:20}] {prefix}  ETA {eta}  {wide_msg}",
+        (ProgressKind::Generation, _, 0..25) => "{percent:>3}%",
+        (ProgressKind::Generation, _, 25..60) => "{percent:>3}% [{wide_bar}] {elapsed}",
+        (ProgressKind::Generation, _, _) => {
+            "the service makes the report {percent:>3}% [{wide_bar}] {elapsed}"
+        }
+        (ProgressKind::Mirror, _, 0..25) => "{pos} of {len}",
+        (ProgressKind::Mirror, false, _) => "{pos} of {len} {prefix} {wide_msg}",
+        (ProgressKind::Mirror, _, 25..60) => "{pos} of {len} {prefix} ETA {eta} {wide_msg}",
+        (ProgressKind::Mirror, _, _) => "{pos} of {len} [{bar:20}] {prefix}  ETA {eta}  {wide_msg}",
     };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -141,33 +145,37 @@ impl Screen {
     }
 
     /// Shows how far an operation is from now on, where that can be seen.
-    pub fn watch(self: &Arc<Screen>, operation: &Arc<Operation>, about: About) -> Result<(), dbss::Error> {
+    pub fn show_progress(
+        self: &Arc<Screen>,
+        operation: &Arc<Operation>,
+        kind: ProgressKind,
+    ) -> Result<(), dbss::Error> {
         if !self.draws {
             return Ok(());
         }
         let screen = Arc::clone(self);
         operation.set_progress(move |operation| {
-            screen.draw(operation, about);
+            screen.draw(operation, kind);
             true
         })
     }
 
-    fn draw(&self, operation: &Operation, about: About) {
-        let (position, total) = match about {
-            About::Download => (operation.received(), operation.total()),
-            About::Generation => (u64::from(operation.percent().unwrap_or(0)), Some(100)),
-            About::Mirror => match operation.reports() {
+    fn draw(&self, operation: &Operation, kind: ProgressKind) {
+        let (position, total) = match kind {
+            ProgressKind::Download => (operation.received(), operation.total()),
+            ProgressKind::Generation => (u64::from(operation.percent().unwrap_or(0)), Some(100)),
+            ProgressKind::Mirror => match operation.reports() {
                 Some((done, total)) => (done, Some(total)),
                 None => return,
             },
         };
         let mut shown = self.bar();
-        if position == 0 && shown.is_none() && about == About::Download {
+        if position == 0 && shown.is_none() && kind == ProgressKind::Download {
             return;
         }
         let width = width();
-        let has_end = total.is_some() && (about != About::Mirror || position > 0);
-        let shape = (about, width, has_end);
+        let has_end = total.is_some() && (kind != ProgressKind::Mirror || position > 0);
+        let shape = (kind, width, has_end);
         let Bar { bar, shape: before } = shown.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(
                 total,
@@ -184,10 +192,10 @@ impl Screen {
             bar.set_length(total);
         }
         let attempts = operation.attempts();
-        if about == About::Download && attempts > 1 {
+        if kind == ProgressKind::Download && attempts > 1 {
             bar.set_message(format!("  attempt {attempts}"));
         }
-        if about == About::Mirror {
+        if kind == ProgressKind::Mirror {
             let seconds = bar.elapsed().as_secs_f64();
             let received = operation.received();
             #[allow(
@@ -215,8 +223,8 @@ impl Screen {
 
     /// Prints a record of the log. Warnings are for everybody, the rest is for who asks.
     pub fn log(&self, record: &LogRecord) {
-        // What ends the call is told in any case.
-        let (wanted, kind) = match record.level {
+        // The error that ends the call is printed in any case.
+        let (wanted, prefix) = match record.level {
             Level::Error => (false, ""),
             Level::Warning => (self.verbose || !self.quiet, "warning: "),
             _ => (self.verbose, ""),
@@ -224,10 +232,10 @@ impl Screen {
         if !wanted {
             return;
         }
-        let line = format!("dbss: {kind}{}\n", record.message);
+        let line = format!("dbss: {prefix}{}\n", record.message);
         match &*self.bar() {
-            Some(shown) => shown.bar.suspend(|| say(&line)),
-            None => say(&line),
+            Some(shown) => shown.bar.suspend(|| write_stderr(&line)),
+            None => write_stderr(&line),
         }
     }
 }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::args::{CommonArgs, ConnectionArgs, Limit};
 use crate::failure::{Failure, LOCAL, USAGE};
 use crate::hints;
-use crate::output::words;
+use crate::output::os_message;
 use crate::profile::{self, Profile};
 use crate::screen::Screen;
 use crate::system;
@@ -76,7 +76,7 @@ impl Settings {
     }
 
     /// A flag's value, else the variable's, else the profile's; remembers which.
-    fn pick(
+    fn resolve(
         &mut self,
         name: &'static str,
         flag: Option<String>,
@@ -106,7 +106,7 @@ impl Settings {
     }
 
     pub fn instance(&mut self, flag: Option<String>) -> Option<String> {
-        self.pick("instance", flag, "DBSS_INSTANCE_ID", |profile| {
+        self.resolve("instance", flag, "DBSS_INSTANCE_ID", |profile| {
             profile.instance.clone()
         })
     }
@@ -120,9 +120,11 @@ impl Settings {
     }
 
     pub fn report(&mut self, flag: Option<String>) -> Result<String, Failure> {
-        self.pick("id", flag, "DBSS_REPORT_ID", |_| None).ok_or_else(|| {
-            Failure::usage("--report ID (or DBSS_REPORT_ID) is required").hint("'dbss reports' lists the ids")
-        })
+        self.resolve("id", flag, "DBSS_REPORT_ID", |_| None)
+            .ok_or_else(|| {
+                Failure::usage("--report ID (or DBSS_REPORT_ID) is required")
+                    .hint("'dbss reports' lists the ids")
+            })
     }
 
     /// Remembers a value that only a flag can set.
@@ -132,7 +134,7 @@ impl Settings {
     }
 
     pub fn locale(&mut self, flag: Option<String>) -> Option<String> {
-        self.pick("locale", flag, "DBSS_LOCALE", |profile| profile.locale.clone())
+        self.resolve("locale", flag, "DBSS_LOCALE", |profile| profile.locale.clone())
     }
 
     pub fn output(&self, flag: Option<PathBuf>) -> PathBuf {
@@ -144,7 +146,7 @@ impl Settings {
     /// The project that calls are about.
     pub fn project(&mut self) -> Option<String> {
         let flag = self.connection.project.clone();
-        self.pick("project", flag, "DBSS_PROJECT_ID", |profile| {
+        self.resolve("project", flag, "DBSS_PROJECT_ID", |profile| {
             profile.project.clone()
         })
     }
@@ -181,10 +183,11 @@ impl Settings {
         let connection = &self.connection;
         let (region, endpoint) = (connection.region.clone(), connection.endpoint.clone());
         let ca_file = connection.ca_file.clone();
-        if let Some(region) = self.pick("region", region, "DBSS_REGION", |profile| profile.region.clone()) {
+        if let Some(region) = self.resolve("region", region, "DBSS_REGION", |profile| profile.region.clone())
+        {
             builder = builder.region(&region);
         }
-        let endpoint = self.pick("endpoint", endpoint, "DBSS_ENDPOINT", |profile| {
+        let endpoint = self.resolve("endpoint", endpoint, "DBSS_ENDPOINT", |profile| {
             profile.endpoint.clone()
         });
         if let Some(endpoint) = endpoint {
@@ -300,7 +303,7 @@ impl Settings {
                 let why = match e.raw_os_error() {
                     // As opened in place of a closed one.
                     Some(libc::EBADF) => "it is closed".to_owned(),
-                    _ => words(&e),
+                    _ => os_message(&e),
                 };
                 Failure::new(LOCAL, format!("cannot read the token from {name}: {why}"))
             }
@@ -370,7 +373,7 @@ fn is_secret(key: &str) -> bool {
         .is_some_and(|row: &OptionRow| row.kind == Kind::Secret)
 }
 
-/// That everybody on the machine can read the command line.
+/// The error for a secret on the command line, which everybody on the machine can read.
 pub fn secret_on_command_line(flag: &str) -> Failure {
     Failure::usage(format!(
         "{flag}: a secret on the command line could be read by everybody on this machine"

@@ -195,7 +195,11 @@ def test_version_is_that_of_the_package(root: Path, command: Command) -> None:
 def test_options_are_those_of_the_library(root: Path, command: Command) -> None:
     description = json.loads((root / "include/dbss-abi.json").read_text())
     known = {one["key"]: one for one in description["options"]["config"]}
-    wanted = {key: one for key, one in known.items() if one["type"] != "secret"}
+    # These have no effect here.
+    others = {"interruptible", "log_level", "max_memory_bytes"}
+    wanted = {
+        key: one for key, one in known.items() if one["type"] != "secret" and key not in others
+    }
     listed = {one["key"]: one for one in json_lines(command.prints("options", "--json"))}
     assert list(listed) == list(wanted)
     for key, one in listed.items():
@@ -205,6 +209,13 @@ def test_options_are_those_of_the_library(root: Path, command: Command) -> None:
     assert all(f"{key} ({one['type']}, default " in text for key, one in wanted.items())
     assert "\n    1 to 86400000, or -1 for no limit\n" in text
     assert max(map(len, text.splitlines())) <= 80
+    assert listed["stall_timeout_ms"]["flag"] == "--stall-timeout"
+    assert "    The flag --stall-timeout, which takes seconds, sets it too.\n" in text
+    # Every flag that is named exists.
+    full = command.prints("generate", "--help")
+    assert all(f" {one['flag']}" in full for one in listed.values() if one["flag"])
+    # C functions mean nothing to the user.
+    assert "dbss_" not in text
 
 
 def test_readme_has_all_exit_codes_variables_and_kinds(root: Path, command: Command) -> None:
@@ -294,6 +305,7 @@ def test_man_pages_render_without_warning(command: Command) -> None:
         assert (done.returncode, done.stderr) == (0, ""), page
         text = re.sub(".\x08", "", done.stdout)
         assert "SYNOPSIS" in text
+        assert "EXTRA" not in text
         name = page.stem.removeprefix("dbss-")
         if name in CONNECTING:
             flat = " ".join(text.replace("\u2010\n", "").split())
