@@ -161,16 +161,19 @@ fn hint(error: &Error, settings: &Settings) -> Option<String> {
         Status::InvalidEndpoint if error.parameter() == Some("region") => {
             Some("a region is named like cn-north-4".to_owned())
         }
-        Status::NotConfigured => match (
-            settings.sourced.contains_key("region"),
-            settings.sourced.contains_key("endpoint"),
-        ) {
-            (false, false) => Some(format!(
+        Status::NotConfigured if settings.set_keys.iter().any(|key| key == "iam_user") => {
+            Some("the password is that of the variable DBSS_IAM_PASSWORD".to_owned())
+        }
+        Status::NotConfigured
+            if !["region", "endpoint"]
+                .iter()
+                .any(|name| settings.sourced.contains_key(name)) =>
+        {
+            Some(format!(
                 "give --region or DBSS_REGION, such as cn-north-4, or a profile in {}",
                 config_path()
-            )),
-            _ => None,
-        },
+            ))
+        }
         Status::UnknownKey => {
             let key = settings
                 .set_keys

@@ -64,19 +64,19 @@ impl Output {
         Ok(Output(file))
     }
 
-    /// Writes all of it, unless a signal comes.
+    /// Writes all of it, unless a signal comes while nobody reads.
     pub fn write(&mut self, text: &str) -> Result<(), Failure> {
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
             match self.0.write(rest) {
                 Ok(0) => return Err(cannot_write(&ErrorKind::WriteZero.into())),
                 Ok(n) => rest = &rest[n..],
-                Err(e) if e.kind() == ErrorKind::Interrupted => {
-                    if system::is_cancelled() {
-                        return Err(Failure::interrupted());
-                    }
-                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(cannot_write(&e)),
+            }
+            // A signal ends a write early.
+            if !rest.is_empty() && system::is_cancelled() {
+                return Err(Failure::interrupted());
             }
         }
         Ok(())

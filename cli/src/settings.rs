@@ -256,6 +256,12 @@ impl Settings {
             }
             builder = self.set(builder, &key, &value);
         }
+        if self.set_keys.iter().any(|key| key == "iam_user")
+            && let Some(password) = variable_os("DBSS_IAM_PASSWORD")
+        {
+            let password = Zeroizing::new(password.into_vec());
+            builder = builder.option("iam_password", &*password);
+        }
         match token_flag {
             Some(path) => self.token_of_file(builder, &path),
             None => Ok(builder),
@@ -380,7 +386,8 @@ pub fn secret_on_command_line(flag: &str) -> Failure {
     ))
     .hint(
         "for a token use --token-file or DBSS_TOKEN; for an access key HUAWEICLOUD_SDK_AK and \
-         HUAWEICLOUD_SDK_SK, or ~/.huaweicloud/credentials; for a proxy --proxy-from-environment",
+         HUAWEICLOUD_SDK_SK, or ~/.huaweicloud/credentials; for a password DBSS_IAM_PASSWORD; for \
+         a proxy --proxy-from-environment",
     )
 }
 

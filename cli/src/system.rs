@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use dbss::Operation;
@@ -45,20 +45,35 @@ fn hold_standard_streams() {
 }
 
 static RUNNING: OnceLock<Arc<Operation>> = OnceLock::new();
-static CANCELLED: AtomicBool = AtomicBool::new(false);
+/// When the first signal came, in milliseconds; 0 before.
+static CANCELLED: AtomicI64 = AtomicI64::new(0);
+
+/// A second signal that comes sooner is the same key press: a parent may have forwarded
+/// what the terminal sends to all of its group.
+const SAME_MS: i64 = 200;
 
 /// Whether a signal has asked the program to end.
 pub fn is_cancelled() -> bool {
-    CANCELLED.load(Ordering::SeqCst)
+    CANCELLED.load(Ordering::SeqCst) != 0
 }
 
 extern "C" fn on_signal(_: c_int) {
-    if CANCELLED.swap(true, Ordering::SeqCst) {
-        // SAFETY: it ends the process, and may be called in a handler.
-        unsafe { libc::_exit(i32::from(crate::failure::CANCELLED)) }
-    }
-    if let Some(operation) = RUNNING.get() {
-        operation.cancel();
+    // SAFETY: all zeros is a valid time, and the call, which is allowed in a handler,
+    // only fills it in.
+    let now = unsafe {
+        let mut now: libc::timespec = std::mem::zeroed();
+        libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now);
+        (now.tv_sec * 1000 + now.tv_nsec / 1_000_000).max(1)
+    };
+    match CANCELLED.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst) {
+        Ok(_) => {
+            if let Some(operation) = RUNNING.get() {
+                operation.cancel();
+            }
+        }
+        Err(first) if now - first < SAME_MS => {}
+        // SAFETY: it ends the process, and is allowed in a handler.
+        Err(_) => unsafe { libc::_exit(c_int::from(crate::failure::CANCELLED)) },
     }
 }
 

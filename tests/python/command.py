@@ -69,6 +69,15 @@ def width(text: str) -> int:
     )
 
 
+class Process(subprocess.Popen[bytes]):
+    """A child process, which does not outlive a test that fails."""
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, value, traceback)
+
+
 class Command:
     """Runs dbss in an empty directory, with a new instance, and checks that it prints no secret."""
 
@@ -101,9 +110,9 @@ class Command:
         env: dict[str, str | None] | None = None,
         wrap: tuple[str, ...] = (),
         **options: Any,
-    ) -> subprocess.Popen[bytes]:
+    ) -> Process:
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        return subprocess.Popen(
+        return Process(
             [*wrap, str(self.program), *map(str, arguments)],
             env=self.env(env or {}),
             cwd=self.directory,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 import resource
 import signal
 import stat
+import struct
 import subprocess
+import termios
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -595,11 +598,20 @@ def test_cut_transfer_is_resumed(mock: MockService, command: Command) -> None:
 # Exit code 130: cancelled.
 
 
+def system_call(process: int) -> str:
+    """The number of the system call that a process is in."""
+    return Path(f"/proc/{process}/syscall").read_text().split()[0]
+
+
 def is_waiting(process: int) -> bool:
     """Whether a process waits in poll(), as the library does."""
-    number = Path(f"/proc/{process}/syscall").read_text().split()[0]
     # poll, or ppoll on platforms without it.
-    return number in ("7", "73", "271")
+    return system_call(process) in ("7", "73", "271")
+
+
+def bytes_in_pipe(pipe: int) -> int:
+    [count] = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, struct.pack("i", 0)))
+    return count
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -665,18 +677,35 @@ def test_cancelled_download_keeps_the_old_file(mock: MockService, command: Comma
     assert command.files() == ["target"]
 
 
-def test_second_signal_ends_the_program_at_once(mock: MockService, command: Command) -> None:
-    # The program waits for its standard output, outside of any call.
-    mock.add_reports(2000, instance=(instance := mock.add_instance("large")), name="n" * 200)
-    with command.start("reports", "--instance", instance) as process:
+def test_signal_ends_command_whose_output_is_not_read(mock: MockService, command: Command) -> None:
+    large = mock.add_instance("large")
+    mock.add_reports(2000, instance=large, name="n" * 200)
+    with command.start("reports", "--instance", large) as process:
         assert process.stdout is not None
-        wait_until(lambda: "pipe" in Path(f"/proc/{process.pid}/wchan").read_text())
+        pipe = process.stdout.fileno()
+        wait_until(lambda: bytes_in_pipe(pipe) >= 60_000)
         process.send_signal(signal.SIGINT)
-        time.sleep(0.1)
+        # It is not read before.
+        assert process.wait(10) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == b"dbss: interrupted\n"
+    mock.remove_instances([large])
+
+
+def test_second_signal_ends_the_program_at_once(command: Command) -> None:
+    # Opening a pipe that nobody writes to waits for ever, whatever signal comes.
+    pipe = command.directory.parent / "pipe"
+    os.mkfifo(pipe)
+    with command.start("instances", "--token-file", pipe) as process:
+        # openat
+        wait_until(lambda: system_call(process.pid) in ("257", "56"))
+        # A parent may forward the signal of the same key press.
+        for _ in range(3):
+            process.send_signal(signal.SIGINT)
+        time.sleep(0.4)
+        assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        process.wait(10)
-    assert process.returncode == 130
-    mock.remove_instances([instance])
+        assert process.wait(10) == 130
 
 
 def test_ignored_signal_stays_ignored(mock: MockService, command: Command) -> None:
@@ -843,6 +872,17 @@ def test_credential_sources_have_the_documented_precedence(
     file = ("--token-file", tmp_path / "token")
     assert without_token.download(*found, *file, "-o", "b", **wrong).returncode == 0
     assert without_token.command.files() == ["a", "b"]
+
+
+def test_iam_user_logs_in_with_password_of_environment(
+    mock: MockService, without_token: CommandWithoutToken
+) -> None:
+    user = ("--set", f"iam_user={mock.user}", "--set", f"iam_domain={mock.domain}")
+    lines = without_token.checks(*user, DBSS_IAM_PASSWORD=mock.password)
+    assert lines["source"].startswith("iam_user, ")
+    assert lines["accepted"] == "yes"
+    assert "DBSS_IAM_PASSWORD" in without_token.fails(2, *user)
+    without_token.fails(3, *user, DBSS_IAM_PASSWORD="wrong")
 
 
 def test_warning_is_printed_unless_quiet(without_token: CommandWithoutToken) -> None:
