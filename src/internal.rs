@@ -1,5 +1,5 @@
-//! What the C ABI and the command need beyond the public API. No interface: it may change with any
-//! version.
+//! What the C ABI and the command need beyond the public API. No interface: it may
+//! change with any version.
 
 #![allow(missing_docs)]
 

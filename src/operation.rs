@@ -463,7 +463,7 @@ impl Operation {
     }
 
     /// The name of the report that a mirror began to download last, as the service
-    /// sent it; its id where it has none.
+    /// sent it, but for what is beyond 256 bytes; its id where it has none.
     pub fn report_name(&self) -> Option<String> {
         lock(&self.result).report_name.clone()
     }

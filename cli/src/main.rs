@@ -64,7 +64,8 @@ fn refuse_secrets(words: &[OsString]) -> Result<(), Failure> {
 /// What is wrong with the command line, in the form of all other errors.
 fn usage_failure(error: &clap::Error, words: &[OsString]) -> Failure {
     let text = error.render().to_string();
-    let mut text = text.trim_start_matches("error: ").trim_end().to_owned();
+    let text = text.trim_start_matches("error: ").trim_end();
+    let mut text = text.replace("\n  tip: ", "\n  hint: ");
     for word in words {
         let word = word.to_string_lossy();
         if word.chars().count() > LONGEST_QUOTED {

@@ -183,7 +183,7 @@ def test_help_is_short_and_full(command: Command) -> None:
     assert "--output" not in command.prints("check", "--help")
     assert command.run().returncode == 2
     assert command.run("lits").returncode == 2
-    assert "reports" in command.fails(2, "report")
+    assert "  hint: a similar subcommand exists: 'reports'" in command.fails(2, "report")
 
 
 def test_version_is_that_of_the_package(root: Path, command: Command) -> None:

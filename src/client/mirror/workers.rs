@@ -20,6 +20,8 @@ use crate::memory;
 use crate::operation::{Operation, cancelled};
 use crate::sink::{FileOptions, FileSink, Hashing};
 use crate::sys::{Interest, Wake, open_to_read, with_signals_blocked};
+use crate::tables::LONGEST_NAME;
+use crate::text::shorten;
 use crate::thread::prepare_thread;
 
 use super::archive::{Archive, Record, make_directory};
@@ -229,7 +231,7 @@ impl MirrorRun {
     ) -> Result<Record, Error> {
         let name = record.name.as_deref().filter(|name| !name.is_empty());
         self.operation
-            .set_report_name(name.unwrap_or(&record.id).to_owned());
+            .set_report_name(shorten(name.unwrap_or(&record.id), LONGEST_NAME).to_owned());
         let request = ReportRequest::new(
             Some(&self.project),
             &record.instance,
