@@ -29,7 +29,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock programs venv demo test test-rust test-python valgrind tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install clean
+.PHONY: help all lib mock programs cli man venv demo test test-rust test-python valgrind tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install install-man clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -61,6 +61,19 @@ mock: ## the mock service, for the demonstration and the tests
 programs: lib ## dbss-download and dbss-reports, the C programs
 	$(MAKE) -C bindings/c BUILD=$(BUILD)
 
+cli: ## the command dbss, in build/bin
+	$(CARGO) build --release --locked -p dbss-cli
+	@mkdir -p $(BUILD)/bin
+	install -m 755 -s --strip-program=$(STRIP) $(MADE)/release/dbss $(BUILD)/bin/dbss
+
+man: cli ## its man pages, and its completions for bash, zsh and fish, in build/share
+	@mkdir -p $(BUILD)/share/completions
+	rm -rf $(BUILD)/share/man
+	$(BUILD)/bin/dbss man $(BUILD)/share/man/man1
+	$(BUILD)/bin/dbss completions bash > $(BUILD)/share/completions/dbss.bash
+	$(BUILD)/bin/dbss completions zsh > $(BUILD)/share/completions/_dbss
+	$(BUILD)/bin/dbss completions fish > $(BUILD)/share/completions/dbss.fish
+
 venv: $(VENV)/.installed
 
 $(VENV)/.installed: tests/python/requirements.txt
@@ -76,11 +89,11 @@ test: test-rust test-python ## all tests
 test-rust:
 	$(CARGO) test --workspace --locked
 
-test-python: lib programs mock venv
+test-python: lib programs cli mock venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python
 
-valgrind: lib programs mock venv ## the tests in C, and the programs, under valgrind
+valgrind: lib programs cli mock venv ## the tests in C, and the programs, under valgrind
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python -m valgrind
 
@@ -149,8 +162,18 @@ install: ## what make all has built, into DESTDIR and PREFIX (default /usr/local
 	install -m 644 include/dbss.h $(DESTDIR)$(PREFIX)/include/dbss.h
 	install -m 644 include/dbss-abi.json include/dbss-abi.schema.json include/dbss.cdef.h $(DESTDIR)$(PREFIX)/share/dbss
 	install -m 755 $(BUILD)/bin/dbss-download $(BUILD)/bin/dbss-reports $(DESTDIR)$(PREFIX)/bin
+	test ! -x $(BUILD)/bin/dbss || install -m 755 $(BUILD)/bin/dbss $(DESTDIR)$(PREFIX)/bin
+	test ! -d $(BUILD)/share/man || $(MAKE) install-man
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' bindings/c/dbss.pc.in \
 		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/dbss.pc
+
+install-man:
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	install -m 644 $(BUILD)/share/man/man1/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 $(BUILD)/share/completions/dbss.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/dbss
+	install -m 644 $(BUILD)/share/completions/_dbss $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	install -m 644 $(BUILD)/share/completions/dbss.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 clean: ## remove what was built, the virtual environment too
 	$(CARGO) clean

@@ -1,13 +1,14 @@
-//! What the C ABI needs beyond the public API. Not a public interface: it may change
-//! with any version.
+//! What the C ABI and the command need beyond the public API. Not a public interface: it
+//! may change with any version.
 
 #![allow(missing_docs)]
 
 use std::sync::Arc;
 
-pub use crate::client::{Config, Cursor, List, Page, Reader, utf8};
+pub use crate::client::{Config, Cursor, KNOWN_REGIONS, List, Page, Reader, utf8};
 pub use crate::memory::{on_exhaustion, out_of_memory};
 pub use crate::operation::{ActiveOperation, Text};
+pub use crate::text::is_deceptive;
 pub use crate::thread::prepare_thread;
 use crate::{Client, Error, Operation, Report, ReportStream};
 

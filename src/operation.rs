@@ -58,6 +58,10 @@ struct CallResult {
     filenames: Vec<CString>,
     content_types: Vec<CString>,
     request_ids: Vec<CString>,
+    /// Of a mirror: how many reports it has dealt with, and of how many.
+    reports: Option<(u64, u64)>,
+    /// The name of the report that a mirror began last.
+    report_name: Option<String>,
 }
 
 /// The facts about a report that are known when it begins to arrive.
@@ -377,6 +381,14 @@ impl Operation {
         self.percent.store(percent, Ordering::Relaxed);
     }
 
+    pub(crate) fn set_reports(&self, done: u64, total: u64) {
+        lock(&self.result).reports = Some((done, total));
+    }
+
+    pub(crate) fn set_report_name(&self, name: String) {
+        lock(&self.result).report_name = Some(name);
+    }
+
     pub(crate) fn count_attempt(&self) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
     }
@@ -442,6 +454,18 @@ impl Operation {
     /// reports that it has processed. [`None`] if it is not known yet.
     pub fn percent(&self) -> Option<u32> {
         u32::try_from(self.percent.load(Ordering::Relaxed)).ok()
+    }
+
+    /// How many reports a mirror has dealt with, and how many there are to deal with;
+    /// none before it has read the lists, and for other calls.
+    pub fn reports(&self) -> Option<(u64, u64)> {
+        lock(&self.result).reports
+    }
+
+    /// The name of the report that a mirror began to download last, as the service
+    /// sent it, but for what is beyond 256 bytes; its id where it has none.
+    pub fn report_name(&self) -> Option<String> {
+        lock(&self.result).report_name.clone()
     }
 
     /// Where the report was saved, once the call has succeeded.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// Whether a character may reorder or hide text, or break its line: what Unicode calls
 /// format characters, line ends, blanks, and default ignorable ones.
-pub(crate) fn is_deceptive(c: char) -> bool {
+pub fn is_deceptive(c: char) -> bool {
     matches!(
         c,
         '\u{ad}'

@@ -20,6 +20,7 @@ pub use api::{Client, ClientBuilder, Items, Locale, MirrorError, Overwrite, Repo
 pub use arguments::utf8;
 pub use check::Identity;
 pub use config::Config;
+pub use config::regions::KNOWN as KNOWN_REGIONS;
 #[cfg(fuzzing)]
 pub(crate) use config::regions::parse as parse_regions;
 pub use download::format::Format;

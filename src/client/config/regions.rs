@@ -19,7 +19,7 @@ pub(crate) const MAX_ENDPOINTS: usize = 16;
 
 /// The public regions that have the service. Other names are accepted too: the list only
 /// helps to recognize a mistyped name in the log.
-const KNOWN: &[&str] = &[
+pub const KNOWN: &[&str] = &[
     "af-north-1",
     "af-south-1",
     "ap-southeast-1",

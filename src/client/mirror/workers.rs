@@ -20,6 +20,8 @@ use crate::memory;
 use crate::operation::{Operation, cancelled};
 use crate::sink::{FileOptions, FileSink, Hashing};
 use crate::sys::{Interest, Wake, open_to_read, with_signals_blocked};
+use crate::tables::MAX_NAME_LENGTH;
+use crate::text::shorten;
 use crate::thread::prepare_thread;
 
 use super::archive::{Archive, Record, make_directory};
@@ -232,6 +234,9 @@ impl MirrorRun {
         own: &Arc<Operation>,
         mode: u32,
     ) -> Result<Record, Error> {
+        let name = record.name.as_deref().filter(|name| !name.is_empty());
+        self.operation
+            .set_report_name(shorten(name.unwrap_or(&record.id), MAX_NAME_LENGTH).to_owned());
         let request = ReportRequest::new(
             Some(&self.project),
             &record.instance,
@@ -449,6 +454,7 @@ impl ClientInner {
             return Ok(());
         }
         operation.set_percent(0);
+        operation.set_reports(0, total as u64);
         let mut workers = Workers::start(self, operation, project, archive.directory(), options, jobs)?;
         let mut outcome = Ok(());
         let mut completed = 0;
@@ -462,6 +468,7 @@ impl ClientInner {
                         completed += 1;
                         workers.run.report();
                         operation.set_percent(u32::try_from(completed * 100 / total).unwrap_or(100));
+                        operation.set_reports(completed as u64, total as u64);
                         let recorded = record_outcome(archive, job, result);
                         outcome = outcome.and(recorded);
                     }

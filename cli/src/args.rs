@@ -1,0 +1,509 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::ValueParser;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
+
+/// The exit codes, of all subcommands. README.md has the same table.
+const EXIT_CODES: &str = r"    0  done
+    1  internal error of dbss
+    2  wrong usage, argument or configuration
+    3  the credentials were refused, or do not allow this
+    4  there is no such project, instance, template or report
+    5  the service failed, refused, or was not ready in time
+    6  the network failed
+    7  a local file, memory or another resource of this machine; also when the
+       file exists already
+   10  mirror: nothing is new (only with --detect-nothing-new)
+   11  mirror: some reports failed to download; the others are there
+   12  mirror: another mirror works on the directory
+  130  cancelled, by Ctrl-C for example";
+
+const CREDENTIALS: &str = r"  The token of --token-file or DBSS_TOKEN. Without one, those that the official
+  SDKs find, in this order:
+  - the variables HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK (and
+    HUAWEICLOUD_SDK_SECURITY_TOKEN and HUAWEICLOUD_SDK_PROJECT_ID)
+  - the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names, else
+    ~/.huaweicloud/credentials
+  - the temporary key of this instance's agency
+  --set credentials=environment, profile or metadata uses only one of them. A
+  secret is never taken from the command line, which everybody on the machine
+  can read.";
+
+const CONFIGURATION: &str = r"  A flag outranks its environment variable, and that the profile of
+  ~/.config/dbss/config.toml. An empty variable counts as absent.";
+
+/// The sections at the end of a command's help and man page, with their titles.
+pub fn sections(command: &clap::Command) -> Vec<(&'static str, String)> {
+    let mut sections = Vec::new();
+    if let Some(examples) = examples(command.get_name()) {
+        sections.push(("Examples", examples.to_owned()));
+    }
+    let connects = command.get_arguments().any(|arg| arg.get_id() == "region");
+    if connects || command.get_name() == "dbss" {
+        sections.push(("Credentials", CREDENTIALS.to_owned()));
+        sections.push(("Configuration", CONFIGURATION.to_owned()));
+        sections.push(("Exit codes", EXIT_CODES.to_owned()));
+    }
+    sections
+}
+
+fn examples(command: &str) -> Option<&'static str> {
+    Some(match command {
+        "download" => {
+            r"  dbss download --region cn-north-4 --instance ID --report ID
+  dbss download --report ID -o november.pdf --force
+  dbss download --report ID -o - | lpr"
+        }
+        "generate" => {
+            r"  dbss generate --instance ID --template ID --start-time '2026-11-23 00:00:00' \
+      --end-time '2026-11-24 00:00:00' -o ."
+        }
+        "mirror" => {
+            r"  dbss mirror /srv/audit --since 2026-01-01 --gaps
+  dbss mirror /srv/audit --quiet --success-file /run/dbss-mirror.json   # for cron"
+        }
+        "completions" => {
+            r"  dbss completions bash > ~/.local/share/bash-completion/completions/dbss
+  dbss completions zsh > ~/.zfunc/_dbss      # any directory of $fpath
+  dbss completions fish > ~/.config/fish/completions/dbss.fish"
+        }
+        _ => return None,
+    })
+}
+
+/// Audit reports of Huawei Cloud's Database Security Service (DBSS).
+///
+/// Downloads audit reports, lists and makes them, and keeps a local archive of them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dbss",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Run 'dbss COMMAND -h' for a command's options, and --help for all about it."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Download(Download),
+    Check(Check),
+    Instances(Instances),
+    Reports(Reports),
+    Templates(Templates),
+    Generate(Generate),
+    Delete(Delete),
+    Mirror(Mirror),
+    Options(Options),
+    Completions(Completions),
+    #[command(hide = true)]
+    Man(Man),
+}
+
+/// Download an audit report
+///
+/// The report appears under its name only when it is whole and on the disk. An existing
+/// file is kept, unless --force is given. Interrupted transfers are resumed.
+#[derive(Debug, Args)]
+pub struct Download {
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
+    #[command(flatten)]
+    pub saving: SavingArgs,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Test the credentials, and say where they are from
+///
+/// Prints which credentials are found, and whether the service accepts them. Nothing is
+/// downloaded or changed.
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// List the audit instances
+///
+/// A terminal gets a table; a pipe gets lines
+/// of tab-separated values; --json prints each instance as the service sent it.
+#[derive(Debug, Args)]
+pub struct Instances {
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// List the audit reports of an instance
+///
+/// A terminal gets a table; a pipe gets lines of
+/// tab-separated values; --json prints each report as the service sent it.
+#[derive(Debug, Args)]
+pub struct Reports {
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// Only reports with this in their name
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// List the templates that reports are made from
+///
+/// A terminal gets a
+/// table; a pipe gets lines of tab-separated values; --json prints each template as the
+/// service sent it.
+#[derive(Debug, Args)]
+pub struct Templates {
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Have the service make a report, and wait for it
+///
+/// Prints the id of the report when it is ready. With --output it is downloaded too. What
+/// was made stays at the service when the command is interrupted: 'dbss reports' lists
+/// it.
+#[derive(Debug, Args)]
+pub struct Generate {
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// The template to make it from; see 'dbss templates'
+    #[arg(long, value_name = "ID", required = true)]
+    pub template: String,
+    /// When the range that it covers begins, such as '2026-11-24 00:00:00'
+    #[arg(long, value_name = "TIME", required = true)]
+    pub start_time: String,
+    /// When the range ends
+    #[arg(long, value_name = "TIME", required = true)]
+    pub end_time: String,
+    /// The day on which the range begins, passed on to the service
+    #[arg(long, value_name = "DATE", hide_short_help = true)]
+    pub start_date: Option<String>,
+    /// The day on which the range ends, passed on to the service
+    #[arg(long, value_name = "DATE", hide_short_help = true)]
+    pub end_date: Option<String>,
+    /// The ids of the databases to cover, joined by commas [default: all]
+    #[arg(long, value_name = "IDS")]
+    pub db_ids: Option<String>,
+    /// Seconds to wait until it is ready, or none for no limit [default: 3600]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none())]
+    pub wait_timeout: Option<Limit>,
+    /// Seconds until the service is asked again, more each time [default: 2]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(), hide_short_help = true)]
+    pub poll_interval: Option<Limit>,
+    #[command(flatten)]
+    pub saving: SavingArgs,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Delete a report at the service
+///
+/// It cannot be undone. On a terminal the command asks first; elsewhere it needs --yes.
+/// DBSS_REPORT_ID is ignored: it may stand for a download.
+#[derive(Debug, Args)]
+pub struct Delete {
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// The report
+    #[arg(long, value_name = "ID", required = true)]
+    pub report: String,
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Bring a local archive of reports up to date
+///
+/// Downloads every report that is ready and not in the archive yet, several at once, and
+/// deletes nothing. It is safe to run again, also after it was killed: a report appears
+/// only when it is whole. The archive has a manifest (manifest.jsonl) and checksums
+/// (SHA256SUMS).
+#[derive(Debug, Args)]
+pub struct Mirror {
+    /// The archive; it is made if it does not exist
+    #[arg(value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
+    pub directory: PathBuf,
+    /// The audit instance [env: DBSS_INSTANCE_ID] [default: all]
+    #[arg(long, value_name = "ID")]
+    pub instance: Option<String>,
+    /// The first day, as 2026-11-24, on which the range of a report begins
+    #[arg(long, value_name = "DAY")]
+    pub since: Option<String>,
+    /// The last such day
+    #[arg(long, value_name = "DAY")]
+    pub until: Option<String>,
+    /// The offset of these days from UTC, such as +08:00 [default: UTC]
+    #[arg(long, value_name = "OFFSET", hide_short_help = true)]
+    pub utc_offset: Option<String>,
+    /// Only reports of this type, such as AUDIT_REPORT_DAY
+    #[arg(long, value_name = "TYPE")]
+    pub r#type: Option<String>,
+    /// Only reports of this template_type, such as SOX
+    #[arg(long, value_name = "TYPE", hide_short_help = true)]
+    pub template_type: Option<String>,
+    /// Only reports with this in their name
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub locale: LocaleArgs,
+    /// How many reports are downloaded at once, 1 to 16 [default: 4]
+    #[arg(long, value_name = "NUMBER", hide_short_help = true)]
+    pub parallel: Option<String>,
+    /// Read the files that are there, and replace those that were changed
+    #[arg(long)]
+    pub verify: bool,
+    /// Print the days, weeks and months that have no report
+    #[arg(long)]
+    pub gaps: bool,
+    /// A file for monitoring, replaced by each run in which nothing failed
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub success_file: Option<PathBuf>,
+    /// End with exit code 10 where nothing was new
+    #[arg(long)]
+    pub detect_nothing_new: bool,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// List the keys of --set
+///
+/// Each key is printed with its type, default, meaning and range.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Print the completions of a shell
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// Write the man pages
+#[derive(Debug, Args)]
+pub struct Man {
+    /// The directory for them
+    #[arg(value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
+    pub directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct InstanceArgs {
+    /// The audit instance; see 'dbss instances' [env: DBSS_INSTANCE_ID]
+    #[arg(long, value_name = "ID")]
+    pub instance: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The report; see 'dbss reports' [env: DBSS_REPORT_ID]
+    #[arg(long, value_name = "ID")]
+    pub report: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct LocaleArgs {
+    /// The language: en-us or zh-cn [env: DBSS_LOCALE]
+    #[arg(long, value_name = "LOCALE")]
+    pub locale: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SavingArgs {
+    #[command(flatten)]
+    pub locale: LocaleArgs,
+    /// Where to save it: a file, a directory, or - for standard output
+    ///
+    /// In a directory the file has the report's own name. 'download' saves in the current
+    /// directory without this flag, or where the variable DBSS_OUTPUT says.
+    #[arg(long, short, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub output: Option<PathBuf>,
+    /// Replace an existing file
+    #[arg(long, short)]
+    pub force: bool,
+}
+
+#[derive(Debug, Default, Args)]
+pub struct CommonArgs {
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Print nothing but results and errors
+    ///
+    /// There is no progress, no warning, no heading and no summary.
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Print what happens
+    #[arg(long, short)]
+    pub verbose: bool,
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct ConnectionArgs {
+    /// The profile of ~/.config/dbss/config.toml [env: DBSS_PROFILE] [default: default]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// The region, such as cn-north-4 [env: DBSS_REGION]
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// The project [env: DBSS_PROJECT_ID] [default: that of the credentials or region]
+    #[arg(long, value_name = "ID")]
+    pub project: Option<String>,
+    /// A file with the IAM token; - is standard input [env: DBSS_TOKEN, the token itself]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub token_file: Option<PathBuf>,
+    /// The URL of the service, in place of the region's [env: DBSS_ENDPOINT]
+    ///
+    /// It may be several, joined by commas, in the order of preference.
+    #[arg(long, value_name = "URL", hide_short_help = true)]
+    pub endpoint: Option<String>,
+    /// The certificates to trust (PEM) [env: DBSS_CA_FILE] [default: the system's]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, hide_short_help = true)]
+    pub ca_file: Option<PathBuf>,
+    /// Seconds until a connection must stand, or none for no limit [default: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none(), hide_short_help = true)]
+    pub connect_timeout: Option<Limit>,
+    /// Seconds without a byte in or out, or none for no limit [default: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none(), hide_short_help = true)]
+    pub stall_timeout: Option<Limit>,
+    /// Seconds for a whole call, or none for no limit [default: none]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none(), hide_short_help = true)]
+    pub total_timeout: Option<Limit>,
+    /// How many attempts to make when the network or the service fails [default: 3]
+    #[arg(long, value_name = "NUMBER", hide_short_help = true)]
+    pub max_attempts: Option<String>,
+    /// Allow plain http to another host, which shows the token to the network
+    #[arg(long, hide_short_help = true)]
+    pub allow_plaintext: bool,
+    /// Follow redirects of the service
+    #[arg(long, hide_short_help = true)]
+    pub follow_redirects: bool,
+    /// Use the proxy of https_proxy, http_proxy, all_proxy and no_proxy
+    #[arg(long, hide_short_help = true)]
+    pub proxy_from_environment: bool,
+    /// Any other option; 'dbss options' lists the keys. Repeatable
+    #[arg(long, value_name = "KEY=VALUE", hide_short_help = true)]
+    pub set: Vec<String>,
+}
+
+/// A limit of time in the form of an option's value: milliseconds, -1 for none.
+#[derive(Clone, Debug)]
+pub struct Limit(pub String);
+
+fn parse_seconds(text: &str) -> Result<Limit, String> {
+    let seconds: f64 = text.parse().unwrap_or(f64::NAN);
+    let ms = (seconds * 1000.0).ceil();
+    if !(1.0..=1e15).contains(&ms) {
+        return Err("must be a number of seconds greater than 0".to_owned());
+    }
+    Ok(Limit(format!("{ms:.0}")))
+}
+
+fn seconds() -> ValueParser {
+    ValueParser::new(parse_seconds)
+}
+
+fn seconds_or_none() -> ValueParser {
+    ValueParser::new(|text: &str| match text {
+        "none" => Ok(Limit("-1".to_owned())),
+        _ => parse_seconds(text).map_err(|why| format!("{why}, or none")),
+    })
+}
+
+/// The description of the command line that begins with these words: all of it, or, to
+/// start sooner, only of the subcommand that they name.
+pub fn parser(words: &[OsString]) -> clap::Command {
+    let Some(name) = words.get(1).and_then(|word| word.to_str()) else {
+        return command();
+    };
+    let augment = match name {
+        "download" => Download::augment_args,
+        "check" => Check::augment_args,
+        "instances" => Instances::augment_args,
+        "reports" => Reports::augment_args,
+        "templates" => Templates::augment_args,
+        "generate" => Generate::augment_args,
+        "delete" => Delete::augment_args,
+        "mirror" => Mirror::augment_args,
+        _ => return command(),
+    };
+    let subcommand = augment(clap::Command::new(name.to_owned()));
+    settings(clap::Command::new("dbss")).subcommand(finish(subcommand))
+}
+
+fn settings(top: clap::Command) -> clap::Command {
+    top.version(concat!(
+        env!("CARGO_PKG_VERSION"),
+        " (libdbss ",
+        env!("CARGO_PKG_VERSION"),
+        ")"
+    ))
+    .max_term_width(100)
+    .disable_help_subcommand(true)
+}
+
+/// The command line's description, for completions and man pages.
+pub fn command() -> clap::Command {
+    let top = settings(Cli::command());
+    let names: Vec<_> = top
+        .get_subcommands()
+        .map(|one| one.get_name().to_owned())
+        .collect();
+    let top = with_sections(top);
+    names
+        .into_iter()
+        .fold(top, |top, name| top.mut_subcommand(name, finish))
+}
+
+fn with_sections(command: clap::Command) -> clap::Command {
+    let sections = sections(&command);
+    if sections.is_empty() {
+        return command;
+    }
+    let texts: Vec<_> = sections
+        .iter()
+        .map(|(title, text)| format!("{title}:\n{text}"))
+        .collect();
+    command.after_long_help(texts.join("\n\n"))
+}
+
+/// What all subcommands have in common.
+fn finish(command: clap::Command) -> clap::Command {
+    let mut command = with_sections(command);
+    if command.get_arguments().any(|arg| arg.get_id() == "region") {
+        let more = format!(
+            "'dbss {} --help' shows all options, credentials and exit codes.",
+            command.get_name()
+        );
+        command = command.after_help(more);
+    }
+    command
+        .args_override_self(true)
+        // Ids and file names may begin with a hyphen.
+        .mut_args(|arg| {
+            let takes_value = arg.get_action().takes_values() && !arg.is_positional();
+            arg.allow_hyphen_values(takes_value)
+        })
+}

@@ -1,0 +1,507 @@
+//! The subcommands.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use clap::builder::Resettable;
+use dbss::internal::tables::{Kind, OptionRow, OptionSet};
+use dbss::{Error, Items, Locale, Overwrite, Report, ReportSpec, Status};
+use serde_json::Value;
+
+use crate::args::{
+    self, Check, Completions, Delete, Download, Generate, Instances, Man, Options, Reports, SavingArgs,
+    Templates,
+};
+use crate::failure::{CANCELLED, Failure, LOCAL, write_stderr};
+use crate::hints;
+use crate::output::{
+    Column, INSTANCES, Output, REPORTS, TEMPLATES, object, os_message, print_list, printable, wrap,
+};
+use crate::screen::{ProgressKind, Screen};
+use crate::settings::{Session, Settings};
+use crate::system;
+
+type CommandResult = Result<(), Failure>;
+
+/// Takes the progress away after a call, and explains its failure.
+pub fn finish<T>(screen: &Screen, settings: &Settings, outcome: Result<T, Error>) -> Result<T, Failure> {
+    screen.clear();
+    outcome.map_err(|e| settings.explain(e))
+}
+
+/// Where a report goes.
+struct Target<'a> {
+    saving: &'a SavingArgs,
+    output: &'a Path,
+}
+
+impl Target<'_> {
+    fn is_stdout(&self) -> bool {
+        self.output.as_os_str() == "-"
+    }
+
+    /// What cannot work, before anything is sent.
+    fn check(&self, settings: &Settings) -> CommandResult {
+        if self.is_stdout() {
+            if settings.json {
+                return Err(Failure::usage(
+                    "--json and --output - exclude each other: both are for standard output",
+                ));
+            }
+            Output::open()?;
+        }
+        Ok(())
+    }
+
+    /// Downloads a report there, and says so.
+    fn save(
+        &self,
+        settings: &Settings,
+        screen: &Arc<Screen>,
+        session: &Session,
+        report: &Report,
+    ) -> CommandResult {
+        let overwrite = if self.saving.force {
+            Overwrite::Yes
+        } else {
+            Overwrite::No
+        };
+        let path = self.output.as_os_str().as_bytes();
+        let client = &session.client;
+        let outcome = screen
+            .show_progress(&session.operation, ProgressKind::Download)
+            .and_then(|()| {
+                if self.is_stdout() {
+                    client.download_to_fd(report, io::stdout()).map(drop)
+                } else if path.ends_with(b"/") || self.output.is_dir() {
+                    client
+                        .download_to_directory(report, self.output, overwrite)
+                        .map(drop)
+                } else {
+                    client.download_to_file(report, self.output, overwrite).map(drop)
+                }
+            });
+        finish(screen, settings, outcome)?;
+        let operation = &session.operation;
+        let (bytes, attempts) = (operation.received(), operation.attempts());
+        let path = operation.path();
+        let name = path.as_deref().unwrap_or(Path::new("-"));
+        let name = name.strip_prefix("./").unwrap_or(name).to_string_lossy();
+        if settings.json {
+            return Output::open()?.json(&object(
+                "download",
+                [
+                    ("path", name.as_ref().into()),
+                    ("bytes", bytes.into()),
+                    ("attempts", attempts.into()),
+                    ("request_id", operation.request_id().into()),
+                ],
+            ));
+        }
+        if !settings.quiet {
+            let tries = match attempts {
+                0 | 1 => String::new(),
+                _ => format!(", {attempts} attempts"),
+            };
+            write_stderr(&format!("saved {} ({bytes} bytes{tries})\n", printable(&name)));
+        }
+        Ok(())
+    }
+}
+
+fn report_of(settings: &Settings, instance: &str, id: &str, locale: Option<&str>) -> Result<Report, Failure> {
+    let report = Report::new(instance, id);
+    Ok(match locale {
+        Some(locale) => report.locale(locale.parse::<Locale>().map_err(|e| settings.explain(e))?),
+        None => report,
+    })
+}
+
+pub fn download(settings: &mut Settings, args: Download) -> CommandResult {
+    let instance = settings.required_instance(args.instance.instance)?;
+    let id = settings.report(args.report.report)?;
+    let locale = settings.locale(args.saving.locale.locale.clone());
+    let report = report_of(settings, &instance, &id, locale.as_deref())?;
+    let output = settings.output(args.saving.output.clone());
+    let target = Target {
+        saving: &args.saving,
+        output: &output,
+    };
+    target.check(settings)?;
+    let screen = Screen::new(settings);
+    let session = settings.connect(&screen, &[])?;
+    target
+        .save(settings, &screen, &session, &report)
+        .map_err(|failure| match failure.code {
+            CANCELLED if target.is_stdout() => {
+                failure.hint("the beginning of the report may be in what was written to standard output")
+            }
+            _ => failure,
+        })
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+pub fn check(settings: &mut Settings, _: Check) -> CommandResult {
+    let screen = Screen::new(settings);
+    let session = settings.connect(&screen, &[])?;
+    let found = session
+        .client
+        .find_credentials()
+        .map_err(|e| settings.explain(e))?;
+    let project = session.project.clone().or(found.project);
+    let expires = found.expires.map(rfc3339);
+    let mut output = match settings.quiet && !settings.json {
+        true => None,
+        false => Some(Output::open()?),
+    };
+    if let Some(output) = output.as_mut().filter(|_| !settings.json) {
+        let unknown = "not known";
+        for (name, value) in [
+            (
+                "source",
+                format!("{}, {}", found.source, found.description).as_str(),
+            ),
+            ("who", found.name.as_deref().unwrap_or(unknown)),
+            (
+                "project",
+                project.as_deref().unwrap_or("looked up by the region's name"),
+            ),
+            ("expires", expires.as_deref().unwrap_or(unknown)),
+        ] {
+            output.write(&format!("{name}: {}\n", printable(value)))?;
+        }
+    }
+    let outcome = session.client.check();
+    let accepted = match outcome.as_ref().map_err(Error::status) {
+        Ok(()) => Some(true),
+        Err(Status::Unauthenticated | Status::Forbidden) => Some(false),
+        Err(_) => None,
+    };
+    if let Some(output) = &mut output {
+        if settings.json {
+            output.json(&object(
+                "check",
+                [
+                    ("source", found.source.into()),
+                    ("description", found.description.into()),
+                    ("who", found.name.into()),
+                    ("project", project.into()),
+                    ("expires", expires.into()),
+                    ("accepted", accepted.into()),
+                ],
+            ))?;
+        } else {
+            let word = accepted.map_or("not known", |yes| if yes { "yes" } else { "no" });
+            output.write(&format!("accepted: {word}\n"))?;
+        }
+    }
+    outcome.map_err(|e| settings.explain(e))
+}
+
+/// Prints a list: JSON as it comes, a table when all of it is there.
+fn list(
+    settings: &mut Settings,
+    kind: &str,
+    columns: &[Column],
+    items: impl FnOnce(&Session) -> Items,
+) -> CommandResult {
+    let mut output = Output::open()?;
+    let screen = Screen::new(settings);
+    let session = settings.connect(&screen, &[])?;
+    let mut found = Vec::new();
+    for item in items(&session) {
+        let item = item.map_err(|e| settings.explain(e))?;
+        match settings.json {
+            true => output.item(kind, &item)?,
+            false => found.push(item),
+        }
+    }
+    if settings.json {
+        return Ok(());
+    }
+    let left_out = print_list(&mut output, columns, &found, !settings.quiet)?;
+    if !left_out.is_empty() && !settings.quiet {
+        write_stderr(&format!(
+            "dbss: a wider terminal, or --json, also shows {}\n",
+            left_out.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+pub fn instances(settings: &mut Settings, _: Instances) -> CommandResult {
+    list(settings, "instance", INSTANCES, |session| {
+        session.client.instances()
+    })
+}
+
+pub fn reports(settings: &mut Settings, args: Reports) -> CommandResult {
+    let instance = settings.required_instance(args.instance.instance)?;
+    list(settings, "report", REPORTS, |session| {
+        let reports = session.client.reports(&instance);
+        match &args.name {
+            Some(name) => reports.name(name),
+            None => reports,
+        }
+    })
+}
+
+pub fn templates(settings: &mut Settings, args: Templates) -> CommandResult {
+    let instance = settings.required_instance(args.instance.instance)?;
+    list(settings, "template", TEMPLATES, |session| {
+        session.client.templates(&instance)
+    })
+}
+
+fn spec_of(args: &Generate) -> Result<ReportSpec, Error> {
+    let mut spec = ReportSpec::default();
+    for (key, value) in [
+        ("template_id", Some(&args.template)),
+        ("start_time", Some(&args.start_time)),
+        ("end_time", Some(&args.end_time)),
+        ("start_date", args.start_date.as_ref()),
+        ("end_date", args.end_date.as_ref()),
+        ("db_ids", args.db_ids.as_ref()),
+    ] {
+        if let Some(value) = value {
+            spec.set(key, value)?;
+        }
+    }
+    Ok(spec)
+}
+
+pub fn generate(settings: &mut Settings, args: Generate) -> CommandResult {
+    let instance = settings.required_instance(args.instance.instance.clone())?;
+    settings.flag("template_id", &args.template);
+    let spec = spec_of(&args).map_err(|e| settings.explain(e))?;
+    let target = args.saving.output.as_deref().map(|output| Target {
+        saving: &args.saving,
+        output,
+    });
+    let locale = match target {
+        Some(_) => settings.locale(args.saving.locale.locale.clone()),
+        None => args.saving.locale.locale.clone(),
+    };
+    // A wrong locale is refused before anything is made.
+    report_of(settings, "", "", locale.as_deref())?;
+    match &target {
+        Some(target) => target.check(settings)?,
+        None if args.saving.force => {
+            return Err(Failure::usage("--force needs --output"));
+        }
+        None => {}
+    }
+    let mut output = Output::open()?;
+    let screen = Screen::new(settings);
+    let limits = [
+        ("wait_timeout_ms", args.wait_timeout),
+        ("poll_interval_ms", args.poll_interval),
+    ];
+    let more: Vec<_> = limits
+        .into_iter()
+        .filter_map(|(key, limit)| Some((key, limit?.0)))
+        .collect();
+    let session = settings.connect(&screen, &more)?;
+    let outcome = screen
+        .show_progress(&session.operation, ProgressKind::Generation)
+        .and_then(|()| session.client.generate(&instance, &spec));
+    let id = finish(&screen, settings, outcome).map_err(|failure| match failure.error.as_ref().map(Error::status) {
+        Some(Status::Cancelled | Status::NotReady | Status::Ambiguous | Status::TotalTimeout) => failure.hint(format!(
+            "the service may have made the report, or go on making it: dbss reports --instance {instance}"
+        )),
+        _ => failure,
+    })?;
+    let to_stdout = target.as_ref().is_some_and(Target::is_stdout);
+    if settings.json {
+        output.json(&object("generated", [("id", id.as_str().into())]))?;
+    } else if !to_stdout {
+        // Before the download, which may fail.
+        output.write(&format!("{}\n", printable(&id)))?;
+    } else if !settings.quiet {
+        write_stderr(&format!("made {}\n", printable(&id)));
+    }
+    let Some(target) = target else {
+        return Ok(());
+    };
+    let report = report_of(settings, &instance, &id, locale.as_deref())?;
+    target
+        .save(settings, &screen, &session, &report)
+        .map_err(|failure| {
+            failure.hint(format!(
+                "the report is there: dbss download --instance {instance} --report {}",
+                printable(&id)
+            ))
+        })
+}
+
+/// Asks the user whether to delete a report.
+fn confirm(instance: &str, report: &str) -> CommandResult {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(Failure::usage("there is nobody to ask whether to delete it").hint("use --yes"));
+    }
+    let question = format!("Delete the report {report} of the instance {instance} for ever? [y/N] ");
+    let _ = io::stderr().write_all(printable(&question).as_bytes());
+    let mut reply = Vec::new();
+    let mut byte = [0];
+    // Not a whole line at once, which a signal could not end.
+    while reply.len() < 100 {
+        match io::stdin().read(&mut byte) {
+            Ok(1) if byte[0] != b'\n' => reply.push(byte[0]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted && !system::is_cancelled() => {}
+            _ => break,
+        }
+    }
+    match reply.trim_ascii().to_ascii_lowercase().as_slice() {
+        b"y" | b"yes" => Ok(()),
+        _ => Err(Failure::new(CANCELLED, "nothing was deleted")),
+    }
+}
+
+pub fn delete(settings: &mut Settings, args: Delete) -> CommandResult {
+    let instance = settings.required_instance(args.instance.instance)?;
+    settings.flag("id", &args.report);
+    if !args.yes {
+        confirm(&instance, &args.report)?;
+    }
+    let screen = Screen::new(settings);
+    let session = settings.connect(&screen, &[])?;
+    let outcome = session.client.delete(&Report::new(&instance, &args.report));
+    finish(&screen, settings, outcome).map_err(|failure| match failure.code {
+        CANCELLED => {
+            failure.hint("the service may have deleted the report: 'dbss reports' shows whether it is there")
+        }
+        _ => failure,
+    })?;
+    if settings.json {
+        return Output::open()?.json(&object("deleted", [("id", args.report.as_str().into())]));
+    }
+    if !settings.quiet {
+        write_stderr(&format!("deleted {}\n", printable(&args.report)));
+    }
+    Ok(())
+}
+
+/// The value of an option as JSON.
+fn value_of(row: &OptionRow, text: &str) -> Value {
+    match row.kind {
+        Kind::Number | Kind::Milliseconds | Kind::Bytes => {
+            text.parse::<i64>().map_or(text.into(), Value::from)
+        }
+        Kind::Boolean => (text == "true").into(),
+        _ => text.into(),
+    }
+}
+
+/// A text in lines of so many columns, indented.
+fn paragraph(text: &str, width: usize) -> String {
+    let lines = wrap(text, width.saturating_sub(4));
+    lines.iter().map(|line| format!("    {line}\n")).collect()
+}
+
+/// Options of the library that change nothing for this program.
+const WITHOUT_EFFECT: &[&str] = &["interruptible", "log_level", "max_memory_bytes"];
+
+pub fn options(args: &Options) -> CommandResult {
+    let mut output = Output::open()?;
+    let width = crate::output::columns(io::stdout()).unwrap_or(80).clamp(20, 100);
+    let shown = |row: &&OptionRow| row.kind != Kind::Secret && !WITHOUT_EFFECT.contains(&row.key());
+    for row in OptionSet::Config.options().filter(shown) {
+        let default = row.default(OptionSet::Config).and_then(|text| text.to_str().ok());
+        let kind = row.kind.name().to_str().unwrap_or_default();
+        let help = row.help.to_str().unwrap_or_default();
+        if args.json {
+            output.json(&object(
+                "option",
+                [
+                    ("key", row.key().into()),
+                    ("flag", hints::flag(row.key()).into()),
+                    ("type", kind.into()),
+                    ("default", default.map(|text| value_of(row, text)).into()),
+                    ("minimum", Some(row.minimum).filter(|least| *least >= 0).into()),
+                    ("maximum", Some(row.maximum).filter(|most| *most >= 0).into()),
+                    ("allows_none", row.allows_none.into()),
+                    (
+                        "choices",
+                        row.choices().map(Value::from).collect::<Vec<_>>().into(),
+                    ),
+                    ("help", help.into()),
+                ],
+            ))?;
+            continue;
+        }
+        let mut text = format!("{} ({kind}, default {})\n", row.key(), default.unwrap_or("unset"));
+        text += &paragraph(help, width);
+        if let Some(range) = row.range() {
+            text += &paragraph(&range, width);
+        }
+        if let Some(flag) = hints::flag(row.key()) {
+            let unit = match row.kind {
+                Kind::Milliseconds => ", which takes seconds,",
+                _ => "",
+            };
+            text += &paragraph(&format!("The flag {flag}{unit} sets it too."), width);
+        }
+        output.write(&text)?;
+    }
+    Ok(())
+}
+
+pub fn completions(args: &Completions) -> CommandResult {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut args::command(), "dbss", &mut script);
+    Output::open()?.write(&String::from_utf8_lossy(&script))
+}
+
+/// A text as it is, in the language of man pages.
+fn verbatim(text: &str) -> String {
+    let escaped = text.replace('\\', "\\e").replace('-', "\\-");
+    let lines = escaped.lines().map(|line| format!("\\&{line}\n"));
+    format!(".nf\n{}.fi\n", lines.collect::<String>())
+}
+
+/// The man page of a command.
+fn page(command: &clap::Command) -> io::Result<Vec<u8>> {
+    let sections = args::sections(command);
+    // What -h leaves out is in the manual.
+    let command = command
+        .clone()
+        .after_help(Resettable::Reset)
+        .after_long_help(Resettable::Reset)
+        .mut_args(|arg| arg.hide_short_help(false));
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command)
+        .source(concat!("dbss ", env!("CARGO_PKG_VERSION")))
+        .manual("Audit reports of DBSS")
+        .render(&mut page)?;
+    for (title, text) in sections {
+        write!(page, ".SH {}\n{}", title.to_uppercase(), verbatim(&text))?;
+    }
+    Ok(page)
+}
+
+pub fn man(args: &Man) -> CommandResult {
+    let mut command = args::command();
+    command.build();
+    let write = || {
+        std::fs::create_dir_all(&args.directory)?;
+        let subcommands = command.get_subcommands().filter(|one| !one.is_hide_set());
+        for one in subcommands.chain([&command]) {
+            let name = one.get_display_name().unwrap_or(one.get_name());
+            std::fs::write(args.directory.join(format!("{name}.1")), page(one)?)?;
+        }
+        Ok(())
+    };
+    write().map_err(|e: io::Error| {
+        let directory = args.directory.display();
+        Failure::new(
+            LOCAL,
+            format!("cannot write the man pages to {directory}: {}", os_message(&e)),
+        )
+    })
+}

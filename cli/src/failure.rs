@@ -1,0 +1,119 @@
+//! What went wrong: the message, hints for the likely mistake, and the exit code.
+
+use std::io::Write as _;
+
+use dbss::{Error, Status};
+
+use crate::output::{columns, printable, wrap};
+
+pub const DONE: u8 = 0;
+pub const INTERNAL: u8 = 1;
+pub const USAGE: u8 = 2;
+pub const REFUSED: u8 = 3;
+pub const NOT_FOUND: u8 = 4;
+pub const SERVICE: u8 = 5;
+pub const NETWORK: u8 = 6;
+pub const LOCAL: u8 = 7;
+pub const NOTHING_NEW: u8 = 10;
+pub const PARTIAL: u8 = 11;
+pub const LOCKED: u8 = 12;
+pub const CANCELLED: u8 = 130;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub struct Failure {
+    pub message: String,
+    pub hints: Vec<String>,
+    pub code: u8,
+    /// The library's error, where it is one.
+    pub error: Option<Error>,
+    /// Whether it was printed already.
+    pub printed: bool,
+}
+
+impl Failure {
+    pub fn new(code: u8, message: impl Into<String>) -> Failure {
+        Failure {
+            message: message.into(),
+            hints: Vec::new(),
+            code,
+            error: None,
+            printed: false,
+        }
+    }
+
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure::new(USAGE, message)
+    }
+
+    pub fn interrupted() -> Failure {
+        Failure::new(CANCELLED, "interrupted")
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Prints it on standard error.
+    pub fn print(&self) {
+        if self.printed {
+            return;
+        }
+        let mut lines = vec![format!("dbss: {}", self.message)];
+        for detail in self.error.iter().flat_map(|error| error.details()) {
+            let [code, message] =
+                [&detail.code, &detail.message].map(|part| printable(part.as_deref().unwrap_or("-")));
+            lines.push(format!("  {code}: {message}"));
+        }
+        lines.extend(self.hints.iter().map(|hint| format!("  hint: {hint}")));
+        let text = lines.join("\n");
+        write_stderr(&match columns(std::io::stderr()) {
+            Some(width) => text.lines().map(|line| wrapped(line, width)).collect(),
+            None => text + "\n",
+        });
+    }
+}
+
+/// A line in as many as a terminal needs; those that follow the first are indented.
+fn wrapped(line: &str, width: usize) -> String {
+    let text = line.trim_start();
+    let indent = line.len() - text.len();
+    let rest = indent + 2;
+    if width < 20 {
+        return format!("{line}\n");
+    }
+    let lines = wrap(text, width - rest);
+    let start = |i| " ".repeat(if i == 0 { indent } else { rest });
+    lines
+        .iter()
+        .enumerate()
+        .map(|(i, line)| format!("{}{line}\n", start(i)))
+        .collect()
+}
+
+/// Writes to standard error. Ignores its failures: there is nowhere to report them.
+pub fn write_stderr(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// The exit code for an error. New statuses may appear in a group, so it is the group
+/// that decides.
+pub fn exit_code(status: Status) -> u8 {
+    match status {
+        Status::Unauthenticated | Status::Forbidden => return REFUSED,
+        Status::NotFound => return NOT_FOUND,
+        Status::Partial => return PARTIAL,
+        Status::MirrorLocked => return LOCKED,
+        _ => {}
+    }
+    match status as i32 / 100 {
+        1 => USAGE,
+        2 => SERVICE,
+        3 => NETWORK,
+        4 | 5 => LOCAL,
+        6 => CANCELLED,
+        _ => INTERNAL,
+    }
+}

@@ -1,0 +1,209 @@
+//! The subcommand mirror.
+
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use dbss::Error;
+use dbss::mirror::{Failure as MirrorFailure, MirrorError, MirrorOptions, MirrorResult};
+use serde_json::{Map, Value};
+use std::io::IsTerminal;
+
+use crate::args::Mirror;
+use crate::commands::finish;
+use crate::failure::{CANCELLED, DONE, Failure, LOCAL, NOTHING_NEW, write_stderr};
+use crate::output::{Output, object, os_message, printable};
+use crate::screen::{ProgressKind, Screen};
+use crate::settings::Settings;
+
+fn options_of(settings: &mut Settings, args: &Mirror) -> Result<MirrorOptions, Failure> {
+    let mut options = MirrorOptions::default();
+    let values = [
+        ("instance", settings.instance(args.instance.clone())),
+        ("since", args.since.clone()),
+        ("until", args.until.clone()),
+        ("utc_offset", args.utc_offset.clone()),
+        ("type", args.r#type.clone()),
+        ("template", args.template_type.clone()),
+        ("name", args.name.clone()),
+        ("locale", settings.locale(args.locale.locale.clone())),
+        ("parallel", args.parallel.clone()),
+        ("verify", args.verify.then(|| "true".to_owned())),
+    ];
+    for (key, value) in values {
+        if let Some(value) = value {
+            options.set(key, value).map_err(|e| settings.explain(e))?;
+        }
+    }
+    Ok(options)
+}
+
+/// The counts, with the time.
+fn summary(result: &MirrorResult) -> Map<String, Value> {
+    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let mut summary = object("mirror", [("time", time.into())]);
+    let counts = result
+        .counts
+        .named()
+        .map(|(name, count)| (name.to_owned(), count.into()));
+    summary.extend(counts);
+    summary.insert("gaps".to_owned(), result.gaps.len().into());
+    summary
+}
+
+fn failure_json(failure: &MirrorFailure) -> Map<String, Value> {
+    let id = Some(failure.id.as_str()).filter(|id| !id.is_empty());
+    let mut fields = object(
+        "failure",
+        [("instance", failure.instance.as_str().into()), ("id", id.into())],
+    );
+    fields.extend(error_json(&failure.error));
+    fields
+}
+
+/// The fields of an error.
+pub fn error_json(error: &Error) -> Map<String, Value> {
+    let fields: [(&str, Value); 5] = [
+        ("status", (error.status() as i32).into()),
+        ("status_name", error.status().name().into()),
+        ("message", error.message().into()),
+        ("service_code", error.service_code().into()),
+        ("request_id", error.request_id().into()),
+    ];
+    fields
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+/// Replaces the file in one step, so that nobody ever sees a part of it. It is for
+/// monitoring, so anybody may read it as far as the umask lets them.
+fn write_success(path: &Path, result: &MirrorResult) -> Result<(), Failure> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let text = serde_json::to_string(&summary(result)).unwrap_or_default() + "\n";
+    let written = tempfile::Builder::new()
+        .prefix(".dbss-")
+        .suffix(".part")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(directory.unwrap_or(Path::new(".")))
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(path).map(drop).map_err(|e| e.error)
+        });
+    written.map_err(|e| {
+        Failure::new(
+            LOCAL,
+            format!("cannot write {}: {}", path.display(), os_message(&e)),
+        )
+    })
+}
+
+/// Prints how it went, also where it went only so far.
+fn print_result(
+    settings: &Settings,
+    args: &Mirror,
+    output: &mut Output,
+    result: &MirrorResult,
+) -> Result<(), Failure> {
+    if settings.json {
+        for failure in &result.failures {
+            output.json(&failure_json(failure))?;
+        }
+        for gap in &result.gaps {
+            let fields = [
+                ("instance", gap.instance.as_str().into()),
+                ("type", gap.kind.as_str().into()),
+                ("period", gap.period.as_str().into()),
+            ];
+            output.json(&object("gap", fields))?;
+        }
+        return output.json(&summary(result));
+    }
+    let on_terminal = std::io::stdout().is_terminal();
+    let mut text = String::new();
+    if !settings.quiet {
+        for (name, count) in result.counts.named() {
+            text += &match on_terminal {
+                true => format!("{name:10}  {count}\n"),
+                false => format!("{name}\t{count}\n"),
+            };
+        }
+    }
+    if args.gaps {
+        let separator = if on_terminal { "  " } else { "\t" };
+        for gap in &result.gaps {
+            let cells = [
+                "gap",
+                &gap.period,
+                &printable(&gap.kind),
+                &printable(&gap.instance),
+            ];
+            text += &cells.join(separator);
+            text.push('\n');
+        }
+    }
+    output.write(&text)
+}
+
+pub fn mirror(settings: &mut Settings, args: &Mirror) -> Result<u8, Failure> {
+    let options = options_of(settings, args)?;
+    let mut output = Output::open()?;
+    let screen = Screen::new(settings);
+    let session = settings.connect(&screen, &[])?;
+    let outcome = screen
+        .show_progress(&session.operation, ProgressKind::Mirror)
+        .map_err(|error| (error, None))
+        .and_then(|()| {
+            let outcome = session.client.mirror(&args.directory, &options);
+            outcome.map_err(|MirrorError { error, result, .. }| (error, result))
+        });
+    let (result, error) = match outcome {
+        Ok(result) => (Some(result), None),
+        Err((error, result)) => (result.map(|result| *result), Some(error)),
+    };
+    let outcome = error.map_or(Ok(()), Err);
+    let mut failed = finish(&screen, settings, outcome).err();
+    if let Some(failure) = &mut failed {
+        failure.print();
+        failure.printed = true;
+        if failure.code == CANCELLED {
+            write_stderr("  hint: what is whole is in the archive; run it again to go on\n");
+        }
+    }
+    if let Some(result) = &result {
+        for failure in &result.failures {
+            // It has no id where an instance's list failed.
+            let about = if failure.id.is_empty() {
+                &failure.instance
+            } else {
+                &failure.id
+            };
+            let explained = settings.explain(failure.error.clone());
+            Failure {
+                message: format!("{}: {}", printable(about), explained.message),
+                hints: Vec::new(),
+                ..explained
+            }
+            .print();
+        }
+        let written = print_result(settings, args, &mut output, result);
+        if failed.is_none() {
+            written?;
+        }
+    }
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    let result = result.unwrap_or_default();
+    if let Some(path) = &args.success_file {
+        write_success(path, &result)?;
+    }
+    let nothing_new = result.counts.downloaded == 0 && result.counts.repaired == 0;
+    Ok(match args.detect_nothing_new && nothing_new {
+        true => NOTHING_NEW,
+        false => DONE,
+    })
+}
