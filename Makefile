@@ -29,7 +29,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock programs cli man venv demo test test-rust test-python valgrind tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install install-man clean
+.PHONY: help all lib mock programs cli man venv demo test test-rust test-python sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install install-man clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -92,6 +92,14 @@ test-rust:
 test-python: lib programs cli mock venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python
+
+sdk: lib mock venv ## libdbss beside the official SDKs for Python, Go and Java, against the mock service
+	tests/sdk/build $(BUILD)
+	$(VENV)/bin/python -m pytest tests/python/test_sdks.py -m "sdk or not sdk"
+
+sdk-comparison: lib mock venv ## write docs/sdk-comparison.md anew
+	tests/sdk/build $(BUILD)
+	$(VENV)/bin/python tests/sdk/comparison.py
 
 valgrind: lib programs cli mock venv ## the tests in C, and the programs, under valgrind
 	$(MAKE) -C tests/c BUILD=$(BUILD)
