@@ -36,7 +36,7 @@ COMPARED = {
     "deleted": "deletion: {}",
     "left": "the report is gone: {}",
 }
-PENDING = "libdbss has not got this yet."
+PENDING = "libdbss or the mock service has not got this yet."
 UNEXPLAINED = "Nobody has explained this."
 DOMAIN = ".myhuaweicloud.com"
 DOCUMENT = ROOT / "docs/sdk-comparison.md"
@@ -239,10 +239,9 @@ def shown(observed: Observed) -> str:
 def versions() -> dict[str, str]:
     """The versions of the official SDKs, by language."""
     go = re.search(r"sdk-go-v3 v(\S+)", (HERE / "go/go.mod").read_text())
-    java = re.findall(
-        r"sdk-(\w+)</artifactId>\s*<version>([^<]+)", (HERE / "java/pom.xml").read_text()
-    )
     assert go is not None
+    project = (HERE / "java/pom.xml").read_text()
+    java = re.findall(r"huaweicloud-sdk-(\w+)</artifactId>\s*<version>([^<]+)", project)
     return {
         "Python": metadata.version("huaweicloudsdkdbss"),
         "Go": go[1],
@@ -267,8 +266,7 @@ def document(combinations: list[Combination], observed: dict[str, dict[str, Obse
         for sdk in official:
             found = differences(ours, observed[row["name"]][sdk])
             same[sdk] += not found
-            waits = row["pending"] and "error" in ours
-            reason = PENDING if waits else row["differs"].get(sdk, UNEXPLAINED)
+            reason = PENDING if row["pending"] else row["differs"].get(sdk, UNEXPLAINED)
             if found and reason not in notes:
                 notes.append(reason)
             cells.append(f"{'; '.join(found)} [{notes.index(reason) + 1}]" if found else "same")
@@ -300,7 +298,7 @@ such as `CredentialProviderChain.get_basic()`.
 
 
 def main() -> None:
-    """Writes the document; or with arguments, prints what each SDK does with those rows."""
+    """Writes and prints the document; with arguments, prints what the SDKs do with some rows."""
     build = Path(os.environ.get("DBSS_BUILD_DIR") or ROOT / "build").resolve()
     wanted = " ".join(sys.argv[1:])
     combinations = [row for row in load_combinations() if wanted in row["name"]]
@@ -309,7 +307,9 @@ def main() -> None:
     if not wanted:
         missing = versions().keys() - sdks.keys()
         assert not missing, f"not built: {missing}"
-        DOCUMENT.write_text(document(combinations, observed))
+        text = document(combinations, observed)
+        DOCUMENT.write_text(text)
+        print(text)
         return
     for name, found in observed.items():
         print(f"== {name}")

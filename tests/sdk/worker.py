@@ -36,14 +36,17 @@ Run = Callable[[dict[str, Any], dict[str, str]], dict[str, Any]]
 
 
 def set_up_network(hosts: list[str], directory: Path) -> None:
-    file = directory / "hosts"
-    file.write_text("127.0.0.1 localhost\n" + "".join(f"{CLOUD} {host}\n" for host in hosts))
-    # What the machine's own resolver would say must not matter.
-    switch = directory / "nsswitch"
-    switch.write_text("hosts: files\n")
+    files = {
+        "/etc/hosts": "127.0.0.1 localhost\n" + "".join(f"{CLOUD} {host}\n" for host in hosts),
+        # What the machine's own resolver would say must not matter.
+        "/etc/nsswitch.conf": "hosts: files\n",
+    }
+    for place, text in files.items():
+        file = directory / Path(place).name
+        file.write_text(text)
+        if Path(place).exists():
+            subprocess.run(["mount", "--bind", str(file), place], check=True)
     for command in (
-        f"mount --bind {file} /etc/hosts",
-        f"mount --bind {switch} /etc/nsswitch.conf",
         "ip link set lo up",
         f"ip address add {CLOUD}/32 dev lo",
         f"ip address add {gateway.POD}/32 dev lo",

@@ -209,8 +209,9 @@ fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
         (
             _,
             path @ ("/state" | "/requests" | "/connections" | "/reports" | "/versions" | "/instances"
-            | "/deletions" | "/generation" | "/made" | "/shapes" | "/tokens" | "/keys" | "/iam" | "/projects"
-            | "/metadata" | "/metadata/keys" | "/metadata/tokens" | "/faults" | "/listener_faults"),
+            | "/deletions" | "/generation" | "/made" | "/shapes" | "/tokens" | "/keys" | "/iam"
+            | "/projects" | "/metadata" | "/metadata/keys" | "/metadata/tokens" | "/faults"
+            | "/listener_faults"),
         ) => Err((405, format!("{} {path}: no such method", request.method))),
         (_, path) => Err((404, format!("{path}: no such path"))),
     }
