@@ -29,12 +29,12 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock programs cli man venv demo test test-rust test-python valgrind tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install install-man clean
+.PHONY: help all lib mock samples cli man venv demo test test-rust test-python valgrind tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-all: lib programs ## the library and the C program, in build/
+all: lib man ## the library and the command dbss, in build/
 
 lib: ## the shared and the static library, in build/lib
 	$(CARGO) build --release --locked -p libdbss
@@ -58,7 +58,7 @@ mock: ## the mock service, for the demonstration and the tests
 	@mkdir -p $(BUILD)/bin
 	install -m 755 $(MADE)/debug/dbss-mock $(BUILD)/bin/dbss-mock
 
-programs: lib ## dbss-download and dbss-reports, the C programs
+samples: lib ## the sample programs in C, in build/samples
 	$(MAKE) -C bindings/c BUILD=$(BUILD)
 
 cli: ## the command dbss, in build/bin
@@ -66,7 +66,7 @@ cli: ## the command dbss, in build/bin
 	@mkdir -p $(BUILD)/bin
 	install -m 755 -s --strip-program=$(STRIP) $(MADE)/release/dbss $(BUILD)/bin/dbss
 
-man: cli ## its man pages, and its completions for bash, zsh and fish, in build/share
+man: cli ## the command dbss, its man pages, and its completions for bash, zsh and fish
 	@mkdir -p $(BUILD)/share/completions
 	rm -rf $(BUILD)/share/man
 	$(BUILD)/bin/dbss man $(BUILD)/share/man/man1
@@ -81,7 +81,7 @@ $(VENV)/.installed: tests/python/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
 	@touch $@
 
-demo: lib programs mock ## download two reports, through the C program and through Python
+demo: lib cli mock ## download two reports, with the command dbss and with Python
 	PYTHONPATH=$(ROOT)/bindings/python:$(ROOT)/tests/python $(PYTHON) bindings/demo.py
 
 test: test-rust test-python ## all tests
@@ -89,19 +89,19 @@ test: test-rust test-python ## all tests
 test-rust:
 	$(CARGO) test --workspace --locked
 
-test-python: lib programs cli mock venv
+test-python: lib samples man mock venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python
 
-valgrind: lib programs cli mock venv ## the tests in C, and the programs, under valgrind
+valgrind: lib samples man mock venv ## the tests in C, the samples and the command, under valgrind
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python -m valgrind
 
-tsan: lib programs mock venv ## the tests with many threads, under ThreadSanitizer
+tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
 	tests/sanitizers/build thread $(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_tsan.py
 
-asan: lib programs mock venv ## the tests in C, under AddressSanitizer and its sisters
+asan: lib mock venv ## the tests in C, under AddressSanitizer and its sisters
 	tests/sanitizers/build address $(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_asan.py
 
@@ -115,7 +115,7 @@ fuzz: ## fuzz targets, FUZZ_SECONDS each; FUZZ_TARGET=name for one (tests/fuzz)
 fuzz-short: FUZZ_SECONDS = 15
 fuzz-short: fuzz ## the same for 15 seconds each
 
-soak: lib programs mock venv ## a million calls, a hundred thousand contexts and failures of each kind; failed allocations
+soak: lib mock venv ## a million calls, a hundred thousand contexts and failures of each kind; failed allocations
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	DBSS_TEST_SOAK=1000 DBSS_TEST_EACH_ALLOCATION=1 $(VENV)/bin/python -m pytest -s -o faulthandler_timeout=0 tests/python/test_soak.py tests/python/test_c_scarcity.py -k "many_calls or each_failed_allocation"
 
@@ -135,7 +135,7 @@ lint: venv ## formatting, lints and types of every language here
 	$(VENV)/bin/ruff check bindings tests
 	$(VENV)/bin/ruff format --check bindings tests
 	$(VENV)/bin/python tests/lint/imports.py
-	cd bindings/python && $(VENV)/bin/mypy --strict dbss dbss_command.py
+	cd bindings/python && $(VENV)/bin/mypy --strict dbss
 
 deny: ## licences, sources and versions of all that the library is made of
 	tests/supply/check $(BUILD)
@@ -153,7 +153,7 @@ abi-baseline: venv ## record the ABI of a release
 	tests/abi/check --record $(TARGET)
 
 install: ## what make all has built, into DESTDIR and PREFIX (default /usr/local)
-	@test -x $(BUILD)/bin/dbss-reports || { echo "nothing is built yet: run make all first, as yourself" >&2; exit 1; }
+	@test -x $(BUILD)/bin/dbss -a -d $(BUILD)/share/man || { echo "nothing is built yet: run make all first, as yourself" >&2; exit 1; }
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/dbss
 	install -m 755 $(BUILD)/lib/libdbss.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libdbss.so.$(VERSION)
 	ln -sf libdbss.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libdbss.so.$(ABI)
@@ -161,13 +161,9 @@ install: ## what make all has built, into DESTDIR and PREFIX (default /usr/local
 	install -m 644 $(BUILD)/lib/libdbss.a $(DESTDIR)$(PREFIX)/lib/libdbss.a
 	install -m 644 include/dbss.h $(DESTDIR)$(PREFIX)/include/dbss.h
 	install -m 644 include/dbss-abi.json include/dbss-abi.schema.json include/dbss.cdef.h $(DESTDIR)$(PREFIX)/share/dbss
-	install -m 755 $(BUILD)/bin/dbss-download $(BUILD)/bin/dbss-reports $(DESTDIR)$(PREFIX)/bin
-	test ! -x $(BUILD)/bin/dbss || install -m 755 $(BUILD)/bin/dbss $(DESTDIR)$(PREFIX)/bin
-	test ! -d $(BUILD)/share/man || $(MAKE) install-man
+	install -m 755 $(BUILD)/bin/dbss $(DESTDIR)$(PREFIX)/bin
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' bindings/c/dbss.pc.in \
 		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/dbss.pc
-
-install-man:
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 644 $(BUILD)/share/man/man1/*.1 $(DESTDIR)$(PREFIX)/share/man/man1

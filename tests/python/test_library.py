@@ -94,7 +94,7 @@ def test_installed_files_compile_link_and_run(
     run(cc, f"-I{prefix / 'include'}", source, f"-L{prefix / 'lib'}", "-ldbss", "-o", program)
     loader = {**os.environ, "LD_LIBRARY_PATH": str(prefix / "lib")}
     assert run(program, env=loader).strip() == run_version(root)
-    assert run(prefix / "bin/dbss-download", "--version", env=loader)
+    assert run(prefix / "bin/dbss", "--version")
 
 
 OTHER = """
