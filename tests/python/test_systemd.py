@@ -20,7 +20,7 @@ __all__ = ["command"]
 def test_command_of_service_updates_an_archive(
     root: Path, mock: MockService, command: Command, tmp_path: Path
 ) -> None:
-    unit = (root / "bindings/systemd/dbss-mirror.service").read_text().replace("\\\n", " ")
+    unit = (root / "packaging/systemd/dbss-mirror.service").read_text().replace("\\\n", " ")
     [line] = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
     state, credentials = tmp_path / "state", tmp_path / "credentials"
     (state / "dbss-mirror").mkdir(parents=True)
