@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::builder::Resettable;
+use dbss::internal::check_output;
 use dbss::internal::tables::{Kind, OptionRow, OptionSet};
 use dbss::{Error, Items, Locale, Overwrite, Report, ReportSpec, Status};
 use serde_json::Value;
@@ -43,7 +44,18 @@ impl Target<'_> {
         self.output.as_os_str() == "-"
     }
 
-    /// What cannot work, before anything is sent.
+    fn is_directory(&self) -> bool {
+        self.output.as_os_str().as_bytes().ends_with(b"/") || self.output.is_dir()
+    }
+
+    fn overwrite(&self) -> Overwrite {
+        match self.saving.force {
+            true => Overwrite::Yes,
+            false => Overwrite::No,
+        }
+    }
+
+    /// Checks what would fail later, before any request.
     fn check(&self, settings: &Settings) -> CommandResult {
         if self.is_stdout() {
             if settings.json {
@@ -56,6 +68,15 @@ impl Target<'_> {
         Ok(())
     }
 
+    /// Checks the path too, for a download that comes after a long wait.
+    fn check_early(&self, settings: &Settings) -> CommandResult {
+        self.check(settings)?;
+        if self.is_stdout() {
+            return Ok(());
+        }
+        check_output(self.output, self.is_directory(), self.overwrite()).map_err(|e| settings.explain(e))
+    }
+
     /// Downloads a report there, and says so.
     fn save(
         &self,
@@ -64,19 +85,14 @@ impl Target<'_> {
         session: &Session,
         report: &Report,
     ) -> CommandResult {
-        let overwrite = if self.saving.force {
-            Overwrite::Yes
-        } else {
-            Overwrite::No
-        };
-        let path = self.output.as_os_str().as_bytes();
+        let overwrite = self.overwrite();
         let client = &session.client;
         let outcome = screen
             .show_progress(&session.operation, ProgressKind::Download)
             .and_then(|()| {
                 if self.is_stdout() {
                     client.download_to_fd(report, io::stdout()).map(drop)
-                } else if path.ends_with(b"/") || self.output.is_dir() {
+                } else if self.is_directory() {
                     client
                         .download_to_directory(report, self.output, overwrite)
                         .map(drop)
@@ -291,7 +307,7 @@ pub fn generate(settings: &mut Settings, args: Generate) -> CommandResult {
     // A wrong locale is refused before anything is made.
     report_of(settings, "", "", locale.as_deref())?;
     match &target {
-        Some(target) => target.check(settings)?,
+        Some(target) => target.check_early(settings)?,
         None if args.saving.force => {
             return Err(Failure::usage("--force needs --output"));
         }

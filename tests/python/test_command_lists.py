@@ -215,10 +215,13 @@ def test_generate_with_output_downloads_the_report(
     assert raw.stderr.decode() == f"made {made}\nsaved - (6000 bytes)\n"
     assert mock.requests(made)[-1]["query"] == "local=zh-cn"
 
-    # The id of the created report is printed, though the report cannot be saved.
-    done = command.run(*generate, "-o", "report.pdf")
+    # Nothing is generated that could not be saved.
+    for path, words in (("report.pdf", "--force"), ("no/such", " in no: "), ("no/", " in no/: ")):
+        assert words in command.fails(7, *generate, "-o", path)
+    assert mock.made()[-1] == made
+    # If the download fails, the id of the report is printed.
+    done = command.run(*generate, "-o", "other.pdf", wrap=("prlimit", "--fsize=1000"))
     assert (done.returncode, done.stdout) == (7, f"{mock.made()[-1]}\n")
-    assert "exists already" in done.stderr
     assert f"--report {mock.made()[-1]}" in done.stderr
     done = command.run(*generate, "-o", "report.pdf", "--force", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
