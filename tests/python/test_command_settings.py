@@ -220,8 +220,11 @@ def test_options_are_those_of_the_library(root: Path, command: Command) -> None:
 
 def test_readme_has_all_exit_codes_variables_and_kinds(root: Path, command: Command) -> None:
     readme = (root / "cli/README.md").read_text()
-    assert re.findall(r"^\| (\d+) \|", readme, re.MULTILINE) == EXIT_CODES
     full = "".join(command.prints(name, "--help") for name in CONNECTING)
+    exit_codes = full.split("Exit codes:\n")[1].split("\n\n")[0]
+    listed = re.findall(r"^ +(\d+)  (.*)$", exit_codes, re.MULTILINE)
+    assert re.findall(r"^\| (\d+) \| (.*) \|$", readme.replace("`", ""), re.MULTILINE) == listed
+    assert [code for code, _ in listed] == EXIT_CODES
     for name in set(re.findall(r"\bDBSS_[A-Z_]+", full)):
         assert f"`{name}`" in readme
     for kind in ("instance", "report", "template", "download", "check", "generated", "deleted"):
