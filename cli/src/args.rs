@@ -7,7 +7,7 @@ use clap::builder::ValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 
 /// The exit codes, of all subcommands. README.md has the same table.
-const EXIT_CODES: &str = r"    0  done
+pub const EXIT_CODES: &str = r"    0  done
     1  internal error of dbss
     2  wrong usage, argument or configuration
     3  the credentials were refused, or do not allow this

@@ -12,8 +12,9 @@
 //! | `system.rs` | closed standard streams, signals |
 
 #![deny(unsafe_code)]
-// See system.rs.
-#![no_main]
+// See system.rs. The tests have a main of their own.
+#![cfg_attr(not(test), no_main)]
+#![cfg_attr(test, allow(dead_code))]
 
 mod args;
 mod commands;

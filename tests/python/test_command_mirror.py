@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from command import (
+    CONTROL,
     HOSTILE,
     NO_RETRY,
     Command,
@@ -56,6 +59,7 @@ def test_mirror_second_run_downloads_nothing(
     assert command.files() == ["archive", "done"]
     hashes = {sha256(path) for path in command.directory.glob(f"archive/{instance}/*/*.pdf")}
     assert hashes == {report["sha256"]["en-us"] for report in made}
+    assert not any(CONTROL.search(name) for name in archive(command))
     subprocess.run(
         ["sha256sum", "--check", "--quiet", "--strict", "SHA256SUMS"],
         check=True,
@@ -104,6 +108,10 @@ def test_mirror_filters_select_reports(mock: MockService, command: Command, inst
         assert summary(printed)["listed"] == listed, arguments
     command.prints("mirror", "archive", "--name", "spec", env={"DBSS_LOCALE": "zh-cn"})
     assert sum("zh-cn" in name for name in archive(command)) == 1
+    assert len(archive(command)) == 7
+    flags = ("--name", "spec", "--locale", "zh-cn", "--instance", instance)
+    counts = summary(command.prints("mirror", "archive", *flags, env={"DBSS_INSTANCE_ID": ""}))
+    assert (counts["listed"], counts["present"]) == (1, 1)
     # Without an instance it mirrors all of them.
     everything = summary(command.prints("mirror", "all", env={"DBSS_INSTANCE_ID": None}))
     assert everything["listed"] >= 6 + len(mock.reports[:2])
@@ -138,15 +146,20 @@ def test_mirror_partial_failure_exits_with_11(
     done = command.run("mirror", "archive", "--success-file", "done", *NO_RETRY)
     assert done.returncode == 11
     assert summary(done.stdout)["failed"] == 1
-    assert f"\ndbss: {bad}: " in done.stderr
+    first, second = done.stderr.splitlines()
+    assert re.match(r"dbss: 1 of 2 .*failed to download", first)
+    assert second.startswith(f"dbss: {bad}: ")
     assert [name for name in archive(command) if good in name]
     # The file is only written by runs without a failure.
     assert command.files() == ["archive"]
     done = command.run("mirror", "archive", "--json", *NO_RETRY)
     failure, result, error = json_lines(done.stdout)
     assert (failure["kind"], failure["id"], failure["service_code"]) == ("failure", bad, "X.1")
+    assert failure["instance"] == instance
+    assert (failure["status"], failure["status_name"]) == (206, "DBSS_ERR_SERVER")
     assert (result["kind"], result["failed"]) == ("mirror", 1)
     assert (error["kind"], error["exit_code"]) == ("error", 11)
+    assert error["status_name"] == "DBSS_ERR_PARTIAL"
     mock.clear_faults()
     assert summary(command.prints("mirror", "archive"))["downloaded"] == 1
 
@@ -169,6 +182,7 @@ def test_success_file_is_replaced_atomically(
     add(mock, instance)
     mirror = ("mirror", "archive", "--quiet", "--success-file")
     umask = os.umask(0o022)
+    before = datetime.now(timezone.utc).replace(microsecond=0)
     try:
         command.prints(*mirror, "done")
     finally:
@@ -176,6 +190,10 @@ def test_success_file_is_replaced_atomically(
     done = command.directory / "done"
     assert stat.S_IMODE(done.stat().st_mode) == 0o644
     assert done.read_text().endswith("}\n")
+    result = json.loads(done.read_text())
+    assert datetime.fromisoformat(result.pop("time").replace("Z", "+00:00")) >= before
+    assert result.pop("kind") == "mirror"
+    assert {name: n for name, n in result.items() if n} == {"listed": 1, "downloaded": 1}
     first = done.stat().st_ino
     command.prints(*mirror, "done")
     assert done.stat().st_ino != first
@@ -189,7 +207,8 @@ def test_success_file_is_replaced_atomically(
     command.prints(*mirror, "done")
     assert (done.is_symlink(), other.read_text()) == (False, "mine")
     # If the file cannot be written, the run fails.
-    command.fails(7, *mirror, "no-such-directory/done")
+    error = command.fails(7, *mirror, "no-such-directory/done")
+    assert "cannot write no-such-directory/done" in error
     (command.directory / "directory").mkdir()
     command.fails(7, *mirror, "directory")
     assert command.files() == ["archive", "directory", "done", "other"]
