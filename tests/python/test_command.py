@@ -23,6 +23,7 @@ from command import (
     FAST_POLL,
     MIB,
     NO_RETRY,
+    CLOSED_STREAMS,
     SIGNALS,
     TIME_RANGE,
     TIMEOUT,
@@ -265,6 +266,11 @@ def test_download_json_has_path_and_size(mock: MockService, command: Command) ->
         (["--no-such-option"], "--no-such-option"),
         (["surplus"], "surplus"),
         (["0123456789abcdef"], "--report"),
+        # Not a call for help, which would exit with 0.
+        (["-hytjeZgBBt8O6JSx"], "a report's id is given with --report"),
+        (["-qhytjeZgBBt8O6JS"], "a report's id is given with --report"),
+        (["-ytjeZgBBt8O6JSxI"], "a report's id is given with --report"),
+        (["--", "-ytjeZgBBt8O6JSx"], "a report's id is given with --report"),
         (["--project", "short"], "--project: must have 32 to 64 characters"),
         (
             ["--project", "0123456789abcdef0123"],
@@ -602,11 +608,26 @@ def test_closed_standard_streams_are_handled(mock: MockService, command: Command
         wrap = ("/bin/sh", "-c", 'exec "$0" "$@" >&-')
         assert "it is closed" in command.fails(7, *subcommand, wrap=wrap)
     assert command.files() == []
-    # Messages never end up in the report.
+
+
+@pytest.mark.parametrize("closed", CLOSED_STREAMS)
+def test_messages_never_end_up_in_the_report(
+    mock: MockService, command: Command, closed: str
+) -> None:
+    wrap = ("/bin/sh", "-c", f'exec "$0" "$@" {closed}')
     mock.fault(command.report, reset_after=1000, times=1)
-    done = shell("<&- >&- 2>&-", "-o", "x.pdf", "--verbose")
-    assert done.returncode == 0
+    assert command.download("-o", "x.pdf", "--verbose", wrap=wrap).returncode == 0
     assert sha256(command.directory / "x.pdf") == mock.pdf["sha256"]["en-us"]
+    mock.fault(command.report, reset_after=1000, times=1)
+    download = ("download", "--report", command.report, "-o", "-", "--verbose")
+    done = command.run_bytes(*download, wrap=wrap)
+    if ">&-" in closed.replace("2>&-", ""):
+        assert (done.returncode, done.stdout) == (7, b"")
+    else:
+        assert done.returncode == 0
+        assert hashlib.sha256(done.stdout).hexdigest() == mock.pdf["sha256"]["en-us"]
+    assert ("2>&-" in closed) == (done.stderr == b"")
+    assert command.files() == ["x.pdf"]
 
 
 def test_saved_file_has_the_configured_mode(command: Command) -> None:

@@ -185,6 +185,49 @@ def test_closed_stdout_pipe_exits_with_7(
         assert process.stderr.read() == b"dbss: cannot write to standard output: Broken pipe\n"
 
 
+def test_closed_stdout_prevents_deletion_with_json(
+    mock: MockService, command: Command, instance: str
+) -> None:
+    [report] = mock.add_reports(1, instance=instance)
+    wrap = ("/bin/sh", "-c", 'exec "$0" "$@" >&-')
+    delete = ("delete", "--report", report, "--yes")
+    assert "it is closed" in command.fails(7, *delete, "--json", wrap=wrap)
+    assert mock.requests("@reports.delete") == []
+    assert command.run(*delete, wrap=wrap).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["reports", "templates", "generate", "delete", "mirror"])
+def test_ids_with_leading_hyphen_are_accepted(
+    mock: MockService, command: Command, name: str
+) -> None:
+    other = "-y" + "0" * 34
+    arguments = ["mirror", "archive"] if name == "mirror" else ALL_COMMANDS[name]
+    for flag in (["--instance", other], [f"--instance={other}"]):
+        done = command.run(*arguments, *flag)
+        assert done.returncode == 4, done.stderr
+        assert any(other in one["target"] for one in mock.requests()[-3:])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-hytjeZgBBt8O6JS", "--yes"],
+        ["--yes", "-hytjeZgBBt8O6JS"],
+        ["-yhtjeZgBBt8O6JSx"],
+        ["-ytjeZgBBt8O6JSx", "--yes"],
+        ["--", "-ytjeZgBBt8O6JSx"],
+        ["--report", "--yes"],
+        ["--report", "-h"],
+        ["--yes", "--report", "--help"],
+    ],
+)
+def test_delete_exits_with_0_only_when_it_deleted(
+    mock: MockService, command: Command, instance: str, arguments: list[str]
+) -> None:
+    command.fails(2, "delete", *arguments)
+    assert mock.requests("@reports.delete") == []
+
+
 def test_full_device_exits_with_7(command: Command, instance: str) -> None:
     for arguments in (["instances"], ["templates", "--json"], ["options"], ["mirror", "archive"]):
         with open("/dev/full", "wb") as full:

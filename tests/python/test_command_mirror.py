@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from command import (
+    CLOSED_STREAMS,
     CONTROL,
     HOSTILE,
     NO_RETRY,
@@ -279,22 +280,29 @@ def test_wrong_usage_exits_with_2(
     assert mock.connections()["total"] == before
 
 
+@pytest.mark.parametrize("closed", CLOSED_STREAMS)
 def test_closed_standard_streams_keep_the_archive_clean(
-    mock: MockService, command: Command, instance: str
+    mock: MockService, command: Command, instance: str, closed: str
 ) -> None:
     report = add(mock, instance)["id"]
     mock.fault(report, reset_after=1000, times=1)
-    wrap = ("/bin/sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-')
-    # Its summary cannot be printed.
-    assert command.run("mirror", "archive", wrap=wrap).returncode == 7
-    wrap = ("/bin/sh", "-c", 'exec "$0" "$@" <&- 2>&-')
-    assert command.run("mirror", "archive", "--verbose", wrap=wrap).returncode == 0
+    wrap = ("/bin/sh", "-c", f'exec "$0" "$@" {closed}')
+    if ">&-" in closed.replace("2>&-", ""):
+        # Its summary cannot be printed.
+        for more in ((), ("--json",), ("--gaps", "--quiet")):
+            assert command.run("mirror", "archive", *more, wrap=wrap).returncode == 7
+        assert command.files() == []
+    # With --quiet nothing is printed.
+    quiet = ("--quiet",) if ">&-" in closed else ()
+    more = (*quiet, "--verbose", "--success-file", "done")
+    assert command.run("mirror", "archive", *more, wrap=wrap).returncode == 0
+    assert json.loads((command.directory / "done").read_text())["downloaded"] == 1
     for line in (command.directory / "archive/manifest.jsonl").read_text().splitlines():
         assert json.loads(line)["id"]
     assert summary(command.prints("mirror", "archive"))["present"] == 1
 
 
-@pytest.mark.parametrize("columns", [10, 40, 80, 200])
+@pytest.mark.parametrize("columns", [10, 26, 40, 61, 80, 200])
 def test_mirror_progress_fits_the_terminal(
     mock: MockService, command: Command, instance: str, columns: int
 ) -> None:

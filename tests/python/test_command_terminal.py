@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Imported fixtures; this file does not use the names directly.
 __all__ = ["command", "instance"]
 
-COLUMNS = [10, 24, 40, 80, 200]
+COLUMNS = [10, 27, 40, 66, 80, 200]
 
 
 @pytest.fixture
