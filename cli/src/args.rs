@@ -28,8 +28,9 @@ const CREDENTIALS: &str = r"  The token of --token-file or DBSS_TOKEN. Without o
   - the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names, else
     ~/.huaweicloud/credentials
   - the temporary key of this instance's agency
-  --set credentials=environment, profile or metadata uses only one of them. A
-  secret is never taken from the command line, which everybody on the machine
+  --set credentials=environment, profile or metadata uses only one of them.
+  --set iam_user= and --set iam_domain= log in with the password in
+  DBSS_IAM_PASSWORD. A secret is never taken from the command line, which everybody on the machine
   can read.";
 
 const CONFIGURATION: &str = r"  A flag outranks its environment variable, and that the profile of

@@ -102,11 +102,7 @@ fn write_success(path: &Path, result: &MirrorResult) -> Result<(), Failure> {
 }
 
 /// Prints how it went, also where it went only so far.
-fn print_result(
-    settings: &Settings,
-    args: &Mirror,
-    result: &MirrorResult,
-) -> Result<(), Failure> {
+fn print_result(settings: &Settings, args: &Mirror, result: &MirrorResult) -> Result<(), Failure> {
     let mut output = Output::open()?;
     if settings.json {
         for failure in &result.failures {

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from command import (
+    CLOSED_STREAMS,
     FAST_POLL,
     MIB,
     NO_RETRY,
-    CLOSED_STREAMS,
     SIGNALS,
     TIME_RANGE,
     TIMEOUT,
@@ -836,10 +836,12 @@ def test_command_under_valgrind_has_no_error(mock: MockService, command: Command
     template = ("--template", mock.templates[0]["id"])
     key: dict[str, str | None] = {"DBSS_TOKEN": None}
     key |= {"HUAWEICLOUD_SDK_AK": mock.access_key, "HUAWEICLOUD_SDK_SK": mock.secret_key}
+    agency = ("--set", "credentials=metadata", "--set", f"metadata_endpoint={mock.metadata}")
     for code, env, *arguments in (
         (6, {}, "download", "--report", command.report, "-o", "other", *NO_RETRY),
         (0, {}, "check"),
         (0, key, "check"),
+        (0, {"DBSS_TOKEN": None}, "check", *agency),
         (0, {}, "instances", "--json"),
         (0, {}, "reports"),
         (0, {}, "generate", *template, *TIME_RANGE, *FAST_POLL),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import stat
 import subprocess
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -266,6 +268,9 @@ def test_mirror_failure_has_its_exit_code(
         (["a", "b"], "unexpected argument 'b'"),
         (["a", "--parallel", "17"], "--parallel: "),
         (["a", "--since", "yesterday"], "--since: "),
+        (["a", "--since", "2026-12-01", "--until", "2026-11-01"], "--until: "),
+        # A name with a hyphen needs -- before it, or ./
+        (["-archive"], "'-a'"),
         (["a", "--locale", "de-de"], "--locale: "),
         (["a", "--template-type", ""], "--template-type: "),
         (["a", "--no-such-option"], "no-such-option"),
@@ -320,3 +325,26 @@ def test_mirror_progress_fits_the_terminal(
     assert [line.split()[0] for line in final_screen(written)] == [
         *("listed", "downloaded", "present", "not_ready", "vanished", "failed", "repaired")
     ]
+
+
+def test_systemd_service_command_works(
+    mock: MockService, command: Command, instance: str, root: Path
+) -> None:
+    text = (root / "bindings/systemd/dbss-mirror.service").read_text()
+    [line] = re.findall(r"^ExecStart=(.*)$", text.replace("\\\n", " "), re.MULTILINE)
+    words = shlex.split(line)
+    start = words.index("mirror")
+    assert Path(words[start - 1]).name == "dbss"
+    arguments = [word.replace("%S", str(command.directory)) for word in words[start:]]
+    # systemd makes it.
+    (command.directory / "dbss-mirror").mkdir()
+    credentials = command.directory.parent / "credentials"
+    credentials.write_text(f"[basic]\nak = {mock.access_key}\nsk = {mock.secret_key}\n")
+    credentials.chmod(0o600)
+    report = add(mock, instance)
+    env = {"DBSS_TOKEN": None, "HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(credentials)}
+    assert summary(command.prints(*arguments, env=env))["downloaded"] == 1
+    made = command.directory / "dbss-mirror"
+    assert sorted(os.listdir(made)) == ["reports", "success.json"]
+    [file] = made.glob("reports/*/*/*.pdf")
+    assert sha256(file) == report["sha256"]["en-us"]
