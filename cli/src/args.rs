@@ -7,7 +7,7 @@ use clap::builder::ValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 
 /// The exit codes of all subcommands. README.md has the same table.
-const EXIT_CODES: &str = r"    0  success
+pub const EXIT_CODES: &str = r"    0  success
     1  internal error of dbss
     2  wrong usage, argument or configuration
     3  the credentials were rejected, or do not allow this (HTTP 401, 403)
@@ -27,8 +27,10 @@ const CREDENTIALS: &str = r"  The token of --token-file or DBSS_TOKEN. Without o
   - the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names, else
     ~/.huaweicloud/credentials
   - the temporary key of this instance's agency
-  --set credentials=environment, profile or metadata uses only one of them. No
-  flag takes a secret, because everybody on the machine can read command lines.";
+  --set credentials=environment, profile or metadata uses only one of them.
+  --set iam_user= and --set iam_domain= log in with the password in
+  DBSS_IAM_PASSWORD. No flag takes a secret, because everybody on the machine
+  can read command lines.";
 
 const CONFIGURATION: &str = r"  A flag overrides its environment variable, which overrides the profile of
   ~/.config/dbss/config.toml. An empty variable counts as unset.";

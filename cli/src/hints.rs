@@ -207,6 +207,12 @@ pub fn explain(error: Error, settings: &Settings) -> Failure {
         .parameter()
         .filter(|name| message.starts_with(&format!("{name}: ")));
     let message = match parameter {
+        // What the library says is for who has no flags.
+        Some("project") if error.status() == Status::NotConfigured => {
+            "--project is not set, and there is no region whose project could be looked up; give \
+             --project or --region"
+                .to_owned()
+        }
         Some(name) => {
             let what = &message[name.len()..];
             let known = flag(name).is_some() || OPTIONS.iter().any(|row| row.key() == name);

@@ -57,6 +57,9 @@ def test_instances_are_printed(mock: MockService, command: Command, instance: st
         found = {row[0]: row for row in rows(printed, INSTANCES)}
         assert mock.instance_id in found
         assert found[instance][1:4] == ["ACTIVE", "cn-north-4", "25.10.0"]
+        assert found[instance][5] == "361"
+        # The oldest comes first.
+        assert list(found)[-2:] == [instance, odd]
         assert found[instance][-1] == "mine"
         assert (found[odd][1], found[odd][3], found[odd][-1]) == ("TELEPORTING", "-", "审计")
         items = json_lines(command.prints("instances", "--json"))
@@ -64,6 +67,7 @@ def test_instances_are_printed(mock: MockService, command: Command, instance: st
         assert {one["kind"] for one in items} == {"instance"}
         # Unchanged, including unknown fields, and without those that are missing.
         assert len(items[0]) > 20
+        assert items[0]["port_id"]
         assert "version" not in next(one for one in items if one["id"] == odd)
     finally:
         mock.remove_instances([odd])
@@ -75,23 +79,28 @@ def test_reports_are_printed(mock: MockService, command: Command, instance: str)
     odd = mock.add_report(
         format="zip", instance=instance, percentum=7, name="订单", type=None, **times
     )
+    bare = mock.add_report(format="pdf", instance=instance, name="bare", omit=["start_time"])
     found = rows(command.prints("reports"), REPORTS)
-    assert [row[0] for row in found] == [odd["id"], *added]
-    assert found[0][1:] == ["7", "zip", "-", *times.values(), "订单"]
+    assert [row[0] for row in found] == [bare["id"], odd["id"], *added]
+    # A missing field keeps its place.
+    assert (found[0][4], found[0][6]) == ("-", "bare")
+    assert found[1][1:] == ["7", "zip", "-", *times.values(), "订单"]
+    assert found[2][1:3] == ["100", "pdf"]
     quiet = command.prints("reports", "--quiet", "--name", "订")
     assert quiet.startswith(odd["id"])
     assert quiet.count("\n") == 1
     items = json_lines(command.prints("reports", "--json", "--instance", instance))
-    assert [one["id"] for one in items] == [odd["id"], *added]
-    assert items[0]["type"] is None
+    assert [one["id"] for one in items] == [bare["id"], odd["id"], *added]
+    assert items[1]["type"] is None
+    assert "start_time" not in items[0]
     assert odd["id"] not in command.prints("reports", "--instance", mock.instance_id)
 
 
 def test_templates_are_printed(mock: MockService, command: Command, instance: str) -> None:
     found = rows(command.prints("templates"), TEMPLATES)
-    assert {(row[0], row[1], row[4]) for row in found} == {
+    assert [(row[0], row[1], row[4]) for row in found] == [
         (one["id"], one["type"], one["name"]) for one in mock.templates
-    }
+    ]
     items = json_lines(command.prints("templates", "--json"))
     assert [(one["kind"], one["id"]) for one in items] == [("template", row[0]) for row in found]
 
@@ -109,6 +118,8 @@ def test_list_output_has_no_terminal_controls(
     report = mock.add_report(format="pdf", instance=instance, name=HOSTILE, **hostile)
     [row] = rows(command.prints("reports"), REPORTS)
     assert row[0] == report["id"]
+    assert "31m" in row[-1]
+    assert "é😀" in row[-1]
     [item] = json_lines(command.prints("reports", "--json"))
     assert (item["name"], item[HOSTILE]) == (HOSTILE, HOSTILE)
     # Also when the service spreads the JSON over several lines.
@@ -157,6 +168,8 @@ def test_stalled_list_names_the_flag(mock: MockService, command: Command, instan
     error = command.fails(6, "reports", "--stall-timeout", "0.1", *NO_RETRY)
     assert "standard output" not in error
     assert "--stall-timeout" in error
+    done = command.run("reports", "--json", "--stall-timeout", "0.1", *NO_RETRY)
+    assert (done.returncode, done.stderr) == (6, error)
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)])
@@ -170,6 +183,49 @@ def test_closed_stdout_pipe_exits_with_7(
         process.stdout.close()
         assert process.wait(TIMEOUT) == 7
         assert process.stderr.read() == b"dbss: cannot write to standard output: Broken pipe\n"
+
+
+def test_closed_stdout_prevents_deletion_with_json(
+    mock: MockService, command: Command, instance: str
+) -> None:
+    [report] = mock.add_reports(1, instance=instance)
+    wrap = ("/bin/sh", "-c", 'exec "$0" "$@" >&-')
+    delete = ("delete", "--report", report, "--yes")
+    assert "it is closed" in command.fails(7, *delete, "--json", wrap=wrap)
+    assert mock.requests("@reports.delete") == []
+    assert command.run(*delete, wrap=wrap).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["reports", "templates", "generate", "delete", "mirror"])
+def test_ids_with_leading_hyphen_are_accepted(
+    mock: MockService, command: Command, name: str
+) -> None:
+    other = "-y" + "0" * 34
+    arguments = ["mirror", "archive"] if name == "mirror" else ALL_COMMANDS[name]
+    for flag in (["--instance", other], [f"--instance={other}"]):
+        done = command.run(*arguments, *flag)
+        assert done.returncode == 4, done.stderr
+        assert any(other in one["target"] for one in mock.requests()[-3:])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-hytjeZgBBt8O6JS", "--yes"],
+        ["--yes", "-hytjeZgBBt8O6JS"],
+        ["-yhtjeZgBBt8O6JSx"],
+        ["-ytjeZgBBt8O6JSx", "--yes"],
+        ["--", "-ytjeZgBBt8O6JSx"],
+        ["--report", "--yes"],
+        ["--report", "-h"],
+        ["--yes", "--report", "--help"],
+    ],
+)
+def test_delete_exits_with_0_only_when_it_deleted(
+    mock: MockService, command: Command, instance: str, arguments: list[str]
+) -> None:
+    command.fails(2, "delete", *arguments)
+    assert mock.requests("@reports.delete") == []
 
 
 def test_full_device_exits_with_7(command: Command, instance: str) -> None:
@@ -266,16 +322,25 @@ def test_generate_failure_has_its_exit_code(
     mock.set_generation(percent_per_list=0)
     error = command.fails(5, *generate, "--wait-timeout", "0.2")
     assert "--wait-timeout" in error
+    assert "not ready" in error
     assert mock.made()[-1] in error
     assert f"dbss reports --instance {instance}" in error
 
 
+@pytest.mark.parametrize("phase", ["creating", "waiting"])
 def test_cancelled_generate_says_where_the_report_may_be(
-    mock: MockService, command: Command, instance: str
+    mock: MockService, command: Command, instance: str, phase: str
 ) -> None:
+    def reached() -> bool:
+        if phase == "creating":
+            return bool(mock.requests("@reports.create"))
+        return bool(mock.made()) and len(mock.requests("@reports.list")) > 1
+
     mock.set_generation(percent_per_list=0)
+    if phase == "creating":
+        mock.fault("@reports.create", no_answer=True, times=1)
     with command.start("generate", "--template", mock.templates[0]["id"], *TIME_RANGE) as process:
-        wait_until(lambda: mock.made() and len(mock.requests("@reports.list")) > 1)
+        wait_until(reached)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, b"")
@@ -297,6 +362,7 @@ def test_delete_needs_confirmation(mock: MockService, command: Command, instance
     assert command.prints("delete", "--report", other, "--yes", "--quiet") == ""
     [line] = json_lines(command.prints("delete", "--report", third, "--yes", "--json"))
     assert line == {"kind": "deleted", "id": third}
+    assert command.prints("reports", "--quiet") == ""
     # It never uses the variable for downloads.
     assert "--report" in command.fails(2, "delete", "--yes", env={"DBSS_REPORT_ID": report})
     mock.fault("@reports.delete", json={"status": "FAILED"}, times=1)
@@ -394,6 +460,8 @@ def test_usage_errors_have_their_exit_codes(
     right = ALL_COMMANDS[name]
     command.fails(2, *right, "--no-such-option")
     command.fails(2, *right, "surplus")
+    # An option of another subcommand.
+    assert "--since" in command.fails(2, *right, "--since", "2026-01-01")
     command.fails(2, *right, "--project", "x")
     command.fails(2, *right, "--set", "no_such_key=1")
     command.fails(2, *right, env={"DBSS_ENDPOINT": "http://192.0.2.1"})
