@@ -36,6 +36,11 @@ pub fn cursor(client: &Client, list: List, page_size: u32) -> Result<Cursor, Err
     client.cursor(list, page_size)
 }
 
+/// Gets a template's schedule as a page with one item.
+pub fn schedule_page(client: &Client, instance: &str, template_id: &str) -> Result<Page, Error> {
+    client.schedule_page(instance, template_id)
+}
+
 /// Downloads a report to a function, which returns false to stop the call.
 pub fn download_to_callback(
     client: &Client,

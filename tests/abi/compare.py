@@ -41,9 +41,12 @@ TABLES = (
     "options.operation",
     "options.report_spec",
     "options.mirror",
+    "options.schedule",
     "items.instance",
     "items.report",
     "items.template",
+    "items.database",
+    "items.schedule",
 )
 
 # Other lists to which values may be added.
