@@ -50,6 +50,11 @@ pub fn check_output(path: &Path, is_directory: bool, overwrite: Overwrite) -> Re
     }
 }
 
+/// Gets a template's schedule as a page with one item.
+pub fn schedule_page(client: &Client, instance: &str, template_id: &str) -> Result<Page, Error> {
+    client.schedule_page(instance, template_id)
+}
+
 /// Downloads a report to a function, which returns false to stop the call.
 pub fn download_to_callback(
     client: &Client,

@@ -65,6 +65,11 @@ fn examples(command: &str) -> Option<&'static str> {
             r"  dbss mirror /srv/audit --since 2026-01-01 --gaps
   dbss mirror /srv/audit --quiet --success-file /run/dbss-mirror.json   # for cron"
         }
+        "schedule" => {
+            r"  dbss schedule --instance ID --template ID
+  dbss schedule --template ID --status OFF
+  dbss schedule --template ID --status ON --frequency AUDIT_REPORT_DAY --db-ids ID,ID"
+        }
         "completions" => {
             r"  dbss completions bash > ~/.local/share/bash-completion/completions/dbss
   dbss completions zsh > ~/.zfunc/_dbss      # any directory of $fpath
@@ -97,6 +102,8 @@ pub enum Command {
     Instances(Instances),
     Reports(Reports),
     Templates(Templates),
+    Databases(Databases),
+    Schedule(Schedule),
     Generate(Generate),
     Delete(Delete),
     Mirror(Mirror),
@@ -167,6 +174,67 @@ pub struct Templates {
     pub instance: InstanceArgs,
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+/// List the databases that an instance audits
+///
+/// --db-ids takes their ids. Prints a table on a terminal, and tab-separated values to a
+/// pipe. --json prints each database as the service sent it.
+#[derive(Debug, Args)]
+pub struct Databases {
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// Only databases with this status: ON or OFF
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Show or change the schedule of a template
+///
+/// Prints the schedule on which the service generates reports from the template. The flags
+/// under Changes change it first; values without a flag stay as they are.
+#[derive(Debug, Args)]
+pub struct Schedule {
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// The template; see 'dbss templates'
+    #[arg(long, value_name = "ID", required = true)]
+    pub template: String,
+    #[command(flatten)]
+    pub changes: ScheduleArgs,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Changes")]
+pub struct ScheduleArgs {
+    /// Whether the service generates reports: ON or OFF
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
+    /// The frequency: AUDIT_REPORT_DAY, _WEEK, _MONTH, _YEAR or _REAL_TIME
+    #[arg(long, value_name = "FREQUENCY")]
+    pub frequency: Option<String>,
+    /// The format of the reports: ZIP or PDF
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// The scheduling mode, passed to the service as it is
+    #[arg(long, value_name = "MODE", hide_short_help = true)]
+    pub mode: Option<String>,
+    /// The start time, such as '2026-11-24 00:00:00'
+    #[arg(long, value_name = "TIME")]
+    pub start_time: Option<String>,
+    /// Whether the service sends a notification: ON or OFF
+    #[arg(long, value_name = "STATUS")]
+    pub notice: Option<String>,
+    /// The URN of the SMN topic for notifications; empty for none
+    #[arg(long, value_name = "URN")]
+    pub topic_urn: Option<String>,
+    /// The ids of the databases in the reports, separated by commas; empty for all
+    #[arg(long, value_name = "IDS")]
+    pub db_ids: Option<String>,
 }
 
 /// Have the service generate a report, and wait for it
@@ -442,6 +510,8 @@ pub fn parser(words: &[OsString]) -> clap::Command {
         "instances" => Instances::augment_args,
         "reports" => Reports::augment_args,
         "templates" => Templates::augment_args,
+        "databases" => Databases::augment_args,
+        "schedule" => Schedule::augment_args,
         "generate" => Generate::augment_args,
         "delete" => Delete::augment_args,
         "mirror" => Mirror::augment_args,

@@ -175,6 +175,8 @@ fn run_command(command: Command) -> Result<u8, Failure> {
         Command::Instances(args) => connected!(args, commands::instances),
         Command::Reports(args) => connected!(args, commands::reports),
         Command::Templates(args) => connected!(args, commands::templates),
+        Command::Databases(args) => connected!(args, commands::databases),
+        Command::Schedule(args) => connected!(args, commands::schedule),
         Command::Generate(args) => connected!(args, commands::generate),
         Command::Delete(args) => connected!(args, commands::delete),
         Command::Mirror(args) => {

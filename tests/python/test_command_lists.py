@@ -35,6 +35,11 @@ ID = "0123456789abcdef0123456789abcdef"
 INSTANCES = ["id", "status", "region", "version", "connect_ip", "remain_days", "name"]
 REPORTS = ["id", "percentum", "format", "type", "start_time", "end_time", "name"]
 TEMPLATES = ["id", "type", "status", "frequency", "name"]
+DATABASES = ["id", "status", "type", "version", "ip", "port", "name"]
+SCHEDULE = [
+    *("id", "status", "frequency", "format", "mode", "start_time"),
+    *("notice", "topic_urn", "db_ids"),
+]
 
 
 def rows(text: str, names: list[str]) -> list[list[str]]:
@@ -103,6 +108,57 @@ def test_templates_are_printed(mock: MockService, command: Command, instance: st
     ]
     items = json_lines(command.prints("templates", "--json"))
     assert [(one["kind"], one["id"]) for one in items] == [("template", row[0]) for row in found]
+
+
+def test_databases_are_printed(mock: MockService, command: Command, instance: str) -> None:
+    found = rows(command.prints("databases"), DATABASES)
+    assert [(row[1], row[2], row[5], row[6]) for row in found] == [
+        ("ON", "MYSQL", "3306", "orders"),
+        ("ON", "MYSQL", "3306", "billing 账单"),
+        ("OFF", "MYSQL", "3306", "archive"),
+    ]
+    items = json_lines(command.prints("databases", "--json", "--status", "OFF"))
+    assert [(one["kind"], one["id"]) for one in items] == [("database", found[2][0])]
+    assert items[0]["kernel"] == {"undocumented": True}
+    assert "--status" in command.fails(2, "databases", "--status", "ACTIVE")
+
+
+def test_schedule_is_printed_and_changed(
+    mock: MockService, command: Command, instance: str
+) -> None:
+    template = mock.templates[1]["id"]
+    call = ("schedule", "--template", template)
+    [first] = rows(command.prints(*call), SCHEDULE)
+    week = [template, "ON", "AUDIT_REPORT_WEEK", "ZIP", "AUTO", "2026-11-23 00:00:00", "OFF"]
+    assert first == [*week, "-", "-"]
+    assert mock.requests("@schedule.set") == []
+    [item] = json_lines(command.prints(*call, "--json", "--status", "OFF"))
+    assert (item["kind"], item["id"], item["status"]) == ("schedule", template, "OFF")
+    assert (item["smn_effective"], item["retention"]["days"]) == (True, 30)
+    changes = {
+        "--status": "ON",
+        "--frequency": "AUDIT_REPORT_DAY",
+        "--format": "PDF",
+        "--mode": "MANUAL",
+        "--start-time": "2026-12-01 00:00:00",
+        "--notice": "ON",
+        "--topic-urn": "urn:smn",
+        "--db-ids": "7,8",
+    }
+    flags = [word for pair in changes.items() for word in pair]
+    [changed] = rows(command.prints(*call, *flags), SCHEDULE)
+    assert changed == [template, *changes.values()]
+    [cleared] = rows(command.prints(*call, "--db-ids=", "--topic-urn="), SCHEDULE)
+    assert cleared[-2:] == ["-", "-"]
+    before = mock.connections()["total"]
+    for flag in ("--status", "--frequency", "--format", "--notice"):
+        assert flag in command.fails(2, *call, flag, "NO")
+    assert "--template" in command.fails(2, "schedule", "--template", "short")
+    assert mock.connections()["total"] == before
+    mock.fault("@schedule.set", json={"status": "fail"}, times=1)
+    command.fails(5, *call, "--status", "OFF")
+    mock.fault("@schedule.show", skip=1, status=403, times=1)
+    assert "was changed" in command.fails(3, *call, "--status", "OFF")
 
 
 def test_empty_list_prints_only_the_heading(command: Command, instance: str) -> None:
@@ -408,11 +464,13 @@ def test_delete_on_terminal_asks_first(
 
 # All of them.
 
-LISTS = ["instances", "reports", "templates"]
+LISTS = ["instances", "reports", "templates", "databases"]
 ALL_COMMANDS = {
     "instances": ["instances"],
     "reports": ["reports"],
     "templates": ["templates"],
+    "databases": ["databases"],
+    "schedule": ["schedule", "--template", ID],
     "generate": ["generate", "--template", ID, *TIME_RANGE],
     "delete": ["delete", "--report", ID, "--yes"],
 }
@@ -420,6 +478,8 @@ SERVICE_CALLS = {
     "instances": "@instances",
     "reports": "@reports.list",
     "templates": "@templates",
+    "databases": "@databases",
+    "schedule": "@schedule.show",
     "generate": "@templates",
     "delete": "@reports.delete",
 }
