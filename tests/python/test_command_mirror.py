@@ -330,13 +330,13 @@ def test_mirror_progress_fits_the_terminal(
 def test_systemd_service_command_works(
     mock: MockService, command: Command, instance: str, root: Path
 ) -> None:
-    text = (root / "bindings/systemd/dbss-mirror.service").read_text()
+    text = (root / "packaging/systemd/dbss-mirror.service").read_text()
     [line] = re.findall(r"^ExecStart=(.*)$", text.replace("\\\n", " "), re.MULTILINE)
     words = shlex.split(line)
     start = words.index("mirror")
-    assert Path(words[start - 1]).name == "dbss"
+    assert words[start - 1] == "/usr/bin/dbss"
     arguments = [word.replace("%S", str(command.directory)) for word in words[start:]]
-    # systemd makes it.
+    # systemd creates it.
     (command.directory / "dbss-mirror").mkdir()
     credentials = command.directory.parent / "credentials"
     credentials.write_text(f"[basic]\nak = {mock.access_key}\nsk = {mock.secret_key}\n")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 SUBCOMMANDS = [
-    *("download", "check", "instances", "reports", "templates", "generate", "delete", "mirror"),
-    *("options", "completions"),
+    *("download", "check", "instances", "reports", "templates", "databases", "schedule"),
+    *("generate", "delete", "mirror", "options", "completions"),
 ]
 CONNECTING = SUBCOMMANDS[:-2]
 EXIT_CODES = ["0", "1", "2", "3", "4", "5", "6", "7", "10", "11", "12", "130"]
@@ -196,6 +196,7 @@ def test_values_of_flags_may_begin_with_a_hyphen(
         "download": ["--report"],
         "generate": ["--template", "--start-time", "--end-time"],
         "delete": ["--report"],
+        "schedule": ["--template"],
     }
     more = {"generate": FAST_POLL, "delete": ["--yes"], "mirror": ["archive"]}.get(name, [])
     flags = re.findall(r"^ +(?:-\w, )?(--[a-z-]+) <", command.prints(name, "--help"), re.MULTILINE)
