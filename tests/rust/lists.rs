@@ -74,7 +74,12 @@ fn schedule_update_keeps_what_is_not_set() {
     let fixture = Fixture::new();
     let instance = fixture.service.instance_id();
     let template = all(fixture.client.templates(instance)).remove(0);
-    let show = || fixture.client.schedule(instance, template.id()).expect("a schedule");
+    let show = || {
+        fixture
+            .client
+            .schedule(instance, template.id())
+            .expect("a schedule")
+    };
     assert_eq!(show().get("status"), Some("ON"));
     let mut changes = ScheduleChanges::default();
     let update = |changes: &ScheduleChanges| fixture.client.update_schedule(instance, template.id(), changes);
