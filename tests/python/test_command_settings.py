@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 SUBCOMMANDS = [
-    *("download", "check", "instances", "reports", "templates", "generate", "delete", "mirror"),
-    *("options", "completions"),
+    *("download", "check", "instances", "reports", "templates", "databases", "schedule"),
+    *("generate", "delete", "mirror", "options", "completions"),
 ]
 CONNECTING = SUBCOMMANDS[:-2]
 EXIT_CODES = ["0", "1", "2", "3", "4", "5", "6", "7", "10", "11", "12", "130"]
