@@ -211,30 +211,29 @@ pub struct Schedule {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Changes")]
 pub struct ScheduleArgs {
-    /// Whether the service makes reports: ON or OFF
+    /// Set whether the service makes reports: ON or OFF
     #[arg(long, value_name = "STATUS")]
     pub status: Option<String>,
-    /// How often: AUDIT_REPORT_DAY, _WEEK, _MONTH, _YEAR or _REAL_TIME
+    /// Set how often: AUDIT_REPORT_DAY, _WEEK, _MONTH, _YEAR or _REAL_TIME
     #[arg(long, value_name = "FREQUENCY")]
     pub frequency: Option<String>,
-    /// The format of the reports: ZIP or PDF
+    /// Set the format of the reports: ZIP or PDF
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
-    /// The mode of scheduling, in a word of the service
+    /// Set the mode of scheduling, in a word of the service
     #[arg(long, value_name = "MODE", hide_short_help = true)]
     pub mode: Option<String>,
-    /// When the schedule begins, such as '2026-11-24 00:00:00'
+    /// Set when the schedule begins, such as '2026-11-24 00:00:00'
     #[arg(long, value_name = "TIME")]
     pub start_time: Option<String>,
-    /// Whether the service sends a notification: ON or OFF
+    /// Set whether the service sends a notification: ON or OFF
     #[arg(long, value_name = "STATUS")]
     pub notice: Option<String>,
-    /// The URN of the SMN topic for notifications; empty for none
+    /// Set the URN of the SMN topic for notifications; empty for none
     #[arg(long, value_name = "URN")]
     pub topic_urn: Option<String>,
-    /// The ids of the databases to cover, joined by commas; empty for all
+    /// Set the ids of the databases to cover, joined by commas; empty for all
     #[arg(long, value_name = "IDS")]
     pub db_ids: Option<String>,
 }
