@@ -38,7 +38,7 @@ pub fn cursor(client: &Client, list: List, page_size: u32) -> Result<Cursor, Err
 
 /// Gets a template's schedule as a page with one item.
 pub fn schedule_page(client: &Client, instance: &str, template_id: &str) -> Result<Page, Error> {
-    client.schedule_page(instance, template_id)
+    client.schedule_page(instance, template_id, None)
 }
 
 /// Downloads a report to a function, which returns false to stop the call.
