@@ -52,7 +52,7 @@ pub fn check_output(path: &Path, is_directory: bool, overwrite: Overwrite) -> Re
 
 /// Gets a template's schedule as a page with one item.
 pub fn schedule_page(client: &Client, instance: &str, template_id: &str) -> Result<Page, Error> {
-    client.schedule_page(instance, template_id)
+    client.schedule_page(instance, template_id, None)
 }
 
 /// Downloads a report to a function, which returns false to stop the call.

@@ -209,30 +209,29 @@ pub struct Schedule {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Changes")]
 pub struct ScheduleArgs {
-    /// Whether the service generates reports: ON or OFF
+    /// Set whether the service generates reports: ON or OFF
     #[arg(long, value_name = "STATUS")]
     pub status: Option<String>,
-    /// The frequency: AUDIT_REPORT_DAY, _WEEK, _MONTH, _YEAR or _REAL_TIME
+    /// Set the frequency: AUDIT_REPORT_DAY, _WEEK, _MONTH, _YEAR or _REAL_TIME
     #[arg(long, value_name = "FREQUENCY")]
     pub frequency: Option<String>,
-    /// The format of the reports: ZIP or PDF
+    /// Set the format of the reports: ZIP or PDF
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
-    /// The scheduling mode, passed to the service as it is
+    /// Set the scheduling mode, passed to the service as it is
     #[arg(long, value_name = "MODE", hide_short_help = true)]
     pub mode: Option<String>,
-    /// The start time, such as '2026-11-24 00:00:00'
+    /// Set the start time, such as '2026-11-24 00:00:00'
     #[arg(long, value_name = "TIME")]
     pub start_time: Option<String>,
-    /// Whether the service sends a notification: ON or OFF
+    /// Set whether the service sends a notification: ON or OFF
     #[arg(long, value_name = "STATUS")]
     pub notice: Option<String>,
-    /// The URN of the SMN topic for notifications; empty for none
+    /// Set the URN of the SMN topic for notifications; empty for none
     #[arg(long, value_name = "URN")]
     pub topic_urn: Option<String>,
-    /// The ids of the databases in the reports, separated by commas; empty for all
+    /// Set the ids of the databases in the reports, separated by commas; empty for all
     #[arg(long, value_name = "IDS")]
     pub db_ids: Option<String>,
 }

@@ -363,7 +363,12 @@ static void schedule_is_shown_and_changed(void)
 static void malformed_schedule_fails(void)
 {
     static const char *const wrong[] = {
-        "[]", "\"text\"", "{}", "{\"scheduler\": null}", "{\"scheduler\": [1]}", "{\"scheduler\": \"text\"}",
+        "[]",
+        "\"text\"",
+        "{}",
+        "{\"scheduler\": null}",
+        "{\"scheduler\": [1]}",
+        "{\"scheduler\": \"text\"}",
         /* It lacks what the service requires. */
         "{\"scheduler\": {\"status\": \"ON\", \"topic_urn\": null}}",
     };
@@ -389,9 +394,10 @@ static void malformed_schedule_fails(void)
     }
     CHECK(count_requests("@schedule.set") == requests);
     /* The format and the template's id have defaults. */
-    respond_with("@schedule.show", 1,
-                 "{\"scheduler\": {\"id\": \"\", \"frequency\": \"AUDIT_REPORT_DAY\", \"mode\": \"m\", \"notice\": \"OFF\","
-                 " \"start_time\": \"s\", \"topic_urn\": \"\"}}");
+    respond_with(
+        "@schedule.show", 1,
+        "{\"scheduler\": {\"id\": \"\", \"frequency\": \"AUDIT_REPORT_DAY\", \"mode\": \"m\", \"notice\": \"OFF\","
+        " \"start_time\": \"s\", \"topic_urn\": \"\"}}");
     EXPECT(DBSS_OK, dbss_schedule_update(ctx, project, instance, template, changes, NULL));
     EXPECT(DBSS_OK, dbss_schedule_show(ctx, project, instance, template, NULL, &page));
     expect_text(__LINE__, "ZIP", dbss_page_field(page, 0, "format"));

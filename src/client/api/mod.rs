@@ -343,15 +343,23 @@ impl Client {
     /// mode, start_time, topic_urn, db_ids; and smn_effective (true or false), which the
     /// service sends beside them. [`Item::json`] has all of them in one object.
     pub fn schedule(&self, instance: &str, template_id: &str) -> Result<Item, Error> {
-        let mut page = self.schedule_page(instance, template_id)?;
+        let mut page = self.schedule_page(instance, template_id, None)?;
         page.items
             .pop()
             .ok_or_else(|| Error::new(Status::Internal, "the schedule's page is empty"))
     }
 
-    /// The same as a page with one item, for C.
-    pub(crate) fn schedule_page(&self, instance: &str, template_id: &str) -> Result<Page, Error> {
-        self.call(|active| self.inner.schedule(self.project(), instance, template_id, active))
+    /// The same as a page with one item, for C; with changes, changes it then.
+    pub(crate) fn schedule_page(
+        &self,
+        instance: &str,
+        template_id: &str,
+        changes: Option<&ScheduleChanges>,
+    ) -> Result<Page, Error> {
+        self.call(|active| {
+            self.inner
+                .schedule(self.project(), instance, template_id, changes, active)
+        })
     }
 
     /// Changes the schedule of a template. What the changes do not set stays as it is:
@@ -378,10 +386,7 @@ impl Client {
         template_id: &str,
         changes: &ScheduleChanges,
     ) -> Result<(), Error> {
-        self.call(|active| {
-            self.inner
-                .update_schedule(self.project(), instance, template_id, changes, active)
-        })
+        self.schedule_page(instance, template_id, Some(changes)).map(drop)
     }
 }
 

@@ -406,6 +406,8 @@ fn management_errors_equal_download_errors() {
     let id = case.mock.add_reports(&case.instance, 1).unwrap().concat();
     let project = case.mock.project_id();
     let instances = format!("/v1/{project}/audit/instances");
+    let schedule = case.schedule();
+    case.mock.clear_requests();
     let calls = [
         ("@instances", Call::new("GET", &instances), "POST"),
         (
@@ -428,7 +430,7 @@ fn management_errors_equal_download_errors() {
         ),
         (
             "@schedule.set",
-            Call::new("POST", &case.target("task")).json(&json!({"scheduler": case.schedule()})),
+            Call::new("POST", &case.target("task")).json(&json!({"scheduler": schedule})),
             "GET",
         ),
     ];
