@@ -5,6 +5,7 @@ CC     ?= cc
 CXX    ?= c++
 NM     ?= nm
 OBJCOPY ?= objcopy
+# Empty: what is built keeps its symbols.
 STRIP  ?= strip
 PYTHON ?= python3
 PREFIX ?= /usr/local
@@ -19,6 +20,8 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # The version of the ABI: SONAME libdbss.so.0 until the first stable release.
 ABI     := 0
 
+STRIPPED := $(if $(STRIP),-s --strip-program=$(STRIP))
+
 export CC CXX
 # The linker of another target is its compiler.
 ifdef CARGO_BUILD_TARGET
@@ -29,17 +32,17 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock programs cli man venv demo test test-rust test-python sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install install-man clean
+.PHONY: help all lib mock samples cli man venv demo test test-rust test-python sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-all: lib programs ## the library and the C program, in build/
+all: lib man ## the library and the command dbss, in build/
 
 lib: ## the shared and the static library, in build/lib
 	$(CARGO) build --release --locked -p libdbss
 	@mkdir -p $(BUILD)/lib $(BUILD)/include
-	install -m 755 -s --strip-program=$(STRIP) $(MADE)/release/libdbss.so $(BUILD)/lib/libdbss.so.$(ABI)
+	install -m 755 $(STRIPPED) $(MADE)/release/libdbss.so $(BUILD)/lib/libdbss.so.$(ABI)
 	ln -sf libdbss.so.$(ABI) $(BUILD)/lib/libdbss.so
 # One object that shows the functions of the header alone, so that a program can
 # have the static libraries of other Rust code beside it.
@@ -58,15 +61,15 @@ mock: ## the mock service, for the demonstration and the tests
 	@mkdir -p $(BUILD)/bin
 	install -m 755 $(MADE)/debug/dbss-mock $(BUILD)/bin/dbss-mock
 
-programs: lib ## dbss-download and dbss-reports, the C programs
+samples: lib ## the sample programs in C, in build/samples
 	$(MAKE) -C bindings/c BUILD=$(BUILD)
 
 cli: ## the command dbss, in build/bin
 	$(CARGO) build --release --locked -p dbss-cli
 	@mkdir -p $(BUILD)/bin
-	install -m 755 -s --strip-program=$(STRIP) $(MADE)/release/dbss $(BUILD)/bin/dbss
+	install -m 755 $(STRIPPED) $(MADE)/release/dbss $(BUILD)/bin/dbss
 
-man: cli ## its man pages, and its completions for bash, zsh and fish, in build/share
+man: cli ## the command dbss, its man pages, and its completions for bash, zsh and fish
 	@mkdir -p $(BUILD)/share/completions
 	rm -rf $(BUILD)/share/man
 	$(BUILD)/bin/dbss man $(BUILD)/share/man/man1
@@ -81,7 +84,7 @@ $(VENV)/.installed: tests/python/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
 	@touch $@
 
-demo: lib programs mock ## download two reports, through the C program and through Python
+demo: lib cli mock ## download two reports, with the command dbss and with Python
 	PYTHONPATH=$(ROOT)/bindings/python:$(ROOT)/tests/python $(PYTHON) bindings/demo.py
 
 test: test-rust test-python ## all tests
@@ -89,7 +92,7 @@ test: test-rust test-python ## all tests
 test-rust:
 	$(CARGO) test --workspace --locked
 
-test-python: lib programs cli mock venv
+test-python: lib samples man mock venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python
 
@@ -101,15 +104,15 @@ sdk-comparison: lib mock venv ## write docs/sdk-comparison.md anew
 	tests/sdk/build $(BUILD)
 	$(VENV)/bin/python tests/sdk/comparison.py
 
-valgrind: lib programs cli mock venv ## the tests in C, and the programs, under valgrind
+valgrind: lib samples man mock venv ## the tests in C, the samples and the command, under valgrind
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python -m valgrind
 
-tsan: lib programs mock venv ## the tests with many threads, under ThreadSanitizer
+tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
 	tests/sanitizers/build thread $(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_tsan.py
 
-asan: lib programs mock venv ## the tests in C, under AddressSanitizer and its sisters
+asan: lib mock venv ## the tests in C, under AddressSanitizer and its sisters
 	tests/sanitizers/build address $(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_asan.py
 
@@ -123,7 +126,7 @@ fuzz: ## fuzz targets, FUZZ_SECONDS each; FUZZ_TARGET=name for one (tests/fuzz)
 fuzz-short: FUZZ_SECONDS = 15
 fuzz-short: fuzz ## the same for 15 seconds each
 
-soak: lib programs mock venv ## a million calls, a hundred thousand contexts and failures of each kind; failed allocations
+soak: lib mock venv ## a million calls, a hundred thousand contexts and failures of each kind; failed allocations
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	DBSS_TEST_SOAK=1000 DBSS_TEST_EACH_ALLOCATION=1 $(VENV)/bin/python -m pytest -s -o faulthandler_timeout=0 tests/python/test_soak.py tests/python/test_c_scarcity.py -k "many_calls or each_failed_allocation"
 
@@ -143,7 +146,7 @@ lint: venv ## formatting, lints and types of every language here
 	$(VENV)/bin/ruff check bindings tests
 	$(VENV)/bin/ruff format --check bindings tests
 	$(VENV)/bin/python tests/lint/imports.py
-	cd bindings/python && $(VENV)/bin/mypy --strict dbss dbss_command.py
+	cd bindings/python && $(VENV)/bin/mypy --strict dbss
 
 deny: ## licences, sources and versions of all that the library is made of
 	tests/supply/check $(BUILD)
@@ -160,28 +163,54 @@ abi-check: venv ## whether the ABI is what it was, but for additions
 abi-baseline: venv ## record the ABI of a release
 	tests/abi/check --record $(TARGET)
 
-install: ## what make all has built, into DESTDIR and PREFIX (default /usr/local)
-	@test -x $(BUILD)/bin/dbss-reports || { echo "nothing is built yet: run make all first, as yourself" >&2; exit 1; }
-	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/dbss
-	install -m 755 $(BUILD)/lib/libdbss.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libdbss.so.$(VERSION)
-	ln -sf libdbss.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libdbss.so.$(ABI)
-	ln -sf libdbss.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libdbss.so
-	install -m 644 $(BUILD)/lib/libdbss.a $(DESTDIR)$(PREFIX)/lib/libdbss.a
-	install -m 644 include/dbss.h $(DESTDIR)$(PREFIX)/include/dbss.h
-	install -m 644 include/dbss-abi.json include/dbss-abi.schema.json include/dbss.cdef.h $(DESTDIR)$(PREFIX)/share/dbss
-	install -m 755 $(BUILD)/bin/dbss-download $(BUILD)/bin/dbss-reports $(DESTDIR)$(PREFIX)/bin
-	test ! -x $(BUILD)/bin/dbss || install -m 755 $(BUILD)/bin/dbss $(DESTDIR)$(PREFIX)/bin
-	test ! -d $(BUILD)/share/man || $(MAKE) install-man
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' bindings/c/dbss.pc.in \
-		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/dbss.pc
+# Where install puts the files; DESTDIR comes before each.
+BINDIR     ?= $(PREFIX)/bin
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DATADIR    ?= $(PREFIX)/share
+# What a program needs beside the static library.
+STATIC_LIBRARIES := -lpthread -ldl -lm
 
-install-man:
-	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
-		$(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-	install -m 644 $(BUILD)/share/man/man1/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
-	install -m 644 $(BUILD)/share/completions/dbss.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/dbss
-	install -m 644 $(BUILD)/share/completions/_dbss $(DESTDIR)$(PREFIX)/share/zsh/site-functions
-	install -m 644 $(BUILD)/share/completions/dbss.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+CMAKEDIR   := $(LIBDIR)/cmake/dbss
+# The directories that are the library's own; the others belong to the system.
+OWN_DIRS   := $(CMAKEDIR) $(DATADIR)/dbss
+SHARED_DIRS := $(BINDIR) $(LIBDIR)/pkgconfig $(INCLUDEDIR) $(DATADIR)/man/man1 \
+	$(DATADIR)/bash-completion/completions $(DATADIR)/zsh/site-functions $(DATADIR)/fish/vendor_completions.d
+INSTALLED  := $(BINDIR)/dbss $(INCLUDEDIR)/dbss.h $(LIBDIR)/pkgconfig/dbss.pc \
+	$(addprefix $(LIBDIR)/libdbss.,a so so.$(ABI) so.$(VERSION)) $(DATADIR)/man/man1/dbss.1 $(DATADIR)/man/man1/dbss-*.1 \
+	$(DATADIR)/bash-completion/completions/dbss $(DATADIR)/zsh/site-functions/_dbss \
+	$(DATADIR)/fish/vendor_completions.d/dbss.fish $(addsuffix /*,$(OWN_DIRS))
+
+relative = $(shell realpath -m --relative-to=$(1) $(2))
+configure = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	-e 's|@VERSION@|$(VERSION)|' -e 's|@ABI@|$(ABI)|' -e 's|@STATIC_LIBRARIES@|$(1)|' \
+	-e 's|@TO_PREFIX@|$(call relative,$(CMAKEDIR),$(PREFIX))|' \
+	-e 's|@LIB@|$(call relative,$(PREFIX),$(LIBDIR))|' -e 's|@INCLUDE@|$(call relative,$(PREFIX),$(INCLUDEDIR))|'
+
+install: ## what make all has built, into DESTDIR and PREFIX (default /usr/local)
+	@test -x $(BUILD)/bin/dbss -a -d $(BUILD)/share/man || { echo "nothing is built yet: run make all first, as yourself" >&2; exit 1; }
+	install -d $(addprefix $(DESTDIR),$(SHARED_DIRS) $(OWN_DIRS))
+	install -m 755 $(BUILD)/lib/libdbss.so.$(ABI) $(DESTDIR)$(LIBDIR)/libdbss.so.$(VERSION)
+	ln -sf libdbss.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libdbss.so.$(ABI)
+	ln -sf libdbss.so.$(ABI) $(DESTDIR)$(LIBDIR)/libdbss.so
+	install -m 644 $(BUILD)/lib/libdbss.a $(DESTDIR)$(LIBDIR)/libdbss.a
+	install -m 644 include/dbss.h $(DESTDIR)$(INCLUDEDIR)/dbss.h
+	install -m 644 include/dbss-abi.json include/dbss-abi.schema.json include/dbss.cdef.h $(DESTDIR)$(DATADIR)/dbss
+	$(call configure,$(STATIC_LIBRARIES)) packaging/dbss.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/dbss.pc
+	$(call configure,$(subst $() ,;,$(STATIC_LIBRARIES:-l%=%))) packaging/cmake/dbssConfig.cmake.in > $(DESTDIR)$(CMAKEDIR)/dbssConfig.cmake
+	$(call configure) packaging/cmake/dbssConfigVersion.cmake.in > $(DESTDIR)$(CMAKEDIR)/dbssConfigVersion.cmake
+	install -m 755 $(BUILD)/bin/dbss $(DESTDIR)$(BINDIR)
+	install -m 644 $(BUILD)/share/man/man1/*.1 $(DESTDIR)$(DATADIR)/man/man1
+	install -m 644 $(BUILD)/share/completions/dbss.bash $(DESTDIR)$(DATADIR)/bash-completion/completions/dbss
+	install -m 644 $(BUILD)/share/completions/_dbss $(DESTDIR)$(DATADIR)/zsh/site-functions
+	install -m 644 $(BUILD)/share/completions/dbss.fish $(DESTDIR)$(DATADIR)/fish/vendor_completions.d
+ifeq ($(DESTDIR),)
+	@echo "If the loader does not find libdbss.so.$(ABI): run ldconfig as root, or set LD_LIBRARY_PATH=$(LIBDIR)"
+endif
+
+uninstall: ## remove what install put into DESTDIR and PREFIX
+	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
+	rmdir $(addprefix $(DESTDIR),$(OWN_DIRS)) || true
 
 clean: ## remove what was built, the virtual environment too
 	$(CARGO) clean

@@ -42,7 +42,10 @@ const SECTIONS: &[(&str, &[&str])] = &[
         "7. Operation: options, progress, cancel and result of one call",
         &["operation.rs"],
     ),
-    ("8. Instances, reports and templates", &["page.rs", "manage.rs"]),
+    (
+        "8. Instances, reports, templates and databases",
+        &["page.rs", "manage.rs", "schedule.rs"],
+    ),
     ("9. Mirror: a local archive of reports", &["mirror.rs"]),
 ];
 

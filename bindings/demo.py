@@ -1,4 +1,4 @@
-"""Downloads reports with the C program and with Python, and prints a summary.
+"""Downloads reports with the command dbss and with Python, and prints a summary.
 
 By default it uses a mock service on this machine. If the environment has DBSS_REGION or
 DBSS_ENDPOINT, and DBSS_INSTANCE_ID and DBSS_REPORT_ID, it uses the real service. The
@@ -24,14 +24,14 @@ OUT = BUILD / "demo"
 REPORT_VARIABLES = ("DBSS_INSTANCE_ID", "DBSS_REPORT_ID")
 
 
-def download_with_c(environment: dict[str, str], path: Path) -> bytes:
-    command = [str(BUILD / "bin/dbss-download"), "--force", "--output", str(path)]
+def download_with_command(environment: dict[str, str], path: Path) -> bytes:
+    command = [str(BUILD / "bin/dbss"), "download", "--force", "--output", str(path)]
     subprocess.run(command, check=True, env={**os.environ, **environment})
     return path.read_bytes()
 
 
 def download_with_python(environment: dict[str, str]) -> bytes:
-    # An empty variable counts as unset, as in the C program.
+    # An empty variable counts as unset, as in the command.
     variables = {name: value for name, value in {**os.environ, **environment}.items() if value}
     token = variables.get("DBSS_TOKEN")
     with dbss.Client(
@@ -51,13 +51,15 @@ def download_with_python(environment: dict[str, str]) -> bytes:
 
 def compare_downloads(name: str, environment: dict[str, str], expected: str | None) -> None:
     path = OUT / name
-    report = download_with_c(environment, path)
+    report = download_with_command(environment, path)
     if download_with_python(environment) != report:
-        sys.exit("the C program and Python got different bytes")
+        sys.exit("the command and Python got different bytes")
     digest = hashlib.sha256(report).hexdigest()
     if expected not in (None, digest):
         sys.exit(f"{path}: not the report that the service has")
-    print(f"{path}\n    {len(report)} bytes, the same with C and Python, SHA-256 {digest}")
+    print(
+        f"{path}\n    {len(report)} bytes, the same with the command and Python, SHA-256 {digest}"
+    )
 
 
 def print_summary(path: Path) -> None:

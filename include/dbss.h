@@ -191,6 +191,7 @@ typedef struct dbss_operation dbss_operation;
 typedef struct dbss_cursor dbss_cursor;
 typedef struct dbss_page dbss_page;
 typedef struct dbss_report_spec dbss_report_spec;
+typedef struct dbss_schedule_changes dbss_schedule_changes;
 typedef struct dbss_mirror_options dbss_mirror_options;
 typedef struct dbss_mirror_result dbss_mirror_result;
 
@@ -396,7 +397,8 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_UNEXPECTED_RESPONSE 208
 
 /**
- * The service reported that it did not create or delete the report.
+ * The service reported that it did not create or delete the report, or did not
+ * change the schedule.
  */
 #define DBSS_ERR_REJECTED 209
 
@@ -608,6 +610,11 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_status_value(size_t index);
  * The options of a mirror: dbss_mirror_options_set().
  */
 #define DBSS_OPTIONS_MIRROR 4
+
+/**
+ * The values of the changes of a schedule: dbss_schedule_changes_set().
+ */
+#define DBSS_OPTIONS_SCHEDULE 5
 
 /**
  * The number of options in a set. 0 for a set that the loaded library does not
@@ -2139,7 +2146,7 @@ DBSS_API int32_t dbss_operation_format(const dbss_operation *operation);
 DBSS_API dbss_error *dbss_operation_error(const dbss_operation *operation);
 
 /* ============================================================================
- * 8. Instances, reports and templates
+ * 8. Instances, reports, templates and databases
  * ============================================================================ */
 
 /**
@@ -2280,6 +2287,52 @@ dbss_status dbss_templates_list(dbss_context *ctx,
                                 dbss_cursor **out_cursor);
 
 /**
+ * Begins the list of the databases that an instance audits. Otherwise like
+ * dbss_instances_list(). Their ids are what "db_ids" of a report spec or a
+ * schedule means.
+ *
+ * Fields that the service documents:
+ *
+ * - "id" (text): The id of the database.
+ * - "name" (text): Its name.
+ * - "type" (text: MYSQL, ORACLE, POSTGRESQL, SQLSERVER, DAMENG, TAURUS, DWS,
+ *   KINGBASE, GAUSSDBOPENGAUSS, GREENPLUM, HIGHGO, SHENTONG, GBASE8A, GBASE8S,
+ *   GBASEXDM, MONGODB, DDS): The database system.
+ * - "version" (text): The version of the database system.
+ * - "ip" (text): Its IP address.
+ * - "port" (text): Its port.
+ * - "status" (text: ON, OFF): Whether it is audited.
+ * - "audit_status" (text: ACTIVE, SHUTOFF, ERROR): The state of its audit.
+ * - "instance_name" (text): The name of its database instance.
+ * - "db_classification" (text: RDS, ECS): Whether it is a managed database or
+ *   the customer's own.
+ * - "charset" (text: GBK, UTF8): Its character set.
+ * - "os" (text): The operating system of its host.
+ * - "agent_url" (list): The ids of its audit agents.
+ * - "rds_id" (text): The id of the managed database.
+ * - "rds_obj_info" (text): Information on the RDS database.
+ * - "dws_obj_info" (text): Information on the DWS database.
+ * - "clouddb_obj_info" (text): Deprecated by the service.
+ * - "rds_audit_switch_mismatch" (boolean): Whether its audit is on, but RDS
+ *   does not upload its logs.
+ *
+ * @param ctx, project as dbss_instances_list.
+ * @param instance required. The audit instance's id.
+ * @param status optional. "ON" or "OFF" to filter by; NULL for all databases.
+ * @param page_size range 1 to 10000, none 0. The number of items per request;
+ *   0 for 100.
+ * @param out_cursor required, items database.
+ * @errors INVALID_VALUE (also status); as dbss_instances_list
+ */
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_databases_list(dbss_context *ctx,
+                                const char *project,
+                                const char *instance,
+                                const char *status,
+                                uint32_t page_size,
+                                dbss_cursor **out_cursor);
+
+/**
  * Fetches the next page, with at least one item. After a failure, call it
  * again for the same page.
  *
@@ -2336,10 +2389,10 @@ const char *dbss_page_field(const dbss_page *page,
                             const char *field);
 
 /**
- * The page as a JSON document, for wrappers: {"kind": "instances", "reports"
- * or "templates", "total": a number or null, "items": [...]}. Each item is the
- * object that the service sent, including fields that this library does not
- * know.
+ * The page as a JSON document, for wrappers: {"kind": "instances", "reports",
+ * "templates", "databases" or "schedules", "total": a number or null, "items":
+ * [...]}. Each item is the object that the service sent, including fields that
+ * this library does not know.
  *
  * @param page required.
  * @param out_json required. UTF-8, without a NUL at its end.
@@ -2484,6 +2537,123 @@ dbss_status dbss_report_delete(dbss_context *ctx,
                                const char *instance,
                                const char *id,
                                dbss_operation *operation);
+
+/**
+ * Changes of a schedule: values by key.
+ *
+ * @threads any.
+ */
+struct dbss_schedule_changes;
+
+/**
+ * Makes changes that set nothing yet.
+ *
+ * @param out_changes required.
+ */
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_schedule_changes_new(dbss_schedule_changes **out_changes);
+
+/**
+ * Sets one of the values to change:
+ *
+ * - "status" (choice: ON, OFF): Whether the service generates reports on this
+ *   schedule.
+ * - "frequency" (choice: AUDIT_REPORT_DAY, AUDIT_REPORT_WEEK,
+ *   AUDIT_REPORT_MONTH, AUDIT_REPORT_YEAR, AUDIT_REPORT_REAL_TIME): How often
+ *   it generates a report.
+ * - "format" (choice: ZIP, PDF): The format of the reports.
+ * - "mode" (text: 1 to 4096 bytes): The mode of scheduling: a word of the
+ *   service, which does not document the words.
+ * - "start_time" (text: 1 to 4096 bytes): When the schedule begins: text in
+ *   the service's notation, which is sent unchanged.
+ * - "notice" (choice: ON, OFF): Whether the service sends a notification when
+ *   a report is ready.
+ * - "topic_urn" (text: 0 to 4096 bytes): The URN of the SMN topic that
+ *   receives the notifications; empty for none.
+ * - "db_ids" (text: 0 to 4096 bytes): The ids of the databases that the
+ *   reports cover, separated by commas; empty for all.
+ *
+ * @param changes required.
+ * @param key required, option of schedule.
+ * @param value required, bytes.
+ */
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_schedule_changes_set(dbss_schedule_changes *changes,
+                                      const char *key,
+                                      const char *value);
+
+/**
+ * Frees changes. Running calls are not affected.
+ */
+DBSS_API void dbss_schedule_changes_free(dbss_schedule_changes *changes);
+
+/**
+ * Gets the schedule on which the service generates reports from a template: a
+ * page with one item. dbss_page_field(page, 0, "status") returns a field, and
+ * dbss_page_json() all of them, with those that this library does not know.
+ *
+ * Fields that the service documents:
+ *
+ * - "id" (text): The id of the template.
+ * - "status" (text: ON, OFF): Whether the service generates reports on this
+ *   schedule.
+ * - "frequency" (text: AUDIT_REPORT_DAY, AUDIT_REPORT_WEEK,
+ *   AUDIT_REPORT_MONTH, AUDIT_REPORT_YEAR, AUDIT_REPORT_REAL_TIME): How often
+ *   it generates a report.
+ * - "format" (text: ZIP, PDF): The format of the reports.
+ * - "mode" (text): The mode of scheduling.
+ * - "start_time" (text): When the schedule begins.
+ * - "notice" (text: ON, OFF): Whether the service sends a notification when a
+ *   report is ready.
+ * - "topic_urn" (text): The URN of the SMN topic that receives the
+ *   notifications.
+ * - "db_ids" (text): The ids of the databases that the reports cover,
+ *   separated by commas.
+ * - "smn_effective" (boolean): Whether notifications by SMN are supported.
+ *
+ * "smn_effective" stands beside the others in the service's response.
+ *
+ * @param ctx required.
+ * @param project optional. The project's id; NULL for the context's.
+ * @param instance required. The audit instance's id.
+ * @param template_id required. The template's id, 16 to 64 characters.
+ * @param out_page required, items schedule.
+ * @errors INVALID_ID; NOT_FOUND; UNEXPECTED_RESPONSE (the schedule is
+ *   malformed, or larger than 1 MiB); as dbss_context_find_credentials
+ * @blocks network.
+ */
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_schedule_show(dbss_context *ctx,
+                               const char *project,
+                               const char *instance,
+                               const char *template_id,
+                               dbss_operation *operation,
+                               dbss_page **out_page);
+
+/**
+ * Changes the schedule of a template. What the changes do not set stays as it
+ * is: the call gets the present schedule, and sends all of it back with the
+ * changes, including fields that this library does not know. A change that
+ * somebody else makes between these two requests is lost.
+ *
+ * The second request is not sent again if it may have reached the service. So
+ * a lost connection ends the call, although the schedule may have been
+ * changed; dbss_schedule_show() tells.
+ *
+ * @param ctx, project, instance, template_id as dbss_schedule_show.
+ * @param changes required. They set at least one value, and may be used again.
+ * @errors NOT_CONFIGURED (the changes set nothing); UNEXPECTED_RESPONSE (also
+ *   if the present schedule lacks a field that the service requires: then set
+ *   it too); REJECTED; as dbss_schedule_show
+ * @blocks network.
+ */
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_schedule_update(dbss_context *ctx,
+                                 const char *project,
+                                 const char *instance,
+                                 const char *template_id,
+                                 const dbss_schedule_changes *changes,
+                                 dbss_operation *operation);
 
 /* ============================================================================
  * 9. Mirror: a local archive of reports

@@ -3,14 +3,16 @@
 
 #![allow(missing_docs)]
 
+use std::path::Path;
 use std::sync::Arc;
 
 pub use crate::client::{Config, Cursor, KNOWN_REGIONS, List, Page, Reader, utf8};
 pub use crate::memory::{on_exhaustion, out_of_memory};
 pub use crate::operation::{ActiveOperation, Text};
+use crate::sink::{FileOptions, FileSink};
 pub use crate::text::is_deceptive;
 pub use crate::thread::prepare_thread;
-use crate::{Client, Error, Operation, Report, ReportStream};
+use crate::{Client, Error, Operation, Overwrite, Report, ReportStream};
 
 pub mod tables {
     pub use crate::tables::*;
@@ -34,6 +36,23 @@ pub fn check_open(client: &Client) -> Result<(), Error> {
 /// Returns a cursor to get the pages of a list.
 pub fn cursor(client: &Client, list: List, page_size: u32) -> Result<Cursor, Error> {
     client.cursor(list, page_size)
+}
+
+/// Checks that a report can be saved at this path, as a download does before any request.
+pub fn check_output(path: &Path, is_directory: bool, overwrite: Overwrite) -> Result<(), Error> {
+    let options = FileOptions {
+        replace: overwrite == Overwrite::Yes,
+        mode: 0o600,
+    };
+    match is_directory {
+        true => FileSink::inside(path, options).map(drop),
+        false => FileSink::at(path, options).map(drop),
+    }
+}
+
+/// Gets a template's schedule as a page with one item.
+pub fn schedule_page(client: &Client, instance: &str, template_id: &str) -> Result<Page, Error> {
+    client.schedule_page(instance, template_id, None)
 }
 
 /// Downloads a report to a function, which returns false to stop the call.

@@ -27,7 +27,8 @@
 //! [writer](Client::download_to_writer), a [descriptor](Client::download_to_fd), or as a
 //! [stream](Client::open) that implements [`Read`](std::io::Read); lists as iterators
 //! ([instances](Client::instances), [reports](Client::reports),
-//! [templates](Client::templates)); reports that the service makes
+//! [templates](Client::templates), [databases](Client::databases)); the
+//! [schedules](Client::schedule) of templates; reports that the service makes
 //! ([`create`](Client::create), [`generate`](Client::generate),
 //! [`wait`](Client::wait), [`delete`](Client::delete)); and a local archive of them all
 //! ([`mirror`](Client::mirror)). An [`Operation`] gives one call its own options,
@@ -123,7 +124,7 @@ use ::log as _;
 
 pub use client::{
     Client, ClientBuilder, Format, Identity, Item, Items, Locale, Overwrite, Report, ReportInfo, ReportSpec,
-    ReportStream,
+    ReportStream, ScheduleChanges,
 };
 pub use credentials::TokenRequest;
 pub use error::{CancelledBy, Detail, Error, Status};

@@ -52,7 +52,7 @@ BUILTIN_BASES = {
     "DBSS_ERR_STALLED": "TimeoutError",
     "DBSS_ERR_TOTAL_TIMEOUT": "TimeoutError",
 }
-FIELD_TYPES = {"text": "str", "integer": "int", "list": "list[Any]"}
+FIELD_TYPES = {"text": "str", "integer": "int", "list": "list[Any]", "boolean": "bool"}
 CLASSES = {"context": "Client", "operation": "Operation", "report_stream": "ReportStream"}
 
 

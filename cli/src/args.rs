@@ -6,19 +6,18 @@ use std::path::PathBuf;
 use clap::builder::ValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 
-/// The exit codes, of all subcommands. README.md has the same table.
-const EXIT_CODES: &str = r"    0  done
+/// The exit codes of all subcommands. README.md has the same table.
+pub const EXIT_CODES: &str = r"    0  success
     1  internal error of dbss
     2  wrong usage, argument or configuration
-    3  the credentials were refused, or do not allow this
-    4  there is no such project, instance, template or report
+    3  the credentials were rejected, or do not allow this (HTTP 401, 403)
+    4  there is no such project, instance, template or report (HTTP 404)
     5  the service failed, refused, or was not ready in time
     6  the network failed
-    7  a local file, memory or another resource of this machine; also when the
-       file exists already
-   10  mirror: nothing is new (only with --detect-nothing-new)
+    7  a local file, memory or another resource failed; also if the file exists
+   10  mirror: nothing was new (only with --detect-nothing-new, else 0)
    11  mirror: some reports failed to download; the others are there
-   12  mirror: another mirror works on the directory
+   12  mirror: another mirror uses the directory
   130  cancelled, by Ctrl-C for example";
 
 const CREDENTIALS: &str = r"  The token of --token-file or DBSS_TOKEN. Without one, those that the official
@@ -28,12 +27,13 @@ const CREDENTIALS: &str = r"  The token of --token-file or DBSS_TOKEN. Without o
   - the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names, else
     ~/.huaweicloud/credentials
   - the temporary key of this instance's agency
-  --set credentials=environment, profile or metadata uses only one of them. A
-  secret is never taken from the command line, which everybody on the machine
-  can read.";
+  --set credentials=environment, profile or metadata uses only one of them.
+  --set iam_user= and --set iam_domain= log in with the password in
+  DBSS_IAM_PASSWORD. No flag takes a secret, because everybody on the machine
+  can read command lines.";
 
-const CONFIGURATION: &str = r"  A flag outranks its environment variable, and that the profile of
-  ~/.config/dbss/config.toml. An empty variable counts as absent.";
+const CONFIGURATION: &str = r"  A flag overrides its environment variable, which overrides the profile of
+  ~/.config/dbss/config.toml. An empty variable counts as unset.";
 
 /// The sections at the end of a command's help and man page, with their titles.
 pub fn sections(command: &clap::Command) -> Vec<(&'static str, String)> {
@@ -65,6 +65,11 @@ fn examples(command: &str) -> Option<&'static str> {
             r"  dbss mirror /srv/audit --since 2026-01-01 --gaps
   dbss mirror /srv/audit --quiet --success-file /run/dbss-mirror.json   # for cron"
         }
+        "schedule" => {
+            r"  dbss schedule --instance ID --template ID
+  dbss schedule --template ID --status OFF
+  dbss schedule --template ID --status ON --frequency AUDIT_REPORT_DAY --db-ids ID,ID"
+        }
         "completions" => {
             r"  dbss completions bash > ~/.local/share/bash-completion/completions/dbss
   dbss completions zsh > ~/.zfunc/_dbss      # any directory of $fpath
@@ -76,14 +81,14 @@ fn examples(command: &str) -> Option<&'static str> {
 
 /// Audit reports of Huawei Cloud's Database Security Service (DBSS).
 ///
-/// Downloads audit reports, lists and makes them, and keeps a local archive of them.
+/// Downloads audit reports, lists and generates them, and keeps a local archive of them.
 #[derive(Debug, Parser)]
 #[command(
     name = "dbss",
     version,
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "Run 'dbss COMMAND -h' for a command's options, and --help for all about it."
+    after_help = "'dbss COMMAND -h' prints the options of a command, and --help everything about it."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -97,6 +102,8 @@ pub enum Command {
     Instances(Instances),
     Reports(Reports),
     Templates(Templates),
+    Databases(Databases),
+    Schedule(Schedule),
     Generate(Generate),
     Delete(Delete),
     Mirror(Mirror),
@@ -108,7 +115,7 @@ pub enum Command {
 
 /// Download an audit report
 ///
-/// The report appears under its name only when it is whole and on the disk. An existing
+/// The report appears under its name only when it is complete and on the disk. An existing
 /// file is kept, unless --force is given. Interrupted transfers are resumed.
 #[derive(Debug, Args)]
 pub struct Download {
@@ -122,10 +129,10 @@ pub struct Download {
     pub common: CommonArgs,
 }
 
-/// Test the credentials, and say where they are from
+/// Check the credentials, and print where they come from
 ///
-/// Prints which credentials are found, and whether the service accepts them. Nothing is
-/// downloaded or changed.
+/// Prints which credentials are found, and whether the service accepts them. Downloads and
+/// changes nothing.
 #[derive(Debug, Args)]
 pub struct Check {
     #[command(flatten)]
@@ -134,8 +141,8 @@ pub struct Check {
 
 /// List the audit instances
 ///
-/// A terminal gets a table; a pipe gets lines
-/// of tab-separated values; --json prints each instance as the service sent it.
+/// Prints a table on a terminal, and tab-separated values to a pipe. --json prints each
+/// instance as the service sent it.
 #[derive(Debug, Args)]
 pub struct Instances {
     #[command(flatten)]
@@ -144,8 +151,8 @@ pub struct Instances {
 
 /// List the audit reports of an instance
 ///
-/// A terminal gets a table; a pipe gets lines of
-/// tab-separated values; --json prints each report as the service sent it.
+/// Prints a table on a terminal, and tab-separated values to a pipe. --json prints each
+/// report as the service sent it.
 #[derive(Debug, Args)]
 pub struct Reports {
     #[command(flatten)]
@@ -157,11 +164,10 @@ pub struct Reports {
     pub common: CommonArgs,
 }
 
-/// List the templates that reports are made from
+/// List the templates from which reports are generated
 ///
-/// A terminal gets a
-/// table; a pipe gets lines of tab-separated values; --json prints each template as the
-/// service sent it.
+/// Prints a table on a terminal, and tab-separated values to a pipe. --json prints each
+/// template as the service sent it.
 #[derive(Debug, Args)]
 pub struct Templates {
     #[command(flatten)]
@@ -170,37 +176,96 @@ pub struct Templates {
     pub common: CommonArgs,
 }
 
-/// Have the service make a report, and wait for it
+/// List the databases that an instance audits
 ///
-/// Prints the id of the report when it is ready. With --output it is downloaded too. What
-/// was made stays at the service when the command is interrupted: 'dbss reports' lists
-/// it.
+/// --db-ids takes their ids. Prints a table on a terminal, and tab-separated values to a
+/// pipe. --json prints each database as the service sent it.
+#[derive(Debug, Args)]
+pub struct Databases {
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// Only databases with this status: ON or OFF
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Show or change the schedule of a template
+///
+/// Prints the schedule on which the service generates reports from the template. The flags
+/// under Changes change it first; values without a flag stay as they are.
+#[derive(Debug, Args)]
+pub struct Schedule {
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// The template; see 'dbss templates'
+    #[arg(long, value_name = "ID", required = true)]
+    pub template: String,
+    #[command(flatten)]
+    pub changes: ScheduleArgs,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ScheduleArgs {
+    /// Set whether the service generates reports: ON or OFF
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
+    /// Set the frequency: AUDIT_REPORT_DAY, _WEEK, _MONTH, _YEAR or _REAL_TIME
+    #[arg(long, value_name = "FREQUENCY")]
+    pub frequency: Option<String>,
+    /// Set the format of the reports: ZIP or PDF
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Set the scheduling mode, passed to the service as it is
+    #[arg(long, value_name = "MODE", hide_short_help = true)]
+    pub mode: Option<String>,
+    /// Set the start time, such as '2026-11-24 00:00:00'
+    #[arg(long, value_name = "TIME")]
+    pub start_time: Option<String>,
+    /// Set whether the service sends a notification: ON or OFF
+    #[arg(long, value_name = "STATUS")]
+    pub notice: Option<String>,
+    /// Set the URN of the SMN topic for notifications; empty for none
+    #[arg(long, value_name = "URN")]
+    pub topic_urn: Option<String>,
+    /// Set the ids of the databases in the reports, separated by commas; empty for all
+    #[arg(long, value_name = "IDS")]
+    pub db_ids: Option<String>,
+}
+
+/// Have the service generate a report, and wait for it
+///
+/// Prints the id of the report when it is ready. With --output it is downloaded too. If the
+/// command is interrupted, the report stays at the service: 'dbss reports' lists it.
 #[derive(Debug, Args)]
 pub struct Generate {
     #[command(flatten)]
     pub instance: InstanceArgs,
-    /// The template to make it from; see 'dbss templates'
+    /// The template of the report; see 'dbss templates'
     #[arg(long, value_name = "ID", required = true)]
     pub template: String,
-    /// When the range that it covers begins, such as '2026-11-24 00:00:00'
+    /// The start of the time range of the report, such as '2026-11-24 00:00:00'
     #[arg(long, value_name = "TIME", required = true)]
     pub start_time: String,
-    /// When the range ends
+    /// The end of the time range
     #[arg(long, value_name = "TIME", required = true)]
     pub end_time: String,
-    /// The day on which the range begins, passed on to the service
+    /// The first day of the range, passed to the service as it is
     #[arg(long, value_name = "DATE", hide_short_help = true)]
     pub start_date: Option<String>,
-    /// The day on which the range ends, passed on to the service
+    /// The last day of the range, passed to the service as it is
     #[arg(long, value_name = "DATE", hide_short_help = true)]
     pub end_date: Option<String>,
-    /// The ids of the databases to cover, joined by commas [default: all]
+    /// The ids of the databases in the report, separated by commas [default: all]
     #[arg(long, value_name = "IDS")]
     pub db_ids: Option<String>,
-    /// Seconds to wait until it is ready, or none for no limit [default: 3600]
+    /// The maximum time to wait for the report, in seconds, or none [default: 3600]
     #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none())]
     pub wait_timeout: Option<Limit>,
-    /// Seconds until the service is asked again, more each time [default: 2]
+    /// The first interval for asking whether it is ready, in seconds; it grows [default: 2]
     #[arg(long, value_name = "SECONDS", value_parser = seconds(), hide_short_help = true)]
     pub poll_interval: Option<Limit>,
     #[command(flatten)]
@@ -211,8 +276,8 @@ pub struct Generate {
 
 /// Delete a report at the service
 ///
-/// It cannot be undone. On a terminal the command asks first; elsewhere it needs --yes.
-/// DBSS_REPORT_ID is ignored: it may stand for a download.
+/// This cannot be undone. On a terminal the command asks first; elsewhere it needs --yes.
+/// The variable DBSS_REPORT_ID is ignored, so that no report is deleted by mistake.
 #[derive(Debug, Args)]
 pub struct Delete {
     #[command(flatten)]
@@ -220,31 +285,31 @@ pub struct Delete {
     /// The report
     #[arg(long, value_name = "ID", required = true)]
     pub report: String,
-    /// Do not ask
+    /// Delete without asking
     #[arg(long, short = 'y')]
     pub yes: bool,
     #[command(flatten)]
     pub common: CommonArgs,
 }
 
-/// Bring a local archive of reports up to date
+/// Update a local archive of all reports
 ///
-/// Downloads every report that is ready and not in the archive yet, several at once, and
-/// deletes nothing. It is safe to run again, also after it was killed: a report appears
-/// only when it is whole. The archive has a manifest (manifest.jsonl) and checksums
+/// Downloads every report that is ready and not in the archive yet, several in parallel, and
+/// deletes nothing. It is safe to run again, also after it was killed: a report appears only
+/// when it is complete. The archive has a manifest (manifest.jsonl) and checksums
 /// (SHA256SUMS).
 #[derive(Debug, Args)]
 pub struct Mirror {
-    /// The archive; it is made if it does not exist
+    /// The directory of the archive; it is created if it does not exist
     #[arg(value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
     pub directory: PathBuf,
     /// The audit instance [env: DBSS_INSTANCE_ID] [default: all]
     #[arg(long, value_name = "ID")]
     pub instance: Option<String>,
-    /// The first day, as 2026-11-24, on which the range of a report begins
+    /// Only reports whose time range starts on this day or later, such as 2026-11-24
     #[arg(long, value_name = "DAY")]
     pub since: Option<String>,
-    /// The last such day
+    /// Only reports whose time range starts on this day or earlier
     #[arg(long, value_name = "DAY")]
     pub until: Option<String>,
     /// The offset of these days from UTC, such as +08:00 [default: UTC]
@@ -261,19 +326,19 @@ pub struct Mirror {
     pub name: Option<String>,
     #[command(flatten)]
     pub locale: LocaleArgs,
-    /// How many reports are downloaded at once, 1 to 16 [default: 4]
+    /// The number of parallel downloads, 1 to 16 [default: 4]
     #[arg(long, value_name = "NUMBER", hide_short_help = true)]
     pub parallel: Option<String>,
-    /// Read the files that are there, and replace those that were changed
+    /// Read existing files, and download again those that differ from the manifest
     #[arg(long)]
     pub verify: bool,
-    /// Print the days, weeks and months that have no report
+    /// Print the days, weeks and months without a report
     #[arg(long)]
     pub gaps: bool,
-    /// A file for monitoring, replaced by each run in which nothing failed
+    /// A file for monitoring, replaced by each run without failures
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub success_file: Option<PathBuf>,
-    /// End with exit code 10 where nothing was new
+    /// Exit with code 10 if nothing was new
     #[arg(long)]
     pub detect_nothing_new: bool,
     #[command(flatten)]
@@ -347,12 +412,12 @@ pub struct CommonArgs {
     /// Print one JSON object a line
     #[arg(long)]
     pub json: bool,
-    /// Print nothing but results and errors
+    /// Print only results and errors
     ///
-    /// There is no progress, no warning, no heading and no summary.
+    /// No progress, warnings, headings or summary.
     #[arg(long, short)]
     pub quiet: bool,
-    /// Print what happens
+    /// Print log messages too
     #[arg(long, short)]
     pub verbose: bool,
     #[command(flatten)]
@@ -374,24 +439,24 @@ pub struct ConnectionArgs {
     /// A file with the IAM token; - is standard input [env: DBSS_TOKEN, the token itself]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub token_file: Option<PathBuf>,
-    /// The URL of the service, in place of the region's [env: DBSS_ENDPOINT]
+    /// The URL of the service, instead of the region's [env: DBSS_ENDPOINT]
     ///
-    /// It may be several, joined by commas, in the order of preference.
+    /// Up to 16 URLs, separated by commas, in the order of preference.
     #[arg(long, value_name = "URL", hide_short_help = true)]
     pub endpoint: Option<String>,
     /// The certificates to trust (PEM) [env: DBSS_CA_FILE] [default: the system's]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, hide_short_help = true)]
     pub ca_file: Option<PathBuf>,
-    /// Seconds until a connection must stand, or none for no limit [default: 10]
+    /// The maximum time to connect, in seconds, or none [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none(), hide_short_help = true)]
     pub connect_timeout: Option<Limit>,
-    /// Seconds without a byte in or out, or none for no limit [default: 60]
+    /// The maximum time without a byte sent or received, in seconds, or none [default: 60]
     #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none(), hide_short_help = true)]
     pub stall_timeout: Option<Limit>,
-    /// Seconds for a whole call, or none for no limit [default: none]
+    /// The maximum time for a whole call, in seconds, or none [default: none]
     #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none(), hide_short_help = true)]
     pub total_timeout: Option<Limit>,
-    /// How many attempts to make when the network or the service fails [default: 3]
+    /// The maximum number of attempts when the network or the service fails [default: 3]
     #[arg(long, value_name = "NUMBER", hide_short_help = true)]
     pub max_attempts: Option<String>,
     /// Allow plain http to another host, which shows the token to the network
@@ -403,7 +468,7 @@ pub struct ConnectionArgs {
     /// Use the proxy of https_proxy, http_proxy, all_proxy and no_proxy
     #[arg(long, hide_short_help = true)]
     pub proxy_from_environment: bool,
-    /// Any other option; 'dbss options' lists the keys. Repeatable
+    /// Set any other option; 'dbss options' lists the keys; repeatable
     #[arg(long, value_name = "KEY=VALUE", hide_short_help = true)]
     pub set: Vec<String>,
 }
@@ -444,6 +509,8 @@ pub fn parser(words: &[OsString]) -> clap::Command {
         "instances" => Instances::augment_args,
         "reports" => Reports::augment_args,
         "templates" => Templates::augment_args,
+        "databases" => Databases::augment_args,
+        "schedule" => Schedule::augment_args,
         "generate" => Generate::augment_args,
         "delete" => Delete::augment_args,
         "mirror" => Mirror::augment_args,

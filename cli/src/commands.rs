@@ -7,18 +7,20 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::builder::Resettable;
+use dbss::internal::check_output;
 use dbss::internal::tables::{Kind, OptionRow, OptionSet};
-use dbss::{Error, Items, Locale, Overwrite, Report, ReportSpec, Status};
+use dbss::{Error, Item, Items, Locale, Overwrite, Report, ReportSpec, ScheduleChanges, Status};
 use serde_json::Value;
 
 use crate::args::{
-    self, Check, Completions, Delete, Download, Generate, Instances, Man, Options, Reports, SavingArgs,
-    Templates,
+    self, Check, Completions, Databases, Delete, Download, Generate, Instances, Man, Options, Reports,
+    SavingArgs, Schedule, Templates,
 };
 use crate::failure::{CANCELLED, Failure, LOCAL, write_stderr};
 use crate::hints;
 use crate::output::{
-    Column, INSTANCES, Output, REPORTS, TEMPLATES, object, os_message, print_list, printable, wrap,
+    Column, DATABASES, INSTANCES, Output, REPORTS, SCHEDULE, TEMPLATES, object, os_message, print_list,
+    printable, wrap,
 };
 use crate::screen::{ProgressKind, Screen};
 use crate::settings::{Session, Settings};
@@ -43,7 +45,18 @@ impl Target<'_> {
         self.output.as_os_str() == "-"
     }
 
-    /// What cannot work, before anything is sent.
+    fn is_directory(&self) -> bool {
+        self.output.as_os_str().as_bytes().ends_with(b"/") || self.output.is_dir()
+    }
+
+    fn overwrite(&self) -> Overwrite {
+        match self.saving.force {
+            true => Overwrite::Yes,
+            false => Overwrite::No,
+        }
+    }
+
+    /// Checks what would fail later, before any request.
     fn check(&self, settings: &Settings) -> CommandResult {
         if self.is_stdout() {
             if settings.json {
@@ -56,6 +69,15 @@ impl Target<'_> {
         Ok(())
     }
 
+    /// Checks the path too, for a download that comes after a long wait.
+    fn check_early(&self, settings: &Settings) -> CommandResult {
+        self.check(settings)?;
+        if self.is_stdout() {
+            return Ok(());
+        }
+        check_output(self.output, self.is_directory(), self.overwrite()).map_err(|e| settings.explain(e))
+    }
+
     /// Downloads a report there, and says so.
     fn save(
         &self,
@@ -64,19 +86,14 @@ impl Target<'_> {
         session: &Session,
         report: &Report,
     ) -> CommandResult {
-        let overwrite = if self.saving.force {
-            Overwrite::Yes
-        } else {
-            Overwrite::No
-        };
-        let path = self.output.as_os_str().as_bytes();
+        let overwrite = self.overwrite();
         let client = &session.client;
         let outcome = screen
             .show_progress(&session.operation, ProgressKind::Download)
             .and_then(|()| {
                 if self.is_stdout() {
                     client.download_to_fd(report, io::stdout()).map(drop)
-                } else if path.ends_with(b"/") || self.output.is_dir() {
+                } else if self.is_directory() {
                     client
                         .download_to_directory(report, self.output, overwrite)
                         .map(drop)
@@ -225,7 +242,17 @@ fn list(
     if settings.json {
         return Ok(());
     }
-    let left_out = print_list(&mut output, columns, &found, !settings.quiet)?;
+    print_items(settings, &mut output, columns, &found)
+}
+
+/// Prints items as a table.
+fn print_items(
+    settings: &Settings,
+    output: &mut Output,
+    columns: &[Column],
+    items: &[Item],
+) -> CommandResult {
+    let left_out = print_list(output, columns, items, !settings.quiet)?;
     if !left_out.is_empty() && !settings.quiet {
         write_stderr(&format!(
             "dbss: a wider terminal, or --json, also shows {}\n",
@@ -257,6 +284,60 @@ pub fn templates(settings: &mut Settings, args: Templates) -> CommandResult {
     list(settings, "template", TEMPLATES, |session| {
         session.client.templates(&instance)
     })
+}
+
+pub fn databases(settings: &mut Settings, args: Databases) -> CommandResult {
+    let instance = settings.required_instance(args.instance.instance)?;
+    list(settings, "database", DATABASES, |session| {
+        let databases = session.client.databases(&instance);
+        match &args.status {
+            Some(status) => databases.status(status),
+            None => databases,
+        }
+    })
+}
+
+pub fn schedule(settings: &mut Settings, args: Schedule) -> CommandResult {
+    let instance = settings.required_instance(args.instance.instance)?;
+    settings.flag("template_id", &args.template);
+    let given = args.changes;
+    let mut changes = None;
+    for (key, value) in [
+        ("status", given.status),
+        ("frequency", given.frequency),
+        ("format", given.format),
+        ("mode", given.mode),
+        ("start_time", given.start_time),
+        ("notice", given.notice),
+        ("topic_urn", given.topic_urn),
+        ("db_ids", given.db_ids),
+    ] {
+        if let Some(value) = value {
+            let changes = changes.get_or_insert_with(ScheduleChanges::default);
+            changes.set(key, value).map_err(|e| settings.explain(e))?;
+        }
+    }
+    let mut output = Output::open()?;
+    let screen = Screen::new(settings);
+    let session = settings.connect(&screen, &[])?;
+    let (client, template) = (&session.client, args.template.as_str());
+    if let Some(changes) = &changes {
+        let outcome = client.update_schedule(&instance, template, changes);
+        finish(&screen, settings, outcome).map_err(|failure| match failure.code {
+            CANCELLED => failure
+                .hint("the service may have changed the schedule: the command without changes shows it"),
+            _ => failure,
+        })?;
+    }
+    let outcome = client.schedule(&instance, template);
+    let found = finish(&screen, settings, outcome).map_err(|failure| match changes {
+        Some(_) => failure.hint("the schedule was changed; only showing it failed"),
+        None => failure,
+    })?;
+    match settings.json {
+        true => output.item("schedule", &found),
+        false => print_items(settings, &mut output, SCHEDULE, &[found]),
+    }
 }
 
 fn spec_of(args: &Generate) -> Result<ReportSpec, Error> {
@@ -291,7 +372,7 @@ pub fn generate(settings: &mut Settings, args: Generate) -> CommandResult {
     // A wrong locale is refused before anything is made.
     report_of(settings, "", "", locale.as_deref())?;
     match &target {
-        Some(target) => target.check(settings)?,
+        Some(target) => target.check_early(settings)?,
         None if args.saving.force => {
             return Err(Failure::usage("--force needs --output"));
         }

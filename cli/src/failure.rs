@@ -117,3 +117,34 @@ pub fn exit_code(status: Status) -> u8 {
         _ => INTERNAL,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dbss::Status;
+
+    use super::exit_code;
+    use crate::args::EXIT_CODES;
+
+    #[test]
+    fn each_status_has_its_exit_code() {
+        for &status in Status::ALL.iter().filter(|one| **one != Status::Ok) {
+            let expected = match status as i32 {
+                202 | 203 => 3,
+                204 => 4,
+                212 => 11,
+                405 => 12,
+                100..200 => 2,
+                200..300 => 5,
+                300..400 => 6,
+                400..600 => 7,
+                600..700 => 130,
+                700..800 => 1,
+                other => panic!("{other} is in no known group"),
+            };
+            assert_eq!(exit_code(status), expected, "{status:?}");
+            // The help has each of them.
+            let line = format!("{expected:>5}  ");
+            assert!(EXIT_CODES.lines().any(|one| one.starts_with(&line)), "{expected}");
+        }
+    }
+}

@@ -21,11 +21,15 @@ const FLAGS: &[(&str, &str)] = &[
     ("end_time", "--end-time"),
     ("endpoint", "--endpoint"),
     ("follow_redirects", "--follow-redirects"),
+    ("format", "--format"),
+    ("frequency", "--frequency"),
     ("id", "--report"),
     ("instance", "--instance"),
     ("locale", "--locale"),
     ("max_attempts", "--max-attempts"),
+    ("mode", "--mode"),
     ("name", "--name"),
+    ("notice", "--notice"),
     ("parallel", "--parallel"),
     ("poll_interval_ms", "--poll-interval"),
     ("project", "--project"),
@@ -37,8 +41,10 @@ const FLAGS: &[(&str, &str)] = &[
     ("stall_timeout_ms", "--stall-timeout"),
     ("start_date", "--start-date"),
     ("start_time", "--start-time"),
+    ("status", "--status"),
     ("template", "--template-type"),
     ("template_id", "--template"),
+    ("topic_urn", "--topic-urn"),
     ("total_timeout_ms", "--total-timeout"),
     ("type", "--type"),
     ("until", "--until"),
@@ -207,6 +213,12 @@ pub fn explain(error: Error, settings: &Settings) -> Failure {
         .parameter()
         .filter(|name| message.starts_with(&format!("{name}: ")));
     let message = match parameter {
+        // What the library says is for who has no flags.
+        Some("project") if error.status() == Status::NotConfigured => {
+            "--project is not set, and there is no region whose project could be looked up; give \
+             --project or --region"
+                .to_owned()
+        }
         Some(name) => {
             let what = &message[name.len()..];
             let known = flag(name).is_some() || OPTIONS.iter().any(|row| row.key() == name);

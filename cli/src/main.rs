@@ -12,8 +12,9 @@
 //! | `system.rs` | closed standard streams, signals |
 
 #![deny(unsafe_code)]
-// See system.rs.
-#![no_main]
+// See system.rs. The tests have a main of their own.
+#![cfg_attr(not(test), no_main)]
+#![cfg_attr(test, allow(dead_code))]
 
 mod args;
 mod commands;
@@ -73,18 +74,37 @@ fn usage_failure(error: &clap::Error, words: &[OsString]) -> Failure {
             text = text.replace(&*word, &format!("{beginning}…"));
         }
     }
-    let mut failure = Failure::usage(text);
-    if error.kind() == ErrorKind::UnknownArgument
-        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
-        && word.len() >= 16
-        && word
-            .bytes()
-            .all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
-        && !word.starts_with("--")
-    {
-        failure = failure.hint("a report's id is given with --report");
+    let failure = Failure::usage(text);
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word))
+            if error.kind() == ErrorKind::UnknownArgument
+                && (is_like_id(word) || is_letter(word) && words.iter().any(is_hyphenated_id)) =>
+        {
+            failure.hint(ID_NEEDS_FLAG)
+        }
+        _ => failure,
     }
-    failure
+}
+
+const ID_NEEDS_FLAG: &str = "a report's id is given with --report";
+
+fn is_like_id(word: &str) -> bool {
+    let is_part = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+    word.len() >= 16 && word.bytes().all(is_part) && !word.starts_with("--")
+}
+
+/// Whether it is a flag of one letter, maybe the first of an id that begins with a hyphen.
+fn is_letter(word: &str) -> bool {
+    word.len() == 2 && !word.starts_with("--")
+}
+
+fn is_hyphenated_id(word: &OsString) -> bool {
+    word.to_str()
+        .is_some_and(|word| word.starts_with('-') && is_like_id(word))
+}
+
+fn asks_for_help(word: &OsString) -> bool {
+    ["-h", "--help", "-V", "--version"].iter().any(|one| word == one)
 }
 
 fn parse(words: &[OsString]) -> Result<Result<Command, u8>, Failure> {
@@ -97,6 +117,11 @@ fn parse(words: &[OsString]) -> Result<Result<Command, u8>, Failure> {
         Err(e) => e,
     };
     match error.kind() {
+        // An id such as -hytjeZgBBt8O6JSx, whose flag is missing, asks for nothing: a
+        // script must not take it for done.
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if !words.iter().any(asks_for_help) => {
+            Err(Failure::usage("-h or -V was found within a longer argument").hint(ID_NEEDS_FLAG))
+        }
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             Output::open()?.write(&error.render().to_string())?;
             Ok(Err(DONE))
@@ -117,6 +142,10 @@ fn with_settings(
     let mut json = common.json;
     let outcome = Settings::new(common).and_then(|mut settings| {
         json = settings.json;
+        if json {
+            // Where nothing can be printed, nothing is done either.
+            Output::open()?;
+        }
         run(&mut settings)
     });
     if let Err(failure) = &outcome
@@ -146,6 +175,8 @@ fn run_command(command: Command) -> Result<u8, Failure> {
         Command::Instances(args) => connected!(args, commands::instances),
         Command::Reports(args) => connected!(args, commands::reports),
         Command::Templates(args) => connected!(args, commands::templates),
+        Command::Databases(args) => connected!(args, commands::databases),
+        Command::Schedule(args) => connected!(args, commands::schedule),
         Command::Generate(args) => connected!(args, commands::generate),
         Command::Delete(args) => connected!(args, commands::delete),
         Command::Mirror(args) => {

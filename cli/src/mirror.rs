@@ -102,12 +102,8 @@ fn write_success(path: &Path, result: &MirrorResult) -> Result<(), Failure> {
 }
 
 /// Prints how it went, also where it went only so far.
-fn print_result(
-    settings: &Settings,
-    args: &Mirror,
-    output: &mut Output,
-    result: &MirrorResult,
-) -> Result<(), Failure> {
+fn print_result(settings: &Settings, args: &Mirror, result: &MirrorResult) -> Result<(), Failure> {
+    let mut output = Output::open()?;
     if settings.json {
         for failure in &result.failures {
             output.json(&failure_json(failure))?;
@@ -150,7 +146,10 @@ fn print_result(
 
 pub fn mirror(settings: &mut Settings, args: &Mirror) -> Result<u8, Failure> {
     let options = options_of(settings, args)?;
-    let mut output = Output::open()?;
+    let prints = settings.json || args.gaps || !settings.quiet;
+    if prints {
+        Output::open()?;
+    }
     let screen = Screen::new(settings);
     let session = settings.connect(&screen, &[])?;
     let outcome = screen
@@ -189,9 +188,11 @@ pub fn mirror(settings: &mut Settings, args: &Mirror) -> Result<u8, Failure> {
             }
             .print();
         }
-        let written = print_result(settings, args, &mut output, result);
-        if failed.is_none() {
-            written?;
+        if prints {
+            let written = print_result(settings, args, result);
+            if failed.is_none() {
+                written?;
+            }
         }
     }
     if let Some(failure) = failed {

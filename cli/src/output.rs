@@ -166,6 +166,28 @@ pub const TEMPLATES: &[Column] = &[
     column("name", "NAME", 0),
 ];
 
+pub const DATABASES: &[Column] = &[
+    column("id", "ID", 0),
+    column("status", "STATUS", 0),
+    column("type", "TYPE", 2),
+    column("version", "VERSION", 4),
+    column("ip", "IP", 1),
+    column("port", "PORT", 3),
+    column("name", "NAME", 0),
+];
+
+pub const SCHEDULE: &[Column] = &[
+    column("id", "ID", 0),
+    column("status", "STATUS", 0),
+    column("frequency", "FREQUENCY", 0),
+    column("format", "FORMAT", 0),
+    column("mode", "MODE", 0),
+    column("start_time", "START_TIME", 0),
+    column("notice", "NOTICE", 0),
+    column("topic_urn", "TOPIC_URN", 0),
+    column("db_ids", "DB_IDS", 0),
+];
+
 /// The cell of a field; "-" where the service says nothing.
 fn cell(item: &Item, column: &Column) -> String {
     let text = printable(item.get(column.name).unwrap_or_default().trim()).into_owned();

@@ -102,14 +102,18 @@ fn may_draw() -> bool {
     io::stderr().is_terminal() && !is_set("NO_COLOR") && !dumb
 }
 
-/// The form of a bar for so many columns.
+/// From how many columns on a mirror's line has room for a bar.
+const WIDE_MIRROR: usize = 75;
+
+/// The form of a bar for so many columns. Each has room for rates and sizes such as
+/// 1023.99 MiB, and for counts of five digits.
 fn style((kind, width, has_end): Shape) -> ProgressStyle {
     let template = match (kind, has_end, width) {
         (ProgressKind::Download, false, 0..12) => "{spinner}",
-        (ProgressKind::Download, false, 12..40) => "{binary_bytes}",
+        (ProgressKind::Download, false, 12..36) => "{binary_bytes}",
         (ProgressKind::Download, false, _) => "{binary_bytes}  {binary_bytes_per_sec}  {elapsed}",
-        (ProgressKind::Download, true, 0..25) => "{percent:>3}%",
-        (ProgressKind::Download, true, 25..60) => {
+        (ProgressKind::Download, true, 0..30) => "{percent:>3}%",
+        (ProgressKind::Download, true, 30..68) => {
             "{percent:>3}% [{wide_bar}] {binary_bytes_per_sec} ETA {eta}"
         }
         (ProgressKind::Download, true, _) => {
@@ -120,9 +124,9 @@ fn style((kind, width, has_end): Shape) -> ProgressStyle {
         (ProgressKind::Generation, _, _) => {
             "the service makes the report {percent:>3}% [{wide_bar}] {elapsed}"
         }
-        (ProgressKind::Mirror, _, 0..25) => "{pos} of {len}",
+        (ProgressKind::Mirror, _, 0..38) => "{pos} of {len}",
         (ProgressKind::Mirror, false, _) => "{pos} of {len} {prefix} {wide_msg}",
-        (ProgressKind::Mirror, _, 25..60) => "{pos} of {len} {prefix} ETA {eta} {wide_msg}",
+        (ProgressKind::Mirror, _, 38..WIDE_MIRROR) => "{pos} of {len} {prefix} ETA {eta} {wide_msg}",
         (ProgressKind::Mirror, _, _) => "{pos} of {len} [{bar:20}] {prefix}  ETA {eta}  {wide_msg}",
     };
     ProgressStyle::with_template(template)
@@ -205,7 +209,7 @@ impl Screen {
             )]
             let rate = (received as f64 / seconds.max(0.001)) as u64;
             bar.set_prefix(match width {
-                0..60 => format!("{}/s", HumanBytes(rate)),
+                0..WIDE_MIRROR => format!("{}/s", HumanBytes(rate)),
                 _ => format!("{}  {}/s", HumanBytes(received), HumanBytes(rate)),
             });
             bar.set_message(printable(&operation.report_name().unwrap_or_default()).into_owned());

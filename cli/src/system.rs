@@ -12,7 +12,7 @@ use dbss::Operation;
 
 /// The C library calls it. Not the `main` of std, which opens /dev/null where a standard
 /// stream is closed: then nobody can tell any more that it was. It starts sooner, too.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
     hold_standard_streams();
     // SAFETY: it only sets what a broken pipe does: it is an error of the write.

@@ -31,3 +31,4 @@ pub use reports::cursor::Cursor;
 pub use reports::list::List;
 pub use reports::manage::ReportSpec;
 pub use reports::page::{Item, Page};
+pub use reports::schedule::ScheduleChanges;

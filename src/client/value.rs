@@ -38,6 +38,7 @@ pub(super) fn option_value<'a>(
             OptionSet::Operation => "an operation",
             OptionSet::ReportSpec => "a report spec",
             OptionSet::Mirror => "a mirror",
+            OptionSet::Schedule => "a schedule",
         };
         return Err(Error::argument(
             Status::UnknownKey,
@@ -116,10 +117,8 @@ fn check<'a>(row: &'static OptionRow, value: &'a [u8]) -> Result<Value<'a>, Erro
             .ok_or_else(|| must(format_args!("a day such as 2026-11-24"))),
         Kind::Choice => {
             // Accepts the common notations of locales: any letter case, and '_' for '-'.
-            let same = |word: &&str| {
-                let given = value.iter().map(|b| if *b == b'_' { b'-' } else { *b });
-                given.map(|b| b.to_ascii_lowercase()).eq(word.bytes())
-            };
+            let plain = |b: u8| if b == b'_' { b'-' } else { b.to_ascii_lowercase() };
+            let same = |word: &&str| value.iter().copied().map(plain).eq(word.bytes().map(plain));
             let word = row.choices().find(same);
             word.map(Value::Choice)
                 .ok_or_else(|| must(format_args!("one of {}", range())))
@@ -177,7 +176,7 @@ pub(super) fn locales() -> impl Iterator<Item = &'static str> {
 mod tests {
     use super::*;
     use crate::client::config::set_override;
-    use crate::client::{Config, MirrorOptions, ReportSpec};
+    use crate::client::{Config, MirrorOptions, ReportSpec, ScheduleChanges};
     use crate::operation::Overrides;
 
     fn set(set: OptionSet, key: &str, value: &[u8]) -> Result<(), Error> {
@@ -186,6 +185,7 @@ mod tests {
             OptionSet::Operation => set_override(&mut Overrides::default(), key, value),
             OptionSet::ReportSpec => ReportSpec::default().set(key, value),
             OptionSet::Mirror => MirrorOptions::default().set(key, value),
+            OptionSet::Schedule => ScheduleChanges::default().set(key, value),
         }
     }
 
@@ -220,7 +220,7 @@ mod tests {
         let mut wrong = match row.kind {
             Kind::Text | Kind::Url | Kind::Secret | Kind::Path | Kind::Id => {
                 let too_long = (row.maximum > 0).then(|| of_length(row.maximum + 1));
-                let too_short = Some(of_length(row.minimum - 1));
+                let too_short = (row.minimum > 0).then(|| of_length(row.minimum - 1));
                 too_long.into_iter().chain(too_short).collect()
             }
             Kind::Milliseconds | Kind::Bytes | Kind::Number => {

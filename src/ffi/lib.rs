@@ -32,6 +32,7 @@ pub mod options;
 pub mod page;
 mod panic;
 pub mod report;
+pub mod schedule;
 pub mod status;
 pub mod stream;
 pub mod token;

@@ -14,6 +14,8 @@ pub const DBSS_OPTIONS_OPERATION: i32 = 2;
 pub const DBSS_OPTIONS_REPORT_SPEC: i32 = 3;
 /// The options of a mirror: dbss_mirror_options_set().
 pub const DBSS_OPTIONS_MIRROR: i32 = 4;
+/// The values of the changes of a schedule: dbss_schedule_changes_set().
+pub const DBSS_OPTIONS_SCHEDULE: i32 = 5;
 
 fn option(set: i32, index: usize) -> Option<(OptionSet, &'static OptionRow)> {
     let set = OptionSet::from_value(set)?;
@@ -139,6 +141,7 @@ mod tests {
             (DBSS_OPTIONS_OPERATION, OptionSet::Operation),
             (DBSS_OPTIONS_REPORT_SPEC, OptionSet::ReportSpec),
             (DBSS_OPTIONS_MIRROR, OptionSet::Mirror),
+            (DBSS_OPTIONS_SCHEDULE, OptionSet::Schedule),
         ];
         assert_eq!(sets.len(), OptionSet::ALL.len());
         for (value, set) in sets {
@@ -148,7 +151,7 @@ mod tests {
             assert!((0..count).all(|i| !dbss_option_key(value, i).is_null()));
             assert!(dbss_option_key(value, count).is_null());
         }
-        for value in [-1, 0, 5] {
+        for value in [-1, 0, 6] {
             assert_eq!(dbss_option_count(value), 0);
             assert!(dbss_option_key(value, 0).is_null());
             assert_eq!(dbss_option_minimum(value, 0), -1);

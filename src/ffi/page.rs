@@ -141,6 +141,37 @@ pub unsafe extern "C" fn dbss_templates_list(
     }
 }
 
+/// Begins the list of the databases that an instance audits. Otherwise like
+/// dbss_instances_list(). Their ids are what "db_ids" of a report spec or a
+/// schedule means.
+///
+/// Fields that the service documents:
+///
+/// {FIELDS database}
+///
+/// @param ctx, project as dbss_instances_list.
+/// @param instance required. The audit instance's id.
+/// @param status optional. "ON" or "OFF" to filter by; NULL for all databases.
+/// @param page_size range 1 to 10000, none 0. The number of items per request;
+///   0 for 100.
+/// @param out_cursor required, items database.
+/// @errors INVALID_VALUE (also status); as dbss_instances_list
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_databases_list(
+    ctx: *mut dbss_context,
+    project: *const c_char,
+    instance: *const c_char,
+    status: *const c_char,
+    page_size: u32,
+    out_cursor: *mut *mut dbss_cursor,
+) -> dbss_status {
+    // SAFETY: the header's rules are the contracts of these.
+    unsafe {
+        let list = || List::databases(text(instance, "instance")?, optional_text(status, "status")?);
+        begin(ctx, project, list, page_size, out_cursor)
+    }
+}
+
 /// Fetches the next page, with at least one item. After a failure, call it
 /// again for the same page.
 ///
@@ -236,10 +267,10 @@ pub unsafe extern "C" fn dbss_page_field(
     }
 }
 
-/// The page as a JSON document, for wrappers: {"kind": "instances", "reports"
-/// or "templates", "total": a number or null, "items": [...]}. Each item is the
-/// object that the service sent, including fields that this library does not
-/// know.
+/// The page as a JSON document, for wrappers: {"kind": "instances", "reports",
+/// "templates", "databases" or "schedules", "total": a number or null, "items":
+/// [...]}. Each item is the object that the service sent, including fields that
+/// this library does not know.
 ///
 /// @param page required.
 /// @param out_json required. UTF-8, without a NUL at its end.

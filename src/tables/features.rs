@@ -43,6 +43,8 @@ pub static FEATURES: &[FeatureRow] = &[
     feature(c"endpoints", c"Several endpoints, and endpoints of regions."),
     feature(c"list", c"Lists of instances, reports and templates."),
     feature(c"manage", c"Creating, waiting for and deleting reports."),
+    feature(c"databases", c"Lists of databases."),
+    feature(c"schedule", c"Showing and changing the schedules of templates."),
     feature(c"mirror", c"A local archive of reports."),
     feature(c"close", c"Closing contexts and streams without freeing them."),
     feature(c"interrupt", c"Ending calls by handled signals."),

@@ -1,7 +1,7 @@
 //! The documented fields of list items. A page also has undocumented fields of the
 //! service.
 
-use FieldKind::{Integer, List, Text};
+use FieldKind::{Boolean, Integer, List, Text};
 
 /// The form of a field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum FieldKind {
     Integer,
     /// A JSON array.
     List,
+    /// true or false.
+    Boolean,
 }
 
 impl FieldKind {
@@ -21,13 +23,14 @@ impl FieldKind {
             Text => "text",
             Integer => "integer",
             List => "list",
+            Boolean => "boolean",
         }
     }
 }
 
 /// One field of one kind of item.
 pub struct FieldRow {
-    /// The kind of item: "instance", "report" or "template".
+    /// The kind of item: "instance", "report", "template", "database" or "schedule".
     pub item: &'static str,
     /// The service's name of the field.
     pub name: &'static str,
@@ -282,6 +285,166 @@ pub static FIELDS: &[FieldRow] = &[
         "db_names",
         Text,
         "The names of the databases that it covers.",
+        &[],
+    ),
+    field("database", "id", Text, "The id of the database.", &[]),
+    field("database", "name", Text, "Its name.", &[]),
+    field(
+        "database",
+        "type",
+        Text,
+        "The database system.",
+        &[
+            "MYSQL",
+            "ORACLE",
+            "POSTGRESQL",
+            "SQLSERVER",
+            "DAMENG",
+            "TAURUS",
+            "DWS",
+            "KINGBASE",
+            "GAUSSDBOPENGAUSS",
+            "GREENPLUM",
+            "HIGHGO",
+            "SHENTONG",
+            "GBASE8A",
+            "GBASE8S",
+            "GBASEXDM",
+            "MONGODB",
+            "DDS",
+        ],
+    ),
+    field(
+        "database",
+        "version",
+        Text,
+        "The version of the database system.",
+        &[],
+    ),
+    field("database", "ip", Text, "Its IP address.", &[]),
+    field("database", "port", Text, "Its port.", &[]),
+    field(
+        "database",
+        "status",
+        Text,
+        "Whether it is audited.",
+        &["ON", "OFF"],
+    ),
+    field(
+        "database",
+        "audit_status",
+        Text,
+        "The state of its audit.",
+        &["ACTIVE", "SHUTOFF", "ERROR"],
+    ),
+    field(
+        "database",
+        "instance_name",
+        Text,
+        "The name of its database instance.",
+        &[],
+    ),
+    field(
+        "database",
+        "db_classification",
+        Text,
+        "Whether it is a managed database or the customer's own.",
+        &["RDS", "ECS"],
+    ),
+    field(
+        "database",
+        "charset",
+        Text,
+        "Its character set.",
+        &["GBK", "UTF8"],
+    ),
+    field("database", "os", Text, "The operating system of its host.", &[]),
+    field("database", "agent_url", List, "The ids of its audit agents.", &[]),
+    field("database", "rds_id", Text, "The id of the managed database.", &[]),
+    field(
+        "database",
+        "rds_obj_info",
+        Text,
+        "Information on the RDS database.",
+        &[],
+    ),
+    field(
+        "database",
+        "dws_obj_info",
+        Text,
+        "Information on the DWS database.",
+        &[],
+    ),
+    field(
+        "database",
+        "clouddb_obj_info",
+        Text,
+        "Deprecated by the service.",
+        &[],
+    ),
+    field(
+        "database",
+        "rds_audit_switch_mismatch",
+        Boolean,
+        "Whether its audit is on, but RDS does not upload its logs.",
+        &[],
+    ),
+    field("schedule", "id", Text, "The id of the template.", &[]),
+    field(
+        "schedule",
+        "status",
+        Text,
+        "Whether the service generates reports on this schedule.",
+        &["ON", "OFF"],
+    ),
+    field(
+        "schedule",
+        "frequency",
+        Text,
+        "How often it generates a report.",
+        &[
+            "AUDIT_REPORT_DAY",
+            "AUDIT_REPORT_WEEK",
+            "AUDIT_REPORT_MONTH",
+            "AUDIT_REPORT_YEAR",
+            "AUDIT_REPORT_REAL_TIME",
+        ],
+    ),
+    field(
+        "schedule",
+        "format",
+        Text,
+        "The format of the reports.",
+        &["ZIP", "PDF"],
+    ),
+    field("schedule", "mode", Text, "The mode of scheduling.", &[]),
+    field("schedule", "start_time", Text, "When the schedule begins.", &[]),
+    field(
+        "schedule",
+        "notice",
+        Text,
+        "Whether the service sends a notification when a report is ready.",
+        &["ON", "OFF"],
+    ),
+    field(
+        "schedule",
+        "topic_urn",
+        Text,
+        "The URN of the SMN topic that receives the notifications.",
+        &[],
+    ),
+    field(
+        "schedule",
+        "db_ids",
+        Text,
+        "The ids of the databases that the reports cover, separated by commas.",
+        &[],
+    ),
+    field(
+        "schedule",
+        "smn_effective",
+        Boolean,
+        "Whether notifications by SMN are supported.",
         &[],
     ),
 ];

@@ -1,4 +1,5 @@
-//! The options of a configuration, an operation, a report spec and a mirror.
+//! The options of a configuration, an operation, a report spec, a mirror and the changes
+//! of a schedule.
 
 use std::ffi::CStr;
 use std::ops::RangeInclusive;
@@ -66,6 +67,8 @@ pub enum OptionSet {
     ReportSpec = 3,
     /// `dbss_mirror_options_set`.
     Mirror = 4,
+    /// `dbss_schedule_changes_set`.
+    Schedule = 5,
 }
 
 impl OptionSet {
@@ -75,6 +78,7 @@ impl OptionSet {
         OptionSet::Operation,
         OptionSet::ReportSpec,
         OptionSet::Mirror,
+        OptionSet::Schedule,
     ];
 
     /// Its name in descriptions.
@@ -84,6 +88,7 @@ impl OptionSet {
             OptionSet::Operation => "operation",
             OptionSet::ReportSpec => "report_spec",
             OptionSet::Mirror => "mirror",
+            OptionSet::Schedule => "schedule",
         }
     }
 
@@ -274,6 +279,10 @@ const fn spec(key: &'static CStr, kind: Kind, range: (i64, i64), help: &'static 
 
 const fn mirror(key: &'static CStr, kind: Kind, range: (i64, i64), help: &'static CStr) -> OptionRow {
     OptionRow::new(&[OptionSet::Mirror], key, kind, range, help)
+}
+
+const fn schedule(key: &'static CStr, kind: Kind, range: (i64, i64), help: &'static CStr) -> OptionRow {
+    OptionRow::new(&[OptionSet::Schedule], key, kind, range, help)
 }
 
 /// Every option, in the order in which descriptions list them.
@@ -595,4 +604,56 @@ pub static OPTIONS: &[OptionRow] = &[
         c"Whether existing files are read and compared with the manifest. A file that differs is downloaded again, and replaced when the new one is complete.",
     )
     .defaults_to(c"false"),
+    schedule(
+        c"status",
+        Kind::Choice,
+        NO_RANGE,
+        c"Whether the service generates reports on this schedule.",
+    )
+    .one_of(c"ON,OFF"),
+    schedule(
+        c"frequency",
+        Kind::Choice,
+        NO_RANGE,
+        c"How often it generates a report.",
+    )
+    .one_of(c"AUDIT_REPORT_DAY,AUDIT_REPORT_WEEK,AUDIT_REPORT_MONTH,AUDIT_REPORT_YEAR,AUDIT_REPORT_REAL_TIME"),
+    schedule(
+        c"format",
+        Kind::Choice,
+        NO_RANGE,
+        c"The format of the reports.",
+    )
+    .one_of(c"ZIP,PDF"),
+    schedule(
+        c"mode",
+        Kind::Text,
+        up_to(MAX_TEXT_LENGTH),
+        c"The mode of scheduling: a word of the service, which does not document the words.",
+    ),
+    schedule(
+        c"start_time",
+        Kind::Text,
+        up_to(MAX_TEXT_LENGTH),
+        c"When the schedule begins: text in the service's notation, which is sent unchanged.",
+    ),
+    schedule(
+        c"notice",
+        Kind::Choice,
+        NO_RANGE,
+        c"Whether the service sends a notification when a report is ready.",
+    )
+    .one_of(c"ON,OFF"),
+    schedule(
+        c"topic_urn",
+        Kind::Text,
+        (0, MAX_TEXT_LENGTH as i64),
+        c"The URN of the SMN topic that receives the notifications; empty for none.",
+    ),
+    schedule(
+        c"db_ids",
+        Kind::Text,
+        (0, MAX_TEXT_LENGTH as i64),
+        c"The ids of the databases that the reports cover, separated by commas; empty for all.",
+    ),
 ];

@@ -144,7 +144,8 @@ statuses! {
     /// A successful response that is not a report (an empty body, a JSON document, a web
     /// page), or an HTTP status that is not expected for this call.
     UnexpectedResponse = 208, c"DBSS_ERR_UNEXPECTED_RESPONSE", c"the service's response is not a report";
-    /// The service reported that it did not create or delete the report.
+    /// The service reported that it did not create or delete the report, or did not change
+    /// the schedule.
     Rejected = 209, c"DBSS_ERR_REJECTED", c"the service rejected the request";
     /// The report was not ready within "wait_timeout_ms".
     NotReady = 210, c"DBSS_ERR_NOT_READY", c"the report was not ready in time";

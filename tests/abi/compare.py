@@ -41,9 +41,12 @@ TABLES = (
     "options.operation",
     "options.report_spec",
     "options.mirror",
+    "options.schedule",
     "items.instance",
     "items.report",
     "items.template",
+    "items.database",
+    "items.schedule",
 )
 
 # Other lists to which values may be added.
@@ -71,8 +74,9 @@ def by_name(items: list[Any]) -> dict[str, Any]:
 
 def rows(description: Any, table: str) -> dict[str, Any]:
     for part in table.split("."):
-        description = description[part]
-    return by_name(description)
+        # An older description lacks newer tables.
+        description = description.get(part, {})
+    return by_name(description or [])
 
 
 def breaking_changes(old: Any, new: Any, place: str = "") -> Iterator[str]:

@@ -16,9 +16,11 @@ DESCRIPTION = Path(__file__).resolve().parents[2] / "include/dbss-abi.json"
 
 # Valid values by parameter name; a key with a function name has precedence.
 VALUES = {
+    "dbss_databases_list.status": '"ON"',
     "dbss_mirror_options_set.key": '"parallel"',
     "dbss_mirror_options_set.value": '"1"',
     "dbss_report_spec_set.key": '"start_time"',
+    "dbss_schedule_changes_set.key": '"mode"',
     "dbss_has_feature.name": '"download"',
     "access_key": '"AKEXAMPLE"',
     "cap": "DBSS_ID_SIZE",
@@ -45,6 +47,7 @@ VALUES = {
     "secret_key": '"secret"',
     "security_token": '"temporary"',
     "status": "DBSS_OK",
+    "template_id": 'fixture("instance")',
     "token": 'fixture("token")',
     "user": '"user"',
     "value": '"2"',

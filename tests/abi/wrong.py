@@ -31,6 +31,9 @@ WAYS: dict[str, list[Wrong]] = {
         ("context_without_token()", "DBSS_ERR_NOT_CONFIGURED", "credentials"),
         ("unauthenticated_context()", "DBSS_ERR_UNAUTHENTICATED", ""),
     ],
+    "changes": [
+        ("empty_changes()", "DBSS_ERR_NOT_CONFIGURED", None),
+    ],
     "cursor": [
         ("cursor_of_closed_context()", "DBSS_ERR_CLOSED", "ctx"),
         ("cursor_of(unreachable_context())", "DBSS_ERR_CONNECT", ""),
@@ -69,6 +72,7 @@ WAYS: dict[str, list[Wrong]] = {
     "spec": [
         ("empty_spec()", "DBSS_ERR_NOT_CONFIGURED", "template_id"),
     ],
+    "template_id": [*ID, ("unknown_id()", "DBSS_ERR_NOT_FOUND", "")],
     "stream": [
         ("closed(stream)", "DBSS_ERR_CLOSED", None),
         ("of_closed_context(stream)", "DBSS_ERR_CLOSED", None),
@@ -81,6 +85,7 @@ VALID = {
     "directory": "scratch_directory()",
     "dbss_report_download_to_directory.flags": "DBSS_FILE_REPLACE",
     "path": "fresh_file()",
+    "template_id": "valid_template()",
 }
 
 

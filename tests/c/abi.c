@@ -155,6 +155,11 @@ static dbss_status set_spec(void *spec, const char *key, const char *value)
     return dbss_report_spec_set(spec, key, value);
 }
 
+static dbss_status set_schedule(void *changes, const char *key, const char *value)
+{
+    return dbss_schedule_changes_set(changes, key, value);
+}
+
 static dbss_status set_mirror(void *options, const char *key, const char *value)
 {
     return dbss_mirror_options_set(options, key, value);
@@ -232,6 +237,7 @@ static void options_match_setters(void)
     dbss_operation *operation;
     dbss_report_spec *spec;
     dbss_mirror_options *mirror;
+    dbss_schedule_changes *changes;
     size_t i;
     int found = 0;
 
@@ -239,10 +245,12 @@ static void options_match_setters(void)
     EXPECT(DBSS_OK, dbss_operation_new(&operation));
     EXPECT(DBSS_OK, dbss_report_spec_new(&spec));
     EXPECT(DBSS_OK, dbss_mirror_options_new(&mirror));
+    EXPECT(DBSS_OK, dbss_schedule_changes_new(&changes));
     check_options(DBSS_OPTIONS_CONFIG, config, set_config);
     check_options(DBSS_OPTIONS_OPERATION, operation, set_operation);
     check_options(DBSS_OPTIONS_REPORT_SPEC, spec, set_spec);
     check_options(DBSS_OPTIONS_MIRROR, mirror, set_mirror);
+    check_options(DBSS_OPTIONS_SCHEDULE, changes, set_schedule);
     for (i = 0; i < dbss_option_count(DBSS_OPTIONS_CONFIG); i++)
         if (strcmp(dbss_option_key(DBSS_OPTIONS_CONFIG, i), "stall_timeout_ms") == 0) {
             expect_text(__LINE__, "milliseconds", dbss_option_type(DBSS_OPTIONS_CONFIG, i));
@@ -257,6 +265,7 @@ static void options_match_setters(void)
     dbss_operation_free(operation);
     dbss_report_spec_free(spec);
     dbss_mirror_options_free(mirror);
+    dbss_schedule_changes_free(changes);
 }
 
 /* ---------------------------------------------------------------------------
@@ -1223,6 +1232,7 @@ static void null_list_arguments_are_rejected(void)
     dbss_page *page = (dbss_page *)&page;
     dbss_buffer json = {(uint8_t *)&json, 1};
     dbss_report_spec *spec = (dbss_report_spec *)&spec;
+    dbss_schedule_changes *changes;
     char id_buffer[DBSS_ID_SIZE];
     long connections = count_connections();
 
@@ -1240,6 +1250,9 @@ static void null_list_arguments_are_rejected(void)
     NO_CURSOR("ctx", dbss_templates_list(NULL, p, i, &cursor));
     NO_CURSOR("instance", dbss_templates_list(ctx, p, NULL, &cursor));
     EXPECT_NULL("out_cursor", dbss_templates_list(ctx, p, i, NULL));
+    NO_CURSOR("ctx", dbss_databases_list(NULL, p, i, "ON", 0, &cursor));
+    NO_CURSOR("instance", dbss_databases_list(ctx, p, NULL, NULL, 0, &cursor));
+    EXPECT_NULL("out_cursor", dbss_databases_list(ctx, p, i, NULL, 0, NULL));
 #undef NO_CURSOR
     EXPECT_NULL("cursor", dbss_cursor_next(NULL, NULL, &page));
     CHECK(page == NULL);
@@ -1270,6 +1283,29 @@ static void null_list_arguments_are_rejected(void)
 #undef NO_ID
     dbss_report_spec_free(spec);
     dbss_report_spec_free(NULL);
+#define NO_PAGE(name, call)                                                                                            \
+    do {                                                                                                               \
+        page = (dbss_page *)&page;                                                                                     \
+        EXPECT_NULL(name, call);                                                                                       \
+        CHECK(page == NULL);                                                                                           \
+    } while (0)
+    NO_PAGE("ctx", dbss_schedule_show(NULL, p, i, id, NULL, &page));
+    NO_PAGE("instance", dbss_schedule_show(ctx, p, NULL, id, NULL, &page));
+    NO_PAGE("template_id", dbss_schedule_show(ctx, p, i, NULL, NULL, &page));
+    EXPECT_NULL("out_page", dbss_schedule_show(ctx, p, i, id, NULL, NULL));
+#undef NO_PAGE
+    EXPECT_NULL("out_changes", dbss_schedule_changes_new(NULL));
+    EXPECT(DBSS_OK, dbss_schedule_changes_new(&changes));
+    EXPECT_NULL("changes", dbss_schedule_changes_set(NULL, "status", "ON"));
+    EXPECT_NULL("key", dbss_schedule_changes_set(changes, NULL, "ON"));
+    EXPECT_NULL("value", dbss_schedule_changes_set(changes, "status", NULL));
+    EXPECT(DBSS_OK, dbss_schedule_changes_set(changes, "status", "ON"));
+    EXPECT_NULL("ctx", dbss_schedule_update(NULL, p, i, id, changes, NULL));
+    EXPECT_NULL("instance", dbss_schedule_update(ctx, p, NULL, id, changes, NULL));
+    EXPECT_NULL("template_id", dbss_schedule_update(ctx, p, i, NULL, changes, NULL));
+    EXPECT_NULL("changes", dbss_schedule_update(ctx, p, i, id, NULL, NULL));
+    dbss_schedule_changes_free(changes);
+    dbss_schedule_changes_free(NULL);
     EXPECT_NULL("ctx", dbss_report_wait(NULL, p, i, id, NULL));
     EXPECT_NULL("instance", dbss_report_wait(ctx, p, NULL, id, NULL));
     EXPECT_NULL("id", dbss_report_wait(ctx, p, i, NULL, NULL));

@@ -128,7 +128,7 @@ static void unescape(char *text)
     *to = '\0';
 }
 
-/* One of the five arguments, or NULL for (null). The caller frees it. */
+/* One of the arguments, or NULL for (null). The caller frees it. */
 static char *argument(const struct test_case *test, const char *key, const char *default_value)
 {
     const char *value = lookup(test, key);
@@ -291,6 +291,100 @@ static dbss_status configure(const struct test_case *test, dbss_config *config, 
     return status;
 }
 
+/* Compares the items of all pages. Frees the first page and the cursor, if there is one. */
+static dbss_status compare_items(const struct test_case *test, dbss_page *page, dbss_cursor *cursor)
+{
+    dbss_status status = DBSS_OK;
+    long long count = 0;
+    size_t i;
+
+    for (i = 0; i < test->count && page != NULL; i++) {
+        if (strcmp(test->lines[i].key, "field") == 0) {
+            char *name = expand(test, test->lines[i].value), *equals = strchr(name, '=');
+            const char *actual;
+            if (equals == NULL)
+                fatal("%s: field without '=': %s", test->file, name);
+            *equals = '\0';
+            actual = dbss_page_field(page, 0, name);
+            if (actual == NULL || strcmp(actual, equals + 1) != 0)
+                fail(name, equals + 1, actual != NULL ? actual : "NULL");
+            free(name);
+        }
+    }
+    while (status == DBSS_OK && page != NULL) {
+        count += (long long)dbss_page_count(page);
+        dbss_page_free(page);
+        page = NULL;
+        if (cursor != NULL)
+            status = dbss_cursor_next(cursor, NULL, &page);
+    }
+    dbss_cursor_free(cursor);
+    if (status == DBSS_OK)
+        compare_number(test, "count", count);
+    return status;
+}
+
+static dbss_status list_databases(const struct test_case *test, dbss_context *ctx, const char *project,
+                                  const char *instance)
+{
+    char *filter = argument(test, "filter", "(null)");
+    dbss_cursor *cursor = (dbss_cursor *)&reasons;
+    dbss_page *page = NULL;
+    dbss_status status = dbss_databases_list(ctx, project, instance, filter, 0, &cursor);
+
+    free(filter);
+    if (status != DBSS_OK) {
+        if (cursor != NULL)
+            fail("out_cursor", "NULL", "something else");
+        return status;
+    }
+    status = dbss_cursor_next(cursor, NULL, &page);
+    if (status == DBSS_OK)
+        return compare_items(test, page, cursor);
+    dbss_cursor_free(cursor);
+    return status;
+}
+
+static dbss_status show_schedule(const struct test_case *test, dbss_context *ctx, const char *project,
+                                 const char *instance)
+{
+    char *template = argument(test, "template", "$TEMPLATE");
+    dbss_page *page = (dbss_page *)&reasons;
+    dbss_status status = dbss_schedule_show(ctx, project, instance, template, NULL, &page);
+
+    free(template);
+    if (status == DBSS_OK)
+        return compare_items(test, page, NULL);
+    if (page != NULL)
+        fail("out_page", "NULL", "something else");
+    return status;
+}
+
+static dbss_status update_schedule(const struct test_case *test, dbss_context *ctx, const char *project,
+                                   const char *instance)
+{
+    char *template = argument(test, "template", "$TEMPLATE");
+    dbss_schedule_changes *changes;
+    dbss_status status = dbss_schedule_changes_new(&changes);
+    size_t i;
+
+    for (i = 0; status == DBSS_OK && i < test->count; i++) {
+        if (strcmp(test->lines[i].key, "change") == 0) {
+            char *key = expand(test, test->lines[i].value), *equals = strchr(key, '=');
+            if (equals == NULL)
+                fatal("%s: change without '=': %s", test->file, key);
+            *equals = '\0';
+            status = dbss_schedule_changes_set(changes, key, equals + 1);
+            free(key);
+        }
+    }
+    if (status == DBSS_OK)
+        status = dbss_schedule_update(ctx, project, instance, template, changes, NULL);
+    dbss_schedule_changes_free(changes);
+    free(template);
+    return status;
+}
+
 static void run(const struct test_case *test, const char *default_endpoint)
 {
     char *token = argument(test, "token", "$TOKEN");
@@ -298,7 +392,8 @@ static void run(const struct test_case *test, const char *default_endpoint)
     char *instance = argument(test, "instance", "$INSTANCE");
     char *id = argument(test, "id", "$PDF");
     char *locale = argument(test, "locale", "(null)");
-    const char *expected = lookup(test, "status");
+    const char *expected = lookup(test, "status"), *call = lookup(test, "call");
+    int is_download = call == NULL || strcmp(call, "download") == 0;
     int count_for_id = lookup(test, "requests") != NULL;
     long requests = count_for_id ? count_requests(id) : 0;
     long connections = count_connections();
@@ -329,7 +424,18 @@ static void run(const struct test_case *test, const char *default_endpoint)
     } else {
         ctx = NULL;
     }
-    if (ctx != NULL) {
+    if (ctx != NULL && !is_download) {
+        report.data = NULL;
+        report.len = 0;
+        if (strcmp(call, "databases") == 0)
+            status = list_databases(test, ctx, project, instance);
+        else if (strcmp(call, "schedule") == 0)
+            status = show_schedule(test, ctx, project, instance);
+        else if (strcmp(call, "update_schedule") == 0)
+            status = update_schedule(test, ctx, project, instance);
+        else
+            fatal("%s: unknown call: %s", test->file, call);
+    } else if (ctx != NULL) {
         status = dbss_report_download(ctx, project, instance, id, locale, &report);
         if (status != DBSS_OK && (report.data != NULL || report.len != 0)) {
             fail("out_buf", "{NULL, 0}", "something else");
@@ -389,6 +495,12 @@ static int known_key(const char *key)
         "instance",
         "id",
         "locale",
+        "call",
+        "template",
+        "filter",
+        "change",
+        "count",
+        "field",
         "fault",
         "status",
         "credentials",

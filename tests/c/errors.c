@@ -62,7 +62,8 @@ static struct {
     dbss_cursor *cursor, *cursor_of_closed;
     dbss_mirror_options *options;
     dbss_report_spec *spec, *empty_spec;
-    char *directory;
+    dbss_schedule_changes *changes, *empty_changes;
+    char *directory, *template_id;
     const char *unknown_id;
     int read_only;
 } handles;
@@ -96,6 +97,10 @@ static void make_arguments(void)
     require_ok(dbss_report_spec_set(handles.spec, "template_id", dbss_page_field(page, 0, "id")));
     require_ok(dbss_report_spec_set(handles.spec, "start_time", "2026-11-23 00:00:00"));
     require_ok(dbss_report_spec_set(handles.spec, "end_time", "2026-11-24 00:00:00"));
+    handles.template_id = format("%s", dbss_page_field(page, 0, "id"));
+    require_ok(dbss_schedule_changes_new(&handles.empty_changes));
+    require_ok(dbss_schedule_changes_new(&handles.changes));
+    require_ok(dbss_schedule_changes_set(handles.changes, "status", "ON"));
     dbss_page_free(page);
     dbss_cursor_free(cursor);
 }
@@ -112,6 +117,9 @@ static void free_arguments(void)
     dbss_mirror_options_free(handles.options);
     dbss_report_spec_free(handles.spec);
     dbss_report_spec_free(handles.empty_spec);
+    dbss_schedule_changes_free(handles.changes);
+    dbss_schedule_changes_free(handles.empty_changes);
+    free(handles.template_id);
     close(handles.read_only);
     remove_directory(handles.directory);
 }
@@ -182,6 +190,21 @@ static const dbss_report_spec *valid_report_spec(void)
 static const dbss_report_spec *empty_spec(void)
 {
     return handles.empty_spec;
+}
+
+static const dbss_schedule_changes *valid_schedule_changes(void)
+{
+    return handles.changes;
+}
+
+static const dbss_schedule_changes *empty_changes(void)
+{
+    return handles.empty_changes;
+}
+
+static const char *valid_template(void)
+{
+    return handles.template_id;
 }
 
 static const char *unknown_id(void)

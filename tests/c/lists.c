@@ -274,13 +274,175 @@ static void instances_and_templates_are_listed(void)
     dbss_context_free(ctx);
 }
 
+static void databases_are_listed(void)
+{
+    dbss_context *ctx = new_context(fixture("http"));
+    const char *project = fixture("project"), *instance = fixture("instance");
+    static const char *const statuses[] = {NULL, "ON", "off"};
+    static const size_t counts[] = {3, 2, 1};
+    dbss_cursor *cursor;
+    dbss_page *page;
+    size_t i;
+
+    for (i = 0; i < 3; i++) {
+        EXPECT(DBSS_OK, dbss_databases_list(ctx, project, instance, statuses[i], 1, &cursor));
+        EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
+        CHECK(dbss_page_count(page) == 1 && dbss_page_total(page) == (int64_t)counts[i]);
+        expect_text(__LINE__, i == 2 ? "OFF" : "ON", dbss_page_field(page, 0, "status"));
+        expect_text(__LINE__, "3306", dbss_page_field(page, 0, "port"));
+        expect_text(__LINE__, "false", dbss_page_field(page, 0, "rds_audit_switch_mismatch"));
+        CHECK(dbss_page_field(page, 0, "rds_obj_info") == NULL);
+        expect_text(__LINE__, "{\"undocumented\":true}", dbss_page_field(page, 0, "kernel"));
+        dbss_page_free(page);
+        CHECK(count_rest(cursor) == counts[i] - 1);
+        dbss_cursor_free(cursor);
+    }
+    EXPECT(DBSS_OK, dbss_databases_list(ctx, project, instance, NULL, 10000, &cursor));
+    CHECK(count_rest(cursor) == 3);
+    dbss_cursor_free(cursor);
+    dbss_context_free(ctx);
+}
+
+static void expect_field(int line, dbss_context *ctx, const char *template, const char *field, const char *expected)
+{
+    dbss_page *page = NULL;
+    EXPECT(DBSS_OK, dbss_schedule_show(ctx, NULL, fixture("instance"), template, NULL, &page));
+    CHECK(dbss_page_count(page) == 1 && dbss_page_total(page) == 1);
+    expect_text(line, template, dbss_page_field(page, 0, "id"));
+    expect_text(line, expected, dbss_page_field(page, 0, field));
+    dbss_page_free(page);
+}
+
+static void schedule_is_shown_and_changed(void)
+{
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
+    const char *instance = fixture("instance");
+    dbss_context *ctx;
+    dbss_schedule_changes *changes;
+    char *template;
+    long requests;
+
+    set_option(config, "max_attempts", "3");
+    set_option(config, "project_id", fixture("project"));
+    ctx = context_from(config);
+    template = first_template(ctx, instance);
+    expect_field(__LINE__, ctx, template, "frequency", "AUDIT_REPORT_WEEK");
+    expect_field(__LINE__, ctx, template, "smn_effective", "true");
+    EXPECT(DBSS_OK, dbss_schedule_changes_new(&changes));
+    EXPECT_PARAMETER(DBSS_ERR_NOT_CONFIGURED, "changes",
+                     dbss_schedule_update(ctx, NULL, instance, template, changes, NULL));
+    EXPECT(DBSS_OK, dbss_schedule_changes_set(changes, "frequency", "audit_report_month"));
+    EXPECT(DBSS_OK, dbss_schedule_changes_set(changes, "db_ids", "7,8"));
+    EXPECT(DBSS_OK, dbss_schedule_update(ctx, NULL, instance, template, changes, NULL));
+    expect_field(__LINE__, ctx, template, "frequency", "AUDIT_REPORT_MONTH");
+    expect_field(__LINE__, ctx, template, "db_ids", "7,8");
+    expect_field(__LINE__, ctx, template, "start_time", "2026-11-23 00:00:00");
+    expect_field(__LINE__, ctx, template, "retention", "{\"days\":30,\"of\":[\"zip\",\"pdf\"]}");
+
+    requests = count_requests("@schedule.set");
+    respond_with("@schedule.set", 1, "{\"status\": \"fail\"}");
+    EXPECT(DBSS_ERR_REJECTED, dbss_schedule_update(ctx, NULL, instance, template, changes, NULL));
+    respond_with("@schedule.set", 1, "{\"status\": \"perhaps\"}");
+    EXPECT(DBSS_ERR_UNEXPECTED_RESPONSE, dbss_schedule_update(ctx, NULL, instance, template, changes, NULL));
+    /* Only one attempt is made, though three are allowed. */
+    post_fault("@schedule.set", "\"perform\": true, \"close_before_answer\": true, \"times\": 1");
+    EXPECT(DBSS_ERR_CONNECTION_LOST, dbss_schedule_update(ctx, NULL, instance, template, changes, NULL));
+    CHECK(strstr(dbss_error_message(dbss_last_error()), "may have been changed") != NULL);
+    CHECK(!dbss_error_is_retryable(dbss_last_error()));
+    CHECK(count_requests("@schedule.set") == requests + 3);
+    /* Showing it is retried. */
+    post_fault("@schedule.show", "\"status\": 503, \"times\": 1");
+    EXPECT(DBSS_OK, dbss_schedule_changes_set(changes, "db_ids", ""));
+    EXPECT(DBSS_OK, dbss_schedule_update(ctx, NULL, instance, template, changes, NULL));
+    expect_field(__LINE__, ctx, template, "db_ids", "");
+    dbss_schedule_changes_free(changes);
+    free(template);
+    dbss_context_free(ctx);
+}
+
+static void malformed_schedule_fails(void)
+{
+    static const char *const wrong[] = {
+        "[]",
+        "\"text\"",
+        "{}",
+        "{\"scheduler\": null}",
+        "{\"scheduler\": [1]}",
+        "{\"scheduler\": \"text\"}",
+        /* It lacks what the service requires. */
+        "{\"scheduler\": {\"status\": \"ON\", \"topic_urn\": null}}",
+    };
+    dbss_context *ctx = new_context(fixture("http"));
+    const char *project = fixture("project"), *instance = fixture("instance");
+    char *template = first_template(ctx, instance);
+    long requests = count_requests("@schedule.set");
+    dbss_schedule_changes *changes;
+    dbss_page *page;
+    size_t i, count = sizeof wrong / sizeof *wrong;
+
+    EXPECT(DBSS_OK, dbss_schedule_changes_new(&changes));
+    EXPECT(DBSS_OK, dbss_schedule_changes_set(changes, "status", "OFF"));
+    for (i = 0; i < count; i++) {
+        respond_with("@schedule.show", 2, wrong[i]);
+        page = (dbss_page *)&page;
+        EXPECT(i + 1 < count ? DBSS_ERR_UNEXPECTED_RESPONSE : DBSS_OK,
+               dbss_schedule_show(ctx, project, instance, template, NULL, &page));
+        CHECK((page == NULL) == (i + 1 < count));
+        dbss_page_free(page);
+        EXPECT(DBSS_ERR_UNEXPECTED_RESPONSE, dbss_schedule_update(ctx, project, instance, template, changes, NULL));
+        add_failure_context("%s", wrong[i]);
+    }
+    CHECK(count_requests("@schedule.set") == requests);
+    /* The format and the template's id have defaults. */
+    respond_with(
+        "@schedule.show", 1,
+        "{\"scheduler\": {\"id\": \"\", \"frequency\": \"AUDIT_REPORT_DAY\", \"mode\": \"m\", \"notice\": \"OFF\","
+        " \"start_time\": \"s\", \"topic_urn\": \"\"}}");
+    EXPECT(DBSS_OK, dbss_schedule_update(ctx, project, instance, template, changes, NULL));
+    EXPECT(DBSS_OK, dbss_schedule_show(ctx, project, instance, template, NULL, &page));
+    expect_text(__LINE__, "ZIP", dbss_page_field(page, 0, "format"));
+    expect_text(__LINE__, template, dbss_page_field(page, 0, "id"));
+    dbss_page_free(page);
+    dbss_schedule_changes_free(changes);
+    free(template);
+    dbss_context_free(ctx);
+}
+
+static void schedule_calls_end_with_their_context(void)
+{
+    dbss_context *ctx = new_context(fixture("http"));
+    const char *project = fixture("project"), *instance = fixture("instance");
+    char *template = first_template(ctx, instance);
+    dbss_operation *operation = new_operation();
+    dbss_schedule_changes *changes;
+    dbss_cursor *cursor;
+    dbss_page *page;
+
+    EXPECT(DBSS_OK, dbss_schedule_changes_new(&changes));
+    EXPECT(DBSS_OK, dbss_schedule_changes_set(changes, "status", "OFF"));
+    dbss_operation_cancel(operation);
+    EXPECT(DBSS_ERR_CANCELLED, dbss_schedule_show(ctx, project, instance, template, operation, &page));
+    CHECK(page == NULL);
+    EXPECT(DBSS_ERR_CANCELLED, dbss_schedule_update(ctx, project, instance, template, changes, operation));
+    dbss_context_close(ctx);
+    EXPECT_PARAMETER(DBSS_ERR_CLOSED, "ctx", dbss_schedule_show(ctx, project, instance, template, NULL, &page));
+    EXPECT_PARAMETER(DBSS_ERR_CLOSED, "ctx", dbss_schedule_update(ctx, project, instance, template, changes, NULL));
+    EXPECT_PARAMETER(DBSS_ERR_CLOSED, "ctx", dbss_databases_list(ctx, project, instance, NULL, 0, &cursor));
+    dbss_schedule_changes_free(changes);
+    dbss_operation_free(operation);
+    free(template);
+    dbss_context_free(ctx);
+}
+
 static void list_arguments_are_checked(void)
 {
     dbss_context *ctx = new_context(fixture("http"));
     const char *project = fixture("project"), *instance = fixture("instance");
     char id[DBSS_ID_SIZE], *long_text = format("%0257d", 0), *too_long = format("%04097d", 0);
     dbss_report_spec *spec = new_spec(unknown_id);
+    dbss_schedule_changes *changes;
     dbss_cursor *cursor;
+    dbss_page *page;
     long connections = count_connections();
 
 #define REFUSED(status, parameter, call)                                                                               \
@@ -299,7 +461,25 @@ static void list_arguments_are_checked(void)
     REFUSED(DBSS_ERR_INVALID_VALUE, "page_size", dbss_reports_list(ctx, project, instance, NULL, 1001, &cursor));
     REFUSED(DBSS_ERR_INVALID_ID, "instance", dbss_templates_list(ctx, project, "../x", &cursor));
     REFUSED(DBSS_ERR_INVALID_UTF8, "project", dbss_templates_list(ctx, "\xff", instance, &cursor));
+    REFUSED(DBSS_ERR_INVALID_ID, "instance", dbss_databases_list(ctx, project, "x", NULL, 0, &cursor));
+    REFUSED(DBSS_ERR_INVALID_VALUE, "status", dbss_databases_list(ctx, project, instance, "", 0, &cursor));
+    REFUSED(DBSS_ERR_INVALID_VALUE, "status", dbss_databases_list(ctx, project, instance, "ACTIVE", 0, &cursor));
+    REFUSED(DBSS_ERR_INVALID_VALUE, "page_size", dbss_databases_list(ctx, project, instance, NULL, 10001, &cursor));
 #undef REFUSED
+    EXPECT(DBSS_OK, dbss_schedule_changes_new(&changes));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "status", dbss_schedule_changes_set(changes, "status", "on "));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "notice", dbss_schedule_changes_set(changes, "notice", "true"));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "frequency", dbss_schedule_changes_set(changes, "frequency", "DAY"));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "format", dbss_schedule_changes_set(changes, "format", "docx"));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "mode", dbss_schedule_changes_set(changes, "mode", ""));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "topic_urn", dbss_schedule_changes_set(changes, "topic_urn", too_long));
+    EXPECT_PARAMETER(DBSS_ERR_UNKNOWN_KEY, "key", dbss_schedule_changes_set(changes, "id", unknown_id));
+    EXPECT(DBSS_OK, dbss_schedule_changes_set(changes, "topic_urn", ""));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "template_id",
+                     dbss_schedule_show(ctx, project, instance, "0123456789abcde", NULL, &page));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_ID, "template_id",
+                     dbss_schedule_update(ctx, project, instance, "../../../../../x", changes, NULL));
+    dbss_schedule_changes_free(changes);
 #define SET(status, key, value)                                                                                        \
     do {                                                                                                               \
         dbss_status set_ = dbss_report_spec_set(spec, key, value);                                                     \
@@ -829,6 +1009,10 @@ static const struct check checks[] = {
     {"pages_are_read_in_order_tls", pages_are_read_in_order_tls, TLS},
     {"page_getters_accept_null", page_getters_accept_null, PLAIN},
     {"instances_and_templates_are_listed", instances_and_templates_are_listed, PLAIN},
+    {"databases_are_listed", databases_are_listed, PLAIN},
+    {"schedule_is_shown_and_changed", schedule_is_shown_and_changed, PLAIN},
+    {"malformed_schedule_fails", malformed_schedule_fails, PLAIN},
+    {"schedule_calls_end_with_their_context", schedule_calls_end_with_their_context, PLAIN},
     {"list_arguments_are_checked", list_arguments_are_checked, PLAIN},
     {"cursor_outlives_context_and_arguments", cursor_outlives_context_and_arguments, PLAIN},
     {"busy_cursor_is_refused", busy_cursor_is_refused, PLAIN},

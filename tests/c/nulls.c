@@ -136,6 +136,14 @@ static dbss_report_spec *make_report_spec(void)
     return spec;
 }
 
+static dbss_schedule_changes *make_schedule_changes(void)
+{
+    dbss_schedule_changes *changes;
+    require_ok(dbss_schedule_changes_new(&changes));
+    require_ok(dbss_schedule_changes_set(changes, "status", "OFF"));
+    return changes;
+}
+
 static dbss_error *make_error(void)
 {
     if (dbss_config_new(NULL) == DBSS_OK)

@@ -197,6 +197,26 @@ static dbss_status generate(void)
     return status;
 }
 
+static dbss_status schedule(void)
+{
+    dbss_schedule_changes *changes = NULL;
+    dbss_page *page = NULL;
+    dbss_operation *operation = NULL;
+    dbss_status status = new_exhausting_operation(&operation);
+    if (status == DBSS_OK)
+        status = dbss_schedule_changes_new(&changes);
+    if (status == DBSS_OK)
+        status = dbss_schedule_changes_set(changes, "status", "ON");
+    if (status == DBSS_OK)
+        status = dbss_schedule_update(ctx, fixture("project"), instance, template_id, changes, operation);
+    if (status == DBSS_OK)
+        status = dbss_schedule_show(ctx, fixture("project"), instance, template_id, operation, &page);
+    dbss_page_free(page);
+    dbss_schedule_changes_free(changes);
+    dbss_operation_free(operation);
+    return status;
+}
+
 /* Uses an endpoint by address. With a name, each worker starts a thread for its
  * look-up. If other workers take the last memory then, the C library ends the
  * process. */
@@ -392,6 +412,7 @@ static void check_every_call(const char *where)
         {"download under an operation", download_with_operation},
         {"list", list},
         {"generate", generate},
+        {"schedule", schedule},
         {"mirror", mirror},
         {"error", download_missing_report},
     };
@@ -514,6 +535,7 @@ static void each_failed_allocation_is_handled(void)
         {"download under an operation", 3, download_with_operation},
         {"list", 17, list},
         {"generate", 97, generate},
+        {"schedule", 37, schedule},
         {"mirror", 397, mirror},
         {"missing", 1, download_missing_report},
     };

@@ -150,9 +150,25 @@ static dbss_status list(void)
     return status;
 }
 
+static char template_id[65];
+
+static dbss_status schedule(void)
+{
+    dbss_schedule_changes *changes;
+    dbss_page *page = NULL;
+    dbss_status status = dbss_schedule_show(ctx, fixture("project"), instance, template_id, NULL, &page);
+    dbss_page_free(page);
+    if (status == DBSS_OK && (status = dbss_schedule_changes_new(&changes)) == DBSS_OK) {
+        status = dbss_schedule_changes_set(changes, "status", "ON");
+        if (status == DBSS_OK)
+            status = dbss_schedule_update(ctx, fixture("project"), instance, template_id, changes, NULL);
+        dbss_schedule_changes_free(changes);
+    }
+    return status;
+}
+
 static dbss_status generate(void)
 {
-    static char template_id[65];
     dbss_cursor *cursor;
     dbss_page *page = NULL;
     char id[DBSS_ID_SIZE];
@@ -253,6 +269,7 @@ static void measure_every_call(const char *scheme)
     post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": 8}", instance);
     post_control("/generation", "{\"percent_per_list\": 100}");
     measure("generate, wait, delete", DBSS_OK, generate);
+    measure("schedule", DBSS_OK, schedule);
     remove_directory(directory);
     directory = new_directory();
     measure("mirror", DBSS_OK, mirror);

@@ -16,6 +16,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -277,5 +278,10 @@ def instance(command: Command, mock: MockService) -> Iterator[str]:
     yield added
     mock.remove_instances([added])
 
+
+# Standard streams that are closed, for a shell: each combination.
+CLOSED_STREAMS = [
+    " ".join(some) for n in range(4) for some in combinations(("<&-", ">&-", "2>&-"), n)
+]
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]

@@ -272,6 +272,12 @@ CALLS: dict[str, tuple[str, Callable[[aio.AsyncClient, str, str, Path], Awaitabl
     "instances": ("@instances", lambda c, *_: c.instances().__anext__()),
     "reports": ("@reports.list", lambda c, i, *_: c.reports(i).__anext__()),
     "templates": ("@templates", lambda c, i, *_: c.templates(i).__anext__()),
+    "databases": ("@databases", lambda c, i, *_: c.databases(i).__anext__()),
+    "schedule": ("@schedule.show", lambda c, i, *_: c.schedule(i, "a" * 32)),
+    "update_schedule": (
+        "@schedule.show",
+        lambda c, i, *_: c.update_schedule(i, "a" * 32, status="ON"),
+    ),
     "create_report": (
         "@reports.create",
         lambda c, i, *_: c.create_report(i, "a" * 32, *TIME_RANGE),

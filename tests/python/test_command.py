@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from command import (
+    CLOSED_STREAMS,
+    FAST_POLL,
     MIB,
     NO_RETRY,
     SIGNALS,
+    TIME_RANGE,
     TIMEOUT,
     Command,
     command,
@@ -56,16 +59,24 @@ def test_download_uses_report_name(mock: MockService, command: Command, kind: st
     assert stat.S_IMODE((command.directory / name).stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("output", ["sub", "sub/", "link"])
+@pytest.mark.parametrize("output", ["sub", "sub/", "link", "."])
 def test_download_to_directory_uses_report_name(
     mock: MockService, command: Command, output: str
 ) -> None:
     (command.directory / "sub").mkdir()
     (command.directory / "link").symlink_to("sub")
-    name = f"{output.rstrip('/')}/audit-report.pdf"
+    name = f"{output.rstrip('/')}/audit-report.pdf".removeprefix("./")
     command.saves(name, mock.pdf["sizes"]["en-us"], "-o", output)
-    assert sha256(command.directory / name) == mock.pdf["sha256"]["en-us"]
-    assert "exists already" in command.download_fails(7, "-o", output)
+    target = command.directory / name
+    assert sha256(target) == mock.pdf["sha256"]["en-us"]
+    target.write_text("mine")
+    error = command.download_fails(7, "-o", output)
+    assert "exists already" in error
+    assert target.name in error
+    assert target.read_text() == "mine"
+    assert command.download("-o", output, "--force").returncode == 0
+    assert sha256(target) == mock.pdf["sha256"]["en-us"]
+    assert [one.name for one in target.parent.iterdir() if one.is_file()] == [target.name]
 
 
 @pytest.mark.parametrize(
@@ -157,9 +168,13 @@ def test_token_file_length_limit_is_enforced(
     if code == 0:
         mock.add_token(token)
     (tmp_path / "token").write_text(token + end)
-    done = command.download("--token-file", tmp_path / "token")
-    assert done.returncode == code, done.stderr
-    assert "ttt" not in done.stderr
+    for given, more in (
+        (tmp_path / "token", {}),
+        ("-", {"stdin_data": (token + end).encode()}),
+    ):
+        done = command.download("--force", "--token-file", given, **more)
+        assert done.returncode == code, done.stderr
+        assert "ttt" not in done.stderr
 
 
 def test_download_to_stdout_writes_only_the_report(mock: MockService, command: Command) -> None:
@@ -251,6 +266,11 @@ def test_download_json_has_path_and_size(mock: MockService, command: Command) ->
         (["--no-such-option"], "--no-such-option"),
         (["surplus"], "surplus"),
         (["0123456789abcdef"], "--report"),
+        # Not a call for help, which would exit with 0.
+        (["-hytjeZgBBt8O6JSx"], "a report's id is given with --report"),
+        (["-qhytjeZgBBt8O6JS"], "a report's id is given with --report"),
+        (["-ytjeZgBBt8O6JSxI"], "a report's id is given with --report"),
+        (["--", "-ytjeZgBBt8O6JSx"], "a report's id is given with --report"),
         (["--project", "short"], "--project: must have 32 to 64 characters"),
         (
             ["--project", "0123456789abcdef0123"],
@@ -273,6 +293,7 @@ def test_download_json_has_path_and_size(mock: MockService, command: Command) ->
         (["--set", "stall_timeout_ms=soon"], "--set stall_timeout_ms"),
         (["--set", "file_mode"], "must be KEY=VALUE"),
         (["--set", "credentials=elsewhere"], "credentials"),
+        (["--set", "credentials=profile"], "credentials"),
         (["--region", "no/region"], "--region"),
         (["--report"], "--report"),
         (["--report", "../../../../etc/passwd"], "--report"),
@@ -293,7 +314,7 @@ def test_wrong_usage_exits_with_2(
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("DBSS_PROJECT_ID", "project: none was given"),
+        ("DBSS_PROJECT_ID", "--project is not set, and there is no region"),
         ("DBSS_INSTANCE_ID", "--instance"),
         ("DBSS_REPORT_ID", "--report"),
         ("DBSS_ENDPOINT", "--region"),
@@ -317,6 +338,7 @@ def test_value_of_environment_is_blamed_on_its_variable(command: Command) -> Non
         ["--token=SECRET-VALUE"],
         ["--token"],
         ["--secret-key=SECRET-VALUE"],
+        ["--set=token=SECRET-VALUE"],
         *(
             ["--set", f"{key}=SECRET-VALUE"]
             for key in ("token", "secret_key", "security_token", "iam_password", "proxy")
@@ -335,7 +357,9 @@ def test_secret_on_command_line_is_rejected(
         assert "SECRET" not in error
     error = command.download_fails(2, *arguments)
     assert "everybody on this machine" in error
-    assert "--token-file" in error
+    for way in ("--token-file", "HUAWEICLOUD_SDK_SK", "DBSS_IAM_PASSWORD"):
+        assert way in error
+    assert "--proxy-from-environment" in error
     assert mock.connections()["total"] == before
 
 
@@ -379,6 +403,8 @@ def test_token_with_line_end_in_environment_is_explained(
 ) -> None:
     error = command.download_fails(2, env={"DBSS_TOKEN": mock.token + "\n"})
     assert "hint: the token ends with a line end" in error
+    error = command.download_fails(2, env={"DBSS_TOKEN": "with space"})
+    assert "there is a space in the token" in error
 
 
 # Exit codes 3 to 6: the service and the network.
@@ -457,7 +483,7 @@ def test_service_message_is_printed_without_control_characters(
     mock: MockService, command: Command
 ) -> None:
     details = [
-        {"error_code": "DBSS.1", "error_msg": "first\r\n\x1b[31m\u009b\x7f"},
+        {"error_code": "DBSS.1\x1b[31m\u009b", "error_msg": "first\r\n\x1b[31m\u009b\x7f"},
         {"error_code": None, "error_msg": "second"},
         {},
     ]
@@ -465,10 +491,11 @@ def test_service_message_is_printed_without_control_characters(
     headers = [["X-Request-Id", "request-0001"]]
     mock.fault(command.report, status=400, json=words, headers=headers, times=1)
     lines = command.download_fails(5).split("\n")
+    assert len(lines) == 5
     assert "DBSS.10000001" in lines[0]
     assert "request-0001" in lines[0]
     assert [line.split()[:2] for line in lines[1:4]] == [
-        ["DBSS.1:", "first"],
+        ["DBSS.1", "[31m"],
         ["-:", "second"],
         ["-:", "-"],
     ]
@@ -496,6 +523,8 @@ def test_existing_target_is_rejected_before_any_traffic(
     assert words in command.download_fails(7, "-o", "target")
     if kind != "file":
         assert words in command.download_fails(7, "-o", "target", "--force")
+    else:
+        assert target.read_text() == "mine"
     assert mock.connections()["total"] == before
     assert other.exists() == (kind == "link")
 
@@ -515,9 +544,23 @@ def test_two_downloads_at_once_only_one_creates_the_file(
     assert sha256(command.directory / "target") == mock.pdf["sha256"]["en-us"]
 
 
+def test_target_created_during_download_is_kept(mock: MockService, command: Command) -> None:
+    report = mock.add_report(format="pdf")["id"]
+    mock.fault(report, delay_ms=500, times=1)
+    with command.start("download", "--report", report, "-o", "target") as process:
+        wait_until(lambda: mock.requests(report))
+        (command.directory / "target").write_text("faster")
+        _, err = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 7
+    assert b"exists" in err
+    assert (command.directory / "target").read_text() == "faster"
+    assert command.files() == ["target"]
+
+
 def test_unusable_files_exit_with_7(command: Command) -> None:
     assert "No such file or directory" in command.download_fails(7, "-o", "no-such-directory/x")
     command.download_fails(7, "-o", "new/")
+    command.download_fails(7, "-o", "no/such/directory/")
     assert "/no/such/token" in command.download_fails(7, "--token-file", "/no/such/token")
     command.download_fails(7, "--token-file", "/")
     assert "/no/such/ca.pem" in command.download_fails(7, "--ca-file", "/no/such/ca.pem")
@@ -565,11 +608,26 @@ def test_closed_standard_streams_are_handled(mock: MockService, command: Command
         wrap = ("/bin/sh", "-c", 'exec "$0" "$@" >&-')
         assert "it is closed" in command.fails(7, *subcommand, wrap=wrap)
     assert command.files() == []
-    # Messages never end up in the report.
+
+
+@pytest.mark.parametrize("closed", CLOSED_STREAMS)
+def test_messages_never_end_up_in_the_report(
+    mock: MockService, command: Command, closed: str
+) -> None:
+    wrap = ("/bin/sh", "-c", f'exec "$0" "$@" {closed}')
     mock.fault(command.report, reset_after=1000, times=1)
-    done = shell("<&- >&- 2>&-", "-o", "x.pdf", "--verbose")
-    assert done.returncode == 0
+    assert command.download("-o", "x.pdf", "--verbose", wrap=wrap).returncode == 0
     assert sha256(command.directory / "x.pdf") == mock.pdf["sha256"]["en-us"]
+    mock.fault(command.report, reset_after=1000, times=1)
+    download = ("download", "--report", command.report, "-o", "-", "--verbose")
+    done = command.run_bytes(*download, wrap=wrap)
+    if ">&-" in closed.replace("2>&-", ""):
+        assert (done.returncode, done.stdout) == (7, b"")
+    else:
+        assert done.returncode == 0
+        assert hashlib.sha256(done.stdout).hexdigest() == mock.pdf["sha256"]["en-us"]
+    assert ("2>&-" in closed) == (done.stderr == b"")
+    assert command.files() == ["x.pdf"]
 
 
 def test_saved_file_has_the_configured_mode(command: Command) -> None:
@@ -615,7 +673,9 @@ def bytes_in_pipe(pipe: int) -> int:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("phase", ["connect", "handshake", "header", "body", "retry", "pipe"])
+@pytest.mark.parametrize(
+    "phase", ["connect", "handshake", "header", "body", "tls body", "retry", "pipe"]
+)
 def test_signal_ends_download_in_every_phase(
     mock: MockService, command: Command, phase: str, number: signal.Signals
 ) -> None:
@@ -638,8 +698,9 @@ def test_signal_ends_download_in_every_phase(
         mock.listener_fault("https_other", "handshake_stall")
     elif phase == "header":
         mock.fault(report, no_answer=True)
-    elif phase == "body":
+    elif phase.endswith("body"):
         mock.fault(report, stall_after=100_000)
+        arguments += ["--endpoint", mock.https if phase == "tls body" else mock.http]
     elif phase == "retry":
         mock.fault(report, status=503, headers=[["Retry-After", "50"]])
     else:
@@ -657,11 +718,16 @@ def test_signal_ends_download_in_every_phase(
         mock.clear_listener_faults()
     assert process.returncode == 130, err
     assert elapsed < 1.5
+    # A warning about a failed attempt may come first, and a hint follows.
+    assert re.search(r"^dbss: .*\bcancelled\b", err, re.MULTILINE)
     assert ("standard output" in err) == (phase == "pipe")
     assert command.files() == []
 
 
-def test_cancelled_download_keeps_the_old_file(mock: MockService, command: Command) -> None:
+@pytest.mark.parametrize("times", [1, 3])
+def test_cancelled_download_keeps_the_old_file(
+    mock: MockService, command: Command, times: int
+) -> None:
     target = command.directory / "target"
     target.write_text("mine")
     before = len(mock.requests(command.report))
@@ -669,7 +735,8 @@ def test_cancelled_download_keeps_the_old_file(mock: MockService, command: Comma
     arguments = ("download", "--report", command.report, "-o", "target", "--force")
     with command.start(*arguments) as process:
         wait_until(lambda: len(mock.requests(command.report)) == before + 1)
-        process.send_signal(signal.SIGINT)
+        for _ in range(times):
+            process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert b"cancelled" in err
@@ -765,8 +832,25 @@ def test_command_under_valgrind_has_no_error(mock: MockService, command: Command
     ):
         download = ("download", "--report", command.report, *arguments)
         assert command.run_bytes(*download, wrap=tuple(VALGRIND)).returncode == code
-    for arguments in (["check"], ["instances", "--json"], ["mirror", "archive", "--gaps"]):
-        assert command.run_bytes(*arguments, wrap=tuple(VALGRIND)).returncode == 0
+    mock.fault(command.report, cut_after=100, times=1)
+    template = ("--template", mock.templates[0]["id"])
+    key: dict[str, str | None] = {"DBSS_TOKEN": None}
+    key |= {"HUAWEICLOUD_SDK_AK": mock.access_key, "HUAWEICLOUD_SDK_SK": mock.secret_key}
+    agency = ("--set", "credentials=metadata", "--set", f"metadata_endpoint={mock.metadata}")
+    for code, env, *arguments in (
+        (6, {}, "download", "--report", command.report, "-o", "other", *NO_RETRY),
+        (0, {}, "check"),
+        (0, key, "check"),
+        (0, {"DBSS_TOKEN": None}, "check", *agency),
+        (0, {}, "instances", "--json"),
+        (0, {}, "reports"),
+        (0, {}, "generate", *template, *TIME_RANGE, *FAST_POLL),
+        (0, {}, "mirror", "archive", "--gaps", "--success-file", "done"),
+        (2, {}, "delete", "--report", command.report),
+        (4, {}, "delete", "--report", "x" * 16, "--yes"),
+    ):
+        done = command.run_bytes(*arguments, env=env, wrap=tuple(VALGRIND))
+        assert done.returncode == code, (arguments, done.stderr)
 
 
 # Credentials that are found.
@@ -1003,6 +1087,9 @@ def test_check_with_half_a_key_fails_first(without_token: CommandWithoutToken, n
     done = without_token.check(**{**without_token.key, name: ""})
     assert (done.returncode, done.stdout) == (2, "")
     assert name in done.stderr
+    done = without_token.check(**{**without_token.key, "DBSS_REGION": None})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--region" in done.stderr
 
 
 def test_check_quiet_prints_nothing_and_full_device_fails(

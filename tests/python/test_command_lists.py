@@ -35,6 +35,11 @@ ID = "0123456789abcdef0123456789abcdef"
 INSTANCES = ["id", "status", "region", "version", "connect_ip", "remain_days", "name"]
 REPORTS = ["id", "percentum", "format", "type", "start_time", "end_time", "name"]
 TEMPLATES = ["id", "type", "status", "frequency", "name"]
+DATABASES = ["id", "status", "type", "version", "ip", "port", "name"]
+SCHEDULE = [
+    *("id", "status", "frequency", "format", "mode", "start_time"),
+    *("notice", "topic_urn", "db_ids"),
+]
 
 
 def rows(text: str, names: list[str]) -> list[list[str]]:
@@ -57,6 +62,9 @@ def test_instances_are_printed(mock: MockService, command: Command, instance: st
         found = {row[0]: row for row in rows(printed, INSTANCES)}
         assert mock.instance_id in found
         assert found[instance][1:4] == ["ACTIVE", "cn-north-4", "25.10.0"]
+        assert found[instance][5] == "361"
+        # The oldest comes first.
+        assert list(found)[-2:] == [instance, odd]
         assert found[instance][-1] == "mine"
         assert (found[odd][1], found[odd][3], found[odd][-1]) == ("TELEPORTING", "-", "审计")
         items = json_lines(command.prints("instances", "--json"))
@@ -64,6 +72,7 @@ def test_instances_are_printed(mock: MockService, command: Command, instance: st
         assert {one["kind"] for one in items} == {"instance"}
         # Unchanged, including unknown fields, and without those that are missing.
         assert len(items[0]) > 20
+        assert items[0]["port_id"]
         assert "version" not in next(one for one in items if one["id"] == odd)
     finally:
         mock.remove_instances([odd])
@@ -75,25 +84,81 @@ def test_reports_are_printed(mock: MockService, command: Command, instance: str)
     odd = mock.add_report(
         format="zip", instance=instance, percentum=7, name="订单", type=None, **times
     )
+    bare = mock.add_report(format="pdf", instance=instance, name="bare", omit=["start_time"])
     found = rows(command.prints("reports"), REPORTS)
-    assert [row[0] for row in found] == [odd["id"], *added]
-    assert found[0][1:] == ["7", "zip", "-", *times.values(), "订单"]
+    assert [row[0] for row in found] == [bare["id"], odd["id"], *added]
+    # A missing field keeps its place.
+    assert (found[0][4], found[0][6]) == ("-", "bare")
+    assert found[1][1:] == ["7", "zip", "-", *times.values(), "订单"]
+    assert found[2][1:3] == ["100", "pdf"]
     quiet = command.prints("reports", "--quiet", "--name", "订")
     assert quiet.startswith(odd["id"])
     assert quiet.count("\n") == 1
     items = json_lines(command.prints("reports", "--json", "--instance", instance))
-    assert [one["id"] for one in items] == [odd["id"], *added]
-    assert items[0]["type"] is None
+    assert [one["id"] for one in items] == [bare["id"], odd["id"], *added]
+    assert items[1]["type"] is None
+    assert "start_time" not in items[0]
     assert odd["id"] not in command.prints("reports", "--instance", mock.instance_id)
 
 
 def test_templates_are_printed(mock: MockService, command: Command, instance: str) -> None:
     found = rows(command.prints("templates"), TEMPLATES)
-    assert {(row[0], row[1], row[4]) for row in found} == {
+    assert [(row[0], row[1], row[4]) for row in found] == [
         (one["id"], one["type"], one["name"]) for one in mock.templates
-    }
+    ]
     items = json_lines(command.prints("templates", "--json"))
     assert [(one["kind"], one["id"]) for one in items] == [("template", row[0]) for row in found]
+
+
+def test_databases_are_printed(mock: MockService, command: Command, instance: str) -> None:
+    found = rows(command.prints("databases"), DATABASES)
+    assert [(row[1], row[2], row[5], row[6]) for row in found] == [
+        ("ON", "MYSQL", "3306", "orders"),
+        ("ON", "MYSQL", "3306", "billing 账单"),
+        ("OFF", "MYSQL", "3306", "archive"),
+    ]
+    items = json_lines(command.prints("databases", "--json", "--status", "OFF"))
+    assert [(one["kind"], one["id"]) for one in items] == [("database", found[2][0])]
+    assert items[0]["kernel"] == {"undocumented": True}
+    assert "--status" in command.fails(2, "databases", "--status", "ACTIVE")
+
+
+def test_schedule_is_printed_and_changed(
+    mock: MockService, command: Command, instance: str
+) -> None:
+    template = mock.templates[1]["id"]
+    call = ("schedule", "--template", template)
+    [first] = rows(command.prints(*call), SCHEDULE)
+    week = [template, "ON", "AUDIT_REPORT_WEEK", "ZIP", "AUTO", "2026-11-23 00:00:00", "OFF"]
+    assert first == [*week, "-", "-"]
+    assert mock.requests("@schedule.set") == []
+    [item] = json_lines(command.prints(*call, "--json", "--status", "OFF"))
+    assert (item["kind"], item["id"], item["status"]) == ("schedule", template, "OFF")
+    assert (item["smn_effective"], item["retention"]["days"]) == (True, 30)
+    changes = {
+        "--status": "ON",
+        "--frequency": "AUDIT_REPORT_DAY",
+        "--format": "PDF",
+        "--mode": "MANUAL",
+        "--start-time": "2026-12-01 00:00:00",
+        "--notice": "ON",
+        "--topic-urn": "urn:smn",
+        "--db-ids": "7,8",
+    }
+    flags = [word for pair in changes.items() for word in pair]
+    [changed] = rows(command.prints(*call, *flags), SCHEDULE)
+    assert changed == [template, *changes.values()]
+    [cleared] = rows(command.prints(*call, "--db-ids=", "--topic-urn="), SCHEDULE)
+    assert cleared[-2:] == ["-", "-"]
+    before = mock.connections()["total"]
+    for flag in ("--status", "--frequency", "--format", "--notice"):
+        assert flag in command.fails(2, *call, flag, "NO")
+    assert "--template" in command.fails(2, "schedule", "--template", "short")
+    assert mock.connections()["total"] == before
+    mock.fault("@schedule.set", json={"status": "fail"}, times=1)
+    command.fails(5, *call, "--status", "OFF")
+    mock.fault("@schedule.show", skip=1, status=403, times=1)
+    assert "was changed" in command.fails(3, *call, "--status", "OFF")
 
 
 def test_empty_list_prints_only_the_heading(command: Command, instance: str) -> None:
@@ -109,6 +174,8 @@ def test_list_output_has_no_terminal_controls(
     report = mock.add_report(format="pdf", instance=instance, name=HOSTILE, **hostile)
     [row] = rows(command.prints("reports"), REPORTS)
     assert row[0] == report["id"]
+    assert "31m" in row[-1]
+    assert "é😀" in row[-1]
     [item] = json_lines(command.prints("reports", "--json"))
     assert (item["name"], item[HOSTILE]) == (HOSTILE, HOSTILE)
     # Also when the service spreads the JSON over several lines.
@@ -157,6 +224,8 @@ def test_stalled_list_names_the_flag(mock: MockService, command: Command, instan
     error = command.fails(6, "reports", "--stall-timeout", "0.1", *NO_RETRY)
     assert "standard output" not in error
     assert "--stall-timeout" in error
+    done = command.run("reports", "--json", "--stall-timeout", "0.1", *NO_RETRY)
+    assert (done.returncode, done.stderr) == (6, error)
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)])
@@ -170,6 +239,49 @@ def test_closed_stdout_pipe_exits_with_7(
         process.stdout.close()
         assert process.wait(TIMEOUT) == 7
         assert process.stderr.read() == b"dbss: cannot write to standard output: Broken pipe\n"
+
+
+def test_closed_stdout_prevents_deletion_with_json(
+    mock: MockService, command: Command, instance: str
+) -> None:
+    [report] = mock.add_reports(1, instance=instance)
+    wrap = ("/bin/sh", "-c", 'exec "$0" "$@" >&-')
+    delete = ("delete", "--report", report, "--yes")
+    assert "it is closed" in command.fails(7, *delete, "--json", wrap=wrap)
+    assert mock.requests("@reports.delete") == []
+    assert command.run(*delete, wrap=wrap).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["reports", "templates", "generate", "delete", "mirror"])
+def test_ids_with_leading_hyphen_are_accepted(
+    mock: MockService, command: Command, name: str
+) -> None:
+    other = "-y" + "0" * 34
+    arguments = ["mirror", "archive"] if name == "mirror" else ALL_COMMANDS[name]
+    for flag in (["--instance", other], [f"--instance={other}"]):
+        done = command.run(*arguments, *flag)
+        assert done.returncode == 4, done.stderr
+        assert any(other in one["target"] for one in mock.requests()[-3:])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-hytjeZgBBt8O6JS", "--yes"],
+        ["--yes", "-hytjeZgBBt8O6JS"],
+        ["-yhtjeZgBBt8O6JSx"],
+        ["-ytjeZgBBt8O6JSx", "--yes"],
+        ["--", "-ytjeZgBBt8O6JSx"],
+        ["--report", "--yes"],
+        ["--report", "-h"],
+        ["--yes", "--report", "--help"],
+    ],
+)
+def test_delete_exits_with_0_only_when_it_deleted(
+    mock: MockService, command: Command, instance: str, arguments: list[str]
+) -> None:
+    command.fails(2, "delete", *arguments)
+    assert mock.requests("@reports.delete") == []
 
 
 def test_full_device_exits_with_7(command: Command, instance: str) -> None:
@@ -215,10 +327,13 @@ def test_generate_with_output_downloads_the_report(
     assert raw.stderr.decode() == f"made {made}\nsaved - (6000 bytes)\n"
     assert mock.requests(made)[-1]["query"] == "local=zh-cn"
 
-    # The id of the created report is printed, though the report cannot be saved.
-    done = command.run(*generate, "-o", "report.pdf")
+    # Nothing is generated that could not be saved.
+    for path, words in (("report.pdf", "--force"), ("no/such", " in no: "), ("no/", " in no/: ")):
+        assert words in command.fails(7, *generate, "-o", path)
+    assert mock.made()[-1] == made
+    # If the download fails, the id of the report is printed.
+    done = command.run(*generate, "-o", "other.pdf", wrap=("prlimit", "--fsize=1000"))
     assert (done.returncode, done.stdout) == (7, f"{mock.made()[-1]}\n")
-    assert "exists already" in done.stderr
     assert f"--report {mock.made()[-1]}" in done.stderr
     done = command.run(*generate, "-o", "report.pdf", "--force", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
@@ -263,16 +378,25 @@ def test_generate_failure_has_its_exit_code(
     mock.set_generation(percent_per_list=0)
     error = command.fails(5, *generate, "--wait-timeout", "0.2")
     assert "--wait-timeout" in error
+    assert "not ready" in error
     assert mock.made()[-1] in error
     assert f"dbss reports --instance {instance}" in error
 
 
+@pytest.mark.parametrize("phase", ["creating", "waiting"])
 def test_cancelled_generate_says_where_the_report_may_be(
-    mock: MockService, command: Command, instance: str
+    mock: MockService, command: Command, instance: str, phase: str
 ) -> None:
+    def reached() -> bool:
+        if phase == "creating":
+            return bool(mock.requests("@reports.create"))
+        return bool(mock.made()) and len(mock.requests("@reports.list")) > 1
+
     mock.set_generation(percent_per_list=0)
+    if phase == "creating":
+        mock.fault("@reports.create", no_answer=True, times=1)
     with command.start("generate", "--template", mock.templates[0]["id"], *TIME_RANGE) as process:
-        wait_until(lambda: mock.made() and len(mock.requests("@reports.list")) > 1)
+        wait_until(reached)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, b"")
@@ -294,6 +418,7 @@ def test_delete_needs_confirmation(mock: MockService, command: Command, instance
     assert command.prints("delete", "--report", other, "--yes", "--quiet") == ""
     [line] = json_lines(command.prints("delete", "--report", third, "--yes", "--json"))
     assert line == {"kind": "deleted", "id": third}
+    assert command.prints("reports", "--quiet") == ""
     # It never uses the variable for downloads.
     assert "--report" in command.fails(2, "delete", "--yes", env={"DBSS_REPORT_ID": report})
     mock.fault("@reports.delete", json={"status": "FAILED"}, times=1)
@@ -339,11 +464,13 @@ def test_delete_on_terminal_asks_first(
 
 # All of them.
 
-LISTS = ["instances", "reports", "templates"]
+LISTS = ["instances", "reports", "templates", "databases"]
 ALL_COMMANDS = {
     "instances": ["instances"],
     "reports": ["reports"],
     "templates": ["templates"],
+    "databases": ["databases"],
+    "schedule": ["schedule", "--template", ID],
     "generate": ["generate", "--template", ID, *TIME_RANGE],
     "delete": ["delete", "--report", ID, "--yes"],
 }
@@ -351,6 +478,8 @@ SERVICE_CALLS = {
     "instances": "@instances",
     "reports": "@reports.list",
     "templates": "@templates",
+    "databases": "@databases",
+    "schedule": "@schedule.show",
     "generate": "@templates",
     "delete": "@reports.delete",
 }
@@ -391,6 +520,8 @@ def test_usage_errors_have_their_exit_codes(
     right = ALL_COMMANDS[name]
     command.fails(2, *right, "--no-such-option")
     command.fails(2, *right, "surplus")
+    # An option of another subcommand.
+    assert "--since" in command.fails(2, *right, "--since", "2026-01-01")
     command.fails(2, *right, "--project", "x")
     command.fails(2, *right, "--set", "no_such_key=1")
     command.fails(2, *right, env={"DBSS_ENDPOINT": "http://192.0.2.1"})

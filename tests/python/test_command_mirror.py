@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import stat
 import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from command import (
+    CLOSED_STREAMS,
+    CONTROL,
     HOSTILE,
     NO_RETRY,
     Command,
@@ -56,6 +62,7 @@ def test_mirror_second_run_downloads_nothing(
     assert command.files() == ["archive", "done"]
     hashes = {sha256(path) for path in command.directory.glob(f"archive/{instance}/*/*.pdf")}
     assert hashes == {report["sha256"]["en-us"] for report in made}
+    assert not any(CONTROL.search(name) for name in archive(command))
     subprocess.run(
         ["sha256sum", "--check", "--quiet", "--strict", "SHA256SUMS"],
         check=True,
@@ -104,6 +111,10 @@ def test_mirror_filters_select_reports(mock: MockService, command: Command, inst
         assert summary(printed)["listed"] == listed, arguments
     command.prints("mirror", "archive", "--name", "spec", env={"DBSS_LOCALE": "zh-cn"})
     assert sum("zh-cn" in name for name in archive(command)) == 1
+    assert len(archive(command)) == 7
+    flags = ("--name", "spec", "--locale", "zh-cn", "--instance", instance)
+    counts = summary(command.prints("mirror", "archive", *flags, env={"DBSS_INSTANCE_ID": ""}))
+    assert (counts["listed"], counts["present"]) == (1, 1)
     # Without an instance it mirrors all of them.
     everything = summary(command.prints("mirror", "all", env={"DBSS_INSTANCE_ID": None}))
     assert everything["listed"] >= 6 + len(mock.reports[:2])
@@ -138,15 +149,20 @@ def test_mirror_partial_failure_exits_with_11(
     done = command.run("mirror", "archive", "--success-file", "done", *NO_RETRY)
     assert done.returncode == 11
     assert summary(done.stdout)["failed"] == 1
-    assert f"\ndbss: {bad}: " in done.stderr
+    first, second = done.stderr.splitlines()
+    assert re.match(r"dbss: 1 of 2 .*failed to download", first)
+    assert second.startswith(f"dbss: {bad}: ")
     assert [name for name in archive(command) if good in name]
     # The file is only written by runs without a failure.
     assert command.files() == ["archive"]
     done = command.run("mirror", "archive", "--json", *NO_RETRY)
     failure, result, error = json_lines(done.stdout)
     assert (failure["kind"], failure["id"], failure["service_code"]) == ("failure", bad, "X.1")
+    assert failure["instance"] == instance
+    assert (failure["status"], failure["status_name"]) == (206, "DBSS_ERR_SERVER")
     assert (result["kind"], result["failed"]) == ("mirror", 1)
     assert (error["kind"], error["exit_code"]) == ("error", 11)
+    assert error["status_name"] == "DBSS_ERR_PARTIAL"
     mock.clear_faults()
     assert summary(command.prints("mirror", "archive"))["downloaded"] == 1
 
@@ -169,6 +185,7 @@ def test_success_file_is_replaced_atomically(
     add(mock, instance)
     mirror = ("mirror", "archive", "--quiet", "--success-file")
     umask = os.umask(0o022)
+    before = datetime.now(timezone.utc).replace(microsecond=0)
     try:
         command.prints(*mirror, "done")
     finally:
@@ -176,6 +193,10 @@ def test_success_file_is_replaced_atomically(
     done = command.directory / "done"
     assert stat.S_IMODE(done.stat().st_mode) == 0o644
     assert done.read_text().endswith("}\n")
+    result = json.loads(done.read_text())
+    assert datetime.fromisoformat(result.pop("time").replace("Z", "+00:00")) >= before
+    assert result.pop("kind") == "mirror"
+    assert {name: n for name, n in result.items() if n} == {"listed": 1, "downloaded": 1}
     first = done.stat().st_ino
     command.prints(*mirror, "done")
     assert done.stat().st_ino != first
@@ -189,7 +210,8 @@ def test_success_file_is_replaced_atomically(
     command.prints(*mirror, "done")
     assert (done.is_symlink(), other.read_text()) == (False, "mine")
     # If the file cannot be written, the run fails.
-    command.fails(7, *mirror, "no-such-directory/done")
+    error = command.fails(7, *mirror, "no-such-directory/done")
+    assert "cannot write no-such-directory/done" in error
     (command.directory / "directory").mkdir()
     command.fails(7, *mirror, "directory")
     assert command.files() == ["archive", "directory", "done", "other"]
@@ -246,6 +268,9 @@ def test_mirror_failure_has_its_exit_code(
         (["a", "b"], "unexpected argument 'b'"),
         (["a", "--parallel", "17"], "--parallel: "),
         (["a", "--since", "yesterday"], "--since: "),
+        (["a", "--since", "2026-12-01", "--until", "2026-11-01"], "--until: "),
+        # A name with a hyphen needs -- before it, or ./
+        (["-archive"], "'-a'"),
         (["a", "--locale", "de-de"], "--locale: "),
         (["a", "--template-type", ""], "--template-type: "),
         (["a", "--no-such-option"], "no-such-option"),
@@ -260,22 +285,29 @@ def test_wrong_usage_exits_with_2(
     assert mock.connections()["total"] == before
 
 
+@pytest.mark.parametrize("closed", CLOSED_STREAMS)
 def test_closed_standard_streams_keep_the_archive_clean(
-    mock: MockService, command: Command, instance: str
+    mock: MockService, command: Command, instance: str, closed: str
 ) -> None:
     report = add(mock, instance)["id"]
     mock.fault(report, reset_after=1000, times=1)
-    wrap = ("/bin/sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-')
-    # Its summary cannot be printed.
-    assert command.run("mirror", "archive", wrap=wrap).returncode == 7
-    wrap = ("/bin/sh", "-c", 'exec "$0" "$@" <&- 2>&-')
-    assert command.run("mirror", "archive", "--verbose", wrap=wrap).returncode == 0
+    wrap = ("/bin/sh", "-c", f'exec "$0" "$@" {closed}')
+    if ">&-" in closed.replace("2>&-", ""):
+        # Its summary cannot be printed.
+        for more in ((), ("--json",), ("--gaps", "--quiet")):
+            assert command.run("mirror", "archive", *more, wrap=wrap).returncode == 7
+        assert command.files() == []
+    # With --quiet nothing is printed.
+    quiet = ("--quiet",) if ">&-" in closed else ()
+    more = (*quiet, "--verbose", "--success-file", "done")
+    assert command.run("mirror", "archive", *more, wrap=wrap).returncode == 0
+    assert json.loads((command.directory / "done").read_text())["downloaded"] == 1
     for line in (command.directory / "archive/manifest.jsonl").read_text().splitlines():
         assert json.loads(line)["id"]
     assert summary(command.prints("mirror", "archive"))["present"] == 1
 
 
-@pytest.mark.parametrize("columns", [10, 40, 80, 200])
+@pytest.mark.parametrize("columns", [10, 26, 40, 61, 80, 200])
 def test_mirror_progress_fits_the_terminal(
     mock: MockService, command: Command, instance: str, columns: int
 ) -> None:
@@ -293,3 +325,26 @@ def test_mirror_progress_fits_the_terminal(
     assert [line.split()[0] for line in final_screen(written)] == [
         *("listed", "downloaded", "present", "not_ready", "vanished", "failed", "repaired")
     ]
+
+
+def test_systemd_service_command_works(
+    mock: MockService, command: Command, instance: str, root: Path
+) -> None:
+    text = (root / "packaging/systemd/dbss-mirror.service").read_text()
+    [line] = re.findall(r"^ExecStart=(.*)$", text.replace("\\\n", " "), re.MULTILINE)
+    words = shlex.split(line)
+    start = words.index("mirror")
+    assert words[start - 1] == "/usr/bin/dbss"
+    arguments = [word.replace("%S", str(command.directory)) for word in words[start:]]
+    # systemd creates it.
+    (command.directory / "dbss-mirror").mkdir()
+    credentials = command.directory.parent / "credentials"
+    credentials.write_text(f"[basic]\nak = {mock.access_key}\nsk = {mock.secret_key}\n")
+    credentials.chmod(0o600)
+    report = add(mock, instance)
+    env = {"DBSS_TOKEN": None, "HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(credentials)}
+    assert summary(command.prints(*arguments, env=env))["downloaded"] == 1
+    made = command.directory / "dbss-mirror"
+    assert sorted(os.listdir(made)) == ["reports", "success.json"]
+    [file] = made.glob("reports/*/*/*.pdf")
+    assert sha256(file) == report["sha256"]["en-us"]

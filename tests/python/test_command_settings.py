@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from command import Command, command, json_lines
+from command import FAST_POLL, Command, command, json_lines
 from conftest import need_tool
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 SUBCOMMANDS = [
-    *("download", "check", "instances", "reports", "templates", "generate", "delete", "mirror"),
-    *("options", "completions"),
+    *("download", "check", "instances", "reports", "templates", "databases", "schedule"),
+    *("generate", "delete", "mirror", "options", "completions"),
 ]
 CONNECTING = SUBCOMMANDS[:-2]
 EXIT_CODES = ["0", "1", "2", "3", "4", "5", "6", "7", "10", "11", "12", "130"]
@@ -186,6 +186,34 @@ def test_help_is_short_and_full(command: Command) -> None:
     assert "  hint: a similar subcommand exists: 'reports'" in command.fails(2, "report")
 
 
+@pytest.mark.parametrize("name", CONNECTING)
+def test_values_of_flags_may_begin_with_a_hyphen(
+    mock: MockService, command: Command, name: str
+) -> None:
+    given = {"--report": "x" * 16, "--template": mock.templates[0]["id"]}
+    given |= {"--start-time": "2026-01-01 00:00:00", "--end-time": "2026-01-02 00:00:00"}
+    needed = {
+        "download": ["--report"],
+        "generate": ["--template", "--start-time", "--end-time"],
+        "delete": ["--report"],
+        "schedule": ["--template"],
+    }
+    more = {"generate": FAST_POLL, "delete": ["--yes"], "mirror": ["archive"]}.get(name, [])
+    flags = re.findall(r"^ +(?:-\w, )?(--[a-z-]+) <", command.prints(name, "--help"), re.MULTILINE)
+    assert len(flags) >= 11
+    for flag in flags:
+        others = [f"{one}={given[one]}" for one in needed.get(name, []) if one != flag]
+        value = "-y" + "0" * 30
+        codes = set()
+        for words in ([flag, value], [f"{flag}={value}"]):
+            done = command.run(name, *more, *others, *words)
+            assert not re.search("unexpected|required|was supplied", done.stderr), done.stderr
+            codes.add(done.returncode)
+            for file in command.directory.glob("-y*"):
+                file.unlink()
+        assert len(codes) == 1, flag
+
+
 def test_version_is_that_of_the_package(root: Path, command: Command) -> None:
     version = re.search(r'^version = "(.*)"', (root / "Cargo.toml").read_text(), re.MULTILINE)
     assert version
@@ -220,10 +248,15 @@ def test_options_are_those_of_the_library(root: Path, command: Command) -> None:
 
 def test_readme_has_all_exit_codes_variables_and_kinds(root: Path, command: Command) -> None:
     readme = (root / "cli/README.md").read_text()
-    assert re.findall(r"^\| (\d+) \|", readme, re.MULTILINE) == EXIT_CODES
     full = "".join(command.prints(name, "--help") for name in CONNECTING)
-    for name in set(re.findall(r"\bDBSS_[A-Z_]+", full)):
-        assert f"`{name}`" in readme
+    exit_codes = full.split("Exit codes:\n")[1].split("\n\n")[0]
+    listed = re.findall(r"^ +(\d+)  (.*)$", exit_codes, re.MULTILINE)
+    assert re.findall(r"^\| (\d+) \| (.*) \|$", readme.replace("`", ""), re.MULTILINE) == listed
+    assert [code for code, _ in listed] == EXIT_CODES
+    variables = set(re.findall(r"\bDBSS_[A-Z_]+", full))
+    assert variables == set(re.findall(r"`(DBSS_[A-Z_]+)`", readme))
+    names = ("PROJECT_ID", "INSTANCE_ID", "REPORT_ID", "LOCALE", "OUTPUT", "REGION", "ENDPOINT")
+    assert variables >= {f"DBSS_{name}" for name in (*names, "CA_FILE", "TOKEN")}
     for kind in ("instance", "report", "template", "download", "check", "generated", "deleted"):
         assert f"| `{kind}` |" in readme
     for kind in ("mirror", "failure", "gap", "option", "error"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 # Imported fixtures; this file does not use the names directly.
 __all__ = ["command", "instance"]
 
-COLUMNS = [10, 24, 40, 80, 200]
+COLUMNS = [10, 27, 40, 66, 80, 200]
 
 
 @pytest.fixture
@@ -63,6 +64,8 @@ def test_progress_without_known_size_fits_the_terminal(
     written = command.on_terminal("download", "--report", report, columns=columns)
     drawn = [frame for frame in frames(written) if "saved" not in frame]
     assert all(width(frame) < columns for frame in drawn)
+    assert "%" not in written
+    assert columns < 40 or any("B/s" in frame for frame in drawn)
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
@@ -83,6 +86,7 @@ def test_generation_progress_fits_the_terminal(
     ("arguments", "env"),
     [
         (["--quiet"], {}),
+        (["-q"], {}),
         ([], {"NO_COLOR": "1"}),
         ([], {"TERM": "dumb"}),
     ],
@@ -93,6 +97,11 @@ def test_nothing_is_drawn_where_that_is_asked_for(
     written = command.on_terminal("download", "--report", slow_report, *arguments, env=env)
     saved = f"saved audit-report.bin ({MIB} bytes)\n"
     assert written == ("" if arguments else saved)
+    # A failure is always printed.
+    written = command.on_terminal(
+        "download", "--report", slow_report, *arguments, env=env, code=7, columns=300
+    )
+    assert written.startswith("dbss: ")
 
 
 def test_nothing_is_drawn_without_a_terminal(command: Command, slow_report: str) -> None:
@@ -107,6 +116,17 @@ def test_progress_grows_and_uses_one_line(command: Command, slow_report: str) ->
     assert 0 < percents[-1] <= 100
     # Nothing scrolls.
     assert written.count("\n") == 1
+
+
+def test_progress_is_drawn_at_most_ten_times_a_second(mock: MockService, command: Command) -> None:
+    report = mock.add_report(format="bytes", size=MIB)["id"]
+    mock.fault(report, drip={"bytes": 5000, "every_ms": 5})
+    start = time.monotonic()
+    written = command.on_terminal("download", "--report", report)
+    elapsed = time.monotonic() - start
+    drawn = [frame for frame in frames(written) if "%" in frame]
+    # It may begin with a few more.
+    assert 2 <= len(drawn) <= elapsed * 10 + 22
 
 
 def test_attempts_and_warnings_are_shown_with_the_progress(

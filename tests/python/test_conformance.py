@@ -35,8 +35,11 @@ ARGUMENTS = {
     "instance": "$INSTANCE",
     "id": "$PDF",
     "locale": "(null)",
+    "template": "$TEMPLATE",
+    "filter": "(null)",
 }
-REPEATABLE = ("option", "fault", "message_has", "message_lacks")
+OPTIONAL_ARGUMENTS = ("locale", "project", "filter")
+REPEATABLE = ("option", "fault", "change", "field", "message_has", "message_lacks")
 COMPARED = (
     "http_status",
     "service_code",
@@ -54,7 +57,7 @@ COMPARED = (
 )
 KEYS = {
     *("case", "endpoint", "ca", "credentials"),
-    *("status", "sha256", "length", "connections", "requests"),
+    *("call", "status", "sha256", "length", "count", "connections", "requests"),
     *ARGUMENTS,
     *REPEATABLE,
     *COMPARED,
@@ -83,7 +86,7 @@ class Case:
         """Whether Client can express the case."""
         for key, default in ARGUMENTS.items():
             value = self.single.get(key, default)
-            if value == "(null)" and key not in ("locale", "project"):
+            if value == "(null)" and key not in OPTIONAL_ARGUMENTS:
                 return False
             try:
                 unescape(value).decode()
@@ -130,6 +133,7 @@ class Values:
             "INSTANCE": mock.instance_id,
             "PDF": mock.pdf["id"],
             "ZIP": mock.zip["id"],
+            "TEMPLATE": mock.templates[0]["id"],
             "PDF_EN": mock.pdf["sha256"]["en-us"],
             "PDF_ZH": mock.pdf["sha256"]["zh-cn"],
             "ZIP_EN": mock.zip["sha256"]["en-us"],
@@ -146,6 +150,32 @@ class Values:
         return None if value == "(null)" else unescape(self.fill(value))
 
 
+Item = dict[str, Any]
+
+
+def items_of(page: abi.Page) -> list[Item]:
+    """The items of a page, which is freed."""
+    buffer = abi.Buffer()
+    try:
+        abi.page_json(page, ffi.byref(buffer))
+        items: list[Item] = json.loads(ffi.buffer_bytes(buffer))["items"]
+        return items
+    finally:
+        abi.buffer_free(ffi.byref(buffer))
+        abi.page_free(page)
+
+
+def field_text(value: Any) -> str:
+    """A field in the terms of the cases."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def pairs(values: Values, lines: list[str]) -> list[tuple[str, str]]:
+    """Lines of key=value."""
+    split = (values.fill(one).partition("=") for one in lines)
+    return [(key, value) for key, _, value in split]
+
+
 @dataclass
 class Call:
     """The call of a case, with all values substituted."""
@@ -156,12 +186,12 @@ class Call:
     arguments: dict[str, bytes | None]
     # Whether the options have the credentials, instead of a token.
     credentials_in_options: bool
+    name: str
+    changes: list[tuple[str, str]]
 
-    def call_abi(self) -> bytes:
+    def call_abi(self) -> bytes | list[Item]:
         config = abi.Config()
         context = abi.Context()
-        # Filled with garbage, to show that the call resets it.
-        buffer = abi.Buffer((ctypes.c_uint8 * 1)(), 77)
         abi.config_new(ffi.byref(config))
         try:
             abi.config_set_endpoint(config, self.endpoint.encode())
@@ -176,22 +206,59 @@ class Call:
             except dbss.Error:
                 assert not context
                 raise
-            others = [self.arguments[name] for name in ("project", "instance", "id", "locale")]
-            try:
-                abi.report_download(context, *others, ffi.byref(buffer))
-            except dbss.Error:
-                assert (bool(buffer.data), buffer.len) == (False, 0)
-                raise
-            try:
-                return ffi.buffer_bytes(buffer)
-            finally:
-                abi.buffer_free(ffi.byref(buffer))
-                assert (bool(buffer.data), buffer.len) == (False, 0)
+            return getattr(self, f"abi_{self.name}")(context)  # type: ignore[no-any-return]
         finally:
             abi.context_free(context)
             abi.config_free(config)
 
-    def call_client(self) -> bytes:
+    def given(self, *names: str) -> list[bytes | None]:
+        return [self.arguments[name] for name in names]
+
+    def abi_download(self, context: abi.Context) -> bytes:
+        # Filled with garbage, to show that the call resets it.
+        buffer = abi.Buffer((ctypes.c_uint8 * 1)(), 77)
+        others = self.given("project", "instance", "id", "locale")
+        try:
+            abi.report_download(context, *others, ffi.byref(buffer))
+        except dbss.Error:
+            assert (bool(buffer.data), buffer.len) == (False, 0)
+            raise
+        try:
+            return ffi.buffer_bytes(buffer)
+        finally:
+            abi.buffer_free(ffi.byref(buffer))
+            assert (bool(buffer.data), buffer.len) == (False, 0)
+
+    def abi_databases(self, context: abi.Context) -> list[Item]:
+        cursor, page, items = abi.Cursor(), abi.Page(), []
+        others = self.given("project", "instance", "filter")
+        abi.databases_list(context, *others, 0, ffi.byref(cursor))
+        try:
+            while abi.cursor_next(cursor, None, ffi.byref(page)) is None and page:
+                items += items_of(page)
+        finally:
+            abi.cursor_free(cursor)
+        return items
+
+    def abi_schedule(self, context: abi.Context) -> list[Item]:
+        page = abi.Page()
+        others = self.given("project", "instance", "template")
+        abi.schedule_show(context, *others, None, ffi.byref(page))
+        return items_of(page)
+
+    def abi_update_schedule(self, context: abi.Context) -> list[Item]:
+        changes = abi.ScheduleChanges()
+        abi.schedule_changes_new(ffi.byref(changes))
+        try:
+            for key, value in self.changes:
+                abi.schedule_changes_set(changes, key.encode(), value.encode())
+            others = self.given("project", "instance", "template")
+            abi.schedule_update(context, *others, changes, None)
+        finally:
+            abi.schedule_changes_free(changes)
+        return []
+
+    def call_client(self) -> bytes | list[Item]:
         text = {
             key: None if value is None else value.decode() for key, value in self.arguments.items()
         }
@@ -201,6 +268,20 @@ class Call:
             token=None if self.credentials_in_options else text["token"],
             options=dict(self.options),
         ) as client:
+            found: list[Any]
+            if self.name == "databases":
+                found = list(
+                    client.databases(
+                        text["instance"], project_id=text["project"], status=text["filter"]
+                    )
+                )
+                return [one.raw for one in found]
+            template = {"project_id": text["project"], "template_id": text["template"]}
+            if self.name == "schedule":
+                return [client.schedule(text["instance"], **template).raw]
+            if self.name == "update_schedule":
+                client.update_schedule(text["instance"], **template, **dict(self.changes))
+                return []
             return client.download_report(
                 text["project"], text["instance"], text["id"], locale=text["locale"]
             )
@@ -259,12 +340,7 @@ def test_conformance_case(case: Case, layer: str, mock: MockService) -> None:
     endpoint = case.single.get("endpoint", "http")
     if endpoint in LISTENERS:
         endpoint = getattr(mock, endpoint)
-    options = [
-        (key, value)
-        for key, _, value in (
-            values.fill(one).partition("=") for one in case.repeated.get("option", [])
-        )
-    ]
+    options = pairs(values, case.repeated.get("option", []))
     # Without retries the error of the fault is visible.
     if all(key != "max_attempts" for key, _ in options):
         options.insert(0, ("max_attempts", "1"))
@@ -274,6 +350,8 @@ def test_conformance_case(case: Case, layer: str, mock: MockService) -> None:
         options,
         {key: values.argument(case.single.get(key, default)) for key, default in ARGUMENTS.items()},
         case.single.get("credentials") == "options",
+        case.single.get("call", "download"),
+        pairs(values, case.repeated.get("change", [])),
     )
     report = values.fill(case.single.get("id", ARGUMENTS["id"]))
 
@@ -282,7 +360,7 @@ def test_conformance_case(case: Case, layer: str, mock: MockService) -> None:
     connections = mock.connections()["total"]
     requests = len(mock.requests(report))
     error: dbss.Error | None = None
-    received = b""
+    received: bytes | list[Item] = b""
     try:
         received = call.call_client() if layer == "client" else call.call_abi()
     except dbss.Error as caught:
@@ -300,6 +378,12 @@ def test_conformance_case(case: Case, layer: str, mock: MockService) -> None:
     if "requests" in want:
         assert requests == int(want["requests"])
     if error is None:
+        if isinstance(received, list):
+            if "count" in want:
+                assert len(received) == int(want["count"])
+            for name, value in pairs(values, case.repeated.get("field", [])):
+                assert field_text(received[0][name]) == value
+            return
         if "sha256" in want:
             assert hashlib.sha256(received).hexdigest() == values.fill(want["sha256"])
         if "length" in want:

@@ -7,6 +7,10 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from conftest import need_tool
+
 MIB = 1024 * 1024
 
 SMOKE = """
@@ -63,7 +67,7 @@ def test_program_links_the_static_library(
     source = tmp_path / "smoke.c"
     source.write_text(SMOKE)
     program = tmp_path / "smoke"
-    libraries = re.search(r"Libs.private: (.*)", (root / "bindings/c/dbss.pc.in").read_text())
+    libraries = re.search(r"STATIC_LIBRARIES := (.*)", (root / "Makefile").read_text())
     assert libraries
     cc = environment.get("CC", "cc")
     archive = build_dir / "lib/libdbss.a"
@@ -79,22 +83,115 @@ def run_version(root: Path) -> str:
     return version[1]
 
 
-def test_installed_files_compile_link_and_run(
-    root: Path, tmp_path: Path, environment: dict[str, str]
-) -> None:
+CMAKE_PROJECT = """
+cmake_minimum_required(VERSION 3.13)
+project(smoke C)
+find_package(dbss 0.1 REQUIRED)
+foreach(kind dbss static)
+    add_executable(${kind} smoke.c)
+    target_link_libraries(${kind} dbss::${kind})
+endforeach()
+"""
+
+
+@pytest.fixture
+def installed(root: Path, tmp_path: Path, environment: dict[str, str]) -> dict[str, Path]:
+    """The variables of an installation with a directory of its own for each kind of file."""
     prefix = tmp_path / "usr"
-    run("make", "-C", root, "install", f"PREFIX={prefix}", env=environment)
+    variables = {
+        "PREFIX": prefix,
+        "LIBDIR": prefix / "lib/some-machine",
+        "INCLUDEDIR": prefix / "include/more",
+    }
+    make(root, environment, "install", variables)
+    return variables
+
+
+def make(
+    root: Path, environment: dict[str, str], target: str, variables: dict[str, Path]
+) -> subprocess.CompletedProcess[str]:
+    words = [f"{name}={value}" for name, value in variables.items()]
+    return subprocess.run(
+        ["make", "-C", root, target, *words],
+        check=True,
+        capture_output=True,
+        env=environment,
+        text=True,
+    )
+
+
+def test_installed_files_compile_link_and_run(
+    root: Path, tmp_path: Path, installed: dict[str, Path], environment: dict[str, str]
+) -> None:
+    need_tool("pkg-config")
     source = tmp_path / "smoke.c"
     source.write_text(SMOKE)
-    pc = (prefix / "lib/pkgconfig/dbss.pc").read_text()
-    assert f"Version: {run_version(root)}\n" in pc
-    assert f"prefix={prefix}\n" in pc
     program = tmp_path / "smoke"
-    cc = environment.get("CC", "cc")
-    run(cc, f"-I{prefix / 'include'}", source, f"-L{prefix / 'lib'}", "-ldbss", "-o", program)
-    loader = {**os.environ, "LD_LIBRARY_PATH": str(prefix / "lib")}
+    config = {**environment, "PKG_CONFIG_PATH": str(installed["LIBDIR"] / "pkgconfig")}
+    flags = run("pkg-config", "--cflags", "--libs", "dbss", env=config).split()
+    assert f"-I{installed['INCLUDEDIR']}" in flags
+    assert run("pkg-config", "--modversion", "dbss", env=config).strip() == run_version(root)
+    run(environment.get("CC", "cc"), source, *flags, "-o", program)
+    loader = {**os.environ, "LD_LIBRARY_PATH": str(installed["LIBDIR"])}
     assert run(program, env=loader).strip() == run_version(root)
-    assert run(prefix / "bin/dbss-download", "--version", env=loader)
+    assert run(installed["PREFIX"] / "bin/dbss", "--version")
+
+
+def test_installed_cmake_package_is_found(
+    root: Path, tmp_path: Path, installed: dict[str, Path], environment: dict[str, str]
+) -> None:
+    need_tool("cmake")
+    (tmp_path / "smoke.c").write_text(SMOKE)
+    (tmp_path / "CMakeLists.txt").write_text(CMAKE_PROJECT)
+    build = tmp_path / "cmake"
+    configure = ["cmake", "-S", tmp_path, "-B", build]
+    prefixes = f"-DCMAKE_PREFIX_PATH={installed['PREFIX']}"
+    where = f"-Ddbss_DIR={installed['LIBDIR']}/cmake/dbss"
+    run(*configure, prefixes, where, env=environment)
+    run("cmake", "--build", build, env=environment)
+    for kind in ("dbss", "static"):
+        assert run(build / kind).strip() == run_version(root)
+        linked = "libdbss.so.0" in run("readelf", "--dynamic", build / kind)
+        assert linked == (kind == "dbss")
+    # Another version is refused.
+    text = CMAKE_PROJECT.replace("dbss 0.1", "dbss 9.0")
+    (tmp_path / "CMakeLists.txt").write_text(text)
+    done = subprocess.run(
+        [*map(str, configure), prefixes, where, "--fresh"],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode != 0
+    assert "version: " in done.stderr
+
+
+def test_uninstall_leaves_nothing(
+    root: Path, installed: dict[str, Path], environment: dict[str, str]
+) -> None:
+    def files() -> list[Path]:
+        return [path for path in installed["PREFIX"].rglob("*") if not path.is_dir()]
+
+    before = files()
+    assert len(before) > 25
+    mine = installed["PREFIX"] / "bin/mine"
+    mine.write_text("")
+    make(root, environment, "uninstall", installed)
+    assert files() == [mine]
+    for directory in ("share/dbss", "lib/some-machine/cmake/dbss"):
+        assert not (installed["PREFIX"] / directory).exists()
+    # With nothing there it does nothing.
+    make(root, environment, "uninstall", installed)
+
+
+def test_installed_programs_are_hardened(installed: dict[str, Path]) -> None:
+    for path in (installed["PREFIX"] / "bin/dbss", installed["LIBDIR"] / "libdbss.so.0"):
+        assert "DYN (" in run("readelf", "--file-header", path)
+        assert "GNU_RELRO" in run("readelf", "--program-headers", path)
+        dynamic = run("readelf", "--dynamic", path)
+        assert "BIND_NOW" in dynamic
+        assert "RUNPATH" not in dynamic
+        assert "RPATH" not in dynamic
 
 
 OTHER = """

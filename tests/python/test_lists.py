@@ -99,17 +99,18 @@ def bodies(service: MockService, call: str) -> list[Any]:
     return [json.loads(one["body"]) for one in service.requests(call)]
 
 
-# What the three lists have in common.
+# What all lists have in common.
 
 LISTS: dict[str, tuple[str, str, str | None]] = {
     "instances": ("@instances", "servers", None),
     "reports": ("@reports.list", "reports", "report"),
     "templates": ("@templates", "templates", "template"),
+    "databases": ("@databases", "databases", "database"),
 }
 
 
 class ListCall:
-    """One of the three lists: instances, reports or templates."""
+    """One of the lists."""
 
     def __init__(self, kind: str, instance: str) -> None:
         self.kind = kind
@@ -1524,3 +1525,170 @@ def test_readme_five_lines_generate_and_save_a_report(
     assert done.stdout.strip() == service.made()[-1]
     [file] = (tmp_path / "reports").iterdir()
     assert file.read_bytes().startswith(b"%PDF-")
+
+
+# Databases and schedules.
+
+
+def test_databases_are_listed_by_page_and_status(
+    service: MockService, client: dbss.Client, instance: str
+) -> None:
+    found = client.databases(instance, page_size=1)
+    databases = list(found)
+    assert (len(databases), found.total) == (3, 3)
+    queries = [one["query"] for one in service.requests("@databases")]
+    assert queries == [f"offset={n}&limit=1" for n in range(3)]
+    service.clear_requests()
+    assert [one.id for one in client.databases(instance, status="OFF")] == [databases[2].id]
+    assert service.requests("@databases")[0]["query"] == "offset=0&limit=100&status=OFF"
+    [first, second, _] = databases
+    assert (first.type, first.port, first.agent_url) == ("MYSQL", "3306", ["agent-0"])
+    assert (first.rds_audit_switch_mismatch, second.rds_audit_switch_mismatch) == (False, True)
+    assert first.rds_obj_info is None
+    assert first.raw["kernel"] == {"undocumented": True}
+    assert list(client.databases(instance, page_size=10_000)) == databases
+    connections = service.connections()["total"]
+    for wrong in ({"status": "ACTIVE"}, {"page_size": 10_001}, {"page_size": 2**32}):
+        with pytest.raises(dbss.InvalidValueError):
+            client.databases(instance, **wrong)  # type: ignore[arg-type]
+    assert service.connections()["total"] == connections
+
+
+def test_databases_match_the_official_sdk(
+    service: MockService, client: dbss.Client, instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huaweicloudsdkdbss.v1 import ListAuditDatabasesNewRequest
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    sdk = sdk_client(service, service.secret_key)
+    response = sdk.list_audit_databases_new(ListAuditDatabasesNewRequest(instance))
+    ours = list(client.databases(instance))
+    for own, their in zip(ours, [one.database for one in response.databases], strict=True):
+        assert own == dataclasses.replace(own, **their.to_dict())
+
+
+def test_schedule_update_changes_only_what_is_given(
+    service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
+) -> None:
+    id = template["id"]
+    before = client.schedule(instance, id)
+    assert (before.id, before.status, before.format) == (id, "ON", "ZIP")
+    assert before.smn_effective is True
+    client.update_schedule(instance, id, status="OFF")
+    after = client.schedule(instance, id)
+    assert after == dataclasses.replace(before, status="OFF", raw=after.raw)
+    [body] = bodies(service, "@schedule.set")
+    # All of it is sent back, unknown fields too, but not what stands beside the schedule.
+    expected = {**before.raw, "status": "OFF"}
+    del expected["smn_effective"]
+    assert body == {"scheduler": expected}
+    assert "retention" in expected
+    changes = {
+        "frequency": "AUDIT_REPORT_DAY",
+        "format": "PDF",
+        "mode": "MANUAL",
+        "start_time": "2026-12-01 00:00:00",
+        "notice": "ON",
+        "topic_urn": "urn:smn:cn-north-4:0:审计",
+    }
+    client.update_schedule(instance, id, db_ids=["7", "8"], **changes)
+    assert client.schedule(instance, id) == dataclasses.replace(
+        after, db_ids="7,8", raw={**after.raw, "db_ids": "7,8", **changes}, **changes
+    )
+    client.update_schedule(instance, id, db_ids=[], topic_urn="")
+    assert (client.schedule(instance, id).db_ids, client.schedule(instance, id).topic_urn) == (
+        "",
+        "",
+    )
+
+
+def test_schedule_matches_the_official_sdk(
+    service: MockService,
+    client: dbss.Client,
+    instance: str,
+    template: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from huaweicloudsdkdbss.v1 import (
+        ConfigReportTopicRequest,
+        SchedulerBean,
+        ShowAuditTopicReportSchedulerConfigRequest,
+        UpdateAuditTopicReportSchedulerConfigRequest,
+    )
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    sdk = sdk_client(service, service.secret_key)
+    client.update_schedule(instance, template["id"], notice="ON", db_ids="7")
+    shown = sdk.show_audit_topic_report_scheduler_config(
+        ShowAuditTopicReportSchedulerConfigRequest(instance, template["id"])
+    )
+    own = client.schedule(instance, template["id"])
+    their = shown.scheduler.to_dict()
+    assert own == dataclasses.replace(own, smn_effective=shown.smn_effective, **their)
+    body = ConfigReportTopicRequest(SchedulerBean(**{**their, "status": "OFF"}))
+    done = sdk.update_audit_topic_report_scheduler_config(
+        UpdateAuditTopicReportSchedulerConfigRequest(instance, body)
+    )
+    assert done.status == "success"
+    assert client.schedule(instance, template["id"]).status == "OFF"
+    # The fields that are known are the same in both requests.
+    ours, theirs = bodies(service, "@schedule.set")
+    assert theirs["scheduler"].keys() == ours["scheduler"].keys() - {"retention"}
+
+
+def test_schedule_arguments_are_checked_before_any_request(
+    service: MockService, client: dbss.Client, instance: str
+) -> None:
+    connections = service.connections()["total"]
+    for wrong in (
+        {"status": "on "},
+        {"notice": "yes"},
+        {"frequency": "DAY"},
+        {"format": "DOCX"},
+        {"mode": ""},
+        {"start_time": "a\n"},
+        {"topic_urn": "x" * 4097},
+    ):
+        with pytest.raises(dbss.InvalidValueError) as caught:
+            client.update_schedule(instance, ID, **wrong)  # type: ignore[arg-type]
+        assert caught.value.parameter == next(iter(wrong))
+    with pytest.raises(dbss.NotConfiguredError) as caught_empty:
+        client.update_schedule(instance, ID)
+    assert caught_empty.value.parameter == "changes"
+    for id in ("x" * 15, "x" * 65, "x" * 15 + "/"):
+        with pytest.raises(dbss.InvalidIdError) as caught_id:
+            client.schedule(instance, id)
+        assert caught_id.value.parameter == "template_id"
+        with pytest.raises(dbss.InvalidIdError):
+            client.update_schedule(instance, id, status="ON")
+    with pytest.raises(TypeError, match="db_ids"):
+        client.update_schedule(instance, ID, db_ids=7)  # type: ignore[arg-type]
+    assert service.connections()["total"] == connections
+
+
+def test_schedule_update_failures_are_errors(
+    service: MockService, client: dbss.Client, instance: str, template: dict[str, str]
+) -> None:
+    def update() -> dbss.Error:
+        with pytest.raises(dbss.Error) as caught:
+            client.update_schedule(instance, template["id"], status="OFF")
+        service.clear_faults()
+        return caught.value
+
+    service.fault("@schedule.set", json={"status": "fail"})
+    assert isinstance(update(), dbss.RejectedError)
+    for body in ({"status": "SUCCESSFUL"}, {"status": None}, {}, [], "success"):
+        service.fault("@schedule.set", json=body)
+        assert isinstance(update(), dbss.UnexpectedResponseError)
+    service.clear_requests()
+    for fault in ({"status": 500}, {"status": 502}, {"perform": True, "close_before_answer": True}):
+        service.fault("@schedule.set", **fault)
+        error = update()
+        assert "may have been changed" in error.message
+        assert not error.retryable
+    assert len(service.requests("@schedule.set")) == 3
+    # A request that was surely not taken is sent again.
+    service.fault("@schedule.set", status=503, times=1)
+    client.update_schedule(instance, template["id"], status="OFF")
+    with pytest.raises(dbss.NotFoundError):
+        client.schedule(instance, ID)

@@ -1,4 +1,4 @@
-"""Mirrors: Client.mirror() and ``python -m dbss mirror``."""
+"""Mirrors: Client.mirror()."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import random
 import re
 import resource
 import secrets
-import shlex
 import signal
 import subprocess
 import sys
@@ -29,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
-from dbss import cli
 
 from mock_service import MockService
 
@@ -582,7 +580,7 @@ def test_mirror_checksum_file_error_does_not_hide_others(archive: Archive) -> No
     archive.fails(dbss.UnauthenticatedError)
 
 
-def test_mirror_second_process_is_rejected(archive: Archive, environment: dict[str, str]) -> None:
+def test_mirror_second_call_is_rejected(archive: Archive) -> None:
     slow, other = archive.add(), archive.add()
     archive.mock.fault(slow, stall_after=100)
     with dbss.Operation() as operation, ThreadPoolExecutor() as pool:
@@ -592,9 +590,6 @@ def test_mirror_second_process_is_rejected(archive: Archive, environment: dict[s
             error = archive.fails(dbss.MirrorLockedError)
             assert isinstance(error, dbss.FileError)
             assert str(archive.directory) in error.message
-            done = run(archive, environment)
-            assert (done.returncode, done.stdout) == (12, "")
-            assert re.fullmatch(r"dbss: .*another mirror is using .*\n", done.stderr)
             # Another directory is another archive.
             archive.client.mirror(
                 archive.directory.with_name("other"),
@@ -1556,157 +1551,6 @@ print(result.downloaded, peak() - before)
     assert downloaded == 6
     # In KiB.
     assert grown < 12 * KIB
-
-
-# The command.
-
-
-def run(
-    archive: Archive, environment: dict[str, str], *arguments: str, **variables: str
-) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "dbss", "mirror", str(archive.directory), *arguments],
-        env={
-            **environment,
-            "DBSS_ENDPOINT": archive.mock.http,
-            "DBSS_TOKEN": archive.mock.token,
-            "DBSS_PROJECT_ID": archive.mock.project_id,
-            "DBSS_INSTANCE_ID": archive.instance,
-            **variables,
-        },
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-    assert "Traceback" not in done.stderr
-    assert archive.mock.token not in done.stdout + done.stderr
-    return done
-
-
-def test_mirror_command_prints_summary(archive: Archive, environment: dict[str, str]) -> None:
-    for day in ("2026-02-27", "2026-03-01"):
-        archive.add(start_time=f"{day} 00:00:00", type="AUDIT_REPORT_DAY")
-    done = run(archive, environment)
-    assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == (
-        f"{archive.directory}: 2 reports: 2 downloaded, 0 there before, 1 gaps\n"
-    )
-    # With --quiet, a run without news prints nothing.
-    done = run(archive, environment, "--gaps", "--quiet")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"gap: {archive.instance} AUDIT_REPORT_DAY 2026-02-28\n"
-    assert run(archive, environment, "--detect-nothing-new").returncode == 10
-    archive.add()
-    assert run(archive, environment, "--detect-nothing-new").returncode == 0
-    done = run(archive, environment, "--json", "--since", "2026-03-01", "--verify")
-    assert done.returncode == 0
-    found = json.loads(done.stdout)
-    assert found.pop("listed") >= 1
-    assert (found["downloaded"], found["failures"], found["error"]) == (0, [], None)
-
-
-def test_mirror_command_passes_filters(archive: Archive, environment: dict[str, str]) -> None:
-    values = {"start_time": "2026-03-01 00:00:00", "type": "T", "template_type": "SOX"}
-    wanted = archive.add(name="right", **values)
-    for other in (
-        {"start_time": "2026-02-28 00:00:00"},
-        {"start_time": "2026-03-02 00:00:00"},
-        {"type": "U"},
-        {"template_type": "PCI"},
-        {"name": "wrong"},
-    ):
-        archive.add(**{"name": "right", **values, **other})
-    arguments = (
-        *("--since", "2026-03-01", "--until", "2026-03-01", "--type", "T", "--template", "SOX"),
-        *("--name", "right", "--locale", "zh-cn", "--parallel", "1", "--instance"),
-    )
-    done = run(archive, environment, *arguments, archive.instance, DBSS_INSTANCE_ID="")
-    assert done.returncode == 0, done.stderr
-    assert set(archive.records()) == {(wanted, "zh-cn")}
-
-
-def test_mirror_command_has_documented_exit_codes(
-    archive: Archive, environment: dict[str, str], tmp_path: Path
-) -> None:
-    good, bad = archive.add(), archive.add()
-    success = tmp_path / "success.json"
-    more = ("--success-file", str(success), "--max-attempts", "1")
-    body = {"error_code": "DBSS.1", "error_msg": "a \x1b[31mred\x1b[0m one"}
-    archive.mock.fault(bad, status=500, json=body)
-    done = run(archive, environment, "--json", *more)
-    assert done.returncode == 11
-    found = json.loads(done.stdout)
-    assert (found["downloaded"], found["failed"]) == (1, 1)
-    [failure] = found["failures"]
-    assert (failure["instance"], failure["id"]) == (archive.instance, bad)
-    assert (failure["status"], failure["status_name"]) == (206, "DBSS_ERR_SERVER")
-    assert found["error"]["status_name"] == "DBSS_ERR_PARTIAL"
-    lines = done.stderr.splitlines()
-    assert len(lines) == 3
-    assert lines[0].startswith(f"dbss: {archive.instance} {bad}: ")
-    assert lines[1].endswith("2 reports: 1 downloaded, 0 there before, 1 failed")
-    assert re.match(r"dbss: 1 of \d+ .*failed to download", lines[2])
-    assert "\x1b" not in done.stderr
-    assert not success.exists()
-
-    for code, arguments, variables in (
-        (2, ["--since", "soon"], {}),
-        (2, ["--parallel", "99"], {}),
-        (2, ["--no-such-option"], {}),
-        (3, [], {"DBSS_TOKEN": "wrong"}),
-        (4, ["--instance", "0" * 36], {}),
-        (6, [], {"DBSS_ENDPOINT": "http://127.0.0.1:1"}),
-    ):
-        done = run(archive, environment, *more, *arguments, **variables)
-        assert done.returncode == code, done.stderr
-        assert done.stderr.startswith("dbss: ")
-        assert not success.exists()
-    archive.mock.fault("@reports.list", status=500, times=1)
-    done = run(archive, environment, "--json", *more)
-    assert done.returncode == 5
-    assert json.loads(done.stdout)["error"]["status_name"] == "DBSS_ERR_SERVER"
-    archive.mock.clear_faults()
-
-    before = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
-    assert run(archive, environment, *more).returncode == 0
-    content = json.loads(success.read_text())
-    assert datetime.datetime.fromisoformat(content.pop("time").replace("Z", "+00:00")) >= before
-    assert {name: count for name, count in content.items() if count} == {
-        "listed": 2,
-        "downloaded": 1,
-        "present": 1,
-    }
-    assert success.stat().st_mode & 0o777 == 0o644
-    archive.check([good, bad])
-    # A failed run does not change the file of the last success.
-    old = success.read_bytes()
-    assert run(archive, environment, *more, DBSS_TOKEN="wrong").returncode == 3
-    assert success.read_bytes() == old
-    assert sorted(os.listdir(tmp_path)) == ["archive", "success.json"]
-    done = run(archive, environment, "--success-file", str(tmp_path / "no/such/file"))
-    assert done.returncode == 7
-    assert "cannot write" in done.stderr
-
-
-def test_mirror_command_with_file_as_directory_fails(
-    archive: Archive, environment: dict[str, str]
-) -> None:
-    archive.directory.write_text("mine")
-    done = run(archive, environment)
-    assert done.returncode == 7
-    assert str(archive.directory) in done.stderr
-
-
-def test_systemd_service_command_is_valid(root: Path) -> None:
-    text = (root / "bindings/systemd/dbss-mirror.service").read_text()
-    [command] = re.findall(r"^ExecStart=(.*)$", text.replace("\\\n", " "), re.MULTILINE)
-    words = shlex.split(command)
-    start = words.index("dbss")
-    assert words[start - 1] == "-m"
-    values = cli._parser().parse_args(words[start + 1 :])
-    assert values.command == "mirror"
-    assert values.directory.startswith("%S/")
-    assert values.success_file.startswith("%S/")
 
 
 def test_mirror_until_before_since_is_rejected(archive: Archive) -> None:

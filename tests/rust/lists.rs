@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbss::{Item, Items, Operation, Report, ReportSpec, Status};
+use dbss::{Item, Items, Operation, Report, ReportSpec, ScheduleChanges, Status};
 use dbss_mock::{Format, Generation};
 use serde_json::{Map, json};
 
@@ -56,6 +56,54 @@ fn lists_return_instances_reports_and_templates() {
 }
 
 #[test]
+fn databases_are_listed_by_status() {
+    let fixture = Fixture::new();
+    let instance = fixture.service.instance_id();
+    let mut databases = fixture.client.databases(instance).page_size(1);
+    let first = databases.next().expect("a database").expect("a list");
+    assert_eq!(first.get("rds_audit_switch_mismatch"), Some("false"));
+    assert_eq!(databases.total(), Some(3));
+    assert_eq!(all(databases).len(), 2);
+    let off = all(fixture.client.databases(instance).status("off").page_size(10_000));
+    assert_eq!(off.len(), 1);
+    assert_eq!(off[0].get("status"), Some("OFF"));
+}
+
+#[test]
+fn schedule_update_keeps_what_is_not_set() {
+    let fixture = Fixture::new();
+    let instance = fixture.service.instance_id();
+    let template = all(fixture.client.templates(instance)).remove(0);
+    let show = || {
+        fixture
+            .client
+            .schedule(instance, template.id())
+            .expect("a schedule")
+    };
+    assert_eq!(show().get("status"), Some("ON"));
+    let mut changes = ScheduleChanges::default();
+    let update = |changes: &ScheduleChanges| fixture.client.update_schedule(instance, template.id(), changes);
+    assert_eq!(status(update(&changes)), Status::NotConfigured);
+    assert_eq!(status(changes.set("status", "maybe")), Status::InvalidValue);
+    assert_eq!(status(changes.set("id", template.id())), Status::UnknownKey);
+    changes.set("status", "OFF").expect("a status");
+    update(&changes).expect("changed");
+    let schedule = show();
+    for (name, value) in [
+        ("id", template.id()),
+        ("status", "OFF"),
+        ("frequency", "AUDIT_REPORT_WEEK"),
+        ("smn_effective", "true"),
+        ("retention", r#"{"days":30,"of":["zip","pdf"]}"#),
+    ] {
+        assert_eq!(schedule.get(name), Some(value), "{name}");
+    }
+    assert!(schedule.json().starts_with('{') && schedule.json().contains(template.id()));
+    fixture.fault("@schedule.set", json!({"json": {"status": "fail"}}));
+    assert_eq!(status(update(&changes)), Status::Rejected);
+}
+
+#[test]
 fn iterator_ends_after_failure() {
     let fixture = Fixture::new();
     let operation = Operation::new();
@@ -65,6 +113,9 @@ fn iterator_ends_after_failure() {
         client.templates("short"),
         client.reports(fixture.service.instance_id()).name(""),
         client.instances().page_size(1001),
+        client.databases("short"),
+        client.databases(fixture.service.instance_id()).status("ACTIVE"),
+        client.databases(fixture.service.instance_id()).page_size(10_001),
         client.with_project("short").instances(),
     ] {
         let error = wrong.next().expect("a word").expect_err("wrong");

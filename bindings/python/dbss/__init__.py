@@ -28,7 +28,7 @@ from ._statuses import *  # noqa: F403
 from .base_error import Detail, Error
 from .client import Client, features, has_feature, version
 from .credentials import Credentials, Token
-from .lists import Instance, Items, Report, Template
+from .lists import Database, Instance, Items, Report, Schedule, Template
 from .log import LogRecord
 from .mirror import Gap, MirrorFailure, MirrorResult
 from .operation import Operation, Progress
@@ -45,6 +45,7 @@ __all__ = [
     "LOG_WARNING",
     "Client",
     "Credentials",
+    "Database",
     "Detail",
     "Error",
     "Gap",
@@ -58,6 +59,7 @@ __all__ = [
     "Progress",
     "Report",
     "ReportStream",
+    "Schedule",
     "Template",
     "Token",
     "__version__",

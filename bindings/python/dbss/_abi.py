@@ -35,6 +35,8 @@ OPTIONS_REPORT_SPEC = 3
 """The options of a report spec: dbss_report_spec_set()."""
 OPTIONS_MIRROR = 4
 """The options of a mirror: dbss_mirror_options_set()."""
+OPTIONS_SCHEDULE = 5
+"""The values of the changes of a schedule: dbss_schedule_changes_set()."""
 CANCELLED_BY_OPERATION = 1
 """dbss_operation_cancel() cancelled the call."""
 CANCELLED_BY_CONTEXT = 2
@@ -119,6 +121,10 @@ class _ReportSpec(ctypes.Structure):
     """The specification of a report to create: options by key and value."""
 
 
+class _ScheduleChanges(ctypes.Structure):
+    """Changes of a schedule: values by key."""
+
+
 class _MirrorOptions(ctypes.Structure):
     """The options of a mirror, by key and value."""
 
@@ -139,6 +145,7 @@ if TYPE_CHECKING:
     Cursor = ctypes._Pointer[_Cursor]
     Page = ctypes._Pointer[_Page]
     ReportSpec = ctypes._Pointer[_ReportSpec]
+    ScheduleChanges = ctypes._Pointer[_ScheduleChanges]
     MirrorOptions = ctypes._Pointer[_MirrorOptions]
     MirrorResult = ctypes._Pointer[_MirrorResult]
 else:
@@ -153,6 +160,7 @@ else:
     Cursor = POINTER(_Cursor)
     Page = POINTER(_Page)
     ReportSpec = POINTER(_ReportSpec)
+    ScheduleChanges = POINTER(_ScheduleChanges)
     MirrorOptions = POINTER(_MirrorOptions)
     MirrorResult = POINTER(_MirrorResult)
 
@@ -554,6 +562,18 @@ reports_list: Callable[[Context, bytes | None, bytes, bytes | None, int, Any], N
 templates_list: Callable[[Context, bytes | None, bytes, Any], None] = _nonblocking(
     "dbss_templates_list", STATUS, Context, c_char_p, c_char_p, POINTER(Cursor)
 )
+databases_list: Callable[[Context, bytes | None, bytes, bytes | None, int, Any], None] = (
+    _nonblocking(
+        "dbss_databases_list",
+        STATUS,
+        Context,
+        c_char_p,
+        c_char_p,
+        c_char_p,
+        c_uint32,
+        POINTER(Cursor),
+    )
+)
 cursor_next: Callable[[Cursor, Operation, Any], None] = _blocking(
     "dbss_cursor_next", STATUS, Cursor, Operation, POINTER(Page)
 )
@@ -596,6 +616,30 @@ report_wait: Callable[[Context, bytes | None, bytes, bytes, Operation], None] = 
 )
 report_delete: Callable[[Context, bytes | None, bytes, bytes, Operation], None] = _blocking(
     "dbss_report_delete", STATUS, Context, c_char_p, c_char_p, c_char_p, Operation
+)
+schedule_changes_new: Callable[[Any], None] = _nonblocking(
+    "dbss_schedule_changes_new", STATUS, POINTER(ScheduleChanges)
+)
+schedule_changes_set: Callable[[ScheduleChanges, bytes, bytes], None] = _nonblocking(
+    "dbss_schedule_changes_set", STATUS, ScheduleChanges, c_char_p, c_char_p
+)
+schedule_changes_free: Callable[[ScheduleChanges], None] = _nonblocking(
+    "dbss_schedule_changes_free", None, ScheduleChanges
+)
+schedule_show: Callable[[Context, bytes | None, bytes, bytes, Operation, Any], None] = _blocking(
+    "dbss_schedule_show", STATUS, Context, c_char_p, c_char_p, c_char_p, Operation, POINTER(Page)
+)
+schedule_update: Callable[
+    [Context, bytes | None, bytes, bytes, ScheduleChanges, Operation], None
+] = _blocking(
+    "dbss_schedule_update",
+    STATUS,
+    Context,
+    c_char_p,
+    c_char_p,
+    c_char_p,
+    ScheduleChanges,
+    Operation,
 )
 mirror_options_new: Callable[[Any], None] = _nonblocking(
     "dbss_mirror_options_new", STATUS, POINTER(MirrorOptions)
@@ -734,6 +778,16 @@ OPTIONS: dict[str, dict[str, tuple[str, int]]] = {
         "utc_offset": ("text", 108),
         "parallel": ("number", 108),
         "verify": ("boolean", 108),
+    },
+    "schedule": {
+        "status": ("choice", 108),
+        "frequency": ("choice", 108),
+        "format": ("choice", 108),
+        "mode": ("text", 108),
+        "start_time": ("text", 108),
+        "notice": ("choice", 108),
+        "topic_urn": ("text", 108),
+        "db_ids": ("text", 108),
     },
 }
 """The type of each option, and the status of a wrong value, by option set and key."""

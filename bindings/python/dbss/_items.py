@@ -209,6 +209,127 @@ class TemplateFields:
     """All fields that the service sent, including those unknown to this package."""
 
 
+DATABASE = {
+    "id": "text",
+    "name": "text",
+    "type": "text",
+    "version": "text",
+    "ip": "text",
+    "port": "text",
+    "status": "text",
+    "audit_status": "text",
+    "instance_name": "text",
+    "db_classification": "text",
+    "charset": "text",
+    "os": "text",
+    "agent_url": "list",
+    "rds_id": "text",
+    "rds_obj_info": "text",
+    "dws_obj_info": "text",
+    "clouddb_obj_info": "text",
+    "rds_audit_switch_mismatch": "boolean",
+}
+"""The types of the fields of databases."""
+
+
+@dataclass(frozen=True)
+class DatabaseFields:
+    """The fields of databases that the service documents."""
+
+    id: str
+    """The id of the database."""
+    name: str | None
+    """Its name."""
+    type: str | None
+    """The database system. One of MYSQL, ORACLE, POSTGRESQL, SQLSERVER, DAMENG, TAURUS, DWS,
+    KINGBASE, GAUSSDBOPENGAUSS, GREENPLUM, HIGHGO, SHENTONG, GBASE8A, GBASE8S, GBASEXDM,
+    MONGODB, DDS; there may be others.
+    """
+    version: str | None
+    """The version of the database system."""
+    ip: str | None
+    """Its IP address."""
+    port: str | None
+    """Its port."""
+    status: str | None
+    """Whether it is audited. One of ON, OFF; there may be others."""
+    audit_status: str | None
+    """The state of its audit. One of ACTIVE, SHUTOFF, ERROR; there may be others."""
+    instance_name: str | None
+    """The name of its database instance."""
+    db_classification: str | None
+    """Whether it is a managed database or the customer's own. One of RDS, ECS; there may be
+    others.
+    """
+    charset: str | None
+    """Its character set. One of GBK, UTF8; there may be others."""
+    os: str | None
+    """The operating system of its host."""
+    agent_url: list[Any] | None = field(hash=False)
+    """The ids of its audit agents."""
+    rds_id: str | None
+    """The id of the managed database."""
+    rds_obj_info: str | None
+    """Information on the RDS database."""
+    dws_obj_info: str | None
+    """Information on the DWS database."""
+    clouddb_obj_info: str | None
+    """Deprecated by the service."""
+    rds_audit_switch_mismatch: bool | None
+    """Whether its audit is on, but RDS does not upload its logs."""
+    raw: dict[str, Any] = field(repr=False, hash=False)
+    """All fields that the service sent, including those unknown to this package."""
+
+
+SCHEDULE = {
+    "id": "text",
+    "status": "text",
+    "frequency": "text",
+    "format": "text",
+    "mode": "text",
+    "start_time": "text",
+    "notice": "text",
+    "topic_urn": "text",
+    "db_ids": "text",
+    "smn_effective": "boolean",
+}
+"""The types of the fields of schedules."""
+
+
+@dataclass(frozen=True)
+class ScheduleFields:
+    """The fields of schedules that the service documents."""
+
+    id: str
+    """The id of the template."""
+    status: str | None
+    """Whether the service generates reports on this schedule. One of ON, OFF; there may be
+    others.
+    """
+    frequency: str | None
+    """How often it generates a report. One of AUDIT_REPORT_DAY, AUDIT_REPORT_WEEK,
+    AUDIT_REPORT_MONTH, AUDIT_REPORT_YEAR, AUDIT_REPORT_REAL_TIME; there may be others.
+    """
+    format: str | None
+    """The format of the reports. One of ZIP, PDF; there may be others."""
+    mode: str | None
+    """The mode of scheduling."""
+    start_time: str | None
+    """When the schedule begins."""
+    notice: str | None
+    """Whether the service sends a notification when a report is ready. One of ON, OFF; there
+    may be others.
+    """
+    topic_urn: str | None
+    """The URN of the SMN topic that receives the notifications."""
+    db_ids: str | None
+    """The ids of the databases that the reports cover, separated by commas."""
+    smn_effective: bool | None
+    """Whether notifications by SMN are supported."""
+    raw: dict[str, Any] = field(repr=False, hash=False)
+    """All fields that the service sent, including those unknown to this package."""
+
+
 @dataclass(frozen=True, init=False, repr=False, eq=False)
 class Counts:
     """Counts of the reports of a mirror."""

@@ -196,7 +196,9 @@ class UnexpectedResponseError(ServiceError):
 
 
 class RejectedError(ServiceError):
-    """The service reported that it did not create or delete the report."""
+    """The service reported that it did not create or delete the report, or did not change the
+    schedule.
+    """
 
     status = 209
     status_name = "DBSS_ERR_REJECTED"

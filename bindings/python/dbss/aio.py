@@ -367,10 +367,13 @@ class AsyncClient:
     generate_report = _async_call(Client.generate_report)
     wait_for_report = _async_call(Client.wait_for_report)
     delete_report = _async_call(Client.delete_report)
+    schedule = _async_call(Client.schedule)
+    update_schedule = _async_call(Client.update_schedule)
     mirror = _async_call(Client.mirror)
     instances = _async_list(Client.instances)
     reports = _async_list(Client.reports)
     templates = _async_list(Client.templates)
+    databases = _async_list(Client.databases)
 
     async def open_report(
         self,

@@ -1,4 +1,4 @@
-"""Lists of instances, reports and templates; creation and deletion of reports."""
+"""Lists, the schedules of templates, and the creation and deletion of reports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import _abi as abi
 from . import _items, errors, ffi, settings
 from .operation import CallRunner, Operation, ProgressFunction
 
-Item = TypeVar("Item", "Instance", "Report", "Template")
+Item = TypeVar("Item", "Instance", "Report", "Template", "Database", "Schedule")
 
 
 class Instance(_items.InstanceFields):
@@ -47,6 +47,24 @@ class Template(_items.TemplateFields):
     """
 
 
+class Database(_items.DatabaseFields):
+    """A database that an instance audits, as the service describes it; see
+    Client.databases().
+
+    A field that is missing or null is None. A text field whose value is not a string
+    holds the JSON of the value.
+    """
+
+
+class Schedule(_items.ScheduleFields):
+    """The schedule on which the service makes reports from a template; see
+    Client.schedule().
+
+    A field that is missing or null is None. A text field whose value is not a string
+    holds the JSON of the value.
+    """
+
+
 def _parse_text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
@@ -67,15 +85,22 @@ def _parse_list(value: Any) -> list[Any] | None:
     return value if isinstance(value, list) else None
 
 
+def _parse_bool(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
 _FIELDS: dict[object, dict[str, str]] = {
     Instance: _items.INSTANCE,
     Report: _items.REPORT,
     Template: _items.TEMPLATE,
+    Database: _items.DATABASE,
+    Schedule: _items.SCHEDULE,
 }
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "text": _parse_text,
     "integer": _parse_int,
     "list": _parse_list,
+    "boolean": _parse_bool,
 }
 
 
@@ -97,23 +122,27 @@ class _Cursor(ffi.OwnedHandle[abi.Cursor]):
     def next(self, _: abi.Context, control: abi.Operation) -> dict[str, Any] | None:
         """The next page; None at the end."""
         page = abi.Page()
-        document = abi.Buffer()
         try:
             abi.cursor_next(self.pointer, control, ffi.byref(page))
-            if not page:
-                return None
-            abi.page_json(page, ffi.byref(document))
-            found: dict[str, Any] = json.loads(ffi.buffer_bytes(document))
-            return found
-        except (RecursionError, ValueError) as error:
-            if isinstance(error, errors.Error):
-                raise
-            # Valid JSON that exceeds a limit of Python.
-            message = f"the service's list is too much for Python: {error}"
-            raise errors.UnexpectedResponseError(message) from None
+            return _parse_page(page) if page else None
         finally:
-            abi.buffer_free(ffi.byref(document))
             abi.page_free(page)
+
+
+def _parse_page(page: abi.Page) -> dict[str, Any]:
+    document = abi.Buffer()
+    try:
+        abi.page_json(page, ffi.byref(document))
+        found: dict[str, Any] = json.loads(ffi.buffer_bytes(document))
+        return found
+    except (RecursionError, ValueError) as error:
+        if isinstance(error, errors.Error):
+            raise
+        # Valid JSON that exceeds a limit of Python.
+        message = f"the service's list is too much for Python: {error}"
+        raise errors.UnexpectedResponseError(message) from None
+    finally:
+        abi.buffer_free(ffi.byref(document))
 
 
 FetchPage = Callable[[_Cursor], "dict[str, Any] | None"]
@@ -189,7 +218,7 @@ def _encode_optional(parameter: str, value: str | None) -> bytes | None:
     return None if value is None else ffi.encode(parameter, value)
 
 
-def _page_size(page_size: int | None) -> int:
+def _page_size(page_size: int | None, most: int = 1000) -> int:
     if page_size is None:
         return 0
     if isinstance(page_size, bool):
@@ -198,7 +227,8 @@ def _page_size(page_size: int | None) -> int:
     # ctypes would truncate other numbers.
     if not 0 <= size < 2**32:
         raise errors.InvalidValueError(
-            f"page_size: must be at most 1000, or 0 for 100, and is {size}", parameter="page_size"
+            f"page_size: must be at most {most}, or 0 for 100, and is {size}",
+            parameter="page_size",
         )
     return size
 
@@ -305,6 +335,140 @@ class ReportMethods(CallRunner):
             abi.templates_list(context, *ids, ffi.byref(cursor))
 
         return self._list(Template, begin, operation)
+
+    def databases(
+        self,
+        instance_id: str,
+        *,
+        status: str | None = None,
+        project_id: str | None = None,
+        page_size: int | None = None,
+        operation: Operation | None = None,
+    ) -> Items[Database]:
+        """Lists the databases that an instance audits. Their ids are what ``db_ids`` of
+        create_report() and update_schedule() means.
+
+        Args:
+            instance_id: the id of the audit instance.
+            status: "ON" or "OFF", to list only those; None for all.
+            page_size: how many items a request fetches, 1 to 10000; None or 0 for
+                100.
+
+        The other arguments and the exceptions are those of instances().
+        """
+        ids = self._encode_instance(project_id, instance_id)
+        wanted = _encode_optional("status", status)
+        size = _page_size(page_size, 10_000)
+
+        def begin(context: abi.Context, cursor: abi.Cursor) -> None:
+            abi.databases_list(context, *ids, wanted, size, ffi.byref(cursor))
+
+        return self._list(Database, begin, operation)
+
+    def schedule(
+        self,
+        instance_id: str,
+        template_id: str,
+        *,
+        project_id: str | None = None,
+        operation: Operation | None = None,
+    ) -> Schedule:
+        """The schedule on which the service makes reports from a template.
+
+        Args:
+            instance_id: the id of the audit instance.
+            template_id: the id of one of its templates(), 16 to 64 characters.
+            project_id: the id of the project; None for the client's.
+            operation: options and cancel of this call.
+
+        Raises:
+            ArgumentError: an argument is invalid.
+            NotFoundError: there is no such instance or template.
+            Error: the call failed otherwise.
+            ClosedError: the client is closed.
+        """
+        ids = self._encode_template(project_id, instance_id, template_id)
+
+        def call(context: abi.Context, control: abi.Operation) -> Schedule:
+            page = abi.Page()
+            try:
+                abi.schedule_show(context, *ids, control, ffi.byref(page))
+                return _parse_item(Schedule, _parse_page(page)["items"][0])
+            finally:
+                abi.page_free(page)
+
+        return self._run_call(call, operation, None)
+
+    def update_schedule(
+        self,
+        instance_id: str,
+        template_id: str,
+        *,
+        status: str | None = None,
+        frequency: str | None = None,
+        format: str | None = None,
+        mode: str | None = None,
+        start_time: str | None = None,
+        notice: str | None = None,
+        topic_urn: str | None = None,
+        db_ids: str | Sequence[str] | None = None,
+        project_id: str | None = None,
+        operation: Operation | None = None,
+    ) -> None:
+        """Changes the schedule of a template.
+
+        What is None stays as it is: the call gets the present schedule, and sends all
+        of it back with the changes, including fields that this package does not know.
+        A change that somebody else makes between these two requests is lost. The second
+        request is not sent again if it may have reached the service. So a lost
+        connection ends the call, though the schedule may have been changed.
+
+        Args:
+            instance_id: the id of the audit instance.
+            template_id: the id of one of its templates(), 16 to 64 characters.
+            status: "ON" or "OFF": whether the service makes reports.
+            frequency: "AUDIT_REPORT_DAY", "AUDIT_REPORT_WEEK", "AUDIT_REPORT_MONTH",
+                "AUDIT_REPORT_YEAR" or "AUDIT_REPORT_REAL_TIME".
+            format: "ZIP" or "PDF".
+            mode: the mode of scheduling, in a word of the service.
+            start_time: when the schedule begins, in the format of the service.
+            notice: "ON" or "OFF": whether the service sends a notification.
+            topic_urn: the URN of the SMN topic for it; "" for none.
+            db_ids: the ids of the databases: a sequence, or one text with commas;
+                empty for all.
+            project_id: the id of the project; None for the client's.
+            operation: options and cancel of this call.
+
+        Raises:
+            ArgumentError: an argument is invalid, or nothing is to be changed.
+            NotFoundError: there is no such instance or template.
+            RejectedError: the service responded that it did not do it.
+            UnexpectedResponseError: the present schedule lacks a field that the
+                service requires; pass it too.
+            Error: the call failed otherwise.
+            ClosedError: the client is closed.
+        """
+        ids = self._encode_template(project_id, instance_id, template_id)
+        values = {
+            "status": status,
+            "frequency": frequency,
+            "format": format,
+            "mode": mode,
+            "start_time": start_time,
+            "notice": notice,
+            "topic_urn": topic_urn,
+            "db_ids": _join_ids(db_ids),
+        }
+        with ffi.temporary_handle(
+            abi.ScheduleChanges, abi.schedule_changes_new, abi.schedule_changes_free
+        ) as changes:
+            for key, value in settings.encode_options("schedule", values):
+                abi.schedule_changes_set(changes, key, value)
+
+            def call(context: abi.Context, control: abi.Operation) -> None:
+                abi.schedule_update(context, *ids, changes, control)
+
+            self._run_call(call, operation, None)
 
     def _list(
         self,
@@ -490,6 +654,13 @@ class ReportMethods(CallRunner):
     def _encode_instance(project_id: str | None, instance_id: str) -> tuple[bytes | None, bytes]:
         """Encodes the ids of an instance for C."""
         return _encode_optional("project", project_id), ffi.encode("instance", instance_id)
+
+    def _encode_template(
+        self, project_id: str | None, instance_id: str, template_id: str
+    ) -> tuple[bytes | None, bytes, bytes]:
+        """Encodes the ids of a template for C."""
+        ids = self._encode_instance(project_id, instance_id)
+        return *ids, ffi.encode("template_id", template_id)
 
     def _encode_report(
         self, project_id: str | None, instance_id: str, report_id: str

@@ -70,7 +70,17 @@ impl Items {
         self
     }
 
-    /// The number of items per request, 1 to 1000; 0 for 100, the default.
+    /// Filters a list of databases: ON or OFF. The service does the filtering. It has no
+    /// effect on other lists, or after the iteration began.
+    pub fn status(mut self, status: &str) -> Items {
+        if let Some(Source::List(Ok(List::Databases { instance, .. }))) = &self.source {
+            self.source = Some(Source::List(List::databases(instance, Some(status))));
+        }
+        self
+    }
+
+    /// The number of items per request, 1 to 1000, of databases 1 to 10000; 0 for 100,
+    /// the default.
     pub fn page_size(mut self, size: u32) -> Items {
         self.page_size = size;
         self

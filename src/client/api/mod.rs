@@ -30,7 +30,9 @@ use crate::client::download::stream::ReportStream;
 use crate::client::reports::cursor::Cursor;
 use crate::client::reports::list::List;
 use crate::client::reports::manage::{NewReport, ReportSpec};
-use crate::error::Error;
+use crate::client::reports::page::{Item, Page};
+use crate::client::reports::schedule::ScheduleChanges;
+use crate::error::{Error, Status};
 use crate::operation::{ActiveOperation, Operation};
 
 pub use builder::ClientBuilder;
@@ -318,6 +320,73 @@ impl Client {
     /// frequency, db_ids, db_names.
     pub fn templates(&self, instance: &str) -> Items {
         Items::new(self, List::templates(instance))
+    }
+
+    /// Lists the databases that an instance audits. [`Items::status`] filters by ON or
+    /// OFF. Their ids are what `db_ids` of a report or a schedule means.
+    ///
+    /// Fields that the service documents: id, name, type, version, ip, port, status (ON
+    /// or OFF), audit_status (ACTIVE, SHUTOFF, ERROR), instance_name,
+    /// db_classification, charset, os, agent_url, rds_id and others.
+    pub fn databases(&self, instance: &str) -> Items {
+        Items::new(self, List::databases(instance, None))
+    }
+}
+
+/// The schedules of templates.
+impl Client {
+    /// Gets the schedule on which the service generates reports from a template. The id
+    /// of a template has 16 to 64 characters.
+    ///
+    /// Fields that the service documents: id (of the template), status and notice (ON or
+    /// OFF), frequency (AUDIT_REPORT_DAY, _WEEK, _MONTH, _YEAR, _REAL_TIME), format,
+    /// mode, start_time, topic_urn, db_ids; and smn_effective (true or false), which the
+    /// service sends beside them. [`Item::json`] has all of them in one object.
+    pub fn schedule(&self, instance: &str, template_id: &str) -> Result<Item, Error> {
+        let mut page = self.schedule_page(instance, template_id, None)?;
+        page.items
+            .pop()
+            .ok_or_else(|| Error::new(Status::Internal, "the schedule's page is empty"))
+    }
+
+    /// The same as a page with one item, for C; with changes, changes it then.
+    pub(crate) fn schedule_page(
+        &self,
+        instance: &str,
+        template_id: &str,
+        changes: Option<&ScheduleChanges>,
+    ) -> Result<Page, Error> {
+        self.call(|active| {
+            self.inner
+                .schedule(self.project(), instance, template_id, changes, active)
+        })
+    }
+
+    /// Changes the schedule of a template. What the changes do not set stays as it is:
+    /// the call gets the present schedule, and sends all of it back with the changes,
+    /// including fields that this library does not know. A change that somebody else
+    /// makes between the two requests is lost.
+    ///
+    /// The second request is not sent again if the service may have received it. So a
+    /// lost connection ends the call, although the schedule may have been changed.
+    ///
+    /// ```no_run
+    /// use dbss::{Client, ScheduleChanges};
+    ///
+    /// # fn example(client: &Client, instance: &str, template: &str) -> Result<(), dbss::Error> {
+    /// let mut changes = ScheduleChanges::default();
+    /// changes.set("status", "OFF")?;
+    /// client.update_schedule(instance, template, &changes)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn update_schedule(
+        &self,
+        instance: &str,
+        template_id: &str,
+        changes: &ScheduleChanges,
+    ) -> Result<(), Error> {
+        self.schedule_page(instance, template_id, Some(changes)).map(drop)
     }
 }
 

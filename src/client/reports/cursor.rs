@@ -18,9 +18,8 @@ use crate::operation::ActiveOperation;
 use crate::client::reports::list::{JSON, List};
 use crate::client::reports::page::{Item, Page};
 
-/// The service's default and maximum of `limit` (ListAuditInstances).
+/// The service's default of `limit`.
 const DEFAULT_PAGE_SIZE: u32 = 100;
-const MAX_PAGE_SIZE: u32 = 1000;
 
 /// How often in a row a page is read again because items were deleted meanwhile.
 const MAX_STEPS_BACK: u32 = 16;
@@ -74,11 +73,12 @@ impl Cursor {
         size: u32,
     ) -> Result<Cursor, Error> {
         check_project(project)?;
-        if size > MAX_PAGE_SIZE {
+        let max = list.max_page_size();
+        if size > max {
             return Err(Error::argument(
                 Status::InvalidValue,
                 "page_size",
-                format_args!("must be at most {MAX_PAGE_SIZE}, or 0 for {DEFAULT_PAGE_SIZE}, but is {size}"),
+                format_args!("must be at most {max}, or 0 for {DEFAULT_PAGE_SIZE}, but is {size}"),
             ));
         }
         Ok(Cursor {

@@ -4,9 +4,10 @@ use ::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use crate::client::arguments::{PROJECT_OR_INSTANCE_ID, check_id};
+use crate::client::value::{Value, option_value, unhandled};
 use crate::error::{Error, Status};
 use crate::http::{Endpoint, ErrorContext};
-use crate::tables::MAX_NAME_LENGTH;
+use crate::tables::{MAX_NAME_LENGTH, OptionSet};
 
 use crate::client::reports::page::{Item, Redact, parse_page};
 
@@ -29,6 +30,13 @@ pub enum List {
     Templates {
         /// The audit instance.
         instance: String,
+    },
+    /// `GET /v2/{project_id}/audit/{instance_id}/databases?offset=&limit=&status=`
+    Databases {
+        /// The audit instance.
+        instance: String,
+        /// ON or OFF to filter by.
+        status: Option<&'static str>,
     },
 }
 
@@ -67,11 +75,36 @@ impl List {
         })
     }
 
+    /// Makes the list after checking the arguments.
+    pub fn databases(instance: &str, status: Option<&str>) -> Result<List, Error> {
+        check_id(instance, "instance", PROJECT_OR_INSTANCE_ID)?;
+        let status = match status {
+            None => None,
+            Some(status) => match option_value(OptionSet::Schedule, "status", status.as_bytes())? {
+                (_, Value::Choice(word)) => Some(word),
+                (key, _) => return Err(unhandled(key)),
+            },
+        };
+        Ok(List::Databases {
+            instance: instance.to_owned(),
+            status,
+        })
+    }
+
+    /// Returns the service's maximum of `limit`.
+    pub(super) fn max_page_size(&self) -> u32 {
+        match self {
+            List::Databases { .. } => 10_000,
+            _ => 1000,
+        }
+    }
+
     pub(super) fn name(&self) -> &'static str {
         match self {
             List::Instances => "instances",
             List::Reports { .. } => "reports",
             List::Templates { .. } => "templates",
+            List::Databases { .. } => "databases",
         }
     }
 
@@ -81,6 +114,7 @@ impl List {
             List::Instances => None,
             List::Reports { .. } => Some("report"),
             List::Templates { .. } => Some("template"),
+            List::Databases { .. } => Some("database"),
         }
     }
 
@@ -114,6 +148,16 @@ impl List {
             }
             List::Templates { instance } => {
                 endpoint.url(&["v2", project, "audit", instance, "reports", "templates"], &[])
+            }
+            List::Databases { instance, status } => {
+                let (offset, size) = (offset.to_string(), size.to_string());
+                let query = [
+                    ("offset", offset.as_str()),
+                    ("limit", &size),
+                    ("status", status.unwrap_or_default()),
+                ];
+                let used = if status.is_some() { 3 } else { 2 };
+                endpoint.url(&["v2", project, "audit", instance, "databases"], &query[..used])
             }
         }
     }

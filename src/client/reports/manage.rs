@@ -19,7 +19,7 @@ use crate::memory;
 use crate::operation::ActiveOperation;
 use crate::tables::OptionSet;
 
-const ERROR_CONTEXT: ErrorContext = ErrorContext {
+pub(super) const ERROR_CONTEXT: ErrorContext = ErrorContext {
     server: "the service",
     not_found: (
         "knows no such instance or report",
@@ -57,7 +57,7 @@ pub(crate) struct NewReport {
     pub(crate) spec: ReportSpec,
 }
 
-/// The service's response: the word success or failed.
+/// The service's response: the word success, failed or fail.
 #[derive(Deserialize)]
 struct ActionResponse {
     #[serde(alias = "status")]
@@ -104,19 +104,34 @@ impl ClientInner {
         let body = serde_json::to_vec(&report.spec)
             .map_err(|e| Error::new(Status::Internal, format!("failed to serialize the request: {e}")))?;
         let segments = ["v1", project, "audit", &report.instance, "reports", "create"];
+        let unknown = "the report may have been created nevertheless: look for it in the list";
+        self.post_once(call, project, &segments, &body, "creation", unknown)
+    }
+
+    /// Posts a request that is not sent again once the service may have acted on it.
+    /// `unknown` says what to do then.
+    pub(super) fn post_once(
+        &self,
+        call: &Arc<Call>,
+        project: &str,
+        segments: &[&str],
+        body: &[u8],
+        action: &str,
+        unknown: &str,
+    ) -> Result<(), Error> {
         // Not through `fetch`, which retries after errors that are not safe to retry
         // here.
         self.retry(&call.operation().overrides()).run(call, || {
             let sent = self.send(call, Some(project), |endpoint| {
                 Ok(Request {
                     method: Method::POST,
-                    body: &body,
+                    body,
                     idempotent: false,
-                    ..Request::get(endpoint.url(&segments, &[])?, &JSON)
+                    ..Request::get(endpoint.url(segments, &[])?, &JSON)
                 })
             });
-            sent.and_then(|mut response| check_result(&mut response, "creation"))
-                .map_err(without_unsafe_retry)
+            sent.and_then(|mut response| check_result(&mut response, action))
+                .map_err(|e| without_unsafe_retry(e, unknown))
         })
     }
 
@@ -163,16 +178,16 @@ impl ClientInner {
     }
 }
 
-/// Excludes retries if the service may have created the report, which could then be
-/// created twice.
-fn without_unsafe_retry(error: Error) -> Error {
+/// Excludes retries if the service may have done what the request asked, such as create a
+/// report, which could then be created twice.
+fn without_unsafe_retry(error: Error, unknown: &str) -> Error {
     match error.status() {
         Status::Resolve | Status::Connect | Status::ConnectTimeout | Status::Throttled => error,
         _ if matches!(error.http_status(), Some(503)) => error,
         // Marked as permanent, so that programs do not retry it either.
-        _ if outcome_unknown(&error) => error.permanent().with_message(|message| {
-            format!("{message}; the report may have been created nevertheless: look for it in the list")
-        }),
+        _ if outcome_unknown(&error) => error
+            .permanent()
+            .with_message(|message| format!("{message}; {unknown}")),
         _ => error.no_retry(),
     }
 }
@@ -195,10 +210,16 @@ fn check_result(response: &mut Response, action: &str) -> Result<(), Error> {
         .map_err(|e| document::malformed(response, "response", e))?;
     match outcome.0.result {
         Some(word) if word.eq_ignore_ascii_case("success") => Ok(()),
-        Some(word) if word.eq_ignore_ascii_case("failed") => Err(response.with_context(Error::new(
-            Status::Rejected,
-            format!("the service reported that the {action} failed, without a reason"),
-        ))),
+        Some(word)
+            if ["failed", "fail"]
+                .iter()
+                .any(|fail| word.eq_ignore_ascii_case(fail)) =>
+        {
+            Err(response.with_context(Error::new(
+                Status::Rejected,
+                format!("the service reported that the {action} failed, without a reason"),
+            )))
+        }
         _ => Err(document::malformed(
             response,
             "response",

@@ -342,7 +342,7 @@ impl Page {
     }
 }
 
-/// The response of any of the three lists.
+/// The response of any list.
 #[derive(Deserialize)]
 struct Body<'a> {
     #[serde(
@@ -350,7 +350,8 @@ struct Body<'a> {
         alias = "servers",
         alias = "instances",
         alias = "reports",
-        alias = "templates"
+        alias = "templates",
+        alias = "databases"
     )]
     items: Option<&'a RawValue>,
     #[serde(borrow, default)]

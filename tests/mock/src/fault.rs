@@ -21,7 +21,7 @@ use crate::request_log::Listener;
 pub const EVERY_REPORT: &str = "*";
 
 /// The names that take the place of a report's id in faults for calls that are not downloads.
-pub const CALLS: [&str; 10] = [
+pub const CALLS: [&str; 13] = [
     "@iam.tokens",
     "@iam.projects",
     "@iam.domains",
@@ -32,6 +32,9 @@ pub const CALLS: [&str; 10] = [
     "@reports.create",
     "@reports.delete",
     "@templates",
+    "@databases",
+    "@schedule.show",
+    "@schedule.set",
 ];
 
 /// What to do instead of, or to, the response to a request for a report.

@@ -1,4 +1,4 @@
-//! The calls that list, make and delete reports.
+//! The calls that list, make and delete reports, and set the schedules of templates.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +15,7 @@ use crate::store::{CreateRequest, Page, UnknownTemplate};
 
 const MOST: usize = 1000;
 const DEFAULT_LIMIT: usize = 100;
+const MOST_DATABASES: usize = 10_000;
 
 /// The calls there are, with the ids of their paths, decoded.
 pub(crate) enum Call {
@@ -27,6 +28,19 @@ pub(crate) enum Call {
         instance: String,
     },
     Templates {
+        project: String,
+        instance: String,
+    },
+    Databases {
+        project: String,
+        instance: String,
+    },
+    ShowSchedule {
+        project: String,
+        instance: String,
+        template: String,
+    },
+    SetSchedule {
         project: String,
         instance: String,
     },
@@ -60,6 +74,19 @@ impl Call {
                 project: decode(project),
                 instance: decode(instance),
             },
+            ["", "v2", project, "audit", instance, "databases"] => Call::Databases {
+                project: decode(project),
+                instance: decode(instance),
+            },
+            ["", "v2", project, "audit", instance, "reports", "tasks", template] => Call::ShowSchedule {
+                project: decode(project),
+                instance: decode(instance),
+                template: decode(template),
+            },
+            ["", "v1", project, "audit", instance, "reports", "task"] => Call::SetSchedule {
+                project: decode(project),
+                instance: decode(instance),
+            },
             ["", "v1", project, "audit", instance, "reports", "create"] => Call::Create {
                 project: decode(project),
                 instance: decode(instance),
@@ -79,6 +106,9 @@ impl Call {
             Call::Instances { .. } => "@instances",
             Call::List { .. } => "@reports.list",
             Call::Templates { .. } => "@templates",
+            Call::Databases { .. } => "@databases",
+            Call::ShowSchedule { .. } => "@schedule.show",
+            Call::SetSchedule { .. } => "@schedule.set",
             Call::Create { .. } => "@reports.create",
             Call::Delete { .. } => "@reports.delete",
         }
@@ -86,8 +116,11 @@ impl Call {
 
     pub(crate) fn method(&self) -> &'static str {
         match self {
-            Call::Instances { .. } | Call::Templates { .. } => "GET",
-            Call::List { .. } | Call::Create { .. } => "POST",
+            Call::Instances { .. }
+            | Call::Templates { .. }
+            | Call::Databases { .. }
+            | Call::ShowSchedule { .. } => "GET",
+            Call::List { .. } | Call::Create { .. } | Call::SetSchedule { .. } => "POST",
             Call::Delete { .. } => "DELETE",
         }
     }
@@ -97,6 +130,9 @@ impl Call {
             Call::Instances { project, .. }
             | Call::List { project, .. }
             | Call::Templates { project, .. }
+            | Call::Databases { project, .. }
+            | Call::ShowSchedule { project, .. }
+            | Call::SetSchedule { project, .. }
             | Call::Create { project, .. }
             | Call::Delete { project, .. } => project,
         }
@@ -108,6 +144,9 @@ impl Call {
             Call::Instances { .. } => "dbss:auditInstance:list",
             Call::List { .. } => "dbss:auditInstance:listReports",
             Call::Templates { .. } => "dbss:auditInstance:listReportTemplates",
+            Call::Databases { .. } => "dbss:auditInstance:listDatabases",
+            Call::ShowSchedule { .. } => "dbss:auditInstance:getReportScheduler",
+            Call::SetSchedule { .. } => "dbss:auditInstance:updateReportScheduler",
             Call::Create { .. } => "dbss:auditInstance:createReport",
             Call::Delete { .. } => "dbss:auditInstance:deleteReport",
         }
@@ -119,8 +158,16 @@ impl Call {
             Call::Instances { .. } => {}
             Call::List { instance, .. }
             | Call::Templates { instance, .. }
+            | Call::Databases { instance, .. }
+            | Call::SetSchedule { instance, .. }
             | Call::Create { instance, .. } => {
                 ids.push(("instance_id", instance, 32));
+            }
+            Call::ShowSchedule {
+                instance, template, ..
+            } => {
+                ids.push(("instance_id", instance, 32));
+                ids.push(("id", template, 16));
             }
             Call::Delete { instance, report, .. } => {
                 ids.push(("instance_id", instance, 32));
@@ -151,6 +198,12 @@ struct CreateBody {
     #[serde(rename = "end_date")]
     _end_date: Option<String>,
     db_ids: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScheduleBody {
+    scheduler: Map<String, Value>,
 }
 
 /// What is answered where no fault waits.
@@ -197,6 +250,47 @@ fn act(shared: &Shared, request: &Request, call: &Call, caller: &Caller) -> Resu
                 200,
                 &json!({"os_type": "LINUX", "templates": templates}),
             ))
+        }
+        Call::Databases { instance, .. } => {
+            let offset = number(request, "offset", 0..=usize::MAX, 0)?;
+            let limit = number(request, "limit", 1..=MOST_DATABASES, DEFAULT_LIMIT)?;
+            let pairs = request.pairs();
+            let status = pairs
+                .iter()
+                .find(|pair| pair.0 == "status")
+                .map(|pair| pair.1.as_str());
+            if status.is_some_and(|status| status != "ON" && status != "OFF") {
+                return Err(malformed("status is neither ON nor OFF"));
+            }
+            allowed()?;
+            known(instance)?;
+            let Page { items, total } = lock(&shared.store).databases(status, offset, limit);
+            Ok(Response::json(200, &json!({"databases": items, "total": total})))
+        }
+        Call::ShowSchedule {
+            instance, template, ..
+        } => {
+            allowed()?;
+            known(instance)?;
+            let store = lock(&shared.store);
+            let template = store.template(template).ok_or_else(|| Box::new(not_found()))?;
+            let schedule = store.schedule(instance, &template);
+            Ok(Response::json(
+                200,
+                &json!({"scheduler": schedule, "smn_effective": true}),
+            ))
+        }
+        Call::SetSchedule { instance, .. } => {
+            let ScheduleBody { scheduler } = body(request)?;
+            let id = check_schedule(&scheduler)?;
+            allowed()?;
+            known(instance)?;
+            let mut store = lock(&shared.store);
+            if store.template(&id).is_none() {
+                return Err(Box::new(not_found()));
+            }
+            store.set_schedule(instance, &id, scheduler);
+            Ok(Response::json(200, &json!({"status": "success"})))
         }
         Call::Create { instance, .. } => {
             let body: CreateBody = body(request)?;
@@ -265,6 +359,42 @@ fn create(shared: &Shared, instance: &str, body: CreateBody) -> Result<Response,
         Ok(()) => Ok(Response::json(200, &json!({"result": "success"}))),
         Err(error) => Err(Box::new(service_error(500, INTERNAL, &error.to_string()))),
     }
+}
+
+/// Checks that a schedule has the documented fields, and returns the id of its template.
+fn check_schedule(schedule: &Map<String, Value>) -> Result<String, Box<Response>> {
+    let text = |name: &str| schedule.get(name).and_then(Value::as_str);
+    for name in [
+        "format",
+        "frequency",
+        "id",
+        "mode",
+        "notice",
+        "start_time",
+        "status",
+        "topic_urn",
+    ] {
+        if text(name).is_none() {
+            return Err(malformed(&format!("scheduler.{name} is not a text")));
+        }
+    }
+    let one_of = |name: &str, words: &[&str]| match text(name).is_some_and(|word| words.contains(&word)) {
+        true => Ok(()),
+        false => Err(malformed(&format!("scheduler.{name} is none of {words:?}"))),
+    };
+    one_of("notice", &["ON", "OFF"])?;
+    one_of("status", &["ON", "OFF"])?;
+    one_of(
+        "frequency",
+        &[
+            "AUDIT_REPORT_DAY",
+            "AUDIT_REPORT_WEEK",
+            "AUDIT_REPORT_MONTH",
+            "AUDIT_REPORT_YEAR",
+            "AUDIT_REPORT_REAL_TIME",
+        ],
+    )?;
+    Ok(text("id").unwrap_or_default().to_owned())
 }
 
 fn malformed(message: &str) -> Box<Response> {

@@ -244,6 +244,50 @@ impl Template {
             "builtin": true,
         })
     }
+
+    /// Its schedule, until a client sets one.
+    fn schedule(&self) -> Map<String, Value> {
+        let off = self.group == "SQL_SPECIAL";
+        let Value::Object(schedule) = json!({
+            "id": self.id,
+            "db_ids": "",
+            "format": "ZIP",
+            "frequency": "AUDIT_REPORT_WEEK",
+            "mode": "AUTO",
+            "notice": "OFF",
+            "start_time": "2026-11-23 00:00:00",
+            "status": if off { "OFF" } else { "ON" },
+            "topic_urn": "",
+            "retention": {"days": 30, "of": ["zip", "pdf"]},
+        }) else {
+            return Map::new();
+        };
+        schedule
+    }
+}
+
+fn database_item(i: usize, name: &str, status: &str) -> Value {
+    json!({
+        "database": {
+            "id": format!("db{i}_7hQ2kPbXc0aVt-"),
+            "name": name,
+            "type": "MYSQL",
+            "version": "8.0",
+            "charset": "UTF8",
+            "ip": format!("192.168.0.{}", 10 + i),
+            "port": "3306",
+            "os": "LINUX64",
+            "status": status,
+            "instance_name": format!("rds-{i}"),
+            "audit_status": if status == "ON" { "ACTIVE" } else { "SHUTOFF" },
+            "agent_url": [format!("agent-{i}")],
+            "db_classification": "RDS",
+            "rds_audit_switch_mismatch": i == 1,
+            "rds_id": format!("rds{i}in01"),
+            "rds_obj_info": null,
+            "kernel": {"undocumented": true},
+        },
+    })
 }
 
 /// What a client asks to be made.
@@ -389,6 +433,8 @@ pub(crate) struct Store {
     region: String,
     instances: Vec<Instance>,
     templates: Vec<Template>,
+    /// The schedules of templates that a client set, by instance and template.
+    schedules: HashMap<(String, String), Map<String, Value>>,
     generation: Generation,
     shapes: Shapes,
     /// By age.
@@ -407,6 +453,7 @@ impl Store {
             region: region.to_owned(),
             instances: Vec::new(),
             templates: Template::all(),
+            schedules: HashMap::new(),
             generation: Generation::default(),
             shapes: Shapes::default(),
             reports: BTreeMap::new(),
@@ -617,6 +664,33 @@ impl Store {
 
     pub(crate) fn template_items(&self) -> Vec<Value> {
         self.templates.iter().map(Template::item).collect()
+    }
+
+    /// Lists databases, the same of all instances; of one status where it is given.
+    pub(crate) fn databases(&self, status: Option<&str>, skip: usize, take: usize) -> Page {
+        let all = [("orders", "ON"), ("billing 账单", "ON"), ("archive", "OFF")];
+        let items: Vec<Value> = all
+            .iter()
+            .enumerate()
+            .filter(|(_, database)| status.is_none_or(|status| status == database.1))
+            .map(|(i, (name, status))| database_item(i, name, status))
+            .collect();
+        Page {
+            total: items.len(),
+            items: items.into_iter().skip(skip).take(take).collect(),
+        }
+    }
+
+    /// The schedule of a template: the one that a client set, or the first one.
+    pub(crate) fn schedule(&self, instance: &str, template: &Template) -> Map<String, Value> {
+        let key = (instance.to_owned(), template.id.clone());
+        let set = self.schedules.get(&key).cloned();
+        set.unwrap_or_else(|| template.schedule())
+    }
+
+    pub(crate) fn set_schedule(&mut self, instance: &str, template: &str, schedule: Map<String, Value>) {
+        let key = (instance.to_owned(), template.to_owned());
+        self.schedules.insert(key, schedule);
     }
 
     /// Begins to make a report, and those that others make meanwhile.

@@ -32,6 +32,23 @@ impl Case {
         self.target("templates").replacen("v1", "v2", 1)
     }
 
+    fn databases_target(&self) -> String {
+        self.templates_target().replace("reports/templates", "databases")
+    }
+
+    /// The path of a template's schedule.
+    fn schedule_target(&self) -> String {
+        let id = &self.order()["template_id"];
+        let path = format!("tasks/{}", id.as_str().unwrap());
+        self.templates_target().replace("templates", &path)
+    }
+
+    fn schedule(&self) -> Value {
+        let reply = self.send(Call::new("GET", &self.schedule_target()));
+        assert_eq!(reply.status, 200);
+        reply.json()["scheduler"].clone()
+    }
+
     fn list(&self, body: &Value) -> Reply {
         self.send(Call::new("POST", &self.target("list")).json(body))
     }
@@ -334,12 +351,63 @@ fn invalid_bodies_are_refused() {
 }
 
 #[test]
+fn databases_are_listed_by_status_and_page() {
+    let case = Case::new();
+    let list = |query: &str| case.send(Call::new("GET", &(case.databases_target() + query)));
+    let names = |query: &str| {
+        let page = list(query).json();
+        let items = page["databases"].as_array().unwrap();
+        let names: Vec<String> = items
+            .iter()
+            .map(|item| item["database"]["name"].as_str().unwrap().to_owned())
+            .collect();
+        (names.join(","), page["total"].as_u64().unwrap())
+    };
+    assert_eq!(names(""), ("orders,billing 账单,archive".to_owned(), 3));
+    assert_eq!(names("?status=OFF&limit=10000"), ("archive".to_owned(), 1));
+    assert_eq!(names("?offset=1&limit=1"), ("billing 账单".to_owned(), 3));
+    for query in ["?status=on", "?limit=0", "?limit=10001", "?offset=-1"] {
+        assert_eq!(list(query).status, 400, "{query}");
+    }
+}
+
+#[test]
+fn schedule_is_kept_as_it_was_set() {
+    let case = Case::new();
+    let mut schedule = case.schedule();
+    let set = |schedule: &Value| {
+        case.send(Call::new("POST", &case.target("task")).json(&json!({"scheduler": schedule})))
+    };
+    schedule["status"] = json!("OFF");
+    schedule["later"] = json!([1]);
+    let reply = set(&schedule);
+    assert_eq!(reply.json(), json!({"status": "success"}));
+    assert_eq!(case.schedule(), schedule);
+    for (name, wrong) in [
+        ("status", json!("off")),
+        ("notice", json!(true)),
+        ("frequency", json!("DAY")),
+        ("mode", Value::Null),
+        ("topic_urn", json!(1)),
+    ] {
+        let mut changed = schedule.clone();
+        changed[name] = wrong;
+        assert_eq!(code(&set(&changed)), (400, "DBSS.10000001".to_owned()), "{name}");
+    }
+    schedule["id"] = json!("0123456789abcdef");
+    assert_eq!(code(&set(&schedule)), (404, "DBSS.10021004".to_owned()));
+    assert_eq!(case.schedule()["id"], case.order()["template_id"]);
+}
+
+#[test]
 fn management_errors_equal_download_errors() {
     let case = Case::new();
     let order = case.order();
     let id = case.mock.add_reports(&case.instance, 1).unwrap().concat();
     let project = case.mock.project_id();
     let instances = format!("/v1/{project}/audit/instances");
+    let schedule = case.schedule();
+    case.mock.clear_requests();
     let calls = [
         ("@instances", Call::new("GET", &instances), "POST"),
         (
@@ -354,6 +422,17 @@ fn management_errors_equal_download_errors() {
             "PUT",
         ),
         ("@reports.delete", Call::new("DELETE", &case.target(&id)), "GET"),
+        ("@databases", Call::new("GET", &case.databases_target()), "POST"),
+        (
+            "@schedule.show",
+            Call::new("GET", &case.schedule_target()),
+            "POST",
+        ),
+        (
+            "@schedule.set",
+            Call::new("POST", &case.target("task")).json(&json!({"scheduler": schedule})),
+            "GET",
+        ),
     ];
     for (name, call, other) in calls {
         let url = case.mock.http_url();
