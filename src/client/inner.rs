@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
-use super::config::Config;
+use super::config::{Config, metadata_address};
 use super::failover::Endpoints;
 use super::project::ProjectLookup;
 use crate::credentials::{
@@ -86,7 +86,7 @@ impl ClientInner {
             let setup = Setup {
                 ca_file: None,
                 follow_redirects: false,
-                plaintext_address: endpoint.metadata_address(),
+                plaintext_address: metadata_address(&endpoint),
                 ..setup(None)
             };
             Ok(Metadata::new(
@@ -94,13 +94,28 @@ impl ClientInner {
                 Http::new(endpoint.is_https(), setup)?,
             ))
         };
+        let agent = |endpoint: &Endpoint| {
+            // An agent on the same node is never behind a proxy.
+            let proxy = match endpoint.is_https() {
+                true => config.proxy(true)?,
+                false => None,
+            };
+            let setup = Setup {
+                follow_redirects: false,
+                allow_plaintext: false,
+                plaintext_address: endpoint.link_local_address(),
+                ..setup(proxy)
+            };
+            Http::new(endpoint.is_https(), setup)
+        };
         let resolved = config.credentials(&Environment {
             variable: &environment,
             log: &log_record,
             metadata: &metadata,
+            agent: &agent,
         })?;
         let iam = resolved.iam;
-        let https = endpoints.iter().any(Endpoint::is_https) || config.uses_iam() && iam.is_https();
+        let https = endpoints.iter().any(Endpoint::is_https) || resolved.uses_https;
         let http = Http::new(https, setup(config.proxy(endpoints[0].is_https())?))?;
         Ok(ClientInner {
             endpoints: Endpoints::new(endpoints),

@@ -115,10 +115,11 @@ fn check<'a>(row: &'static OptionRow, value: &'a [u8]) -> Result<Value<'a>, Erro
             .map(Value::Day)
             .ok_or_else(|| must(format_args!("a day such as 2026-11-24"))),
         Kind::Choice => {
-            // Accepts the common notations of locales: any letter case, and '_' for '-'.
+            // Accepts the common notations of locales: any letter case, and '_' or '-'.
             let same = |word: &&str| {
                 let given = value.iter().map(|b| if *b == b'_' { b'-' } else { *b });
-                given.map(|b| b.to_ascii_lowercase()).eq(word.bytes())
+                let word = word.bytes().map(|b| if b == b'_' { b'-' } else { b });
+                given.map(|b| b.to_ascii_lowercase()).eq(word)
             };
             let word = row.choices().find(same);
             word.map(Value::Choice)
