@@ -85,10 +85,18 @@ pub(crate) fn oidc(shared: &Shared, request: &Request) -> Result<Response, Refus
     let identity = &shared.identity;
     let known = (&*identity.provider_urn, &*identity.agency_urn);
     if (&*body.provider_urn, &*body.agency_urn) != known || body.agency_session_name.is_empty() {
-        return Err(Box::new(coded(404, "PAP5.0012", "The provider or the agency does not exist.")));
+        return Err(Box::new(coded(
+            404,
+            "PAP5.0012",
+            "The provider or the agency does not exist.",
+        )));
     }
     if !is_valid(shared, &body.id_token) {
-        return Err(Box::new(coded(400, "STS5.0005", "The id token is invalid or has expired.")));
+        return Err(Box::new(coded(
+            400,
+            "STS5.0005",
+            "The id token is invalid or has expired.",
+        )));
     }
     check_duration(body.duration_seconds, 43_200)?;
     let key = key(shared);
@@ -110,10 +118,18 @@ pub(crate) fn oidc(shared: &Shared, request: &Request) -> Result<Response, Refus
 pub(crate) fn id_token(shared: &Shared, request: &Request) -> Result<Response, Refusal> {
     let body: Body<IdTokenAuth> = body(request)?;
     if request.header("X-Idp-Id") != Some(shared.identity.idp_id.as_bytes()) {
-        return Err(Box::new(error(404, "Not Found", "The identity provider does not exist.")));
+        return Err(Box::new(error(
+            404,
+            "Not Found",
+            "The identity provider does not exist.",
+        )));
     }
     if !is_valid(shared, &body.auth.id_token.id) {
-        return Err(Box::new(error(401, "Unauthorized", "The id token is invalid or has expired.")));
+        return Err(Box::new(error(
+            401,
+            "Unauthorized",
+            "The id token is invalid or has expired.",
+        )));
     }
     let token = subject_token(shared, None);
     let body = json!({"token": {"methods": ["mapped"], "user": {"name": "FederationUser"}}});
@@ -189,7 +205,11 @@ fn check_duration(seconds: u64, longest: u64) -> Result<(), Refusal> {
     if (900..=longest).contains(&seconds) {
         return Ok(());
     }
-    Err(Box::new(coded(400, "IAM.0011", "duration_seconds is out of range.")))
+    Err(Box::new(coded(
+        400,
+        "IAM.0011",
+        "duration_seconds is out of range.",
+    )))
 }
 
 fn is_valid(shared: &Shared, id_token: &str) -> bool {
