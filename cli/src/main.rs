@@ -21,6 +21,7 @@ mod failure;
 mod hints;
 mod mirror;
 mod output;
+mod passcode;
 mod profile;
 mod screen;
 mod settings;

@@ -340,3 +340,32 @@ fn none_found(missing: &[String]) -> Error {
         format_args!("none were found: {}", missing.join("; ")),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_refreshed_in_time() {
+        let token = || Credentials::from(Token::new(b"token").expect("a token"));
+        let key = || Credentials::from(AccessKey::new(b"a", b"s", None).expect("a key"));
+        for (credentials, life, refreshed_at) in [
+            (token(), 24 * 3600, 24 * 3600 - 300),
+            (token(), 600, 540),
+            (key(), 24 * 3600, 24 * 3600 - 2400),
+            (key(), 6 * 3600, 6 * 3600 - 2400),
+            (key(), 3600, 1800),
+            (key(), 900, 450),
+        ] {
+            let mut credentials = credentials.with_lifetime(Some(Duration::from_secs(life)));
+            // Both ends are some seconds away, since time passes.
+            for (age, needs) in [(refreshed_at - 5, false), (refreshed_at + 1, true)] {
+                credentials.obtained = Instant::now()
+                    .checked_sub(Duration::from_secs(age))
+                    .expect("a machine that has run for some time");
+                assert_eq!(credentials.needs_refresh(), needs, "{life} s at {age} s");
+            }
+            assert!(!credentials.is_expired());
+        }
+    }
+}

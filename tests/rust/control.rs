@@ -236,6 +236,32 @@ fn build_fails_with_first_invalid_setting() {
 }
 
 #[test]
+fn login_sends_passcode_of_provider_and_agency_is_assumed_with_it() {
+    let service = MockService::start().expect("the mock service");
+    let state = service
+        .control("GET", "/state", &serde_json::Value::Null)
+        .expect("the state");
+    let text = |name: &str| state[name].as_str().expect(name).to_owned();
+    let passcodes = serde_json::json!({"passcodes": ["123456"]});
+    service.control("POST", "/iam", &passcodes).expect("settings");
+    let builder = Client::builder()
+        .endpoint(service.http_url())
+        .region(service.region())
+        .option("iam_endpoint", service.iam_url())
+        .iam_user(service.user(), service.password(), service.domain())
+        .passcode_provider(&text("user_id"), |request| {
+            assert!(!request.is_after_refusal());
+            request.set("123456", None).expect("a passcode");
+        });
+    let client = builder
+        .agency(&text("agency"), &text("agency_domain"))
+        .build()
+        .expect("a client");
+    client.check().expect("the agency's key");
+    assert_eq!(client.find_credentials().expect("credentials").source, "agency");
+}
+
+#[test]
 fn token_provider_is_called_first_and_after_rejection() {
     let asked = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&asked);

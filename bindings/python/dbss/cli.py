@@ -63,7 +63,7 @@ the official SDKs find, in this order:
     the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names, else
         ~/.huaweicloud/credentials
     the temporary key of this instance's agency
---set credentials=environment, profile or metadata looks at one of them.
+--set credentials=... looks at one of them; "dbss options" lists them.
 """
 
 # The longest token that libdbss takes.
