@@ -386,7 +386,12 @@ pub struct ConnectionArgs {
     /// The only place to look for credentials [env: DBSS_CREDENTIALS] [default: default]
     ///
     /// One of default, oidc, environment, federation, profile, metadata and pod_identity.
-    #[arg(long, value_name = "NAME", conflicts_with = "token_file", hide_short_help = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "token_file",
+        hide_short_help = true
+    )]
     pub credentials: Option<String>,
     /// The URL of the service, in place of the region's [env: DBSS_ENDPOINT]
     ///
