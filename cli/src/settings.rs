@@ -16,8 +16,8 @@ use crate::args::{CommonArgs, ConnectionArgs, Limit};
 use crate::failure::{Failure, LOCAL, USAGE};
 use crate::hints;
 use crate::output::os_message;
-use crate::passcode;
 use crate::profile::{self, Profile};
+use crate::prompt;
 use crate::screen::Screen;
 use crate::system::{self, variable_os};
 
@@ -262,7 +262,7 @@ impl Settings {
             builder = builder.option("iam_password", &*password);
         }
         if let Some(id) = user_id {
-            builder = builder.passcode_provider(&id, passcode::provide);
+            builder = builder.passcode_provider(&id, prompt::provide_passcode);
         }
         if let Some(name) = credentials_flag {
             self.flag("credentials", &name);
