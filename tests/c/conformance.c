@@ -299,20 +299,22 @@ static dbss_status configure(const struct test_case *test, dbss_config *config, 
 /* Writes the file of the case, and sets its variables, or removes both. */
 static void prepare(struct test_case *test, int set)
 {
-    char *content = argument(test, "file", "(null)");
     size_t i;
 
-    if (set && content != NULL) {
+    if (lookup(test, "file") != NULL && set) {
+        char *content;
         int fd;
         strcpy(test->file_path, "/tmp/dbss-conformance-XXXXXX");
         fd = mkstemp(test->file_path);
+        /* The content may have the path. */
+        content = argument(test, "file", "");
         if (fd < 0 || write(fd, content, strlen(content)) != (ssize_t)strlen(content) || close(fd) != 0)
             fatal("cannot write %s: %s", test->file_path, strerror(errno));
-    } else if (content != NULL) {
+        free(content);
+    } else if (*test->file_path != '\0') {
         unlink(test->file_path);
         *test->file_path = '\0';
     }
-    free(content);
     for (i = 0; i < test->count; i++) {
         if (strcmp(test->lines[i].key, "variable") == 0) {
             char *name = expand(test, test->lines[i].value);
