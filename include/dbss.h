@@ -1082,8 +1082,7 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
  * - "iam_domain" (text: 1 to 1024 bytes): The name of the account of
  *   "iam_user".
  * - "iam_user_id" (text: 1 to 1024 bytes): The id of "iam_user", for a login
- *   with a passcode of its MFA device, which
- *   dbss_config_set_passcode_provider() provides.
+ *   with a passcode of its MFA device. It needs a passcode provider.
  * - "agency_name" (text: 1 to 1024 bytes): The agency to assume with the other
  *   credentials. Calls then use its temporary keys, and the projects of its
  *   account. It needs "agency_domain" or "agency_domain_id".

@@ -44,7 +44,7 @@ pub(crate) use chain::{Environment, Purpose, find};
 pub(crate) use iam::{Login, Mfa, Scope, find_project};
 pub(crate) use metadata::Metadata;
 #[cfg(fuzzing)]
-pub(crate) use profile::parse as parse_profile;
+pub(crate) use profile::{Identity, parse as parse_profile};
 pub(crate) use single_flight::{Completion, SingleFlight};
 pub(crate) use source::{CredentialSource, SourceSelector};
 pub(crate) use temporary_key::KeyFetcher;

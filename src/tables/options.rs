@@ -347,7 +347,7 @@ pub static OPTIONS: &[OptionRow] = &[
         c"iam_user_id",
         Kind::Text,
         up_to(MAX_LOGIN_LENGTH),
-        c"The id of \"iam_user\", for a login with a passcode of its MFA device, which dbss_config_set_passcode_provider() provides.",
+        c"The id of \"iam_user\", for a login with a passcode of its MFA device. It needs a passcode provider.",
     ),
     config(
         c"agency_name",

@@ -116,9 +116,7 @@ class Place:
 
 
 @pytest.fixture
-def place(
-    mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Place]:
+def place(mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Place]:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "home").mkdir()

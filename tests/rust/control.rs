@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use dbss::{Client, ClientBuilder, Level, Operation, Report, ReportStream, Status, TokenRequest};
-use dbss_mock::Locale as Language;
+use dbss_mock::{Locale as Language, MockService};
 use serde_json::json;
 
 use super::{Fixture, status};
