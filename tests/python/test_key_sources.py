@@ -472,9 +472,9 @@ def test_response_without_a_key_is_unexpected(
     place.prepare(source)
     place.mock.fault(CALLS[source][-1], status=status, json=body)
     arguments = place.agency() if source == "agency" else {}
-    with place.client(None if arguments else source, **arguments) as client:
-        with pytest.raises(dbss.UnexpectedResponseError) as caught:
-            client.find_credentials()
+    client = place.client(None if arguments else source, **arguments)
+    with client, pytest.raises(dbss.UnexpectedResponseError) as caught:
+        client.find_credentials()
     assert "without a usable access key" in caught.value.message
     assert "very secret" not in all_text_of(caught.value)
 
@@ -485,9 +485,9 @@ def test_redirect_is_not_followed(place: Place, source: str) -> None:
     for call in CALLS[source]:
         place.mock.fault(call, status=307, headers=[["Location", f"{place.mock.http_other}/x"]])
     before = place.mock.connections().get("http_other", 0)
-    with place.client(source, follow_redirects=True) as client:
-        with pytest.raises(dbss.RedirectedError):
-            client.find_credentials()
+    client = place.client(source, follow_redirects=True)
+    with client, pytest.raises(dbss.RedirectedError):
+        client.find_credentials()
     assert place.mock.connections().get("http_other", 0) == before
 
 
@@ -678,9 +678,9 @@ def test_exception_of_passcode_provider_is_the_cause(place: Place) -> None:
     def provider(refused: bool) -> str:
         raise error
 
-    with place.client(None, **place.login(passcode_provider=provider)) as client:
-        with pytest.raises(dbss.NoTokenError) as caught:
-            place.download(client)
+    client = place.client(None, **place.login(passcode_provider=provider))
+    with client, pytest.raises(dbss.NoTokenError) as caught:
+        place.download(client)
     assert "the passcode provider failed: RuntimeError: the device is at home" in (
         caught.value.message
     )
