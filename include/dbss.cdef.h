@@ -168,6 +168,7 @@ int64_t dbss_log_record_retry_delay_ms(const dbss_log_record *record);
 dbss_error *dbss_log_record_error(const dbss_log_record *record);
 int32_t dbss_log_record_http_status(const dbss_log_record *record);
 dbss_status dbss_config_set_token_provider(dbss_config *config, dbss_token_provider_fn provider, void *user_data, dbss_destroy_fn destroy);
+dbss_status dbss_config_set_passcode_provider(dbss_config *config, dbss_token_provider_fn provider, void *user_data, dbss_destroy_fn destroy);
 int32_t dbss_token_request_refused(const dbss_token_request *request);
 int32_t dbss_token_request_is_wanted(const dbss_token_request *request);
 dbss_status dbss_token_request_set(dbss_token_request *request, const char *token, int64_t expires_ms);

@@ -1088,18 +1088,41 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
  * - "iam_password" (secret: 1 to 1024 bytes): The password of "iam_user".
  * - "iam_domain" (text: 1 to 1024 bytes): The name of the account of
  *   "iam_user".
- * - "credentials" (choice: default, environment, profile, metadata): Where to
- *   find credentials, instead of setting them: environment
- *   (HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN, _PROJECT_ID), profile (the
+ * - "iam_user_id" (text: 1 to 1024 bytes): The id of "iam_user", for a login
+ *   with a passcode of its MFA device. It needs a passcode provider.
+ * - "agency_name" (text: 1 to 1024 bytes): The agency to assume with the other
+ *   credentials. Calls then use its temporary keys, and the projects of its
+ *   account. It needs "agency_domain" or "agency_domain_id".
+ * - "agency_domain" (text: 1 to 1024 bytes): The name of the account of
+ *   "agency_name".
+ * - "agency_domain_id" (text: 1 to 1024 bytes): The id of the account of
+ *   "agency_name", instead of its name.
+ * - "agency_duration_ms" (milliseconds: 900000 to 86400000; default 3600000):
+ *   How long a temporary key of "agency_name" is valid, in whole seconds. It
+ *   is refreshed before it expires.
+ * - "credentials" (choice: default, oidc, environment, federation, profile,
+ *   metadata, pod_identity): Where to find credentials, instead of setting
+ *   them: oidc (an agency for the token of an OIDC provider:
+ *   HUAWEICLOUD_OIDC_PROVIDER_URN, _AGENCY_URN, _ID_TOKEN or _TOKEN_FILE,
+ *   _SESSION_NAME, _DURATION_SECONDS, _POLICY, _POLICY_IDS), environment
+ *   (HUAWEICLOUD_SDK_IDP_ID and _ID_TOKEN_FILE for a federated identity, else
+ *   HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN; with _PROJECT_ID), profile (the
  *   section [basic] of ~/.huaweicloud/credentials, or of the file that
  *   HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of
- *   the instance's agency), or default, which tries the three in this order.
+ *   the instance's agency), pod_identity (the key of a pod's agency:
+ *   HC_CONTAINER_CREDENTIALS_FULL_URI, HC_CONTAINER_AUTHORIZATION_TOKEN_FILE),
+ *   or default, which tries these in this order. federation uses only the
+ *   federated identity of the environment or the profile. The names are those
+ *   of the official SDKs.
  * - "iam_endpoint" (url): The URL of IAM, for logins and for looking up a
  *   project. Without it, that of the profile, else that of the variable
  *   HUAWEICLOUD_SDK_IAM_ENDPOINT, else the region's own, else
  *   https://iam.myhuaweicloud.com.
+ * - "sts_endpoint" (url): The URL of STS, for "credentials" by OIDC. Without
+ *   it, that of the variable HUAWEICLOUD_SDK_STS_ENDPOINT, else the region's.
  * - "metadata_endpoint" (url): The URL of the instance's metadata service, if
- *   it is not http://169.254.169.254.
+ *   it is not http://169.254.169.254. Plain http may go to a link-local or
+ *   private address, for this service alone.
  * - "ca_file" (path): A PEM file of the certificates to trust, instead of the
  *   system's and the built-in ones.
  * - "connect_timeout_ms" (milliseconds: 1 to 86400000, or -1 for no limit;
@@ -1370,6 +1393,26 @@ dbss_status dbss_config_set_token_provider(dbss_config *config,
                                            dbss_destroy_fn destroy);
 
 /**
+ * Sets a function of yours that provides the passcodes of the MFA device of
+ * the option "iam_user", for the contexts made from this configuration. It
+ * needs the option "iam_user_id".
+ *
+ * The function is called before each login, and completes the request with
+ * the passcode. dbss_token_request_refused() tells whether IAM refused the
+ * last login. A passcode is sent once and then wiped; after a failed login
+ * the next call requests another one. `destroy` is called as for
+ * dbss_config_set_token_provider().
+ *
+ * @param config required.
+ * @param provider optional. NULL removes the provider.
+ */
+DBSS_API DBSS_WARN_UNUSED
+dbss_status dbss_config_set_passcode_provider(dbss_config *config,
+                                              dbss_token_provider_fn provider,
+                                              void *user_data,
+                                              dbss_destroy_fn destroy);
+
+/**
  * Whether the service rejected the previous token. It would reject the same
  * one again.
  *
@@ -1508,15 +1551,15 @@ struct dbss_credentials;
 
 /**
  * Finds the credentials that a call would use now, in the same way as a call:
- * if necessary, it calls the token provider, logs in, or queries the metadata
- * service. dbss_context_check() checks whether the service accepts them.
+ * if necessary, it calls the token provider, logs in, or fetches a temporary
+ * key. dbss_context_check() checks whether the service accepts them.
  *
  * @param ctx required.
  * @param out_credentials required.
  * @errors NOT_CONFIGURED (there are none); NO_TOKEN; INVALID_CREDENTIALS;
  *   SERVICE, BAD_REQUEST, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, THROTTLED,
- *   SERVER, REDIRECTED, UNEXPECTED_RESPONSE (from IAM or the metadata
- *   service); NETWORK*
+ *   SERVER, REDIRECTED, UNEXPECTED_RESPONSE (from IAM or another source of
+ *   keys); FILE (a token file); NETWORK*
  * @blocks network.
  */
 DBSS_API DBSS_WARN_UNUSED
@@ -1541,8 +1584,8 @@ dbss_status dbss_context_check(dbss_context *ctx,
 
 /**
  * Where the credentials come from: "token", "access_key", "token_provider",
- * "iam_user", "environment", "profile" or "metadata". Newer versions may add
- * more.
+ * "iam_user", "environment", "profile", "metadata", "oidc", "federation",
+ * "pod_identity" or "agency". Newer versions may add more.
  *
  * @return static.
  */

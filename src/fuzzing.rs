@@ -7,7 +7,7 @@ use ::http::header::{HeaderMap, HeaderValue, LOCATION};
 use ::http::{HeaderName, Uri};
 
 use crate::client::{List, parse_regions};
-use crate::credentials::parse_profile;
+use crate::credentials::{Identity, parse_profile};
 use crate::error::{Error, ServiceText, Status};
 use crate::http::{self, Endpoint, LastToken, Proxy, Retry, Secrets, ServiceError};
 
@@ -162,10 +162,25 @@ pub struct Profile {
 /// Parses a profile file.
 pub fn profile(file: &[u8]) -> Result<Profile, String> {
     let profile = parse_profile(file)?;
+    let (access_key, secret_key, security_token) = match profile.identity {
+        Identity::Federation {
+            idp_id,
+            id_token_file,
+        } => (idp_id, id_token_file, None),
+        Identity::Key {
+            access_key,
+            secret_key,
+            security_token,
+        } => (
+            access_key,
+            secret_key.to_string(),
+            security_token.map(|token| token.to_string()),
+        ),
+    };
     Ok(Profile {
-        access_key: profile.access_key,
-        secret_key: profile.secret_key.to_string(),
-        security_token: profile.security_token.map(|token| token.to_string()),
+        access_key,
+        secret_key,
+        security_token,
         project_id: profile.project_id,
         iam_endpoint: profile.iam_endpoint,
     })

@@ -22,15 +22,24 @@ pub const EXIT_CODES: &str = r"    0  success
 
 const CREDENTIALS: &str = r"  The token of --token-file or DBSS_TOKEN. Without one, those that the official
   SDKs find, in this order:
-  - the variables HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK (and
-    HUAWEICLOUD_SDK_SECURITY_TOKEN and HUAWEICLOUD_SDK_PROJECT_ID)
-  - the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names, else
+  - oidc: an agency for an OIDC token (HUAWEICLOUD_OIDC_PROVIDER_URN,
+    HUAWEICLOUD_OIDC_AGENCY_URN, and HUAWEICLOUD_OIDC_TOKEN_FILE or
+    HUAWEICLOUD_OIDC_ID_TOKEN)
+  - environment: a federated identity (HUAWEICLOUD_SDK_IDP_ID and
+    HUAWEICLOUD_SDK_ID_TOKEN_FILE), else the access key of HUAWEICLOUD_SDK_AK
+    and HUAWEICLOUD_SDK_SK (and HUAWEICLOUD_SDK_SECURITY_TOKEN), with
+    HUAWEICLOUD_SDK_PROJECT_ID
+  - profile: the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names, else
     ~/.huaweicloud/credentials
-  - the temporary key of this instance's agency
-  --set credentials=environment, profile or metadata uses only one of them.
-  --set iam_user= and --set iam_domain= log in with the password in
-  DBSS_IAM_PASSWORD. No flag takes a secret, because everybody on the machine
-  can read command lines.";
+  - metadata: the temporary key of this instance's agency
+  - pod_identity: that of this pod's agency (HC_CONTAINER_CREDENTIALS_FULL_URI
+    and HC_CONTAINER_AUTHORIZATION_TOKEN_FILE)
+  --credentials NAME uses only one of them; federation is the federated identity
+  of the environment or the profile. --set agency_name= and agency_domain=
+  assume an agency of another account with these credentials. --set iam_user=
+  and --set iam_domain= log in with the password in DBSS_IAM_PASSWORD; with
+  --set iam_user_id= the terminal asks for a passcode too. No flag takes a
+  secret, because everybody on the machine can read command lines.";
 
 const CONFIGURATION: &str = r"  A flag overrides its environment variable, which overrides the profile of
   ~/.config/dbss/config.toml. An empty variable counts as unset.";
@@ -439,6 +448,16 @@ pub struct ConnectionArgs {
     /// A file with the IAM token; - is standard input [env: DBSS_TOKEN, the token itself]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub token_file: Option<PathBuf>,
+    /// The only source of credentials [env: DBSS_CREDENTIALS] [default: default]
+    ///
+    /// One of default, oidc, environment, federation, profile, metadata and pod_identity.
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "token_file",
+        hide_short_help = true
+    )]
+    pub credentials: Option<String>,
     /// The URL of the service, instead of the region's [env: DBSS_ENDPOINT]
     ///
     /// Up to 16 URLs, separated by commas, in the order of preference.

@@ -1,6 +1,6 @@
 //! The subcommands.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ use crate::output::{
     Column, DATABASES, INSTANCES, Output, REPORTS, SCHEDULE, TEMPLATES, object, os_message, print_list,
     printable, wrap,
 };
+use crate::prompt;
 use crate::screen::{ProgressKind, Screen};
 use crate::settings::{Session, Settings};
-use crate::system;
 
 type CommandResult = Result<(), Failure>;
 
@@ -423,21 +423,10 @@ pub fn generate(settings: &mut Settings, args: Generate) -> CommandResult {
 
 /// Asks the user whether to delete a report.
 fn confirm(instance: &str, report: &str) -> CommandResult {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Err(Failure::usage("there is nobody to ask whether to delete it").hint("use --yes"));
-    }
     let question = format!("Delete the report {report} of the instance {instance} for ever? [y/N] ");
-    let _ = io::stderr().write_all(printable(&question).as_bytes());
-    let mut reply = Vec::new();
-    let mut byte = [0];
-    // Not a whole line at once, which a signal could not end.
-    while reply.len() < 100 {
-        match io::stdin().read(&mut byte) {
-            Ok(1) if byte[0] != b'\n' => reply.push(byte[0]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted && !system::is_cancelled() => {}
-            _ => break,
-        }
-    }
+    let Some(reply) = prompt::ask(&question) else {
+        return Err(Failure::usage("there is nobody to ask whether to delete it").hint("use --yes"));
+    };
     match reply.trim_ascii().to_ascii_lowercase().as_slice() {
         b"y" | b"yes" => Ok(()),
         _ => Err(Failure::new(CANCELLED, "nothing was deleted")),

@@ -23,6 +23,7 @@ mod hints;
 mod mirror;
 mod output;
 mod profile;
+mod prompt;
 mod screen;
 mod settings;
 mod system;

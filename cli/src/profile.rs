@@ -36,7 +36,7 @@ pub struct Profile {
     pub output: Option<PathBuf>,
     pub ca_file: Option<PathBuf>,
     pub token_file: Option<PathBuf>,
-    /// default, environment, profile or metadata.
+    /// A value of the option of this name, such as default, environment or profile.
     pub credentials: Option<String>,
     #[serde(default)]
     pub json: bool,

@@ -1,8 +1,6 @@
 //! What the flags, the environment and the profile say together.
 
 use std::collections::BTreeMap;
-use std::env;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
@@ -19,16 +17,12 @@ use crate::failure::{Failure, LOCAL, USAGE};
 use crate::hints;
 use crate::output::os_message;
 use crate::profile::{self, Profile};
+use crate::prompt;
 use crate::screen::Screen;
-use crate::system;
+use crate::system::{self, variable_os};
 
 /// The longest token that the library accepts.
 const LONGEST_TOKEN: usize = 96 * 1024;
-
-/// A variable of the environment; one that is empty counts as absent.
-pub fn variable_os(name: &str) -> Option<OsString> {
-    env::var_os(name).filter(|value| !value.is_empty())
-}
 
 /// The same as text; what is not UTF-8 is refused later, as any wrong value.
 pub fn variable(name: &str) -> Option<String> {
@@ -215,9 +209,14 @@ impl Settings {
 
         // Of the credentials that are set the last count.
         let token_flag = connection.token_file.clone();
-        if token_flag.is_none() {
+        let credentials_flag = connection.credentials.clone();
+        if token_flag.is_none() && credentials_flag.is_none() {
             builder = self.found_credentials(builder)?;
         }
+        let mut set = of_profile.iter().chain(&of_flags).rev();
+        let user_id = set
+            .find(|(key, _)| key == "iam_user_id")
+            .map(|(_, value)| value.clone());
         for (key, value) in of_profile {
             if is_secret(&key) {
                 return Err(Failure::usage(format!(
@@ -262,6 +261,13 @@ impl Settings {
             let password = Zeroizing::new(password.into_vec());
             builder = builder.option("iam_password", &*password);
         }
+        if let Some(id) = user_id {
+            builder = builder.passcode_provider(&id, prompt::provide_passcode);
+        }
+        if let Some(name) = credentials_flag {
+            self.flag("credentials", &name);
+            builder = builder.credentials(&name);
+        }
         match token_flag {
             Some(path) => self.token_of_file(builder, &path),
             None => Ok(builder),
@@ -279,6 +285,9 @@ impl Settings {
             let token = Zeroizing::new(token.into_vec());
             self.token_hint = hints::token(&token);
             return Ok(builder.token(&*token));
+        }
+        if let Some(name) = variable("DBSS_CREDENTIALS") {
+            return Ok(builder.credentials(&name));
         }
         match (self.profile.token_file.clone(), &self.profile.credentials) {
             (Some(path), None) => self.token_of_file(builder, &path),

@@ -44,6 +44,11 @@ fn hold_standard_streams() {
     }
 }
 
+/// A variable of the environment; one that is empty counts as absent.
+pub fn variable_os(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
 static RUNNING: OnceLock<Arc<Operation>> = OnceLock::new();
 /// When the first signal came, in milliseconds; 0 before.
 static CANCELLED: AtomicI64 = AtomicI64::new(0);

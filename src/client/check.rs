@@ -19,7 +19,8 @@ const ERROR_CONTEXT: ErrorContext = ErrorContext {
 #[non_exhaustive]
 pub struct Identity {
     /// Where they come from: token, access_key, token_provider, iam_user, environment,
-    /// profile or metadata. Newer versions may add more.
+    /// profile, metadata, oidc, federation, pod_identity or agency. Newer versions may add
+    /// more.
     pub source: &'static str,
     /// A description of the source, with the variable, file or address.
     pub description: String,

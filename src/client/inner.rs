@@ -6,9 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 
-use super::config::Config;
+use super::config::{Config, metadata_address};
 use super::failover::Endpoints;
 use super::project::ProjectLookup;
 use crate::credentials::{
@@ -45,17 +45,11 @@ impl fmt::Debug for ClientInner {
     }
 }
 
-pub(super) fn write_record<R: Into<LogRecord>>(
-    log: Option<&Arc<HostCallback<Log>>>,
-    level: Level,
-    record: impl FnOnce() -> R,
-) {
-    if let Some(log) = log {
-        let mut record = record().into();
-        record.level = level;
-        record.message = sanitize(&record.message, MAX_LOG_MESSAGE).into_owned();
-        log.run(move |log| log(&record));
-    }
+#[inline(never)]
+pub(super) fn write_record(log: &HostCallback<Log>, level: Level, mut record: LogRecord) {
+    record.level = level;
+    record.message = sanitize(&record.message, MAX_LOG_MESSAGE).into_owned();
+    log.run(move |log| log(&record));
 }
 
 fn environment(name: &str) -> Option<OsString> {
@@ -68,7 +62,9 @@ impl ClientInner {
     pub(super) fn new(config: Config) -> Result<ClientInner, Error> {
         let log = config.log.clone().map(|log| Arc::new(HostCallback::new(log)));
         let log_record = |level, record: &dyn Fn() -> LogRecord| {
-            write_record(log.as_ref().filter(|_| level <= config.log_level), level, record);
+            if let Some(log) = log.as_ref().filter(|_| level <= config.log_level) {
+                write_record(log, level, record());
+            }
         };
         let endpoints = config.endpoints(&environment, &log_record)?;
         let setup = |proxy| Setup {
@@ -86,7 +82,7 @@ impl ClientInner {
             let setup = Setup {
                 ca_file: None,
                 follow_redirects: false,
-                plaintext_address: endpoint.metadata_address(),
+                plaintext_address: metadata_address(&endpoint),
                 ..setup(None)
             };
             Ok(Metadata::new(
@@ -94,13 +90,28 @@ impl ClientInner {
                 Http::new(endpoint.is_https(), setup)?,
             ))
         };
+        let agent = |endpoint: &Endpoint| {
+            // An agent on the same node is never behind a proxy.
+            let proxy = match endpoint.is_https() {
+                true => config.proxy(true)?,
+                false => None,
+            };
+            let setup = Setup {
+                follow_redirects: false,
+                allow_plaintext: false,
+                plaintext_address: endpoint.link_local_address(),
+                ..setup(proxy)
+            };
+            Http::new(endpoint.is_https(), setup)
+        };
         let resolved = config.credentials(&Environment {
             variable: &environment,
             log: &log_record,
             metadata: &metadata,
+            agent: &agent,
         })?;
         let iam = resolved.iam;
-        let https = endpoints.iter().any(Endpoint::is_https) || config.uses_iam() && iam.is_https();
+        let https = endpoints.iter().any(Endpoint::is_https) || resolved.uses_https;
         let http = Http::new(https, setup(config.proxy(endpoints[0].is_https())?))?;
         Ok(ClientInner {
             endpoints: Endpoints::new(endpoints),
@@ -157,8 +168,15 @@ impl ClientInner {
     }
 
     pub(super) fn log<R: Into<LogRecord>>(&self, level: Level, record: impl FnOnce() -> R) {
-        if level <= self.log_level {
-            write_record(self.log.load().as_ref(), level, record);
+        if level <= self.log_level
+            && let Some(log) = &*self.current_log()
+        {
+            write_record(log, level, record().into());
         }
+    }
+
+    #[inline(never)]
+    fn current_log(&self) -> Guard<Option<Arc<HostCallback<Log>>>> {
+        self.log.load()
     }
 }

@@ -6,8 +6,9 @@ use std::time::Instant;
 use super::inner::{ClientInner, write_record};
 use crate::credentials::RequestContext;
 use crate::error::Error;
+use crate::host::HostCallback;
 use crate::http::{Call, Retry};
-use crate::log::{Level, LogRecord};
+use crate::log::{Level, Log, LogRecord};
 use crate::operation::{ActiveOperation, Overrides};
 
 /// What a call is about, for the log.
@@ -22,6 +23,21 @@ impl From<&str> for Subject {
             text: text.to_owned(),
             report_id: None,
         }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn log_failure(log: Option<&Arc<HostCallback<Log>>>, subject: &Subject, started: Instant, error: &Error) {
+    if let Some(log) = log {
+        let record = LogRecord {
+            attempt: error.attempts(),
+            request_id: error.request_id().map(str::to_owned),
+            report_id: subject.report_id.clone(),
+            duration: Some(started.elapsed()),
+            ..LogRecord::new(format!("{}: {}: {error}", subject.text, error.status().name())).about(error)
+        };
+        write_record(log, Level::Error, record);
     }
 }
 
@@ -53,13 +69,7 @@ impl ClientInner {
         let log = self.log.load_full();
         let signals = self.handle_signals(&active);
         signals.and_then(|_signals| body(active)).inspect_err(|e| {
-            write_record(log.as_ref(), Level::Error, || LogRecord {
-                attempt: e.attempts(),
-                request_id: e.request_id().map(str::to_owned),
-                report_id: subject.report_id.clone(),
-                duration: Some(started.elapsed()),
-                ..LogRecord::new(format!("{}: {}: {e}", subject.text, e.status().name())).about(e)
-            });
+            log_failure(log.as_ref(), &subject, started, e);
         })
     }
 

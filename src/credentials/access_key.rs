@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use ::http::HeaderValue;
 use ::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{secret, signature};
@@ -39,6 +40,17 @@ impl AccessKey {
                 .map(|token| secret::header(token, Status::InvalidAccessKey, "security_token"))
                 .transpose()?,
         })
+    }
+
+    /// Adds the key to a hash.
+    pub(super) fn add_to(&self, hash: Sha256) -> Sha256 {
+        let token = self
+            .security_token
+            .as_ref()
+            .map_or(&b""[..], HeaderValue::as_bytes);
+        hash.chain_update(&self.id)
+            .chain_update(&*self.secret)
+            .chain_update(token)
     }
 
     pub(super) fn sign(

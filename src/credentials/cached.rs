@@ -25,15 +25,15 @@ pub(crate) trait TokenFetcher: std::fmt::Debug + Send + Sync {
 
 /// Caches the credentials of a [`TokenFetcher`] until they are about to expire.
 #[derive(Debug)]
-pub(crate) struct CachedProvider<F> {
-    fetcher: F,
+pub(crate) struct CachedProvider {
+    fetcher: Box<dyn TokenFetcher>,
     credentials: SingleFlight<Credentials>,
 }
 
-impl<F: TokenFetcher> CachedProvider<F> {
-    pub(crate) fn new(fetcher: F) -> CachedProvider<F> {
+impl CachedProvider {
+    pub(crate) fn new(fetcher: impl TokenFetcher + 'static) -> CachedProvider {
         CachedProvider {
-            fetcher,
+            fetcher: Box::new(fetcher),
             credentials: SingleFlight::new(),
         }
     }
@@ -70,7 +70,7 @@ impl<F: TokenFetcher> CachedProvider<F> {
     }
 }
 
-impl<F: TokenFetcher> CredentialsProvider for CachedProvider<F> {
+impl CredentialsProvider for CachedProvider {
     fn credentials(
         &self,
         context: &RequestContext<'_>,

@@ -19,6 +19,7 @@ pub(crate) type TokenProvider = dyn Fn(TokenRequest) + Send + Sync;
 /// completes it once with [`TokenRequest::set`] or [`TokenRequest::fail`], immediately or
 /// later, from any thread. A request that is dropped before that counts as failed.
 pub struct TokenRequest {
+    provider: &'static str,
     rejected: bool,
     completion: Mutex<Option<Completion<Credentials>>>,
 }
@@ -67,7 +68,7 @@ impl TokenRequest {
                 Ok(())
             }
             Err(e) => {
-                completion.complete(Err(no_token(e.message())));
+                completion.complete(Err(self.no_token(e.message())));
                 Err(e)
             }
         }
@@ -78,21 +79,38 @@ impl TokenRequest {
     /// [`Status::NoToken`].
     pub fn fail(&self, reason: &str) -> Result<(), Error> {
         let reason = sanitize(reason, REASON_LIMIT);
-        self.take()?.complete(Err(no_token(&reason)));
+        self.take()?.complete(Err(self.no_token(&reason)));
         Ok(())
+    }
+
+    fn no_token(&self, reason: &str) -> Error {
+        Error::new(
+            Status::NoToken,
+            format!("the {} provider failed: {reason}", self.provider),
+        )
     }
 }
 
-fn no_token(reason: &str) -> Error {
-    Error::new(Status::NoToken, format!("the token provider failed: {reason}"))
+/// Fetches tokens or passcodes from the caller's [`TokenProvider`].
+pub(crate) struct CallbackProvider {
+    callback: HostCallback<TokenProvider>,
+    /// What it provides.
+    name: &'static str,
 }
-
-/// Fetches tokens from the caller's [`TokenProvider`].
-pub(crate) struct CallbackProvider(HostCallback<TokenProvider>);
 
 impl CallbackProvider {
     pub(crate) fn new(provider: Arc<TokenProvider>) -> CallbackProvider {
-        CallbackProvider(HostCallback::new(provider))
+        CallbackProvider {
+            callback: HostCallback::new(provider),
+            name: "token",
+        }
+    }
+
+    pub(crate) fn for_passcodes(provider: Arc<TokenProvider>) -> CallbackProvider {
+        CallbackProvider {
+            name: "passcode",
+            ..CallbackProvider::new(provider)
+        }
     }
 }
 
@@ -111,10 +129,11 @@ impl fmt::Debug for CallbackProvider {
 impl TokenFetcher for CallbackProvider {
     fn fetch(&self, _: &RequestContext<'_>, rejected: bool, completion: Completion<Credentials>) {
         let request = TokenRequest {
+            provider: self.name,
             rejected,
             completion: Mutex::new(Some(completion)),
         };
-        self.0.run(move |provider| provider(request));
+        self.callback.run(move |provider| provider(request));
     }
 
     fn source(&self) -> CredentialSource {

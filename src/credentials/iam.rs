@@ -2,26 +2,28 @@
 //! its name.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
-use ::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use ::http::{Method, StatusCode};
+use ::http::StatusCode;
+use ::http::header::HeaderName;
+use serde::Deserialize;
 use serde::de::{self, Deserializer as _};
-use serde::{Deserialize, Serialize};
 use serde_json::Deserializer;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::{Completion, CredentialSource, Credentials, RequestContext, Token, TokenFetcher, expiry};
+use super::exchange::{Exchange, RESPONSE_LIMIT, is_refusal, json, refused, with_server};
+use super::{
+    CallbackProvider, Completion, CredentialSource, Credentials, RequestContext, SingleFlight, Token,
+    TokenFetcher, TokenProvider, expiry,
+};
 use crate::error::{Error, Status};
-use crate::http::{Endpoint, ErrorContext, Object, Request, Response};
+use crate::http::{Endpoint, ErrorContext, Object, Request, Response, Retry};
 use crate::memory;
 
 const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
-
-/// A token response without the catalogue has a few kilobytes, a list of projects by name
-/// not much more.
-const RESPONSE_LIMIT: usize = 1024 * 1024;
 
 const ERROR_CONTEXT: ErrorContext = ErrorContext {
     server: "IAM",
@@ -43,58 +45,31 @@ pub(crate) struct Login {
     pub(crate) password: Zeroizing<String>,
     pub(crate) domain: String,
     pub(crate) scope: Scope,
+    pub(crate) mfa: Option<Mfa>,
+}
+
+/// The second factor of a login: passcodes of the user's virtual MFA device.
+pub(crate) struct Mfa {
+    user_id: String,
+    provider: CallbackProvider,
+    /// Whether IAM refused the last login.
+    refused: AtomicBool,
+}
+
+impl Mfa {
+    pub(crate) fn new(user_id: String, provider: Arc<TokenProvider>) -> Mfa {
+        Mfa {
+            user_id,
+            provider: CallbackProvider::for_passcodes(provider),
+            refused: AtomicBool::new(false),
+        }
+    }
 }
 
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Login({}, ***)", self.user)
     }
-}
-
-#[derive(Serialize)]
-struct Named<'a> {
-    name: &'a str,
-}
-
-#[derive(Serialize)]
-struct User<'a> {
-    name: &'a str,
-    password: &'a str,
-    domain: Named<'a>,
-}
-
-#[derive(Serialize)]
-struct Password<'a> {
-    user: User<'a>,
-}
-
-#[derive(Serialize)]
-struct Identity<'a> {
-    methods: [&'static str; 1],
-    password: Password<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Project<'a> {
-    Id(&'a str),
-    Name(&'a str),
-}
-
-#[derive(Serialize)]
-struct ProjectScope<'a> {
-    project: Project<'a>,
-}
-
-#[derive(Serialize)]
-struct Auth<'a> {
-    identity: Identity<'a>,
-    scope: ProjectScope<'a>,
-}
-
-#[derive(Serialize)]
-struct AuthRequest<'a> {
-    auth: Auth<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -146,120 +121,121 @@ impl<'de> de::Visitor<'de> for ProjectsNamed<'_> {
 }
 
 impl Login {
-    fn body(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
-        // Allocated at its maximum size, because a growing vector leaves copies of the
-        // password.
-        let max_escaped = 6 * (self.user.len() + self.password.len() + self.domain.len());
-        let mut body = Zeroizing::new(Vec::with_capacity(max_escaped + 1024));
-        let request = AuthRequest {
-            auth: Auth {
-                identity: Identity {
-                    methods: ["password"],
-                    password: Password {
-                        user: User {
-                            name: &self.user,
-                            password: &self.password,
-                            domain: Named { name: &self.domain },
-                        },
-                    },
-                },
-                scope: ProjectScope {
-                    project: match &self.scope {
-                        Scope::ProjectId(id) => Project::Id(id),
-                        Scope::Region(name) => Project::Name(name),
-                    },
-                },
-            },
+    fn body(&self, passcode: Option<&str>) -> Zeroizing<Vec<u8>> {
+        let mut texts: Vec<&str> = vec![&self.user, &self.password, &self.domain];
+        let (method, totp) = match (&self.mfa, passcode) {
+            (Some(mfa), Some(passcode)) => {
+                texts.extend([mfa.user_id.as_str(), passcode]);
+                (r#","totp""#, r#","totp":{"user":{"id":?,"passcode":?}}"#)
+            }
+            _ => ("", ""),
         };
-        serde_json::to_writer(&mut *body, &request)
-            .map_err(|e| Error::new(Status::Internal, format!("failed to serialize the login: {e}")))?;
-        Ok(body)
+        let (key, project) = match &self.scope {
+            Scope::ProjectId(id) => ("id", id),
+            Scope::Region(name) => ("name", name),
+        };
+        texts.push(project);
+        let template = format!(
+            r#"{{"auth":{{"identity":{{"methods":["password"{method}],"password":{{"user":{{"name":?,"password":?,"domain":{{"name":?}}}}}}{totp}}},"scope":{{"project":{{"{key}":?}}}}}}}}"#
+        );
+        json(&template, &texts)
+    }
+
+    /// Asks the caller for a passcode. `refused` tells whether IAM refused the last login.
+    fn passcode(
+        &self,
+        context: &RequestContext<'_>,
+        mfa: &Mfa,
+        refused: bool,
+    ) -> Result<Zeroizing<String>, Error> {
+        // Of this login alone: a passcode is valid once, and is wiped after use.
+        let passcode = SingleFlight::new().get(
+            context.call,
+            |_: &Credentials| false,
+            |completion| mfa.provider.fetch(context, refused, completion),
+        )?;
+        Ok(Zeroizing::new(passcode.token().unwrap_or_default().to_owned()))
     }
 
     fn log_in(&self, context: &RequestContext<'_>) -> Result<Credentials, Error> {
-        let body = self.body()?;
-        let request = Request {
-            method: Method::POST,
-            url: self
-                .endpoint
-                .url(&["v3", "auth", "tokens"], &[("nocatalog", "true")])?,
-            headers: &[(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
-            body: &body,
-            idempotent: true,
-            secrets: std::slice::from_ref(&self.password),
-        };
-        let attempt = || {
-            let mut response = context.http.send(context.call, &request, &|_| Ok(()))?;
-            if response.status() != StatusCode::CREATED {
-                return Err(response.read_error(&ERROR_CONTEXT)?);
-            }
-            self.read(&mut response)
-        };
-        context
-            .retry
-            .run(context.call, attempt)
-            .map_err(|e| with_iam_context(&self.endpoint, e))
-    }
-
-    fn login_rejected(&self, error: Error) -> Error {
-        let status = error.http_status().unwrap_or_default();
-        let reason = error.service_message().unwrap_or("no reason given").to_owned();
-        let id = error.request_id().map(|id| format!("; request id {id}"));
-        error.with_message(|_| {
-            format!(
-                "IAM refused the login of the user {} (HTTP {status}): {}; check the user, password, domain, and the region or project; this client does not send them again{}",
-                self.user,
-                reason.trim_end_matches('.'),
-                id.unwrap_or_default(),
-            )
+        let mut secrets = vec![self.password.clone()];
+        if let Some(mfa) = &self.mfa {
+            let refused = mfa.refused.swap(false, Ordering::Relaxed);
+            secrets.push(self.passcode(context, mfa, refused)?);
+        }
+        let passcode = secrets.get(1).map(|passcode| passcode.as_str());
+        let _auxiliary = context.call.auxiliary_request(None);
+        let once = Retry::new(1, Duration::ZERO);
+        // KeystoneCreateUserTokenByPassword, and KeystoneCreateUserTokenByPasswordAndMfa
+        Exchange {
+            segments: &["v3", "auth", "tokens"],
+            query: &[("nocatalog", "true")],
+            body: self.body(passcode),
+            secrets: &secrets,
+            retry: passcode.map_or(context.retry, |_| once),
+            repeatable: passcode.is_none(),
+            ..Exchange::new(context, &self.endpoint)
+        }
+        .send(context, &|response| self.read(response))
+        // A passcode is shorter than what is redacted everywhere.
+        .map_err(|e| match passcode {
+            Some(passcode) => e.map_text(|text| text.replace(passcode, "***")),
+            None => e,
         })
     }
 
-    fn read(&self, response: &mut Response) -> Result<Credentials, Error> {
-        let token = match response.take_secret_header(SUBJECT_TOKEN)? {
-            Some(token) => Token::new(&token).map_err(|e| e.message().to_owned()),
-            None => Err("it has no X-Subject-Token header".to_owned()),
+    fn login_refused(&self, error: Error) -> Error {
+        let what = format!("the login of the user {}", self.user);
+        let advice = match self.mfa {
+            None => "the user, password, domain, and the region or project",
+            Some(_) => "the passcode, the user and its id, password, domain, and the region or project",
         };
-        let token = token.map_err(|e| {
-            response.with_context(Error::new(
-                Status::UnexpectedResponse,
-                format!("IAM's response to the login has no usable token: {e}; is the IAM endpoint right?"),
-            ))
-        })?;
-        let bytes = response.read_document(RESPONSE_LIMIT)?;
-        memory::probe_document(bytes.len())?;
-        // The other facts are optional: the token is sufficient.
-        let facts = serde_json::from_slice::<TokenResponse>(&bytes)
-            .unwrap_or_default()
-            .token;
-        let now = response.date().unwrap_or_else(SystemTime::now);
-        Ok(Credentials::from(token)
-            .with_name(Some(self.user.clone()))
-            .with_project(facts.project.map(|project| project.id))
-            .with_lifetime(
-                facts
-                    .expires_at
-                    .and_then(|expires| expiry::remaining(&expires, now)),
-            ))
+        refused(error, "IAM", &what, advice)
+    }
+
+    fn read(&self, response: &mut Response) -> Result<Credentials, Error> {
+        Ok(subject_token(response)?.with_name(Some(self.user.clone())))
     }
 }
 
-/// Adds to an error that it happened at IAM, unless the message already says so.
-fn with_iam_context(endpoint: &Endpoint, error: Error) -> Error {
-    if error.is_end_of_call() || error.message().starts_with("IAM") {
-        return error;
-    }
-    error.with_message(|message| format!("IAM at {}: {message}", endpoint.origin()))
+/// Reads a token of IAM from a response.
+pub(super) fn subject_token(response: &mut Response) -> Result<Credentials, Error> {
+    let token = match response.take_secret_header(SUBJECT_TOKEN)? {
+        Some(token) => Token::new(&token).map_err(|e| e.message().to_owned()),
+        None => Err("it has no X-Subject-Token header".to_owned()),
+    };
+    let token = token.map_err(|e| {
+        response.with_context(Error::new(
+            Status::UnexpectedResponse,
+            format!("IAM's response to the login has no usable token: {e}; is the IAM endpoint right?"),
+        ))
+    })?;
+    let bytes = response.read_document(RESPONSE_LIMIT)?;
+    memory::probe_document(bytes.len())?;
+    // The other facts are optional: the token is sufficient.
+    let facts = serde_json::from_slice::<TokenResponse>(&bytes)
+        .unwrap_or_default()
+        .token;
+    let now = response.date().unwrap_or_else(SystemTime::now);
+    Ok(Credentials::from(token)
+        .with_project(facts.project.map(|project| project.id))
+        .with_lifetime(
+            facts
+                .expires_at
+                .and_then(|expires| expiry::remaining(&expires, now)),
+        ))
 }
 
 impl TokenFetcher for Login {
     fn fetch(&self, context: &RequestContext<'_>, _: bool, completion: Completion<Credentials>) {
-        let _auxiliary = context.call.auxiliary_request(None);
-        match self.log_in(context) {
-            // IAM would reject the same login again, and repeated wrong passwords lock a
-            // user's account.
-            Err(e) if matches!(e.http_status(), Some(400..=404)) => completion.reject(self.login_rejected(e)),
-            result => completion.complete(result.map_err(Error::no_retry)),
+        match (self.log_in(context), &self.mfa) {
+            (Err(e), None) if is_refusal(&e) => completion.reject(self.login_refused(e)),
+            // Another passcode may be right.
+            (Err(e), Some(mfa)) if is_refusal(&e) => {
+                mfa.refused.store(true, Ordering::Relaxed);
+                completion.complete(Err(self.login_refused(e).no_retry()));
+            }
+            (result, _) => completion.complete(result.map_err(Error::no_retry)),
         }
     }
 
@@ -301,7 +277,7 @@ pub(crate) fn find_project(
     let ids = context
         .retry
         .run(context.call, attempt)
-        .map_err(|e| with_iam_context(endpoint, e))?;
+        .map_err(|e| with_server("IAM", endpoint, e))?;
     let mut ids = ids.into_iter();
     match (ids.next(), ids.next()) {
         (Some(id), None) => Ok(id),
@@ -329,6 +305,7 @@ mod tests {
             password: Zeroizing::new("p\"\\ü".into()),
             domain: "d".into(),
             scope,
+            mfa: None,
         }
     }
 
@@ -338,12 +315,18 @@ mod tests {
             (Scope::Region("cn-north-4".into()), r#"{"name":"cn-north-4"}"#),
             (Scope::ProjectId("abc".into()), r#"{"id":"abc"}"#),
         ] {
-            let body = login(scope).body().expect("a body");
+            let body = login(scope).body(None);
             let expected = format!(
                 r#"{{"auth":{{"identity":{{"methods":["password"],"password":{{"user":{{"name":"u","password":"p\"\\ü","domain":{{"name":"d"}}}}}}}},"scope":{{"project":{project}}}}}}}"#
             );
             assert_eq!(String::from_utf8_lossy(&body), expected);
         }
+        let mut login = login(Scope::Region("r".into()));
+        login.mfa = Some(Mfa::new("id".into(), Arc::new(drop)));
+        assert_eq!(
+            String::from_utf8_lossy(&login.body(Some("123456"))),
+            r#"{"auth":{"identity":{"methods":["password","totp"],"password":{"user":{"name":"u","password":"p\"\\ü","domain":{"name":"d"}}},"totp":{"user":{"id":"id","passcode":"123456"}}},"scope":{"project":{"name":"r"}}}}"#
+        );
     }
 
     #[test]

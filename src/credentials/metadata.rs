@@ -1,31 +1,27 @@
 //! The temporary access key of a cloud instance, from the metadata service that every
 //! instance can reach.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ::http::header::{HeaderName, HeaderValue};
 use ::http::{Method, StatusCode};
-use serde::Deserialize;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::{
-    AccessKey, Completion, CredentialSource, Credentials, RequestContext, TokenFetcher, expiry, masked,
-    none_found, secret,
-};
+use super::exchange::RESPONSE_LIMIT;
+use super::temporary_key::{self, KeySource};
+use super::{CredentialSource, Credentials, RequestContext, secret};
 use crate::error::{Error, Status};
-use crate::http::{Endpoint, Http, Object, Request, Response};
+use crate::http::{Endpoint, Http, Request, Response};
 use crate::memory;
 
 const TOKEN_TTL: HeaderName = HeaderName::from_static("x-metadata-token-ttl-seconds");
 const TOKEN: HeaderName = HeaderName::from_static("x-metadata-token");
 
-/// The requested lifetime of the token for the next request, in seconds.
-const TTL: &str = "60";
+/// The requested lifetime of the session token in seconds, that of the official SDKs.
+const TTL: &str = "21600";
 
 /// The metadata service is link-local: it responds quickly or does not exist.
 const TIMEOUT: Duration = Duration::from_millis(1500);
-
-const RESPONSE_LIMIT: usize = 256 * 1024;
 
 /// The metadata service.
 #[derive(Debug)]
@@ -33,54 +29,11 @@ pub(crate) struct Metadata {
     endpoint: Endpoint,
     /// Separate connections, which use no proxy.
     http: Http,
-    /// Why the sources that were tried before have no credentials.
-    missing: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct KeyResponse {
-    credential: Key,
-}
-
-#[derive(Deserialize)]
-struct Key {
-    access: String,
-    secret: String,
-    #[serde(default)]
-    securitytoken: Option<String>,
-    #[serde(default)]
-    expires_at: Option<String>,
-}
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        self.secret.zeroize();
-        self.securitytoken.zeroize();
-    }
 }
 
 impl Metadata {
     pub(crate) fn new(endpoint: Endpoint, http: Http) -> Metadata {
-        Metadata {
-            endpoint,
-            http,
-            missing: Vec::new(),
-        }
-    }
-
-    /// Adds the reasons why the sources that were tried before have no credentials.
-    pub(crate) fn with_missing(self, missing: Vec<String>) -> Metadata {
-        Metadata { missing, ..self }
-    }
-
-    /// Turns a failure of this last source into the error of the whole search.
-    fn none_found(&self, error: Error) -> Error {
-        if self.missing.is_empty() || error.is_end_of_call() {
-            return error.no_retry();
-        }
-        let mut missing = self.missing.clone();
-        missing.push(error.message().to_owned());
-        none_found(&missing)
+        Metadata { endpoint, http }
     }
 
     fn send(
@@ -135,8 +88,10 @@ impl Metadata {
         let message = response.read_service_error()?.text.message.unwrap_or_default();
         Ok(message.to_ascii_lowercase().contains("agency"))
     }
+}
 
-    fn access_key(&self, context: &RequestContext<'_>) -> Result<Credentials, Error> {
+impl KeySource for Metadata {
+    fn obtain(&self, context: &RequestContext<'_>) -> Result<Credentials, Error> {
         let unexpected = |response: &Response, what: &str| {
             let origin = self.endpoint.origin();
             response.with_context(Error::new(
@@ -175,30 +130,12 @@ impl Metadata {
         if response.status() != StatusCode::OK {
             return Err(unexpected(&response, "to a request for an access key"));
         }
-        let parsed = serde_json::from_slice::<Object<KeyResponse>>(&self.read(context, &mut response)?);
-        // The parser's message could quote the secret, so it is not used.
-        let key = parsed
-            .map_err(|_| unexpected(&response, "and a document without an access key"))?
-            .0
-            .credential;
-        let token = key.securitytoken.as_deref().map(str::as_bytes);
-        let access_key = AccessKey::new(key.access.as_bytes(), key.secret.as_bytes(), token)
-            .map_err(|_| unexpected(&response, "and a malformed access key"))?;
-        let now = response.date().unwrap_or_else(SystemTime::now);
-        let life = key
-            .expires_at
-            .as_deref()
-            .and_then(|date| expiry::remaining(date, now));
-        Ok(Credentials::from(access_key)
-            .with_name(Some(masked(&key.access)))
-            .with_lifetime(life))
-    }
-}
-
-impl TokenFetcher for Metadata {
-    fn fetch(&self, context: &RequestContext<'_>, _: bool, completion: Completion<Credentials>) {
-        let key = self.access_key(context);
-        completion.complete(key.map_err(|e| self.none_found(e)));
+        let _auxiliary = context.call.auxiliary_request(Some(TIMEOUT));
+        let server = format!("the metadata service at {}", self.endpoint.origin());
+        temporary_key::read(&mut response, &server).map_err(|e| match e.status() {
+            Status::UnexpectedResponse => e,
+            _ => self.unreachable(e),
+        })
     }
 
     fn source(&self) -> CredentialSource {

@@ -1,22 +1,30 @@
 //! The credentials that go with a request, and where they come from.
 //!
 //! A [`CredentialsProvider`] returns [`Credentials`], which sign requests. A
-//! [`CachedProvider`] fetches them through a [`TokenFetcher`]: IAM, the metadata service
-//! or the caller's token provider. It refreshes them before they expire. A
+//! [`CachedProvider`] fetches them through a [`TokenFetcher`]: a login at IAM, the caller's
+//! token provider, or a [`KeyFetcher`] with the sources of temporary keys. It refreshes
+//! them before they expire. A
 //! [`SingleFlight`] makes one fetch serve all threads.
 
 mod access_key;
+mod agency;
 mod cached;
 mod callback;
 mod chain;
+mod exchange;
 mod expiry;
+mod federation;
 mod iam;
+mod id_token;
 mod metadata;
+mod oidc;
+mod pod_identity;
 mod profile;
 mod secret;
 mod signature;
 mod single_flight;
 mod source;
+mod temporary_key;
 mod token;
 
 use std::fmt;
@@ -25,18 +33,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use sha2::{Digest, Sha256};
 
 pub(crate) use access_key::AccessKey;
+pub(crate) use agency::{Account, Agency};
 pub(crate) use cached::{CachedProvider, TokenFetcher};
 pub use callback::TokenRequest;
 pub(crate) use callback::{CallbackProvider, TokenProvider};
-pub(crate) use chain::{Environment, find};
-pub(crate) use iam::{Login, Scope, find_project};
+pub(crate) use chain::{Environment, Purpose, find};
+pub(crate) use iam::{Login, Mfa, Scope, find_project};
 pub(crate) use metadata::Metadata;
 #[cfg(fuzzing)]
-pub(crate) use profile::parse as parse_profile;
+pub(crate) use profile::{Identity, parse as parse_profile};
 pub(crate) use single_flight::{Completion, SingleFlight};
 pub(crate) use source::{CredentialSource, SourceSelector};
+pub(crate) use temporary_key::KeyFetcher;
 pub(crate) use token::Token;
 
 use crate::error::{Error, Status};
@@ -65,9 +76,12 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) log: &'a LogFn<'a>,
 }
 
-/// How long before expiry credentials are refreshed, but at most a tenth of their
-/// lifetime.
-const REFRESH_MARGIN: Duration = Duration::from_secs(300);
+/// How long before expiry a token is refreshed, but at most a tenth of its lifetime.
+const TOKEN_MARGIN: Duration = Duration::from_secs(300);
+
+/// How long before expiry a temporary key is refreshed, as in the official SDKs, but at
+/// most half its lifetime.
+const KEY_MARGIN: Duration = Duration::from_secs(40 * 60);
 
 /// Rejected credentials that are older than this may have been revoked. Newer ones that
 /// were never accepted were never valid.
@@ -148,6 +162,25 @@ impl Credentials {
         Ok(())
     }
 
+    /// Returns the token, if they are one.
+    fn token(&self) -> Option<&str> {
+        match &self.signer {
+            RequestSigner::Token(token) => token.text(),
+            RequestSigner::AccessKey(_) => None,
+        }
+    }
+
+    /// Returns a hash by which to tell them from others.
+    fn fingerprint(&self) -> [u8; 32] {
+        let hash = Sha256::new();
+        match &self.signer {
+            RequestSigner::Token(token) => hash.chain_update(token.text().unwrap_or_default()),
+            RequestSigner::AccessKey(key) => key.add_to(hash),
+        }
+        .finalize()
+        .into()
+    }
+
     /// Records that the service accepted the credentials.
     pub(crate) fn accept(&self) {
         self.accepted.store(true, Ordering::Relaxed);
@@ -163,7 +196,11 @@ impl Credentials {
         let recently_failed = failed
             .as_deref()
             .is_some_and(|failed| failed.elapsed() < REFRESH_RETRY_DELAY);
-        let near_expiry = |life: Duration| self.obtained.elapsed() >= life - REFRESH_MARGIN.min(life / 10);
+        let margin = |life: Duration| match &self.signer {
+            RequestSigner::Token(_) => TOKEN_MARGIN.min(life / 10),
+            RequestSigner::AccessKey(_) => KEY_MARGIN.min(life / 2),
+        };
+        let near_expiry = |life: Duration| self.obtained.elapsed() >= life - margin(life);
         !recently_failed && self.lifetime.is_some_and(near_expiry)
     }
 
@@ -302,4 +339,33 @@ fn none_found(missing: &[String]) -> Error {
         "credentials",
         format_args!("none were found: {}", missing.join("; ")),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_refreshed_in_time() {
+        let token = || Credentials::from(Token::new(b"token").expect("a token"));
+        let key = || Credentials::from(AccessKey::new(b"a", b"s", None).expect("a key"));
+        for (credentials, life, refreshed_at) in [
+            (token(), 24 * 3600, 24 * 3600 - 300),
+            (token(), 600, 540),
+            (key(), 24 * 3600, 24 * 3600 - 2400),
+            (key(), 6 * 3600, 6 * 3600 - 2400),
+            (key(), 3600, 1800),
+            (key(), 900, 450),
+        ] {
+            let mut credentials = credentials.with_lifetime(Some(Duration::from_secs(life)));
+            // Both ends are some seconds away, since time passes.
+            for (age, needs) in [(refreshed_at - 5, false), (refreshed_at + 1, true)] {
+                credentials.obtained = Instant::now()
+                    .checked_sub(Duration::from_secs(age))
+                    .expect("a machine that has run for some time");
+                assert_eq!(credentials.needs_refresh(), needs, "{life} s at {age} s");
+            }
+            assert!(!credentials.is_expired());
+        }
+    }
 }

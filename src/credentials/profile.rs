@@ -18,11 +18,22 @@ const LIMIT: u64 = 64 * 1024;
 const SECTION: &str = "basic";
 
 pub(crate) struct Profile {
-    pub(crate) access_key: String,
-    pub(crate) secret_key: Zeroizing<String>,
-    pub(crate) security_token: Option<Zeroizing<String>>,
+    pub(crate) identity: Identity,
     pub(crate) project_id: Option<String>,
     pub(crate) iam_endpoint: Option<String>,
+}
+
+/// What a profile has of a user. A federated identity takes precedence, as in the SDKs.
+pub(crate) enum Identity {
+    Federation {
+        idp_id: String,
+        id_token_file: String,
+    },
+    Key {
+        access_key: String,
+        secret_key: Zeroizing<String>,
+        security_token: Option<Zeroizing<String>>,
+    },
 }
 
 impl fmt::Debug for Profile {
@@ -123,8 +134,24 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Profile, String> {
     let secret = |key: &str| value_of(key).map(|value| Zeroizing::new(value.to_owned()));
     let (access_key, secret_key) = (value_of("ak"), secret("sk"));
     let security_token = secret("security_token");
+    let (idp_id, id_token_file) = (value_of("idp_id"), value_of("id_token_file"));
+    let with_identity = |identity| Profile {
+        identity,
+        project_id: value_of("project_id").map(str::to_owned),
+        iam_endpoint: value_of("iam_endpoint").map(str::to_owned),
+    };
     let (access_key, secret_key) = match (access_key, secret_key) {
+        _ if idp_id.is_some() && id_token_file.is_some() => {
+            return Ok(with_identity(Identity::Federation {
+                idp_id: idp_id.unwrap_or_default().to_owned(),
+                id_token_file: id_token_file.unwrap_or_default().to_owned(),
+            }));
+        }
         (Some(ak), Some(sk)) => (ak, sk),
+        (None, None) if idp_id.is_some() => return Err("has an idp_id but no id_token_file; set both".into()),
+        (None, None) if id_token_file.is_some() => {
+            return Err("has an id_token_file but no idp_id; set both".into());
+        }
         (None, None) => return Err("has neither ak nor sk in its section [basic]".into()),
         (Some(_), None) => return Err("has an ak but no sk; set both".into()),
         (None, Some(_)) => return Err("has an sk but no ak; set both".into()),
@@ -139,13 +166,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Profile, String> {
         };
         format!("has an {key} that {what}")
     })?;
-    Ok(Profile {
+    Ok(with_identity(Identity::Key {
         access_key: access_key.to_owned(),
         secret_key,
         security_token,
-        project_id: value_of("project_id").map(str::to_owned),
-        iam_endpoint: value_of("iam_endpoint").map(str::to_owned),
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -160,13 +185,24 @@ mod tests {
             "[other]\nak = no\n; comment\n[BASIC]\nAK: AKID\nSK : a#b;c%d",
         ] {
             let profile = parse(text.as_bytes()).expect(text);
-            assert_eq!(profile.access_key, "AKID");
-            assert_eq!(profile.secret_key.as_str(), "a#b;c%d");
-            assert!(profile.security_token.is_none() && profile.project_id.is_none());
+            assert!(matches!(
+                &profile.identity,
+                Identity::Key { access_key, secret_key, security_token: None }
+                    if access_key == "AKID" && secret_key.as_str() == "a#b;c%d"
+            ));
+            assert!(profile.project_id.is_none());
         }
+        let text = "[basic]\nak=A\nsk=S\nidp_id = my-idp\nid_token_file = /run/token\n";
+        assert!(matches!(
+            &parse(text.as_bytes()).expect(text).identity,
+            Identity::Federation { idp_id, id_token_file } if idp_id == "my-idp" && id_token_file == "/run/token"
+        ));
         let text = "[basic]\nak=A\nsk=S\nsecurity_token=T\nproject_id=P\niam_endpoint=https://iam.example\n";
         let profile = parse(text.as_bytes()).expect(text);
-        assert_eq!(profile.security_token.as_deref().map(String::as_str), Some("T"));
+        assert!(matches!(
+            &profile.identity,
+            Identity::Key { security_token: Some(token), .. } if token.as_str() == "T"
+        ));
         assert_eq!(profile.project_id.as_deref(), Some("P"));
         assert_eq!(profile.iam_endpoint.as_deref(), Some("https://iam.example"));
         assert_eq!(format!("{profile:?}"), "Profile(***)");
@@ -181,6 +217,8 @@ mod tests {
             (b"[basic]\nak = very-secret\n", "no sk"),
             (b"[basic]\nsk = very-secret\nak =\n", "no ak"),
             (b"[basic]\n", "neither"),
+            (b"[basic]\nidp_id = very-secret\n", "no id_token_file"),
+            (b"[basic]\nid_token_file = very-secret\n", "no idp_id"),
             (
                 b"[basic]\nak = very-secret\nsk = very secret\n",
                 "sk that contains a space",

@@ -13,10 +13,26 @@ pub(crate) enum CredentialSource {
     Token,
     AccessKey,
     TokenProvider,
-    User { user: String, iam: String },
+    User {
+        user: String,
+        iam: String,
+    },
     Environment,
     Profile(PathBuf),
     Metadata(String),
+    Oidc {
+        agency: String,
+        sts: String,
+    },
+    Federation {
+        provider: String,
+        iam: String,
+    },
+    PodIdentity(String),
+    Agency {
+        agency: String,
+        base: Box<CredentialSource>,
+    },
 }
 
 impl CredentialSource {
@@ -30,6 +46,10 @@ impl CredentialSource {
             CredentialSource::Environment => c"environment",
             CredentialSource::Profile(_) => c"profile",
             CredentialSource::Metadata(_) => c"metadata",
+            CredentialSource::Oidc { .. } => c"oidc",
+            CredentialSource::Federation { .. } => c"federation",
+            CredentialSource::PodIdentity(_) => c"pod_identity",
+            CredentialSource::Agency { .. } => c"agency",
         }
     }
 }
@@ -48,6 +68,16 @@ impl fmt::Display for CredentialSource {
             CredentialSource::Metadata(origin) => {
                 write!(f, "the instance's agency, by its metadata service at {origin}")
             }
+            CredentialSource::Oidc { agency, sts } => {
+                write!(f, "the agency {agency} for an OIDC token, by STS at {sts}")
+            }
+            CredentialSource::Federation { provider, iam } => {
+                write!(f, "a token of the identity provider {provider}, by IAM at {iam}")
+            }
+            CredentialSource::PodIdentity(origin) => {
+                write!(f, "the pod's agency, by the pod identity agent at {origin}")
+            }
+            CredentialSource::Agency { agency, base } => write!(f, "the agency {agency}, for {base}"),
         }
     }
 }
@@ -59,6 +89,9 @@ pub(crate) enum SourceSelector {
     Environment,
     Profile,
     Metadata,
+    Oidc,
+    Federation,
+    PodIdentity,
 }
 
 impl SourceSelector {
@@ -68,6 +101,9 @@ impl SourceSelector {
             "environment" => SourceSelector::Environment,
             "profile" => SourceSelector::Profile,
             "metadata" => SourceSelector::Metadata,
+            "oidc" => SourceSelector::Oidc,
+            "federation" => SourceSelector::Federation,
+            "pod_identity" => SourceSelector::PodIdentity,
             _ => return None,
         })
     }

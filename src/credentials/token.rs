@@ -19,6 +19,10 @@ impl Token {
         secret::header(token, Status::InvalidToken, "token").map(Token)
     }
 
+    pub(super) fn text(&self) -> Option<&str> {
+        self.0.to_str().ok()
+    }
+
     pub(super) fn sign(&self, request: &mut ::http::Request<&[u8]>) {
         request.headers_mut().insert(AUTH_TOKEN, self.0.clone());
     }

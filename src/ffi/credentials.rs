@@ -38,15 +38,15 @@ impl Handle for dbss_credentials {
 }
 
 /// Finds the credentials that a call would use now, in the same way as a call:
-/// if necessary, it calls the token provider, logs in, or queries the metadata
-/// service. dbss_context_check() checks whether the service accepts them.
+/// if necessary, it calls the token provider, logs in, or fetches a temporary
+/// key. dbss_context_check() checks whether the service accepts them.
 ///
 /// @param ctx required.
 /// @param out_credentials required.
 /// @errors NOT_CONFIGURED (there are none); NO_TOKEN; INVALID_CREDENTIALS;
 ///   SERVICE, BAD_REQUEST, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, THROTTLED,
-///   SERVER, REDIRECTED, UNEXPECTED_RESPONSE (from IAM or the metadata
-///   service); NETWORK*
+///   SERVER, REDIRECTED, UNEXPECTED_RESPONSE (from IAM or another source of
+///   keys); FILE (a token file); NETWORK*
 /// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_find_credentials(
@@ -104,8 +104,8 @@ pub unsafe extern "C" fn dbss_context_check(
 }
 
 /// Where the credentials come from: "token", "access_key", "token_provider",
-/// "iam_user", "environment", "profile" or "metadata". Newer versions may add
-/// more.
+/// "iam_user", "environment", "profile", "metadata", "oidc", "federation",
+/// "pod_identity" or "agency". Newer versions may add more.
 ///
 /// @return static.
 #[unsafe(no_mangle)]

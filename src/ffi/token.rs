@@ -11,6 +11,7 @@ use super::config::{dbss_config, with_config};
 use super::handle::Handle;
 use super::panic::ffi_value;
 use super::status::dbss_status;
+use dbss::internal::Config;
 use dbss::{Error, Status, TokenRequest};
 
 /// A request for a token. Complete it once, with dbss_token_request_set() or
@@ -68,15 +69,62 @@ pub unsafe extern "C" fn dbss_config_set_token_provider(
     user_data: *mut c_void,
     destroy: dbss_destroy_fn,
 ) -> dbss_status {
+    // SAFETY: the header's rules are the contract of `set_provider`.
+    unsafe { set_provider(config, provider, user_data, destroy, Config::set_token_provider) }
+}
+
+/// Sets a function of yours that provides the passcodes of the MFA device of
+/// the option "iam_user", for the contexts made from this configuration. It
+/// needs the option "iam_user_id".
+///
+/// The function is called before each login, and completes the request with
+/// the passcode. dbss_token_request_refused() tells whether IAM refused the
+/// last login. A passcode is sent once and then wiped; after a failed login
+/// the next call requests another one. `destroy` is called as for
+/// dbss_config_set_token_provider().
+///
+/// @param config required.
+/// @param provider optional. NULL removes the provider.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_config_set_passcode_provider(
+    config: *mut dbss_config,
+    provider: dbss_token_provider_fn,
+    user_data: *mut c_void,
+    destroy: dbss_destroy_fn,
+) -> dbss_status {
+    // SAFETY: the header's rules are the contract of `set_provider`.
+    unsafe {
+        set_provider(
+            config,
+            provider,
+            user_data,
+            destroy,
+            Config::set_passcode_provider,
+        )
+    }
+}
+
+/// Gives a function of the caller to the configuration.
+///
+/// # Safety
+///
+/// As for `with_config`.
+unsafe fn set_provider(
+    config: *mut dbss_config,
+    provider: dbss_token_provider_fn,
+    user_data: *mut c_void,
+    destroy: dbss_destroy_fn,
+    set: fn(&mut Config, Option<Arc<dyn Fn(TokenRequest) + Send + Sync>>),
+) -> dbss_status {
     let callback = Callback::new(provider, user_data, destroy);
     ffi_status(|| {
         let provider = callback
             .with_function()
             .map(|c| Arc::new(move |request| c.provide(request)) as Arc<_>);
-        // SAFETY: the header's rules are the contract of `with_config`.
+        // SAFETY: the caller's obligation.
         unsafe {
             with_config(config, |c| {
-                c.set_token_provider(provider);
+                set(c, provider);
                 Ok(())
             })
         }

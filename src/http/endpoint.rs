@@ -15,9 +15,6 @@ pub(crate) const ENCODE_SET: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// The address of the instance metadata service, the same in every cloud instance.
-const METADATA_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
-
 /// A checked URL: scheme, host, and optionally a port and a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
@@ -102,10 +99,20 @@ impl Endpoint {
         }
     }
 
-    /// Returns the address of the instance metadata service, if that is the host.
-    pub(crate) fn metadata_address(&self) -> Option<IpAddr> {
+    /// Returns the address of a host on the same link, which no router forwards to.
+    pub(crate) fn link_local_address(&self) -> Option<IpAddr> {
         match &self.host {
-            Host::Address(address) if *address == METADATA_ADDRESS => Some(*address),
+            Host::Address(address @ IpAddr::V4(v4)) if v4.is_link_local() => Some(*address),
+            Host::Address(address @ IpAddr::V6(v6)) if v6.is_unicast_link_local() => Some(*address),
+            _ => None,
+        }
+    }
+
+    /// Returns the address of a host in a private network.
+    pub(crate) fn private_address(&self) -> Option<IpAddr> {
+        match &self.host {
+            Host::Address(address @ IpAddr::V4(v4)) if v4.is_private() => Some(*address),
+            Host::Address(address @ IpAddr::V6(v6)) if v6.is_unique_local() => Some(*address),
             _ => None,
         }
     }
@@ -266,6 +273,27 @@ mod tests {
             ("http://10.0.0.1", false),
         ] {
             assert_eq!(parse(url).expect(url).is_loopback(), loopback, "{url}");
+        }
+    }
+
+    #[test]
+    fn addresses_near_this_machine_are_told_from_others() {
+        for (url, link_local, private) in [
+            ("http://169.254.169.254", true, false),
+            ("http://169.254.170.23:80/v1", true, false),
+            ("http://[fe80::1]", true, false),
+            ("http://10.1.2.3", false, true),
+            ("http://192.168.0.1", false, true),
+            ("http://[fd00::1]", false, true),
+            ("http://[::ffff:169.254.169.254]", false, false),
+            ("http://169.255.0.1", false, false),
+            ("http://192.0.2.1", false, false),
+            ("http://[2001:db8::1]", false, false),
+            ("http://metadata.example", false, false),
+        ] {
+            let endpoint = parse(url).expect(url);
+            assert_eq!(endpoint.link_local_address().is_some(), link_local, "{url}");
+            assert_eq!(endpoint.private_address().is_some(), private, "{url}");
         }
     }
 }

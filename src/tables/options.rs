@@ -353,12 +353,43 @@ pub static OPTIONS: &[OptionRow] = &[
         c"The name of the account of \"iam_user\".",
     ),
     config(
+        c"iam_user_id",
+        Kind::Text,
+        up_to(MAX_LOGIN_LENGTH),
+        c"The id of \"iam_user\", for a login with a passcode of its MFA device. It needs a passcode provider.",
+    ),
+    config(
+        c"agency_name",
+        Kind::Text,
+        up_to(MAX_LOGIN_LENGTH),
+        c"The agency to assume with the other credentials. Calls then use its temporary keys, and the projects of its account. It needs \"agency_domain\" or \"agency_domain_id\".",
+    ),
+    config(
+        c"agency_domain",
+        Kind::Text,
+        up_to(MAX_LOGIN_LENGTH),
+        c"The name of the account of \"agency_name\".",
+    ),
+    config(
+        c"agency_domain_id",
+        Kind::Text,
+        up_to(MAX_LOGIN_LENGTH),
+        c"The id of the account of \"agency_name\", instead of its name.",
+    ),
+    config(
+        c"agency_duration_ms",
+        Kind::Milliseconds,
+        (900_000, DAY_MS),
+        c"How long a temporary key of \"agency_name\" is valid, in whole seconds. It is refreshed before it expires.",
+    )
+    .defaults_to(c"3600000"),
+    config(
         c"credentials",
         Kind::Choice,
         NO_RANGE,
-        c"Where to find credentials, instead of setting them: environment (HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN, _PROJECT_ID), profile (the section [basic] of ~/.huaweicloud/credentials, or of the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of the instance's agency), or default, which tries the three in this order.",
+        c"Where to find credentials, instead of setting them: oidc (an agency for the token of an OIDC provider: HUAWEICLOUD_OIDC_PROVIDER_URN, _AGENCY_URN, _ID_TOKEN or _TOKEN_FILE, _SESSION_NAME, _DURATION_SECONDS, _POLICY, _POLICY_IDS), environment (HUAWEICLOUD_SDK_IDP_ID and _ID_TOKEN_FILE for a federated identity, else HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN; with _PROJECT_ID), profile (the section [basic] of ~/.huaweicloud/credentials, or of the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of the instance's agency), pod_identity (the key of a pod's agency: HC_CONTAINER_CREDENTIALS_FULL_URI, HC_CONTAINER_AUTHORIZATION_TOKEN_FILE), or default, which tries these in this order. federation uses only the federated identity of the environment or the profile. The names are those of the official SDKs.",
     )
-    .one_of(c"default,environment,profile,metadata"),
+    .one_of(c"default,oidc,environment,federation,profile,metadata,pod_identity"),
     config(
         c"iam_endpoint",
         Kind::Url,
@@ -366,10 +397,16 @@ pub static OPTIONS: &[OptionRow] = &[
         c"The URL of IAM, for logins and for looking up a project. Without it, that of the profile, else that of the variable HUAWEICLOUD_SDK_IAM_ENDPOINT, else the region's own, else https://iam.myhuaweicloud.com.",
     ),
     config(
+        c"sts_endpoint",
+        Kind::Url,
+        NOT_EMPTY,
+        c"The URL of STS, for \"credentials\" by OIDC. Without it, that of the variable HUAWEICLOUD_SDK_STS_ENDPOINT, else the region's.",
+    ),
+    config(
         c"metadata_endpoint",
         Kind::Url,
         NOT_EMPTY,
-        c"The URL of the instance's metadata service, if it is not http://169.254.169.254.",
+        c"The URL of the instance's metadata service, if it is not http://169.254.169.254. Plain http may go to a link-local or private address, for this service alone.",
     ),
     config(
         c"ca_file",

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX_LINES 64
 
@@ -27,6 +28,8 @@ struct test_case {
     } lines[MAX_LINES];
     size_t count;
     const char *fresh;
+    /* The path of the case's file, or "". */
+    char file_path[64];
 };
 
 /* The reasons why the current case fails. */
@@ -99,6 +102,8 @@ static char *expand(const struct test_case *test, const char *value)
         }
         if (strcmp(name, "fresh") == 0) {
             append(&result, test->fresh, strlen(test->fresh));
+        } else if (strcmp(name, "file") == 0) {
+            append(&result, test->file_path, strlen(test->file_path));
         } else if (find_fixture(name) != NULL) {
             append(&result, fixture(name), strlen(fixture(name)));
         } else {
@@ -385,6 +390,41 @@ static dbss_status update_schedule(const struct test_case *test, dbss_context *c
     return status;
 }
 
+/* Writes the file of the case, and sets its variables, or removes both. */
+static void prepare(struct test_case *test, int set)
+{
+    size_t i;
+
+    if (lookup(test, "file") != NULL && set) {
+        char *content;
+        int fd;
+        strcpy(test->file_path, "/tmp/dbss-conformance-XXXXXX");
+        fd = mkstemp(test->file_path);
+        /* The content may have the path. */
+        content = argument(test, "file", "");
+        if (fd < 0 || write(fd, content, strlen(content)) != (ssize_t)strlen(content) || close(fd) != 0)
+            fatal("cannot write %s: %s", test->file_path, strerror(errno));
+        free(content);
+    } else if (*test->file_path != '\0') {
+        unlink(test->file_path);
+        *test->file_path = '\0';
+    }
+    for (i = 0; i < test->count; i++) {
+        if (strcmp(test->lines[i].key, "variable") == 0) {
+            char *name = expand(test, test->lines[i].value);
+            char *equals = strchr(name, '=');
+            if (equals == NULL)
+                fatal("%s: variable without '=': %s", test->file, name);
+            *equals = '\0';
+            if (set)
+                setenv(name, equals + 1, 1);
+            else
+                unsetenv(name);
+            free(name);
+        }
+    }
+}
+
 static void run(const struct test_case *test, const char *default_endpoint)
 {
     char *token = argument(test, "token", "$TOKEN");
@@ -490,6 +530,8 @@ static int known_key(const char *key)
         "endpoint",
         "ca",
         "option",
+        "variable",
+        "file",
         "token",
         "project",
         "instance",
@@ -581,7 +623,9 @@ int main(int argc, char **argv)
             const char *name = lookup(&test, "case");
             if (only == NULL || strcmp(only, name) == 0) {
                 test.fresh = fresh_id();
+                prepare(&test, 1);
                 run(&test, argv[2]);
+                prepare(&test, 0);
                 if (reasons == NULL) {
                     printf("ok %s\n", name);
                     passed++;

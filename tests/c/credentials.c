@@ -1102,6 +1102,76 @@ static void login_incomplete_is_refused(void)
  * Projects
  * ------------------------------------------------------------------------ */
 
+/* ---------------------------------------------------------------------------
+ * Logins with a passcode
+ * ------------------------------------------------------------------------ */
+
+static pthread_t calling_thread;
+
+static void check_calling_thread(struct provider *provider, dbss_token_request *request)
+{
+    CHECK(pthread_equal(pthread_self(), calling_thread));
+    CHECK(dbss_token_request_refused(request) == (provider->request_count > 1));
+}
+
+/* Each login asks on the calling thread; a passcode that is refused is not sent again. */
+static void login_with_passcode_asks_for_each_login(void)
+{
+    struct provider provider = new_provider(GIVE, "987654");
+    dbss_config *config;
+    dbss_context *ctx;
+
+    set_up();
+    free(control("POST", "/iam", "{\"passcodes\": [\"246802\"]}"));
+    calling_thread = pthread_self();
+    provider.on_request = check_calling_thread;
+    config = login_config();
+    set_option(config, "iam_user_id", fixture("user_id"));
+    EXPECT(DBSS_OK, dbss_config_set_passcode_provider(config, provide, &provider, destroy));
+    ctx = context_from(config);
+    DOWNLOAD(DBSS_ERR_UNAUTHENTICATED, ctx);
+    EXPECT_MESSAGE("The passcode *** is wrong");
+    CHECK(strstr(dbss_error_message(dbss_last_error()), "987654") == NULL);
+    CHECK(strstr(dbss_error_service_message(dbss_last_error()), "987654") == NULL);
+    CHECK(count_requests(LOGINS) == 1);
+    provider.token = "246802";
+    DOWNLOAD(DBSS_OK, ctx);
+    DOWNLOAD(DBSS_OK, ctx);
+    CHECK(provider.request_count == 2 && provider.refused_count == 1);
+    CHECK(count_requests(LOGINS) == 2);
+    dbss_context_free(ctx);
+    CHECK(provider.destroyed == 1);
+    free(control("POST", "/iam", "{}"));
+    tear_down();
+}
+
+/* A call that waits for a passcode can be cancelled, and the provider be removed. */
+static void login_with_passcode_is_cancelled(void)
+{
+    struct provider provider = new_provider(HOLD, NULL);
+    dbss_operation *operation;
+    struct download download;
+    dbss_config *config;
+    dbss_context *ctx;
+
+    set_up();
+    config = login_config();
+    set_option(config, "iam_user_id", fixture("user_id"));
+    EXPECT(DBSS_OK, dbss_config_set_passcode_provider(config, provide, &provider, destroy));
+    ctx = context_from(config);
+    EXPECT(DBSS_OK, dbss_operation_new(&operation));
+    start_download(&download, ctx, operation, DBSS_ERR_CANCELLED);
+    WAIT_FOR(read_locked(&provider.held_count) == 1);
+    dbss_operation_cancel(operation);
+    join_download(&download);
+    dbss_token_request_free(provider.held[0]);
+    CHECK(count_requests(LOGINS) == 0);
+    dbss_operation_free(operation);
+    dbss_context_free(ctx);
+    CHECK(provider.destroyed == 1);
+    tear_down();
+}
+
 static void project_looked_up_once(void)
 {
     dbss_config *config;
@@ -1330,6 +1400,8 @@ static const struct check checks[] = {
     {"login_waiter_is_cancelled_alone", login_waiter_is_cancelled_alone, LOAD},
     {"login_redirect_is_refused", login_redirect_is_refused, TLS},
     {"login_incomplete_is_refused", login_incomplete_is_refused, PLAIN},
+    {"login_with_passcode_asks_for_each_login", login_with_passcode_asks_for_each_login, PLAIN},
+    {"login_with_passcode_is_cancelled", login_with_passcode_is_cancelled, PLAIN},
     {"project_looked_up_once", project_looked_up_once, LOAD},
     {"project_looked_up_with_access_key", project_looked_up_with_access_key, PLAIN},
     {"project_unknown_or_ambiguous_fails", project_unknown_or_ambiguous_fails, PLAIN},

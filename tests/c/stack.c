@@ -381,6 +381,21 @@ static void stack_of_proxies_and_redirects_is_bounded(void)
     free(location);
 }
 
+static void set_agency(const char *iam)
+{
+    set_option(config, "iam_endpoint", fixture(iam));
+    set_option(config, "agency_name", fixture("agency"));
+    set_option(config, "agency_domain", fixture("agency_domain"));
+}
+
+static void provide_passcode(void *unused, dbss_token_request *request)
+{
+    (void)unused;
+    if (dbss_token_request_set(request, "123456", -1) != DBSS_OK)
+        fatal("cannot give the passcode");
+    dbss_token_request_free(request);
+}
+
 static void stack_of_credentials_is_bounded(void)
 {
     set_up(fixture("http"));
@@ -408,6 +423,28 @@ static void stack_of_credentials_is_bounded(void)
     post_control("/metadata", "{}");
     create_measured_context("metadata");
     measure("metadata and download", DBSS_OK, download_to_memory);
+    tear_down();
+
+    set_up(fixture("http"));
+    if (dbss_config_set_access_key(config, fixture("access_key"), fixture("secret_key"), NULL) != DBSS_OK)
+        fatal("cannot set the access key");
+    set_agency("iam");
+    create_measured_context("agency with an access key");
+    measure("agency and download", DBSS_OK, download_to_memory);
+    tear_down();
+
+    /* The deepest: a passcode for a login for an agency for a download, over TLS. */
+    set_up(fixture("https"));
+    set_option(config, "region", fixture("region"));
+    if (dbss_config_set_iam_user(config, fixture("user"), fixture("password"), fixture("domain")) != DBSS_OK
+        || dbss_config_set_passcode_provider(config, provide_passcode, NULL, NULL) != DBSS_OK)
+        fatal("cannot configure the login");
+    set_option(config, "iam_user_id", fixture("user_id"));
+    set_agency("iam_https");
+    create_measured_context("agency with a login");
+    post_control("/iam", "{\"passcodes\": [\"123456\"]}");
+    measure("login, agency and download", DBSS_OK, download_to_memory);
+    post_control("/iam", "{}");
     tear_down();
 }
 

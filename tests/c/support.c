@@ -50,7 +50,7 @@ char *format(const char *text, ...)
 
 static struct {
     char *name, *value;
-} fixtures[64];
+} fixtures[128];
 static size_t fixture_count;
 
 void load_fixtures(const char *path)

@@ -83,7 +83,7 @@ def main() -> None:
                 mock,
                 report,
                 credentials="metadata",
-                metadata_endpoint="http://169.254.169.253",
+                metadata_endpoint="http://192.0.2.1",
                 **here,
             ),
             "mapped": attempt(

@@ -59,6 +59,15 @@ class MockService:
     user: str
     password: str
     domain: str
+    user_id: str
+    id_token: str
+    idp_id: str
+    provider_urn: str
+    agency_urn: str
+    agency: str
+    agency_domain: str
+    agency_domain_id: str
+    pod_token: str
     region: str
     project_id: str
     instance_id: str
@@ -178,9 +187,10 @@ class MockService:
         self._control("DELETE", "/tokens", {"issued": True})
 
     def set_iam(self, **settings: Any) -> None:
-        """Sets how IAM behaves from now on (token_lifetime_ms, announced_lifetime_ms).
+        """Sets how IAM, STS and the pod identity agent behave from now on.
 
-        Omitted settings return to their defaults.
+        token_lifetime_ms, announced_lifetime_ms, key_lifetime_ms,
+        announced_key_lifetime_ms, id_token, passcodes. Omitted settings return to their defaults.
         """
         self._control("POST", "/iam", settings)
 

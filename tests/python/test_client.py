@@ -918,7 +918,10 @@ def test_options_match_the_library() -> None:
     assert options["endpoint"].default is None
     assert options["token"].type == "secret"
     assert all(one.type and one.help for one in options.values())
-    choices = {"default", "environment", "profile", "metadata"}
+    choices = {
+        *("default", "oidc", "environment", "federation", "profile", "metadata"),
+        "pod_identity",
+    }
     assert set(options["credentials"].choices) == choices
     assert options["endpoint"].choices == ()
     attempts = options["max_attempts"]

@@ -28,6 +28,7 @@ from command import (
     TIME_RANGE,
     TIMEOUT,
     Command,
+    Terminal,
     command,
     json_lines,
     sha256,
@@ -37,6 +38,8 @@ from conftest import need_tool
 from test_c import VALGRIND
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mock_service import MockService
 
 # An imported fixture; this file does not use the name directly.
@@ -967,6 +970,70 @@ def test_iam_user_logs_in_with_password_of_environment(
     assert lines["accepted"] == "yes"
     assert "DBSS_IAM_PASSWORD" in without_token.fails(2, *user)
     without_token.fails(3, *user, DBSS_IAM_PASSWORD="wrong")
+
+
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_credentials_flag_selects_the_source(
+    mock: MockService, without_token: CommandWithoutToken, tmp_path: Path, how: str
+) -> None:
+    (tmp_path / "id-token").write_text(mock.id_token)
+    env = {
+        "HUAWEICLOUD_OIDC_PROVIDER_URN": mock.provider_urn,
+        "HUAWEICLOUD_OIDC_AGENCY_URN": mock.agency_urn,
+        "HUAWEICLOUD_OIDC_TOKEN_FILE": str(tmp_path / "id-token"),
+        **without_token.key,
+    }
+    without_token.settings["sts_endpoint"] = mock.iam
+    assert without_token.checks(**env)["source"].startswith("oidc, ")
+    flag = ["--credentials", "environment"] if how == "flag" else []
+    variable = {"DBSS_CREDENTIALS": "environment" if how == "variable" else "profile"}
+    assert without_token.checks(*flag, **variable, **env)["source"].startswith("environment, ")
+    without_token.fails(2, "--credentials", "elsewhere", **env)
+    without_token.fails(2, "--credentials", "default", "--token-file", "x", **env)
+
+
+def test_agency_of_another_account_is_assumed(
+    mock: MockService, without_token: CommandWithoutToken
+) -> None:
+    agency = (f"--set=agency_name={mock.agency}", f"--set=agency_domain={mock.agency_domain}")
+    lines = without_token.checks(*agency, **without_token.key)
+    assert lines["source"].startswith("agency, ")
+
+
+@pytest.fixture
+def mfa_login(mock: MockService) -> Iterator[list[str]]:
+    """The arguments of a user who logs in with the passcode 123456."""
+    mock.set_iam(passcodes=["123456"])
+    keys = {"iam_user": mock.user, "iam_domain": mock.domain, "iam_user_id": mock.user_id}
+    yield [f"--set={key}={value}" for key, value in keys.items()]
+    mock.set_iam()
+
+
+def test_passcode_of_variable_is_sent(
+    mock: MockService, without_token: CommandWithoutToken, mfa_login: list[str]
+) -> None:
+    password = {"DBSS_IAM_PASSWORD": mock.password}
+    error = without_token.fails(2, *mfa_login, **password)
+    assert "set DBSS_IAM_PASSCODE" in error
+    without_token.fails(3, *mfa_login, **password, DBSS_IAM_PASSCODE="654321")
+    lines = without_token.checks(*mfa_login, **password, DBSS_IAM_PASSCODE="123456")
+    assert lines["source"].startswith("iam_user, ")
+
+
+def test_passcode_is_asked_for_on_the_terminal(
+    mock: MockService, without_token: CommandWithoutToken, mfa_login: list[str]
+) -> None:
+    without_token.command.environment["DBSS_IAM_PASSWORD"] = mock.password
+    terminal = Terminal()
+    arguments = ("check", *without_token.options(), *mfa_login)
+    streams = {"stdin": terminal.slave, "stdout": None, "stderr": terminal.slave}
+    try:
+        with without_token.command.start(*arguments, **streams) as process:
+            wait_until(lambda: b"Passcode of the MFA device: " in terminal.written)
+            terminal.type("123456\n")
+            assert process.wait(TIMEOUT) == 0
+    finally:
+        terminal.close()
 
 
 def test_warning_is_printed_unless_quiet(without_token: CommandWithoutToken) -> None:

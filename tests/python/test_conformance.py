@@ -27,7 +27,10 @@ DIRECTORY = Path(__file__).parents[1] / "conformance"
 
 LISTENERS = ("http", "https", "https_self_signed", "https_expired", "https_wrong_name")
 URLS = ("http", "https", "http_other", "https_other", "proxy", "never_accepts", "iam", "metadata")
-NAMES = ("access_key", "secret_key", "user", "password", "domain", "region")
+NAMES = (
+    *("access_key", "secret_key", "user", "password", "domain", "region", "id_token", "idp_id"),
+    *("provider_urn", "agency_urn", "agency", "agency_domain", "agency_domain_id", "pod_token"),
+)
 UNREACHABLE = "http://127.0.0.1:1"
 ARGUMENTS = {
     "token": "$TOKEN",
@@ -39,7 +42,10 @@ ARGUMENTS = {
     "filter": "(null)",
 }
 OPTIONAL_ARGUMENTS = ("locale", "project", "filter")
-REPEATABLE = ("option", "fault", "change", "field", "message_has", "message_lacks")
+REPEATABLE = (
+    *("option", "variable", "fault", "change", "field"),
+    *("message_has", "message_lacks"),
+)
 COMPARED = (
     "http_status",
     "service_code",
@@ -56,7 +62,7 @@ COMPARED = (
     "detail_message",
 )
 KEYS = {
-    *("case", "endpoint", "ca", "credentials"),
+    *("case", "endpoint", "ca", "credentials", "file"),
     *("call", "status", "sha256", "length", "count", "connections", "requests"),
     *ARGUMENTS,
     *REPEATABLE,
@@ -335,8 +341,17 @@ def test_conformance_cases_have_unique_names_and_known_statuses() -> None:
 
 
 @pytest.mark.parametrize(("case", "layer"), CASES_BY_LAYER)
-def test_conformance_case(case: Case, layer: str, mock: MockService) -> None:
+def test_conformance_case(
+    case: Case, layer: str, mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     values = Values(mock)
+    values.names["FILE"] = str(tmp_path / "file")
+    if "file" in case.single:
+        content = values.argument(case.single["file"])
+        assert content is not None
+        (tmp_path / "file").write_bytes(content)
+    for variable in case.repeated.get("variable", []):
+        monkeypatch.setenv(*values.fill(variable).split("=", 1))
     endpoint = case.single.get("endpoint", "http")
     if endpoint in LISTENERS:
         endpoint = getattr(mock, endpoint)

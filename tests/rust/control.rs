@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use dbss::{Client, ClientBuilder, Level, Operation, Report, ReportStream, Status, TokenRequest};
-use dbss_mock::Locale as Language;
+use dbss_mock::{Locale as Language, MockService};
 use serde_json::json;
 
 use super::{Fixture, status};
@@ -233,6 +233,32 @@ fn build_fails_with_first_invalid_setting() {
         .build()
         .expect_err("no option");
     assert_eq!(error.status(), Status::UnknownKey);
+}
+
+#[test]
+fn login_sends_passcode_of_provider_and_agency_is_assumed_with_it() {
+    let service = MockService::start().expect("the mock service");
+    let state = service
+        .control("GET", "/state", &serde_json::Value::Null)
+        .expect("the state");
+    let text = |name: &str| state[name].as_str().expect(name).to_owned();
+    let passcodes = serde_json::json!({"passcodes": ["123456"]});
+    service.control("POST", "/iam", &passcodes).expect("settings");
+    let builder = Client::builder()
+        .endpoint(service.http_url())
+        .region(service.region())
+        .option("iam_endpoint", service.iam_url())
+        .iam_user(service.user(), service.password(), service.domain())
+        .passcode_provider(&text("user_id"), |request| {
+            assert!(!request.is_after_refusal());
+            request.set("123456", None).expect("a passcode");
+        });
+    let client = builder
+        .agency(&text("agency"), &text("agency_domain"))
+        .build()
+        .expect("a client");
+    client.check().expect("the agency's key");
+    assert_eq!(client.find_credentials().expect("credentials").source, "agency");
 }
 
 #[test]

@@ -335,6 +335,9 @@ log_record_http_status: Callable[[LogRecord], int] = _nonblocking(
 config_set_token_provider: Callable[[Config, Any, object, Any], None] = _nonblocking(
     "dbss_config_set_token_provider", STATUS, Config, TokenProviderFn, py_object, DestroyFn
 )
+config_set_passcode_provider: Callable[[Config, Any, object, Any], None] = _nonblocking(
+    "dbss_config_set_passcode_provider", STATUS, Config, TokenProviderFn, py_object, DestroyFn
+)
 token_request_refused: Callable[[TokenRequest], int] = _nonblocking(
     "dbss_token_request_refused", c_int32, TokenRequest
 )
@@ -726,8 +729,14 @@ OPTIONS: dict[str, dict[str, tuple[str, int]]] = {
         "iam_user": ("text", 108),
         "iam_password": ("secret", 108),
         "iam_domain": ("text", 108),
+        "iam_user_id": ("text", 108),
+        "agency_name": ("text", 108),
+        "agency_domain": ("text", 108),
+        "agency_domain_id": ("text", 108),
+        "agency_duration_ms": ("milliseconds", 108),
         "credentials": ("choice", 108),
         "iam_endpoint": ("url", 106),
+        "sts_endpoint": ("url", 106),
         "metadata_endpoint": ("url", 106),
         "ca_file": ("path", 108),
         "connect_timeout_ms": ("milliseconds", 108),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, Union, over
 from . import _abi as abi
 from . import credentials as credentials_module
 from . import errors, ffi, settings
-from .credentials import CallbackProvider, Credentials, TokenProvider
+from .credentials import CallbackProvider, Credentials, PasscodeProvider, TokenProvider
 from .lists import ReportMethods
 from .log import LogForwarder, LogFunction
 from .mirror import MirrorMethods
@@ -175,12 +175,29 @@ class Client(ReportMethods, MirrorMethods):
         iam_password: the user's password. If IAM rejects it, the client does not
             send it again, because several wrong passwords lock a user.
         iam_domain: the name of the user's account.
+        iam_user_id: the user's id, which IAM needs with a passcode.
+        passcode_provider: a function, plain or a coroutine function, that returns a
+            passcode of the user's MFA device, as a str. It is called before each
+            login; its argument is whether IAM refused the last one. A passcode
+            is sent once. It runs as token_provider does.
+        agency_name: an agency to assume with the other credentials. Calls then
+            use its temporary keys, and the projects of its account.
+        agency_domain: the name of the agency's account.
+        agency_domain_id: the id of the agency's account, instead of its name.
+        agency_duration: seconds that a key of the agency is valid, 900 to 86400;
+            the default is an hour. It is renewed before it expires.
         credentials: where to find credentials, as the official SDKs do:
-            "environment" (HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN,
-            _PROJECT_ID), "profile" (~/.huaweicloud/credentials, or the file
-            that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), "metadata" (the
-            temporary key of the instance's agency), or "default": these three
-            in this order.
+            "oidc" (an agency for an OIDC token: HUAWEICLOUD_OIDC_PROVIDER_URN,
+            _AGENCY_URN, _ID_TOKEN or _TOKEN_FILE and others), "environment"
+            (HUAWEICLOUD_SDK_IDP_ID and _ID_TOKEN_FILE for a federated identity,
+            else HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN; with _PROJECT_ID),
+            "profile" (~/.huaweicloud/credentials, or the file that
+            HUAWEICLOUD_SDK_CREDENTIALS_FILE names), "metadata" (the temporary
+            key of the instance's agency), "pod_identity" (that of a pod's:
+            HC_CONTAINER_CREDENTIALS_FULL_URI and
+            HC_CONTAINER_AUTHORIZATION_TOKEN_FILE), or "default": these in this
+            order. "federation" uses only the federated identity of the
+            environment or the profile.
         token_provider: a function, plain or a coroutine function, that returns a
             token. It is called in the first call, before a token expires, and
             when a token is rejected. Its argument is whether the service
@@ -193,6 +210,8 @@ class Client(ReportMethods, MirrorMethods):
         iam_endpoint: the URL of IAM, for logins and for the lookup of a project.
             The default is that of the profile, of the variable
             HUAWEICLOUD_SDK_IAM_ENDPOINT, or of the region.
+        sts_endpoint: the URL of STS, for "oidc". The default is that of the variable
+            HUAWEICLOUD_SDK_STS_ENDPOINT, or of the region.
         metadata_endpoint: the URL of the instance's metadata service; the
             default is http://169.254.169.254.
         ca_file: a PEM file of the certificates to trust, instead of those of the
@@ -251,9 +270,16 @@ class Client(ReportMethods, MirrorMethods):
         iam_user: str | None = None,
         iam_password: str | None = None,
         iam_domain: str | None = None,
+        iam_user_id: str | None = None,
+        passcode_provider: PasscodeProvider | None = None,
+        agency_name: str | None = None,
+        agency_domain: str | None = None,
+        agency_domain_id: str | None = None,
+        agency_duration: float | Default = DEFAULT,
         credentials: str | None = None,
         token_provider: TokenProvider | None = None,
         iam_endpoint: str | None = None,
+        sts_endpoint: str | None = None,
         metadata_endpoint: str | None = None,
         ca_file: str | bytes | os.PathLike[str] | None = None,
         connect_timeout: Seconds = DEFAULT,
@@ -293,6 +319,7 @@ class Client(ReportMethods, MirrorMethods):
             "proxy": proxy,
             "project_id": project_id,
             "iam_endpoint": iam_endpoint,
+            "sts_endpoint": sts_endpoint,
             "metadata_endpoint": metadata_endpoint,
             # One by one; context_new() reports missing parts of a key or a user.
             "token": token,
@@ -302,19 +329,26 @@ class Client(ReportMethods, MirrorMethods):
             "iam_user": iam_user,
             "iam_password": iam_password,
             "iam_domain": iam_domain,
+            "iam_user_id": iam_user_id,
+            "agency_name": agency_name,
+            "agency_domain": agency_domain,
+            "agency_domain_id": agency_domain_id,
+            "agency_duration": agency_duration,
             "credentials": credentials,
         }
         _reject_several_credentials(
             {
                 "a token": (token,),
                 "an access key": (access_key, secret_key, security_token),
-                "an IAM user": (iam_user, iam_password, iam_domain),
+                "an IAM user": (iam_user, iam_password, iam_domain, iam_user_id, passcode_provider),
                 "credentials to be found": (credentials,),
                 "a token provider": (token_provider,),
             }
         )
         if token_provider is not None and not callable(token_provider):
             raise TypeError("token_provider: must be callable")
+        if passcode_provider is not None and not callable(passcode_provider):
+            raise TypeError("passcode_provider: must be callable")
         log_forwarder = None if log is None else LogForwarder(log)
         with ffi.temporary_handle(abi.Config, abi.config_new, abi.config_free) as config:
             for key, text in (options or {}).items():
@@ -332,6 +366,8 @@ class Client(ReportMethods, MirrorMethods):
             provider = None
             if token_provider is not None:
                 provider = CallbackProvider(config, token_provider)
+            elif passcode_provider is not None:
+                provider = CallbackProvider(config, passcode_provider, for_passcodes=True)
             self._context = _Context(config, log_forwarder, provider)
 
     def download_report(

@@ -27,8 +27,9 @@ class Credentials:
     """The credentials of a client, as find_credentials() found them; none of it is secret."""
 
     source: str
-    """"token", "access_key", "token_provider", "iam_user", "environment", "profile" or
-    "metadata"; a newer libdbss may have more."""
+    """"token", "access_key", "token_provider", "iam_user", "environment", "profile",
+    "metadata", "oidc", "federation", "pod_identity" or "agency"; a newer libdbss may have
+    more."""
     description: str
     """The same in words, with the variable, file or address."""
     name: str | None
@@ -56,6 +57,8 @@ class Token(NamedTuple):
 ProviderResult = Union[str, Token, tuple[str, Optional[datetime]]]
 TokenProvider = Callable[[bool], Union[ProviderResult, Awaitable[ProviderResult]]]
 """Returns a token; its argument is whether the service refused the last one."""
+PasscodeProvider = Callable[[bool], Union[str, Awaitable[str]]]
+"""Returns a passcode; its argument is whether IAM refused the last login."""
 
 
 def credentials_from(pointer: abi.Credentials) -> Credentials:
@@ -78,17 +81,22 @@ def _datetime_from(milliseconds: int) -> datetime:
 
 
 class CallbackProvider:
-    """Gets the tokens of one context of libdbss from a function.
+    """Gets the tokens or passcodes of one context of libdbss from a function.
 
-    libdbss requests a token during a call, where no Python code may run; see ffi.
+    libdbss requests one during a call, where no Python code may run; see ffi.
     Therefore requests go into a queue, which a thread serves. The first call starts
     this thread. It ends with the context, and does not delay the interpreter's exit.
     """
 
-    def __init__(self, config: abi.Config, function: TokenProvider) -> None:
+    def __init__(
+        self,
+        config: abi.Config,
+        function: TokenProvider | PasscodeProvider,
+        for_passcodes: bool = False,
+    ) -> None:
         self._function = function
         self._init_state()
-        self._sender = ffi.set_token_provider(config, self._requests)
+        self._sender = ffi.set_token_provider(config, self._requests, for_passcodes)
         _providers.add(self)
 
     def _init_state(self) -> None:
@@ -155,7 +163,7 @@ class _LastFailure:
 def _serve_requests(
     requests: ffi.RequestQueue,
     sender: ffi.RequestSender,
-    function: TokenProvider,
+    function: TokenProvider | PasscodeProvider,
     failure: _LastFailure,
 ) -> None:
     """Serves requests until C releases the sender, which is then in the queue itself."""
@@ -174,7 +182,7 @@ def _serve_requests(
 
 
 def _serve_request(
-    request: abi.TokenRequest, function: TokenProvider, failure: _LastFailure
+    request: abi.TokenRequest, function: TokenProvider | PasscodeProvider, failure: _LastFailure
 ) -> None:
     try:
         result: Any = function(bool(abi.token_request_refused(request)))

@@ -199,15 +199,22 @@ if TYPE_CHECKING:
     RequestQueue = queue.SimpleQueue[Union[abi.TokenRequest, RequestSender]]
 
 
-def set_token_provider(config: abi.Config, requests: RequestQueue) -> RequestSender:
-    """Makes the contexts of a configuration put their token requests into a queue.
+def set_token_provider(
+    config: abi.Config, requests: RequestQueue, for_passcodes: bool = False
+) -> RequestSender:
+    """Makes the contexts of a configuration put their requests for tokens into a queue.
+
+    Or those for passcodes.
 
     Returns a weak reference to the object that C holds. When C releases the object,
     no more requests come, and the weak reference itself is put into the queue.
     """
     sender = functools.partial(requests.put)
     _held_by_c[id(sender)] = sender
-    abi.config_set_token_provider(config, _TOKEN_CALLBACK, sender, _RELEASE)
+    if for_passcodes:
+        abi.config_set_passcode_provider(config, _TOKEN_CALLBACK, sender, _RELEASE)
+    else:
+        abi.config_set_token_provider(config, _TOKEN_CALLBACK, sender, _RELEASE)
     return weakref.ref(sender, requests.put)
 
 

@@ -115,11 +115,40 @@ impl ClientBuilder {
         self.set(|config| config.set_iam_user(user, password, domain))
     }
 
+    /// The passcodes of the MFA device of [`ClientBuilder::iam_user`], whose id IAM needs
+    /// for them. The function is called before each login, on the thread of the call that
+    /// needs it, and completes the request with the passcode. It may also pass the request
+    /// to another thread and return, as a [token provider](ClientBuilder::token_provider).
+    ///
+    /// A passcode is sent once and then wiped; after a failed login the next call asks for
+    /// another one. [`TokenRequest::is_after_refusal`] tells whether IAM refused the last
+    /// login.
+    pub fn passcode_provider(
+        self,
+        user_id: &str,
+        provider: impl Fn(TokenRequest) + Send + Sync + 'static,
+    ) -> ClientBuilder {
+        self.option("iam_user_id", user_id).set(|config| {
+            config.set_passcode_provider(Some(Arc::new(provider)));
+            Ok(())
+        })
+    }
+
     /// Where to find credentials, as in the official SDKs, instead of setting them:
-    /// `environment`, `profile`, `metadata`, or `default`, which tries the three in this
-    /// order. The search runs when the client is made.
+    /// `oidc`, `environment`, `profile`, `metadata`, `pod_identity`, or `default`, which
+    /// tries these in this order; `federation` uses only the federated identity of the
+    /// environment or the profile. The C option `credentials` lists their variables. The
+    /// search runs when the client is made.
     pub fn credentials(self, source: &str) -> ClientBuilder {
         self.option("credentials", source)
+    }
+
+    /// An agency to assume with the other credentials: its name, and the name of its
+    /// account. The options `agency_domain_id` and `agency_duration_ms` set the account by
+    /// its id, and how long each key is valid. Calls then use the agency's temporary keys,
+    /// which are refreshed before they expire, and the projects of its account.
+    pub fn agency(self, name: &str, domain: &str) -> ClientBuilder {
+        self.option("agency_name", name).option("agency_domain", domain)
     }
 
     /// A function that provides tokens, instead of other credentials. It is called when

@@ -1,11 +1,12 @@
 //! The credentials of a configuration. The kind that was set last counts.
 
+use std::ffi::OsStr;
 use std::sync::Arc;
 
 use crate::client::value::option_value;
 use crate::credentials::{
-    AccessKey, CachedProvider, CallbackProvider, CredentialSource, CredentialsProvider, Environment, Login,
-    Scope, StaticProvider, Token, TokenProvider, find,
+    AccessKey, Account, Agency, CachedProvider, CallbackProvider, CredentialSource, CredentialsProvider,
+    Environment, KeyFetcher, Login, Mfa, Purpose, Scope, StaticProvider, Token, TokenProvider, find,
 };
 use crate::error::{Error, Status};
 use crate::http::Endpoint;
@@ -15,13 +16,16 @@ use zeroize::Zeroizing;
 use super::credentials_option::{CredentialsOption, Keys, User};
 use super::{Config, regions};
 
-/// The official SDKs' environment variable for the endpoint of IAM.
+/// The official SDKs' environment variables for the endpoints of IAM and STS.
 const IAM_ENDPOINT: &str = "HUAWEICLOUD_SDK_IAM_ENDPOINT";
+const STS_ENDPOINT: &str = "HUAWEICLOUD_SDK_STS_ENDPOINT";
 
 /// The credentials provider, and the IAM endpoint to use with it.
 pub(crate) struct ResolvedCredentials {
     pub(crate) provider: Option<Arc<dyn CredentialsProvider>>,
     pub(crate) iam: Endpoint,
+    /// Whether the provider may send requests by https, on the client's connections.
+    pub(crate) uses_https: bool,
 }
 
 impl Config {
@@ -60,10 +64,13 @@ impl Config {
                 e.with_parameter(status, parameter)
             })?;
         }
+        // The id may be set first.
+        let id = self.user().id.take();
         self.replace_credentials(CredentialsOption::User(User {
             name: Some(user.to_owned()),
             password: Some(Zeroizing::new(password.to_owned())),
             domain: Some(domain.to_owned()),
+            id,
         }));
         Ok(())
     }
@@ -77,6 +84,13 @@ impl Config {
             }
             None => {}
         }
+    }
+
+    /// Sets the function that provides the passcodes of the IAM user's MFA device. None
+    /// removes it.
+    pub fn set_passcode_provider(&mut self, provider: Option<Arc<TokenProvider>>) {
+        let old = std::mem::replace(&mut self.passcode_provider, provider);
+        self.discarded.extend(old.map(CredentialsOption::Provider));
     }
 
     pub(super) fn replace_credentials(&mut self, credentials: CredentialsOption) {
@@ -117,31 +131,23 @@ impl Config {
 
     /// Whether calls may use IAM, for a login or to look up the region's project.
     pub(crate) fn uses_iam(&self) -> bool {
-        self.has_iam_user() || self.region.is_some()
+        self.has_iam_user() || self.region.is_some() || self.agency.name.is_some()
     }
 
     /// Makes the configured credentials provider, if any.
     pub(crate) fn credentials(&self, environment: &Environment<'_>) -> Result<ResolvedCredentials, Error> {
+        let endpoint = |purpose: Purpose<'_>| match purpose {
+            Purpose::Iam(of_profile) => self.iam(environment, of_profile, true),
+            Purpose::Sts => self.sts(environment),
+        };
         let found = match &self.credentials {
-            CredentialsOption::Find(selector) => Some(find(*selector, environment)?),
+            CredentialsOption::Find(selector) => Some(find(*selector, environment, &endpoint)?),
             _ => None,
         };
-        let profile_endpoint = found.as_ref().and_then(|found| found.iam_endpoint.as_deref());
-        let variable =
-            (environment.variable)(IAM_ENDPOINT).filter(|value| !value.is_empty() && self.uses_iam());
-        let (iam, parameter) = match (&self.iam_endpoint, profile_endpoint, variable) {
-            (Some(iam), _, _) => (iam.clone(), "iam_endpoint"),
-            (None, Some(url), _) => (
-                Endpoint::parse(&regions::with_scheme(url), "iam_endpoint")?,
-                "iam_endpoint",
-            ),
-            (None, None, Some(url)) => (
-                Endpoint::parse(&regions::with_scheme(url.to_string_lossy().trim()), IAM_ENDPOINT)?,
-                IAM_ENDPOINT,
-            ),
-            (None, None, None) => (regions::iam(self.region.as_deref())?, "region"),
-        };
-        self.check_plaintext(&iam, parameter)?;
+        let of_profile = found.as_ref().and_then(|found| found.iam_endpoint.as_deref());
+        let iam = self.iam(environment, of_profile, self.uses_iam())?;
+        let of_provider = found.as_ref().and_then(|found| found.endpoint.as_ref());
+        let uses_https = self.uses_iam() && iam.is_https() || of_provider.is_some_and(Endpoint::is_https);
         let provider: Option<Arc<dyn CredentialsProvider>> = match &self.credentials {
             CredentialsOption::None => None,
             CredentialsOption::Token(token) => Some(Arc::new(StaticProvider::new(
@@ -155,7 +161,92 @@ impl Config {
             ))),
             CredentialsOption::Find(_) => found.map(|found| found.provider),
         };
-        Ok(ResolvedCredentials { provider, iam })
+        Ok(ResolvedCredentials {
+            provider: self.with_agency(provider, &iam)?,
+            iam,
+            uses_https,
+        })
+    }
+
+    /// Returns the endpoint of IAM. `is_used` says whether a variable may name it: a wrong
+    /// one does no harm where nothing needs IAM.
+    fn iam(
+        &self,
+        environment: &Environment<'_>,
+        of_profile: Option<&str>,
+        is_used: bool,
+    ) -> Result<Endpoint, Error> {
+        let variable = (environment.variable)(IAM_ENDPOINT).filter(|value| !value.is_empty() && is_used);
+        let (iam, parameter) = match (&self.iam_endpoint, of_profile, variable) {
+            (Some(iam), _, _) => (iam.clone(), "iam_endpoint"),
+            (None, Some(url), _) => (
+                Endpoint::parse(&regions::with_scheme(url), "iam_endpoint")?,
+                "iam_endpoint",
+            ),
+            (None, None, Some(url)) => (endpoint_of(&url, IAM_ENDPOINT)?, IAM_ENDPOINT),
+            (None, None, None) => (regions::iam(self.region.as_deref())?, "region"),
+        };
+        self.check_plaintext(&iam, parameter)?;
+        Ok(iam)
+    }
+
+    /// Returns the endpoint of the security token service.
+    fn sts(&self, environment: &Environment<'_>) -> Result<Endpoint, Error> {
+        let variable = (environment.variable)(STS_ENDPOINT).filter(|value| !value.is_empty());
+        let (sts, parameter) = match (&self.sts_endpoint, variable, &self.region) {
+            (Some(sts), _, _) => (sts.clone(), "sts_endpoint"),
+            (None, Some(url), _) => (endpoint_of(&url, STS_ENDPOINT)?, STS_ENDPOINT),
+            (None, None, Some(region)) => (regions::sts(region)?, "region"),
+            (None, None, None) => {
+                return Err(Error::argument(
+                    Status::NotConfigured,
+                    "region",
+                    "is missing: an OIDC token is exchanged at the region's STS; set the region or sts_endpoint",
+                ));
+            }
+        };
+        self.check_plaintext(&sts, parameter)?;
+        Ok(sts)
+    }
+
+    /// Makes the provider of the agency, if one is configured, for these credentials.
+    fn with_agency(
+        &self,
+        provider: Option<Arc<dyn CredentialsProvider>>,
+        iam: &Endpoint,
+    ) -> Result<Option<Arc<dyn CredentialsProvider>>, Error> {
+        let agency = &self.agency;
+        let wrong = |key, what: &str| Err(Error::argument(Status::NotConfigured, key, what));
+        let (name, account) = match (&agency.name, &agency.domain, &agency.domain_id) {
+            (None, None, None) => return Ok(provider),
+            (None, ..) => {
+                return wrong(
+                    "agency_name",
+                    "is missing: the account of an agency is configured",
+                );
+            }
+            (Some(name), Some(account), None) => (name, Account::Name(account.clone())),
+            (Some(name), None, Some(id)) => (name, Account::Id(id.clone())),
+            (Some(_), None, None) => {
+                return wrong(
+                    "agency_domain",
+                    "is missing: an agency needs its account, agency_domain or agency_domain_id",
+                );
+            }
+            (Some(_), Some(_), Some(_)) => {
+                return wrong(
+                    "agency_domain_id",
+                    "and agency_domain exclude each other; set one of them",
+                );
+            }
+        };
+        let Some(provider) = provider else {
+            return Ok(None);
+        };
+        let seconds = agency.duration.as_secs();
+        let agency = Agency::new(iam.clone(), name.clone(), account, seconds, provider);
+        let fetcher = KeyFetcher::new(vec![Box::new(agency)]);
+        Ok(Some(Arc::new(CachedProvider::new(fetcher))))
     }
 
     fn login(&self, user: &User, iam: &Endpoint) -> Result<Login, Error> {
@@ -166,7 +257,9 @@ impl Config {
                 "is missing: an IAM user logs in with iam_user, iam_password and iam_domain",
             )
         };
-        let scope = match (&self.project_id, &self.region) {
+        // With an agency the project is that of its account, and the user has another one.
+        let project = self.project_id.as_ref().filter(|_| self.agency.name.is_none());
+        let scope = match (project, &self.region) {
             (Some(id), _) => Scope::ProjectId(id.clone()),
             (None, Some(region)) => Scope::Region(region.clone()),
             (None, None) => {
@@ -177,12 +270,35 @@ impl Config {
                 ));
             }
         };
+        let mfa = match (&user.id, &self.passcode_provider) {
+            (Some(id), Some(provider)) => Some(Mfa::new(id.clone(), Arc::clone(provider))),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(Error::argument(
+                    Status::NotConfigured,
+                    "iam_user_id",
+                    "is for a login with a passcode, but there is no passcode provider; set one",
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(Error::argument(
+                    Status::NotConfigured,
+                    "iam_user_id",
+                    "is missing: IAM needs the user's id with a passcode",
+                ));
+            }
+        };
         Ok(Login {
             endpoint: iam.clone(),
             user: user.name.clone().ok_or_else(|| missing("iam_user"))?,
             password: user.password.clone().ok_or_else(|| missing("iam_password"))?,
             domain: user.domain.clone().ok_or_else(|| missing("iam_domain"))?,
             scope,
+            mfa,
         })
     }
+}
+
+fn endpoint_of(variable: &OsStr, name: &'static str) -> Result<Endpoint, Error> {
+    Endpoint::parse(&regions::with_scheme(variable.to_string_lossy().trim()), name)
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::credentials::{
     AccessKey, CredentialSource, Credentials, SourceSelector, StaticProvider, Token, TokenProvider, masked,
@@ -29,12 +30,22 @@ pub(super) struct Keys {
     pub(super) security_token: Option<Zeroizing<Vec<u8>>>,
 }
 
+/// An agency of another account, possibly incomplete.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AgencyOption {
+    pub(super) name: Option<String>,
+    pub(super) domain: Option<String>,
+    pub(super) domain_id: Option<String>,
+    pub(super) duration: Duration,
+}
+
 /// An IAM user, possibly incomplete.
 #[derive(Clone, Default)]
 pub(super) struct User {
     pub(super) name: Option<String>,
     pub(super) password: Option<Zeroizing<String>>,
     pub(super) domain: Option<String>,
+    pub(super) id: Option<String>,
 }
 
 impl fmt::Debug for CredentialsOption {
@@ -52,7 +63,11 @@ impl fmt::Debug for CredentialsOption {
             ),
             CredentialsOption::User(user) => {
                 let password = set(user.password.is_some());
-                write!(f, "User({:?}, {password}, {:?})", user.name, user.domain)
+                write!(
+                    f,
+                    "User({:?}, {password}, {:?}, {:?})",
+                    user.name, user.domain, user.id
+                )
             }
             CredentialsOption::Provider(_) => f.write_str("Provider"),
             CredentialsOption::Find(selector) => write!(f, "Find({selector:?})"),

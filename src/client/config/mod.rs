@@ -6,6 +6,7 @@ pub(crate) mod regions;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,13 +14,13 @@ use std::time::Duration;
 
 use crate::client::arguments::{SanitizedChar, utf8};
 use crate::client::value::{Value, option_value, unhandled};
-use crate::credentials::{AccessKey, SourceSelector};
+use crate::credentials::{AccessKey, SourceSelector, TokenProvider};
 use crate::error::{Error, Status};
 use crate::http::{Endpoint, Limits, Proxy};
 use crate::log::{Level, Log, LogFn};
 use crate::operation::Overrides;
 use crate::tables::{MAX_REGION_LENGTH, OptionSet};
-use credentials_option::CredentialsOption;
+use credentials_option::{AgencyOption, CredentialsOption};
 use zeroize::Zeroizing;
 
 /// The configuration of a client. `dbss_config_set` documents the options.
@@ -28,9 +29,12 @@ pub struct Config {
     region: Option<String>,
     endpoints: Vec<Endpoint>,
     iam_endpoint: Option<Endpoint>,
+    sts_endpoint: Option<Endpoint>,
     metadata_endpoint: Option<Endpoint>,
     pub(crate) project_id: Option<String>,
     credentials: CredentialsOption,
+    agency: AgencyOption,
+    passcode_provider: Option<Arc<TokenProvider>>,
     /// Replaced credentials. They may hold functions of the caller, which must not be
     /// dropped while the configuration is locked.
     discarded: Vec<CredentialsOption>,
@@ -59,9 +63,11 @@ impl fmt::Debug for Config {
             .field("region", &self.region)
             .field("endpoints", &self.endpoints)
             .field("iam_endpoint", &self.iam_endpoint)
+            .field("sts_endpoint", &self.sts_endpoint)
             .field("metadata_endpoint", &self.metadata_endpoint)
             .field("project_id", &self.project_id)
             .field("credentials", &self.credentials)
+            .field("agency", &self.agency)
             .field("ca_file", &self.ca_file)
             .field("limits", &self.limits)
             .field("allow_plaintext", &self.allow_plaintext)
@@ -88,9 +94,12 @@ impl Default for Config {
             region: None,
             endpoints: Vec::new(),
             iam_endpoint: None,
+            sts_endpoint: None,
             metadata_endpoint: None,
             project_id: None,
             credentials: CredentialsOption::None,
+            agency: AgencyOption::default(),
+            passcode_provider: None,
             discarded: Vec::new(),
             ca_file: None,
             limits: Limits::default(),
@@ -191,6 +200,11 @@ impl Config {
                 self.user().password = Some(Zeroizing::new(password.to_owned()));
             }
             ("iam_domain", Value::Text(name)) => self.user().domain = Some(name.to_owned()),
+            ("iam_user_id", Value::Text(id)) => self.user().id = Some(id.to_owned()),
+            ("agency_name", Value::Text(name)) => self.agency.name = Some(name.to_owned()),
+            ("agency_domain", Value::Text(name)) => self.agency.domain = Some(name.to_owned()),
+            ("agency_domain_id", Value::Text(id)) => self.agency.domain_id = Some(id.to_owned()),
+            ("agency_duration_ms", Value::Time(Some(duration))) => self.agency.duration = duration,
             (key @ "credentials", Value::Choice(name)) => {
                 let selector = SourceSelector::parse(name).ok_or_else(|| unhandled(key))?;
                 self.replace_credentials(CredentialsOption::Find(selector));
@@ -200,6 +214,7 @@ impl Config {
             }
             ("project_id", Value::Text(id)) => self.project_id = Some(id.to_owned()),
             (key @ "iam_endpoint", Value::Text(url)) => self.iam_endpoint = Some(Endpoint::parse(url, key)?),
+            (key @ "sts_endpoint", Value::Text(url)) => self.sts_endpoint = Some(Endpoint::parse(url, key)?),
             (key @ "metadata_endpoint", Value::Text(url)) => {
                 self.metadata_endpoint = Some(Endpoint::parse(url, key)?);
             }
@@ -277,7 +292,7 @@ impl Config {
         let Some(endpoint) = &self.metadata_endpoint else {
             return Endpoint::parse("http://169.254.169.254", "metadata_endpoint");
         };
-        if endpoint.metadata_address().is_none() {
+        if metadata_address(endpoint).is_none() {
             self.check_plaintext(endpoint, "metadata_endpoint")?;
         }
         Ok(endpoint.clone())
@@ -293,6 +308,12 @@ impl Config {
             "is plain http on another host, which would expose credentials and the report to the network; use https, or set allow_plaintext",
         ))
     }
+}
+
+/// Returns the address of a metadata service to which its own requests may go in plain
+/// http: one on the same link, or in the same private network.
+pub(crate) fn metadata_address(endpoint: &Endpoint) -> Option<IpAddr> {
+    endpoint.link_local_address().or(endpoint.private_address())
 }
 
 /// Sets an option that each call may override.

@@ -172,6 +172,11 @@ pub(crate) fn iam(region: Option<&str>) -> Result<Endpoint, Error> {
     Endpoint::parse(&url, "region")
 }
 
+/// Returns the endpoint of the security token service of a region.
+pub(crate) fn sts(region: &str) -> Result<Endpoint, Error> {
+    Endpoint::parse(&format!("https://sts.{region}.{}", domain(region)), "region")
+}
+
 /// Adds the scheme to a URL if it is missing, as in the SDKs.
 pub(crate) fn with_scheme(url: &str) -> Cow<'_, str> {
     match url.contains("://") {

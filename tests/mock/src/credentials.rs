@@ -87,10 +87,10 @@ impl Tokens {
     }
 
     /// Makes a token of IAM valid for a time.
-    pub(crate) fn issue(&self, token: &str, project: &str, lifetime: Duration) {
+    pub(crate) fn issue(&self, token: &str, project: Option<&str>, lifetime: Duration) {
         let issued = Token {
             issued: true,
-            project: Some(project.to_owned()),
+            project: project.map(str::to_owned),
             until: after(lifetime),
         };
         self.insert(token, issued);
@@ -101,6 +101,10 @@ impl Tokens {
         known.insert(name.to_owned(), token);
         known.retain(|_, token| !over(token.until));
         known.len()
+    }
+
+    pub(crate) fn is_valid(&self, token: &str) -> bool {
+        self.find(token).is_some()
     }
 
     fn find(&self, token: &str) -> Option<Caller> {

@@ -21,10 +21,14 @@ use crate::request_log::Listener;
 pub const EVERY_REPORT: &str = "*";
 
 /// The names that take the place of a report's id in faults for calls that are not downloads.
-pub const CALLS: [&str; 13] = [
+pub const CALLS: [&str; 17] = [
     "@iam.tokens",
     "@iam.projects",
     "@iam.domains",
+    "@iam.id_token",
+    "@iam.keys",
+    "@sts.oidc",
+    "@pod.key",
     "@metadata.token",
     "@metadata.key",
     "@instances",

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::credentials::{self, NotAuthentic, authenticate, timestamp};
+use crate::exchange;
 use crate::http::{Request, Response};
 use crate::net::lock;
 use crate::{Shared, random_hex};
@@ -19,6 +20,9 @@ pub(crate) enum Call {
     Tokens,
     Projects,
     Domains,
+    IdToken,
+    Keys,
+    Oidc,
 }
 
 impl Call {
@@ -27,6 +31,9 @@ impl Call {
             "/v3/auth/tokens" => Some(Call::Tokens),
             "/v3/projects" => Some(Call::Projects),
             "/v3/auth/domains" => Some(Call::Domains),
+            "/v3.0/OS-AUTH/id-token/tokens" => Some(Call::IdToken),
+            "/v3.0/OS-CREDENTIAL/securitytokens" => Some(Call::Keys),
+            "/v5/agencies/assume-with-oidc" => Some(Call::Oidc),
             _ => None,
         }
     }
@@ -36,12 +43,15 @@ impl Call {
             Call::Tokens => "@iam.tokens",
             Call::Projects => "@iam.projects",
             Call::Domains => "@iam.domains",
+            Call::IdToken => "@iam.id_token",
+            Call::Keys => "@iam.keys",
+            Call::Oidc => "@sts.oidc",
         }
     }
 
     fn method(self) -> &'static str {
         match self {
-            Call::Tokens => "POST",
+            Call::Tokens | Call::IdToken | Call::Keys | Call::Oidc => "POST",
             Call::Projects | Call::Domains => "GET",
         }
     }
@@ -55,6 +65,14 @@ pub struct IamSettings {
     pub token_lifetime_ms: u64,
     /// How far from now the time is that its `expires_at` names; none: the true one.
     pub announced_lifetime_ms: Option<i64>,
+    /// How long a temporary key issued from now on is valid, in milliseconds.
+    pub key_lifetime_ms: u64,
+    /// How far from now the time is that it is said to end; none: the true one.
+    pub announced_key_lifetime_ms: Option<i64>,
+    /// The only id token that is valid; none: that of the ready line.
+    pub id_token: Option<String>,
+    /// The passcodes that a login needs one of, each good once; none: no login needs one.
+    pub passcodes: Option<Vec<String>>,
 }
 
 impl Default for IamSettings {
@@ -62,6 +80,10 @@ impl Default for IamSettings {
         IamSettings {
             token_lifetime_ms: DAY_MS,
             announced_lifetime_ms: None,
+            key_lifetime_ms: DAY_MS,
+            announced_key_lifetime_ms: None,
+            id_token: None,
+            passcodes: None,
         }
     }
 }
@@ -93,6 +115,20 @@ struct Auth {
 struct Identity {
     methods: Vec<String>,
     password: Password,
+    totp: Option<Totp>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Totp {
+    user: TotpUser,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TotpUser {
+    id: String,
+    passcode: String,
 }
 
 #[derive(Deserialize)]
@@ -137,6 +173,9 @@ pub(crate) fn respond(shared: &Shared, request: &Request, call: Call) -> Respons
         Call::Tokens => log_in(shared, request).map(|project| issue(shared, request, &project)),
         Call::Projects => admit(shared, request).map(|()| projects(shared, request)),
         Call::Domains => admit(shared, request).map(|()| domains(shared)),
+        Call::IdToken => exchange::id_token(shared, request),
+        Call::Keys => exchange::key_of_iam(shared, request),
+        Call::Oidc => exchange::oidc(shared, request),
     };
     response.unwrap_or_else(|refusal| *refusal)
 }
@@ -145,6 +184,9 @@ pub(crate) fn respond(shared: &Shared, request: &Request, call: Call) -> Respons
 pub(crate) fn authorised(shared: &Shared, request: &Request, call: Call) -> bool {
     match call {
         Call::Tokens => log_in(shared, request).is_ok(),
+        Call::IdToken => exchange::id_token(shared, request).is_ok(),
+        Call::Keys => exchange::key_of_iam(shared, request).is_ok(),
+        Call::Oidc => exchange::oidc(shared, request).is_ok(),
         Call::Projects | Call::Domains => admit(shared, request).is_ok(),
     }
 }
@@ -160,15 +202,33 @@ fn log_in(shared: &Shared, request: &Request) -> Result<Project, Box<Response>> 
     }
     let Body { auth } = serde_json::from_slice(&request.body)
         .map_err(|error| malformed(format!("Request body is invalid: {error}.")))?;
-    if auth.identity.methods != ["password"] {
-        return Err(malformed("The only method is password.".to_owned()));
+    let totp = auth.identity.totp;
+    let methods: &[&str] = match totp {
+        None => &["password"],
+        Some(_) => &["password", "totp"],
+    };
+    if auth.identity.methods != methods {
+        return Err(malformed(format!("The methods are not {methods:?}.")));
     }
     let identity = &shared.identity;
     let user = auth.identity.password.user;
     let known = (&*identity.user, &*identity.password, &*identity.domain);
-    let unauthorized = |message| Box::new(error(401, "Unauthorized", message));
+    let unauthorized = |message: &str| Box::new(error(401, "Unauthorized", message));
     if (&*user.name, &*user.password, &*user.domain.name) != known {
         return Err(unauthorized("The username or password is wrong."));
+    }
+    if let Some(passcodes) = &mut lock(&shared.iam_settings).passcodes {
+        let Some(totp) = totp else {
+            return Err(unauthorized("A passcode of the MFA device is needed."));
+        };
+        let known = passcodes.iter().position(|code| *code == totp.user.passcode);
+        match known.filter(|_| totp.user.id == identity.user_id) {
+            Some(at) => drop(passcodes.remove(at)),
+            None => {
+                let message = format!("The passcode {} is wrong.", totp.user.passcode);
+                return Err(unauthorized(&message));
+            }
+        }
     }
     let project = lock(&shared.projects)
         .iter()
@@ -181,11 +241,8 @@ fn log_in(shared: &Shared, request: &Request) -> Result<Project, Box<Response>> 
 }
 
 fn issue(shared: &Shared, request: &Request, project: &Project) -> Response {
-    // Real tokens are CMS messages in base64, most of them about this long.
-    let token = format!("MII{}", credentials::random_token(1500));
+    let token = subject_token(shared, Some(&project.id));
     let settings = lock(&shared.iam_settings).clone();
-    let lifetime = std::time::Duration::from_millis(settings.token_lifetime_ms);
-    shared.tokens.issue(&token, &project.id, lifetime);
     let end = credentials::announced(settings.token_lifetime_ms, settings.announced_lifetime_ms);
     let domain = domain(shared);
     let mut body = json!({
@@ -207,6 +264,16 @@ fn issue(shared: &Shared, request: &Request, project: &Project) -> Response {
         body["token"]["catalog"] = catalog(shared, project);
     }
     traced(Response::json(201, &body)).header("X-Subject-Token", token)
+}
+
+/// Makes a token; without a project it is for none in particular.
+pub(crate) fn subject_token(shared: &Shared, project: Option<&str>) -> String {
+    // Real tokens are CMS messages in base64, most of them about this long.
+    let token = format!("MII{}", credentials::random_token(1500));
+    let lifetime = lock(&shared.iam_settings).token_lifetime_ms;
+    let lifetime = std::time::Duration::from_millis(lifetime);
+    shared.tokens.issue(&token, project, lifetime);
+    token
 }
 
 fn catalog(shared: &Shared, project: &Project) -> Value {
@@ -281,18 +348,18 @@ fn domain(shared: &Shared) -> Value {
     json!({"id": shared.identity.domain_id, "name": shared.identity.domain})
 }
 
-fn error(status: u16, title: &str, message: &str) -> Response {
+pub(crate) fn error(status: u16, title: &str, message: &str) -> Response {
     let body = json!({"error": {"code": status, "message": message, "title": title}});
     traced(Response::json(status, &body))
 }
 
-fn coded(status: u16, code: &str, message: &str) -> Response {
+pub(crate) fn coded(status: u16, code: &str, message: &str) -> Response {
     traced(Response::json(
         status,
         &json!({"error_code": code, "error_msg": message}),
     ))
 }
 
-fn traced(response: Response) -> Response {
+pub(crate) fn traced(response: Response) -> Response {
     response.header("X-IAM-Trace-Id", format!("token_mock_null_{}", random_hex(16)))
 }

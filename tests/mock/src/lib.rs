@@ -21,6 +21,7 @@
 
 mod control;
 mod credentials;
+mod exchange;
 mod fault;
 mod http;
 mod iam;
@@ -90,6 +91,14 @@ pub(crate) struct Identity {
     pub(crate) region: String,
     pub(crate) project_id: String,
     pub(crate) instance_id: String,
+    pub(crate) id_token: String,
+    pub(crate) idp_id: String,
+    pub(crate) provider_urn: String,
+    pub(crate) agency_urn: String,
+    pub(crate) agency: String,
+    pub(crate) agency_domain: String,
+    pub(crate) agency_domain_id: String,
+    pub(crate) pod_token: String,
 }
 
 pub(crate) struct Shared {
@@ -589,6 +598,14 @@ impl Identity {
             region: "cn-north-4".to_owned(),
             project_id: random_hex(16),
             instance_id: store::random_uuid(),
+            id_token: exchange::random_id_token(),
+            idp_id: format!("idp-{}", random_hex(6)),
+            provider_urn: format!("iam::{}:oidcProvider:cluster", random_hex(16)),
+            agency_urn: format!("iam::{}:agency:audit", random_hex(16)),
+            agency: format!("agency-{}", random_hex(6)),
+            agency_domain: format!("partner-{}", random_hex(6)),
+            agency_domain_id: random_hex(16),
+            pod_token: exchange::random_id_token(),
         }
     }
 }
@@ -654,6 +671,15 @@ impl Shared {
             "user": self.identity.user,
             "password": self.identity.password,
             "domain": self.identity.domain,
+            "user_id": self.identity.user_id,
+            "id_token": self.identity.id_token,
+            "idp_id": self.identity.idp_id,
+            "provider_urn": self.identity.provider_urn,
+            "agency_urn": self.identity.agency_urn,
+            "agency": self.identity.agency,
+            "agency_domain": self.identity.agency_domain,
+            "agency_domain_id": self.identity.agency_domain_id,
+            "pod_token": self.identity.pod_token,
             "region": self.identity.region,
             "project_id": self.identity.project_id,
             "instance_id": self.identity.instance_id,

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::Shared;
 use crate::credentials::{announced, random_token};
+use crate::exchange;
 use crate::http::{Request, Response};
 use crate::net::lock;
 
@@ -21,6 +22,7 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 pub(crate) enum Call {
     Token,
     Key,
+    Pod,
 }
 
 impl Call {
@@ -28,6 +30,7 @@ impl Call {
         match path {
             "/meta-data/latest/api/token" => Some(Call::Token),
             "/openstack/latest/securitykey" => Some(Call::Key),
+            "/v1/pod/credentials" => Some(Call::Pod),
             _ => None,
         }
     }
@@ -36,6 +39,7 @@ impl Call {
         match self {
             Call::Token => "@metadata.token",
             Call::Key => "@metadata.key",
+            Call::Pod => "@pod.key",
         }
     }
 
@@ -43,6 +47,7 @@ impl Call {
         match self {
             Call::Token => "PUT",
             Call::Key => "GET",
+            Call::Pod => "POST",
         }
     }
 }
@@ -83,6 +88,7 @@ pub(crate) fn respond(shared: &Shared, request: &Request, call: Call) -> Respons
     match call {
         Call::Token => token(shared, request),
         Call::Key => key(shared, request),
+        Call::Pod => exchange::pod(shared, request),
     }
 }
 
@@ -90,6 +96,7 @@ pub(crate) fn respond(shared: &Shared, request: &Request, call: Call) -> Respons
 pub(crate) fn authorised(shared: &Shared, request: &Request, call: Call) -> bool {
     match call {
         Call::Token => true,
+        Call::Pod => exchange::pod(shared, request).status == 200,
         Call::Key => admitted(shared, request),
     }
 }
