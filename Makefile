@@ -32,7 +32,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock samples cli man venv demo test test-rust test-python valgrind tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install uninstall clean
+.PHONY: help all lib mock samples cli man venv demo test test-rust test-python sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -95,6 +95,14 @@ test-rust:
 test-python: lib samples man mock venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python
+
+sdk: lib mock venv ## libdbss beside the official SDKs for Python, Go and Java, against the mock service
+	tests/sdk/build $(BUILD)
+	$(VENV)/bin/python -m pytest tests/python/test_sdks.py -m "sdk or not sdk"
+
+sdk-comparison: lib mock venv ## write docs/sdk-comparison.md anew
+	tests/sdk/build $(BUILD)
+	$(VENV)/bin/python tests/sdk/comparison.py
 
 valgrind: lib samples man mock venv ## the tests in C, the samples and the command, under valgrind
 	$(MAKE) -C tests/c BUILD=$(BUILD)

@@ -194,9 +194,16 @@ class MockService:
         """
         self._control("POST", "/iam", settings)
 
-    def add_project(self, name: str) -> dict[str, Any]:
-        """Adds a project without instances, and returns its description; names may repeat."""
-        return self._control("POST", "/projects", {"name": name})
+    def add_key(self, **key: str) -> None:
+        """Makes an access key valid (access_key, secret_key, and optionally security_token)."""
+        self._control("POST", "/keys", key)
+
+    def add_project(self, name: str, id: str | None = None) -> dict[str, Any]:
+        """Adds a project, and returns its description; names and ids may repeat.
+
+        It has no instances, unless it has the id of the one that has.
+        """
+        return self._control("POST", "/projects", {"name": name, "id": id})
 
     def clear_projects(self) -> None:
         """Removes the added projects."""

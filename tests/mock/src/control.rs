@@ -52,6 +52,15 @@ struct Revoked {
 #[serde(deny_unknown_fields)]
 struct NewProject {
     name: String,
+    id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewKey {
+    access_key: String,
+    secret_key: String,
+    security_token: Option<String>,
 }
 
 /// Responds to a request to the control address.
@@ -143,14 +152,23 @@ fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
             let left = left.map_err(|message| bad(message.to_owned()))?;
             Ok(json!({"tokens": left}))
         }
+        ("POST", "/keys") => {
+            let NewKey {
+                access_key,
+                secret_key,
+                security_token,
+            } = body(request).map_err(bad)?;
+            shared.keys.add(access_key, secret_key, security_token);
+            Ok(json!({}))
+        }
         ("POST", "/iam") => {
             let settings: IamSettings = body(request).map_err(bad)?;
             *lock(&shared.iam_settings) = settings;
             Ok(json!({}))
         }
         ("POST", "/projects") => {
-            let NewProject { name } = body(request).map_err(bad)?;
-            Ok(json!(shared.add_project(&name)))
+            let NewProject { name, id } = body(request).map_err(bad)?;
+            Ok(json!(shared.add_project(&name, id)))
         }
         ("DELETE", "/projects") => {
             lock(&shared.projects).truncate(1);
@@ -191,8 +209,9 @@ fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
         (
             _,
             path @ ("/state" | "/requests" | "/connections" | "/reports" | "/versions" | "/instances"
-            | "/deletions" | "/generation" | "/made" | "/shapes" | "/tokens" | "/iam" | "/projects"
-            | "/metadata" | "/metadata/keys" | "/metadata/tokens" | "/faults" | "/listener_faults"),
+            | "/deletions" | "/generation" | "/made" | "/shapes" | "/tokens" | "/keys" | "/iam"
+            | "/projects" | "/metadata" | "/metadata/keys" | "/metadata/tokens" | "/faults"
+            | "/listener_faults"),
         ) => Err((405, format!("{} {path}: no such method", request.method))),
         (_, path) => Err((404, format!("{path}: no such path"))),
     }

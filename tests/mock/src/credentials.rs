@@ -130,7 +130,7 @@ impl Tokens {
     }
 }
 
-/// The temporary access keys that are valid.
+/// The access keys that are valid, beside the fixed one.
 #[derive(Default)]
 pub(crate) struct Keys {
     known: Mutex<HashMap<String, (Key, Option<Instant>)>>,
@@ -152,6 +152,12 @@ impl Keys {
         });
         lock(&self.known).insert(access, (key, after(lifetime)));
         credential
+    }
+
+    /// Makes a key valid: with its security token alone, or without one with any or none.
+    pub(crate) fn add(&self, access: String, secret: String, token: Option<String>) {
+        let key = Key { secret, token };
+        lock(&self.known).insert(access, (key, None));
     }
 
     fn find(&self, access: &str) -> Option<Key> {

@@ -483,7 +483,7 @@ impl MockService {
 
     /// Adds a project without instances; there may be one of this name.
     pub fn add_project(&self, name: &str) -> Project {
-        self.shared.add_project(name)
+        self.shared.add_project(name, None)
     }
 
     /// Removes the projects added.
@@ -634,9 +634,9 @@ impl Shared {
         lock(&self.store).new_version(id)
     }
 
-    pub(crate) fn add_project(&self, name: &str) -> Project {
+    pub(crate) fn add_project(&self, name: &str, id: Option<String>) -> Project {
         let project = Project {
-            id: random_hex(16),
+            id: id.unwrap_or_else(|| random_hex(16)),
             name: name.to_owned(),
         };
         lock(&self.projects).push(project.clone());
