@@ -45,7 +45,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock samples cli man venv demo test test-rust test-python valgrind tsan asan fuzz fuzz-short soak bench lint deny licenses header abi abi-check abi-baseline install uninstall clean
+.PHONY: help all lib mock samples cli man venv demo test test-rust test-python valgrind tsan asan fuzz fuzz-short soak bench lint deny dist deb dist-check licenses header abi abi-check abi-baseline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -58,12 +58,14 @@ lib: ## the shared and the static library, in build/lib
 	install -m 755 $(STRIPPED) $(MADE)/release/libdbss.so $(BUILD)/lib/libdbss.so.$(ABI)
 	ln -sf libdbss.so.$(ABI) $(BUILD)/lib/libdbss.so
 # One object that shows the functions of the header alone, so that a program can
-# have the static libraries of other Rust code beside it.
+# have the static libraries of other Rust code beside it. Bitcode, which a build without
+# optimisation at link time leaves in it, only tools of the same LLVM can read.
 	$(NM) -D --defined-only $(MADE)/release/libdbss.so | sed 's/.* //' > $(BUILD)/lib/exported
 	sed 's/^/-u /' $(BUILD)/lib/exported > $(BUILD)/lib/wanted
 	$(LD) -r --gc-sections --force-group-allocation @$(BUILD)/lib/wanted \
 		-o $(BUILD)/lib/dbss.o $(MADE)/release/libdbss.a
-	$(OBJCOPY) --keep-global-symbols=$(BUILD)/lib/exported --strip-unneeded $(BUILD)/lib/dbss.o
+	$(OBJCOPY) --keep-global-symbols=$(BUILD)/lib/exported --strip-unneeded \
+		--remove-section=.llvmbc --remove-section=.llvmcmd $(BUILD)/lib/dbss.o
 	rm -f $(BUILD)/lib/libdbss.a
 	$(AR) rcsD $(BUILD)/lib/libdbss.a $(BUILD)/lib/dbss.o
 	rm $(BUILD)/lib/exported $(BUILD)/lib/wanted $(BUILD)/lib/dbss.o
@@ -156,6 +158,19 @@ lint: venv ## formatting, lints and types of every language here
 deny: ## licences, sources and versions of all that the library is made of
 	tests/supply/check $(BUILD)
 
+dist: ## the release archives and the wheels of all platforms, in build/dist/files
+	packaging/tools $(BUILD)
+	PATH=$(BUILD)/tools/python/bin:$(BUILD)/tools/bin:$$PATH \
+		python3 packaging/dist.py $(BUILD)/dist $(DIST_TARGETS)
+
+deb: ## Debian packages of what make dist has built, checked by lintian
+	packaging/deb $(BUILD)/dist
+
+dist-check: mock ## install what make dist and make deb have built in clean roots, and use it
+	packaging/tools $(BUILD)
+	PATH=$(BUILD)/tools/python/bin:$$PATH \
+		python3 packaging/check.py $(BUILD)/dist $(BUILD)/roots $(BUILD)/bin/dbss-mock
+
 licenses: ## write THIRD-PARTY-LICENSES anew from Cargo.lock
 	$(PYTHON) packaging/licenses.py
 
@@ -190,8 +205,12 @@ INSTALLED  := $(BINDIR)/dbss $(INCLUDEDIR)/dbss.h $(LIBDIR)/pkgconfig/dbss.pc \
 	$(DATADIR)/bash-completion/completions/dbss $(DATADIR)/zsh/site-functions/_dbss \
 	$(DATADIR)/fish/vendor_completions.d/dbss.fish $(addsuffix /*,$(OWN_DIRS))
 
+# The prefix in the pkg-config file.
+PCPREFIX   ?= $(PREFIX)
+under_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
 relative = $(shell realpath -m --relative-to=$(1) $(2))
-configure = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+configure = sed -e 's|@PREFIX@|$(PCPREFIX)|' -e 's|@LIBDIR@|$(call under_prefix,$(LIBDIR))|' \
+	-e 's|@INCLUDEDIR@|$(call under_prefix,$(INCLUDEDIR))|' \
 	-e 's|@VERSION@|$(VERSION)|' -e 's|@ABI@|$(ABI)|' -e 's|@STATIC_LIBRARIES@|$(1)|' \
 	-e 's|@TO_PREFIX@|$(call relative,$(CMAKEDIR),$(PREFIX))|' \
 	-e 's|@LIB@|$(call relative,$(PREFIX),$(LIBDIR))|' -e 's|@INCLUDE@|$(call relative,$(PREFIX),$(INCLUDEDIR))|'
