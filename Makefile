@@ -45,7 +45,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock samples cli man venv demo test test-rust test-python valgrind tsan asan fuzz fuzz-short soak bench lint deny dist deb dist-check licenses header abi abi-check abi-baseline install uninstall clean
+.PHONY: help all lib mock samples cli man venv demo test test-rust test-python valgrind tsan asan fuzz fuzz-short soak bench lint deny dist dist-reproducible deb dist-check licenses header abi abi-check abi-baseline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -150,8 +150,8 @@ lint: venv ## formatting, lints and types of every language here
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/sanitizers/*.c
 	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/bench/*.[ch] tests/sanitizers/*.c
-	$(VENV)/bin/ruff check bindings tests
-	$(VENV)/bin/ruff format --check bindings tests
+	$(VENV)/bin/ruff check bindings packaging tests
+	$(VENV)/bin/ruff format --check bindings packaging tests
 	$(VENV)/bin/python tests/lint/imports.py
 	cd bindings/python && $(VENV)/bin/mypy --strict dbss
 
@@ -162,6 +162,9 @@ dist: ## the release archives and the wheels of all platforms, in build/dist/fil
 	packaging/tools $(BUILD)
 	PATH=$(BUILD)/tools/python/bin:$(BUILD)/tools/bin:$$PATH \
 		python3 packaging/dist.py $(BUILD)/dist $(DIST_TARGETS)
+
+dist-reproducible: ## build the same again at another path, and compare
+	packaging/reproducible $(BUILD) $(DIST_TARGETS)
 
 deb: ## Debian packages of what make dist has built, checked by lintian
 	packaging/deb $(BUILD)/dist
@@ -185,6 +188,9 @@ abi-check: venv ## whether the ABI is what it was, but for additions
 
 abi-baseline: venv ## record the ABI of a release
 	tests/abi/check --record $(TARGET)
+
+# The targets of make dist, such as linux-x86_64-glibc; empty for all of them.
+DIST_TARGETS ?=
 
 # Where install puts the files; DESTDIR comes before each.
 BINDIR     ?= $(PREFIX)/bin
