@@ -150,6 +150,11 @@ class Checks:
                 self.results.append((target.name, "not built"))
         self.check("the same symbols for all processors", self.same_symbols)
         self.check("SHA256SUMS", self.sums)
+        self.check("versions", self.versions)
+        for kind in ("shared", "static"):
+            self.check(f"Meson, {kind}", self.meson, kind)
+            self.check(f"Conan, {kind}", self.conan, kind)
+        self.check("vcpkg", self.vcpkg)
         for processor in DEBIAN:
             for suite in SUITES:
                 for kind, script in (("wheel", WHEEL), ("deb", DEB), ("archive", ARCHIVE)):
@@ -343,6 +348,62 @@ class Checks:
 
     def sums(self) -> None:
         run("sha256sum", "--check", "--quiet", "SHA256SUMS", cwd=self.files)
+
+    def versions(self) -> None:
+        """What states the version of the release states that of Cargo.toml."""
+        version = re.search(r'^version = "(.+)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)
+        assert version
+        for file, text in (
+            ("bindings/python/dbss/__init__.py", '__version__ = "{}"'),
+            ("docs/installing.md", "dbss-{}-linux-x86_64-glibc.tar.gz"),
+            ("packaging/container/Containerfile", "ARG VERSION={}\n"),
+            ("packaging/debian/changelog", "dbss ({}"),
+            ("packaging/vcpkg/dbss/vcpkg.json", '"version": "{}"'),
+        ):
+            if text.format(version[1]) not in (ROOT / file).read_text():
+                raise Failed(f"{file} does not have {text.format(version[1])!r}")
+
+    # Package managers of C and C++
+
+    def meson(self, kind: str) -> None:
+        target = Target(HERE, "gnu")
+        place = self.work / f"meson-{kind}"
+        (place / "subprojects/packagefiles").mkdir(parents=True)
+        [archive] = self.archives(target)
+        shutil.copy(archive, place / "subprojects/packagefiles")
+        wrap = archive.with_name(archive.name.replace(".tar.gz", ".wrap"))
+        shutil.copy(wrap, place / "subprojects/dbss.wrap")
+        for name in ("meson.build", "version.cpp"):
+            shutil.copy(CONSUMER / name, place)
+        run("meson", "setup", f"-Ddefault_library={kind}", place / "build", place)
+        run("meson", "compile", "-C", place / "build")
+        run(place / "build/version")
+
+    def conan(self, kind: str) -> None:
+        place = self.work / f"conan-{kind}"
+        for name in ("conan", "consumer"):
+            shutil.copytree(ROOT / "packaging" / name, place / "packaging" / name)
+        shutil.copy(ROOT / "Cargo.toml", place)
+        environment = {
+            **os.environ,
+            "CONAN_HOME": str(place / "home"),
+            "DBSS_ARCHIVES": str(self.files),
+        }
+        run("conan", "profile", "detect", env=environment)
+        option = f"dbss/*:shared={kind == 'shared'}"
+        run("conan", "create", place / "packaging/conan", "--options", option, env=environment)
+
+    def vcpkg(self) -> None:
+        if not shutil.which("vcpkg"):
+            raise NotTried("no vcpkg")
+        environment = {
+            **os.environ,
+            "DBSS_ARCHIVES": str(self.files),
+            "VCPKG_KEEP_ENV_VARS": "DBSS_ARCHIVES",
+        }
+        ports = f"--overlay-ports={ROOT / 'packaging/vcpkg'}"
+        place = f"--x-install-root={self.work / 'vcpkg'}"
+        run("vcpkg", "install", "dbss", ports, place, env=environment)
 
     # Roots
 

@@ -134,7 +134,6 @@ class Dist:
             "CARGO_INCREMENTAL": "0",
             # Enough for the function and the line of each frame.
             "CARGO_PROFILE_RELEASE_DEBUG": "line-tables-only",
-            "SOURCE_DATE_EPOCH": str(self.time),
         }
 
     def _split(self, target: Target, file: Path, stage: Path) -> None:

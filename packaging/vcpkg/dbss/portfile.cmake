@@ -5,6 +5,8 @@
 # DBSS_ARCHIVES is the directory with the archives and SHA256SUMS. vcpkg passes it on only if
 # VCPKG_KEEP_ENV_VARS=DBSS_ARCHIVES is set too.
 
+# The library needs no other one of vcpkg's, and so no path to them.
+set(VCPKG_FIXUP_ELF_RPATH OFF)
 set(processor_x64 x86_64)
 set(processor_arm64 aarch64)
 set(archive "dbss-${VERSION}-linux-${processor_${VCPKG_TARGET_ARCHITECTURE}}-glibc.tar.gz")
