@@ -102,6 +102,21 @@ python3 /check/download.py
 rm -r /opt/dbss-*
 """
 
+# What an image is built of, and what runs in it, without an engine for containers.
+IMAGE = """
+mkdir /archives
+cp /check/files/SHA256SUMS /check/files/dbss-*-musl.tar.gz /archives
+( $STEPS )
+cp /check/ca.pem /image/
+export DBSS_CA_FILE=/ca.pem
+run="chroot --userspec=65534:65534 /image /dbss"
+$run download --quiet --output /archive/report.pdf
+echo "$REPORT_SHA256  /image/archive/report.pdf" | sha256sum -c -
+$run mirror /archive/reports --success-file /archive/success.json
+test -s /image/archive/success.json
+rm -r /image /archives /opt/*
+"""
+
 # There is no Python with musl: two C programs that were built elsewhere are what uses it.
 MUSL = """
 tar -xzf /check/files/dbss-*-$NAME.tar.gz -C /opt
@@ -155,6 +170,7 @@ class Checks:
             self.check(f"Meson, {kind}", self.meson, kind)
             self.check(f"Conan, {kind}", self.conan, kind)
         self.check("vcpkg", self.vcpkg)
+        self.check("the steps of the Containerfile", self.container)
         for processor in DEBIAN:
             for suite in SUITES:
                 for kind, script in (("wheel", WHEEL), ("deb", DEB), ("archive", ARCHIVE)):
@@ -410,6 +426,17 @@ class Checks:
     def in_debian(self, suite: str, target: Target, script: str) -> None:
         root = self.debian_root(suite, target)
         self.in_root(root, target, START + script + END)
+
+    def container(self) -> None:
+        text = (ROOT / "packaging/container/Containerfile").read_text()
+        step = re.search(r"^RUN (.*?[^\\])\n", text, re.MULTILINE | re.DOTALL)
+        version = re.search(r"^ARG (VERSION=.*)", text, re.MULTILINE)
+        assert step
+        assert version
+        # The root has the certificates already.
+        steps = re.sub(r"apt-get [^&]*", "true ", step[1])
+        script = IMAGE.replace("$STEPS", f"{version[1]}\n{steps}")
+        self.in_debian("bookworm", Target(HERE, "gnu"), script)
 
     def debian_root(self, suite: str, target: Target) -> Path:
         """A minimal Debian, made at the first call."""

@@ -187,7 +187,8 @@ class Dist:
         )
         for sbom in (self.stage(target) / "share/sbom").iterdir():
             shutil.copy(sbom, tree / "share/doc/dbss")
-        shutil.copytree(ROOT / "packaging/systemd", tree / "share/doc/dbss/systemd")
+        for folder in ("examples", "systemd"):
+            copy_tracked(f"packaging/{folder}", tree / "share/doc/dbss", strip="packaging/")
         meson = ROOT / "packaging/meson"
         build = (meson / "meson.build.in").read_text().replace("@VERSION@", self.version)
         (tree / "meson.build").write_text(build)
