@@ -153,6 +153,7 @@ fn tokens_expire_and_are_revoked() {
         mock.set_iam(IamSettings {
             token_lifetime_ms,
             announced_lifetime_ms,
+            ..IamSettings::default()
         });
     };
     let announced = || ahead(&ask(&mock, &login(&mock)).json()["token"]["expires_at"]);
