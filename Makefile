@@ -1,6 +1,19 @@
 # libdbss. `make help` lists what can be made.
 
+# HOST=aarch64-linux-gnu builds for another machine, with the tools of that name.
+ifdef HOST
+CC      := $(HOST)-gcc
+CXX     := $(HOST)-g++
+LD      := $(HOST)-ld
+NM      := $(HOST)-nm
+OBJCOPY := $(HOST)-objcopy
+STRIP   := $(HOST)-strip
+export CARGO_BUILD_TARGET := $(subst -linux-,-unknown-linux-,$(HOST))
+endif
+
 CARGO  ?= cargo
+# What builds a package: another command than `cargo build` for make dist.
+CARGO_BUILD ?= $(CARGO) build
 CC     ?= cc
 CXX    ?= c++
 NM     ?= nm
@@ -32,7 +45,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock samples cli man venv demo test test-rust test-python sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint deny header abi abi-check abi-baseline install uninstall clean
+.PHONY: help all lib mock samples cli man venv demo test test-rust test-python sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint deny dist dist-reproducible deb dist-check licenses header abi abi-check abi-baseline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -40,19 +53,21 @@ help: ## this list
 all: lib man ## the library and the command dbss, in build/
 
 lib: ## the shared and the static library, in build/lib
-	$(CARGO) build --release --locked -p libdbss
+	$(CARGO_BUILD) --release --locked -p libdbss
 	@mkdir -p $(BUILD)/lib $(BUILD)/include
 	install -m 755 $(STRIPPED) $(MADE)/release/libdbss.so $(BUILD)/lib/libdbss.so.$(ABI)
 	ln -sf libdbss.so.$(ABI) $(BUILD)/lib/libdbss.so
 # One object that shows the functions of the header alone, so that a program can
-# have the static libraries of other Rust code beside it.
+# have the static libraries of other Rust code beside it. Bitcode, which a build without
+# optimisation at link time leaves in it, only tools of the same LLVM can read.
 	$(NM) -D --defined-only $(MADE)/release/libdbss.so | sed 's/.* //' > $(BUILD)/lib/exported
-	sed 's/^/-Wl,-u,/' $(BUILD)/lib/exported > $(BUILD)/lib/wanted
-	$(CC) -r -nostdlib -Wl,--gc-sections,--force-group-allocation @$(BUILD)/lib/wanted \
+	sed 's/^/-u /' $(BUILD)/lib/exported > $(BUILD)/lib/wanted
+	$(LD) -r --gc-sections --force-group-allocation @$(BUILD)/lib/wanted \
 		-o $(BUILD)/lib/dbss.o $(MADE)/release/libdbss.a
-	$(OBJCOPY) --keep-global-symbols=$(BUILD)/lib/exported --strip-unneeded $(BUILD)/lib/dbss.o
+	$(OBJCOPY) --keep-global-symbols=$(BUILD)/lib/exported --strip-unneeded \
+		--remove-section=.llvmbc --remove-section=.llvmcmd $(BUILD)/lib/dbss.o
 	rm -f $(BUILD)/lib/libdbss.a
-	$(AR) rcs $(BUILD)/lib/libdbss.a $(BUILD)/lib/dbss.o
+	$(AR) rcsD $(BUILD)/lib/libdbss.a $(BUILD)/lib/dbss.o
 	rm $(BUILD)/lib/exported $(BUILD)/lib/wanted $(BUILD)/lib/dbss.o
 	install -m 644 include/dbss.h $(BUILD)/include/dbss.h
 
@@ -65,7 +80,7 @@ samples: lib ## the sample programs in C, in build/samples
 	$(MAKE) -C bindings/c BUILD=$(BUILD)
 
 cli: ## the command dbss, in build/bin
-	$(CARGO) build --release --locked -p dbss-cli
+	$(CARGO_BUILD) --release --locked -p dbss-cli
 	@mkdir -p $(BUILD)/bin
 	install -m 755 $(STRIPPED) $(MADE)/release/dbss $(BUILD)/bin/dbss
 
@@ -143,13 +158,32 @@ lint: venv ## formatting, lints and types of every language here
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/sanitizers/*.c
 	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/bench/*.[ch] tests/sanitizers/*.c
-	$(VENV)/bin/ruff check bindings tests
-	$(VENV)/bin/ruff format --check bindings tests
+	$(VENV)/bin/ruff check bindings packaging tests
+	$(VENV)/bin/ruff format --check bindings packaging tests
 	$(VENV)/bin/python tests/lint/imports.py
 	cd bindings/python && $(VENV)/bin/mypy --strict dbss
 
 deny: ## licences, sources and versions of all that the library is made of
 	tests/supply/check $(BUILD)
+
+dist: ## the release archives and the wheels of all platforms, in build/dist/files
+	packaging/tools $(BUILD)
+	PATH=$(BUILD)/tools/python/bin:$(BUILD)/tools/bin:$$PATH \
+		python3 packaging/dist.py $(BUILD)/dist $(DIST_TARGETS)
+
+dist-reproducible: ## build the same again at another path, and compare
+	packaging/reproducible $(BUILD) $(DIST_TARGETS)
+
+deb: ## Debian packages of what make dist has built, checked by lintian
+	packaging/deb $(BUILD)/dist
+
+dist-check: mock ## install what make dist and make deb have built in clean roots, and use it
+	packaging/tools $(BUILD)
+	PATH=$(BUILD)/tools/python/bin:$$PATH \
+		python3 packaging/check.py $(BUILD)/dist $(BUILD)/roots $(BUILD)/bin/dbss-mock
+
+licenses: ## write THIRD-PARTY-LICENSES anew from Cargo.lock
+	$(PYTHON) packaging/licenses.py
 
 header: ## write include/dbss.h, dbss.cdef.h and dbss-abi.json anew from src/ffi
 	DBSS_WRITE_HEADER=1 $(CARGO) check -p libdbss
@@ -163,17 +197,21 @@ abi-check: venv ## whether the ABI is what it was, but for additions
 abi-baseline: venv ## record the ABI of a release
 	tests/abi/check --record $(TARGET)
 
+# The targets of make dist, such as linux-x86_64-glibc; empty for all of them.
+DIST_TARGETS ?=
+
 # Where install puts the files; DESTDIR comes before each.
 BINDIR     ?= $(PREFIX)/bin
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 DATADIR    ?= $(PREFIX)/share
+DOCDIR     ?= $(DATADIR)/doc/dbss
 # What a program needs beside the static library.
 STATIC_LIBRARIES := -lpthread -ldl -lm
 
 CMAKEDIR   := $(LIBDIR)/cmake/dbss
 # The directories that are the library's own; the others belong to the system.
-OWN_DIRS   := $(CMAKEDIR) $(DATADIR)/dbss
+OWN_DIRS   := $(CMAKEDIR) $(DATADIR)/dbss $(DOCDIR)
 SHARED_DIRS := $(BINDIR) $(LIBDIR)/pkgconfig $(INCLUDEDIR) $(DATADIR)/man/man1 \
 	$(DATADIR)/bash-completion/completions $(DATADIR)/zsh/site-functions $(DATADIR)/fish/vendor_completions.d
 INSTALLED  := $(BINDIR)/dbss $(INCLUDEDIR)/dbss.h $(LIBDIR)/pkgconfig/dbss.pc \
@@ -181,8 +219,12 @@ INSTALLED  := $(BINDIR)/dbss $(INCLUDEDIR)/dbss.h $(LIBDIR)/pkgconfig/dbss.pc \
 	$(DATADIR)/bash-completion/completions/dbss $(DATADIR)/zsh/site-functions/_dbss \
 	$(DATADIR)/fish/vendor_completions.d/dbss.fish $(addsuffix /*,$(OWN_DIRS))
 
+# The prefix in the pkg-config file.
+PCPREFIX   ?= $(PREFIX)
+under_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
 relative = $(shell realpath -m --relative-to=$(1) $(2))
-configure = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+configure = sed -e 's|@PREFIX@|$(PCPREFIX)|' -e 's|@LIBDIR@|$(call under_prefix,$(LIBDIR))|' \
+	-e 's|@INCLUDEDIR@|$(call under_prefix,$(INCLUDEDIR))|' \
 	-e 's|@VERSION@|$(VERSION)|' -e 's|@ABI@|$(ABI)|' -e 's|@STATIC_LIBRARIES@|$(1)|' \
 	-e 's|@TO_PREFIX@|$(call relative,$(CMAKEDIR),$(PREFIX))|' \
 	-e 's|@LIB@|$(call relative,$(PREFIX),$(LIBDIR))|' -e 's|@INCLUDE@|$(call relative,$(PREFIX),$(INCLUDEDIR))|'
@@ -204,6 +246,7 @@ install: ## what make all has built, into DESTDIR and PREFIX (default /usr/local
 	install -m 644 $(BUILD)/share/completions/dbss.bash $(DESTDIR)$(DATADIR)/bash-completion/completions/dbss
 	install -m 644 $(BUILD)/share/completions/_dbss $(DESTDIR)$(DATADIR)/zsh/site-functions
 	install -m 644 $(BUILD)/share/completions/dbss.fish $(DESTDIR)$(DATADIR)/fish/vendor_completions.d
+	install -m 644 LICENSE THIRD-PARTY-LICENSES $(DESTDIR)$(DOCDIR)
 ifeq ($(DESTDIR),)
 	@echo "If the loader does not find libdbss.so.$(ABI): run ldconfig as root, or set LD_LIBRARY_PATH=$(LIBDIR)"
 endif

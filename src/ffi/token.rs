@@ -104,6 +104,8 @@ pub unsafe extern "C" fn dbss_config_set_passcode_provider(
     }
 }
 
+type Provider = Arc<dyn Fn(TokenRequest) + Send + Sync>;
+
 /// Gives a function of the caller to the configuration.
 ///
 /// # Safety
@@ -114,7 +116,7 @@ unsafe fn set_provider(
     provider: dbss_token_provider_fn,
     user_data: *mut c_void,
     destroy: dbss_destroy_fn,
-    set: fn(&mut Config, Option<Arc<dyn Fn(TokenRequest) + Send + Sync>>),
+    set: fn(&mut Config, Option<Provider>),
 ) -> dbss_status {
     let callback = Callback::new(provider, user_data, destroy);
     ffi_status(|| {

@@ -25,7 +25,7 @@ def main() -> int:
     if program is None:
         print(
             "dbss: the program 'dbss' is neither among the scripts of this Python nor in the "
-            "PATH; install it, for example with 'make install'",
+            "PATH; install a wheel of dbss, or the program with 'make install'",
             file=sys.stderr,
         )
         # The exit code for any local file that cannot be used.

@@ -153,6 +153,7 @@ fn tokens_expire_and_are_revoked() {
         mock.set_iam(IamSettings {
             token_lifetime_ms,
             announced_lifetime_ms,
+            ..IamSettings::default()
         });
     };
     let announced = || ahead(&ask(&mock, &login(&mock)).json()["token"]["expires_at"]);
@@ -378,4 +379,95 @@ fn faults_apply_to_iam_call_by_name() {
     ] {
         assert!(fault(name, given).unwrap_err().to_string().contains(word));
     }
+}
+
+#[test]
+fn keys_are_given_for_id_tokens_agencies_and_pods_alone() {
+    let mock = MockService::start().unwrap();
+    let state = mock.control("GET", "/state", &Value::Null).unwrap();
+    let post = |path: &str, headers: &[(&str, &Value)], body: &Value| {
+        let base = match path {
+            "/v1/pod/credentials" => mock.metadata_url(),
+            _ => mock.iam_url(),
+        };
+        let call = headers
+            .iter()
+            .fold(Call::new("POST", path), |call, (name, value)| {
+                call.header(name, value.as_str().unwrap())
+            });
+        call.json(body).send(base)
+    };
+    let wrong = json!("wrong");
+
+    let oidc = |token: &Value| {
+        let body = json!({
+            "provider_urn": state["provider_urn"], "agency_urn": state["agency_urn"],
+            "agency_session_name": "s", "id_token": token, "duration_seconds": 900,
+        });
+        post("/v5/agencies/assume-with-oidc", &[], &body)
+    };
+    assert!(oidc(&state["id_token"]).json()["credentials"]["security_token"].is_string());
+    assert_eq!(oidc(&wrong).status, 400);
+
+    let id_token = |idp: &Value, token: &Value| {
+        let body = json!({"auth": {"id_token": {"id": token}}});
+        post("/v3.0/OS-AUTH/id-token/tokens", &[("X-Idp-Id", idp)], &body)
+    };
+    let unscoped = id_token(&state["idp_id"], &state["id_token"]);
+    assert_eq!(unscoped.status, 201);
+    assert_eq!(id_token(&wrong, &state["id_token"]).status, 404);
+    assert_eq!(id_token(&state["idp_id"], &wrong).status, 401);
+
+    let keys = |headers: &[(&str, &Value)], identity: Value| {
+        let body = json!({"auth": {"identity": identity}});
+        post("/v3.0/OS-CREDENTIAL/securitytokens", headers, &body).status
+    };
+    let token = json!(header(&unscoped.head, "X-Subject-Token").unwrap());
+    let of_token = |token: &Value, seconds: u32| {
+        let token = json!({"id": token, "duration_seconds": seconds});
+        keys(&[], json!({"methods": ["token"], "token": token}))
+    };
+    assert_eq!(
+        (
+            of_token(&token, 900),
+            of_token(&token, 899),
+            of_token(&wrong, 900)
+        ),
+        (201, 400, 401)
+    );
+    let agency = |name: &Value, token: &Value| {
+        let agency = json!({
+            "agency_name": name, "domain_name": state["agency_domain"], "duration_seconds": 3600,
+        });
+        let identity = json!({"methods": ["assume_role"], "assume_role": agency});
+        keys(&[("X-Auth-Token", token)], identity)
+    };
+    let own = json!(mock.token());
+    assert_eq!(
+        (
+            agency(&state["agency"], &own),
+            agency(&wrong, &own),
+            agency(&state["agency"], &wrong)
+        ),
+        (201, 403, 401)
+    );
+
+    let pod = |token: &Value| post("/v1/pod/credentials", &[("Authorization", token)], &json!({})).status;
+    assert_eq!((pod(&state["pod_token"]), pod(&wrong)), (200, 401));
+}
+
+#[test]
+fn each_passcode_is_good_for_one_login() {
+    let mock = MockService::start().unwrap();
+    let settings = json!({"passcodes": ["123456"]});
+    mock.control("POST", "/iam", &settings).unwrap();
+    let state = mock.control("GET", "/state", &Value::Null).unwrap();
+    let mut body = login(&mock);
+    assert_eq!(ask(&mock, &body).status, 401);
+    let identity = &mut body["auth"]["identity"];
+    identity["methods"] = json!(["password", "totp"]);
+    identity["totp"] = json!({"user": {"id": "another", "passcode": "123456"}});
+    assert_eq!(ask(&mock, &body).status, 401);
+    body["auth"]["identity"]["totp"]["user"]["id"] = state["user_id"].clone();
+    assert_eq!((ask(&mock, &body).status, ask(&mock, &body).status), (201, 401));
 }

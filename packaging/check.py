@@ -1,0 +1,601 @@
+"""Installs what make dist and make deb have built, in clean roots, and uses it there.
+
+``make dist-check`` runs it. Each root has no compiler and no Rust. There each package is
+installed, downloads a report from the mock service, and is removed; nothing may be left.
+Projects in C, C++ and CMake build against the archives. The end is a table of all
+results, and one of the sizes; what could not be tried stands there with its reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from targets import GLIBC, TARGETS, Target
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests/python"))
+from mock_service import MockService  # noqa: E402
+
+SUITES = ("bullseye", "bookworm", "trixie")
+MIRROR = "http://deb.debian.org/debian"
+DEBIAN = {"x86_64": "amd64", "aarch64": "arm64"}
+HERE = platform.machine()
+# How the kernel recognises programs for a processor, as qemu's own tables say it.
+MAGIC = {
+    "aarch64": r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
+    r":\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff",
+}
+NO_BINFMT = 79
+CONSUMER = ROOT / "packaging/consumer"
+
+# Downloads a report with the command, and compares it; $DBSS is the command.
+DOWNLOAD = """
+"$DBSS" --version
+"$DBSS" download --quiet --output /tmp/report.pdf
+echo "$REPORT_SHA256  /tmp/report.pdf" | sha256sum -c -
+rm /tmp/report.pdf
+"""
+
+START = """
+set -eu
+export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONDONTWRITEBYTECODE=1
+for tool in cc gcc clang rustc cargo; do
+    if command -v $tool; then echo "this root has $tool" >&2; exit 1; fi
+done
+files() {
+    find / -xdev | grep -vE '^/(proc|dev|check|var/lib/dpkg|var/log|var/cache)(/|$)' | sort
+}
+files > /var/log/before
+"""
+
+END = """
+files > /var/log/after
+diff /var/log/before /var/log/after
+"""
+
+WHEEL = """
+python3 -m venv /opt/venv
+find /opt/venv | sort > /var/log/venv-before
+pip="/opt/venv/bin/python -m pip --disable-pip-version-check --no-cache-dir"
+$pip install --no-index --only-binary dbss --find-links /check/files dbss
+DBSS=/opt/venv/bin/dbss
+$DOWNLOAD
+cd /
+/opt/venv/bin/python -m dbss --version
+/opt/venv/bin/python /check/download.py
+test -s /opt/venv/lib/python3*/site-packages/dbss-*.dist-info/licenses/THIRD-PARTY-LICENSES
+test -s /opt/venv/lib/python3*/site-packages/dbss-*.dist-info/sboms/dbss.cdx.json
+$pip uninstall --yes dbss
+find /opt/venv | sort > /var/log/venv-after
+diff /var/log/venv-before /var/log/venv-after
+rm -r /opt/venv
+"""
+
+DEB = """
+cd /check/files
+dpkg --install libdbss0_*_$ARCHITECTURE.deb libdbss-dev_*_$ARCHITECTURE.deb \
+    dbss_*_$ARCHITECTURE.deb python3-dbss_*_all.deb
+DBSS=dbss
+$DOWNLOAD
+cd /
+python3 /check/download.py
+python3 -m dbss --version
+dpkg --purge python3-dbss dbss libdbss-dev libdbss0
+"""
+
+ARCHIVE = """
+tar -xzf /check/files/dbss-*-$NAME.tar.gz -C /opt
+DBSS=$(echo /opt/dbss-*/bin/dbss)
+$DOWNLOAD
+export PYTHONPATH=/check/python DBSS_LIBRARY=$(echo /opt/dbss-*/lib/libdbss.so.0)
+python3 /check/download.py
+rm -r /opt/dbss-*
+"""
+
+# What an image is built of, and what runs in it, without an engine for containers.
+IMAGE = """
+mkdir /archives
+cp /check/files/SHA256SUMS /check/files/dbss-*-musl.tar.gz /archives
+( $STEPS )
+cp /check/ca.pem /image/
+export DBSS_CA_FILE=/ca.pem
+run="chroot --userspec=65534:65534 /image /dbss"
+$run download --quiet --output /archive/report.pdf
+echo "$REPORT_SHA256  /image/archive/report.pdf" | sha256sum -c -
+$run mirror /archive/reports --success-file /archive/success.json
+test -s /image/archive/success.json
+rm -r /image /archives /opt/*
+"""
+
+# There is no Python with musl: two C programs that were built elsewhere are what uses it.
+MUSL = """
+tar -xzf /check/files/dbss-*-$NAME.tar.gz -C /opt
+unzip -q /check/files/dbss-*-musllinux_*_$PROCESSOR.whl -d /opt/wheel
+try() {
+    mkdir /tmp/reports
+    LD_LIBRARY_PATH=$1 /check/musl-$2-$PROCESSOR $DBSS_INSTANCE_ID $DBSS_REPORT_ID /tmp/reports
+    echo "$REPORT_SHA256  $(echo /tmp/reports/*)" | sha256sum -c -
+    rm -r /tmp/reports
+}
+try /opt/dbss-*/lib shared
+try /nowhere static
+try /opt/wheel/dbss shared
+rm -r /opt/wheel
+DBSS=$(echo /opt/dbss-*/bin/dbss)
+$DOWNLOAD
+rm -r /opt/dbss-*
+"""
+
+
+class NotTried(Exception):
+    """Something is missing on this machine; the message says what."""
+
+
+class Failed(Exception):
+    pass
+
+
+class Checks:
+    def __init__(self, dist: Path, roots: Path, mock: MockService) -> None:
+        self.dist = dist
+        self.files = dist / "files"
+        self.roots = roots
+        self.work = dist / "check"
+        self.mock = mock
+        self.results: list[tuple[str, str]] = []
+
+    def run(self) -> bool:
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.shared_folder()
+        for target in TARGETS:
+            if self.archives(target):
+                self.check(f"{target.name}: symbols and floor", self.symbols, target)
+                self.check(f"{target.name}: C, C++ and CMake projects", self.projects, target)
+            else:
+                self.results.append((target.name, "not built"))
+        self.check("the same symbols for all processors", self.same_symbols)
+        self.check("SHA256SUMS", self.sums)
+        self.check("versions", self.versions)
+        for kind in ("shared", "static"):
+            self.check(f"Meson, {kind}", self.meson, kind)
+            self.check(f"Conan, {kind}", self.conan, kind)
+        self.check("vcpkg", self.vcpkg)
+        self.check("the steps of the Containerfile", self.container)
+        for processor in DEBIAN:
+            for suite in SUITES:
+                for kind, script in (("wheel", WHEEL), ("deb", DEB), ("archive", ARCHIVE)):
+                    name = f"{suite} {DEBIAN[processor]}: {kind}"
+                    self.check(name, self.in_debian, suite, Target(processor, "gnu"), script)
+            target = Target(processor, "musl")
+            self.check(f"musl root {processor}: archive, wheel", self.in_musl, target)
+        return self.report()
+
+    def check(self, name: str, function: Callable[..., None], *arguments: object) -> None:
+        print(f"== {name}", flush=True)
+        try:
+            function(*arguments)
+            result = "passed"
+        except NotTried as error:
+            result = f"not tried: {error}"
+        except (Failed, OSError, subprocess.CalledProcessError) as error:
+            result = f"FAILED: {error}"
+        print(result, flush=True)
+        self.results.append((name, result))
+
+    def report(self) -> bool:
+        print(f"\n{'check':<50} result")
+        for name, result in self.results:
+            print(f"{name:<50} {result}")
+        print(f"\n{'file':<60} {'bytes':>10}")
+        for file in sorted(self.files.iterdir()):
+            print(f"{file.name:<60} {file.stat().st_size:>10,}")
+        print(f"\n{'built':<60} {'bytes':>10}  needs")
+        for target in TARGETS:
+            stage = self.dist / "stages" / target.name
+            for name in ("lib/libdbss.so.0", "lib/libdbss.a", "bin/dbss", "debian/bin/dbss"):
+                file = stage / name
+                if file.exists():
+                    needs = "" if name.endswith(".a") else ", ".join(needed(file)) or "nothing"
+                    print(f"{target.name + ' ' + name:<60} {file.stat().st_size:>10,}  {needs}")
+        return not any(result.startswith(("FAILED", "not built")) for _, result in self.results)
+
+    # What the roots and the projects share
+
+    def shared_folder(self) -> None:
+        """Makes the directory that each root has as /check."""
+        folder = self.work / "shared"
+        folder.mkdir(parents=True)
+        shutil.copy(self.mock.ca_file, folder / "ca.pem")
+        shutil.copy(CONSUMER / "download.py", folder)
+        shutil.copytree(ROOT / "bindings/python/dbss", folder / "python/dbss")
+        (folder / "files").mkdir()
+
+    def environment(self) -> dict[str, str]:
+        mock = self.mock
+        return {
+            "DBSS_ENDPOINT": mock.https,
+            "DBSS_TOKEN": mock.token,
+            "DBSS_PROJECT_ID": mock.project_id,
+            "DBSS_INSTANCE_ID": mock.instance_id,
+            "DBSS_REPORT_ID": mock.pdf["id"],
+            "DBSS_LOCALE": "en-us",
+            "DBSS_CA_FILE": "/check/ca.pem",
+            "REPORT_SHA256": mock.pdf["sha256"]["en-us"],
+        }
+
+    def archives(self, target: Target) -> list[Path]:
+        found = self.files.glob(f"dbss-*-{target.name}.tar.gz")
+        return sorted(found)
+
+    def unpacked(self, target: Target) -> Path:
+        """The directory where an archive is unpacked, outside the repository."""
+        place = self.work / "unpacked"
+        [archive] = self.archives(target) or [None]
+        if archive is None:
+            raise NotTried("not built")
+        shutil.unpack_archive(archive, place, filter="data")
+        return place / archive.name.removesuffix(".tar.gz")
+
+    # The archives
+
+    def symbols(self, target: Target) -> None:
+        tree = self.unpacked(target)
+        functions = header_functions()
+        library = tree / "lib/libdbss.so.0"
+        if exported(library) != functions:
+            raise Failed(f"other symbols than in the header: {exported(library) ^ functions}")
+        nm = f"{target.processor}-linux-gnu-nm"
+        lines = output(nm, "-g", "--defined-only", tree / "lib/libdbss.a")
+        static = {line.split()[-1] for line in lines.splitlines() if " " in line}
+        if static != functions:
+            raise Failed(f"the static library shows {static ^ functions}")
+        for file in (library, tree / "bin/dbss"):
+            header = output("readelf", "--file-header", "--program-headers", "--dynamic", file)
+            for mark in ("DYN (", "GNU_RELRO", "BIND_NOW" if file == library else "NOW"):
+                if mark not in header:
+                    raise Failed(f"{file.name} has no {mark}")
+            if re.search("RPATH|RUNPATH", header):
+                raise Failed(f"{file.name} has a path for libraries in it")
+            if re.search(rb"/tmp/|/root/|/home/|" + re.escape(bytes(ROOT)), file.read_bytes()):
+                raise Failed(f"{file.name} has a path of this machine in it")
+            floor = glibc(file)
+            if floor and version_of(floor) > version_of(GLIBC):
+                raise Failed(f"{file.name} needs glibc {floor}")
+            if ".dep-v0" not in output("readelf", "--sections", "--wide", file):
+                raise Failed(f"{file.name} has no list of its crates")
+
+    def projects(self, target: Target) -> None:
+        """Projects in C, C++ and CMake build with the archive, shared and static, and run."""
+        tree = self.unpacked(target)
+        place = self.work / "projects" / target.name
+        shutil.copytree(CONSUMER, place)
+        shutil.copy(ROOT / "bindings/c/download.c", place)
+        suffix = f".{GLIBC}" if target.libc == "gnu" else ""
+        zig = f"{target.processor}-linux-{target.libc}{suffix}"
+        for name, command in (("cc", "cc"), ("c++", "c++")):
+            wrapper = place / name
+            native = target == Target(HERE, "gnu")
+            command = command if native else f"{sys.executable} -m ziglang {command} -target {zig}"
+            wrapper.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+            wrapper.chmod(0o755)
+        environment = {
+            **os.environ,
+            "PKG_CONFIG_PATH": str(tree / "lib/pkgconfig"),
+            "CC": str(place / "cc"),
+            "CXX": str(place / "c++"),
+        }
+        # Zig gives its unwinder only to those who ask.
+        unwinder = [] if target == Target(HERE, "gnu") else ["-lunwind"]
+        programs = []
+        for kind in ("shared", "static"):
+            words = ["pkg-config", "--cflags", "--libs", "dbss"]
+            if kind == "static":
+                words.append("--static")
+            flags = output(*words, env=environment).split()
+            if kind == "static":
+                flags[flags.index("-ldbss")] = str(tree / "lib/libdbss.a")
+                flags += unwinder
+            for compiler, source in (("cc", "download.c"), ("c++", "version.cpp")):
+                program = place / f"{source}-{kind}"
+                run(place / compiler, place / source, "-o", program, *flags, env=environment)
+                programs.append(program)
+        build = place / "cmake"
+        link = [f"-DCMAKE_EXE_LINKER_FLAGS={' '.join(unwinder)}"] if unwinder else []
+        processor = [f"-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR={target.processor}"]
+        processor = processor[0].split() if target.processor != HERE else []
+        prefix = f"-DCMAKE_PREFIX_PATH={tree}"
+        run("cmake", "-S", place, "-B", build, prefix, *link, *processor, env=environment)
+        run("cmake", "--build", build, env=environment)
+        made = ("c_dbss", "c_static", "cxx_dbss", "cxx_static")
+        programs += [build / name for name in made]
+        if target.libc == "musl":
+            # They run in the root that has musl.
+            for kind in ("shared", "static"):
+                copy = self.work / f"shared/musl-{kind}-{target.processor}"
+                shutil.copy(place / f"download.c-{kind}", copy)
+            return
+        for program in programs:
+            self.run_program(target, program, tree)
+
+    def run_program(self, target: Target, program: Path, tree: Path) -> None:
+        command: list[object] = [program]
+        if target.processor != HERE:
+            emulator = shutil.which(f"qemu-{target.processor}-static")
+            libraries = Path(f"/usr/{target.processor}-linux-gnu")
+            if not emulator or not (libraries / "lib/libc.so.6").exists():
+                cross = f"libc6-{DEBIAN[target.processor]}-cross"
+                raise NotTried(f"built, but no qemu-user-static or no {cross} to run it")
+            command = [emulator, "-L", libraries, "-E", f"LD_LIBRARY_PATH={tree / 'lib'}", program]
+        environment = {**os.environ, **self.environment(), "LD_LIBRARY_PATH": str(tree / "lib")}
+        environment["DBSS_CA_FILE"] = self.mock.ca_file
+        if target.processor != HERE:
+            del environment["LD_LIBRARY_PATH"]
+        is_download = program.name.startswith(("download", "c_"))
+        with tempfile.TemporaryDirectory() as folder:
+            wanted = [self.mock.instance_id, self.mock.pdf["id"], folder] if is_download else []
+            run(*command, *wanted, env=environment)
+            if is_download:
+                [report] = Path(folder).iterdir()
+                digest = hashlib.sha256(report.read_bytes()).hexdigest()
+                if digest not in self.mock.pdf["sha256"].values():
+                    raise Failed(f"{program.name} saved another report")
+
+    def same_symbols(self) -> None:
+        """abidiff finds no difference but the processor."""
+        if not shutil.which("abidiff"):
+            raise NotTried("no abidiff; install abigail-tools")
+        built = [target for target in TARGETS if self.archives(target)]
+        trees = [self.unpacked(target) / "lib/libdbss.so.0" for target in built]
+        for one, other in pairwise(trees):
+            done = subprocess.run(["abidiff", one, other], capture_output=True, text=True)
+            print(done.stdout + done.stderr)
+            if re.search(r"\b[1-9]\d* (Added|Removed|Changed) |SONAME", done.stdout):
+                raise Failed(f"{one} and {other} differ")
+
+    def sums(self) -> None:
+        run("sha256sum", "--check", "--quiet", "SHA256SUMS", cwd=self.files)
+
+    def versions(self) -> None:
+        """What states the version of the release states that of Cargo.toml."""
+        version = re.search(r'^version = "(.+)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)
+        assert version
+        for file, text in (
+            ("bindings/python/dbss/__init__.py", '__version__ = "{}"'),
+            ("docs/installing.md", "dbss-{}-linux-x86_64-glibc.tar.gz"),
+            ("packaging/container/Containerfile", "ARG VERSION={}\n"),
+            ("packaging/debian/changelog", "dbss ({}"),
+            ("packaging/vcpkg/dbss/vcpkg.json", '"version": "{}"'),
+        ):
+            if text.format(version[1]) not in (ROOT / file).read_text():
+                raise Failed(f"{file} does not have {text.format(version[1])!r}")
+
+    # Package managers of C and C++
+
+    def meson(self, kind: str) -> None:
+        target = Target(HERE, "gnu")
+        place = self.work / f"meson-{kind}"
+        (place / "subprojects/packagefiles").mkdir(parents=True)
+        [archive] = self.archives(target)
+        shutil.copy(archive, place / "subprojects/packagefiles")
+        wrap = archive.with_name(archive.name.replace(".tar.gz", ".wrap"))
+        shutil.copy(wrap, place / "subprojects/dbss.wrap")
+        for name in ("meson.build", "version.cpp"):
+            shutil.copy(CONSUMER / name, place)
+        run("meson", "setup", f"-Ddefault_library={kind}", place / "build", place)
+        run("meson", "compile", "-C", place / "build")
+        run(place / "build/version")
+
+    def conan(self, kind: str) -> None:
+        place = self.work / f"conan-{kind}"
+        for name in ("conan", "consumer"):
+            shutil.copytree(ROOT / "packaging" / name, place / "packaging" / name)
+        shutil.copy(ROOT / "Cargo.toml", place)
+        environment = {
+            **os.environ,
+            "CONAN_HOME": str(place / "home"),
+            "DBSS_ARCHIVES": str(self.files),
+        }
+        run("conan", "profile", "detect", env=environment)
+        option = f"dbss/*:shared={kind == 'shared'}"
+        run("conan", "create", place / "packaging/conan", "--options", option, env=environment)
+
+    def vcpkg(self) -> None:
+        if not shutil.which("vcpkg"):
+            raise NotTried("no vcpkg")
+        environment = {
+            **os.environ,
+            "DBSS_ARCHIVES": str(self.files),
+            "VCPKG_KEEP_ENV_VARS": "DBSS_ARCHIVES",
+        }
+        ports = f"--overlay-ports={ROOT / 'packaging/vcpkg'}"
+        place = f"--x-install-root={self.work / 'vcpkg'}"
+        run("vcpkg", "install", "dbss", ports, place, env=environment)
+
+    # Roots
+
+    def in_debian(self, suite: str, target: Target, script: str) -> None:
+        root = self.debian_root(suite, target)
+        self.in_root(root, target, START + script + END)
+
+    def container(self) -> None:
+        text = (ROOT / "packaging/container/Containerfile").read_text()
+        step = re.search(r"^RUN (.*?[^\\])\n", text, re.MULTILINE | re.DOTALL)
+        version = re.search(r"^ARG (VERSION=.*)", text, re.MULTILINE)
+        assert step
+        assert version
+        # The root has the certificates already.
+        steps = re.sub(r"apt-get [^&]*", "true ", step[1])
+        script = IMAGE.replace("$STEPS", f"{version[1]}\n{steps}")
+        self.in_debian("bookworm", Target(HERE, "gnu"), script)
+
+    def debian_root(self, suite: str, target: Target) -> Path:
+        """A minimal Debian, made at the first call."""
+        architecture = DEBIAN[target.processor]
+        root = self.roots / (suite if target.processor == HERE else f"{suite}-{architecture}")
+        if root.exists():
+            return root
+        if not shutil.which("debootstrap"):
+            raise NotTried("no debootstrap")
+        part = root.with_name(f"{root.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        options = [f"--arch={architecture}", "--include=ca-certificates,python3,python3-venv"]
+        if target.processor != HERE:
+            options.append("--foreign")
+        run("debootstrap", "--variant=minbase", *options, suite, part, MIRROR)
+        # In a container it makes a symbolic link, which leads nowhere after a chroot.
+        if (part / "proc").is_symlink():
+            (part / "proc").unlink()
+            (part / "proc").mkdir()
+        if target.processor != HERE:
+            # It may make no devices in a user namespace; as in lxc it need not.
+            second = f"container=lxc chroot {part} /debootstrap/debootstrap --second-stage"
+            in_namespace(target, f"mount -t proc proc {part}/proc && {second}")
+        part.rename(root)
+        return root
+
+    def in_musl(self, target: Target) -> None:
+        if target.processor != HERE:
+            raise NotTried("the root is made of this processor's packages")
+        root = self.roots / "musl"
+        if not root.exists():
+            self.make_musl_root(root)
+        self.in_root(root, target, START + MUSL + END)
+
+    def make_musl_root(self, root: Path) -> None:
+        """A root of BusyBox and musl alone, from Debian's packages of these."""
+        part = root.with_name("musl.part")
+        shutil.rmtree(part, ignore_errors=True)
+        for folder in ("proc", "dev", "tmp", "opt", "etc", "var/log", "check", "usr"):
+            (part / folder).mkdir(parents=True)
+        for package in ("busybox-static", "musl"):
+            with tempfile.TemporaryDirectory() as folder:
+                run("apt-get", "download", package, cwd=folder)
+                [archive] = Path(folder).glob("*.deb")
+                run("dpkg-deb", "--extract", archive, part)
+        run("chroot", part, "/bin/busybox", "--install", "-s", "/bin")
+        part.rename(root)
+
+    def in_root(self, root: Path, target: Target, script: str) -> None:
+        """Runs a script in a root, of which a copy is thrown away."""
+        script = script.replace("$DOWNLOAD", DOWNLOAD)
+        names = {
+            "NAME": target.name,
+            "PROCESSOR": target.processor,
+            "ARCHITECTURE": DEBIAN[target.processor],
+        }
+        environment = {**self.environment(), **names, "PATH": os.environ["PATH"]}
+        # Another processor's root is in a user namespace, where overlays have this option.
+        option = "" if target.processor == HERE else ",userxattr"
+        with tempfile.TemporaryDirectory(dir=self.work) as folder:
+            for name in ("upper", "work", "merged"):
+                Path(folder, name).mkdir()
+            mounts = f"""set -e
+                cd {folder}
+                layers=lowerdir={root},upperdir=upper,workdir=work{option}
+                mount -t overlay -o $layers overlay merged
+                mkdir -p merged/check
+                mount --bind {self.work}/shared merged/check
+                mount --bind {self.files} merged/check/files
+                mount -t proc proc merged/proc
+                mount --rbind /dev merged/dev
+                exec chroot merged /bin/sh -c "$SCRIPT" """
+            in_namespace(target, mounts, env={**environment, "SCRIPT": script})
+
+
+def in_namespace(target: Target, script: str, **options: object) -> None:
+    """Runs a script with mounts of its own; for another processor, through qemu.
+
+    The kernel learns of qemu in a user namespace, and for that one alone.
+    """
+    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    if target.processor == HERE:
+        run(*unshare, "sh", "-c", script, **options)
+        return
+    emulator = shutil.which(f"qemu-{target.processor}-static")
+    if not emulator or target.processor not in MAGIC:
+        raise NotTried(f"no qemu-{target.processor}-static; install qemu-user-static")
+    register = f":{target.processor}:M::{MAGIC[target.processor]}:{emulator}:FP"
+    binfmt = "/proc/sys/fs/binfmt_misc"
+    script = f"""set -e
+        echo >&3
+        read -r mapped
+        mount -t binfmt_misc binfmt_misc {binfmt} || exit {NO_BINFMT}
+        printf %s '{register}' > {binfmt}/register || exit {NO_BINFMT}
+        {script}"""
+    started_out, started_in = os.pipe()
+    command = [*unshare, "--user", "sh", "-c", f"exec 3>&{started_in}; {script}"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, pass_fds=[started_in], **options
+    ) as process:
+        os.close(started_in)
+        with os.fdopen(started_out, "rb") as started:
+            started.readline()
+        # All users, so that files in the root may belong to any of them.
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{process.pid}/{name}").write_text("0 0 65536\n")
+        process.communicate(b"mapped\n")
+    if process.returncode == NO_BINFMT:
+        raise NotTried("the kernel takes no binfmt_misc in a user namespace")
+    if process.returncode:
+        raise Failed(f"exit code {process.returncode}")
+
+
+def header_functions() -> set[str]:
+    text = (ROOT / "include/dbss.h").read_text()
+    return set(re.findall(r"\b(dbss_\w+)\(", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)))
+
+
+def exported(library: Path) -> set[str]:
+    lines = output("nm", "-D", "--defined-only", library).splitlines()
+    return {line.split()[-1] for line in lines}
+
+
+def needed(file: Path) -> Iterator[str]:
+    """The libraries that a file needs, and the glibc."""
+    yield from re.findall(r"\(NEEDED\).*\[(.*?)\]", output("readelf", "--dynamic", "--wide", file))
+    if floor := glibc(file):
+        yield f"glibc {floor}"
+
+
+def glibc(file: Path) -> str | None:
+    """The newest version of glibc that a file has symbols of."""
+    versions = re.findall(r"GLIBC_([\d.]+)", output("readelf", "--version-info", "--wide", file))
+    return max(versions, key=version_of, default=None)
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(".")))
+
+
+def run(*command: object, **options: object) -> None:
+    subprocess.run([str(word) for word in command], check=True, **options)
+
+
+def output(*command: object, **options: object) -> str:
+    words = [str(word) for word in command]
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, **options)
+    return done.stdout
+
+
+def main() -> int:
+    dist, roots, program = (Path(argument).absolute() for argument in sys.argv[1:])
+    mock = MockService(program)
+    try:
+        return 0 if Checks(dist, roots, mock).run() else 1
+    finally:
+        mock.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,301 @@
+"""Builds the release archives, the wheels and the source distribution of Python.
+
+``make dist`` runs it with the tools that packaging/tools installs. Its argument is the
+directory for the results; further arguments name the targets to build (all by default).
+Two runs give the same bytes, wherever the sources are.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from targets import GLIBC, TARGETS, Target
+
+ROOT = Path(__file__).parents[1]
+# What the command needs beside Python's files to be built from the source distribution:
+# all members of the workspace, as cargo reads them even if it builds only two.
+SOURCES = (
+    *("Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "build.rs", "cbindgen.toml"),
+    *("cli", "include", "src", "tests/header.rs", "tests/mock", "tests/rust"),
+)
+
+
+class Dist:
+    def __init__(self, out: Path, targets: list[Target]) -> None:
+        self.out = out
+        self.targets = targets
+        self.results = out / "files"
+        self.stages = out / "stages"
+        self.version = self._version()
+        self.time = int(
+            os.environ.get("SOURCE_DATE_EPOCH")
+            or output("git", "log", "-1", "--format=%ct", cwd=ROOT)
+        )
+
+    def run(self) -> None:
+        os.umask(0o022)
+        # What an earlier run left could hide that a file is not made any more.
+        for folder in (self.results, self.stages):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        # The program of this machine's processor writes the manual pages for all.
+        self.targets.sort(key=lambda target: target.processor != platform.machine())
+        for target in self.targets:
+            self._build(target)
+            self._archive(target)
+        source = self._source_distribution()
+        for target in self.targets:
+            self._wheel(target, source)
+        write_sums(self.results)
+
+    def stage(self, target: Target) -> Path:
+        """Where a target's files are, in the layout of the Makefile's BUILD."""
+        return self.stages / target.name
+
+    def debian_stage(self, target: Target) -> Path:
+        """The same with a program that uses the system's C library."""
+        return self.stage(target) / "debian"
+
+    def _version(self) -> str:
+        manifest = json.loads(output("cargo", "read-manifest", cwd=ROOT))
+        return manifest["version"]
+
+    # Building
+
+    def _build(self, target: Target) -> None:
+        stage = self.stage(target)
+        self._make("lib", target, stage, dynamic=True)
+        self._split(target, stage / "lib/libdbss.so.0", stage)
+        self._make("cli", target._replace(libc="musl"), stage, dynamic=False)
+        self._split(target, stage / "bin/dbss", stage)
+        if target.libc == "gnu":
+            debian = self.debian_stage(target)
+            self._make("cli", target, debian, dynamic=True)
+            self._split(target, debian / "bin/dbss", debian)
+        share = self.stage(self.targets[0]) / "share"
+        if target is self.targets[0]:
+            self._make("man", target, stage, dynamic=False, only_run=True)
+            self._bill_of_materials(target, share)
+        else:
+            shutil.copytree(share, stage / "share")
+        if target.libc == "gnu":
+            for name in ("lib", "share"):
+                (debian / name).symlink_to(f"../{name}")
+
+    def _make(
+        self, what: str, target: Target, stage: Path, *, dynamic: bool, only_run: bool = False
+    ) -> None:
+        """Runs make with Zig as the compiler, and its C library."""
+        suffix = f".{GLIBC}" if target.libc == "gnu" else ""
+        cargo = f"cargo auditable zigbuild --target {target.rust}{suffix}"
+        # Each has flags of its own, and would build the other's crates anew.
+        cargo_target = self.out / "target" / ("dynamic" if dynamic else "static")
+        prefix = f"{target.processor}-linux-gnu-"
+        variables = {
+            "BUILD": stage,
+            "CARGO_BUILD": cargo,
+            "MADE": cargo_target / target.rust,
+            "LD": f"{prefix}ld",
+            "NM": f"{prefix}nm",
+            "OBJCOPY": f"{prefix}objcopy",
+            # The symbols are put aside later.
+            "STRIP": "",
+        }
+        # The rest of the recipe of `man` runs what is there already.
+        arguments = [what, "-o", "cli"] if only_run else [what]
+        arguments += [f"{key}={value}" for key, value in variables.items()]
+        run(
+            *("make", "-C", ROOT, *arguments),
+            env=self._environment(target, cargo_target, dynamic),
+        )
+
+    def _environment(self, target: Target, cargo_target: Path, dynamic: bool) -> dict[str, str]:
+        cargo_home = os.environ.get("CARGO_HOME") or Path.home() / ".cargo"
+        # The last one that fits counts.
+        places = {ROOT: "/libdbss", cargo_home: "/cargo", cargo_target: "/target"}
+        flags = [f"--remap-path-prefix={path}={name}" for path, name in places.items()]
+        flags.append("-Clink-arg=-Wl,--build-id=sha1")
+        if target.libc == "musl":
+            flags.append(f"-Ctarget-feature={'-' if dynamic else '+'}crt-static")
+        return {
+            **os.environ,
+            "RUSTFLAGS": " ".join(flags),
+            "CFLAGS": " ".join(f"-ffile-prefix-map={path}={name}" for path, name in places.items()),
+            "CARGO_TARGET_DIR": str(cargo_target),
+            "CARGO_INCREMENTAL": "0",
+            # Enough for the function and the line of each frame.
+            "CARGO_PROFILE_RELEASE_DEBUG": "line-tables-only",
+        }
+
+    def _split(self, target: Target, file: Path, stage: Path) -> None:
+        """Moves the symbols of a file to where a debugger looks for its build id."""
+        tool = f"{target.processor}-linux-gnu-"
+        notes = output(f"{tool}readelf", "--notes", file)
+        build_id = notes.split("Build ID: ")[1].split()[0]
+        debug = stage / "debug/lib/debug/.build-id" / build_id[:2] / f"{build_id[2:]}.debug"
+        debug.parent.mkdir(parents=True, exist_ok=True)
+        run(f"{tool}objcopy", "--only-keep-debug", "--compress-debug-sections", file, debug)
+        debug.chmod(0o644)
+        run(f"{tool}strip", file)
+
+    def _bill_of_materials(self, target: Target, share: Path) -> None:
+        """Writes what the library and the command are made of, as CycloneDX."""
+        folder = share / "sbom"
+        folder.mkdir()
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": str(self.time)}
+        name = "dist-bill-of-materials"
+        run(
+            *("cargo", "cyclonedx", "--format", "json", "--spec-version", "1.5"),
+            *("--target", target.rust, "--override-filename", name, "--no-build-deps"),
+            cwd=ROOT,
+            env=environment,
+        )
+        # It writes one beside the manifest of each package of the workspace.
+        for package, result in (
+            ("src/ffi", "libdbss"),
+            ("cli", "dbss"),
+            (".", ""),
+            ("tests/mock", ""),
+        ):
+            made = ROOT / package / f"{name}.json"
+            if result:
+                text = made.read_text().replace(str(ROOT), "/libdbss")
+                (folder / f"{result}.cdx.json").write_text(text)
+            made.unlink()
+
+    # Packages
+
+    def _archive(self, target: Target) -> None:
+        name = f"dbss-{self.version}-{target.name}"
+        root = self.out / "root"
+        shutil.rmtree(root, ignore_errors=True)
+        tree = root / name
+        # pkg-config finds the files wherever the archive is unpacked.
+        variables = {"DESTDIR": root, "PREFIX": f"/{name}", "PCPREFIX": "$${pcfiledir}/../.."}
+        run(
+            *("make", "-C", ROOT, "install", f"BUILD={self.stage(target)}"),
+            *(f"{key}={value}" for key, value in variables.items()),
+        )
+        for sbom in (self.stage(target) / "share/sbom").iterdir():
+            shutil.copy(sbom, tree / "share/doc/dbss")
+        for folder in ("examples", "systemd"):
+            copy_tracked(f"packaging/{folder}", tree / "share/doc/dbss", strip="packaging/")
+        meson = ROOT / "packaging/meson"
+        build = (meson / "meson.build.in").read_text().replace("@VERSION@", self.version)
+        (tree / "meson.build").write_text(build)
+        archive = self.results / f"{name}.tar.gz"
+        self._pack(tree, archive)
+        wrap = (meson / "dbss.wrap.in").read_text().replace("@NAME@", name)
+        wrap = wrap.replace("@SHA256@", sha256(archive))
+        (self.results / f"{name}.wrap").write_text(wrap)
+        debug = f"{name}-debug"
+        self._pack(self.stage(target) / "debug", self.results / f"{debug}.tar.gz", debug)
+
+    def _pack(self, tree: Path, archive: Path, name: str | None = None) -> None:
+        """Writes an archive with nothing in it of this machine, its user or its clock."""
+
+        def anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
+            info.uid = info.gid = 0
+            info.uname = info.gname = ""
+            info.mtime = self.time
+            info.mode = 0o755 if info.mode & 0o100 else 0o644
+            return info
+
+        with (
+            archive.open("wb") as raw,
+            gzip.GzipFile("", "wb", compresslevel=9, fileobj=raw, mtime=self.time) as compressed,
+            tarfile.open(fileobj=compressed, mode="w", format=tarfile.GNU_FORMAT) as tar,
+        ):
+            # It adds what is in a directory in the order of names.
+            tar.add(tree, name or tree.name, filter=anonymous)
+
+    def _source_distribution(self) -> Path:
+        """Makes the source distribution, and returns the directory with its content."""
+        sources, made = self.out / "python", self.out / "sdist"
+        for folder in (sources, made):
+            shutil.rmtree(folder, ignore_errors=True)
+        copy_tracked("bindings/python", sources, strip="bindings/python/")
+        for path in SOURCES:
+            copy_tracked(path, sources / "libdbss")
+        run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", made, sources)
+        (archive,) = made.glob("*.tar.gz")
+        shutil.unpack_archive(archive, made, filter="data")
+        unpacked = made / archive.name.removesuffix(".tar.gz")
+        self._pack(unpacked, self.results / archive.name)
+        return unpacked
+
+    def _wheel(self, target: Target, source: Path) -> None:
+        environment = {
+            **os.environ,
+            "DBSS_PREBUILT": str(self.stage(target)),
+            "DBSS_WHEEL_PLATFORM": target.wheel,
+            "SOURCE_DATE_EPOCH": str(self.time),
+        }
+        build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
+        shutil.rmtree(source / "build", ignore_errors=True)
+        run(*build, "--outdir", self.results, source, env=environment)
+        wheel = self.results / f"dbss-{self.version}-py3-none-{target.wheel}.whl"
+        audit = json.loads(output("auditwheel", "show", "--json", wheel))
+        found, wanted = audit["overall_tag"], target.wheel
+        same_kind = found.split("_")[0] == wanted.split("_")[0]
+        # Runs with an older C library than it must: as good.
+        if not same_kind or version_of(found) > version_of(wanted) or audit["unsupported_isa"]:
+            raise SystemExit(f"auditwheel finds {wheel.name} to be {found}")
+
+
+def copy_tracked(path: str, destination: Path, strip: str = "") -> None:
+    """Copies a file or directory of the repository, without what git does not know."""
+    for file in output("git", "ls-files", "--", path, cwd=ROOT).splitlines():
+        copy = destination / file.removeprefix(strip)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, copy)
+
+
+def write_sums(folder: Path) -> None:
+    lines = []
+    for file in sorted(folder.iterdir()):
+        if file.name != "SHA256SUMS":
+            lines.append(f"{sha256(file)}  {file.name}\n")
+    (folder / "SHA256SUMS").write_text("".join(lines))
+
+
+def version_of(tag: str) -> tuple[int, int]:
+    """The version in the tag of a platform, such as manylinux_2_17_x86_64."""
+    major, minor = tag.split("_")[1:3]
+    return int(major), int(minor)
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def run(*command: object, **options: object) -> None:
+    subprocess.run([str(word) for word in command], check=True, **options)
+
+
+def output(*command: object, **options: object) -> str:
+    words = [str(word) for word in command]
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, **options)
+    return done.stdout.strip()
+
+
+def main() -> None:
+    out, *names = sys.argv[1:]
+    known = {target.name: target for target in TARGETS}
+    if unknown := set(names) - set(known):
+        raise SystemExit(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
+    targets = [known[name] for name in names] if names else TARGETS
+    Dist(Path(out).absolute(), list(targets)).run()
+
+
+if __name__ == "__main__":
+    main()

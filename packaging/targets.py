@@ -1,0 +1,35 @@
+"""The platforms that libdbss is built for."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+# The oldest C libraries that it runs with.
+GLIBC = "2.17"
+MUSL = "1.2"
+
+
+class Target(NamedTuple):
+    processor: str
+    libc: str
+    """gnu or musl"""
+
+    @property
+    def rust(self) -> str:
+        return f"{self.processor}-unknown-linux-{self.libc}"
+
+    @property
+    def name(self) -> str:
+        """Its part of an archive's name."""
+        return f"linux-{self.processor}-{'glibc' if self.libc == 'gnu' else 'musl'}"
+
+    @property
+    def wheel(self) -> str:
+        """The platform of its wheel."""
+        kind, version = ("manylinux", GLIBC) if self.libc == "gnu" else ("musllinux", MUSL)
+        return f"{kind}_{version.replace('.', '_')}_{self.processor}"
+
+
+PROCESSORS = ("x86_64", "aarch64")
+TARGETS = [Target(processor, libc) for processor in PROCESSORS for libc in ("gnu", "musl")]
+RUST_TARGETS = [target.rust for target in TARGETS]
