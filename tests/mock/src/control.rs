@@ -152,7 +152,10 @@ fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
             Ok(json!({"tokens": left}))
         }
         ("POST", "/keys") => {
-            let NewKey { access_key, secret_key } = body(request).map_err(bad)?;
+            let NewKey {
+                access_key,
+                secret_key,
+            } = body(request).map_err(bad)?;
             shared.keys.add(access_key, secret_key);
             Ok(json!({}))
         }
