@@ -195,7 +195,7 @@ class MockService:
         self._control("POST", "/iam", settings)
 
     def add_key(self, **key: str) -> None:
-        """Makes an access key valid (access_key, secret_key, and optionally security_token)."""
+        """Makes an access key valid (access_key, secret_key)."""
         self._control("POST", "/keys", key)
 
     def add_project(self, name: str, id: str | None = None) -> dict[str, Any]:

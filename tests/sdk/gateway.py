@@ -10,12 +10,10 @@ from __future__ import annotations
 import http.client
 import http.server
 import json
-import secrets
+import re
 import ssl
 import sys
 import threading
-import urllib.request
-from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,11 +21,13 @@ METADATA = "169.254.169.254"
 # Where the node of a pod has its identities, in the combinations.
 POD = "169.254.170.23"
 
-# What the sources of temporary keys accept.
-ID_TOKEN = "eyJhbGciOiJSUzI1NiJ9.id-token"
-POD_TOKEN = "eyJhbGciOiJSUzI1NiJ9.pod-token"
-IDENTITY_PROVIDER = "provider"
-UNSCOPED_TOKEN = "unscoped-token"
+# The calls whose responses have a temporary key, and its source.
+SOURCES = {
+    "/openstack/latest/securitykey": "metadata",
+    "/v1/pod/credentials": "pod",
+    "/v3.0/OS-CREDENTIAL/securitytokens": "federation",
+    "/v5/agencies/assume-with-oidc": "oidc",
+}
 
 
 class Settings:
@@ -47,68 +47,11 @@ def write_log(entry: dict[str, Any]) -> None:
 _lock = threading.Lock()
 
 
-def new_key(source: str) -> tuple[str, str, str, str]:
-    """A temporary key that the mock service accepts, and when it expires."""
-    key = (secrets.token_hex(10).upper(), secrets.token_hex(20), secrets.token_hex(300))
-    names = ("access_key", "secret_key", "security_token")
-    request = urllib.request.Request(
-        Settings.mock["control"] + "/keys",
-        json.dumps(dict(zip(names, key, strict=True))).encode(),
-        {"Content-Type": "application/json"},
-    )
-    urllib.request.urlopen(request).close()
-    write_log({"issued": key[0], "source": source})
-    expires = datetime.now(timezone.utc) + timedelta(hours=6)
-    return (*key, expires.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
-
-
-def assume_with_oidc(headers: Any, body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
-    wanted = {"provider_urn", "agency_urn", "agency_session_name", "id_token", "duration_seconds"}
-    if set(body) != wanted or body["id_token"] != ID_TOKEN:
-        return 400, {}, {"error_code": "STS.0001", "error_msg": "wrong body"}
-    names = ("access_key_id", "secret_access_key", "security_token", "expiration")
-    return 200, {}, {"credentials": dict(zip(names, new_key("oidc"), strict=True))}
-
-
-def token_of_id_token(headers: Any, body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
-    right = body == {"auth": {"id_token": {"id": ID_TOKEN}}}
-    if not right or headers["X-Idp-Id"] != IDENTITY_PROVIDER:
-        return 401, {}, {"error": {"code": 401, "message": "wrong id token", "title": "x"}}
-    expires = datetime.now(timezone.utc) + timedelta(hours=6)
-    token = {"expires_at": expires.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "methods": ["mapped"]}
-    sent = {"X-Subject-Token": UNSCOPED_TOKEN, "X-Request-Id": secrets.token_hex(16)}
-    return 201, sent, {"token": token}
-
-
-def key_of_token(headers: Any, body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
-    identity = body["auth"]["identity"]
-    if identity["methods"] != ["token"] or identity["token"]["id"] != UNSCOPED_TOKEN:
-        return 401, {}, {"error": {"code": 401, "message": "wrong token", "title": "x"}}
-    names = ("access", "secret", "securitytoken", "expires_at")
-    return 201, {}, {"credential": dict(zip(names, new_key("federation"), strict=True))}
-
-
-def pod_identity(headers: Any, body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
-    if headers["Authorization"] != POD_TOKEN:
-        return 401, {}, {"error": "wrong token"}
-    names = ("accessKeyId", "secretAccessKey", "securityToken", "expiration")
-    return 200, {}, {"credentials": dict(zip(names, new_key("pod"), strict=True))}
-
-
-# What the mock service has not: the calls that exchange a token for a temporary key.
-EXCHANGES = {
-    "/v5/agencies/assume-with-oidc": assume_with_oidc,
-    "/v3.0/OS-AUTH/id-token/tokens": token_of_id_token,
-    "/v3.0/OS-CREDENTIAL/securitytokens": key_of_token,
-    "/v1/credentials": pod_identity,
-}
-
-
 def service_of(host: str) -> str:
     """The listener of the mock service for a host."""
-    if host == METADATA:
+    if host in (METADATA, POD):
         return Settings.mock["metadata"]
-    return Settings.mock["iam" if host.startswith("iam.") else "http"]
+    return Settings.mock["iam" if host.startswith(("iam.", "sts.")) else "http"]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -121,17 +64,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         host = self.headers.get("Host", "")
-        path = urlsplit(self.path).path
-        exchange = EXCHANGES.get(path)
-        if exchange is not None and host != METADATA:
-            status, headers, document = exchange(self.headers, json.loads(body or b"{}"))
-            answer = json.dumps(document).encode()
-            headers["Content-Type"] = "application/json"
-        else:
-            status, headers, answer = self.forward(host, body)
-        if path == "/openstack/latest/securitykey" and status == 200:
-            access = json.loads(answer)["credential"]["access"]
-            write_log({"issued": access, "source": "metadata"})
+        status, headers, answer = self.forward(host, body)
+        source = SOURCES.get(urlsplit(self.path).path)
+        issued = re.search(r'"access(?:_key_id|KeyId)?": *"([^"]+)"', answer.decode("latin-1"))
+        if source is not None and issued is not None:
+            write_log({"issued": issued[1], "source": source})
         tls = isinstance(self.connection, ssl.SSLSocket)
         write_log(
             {

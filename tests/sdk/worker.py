@@ -30,7 +30,9 @@ VALUES = {
     f"{name.upper()}_{part}": f"{name.upper():X<20}" if part == "AK" else f"{name:-<40}"
     for name in KEYS
     for part in ("AK", "SK")
-} | {"ID_TOKEN": gateway.ID_TOKEN, "POD_TOKEN": gateway.POD_TOKEN}
+}
+# What the mock service takes, of its ready line.
+TAKEN = ("project_id", "id_token", "idp_id", "provider_urn", "agency_urn", "pod_token")
 
 Run = Callable[[dict[str, Any], dict[str, str]], dict[str, Any]]
 
@@ -110,7 +112,8 @@ class Worker:
         self.mock = mock
         self.home = directory / "home"
         self.log = directory / "log"
-        self.values = {**VALUES, "HOME": str(self.home), "PROJECT": mock.project_id}
+        taken = {name.upper(): getattr(mock, name) for name in TAKEN}
+        self.values = {**VALUES, **taken, "HOME": str(self.home)}
         self.keys = {VALUES[f"{name.upper()}_AK"]: name for name in KEYS}
         for name in KEYS:
             key = {"access_key": "AK", "secret_key": "SK"}
@@ -216,7 +219,7 @@ def main() -> None:
         )
         assert started.stdin is not None
         line = {
-            "mock": {name: getattr(mock, name) for name in ("http", "iam", "metadata", "control")},
+            "mock": {name: getattr(mock, name) for name in ("http", "iam", "metadata")},
             "certificate": settings["certificate"],
             "key": settings["key"],
             "log": str(directory / "log"),

@@ -60,7 +60,6 @@ struct NewProject {
 struct NewKey {
     access_key: String,
     secret_key: String,
-    security_token: Option<String>,
 }
 
 /// Responds to a request to the control address.
@@ -153,12 +152,8 @@ fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
             Ok(json!({"tokens": left}))
         }
         ("POST", "/keys") => {
-            let NewKey {
-                access_key,
-                secret_key,
-                security_token,
-            } = body(request).map_err(bad)?;
-            shared.keys.add(access_key, secret_key, security_token);
+            let NewKey { access_key, secret_key } = body(request).map_err(bad)?;
+            shared.keys.add(access_key, secret_key);
             Ok(json!({}))
         }
         ("POST", "/iam") => {

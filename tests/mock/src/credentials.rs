@@ -154,9 +154,9 @@ impl Keys {
         credential
     }
 
-    /// Makes a key valid: with its security token alone, or without one with any or none.
-    pub(crate) fn add(&self, access: String, secret: String, token: Option<String>) {
-        let key = Key { secret, token };
+    /// Makes a key valid, with any security token or none.
+    pub(crate) fn add(&self, access: String, secret: String) {
+        let key = Key { secret, token: None };
         lock(&self.known).insert(access, (key, None));
     }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use crate::Shared;
-use crate::credentials::{announced, authenticate, random_token};
+use crate::credentials::{announced, authenticate, random_token, timestamp};
 use crate::http::{Request, Response};
 use crate::iam::{coded, error, subject_token, traced};
 use crate::net::lock;
@@ -132,7 +133,12 @@ pub(crate) fn id_token(shared: &Shared, request: &Request) -> Result<Response, R
         )));
     }
     let token = subject_token(shared, None);
-    let body = json!({"token": {"methods": ["mapped"], "user": {"name": "FederationUser"}}});
+    let day = OffsetDateTime::now_utc() + time::Duration::DAY;
+    let body = json!({"token": {
+        "expires_at": timestamp(day),
+        "methods": ["mapped"],
+        "user": {"name": "FederationUser"},
+    }});
     Ok(traced(Response::json(201, &body)).header("X-Subject-Token", token))
 }
 
@@ -184,17 +190,20 @@ pub(crate) fn pod(shared: &Shared, request: &Request) -> Response {
     Response::json(
         200,
         &json!({
-            "access_key_id": key["access"],
-            "secret_access_key": key["secret"],
-            "security_token": key["securitytoken"],
-            "expiration": key["expires_at"],
+            "credentials": {
+                "accessKeyId": key["access"],
+                "secretAccessKey": key["secret"],
+                "securityToken": key["securitytoken"],
+                "expiration": key["expires_at"],
+            },
         }),
     )
 }
 
 fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Refusal> {
     let malformed = |message: String| Box::new(coded(400, "IAM.0011", &message));
-    if !request.is_json() {
+    // The SDK for Go sends some of these bodies without a type.
+    if request.header("Content-Type").is_some() && !request.is_json() {
         return Err(malformed("The Content-Type is not application/json.".to_owned()));
     }
     serde_json::from_slice(&request.body)
