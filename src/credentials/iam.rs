@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use ::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use ::http::header::HeaderName;
 use ::http::{Method, StatusCode};
 use serde::de::{self, Deserializer as _};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{Completion, CredentialSource, Credentials, RequestContext, Token, TokenFetcher, expiry};
 use crate::error::{Error, Status};
-use crate::http::{Endpoint, ErrorContext, Object, Request, Response};
+use crate::http::{Endpoint, ErrorContext, JSON, Object, Request, Response};
 use crate::memory;
 
 const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
@@ -183,7 +183,7 @@ impl Login {
             url: self
                 .endpoint
                 .url(&["v3", "auth", "tokens"], &[("nocatalog", "true")])?,
-            headers: &[(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+            headers: &JSON,
             body: &body,
             idempotent: true,
             secrets: std::slice::from_ref(&self.password),
@@ -271,14 +271,56 @@ impl TokenFetcher for Login {
     }
 }
 
-/// Asks IAM for the id of the project with a name.
+/// Asks IAM for the id of the project with a name. The list of all projects needs a
+/// permission; that of the caller's own projects needs none, but has no filter.
 pub(crate) fn find_project(
     context: &RequestContext<'_>,
     endpoint: &Endpoint,
     name: &str,
     credentials: &Credentials,
 ) -> Result<String, Error> {
-    let request = Request::get(endpoint.url(&["v3", "projects"], &[("name", name)])?, &[]);
+    let ids = projects_named(
+        context,
+        endpoint,
+        (&["v3", "projects"], &[("name", name)]),
+        name,
+        credentials,
+    )
+    .or_else(|e| match e.status() {
+        Status::Forbidden => projects_named(
+            context,
+            endpoint,
+            (&["v3", "auth", "projects"], &[]),
+            name,
+            credentials,
+        ),
+        _ => Err(e),
+    })?;
+    let mut ids = ids.into_iter();
+    match (ids.next(), ids.next()) {
+        (Some(id), None) => Ok(id),
+        (None, _) => Err(Error::argument(
+            Status::NotConfigured,
+            "project",
+            format_args!("is not set, and IAM has no project named {name}; set the project's id"),
+        )),
+        (Some(_), Some(_)) => Err(Error::argument(
+            Status::NotConfigured,
+            "project",
+            format_args!("is not set, and IAM has several projects named {name}; set the id of one"),
+        )),
+    }
+}
+
+/// Returns the ids of the projects with a name in a list of IAM, at most two.
+fn projects_named(
+    context: &RequestContext<'_>,
+    endpoint: &Endpoint,
+    (path, query): (&[&str], &[(&str, &str)]),
+    name: &str,
+    credentials: &Credentials,
+) -> Result<Vec<String>, Error> {
+    let request = Request::get(endpoint.url(path, query)?, &JSON);
     let attempt = || {
         let mut response = context
             .http
@@ -298,24 +340,10 @@ pub(crate) fn find_project(
             ))
         })
     };
-    let ids = context
+    context
         .retry
         .run(context.call, attempt)
-        .map_err(|e| with_iam_context(endpoint, e))?;
-    let mut ids = ids.into_iter();
-    match (ids.next(), ids.next()) {
-        (Some(id), None) => Ok(id),
-        (None, _) => Err(Error::argument(
-            Status::NotConfigured,
-            "project",
-            format_args!("is not set, and IAM has no project named {name}; set the project's id"),
-        )),
-        (Some(_), Some(_)) => Err(Error::argument(
-            Status::NotConfigured,
-            "project",
-            format_args!("is not set, and IAM has several projects named {name}; set the id of one"),
-        )),
-    }
+        .map_err(|e| with_iam_context(endpoint, e))
 }
 
 #[cfg(test)]

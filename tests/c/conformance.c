@@ -291,6 +291,152 @@ static dbss_status configure(const struct test_case *test, dbss_config *config, 
     return status;
 }
 
+/* What the faults and the request log call the call of the case; NULL for a download. */
+static const char *call_name(const struct test_case *test)
+{
+    static const char *const names[][2] = {
+        {"check", "@instances"},       {"instances", "@instances"},   {"reports", "@reports.list"},
+        {"templates", "@templates"},   {"create", "@reports.create"}, {"delete", "@reports.delete"},
+    };
+    const char *call = lookup(test, "call");
+    size_t i;
+    if (call == NULL || strcmp(call, "download") == 0)
+        return NULL;
+    for (i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i][0], call) == 0)
+            return names[i][1];
+    fatal("%s: unknown call: %s", test->file, call);
+    return NULL;
+}
+
+/* Compares the fields of the first item. */
+static void compare_fields(const struct test_case *test, const dbss_page *page)
+{
+    size_t i;
+    for (i = 0; i < test->count; i++) {
+        char *name, *equals;
+        const char *actual;
+        if (strcmp(test->lines[i].key, "field") != 0)
+            continue;
+        name = expand(test, test->lines[i].value);
+        equals = strchr(name, '=');
+        if (equals == NULL)
+            fatal("%s: field without '=': %s", test->file, name);
+        *equals = '\0';
+        actual = dbss_page_field(page, 0, name);
+        if (strcmp(equals + 1, "(null)") == 0 ? actual != NULL : actual == NULL || strcmp(actual, equals + 1) != 0)
+            fail(name, equals + 1, actual != NULL ? actual : "NULL");
+        free(name);
+    }
+}
+
+/* Reads a list to its end. */
+static dbss_status read_list(const struct test_case *test, dbss_cursor *cursor)
+{
+    struct text ids = {0};
+    dbss_page *page = NULL;
+    dbss_status status;
+    long long count = 0, total = -1;
+    size_t i;
+
+    append(&ids, "", 0);
+    while ((status = dbss_cursor_next(cursor, NULL, &page)) == DBSS_OK && page != NULL) {
+        if (count == 0)
+            compare_fields(test, page);
+        for (i = 0; i < dbss_page_count(page); i++) {
+            const char *id = dbss_page_field(page, i, "id");
+            if (count++ > 0)
+                append(&ids, ",", 1);
+            if (strstr(ids.bytes, id) != NULL && strlen(id) == 32)
+                fail("ids", "each once", id);
+            append(&ids, id, strlen(id));
+        }
+        total = (long long)dbss_page_total(page);
+        dbss_page_free(page);
+    }
+    if (status == DBSS_OK) {
+        compare_text(test, "ids", ids.bytes);
+        compare_number(test, "count", count);
+        compare_number(test, "total", total);
+    }
+    free(ids.bytes);
+    return status;
+}
+
+/* Makes the call of the case, which is no download. */
+static dbss_status run_call(const struct test_case *test, dbss_context *ctx, const char *project, const char *instance,
+                            const char *id)
+{
+    const char *call = lookup(test, "call"), *size = lookup(test, "page_size");
+    uint32_t page_size = size != NULL ? (uint32_t)strtoul(size, NULL, 10) : 0;
+    dbss_cursor *cursor = NULL;
+    dbss_report_spec *spec = NULL;
+    dbss_status status;
+    size_t i;
+
+    if (strcmp(call, "check") == 0)
+        return dbss_context_check(ctx, project, NULL);
+    if (strcmp(call, "delete") == 0)
+        return dbss_report_delete(ctx, project, instance, id, NULL);
+    if (strcmp(call, "create") == 0) {
+        status = dbss_report_spec_new(&spec);
+        for (i = 0; status == DBSS_OK && i < test->count; i++) {
+            char *key, *equals;
+            if (strcmp(test->lines[i].key, "spec") != 0)
+                continue;
+            key = expand(test, test->lines[i].value);
+            equals = strchr(key, '=');
+            if (equals == NULL)
+                fatal("%s: spec without '=': %s", test->file, key);
+            *equals = '\0';
+            status = dbss_report_spec_set(spec, key, equals + 1);
+            free(key);
+        }
+        if (status == DBSS_OK)
+            status = dbss_report_create(ctx, project, instance, spec, NULL);
+        dbss_report_spec_free(spec);
+        return status;
+    }
+    if (strcmp(call, "instances") == 0)
+        status = dbss_instances_list(ctx, project, page_size, &cursor);
+    else if (strcmp(call, "reports") == 0)
+        status = dbss_reports_list(ctx, project, instance, NULL, page_size, &cursor);
+    else
+        status = dbss_templates_list(ctx, project, instance, &cursor);
+    if (status == DBSS_OK)
+        status = read_list(test, cursor);
+    dbss_cursor_free(cursor);
+    return status;
+}
+
+/* Applies the changes of a case to the mock service. */
+static void change_mock(const struct test_case *test)
+{
+    size_t i;
+    for (i = 0; i < test->count; i++) {
+        char *path, *body;
+        if (strcmp(test->lines[i].key, "control") != 0)
+            continue;
+        path = expand(test, test->lines[i].value);
+        body = strchr(path, ' ');
+        if (body == NULL)
+            fatal("%s: control without a body: %s", test->file, path);
+        *body = '\0';
+        free(control("POST", path, body + 1));
+        free(path);
+    }
+}
+
+static void reset_mock(const struct test_case *test)
+{
+    static const char *const paths[] = {"/shapes", "/paging", "/undocumented", "/iam"};
+    size_t i;
+    if (lookup(test, "control") == NULL)
+        return;
+    for (i = 0; i < sizeof paths / sizeof *paths; i++)
+        free(control("POST", paths[i], "{}"));
+}
+
 static void run(const struct test_case *test, const char *default_endpoint)
 {
     char *token = argument(test, "token", "$TOKEN");
@@ -300,7 +446,8 @@ static void run(const struct test_case *test, const char *default_endpoint)
     char *locale = argument(test, "locale", "(null)");
     const char *expected = lookup(test, "status");
     int count_for_id = lookup(test, "requests") != NULL;
-    long requests = count_for_id ? count_requests(id) : 0;
+    const char *counted = call_name(test) != NULL ? call_name(test) : id;
+    long requests = count_for_id ? count_requests(counted) : 0;
     long connections = count_connections();
     /* Garbage: a failure must replace it, and no function may read it. */
     dbss_config *config = (dbss_config *)&reasons;
@@ -309,6 +456,7 @@ static void run(const struct test_case *test, const char *default_endpoint)
     dbss_status status;
     size_t i;
 
+    change_mock(test);
     for (i = 0; i < test->count; i++) {
         if (strcmp(test->lines[i].key, "fault") == 0) {
             char *fault = expand(test, test->lines[i].value);
@@ -329,7 +477,11 @@ static void run(const struct test_case *test, const char *default_endpoint)
     } else {
         ctx = NULL;
     }
-    if (ctx != NULL) {
+    if (ctx != NULL && call_name(test) != NULL) {
+        status = run_call(test, ctx, project, instance, id);
+        report.data = NULL;
+        report.len = 0;
+    } else if (ctx != NULL) {
         status = dbss_report_download(ctx, project, instance, id, locale, &report);
         if (status != DBSS_OK && (report.data != NULL || report.len != 0)) {
             fail("out_buf", "{NULL, 0}", "something else");
@@ -364,8 +516,9 @@ static void run(const struct test_case *test, const char *default_endpoint)
     if (dbss_status_group(status) == DBSS_ERR_ARGUMENT && connections != 0)
         fail("connections", "none for an invalid argument", "some");
     if (count_for_id)
-        compare_number(test, "requests", count_requests(id) - requests);
+        compare_number(test, "requests", count_requests(counted) - requests);
     free(control("DELETE", "/faults", ""));
+    reset_mock(test);
     free(token);
     free(project);
     free(instance);
@@ -411,6 +564,14 @@ static int known_key(const char *key)
         "length",
         "connections",
         "requests",
+        "call",
+        "control",
+        "page_size",
+        "spec",
+        "ids",
+        "count",
+        "total",
+        "field",
     };
     size_t i;
     for (i = 0; i < sizeof keys / sizeof *keys; i++)

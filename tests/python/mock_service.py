@@ -153,9 +153,28 @@ class MockService:
         """
         self._control("POST", "/generation", settings)
 
-    def set_shapes(self, **shapes: str) -> None:
-        """Sets the response formats of the service from now on (instances)."""
+    def set_shapes(self, **shapes: Any) -> None:
+        """Sets the format (instances) and the versions of the list of instances.
+
+        Omitted settings return to their defaults.
+        """
         self._control("POST", "/shapes", shapes)
+
+    def set_paging(self, **paging: Any) -> None:
+        """Sets what the service does with pages from now on.
+
+        cap, first_page_only, last_page_again, shuffle, empty_page, total. Omitted settings
+        return to their defaults.
+        """
+        self._control("POST", "/paging", paging)
+
+    def set_undocumented(self, **settings: Any) -> None:
+        """Sets what the service does where its documents say nothing.
+
+        unfinished, forbidden_code, ranges, etag, content_type, content_disposition. Omitted
+        settings return to their defaults.
+        """
+        self._control("POST", "/undocumented", settings)
 
     def made(self) -> list[str]:
         """The ids of the reports that clients generated, in order."""
@@ -178,9 +197,9 @@ class MockService:
         self._control("DELETE", "/tokens", {"issued": True})
 
     def set_iam(self, **settings: Any) -> None:
-        """Sets how IAM behaves from now on (token_lifetime_ms, announced_lifetime_ms).
+        """Sets how IAM behaves from now on.
 
-        Omitted settings return to their defaults.
+        token_lifetime_ms, announced_lifetime_ms, may_list_projects. Omitted settings return to their defaults.
         """
         self._control("POST", "/iam", settings)
 
@@ -223,6 +242,10 @@ class MockService:
     def clear_listener_faults(self) -> None:
         """Removes all faults of listeners."""
         self._control("DELETE", "/listener_faults")
+
+    def post(self, path: str, body: Any) -> Any:
+        """Sends a request to the control address."""
+        return self._control("POST", path, body)
 
     def _control(self, method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()

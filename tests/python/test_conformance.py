@@ -13,7 +13,7 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 import dbss
 import pytest
@@ -36,7 +36,18 @@ ARGUMENTS = {
     "id": "$PDF",
     "locale": "(null)",
 }
-REPEATABLE = ("option", "fault", "message_has", "message_lacks")
+REPEATABLE = ("option", "fault", "control", "spec", "field", "message_has", "message_lacks")
+# What the faults and the request log call the calls that are no downloads.
+CALLS = {
+    "check": "@instances",
+    "instances": "@instances",
+    "reports": "@reports.list",
+    "templates": "@templates",
+    "create": "@reports.create",
+    "delete": "@reports.delete",
+}
+# What a case may change at the control address.
+RESET = ("/shapes", "/paging", "/undocumented", "/iam")
 COMPARED = (
     "http_status",
     "service_code",
@@ -55,6 +66,7 @@ COMPARED = (
 KEYS = {
     *("case", "endpoint", "ca", "credentials"),
     *("status", "sha256", "length", "connections", "requests"),
+    *("call", "page_size", "ids", "count", "total"),
     *ARGUMENTS,
     *REPEATABLE,
     *COMPARED,
@@ -128,6 +140,7 @@ class Values:
             "TOKEN": mock.token,
             "PROJECT": mock.project_id,
             "INSTANCE": mock.instance_id,
+            "TEMPLATE": mock.templates[0]["id"],
             "PDF": mock.pdf["id"],
             "ZIP": mock.zip["id"],
             "PDF_EN": mock.pdf["sha256"]["en-us"],
@@ -156,6 +169,13 @@ class Call:
     arguments: dict[str, bytes | None]
     # Whether the options have the credentials, instead of a token.
     credentials_in_options: bool
+    call: str = "download"
+    page_size: int = 0
+    spec: dict[str, str] = field(default_factory=dict)
+    fields: list[str] = field(default_factory=list)
+    # The items of a list: the id and a function that returns a field.
+    items: list[tuple[str | None, Callable[[str], str | None]]] = field(default_factory=list)
+    total: int | None = None
 
     def call_abi(self) -> bytes:
         config = abi.Config()
@@ -177,6 +197,9 @@ class Call:
                 assert not context
                 raise
             others = [self.arguments[name] for name in ("project", "instance", "id", "locale")]
+            if self.call != "download":
+                self.call_other_abi(context)
+                return b""
             try:
                 abi.report_download(context, *others, ffi.byref(buffer))
             except dbss.Error:
@@ -191,6 +214,83 @@ class Call:
             abi.context_free(context)
             abi.config_free(config)
 
+    def call_other_abi(self, context: abi.Context) -> None:
+        project, instance, report = (
+            self.arguments[name] for name in ("project", "instance", "id")
+        )
+        none = abi.Operation()
+        if self.call == "check":
+            abi.context_check(context, project, none)
+        elif self.call == "delete":
+            abi.report_delete(context, project, instance, report, none)
+        elif self.call == "create":
+            spec = abi.ReportSpec()
+            abi.report_spec_new(ffi.byref(spec))
+            try:
+                for key, value in self.spec.items():
+                    abi.report_spec_set(spec, key.encode(), value.encode())
+                abi.report_create(context, project, instance, spec, none)
+            finally:
+                abi.report_spec_free(spec)
+        else:
+            cursor = abi.Cursor()
+            if self.call == "instances":
+                abi.instances_list(context, project, self.page_size, ffi.byref(cursor))
+            elif self.call == "reports":
+                size = self.page_size
+                abi.reports_list(context, project, instance, None, size, ffi.byref(cursor))
+            else:
+                abi.templates_list(context, project, instance, ffi.byref(cursor))
+            try:
+                while self.read_page(cursor):
+                    pass
+            finally:
+                abi.cursor_free(cursor)
+
+    def read_page(self, cursor: abi.Cursor) -> bool:
+        page = abi.Page()
+        abi.cursor_next(cursor, abi.Operation(), ffi.byref(page))
+        if not page:
+            return False
+        try:
+            self.total = abi.page_total(page)
+            for index in range(abi.page_count(page)):
+                names = ("id", *(name for name, _ in self.wanted))
+                got = {name: ffi.decode(abi.page_field(page, index, name.encode())) for name in names}
+                self.items.append((got["id"], got.get))
+        finally:
+            abi.page_free(page)
+        return True
+
+    @property
+    def wanted(self) -> list[tuple[str, str]]:
+        """The fields that the case compares."""
+        return [(name, value) for name, _, value in (one.partition("=") for one in self.fields)]
+
+    def call_other_client(self, client: dbss.Client, text: dict[str, Any]) -> None:
+        project, instance = text["project"], text["instance"]
+        if self.call == "check":
+            client.check(project)
+        elif self.call == "delete":
+            client.delete_report(instance, text["id"], project_id=project)
+        elif self.call == "create":
+            client.create_report(instance, **self.spec, project_id=project)
+        else:
+            arguments = {"project_id": project}
+            if self.call != "templates":
+                arguments["page_size"] = self.page_size
+            found = getattr(client, self.call)(
+                *(() if self.call == "instances" else (instance,)), **arguments
+            )
+            for item in found:
+
+                def get(name: str, item: Any = item) -> str | None:
+                    value = getattr(item, name, item.raw.get(name))
+                    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+                self.items.append((item.id, get))
+            self.total = -1 if found.total is None else found.total
+
     def call_client(self) -> bytes:
         text = {
             key: None if value is None else value.decode() for key, value in self.arguments.items()
@@ -201,6 +301,9 @@ class Call:
             token=None if self.credentials_in_options else text["token"],
             options=dict(self.options),
         ) as client:
+            if self.call != "download":
+                self.call_other_client(client, text)
+                return b""
             return client.download_report(
                 text["project"], text["instance"], text["id"], locale=text["locale"]
             )
@@ -265,6 +368,7 @@ def test_conformance_case(case: Case, layer: str, mock: MockService) -> None:
             values.fill(one).partition("=") for one in case.repeated.get("option", [])
         )
     ]
+    what = case.single.get("call", "download")
     # Without retries the error of the fault is visible.
     if all(key != "max_attempts" for key, _ in options):
         options.insert(0, ("max_attempts", "1"))
@@ -274,9 +378,16 @@ def test_conformance_case(case: Case, layer: str, mock: MockService) -> None:
         options,
         {key: values.argument(case.single.get(key, default)) for key, default in ARGUMENTS.items()},
         case.single.get("credentials") == "options",
+        what,
+        int(case.single.get("page_size", "0")),
+        dict(values.fill(one).split("=", 1) for one in case.repeated.get("spec", [])),
+        [values.fill(one) for one in case.repeated.get("field", [])],
     )
-    report = values.fill(case.single.get("id", ARGUMENTS["id"]))
+    report = CALLS.get(what) or values.fill(case.single.get("id", ARGUMENTS["id"]))
 
+    for change in case.repeated.get("control", []):
+        path, _, body = values.fill(change).partition(" ")
+        mock.post(path, json.loads(body))
     for fault in case.repeated.get("fault", []):
         mock.fault(**json.loads(values.fill(fault)))
     connections = mock.connections()["total"]
@@ -289,6 +400,9 @@ def test_conformance_case(case: Case, layer: str, mock: MockService) -> None:
         error = caught
     finally:
         mock.clear_faults()
+        if "control" in case.repeated:
+            for path in RESET:
+                mock.post(path, {})
     connections = mock.connections()["total"] - connections
     requests = len(mock.requests(report)) - requests
 
@@ -304,6 +418,16 @@ def test_conformance_case(case: Case, layer: str, mock: MockService) -> None:
             assert hashlib.sha256(received).hexdigest() == values.fill(want["sha256"])
         if "length" in want:
             assert len(received) == int(want["length"])
+        ids = [id for id, _ in call.items]
+        assert len(set(ids)) == len(ids)
+        if "ids" in want:
+            assert ",".join(str(id) for id in ids) == values.fill(want["ids"])
+        if "count" in want:
+            assert len(ids) == int(want["count"])
+        if "total" in want:
+            assert call.total == int(want["total"])
+        for name, value in call.wanted:
+            assert matches(call.items[0][1](name), value), name
         return
 
     assert type(error) is errors.STATUSES[error.status]

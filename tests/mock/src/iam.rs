@@ -18,6 +18,7 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 pub(crate) enum Call {
     Tokens,
     Projects,
+    AuthProjects,
     Domains,
 }
 
@@ -26,6 +27,7 @@ impl Call {
         match path {
             "/v3/auth/tokens" => Some(Call::Tokens),
             "/v3/projects" => Some(Call::Projects),
+            "/v3/auth/projects" => Some(Call::AuthProjects),
             "/v3/auth/domains" => Some(Call::Domains),
             _ => None,
         }
@@ -35,6 +37,7 @@ impl Call {
         match self {
             Call::Tokens => "@iam.tokens",
             Call::Projects => "@iam.projects",
+            Call::AuthProjects => "@iam.auth_projects",
             Call::Domains => "@iam.domains",
         }
     }
@@ -42,7 +45,7 @@ impl Call {
     fn method(self) -> &'static str {
         match self {
             Call::Tokens => "POST",
-            Call::Projects | Call::Domains => "GET",
+            Call::Projects | Call::AuthProjects | Call::Domains => "GET",
         }
     }
 }
@@ -55,6 +58,8 @@ pub struct IamSettings {
     pub token_lifetime_ms: u64,
     /// How far from now the time is that its `expires_at` names; none: the true one.
     pub announced_lifetime_ms: Option<i64>,
+    /// Whether callers have the permission to list the projects of the domain.
+    pub may_list_projects: bool,
 }
 
 impl Default for IamSettings {
@@ -62,6 +67,7 @@ impl Default for IamSettings {
         IamSettings {
             token_lifetime_ms: DAY_MS,
             announced_lifetime_ms: None,
+            may_list_projects: true,
         }
     }
 }
@@ -135,7 +141,8 @@ pub(crate) fn respond(shared: &Shared, request: &Request, call: Call) -> Respons
     }
     let response = match call {
         Call::Tokens => log_in(shared, request).map(|project| issue(shared, request, &project)),
-        Call::Projects => admit(shared, request).map(|()| projects(shared, request)),
+        Call::Projects => admit(shared, request).and_then(|()| projects(shared, request)),
+        Call::AuthProjects => admit(shared, request).map(|()| list_projects(shared, None)),
         Call::Domains => admit(shared, request).map(|()| domains(shared)),
     };
     response.unwrap_or_else(|refusal| *refusal)
@@ -145,7 +152,7 @@ pub(crate) fn respond(shared: &Shared, request: &Request, call: Call) -> Respons
 pub(crate) fn authorised(shared: &Shared, request: &Request, call: Call) -> bool {
     match call {
         Call::Tokens => log_in(shared, request).is_ok(),
-        Call::Projects | Call::Domains => admit(shared, request).is_ok(),
+        Call::Projects | Call::AuthProjects | Call::Domains => admit(shared, request).is_ok(),
     }
 }
 
@@ -239,12 +246,24 @@ fn admit(shared: &Shared, request: &Request) -> Result<(), Box<Response>> {
     Err(Box::new(refusal))
 }
 
-fn projects(shared: &Shared, request: &Request) -> Response {
+/// The projects of the domain, for which a permission is needed.
+fn projects(shared: &Shared, request: &Request) -> Result<Response, Box<Response>> {
+    if !lock(&shared.iam_settings).may_list_projects {
+        let message = "You are not authorized to perform the requested action: identity:list_projects";
+        return Err(Box::new(error(403, "Forbidden", message)));
+    }
     let name = request.pairs().into_iter().find(|pair| pair.0 == "name");
+    Ok(list_projects(
+        shared,
+        name.as_ref().map(|(_, name)| name.as_str()),
+    ))
+}
+
+fn list_projects(shared: &Shared, name: Option<&str>) -> Response {
     let domain = &shared.identity.domain_id;
     let projects: Vec<Value> = lock(&shared.projects)
         .iter()
-        .filter(|project| name.as_ref().is_none_or(|(_, name)| *name == project.name))
+        .filter(|project| name.is_none_or(|name| name == project.name))
         .map(|project| {
             json!({
                 "id": project.id,
