@@ -841,7 +841,7 @@ def test_check_failure_has_its_exit_code(
 @pytest.mark.parametrize(
     ("fault", "code", "accepted"),
     [
-        ({"status": 403, "json": {"error_code": "DBSS.10020103", "error_msg": "no"}}, 3, "no"),
+        ({"status": 403, "json": {"error_code": "APIG.0302", "error_msg": "no"}}, 3, "no"),
         ({"status": 404}, 4, "not known"),
         ({"status": 500}, 5, "not known"),
         ({"reset_before_answer": True}, 6, "not known"),

@@ -232,10 +232,17 @@ impl Cursor {
                 }
                 _ => count == 0 || is_repeated && !(is_first && count >= size),
             };
-            let ignores_offset = position.same_pages >= MAX_SAME_PAGES && is_first;
-            if ignores_offset && (missing || count >= size)
+            let too_many = position.same_pages >= MAX_SAME_PAGES;
+            if all_at_once {
+                position.ended = true;
+            } else if past_the_end || too_many && !is_first {
+                position.end_pass(missing);
+            }
+            let ignores_offset = too_many && (missing || count >= size) || position.ended && missing;
+            if is_repeated && is_first && ignores_offset
                 || position.pages_without_new_items >= MAX_PAGES_WITHOUT_NEW_ITEMS
             {
+                position.ended = false;
                 return Err(Error::new(
                     Status::UnexpectedResponse,
                     format!(
@@ -243,11 +250,6 @@ impl Cursor {
                         self.list.name()
                     ),
                 ));
-            }
-            if all_at_once {
-                position.ended = true;
-            } else if past_the_end || position.same_pages >= MAX_SAME_PAGES {
-                position.end_pass(missing);
             }
             if !new.is_empty() {
                 return Ok(Some(Page {
