@@ -171,8 +171,8 @@ class MockService:
     def set_undocumented(self, **settings: Any) -> None:
         """Sets what the service does where its documents say nothing.
 
-        unfinished, forbidden_code, ranges, etag, content_type, content_disposition. Omitted
-        settings return to their defaults.
+        unfinished, forbidden_code, ranges, etag, content_type, content_disposition,
+        long_headers. Omitted settings return to their defaults.
         """
         self._control("POST", "/undocumented", settings)
 

@@ -680,6 +680,7 @@ def test_token_file_may_end_with_one_line_end(
         (500000, "", 2),
     ],
 )
+@pytest.mark.usefixtures("long_headers")
 def test_token_file_length_limit_is_enforced(
     download: DownloadProgram, mock: MockService, length: int, end: str, code: int
 ) -> None:

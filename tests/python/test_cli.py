@@ -182,6 +182,7 @@ def test_token_file_may_end_with_line_end(
     assert command.files() == ["a", "b"]
 
 
+@pytest.mark.usefixtures("long_headers")
 def test_token_file_accepts_longest_token(mock: MockService, command: Command) -> None:
     token = "t" * cli.MAX_TOKEN
     mock.add_token(token)

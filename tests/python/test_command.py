@@ -150,6 +150,7 @@ def test_token_file_may_end_with_one_line_end(
         (500_000, "", 2),
     ],
 )
+@pytest.mark.usefixtures("long_headers")
 def test_token_file_length_limit_is_enforced(
     mock: MockService, command: Command, tmp_path: Path, length: int, end: str, code: int
 ) -> None:

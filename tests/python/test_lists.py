@@ -807,8 +807,9 @@ def test_unusual_valid_list_is_accepted(
         assert ids(found) == ["a", "b"]
         assert found.total == (2 if listing.kind == "templates" else None)
     # The same item twice in one page.
-    service.fault(listing.call, json=listing.page({"id": "a"}, {"id": "a"}, total=2), times=1)
+    service.fault(listing.call, json=listing.page({"id": "a"}, {"id": "a"}, total=2))
     assert ids(listing.start(client)) == ["a"]
+    service.clear_faults()
     # An id that is a number.
     service.fault(listing.call, json=listing.page({"id": 7}, total=1), times=1)
     assert ids(listing.start(client)) == ["7"]
@@ -903,7 +904,8 @@ def test_short_pages_are_continued_by_page_number(
     assert ids(paged.start(client, page_size=size)) == everything
     if paged.kind == "reports":
         requested = [(one["page"], one["size"]) for one in bodies(service, paged.call)]
-        assert requested == [(1, size), (2, size), (3, size)]
+        # Without a total, only an empty page is the end.
+        assert requested == [(page, size) for page in range(1, 4 if total else 5)]
 
 
 def test_list_total_too_large_ends_at_empty_page(

@@ -765,6 +765,11 @@ fn serve_connection(
             Err(RequestError::Gone) => return,
             Err(RequestError::Refused(status, message)) => return refuse(shared, conn, status, message),
         };
+        if let Some((status, message)) = request.too_long()
+            && !lock(&shared.undocumented).long_headers
+        {
+            return refuse(shared, conn, status, message);
+        }
         let (script, sent) = service::respond(shared, listener, connection, &request);
         match serve_request(shared, &mut conn, &request, script, &sent) {
             Ok(None) => {}

@@ -39,6 +39,8 @@ pub struct Undocumented {
     pub content_type: bool,
     /// Whether downloads have a `Content-Disposition`.
     pub content_disposition: bool,
+    /// Whether a header may be longer than the documented 32 KiB.
+    pub long_headers: bool,
 }
 
 impl Default for Undocumented {
@@ -50,6 +52,7 @@ impl Default for Undocumented {
             etag: Etag::default(),
             content_type: true,
             content_disposition: true,
+            long_headers: false,
         }
     }
 }

@@ -428,13 +428,13 @@ impl Page {
     /// A page of all items as the service sends it, under a name.
     /// `by_number`: the pages of the list have numbers, and not an offset.
     fn of(
-        mut all: Vec<Value>,
+        total: usize,
+        item: impl Fn(usize) -> Value,
         by_number: bool,
         (skip, take): (usize, usize),
         paging: &Paging,
         number: u64,
     ) -> Self {
-        let total = all.len();
         let page = skip / take;
         let mut skip = skip;
         let mut take = take;
@@ -450,13 +450,14 @@ impl Page {
         if paging.last_page_again && skip >= total {
             skip = total.saturating_sub(1) / take * take;
         }
+        let mut order: Vec<usize> = (0..total).collect();
         if paging.shuffle {
-            for at in (1..all.len()).rev() {
+            for at in (1..total).rev() {
                 let other = random(number, at as u64) % (at as u64 + 1);
-                all.swap(at, other as usize);
+                order.swap(at, other as usize);
             }
         }
-        let mut items: Vec<Value> = all.into_iter().skip(skip).take(take).collect();
+        let mut items: Vec<Value> = order.into_iter().skip(skip).take(take).map(item).collect();
         if paging.empty_page == Some(page + 1) {
             items.clear();
         }
@@ -809,8 +810,10 @@ impl Store {
             .rev()
             .filter(|entry| entry.instance == instance && entry.hidden == 0)
             .filter(|entry| entry.info.name.contains(name));
+        let matching: Vec<&Entry> = matching.collect();
         let page = Page::of(
-            matching.map(Entry::item).collect(),
+            matching.len(),
+            |at| matching[at].item(),
             true,
             (skip, take),
             &self.paging,
@@ -827,10 +830,9 @@ impl Store {
 
     /// Lists instances, the oldest first.
     pub(crate) fn list_instances(&mut self, skip: usize, take: usize) -> Page {
-        let all = self.instances.iter();
         let page = Page::of(
-            all.map(|instance| Value::Object(instance.fields.clone()))
-                .collect(),
+            self.instances.len(),
+            |at| Value::Object(self.instances[at].fields.clone()),
             false,
             (skip, take),
             &self.paging,
