@@ -200,12 +200,15 @@ fn tables() -> Map<String, Value> {
     let mut items = Map::new();
     for row in tables::FIELDS {
         let fields = items.entry(row.item).or_insert_with(|| json!([]));
-        let field = json!({
+        let mut field = json!({
             "name": row.name,
             "type": row.kind.name(),
             "values": row.values,
             "help": row.help,
         });
+        if !row.aliases.is_empty() {
+            field["aliases"] = json!(row.aliases);
+        }
         fields.as_array_mut().expect("a list of fields").push(field);
     }
     let mut all = Map::new();

@@ -2211,6 +2211,11 @@ struct dbss_page;
  * Begins the list of the project's audit instances (ListAuditInstances). It
  * sends no request: dbss_cursor_next() fetches the pages.
  *
+ * The service has this call in three versions: /v2/{project}/audit/instances,
+ * /v1/{project}/audit/instances and /v1/{project}/dbss/audit/instances. The
+ * first that does not answer with HTTP 404 or APIG.0101 is used, and remembered
+ * for the context. If none is there, the error is DBSS_ERR_NOT_FOUND.
+ *
  * Fields that the service documents:
  *
  * - "id" (text): The id of the instance.
@@ -2246,6 +2251,11 @@ struct dbss_page;
  * - "effect" (integer): Whether it is in effect.
  * - "ram" (integer): Its memory in GB.
  * - "supported_feature" (list): The features that it supports.
+ * - "binding_db_type" (text): The type of the databases that it is bound to.
+ * - "enterprise_project_id" (text): The id of its enterprise project.
+ * - "failed_reason" (text): Why its last task failed.
+ * - "timezone" (text): Its time zone.
+ * - "upgrade_log" (text): The log of its upgrade.
  *
  * @param ctx required.
  * @param project optional. The project's id; NULL for the context's.
@@ -2417,7 +2427,8 @@ DBSS_API size_t dbss_page_count(const dbss_page *page);
 DBSS_API int64_t dbss_page_total(const dbss_page *page);
 
 /**
- * A field of an item, by the service's name, such as "id". Text is unchanged,
+ * A field of an item, by its name in the service's current version, such as
+ * "id"; its names in older versions count as the same. Text is unchanged,
  * except for U+FFFD instead of U+0000 and "***" instead of a credential of the
  * request. Numbers, booleans, arrays and objects are returned as JSON.
  *

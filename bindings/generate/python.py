@@ -310,6 +310,10 @@ def items_module(description: Item) -> str:
         lines.append(f"{name.upper()} = {{")
         lines += [f'"{row["name"]}": "{row["type"]}",' for row in rows] + ["}"]
         lines.append(f'"""The types of the fields of {name}s."""')
+        aliases = {row["name"]: row["aliases"] for row in rows if "aliases" in row}
+        if aliases:
+            lines.append(f"{name.upper()}_ALIASES = {aliases!r}")
+            lines.append(f'"""Other names of fields of {name}s, in older versions of the call."""')
         lines += dataclass(f"{camel_case(name)}Fields", summary, item_fields(rows))
     counts = [(row["name"], "int = 0", row["help"]) for row in description["counts"]]
     # The subclass MirrorResult generates the methods, for these fields and its own.

@@ -5,14 +5,10 @@ use std::time::SystemTime;
 use super::arguments::check_project;
 use super::document;
 use super::inner::ClientInner;
+use super::reports::list::List;
 use crate::error::Error;
-use crate::http::{ErrorContext, Request};
+use crate::http::{Endpoint, JSON, Request};
 use crate::operation::ActiveOperation;
-
-const ERROR_CONTEXT: ErrorContext = ErrorContext {
-    server: "the service",
-    not_found: ("knows no such project", "; check the region and the project"),
-};
 
 /// A description of credentials without their secrets.
 #[derive(Clone, Debug)]
@@ -58,17 +54,13 @@ impl ClientInner {
         self.run(active, "check".into(), |active| {
             self.with_call(&active, |call| {
                 let project = self.project(call, project)?;
-                self.fetch(
-                    call,
-                    &project,
-                    |endpoint| {
-                        // ListAuditInstances: GET /v1/{project_id}/audit/instances
-                        let segments = ["v1", &project, "audit", "instances"];
-                        let url = endpoint.url(&segments, &[("offset", "0"), ("limit", "1")])?;
-                        Ok(Request::get(url, &[]))
-                    },
-                    |response| document::read(response, &ERROR_CONTEXT).map(drop),
-                )
+                let request = |endpoint: &Endpoint, version| {
+                    let url = List::Instances.url(endpoint, &project, 0, 1, version)?;
+                    Ok(Request::get(url, &JSON))
+                };
+                self.fetch_instances(call, &project, request, |response| {
+                    document::read(response, &List::Instances.error_context()).map(drop)
+                })
             })
         })
     }

@@ -12,12 +12,15 @@ pub(super) struct Endpoints {
     all: Vec<Endpoint>,
     /// The one that was reached last.
     reachable: AtomicUsize,
+    /// The version of the list of instances that worked last at each of them.
+    instance_versions: Box<[AtomicUsize]>,
 }
 
 impl Endpoints {
     /// `all` must have at least one endpoint.
     pub(super) fn new(all: Vec<Endpoint>) -> Endpoints {
         Endpoints {
+            instance_versions: all.iter().map(|_| AtomicUsize::new(0)).collect(),
             all,
             reachable: AtomicUsize::new(0),
         }
@@ -27,6 +30,16 @@ impl Endpoints {
         &self.all[0]
     }
 
+    pub(super) fn instance_versions(&self) -> &[AtomicUsize] {
+        &self.instance_versions
+    }
+
+    /// Returns the position of an endpoint that a request is made for.
+    pub(super) fn index_of(&self, endpoint: &Endpoint) -> usize {
+        let is_it = |one: &Endpoint| std::ptr::eq(one, endpoint);
+        self.all.iter().position(is_it).unwrap_or_default()
+    }
+
     /// Sends a request to the first endpoint that can be reached.
     pub(super) fn send_with_failover<'a>(
         &self,
@@ -34,7 +47,7 @@ impl Endpoints {
         sign: &Sign<'_>,
         request: &dyn Fn(&Endpoint) -> Result<Request<'a>, Error>,
     ) -> Result<Response, Error> {
-        let Endpoints { all, reachable } = self;
+        let Endpoints { all, reachable, .. } = self;
         let RequestContext { call, log, .. } = *context;
         let count = all.len();
         let first = reachable.load(Ordering::Relaxed);

@@ -9,6 +9,7 @@ mod download;
 mod failover;
 mod fetch;
 mod inner;
+mod instances;
 mod mirror;
 mod project;
 mod reports;

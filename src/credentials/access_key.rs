@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use ::http::HeaderValue;
-use ::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
+use ::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -73,10 +73,14 @@ impl AccessKey {
 
         let value =
             |text: &str| HeaderValue::from_str(text).map_err(|_| internal("the header value is invalid"));
-        // Only these headers are signed, because proxies may change the others.
+        // Only these headers are signed, because proxies may change the others. The SDKs sign
+        // all that they set, the type too.
         let mut signed = HeaderMap::new();
         signed.insert(HOST, value(host)?);
         signed.insert(SDK_DATE, value(&date)?);
+        if let Some(kind) = request.headers().get(CONTENT_TYPE) {
+            signed.insert(CONTENT_TYPE, kind.clone());
+        }
         if let Some(project) = project {
             signed.insert(PROJECT_ID, value(project)?);
         }

@@ -2,7 +2,7 @@
 //! agency.
 
 use ::http::Method;
-use ::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use ::http::header::{HeaderName, HeaderValue};
 use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{Credentials, RequestContext};
 use crate::error::Error;
-use crate::http::{Endpoint, ErrorContext, Http, Request, Response, Retry};
+use crate::http::{Endpoint, ErrorContext, Http, JSON, Request, Response, Retry};
 
 /// The responses have a few kilobytes.
 pub(super) const RESPONSE_LIMIT: usize = 1024 * 1024;
@@ -59,8 +59,7 @@ impl<'a> Exchange<'a> {
         context: &RequestContext<'_>,
         read: &dyn Fn(&mut Response) -> Result<Credentials, Error>,
     ) -> Result<Credentials, Error> {
-        let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let headers: Vec<_> = self.header.into_iter().chain([json]).collect();
+        let headers: Vec<_> = self.header.into_iter().chain(JSON.iter().cloned()).collect();
         let request = Request {
             method: Method::POST,
             url: self.endpoint.url(self.segments, self.query)?,

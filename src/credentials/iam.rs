@@ -20,7 +20,7 @@ use super::{
     TokenFetcher, TokenProvider, expiry,
 };
 use crate::error::{Error, Status};
-use crate::http::{Endpoint, ErrorContext, Object, Request, Response, Retry};
+use crate::http::{Endpoint, ErrorContext, JSON, Object, Request, Response, Retry};
 use crate::memory;
 
 const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
@@ -247,14 +247,56 @@ impl TokenFetcher for Login {
     }
 }
 
-/// Asks IAM for the id of the project with a name.
+/// Asks IAM for the id of the project with a name. The list of all projects needs a
+/// permission; that of the caller's own projects needs none, but has no filter.
 pub(crate) fn find_project(
     context: &RequestContext<'_>,
     endpoint: &Endpoint,
     name: &str,
     credentials: &Credentials,
 ) -> Result<String, Error> {
-    let request = Request::get(endpoint.url(&["v3", "projects"], &[("name", name)])?, &[]);
+    let ids = projects_named(
+        context,
+        endpoint,
+        (&["v3", "projects"], &[("name", name)]),
+        name,
+        credentials,
+    )
+    .or_else(|e| match e.status() {
+        Status::Forbidden => projects_named(
+            context,
+            endpoint,
+            (&["v3", "auth", "projects"], &[]),
+            name,
+            credentials,
+        ),
+        _ => Err(e),
+    })?;
+    let mut ids = ids.into_iter();
+    match (ids.next(), ids.next()) {
+        (Some(id), None) => Ok(id),
+        (None, _) => Err(Error::argument(
+            Status::NotConfigured,
+            "project",
+            format_args!("is not set, and IAM has no project named {name}; set the project's id"),
+        )),
+        (Some(_), Some(_)) => Err(Error::argument(
+            Status::NotConfigured,
+            "project",
+            format_args!("is not set, and IAM has several projects named {name}; set the id of one"),
+        )),
+    }
+}
+
+/// Returns the ids of the projects with a name in a list of IAM, at most two.
+fn projects_named(
+    context: &RequestContext<'_>,
+    endpoint: &Endpoint,
+    (path, query): (&[&str], &[(&str, &str)]),
+    name: &str,
+    credentials: &Credentials,
+) -> Result<Vec<String>, Error> {
+    let request = Request::get(endpoint.url(path, query)?, &JSON);
     let attempt = || {
         let mut response = context
             .http
@@ -274,24 +316,10 @@ pub(crate) fn find_project(
             ))
         })
     };
-    let ids = context
+    context
         .retry
         .run(context.call, attempt)
-        .map_err(|e| with_server("IAM", endpoint, e))?;
-    let mut ids = ids.into_iter();
-    match (ids.next(), ids.next()) {
-        (Some(id), None) => Ok(id),
-        (None, _) => Err(Error::argument(
-            Status::NotConfigured,
-            "project",
-            format_args!("is not set, and IAM has no project named {name}; set the project's id"),
-        )),
-        (Some(_), Some(_)) => Err(Error::argument(
-            Status::NotConfigured,
-            "project",
-            format_args!("is not set, and IAM has several projects named {name}; set the id of one"),
-        )),
-    }
+        .map_err(|e| with_server("IAM", endpoint, e))
 }
 
 #[cfg(test)]

@@ -66,6 +66,11 @@ unsafe fn begin(
 /// Begins the list of the project's audit instances (ListAuditInstances). It
 /// sends no request: dbss_cursor_next() fetches the pages.
 ///
+/// The service has this call in three versions: /v2/{project}/audit/instances,
+/// /v1/{project}/audit/instances and /v1/{project}/dbss/audit/instances. The
+/// first that does not answer with HTTP 404 or APIG.0101 is used, and remembered
+/// for the context. If none is there, the error is DBSS_ERR_NOT_FOUND.
+///
 /// Fields that the service documents:
 ///
 /// {FIELDS instance}
@@ -238,7 +243,8 @@ pub unsafe extern "C" fn dbss_page_total(page: *const dbss_page) -> i64 {
     unsafe { dbss_page::read(page, -1, total) }
 }
 
-/// A field of an item, by the service's name, such as "id". Text is unchanged,
+/// A field of an item, by its name in the service's current version, such as
+/// "id"; its names in older versions count as the same. Text is unchanged,
 /// except for U+FFFD instead of U+0000 and "***" instead of a credential of the
 /// request. Numbers, booleans, arrays and objects are returned as JSON.
 ///

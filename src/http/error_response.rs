@@ -4,6 +4,7 @@ use ::http::StatusCode;
 use ::http::header::LOCATION;
 
 use super::response::Response;
+use super::service_codes::{self, ServiceCode};
 use super::service_error::ServiceError;
 use crate::error::{Error, Status};
 use crate::text::sanitize;
@@ -61,7 +62,9 @@ impl Response {
         text.request_id = self.request_id().or(text.request_id);
 
         let http_status = self.status().as_u16();
-        let status = classify(http_status, text.code.as_deref());
+        let known = text.code.as_deref();
+        let known = known.and_then(|code| service_codes::find(code, http_status));
+        let status = classify(http_status, known);
         let (what, advice) = match status {
             Status::BadRequest => ("refused the request as malformed", ""),
             Status::Unauthenticated => (
@@ -76,6 +79,10 @@ impl Response {
             Status::Throttled => ("asks for fewer requests", "; try again later"),
             Status::ServerError => ("failed", "; try again later"),
             _ => ("reported an error", ""),
+        };
+        let (what, advice) = match known {
+            Some(known) if !known.what.is_empty() => (known.what, known.advice),
+            _ => (what, advice),
         };
         let mut message = format!("{} {what} (HTTP {http_status}", context.server);
         if let Some(code) = &text.code {
@@ -106,9 +113,9 @@ impl Response {
     }
 }
 
-/// Returns the status for an HTTP status, or, for an error with HTTP 200, for its code
-/// (from the service's page of error codes).
-fn classify(http_status: u16, code: Option<&str>) -> Status {
+/// Returns the status for an HTTP status, or, for an error with HTTP 200, for the HTTP
+/// status that its code is documented with.
+fn classify(http_status: u16, known: Option<&ServiceCode>) -> Status {
     match StatusCode::from_u16(http_status) {
         Ok(StatusCode::BAD_REQUEST) => Status::BadRequest,
         Ok(StatusCode::UNAUTHORIZED) => Status::Unauthenticated,
@@ -116,13 +123,9 @@ fn classify(http_status: u16, code: Option<&str>) -> Status {
         Ok(StatusCode::NOT_FOUND) => Status::NotFound,
         Ok(StatusCode::TOO_MANY_REQUESTS) => Status::Throttled,
         Ok(status) if status.is_server_error() => Status::ServerError,
-        Ok(StatusCode::OK) => match code {
-            Some("DBSS.10000001" | "DBSS.10020101" | "DBSS.10020102" | "DBSS.10020021") => Status::BadRequest,
-            Some("DBSS.10020100" | "APIG.0301") => Status::Unauthenticated,
-            Some("DBSS.10021004") => Status::NotFound,
-            Some("APIG.0308") => Status::Throttled,
-            Some("DBSS.11000000") => Status::ServerError,
-            _ => Status::Service,
+        Ok(StatusCode::OK) => match known {
+            Some(known) => classify(known.http_status, None),
+            None => Status::Service,
         },
         _ => Status::Service,
     }

@@ -21,6 +21,7 @@ mod resolve;
 mod response;
 mod retry;
 mod secrets;
+mod service_codes;
 mod service_error;
 mod tls;
 
@@ -31,9 +32,10 @@ pub(crate) use endpoint::{ENCODE_SET, Endpoint};
 pub(crate) use error_response::ErrorContext;
 pub(crate) use object::Object;
 pub(crate) use proxy::Proxy;
-pub(crate) use request::{Request, Sign};
+pub(crate) use request::{JSON, Request, Sign};
 pub(crate) use response::{Response, VALUE_LIMIT};
 pub(crate) use retry::Retry;
+pub(crate) use service_codes::NO_SUCH_API;
 pub(crate) use service_error::{ERROR_BODY_LIMIT, ServiceError};
 
 #[cfg(fuzzing)]

@@ -1,6 +1,6 @@
 //! A request, before it is signed and sent.
 
-use ::http::header::{HeaderName, HeaderValue};
+use ::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use ::http::{Method, Uri};
 use zeroize::Zeroizing;
 
@@ -8,6 +8,11 @@ use crate::error::Error;
 
 /// Adds the credentials to a request.
 pub(crate) type Sign<'a> = dyn Fn(&mut ::http::Request<&[u8]>) -> Result<(), Error> + 'a;
+
+/// The type of every request to a service of the cloud, as the official SDKs send it: with
+/// GET and DELETE too.
+pub(crate) static JSON: [(HeaderName, HeaderValue); 1] =
+    [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
 
 /// A request without credentials.
 pub(crate) struct Request<'a> {

@@ -40,6 +40,14 @@ pub struct FieldRow {
     pub help: &'static str,
     /// The documented values; there may be others.
     pub values: &'static [&'static str],
+    /// Other names of the field, in older versions of the service's call.
+    pub aliases: &'static [&'static str],
+}
+
+impl FieldRow {
+    const fn or(self, aliases: &'static [&'static str]) -> FieldRow {
+        FieldRow { aliases, ..self }
+    }
 }
 
 const fn field(
@@ -55,12 +63,13 @@ const fn field(
         kind,
         help,
         values,
+        aliases: &[],
     }
 }
 
 /// Every documented field, the most useful first.
 pub static FIELDS: &[FieldRow] = &[
-    field("instance", "id", Text, "The id of the instance.", &[]),
+    field("instance", "id", Text, "The id of the instance.", &[]).or(&["instance_id"]),
     field("instance", "name", Text, "Its name.", &[]),
     field(
         "instance",
@@ -91,7 +100,7 @@ pub static FIELDS: &[FieldRow] = &[
         &[],
     ),
     field("instance", "connect_ip", Text, "Its IPv4 address.", &[]),
-    field("instance", "connect_ipv6", Text, "Its IPv6 address.", &[]),
+    field("instance", "connect_ipv6", Text, "Its IPv6 address.", &[]).or(&["connectIpv6"]),
     field("instance", "charge_model", Text, "Its billing mode.", &[]),
     field("instance", "comment", Text, "The customer's comment.", &[]),
     field(
@@ -166,6 +175,29 @@ pub static FIELDS: &[FieldRow] = &[
         "The features that it supports.",
         &[],
     ),
+    field(
+        "instance",
+        "binding_db_type",
+        Text,
+        "The type of the databases that it is bound to.",
+        &[],
+    ),
+    field(
+        "instance",
+        "enterprise_project_id",
+        Text,
+        "The id of its enterprise project.",
+        &[],
+    ),
+    field(
+        "instance",
+        "failed_reason",
+        Text,
+        "Why its last task failed.",
+        &[],
+    ),
+    field("instance", "timezone", Text, "Its time zone.", &[]),
+    field("instance", "upgrade_log", Text, "The log of its upgrade.", &[]),
     field("report", "id", Text, "The id of the report.", &[]),
     field("report", "name", Text, "Its name.", &[]),
     field(

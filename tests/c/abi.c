@@ -593,6 +593,7 @@ static void token_of_96_kib_is_accepted(void)
 {
     static const size_t sizes[] = {64 * 1024, 96 * 1024};
     size_t i, j;
+    post_control("/undocumented", "{\"long_headers\": true}");
     for (i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         for (j = 0; j < 2; j++) {
             char *token = malloc(sizes[i] + 2);
@@ -612,6 +613,7 @@ static void token_of_96_kib_is_accepted(void)
             free(token);
         }
     }
+    post_control("/undocumented", "{}");
 }
 
 /* A socket that listens on a loopback port. `url` receives its URL. */

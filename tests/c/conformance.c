@@ -296,57 +296,76 @@ static dbss_status configure(const struct test_case *test, dbss_config *config, 
     return status;
 }
 
-/* Compares the items of all pages. Frees the first page and the cursor, if there is one. */
-static dbss_status compare_items(const struct test_case *test, dbss_page *page, dbss_cursor *cursor)
+/* What the faults and the request log call the call of the case; NULL for a download. */
+static const char *call_name(const struct test_case *test)
 {
-    dbss_status status = DBSS_OK;
-    long long count = 0;
+    static const char *const names[][2] = {
+        {"check", "@instances"},     {"instances", "@instances"},    {"reports", "@reports.list"},
+        {"templates", "@templates"}, {"create", "@reports.create"},  {"delete", "@reports.delete"},
+        {"databases", "@databases"}, {"schedule", "@schedule.show"}, {"update_schedule", "@schedule.set"},
+    };
+    const char *call = lookup(test, "call");
     size_t i;
-
-    for (i = 0; i < test->count && page != NULL; i++) {
-        if (strcmp(test->lines[i].key, "field") == 0) {
-            char *name = expand(test, test->lines[i].value), *equals = strchr(name, '=');
-            const char *actual;
-            if (equals == NULL)
-                fatal("%s: field without '=': %s", test->file, name);
-            *equals = '\0';
-            actual = dbss_page_field(page, 0, name);
-            if (actual == NULL || strcmp(actual, equals + 1) != 0)
-                fail(name, equals + 1, actual != NULL ? actual : "NULL");
-            free(name);
-        }
-    }
-    while (status == DBSS_OK && page != NULL) {
-        count += (long long)dbss_page_count(page);
-        dbss_page_free(page);
-        page = NULL;
-        if (cursor != NULL)
-            status = dbss_cursor_next(cursor, NULL, &page);
-    }
-    dbss_cursor_free(cursor);
-    if (status == DBSS_OK)
-        compare_number(test, "count", count);
-    return status;
+    if (call == NULL || strcmp(call, "download") == 0)
+        return NULL;
+    for (i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i][0], call) == 0)
+            return names[i][1];
+    fatal("%s: unknown call: %s", test->file, call);
+    return NULL;
 }
 
-static dbss_status list_databases(const struct test_case *test, dbss_context *ctx, const char *project,
-                                  const char *instance)
+/* Compares the fields of the first item. */
+static void compare_fields(const struct test_case *test, const dbss_page *page)
 {
-    char *filter = argument(test, "filter", "(null)");
-    dbss_cursor *cursor = (dbss_cursor *)&reasons;
-    dbss_page *page = NULL;
-    dbss_status status = dbss_databases_list(ctx, project, instance, filter, 0, &cursor);
-
-    free(filter);
-    if (status != DBSS_OK) {
-        if (cursor != NULL)
-            fail("out_cursor", "NULL", "something else");
-        return status;
+    size_t i;
+    for (i = 0; i < test->count; i++) {
+        char *name, *equals;
+        const char *actual;
+        if (strcmp(test->lines[i].key, "field") != 0)
+            continue;
+        name = expand(test, test->lines[i].value);
+        equals = strchr(name, '=');
+        if (equals == NULL)
+            fatal("%s: field without '=': %s", test->file, name);
+        *equals = '\0';
+        actual = dbss_page_field(page, 0, name);
+        if (strcmp(equals + 1, "(null)") == 0 ? actual != NULL : actual == NULL || strcmp(actual, equals + 1) != 0)
+            fail(name, equals + 1, actual != NULL ? actual : "NULL");
+        free(name);
     }
-    status = dbss_cursor_next(cursor, NULL, &page);
-    if (status == DBSS_OK)
-        return compare_items(test, page, cursor);
-    dbss_cursor_free(cursor);
+}
+
+/* Reads a list to its end. */
+static dbss_status read_list(const struct test_case *test, dbss_cursor *cursor)
+{
+    struct text ids = {0};
+    dbss_page *page = NULL;
+    dbss_status status;
+    long long count = 0, total = -1;
+    size_t i;
+
+    append(&ids, "", 0);
+    while ((status = dbss_cursor_next(cursor, NULL, &page)) == DBSS_OK && page != NULL) {
+        if (count == 0)
+            compare_fields(test, page);
+        for (i = 0; i < dbss_page_count(page); i++) {
+            const char *id = dbss_page_field(page, i, "id");
+            if (count++ > 0)
+                append(&ids, ",", 1);
+            if (strstr(ids.bytes, id) != NULL && strlen(id) == 32)
+                fail("ids", "each once", id);
+            append(&ids, id, strlen(id));
+        }
+        total = (long long)dbss_page_total(page);
+        dbss_page_free(page);
+    }
+    if (status == DBSS_OK) {
+        compare_text(test, "ids", ids.bytes);
+        compare_number(test, "count", count);
+        compare_number(test, "total", total);
+    }
+    free(ids.bytes);
     return status;
 }
 
@@ -358,10 +377,12 @@ static dbss_status show_schedule(const struct test_case *test, dbss_context *ctx
     dbss_status status = dbss_schedule_show(ctx, project, instance, template, NULL, &page);
 
     free(template);
-    if (status == DBSS_OK)
-        return compare_items(test, page, NULL);
-    if (page != NULL)
+    if (status == DBSS_OK) {
+        compare_fields(test, page);
+        dbss_page_free(page);
+    } else if (page != NULL) {
         fail("out_page", "NULL", "something else");
+    }
     return status;
 }
 
@@ -388,6 +409,91 @@ static dbss_status update_schedule(const struct test_case *test, dbss_context *c
     dbss_schedule_changes_free(changes);
     free(template);
     return status;
+}
+
+/* Makes the call of the case, which is no download. */
+static dbss_status run_call(const struct test_case *test, dbss_context *ctx, const char *project, const char *instance,
+                            const char *id)
+{
+    const char *call = lookup(test, "call"), *size = lookup(test, "page_size");
+    uint32_t page_size = size != NULL ? (uint32_t)strtoul(size, NULL, 10) : 0;
+    /* Garbage, which a failure must replace. */
+    dbss_cursor *cursor = (dbss_cursor *)&reasons;
+    dbss_report_spec *spec = NULL;
+    dbss_status status;
+    size_t i;
+
+    if (strcmp(call, "check") == 0)
+        return dbss_context_check(ctx, project, NULL);
+    if (strcmp(call, "delete") == 0)
+        return dbss_report_delete(ctx, project, instance, id, NULL);
+    if (strcmp(call, "create") == 0) {
+        status = dbss_report_spec_new(&spec);
+        for (i = 0; status == DBSS_OK && i < test->count; i++) {
+            char *key, *equals;
+            if (strcmp(test->lines[i].key, "spec") != 0)
+                continue;
+            key = expand(test, test->lines[i].value);
+            equals = strchr(key, '=');
+            if (equals == NULL)
+                fatal("%s: spec without '=': %s", test->file, key);
+            *equals = '\0';
+            status = dbss_report_spec_set(spec, key, equals + 1);
+            free(key);
+        }
+        if (status == DBSS_OK)
+            status = dbss_report_create(ctx, project, instance, spec, NULL);
+        dbss_report_spec_free(spec);
+        return status;
+    }
+    if (strcmp(call, "schedule") == 0)
+        return show_schedule(test, ctx, project, instance);
+    if (strcmp(call, "update_schedule") == 0)
+        return update_schedule(test, ctx, project, instance);
+    if (strcmp(call, "databases") == 0) {
+        char *filter = argument(test, "filter", "(null)");
+        status = dbss_databases_list(ctx, project, instance, filter, page_size, &cursor);
+        free(filter);
+    } else if (strcmp(call, "instances") == 0)
+        status = dbss_instances_list(ctx, project, page_size, &cursor);
+    else if (strcmp(call, "reports") == 0)
+        status = dbss_reports_list(ctx, project, instance, NULL, page_size, &cursor);
+    else
+        status = dbss_templates_list(ctx, project, instance, &cursor);
+    if (status == DBSS_OK)
+        status = read_list(test, cursor);
+    else if (cursor != NULL)
+        fail("out_cursor", "NULL", "something else");
+    dbss_cursor_free(cursor);
+    return status;
+}
+
+/* Applies the changes of a case to the mock service. */
+static void change_mock(const struct test_case *test)
+{
+    size_t i;
+    for (i = 0; i < test->count; i++) {
+        char *path, *body;
+        if (strcmp(test->lines[i].key, "control") != 0)
+            continue;
+        path = expand(test, test->lines[i].value);
+        body = strchr(path, ' ');
+        if (body == NULL)
+            fatal("%s: control without a body: %s", test->file, path);
+        *body = '\0';
+        free(control("POST", path, body + 1));
+        free(path);
+    }
+}
+
+static void reset_mock(const struct test_case *test)
+{
+    static const char *const paths[] = {"/shapes", "/paging", "/undocumented", "/iam"};
+    size_t i;
+    if (lookup(test, "control") == NULL)
+        return;
+    for (i = 0; i < sizeof paths / sizeof *paths; i++)
+        free(control("POST", paths[i], "{}"));
 }
 
 /* Writes the file of the case, and sets its variables, or removes both. */
@@ -432,10 +538,10 @@ static void run(const struct test_case *test, const char *default_endpoint)
     char *instance = argument(test, "instance", "$INSTANCE");
     char *id = argument(test, "id", "$PDF");
     char *locale = argument(test, "locale", "(null)");
-    const char *expected = lookup(test, "status"), *call = lookup(test, "call");
-    int is_download = call == NULL || strcmp(call, "download") == 0;
+    const char *expected = lookup(test, "status");
     int count_for_id = lookup(test, "requests") != NULL;
-    long requests = count_for_id ? count_requests(id) : 0;
+    const char *counted = call_name(test) != NULL ? call_name(test) : id;
+    long requests = count_for_id ? count_requests(counted) : 0;
     long connections = count_connections();
     /* Garbage: a failure must replace it, and no function may read it. */
     dbss_config *config = (dbss_config *)&reasons;
@@ -444,6 +550,7 @@ static void run(const struct test_case *test, const char *default_endpoint)
     dbss_status status;
     size_t i;
 
+    change_mock(test);
     for (i = 0; i < test->count; i++) {
         if (strcmp(test->lines[i].key, "fault") == 0) {
             char *fault = expand(test, test->lines[i].value);
@@ -464,17 +571,10 @@ static void run(const struct test_case *test, const char *default_endpoint)
     } else {
         ctx = NULL;
     }
-    if (ctx != NULL && !is_download) {
+    if (ctx != NULL && call_name(test) != NULL) {
+        status = run_call(test, ctx, project, instance, id);
         report.data = NULL;
         report.len = 0;
-        if (strcmp(call, "databases") == 0)
-            status = list_databases(test, ctx, project, instance);
-        else if (strcmp(call, "schedule") == 0)
-            status = show_schedule(test, ctx, project, instance);
-        else if (strcmp(call, "update_schedule") == 0)
-            status = update_schedule(test, ctx, project, instance);
-        else
-            fatal("%s: unknown call: %s", test->file, call);
     } else if (ctx != NULL) {
         status = dbss_report_download(ctx, project, instance, id, locale, &report);
         if (status != DBSS_OK && (report.data != NULL || report.len != 0)) {
@@ -510,8 +610,9 @@ static void run(const struct test_case *test, const char *default_endpoint)
     if (dbss_status_group(status) == DBSS_ERR_ARGUMENT && connections != 0)
         fail("connections", "none for an invalid argument", "some");
     if (count_for_id)
-        compare_number(test, "requests", count_requests(id) - requests);
+        compare_number(test, "requests", count_requests(counted) - requests);
     free(control("DELETE", "/faults", ""));
+    reset_mock(test);
     free(token);
     free(project);
     free(instance);
@@ -526,45 +627,28 @@ static void run(const struct test_case *test, const char *default_endpoint)
 static int known_key(const char *key)
 {
     static const char *const keys[] = {
-        "case",
-        "endpoint",
-        "ca",
-        "option",
-        "variable",
-        "file",
-        "token",
-        "project",
-        "instance",
-        "id",
-        "locale",
-        "call",
-        "template",
-        "filter",
-        "change",
-        "count",
-        "field",
-        "fault",
-        "status",
-        "credentials",
-        "http_status",
-        "service_code",
-        "service_message",
-        "request_id",
-        "encoded_authorization_message",
-        "parameter",
-        "os_code",
-        "retryable",
-        "retry_after_ms",
-        "attempts",
-        "detail_count",
-        "detail_code",
-        "detail_message",
-        "message_has",
-        "message_lacks",
-        "sha256",
-        "length",
-        "connections",
-        "requests",
+        "case",         "endpoint",
+        "ca",           "option",
+        "variable",     "file",
+        "token",        "project",
+        "instance",     "id",
+        "locale",       "call",
+        "template",     "filter",
+        "change",       "control",
+        "page_size",    "spec",
+        "ids",          "count",
+        "total",        "field",
+        "fault",        "status",
+        "credentials",  "http_status",
+        "service_code", "service_message",
+        "request_id",   "encoded_authorization_message",
+        "parameter",    "os_code",
+        "retryable",    "retry_after_ms",
+        "attempts",     "detail_count",
+        "detail_code",  "detail_message",
+        "message_has",  "message_lacks",
+        "sha256",       "length",
+        "connections",  "requests",
     };
     size_t i;
     for (i = 0; i < sizeof keys / sizeof *keys; i++)

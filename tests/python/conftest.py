@@ -112,3 +112,11 @@ def mock() -> Iterator[MockService]:
     """A mock service, shared by all tests."""
     with MockService(BUILD / "bin/dbss-mock") as running:
         yield running
+
+
+@pytest.fixture
+def long_headers(mock: MockService) -> Iterator[None]:
+    """Lets the mock service take headers that are longer than the gateway's limit."""
+    mock.set_undocumented(long_headers=True)
+    yield
+    mock.set_undocumented()

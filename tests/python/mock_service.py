@@ -162,9 +162,28 @@ class MockService:
         """
         self._control("POST", "/generation", settings)
 
-    def set_shapes(self, **shapes: str) -> None:
-        """Sets the response formats of the service from now on (instances)."""
+    def set_shapes(self, **shapes: Any) -> None:
+        """Sets the format (instances) and the versions of the list of instances.
+
+        Omitted settings return to their defaults.
+        """
         self._control("POST", "/shapes", shapes)
+
+    def set_paging(self, **paging: Any) -> None:
+        """Sets what the service does with pages from now on.
+
+        cap, first_page_only, last_page_again, shuffle, empty_page, total. Omitted settings
+        return to their defaults.
+        """
+        self._control("POST", "/paging", paging)
+
+    def set_undocumented(self, **settings: Any) -> None:
+        """Sets what the service does where its documents say nothing.
+
+        unfinished, forbidden_code, ranges, etag, content_type, content_disposition,
+        long_headers. Omitted settings return to their defaults.
+        """
+        self._control("POST", "/undocumented", settings)
 
     def made(self) -> list[str]:
         """The ids of the reports that clients generated, in order."""
@@ -190,7 +209,8 @@ class MockService:
         """Sets how IAM, STS and the pod identity agent behave from now on.
 
         token_lifetime_ms, announced_lifetime_ms, key_lifetime_ms,
-        announced_key_lifetime_ms, id_token, passcodes. Omitted settings return to their defaults.
+        announced_key_lifetime_ms, id_token, passcodes, may_list_projects. Omitted settings
+        return to their defaults.
         """
         self._control("POST", "/iam", settings)
 
@@ -240,6 +260,10 @@ class MockService:
     def clear_listener_faults(self) -> None:
         """Removes all faults of listeners."""
         self._control("DELETE", "/listener_faults")
+
+    def post(self, path: str, body: Any) -> Any:
+        """Sends a request to the control address."""
+        return self._control("POST", path, body)
 
     def _control(self, method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()

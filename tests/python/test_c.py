@@ -96,7 +96,7 @@ def fixture_file(mock: MockService, tmp_path: Path) -> Path:
     fixtures["control"] = ready["control"].removeprefix("http://").rstrip("/")
     fixtures["project"] = ready["project_id"]
     fixtures["instance"] = ready["instance_id"]
-    fixtures["template"] = ready["templates"][0]["id"]
+    fixtures["template"] = mock.templates[0]["id"]
     for name, report in (("pdf", mock.pdf), ("zip", mock.zip)):
         fixtures[name] = report["id"]
         fixtures[f"{name}_en"] = report["sha256"]["en-us"]

@@ -104,6 +104,7 @@ def test_download_of_200_mib_matches_hash(mock: MockService, client: dbss.Client
     assert sha256(got) == report["sha256"]["en-us"]
 
 
+@pytest.mark.usefixtures("long_headers")
 def test_token_of_64_kib_is_accepted(mock: MockService, ids: tuple[str, str, str]) -> None:
     token = "t" * 65536
     mock.add_token(token)

@@ -164,6 +164,7 @@ def test_token_file_may_end_with_one_line_end(
         (500_000, "", 2),
     ],
 )
+@pytest.mark.usefixtures("long_headers")
 def test_token_file_length_limit_is_enforced(
     mock: MockService, command: Command, tmp_path: Path, length: int, end: str, code: int
 ) -> None:
@@ -1131,7 +1132,7 @@ def test_check_failure_has_its_exit_code(
 @pytest.mark.parametrize(
     ("fault", "code", "accepted"),
     [
-        ({"status": 403, "json": {"error_code": "DBSS.10020103", "error_msg": "no"}}, 3, "no"),
+        ({"status": 403, "json": {"error_code": "APIG.0302", "error_msg": "no"}}, 3, "no"),
         ({"status": 404}, 4, "not known"),
         ({"status": 500}, 5, "not known"),
         ({"reset_before_answer": True}, 6, "not known"),

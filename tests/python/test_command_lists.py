@@ -161,6 +161,47 @@ def test_schedule_is_printed_and_changed(
     assert "was changed" in command.fails(3, *call, "--status", "OFF")
 
 
+@pytest.mark.parametrize(
+    ("version", "shape", "requests"),
+    [("v2", "servers", 1), ("v1", "servers", 2), ("v1", "instances", 2), ("v1_dbss", "servers", 3)],
+)
+def test_every_call_works_with_each_version_of_instances(
+    mock: MockService, command: Command, instance: str, version: str, shape: str, requests: int
+) -> None:
+    mock.set_shapes(versions=[version], instances=shape)
+    try:
+        assert command.run("check").returncode == 0
+        assert len(mock.requests("@instances")) == requests
+        found = {row[0]: row for row in rows(command.prints("instances"), INSTANCES)}
+        assert found[instance][1:5] == ["ACTIVE", "cn-north-4", "25.10.0", "192.168.0.10"]
+        template = rows(command.prints("templates"), TEMPLATES)[0][0]
+        generate = ("generate", "--template", template, *TIME_RANGE, *FAST_POLL)
+        report = command.prints(*generate).strip()
+        assert [row[0] for row in rows(command.prints("reports"), REPORTS)] == [report]
+        every = command.prints("mirror", "archive", "--json", env={"DBSS_INSTANCE_ID": None})
+        summary = json_lines(every)[-1]
+        assert summary["failed"] == 0
+        assert summary["listed"] > 0
+        assert list(command.directory.glob(f"archive/{instance}/*/*.pdf"))
+        command.prints("delete", "--report", report, "--yes", "--quiet")
+        assert rows(command.prints("reports"), REPORTS) == []
+    finally:
+        mock.set_shapes()
+
+
+def test_instances_in_no_version_are_one_clear_error(
+    mock: MockService, command: Command, instance: str
+) -> None:
+    mock.set_shapes(versions=[])
+    try:
+        for call in ("check", "instances"):
+            error = command.fails(4, call)
+            assert "all three versions of the list of instances were tried" in error
+            assert "check the endpoint or region" in error
+    finally:
+        mock.set_shapes()
+
+
 def test_empty_list_prints_only_the_heading(command: Command, instance: str) -> None:
     assert rows(command.prints("reports"), REPORTS) == []
     assert command.prints("reports", "--quiet") == ""

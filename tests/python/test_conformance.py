@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,9 +44,23 @@ ARGUMENTS = {
 }
 OPTIONAL_ARGUMENTS = ("locale", "project", "filter")
 REPEATABLE = (
-    *("option", "variable", "fault", "change", "field"),
+    *("option", "variable", "fault", "change", "field", "control", "spec"),
     *("message_has", "message_lacks"),
 )
+# What the faults and the request log call the calls that are no downloads.
+CALLS = {
+    "check": "@instances",
+    "instances": "@instances",
+    "reports": "@reports.list",
+    "templates": "@templates",
+    "create": "@reports.create",
+    "delete": "@reports.delete",
+    "databases": "@databases",
+    "schedule": "@schedule.show",
+    "update_schedule": "@schedule.set",
+}
+# What a case may change at the control address.
+RESET = ("/shapes", "/paging", "/undocumented", "/iam")
 COMPARED = (
     "http_status",
     "service_code",
@@ -63,7 +78,8 @@ COMPARED = (
 )
 KEYS = {
     *("case", "endpoint", "ca", "credentials", "file"),
-    *("call", "status", "sha256", "length", "count", "connections", "requests"),
+    *("status", "sha256", "length", "connections", "requests"),
+    *("call", "page_size", "ids", "count", "total"),
     *ARGUMENTS,
     *REPEATABLE,
     *COMPARED,
@@ -137,9 +153,9 @@ class Values:
             "TOKEN": mock.token,
             "PROJECT": mock.project_id,
             "INSTANCE": mock.instance_id,
+            "TEMPLATE": mock.templates[0]["id"],
             "PDF": mock.pdf["id"],
             "ZIP": mock.zip["id"],
-            "TEMPLATE": mock.templates[0]["id"],
             "PDF_EN": mock.pdf["sha256"]["en-us"],
             "PDF_ZH": mock.pdf["sha256"]["zh-cn"],
             "ZIP_EN": mock.zip["sha256"]["en-us"],
@@ -154,26 +170,6 @@ class Values:
 
     def argument(self, value: str) -> bytes | None:
         return None if value == "(null)" else unescape(self.fill(value))
-
-
-Item = dict[str, Any]
-
-
-def items_of(page: abi.Page) -> list[Item]:
-    """The items of a page, which is freed."""
-    buffer = abi.Buffer()
-    try:
-        abi.page_json(page, ffi.byref(buffer))
-        items: list[Item] = json.loads(ffi.buffer_bytes(buffer))["items"]
-        return items
-    finally:
-        abi.buffer_free(ffi.byref(buffer))
-        abi.page_free(page)
-
-
-def field_text(value: Any) -> str:
-    """A field in the terms of the cases."""
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def pairs(values: Values, lines: list[str]) -> list[tuple[str, str]]:
@@ -192,10 +188,16 @@ class Call:
     arguments: dict[str, bytes | None]
     # Whether the options have the credentials, instead of a token.
     credentials_in_options: bool
-    name: str
-    changes: list[tuple[str, str]]
+    call: str = "download"
+    page_size: int = 0
+    spec: dict[str, str] = field(default_factory=dict)
+    changes: dict[str, str] = field(default_factory=dict)
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    # The items of a list: the id and a function that returns a field.
+    items: list[tuple[str | None, Callable[[str], str | None]]] = field(default_factory=list)
+    total: int | None = None
 
-    def call_abi(self) -> bytes | list[Item]:
+    def call_abi(self) -> bytes:
         config = abi.Config()
         context = abi.Context()
         abi.config_new(ffi.byref(config))
@@ -212,7 +214,22 @@ class Call:
             except dbss.Error:
                 assert not context
                 raise
-            return getattr(self, f"abi_{self.name}")(context)  # type: ignore[no-any-return]
+            if self.call != "download":
+                self.call_other_abi(context)
+                return b""
+            # Filled with garbage, to show that the call resets it.
+            buffer = abi.Buffer((ctypes.c_uint8 * 1)(), 77)
+            others = self.given("project", "instance", "id", "locale")
+            try:
+                abi.report_download(context, *others, ffi.byref(buffer))
+            except dbss.Error:
+                assert (bool(buffer.data), buffer.len) == (False, 0)
+                raise
+            try:
+                return ffi.buffer_bytes(buffer)
+            finally:
+                abi.buffer_free(ffi.byref(buffer))
+                assert (bool(buffer.data), buffer.len) == (False, 0)
         finally:
             abi.context_free(context)
             abi.config_free(config)
@@ -220,51 +237,101 @@ class Call:
     def given(self, *names: str) -> list[bytes | None]:
         return [self.arguments[name] for name in names]
 
-    def abi_download(self, context: abi.Context) -> bytes:
-        # Filled with garbage, to show that the call resets it.
-        buffer = abi.Buffer((ctypes.c_uint8 * 1)(), 77)
-        others = self.given("project", "instance", "id", "locale")
-        try:
-            abi.report_download(context, *others, ffi.byref(buffer))
-        except dbss.Error:
-            assert (bool(buffer.data), buffer.len) == (False, 0)
-            raise
-        try:
-            return ffi.buffer_bytes(buffer)
-        finally:
-            abi.buffer_free(ffi.byref(buffer))
-            assert (bool(buffer.data), buffer.len) == (False, 0)
-
-    def abi_databases(self, context: abi.Context) -> list[Item]:
-        cursor, page, items = abi.Cursor(), abi.Page(), []
-        others = self.given("project", "instance", "filter")
-        abi.databases_list(context, *others, 0, ffi.byref(cursor))
-        try:
-            while abi.cursor_next(cursor, None, ffi.byref(page)) is None and page:
-                items += items_of(page)
-        finally:
-            abi.cursor_free(cursor)
-        return items
-
-    def abi_schedule(self, context: abi.Context) -> list[Item]:
+    def call_other_abi(self, context: abi.Context) -> None:
+        project, instance = self.given("project", "instance")
+        none = abi.Operation()
         page = abi.Page()
-        others = self.given("project", "instance", "template")
-        abi.schedule_show(context, *others, None, ffi.byref(page))
-        return items_of(page)
-
-    def abi_update_schedule(self, context: abi.Context) -> list[Item]:
-        changes = abi.ScheduleChanges()
-        abi.schedule_changes_new(ffi.byref(changes))
-        try:
-            for key, value in self.changes:
-                abi.schedule_changes_set(changes, key.encode(), value.encode())
+        if self.call == "check":
+            abi.context_check(context, project, none)
+        elif self.call == "delete":
+            abi.report_delete(context, project, instance, *self.given("id"), none)
+        elif self.call == "create":
+            spec = abi.ReportSpec()
+            abi.report_spec_new(ffi.byref(spec))
+            try:
+                for key, value in self.spec.items():
+                    abi.report_spec_set(spec, key.encode(), value.encode())
+                abi.report_create(context, project, instance, spec, none)
+            finally:
+                abi.report_spec_free(spec)
+        elif self.call == "update_schedule":
+            changes = abi.ScheduleChanges()
+            abi.schedule_changes_new(ffi.byref(changes))
+            try:
+                for key, value in self.changes.items():
+                    abi.schedule_changes_set(changes, key.encode(), value.encode())
+                template = self.given("template")
+                abi.schedule_update(context, project, instance, *template, changes, none)
+            finally:
+                abi.schedule_changes_free(changes)
+        elif self.call == "schedule":
             others = self.given("project", "instance", "template")
-            abi.schedule_update(context, *others, changes, None)
-        finally:
-            abi.schedule_changes_free(changes)
-        return []
+            abi.schedule_show(context, *others, none, ffi.byref(page))
+            self.add_page(page)
+        else:
+            cursor = abi.Cursor()
+            arguments = {
+                "instances": [project, self.page_size],
+                "reports": [project, instance, None, self.page_size],
+                "templates": [project, instance],
+                "databases": [project, instance, *self.given("filter"), self.page_size],
+            }
+            getattr(abi, f"{self.call}_list")(context, *arguments[self.call], ffi.byref(cursor))
+            try:
+                while abi.cursor_next(cursor, none, ffi.byref(page)) is None and page:
+                    self.add_page(page)
+            finally:
+                abi.cursor_free(cursor)
 
-    def call_client(self) -> bytes | list[Item]:
+    def add_page(self, page: abi.Page) -> None:
+        """Adds the items of a page, which is freed."""
+        try:
+            self.total = abi.page_total(page)
+            for index in range(abi.page_count(page)):
+                names = ("id", *(name for name, _ in self.fields))
+                got = {
+                    name: ffi.decode(abi.page_field(page, index, name.encode())) for name in names
+                }
+                self.items.append((got["id"], got.get))
+        finally:
+            abi.page_free(page)
+
+    def call_other_client(self, client: dbss.Client, text: dict[str, Any]) -> None:
+        project, instance = {"project_id": text["project"]}, text["instance"]
+        size = {"page_size": self.page_size}
+        template = {"template_id": text["template"]}
+        found: Any = []
+        if self.call == "check":
+            client.check(text["project"])
+        elif self.call == "delete":
+            client.delete_report(instance, text["id"], **project)
+        elif self.call == "create":
+            client.create_report(instance, **self.spec, **project)
+        elif self.call == "update_schedule":
+            client.update_schedule(instance, **template, **self.changes, **project)
+        elif self.call == "schedule":
+            found = [client.schedule(instance, **template, **project)]
+        elif self.call == "instances":
+            found = client.instances(**size, **project)
+        elif self.call == "databases":
+            found = client.databases(instance, status=text["filter"], **size, **project)
+        elif self.call == "reports":
+            found = client.reports(instance, **size, **project)
+        else:
+            found = client.templates(instance, **project)
+        for item in found:
+
+            def get(name: str, item: Any = item) -> str | None:
+                value = getattr(item, name, item.raw.get(name))
+                if value is None or isinstance(value, str):
+                    return value
+                return json.dumps(value, separators=(",", ":"))
+
+            self.items.append((item.id, get))
+        total = getattr(found, "total", None)
+        self.total = -1 if total is None else total
+
+    def call_client(self) -> bytes:
         text = {
             key: None if value is None else value.decode() for key, value in self.arguments.items()
         }
@@ -274,20 +341,9 @@ class Call:
             token=None if self.credentials_in_options else text["token"],
             options=dict(self.options),
         ) as client:
-            found: list[Any]
-            if self.name == "databases":
-                found = list(
-                    client.databases(
-                        text["instance"], project_id=text["project"], status=text["filter"]
-                    )
-                )
-                return [one.raw for one in found]
-            template = {"project_id": text["project"], "template_id": text["template"]}
-            if self.name == "schedule":
-                return [client.schedule(text["instance"], **template).raw]
-            if self.name == "update_schedule":
-                client.update_schedule(text["instance"], **template, **dict(self.changes))
-                return []
+            if self.call != "download":
+                self.call_other_client(client, text)
+                return b""
             return client.download_report(
                 text["project"], text["instance"], text["id"], locale=text["locale"]
             )
@@ -356,6 +412,7 @@ def test_conformance_case(
     if endpoint in LISTENERS:
         endpoint = getattr(mock, endpoint)
     options = pairs(values, case.repeated.get("option", []))
+    what = case.single.get("call", "download")
     # Without retries the error of the fault is visible.
     if all(key != "max_attempts" for key, _ in options):
         options.insert(0, ("max_attempts", "1"))
@@ -365,23 +422,32 @@ def test_conformance_case(
         options,
         {key: values.argument(case.single.get(key, default)) for key, default in ARGUMENTS.items()},
         case.single.get("credentials") == "options",
-        case.single.get("call", "download"),
-        pairs(values, case.repeated.get("change", [])),
+        what,
+        int(case.single.get("page_size", "0")),
+        dict(pairs(values, case.repeated.get("spec", []))),
+        dict(pairs(values, case.repeated.get("change", []))),
+        pairs(values, case.repeated.get("field", [])),
     )
-    report = values.fill(case.single.get("id", ARGUMENTS["id"]))
+    report = CALLS.get(what) or values.fill(case.single.get("id", ARGUMENTS["id"]))
 
+    for change in case.repeated.get("control", []):
+        path, _, body = values.fill(change).partition(" ")
+        mock.post(path, json.loads(body))
     for fault in case.repeated.get("fault", []):
         mock.fault(**json.loads(values.fill(fault)))
     connections = mock.connections()["total"]
     requests = len(mock.requests(report))
     error: dbss.Error | None = None
-    received: bytes | list[Item] = b""
+    received = b""
     try:
         received = call.call_client() if layer == "client" else call.call_abi()
     except dbss.Error as caught:
         error = caught
     finally:
         mock.clear_faults()
+        if "control" in case.repeated:
+            for path in RESET:
+                mock.post(path, {})
     connections = mock.connections()["total"] - connections
     requests = len(mock.requests(report)) - requests
 
@@ -393,16 +459,20 @@ def test_conformance_case(
     if "requests" in want:
         assert requests == int(want["requests"])
     if error is None:
-        if isinstance(received, list):
-            if "count" in want:
-                assert len(received) == int(want["count"])
-            for name, value in pairs(values, case.repeated.get("field", [])):
-                assert field_text(received[0][name]) == value
-            return
         if "sha256" in want:
             assert hashlib.sha256(received).hexdigest() == values.fill(want["sha256"])
         if "length" in want:
             assert len(received) == int(want["length"])
+        ids = [id for id, _ in call.items]
+        assert len(set(ids)) == len(ids)
+        if "ids" in want:
+            assert ",".join(str(id) for id in ids) == values.fill(want["ids"])
+        if "count" in want:
+            assert len(ids) == int(want["count"])
+        if "total" in want:
+            assert call.total == int(want["total"])
+        for name, value in call.fields:
+            assert matches(call.items[0][1](name), value), name
         return
 
     assert type(error) is errors.STATUSES[error.status]

@@ -1138,6 +1138,67 @@ def test_iam_endpoint_comes_from_option_profile_or_variable(
     assert len(mock.requests("@iam.projects")) == 1
 
 
+@pytest.mark.parametrize("where", ["profile", "variable"])
+def test_iam_endpoint_without_scheme_is_https(
+    mock: MockService, monkeypatch: pytest.MonkeyPatch, report: str, where: str
+) -> None:
+    host = mock.iam_https.removeprefix("https://")
+    write_profile(mock, **({"iam_endpoint": host} if where == "profile" else {}))
+    if where == "variable":
+        monkeypatch.setenv("HUAWEICLOUD_SDK_IAM_ENDPOINT", host)
+    mock.clear_requests()
+    more = {"region": mock.region, "ca_file": mock.ca_file, "credentials": "profile"}
+    with dbss.Client(endpoint=mock.http, **more) as client:
+        assert client.download_report(None, mock.instance_id, report)
+    assert [one["listener"] for one in mock.requests("@iam.projects")] == ["iam_https"]
+
+
+@pytest.mark.parametrize("where", ["variable", "file"])
+def test_region_endpoint_without_scheme_is_https(
+    mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, report: str, where: str
+) -> None:
+    host = mock.https.removeprefix("https://")
+    if where == "variable":
+        monkeypatch.setenv("HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4", host)
+    else:
+        file = tmp_path / "regions.yaml"
+        file.write_text(f"DBSS:\n  - id: cn-north-4\n    endpoint: {host}\n")
+        monkeypatch.setenv("HUAWEICLOUD_SDK_REGIONS_FILE", str(file))
+    mock.clear_requests()
+    with dbss.Client(region="cn-north-4", token=mock.token, ca_file=mock.ca_file) as client:
+        assert client.download_report(mock.project_id, mock.instance_id, report)
+    assert [one["listener"] for one in mock.requests(report)] == ["https"]
+
+
+@pytest.mark.parametrize("refused", ["permission", "with a code"])
+def test_project_is_found_without_the_permission_to_list_all(
+    mock: MockService, report: str, refused: str
+) -> None:
+    mock.add_project("xx-other-1")
+    if refused == "permission":
+        mock.set_iam(may_list_projects=False)
+    else:
+        mock.fault("@iam.projects", status=403, json={"error_code": "IAM.0003"})
+    mock.clear_requests()
+    iam = {"endpoint": mock.http, "iam_endpoint": mock.iam, "token": mock.token}
+    with dbss.Client(region=mock.region, **iam) as client:
+        for _ in range(2):
+            assert client.download_report(None, mock.instance_id, report)
+    targets = [one["target"] for one in mock.requests() if one["listener"] == "iam"]
+    assert targets == [f"/v3/projects?name={mock.region}", "/v3/auth/projects"]
+    with dbss.Client(region="xx-none-1", **iam) as client:
+        with pytest.raises(dbss.NotConfiguredError, match="no project named xx-none-1"):
+            client.check()
+    mock.add_project("xx-other-1")
+    with dbss.Client(region="xx-other-1", **iam) as client:
+        with pytest.raises(dbss.NotConfiguredError, match="several projects named"):
+            client.check()
+    mock.fault("@iam.auth_projects", status=403, json={"error_msg": "never"})
+    with dbss.Client(region=mock.region, **iam) as client:
+        with pytest.raises(dbss.ForbiddenError, match="never"):
+            client.check()
+
+
 def test_login_uses_iam_endpoint_of_environment(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, login: dict[str, Any], report: str
 ) -> None:
@@ -1285,7 +1346,7 @@ def test_check_accepted_rejected_and_forbidden(mock: MockService, found: dict[st
         assert operation.attempts == 1
         with pytest.raises(dbss.ForbiddenError) as caught:
             client.check("other-project-0123456789-0123456789")
-        assert caught.value.service_code == "DBSS.10020103"
+        assert caught.value.service_code is None
         with pytest.raises(dbss.InvalidIdError):
             client.check("short")
         with pytest.raises(TypeError):

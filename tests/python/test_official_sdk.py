@@ -349,7 +349,7 @@ def test_official_sdk_creates_and_deletes_a_report(
         assert (report.id, report.percentum, total) == (made, percent, 1)
         if percent < 100:
             assert report.finish_time is None
-            with pytest.raises(ClientRequestException, match=r"DBSS\.10020101"):
+            with pytest.raises(ClientRequestException, match=r"DBSS\.10000001"):
                 download(client, mock, made, instance=instance)
     assert report.name.startswith(f"{template.name}_20")
     assert (report.template_type, report.type) == ("SOX", "AUDIT_REPORT_REAL_TIME")

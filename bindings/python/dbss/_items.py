@@ -39,8 +39,15 @@ INSTANCE = {
     "effect": "integer",
     "ram": "integer",
     "supported_feature": "list",
+    "binding_db_type": "text",
+    "enterprise_project_id": "text",
+    "failed_reason": "text",
+    "timezone": "text",
+    "upgrade_log": "text",
 }
 """The types of the fields of instances."""
+INSTANCE_ALIASES = {"id": ["instance_id"], "connect_ipv6": ["connectIpv6"]}
+"""Other names of fields of instances, in older versions of the call."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,16 @@ class InstanceFields:
     """Its memory in GB."""
     supported_feature: list[Any] | None = field(hash=False)
     """The features that it supports."""
+    binding_db_type: str | None
+    """The type of the databases that it is bound to."""
+    enterprise_project_id: str | None
+    """The id of its enterprise project."""
+    failed_reason: str | None
+    """Why its last task failed."""
+    timezone: str | None
+    """Its time zone."""
+    upgrade_log: str | None
+    """The log of its upgrade."""
     raw: dict[str, Any] = field(repr=False, hash=False)
     """All fields that the service sent, including those unknown to this package."""
 

@@ -96,6 +96,7 @@ _FIELDS: dict[object, dict[str, str]] = {
     Database: _items.DATABASE,
     Schedule: _items.SCHEDULE,
 }
+_ALIASES: dict[object, dict[str, list[str]]] = {Instance: _items.INSTANCE_ALIASES}
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "text": _parse_text,
     "integer": _parse_int,
@@ -107,9 +108,11 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
 def _parse_item(kind: Callable[..., Item], raw: dict[str, Any]) -> Item:
     fields = _FIELDS[kind]
     values = {name: _CONVERSIONS[type](raw.get(name)) for name, type in fields.items()}
-    if values["id"] is None:
-        # The service's documentation has "id" for an instance; its SDK has "instance_id".
-        values["id"] = _parse_text(raw.get("instance_id")) or ""
+    for name, aliases in _ALIASES.get(kind, {}).items():
+        for alias in aliases:
+            if values[name] is None:
+                values[name] = _CONVERSIONS[fields[name]](raw.get(alias))
+    values["id"] = values["id"] or ""
     return kind(**values, raw=raw)
 
 
@@ -262,6 +265,9 @@ class ReportMethods(CallRunner):
         operation: Operation | None = None,
     ) -> Items[Instance]:
         """Lists the audit instances of a project (the service's call ListAuditInstances).
+
+        The service has the call in three versions. The first that it serves is used, and
+        remembered for the client.
 
         Args:
             project_id: the id of the project; None for the client's.

@@ -296,7 +296,8 @@ impl Client {
 
 /// Lists.
 impl Client {
-    /// Lists the audit instances of the project (ListAuditInstances).
+    /// Lists the audit instances of the project (ListAuditInstances), in the first of the
+    /// call's three versions that the service has.
     ///
     /// Fields that the service documents: id, name, status, region, version,
     /// created, expired, remain_days, connect_ip.

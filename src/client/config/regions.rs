@@ -419,6 +419,23 @@ mod tests {
     }
 
     #[test]
+    fn every_region_of_the_sdks_but_six_has_its_own_iam() {
+        let others = [
+            "af-north-1",
+            "ap-southeast-5",
+            "cn-north-11",
+            "cn-south-4",
+            "cn-southwest-3",
+            "ru-northwest-2",
+        ];
+        for region in KNOWN.iter().chain(&["ae-ad-1", "eu-west-0", "na-mexico-1"]) {
+            let own = iam(Some(region)).expect("a name").origin() != "https://iam.myhuaweicloud.com";
+            assert_eq!(own, !others.contains(region), "{region}");
+        }
+        assert_eq!((KNOWN.len(), WITH_IAM.len()), (31, 27));
+    }
+
+    #[test]
     fn variable_takes_precedence_over_name_and_may_have_several_urls() {
         let environment = |name: &str| {
             let value = match name {

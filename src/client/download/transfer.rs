@@ -11,7 +11,7 @@ use crate::client::download::report::{ReportInfo, ReportRequest, error_object, e
 use crate::client::inner::ClientInner;
 use crate::error::{Error, Status};
 use crate::http::{
-    Call, ERROR_BODY_LIMIT, Request, Response, Retry, VALUE_LIMIT, content_range, strong_etag,
+    Call, ERROR_BODY_LIMIT, JSON, Request, Response, Retry, VALUE_LIMIT, content_range, strong_etag,
     unsatisfied_range,
 };
 use crate::log::{Level, LogRecord};
@@ -333,6 +333,7 @@ impl Transfer {
                 .map_err(|_| Error::new(Status::Internal, "the range is not a valid header value"))
         };
         let mut response = self.get(&[
+            JSON[0].clone(),
             (RANGE, header(&format!("bytes={}-", self.offset))?),
             (IF_RANGE, header(&validator)?),
         ])?;
@@ -433,7 +434,7 @@ impl Transfer {
         self.active.operation().set_received(0);
         let mut response = match response {
             Some(response) => response,
-            None => self.get(&[])?,
+            None => self.get(&JSON)?,
         };
         expect_report(&mut response, false)?;
         self.total = response.announced();

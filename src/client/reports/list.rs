@@ -1,6 +1,5 @@
 //! The lists of the service: their requests and responses.
 
-use ::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use crate::client::arguments::{PROJECT_OR_INSTANCE_ID, check_id};
@@ -11,13 +10,18 @@ use crate::tables::{MAX_NAME_LENGTH, OptionSet};
 
 use crate::client::reports::page::{Item, Redact, parse_page};
 
-pub(crate) static JSON: [(HeaderName, HeaderValue); 1] =
-    [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+/// The versions of ListAuditInstances, the newest first: the API's version, and the path
+/// behind the project.
+pub(crate) const INSTANCE_VERSIONS: [(&str, &[&str]); 3] = [
+    ("v2", &["audit", "instances"]),
+    ("v1", &["audit", "instances"]),
+    ("v1", &["dbss", "audit", "instances"]),
+];
 
 /// A list of the service.
 #[derive(Clone, Debug)]
 pub enum List {
-    /// ListAuditInstances: `GET /v1/{project_id}/audit/instances?offset=&limit=`
+    /// ListAuditInstances, in the first of its versions that the service has.
     Instances,
     /// `POST /v1/{project_id}/audit/{instance_id}/reports/list`
     Reports {
@@ -118,11 +122,14 @@ impl List {
         }
     }
 
-    pub(super) fn error_context(&self) -> ErrorContext {
+    pub(crate) fn error_context(&self) -> ErrorContext {
         ErrorContext {
             server: "the service",
             not_found: match self {
-                List::Instances => ("knows no such project", "; check the region and the project"),
+                List::Instances => (
+                    "knows no such project",
+                    "; check the endpoint or region, and the project",
+                ),
                 _ => (
                     "knows no such instance",
                     "; check the project and the instance's id",
@@ -131,18 +138,23 @@ impl List {
         }
     }
 
-    pub(super) fn url(
+    /// Returns the URL of a page; `version` counts only for instances.
+    pub(crate) fn url(
         &self,
         endpoint: &Endpoint,
         project: &str,
         offset: u64,
         size: u32,
+        version: usize,
     ) -> Result<::http::Uri, Error> {
         match self {
-            List::Instances => endpoint.url(
-                &["v1", project, "audit", "instances"],
-                &[("offset", &offset.to_string()), ("limit", &size.to_string())],
-            ),
+            List::Instances => {
+                let (number, path) = INSTANCE_VERSIONS[version];
+                endpoint.url(
+                    &[&[number, project], path].concat(),
+                    &[("offset", &offset.to_string()), ("limit", &size.to_string())],
+                )
+            }
             List::Reports { instance, .. } => {
                 endpoint.url(&["v1", project, "audit", instance, "reports", "list"], &[])
             }

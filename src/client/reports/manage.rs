@@ -11,10 +11,9 @@ use crate::client::arguments::{PROJECT_OR_INSTANCE_ID, check_id, check_project};
 use crate::client::document;
 use crate::client::download::report::ReportRequest;
 use crate::client::inner::ClientInner;
-use crate::client::reports::list::JSON;
 use crate::client::value::{Value, option_value, unhandled};
 use crate::error::{Error, Status};
-use crate::http::{Call, Endpoint, ErrorContext, Object, Request, Response};
+use crate::http::{Call, Endpoint, ErrorContext, JSON, Object, Request, Response};
 use crate::memory;
 use crate::operation::ActiveOperation;
 use crate::tables::OptionSet;
@@ -157,7 +156,7 @@ impl ClientInner {
                 let request = |endpoint: &Endpoint| {
                     Ok(Request {
                         method: Method::DELETE,
-                        ..Request::get(endpoint.url(&segments, &[])?, &[])
+                        ..Request::get(endpoint.url(&segments, &[])?, &JSON)
                     })
                 };
                 self.retry(&call.operation().overrides()).run(call, || {

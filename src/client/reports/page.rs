@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use crate::error::{Error, Status};
 use crate::http::Object;
 use crate::memory;
+use crate::tables::FIELDS;
 
 /// More items than any real page has. Pages have up to a thousand items, but templates
 /// come all on one page.
@@ -22,6 +23,8 @@ pub type Redact<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The body of a page, and the decoded fields of its items.
 struct Texts {
+    /// The name of an item in the table of fields.
+    item: &'static str,
     body: Vec<u8>,
     /// Names and values alternately, each with a NUL at its end. This keeps the memory
     /// per item small, even if a body has very many.
@@ -276,13 +279,16 @@ impl Item {
     /// The same as [`Item::get`] for C.
     #[doc(hidden)]
     pub fn field(&self, name: &str) -> Option<&CStr> {
-        // The service's documentation calls an instance's id "id", but its SDK
-        // "instance_id".
-        self.find(name)
-            .or_else(|| (name == "id").then(|| self.find("instance_id")).flatten())
+        self.find(name).or_else(|| {
+            let row = FIELDS
+                .iter()
+                .find(|row| row.item == self.texts.item && row.name == name)?;
+            row.aliases.iter().find_map(|alias| self.find(alias))
+        })
     }
 
-    /// Returns a field by the service's name, such as `id`. Text is unchanged, except for
+    /// Returns a field by its name in the current version of the service, such as `id`;
+    /// older versions have other names for some. Text is unchanged, except for
     /// U+FFFD instead of U+0000 and `***` instead of a secret of the request. Numbers,
     /// booleans, arrays and objects are returned as JSON. None if the field is missing or
     /// null.
@@ -370,6 +376,7 @@ pub(super) fn parse_page(
     // The parser may need this much to decode escapes.
     memory::probe(3 * body.len())?;
     let mut texts = Texts {
+        item: wrapper.unwrap_or("instance"),
         body: Vec::new(),
         fields: Vec::new(),
     };

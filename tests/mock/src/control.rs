@@ -12,7 +12,8 @@ use crate::http::{Request, Response};
 use crate::iam::IamSettings;
 use crate::metadata::MetadataSettings;
 use crate::net::lock;
-use crate::store::{Generation, NewInstances, NewReports, Shapes};
+use crate::service::Undocumented;
+use crate::store::{Generation, NewInstances, NewReports, Paging, Shapes};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,6 +131,16 @@ fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
             lock(&shared.store).set_shapes(shapes);
             Ok(json!({}))
         }
+        ("POST", "/paging") => {
+            let paging: Paging = body(request).map_err(bad)?;
+            lock(&shared.store).set_paging(paging);
+            Ok(json!({}))
+        }
+        ("POST", "/undocumented") => {
+            let undocumented: Undocumented = body(request).map_err(bad)?;
+            *lock(&shared.undocumented) = undocumented;
+            Ok(json!({}))
+        }
         ("POST", "/versions") => {
             let NewVersion { report } = body(request).map_err(bad)?;
             shared
@@ -207,9 +218,9 @@ fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
         (
             _,
             path @ ("/state" | "/requests" | "/connections" | "/reports" | "/versions" | "/instances"
-            | "/deletions" | "/generation" | "/made" | "/shapes" | "/tokens" | "/keys" | "/iam"
-            | "/projects" | "/metadata" | "/metadata/keys" | "/metadata/tokens" | "/faults"
-            | "/listener_faults"),
+            | "/deletions" | "/paging" | "/undocumented" | "/generation" | "/made" | "/shapes"
+            | "/tokens" | "/keys" | "/iam" | "/projects" | "/metadata" | "/metadata/keys"
+            | "/metadata/tokens" | "/faults" | "/listener_faults"),
         ) => Err((405, format!("{} {path}: no such method", request.method))),
         (_, path) => Err((404, format!("{path}: no such path"))),
     }

@@ -21,9 +21,10 @@ use crate::request_log::Listener;
 pub const EVERY_REPORT: &str = "*";
 
 /// The names that take the place of a report's id in faults for calls that are not downloads.
-pub const CALLS: [&str; 17] = [
+pub const CALLS: [&str; 18] = [
     "@iam.tokens",
     "@iam.projects",
+    "@iam.auth_projects",
     "@iam.domains",
     "@iam.id_token",
     "@iam.keys",

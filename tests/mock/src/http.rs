@@ -9,9 +9,11 @@ use crate::net::{CloseKind, Stop, Transport};
 use crate::report::{Locale, ReportInfo};
 use crate::request_log::Sent;
 
-const HEAD_LIMIT: usize = 256 * 1024;
+/// The documented limits of the gateway: all headers; one of them, or the URL; the body.
+const HEAD_LIMIT: usize = 128 * 1024;
+const LINE_LIMIT: usize = 32 * 1024;
 const HEADER_LIMIT: usize = 1024;
-const BODY_LIMIT: usize = 16 * 1024 * 1024;
+const BODY_LIMIT: usize = 12 * 1024 * 1024;
 const BUFFER: usize = 64 * 1024;
 const ENDLESS_LIMIT: usize = 64 * 1024 * 1024;
 
@@ -82,6 +84,16 @@ impl Request {
         })
     }
 
+    /// The gateway's answer to a part that is too long.
+    pub(crate) fn too_long(&self) -> Option<(u16, &'static str)> {
+        if self.target.len() > LINE_LIMIT {
+            return Some((414, "Request URI too large"));
+        }
+        let too_long = |(name, value): &(String, Vec<u8>)| name.len() + value.len() > LINE_LIMIT;
+        let found = self.headers.iter().any(too_long);
+        found.then_some((494, "Request headers too large"))
+    }
+
     pub(crate) fn is_json(&self) -> bool {
         let kind = self.header("Content-Type").unwrap_or_default();
         let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -127,7 +139,7 @@ impl Requests {
                 break end;
             }
             if self.buf.len() > HEAD_LIMIT {
-                return Err(RequestError::Refused(431, "request header block too large"));
+                return Err(RequestError::Refused(494, "Request headers too large"));
             }
             searched = self.buf.len().saturating_sub(3);
             self.fill(conn)?;
@@ -223,7 +235,7 @@ fn parse(head: &[u8]) -> Result<Request, RequestError> {
     match parsed.parse(head) {
         Ok(httparse::Status::Complete(_)) => {}
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(RequestError::Refused(431, "too many headers"));
+            return Err(RequestError::Refused(494, "too many headers"));
         }
         _ => return Err(RequestError::Refused(400, "malformed request")),
     }
@@ -524,7 +536,8 @@ fn reason(status: u16) -> &'static str {
         413 => "Content Too Large",
         416 => "Range Not Satisfiable",
         429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
+        414 => "URI Too Long",
+        494 => "Request Headers Too Large",
         500 => "Internal Server Error",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
@@ -586,13 +599,16 @@ mod tests {
     }
 
     #[test]
-    fn header_of_300_kib_is_refused() {
-        let read = |len: usize| {
-            let head = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "t".repeat(len));
+    fn headers_beyond_the_limits_are_refused() {
+        let read = |len: usize, count: usize| {
+            let line = format!("X: {}\r\n", "t".repeat(len));
+            let head = format!("GET / HTTP/1.1\r\n{}\r\n", line.repeat(count));
             let bytes = head.as_bytes();
             Requests::default().next(&mut Client { bytes, step: 1400 })
         };
-        assert_eq!(read(128 << 10).unwrap().header("X").unwrap().len(), 128 << 10);
-        assert!(matches!(read(300 << 10), Err(RequestError::Refused(431, _))));
+        assert_eq!(read(32 << 9, 4).unwrap().header("X").unwrap().len(), 32 << 9);
+        assert!(matches!(read(32 << 9, 20), Err(RequestError::Refused(494, _))));
+        assert_eq!(read(32 << 9, 1).unwrap().too_long(), None);
+        assert!(read(33 << 10, 1).unwrap().too_long().is_some());
     }
 }

@@ -19,6 +19,7 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 pub(crate) enum Call {
     Tokens,
     Projects,
+    AuthProjects,
     Domains,
     IdToken,
     Keys,
@@ -30,6 +31,7 @@ impl Call {
         match path {
             "/v3/auth/tokens" => Some(Call::Tokens),
             "/v3/projects" => Some(Call::Projects),
+            "/v3/auth/projects" => Some(Call::AuthProjects),
             "/v3/auth/domains" => Some(Call::Domains),
             "/v3.0/OS-AUTH/id-token/tokens" => Some(Call::IdToken),
             "/v3.0/OS-CREDENTIAL/securitytokens" => Some(Call::Keys),
@@ -42,6 +44,7 @@ impl Call {
         match self {
             Call::Tokens => "@iam.tokens",
             Call::Projects => "@iam.projects",
+            Call::AuthProjects => "@iam.auth_projects",
             Call::Domains => "@iam.domains",
             Call::IdToken => "@iam.id_token",
             Call::Keys => "@iam.keys",
@@ -52,7 +55,7 @@ impl Call {
     fn method(self) -> &'static str {
         match self {
             Call::Tokens | Call::IdToken | Call::Keys | Call::Oidc => "POST",
-            Call::Projects | Call::Domains => "GET",
+            Call::Projects | Call::AuthProjects | Call::Domains => "GET",
         }
     }
 }
@@ -73,6 +76,8 @@ pub struct IamSettings {
     pub id_token: Option<String>,
     /// The passcodes that a login needs one of, each good once; none: no login needs one.
     pub passcodes: Option<Vec<String>>,
+    /// Whether callers have the permission to list the projects of the domain.
+    pub may_list_projects: bool,
 }
 
 impl Default for IamSettings {
@@ -84,6 +89,7 @@ impl Default for IamSettings {
             announced_key_lifetime_ms: None,
             id_token: None,
             passcodes: None,
+            may_list_projects: true,
         }
     }
 }
@@ -171,7 +177,8 @@ pub(crate) fn respond(shared: &Shared, request: &Request, call: Call) -> Respons
     }
     let response = match call {
         Call::Tokens => log_in(shared, request).map(|project| issue(shared, request, &project)),
-        Call::Projects => admit(shared, request).map(|()| projects(shared, request)),
+        Call::Projects => admit(shared, request).and_then(|()| projects(shared, request)),
+        Call::AuthProjects => admit(shared, request).map(|()| list_projects(shared, None)),
         Call::Domains => admit(shared, request).map(|()| domains(shared)),
         Call::IdToken => exchange::id_token(shared, request),
         Call::Keys => exchange::key_of_iam(shared, request),
@@ -187,7 +194,7 @@ pub(crate) fn authorised(shared: &Shared, request: &Request, call: Call) -> bool
         Call::IdToken => exchange::id_token(shared, request).is_ok(),
         Call::Keys => exchange::key_of_iam(shared, request).is_ok(),
         Call::Oidc => exchange::oidc(shared, request).is_ok(),
-        Call::Projects | Call::Domains => admit(shared, request).is_ok(),
+        Call::Projects | Call::AuthProjects | Call::Domains => admit(shared, request).is_ok(),
     }
 }
 
@@ -306,12 +313,24 @@ fn admit(shared: &Shared, request: &Request) -> Result<(), Box<Response>> {
     Err(Box::new(refusal))
 }
 
-fn projects(shared: &Shared, request: &Request) -> Response {
+/// The projects of the domain, for which a permission is needed.
+fn projects(shared: &Shared, request: &Request) -> Result<Response, Box<Response>> {
+    if !lock(&shared.iam_settings).may_list_projects {
+        let message = "You are not authorized to perform the requested action: identity:list_projects";
+        return Err(Box::new(error(403, "Forbidden", message)));
+    }
     let name = request.pairs().into_iter().find(|pair| pair.0 == "name");
+    Ok(list_projects(
+        shared,
+        name.as_ref().map(|(_, name)| name.as_str()),
+    ))
+}
+
+fn list_projects(shared: &Shared, name: Option<&str>) -> Response {
     let domain = &shared.identity.domain_id;
     let projects: Vec<Value> = lock(&shared.projects)
         .iter()
-        .filter(|project| name.as_ref().is_none_or(|(_, name)| *name == project.name))
+        .filter(|project| name.is_none_or(|name| name == project.name))
         .map(|project| {
             json!({
                 "id": project.id,

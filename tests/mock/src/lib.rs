@@ -59,7 +59,8 @@ pub use metadata::MetadataSettings;
 pub use proxy::{PROXY_PASSWORD, PROXY_USER};
 pub use report::{Format, Locale, ReportInfo, TooSmall, UnknownLocale};
 pub use request_log::{Connections, Listener, Recorded};
-pub use store::{Generation, InstanceList, ReportRefused, Shapes, UnknownTemplate};
+pub use service::{Etag, Undocumented, Unfinished};
+pub use store::{Generation, InstanceList, InstancesVersion, Paging, ReportRefused, Shapes, UnknownTemplate};
 
 use credentials::{Keys, Tokens};
 use fault::{Action, Faults, ListenerFaults, Script};
@@ -113,6 +114,7 @@ pub(crate) struct Shared {
     pub(crate) listener_faults: Mutex<ListenerFaults>,
     pub(crate) request_log: RequestLog,
     pub(crate) store: Mutex<Store>,
+    pub(crate) undocumented: Mutex<Undocumented>,
     defaults: [String; 2],
     pub(crate) urls: BTreeMap<Listener, String>,
     control_url: String,
@@ -184,6 +186,7 @@ impl MockService {
             identity,
             faults: Mutex::default(),
             listener_faults: Mutex::default(),
+            undocumented: Mutex::default(),
             request_log: RequestLog::default(),
             defaults: defaults.map(|report| report.id),
             urls,
@@ -437,6 +440,16 @@ impl MockService {
     /// Sets the formats of responses from now on.
     pub fn set_shapes(&self, shapes: Shapes) {
         lock(&self.shared.store).set_shapes(shapes);
+    }
+
+    /// Sets what happens to the pages of lists from now on.
+    pub fn set_paging(&self, paging: Paging) {
+        lock(&self.shared.store).set_paging(paging);
+    }
+
+    /// Sets what the service does where its documents say nothing.
+    pub fn set_undocumented(&self, undocumented: Undocumented) {
+        *lock(&self.shared.undocumented) = undocumented;
     }
 
     /// The ids of the reports that clients created, in order.
@@ -778,6 +791,11 @@ fn serve_connection(
             Err(RequestError::Gone) => return,
             Err(RequestError::Refused(status, message)) => return refuse(shared, conn, status, message),
         };
+        if let Some((status, message)) = request.too_long()
+            && !lock(&shared.undocumented).long_headers
+        {
+            return refuse(shared, conn, status, message);
+        }
         let (script, sent) = service::respond(shared, listener, connection, &request);
         match serve_request(shared, &mut conn, &request, script, &sent) {
             Ok(None) => {}

@@ -9,9 +9,9 @@ use crate::credentials::Caller;
 use crate::http::{Request, Response, decode};
 use crate::net::lock;
 use crate::service::{
-    BAD_REQUEST, INTERNAL, admit, check_ids, forbidden, is_foreign, not_found, service_error,
+    BAD_REQUEST, INTERNAL, admit, check_ids, forbidden, is_foreign, no_such_api, not_found, service_error,
 };
-use crate::store::{CreateRequest, Page, UnknownTemplate};
+use crate::store::{CreateRequest, InstanceList, InstancesVersion, UnknownTemplate};
 
 const MOST: usize = 1000;
 const DEFAULT_LIMIT: usize = 100;
@@ -21,7 +21,7 @@ const MOST_DATABASES: usize = 10_000;
 pub(crate) enum Call {
     Instances {
         project: String,
-        old: bool,
+        version: InstancesVersion,
     },
     List {
         project: String,
@@ -58,13 +58,17 @@ pub(crate) enum Call {
 impl Call {
     pub(crate) fn of(segments: &[&str]) -> Option<Call> {
         let call = match *segments {
+            ["", "v2", project, "audit", "instances"] => Call::Instances {
+                project: decode(project),
+                version: InstancesVersion::V2,
+            },
             ["", "v1", project, "audit", "instances"] => Call::Instances {
                 project: decode(project),
-                old: false,
+                version: InstancesVersion::V1,
             },
             ["", "v1", project, "dbss", "audit", "instances"] => Call::Instances {
                 project: decode(project),
-                old: true,
+                version: InstancesVersion::V1Dbss,
             },
             ["", "v1", project, "audit", instance, "reports", "list"] => Call::List {
                 project: decode(project),
@@ -208,6 +212,11 @@ struct ScheduleBody {
 
 /// What is answered where no fault waits.
 pub(crate) fn respond(shared: &Shared, request: &Request, call: &Call) -> Response {
+    if let Call::Instances { version, .. } = call
+        && !lock(&shared.store).shapes().versions.contains(version)
+    {
+        return no_such_api();
+    }
     let response = admit(shared, request, call.method(), call.project())
         .and_then(|caller| act(shared, request, call, &caller));
     response.unwrap_or_else(|refusal| *refusal)
@@ -216,7 +225,7 @@ pub(crate) fn respond(shared: &Shared, request: &Request, call: &Call) -> Respon
 fn act(shared: &Shared, request: &Request, call: &Call, caller: &Caller) -> Result<Response, Box<Response>> {
     check_ids(&call.ids())?;
     let allowed = || match is_foreign(shared, caller, call.project()) {
-        true => Err(Box::new(forbidden(call.action()))),
+        true => Err(Box::new(forbidden(shared, call.action()))),
         false => Ok(()),
     };
     let known = |instance: &str| match lock(&shared.store).has_instance(instance) {
@@ -224,11 +233,11 @@ fn act(shared: &Shared, request: &Request, call: &Call, caller: &Caller) -> Resu
         false => Err(Box::new(not_found())),
     };
     match call {
-        Call::Instances { old, .. } => {
+        Call::Instances { version, .. } => {
             let offset = number(request, "offset", 0..=usize::MAX, 0)?;
             let limit = number(request, "limit", 1..=MOST, DEFAULT_LIMIT)?;
             allowed()?;
-            Ok(instances(shared, offset, limit, *old))
+            Ok(instances(shared, offset, limit, *version))
         }
         Call::List { instance, .. } => {
             let body: ListBody = body(request)?;
@@ -264,7 +273,7 @@ fn act(shared: &Shared, request: &Request, call: &Call, caller: &Caller) -> Resu
             }
             allowed()?;
             known(instance)?;
-            let Page { items, total } = lock(&shared.store).databases(status, offset, limit);
+            let (items, total) = lock(&shared.store).databases(status, offset, limit);
             Ok(Response::json(200, &json!({"databases": items, "total": total})))
         }
         Call::ShowSchedule {
@@ -309,32 +318,47 @@ fn act(shared: &Shared, request: &Request, call: &Call, caller: &Caller) -> Resu
     }
 }
 
-fn instances(shared: &Shared, offset: usize, limit: usize, old: bool) -> Response {
+fn instances(shared: &Shared, offset: usize, limit: usize, version: InstancesVersion) -> Response {
     let mut store = lock(&shared.store);
-    let Page { items, total } = store.list_instances(offset, limit);
-    if old || !store.shapes().instances.is_new() {
-        return Response::json(200, &json!({"servers": items, "total": total}));
-    }
-    let renamed = |item: Value| {
-        let Value::Object(mut item) = item else {
-            return item;
-        };
-        if let Some(id) = item.remove("id") {
-            item.insert("instance_id".to_owned(), id);
-        }
+    let page = store.list_instances(offset, limit);
+    let with_features = |item: &mut Map<String, Value>| {
         item.insert("supported_feature".to_owned(), json!(["report"]));
-        item.insert("timezone".to_owned(), json!("GMT+08:00"));
-        Value::Object(item)
     };
-    let items: Vec<Value> = items.into_iter().map(renamed).collect();
-    Response::json(200, &json!({"instances": items, "total": total}))
+    let json = match (version, store.shapes().instances) {
+        (InstancesVersion::V2, _) => page.json("instances", |mut item| {
+            item.as_object_mut().map(with_features);
+            item
+        }),
+        (InstancesVersion::V1, InstanceList::Instances) => page.json("instances", |mut item| {
+            if let Value::Object(item) = &mut item {
+                with_features(item);
+                for (name, other) in [("id", "instance_id"), ("connect_ipv6", "connectIpv6")] {
+                    if let Some(value) = item.remove(name) {
+                        item.insert(other.to_owned(), value);
+                    }
+                }
+                for (name, value) in [
+                    ("binding_db_type", "MYSQL"),
+                    ("enterprise_project_id", "0"),
+                    ("failed_reason", ""),
+                    ("timezone", "GMT+08:00"),
+                    ("upgrade_log", ""),
+                ] {
+                    item.insert(name.to_owned(), json!(value));
+                }
+            }
+            item
+        }),
+        _ => page.json("servers", |item| item),
+    };
+    Response::json(200, &json)
 }
 
 fn list(shared: &Shared, instance: &str, body: &ListBody) -> Response {
     let name = body.name.as_deref().unwrap_or_default();
     let skip = (body.page - 1).saturating_mul(body.size);
-    let Page { items, total } = lock(&shared.store).list(instance, name, skip, body.size);
-    Response::json(200, &json!({"reports": items, "total": total}))
+    let page = lock(&shared.store).list(instance, name, skip, body.size);
+    Response::json(200, &page.json("reports", |item| item))
 }
 
 fn create(shared: &Shared, instance: &str, body: CreateBody) -> Result<Response, Box<Response>> {

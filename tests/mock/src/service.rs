@@ -2,6 +2,7 @@
 //! answers.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::credentials::{Caller, NotAuthentic, authenticate};
@@ -19,9 +20,68 @@ const NO_SUCH_API: &str = "APIG.0101";
 pub(crate) const BAD_REQUEST: &str = "DBSS.10000001";
 pub(crate) const INTERNAL: &str = "DBSS.11000000";
 const BAD_ID: &str = "DBSS.10020021";
-const NOT_READY: &str = "DBSS.10020101";
-const FORBIDDEN: &str = "DBSS.10020103";
 const NOT_FOUND: &str = "DBSS.10021004";
+
+/// What the service does where its documents say nothing. What is left out of the JSON is as it
+/// was at first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Undocumented {
+    /// The answer to the download of a report that is not finished.
+    pub unfinished: Unfinished,
+    /// The `error_code` of a 403; no code is documented for it.
+    pub forbidden_code: Option<String>,
+    /// Whether downloads honour `Range`.
+    pub ranges: bool,
+    /// The `ETag` of downloads.
+    pub etag: Etag,
+    /// Whether downloads have a `Content-Type`.
+    pub content_type: bool,
+    /// Whether downloads have a `Content-Disposition`.
+    pub content_disposition: bool,
+    /// Whether a header may be longer than the documented 32 KiB.
+    pub long_headers: bool,
+}
+
+impl Default for Undocumented {
+    fn default() -> Self {
+        Undocumented {
+            unfinished: Unfinished::default(),
+            forbidden_code: None,
+            ranges: true,
+            etag: Etag::default(),
+            content_type: true,
+            content_disposition: true,
+            long_headers: false,
+        }
+    }
+}
+
+/// An answer to the download of a report that is not finished.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unfinished {
+    /// 400, a malformed request.
+    #[default]
+    BadRequest,
+    /// 404, as if there were no such report.
+    NotFound,
+    /// 200 with an empty body.
+    Empty,
+}
+
+/// The `ETag` of a download.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Etag {
+    /// A strong one.
+    #[default]
+    Strong,
+    /// A weak one.
+    Weak,
+    /// None.
+    None,
+}
 
 /// Which service is behind a listener.
 #[derive(Clone, Copy)]
@@ -146,11 +206,7 @@ fn authorised(shared: &Shared, request: &Request, call: &Call) -> bool {
 
 fn no_such_path(service: Service) -> Response {
     match service {
-        Service::Dbss => gateway_error(
-            404,
-            NO_SUCH_API,
-            "The API does not exist or has not been published",
-        ),
+        Service::Dbss => no_such_api(),
         Service::Iam => iam::no_such_path(),
         Service::Metadata => metadata::no_such_path(),
     }
@@ -181,8 +237,8 @@ pub(crate) fn admit(
 ) -> Result<Caller, Box<Response>> {
     const PREFIX: &str = "Incorrect IAM authentication information: ";
     if request.method != method {
-        let response = gateway_error(405, NO_SUCH_API, "The method is not allowed for this API");
-        return Err(Box::new(response.header("Allow", method)));
+        // The gateway has one code for both, and one status.
+        return Err(Box::new(no_such_api()));
     }
     authenticate(shared, request, Some(project)).map_err(|error| {
         let message = match error {
@@ -215,17 +271,22 @@ fn download(
         Err(message) => return service_error(400, BAD_REQUEST, message),
     };
     if is_foreign(shared, caller, project) {
-        return forbidden("dbss:auditInstance:downloadReport");
+        return forbidden(shared, "dbss:auditInstance:downloadReport");
     }
     let found = lock(&shared.store).download(instance, report);
     match found {
-        ReportLookup::Ready(report) => serve(request, &report, locale, &Fault::default()),
-        ReportLookup::NotReady => service_error(400, NOT_READY, "The report has not been generated yet"),
+        ReportLookup::Ready(report) => serve(shared, request, &report, locale, &Fault::default()),
+        ReportLookup::NotReady => match lock(&shared.undocumented).unfinished {
+            Unfinished::BadRequest => service_error(400, BAD_REQUEST, "The report is not generated yet"),
+            Unfinished::NotFound => not_found(),
+            Unfinished::Empty => Response::new(200),
+        },
         ReportLookup::Unknown => not_found(),
     }
 }
 
-/// Whether a project is none of the caller's.
+/// Whether a project is none of the caller's. Which error that is, is not documented; 403 is for
+/// what the caller may not do.
 pub(crate) fn is_foreign(shared: &Shared, caller: &Caller, project: &str) -> bool {
     let of_another = caller.project.as_ref().is_some_and(|own| own != project);
     of_another || project != shared.identity.project_id
@@ -236,22 +297,24 @@ fn content(shared: &Shared, request: &Request, report: &str, fault: &Fault) -> R
     match shared.report(report) {
         Some(report) => {
             let locale = locale(request).unwrap_or(Locale::EnUs);
-            serve(request, &report, locale, fault)
+            serve(shared, request, &report, locale, fault)
         }
         None => not_found(),
     }
 }
 
 /// The report or the part of it that is asked for; the default fault is none.
-fn serve(request: &Request, report: &ReportInfo, locale: Locale, fault: &Fault) -> Response {
+fn serve(shared: &Shared, request: &Request, report: &ReportInfo, locale: Locale, fault: &Fault) -> Response {
+    let undocumented = lock(&shared.undocumented).clone();
     let size = report.size(locale);
-    let tag = match report.etag(locale) {
+    let tag = match (report.etag(locale), undocumented.etag) {
+        (_, Etag::None) => None,
         _ if fault.no_etag => None,
-        strong if fault.weak_etag => Some(format!("W/{strong}")),
-        strong => Some(strong.to_owned()),
+        (strong, Etag::Strong) if !fault.weak_etag => Some(strong.to_owned()),
+        (strong, _) => Some(format!("W/{strong}")),
     };
     // A range is one of the bytes as they are sent, and those of gzip are not known beforehand.
-    let by_range = fault.ranges && !fault.gzip;
+    let by_range = undocumented.ranges && fault.ranges && !fault.gzip;
     let part = match by_range {
         true => range::requested_range(request, size, tag.as_deref()),
         false => RequestedRange::Whole,
@@ -290,9 +353,13 @@ fn serve(request: &Request, report: &ReportInfo, locale: Locale, fault: &Fault) 
         let name = utf8_percent_encode("审计报告", NON_ALPHANUMERIC);
         disposition += &format!("; filename*=UTF-8''{name}.{extension}");
     }
+    if undocumented.content_type {
+        response = response.header("Content-Type", report.format.media_type());
+    }
+    if undocumented.content_disposition {
+        response = response.header("Content-Disposition", disposition);
+    }
     response
-        .header("Content-Type", report.format.media_type())
-        .header("Content-Disposition", disposition)
 }
 
 fn locale(request: &Request) -> Result<Locale, &'static str> {
@@ -342,13 +409,24 @@ pub(crate) fn not_found() -> Response {
     service_error(404, NOT_FOUND, "The resource does not exist")
 }
 
-pub(crate) fn forbidden(action: &str) -> Response {
-    let message = format!("Policy doesn't allow {action} to be performed.");
-    let body = json!({
-        "error_code": FORBIDDEN,
-        "error_msg": message,
+/// The gateway's answer to a path or method that it does not know.
+pub(crate) fn no_such_api() -> Response {
+    gateway_error(
+        404,
+        NO_SUCH_API,
+        "The API does not exist or has not been published in the environment.",
+    )
+}
+
+/// 403 in the documented form of errors, without a code, because none is documented.
+pub(crate) fn forbidden(shared: &Shared, action: &str) -> Response {
+    let mut body = json!({
+        "error_msg": format!("Policy doesn't allow {action} to be performed."),
         "encoded_authorization_message": crate::random_hex(48),
-        "details": [{"error_code": "PDP.0403", "error_msg": "No identity-based policy allows the action."}],
+        "details": [{"error_msg": "No identity-based policy allows the action."}],
     });
+    if let Some(code) = &lock(&shared.undocumented).forbidden_code {
+        body["error_code"] = json!(code);
+    }
     Response::json(403, &body)
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::random_hex;
-use crate::report::{Format, ReportInfo, TooSmall};
+use crate::report::{Format, ReportInfo, TooSmall, random};
 
 /// What the service says of a report besides its id, name and format.
 const LISTED: [&str; 9] = [
@@ -99,13 +99,65 @@ impl Default for Generation {
     }
 }
 
-/// The formats of responses. What is left out of the JSON is as
-/// it was at first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Which versions there are of the list of instances, and its format. What is left out of the
+/// JSON is as it was at first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shapes {
-    /// That of the list of instances.
+    /// The format at `/v1/{project_id}/audit/instances`.
     pub instances: InstanceList,
+    /// The versions that exist.
+    pub versions: Vec<InstancesVersion>,
+}
+
+impl Default for Shapes {
+    fn default() -> Self {
+        Shapes {
+            instances: InstanceList::default(),
+            versions: InstancesVersion::ALL.to_vec(),
+        }
+    }
+}
+
+/// A version of the list of instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstancesVersion {
+    /// `/v2/{project_id}/audit/instances`, the current one.
+    V2,
+    /// `/v1/{project_id}/audit/instances`.
+    V1,
+    /// `/v1/{project_id}/dbss/audit/instances`, the oldest.
+    V1Dbss,
+}
+
+impl InstancesVersion {
+    /// The newest first.
+    pub const ALL: [InstancesVersion; 3] = [
+        InstancesVersion::V2,
+        InstancesVersion::V1,
+        InstancesVersion::V1Dbss,
+    ];
+}
+
+/// What a service might do with the pages of its lists of instances and reports. Nothing of it
+/// is documented. What is left out of the JSON is as documented.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Paging {
+    /// The most items on a page, whatever is asked for; pages are numbered by that size.
+    pub cap: Option<usize>,
+    /// Whether each page is the first one.
+    pub first_page_only: bool,
+    /// Whether a page beyond the end is the last one.
+    pub last_page_again: bool,
+    /// Whether each response has another order, the same ones each time that this is set.
+    pub shuffle: bool,
+    /// The number of a page, from 1, that is empty.
+    pub empty_page: Option<usize>,
+    /// A number in place of the total, `"page"` for that of the items on the page, `"missing"`
+    /// for none.
+    pub total: Option<Value>,
 }
 
 /// The sources do not agree on the list of instances.
@@ -117,12 +169,6 @@ pub enum InstanceList {
     Servers,
     /// `instances`, each with an `instance_id`, as the official Python SDK has it.
     Instances,
-}
-
-impl InstanceList {
-    pub(crate) fn is_new(self) -> bool {
-        self == InstanceList::Instances
-    }
 }
 
 /// Reports to add, as the control address takes them.
@@ -418,8 +464,64 @@ struct Deletion {
 
 /// A page of a list, and how long the list is.
 pub(crate) struct Page {
-    pub(crate) items: Vec<Value>,
-    pub(crate) total: usize,
+    items: Vec<Value>,
+    total: Value,
+}
+
+impl Page {
+    /// A page of all items as the service sends it, under a name.
+    /// `by_number`: the pages of the list have numbers, and not an offset.
+    fn of(
+        total: usize,
+        item: impl Fn(usize) -> Value,
+        by_number: bool,
+        (skip, take): (usize, usize),
+        paging: &Paging,
+        number: u64,
+    ) -> Self {
+        let page = skip / take;
+        let mut skip = skip;
+        let mut take = take;
+        if let Some(cap) = paging.cap.filter(|cap| *cap < take) {
+            if by_number {
+                skip = page * cap;
+            }
+            take = cap;
+        }
+        if paging.first_page_only {
+            skip = 0;
+        }
+        if paging.last_page_again && skip >= total {
+            skip = total.saturating_sub(1) / take * take;
+        }
+        let mut order: Vec<usize> = (0..total).collect();
+        if paging.shuffle {
+            for at in (1..total).rev() {
+                let other = random(number, at as u64) % (at as u64 + 1);
+                order.swap(at, other as usize);
+            }
+        }
+        let mut items: Vec<Value> = order.into_iter().skip(skip).take(take).map(item).collect();
+        if paging.empty_page == Some(page + 1) {
+            items.clear();
+        }
+        let total = match &paging.total {
+            None => json!(total),
+            Some(Value::String(word)) if word == "page" => json!(items.len()),
+            Some(Value::String(_)) => Value::Null,
+            Some(given) => given.clone(),
+        };
+        Page { items, total }
+    }
+
+    /// The response, after a change of each item.
+    pub(crate) fn json(self, name: &str, change: impl FnMut(Value) -> Value) -> Value {
+        let items: Vec<Value> = self.items.into_iter().map(change).collect();
+        match self.total {
+            Value::Null => json!({name: items}),
+            total => json!({name: items, "total": total}),
+        }
+    }
 }
 
 /// How a report is found that somebody wants to download.
@@ -444,6 +546,9 @@ pub(crate) struct Store {
     made: Vec<String>,
     foreign: Vec<String>,
     deletions: Vec<Deletion>,
+    paging: Paging,
+    /// How many pages were made.
+    pages: u64,
 }
 
 impl Store {
@@ -462,6 +567,8 @@ impl Store {
             made: Vec::new(),
             foreign: Vec::new(),
             deletions: Vec::new(),
+            paging: Paging::default(),
+            pages: 0,
         };
         store.insert_instance(instance.to_owned(), "audit", "ACTIVE", &NewInstances::default());
         for info in reports {
@@ -572,7 +679,7 @@ impl Store {
             "comment": null,
             "config_num": 1,
             "connect_ip": "192.168.0.10",
-            "connect_ipv6": null,
+            "connect_ipv6": "fd00::10",
             "cpu": 4,
             "created": "2026-01-01 08:00:00",
             "database_limit": 3,
@@ -642,8 +749,13 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) fn shapes(&self) -> Shapes {
-        self.shapes
+    pub(crate) fn shapes(&self) -> &Shapes {
+        &self.shapes
+    }
+
+    pub(crate) fn set_paging(&mut self, paging: Paging) {
+        self.paging = paging;
+        self.pages = 0;
     }
 
     pub(crate) fn set_shapes(&mut self, shapes: Shapes) {
@@ -666,8 +778,9 @@ impl Store {
         self.templates.iter().map(Template::item).collect()
     }
 
-    /// Lists databases, the same of all instances; of one status where it is given.
-    pub(crate) fn databases(&self, status: Option<&str>, skip: usize, take: usize) -> Page {
+    /// Lists databases, the same of all instances, of one status if it is given; and how many
+    /// there are.
+    pub(crate) fn databases(&self, status: Option<&str>, skip: usize, take: usize) -> (Vec<Value>, usize) {
         let all = [("orders", "ON"), ("billing 账单", "ON"), ("archive", "OFF")];
         let items: Vec<Value> = all
             .iter()
@@ -675,10 +788,8 @@ impl Store {
             .filter(|(_, database)| status.is_none_or(|status| status == database.1))
             .map(|(i, (name, status))| database_item(i, name, status))
             .collect();
-        Page {
-            total: items.len(),
-            items: items.into_iter().skip(skip).take(take).collect(),
-        }
+        let total = items.len();
+        (items.into_iter().skip(skip).take(take).collect(), total)
     }
 
     /// The schedule of a template: the one that a client set, or the first one.
@@ -766,18 +877,21 @@ impl Store {
                 entry.grow();
             }
         }
-        let matching: Vec<&Entry> = self
+        let matching = self
             .reports
             .values()
             .rev()
             .filter(|entry| entry.instance == instance && entry.hidden == 0)
-            .filter(|entry| entry.info.name.contains(name))
-            .collect();
-        let page = matching.iter().skip(skip).take(take);
-        let page = Page {
-            items: page.map(|entry| entry.item()).collect(),
-            total: matching.len(),
-        };
+            .filter(|entry| entry.info.name.contains(name));
+        let matching: Vec<&Entry> = matching.collect();
+        let page = Page::of(
+            matching.len(),
+            |at| matching[at].item(),
+            true,
+            (skip, take),
+            &self.paging,
+            self.pages,
+        );
         for entry in self.reports.values_mut() {
             if entry.instance == instance {
                 entry.hidden = entry.hidden.saturating_sub(1);
@@ -789,13 +903,14 @@ impl Store {
 
     /// Lists instances, the oldest first.
     pub(crate) fn list_instances(&mut self, skip: usize, take: usize) -> Page {
-        let page = self.instances.iter().skip(skip).take(take);
-        let page = Page {
-            items: page
-                .map(|instance| Value::Object(instance.fields.clone()))
-                .collect(),
-            total: self.instances.len(),
-        };
+        let page = Page::of(
+            self.instances.len(),
+            |at| Value::Object(self.instances[at].fields.clone()),
+            false,
+            (skip, take),
+            &self.paging,
+            self.pages,
+        );
         self.listed();
         page
     }
@@ -807,6 +922,7 @@ impl Store {
     }
 
     fn listed(&mut self) {
+        self.pages += 1;
         for deletion in &mut self.deletions {
             deletion.lists = deletion.lists.saturating_sub(1);
         }

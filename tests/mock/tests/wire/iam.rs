@@ -255,6 +255,27 @@ fn projects_without_credentials_are_refused() {
 }
 
 #[test]
+fn projects_of_the_user_need_no_permission() {
+    let mock = MockService::start().unwrap();
+    mock.set_iam(IamSettings {
+        may_list_projects: false,
+        ..IamSettings::default()
+    });
+    let get = |target: &str| {
+        let call = Call::new("GET", target).header("X-Auth-Token", mock.token());
+        call.send(mock.iam_url())
+    };
+    let reply = get("/v3/projects?name=cn-north-4");
+    assert_eq!((reply.status, &reply.json()["error"]["code"]), (403, &json!(403)));
+    let other = mock.add_project("another");
+    let projects = get("/v3/auth/projects").json()["projects"].clone();
+    assert_eq!(
+        (&projects[0]["id"], &projects[1]["id"]),
+        (&json!(mock.project_id()), &json!(other.id))
+    );
+}
+
+#[test]
 fn each_service_serves_only_its_own_paths() {
     let mock = MockService::start().unwrap();
     let token = token(&mock);

@@ -1,6 +1,8 @@
 //! Instances, templates and reports: listed, made, deleted.
 
-use dbss_mock::{Fault, Format, Generation, InstanceList, Locale, MockService, Shapes, UnknownTemplate};
+use dbss_mock::{
+    Fault, Format, Generation, InstanceList, InstancesVersion, Locale, MockService, Shapes, UnknownTemplate,
+};
 use serde_json::{Value, json};
 
 use crate::common::{self, Call, Reply, header};
@@ -196,21 +198,116 @@ fn instances_are_paged() {
 }
 
 #[test]
-fn instances_in_sdk_shape() {
+fn instances_have_a_shape_in_each_version() {
     let case = Case::new();
-    let old = format!("/v1/{}/dbss/audit/instances", case.mock.project_id());
-    let servers = case.instances("").json();
+    let project = case.mock.project_id();
+    let get = |version: &str| {
+        let target = match version {
+            "v1_dbss" => format!("/v1/{project}/dbss/audit/instances"),
+            version => format!("/{version}/{project}/audit/instances"),
+        };
+        case.send(Call::new("GET", &target))
+    };
+    let servers = get("v1").json();
+    assert_eq!(get("v1_dbss").json(), servers);
+    assert!(servers["servers"][0].get("supported_feature").is_none());
+    let current = get("v2").json();
+    assert_eq!((&current["total"], &servers["total"]), (&json!(2), &json!(2)));
+    let instance = current["instances"][0].as_object().unwrap();
+    assert_eq!(instance["id"], case.mock.instance_id());
+    assert_eq!(instance["supported_feature"], json!(["report"]));
+    assert!(instance.contains_key("connect_ipv6"));
+
     case.mock.set_shapes(Shapes {
         instances: InstanceList::Instances,
+        ..Shapes::default()
     });
     let json = case.instances("?limit=1").json();
     assert_eq!(json["total"], 2);
     let instance = json["instances"][0].as_object().unwrap();
     assert_eq!(instance["instance_id"], case.mock.instance_id());
-    assert!(!instance.contains_key("id"));
-    assert_eq!(case.send(Call::new("GET", &old)).json(), servers);
-    case.mock.set_shapes(Shapes::default());
-    assert_eq!(case.instances("").json(), servers);
+    assert!(!instance.contains_key("id") && !instance.contains_key("connect_ipv6"));
+    assert!(instance.contains_key("connectIpv6") && instance.contains_key("timezone"));
+    assert_eq!(get("v1_dbss").json(), servers);
+    assert_eq!(get("v2").json(), current);
+
+    for (version, name) in InstancesVersion::ALL.into_iter().zip(["v2", "v1", "v1_dbss"]) {
+        case.mock.set_shapes(Shapes {
+            versions: vec![version],
+            ..Shapes::default()
+        });
+        for other in ["v2", "v1", "v1_dbss"] {
+            let reply = get(other);
+            match other == name {
+                true => assert_eq!(reply.status, 200),
+                false => assert_eq!(code(&reply), (404, "APIG.0101".to_owned())),
+            }
+        }
+    }
+}
+
+#[test]
+fn pages_differ_from_documents_on_command() {
+    let case = Case::new();
+    case.mock.add_reports(&case.instance, 25).unwrap();
+    let all = case.ids();
+    let page = |paging: Value, page: usize| {
+        case.control("POST", "/paging", paging);
+        let json = case.list(&json!({"page": page, "size": 10})).json();
+        let reports = json["reports"].as_array().unwrap();
+        let ids: Vec<String> = reports.iter().map(|item| text(&item["report"]["id"])).collect();
+        (ids, json.get("total").cloned())
+    };
+    let total = Some(json!(25));
+    assert_eq!(page(json!({}), 3), (all[20..].to_vec(), total.clone()));
+    assert_eq!(page(json!({"cap": 4}), 2), (all[4..8].to_vec(), total.clone()));
+    assert_eq!(
+        page(json!({"first_page_only": true}), 3),
+        (all[..10].to_vec(), total.clone())
+    );
+    assert_eq!(
+        page(json!({"last_page_again": true}), 7),
+        (all[20..].to_vec(), total.clone())
+    );
+    assert_eq!(page(json!({"empty_page": 2}), 2), (Vec::new(), total.clone()));
+    assert_eq!(page(json!({"empty_page": 2}), 1), (all[..10].to_vec(), total));
+    for (given, sent) in [
+        (json!(7), Some(json!(7))),
+        (json!("page"), Some(json!(10))),
+        (json!("missing"), None),
+    ] {
+        assert_eq!(page(json!({"total": given}), 1), (all[..10].to_vec(), sent));
+    }
+    let (one, other) = (
+        page(json!({"shuffle": true}), 1),
+        page(json!({"shuffle": true}), 1),
+    );
+    assert_ne!(one.0, other.0);
+}
+
+#[test]
+fn undocumented_parts_of_downloads_are_left_out_on_command() {
+    let case = Case::new();
+    let added = case.control(
+        "POST",
+        "/reports",
+        json!({"instance": case.instance, "format": "pdf"}),
+    );
+    let id = text(&added["id"]);
+    let headers = ["ETag", "Accept-Ranges", "Content-Type", "Content-Disposition"];
+    let present = || headers.map(|name| header(&case.download(&id).head, name).is_some());
+    assert_eq!(present(), [true; 4]);
+    let none = json!({
+        "ranges": false, "etag": "none", "content_type": false, "content_disposition": false,
+    });
+    case.control("POST", "/undocumented", none);
+    assert_eq!(present(), [false; 4]);
+    let unfinished = json!({"instance": case.instance, "format": "pdf", "percentum": 50});
+    let id = text(&case.control("POST", "/reports", unfinished)["id"]);
+    for (answer, status) in [("bad_request", 400), ("not_found", 404), ("empty", 200)] {
+        case.control("POST", "/undocumented", json!({"unfinished": answer}));
+        assert_eq!(case.download(&id).status, status);
+    }
 }
 
 #[test]
@@ -267,7 +364,7 @@ fn report_fields_are_configurable() {
     });
     expected["retention"] = item["report"]["retention"].clone();
     assert_eq!(item["report"], expected);
-    assert_eq!(code(&case.download(&id)), (400, "DBSS.10020101".to_owned()));
+    assert_eq!(code(&case.download(&id)), (400, "DBSS.10000001".to_owned()));
 
     case.control(
         "POST",
@@ -447,13 +544,13 @@ fn management_errors_equal_download_errors() {
             method: other.to_owned(),
             ..call.clone()
         });
-        assert_eq!(code(&reply), (405, "APIG.0101".to_owned()), "{name}");
-        assert_eq!(header(&reply.head, "Allow"), Some(&*call.method));
+        assert_eq!(code(&reply), (404, "APIG.0101".to_owned()), "{name}");
         let bad = case.send(with(&call.target.replace(project, "p")));
         assert_eq!(code(&bad), (400, "DBSS.10020021".to_owned()), "{name}");
         let reply = case.send(with(&call.target.replace(project, &"0".repeat(32))));
-        assert_eq!(code(&reply), (403, "DBSS.10020103".to_owned()), "{name}");
-        assert!(reply.json()["details"][0]["error_code"].is_string());
+        let json = reply.json();
+        assert_eq!((reply.status, &json["error_code"]), (403, &Value::Null), "{name}");
+        assert!(json["details"][0]["error_msg"].is_string());
         if name != "@instances" {
             let bad = case.send(with(&call.target.replace(&case.instance, "i")));
             assert_eq!(code(&bad), (400, "DBSS.10020021".to_owned()), "{name}");
@@ -541,7 +638,7 @@ fn created_report_progresses_with_each_list() {
         (&report["percentum"], &report["finish_time"]),
         (&json!(0), &Value::Null)
     );
-    assert_eq!(code(&case.download(&id)), (400, "DBSS.10020101".to_owned()));
+    assert_eq!(code(&case.download(&id)), (400, "DBSS.10000001".to_owned()));
     assert_eq!(case.all()[0]["percentum"], 50);
     assert_eq!(case.download(&id).status, 400);
     let done = case.all().remove(0);

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use dbss_mock::{Format, Locale, MockService};
+use dbss_mock::{Format, Locale, MockService, Undocumented};
 use serde_json::Value;
 
 use crate::common::{self, connect, connect_tls, exchange, header, path, read_answer, request, split};
@@ -69,7 +69,7 @@ fn errors_follow_documented_order() {
         "APIG.0301",
     );
     check("GET", "/v1/x", &token, 404, "APIG.0101");
-    check("POST", &good, &token, 405, "APIG.0101");
+    check("POST", &good, &token, 404, "APIG.0101");
     check("GET", &good.replace(&id, "short"), &token, 400, "DBSS.10020021");
     check(
         "GET",
@@ -86,13 +86,11 @@ fn errors_follow_documented_order() {
         400,
         "DBSS.10000001",
     );
-    check(
-        "GET",
-        &good.replace(project, &"0".repeat(32)),
-        &token,
-        403,
-        "DBSS.10020103",
-    );
+    mock.set_undocumented(Undocumented {
+        forbidden_code: Some("X.1".to_owned()),
+        ..Undocumented::default()
+    });
+    check("GET", &good.replace(project, &"0".repeat(32)), &token, 403, "X.1");
     check(
         "GET",
         &good.replace(mock.instance_id(), &"0".repeat(36)),
