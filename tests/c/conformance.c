@@ -295,8 +295,8 @@ static dbss_status configure(const struct test_case *test, dbss_config *config, 
 static const char *call_name(const struct test_case *test)
 {
     static const char *const names[][2] = {
-        {"check", "@instances"},       {"instances", "@instances"},   {"reports", "@reports.list"},
-        {"templates", "@templates"},   {"create", "@reports.create"}, {"delete", "@reports.delete"},
+        {"check", "@instances"},     {"instances", "@instances"},   {"reports", "@reports.list"},
+        {"templates", "@templates"}, {"create", "@reports.create"}, {"delete", "@reports.delete"},
     };
     const char *call = lookup(test, "call");
     size_t i;

@@ -199,7 +199,8 @@ class MockService:
     def set_iam(self, **settings: Any) -> None:
         """Sets how IAM behaves from now on.
 
-        token_lifetime_ms, announced_lifetime_ms, may_list_projects. Omitted settings return to their defaults.
+        token_lifetime_ms, announced_lifetime_ms, may_list_projects. Omitted settings
+        return to their defaults.
         """
         self._control("POST", "/iam", settings)
 

@@ -11,9 +11,10 @@ import hashlib
 import json
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
@@ -215,9 +216,7 @@ class Call:
             abi.config_free(config)
 
     def call_other_abi(self, context: abi.Context) -> None:
-        project, instance, report = (
-            self.arguments[name] for name in ("project", "instance", "id")
-        )
+        project, instance, report = (self.arguments[name] for name in ("project", "instance", "id"))
         none = abi.Operation()
         if self.call == "check":
             abi.context_check(context, project, none)
@@ -256,7 +255,9 @@ class Call:
             self.total = abi.page_total(page)
             for index in range(abi.page_count(page)):
                 names = ("id", *(name for name, _ in self.wanted))
-                got = {name: ffi.decode(abi.page_field(page, index, name.encode())) for name in names}
+                got = {
+                    name: ffi.decode(abi.page_field(page, index, name.encode())) for name in names
+                }
                 self.items.append((got["id"], got.get))
         finally:
             abi.page_free(page)

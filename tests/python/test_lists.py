@@ -1020,7 +1020,9 @@ def test_version_of_instances_is_remembered(
     assert (first.id, first.connect_ipv6) == (service.instance_id, "fd00::10")
     client.check()
     list(client.instances())
-    asked = [one["path"].replace(service.project_id, "{}") for one in service.requests("@instances")]
+    asked = [
+        one["path"].replace(service.project_id, "{}") for one in service.requests("@instances")
+    ]
     assert asked[: len(paths)] == paths
     assert set(asked[len(paths) :]) == {paths[-1]}
     # Another client knows nothing of it.
@@ -1056,7 +1058,9 @@ def test_version_of_instances_is_remembered_for_each_endpoint(
             first.close()
             for _ in range(2):
                 client.check()
-    asked = [one["path"].replace(service.project_id, "{}") for one in service.requests("@instances")]
+    asked = [
+        one["path"].replace(service.project_id, "{}") for one in service.requests("@instances")
+    ]
     *paths, last = INSTANCE_VERSIONS["v1/dbss"][2]
     assert sorted(asked[:2]) == sorted(paths)
     assert asked[2:] == [last, last]
@@ -1065,8 +1069,11 @@ def test_version_of_instances_is_remembered_for_each_endpoint(
 def test_login_that_fails_with_404_is_no_missing_version(service: MockService) -> None:
     service.fault("@iam.tokens", status=404, json={"error_code": "APIG.0101"})
     user = {
-        **{"token": None, "iam_user": service.user, "iam_password": service.password},
-        **{"iam_domain": service.domain, "options": {"iam_endpoint": service.iam}},
+        "token": None,
+        "iam_user": service.user,
+        "iam_password": service.password,
+        "iam_domain": service.domain,
+        "options": {"iam_endpoint": service.iam},
     }
     with connect(service, **user) as client, pytest.raises(dbss.NotFoundError, match="login"):
         client.check()
