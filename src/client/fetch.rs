@@ -46,6 +46,16 @@ impl ClientInner {
         project: Option<&str>,
         request: impl Fn(&Endpoint) -> Result<Request<'a>, Error>,
     ) -> Result<Response, Error> {
+        self.send_request(call, project, &request)
+    }
+
+    /// The same, not generic, so that there is one copy of it.
+    fn send_request<'a>(
+        &self,
+        call: &Arc<Call>,
+        project: Option<&str>,
+        request: &dyn Fn(&Endpoint) -> Result<Request<'a>, Error>,
+    ) -> Result<Response, Error> {
         let provider = self.provider()?;
         self.with_request_context(call, |context| {
             with_credential_retry(
@@ -53,7 +63,7 @@ impl ClientInner {
                 context,
                 |credentials| {
                     let sign = |signed: &mut ::http::Request<&[u8]>| credentials.sign(signed, project);
-                    let response = self.endpoints.send_with_failover(context, &sign, &request)?;
+                    let response = self.endpoints.send_with_failover(context, &sign, request)?;
                     if response.accepts_credentials() {
                         credentials.accept();
                     }

@@ -1291,6 +1291,8 @@ static void project_lookup_failure_is_reported(void)
         set_up();
         ctx = context_of_region(fixture("region"));
         post_fault(LOOKUPS, "%s, \"times\": 1", cases[i].fault);
+        /* Asked for only where the first list is forbidden. */
+        post_fault("@iam.auth_projects", "%s, \"times\": 1", cases[i].fault);
         since = now_ms();
         DOWNLOAD_WITHOUT_PROJECT(cases[i].status, ctx);
         EXPECT_MESSAGE(cases[i].expected_message);

@@ -195,7 +195,9 @@ def test_instances_in_no_version_are_one_clear_error(
     mock.set_shapes(versions=[])
     try:
         for call in ("check", "instances"):
-            error = command.fails(4, call)
+            done = command.run(call)
+            error = done.stderr
+            assert done.returncode == 4
             assert "all three versions of the list of instances were tried" in error
             assert "check the endpoint or region" in error
     finally:

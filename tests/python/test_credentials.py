@@ -1186,17 +1186,23 @@ def test_project_is_found_without_the_permission_to_list_all(
             assert client.download_report(None, mock.instance_id, report)
     targets = [one["target"] for one in mock.requests() if one["listener"] == "iam"]
     assert targets == [f"/v3/projects?name={mock.region}", "/v3/auth/projects"]
-    with dbss.Client(region="xx-none-1", **iam) as client:
-        with pytest.raises(dbss.NotConfiguredError, match="no project named xx-none-1"):
-            client.check()
+    with (
+        dbss.Client(region="xx-none-1", **iam) as client,
+        pytest.raises(dbss.NotConfiguredError, match="no project named xx-none-1"),
+    ):
+        client.check()
     mock.add_project("xx-other-1")
-    with dbss.Client(region="xx-other-1", **iam) as client:
-        with pytest.raises(dbss.NotConfiguredError, match="several projects named"):
-            client.check()
+    with (
+        dbss.Client(region="xx-other-1", **iam) as client,
+        pytest.raises(dbss.NotConfiguredError, match="several projects named"),
+    ):
+        client.check()
     mock.fault("@iam.auth_projects", status=403, json={"error_msg": "never"})
-    with dbss.Client(region=mock.region, **iam) as client:
-        with pytest.raises(dbss.ForbiddenError, match="never"):
-            client.check()
+    with (
+        dbss.Client(region=mock.region, **iam) as client,
+        pytest.raises(dbss.ForbiddenError, match="never"),
+    ):
+        client.check()
 
 
 def test_login_uses_iam_endpoint_of_environment(

@@ -325,7 +325,7 @@ def test_official_sdk_reads_every_field(
     [*_, server] = client.list_audit_instances(ListAuditInstancesRequest()).servers
     assert (server.id, server.name, server.status) == (instance, "for a test", "ACTIVE")
     # The other fields are null.
-    assert len([value for value in server.to_dict().values() if value is not None]) == 25
+    assert len([value for value in server.to_dict().values() if value is not None]) == 26
 
 
 def test_official_sdk_creates_and_deletes_a_report(

@@ -38,7 +38,7 @@ pub struct Items {
 enum Source {
     /// No request was sent yet.
     List(Result<List, Error>),
-    Cursor(Cursor),
+    Cursor(Box<Cursor>),
 }
 
 impl fmt::Debug for Items {
@@ -92,10 +92,10 @@ impl Items {
         self.total
     }
 
-    fn next_page(&self, source: Source) -> Result<Option<(Cursor, Page)>, Error> {
+    fn next_page(&self, source: Source) -> Result<Option<(Box<Cursor>, Page)>, Error> {
         self.client.call(|active| {
             let cursor = match source {
-                Source::List(list) => self.client.cursor(list?, self.page_size)?,
+                Source::List(list) => Box::new(self.client.cursor(list?, self.page_size)?),
                 Source::Cursor(cursor) => cursor,
             };
             let page = cursor.next(active)?;
