@@ -36,7 +36,6 @@ COMPARED = {
     "deleted": "deletion: {}",
     "left": "the report is gone: {}",
 }
-PENDING = "libdbss or the mock service has not got this yet."
 UNEXPLAINED = "Nobody has explained this."
 DOMAIN = ".myhuaweicloud.com"
 DOCUMENT = ROOT / "docs/sdk-comparison.md"
@@ -61,7 +60,6 @@ def _whole(row: Combination, parts: dict[str, Any]) -> Combination:
         "name": f"{row['group']}: {row['name']}",
         "group": row["group"],
         "short_name": row["name"],
-        "pending": row.get("pending", False),
         "metadata": None,
         "list": row.get("list", "oldest"),
         "implicit": row.get("implicit", False),
@@ -266,7 +264,7 @@ def document(combinations: list[Combination], observed: dict[str, dict[str, Obse
         for sdk in official:
             found = differences(ours, observed[row["name"]][sdk])
             same[sdk] += not found
-            reason = PENDING if row["pending"] else row["differs"].get(sdk, UNEXPLAINED)
+            reason = row["differs"].get(sdk, UNEXPLAINED)
             if found and reason not in notes:
                 notes.append(reason)
             cells.append(f"{'; '.join(found)} [{notes.index(reason) + 1}]" if found else "same")
