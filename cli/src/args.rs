@@ -20,25 +20,31 @@ pub const EXIT_CODES: &str = r"    0  success
    12  mirror: another mirror uses the directory
   130  cancelled, by Ctrl-C for example";
 
-const CREDENTIALS: &str = r"  The token of --token-file or DBSS_TOKEN. Without one, those that the official
-  SDKs find, in this order:
-  - oidc: an agency for an OIDC token (HUAWEICLOUD_OIDC_PROVIDER_URN,
-    HUAWEICLOUD_OIDC_AGENCY_URN, and HUAWEICLOUD_OIDC_TOKEN_FILE or
-    HUAWEICLOUD_OIDC_ID_TOKEN)
-  - environment: a federated identity (HUAWEICLOUD_SDK_IDP_ID and
-    HUAWEICLOUD_SDK_ID_TOKEN_FILE), else the access key of HUAWEICLOUD_SDK_AK
-    and HUAWEICLOUD_SDK_SK (and HUAWEICLOUD_SDK_SECURITY_TOKEN), with
-    HUAWEICLOUD_SDK_PROJECT_ID
-  - profile: the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names, else
-    ~/.huaweicloud/credentials
-  - metadata: the temporary key of this instance's agency
-  - pod_identity: that of this pod's agency (HC_CONTAINER_CREDENTIALS_FULL_URI
-    and HC_CONTAINER_AUTHORIZATION_TOKEN_FILE)
+const CREDENTIALS: &str = r"  The first of these that is present is used:
+  - the token in the file of --token-file
+  - --set iam_user= and --set iam_domain= (a login with the password in
+    DBSS_IAM_PASSWORD; with --set iam_user_id= also a passcode, of
+    DBSS_IAM_PASSCODE or asked for on the terminal), or --credentials
+  - the token in DBSS_TOKEN, or DBSS_CREDENTIALS, which is as --credentials
+  - token_file or credentials of the profile
+  - what the official SDKs find, in this order:
+    oidc: an agency for an OIDC token (HUAWEICLOUD_OIDC_PROVIDER_URN,
+      HUAWEICLOUD_OIDC_AGENCY_URN, and HUAWEICLOUD_OIDC_TOKEN_FILE or
+      HUAWEICLOUD_OIDC_ID_TOKEN)
+    environment: a federated identity (HUAWEICLOUD_SDK_IDP_ID and
+      HUAWEICLOUD_SDK_ID_TOKEN_FILE), else the access key of
+      HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK (and
+      HUAWEICLOUD_SDK_SECURITY_TOKEN), with HUAWEICLOUD_SDK_PROJECT_ID
+    profile: the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names, else
+      ~/.huaweicloud/credentials
+    metadata: the temporary key of the agency of this machine
+    pod_identity: that of the agency of this pod
+      (HC_CONTAINER_CREDENTIALS_FULL_URI and
+      HC_CONTAINER_AUTHORIZATION_TOKEN_FILE)
+
   --credentials NAME uses only one of them; federation is the federated identity
   of the environment or the profile. --set agency_name= and agency_domain=
-  assume an agency of another account with these credentials. --set iam_user=
-  and --set iam_domain= log in with the password in DBSS_IAM_PASSWORD; with
-  --set iam_user_id= the terminal asks for a passcode too. No flag takes a
+  assume an agency of another account with these credentials. No flag takes a
   secret, because everybody on the machine can read command lines.";
 
 const CONFIGURATION: &str = r"  A flag overrides its environment variable, which overrides the profile of
@@ -203,7 +209,7 @@ pub struct Databases {
 /// Show or change the schedule of a template
 ///
 /// Prints the schedule on which the service generates reports from the template. The flags
-/// under Changes change it first; values without a flag stay as they are.
+/// that begin with "Set" change it first; values without a flag stay as they are.
 #[derive(Debug, Args)]
 pub struct Schedule {
     #[command(flatten)]
@@ -222,7 +228,7 @@ pub struct ScheduleArgs {
     /// Set whether the service generates reports: ON or OFF
     #[arg(long, value_name = "STATUS")]
     pub status: Option<String>,
-    /// Set the frequency: AUDIT_REPORT_DAY, _WEEK, _MONTH, _YEAR or _REAL_TIME
+    /// Set the frequency: DAY, WEEK, MONTH, YEAR or REAL_TIME
     #[arg(long, value_name = "FREQUENCY")]
     pub frequency: Option<String>,
     /// Set the format of the reports: ZIP or PDF
@@ -324,7 +330,7 @@ pub struct Mirror {
     /// The offset of these days from UTC, such as +08:00 [default: UTC]
     #[arg(long, value_name = "OFFSET", hide_short_help = true)]
     pub utc_offset: Option<String>,
-    /// Only reports of this type, such as AUDIT_REPORT_DAY
+    /// Only reports of this type: DAY, WEEK, MONTH, YEAR or REAL_TIME
     #[arg(long, value_name = "TYPE")]
     pub r#type: Option<String>,
     /// Only reports of this template_type, such as SOX
@@ -563,6 +569,14 @@ pub fn command() -> clap::Command {
         .fold(top, |top, name| top.mut_subcommand(name, finish))
 }
 
+/// The same without what is hidden, for completions.
+pub fn public_command() -> clap::Command {
+    let all = command();
+    let shown = all.get_subcommands().filter(|one| !one.is_hide_set()).cloned();
+    let shown: Vec<_> = shown.collect();
+    settings(clap::Command::new("dbss")).subcommands(shown)
+}
+
 fn with_sections(command: clap::Command) -> clap::Command {
     let sections = sections(&command);
     if sections.is_empty() {
@@ -585,11 +599,18 @@ fn finish(command: clap::Command) -> clap::Command {
         );
         command = command.after_help(more);
     }
+    // A script that deletes must not lose one of two reports.
+    let overrides = command.get_name() != "delete";
     command
-        .args_override_self(true)
+        .args_override_self(overrides)
         // Ids and file names may begin with a hyphen.
         .mut_args(|arg| {
             let takes_value = arg.get_action().takes_values() && !arg.is_positional();
-            arg.allow_hyphen_values(takes_value)
+            let arg = arg.allow_hyphen_values(takes_value);
+            // Shells complete names of files only where a file is meant.
+            match arg.get_value_hint() {
+                ValueHint::Unknown => arg.value_hint(ValueHint::Other),
+                _ => arg,
+            }
         })
 }

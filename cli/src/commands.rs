@@ -1,6 +1,6 @@
 //! The subcommands.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::args::{
     self, Check, Completions, Databases, Delete, Download, Generate, Instances, Man, Options, Reports,
     SavingArgs, Schedule, Templates,
 };
-use crate::failure::{CANCELLED, Failure, LOCAL, write_stderr};
+use crate::failure::{CANCELLED, Failure, LOCAL, NOT_FOUND, REFUSED, USAGE, write_stderr};
 use crate::hints;
 use crate::output::{
     Column, DATABASES, INSTANCES, Output, REPORTS, SCHEDULE, TEMPLATES, object, os_message, print_list,
@@ -57,8 +57,14 @@ impl Target<'_> {
     }
 
     /// Checks what would fail later, before any request.
-    fn check(&self, settings: &Settings) -> CommandResult {
+    fn check(&self, settings: &mut Settings) -> CommandResult {
         if self.is_stdout() {
+            if io::stdout().is_terminal() {
+                return Err(Failure::usage("--output -: standard output is a terminal")
+                    .hint("use --output FILE, or a pipe"));
+            }
+            // The flag overrides the profile.
+            settings.json &= settings.has_json_flag;
             if settings.json {
                 return Err(Failure::usage(
                     "--json and --output - exclude each other: both are for standard output",
@@ -70,7 +76,7 @@ impl Target<'_> {
     }
 
     /// Checks the path too, for a download that comes after a long wait.
-    fn check_early(&self, settings: &Settings) -> CommandResult {
+    fn check_early(&self, settings: &mut Settings) -> CommandResult {
         self.check(settings)?;
         if self.is_stdout() {
             return Ok(());
@@ -165,12 +171,17 @@ fn rfc3339(time: SystemTime) -> String {
 }
 
 pub fn check(settings: &mut Settings, _: Check) -> CommandResult {
+    settings.is_check = true;
     let screen = Screen::new(settings);
     let session = settings.connect(&screen, &[])?;
     let found = session
         .client
         .find_credentials()
         .map_err(|e| settings.explain(e))?;
+    let description = match &settings.token_source {
+        Some(source) if found.source == "token" => format!("the token of {source}"),
+        _ => found.description,
+    };
     let project = session.project.clone().or(found.project);
     let expires = found.expires.map(rfc3339);
     let mut output = match settings.quiet && !settings.json {
@@ -180,14 +191,16 @@ pub fn check(settings: &mut Settings, _: Check) -> CommandResult {
     if let Some(output) = output.as_mut().filter(|_| !settings.json) {
         let unknown = "not known";
         for (name, value) in [
-            (
-                "source",
-                format!("{}, {}", found.source, found.description).as_str(),
-            ),
+            ("source", format!("{}, {description}", found.source).as_str()),
             ("who", found.name.as_deref().unwrap_or(unknown)),
             (
                 "project",
-                project.as_deref().unwrap_or("looked up by the region's name"),
+                project
+                    .as_deref()
+                    .unwrap_or(match settings.sourced.contains_key("region") {
+                        true => "looked up by the region's name",
+                        false => unknown,
+                    }),
             ),
             ("expires", expires.as_deref().unwrap_or(unknown)),
         ] {
@@ -206,7 +219,7 @@ pub fn check(settings: &mut Settings, _: Check) -> CommandResult {
                 "check",
                 [
                     ("source", found.source.into()),
-                    ("description", found.description.into()),
+                    ("description", description.into()),
                     ("who", found.name.into()),
                     ("project", project.into()),
                     ("expires", expires.into()),
@@ -297,6 +310,15 @@ pub fn databases(settings: &mut Settings, args: Databases) -> CommandResult {
     })
 }
 
+/// A report's type, also by its last word alone: DAY for AUDIT_REPORT_DAY.
+pub fn report_type(word: String) -> String {
+    let upper = word.to_ascii_uppercase();
+    match upper.as_str() {
+        "DAY" | "WEEK" | "MONTH" | "YEAR" | "REAL_TIME" => format!("AUDIT_REPORT_{upper}"),
+        _ => word,
+    }
+}
+
 pub fn schedule(settings: &mut Settings, args: Schedule) -> CommandResult {
     let instance = settings.required_instance(args.instance.instance)?;
     settings.flag("template_id", &args.template);
@@ -304,7 +326,7 @@ pub fn schedule(settings: &mut Settings, args: Schedule) -> CommandResult {
     let mut changes = None;
     for (key, value) in [
         ("status", given.status),
-        ("frequency", given.frequency),
+        ("frequency", given.frequency.map(report_type)),
         ("format", given.format),
         ("mode", given.mode),
         ("start_time", given.start_time),
@@ -392,18 +414,25 @@ pub fn generate(settings: &mut Settings, args: Generate) -> CommandResult {
     let outcome = screen
         .show_progress(&session.operation, ProgressKind::Generation)
         .and_then(|()| session.client.generate(&instance, &spec));
-    let id = finish(&screen, settings, outcome).map_err(|failure| match failure.error.as_ref().map(Error::status) {
-        Some(Status::Cancelled | Status::NotReady | Status::Ambiguous | Status::TotalTimeout) => failure.hint(format!(
-            "the service may have made the report, or go on making it: dbss reports --instance {instance}"
+    let id = finish(&screen, settings, outcome).map_err(|failure| match failure.code {
+        USAGE | REFUSED | NOT_FOUND if session.operation.percent().is_none() => failure,
+        _ => failure.hint(format!(
+            "the service may have generated the report, or may still generate it: dbss reports --instance {instance}"
         )),
-        _ => failure,
     })?;
+    let there = |failure: Failure| {
+        failure.hint(format!(
+            "the report is ready: dbss download --instance {instance} --report {}",
+            printable(&id)
+        ))
+    };
     let to_stdout = target.as_ref().is_some_and(Target::is_stdout);
     if settings.json {
-        output.json(&object("generated", [("id", id.as_str().into())]))?;
+        let line = object("generated", [("id", id.as_str().into())]);
+        output.json(&line).map_err(there)?;
     } else if !to_stdout {
         // Before the download, which may fail.
-        output.write(&format!("{}\n", printable(&id)))?;
+        output.write(&format!("{}\n", printable(&id))).map_err(there)?;
     } else if !settings.quiet {
         write_stderr(&format!("made {}\n", printable(&id)));
     }
@@ -411,14 +440,7 @@ pub fn generate(settings: &mut Settings, args: Generate) -> CommandResult {
         return Ok(());
     };
     let report = report_of(settings, &instance, &id, locale.as_deref())?;
-    target
-        .save(settings, &screen, &session, &report)
-        .map_err(|failure| {
-            failure.hint(format!(
-                "the report is there: dbss download --instance {instance} --report {}",
-                printable(&id)
-            ))
-        })
+    target.save(settings, &screen, &session, &report).map_err(there)
 }
 
 /// Asks the user whether to delete a report.
@@ -436,20 +458,23 @@ fn confirm(instance: &str, report: &str) -> CommandResult {
 pub fn delete(settings: &mut Settings, args: Delete) -> CommandResult {
     let instance = settings.required_instance(args.instance.instance)?;
     settings.flag("id", &args.report);
+    let screen = Screen::new(settings);
+    // Before the question, which a signal may end.
+    let session = settings.connect(&screen, &[])?;
     if !args.yes {
         confirm(&instance, &args.report)?;
     }
-    let screen = Screen::new(settings);
-    let session = settings.connect(&screen, &[])?;
     let outcome = session.client.delete(&Report::new(&instance, &args.report));
     finish(&screen, settings, outcome).map_err(|failure| match failure.code {
-        CANCELLED => {
+        USAGE | REFUSED | NOT_FOUND => failure,
+        _ => {
             failure.hint("the service may have deleted the report: 'dbss reports' shows whether it is there")
         }
-        _ => failure,
     })?;
     if settings.json {
-        return Output::open()?.json(&object("deleted", [("id", args.report.as_str().into())]));
+        return Output::open()
+            .and_then(|mut output| output.json(&object("deleted", [("id", args.report.as_str().into())])))
+            .map_err(|failure| failure.hint("the report was deleted"));
     }
     if !settings.quiet {
         write_stderr(&format!("deleted {}\n", printable(&args.report)));
@@ -524,7 +549,7 @@ pub fn options(args: &Options) -> CommandResult {
 
 pub fn completions(args: &Completions) -> CommandResult {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut args::command(), "dbss", &mut script);
+    clap_complete::generate(args.shell, &mut args::public_command(), "dbss", &mut script);
     Output::open()?.write(&String::from_utf8_lossy(&script))
 }
 

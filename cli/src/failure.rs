@@ -1,5 +1,6 @@
 //! What went wrong: the message, hints for the likely mistake, and the exit code.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 
 use dbss::{Error, Status};
@@ -50,6 +51,22 @@ impl Failure {
         Failure::new(CANCELLED, "interrupted")
     }
 
+    /// Shortens the words of the command line that are longer than any name or id: one may be
+    /// a secret in the wrong place.
+    #[must_use]
+    pub fn without_long_words(mut self, words: &[OsString]) -> Failure {
+        for word in words {
+            let word = word.to_string_lossy();
+            for part in [&*word, word.split_once('=').map_or("", |(_, value)| value)] {
+                self.message = shorten(&self.message, part);
+                for hint in &mut self.hints {
+                    *hint = shorten(hint, part);
+                }
+            }
+        }
+        self
+    }
+
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.hints.push(hint.into());
@@ -68,12 +85,43 @@ impl Failure {
             lines.push(format!("  {code}: {message}"));
         }
         lines.extend(self.hints.iter().map(|hint| format!("  hint: {hint}")));
-        let text = lines.join("\n");
+        // An argument may hold characters that drive the terminal.
+        let lines = lines.iter().flat_map(|text| text.lines()).map(printable);
+        let text = lines.collect::<Vec<_>>().join("\n");
         write_stderr(&match columns(std::io::stderr()) {
             Some(width) => text.lines().map(|line| wrapped(line, width)).collect(),
             None => text + "\n",
         });
     }
+}
+
+/// The longest part of a path, and the longest other word, that a message quotes whole.
+const LONGEST_PART: usize = 255;
+const LONGEST_WORD: usize = 64;
+
+/// A text that quotes only the beginning of a word, if that is too long.
+fn shorten(text: &str, word: &str) -> String {
+    let longest = match word.contains('/') {
+        true => LONGEST_PART,
+        false => LONGEST_WORD,
+    };
+    if !word.split('/').any(|part| part.chars().count() > longest) {
+        return text.to_owned();
+    }
+    // The message may have only its beginning.
+    let beginning: String = word.chars().take(LONGEST_WORD).collect();
+    let mut shortened = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(&beginning) {
+        let (before, found) = rest.split_at(start);
+        let len = found.len().min(word.len());
+        let len = (0..=len).rev().find(|len| found.get(..*len) == word.get(..*len));
+        shortened += before;
+        shortened.extend(word.chars().take(8));
+        shortened.push('…');
+        rest = &found[len.unwrap_or(beginning.len())..];
+    }
+    shortened + rest
 }
 
 /// A line in as many as a terminal needs; those that follow the first are indented.

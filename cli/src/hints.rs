@@ -57,8 +57,11 @@ pub fn flag(key: &str) -> Option<&'static str> {
     FLAGS.iter().find(|(name, _)| *name == key).map(|(_, flag)| *flag)
 }
 
-/// The flag that sets an option.
+/// The flag that sets an option, or the variable of a secret.
 fn setter(key: &str, settings: &Settings) -> String {
+    if key == "iam_password" {
+        return "DBSS_IAM_PASSWORD".to_owned();
+    }
     match flag(key) {
         Some(flag) if !settings.set_keys.iter().any(|set| set == key) => flag.to_owned(),
         _ => format!("--set {key}"),
@@ -79,6 +82,35 @@ fn with_flags(message: &str, settings: &Settings) -> String {
         match known {
             true => text += &setter(word, settings),
             false => text += word,
+        }
+        rest = after;
+    }
+    text + rest
+}
+
+/// A message without the number of an error of the system, and with seconds, as flags have.
+fn plain(message: &str) -> String {
+    let mut text = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(start) = rest.find(" (") {
+        let (before, parens) = rest.split_at(start);
+        let end = parens.find(')').map_or(parens.len(), |end| end + 1);
+        let (parens, after) = parens.split_at(end);
+        let inner = parens[2..].trim_end_matches(')');
+        text += before;
+        let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        match (inner.strip_prefix("os error "), inner.strip_suffix(" ms")) {
+            (Some(number), _) if is_number(number) => {}
+            (_, Some(ms)) if is_number(ms) => {
+                let seconds = ms.parse::<f64>().unwrap_or_default() / 1000.0;
+                text += &format!(" ({seconds} s)");
+            }
+            // Parentheses may be within: only the first is taken.
+            _ => {
+                text += " (";
+                rest = &rest[start + 2..];
+                continue;
+            }
         }
         rest = after;
     }
@@ -157,18 +189,24 @@ fn config_path() -> String {
     printable(&path.to_string_lossy()).into_owned()
 }
 
+/// The name under which a value is remembered.
+fn parameter_name(name: &str) -> &str {
+    match name {
+        "project_id" => "project",
+        _ => name,
+    }
+}
+
 /// The likely mistake.
 fn hint(error: &Error, settings: &Settings) -> Option<String> {
-    let given = error.parameter().and_then(|name| settings.sourced.get(name));
+    let name = error.parameter().map(parameter_name);
+    let given = name.and_then(|name| settings.sourced.get(name));
     match error.status() {
-        Status::InvalidId => id_hint(error.parameter()?, &given?.value),
+        Status::InvalidId => id_hint(name?, &given?.value),
         Status::InvalidToken => settings.token_hint.map(str::to_owned),
         Status::Resolve => region_hint(settings),
         Status::InvalidEndpoint if error.parameter() == Some("region") => {
             Some("a region is named like cn-north-4".to_owned())
-        }
-        Status::NotConfigured if settings.set_keys.iter().any(|key| key == "iam_user") => {
-            Some("the password is that of the variable DBSS_IAM_PASSWORD".to_owned())
         }
         Status::NotConfigured
             if !["region", "endpoint"]
@@ -195,26 +233,51 @@ fn hint(error: &Error, settings: &Settings) -> Option<String> {
         Status::Certificate if !settings.sourced.contains_key("ca_file") => {
             Some("for a private authority use --ca-file with its certificate".to_owned())
         }
-        Status::Unauthenticated => Some(
-            settings
-                .token_hint
-                .unwrap_or("'dbss check' shows which credentials are used; a token lives 24 hours")
-                .to_owned(),
-        ),
+        Status::NotFound if error.parameter() == Some("template_id") => {
+            Some("'dbss templates' lists the ids".to_owned())
+        }
+        Status::Unauthenticated => settings.token_hint.map(str::to_owned).or_else(|| {
+            match (&settings.token_source, settings.is_check) {
+                (Some(source), _) => Some(format!(
+                    "the token is that of {source}; a token is valid for 24 hours"
+                )),
+                (None, false) => Some("'dbss check' shows which credentials are used".to_owned()),
+                (None, true) => None,
+            }
+        }),
         Status::Redirected => Some("use --follow-redirects to follow it".to_owned()),
         _ => None,
     }
 }
 
+/// Which key is unknown, and who sets it.
+fn unknown_key(message: String, settings: &Settings) -> String {
+    let unknown = settings
+        .set_keys
+        .iter()
+        .find(|key| OptionSet::Config.find(key).is_none());
+    match unknown {
+        Some(key) if settings.is_set_by_profile(key) => {
+            format!(
+                "the profile sets the option '{}', which does not exist",
+                printable(key)
+            )
+        }
+        Some(key) => format!("--set: there is no option '{}'", printable(key)),
+        None => message,
+    }
+}
+
 /// What a failure of the library means on the command line.
 pub fn explain(error: Error, settings: &Settings) -> Failure {
-    let message = error.message();
+    let message = plain(error.message());
+    let message = message.as_str();
     let parameter = error
         .parameter()
         .filter(|name| message.starts_with(&format!("{name}: ")));
     let message = match parameter {
         // What the library says is for who has no flags.
-        Some("project") if error.status() == Status::NotConfigured => {
+        Some("project") if message.contains("there is no region") => {
             "--project is not set, and there is no region whose project could be looked up; give \
              --project or --region"
                 .to_owned()
@@ -232,9 +295,22 @@ pub fn explain(error: Error, settings: &Settings) -> Failure {
             };
             name + &with_flags(what, settings)
         }
-        None => with_flags(message, settings),
+        None => match error.status() {
+            Status::Cancelled => "cancelled".to_owned(),
+            // The hint names the flags.
+            Status::FileExists => {
+                let what = message.split("; allow replacing it").next();
+                what.unwrap_or(message).to_owned()
+            }
+            _ => with_flags(message, settings),
+        },
+    };
+    let message = match error.status() {
+        Status::UnknownKey => unknown_key(message, settings),
+        _ => message,
     };
     let mut failure = Failure::new(exit_code(error.status()), message);
+    let parameter = parameter.map(parameter_name);
     if let Some(source) = parameter
         .and_then(|name| settings.sourced.get(name))
         .and_then(|sourced| sourced.source.as_ref())

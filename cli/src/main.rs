@@ -47,9 +47,6 @@ const SECRET_FLAGS: &[&str] = &[
     "--password",
 ];
 
-/// The longest argument that a message quotes whole. A longer one may be a secret.
-const LONGEST_QUOTED: usize = 64;
-
 fn refuse_secrets(words: &[OsString]) -> Result<(), Failure> {
     for word in words.iter().skip(1).map(|word| word.to_string_lossy()) {
         let name = word.split('=').next().unwrap_or_default();
@@ -67,14 +64,7 @@ fn refuse_secrets(words: &[OsString]) -> Result<(), Failure> {
 fn usage_failure(error: &clap::Error, words: &[OsString]) -> Failure {
     let text = error.render().to_string();
     let text = text.trim_start_matches("error: ").trim_end();
-    let mut text = text.replace("\n  tip: ", "\n  hint: ");
-    for word in words {
-        let word = word.to_string_lossy();
-        if word.chars().count() > LONGEST_QUOTED {
-            let beginning: String = word.chars().take(8).collect();
-            text = text.replace(&*word, &format!("{beginning}…"));
-        }
-    }
+    let text = text.replace("\n  tip: ", "\n  hint: ");
     let failure = Failure::usage(text);
     match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(word))
@@ -138,6 +128,7 @@ fn parse(words: &[OsString]) -> Result<Result<Command, u8>, Failure> {
 /// Runs what connects to the service; with --json, a failure is printed there too.
 fn with_settings(
     common: CommonArgs,
+    words: &[OsString],
     run: impl FnOnce(&mut Settings) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
     let mut json = common.json;
@@ -149,6 +140,7 @@ fn with_settings(
         }
         run(&mut settings)
     });
+    let outcome = outcome.map_err(|failure| failure.without_long_words(words));
     if let Err(failure) = &outcome
         && json
     {
@@ -162,12 +154,12 @@ fn with_settings(
     outcome
 }
 
-fn run_command(command: Command) -> Result<u8, Failure> {
+fn run_command(command: Command, words: &[OsString]) -> Result<u8, Failure> {
     /// Takes the arguments that all have, without copying the rest.
     macro_rules! connected {
         ($args:ident, $run:path) => {{
             let (common, rest) = split($args, |args| &mut args.common);
-            with_settings(common, |settings| $run(settings, rest).map(|()| DONE))
+            with_settings(common, words, |settings| $run(settings, rest).map(|()| DONE))
         }};
     }
     match command {
@@ -182,7 +174,7 @@ fn run_command(command: Command) -> Result<u8, Failure> {
         Command::Delete(args) => connected!(args, commands::delete),
         Command::Mirror(args) => {
             let (common, args) = split(args, |args| &mut args.common);
-            with_settings(common, |settings| mirror::mirror(settings, &args))
+            with_settings(common, words, |settings| mirror::mirror(settings, &args))
         }
         Command::Options(args) => commands::options(&args).map(|()| DONE),
         Command::Completions(args) => commands::completions(&args).map(|()| DONE),
@@ -199,10 +191,11 @@ fn split<T>(mut args: T, common: impl FnOnce(&mut T) -> &mut CommonArgs) -> (Com
 /// Runs the program with its command line; returns the exit code.
 fn run(words: &[OsString]) -> u8 {
     let outcome = parse(words).and_then(|parsed| match parsed {
-        Ok(command) => run_command(command),
+        Ok(command) => run_command(command, words),
         Err(code) => Ok(code),
     });
     outcome.unwrap_or_else(|failure| {
+        let failure = failure.without_long_words(words);
         failure.print();
         failure.code
     })

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 use std::io::IsTerminal;
 
 use crate::args::Mirror;
-use crate::commands::finish;
-use crate::failure::{CANCELLED, DONE, Failure, LOCAL, NOTHING_NEW, write_stderr};
+use crate::commands::{finish, report_type};
+use crate::failure::{CANCELLED, DONE, Failure, LOCAL, NOTHING_NEW, PARTIAL, write_stderr};
 use crate::output::{Output, object, os_message, printable};
 use crate::screen::{ProgressKind, Screen};
 use crate::settings::Settings;
@@ -25,7 +25,7 @@ fn options_of(settings: &mut Settings, args: &Mirror) -> Result<MirrorOptions, F
         ("since", args.since.clone()),
         ("until", args.until.clone()),
         ("utc_offset", args.utc_offset.clone()),
-        ("type", args.r#type.clone()),
+        ("type", args.r#type.clone().map(report_type)),
         ("template", args.template_type.clone()),
         ("name", args.name.clone()),
         ("locale", settings.locale(args.locale.locale.clone())),
@@ -65,17 +65,51 @@ fn failure_json(failure: &MirrorFailure) -> Map<String, Value> {
 
 /// The fields of an error.
 pub fn error_json(error: &Error) -> Map<String, Value> {
-    let fields: [(&str, Value); 5] = [
+    let details = error.details().iter().map(|detail| {
+        let fields = [
+            ("code", detail.code.as_deref().into()),
+            ("message", detail.message.as_deref().into()),
+        ];
+        Value::Object(
+            fields
+                .map(|(name, value)| (name.to_owned(), value))
+                .into_iter()
+                .collect(),
+        )
+    });
+    let fields: [(&str, Value); 6] = [
         ("status", (error.status() as i32).into()),
         ("status_name", error.status().name().into()),
         ("message", error.message().into()),
         ("service_code", error.service_code().into()),
         ("request_id", error.request_id().into()),
+        ("details", details.collect::<Vec<_>>().into()),
     ];
     fields
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
+}
+
+/// Refuses a success file that would replace something else: only a regular file outside of
+/// the archive is replaced.
+fn check_success_file(path: &Path, archive: &Path) -> Result<(), Failure> {
+    let refuse = |why: &str| {
+        let path = printable(&path.to_string_lossy()).into_owned();
+        Err(Failure::new(LOCAL, format!("--success-file: {path} {why}")))
+    };
+    match path.symlink_metadata() {
+        Ok(metadata) if !metadata.is_file() => return refuse("is not a regular file"),
+        _ => {}
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new(".")).canonicalize();
+    match (directory, archive.canonicalize()) {
+        (Ok(directory), Ok(archive)) if directory.starts_with(&archive) => {
+            refuse("is inside the archive; choose another directory")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Replaces the file in one step, so that nobody ever sees a part of it. It is for
@@ -108,7 +142,7 @@ fn print_result(settings: &Settings, args: &Mirror, result: &MirrorResult) -> Re
         for failure in &result.failures {
             output.json(&failure_json(failure))?;
         }
-        for gap in &result.gaps {
+        for gap in result.gaps.iter().filter(|_| args.gaps) {
             let fields = [
                 ("instance", gap.instance.as_str().into()),
                 ("type", gap.kind.as_str().into()),
@@ -146,6 +180,9 @@ fn print_result(settings: &Settings, args: &Mirror, result: &MirrorResult) -> Re
 
 pub fn mirror(settings: &mut Settings, args: &Mirror) -> Result<u8, Failure> {
     let options = options_of(settings, args)?;
+    if let Some(path) = &args.success_file {
+        check_success_file(path, &args.directory)?;
+    }
     let prints = settings.json || args.gaps || !settings.quiet;
     if prints {
         Output::open()?;
@@ -166,10 +203,18 @@ pub fn mirror(settings: &mut Settings, args: &Mirror) -> Result<u8, Failure> {
     let outcome = error.map_or(Ok(()), Err);
     let mut failed = finish(&screen, settings, outcome).err();
     if let Some(failure) = &mut failed {
+        if let (PARTIAL, Some(result)) = (failure.code, &result) {
+            // Each failure is printed below.
+            let counts = &result.counts;
+            failure.message = format!(
+                "{} of {} reports, or lists of reports, failed to download",
+                counts.failed, counts.listed
+            );
+        }
         failure.print();
         failure.printed = true;
         if failure.code == CANCELLED {
-            write_stderr("  hint: what is whole is in the archive; run it again to go on\n");
+            write_stderr("  hint: the archive has the complete reports; run the command again to continue\n");
         }
     }
     if let Some(result) = &result {
@@ -200,6 +245,8 @@ pub fn mirror(settings: &mut Settings, args: &Mirror) -> Result<u8, Failure> {
     }
     let result = result.unwrap_or_default();
     if let Some(path) = &args.success_file {
+        // The archive may not have existed before.
+        check_success_file(path, &args.directory)?;
         write_success(path, &result)?;
     }
     let nothing_new = result.counts.downloaded == 0 && result.counts.repaired == 0;

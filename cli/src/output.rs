@@ -72,6 +72,9 @@ impl Output {
                 Ok(0) => return Err(cannot_write(&ErrorKind::WriteZero.into())),
                 Ok(n) => rest = &rest[n..],
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    system::wait_until_writable(self.0.as_fd());
+                }
                 Err(e) => return Err(cannot_write(&e)),
             }
             // A signal ends a write early.
@@ -88,8 +91,15 @@ impl Output {
         self.write(&(ascii(&text) + "\n"))
     }
 
-    /// Prints an item of a list as the service sent it, with its kind.
+    /// Prints an item of a list as the service sent it, with its kind. A field of the service
+    /// with that name does not count.
     pub fn item(&mut self, kind: &str, item: &Item) -> Result<(), Failure> {
+        if item.get("kind").is_some() {
+            let parsed: Map<String, Value> = serde_json::from_str(item.json()).unwrap_or_default();
+            let mut fields = object(kind, []);
+            fields.extend(parsed.into_iter().filter(|(name, _)| name != "kind"));
+            return self.json(&fields);
+        }
         // Outside of strings, line ends are only for show.
         let fields = item.json().trim().trim_start_matches('{').trim_start();
         let comma = if fields.starts_with('}') { "" } else { "," };
@@ -208,11 +218,27 @@ pub fn print_list(
         .collect();
     let stdout = io::stdout();
     let (text, left_out) = match stdout.is_terminal() {
-        true => render(columns, &rows, headings, self::columns(&stdout).unwrap_or(80)),
+        true => {
+            let rows: Vec<Vec<_>> = rows
+                .iter()
+                .map(|row| row.iter().map(|cell| shortened(cell)).collect())
+                .collect();
+            render(columns, &rows, headings, self::columns(&stdout).unwrap_or(80))
+        }
         false => (tab_separated(columns, &rows, headings), Vec::new()),
     };
     output.write(&text)?;
     Ok(left_out)
+}
+
+/// The longest text in a cell of a table: to break a longer one takes long.
+const LONGEST_CELL: usize = 500;
+
+fn shortened(cell: &str) -> String {
+    match cell.char_indices().nth(LONGEST_CELL) {
+        Some((end, _)) => format!("{}…", &cell[..end]),
+        None => cell.to_owned(),
+    }
 }
 
 fn tab_separated(columns: &[Column], rows: &[Vec<String>], headings: bool) -> String {

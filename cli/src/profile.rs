@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fs;
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -73,15 +74,75 @@ pub fn path() -> Option<PathBuf> {
     Some(directory.join("dbss/config.toml"))
 }
 
-fn read() -> Result<(ConfigFile, String), Failure> {
+/// More than any real file has.
+const LONGEST_FILE: u64 = 1024 * 1024;
+
+/// Reads a regular file of a bounded size. A pipe must not block the program.
+fn read_file(path: &Path) -> io::Result<String> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if metadata.len() > LONGEST_FILE {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    let mut text = String::new();
+    file.take(LONGEST_FILE).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// What is wrong, without a value of the file, which may be a secret.
+fn explain(message: &str) -> String {
+    let expected = |text: &str| {
+        let what = match text {
+            text if text.starts_with("struct") || text == "a map" => "a table",
+            "a string" | "path string" => "a text",
+            "a boolean" => "true or false",
+            _ => "something else",
+        };
+        format!("must be {what}")
+    };
+    let field = message
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.split_once('`'));
+    let is_name = |name: &str| name.len() <= 32 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    match (field, message.rsplit_once("expected ")) {
+        (Some((name, rest)), _) if is_name(name) => format!("unknown field `{name}`{rest}"),
+        (Some((_, rest)), _) => format!("unknown field{rest}"),
+        _ if message.contains("untagged enum") => "must be a text, a number or a boolean".to_owned(),
+        (None, Some((_, what))) if message.starts_with("invalid type") => expected(what),
+        _ if message.contains(['"', '`', '\'']) => "it is not valid TOML".to_owned(),
+        _ => message.to_owned(),
+    }
+}
+
+/// A path of the file: `~/` is the home directory.
+fn with_home(path: Option<PathBuf>) -> Option<PathBuf> {
+    let path = path?;
+    let home = env::var_os("HOME").filter(|home| !home.is_empty());
+    Some(match (path.strip_prefix("~"), home) {
+        (Ok(rest), Some(home)) => PathBuf::from(home).join(rest),
+        _ => path,
+    })
+}
+
+/// The file, its name for messages, and whether it exists.
+fn read() -> Result<(ConfigFile, String, bool), Failure> {
     let Some(path) = path() else {
-        return Ok((ConfigFile::default(), "the configuration file".to_owned()));
+        return Ok((ConfigFile::default(), "the configuration file".to_owned(), false));
     };
     let name = printable(&path.to_string_lossy()).into_owned();
-    let text = match fs::read_to_string(&path) {
+    let text = match read_file(&path) {
         Ok(text) => text,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok((ConfigFile::default(), name));
+            return Ok((ConfigFile::default(), name, false));
+        }
+        Err(e) if e.kind() == ErrorKind::InvalidData => {
+            return Err(Failure::usage(format!("{name}: it is not UTF-8")));
         }
         Err(e) => {
             return Err(Failure::new(
@@ -91,14 +152,17 @@ fn read() -> Result<(ConfigFile, String), Failure> {
         }
     };
     match toml::from_str(&text) {
-        Ok(file) => Ok((file, name)),
-        // Not the library's own text: that quotes the line, which may hold a secret.
+        Ok(file) => Ok((file, name, true)),
+        // Not the parser's own text: that quotes the line, which may hold a secret.
         Err(e) => {
             let line = e
                 .span()
                 .map_or(0, |span| text[..span.start].matches('\n').count())
                 + 1;
-            let failure = Failure::usage(format!("{name}, line {line}: {}", printable(e.message())));
+            let failure = Failure::usage(format!(
+                "{name}, line {line}: {}",
+                printable(&explain(e.message()))
+            ));
             let secret = ["token`", "secret_key`", "access_key`", "password`"];
             Err(
                 match secret
@@ -115,11 +179,20 @@ fn read() -> Result<(ConfigFile, String), Failure> {
 
 /// The profile of this name, or the one that counts without a name; with its name.
 pub fn load(named: Option<String>) -> Result<(Profile, String), Failure> {
-    let (mut file, path) = read()?;
+    let (mut file, path, exists) = read()?;
     let named = named.or_else(|| variable("DBSS_PROFILE")).or(file.profile.take());
     let name = named.clone().unwrap_or_else(|| DEFAULT.to_owned());
     match (file.profiles.remove(&name), named) {
-        (Some(profile), _) => Ok((profile, name)),
+        (Some(mut profile), _) => {
+            for path in [&mut profile.output, &mut profile.ca_file, &mut profile.token_file] {
+                *path = with_home(path.take());
+            }
+            Ok((profile, name))
+        }
+        (None, Some(_)) if !exists => Err(Failure::usage(format!(
+            "there is no profile '{}': {path} does not exist",
+            printable(&name)
+        ))),
         (None, None) => Ok((Profile::default(), name)),
         (None, Some(_)) => {
             let known: Vec<_> = file.profiles.keys().map(|one| printable(one)).collect();

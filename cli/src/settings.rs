@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::args::{CommonArgs, ConnectionArgs, Limit};
 use crate::failure::{Failure, LOCAL, USAGE};
 use crate::hints;
-use crate::output::os_message;
+use crate::output::{os_message, printable};
 use crate::profile::{self, Profile};
 use crate::prompt;
 use crate::screen::Screen;
@@ -40,6 +40,8 @@ pub struct Sourced {
 /// The settings of a command.
 pub struct Settings {
     pub json: bool,
+    /// Whether the flag --json was given, and not only the profile's key.
+    pub has_json_flag: bool,
     pub quiet: bool,
     pub verbose: bool,
     profile: Profile,
@@ -51,6 +53,10 @@ pub struct Settings {
     pub set_keys: Vec<String>,
     /// What is wrong with the token, as far as its form tells.
     pub token_hint: Option<&'static str>,
+    /// Where the token is from, if there is one.
+    pub token_source: Option<String>,
+    /// Whether the command is `check`.
+    pub is_check: bool,
 }
 
 impl Settings {
@@ -58,6 +64,7 @@ impl Settings {
         let (profile, profile_name) = profile::load(common.connection.profile.clone())?;
         Ok(Settings {
             json: common.json || profile.json,
+            has_json_flag: common.json,
             quiet: common.quiet,
             verbose: common.verbose,
             profile,
@@ -66,6 +73,8 @@ impl Settings {
             sourced: BTreeMap::new(),
             set_keys: Vec::new(),
             token_hint: None,
+            token_source: None,
+            is_check: false,
         })
     }
 
@@ -83,10 +92,7 @@ impl Settings {
                 Some(format!("the variable {variable_name}")),
             ))
         };
-        let profile = || {
-            let source = format!("the profile '{}'", self.profile_name);
-            Some((of_profile(&self.profile)?, Some(source)))
-        };
+        let profile = || Some((of_profile(&self.profile)?, Some(self.profile_source())));
         let (value, source) = flag
             .map(|value| (value, None))
             .or_else(of_variable)
@@ -123,8 +129,21 @@ impl Settings {
 
     /// Remembers a value that only a flag can set.
     pub fn flag(&mut self, name: &'static str, value: &str) {
+        self.remember(name, value, None);
+    }
+
+    fn remember(&mut self, name: &'static str, value: &str, source: Option<String>) {
         let value = value.to_owned();
-        self.sourced.insert(name, Sourced { value, source: None });
+        self.sourced.insert(name, Sourced { value, source });
+    }
+
+    fn profile_source(&self) -> String {
+        format!("the profile '{}'", self.profile_name)
+    }
+
+    /// Whether the profile has this key in its table `set`.
+    pub fn is_set_by_profile(&self, key: &str) -> bool {
+        self.profile.set.contains_key(key)
     }
 
     pub fn locale(&mut self, flag: Option<String>) -> Option<String> {
@@ -160,15 +179,11 @@ impl Settings {
         }
         let shown = Arc::clone(screen);
         let builder = builder.log(move |record| shown.log(record));
-        let mut client = builder.build().map_err(|e| self.explain(e))?;
-        let project = self.project();
-        if let Some(project) = &project {
-            client = client.with_project(project);
-        }
+        let client = builder.build().map_err(|e| self.explain(e))?;
         Ok(Session {
             client: client.with_operation(&operation),
             operation,
-            project,
+            project: self.sourced.get("project").map(|project| project.value.clone()),
         })
     }
 
@@ -187,11 +202,15 @@ impl Settings {
         if let Some(endpoint) = endpoint {
             builder = builder.endpoint(&endpoint);
         }
-        let ca_file = ca_file
-            .or_else(|| variable_os("DBSS_CA_FILE").map(PathBuf::from))
-            .or_else(|| self.profile.ca_file.clone());
+        if let Some(project) = self.project() {
+            builder = builder.option("project_id", project);
+        }
+        let of_variable = variable_os("DBSS_CA_FILE").map(PathBuf::from);
+        let from_profile = ca_file.is_none() && of_variable.is_none();
+        let ca_file = ca_file.or(of_variable).or_else(|| self.profile.ca_file.clone());
         if let Some(path) = &ca_file {
-            self.flag("ca_file", &path.to_string_lossy());
+            let source = from_profile.then(|| self.profile_source());
+            self.remember("ca_file", &path.to_string_lossy(), source);
             builder = builder.option("ca_file", path.as_os_str().as_bytes());
         }
         let connection = &self.connection;
@@ -225,7 +244,7 @@ impl Settings {
                 ))
                 .hint("it does not belong into this file; name the token's file with token_file"));
             }
-            builder = self.set(builder, &key, &value);
+            builder = self.set(builder, &key, &value, Some(self.profile_source()));
         }
         let connection = &self.connection;
         for (key, limit) in [
@@ -253,7 +272,7 @@ impl Settings {
             if is_secret(&key) {
                 return Err(secret_on_command_line(&format!("--set {key}")));
             }
-            builder = self.set(builder, &key, &value);
+            builder = self.set(builder, &key, &value, None);
         }
         if self.set_keys.iter().any(|key| key == "iam_user")
             && let Some(password) = variable_os("DBSS_IAM_PASSWORD")
@@ -274,7 +293,16 @@ impl Settings {
         }
     }
 
-    fn set(&mut self, builder: ClientBuilder, key: &str, value: &str) -> ClientBuilder {
+    fn set(
+        &mut self,
+        builder: ClientBuilder,
+        key: &str,
+        value: &str,
+        source: Option<String>,
+    ) -> ClientBuilder {
+        if let Some(row) = OptionSet::Config.find(key) {
+            self.remember(row.key(), value, source);
+        }
         self.set_keys.push(key.to_owned());
         builder.option(key, value)
     }
@@ -284,6 +312,7 @@ impl Settings {
         if let Some(token) = variable_os("DBSS_TOKEN") {
             let token = Zeroizing::new(token.into_vec());
             self.token_hint = hints::token(&token);
+            self.token_source = Some("the variable DBSS_TOKEN".to_owned());
             return Ok(builder.token(&*token));
         }
         if let Some(name) = variable("DBSS_CREDENTIALS") {
@@ -331,6 +360,7 @@ impl Settings {
         }
         let token = &token[..end];
         self.token_hint = hints::token(token);
+        self.token_source = Some(printable(&name).into_owned());
         Ok(builder.token(token))
     }
 }

@@ -15,8 +15,12 @@ use dbss::Operation;
 #[cfg_attr(not(test), unsafe(no_mangle))]
 extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
     hold_standard_streams();
-    // SAFETY: it only sets what a broken pipe does: it is an error of the write.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // SAFETY: it only sets what a broken pipe and a file over the limit of its size do: they
+    // are errors of the write.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
     let words: Vec<OsString> = (0..usize::try_from(count).unwrap_or_default())
         .map(|i| {
             // SAFETY: `main` gets an array of `count` strings, which live as long as
@@ -42,6 +46,18 @@ fn hold_standard_streams() {
             }
         }
     }
+}
+
+/// Waits until a descriptor that does not block takes more, or a signal comes.
+pub fn wait_until_writable(fd: std::os::fd::BorrowedFd<'_>) {
+    use std::os::fd::AsRawFd;
+    let mut fd = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: one valid structure, for as long as the call.
+    unsafe { libc::poll(&raw mut fd, 1, -1) };
 }
 
 /// A variable of the environment; one that is empty counts as absent.

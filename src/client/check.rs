@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use super::arguments::check_project;
-use super::document;
 use super::inner::ClientInner;
 use super::reports::list::List;
 use crate::error::Error;
@@ -58,8 +57,9 @@ impl ClientInner {
                     let url = List::Instances.url(endpoint, &project, 0, 1, version)?;
                     Ok(Request::get(url, &JSON))
                 };
+                // A response that is no list, such as a web page, is not the service's.
                 self.fetch_instances(call, &project, request, |response| {
-                    document::read(response, &List::Instances.error_context()).map(drop)
+                    List::Instances.read(response).map(drop)
                 })
             })
         })

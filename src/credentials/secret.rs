@@ -47,8 +47,13 @@ pub(super) fn check(
         0x00..=0x1f | 0x7f => "a control character",
         _ => "a byte that is not ASCII",
     };
+    let advice = match secret[position] {
+        b'\r' | b'\n' => "; was it read with its line ending?",
+        _ => "",
+    };
     invalid(format_args!(
-        "contains {what} at byte {position} of {}, which is not allowed; was it read with its line ending?",
+        "contains {what} at byte {} of {}, which is not allowed{advice}",
+        position + 1,
         secret.len()
     ))
 }

@@ -22,6 +22,7 @@ import pytest
 from command import (
     CLOSED_STREAMS,
     FAST_POLL,
+    HOSTILE,
     MIB,
     NO_RETRY,
     SIGNALS,
@@ -444,7 +445,7 @@ def test_exit_code_matches_response(
 def test_rejected_token_exits_with_3(mock: MockService, command: Command) -> None:
     error = command.download_fails(3, env={"DBSS_TOKEN": "not-the-token"})
     assert "APIG.0301" in error
-    assert "dbss check" in error
+    assert "DBSS_TOKEN" in error
     assert mock.requests(command.report)[-1]["status"] == 401
 
 
@@ -1116,7 +1117,6 @@ def test_check_prints_expiry_in_utc(
         (3, "no", {"HUAWEICLOUD_SDK_SK": "not-the-secret-key"}),
         (3, "no", {"DBSS_PROJECT_ID": "no-project-0123456789-0123456789-x"}),
         (6, "not known", {"DBSS_ENDPOINT": "http://127.0.0.1:1"}),
-        (2, "not known", {"DBSS_PROJECT_ID": "x"}),
     ],
 )
 def test_check_failure_has_its_exit_code(
@@ -1135,6 +1135,8 @@ def test_check_failure_has_its_exit_code(
         ({"status": 403, "json": {"error_code": "APIG.0302", "error_msg": "no"}}, 3, "no"),
         ({"status": 404}, 4, "not known"),
         ({"status": 500}, 5, "not known"),
+        ({"body": "<html>Welcome to the hotel</html>"}, 5, "not known"),
+        ({"body": "{}"}, 5, "not known"),
         ({"reset_before_answer": True}, 6, "not known"),
     ],
 )
@@ -1145,7 +1147,7 @@ def test_check_with_service_error_has_its_exit_code(
     code: int,
     accepted: str,
 ) -> None:
-    mock.fault("@instances", times=1, **fault)
+    mock.fault("@instances", **fault)
     lines = without_token.checks(*NO_RETRY, code=code, **without_token.key)
     assert lines["accepted"] == accepted
 
@@ -1171,3 +1173,79 @@ def test_check_quiet_prints_nothing_and_full_device_fails(
         )
     assert done.returncode == 7
     assert "No space left" in done.stderr
+
+
+# Arguments in the wrong place, and odd ones.
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--token-file", "SECRET"], ["--profile", "SECRET"], ["--set", "SECRET"]),
+        *(["--set", "token:SECRET"], ["--region", "SECRET"], ["--max-attempts=SECRET"]),
+        *(["--token-file=SECRET"], ["--json", "--endpoint", "SECRET"]),
+    ],
+)
+def test_token_in_the_wrong_place_is_not_printed(command: Command, arguments: list[str]) -> None:
+    secret = "MIIT" + "x1y2z3w4" * 200
+    words = [word.replace("SECRET", secret) for word in arguments]
+    done = command.run("templates", *words)
+    assert done.returncode != 0
+    assert secret[:65] not in done.stdout + done.stderr
+
+
+def test_arguments_are_printed_without_control_characters(command: Command) -> None:
+    for words in (["--token-file", HOSTILE], ["--set", HOSTILE], ["--what" + HOSTILE]):
+        # run() checks what is printed.
+        assert command.run("templates", *words).returncode in (2, 7)
+
+
+def test_delete_of_two_reports_is_rejected(mock: MockService, command: Command) -> None:
+    words = ("--report", "a" * 16, "--report", "b" * 16, "--yes")
+    assert "--report" in command.fails(2, "delete", *words)
+    assert mock.requests("@reports.delete") == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"perform": True, "reset_before_answer": True},
+        {"perform": True, "status": 500},
+        {"perform": True, "body": "x"},
+    ],
+)
+def test_deletion_with_unknown_outcome_says_so(
+    mock: MockService, command: Command, fault: dict[str, Any]
+) -> None:
+    [report] = mock.add_reports(1)
+    mock.fault("@reports.delete", times=1, **fault)
+    error = command.fails(
+        {500: 5}.get(fault.get("status", 0), 6 if "reset_before_answer" in fault else 5),
+        *("delete", "--report", report, "--yes", *NO_RETRY),
+    )
+    assert "may have deleted the report" in error
+
+
+def test_report_is_not_written_to_a_terminal(command: Command) -> None:
+    written = command.on_terminal("download", "--report", command.report, "--output", "-", code=2)
+    assert "--output -: standard output is a terminal" in written
+
+
+def test_file_over_the_limit_of_its_size_exits_with_7(command: Command) -> None:
+    with (command.directory / "out").open("wb") as out:
+        done = command.run("options", wrap=("prlimit", "--fsize=100"), stdout=out)
+    assert done.returncode == 7
+    assert "cannot write to standard output" in done.stderr
+
+
+def test_pipe_that_does_not_block_gets_everything(command: Command) -> None:
+    expected = command.prints("options")
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writer, False)
+    assert len(expected) > 4096
+    with command.start("options", stdout=writer) as process, open(reader) as output:
+        os.close(writer)
+        assert output.read() == expected
+        process.communicate(timeout=60)
+    assert process.returncode == 0

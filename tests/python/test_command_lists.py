@@ -606,3 +606,24 @@ def test_signal_ends_waiting_command(mock: MockService, command: Command, instan
             out, err = process.communicate(timeout=30)
         assert (process.returncode, out) == (130, b""), name
         assert re.match(rb"dbss: ", err)
+
+
+def test_kind_of_the_service_does_not_replace_that_of_dbss(
+    mock: MockService, command: Command, instance: str
+) -> None:
+    item = {"id": instance, "kind": "deleted", "name": "x"}
+    mock.fault("@instances", json={"instances": [item], "total": 1}, times=1)
+    line = command.prints("instances", "--json")
+    assert line.startswith('{"kind":"instance"')
+    assert "deleted" not in line
+
+
+def test_long_name_is_shortened_on_a_terminal(
+    mock: MockService, command: Command, instance: str
+) -> None:
+    item = {"id": instance, "name": "x" * 1_000_000}
+    mock.fault("@instances", json={"instances": [item], "total": 1}, times=2)
+    written = command.on_terminal("instances")
+    assert "…" in written
+    assert len(written) < 5000
+    assert "x" * 1_000_000 in command.prints("instances")

@@ -128,7 +128,7 @@ def test_mirror_gaps_are_printed(mock: MockService, command: Command, instance: 
         f"gap\t2026-03-{day}\tAUDIT_REPORT_DAY\t{instance}" for day in ("02", "03")
     ]
     assert "gap" not in command.prints("mirror", "archive")
-    *gaps, result = json_lines(command.prints("mirror", "archive", "--json"))
+    *gaps, result = json_lines(command.prints("mirror", "archive", "--json", "--gaps"))
     assert gaps == [
         {
             "kind": "gap",
@@ -138,6 +138,8 @@ def test_mirror_gaps_are_printed(mock: MockService, command: Command, instance: 
         }
         for day in ("02", "03")
     ]
+    assert result["gaps"] == 2
+    [result] = json_lines(command.prints("mirror", "archive", "--json"))
     assert result["gaps"] == 2
 
 
@@ -202,19 +204,24 @@ def test_success_file_is_replaced_atomically(
     assert done.stat().st_ino != first
     result = json.loads(done.read_text())
     assert (result["kind"], result["present"]) == ("mirror", 1)
-    # A link is replaced, and its target is unchanged.
+    # If the file cannot be written, the run fails.
+    error = command.fails(7, *mirror, "no-such-directory/done")
+    assert "cannot write no-such-directory/done" in error
+    # Only a regular file outside of the archive is replaced.
     other = command.directory / "other"
     other.write_text("mine")
     done.unlink()
     done.symlink_to("other")
-    command.prints(*mirror, "done")
-    assert (done.is_symlink(), other.read_text()) == (False, "mine")
-    # If the file cannot be written, the run fails.
-    error = command.fails(7, *mirror, "no-such-directory/done")
-    assert "cannot write no-such-directory/done" in error
+    os.mkfifo(command.directory / "pipe")
     (command.directory / "directory").mkdir()
-    command.fails(7, *mirror, "directory")
-    assert command.files() == ["archive", "directory", "done", "other"]
+    mock.clear_requests()
+    for path in ("done", "pipe", "directory", "/dev/null"):
+        assert "is not a regular file" in command.fails(7, *mirror, path)
+    for path in ("manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock", f"{instance}/new"):
+        assert "inside the archive" in command.fails(7, *mirror, f"archive/{path}")
+    assert mock.requests() == []
+    assert (done.is_symlink(), other.read_text()) == (True, "mine")
+    assert command.files() == ["archive", "directory", "done", "other", "pipe"]
 
 
 def test_mirror_second_process_is_rejected(
@@ -230,7 +237,7 @@ def test_mirror_second_process_is_rejected(
     assert first.returncode == 130
     # The summary of an interrupted run.
     assert summary(out.decode())["listed"] == 1
-    assert b"run it again" in err
+    assert b"run the command again" in err
     assert command.files() == ["archive"]
     assert summary(command.prints("mirror", "archive"))["downloaded"] == 1
 

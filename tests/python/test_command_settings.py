@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -152,6 +153,51 @@ def test_wrong_configuration_is_explained(
 def test_unreadable_configuration_exits_with_7(command: Command, config: Config) -> None:
     config.path.mkdir()
     assert str(config.path) in command.fails(7, "instances")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('[profiles.default]\nset = "SECRET"', '[profiles]\ndefault = "SECRET"'),
+        *('profiles = "SECRET"', '[profiles.default]\njson = "SECRET"'),
+        *("[profiles.default]\nSECRET = 1", '[profiles.default]\nregion = ["SECRET"]'),
+        *("[profiles.default.set]\nmax_attempts = [1]", 'region = "SECRET', "SECRET"),
+    ],
+)
+def test_error_never_quotes_the_configuration(command: Command, config: Config, text: str) -> None:
+    config.path.write_text(text.replace("SECRET", "Secret-0123456789"))
+    error = command.fails(2, "check")
+    assert re.search(r"config\.toml, line \d+: ", error)
+    assert "Secret" not in error
+    assert not re.search("struct|enum|i128", error)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "large"])
+def test_configuration_that_is_no_small_file_is_rejected(
+    command: Command, config: Config, kind: str
+) -> None:
+    if kind == "pipe":
+        os.mkfifo(config.path)
+    elif kind == "device":
+        config.path.symlink_to("/dev/zero")
+    else:
+        config.path.write_text("#" * 2**21)
+    assert "it is " in command.fails(7, "check")
+
+
+def test_missing_configuration_has_no_profile(command: Command) -> None:
+    assert "config.toml does not exist" in command.fails(2, "check", "--profile", "other")
+
+
+def test_home_directory_in_paths_of_profile(
+    mock: MockService, command: Command, config: Config
+) -> None:
+    (command.directory.parent / "secret").write_text(mock.token)
+    config.path.write_text(
+        f'[profiles.default]\nendpoint = "{mock.http}"\nproject = "{mock.project_id}"\n'
+        'token_file = "~/secret"\nset = { max_attempts = 2 }\n'
+    )
+    assert "accepted: yes" in command.prints("check")
 
 
 def test_missing_region_names_flag_variable_and_file(command: Command, config: Config) -> None:

@@ -374,7 +374,7 @@ def test_plain_http_of_pod_identity_does_not_depend_on_allow_plaintext(place: Pl
         (None, dbss.InvalidCredentialsError, "does not exist"),
         (b"", dbss.InvalidCredentialsError, "is empty"),
         (b" \r\n", dbss.InvalidCredentialsError, "is empty"),
-        (b"secret-secret-secret\n secret", dbss.InvalidCredentialsError, "line feed at byte 20"),
+        (b"secret-secret-secret\n secret", dbss.InvalidCredentialsError, "line feed at byte 21"),
         (b"secret-secret\xff", dbss.InvalidCredentialsError, "not ASCII"),
         (b"s" * 200_000, dbss.FileError, "larger than"),
         ("directory", dbss.FileError, "not a regular file"),

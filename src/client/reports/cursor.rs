@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, TryLockError};
 use ::http::Method;
 
 use crate::client::arguments::check_project;
-use crate::client::document;
 use crate::client::inner::ClientInner;
 use crate::client::run::Subject;
 use crate::error::{Error, Status};
@@ -281,25 +280,12 @@ impl Cursor {
                 _ => Request::get(url, &JSON),
             })
         };
-        let read = |response: &mut Response| self.read(response);
+        let read = |response: &mut Response| self.list.read(response);
         match self.list {
             List::Instances => self.client.fetch_instances(call, project, request, read),
             _ => self
                 .client
                 .fetch(call, project, |endpoint| request(endpoint, 0), read),
         }
-    }
-
-    fn read(&self, response: &mut Response) -> Result<(Option<u64>, Vec<Item>), Error> {
-        let bytes = document::read(response, &self.list.error_context())?;
-        self.list
-            .parse(bytes, &|text| response.redact(text))
-            .map_err(|e| match e.status() {
-                Status::UnexpectedResponse => {
-                    let what = format!("list of {}", self.list.name());
-                    document::malformed(response, &what, e.message())
-                }
-                _ => e,
-            })
     }
 }

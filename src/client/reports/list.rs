@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use crate::client::arguments::{PROJECT_OR_INSTANCE_ID, check_id};
+use crate::client::document;
 use crate::client::value::{Value, option_value, unhandled};
 use crate::error::{Error, Status};
-use crate::http::{Endpoint, ErrorContext};
+use crate::http::{Endpoint, ErrorContext, Response};
 use crate::tables::{MAX_NAME_LENGTH, OptionSet};
 
 use crate::client::reports::page::{Item, Redact, parse_page};
@@ -122,7 +123,20 @@ impl List {
         }
     }
 
-    pub(crate) fn error_context(&self) -> ErrorContext {
+    /// Reads a page of the list: the total, if there is one, and the items.
+    pub(crate) fn read(&self, response: &mut Response) -> Result<(Option<u64>, Vec<Item>), Error> {
+        let bytes = document::read(response, &self.error_context())?;
+        self.parse(bytes, &|text| response.redact(text))
+            .map_err(|e| match e.status() {
+                Status::UnexpectedResponse => {
+                    let what = format!("list of {}", self.name());
+                    document::malformed(response, &what, e.message())
+                }
+                _ => e,
+            })
+    }
+
+    fn error_context(&self) -> ErrorContext {
         ErrorContext {
             server: "the service",
             not_found: match self {

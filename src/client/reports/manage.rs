@@ -18,11 +18,20 @@ use crate::memory;
 use crate::operation::ActiveOperation;
 use crate::tables::OptionSet;
 
-pub(super) const ERROR_CONTEXT: ErrorContext = ErrorContext {
+/// For the calls about a template; those about a report are about no template.
+pub(super) const TEMPLATE_CONTEXT: ErrorContext = ErrorContext {
+    server: "the service",
+    not_found: (
+        "knows no such instance or template",
+        "; check the project, instance and template ids",
+    ),
+};
+
+const REPORT_CONTEXT: ErrorContext = ErrorContext {
     server: "the service",
     not_found: (
         "knows no such instance or report",
-        "; check the project, instance, template and report ids",
+        "; check the project, instance and report ids",
     ),
 };
 
@@ -129,7 +138,7 @@ impl ClientInner {
                     ..Request::get(endpoint.url(segments, &[])?, &JSON)
                 })
             });
-            sent.and_then(|mut response| check_result(&mut response, action))
+            sent.and_then(|mut response| check_result(&mut response, action, &TEMPLATE_CONTEXT))
                 .map_err(|e| without_unsafe_retry(e, unknown))
         })
     }
@@ -162,7 +171,7 @@ impl ClientInner {
                 self.retry(&call.operation().overrides()).run(call, || {
                     let outcome = self
                         .send(call, Some(&project), request)
-                        .and_then(|mut response| check_result(&mut response, "deletion"));
+                        .and_then(|mut response| check_result(&mut response, "deletion", &REPORT_CONTEXT));
                     match outcome {
                         Err(e) if e.status() == Status::NotFound && maybe_deleted.get() => Ok(()),
                         Err(e) => {
@@ -199,8 +208,8 @@ fn outcome_unknown(error: &Error) -> bool {
     }
 }
 
-fn check_result(response: &mut Response, action: &str) -> Result<(), Error> {
-    let bytes = document::read(response, &ERROR_CONTEXT)?;
+fn check_result(response: &mut Response, action: &str, context: &ErrorContext) -> Result<(), Error> {
+    let bytes = document::read(response, context)?;
     if bytes.trim_ascii().is_empty() {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::client::arguments::{PROJECT_OR_INSTANCE_ID, check_id, check_project};
 use crate::client::document;
 use crate::client::inner::ClientInner;
-use crate::client::reports::manage::ERROR_CONTEXT;
+use crate::client::reports::manage::TEMPLATE_CONTEXT;
 use crate::client::reports::page::{Page, parse_page};
 use crate::client::value::{Value, option_value, unhandled};
 use crate::error::{Error, Status};
@@ -206,7 +206,7 @@ impl ClientInner {
 
 /// Reads a schedule, with the template's id if it lacks one.
 fn read(response: &mut Response, template_id: &str) -> Result<(Fields, Page), Error> {
-    let body = document::read(response, &ERROR_CONTEXT)?;
+    let body = document::read(response, &TEMPLATE_CONTEXT)?;
     memory::probe_document(body.len())?;
     let malformed = |why: &str| document::malformed(response, "schedule", why);
     if body.len() > MAX_RESPONSE {
