@@ -505,6 +505,7 @@ class Checks:
                 layers=lowerdir={root},upperdir=upper,workdir=work{option}
                 mount -t overlay -o $layers overlay merged
                 mkdir -p merged/check
+                echo 127.0.0.1 localhost > merged/etc/hosts
                 mount --bind {self.work}/shared merged/check
                 mount --bind {self.files} merged/check/files
                 mount -t proc proc merged/proc
@@ -520,7 +521,8 @@ def in_namespace(target: Target, script: str, **options: object) -> None:
     """
     unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
     if target.processor == HERE:
-        run(*unshare, "sh", "-c", script, **options)
+        if code := subprocess.call([*unshare, "sh", "-c", script], **options):
+            raise Failed(f"exit code {code}")
         return
     emulator = shutil.which(f"qemu-{target.processor}-static")
     if not emulator or target.processor not in MAGIC:
