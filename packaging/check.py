@@ -465,25 +465,26 @@ class Checks:
         return root
 
     def in_musl(self, target: Target) -> None:
-        if target.processor != HERE:
-            raise NotTried("the root is made of this processor's packages")
-        root = self.roots / "musl"
+        root = self.roots / ("musl" if target.processor == HERE else f"musl-{target.processor}")
         if not root.exists():
-            self.make_musl_root(root)
+            self.make_musl_root(target, root)
         self.in_root(root, target, START + MUSL + END)
 
-    def make_musl_root(self, root: Path) -> None:
+    def make_musl_root(self, target: Target, root: Path) -> None:
         """A root of BusyBox and musl alone, from Debian's packages of these."""
-        part = root.with_name("musl.part")
+        packages = self.work / "shared/packages"
+        shutil.rmtree(packages, ignore_errors=True)
+        packages.mkdir(mode=0o777)
+        download = "cd /check/packages && apt-get update && apt-get download busybox-static musl"
+        debian = self.debian_root("bookworm", target)
+        self.in_root(debian, target, f"export PATH=/usr/bin:/bin; {download}")
+        part = root.with_name(f"{root.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         for folder in ("proc", "dev", "tmp", "opt", "etc", "var/log", "check", "usr"):
             (part / folder).mkdir(parents=True)
-        for package in ("busybox-static", "musl"):
-            with tempfile.TemporaryDirectory() as folder:
-                run("apt-get", "download", package, cwd=folder)
-                [archive] = Path(folder).glob("*.deb")
-                run("dpkg-deb", "--extract", archive, part)
-        run("chroot", part, "/bin/busybox", "--install", "-s", "/bin")
+        for archive in packages.glob("*.deb"):
+            run("dpkg-deb", "--extract", archive, part)
+        in_namespace(target, f"chroot {part} /bin/busybox --install -s /bin")
         part.rename(root)
 
     def in_root(self, root: Path, target: Target, script: str) -> None:
@@ -505,10 +506,12 @@ class Checks:
                 layers=lowerdir={root},upperdir=upper,workdir=work{option}
                 mount -t overlay -o $layers overlay merged
                 mkdir -p merged/check
+                echo 127.0.0.1 localhost > merged/etc/hosts
                 mount --bind {self.work}/shared merged/check
                 mount --bind {self.files} merged/check/files
                 mount -t proc proc merged/proc
                 mount --rbind /dev merged/dev
+                cp /etc/resolv.conf merged/etc/
                 exec chroot merged /bin/sh -c "$SCRIPT" """
             in_namespace(target, mounts, env={**environment, "SCRIPT": script})
 
@@ -520,7 +523,8 @@ def in_namespace(target: Target, script: str, **options: object) -> None:
     """
     unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
     if target.processor == HERE:
-        run(*unshare, "sh", "-c", script, **options)
+        if code := subprocess.call([*unshare, "sh", "-c", script], **options):
+            raise Failed(f"exit code {code}")
         return
     emulator = shutil.which(f"qemu-{target.processor}-static")
     if not emulator or target.processor not in MAGIC:

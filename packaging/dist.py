@@ -124,8 +124,11 @@ class Dist:
         places = {ROOT: "/libdbss", cargo_home: "/cargo", cargo_target: "/target"}
         flags = [f"--remap-path-prefix={path}={name}" for path, name in places.items()]
         flags.append("-Clink-arg=-Wl,--build-id=sha1")
-        if target.libc == "musl":
-            flags.append(f"-Ctarget-feature={'-' if dynamic else '+'}crt-static")
+        if not dynamic:
+            # Without the second, Zig makes programs that are loaded at a fixed address.
+            flags += ["-Ctarget-feature=+crt-static", "-Clink-arg=-pie"]
+        elif target.libc == "musl":
+            flags.append("-Ctarget-feature=-crt-static")
         return {
             **os.environ,
             "RUSTFLAGS": " ".join(flags),
