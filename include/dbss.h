@@ -1071,6 +1071,7 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
  *   and "-".
  * - "endpoint" (url): The URL of the service, or up to 16, separated by
  *   commas, in the order of preference. It takes precedence over the region's.
+ *   Without a scheme it is https.
  * - "project_id" (id: 32 to 64 characters): The id of the default project of
  *   calls. Without it, that of the credentials, or the one with the region's
  *   name, which is looked up once.

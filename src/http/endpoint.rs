@@ -32,6 +32,15 @@ enum Host {
 }
 
 impl Endpoint {
+    /// Checks the URL of a service of the cloud, which is https without a scheme, as in the
+    /// official SDKs.
+    pub(crate) fn parse_service(url: &str, parameter: &'static str) -> Result<Endpoint, Error> {
+        match url.contains("://") {
+            true => Endpoint::parse(url, parameter),
+            false => Endpoint::parse(&format!("https://{url}"), parameter),
+        }
+    }
+
     pub(crate) fn parse(url: &str, parameter: &'static str) -> Result<Endpoint, Error> {
         let invalid = |what: &str| Error::argument(Status::InvalidEndpoint, parameter, what);
         let (scheme, rest) = url

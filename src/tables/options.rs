@@ -298,7 +298,7 @@ pub static OPTIONS: &[OptionRow] = &[
         c"endpoint",
         Kind::Url,
         NOT_EMPTY,
-        c"The URL of the service, or up to 16, separated by commas, in the order of preference. It takes precedence over the region's.",
+        c"The URL of the service, or up to 16, separated by commas, in the order of preference. It takes precedence over the region's. Without a scheme it is https.",
     ),
     config(
         c"project_id",

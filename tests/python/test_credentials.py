@@ -162,7 +162,7 @@ SURROGATE = "a" * 20 + "\udc80"
         ({"metadata_endpoint": NUL}, dbss.InvalidEndpointError, "metadata_endpoint"),
         ({"credentials": "elsewhere"}, dbss.InvalidValueError, "credentials"),
         ({"endpoint": []}, dbss.InvalidEndpointError, "endpoint"),
-        ({"endpoint": [UNREACHABLE, "x"]}, dbss.InvalidEndpointError, "endpoint"),
+        ({"endpoint": [UNREACHABLE, "/x"]}, dbss.InvalidEndpointError, "endpoint"),
         ({"endpoint": [f"{UNREACHABLE},{UNREACHABLE}"]}, dbss.InvalidEndpointError, "endpoint"),
         ({"endpoint": [UNREACHABLE] * 17}, dbss.InvalidEndpointError, "endpoint"),
     ],
@@ -1153,19 +1153,22 @@ def test_iam_endpoint_without_scheme_is_https(
     assert [one["listener"] for one in mock.requests("@iam.projects")] == ["iam_https"]
 
 
-@pytest.mark.parametrize("where", ["variable", "file"])
-def test_region_endpoint_without_scheme_is_https(
+@pytest.mark.parametrize("where", ["variable", "file", "option"])
+def test_endpoint_without_scheme_is_https(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, report: str, where: str
 ) -> None:
     host = mock.https.removeprefix("https://")
-    if where == "variable":
+    options = {"region": "cn-north-4", "token": mock.token, "ca_file": mock.ca_file}
+    if where == "option":
+        options["endpoint"] = host
+    elif where == "variable":
         monkeypatch.setenv("HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4", host)
     else:
         file = tmp_path / "regions.yaml"
         file.write_text(f"DBSS:\n  - id: cn-north-4\n    endpoint: {host}\n")
         monkeypatch.setenv("HUAWEICLOUD_SDK_REGIONS_FILE", str(file))
     mock.clear_requests()
-    with dbss.Client(region="cn-north-4", token=mock.token, ca_file=mock.ca_file) as client:
+    with dbss.Client(**options) as client:
         assert client.download_report(mock.project_id, mock.instance_id, report)
     assert [one["listener"] for one in mock.requests(report)] == ["https"]
 

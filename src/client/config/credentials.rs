@@ -179,10 +179,7 @@ impl Config {
         let variable = (environment.variable)(IAM_ENDPOINT).filter(|value| !value.is_empty() && is_used);
         let (iam, parameter) = match (&self.iam_endpoint, of_profile, variable) {
             (Some(iam), _, _) => (iam.clone(), "iam_endpoint"),
-            (None, Some(url), _) => (
-                Endpoint::parse(&regions::with_scheme(url), "iam_endpoint")?,
-                "iam_endpoint",
-            ),
+            (None, Some(url), _) => (Endpoint::parse_service(url, "iam_endpoint")?, "iam_endpoint"),
             (None, None, Some(url)) => (endpoint_of(&url, IAM_ENDPOINT)?, IAM_ENDPOINT),
             (None, None, None) => (regions::iam(self.region.as_deref())?, "region"),
         };
@@ -300,5 +297,5 @@ impl Config {
 }
 
 fn endpoint_of(variable: &OsStr, name: &'static str) -> Result<Endpoint, Error> {
-    Endpoint::parse(&regions::with_scheme(variable.to_string_lossy().trim()), name)
+    Endpoint::parse_service(variable.to_string_lossy().trim(), name)
 }

@@ -155,7 +155,7 @@ impl Config {
     pub fn set_endpoint(&mut self, endpoints: &str) -> Result<(), Error> {
         let parsed: Vec<Endpoint> = endpoints
             .split(',')
-            .map(|url| Endpoint::parse(url.trim_matches(' '), "endpoint"))
+            .map(|url| Endpoint::parse_service(url.trim_matches(' '), "endpoint"))
             .collect::<Result<_, _>>()?;
         if parsed.len() > regions::MAX_ENDPOINTS {
             return Err(Error::argument(
@@ -213,8 +213,12 @@ impl Config {
                 self.log_level = Level::parse(name).ok_or_else(|| unhandled(key))?;
             }
             ("project_id", Value::Text(id)) => self.project_id = Some(id.to_owned()),
-            (key @ "iam_endpoint", Value::Text(url)) => self.iam_endpoint = Some(Endpoint::parse(url, key)?),
-            (key @ "sts_endpoint", Value::Text(url)) => self.sts_endpoint = Some(Endpoint::parse(url, key)?),
+            (key @ "iam_endpoint", Value::Text(url)) => {
+                self.iam_endpoint = Some(Endpoint::parse_service(url, key)?)
+            }
+            (key @ "sts_endpoint", Value::Text(url)) => {
+                self.sts_endpoint = Some(Endpoint::parse_service(url, key)?)
+            }
             (key @ "metadata_endpoint", Value::Text(url)) => {
                 self.metadata_endpoint = Some(Endpoint::parse(url, key)?);
             }

@@ -1,7 +1,6 @@
 //! Finds the endpoints of a region like the official SDKs: by an environment variable, by
 //! the regions file, or by the region's name.
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -177,14 +176,6 @@ pub(crate) fn sts(region: &str) -> Result<Endpoint, Error> {
     Endpoint::parse(&format!("https://sts.{region}.{}", domain(region)), "region")
 }
 
-/// Adds the scheme to a URL if it is missing, as in the SDKs.
-pub(crate) fn with_scheme(url: &str) -> Cow<'_, str> {
-    match url.contains("://") {
-        true => Cow::Borrowed(url),
-        false => Cow::Owned(format!("https://{url}")),
-    }
-}
-
 fn parse_all<'a>(urls: impl Iterator<Item = &'a str>, from: &str) -> Result<Vec<Endpoint>, Error> {
     let invalid = |what: &str| {
         Error::argument(
@@ -195,7 +186,7 @@ fn parse_all<'a>(urls: impl Iterator<Item = &'a str>, from: &str) -> Result<Vec<
     };
     let endpoints = urls
         .map(|url| {
-            Endpoint::parse(&with_scheme(url), "a URL there")
+            Endpoint::parse_service(url, "a URL there")
                 .map_err(|e| invalid(&e.message().replacen(": ", " ", 1)))
         })
         .collect::<Result<Vec<_>, _>>()?;
