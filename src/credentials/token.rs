@@ -43,8 +43,8 @@ mod tests {
     fn invalid_token_is_refused_and_not_shown() {
         for (token, expected) in [
             (&b""[..], "empty"),
-            (b"abc-secret\r", "carriage return at byte 10"),
-            (b"abc-secret\nX: y", "line feed at byte 10"),
+            (b"abc-secret\r", "carriage return at byte 11"),
+            (b"abc-secret\nX: y", "line feed at byte 11"),
             (b"abc secret", "space"),
             (b"abc-secret\x01", "control character"),
             ("abc-secrét".as_bytes(), "not ASCII"),

@@ -401,7 +401,7 @@ mod tests {
             ("region", b"a/b"),
             ("region", b"-a"),
             ("endpoint", b"https://a.example,"),
-            ("iam_endpoint", b"iam.example.com"),
+            ("iam_endpoint", b"ftp://iam.example.com"),
             ("iam_password", b"\xff"),
             ("connect_timeout_ms", b"0"),
             ("proxy", b"socks5://x:1"),
