@@ -259,12 +259,19 @@ class Dist:
         shutil.rmtree(source / "build", ignore_errors=True)
         run(*build, "--outdir", self.results, source, env=environment)
         wheel = self.results / f"dbss-{self.version}-py3-none-{target.wheel}.whl"
-        audit = json.loads(output("auditwheel", "show", "--json", wheel))
-        found, wanted = audit["overall_tag"], target.wheel
+        # Not with the libraries of this machine, which may be of another kind.
+        show = output("auditwheel", "show", "--json", "--ldpaths", "/nonexistent", wheel)
+        audit = json.loads(show)
+        found, wanted = audit["sym_tag"], target.wheel
+        external = set(audit["external_libs"])
+        if target.libc == "musl":
+            # Its own name, for which auditwheel knows only that of Alpine.
+            external.discard("libc.so")
         same_kind = found.split("_")[0] == wanted.split("_")[0]
         # Runs with an older C library than it must: as good.
-        if not same_kind or version_of(found) > version_of(wanted) or audit["unsupported_isa"]:
-            raise SystemExit(f"auditwheel finds {wheel.name} to be {found}")
+        too_new = version_of(found) > version_of(wanted) or audit["unsupported_isa"]
+        if not same_kind or too_new or external:
+            raise SystemExit(f"auditwheel finds {wheel.name} to be {found}, {external}")
 
 
 def copy_tracked(path: str, destination: Path, strip: str = "") -> None:
