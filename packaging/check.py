@@ -110,6 +110,8 @@ mkdir /archives
 cp /check/files/SHA256SUMS /check/files/dbss-*-musl.tar.gz /archives
 ( $STEPS )
 cp /check/ca.pem /image/
+# As an engine does.
+cp /etc/hosts /image/etc/
 export DBSS_CA_FILE=/ca.pem
 run="chroot --userspec=65534:65534 /image /dbss"
 $run download --quiet --output /archive/report.pdf
