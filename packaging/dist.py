@@ -29,6 +29,12 @@ SOURCES = (
 )
 
 
+# Where a build sees the sources and the results, wherever they are: Zig writes paths into
+# what it compiles of the C library, which no option changes.
+SEEN_ROOT = Path("/tmp/libdbss-dist/sources")
+SEEN_OUT = Path("/tmp/libdbss-dist/results")
+
+
 class Dist:
     def __init__(self, out: Path, targets: list[Target]) -> None:
         self.out = out
@@ -98,10 +104,10 @@ class Dist:
         suffix = f".{GLIBC}" if target.libc == "gnu" else ""
         cargo = f"cargo auditable zigbuild --target {target.rust}{suffix}"
         # Each has flags of its own, and would build the other's crates anew.
-        cargo_target = self.out / "target" / ("dynamic" if dynamic else "static")
+        cargo_target = SEEN_OUT / "target" / ("dynamic" if dynamic else "static")
         prefix = f"{target.processor}-linux-gnu-"
         variables = {
-            "BUILD": stage,
+            "BUILD": SEEN_OUT / stage.relative_to(self.out),
             "CARGO_BUILD": cargo,
             "MADE": cargo_target / target.rust,
             "LD": f"{prefix}ld",
@@ -113,15 +119,25 @@ class Dist:
         # The rest of the recipe of `man` runs what is there already.
         arguments = [what, "-o", "cli"] if only_run else [what]
         arguments += [f"{key}={value}" for key, value in variables.items()]
+        for folder in (SEEN_ROOT, SEEN_OUT):
+            folder.mkdir(parents=True, exist_ok=True)
+        # Mounts that this command alone sees. Who is not root is root in its namespace.
+        namespace = ["unshare", "--mount"]
+        if os.geteuid() != 0:
+            namespace += ["--user", "--map-root-user"]
+        script = (
+            f'mount --bind "$1" {SEEN_ROOT} && mount --bind "$2" {SEEN_OUT} && shift 2 && exec "$@"'
+        )
         run(
-            *("make", "-C", ROOT, *arguments),
+            *(*namespace, "sh", "-c", script, "sh", ROOT, self.out),
+            *("make", "-C", SEEN_ROOT, *arguments),
             env=self._environment(target, cargo_target, dynamic),
         )
 
     def _environment(self, target: Target, cargo_target: Path, dynamic: bool) -> dict[str, str]:
         cargo_home = os.environ.get("CARGO_HOME") or Path.home() / ".cargo"
         # The last one that fits counts.
-        places = {ROOT: "/libdbss", cargo_home: "/cargo", cargo_target: "/target"}
+        places = {SEEN_ROOT: "/libdbss", cargo_home: "/cargo", cargo_target: "/target"}
         flags = [f"--remap-path-prefix={path}={name}" for path, name in places.items()]
         flags.append("-Clink-arg=-Wl,--build-id=sha1")
         if not dynamic:
@@ -137,6 +153,7 @@ class Dist:
             "CARGO_INCREMENTAL": "0",
             # Enough for the function and the line of each frame.
             "CARGO_PROFILE_RELEASE_DEBUG": "line-tables-only",
+            "ZIG_GLOBAL_CACHE_DIR": str(SEEN_OUT / "zig"),
         }
 
     def _split(self, target: Target, file: Path, stage: Path) -> None:
@@ -154,26 +171,21 @@ class Dist:
         """Writes what the library and the command are made of, as CycloneDX."""
         folder = share / "sbom"
         folder.mkdir()
+        # In a copy, as it writes beside each manifest.
+        sources = self.out / "sbom"
+        shutil.rmtree(sources, ignore_errors=True)
+        for path in SOURCES:
+            copy_tracked(path, sources)
         environment = {**os.environ, "SOURCE_DATE_EPOCH": str(self.time)}
-        name = "dist-bill-of-materials"
         run(
             *("cargo", "cyclonedx", "--format", "json", "--spec-version", "1.5"),
-            *("--target", target.rust, "--override-filename", name, "--no-build-deps"),
-            cwd=ROOT,
+            *("--target", target.rust, "--override-filename", "sbom", "--no-build-deps"),
+            cwd=sources,
             env=environment,
         )
-        # It writes one beside the manifest of each package of the workspace.
-        for package, result in (
-            ("src/ffi", "libdbss"),
-            ("cli", "dbss"),
-            (".", ""),
-            ("tests/mock", ""),
-        ):
-            made = ROOT / package / f"{name}.json"
-            if result:
-                text = made.read_text().replace(str(ROOT), "/libdbss")
-                (folder / f"{result}.cdx.json").write_text(text)
-            made.unlink()
+        for package, name in (("src/ffi", "libdbss"), ("cli", "dbss")):
+            text = (sources / package / "sbom.json").read_text()
+            (folder / f"{name}.cdx.json").write_text(text.replace(str(sources), "/libdbss"))
 
     # Packages
 
@@ -247,12 +259,19 @@ class Dist:
         shutil.rmtree(source / "build", ignore_errors=True)
         run(*build, "--outdir", self.results, source, env=environment)
         wheel = self.results / f"dbss-{self.version}-py3-none-{target.wheel}.whl"
-        audit = json.loads(output("auditwheel", "show", "--json", wheel))
-        found, wanted = audit["overall_tag"], target.wheel
+        # Not with the libraries of this machine, which may be of another kind.
+        show = output("auditwheel", "show", "--json", "--ldpaths", "/nonexistent", wheel)
+        audit = json.loads(show)
+        found, wanted = audit["sym_tag"], target.wheel
+        external = set(audit["external_libs"])
+        if target.libc == "musl":
+            # Its own name, for which auditwheel knows only that of Alpine.
+            external.discard("libc.so")
         same_kind = found.split("_")[0] == wanted.split("_")[0]
         # Runs with an older C library than it must: as good.
-        if not same_kind or version_of(found) > version_of(wanted) or audit["unsupported_isa"]:
-            raise SystemExit(f"auditwheel finds {wheel.name} to be {found}")
+        too_new = version_of(found) > version_of(wanted) or audit["unsupported_isa"]
+        if not same_kind or too_new or external:
+            raise SystemExit(f"auditwheel finds {wheel.name} to be {found}, {external}")
 
 
 def copy_tracked(path: str, destination: Path, strip: str = "") -> None:
