@@ -154,6 +154,8 @@ class Dist:
             # Enough for the function and the line of each frame.
             "CARGO_PROFILE_RELEASE_DEBUG": "line-tables-only",
             "ZIG_GLOBAL_CACHE_DIR": str(SEEN_OUT / "zig"),
+            # Clang believes it, where it names the same directory by another path.
+            "PWD": str(SEEN_ROOT),
         }
 
     def _split(self, target: Target, file: Path, stage: Path) -> None:
