@@ -1202,6 +1202,7 @@ def test_arguments_are_printed_without_control_characters(command: Command) -> N
 
 def test_delete_of_two_reports_is_rejected(mock: MockService, command: Command) -> None:
     words = ("--report", "a" * 16, "--report", "b" * 16, "--yes")
+    mock.clear_requests()
     assert "--report" in command.fails(2, "delete", *words)
     assert mock.requests("@reports.delete") == []
 

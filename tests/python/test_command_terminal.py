@@ -173,6 +173,9 @@ def test_table_fits_the_terminal(
         )["id"]
         for name in names
     ]
+    # Not those of other tests, whose ids may be wider than the terminal.
+    one = {"id": instance, "name": "a long name " * 9, "status": "ACTIVE", "region": "cn-north-4"}
+    mock.fault("@instances", json={"instances": [one], "total": 1})
     for arguments in (["reports"], ["instances"], ["templates"]):
         written = command.on_terminal(*arguments, columns=columns)
         lines = written.splitlines()

@@ -13,7 +13,9 @@ use crate::request_log::Sent;
 const HEAD_LIMIT: usize = 128 * 1024;
 const LINE_LIMIT: usize = 32 * 1024;
 const HEADER_LIMIT: usize = 1024;
-const BODY_LIMIT: usize = 12 * 1024 * 1024;
+const GATEWAY_BODY_LIMIT: usize = 12 * 1024 * 1024;
+/// The limit of bodies at the control address, and of all that is read.
+const BODY_LIMIT: usize = 64 * 1024 * 1024;
 const BUFFER: usize = 64 * 1024;
 const ENDLESS_LIMIT: usize = 64 * 1024 * 1024;
 
@@ -88,6 +90,9 @@ impl Request {
     pub(crate) fn too_long(&self) -> Option<(u16, &'static str)> {
         if self.target.len() > LINE_LIMIT {
             return Some((414, "Request URI too large"));
+        }
+        if self.body.len() > GATEWAY_BODY_LIMIT {
+            return Some((413, "request body too large"));
         }
         let too_long = |(name, value): &(String, Vec<u8>)| name.len() + value.len() > LINE_LIMIT;
         let found = self.headers.iter().any(too_long);
