@@ -37,6 +37,7 @@ VALGRIND = [
     "--show-leak-kinds=definite,indirect,possible",
     "--errors-for-leak-kinds=definite,indirect",
     "--track-fds=no",
+    f"--suppressions={ROOT / 'tests/c/valgrind.supp'}",
 ]
 # Cryptography is in assembly, for which valgrind cannot track initialisation.
 VALGRIND_TLS = [*VALGRIND, "--undef-value-errors=no"]
