@@ -34,6 +34,8 @@ UNSUPPORTED_CHECKS = {
     "access_key_is_wiped",
     "profile_key_is_wiped",
     "metadata_key_is_wiped",
+    "pod_identity_is_wiped",
+    "id_token_is_wiped",
     "provided_token_is_wiped",
     # It limits the address space (RLIMIT_AS), which the sanitizer exceeds.
     "report_larger_than_memory_fails",
