@@ -33,6 +33,7 @@ pub mod page;
 mod panic;
 pub mod report;
 pub mod schedule;
+mod settings;
 pub mod status;
 pub mod stream;
 pub mod token;

@@ -2,15 +2,16 @@
 
 use std::ffi::c_char;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Mutex;
 
-use super::arguments::{bytes, null, out, text};
+use super::arguments::{null, text};
 use super::call::ffi_status;
 use super::context::{client_of, dbss_context};
 use super::handle::Handle;
 use super::operation::dbss_operation;
 use super::operation::with_operation;
 use super::panic::ffi_value;
+use super::settings::{copy_settings, new_settings, set_value};
 use super::status::dbss_status;
 use dbss::internal::ActiveOperation;
 use dbss::{Client, Error, Report, ReportSpec, Status};
@@ -35,12 +36,7 @@ impl Handle for dbss_report_spec {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_report_spec_new(out_spec: *mut *mut dbss_report_spec) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
-    let slot = unsafe { out(out_spec, ptr::null_mut(), "out_spec") };
-    ffi_status(|| {
-        let slot = slot?;
-        *slot = dbss_report_spec::into_handle(Arc::new(Mutex::new(ReportSpec::default())));
-        Ok(())
-    })
+    unsafe { new_settings(out_spec, "out_spec") }
 }
 
 /// Sets one of the values of a specification:
@@ -56,18 +52,12 @@ pub unsafe extern "C" fn dbss_report_spec_set(
     key: *const c_char,
     value: *const c_char,
 ) -> dbss_status {
-    ffi_status(|| {
-        // SAFETY: the header's rules are the contracts of these.
-        let (spec, key, value) = unsafe {
-            (
-                dbss_report_spec::borrow(spec, "spec")?,
-                text(key, "key")?,
-                bytes(value, "value")?,
-            )
-        };
-        let mut spec = spec.lock().unwrap_or_else(PoisonError::into_inner);
-        spec.set(key, value)
-    })
+    // SAFETY: the header's rules are the contract of `set_value`.
+    unsafe {
+        set_value(spec, "spec", key, value, |spec: &mut ReportSpec, key, value| {
+            spec.set(key, value)
+        })
+    }
 }
 
 /// Frees a specification. Running calls are not affected.
@@ -90,15 +80,13 @@ unsafe fn creation<'a>(
     active: Option<ActiveOperation>,
 ) -> Result<(Client, &'a str, ReportSpec), Error> {
     // SAFETY: the same contract.
-    let (client, instance, spec) = unsafe {
-        (
+    unsafe {
+        Ok((
             client_of(ctx, project, active)?,
             text(instance, "instance")?,
-            dbss_report_spec::borrow(spec, "spec")?,
-        )
-    };
-    let spec = spec.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok((client, instance, spec))
+            copy_settings(spec, "spec")?,
+        ))
+    }
 }
 
 /// Starts the creation of a report. The service returns no id, and creation

@@ -3,9 +3,9 @@
 use std::ffi::{CString, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use super::arguments::{bytes, out, text};
+use super::arguments::{bytes, out};
 use super::buffer::dbss_buffer;
 use super::call::{ffi_copy, ffi_status};
 use super::context::{client_of, dbss_context};
@@ -14,6 +14,7 @@ use super::handle::Handle;
 use super::operation::dbss_operation;
 use super::operation::with_operation;
 use super::panic::ffi_value;
+use super::settings::{copy_settings, new_settings, set_value};
 use super::status::dbss_status;
 use dbss::mirror::{Counts, MirrorOptions, MirrorResult};
 
@@ -75,12 +76,7 @@ impl Handle for dbss_mirror_result {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_mirror_options_new(out_options: *mut *mut dbss_mirror_options) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
-    let slot = unsafe { out(out_options, ptr::null_mut(), "out_options") };
-    ffi_status(|| {
-        let slot = slot?;
-        *slot = dbss_mirror_options::into_handle(Arc::new(Mutex::new(MirrorOptions::default())));
-        Ok(())
-    })
+    unsafe { new_settings(out_options, "out_options") }
 }
 
 /// Sets an option of a mirror:
@@ -96,18 +92,16 @@ pub unsafe extern "C" fn dbss_mirror_options_set(
     key: *const c_char,
     value: *const c_char,
 ) -> dbss_status {
-    ffi_status(|| {
-        // SAFETY: the header's rules are the contracts of these.
-        let (options, key, value) = unsafe {
-            (
-                dbss_mirror_options::borrow(options, "options")?,
-                text(key, "key")?,
-                bytes(value, "value")?,
-            )
-        };
-        let mut options = options.lock().unwrap_or_else(PoisonError::into_inner);
-        options.set(key, value)
-    })
+    // SAFETY: the header's rules are the contract of `set_value`.
+    unsafe {
+        set_value(
+            options,
+            "options",
+            key,
+            value,
+            |options: &mut MirrorOptions, key, value| options.set(key, value),
+        )
+    }
 }
 
 /// Frees options. Running mirrors are not affected.
@@ -172,9 +166,7 @@ pub unsafe extern "C" fn dbss_reports_mirror(
                 let options = if options.is_null() {
                     MirrorOptions::default()
                 } else {
-                    let options = dbss_mirror_options::borrow(options, "options")?;
-                    let options = options.lock().unwrap_or_else(PoisonError::into_inner);
-                    options.clone()
+                    copy_settings(options, "options")?
                 };
                 let (result, status) = match client.mirror(directory, &options) {
                     Ok(result) => (Some(result), Ok(())),

@@ -2,9 +2,9 @@
 
 use std::ffi::c_char;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use super::arguments::{bytes, out, text};
+use super::arguments::{out, text};
 use super::call::ffi_status;
 use super::context::{client_of, dbss_context};
 use super::handle::Handle;
@@ -12,6 +12,7 @@ use super::operation::dbss_operation;
 use super::operation::with_operation;
 use super::page::dbss_page;
 use super::panic::ffi_value;
+use super::settings::{copy_settings, new_settings, set_value};
 use super::status::dbss_status;
 use dbss::{ScheduleChanges, internal};
 
@@ -34,12 +35,7 @@ pub unsafe extern "C" fn dbss_schedule_changes_new(
     out_changes: *mut *mut dbss_schedule_changes,
 ) -> dbss_status {
     // SAFETY: by the header's rules NULL or writable.
-    let slot = unsafe { out(out_changes, ptr::null_mut(), "out_changes") };
-    ffi_status(|| {
-        let slot = slot?;
-        *slot = dbss_schedule_changes::into_handle(Arc::new(Mutex::new(ScheduleChanges::default())));
-        Ok(())
-    })
+    unsafe { new_settings(out_changes, "out_changes") }
 }
 
 /// Sets one of the values to change:
@@ -55,18 +51,16 @@ pub unsafe extern "C" fn dbss_schedule_changes_set(
     key: *const c_char,
     value: *const c_char,
 ) -> dbss_status {
-    ffi_status(|| {
-        // SAFETY: the header's rules are the contracts of these.
-        let (changes, key, value) = unsafe {
-            (
-                dbss_schedule_changes::borrow(changes, "changes")?,
-                text(key, "key")?,
-                bytes(value, "value")?,
-            )
-        };
-        let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
-        changes.set(key, value)
-    })
+    // SAFETY: the header's rules are the contract of `set_value`.
+    unsafe {
+        set_value(
+            changes,
+            "changes",
+            key,
+            value,
+            |changes: &mut ScheduleChanges, key, value| changes.set(key, value),
+        )
+    }
 }
 
 /// Frees changes. Running calls are not affected.
@@ -150,8 +144,7 @@ pub unsafe extern "C" fn dbss_schedule_update(
             with_operation(operation, |active| {
                 let client = client_of(ctx, project, active)?;
                 let (instance, id) = (text(instance, "instance")?, text(template_id, "template_id")?);
-                let changes = dbss_schedule_changes::borrow(changes, "changes")?;
-                let changes = changes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let changes = copy_settings(changes, "changes")?;
                 client.update_schedule(instance, id, &changes)
             })
         }
