@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::sync::OnceLock;
 
 use dbss::{Error, Status};
 
@@ -51,22 +52,6 @@ impl Failure {
         Failure::new(CANCELLED, "interrupted")
     }
 
-    /// Shortens the words of the command line that are longer than any name or id: one may be
-    /// a secret in the wrong place.
-    #[must_use]
-    pub fn without_long_words(mut self, words: &[OsString]) -> Failure {
-        for word in words {
-            let word = word.to_string_lossy();
-            for part in [&*word, word.split_once('=').map_or("", |(_, value)| value)] {
-                self.message = shorten(&self.message, part);
-                for hint in &mut self.hints {
-                    *hint = shorten(hint, part);
-                }
-            }
-        }
-        self
-    }
-
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.hints.push(hint.into());
@@ -85,6 +70,7 @@ impl Failure {
             lines.push(format!("  {code}: {message}"));
         }
         lines.extend(self.hints.iter().map(|hint| format!("  hint: {hint}")));
+        let lines: Vec<_> = lines.iter().map(|line| without_long_words(line)).collect();
         // An argument may hold characters that drive the terminal.
         let lines = lines.iter().flat_map(|text| text.lines()).map(printable);
         let text = lines.collect::<Vec<_>>().join("\n");
@@ -93,6 +79,26 @@ impl Failure {
             None => text + "\n",
         });
     }
+}
+
+/// The words of the command line.
+static WORDS: OnceLock<Vec<OsString>> = OnceLock::new();
+
+pub fn remember_words(words: &[OsString]) {
+    let _ = WORDS.set(words.to_vec());
+}
+
+/// A text to show, in which the words of the command line that are longer than any name or
+/// id are shortened: one may be a secret in the wrong place.
+pub fn without_long_words(text: &str) -> String {
+    let mut text = text.to_owned();
+    for word in WORDS.get().into_iter().flatten() {
+        let word = word.to_string_lossy();
+        for part in [&*word, word.split_once('=').map_or("", |(_, value)| value)] {
+            text = shorten(&text, part);
+        }
+    }
+    text
 }
 
 /// The longest part of a path, and the longest other word, that a message quotes whole.

@@ -33,7 +33,7 @@ use std::ffi::OsString;
 use args::{Cli, Command, CommonArgs};
 use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use failure::{DONE, Failure, USAGE, write_stderr};
+use failure::{DONE, Failure, USAGE, remember_words, without_long_words, write_stderr};
 use output::{Output, object};
 use serde_json::Value;
 use settings::Settings;
@@ -128,7 +128,6 @@ fn parse(words: &[OsString]) -> Result<Result<Command, u8>, Failure> {
 /// Runs what connects to the service; with --json, a failure is printed there too.
 fn with_settings(
     common: CommonArgs,
-    words: &[OsString],
     run: impl FnOnce(&mut Settings) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
     let mut json = common.json;
@@ -140,26 +139,28 @@ fn with_settings(
         }
         run(&mut settings)
     });
-    let outcome = outcome.map_err(|failure| failure.without_long_words(words));
     if let Err(failure) = &outcome
         && json
     {
         let mut fields = object("error", [("exit_code", failure.code.into())]);
         fields.extend(failure.error.iter().flat_map(mirror::error_json));
         // In the words of the command line.
-        fields.insert("message".to_owned(), Value::from(failure.message.as_str()));
+        fields.insert(
+            "message".to_owned(),
+            Value::from(without_long_words(&failure.message)),
+        );
         // What cannot be written there is on standard error.
         let _ = Output::open().and_then(|mut output| output.json(&fields));
     }
     outcome
 }
 
-fn run_command(command: Command, words: &[OsString]) -> Result<u8, Failure> {
+fn run_command(command: Command) -> Result<u8, Failure> {
     /// Takes the arguments that all have, without copying the rest.
     macro_rules! connected {
         ($args:ident, $run:path) => {{
             let (common, rest) = split($args, |args| &mut args.common);
-            with_settings(common, words, |settings| $run(settings, rest).map(|()| DONE))
+            with_settings(common, |settings| $run(settings, rest).map(|()| DONE))
         }};
     }
     match command {
@@ -174,7 +175,7 @@ fn run_command(command: Command, words: &[OsString]) -> Result<u8, Failure> {
         Command::Delete(args) => connected!(args, commands::delete),
         Command::Mirror(args) => {
             let (common, args) = split(args, |args| &mut args.common);
-            with_settings(common, words, |settings| mirror::mirror(settings, &args))
+            with_settings(common, |settings| mirror::mirror(settings, &args))
         }
         Command::Options(args) => commands::options(&args).map(|()| DONE),
         Command::Completions(args) => commands::completions(&args).map(|()| DONE),
@@ -190,12 +191,12 @@ fn split<T>(mut args: T, common: impl FnOnce(&mut T) -> &mut CommonArgs) -> (Com
 
 /// Runs the program with its command line; returns the exit code.
 fn run(words: &[OsString]) -> u8 {
+    remember_words(words);
     let outcome = parse(words).and_then(|parsed| match parsed {
-        Ok(command) => run_command(command, words),
+        Ok(command) => run_command(command),
         Err(code) => Ok(code),
     });
     outcome.unwrap_or_else(|failure| {
-        let failure = failure.without_long_words(words);
         failure.print();
         failure.code
     })

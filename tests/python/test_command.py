@@ -1183,13 +1183,14 @@ def test_check_quiet_prints_nothing_and_full_device_fails(
     [
         *(["--token-file", "SECRET"], ["--profile", "SECRET"], ["--set", "SECRET"]),
         *(["--set", "token:SECRET"], ["--region", "SECRET"], ["--max-attempts=SECRET"]),
-        *(["--token-file=SECRET"], ["--json", "--endpoint", "SECRET"]),
+        *(["--token-file=SECRET"], ["--json", "--endpoint", "SECRET"], ["SECRET"]),
     ],
 )
 def test_token_in_the_wrong_place_is_not_printed(command: Command, arguments: list[str]) -> None:
     secret = "MIIT" + "x1y2z3w4" * 200
     words = [word.replace("SECRET", secret) for word in arguments]
-    done = command.run("templates", *words)
+    name = "mirror" if arguments == ["SECRET"] else "templates"
+    done = command.run(name, *words)
     assert done.returncode != 0
     assert secret[:65] not in done.stdout + done.stderr
 
