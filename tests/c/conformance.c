@@ -255,6 +255,17 @@ static void compare_error(const struct test_case *test, dbss_status status, cons
  * ------------------------------------------------------------------------ */
 
 /* Sets all options of the configuration. */
+/* The name of a line of name=value, to be freed; `value` is in it. */
+static char *split_pair(const struct test_case *test, size_t line, char **value)
+{
+    char *name = expand(test, test->lines[line].value);
+    *value = strchr(name, '=');
+    if (*value == NULL)
+        fatal("%s: %s without '=': %s", test->file, test->lines[line].key, name);
+    *(*value)++ = '\0';
+    return name;
+}
+
 static dbss_status configure(const struct test_case *test, dbss_config *config, const char *default_endpoint,
                              const char *token)
 {
@@ -282,12 +293,8 @@ static dbss_status configure(const struct test_case *test, dbss_config *config, 
         status = dbss_config_set(config, "ca_file", fixture("ca_file"));
     for (i = 0; status == DBSS_OK && i < test->count; i++) {
         if (strcmp(test->lines[i].key, "option") == 0) {
-            char *key = expand(test, test->lines[i].value);
-            char *equals = strchr(key, '=');
-            if (equals == NULL)
-                fatal("%s: option without '=': %s", test->file, key);
-            *equals = '\0';
-            status = dbss_config_set(config, key, equals + 1);
+            char *value, *key = split_pair(test, i, &value);
+            status = dbss_config_set(config, key, value);
             free(key);
         }
     }
@@ -320,18 +327,14 @@ static void compare_fields(const struct test_case *test, const dbss_page *page)
 {
     size_t i;
     for (i = 0; i < test->count; i++) {
-        char *name, *equals;
+        char *name, *value;
         const char *actual;
         if (strcmp(test->lines[i].key, "field") != 0)
             continue;
-        name = expand(test, test->lines[i].value);
-        equals = strchr(name, '=');
-        if (equals == NULL)
-            fatal("%s: field without '=': %s", test->file, name);
-        *equals = '\0';
+        name = split_pair(test, i, &value);
         actual = dbss_page_field(page, 0, name);
-        if (strcmp(equals + 1, "(null)") == 0 ? actual != NULL : actual == NULL || strcmp(actual, equals + 1) != 0)
-            fail(name, equals + 1, actual != NULL ? actual : "NULL");
+        if (strcmp(value, "(null)") == 0 ? actual != NULL : actual == NULL || strcmp(actual, value) != 0)
+            fail(name, value, actual != NULL ? actual : "NULL");
         free(name);
     }
 }
@@ -396,11 +399,8 @@ static dbss_status update_schedule(const struct test_case *test, dbss_context *c
 
     for (i = 0; status == DBSS_OK && i < test->count; i++) {
         if (strcmp(test->lines[i].key, "change") == 0) {
-            char *key = expand(test, test->lines[i].value), *equals = strchr(key, '=');
-            if (equals == NULL)
-                fatal("%s: change without '=': %s", test->file, key);
-            *equals = '\0';
-            status = dbss_schedule_changes_set(changes, key, equals + 1);
+            char *value, *key = split_pair(test, i, &value);
+            status = dbss_schedule_changes_set(changes, key, value);
             free(key);
         }
     }
@@ -430,15 +430,11 @@ static dbss_status run_call(const struct test_case *test, dbss_context *ctx, con
     if (strcmp(call, "create") == 0) {
         status = dbss_report_spec_new(&spec);
         for (i = 0; status == DBSS_OK && i < test->count; i++) {
-            char *key, *equals;
+            char *key, *value;
             if (strcmp(test->lines[i].key, "spec") != 0)
                 continue;
-            key = expand(test, test->lines[i].value);
-            equals = strchr(key, '=');
-            if (equals == NULL)
-                fatal("%s: spec without '=': %s", test->file, key);
-            *equals = '\0';
-            status = dbss_report_spec_set(spec, key, equals + 1);
+            key = split_pair(test, i, &value);
+            status = dbss_report_spec_set(spec, key, value);
             free(key);
         }
         if (status == DBSS_OK)
@@ -517,13 +513,9 @@ static void prepare(struct test_case *test, int set)
     }
     for (i = 0; i < test->count; i++) {
         if (strcmp(test->lines[i].key, "variable") == 0) {
-            char *name = expand(test, test->lines[i].value);
-            char *equals = strchr(name, '=');
-            if (equals == NULL)
-                fatal("%s: variable without '=': %s", test->file, name);
-            *equals = '\0';
+            char *value, *name = split_pair(test, i, &value);
             if (set)
-                setenv(name, equals + 1, 1);
+                setenv(name, value, 1);
             else
                 unsetenv(name);
             free(name);

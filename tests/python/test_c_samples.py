@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shlex
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from command import wait_until
+from command import sha256, wait_until
 from conftest import need_tool
 from mock_service import MockService
 from test_c import VALGRIND
@@ -91,10 +90,6 @@ def wrap(request: pytest.FixtureRequest) -> list[str]:
         return []
     need_tool("valgrind")
     return VALGRIND
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_samples_are_short(root: Path) -> None:
