@@ -23,7 +23,9 @@ where
     // SAFETY: the same contract.
     let slot = unsafe { out(out_handle, ptr::null_mut(), parameter) };
     ffi_status(|| {
-        *slot? = H::into_handle(Arc::new(Mutex::new(T::default())));
+        // First: an assignment evaluates its right side first, which NULL would leak.
+        let slot = slot?;
+        *slot = H::into_handle(Arc::new(Mutex::new(T::default())));
         Ok(())
     })
 }
