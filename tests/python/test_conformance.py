@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import harness
+import jsonschema
 import pytest
 
 from mock_service import MockService
@@ -74,6 +75,11 @@ def test_conformance_case(
     driver: str, case: harness.Case, runners: dict[str, harness.Runner], tmp_path: Path
 ) -> None:
     runners[driver].run(case, tmp_path)
+
+
+@pytest.mark.parametrize("path", harness.case_files(), ids=lambda path: path.stem)
+def test_conformance_file_matches_the_schema(path: Path) -> None:
+    jsonschema.validate(json.loads(path.read_text()), harness.SCHEMA)
 
 
 def test_conformance_names_are_unique() -> None:
