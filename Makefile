@@ -159,7 +159,7 @@ lint: venv ## formatting, lints and types of every language here
 	cd tests/fuzz && $(CARGO) fmt -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/sanitizers/*.c
-	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/bench/*.[ch] tests/sanitizers/*.c
+	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/conformance/drivers/*.c tests/bench/*.[ch] tests/sanitizers/*.c
 	$(VENV)/bin/ruff check bindings packaging tests
 	$(VENV)/bin/ruff format --check bindings packaging tests
 	$(VENV)/bin/python tests/lint/imports.py
