@@ -108,10 +108,11 @@ class Case:
     area: str
     data: dict[str, Any]
     names: dict[str, Any] = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
 
     @property
     def id(self) -> str:
-        shown = ",".join(f"{value}"[:40] for value in self.names.values())
+        shown = ",".join(self.labels or [f"{value}"[:40] for value in self.names.values()])
         return f"{self.area}/{self.data['name']}" + (f"[{shown}]" if shown else "")
 
     @property
@@ -158,12 +159,20 @@ def kind_of(step: dict[str, Any]) -> str:
     return kind
 
 
-def combinations(each: Any) -> Iterator[dict[str, Any]]:
+def combinations(each: Any) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """The values of each run, and what its id shows of them if that is not the values."""
     if isinstance(each, list):
-        yield from each
-    else:
-        for values in itertools.product(*each.values()):
-            yield dict(zip(each, values, strict=True))
+        for names in each:
+            yield names, []
+        return
+    labelled = any(isinstance(values, dict) for values in each.values())
+    rows = [
+        values.items() if isinstance(values, dict) else [(f"{one}"[:40], one) for one in values]
+        for values in each.values()
+    ]
+    for row in itertools.product(*rows):
+        names = {name: value for name, (_, value) in zip(each, row, strict=True)}
+        yield names, [label for label, _ in row] if labelled else []
 
 
 def case_files() -> list[Path]:
@@ -175,7 +184,7 @@ def load_cases() -> list[Case]:
     cases = []
     for path in case_files():
         for data in json.loads(path.read_text())["cases"]:
-            cases += [Case(path.stem, data, names) for names in combinations(data.get("each", {}))]
+            cases += [Case(path.stem, data, *row) for row in combinations(data.get("each", {}))]
     return cases
 
 
@@ -183,7 +192,7 @@ def load_cases() -> list[Case]:
 # Values
 # ---------------------------------------------------------------------------
 
-NAME = re.compile(r"\$(?:\$|REPEAT\((.),(\d+)\)|([A-Z][A-Z0-9_]*)|\{([A-Za-z0-9_.-]+)\})", re.S)
+NAME = re.compile(r"\$(?:\$|REPEAT\((.),(\d+)\)|([A-Z][A-Z0-9_]*)|\{([A-Za-z0-9_.:-]+)\})", re.S)
 
 
 def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
@@ -197,7 +206,11 @@ def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
         found: Any = names
         for part in (match[3] or match[4]).split("."):
             try:
-                found = found[int(part)] if isinstance(found, list) else found[part]
+                if isinstance(found, list):
+                    at = [int(one) if one else None for one in part.split(":")]
+                    found = found[slice(*at)] if len(at) > 1 else found[at[0]]
+                else:
+                    found = found[part]
             except (KeyError, IndexError, TypeError):
                 if partial:
                     return match[0]
@@ -274,6 +287,7 @@ MATCHERS: dict[str, Callable[[Any, Any], bool]] = {
     "most": lambda actual, want: actual is not None and actual <= want,
     "first": lambda actual, want: bool(actual) and mismatch(actual[0], want) is None,
     "count": lambda actual, want: len(actual) == want,
+    "unique": lambda actual, _: len(actual) == len({shown(one) for one in actual}),
     "in_any_order": any_order,
     "not": lambda actual, want: mismatch(actual, want) is not None,
 }
@@ -465,6 +479,8 @@ class Run:
         for path in (self.directory, self.home):
             path.mkdir()
         self.names.update(DIR=str(self.directory), HOME=str(self.home))
+        # They may refer to one another.
+        self.names.update(case.names)
         self.names.update(fill(case.names, self.names))
         self.own_process = case.own_process()
         self.environment = fill(case.data.get("environment", {}), self.names)
@@ -688,7 +704,13 @@ class Run:
         return sorted(found)
 
     def complete(self, response: dict[str, Any], what: str, arguments: dict[str, Any]) -> None:
-        """Adds what the harness finds in files."""
+        """Adds what the harness finds in files and in events, and the ids of items."""
+        if "items" in (response.get("result") or {}):
+            response["result"]["ids"] = [one["id"] for one in response["result"]["items"]]
+        progress = (response.get("operation") or {}).get("progress")
+        if progress:
+            events = [one for one in self.events("progress") if one["of"] == response["id"]]
+            progress["percents"] = [one for one, _ in itertools.groupby(e["percent"] for e in events)]
         path = arguments.get("into")
         if what in ("download_to_file", "download_to_directory") and "result" in response:
             path = response["result"].get("path")
@@ -771,7 +793,9 @@ class Run:
                 wait_for(
                     f"progress {wanted}",
                     lambda w=wanted, n=number: any(
-                        one["of"] == n and one["received"] >= w["received"]
+                        one["of"] == n
+                        and one["received"] >= w.get("received", 0)
+                        and one["percent"] == w.get("percent", one["percent"])
                         for one in self.events("progress")
                     ),
                 )
@@ -816,6 +840,8 @@ class Run:
         found = self.mock.requests(None if which == "*" else which)
         for request in found:
             request["headers"] = {name.lower(): value for name, value in request["headers"]}
+            with contextlib.suppress(ValueError, TypeError):
+                request["json"] = json.loads(request["body"])
         if "count" in step:
             expect(len(found), step["count"], f"requests for {which}")
         for key in ("has", "lacks"):

@@ -287,7 +287,7 @@ def progress(
 ) -> Callable[[dbss.Progress], bool]:
     def report(now: dbss.Progress) -> bool:
         seen.append((now.received, now.total))
-        put(event="progress", of=number, received=now.received, total=now.total)
+        put(event="progress", of=number, received=now.received, total=now.total, percent=now.percent)
         return wanted == "record" or now.received < wanted["stop_after"]
 
     return report
