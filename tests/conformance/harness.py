@@ -139,7 +139,7 @@ class Case:
                 found |= {"progress"} & set(step.get("operation", {}))
                 if any(v is None and k not in OPTIONAL for k, v in given.items()):
                     found.add("null_arguments")
-                if any(isinstance(v, dict) and "hex" in v for v in given.values()):
+                if '{"hex": ' in json.dumps(given):
                     found.add("raw_bytes")
                 found |= {key for key in ("keep", "fail_after") if given.get(key)}
         settings = [v for s in self.steps for v in s.get("configure", {}).values()]
@@ -159,12 +159,19 @@ def kind_of(step: dict[str, Any]) -> str:
     return kind
 
 
-def combinations(each: Any) -> Iterator[tuple[dict[str, Any], list[str]]]:
+def combinations(
+    each: Any, tables: dict[str, dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], list[str]]]:
     """The values of each run, and what its id shows of them if that is not the values."""
     if isinstance(each, list):
         for names in each:
             yield names, []
         return
+    for name, values in each.items():
+        if isinstance(values, str):
+            table, *rows = values.split()
+            chosen = {row: tables[table][row] for row in rows or tables[table]}
+            each = {**each, name: chosen}
     labelled = any(isinstance(values, dict) for values in each.values())
     rows = [
         values.items() if isinstance(values, dict) else [(f"{one}"[:40], one) for one in values]
@@ -183,8 +190,10 @@ def case_files() -> list[Path]:
 def load_cases() -> list[Case]:
     cases = []
     for path in case_files():
-        for data in json.loads(path.read_text())["cases"]:
-            cases += [Case(path.stem, data, *row) for row in combinations(data.get("each", {}))]
+        file = json.loads(path.read_text())
+        for data in file["cases"]:
+            rows = combinations(data.get("each", {}), file.get("tables", {}))
+            cases += [Case(path.stem, data, *row) for row in rows]
     return cases
 
 
@@ -262,7 +271,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def contains(actual: Any, wanted: Any) -> bool:
-    if isinstance(actual, str):
+    if isinstance(actual, str) or (isinstance(wanted, str) and wanted in (actual or [])):
         return wanted in actual
     return any(mismatch(one, wanted) is None for one in actual or [])
 
@@ -281,12 +290,16 @@ MATCHERS: dict[str, Callable[[Any, Any], bool]] = {
     "any": lambda actual, _: actual is not None and actual != 0,
     "has": lambda actual, want: all(contains(actual, one) for one in as_list(want)),
     "lacks": lambda actual, want: not any(contains(actual, one) for one in as_list(want)),
-    "matches": lambda actual, want: isinstance(actual, str)
-    and re.search(want, actual, re.S) is not None,
+    "matches": lambda actual, want: (
+        isinstance(actual, str) and re.search(want, actual, re.S) is not None
+    ),
     "least": lambda actual, want: actual is not None and actual >= want,
     "most": lambda actual, want: actual is not None and actual <= want,
     "first": lambda actual, want: bool(actual) and mismatch(actual[0], want) is None,
-    "count": lambda actual, want: len(actual) == want,
+    "count": lambda actual, want: mismatch(len(actual), want) is None,
+    "rising": lambda actual, _: (
+        actual == sorted(set(actual), key=lambda one: (one is not None, one))
+    ),
     "unique": lambda actual, _: len(actual) == len({shown(one) for one in actual}),
     "in_any_order": any_order,
     "not": lambda actual, want: mismatch(actual, want) is not None,
@@ -682,11 +695,16 @@ class Run:
         response = driver.receive(number)
         self.complete(response, what, arguments)
         if "as" in step:
-            self.names[step["as"]] = response.get("result")
+            self.names[step["as"]] = self.got(response)
         self.compare(response, step)
         group = STATUSES.get(response["status"] or "", {}).get("group")
         if group == "DBSS_ERR_ARGUMENT" and self.mock.connections()["total"] != before:
             raise Failure("a connection was made, although an argument is wrong")
+
+    @staticmethod
+    def got(response: dict[str, Any]) -> dict[str, Any]:
+        """What later steps may name of a call."""
+        return {**(response.get("result") or {}), "error": response.get("error")}
 
     @staticmethod
     def fields_of(step: dict[str, Any]) -> list[str]:
@@ -707,10 +725,12 @@ class Run:
         """Adds what the harness finds in files and in events, and the ids of items."""
         if "items" in (response.get("result") or {}):
             response["result"]["ids"] = [one["id"] for one in response["result"]["items"]]
-        progress = (response.get("operation") or {}).get("progress")
-        if progress:
-            events = [one for one in self.events("progress") if one["of"] == response["id"]]
-            progress["percents"] = [one for one, _ in itertools.groupby(e["percent"] for e in events)]
+        events = [one for one in self.events("progress") if one["of"] == response["id"]]
+        if events and "operation" in response:
+            seen = [[one["received"], one["total"]] for one in events]
+            percents = [one for one, _ in itertools.groupby(one["percent"] for one in events)]
+            progress = {"calls": len(seen), "first": seen[0], "last": seen[-1]}
+            response["operation"]["progress"] = {**progress, "percents": percents}
         path = arguments.get("into")
         if what in ("download_to_file", "download_to_directory") and "result" in response:
             path = response["result"].get("path")
@@ -757,7 +777,7 @@ class Run:
         number, what, arguments = self.calls.pop(step["finish"])
         response = self.running().receive(number, step.get("within_ms", LIMIT * 1000) / 1000)
         self.complete(response, what, arguments)
-        self.names[step["finish"]] = response.get("result")
+        self.names[step["finish"]] = self.got(response)
         self.compare(response, step)
 
     def step_cancel(self, step: dict[str, Any]) -> None:
