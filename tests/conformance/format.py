@@ -1,4 +1,4 @@
-"""Formats the cases: one line for each step. With --check it only compares.
+"""Formats the cases: one line for each step and each row of a table. With --check it only compares.
 
 python tests/conformance/format.py [--check]
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import harness
@@ -17,12 +16,25 @@ def line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def rows(value: Any) -> str:
+    """A list of objects has a line for each."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n      " + ",\n      ".join(line(one) for one in value) + "]"
+    return line(value)
+
+
 def formatted(data: dict[str, Any]) -> str:
     parts = []
     for case in data["cases"]:
-        head = [f"{line(key)}: {line(value)}" for key, value in case.items() if key != "steps"]
+        head = [
+            f"{line(key)}: {rows(value)}"
+            for key, value in case.items()
+            if key != "steps"
+        ]
         steps = ",\n      ".join(line(step) for step in case["steps"])
-        parts.append("  {" + ",\n   ".join([*head, f'"steps": [\n      {steps}]']) + "}")
+        parts.append(
+            "  {" + ",\n   ".join([*head, f'"steps": [\n      {steps}]']) + "}"
+        )
     return '{"cases": [\n' + ",\n".join(parts) + "\n]}\n"
 
 

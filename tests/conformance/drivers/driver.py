@@ -11,7 +11,6 @@ from typing import Any
 
 import dbss
 from dbss import _abi as abi
-from dbss import ffi
 
 LEVELS = {
     dbss.LOG_ERROR: "error",
@@ -20,7 +19,15 @@ LEVELS = {
     dbss.LOG_DEBUG: "debug",
 }
 STATUS_NAMES = {one.status: one.status_name for one in dbss.errors.STATUSES.values()}
-COUNTS = ("listed", "downloaded", "present", "not_ready", "vanished", "failed", "repaired")
+COUNTS = (
+    "listed",
+    "downloaded",
+    "present",
+    "not_ready",
+    "vanished",
+    "failed",
+    "repaired",
+)
 
 clients: dict[str, dbss.Client] = {}
 kept: dict[str, Any] = {}
@@ -46,8 +53,20 @@ def text(value: Any) -> str | None:
 
 def error_fields(error: dbss.Error) -> dict[str, Any]:
     names = (
-        *("message", "parameter", "http_status", "service_code", "service_message", "request_id"),
-        *("encoded_authorization_message", "cancelled_by", "redirect_target", "os_code"),
+        *(
+            "message",
+            "parameter",
+            "http_status",
+            "service_code",
+            "service_message",
+            "request_id",
+        ),
+        *(
+            "encoded_authorization_message",
+            "cancelled_by",
+            "redirect_target",
+            "os_code",
+        ),
         *("retryable", "attempts"),
     )
     return {
@@ -123,7 +142,10 @@ class Writer:
 
 
 def items(found: Any, fields: list[str]) -> list[dict[str, Any]]:
-    return [{name: text(getattr(one, name, one.raw.get(name))) for name in fields} for one in found]
+    return [
+        {name: text(getattr(one, name, one.raw.get(name))) for name in fields}
+        for one in found
+    ]
 
 
 def page_of(found: Any, fields: list[str]) -> dict[str, Any]:
@@ -134,7 +156,9 @@ def page_of(found: Any, fields: list[str]) -> dict[str, Any]:
     return {"items": items(page, fields), "total": found.total, "at_end": at_end}
 
 
-def perform(what: str, client: dbss.Client, given: dict[str, Any], more: dict[str, Any]) -> Any:
+def perform(
+    what: str, client: dbss.Client, given: dict[str, Any], more: dict[str, Any]
+) -> Any:
     """Makes the call; returns its result."""
     ids = [given.get(name) for name in ("project", "instance", "id", "locale")]
     project = {"project_id": given.get("project")}
@@ -149,7 +173,9 @@ def perform(what: str, client: dbss.Client, given: dict[str, Any], more: dict[st
             "description": found.description,
             "name": found.name,
             "project": found.project_id,
-            "expires_ms": None if expires is None else round(expires.timestamp() * 1000),
+            "expires_ms": None
+            if expires is None
+            else round(expires.timestamp() * 1000),
         }
     if what == "set_token":
         return client.set_token(given["token"])
@@ -157,14 +183,18 @@ def perform(what: str, client: dbss.Client, given: dict[str, Any], more: dict[st
         Path(given["into"]).write_bytes(client.download_report(*ids, **more))
         return {}
     if what in ("download_to_file", "download_to_directory"):
-        target = given["path"] if what == "download_to_file" else given["directory"] + "/"
+        target = (
+            given["path"] if what == "download_to_file" else given["directory"] + "/"
+        )
         path = client.download_report_to(
             *ids[:3], target, locale=given["locale"], replace=given["replace"], **more
         )
         return {"path": str(path)}
     if what == "download_to_descriptor":
         with open(given["into"], "wb") as file:
-            client.download_report_to(*ids[:3], file.fileno(), locale=given["locale"], **more)
+            client.download_report_to(
+                *ids[:3], file.fileno(), locale=given["locale"], **more
+            )
         return {}
     if what == "download_to_callback":
         writer = Writer(given["into"])
@@ -172,7 +202,11 @@ def perform(what: str, client: dbss.Client, given: dict[str, Any], more: dict[st
         return {}
     if what == "open_report":
         stream = client.open_report(*ids, **more)
-        facts = {"size": stream.size, "format": stream.format, "filename": stream.filename}
+        facts = {
+            "size": stream.size,
+            "format": stream.format,
+            "filename": stream.filename,
+        }
         facts |= {"content_type": stream.content_type, "request_id": stream.request_id}
         if given["keep"]:
             kept[given["as"]] = stream
@@ -204,27 +238,43 @@ def perform(what: str, client: dbss.Client, given: dict[str, Any], more: dict[st
     if what in ("schedule", "update_schedule"):
         template = [given["instance"], given["template"]]
         if what == "update_schedule":
-            return client.update_schedule(*template, **given["changes"], **project, **operation)
-        [shown] = items([client.schedule(*template, **project, **operation)], given["fields"])
+            return client.update_schedule(
+                *template, **given["changes"], **project, **operation
+            )
+        [shown] = items(
+            [client.schedule(*template, **project, **operation)], given["fields"]
+        )
         return shown
     if what == "create":
-        return client.create_report(given["instance"], **given["spec"], **project, **operation)
+        return client.create_report(
+            given["instance"], **given["spec"], **project, **operation
+        )
     if what == "generate":
-        return {"id": client.generate_report(given["instance"], **given["spec"], **project, **more)}
+        return {
+            "id": client.generate_report(
+                given["instance"], **given["spec"], **project, **more
+            )
+        }
     if what == "wait":
         return client.wait_for_report(given["instance"], given["id"], **project, **more)
     if what == "delete":
-        return client.delete_report(given["instance"], given["id"], **project, **operation)
+        return client.delete_report(
+            given["instance"], given["id"], **project, **operation
+        )
     if what == "mirror":
         return mirror(client, given, more)
     raise NotImplementedError(what)
 
 
-def mirror(client: dbss.Client, given: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+def mirror(
+    client: dbss.Client, given: dict[str, Any], more: dict[str, Any]
+) -> dict[str, Any]:
     options = dict(given["options"])
     if "instance" in options:
         options["instance_id"] = options.pop("instance")
-    result = client.mirror(given["directory"], project_id=given["project"], **options, **more)
+    result = client.mirror(
+        given["directory"], project_id=given["project"], **options, **more
+    )
     return mirror_result(result)
 
 
@@ -257,12 +307,16 @@ def call(request: dict[str, Any]) -> None:
             operation = more["operation"] = dbss.Operation()
             operations[number] = operation
             for key, value in wanted["settings"]:
-                abi.operation_set(operation.control.pointer, key.encode(), value.encode())
+                abi.operation_set(
+                    operation.control.pointer, key.encode(), value.encode()
+                )
             if wanted["cancelled"]:
                 operation.cancel()
             if wanted["progress"]:
                 more["progress"] = progress(number, wanted["progress"], seen)
-        response["result"] = perform(request["call"], clients[request["client"]], given, more) or {}
+        response["result"] = (
+            perform(request["call"], clients[request["client"]], given, more) or {}
+        )
     except dbss.Error as error:
         response |= {"status": error.status_name, "error": error_fields(error)}
         if error.result is not None:
@@ -272,8 +326,19 @@ def call(request: dict[str, Any]) -> None:
     except Exception as error:
         response = {"id": number, "unsupported": f"{type(error).__name__}: {error}"}
     if operation is not None:
-        names = ("received", "total", "resumed", "attempts", "percent", "filename", "request_id")
-        after = {name: getattr(operation, name) for name in (*names, "content_type", "format")}
+        names = (
+            "received",
+            "total",
+            "resumed",
+            "attempts",
+            "percent",
+            "filename",
+            "request_id",
+        )
+        after = {
+            name: getattr(operation, name)
+            for name in (*names, "content_type", "format")
+        }
         after["path"] = None if operation.path is None else str(operation.path)
         if seen:
             after["progress"] = {"calls": len(seen), "first": seen[0], "last": seen[-1]}
