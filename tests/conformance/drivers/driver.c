@@ -38,8 +38,8 @@ struct call {
     pthread_t thread;
 };
 
-/* What has a name. */
-enum kind { CLIENT, STREAM, LIST };
+/* What is kept: by a name, or a token request until the end. */
+enum kind { CLIENT, STREAM, LIST, TOKEN_REQUEST };
 struct named {
     struct named *next;
     enum kind kind;
@@ -55,14 +55,8 @@ struct receiver {
     cJSON *answers;
 };
 
-struct held {
-    struct held *next;
-    dbss_token_request *request;
-};
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct named *all_named;
-static struct held *all_held;
 static atomic_int undestroyed;
 
 static void die(const char *what)
@@ -341,6 +335,8 @@ static void respond(struct call *c)
     cJSON_AddItemToObject(line, "id", cJSON_Duplicate(get(c->request, "id"), 1));
     if (c->unsupported != NULL) {
         add_text(line, "unsupported", c->unsupported);
+        cJSON_Delete(c->error);
+        cJSON_Delete(c->mistakes);
         print(line);
         return;
     }
@@ -386,6 +382,7 @@ static void forget(struct named *one)
     case CLIENT: dbss_context_free(one->handle); break;
     case STREAM: dbss_report_stream_free(one->handle); break;
     case LIST: dbss_cursor_free(one->handle); break;
+    case TOKEN_REQUEST: dbss_token_request_free(one->handle); break;
     }
     free(one->name);
     free(one);
@@ -396,7 +393,8 @@ static void remember(enum kind kind, const char *name, void *handle, struct call
     struct named *one = allocate(sizeof *one);
     if (name == NULL)
         die("what is kept has no name");
-    forget(find(kind, name));
+    if (kind != TOKEN_REQUEST)
+        forget(find(kind, name));
     *one = (struct named){NULL, kind, format("%s", name), handle, maker};
     pthread_mutex_lock(&lock);
     one->next = all_named;
@@ -466,13 +464,12 @@ static void provide(void *user_data, dbss_token_request *request)
     pthread_mutex_lock(&lock);
     answer = cJSON_GetArraySize(receiver->answers) > 1 ? cJSON_DetachItemFromArray(receiver->answers, 0)
                                                        : cJSON_Duplicate(cJSON_GetArrayItem(receiver->answers, 0), 1);
-    if (get(answer, "hold") != NULL) {
-        struct held *held = allocate(sizeof *held);
-        *held = (struct held){all_held, request};
-        all_held = held;
-        request = NULL;
-    }
     pthread_mutex_unlock(&lock);
+    if (get(answer, "hold") != NULL) {
+        remember(TOKEN_REQUEST, "", request, NULL);
+        cJSON_Delete(answer);
+        return;
+    }
     token = get(answer, "token") != NULL ? get(answer, "token") : get(answer, "passcode");
     lifetime = get(answer, "expires_in_ms");
     clock_gettime(CLOCK_REALTIME, &now);
@@ -480,7 +477,7 @@ static void provide(void *user_data, dbss_token_request *request)
         expires = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 + (int64_t)lifetime->valuedouble;
     if (token != NULL)
         status = dbss_token_request_set(request, text_of(token), expires);
-    else if (request != NULL)
+    else
         status = dbss_token_request_fail(request, text_of(get(answer, "fail")));
     (void)status;
     dbss_token_request_free(request);
@@ -957,12 +954,6 @@ static void end(struct call *all)
             pthread_join(c->thread, NULL);
     while (all_named != NULL)
         forget(all_named);
-    while (all_held != NULL) {
-        struct held *held = all_held;
-        all_held = held->next;
-        dbss_token_request_free(held->request);
-        free(held);
-    }
     for (c = all; c != NULL; c = next) {
         next = c->next;
         if (c->owns_operation)
