@@ -21,6 +21,8 @@ OBJCOPY ?= objcopy
 # Empty: what is built keeps its symbols.
 STRIP  ?= strip
 PYTHON ?= python3
+# As many at once as there are processors.
+PYTEST_JOBS ?= -n auto --dist worksteal
 PREFIX ?= /usr/local
 
 ROOT    := $(CURDIR)
@@ -109,7 +111,7 @@ test-rust:
 
 test-python: lib samples man mock venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
-	$(VENV)/bin/python -m pytest tests/python
+	$(VENV)/bin/python -m pytest tests/python $(PYTEST_JOBS)
 
 sdk: lib mock venv ## libdbss beside the official SDKs for Python, Go and Java, against the mock service
 	tests/sdk/build $(BUILD)
@@ -121,7 +123,7 @@ sdk-comparison: lib mock venv ## write docs/sdk-comparison.md anew
 
 valgrind: lib samples man mock venv ## the tests in C, the samples and the command, under valgrind
 	$(MAKE) -C tests/c BUILD=$(BUILD)
-	$(VENV)/bin/python -m pytest tests/python -m valgrind
+	$(VENV)/bin/python -m pytest tests/python -m valgrind $(PYTEST_JOBS)
 
 tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
 	tests/sanitizers/build thread $(BUILD)
@@ -129,7 +131,7 @@ tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
 
 asan: lib mock venv ## the tests in C, under AddressSanitizer and its sisters
 	tests/sanitizers/build address $(BUILD)
-	$(VENV)/bin/python -m pytest tests/python/test_asan.py
+	$(VENV)/bin/python -m pytest tests/python/test_asan.py $(PYTEST_JOBS)
 
 # How long each target runs; FUZZ_TARGET names one, or several.
 FUZZ_SECONDS ?= 600
