@@ -577,7 +577,8 @@ class Run:
             token_provider=given.get("token_provider"),
             passcodes=given.get("passcodes"),
         )
-        self.clients.add(client)
+        if response["status"] == "DBSS_OK":
+            self.clients.add(client)
         self.compare(response, given)
 
     def step_control(self, step: dict[str, Any]) -> None:
