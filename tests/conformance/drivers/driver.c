@@ -484,6 +484,18 @@ static void provide(void *user_data, dbss_token_request *request)
     cJSON_Delete(answer);
 }
 
+/* Sets an option through its own function, where it has one. */
+static dbss_status set_option(dbss_config *config, const char *key, const char *value)
+{
+    if (strcmp(key, "region") == 0)
+        return dbss_config_set_region(config, value);
+    if (strcmp(key, "endpoint") == 0)
+        return dbss_config_set_endpoint(config, value);
+    if (strcmp(key, "token") == 0)
+        return dbss_config_set_token(config, value);
+    return dbss_config_set(config, key, value);
+}
+
 static void configure(struct call *c)
 {
     const char *name = text_of(get(c->request, "client")), *level = text_of(get(c->request, "log"));
@@ -495,7 +507,7 @@ static void configure(struct call *c)
     forget(find(CLIENT, name));
     if (!made(c, dbss_config_new(&config), "out_config", &config))
         return;
-    SET_ALL(c, settings, dbss_config_set, config);
+    SET_ALL(c, settings, set_option, config);
     if (c->status == DBSS_OK && level != NULL)
         ok(c, dbss_config_set(config, "log_level", level));
     if (c->status == DBSS_OK && level != NULL)
