@@ -49,12 +49,6 @@ struct named {
     struct call *maker;
 };
 
-/* What a log function or a provider gets. */
-struct receiver {
-    char *client;
-    cJSON *answers;
-};
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct named *all_named;
 static atomic_int undestroyed;
@@ -408,25 +402,20 @@ static void remember(enum kind kind, const char *name, void *handle, struct call
 
 static void destroy(void *user_data)
 {
-    struct receiver *receiver = user_data;
-    free(receiver->client);
-    cJSON_Delete(receiver->answers);
-    free(receiver);
+    (void)user_data;
     undestroyed--;
 }
 
-static struct receiver *new_receiver(struct call *c, const cJSON *answers)
+/* Counts a callback whose destroy function must be called once. */
+static void *watched(void *user_data)
 {
-    struct receiver *receiver = allocate(sizeof *receiver);
-    receiver->client = format("%s", text_of(get(c->request, "client")));
-    receiver->answers = cJSON_Duplicate(answers, 1);
     undestroyed++;
-    return receiver;
+    return user_data;
 }
 
 static void log_record(void *user_data, const dbss_log_record *record)
 {
-    const struct receiver *receiver = user_data;
+    const struct call *c = user_data;
     cJSON *line = cJSON_CreateObject();
     dbss_error *error = dbss_log_record_error(record);
     dbss_status status = dbss_log_record_status(record);
@@ -435,7 +424,7 @@ static void log_record(void *user_data, const dbss_log_record *record)
         die("the error of a log record does not have its status");
     dbss_error_free(error);
     add_text(line, "event", "log");
-    add_text(line, "client", receiver->client);
+    add_text(line, "client", text_of(get(c->request, "client")));
     ADD_WORD(line, "level", levels, dbss_log_record_level(record));
     add_text(line, "message", dbss_log_record_message(record));
     add_text(line, "status", status == DBSS_OK ? NULL : dbss_status_name(status));
@@ -453,8 +442,7 @@ static void log_record(void *user_data, const dbss_log_record *record)
 /* Gives the next answer, and the last one again and again. */
 static void provide(void *user_data, dbss_token_request *request)
 {
-    struct receiver *receiver = user_data;
-    cJSON *answer, *token;
+    cJSON *answers = user_data, *answer, *token;
     const cJSON *lifetime;
     struct timespec now;
     int64_t expires = -1;
@@ -462,8 +450,8 @@ static void provide(void *user_data, dbss_token_request *request)
     dbss_status status = DBSS_OK;
 
     pthread_mutex_lock(&lock);
-    answer = cJSON_GetArraySize(receiver->answers) > 1 ? cJSON_DetachItemFromArray(receiver->answers, 0)
-                                                       : cJSON_Duplicate(cJSON_GetArrayItem(receiver->answers, 0), 1);
+    answer = cJSON_GetArraySize(answers) > 1 ? cJSON_DetachItemFromArray(answers, 0)
+                                             : cJSON_Duplicate(cJSON_GetArrayItem(answers, 0), 1);
     pthread_mutex_unlock(&lock);
     if (get(answer, "hold") != NULL) {
         remember(TOKEN_REQUEST, "", request, NULL);
@@ -499,7 +487,7 @@ static dbss_status set_option(dbss_config *config, const char *key, const char *
 static void configure(struct call *c)
 {
     const char *name = text_of(get(c->request, "client")), *level = text_of(get(c->request, "log"));
-    const cJSON *tokens = get(c->request, "token_provider"), *passcodes = get(c->request, "passcodes");
+    cJSON *tokens = get(c->request, "token_provider"), *passcodes = get(c->request, "passcodes");
     const cJSON *settings = get(c->request, "settings");
     dbss_config *config = GARBAGE;
     dbss_context *ctx = GARBAGE;
@@ -511,11 +499,11 @@ static void configure(struct call *c)
     if (c->status == DBSS_OK && level != NULL)
         ok(c, dbss_config_set(config, "log_level", level));
     if (c->status == DBSS_OK && level != NULL)
-        ok(c, dbss_config_set_log(config, log_record, new_receiver(c, NULL), destroy));
+        ok(c, dbss_config_set_log(config, log_record, watched(c), destroy));
     if (c->status == DBSS_OK && cJSON_IsArray(tokens))
-        ok(c, dbss_config_set_token_provider(config, provide, new_receiver(c, tokens), destroy));
+        ok(c, dbss_config_set_token_provider(config, provide, watched(tokens), destroy));
     if (c->status == DBSS_OK && cJSON_IsArray(passcodes))
-        ok(c, dbss_config_set_passcode_provider(config, provide, new_receiver(c, passcodes), destroy));
+        ok(c, dbss_config_set_passcode_provider(config, provide, watched(passcodes), destroy));
     if (c->status == DBSS_OK && made(c, dbss_context_new(config, &ctx), "out_ctx", &ctx))
         remember(CLIENT, name, ctx, c);
     dbss_config_free(config);
@@ -832,12 +820,6 @@ static int32_t report_progress(void *user_data, const dbss_operation *operation)
     return c->stop_after >= 0 && c->last[0] >= c->stop_after;
 }
 
-static void progress_destroyed(void *user_data)
-{
-    (void)user_data;
-    undestroyed--;
-}
-
 static void prepare_operation(struct call *c, const cJSON *wanted)
 {
     const cJSON *progress = get(wanted, "progress"), *limit = get(progress, "stop_after");
@@ -849,8 +831,7 @@ static void prepare_operation(struct call *c, const cJSON *wanted)
     SET_ALL(c, get(wanted, "settings"), dbss_operation_set, c->operation);
     if (c->status == DBSS_OK && progress != NULL && !cJSON_IsNull(progress)) {
         c->stop_after = limit != NULL ? (int64_t)limit->valuedouble : -1;
-        undestroyed++;
-        ok(c, dbss_operation_set_progress(c->operation, report_progress, c, progress_destroyed));
+        ok(c, dbss_operation_set_progress(c->operation, report_progress, watched(c), destroy));
     }
     if (cJSON_IsTrue(get(wanted, "cancelled")))
         dbss_operation_cancel(c->operation);
