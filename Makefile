@@ -21,6 +21,8 @@ OBJCOPY ?= objcopy
 # Empty: what is built keeps its symbols.
 STRIP  ?= strip
 PYTHON ?= python3
+# As many at once as there are processors.
+PYTEST_JOBS ?= -n auto --dist worksteal
 PREFIX ?= /usr/local
 
 ROOT    := $(CURDIR)
@@ -114,7 +116,7 @@ test-rust:
 
 test-python: lib samples man mock drivers venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
-	$(VENV)/bin/python -m pytest tests/python
+	$(VENV)/bin/python -m pytest tests/python $(PYTEST_JOBS)
 
 sdk: lib mock venv ## libdbss beside the official SDKs for Python, Go and Java, against the mock service
 	tests/sdk/build $(BUILD)
@@ -126,7 +128,7 @@ sdk-comparison: lib mock venv ## write docs/sdk-comparison.md anew
 
 valgrind: lib samples man mock venv ## the tests in C, the samples and the command, under valgrind
 	$(MAKE) -C tests/c BUILD=$(BUILD)
-	$(VENV)/bin/python -m pytest tests/python -m valgrind
+	$(VENV)/bin/python -m pytest tests/python -m valgrind $(PYTEST_JOBS)
 
 tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
 	tests/sanitizers/build thread $(BUILD)
@@ -134,7 +136,7 @@ tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
 
 asan: lib mock venv ## the tests in C, under AddressSanitizer and its sisters
 	tests/sanitizers/build address $(BUILD)
-	$(VENV)/bin/python -m pytest tests/python/test_asan.py
+	$(VENV)/bin/python -m pytest tests/python/test_asan.py $(PYTEST_JOBS)
 
 # How long each target runs; FUZZ_TARGET names one, or several.
 FUZZ_SECONDS ?= 600
@@ -162,7 +164,7 @@ lint: venv ## formatting, lints and types of every language here
 	cd tests/fuzz && $(CARGO) fmt -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/sanitizers/*.c
-	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/bench/*.[ch] tests/sanitizers/*.c
+	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/conformance/drivers/*.c tests/bench/*.[ch] tests/sanitizers/*.c
 	$(VENV)/bin/ruff check bindings packaging tests
 	$(VENV)/bin/ruff format --check bindings packaging tests
 	$(VENV)/bin/python tests/lint/imports.py

@@ -1,0 +1,45 @@
+"""Formats the cases: one line for each step. With --check it only compares.
+
+python tests/conformance/format.py [--check]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import harness
+
+
+def line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def formatted(data: dict[str, Any]) -> str:
+    parts = []
+    for case in data["cases"]:
+        head = [f"{line(key)}: {line(value)}" for key, value in case.items() if key != "steps"]
+        steps = ",\n      ".join(line(step) for step in case["steps"])
+        parts.append("  {" + ",\n   ".join([*head, f'"steps": [\n      {steps}]']) + "}")
+    return '{"cases": [\n' + ",\n".join(parts) + "\n]}\n"
+
+
+def main() -> int:
+    different = []
+    for path in harness.case_files():
+        text = path.read_text()
+        wanted = formatted(json.loads(text))
+        if text != wanted:
+            different.append(path.name)
+            if "--check" not in sys.argv:
+                path.write_text(wanted)
+    if different and "--check" in sys.argv:
+        print(f"not formatted: {', '.join(different)}; run tests/conformance/format.py")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

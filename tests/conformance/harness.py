@@ -1,0 +1,879 @@
+"""The harness of the conformance suite: it runs the steps of a case through a driver.
+
+README.md describes cases, steps and drivers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import queue
+import re
+import secrets
+import signal
+import stat
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mock_service import MockService
+
+DIRECTORY = Path(__file__).parent
+ABI = json.loads((DIRECTORY / "../../include/dbss-abi.json").read_text())
+STATUSES = {one["name"]: one for one in ABI["statuses"]}
+SECRET_KEYS = {one["key"] for one in ABI["options"]["config"] if one["type"] == "secret"}
+
+UNREACHABLE = "http://127.0.0.1:1"
+LISTENERS = (
+    *("http", "https", "https_self_signed", "https_expired", "https_wrong_name"),
+    *("http_other", "https_other", "never_accepts"),
+)
+# The limit of every wait, in seconds; only a fault reaches it.
+LIMIT = 30.0
+
+REPORT = {"project": "$PROJECT", "instance": "$INSTANCE", "id": "$PDF"}
+DOWNLOAD = {**REPORT, "locale": None}
+INSTANCE = {"project": "$PROJECT", "instance": "$INSTANCE"}
+LIST = {"page_size": 0, "keep": False}
+# The calls, with their arguments and the defaults of these.
+CALLS: dict[str, dict[str, Any]] = {
+    "check": {"project": "$PROJECT"},
+    "find_credentials": {},
+    "set_token": {"token": "$TOKEN"},
+    "download": DOWNLOAD,
+    "download_to_memory": DOWNLOAD,
+    "download_to_file": {**DOWNLOAD, "path": "$DIR/report", "replace": False},
+    "download_to_directory": {**DOWNLOAD, "directory": "$DIR", "replace": False},
+    "download_to_descriptor": DOWNLOAD,
+    "download_to_callback": {**DOWNLOAD, "fail_after": None},
+    "open_report": {**DOWNLOAD, "keep": False, "read_size": 65536},
+    "read_stream": {"stream": None, "size": None},
+    "close_stream": {"stream": None},
+    "instances": {"project": "$PROJECT", **LIST},
+    "reports": {**INSTANCE, "name": None, **LIST},
+    "templates": {**INSTANCE, "keep": False},
+    "databases": {**INSTANCE, "status": None, **LIST},
+    "next_page": {"list": None},
+    "schedule": {**INSTANCE, "template": "$TEMPLATE"},
+    "update_schedule": {**INSTANCE, "template": "$TEMPLATE", "changes": {}},
+    "create": {**INSTANCE, "spec": {}},
+    "generate": {**INSTANCE, "spec": {}},
+    "wait": REPORT,
+    "delete": REPORT,
+    "mirror": {"project": "$PROJECT", "directory": "$DIR/archive", "options": {}},
+}
+# Arguments for which null is a value of its own.
+OPTIONAL = {"project", "locale", "name", "status", "fail_after", "size"}
+LISTS = {"instances", "reports", "templates", "databases", "next_page"}
+OBJECTS = {"schedule"}
+# Calls whose bytes the driver writes to a file of the harness.
+WRITERS = {
+    "download",
+    "download_to_memory",
+    "download_to_descriptor",
+    "download_to_callback",
+    "open_report",
+    "read_stream",
+}
+# Paths of the control address that set everything anew, and those that are removed.
+SETTINGS = {"/shapes", "/paging", "/undocumented", "/iam", "/metadata", "/generation"}
+
+SCHEMA = json.loads((DIRECTORY / "schema.json").read_text())
+STEPS = {one["$ref"].rpartition("/")[2] for one in SCHEMA["$defs"]["step"]["oneOf"]}
+CONFIGURE_KEYS = {
+    *("as", "endpoint", "ca", "credentials_in_settings", "max_attempts"),
+    *("log", "token_provider", "passcodes", "fails", "error"),
+}
+
+
+class Failure(AssertionError):
+    """What a case expects did not happen."""
+
+
+# ---------------------------------------------------------------------------
+# Cases
+# ---------------------------------------------------------------------------
+
+
+@dataclass
+class Case:
+    area: str
+    data: dict[str, Any]
+    names: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        shown = ",".join(f"{value}"[:40] for value in self.names.values())
+        return f"{self.area}/{self.data['name']}" + (f"[{shown}]" if shown else "")
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        return self.data["steps"]
+
+    def needs(self) -> set[str]:
+        """The features that a driver must have."""
+        found = set(self.data.get("needs", []))
+        # An own process is what a variable, or the home directory, needs.
+        if self.own_process():
+            found.add("environment")
+        for step in self.steps:
+            kind = kind_of(step)
+            found |= {kind} & {"cancel", "cancel_all", "close", "free", "kill", "run"}
+            if kind == "configure":
+                found |= {"log", "token_provider", "passcodes"} & set(step["configure"])
+            if kind == "configure" and step["configure"].get("as", "client") != "client":
+                found.add("several_clients")
+            if kind == "call":
+                given = fill(step.get("with", {}), self.names, partial=True)
+                found.add(fill(step["call"], self.names, partial=True))
+                found |= {"operation", "background"} & set(step)
+                found |= {"progress"} & set(step.get("operation", {}))
+                if any(v is None and k not in OPTIONAL for k, v in given.items()):
+                    found.add("null_arguments")
+                if any(isinstance(v, dict) and "hex" in v for v in given.values()):
+                    found.add("raw_bytes")
+                found |= {key for key in ("keep", "fail_after") if given.get(key)}
+        settings = [v for s in self.steps for v in s.get("configure", {}).values()]
+        if any(isinstance(value, dict) and "hex" in value for value in settings):
+            found.add("raw_bytes")
+        if None in settings:
+            found.add("null_arguments")
+        return found
+
+    def own_process(self) -> bool:
+        return "environment" in self.data or "$HOME" in json.dumps(self.steps)
+
+
+def kind_of(step: dict[str, Any]) -> str:
+    """What a step does, by the only key that is the name of a step."""
+    [kind] = STEPS & set(step)
+    return kind
+
+
+def combinations(each: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(each, list):
+        yield from each
+    else:
+        for values in itertools.product(*each.values()):
+            yield dict(zip(each, values, strict=True))
+
+
+def case_files() -> list[Path]:
+    others = ("schema", "drivers", "skips")
+    return [path for path in sorted(DIRECTORY.glob("*.json")) if path.stem not in others]
+
+
+def load_cases() -> list[Case]:
+    cases = []
+    for path in case_files():
+        for data in json.loads(path.read_text())["cases"]:
+            cases += [Case(path.stem, data, names) for names in combinations(data.get("each", {}))]
+    return cases
+
+
+# ---------------------------------------------------------------------------
+# Values
+# ---------------------------------------------------------------------------
+
+NAME = re.compile(r"\$(?:\$|REPEAT\((.),(\d+)\)|([A-Z][A-Z0-9_]*)|\{([A-Za-z0-9_.-]+)\})", re.S)
+
+
+def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
+    """The value with the names in it replaced; with `partial`, only those that are there."""
+
+    def look_up(match: re.Match[str]) -> Any:
+        if match[0] == "$$":
+            return "$"
+        if match[2]:
+            return match[1] * int(match[2])
+        found: Any = names
+        for part in (match[3] or match[4]).split("."):
+            try:
+                found = found[int(part)] if isinstance(found, list) else found[part]
+            except (KeyError, IndexError, TypeError):
+                if partial:
+                    return match[0]
+                raise ValueError(f"{match[0]} is unknown") from None
+        return found
+
+    if isinstance(value, dict):
+        return {fill(k, names, partial): fill(v, names, partial) for k, v in value.items()}
+    if isinstance(value, list):
+        return [fill(one, names, partial) for one in value]
+    if not isinstance(value, str):
+        return value
+    whole = NAME.fullmatch(value)
+    return look_up(whole) if whole else NAME.sub(lambda m: str(look_up(m)), value)
+
+
+class Names(dict[str, Any]):
+    """The values of $NAME; those that start with FRESH are made when they are used."""
+
+    def __missing__(self, name: str) -> Any:
+        if not name.startswith("FRESH"):
+            raise KeyError(name)
+        self[name] = secrets.token_hex(16)
+        return self[name]
+
+
+def names_of(mock: MockService) -> dict[str, Any]:
+    return {
+        **{name.upper(): value for name, value in json.loads(mock.raw_ready).items()},
+        "PROJECT": mock.project_id,
+        "INSTANCE": mock.instance_id,
+        "TEMPLATE": mock.templates[0]["id"],
+        "PDF": mock.pdf["id"],
+        "ZIP": mock.zip["id"],
+        "PDF_EN": mock.pdf["sha256"]["en-us"],
+        "PDF_ZH": mock.pdf["sha256"]["zh-cn"],
+        "ZIP_EN": mock.zip["sha256"]["en-us"],
+        "ZIP_ZH": mock.zip["sha256"]["zh-cn"],
+    }
+
+
+# ---------------------------------------------------------------------------
+# Comparing
+# ---------------------------------------------------------------------------
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def contains(actual: Any, wanted: Any) -> bool:
+    if isinstance(actual, str):
+        return wanted in actual
+    return any(mismatch(one, wanted) is None for one in actual or [])
+
+
+def any_order(actual: Any, wanted: list[Any]) -> bool:
+    left = list(actual or [])
+    for want in wanted:
+        found = next((one for one in left if mismatch(one, want) is None), None)
+        if found is None:
+            return False
+        left.remove(found)
+    return not left
+
+
+MATCHERS: dict[str, Callable[[Any, Any], bool]] = {
+    "any": lambda actual, _: actual is not None and actual != 0,
+    "has": lambda actual, want: all(contains(actual, one) for one in as_list(want)),
+    "lacks": lambda actual, want: not any(contains(actual, one) for one in as_list(want)),
+    "matches": lambda actual, want: isinstance(actual, str)
+    and re.search(want, actual, re.S) is not None,
+    "least": lambda actual, want: actual is not None and actual >= want,
+    "most": lambda actual, want: actual is not None and actual <= want,
+    "first": lambda actual, want: bool(actual) and mismatch(actual[0], want) is None,
+    "count": lambda actual, want: len(actual) == want,
+    "in_any_order": any_order,
+    "not": lambda actual, want: mismatch(actual, want) is not None,
+}
+
+
+def mismatch(actual: Any, wanted: Any, at: str = "") -> str | None:
+    """None if the value is as wanted, else what differs."""
+    if isinstance(wanted, dict) and wanted and set(wanted) <= set(MATCHERS):
+        for name, want in wanted.items():
+            if not MATCHERS[name](actual, want):
+                return f"{at or 'value'} is {shown(actual)}, wanted {name} {shown(want)}"
+        return None
+    if isinstance(wanted, dict) and isinstance(actual, dict):
+        for key, want in wanted.items():
+            problem = mismatch(actual.get(key), want, f"{at}.{key}" if at else key)
+            if problem:
+                return problem
+        return None
+    if isinstance(wanted, list) and isinstance(actual, list) and len(wanted) == len(actual):
+        for index, want in enumerate(wanted):
+            problem = mismatch(actual[index], want, f"{at}[{index}]")
+            if problem:
+                return problem
+        return None
+    if actual == wanted and isinstance(actual, bool) == isinstance(wanted, bool):
+        return None
+    return f"{at or 'value'} is {shown(actual)}, wanted {shown(wanted)}"
+
+
+def shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) < 2000 else f"{text[:2000]}…"
+
+
+def expect(actual: Any, wanted: Any, at: str = "") -> None:
+    problem = mismatch(actual, wanted, at)
+    if problem:
+        raise Failure(problem)
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from strings_in(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from strings_in(one)
+
+
+def wait_for(what: str, condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + LIMIT
+    while not condition():
+        if time.monotonic() > end:
+            raise Failure(f"waited {LIMIT:.0f} seconds for {what}")
+        time.sleep(0.003)
+
+
+# ---------------------------------------------------------------------------
+# Drivers
+# ---------------------------------------------------------------------------
+
+
+class Driver:
+    """A running driver: requests go to its standard input, responses and events come back."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], directory: Path) -> None:
+        self._errors = open(directory / f"driver-{secrets.token_hex(4)}.log", "w+b")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment,
+            cwd=directory,
+        )
+        self._ids = itertools.count(1)
+        self._arrived = threading.Condition()
+        self._responses: dict[int, dict[str, Any]] = {}
+        self._ended = False
+        self.lines: list[dict[str, Any]] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            parsed = json.loads(line)
+            with self._arrived:
+                self.lines.append(parsed)
+                if "event" not in parsed:
+                    self._responses[parsed["id"]] = parsed
+                self._arrived.notify_all()
+        with self._arrived:
+            self._ended = True
+            self._arrived.notify_all()
+
+    def send(self, **request: Any) -> int:
+        number = next(self._ids)
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"id": number, **request}).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise Failure(f"the driver has ended: {self.errors()}") from None
+        return number
+
+    def receive(self, number: int, limit: float = LIMIT) -> dict[str, Any]:
+        with self._arrived:
+            self._arrived.wait_for(lambda: number in self._responses or self._ended, limit)
+            if number not in self._responses:
+                raise Failure(f"no response: {self.errors() or 'the driver is silent'}")
+            response = self._responses.pop(number)
+        if "unsupported" in response:
+            raise Failure(f"the driver does not know: {response['unsupported']}")
+        return response
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        return self.receive(self.send(**request))
+
+    def errors(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")[-4000:]
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def close(self) -> None:
+        """Lets the driver end; it must do that by itself, and without complaint."""
+        assert self._process.stdin is not None
+        if self._process.poll() is None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+            try:
+                self._process.wait(LIMIT)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise Failure("the driver did not end") from None
+        self._reader.join()
+        code, errors = self._process.returncode, self.errors()
+        for file in (self._process.stdin, self._process.stdout, self._errors):
+            with contextlib.suppress(BrokenPipeError):
+                if file is not None:
+                    file.close()
+        if code not in (0, -signal.SIGKILL):
+            raise Failure(f"the driver ended with {code}: {errors}")
+
+
+@dataclass
+class Runner:
+    """Runs cases through one driver, with a mock service of its own."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    directory: Path
+    mock: MockService
+    # Errors have only some of the fields.
+    partial: bool = False
+    program: Path | None = None
+    driver: Driver | None = None
+
+    def start(self, environment: dict[str, Any] | None, home: Path) -> Driver:
+        merged = {**self.environment, "HOME": str(home), **(environment or {})}
+        return Driver(
+            self.command,
+            {name: value for name, value in merged.items() if value is not None},
+            self.directory,
+        )
+
+    def close(self) -> None:
+        driver, self.driver = self.driver, None
+        if driver is not None:
+            driver.close()
+
+    def run(self, case: Case, directory: Path) -> None:
+        Run(self, case, directory).run()
+
+
+class Run:
+    """One run of a case."""
+
+    def __init__(self, runner: Runner, case: Case, directory: Path) -> None:
+        self.runner, self.case, self.mock = runner, case, runner.mock
+        self.names = Names(names_of(runner.mock))
+        self.directory, self.home = directory / "dir", directory / "home"
+        for path in (self.directory, self.home):
+            path.mkdir()
+        self.names.update(DIR=str(self.directory), HOME=str(self.home))
+        self.names.update(fill(case.names, self.names))
+        self.own_process = case.own_process()
+        self.environment = fill(case.data.get("environment", {}), self.names)
+        self.clients: set[str] = set()
+        self.secrets: set[str] = set()
+        self.calls: dict[str, tuple[int, str, dict[str, Any]]] = {}
+        self.clean_up: list[tuple[str, str, Any]] = []
+        self.into = (directory / f"into-{number}" for number in itertools.count())
+        self.driver: Driver | None = None
+
+    # -- the life of a case
+
+    def run(self) -> None:
+        self.mock.clear_requests()
+        self.first_connections = self.mock.connections()
+        for name, value in self.environment.items():
+            if re.search(r"SK$|TOKEN$|PASSWORD$", name) and value:
+                self.secrets.add(value)
+        try:
+            for number, step in enumerate(self.case.steps, 1):
+                kind = kind_of(step)
+                try:
+                    getattr(self, f"step_{kind}")(fill(step, self.names))
+                except Failure as failure:
+                    raise Failure(f"step {number}, {kind}: {failure}") from None
+            self.check_secrets()
+        except BaseException:
+            # A driver with a call under way, or in an unknown state, is not used again.
+            self.end_driver(kill=True)
+            raise
+        finally:
+            self.restore_mock()
+        self.end_driver()
+
+    def end_driver(self, kill: bool = False) -> None:
+        driver, self.driver = self.driver, None
+        if driver is None:
+            return
+        if kill:
+            driver.kill()
+            driver.close()
+            if not self.own_process:
+                self.runner.driver = None
+        elif self.own_process:
+            driver.close()
+        else:
+            for client in self.clients:
+                driver.ask(do="free", client=client)
+
+    def running(self) -> Driver:
+        if self.driver is None:
+            if self.own_process:
+                self.driver = self.runner.start(self.environment, self.home)
+            else:
+                if self.runner.driver is None:
+                    self.runner.driver = self.runner.start(None, self.home)
+                self.driver = self.runner.driver
+                self.driver.lines.clear()
+        return self.driver
+
+    def restore_mock(self) -> None:
+        self.mock.clear_faults()
+        for method, path, body in reversed(self.clean_up):
+            self.mock.control_request(method, path, body)
+        if {"create", "generate"} & {step.get("call") for step in self.case.steps}:
+            self.mock.remove_reports(self.mock.made())
+
+    def check_secrets(self) -> None:
+        if self.driver is None:
+            return
+        for request in self.mock.requests():
+            for name, value in request["headers"]:
+                if name.lower() in ("x-auth-token", "x-security-token", "authorization"):
+                    self.secrets.add(value[:24] if name.lower() == "x-auth-token" else value)
+        found = {one for one in self.secrets if len(one) >= 8}
+        for line in self.driver.lines:
+            for text in strings_in(line):
+                if any(secret in text for secret in found):
+                    raise Failure(f"a secret is printed: {shown(line)}")
+
+    # -- steps that prepare
+
+    def step_configure(self, step: dict[str, Any]) -> None:
+        self.configure(step["configure"])
+
+    def configure(self, given: dict[str, Any]) -> None:
+        client = given.get("as", "client")
+        endpoint = given.get("endpoint", "http")
+        if endpoint == "dead":
+            endpoint = UNREACHABLE
+        elif endpoint in LISTENERS:
+            endpoint = getattr(self.mock, endpoint)
+        settings: list[list[Any]] = [["max_attempts", given.get("max_attempts", 1)]]
+        if endpoint is not None:
+            settings.append(["endpoint", endpoint])
+        if given.get("ca", True) and "ca_file" not in given:
+            settings.append(["ca_file", self.mock.ca_file])
+        settings += [[k, v] for k, v in given.items() if k not in CONFIGURE_KEYS]
+        if not given.get("credentials_in_settings") and "token" not in given:
+            settings.append(["token", self.mock.token])
+        for key, value in settings:
+            if key in SECRET_KEYS and isinstance(value, str):
+                self.secrets.add(value[:24] if key == "token" else value)
+        self.secrets |= {one["token"] for one in given.get("token_provider", []) if "token" in one}
+        response = self.running().ask(
+            do="configure",
+            client=client,
+            settings=[[key, as_text(value)] for key, value in settings],
+            log=given.get("log"),
+            token_provider=given.get("token_provider"),
+            passcodes=given.get("passcodes"),
+        )
+        if response["status"] == "DBSS_OK":
+            self.clients.add(client)
+        self.compare(response, given)
+
+    def step_control(self, step: dict[str, Any]) -> None:
+        method, path = step["control"].split(" ")
+        body = step.get("body", {})
+        response = self.mock.control_request(method, path, body)
+        if "as" in step:
+            self.names[step["as"]] = response
+        undo = self.clean_up.append
+        if method == "POST" and path in SETTINGS:
+            undo(("POST", path, {}))
+        elif method == "POST" and path == "/reports":
+            undo(("DELETE", path, {"ids": response.get("ids") or [response["id"]]}))
+        elif method == "POST" and path == "/instances":
+            undo(("DELETE", path, {"ids": response["ids"]}))
+        elif path == "/listener_faults" or (method, path) == ("POST", "/projects"):
+            undo(("DELETE", path, None))
+        elif path == "/tokens" and "token" in body:
+            undo(("DELETE" if method == "POST" else "POST", path, body))
+        elif path == "/keys":
+            undo(("DELETE", "/metadata/keys", None))
+
+    def step_fault(self, step: dict[str, Any]) -> None:
+        self.mock.control_request("POST", "/faults", step["fault"])
+
+    def step_write(self, step: dict[str, Any]) -> None:
+        for name, content in step["write"].items():
+            path = Path(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, str):
+                content = {"text": content}
+            if content.get("directory"):
+                path.mkdir(exist_ok=True)
+            elif "link" in content:
+                path.symlink_to(content["link"])
+            else:
+                data = content.get("text", "").encode() + bytes.fromhex(content.get("hex", ""))
+                if "repeat" in content:
+                    data = content["repeat"][0].encode() * content["repeat"][1]
+                path.write_bytes(data)
+            if "mode" in content:
+                path.chmod(int(content["mode"], 8))
+            if "age_s" in content:
+                then = time.time() - content["age_s"]
+                os.utime(path, (then, then))
+
+    # -- calls
+
+    def step_call(self, step: dict[str, Any]) -> None:
+        what, client = step["call"], step.get("client", "client")
+        if client not in self.clients:
+            if client != "client":
+                raise ValueError(f"no client {client} was configured")
+            self.configure({})
+        given = step.get("with", {})
+        if set(given) - set(CALLS[what]):
+            raise ValueError(f"unknown arguments of {what}: {given}")
+        arguments = {**fill(CALLS[what], self.names), **given}
+        if what in WRITERS:
+            arguments["into"] = str(next(self.into))
+        if what in LISTS or what in OBJECTS:
+            arguments["fields"] = self.fields_of(step)
+        if "keep" in arguments:
+            arguments["as"] = step.get("as")
+        operation = step.get("operation")
+        if operation is not None:
+            own = {"progress", "cancelled"}
+            operation = {
+                "settings": [[k, as_text(v)] for k, v in operation.items() if k not in own],
+                "progress": operation.get("progress"),
+                "cancelled": operation.get("cancelled", False),
+            }
+        before = self.mock.connections()["total"]
+        driver = self.running()
+        number = driver.send(
+            do="call",
+            call=what,
+            client=client,
+            arguments=arguments,
+            operation=operation,
+            background=step.get("background", False),
+        )
+        if step.get("background"):
+            self.calls[step["as"]] = (number, what, arguments)
+            return
+        response = driver.receive(number)
+        self.complete(response, what, arguments)
+        if "as" in step:
+            self.names[step["as"]] = response.get("result")
+        self.compare(response, step)
+        group = STATUSES.get(response["status"] or "", {}).get("group")
+        if group == "DBSS_ERR_ARGUMENT" and self.mock.connections()["total"] != before:
+            raise Failure("a connection was made, although an argument is wrong")
+
+    @staticmethod
+    def fields_of(step: dict[str, Any]) -> list[str]:
+        """The fields that the case compares, of list items or of an object."""
+        text = step.get("result", {})
+        found = {"id"}
+        stack = [text.get("items", []) if "items" in text else text]
+        while stack:
+            one = stack.pop()
+            if isinstance(one, dict):
+                found |= set(one) - set(MATCHERS)
+                stack += one.values()
+            elif isinstance(one, list):
+                stack += one
+        return sorted(found)
+
+    def complete(self, response: dict[str, Any], what: str, arguments: dict[str, Any]) -> None:
+        """Adds what the harness finds in files."""
+        path = arguments.get("into")
+        if what in ("download_to_file", "download_to_directory") and "result" in response:
+            path = response["result"].get("path")
+        if path is None or "result" not in response or not Path(path).exists():
+            return
+        data = Path(path).read_bytes()
+        response["result"] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def compare(self, response: dict[str, Any], step: dict[str, Any]) -> None:
+        wanted, error = step.get("fails", "DBSS_OK"), response.get("error")
+        if response["status"] != wanted and not self.exits_as(response, wanted):
+            raise Failure(f"{response['status']}, wanted {wanted}: {shown(error)}")
+        if wanted == "DBSS_OK":
+            if error is not None:
+                raise Failure(f"success with an error: {shown(error)}")
+        else:
+            self.compare_error(error, step.get("error", {}))
+        if "result" in step:
+            expect(response.get("result"), step["result"])
+        if "after" in step:
+            expect(response.get("operation"), step["after"], "operation")
+
+    def exits_as(self, response: dict[str, Any], wanted: str) -> bool:
+        """Whether the command ended as it should where it prints no status."""
+        group = STATUSES.get(wanted, {}).get("group")
+        return (
+            response["status"] is None
+            and group == "DBSS_ERR_ARGUMENT"
+            and response.get("exit_code") == 2
+        )
+
+    def compare_error(self, error: Any, wanted: dict[str, Any]) -> None:
+        if not isinstance(error, dict):
+            raise Failure("no error")
+        if self.runner.partial:
+            wanted = {key: want for key, want in wanted.items() if key in error}
+        expect(error, wanted, "error")
+        if re.search(r"[\x00-\x1f\x7f-\x9f]", error.get("message") or ""):
+            raise Failure(f"control characters in a message: {shown(error)}")
+        for detail in error.get("mistakes", []):
+            raise Failure(f"the driver found a mistake: {detail}")
+
+    def step_finish(self, step: dict[str, Any]) -> None:
+        number, what, arguments = self.calls.pop(step["finish"])
+        response = self.running().receive(number, step.get("within_ms", LIMIT * 1000) / 1000)
+        self.complete(response, what, arguments)
+        self.names[step["finish"]] = response.get("result")
+        self.compare(response, step)
+
+    def step_cancel(self, step: dict[str, Any]) -> None:
+        self.running().ask(do="cancel", of=self.calls[step["cancel"]][0])
+
+    def step_cancel_all(self, step: dict[str, Any]) -> None:
+        self.running().ask(do="cancel_all", client=step["cancel_all"])
+
+    def step_close(self, step: dict[str, Any]) -> None:
+        self.running().ask(do="close", client=step["close"])
+
+    def step_free(self, step: dict[str, Any]) -> None:
+        self.running().ask(do="free", client=step["free"])
+        self.clients.discard(step["free"])
+
+    def step_kill(self, step: dict[str, Any]) -> None:
+        self.check_secrets()
+        self.end_driver(kill=True)
+        self.clients.clear()
+        self.calls.clear()
+
+    def step_until(self, step: dict[str, Any]) -> None:
+        for what, wanted in step["until"].items():
+            if what == "requests":
+                wait_for(f"requests {wanted}", lambda w=wanted: self.have_come(w))
+            elif what == "log":
+                wait_for(
+                    f"a log record {wanted}",
+                    lambda w=wanted: any(mismatch(r, w) is None for r in self.events("log")),
+                )
+            elif what == "progress":
+                number = self.calls[wanted["of"]][0]
+                wait_for(
+                    f"progress {wanted}",
+                    lambda w=wanted, n=number: any(
+                        one["of"] == n and one["received"] >= w["received"]
+                        for one in self.events("progress")
+                    ),
+                )
+            elif what == "file":
+                wait_for(f"the file {wanted}", Path(wanted).exists)
+            else:
+                raise ValueError(f"unknown condition: {what}")
+
+    def have_come(self, wanted: dict[str, Any]) -> bool:
+        come = self.mock.requests(wanted["of"])
+        sent = wanted.get("sent", 0)
+        return len(come) >= wanted.get("count", 1) and (
+            sent == 0 or sum(one["sent"] for one in come) >= sent
+        )
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [one for one in list(self.running().lines) if one.get("event") == kind]
+
+    # -- what is expected
+
+    def step_files(self, step: dict[str, Any]) -> None:
+        top = Path(step["files"])
+        names = [
+            str(path.relative_to(top))
+            for path in sorted(top.rglob("*"))
+            if not path.is_dir() or path.is_symlink()
+        ]
+        if "are" in step:
+            expect(names, {"in_any_order": list(step["are"])}, f"files in {top}")
+        for name, wanted in {**step.get("are", {}), **step.get("have", {})}.items():
+            path = top / name
+            if wanted is None:
+                if name in names or path.exists():
+                    raise Failure(f"{path} exists")
+            elif not path.exists():
+                raise Failure(f"there is no {path}; there are {names}")
+            else:
+                expect(describe(path, wanted), wanted, str(path))
+
+    def step_requests(self, step: dict[str, Any]) -> None:
+        which = step["requests"]
+        found = self.mock.requests(None if which == "*" else which)
+        for request in found:
+            request["headers"] = {name.lower(): value for name, value in request["headers"]}
+        if "count" in step:
+            expect(len(found), step["count"], f"requests for {which}")
+        for key in ("has", "lacks"):
+            if key in step:
+                expect(found, {key: step[key]}, f"requests for {which}")
+        if "are" in step:
+            expect(found, step["are"], f"requests for {which}")
+
+    def step_connections(self, step: dict[str, Any]) -> None:
+        now = self.mock.connections()
+        delta = {name: now[name] - self.first_connections.get(name, 0) for name in now}
+        expect(delta, step["connections"], "connections")
+
+    def step_log(self, step: dict[str, Any]) -> None:
+        expect(self.events("log"), step["log"], "log")
+
+    def step_run(self, step: dict[str, Any]) -> None:
+        done = subprocess.run(
+            [str(self.runner.program), *step["run"]],
+            input=step.get("stdin", "").encode(),
+            capture_output=True,
+            timeout=LIMIT * 4,
+            cwd=self.directory,
+            env={
+                **self.runner.environment,
+                "HOME": str(self.home),
+                **{k: v for k, v in self.environment.items() if v is not None},
+            },
+            check=False,
+        )
+        out, errors = (one.decode(errors="replace") for one in (done.stdout, done.stderr))
+        if done.returncode != step.get("exit", 0):
+            raise Failure(f"exit code {done.returncode}, wanted {step.get('exit', 0)}: {errors}")
+        for key, actual in (("stdout", out), ("stderr", errors)):
+            if key in step:
+                expect(actual, step[key], key)
+        if "json" in step:
+            expect([json.loads(line) for line in out.splitlines()], step["json"], "json")
+        for secret in self.secrets:
+            if len(secret) >= 8 and (secret in out or secret in errors):
+                raise Failure("a secret is printed")
+
+
+def as_text(value: Any) -> Any:
+    """A setting's value as text; null and what is not UTF-8 stay."""
+    return json.dumps(value) if isinstance(value, bool | int | float) else value
+
+
+def describe(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a file that are wanted."""
+    data = path.read_bytes()
+    facts: dict[str, Callable[[], Any]] = {
+        "bytes": lambda: len(data),
+        "sha256": lambda: hashlib.sha256(data).hexdigest(),
+        "text": lambda: data.decode(errors="replace"),
+        "mode": lambda: f"{stat.S_IMODE(path.lstat().st_mode):o}",
+        "json": lambda: json.loads(data),
+        "lines": lambda: [json.loads(line) for line in data.splitlines()],
+    }
+    return {name: facts[name]() for name in wanted}
