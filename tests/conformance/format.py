@@ -26,15 +26,9 @@ def rows(value: Any) -> str:
 def formatted(data: dict[str, Any]) -> str:
     parts = []
     for case in data["cases"]:
-        head = [
-            f"{line(key)}: {rows(value)}"
-            for key, value in case.items()
-            if key != "steps"
-        ]
+        head = [f"{line(key)}: {rows(value)}" for key, value in case.items() if key != "steps"]
         steps = ",\n      ".join(line(step) for step in case["steps"])
-        parts.append(
-            "  {" + ",\n   ".join([*head, f'"steps": [\n      {steps}]']) + "}"
-        )
+        parts.append("  {" + ",\n   ".join([*head, f'"steps": [\n      {steps}]']) + "}")
     return '{"cases": [\n' + ",\n".join(parts) + "\n]}\n"
 
 

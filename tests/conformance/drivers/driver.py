@@ -142,10 +142,7 @@ class Writer:
 
 
 def items(found: Any, fields: list[str]) -> list[dict[str, Any]]:
-    return [
-        {name: text(getattr(one, name, one.raw.get(name))) for name in fields}
-        for one in found
-    ]
+    return [{name: text(getattr(one, name, one.raw.get(name))) for name in fields} for one in found]
 
 
 def page_of(found: Any, fields: list[str]) -> dict[str, Any]:
@@ -156,9 +153,7 @@ def page_of(found: Any, fields: list[str]) -> dict[str, Any]:
     return {"items": items(page, fields), "total": found.total, "at_end": at_end}
 
 
-def perform(
-    what: str, client: dbss.Client, given: dict[str, Any], more: dict[str, Any]
-) -> Any:
+def perform(what: str, client: dbss.Client, given: dict[str, Any], more: dict[str, Any]) -> Any:
     """Makes the call; returns its result."""
     ids = [given.get(name) for name in ("project", "instance", "id", "locale")]
     project = {"project_id": given.get("project")}
@@ -173,9 +168,7 @@ def perform(
             "description": found.description,
             "name": found.name,
             "project": found.project_id,
-            "expires_ms": None
-            if expires is None
-            else round(expires.timestamp() * 1000),
+            "expires_ms": None if expires is None else round(expires.timestamp() * 1000),
         }
     if what == "set_token":
         return client.set_token(given["token"])
@@ -183,18 +176,14 @@ def perform(
         Path(given["into"]).write_bytes(client.download_report(*ids, **more))
         return {}
     if what in ("download_to_file", "download_to_directory"):
-        target = (
-            given["path"] if what == "download_to_file" else given["directory"] + "/"
-        )
+        target = given["path"] if what == "download_to_file" else given["directory"] + "/"
         path = client.download_report_to(
             *ids[:3], target, locale=given["locale"], replace=given["replace"], **more
         )
         return {"path": str(path)}
     if what == "download_to_descriptor":
         with open(given["into"], "wb") as file:
-            client.download_report_to(
-                *ids[:3], file.fileno(), locale=given["locale"], **more
-            )
+            client.download_report_to(*ids[:3], file.fileno(), locale=given["locale"], **more)
         return {}
     if what == "download_to_callback":
         writer = Writer(given["into"])
@@ -238,43 +227,27 @@ def perform(
     if what in ("schedule", "update_schedule"):
         template = [given["instance"], given["template"]]
         if what == "update_schedule":
-            return client.update_schedule(
-                *template, **given["changes"], **project, **operation
-            )
-        [shown] = items(
-            [client.schedule(*template, **project, **operation)], given["fields"]
-        )
+            return client.update_schedule(*template, **given["changes"], **project, **operation)
+        [shown] = items([client.schedule(*template, **project, **operation)], given["fields"])
         return shown
     if what == "create":
-        return client.create_report(
-            given["instance"], **given["spec"], **project, **operation
-        )
+        return client.create_report(given["instance"], **given["spec"], **project, **operation)
     if what == "generate":
-        return {
-            "id": client.generate_report(
-                given["instance"], **given["spec"], **project, **more
-            )
-        }
+        return {"id": client.generate_report(given["instance"], **given["spec"], **project, **more)}
     if what == "wait":
         return client.wait_for_report(given["instance"], given["id"], **project, **more)
     if what == "delete":
-        return client.delete_report(
-            given["instance"], given["id"], **project, **operation
-        )
+        return client.delete_report(given["instance"], given["id"], **project, **operation)
     if what == "mirror":
         return mirror(client, given, more)
     raise NotImplementedError(what)
 
 
-def mirror(
-    client: dbss.Client, given: dict[str, Any], more: dict[str, Any]
-) -> dict[str, Any]:
+def mirror(client: dbss.Client, given: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     options = dict(given["options"])
     if "instance" in options:
         options["instance_id"] = options.pop("instance")
-    result = client.mirror(
-        given["directory"], project_id=given["project"], **options, **more
-    )
+    result = client.mirror(given["directory"], project_id=given["project"], **options, **more)
     return mirror_result(result)
 
 
@@ -307,16 +280,12 @@ def call(request: dict[str, Any]) -> None:
             operation = more["operation"] = dbss.Operation()
             operations[number] = operation
             for key, value in wanted["settings"]:
-                abi.operation_set(
-                    operation.control.pointer, key.encode(), value.encode()
-                )
+                abi.operation_set(operation.control.pointer, key.encode(), value.encode())
             if wanted["cancelled"]:
                 operation.cancel()
             if wanted["progress"]:
                 more["progress"] = progress(number, wanted["progress"], seen)
-        response["result"] = (
-            perform(request["call"], clients[request["client"]], given, more) or {}
-        )
+        response["result"] = perform(request["call"], clients[request["client"]], given, more) or {}
     except dbss.Error as error:
         response |= {"status": error.status_name, "error": error_fields(error)}
         if error.result is not None:
@@ -335,10 +304,7 @@ def call(request: dict[str, Any]) -> None:
             "filename",
             "request_id",
         )
-        after = {
-            name: getattr(operation, name)
-            for name in (*names, "content_type", "format")
-        }
+        after = {name: getattr(operation, name) for name in (*names, "content_type", "format")}
         after["path"] = None if operation.path is None else str(operation.path)
         if seen:
             after["progress"] = {"calls": len(seen), "first": seen[0], "last": seen[-1]}
