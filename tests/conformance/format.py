@@ -1,4 +1,6 @@
-"""Formats the cases: one line for each step and each row of a table. With --check it only compares.
+"""Formats the cases: one line for each step and each row of a table. Writes skips.json anew.
+
+With --check it only compares.
 
 python tests/conformance/format.py [--check]
 """
@@ -34,13 +36,13 @@ def formatted(data: dict[str, Any]) -> str:
 
 def main() -> int:
     different = []
-    for path in harness.case_files():
-        text = path.read_text()
-        wanted = formatted(json.loads(text))
-        if text != wanted:
+    wanted = {path: formatted(json.loads(path.read_text())) for path in harness.case_files()}
+    wanted[harness.DIRECTORY / "skips.json"] = json.dumps(harness.skips(), indent=2) + "\n"
+    for path, text in wanted.items():
+        if path.read_text() != text:
             different.append(path.name)
             if "--check" not in sys.argv:
-                path.write_text(wanted)
+                path.write_text(text)
     if different and "--check" in sys.argv:
         print(f"not formatted: {', '.join(different)}; run tests/conformance/format.py")
         return 1

@@ -17,6 +17,7 @@ import stat
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,6 +177,25 @@ def load_cases() -> list[Case]:
         for data in json.loads(path.read_text())["cases"]:
             cases += [Case(path.stem, data, names) for names in combinations(data.get("each", {}))]
     return cases
+
+
+DRIVERS = json.loads((DIRECTORY / "drivers.json").read_text())
+
+
+def lacking(driver: str, case: Case) -> str | None:
+    """The first feature that a driver lacks for a case."""
+    lacks = DRIVERS[driver]["lacks"]
+    return next((feature for feature in sorted(case.needs()) if feature in lacks), None)
+
+
+def skips() -> dict[str, dict[str, int]]:
+    """How many cases each driver skips, by the feature that it lacks."""
+    cases = load_cases()
+    counts = {name: Counter(lacking(name, case) for case in cases) for name in DRIVERS}
+    return {
+        name: {feature: n for feature, n in sorted(one.items(), key=str) if feature is not None}
+        for name, one in counts.items()
+    }
 
 
 # ---------------------------------------------------------------------------

@@ -292,7 +292,7 @@ def call(request: dict[str, Any]) -> None:
             response["result"] = mirror_result(error.result)
     except NotImplementedError as error:
         response = {"id": number, "unsupported": str(error)}
-    except Exception as error:  # noqa: BLE001 (whatever it is, the case fails with it)
+    except Exception as error:
         response = {"id": number, "unsupported": f"{type(error).__name__}: {error}"}
     if operation is not None:
         names = (
@@ -350,7 +350,7 @@ def serve(request: dict[str, Any], threads: list[threading.Thread]) -> None:
             return
     except dbss.Error as error:
         put(id=request["id"], status=error.status_name, error=error_fields(error))
-    except Exception as error:  # noqa: BLE001 (whatever it is, the case fails with it)
+    except Exception as error:
         put(id=request["id"], unsupported=f"{type(error).__name__}: {error}")
     else:
         put(id=request["id"], status="DBSS_OK")
