@@ -136,7 +136,7 @@ class Case:
                 given = fill(step.get("with", {}), self.names, partial=True)
                 found.add(fill(step["call"], self.names, partial=True))
                 found |= {"operation", "background"} & set(step)
-                found |= {"progress"} & set(step.get("operation", {}))
+                found |= {"progress", "cancelled"} & set(step.get("operation", {}))
                 if any(v is None and k not in OPTIONAL for k, v in given.items()):
                     found.add("null_arguments")
                 if '{"hex": ' in json.dumps(given):
@@ -723,15 +723,14 @@ class Run:
         response = driver.receive(number)
         self.complete(response, what, arguments)
         if "as" in step:
-            self.names[step["as"]] = self.got(response)
+            self.names[step["as"]] = self.named(response)
         self.compare(response, step)
         group = STATUSES.get(response["status"] or "", {}).get("group")
         if group == "DBSS_ERR_ARGUMENT" and self.mock.connections()["total"] != before:
             raise Failure("a connection was made, although an argument is wrong")
 
     @staticmethod
-    def got(response: dict[str, Any]) -> dict[str, Any]:
-        """What later steps may name of a call."""
+    def named(response: dict[str, Any]) -> dict[str, Any]:
         return {**(response.get("result") or {}), "error": response.get("error")}
 
     @staticmethod
@@ -814,7 +813,7 @@ class Run:
         number, what, arguments = self.calls.pop(step["finish"])
         response = self.running().receive(number, step.get("within_ms", LIMIT * 1000) / 1000)
         self.complete(response, what, arguments)
-        self.names[step["finish"]] = self.got(response)
+        self.names[step["finish"]] = self.named(response)
         self.compare(response, step)
 
     def step_cancel(self, step: dict[str, Any]) -> None:
