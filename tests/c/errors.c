@@ -148,7 +148,7 @@ static void make_calls_inside(enum callback callback);
 #define unknown_id() handles.unknown_id
 #define too_long() "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0"
 #define scratch_directory() handles.directory
-#define r() handles.read_only
+#define read_only_descriptor() handles.read_only
 
 static dbss_context *valid_context(void)
 {
