@@ -292,6 +292,8 @@ def as_list(value: Any) -> list[Any]:
 
 
 def contains(actual: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list):
+        return all(contains(actual, one) for one in wanted)
     if isinstance(actual, str) or (isinstance(wanted, str) and wanted in (actual or [])):
         return wanted in actual
     return any(mismatch(one, wanted) is None for one in actual or [])
