@@ -575,7 +575,16 @@ static void download_to_directory(struct call *c)
 
 static void download_to_descriptor(struct call *c)
 {
-    ok(c, dbss_report_download_to_fd(DOWNLOAD, c->into != NULL ? fileno(c->into) : -1, under(c)));
+    cJSON *target = argument(c, "open");
+    const cJSON *offset = get(target, "offset");
+
+    if (cJSON_IsObject(target)) {
+        fclose(c->into);
+        c->into = fopen(text_of(get(target, "path")), text_of(get(target, "mode")));
+    }
+    if (c->into == NULL || (offset != NULL && fseek(c->into, (long)offset->valuedouble, SEEK_SET) != 0))
+        die("cannot open the target");
+    ok(c, dbss_report_download_to_fd(DOWNLOAD, fileno(c->into), under(c)));
 }
 
 static int32_t write_part(void *user_data, const uint8_t *data, size_t len)
@@ -636,6 +645,11 @@ static void open_report(struct call *c)
 static void read_stream(struct call *c)
 {
     read_parts(c, c->stream, number(c, "size"), 65536);
+}
+
+static void reset(struct call *c)
+{
+    ok(c, dbss_operation_reset(c->operation));
 }
 
 static void close_stream(struct call *c)
@@ -854,6 +868,7 @@ static const struct {
     {"open_report", open_report, OPERATION},
     {"read_stream", read_stream, NO_OPERATION},
     {"reports", reports, OPERATION},
+    {"reset", reset, OPERATION},
     {"schedule", schedule, OPERATION},
     {"set_token", set_token, NO_OPERATION},
     {"templates", templates, OPERATION},
@@ -885,15 +900,28 @@ static void progress_destroyed(void *user_data)
     undestroyed--;
 }
 
-static void prepare_operation(struct call *c, const cJSON *wanted)
+/* The call of this id; NULL if there is none. */
+static struct call *call_of(struct call *others, const cJSON *id)
+{
+    while (others != NULL && !cJSON_Compare(get(others->request, "id"), id, 1))
+        others = others->next;
+    return others;
+}
+
+static void prepare_operation(struct call *c, struct call *others, const cJSON *wanted)
 {
     const cJSON *progress = get(wanted, "progress"), *limit = get(progress, "stop_after");
     const cJSON *settings = get(wanted, "settings");
+    const struct call *of = call_of(others, get(wanted, "of"));
 
-    c->operation = GARBAGE;
-    if (!made(c, dbss_operation_new(&c->operation), "out_operation", &c->operation, 0))
-        return;
-    c->owns_operation = 1;
+    if (of != NULL) {
+        c->operation = of->operation;
+    } else {
+        c->operation = GARBAGE;
+        if (!made(c, dbss_operation_new(&c->operation), "out_operation", &c->operation, 0))
+            return;
+        c->owns_operation = 1;
+    }
     SET_ALL(c, settings, dbss_operation_set, c->operation);
     if (c->status == DBSS_OK && progress != NULL && !cJSON_IsNull(progress)) {
         c->stop_after = limit != NULL ? (int64_t)limit->valuedouble : -1;
@@ -922,7 +950,7 @@ static struct named *named_by(struct call *c, enum kind kind, cJSON *value)
     return found;
 }
 
-static void begin_call(struct call *c)
+static void begin_call(struct call *c, struct call *others)
 {
     const char *name = text_of(get(c->request, "call")), *into;
     const cJSON *operation = get(c->request, "operation");
@@ -953,8 +981,8 @@ static void begin_call(struct call *c)
     if (cJSON_IsObject(operation) && takes == NO_OPERATION)
         c->unsupported = format("an operation of %s", name);
     if (c->unsupported == NULL && (cJSON_IsObject(operation) || takes == TOLD_BY_IT || (takes && c->in_thread))) {
-        prepare_operation(c, operation);
-        c->shows_operation = c->owns_operation && cJSON_IsObject(operation);
+        prepare_operation(c, others, operation);
+        c->shows_operation = cJSON_IsObject(operation);
     }
     if ((into = text_of(get(c->arguments, "into"))) != NULL && (c->into = fopen(into, "wb")) == NULL)
         die("cannot open the file for the bytes");
@@ -970,8 +998,7 @@ static void begin_call(struct call *c)
 
 static void cancel(struct call *c, struct call *others)
 {
-    while (others != NULL && !cJSON_Compare(get(others->request, "id"), get(c->request, "of"), 1))
-        others = others->next;
+    others = call_of(others, get(c->request, "of"));
     if (others == NULL || others->operation == NULL)
         c->unsupported = format("the call has no operation");
     else
@@ -984,7 +1011,7 @@ static void handle(struct call *c, struct call *others)
     struct named *client = NULL;
 
     if (strcmp(what, "call") == 0) {
-        begin_call(c);
+        begin_call(c, others);
         return;
     }
     if (strcmp(what, "configure") == 0)
