@@ -6,6 +6,7 @@ README.md describes cases, steps and drivers.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import itertools
 import json
@@ -59,6 +60,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "read_stream": {"stream": None, "size": None},
     "close_stream": {"stream": None},
     "reset": {},
+    "look": {},
     "instances": {"project": "$PROJECT", **LIST},
     "reports": {**INSTANCE, "name": None, **LIST},
     "templates": {**INSTANCE, "keep": False},
@@ -167,7 +169,8 @@ def combinations(each: Any) -> Iterator[dict[str, Any]]:
         yield from each
     else:
         for values in itertools.product(*each.values()):
-            yield dict(zip(each, values, strict=True))
+            one = dict(zip(each, values, strict=True))
+            yield {**one.pop("", {}), **one}
 
 
 def case_files() -> list[Path]:
@@ -229,8 +232,15 @@ class Names(dict[str, Any]):
 
 
 def names_of(mock: MockService) -> dict[str, Any]:
+    ready = {name.upper(): value for name, value in json.loads(mock.raw_ready).items()}
+    hosts = {
+        f"{name}_HOST": value.partition("://")[2]
+        for name, value in ready.items()
+        if isinstance(value, str) and "://" in value
+    }
     return {
-        **{name.upper(): value for name, value in json.loads(mock.raw_ready).items()},
+        **ready,
+        **hosts,
         "PROJECT": mock.project_id,
         "INSTANCE": mock.instance_id,
         "TEMPLATE": mock.templates[0]["id"],
@@ -544,7 +554,7 @@ class Run:
     def running(self) -> Driver:
         if self.driver is None:
             if self.own_process:
-                umask = int(self.case.data["umask"], 8) if "umask" in self.case.data else -1
+                umask = int(self.fill(self.case.data.get("umask", "-1")), 8)
                 self.driver = self.runner.start(self.environment, self.home, self.directory, umask)
             else:
                 if self.runner.driver is None:
@@ -634,7 +644,7 @@ class Run:
 
     def step_faults(self, step: dict[str, Any]) -> None:
         for fault in step["are"]:
-            body = {"report": step["faults"], "times": 1, **fault}
+            body = {"report": step["faults"], "times": step.get("times", 1), **fault}
             self.mock.control_request("POST", "/faults", body)
 
     def step_fetch(self, step: dict[str, Any]) -> None:
@@ -660,8 +670,11 @@ class Run:
                 path.mkdir(exist_ok=True)
             elif "link" in content:
                 path.symlink_to(content["link"])
-            elif content.get("fifo"):
-                os.mkfifo(path)
+            elif "hard_link" in content:
+                os.link(content["hard_link"], path)
+            elif "special" in content:
+                kind = {"p": stat.S_IFIFO, "s": stat.S_IFSOCK}[content["special"]]
+                os.mknod(path, kind | 0o600)
             else:
                 data = content.get("text", "").encode() + bytes.fromhex(content.get("hex", ""))
                 if "repeat" in content:
@@ -719,13 +732,17 @@ class Run:
         took = (time.monotonic() - begun) * 1000
         self.complete(response, what, arguments)
         if "as" in step:
-            self.names[step["as"]] = response.get("result")
+            self.names[step["as"]] = self.named(response)
         self.compare(response, step, arguments)
         if "took_ms" in step:
             expect(took, step["took_ms"], "took_ms")
         group = STATUSES.get(response["status"] or "", {}).get("group")
         if group == "DBSS_ERR_ARGUMENT" and self.mock.connections()["total"] != before:
             raise Failure("a connection was made, although an argument is wrong")
+
+    @staticmethod
+    def named(response: dict[str, Any]) -> dict[str, Any]:
+        return {**(response.get("result") or {}), "error": response.get("error")}
 
     @staticmethod
     def fields_of(step: dict[str, Any]) -> list[str]:
@@ -747,7 +764,8 @@ class Run:
         path = arguments.get("into")
         if what in ("download_to_file", "download_to_directory") and "result" in response:
             path = response["result"].get("path")
-        if path is None or "result" not in response or not Path(path).exists():
+        found = isinstance(path, str) and "result" in response and Path(path).exists()
+        if not found:
             return
         data = Path(path).read_bytes()
         response["result"] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -758,10 +776,10 @@ class Run:
         step: dict[str, Any],
         arguments: dict[str, Any] | None = None,
     ) -> None:
-        wanted, error = step.get("fails", "DBSS_OK"), response.get("error")
-        if response["status"] != wanted and not self.exits_as(response, wanted):
+        wanted, error = as_list(step.get("fails", "DBSS_OK")), response.get("error")
+        if response["status"] not in wanted and not self.exits_as(response, wanted[0]):
             raise Failure(f"{response['status']}, wanted {wanted}: {shown(error)}")
-        if wanted == "DBSS_OK":
+        if wanted == ["DBSS_OK"]:
             if error is not None:
                 raise Failure(f"success with an error: {shown(error)}")
         else:
@@ -779,11 +797,13 @@ class Run:
             after = {**(response.get("operation") or {}), "progress": progress}
             expect(after, step["after"], "operation")
         if "partial" in step:
-            self.compare_partial(step["partial"], Path((arguments or {})["into"]))
+            self.compare_partial(step["partial"], (arguments or {}).get("into"))
 
-    def compare_partial(self, wanted: dict[str, Any], path: Path) -> None:
+    def compare_partial(self, wanted: dict[str, Any], path: str | None) -> None:
         """What arrived before a failure must be the beginning of the report."""
-        data = path.read_bytes()
+        if path is None:
+            return
+        data = Path(path).read_bytes() if Path(path).exists() else b""
         expect(len(data), wanted["bytes"], "bytes before the failure")
         if not self.fetched[wanted["of"]].startswith(data):
             raise Failure("wrong bytes before the failure")
@@ -812,11 +832,11 @@ class Run:
         number, what, arguments = self.calls.pop(step["finish"])
         response = self.running().receive(number, step.get("within_ms", LIMIT * 1000) / 1000)
         self.complete(response, what, arguments)
-        self.names[step["finish"]] = response.get("result")
+        self.names[step["finish"]] = self.named(response)
         self.compare(response, step, arguments)
 
     def step_cancel(self, step: dict[str, Any]) -> None:
-        self.running().ask(do="cancel", of=self.calls[step["cancel"]][0])
+        self.running().ask(do="cancel", of=self.numbers[step["cancel"]])
 
     def step_cancel_all(self, step: dict[str, Any]) -> None:
         self.running().ask(do="cancel_all", client=step["cancel_all"])
@@ -887,9 +907,10 @@ class Run:
             if not path.is_dir() or path.is_symlink()
         ]
         if "are" in step:
-            expect(names, {"in_any_order": list(step["are"])}, f"files in {top}")
+            wanted = [{"matches": fnmatch.translate(n)} if "*" in n else n for n in step["are"]]
+            expect(names, {"in_any_order": wanted}, f"files in {top}")
         for name, wanted in {**step.get("are", {}), **step.get("have", {})}.items():
-            path = top / name
+            path = top / next((n for n in names if "*" in name and fnmatch.fnmatch(n, name)), name)
             if wanted is None:
                 if name in names or os.path.lexists(path):
                     raise Failure(f"{path} exists")

@@ -652,6 +652,11 @@ static void reset(struct call *c)
     ok(c, dbss_operation_reset(c->operation));
 }
 
+static void look(struct call *c)
+{
+    c->status = DBSS_OK;
+}
+
 static void close_stream(struct call *c)
 {
     dbss_report_stream_close(c->stream);
@@ -863,6 +868,7 @@ static const struct {
     {"find_credentials", find_credentials, OPERATION},
     {"generate", generate, OPERATION},
     {"instances", instances, OPERATION},
+    {"look", look, OPERATION},
     {"mirror", mirror, OPERATION},
     {"next_page", next_page, OPERATION},
     {"open_report", open_report, OPERATION},

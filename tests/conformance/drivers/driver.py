@@ -190,8 +190,10 @@ def perform(what: str, client: dbss.Client, given: dict[str, Any], more: dict[st
         return {"at_end": size is None or len(got) < size}
     if what == "reset":
         return more["operation"].reset()
+    if what == "look":
+        return {}
     if what == "close_stream":
-        return kept.pop(given["stream"]).close()
+        return kept[given["stream"]].close()
     if what in ("instances", "reports", "templates", "databases"):
         of = {} if what == "instances" else {"instance_id": given["instance"]}
         wanted = {key: given[key] for key in ("name", "status") if key in given}
@@ -261,7 +263,7 @@ def call(request: dict[str, Any]) -> None:
             operation = more["operation"] = kept_one or dbss.Operation()
             operations[number] = operation
             for key, value in wanted["settings"]:
-                abi.operation_set(operation.control.pointer, key.encode(), value.encode())
+                abi.operation_set(operation.control().pointer, key.encode(), value.encode())
             if wanted["cancelled"]:
                 operation.cancel()
             if wanted["progress"]:
