@@ -907,10 +907,18 @@ class Run:
             if not path.is_dir() or path.is_symlink()
         ]
         if "are" in step:
-            wanted = [{"matches": fnmatch.translate(n)} if "*" in n else n for n in step["are"]]
-            expect(names, {"in_any_order": wanted}, f"files in {top}")
-        for name, wanted in {**step.get("are", {}), **step.get("have", {})}.items():
-            path = top / next((n for n in names if "*" in name and fnmatch.fnmatch(n, name)), name)
+            patterns = [name for name in step["are"] if "*" in name]
+            others = [n for n in names if not any(fnmatch.fnmatch(n, p) for p in patterns)]
+            plain = [name for name in step["are"] if "*" not in name]
+            expect(others, {"in_any_order": plain}, f"files in {top}")
+        given = {**step.get("are", {}), **step.get("have", {})}
+        facts = [
+            (one, wanted)
+            for name, wanted in given.items()
+            for one in (fnmatch.filter(names, name) if "*" in name else [name])
+        ]
+        for name, wanted in facts:
+            path = top / name
             if wanted is None:
                 if name in names or os.path.lexists(path):
                     raise Failure(f"{path} exists")
