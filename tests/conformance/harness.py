@@ -864,7 +864,7 @@ class Run:
                     lambda w=wanted: any(mismatch(r, w) is None for r in self.events("log")),
                 )
             elif what == "progress":
-                number = self.calls[wanted["of"]][0]
+                number = self.numbers[wanted["of"]]
                 wait_for(
                     f"progress {wanted}",
                     lambda w=wanted, n=number: (
