@@ -47,7 +47,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock samples cli man venv demo test test-rust test-python sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint deny dist dist-reproducible deb dist-check licenses header abi abi-check abi-baseline install uninstall clean
+.PHONY: help all lib mock drivers samples cli man venv demo test test-rust test-python sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint deny dist dist-reproducible deb dist-check licenses header abi abi-check abi-baseline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -77,6 +77,11 @@ mock: ## the mock service, for the demonstration and the tests
 	$(CARGO) build --locked -p dbss-mock
 	@mkdir -p $(BUILD)/bin
 	install -m 755 $(MADE)/debug/dbss-mock $(BUILD)/bin/dbss-mock
+
+drivers: ## the driver of the conformance suite in Rust, in build/tests/conformance
+	$(CARGO) build --locked -p dbss-driver
+	@mkdir -p $(BUILD)/tests/conformance
+	install -m 755 $(MADE)/debug/driver-rust $(BUILD)/tests/conformance/driver-rust
 
 samples: lib ## the sample programs in C, in build/samples
 	$(MAKE) -C bindings/c BUILD=$(BUILD)
@@ -109,7 +114,7 @@ test: test-rust test-python ## all tests
 test-rust:
 	$(CARGO) test --workspace --locked
 
-test-python: lib samples man mock venv
+test-python: lib samples man mock drivers venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python $(PYTEST_JOBS)
 
@@ -162,6 +167,7 @@ lint: venv ## formatting, lints and types of every language here
 	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/conformance/drivers/*.c tests/bench/*.[ch] tests/sanitizers/*.c
 	$(VENV)/bin/ruff check bindings packaging tests
 	$(VENV)/bin/ruff format --check bindings packaging tests
+	$(VENV)/bin/python tests/conformance/format.py --check
 	$(VENV)/bin/python tests/lint/imports.py
 	cd bindings/python && $(VENV)/bin/mypy --strict dbss
 
