@@ -5,6 +5,7 @@ Each call is a run of the program. Its argument is the program's path.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -60,6 +61,7 @@ class Client:
 clients: dict[str, Client] = {}
 running: dict[int, subprocess.Popen[str]] = {}
 output = threading.Lock()
+libc = ctypes.CDLL(None)
 directory = tempfile.TemporaryDirectory(prefix="driver-")
 
 
@@ -118,6 +120,8 @@ def run(
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
+        # A killed driver leaves nobody behind (PR_SET_PDEATHSIG).
+        preexec_fn=lambda: libc.prctl(1, signal.SIGKILL),
     )
     if number is not None:
         running[number] = process
@@ -160,6 +164,8 @@ def text(value: Any) -> str:
     """A word of the command line, which may be any bytes."""
     if isinstance(value, dict) and "hex" in value:
         return os.fsdecode(bytes.fromhex(value["hex"]))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     if not isinstance(value, str):
         raise Unsupported(f"the value {value!r}")
     return value
