@@ -135,7 +135,7 @@ class Case:
                 given = fill(step.get("with", {}), self.names, partial=True)
                 found.add(fill(step["call"], self.names, partial=True))
                 found |= {"operation", "background"} & set(step)
-                found |= {"progress"} & set(step.get("operation", {}))
+                found |= {"progress", "cancelled"} & set(step.get("operation", {}))
                 if any(v is None and k not in OPTIONAL for k, v in given.items()):
                     found.add("null_arguments")
                 if any(isinstance(v, dict) and "hex" in v for v in given.values()):

@@ -38,6 +38,12 @@ SECRETS = {
 # Only one of them sets the credentials.
 CREDENTIALS = {"token", "access_key", "iam_user", "credentials"}
 MIRROR_FLAGS = {"template": "--template-type", "utc_offset": "--utc-offset"}
+# The flags of what a call is about.
+SUBJECT = {"project": "--project", "instance": "--instance", "id": "--report"}
+# The exit codes of statuses, and of the other statuses by their group.
+EXIT_CODES = {202: 3, 203: 3, 204: 4, 212: 11, 405: 12}
+GROUP_EXIT_CODES = {1: 2, 2: 5, 3: 6, 4: 7, 5: 7, 6: 130, 7: 1}
+UNREACHABLE = "http://127.0.0.1:1"
 # More than a variable of the environment can hold.
 LONG = 100_000
 
@@ -71,11 +77,11 @@ def put(**line: Any) -> None:
 def client_of(settings: list[list[Any]], passcodes: list[dict[str, Any]]) -> Client:
     client = Client()
     last = next((key for key, _ in reversed(settings) if key in CREDENTIALS), None)
-    only = CREDENTIALS & {key for key, _ in settings} == {"token"}
+    keys = {key for key, _ in settings}
     for key, given in settings:
         value = text(given)
         if key == "token" and last == "token":
-            set_token(client, value, only)
+            set_token(client, value, CREDENTIALS & keys == {"token"})
         elif key in SECRETS:
             client.environment[SECRETS[key]] = value
             if key == "access_key" and last == "access_key":
@@ -88,6 +94,9 @@ def client_of(settings: list[list[Any]], passcodes: list[dict[str, Any]]) -> Cli
             client.words += [FLAGS[key], value]
         elif key != "token":
             client.words += ["--set", f"{key}={value}"]
+    if not keys & {*CREDENTIALS, "metadata_endpoint"}:
+        # Without credentials the program looks for them everywhere, but not outside of here.
+        client.words += ["--set", f"metadata_endpoint={UNREACHABLE}"]
     if passcodes:
         client.environment["DBSS_IAM_PASSCODE"] = passcodes[0]["passcode"]
     return client
@@ -125,11 +134,17 @@ def run(
     lines: Lines = [json.loads(line) for line in (out or "").splitlines()]
     code = process.returncode
     # The messages are only for the harness, which looks for secrets.
-    response: dict[str, Any] = {"status": "DBSS_OK", "exit_code": code, "messages": messages}
+    response: dict[str, Any] = {
+        "status": "DBSS_OK",
+        "exit_code": code,
+        "messages": messages,
+    }
+    if any(f"unexpected argument '{flag}'" in messages for flag in SUBJECT.values()):
+        raise Unsupported(messages)
     if lines and lines[-1]["kind"] == "error":
         error = lines.pop()
         response["status"] = error.get("status_name")
-        response["error"] = error_fields(error)
+        response["error"] = {**error_fields(error), "mistakes": mistakes(error, code)}
     elif code != 0:
         message = messages.removeprefix("dbss: ").splitlines()
         response |= {"status": None, "error": {"message": " ".join(message)}}
@@ -138,7 +153,21 @@ def run(
 
 def error_fields(line: dict[str, Any]) -> dict[str, Any]:
     """What the program prints about an error, but for its words, which are for its flags."""
-    return {name: line[name] for name in ("service_code", "request_id", "details") if name in line}
+    return {
+        name: line[name]
+        for name in ("service_code", "request_id", "details")
+        if name in line
+    }
+
+
+def mistakes(line: dict[str, Any], code: int) -> list[str]:
+    """What the exit code contradicts."""
+    status = line.get("status")
+    wanted = (
+        2 if status is None else EXIT_CODES.get(status, GROUP_EXIT_CODES[status // 100])
+    )
+    found = {line["exit_code"], code} - {wanted}
+    return [f"exit code {one}, wanted {wanted}" for one in sorted(found)]
 
 
 def common(client: Client, given: dict[str, Any]) -> list[str]:
@@ -146,7 +175,7 @@ def common(client: Client, given: dict[str, Any]) -> list[str]:
     words = ["--json"]
     project = given.get("project")
     given = {**given, "project": client.project if project is None else project}
-    for name, flag in (("project", "--project"), ("instance", "--instance"), ("id", "--report")):
+    for name, flag in SUBJECT.items():
         value = given.get(name)
         if value is not None:
             words += [flag, text(value)]
@@ -199,7 +228,9 @@ def shown(lines: Lines, given: dict[str, Any]) -> dict[str, Any]:
 
 def identity(lines: Lines, _: dict[str, Any]) -> dict[str, Any]:
     found = the("check", lines)
-    expires = found["expires"] and datetime.fromisoformat(found["expires"].replace("Z", "+00:00"))
+    expires = found["expires"] and datetime.fromisoformat(
+        found["expires"]
+    )
     return {
         "source": found["source"],
         "name": found["who"],
@@ -213,7 +244,11 @@ def mirrored(lines: Lines, _: dict[str, Any]) -> dict[str, Any]:
     failures = [line for line in lines if line["kind"] == "failure"]
     gaps = [line for line in lines if line["kind"] == "gap"]
     return {
-        **{name: n for name, n in counts.items() if name not in ("kind", "time", "gaps")},
+        **{
+            name: n
+            for name, n in counts.items()
+            if name not in ("kind", "time", "gaps")
+        },
         "failures": [
             {
                 "id": one["id"],
@@ -222,7 +257,9 @@ def mirrored(lines: Lines, _: dict[str, Any]) -> dict[str, Any]:
             }
             for one in failures
         ],
-        "gaps": [{name: one[name] for name in ("period", "type", "instance")} for one in gaps],
+        "gaps": [
+            {name: one[name] for name in ("period", "type", "instance")} for one in gaps
+        ],
     }
 
 
@@ -242,8 +279,15 @@ def plan(call: str, given: dict[str, Any]) -> tuple[list[str], Reader]:
     if call == "download":
         return ["download", "--force", "--output", given["into"]], nothing
     if call in ("download_to_file", "download_to_directory"):
-        where = given["path"] if call == "download_to_file" else f"{given['directory']}/"
-        return ["download", "--output", where, *(["--force"] if given["replace"] else [])], saved
+        where = (
+            given["path"] if call == "download_to_file" else f"{given['directory']}/"
+        )
+        return [
+            "download",
+            "--output",
+            where,
+            *(["--force"] if given["replace"] else []),
+        ], saved
     if call == "check":
         return ["check"], nothing
     if call == "find_credentials":
@@ -263,7 +307,9 @@ def plan(call: str, given: dict[str, Any]) -> tuple[list[str], Reader]:
         return ["delete", "--yes"], nothing
     if call == "mirror":
         options = dict(given["options"])
-        verify = ["--verify"] if options.pop("verify", "false") in ("true", True) else []
+        verify = (
+            ["--verify"] if options.pop("verify", "false") in ("true", True) else []
+        )
         return ["mirror", "--gaps", *verify, *flags(options, MIRROR_FLAGS)], mirrored
     raise Unsupported(f"the call {call}")
 
@@ -291,11 +337,21 @@ def perform(request: dict[str, Any]) -> dict[str, Any]:
             words += ["--", given["directory"]]
         response = run(request["id"], client, words)
         lines = response["lines"]
-        if response["status"] == "DBSS_OK" or any(line["kind"] == "mirror" for line in lines):
+        if request["call"] == "find_credentials" and lines:
+            # They were found, even if the service does not accept them.
+            response["status"] = "DBSS_OK"
+            response.pop("error", None)
+        if response["status"] == "DBSS_OK" or any(
+            line["kind"] == "mirror" for line in lines
+        ):
             response["result"] = read(lines, given)
         if operation is not None:
             done = [line for line in lines if line["kind"] == "download"]
-            names = {"bytes": "received", "attempts": "attempts", "request_id": "request_id"}
+            names = {
+                "bytes": "received",
+                "attempts": "attempts",
+                "request_id": "request_id",
+            }
             response["operation"] = {
                 ours: one[theirs] for one in done for theirs, ours in names.items()
             }
@@ -320,7 +376,15 @@ def configure(request: dict[str, Any]) -> dict[str, Any]:
     clients[request["client"]] = client
     # A report's id that is wrong is found only after the settings were, and before any
     # connection.
-    words = ["download", "--output", directory.name, "--report", "?", "--instance", "x" * 32]
+    words = [
+        "download",
+        "--output",
+        directory.name,
+        "--report",
+        "?",
+        "--instance",
+        "x" * 32,
+    ]
     response = run(None, client, [*words, *common(client, {})])
     lines = response.pop("lines")
     assert not lines, lines
