@@ -1,4 +1,6 @@
-"""Formats the cases: one line for each step. With --check it only compares.
+"""Formats the cases: one line for each step and each row of a table. Writes skips.json anew.
+
+With --check it only compares.
 
 python tests/conformance/format.py [--check]
 """
@@ -7,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import harness
@@ -17,10 +18,17 @@ def line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def rows(value: Any) -> str:
+    """A list of objects has a line for each."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n      " + ",\n      ".join(line(one) for one in value) + "]"
+    return line(value)
+
+
 def formatted(data: dict[str, Any]) -> str:
     parts = []
     for case in data["cases"]:
-        head = [f"{line(key)}: {line(value)}" for key, value in case.items() if key != "steps"]
+        head = [f"{line(key)}: {rows(value)}" for key, value in case.items() if key != "steps"]
         steps = ",\n      ".join(line(step) for step in case["steps"])
         parts.append("  {" + ",\n   ".join([*head, f'"steps": [\n      {steps}]']) + "}")
     return '{"cases": [\n' + ",\n".join(parts) + "\n]}\n"
@@ -28,13 +36,13 @@ def formatted(data: dict[str, Any]) -> str:
 
 def main() -> int:
     different = []
-    for path in harness.case_files():
-        text = path.read_text()
-        wanted = formatted(json.loads(text))
-        if text != wanted:
+    wanted = {path: formatted(json.loads(path.read_text())) for path in harness.case_files()}
+    wanted[harness.DIRECTORY / "skips.json"] = json.dumps(harness.skips(), indent=2) + "\n"
+    for path, text in wanted.items():
+        if path.read_text() != text:
             different.append(path.name)
             if "--check" not in sys.argv:
-                path.write_text(wanted)
+                path.write_text(text)
     if different and "--check" in sys.argv:
         print(f"not formatted: {', '.join(different)}; run tests/conformance/format.py")
         return 1

@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import json
 import os
-import queue
 import re
 import secrets
 import signal
@@ -18,6 +17,7 @@ import stat
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,11 +179,32 @@ def load_cases() -> list[Case]:
     return cases
 
 
+DRIVERS = json.loads((DIRECTORY / "drivers.json").read_text())
+
+
+def lacking(driver: str, case: Case) -> str | None:
+    """The first feature that a driver lacks for a case."""
+    lacks = DRIVERS[driver]["lacks"]
+    return next((feature for feature in sorted(case.needs()) if feature in lacks), None)
+
+
+def skips() -> dict[str, dict[str, int]]:
+    """How many cases each driver skips, by the feature that it lacks."""
+    cases = load_cases()
+    counts = {name: Counter(lacking(name, case) for case in cases) for name in DRIVERS}
+    return {
+        name: {feature: n for feature, n in sorted(one.items(), key=str) if feature is not None}
+        for name, one in counts.items()
+    }
+
+
 # ---------------------------------------------------------------------------
 # Values
 # ---------------------------------------------------------------------------
 
-NAME = re.compile(r"\$(?:\$|REPEAT\((.),(\d+)\)|([A-Z][A-Z0-9_]*)|\{([A-Za-z0-9_.-]+)\})", re.S)
+NAME = re.compile(
+    r"\$(?:\$|REPEAT\((.),(\d+)\)|([A-Z][A-Z0-9_]*)|\{([A-Za-z0-9_.-]+)\})", re.DOTALL
+)
 
 
 def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
@@ -268,8 +289,9 @@ MATCHERS: dict[str, Callable[[Any, Any], bool]] = {
     "any": lambda actual, _: actual is not None and actual != 0,
     "has": lambda actual, want: all(contains(actual, one) for one in as_list(want)),
     "lacks": lambda actual, want: not any(contains(actual, one) for one in as_list(want)),
-    "matches": lambda actual, want: isinstance(actual, str)
-    and re.search(want, actual, re.S) is not None,
+    "matches": lambda actual, want: (
+        isinstance(actual, str) and re.search(want, actual, re.DOTALL) is not None
+    ),
     "least": lambda actual, want: actual is not None and actual >= want,
     "most": lambda actual, want: actual is not None and actual <= want,
     "first": lambda actual, want: bool(actual) and mismatch(actual[0], want) is None,
@@ -435,6 +457,8 @@ class Runner:
     mock: MockService
     # Errors, results and operations have only some of the fields.
     partial: bool = False
+    # The listener of cases that name none.
+    endpoint: str = "http"
     program: Path | None = None
     driver: Driver | None = None
 
@@ -537,7 +561,11 @@ class Run:
             return
         for request in self.mock.requests():
             for name, value in request["headers"]:
-                if name.lower() in ("x-auth-token", "x-security-token", "authorization"):
+                if name.lower() in (
+                    "x-auth-token",
+                    "x-security-token",
+                    "authorization",
+                ):
                     self.secrets.add(value[:24] if name.lower() == "x-auth-token" else value)
         found = {one for one in self.secrets if len(one) >= 8}
         for line in self.driver.lines:
@@ -552,7 +580,7 @@ class Run:
 
     def configure(self, given: dict[str, Any]) -> None:
         client = given.get("as", "client")
-        endpoint = given.get("endpoint", "http")
+        endpoint = given.get("endpoint", self.runner.endpoint)
         if endpoint == "dead":
             endpoint = UNREACHABLE
         elif endpoint in LISTENERS:
@@ -696,7 +724,10 @@ class Run:
         if path is None or "result" not in response or not Path(path).exists():
             return
         data = Path(path).read_bytes()
-        response["result"] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        response["result"] |= {
+            "bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
 
     def compare(self, response: dict[str, Any], step: dict[str, Any]) -> None:
         wanted, error = step.get("fails", "DBSS_OK"), response.get("error")

@@ -143,12 +143,3 @@ def test_null_arguments_have_no_fault(
     description = json.loads((root / "include/dbss-abi.json").read_text())
     done = run_sanitized(build_dir, check_environment, "nulls", fixture_file)
     expect_no_fault(done, len(description["functions"]))
-
-
-def test_conformance_cases_have_no_fault(
-    root: Path, build_dir: Path, environment: dict[str, str], fixture_file: Path
-) -> None:
-    cases = sorted((root / "tests/conformance").glob("*.cases"))
-    lines = [line for file in cases for line in file.read_text().splitlines()]
-    done = run_sanitized(build_dir, environment, "conformance", fixture_file, "https", *cases)
-    expect_no_fault(done, sum(line.startswith("case: ") for line in lines))

@@ -21,48 +21,36 @@ static char garbage[DBSS_ID_SIZE];
 #define GARBAGE ((void *)garbage)
 #define NO_NUMBER INT64_MIN
 
-/* A request, and the call that it is about. It stays until the end: an operation may be
- * cancelled, and belong to a stream, after its call. */
+/* A request, and the call that it is about. It stays until the end, because its operation
+ * may belong to a stream or a list, and be cancelled, after the call. */
 struct call {
     struct call *next;
     cJSON *request, *arguments, *error, *mistakes, *result;
     char *unsupported;
-    void (*run)(struct call *);
     dbss_context *ctx;
     dbss_report_stream *stream;
     dbss_cursor *cursor;
     dbss_operation *operation;
-    int owns_operation, shows_operation, under_operation, result_on_failure, in_thread;
-    int64_t stop_after, fail_after, written;
+    int owns_operation, under_operation, used_operation, result_on_failure, in_thread, progress_calls;
+    int64_t stop_after, fail_after, written, first[2], last[2];
     dbss_status status;
     FILE *into;
     pthread_t thread;
 };
 
-/* What has a name. */
-enum kind { CLIENT, STREAM, LIST };
+/* What is kept: by a name, or a token request until the end. */
+enum kind { CLIENT, STREAM, LIST, TOKEN_REQUEST };
 struct named {
     struct named *next;
     enum kind kind;
     char *name;
     void *handle;
-    dbss_operation *operation;
-};
-
-/* What a log function or a provider gets. */
-struct receiver {
-    char *client;
-    cJSON *answers;
-};
-
-struct held {
-    struct held *next;
-    dbss_token_request *request;
+    /* The call that made it; its operation is that of a stream or a list. */
+    struct call *maker;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct named *all_named;
-static struct held *all_held;
 static atomic_int undestroyed;
 
 static void die(const char *what)
@@ -205,22 +193,6 @@ static cJSON *error_json(const dbss_error *error)
     return json;
 }
 
-static cJSON *operation_json(const dbss_operation *operation)
-{
-    cJSON *json = cJSON_CreateObject();
-    add_number(json, "received", dbss_operation_received(operation), NO_NUMBER);
-    add_number(json, "total", dbss_operation_total(operation), -1);
-    add_number(json, "resumed", dbss_operation_resumed(operation), NO_NUMBER);
-    add_number(json, "attempts", dbss_operation_attempts(operation), NO_NUMBER);
-    add_number(json, "percent", dbss_operation_percent(operation), -1);
-    add_text(json, "path", dbss_operation_path(operation));
-    add_text(json, "filename", dbss_operation_filename(operation));
-    add_text(json, "request_id", dbss_operation_request_id(operation));
-    add_text(json, "content_type", dbss_operation_content_type(operation));
-    ADD_WORD(json, "format", formats, dbss_operation_format(operation));
-    return json;
-}
-
 /* ---------------------------------------------------------------------------
  * What a call gets and returns
  * ------------------------------------------------------------------------ */
@@ -254,10 +226,10 @@ static int64_t number(struct call *c, const char *key)
     return cJSON_IsNumber(value) ? (int64_t)value->valuedouble : -1;
 }
 
-/* The operation of the call, of which the next function is one. */
+/* The operation, for a function that is called under it. */
 static dbss_operation *under(struct call *c)
 {
-    c->under_operation = c->operation != NULL;
+    c->under_operation = c->used_operation = c->operation != NULL;
     return c->operation;
 }
 
@@ -289,22 +261,27 @@ static int ok(struct call *c, dbss_status status)
     return status == DBSS_OK;
 }
 
-/* The same for a function that makes something: whether it did. */
-static int made(struct call *c, dbss_status status, const char *parameter, const void *out, int may_be_null)
+/* The same for a function that makes an object. */
+static int made(struct call *c, dbss_status status, const char *parameter, const void *out)
 {
     void *handle;
     memcpy(&handle, out, sizeof handle);
-    if (!ok(c, status) ? handle != NULL : handle == GARBAGE || (handle == NULL && !may_be_null))
-        add_mistake(c, parameter, status == DBSS_OK ? "is not set" : "is not empty after a failure");
-    return status == DBSS_OK && handle != NULL;
+    if (ok(c, status) ? handle == NULL || handle == GARBAGE : handle != NULL)
+        add_mistake(c, parameter, status == DBSS_OK ? "is not set" : "is not NULL after a failure");
+    return status == DBSS_OK;
 }
 
-/* Passes keys and values, of an object or of a list of pairs, to a function. */
-#define SET_ALL(c, values, set, handle)                                                                                \
-    for (cJSON *pair_ = (values) != NULL ? (values)->child : NULL; pair_ != NULL; pair_ = pair_->next)                 \
-        if (!ok(c, cJSON_IsArray(pair_) ? set(handle, text_of(pair_->child), text_of(pair_->child->next))              \
-                                        : set(handle, pair_->string, text_of(pair_))))                                 \
-            break;
+/* Passes the pairs of a list, or of an object, to a function. */
+#define SET_ALL(c, pairs, set, handle)                                                                                 \
+    for (cJSON *one_ = (pairs) != NULL ? (pairs)->child : NULL; one_ != NULL && (c)->status == DBSS_OK;                \
+         one_ = one_->next)                                                                                            \
+    ok(c, cJSON_IsArray(one_) ? set(handle, text_of(one_->child), text_of(one_->child->next))                          \
+                              : set(handle, one_->string, text_of(one_)))
+
+/* Makes an object of an argument, unless that is null. */
+#define FILL(c, key, type, handle)                                                                                     \
+    if (!cJSON_IsNull(argument(c, key)) && (handle = GARBAGE, made(c, type##_new(&handle), "out_" key, &handle)))      \
+    SET_ALL(c, argument(c, key), type##_set, handle)
 
 /* Writes bytes of a report to the file of the harness. */
 static void save(struct call *c, const void *bytes, size_t len)
@@ -313,31 +290,61 @@ static void save(struct call *c, const void *bytes, size_t len)
         die("cannot write bytes");
 }
 
+/* The received bytes and the total. */
+static cJSON *pair_json(const int64_t pair[2])
+{
+    cJSON *json = cJSON_CreateArray();
+    cJSON_AddItemToArray(json, cJSON_CreateNumber((double)pair[0]));
+    cJSON_AddItemToArray(json, pair[1] < 0 ? cJSON_CreateNull() : cJSON_CreateNumber((double)pair[1]));
+    return json;
+}
+
+static cJSON *operation_json(const struct call *c)
+{
+    const dbss_operation *operation = c->operation;
+    cJSON *json = cJSON_CreateObject(), *progress;
+    add_number(json, "received", dbss_operation_received(operation), NO_NUMBER);
+    add_number(json, "total", dbss_operation_total(operation), -1);
+    add_number(json, "resumed", dbss_operation_resumed(operation), NO_NUMBER);
+    add_number(json, "attempts", dbss_operation_attempts(operation), NO_NUMBER);
+    add_number(json, "percent", dbss_operation_percent(operation), -1);
+    add_text(json, "path", dbss_operation_path(operation));
+    add_text(json, "filename", dbss_operation_filename(operation));
+    add_text(json, "request_id", dbss_operation_request_id(operation));
+    add_text(json, "content_type", dbss_operation_content_type(operation));
+    ADD_WORD(json, "format", formats, dbss_operation_format(operation));
+    if (c->progress_calls > 0) {
+        progress = cJSON_AddObjectToObject(json, "progress");
+        add_number(progress, "calls", c->progress_calls, NO_NUMBER);
+        cJSON_AddItemToObject(progress, "first", pair_json(c->first));
+        cJSON_AddItemToObject(progress, "last", pair_json(c->last));
+    }
+    return json;
+}
+
 static void respond(struct call *c)
 {
     cJSON *line = cJSON_CreateObject();
 
-    if (c->into != NULL)
-        fclose(c->into);
-    c->into = NULL;
     cJSON_AddItemToObject(line, "id", cJSON_Duplicate(get(c->request, "id"), 1));
     if (c->unsupported != NULL) {
         add_text(line, "unsupported", c->unsupported);
-    } else {
-        add_text(line, "status", dbss_status_name(c->status));
-        if (c->mistakes != NULL && c->error == NULL)
-            c->error = cJSON_CreateObject();
-        if (c->mistakes != NULL)
-            cJSON_AddItemToObject(c->error, "mistakes", c->mistakes);
-        if (c->error != NULL)
-            cJSON_AddItemToObject(line, "error", c->error);
-        if (c->status == DBSS_OK || c->result_on_failure) {
-            cJSON_AddItemToObject(line, "result", c->result);
-            c->result = NULL;
-        }
-        if (c->shows_operation)
-            cJSON_AddItemToObject(line, "operation", operation_json(c->operation));
+        cJSON_Delete(c->error);
+        cJSON_Delete(c->mistakes);
+        print(line);
+        return;
     }
+    add_text(line, "status", dbss_status_name(c->status));
+    if (c->mistakes != NULL && c->error == NULL)
+        c->error = cJSON_CreateObject();
+    if (c->mistakes != NULL)
+        cJSON_AddItemToObject(c->error, "mistakes", c->mistakes);
+    if (c->error != NULL)
+        cJSON_AddItemToObject(line, "error", c->error);
+    if (c->status == DBSS_OK || c->result_on_failure)
+        cJSON_AddItemToObject(line, "result", cJSON_Duplicate(c->result, 1));
+    if (c->operation != NULL)
+        cJSON_AddItemToObject(line, "operation", operation_json(c));
     print(line);
 }
 
@@ -369,16 +376,20 @@ static void forget(struct named *one)
     case CLIENT: dbss_context_free(one->handle); break;
     case STREAM: dbss_report_stream_free(one->handle); break;
     case LIST: dbss_cursor_free(one->handle); break;
+    case TOKEN_REQUEST: dbss_token_request_free(one->handle); break;
     }
     free(one->name);
     free(one);
 }
 
-static void remember(enum kind kind, const char *name, void *handle, dbss_operation *operation)
+static void remember(enum kind kind, const char *name, void *handle, struct call *maker)
 {
     struct named *one = allocate(sizeof *one);
-    forget(find(kind, name != NULL ? name : ""));
-    *one = (struct named){NULL, kind, format("%s", name != NULL ? name : ""), handle, operation};
+    if (name == NULL)
+        die("what is kept has no name");
+    if (kind != TOKEN_REQUEST)
+        forget(find(kind, name));
+    *one = (struct named){NULL, kind, format("%s", name), handle, maker};
     pthread_mutex_lock(&lock);
     one->next = all_named;
     all_named = one;
@@ -391,25 +402,20 @@ static void remember(enum kind kind, const char *name, void *handle, dbss_operat
 
 static void destroy(void *user_data)
 {
-    struct receiver *receiver = user_data;
-    free(receiver->client);
-    cJSON_Delete(receiver->answers);
-    free(receiver);
+    (void)user_data;
     undestroyed--;
 }
 
-static struct receiver *new_receiver(struct call *c, const cJSON *answers)
+/* Counts a callback whose destroy function must be called once. */
+static void *watched(void *user_data)
 {
-    struct receiver *receiver = allocate(sizeof *receiver);
-    receiver->client = format("%s", text_of(get(c->request, "client")));
-    receiver->answers = cJSON_Duplicate(answers, 1);
     undestroyed++;
-    return receiver;
+    return user_data;
 }
 
 static void log_record(void *user_data, const dbss_log_record *record)
 {
-    const struct receiver *receiver = user_data;
+    const struct call *c = user_data;
     cJSON *line = cJSON_CreateObject();
     dbss_error *error = dbss_log_record_error(record);
     dbss_status status = dbss_log_record_status(record);
@@ -418,7 +424,7 @@ static void log_record(void *user_data, const dbss_log_record *record)
         die("the error of a log record does not have its status");
     dbss_error_free(error);
     add_text(line, "event", "log");
-    add_text(line, "client", receiver->client);
+    add_text(line, "client", text_of(get(c->request, "client")));
     ADD_WORD(line, "level", levels, dbss_log_record_level(record));
     add_text(line, "message", dbss_log_record_message(record));
     add_text(line, "status", status == DBSS_OK ? NULL : dbss_status_name(status));
@@ -436,8 +442,7 @@ static void log_record(void *user_data, const dbss_log_record *record)
 /* Gives the next answer, and the last one again and again. */
 static void provide(void *user_data, dbss_token_request *request)
 {
-    struct receiver *receiver = user_data;
-    cJSON *answer, *token;
+    cJSON *answers = user_data, *answer, *token;
     const cJSON *lifetime;
     struct timespec now;
     int64_t expires = -1;
@@ -445,15 +450,14 @@ static void provide(void *user_data, dbss_token_request *request)
     dbss_status status = DBSS_OK;
 
     pthread_mutex_lock(&lock);
-    answer = cJSON_GetArraySize(receiver->answers) > 1 ? cJSON_DetachItemFromArray(receiver->answers, 0)
-                                                       : cJSON_Duplicate(cJSON_GetArrayItem(receiver->answers, 0), 1);
-    if (get(answer, "hold") != NULL) {
-        struct held *held = allocate(sizeof *held);
-        *held = (struct held){all_held, request};
-        all_held = held;
-        request = NULL;
-    }
+    answer = cJSON_GetArraySize(answers) > 1 ? cJSON_DetachItemFromArray(answers, 0)
+                                             : cJSON_Duplicate(cJSON_GetArrayItem(answers, 0), 1);
     pthread_mutex_unlock(&lock);
+    if (get(answer, "hold") != NULL) {
+        remember(TOKEN_REQUEST, "", request, NULL);
+        cJSON_Delete(answer);
+        return;
+    }
     token = get(answer, "token") != NULL ? get(answer, "token") : get(answer, "passcode");
     lifetime = get(answer, "expires_in_ms");
     clock_gettime(CLOCK_REALTIME, &now);
@@ -461,34 +465,47 @@ static void provide(void *user_data, dbss_token_request *request)
         expires = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 + (int64_t)lifetime->valuedouble;
     if (token != NULL)
         status = dbss_token_request_set(request, text_of(token), expires);
-    else if (request != NULL)
+    else
         status = dbss_token_request_fail(request, text_of(get(answer, "fail")));
     (void)status;
     dbss_token_request_free(request);
     cJSON_Delete(answer);
 }
 
+/* Sets an option through its own function, where it has one. */
+static dbss_status set_option(dbss_config *config, const char *key, const char *value)
+{
+    if (strcmp(key, "region") == 0)
+        return dbss_config_set_region(config, value);
+    if (strcmp(key, "endpoint") == 0)
+        return dbss_config_set_endpoint(config, value);
+    if (strcmp(key, "token") == 0)
+        return dbss_config_set_token(config, value);
+    return dbss_config_set(config, key, value);
+}
+
 static void configure(struct call *c)
 {
     const char *name = text_of(get(c->request, "client")), *level = text_of(get(c->request, "log"));
-    const cJSON *tokens = get(c->request, "token_provider"), *passcodes = get(c->request, "passcodes");
+    cJSON *tokens = get(c->request, "token_provider"), *passcodes = get(c->request, "passcodes");
     const cJSON *settings = get(c->request, "settings");
     dbss_config *config = GARBAGE;
     dbss_context *ctx = GARBAGE;
 
     forget(find(CLIENT, name));
-    if (!made(c, dbss_config_new(&config), "out_config", &config, 0))
+    if (!made(c, dbss_config_new(&config), "out_config", &config))
         return;
-    if (level != NULL && ok(c, dbss_config_set_log(config, log_record, new_receiver(c, NULL), destroy)))
+    SET_ALL(c, settings, set_option, config);
+    if (c->status == DBSS_OK && level != NULL)
         ok(c, dbss_config_set(config, "log_level", level));
+    if (c->status == DBSS_OK && level != NULL)
+        ok(c, dbss_config_set_log(config, log_record, watched(c), destroy));
     if (c->status == DBSS_OK && cJSON_IsArray(tokens))
-        ok(c, dbss_config_set_token_provider(config, provide, new_receiver(c, tokens), destroy));
+        ok(c, dbss_config_set_token_provider(config, provide, watched(tokens), destroy));
     if (c->status == DBSS_OK && cJSON_IsArray(passcodes))
-        ok(c, dbss_config_set_passcode_provider(config, provide, new_receiver(c, passcodes), destroy));
-    if (c->status == DBSS_OK)
-        SET_ALL(c, settings, dbss_config_set, config);
-    if (c->status == DBSS_OK && made(c, dbss_context_new(config, &ctx), "out_ctx", &ctx, 0))
-        remember(CLIENT, name, ctx, NULL);
+        ok(c, dbss_config_set_passcode_provider(config, provide, watched(passcodes), destroy));
+    if (c->status == DBSS_OK && made(c, dbss_context_new(config, &ctx), "out_ctx", &ctx))
+        remember(CLIENT, name, ctx, c);
     dbss_config_free(config);
 }
 
@@ -500,31 +517,17 @@ static void configure(struct call *c)
 #define INSTANCE PROJECT, text(c, "instance")
 #define REPORT INSTANCE, text(c, "id")
 #define DOWNLOAD REPORT, text(c, "locale")
+#define PAGE_SIZE (uint32_t)number(c, "page_size")
 
-static void run_check(struct call *c)
+static int is(const struct call *c, const char *name)
 {
-    ok(c, dbss_context_check(PROJECT, under(c)));
-}
-
-static void run_wait(struct call *c)
-{
-    ok(c, dbss_report_wait(REPORT, under(c)));
-}
-
-static void run_delete(struct call *c)
-{
-    ok(c, dbss_report_delete(REPORT, under(c)));
-}
-
-static void set_token(struct call *c)
-{
-    ok(c, dbss_context_set_token(c->ctx, text(c, "token")));
+    return strcmp(get(c->request, "call")->valuestring, name) == 0;
 }
 
 static void find_credentials(struct call *c)
 {
     dbss_credentials *found = GARBAGE;
-    if (!made(c, dbss_context_find_credentials(c->ctx, under(c), &found), "out_credentials", &found, 0))
+    if (!made(c, dbss_context_find_credentials(c->ctx, under(c), &found), "out_credentials", &found))
         return;
     add_text(c->result, "source", dbss_credentials_source(found));
     add_text(c->result, "description", dbss_credentials_description(found));
@@ -534,48 +537,24 @@ static void find_credentials(struct call *c)
     dbss_credentials_free(found);
 }
 
-static void save_buffer(struct call *c, dbss_status status, dbss_buffer *buffer)
-{
-    if (made(c, status, "out_buf.data", &buffer->data, 1))
-        save(c, buffer->data, buffer->len);
-    if ((buffer->data == NULL) != (buffer->len == 0))
-        add_mistake(c, "out_buf.len", "does not fit out_buf.data");
-    dbss_buffer_free(buffer);
-}
-
-static void download(struct call *c)
-{
-    dbss_buffer buffer = {GARBAGE, 12345};
-    save_buffer(c, dbss_report_download(DOWNLOAD, &buffer), &buffer);
-}
-
 static void download_to_memory(struct call *c)
 {
     dbss_buffer buffer = {GARBAGE, 12345};
-    save_buffer(c, dbss_report_download_to_memory(DOWNLOAD, under(c), &buffer), &buffer);
-}
-
-static uint32_t file_flags(struct call *c)
-{
-    return cJSON_IsTrue(argument(c, "replace")) ? DBSS_FILE_REPLACE : 0;
+    if (ok(c, is(c, "download") ? dbss_report_download(DOWNLOAD, &buffer)
+                                : dbss_report_download_to_memory(DOWNLOAD, under(c), &buffer)))
+        save(c, buffer.data, buffer.len);
+    else if (buffer.data != NULL || buffer.len != 0)
+        add_mistake(c, "out_buf", "is not empty after a failure");
+    dbss_buffer_free(&buffer);
 }
 
 static void download_to_file(struct call *c)
 {
-    const char *path = text(c, "path");
-    if (ok(c, dbss_report_download_to_file(DOWNLOAD, path, file_flags(c), under(c))))
+    uint32_t flags = cJSON_IsTrue(argument(c, "replace")) ? DBSS_FILE_REPLACE : 0;
+    const char *path = is(c, "download_to_file") ? text(c, "path") : text(c, "directory");
+    if (ok(c, is(c, "download_to_file") ? dbss_report_download_to_file(DOWNLOAD, path, flags, under(c))
+                                        : dbss_report_download_to_directory(DOWNLOAD, path, flags, under(c))))
         add_text(c->result, "path", c->operation != NULL ? dbss_operation_path(c->operation) : path);
-}
-
-static void download_to_directory(struct call *c)
-{
-    if (ok(c, dbss_report_download_to_directory(DOWNLOAD, text(c, "directory"), file_flags(c), under(c))))
-        add_text(c->result, "path", dbss_operation_path(c->operation));
-}
-
-static void download_to_descriptor(struct call *c)
-{
-    ok(c, dbss_report_download_to_fd(DOWNLOAD, c->into != NULL ? fileno(c->into) : -1, under(c)));
 }
 
 static int32_t write_part(void *user_data, const uint8_t *data, size_t len)
@@ -586,12 +565,6 @@ static int32_t write_part(void *user_data, const uint8_t *data, size_t len)
     return c->fail_after >= 0 && c->written >= c->fail_after;
 }
 
-static void download_to_callback(struct call *c)
-{
-    c->fail_after = number(c, "fail_after");
-    ok(c, dbss_report_download_to_callback(DOWNLOAD, write_part, c, under(c)));
-}
-
 /* Reads parts of a stream until there are so many bytes, or to its end for -1. */
 static void read_parts(struct call *c, dbss_report_stream *stream, int64_t size, size_t part)
 {
@@ -600,7 +573,7 @@ static void read_parts(struct call *c, dbss_report_stream *stream, int64_t size,
 
     while (size != 0 && len > 0) {
         size_t room = size >= 0 && (uint64_t)size < part ? (size_t)size : part;
-        len = 12345;
+        len = SIZE_MAX;
         if (!ok(c, dbss_report_stream_read(stream, bytes, room, &len))) {
             if (len != 0)
                 add_mistake(c, "out_len", "is not 0 after a failure");
@@ -618,7 +591,7 @@ static void read_parts(struct call *c, dbss_report_stream *stream, int64_t size,
 static void open_report(struct call *c)
 {
     dbss_report_stream *stream = GARBAGE;
-    if (!made(c, dbss_report_open(DOWNLOAD, under(c), &stream), "out_stream", &stream, 0))
+    if (!made(c, dbss_report_open(DOWNLOAD, under(c), &stream), "out_stream", &stream))
         return;
     add_number(c->result, "size", dbss_report_stream_size(stream), -1);
     ADD_WORD(c->result, "format", formats, dbss_report_stream_format(stream));
@@ -626,21 +599,11 @@ static void open_report(struct call *c)
     add_text(c->result, "content_type", dbss_report_stream_content_type(stream));
     add_text(c->result, "request_id", dbss_report_stream_request_id(stream));
     if (cJSON_IsTrue(argument(c, "keep"))) {
-        remember(STREAM, text(c, "as"), stream, c->operation);
+        remember(STREAM, text(c, "as"), stream, c);
         return;
     }
     read_parts(c, stream, -1, (size_t)number(c, "read_size"));
     dbss_report_stream_free(stream);
-}
-
-static void read_stream(struct call *c)
-{
-    read_parts(c, c->stream, number(c, "size"), 65536);
-}
-
-static void close_stream(struct call *c)
-{
-    dbss_report_stream_close(c->stream);
 }
 
 /* The fields of an item that the case compares. */
@@ -657,7 +620,11 @@ static int add_page(struct call *c, dbss_cursor *cursor, cJSON *items, int64_t *
 {
     dbss_page *page = GARBAGE;
     size_t i;
-    if (!made(c, dbss_cursor_next(cursor, under(c), &page), "out_page", &page, 1))
+
+    /* At the end of the list there is no page. */
+    if (ok(c, dbss_cursor_next(cursor, under(c), &page)) ? page == GARBAGE : page != NULL)
+        add_mistake(c, "out_page", "is wrong");
+    if (c->status != DBSS_OK || page == NULL)
         return 0;
     if (dbss_page_count(page) == 0)
         add_mistake(c, "out_page", "is empty");
@@ -668,50 +635,35 @@ static int add_page(struct call *c, dbss_cursor *cursor, cJSON *items, int64_t *
     return 1;
 }
 
-static void read_list(struct call *c, dbss_status status, dbss_cursor **cursor)
+static void read_list(struct call *c)
 {
-    cJSON *items;
+    dbss_cursor *cursor = GARBAGE;
+    dbss_status status;
     int64_t total = -1;
-    int pages = 0;
+    cJSON *items;
+    int pages;
 
-    if (!made(c, status, "out_cursor", cursor, 0))
+    if (is(c, "instances"))
+        status = dbss_instances_list(PROJECT, PAGE_SIZE, &cursor);
+    else if (is(c, "templates"))
+        status = dbss_templates_list(INSTANCE, &cursor);
+    else if (is(c, "reports"))
+        status = dbss_reports_list(INSTANCE, text(c, "name"), PAGE_SIZE, &cursor);
+    else
+        status = dbss_databases_list(INSTANCE, text(c, "status"), PAGE_SIZE, &cursor);
+    if (!made(c, status, "out_cursor", &cursor))
         return;
     if (cJSON_IsTrue(argument(c, "keep"))) {
-        remember(LIST, text(c, "as"), *cursor, NULL);
+        remember(LIST, text(c, "as"), cursor, c);
+        c->used_operation = 1;
         return;
     }
     items = cJSON_AddArrayToObject(c->result, "items");
-    while (add_page(c, *cursor, items, &total))
-        pages++;
+    for (pages = 0; add_page(c, cursor, items, &total); pages++)
+        continue;
     add_number(c->result, "total", total, -1);
     add_number(c->result, "pages", pages, NO_NUMBER);
-    dbss_cursor_free(*cursor);
-}
-
-#define PAGE_SIZE (uint32_t)number(c, "page_size")
-
-static void instances(struct call *c)
-{
-    dbss_cursor *cursor = GARBAGE;
-    read_list(c, dbss_instances_list(PROJECT, PAGE_SIZE, &cursor), &cursor);
-}
-
-static void reports(struct call *c)
-{
-    dbss_cursor *cursor = GARBAGE;
-    read_list(c, dbss_reports_list(INSTANCE, text(c, "name"), PAGE_SIZE, &cursor), &cursor);
-}
-
-static void templates(struct call *c)
-{
-    dbss_cursor *cursor = GARBAGE;
-    read_list(c, dbss_templates_list(INSTANCE, &cursor), &cursor);
-}
-
-static void databases(struct call *c)
-{
-    dbss_cursor *cursor = GARBAGE;
-    read_list(c, dbss_databases_list(INSTANCE, text(c, "status"), PAGE_SIZE, &cursor), &cursor);
+    dbss_cursor_free(cursor);
 }
 
 static void next_page(struct call *c)
@@ -722,10 +674,10 @@ static void next_page(struct call *c)
     cJSON_AddBoolToObject(c->result, "at_end", !more);
 }
 
-static void schedule(struct call *c)
+static void show_schedule(struct call *c)
 {
     dbss_page *page = GARBAGE;
-    if (!made(c, dbss_schedule_show(INSTANCE, text(c, "template"), under(c), &page), "out_page", &page, 0))
+    if (!made(c, dbss_schedule_show(INSTANCE, text(c, "template"), under(c), &page), "out_page", &page))
         return;
     cJSON_Delete(c->result);
     c->result = item_json(c, page, 0);
@@ -734,37 +686,22 @@ static void schedule(struct call *c)
 
 static void update_schedule(struct call *c)
 {
-    const cJSON *values = argument(c, "changes");
     dbss_schedule_changes *changes = NULL;
-    if (!cJSON_IsNull(values) && made(c, dbss_schedule_changes_new(&changes), "out_changes", &changes, 0))
-        SET_ALL(c, values, dbss_schedule_changes_set, changes);
+    FILL(c, "changes", dbss_schedule_changes, changes);
     if (c->status == DBSS_OK)
         ok(c, dbss_schedule_update(INSTANCE, text(c, "template"), changes, under(c)));
     dbss_schedule_changes_free(changes);
 }
 
-static dbss_report_spec *new_spec(struct call *c)
-{
-    const cJSON *values = argument(c, "spec");
-    dbss_report_spec *spec = NULL;
-    if (!cJSON_IsNull(values) && made(c, dbss_report_spec_new(&spec), "out_spec", &spec, 0))
-        SET_ALL(c, values, dbss_report_spec_set, spec);
-    return spec;
-}
-
 static void create(struct call *c)
 {
-    dbss_report_spec *spec = new_spec(c);
-    if (c->status == DBSS_OK)
-        ok(c, dbss_report_create(INSTANCE, spec, under(c)));
-    dbss_report_spec_free(spec);
-}
+    dbss_report_spec *spec = NULL;
 
-static void generate(struct call *c)
-{
-    dbss_report_spec *spec = new_spec(c);
-    char id[DBSS_ID_SIZE] = "garbage";
-    if (c->status == DBSS_OK) {
+    FILL(c, "spec", dbss_report_spec, spec);
+    if (c->status == DBSS_OK && is(c, "create")) {
+        ok(c, dbss_report_create(INSTANCE, spec, under(c)));
+    } else if (c->status == DBSS_OK) {
+        char id[DBSS_ID_SIZE] = "garbage";
         if (ok(c, dbss_report_generate(INSTANCE, spec, under(c), id)))
             add_text(c->result, "id", id);
         else if (*id != '\0')
@@ -773,23 +710,18 @@ static void generate(struct call *c)
     dbss_report_spec_free(spec);
 }
 
-static const struct {
-    const char *name;
-    int64_t (*get)(const dbss_mirror_result *);
-} mirror_counts[] = {
-    {"listed", dbss_mirror_result_listed},     {"downloaded", dbss_mirror_result_downloaded},
-    {"present", dbss_mirror_result_present},   {"not_ready", dbss_mirror_result_not_ready},
-    {"vanished", dbss_mirror_result_vanished}, {"failed", dbss_mirror_result_failed},
-    {"repaired", dbss_mirror_result_repaired},
-};
-
 static void add_mirror_result(cJSON *json, const dbss_mirror_result *result)
 {
     cJSON *list, *one;
     size_t i;
 
-    for (i = 0; i < sizeof mirror_counts / sizeof *mirror_counts; i++)
-        add_number(json, mirror_counts[i].name, mirror_counts[i].get(result), NO_NUMBER);
+    add_number(json, "listed", dbss_mirror_result_listed(result), NO_NUMBER);
+    add_number(json, "downloaded", dbss_mirror_result_downloaded(result), NO_NUMBER);
+    add_number(json, "present", dbss_mirror_result_present(result), NO_NUMBER);
+    add_number(json, "not_ready", dbss_mirror_result_not_ready(result), NO_NUMBER);
+    add_number(json, "vanished", dbss_mirror_result_vanished(result), NO_NUMBER);
+    add_number(json, "failed", dbss_mirror_result_failed(result), NO_NUMBER);
+    add_number(json, "repaired", dbss_mirror_result_repaired(result), NO_NUMBER);
     list = cJSON_AddArrayToObject(json, "failures");
     for (i = 0; i < dbss_mirror_result_failure_count(result); i++) {
         dbss_error *error = dbss_mirror_result_failure_error(result, i);
@@ -810,12 +742,10 @@ static void add_mirror_result(cJSON *json, const dbss_mirror_result *result)
 
 static void mirror(struct call *c)
 {
-    const cJSON *values = argument(c, "options");
     dbss_mirror_options *options = NULL;
     dbss_mirror_result *result = GARBAGE;
 
-    if (!cJSON_IsNull(values) && made(c, dbss_mirror_options_new(&options), "out_options", &options, 0))
-        SET_ALL(c, values, dbss_mirror_options_set, options);
+    FILL(c, "options", dbss_mirror_options, options);
     if (c->status == DBSS_OK) {
         ok(c, dbss_reports_mirror(PROJECT, text(c, "directory"), options, under(c), &result));
         if (result == GARBAGE || (result == NULL && c->status == DBSS_OK))
@@ -827,39 +757,47 @@ static void mirror(struct call *c)
     dbss_mirror_options_free(options);
 }
 
-/* Whether a call takes an operation; TOLD_BY_IT: and has its result there. */
-enum operations { NO_OPERATION, OPERATION, TOLD_BY_IT };
-
-static const struct {
-    const char *name;
-    void (*run)(struct call *);
-    enum operations operation;
-} calls[] = {
-    {"check", run_check, OPERATION},
-    {"close_stream", close_stream, NO_OPERATION},
-    {"create", create, OPERATION},
-    {"databases", databases, OPERATION},
-    {"delete", run_delete, OPERATION},
-    {"download", download, NO_OPERATION},
-    {"download_to_callback", download_to_callback, OPERATION},
-    {"download_to_descriptor", download_to_descriptor, OPERATION},
-    {"download_to_directory", download_to_directory, TOLD_BY_IT},
-    {"download_to_file", download_to_file, OPERATION},
-    {"download_to_memory", download_to_memory, OPERATION},
-    {"find_credentials", find_credentials, OPERATION},
-    {"generate", generate, OPERATION},
-    {"instances", instances, OPERATION},
-    {"mirror", mirror, OPERATION},
-    {"next_page", next_page, OPERATION},
-    {"open_report", open_report, OPERATION},
-    {"read_stream", read_stream, NO_OPERATION},
-    {"reports", reports, OPERATION},
-    {"schedule", schedule, OPERATION},
-    {"set_token", set_token, NO_OPERATION},
-    {"templates", templates, OPERATION},
-    {"update_schedule", update_schedule, OPERATION},
-    {"wait", run_wait, OPERATION},
-};
+static void run_call(struct call *c)
+{
+    if (is(c, "check"))
+        ok(c, dbss_context_check(PROJECT, under(c)));
+    else if (is(c, "find_credentials"))
+        find_credentials(c);
+    else if (is(c, "set_token"))
+        ok(c, dbss_context_set_token(c->ctx, text(c, "token")));
+    else if (is(c, "download") || is(c, "download_to_memory"))
+        download_to_memory(c);
+    else if (is(c, "download_to_file") || is(c, "download_to_directory"))
+        download_to_file(c);
+    else if (is(c, "download_to_descriptor"))
+        ok(c, dbss_report_download_to_fd(DOWNLOAD, c->into != NULL ? fileno(c->into) : -1, under(c)));
+    else if (is(c, "download_to_callback"))
+        ok(c, dbss_report_download_to_callback(DOWNLOAD, write_part, c, under(c)));
+    else if (is(c, "open_report"))
+        open_report(c);
+    else if (is(c, "read_stream"))
+        read_parts(c, c->stream, number(c, "size"), 65536);
+    else if (is(c, "close_stream"))
+        dbss_report_stream_close(c->stream);
+    else if (is(c, "instances") || is(c, "templates") || is(c, "reports") || is(c, "databases"))
+        read_list(c);
+    else if (is(c, "next_page"))
+        next_page(c);
+    else if (is(c, "schedule"))
+        show_schedule(c);
+    else if (is(c, "update_schedule"))
+        update_schedule(c);
+    else if (is(c, "create") || is(c, "generate"))
+        create(c);
+    else if (is(c, "wait"))
+        ok(c, dbss_report_wait(REPORT, under(c)));
+    else if (is(c, "delete"))
+        ok(c, dbss_report_delete(REPORT, under(c)));
+    else if (is(c, "mirror"))
+        mirror(c);
+    else
+        c->unsupported = format("the call %s", get(c->request, "call")->valuestring);
+}
 
 /* ---------------------------------------------------------------------------
  * Requests
@@ -867,140 +805,123 @@ static const struct {
 
 static int32_t report_progress(void *user_data, const dbss_operation *operation)
 {
-    const struct call *c = user_data;
+    struct call *c = user_data;
     cJSON *line = cJSON_CreateObject();
-    int64_t received = dbss_operation_received(operation);
 
+    c->last[0] = dbss_operation_received(operation);
+    c->last[1] = dbss_operation_total(operation);
+    if (c->progress_calls++ == 0)
+        memcpy(c->first, c->last, sizeof c->first);
     add_text(line, "event", "progress");
     cJSON_AddItemToObject(line, "of", cJSON_Duplicate(get(c->request, "id"), 1));
-    add_number(line, "received", received, NO_NUMBER);
-    add_number(line, "total", dbss_operation_total(operation), -1);
+    add_number(line, "received", c->last[0], NO_NUMBER);
+    add_number(line, "total", c->last[1], -1);
     print(line);
-    return c->stop_after >= 0 && received >= c->stop_after;
-}
-
-static void progress_destroyed(void *user_data)
-{
-    (void)user_data;
-    undestroyed--;
+    return c->stop_after >= 0 && c->last[0] >= c->stop_after;
 }
 
 static void prepare_operation(struct call *c, const cJSON *wanted)
 {
     const cJSON *progress = get(wanted, "progress"), *limit = get(progress, "stop_after");
-    const cJSON *settings = get(wanted, "settings");
 
     c->operation = GARBAGE;
-    if (!made(c, dbss_operation_new(&c->operation), "out_operation", &c->operation, 0))
+    if (!made(c, dbss_operation_new(&c->operation), "out_operation", &c->operation))
         return;
     c->owns_operation = 1;
-    SET_ALL(c, settings, dbss_operation_set, c->operation);
+    SET_ALL(c, get(wanted, "settings"), dbss_operation_set, c->operation);
     if (c->status == DBSS_OK && progress != NULL && !cJSON_IsNull(progress)) {
         c->stop_after = limit != NULL ? (int64_t)limit->valuedouble : -1;
-        undestroyed++;
-        ok(c, dbss_operation_set_progress(c->operation, report_progress, c, progress_destroyed));
+        ok(c, dbss_operation_set_progress(c->operation, report_progress, watched(c), destroy));
     }
     if (cJSON_IsTrue(get(wanted, "cancelled")))
         dbss_operation_cancel(c->operation);
 }
 
-static void *in_thread(void *user_data)
+static void *perform(void *user_data)
 {
     struct call *c = user_data;
-    c->run(c);
+
+    if (c->status == DBSS_OK) {
+        run_call(c);
+        if (c->unsupported == NULL && c->status == DBSS_OK && !c->used_operation
+            && cJSON_IsObject(get(c->request, "operation")))
+            c->unsupported = format("%s under an operation", get(c->request, "call")->valuestring);
+    }
+    if (c->into != NULL)
+        fclose(c->into);
     respond(c);
     return NULL;
 }
 
-/* The handle that an argument names; NULL for null. */
-static struct named *named_by(struct call *c, enum kind kind, cJSON *value)
+/* What a member names. NULL for null. */
+static void *named_by(struct call *c, enum kind kind, const cJSON *object, const char *key)
 {
-    const char *name = text_of(value);
+    const char *name = text_of(get(object, key));
     struct named *found = name != NULL ? find(kind, name) : NULL;
+
     if (name != NULL && found == NULL)
-        c->unsupported = format("there is no %s", name);
-    return found;
+        c->unsupported = format("there is no %s %s", key, name);
+    if (found == NULL)
+        return NULL;
+    if (kind != CLIENT)
+        c->operation = found->maker->operation;
+    return found->handle;
 }
 
 static void begin_call(struct call *c)
 {
-    const char *name = text_of(get(c->request, "call")), *into;
-    const cJSON *operation = get(c->request, "operation");
-    struct named *client, *stream, *list;
-    enum operations takes = NO_OPERATION;
-    size_t i;
+    const cJSON *operation = get(c->request, "operation"), *limit;
+    const char *into;
 
     c->arguments = get(c->request, "arguments");
     c->in_thread = cJSON_IsTrue(get(c->request, "background"));
-    for (i = 0; i < sizeof calls / sizeof *calls; i++) {
-        if (strcmp(calls[i].name, name) == 0) {
-            c->run = calls[i].run;
-            takes = calls[i].operation;
-        }
-    }
-    client = named_by(c, CLIENT, get(c->request, "client"));
-    c->ctx = client != NULL ? client->handle : NULL;
-    list = named_by(c, LIST, get(c->arguments, "list"));
-    c->cursor = list != NULL ? list->handle : NULL;
-    stream = named_by(c, STREAM, get(c->arguments, "stream"));
-    if (stream != NULL) {
-        c->stream = stream->handle;
-        c->operation = stream->operation;
-        c->shows_operation = c->operation != NULL;
-    }
-    if (c->run == NULL)
-        c->unsupported = format("the call %s", name);
-    if (cJSON_IsObject(operation) && takes == NO_OPERATION)
-        c->unsupported = format("an operation of %s", name);
-    if (c->unsupported == NULL && (cJSON_IsObject(operation) || takes == TOLD_BY_IT || (takes && c->in_thread))) {
-        prepare_operation(c, operation);
-        c->shows_operation = c->owns_operation && cJSON_IsObject(operation);
-    }
-    if ((into = text_of(get(c->arguments, "into"))) != NULL && (c->into = fopen(into, "wb")) == NULL)
-        die("cannot open the file for the bytes");
-    if (c->unsupported != NULL || c->status != DBSS_OK) {
+    c->ctx = named_by(c, CLIENT, c->request, "client");
+    c->stream = named_by(c, STREAM, c->arguments, "stream");
+    c->cursor = named_by(c, LIST, c->arguments, "list");
+    if (c->unsupported != NULL) {
         c->in_thread = 0;
         respond(c);
-    } else if (!c->in_thread) {
-        in_thread(c);
-    } else if (pthread_create(&c->thread, NULL, in_thread, c) != 0) {
-        die("cannot start a thread");
+        return;
     }
-}
-
-static void cancel(struct call *c, struct call *others)
-{
-    while (others != NULL && !cJSON_Compare(get(others->request, "id"), get(c->request, "of"), 1))
-        others = others->next;
-    if (others == NULL || others->operation == NULL)
-        c->unsupported = format("the call has no operation");
-    else
-        dbss_operation_cancel(others->operation);
+    /* A call in a thread can be cancelled, and a directory's call tells the path. */
+    if (cJSON_IsObject(operation) || (c->operation == NULL && (c->in_thread || is(c, "download_to_directory"))))
+        prepare_operation(c, operation);
+    if ((limit = get(c->arguments, "fail_after")) != NULL && cJSON_IsNumber(limit))
+        c->fail_after = (int64_t)limit->valuedouble;
+    if ((into = text_of(get(c->arguments, "into"))) != NULL && (c->into = fopen(into, "wb")) == NULL)
+        die("cannot open the file for the bytes");
+    if (!c->in_thread)
+        perform(c);
+    else if (pthread_create(&c->thread, NULL, perform, c) != 0)
+        die("cannot start a thread");
 }
 
 static void handle(struct call *c, struct call *others)
 {
     const char *what = text_of(get(c->request, "do"));
-    struct named *client = NULL;
 
     if (strcmp(what, "call") == 0) {
         begin_call(c);
         return;
     }
-    if (strcmp(what, "configure") == 0)
+    if (strcmp(what, "configure") == 0) {
         configure(c);
-    else if (strcmp(what, "cancel") == 0)
-        cancel(c, others);
-    else if (strcmp(what, "cancel_all") != 0 && strcmp(what, "close") != 0 && strcmp(what, "free") != 0)
+    } else if (strcmp(what, "cancel") == 0) {
+        while (others != NULL && !cJSON_Compare(get(others->request, "id"), get(c->request, "of"), 1))
+            others = others->next;
+        if (others == NULL || others->operation == NULL)
+            c->unsupported = format("to cancel a call without an operation");
+        else
+            dbss_operation_cancel(others->operation);
+    } else if (strcmp(what, "free") == 0) {
+        forget(find(CLIENT, text_of(get(c->request, "client"))));
+    } else if (strcmp(what, "cancel_all") == 0) {
+        dbss_context_cancel_all(named_by(c, CLIENT, c->request, "client"));
+    } else if (strcmp(what, "close") == 0) {
+        dbss_context_close(named_by(c, CLIENT, c->request, "client"));
+    } else {
         c->unsupported = format("to %s", what);
-    else if ((client = named_by(c, CLIENT, get(c->request, "client"))) == NULL)
-        c->unsupported = c->unsupported != NULL ? c->unsupported : format("no client");
-    else if (strcmp(what, "cancel_all") == 0)
-        dbss_context_cancel_all(client->handle);
-    else if (strcmp(what, "close") == 0)
-        dbss_context_close(client->handle);
-    else
-        forget(client);
+    }
     respond(c);
 }
 
@@ -1026,12 +947,6 @@ static void end(struct call *all)
             pthread_join(c->thread, NULL);
     while (all_named != NULL)
         forget(all_named);
-    while (all_held != NULL) {
-        struct held *held = all_held;
-        all_held = held->next;
-        dbss_token_request_free(held->request);
-        free(held);
-    }
     for (c = all; c != NULL; c = next) {
         next = c->next;
         if (c->owns_operation)

@@ -11,7 +11,6 @@ from typing import Any
 
 import dbss
 from dbss import _abi as abi
-from dbss import ffi
 
 LEVELS = {
     dbss.LOG_ERROR: "error",
@@ -20,7 +19,15 @@ LEVELS = {
     dbss.LOG_DEBUG: "debug",
 }
 STATUS_NAMES = {one.status: one.status_name for one in dbss.errors.STATUSES.values()}
-COUNTS = ("listed", "downloaded", "present", "not_ready", "vanished", "failed", "repaired")
+COUNTS = (
+    "listed",
+    "downloaded",
+    "present",
+    "not_ready",
+    "vanished",
+    "failed",
+    "repaired",
+)
 
 clients: dict[str, dbss.Client] = {}
 kept: dict[str, Any] = {}
@@ -46,8 +53,20 @@ def text(value: Any) -> str | None:
 
 def error_fields(error: dbss.Error) -> dict[str, Any]:
     names = (
-        *("message", "parameter", "http_status", "service_code", "service_message", "request_id"),
-        *("encoded_authorization_message", "cancelled_by", "redirect_target", "os_code"),
+        *(
+            "message",
+            "parameter",
+            "http_status",
+            "service_code",
+            "service_message",
+            "request_id",
+        ),
+        *(
+            "encoded_authorization_message",
+            "cancelled_by",
+            "redirect_target",
+            "os_code",
+        ),
         *("retryable", "attempts"),
     )
     return {
@@ -172,7 +191,11 @@ def perform(what: str, client: dbss.Client, given: dict[str, Any], more: dict[st
         return {}
     if what == "open_report":
         stream = client.open_report(*ids, **more)
-        facts = {"size": stream.size, "format": stream.format, "filename": stream.filename}
+        facts = {
+            "size": stream.size,
+            "format": stream.format,
+            "filename": stream.filename,
+        }
         facts |= {"content_type": stream.content_type, "request_id": stream.request_id}
         if given["keep"]:
             kept[given["as"]] = stream
@@ -272,7 +295,15 @@ def call(request: dict[str, Any]) -> None:
     except Exception as error:
         response = {"id": number, "unsupported": f"{type(error).__name__}: {error}"}
     if operation is not None:
-        names = ("received", "total", "resumed", "attempts", "percent", "filename", "request_id")
+        names = (
+            "received",
+            "total",
+            "resumed",
+            "attempts",
+            "percent",
+            "filename",
+            "request_id",
+        )
         after = {name: getattr(operation, name) for name in (*names, "content_type", "format")}
         after["path"] = None if operation.path is None else str(operation.path)
         if seen:
