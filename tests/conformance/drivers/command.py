@@ -153,19 +153,13 @@ def run(
 
 def error_fields(line: dict[str, Any]) -> dict[str, Any]:
     """What the program prints about an error, but for its words, which are for its flags."""
-    return {
-        name: line[name]
-        for name in ("service_code", "request_id", "details")
-        if name in line
-    }
+    return {name: line[name] for name in ("service_code", "request_id", "details") if name in line}
 
 
 def mistakes(line: dict[str, Any], code: int) -> list[str]:
     """What the exit code contradicts."""
     status = line.get("status")
-    wanted = (
-        2 if status is None else EXIT_CODES.get(status, GROUP_EXIT_CODES[status // 100])
-    )
+    wanted = 2 if status is None else EXIT_CODES.get(status, GROUP_EXIT_CODES[status // 100])
     found = {line["exit_code"], code} - {wanted}
     return [f"exit code {one}, wanted {wanted}" for one in sorted(found)]
 
@@ -228,9 +222,7 @@ def shown(lines: Lines, given: dict[str, Any]) -> dict[str, Any]:
 
 def identity(lines: Lines, _: dict[str, Any]) -> dict[str, Any]:
     found = the("check", lines)
-    expires = found["expires"] and datetime.fromisoformat(
-        found["expires"]
-    )
+    expires = found["expires"] and datetime.fromisoformat(found["expires"].replace("Z", "+00:00"))
     return {
         "source": found["source"],
         "name": found["who"],
@@ -244,11 +236,7 @@ def mirrored(lines: Lines, _: dict[str, Any]) -> dict[str, Any]:
     failures = [line for line in lines if line["kind"] == "failure"]
     gaps = [line for line in lines if line["kind"] == "gap"]
     return {
-        **{
-            name: n
-            for name, n in counts.items()
-            if name not in ("kind", "time", "gaps")
-        },
+        **{name: n for name, n in counts.items() if name not in ("kind", "time", "gaps")},
         "failures": [
             {
                 "id": one["id"],
@@ -257,9 +245,7 @@ def mirrored(lines: Lines, _: dict[str, Any]) -> dict[str, Any]:
             }
             for one in failures
         ],
-        "gaps": [
-            {name: one[name] for name in ("period", "type", "instance")} for one in gaps
-        ],
+        "gaps": [{name: one[name] for name in ("period", "type", "instance")} for one in gaps],
     }
 
 
@@ -279,9 +265,7 @@ def plan(call: str, given: dict[str, Any]) -> tuple[list[str], Reader]:
     if call == "download":
         return ["download", "--force", "--output", given["into"]], nothing
     if call in ("download_to_file", "download_to_directory"):
-        where = (
-            given["path"] if call == "download_to_file" else f"{given['directory']}/"
-        )
+        where = given["path"] if call == "download_to_file" else f"{given['directory']}/"
         return [
             "download",
             "--output",
@@ -307,9 +291,7 @@ def plan(call: str, given: dict[str, Any]) -> tuple[list[str], Reader]:
         return ["delete", "--yes"], nothing
     if call == "mirror":
         options = dict(given["options"])
-        verify = (
-            ["--verify"] if options.pop("verify", "false") in ("true", True) else []
-        )
+        verify = ["--verify"] if options.pop("verify", "false") in ("true", True) else []
         return ["mirror", "--gaps", *verify, *flags(options, MIRROR_FLAGS)], mirrored
     raise Unsupported(f"the call {call}")
 
@@ -341,9 +323,7 @@ def perform(request: dict[str, Any]) -> dict[str, Any]:
             # They were found, even if the service does not accept them.
             response["status"] = "DBSS_OK"
             response.pop("error", None)
-        if response["status"] == "DBSS_OK" or any(
-            line["kind"] == "mirror" for line in lines
-        ):
+        if response["status"] == "DBSS_OK" or any(line["kind"] == "mirror" for line in lines):
             response["result"] = read(lines, given)
         if operation is not None:
             done = [line for line in lines if line["kind"] == "download"]
