@@ -31,6 +31,10 @@ ABI = json.loads((DIRECTORY / "../../include/dbss-abi.json").read_text())
 STATUSES = {one["name"]: one for one in ABI["statuses"]}
 SECRET_KEYS = {one["key"] for one in ABI["options"]["config"] if one["type"] == "secret"}
 
+# The exit codes of statuses, and of the other statuses by their group.
+EXIT_CODES = {202: 3, 203: 3, 204: 4, 212: 11, 405: 12}
+GROUP_EXIT_CODES = {0: 0, 1: 2, 2: 5, 3: 6, 4: 7, 5: 7, 6: 130, 7: 1}
+
 UNREACHABLE = "http://127.0.0.1:1"
 LISTENERS = (
     *("http", "https", "https_self_signed", "https_expired", "https_wrong_name"),
@@ -323,6 +327,12 @@ def mismatch(actual: Any, wanted: Any, at: str = "") -> str | None:
     if actual == wanted and isinstance(actual, bool) == isinstance(wanted, bool):
         return None
     return f"{at or 'value'} is {shown(actual)}, wanted {shown(wanted)}"
+
+
+def exit_code(status: str) -> int:
+    """That of the command dbss for a status; cli/README.md lists them."""
+    value = STATUSES[status]["value"]
+    return EXIT_CODES.get(value, GROUP_EXIT_CODES[value // 100])
 
 
 def shown(value: Any) -> str:
@@ -731,8 +741,13 @@ class Run:
 
     def compare(self, response: dict[str, Any], step: dict[str, Any]) -> None:
         wanted, error = step.get("fails", "DBSS_OK"), response.get("error")
-        if response["status"] != wanted and not self.exits_as(response, wanted):
-            raise Failure(f"{response['status']}, wanted {wanted}: {shown(error)}")
+        status = response["status"]
+        # The command prints no status where it takes the command line for wrong, and beside
+        # a report.
+        if status != wanted and not (status is None and "exit_code" in response):
+            raise Failure(f"{status}, wanted {wanted}: {shown(error)}")
+        if "exit_code" in response:
+            expect(response["exit_code"], exit_code(wanted), "exit_code")
         if wanted == "DBSS_OK":
             if error is not None:
                 raise Failure(f"success with an error: {shown(error)}")
@@ -750,15 +765,6 @@ class Run:
         if not self.runner.partial or not isinstance(actual, dict):
             return wanted
         return {key: want for key, want in wanted.items() if key in actual}
-
-    def exits_as(self, response: dict[str, Any], wanted: str) -> bool:
-        """Whether the command ended as it should where it prints no status."""
-        group = STATUSES.get(wanted, {}).get("group")
-        return (
-            response["status"] is None
-            and group == "DBSS_ERR_ARGUMENT"
-            and response.get("exit_code") == 2
-        )
 
     def compare_error(self, error: Any, wanted: dict[str, Any]) -> None:
         if not isinstance(error, dict):
