@@ -6,6 +6,7 @@ README.md describes cases, steps and drivers.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import itertools
 import json
@@ -17,6 +18,7 @@ import stat
 import subprocess
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -56,11 +58,13 @@ CALLS: dict[str, dict[str, Any]] = {
     "download_to_memory": DOWNLOAD,
     "download_to_file": {**DOWNLOAD, "path": "$DIR/report", "replace": False},
     "download_to_directory": {**DOWNLOAD, "directory": "$DIR", "replace": False},
-    "download_to_descriptor": DOWNLOAD,
+    "download_to_descriptor": {**DOWNLOAD, "open": None},
     "download_to_callback": {**DOWNLOAD, "fail_after": None},
     "open_report": {**DOWNLOAD, "keep": False, "read_size": 65536},
     "read_stream": {"stream": None, "size": None},
     "close_stream": {"stream": None},
+    "reset": {},
+    "look": {},
     "instances": {"project": "$PROJECT", **LIST},
     "reports": {**INSTANCE, "name": None, **LIST},
     "templates": {**INSTANCE, "keep": False},
@@ -75,7 +79,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "mirror": {"project": "$PROJECT", "directory": "$DIR/archive", "options": {}},
 }
 # Arguments for which null is a value of its own.
-OPTIONAL = {"project", "locale", "name", "status", "fail_after", "size"}
+OPTIONAL = {"project", "locale", "name", "status", "fail_after", "size", "open"}
 LISTS = {"instances", "reports", "templates", "databases", "next_page"}
 OBJECTS = {"schedule"}
 # Calls whose bytes the driver writes to a file of the harness.
@@ -139,12 +143,15 @@ class Case:
                 given = fill(step.get("with", {}), self.names, partial=True)
                 found.add(fill(step["call"], self.names, partial=True))
                 found |= {"operation", "background"} & set(step)
-                found |= {"progress", "cancelled"} & set(step.get("operation", {}))
+                operation = step.get("operation", {})
+                found |= {"progress", "cancelled"} & set(operation)
+                found |= {"kept_operation"} if "of" in operation else set()
                 if any(v is None and k not in OPTIONAL for k, v in given.items()):
                     found.add("null_arguments")
                 if any(isinstance(v, dict) and "hex" in v for v in given.values()):
                     found.add("raw_bytes")
-                found |= {key for key in ("keep", "fail_after", "page_size") if given.get(key)}
+                flags = ("keep", "fail_after", "page_size", "open")
+                found |= {key for key in flags if given.get(key)}
         settings = [v for s in self.steps for v in s.get("configure", {}).values()]
         if any(isinstance(value, dict) and "hex" in value for value in settings):
             found.add("raw_bytes")
@@ -153,7 +160,7 @@ class Case:
         return found
 
     def own_process(self) -> bool:
-        return "environment" in self.data or "$HOME" in json.dumps(self.steps)
+        return bool({"environment", "umask"} & set(self.data)) or "$HOME" in json.dumps(self.steps)
 
 
 def kind_of(step: dict[str, Any]) -> str:
@@ -167,7 +174,8 @@ def combinations(each: Any) -> Iterator[dict[str, Any]]:
         yield from each
     else:
         for values in itertools.product(*each.values()):
-            yield dict(zip(each, values, strict=True))
+            one = dict(zip(each, values, strict=True))
+            yield {**one.pop("", {}), **one}
 
 
 def case_files() -> list[Path]:
@@ -216,7 +224,7 @@ def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
 
     def look_up(match: re.Match[str]) -> Any:
         if match[0] == "$$":
-            return "$"
+            return "$$" if partial else "$"
         if match[2]:
             return match[1] * int(match[2])
         found: Any = names
@@ -250,8 +258,15 @@ class Names(dict[str, Any]):
 
 
 def names_of(mock: MockService) -> dict[str, Any]:
+    ready = {name.upper(): value for name, value in json.loads(mock.raw_ready).items()}
+    hosts = {
+        f"{name}_HOST": value.partition("://")[2]
+        for name, value in ready.items()
+        if isinstance(value, str) and "://" in value
+    }
     return {
-        **{name.upper(): value for name, value in json.loads(mock.raw_ready).items()},
+        **ready,
+        **hosts,
         "PROJECT": mock.project_id,
         "INSTANCE": mock.instance_id,
         "TEMPLATE": mock.templates[0]["id"],
@@ -373,7 +388,14 @@ def wait_for(what: str, condition: Callable[[], Any]) -> None:
 class Driver:
     """A running driver: requests go to its standard input, responses and events come back."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], directory: Path) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        directory: Path,
+        work: Path | None = None,
+        umask: int = -1,
+    ) -> None:
         self._errors = open(directory / f"driver-{secrets.token_hex(4)}.log", "w+b")  # noqa: SIM115
         self._process = subprocess.Popen(
             command,
@@ -381,7 +403,8 @@ class Driver:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment,
-            cwd=directory,
+            cwd=work or directory,
+            umask=umask,
         )
         self._ids = itertools.count(1)
         self._arrived = threading.Condition()
@@ -472,12 +495,20 @@ class Runner:
     program: Path | None = None
     driver: Driver | None = None
 
-    def start(self, environment: dict[str, Any] | None, home: Path) -> Driver:
+    def start(
+        self,
+        environment: dict[str, Any] | None,
+        home: Path,
+        work: Path | None = None,
+        umask: int = -1,
+    ) -> Driver:
         merged = {**self.environment, "HOME": str(home), **(environment or {})}
         return Driver(
             self.command,
             {name: value for name, value in merged.items() if value is not None},
             self.directory,
+            work,
+            umask,
         )
 
     def close(self) -> None:
@@ -499,15 +530,21 @@ class Run:
         for path in (self.directory, self.home):
             path.mkdir()
         self.names.update(DIR=str(self.directory), HOME=str(self.home))
-        self.names.update(fill(case.names, self.names))
         self.own_process = case.own_process()
-        self.environment = fill(case.data.get("environment", {}), self.names)
+        self.environment = self.fill(case.data.get("environment", {}))
         self.clients: set[str] = set()
         self.secrets: set[str] = set()
         self.calls: dict[str, tuple[int, str, dict[str, Any]]] = {}
+        # The numbers of the calls that have a name, and reports by name.
+        self.numbers: dict[str, int] = {}
+        self.fetched: dict[str, bytes] = {}
         self.clean_up: list[tuple[str, str, Any]] = []
         self.into = (directory / f"into-{number}" for number in itertools.count())
         self.driver: Driver | None = None
+
+    def fill(self, value: Any) -> Any:
+        """The value with its names replaced; those of `each` may have others in them."""
+        return fill(fill(value, self.case.names, partial=True), self.names)
 
     # -- the life of a case
 
@@ -521,7 +558,7 @@ class Run:
             for number, step in enumerate(self.case.steps, 1):
                 kind = kind_of(step)
                 try:
-                    getattr(self, f"step_{kind}")(fill(step, self.names))
+                    getattr(self, f"step_{kind}")(self.fill(step))
                 except Failure as failure:
                     raise Failure(f"step {number}, {kind}: {failure}") from None
             self.check_secrets()
@@ -551,7 +588,8 @@ class Run:
     def running(self) -> Driver:
         if self.driver is None:
             if self.own_process:
-                self.driver = self.runner.start(self.environment, self.home)
+                umask = int(self.fill(self.case.data.get("umask", "-1")), 8)
+                self.driver = self.runner.start(self.environment, self.home, self.directory, umask)
             else:
                 if self.runner.driver is None:
                     self.runner.driver = self.runner.start(None, self.home)
@@ -642,6 +680,24 @@ class Run:
     def step_fault(self, step: dict[str, Any]) -> None:
         self.mock.control_request("POST", "/faults", step["fault"])
 
+    def step_faults(self, step: dict[str, Any]) -> None:
+        for fault in step["are"]:
+            body = {"report": step["faults"], "times": step.get("times", 1), **fault}
+            self.mock.control_request("POST", "/faults", body)
+
+    def step_fetch(self, step: dict[str, Any]) -> None:
+        """Gets a report without a driver."""
+        mock = self.mock
+        path = f"/v1/{mock.project_id}/audit/{mock.instance_id}/reports/{step['fetch']}/download"
+        request = urllib.request.Request(mock.http + path, headers={"X-Auth-Token": mock.token})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=LIMIT) as response:
+            data, tag = response.read(), response.headers["ETag"]
+        self.fetched[step["as"]] = data
+        self.names[step["as"]] = {"etag": tag, "bytes": len(data)}
+        mock.clear_requests()
+        self.first_connections = mock.connections()
+
     def step_write(self, step: dict[str, Any]) -> None:
         for name, content in step["write"].items():
             path = Path(name)
@@ -652,6 +708,11 @@ class Run:
                 path.mkdir(exist_ok=True)
             elif "link" in content:
                 path.symlink_to(content["link"])
+            elif "hard_link" in content:
+                os.link(content["hard_link"], path)
+            elif "special" in content:
+                kind = {"p": stat.S_IFIFO, "s": stat.S_IFSOCK}[content["special"]]
+                os.mknod(path, kind | 0o600)
             else:
                 data = content.get("text", "").encode() + bytes.fromhex(content.get("hex", ""))
                 if "repeat" in content:
@@ -683,13 +744,14 @@ class Run:
             arguments["as"] = step.get("as")
         operation = step.get("operation")
         if operation is not None:
-            own = {"progress", "cancelled"}
+            own = {"progress", "cancelled", "of"}
             operation = {
+                "of": self.numbers[operation["of"]] if "of" in operation else None,
                 "settings": [[k, as_text(v)] for k, v in operation.items() if k not in own],
                 "progress": operation.get("progress"),
                 "cancelled": operation.get("cancelled", False),
             }
-        before = self.mock.connections()["total"]
+        before, begun = self.mock.connections()["total"], time.monotonic()
         driver = self.running()
         number = driver.send(
             do="call",
@@ -699,17 +761,26 @@ class Run:
             operation=operation,
             background=step.get("background", False),
         )
+        if "as" in step:
+            self.numbers[step["as"]] = number
         if step.get("background"):
             self.calls[step["as"]] = (number, what, arguments)
             return
         response = driver.receive(number)
+        took = (time.monotonic() - begun) * 1000
         self.complete(response, what, arguments)
         if "as" in step:
-            self.names[step["as"]] = response.get("result")
-        self.compare(response, step)
+            self.names[step["as"]] = self.named(response)
+        self.compare(response, step, arguments)
+        if "took_ms" in step:
+            expect(took, step["took_ms"], "took_ms")
         group = STATUSES.get(response["status"] or "", {}).get("group")
         if group == "DBSS_ERR_ARGUMENT" and self.mock.connections()["total"] != before:
             raise Failure("a connection was made, although an argument is wrong")
+
+    @staticmethod
+    def named(response: dict[str, Any]) -> dict[str, Any]:
+        return {**(response.get("result") or {}), "error": response.get("error")}
 
     @staticmethod
     def fields_of(step: dict[str, Any]) -> list[str]:
@@ -731,7 +802,8 @@ class Run:
         path = arguments.get("into")
         if what in ("download_to_file", "download_to_directory") and "result" in response:
             path = response["result"].get("path")
-        if path is None or "result" not in response or not Path(path).exists():
+        found = isinstance(path, str) and "result" in response and Path(path).exists()
+        if not found:
             return
         data = Path(path).read_bytes()
         response["result"] |= {
@@ -739,16 +811,21 @@ class Run:
             "sha256": hashlib.sha256(data).hexdigest(),
         }
 
-    def compare(self, response: dict[str, Any], step: dict[str, Any]) -> None:
-        wanted, error = step.get("fails", "DBSS_OK"), response.get("error")
+    def compare(
+        self,
+        response: dict[str, Any],
+        step: dict[str, Any],
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
+        wanted, error = as_list(step.get("fails", "DBSS_OK")), response.get("error")
         status = response["status"]
         # The command prints no status where it takes the command line for wrong, and beside
         # a report.
-        if status != wanted and not (status is None and "exit_code" in response):
+        if status not in wanted and not (status is None and "exit_code" in response):
             raise Failure(f"{status}, wanted {wanted}: {shown(error)}")
-        if "exit_code" in response:
-            expect(response["exit_code"], exit_code(wanted), "exit_code")
-        if wanted == "DBSS_OK":
+        if "exit_code" in response and response["exit_code"] not in map(exit_code, wanted):
+            raise Failure(f"exit code {response['exit_code']}, wanted that of {wanted}")
+        if wanted == ["DBSS_OK"]:
             if error is not None:
                 raise Failure(f"success with an error: {shown(error)}")
         else:
@@ -757,8 +834,26 @@ class Run:
             result = response.get("result")
             expect(result, self.comparable(step["result"], result))
         if "after" in step:
-            operation = response.get("operation")
-            expect(operation, self.comparable(step["after"], operation), "operation")
+            seen = [one for one in self.events("progress") if one["of"] == response["id"]]
+            progress = {"calls": len(seen)}
+            if seen:
+                progress |= {
+                    name: [one["received"], one["total"]]
+                    for name, one in (("first", seen[0]), ("last", seen[-1]))
+                }
+            after = {"progress": progress, **(response.get("operation") or {})}
+            expect(after, self.comparable(step["after"], after), "operation")
+        if "partial" in step:
+            self.compare_partial(step["partial"], (arguments or {}).get("into"))
+
+    def compare_partial(self, wanted: dict[str, Any], path: str | None) -> None:
+        """What arrived before a failure must be the beginning of the report."""
+        if path is None:
+            return
+        data = Path(path).read_bytes() if Path(path).exists() else b""
+        expect(len(data), wanted["bytes"], "bytes before the failure")
+        if not self.fetched[wanted["of"]].startswith(data):
+            raise Failure("wrong bytes before the failure")
 
     def comparable(self, wanted: Any, actual: Any) -> Any:
         """What is wanted, of a driver that has only some of the fields without those it lacks."""
@@ -779,11 +874,11 @@ class Run:
         number, what, arguments = self.calls.pop(step["finish"])
         response = self.running().receive(number, step.get("within_ms", LIMIT * 1000) / 1000)
         self.complete(response, what, arguments)
-        self.names[step["finish"]] = response.get("result")
-        self.compare(response, step)
+        self.names[step["finish"]] = self.named(response)
+        self.compare(response, step, arguments)
 
     def step_cancel(self, step: dict[str, Any]) -> None:
-        self.running().ask(do="cancel", of=self.calls[step["cancel"]][0])
+        self.running().ask(do="cancel", of=self.numbers[step["cancel"]])
 
     def step_cancel_all(self, step: dict[str, Any]) -> None:
         self.running().ask(do="cancel_all", client=step["cancel_all"])
@@ -811,13 +906,23 @@ class Run:
                     lambda w=wanted: any(mismatch(r, w) is None for r in self.events("log")),
                 )
             elif what == "progress":
-                number = self.calls[wanted["of"]][0]
+                number = self.numbers[wanted["of"]]
                 wait_for(
                     f"progress {wanted}",
-                    lambda w=wanted, n=number: any(
-                        one["of"] == n and one["received"] >= w["received"]
-                        for one in self.events("progress")
+                    lambda w=wanted, n=number: (
+                        any(
+                            one["of"] == n and one["received"] >= w.get("received", 0)
+                            for one in self.events("progress")
+                        )
+                        and sum(one["of"] == n for one in self.events("progress"))
+                        >= w.get("calls", 0)
                     ),
+                )
+            elif what == "connections":
+                before = self.first_connections.get(wanted["of"], 0)
+                wait_for(
+                    f"connections {wanted}",
+                    lambda w=wanted, b=before: self.mock.connections()[w["of"]] - b >= w["count"],
                 )
             elif what == "file":
                 wait_for(f"the file {wanted}", Path(wanted).exists)
@@ -844,13 +949,22 @@ class Run:
             if not path.is_dir() or path.is_symlink()
         ]
         if "are" in step:
-            expect(names, {"in_any_order": list(step["are"])}, f"files in {top}")
-        for name, wanted in {**step.get("are", {}), **step.get("have", {})}.items():
+            patterns = [name for name in step["are"] if "*" in name]
+            others = [n for n in names if not any(fnmatch.fnmatch(n, p) for p in patterns)]
+            plain = [name for name in step["are"] if "*" not in name]
+            expect(others, {"in_any_order": plain}, f"files in {top}")
+        given = {**step.get("are", {}), **step.get("have", {})}
+        facts = [
+            (one, wanted)
+            for name, wanted in given.items()
+            for one in (fnmatch.filter(names, name) if "*" in name else [name])
+        ]
+        for name, wanted in facts:
             path = top / name
             if wanted is None:
-                if name in names or path.exists():
+                if name in names or os.path.lexists(path):
                     raise Failure(f"{path} exists")
-            elif not path.exists():
+            elif not os.path.lexists(path):
                 raise Failure(f"there is no {path}; there are {names}")
             else:
                 expect(describe(path, wanted), wanted, str(path))
@@ -910,13 +1024,13 @@ def as_text(value: Any) -> Any:
 
 def describe(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """The facts of a file that are wanted."""
-    data = path.read_bytes()
     facts: dict[str, Callable[[], Any]] = {
-        "bytes": lambda: len(data),
-        "sha256": lambda: hashlib.sha256(data).hexdigest(),
-        "text": lambda: data.decode(errors="replace"),
+        "bytes": lambda: path.stat().st_size,
+        "sha256": lambda: hashlib.sha256(path.read_bytes()).hexdigest(),
+        "text": lambda: path.read_bytes().decode(errors="replace"),
         "mode": lambda: f"{stat.S_IMODE(path.lstat().st_mode):o}",
-        "json": lambda: json.loads(data),
-        "lines": lambda: [json.loads(line) for line in data.splitlines()],
+        "type": lambda: stat.filemode(path.lstat().st_mode)[0],
+        "json": lambda: json.loads(path.read_bytes()),
+        "lines": lambda: [json.loads(line) for line in path.read_bytes().splitlines()],
     }
     return {name: facts[name]() for name in wanted}

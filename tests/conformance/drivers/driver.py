@@ -182,7 +182,9 @@ def perform(what: str, client: dbss.Client, given: dict[str, Any], more: dict[st
         )
         return {"path": str(path)}
     if what == "download_to_descriptor":
-        with open(given["into"], "wb") as file:
+        target = given["open"] or {"path": given["into"], "mode": "w"}
+        with open(target["path"], target["mode"] + "b", buffering=0) as file:
+            file.seek(target.get("offset", 0))
             client.download_report_to(*ids[:3], file.fileno(), locale=given["locale"], **more)
         return {}
     if what == "download_to_callback":
@@ -209,8 +211,12 @@ def perform(what: str, client: dbss.Client, given: dict[str, Any], more: dict[st
         got = kept[given["stream"]].read(-1 if size is None else size)
         Path(given["into"]).write_bytes(got)
         return {"at_end": size is None or len(got) < size}
+    if what == "reset":
+        return more["operation"].reset()
+    if what == "look":
+        return {}
     if what == "close_stream":
-        return kept.pop(given["stream"]).close()
+        return kept[given["stream"]].close()
     if what in ("instances", "reports", "templates", "databases"):
         of = {} if what == "instances" else {"instance_id": given["instance"]}
         wanted = {key: given[key] for key in ("name", "status") if key in given}
@@ -272,19 +278,19 @@ def mirror_result(result: dbss.MirrorResult) -> dict[str, Any]:
 def call(request: dict[str, Any]) -> None:
     number, given, wanted = request["id"], request["arguments"], request["operation"]
     more: dict[str, Any] = {}
-    seen: list[tuple[int, int | None]] = []
     response: dict[str, Any] = {"id": number, "status": "DBSS_OK"}
     operation = None
     try:
         if wanted is not None:
-            operation = more["operation"] = dbss.Operation()
+            kept_one = operations.get(wanted["of"])
+            operation = more["operation"] = kept_one or dbss.Operation()
             operations[number] = operation
             for key, value in wanted["settings"]:
-                abi.operation_set(operation.control.pointer, key.encode(), value.encode())
+                abi.operation_set(operation.control().pointer, key.encode(), value.encode())
             if wanted["cancelled"]:
                 operation.cancel()
             if wanted["progress"]:
-                more["progress"] = progress(number, wanted["progress"], seen)
+                more["progress"] = progress(number, wanted["progress"])
         response["result"] = perform(request["call"], clients[request["client"]], given, more) or {}
     except dbss.Error as error:
         response |= {"status": error.status_name, "error": error_fields(error)}
@@ -306,18 +312,12 @@ def call(request: dict[str, Any]) -> None:
         )
         after = {name: getattr(operation, name) for name in (*names, "content_type", "format")}
         after["path"] = None if operation.path is None else str(operation.path)
-        if seen:
-            after["progress"] = {"calls": len(seen), "first": seen[0], "last": seen[-1]}
         response["operation"] = after
-        operations.pop(number, None)
     put(**response)
 
 
-def progress(
-    number: int, wanted: Any, seen: list[tuple[int, int | None]]
-) -> Callable[[dbss.Progress], bool]:
+def progress(number: int, wanted: Any) -> Callable[[dbss.Progress], bool]:
     def report(now: dbss.Progress) -> bool:
-        seen.append((now.received, now.total))
         put(event="progress", of=number, received=now.received, total=now.total)
         return wanted == "record" or now.received < wanted["stop_after"]
 
