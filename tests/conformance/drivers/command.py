@@ -39,6 +39,9 @@ SECRETS = {
 # Only one of them sets the credentials.
 CREDENTIALS = {"token", "access_key", "iam_user", "credentials"}
 MIRROR_FLAGS = {"template": "--template-type", "utc_offset": "--utc-offset"}
+# The flags of what a call is about.
+SUBJECT = {"project": "--project", "instance": "--instance", "id": "--report"}
+UNREACHABLE = "http://127.0.0.1:1"
 # More than a variable of the environment can hold.
 LONG = 100_000
 
@@ -73,11 +76,11 @@ def put(**line: Any) -> None:
 def client_of(settings: list[list[Any]], passcodes: list[dict[str, Any]]) -> Client:
     client = Client()
     last = next((key for key, _ in reversed(settings) if key in CREDENTIALS), None)
-    only = CREDENTIALS & {key for key, _ in settings} == {"token"}
+    keys = {key for key, _ in settings}
     for key, given in settings:
         value = text(given)
         if key == "token" and last == "token":
-            set_token(client, value, only)
+            set_token(client, value, CREDENTIALS & keys == {"token"})
         elif key in SECRETS:
             client.environment[SECRETS[key]] = value
             if key == "access_key" and last == "access_key":
@@ -90,6 +93,9 @@ def client_of(settings: list[list[Any]], passcodes: list[dict[str, Any]]) -> Cli
             client.words += [FLAGS[key], value]
         elif key != "token":
             client.words += ["--set", f"{key}={value}"]
+    if not keys & {*CREDENTIALS, "metadata_endpoint"}:
+        # Without credentials the program looks for them everywhere, but not outside of here.
+        client.words += ["--set", f"metadata_endpoint={UNREACHABLE}"]
     if passcodes:
         client.environment["DBSS_IAM_PASSCODE"] = passcodes[0]["passcode"]
     return client
@@ -129,11 +135,21 @@ def run(
     lines: Lines = [json.loads(line) for line in (out or "").splitlines()]
     code = process.returncode
     # The messages are only for the harness, which looks for secrets.
-    response: dict[str, Any] = {"status": "DBSS_OK", "exit_code": code, "messages": messages}
+    response: dict[str, Any] = {
+        "status": "DBSS_OK",
+        "exit_code": code,
+        "messages": messages,
+    }
+    if any(f"unexpected argument '{flag}'" in messages for flag in SUBJECT.values()):
+        raise Unsupported(messages)
     if lines and lines[-1]["kind"] == "error":
         error = lines.pop()
         response["status"] = error.get("status_name")
         response["error"] = error_fields(error)
+        if error["exit_code"] != code:
+            response["error"]["mistakes"] = [
+                f"exit code {error['exit_code']} is printed, not {code}"
+            ]
     elif code != 0:
         message = messages.removeprefix("dbss: ").splitlines()
         response |= {"status": None, "error": {"message": " ".join(message)}}
@@ -150,7 +166,7 @@ def common(client: Client, given: dict[str, Any]) -> list[str]:
     words = ["--json"]
     project = given.get("project")
     given = {**given, "project": client.project if project is None else project}
-    for name, flag in (("project", "--project"), ("instance", "--instance"), ("id", "--report")):
+    for name, flag in SUBJECT.items():
         value = given.get(name)
         if value is not None:
             words += [flag, text(value)]
@@ -164,8 +180,8 @@ def text(value: Any) -> str:
     """A word of the command line, which may be any bytes."""
     if isinstance(value, dict) and "hex" in value:
         return os.fsdecode(bytes.fromhex(value["hex"]))
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+    if isinstance(value, bool | int):
+        return json.dumps(value)
     if not isinstance(value, str):
         raise Unsupported(f"the value {value!r}")
     return value
@@ -249,7 +265,12 @@ def plan(call: str, given: dict[str, Any]) -> tuple[list[str], Reader]:
         return ["download", "--force", "--output", given["into"]], nothing
     if call in ("download_to_file", "download_to_directory"):
         where = given["path"] if call == "download_to_file" else f"{given['directory']}/"
-        return ["download", "--output", where, *(["--force"] if given["replace"] else [])], saved
+        return [
+            "download",
+            "--output",
+            where,
+            *(["--force"] if given["replace"] else []),
+        ], saved
     if call == "check":
         return ["check"], nothing
     if call == "find_credentials":
@@ -289,7 +310,8 @@ def perform(request: dict[str, Any]) -> dict[str, Any]:
         with open(given["into"], "wb") as file:
             words = ["download", "--output", "-", *words, *more]
             response = run(request["id"], client, words, file)
-        response["result"] = {} if response["status"] == "DBSS_OK" else None
+        if response["status"] == "DBSS_OK":
+            response["result"] = {}
     else:
         words, read = plan(request["call"], given)
         words += [*common(client, given), *more]
@@ -297,11 +319,19 @@ def perform(request: dict[str, Any]) -> dict[str, Any]:
             words += ["--", given["directory"]]
         response = run(request["id"], client, words)
         lines = response["lines"]
+        if request["call"] == "find_credentials" and lines:
+            # They were found, even if the service does not accept them.
+            response |= {"status": "DBSS_OK", "exit_code": 0}
+            response.pop("error", None)
         if response["status"] == "DBSS_OK" or any(line["kind"] == "mirror" for line in lines):
             response["result"] = read(lines, given)
         if operation is not None:
             done = [line for line in lines if line["kind"] == "download"]
-            names = {"bytes": "received", "attempts": "attempts", "request_id": "request_id"}
+            names = {
+                "bytes": "received",
+                "attempts": "attempts",
+                "request_id": "request_id",
+            }
             response["operation"] = {
                 ours: one[theirs] for one in done for theirs, ours in names.items()
             }
@@ -326,7 +356,15 @@ def configure(request: dict[str, Any]) -> dict[str, Any]:
     clients[request["client"]] = client
     # A report's id that is wrong is found only after the settings were, and before any
     # connection.
-    words = ["download", "--output", directory.name, "--report", "?", "--instance", "x" * 32]
+    words = [
+        "download",
+        "--output",
+        directory.name,
+        "--report",
+        "?",
+        "--instance",
+        "x" * 32,
+    ]
     response = run(None, client, [*words, *common(client, {})])
     lines = response.pop("lines")
     assert not lines, lines
