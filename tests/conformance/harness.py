@@ -129,6 +129,12 @@ class Case:
     def needs(self) -> set[str]:
         """The features that a driver must have."""
         found = set(self.data.get("needs", []))
+        if "LD_PRELOAD" in self.data.get("environment", {}):
+            found.add("preload")
+        if re.search(
+            '"(took_ms|within_ms|stall_timeout_ms|total_timeout_ms)"', json.dumps(self.data)
+        ):
+            found.add("time")
         # An own process is what a variable, or the home directory, needs.
         if self.own_process():
             found.add("environment")
@@ -493,6 +499,7 @@ class Runner:
     # The listener of cases that name none.
     endpoint: str = "http"
     program: Path | None = None
+    clock: Path | None = None
     driver: Driver | None = None
 
     def start(
@@ -529,7 +536,7 @@ class Run:
         self.directory, self.home = directory / "dir", directory / "home"
         for path in (self.directory, self.home):
             path.mkdir()
-        self.names.update(DIR=str(self.directory), HOME=str(self.home))
+        self.names.update(DIR=str(self.directory), HOME=str(self.home), CLOCK=str(runner.clock))
         self.own_process = case.own_process()
         self.environment = self.fill(case.data.get("environment", {}))
         self.clients: set[str] = set()
