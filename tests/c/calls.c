@@ -91,6 +91,17 @@ dbss_operation *new_operation(void)
     return operation;
 }
 
+struct call new_call(enum sink sink, dbss_context *ctx, const char *id, dbss_operation *operation)
+{
+    struct call call;
+    memset(&call, 0, sizeof call);
+    call.sink = sink;
+    call.ctx = ctx;
+    call.id = id;
+    call.operation = operation;
+    return call;
+}
+
 static void append_bytes(struct call *call, const void *data, size_t len)
 {
     if (call->len + len > call->capacity) {

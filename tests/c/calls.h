@@ -55,6 +55,8 @@ struct call {
     size_t capacity;
 };
 
+struct call new_call(enum sink sink, dbss_context *ctx, const char *id, dbss_operation *operation);
+
 /* Makes the call and checks what holds for every call: the last error, no partial
  * file, and a stream whose end or error persists. */
 void make_call(struct call *call);

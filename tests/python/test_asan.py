@@ -20,7 +20,18 @@ from test_c_lists import mock, reset_mock
 __all__ = ["check_environment", "environment", "fixture_file", "mock", "reset_mock"]
 
 PROGRAMS = (
-    *("abi", "errors", "records", "transfers", "control", "signals", "threads", "closing"),
+    *(
+        "abi",
+        "errors",
+        "records",
+        "download",
+        "operation",
+        "network",
+        "fork",
+        "signals",
+        "threads",
+        "closing",
+    ),
     *("files", "credentials", "sources", "lists", "mirror"),
 )
 
