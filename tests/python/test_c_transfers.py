@@ -32,15 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["c_programs", "environment", "fixture_file"]
 
 PROGRAMS = (
-    "download",
-    "errors",
-    "records",
-    "operation",
-    "network",
-    "fork",
-    "signals",
-    "threads",
-    "closing",
+    *("download", "errors", "lists", "log", "operation", "network", "fork", "signals"),
+    *("threads", "closing"),
     "files",
 )
 
