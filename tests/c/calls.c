@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* for strcasestr */
+#define _POSIX_C_SOURCE 200809L
 
 #include "calls.h"
 
@@ -51,19 +51,6 @@ struct report new_report(size_t len)
     free(report_json);
     free(body);
     return report;
-}
-
-void change_report(struct report *report)
-{
-    char *body = format("{\"report\": \"%s\"}", report->id);
-    char *report_json = control("POST", "/versions", body);
-    uint8_t *before = report->bytes;
-    report->bytes = NULL;
-    fetch_report(report, report_json);
-    CHECK(memcmp(before, report->bytes, report->len) != 0);
-    free(before);
-    free(report_json);
-    free(body);
 }
 
 void free_report(struct report *report)
@@ -284,64 +271,6 @@ int check_call(int line, dbss_status expected, const struct call *call, const st
     else
         return 1;
     return 0;
-}
-
-/* ---------------------------------------------------------------------------
- * The mock service's request log
- * ------------------------------------------------------------------------ */
-
-static long long get_number(const char *entry, const char *end, const char *key)
-{
-    char *quoted = format("\"%s\":", key);
-    const char *at = strstr(entry, quoted);
-    size_t len = strlen(quoted);
-    free(quoted);
-    return at == NULL || at >= end ? -1 : strtoll(at + len, NULL, 10);
-}
-
-static void get_header(const char *entry, const char *end, const char *name, char *value, size_t capacity)
-{
-    char *quoted = format("[\"%s\",\"", name);
-    const char *at = strcasestr(entry, quoted);
-    size_t i = 0;
-    *value = '\0';
-    if (at != NULL && at < end) {
-        for (at += strlen(quoted); *at != '"' && i + 1 < capacity; at++) {
-            if (*at == '\\')
-                at++;
-            value[i++] = *at;
-        }
-        value[i] = '\0';
-    }
-    free(quoted);
-}
-
-size_t read_request_log(const struct report *report, struct exchange *exchanges, size_t capacity)
-{
-    /* The keys are sorted, so this is the first key of each entry. */
-    static const char first[] = "{\"body\"";
-    char *path = format("/requests?report=%s", report->id);
-    char *response = control("GET", path, ""), *at = strstr(response, first);
-    size_t count = 0;
-
-    at = at == NULL ? NULL : strstr(at + 1, first);
-    while (at != NULL) {
-        char *next = strstr(at + 1, first), *end = next != NULL ? next : at + strlen(at);
-        if (count < capacity) {
-            char token[8];
-            exchanges[count].status = (int)get_number(at, end, "status");
-            exchanges[count].sent = get_number(at, end, "sent");
-            get_header(at, end, "range", exchanges[count].range, sizeof exchanges->range);
-            get_header(at, end, "if-range", exchanges[count].if_range, sizeof exchanges->if_range);
-            get_header(at, end, "x-auth-token", token, sizeof token);
-            exchanges[count].has_token = *token != '\0';
-        }
-        count++;
-        at = next;
-    }
-    free(response);
-    free(path);
-    return count;
 }
 
 /* ---------------------------------------------------------------------------

@@ -1,5 +1,4 @@
-/* Calls to every kind of sink, on this thread or another, and the mock service's
- * request log. */
+/* Calls to every kind of sink, on this thread or another. */
 
 #ifndef CALLS_H
 #define CALLS_H
@@ -19,9 +18,6 @@ struct report {
 /* Adds a report of this length and fetches its bytes once, without faults. Compares
  * them with the hash from the mock service. */
 struct report new_report(size_t len);
-
-/* Replaces it by another version of the same length. */
-void change_report(struct report *report);
 
 void free_report(struct report *report);
 
@@ -79,21 +75,6 @@ int has_whole_report(const struct call *call, const struct report *report);
 int has_report_prefix(const struct call *call, const struct report *report);
 
 dbss_operation *new_operation(void);
-
-/* ---------------------------------------------------------------------------
- * The mock service's request log
- * ------------------------------------------------------------------------ */
-
-struct exchange {
-    int status;
-    long long sent;
-    char range[64], if_range[128]; /* "" if the header was missing */
-    int has_token;
-};
-
-/* Reads the requests for this report in order, without the one of new_report().
- * Returns their number. */
-size_t read_request_log(const struct report *report, struct exchange *exchanges, size_t capacity);
 
 /* ---------------------------------------------------------------------------
  * Directories

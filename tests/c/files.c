@@ -3,19 +3,17 @@
  * systems, signals and callbacks. See checks.h for how to run the checks.
  */
 
-#define _GNU_SOURCE /* for unshare() */
+#define _GNU_SOURCE /* for F_SETPIPE_SZ */
 
 #include "calls.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -198,10 +196,6 @@ static void file_created_by_one_of_several_processes(void)
     tear_down();
 }
 
-/* ---------------------------------------------------------------------------
- * File systems with errors
- * ------------------------------------------------------------------------ */
-
 /* In a child: a directory without write permission. */
 static void save_without_permission(void)
 {
@@ -224,90 +218,6 @@ static void unwritable_directory_fails(void)
     set_up(10000);
     run_in_child(save_without_permission);
     CHECK(chmod(directory, 0700) == 0 && count_entries(directory) == 0);
-    tear_down();
-}
-
-/* Mounts a small file system on `directory`, for this child process only. Returns 0
- * if the machine does not allow it. */
-static int mount_small(void)
-{
-    uid_t uid = geteuid();
-    if (unshare(CLONE_NEWNS) != 0) {
-        FILE *map;
-        if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0 || (map = fopen("/proc/self/uid_map", "w")) == NULL)
-            return 0;
-        fprintf(map, "0 %d 1\n", (int)uid);
-        if (fclose(map) != 0)
-            return 0;
-    }
-    return mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0
-           && mount("tmpfs", directory, "tmpfs", 0, "size=1m,mode=700") == 0;
-}
-
-static int try_to_mount(void *unused)
-{
-    (void)unused;
-    return !mount_small();
-}
-
-static void run_in_small_file_system(void (*body)(void))
-{
-    if (run_child(try_to_mount, NULL) == 1) {
-        skip_check("this machine does not allow mounts");
-        return;
-    }
-    run_in_child(body);
-}
-
-static void fill_disk(void)
-{
-    char *path = path_in_directory("report");
-    int replace;
-    CHECK(mount_small());
-    for (replace = 0; replace < 2; replace++) {
-        if (replace)
-            write_file(path, "mine");
-        EXPECT(DBSS_ERR_DISK_FULL, save(path, replace ? DBSS_FILE_REPLACE : 0, NULL));
-        CHECK(dbss_error_os_code(dbss_last_error()) == ENOSPC && dbss_error_is_retryable(dbss_last_error()) == 0);
-        EXPECT(DBSS_ERR_DISK_FULL, save_inside(replace ? DBSS_FILE_REPLACE : 0, NULL));
-        CHECK(count_entries(directory) == replace);
-    }
-    check_text(__LINE__, path, "mine");
-    /* The failed download freed its space. */
-    free_report(&report);
-    report = new_report(900000);
-    EXPECT(DBSS_OK, save(path, DBSS_FILE_REPLACE, NULL));
-    CHECK_FILE(path, &report);
-    free(path);
-}
-
-static void full_disk_fails(void)
-{
-    set_up(3000000);
-    run_in_small_file_system(fill_disk);
-    tear_down();
-}
-
-static void save_to_read_only_file_system(void)
-{
-    char *path = path_in_directory("report");
-    long connections = count_connections();
-    CHECK(mount_small());
-    write_file(path, "mine");
-    CHECK(mount("none", directory, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0);
-    EXPECT(DBSS_ERR_FILE, save(path, DBSS_FILE_REPLACE, NULL));
-    CHECK(dbss_error_os_code(dbss_last_error()) == EROFS);
-    EXPECT(DBSS_ERR_FILE, save_inside(0, NULL));
-    CHECK(dbss_error_os_code(dbss_last_error()) == EROFS);
-    check_text(__LINE__, path, "mine");
-    CHECK(count_connections() == connections);
-    free(path);
-}
-
-static void read_only_file_system_fails(void)
-{
-    set_up(10000);
-    run_in_small_file_system(save_to_read_only_file_system);
     tear_down();
 }
 
@@ -591,96 +501,6 @@ static void pending_signal_of_host_stays(void)
     tear_down();
 }
 
-/* No call leaks a descriptor, whatever its result. */
-static void files_leak_no_descriptor(void)
-{
-    int before, i;
-    set_up(300000);
-    EXPECT(DBSS_OK, save_inside(DBSS_FILE_REPLACE, NULL));
-    before = for_each_descriptor(NULL);
-    for (i = 0; i < 20; i++) {
-        dbss_operation *operation = new_operation();
-        dbss_report_stream *stream;
-        char *path = path_in_directory("report");
-        EXPECT(DBSS_OK, dbss_operation_set(operation, "max_attempts", "1"));
-        EXPECT(DBSS_OK, save(path, DBSS_FILE_REPLACE, operation));
-        EXPECT(DBSS_ERR_FILE_EXISTS, save(path, 0, operation));
-        EXPECT(DBSS_OK, save_inside(DBSS_FILE_REPLACE, operation));
-        EXPECT(DBSS_OK, dbss_report_open(ctx, REPORT_ARGUMENTS(report.id), operation, &stream));
-        dbss_report_stream_free(stream);
-        post_fault(report.id, "\"cut_after\": 1000, \"times\": 1");
-        EXPECT(DBSS_ERR_TRUNCATED, save(path, DBSS_FILE_REPLACE, operation));
-        EXPECT(DBSS_OK, save_inside(DBSS_FILE_REPLACE, operation));
-        dbss_operation_free(operation);
-        free(path);
-    }
-    CHECK(for_each_descriptor(NULL) == before);
-    tear_down();
-}
-
-/* ---------------------------------------------------------------------------
- * Size
- * ------------------------------------------------------------------------ */
-
-static const char *large_id;
-static long long large_size;
-static char *large_hash;
-
-static int32_t discard(void *user_data, const uint8_t *data, size_t len)
-{
-    (void)data;
-    *(long long *)user_data += (long long)len;
-    return 0;
-}
-
-static void save_large(void)
-{
-    char *path = path_in_directory("large"), *command = format("sha256sum %s", path), digest[65] = "";
-    dbss_operation *operation = new_operation();
-    struct stat info;
-    long long counted = 0;
-    FILE *sum;
-
-    EXPECT(DBSS_OK, dbss_report_download_to_file(ctx, REPORT_ARGUMENTS(large_id), path, 0, operation));
-    CHECK(stat(path, &info) == 0 && info.st_size == large_size);
-    CHECK(dbss_operation_received(operation) == large_size && dbss_operation_total(operation) == large_size);
-    /* Also after a cut: the second half is downloaded again. */
-    if (proc_status_value("VmHWM") >= 16 * 1024)
-        fail_check("the peak resident size was %ld KiB", proc_status_value("VmHWM"));
-    post_fault(large_id, "\"cut_after\": %lld, \"times\": 1", large_size / 2);
-    EXPECT(DBSS_OK, dbss_report_download_to_callback(ctx, REPORT_ARGUMENTS(large_id), discard, &counted, operation));
-    CHECK(counted == large_size && dbss_operation_resumed(operation) == large_size / 2);
-    if (proc_status_value("VmHWM") >= 16 * 1024)
-        fail_check("the peak resident size was %ld KiB", proc_status_value("VmHWM"));
-    sum = popen(command, "r");
-    CHECK(sum != NULL && fscanf(sum, "%64s", digest) == 1 && pclose(sum) == 0);
-    expect_text(__LINE__, large_hash, digest);
-    unlink(path);
-    dbss_operation_free(operation);
-    free(command);
-    free(path);
-}
-
-/* Two gigabytes, more than a signed 32-bit length can hold. DBSS_TEST_LARGE sets the
- * size in MiB. */
-static void large_report_needs_little_memory(void)
-{
-    const char *wanted = getenv("DBSS_TEST_LARGE"), *hash;
-    char *body, *report_json;
-    set_up(10000);
-    large_size = (wanted != NULL ? atoll(wanted) : 2048) << 20;
-    large_id = fresh_id();
-    body = format("{\"id\": \"%s\", \"format\": \"bytes\", \"size\": %lld}", large_id, large_size);
-    report_json = control("POST", "/reports", body);
-    hash = strstr(report_json, "\"en-us\":\"");
-    large_hash = format("%.64s", hash != NULL ? hash + strlen("\"en-us\":\"") : "");
-    run_in_child(save_large);
-    free(large_hash);
-    free(report_json);
-    free(body);
-    tear_down();
-}
-
 /* ------------------------------------------------------------------------ */
 
 static const struct check checks[] = {
@@ -688,8 +508,6 @@ static const struct check checks[] = {
     {"file_created_after_the_last_byte_is_kept", file_created_after_the_last_byte_is_kept, PLAIN},
     {"file_created_by_one_of_several_processes", file_created_by_one_of_several_processes, LOAD},
     {"unwritable_directory_fails", unwritable_directory_fails, LOAD},
-    {"full_disk_fails", full_disk_fails, LOAD},
-    {"read_only_file_system_fails", read_only_file_system_fails, LOAD},
     {"file_size_limit_fails", file_size_limit_fails, LOAD},
     {"cancelled_download_leaves_no_file", cancelled_download_leaves_no_file, PLAIN},
     {"killed_process_leaves_old_or_new_file", killed_process_leaves_old_or_new_file, LOAD},
@@ -697,8 +515,6 @@ static const struct check checks[] = {
     {"unusable_descriptor_is_refused", unusable_descriptor_is_refused, PLAIN},
     {"broken_pipe_fails_without_signal", broken_pipe_fails_without_signal, LOAD},
     {"pending_signal_of_host_stays", pending_signal_of_host_stays, LOAD},
-    {"files_leak_no_descriptor", files_leak_no_descriptor, PLAIN},
-    {"large_report_needs_little_memory", large_report_needs_little_memory, LOAD},
 };
 
 int main(int argc, char **argv)

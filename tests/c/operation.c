@@ -263,52 +263,6 @@ static void every_phase_can_be_ended(void)
 }
 
 /* ---------------------------------------------------------------------------
- * Ticks
- * ------------------------------------------------------------------------ */
-
-struct ticks {
-    long long first, last, longest_pause;
-    int count, went_back;
-    int64_t received;
-};
-
-static int32_t count_ticks(void *user_data, const dbss_operation *operation)
-{
-    struct ticks *ticks = user_data;
-    long long now = now_ms();
-    int64_t received = dbss_operation_received(operation);
-    if (ticks->count++ == 0)
-        ticks->first = now;
-    else if (now - ticks->last > ticks->longest_pause)
-        ticks->longest_pause = now - ticks->last;
-    ticks->last = now;
-    ticks->went_back |= received < ticks->received;
-    ticks->received = received;
-    /* One second is enough. */
-    return now - ticks->first >= 1000;
-}
-
-static void progress_called_in_every_phase(void)
-{
-    const char *id = add_report(300000);
-    size_t i;
-    stall_lookups();
-    for (i = 0; i < PHASES; i++) {
-        dbss_operation *operation = new_operation();
-        struct ticks ticks = {0, 0, 0, 0, 0, 0};
-        EXPECT(DBSS_OK, dbss_operation_set_progress(operation, count_ticks, &ticks, NULL));
-        expect_cancelled(start_waiting(&phases[i], id, operation), now_ms(), 5000);
-        if (ticks.count < 8 || ticks.longest_pause > 300)
-            fail_check("%d ticks, with pauses of up to %lld ms", ticks.count, ticks.longest_pause);
-        CHECK(!ticks.went_back);
-        add_failure_context("phase: %s", phases[i].name);
-        dbss_operation_free(operation);
-    }
-    release_lookups();
-    WAIT_FOR(lookups_ended() == lookups_started());
-}
-
-/* ---------------------------------------------------------------------------
  * Signal handlers
  * ------------------------------------------------------------------------ */
 
@@ -482,23 +436,17 @@ static int32_t make_nested_calls(void *user_data, const dbss_operation *operatio
 {
     struct nested *nested = user_data;
     dbss_buffer report = {(uint8_t *)nested, 1};
-    dbss_report_stream *stream = (dbss_report_stream *)nested;
     dbss_error *error;
 
     CHECK(operation == nested->operation);
     if (nested->done++ > 0)
         return 0;
     CHECK(dbss_last_error() == NULL);
-    EXPECT(DBSS_ERR_BUSY, dbss_operation_set(nested->operation, "max_attempts", "2"));
-    EXPECT(DBSS_ERR_BUSY, dbss_operation_reset(nested->operation));
     EXPECT(DBSS_ERR_BUSY, dbss_operation_set_progress(nested->operation, NULL, &nested->destroyed, count_destroyed));
     CHECK(nested->destroyed == 1);
     EXPECT(DBSS_ERR_BUSY, dbss_report_download_to_memory(nested->ctx, fixture("project"), fixture("instance"),
                                                          nested->id, NULL, nested->operation, &report));
     CHECK(report.data == NULL && report.len == 0);
-    EXPECT(DBSS_ERR_BUSY, dbss_report_open(nested->ctx, fixture("project"), fixture("instance"), nested->id, NULL,
-                                           nested->operation, &stream));
-    CHECK(stream == NULL);
     EXPECT_NULL("config", dbss_config_set(NULL, "x", "y"));
     error = dbss_error_take();
     CHECK(dbss_error_status(error) == DBSS_ERR_NULL_ARGUMENT && dbss_last_error() == NULL);
@@ -664,7 +612,6 @@ static void stream_freed_during_read_cancels_it(void)
 
 static const struct check checks[] = {
     {"every_phase_can_be_ended", every_phase_can_be_ended, PLAIN},
-    {"progress_called_in_every_phase", progress_called_in_every_phase, LOAD},
     {"cancel_from_signal_handler_ends_call", cancel_from_signal_handler_ends_call, PLAIN},
     {"operation_freed_during_call_lets_it_finish", operation_freed_during_call_lets_it_finish, PLAIN},
     {"destroy_is_called_once", destroy_is_called_once, PLAIN},

@@ -1,7 +1,7 @@
 """Transfers through the C ABI: checks in C.
 
-These variables make some checks longer: DBSS_TEST_ROUNDS (random cuts, 120), DBSS_TEST_KILLS
-(kills during a save, 80), DBSS_TEST_LARGE (the size of the large report in MiB, 2048).
+These variables make some checks longer: DBSS_TEST_ROUNDS (random cuts, 120) and DBSS_TEST_KILLS
+(kills during a save, 80).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CHECKS = [
 @pytest.fixture
 def check_environment(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
     """An environment for the check programs."""
-    test_variables = ("DBSS_TEST_ROUNDS", "DBSS_TEST_KILLS", "DBSS_TEST_LARGE")
+    test_variables = ("DBSS_TEST_ROUNDS", "DBSS_TEST_KILLS")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     return {

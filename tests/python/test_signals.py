@@ -108,32 +108,16 @@ SetHandler = Callable[[Callable[[], object]], None]
 
 
 @every_method
-def test_ctrl_c_ends_call_in_every_phase(
-    phase: Phase, tmp_path: Path, method: Callable[..., bytes], capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_signal_handler_exception_ends_call_in_every_phase(
+    phase: Phase,
+    tmp_path: Path,
+    method: Callable[..., bytes],
+    number: int,
+    set_usr1_handler: SetHandler,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    operation = dbss.Operation()
-    with (
-        phase.client() as client,
-        signal_sent(signal.SIGINT, phase.reached, operation) as sent,
-        pytest.raises(KeyboardInterrupt) as caught,
-    ):
-        method(client, phase.report, tmp_path, operation=operation)
-    assert time.monotonic() - sent[0] < PROMPT
-    assert (caught.value.__context__, caught.value.__cause__) == (None, None)
-    assert capfd.readouterr() == ("", "")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_ctrl_c_without_operation_ends_call(client: dbss.Client, new_report: NewReport) -> None:
-    report = new_report(no_answer=True)
-    with signal_sent(signal.SIGINT, report.requests), pytest.raises(KeyboardInterrupt):
-        client.download_report(*report.ids)
-
-
-@every_method
-def test_signal_handler_exception_is_raised_unchanged(
-    phase: Phase, tmp_path: Path, method: Callable[..., bytes], set_usr1_handler: SetHandler
-) -> None:
+    """The handler of Ctrl-C is that of Python."""
     exception = CustomError("from the handler")
 
     def handler() -> None:
@@ -143,13 +127,23 @@ def test_signal_handler_exception_is_raised_unchanged(
     operation = dbss.Operation()
     with (
         phase.client() as client,
-        signal_sent(signal.SIGUSR1, phase.reached, operation),
-        pytest.raises(CustomError) as caught,
+        signal_sent(number, phase.reached, operation) as sent,
+        pytest.raises(KeyboardInterrupt if number == signal.SIGINT else CustomError) as caught,
     ):
         method(client, phase.report, tmp_path, operation=operation)
-    assert caught.value is exception
-    assert exception.__context__ is None
-    assert "handler" in [one.name for one in traceback.extract_tb(exception.__traceback__)]
+    assert time.monotonic() - sent[0] < PROMPT
+    assert (caught.value.__context__, caught.value.__cause__) == (None, None)
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+    if number == signal.SIGUSR1:
+        assert caught.value is exception
+        assert "handler" in [one.name for one in traceback.extract_tb(exception.__traceback__)]
+
+
+def test_ctrl_c_without_operation_ends_call(client: dbss.Client, new_report: NewReport) -> None:
+    report = new_report(no_answer=True)
+    with signal_sent(signal.SIGINT, report.requests), pytest.raises(KeyboardInterrupt):
+        client.download_report(*report.ids)
 
 
 def test_signal_handler_that_returns_does_not_end_the_call(
