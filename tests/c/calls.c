@@ -299,23 +299,6 @@ int count_entries(const char *path)
     return count;
 }
 
-void remove_directory(char *path)
-{
-    DIR *directory = opendir(path);
-    struct dirent *entry;
-    while (directory != NULL && (entry = readdir(directory)) != NULL) {
-        char *file = format("%s/%s", path, entry->d_name);
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && unlink(file) != 0)
-            rmdir(file);
-        free(file);
-    }
-    if (directory != NULL)
-        closedir(directory);
-    if (rmdir(path) != 0)
-        fail_check("cannot remove %s: %s", path, strerror(errno));
-    free(path);
-}
-
 void remove_tree(const char *path)
 {
     DIR *directory = opendir(path);
@@ -335,6 +318,12 @@ void remove_tree(const char *path)
         closedir(directory);
     if (rmdir(path) != 0)
         fail_check("cannot remove %s", path);
+}
+
+void remove_directory(char *path)
+{
+    remove_tree(path);
+    free(path);
 }
 
 uint8_t *read_file(const char *path, size_t *len)

@@ -86,11 +86,11 @@ char *new_directory(void);
 /* The number of its entries, hidden ones included. */
 int count_entries(const char *directory);
 
-/* Removes it and the files in it, and frees the path. */
-void remove_directory(char *directory);
-
-/* Removes a directory and everything in it. Does not free the path. */
+/* Removes a directory and everything in it. */
 void remove_tree(const char *path);
+
+/* The same, and frees the path. */
+void remove_directory(char *directory);
 
 /* Reads a file. Returns NULL if it is missing. The caller frees the bytes. */
 uint8_t *read_file(const char *path, size_t *len);
