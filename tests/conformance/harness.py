@@ -130,6 +130,12 @@ class Case:
     def needs(self) -> set[str]:
         """The features that a driver must have."""
         found = set(self.data.get("needs", []))
+        if "LD_PRELOAD" in self.data.get("environment", {}):
+            found.add("preload")
+        if re.search(
+            '"(took_ms|within_ms|stall_timeout_ms|total_timeout_ms)"', json.dumps(self.data)
+        ):
+            found.add("time")
         # An own process is what a variable, or the home directory, needs.
         if self.own_process():
             found.add("environment")
@@ -519,6 +525,7 @@ class Runner:
     # The listener of cases that name none.
     endpoint: str = "http"
     program: Path | None = None
+    clock: Path | None = None
     driver: Driver | None = None
 
     def start(
@@ -555,7 +562,7 @@ class Run:
         self.directory, self.home = directory / "dir", directory / "home"
         for path in (self.directory, self.home):
             path.mkdir()
-        self.names.update(DIR=str(self.directory), HOME=str(self.home))
+        self.names.update(DIR=str(self.directory), HOME=str(self.home), CLOCK=str(runner.clock))
         # They may refer to one another.
         self.names.update(case.names)
         self.names.update(fill(case.names, self.names, partial=True))
@@ -950,7 +957,7 @@ class Run:
                         any(
                             one["of"] == n
                             and one["received"] >= w.get("received", 0)
-                            and one["percent"] == w.get("percent", one["percent"])
+                            and one.get("percent") == w.get("percent", one.get("percent"))
                             for one in self.events("progress")
                         )
                         and sum(one["of"] == n for one in self.events("progress"))
