@@ -78,6 +78,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "delete": REPORT,
     "mirror": {"project": "$PROJECT", "directory": "$DIR/archive", "options": {}},
 }
+# The files of an archive that are no reports.
+ARCHIVE_FILES = {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
 # Arguments for which null is a value of its own.
 OPTIONAL = {"project", "locale", "name", "status", "fail_after", "size", "open"}
 LISTS = {"instances", "reports", "templates", "databases", "next_page"}
@@ -182,7 +184,7 @@ def combinations(
     """The values of each run, and what its id shows of them if that is not the values."""
     if isinstance(each, list):
         for names in each:
-            yield names, []
+            yield fill(names, names, partial=True), []
         return
     for name, values in each.items():
         if isinstance(values, str):
@@ -317,6 +319,8 @@ def as_list(value: Any) -> list[Any]:
 
 
 def contains(actual: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list):
+        return all(contains(actual, one) for one in wanted)
     if isinstance(actual, str) or (isinstance(wanted, str) and wanted in (actual or [])):
         return wanted in actual
     return any(mismatch(one, wanted) is None for one in actual or [])
@@ -611,10 +615,10 @@ class Run:
         if driver is None:
             return
         if kill:
-            driver.kill()
-            driver.close()
             if not self.own_process:
                 self.runner.driver = None
+            driver.kill()
+            driver.close()
         elif self.own_process:
             driver.close()
         else:
@@ -722,17 +726,28 @@ class Run:
             self.mock.control_request("POST", "/faults", body)
 
     def step_fetch(self, step: dict[str, Any]) -> None:
-        """Gets a report without a driver."""
+        data, tag = self.get_report(step.get("instance", self.mock.instance_id), step["fetch"])
+        self.fetched[step["as"]] = data
+        sha256 = hashlib.sha256(data).hexdigest()
+        self.names[step["as"]] = {"etag": tag, "bytes": len(data), "sha256": sha256}
+        self.forget_requests()
+
+    def get_report(
+        self, instance: str, report: str, locale: str | None = None
+    ) -> tuple[bytes, str | None]:
+        """Gets a report without a driver: its bytes and its ETag."""
         mock = self.mock
-        path = f"/v1/{mock.project_id}/audit/{mock.instance_id}/reports/{step['fetch']}/download"
-        request = urllib.request.Request(mock.http + path, headers={"X-Auth-Token": mock.token})
+        path = f"/v1/{mock.project_id}/audit/{instance}/reports/{report}/download"
+        query = f"?local={locale}" if locale else ""
+        headers = {"X-Auth-Token": mock.token}
+        request = urllib.request.Request(mock.http + path + query, headers=headers)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=LIMIT) as response:
-            data, tag = response.read(), response.headers["ETag"]
-        self.fetched[step["as"]] = data
-        self.names[step["as"]] = {"etag": tag, "bytes": len(data)}
-        mock.clear_requests()
-        self.first_connections = mock.connections()
+            return response.read(), response.headers["ETag"]
+
+    def forget_requests(self) -> None:
+        self.mock.clear_requests()
+        self.first_connections = self.mock.connections()
 
     def step_write(self, step: dict[str, Any]) -> None:
         for name, content in step["write"].items():
@@ -740,6 +755,9 @@ class Run:
             path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, str):
                 content = {"text": content}
+            if content is None:
+                path.unlink()
+                continue
             if content.get("directory"):
                 path.mkdir(exist_ok=True)
             elif "link" in content:
@@ -753,6 +771,11 @@ class Run:
                 data = content.get("text", "").encode() + bytes.fromhex(content.get("hex", ""))
                 if "repeat" in content:
                     data = content["repeat"][0].encode() * content["repeat"][1]
+                if "keep" in content:
+                    # In place: what other names the file has stay those of the same file.
+                    old = path.read_bytes()
+                    first, last = content["keep"]
+                    data = old[:first] + data + (old[last:] if last is not None else b"")
                 path.write_bytes(data)
             if "mode" in content:
                 path.chmod(int(content["mode"], 8))
@@ -834,15 +857,9 @@ class Run:
         return sorted(found)
 
     def complete(self, response: dict[str, Any], what: str, arguments: dict[str, Any]) -> None:
-        """Adds what the harness finds in files and in events, and the ids of items."""
+        """Adds what the harness finds in files, and the ids of items."""
         if "items" in (response.get("result") or {}):
             response["result"]["ids"] = [one["id"] for one in response["result"]["items"]]
-        events = [one for one in self.events("progress") if one["of"] == response["id"]]
-        if events and "operation" in response:
-            seen = [[one["received"], one["total"]] for one in events]
-            percents = [one for one, _ in itertools.groupby(one["percent"] for one in events)]
-            progress = {"calls": len(seen), "first": seen[0], "last": seen[-1]}
-            response["operation"]["progress"] = {**progress, "percents": percents}
         path = arguments.get("into")
         if what in ("download_to_file", "download_to_directory") and "result" in response:
             path = response["result"].get("path")
@@ -879,13 +896,14 @@ class Run:
             expect(result, self.comparable(step["result"], result))
         if "after" in step:
             seen = [one for one in self.events("progress") if one["of"] == response["id"]]
-            progress = {"calls": len(seen)}
+            percents = itertools.groupby(one["percent"] for one in seen)
+            progress = {"calls": len(seen), "percents": [one for one, _ in percents]}
             if seen:
                 progress |= {
                     name: [one["received"], one["total"]]
                     for name, one in (("first", seen[0]), ("last", seen[-1]))
                 }
-            after = {"progress": progress, **(response.get("operation") or {})}
+            after = {**(response.get("operation") or {}), "progress": progress}
             expect(after, self.comparable(step["after"], after), "operation")
         if "partial" in step:
             self.compare_partial(step["partial"], (arguments or {}).get("into"))
@@ -970,13 +988,19 @@ class Run:
                     f"connections {wanted}",
                     lambda w=wanted, b=before: self.mock.connections()[w["of"]] - b >= w["count"],
                 )
+            elif what == "lines":
+                path, count = Path(wanted["of"]), wanted["count"]
+                wait_for(
+                    f"{count} lines of {path}",
+                    lambda p=path, n=count: p.exists() and p.read_bytes().count(b"\n") >= n,
+                )
             elif what == "file":
                 wait_for(f"the file {wanted}", Path(wanted).exists)
             else:
                 raise ValueError(f"unknown condition: {what}")
 
     def have_come(self, wanted: dict[str, Any]) -> bool:
-        come = self.mock.requests(wanted["of"])
+        come = self.mock.requests(None if wanted["of"] == "*" else wanted["of"])
         sent = wanted.get("sent", 0)
         return len(come) >= wanted.get("count", 1) and (
             sent == 0 or sum(one["sent"] for one in come) >= sent
@@ -1014,6 +1038,41 @@ class Run:
                 raise Failure(f"there is no {path}; there are {names}")
             else:
                 expect(describe(path, wanted), wanted, str(path))
+
+    def step_archive(self, step: dict[str, Any]) -> None:
+        """A mirror's directory: lines of the manifest, checksums and files fit one another."""
+        top = Path(step["archive"])
+        text = (top / "manifest.jsonl").read_text()
+        if text and not text.endswith("\n"):
+            raise Failure("the last line of the manifest is cut")
+        parsed = [json.loads(line) for line in text.splitlines()]
+        # The last line of a report counts.
+        lines = list({(one["id"], one["locale"]): one for one in parsed}.values())
+        wanted = [
+            one if isinstance(one, dict) else {"id": one, "locale": step.get("locale")}
+            for some in step["reports"]
+            for one in as_list(some)
+        ]
+        expect(lines, {"in_any_order": wanted}, "lines of the manifest")
+        if "lines" in step:
+            expect(lines, step["lines"], "lines of the manifest")
+        found = (path for path in top.rglob("*") if not path.is_dir() or path.is_symlink())
+        files = {str(path.relative_to(top)) for path in found} - ARCHIVE_FILES
+        own = {one["path"] for one in lines}
+        if len(own) != len(lines) or (files != own and not step.get("other_files")):
+            raise Failure(f"the files are {sorted(files)}, those of the lines {sorted(own)}")
+        sums = []
+        for line in lines:
+            data = (top / line["path"]).read_bytes()
+            sha256 = hashlib.sha256(data).hexdigest()
+            expect(line, {"size": len(data), "sha256": sha256}, line["path"])
+            sums.append(f"{sha256}  {line['path']}")
+            if step.get("contents", True):
+                report, _ = self.get_report(line["instance"], line["id"], line["locale"])
+                if data != report:
+                    raise Failure(f"{line['path']} is not the report {line['id']}")
+        expect((top / "SHA256SUMS").read_text().splitlines(), {"in_any_order": sums})
+        self.forget_requests()
 
     def step_requests(self, step: dict[str, Any]) -> None:
         which = step["requests"]
