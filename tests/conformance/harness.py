@@ -108,10 +108,11 @@ class Case:
     area: str
     data: dict[str, Any]
     names: dict[str, Any] = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
 
     @property
     def id(self) -> str:
-        shown = ",".join(f"{value}"[:40] for value in self.names.values())
+        shown = ",".join(self.labels or [f"{value}"[:40] for value in self.names.values()])
         return f"{self.area}/{self.data['name']}" + (f"[{shown}]" if shown else "")
 
     @property
@@ -138,7 +139,7 @@ class Case:
                 found |= {"progress", "cancelled"} & set(step.get("operation", {}))
                 if any(v is None and k not in OPTIONAL for k, v in given.items()):
                     found.add("null_arguments")
-                if any(isinstance(v, dict) and "hex" in v for v in given.values()):
+                if '{"hex": ' in json.dumps(given):
                     found.add("raw_bytes")
                 found |= {key for key in ("keep", "fail_after", "page_size") if given.get(key)}
         settings = [v for s in self.steps for v in s.get("configure", {}).values()]
@@ -158,12 +159,27 @@ def kind_of(step: dict[str, Any]) -> str:
     return kind
 
 
-def combinations(each: Any) -> Iterator[dict[str, Any]]:
+def combinations(
+    each: Any, tables: dict[str, dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """The values of each run, and what its id shows of them if that is not the values."""
     if isinstance(each, list):
-        yield from each
-    else:
-        for values in itertools.product(*each.values()):
-            yield dict(zip(each, values, strict=True))
+        for names in each:
+            yield names, []
+        return
+    for name, values in each.items():
+        if isinstance(values, str):
+            table, *rows = values.split()
+            chosen = {row: tables[table][row] for row in rows or tables[table]}
+            each = {**each, name: chosen}
+    labelled = any(isinstance(values, dict) for values in each.values())
+    rows = [
+        values.items() if isinstance(values, dict) else [(f"{one}"[:40], one) for one in values]
+        for values in each.values()
+    ]
+    for row in itertools.product(*rows):
+        names = {name: value for name, (_, value) in zip(each, row, strict=True)}
+        yield names, [label for label, _ in row] if labelled else []
 
 
 def case_files() -> list[Path]:
@@ -174,8 +190,10 @@ def case_files() -> list[Path]:
 def load_cases() -> list[Case]:
     cases = []
     for path in case_files():
-        for data in json.loads(path.read_text())["cases"]:
-            cases += [Case(path.stem, data, names) for names in combinations(data.get("each", {}))]
+        file = json.loads(path.read_text())
+        for data in file["cases"]:
+            rows = combinations(data.get("each", {}), file.get("tables", {}))
+            cases += [Case(path.stem, data, *row) for row in rows]
     return cases
 
 
@@ -203,7 +221,7 @@ def skips() -> dict[str, dict[str, int]]:
 # ---------------------------------------------------------------------------
 
 NAME = re.compile(
-    r"\$(?:\$|REPEAT\((.),(\d+)\)|([A-Z][A-Z0-9_]*)|\{([A-Za-z0-9_.-]+)\})", re.DOTALL
+    r"\$(?:\$|REPEAT\((.),(\d+)\)|([A-Z][A-Z0-9_]*)|\{([A-Za-z0-9_.:-]+)\})", re.DOTALL
 )
 
 
@@ -218,7 +236,11 @@ def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
         found: Any = names
         for part in (match[3] or match[4]).split("."):
             try:
-                found = found[int(part)] if isinstance(found, list) else found[part]
+                if isinstance(found, list):
+                    at = [int(one) if one else None for one in part.split(":")]
+                    found = found[slice(*at)] if len(at) > 1 else found[at[0]]
+                else:
+                    found = found[part]
             except (KeyError, IndexError, TypeError):
                 if partial:
                     return match[0]
@@ -270,7 +292,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def contains(actual: Any, wanted: Any) -> bool:
-    if isinstance(actual, str):
+    if isinstance(actual, str) or (isinstance(wanted, str) and wanted in (actual or [])):
         return wanted in actual
     return any(mismatch(one, wanted) is None for one in actual or [])
 
@@ -295,7 +317,11 @@ MATCHERS: dict[str, Callable[[Any, Any], bool]] = {
     "least": lambda actual, want: actual is not None and actual >= want,
     "most": lambda actual, want: actual is not None and actual <= want,
     "first": lambda actual, want: bool(actual) and mismatch(actual[0], want) is None,
-    "count": lambda actual, want: len(actual) == want,
+    "count": lambda actual, want: mismatch(len(actual), want) is None,
+    "rising": lambda actual, _: (
+        actual == sorted(set(actual), key=lambda one: (one is not None, one))
+    ),
+    "unique": lambda actual, _: len(actual) == len({shown(one) for one in actual}),
     "in_any_order": any_order,
     "not": lambda actual, want: mismatch(actual, want) is not None,
 }
@@ -489,6 +515,8 @@ class Run:
         for path in (self.directory, self.home):
             path.mkdir()
         self.names.update(DIR=str(self.directory), HOME=str(self.home))
+        # They may refer to one another.
+        self.names.update(case.names)
         self.names.update(fill(case.names, self.names))
         self.own_process = case.own_process()
         self.environment = fill(case.data.get("environment", {}), self.names)
@@ -695,11 +723,16 @@ class Run:
         response = driver.receive(number)
         self.complete(response, what, arguments)
         if "as" in step:
-            self.names[step["as"]] = response.get("result")
+            self.names[step["as"]] = self.got(response)
         self.compare(response, step)
         group = STATUSES.get(response["status"] or "", {}).get("group")
         if group == "DBSS_ERR_ARGUMENT" and self.mock.connections()["total"] != before:
             raise Failure("a connection was made, although an argument is wrong")
+
+    @staticmethod
+    def got(response: dict[str, Any]) -> dict[str, Any]:
+        """What later steps may name of a call."""
+        return {**(response.get("result") or {}), "error": response.get("error")}
 
     @staticmethod
     def fields_of(step: dict[str, Any]) -> list[str]:
@@ -717,7 +750,15 @@ class Run:
         return sorted(found)
 
     def complete(self, response: dict[str, Any], what: str, arguments: dict[str, Any]) -> None:
-        """Adds what the harness finds in files."""
+        """Adds what the harness finds in files and in events, and the ids of items."""
+        if "items" in (response.get("result") or {}):
+            response["result"]["ids"] = [one["id"] for one in response["result"]["items"]]
+        events = [one for one in self.events("progress") if one["of"] == response["id"]]
+        if events and "operation" in response:
+            seen = [[one["received"], one["total"]] for one in events]
+            percents = [one for one, _ in itertools.groupby(one["percent"] for one in events)]
+            progress = {"calls": len(seen), "first": seen[0], "last": seen[-1]}
+            response["operation"]["progress"] = {**progress, "percents": percents}
         path = arguments.get("into")
         if what in ("download_to_file", "download_to_directory") and "result" in response:
             path = response["result"].get("path")
@@ -773,7 +814,7 @@ class Run:
         number, what, arguments = self.calls.pop(step["finish"])
         response = self.running().receive(number, step.get("within_ms", LIMIT * 1000) / 1000)
         self.complete(response, what, arguments)
-        self.names[step["finish"]] = response.get("result")
+        self.names[step["finish"]] = self.got(response)
         self.compare(response, step)
 
     def step_cancel(self, step: dict[str, Any]) -> None:
@@ -809,7 +850,9 @@ class Run:
                 wait_for(
                     f"progress {wanted}",
                     lambda w=wanted, n=number: any(
-                        one["of"] == n and one["received"] >= w["received"]
+                        one["of"] == n
+                        and one["received"] >= w.get("received", 0)
+                        and one["percent"] == w.get("percent", one["percent"])
                         for one in self.events("progress")
                     ),
                 )
@@ -854,6 +897,8 @@ class Run:
         found = self.mock.requests(None if which == "*" else which)
         for request in found:
             request["headers"] = {name.lower(): value for name, value in request["headers"]}
+            with contextlib.suppress(ValueError, TypeError):
+                request["json"] = json.loads(request["body"])
         if "count" in step:
             expect(len(found), step["count"], f"requests for {which}")
         for key in ("has", "lacks"):

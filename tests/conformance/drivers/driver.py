@@ -272,7 +272,6 @@ def mirror_result(result: dbss.MirrorResult) -> dict[str, Any]:
 def call(request: dict[str, Any]) -> None:
     number, given, wanted = request["id"], request["arguments"], request["operation"]
     more: dict[str, Any] = {}
-    seen: list[tuple[int, int | None]] = []
     response: dict[str, Any] = {"id": number, "status": "DBSS_OK"}
     operation = None
     try:
@@ -280,11 +279,11 @@ def call(request: dict[str, Any]) -> None:
             operation = more["operation"] = dbss.Operation()
             operations[number] = operation
             for key, value in wanted["settings"]:
-                abi.operation_set(operation.control.pointer, key.encode(), value.encode())
+                abi.operation_set(operation.control().pointer, key.encode(), value.encode())
             if wanted["cancelled"]:
                 operation.cancel()
             if wanted["progress"]:
-                more["progress"] = progress(number, wanted["progress"], seen)
+                more["progress"] = progress(number, wanted["progress"])
         response["result"] = perform(request["call"], clients[request["client"]], given, more) or {}
     except dbss.Error as error:
         response |= {"status": error.status_name, "error": error_fields(error)}
@@ -306,19 +305,14 @@ def call(request: dict[str, Any]) -> None:
         )
         after = {name: getattr(operation, name) for name in (*names, "content_type", "format")}
         after["path"] = None if operation.path is None else str(operation.path)
-        if seen:
-            after["progress"] = {"calls": len(seen), "first": seen[0], "last": seen[-1]}
         response["operation"] = after
         operations.pop(number, None)
     put(**response)
 
 
-def progress(
-    number: int, wanted: Any, seen: list[tuple[int, int | None]]
-) -> Callable[[dbss.Progress], bool]:
+def progress(number: int, wanted: Any) -> Callable[[dbss.Progress], bool]:
     def report(now: dbss.Progress) -> bool:
-        seen.append((now.received, now.total))
-        put(event="progress", of=number, received=now.received, total=now.total)
+        put(event="progress", of=number, received=now.received, total=now.total, percent=now.percent)
         return wanted == "record" or now.received < wanted["stop_after"]
 
     return report
