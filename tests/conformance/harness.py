@@ -6,6 +6,7 @@ README.md describes cases, steps and drivers.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -109,6 +110,8 @@ class Case:
     data: dict[str, Any]
     names: dict[str, Any] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
+    # The names of the file, for all of its cases.
+    shared: dict[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -125,9 +128,14 @@ class Case:
         # An own process is what a variable, or the home directory, needs.
         if self.own_process():
             found.add("environment")
+        known = {**self.shared, **self.names}
         for step in self.steps:
+            if "configure" in step:
+                step = {"configure": fill(step["configure"], known, partial=True)}
             kind = kind_of(step)
             found |= {kind} & {"cancel", "cancel_all", "close", "free", "kill", "run"}
+            if kind in ("answer", "asked") or "asked" in step.get("until", {}):
+                found.add("asked")
             if kind == "configure":
                 found |= set(step["configure"])
             if kind == "configure" and step["configure"].get("as", "client") != "client":
@@ -142,7 +150,11 @@ class Case:
                 if '{"hex": ' in json.dumps(given):
                     found.add("raw_bytes")
                 found |= {key for key in ("keep", "fail_after", "page_size") if given.get(key)}
-        settings = [v for s in self.steps for v in s.get("configure", {}).values()]
+        settings = [
+            value
+            for step in self.steps
+            for value in fill(step.get("configure", {}), known, partial=True).values()
+        ]
         if any(isinstance(value, dict) and "hex" in value for value in settings):
             found.add("raw_bytes")
         if None in settings:
@@ -193,7 +205,7 @@ def load_cases() -> list[Case]:
         file = json.loads(path.read_text())
         for data in file["cases"]:
             rows = combinations(data.get("each", {}), file.get("tables", {}))
-            cases += [Case(path.stem, data, *row) for row in rows]
+            cases += [Case(path.stem, data, *row, file.get("names", {})) for row in rows]
     return cases
 
 
@@ -248,7 +260,9 @@ def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
         return found
 
     if isinstance(value, dict):
-        return {fill(k, names, partial): fill(v, names, partial) for k, v in value.items()}
+        filled = {fill(k, names, partial): fill(v, names, partial) for k, v in value.items()}
+        more = filled.pop("", {})
+        return {**more, **filled} if isinstance(more, dict) else filled
     if isinstance(value, list):
         return [fill(one, names, partial) for one in value]
     if not isinstance(value, str):
@@ -268,8 +282,15 @@ class Names(dict[str, Any]):
 
 
 def names_of(mock: MockService) -> dict[str, Any]:
+    ready = {name.upper(): value for name, value in json.loads(mock.raw_ready).items()}
+    hosts = {
+        f"{name}_HOST": value.partition("://")[2]
+        for name, value in ready.items()
+        if isinstance(value, str) and "://" in value
+    }
     return {
-        **{name.upper(): value for name, value in json.loads(mock.raw_ready).items()},
+        **ready,
+        **hosts,
         "PROJECT": mock.project_id,
         "INSTANCE": mock.instance_id,
         "TEMPLATE": mock.templates[0]["id"],
@@ -516,13 +537,17 @@ class Run:
             path.mkdir()
         self.names.update(DIR=str(self.directory), HOME=str(self.home))
         # They may refer to one another.
-        self.names.update(case.names)
-        self.names.update(fill(case.names, self.names))
+        for names in (case.shared, case.names):
+            self.names.update(names)
+            self.names.update(fill(names, self.names))
         self.own_process = case.own_process()
-        self.environment = fill(case.data.get("environment", {}), self.names)
+        self.environment = {
+            name: os.fsdecode(bytes.fromhex(value["hex"])) if isinstance(value, dict) else value
+            for name, value in fill(case.data.get("environment", {}), self.names).items()
+        }
         self.clients: set[str] = set()
         self.secrets: set[str] = set()
-        self.calls: dict[str, tuple[int, str, dict[str, Any]]] = {}
+        self.calls: dict[str, tuple[list[int], str, list[dict[str, Any]]]] = {}
         self.clean_up: list[tuple[str, str, Any]] = []
         self.into = (directory / f"into-{number}" for number in itertools.count())
         self.driver: Driver | None = None
@@ -533,7 +558,7 @@ class Run:
         self.mock.clear_requests()
         self.first_connections = self.mock.connections()
         for name, value in self.environment.items():
-            if re.search(r"SK$|TOKEN$|PASSWORD$", name) and value:
+            if re.search(r"SK$|TOKEN$|PASSWORD$|PASSCODE$", name) and value:
                 self.secrets.add(value)
         try:
             for number, step in enumerate(self.case.steps, 1):
@@ -624,7 +649,8 @@ class Run:
         for key, value in settings:
             if key in SECRET_KEYS and isinstance(value, str):
                 self.secrets.add(value[:24] if key == "token" else value)
-        self.secrets |= {one["token"] for one in given.get("token_provider", []) if "token" in one}
+        for answer in (given.get("token_provider") or []) + (given.get("passcodes") or []):
+            self.watch(answer)
         response = self.running().ask(
             do="configure",
             client=client,
@@ -636,6 +662,21 @@ class Run:
         if response["status"] == "DBSS_OK":
             self.clients.add(client)
         self.compare(response, given)
+
+    def watch(self, answer: dict[str, Any]) -> None:
+        """What a provider gives is secret."""
+        self.secrets |= {answer[key][:24] for key in ("token", "passcode") if key in answer}
+
+    def step_answer(self, step: dict[str, Any]) -> None:
+        self.watch(step["answer"])
+        self.running().ask(do="answer", answer=step["answer"])
+
+    def step_asked(self, step: dict[str, Any]) -> None:
+        expect(self.asked(step["asked"]), step["are"], "requests of the provider")
+
+    def asked(self, client: str) -> list[bool]:
+        """What a provider was asked: whether the secret before was refused."""
+        return [one["refused"] for one in self.events("asked") if one["client"] == client]
 
     def step_control(self, step: dict[str, Any]) -> None:
         method, path = step["control"].split(" ")
@@ -707,27 +748,45 @@ class Run:
                 "progress": operation.get("progress"),
                 "cancelled": operation.get("cancelled", False),
             }
+        self.perform(step, what, client, arguments, operation)
+
+    def perform(
+        self, step: dict[str, Any], what: str, client: str, arguments: dict[str, Any], operation: Any
+    ) -> None:
+        """Makes the call, so many times as the step says; in the background all at once."""
         before = self.mock.connections()["total"]
-        driver = self.running()
-        number = driver.send(
-            do="call",
-            call=what,
-            client=client,
-            arguments=arguments,
-            operation=operation,
-            background=step.get("background", False),
-        )
+        request = {"do": "call", "call": what, "client": client, "operation": operation}
+        times, end = step.get("times", 1), time.monotonic() + LIMIT
         if step.get("background"):
-            self.calls[step["as"]] = (number, what, arguments)
+            each = [dict(arguments) for _ in range(times)]
+            for one in each[1:]:
+                if "into" in one:
+                    one["into"] = str(next(self.into))
+            sent = [self.running().send(**request, arguments=a, background=True) for a in each]
+            self.calls[step["as"]] = (sent, what, each)
             return
-        response = driver.receive(number)
-        self.complete(response, what, arguments)
-        if "as" in step:
-            self.names[step["as"]] = self.got(response)
-        self.compare(response, step)
-        group = STATUSES.get(response["status"] or "", {}).get("group")
-        if group == "DBSS_ERR_ARGUMENT" and self.mock.connections()["total"] != before:
-            raise Failure("a connection was made, although an argument is wrong")
+        while times > 0:
+            driver = self.running()
+            begun = time.monotonic()
+            response = driver.receive(
+                driver.send(**request, arguments=arguments, background=False)
+            )
+            took = (time.monotonic() - begun) * 1000
+            self.complete(response, what, arguments)
+            if "as" in step:
+                self.names[step["as"]] = self.got(response)
+            self.compare(response, step)
+            if "took_ms" in step:
+                expect(took, step["took_ms"], "took_ms")
+            if "repeat_until" not in step:
+                times -= 1
+            elif all(check() for _, check in self.conditions(step["repeat_until"])):
+                break
+            elif time.monotonic() > end:
+                raise Failure(f"repeated for {LIMIT:.0f} seconds: {step['repeat_until']}")
+            group = STATUSES.get(response["status"] or "", {}).get("group")
+            if group == "DBSS_ERR_ARGUMENT" and self.mock.connections()["total"] != before:
+                raise Failure("a connection was made, although an argument is wrong")
 
     @staticmethod
     def got(response: dict[str, Any]) -> dict[str, Any]:
@@ -751,7 +810,10 @@ class Run:
 
     def complete(self, response: dict[str, Any], what: str, arguments: dict[str, Any]) -> None:
         """Adds what the harness finds in files and in events, and the ids of items."""
-        if "items" in (response.get("result") or {}):
+        result = response.get("result") or {}
+        if result.get("expires_ms") is not None:
+            result["expires_in_ms"] = result["expires_ms"] - time.time() * 1000
+        if "items" in result:
             response["result"]["ids"] = [one["id"] for one in response["result"]["items"]]
         events = [one for one in self.events("progress") if one["of"] == response["id"]]
         if events and "operation" in response:
@@ -771,10 +833,10 @@ class Run:
         }
 
     def compare(self, response: dict[str, Any], step: dict[str, Any]) -> None:
-        wanted, error = step.get("fails", "DBSS_OK"), response.get("error")
-        if response["status"] != wanted and not self.exits_as(response, wanted):
+        wanted, error = as_list(step.get("fails", "DBSS_OK")), response.get("error")
+        if response["status"] not in wanted and not self.exits_as(response, wanted[0]):
             raise Failure(f"{response['status']}, wanted {wanted}: {shown(error)}")
-        if wanted == "DBSS_OK":
+        if wanted == ["DBSS_OK"]:
             if error is not None:
                 raise Failure(f"success with an error: {shown(error)}")
         else:
@@ -811,14 +873,17 @@ class Run:
             raise Failure(f"the driver found a mistake: {detail}")
 
     def step_finish(self, step: dict[str, Any]) -> None:
-        number, what, arguments = self.calls.pop(step["finish"])
-        response = self.running().receive(number, step.get("within_ms", LIMIT * 1000) / 1000)
-        self.complete(response, what, arguments)
-        self.names[step["finish"]] = self.got(response)
-        self.compare(response, step)
+        numbers, what, each = self.calls.pop(step["finish"])
+        for number, arguments in zip(numbers, each, strict=True):
+            limit = step.get("within_ms", LIMIT * 1000) / 1000
+            response = self.running().receive(number, limit)
+            self.complete(response, what, arguments)
+            self.names[step["finish"]] = self.got(response)
+            self.compare(response, step)
 
     def step_cancel(self, step: dict[str, Any]) -> None:
-        self.running().ask(do="cancel", of=self.calls[step["cancel"]][0])
+        for number in self.calls[step["cancel"]][0]:
+            self.running().ask(do="cancel", of=number)
 
     def step_cancel_all(self, step: dict[str, Any]) -> None:
         self.running().ask(do="cancel_all", client=step["cancel_all"])
@@ -837,29 +902,28 @@ class Run:
         self.calls.clear()
 
     def step_until(self, step: dict[str, Any]) -> None:
-        for what, wanted in step["until"].items():
-            if what == "requests":
-                wait_for(f"requests {wanted}", lambda w=wanted: self.have_come(w))
-            elif what == "log":
-                wait_for(
-                    f"a log record {wanted}",
-                    lambda w=wanted: any(mismatch(r, w) is None for r in self.events("log")),
-                )
-            elif what == "progress":
-                number = self.calls[wanted["of"]][0]
-                wait_for(
-                    f"progress {wanted}",
-                    lambda w=wanted, n=number: any(
-                        one["of"] == n
-                        and one["received"] >= w.get("received", 0)
-                        and one["percent"] == w.get("percent", one["percent"])
-                        for one in self.events("progress")
-                    ),
-                )
-            elif what == "file":
-                wait_for(f"the file {wanted}", Path(wanted).exists)
-            else:
-                raise ValueError(f"unknown condition: {what}")
+        for what, condition in self.conditions(step["until"]):
+            wait_for(what, condition)
+
+    def conditions(self, wanted: dict[str, Any]) -> list[tuple[str, Callable[[], Any]]]:
+        """Each condition, and its words."""
+        kinds: dict[str, Callable[[Any], Any]] = {
+            "requests": self.have_come,
+            "log": lambda w: any(mismatch(one, w) is None for one in self.events("log")),
+            "progress": self.has_progressed,
+            "file": lambda w: Path(w).exists(),
+            "asked": lambda w: len(self.asked(w.get("client", "client"))) >= w["count"],
+        }
+        return [(f"{kind} {want}", functools.partial(kinds[kind], want)) for kind, want in wanted.items()]
+
+    def has_progressed(self, wanted: dict[str, Any]) -> bool:
+        [number] = self.calls[wanted["of"]][0]
+        return any(
+            one["of"] == number
+            and one["received"] >= wanted.get("received", 0)
+            and one["percent"] == wanted.get("percent", one["percent"])
+            for one in self.events("progress")
+        )
 
     def have_come(self, wanted: dict[str, Any]) -> bool:
         come = self.mock.requests(wanted["of"])
