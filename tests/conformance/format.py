@@ -37,7 +37,9 @@ def formatted(data: dict[str, Any]) -> str:
         + "}"
         for name, table in data.get("tables", {}).items()
     ]
-    head = '{"tables": {\n' + ",\n".join(tables) + "},\n " if tables else "{"
+    names = [f"   {line(name)}: {line(value)}" for name, value in data.get("names", {}).items()]
+    head = "{" + ('"names": {\n' + ",\n".join(names) + "},\n " if names else "")
+    head += '"tables": {\n' + ",\n".join(tables) + "},\n " if tables else ""
     return head + '"cases": [\n' + ",\n".join(parts) + "\n]}\n"
 
 
