@@ -6,6 +6,7 @@ README.md describes cases, steps and drivers.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import functools
 import hashlib
 import itertools
@@ -18,6 +19,7 @@ import stat
 import subprocess
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +33,10 @@ DIRECTORY = Path(__file__).parent
 ABI = json.loads((DIRECTORY / "../../include/dbss-abi.json").read_text())
 STATUSES = {one["name"]: one for one in ABI["statuses"]}
 SECRET_KEYS = {one["key"] for one in ABI["options"]["config"] if one["type"] == "secret"}
+
+# The exit codes of statuses, and of the other statuses by their group.
+EXIT_CODES = {202: 3, 203: 3, 204: 4, 212: 11, 405: 12}
+GROUP_EXIT_CODES = {0: 0, 1: 2, 2: 5, 3: 6, 4: 7, 5: 7, 6: 130, 7: 1}
 
 UNREACHABLE = "http://127.0.0.1:1"
 LISTENERS = (
@@ -53,11 +59,13 @@ CALLS: dict[str, dict[str, Any]] = {
     "download_to_memory": DOWNLOAD,
     "download_to_file": {**DOWNLOAD, "path": "$DIR/report", "replace": False},
     "download_to_directory": {**DOWNLOAD, "directory": "$DIR", "replace": False},
-    "download_to_descriptor": DOWNLOAD,
+    "download_to_descriptor": {**DOWNLOAD, "open": None},
     "download_to_callback": {**DOWNLOAD, "fail_after": None},
     "open_report": {**DOWNLOAD, "keep": False, "read_size": 65536},
     "read_stream": {"stream": None, "size": None},
     "close_stream": {"stream": None},
+    "reset": {},
+    "look": {},
     "instances": {"project": "$PROJECT", **LIST},
     "reports": {**INSTANCE, "name": None, **LIST},
     "templates": {**INSTANCE, "keep": False},
@@ -72,7 +80,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "mirror": {"project": "$PROJECT", "directory": "$DIR/archive", "options": {}},
 }
 # Arguments for which null is a value of its own.
-OPTIONAL = {"project", "locale", "name", "status", "fail_after", "size"}
+OPTIONAL = {"project", "locale", "name", "status", "fail_after", "size", "open"}
 LISTS = {"instances", "reports", "templates", "databases", "next_page"}
 OBJECTS = {"schedule"}
 # Calls whose bytes the driver writes to a file of the harness.
@@ -144,12 +152,15 @@ class Case:
                 given = fill(step.get("with", {}), self.names, partial=True)
                 found.add(fill(step["call"], self.names, partial=True))
                 found |= {"operation", "background"} & set(step)
-                found |= {"progress", "cancelled"} & set(step.get("operation", {}))
+                operation = step.get("operation", {})
+                found |= {"progress", "cancelled"} & set(operation)
+                found |= {"kept_operation"} if "of" in operation else set()
                 if any(v is None and k not in OPTIONAL for k, v in given.items()):
                     found.add("null_arguments")
                 if '{"hex": ' in json.dumps(given):
                     found.add("raw_bytes")
-                found |= {key for key in ("keep", "fail_after", "page_size") if given.get(key)}
+                flags = ("keep", "fail_after", "page_size", "open")
+                found |= {key for key in flags if given.get(key)}
         settings = [
             value
             for step in self.steps
@@ -163,7 +174,7 @@ class Case:
 
     def own_process(self) -> bool:
         steps = fill(self.steps, {**self.shared, **self.names}, partial=True)
-        return "environment" in self.data or "$HOME" in json.dumps(steps)
+        return bool({"environment", "umask"} & set(self.data)) or "$HOME" in json.dumps(steps)
 
 
 def kind_of(step: dict[str, Any]) -> str:
@@ -193,6 +204,7 @@ def combinations(
     ]
     for row in itertools.product(*rows):
         names = {name: value for name, (_, value) in zip(each, row, strict=True)}
+        names |= names.pop("", {})
         yield names, [label for label, _ in row] if labelled else []
 
 
@@ -244,7 +256,7 @@ def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
 
     def look_up(match: re.Match[str]) -> Any:
         if match[0] == "$$":
-            return "$"
+            return "$$" if partial else "$"
         if match[2]:
             return match[1] * int(match[2])
         found: Any = names
@@ -263,8 +275,9 @@ def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
 
     if isinstance(value, dict):
         filled = {fill(k, names, partial): fill(v, names, partial) for k, v in value.items()}
-        more = filled.pop("", {})
-        return {**more, **filled} if isinstance(more, dict) else filled
+        if isinstance(filled.get(""), dict):
+            filled = {**filled.pop(""), **filled}
+        return filled
     if isinstance(value, list):
         return [fill(one, names, partial) for one in value]
     if not isinstance(value, str):
@@ -374,6 +387,12 @@ def mismatch(actual: Any, wanted: Any, at: str = "") -> str | None:
     return f"{at or 'value'} is {shown(actual)}, wanted {shown(wanted)}"
 
 
+def exit_code(status: str) -> int:
+    """That of the command dbss for a status; cli/README.md lists them."""
+    value = STATUSES[status]["value"]
+    return EXIT_CODES.get(value, GROUP_EXIT_CODES[value // 100])
+
+
 def shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) < 2000 else f"{text[:2000]}…"
@@ -412,7 +431,14 @@ def wait_for(what: str, condition: Callable[[], Any]) -> None:
 class Driver:
     """A running driver: requests go to its standard input, responses and events come back."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], directory: Path) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        directory: Path,
+        work: Path | None = None,
+        umask: int = -1,
+    ) -> None:
         self._errors = open(directory / f"driver-{secrets.token_hex(4)}.log", "w+b")  # noqa: SIM115
         self._process = subprocess.Popen(
             command,
@@ -420,7 +446,8 @@ class Driver:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment,
-            cwd=directory,
+            cwd=work or directory,
+            umask=umask,
         )
         self._ids = itertools.count(1)
         self._arrived = threading.Condition()
@@ -511,12 +538,20 @@ class Runner:
     program: Path | None = None
     driver: Driver | None = None
 
-    def start(self, environment: dict[str, Any] | None, home: Path) -> Driver:
+    def start(
+        self,
+        environment: dict[str, Any] | None,
+        home: Path,
+        work: Path | None = None,
+        umask: int = -1,
+    ) -> Driver:
         merged = {**self.environment, "HOME": str(home), **(environment or {})}
         return Driver(
             self.command,
             {name: value for name, value in merged.items() if value is not None},
             self.directory,
+            work,
+            umask,
         )
 
     def close(self) -> None:
@@ -542,18 +577,26 @@ class Run:
         for names in (case.shared, case.names):
             self.names.update(names)
             for name, value in names.items():
-                self.names[name] = fill(value, self.names)
+                self.names[name] = fill(value, self.names, partial=True)
         self.own_process = case.own_process()
         self.environment = {
             name: os.fsdecode(bytes.fromhex(value["hex"])) if isinstance(value, dict) else value
-            for name, value in fill(case.data.get("environment", {}), self.names).items()
+            for name, value in self.fill(case.data.get("environment", {})).items()
         }
         self.clients: set[str] = set()
         self.secrets: set[str] = set()
         self.calls: dict[str, tuple[list[int], str, list[dict[str, Any]]]] = {}
+        # The number of the (first) call of a name, and reports by name.
+        self.numbers: dict[str, int] = {}
+        self.fetched: dict[str, bytes] = {}
         self.clean_up: list[tuple[str, str, Any]] = []
         self.into = (directory / f"into-{number}" for number in itertools.count())
         self.driver: Driver | None = None
+
+    def fill(self, value: Any) -> Any:
+        """The value with its names replaced; those of `each` may have others in them."""
+        known = {**self.case.shared, **self.case.names}
+        return fill(fill(value, known, partial=True), self.names)
 
     # -- the life of a case
 
@@ -567,7 +610,7 @@ class Run:
             for number, step in enumerate(self.case.steps, 1):
                 kind = kind_of(step)
                 try:
-                    getattr(self, f"step_{kind}")(fill(step, self.names))
+                    getattr(self, f"step_{kind}")(self.fill(step))
                 except Failure as failure:
                     raise Failure(f"step {number}, {kind}: {failure}") from None
             self.check_secrets()
@@ -597,7 +640,8 @@ class Run:
     def running(self) -> Driver:
         if self.driver is None:
             if self.own_process:
-                self.driver = self.runner.start(self.environment, self.home)
+                umask = int(self.fill(self.case.data.get("umask", "-1")), 8)
+                self.driver = self.runner.start(self.environment, self.home, self.directory, umask)
             else:
                 if self.runner.driver is None:
                     self.runner.driver = self.runner.start(None, self.home)
@@ -704,6 +748,24 @@ class Run:
     def step_fault(self, step: dict[str, Any]) -> None:
         self.mock.control_request("POST", "/faults", step["fault"])
 
+    def step_faults(self, step: dict[str, Any]) -> None:
+        for fault in step["are"]:
+            body = {"report": step["faults"], "times": step.get("times", 1), **fault}
+            self.mock.control_request("POST", "/faults", body)
+
+    def step_fetch(self, step: dict[str, Any]) -> None:
+        """Gets a report without a driver."""
+        mock = self.mock
+        path = f"/v1/{mock.project_id}/audit/{mock.instance_id}/reports/{step['fetch']}/download"
+        request = urllib.request.Request(mock.http + path, headers={"X-Auth-Token": mock.token})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=LIMIT) as response:
+            data, tag = response.read(), response.headers["ETag"]
+        self.fetched[step["as"]] = data
+        self.names[step["as"]] = {"etag": tag, "bytes": len(data)}
+        mock.clear_requests()
+        self.first_connections = mock.connections()
+
     def step_write(self, step: dict[str, Any]) -> None:
         for name, content in step["write"].items():
             path = Path(name)
@@ -714,6 +776,8 @@ class Run:
                 path.mkdir(exist_ok=True)
             elif "link" in content:
                 path.symlink_to(content["link"])
+            elif "hard_link" in content:
+                os.link(content["hard_link"], path)
             elif "special" in content:
                 kind = {"p": stat.S_IFIFO, "s": stat.S_IFSOCK}[content["special"]]
                 os.mknod(path, kind | 0o600)
@@ -748,8 +812,9 @@ class Run:
             arguments["as"] = step.get("as")
         operation = step.get("operation")
         if operation is not None:
-            own = {"progress", "cancelled"}
+            own = {"progress", "cancelled", "of"}
             operation = {
+                "of": self.numbers[operation["of"]] if "of" in operation else None,
                 "settings": [[k, as_text(v)] for k, v in operation.items() if k not in own],
                 "progress": operation.get("progress"),
                 "cancelled": operation.get("cancelled", False),
@@ -770,18 +835,19 @@ class Run:
                     one["into"] = str(next(self.into))
             sent = [self.running().send(**request, arguments=a, background=True) for a in each]
             self.calls[step["as"]] = (sent, what, each)
+            self.numbers[step["as"]] = sent[0]
             return
         while times > 0:
             driver = self.running()
             begun = time.monotonic()
-            response = driver.receive(
-                driver.send(**request, arguments=arguments, background=False)
-            )
+            number = driver.send(**request, arguments=arguments, background=False)
+            self.numbers[step.get("as", "")] = number
+            response = driver.receive(number)
             took = (time.monotonic() - begun) * 1000
             self.complete(response, what, arguments)
             if "as" in step:
-                self.names[step["as"]] = self.got(response)
-            self.compare(response, step)
+                self.names[step["as"]] = self.named(response)
+            self.compare(response, step, arguments)
             if "took_ms" in step:
                 expect(took, step["took_ms"], "took_ms")
             if "repeat_until" not in step:
@@ -796,8 +862,7 @@ class Run:
                 raise Failure("a connection was made, although an argument is wrong")
 
     @staticmethod
-    def got(response: dict[str, Any]) -> dict[str, Any]:
-        """What later steps may name of a call."""
+    def named(response: dict[str, Any]) -> dict[str, Any]:
         return {**(response.get("result") or {}), "error": response.get("error")}
 
     @staticmethod
@@ -831,7 +896,8 @@ class Run:
         path = arguments.get("into")
         if what in ("download_to_file", "download_to_directory") and "result" in response:
             path = response["result"].get("path")
-        if path is None or "result" not in response or not Path(path).exists():
+        found = isinstance(path, str) and "result" in response and Path(path).exists()
+        if not found:
             return
         data = Path(path).read_bytes()
         response["result"] |= {
@@ -839,10 +905,20 @@ class Run:
             "sha256": hashlib.sha256(data).hexdigest(),
         }
 
-    def compare(self, response: dict[str, Any], step: dict[str, Any]) -> None:
+    def compare(
+        self,
+        response: dict[str, Any],
+        step: dict[str, Any],
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
         wanted, error = as_list(step.get("fails", "DBSS_OK")), response.get("error")
-        if response["status"] not in wanted and not self.exits_as(response, wanted[0]):
-            raise Failure(f"{response['status']}, wanted {wanted}: {shown(error)}")
+        status = response["status"]
+        # The command prints no status where it takes the command line for wrong, and beside
+        # a report.
+        if status not in wanted and not (status is None and "exit_code" in response):
+            raise Failure(f"{status}, wanted {wanted}: {shown(error)}")
+        if "exit_code" in response and response["exit_code"] not in map(exit_code, wanted):
+            raise Failure(f"exit code {response['exit_code']}, wanted that of {wanted}")
         if wanted == ["DBSS_OK"]:
             if error is not None:
                 raise Failure(f"success with an error: {shown(error)}")
@@ -852,23 +928,32 @@ class Run:
             result = response.get("result")
             expect(result, self.comparable(step["result"], result))
         if "after" in step:
-            operation = response.get("operation")
-            expect(operation, self.comparable(step["after"], operation), "operation")
+            seen = [one for one in self.events("progress") if one["of"] == response["id"]]
+            progress = {"calls": len(seen)}
+            if seen:
+                progress |= {
+                    name: [one["received"], one["total"]]
+                    for name, one in (("first", seen[0]), ("last", seen[-1]))
+                }
+            after = {"progress": progress, **(response.get("operation") or {})}
+            expect(after, self.comparable(step["after"], after), "operation")
+        if "partial" in step:
+            self.compare_partial(step["partial"], (arguments or {}).get("into"))
+
+    def compare_partial(self, wanted: dict[str, Any], path: str | None) -> None:
+        """What arrived before a failure must be the beginning of the report."""
+        if path is None:
+            return
+        data = Path(path).read_bytes() if Path(path).exists() else b""
+        expect(len(data), wanted["bytes"], "bytes before the failure")
+        if not self.fetched[wanted["of"]].startswith(data):
+            raise Failure("wrong bytes before the failure")
 
     def comparable(self, wanted: Any, actual: Any) -> Any:
         """What is wanted, of a driver that has only some of the fields without those it lacks."""
         if not self.runner.partial or not isinstance(actual, dict):
             return wanted
         return {key: want for key, want in wanted.items() if key in actual}
-
-    def exits_as(self, response: dict[str, Any], wanted: str) -> bool:
-        """Whether the command ended as it should where it prints no status."""
-        group = STATUSES.get(wanted, {}).get("group")
-        return (
-            response["status"] is None
-            and group == "DBSS_ERR_ARGUMENT"
-            and response.get("exit_code") == 2
-        )
 
     def compare_error(self, error: Any, wanted: dict[str, Any]) -> None:
         if not isinstance(error, dict):
@@ -885,11 +970,12 @@ class Run:
             limit = step.get("within_ms", LIMIT * 1000) / 1000
             response = self.running().receive(number, limit)
             self.complete(response, what, arguments)
-            self.names[step["finish"]] = self.got(response)
-            self.compare(response, step)
+            self.names[step["finish"]] = self.named(response)
+            self.compare(response, step, arguments)
 
     def step_cancel(self, step: dict[str, Any]) -> None:
-        for number in self.calls[step["cancel"]][0]:
+        name = step["cancel"]
+        for number in self.calls[name][0] if name in self.calls else [self.numbers[name]]:
             self.running().ask(do="cancel", of=number)
 
     def step_cancel_all(self, step: dict[str, Any]) -> None:
@@ -918,18 +1004,19 @@ class Run:
             "requests": self.have_come,
             "log": lambda w: any(mismatch(one, w) is None for one in self.events("log")),
             "progress": self.has_progressed,
+            "connections": lambda w: self.new_connections()[w["of"]] >= w["count"],
             "file": lambda w: Path(w).exists(),
             "asked": lambda w: len(self.asked(w.get("client", "client"))) >= w["count"],
         }
-        return [(f"{kind} {want}", functools.partial(kinds[kind], want)) for kind, want in wanted.items()]
+        return [(f"{k} {w}", functools.partial(kinds[k], w)) for k, w in wanted.items()]
 
     def has_progressed(self, wanted: dict[str, Any]) -> bool:
-        [number] = self.calls[wanted["of"]][0]
-        return any(
-            one["of"] == number
-            and one["received"] >= wanted.get("received", 0)
+        number = self.numbers[wanted["of"]]
+        calls = [one for one in self.events("progress") if one["of"] == number]
+        return len(calls) >= wanted.get("calls", 1) and any(
+            one["received"] >= wanted.get("received", 0)
             and one["percent"] == wanted.get("percent", one["percent"])
-            for one in self.events("progress")
+            for one in calls
         )
 
     def have_come(self, wanted: dict[str, Any]) -> bool:
@@ -952,13 +1039,22 @@ class Run:
             if not path.is_dir() or path.is_symlink()
         ]
         if "are" in step:
-            expect(names, {"in_any_order": list(step["are"])}, f"files in {top}")
-        for name, wanted in {**step.get("are", {}), **step.get("have", {})}.items():
+            patterns = [name for name in step["are"] if "*" in name]
+            others = [n for n in names if not any(fnmatch.fnmatch(n, p) for p in patterns)]
+            plain = [name for name in step["are"] if "*" not in name]
+            expect(others, {"in_any_order": plain}, f"files in {top}")
+        given = {**step.get("are", {}), **step.get("have", {})}
+        facts = [
+            (one, wanted)
+            for name, wanted in given.items()
+            for one in (fnmatch.filter(names, name) if "*" in name else [name])
+        ]
+        for name, wanted in facts:
             path = top / name
             if wanted is None:
-                if name in names or path.exists():
+                if name in names or os.path.lexists(path):
                     raise Failure(f"{path} exists")
-            elif not path.exists():
+            elif not os.path.lexists(path):
                 raise Failure(f"there is no {path}; there are {names}")
             else:
                 expect(describe(path, wanted), wanted, str(path))
@@ -980,10 +1076,13 @@ class Run:
         if "are" in step:
             expect(found, step["are"], f"requests for {which}")
 
-    def step_connections(self, step: dict[str, Any]) -> None:
+    def new_connections(self) -> dict[str, int]:
+        """How many came since the case began, by listener."""
         now = self.mock.connections()
-        delta = {name: now[name] - self.first_connections.get(name, 0) for name in now}
-        expect(delta, step["connections"], "connections")
+        return {name: now[name] - self.first_connections.get(name, 0) for name in now}
+
+    def step_connections(self, step: dict[str, Any]) -> None:
+        expect(self.new_connections(), step["connections"], "connections")
 
     def step_log(self, step: dict[str, Any]) -> None:
         expect(self.events("log"), step["log"], "log")
@@ -1022,13 +1121,13 @@ def as_text(value: Any) -> Any:
 
 def describe(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """The facts of a file that are wanted."""
-    data = path.read_bytes()
     facts: dict[str, Callable[[], Any]] = {
-        "bytes": lambda: len(data),
-        "sha256": lambda: hashlib.sha256(data).hexdigest(),
-        "text": lambda: data.decode(errors="replace"),
+        "bytes": lambda: path.stat().st_size,
+        "sha256": lambda: hashlib.sha256(path.read_bytes()).hexdigest(),
+        "text": lambda: path.read_bytes().decode(errors="replace"),
         "mode": lambda: f"{stat.S_IMODE(path.lstat().st_mode):o}",
-        "json": lambda: json.loads(data),
-        "lines": lambda: [json.loads(line) for line in data.splitlines()],
+        "type": lambda: stat.filemode(path.lstat().st_mode)[0],
+        "json": lambda: json.loads(path.read_bytes()),
+        "lines": lambda: [json.loads(line) for line in path.read_bytes().splitlines()],
     }
     return {name: facts[name]() for name in wanted}

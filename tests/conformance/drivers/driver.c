@@ -777,6 +777,27 @@ static void mirror(struct call *c)
     dbss_mirror_options_free(options);
 }
 
+static void download_to_descriptor(struct call *c)
+{
+    cJSON *target = argument(c, "open");
+    const cJSON *offset = get(target, "offset");
+
+    if (cJSON_IsObject(target)) {
+        fclose(c->into);
+        c->into = fopen(text_of(get(target, "path")), text_of(get(target, "mode")));
+    }
+    if (c->into == NULL || (offset != NULL && fseek(c->into, (long)offset->valuedouble, SEEK_SET) != 0))
+        die("cannot open the target");
+    ok(c, dbss_report_download_to_fd(DOWNLOAD, fileno(c->into), under(c)));
+}
+
+/* Shows the operation. */
+static void look(struct call *c)
+{
+    (void)under(c);
+    c->under_operation = 0;
+}
+
 static void run_call(struct call *c)
 {
     if (is(c, "check"))
@@ -790,7 +811,11 @@ static void run_call(struct call *c)
     else if (is(c, "download_to_file") || is(c, "download_to_directory"))
         download_to_file(c);
     else if (is(c, "download_to_descriptor"))
-        ok(c, dbss_report_download_to_fd(DOWNLOAD, c->into != NULL ? fileno(c->into) : -1, under(c)));
+        download_to_descriptor(c);
+    else if (is(c, "reset"))
+        ok(c, dbss_operation_reset(under(c)));
+    else if (is(c, "look"))
+        look(c);
     else if (is(c, "download_to_callback"))
         ok(c, dbss_report_download_to_callback(DOWNLOAD, write_part, c, under(c)));
     else if (is(c, "open_report"))
@@ -841,14 +866,23 @@ static int32_t report_progress(void *user_data, const dbss_operation *operation)
     return c->stop_after >= 0 && c->last[0] >= c->stop_after;
 }
 
-static void prepare_operation(struct call *c, const cJSON *wanted)
+/* The call of this id; NULL if there is none. */
+static struct call *call_of(struct call *others, const cJSON *id)
 {
+    while (others != NULL && !cJSON_Compare(get(others->request, "id"), id, 1))
+        others = others->next;
+    return others;
+}
+
+static void prepare_operation(struct call *c, struct call *others, const cJSON *wanted)
+{
+    const struct call *of = call_of(others, get(wanted, "of"));
     const cJSON *progress = get(wanted, "progress"), *limit = get(progress, "stop_after");
 
-    c->operation = GARBAGE;
-    if (!made(c, dbss_operation_new(&c->operation), "out_operation", &c->operation))
+    c->operation = of != NULL ? of->operation : GARBAGE;
+    if (of == NULL && !made(c, dbss_operation_new(&c->operation), "out_operation", &c->operation))
         return;
-    c->owns_operation = 1;
+    c->owns_operation = of == NULL;
     SET_ALL(c, get(wanted, "settings"), dbss_operation_set, c->operation);
     if (c->status == DBSS_OK && progress != NULL && !cJSON_IsNull(progress)) {
         c->stop_after = limit != NULL ? (int64_t)limit->valuedouble : -1;
@@ -889,7 +923,7 @@ static void *named_by(struct call *c, enum kind kind, const cJSON *object, const
     return found->handle;
 }
 
-static void begin_call(struct call *c)
+static void begin_call(struct call *c, struct call *others)
 {
     const cJSON *operation = get(c->request, "operation"), *limit;
     const char *into;
@@ -906,7 +940,7 @@ static void begin_call(struct call *c)
     }
     /* A call in a thread can be cancelled, and a directory's call tells the path. */
     if (cJSON_IsObject(operation) || (c->operation == NULL && (c->in_thread || is(c, "download_to_directory"))))
-        prepare_operation(c, operation);
+        prepare_operation(c, others, operation);
     if ((limit = get(c->arguments, "fail_after")) != NULL && cJSON_IsNumber(limit))
         c->fail_after = (int64_t)limit->valuedouble;
     if ((into = text_of(get(c->arguments, "into"))) != NULL && (c->into = fopen(into, "wb")) == NULL)
@@ -923,14 +957,13 @@ static void handle(struct call *c, struct call *others)
     struct named *held;
 
     if (strcmp(what, "call") == 0) {
-        begin_call(c);
+        begin_call(c, others);
         return;
     }
     if (strcmp(what, "configure") == 0) {
         configure(c);
     } else if (strcmp(what, "cancel") == 0) {
-        while (others != NULL && !cJSON_Compare(get(others->request, "id"), get(c->request, "of"), 1))
-            others = others->next;
+        others = call_of(others, get(c->request, "of"));
         if (others == NULL || others->operation == NULL)
             c->unsupported = format("to cancel a call without an operation");
         else

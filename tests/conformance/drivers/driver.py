@@ -188,7 +188,9 @@ def perform(what: str, client: dbss.Client, given: dict[str, Any], more: dict[st
         )
         return {"path": str(path)}
     if what == "download_to_descriptor":
-        with open(given["into"], "wb") as file:
+        target = given["open"] or {"path": given["into"], "mode": "w"}
+        with open(target["path"], target["mode"] + "b", buffering=0) as file:
+            file.seek(target.get("offset", 0))
             client.download_report_to(*ids[:3], file.fileno(), locale=given["locale"], **more)
         return {}
     if what == "download_to_callback":
@@ -215,8 +217,12 @@ def perform(what: str, client: dbss.Client, given: dict[str, Any], more: dict[st
         got = kept[given["stream"]].read(-1 if size is None else size)
         Path(given["into"]).write_bytes(got)
         return {"at_end": size is None or len(got) < size}
+    if what == "reset":
+        return more["operation"].reset()
+    if what == "look":
+        return {}
     if what == "close_stream":
-        return kept.pop(given["stream"]).close()
+        return kept[given["stream"]].close()
     if what in ("instances", "reports", "templates", "databases"):
         of = {} if what == "instances" else {"instance_id": given["instance"]}
         wanted = {key: given[key] for key in ("name", "status") if key in given}
@@ -282,7 +288,8 @@ def call(request: dict[str, Any]) -> None:
     operation = None
     try:
         if wanted is not None:
-            operation = more["operation"] = dbss.Operation()
+            kept_one = operations.get(wanted["of"])
+            operation = more["operation"] = kept_one or dbss.Operation()
             operations[number] = operation
             for key, value in wanted["settings"]:
                 abi.operation_set(operation.control().pointer, key.encode(), value.encode())
@@ -312,13 +319,14 @@ def call(request: dict[str, Any]) -> None:
         after = {name: getattr(operation, name) for name in (*names, "content_type", "format")}
         after["path"] = None if operation.path is None else str(operation.path)
         response["operation"] = after
-        operations.pop(number, None)
     put(**response)
 
 
 def progress(number: int, wanted: Any) -> Callable[[dbss.Progress], bool]:
     def report(now: dbss.Progress) -> bool:
-        put(event="progress", of=number, received=now.received, total=now.total, percent=now.percent)
+        put(
+            event="progress", of=number, received=now.received, total=now.total, percent=now.percent
+        )
         return wanted == "record" or now.received < wanted["stop_after"]
 
     return report

@@ -1,8 +1,8 @@
 //! The calls.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -96,6 +96,26 @@ fn output(arguments: &Value) -> Result<File, Failure> {
     Ok(File::create(path(&arguments["into"])?)?)
 }
 
+/// The file of a call to a descriptor.
+fn target(arguments: &Value) -> Result<File, Failure> {
+    let open = &arguments["open"];
+    if open.is_null() {
+        return output(arguments);
+    }
+    let mode = open["mode"].as_str().unwrap_or_default();
+    let mut file = OpenOptions::new()
+        .read(mode.starts_with('r'))
+        .write(mode.starts_with('w') || mode == "r+")
+        .append(mode == "a")
+        .truncate(mode == "w")
+        .create(!mode.starts_with('r'))
+        .open(path(&open["path"])?)?;
+    if let Some(offset) = open["offset"].as_u64() {
+        file.seek(SeekFrom::Start(offset))?;
+    }
+    Ok(file)
+}
+
 fn report(arguments: &Value) -> Result<Report, Failure> {
     let report = Report::new(text(&arguments["instance"])?, text(&arguments["id"])?);
     Ok(match optional_text(&arguments["locale"])? {
@@ -161,7 +181,7 @@ impl Driver {
                 return Ok(saved(&path));
             }
             "download_to_descriptor" => {
-                client.download_to_fd(&report(arguments)?, output(arguments)?)?;
+                client.download_to_fd(&report(arguments)?, target(arguments)?)?;
             }
             "download_to_callback" => {
                 let writer = Limited {

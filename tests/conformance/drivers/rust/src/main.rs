@@ -20,8 +20,8 @@ use json::{Failure, Outcome, bytes, elements, log_fields, operation_fields, text
 struct Driver {
     clients: Mutex<HashMap<String, Client>>,
     streams: Mutex<HashMap<String, Arc<ReportStream>>>,
-    /// The operations of running calls, by the ids of their requests.
-    running: Mutex<HashMap<String, Arc<Operation>>>,
+    /// The operations of calls, by the ids of their requests.
+    operations: Mutex<HashMap<String, Arc<Operation>>>,
     /// Requests of providers that are never answered.
     held: Arc<Mutex<Vec<TokenRequest>>>,
 }
@@ -145,9 +145,12 @@ impl Driver {
                 set_up(operation, id, &request["operation"])?;
                 client = client.with_operation(operation);
             }
-            self.make(&client, request)
+            match (request["call"].as_str(), operation) {
+                (Some("look"), Some(_)) => Ok(json!({})),
+                (Some("reset"), Some(operation)) => Ok(operation.reset().map(|()| json!({}))?),
+                _ => self.make(&client, request),
+            }
         });
-        lock(&self.running).remove(&id.to_string());
         respond(id, outcome, operation.map(Arc::as_ref));
     }
 
@@ -157,9 +160,13 @@ impl Driver {
         let outcome = match request["do"].as_str() {
             Some("configure") => self.configure(&name, &request),
             Some("call") => {
-                let operation = request["operation"].is_object().then(Operation::new);
+                let of = lock(&self.operations)
+                    .get(&request["operation"]["of"].to_string())
+                    .cloned();
+                let is_under_one = request["operation"].is_object();
+                let operation = of.or_else(|| is_under_one.then(Operation::new));
                 if let Some(operation) = &operation {
-                    lock(&self.running).insert(request["id"].to_string(), Arc::clone(operation));
+                    lock(&self.operations).insert(request["id"].to_string(), Arc::clone(operation));
                 }
                 // Before the next request, which may free it.
                 let client = self.client(&name);
@@ -173,7 +180,7 @@ impl Driver {
                 return None;
             }
             Some("cancel") => {
-                if let Some(operation) = lock(&self.running).get(&request["of"].to_string()) {
+                if let Some(operation) = lock(&self.operations).get(&request["of"].to_string()) {
                     operation.cancel();
                 }
                 Ok(json!({}))
@@ -214,7 +221,8 @@ fn set_up(operation: &Arc<Operation>, id: &Value, request: &Value) -> Result<(),
         let (id, stop_after) = (id.clone(), progress["stop_after"].as_u64());
         operation.set_progress(move |operation| {
             let received = operation.received();
-            print(&json!({"event": "progress", "of": id, "received": received, "total": operation.total()}));
+            let (total, percent) = (operation.total(), operation.percent());
+            print(&json!({"event": "progress", "of": id, "received": received, "total": total, "percent": percent}));
             stop_after.is_none_or(|limit| received < limit)
         })?;
     }
@@ -241,7 +249,7 @@ fn main() {
     for (_, client) in lock(&driver.clients).drain() {
         client.close();
     }
-    for operation in lock(&driver.running).values() {
+    for operation in lock(&driver.operations).values() {
         operation.cancel();
     }
     for thread in threads {
