@@ -20,7 +20,7 @@ __all__ = ["check_environment", "environment", "fixture_file"]
 
 PROGRAMS = (
     *("abi", "errors", "log", "transfers", "control", "signals", "threads", "closing"),
-    *("files", "credentials", "sources", "lists", "mirror"),
+    *("files", "credentials", "lists", "mirror"),
 )
 
 # Checks that cannot run under a sanitizer, because of its memory use or its slowness.

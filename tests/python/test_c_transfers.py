@@ -33,7 +33,7 @@ __all__ = ["c_programs", "environment", "fixture_file"]
 
 PROGRAMS = (
     *("transfers", "errors", "lists", "log", "control", "signals", "threads", "closing"),
-    "files",
+    *("files", "credentials"),
 )
 
 CHECKS = [
