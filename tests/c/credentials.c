@@ -335,7 +335,7 @@ static void provider_destroyed_once(void)
 {
     struct provider first, second, third;
     dbss_config *config;
-    dbss_context *ctx;
+    dbss_context *ctx, *other;
 
     reset();
     first = new_provider(GIVE, fixture("token"));
@@ -346,6 +346,7 @@ static void provider_destroyed_once(void)
     EXPECT(DBSS_OK, dbss_config_set_token_provider(config, provide, &second, destroy));
     CHECK(first.destroyed == 1 && second.destroyed == 0);
     EXPECT(DBSS_OK, dbss_context_new(config, &ctx));
+    EXPECT(DBSS_OK, dbss_context_new(config, &other));
     /* Other credentials replace it in the configuration only. */
     EXPECT(DBSS_OK, dbss_config_set_token(config, "token"));
     CHECK(second.destroyed == 0);
@@ -363,6 +364,9 @@ static void provider_destroyed_once(void)
     EXPECT(DBSS_OK, dbss_context_set_token(ctx, fixture("token")));
     DOWNLOAD(DBSS_OK, ctx);
     dbss_context_free(ctx);
+    /* Another context has it too. */
+    CHECK(second.destroyed == 0);
+    dbss_context_free(other);
     CHECK(first.destroyed == 1 && second.destroyed == 1 && third.destroyed == 3);
     CHECK(second.request_count == 1);
     reset();

@@ -584,7 +584,9 @@ class Run:
             for name, value in self.fill(case.data.get("environment", {})).items()
         }
         self.clients: set[str] = set()
-        self.secrets: set[str] = set()
+        mock = runner.mock
+        self.secrets = {one[:24] for one in (mock.token, mock.id_token, mock.pod_token)}
+        self.secrets |= {mock.secret_key, mock.password}
         self.calls: dict[str, tuple[list[int], str, list[dict[str, Any]]]] = {}
         # The number of the (first) call of a name, and reports by name.
         self.numbers: dict[str, int] = {}
