@@ -824,7 +824,12 @@ class Run:
         self.perform(step, what, client, arguments, operation)
 
     def perform(
-        self, step: dict[str, Any], what: str, client: str, arguments: dict[str, Any], operation: Any
+        self,
+        step: dict[str, Any],
+        what: str,
+        client: str,
+        arguments: dict[str, Any],
+        operation: Any,
     ) -> None:
         """Makes the call, so many times as the step says; in the background all at once."""
         before = self.mock.connections()["total"]
