@@ -21,7 +21,7 @@ __all__ = ["check_environment", "environment", "fixture_file"]
 PROGRAMS = (
     *("abi", "errors", "log", "download", "operation", "network", "fork"),
     *("signals", "threads", "closing"),
-    *("files", "credentials", "sources", "lists", "mirror"),
+    *("files", "credentials", "lists", "mirror"),
 )
 
 # Checks that cannot run under a sanitizer, because of its memory use or its slowness.

@@ -33,7 +33,7 @@ __all__ = ["c_programs", "environment", "fixture_file"]
 PROGRAMS = (
     *("download", "errors", "lists", "log", "operation", "network", "fork", "signals"),
     *("threads", "closing"),
-    *("files", "mirror"),
+    *("files", "mirror", "credentials"),
 )
 
 CHECKS = [
