@@ -31,7 +31,14 @@ def formatted(data: dict[str, Any]) -> str:
         head = [f"{line(key)}: {rows(value)}" for key, value in case.items() if key != "steps"]
         steps = ",\n      ".join(line(step) for step in case["steps"])
         parts.append("  {" + ",\n   ".join([*head, f'"steps": [\n      {steps}]']) + "}")
-    return '{"cases": [\n' + ",\n".join(parts) + "\n]}\n"
+    tables = [
+        f"   {line(name)}: {{\n"
+        + ",\n".join(f"      {line(key)}: {line(value)}" for key, value in table.items())
+        + "}"
+        for name, table in data.get("tables", {}).items()
+    ]
+    head = '{"tables": {\n' + ",\n".join(tables) + "},\n " if tables else "{"
+    return head + '"cases": [\n' + ",\n".join(parts) + "\n]}\n"
 
 
 def main() -> int:

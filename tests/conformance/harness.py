@@ -116,10 +116,11 @@ class Case:
     area: str
     data: dict[str, Any]
     names: dict[str, Any] = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
 
     @property
     def id(self) -> str:
-        shown = ",".join(f"{value}"[:40] for value in self.names.values())
+        shown = ",".join(self.labels or [f"{value}"[:40] for value in self.names.values()])
         return f"{self.area}/{self.data['name']}" + (f"[{shown}]" if shown else "")
 
     @property
@@ -148,7 +149,7 @@ class Case:
                 found |= {"kept_operation"} if "of" in operation else set()
                 if any(v is None and k not in OPTIONAL for k, v in given.items()):
                     found.add("null_arguments")
-                if any(isinstance(v, dict) and "hex" in v for v in given.values()):
+                if '{"hex": ' in json.dumps(given):
                     found.add("raw_bytes")
                 flags = ("keep", "fail_after", "page_size", "open")
                 found |= {key for key in flags if given.get(key)}
@@ -173,13 +174,28 @@ def kind_of(step: dict[str, Any]) -> str:
     return kind
 
 
-def combinations(each: Any) -> Iterator[dict[str, Any]]:
+def combinations(
+    each: Any, tables: dict[str, dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """The values of each run, and what its id shows of them if that is not the values."""
     if isinstance(each, list):
-        yield from each
-    else:
-        for values in itertools.product(*each.values()):
-            one = dict(zip(each, values, strict=True))
-            yield {**one.pop("", {}), **one}
+        for names in each:
+            yield names, []
+        return
+    for name, values in each.items():
+        if isinstance(values, str):
+            table, *rows = values.split()
+            chosen = {row: tables[table][row] for row in rows or tables[table]}
+            each = {**each, name: chosen}
+    labelled = any(isinstance(values, dict) for values in each.values())
+    rows = [
+        values.items() if isinstance(values, dict) else [(f"{one}"[:40], one) for one in values]
+        for values in each.values()
+    ]
+    for row in itertools.product(*rows):
+        names = {name: value for name, (_, value) in zip(each, row, strict=True)}
+        names |= names.pop("", {})
+        yield names, [label for label, _ in row] if labelled else []
 
 
 def case_files() -> list[Path]:
@@ -190,8 +206,10 @@ def case_files() -> list[Path]:
 def load_cases() -> list[Case]:
     cases = []
     for path in case_files():
-        for data in json.loads(path.read_text())["cases"]:
-            cases += [Case(path.stem, data, names) for names in combinations(data.get("each", {}))]
+        file = json.loads(path.read_text())
+        for data in file["cases"]:
+            rows = combinations(data.get("each", {}), file.get("tables", {}))
+            cases += [Case(path.stem, data, *row) for row in rows]
     return cases
 
 
@@ -221,7 +239,7 @@ def skips() -> dict[str, dict[str, int]]:
 # ---------------------------------------------------------------------------
 
 NAME = re.compile(
-    r"\$(?:\$|REPEAT\((.),(\d+)\)|([A-Z][A-Z0-9_]*)|\{([A-Za-z0-9_.-]+)\})", re.DOTALL
+    r"\$(?:\$|REPEAT\((.),(\d+)\)|([A-Z][A-Z0-9_]*)|\{([A-Za-z0-9_.:-]+)\})", re.DOTALL
 )
 
 
@@ -236,7 +254,11 @@ def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
         found: Any = names
         for part in (match[3] or match[4]).split("."):
             try:
-                found = found[int(part)] if isinstance(found, list) else found[part]
+                if isinstance(found, list):
+                    at = [int(one) if one else None for one in part.split(":")]
+                    found = found[slice(*at)] if len(at) > 1 else found[at[0]]
+                else:
+                    found = found[part]
             except (KeyError, IndexError, TypeError):
                 if partial:
                     return match[0]
@@ -297,7 +319,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def contains(actual: Any, wanted: Any) -> bool:
-    if isinstance(actual, str):
+    if isinstance(actual, str) or (isinstance(wanted, str) and wanted in (actual or [])):
         return wanted in actual
     return any(mismatch(one, wanted) is None for one in actual or [])
 
@@ -322,7 +344,11 @@ MATCHERS: dict[str, Callable[[Any, Any], bool]] = {
     "least": lambda actual, want: actual is not None and actual >= want,
     "most": lambda actual, want: actual is not None and actual <= want,
     "first": lambda actual, want: bool(actual) and mismatch(actual[0], want) is None,
-    "count": lambda actual, want: len(actual) == want,
+    "count": lambda actual, want: mismatch(len(actual), want) is None,
+    "rising": lambda actual, _: (
+        actual == sorted(set(actual), key=lambda one: (one is not None, one))
+    ),
+    "unique": lambda actual, _: len(actual) == len({shown(one) for one in actual}),
     "in_any_order": any_order,
     "not": lambda actual, want: mismatch(actual, want) is not None,
 }
@@ -538,6 +564,9 @@ class Run:
         for path in (self.directory, self.home):
             path.mkdir()
         self.names.update(DIR=str(self.directory), HOME=str(self.home))
+        # They may refer to one another.
+        self.names.update(case.names)
+        self.names.update(fill(case.names, self.names, partial=True))
         self.own_process = case.own_process()
         self.environment = self.fill(case.data.get("environment", {}))
         self.clients: set[str] = set()
@@ -804,7 +833,15 @@ class Run:
         return sorted(found)
 
     def complete(self, response: dict[str, Any], what: str, arguments: dict[str, Any]) -> None:
-        """Adds what the harness finds in files."""
+        """Adds what the harness finds in files and in events, and the ids of items."""
+        if "items" in (response.get("result") or {}):
+            response["result"]["ids"] = [one["id"] for one in response["result"]["items"]]
+        events = [one for one in self.events("progress") if one["of"] == response["id"]]
+        if events and "operation" in response:
+            seen = [[one["received"], one["total"]] for one in events]
+            percents = [one for one, _ in itertools.groupby(one["percent"] for one in events)]
+            progress = {"calls": len(seen), "first": seen[0], "last": seen[-1]}
+            response["operation"]["progress"] = {**progress, "percents": percents}
         path = arguments.get("into")
         if what in ("download_to_file", "download_to_directory") and "result" in response:
             path = response["result"].get("path")
@@ -917,7 +954,9 @@ class Run:
                     f"progress {wanted}",
                     lambda w=wanted, n=number: (
                         any(
-                            one["of"] == n and one["received"] >= w.get("received", 0)
+                            one["of"] == n
+                            and one["received"] >= w.get("received", 0)
+                            and one["percent"] == w.get("percent", one["percent"])
                             for one in self.events("progress")
                         )
                         and sum(one["of"] == n for one in self.events("progress"))
@@ -980,6 +1019,8 @@ class Run:
         found = self.mock.requests(None if which == "*" else which)
         for request in found:
             request["headers"] = {name.lower(): value for name, value in request["headers"]}
+            with contextlib.suppress(ValueError, TypeError):
+                request["json"] = json.loads(request["body"])
         if "count" in step:
             expect(len(found), step["count"], f"requests for {which}")
         for key in ("has", "lacks"):

@@ -14,13 +14,12 @@ from pathlib import Path
 import pytest
 
 from test_c import check_environment, checks_in, environment, fixture_file, run
-from test_c_lists import mock, reset_mock
 
 # Imported fixtures; this file does not use the names directly.
-__all__ = ["check_environment", "environment", "fixture_file", "mock", "reset_mock"]
+__all__ = ["check_environment", "environment", "fixture_file"]
 
 PROGRAMS = (
-    *("abi", "errors", "records", "transfers", "control", "signals", "threads", "closing"),
+    *("abi", "errors", "log", "transfers", "control", "signals", "threads", "closing"),
     *("files", "credentials", "sources", "lists", "mirror"),
 )
 

@@ -841,6 +841,7 @@ static int32_t report_progress(void *user_data, const dbss_operation *operation)
     cJSON_AddItemToObject(line, "of", cJSON_Duplicate(get(c->request, "id"), 1));
     add_number(line, "received", c->last[0], NO_NUMBER);
     add_number(line, "total", c->last[1], -1);
+    add_number(line, "percent", dbss_operation_percent(operation), -1);
     print(line);
     return c->stop_after >= 0 && c->last[0] >= c->stop_after;
 }

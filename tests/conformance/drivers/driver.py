@@ -318,7 +318,9 @@ def call(request: dict[str, Any]) -> None:
 
 def progress(number: int, wanted: Any) -> Callable[[dbss.Progress], bool]:
     def report(now: dbss.Progress) -> bool:
-        put(event="progress", of=number, received=now.received, total=now.total)
+        put(
+            event="progress", of=number, received=now.received, total=now.total, percent=now.percent
+        )
         return wanted == "record" or now.received < wanted["stop_after"]
 
     return report

@@ -205,7 +205,8 @@ fn set_up(operation: &Arc<Operation>, id: &Value, request: &Value) -> Result<(),
         let (id, stop_after) = (id.clone(), progress["stop_after"].as_u64());
         operation.set_progress(move |operation| {
             let received = operation.received();
-            print(&json!({"event": "progress", "of": id, "received": received, "total": operation.total()}));
+            let (total, percent) = (operation.total(), operation.percent());
+            print(&json!({"event": "progress", "of": id, "received": received, "total": total, "percent": percent}));
             stop_after.is_none_or(|limit| received < limit)
         })?;
     }
