@@ -1037,6 +1037,9 @@ class Run:
     def step_log(self, step: dict[str, Any]) -> None:
         expect(self.events("log"), step["log"], "log")
 
+    def step_compare(self, step: dict[str, Any]) -> None:
+        expect(step["compare"], step["with"])
+
     # -- the command
 
     def step_run(self, step: dict[str, Any]) -> None:
@@ -1089,6 +1092,8 @@ class Run:
         merged = {
             **self.runner.environment,
             "HOME": str(self.home),
+            "XDG_CONFIG_HOME": None,
+            "NO_COLOR": None,
             "TERM": "xterm",
             "DBSS_ENDPOINT": self.mock.http,
             "DBSS_TOKEN": self.mock.token,
