@@ -5,6 +5,7 @@ README.md describes cases, steps and drivers.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fnmatch
 import hashlib
@@ -655,6 +656,8 @@ class Run:
                     self.secrets.add(value[:24] if name.lower() == "x-auth-token" else value)
         found = {one for one in self.secrets if len(one) >= 8}
         for line in self.driver.lines:
+            if line.get("event") == "log" and TERMINAL_CONTROLS.search(line["message"]):
+                raise Failure(f"control characters in the log: {shown(line)}")
             for text in strings_in(line):
                 if any(secret in text for secret in found):
                     raise Failure(f"a secret is printed: {shown(line)}")
@@ -716,12 +719,12 @@ class Run:
             undo(("DELETE", "/metadata/keys", None))
 
     def step_fault(self, step: dict[str, Any]) -> None:
-        self.mock.control_request("POST", "/faults", step["fault"])
+        self.mock.control_request("POST", "/faults", fault_of(step["fault"]))
 
     def step_faults(self, step: dict[str, Any]) -> None:
         for fault in step["are"]:
             body = {"report": step["faults"], "times": step.get("times", 1), **fault}
-            self.mock.control_request("POST", "/faults", body)
+            self.mock.control_request("POST", "/faults", fault_of(body))
 
     def step_fetch(self, step: dict[str, Any]) -> None:
         """Gets a report without a driver."""
@@ -908,7 +911,7 @@ class Run:
         if not isinstance(error, dict):
             raise Failure("no error")
         expect(error, self.comparable(wanted, error), "error")
-        if re.search(r"[\x00-\x1f\x7f-\x9f]", error.get("message") or ""):
+        if TERMINAL_CONTROLS.search(error.get("message") or ""):
             raise Failure(f"control characters in a message: {shown(error)}")
         for detail in error.get("mistakes", []):
             raise Failure(f"the driver found a mistake: {detail}")
@@ -1108,7 +1111,7 @@ class Run:
         for secret in {*self.secrets, self.mock.token, self.mock.secret_key, self.mock.password}:
             if len(secret) >= 8 and secret in out + errors:
                 raise Failure("a secret is printed")
-        if found := TERMINAL_CONTROLS.search(out + errors):
+        if found := TERMINAL_CONTROLS.search(re.sub(r"[\t\n]", "", out + errors)):
             raise Failure(f"a control character is printed: {found[0]!r}")
         if "panicked" in errors:
             raise Failure(f"it panicked: {errors}")
@@ -1116,7 +1119,7 @@ class Run:
 
 # What drives a terminal or reorders a line.
 TERMINAL_CONTROLS = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u2028-\u202e\u2066-\u2069\ufeff"
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u2028-\u202e\u2066-\u2069\ufeff"
     r"\U000e0000-\U000e0fff]"
 )
 
@@ -1142,12 +1145,23 @@ def word_of(value: Any) -> str:
 
 
 def bytes_of(content: Any) -> bytes:
-    """The bytes of a file or of an input."""
+    """The bytes of a file, an input or a body."""
     if isinstance(content, str):
         return content.encode()
+    if isinstance(content, list):
+        return b"".join(map(bytes_of, content))
     character, count = content.get("repeat", ("", 0))
     text = content.get("text", "") + character * count
     return text.encode() + bytes.fromhex(content.get("hex", ""))
+
+
+def fault_of(given: dict[str, Any]) -> dict[str, Any]:
+    """A fault, whose response or body may be given as the bytes of a file are."""
+    fault = dict(given)
+    for key in ("raw", "body"):
+        if key == "raw" and key in fault or isinstance(fault.get(key), dict | list):
+            fault[f"{key}_base64"] = base64.b64encode(bytes_of(fault.pop(key))).decode()
+    return fault
 
 
 def as_text(value: Any) -> Any:
