@@ -1046,8 +1046,9 @@ class Run:
             "progress": self.has_progressed,
             "connections": lambda w: self.new_connections()[w["of"]] >= w["count"],
             "file": lambda w: Path(w).exists(),
-            "lines": lambda w: Path(w["of"]).exists()
-            and Path(w["of"]).read_bytes().count(b"\n") >= w["count"],
+            "lines": lambda w: (
+                Path(w["of"]).exists() and Path(w["of"]).read_bytes().count(b"\n") >= w["count"]
+            ),
             "asked": lambda w: len(self.asked(w.get("client", "client"))) >= w["count"],
         }
         return [(f"{k} {w}", functools.partial(kinds[k], w)) for k, w in wanted.items()]
@@ -1283,7 +1284,7 @@ def fault_of(given: dict[str, Any]) -> dict[str, Any]:
     """A fault, whose response or body may be given as the bytes of a file are."""
     fault = dict(given)
     for key in ("raw", "body"):
-        if key == "raw" and key in fault or isinstance(fault.get(key), dict | list):
+        if (key == "raw" and key in fault) or isinstance(fault.get(key), dict | list):
             fault[f"{key}_base64"] = base64.b64encode(bytes_of(fault.pop(key))).decode()
     return fault
 
