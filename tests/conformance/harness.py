@@ -5,8 +5,10 @@ README.md describes cases, steps and drivers.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fnmatch
+import functools
 import hashlib
 import itertools
 import json
@@ -119,6 +121,8 @@ class Case:
     data: dict[str, Any]
     names: dict[str, Any] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
+    # The names of the file, for all of its cases.
+    shared: dict[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -132,12 +136,23 @@ class Case:
     def needs(self) -> set[str]:
         """The features that a driver must have."""
         found = set(self.data.get("needs", []))
+        if "LD_PRELOAD" in self.data.get("environment", {}):
+            found.add("preload")
+        if re.search(
+            '"(took_ms|within_ms|stall_timeout_ms|total_timeout_ms)"', json.dumps(self.data)
+        ):
+            found.add("time")
         # An own process is what a variable, or the home directory, needs.
         if self.own_process():
             found.add("environment")
+        known = {**self.shared, **self.names}
         for step in self.steps:
+            if "configure" in step:
+                step = {"configure": fill(step["configure"], known, partial=True)}
             kind = kind_of(step)
             found |= {kind} & {"cancel", "cancel_all", "close", "free", "kill", "run"}
+            if kind in ("answer", "asked") or "asked" in step.get("until", {}):
+                found.add("asked")
             if kind == "configure":
                 found |= set(step["configure"])
             if kind == "configure" and step["configure"].get("as", "client") != "client":
@@ -155,15 +170,24 @@ class Case:
                     found.add("raw_bytes")
                 flags = ("keep", "fail_after", "page_size", "open")
                 found |= {key for key in flags if given.get(key)}
-        settings = [v for s in self.steps for v in s.get("configure", {}).values()]
+        settings = [
+            value
+            for step in self.steps
+            for value in fill(step.get("configure", {}), known, partial=True).values()
+        ]
         if any(isinstance(value, dict) and "hex" in value for value in settings):
             found.add("raw_bytes")
         if None in settings:
             found.add("null_arguments")
         return found
 
+    def is_of_command(self) -> bool:
+        """Whether it runs the command, which no language does."""
+        return any("run" in step for step in self.steps)
+
     def own_process(self) -> bool:
-        return bool({"environment", "umask"} & set(self.data)) or "$HOME" in json.dumps(self.steps)
+        steps = fill(self.steps, {**self.shared, **self.names}, partial=True)
+        return bool({"environment", "umask"} & set(self.data)) or "$HOME" in json.dumps(steps)
 
 
 def kind_of(step: dict[str, Any]) -> str:
@@ -177,8 +201,10 @@ def combinations(
 ) -> Iterator[tuple[dict[str, Any], list[str]]]:
     """The values of each run, and what its id shows of them if that is not the values."""
     if isinstance(each, list):
-        for names in each:
-            yield fill(names, names, partial=True), []
+        for number, names in enumerate(each):
+            names = fill(names, names, partial=True)
+            plain = [f"{one}"[:40] for one in names.values() if not isinstance(one, dict | list)]
+            yield names, [] if len(plain) == len(names) else [f"{number}", *plain]
         return
     for name, values in each.items():
         if isinstance(values, str):
@@ -207,7 +233,7 @@ def load_cases() -> list[Case]:
         file = json.loads(path.read_text())
         for data in file["cases"]:
             rows = combinations(data.get("each", {}), file.get("tables", {}))
-            cases += [Case(path.stem, data, *row) for row in rows]
+            cases += [Case(path.stem, data, *row, file.get("names", {})) for row in rows]
     return cases
 
 
@@ -217,12 +243,14 @@ DRIVERS = json.loads((DIRECTORY / "drivers.json").read_text())
 def lacking(driver: str, case: Case) -> str | None:
     """The first feature that a driver lacks for a case."""
     lacks = DRIVERS[driver]["lacks"]
+    if case.is_of_command() and not DRIVERS[driver].get("partial"):
+        return "run"
     return next((feature for feature in sorted(case.needs()) if feature in lacks), None)
 
 
 def skips() -> dict[str, dict[str, int]]:
     """How many cases each driver skips, by the feature that it lacks."""
-    cases = load_cases()
+    cases = [case for case in load_cases() if not case.is_of_command()]
     counts = {name: Counter(lacking(name, case) for case in cases) for name in DRIVERS}
     return {
         name: {feature: n for feature, n in sorted(one.items(), key=str) if feature is not None}
@@ -250,7 +278,7 @@ def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
         found: Any = names
         for part in (match[3] or match[4]).split("."):
             try:
-                if isinstance(found, list):
+                if isinstance(found, list | str):
                     at = [int(one) if one else None for one in part.split(":")]
                     found = found[slice(*at)] if len(at) > 1 else found[at[0]]
                 else:
@@ -262,7 +290,9 @@ def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
         return found
 
     if isinstance(value, dict):
-        return {fill(k, names, partial): fill(v, names, partial) for k, v in value.items()}
+        filled = {fill(k, names, partial): fill(v, names, partial) for k, v in value.items()}
+        more = filled.pop("", {})
+        return {**more, **filled} if isinstance(more, dict) else filled
     if isinstance(value, list):
         return [fill(one, names, partial) for one in value]
     if not isinstance(value, str):
@@ -523,6 +553,7 @@ class Runner:
     # The listener of cases that name none.
     endpoint: str = "http"
     program: Path | None = None
+    clock: Path | None = None
     driver: Driver | None = None
 
     def start(
@@ -559,16 +590,23 @@ class Run:
         self.directory, self.home = directory / "dir", directory / "home"
         for path in (self.directory, self.home):
             path.mkdir()
-        self.names.update(DIR=str(self.directory), HOME=str(self.home))
+        self.names.update(DIR=str(self.directory), HOME=str(self.home), CLOCK=str(runner.clock))
         # They may refer to one another.
-        self.names.update(case.names)
-        self.names.update(fill(case.names, self.names, partial=True))
+        for names in (case.shared, case.names):
+            self.names.update(names)
+            for name, value in names.items():
+                self.names[name] = fill(value, self.names, partial=True)
         self.own_process = case.own_process()
-        self.environment = self.fill(case.data.get("environment", {}))
+        self.environment = {
+            name: os.fsdecode(bytes.fromhex(value["hex"])) if isinstance(value, dict) else value
+            for name, value in self.fill(case.data.get("environment", {})).items()
+        }
         self.clients: set[str] = set()
-        self.secrets: set[str] = set()
-        self.calls: dict[str, tuple[int, str, dict[str, Any]]] = {}
-        # The numbers of the calls that have a name, and reports by name.
+        mock = runner.mock
+        self.secrets = {one[:24] for one in (mock.token, mock.id_token, mock.pod_token)}
+        self.secrets |= {mock.secret_key, mock.password}
+        self.calls: dict[str, tuple[list[int], str, list[dict[str, Any]]]] = {}
+        # The number of the (first) call of a name, and reports by name.
         self.numbers: dict[str, int] = {}
         self.fetched: dict[str, bytes] = {}
         self.clean_up: list[tuple[str, str, Any]] = []
@@ -577,7 +615,8 @@ class Run:
 
     def fill(self, value: Any) -> Any:
         """The value with its names replaced; those of `each` may have others in them."""
-        return fill(fill(value, self.case.names, partial=True), self.names)
+        known = {**self.case.shared, **self.case.names}
+        return fill(fill(value, known, partial=True), self.names)
 
     # -- the life of a case
 
@@ -585,7 +624,7 @@ class Run:
         self.mock.clear_requests()
         self.first_connections = self.mock.connections()
         for name, value in self.environment.items():
-            if re.search(r"SK$|TOKEN$|PASSWORD$", name) and value:
+            if re.search(r"SK$|TOKEN$|PASSWORD$|PASSCODE$", name) and value:
                 self.secrets.add(value)
         try:
             for number, step in enumerate(self.case.steps, 1):
@@ -634,7 +673,8 @@ class Run:
         self.mock.clear_faults()
         for method, path, body in reversed(self.clean_up):
             self.mock.control_request(method, path, body)
-        if {"create", "generate"} & {step.get("call") for step in self.case.steps}:
+        calls = {step.get("call") for step in self.case.steps}
+        if {"create", "generate"} & calls or self.case.is_of_command():
             self.mock.remove_reports(self.mock.made())
 
     def check_secrets(self) -> None:
@@ -650,6 +690,8 @@ class Run:
                     self.secrets.add(value[:24] if name.lower() == "x-auth-token" else value)
         found = {one for one in self.secrets if len(one) >= 8}
         for line in self.driver.lines:
+            if line.get("event") == "log" and TERMINAL_CONTROLS.search(line["message"]):
+                raise Failure(f"control characters in the log: {shown(line)}")
             for text in strings_in(line):
                 if any(secret in text for secret in found):
                     raise Failure(f"a secret is printed: {shown(line)}")
@@ -677,7 +719,8 @@ class Run:
         for key, value in settings:
             if key in SECRET_KEYS and isinstance(value, str):
                 self.secrets.add(value[:24] if key == "token" else value)
-        self.secrets |= {one["token"] for one in given.get("token_provider", []) if "token" in one}
+        for answer in (given.get("token_provider") or []) + (given.get("passcodes") or []):
+            self.watch(answer)
         response = self.running().ask(
             do="configure",
             client=client,
@@ -689,6 +732,21 @@ class Run:
         if response["status"] == "DBSS_OK":
             self.clients.add(client)
         self.compare(response, given)
+
+    def watch(self, answer: dict[str, Any]) -> None:
+        """What a provider gives is secret."""
+        self.secrets |= {answer[key][:24] for key in ("token", "passcode") if key in answer}
+
+    def step_answer(self, step: dict[str, Any]) -> None:
+        self.watch(step["answer"])
+        self.running().ask(do="answer", answer=step["answer"])
+
+    def step_asked(self, step: dict[str, Any]) -> None:
+        expect(self.asked(step["asked"]), step["are"], "requests of the provider")
+
+    def asked(self, client: str) -> list[bool]:
+        """What a provider was asked: whether the secret before was refused."""
+        return [one["refused"] for one in self.events("asked") if one["client"] == client]
 
     def step_control(self, step: dict[str, Any]) -> None:
         method, path = step["control"].split(" ")
@@ -711,12 +769,12 @@ class Run:
             undo(("DELETE", "/metadata/keys", None))
 
     def step_fault(self, step: dict[str, Any]) -> None:
-        self.mock.control_request("POST", "/faults", step["fault"])
+        self.mock.control_request("POST", "/faults", fault_of(step["fault"]))
 
     def step_faults(self, step: dict[str, Any]) -> None:
         for fault in step["are"]:
             body = {"report": step["faults"], "times": step.get("times", 1), **fault}
-            self.mock.control_request("POST", "/faults", body)
+            self.mock.control_request("POST", "/faults", fault_of(body))
 
     def step_fetch(self, step: dict[str, Any]) -> None:
         data, tag = self.get_report(step.get("instance", self.mock.instance_id), step["fetch"])
@@ -761,9 +819,7 @@ class Run:
                 kind = {"p": stat.S_IFIFO, "s": stat.S_IFSOCK}[content["special"]]
                 os.mknod(path, kind | 0o600)
             else:
-                data = content.get("text", "").encode() + bytes.fromhex(content.get("hex", ""))
-                if "repeat" in content:
-                    data = content["repeat"][0].encode() * content["repeat"][1]
+                data = bytes_of(content)
                 if "keep" in content:
                     # In place: what other names the file has stay those of the same file.
                     old = path.read_bytes()
@@ -803,32 +859,52 @@ class Run:
                 "progress": operation.get("progress"),
                 "cancelled": operation.get("cancelled", False),
             }
-        before, begun = self.mock.connections()["total"], time.monotonic()
-        driver = self.running()
-        number = driver.send(
-            do="call",
-            call=what,
-            client=client,
-            arguments=arguments,
-            operation=operation,
-            background=step.get("background", False),
-        )
-        if "as" in step:
-            self.numbers[step["as"]] = number
+        self.perform(step, what, client, arguments, operation)
+
+    def perform(
+        self,
+        step: dict[str, Any],
+        what: str,
+        client: str,
+        arguments: dict[str, Any],
+        operation: Any,
+    ) -> None:
+        """Makes the call, so many times as the step says; in the background all at once."""
+        before = self.mock.connections()["total"]
+        request = {"do": "call", "call": what, "client": client, "operation": operation}
+        times, end = step.get("times", 1), time.monotonic() + LIMIT
         if step.get("background"):
-            self.calls[step["as"]] = (number, what, arguments)
+            each = [dict(arguments) for _ in range(times)]
+            for one in each[1:]:
+                if "into" in one:
+                    one["into"] = str(next(self.into))
+            sent = [self.running().send(**request, arguments=a, background=True) for a in each]
+            self.calls[step["as"]] = (sent, what, each)
+            self.numbers[step["as"]] = sent[0]
             return
-        response = driver.receive(number)
-        took = (time.monotonic() - begun) * 1000
-        self.complete(response, what, arguments)
-        if "as" in step:
-            self.names[step["as"]] = self.named(response)
-        self.compare(response, step, arguments)
-        if "took_ms" in step:
-            expect(took, step["took_ms"], "took_ms")
-        group = STATUSES.get(response["status"] or "", {}).get("group")
-        if group == "DBSS_ERR_ARGUMENT" and self.mock.connections()["total"] != before:
-            raise Failure("a connection was made, although an argument is wrong")
+        while times > 0:
+            driver = self.running()
+            begun = time.monotonic()
+            number = driver.send(**request, arguments=arguments, background=False)
+            self.numbers[step.get("as", "")] = number
+            response = driver.receive(number)
+            took = (time.monotonic() - begun) * 1000
+            self.complete(response, what, arguments)
+            if "as" in step:
+                self.names[step["as"]] = self.named(response)
+            self.compare(response, step, arguments)
+            if "took_ms" in step:
+                expect(took, step["took_ms"], "took_ms")
+            if "repeat_until" not in step:
+                times -= 1
+            elif all(check() for _, check in self.conditions(step["repeat_until"])):
+                break
+            elif time.monotonic() > end:
+                raise Failure(f"repeated for {LIMIT:.0f} seconds: {step['repeat_until']}")
+            group = STATUSES.get(response["status"] or "", {}).get("group")
+            silent = group == "DBSS_ERR_ARGUMENT" and not step.get("connects")
+            if silent and self.mock.connections()["total"] != before:
+                raise Failure("a connection was made, although an argument is wrong")
 
     @staticmethod
     def named(response: dict[str, Any]) -> dict[str, Any]:
@@ -850,8 +926,11 @@ class Run:
         return sorted(found)
 
     def complete(self, response: dict[str, Any], what: str, arguments: dict[str, Any]) -> None:
-        """Adds what the harness finds in files, and the ids of items."""
-        if "items" in (response.get("result") or {}):
+        """Adds what the harness finds in files and in events, and the ids of items."""
+        result = response.get("result") or {}
+        if result.get("expires_ms") is not None:
+            result["expires_in_ms"] = result["expires_ms"] - time.time() * 1000
+        if "items" in result:
             response["result"]["ids"] = [one["id"] for one in response["result"]["items"]]
         path = arguments.get("into")
         if what in ("download_to_file", "download_to_directory") and "result" in response:
@@ -920,20 +999,24 @@ class Run:
         if not isinstance(error, dict):
             raise Failure("no error")
         expect(error, self.comparable(wanted, error), "error")
-        if re.search(r"[\x00-\x1f\x7f-\x9f]", error.get("message") or ""):
+        if TERMINAL_CONTROLS.search(error.get("message") or ""):
             raise Failure(f"control characters in a message: {shown(error)}")
         for detail in error.get("mistakes", []):
             raise Failure(f"the driver found a mistake: {detail}")
 
     def step_finish(self, step: dict[str, Any]) -> None:
-        number, what, arguments = self.calls.pop(step["finish"])
-        response = self.running().receive(number, step.get("within_ms", LIMIT * 1000) / 1000)
-        self.complete(response, what, arguments)
-        self.names[step["finish"]] = self.named(response)
-        self.compare(response, step, arguments)
+        numbers, what, each = self.calls.pop(step["finish"])
+        for number, arguments in zip(numbers, each, strict=True):
+            limit = step.get("within_ms", LIMIT * 1000) / 1000
+            response = self.running().receive(number, limit)
+            self.complete(response, what, arguments)
+            self.names[step["finish"]] = self.named(response)
+            self.compare(response, step, arguments)
 
     def step_cancel(self, step: dict[str, Any]) -> None:
-        self.running().ask(do="cancel", of=self.numbers[step["cancel"]])
+        name = step["cancel"]
+        for number in self.calls[name][0] if name in self.calls else [self.numbers[name]]:
+            self.running().ask(do="cancel", of=number)
 
     def step_cancel_all(self, step: dict[str, Any]) -> None:
         self.running().ask(do="cancel_all", client=step["cancel_all"])
@@ -952,45 +1035,32 @@ class Run:
         self.calls.clear()
 
     def step_until(self, step: dict[str, Any]) -> None:
-        for what, wanted in step["until"].items():
-            if what == "requests":
-                wait_for(f"requests {wanted}", lambda w=wanted: self.have_come(w))
-            elif what == "log":
-                wait_for(
-                    f"a log record {wanted}",
-                    lambda w=wanted: any(mismatch(r, w) is None for r in self.events("log")),
-                )
-            elif what == "progress":
-                number = self.numbers[wanted["of"]]
-                wait_for(
-                    f"progress {wanted}",
-                    lambda w=wanted, n=number: (
-                        any(
-                            one["of"] == n
-                            and one["received"] >= w.get("received", 0)
-                            and one["percent"] == w.get("percent", one["percent"])
-                            for one in self.events("progress")
-                        )
-                        and sum(one["of"] == n for one in self.events("progress"))
-                        >= w.get("calls", 0)
-                    ),
-                )
-            elif what == "connections":
-                before = self.first_connections.get(wanted["of"], 0)
-                wait_for(
-                    f"connections {wanted}",
-                    lambda w=wanted, b=before: self.mock.connections()[w["of"]] - b >= w["count"],
-                )
-            elif what == "lines":
-                path, count = Path(wanted["of"]), wanted["count"]
-                wait_for(
-                    f"{count} lines of {path}",
-                    lambda p=path, n=count: p.exists() and p.read_bytes().count(b"\n") >= n,
-                )
-            elif what == "file":
-                wait_for(f"the file {wanted}", Path(wanted).exists)
-            else:
-                raise ValueError(f"unknown condition: {what}")
+        for what, condition in self.conditions(step["until"]):
+            wait_for(what, condition)
+
+    def conditions(self, wanted: dict[str, Any]) -> list[tuple[str, Callable[[], Any]]]:
+        """Each condition, and its words."""
+        kinds: dict[str, Callable[[Any], Any]] = {
+            "requests": self.have_come,
+            "log": lambda w: any(mismatch(one, w) is None for one in self.events("log")),
+            "progress": self.has_progressed,
+            "connections": lambda w: self.new_connections()[w["of"]] >= w["count"],
+            "file": lambda w: Path(w).exists(),
+            "lines": lambda w: (
+                Path(w["of"]).exists() and Path(w["of"]).read_bytes().count(b"\n") >= w["count"]
+            ),
+            "asked": lambda w: len(self.asked(w.get("client", "client"))) >= w["count"],
+        }
+        return [(f"{k} {w}", functools.partial(kinds[k], w)) for k, w in wanted.items()]
+
+    def has_progressed(self, wanted: dict[str, Any]) -> bool:
+        number = self.numbers[wanted["of"]]
+        calls = [one for one in self.events("progress") if one["of"] == number]
+        return len(calls) >= wanted.get("calls", 1) and any(
+            one["received"] >= wanted.get("received", 0)
+            and one.get("percent") == wanted.get("percent", one.get("percent"))
+            for one in calls
+        )
 
     def have_come(self, wanted: dict[str, Any]) -> bool:
         come = self.mock.requests(None if wanted["of"] == "*" else wanted["of"])
@@ -1074,6 +1144,8 @@ class Run:
             request["headers"] = {name.lower(): value for name, value in request["headers"]}
             with contextlib.suppress(ValueError, TypeError):
                 request["json"] = json.loads(request["body"])
+        if "as" in step:
+            self.names[step["as"]] = found
         if "count" in step:
             expect(len(found), step["count"], f"requests for {which}")
         for key in ("has", "lacks"):
@@ -1082,39 +1154,139 @@ class Run:
         if "are" in step:
             expect(found, step["are"], f"requests for {which}")
 
-    def step_connections(self, step: dict[str, Any]) -> None:
+    def new_connections(self) -> dict[str, int]:
+        """How many came since the case began, by listener."""
         now = self.mock.connections()
-        delta = {name: now[name] - self.first_connections.get(name, 0) for name in now}
-        expect(delta, step["connections"], "connections")
+        return {name: now[name] - self.first_connections.get(name, 0) for name in now}
+
+    def step_connections(self, step: dict[str, Any]) -> None:
+        expect(self.new_connections(), step["connections"], "connections")
 
     def step_log(self, step: dict[str, Any]) -> None:
         expect(self.events("log"), step["log"], "log")
 
+    def step_compare(self, step: dict[str, Any]) -> None:
+        expect(step["compare"], step["with"])
+
+    # -- the command
+
     def step_run(self, step: dict[str, Any]) -> None:
+        words = [word_of(one) for one in flatten(step["run"])]
+        before = sorted(path.name for path in self.directory.iterdir())
         done = subprocess.run(
-            [str(self.runner.program), *step["run"]],
-            input=step.get("stdin", "").encode(),
+            [*shell_of(step), str(self.runner.program), *words],
+            input=bytes_of(step.get("stdin", "")),
             capture_output=True,
             timeout=LIMIT * 4,
             cwd=self.directory,
-            env={
-                **self.runner.environment,
-                "HOME": str(self.home),
-                **{k: v for k, v in self.environment.items() if v is not None},
-            },
+            env=self.command_environment(step.get("environment", {})),
             check=False,
         )
+        code = done.returncode
         out, errors = (one.decode(errors="replace") for one in (done.stdout, done.stderr))
-        if done.returncode != step.get("exit", 0):
-            raise Failure(f"exit code {done.returncode}, wanted {step.get('exit', 0)}: {errors}")
-        for key, actual in (("stdout", out), ("stderr", errors)):
-            if key in step:
-                expect(actual, step[key], key)
+        said = f"it printed {shown(out)} and {shown(errors)}"
+        if problem := mismatch(code, step.get("exit", 0), "exit code"):
+            raise Failure(f"{problem}: {said}")
+        bytes_only = isinstance(step.get("stdout"), dict) and "sha256" in step["stdout"]
+        self.check_output("" if bytes_only else out, errors)
+        # C functions and constants mean nothing to the user.
+        if code and (name := re.search(r"\bdbss_|\bDBSS_(ERR|FILE|LOG)_", errors)):
+            raise Failure(f"{name[0]} is printed: {errors}")
+        actual: dict[str, Any] = {"stdout": out, "stderr": errors, "json": []}
+        if bytes_only:
+            hashed = hashlib.sha256(done.stdout).hexdigest()
+            actual["stdout"] = {"bytes": len(done.stdout), "sha256": hashed}
         if "json" in step:
-            expect([json.loads(line) for line in out.splitlines()], step["json"], "json")
-        for secret in self.secrets:
-            if len(secret) >= 8 and (secret in out or secret in errors):
+            lines = [json.loads(line) for line in out.splitlines()]
+            if not out.isascii() or not all(isinstance(one["kind"], str) for one in lines):
+                raise Failure(f"not the lines of --json: {said}")
+            actual["json"] = lines
+        if "rows" in step:
+            actual["rows"] = [line.split("\t") for line in out.splitlines()]
+        silent = "stderr" if code == 0 else "stdout" if "json" not in step else None
+        for key, found in actual.items():
+            if key in step or key == silent:
+                expect(found, step.get(key, ""), key)
+        if code and "stderr" not in step and not errors.startswith("dbss: "):
+            raise Failure(f"no message: {said}")
+        # What a mirror has saved stays.
+        if code and words[:1] != ["mirror"]:
+            expect(sorted(path.name for path in self.directory.iterdir()), before, "files")
+        if "as" in step:
+            self.names[step["as"]] = actual
+
+    def command_environment(self, own: dict[str, Any]) -> dict[str, str]:
+        """The service and its report are set, unless the case sets them."""
+        merged = {
+            **self.runner.environment,
+            "HOME": str(self.home),
+            "XDG_CONFIG_HOME": None,
+            "NO_COLOR": None,
+            "TERM": "xterm",
+            "DBSS_ENDPOINT": self.mock.http,
+            "DBSS_TOKEN": self.mock.token,
+            "DBSS_PROJECT_ID": self.mock.project_id,
+            "DBSS_INSTANCE_ID": self.mock.instance_id,
+            **self.environment,
+            **own,
+        }
+        return {name: value for name, value in merged.items() if value is not None}
+
+    def check_output(self, out: str, errors: str) -> None:
+        for secret in {*self.secrets, self.mock.token, self.mock.secret_key, self.mock.password}:
+            if len(secret) >= 8 and secret in out + errors:
                 raise Failure("a secret is printed")
+        if found := TERMINAL_CONTROLS.search(re.sub(r"[\t\n]", "", out + errors)):
+            raise Failure(f"a control character is printed: {found[0]!r}")
+        if "panicked" in errors:
+            raise Failure(f"it panicked: {errors}")
+
+
+# What drives a terminal or reorders a line.
+TERMINAL_CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u2028-\u202e\u2066-\u2069\ufeff"
+    r"\U000e0000-\U000e0fff]"
+)
+
+
+def shell_of(step: dict[str, Any]) -> list[str]:
+    """The shell that starts the command, if the step needs one."""
+    if "shell" not in step:
+        return []
+    return ["/bin/sh", "-c", step["shell"].replace("RUN", 'exec "$0" "$@"')]
+
+
+def flatten(words: Any) -> Iterator[Any]:
+    for one in words:
+        if isinstance(one, list):
+            yield from flatten(one)
+        else:
+            yield one
+
+
+def word_of(value: Any) -> str:
+    """A word of the command line, which may be any bytes."""
+    return value if isinstance(value, str) else os.fsdecode(bytes_of(value))
+
+
+def bytes_of(content: Any) -> bytes:
+    """The bytes of a file, an input or a body."""
+    if isinstance(content, str):
+        return content.encode()
+    if isinstance(content, list):
+        return b"".join(map(bytes_of, content))
+    character, count = content.get("repeat", ("", 0))
+    text = content.get("text", "") + character * count
+    return text.encode() + bytes.fromhex(content.get("hex", ""))
+
+
+def fault_of(given: dict[str, Any]) -> dict[str, Any]:
+    """A fault, whose response or body may be given as the bytes of a file are."""
+    fault = dict(given)
+    for key in ("raw", "body"):
+        if (key == "raw" and key in fault) or isinstance(fault.get(key), dict | list):
+            fault[f"{key}_base64"] = base64.b64encode(bytes_of(fault.pop(key))).decode()
+    return fault
 
 
 def as_text(value: Any) -> Any:

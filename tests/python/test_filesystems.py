@@ -469,6 +469,8 @@ def test_a_file_system_in_trouble_gets_no_file(
             )
         trouble.check(caught.value)
         assert str(directory) in caught.value.message
+    if name == "read only":
+        assert service.requests(report) == []
     if replace:
         assert (stored / "new.bin").read_text() == "old"
     assert names(stored) == ["new.bin"] * replace
