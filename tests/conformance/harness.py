@@ -756,6 +756,8 @@ class Run:
                 os.mknod(path, kind | 0o600)
             else:
                 path.write_bytes(bytes_of(content))
+            if "size" in content:
+                os.truncate(path, content["size"])
             if "mode" in content:
                 path.chmod(int(content["mode"], 8))
             if "age_s" in content:
