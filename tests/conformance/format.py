@@ -13,16 +13,28 @@ from typing import Any
 
 import harness
 
+# Where a line is too long.
+LONG = 600
+
 
 def line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
 def rows(value: Any) -> str:
-    """A list of objects has a line for each."""
+    """A list of objects has a line for each, and so have values of a name that are long."""
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return "[\n      " + ",\n      ".join(line(one) for one in value) + "]"
+    if isinstance(value, dict) and len(line(value)) > LONG:
+        return "{" + ",\n      ".join(f"{line(k)}: {named(v)}" for k, v in value.items()) + "}"
     return line(value)
+
+
+def named(values: Any) -> str:
+    if isinstance(values, dict) and len(line(values)) > LONG:
+        lines = (f"{line(key)}: {line(one)}" for key, one in values.items())
+        return "{\n      " + ",\n      ".join(lines) + "}"
+    return line(values)
 
 
 def formatted(data: dict[str, Any]) -> str:
@@ -37,7 +49,9 @@ def formatted(data: dict[str, Any]) -> str:
         + "}"
         for name, table in data.get("tables", {}).items()
     ]
-    head = '{"tables": {\n' + ",\n".join(tables) + "},\n " if tables else "{"
+    names = [f"   {line(name)}: {line(value)}" for name, value in data.get("names", {}).items()]
+    head = "{" + ('"names": {\n' + ",\n".join(names) + "},\n " if names else "")
+    head += '"tables": {\n' + ",\n".join(tables) + "},\n " if tables else ""
     return head + '"cases": [\n' + ",\n".join(parts) + "\n]}\n"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import fnmatch
+import functools
 import hashlib
 import itertools
 import json
@@ -79,6 +80,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "delete": REPORT,
     "mirror": {"project": "$PROJECT", "directory": "$DIR/archive", "options": {}},
 }
+# The files of an archive that are no reports.
+ARCHIVE_FILES = {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
 # Arguments for which null is a value of its own.
 OPTIONAL = {"project", "locale", "name", "status", "fail_after", "size", "open"}
 LISTS = {"instances", "reports", "templates", "databases", "next_page"}
@@ -118,6 +121,8 @@ class Case:
     data: dict[str, Any]
     names: dict[str, Any] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
+    # The names of the file, for all of its cases.
+    shared: dict[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -131,12 +136,23 @@ class Case:
     def needs(self) -> set[str]:
         """The features that a driver must have."""
         found = set(self.data.get("needs", []))
+        if "LD_PRELOAD" in self.data.get("environment", {}):
+            found.add("preload")
+        if re.search(
+            '"(took_ms|within_ms|stall_timeout_ms|total_timeout_ms)"', json.dumps(self.data)
+        ):
+            found.add("time")
         # An own process is what a variable, or the home directory, needs.
         if self.own_process():
             found.add("environment")
+        known = {**self.shared, **self.names}
         for step in self.steps:
+            if "configure" in step:
+                step = {"configure": fill(step["configure"], known, partial=True)}
             kind = kind_of(step)
             found |= {kind} & {"cancel", "cancel_all", "close", "free", "kill", "run"}
+            if kind in ("answer", "asked") or "asked" in step.get("until", {}):
+                found.add("asked")
             if kind == "configure":
                 found |= set(step["configure"])
             if kind == "configure" and step["configure"].get("as", "client") != "client":
@@ -154,7 +170,11 @@ class Case:
                     found.add("raw_bytes")
                 flags = ("keep", "fail_after", "page_size", "open")
                 found |= {key for key in flags if given.get(key)}
-        settings = [v for s in self.steps for v in s.get("configure", {}).values()]
+        settings = [
+            value
+            for step in self.steps
+            for value in fill(step.get("configure", {}), known, partial=True).values()
+        ]
         if any(isinstance(value, dict) and "hex" in value for value in settings):
             found.add("raw_bytes")
         if None in settings:
@@ -166,7 +186,8 @@ class Case:
         return any("run" in step for step in self.steps)
 
     def own_process(self) -> bool:
-        return bool({"environment", "umask"} & set(self.data)) or "$HOME" in json.dumps(self.steps)
+        steps = fill(self.steps, {**self.shared, **self.names}, partial=True)
+        return bool({"environment", "umask"} & set(self.data)) or "$HOME" in json.dumps(steps)
 
 
 def kind_of(step: dict[str, Any]) -> str:
@@ -180,8 +201,10 @@ def combinations(
 ) -> Iterator[tuple[dict[str, Any], list[str]]]:
     """The values of each run, and what its id shows of them if that is not the values."""
     if isinstance(each, list):
-        for names in each:
-            yield names, []
+        for number, names in enumerate(each):
+            names = fill(names, names, partial=True)
+            plain = [f"{one}"[:40] for one in names.values() if not isinstance(one, dict | list)]
+            yield names, [] if len(plain) == len(names) else [f"{number}", *plain]
         return
     for name, values in each.items():
         if isinstance(values, str):
@@ -210,7 +233,7 @@ def load_cases() -> list[Case]:
         file = json.loads(path.read_text())
         for data in file["cases"]:
             rows = combinations(data.get("each", {}), file.get("tables", {}))
-            cases += [Case(path.stem, data, *row) for row in rows]
+            cases += [Case(path.stem, data, *row, file.get("names", {})) for row in rows]
     return cases
 
 
@@ -255,7 +278,7 @@ def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
         found: Any = names
         for part in (match[3] or match[4]).split("."):
             try:
-                if isinstance(found, list):
+                if isinstance(found, list | str):
                     at = [int(one) if one else None for one in part.split(":")]
                     found = found[slice(*at)] if len(at) > 1 else found[at[0]]
                 else:
@@ -320,6 +343,8 @@ def as_list(value: Any) -> list[Any]:
 
 
 def contains(actual: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list):
+        return all(contains(actual, one) for one in wanted)
     if isinstance(actual, str) or (isinstance(wanted, str) and wanted in (actual or [])):
         return wanted in actual
     return any(mismatch(one, wanted) is None for one in actual or [])
@@ -528,6 +553,7 @@ class Runner:
     # The listener of cases that name none.
     endpoint: str = "http"
     program: Path | None = None
+    clock: Path | None = None
     driver: Driver | None = None
 
     def start(
@@ -564,16 +590,23 @@ class Run:
         self.directory, self.home = directory / "dir", directory / "home"
         for path in (self.directory, self.home):
             path.mkdir()
-        self.names.update(DIR=str(self.directory), HOME=str(self.home))
+        self.names.update(DIR=str(self.directory), HOME=str(self.home), CLOCK=str(runner.clock))
         # They may refer to one another.
-        self.names.update(case.names)
-        self.names.update(fill(case.names, self.names, partial=True))
+        for names in (case.shared, case.names):
+            self.names.update(names)
+            for name, value in names.items():
+                self.names[name] = fill(value, self.names, partial=True)
         self.own_process = case.own_process()
-        self.environment = self.fill(case.data.get("environment", {}))
+        self.environment = {
+            name: os.fsdecode(bytes.fromhex(value["hex"])) if isinstance(value, dict) else value
+            for name, value in self.fill(case.data.get("environment", {})).items()
+        }
         self.clients: set[str] = set()
-        self.secrets: set[str] = set()
-        self.calls: dict[str, tuple[int, str, dict[str, Any]]] = {}
-        # The numbers of the calls that have a name, and reports by name.
+        mock = runner.mock
+        self.secrets = {one[:24] for one in (mock.token, mock.id_token, mock.pod_token)}
+        self.secrets |= {mock.secret_key, mock.password}
+        self.calls: dict[str, tuple[list[int], str, list[dict[str, Any]]]] = {}
+        # The number of the (first) call of a name, and reports by name.
         self.numbers: dict[str, int] = {}
         self.fetched: dict[str, bytes] = {}
         self.clean_up: list[tuple[str, str, Any]] = []
@@ -582,7 +615,8 @@ class Run:
 
     def fill(self, value: Any) -> Any:
         """The value with its names replaced; those of `each` may have others in them."""
-        return fill(fill(value, self.case.names, partial=True), self.names)
+        known = {**self.case.shared, **self.case.names}
+        return fill(fill(value, known, partial=True), self.names)
 
     # -- the life of a case
 
@@ -590,7 +624,7 @@ class Run:
         self.mock.clear_requests()
         self.first_connections = self.mock.connections()
         for name, value in self.environment.items():
-            if re.search(r"SK$|TOKEN$|PASSWORD$", name) and value:
+            if re.search(r"SK$|TOKEN$|PASSWORD$|PASSCODE$", name) and value:
                 self.secrets.add(value)
         try:
             for number, step in enumerate(self.case.steps, 1):
@@ -613,10 +647,10 @@ class Run:
         if driver is None:
             return
         if kill:
-            driver.kill()
-            driver.close()
             if not self.own_process:
                 self.runner.driver = None
+            driver.kill()
+            driver.close()
         elif self.own_process:
             driver.close()
         else:
@@ -685,7 +719,8 @@ class Run:
         for key, value in settings:
             if key in SECRET_KEYS and isinstance(value, str):
                 self.secrets.add(value[:24] if key == "token" else value)
-        self.secrets |= {one["token"] for one in given.get("token_provider", []) if "token" in one}
+        for answer in (given.get("token_provider") or []) + (given.get("passcodes") or []):
+            self.watch(answer)
         response = self.running().ask(
             do="configure",
             client=client,
@@ -697,6 +732,21 @@ class Run:
         if response["status"] == "DBSS_OK":
             self.clients.add(client)
         self.compare(response, given)
+
+    def watch(self, answer: dict[str, Any]) -> None:
+        """What a provider gives is secret."""
+        self.secrets |= {answer[key][:24] for key in ("token", "passcode") if key in answer}
+
+    def step_answer(self, step: dict[str, Any]) -> None:
+        self.watch(step["answer"])
+        self.running().ask(do="answer", answer=step["answer"])
+
+    def step_asked(self, step: dict[str, Any]) -> None:
+        expect(self.asked(step["asked"]), step["are"], "requests of the provider")
+
+    def asked(self, client: str) -> list[bool]:
+        """What a provider was asked: whether the secret before was refused."""
+        return [one["refused"] for one in self.events("asked") if one["client"] == client]
 
     def step_control(self, step: dict[str, Any]) -> None:
         method, path = step["control"].split(" ")
@@ -727,17 +777,28 @@ class Run:
             self.mock.control_request("POST", "/faults", fault_of(body))
 
     def step_fetch(self, step: dict[str, Any]) -> None:
-        """Gets a report without a driver."""
+        data, tag = self.get_report(step.get("instance", self.mock.instance_id), step["fetch"])
+        self.fetched[step["as"]] = data
+        sha256 = hashlib.sha256(data).hexdigest()
+        self.names[step["as"]] = {"etag": tag, "bytes": len(data), "sha256": sha256}
+        self.forget_requests()
+
+    def get_report(
+        self, instance: str, report: str, locale: str | None = None
+    ) -> tuple[bytes, str | None]:
+        """Gets a report without a driver: its bytes and its ETag."""
         mock = self.mock
-        path = f"/v1/{mock.project_id}/audit/{mock.instance_id}/reports/{step['fetch']}/download"
-        request = urllib.request.Request(mock.http + path, headers={"X-Auth-Token": mock.token})
+        path = f"/v1/{mock.project_id}/audit/{instance}/reports/{report}/download"
+        query = f"?local={locale}" if locale else ""
+        headers = {"X-Auth-Token": mock.token}
+        request = urllib.request.Request(mock.http + path + query, headers=headers)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=LIMIT) as response:
-            data, tag = response.read(), response.headers["ETag"]
-        self.fetched[step["as"]] = data
-        self.names[step["as"]] = {"etag": tag, "bytes": len(data)}
-        mock.clear_requests()
-        self.first_connections = mock.connections()
+            return response.read(), response.headers["ETag"]
+
+    def forget_requests(self) -> None:
+        self.mock.clear_requests()
+        self.first_connections = self.mock.connections()
 
     def step_write(self, step: dict[str, Any]) -> None:
         for name, content in step["write"].items():
@@ -745,6 +806,9 @@ class Run:
             path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, str):
                 content = {"text": content}
+            if content is None:
+                path.unlink()
+                continue
             if content.get("directory"):
                 path.mkdir(exist_ok=True)
             elif "link" in content:
@@ -755,7 +819,13 @@ class Run:
                 kind = {"p": stat.S_IFIFO, "s": stat.S_IFSOCK}[content["special"]]
                 os.mknod(path, kind | 0o600)
             else:
-                path.write_bytes(bytes_of(content))
+                data = bytes_of(content)
+                if "keep" in content:
+                    # In place: what other names the file has stay those of the same file.
+                    old = path.read_bytes()
+                    first, last = content["keep"]
+                    data = old[:first] + data + (old[last:] if last is not None else b"")
+                path.write_bytes(data)
             if "size" in content:
                 os.truncate(path, content["size"])
             if "mode" in content:
@@ -791,32 +861,52 @@ class Run:
                 "progress": operation.get("progress"),
                 "cancelled": operation.get("cancelled", False),
             }
-        before, begun = self.mock.connections()["total"], time.monotonic()
-        driver = self.running()
-        number = driver.send(
-            do="call",
-            call=what,
-            client=client,
-            arguments=arguments,
-            operation=operation,
-            background=step.get("background", False),
-        )
-        if "as" in step:
-            self.numbers[step["as"]] = number
+        self.perform(step, what, client, arguments, operation)
+
+    def perform(
+        self,
+        step: dict[str, Any],
+        what: str,
+        client: str,
+        arguments: dict[str, Any],
+        operation: Any,
+    ) -> None:
+        """Makes the call, so many times as the step says; in the background all at once."""
+        before = self.mock.connections()["total"]
+        request = {"do": "call", "call": what, "client": client, "operation": operation}
+        times, end = step.get("times", 1), time.monotonic() + LIMIT
         if step.get("background"):
-            self.calls[step["as"]] = (number, what, arguments)
+            each = [dict(arguments) for _ in range(times)]
+            for one in each[1:]:
+                if "into" in one:
+                    one["into"] = str(next(self.into))
+            sent = [self.running().send(**request, arguments=a, background=True) for a in each]
+            self.calls[step["as"]] = (sent, what, each)
+            self.numbers[step["as"]] = sent[0]
             return
-        response = driver.receive(number)
-        took = (time.monotonic() - begun) * 1000
-        self.complete(response, what, arguments)
-        if "as" in step:
-            self.names[step["as"]] = self.named(response)
-        self.compare(response, step, arguments)
-        if "took_ms" in step:
-            expect(took, step["took_ms"], "took_ms")
-        group = STATUSES.get(response["status"] or "", {}).get("group")
-        if group == "DBSS_ERR_ARGUMENT" and self.mock.connections()["total"] != before:
-            raise Failure("a connection was made, although an argument is wrong")
+        while times > 0:
+            driver = self.running()
+            begun = time.monotonic()
+            number = driver.send(**request, arguments=arguments, background=False)
+            self.numbers[step.get("as", "")] = number
+            response = driver.receive(number)
+            took = (time.monotonic() - begun) * 1000
+            self.complete(response, what, arguments)
+            if "as" in step:
+                self.names[step["as"]] = self.named(response)
+            self.compare(response, step, arguments)
+            if "took_ms" in step:
+                expect(took, step["took_ms"], "took_ms")
+            if "repeat_until" not in step:
+                times -= 1
+            elif all(check() for _, check in self.conditions(step["repeat_until"])):
+                break
+            elif time.monotonic() > end:
+                raise Failure(f"repeated for {LIMIT:.0f} seconds: {step['repeat_until']}")
+            group = STATUSES.get(response["status"] or "", {}).get("group")
+            silent = group == "DBSS_ERR_ARGUMENT" and not step.get("connects")
+            if silent and self.mock.connections()["total"] != before:
+                raise Failure("a connection was made, although an argument is wrong")
 
     @staticmethod
     def named(response: dict[str, Any]) -> dict[str, Any]:
@@ -839,14 +929,11 @@ class Run:
 
     def complete(self, response: dict[str, Any], what: str, arguments: dict[str, Any]) -> None:
         """Adds what the harness finds in files and in events, and the ids of items."""
-        if "items" in (response.get("result") or {}):
+        result = response.get("result") or {}
+        if result.get("expires_ms") is not None:
+            result["expires_in_ms"] = result["expires_ms"] - time.time() * 1000
+        if "items" in result:
             response["result"]["ids"] = [one["id"] for one in response["result"]["items"]]
-        events = [one for one in self.events("progress") if one["of"] == response["id"]]
-        if events and "operation" in response:
-            seen = [[one["received"], one["total"]] for one in events]
-            percents = [one for one, _ in itertools.groupby(one["percent"] for one in events)]
-            progress = {"calls": len(seen), "first": seen[0], "last": seen[-1]}
-            response["operation"]["progress"] = {**progress, "percents": percents}
         path = arguments.get("into")
         if what in ("download_to_file", "download_to_directory") and "result" in response:
             path = response["result"].get("path")
@@ -883,13 +970,14 @@ class Run:
             expect(result, self.comparable(step["result"], result))
         if "after" in step:
             seen = [one for one in self.events("progress") if one["of"] == response["id"]]
-            progress = {"calls": len(seen)}
+            percents = itertools.groupby(one["percent"] for one in seen)
+            progress = {"calls": len(seen), "percents": [one for one, _ in percents]}
             if seen:
                 progress |= {
                     name: [one["received"], one["total"]]
                     for name, one in (("first", seen[0]), ("last", seen[-1]))
                 }
-            after = {"progress": progress, **(response.get("operation") or {})}
+            after = {**(response.get("operation") or {}), "progress": progress}
             expect(after, self.comparable(step["after"], after), "operation")
         if "partial" in step:
             self.compare_partial(step["partial"], (arguments or {}).get("into"))
@@ -919,14 +1007,18 @@ class Run:
             raise Failure(f"the driver found a mistake: {detail}")
 
     def step_finish(self, step: dict[str, Any]) -> None:
-        number, what, arguments = self.calls.pop(step["finish"])
-        response = self.running().receive(number, step.get("within_ms", LIMIT * 1000) / 1000)
-        self.complete(response, what, arguments)
-        self.names[step["finish"]] = self.named(response)
-        self.compare(response, step, arguments)
+        numbers, what, each = self.calls.pop(step["finish"])
+        for number, arguments in zip(numbers, each, strict=True):
+            limit = step.get("within_ms", LIMIT * 1000) / 1000
+            response = self.running().receive(number, limit)
+            self.complete(response, what, arguments)
+            self.names[step["finish"]] = self.named(response)
+            self.compare(response, step, arguments)
 
     def step_cancel(self, step: dict[str, Any]) -> None:
-        self.running().ask(do="cancel", of=self.numbers[step["cancel"]])
+        name = step["cancel"]
+        for number in self.calls[name][0] if name in self.calls else [self.numbers[name]]:
+            self.running().ask(do="cancel", of=number)
 
     def step_cancel_all(self, step: dict[str, Any]) -> None:
         self.running().ask(do="cancel_all", client=step["cancel_all"])
@@ -945,42 +1037,35 @@ class Run:
         self.calls.clear()
 
     def step_until(self, step: dict[str, Any]) -> None:
-        for what, wanted in step["until"].items():
-            if what == "requests":
-                wait_for(f"requests {wanted}", lambda w=wanted: self.have_come(w))
-            elif what == "log":
-                wait_for(
-                    f"a log record {wanted}",
-                    lambda w=wanted: any(mismatch(r, w) is None for r in self.events("log")),
-                )
-            elif what == "progress":
-                number = self.numbers[wanted["of"]]
-                wait_for(
-                    f"progress {wanted}",
-                    lambda w=wanted, n=number: (
-                        any(
-                            one["of"] == n
-                            and one["received"] >= w.get("received", 0)
-                            and one["percent"] == w.get("percent", one["percent"])
-                            for one in self.events("progress")
-                        )
-                        and sum(one["of"] == n for one in self.events("progress"))
-                        >= w.get("calls", 0)
-                    ),
-                )
-            elif what == "connections":
-                before = self.first_connections.get(wanted["of"], 0)
-                wait_for(
-                    f"connections {wanted}",
-                    lambda w=wanted, b=before: self.mock.connections()[w["of"]] - b >= w["count"],
-                )
-            elif what == "file":
-                wait_for(f"the file {wanted}", Path(wanted).exists)
-            else:
-                raise ValueError(f"unknown condition: {what}")
+        for what, condition in self.conditions(step["until"]):
+            wait_for(what, condition)
+
+    def conditions(self, wanted: dict[str, Any]) -> list[tuple[str, Callable[[], Any]]]:
+        """Each condition, and its words."""
+        kinds: dict[str, Callable[[Any], Any]] = {
+            "requests": self.have_come,
+            "log": lambda w: any(mismatch(one, w) is None for one in self.events("log")),
+            "progress": self.has_progressed,
+            "connections": lambda w: self.new_connections()[w["of"]] >= w["count"],
+            "file": lambda w: Path(w).exists(),
+            "lines": lambda w: (
+                Path(w["of"]).exists() and Path(w["of"]).read_bytes().count(b"\n") >= w["count"]
+            ),
+            "asked": lambda w: len(self.asked(w.get("client", "client"))) >= w["count"],
+        }
+        return [(f"{k} {w}", functools.partial(kinds[k], w)) for k, w in wanted.items()]
+
+    def has_progressed(self, wanted: dict[str, Any]) -> bool:
+        number = self.numbers[wanted["of"]]
+        calls = [one for one in self.events("progress") if one["of"] == number]
+        return len(calls) >= wanted.get("calls", 1) and any(
+            one["received"] >= wanted.get("received", 0)
+            and one.get("percent") == wanted.get("percent", one.get("percent"))
+            for one in calls
+        )
 
     def have_come(self, wanted: dict[str, Any]) -> bool:
-        come = self.mock.requests(wanted["of"])
+        come = self.mock.requests(None if wanted["of"] == "*" else wanted["of"])
         sent = wanted.get("sent", 0)
         return len(come) >= wanted.get("count", 1) and (
             sent == 0 or sum(one["sent"] for one in come) >= sent
@@ -1019,6 +1104,41 @@ class Run:
             else:
                 expect(describe(path, wanted), wanted, str(path))
 
+    def step_archive(self, step: dict[str, Any]) -> None:
+        """A mirror's directory: lines of the manifest, checksums and files fit one another."""
+        top = Path(step["archive"])
+        text = (top / "manifest.jsonl").read_text()
+        if text and not text.endswith("\n"):
+            raise Failure("the last line of the manifest is cut")
+        parsed = [json.loads(line) for line in text.splitlines()]
+        # The last line of a report counts.
+        lines = list({(one["id"], one["locale"]): one for one in parsed}.values())
+        wanted = [
+            one if isinstance(one, dict) else {"id": one, "locale": step.get("locale")}
+            for some in step["reports"]
+            for one in as_list(some)
+        ]
+        expect(lines, {"in_any_order": wanted}, "lines of the manifest")
+        if "lines" in step:
+            expect(lines, step["lines"], "lines of the manifest")
+        found = (path for path in top.rglob("*") if not path.is_dir() or path.is_symlink())
+        files = {str(path.relative_to(top)) for path in found} - ARCHIVE_FILES
+        own = {one["path"] for one in lines}
+        if len(own) != len(lines) or (files != own and not step.get("other_files")):
+            raise Failure(f"the files are {sorted(files)}, those of the lines {sorted(own)}")
+        sums = []
+        for line in lines:
+            data = (top / line["path"]).read_bytes()
+            sha256 = hashlib.sha256(data).hexdigest()
+            expect(line, {"size": len(data), "sha256": sha256}, line["path"])
+            sums.append(f"{sha256}  {line['path']}")
+            if step.get("contents", True):
+                report, _ = self.get_report(line["instance"], line["id"], line["locale"])
+                if data != report:
+                    raise Failure(f"{line['path']} is not the report {line['id']}")
+        expect((top / "SHA256SUMS").read_text().splitlines(), {"in_any_order": sums})
+        self.forget_requests()
+
     def step_requests(self, step: dict[str, Any]) -> None:
         which = step["requests"]
         found = self.mock.requests(None if which == "*" else which)
@@ -1026,6 +1146,8 @@ class Run:
             request["headers"] = {name.lower(): value for name, value in request["headers"]}
             with contextlib.suppress(ValueError, TypeError):
                 request["json"] = json.loads(request["body"])
+        if "as" in step:
+            self.names[step["as"]] = found
         if "count" in step:
             expect(len(found), step["count"], f"requests for {which}")
         for key in ("has", "lacks"):
@@ -1034,10 +1156,13 @@ class Run:
         if "are" in step:
             expect(found, step["are"], f"requests for {which}")
 
-    def step_connections(self, step: dict[str, Any]) -> None:
+    def new_connections(self) -> dict[str, int]:
+        """How many came since the case began, by listener."""
         now = self.mock.connections()
-        delta = {name: now[name] - self.first_connections.get(name, 0) for name in now}
-        expect(delta, step["connections"], "connections")
+        return {name: now[name] - self.first_connections.get(name, 0) for name in now}
+
+    def step_connections(self, step: dict[str, Any]) -> None:
+        expect(self.new_connections(), step["connections"], "connections")
 
     def step_log(self, step: dict[str, Any]) -> None:
         expect(self.events("log"), step["log"], "log")
@@ -1161,7 +1286,7 @@ def fault_of(given: dict[str, Any]) -> dict[str, Any]:
     """A fault, whose response or body may be given as the bytes of a file are."""
     fault = dict(given)
     for key in ("raw", "body"):
-        if key == "raw" and key in fault or isinstance(fault.get(key), dict | list):
+        if (key == "raw" and key in fault) or isinstance(fault.get(key), dict | list):
             fault[f"{key}_base64"] = base64.b64encode(bytes_of(fault.pop(key))).decode()
     return fault
 

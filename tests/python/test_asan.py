@@ -19,8 +19,9 @@ from test_c import check_environment, checks_in, environment, fixture_file, run
 __all__ = ["check_environment", "environment", "fixture_file"]
 
 PROGRAMS = (
-    *("abi", "errors", "log", "transfers", "control", "signals", "threads", "closing"),
-    *("files", "credentials", "sources", "lists", "mirror"),
+    *("abi", "errors", "log", "download", "operation", "network", "fork"),
+    *("signals", "threads", "closing"),
+    *("files", "credentials", "lists", "mirror"),
 )
 
 # Checks that cannot run under a sanitizer, because of its memory use or its slowness.

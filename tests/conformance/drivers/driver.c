@@ -439,25 +439,15 @@ static void log_record(void *user_data, const dbss_log_record *record)
     print(line);
 }
 
-/* Gives the next answer, and the last one again and again. */
-static void provide(void *user_data, dbss_token_request *request)
+static void answer_request(dbss_token_request *request, cJSON *answer)
 {
-    cJSON *answers = user_data, *answer, *token;
+    cJSON *token;
     const cJSON *lifetime;
     struct timespec now;
     int64_t expires = -1;
     /* A wrong token fails here too; the call tells. */
     dbss_status status = DBSS_OK;
 
-    pthread_mutex_lock(&lock);
-    answer = cJSON_GetArraySize(answers) > 1 ? cJSON_DetachItemFromArray(answers, 0)
-                                             : cJSON_Duplicate(cJSON_GetArrayItem(answers, 0), 1);
-    pthread_mutex_unlock(&lock);
-    if (get(answer, "hold") != NULL) {
-        remember(TOKEN_REQUEST, "", request, NULL);
-        cJSON_Delete(answer);
-        return;
-    }
     token = get(answer, "token") != NULL ? get(answer, "token") : get(answer, "passcode");
     lifetime = get(answer, "expires_in_ms");
     clock_gettime(CLOCK_REALTIME, &now);
@@ -468,8 +458,38 @@ static void provide(void *user_data, dbss_token_request *request)
     else
         status = dbss_token_request_fail(request, text_of(get(answer, "fail")));
     (void)status;
-    dbss_token_request_free(request);
+}
+
+/* Gives the next answer, and the last one again and again. */
+static void provide(const struct call *c, const char *answers_of, dbss_token_request *request)
+{
+    cJSON *answers = get(c->request, answers_of), *answer, *line = cJSON_CreateObject();
+
+    add_text(line, "event", "asked");
+    add_text(line, "client", text_of(get(c->request, "client")));
+    cJSON_AddBoolToObject(line, "refused", dbss_token_request_refused(request));
+    pthread_mutex_lock(&lock);
+    answer = cJSON_GetArraySize(answers) > 1 ? cJSON_DetachItemFromArray(answers, 0)
+                                             : cJSON_Duplicate(cJSON_GetArrayItem(answers, 0), 1);
+    pthread_mutex_unlock(&lock);
+    if (get(answer, "hold") != NULL)
+        remember(TOKEN_REQUEST, "", request, NULL);
+    print(line);
+    if (get(answer, "hold") == NULL) {
+        answer_request(request, answer);
+        dbss_token_request_free(request);
+    }
     cJSON_Delete(answer);
+}
+
+static void provide_token(void *user_data, dbss_token_request *request)
+{
+    provide(user_data, "token_provider", request);
+}
+
+static void provide_passcode(void *user_data, dbss_token_request *request)
+{
+    provide(user_data, "passcodes", request);
 }
 
 /* Sets an option through its own function, where it has one. */
@@ -501,9 +521,9 @@ static void configure(struct call *c)
     if (c->status == DBSS_OK && level != NULL)
         ok(c, dbss_config_set_log(config, log_record, watched(c), destroy));
     if (c->status == DBSS_OK && cJSON_IsArray(tokens))
-        ok(c, dbss_config_set_token_provider(config, provide, watched(tokens), destroy));
+        ok(c, dbss_config_set_token_provider(config, provide_token, watched(c), destroy));
     if (c->status == DBSS_OK && cJSON_IsArray(passcodes))
-        ok(c, dbss_config_set_passcode_provider(config, provide, watched(passcodes), destroy));
+        ok(c, dbss_config_set_passcode_provider(config, provide_passcode, watched(c), destroy));
     if (c->status == DBSS_OK && made(c, dbss_context_new(config, &ctx), "out_ctx", &ctx))
         remember(CLIENT, name, ctx, c);
     dbss_config_free(config);
@@ -713,6 +733,7 @@ static void create(struct call *c)
 static void add_mirror_result(cJSON *json, const dbss_mirror_result *result)
 {
     cJSON *list, *one;
+    const char *id;
     size_t i;
 
     add_number(json, "listed", dbss_mirror_result_listed(result), NO_NUMBER);
@@ -726,7 +747,8 @@ static void add_mirror_result(cJSON *json, const dbss_mirror_result *result)
     for (i = 0; i < dbss_mirror_result_failure_count(result); i++) {
         dbss_error *error = dbss_mirror_result_failure_error(result, i);
         cJSON_AddItemToArray(list, one = cJSON_CreateObject());
-        add_text(one, "id", dbss_mirror_result_failure_id(result, i));
+        id = dbss_mirror_result_failure_id(result, i);
+        add_text(one, "id", id != NULL && *id == '\0' ? NULL : id);
         add_text(one, "instance", dbss_mirror_result_failure_instance(result, i));
         cJSON_AddItemToObject(one, "error", error_json(error));
         dbss_error_free(error);
@@ -934,6 +956,7 @@ static void begin_call(struct call *c, struct call *others)
 static void handle(struct call *c, struct call *others)
 {
     const char *what = text_of(get(c->request, "do"));
+    struct named *held;
 
     if (strcmp(what, "call") == 0) {
         begin_call(c, others);
@@ -949,6 +972,12 @@ static void handle(struct call *c, struct call *others)
             dbss_operation_cancel(others->operation);
     } else if (strcmp(what, "free") == 0) {
         forget(find(CLIENT, text_of(get(c->request, "client"))));
+    } else if (strcmp(what, "answer") == 0) {
+        if ((held = find(TOKEN_REQUEST, "")) == NULL)
+            c->unsupported = format("to answer a request that is not held");
+        else
+            answer_request(held->handle, get(c->request, "answer"));
+        forget(held);
     } else if (strcmp(what, "cancel_all") == 0) {
         dbss_context_cancel_all(named_by(c, CLIENT, c->request, "client"));
     } else if (strcmp(what, "close") == 0) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import sys
 import threading
 from collections.abc import Callable
@@ -32,6 +33,8 @@ COUNTS = (
 clients: dict[str, dbss.Client] = {}
 kept: dict[str, Any] = {}
 operations: dict[int, dbss.Operation] = {}
+# For each held request of a provider, the queue for its answer.
+held: queue.SimpleQueue[queue.SimpleQueue[dict[str, Any]]] = queue.SimpleQueue()
 output = threading.Lock()
 
 
@@ -96,13 +99,16 @@ def log_event(client: str, record: dbss.LogRecord) -> None:
     )
 
 
-def provider(answers: list[dict[str, Any]], key: str) -> Callable[[bool], Any]:
+def provider(client: str, answers: list[dict[str, Any]], key: str) -> Callable[[bool], Any]:
     left = list(answers)
 
-    def provide(_: bool) -> Any:
+    def provide(refused: bool) -> Any:
+        put(event="asked", client=client, refused=refused)
         answer = left.pop(0) if len(left) > 1 else left[0]
         if "hold" in answer:
-            threading.Event().wait()
+            later: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+            held.put(later)
+            answer = later.get()
         if "fail" in answer:
             raise RuntimeError(answer["fail"])
         if "expires_in_ms" in answer:
@@ -121,10 +127,10 @@ def configure(request: dict[str, Any]) -> None:
     settings = dict(request["settings"])
     callbacks: dict[str, Any] = {}
     if request["token_provider"]:
-        callbacks["token_provider"] = provider(request["token_provider"], "token")
+        callbacks["token_provider"] = provider(name, request["token_provider"], "token")
         settings.pop("token", None)
     if request["passcodes"]:
-        callbacks["passcode_provider"] = provider(request["passcodes"], "passcode")
+        callbacks["passcode_provider"] = provider(name, request["passcodes"], "passcode")
     if request["log"]:
         settings["log_level"] = request["log"]
         callbacks["log"] = lambda record: log_event(name, record)
@@ -262,14 +268,14 @@ def mirror_result(result: dbss.MirrorResult) -> dict[str, Any]:
         **{name: getattr(result, name) for name in COUNTS},
         "failures": [
             {
-                "id": one.id,
-                "instance": one.instance,
+                "id": one.report_id,
+                "instance": one.instance_id,
                 "error": {**error_fields(one.error), "status": one.error.status_name},
             }
             for one in result.failures
         ],
         "gaps": [
-            {"period": one.period, "type": one.type, "instance": one.instance}
+            {"period": str(one.period), "type": one.type, "instance": one.instance_id}
             for one in result.gaps
         ],
     }
@@ -340,6 +346,8 @@ def serve(request: dict[str, Any], threads: list[threading.Thread]) -> None:
             configure(request)
         elif what == "cancel":
             operations[request["of"]].cancel()
+        elif what == "answer":
+            held.get().put(request["answer"])
         elif what == "cancel_all":
             clients[request["client"]].cancel_all()
         elif what == "close":

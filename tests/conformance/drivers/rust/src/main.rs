@@ -59,9 +59,11 @@ fn respond(id: &Value, outcome: Outcome, operation: Option<&Operation>) {
 
 /// A function that answers requests for tokens or passcodes, in the order of the list.
 fn provider(
+    client: &str,
     answers: &Value,
     held: &Arc<Mutex<Vec<TokenRequest>>>,
 ) -> impl Fn(TokenRequest) + Send + Sync + 'static {
+    let client = client.to_owned();
     let answers = elements(answers).to_vec();
     let held = Arc::clone(held);
     let asked = AtomicUsize::new(0);
@@ -70,28 +72,35 @@ fn provider(
         let Some(answer) = answers.get(number).or(answers.last()) else {
             return;
         };
+        let event = json!({"event": "asked", "client": client, "refused": request.is_after_refusal()});
         if answer["hold"] == true {
             lock(&held).push(request);
+            print(&event);
             return;
         }
-        if let Ok(reason) = text(&answer["fail"]) {
-            // Only a second answer is an error.
-            request.fail(&reason).expect("the first answer");
-            return;
-        }
-        let Ok(secret) = bytes(&answer["token"]).or_else(|_| bytes(&answer["passcode"])) else {
-            return;
-        };
-        let expires = answer["expires_in_ms"].as_i64().map(|ms| {
-            let life = Duration::from_millis(ms.unsigned_abs());
-            match ms {
-                0.. => SystemTime::now() + life,
-                _ => SystemTime::now() - life,
-            }
-        });
-        // A wrong token fails the call, which tells why.
-        let _ = request.set(secret, expires);
+        print(&event);
+        answer_request(request, answer);
     }
+}
+
+fn answer_request(request: TokenRequest, answer: &Value) {
+    if let Ok(reason) = text(&answer["fail"]) {
+        // Only a second answer is an error.
+        request.fail(&reason).expect("the first answer");
+        return;
+    }
+    let Ok(secret) = bytes(&answer["token"]).or_else(|_| bytes(&answer["passcode"])) else {
+        return;
+    };
+    let expires = answer["expires_in_ms"].as_i64().map(|ms| {
+        let life = Duration::from_millis(ms.unsigned_abs());
+        match ms {
+            0.. => SystemTime::now() + life,
+            _ => SystemTime::now() - life,
+        }
+    });
+    // A wrong token fails the call, which tells why.
+    let _ = request.set(secret, expires);
 }
 
 impl Driver {
@@ -111,13 +120,13 @@ impl Driver {
             let key = text(&setting[0])?;
             builder = match (&*key, &request["passcodes"]) {
                 ("iam_user_id", answers @ Value::Array(_)) => {
-                    builder.passcode_provider(&text(&setting[1])?, provider(answers, &self.held))
+                    builder.passcode_provider(&text(&setting[1])?, provider(name, answers, &self.held))
                 }
                 _ => builder.option(&key, bytes(&setting[1])?),
             };
         }
         if let answers @ Value::Array(_) = &request["token_provider"] {
-            builder = builder.token_provider(provider(answers, &self.held));
+            builder = builder.token_provider(provider(name, answers, &self.held));
         }
         lock(&self.clients).insert(name.to_owned(), builder.build()?);
         Ok(json!({}))
@@ -176,6 +185,13 @@ impl Driver {
                 }
                 Ok(json!({}))
             }
+            Some("answer") => match lock(&self.held).pop() {
+                Some(held) => {
+                    answer_request(held, &request["answer"]);
+                    Ok(json!({}))
+                }
+                None => Err(Failure::Unsupported("an answer to nothing".to_owned())),
+            },
             Some("cancel_all") => self.client(&name).map(|client| {
                 client.cancel_all();
                 json!({})
