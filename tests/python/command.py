@@ -8,7 +8,6 @@ import json
 import os
 import pty
 import re
-import signal
 import struct
 import subprocess
 import termios
@@ -143,17 +142,6 @@ class Command:
         done = self.run(*arguments, **options)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
-
-    def interrupt(
-        self, *arguments: str | Path, when: Callable[[], object], times: int = 1
-    ) -> tuple[int, str, str]:
-        """Runs it until something is so, then sends SIGINT; the exit code and what it printed."""
-        with self.start(*arguments) as process:
-            wait_until(when)
-            for _ in range(times):
-                process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
-        return process.returncode, out.decode(), err.decode()
 
     def files(self) -> list[str]:
         return sorted(os.listdir(self.directory))
