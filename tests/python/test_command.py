@@ -197,33 +197,28 @@ def test_unknown_region_has_a_suggestion(command: Command) -> None:
 
 def test_command_under_valgrind_has_no_error(mock: MockService, command: Command) -> None:
     need_tool("valgrind")
-    for code, *arguments in (
-        (0, "-o", "target"),
-        (7, "-o", "target"),
-        (0, "-o", "target", "--force", "--verbose"),
-        (0, "-o", "-"),
-    ):
-        download = ("download", "--report", command.report, *arguments)
-        assert command.run_bytes(*download, wrap=tuple(VALGRIND)).returncode == code
-    mock.fault(command.report, cut_after=100, times=1)
-    template = ("--template", mock.templates[0]["id"])
     key: dict[str, str | None] = {"DBSS_TOKEN": None}
     key |= {"HUAWEICLOUD_SDK_AK": mock.access_key, "HUAWEICLOUD_SDK_SK": mock.secret_key}
-    agency = ("--set", "credentials=metadata", "--set", f"metadata_endpoint={mock.metadata}")
-    for code, env, *arguments in (
-        (6, {}, "download", "--report", command.report, "-o", "other", *NO_RETRY),
+    agency = f"check --set credentials=metadata --set metadata_endpoint={mock.metadata}"
+    template = mock.templates[0]["id"]
+    mock.fault(command.report, cut_after=100, times=1)
+    for code, env, line in (
+        (6, {}, f"download --report {command.report} -o other --max-attempts 1"),
+        (0, {}, f"download --report {command.report} -o target"),
+        (7, {}, f"download --report {command.report} -o target"),
+        (0, {}, f"download --report {command.report} -o target --force --verbose"),
         (0, {}, "check"),
         (0, key, "check"),
-        (0, {"DBSS_TOKEN": None}, "check", *agency),
-        (0, {}, "instances", "--json"),
+        (0, {"DBSS_TOKEN": None}, agency),
+        (0, {}, "instances --json"),
         (0, {}, "reports"),
-        (0, {}, "generate", *template, *TIME_RANGE, *FAST_POLL),
-        (0, {}, "mirror", "archive", "--gaps", "--success-file", "done"),
-        (2, {}, "delete", "--report", command.report),
-        (4, {}, "delete", "--report", "x" * 16, "--yes"),
+        (0, {}, f"generate --template {template} {shlex.join((*TIME_RANGE, *FAST_POLL))}"),
+        (0, {}, "mirror archive --gaps --success-file done"),
+        (2, {}, f"delete --report {command.report}"),
+        (4, {}, f"delete --report {ID} --yes"),
     ):
-        done = command.run_bytes(*arguments, env=env, wrap=tuple(VALGRIND))
-        assert done.returncode == code, (arguments, done.stderr)
+        done = command.run(*shlex.split(line), env=env, wrap=tuple(VALGRIND))
+        assert done.returncode == code, (line, done.stderr)
 
 
 def test_systemd_service_command_works(
@@ -300,12 +295,12 @@ def test_delete_on_terminal_asks_first(
 def test_long_name_is_shortened_on_a_terminal(
     mock: MockService, command: Command, instance: str
 ) -> None:
-    item = {"id": instance, "name": "x" * 1_000_000}
+    item = {"id": instance, "name": "x" * 16_000}
     mock.fault("@instances", json={"instances": [item], "total": 1}, times=2)
     written = command.on_terminal("instances")
     assert "…" in written
     assert len(written) < 5000
-    assert "x" * 1_000_000 in command.prints("instances")
+    assert "x" * 16_000 in command.prints("instances")
 
 
 # Help, options, completions, man pages.
