@@ -116,20 +116,6 @@ static void pages_outlive_cursor_and_client(void)
         dbss_page_free(pages[i]);
 }
 
-static void page_getters_accept_null(void)
-{
-    dbss_page *none = NULL;
-    dbss_buffer json = {(uint8_t *)&json, 1};
-    CHECK(dbss_page_count(none) == 0);
-    CHECK(dbss_page_total(none) == -1);
-    CHECK(dbss_page_field(none, 0, "id") == NULL);
-    EXPECT_NULL("page", dbss_page_json(none, &json));
-    CHECK(json.data == NULL && json.len == 0);
-    CHECK(dbss_operation_percent(NULL) == -1);
-    dbss_page_free(none);
-    dbss_cursor_free(NULL);
-}
-
 struct next {
     dbss_cursor *cursor;
     dbss_operation *operation;
@@ -271,7 +257,6 @@ static void report_spec_is_checked_when_it_is_set(void)
 
 static const struct check checks[] = {
     {"pages_outlive_cursor_and_client", pages_outlive_cursor_and_client, PLAIN},
-    {"page_getters_accept_null", page_getters_accept_null, PLAIN},
     {"busy_cursor_is_refused", busy_cursor_is_refused, PLAIN},
     {"cursor_freed_during_next_lets_it_finish", cursor_freed_during_next_lets_it_finish, LOAD},
     {"page_shared_by_threads", page_shared_by_threads, LOAD},

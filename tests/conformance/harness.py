@@ -5,6 +5,7 @@ README.md describes cases, steps and drivers.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fnmatch
 import functools
@@ -79,6 +80,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "delete": REPORT,
     "mirror": {"project": "$PROJECT", "directory": "$DIR/archive", "options": {}},
 }
+# The files of an archive that are no reports.
+ARCHIVE_FILES = {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
 # Arguments for which null is a value of its own.
 OPTIONAL = {"project", "locale", "name", "status", "fail_after", "size", "open"}
 LISTS = {"instances", "reports", "templates", "databases", "next_page"}
@@ -133,6 +136,12 @@ class Case:
     def needs(self) -> set[str]:
         """The features that a driver must have."""
         found = set(self.data.get("needs", []))
+        if "LD_PRELOAD" in self.data.get("environment", {}):
+            found.add("preload")
+        if re.search(
+            '"(took_ms|within_ms|stall_timeout_ms|total_timeout_ms)"', json.dumps(self.data)
+        ):
+            found.add("time")
         # An own process is what a variable, or the home directory, needs.
         if self.own_process():
             found.add("environment")
@@ -172,6 +181,10 @@ class Case:
             found.add("null_arguments")
         return found
 
+    def is_of_command(self) -> bool:
+        """Whether it runs the command, which no language does."""
+        return any("run" in step for step in self.steps)
+
     def own_process(self) -> bool:
         steps = fill(self.steps, {**self.shared, **self.names}, partial=True)
         return bool({"environment", "umask"} & set(self.data)) or "$HOME" in json.dumps(steps)
@@ -189,6 +202,7 @@ def combinations(
     """The values of each run, and what its id shows of them if that is not the values."""
     if isinstance(each, list):
         for number, names in enumerate(each):
+            names = fill(names, names, partial=True)
             plain = [f"{one}"[:40] for one in names.values() if not isinstance(one, dict | list)]
             yield names, [] if len(plain) == len(names) else [f"{number}", *plain]
         return
@@ -229,12 +243,14 @@ DRIVERS = json.loads((DIRECTORY / "drivers.json").read_text())
 def lacking(driver: str, case: Case) -> str | None:
     """The first feature that a driver lacks for a case."""
     lacks = DRIVERS[driver]["lacks"]
+    if case.is_of_command() and not DRIVERS[driver].get("partial"):
+        return "run"
     return next((feature for feature in sorted(case.needs()) if feature in lacks), None)
 
 
 def skips() -> dict[str, dict[str, int]]:
     """How many cases each driver skips, by the feature that it lacks."""
-    cases = load_cases()
+    cases = [case for case in load_cases() if not case.is_of_command()]
     counts = {name: Counter(lacking(name, case) for case in cases) for name in DRIVERS}
     return {
         name: {feature: n for feature, n in sorted(one.items(), key=str) if feature is not None}
@@ -275,9 +291,8 @@ def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
 
     if isinstance(value, dict):
         filled = {fill(k, names, partial): fill(v, names, partial) for k, v in value.items()}
-        if isinstance(filled.get(""), dict):
-            filled = {**filled.pop(""), **filled}
-        return filled
+        more = filled.pop("", {})
+        return {**more, **filled} if isinstance(more, dict) else filled
     if isinstance(value, list):
         return [fill(one, names, partial) for one in value]
     if not isinstance(value, str):
@@ -328,6 +343,8 @@ def as_list(value: Any) -> list[Any]:
 
 
 def contains(actual: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list):
+        return all(contains(actual, one) for one in wanted)
     if isinstance(actual, str) or (isinstance(wanted, str) and wanted in (actual or [])):
         return wanted in actual
     return any(mismatch(one, wanted) is None for one in actual or [])
@@ -536,6 +553,7 @@ class Runner:
     # The listener of cases that name none.
     endpoint: str = "http"
     program: Path | None = None
+    clock: Path | None = None
     driver: Driver | None = None
 
     def start(
@@ -572,7 +590,7 @@ class Run:
         self.directory, self.home = directory / "dir", directory / "home"
         for path in (self.directory, self.home):
             path.mkdir()
-        self.names.update(DIR=str(self.directory), HOME=str(self.home))
+        self.names.update(DIR=str(self.directory), HOME=str(self.home), CLOCK=str(runner.clock))
         # They may refer to one another.
         for names in (case.shared, case.names):
             self.names.update(names)
@@ -629,10 +647,10 @@ class Run:
         if driver is None:
             return
         if kill:
-            driver.kill()
-            driver.close()
             if not self.own_process:
                 self.runner.driver = None
+            driver.kill()
+            driver.close()
         elif self.own_process:
             driver.close()
         else:
@@ -655,7 +673,8 @@ class Run:
         self.mock.clear_faults()
         for method, path, body in reversed(self.clean_up):
             self.mock.control_request(method, path, body)
-        if {"create", "generate"} & {step.get("call") for step in self.case.steps}:
+        calls = {step.get("call") for step in self.case.steps}
+        if {"create", "generate"} & calls or self.case.is_of_command():
             self.mock.remove_reports(self.mock.made())
 
     def check_secrets(self) -> None:
@@ -671,6 +690,8 @@ class Run:
                     self.secrets.add(value[:24] if name.lower() == "x-auth-token" else value)
         found = {one for one in self.secrets if len(one) >= 8}
         for line in self.driver.lines:
+            if line.get("event") == "log" and TERMINAL_CONTROLS.search(line["message"]):
+                raise Failure(f"control characters in the log: {shown(line)}")
             for text in strings_in(line):
                 if any(secret in text for secret in found):
                     raise Failure(f"a secret is printed: {shown(line)}")
@@ -748,25 +769,36 @@ class Run:
             undo(("DELETE", "/metadata/keys", None))
 
     def step_fault(self, step: dict[str, Any]) -> None:
-        self.mock.control_request("POST", "/faults", step["fault"])
+        self.mock.control_request("POST", "/faults", fault_of(step["fault"]))
 
     def step_faults(self, step: dict[str, Any]) -> None:
         for fault in step["are"]:
             body = {"report": step["faults"], "times": step.get("times", 1), **fault}
-            self.mock.control_request("POST", "/faults", body)
+            self.mock.control_request("POST", "/faults", fault_of(body))
 
     def step_fetch(self, step: dict[str, Any]) -> None:
-        """Gets a report without a driver."""
+        data, tag = self.get_report(step.get("instance", self.mock.instance_id), step["fetch"])
+        self.fetched[step["as"]] = data
+        sha256 = hashlib.sha256(data).hexdigest()
+        self.names[step["as"]] = {"etag": tag, "bytes": len(data), "sha256": sha256}
+        self.forget_requests()
+
+    def get_report(
+        self, instance: str, report: str, locale: str | None = None
+    ) -> tuple[bytes, str | None]:
+        """Gets a report without a driver: its bytes and its ETag."""
         mock = self.mock
-        path = f"/v1/{mock.project_id}/audit/{mock.instance_id}/reports/{step['fetch']}/download"
-        request = urllib.request.Request(mock.http + path, headers={"X-Auth-Token": mock.token})
+        path = f"/v1/{mock.project_id}/audit/{instance}/reports/{report}/download"
+        query = f"?local={locale}" if locale else ""
+        headers = {"X-Auth-Token": mock.token}
+        request = urllib.request.Request(mock.http + path + query, headers=headers)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=LIMIT) as response:
-            data, tag = response.read(), response.headers["ETag"]
-        self.fetched[step["as"]] = data
-        self.names[step["as"]] = {"etag": tag, "bytes": len(data)}
-        mock.clear_requests()
-        self.first_connections = mock.connections()
+            return response.read(), response.headers["ETag"]
+
+    def forget_requests(self) -> None:
+        self.mock.clear_requests()
+        self.first_connections = self.mock.connections()
 
     def step_write(self, step: dict[str, Any]) -> None:
         for name, content in step["write"].items():
@@ -774,6 +806,9 @@ class Run:
             path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, str):
                 content = {"text": content}
+            if content is None:
+                path.unlink()
+                continue
             if content.get("directory"):
                 path.mkdir(exist_ok=True)
             elif "link" in content:
@@ -784,9 +819,12 @@ class Run:
                 kind = {"p": stat.S_IFIFO, "s": stat.S_IFSOCK}[content["special"]]
                 os.mknod(path, kind | 0o600)
             else:
-                data = content.get("text", "").encode() + bytes.fromhex(content.get("hex", ""))
-                if "repeat" in content:
-                    data = content["repeat"][0].encode() * content["repeat"][1]
+                data = bytes_of(content)
+                if "keep" in content:
+                    # In place: what other names the file has stay those of the same file.
+                    old = path.read_bytes()
+                    first, last = content["keep"]
+                    data = old[:first] + data + (old[last:] if last is not None else b"")
                 path.write_bytes(data)
             if "mode" in content:
                 path.chmod(int(content["mode"], 8))
@@ -894,12 +932,6 @@ class Run:
             result["expires_in_ms"] = result["expires_ms"] - time.time() * 1000
         if "items" in result:
             response["result"]["ids"] = [one["id"] for one in response["result"]["items"]]
-        events = [one for one in self.events("progress") if one["of"] == response["id"]]
-        if events and "operation" in response:
-            seen = [[one["received"], one["total"]] for one in events]
-            percents = [one for one, _ in itertools.groupby(one["percent"] for one in events)]
-            progress = {"calls": len(seen), "first": seen[0], "last": seen[-1]}
-            response["operation"]["progress"] = {**progress, "percents": percents}
         path = arguments.get("into")
         if what in ("download_to_file", "download_to_directory") and "result" in response:
             path = response["result"].get("path")
@@ -936,13 +968,14 @@ class Run:
             expect(result, self.comparable(step["result"], result))
         if "after" in step:
             seen = [one for one in self.events("progress") if one["of"] == response["id"]]
-            progress = {"calls": len(seen)}
+            percents = itertools.groupby(one["percent"] for one in seen)
+            progress = {"calls": len(seen), "percents": [one for one, _ in percents]}
             if seen:
                 progress |= {
                     name: [one["received"], one["total"]]
                     for name, one in (("first", seen[0]), ("last", seen[-1]))
                 }
-            after = {"progress": progress, **(response.get("operation") or {})}
+            after = {**(response.get("operation") or {}), "progress": progress}
             expect(after, self.comparable(step["after"], after), "operation")
         if "partial" in step:
             self.compare_partial(step["partial"], (arguments or {}).get("into"))
@@ -966,7 +999,7 @@ class Run:
         if not isinstance(error, dict):
             raise Failure("no error")
         expect(error, self.comparable(wanted, error), "error")
-        if re.search(r"[\x00-\x1f\x7f-\x9f]", error.get("message") or ""):
+        if TERMINAL_CONTROLS.search(error.get("message") or ""):
             raise Failure(f"control characters in a message: {shown(error)}")
         for detail in error.get("mistakes", []):
             raise Failure(f"the driver found a mistake: {detail}")
@@ -1013,6 +1046,9 @@ class Run:
             "progress": self.has_progressed,
             "connections": lambda w: self.new_connections()[w["of"]] >= w["count"],
             "file": lambda w: Path(w).exists(),
+            "lines": lambda w: (
+                Path(w["of"]).exists() and Path(w["of"]).read_bytes().count(b"\n") >= w["count"]
+            ),
             "asked": lambda w: len(self.asked(w.get("client", "client"))) >= w["count"],
         }
         return [(f"{k} {w}", functools.partial(kinds[k], w)) for k, w in wanted.items()]
@@ -1022,12 +1058,12 @@ class Run:
         calls = [one for one in self.events("progress") if one["of"] == number]
         return len(calls) >= wanted.get("calls", 1) and any(
             one["received"] >= wanted.get("received", 0)
-            and one["percent"] == wanted.get("percent", one["percent"])
+            and one.get("percent") == wanted.get("percent", one.get("percent"))
             for one in calls
         )
 
     def have_come(self, wanted: dict[str, Any]) -> bool:
-        come = self.mock.requests(wanted["of"])
+        come = self.mock.requests(None if wanted["of"] == "*" else wanted["of"])
         sent = wanted.get("sent", 0)
         return len(come) >= wanted.get("count", 1) and (
             sent == 0 or sum(one["sent"] for one in come) >= sent
@@ -1066,6 +1102,41 @@ class Run:
             else:
                 expect(describe(path, wanted), wanted, str(path))
 
+    def step_archive(self, step: dict[str, Any]) -> None:
+        """A mirror's directory: lines of the manifest, checksums and files fit one another."""
+        top = Path(step["archive"])
+        text = (top / "manifest.jsonl").read_text()
+        if text and not text.endswith("\n"):
+            raise Failure("the last line of the manifest is cut")
+        parsed = [json.loads(line) for line in text.splitlines()]
+        # The last line of a report counts.
+        lines = list({(one["id"], one["locale"]): one for one in parsed}.values())
+        wanted = [
+            one if isinstance(one, dict) else {"id": one, "locale": step.get("locale")}
+            for some in step["reports"]
+            for one in as_list(some)
+        ]
+        expect(lines, {"in_any_order": wanted}, "lines of the manifest")
+        if "lines" in step:
+            expect(lines, step["lines"], "lines of the manifest")
+        found = (path for path in top.rglob("*") if not path.is_dir() or path.is_symlink())
+        files = {str(path.relative_to(top)) for path in found} - ARCHIVE_FILES
+        own = {one["path"] for one in lines}
+        if len(own) != len(lines) or (files != own and not step.get("other_files")):
+            raise Failure(f"the files are {sorted(files)}, those of the lines {sorted(own)}")
+        sums = []
+        for line in lines:
+            data = (top / line["path"]).read_bytes()
+            sha256 = hashlib.sha256(data).hexdigest()
+            expect(line, {"size": len(data), "sha256": sha256}, line["path"])
+            sums.append(f"{sha256}  {line['path']}")
+            if step.get("contents", True):
+                report, _ = self.get_report(line["instance"], line["id"], line["locale"])
+                if data != report:
+                    raise Failure(f"{line['path']} is not the report {line['id']}")
+        expect((top / "SHA256SUMS").read_text().splitlines(), {"in_any_order": sums})
+        self.forget_requests()
+
     def step_requests(self, step: dict[str, Any]) -> None:
         which = step["requests"]
         found = self.mock.requests(None if which == "*" else which)
@@ -1094,31 +1165,128 @@ class Run:
     def step_log(self, step: dict[str, Any]) -> None:
         expect(self.events("log"), step["log"], "log")
 
+    def step_compare(self, step: dict[str, Any]) -> None:
+        expect(step["compare"], step["with"])
+
+    # -- the command
+
     def step_run(self, step: dict[str, Any]) -> None:
+        words = [word_of(one) for one in flatten(step["run"])]
+        before = sorted(path.name for path in self.directory.iterdir())
         done = subprocess.run(
-            [str(self.runner.program), *step["run"]],
-            input=step.get("stdin", "").encode(),
+            [*shell_of(step), str(self.runner.program), *words],
+            input=bytes_of(step.get("stdin", "")),
             capture_output=True,
             timeout=LIMIT * 4,
             cwd=self.directory,
-            env={
-                **self.runner.environment,
-                "HOME": str(self.home),
-                **{k: v for k, v in self.environment.items() if v is not None},
-            },
+            env=self.command_environment(step.get("environment", {})),
             check=False,
         )
+        code = done.returncode
         out, errors = (one.decode(errors="replace") for one in (done.stdout, done.stderr))
-        if done.returncode != step.get("exit", 0):
-            raise Failure(f"exit code {done.returncode}, wanted {step.get('exit', 0)}: {errors}")
-        for key, actual in (("stdout", out), ("stderr", errors)):
-            if key in step:
-                expect(actual, step[key], key)
+        said = f"it printed {shown(out)} and {shown(errors)}"
+        if problem := mismatch(code, step.get("exit", 0), "exit code"):
+            raise Failure(f"{problem}: {said}")
+        bytes_only = isinstance(step.get("stdout"), dict) and "sha256" in step["stdout"]
+        self.check_output("" if bytes_only else out, errors)
+        # C functions and constants mean nothing to the user.
+        if code and (name := re.search(r"\bdbss_|\bDBSS_(ERR|FILE|LOG)_", errors)):
+            raise Failure(f"{name[0]} is printed: {errors}")
+        actual: dict[str, Any] = {"stdout": out, "stderr": errors, "json": []}
+        if bytes_only:
+            hashed = hashlib.sha256(done.stdout).hexdigest()
+            actual["stdout"] = {"bytes": len(done.stdout), "sha256": hashed}
         if "json" in step:
-            expect([json.loads(line) for line in out.splitlines()], step["json"], "json")
-        for secret in self.secrets:
-            if len(secret) >= 8 and (secret in out or secret in errors):
+            lines = [json.loads(line) for line in out.splitlines()]
+            if not out.isascii() or not all(isinstance(one["kind"], str) for one in lines):
+                raise Failure(f"not the lines of --json: {said}")
+            actual["json"] = lines
+        if "rows" in step:
+            actual["rows"] = [line.split("\t") for line in out.splitlines()]
+        silent = "stderr" if code == 0 else "stdout" if "json" not in step else None
+        for key, found in actual.items():
+            if key in step or key == silent:
+                expect(found, step.get(key, ""), key)
+        if code and "stderr" not in step and not errors.startswith("dbss: "):
+            raise Failure(f"no message: {said}")
+        # What a mirror has saved stays.
+        if code and words[:1] != ["mirror"]:
+            expect(sorted(path.name for path in self.directory.iterdir()), before, "files")
+        if "as" in step:
+            self.names[step["as"]] = actual
+
+    def command_environment(self, own: dict[str, Any]) -> dict[str, str]:
+        """The service and its report are set, unless the case sets them."""
+        merged = {
+            **self.runner.environment,
+            "HOME": str(self.home),
+            "XDG_CONFIG_HOME": None,
+            "NO_COLOR": None,
+            "TERM": "xterm",
+            "DBSS_ENDPOINT": self.mock.http,
+            "DBSS_TOKEN": self.mock.token,
+            "DBSS_PROJECT_ID": self.mock.project_id,
+            "DBSS_INSTANCE_ID": self.mock.instance_id,
+            **self.environment,
+            **own,
+        }
+        return {name: value for name, value in merged.items() if value is not None}
+
+    def check_output(self, out: str, errors: str) -> None:
+        for secret in {*self.secrets, self.mock.token, self.mock.secret_key, self.mock.password}:
+            if len(secret) >= 8 and secret in out + errors:
                 raise Failure("a secret is printed")
+        if found := TERMINAL_CONTROLS.search(re.sub(r"[\t\n]", "", out + errors)):
+            raise Failure(f"a control character is printed: {found[0]!r}")
+        if "panicked" in errors:
+            raise Failure(f"it panicked: {errors}")
+
+
+# What drives a terminal or reorders a line.
+TERMINAL_CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u2028-\u202e\u2066-\u2069\ufeff"
+    r"\U000e0000-\U000e0fff]"
+)
+
+
+def shell_of(step: dict[str, Any]) -> list[str]:
+    """The shell that starts the command, if the step needs one."""
+    if "shell" not in step:
+        return []
+    return ["/bin/sh", "-c", step["shell"].replace("RUN", 'exec "$0" "$@"')]
+
+
+def flatten(words: Any) -> Iterator[Any]:
+    for one in words:
+        if isinstance(one, list):
+            yield from flatten(one)
+        else:
+            yield one
+
+
+def word_of(value: Any) -> str:
+    """A word of the command line, which may be any bytes."""
+    return value if isinstance(value, str) else os.fsdecode(bytes_of(value))
+
+
+def bytes_of(content: Any) -> bytes:
+    """The bytes of a file, an input or a body."""
+    if isinstance(content, str):
+        return content.encode()
+    if isinstance(content, list):
+        return b"".join(map(bytes_of, content))
+    character, count = content.get("repeat", ("", 0))
+    text = content.get("text", "") + character * count
+    return text.encode() + bytes.fromhex(content.get("hex", ""))
+
+
+def fault_of(given: dict[str, Any]) -> dict[str, Any]:
+    """A fault, whose response or body may be given as the bytes of a file are."""
+    fault = dict(given)
+    for key in ("raw", "body"):
+        if (key == "raw" and key in fault) or isinstance(fault.get(key), dict | list):
+            fault[f"{key}_base64"] = base64.b64encode(bytes_of(fault.pop(key))).decode()
+    return fault
 
 
 def as_text(value: Any) -> Any:

@@ -19,7 +19,8 @@ from test_c import check_environment, checks_in, environment, fixture_file, run
 __all__ = ["check_environment", "environment", "fixture_file"]
 
 PROGRAMS = (
-    *("abi", "errors", "log", "transfers", "control", "signals", "threads", "closing"),
+    *("abi", "errors", "log", "download", "operation", "network", "fork"),
+    *("signals", "threads", "closing"),
     *("files", "credentials", "lists", "mirror"),
 )
 

@@ -5,6 +5,7 @@ Each call is a run of the program. Its argument is the program's path.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -63,6 +64,7 @@ class Client:
 clients: dict[str, Client] = {}
 running: dict[int, subprocess.Popen[str]] = {}
 output = threading.Lock()
+libc = ctypes.CDLL(None)
 directory = tempfile.TemporaryDirectory(prefix="driver-")
 
 
@@ -124,6 +126,8 @@ def run(
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
+        # A killed driver leaves nobody behind (PR_SET_PDEATHSIG).
+        preexec_fn=lambda: libc.prctl(1, signal.SIGKILL),
     )
     if number is not None:
         running[number] = process

@@ -733,6 +733,7 @@ static void create(struct call *c)
 static void add_mirror_result(cJSON *json, const dbss_mirror_result *result)
 {
     cJSON *list, *one;
+    const char *id;
     size_t i;
 
     add_number(json, "listed", dbss_mirror_result_listed(result), NO_NUMBER);
@@ -746,7 +747,8 @@ static void add_mirror_result(cJSON *json, const dbss_mirror_result *result)
     for (i = 0; i < dbss_mirror_result_failure_count(result); i++) {
         dbss_error *error = dbss_mirror_result_failure_error(result, i);
         cJSON_AddItemToArray(list, one = cJSON_CreateObject());
-        add_text(one, "id", dbss_mirror_result_failure_id(result, i));
+        id = dbss_mirror_result_failure_id(result, i);
+        add_text(one, "id", id != NULL && *id == '\0' ? NULL : id);
         add_text(one, "instance", dbss_mirror_result_failure_instance(result, i));
         cJSON_AddItemToObject(one, "error", error_json(error));
         dbss_error_free(error);

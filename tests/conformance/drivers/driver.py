@@ -268,14 +268,14 @@ def mirror_result(result: dbss.MirrorResult) -> dict[str, Any]:
         **{name: getattr(result, name) for name in COUNTS},
         "failures": [
             {
-                "id": one.id,
-                "instance": one.instance,
+                "id": one.report_id,
+                "instance": one.instance_id,
                 "error": {**error_fields(one.error), "status": one.error.status_name},
             }
             for one in result.failures
         ],
         "gaps": [
-            {"period": one.period, "type": one.type, "instance": one.instance}
+            {"period": str(one.period), "type": one.type, "instance": one.instance_id}
             for one in result.gaps
         ],
     }
