@@ -291,8 +291,10 @@ def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
 
     if isinstance(value, dict):
         filled = {fill(k, names, partial): fill(v, names, partial) for k, v in value.items()}
-        more = filled.pop("", {})
-        return {**more, **filled} if isinstance(more, dict) else filled
+        # A name that is not known yet stays for the next time.
+        if isinstance(filled.get(""), dict):
+            filled = {**filled.pop(""), **filled}
+        return filled
     if isinstance(value, list):
         return [fill(one, names, partial) for one in value]
     if not isinstance(value, str):
