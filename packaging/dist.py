@@ -18,7 +18,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from targets import GLIBC, TARGETS, Target
+from targets import GLIBC, Target, targets_named
 
 ROOT = Path(__file__).parents[1]
 # What the command needs beside Python's files to be built from the source distribution:
@@ -314,11 +314,7 @@ def output(*command: object, **options: object) -> str:
 
 def main() -> None:
     out, *names = sys.argv[1:]
-    known = {target.name: target for target in TARGETS}
-    if unknown := set(names) - set(known):
-        raise SystemExit(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
-    targets = [known[name] for name in names] if names else TARGETS
-    Dist(Path(out).absolute(), list(targets)).run()
+    Dist(Path(out).absolute(), targets_named(names)).run()
 
 
 if __name__ == "__main__":
