@@ -291,6 +291,9 @@ def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
 
     if isinstance(value, dict):
         filled = {fill(k, names, partial): fill(v, names, partial) for k, v in value.items()}
+        if partial and not isinstance(filled.get(""), dict):
+            # A name that a later pass knows.
+            return filled
         more = filled.pop("", {})
         return {**more, **filled} if isinstance(more, dict) else filled
     if isinstance(value, list):
